@@ -139,7 +139,7 @@ it('a hostile peer is refused with a reason code for each attack, and does not c
     if (second) expect(second.code, second.detail).toMatch(/^(duplicate|wrong-round)$/);
   }
   expect(attacks, 'all attacks were made').toEqual([]);
-  // At last, gossip that is not an update: its receivers stop accepting messages from this peer, and the job continues.
+  // Finally, gossip that is not an update. Its receivers stop accepting messages from this peer, and the job continues.
   for (let i = 0; i < 200; i++) {
     await hostile.network.publish(jobTopic(hostile.job, 'updates'), new Uint8Array(2_000).fill(i));
   }

@@ -9,13 +9,13 @@ import { afterAll, beforeAll, expect, it as test } from 'vitest';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 const MODULES = join(ROOT, 'node_modules');
-/** npm on a slow network, or training on a busy machine. */
+/** Long enough for npm on a slow network, and for training on a busy machine. */
 const PATIENCE_MS = 600_000;
 
 let folder: string;
 /** A project in which the package is installed. */
 let app: string;
-/** Why the package is not installed; null: it is. */
+/** Reason why the package is not installed; null if it is installed. */
 let missing: string | null = null;
 
 interface Result {
@@ -24,12 +24,12 @@ interface Result {
   err: string;
 }
 
-/** The Node.js of the checkout comes first. */
+/** Returns the environment with the Node.js of the checkout first in PATH. */
 function withNode(environment: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
   return { ...environment, PATH: `${join(MODULES, '.bin')}${delimiter}${process.env.PATH}` };
 }
 
-/** Programs get a home folder of their own. npm keeps that of the user, where its cache is. */
+/** Starts a program with a home folder of its own. npm itself keeps the home folder of the user, which has its cache. */
 function program(command: string, ...args: string[]): { child: ChildProcess; end: Promise<Result> } {
   const { XDG_CACHE_HOME: _cache, XDG_DATA_HOME: _data, SWARM_HOME: _home, ...others } = process.env;
   const home = join(folder, 'home');
@@ -57,7 +57,7 @@ function start(cwd: string, command: string, args: readonly string[], environmen
   return { child, end };
 }
 
-/** @returns its output, when it ended with 0 */
+/** Runs a program, expects exit code 0, and returns its output. */
 async function output(command: string, ...args: string[]): Promise<string> {
   const { status, out, err } = await program(command, ...args).end;
   expect(status, `${command} ${args.join(' ')}\n${out}\n${err}`).toBe(0);
@@ -80,7 +80,7 @@ beforeAll(async () => {
   const ping = await npm(app, 'ping', '--fetch-retries=0', '--fetch-timeout=20000');
   if (ping.status !== 0) {
     missing = `the npm registry cannot be reached: ${ping.err.trim().split('\n')[0]}`;
-    // A release is not made on a skipped test.
+    // A release must not pass on a skipped test.
     if (process.env.SWARM_TEST_NETWORK === 'required') throw new Error(missing);
     return;
   }
@@ -91,7 +91,7 @@ beforeAll(async () => {
   const quiet = ['--prefer-offline', '--no-audit', '--no-fund'];
   const installed = await npm(app, 'install', join(folder, tarball!), ...quiet);
   expect(installed.status, installed.err).toBe(0);
-  // Node.js strips no types inside node_modules.
+  // Node.js does not strip types from files inside node_modules, so the examples run outside of it.
   await cp(join(app, 'node_modules', 'lora-swarm', 'examples'), join(app, 'examples'), { recursive: true });
   await writeFile(join(app, 'package.json'), JSON.stringify({ type: 'module', private: true }));
 }, PATIENCE_MS);
@@ -117,7 +117,7 @@ it('importing the library starts, writes and changes nothing, and loads no nativ
      await import('lora-swarm/update');
      console.log(JSON.stringify({ same: state() === before, names: Object.keys(library) }));`,
   );
-  // This permits to read files, and nothing else: no writing, no process, no thread, no native module.
+  // With --permission, a process may only read the allowed files: it cannot write, start processes or threads, or load native modules.
   const found = JSON.parse(await output('node', '--permission', '--allow-fs-read=*', 'import.js'));
   expect(found).toMatchObject({ same: true, names: expect.arrayContaining(['finetune', 'startNode']) });
   expect(await readdir(join(folder, 'home'))).toEqual([]);

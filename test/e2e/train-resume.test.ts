@@ -79,7 +79,7 @@ beforeAll(async () => {
 }, 120_000);
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
-describe('a training that was killed', { timeout: 180_000 }, () => {
+describe('a killed run', { timeout: 180_000 }, () => {
   it('continues from its last checkpoint after every kill, to the same bytes', async () => {
     let args = ['--config', 'config.yaml', '--output', 'killed'];
     for (const target of [3, 11, 23, 24]) {
@@ -96,7 +96,7 @@ describe('a training that was killed', { timeout: 180_000 }, () => {
     expect([20, 24]).toContain(end.lines.find(({ event }) => event === 'resumed')?.step);
     expect(end.last).toMatchObject({ event: 'trained', step: STEPS, finished: 'steps' });
     expect(await digest('killed')).toBe(straight);
-    // To resume a finished run changes nothing.
+    // Resuming a finished run changes nothing.
     const again = await swarm(args);
     expect(again.last).toMatchObject({ event: 'trained', step: STEPS });
     expect(await digest('killed')).toBe(straight);
@@ -146,7 +146,7 @@ describe('a training that was killed', { timeout: 180_000 }, () => {
   });
 });
 
-describe('a finished training', { timeout: 120_000 }, () => {
+describe('a finished run', { timeout: 120_000 }, () => {
   it('continues to a higher number of steps, with the same result as one long run', async () => {
     const config = ['--config', 'config.yaml', '--schedule', 'constant', '--checkpoint-every', '0'];
     const long = await swarm([...config, '--output', 'long', '--steps', '20']);
@@ -165,7 +165,7 @@ describe('a finished training', { timeout: 120_000 }, () => {
   });
 });
 
-describe('a training with held-out text', { timeout: 120_000 }, () => {
+describe('a run with held-out text', { timeout: 120_000 }, () => {
   it('stops early when the loss no longer falls, and keeps the best adapter', async () => {
     const run = await swarm([
       ...['--config', 'config.yaml', '--output', 'early', '--learning-rate', '0.5', '--schedule', 'constant'],

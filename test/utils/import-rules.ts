@@ -54,7 +54,7 @@ const SLOW_TESTS = /^test\/(sim|e2e|interop)\//;
 const IMPORT =
   /(?:^|[;\n}])\s*(?:import|export)\b[^'"`;]*?\bfrom\s*(['"])([^'"\n]+)\1|(?:^|[;\n])\s*import\s*(['"])([^'"\n]+)\3|\bimport\(\s*(['"])([^'"\n]+)\5/g;
 
-/** Offences as "file:line: what is wrong"; `file` is relative to the repository with forward slashes. */
+/** Returns the offences as "file:line: what is wrong"; `file` is relative to the repository with forward slashes. */
 export function importOffences(file: string, source: string): string[] {
   const folder = file.split('/')[0]!;
   const allowed = MAY_IMPORT[folder];

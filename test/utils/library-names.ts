@@ -7,7 +7,7 @@ export function exportedNames(index: string): Set<string> {
   return new Set([...functions, ...lists].filter((name) => name !== ''));
 }
 
-/** Imports of a file that name something of the library but take it from one of its rooms: "file: name (module)". */
+/** Returns the imports of a file that take a name from one of the library's folders although index.ts exports it, as "file: name (module)". */
 export function importsPastLibrary(
   { path, text }: { path: string; text: string },
   names: ReadonlySet<string>,

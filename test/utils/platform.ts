@@ -4,7 +4,7 @@ import { expect, onTestFinished } from 'vitest';
 /** Whether kill() sends a signal that the process can handle. On Windows it ends the process at once. */
 export const HAS_SIGNALS = process.platform !== 'win32';
 
-/** Makes `process.platform` another system's until the test ends. What the system itself does stays the same. */
+/** Changes `process.platform` until the test ends. The behaviour of the system itself stays the same. */
 export function pretendPlatform(platform: NodeJS.Platform): void {
   const own = Object.getOwnPropertyDescriptor(process, 'platform')!;
   Object.defineProperty(process, 'platform', { ...own, value: platform });

@@ -15,7 +15,7 @@ export interface ReferenceRow {
 
 export type ReferenceCase = 'plain' | 'packed';
 
-/** What scripts/reference/make_llama_tiny.py stored beside a tiny model. */
+/** Contents of the file that scripts/reference/make_llama_tiny.py stored beside a tiny model. */
 export interface Reference {
   dir: string;
   model: BaseModel;
@@ -52,7 +52,7 @@ export async function openReference(variant: 'tied' | 'untied'): Promise<Referen
 export function maxDifference(a: ArrayLike<number>, b: ArrayLike<number>): number {
   if (a.length !== b.length) return Number.POSITIVE_INFINITY;
   let largest = 0;
-  // Of a NaN it makes a NaN, which is less than no tolerance.
+  // Math.max returns NaN if one value is NaN, and NaN is not below any tolerance.
   for (let i = 0; i < a.length; i++) largest = Math.max(largest, Math.abs(a[i]! - b[i]!));
   return largest;
 }

@@ -1,12 +1,12 @@
 /**
- * What differs between systems, and each shipped file that uses it, with how it is guarded. The test of portability holds
- * this table against the sources.
+ * Features that differ between systems, and the shipped files that use them, each with its guard. The test of portability
+ * compares this table with the sources.
  */
 import { withoutComments } from './import-rules.ts';
 import type { SourceFile } from './sources.ts';
 
 interface SystemFeature {
-  /** What a file that uses it contains, outside of comments. */
+  /** Matches the code of a file that uses the feature. Comments are not searched. */
   readonly pattern: RegExp;
   /** How systems differ. */
   readonly about: string;
@@ -242,7 +242,7 @@ export const SYSTEM_FEATURES: Readonly<Record<string, SystemFeature>> = {
   },
 };
 
-/** Differences between the table and the sources, each with what to do. */
+/** Returns the differences between the table and the sources, each with advice. */
 export function tableOffences(sources: readonly SourceFile[], features = SYSTEM_FEATURES): string[] {
   return Object.entries(features).flatMap(([name, { pattern, about, files }]) => {
     const users = sources.filter(({ text }) => pattern.test(withoutComments(text))).map(({ path }) => path);

@@ -52,13 +52,13 @@ export function tinyTrainer(deps: TinyDeps, training: TrainingOptions = {}): Tra
   return new Trainer(tinySettings(training), deps);
 }
 
-/** Rows of a text that repeats itself: a few steps must lower the loss. */
+/** Rows of a text that repeats itself, so that a few steps lower the loss. */
 export async function tinyRows({ tokenizer }: TinyDeps, count: number): Promise<Row[]> {
   const rows = await packedRows([TINY_TEXT, TINY_TEXT], tokenizer, { sequenceLength: TINY_LENGTH });
   return Array.from({ length: count }, (_, i) => rows[i % rows.length]!);
 }
 
-/** A trainer on each engine after five steps of the same rows, and how far the adapters of the first two are apart. */
+/** Trains on each engine for five steps on the same rows. Returns the trainers, and the difference of the adapters of the first two. */
 export async function trainOnEach(
   engines: readonly Engine[],
   { deps, rows, training = {} }: { deps: TinyDeps; rows: readonly Row[]; training?: TrainingOptions },

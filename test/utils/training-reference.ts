@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 
-/** What scripts/reference/make_training.py wrote: see there for what each part is. */
+/** Contents of the file that scripts/reference/make_training.py writes. The script describes each part. */
 export interface TrainingReference {
   schedules: {
     schedule: 'constant' | 'linear' | 'cosine';

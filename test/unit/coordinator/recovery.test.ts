@@ -137,7 +137,7 @@ describe('a restarted coordinator', () => {
     expect(world.run.record.checkpoint.checkpoint.round).toBe(1);
   });
 
-  test('counts refusals from the last resume on, however many rounds ago that was', async () => {
+  test('counts all refusals since the last resume', async () => {
     const world = new World({
       rounds: { minPeers: 1, count: 1 },
       // Every change of the adapter makes the loss worse.

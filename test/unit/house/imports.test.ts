@@ -11,7 +11,7 @@ describe('the house', () => {
     expect(offences).toEqual([]);
   });
 
-  it('has a command line that takes from the library what the library offers', () => {
+  it('has a command line that imports from index.ts whatever index.ts exports', () => {
     const [index] = sourcesIn(['index.ts']);
     const names = exportedNames(index!.text);
     expect(names).toContain('finetune');
@@ -20,8 +20,8 @@ describe('the house', () => {
   });
 });
 
-describe('imports past the library', () => {
-  it('are named with their file, whether static, of types or dynamic', () => {
+describe('imports that bypass index.ts', () => {
+  it('are listed with their file: static ones, dynamic ones, and those of types', () => {
     const names = exportedNames(
       "export { a, type B } from './lora/x.ts';\nexport async function c() {}\nexport type { D };",
     );
@@ -36,7 +36,7 @@ describe('imports past the library', () => {
 });
 
 describe('import rules', () => {
-  it('name file and line of a folder that is imported against the rules', () => {
+  it('name file and line of a forbidden import of a folder', () => {
     expect(importOffences('protocol/a.ts', "// why\nimport { x } from '../net/x.ts';\n")).toEqual([
       expect.stringMatching(/^protocol\/a\.ts:2: .*\bprotocol\b.*\bnet\b.*\.\.\/net\/x\.ts/),
     ]);
@@ -79,7 +79,7 @@ describe('import rules', () => {
     expect(importOffences('test/sim/a.ts', "import { x } from '../utils/x.ts';")).toEqual([]);
   });
 
-  it('keep the library above its rooms and below the command line, and examples to its name', () => {
+  it('let only the command line import index.ts, and let examples import the package by its name', () => {
     expect(importOffences('index.ts', "import { x } from './node/x.ts';")).toEqual([]);
     expect(importOffences('index.ts', "import { x } from './cli/x.ts';")).toHaveLength(1);
     expect(importOffences('cli/a.ts', "import { x } from '../index.ts';")).toEqual([]);
@@ -89,7 +89,7 @@ describe('import rules', () => {
     expect(importOffences('examples/a.ts', "import { z } from 'zod';")).toHaveLength(1);
   });
 
-  it('do not read comments, and ask for the .ts of a file', () => {
+  it('ignore comments, and require the extension .ts', () => {
     expect(importOffences('protocol/a.ts', "/* Date.now */ // Math.random\nconst s = '//';")).toEqual([]);
     expect(importOffences('net/a.ts', "import { x } from './b';")).toHaveLength(1);
   });

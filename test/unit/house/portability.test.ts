@@ -1,7 +1,6 @@
 /**
- * Code that depends on the system is listed (test/utils/system-features.ts), and works where a system lacks the thing:
- * here those parts are stubbed, so that Linux runs the guards of all systems. docs/systems.md says where the real systems
- * were run.
+ * Tests of the code that depends on the system, which test/utils/system-features.ts lists. They stub what a system
+ * lacks, so that Linux runs the guards of all systems. docs/systems.md says what was run on the real systems.
  */
 import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
@@ -37,7 +36,7 @@ import { expectMode, pretendPlatform } from '../../utils/platform.ts';
 import { SHIPPED, sourcesIn } from '../../utils/sources.ts';
 import { SYSTEM_FEATURES, tableOffences } from '../../utils/system-features.ts';
 
-/** What the next calls of a function fail with: one code per call. Pauses between attempts are counted, not waited for. */
+/** `refusals`: error codes of the next calls of a function, one per call. `pauses`: pauses between attempts, in ms; none is waited for. */
 const stubs = vi.hoisted(() => ({
   refusals: new Map<string, string[]>(),
   pauses: [] as number[],
@@ -94,14 +93,14 @@ const moduleUrl = (name: string): string => JSON.stringify(pathToFileURL(moduleP
 const runModule = (source: string, env: NodeJS.ProcessEnv = process.env) =>
   spawnSync(process.execPath, ['--input-type=module', '-e', source], { encoding: 'utf8', env });
 
-describe('what depends on the system', () => {
+describe('code that depends on the system', () => {
   it('is in the table, with its guard', () => {
     const sources = sourcesIn(SHIPPED, ['.ts', '.js']);
     expect(sources.length).toBeGreaterThan(300);
     expect(tableOffences(sources)).toEqual([]);
   });
 
-  it('is named with file and advice when the table and the sources differ', () => {
+  it('is reported with file and advice if the table and the sources differ', () => {
     const source = (text: string) => [{ path: 'net/new.ts', text }];
     const { links } = SYSTEM_FEATURES;
     const table = (files: Record<string, string>) => ({ links: { ...links!, files } });
@@ -156,7 +155,7 @@ describe('on Windows', () => {
     expect(await readdir(folder)).toEqual(['b']);
   });
 
-  it('a rename fails after two seconds, and at once for another reason', async () => {
+  it('a rename fails after two seconds, and at once with any other error', async () => {
     pretendPlatform('win32');
     const path = join(await temporaryFolder(), 'file');
     stubs.pauses.length = 0;
@@ -271,7 +270,7 @@ describe('on Windows', () => {
     expect(await readdir(cache)).toEqual([]);
   });
 
-  it('a log that cannot be rotated goes on when it can', async () => {
+  it('a log that cannot be rotated continues as soon as it can be rotated', async () => {
     const path = join(await temporaryFolder(), 'log');
     const log = new LogFile(path, { maxBytes: 4 });
     log.write('one\n');
@@ -291,7 +290,7 @@ describe('on Windows', () => {
 
 describe('on a file system without', () => {
   it.each(['EPERM', 'ENOTSUP', 'ENOSYS', 'EISDIR', 'EXDEV'])(
-    'hard links (%s) files are copied',
+    'hard links (%s), files are copied',
     async (errno) => {
       const home = await temporaryFolder();
       const blob = join(home, 'blob');
@@ -305,7 +304,7 @@ describe('on a file system without', () => {
         pathOf: () => blob,
       });
       expect(await readFile(join(folder, 'model.safetensors'), 'utf8')).toBe('weights');
-      // Never over an existing name.
+      // A copy never replaces an existing file.
       await writeFile(join(home, 'taken'), 'mine');
       await expect(linkOrCopy(blob, join(home, 'taken'))).rejects.toEqual(code('EEXIST'));
       expect(await readFile(join(home, 'taken'), 'utf8')).toBe('mine');
@@ -317,7 +316,7 @@ describe('on a file system without', () => {
     },
   );
 
-  it('symbolic links the cache of the hub holds copies', async () => {
+  it('symbolic links, the cache of the hub holds copies', async () => {
     const cacheDir = await temporaryFolder();
     const cache = new HubCache({ cacheDir, name: 'org/model' });
     await cache.prepare();
@@ -328,18 +327,18 @@ describe('on a file system without', () => {
     expect(await readFile(join(cache.snapshot(commit), 'config.json'), 'utf8')).toBe('{}');
   });
 
-  it('rights for each file, keys and tokens are still read', async () => {
+  it('permissions of files, keys and tokens are still read', async () => {
     const home = await temporaryFolder();
     const token = await loadToken(home);
     const { signer } = await loadIdentity(home);
     refuse('chmod', 'ENOTSUP', 'ENOSYS', 'EPERM');
     expect(await loadToken(home)).toBe(token);
     expect((await loadIdentity(home)).signer.peerId).toBe(signer.peerId);
-    // On a file system that has rights a refusal stays an error.
+    // On a file system with permissions, a refusal is still an error.
     await expect(restrictToOwner(join(home, 'identity'))).rejects.toEqual(code('EPERM'));
   });
 
-  it('private files a database is made by SQLite', async () => {
+  it('private files, SQLite creates the file of a database', async () => {
     const path = join(await temporaryFolder(), 'a.sqlite');
     refuse('openSync', 'ENOTSUP');
     const database = new Database({ path, migrations: ['CREATE TABLE t (x)'] });
@@ -348,7 +347,7 @@ describe('on a file system without', () => {
     database.close();
   });
 
-  it('a figure for free space there is room', async () => {
+  it('a figure for free space, the space counts as enough', async () => {
     const folder = await temporaryFolder();
     expect(await freeBytesOf(folder)).toBeLessThan(Number.POSITIVE_INFINITY);
     refuse('statfs', 'ENOSYS', 'ENOTSUP', 'EIO');
@@ -357,7 +356,7 @@ describe('on a file system without', () => {
     await expect(freeBytesOf(folder)).rejects.toEqual(code('EIO'));
   });
 
-  it.skipIf(process.platform === 'win32')('syncs of folders files are still replaced', async () => {
+  it.skipIf(process.platform === 'win32')('syncs of folders, files are still replaced', async () => {
     const folder = await temporaryFolder();
     const handle = await open(folder, 'r');
     const sync = vi.spyOn(Object.getPrototypeOf(handle) as typeof handle, 'sync');
@@ -379,18 +378,18 @@ describe('on a system without', () => {
     onTestFinished(() => said.mockRestore());
   };
 
-  it('control groups memory is what Node.js says', async () => {
+  it('control groups, Node.js says how much memory there is', async () => {
     sayMemory();
     expect(availableMemory(await temporaryFolder())).toBe(SAID);
   });
 
-  it.skipIf(existsSync('/usr/bin/vm_stat'))('vm_stat memory is what Node.js says', async () => {
+  it.skipIf(existsSync('/usr/bin/vm_stat'))('vm_stat, Node.js says how much memory there is', async () => {
     sayMemory();
     pretendPlatform('darwin');
     expect(availableMemory(await temporaryFolder())).toBe(SAID);
   });
 
-  it('control groups macOS counts inactive pages', () => {
+  it('control groups, macOS counts inactive pages as available', () => {
     const text = `Mach Virtual Memory Statistics: (page size of 16384 bytes)
 Pages free:                               10000.
 Pages active:                            300000.
@@ -403,7 +402,7 @@ Pages wired down:                        100000.
     expect(parseVmStat('')).toBe(null);
   });
 
-  it('/proc the processor is unknown', async () => {
+  it('/proc, the processor is unknown', async () => {
     refuse('readFile', 'ENOENT');
     stubs.processors = false;
     onTestFinished(() => void Object.assign(stubs, { processors: true }));
@@ -411,7 +410,7 @@ Pages wired down:                        100000.
   });
 
   it.skipIf(process.platform === 'darwin')(
-    'sysctl the processor is described without instructions',
+    'sysctl, the processor is described without instructions',
     async () => {
       pretendPlatform('darwin');
       const path = process.env.PATH;
@@ -421,7 +420,7 @@ Pages wired down:                        100000.
     },
   );
 
-  it('/proc and /dev no software driver is known', async () => {
+  it('/proc and /dev, no software driver is recognised', async () => {
     const root = await temporaryFolder();
     expect(await hasSoftwareDriver(root)).toBe(false);
     await mkdir(join(root, 'proc/self'), { recursive: true });
@@ -432,11 +431,11 @@ Pages wired down:                        100000.
     expect(await hasSoftwareDriver(root)).toBe(false);
   });
 
-  it('glibc trainers get no setting that another C library reads', () => {
+  it('glibc, trainers get no setting of its allocator', () => {
     expect(Object.keys(GRAPH_PROCESS_ENVIRONMENT)).toEqual(['GLIBC_TUNABLES']);
   });
 
-  it('the owner of a process it is still seen', () => {
+  it('access to a process, the process still counts as running', () => {
     const kill = vi.spyOn(process, 'kill');
     onTestFinished(() => kill.mockRestore());
     const answer = (errno: string) =>
@@ -449,7 +448,7 @@ Pages wired down:                        100000.
     expect(isAlive(1)).toBe(false);
   });
 
-  it('a known width a terminal has 80 columns', () => {
+  it('a known width, a terminal has 80 columns', () => {
     const { stdout } = processContext(new AbortController().signal);
     const columns = Object.getOwnPropertyDescriptor(process.stdout, 'columns');
     Object.defineProperty(process.stdout, 'columns', { value: 0, configurable: true });
@@ -460,7 +459,7 @@ Pages wired down:                        100000.
     expect(stdout.columns).toBe(80);
   });
 
-  it('English as its language texts stay English', () => {
+  it('English as its language, texts stay English', () => {
     const { stdout } = runModule(
       `const { formatCount } = await import(${moduleUrl('common/text.ts')});
        process.stdout.write(formatCount(1234567));`,

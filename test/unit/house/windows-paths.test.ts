@@ -1,4 +1,4 @@
-/** Paths of Windows, on any system: `node:path` is its Windows half here. */
+/** Tests of Windows paths, on any system: `node:path` is replaced by `node:path/win32`. */
 import { describe, expect, it, vi } from 'vitest';
 import { parsePartialName } from '../../../common/durable.ts';
 import { resolveCache, resolveHomes } from '../../../common/user-folders.ts';

@@ -82,7 +82,7 @@ test('a settled update keeps no message', () => {
   expect(store.update(JOB, 1)).toMatchObject({ envelope: null, outcome: 'counted' });
 });
 
-test('files of finished jobs go first, then of those longest unused, until the rest fits; shared blobs stay', () => {
+test('deletes files of finished jobs first, then of the jobs unused longest, until the rest fits; keeps shared blobs', () => {
   const { jobFiles } = store;
   const enter = (job: string, at: number, blobs: string[]): void =>
     jobFiles.register({ job, base: `base of ${job}`, blobs, diskBytes: 10, at });

@@ -41,7 +41,7 @@ test('counts the rows of a round, because the daemon loads them all before it tr
     training: { ...training, batchSize: 4_096 },
   };
   expect(demandOf(long).memory - demand.memory).toBeGreaterThan(40_000_000 * 100);
-  // More rows than the data has are the same rows again: they add nothing.
+  // A round longer than the data repeats the same rows, so it needs no more memory.
   const shards = data.shards.map((shard) => ({ ...shard, size: 2 * shard.size }));
   const more = demandOf({ ...long, data: { ...data, shards } }).memory - demandOf(long).memory;
   expect(more).toBe(2 * data.shards.reduce((sum, { size }) => sum + size, 0));
@@ -62,7 +62,7 @@ test('counts the adapter of every trainer process, and a base for each that cann
   expect(extra(['onnx-cpu', 'onnx-cpu'], 8)).toBe(adapter + base / 2);
 });
 
-test('refuses two trainers where one fits', () => {
+test('refuses two trainers if only one fits', () => {
   const lends = { ...defaultPolicy, maxMemoryBytes: demand.memory };
   expect(() => checkPolicy(manifest, lends, ONE_TRAINER)).not.toThrow();
   expect(() => checkPolicy(manifest, lends, { ...ONE_TRAINER, processes: 2 })).toThrow(

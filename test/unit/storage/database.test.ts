@@ -92,7 +92,7 @@ describe('a database', () => {
     expect(() => new Database({ path: file, migrations })).toThrow(code('STORE_REFUSED'));
   });
 
-  it('passes bugs of ours on unchanged', async () => {
+  it('passes on errors of our own SQL unchanged', async () => {
     const db = new Database({ path: ':memory:', migrations });
     add(db, 'once');
     expect(() => add(db, 'once')).toThrow(code('ERR_SQLITE_ERROR'));

@@ -57,7 +57,7 @@ it('a resumed run uses its devices, or the ones named now', async () => {
   const two = 'onnx-cpu,onnx-cpu';
   expect(await resumed('--steps', '2')).toEqual([2, two, two]);
   expect(await resumed('--steps', '3', '--engine', 'onnx-cpu')).toEqual([3, 'onnx-cpu', 'onnx-cpu']);
-  // The devices of the last start.
+  // The devices are those of the last start, not of the first.
   expect(await resumed('--steps', '4')).toEqual([4, 'onnx-cpu', 'onnx-cpu']);
   expect(await resumed('--steps', '5', '--engine', two)).toEqual([5, two, two]);
   // A config file counts like a flag.
@@ -83,7 +83,7 @@ it('several devices share a batch in default micro-batches, and a resumed run ke
   expect(await rows('set')).toBe(2);
 });
 
-/** Changes a checkpoint to one of a GPU that computes in float16. */
+/** Changes a checkpoint, so that it looks like one from a GPU that computed in float16. */
 async function inFloat16(output: string, step: number): Promise<void> {
   const dir = join(cwd, output, 'checkpoints', `step-${String(step).padStart(8, '0')}`);
   const optimizer = join(dir, 'optimizer.bin');
@@ -99,7 +99,7 @@ async function inFloat16(output: string, step: number): Promise<void> {
   await writeFile(stateFile, JSON.stringify(state));
 }
 
-it('a run continues in float32 where float16 was not enough, from the same state', async () => {
+it('a run in float16 continues in float32 from the same state', async () => {
   await train('straight', '--steps', '4');
   await train('out', '--steps', '2');
   await inFloat16('out', 2);

@@ -19,7 +19,7 @@ interface Bench extends TinyBase {
   adapter: Float32Array[];
   validator: (engine?: string) => TrainerValidator;
   evaluate: (validator: TrainerValidator, job?: ValidationJob) => Promise<number[]>;
-  /** Messages about failed devices. */
+  /** Reasons of the fallbacks. */
   told: string[];
 }
 

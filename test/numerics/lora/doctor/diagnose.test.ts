@@ -35,7 +35,7 @@ test('with a base of 8 bits predicts its speed, and skips engines without 8 bits
   expect(tfjs).toMatchObject({ speed: null, lacks: expect.stringContaining('8 bits') });
 });
 
-test('in float16 uses the engines that support it, and is a problem where none does', async () => {
+test('in float16 uses the engines that support it, and reports a problem if none does', async () => {
   const found = await fakeDiagnosis(true, { precision: 'float16' });
   expect(found.problems).toEqual([]);
   expect(found.engines[0]).toMatchObject({
@@ -51,7 +51,7 @@ test('in float16 uses the engines that support it, and is a problem where none d
   expect(none.problems).toEqual([expect.stringContaining('--precision float32')]);
 });
 
-test('reports too little memory where the processor trains, but not on a GPU', async () => {
+test('reports too little memory if the processor trains, but not if a GPU trains', async () => {
   const available = vi.mocked(availableMemory).mockReturnValue(1e6);
   onTestFinished(() => void available.mockReset());
   expect((await fakeDiagnosis(true)).problems).toEqual([]);

@@ -62,7 +62,7 @@ const failure = () =>
     (error) => error as SwarmError,
   );
 
-/** What a test sets or restores in this process. */
+/** Environment variables that the packages set. They are restored after each test. */
 const { TF_NUM_INTRAOP_THREADS, TF_CPP_MIN_LOG_LEVEL } = process.env;
 afterEach(() => {
   for (const [name, value] of Object.entries({ TF_NUM_INTRAOP_THREADS, TF_CPP_MIN_LOG_LEVEL })) {
@@ -72,7 +72,7 @@ afterEach(() => {
 });
 
 describe('the TensorFlow.js packages for Node.js', () => {
-  test('are unavailable where neither is installed, with a command that installs optional peers', async () => {
+  test('are unavailable if neither is installed, with a command that installs optional peers', async () => {
     const error = await failure();
     expect(error).toMatchObject({ code: 'ENGINE_UNAVAILABLE', values: { packages: [GPU, CPU] } });
     for (const name of [GPU, CPU]) expect(error.next).toContain(`npm install --save-optional ${name}@4.22.0`);
@@ -85,7 +85,7 @@ describe('the TensorFlow.js packages for Node.js', () => {
     expect(await markOf()).toBe('gpu');
   });
 
-  test('are unavailable where none loads, with the reason of each', async () => {
+  test('are unavailable if none loads, with the reason of each', async () => {
     const missing = 'libcudart.so.11.0: cannot open shared object file';
     await install(GPU!, `throw new Error(${JSON.stringify(missing)});`);
     expect((await failure()).values.failures).toEqual([`${GPU}: ${missing}`]);
@@ -95,7 +95,7 @@ describe('the TensorFlow.js packages for Node.js', () => {
     expect(error.values.failures).toHaveLength(2);
   });
 
-  test('give way to the next one where one fails after it has registered, without a warning', async () => {
+  test('give way to the next one if one fails after it has registered, without a warning', async () => {
     const warn = vi.spyOn(console, 'warn');
     onTestFinished(() => warn.mockRestore());
     await install('@tensorflow/tfjs', `${CORE} module.exports = core;`);
@@ -112,7 +112,7 @@ describe('the TensorFlow.js packages for Node.js', () => {
     expect(warn.mock.calls).toEqual([]);
   });
 
-  test('are not taken where they start with another backend', async () => {
+  test('are not used if they start with another backend', async () => {
     await install(GPU!, standIn('gpu', { backend: 'cpu' }));
     expect((await failure()).values.failures).toHaveLength(1);
   });

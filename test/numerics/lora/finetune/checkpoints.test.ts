@@ -18,7 +18,7 @@ async function write(
   return folder.write(state, about);
 }
 
-describe('checkpoints of a training', () => {
+describe('checkpoints of a run', () => {
   it('are restored bit for bit', async () => {
     const output = await temporaryFolder();
     const folder = new CheckpointFolder({ output, keep: 2 });
@@ -64,7 +64,7 @@ describe('checkpoints of a training', () => {
     expect(await readdir(folder.path)).toEqual(['step-00000003']);
   });
 
-  it('leave no files where writing fails', async () => {
+  it('leave no files if writing fails', async () => {
     const output = await temporaryFolder();
     const folder = new CheckpointFolder({ output, keep: 1 });
     await write(folder, 3);
@@ -74,11 +74,11 @@ describe('checkpoints of a training', () => {
     expect(await readdir(folder.path)).toEqual(['step-00000003']);
   });
 
-  it('advise how to continue where the disk is full', async () => {
+  it('advise how to continue if the disk is full', async () => {
     const output = await temporaryFolder();
     const folder = new CheckpointFolder({ output, keep: 1 });
     const { about, ...state } = trainingState(4);
-    // What the first write of a checkpoint would be told by the system.
+    // The system gives this error for the first write of a checkpoint.
     const full = Object.assign(new Error('ENOSPC: no space left on device, write'), {
       ...{ code: 'ENOSPC', syscall: 'write' },
     });
@@ -95,11 +95,11 @@ describe('checkpoints of a training', () => {
     expect(await readdir(folder.path)).toEqual([]);
   });
 
-  it('are an error, not absent, where the folder cannot be read', async () => {
+  it('are an error, not absent, if the folder cannot be read', async () => {
     const output = await temporaryFolder();
     const folder = new CheckpointFolder({ output, keep: 1 });
     expect(await folder.steps()).toEqual([]);
-    // As a folder that another user owns, which a test that runs as root may read.
+    // Stands for a folder without read permission, which root could read.
     await writeFile(folder.path, '');
     await expect(folder.steps()).rejects.toMatchObject({ code: 'ENOTDIR' });
     await expect(folder.newest()).rejects.toMatchObject({ code: 'ENOTDIR' });
@@ -124,7 +124,7 @@ describe('checkpoints of a training', () => {
       let announced = 0;
       child.on('message', (step: number) => {
         announced = step;
-        // At another moment of the write each time: after so many turns of the event loop.
+        // Each run is killed at another moment of the write, after another number of turns of the event loop.
         if (step === target) turns(7 * round).then(() => child.kill('SIGKILL'));
       });
       await closed;

@@ -1,4 +1,4 @@
-/** Warnings before a run, and what it leaves after an error. */
+/** Warnings before a run, and the files that a failed run leaves. */
 import { mkdirSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -87,7 +87,7 @@ it('warns about too little memory, and trains', async () => {
   expect(err()).toMatch(/\b[\d.]+ MB\b.*\b1\.0 MB\b/);
 });
 
-it('warns about memory again where a resumed run has more or other devices', async () => {
+it('warns about memory again if a resumed run has more or other devices', async () => {
   const available = vi.mocked(availableMemory).mockReturnValue(1e6);
   onTestFinished(() => void available.mockReset());
   const warned = async (steps: number, others: readonly Device[], ran: Partial<RunSettings> = {}) => {

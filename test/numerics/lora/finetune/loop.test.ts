@@ -122,7 +122,7 @@ describe('the result of a run', () => {
     expect(await loop.result()).toEqual({ adapter: trainingState(4).adapter, step: 4, heldOutLoss: 1 });
   });
 
-  it('is an error with advice, where its checkpoint was damaged or deleted', async () => {
+  it('is an error with advice if its checkpoint was damaged or deleted', async () => {
     for (const harm of [
       (dir: string) => appendFile(join(dir, 'adapter_model.safetensors'), 'x'),
       (dir: string) => rm(dir, { recursive: true }),

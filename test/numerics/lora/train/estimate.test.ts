@@ -30,7 +30,7 @@ function estimate(options: TrainingOptions, rank = 4, checkpointing = false) {
   });
 }
 
-describe('the estimate of a training', () => {
+describe('the estimate of a run', () => {
   it('counts the weights once, and the products of all micro-batches', () => {
     const whole = estimate({ batchSize: 8, microBatch: 8 });
     const parts = estimate({ batchSize: 8, microBatch: 2 });

@@ -66,7 +66,7 @@ describe('a loss scale', () => {
     expect(scale.state).toEqual({ scale: 2 ** 24, runs: 0 });
   });
 
-  test('is an error where the smallest scale overflows, or the loss itself does', async () => {
+  test('is an error if the smallest scale overflows, or if the loss itself does', async () => {
     const nothing = { dispose: async () => {} };
     const nan: Executable = {
       ...nothing,
@@ -78,7 +78,7 @@ describe('a loss scale', () => {
     expect(scales).toHaveLength(1);
   });
 
-  test('is refused where it is invalid', () => {
+  test('is refused if it is invalid', () => {
     for (const state of [
       { scale: 3, runs: 0 },
       { scale: 2 ** 25, runs: 0 },
@@ -151,7 +151,7 @@ describe('a trainer in float16', () => {
     for (const one of trainers) await one.dispose();
   });
 
-  test('imports neither moments nor scale where one of them is invalid', async () => {
+  test('imports neither moments nor scale if one of them is invalid', async () => {
     const one = trainer(narrow().engine);
     await one.train({ rows: rows.slice(0, 4), steps: 1 });
     const state = one.optimizerState();

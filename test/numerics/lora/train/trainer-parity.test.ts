@@ -1,4 +1,4 @@
-/** A whole training against transformers' Trainer: see scripts/reference/make_trainer.py. */
+/** Compares a whole run with transformers' Trainer: see scripts/reference/make_trainer.py. */
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

@@ -47,7 +47,7 @@ function run(json: boolean, finished: FinetuneResult['finished'] = outcome.finis
   return { out: out(), err: err() };
 }
 
-describe('the report of a training', () => {
+describe('the report of a run', () => {
   it('for programs has one JSON object per line, each with its event', () => {
     const { out, err } = run(true);
     const lines = out

@@ -33,7 +33,7 @@ describe.each(Object.entries(starters))('calls to %s', (name, start) => {
     if (name === 'a child process') expect(notices).toEqual(['counted to 3']);
   });
 
-  it("reject with the callee's error, whole", async () => {
+  it("reject with the callee's error and all its fields", async () => {
     const calls = start(() => {});
     await expect(calls.call('refuse', null)).rejects.toMatchObject({
       code: 'DATA_COLUMNS',

@@ -80,7 +80,7 @@ async function api(
   return { url, call, post, stopping, shutdowns: () => shutdowns };
 }
 
-/** Reads an answer; the caller vouches for its type. */
+/** Reads an answer as JSON. Its type is the caller's claim and is not checked. */
 async function json<T>(response: Promise<Response>): Promise<T> {
   return (await (await response).json()) as T;
 }

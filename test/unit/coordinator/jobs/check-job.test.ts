@@ -57,7 +57,7 @@ describe('checkJob', () => {
     ['SEQUENCE_TOO_LONG', async () => ({ training: { sequenceLength: 128 } })],
     ['DATA_UNREADABLE', async () => ({ data: { train: join(folder, 'nowhere.jsonl') } })],
     ['DATA_TOO_SMALL', async () => ({ data: { train: await data('one.jsonl', 1) } })],
-  ])('refuses with %s as creating it would', async (code, changes) => {
+  ])('refuses with %s, as the creation of the job would', async (code, changes) => {
     await expect(check(await changes())).rejects.toMatchObject({ code });
   });
 

@@ -14,7 +14,7 @@ describe('checkpointsToEmpty', () => {
         fc.integer({ min: 1, max: 12 }),
         fc.array(fc.option(fc.double({ min: 0, max: 9, noNaN: true })), { minLength: 1, maxLength: 300 }),
         (count, newest, losses) => {
-          // One commit after another, as in a job.
+          // Simulates one commit after another, as in a job.
           let held: { round: number; ordinal: number; heldOutLoss: number | null }[] = [];
           for (const [ordinal, heldOutLoss] of losses.entries()) {
             held.push({ round: 2 * ordinal, ordinal, heldOutLoss });
@@ -113,7 +113,7 @@ describe('a coordinator', () => {
     expectRetained(world);
   });
 
-  test('keeps all weights when it is configured so', async () => {
+  test('keeps all weights if it is configured to', async () => {
     const world = new World({ ...OPTIONS, retention: { checkpoints: 0, rounds: 3 } });
     await finish(world);
     for (const { envelope, weights } of world.store.rounds.checkpoints(world.toy.job)) {

@@ -147,7 +147,7 @@ describe('training and collecting', () => {
     expect(machine.state.current!.assigned).toContain('c');
   });
 
-  test('ignores a lost work of an earlier round', () => {
+  test('ignores a report of lost work of an earlier round', () => {
     const machine = Machine.training(['a', 'b', 'c']).update('a').update('b');
     expect(machine.feed({ type: 'gave-up', peer: 'c', round: 2 }).state.phase).toBe('collecting');
   });
@@ -172,7 +172,7 @@ describe('training and collecting', () => {
     expect(machine.tick(1).state.phase).toBe('waiting');
   });
 
-  test('measures its node by a late update, which delivers nothing', () => {
+  test('records the arrival time of a late update, which does not count as a delivery', () => {
     const machine = Machine.training().update('a').update('b').tick(60_000);
     machine.feed({ type: 'merged' }).feed({ type: 'committed' });
     expect(machine.state.round).toBe(2);

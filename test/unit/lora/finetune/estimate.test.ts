@@ -55,7 +55,7 @@ function refusal(change: Parameters<typeof estimate>[0]) {
 }
 
 describe('a dry run', () => {
-  it('is refused where memory or disk is too small, with the figures', () => {
+  it('is refused if memory or disk is too small, with the figures', () => {
     expect(refusal({})).toBeNull();
     expect(refusal({ needed: 9 * GB })).toMatchObject({ needed: 9 * GB, available: 8 * GB });
     // The estimate may be too low: a quarter stays in reserve.

@@ -34,7 +34,7 @@ it('warns before a run that does not fit, with the figures and with settings tha
   expect(warning.next).toMatch(/--micro-batch 32 .*--gradient-checkpointing/);
 });
 
-it('advises shorter rows where the process alone is too large', () => {
+it('advises shorter rows if the process alone is too large', () => {
   expect(memoryWarning(model, spec, processorCompute(), 1000)!.next).toContain('--sequence-length');
 });
 
@@ -43,7 +43,7 @@ it('does not warn about GPUs, which have their own memory', () => {
   expect(memoryWarning(model, spec, compute, 1000)).toBeNull();
 });
 
-it('turns gradient checkpointing on where a run fits only with it, and then does not warn', () => {
+it('turns gradient checkpointing on if a run fits only with it, and then does not warn', () => {
   const available = between();
   const { compute, reason } = decideForRun(model, spec, open, available);
   expect(compute.checkpointing).toBe(true);

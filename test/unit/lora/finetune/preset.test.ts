@@ -17,7 +17,7 @@ async function least(): Promise<Layer> {
   return { base: join(dir, 'model'), data: { train: texts, heldOut: texts } };
 }
 
-it('a preset chooses how often to measure where only patience is set', async () => {
+it('a preset chooses how often to measure if only patience is set', async () => {
   const { layer } = await presetLayer('auto', mergeLayers(await least(), { run: { patience: 3 } }), machine);
   expect(layer.run).toMatchObject({ evaluateEvery: expect.any(Number) });
   expect(layer.run).not.toHaveProperty('patience');

@@ -7,7 +7,7 @@ import { trainingState } from '../../../utils/checkpoints.ts';
 
 const ROWS = 800;
 
-/** A run of 100 steps, resumed after `step` of them with the settings `run`. */
+/** Resumes a run of 100 steps after `step` steps, with the settings `run`. */
 function resumed(step: number, run: Layer['run'], change: Partial<RunState> = {}, training = {}) {
   const spec = (length: Layer['run']) =>
     resolveSpec({ base: '/base', data: { train: ['/data'] }, training, run: length });
@@ -28,7 +28,7 @@ function resumed(step: number, run: Layer['run'], change: Partial<RunState> = {}
 }
 
 describe('a resumed run', () => {
-  it('has its old state where nothing changed', () => {
+  it('has its old state if nothing changed', () => {
     const { state, before, warnings } = resumed(40, { epochs: 1 });
     expect(state).toBe(before);
     expect(warnings).toEqual([]);
@@ -41,7 +41,7 @@ describe('a resumed run', () => {
     }
   });
 
-  it('starts its patience again where it had stopped early', () => {
+  it('starts its patience again if it had stopped early', () => {
     const stopped = { finished: 'early-stopping', waited: 3 } as const;
     expect(resumed(60, { epochs: 1 }, stopped).state).toMatchObject(stopped);
     expect(resumed(60, { epochs: 2 }, stopped).state).toMatchObject({ finished: null, waited: 0 });
@@ -55,7 +55,7 @@ describe('a resumed run', () => {
     );
   });
 
-  it('warns where a schedule with a new end changes the learning rate', () => {
+  it('warns if the new end of a schedule changes the learning rate', () => {
     expect(resumed(40, { epochs: 2 }, {}, { schedule: 'cosine' }).warnings).toEqual(['RATE_JUMPS']);
     expect(resumed(40, { epochs: 2 }, {}, { schedule: 'constant' }).warnings).toEqual([]);
     expect(resumed(4, { epochs: 2 }, {}, { warmupRatio: 0.1 }).warnings).toEqual(['RATE_JUMPS']);

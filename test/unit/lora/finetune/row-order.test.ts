@@ -7,7 +7,7 @@ function take(rows: number, seed: number, taken: number, count: number): number[
   return Array.from({ length: count }, () => order.next().value);
 }
 
-it('has all rows in each epoch, and continues from anywhere', () => {
+it('has all rows in each epoch, and can continue from any position', () => {
   fc.assert(
     fc.property(fc.integer({ min: 1, max: 40 }), fc.nat(1000), fc.nat(120), (rows, seed, taken) => {
       const all = take(rows, seed, 0, 4 * rows + taken);

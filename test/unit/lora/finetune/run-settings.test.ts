@@ -8,7 +8,7 @@ import {
 import { type ComputeOnDevices, parseCompute } from '../../../../lora/train/compute.ts';
 import { trainingState } from '../../../utils/checkpoints.ts';
 
-describe('a resume with other settings', () => {
+describe('a resumed run with other settings', () => {
   const before = trainingState(1).state.settings as RunSettings;
   const fields = (now: RunSettings) => differences(before, now).map(({ field }) => field);
   const spec = (change: object) => ({ ...before, spec: { ...before.spec, ...change } }) as RunSettings;

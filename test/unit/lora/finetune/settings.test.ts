@@ -51,7 +51,7 @@ describe('settings of a run', () => {
     });
   });
 
-  it('are refused where they contradict each other', () => {
+  it('are refused if they contradict each other', () => {
     const refused = { code: 'USAGE' };
     for (const wrong of [
       { ...least, run: { evaluateEvery: 5 } },

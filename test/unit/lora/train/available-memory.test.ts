@@ -6,19 +6,18 @@ import { availableMemory } from '../../../../lora/train/available-memory.ts';
 import { temporaryFolder } from '../../../utils/folder.ts';
 import { pretendPlatform } from '../../../utils/platform.ts';
 
-/** Less than any machine that runs tests has. */
 const MiB = 2 ** 20;
-/** What Node.js says. */
+/** The memory that Node.js reports: less than any machine that runs tests has. */
 const SAID = 12_345;
 
 beforeEach(() => {
-  // macOS asks vm_stat.
+  // On macOS the product would ask vm_stat.
   pretendPlatform('linux');
   const said = vi.spyOn(process, 'availableMemory').mockReturnValue(SAID);
   onTestFinished(() => said.mockRestore());
 });
 
-/** A system whose files have these texts. */
+/** Makes a folder that stands for the root of a system with these files. */
 async function system(files: Record<string, string>): Promise<string> {
   const root = await temporaryFolder();
   for (const [name, text] of Object.entries(files)) {
@@ -35,12 +34,12 @@ const group = (path: string, { max = 'max', high = 'max', current = 0, stat = ''
   [`sys/fs/cgroup/${path}memory.stat`]: stat,
 });
 const self = (path: string) => ({ 'proc/self/cgroup': `0::${path}\n` });
-/** `file` would count shared memory too, which nobody can give up. */
+/** Makes the text of memory.stat. `file` also counts shared memory (999), which cannot be reclaimed. */
 const stat = (active: number, inactive: number) =>
   `anon 1\nfile ${active + inactive + 999}\nshmem 999\ninactive_anon 5\nactive_file ${active}\ninactive_file ${inactive}\n`;
 
-describe('the memory that there is', () => {
-  it('is what Node.js says where no control group limits it', async () => {
+describe('the available memory', () => {
+  it('is what Node.js reports if no control group limits it', async () => {
     expect(availableMemory(await system({}))).toBe(SAID);
     expect(availableMemory(await system({ ...self('/'), ...group('', {}) }))).toBe(SAID);
     const unlimited = { max: String(2 ** 62), current: 5 * MiB };
@@ -49,7 +48,7 @@ describe('the memory that there is', () => {
     expect(availableMemory(await system(self('/user.slice/a')))).toBe(SAID);
   });
 
-  it("in a container is its limit less what is in use, whose pages of files don't count", async () => {
+  it('in a container is its limit minus the memory in use, without cached pages of files', async () => {
     const used = { max: String(64 * MiB), current: 50 * MiB, stat: stat(8 * MiB, 30 * MiB) };
     expect(availableMemory(await system({ ...self('/'), ...group('', used) }))).toBe((64 - 50 + 38) * MiB);
     const full = { ...used, current: 65 * MiB, stat: stat(0, 0) };
@@ -58,7 +57,7 @@ describe('the memory that there is', () => {
     expect(availableMemory(await system({ ...self('/'), ...group('', slow) }))).toBe((60 - 50 + 38) * MiB);
   });
 
-  it('is that of the narrowest of all groups above', async () => {
+  it('is the smallest amount that the group or one of its parents has left', async () => {
     const files = {
       ...self('/pod/app'),
       ...group('pod/app/', { max: String(64 * MiB), current: 10 * MiB, stat: stat(0, MiB) }),
@@ -68,14 +67,14 @@ describe('the memory that there is', () => {
     expect(availableMemory(await system(files))).toBe(12 * MiB);
   });
 
-  it("where the group's own path is not to be seen is that of the container", async () => {
+  it("is that of the container if the group's own path is not visible", async () => {
     const limited = group('', { max: String(64 * MiB), current: 60 * MiB, stat: stat(0, 0) });
     for (const path of ['/docker/abc', '/../../elsewhere']) {
       expect(availableMemory(await system({ ...self(path), ...limited })), path).toBe(4 * MiB);
     }
   });
 
-  it('knows the first version of control groups', async () => {
+  it('is read from control groups of version 1, too', async () => {
     const at = 'sys/fs/cgroup/memory/docker/memory.';
     const files = {
       'proc/self/cgroup': '5:cpu,cpuacct:/x\n4:memory:/docker\n0::/\n',
@@ -86,7 +85,7 @@ describe('the memory that there is', () => {
     expect(availableMemory(await system(files))).toBe(26 * MiB);
   });
 
-  it('is no more than the machine has left', async () => {
+  it('is never more than the machine has left', async () => {
     const half = { max: String(freemem() - MiB), current: 0, stat: stat(2 ** 50, 2 ** 50) };
     expect(availableMemory(await system({ ...self('/'), ...group('', half) }))).toBeLessThan(totalmem());
   });

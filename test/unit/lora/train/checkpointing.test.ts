@@ -4,7 +4,7 @@ import { type ComputeOnDevices, processorCompute } from '../../../../lora/train/
 
 const GB = 1e9;
 
-/** The decision for a training that needs 9.1 GB, or 4 GB with gradient checkpointing. */
+/** Returns the decision for a run that needs 9.1 GB, or 4 GB with gradient checkpointing. */
 function decide(change: Partial<ComputeOnDevices> = {}, available = 64 * GB) {
   const compute = { ...processorCompute(), checkpointing: 'auto' as const, ...change };
   const needs = ({ checkpointing }: { checkpointing: boolean }) => (checkpointing ? 4 : 9.1) * GB;
@@ -15,7 +15,7 @@ function decide(change: Partial<ComputeOnDevices> = {}, available = 64 * GB) {
 const off = { on: false, reason: null };
 
 describe('gradient checkpointing by default', () => {
-  it('is off where memory is sufficient', () => {
+  it('is off if memory is sufficient', () => {
     expect(decide()).toEqual(off);
     expect(decide({ baseBits: 8 })).toEqual(off);
   });
@@ -27,13 +27,13 @@ describe('gradient checkpointing by default', () => {
     });
   });
 
-  it('is on where the training does not fit without it, with a quarter in reserve', () => {
+  it('is on if the run does not fit without it, with a quarter in reserve', () => {
     expect(decide({}, 6 * GB)).toEqual({ on: true, reason: expect.stringMatching(/9\.1 GB .* 6\.0 GB/) });
     expect(decide({}, 10 * GB).on).toBe(true);
     expect(decide({}, 12 * GB)).toEqual(off);
   });
 
-  it('is on where the training does not fit with it either, because the shortfall is smaller', () => {
+  it('is on if the run does not fit with it either, because the shortfall is smaller', () => {
     expect(decide({}, 4 * GB).on).toBe(true);
   });
 
@@ -48,7 +48,7 @@ describe('gradient checkpointing by default', () => {
     expect(decide({ devices: [{ engine: 'onnx-cuda' }, { engine: 'onnx-webgpu' }] }, 6 * GB)).toEqual(off);
   });
 
-  it('counts the memory where one of several devices is the processor', () => {
+  it('counts the memory if one of several devices is the processor', () => {
     expect(decide({ devices: [{ engine: 'onnx-cuda' }, { engine: 'onnx-cpu' }] }, 6 * GB)).toEqual({
       on: true,
       reason: expect.stringContaining('2 trainers'),

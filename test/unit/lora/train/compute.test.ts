@@ -14,7 +14,7 @@ function errorOf(run: () => unknown) {
 }
 
 describe('a compute', () => {
-  it('has defaults for all that is not set', () => {
+  it('has a default for every setting', () => {
     expect(parseCompute()).toEqual({
       devices: 'auto',
       threads: availableParallelism(),
@@ -60,7 +60,7 @@ describe('a compute', () => {
     expect(errorOf(() => parseCompute({ engine }))).toMatchObject({ code: 'ENGINE_UNKNOWN', kind: 'usage' });
   });
 
-  it('suggests the engine whose name contains the text, where there is only one', () => {
+  it('suggests the engine whose name contains the text, if there is only one', () => {
     const nextFor = (engine: string) => errorOf(() => parseCompute({ engine }))?.next;
     expect(nextFor('cuda')).toMatch(/onnx-cuda\?.*"swarm doctor"/);
     expect(nextFor('WebGPU')).toContain('onnx-webgpu?');

@@ -93,7 +93,7 @@ describe('after a device failed, a trainer restarts', () => {
   describe('with gradient checkpointing first', () => {
     const without = load('onnx-cpu', 4, false);
 
-    test('where memory ran out without it, with the same micro-batch', () => {
+    test('if memory ran out without it, with the same micro-batch', () => {
       const first = fallbackFor(asked(), without, died('SIGKILL'))!;
       expect(first).toMatchObject(load('onnx-cpu', 4));
       expect(first.reason).toContain('gradient checkpointing');
@@ -105,7 +105,7 @@ describe('after a device failed, a trainer restarts', () => {
       expect(fallbackFor(asked(), one, failed('out of memory'))).toMatchObject(load('onnx-cuda', 1));
     });
 
-    test('but not where the user turned it off, or after another fault', () => {
+    test('but not if the user turned it off, or after another fault', () => {
       const never = asked({ checkpointing: false });
       expect(fallbackFor(never, without, died('SIGKILL'))).toMatchObject(load('onnx-cpu', 2, false));
       expect(fallbackFor(asked(), without, died('SIGSEGV'))).toBeNull();
@@ -114,7 +114,7 @@ describe('after a device failed, a trainer restarts', () => {
     });
   });
 
-  test('on the processor where the engine that auto chose is gone, but not where it was named', () => {
+  test('on the processor if the engine that auto chose is gone, but not if the user named it', () => {
     const gone = new SwarmError('ENGINE_UNAVAILABLE', 'no device', {});
     const now = load('onnx-webgpu', 8);
     expect(fallbackFor(asked(), now, gone)).toMatchObject(load('onnx-cpu', 8));

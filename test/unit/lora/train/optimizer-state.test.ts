@@ -15,7 +15,7 @@ const state = {
 test('a state survives encoding, also from a pooled buffer', () => {
   const bytes = encodeOptimizer(state);
   expect(decodeOptimizer(bytes, layout)).toEqual(state);
-  // Two in a row: at most one of them begins where the pool does.
+  // Of two buffers in a row, at most one begins at offset 0 of the pool.
   for (const pooled of [Buffer.from(bytes), Buffer.from(bytes)]) {
     expect(decodeOptimizer(pooled, layout)).toEqual(state);
   }

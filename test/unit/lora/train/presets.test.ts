@@ -73,7 +73,7 @@ describe('presets', () => {
     });
   });
 
-  it('choose smaller micro-batches where several devices share each batch', () => {
+  it('choose smaller micro-batches if several devices share each batch', () => {
     const microBatch = (change: Partial<PresetInput>) => chosen('auto', input(change))['training.microBatch'];
     expect([2, 3].map((devices) => microBatch({ devices }))).toEqual([8, 6]);
     expect(microBatch({ devices: 2, fits: (size) => size.microBatch <= 3 })).toBe(2);

@@ -20,7 +20,7 @@ describe('early stopping', () => {
     expect(run([3, 3], { patience: 1, minDelta: 0 }).stopped).toBe(1);
   });
 
-  it('keeps the lowest loss as the best, also where the improvement is below minDelta', () => {
+  it('keeps the lowest loss as the best, even if the improvement is below minDelta', () => {
     const verdict = run([2, 1.99, 1.98], { patience: 2, minDelta: 0.05 });
     expect(verdict).toEqual({ stopped: 2, best: { step: 2, loss: 1.98 } });
   });

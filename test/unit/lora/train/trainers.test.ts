@@ -12,22 +12,22 @@ const together = ([first, ...others]: [EngineName, ...EngineName[]], baseBits: 3
   });
 
 describe('the memory of all trainers together', () => {
-  it('is the memory of the trainer where there is only one', () => {
+  it('is the memory of the trainer if there is only one', () => {
     for (const engine of ['onnx-cpu', 'onnx-cuda', 'tfjs'] as const) expect(together([engine])).toEqual(one);
   });
 
   it('on the processor counts a process, an adapter and activations for each, and one mapped base', () => {
     const expected = { runtime: 3, weights: 100, activations: 3000, adapter: 30, total: 3133 };
     expect(together(['onnx-cpu', 'onnx-cpu', 'onnx-cpu'])).toEqual(expected);
-    // Each process packs a copy of its own.
+    // Each process packs its own copy of the base.
     expect(together(['onnx-cpu', 'onnx-cpu'], 8).weights).toBe(200);
   });
 
-  it('counts no activations of a GPU beside a processor: they are in its own memory', () => {
+  it('counts no activations of a GPU beside a processor, because the GPU has its own memory', () => {
     const expected = { runtime: 2, weights: 100, activations: 1000, adapter: 20, total: 1122 };
     expect(together(['onnx-cuda', 'onnx-cpu'])).toEqual(expected);
     expect(together(['onnx-cuda', 'onnx-cpu', 'onnx-cpu']).activations).toBe(2000);
-    // The size of a GPU's memory is unknown: the activations of one trainer count.
+    // The size of a GPU's memory is unknown, so the activations of one trainer count.
     expect(together(['onnx-cuda', 'onnx-cuda']).activations).toBe(1000);
     expect(together(['onnx-cpu', 'tfjs']).weights).toBe(200);
   });
@@ -40,7 +40,8 @@ describe('a batch shared by several devices', () => {
   it('has a micro-batch for each device', () => {
     expect([2, 3, 4, 8].map((devices) => rows(8, 8, devices))).toEqual([4, 3, 2, 1]);
     expect(rows(16, 8, 4)).toBe(4);
-    // 9 rows in threes are 3 parts for 4 devices; 17 rows in fives are 4.
+    // Nine rows in micro-batches of three would give only three parts for four devices, so two rows are used. Seventeen
+    // rows in micro-batches of five give four parts.
     expect([rows(9, 9, 4), rows(17, 17, 4)]).toEqual([2, 5]);
     const { reason } = shareBatch({ batchSize: 8, microBatch: 8 }, 2);
     expect(reason).toMatch(/^4 .*\b8 rows\b.*\b2 devices\b/);
@@ -53,7 +54,7 @@ describe('a batch shared by several devices', () => {
     expect(shareBatch({ batchSize: 2, microBatch: 1 }, 3).reason).toBeNull();
   });
 
-  it('keeps its micro-batches where there are enough', () => {
+  it('keeps its micro-batches if there are enough for all devices', () => {
     for (const [batchSize, microBatch, devices] of [
       [8, 8, 1],
       [2, 8, 1],

@@ -20,7 +20,7 @@ function pretendToListen(node: Libp2p, address: string): void {
   components.events.dispatchEvent(new CustomEvent('transport:listening', { detail }));
 }
 
-it('announces a public address of its own interfaces, which libp2p alone holds back', async () => {
+it('announces a public address of its own interfaces, which libp2p by itself would not announce', async () => {
   const node = await startRaw();
   pretendToListen(node, '/ip4/8.8.4.4/tcp/4040');
   expect(node.getMultiaddrs().map(String)).toEqual([`/ip4/8.8.4.4/tcp/4040/p2p/${node.peerId.toString()}`]);

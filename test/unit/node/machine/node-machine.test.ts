@@ -171,7 +171,7 @@ describe('heads', () => {
 });
 
 describe('failures', () => {
-  test('tries to join for ever, with growing pauses', () => {
+  test('tries to join without end, with growing pauses', () => {
     const node = driver().send({ type: 'start' });
     const pauses = Array.from({ length: 12 }, () => {
       node.send({ type: 'join-failed', reason: 'unreachable', jitter: 0 });

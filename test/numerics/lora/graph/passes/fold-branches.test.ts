@@ -52,7 +52,7 @@ describe('a LoRA branch beside a frozen weight', () => {
   );
 
   test.each(VARIANTS)(
-    '%s: keeps loss and gradients where only some sums have this form',
+    '%s: keeps loss and gradients if only some sums have this form',
     async (_, lora, options) => {
       const { model, rows } = await fixtureStep('llama-tiny-untied');
       const adapter = randomAdapter(model, loraConfig({ rank: 4, ...lora }));
@@ -100,7 +100,7 @@ describe('a LoRA branch beside a frozen weight', () => {
     }
   });
 
-  it('stays separate where there are few rows', () => {
+  it('stays separate if there are few rows', () => {
     const { graph } = branch(64);
     expect(foldBranches(graph).nodes.map(({ operation }) => operation)).toEqual(
       liveNodes(graph).map(({ operation }) => operation),

@@ -85,7 +85,7 @@ describe('thin products that share an operand', () => {
     expect(products(joinThinProducts(graph))).toBe(products(graph) - 2 * 2);
   });
 
-  it('stay separate where they are as wide as their operand', () => {
+  it('stay separate if they are as wide as their operand', () => {
     const graph = branches([WIDTH, WIDTH]);
     expect(products(joinThinProducts(graph))).toBe(products(graph));
   });

@@ -120,20 +120,36 @@ describe('a busy or broken hub', () => {
 
   it('has a deadline for the first byte and for each next chunk', async () => {
     const deadlines: number[] = [];
+    const running = new Set<() => void>();
+    let [bytes, stalled] = [0, false];
     const clock: Clock = {
-      now: () => 0,
-      monotonic: () => 0,
+      ...impatientClock,
       after: (ms, callback) => {
+        if (ms < ANSWER_MS) return impatientClock.after(ms, callback);
         deadlines.push(ms);
-        // Late enough for the bytes that do arrive.
-        const timer = setTimeout(callback, ms >= ANSWER_MS ? 100 : 0);
-        return () => clearTimeout(timer);
+        running.add(callback);
+        if (stalled && ms === IDLE_MS) {
+          stalled = false;
+          queueMicrotask(callback);
+        }
+        return () => running.delete(callback);
       },
     };
-    world.hub.fault(/revision/, () => {});
-    world.hub.fault(WEIGHTS, (response) => response.writeHead(200, { 'content-length': 1e6 }).write('x'));
-    await expect(world.fetch(NAME, {}, { clock })).resolves.toContain(COMMIT);
-    expect(new Set(deadlines.filter((ms) => ms >= ANSWER_MS))).toEqual(new Set([ANSWER_MS, IDLE_MS]));
+    // The first request gets no answer, so its deadline expires.
+    world.hub.fault(/revision/, () => {
+      for (const expire of running) expire();
+    });
+    // The weights stall after one byte, so the next deadline for a chunk expires.
+    const first = world.model.files.get('model.safetensors')!.subarray(0, 1);
+    world.hub.fault(WEIGHTS, (response) => response.writeHead(200, { 'content-length': 1e6 }).write(first));
+    const onProgress = ({ done }: { done: number }): void => {
+      stalled = done === bytes + 1;
+      bytes = done;
+    };
+    await expect(world.fetch(NAME, { onProgress }, { clock })).resolves.toContain(COMMIT);
+    expect(new Set(deadlines)).toEqual(new Set([ANSWER_MS, IDLE_MS]));
+    expect(world.hub.requests.filter((line) => line.includes('/revision/'))).toHaveLength(2);
+    expect(world.hub.requests.filter((line) => /\/cdn\/.*safetensors/.test(line))).toHaveLength(2);
   });
 });
 
