@@ -2,12 +2,12 @@ import { Counter, Gauge, Histogram, type Registry } from '@prometheus-io/client'
 import type { JobEvent } from './job-events.ts';
 import { type ProcessSource, processRegistry } from './process-metrics.ts';
 
-/** Bucket bounds, from a small adapter's merge to an evaluation at its time limit. */
+/** Bucket bounds in seconds, from the merge of a small adapter to an evaluation at its time limit. */
 const WORK_SECONDS = [0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 900];
-/** Bucket bounds. Rounds take from seconds (demo) to an hour (large models). */
+/** Bucket bounds in seconds. A round takes from seconds (demo) to an hour (large models). */
 const ROUND_SECONDS = [1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 3600];
 
-/** Values that a scrape reads from each job. CoordinatorStatus of the control API has these fields. */
+/** The values that a scrape reads from each job. Each job in the control API's CoordinatorStatus has these fields. */
 export interface JobGauges {
   name: string;
   phase: string;
@@ -21,22 +21,22 @@ export interface JobGauges {
 
 export interface CoordinatorMetricsSource extends ProcessSource {
   jobs(): JobGauges[];
-  /** Peers with an open connection. */
+  /** Returns the number of peers with an open connection. */
   connections(): number;
-  /** Updates of each job that are being fetched or checked. */
+  /** Returns the number of updates of each job that are being fetched or checked. */
   intakeQueues(): { name: string; updates: number }[];
 }
 
 export interface CoordinatorMetrics {
   readonly registry: Registry;
-  /** Counts an event. Call it once for each event, when it is durable. */
+  /** Counts an event. Call this once for each event, after the event is durable. */
   observe(event: JobEvent, jobName: string): void;
   /** Takes the coordinator's measurements of merges, gates and refusals. */
   readonly meter: CoordinatorMeter;
   stop(): void;
 }
 
-/** `job` is a job's name. */
+/** Records merges, gates and refusals of a coordinator. `job` is the name of the job. */
 export interface CoordinatorMeter {
   merge(job: string, measured: { seconds: number; bytes: number }): void;
   gate(
@@ -47,9 +47,9 @@ export interface CoordinatorMeter {
 }
 
 /**
- * Creates the metrics of a coordinator. The label `job` is the name that the operator gave the job; the other labels have
- * fixed sets of values. No label is a peer id, because strangers can create any number of them. docs/metrics.md lists the
- * metrics.
+ * Creates the metrics of a coordinator. The label `job` is the name that the operator gave the job; the other labels
+ * have fixed sets of values. No label is a peer id, because strangers can create any number of them. docs/metrics.md
+ * lists the metrics.
  */
 export function createCoordinatorMetrics(source: CoordinatorMetricsSource): CoordinatorMetrics {
   const { registry, stop } = processRegistry(source);
@@ -85,7 +85,7 @@ export function createCoordinatorMetrics(source: CoordinatorMetricsSource): Coor
     (j) => j.tokensPerSecond,
   );
 
-  // Earlier phases are set to 0, or two phases would read 1.
+  // Earlier phases are set to 0. Otherwise two phases of a job would read 1.
   const seenPhases: { name: string; phase: string }[] = [];
   new Gauge({
     name: 'swarm_job_phase',
@@ -114,7 +114,7 @@ export function createCoordinatorMetrics(source: CoordinatorMetricsSource): Coor
 
   const updates = new Counter({
     name: 'swarm_updates_total',
-    help: 'Updates, by receipt code.',
+    help: 'Receipts of updates, by code. An update counts again when its code changes.',
     labelNames: ['job', 'code'] as const,
     registers,
   });
@@ -167,20 +167,20 @@ export function createCoordinatorMetrics(source: CoordinatorMetricsSource): Coor
   });
   const refusals = new Counter({
     name: 'swarm_update_refusals_total',
-    help: 'Updates refused on arrival by reason code, with those that are too many to be recorded.',
+    help: 'Updates refused on arrival, by reason code, including those that are too many to be recorded.',
     labelNames: ['job', 'code'] as const,
     registers,
   });
   const mergeSeconds = new Histogram({
     name: 'swarm_merge_seconds',
-    help: 'Time to compute one merge; a gate may compute several.',
+    help: 'Time to compute one merge, seconds. A gate may compute several.',
     labelNames: job,
     buckets: WORK_SECONDS,
     registers,
   });
   const mergeBytes = new Counter({
     name: 'swarm_merge_bytes_total',
-    help: 'Bytes of the update payloads that merges were computed from.',
+    help: 'Payload bytes of the updates that merges were computed from.',
     labelNames: job,
     registers,
   });
@@ -192,7 +192,7 @@ export function createCoordinatorMetrics(source: CoordinatorMetricsSource): Coor
   });
   const gateSeconds = new Histogram({
     name: 'swarm_gate_seconds',
-    help: 'Time of a closed round in the gate, with all its merges and evaluations.',
+    help: 'Time that a closed round spends in the gate, with all merges and evaluations, seconds.',
     labelNames: job,
     buckets: WORK_SECONDS,
     registers,

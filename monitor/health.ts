@@ -1,10 +1,10 @@
 import type { Clock } from '../common/clock.ts';
 import { safeText } from '../common/text.ts';
 
-/** A check without an answer in this time is failing, so that probes never hang. */
+/** A check that gives no answer within this time counts as failing, so that probes never hang. */
 export const CHECK_TIMEOUT_MS = 2_000;
 
-/** Returns null when the check passes, else what is wrong and what to do, for people. */
+/** Returns null when the check passes. Otherwise returns a text for people: what is wrong, and what to do. */
 export type Check = () => string | null | Promise<string | null>;
 
 export interface HealthReport {
@@ -14,8 +14,8 @@ export interface HealthReport {
 
 /**
  * The health checks of a daemon. A liveness check fails when only a restart helps (a stuck state machine). A readiness
- * check fails while the daemon cannot do its work (not joined, disk full). An answered report also shows that the event
- * loop is running.
+ * check fails while the daemon cannot do its work (not joined, disk full). Any report also shows that the event loop is
+ * running.
  */
 export class Health {
   readonly #clock: Clock;

@@ -1,6 +1,6 @@
 import type { ReceiptCode } from '../protocol/receipts.ts';
 
-/** An event of a job. The coordinator stores events, numbered in the order in which they became durable. */
+/** An event of a job. The coordinator stores events and numbers them in the order in which they became durable. */
 export type JobEvent = { sequence: number; at: number; job: string } & JobEventBody;
 
 /** The facts of an event, by its type. */
@@ -21,14 +21,14 @@ export type JobEventBody =
       lossFirst: number | null;
       lossLast: number | null;
     }
-  /** An accepted update that its round's checkpoint does not include. Its author restores it. */
+  /** The checkpoint does not include an accepted update. The author adds the update back to its error feedback. */
   | { type: 'update-undone'; round: number; peer: string; code: ReceiptCode; detail: string }
   | {
       type: 'round-closed';
       round: number;
       updates: number;
       assigned: number;
-      /** `operator`: the job was paused or stopped, and the round merged the updates it had. */
+      /** `operator`: the operator paused or stopped the job, and the round merged the updates that it had. */
       cause: 'complete' | 'quorum' | 'deadline' | 'operator';
     }
   | {
@@ -46,7 +46,7 @@ export type JobEventBody =
       drift: number | null;
     }
   | { type: 'null-round'; round: number; reason: string }
-  /** The coordinator's device failed in an evaluation. The evaluation restarts with a lighter setting. */
+  /** The coordinator's device failed during an evaluation, which restarts with a lighter setting. */
   | { type: 'evaluation-lighter'; reason: string }
   | { type: 'paused'; reason: string }
   | { type: 'resumed' }

@@ -1,13 +1,13 @@
 import { isSwarmError } from '../common/errors.ts';
 import { safeText } from '../common/text.ts';
 
-/** Levels and entries of a structure that a log line shows. The rest is cut off. */
+/** Most levels of a structure, and most entries of each level, that a log line shows. The rest is cut off. */
 const DEPTH = 4;
 const ENTRIES = 50;
 
 /**
- * Returns fields that are safe to log: strings without terminal control characters, errors with their code and values,
- * binary data as its length, and large structures cut off.
+ * Returns fields that are safe to log. Strings lose their terminal control characters, errors become objects with their
+ * code and values, binary data becomes its length, and large structures are cut off.
  */
 export function safeFields(fields: object): Record<string, unknown> {
   return safeValue(fields, DEPTH) as Record<string, unknown>;
@@ -34,7 +34,7 @@ function errorFields(error: Error, depth: number): object {
     fields.code = error.code;
     if (depth > 0) fields.values = safeValue(error.values, depth - 1);
   } else {
-    // Any other error is a defect or comes from the operating system. The stack shows where it was thrown.
+    // Any other error is a bug or comes from the operating system. The stack shows where it was thrown.
     if ('code' in error) fields.code = error.code;
     fields.stack = error.stack
       ?.split('\n')

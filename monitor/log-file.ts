@@ -1,15 +1,16 @@
 import { closeSync, fstatSync, mkdirSync, openSync, renameSync, writeSync } from 'node:fs';
 import { dirname } from 'node:path';
 
-/** The size at which a log file is rotated. One older file is kept, so the logs of a daemon stay under 32 MiB. */
+/** Size at which a log file is rotated. One older file is kept, so the logs of a daemon take about 32 MiB at most. */
 export const LOG_FILE_BYTES = 16 * 1024 * 1024;
 
 /**
- * Appends lines to a file and renames it to `<path>.1` when it is full. A line is on its way to the disk when `write`
- * returns, so a crash loses none. A line that the disk refuses is dropped: logging never throws.
+ * Appends lines to a file and renames the file to `<path>.1` when it is full. The operating system has a line when
+ * `write` returns, so a crash of this process loses no line. A line that cannot be written is dropped, and `write`
+ * never throws.
  *
- * pino's own file destination does not rotate. pino-roll rotates, but from a worker thread whose buffer a crash loses, under
- * names that change with each file, and it does not count the files of earlier runs.
+ * pino's own file destination does not rotate files. pino-roll does, but in a worker thread, whose buffer is lost in a
+ * crash. It also gives each file a new name, and does not count the files of earlier runs.
  */
 export class LogFile {
   readonly #path: string;
@@ -30,7 +31,7 @@ export class LogFile {
       if (this.#bytes >= this.#maxBytes) this.#rotate();
       this.#bytes += writeSync(this.#fd, line);
     } catch {
-      // The other outputs have the line.
+      // The logger's other outputs still get the line.
     }
   }
 

@@ -7,7 +7,7 @@ import { safeFields } from './log-fields.ts';
 import { type Levels, type LogLevel, levelFor } from './log-levels.ts';
 import { RepeatedWarnings } from './repeated-warnings.ts';
 
-/** Receives whole lines: a stream, a file, or an array of a test. */
+/** Receives whole lines. It is a stream, a file, or an array in a test. */
 export interface LineSink {
   write(line: string): unknown;
 }
@@ -22,9 +22,9 @@ export interface LogOutput {
 }
 
 /**
- * Creates a logger that writes each line to every output whose levels admit it. Strings in fields may come from strangers,
- * so control characters are removed. A warning that repeats within a minute is not written; the next one that is written
- * carries their number as `repeated`.
+ * Creates a logger that writes each line to every output whose levels admit it. It replaces control characters in
+ * fields, because their strings may come from strangers. It leaves out warnings that repeat within a minute. The next
+ * one that it writes has their number in the field `repeated`.
  */
 export function createLogger(
   options: { outputs: readonly LogOutput[]; fields?: object },
@@ -51,7 +51,7 @@ interface Output {
   logger: pino.Logger;
 }
 
-/** Writes each line to all outputs, leaves repeated warnings out, and makes the fields safe. pino compares the levels. */
+/** Writes lines with safe fields to all outputs, and leaves out repeated warnings. pino compares the levels. */
 class OutputsLogger implements Logger {
   readonly #outputs: readonly Output[];
   readonly #fields: Record<string, unknown>;
@@ -108,7 +108,7 @@ function pinoFor({ sink, format, color = false }: LogOutput, clock: Pick<Clock, 
   );
 }
 
-/** Formats lines with pino-pretty as a function. Its stream form buffers, so a crash would lose the last lines. */
+/** Formats lines with pino-pretty's function. Its stream would buffer lines, and a crash would lose the last ones. */
 function prettyStream(sink: LineSink, colorize: boolean): pino.DestinationStream {
   const format = pretty.prettyFactory({
     colorize,
@@ -119,7 +119,7 @@ function prettyStream(sink: LineSink, colorize: boolean): pino.DestinationStream
   return { write: (line) => void sink.write(format(JSON.parse(line))) };
 }
 
-/** Two warnings count as repeated if module, action, error code and peer are equal, whatever their other values. */
+/** Returns the key of a warning. Warnings with equal module, action, error code and peer have equal keys. */
 function warningKey(base: Record<string, unknown>, fields: object, action: string): string {
   const error = 'error' in fields ? fields.error : undefined;
   const code = isSwarmError(error) ? error.code : 'code' in fields ? String(fields.code) : '';

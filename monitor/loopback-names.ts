@@ -1,9 +1,11 @@
 import type { FastifyInstance } from 'fastify';
 
-/** Host names that requests may use. A web page that points its own name at this machine (DNS rebinding) uses another. */
+/**
+ * Host names that requests may use. A web page whose own name resolves to this machine (DNS rebinding) sends that name.
+ */
 const HOSTS = ['127.0.0.1', 'localhost', '[::1]'];
 
-/** Makes a server on the loopback interface answer requests for any other host name with 403 and HOST_REFUSED. */
+/** Makes a server on the loopback interface refuse requests for any other host name, with 403 and HOST_REFUSED. */
 export function onlyLoopbackNames(server: FastifyInstance): void {
   server.addHook('onRequest', async (request, reply) => {
     const host = request.headers.host?.replace(/:\d+$/, '') ?? '';

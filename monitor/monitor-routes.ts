@@ -4,7 +4,7 @@ import type { Health } from './health.ts';
 
 /**
  * Adds /healthz, /readyz and /metrics to a daemon's HTTP server. They need no token, because they show no peer, path or
- * secret. Failing checks answer 503 with their list.
+ * secret. If a check fails, the answer has status 503 and lists the failing checks.
  */
 export function addMonitorRoutes(
   server: FastifyInstance,

@@ -2,15 +2,18 @@ import { Counter, Gauge, Histogram, type Metric, type Registry } from '@promethe
 import { rpcMethods } from '../protocol/rpc.ts';
 import { jobChannels } from '../protocol/topics.ts';
 
-/** Upper bounds in seconds: from a call on loopback to the timeouts of rpc (10 s) and of a range (64 s). */
+/** Bucket bounds in seconds, from a call on loopback to the timeouts of a call (10 s) and of a range (64 s). */
 const SECONDS = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 2, 5, 10, 30, 64];
-/** Upper bounds in seconds of the fetch of a whole blob: up to an hour for a base model. */
+/** Bucket bounds in seconds for the fetch of a whole blob. A base model can take an hour. */
 const FETCH_SECONDS = [0.01, 0.1, 0.5, 1, 5, 10, 30, 60, 300, 600, 3600];
 
 const METHODS: readonly string[] = Object.keys(rpcMethods);
 const CHANNELS: readonly string[] = jobChannels;
 
-/** Codes that get a label value of their own. Remote peers choose the codes of their refusals, so all others are "other". */
+/**
+ * Codes with a label value of their own. All others become "other", because remote peers can send any code in a
+ * refusal.
+ */
 const CODES: readonly string[] = [
   'ok',
   'aborted',
@@ -47,15 +50,16 @@ const CODES: readonly string[] = [
 type Direction = 'inbound' | 'outbound';
 
 /**
- * Metrics of rpc, gossip and blobs. The methods are those of `NetworkObserver` in net/observer.ts, which this folder may not
- * import. The host needs its observer before the registry of the daemon exists, so the metrics are registered afterwards.
+ * Metrics of rpc, gossip and blobs. The class has the methods of `NetworkObserver` in net/observer.ts, which this
+ * folder may not import. The metrics are registered later than they are created, because the host needs its observer
+ * before the daemon's registry exists.
  */
 export class NetworkMetrics {
   readonly #metrics: Metric[] = [];
 
   readonly #rpcRequests = this.#counter(
     'swarm_rpc_requests_total',
-    'Calls by method, direction and code; "ok" or the error code.',
+    'Calls, by method, direction and code ("ok" or an error code).',
     ['method', 'direction', 'code'],
   );
   readonly #rpcDuration = this.#histogram(
@@ -66,14 +70,14 @@ export class NetworkMetrics {
   );
   readonly #rpcBytes = this.#counter(
     'swarm_rpc_bytes_total',
-    'Payload bytes of calls; direction is that of the call, flow that of the bytes.',
+    'Payload bytes of calls. The label direction is that of the call, flow that of the bytes.',
     ['method', 'direction', 'flow'],
   );
   readonly #rpcQueue = this.#gauge('swarm_rpc_inbound_in_progress', 'Calls of other peers in progress.');
 
   readonly #gossipMessages = this.#counter(
     'swarm_gossip_messages_total',
-    'Gossip messages by channel, direction and verdict.',
+    'Gossip messages, by channel, direction and verdict.',
     ['channel', 'direction', 'verdict'],
   );
   readonly #gossipDuration = this.#histogram(
@@ -84,14 +88,14 @@ export class NetworkMetrics {
   );
   readonly #gossipBytes = this.#counter(
     'swarm_gossip_bytes_total',
-    'Bytes of gossip messages, each counted once.',
+    'Bytes of gossip messages. A published message counts once, even if several peers receive it.',
     ['channel', 'direction'],
   );
   readonly #gossipQueue = this.#gauge('swarm_gossip_pending', 'Gossip messages that wait for a verdict.');
 
   readonly #blobRanges = this.#counter(
     'swarm_blob_ranges_total',
-    'Ranges fetched (inbound) and served (outbound) by code.',
+    'Ranges fetched (inbound) and served (outbound), by code.',
     ['direction', 'code'],
   );
   readonly #blobRangeDuration = this.#histogram(
@@ -104,7 +108,7 @@ export class NetworkMetrics {
     'direction',
   ]);
   readonly #blobQueue = this.#gauge('swarm_blob_outbound_in_progress', 'Ranges being served.');
-  readonly #blobFetches = this.#counter('swarm_blob_fetches_total', 'Fetches of whole blobs by code.', [
+  readonly #blobFetches = this.#counter('swarm_blob_fetches_total', 'Fetches of whole blobs, by code.', [
     'code',
   ]);
   readonly #blobFetchDuration = this.#histogram(

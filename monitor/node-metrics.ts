@@ -2,17 +2,17 @@ import { Counter, Gauge, Histogram, type Registry } from '@prometheus-io/client'
 import type { ReceiptCode } from '../protocol/receipts.ts';
 import { type ProcessSource, processRegistry } from './process-metrics.ts';
 
-/** Bucket bounds. Rounds take from seconds (demo) to an hour (large models). */
+/** Bucket bounds in seconds. A round takes from seconds (demo) to an hour (large models). */
 const TRAIN_SECONDS = [1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 3600];
 
-/** Values that a scrape reads from a node. The states are those of a heartbeat. */
+/** The values that a scrape reads from a node. The states are those of a heartbeat. */
 export interface NodeGauges {
   state: string;
   round: number;
   step: number;
   steps: number;
   tokensPerSecond: number;
-  /** Rounds that the trainer process was given and has not ended. */
+  /** Number of rounds that the trainer process has received and not yet ended. */
   trainerQueue: number;
 }
 
@@ -23,11 +23,11 @@ export interface NodeMetricsSource extends ProcessSource {
 
 export interface NodeMetrics {
   readonly registry: Registry;
-  /** Counts a new receipt code of an own update. */
+  /** Counts a new receipt code of one of this node's updates. */
   receiptArrived(code: ReceiptCode): void;
   /** Counts a trained round whose update is stored. */
   roundTrained(round: { tokens: number; seconds: number; lossLast: number; updateBytes: number }): void;
-  /** Counts a round that gave no update. @param code error code, or `unknown` */
+  /** Counts a round that produced no update. @param code error code, or `unknown` */
   roundLost(code: string): void;
   /** Counts an optimiser step. */
   stepMade(): void;
@@ -61,7 +61,7 @@ export function createNodeMetrics(source: NodeMetricsSource): NodeMetrics {
   );
   gauge(
     'swarm_trainer_queue',
-    'Rounds that the trainer process was given and has not ended.',
+    'Rounds that the trainer process has received and not yet ended.',
     () => source.node().trainerQueue,
   );
   gauge('swarm_connections', 'Peers with an open connection.', () => source.connections());
@@ -81,19 +81,19 @@ export function createNodeMetrics(source: NodeMetricsSource): NodeMetrics {
 
   const updates = new Counter({
     name: 'swarm_updates_total',
-    help: 'Own updates, by receipt code.',
+    help: 'Updates of this node, by receipt code. An update counts again when its code changes.',
     labelNames: ['code'] as const,
     registers,
   });
   const updateBytes = new Counter({
     name: 'swarm_update_bytes_total',
-    help: 'Payload bytes of own updates.',
+    help: 'Payload bytes of the updates of this node.',
     registers,
   });
   const tokens = new Counter({ name: 'swarm_tokens_total', help: 'Supervised tokens trained.', registers });
   const seconds = new Histogram({
     name: 'swarm_round_seconds',
-    help: 'Training time of a round whose update is stored.',
+    help: 'Training time of a round whose update is stored, seconds.',
     buckets: TRAIN_SECONDS,
     registers,
   });
@@ -110,12 +110,12 @@ export function createNodeMetrics(source: NodeMetricsSource): NodeMetrics {
   });
   const steps = new Counter({
     name: 'swarm_trainer_steps_total',
-    help: 'Optimiser steps made, those of lost rounds included.',
+    help: 'Optimiser steps made, including those of lost rounds.',
     registers,
   });
   const lost = new Counter({
     name: 'swarm_rounds_lost_total',
-    help: 'Rounds that gave no update, by error code.',
+    help: 'Rounds that produced no update, by error code.',
     labelNames: ['code'] as const,
     registers,
   });

@@ -7,13 +7,13 @@ const NANOSECONDS = 1e9;
 
 export interface ProcessSource {
   version: string;
-  /** Bytes over all connections since the start. */
+  /** Returns the bytes sent and received over all connections since the start. */
   traffic(): { sent: number; received: number };
 }
 
 /**
- * Creates a registry with the process metrics of both daemons. It is not the client's global registry, so that two daemons
- * fit in one process. `stop` ends the sampling of the event loop.
+ * Creates a registry with the process metrics that both daemons have. It does not use the client library's global
+ * registry, so that two daemons can run in one process. `stop` ends the sampling of the event loop.
  */
 export function processRegistry(source: ProcessSource): { registry: Registry; stop(): void } {
   const registry = new Registry();
@@ -23,7 +23,7 @@ export function processRegistry(source: ProcessSource): { registry: Registry; st
 
   new Gauge({
     name: 'swarm_build_info',
-    help: 'Constant 1 with the version of lora-swarm and of Node.js.',
+    help: 'Always 1. The labels contain the versions of lora-swarm and Node.js.',
     labelNames: ['version', 'node'] as const,
     registers,
   }).set({ version: source.version, node: process.version }, 1);
@@ -34,7 +34,7 @@ export function processRegistry(source: ProcessSource): { registry: Registry; st
     labelNames: ['quantile'] as const,
     registers,
     collect() {
-      // The histogram holds the times between two sampling timers. The part above the period is lag.
+      // The histogram holds the times between two runs of the sampling timer. The part above the period is lag.
       const lag = (ns: number) =>
         Number.isFinite(ns) ? Math.max(0, ns / NANOSECONDS - LOOP_SAMPLE_MS / 1000) : 0;
       this.set({ quantile: '0.5' }, lag(loop.percentile(50)));
@@ -82,7 +82,7 @@ export function processRegistry(source: ProcessSource): { registry: Registry; st
   return { registry, stop: () => loop.disable() };
 }
 
-/** Registers a counter over totals that are kept elsewhere. Each scrape adds their growth since the last scrape. */
+/** Registers a counter for totals that are counted elsewhere. Each scrape adds their growth since the last scrape. */
 export function fromTotal(
   registry: Registry,
   options: {
@@ -103,7 +103,7 @@ export function fromTotal(
         const key = JSON.stringify(labels);
         const before = last.get(key) ?? 0;
         last.set(key, total);
-        // A smaller total has been reset. Prometheus counters may not decrease.
+        // A total that is smaller than before was reset. Prometheus counters may not decrease.
         this.inc(labels, Math.max(0, total - before));
       }
     },

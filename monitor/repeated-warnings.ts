@@ -1,8 +1,8 @@
 import type { Clock } from '../common/clock.ts';
 
-/** A repeated warning is written once in this time. The others are counted. */
+/** A repeated warning is written once within this time. The others are only counted. */
 export const REPEAT_WINDOW_MS = 60_000;
-/** Distinct warnings remembered at a time. Bounds the memory when a peer causes ever new warnings. */
+/** Most distinct warnings remembered at a time. Limits the memory if a peer keeps causing different warnings. */
 const MAX_WARNINGS = 256;
 
 /** Counts repeated warnings, so that one dead peer does not fill the log. */
@@ -14,7 +14,7 @@ export class RepeatedWarnings {
     this.#clock = clock;
   }
 
-  /** Returns null to leave the line out, or the number of lines left out since the last one that was written. */
+  /** Returns null if the line is to be left out, else the number of lines left out since the last one was written. */
   admit(key: string): number | null {
     const now = this.#clock.monotonic();
     const entry = this.#seen.get(key);
