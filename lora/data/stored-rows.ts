@@ -76,7 +76,7 @@ export class StoredRows {
 
   /**
    * Writes the rows to a new folder.
-   * @param about called after the last shard
+   * @param about returns further fields of the index; called after the last shard
    * @returns false if there were no rows; in this case no index is written
    */
   static async write(

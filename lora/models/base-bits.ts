@@ -5,13 +5,14 @@ import { modelError } from './errors.ts';
 export const BASE_BITS = [32, 8, 4] as const;
 export type BaseBits = (typeof BASE_BITS)[number];
 
-/** Below 32 bits W and Wᵀ are both kept; at 4 bits each has one float32 scale per 32 weights (see quantise.ts). */
+/** Below 32 bits, W and Wᵀ are both stored. At 4 bits, each has one float32 scale per 32 weights (see quantise.ts). */
 const BYTES_PER_WEIGHT: Readonly<Record<BaseBits, number>> = { 32: 4, 8: 2, 4: 1.25 };
 
 /**
- * Estimates the bytes of a base in memory from its number of parameters. Exact at 32 bits. Below that it counts every
- * parameter as part of a linear module, although embedding and output head take 1 byte each: for published models up to
- * 18 % too much at 8 bits and up to 7 % at 4. `weightFileBytes` is exact but needs the model's config.
+ * Estimates the bytes of a base in memory from its number of parameters. The estimate is exact at 32 bits. Below that it
+ * counts every parameter as part of a linear module, although a value of the embedding or output head takes 1 byte. For
+ * published models it is therefore up to 18 % too high at 8 bits and up to 7 % at 4. `weightFileBytes` is exact but needs
+ * the model's config.
  */
 export function estimatedBaseBytes(parameters: number, bits: BaseBits): number {
   return BYTES_PER_WEIGHT[bits] * parameters;

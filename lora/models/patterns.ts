@@ -20,7 +20,7 @@ export type Extent =
   | 'whole'
   /** The whole name, or its end after a dot: keys of `rank_pattern` and `alpha_pattern`. */
   | 'end'
-  /** Whole path segments anywhere in the name: entries of `modules_to_save`, whose modules are no targets. */
+  /** Whole path segments anywhere in the name: entries of `modules_to_save`. */
   | 'segments';
 
 // Built as in PEFT (tuners_utils, utils/other), which puts no group around a 'segments' pattern.

@@ -20,7 +20,7 @@ const QUANTISATION_VERSION = 3;
  * Converts a base's weights to one file that an engine memory-maps. Each base is converted once; the file is kept in
  * `cacheDir` under the base's digest. At 32 bits all weights are float32. Below that, linear modules have `bits` bits (see
  * quantise.ts), the embedding and the output head have 8 (see quantise-table.ts), and norms and biases stay float32.
- * Conversion needs a few MiB of memory, and for a quantised matrix both copies of it.
+ * Conversion needs a few MiB of memory, plus both copies of the matrix that is being quantised.
  *
  * @throws SwarmError MODEL_*, TENSORS_* the model's files have changed since it was opened
  */
@@ -70,8 +70,8 @@ function layOut(model: ModelShape, bits: BaseBits) {
 }
 
 /**
- * Lists the weights of all linear modules except the output head, which always has 8 bits: its logits must separate close
- * candidates, and a tied head is also used for lookups.
+ * Lists the weights of all linear modules except the output head. The head always has 8 bits, because its logits must
+ * separate close candidates, and because a tied head is also used for lookups.
  */
 function quantisable({ architecture, config }: ModelShape): Set<string> {
   const modules = architecture.linearModules(config).filter(({ name }) => name !== architecture.head);

@@ -2,8 +2,9 @@
  * Quantises a weight matrix W to integers of 4 or 8 bits. W and Wᵀ are both stored and represent exactly the same values, so
  * that the backward pass through Wᵀ gives the gradient of the forward pass through W.
  *
- * 4 bits: one scale per square tile, which is a block of rows in W and, transposed, in Wᵀ.
- * 8 bits: one scale per row of W. Matrix products that sum over these rows first multiply the other factor by the scales.
+ * At 4 bits, each square tile of W has one scale. The same tile, transposed, has the same scale in Wᵀ.
+ * At 8 bits, each row of W has one scale. A matrix product that sums over the rows of W first multiplies its other factor by
+ * the scales.
  */
 import { RowQuantiser } from './quantise-rows.ts';
 
@@ -12,11 +13,11 @@ export type QuantisedBits = 4 | 8;
 
 /**
  * Side of a tile, in weights. The kernels support blocks of 16 to 256, in powers of two. Larger blocks are faster and need
- * fewer scales, but an outlier then costs more weights their precision.
+ * fewer scales, but an outlier then reduces the precision of more weights.
  */
 const TILE_SIDE = 32;
 
-/** Candidate scales, relative to the scale that fits the largest weight. Clipping this weight may cost less in total. */
+/** Candidate scales, relative to the one that fits the largest weight. Clipping that weight may reduce the total error. */
 const TRIED_SCALES = [1, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7];
 
 /** One copy of a matrix [rows, columns]. */
@@ -160,7 +161,7 @@ function emptyBlocks(rows: number, columns: number): Blocks {
 function bestScale(tile: Float32Array): number {
   let largest = 0;
   for (const value of tile) if (Math.abs(value) > Math.abs(largest)) largest = value;
-  // Integers range from −8 to 7: the sign of the scale maps the largest weight to −8.
+  // Integers range from −8 to 7. The sign of the scale is such that the largest weight becomes −8.
   let best = 0;
   let leastError = Number.POSITIVE_INFINITY;
   for (const share of TRIED_SCALES) {

@@ -25,7 +25,10 @@ export interface LinearScaling {
   readonly factor: number;
 }
 
-/** Llama 3.1: frequencies of long wavelengths are divided by `factor`, those of short ones kept, the rest interpolated. */
+/**
+ * Llama 3.1: frequencies with long wavelengths are divided by `factor`, those with short wavelengths are kept, and those in
+ * between are interpolated.
+ */
 export interface Llama3Scaling {
   readonly type: 'llama3';
   readonly factor: number;

@@ -149,7 +149,7 @@ export class JsonSplitter {
   }
 
   #complete(comma: boolean): void {
-    // Nothing between the brackets is an empty array. Nothing beside a comma is a malformed element.
+    // Empty brackets are an empty array. An empty element beside a comma is malformed.
     if (this.#filled || this.#due || comma) {
       this.#elements.push(
         this.#why === null ? { bytes: Buffer.concat(this.#parts) } : { bytes: null, why: this.#why },

@@ -23,7 +23,7 @@ export interface KnownSample {
 export interface OverlapCount {
   /** Number of held-out samples. */
   heldOut: number;
-  /** Samples with the same tokens and mask as a training sample. An estimate if the duplicate count is one. */
+  /** Samples with the same tokens and mask as a training sample. An estimate if the count of duplicates is an estimate. */
   equal: number;
   /** Samples with at least one run of 13 trained tokens that is also trained in the training data. */
   touched: number;

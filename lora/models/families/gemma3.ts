@@ -33,8 +33,9 @@ const modules = decoderModules<Gemma3Config>({
 });
 
 /**
- * The Gemma 3 text model (Gemma Team 2025, arXiv 2503.19786): norms before and after each sublayer, with weights that are
- * offsets from 1; layers with and without a window, each kind with its own rotary base; embeddings multiplied by √hidden.
+ * The Gemma 3 text model (Gemma Team 2025, arXiv 2503.19786). It has norms before and after each sublayer, whose weights are
+ * offsets from 1. Layers with and without an attention window have different rotary bases. Embeddings are multiplied by
+ * √hidden.
  */
 export const gemma3Text: Architecture<Gemma3Config> = {
   name: 'gemma3_text',
@@ -127,7 +128,7 @@ function readRope(json: Json): Gemma3Config['rope'] {
   };
 }
 
-/** Returns √hidden. transformers rounds it to the element type of its computation, which here is float32. */
+/** Returns √hidden, in float32. transformers rounds it to the element type that it computes in. */
 function embeddingScale({ hiddenSize }: Gemma3Config): number {
   return Math.sqrt(hiddenSize);
 }
