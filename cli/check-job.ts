@@ -1,4 +1,4 @@
-import { formatBytes, formatCount } from '../common/text.ts';
+import { countOf, formatBytes, formatCount } from '../common/text.ts';
 import type { JobCheck } from '../coordinator/jobs/check-job.ts';
 import type { JobSpec } from '../lora/finetune/job-spec.ts';
 import type { Context } from './context.ts';
@@ -25,9 +25,9 @@ export function checkLines({ base, data, adapter, update, manifestBytes }: JobCh
   const { heldOut, unusable } = data;
   return [
     `base      ${base.name}, ${formatCount(base.parameters)} parameters, ${formatBytes(base.bytes)}`,
-    `training  ${formatCount(data.rows)} rows, ${formatCount(data.tokens)} tokens, ${formatBytes(data.bytes)}`,
-    `held out  ${formatCount(heldOut.rows)} rows, ${formatCount(heldOut.tokens)} tokens`,
-    ...(unusable > 0 ? [`left out  ${formatCount(unusable)} rows that cannot be used`] : []),
+    `training  ${countOf(data.rows, 'row')}, ${countOf(data.tokens, 'token')}, ${formatBytes(data.bytes)}`,
+    `held out  ${countOf(heldOut.rows, 'row')}, ${countOf(heldOut.tokens, 'token')}`,
+    ...(unusable > 0 ? [`left out  ${countOf(unusable, 'row')} that cannot be used`] : []),
     `adapter   ${formatCount(adapter.parameters)} parameters, ${formatBytes(adapter.bytes)}`,
     ...update.map(
       ({ preset, bytes }) => `update    at most ${formatBytes(bytes)} per node and round (${preset})`,

@@ -1,6 +1,6 @@
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
-import { formatCount } from '../../common/text.ts';
+import { countOf, formatCount } from '../../common/text.ts';
 import type { Evaluation } from '../../index.ts';
 import { badRowSummary, printedRows } from '../bad-rows.ts';
 import type { Context } from '../context.ts';
@@ -45,7 +45,7 @@ function resultLines({ loss, perplexity, bitsPerByte, tokens, rows, read }: Eval
     `loss          ${loss.toFixed(4)} nats per token`,
     `perplexity    ${perplexity.toFixed(2)}`,
     ...(bitsPerByte === null ? [] : [`bits per byte ${bitsPerByte.toFixed(4)}`]),
-    `tokens        ${formatCount(tokens)} in ${formatCount(rows)} ${bitsPerByte === null ? 'examples' : 'texts'}`,
+    `tokens        ${formatCount(tokens)} in ${countOf(rows, bitsPerByte === null ? 'example' : 'text')}`,
     ...(skipped === null ? [] : [`left out      ${skipped}`]),
   ];
 }

@@ -84,7 +84,7 @@ export class TrainReport implements FinetuneListener {
   onPlan(plan: RunPlan): void {
     const { tokens, rows, steps, parameters, heldOutLoss } = plan;
     this.#tell('plan', plan, () => [
-      `${formatCount(tokens)} tokens in ${formatCount(rows)} rows, ${countOf(steps, 'step')}, ` +
+      `${countOf(tokens, 'token')} in ${countOf(rows, 'row')}, ${countOf(steps, 'step')}, ` +
         `${formatCount(parameters)} adapter parameters`,
       ...(heldOutLoss === null ? [] : [`held-out loss ${formatLoss(heldOutLoss)}`]),
     ]);

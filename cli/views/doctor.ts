@@ -36,7 +36,7 @@ export function doctorLines(diagnosis: Diagnosis): string[] {
       : [
           '',
           `base       ${safeText(base.model)}, ${formatCount(base.parameters)} parameters; training with ` +
-            `${base.rows} rows of ${base.sequenceLength} tokens needs ${formatBytes(base.memory)} on the processor${checkpointingNote(base, baseBits)}`,
+            `${countOf(base.rows, 'row')} of ${base.sequenceLength} tokens needs ${formatBytes(base.memory)} on the processor${checkpointingNote(base, baseBits)}`,
           ...(base.chosen === null
             ? []
             : [

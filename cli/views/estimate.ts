@@ -16,7 +16,7 @@ export function estimateLines(estimate: RunEstimate, { training, lora }: TrainSp
   return [
     `${model.family} of ${formatCount(model.parameters)} parameters; adapter of rank ${lora.rank}: ` +
       `${formatCount(estimate.adapterParameters)}`,
-    `${about}${formatCount(estimate.tokens)} tokens in ${formatCount(estimate.rows)} rows; ${countOf(estimate.steps, 'step')} ` +
+    `${about}${countOf(estimate.tokens, 'token')} in ${countOf(estimate.rows, 'row')}; ${countOf(estimate.steps, 'step')} ` +
       `of ${training.batchSize} × ${training.sequenceLength} tokens, ${countOf(training.microBatch, 'row')} at a time`,
     ...table([
       [
