@@ -19,7 +19,7 @@ export async function createEngine(name: EngineName, options: EngineOptions): Pr
       'ENGINE_UNKNOWN',
       `no engine is called ${name}`,
       { name },
-      { next: `take ${ENGINE_LIST}` },
+      { next: `use ${ENGINE_LIST}` },
     );
   }
   if (!Number.isInteger(options.threads) || options.threads < 1) {

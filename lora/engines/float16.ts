@@ -6,8 +6,8 @@ import { runOnce } from './run-once.ts';
 import type { Engine } from './types.ts';
 
 /**
- * Computes a product in float16 to find out whether the device can: some devices lack float16 (on WebGPU, the feature
- * "shader-f16"), and no call reports it.
+ * Computes a matrix product in float16 to find out whether the device can. Some devices lack float16 (on WebGPU, the
+ * feature "shader-f16"), and no call reports whether a device has it.
  * @throws SwarmError PRECISION when the device cannot
  */
 export async function requireFloat16(engine: Engine): Promise<void> {

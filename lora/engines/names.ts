@@ -13,12 +13,12 @@ export interface Device {
   readonly device?: number;
 }
 
-/** "onnx-cuda:1", "onnx-cpu". */
+/** Returns the name of a device, such as "onnx-cuda:1" or "onnx-cpu". */
 export function deviceName({ engine, device }: Device): string {
   return device === undefined ? engine : `${engine}:${device}`;
 }
 
-/** "onnx-cuda:0,onnx-cuda:1": as `--engine` takes it. */
+/** Returns the names of devices as `--engine` accepts them, such as "onnx-cuda:0,onnx-cuda:1". */
 export function deviceNames(devices: readonly Device[], separator = ','): string {
   return devices.map(deviceName).join(separator);
 }
@@ -26,7 +26,7 @@ export function deviceNames(devices: readonly Device[], separator = ','): string
 const list = (names: readonly string[]) =>
   new Intl.ListFormat('en-GB', { type: 'disjunction' }).format(names);
 
-/** "onnx-cpu, onnx-cuda, onnx-webgpu or tfjs", for messages. */
+/** The text "onnx-cpu, onnx-cuda, onnx-webgpu or tfjs", for messages. */
 export const ENGINE_LIST = list(ENGINE_NAMES);
-/** The same with `auto` first: for help texts. */
+/** The text "auto, onnx-cpu, onnx-cuda, onnx-webgpu or tfjs", for help texts. */
 export const ENGINE_CHOICE_LIST = list(['auto', ...ENGINE_NAMES]);

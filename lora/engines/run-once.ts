@@ -3,7 +3,8 @@ import type { Feeds } from './feeds.ts';
 import type { Engine } from './types.ts';
 
 /**
- * Compiles and runs a graph without weights once, to find out whether the device can. Disposes of it in any case.
+ * Compiles and runs a graph without weights once, to find out whether the device can run it. Then disposes of the
+ * compiled graph, even after an error.
  * @throws what compiling and running throw
  */
 export async function runOnce(

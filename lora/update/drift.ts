@@ -49,10 +49,9 @@ function loraModules(layout: UpdateLayout): LoraModule[] {
 }
 
 /**
- * Measures how far averaging A and B separately is from averaging the products B·A (DESIGN 5). Bᵢ = B₀ − ΔBᵢ and
- * Aᵢ = A₀ − ΔAᵢ, with the changes from the decoded updates; the weights wᵢ are scaled to sum 1. Because
- * ‖Σ XₖYₖ‖² = Σₖₗ tr((XₖᵀXₗ)(YₗYₖᵀ)), it needs only Gram matrices of the rank components, never an out × in matrix
- * (research/algorithms.md 3.2).
+ * Measures how far averaging A and B separately is from averaging the products B·A. Bᵢ = B₀ − ΔBᵢ and Aᵢ = A₀ − ΔAᵢ,
+ * with the changes from the decoded updates; the weights wᵢ are scaled to sum 1. Because
+ * ‖Σ XₖYₖ‖² = Σₖₗ tr((XₖᵀXₗ)(YₗYₖᵀ)), it needs only Gram matrices of the rank components, never an out × in matrix.
  * @param adapter the checkpoint that all updates start from
  * @throws UPDATE_SHAPE, UPDATE_WEIGHT
  */
@@ -107,7 +106,8 @@ function moduleDrift(
     a: peer + FIRST_PEER,
     factor: share,
   }));
-  // move: Σwᵢ·BᵢAᵢ − B₀A₀ = Σwᵢ·ΔBᵢΔAᵢ − B₀·ΔĀ − ΔB̄·A₀. error: Σwᵢ·ΔBᵢΔAᵢ − ΔB̄·ΔĀ, which separate averaging leaves out.
+  // move: Σwᵢ·BᵢAᵢ − B₀A₀ = Σwᵢ·ΔBᵢΔAᵢ − B₀·ΔĀ − ΔB̄·A₀. error: Σwᵢ·ΔBᵢΔAᵢ − ΔB̄·ΔĀ, which separate averaging leaves
+  // out.
   return {
     error: squaredNorm([...products, { b: MEAN, a: MEAN, factor: -1 }], gramB, gramA, rank),
     move: squaredNorm(
@@ -153,7 +153,10 @@ interface Gram {
   readonly dots: Float64Array;
 }
 
-/** Computes the dot product of every two rank components of the blocks. `locate` maps an index to component and position. */
+/**
+ * Computes the dot product of every two rank components of the blocks. `locate` maps an index to component and
+ * position.
+ */
 function gram(
   list: readonly Block[],
   rank: number,

@@ -1,4 +1,4 @@
-/** Compresses, decodes and merges updates (DESIGN 5). docs/update-format.md specifies the bytes. */
+/** Compresses, decodes and merges updates. docs/update-format.md specifies the bytes. */
 export { medianNormClip, updateNorms } from './clip.ts';
 export { compressUpdate, decodeUpdate, encodeUpdate, type SparseUpdate, toTensors } from './codec.ts';
 export { type Drift, drift } from './drift.ts';

@@ -5,8 +5,8 @@ import type { TensorUpdate } from './sparse.ts';
 
 /**
  * Least divisor of a coordinate, as a share of the round's total weight. Dividing by the weight of the coordinate's
- * senders alone lets one peer move it as far as all peers together. Dividing by the total weight shrinks every sparse
- * update (research/algorithms.md, finding 2).
+ * senders alone would let one peer move the coordinate as far as all peers together. Dividing by the total weight would
+ * shrink every sparse update. Decision 050 has the measurements.
  */
 export const DEFAULT_DENOMINATOR_FLOOR = 0.25;
 
@@ -35,14 +35,16 @@ export interface Contribution {
  *
  *     Σ wᵢ·cᵢ·vᵢ / max(Σ wᵢ over its senders, floor·Σ wᵢ over all)
  *
- * in float32, summed in the order of `add`. The same updates in the same order give the same bits. Memory is at most two
- * numbers per coordinate, for any number of updates.
+ * in float32, summed in the order of `add`. The same updates in the same order give the same bits. Memory is at most
+ * two numbers per coordinate, for any number of updates.
  */
 export class Merge {
   readonly #layout: UpdateLayout;
   readonly #floor: number;
   readonly #sums: Float32Array[];
-  /** Weight of the senders, per tensor: one number while every update sends the whole tensor, else one per coordinate. */
+  /**
+   * Weight of the senders, per tensor: one number while every update sends the whole tensor, else one per coordinate.
+   */
   readonly #weights: (number | Float32Array)[];
   #total = 0;
   #last: { peer: string; round: number } | null = null;

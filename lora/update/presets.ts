@@ -1,7 +1,7 @@
 import { updateError } from './errors.ts';
 import { planLayout, type UpdateLayout } from './layout.ts';
 
-/** How much of an update is sent. docs/update-format.md has the bytes of each preset. */
+/** Name of a compression preset, which sets how many values are sent. docs/update-format.md has the bytes of each. */
 export type Preset = 'tiny' | 'balanced' | 'quality' | 'dense';
 
 /** Wire code of a preset, and the share of values that it keeps. */
@@ -23,7 +23,9 @@ export const PRESETS: Readonly<Record<Preset, PresetSettings>> = {
 /** Names of all presets. */
 export const PRESET_NAMES = Object.keys(PRESETS) as Preset[];
 
-/** Consecutive values of one tensor that share a scale and a fixed number of kept values (SparseLoCo, arXiv 2508.15706). */
+/**
+ * Consecutive values of one tensor that share a scale and a fixed number of kept values (SparseLoCo, arXiv 2508.15706).
+ */
 export const CHUNK_VALUES = 4096;
 
 /** Consecutive values of one tensor that share a scale in the dense preset: 1/16 bit per value. */
@@ -42,15 +44,17 @@ export const VALUE_BITS = 2;
 /** Bytes before the payload: magic 3, version 1, layout digest 8, length 4, preset 1. */
 export const HEADER_BYTES = 17;
 
-/** Returns the values kept of a chunk of `length` values: max(1, round(kept·length/4096)), with `kept` of a full chunk. */
+/**
+ * Returns the values kept of a chunk of `length` values: max(1, round(kept·length/4096)), with `kept` of a full chunk.
+ */
 export function keptCount(length: number, kept: number): number {
   return Math.max(1, Math.floor((2 * kept * length + CHUNK_VALUES) / (2 * CHUNK_VALUES)));
 }
 
 /**
  * Returns the divisor m of the Golomb code for the gaps of a chunk: ⌈ln 2 · length/kept − 0.85⌉, at least 1, computed
- * in integers so that all implementations agree. To second order in p it is the optimum for gaps that are geometric with
- * p = kept/length: the smallest m with (1−p)ᵐ + (1−p)ᵐ⁺¹ ≤ 1 (Gallager and van Voorhis, "Optimal Source Codes for
+ * in integers so that all implementations agree. To second order in p it is the optimum for gaps that are geometric
+ * with p = kept/length: the smallest m with (1−p)ᵐ + (1−p)ᵐ⁺¹ ≤ 1 (Gallager and van Voorhis, "Optimal Source Codes for
  * Geometrically Distributed Integer Alphabets", 1975).
  */
 export function golombDivisor(length: number, kept: number): number {

@@ -1,9 +1,14 @@
 import { updateError } from './errors.ts';
 
-/** Cap of a node's tokens, in medians of the round, so that a fast node alone gets no majority. */
+/**
+ * Most tokens of a node that count, as a multiple of the round's median, so that a fast node alone gets no majority.
+ */
 export const WEIGHT_CAP_MEDIANS = 2;
 
-/** Returns the lower median: of two middle values the smaller, so that one liar of two cannot raise it. 0 if empty. */
+/**
+ * Returns the lower median, 0 if empty. Of two middle values it is the smaller, so that one liar of two cannot raise
+ * it.
+ */
 export function lowerMedian(values: ArrayLike<number>): number {
   const sorted = Float64Array.from(values).sort();
   return sorted.length === 0 ? 0 : sorted[(sorted.length - 1) >> 1]!;

@@ -10,8 +10,9 @@ import { matmul } from './products.ts';
 import { reduceSum } from './reduce.ts';
 
 /**
- * Tokens of a tile of queries, whose scores exist at one time. A whole row has tokens × tokens scores for every head,
- * and half of them are masked. Tiles skip most of the masked scores, and the scores of a tile stay in the caches.
+ * Tokens in a tile of queries. Only the scores of one tile exist at a time. A whole row has tokens × tokens scores for
+ * every head, and half of them are masked. Tiles skip most of the masked scores, and a tile's scores stay in the
+ * caches.
  */
 export const ATTENTION_TILE = 128;
 
@@ -32,8 +33,8 @@ export interface AttentionOptions {
  * rows of one matrix per key-value head.
  *
  * As in FlashAttention (Dao et al. 2022, arXiv 2205.14135), with more than one tile of queries the backward pass
- * recomputes the weights p of each tile instead of keeping them. It computes Σ dp ⊙ p as Σ dy ⊙ y, where y is the output:
- * ds = p ⊙ (dy vᵀ − Σ dy ⊙ y), dq = scale · ds k, dk = scale · dsᵀ q, dv = pᵀ dy.
+ * recomputes the weights p of each tile instead of keeping them. It computes Σ dp ⊙ p as Σ dy ⊙ y, where y is the
+ * output: ds = p ⊙ (dy vᵀ − Σ dy ⊙ y), dq = scale · ds k, dk = scale · dsᵀ q, dv = pᵀ dy.
  *
  * @param q [B, H, T, D]
  * @param k [B, KV, T, D]
@@ -70,7 +71,8 @@ export function attention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOpt
     const dy = reshape(backward.gradient, byToken);
     const along = transpose(reduceSum(multiply(dy, reshape(y, byToken)), -1, true), SWAP);
     const perHead = transpose(dy, SWAP);
-    // The weights of a single tile are kept: about a tenth of a layer's activations (SmolLM2-135M, 4 rows of 128 tokens).
+    // The weights of a single tile are kept: about a tenth of a layer's activations (SmolLM2-135M, 4 rows of 128
+    // tokens).
     const parts = tiles.map((tile) =>
       backwardOf(tiles.length > 1 ? recomputed(tile, [q, k, v, mask]) : tile, perHead, along, options.scale),
     );

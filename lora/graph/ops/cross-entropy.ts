@@ -11,7 +11,7 @@ import { addmm, linear, matmul } from './products.ts';
 import { reduceMean, reduceSum } from './reduce.ts';
 
 /**
- * Bytes of logits that exist at one time. The logits, tokens × vocabulary, are by far the largest matrix of a training
+ * Bytes of logits that exist at a time. The logits, tokens × vocabulary, are by far the largest matrix of a training
  * step. A chunk of this size still has a hundred tokens at a vocabulary of 150,000; halving it slows the matrix
  * products by 20 %.
  */
@@ -175,7 +175,9 @@ function isFrozen(w: Tensor): boolean {
   return w.node === null && ![...w.graph.inputs.values()].includes(w);
 }
 
-/** A chunk is a multiple of this many rows, so that it ends at a page of the weight file at any width in whole bytes. */
+/**
+ * A chunk is a multiple of this many rows, so that it ends at a page of the weight file at any width in whole bytes.
+ */
 const CHUNK_STEP = 4096;
 /** Bytes of a tile of logits, and of the chunk of the head that it is computed from. */
 const TILE_BYTES = 16 * 2 ** 20;
