@@ -54,7 +54,7 @@ export interface HostDeps {
 
 /** Tag in libp2p's peer store that protects persistent peers when connections have to be closed. */
 const PERSISTENT_TAG = { 'lora-swarm-persistent': { value: 100 } };
-/** Number of connections from which on peers discovered in the local network are no longer dialled. */
+/** Peers discovered in the local network are dialled only while there are fewer connections than this. */
 const DISCOVERED_CONNECTIONS = 64;
 const GOSSIP_PROTOCOL_PREFIX = '/meshsub/';
 

@@ -124,7 +124,7 @@ export const roundsSchema = z.strictObject({
   minPeers: count.max(512).default(2),
   /** Share of the assigned nodes whose updates close a round before its deadline. @default 0.6 */
   quorum: z.number().gt(0).max(1).default(0.6),
-  /** Longest duration of a round, in seconds. Measured rounds usually set an earlier deadline. @default 600 */
+  /** Longest duration of a round, in seconds. Once rounds are measured, the deadline is usually earlier. @default 600 */
   maxSeconds: z.number().positive().max(86_400).default(600),
   /** "auto" is dense below four nodes, balanced from four. @default "auto" */
   preset: z.union([presetSchema, z.literal('auto')]).default('auto'),
@@ -141,7 +141,7 @@ export const roundsSchema = z.strictObject({
 
 /** When a merged adapter may become the next checkpoint. */
 export const acceptanceSchema = z.strictObject({
-  /** Greatest increase of the held-out loss as a share of it. Two standard errors pass too if larger. @default 0.002 */
+  /** Greatest increase of the held-out loss, as a share of it. Two standard errors may always pass. @default 0.002 */
   tolerance: z.number().min(0).max(1).default(0.002),
   /** Held-out rows that the gate evaluates in each round; 0 means all. @default 64 */
   heldOutRows: z.int().nonnegative().max(1_000_000).default(64),
