@@ -45,7 +45,10 @@ export async function baseFolder(
   }
 }
 
-/** Measures bytes per second since the first report. The bytes of that report do not count: an earlier download left them. */
+/**
+ * Measures bytes per second since the first report. The bytes of that report do not count, because an earlier download
+ * may have left them.
+ */
 class DownloadSpeed {
   #first: { at: number; bytes: number } | null = null;
 

@@ -90,7 +90,7 @@ export const BASE_BITS_HELP =
 
 export const jsonOption = (): Option => new Option('--json', 'print JSON, for programs');
 
-/** `resolveHomes` reads SWARM_HOME. */
+/** Returns the option --home. `resolveHomes` reads SWARM_HOME. */
 export const homeOption = (): Option =>
   new Option(
     '--home <dir>',

@@ -108,7 +108,7 @@ export function addAdapterOptions(command: Command): Command {
     );
 }
 
-/** Adds the flags of batch and optimiser. The same rule holds for their defaults. */
+/** Adds the flags of batch and optimiser. Their defaults follow the same rule as those of `addAdapterOptions`. */
 export function addOptimizerOptions(command: Command): Command {
   return command
     .optionsGroup('Batch and optimiser:')

@@ -100,7 +100,7 @@ async function run(context: Context, options: CoordinatorOptions): Promise<void>
     },
     { log, failpoint: armedFailpoint(context.environment) },
   );
-  // The daemon also stops through its API.
+  // A request to its API can also stop the daemon.
   const stopped = new AbortController();
   void coordinator.stopped.then(() => stopped.abort());
   const signal = AbortSignal.any([context.signal, stopped.signal]);

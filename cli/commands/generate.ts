@@ -47,7 +47,7 @@ async function generate(context: Context, options: GenerateOptions): Promise<voi
   const { generate: continueText } = await import('../../index.ts');
   const { prompt, maxTokens, temperature, topP, seed, json } = options;
   const bundle = await openModelBundle(context, options);
-  // A model can generate escape sequences that it learnt from its data.
+  // A model can generate escape sequences that it learnt from its data. They must not reach the terminal.
   const show = (text: string): void => {
     if (!json)
       context.stdout.write(safeText(text, { multiline: true, maxCharacters: Number.POSITIVE_INFINITY }));

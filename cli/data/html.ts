@@ -12,7 +12,7 @@ import { RUN_TOKENS } from '../../lora/data/inspect/overlap.ts';
 
 /** Marks a file as a report of this command. */
 const GENERATOR = '<meta name="generator" content="swarm data inspect">';
-/** The first bytes of a file, which contain the mark if it is a report. */
+/** Number of first bytes of a file in which to look for the mark. */
 const HEAD_BYTES = 512;
 
 /**

@@ -34,7 +34,7 @@ export class EventLines {
           ? null
           : `! round ${event.round}: update of ${shortPeer(event.peer)} refused: ${event.code}${detail(event.detail)}`;
       case 'update-undone':
-        // The event "null-round" follows and has its own line.
+        // The event "null-round" has its own line.
         return event.code === 'null-round'
           ? null
           : `! round ${event.round}: update of ${shortPeer(event.peer)} not merged: ${event.code}${detail(event.detail)}`;

@@ -40,7 +40,7 @@ export function jobLines(job: JobSummary): string[] {
   ];
 }
 
-/** Returns a line about what a job is doing or waiting for; null when it has ended. */
+/** Returns a line about what a job is doing or waiting for; null if it has ended. */
 export function jobActivity(job: JobDetail): string | null {
   const nodes = countOf(job.peers, 'node');
   switch (job.phase) {
