@@ -1,4 +1,4 @@
-/** Atomic file replacement: write beside the target, fsync, rename over it, fsync the folder. */
+/** Atomic file replacement: write a file beside the target, fsync it, rename it to the target, fsync the folder. */
 
 import { type FileHandle, open, readdir, rename, rm } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';

@@ -5,7 +5,7 @@ export type LogLevel = (typeof logLevels)[number];
 
 export interface Levels {
   readonly level: LogLevel;
-  /** Levels for single modules: the `module` field of a child logger. */
+  /** Levels by module. A logger belongs to the module that its field `module` names. */
   readonly modules: Readonly<Record<string, LogLevel>>;
 }
 

@@ -67,7 +67,7 @@ function messageId(message: Message): Uint8Array {
     .subarray(0, 20);
 }
 
-/** Score parameters of a topic. Only rejected messages count: our topics have too few messages for other scores. */
+/** Score parameters of a topic. Only rejected messages count, because our topics are too quiet for other scores. */
 export const topicScore: TopicScoreParams = {
   topicWeight: 1,
   timeInMeshWeight: 0,
@@ -85,7 +85,7 @@ export const topicScore: TopicScoreParams = {
   meshFailurePenaltyWeight: 0,
   meshFailurePenaltyDecay: 0.5,
   invalidMessageDeliveriesWeight: REJECT_WEIGHT,
-  // Scores decay once per second; this factor halves them over the half-life.
+  // Scores decay once per second. This factor halves them over the half-life.
   invalidMessageDeliveriesDecay: 0.5 ** (1000 / REJECT_HALF_LIFE_MS),
 };
 

@@ -31,7 +31,7 @@ export class OpenBlobs {
     const blob = this.#acquire(digest);
     try {
       const reader = await blob.reader;
-      // Absence is not cached: the blob may arrive at any moment.
+      // Absence is not cached, because the blob may arrive at any moment.
       if (reader === null) this.#open.delete(digest);
       return await work(reader);
     } catch (error) {

@@ -156,7 +156,7 @@ export class Download {
     }
   }
 
-  /** Stores a range. Never rejects: a write error ends the whole attempt. */
+  /** Stores a range. Never rejects. A write error ends the whole attempt. */
   async #store(peer: string, range: number, buffer: Uint8Array): Promise<void> {
     const { partial, onProgress } = this.#options;
     try {

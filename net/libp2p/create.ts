@@ -12,7 +12,7 @@ import { muxer } from './muxer.ts';
 import { publicAddresses } from './public-addresses.ts';
 import { gate, type Traffic } from './traffic.ts';
 
-/** Most connections: two for each node of a full round, in case it reconnects, and 256 for other peers. */
+/** Most connections: two for each node of a full round, because a node may reconnect, and 256 for other peers. */
 const CONNECTIONS = 2 * ROUND_PEERS + 256;
 /**
  * Most open connections from one address: enough for a large computer room behind one router, with a second connection
