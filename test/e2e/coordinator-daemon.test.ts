@@ -1,7 +1,6 @@
 import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
-import { isSwarmError } from '../../common/errors.ts';
 import { systemClock } from '../../common/system-clock.ts';
 import type { CoordinatorStatus, CreateJobLine, JobDetail } from '../../coordinator/api/types.ts';
 import { type RunningCoordinator, startCoordinator } from '../../coordinator/daemon.ts';
@@ -69,9 +68,7 @@ test('a coordinator keeps its port over a restart, so that invites stay valid', 
 test('a home has one coordinator, and only its owner can read its files', async () => {
   const home = join(await temporaryFolder(), 'home');
   const daemon = await start(home);
-  await expect(start(home)).rejects.toSatisfy(
-    (error) => isSwarmError(error, 'HOME_LOCKED') && error.values.pid === process.pid,
-  );
+  await expect(start(home)).rejects.toMatchObject({ code: 'HOME_LOCKED', values: { pid: process.pid } });
   const file = JSON.parse(await readFile(join(home, 'coordinator.json'), 'utf8')) as DaemonFile;
   expect(file).toMatchObject({
     role: 'coordinator',

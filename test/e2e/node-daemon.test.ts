@@ -2,7 +2,6 @@ import { readdir, readFile, writeFile } from 'node:fs/promises';
 import { get } from 'node:http';
 import { join } from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
-import { isSwarmError } from '../../common/errors.ts';
 import type { Logger } from '../../common/logger.ts';
 import { systemClock } from '../../common/system-clock.ts';
 import { startCoordinator } from '../../coordinator/daemon.ts';
@@ -68,9 +67,7 @@ test('a node without a coordinator is alive but not ready, gives the reason, and
   expect(status.coordinator).toEqual({ addresses: [NO_LISTENER], peer: null, connected: false });
   expect(await statusWithHost(`${node.url}/v1/status`, 'evil.example')).toBe(403);
 
-  await expect(start(home)).rejects.toSatisfy(
-    (error) => isSwarmError(error, 'HOME_LOCKED') && error.values.pid === process.pid,
-  );
+  await expect(start(home)).rejects.toMatchObject({ code: 'HOME_LOCKED', values: { pid: process.pid } });
   await node.stop({ deadlineMs: 5_000 });
   expect(await readdir(home)).not.toContain('node.json');
   const again = await start(home);

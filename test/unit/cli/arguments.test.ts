@@ -4,6 +4,7 @@ import { integer, number } from '../../../cli/options.ts';
 import { parseTarget } from '../../../cli/target.ts';
 import { resolveCache, resolveHomes } from '../../../common/user-folders.ts';
 import { encodeInvite } from '../../../protocol/invite.ts';
+import { withCode } from '../../utils/codes.ts';
 
 const PEER_A = `12D3KooW${'a'.repeat(44)}`;
 const PEER_B = `12D3KooW${'b'.repeat(44)}`;
@@ -51,7 +52,7 @@ describe('the target of a node', () => {
       [[`${invite}!`], undefined, 'INVITE_INVALID'],
     ];
     for (const [target, job, code] of wrong) {
-      expect(() => parseTarget(target, job), target.join(' ')).toThrow(expect.objectContaining({ code }));
+      expect(() => parseTarget(target, job), target.join(' ')).toThrow(withCode(code));
     }
   });
 });
@@ -71,9 +72,9 @@ describe('a peer', () => {
   });
 
   it('is not found by a text that is too short or ambiguous', () => {
-    expect(() => choosePeer(peers, 'a')).toThrow(expect.objectContaining({ code: 'PEER_NOT_FOUND' }));
+    expect(() => choosePeer(peers, 'a')).toThrow(withCode('PEER_NOT_FOUND'));
     const twins = [...peers, { peer: PEER_A, name: 'heron' }];
-    expect(() => choosePeer(twins, 'heron')).toThrow(expect.objectContaining({ code: 'USAGE' }));
+    expect(() => choosePeer(twins, 'heron')).toThrow(withCode('USAGE'));
   });
 });
 

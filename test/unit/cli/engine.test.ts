@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { oneDeviceCompute } from '../../../cli/engine.ts';
 import { parseCompute } from '../../../lora/train/compute.ts';
+import { withCode } from '../../utils/codes.ts';
 
 describe('the engine of a command that uses one device', () => {
   it('is the one of the flag, else of SWARM_ENGINE, else auto', () => {
@@ -14,7 +15,7 @@ describe('the engine of a command that uses one device', () => {
   });
 
   it.each(['onnx-cpu,tfjs', 'onnx-cuda:1'])('is not %s', (engine) => {
-    const refused = expect.objectContaining({ code: 'USAGE' });
+    const refused = withCode('USAGE');
     expect(() => oneDeviceCompute({ engine }, {})).toThrow(refused);
     expect(() => oneDeviceCompute({}, { SWARM_ENGINE: engine })).toThrow(refused);
   });

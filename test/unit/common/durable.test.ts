@@ -3,10 +3,10 @@ import { join } from 'node:path';
 import { expect, it } from 'vitest';
 import { writeDurably } from '../../../common/durable.ts';
 import { SwarmError } from '../../../common/errors.ts';
+import { withCode } from '../../utils/codes.ts';
 import { temporaryFolder } from '../../utils/folder.ts';
 import { expectMode } from '../../utils/platform.ts';
 
-const code = (value: string) => expect.objectContaining({ code: value });
 /** Above the largest process id of Linux (2^22), so that no such process runs. */
 const ENDED = 4_194_305;
 
@@ -40,9 +40,9 @@ it('leaves only the old file after a failed write', async () => {
     [own, own],
     [new DOMException('stopped', 'AbortError'), expect.objectContaining({ name: 'AbortError' })],
     [new TypeError('a mistake'), expect.any(TypeError)],
-    [failure('ENOSPC'), code('STORE_FULL')],
-    [failure('EDQUOT'), code('STORE_FULL')],
-    [failure('EIO'), code('WRITE_FAILED')],
+    [failure('ENOSPC'), withCode('STORE_FULL')],
+    [failure('EDQUOT'), withCode('STORE_FULL')],
+    [failure('EIO'), withCode('WRITE_FAILED')],
   ]) {
     const written = writeDurably(path, async (handle) => {
       await handle.writeFile('half of the n');
@@ -58,7 +58,7 @@ it('throws WRITE_FAILED if the path is a folder or its folder is missing', async
   const folder = await temporaryFolder();
   await mkdir(join(folder, 'taken', 'in the way'), { recursive: true });
   for (const name of ['taken', 'no/such/folder']) {
-    await expect(writeDurably(join(folder, name), 'x')).rejects.toEqual(code('WRITE_FAILED'));
+    await expect(writeDurably(join(folder, name), 'x')).rejects.toMatchObject({ code: 'WRITE_FAILED' });
   }
   expect(await readdir(folder)).toEqual(['taken']);
 });

@@ -7,6 +7,7 @@ import { createLogger } from '../../../monitor/log.ts';
 import { LogFile } from '../../../monitor/log-file.ts';
 import { parseLevels } from '../../../monitor/log-levels.ts';
 import { REPEAT_WINDOW_MS } from '../../../monitor/repeated-warnings.ts';
+import { withCode } from '../../utils/codes.ts';
 
 function capture(format: 'json' | 'pretty', levels = 'debug') {
   const lines: string[] = [];
@@ -81,7 +82,7 @@ describe('logger', () => {
   });
 
   it('refuses an unknown level', () => {
-    expect(() => parseLevels('loud', 'info')).toThrow(expect.objectContaining({ code: 'LOG_LEVEL' }));
+    expect(() => parseLevels('loud', 'info')).toThrow(withCode('LOG_LEVEL'));
     expect(parseLevels('', 'warn')).toEqual({ level: 'warn', modules: {} });
   });
 });

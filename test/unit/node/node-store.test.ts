@@ -6,6 +6,7 @@ import { NodeStore } from '../../../node/store/node-store.ts';
 import { MIGRATIONS } from '../../../node/store/schema.ts';
 import { sha256 } from '../../../protocol/cbor.ts';
 import { BlobCollector } from '../../../storage/blob-collector.ts';
+import { withCode } from '../../utils/codes.ts';
 import { temporaryFolder } from '../../utils/folder.ts';
 import { MemoryBlobs, MemoryDisk } from '../../utils/virtual/memory-blobs.ts';
 import { SeededRandom } from '../../utils/virtual/seeded-random.ts';
@@ -40,9 +41,7 @@ function save(
 
 test('a round cannot have a second update', () => {
   save(1);
-  expect(() => save(1, { update: digest('other', 1) })).toThrow(
-    expect.objectContaining({ code: 'UPDATE_EXISTS' }),
-  );
+  expect(() => save(1, { update: digest('other', 1) })).toThrow(withCode('UPDATE_EXISTS'));
   // The second attempt left nothing behind.
   expect(store.job(JOB)).toMatchObject({ feedback: digest('feedback', 1), feedbackRound: 1 });
   expect(store.update(JOB, 1)?.update).toBe(digest('update', 1));

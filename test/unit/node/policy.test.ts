@@ -3,6 +3,7 @@ import type { BaseBits } from '../../../lora/models/base-bits.ts';
 import type { Devices } from '../../../lora/train/compute.ts';
 import { ONE_TRAINER, trainersOf } from '../../../lora/train/trainers.ts';
 import { checkPolicy, defaultPolicy, demandOf } from '../../../node/policy.ts';
+import { withCode } from '../../utils/codes.ts';
 import { signerOf } from '../../utils/signers.ts';
 import { toyJob } from '../../utils/virtual/toy-job.ts';
 
@@ -66,7 +67,7 @@ test('refuses two trainers if only one fits', () => {
   const lends = { ...defaultPolicy, maxMemoryBytes: demand.memory };
   expect(() => checkPolicy(manifest, lends, ONE_TRAINER)).not.toThrow();
   expect(() => checkPolicy(manifest, lends, { ...ONE_TRAINER, processes: 2 })).toThrow(
-    expect.objectContaining({ code: 'POLICY_MEMORY' }),
+    withCode('POLICY_MEMORY'),
   );
 });
 

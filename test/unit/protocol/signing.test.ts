@@ -6,7 +6,7 @@ import { peerIdOf, publicKeyOf } from '../../../protocol/ids.ts';
 import { INLINE_UPDATE_BYTES } from '../../../protocol/limits.ts';
 import { type Heartbeat, messageBytes, messageSchemas, type Update } from '../../../protocol/messages.ts';
 import { signerFromSeed, signMessage, verifyMessage } from '../../../protocol/signing.ts';
-import { codeOf } from '../../utils/codes.ts';
+import { codeOf, withCode } from '../../utils/codes.ts';
 
 const signer = signerFromSeed(new Uint8Array(32).fill(7));
 const stranger = signerFromSeed(new Uint8Array(32).fill(8));
@@ -62,15 +62,15 @@ describe('signed messages', () => {
 
   it('cannot be passed off as a message of another kind', () => {
     const bytes = signMessage('heartbeat', heartbeat, signer);
-    expect(codeOf(() => verifyMessage('receipt', bytes))).toBe('MESSAGE_KIND');
+    expect(() => verifyMessage('receipt', bytes)).toThrow(withCode('MESSAGE_KIND'));
     const relabelled = { ...(decodeAny(bytes) as object), kind: 'receipt' };
-    expect(codeOf(() => verifyMessage('receipt', encodeCbor(relabelled)))).toBe('SIGNATURE_INVALID');
+    expect(() => verifyMessage('receipt', encodeCbor(relabelled))).toThrow(withCode('SIGNATURE_INVALID'));
   });
 
   it('cannot be attributed to another author', () => {
     const envelope = decodeAny(signMessage('heartbeat', heartbeat, signer)) as object;
     const forged = encodeCbor({ ...envelope, author: stranger.peerId });
-    expect(codeOf(() => verifyMessage('heartbeat', forged))).toBe('SIGNATURE_INVALID');
+    expect(() => verifyMessage('heartbeat', forged)).toThrow(withCode('SIGNATURE_INVALID'));
   });
 
   it('are refused if any bit is flipped', () => {
@@ -96,8 +96,8 @@ describe('signed messages', () => {
   });
 
   it('are refused before decoding if they are too large', () => {
-    expect(codeOf(() => verifyMessage('heartbeat', new Uint8Array(messageBytes.heartbeat + 513)))).toBe(
-      'MESSAGE_TOO_LARGE',
+    expect(() => verifyMessage('heartbeat', new Uint8Array(messageBytes.heartbeat + 513))).toThrow(
+      withCode('MESSAGE_TOO_LARGE'),
     );
   });
 
@@ -116,7 +116,9 @@ describe('signed messages', () => {
 describe('strict CBOR', () => {
   it('refuses deep nesting and duplicate keys with typed errors', () => {
     const deep = new Uint8Array(200_000).fill(0x81);
-    expect(codeOf(() => decodeCbor(deep, messageSchemas.heartbeat, 1_000_000))).toBe('MESSAGE_MALFORMED');
+    expect(() => decodeCbor(deep, messageSchemas.heartbeat, 1_000_000)).toThrow(
+      withCode('MESSAGE_MALFORMED'),
+    );
     const duplicate = Uint8Array.of(0xa2, 0x61, 0x61, 0x01, 0x61, 0x61, 0x02);
     expect(codeOf(() => decodeCbor(duplicate, messageSchemas.heartbeat, 100))).toMatch(/^MESSAGE_/);
     expect(({} as { polluted?: unknown }).polluted).toBeUndefined();
@@ -124,7 +126,7 @@ describe('strict CBOR', () => {
 
   it('refuses a length beyond the end of the bytes', () => {
     const lying = Uint8Array.of(0x5a, 0x7f, 0xff, 0xff, 0xff, 1, 2, 3);
-    expect(codeOf(() => decodeCbor(lying, messageSchemas.heartbeat, 100))).toBe('MESSAGE_MALFORMED');
+    expect(() => decodeCbor(lying, messageSchemas.heartbeat, 100)).toThrow(withCode('MESSAGE_MALFORMED'));
   });
 });
 

@@ -7,9 +7,9 @@ import { systemClock } from '../../../common/system-clock.ts';
 import { sha256 } from '../../../protocol/cbor.ts';
 import { BLOB_RANGE_BYTES } from '../../../protocol/limits.ts';
 import { FileBlobStore } from '../../../storage/blob-store.ts';
+import { withCode } from '../../utils/codes.ts';
 import { temporaryFolder } from '../../utils/folder.ts';
 
-const code = (value: string) => expect.objectContaining({ code: value });
 const signal = new AbortController().signal;
 
 async function openStore(home?: string) {
@@ -66,10 +66,10 @@ describe('FileBlobStore', () => {
   it('throws typed errors for a missing blob and for one larger than expected', async () => {
     const { blobs } = await openStore();
     const digest = await blobs.put(randomBytes(10));
-    await expect(blobs.get(digest, { maxBytes: 9 })).rejects.toEqual(code('BLOB_SIZE'));
+    await expect(blobs.get(digest, { maxBytes: 9 })).rejects.toMatchObject({ code: 'BLOB_SIZE' });
     await blobs.delete(digest);
-    await expect(blobs.get(digest, { maxBytes: 10 })).rejects.toEqual(code('BLOB_MISSING'));
-    await expect(blobs.read(digest, 0, 1)).rejects.toEqual(code('BLOB_MISSING'));
+    await expect(blobs.get(digest, { maxBytes: 10 })).rejects.toMatchObject({ code: 'BLOB_MISSING' });
+    await expect(blobs.read(digest, 0, 1)).rejects.toMatchObject({ code: 'BLOB_MISSING' });
     expect(await blobs.has(digest)).toBe(false);
   });
 
@@ -78,7 +78,7 @@ describe('FileBlobStore', () => {
     const bytes = randomBytes(64);
     const digest = await blobs.put(bytes);
     await writeFile(blobs.path(digest), randomBytes(64));
-    await expect(blobs.get(digest, { maxBytes: 64 })).rejects.toEqual(code('BLOB_CORRUPT'));
+    await expect(blobs.get(digest, { maxBytes: 64 })).rejects.toMatchObject({ code: 'BLOB_CORRUPT' });
     await blobs.put(bytes);
     expect(await blobs.get(digest, { maxBytes: 64 })).toHaveLength(64);
   });
@@ -93,11 +93,11 @@ describe('FileBlobStore', () => {
       'a'.repeat(65),
       `${'a'.repeat(63)}\0`,
     ];
-    for (const digest of hostile) expect(() => blobs.path(digest), digest).toThrow(code('BLOB_DIGEST'));
+    for (const digest of hostile) expect(() => blobs.path(digest), digest).toThrow(withCode('BLOB_DIGEST'));
     fc.assert(
       fc.property(fc.string(), (digest) => {
         fc.pre(!/^[0-9a-f]{64}$/.test(digest));
-        expect(() => blobs.path(digest)).toThrow(code('BLOB_DIGEST'));
+        expect(() => blobs.path(digest)).toThrow(withCode('BLOB_DIGEST'));
       }),
     );
   });
@@ -130,7 +130,9 @@ describe('FileBlobStore', () => {
   it('refuses a blob that does not fit on the disk before any byte is fetched', async () => {
     const home = await temporaryFolder();
     const blobs = await FileBlobStore.open({ home }, { clock: systemClock, freeBytes: async () => 1000 });
-    await expect(blobs.resume({ digest: 'ab'.repeat(32), size: 1001 })).rejects.toEqual(code('STORE_FULL'));
+    await expect(blobs.resume({ digest: 'ab'.repeat(32), size: 1001 })).rejects.toMatchObject({
+      code: 'STORE_FULL',
+    });
     await (await blobs.resume({ digest: 'cd'.repeat(32), size: 1000 })).close();
   });
 });
@@ -188,7 +190,7 @@ describe('PartialBlob', () => {
     const partial = await blobs.resume(ref);
     for (const range of [0, 1, 2]) await partial.write(range, part(range), released);
     await partial.write(3, Buffer.alloc(1234), released);
-    await expect(partial.finish()).rejects.toEqual(code('BLOB_CORRUPT'));
+    await expect(partial.finish()).rejects.toMatchObject({ code: 'BLOB_CORRUPT' });
     expect(await blobs.has(ref.digest)).toBe(false);
     expect(partial.bytes).toBe(0);
     for (const range of [0, 1, 2, 3]) await partial.write(range, part(range), released);

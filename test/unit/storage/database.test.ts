@@ -2,11 +2,11 @@ import { copyFile, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { Database } from '../../../storage/database.ts';
+import { withCode } from '../../utils/codes.ts';
 import { temporaryFolder } from '../../utils/folder.ts';
 
 const SCHEMA = 'CREATE TABLE words (word TEXT PRIMARY KEY) STRICT';
 const migrations = [SCHEMA];
-const code = (name: string) => expect.objectContaining({ code: name });
 
 async function path(): Promise<string> {
   return join(await temporaryFolder(), 'test.sqlite');
@@ -54,7 +54,7 @@ describe('a database', () => {
     const again = new Database({ path: file, migrations: [SCHEMA, grown] });
     expect(again.all('SELECT * FROM words')).toEqual([{ word: 'kept', length: null }]);
     again.close();
-    expect(() => new Database({ path: file, migrations })).toThrow(code('STORE_NEWER'));
+    expect(() => new Database({ path: file, migrations })).toThrow(withCode('STORE_NEWER'));
   });
 
   it('reports a full disk, changes nothing, and works again once there is space', async () => {
@@ -67,7 +67,7 @@ describe('a database', () => {
         add(db, 'small');
         add(db, 'x'.repeat(100_000));
       });
-    expect(fill).toThrow(code('STORE_FULL'));
+    expect(fill).toThrow(withCode('STORE_FULL'));
     expect(words(db)).toEqual(['before']);
     db.exec(`PRAGMA max_page_count = ${pages + 1_000}`);
     fill();
@@ -81,22 +81,22 @@ describe('a database', () => {
       file,
       'text that is longer than the header of an SQLite file, which has a hundred bytes; '.repeat(3),
     );
-    expect(() => new Database({ path: file, migrations })).toThrow(code('STORE_CORRUPT'));
+    expect(() => new Database({ path: file, migrations })).toThrow(withCode('STORE_CORRUPT'));
     const copy = `${file}.copy`;
     await copyFile(file, copy);
-    expect(() => new Database({ path: copy, migrations })).toThrow(code('STORE_CORRUPT'));
+    expect(() => new Database({ path: copy, migrations })).toThrow(withCode('STORE_CORRUPT'));
   });
 
   it('reports a file that cannot be opened', async () => {
     const file = join(await temporaryFolder(), 'nowhere', 'test.sqlite');
-    expect(() => new Database({ path: file, migrations })).toThrow(code('STORE_REFUSED'));
+    expect(() => new Database({ path: file, migrations })).toThrow(withCode('STORE_REFUSED'));
   });
 
   it('passes on errors of our own SQL unchanged', async () => {
     const db = new Database({ path: ':memory:', migrations });
     add(db, 'once');
-    expect(() => add(db, 'once')).toThrow(code('ERR_SQLITE_ERROR'));
-    expect(() => db.exec('SELEC')).toThrow(code('ERR_SQLITE_ERROR'));
+    expect(() => add(db, 'once')).toThrow(withCode('ERR_SQLITE_ERROR'));
+    expect(() => db.exec('SELEC')).toThrow(withCode('ERR_SQLITE_ERROR'));
     db.close();
   });
 });

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { gunzipSync } from 'node:zlib';
 import { describe, expect, it } from 'vitest';
 import { loadTokenizer, type TextTokenizer } from '../../../../lora/data/tokenizer.ts';
+import { withCode } from '../../../utils/codes.ts';
 import { temporaryFolder } from '../../../utils/folder.ts';
 
 /** Values computed by transformers, see scripts/reference/make_tokenizers.py. */
@@ -101,7 +102,7 @@ describe('a regular expression that takes years', () => {
     ['pre-tokenizer', { pre_tokenizer: { type: 'Split', pattern: hostile, behavior: 'Isolated' } }],
   ])('in the %s is stopped, and the next text is still tokenised', async (_, change) => {
     const tokenizer = await load(read('qwen'), change, { deadlineMs: 50 });
-    expect(() => tokenizer.encode(text)).toThrow(expect.objectContaining({ code: 'TOKENIZER_LIMIT' }));
+    expect(() => tokenizer.encode(text)).toThrow(withCode('TOKENIZER_LIMIT'));
     expect(tokenizer.encode('xyz')).toEqual((await load(read('qwen'))).encode('xyz'));
   });
 
@@ -109,9 +110,7 @@ describe('a regular expression that takes years', () => {
     const decoder = { type: 'Sequence', decoders: [{ type: 'Fuse' }, replace] };
     const tokenizer = await load(read('qwen'), { decoder }, { deadlineMs: 50 });
     const [a] = tokenizer.encode('a', { special: false });
-    expect(() => tokenizer.decode(new Array<number>(64).fill(a!))).toThrow(
-      expect.objectContaining({ code: 'TOKENIZER_LIMIT' }),
-    );
+    expect(() => tokenizer.decode(new Array<number>(64).fill(a!))).toThrow(withCode('TOKENIZER_LIMIT'));
   });
 
   it('is stopped while the tokenizer is loaded', async () => {

@@ -2,8 +2,9 @@ import { describe, expect, test } from 'vitest';
 import { createEngine, type Engine } from '../../../../lora/engines/engine.ts';
 import { hasFloat16, requireFloat16 } from '../../../../lora/engines/float16.ts';
 import { requirePrecision } from '../../../../lora/engines/precision.ts';
+import { withCode } from '../../../utils/codes.ts';
 
-const refused = expect.objectContaining({ code: 'PRECISION' });
+const refused = withCode('PRECISION');
 
 describe('float16', () => {
   test.each(['onnx-cpu', 'tfjs'] as const)('is refused on %s', (engine) => {

@@ -2,6 +2,7 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import type { SwarmError } from '../../../../common/errors.ts';
 import { createEngine, type Engine, type Feeds, type WeightFile } from '../../../../lora/engines/engine.ts';
 import { runOnce } from '../../../../lora/engines/run-once.ts';
 import { createTfjsEngine } from '../../../../lora/engines/tfjs/engine.ts';
@@ -9,7 +10,6 @@ import type { TensorFlow } from '../../../../lora/engines/tfjs/lower.ts';
 import { Graph } from '../../../../lora/graph/graph.ts';
 import * as ops from '../../../../lora/graph/ops.ts';
 import { TrainerProcess } from '../../../../lora/train/supervisor.ts';
-import { rejectionCode } from '../../../utils/codes.ts';
 import { tf, tfjsOnCpu } from '../../../utils/tfjs.ts';
 import { tinyDeps, tinySettings } from '../../../utils/tiny-trainer.ts';
 
@@ -74,21 +74,22 @@ describe('weights', () => {
     const here = graph.weight('w', [2, 2]);
     graph.output('y', ops.linear(ops.linear(graph.input('x', [1, 2]), here), graph.weight('absent', [2, 2])));
     const weights = await weightFile('some.bin');
-    expect(await rejectionCode(() => engine.compile(graph, weights))).toBe('ENGINE_WEIGHTS');
-    expect(await rejectionCode(() => engine.compile(linearGraph(), null))).toBe('ENGINE_WEIGHTS');
+    await expect(engine.compile(graph, weights)).rejects.toMatchObject({ code: 'ENGINE_WEIGHTS' });
+    await expect(engine.compile(linearGraph(), null)).rejects.toMatchObject({ code: 'ENGINE_WEIGHTS' });
     const wrong = await weightFile('wrong.bin', [4]);
-    expect(await rejectionCode(() => engine.compile(linearGraph(), wrong))).toBe('ENGINE_WEIGHTS');
+    await expect(engine.compile(linearGraph(), wrong)).rejects.toMatchObject({ code: 'ENGINE_WEIGHTS' });
     const missing = { ...weights, path: join(folder, 'absent.bin') };
-    expect(await rejectionCode(() => engine.compile(linearGraph(), missing))).toBe('ENGINE_COMPILE');
+    await expect(engine.compile(linearGraph(), missing)).rejects.toMatchObject({ code: 'ENGINE_COMPILE' });
     const w = weights.entries.get('w')!;
     const blocks = { codes: w, scales: w };
     const fewerBits = { shape: [2, 2], bits: 8, side: 64, plain: blocks, transposed: blocks } as const;
     const rounded: WeightFile = { ...weights, entries: new Map(), quantised: new Map([['w', fewerBits]]) };
-    expect(await rejectionCode(() => engine.compile(linearGraph(), rounded))).toBe('ENGINE_WEIGHTS');
+    await expect(engine.compile(linearGraph(), rounded)).rejects.toMatchObject({ code: 'ENGINE_WEIGHTS' });
     const short = await weightFile('short.bin');
     await writeFile(short.path, new Uint8Array(100));
-    const both = [1, 2].map(() => rejectionCode(() => engine.compile(linearGraph(), short)));
-    expect(await Promise.all(both)).toEqual(['ENGINE_COMPILE', 'ENGINE_COMPILE']);
+    const refused = { code: 'ENGINE_COMPILE' };
+    const both = [1, 2].map(() => engine.compile(linearGraph(), short));
+    await Promise.all(both.map((attempt) => expect(attempt).rejects.toMatchObject(refused)));
   });
 });
 
@@ -105,7 +106,9 @@ describe('nothing stays on the backend', () => {
       return tf.reshape(x, shape);
     };
     const full = await createTfjsEngine({ ...tf, reshape });
-    expect(await rejectionCode(() => full.compile(graph, { path, entries: both }))).toBe('ENGINE_COMPILE');
+    await expect(full.compile(graph, { path, entries: both })).rejects.toMatchObject({
+      code: 'ENGINE_COMPILE',
+    });
   });
 
   test('after a failed runOnce', async () => {
@@ -120,7 +123,7 @@ describe('nothing stays on the backend', () => {
     const one = graph.constant([1], Float32Array.of(1));
     graph.output('y', ops.add(graph.input('x', [1]), one));
     const trial = () => runOnce(failing, graph, { x: Float32Array.of(1) });
-    expect(await rejectionCode(trial)).toBe('ENGINE_RUN');
+    await expect(trial()).rejects.toMatchObject({ code: 'ENGINE_RUN' });
     fails = false;
     expect(await trial()).toEqual({ y: Float32Array.of(2) });
   });
@@ -168,7 +171,7 @@ describe('runs', () => {
       [{ table, ids: long(0, 3) }, 'ENGINE_RUN'],
       [{ table, ids: long(0, -1) }, 'ENGINE_RUN'],
     ];
-    for (const [feeds, code] of refused) expect(await rejectionCode(() => executable.run(feeds))).toBe(code);
+    for (const [feeds, code] of refused) await expect(executable.run(feeds)).rejects.toMatchObject({ code });
     expect(await executable.run({ table, ids: long(0, 2) })).toEqual({ y: Float32Array.of(3) });
     await executable.dispose();
   });
@@ -181,7 +184,7 @@ describe('runs', () => {
     const logits = new Float32Array(2);
     expect((await executable.run({ logits, labels: long(-100) })).losses).toEqual(Float32Array.of(0));
     expect((await executable.run({ logits, labels: long(1) })).losses![0]).toBeCloseTo(Math.log(2), 6);
-    expect(await rejectionCode(() => executable.run({ logits, labels: long(2) }))).toBe('ENGINE_RUN');
+    await expect(executable.run({ logits, labels: long(2) })).rejects.toMatchObject({ code: 'ENGINE_RUN' });
     await executable.dispose();
   });
 
@@ -194,7 +197,7 @@ describe('runs', () => {
     expect(await executable.run({ x })).toEqual({ y: Float32Array.of(-2) });
     await executable.dispose();
     await executable.dispose();
-    expect(await rejectionCode(() => executable.run({ x }))).toBe('ENGINE_DISPOSED');
+    await expect(executable.run({ x })).rejects.toMatchObject({ code: 'ENGINE_DISPOSED' });
   });
 
   test('stop at the limit of tensors that a process can create', async () => {
@@ -257,18 +260,21 @@ describe('engine', () => {
   });
 
   test('with 0 threads is refused', async () => {
-    expect(await rejectionCode(() => createEngine('tfjs', { threads: 0 }))).toBe('ENGINE_THREADS');
+    await expect(createEngine('tfjs', { threads: 0 })).rejects.toMatchObject({ code: 'ENGINE_THREADS' });
   });
 
   test('is unavailable on a backend that fails', async () => {
     const broken = { ...tf, add: () => expect.fail('no kernel') } as unknown as TensorFlow;
-    expect(await rejectionCode(() => createTfjsEngine(broken))).toBe('ENGINE_UNAVAILABLE');
+    await expect(createTfjsEngine(broken)).rejects.toMatchObject({ code: 'ENGINE_UNAVAILABLE' });
   });
 
   test('starts in the trainer process, or fails there with its own error code', async () => {
     const { modelDir, cacheDir } = await tinyDeps(folder);
     const options = { modelDir, cacheDir, ...tinySettings({}, { devices: [{ engine: 'tfjs' }] }) };
-    const code = await rejectionCode(async () => (await TrainerProcess.start(options)).stop());
+    const code = await TrainerProcess.start(options).then(
+      (trainer) => trainer.stop(),
+      (error: SwarmError) => error.code,
+    );
     expect(['ENGINE_UNAVAILABLE', undefined]).toContain(code);
   });
 });

@@ -3,6 +3,7 @@ import { createEngine } from '../../../../lora/engines/engine.ts';
 import { gradients } from '../../../../lora/graph/gradients.ts';
 import { Graph } from '../../../../lora/graph/graph.ts';
 import { detach, multiply, reduceSum } from '../../../../lora/graph/ops.ts';
+import { withCode } from '../../../utils/codes.ts';
 
 test('a detached value is a constant for the backward pass only', async () => {
   const graph = new Graph();
@@ -18,7 +19,5 @@ test('a detached value is a constant for the backward pass only', async () => {
   const only = new Graph();
   const y = only.input('y', [2]);
   // The backward pass reaches the node, which passes no gradient on.
-  expect(() => gradients(reduceSum(detach(y)), [y])).toThrow(
-    expect.objectContaining({ code: 'GRAPH_NO_GRADIENT' }),
-  );
+  expect(() => gradients(reduceSum(detach(y)), [y])).toThrow(withCode('GRAPH_NO_GRADIENT'));
 });

@@ -55,6 +55,6 @@ describe('a trainer on a base of fewer bits', () => {
 
   it('is refused on an engine that lacks these bits, before any preparation', async () => {
     const attempt = TrainerProcess.start(options({ baseBits: 4, devices: [{ engine: 'tfjs' }] }));
-    await expect(attempt).rejects.toThrow(expect.objectContaining({ code: 'BASE_BITS' }));
+    await expect(attempt).rejects.toMatchObject({ code: 'BASE_BITS' });
   });
 });

@@ -12,6 +12,7 @@ import { dataSettingsSchema } from '../../../../lora/data/settings.ts';
 import { cutShards } from '../../../../lora/data/shards/cut-shards.ts';
 import { StoredRows } from '../../../../lora/data/stored-rows.ts';
 import type { TextTokenizer } from '../../../../lora/data/tokenizer.ts';
+import { withCode } from '../../../utils/codes.ts';
 import { temporaryFolder } from '../../../utils/folder.ts';
 
 const DAY_MS = 24 * 60 * 60 * 1000;
@@ -72,7 +73,7 @@ describe('packed files', () => {
     expect(packed.tokens).toBe(rows.reduce((sum, row) => sum + predictedTokens(row), 0));
     const backwards = rows.map((_, i) => rows.length - 1 - i);
     expect(packed.rowsAt(backwards)).toEqual(rows.toReversed());
-    expect(() => packed.row(rows.length)).toThrow(expect.objectContaining({ code: 'ROWS_POSITION' }));
+    expect(() => packed.row(rows.length)).toThrow(withCode('ROWS_POSITION'));
     expect(packed.tally).toMatchObject({ samples: texts.length, rows: rows.length });
     expect(packed.read).toEqual({ rows: texts.length, bad: 0, reasons: [] });
     packed.close();

@@ -9,8 +9,6 @@ import { FIXTURES } from '../../../utils/reference.ts';
 
 const TIED = join(FIXTURES, 'llama-tiny-tied');
 const UNTIED = join(FIXTURES, 'llama-tiny-untied');
-const code = (code: string, values: Record<string, unknown> = {}) =>
-  expect.objectContaining({ code, values: expect.objectContaining(values) });
 
 test('opens a model in one file, and one in shards', async () => {
   const tied = await openBase(TIED);
@@ -36,7 +34,10 @@ test('refuses an unknown tensor that is in a shard but not in the index', async 
   const weight_map = Object.fromEntries(names.map((name) => [name, 'part.safetensors']));
   await writeFile(`${path}.index.json`, JSON.stringify({ weight_map }));
   await rename(path, join(dir, 'part.safetensors'));
-  await expect(openBase(dir)).rejects.toThrow(code('TENSORS_UNEXPECTED', { file: 'part.safetensors' }));
+  await expect(openBase(dir)).rejects.toMatchObject({
+    code: 'TENSORS_UNEXPECTED',
+    values: { file: 'part.safetensors' },
+  });
 });
 
 test.each([
@@ -46,12 +47,12 @@ test.each([
 ])('refuses a folder without %s', async (file, expected) => {
   const dir = await copyOf(TIED);
   await rm(join(dir, file));
-  await expect(openBase(dir)).rejects.toThrow(code(expected, { file: join(dir, file) }));
+  await expect(openBase(dir)).rejects.toMatchObject({ code: expected, values: { file: join(dir, file) } });
 });
 
 test('refuses a folder that does not exist', async () => {
   const dir = join(await temporaryFolder(), 'absent');
-  await expect(openBase(dir)).rejects.toThrow(code('MODEL_DIR', { dir }));
+  await expect(openBase(dir)).rejects.toMatchObject({ code: 'MODEL_DIR', values: { dir } });
 });
 
 test.each([
@@ -63,13 +64,13 @@ test.each([
 ])('refuses %s cut off after %i bytes', async (file, bytes, expected) => {
   const dir = await copyOf(TIED);
   await truncate(join(dir, file), bytes);
-  await expect(openBase(dir)).rejects.toThrow(code(expected, { file: join(dir, file) }));
+  await expect(openBase(dir)).rejects.toMatchObject({ code: expected, values: { file: join(dir, file) } });
 });
 
 test('refuses a tokenizer.json without a model', async () => {
   const dir = await copyOf(TIED);
   await writeFile(join(dir, 'tokenizer.json'), '{"version":"1.0"}');
-  await expect(openBase(dir)).rejects.toThrow(code('MODEL_JSON'));
+  await expect(openBase(dir)).rejects.toMatchObject({ code: 'MODEL_JSON' });
 });
 
 test.each([
@@ -80,7 +81,10 @@ test.each([
   const path = join(dir, 'config.json');
   const config = JSON.parse(await readFile(path, 'utf8'));
   await writeFile(path, JSON.stringify({ ...config, [field]: value }));
-  await expect(openBase(dir)).rejects.toThrow(code('TENSORS_SHAPE', { tensor, expected, found }));
+  await expect(openBase(dir)).rejects.toMatchObject({
+    code: 'TENSORS_SHAPE',
+    values: { tensor, expected, found },
+  });
 });
 
 test('refuses weights without a layer or a head that config.json requires', async () => {
@@ -89,9 +93,12 @@ test('refuses weights without a layer or a head that config.json requires', asyn
   const config = JSON.parse(await readFile(path, 'utf8'));
   await writeFile(path, JSON.stringify({ ...config, num_hidden_layers: 3 }));
   const tensor = 'model.layers.2.input_layernorm.weight';
-  await expect(openBase(dir)).rejects.toThrow(code('TENSORS_MISSING', { tensor }));
+  await expect(openBase(dir)).rejects.toMatchObject({ code: 'TENSORS_MISSING', values: { tensor } });
   await writeFile(path, JSON.stringify({ ...config, tie_word_embeddings: false }));
-  await expect(openBase(dir)).rejects.toThrow(code('TENSORS_MISSING', { tensor: 'lm_head.weight' }));
+  await expect(openBase(dir)).rejects.toMatchObject({
+    code: 'TENSORS_MISSING',
+    values: { tensor: 'lm_head.weight' },
+  });
 });
 
 async function withExtraTensor(name: string, of = TIED): Promise<string> {
@@ -109,9 +116,10 @@ async function withExtraTensor(name: string, of = TIED): Promise<string> {
 
 test('refuses weights that the forward pass would ignore, except known leftovers', async () => {
   const tensor = 'model.layers.0.self_attn.q_proj.bias';
-  await expect(openBase(await withExtraTensor(tensor))).rejects.toThrow(
-    code('TENSORS_UNEXPECTED', { tensor }),
-  );
+  await expect(openBase(await withExtraTensor(tensor))).rejects.toMatchObject({
+    code: 'TENSORS_UNEXPECTED',
+    values: { tensor },
+  });
   await openBase(await withExtraTensor('lm_head.weight'));
   await openBase(await withExtraTensor('model.layers.0.self_attn.rotary_emb.inv_freq'));
 });
@@ -134,12 +142,14 @@ describe('GPT-2, whose files use two naming schemes', () => {
   test('ignores a mask, but refuses another bias and a tensor under both names', async () => {
     await openBase(await withExtraTensor('transformer.h.1.attn.masked_bias', prefixed));
     const tensor = 'transformer.h.0.attn.c_bias';
-    await expect(openBase(await withExtraTensor('h.0.attn.c_bias', bare))).rejects.toThrow(
-      code('TENSORS_UNEXPECTED', { tensor }),
-    );
-    await expect(openBase(await withExtraTensor('ln_f.bias', prefixed))).rejects.toThrow(
-      code('TENSORS_UNEXPECTED', { tensor: 'ln_f.bias' }),
-    );
+    await expect(openBase(await withExtraTensor('h.0.attn.c_bias', bare))).rejects.toMatchObject({
+      code: 'TENSORS_UNEXPECTED',
+      values: { tensor },
+    });
+    await expect(openBase(await withExtraTensor('ln_f.bias', prefixed))).rejects.toMatchObject({
+      code: 'TENSORS_UNEXPECTED',
+      values: { tensor: 'ln_f.bias' },
+    });
   });
 });
 
@@ -164,16 +174,22 @@ test.each([
   7,
 ])('refuses an index that points to %j', async (file) => {
   const dir = await withIndex((map) => ({ ...map, 'model.norm.weight': file }));
-  await expect(openBase(dir)).rejects.toThrow(code('MODEL_INDEX', { tensor: 'model.norm.weight' }));
+  await expect(openBase(dir)).rejects.toMatchObject({
+    code: 'MODEL_INDEX',
+    values: { tensor: 'model.norm.weight' },
+  });
 });
 
 test('refuses an index without a map or with a wrong shard, but not one that leaves out a tensor', async () => {
-  await expect(openBase(await withIndex(() => []))).rejects.toThrow(code('MODEL_INDEX'));
+  await expect(openBase(await withIndex(() => []))).rejects.toMatchObject({ code: 'MODEL_INDEX' });
   const wrong = await withIndex((map) => {
     const other = Object.values(map).find((file) => file !== map['model.norm.weight']);
     return { ...map, 'model.norm.weight': other };
   });
-  await expect(openBase(wrong)).rejects.toThrow(code('MODEL_INDEX', { tensor: 'model.norm.weight' }));
+  await expect(openBase(wrong)).rejects.toMatchObject({
+    code: 'MODEL_INDEX',
+    values: { tensor: 'model.norm.weight' },
+  });
   const short = await withIndex(({ 'model.norm.weight': _, ...rest }) => rest);
   // The tensor is still in its shard.
   expect((await openBase(short)).tensors.has('model.norm.weight')).toBe(true);
@@ -182,5 +198,5 @@ test('refuses an index without a map or with a wrong shard, but not one that lea
 test('refuses a folder without one of its shards', async () => {
   const dir = await copyOf(UNTIED);
   await rename(join(dir, 'model-00002-of-00003.safetensors'), join(dir, 'elsewhere'));
-  await expect(openBase(dir)).rejects.toThrow(code('MODEL_FILE_MISSING'));
+  await expect(openBase(dir)).rejects.toMatchObject({ code: 'MODEL_FILE_MISSING' });
 });

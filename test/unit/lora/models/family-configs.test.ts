@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { parseConfig } from '../../../../lora/models/families.ts';
+import { withCode } from '../../../utils/codes.ts';
 
 /** The relevant fields of published configs, in the layout of transformers 4. */
 const MISTRAL_7B = {
@@ -97,10 +98,8 @@ const GPT2 = {
   vocab_size: 50257,
 };
 
-const refused = (field: string) =>
-  expect.objectContaining({ code: 'MODEL_UNSUPPORTED', values: expect.objectContaining({ field }) });
-const malformed = (field: string) =>
-  expect.objectContaining({ code: 'MODEL_CONFIG', values: expect.objectContaining({ field }) });
+const refused = (field: string) => withCode('MODEL_UNSUPPORTED', { field });
+const malformed = (field: string) => withCode('MODEL_CONFIG', { field });
 
 describe('Mistral', () => {
   test('all layers have the window, or none has', () => {

@@ -1,8 +1,7 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { parseJsonObject } from '../../../../lora/models/json.ts';
-
-const code = (code: string) => expect.objectContaining({ code });
+import { withCode } from '../../../utils/codes.ts';
 
 test.each([
   ['{"a":1,"a":2}', 'a'],
@@ -10,15 +9,13 @@ test.each([
   ['{"a":[{"x":"}{"},{"x":1,"x" \n:2}]}', 'x'],
   ['{"\\u0061":1,"a":2}', 'a'],
 ])('refuses a repeated key: %s', (text, key) => {
-  expect(() => parseJsonObject(text, 'f.json')).toThrow(
-    expect.objectContaining({ code: 'MODEL_JSON', values: expect.objectContaining({ key }) }),
-  );
+  expect(() => parseJsonObject(text, 'f.json')).toThrow(withCode('MODEL_JSON', { key }));
 });
 
 test.each(['', '{"a":', '[]', 'null', '"text"', '3'])(
   'refuses text that is not a JSON object: %s',
   (text) => {
-    expect(() => parseJsonObject(text, 'f.json')).toThrow(code('MODEL_JSON'));
+    expect(() => parseJsonObject(text, 'f.json')).toThrow(withCode('MODEL_JSON'));
   },
 );
 

@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest';
 import { sequenceFeeds } from '../../../../lora/models/sequences.ts';
+import { withCode } from '../../../utils/codes.ts';
 
 test('positions restart with each segment', () => {
   const { ids, positions } = sequenceFeeds(
@@ -15,7 +16,7 @@ test('positions restart with each segment', () => {
 });
 
 test('refuses rows of another length', () => {
-  const refused = expect.objectContaining({ code: 'SEQUENCE_LENGTH' });
+  const refused = withCode('SEQUENCE_LENGTH');
   expect(() => sequenceFeeds([{ ids: [1, 2], segments: [1, 1] }], 3)).toThrow(refused);
   expect(() => sequenceFeeds([{ ids: [1, 2, 3], segments: [1, 1] }], 3)).toThrow(refused);
 });

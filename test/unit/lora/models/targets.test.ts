@@ -10,6 +10,7 @@ import { openBase } from '../../../../lora/models/base-model.ts';
 import { llama } from '../../../../lora/models/families/llama.ts';
 import { MAX_PATTERN_LENGTH } from '../../../../lora/models/patterns.ts';
 import { knownNames, targetModules } from '../../../../lora/models/targets.ts';
+import { withCode } from '../../../utils/codes.ts';
 import { FIXTURES } from '../../../utils/reference.ts';
 
 const config = llama.parseConfig({
@@ -24,8 +25,7 @@ const model = { architecture: llama as Architecture, config };
 const modules = llama.linearModules(config);
 const names = (targets: string | string[], rules: Partial<LoraConfig> = {}) =>
   targetModules(model, { ...loraConfig({}), targets, ...rules }).map(({ name }) => name);
-const code = (expected: string) => expect.objectContaining({ code: expected });
-const refused = code('LORA_TARGETS');
+const refused = withCode('LORA_TARGETS');
 
 test('all-linear means every linear module except the output head', () => {
   expect(modules).toHaveLength(11 * 7 + 1);
@@ -99,12 +99,12 @@ test("supports Python's named groups and text anchors", () => {
 test('refuses targets that match nothing, are empty, malformed or too long', () => {
   expect(() => names(['q_proj', 'q_porj'])).toThrow(refused);
   expect(() => names([])).toThrow(refused);
-  expect(() => names('(')).toThrow(code('LORA_PATTERN'));
-  expect(() => names(`(${'x'.repeat(MAX_PATTERN_LENGTH)})?.*`)).toThrow(code('LORA_PATTERN'));
+  expect(() => names('(')).toThrow(withCode('LORA_PATTERN'));
+  expect(() => names(`(${'x'.repeat(MAX_PATTERN_LENGTH)})?.*`)).toThrow(withCode('LORA_PATTERN'));
 });
 
 test('stops a pattern that would backtrack for years', () => {
-  expect(() => names('(([a-z._0-9]*)*)*!')).toThrow(code('LORA_PATTERN'));
+  expect(() => names('(([a-z._0-9]*)*)*!')).toThrow(withCode('LORA_PATTERN'));
 });
 
 test('leaves out excluded modules, other layers and saved modules, like PEFT', () => {

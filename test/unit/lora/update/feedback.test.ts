@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { decodeUpdate, ErrorFeedback, PRESET_NAMES, toTensors } from '../../../../lora/update/index.ts';
+import { withCode } from '../../../utils/codes.ts';
 import { layoutOf, layouts, randomValues, VALUE_KINDS, type ValueKind } from '../../../utils/updates.ts';
 
 const presets = fc.constantFrom(...PRESET_NAMES);
@@ -145,23 +146,17 @@ describe('on disk', () => {
       fc.property(fc.nat(bytes.length - 1), fc.integer({ min: 1, max: 255 }), (at, flip) => {
         const damaged = bytes.slice();
         damaged[at]! ^= flip;
-        expect(() => ErrorFeedback.decode(damaged, { layout })).toThrow(
-          expect.objectContaining({ code: 'UPDATE_RESIDUAL' }),
-        );
+        expect(() => ErrorFeedback.decode(damaged, { layout })).toThrow(withCode('UPDATE_RESIDUAL'));
       }),
     );
     for (const cut of [bytes.subarray(1), bytes.subarray(0, 40), new Uint8Array()]) {
-      expect(() => ErrorFeedback.decode(cut, { layout })).toThrow(
-        expect.objectContaining({ code: 'UPDATE_SIZE' }),
-      );
+      expect(() => ErrorFeedback.decode(cut, { layout })).toThrow(withCode('UPDATE_SIZE'));
     }
   });
 
   test('refuses the residual of another adapter', () => {
     const other = layout.map(({ name, shape }) => ({ name: `${name}x`, shape }));
-    expect(() => ErrorFeedback.decode(used().encode(), { layout: other })).toThrow(
-      expect.objectContaining({ code: 'UPDATE_LAYOUT' }),
-    );
+    expect(() => ErrorFeedback.decode(used().encode(), { layout: other })).toThrow(withCode('UPDATE_LAYOUT'));
   });
 });
 
@@ -172,16 +167,16 @@ test('refuses a diverged change and leaves the residual unchanged', () => {
   for (const bad of [Number.NaN, Number.POSITIVE_INFINITY, 1e9, -1e9]) {
     const delta = round(2);
     delta[2]![299] = bad;
-    expect(() => feedback.add(delta), `${bad}`).toThrow(expect.objectContaining({ code: 'UPDATE_VALUES' }));
+    expect(() => feedback.add(delta), `${bad}`).toThrow(withCode('UPDATE_VALUES'));
     expect(feedback.residual).toEqual(before);
   }
 });
 
 test('refuses an invalid decay and an invalid number of rounds', () => {
-  const weight = expect.objectContaining({ code: 'UPDATE_WEIGHT' });
+  const weight = withCode('UPDATE_WEIGHT');
   for (const decay of [-0.1, 1.1, Number.NaN])
     expect(() => new ErrorFeedback({ layout, decay })).toThrow(weight);
   const feedback = new ErrorFeedback({ layout });
   for (const rounds of [-1, 0.5, Number.NaN]) expect(() => feedback.missRounds(rounds)).toThrow(weight);
-  expect(() => feedback.add([])).toThrow(expect.objectContaining({ code: 'UPDATE_SHAPE' }));
+  expect(() => feedback.add([])).toThrow(withCode('UPDATE_SHAPE'));
 });

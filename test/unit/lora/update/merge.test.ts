@@ -13,6 +13,7 @@ import {
   type UpdateLayout,
   updateNorms,
 } from '../../../../lora/update/index.ts';
+import { withCode } from '../../../utils/codes.ts';
 import { layoutOf, randomValues, VALUE_KINDS } from '../../../utils/updates.ts';
 
 const layout = layoutOf([4500, 300, 1]);
@@ -209,7 +210,7 @@ describe('influence', () => {
     expect([...second!]).toEqual([1, 0.5]);
     expect(medianNormClip([])).toEqual([]);
     expect(() => medianNormClip([Float64Array.of(1), Float64Array.of(1, 2)])).toThrow(
-      expect.objectContaining({ code: 'UPDATE_SHAPE' }),
+      withCode('UPDATE_SHAPE'),
     );
   });
 });
@@ -220,7 +221,7 @@ test('token weights are capped at twice the lower median', () => {
   expect(capWeights([7])).toEqual([7]);
   expect(capWeights([])).toEqual([]);
   for (const bad of [0, -1, Number.NaN, Number.POSITIVE_INFINITY]) {
-    expect(() => capWeights([1, bad])).toThrow(expect.objectContaining({ code: 'UPDATE_WEIGHT' }));
+    expect(() => capWeights([1, bad])).toThrow(withCode('UPDATE_WEIGHT'));
   }
 });
 
@@ -228,7 +229,7 @@ test('late updates have weight (1+τ)^−½', () => {
   expect([0, 3].map(stalenessWeight)).toEqual([1, 0.5]);
   expect(stalenessWeight(1)).toBe(f(Math.SQRT1_2));
   for (const bad of [-1, 0.5, Number.NaN]) {
-    expect(() => stalenessWeight(bad)).toThrow(expect.objectContaining({ code: 'UPDATE_WEIGHT' }));
+    expect(() => stalenessWeight(bad)).toThrow(withCode('UPDATE_WEIGHT'));
   }
 });
 
@@ -243,13 +244,12 @@ describe('refuses', () => {
     for (const contribution of contributions) merge.add({ update, ...contribution });
     return merge;
   };
-  const code = (wanted: string) => expect.objectContaining({ code: wanted });
 
   test('a peer twice or out of order, and additions after the end', () => {
-    expect(() => add({ peer: 'a', weight: 1 }, { peer: 'a', weight: 1 })).toThrow(code('UPDATE_ORDER'));
-    expect(() => add({ peer: 'b', weight: 1 }, { peer: 'a', weight: 1 })).toThrow(code('UPDATE_ORDER'));
+    expect(() => add({ peer: 'a', weight: 1 }, { peer: 'a', weight: 1 })).toThrow(withCode('UPDATE_ORDER'));
+    expect(() => add({ peer: 'b', weight: 1 }, { peer: 'a', weight: 1 })).toThrow(withCode('UPDATE_ORDER'));
     expect(() => add({ peer: 'a', round: 4, weight: 1 }, { peer: 'a', round: 3, weight: 1 })).toThrow(
-      code('UPDATE_ORDER'),
+      withCode('UPDATE_ORDER'),
     );
     const merge = add(
       { peer: 'a', round: 3, weight: 1 },
@@ -257,17 +257,17 @@ describe('refuses', () => {
       { peer: 'b', weight: 1 },
     );
     merge.finish();
-    expect(() => merge.add({ peer: 'c', weight: 1, update })).toThrow(code('UPDATE_ORDER'));
-    expect(() => merge.finish()).toThrow(code('UPDATE_ORDER'));
+    expect(() => merge.add({ peer: 'c', weight: 1, update })).toThrow(withCode('UPDATE_ORDER'));
+    expect(() => merge.finish()).toThrow(withCode('UPDATE_ORDER'));
   });
 
   test('invalid weights, factors and floors', () => {
     for (const bad of [-1, Number.NaN, Number.POSITIVE_INFINITY]) {
-      expect(() => add({ peer: 'a', weight: bad })).toThrow(code('UPDATE_WEIGHT'));
-      expect(() => add({ peer: 'a', weight: 1, scale: [1, bad, 1] })).toThrow(code('UPDATE_WEIGHT'));
+      expect(() => add({ peer: 'a', weight: bad })).toThrow(withCode('UPDATE_WEIGHT'));
+      expect(() => add({ peer: 'a', weight: 1, scale: [1, bad, 1] })).toThrow(withCode('UPDATE_WEIGHT'));
     }
     for (const denominatorFloor of [-0.1, 1.5, Number.NaN]) {
-      expect(() => new Merge({ layout, denominatorFloor })).toThrow(code('UPDATE_WEIGHT'));
+      expect(() => new Merge({ layout, denominatorFloor })).toThrow(withCode('UPDATE_WEIGHT'));
     }
   });
 
@@ -275,9 +275,9 @@ describe('refuses', () => {
     const other: UpdateLayout = layoutOf([4]);
     const foreign = compressUpdate(other, [new Float32Array(4)], 'tiny').update;
     expect(() => new Merge({ layout }).add({ peer: 'a', weight: 1, update: foreign })).toThrow(
-      code('UPDATE_SHAPE'),
+      withCode('UPDATE_SHAPE'),
     );
-    expect(() => add({ peer: 'a', weight: 1, scale: [1] })).toThrow(code('UPDATE_SHAPE'));
+    expect(() => add({ peer: 'a', weight: 1, scale: [1] })).toThrow(withCode('UPDATE_SHAPE'));
   });
 });
 

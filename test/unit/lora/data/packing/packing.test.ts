@@ -3,6 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { packSequences } from '../../../../../lora/data/packing/pack-documents.ts';
 import { layOut } from '../../../../../lora/data/packing/pieces.ts';
 import { emptyRow, IGNORED_LABEL, predictedTokens, type Row } from '../../../../../lora/data/row.ts';
+import { withCode } from '../../../../utils/codes.ts';
 
 const sequences = fc.array(fc.array(fc.integer({ min: 2, max: 500 }), { maxLength: 80 }), { maxLength: 40 });
 const lengths = fc.integer({ min: 2, max: 40 });
@@ -80,8 +81,6 @@ describe('packing', () => {
   });
 
   it('refuses rows too short for a prediction with context', () => {
-    expect(() => [...packSequences([[1, 2]], { sequenceLength: 1 })]).toThrow(
-      expect.objectContaining({ code: 'PACK_LENGTH' }),
-    );
+    expect(() => [...packSequences([[1, 2]], { sequenceLength: 1 })]).toThrow(withCode('PACK_LENGTH'));
   });
 });
