@@ -103,7 +103,7 @@ describe('a single machine', { timeout: 120_000 }, () => {
     expect(swarm(...generate).last.text).toBe(first.last.text);
   });
 
-  it('fails with an exit code and a name for anything missing', () => {
+  it('fails with an exit code and the name of what is missing', () => {
     const missing = swarm('evaluate', '--model', 'nowhere', '--data', 'held-out.jsonl');
     expect(missing.status).toBe(4);
     expect(missing.stderr).toMatch(/^swarm: .*nowhere/);

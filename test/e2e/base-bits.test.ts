@@ -9,7 +9,7 @@ it('nodes with a base of 32, 8 and 4 bits contribute to one job, and its held-ou
   const swarm = await TestSwarm.create();
   await (await swarm.coordinator()).ready();
   const nodeCount = Object.keys(NODES).length;
-  // The default tolerance of jobs: the gate leaves out a harmful update.
+  // This is the default tolerance of jobs, with which the gate leaves out a harmful update.
   await swarm.createJob({
     rounds: { count: 3, localSteps: 40, minPeers: nodeCount, quorum: 1, maxSeconds: 300 },
     training: { learningRate: 1e-2, warmupSteps: 5 },

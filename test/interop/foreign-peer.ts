@@ -79,7 +79,7 @@ export class ForeignPeer {
       );
     });
     this.#exited.catch(() => {
-      // Thrown by whichever wait is under way; an exit after the test is expected.
+      // `first` throws this error to a test that is waiting. After a test the peer is expected to exit.
     });
     onTestFinished(() => {
       child.kill('SIGKILL');

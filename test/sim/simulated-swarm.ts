@@ -128,7 +128,7 @@ export class SimulatedSwarm {
     await clock.run(() => false, FAULTS_MS);
     this.#calm = true;
     const finished = await clock.run(() => this.#over(), DEADLINE_MS);
-    // Messages under way arrive.
+    // Gives messages that are under way the time to arrive.
     await clock.run(() => false, 2_000);
     return [...(finished ? [] : [this.#stuck()]), ...this.witness.verdict()];
   }

@@ -1,4 +1,4 @@
-/** The import rules of DESIGN.md section 2, as a function from a source file to its offences. */
+/** The import rules of docs/architecture.md, as a function from a source file to its offences. */
 import { posix } from 'node:path';
 
 /** The folders of the library. */

@@ -47,7 +47,7 @@ describe('exit codes', () => {
     );
   });
 
-  it('are all in docs/exit-codes.md, and each error code there is under its own', async () => {
+  it('are all in docs/exit-codes.md, which lists each error code under its exit code', async () => {
     const root = join(import.meta.dirname, '../../..');
     const page = readFileSync(join(root, 'docs/exit-codes.md'), 'utf8');
     const sections = new Map(page.split(/^## (?=\d)/m).map((text) => [Number.parseInt(text, 10), text]));

@@ -13,7 +13,7 @@ import { COORDINATOR, type World } from './world.ts';
 
 const never = new AbortController().signal;
 
-/** A node whose test decides what it does. */
+/** A node that a test controls. */
 export class ScriptedPeer {
   readonly signer: Signer;
   readonly disk = new MemoryDisk();

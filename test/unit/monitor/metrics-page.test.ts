@@ -61,7 +61,7 @@ it('docs/metrics.md lists exactly the metrics of the network', () => {
   expect(sections.get('Network of both daemons')!.toSorted(byName)).toEqual(registered(registry));
 });
 
-it('names counters _total, and nothing else', () => {
+it('only the names of counters end in _total', () => {
   const entries = [...sections.values()].flat();
   expect(entries.filter(({ name, type }) => name.endsWith('_total') !== (type === 'counter'))).toEqual([]);
 });

@@ -8,7 +8,7 @@ const LIMIT = 300;
 /** Difference of memory in use, MiB. The packing window of a million tokens may be full or nearly empty. */
 const SPREAD = 20;
 
-// All of it, 2 GiB: npm run bench data-memory.
+// The benchmark `npm run bench data-memory` reads 2 GiB.
 it('reads 64 MiB of conversations in less than 300 MiB', { timeout: 120_000 }, async () => {
   const path = join(await temporaryFolder(), 'data.jsonl');
   const rows = await writeConversations(path, 64);

@@ -19,7 +19,7 @@ import { numbers } from '../../../utils/graphs.ts';
 import { dequantisedFile, quantisedNames } from '../../../utils/quantised.ts';
 import { FIXTURES } from '../../../utils/reference.ts';
 
-/** Error relative to a tensor's largest value, with float32 activations: both sides multiply the same numbers. */
+/** Error relative to a tensor's largest value, with float32 activations. It is small because both sides multiply the same numbers. */
 const EXACT = 1e-3;
 /** The same with activations rounded to 8 bits, in models too small for errors to average out. */
 const ROUNDED = 0.15;

@@ -124,7 +124,7 @@ describe('options of training', () => {
     const onlyB = await trained({ ...settings, weightDecayGroups: ['B'] }, {}, 1);
     const both = await trained(settings, {}, 1);
     for (const [i, { group }] of none.layout.entries()) {
-      // B starts at zero: its first decay is nothing.
+      // B starts at zero, so its first decay changes nothing.
       if (group === 'A') {
         expect(onlyB.after[i]).toEqual(none.after[i]);
         expect(both.after[i]).not.toEqual(none.after[i]);
@@ -143,7 +143,7 @@ describe('options of training', () => {
     }
   });
 
-  it('the schedule follows the position of the job, and the warm-up follows the own steps', async () => {
+  it('the schedule follows the position of the job, and the warm-up follows the steps of the trainer', async () => {
     const settings = tinySettings({ schedule: 'linear', warmupSteps: 2, totalSteps: 102 });
     const trainer = new Trainer(settings, deps);
     trainer.setParameters(await initialAdapter(deps.model, settings.lora, 1));

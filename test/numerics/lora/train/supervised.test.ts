@@ -40,7 +40,7 @@ beforeAll(async () => {
 
 afterAll(() => rm(cacheDir, { recursive: true, force: true }));
 
-/** The same rows through one graph with all logits, and through graphs of the size that they need. */
+/** Runs the same rows through one graph with all logits, and through graphs of the size that they need. */
 async function compare(
   fixture: string,
   lora = {},
@@ -75,7 +75,7 @@ async function compare(
       sizes.push(supervised);
       return compile(supervised);
     });
-  // Five rows: the second run is one of fewer tokens.
+  // With five rows, the second run has fewer tokens.
   const rows = completionRows(BATCH + 2, LENGTH, model.config.vocabularySize, 0.4);
   const step = async (runnable: Runnable) => {
     const into = layout.map(({ shape }) => new Float32Array(shape.reduce((a, b) => a * b, 1)));

@@ -8,7 +8,7 @@ import type { Row } from '../../../../lora/data/row.ts';
 import { TrainerProcess } from '../../../../lora/train/supervisor.ts';
 import { type TinyDeps, tinyDeps, tinyRows, tinySettings, tinyTrainer } from '../../../utils/tiny-trainer.ts';
 
-/** More steps than a test waits for: it kills or aborts the training. */
+/** More steps than any test waits for. Each test kills or aborts the trainer before. */
 const FOREVER = 100_000;
 
 let dir: string;

@@ -69,7 +69,7 @@ describe('an update is refused, with its code, for', () => {
     expect((await stranger.submit(stranger.seal(stranger.update(head)))).code).toBe('not-assigned');
   });
 
-  test('bytes that are no message, and its sender answers for them', async () => {
+  test('bytes that are no message; the receipt names their sender', async () => {
     const world = new World();
     const { peers } = await training(world, 2);
     const garbage = Uint8Array.from({ length: 300 }, (_, i) => (i * 37) % 256);

@@ -69,13 +69,13 @@ describe('passGate', () => {
     expect(merges).toHaveLength(1);
   });
 
-  test('takes all updates at half the rate next', async () => {
+  test('then takes all updates at half the rate', async () => {
     const { result, merges } = await run([0.008, 0.008]);
     expect(result).toMatchObject({ accepted: true, rate: 0.5, leftOut: null });
     expect(merges.map(({ rate }) => rate)).toEqual([1, 0.5]);
   });
 
-  test('leaves out the update whose absence helps most next', async () => {
+  test('then leaves out the update whose absence helps most', async () => {
     const { result } = await run([-0.1, 4, 0.001, -0.2]);
     expect(result).toMatchObject({ accepted: true, rate: 1, leftOut: 4 });
   });

@@ -104,7 +104,7 @@ describe('a clock set by an hour', () => {
     const { peers, head } = await training(world, 2);
     const [here, gone] = peers as [ScriptedPeer, ScriptedPeer];
     world.wrongMs = -HOUR_MS;
-    // All machines of a laboratory use the same time server.
+    // The clocks of the nodes are set back, too, as on machines with the same time server.
     const beat = () => here.heartbeat('training', { issuedAt: world.clock.now() - HOUR_MS });
     for (let i = 0; i < 8; i++) {
       await world.pass(2_000);

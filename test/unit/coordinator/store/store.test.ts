@@ -106,7 +106,7 @@ describe('Store', () => {
     store.close();
   });
 
-  test('of the first version gets its table of blobs from its rows', async () => {
+  test('migrates a database of the first version, and fills the table of blobs from the other tables', async () => {
     const folder = await temporaryFolder();
     const old = join(folder, 'old.sqlite');
     const signer = signerFromSeed(new Uint8Array(32).fill(7));

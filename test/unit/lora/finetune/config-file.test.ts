@@ -68,7 +68,7 @@ seed: 7
     expect(parse('data: {train: d, heldOut: 0.05}').layer.data!.heldOut).toBe(0.05);
   });
 
-  it('with a name of another tool is refused with our name', () => {
+  it('is refused if it has the setting name of another tool, and the error gives ours', () => {
     const refusal = (text: string) => {
       try {
         parse(text);

@@ -12,7 +12,7 @@ describe('the learning rate', () => {
     ({ rates, ...settings }) => {
       const schedule: Schedule = { warmupRatio: null, ...settings };
       for (const [step, theirs] of rates.entries()) {
-        // Their first step of a warm-up has the rate 0: within it they are one step behind.
+        // In transformers the first step of a warm-up has rate 0, so its warm-up is one step behind ours.
         const ours = learningRateAt(schedule, step < settings.warmupSteps ? step - 1 : step);
         if (step > 0 || settings.warmupSteps === 0) expect(ours, `step ${step}`).toBeCloseTo(theirs, 12);
         else expect(theirs).toBe(0);

@@ -47,7 +47,7 @@ function merged(contributions: readonly Contribution[], denominatorFloor?: numbe
   return merge.finish();
 }
 
-/** Computes the formula of DESIGN 5 coordinate by coordinate, with every operation rounded to float32. */
+/** Computes the formula of docs/update-format.md coordinate by coordinate, with every operation rounded to float32. */
 function reference(contributions: readonly Contribution[], floor = 0.25): Float32Array[] {
   const total = contributions.reduce((sum, { weight }) => f(sum + f(weight)), 0);
   return layout.map(({ shape }, tensor) =>

@@ -11,7 +11,7 @@ interface Internals {
   };
 }
 
-/** Makes a node listen, as far as it knows, on an address that this machine does not have. */
+/** Makes a node believe that it listens on an address that this machine does not have. */
 function pretendToListen(node: Libp2p, address: string): void {
   const { components } = node as unknown as Internals;
   const addresses = [multiaddr(address)];
