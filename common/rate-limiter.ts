@@ -6,7 +6,10 @@ export interface Quota {
   readonly perMs: number;
 }
 
-/** Most keys in memory. The least recently used are dropped first, because their quotas have refilled the most. */
+/**
+ * Largest number of keys in memory. The least recently used are dropped first, because their quotas have refilled the
+ * most.
+ */
 const REMEMBERED_KEYS = 4096;
 
 /**

@@ -1,7 +1,9 @@
 import { isSwarmError } from '../common/errors.ts';
 import { safeText } from '../common/text.ts';
 
-/** Most levels of a structure, and most entries of each level, that a log line shows. The rest is cut off. */
+/**
+ * Largest number of levels of a structure, and of entries at each level, that a log line shows. The rest is cut off.
+ */
 const DEPTH = 4;
 const ENTRIES = 50;
 

@@ -2,7 +2,10 @@ import type { Clock } from '../common/clock.ts';
 
 /** A repeated warning is written once within this time. The others are only counted. */
 export const REPEAT_WINDOW_MS = 60_000;
-/** Most distinct warnings remembered at a time. Limits the memory if a peer keeps causing different warnings. */
+/**
+ * Largest number of distinct warnings remembered at a time. Limits the memory if a peer keeps causing different
+ * warnings.
+ */
 const MAX_WARNINGS = 256;
 
 /** Counts repeated warnings, so that one dead peer does not fill the log. */

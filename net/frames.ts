@@ -73,7 +73,7 @@ export class FrameStream {
     }
   }
 
-  /** Reads the next frame. @throws as {@link readChunks}, and FRAME_TRUNCATED if there is none */
+  /** Reads the next frame. @throws the errors of {@link readChunks}, and FRAME_TRUNCATED if there is none */
   async read(maxBytes: number, signal: AbortSignal): Promise<Uint8Array> {
     const chunks = await this.readChunks(maxBytes, signal);
     if (chunks === null) throw unfinished();
@@ -83,7 +83,7 @@ export class FrameStream {
   /**
    * Reads the next frame into the start of `target`, and returns its length. Copying a large frame is cheaper than
    * keeping its chunks, because the garbage collector frees short-lived chunks at almost no cost.
-   * @throws as {@link read}, and FRAME_TOO_LARGE if the frame is longer than `target`
+   * @throws the errors of {@link read}, and FRAME_TOO_LARGE if the frame is longer than `target`
    */
   async readInto(target: Uint8Array, signal: AbortSignal): Promise<number> {
     const chunks = await this.readChunks(target.length, signal);

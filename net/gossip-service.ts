@@ -28,15 +28,20 @@ const UNSUBSCRIBE_BACKOFF_MS = 2_000;
 const GRAFT_FLOOD_MS = 5_000;
 /** Topics of one peer: all channels of all jobs of a coordinator. */
 const TOPICS_PER_PEER = JOBS_PER_COORDINATOR * jobChannels.length;
-/** Bytes that gossipsub counts for each topic of a peer, in addition to the topic's length. */
+/** Bytes that gossipsub adds to the length of each topic when it limits the memory of a peer's topics. */
 const TOPIC_OVERHEAD_BYTES = 1024;
 const TOPIC_BYTES = 128;
-/** Most message ids in one IHAVE: twice the heartbeats that the nodes of a full round send in the offered time. */
+/**
+ * Largest number of message ids in one IHAVE: twice the heartbeats that the nodes of a full round send in the offered
+ * time.
+ */
 const OFFERED_MESSAGES =
   2 * Math.ceil((ROUND_PEERS * OFFERED_HEARTBEATS * HEARTBEAT_MS) / HEARTBEAT_INTERVAL_MS);
 /** Space for the signed envelope around the body of a message. */
 const ENVELOPE_BYTES = 1024;
-/** Most peers that may share one address, for example in a lab, before they are penalised as one attacker. */
+/**
+ * Largest number of peers that may share one address, for example in a lab, before they are penalised as one attacker.
+ */
 const PEERS_PER_ADDRESS = 64;
 /** The penalty grows with the square of a peer's rejected messages. After nine within the half-life it is ignored. */
 const REJECT_WEIGHT = -1;

@@ -38,7 +38,10 @@ interface Arrival {
   msg: Message;
 }
 
-/** Most messages that wait for a verdict. Further ones are dropped, so that a flood does not exhaust memory. */
+/**
+ * Largest number of messages that wait for a verdict. Further ones are dropped, so that a flood does not exhaust
+ * memory.
+ */
 const PENDING_VERDICTS = 1024;
 
 interface GossipDeps {

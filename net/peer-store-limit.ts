@@ -1,4 +1,4 @@
-/** Most disconnected peers that stay in libp2p's peer store. */
+/** Largest number of disconnected peers that stay in libp2p's peer store. */
 const DISCONNECTED_PEERS = 2048;
 
 /**

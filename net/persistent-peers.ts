@@ -9,7 +9,9 @@ const BACKOFF_MS = 500;
 const BACKOFF_LIMIT_MS = 60_000;
 /** Interval at which connected peers are checked, in case a disconnect event was missed. */
 const CHECK_MS = 15_000;
-/** Most saved addresses of coordinators and their standbys. A further one replaces the least recently used. */
+/**
+ * Largest number of saved addresses of coordinators and their standbys. A further one replaces the least recently used.
+ */
 const SAVED_ADDRESSES = 256;
 
 const fileSchema = z.strictObject({

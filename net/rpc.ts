@@ -27,13 +27,13 @@ import type { NetworkObserver, RpcCall } from './observer.ts';
 const METHOD_NAME_BYTES = 32;
 /** Space for the envelope of an answer, or for the largest refusal. */
 const ANSWER_OVERHEAD_BYTES = 2048;
-/** Most inbound calls in progress per connection. A node makes a handful at a time. */
+/** Largest number of inbound calls in progress per connection. A node makes a handful at a time. */
 const INBOUND_CALLS_PER_CONNECTION = 16;
-/** Most inbound calls in progress over all peers. Each may hold a request and an answer in memory. */
+/** Largest number of inbound calls in progress over all peers. Each may hold a request and an answer in memory. */
 const INBOUND_CALLS = 256;
-/** Most outbound calls in progress per connection. */
+/** Largest number of outbound calls in progress per connection. */
 const OUTBOUND_CALLS_PER_CONNECTION = 64;
-/** Most bytes that a caller may send: the method name and the largest request of any method. */
+/** Largest number of bytes that a caller may send: the method name and the largest request of any method. */
 const UNREAD_CALL_BYTES =
   2 * LENGTH_PREFIX_BYTES +
   METHOD_NAME_BYTES +

@@ -79,7 +79,7 @@ export interface RunningNode {
 const MEMORY_SHARE = 0.8;
 /** Default deadline for stopping, in milliseconds. */
 const STOP_MS = 4_500;
-/** Share of the stop deadline that is for delivering updates. The network closes in the rest. */
+/** Share of the stop deadline that is for delivering updates. The rest is for closing the network. */
 const DRAIN_SHARE = 0.6;
 
 /**

@@ -4,7 +4,7 @@ import { decodeCbor, encodeCbor } from './cbor.ts';
 import { protocolError } from './errors.ts';
 import { digestSchema } from './ids.ts';
 
-/** Most addresses in one invite. More would make the line too long to paste with ease. */
+/** Largest number of addresses in one invite. More would make the line too long to paste with ease. */
 export const INVITE_ADDRESSES = 8;
 /** Greatest length of an invite. Eight addresses of 256 bytes, a job and a token stay below this length in base64. */
 export const INVITE_CHARACTERS = 4096;

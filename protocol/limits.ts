@@ -11,7 +11,7 @@ export const INLINE_UPDATE_BYTES = 256 * KiB;
 export const GOSSIP_MESSAGE_BYTES = INLINE_UPDATE_BYTES + 8 * KiB;
 /** Largest gossip RPC, a batch of messages. A larger one ends the stream, so every honest batch must fit. */
 export const GOSSIP_RPC_BYTES = 4 * MiB;
-/** Most bytes that wait to be sent to one peer over gossip. Above this, the gossip stream to the peer ends. */
+/** Largest number of bytes that wait to be sent to a peer over gossip. Above it, the gossip stream to the peer ends. */
 export const GOSSIP_SEND_BUFFER_BYTES = 16 * MiB;
 /** Largest body of a head or a checkpoint. A head with many assignments is the largest. */
 export const CONTROL_MESSAGE_BYTES = 128 * KiB;
@@ -28,13 +28,13 @@ export const UPDATE_BYTES = 64 * MiB;
 /** Largest adapter of a checkpoint, in float32. */
 export const ADAPTER_BYTES = 1024 * MiB;
 
-/** Most nodes that one round assigns work to. Bounds the size of a head. */
+/** Largest number of nodes that one round assigns work to. Bounds the size of a head. */
 export const ROUND_PEERS = 512;
-/** Most jobs that one coordinator runs at a time. */
+/** Largest number of jobs that one coordinator runs at a time. */
 export const JOBS_PER_COORDINATOR = 64;
-/** Most base files of a manifest. Sharded models have tens of files. */
+/** Largest number of base files of a manifest. Sharded models have tens of files. */
 export const BASE_FILES = 1000;
-/** Most data shards of a manifest. 4,096 shards of 1 MiB hold 4 GiB of packed rows. */
+/** Largest number of data shards of a manifest. 4,096 shards of 1 MiB hold 4 GiB of packed rows. */
 export const DATA_SHARDS = 4096;
 /** Largest data shard, which nodes decode whole. Fits the longest row of a job: 131,072 tokens of 10 bytes. */
 export const DATA_SHARD_BYTES = 1536 * KiB;

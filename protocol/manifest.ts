@@ -12,7 +12,10 @@ export const blobRefSchema = z.strictObject({
 /** The digest and size of a blob. */
 export type BlobRef = z.infer<typeof blobRefSchema>;
 
-/** Most names or patterns in a list. PEFT may list every module, and the largest Llama has 882 linear modules. */
+/**
+ * Largest number of names or patterns in a list. PEFT may list every module, and the largest Llama has 882 linear
+ * modules.
+ */
 const MODULES = 1024;
 /** Module paths or their last parts: 'q_proj', 'self_attn.q_proj', 'lm_head'. */
 const moduleNames = z.array(z.string().min(1).max(256)).max(MODULES);
@@ -141,7 +144,10 @@ export const roundsSchema = z.strictObject({
 
 /** When a merged adapter may become the next checkpoint. */
 export const acceptanceSchema = z.strictObject({
-  /** Greatest increase of the held-out loss, as a share of it. Two standard errors may always pass. @default 0.002 */
+  /**
+   * Largest increase of the held-out loss with which a merge passes, as a share of the loss. An increase of up to two
+   * standard errors passes too. @default 0.002
+   */
   tolerance: z.number().min(0).max(1).default(0.002),
   /** Held-out rows that the gate evaluates in each round; 0 means all. @default 64 */
   heldOutRows: z.int().nonnegative().max(1_000_000).default(64),

@@ -18,7 +18,7 @@ export interface DatabaseOptions {
 /** Longest time that a statement waits for another process's transaction, for example in a person's SQLite shell. */
 const BUSY_TIMEOUT_MS = 5_000;
 
-/** Primary result codes of SQLite (https://sqlite.org/rescode.html) for faults of the machine. */
+/** Primary result codes of SQLite (https://sqlite.org/rescode.html) for faults of the disk or the file. */
 const SQLITE_CORRUPT = 11;
 const SQLITE_FULL = 13;
 const SQLITE_NOTADB = 26;
@@ -27,9 +27,9 @@ const SQLITE_REFUSED: readonly number[] = [5, 6, 8, 10, 14];
 
 /**
  * An SQLite file in WAL mode with synchronous=FULL, so a transaction that has returned survives a power loss. All
- * methods are synchronous, so that a state machine and its record cannot diverge during an await. For a fault of the
- * machine, methods that read or write throw SwarmError STORE_FULL, STORE_CORRUPT or STORE_REFUSED, and the transaction
- * changes nothing.
+ * methods are synchronous, so that a state machine and its record cannot diverge during an await. If the disk is full,
+ * or the file is damaged or cannot be read or written, methods throw SwarmError STORE_FULL, STORE_CORRUPT or
+ * STORE_REFUSED, and the transaction changes nothing.
  */
 export class Database {
   readonly #path: string;
@@ -144,7 +144,7 @@ function makePrivate(path: string): void {
   }
 }
 
-/** Converts a fault of the machine to a SwarmError. Any other error is a bug in this program and stays unchanged. */
+/** Converts a fault of the disk or the file to a SwarmError. Any other error is a bug in this program and stays unchanged. */
 function storeError(cause: unknown, path: string): unknown {
   if (!(cause instanceof Error && 'errcode' in cause && typeof cause.errcode === 'number')) return cause;
   // The lower byte is the primary code; the rest is detail.

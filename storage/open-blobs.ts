@@ -1,7 +1,7 @@
 import type { Clock } from '../common/clock.ts';
 import type { BlobReader, ResumableBlobs } from './blob-store.ts';
 
-/** Most files that are kept open for a next range. */
+/** Largest number of idle files that are kept open, because a request for another range may follow. */
 const IDLE_FILES = 16;
 /** An idle file is closed after this time, so that the space of a deleted blob becomes free. */
 const IDLE_MS = 5_000;

@@ -1,7 +1,7 @@
 import { BLOB_RANGE_BYTES } from '../protocol/limits.ts';
 import { type Done, type RunningHash, startHash } from './running-hash.ts';
 
-/** Most ranges kept in memory until they can be hashed. Further ones are read back from disk. */
+/** Largest number of ranges kept in memory until they can be hashed. Further ones are read back from disk. */
 export const HELD_RANGES = 16;
 
 export interface OrderedHashDeps {

@@ -10,7 +10,8 @@ export function entryOf(module: { url: string }, name: string): URL {
 }
 
 /**
- * Returns the channel to the process or thread that started this one. A child process then exits when its parent does.
+ * Returns the channel to the process or thread that started this one. After this call, a child process exits when its
+ * parent does.
  *
  * @throws Error when nothing started this process with a channel
  */

@@ -6,7 +6,10 @@ import type { Store } from '../store/store.ts';
 /** A job's state machine counts as stopped if its timer is late by more than this. */
 const OVERDUE_MS = 30_000;
 
-/** Adds the checks. Live: every job's state machine runs. Ready: the store accepts writes, and no job has paused itself. */
+/**
+ * Adds the coordinator's health checks. It is live while every job's state machine runs. It is ready while the store
+ * accepts writes and no job has paused itself.
+ */
 export function addHealthChecks(
   health: Health,
   { coordinator, store }: { coordinator: Coordinator; store: Store },

@@ -7,7 +7,7 @@ import type { StoredReceipt } from '../store/store.ts';
 
 /** Largest number of receipts being sent at the same time. */
 const SENDING_AT_ONCE = 16;
-/** Largest number of receipts waiting to be sent. Further ones are not sent: their authors ask for them. */
+/** Largest number of receipts waiting to be sent. Further ones are not sent, because their authors ask for them. */
 const WAITING = 2048;
 /** Largest number of peers with a tally: 4,096 members of the job, and 1,024 senders that never joined. */
 const TALLIED_PEERS = 5 * 1024;
@@ -87,7 +87,10 @@ export class Receipts {
     if (this.#tallies.has(peer)) this.#tallies.set(peer, { ...this.tally(peer), last: receipt });
   }
 
-  /** Counts a recorded receipt and pushes it to the update's author. The push may fail: authors also ask for receipts. */
+  /**
+   * Counts a recorded receipt and pushes it to the update's author. The push may fail, because authors also ask for
+   * receipts.
+   */
   issue(receipt: StoredReceipt): void {
     this.count(receipt);
     if (this.#waiting.length >= WAITING || this.#context.signal.aborted) return;

@@ -5,7 +5,9 @@ import type { Head } from '../../protocol/messages.ts';
 export type Preset = Head['preset'];
 export type Assignment = Head['assignments'][number];
 
-/** With "auto", rounds of at least this many nodes have preset "balanced". For fewer, "dense" is small and learns best. */
+/**
+ * With "auto", rounds of at least this many nodes use "balanced". With fewer, "dense" updates are few and learn best.
+ */
 export const AUTO_SPARSE_PEERS = 4;
 /** Smallest share of the fastest node's steps that a node gets. The updates of nodes that are even slower are late. */
 export const LEAST_STEPS_SHARE = 1 / 3;

@@ -3,7 +3,9 @@ import { ARRIVAL_ROUNDS, deadlineMs, judgeRound, type Round } from './close.ts';
 import { planRound } from './plan.ts';
 import type { CloseCause, Effect, Ending, JobState, MachineEvent, Transition } from './state.ts';
 
-/** Once enough nodes are present, a waiting job opens a round this long after the last newcomer: more may follow. */
+/**
+ * Time that a waiting job with enough nodes waits after each newcomer before it opens a round, because more may follow.
+ */
 export const GATHER_MS = HEARTBEAT_INTERVAL_MS;
 /** Longest time from the moment when enough nodes were present to the opening of the round. */
 export const GATHER_MOST_MS = 3 * GATHER_MS;

@@ -39,7 +39,9 @@ export interface JobState {
   /** Tokens per second of each peer that is ready to train; 0 while unmeasured. */
   readonly present: Readonly<Record<string, number>>;
   readonly arrivals: readonly Arrival[];
-  /** While enough peers are present to open a round: since when they are, and until when the job waits for newcomers. */
+  /**
+   * Time since which enough peers are present to open a round, and time until which the job waits for more; else null.
+   */
   readonly gathering: { readonly since: number; readonly until: number } | null;
   /** Number of failed attempts to merge or commit the closed round. */
   readonly attempts: number;

@@ -119,7 +119,7 @@ export class RoundTable {
     );
   }
 
-  /** Returns the checkpoints that have their weights, oldest first. */
+  /** Returns the checkpoints whose weights are kept, oldest first. */
   held(job: string): HeldCheckpoint[] {
     return this.#db
       .all(

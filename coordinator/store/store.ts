@@ -49,7 +49,10 @@ export class Store {
     return this.#db.transaction(work);
   }
 
-  /** Makes a write that changes nothing. @throws the error that writes fail with, such as a full disk */
+  /**
+   * Tests whether the database can be written, with a write that changes nothing.
+   * @throws SwarmError, e.g. STORE_FULL
+   */
   probe(): void {
     this.#db.transaction(() => this.#db.run('UPDATE jobs SET term = term'));
   }

@@ -67,7 +67,8 @@ export async function writePeftFolder(dir: string, adapter: AdapterToWrite): Pro
 
 /**
  * Reads an adapter folder written by this program or by PEFT, and checks it against the base.
- * @throws SwarmError MODEL_FILE_MISSING, MODEL_JSON, ADAPTER_CONFIG, ADAPTER_UNSUPPORTED, LORA_*, and as decodeAdapter
+ * @throws SwarmError MODEL_FILE_MISSING, MODEL_JSON, ADAPTER_CONFIG, ADAPTER_UNSUPPORTED, LORA_*, and the errors of
+ *   decodeAdapter
  */
 export async function readPeftFolder(dir: string, model: BaseModel): Promise<Adapter> {
   const json = await readJsonObject(join(dir, ADAPTER_CONFIG_FILE), MAX_CONFIG_BYTES);

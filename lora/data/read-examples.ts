@@ -60,7 +60,10 @@ export async function* readExamples(
   report.finish();
 }
 
-/** Reads documents from files that contain only text. A row without text is an error. @throws as readExamples */
+/**
+ * Reads documents from files that contain only text. A row without text is an error.
+ * @throws the errors of readExamples
+ */
 export async function* readTexts(
   paths: string | readonly string[],
   { signal }: { signal?: AbortSignal } = {},

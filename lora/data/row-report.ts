@@ -11,7 +11,7 @@ const MIN_ROWS_SEEN = 10;
 /** A row that cannot be used. */
 export interface BadRow {
   origin: Origin;
-  /** Reason code, such as `ROW_NOT_JSON`. Bad rows are counted by it. */
+  /** Reason code, such as `ROW_NOT_JSON`. A summary counts the bad rows of each code. */
   code: string;
   /** Description of the problem, with the wrong value. */
   reason: string;

@@ -71,7 +71,7 @@ export interface Evaluation {
    */
   bitsPerByte: number | null;
   rows: number;
-  /** UTF-8 bytes of the texts; null where `bitsPerByte` is. */
+  /** UTF-8 bytes of the texts; null if `bitsPerByte` is null. */
   bytes: number | null;
   /** Rows of `data`, and how many of them could not be used; null for `texts`. */
   read: RowSummary | null;

@@ -14,7 +14,7 @@ const SHORTEST_GRAPH = 32;
 export interface GenerateOptions {
   /** Beginning of the text. */
   prompt: string;
-  /** Most tokens to generate. @default 100 */
+  /** Largest number of tokens to generate. @default 100 */
   maxTokens?: number;
   /** 0: always the most likely token. @default 0 */
   temperature?: number;
@@ -128,8 +128,9 @@ class Predictor {
 }
 
 /**
- * Returns the length of the graph for a number of tokens: the next of 32, 48, 64, 96, 128, 192 … On average a fifth of
- * the positions are padding; doubling would make it a third. Compiling pays off within a few tokens.
+ * Returns the length of the graph for a number of tokens: the smallest sufficient number of 32, 48, 64, 96, 128, 192 …
+ * With these lengths, a fifth of the positions are padding on average. With powers of two alone, it would be a third.
+ * The additional compilations cost less time than a few tokens with more padding.
  */
 export function graphLength(tokens: number): number {
   let length = SHORTEST_GRAPH;

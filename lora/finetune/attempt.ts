@@ -39,7 +39,7 @@ export interface Attempt {
   readonly continues: (error: unknown) => boolean;
 }
 
-/** Trains with one trainer process, to the end of the run or to the first error. @throws as `finetune` */
+/** Trains with one trainer process, to the end of the run or to the first error. @throws the errors of `finetune` */
 export async function runAttempt(
   run: Run,
   { load, from, continues }: Attempt,

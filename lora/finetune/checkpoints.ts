@@ -98,7 +98,7 @@ export class CheckpointFolder {
       const text = `${JSON.stringify({ schemaVersion: 1, ...state, digests }, null, 2)}\n`;
       const there = await digestsOf(final).catch(() => null);
       if (there !== null && isDeepStrictEqual(there, digests)) {
-        // A resumed run reached this step again: only the state file differs.
+        // A resumed run has reached this step again. The existing checkpoint differs only in its state file.
         await writeDurably(join(final, STATE_FILE), text);
         await rm(partial, { recursive: true, force: true });
       } else {
@@ -119,7 +119,7 @@ export class CheckpointFolder {
     return final;
   }
 
-  /** Lists the steps of the checkpoints, newest first. @throws the system's error where the folder cannot be read */
+  /** Lists the steps of the checkpoints, newest first. @throws the system's error if the folder cannot be read */
   async steps(): Promise<number[]> {
     const steps = (await this.#names()).flatMap((name) =>
       NAME.test(name) ? [Number(NAME.exec(name)![1])] : [],
@@ -128,7 +128,7 @@ export class CheckpointFolder {
   }
 
   /**
-   * Returns the state of the newest intact checkpoint; null where there is none.
+   * Returns the state of the newest intact checkpoint; null if there is none.
    * @param onDamaged called for each newer checkpoint that is damaged
    */
   async newest(onDamaged: (error: SwarmError) => void = () => {}): Promise<RunState | null> {
@@ -192,7 +192,7 @@ export class CheckpointFolder {
     await this.#tidy();
   }
 
-  /** Names of the files and folders in the folder; none where it does not exist. */
+  /** Returns the names of the files and folders in the folder; an empty list if the folder does not exist. */
   async #names(): Promise<string[]> {
     try {
       return await readdir(this.path);

@@ -32,7 +32,7 @@ export function trainingFiles({ data }: TrainSpec): { paths: readonly string[]; 
 
 /**
  * Packs the training rows, and the held-out rows if there are any. The caller must close both.
- * @throws as `packFiles`
+ * @throws the errors of `packFiles`
  */
 export async function packRunData(
   spec: TrainSpec,

@@ -78,7 +78,7 @@ export interface RunEstimate {
 
 /** Time of a forward pass, as a share of a training step. */
 const FORWARD_SHARE = 0.4;
-/** Most bytes of a packed token: id, label and segment. */
+/** Largest size of a packed token in bytes: id, label and segment. */
 const PACKED_BYTES = 10;
 /** Copies of the adapter's values in a checkpoint: the adapter and two moments. */
 const CHECKPOINT_SETS = 3;
@@ -152,7 +152,7 @@ export async function estimateRun(spec: TrainSpec, options: EstimateRunOptions):
   };
 }
 
-/** @throws SwarmError DOES_NOT_FIT where memory or disk is too small */
+/** @throws SwarmError DOES_NOT_FIT if memory or disk is too small */
 export function refuseIfTooLarge({ fits, memory, disk, microBatchThatFits: rows }: RunEstimate): void {
   if (fits) return;
   if (memory.onProcessor && !fitsMemory(memory.total, memory.available)) {

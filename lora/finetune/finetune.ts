@@ -102,7 +102,7 @@ export interface TrainOptions extends PreparedRun, Pick<FinetuneOptions, 'resume
   signal: AbortSignal;
 }
 
-/** Trains a prepared run. @throws as `finetune` */
+/** Trains a prepared run. @throws the errors of `finetune` */
 export async function trainPrepared(
   options: TrainOptions,
   listener: FinetuneListener,

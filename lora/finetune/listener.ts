@@ -45,7 +45,7 @@ export interface FinetuneListener {
   onFallback?(fallback: Fallback): void;
   /**
    * An interruption or error ends the run. The output holds the adapter after this step.
-   * `resumable` is false where resuming would hit the same error.
+   * `resumable` is false if a resumed run would fail with the same error.
    */
   onPartial?(state: { step: number; resumable: boolean }): void;
 }

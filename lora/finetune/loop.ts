@@ -12,7 +12,10 @@ import { rowOrder } from './row-order.ts';
 import type { RunSettings } from './run-settings.ts';
 import { lengthOf } from './settings.ts';
 
-/** Most steps per request to the trainer. The rows of these steps are in memory at once and are sent in one message. */
+/**
+ * Largest number of steps per request to the trainer. The rows of these steps are in memory at once and are sent in one
+ * message.
+ */
 const STEPS_PER_CALL = 20;
 
 export interface LoopOptions {
@@ -57,7 +60,7 @@ export class TrainingLoop {
     this.#saved = options.state.step;
   }
 
-  /** Trains to the end of the run. @throws as the trainer and the checkpoint folder; the signal's reason */
+  /** Trains to the end of the run. @throws the errors of the trainer and the checkpoint folder; the signal's reason */
   async run(signal: AbortSignal): Promise<void> {
     const { checkpointEvery } = this.#run;
     while (this.state.finished === null) {
@@ -72,7 +75,7 @@ export class TrainingLoop {
 
   /**
    * Writes a checkpoint after an interruption or error.
-   * @returns false where no step was made yet
+   * @returns false if no step has been made yet
    * @throws SwarmError TRAINER_DIED, STORE_FULL, WRITE_FAILED
    */
   async saveInterrupted(): Promise<boolean> {

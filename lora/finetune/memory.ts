@@ -110,13 +110,13 @@ function waysToFit(model: ModelShape, spec: TrainSpec, compute: ResolvedCompute,
   return lessMemory({ trainers: devices.length });
 }
 
-/** Returns advice for a run that no setting of the machine makes fit. */
+/** Returns advice for a run that does not fit into memory with any setting that the machine may choose. */
 export function lessMemory({ trainers }: Pick<RunMemory, 'trainers'>): string {
   const fewer = trainers > 1 ? 'name fewer devices in --engine, ' : '';
   return `${fewer}use shorter rows (--sequence-length), a smaller model, or a machine with more memory`;
 }
 
-/** " in 2 trainer processes": for messages. */
+/** Returns a phrase for messages, such as " in 2 trainer processes". */
 export function inTrainers({ trainers }: Pick<RunMemory, 'trainers'>): string {
   return trainers === 1 ? '' : ` in ${trainers} trainer processes`;
 }

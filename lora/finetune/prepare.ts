@@ -24,7 +24,7 @@ import { idleDevicesWarning, idleSettings } from './warnings.ts';
 export interface PrepareOptions {
   /** Settings. `base` and `data.train` are required, except with `resume`. Relative paths start from the current folder. */
   settings: FinetuneSettings;
-  /** Folder of the adapter and the checkpoints; null: none, for an estimate. */
+  /** Folder of the adapter and the checkpoints; null for an estimate, which writes none. */
   output: string | null;
   /**
    * Continue from the newest checkpoint in `output`. Settings missing from `settings` are those of the checkpoint.

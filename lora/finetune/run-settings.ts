@@ -33,7 +33,7 @@ export const runSettingsSchema = z.strictObject({
 });
 export type RunSettings = z.output<typeof runSettingsSchema>;
 
-/** The keys of `RunSettings` that store a `Compute`. */
+/** Returns a `Compute` as the keys of `RunSettings` that store it. */
 export function storedCompute({ devices, threads, baseBits, precision, checkpointing }: ComputeOnDevices) {
   const [{ engine, device }, ...alongside] = devices;
   return { engine, device, alongside, threads, baseBits, precision, checkpointing };

@@ -19,7 +19,7 @@ export const runSchema = z.strictObject({
   evaluateEvery: z.int().nonnegative().max(100_000_000).default(0),
   /** Measurements without improvement after which training stops; null: never. @default null */
   patience: z.int().positive().max(1_000_000).nullable().default(null),
-  /** Least decrease of the held-out loss that counts as an improvement, in nats per token. @default 0 */
+  /** Smallest decrease of the held-out loss that counts as an improvement, in nats per token. @default 0 */
   minDelta: z.number().min(0).max(100).default(0),
   /** Which adapter to write to the output, if the held-out loss was measured during training. @default "best" */
   final: z.enum(['best', 'last']).default('best'),

@@ -32,8 +32,9 @@ export async function removeBases({
 /** File names that `prepareWeights` gives: the base's digest, the format, and the version of the quantisation. */
 const WEIGHTS = /^[0-9a-f]{64}\.(?:f32|q[48]v(\d+))$/;
 /**
- * Age in milliseconds at which a partial file counts as abandoned: a process that converts weights writes more often. The
- * process id in its name is not enough, because in another container that shares the cache it names another process.
+ * Time without a write, in milliseconds, after which a partial file counts as abandoned. A process that converts
+ * weights writes more often. The process id in the file's name is not enough: if several containers share the cache,
+ * the id can belong to a process of another container.
  */
 const ABANDONED_MS = 3_600_000;
 

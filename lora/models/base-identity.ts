@@ -46,7 +46,7 @@ export interface DescribeOptions {
  * Computes the identity of a base from the contents of its config, tokenizer and weights. Other files in the folder, such
  * as a README or a licence, do not change it. Files are hashed as streams.
  *
- * @throws SwarmError as openBase: only a folder with a usable base has an identity
+ * @throws the errors of openBase, because only a folder with a usable base has an identity
  */
 export async function describeBase(dir: string, options: DescribeOptions = {}): Promise<BaseDescription> {
   const model = await openBase(dir);

@@ -3,7 +3,7 @@ import { invalid, MAX_LAYERS, MAX_POSITIONS, readCount, readFlag, unsupported } 
 
 /** Defaults of transformers' config class of a family. */
 export interface DecoderDefaults {
-  /** Key-value heads if the field is missing. A null in the config means as many as heads. Default: as many as heads. */
+  /** Number of key-value heads if the config lacks the field. Default: the number of heads, which null also means. */
   readonly keyValueHeads?: number;
   /** Default: hidden size / heads. */
   readonly headDim?: number;
@@ -40,7 +40,7 @@ export function readDimensions(json: Json, defaults: DecoderDefaults): Omit<Comm
   };
 }
 
-/** Attention window of each layer: how many tokens a token sees, itself included. Null: no window. */
+/** Attention window of each layer: the number of tokens that a token sees, itself included. Null: no window. */
 export type Windows = readonly (number | null)[];
 
 /** Returns the windows of a model without sliding attention. */
@@ -86,8 +86,9 @@ export function layerWindows(
 }
 
 /**
- * Reads the windows of the Qwen families: with `use_sliding_window`, layers from number `max_window_layers` have one.
- * @throws SwarmError as layerWindows
+ * Reads the windows of the Qwen families: with `use_sliding_window`, the layers from index `max_window_layers` on have
+ * a window.
+ * @throws the errors of layerWindows
  */
 export function readQwenWindows(json: Json, layers: number): Windows {
   const window = readFlag(json, 'use_sliding_window', false) ? readWindow(json, 4096) : null;

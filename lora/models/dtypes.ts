@@ -28,8 +28,8 @@ export function isFloatDtype(dtype: string): dtype is FloatDtype {
 export function decodeFloats(bytes: Uint8Array, dtype: FloatDtype): Float32Array {
   const size = DTYPE_BYTES[dtype]!;
   const count = bytes.byteLength / size;
-  // A typed array must start at a multiple of its element size; a copy starts at 0. Not slice(), which on a Buffer
-  // returns a view.
+  // A typed array must start at a multiple of its element size, so unaligned bytes are copied to an array that starts
+  // at 0. slice() would not do, because on a Buffer it returns a view.
   const aligned = bytes.byteOffset % size === 0 ? bytes : new Uint8Array(bytes);
   if (dtype === 'F32') return new Float32Array(aligned.buffer, aligned.byteOffset, count);
   const words = new Uint16Array(aligned.buffer, aligned.byteOffset, count);
@@ -57,7 +57,7 @@ export function encodeFloats(values: Float32Array, dtype: FloatDtype): Uint8Arra
 /** Converts float32 bits to bfloat16 bits: the upper half, rounded. */
 function toBfloat(bits: number): number {
   const magnitude = bits & 0x7fffffff;
-  // Cutting a NaN whose payload is only in the lower half would give infinity.
+  // Sets a bit of the upper half. Otherwise a NaN whose payload is only in the lower half would become infinity.
   if (magnitude > 0x7f800000) return (bits >>> 16) | 0x40;
   return (bits + 0x7fff + ((bits >>> 16) & 1)) >>> 16;
 }

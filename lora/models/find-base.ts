@@ -20,7 +20,7 @@ export interface FindBaseOptions
 
 /**
  * Returns the folder of a base. Fetches a hub model into the shared cache first.
- * @throws SwarmError MODEL_DIR `base` is neither a folder nor a hub name; HUB_* as {@link fetchModel}
+ * @throws SwarmError MODEL_DIR `base` is neither a folder nor a hub name; the errors of {@link fetchModel}
  */
 export async function findBase(
   options: FindBaseOptions,

@@ -34,7 +34,7 @@ export function adaptedModuleOf(tensor: string): string | null {
   return suffix === undefined ? null : tensor.slice(PEFT_PREFIX.length, -suffix.length);
 }
 
-/** Returns the name of DoRA's magnitude [out] in PEFT's files, where it has no `.weight`. */
+/** Returns the name of DoRA's magnitude [out] in PEFT's files, where the name does not end in `.weight`. */
 export function magnitudeName(module: string): string {
   return `${PEFT_PREFIX}${module}.lora_magnitude_vector`;
 }

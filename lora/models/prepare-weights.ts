@@ -46,7 +46,10 @@ export function weightFileSuffix(bits: BaseBits): string {
   return bits === 32 ? '.f32' : `.q${bits}v${QUANTISATION_VERSION}`;
 }
 
-/** Returns the size of the file in bytes, which is also its size in memory, mapped or packed for the kernels. */
+/**
+ * Returns the size of the file in bytes. The weights take as much memory, whether they are mapped or packed for
+ * kernels.
+ */
 export function weightFileBytes(model: ModelShape, bits: BaseBits): number {
   return layOut(model, bits).size;
 }

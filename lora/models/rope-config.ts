@@ -79,9 +79,10 @@ export function ropeFields(json: Json): Json {
 }
 
 /**
- * Reads rotary positions from `fields`.
- * @param json the whole config, for fields outside of `fields`
- * @param theta base θ if `fields` have none
+ * Reads the settings of rotary positions.
+ * @param json the whole config
+ * @param fields the part of the config that describes rotary positions; see `ropeFields`
+ * @param theta base θ if `fields` has no `rope_theta`
  */
 export function parseRopeFields(json: Json, fields: Json, theta: number): RopeConfig {
   for (const holder of [json, fields]) requireOneOf(holder, 'partial_rotary_factor', [1, null, undefined]);

@@ -56,7 +56,7 @@ export async function readHeader(path: string, maxBytes = MAX_HEADER_BYTES): Pro
 /**
  * Checks the header of a file in memory, e.g. one received from a peer.
  * @param name name of the file, for errors
- * @throws SwarmError as readHeader
+ * @throws the errors of readHeader
  */
 export function decodeHeader(bytes: Uint8Array, name: string, maxBytes: number): SafetensorsHeader {
   const length = headerLength(bytes, bytes.byteLength, name, maxBytes);
@@ -126,7 +126,7 @@ function parseEntry(name: string, value: unknown, start: number, file: string): 
     throw entryError(file, name, 'shape', `at most ${MAX_TENSOR_RANK} whole numbers`, shape);
   if (!isCounts(offsets) || offsets.length !== 2 || offsets[0]! > offsets[1]!)
     throw entryError(file, name, 'data_offsets', 'two ascending whole numbers', offsets);
-  // BigInt, so that a product beyond 2^53 or 2^64 cannot wrap around to the right value.
+  // Computed in BigInt. A product beyond 2^53 or 2^64 would be rounded or wrap around, and could match by accident.
   const expected = shape.reduce((product, size) => product * BigInt(size), BigInt(bytes));
   const length = offsets[1]! - offsets[0]!;
   if (expected !== BigInt(length))

@@ -23,7 +23,10 @@ export class Layout {
   }
 }
 
-/** Calls `write` to fill a file of `size` bytes, unless `path` already has that size. @throws as writeDurably */
+/**
+ * Calls `write` to fill a file of `size` bytes, unless `path` already has that size.
+ * @throws the errors of writeDurably
+ */
 export async function writeOnce(
   path: string,
   size: number,

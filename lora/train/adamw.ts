@@ -19,7 +19,7 @@ export interface AdamWState {
   /** First and second moments. */
   m: Float32Array[];
   v: Float32Array[];
-  /** Present where gradients are computed in float16. */
+  /** Present if gradients are computed in float16. */
   lossScale?: LossScaleState;
 }
 
@@ -97,7 +97,7 @@ export class AdamW {
     return { step: this.#current.step, m: copy(this.#current.m), v: copy(this.#current.v) };
   }
 
-  /** @throws SwarmError OPTIMIZER_STATE where counts or sizes differ from the tensors, or the step is not a count */
+  /** @throws SwarmError OPTIMIZER_STATE if the moments do not match the tensors, or the step is not an integer ≥ 0 */
   importState(state: AdamWState): void {
     const { tensors } = this.#options;
     const fits = (list: Float32Array[]) =>

@@ -8,7 +8,8 @@ import type { ModelShape } from '../models/targets.ts';
 
 /**
  * Returns the parameters of the frozen base with an adapter, or of the base alone if `lora` is null. The adapter's
- * tensors are graph inputs with their PEFT names. `trainable` holds only the trained tensors, so A is not in it where A is frozen.
+ * tensors are graph inputs with their PEFT names. `trainable` holds only the trained tensors, so it lacks A if A is
+ * frozen.
  *
  * @param options.training whether to apply dropout. With dropout the graph has the input `seed` (see randomSeed).
  *   Default false

@@ -12,7 +12,7 @@ export interface MemoryOfMachine {
 
 export interface CheckpointingDecision {
   readonly compute: ResolvedCompute;
-  /** Why `auto` turned it on; null where it is off or was set by the user. */
+  /** Reason why `auto` turned gradient checkpointing on; null if it is off or the user has set it. */
   readonly reason: string | null;
 }
 

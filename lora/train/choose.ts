@@ -76,7 +76,7 @@ export async function probeMachine(
  * valid, and measures the engines otherwise. Named devices stay unchanged.
  *
  * @returns `reason`: why `auto` chose it; null for named devices
- * @throws SwarmError PRECISION where `auto` finds no engine for float16; the signal's reason
+ * @throws SwarmError PRECISION if `auto` finds no engine for float16; the signal's reason
  */
 export async function resolveDevices(
   compute: Compute,

@@ -121,7 +121,8 @@ export class DataParallel {
         measured.speed = average(measured.speed, count / found.seconds);
       } catch (error) {
         signal?.throwIfAborted();
-        // Only a new process can continue, and it computes as before, so the trainer restarts with all its devices.
+        // An exhausted engine works again in a new process. So this device is not given up: the error makes the trainer
+        // restart with all its devices.
         if (isSwarmError(error, 'ENGINE_EXHAUSTED')) throw error;
         this.#workers = this.#workers.filter((one) => one !== measured);
         onLost(measured.worker.name, error);

@@ -79,7 +79,8 @@ export function estimateTraining(
     (graph) => adaptedParameters(graph, model, lora, { training: true }),
     { ...training, checkpointing },
   );
-  // The float16 pass marks exactly the matrix products with the base's modules, and changes no other cost.
+  // `baseFlopsPerStep` counts the matrix products with the base's modules. The float16 pass marks these products and
+  // does not change the other costs.
   const cost = graphCost(inPrecision(graph, architecture, 'float16'));
   const parameters = adapterSize(adapterLayout(model, lora));
   const parts = {
@@ -107,7 +108,7 @@ export function estimateTraining(
  * one thread and one of 135M on two (docs/decisions/080-training.md).
  */
 const SLOWNESS = 2;
-/** Least cost of an operation, however small. On a processor, the probe measures a lower cost. */
+/** Smallest time that an operation takes, however few values it has. On a processor, the probe measures less. */
 const LEAST_SECONDS_PER_OPERATION = 5e-6;
 /** A whole step reaches this share of the speed of its single operations. */
 const EFFICIENCY = 0.85;

@@ -15,7 +15,7 @@ export interface LossScaleState {
   readonly runs: number;
 }
 
-/** Initial scale of each token's gradient: the loss is a sum over tokens, not a mean. */
+/** Initial scale. It applies to the gradient of each token, because the loss is a sum over tokens and not a mean. */
 const INITIAL_SCALE = 2 ** 10;
 /** A larger scale would come near float32's own limit. Gradients that overflow at the smallest scale are an error. */
 const [SMALLEST_SCALE, LARGEST_SCALE] = [2 ** -10, 2 ** 24];
@@ -54,7 +54,7 @@ export class LossScale {
     return { run: (feeds) => this.#run(executable, feeds), dispose: () => executable.dispose() };
   }
 
-  /** @throws SwarmError GRADIENT_NOT_FINITE where the loss overflows, or the gradients do at the smallest scale */
+  /** @throws SwarmError GRADIENT_NOT_FINITE if the loss overflows, or the gradients overflow at the smallest scale */
   async #run(executable: Executable, feeds: Feeds): Promise<Record<string, Float32Array>> {
     for (;;) {
       const { scale } = this.#state;

@@ -12,7 +12,9 @@ export interface TrainerOptions extends TrainerSettings {
   modelDir: string;
   /** Folder where converted weights are kept between runs. */
   cacheDir: string;
-  /** Each device gets its own process. Leave one thread free for the parent process. */
+  /**
+   * Settings for computing. Each device gets its own process. `threads` should leave one free for the parent process.
+   */
   compute: ResolvedCompute;
 }
 

@@ -14,7 +14,7 @@ export interface ModelFacts {
   /** Width of the hidden states. */
   readonly hiddenSize: number;
   readonly maxPositions: number;
-  /** Values of the adapter per rank. */
+  /** Number of values that each unit of rank adds to the adapter. */
   readonly parametersPerRank: number;
 }
 

@@ -37,14 +37,14 @@ export interface SpeedOptions {
 
 /** Time of one measurement, long enough to get past the first slow runs. */
 const PROBE_MS = 400;
-/** Most rows of the probe's matrices. Matrix products are no faster with more rows. */
+/** Largest number of rows of the probe's matrices. Matrix products are no faster with more rows. */
 const PROBE_ROWS = 2048;
 /** Approximate inner width of a block, as a multiple of the model's width. */
 const WIDENING = 3;
 /** Operations per run. With more operations, the overhead of a run matters less. */
 const CHAIN = 10;
 const CALLS = 100;
-/** Most floating-point operations of a run. */
+/** Largest number of floating-point operations of a run. */
 const RUN_FLOPS = 2 ** 34;
 
 /**

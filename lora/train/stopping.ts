@@ -10,7 +10,7 @@ export interface Evaluation {
 export interface StoppingRule {
   /** Measurements without improvement after which training stops; null: never. */
   readonly patience: number | null;
-  /** Least decrease that counts as an improvement, in nats per token. */
+  /** Smallest decrease that counts as an improvement, in nats per token. */
   readonly minDelta: number;
 }
 

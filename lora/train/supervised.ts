@@ -15,7 +15,7 @@ export const SUPERVISED_INPUT = 'supervised';
  * this takes 35 MB and 0.4 s, and a data set needs only a few of the eight.
  */
 const SHARES = [2 / 16, 3 / 16, 4 / 16, 5 / 16, 6 / 16, 8 / 16, 10 / 16];
-/** Least tokens per pass. With fewer, a smaller output head saves less than another graph costs. */
+/** Smallest number of tokens per pass. With fewer, a smaller output head saves less than another graph costs. */
 const LEAST_TOKENS = 64;
 
 /** Returns the size of the graph for `supervised` of `tokens` tokens; null: logits for all tokens. */

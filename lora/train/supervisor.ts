@@ -33,7 +33,7 @@ export interface SupervisorDeps {
 export interface TrainOptions {
   adapter: readonly Float32Array[];
   rows: readonly Row[];
-  /** Most optimiser steps to make. The trainer makes fewer if the rows run out. */
+  /** Largest number of optimiser steps to make. The trainer makes fewer if the rows run out. */
   steps: number;
   /** Moments to start from. @default those in the trainer's memory: zeros after a start */
   optimizer?: AdamWState | null;
@@ -112,7 +112,7 @@ export class TrainerProcess implements DataParallelWorker {
     return this.#call('train', request, { onProgress, signal });
   }
 
-  /** Computes gradients for a part of another trainer's step. @throws as `train` */
+  /** Computes gradients for a part of another trainer's step. @throws the errors of `train` */
   gradients(
     request: GradientRequest,
     signal?: AbortSignal,
@@ -126,7 +126,7 @@ export class TrainerProcess implements DataParallelWorker {
     return { sent: Promise.race([sent, settled]), sums };
   }
 
-  /** Returns the loss of every row with `adapter`. @throws as `train` */
+  /** Returns the loss of every row with `adapter`. @throws the errors of `train` */
   evaluate({
     adapter,
     rows,
@@ -139,14 +139,14 @@ export class TrainerProcess implements DataParallelWorker {
     return this.#call('evaluate', { adapter, rows }, { signal });
   }
 
-  /** Returns the optimiser's state. @throws as `train` */
+  /** Returns the optimiser's state. @throws the errors of `train` */
   async snapshot(signal?: AbortSignal): Promise<AdamWState> {
     return (await this.#call('snapshot', { adapter: false }, { signal })).optimizer;
   }
 
   /**
    * Returns adapter and optimiser state after the last complete step, even if training was aborted.
-   * @throws as `train`
+   * @throws the errors of `train`
    */
   async state(signal?: AbortSignal): Promise<{ adapter: Float32Array[]; optimizer: AdamWState }> {
     const reply = await this.#call('snapshot', { adapter: true }, { signal });

@@ -50,7 +50,7 @@ export interface TrainerDeps {
 export interface TrainRequest {
   /** Read in order, `batchSize` per optimiser step. When they run out, training ends early. */
   rows: AsyncIterable<Row> | Iterable<Row>;
-  /** Most optimiser steps to make. */
+  /** Largest number of optimiser steps to make. */
   steps: number;
   /** Progress of the job. @default the steps of this optimiser, for a run on one machine */
   position?: JobPosition;
@@ -194,7 +194,7 @@ export class Trainer {
     await Promise.all([training?.executables.dispose(), evaluation?.dispose()]);
   }
 
-  /** @returns sums in tensors that the next call overwrites; zeros where there are no rows */
+  /** @returns sums in tensors that the next call overwrites; zeros if there are no rows */
   async #sums(
     rows: readonly Row[],
     { step, first }: Pick<GradientRequest, 'step' | 'first'>,

@@ -4,7 +4,9 @@
  * functions fast.
  */
 
-/** Writes the low `width` (1 to 32) bits of `value` into words that are still 0 there. Its other bits must be 0. */
+/**
+ * Writes the low `width` (1 to 32) bits of `value`. Its other bits, and the words at this position, must still be 0.
+ */
 export function putBits(words: Uint32Array, position: number, value: number, width: number): void {
   const word = position >>> 5;
   const excess = (position & 31) + width - 32;

@@ -106,8 +106,8 @@ function moduleDrift(
     a: peer + FIRST_PEER,
     factor: share,
   }));
-  // move: Σwᵢ·BᵢAᵢ − B₀A₀ = Σwᵢ·ΔBᵢΔAᵢ − B₀·ΔĀ − ΔB̄·A₀. error: Σwᵢ·ΔBᵢΔAᵢ − ΔB̄·ΔĀ, which separate averaging leaves
-  // out.
+  // The change of the exact average is Σwᵢ·BᵢAᵢ − B₀A₀ = Σwᵢ·ΔBᵢΔAᵢ − B₀·ΔĀ − ΔB̄·A₀. The error of separate averaging
+  // is Σwᵢ·BᵢAᵢ − B̄Ā = Σwᵢ·ΔBᵢΔAᵢ − ΔB̄·ΔĀ.
   return {
     error: squaredNorm([...products, { b: MEAN, a: MEAN, factor: -1 }], gramB, gramA, rank),
     move: squaredNorm(

@@ -72,7 +72,8 @@ export class ErrorFeedback {
   /**
    * Adds an update that was not accepted back to the residual.
    * @param bytes the update, as `compress` returned it
-   * @param rounds calls of `add` and missed rounds since then, to decay the update as if it had stayed. @default 0
+   * @param rounds number of calls of `add` and of missed rounds since `compress`. The update decays by as many rounds,
+   *   as if it had stayed in the residual. @default 0
    */
   restore(bytes: Uint8Array, rounds = 0): void {
     const update = decodeUpdate(bytes, this.layout, updatePreset(bytes));
@@ -86,7 +87,7 @@ export class ErrorFeedback {
       for (let index = 0; index < values.length; index++) values[index]! *= factor;
   }
 
-  /** Returns an independent copy: the coordinator tries a delta on it before it commits the delta. */
+  /** Returns an independent copy, on which the coordinator encodes a delta before the delta is committed. */
   clone(): ErrorFeedback {
     const residual = this.#residual.map((values) => values.slice());
     return new ErrorFeedback({ layout: this.layout, decay: this.decay }, residual);

@@ -7,7 +7,7 @@ export interface LayoutTensor {
   readonly shape: readonly number[];
 }
 
-/** The tensors of an adapter, in the order of every list of tensors. */
+/** The tensors of an adapter. Every list of tensors has the same order. */
 export type UpdateLayout = readonly LayoutTensor[];
 
 /** Sizes and digest of a layout, computed once. Encoder, decoder and merge take all sizes from here. */
@@ -20,7 +20,10 @@ export interface LayoutPlan {
   readonly digest: Uint8Array;
 }
 
-/** Most values of a layout. Keeps every offset and sum of sizes within int32, as the typed-array loops need. */
+/**
+ * Largest number of values of a layout. Keeps every offset and sum of sizes within int32, as the typed-array loops
+ * need.
+ */
 export const MAX_LAYOUT_PARAMETERS = 2 ** 30;
 
 /** Bytes of the digest on the wire. It catches mistakes; the signed envelope is what binds an update to its job. */

@@ -4,7 +4,7 @@ import { planLayout, type UpdateLayout, zeros } from './layout.ts';
 import type { TensorUpdate } from './sparse.ts';
 
 /**
- * Least divisor of a coordinate, as a share of the round's total weight. Dividing by the weight of the coordinate's
+ * Smallest divisor of a coordinate, as a share of the round's total weight. Dividing by the weight of the coordinate's
  * senders alone would let one peer move the coordinate as far as all peers together. Dividing by the total weight would
  * shrink every sparse update. Decision 050 has the measurements.
  */
@@ -13,7 +13,7 @@ export const DEFAULT_DENOMINATOR_FLOOR = 0.25;
 /** Options of a merge. */
 export interface MergeOptions {
   readonly layout: UpdateLayout;
-  /** Least divisor of a coordinate, as a share of the total weight. @default 0.25 */
+  /** Smallest divisor of a coordinate, as a share of the total weight. @default 0.25 */
   readonly denominatorFloor?: number;
 }
 
@@ -64,7 +64,7 @@ export class Merge {
 
   /**
    * Adds an update. If this throws, the merge is unchanged.
-   * @throws UPDATE_WEIGHT on a weight or factor that is not finite or negative, UPDATE_SHAPE, UPDATE_ORDER
+   * @throws UPDATE_WEIGHT if a weight or factor is negative or not finite; UPDATE_SHAPE, UPDATE_ORDER
    */
   add({ peer, round = 0, weight, update, scale }: Contribution): void {
     this.#checkOrder(peer, round);

@@ -65,7 +65,7 @@ export function encodeDelta(
  * Applies a published delta to its checkpoint. Coordinator and nodes do this with the same bytes, so they get the same
  * adapter bit for bit.
  * @returns new tensors
- * @throws as `decodeUpdate`; UPDATE_SHAPE
+ * @throws the errors of `decodeUpdate`; UPDATE_SHAPE
  */
 export function applyDelta(
   layout: UpdateLayout,

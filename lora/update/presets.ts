@@ -84,7 +84,7 @@ function blockBitsAtMost(length: number): number {
 export interface UpdateLimits {
   readonly minimumBytes: number;
   readonly maximumBytes: number;
-  /** Most values that can be sent. */
+  /** Largest number of values that can be sent. */
   readonly maximumValues: number;
 }
 

@@ -1,7 +1,8 @@
 import { updateError } from './errors.ts';
 
 /**
- * Most tokens of a node that count, as a multiple of the round's median, so that a fast node alone gets no majority.
+ * Limit on the tokens of a node that count, as a multiple of the round's median. A fast node alone therefore gets no
+ * majority.
  */
 export const WEIGHT_CAP_MEDIANS = 2;
 
@@ -32,7 +33,7 @@ export function capWeights(tokens: readonly number[]): number[] {
 /**
  * Returns the factor for an update from a checkpoint τ = `rounds` rounds old: (1+τ)^−½ (Nguyen et al., "FedBuff",
  * arXiv 2106.06639).
- * @throws UPDATE_WEIGHT when τ is not a whole number from 0
+ * @throws UPDATE_WEIGHT when τ is not a whole number ≥ 0
  */
 export function stalenessWeight(rounds: number): number {
   if (!Number.isSafeInteger(rounds) || rounds < 0) {

@@ -12,7 +12,7 @@ import { openRangeStream, type RangeStream } from './range-stream.ts';
 
 /** Streams to one holder, with one range each. This many keep the connection busy while other ranges are stored. */
 const STREAMS_PER_HOLDER = 6;
-/** Most holders that ranges are requested from at the same time. */
+/** Largest number of holders that ranges are requested from at the same time. */
 const HOLDERS_AT_ONCE = 4;
 /**
  * Ranges in memory per holder: for each stream the range in flight, and the previous range, being written and hashed.

@@ -1,7 +1,9 @@
 import { Permits } from '../../common/permits.ts';
 import { BLOB_RANGE_BYTES } from '../../protocol/limits.ts';
 
-/** Most spare buffers of 1 MiB that are kept for the next blob: as many as the ranges of one holder need. */
+/**
+ * Largest number of spare buffers of 1 MiB that are kept for the next blob: as many as the ranges of one holder need.
+ */
 const SPARE_BUFFERS = 28;
 
 /**

@@ -17,7 +17,9 @@ import {
   blobAnswerSchema,
 } from './wire.ts';
 
-/** Most unread bytes: one answer, and as much again for the prefixes of a holder that sends small frames. */
+/**
+ * Largest number of unread bytes: one answer, and as much again for the prefixes of a holder that sends small frames.
+ */
 const UNREAD_BYTES = 2 * BLOB_RANGE_BYTES;
 
 export interface FetchDeps {

@@ -22,15 +22,19 @@ import {
   blobRequestSchema,
 } from './wire.ts';
 
-/** Most ranges in memory per peer, over all its connections. */
+/** Largest number of ranges in memory per peer, over all its connections. */
 const RANGES_PER_PEER = 8;
-/** Most ranges in memory over all peers. They take 64 MiB. */
+/** Largest number of ranges in memory over all peers. They take 64 MiB. */
 const RANGES_AT_ONCE = 64;
 /**
- * Most streams that keep their buffer of 1 MiB between requests. Further streams allocate a buffer for each request.
+ * Largest number of streams that keep their buffer of 1 MiB between requests. Further streams allocate a buffer for
+ * each request.
  */
 const BUFFERED_STREAMS = 64;
-/** Most unread bytes: one request, because a peer sends the next one only after the whole answer has arrived. */
+/**
+ * Largest number of unread bytes: one request, because a peer sends the next one only after the whole answer has
+ * arrived.
+ */
 const UNREAD_BYTES = LENGTH_PREFIX_BYTES + BLOB_HEADER_BYTES;
 
 export interface BlobServerDeps {

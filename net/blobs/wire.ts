@@ -4,7 +4,7 @@ import { BLOB_BYTES, BLOB_RANGE_BYTES } from '../../protocol/limits.ts';
 
 /** Greatest size of a request and of an answer header: a few fields of CBOR. */
 export const BLOB_HEADER_BYTES = 256;
-/** Most blob streams per connection. Each carries at most one range at a time. */
+/** Largest number of blob streams per connection. Each carries at most one range at a time. */
 export const BLOB_STREAMS_PER_CONNECTION = 8;
 /**
  * Longest time to transfer a range. 1 MiB in 64 s is 16 KiB/s. A slower transfer is not worth a stream.

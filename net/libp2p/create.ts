@@ -12,16 +12,22 @@ import { muxer } from './muxer.ts';
 import { publicAddresses } from './public-addresses.ts';
 import { gate, type Traffic } from './traffic.ts';
 
-/** Most connections: two for each node of a full round, because a node may reconnect, and 256 for other peers. */
+/**
+ * Largest number of connections: two for each node of a full round, because a node may reconnect, and 256 for other
+ * peers.
+ */
 const CONNECTIONS = 2 * ROUND_PEERS + 256;
 /**
- * Most open connections from one address: enough for a large computer room behind one router, with a second connection
- * for each node that reconnects. An attacker needs five addresses to take all connections of a host.
+ * Largest number of open connections from one address: enough for a large computer room behind one router, with a
+ * second connection for each node that reconnects. An attacker needs five addresses to take all connections of a host.
  */
 const CONNECTIONS_PER_ADDRESS = 256;
-/** Most new connections per second from one address, for example when a class behind one router starts at once. */
+/**
+ * Largest number of new connections per second from one address, for example when a class behind one router starts at
+ * once.
+ */
 const INBOUND_PER_SECOND = 20;
-/** Most connections in the handshake. Each costs memory and a key exchange. */
+/** Largest number of connections in the handshake. Each costs memory and a key exchange. */
 const INBOUND_PENDING = 64;
 const HANDSHAKE_TIMEOUT_MS = 10_000;
 const PARALLEL_DIALS = 32;
@@ -39,7 +45,8 @@ const PING_TIMEOUT_MS = 15_000;
 const STREAM_WINDOW_BYTES = 1024 * 1024;
 const STREAM_READ_BUFFER_BYTES = 2 * STREAM_WINDOW_BYTES;
 /**
- * Most streams per connection and direction: more than the limits of rpc, blobs, gossip, identify and ping add up to.
+ * Largest number of streams per connection and direction: more than the limits of rpc, blobs, gossip, identify and ping
+ * add up to.
  */
 const STREAMS_PER_CONNECTION = 128;
 /** Idle time after which a stream is reset. */

@@ -23,10 +23,14 @@ interface YamuxConnection {
 
 const HEADER_BYTES = 12;
 /**
- * Least mean size of data frames. The frames of honest peers are larger: pings have 32 bytes, protocol names about 20.
+ * Smallest allowed mean size of data frames, in bytes. The frames of honest peers are larger: pings have 32 bytes,
+ * protocol names about 20.
  */
 const MEAN_FRAME_BYTES = 16;
-/** Number of smaller frames that may arrive in a row. Each unread one is an object of about 250 bytes. */
+/**
+ * Number of frames of almost no bytes that may arrive in a row. A frame that no one has read yet takes about 250 bytes
+ * of memory.
+ */
 const SMALL_FRAMES = 4096;
 const CREDIT_BYTES = SMALL_FRAMES * MEAN_FRAME_BYTES;
 

@@ -62,7 +62,7 @@ export function onReceipt(
   return { ...pending, code, asks: 0, askAt: answered ? null : pending.askAt };
 }
 
-/** Returns whether `accepted` or `late` can no longer change, if the receipt was given while `head` was the newest. */
+/** Returns whether a receipt with this code is final. The coordinator gave it while `head` was its newest head. */
 function isFinal(code: ReceiptCode, round: number, head: Head): boolean {
   if (!isPast(head, round)) return false;
   if (isOver(head)) return true;

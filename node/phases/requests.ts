@@ -71,7 +71,8 @@ export async function openJobs(
 
 /**
  * Asks for a head that is newer than `known`. Returns null when there is none.
- * @param options.rejoin asks by joining again, because a coordinator may have forgotten the node
+ * @param options.rejoin if true, joins the job again and takes the head from the answer. This also reaches a
+ *   coordinator that has forgotten the node.
  */
 export async function requestHead(
   context: PhaseContext,

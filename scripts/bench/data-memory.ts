@@ -69,7 +69,7 @@ export async function measure(mode: 'read' | 'pack', path: string): Promise<Memo
 export const name = 'data-memory';
 export const about = 'reads 2 GiB of conversations and measures the peak memory; about a minute';
 
-/** Most memory of the reading process at its peak, MiB. Node.js alone takes about 60. */
+/** Limit on the peak memory of the reading process, in MiB. Node.js alone takes about 60. */
 const TARGET_MIB = 300;
 
 export async function run(report: (row: BenchRow) => void, { quick = false }: BenchOptions): Promise<void> {

@@ -15,7 +15,7 @@ export interface Variant {
   /** Decay of the error feedback. */
   readonly decay: number;
   /**
-   * Least divisor of a coordinate's sum in the merge, as a share of the weight of all nodes. 0: the weight of the
+   * Smallest divisor of a coordinate's sum in the merge, as a share of the weight of all nodes. 0: the weight of the
    * coordinate's senders; 1: the weight of all nodes.
    */
   readonly floor: number;

@@ -44,8 +44,8 @@ const tiny: Variant = { kind: 'tiny', ...DEFAULTS };
 const floors = [0, 1].map((floor): Variant => ({ ...balanced, floor }));
 const decays = [0, 0.8, 0.95].map((decay): Variant => ({ ...balanced, decay }));
 /**
- * Each variant changes one setting of the defaults. With 8 nodes only those settings are measured whose effect may depend on
- * the number of nodes.
+ * Each variant changes one setting of the defaults. With 8 nodes, the benchmark measures only settings whose effect may
+ * depend on the number of nodes.
  */
 const VARIANTS: ReadonlyMap<number, readonly Variant[]> = new Map([
   [4, [single, exact, dense, { kind: 'quality', ...DEFAULTS }, balanced, tiny, ...decays, ...floors]],

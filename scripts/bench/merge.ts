@@ -18,11 +18,14 @@ export const about = 'time and memory to merge 100 updates of 5 million paramete
 const UPDATES = 100;
 const TARGET_SECONDS = 3;
 /**
- * Most memory that a merge may gain from the tenth update to the last. This allows for noise of the heap; a merge that kept
- * the updates would gain 45 MB.
+ * Memory by which a merge may grow from the tenth update to the last. This allows for noise of the heap; a merge that
+ * kept the updates would gain 45 MB.
  */
 const TARGET_GROWTH_MB = 1;
-/** Most garbage collections until the memory is stable. A collection leaves buffers that only the next one frees. */
+/**
+ * Largest number of garbage collections until the memory is stable. A collection leaves buffers that only the next one
+ * frees.
+ */
 const MAX_COLLECTIONS = 10;
 /** Readings that differ by less than this are equal. */
 const SAME_BYTES = 10_000;

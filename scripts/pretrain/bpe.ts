@@ -76,7 +76,10 @@ interface Candidate {
   readonly count: number;
 }
 
-/** The words as lists of symbols. Holds for every pair of adjacent symbols its count and the words that contain or contained it. */
+/**
+ * The words as lists of symbols. For every pair of adjacent symbols, holds its count and the words that contain or
+ * contained it.
+ */
 class Corpus {
   readonly #symbols: number[][] = [];
   readonly #weights: number[] = [];

@@ -82,7 +82,9 @@ export interface AdapterParity {
   gradients: Map<string, number>;
   /** Values after the steps, by tensor. */
   trained: Map<string, number>;
-  /** The largest change that the steps made to each tensor. This is no difference from PEFT. */
+  /**
+   * Largest change of each tensor between the start and the end. Unlike the other fields, it does not compare with PEFT.
+   */
   moved: Map<string, number>;
 }
 

@@ -29,7 +29,7 @@ export interface DuplicateCount {
 export class DuplicateCounter {
   readonly #table = new HashTable();
   readonly #places = new Places();
-  /** Estimated number of duplicates: each one adds the scale that the table had when it was found. */
+  /** Estimated number of duplicates. Each duplicate found adds the table's scale at that time. */
   #found = 0;
   readonly #named: Duplicate[] = [];
 

@@ -53,7 +53,9 @@ export interface RenderedParts {
 
 export type TemplateMethods = {
   compile: { request: RunnerData; reply: null };
-  /** Fails with ROW_TEMPLATE if the template cannot render this conversation; with other codes if it can render none. */
+  /**
+   * Fails with ROW_TEMPLATE if the template cannot render this conversation. Other codes mean that it can render none.
+   */
   render: { request: RenderRequest; reply: RenderedParts };
 };
 

@@ -35,7 +35,10 @@ interface Finder {
   readonly tokens: ReadonlyMap<string, AddedToken>;
 }
 
-/** As in the Rust library, finds tokens that are not normalized first, then the normalized ones in the remaining text. */
+/**
+ * Finds added tokens. As in the Rust library, tokens without `normalized` are searched for first, and those with
+ * `normalized` then in the remaining text.
+ */
 export class AddedTokens {
   readonly #raw: Finder;
   readonly #normalized: Finder;

@@ -50,7 +50,7 @@ async function compile(
   graph: Graph,
   weights: WeightFile | null,
 ): Promise<Executable> {
-  // A branch cannot be folded into a packed weight.
+  // A LoRA branch cannot be folded into a weight that is packed for a kernel, as the weights of a quantised base are.
   const folds = name === 'onnx-cpu' && !weights?.quantised;
   const folded = folds ? foldBranches(graph) : graph;
   const compiled = name === 'onnx-cpu' ? joinThinProducts(folded) : folded;
@@ -64,7 +64,10 @@ async function compile(
   }
 }
 
-/** Fails early, with advice, on a machine without the device: onnxruntime looks for the device only in a session. */
+/**
+ * Runs a trivial graph, so that a machine without the device fails early and with advice. onnxruntime looks for the
+ * device only when it creates a session.
+ */
 async function probe(engine: Engine, needs: string): Promise<void> {
   const graph = new Graph();
   const x = graph.input('x', [1]);
@@ -122,8 +125,8 @@ function sessionOptions(
         // A thread spins for 5 µs before it sleeps: waking it takes longer than the gap between most operations. This
         // saves 4 % of a step (decision 013). Spinning longer saves no more and takes cores from other processes.
         intra_op: { allow_spinning: '1', spin_duration_us: '5' },
-        // Prepacking gives each product its own packed copy of its weight: twice the weights in training, which uses
-        // each weight forward and transposed. Unpacked weights stay in the mapped file and are as fast.
+        // Prepacking gives each matrix product its own packed copy of its weight. Training would hold two copies,
+        // because it uses each weight forward and transposed. Unpacked weights stay in the mapped file and are as fast.
         // The kernels of a quantised base are fast only on packed weights, which are no larger than unpacked ones.
         disable_prepacking: weights?.quantised && name === 'onnx-cpu' ? '0' : '1',
         ...folder,

@@ -6,10 +6,10 @@ const FLOAT = 1;
 const FLOAT16 = 10;
 
 /**
- * Most terms of a sum in float16. onnxruntime's WebGPU kernels accumulate in float16, so the error of a matrix product
- * grows with the square root of the number of terms. At 1,024 terms it is 0.25 % (x·Wᵀ) and 0.46 % (x·W) of the result;
- * at 8,192 terms it is 0.7 % and 1.3 %. Longer sums are split into chunks of this length, which are added in float32.
- * Chunks of half the length would write twice as many partial sums for 0.7 times the error.
+ * Largest number of terms of a sum in float16. onnxruntime's WebGPU kernels accumulate in float16, so the error of a
+ * matrix product grows with the square root of the number of terms. At 1,024 terms it is 0.25 % (x·Wᵀ) and 0.46 % (x·W)
+ * of the result; at 8,192 terms it is 0.7 % and 1.3 %. Longer sums are split into chunks of this length, which are
+ * added in float32. Chunks of half the length would write twice as many partial sums for 0.7 times the error.
  */
 export const LONGEST_SUM = 1024;
 

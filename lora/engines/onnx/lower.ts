@@ -128,7 +128,7 @@ export const LOWERINGS: { readonly [K in Operation]: Lowering<K> } = {
   causalMask({ attributes: { window }, inputs: [rows] }, [positions, index], outputs, emitter) {
     const { emit, integers, scalar } = emitter;
     const [batch, length] = rows!.shape as [number, number];
-    // How many tokens back each token sees, which gives the first token that it sees.
+    // `reach` is the number of earlier tokens that a token sees, and `first` the position of the first of them.
     const reach = window === null ? positions! : emit('Min', [positions!, integers([window - 1])]);
     const first = emit('Reshape', [emit('Sub', [index!, reach]), integers([batch, 1, 1, length, 1])]);
     const row = emit('Reshape', [index!, integers([length, 1])]);

@@ -113,8 +113,8 @@ class LoweredGraph {
     if (weight.kind !== 'float32') return;
     const name = `w:${weight.name}`;
     this.addInitializer(tensor, name, wholeRange(weight));
-    // An input with a default value instead of a constant. With a quantised base, onnxruntime packs the constant
-    // operands of matrix products, which would copy these weights.
+    // Makes the weight an input with a default value instead of a constant. With a quantised base, onnxruntime packs
+    // the constant operands of matrix products, which would copy these weights.
     if (this.#options.isQuantised && this.#emitter.provider === 'cpu') this.addInput(name, tensor);
   }
 

@@ -34,7 +34,10 @@ function blocksOf({ plain }: QuantisedEntry): { side: number; blocks: number } {
 /** Names a copy of a weight: W itself or Wᵀ. */
 export type Direction = 'plain' | 'transposed';
 
-/** Returns the copy that the kernel needs: at 4 bits blocks along the summed axis, at 8 bits the summed axis first. */
+/**
+ * Returns the copy that the kernel needs. The kernel for 4 bits needs blocks along the summed axis; the kernel for 8
+ * bits needs the summed axis as the first one.
+ */
 export function directionOf({ attributes: { transposeB } }: Gemm, { bits }: QuantisedEntry): Direction {
   return transposeB === (bits === 4) ? 'plain' : 'transposed';
 }

@@ -32,7 +32,8 @@ export function lowerUniform(
   const steps = (count: number, step: number) => Array.from({ length: count }, (_, i) => Math.imul(i, step));
 
   const start = multiply(emit('Cast', [seed!], { attributes: { to: INT32 } }), word(UNIFORM_STEPS.seed));
-  // Two keys, then hashes of every row and every column with each key: two chains of operations in all.
+  // Computes two keys in one chain of operations, then in a second chain the hashes of all rows and columns with each
+  // key.
   const keys = hash(add(add(start, word(stream)), words([0, UNIFORM_STEPS.factor | 0], [2, 1])));
   const numbers = words(
     [...steps(rows, UNIFORM_STEPS.row), ...steps(columns, UNIFORM_STEPS.column)],
@@ -49,7 +50,8 @@ export function lowerUniform(
   const sum = add(row(0), column(0));
   const factor = add(add(twice(row(1)), word(1)), twice(column(1)));
   const value = permute(multiply(sum, factor));
-  // The upper 24 bits, which float32 holds exactly: −2^23 to 2^23 − 1, scaled to [0, 1).
+  // Keeps the upper 24 bits, which float32 holds exactly. As a signed number they range from −2^23 to 2^23 − 1, which
+  // is scaled to [0, 1).
   const upper = emit('Cast', [emit('Div', [value, word(2 ** 8)])], { attributes: { to: FLOAT } });
   const unit = emit('Add', [emit('Mul', [upper, scalar(2 ** -24)]), scalar(0.5)]);
   emit('Reshape', [unit, integers(shape)], { outputs });

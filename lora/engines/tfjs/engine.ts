@@ -20,7 +20,7 @@ export async function createTfjsEngine(
   tf: TensorFlow,
   { tensorLimit = TENSOR_LIMIT }: TfjsOptions = {},
 ): Promise<Engine> {
-  // Outside production mode, backends advertise each other on the terminal.
+  // Outside production mode, a backend prints advice to install a faster one.
   tf.enableProdMode();
   const store = new WeightStore(tf);
   const engine: Engine = {

@@ -73,7 +73,7 @@ export const LOWERINGS: { readonly [K in Operation]: Lowering<K> } = {
     return [tf.add(tf.mul(tf.mul(centred, r), weight!), bias!), mean, r];
   },
   causalMask(tf, [positions, index], { attributes: { window }, outputs: [mask] }) {
-    // How many tokens back each token sees, which gives the first token that it sees.
+    // `reach` is the number of earlier tokens that a token sees, and `first` the position of the first of them.
     const reach = window === null ? positions! : tf.minimum(positions!, tf.scalar(window - 1, 'int32'));
     const first = tf.sub(index!, reach);
     const fromFirst = tf.greaterEqual(index!, tf.expandDims(first, -1));

@@ -67,7 +67,7 @@ function unregister(path: string): void {
   try {
     tf = createRequire(path)('@tensorflow/tfjs') as TensorFlow;
   } catch {
-    // The package failed because this dependency is missing, so it has registered nothing.
+    // The package depends on @tensorflow/tfjs. Without it, the package failed before it registered anything.
     return;
   }
   for (const { kernelName } of tf.getKernelsForBackend(BACKEND)) tf.unregisterKernel(kernelName, BACKEND);

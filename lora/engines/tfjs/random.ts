@@ -26,7 +26,8 @@ export function uniformValues(shape: Shape, seed: number, stream: number): Float
     const factor = 2 * hash((step + factorKey) | 0) + 1;
     for (let j = 0; j < columns; j++) {
       const value = permute(Math.imul(part + columnParts[j]!, factor + columnFactors[j]!));
-      // The upper 24 bits, which float32 holds exactly: −2^23 to 2^23 − 1, scaled to [0, 1).
+      // Keeps the upper 24 bits, which float32 holds exactly. As a signed number they range from −2^23 to 2^23 − 1,
+      // which is scaled to [0, 1).
       values[i * columns + j] = ((value / 2 ** 8) | 0) / 2 ** 24 + 0.5;
     }
   }

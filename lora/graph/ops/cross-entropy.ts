@@ -79,7 +79,10 @@ function headSmoothing(x: Tensor, w: Tensor, labels: Tensor): Tensor {
   return multiply(reduceSum(multiply(x, aside), 1), supervised(labels));
 }
 
-/** Smoothed loss for logits of any origin, in passes over them: d logits = g·((1 − ε)(p − onehot) + ε(p − 1/V)). */
+/**
+ * Returns the smoothed loss of logits that no `linear` made. It passes over all logits, tokens × vocabulary. The
+ * gradient of the logits is g·((1 − ε)(p − onehot) + ε(p − 1/V)).
+ */
 function smoothed(
   logits: Tensor,
   labels: Tensor,
@@ -181,7 +184,10 @@ function isFrozen(w: Tensor): boolean {
 const CHUNK_STEP = 4096;
 /** Bytes of a tile of logits, and of the chunk of the head that it is computed from. */
 const TILE_BYTES = 16 * 2 ** 20;
-/** Most tokens of one pass over the head. For this many tokens, dequantising the head once per pass costs little. */
+/**
+ * Largest number of tokens of one pass over the head. For this many tokens, dequantising the head once per pass costs
+ * little.
+ */
 const TILE_TOKENS = 2048;
 
 /** Returns how many rows [.., width] of a head to multiply at a time with the hidden states of `tokens` tokens. */

@@ -25,7 +25,7 @@ export class HubCache {
     this.#lockFile = join(cacheDir, '.locks', repository, 'lora-swarm.lock');
   }
 
-  /** Returns the commit of a branch or tag when it was last looked up; null if it never was. */
+  /** Returns the commit that a branch or tag had at the last look-up; null if it was never looked up. */
   async commit(revision: string): Promise<string | null> {
     const text = await readFile(join(this.#folder, 'refs', revision), 'utf8').catch(() => '');
     return isCommit(text.trim()) ? text.trim() : null;
@@ -119,7 +119,8 @@ export class HubCache {
     try {
       return JSON.parse(await readFile(this.#lockFile, 'utf8')) as { pid: number; host: string };
     } catch {
-      // The lock file was created a moment ago and is still empty, or was just removed.
+      // The lock file was created a moment ago and is still empty, or was just removed. Naming this process as its
+      // holder makes the caller treat it as held.
       return { pid: process.pid, host: hostname() };
     }
   }

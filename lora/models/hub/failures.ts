@@ -39,7 +39,7 @@ export function responseError(
   if (reason === 'EntryNotFound' || (status === 404 && file !== null)) {
     return hubError('HUB_FILE_MISSING', `${name} at ${revision} no longer has ${file}`, values);
   }
-  // Without a token Hugging Face answers 401 for names that do not exist, to hide which private models do.
+  // Without a token, Hugging Face answers 401 for names that do not exist, to hide which private models exist.
   if (status === 404 || reason === 'RepoNotFound' || (status === 401 && !token)) {
     return hubError('HUB_NOT_FOUND', `${endpoint} has no model ${name}, or it is private`, values, {
       next: token

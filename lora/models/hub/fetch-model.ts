@@ -30,7 +30,9 @@ export interface FetchProgress {
   readonly file: string;
   /** Bytes present, over all files listed so far. */
   readonly done: number;
-  /** Bytes of all files listed so far: the weights are listed after the config has been checked. */
+  /**
+   * Bytes of all files listed so far. It grows once, because the weights are listed after the config has been checked.
+   */
   readonly total: number;
 }
 

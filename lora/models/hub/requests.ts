@@ -33,7 +33,8 @@ export interface RequestOptions extends RequestSubject {
  * Sends a GET request, with retries after temporary failures: no connection, 429, 5xx. Sends the token only to the endpoint;
  * a redirect to another host does not carry it.
  *
- * @throws SwarmError HUB_UNREACHABLE, HUB_RATE_LIMITED, HUB_UNAVAILABLE, or as responseError; the signal's reason
+ * @throws SwarmError HUB_UNREACHABLE, HUB_RATE_LIMITED, HUB_UNAVAILABLE; the errors of responseError; the signal's
+ *   reason
  */
 export async function request(options: RequestOptions, deps: HubDeps): Promise<Response> {
   const { url, endpoint, accessToken, signal, accept = [], tries = MAX_TRIES } = options;
