@@ -1,5 +1,5 @@
 import { withDeadline } from '../../common/deadline.ts';
-import { RPC_TIMEOUT_MS } from '../../protocol/limits.ts';
+import { RPC_TIMEOUT_MS, STALE_ROUNDS } from '../../protocol/limits.ts';
 import { counts, type ReceiptCode } from '../../protocol/receipts.ts';
 import { signMessage } from '../../protocol/signing.ts';
 import type { RunContext } from '../context.ts';
@@ -24,12 +24,20 @@ export interface Tally {
 
 const NO_UPDATES: Tally = { accepted: 0, refused: 0, last: null };
 
+/** Codes of receipts for accepted updates that their merge refused. */
+const MERGE_REFUSALS: readonly ReceiptCode[] = ['left-out', 'outlier'];
+/**
+ * Number of a peer's newest deliveries that are kept. Merges can still refuse the updates of the last STALE_ROUNDS + 1
+ * rounds, so there is always an older delivery left if the peer ever had one.
+ */
+const KEPT_DELIVERIES = STALE_ROUNDS + 2;
+
 /** Signs, pushes and counts a job's receipts. */
 export class Receipts {
   readonly #context: RunContext;
   readonly #tallies = new Map<string, Tally>();
-  /** For each peer, the newest round for which it has an update that was not refused. */
-  readonly #deliveries: Map<string, number>;
+  /** For each peer, the newest rounds, in ascending order, for which it has an update that was not refused. */
+  readonly #deliveries = new Map<string, readonly number[]>();
   readonly #waiting: { peer: string; receipt: Uint8Array }[] = [];
   #sending = 0;
 
@@ -37,7 +45,7 @@ export class Receipts {
     this.#context = deps.context;
     const { job } = this.#context;
     const { updates } = this.#context.deps.store;
-    this.#deliveries = updates.lastDeliveries(job);
+    for (const { peer, round } of updates.deliveries(job)) this.noteDelivery(peer, round);
     for (const { peer, code, count } of updates.receiptCounts(job)) this.#add(peer, code, count);
     for (const peer of this.#tallies.keys()) {
       const [newest] = updates.receipts(job, peer, 1);
@@ -63,15 +71,16 @@ export class Receipts {
 
   /** Returns the newest round for which a peer has an update that was not refused; null if there is none. */
   lastDelivery(peer: string): number | null {
-    return this.#deliveries.get(peer) ?? null;
+    return this.#deliveries.get(peer)?.at(-1) ?? null;
   }
 
   /** Notes that a peer's update was recorded. */
   noteDelivery(peer: string, round: number): void {
-    this.#deliveries.set(peer, Math.max(round, this.#deliveries.get(peer) ?? 0));
+    const rounds = [...(this.#deliveries.get(peer) ?? []), round].sort((a, b) => a - b);
+    this.#deliveries.set(peer, rounds.slice(-KEPT_DELIVERIES));
   }
 
-  /** Forgets a peer's tally and its newest delivery. */
+  /** Forgets a peer's tally and its deliveries. */
   forget(peer: string): void {
     this.#tallies.delete(peer);
     this.#deliveries.delete(peer);
@@ -79,10 +88,7 @@ export class Receipts {
 
   /** Counts a receipt without sending it. */
   count(receipt: StoredReceipt): void {
-    const { peer, round, code } = receipt;
-    // An update that the merge refused does not protect its author from eviction.
-    if (!counts(code) && code !== 'null-round' && this.#deliveries.get(peer) === round)
-      this.#deliveries.delete(peer);
+    const { peer, code } = receipt;
     this.#add(peer, code, 1);
     if (this.#tallies.has(peer)) this.#tallies.set(peer, { ...this.tally(peer), last: receipt });
   }
@@ -93,9 +99,17 @@ export class Receipts {
    */
   issue(receipt: StoredReceipt): void {
     this.count(receipt);
+    if (MERGE_REFUSALS.includes(receipt.code)) this.#withdrawDelivery(receipt);
     if (this.#waiting.length >= WAITING || this.#context.signal.aborted) return;
     this.#waiting.push({ peer: receipt.peer, receipt: this.sign(receipt) });
     this.#sendNext();
+  }
+
+  /** Forgets an update that its merge refused, because it does not protect its author from eviction. */
+  #withdrawDelivery({ peer, round }: StoredReceipt): void {
+    const others = this.#deliveries.get(peer)?.filter((other) => other !== round) ?? [];
+    if (others.length > 0) this.#deliveries.set(peer, others);
+    else this.#deliveries.delete(peer);
   }
 
   #sendNext(): void {

@@ -99,14 +99,20 @@ export class UpdateTable {
     );
   }
 
-  /** Returns, for each peer, the newest round for which it has an update that no merge refused. */
-  lastDeliveries(job: string): Map<string, number> {
-    const rows = this.#db.all(
-      `SELECT peer, max(round) AS last FROM updates
-       WHERE job = ? AND fate NOT IN ('left-out', 'outlier') GROUP BY peer`,
-      job,
-    );
-    return new Map(rows.map(({ peer, last }) => [peer as string, last as number]));
+  /**
+   * Returns, for each peer, the newest round for which it has an update that no merge refused, and all rounds for which
+   * it has an update that a merge can still refuse.
+   */
+  deliveries(job: string): { peer: string; round: number }[] {
+    return this.#db
+      .all(
+        `SELECT peer, max(round) AS round FROM updates
+         WHERE job = ? AND fate IN ('merged', 'null-round') GROUP BY peer
+         UNION ALL SELECT peer, round FROM updates WHERE job = ? AND fate = 'open'`,
+        job,
+        job,
+      )
+      .map(({ peer, round }) => ({ peer: peer as string, round: round as number }));
   }
 
   /** Returns the updates that `select` chose for a round, sorted by peer and round, which is the order of the merge. */

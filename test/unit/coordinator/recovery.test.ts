@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest';
 import { type FailpointName, failpoints } from '../../../coordinator/failpoints.ts';
 import { REFUSALS_IN_A_ROW } from '../../../coordinator/round/round-machine.ts';
 import { verifyMessage } from '../../../protocol/signing.ts';
-import { ScriptedPeer } from './scripted-peer.ts';
+import { ScriptedPeer, training } from './scripted-peer.ts';
 import { World } from './world.ts';
 
 const ROUNDS = 2;
@@ -191,5 +191,25 @@ describe('a restarted coordinator', () => {
     worse = -1;
     await world.until(done, 'the end of the job');
     expect(world.run.driver.state.round).toBeGreaterThanOrEqual(3);
+  });
+
+  test('remembers the same last delivery of a node whose second update was an outlier', async () => {
+    const world = new World({ rounds: { minPeers: 3, count: 2 } });
+    const { peers, head } = await training(world, 3);
+    for (const peer of peers) await peer.submit(peer.seal(peer.update(head)));
+    await world.until(() => world.run.driver.state.round === 2, 'the second round');
+    const [outlier, ...others] = peers as [ScriptedPeer, ...ScriptedPeer[]];
+    const next = await outlier.head();
+    await outlier.submit(outlier.seal(outlier.update(next, {}, outlier.payload(50, next.preset))));
+    for (const peer of others) await peer.submit(peer.seal(peer.update(next)));
+    await world.until(() => world.run.driver.state.phase === 'finished', 'the end');
+    const check = (): void => {
+      expect(world.run.receipts.lastDelivery(outlier.id)).toBe(1);
+      expect(world.run.receipts.lastDelivery(others[0]!.id)).toBe(2);
+    };
+    check();
+    expect(() => world.kill()).toThrow();
+    await world.start();
+    check();
   });
 });

@@ -134,6 +134,19 @@ describe('an update is refused, with its code, for', () => {
     expect(world.run.receipts.tally(peer!.id)).toMatchObject({ accepted: 1, refused: 1 });
   });
 
+  test('a second update or a flood, and neither takes back the delivery of the first one', async () => {
+    const world = new World();
+    const { peers, head } = await training(world, 2);
+    const peer = peers[0]!;
+    expect((await peer.submit(peer.seal(peer.update(head)))).code).toBe('accepted');
+    const second = peer.seal(peer.update(head, {}, peer.payload(0.01, head.preset)));
+    expect((await peer.submit(second)).code).toBe('duplicate');
+    expect(world.run.receipts.lastDelivery(peer.id)).toBe(head.round);
+    for (let i = 0; i <= UPDATE_QUOTA.calls; i++) await peer.publish(Uint8Array.of(i, 1, 2, 3));
+    expect(world.run.receipts.tally(peer.id).last?.code).toBe('rate-limited');
+    expect(world.run.receipts.lastDelivery(peer.id)).toBe(head.round);
+  });
+
   test('a round that closed too long ago; later ones are accepted as late', async () => {
     const world = new World({ rounds: { count: 20, minPeers: 1, localSteps: 2 } });
     const { peers, head } = await training(world, 2);
