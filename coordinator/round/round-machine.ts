@@ -249,7 +249,7 @@ function end(state: JobState, ending: Ending, now: number): Transition {
     if (state.current.delivered.length >= state.settings.minPeers)
       return close({ ...state, ending }, 'operator');
     return discard(
-      { ...state, ending },
+      { ...state, ending, shortRounds: state.shortRounds + 1 },
       `the job was ${ending.phase === 'paused' ? 'paused' : 'stopped'}`,
       false,
       now,
@@ -261,7 +261,7 @@ function end(state: JobState, ending: Ending, now: number): Transition {
 
 function resume(state: JobState, now: number): Transition {
   if (state.phase !== 'paused') return stay({ ...state, ending: null });
-  const next = { ...state, refusals: 0, reason: '' };
+  const next = { ...state, refusals: 0, shortRounds: 0, reason: '' };
   if (state.current) {
     return { state: { ...next, phase: 'validating' }, effects: [{ type: 'merge', round: state.round }] };
   }

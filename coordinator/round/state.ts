@@ -32,9 +32,12 @@ export interface JobState {
   readonly current: Round | null;
   /** Number of committed checkpoints, without the initial one. */
   readonly committed: number;
-  /** Number of rounds in a row that the gate refused. */
+  /** Number of rounds in a row since the last resume that the gate refused. */
   readonly refusals: number;
-  /** Number of rounds in a row that ended with too few updates. Each doubles the longest duration of the next round. */
+  /**
+   * Number of rounds in a row since the last resume that ended with too few updates. Each doubles the longest duration of
+   * the next round. A round that a pause ended early counts too, but says nothing about the nodes. The resume forgets it.
+   */
   readonly shortRounds: number;
   /** Tokens per second of each peer that is ready to train; 0 while unmeasured. */
   readonly present: Readonly<Record<string, number>>;

@@ -95,10 +95,14 @@ export class RoundTable {
     return row!.n as number;
   }
 
-  /** Returns the number of rounds in a row, up to the newest one that ended, that had too few updates. */
+  /**
+   * Returns the number of rounds in a row, up to the newest one that ended, that had too few updates. Counts no round
+   * before the last resume of the job.
+   */
   shortRounds(job: string): number {
     const row = this.#db.one(
-      `SELECT count(*) AS n FROM rounds WHERE job = ? AND outcome = 'short'
+      `SELECT count(*) AS n FROM rounds JOIN jobs USING (job)
+       WHERE job = ? AND outcome = 'short' AND round >= resumed_round
          AND round > coalesce((SELECT max(round) FROM rounds WHERE job = ? AND outcome <> 'short'), 0)`,
       job,
       job,

@@ -212,4 +212,25 @@ describe('a restarted coordinator', () => {
     await world.start();
     check();
   });
+
+  test('gives the next round the same time after a pause that ended a round early', async () => {
+    const world = new World({ rounds: { minPeers: 2, count: 5 } });
+    const { peers, head } = await training(world, 2);
+    await world.pass(5_000);
+    for (const peer of peers) await peer.submit(peer.seal(peer.update(head)));
+    await world.until(() => world.run.driver.state.round === 2, 'the second round');
+    const { deadlineMs } = world.run.driver.state.current!;
+    world.run.operate({ type: 'pause', reason: 'lunch' });
+    const { shortRounds } = world.run.driver.state;
+    expect(() => world.kill()).toThrow();
+    await world.start();
+    expect(world.run.driver.state).toMatchObject({ phase: 'paused', round: 3, shortRounds });
+    for (const peer of peers) await peer.join();
+    world.run.operate({ type: 'resume' });
+    await world.until(() => world.run.driver.state.phase === 'training', 'the third round');
+    expect(world.run.driver.state.current?.deadlineMs).toBe(deadlineMs);
+    expect(() => world.kill()).toThrow();
+    await world.start();
+    expect(world.run.driver.state.shortRounds).toBe(0);
+  });
 });
