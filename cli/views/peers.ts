@@ -6,7 +6,10 @@ import { nodeName } from './events.ts';
 /** States of a node that has left or stopped sending heartbeats. */
 const GONE: readonly string[] = ['left', 'lost'];
 
-/** A table of the nodes of all jobs. Nodes that are gone come last. */
+/**
+ * A table of the nodes of all jobs. Nodes that are gone come last. The column `accepted` has the number of a node's
+ * accepted updates and the number of all its updates. An update that its merge left out does not count as accepted.
+ */
 export function peerLines(peers: readonly PeerView[]): string[] {
   if (peers.length === 0) return ['no node has joined yet', `next: on another machine: ${SWARM} node INVITE`];
   const here = peers.filter(({ state }) => !GONE.includes(state));

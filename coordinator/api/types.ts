@@ -65,7 +65,9 @@ export interface PeerView {
   engine: string;
   rttMs: number | null;
   lastSeenSeconds: number;
+  /** Number of the node's updates that neither the coordinator nor a merge refused. */
   accepted: number;
+  /** Number of the node's updates that the coordinator or a merge refused. */
   refused: number;
   last: { round: number; code: ReceiptCode; detail: string } | null;
   bytesSent: number;

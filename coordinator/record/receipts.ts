@@ -13,8 +13,8 @@ const WAITING = 2048;
 const TALLIED_PEERS = 5 * 1024;
 
 /**
- * Numbers of a peer's accepting and refusing receipts, and the newest receipt. An update that was accepted and then
- * left out of its merge counts in both numbers.
+ * Numbers of a peer's accepted and refused updates, and the newest receipt. Each update counts once. An update that was
+ * accepted and later refused by its merge counts as refused.
  */
 export interface Tally {
   readonly accepted: number;
@@ -133,10 +133,11 @@ export class Receipts {
     if (!this.#tallies.has(peer) && this.#tallies.size >= TALLIED_PEERS) return;
     const { accepted, refused, last } = this.tally(peer);
     const isAccepted = counts(code);
-    // An update of a null round does not count as refused, because its author did nothing wrong.
+    // An accepted update of a null round still counts as accepted, because its author did nothing wrong.
     const isRefused = !isAccepted && code !== 'null-round';
+    const isUndone = MERGE_REFUSALS.includes(code);
     this.#tallies.set(peer, {
-      accepted: accepted + (isAccepted ? count : 0),
+      accepted: accepted + (isAccepted ? count : 0) - (isUndone ? count : 0),
       refused: refused + (isRefused ? count : 0),
       last,
     });

@@ -98,7 +98,7 @@ describe('a round', () => {
     expect((await peers[0]!.receipt(sha256(payload)))?.code).toBe('outlier');
     const figures = { merged: 2, leftOut: 0, outliers: 1 };
     expect(world.measured).toContainEqual({ type: 'gate', verdict: 'passed', ...figures });
-    expect(world.run.receipts.tally(peers[0]!.id)).toMatchObject({ accepted: 1, refused: 1 });
+    expect(world.run.receipts.tally(peers[0]!.id)).toMatchObject({ accepted: 0, refused: 1 });
 
     const { contributors, adapter } = world.run.record.checkpoint.checkpoint;
     expect(contributors.map(({ peer }) => peer).sort()).toEqual([peers[1]!.id, peers[2]!.id].sort());

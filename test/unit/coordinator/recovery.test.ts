@@ -193,7 +193,7 @@ describe('a restarted coordinator', () => {
     expect(world.run.driver.state.round).toBeGreaterThanOrEqual(3);
   });
 
-  test('remembers the same last delivery of a node whose second update was an outlier', async () => {
+  test('remembers the same last delivery and tally of a node whose second update was an outlier', async () => {
     const world = new World({ rounds: { minPeers: 3, count: 2 } });
     const { peers, head } = await training(world, 3);
     for (const peer of peers) await peer.submit(peer.seal(peer.update(head)));
@@ -205,7 +205,9 @@ describe('a restarted coordinator', () => {
     await world.until(() => world.run.driver.state.phase === 'finished', 'the end');
     const check = (): void => {
       expect(world.run.receipts.lastDelivery(outlier.id)).toBe(1);
+      expect(world.run.receipts.tally(outlier.id)).toMatchObject({ accepted: 1, refused: 1 });
       expect(world.run.receipts.lastDelivery(others[0]!.id)).toBe(2);
+      expect(world.run.receipts.tally(others[0]!.id)).toMatchObject({ accepted: 2, refused: 0 });
     };
     check();
     expect(() => world.kill()).toThrow();
