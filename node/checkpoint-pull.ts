@@ -1,6 +1,7 @@
 import { existsSync } from 'node:fs';
 import { mkdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { withAbortReason } from '../common/abort-reason.ts';
 import type { Clock } from '../common/clock.ts';
 import { linkOrCopy } from '../common/file-system.ts';
 import { packageVersion } from '../common/package.ts';
@@ -50,10 +51,14 @@ export interface PulledCheckpoint {
  * @throws SwarmError INVITE_INVALID, CONNECT_FAILED, JOB_NOT_FOUND, CHECKPOINT_UNTRUSTED, and refusals of the network
  *   and of admission
  */
-export async function pullCheckpoint(
+export function pullCheckpoint(
   options: PullOptions,
   { clock = systemClock }: { clock?: Clock } = {},
 ): Promise<PulledCheckpoint> {
+  return withAbortReason(options.signal, () => pull(options, clock));
+}
+
+async function pull(options: PullOptions, clock: Clock): Promise<PulledCheckpoint> {
   const { output, version = packageVersion(), signal = new AbortController().signal, onProgress } = options;
   const target = resolveTarget(options);
   const home = `${output}.partial`;

@@ -64,7 +64,8 @@ export class Calls<M extends Methods> {
 
   /**
    * Calls a method and waits for its reply.
-   * @throws the callee's error; the signal's reason if it had aborted before the call; the error given to `fail`
+   * @throws the callee's error; the signal's reason if it had aborted before the call; the error given to `fail`; an error
+   *   that `onProgress` throws
    */
   async call<N extends keyof M & string>(
     method: N,
@@ -104,9 +105,20 @@ export class Calls<M extends Methods> {
 
   #receive(message: Exclude<ToCaller, { type: 'notice' }>): void {
     const pending = this.#pending.get(message.id);
-    if (message.type === 'progress') pending?.onProgress?.(message.progress as never);
+    if (message.type === 'progress') this.#report(message.id, message.progress);
     else if (message.type === 'reply') pending?.resolve(message.reply);
     else pending?.reject(SwarmError.fromJSON(message.error));
+  }
+
+  /** An error of the caller's own callback ends its call. */
+  #report(id: number, progress: unknown): void {
+    const pending = this.#pending.get(id);
+    try {
+      pending?.onProgress?.(progress as never);
+    } catch (error) {
+      pending!.reject(error);
+      this.#send({ type: 'abort', id });
+    }
   }
 }
 

@@ -123,8 +123,9 @@ export class ApiClient {
    * Creates a job. Yields progress while the coordinator reads base and data, then the job.
    * @internal users call `createJob` of the library, which checks the settings first
    */
-  async *createJob(spec: object): AsyncGenerator<CreateJobLine, void, undefined> {
-    const response = await this.#send('POST', '/v1/jobs', this.#signal, spec);
+  async *createJob(spec: object, signal = this.#signal): AsyncGenerator<CreateJobLine, void, undefined> {
+    const either = AbortSignal.any([this.#signal, signal]);
+    const response = await this.#send('POST', '/v1/jobs', either, spec);
     yield* readLines(response.body) as AsyncGenerator<CreateJobLine, void, undefined>;
   }
 

@@ -1,3 +1,4 @@
+import { withAbortReason } from '../../common/abort-reason.ts';
 import { SwarmError } from '../../common/errors.ts';
 import type { RowTally } from '../../lora/data/packing/tally.ts';
 import type { RowSummary } from '../../lora/data/row-report.ts';
@@ -25,7 +26,7 @@ export interface JobDataReport {
 
 /** Callbacks and signal for the creation of a job. */
 export interface CreateJobOptions {
-  /** @default never aborts */
+  /** When it aborts, the coordinator drops the unfinished job. @default never aborts */
   readonly signal?: AbortSignal;
   /** Called while the coordinator reads base and data. */
   readonly onProgress?: (progress: JobProgress) => void;
@@ -51,17 +52,25 @@ export interface CreatedJob {
  * @throws SwarmError JOB_SPEC, DAEMON_NOT_RUNNING, JOB_NOT_CREATED; HUB_*, MODEL_*, DATA_*, LORA_*, JOB_EXISTS and
  *   other errors of the coordinator; the signal's reason
  */
-export async function createJob(
+export function createJob(
   where: CoordinatorAddress | ApiClient,
   spec: JobSpecInput,
-  { signal = new AbortController().signal, onProgress, onData }: CreateJobOptions = {},
+  options: CreateJobOptions = {},
+): Promise<CreatedJob> {
+  return withAbortReason(options.signal, () => create(where, spec, options));
+}
+
+async function create(
+  where: CoordinatorAddress | ApiClient,
+  spec: JobSpecInput,
+  { signal = new AbortController().signal, onProgress, onData }: CreateJobOptions,
 ): Promise<CreatedJob> {
   const absolute = absolutePaths(parseJobSpec(spec), process.cwd());
   const filled = { ...absolute, base: await findBase({ base: absolute.base, signal }) };
   const job =
     filled.preset === null ? filled : (await presetJob(spec, filled, { now: Date.now(), signal })).spec;
   const api = where instanceof ApiClient ? where : await ApiClient.connect(where, { signal });
-  for await (const line of api.createJob(job)) {
+  for await (const line of api.createJob(job, signal)) {
     if (line.event === 'created') return { job: line.job, name: line.name, invite: line.invite };
     if (line.event === 'error') throw SwarmError.fromJSON(line);
     if (line.event === 'data') onData?.({ read: line.read, tally: line.tally });

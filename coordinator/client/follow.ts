@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import { withAbortReason } from '../../common/abort-reason.ts';
 import { isSwarmError } from '../../common/errors.ts';
 import type { JobEvent } from '../api/types.ts';
 import { ApiClient, type CoordinatorAddress } from './api-client.ts';
@@ -52,7 +53,7 @@ export async function* followEvents(
         if (now() - awaySince > MAX_AWAY_MS) throw error;
       }
     }
-    await sleep(RETRY_MS, undefined, { signal });
+    await withAbortReason(signal, () => sleep(RETRY_MS, undefined, { signal }));
   }
 }
 

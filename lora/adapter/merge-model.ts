@@ -1,3 +1,4 @@
+import { withAbortReason } from '../../common/abort-reason.ts';
 import { makeFolder } from '../../common/folders.ts';
 import { resolveCache } from '../../common/user-folders.ts';
 import { openBase } from '../models/base-model.ts';
@@ -27,11 +28,11 @@ export interface MergeModelOptions {
  *
  * @throws SwarmError MODEL_*, HUB_*, ADAPTER_*, LORA_*, OUTPUT_EXISTS; the signal's reason
  */
-export async function mergeModel({
-  adapter: adapterDir,
-  output,
-  ...options
-}: MergeModelOptions): Promise<void> {
+export function mergeModel(options: MergeModelOptions): Promise<void> {
+  return withAbortReason(options.signal, () => merge(options));
+}
+
+async function merge({ adapter: adapterDir, output, ...options }: MergeModelOptions): Promise<void> {
   const { cacheDir = resolveCache(), signal = new AbortController().signal, onWarning } = options;
   const model = await openBase(await findBase({ base: options.base, signal }));
   const adapter = await readPeftFolder(adapterDir, model);

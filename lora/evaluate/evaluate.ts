@@ -1,6 +1,7 @@
 /** Loss of a model on data, as `swarm evaluate` reports it. */
 
 import type { z } from 'zod';
+import { withAbortReason } from '../../common/abort-reason.ts';
 import { commonError } from '../../common/common-errors.ts';
 import type { SwarmError } from '../../common/errors.ts';
 import type { Example } from '../data/examples.ts';
@@ -110,7 +111,9 @@ export async function evaluate(bundle: ModelBundle, options: EvaluateOptions): P
   const renderer = await rendererFor(settings, { dir: bundle.model.dir, now }, bundle);
   try {
     const examples = readExamples(data, { ...readingOf(settings), ...(signal && { signal }), report });
-    return await evaluateExamples(bundle, { examples, renderer, report, signal });
+    return await withAbortReason(signal, () =>
+      evaluateExamples(bundle, { examples, renderer, report, signal }),
+    );
   } finally {
     await renderer.close();
   }

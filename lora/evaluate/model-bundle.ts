@@ -1,4 +1,5 @@
 import { join } from 'node:path';
+import { withAbortReason } from '../../common/abort-reason.ts';
 import { commonError } from '../../common/common-errors.ts';
 import { makeFolder } from '../../common/folders.ts';
 import { resolveCache } from '../../common/user-folders.ts';
@@ -64,7 +65,11 @@ export interface OpenModelDeps {
  * @throws SwarmError MODEL_*, HUB_*, ADAPTER_*, LORA_*, ENGINE_*, BASE_BITS, PRECISION; USAGE for several devices; the
  * signal's reason
  */
-export async function openModel(options: OpenModelOptions, deps: OpenModelDeps = {}): Promise<ModelBundle> {
+export function openModel(options: OpenModelOptions, deps: OpenModelDeps = {}): Promise<ModelBundle> {
+  return withAbortReason(options.signal, () => open(options, deps));
+}
+
+async function open(options: OpenModelOptions, deps: OpenModelDeps): Promise<ModelBundle> {
   const { cacheDir = resolveCache(), now = Date.now(), signal = new AbortController().signal } = options;
   const asked = parseCompute(options.compute ?? {});
   if (asked.devices !== 'auto' && asked.devices.length > 1) {

@@ -1,5 +1,6 @@
 /** Fine-tuning on one machine. `finetune` is the entry point for programs and for `swarm train`. */
 import { resolve } from 'node:path';
+import { withAbortReason } from '../../common/abort-reason.ts';
 import { commonError } from '../../common/common-errors.ts';
 import type { SwarmError } from '../../common/errors.ts';
 import { claimOutput } from '../../common/folders.ts';
@@ -60,7 +61,9 @@ export async function finetune(
     );
   }
   const options = withDefaults({ ...given, output: resolve(given.output) });
-  return trainPrepared({ ...options, ...(await prepareRun(options, listener, deps)) }, listener);
+  return withAbortReason(options.signal, async () =>
+    trainPrepared({ ...options, ...(await prepareRun(options, listener, deps)) }, listener),
+  );
 }
 
 /** Dependencies of an estimate. All have defaults. */
@@ -79,7 +82,7 @@ export interface FinetuneEstimate {
 /**
  * Estimates memory, disk and time of a run. It reads the beginning of the data, measures the machine for about a
  * second, and writes nothing.
- * @throws SwarmError the errors that `finetune` throws before it trains
+ * @throws SwarmError the errors that `finetune` throws before it trains; the signal's reason
  */
 export async function estimateFinetune(
   given: PrepareOptions,
@@ -87,9 +90,11 @@ export async function estimateFinetune(
   deps: EstimateDeps = {},
 ): Promise<FinetuneEstimate> {
   const options = withDefaults(given);
-  const { spec, compute } = await prepareRun(options, listener, deps);
-  const output = options.output ?? deps.folder ?? options.cacheDir;
-  const estimate = await estimateRun(spec, { ...options, compute, output });
+  const { spec, estimate } = await withAbortReason(options.signal, async () => {
+    const { spec, compute } = await prepareRun(options, listener, deps);
+    const output = options.output ?? deps.folder ?? options.cacheDir;
+    return { spec, estimate: await estimateRun(spec, { ...options, compute, output }) };
+  });
   const warning = warmupWarning(trainingConfig(spec, estimate.rows));
   if (warning !== null) listener.onWarning?.(warning);
   return { spec, estimate };

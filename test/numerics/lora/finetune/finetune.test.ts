@@ -36,6 +36,24 @@ describe('finetune()', () => {
     expect(await readdir(options.output)).toContain('adapter_model.safetensors');
   });
 
+  it("throws its signal's reason in every stage, and what a callback throws", async () => {
+    const reason = new Error('enough');
+    await expect(finetune({ ...options, signal: AbortSignal.abort(reason) })).rejects.toBe(reason);
+    for (const stage of ['onPacking', 'onMeasuring', 'onPlan', 'onStep', 'onCheckpoint'] as const) {
+      const controller = new AbortController();
+      const once = { ...options, signal: controller.signal, output: `${options.output}-${stage}` };
+      await expect(finetune(once, { [stage]: () => controller.abort(reason) })).rejects.toBe(reason);
+      const thrown = new RangeError(stage);
+      const fail = (): never => {
+        throw thrown;
+      };
+      const failing = { ...options, output: `${options.output}-${stage}-throws` };
+      await expect(
+        finetune({ ...failing, cacheDir: `${failing.output}-cache` }, { [stage]: fail }),
+      ).rejects.toBe(thrown);
+    }
+  });
+
   it('resumes a run with the settings of its checkpoint, without callbacks', async () => {
     await finetune(options);
     const { settings: _, ...rest } = options;

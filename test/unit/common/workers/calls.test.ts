@@ -44,6 +44,15 @@ describe.each(Object.entries(starters))('calls to %s', (name, start) => {
     await expect(calls.call('crash', null)).rejects.toMatchObject({ code: 'CRASHED', kind: 'internal' });
   });
 
+  it('end with the error of their progress callback', async () => {
+    const calls = start(() => {});
+    const onProgress = (i: number): void => {
+      if (i === 2) throw new RangeError(`step ${i}`);
+    };
+    await expect(calls.call('count', 3, { onProgress })).rejects.toThrow(RangeError);
+    expect(await calls.call('double', Float32Array.of(1))).toEqual(Float32Array.of(2));
+  });
+
   it('are aborted, running and waiting ones, and the next one is served', async () => {
     const calls = start(() => {});
     const controller = new AbortController();

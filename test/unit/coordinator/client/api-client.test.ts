@@ -120,6 +120,25 @@ describe('creating a job', () => {
     expect(progress).toEqual([{ stage: 'base', done: 1, total: 2 }]);
   });
 
+  it("throws its signal's reason, before the request and while the coordinator works", async () => {
+    const base = await temporaryFolder();
+    const requests: string[] = [];
+    const { home, client } = await daemon((request, response) => {
+      requests.push(request.url!);
+      response.write(`${JSON.stringify({ event: 'progress', stage: 'base', done: 1, total: 2 })}\n`);
+    });
+    const spec = { name: 'm', base, data: { train: 't' } };
+    const reason = new Error('enough');
+    const aborted = createJob({ home }, spec, { signal: AbortSignal.abort(reason) });
+    await expect(aborted).rejects.toBe(reason);
+    expect(requests).toEqual([]);
+    for (const where of [{ home }, await client()]) {
+      const controller = new AbortController();
+      const onProgress = (): void => controller.abort(reason);
+      await expect(createJob(where, spec, { signal: controller.signal, onProgress })).rejects.toBe(reason);
+    }
+  });
+
   it("fails with the coordinator's error, with that of the settings, or when the answer breaks off", async () => {
     const base = await temporaryFolder();
     const answers = [{ event: 'error', code: 'JOB_EXISTS', message: 'm', kind: 'conflict' }, {}];
