@@ -1,5 +1,6 @@
-/** Explains schema violations in a job file to its author: the field, its value, and the values allowed. */
+/** Explains schema violations, in a job file or in options, to their author: the field, its value, and the values allowed. */
 import { z } from 'zod';
+import { commonError } from './common-errors.ts';
 
 export interface Problem {
   /** Path of the field, joined by dots; "" for the whole file. */
@@ -37,6 +38,23 @@ export function specProblems(
       { field, text: `${name} ${is}${allowed === '' ? `: ${issue.message}` : `; it must be ${allowed}`}` },
     ];
   });
+}
+
+/**
+ * Checks options that a program passes to the library. TypeScript checks them too, but not in a JavaScript program.
+ * @throws SwarmError USAGE, which names each wrong option
+ */
+export function checkOptions(schema: z.ZodType, options: unknown): void {
+  const result = schema.safeParse(options);
+  if (result.success) return;
+  const problems = specProblems(schema, options, result.error.issues);
+  const { field } = problems[0]!;
+  throw commonError(
+    'USAGE',
+    problems.map(({ text }) => text).join('; '),
+    { field },
+    { next: 'correct the options' },
+  );
 }
 
 function unknownKey(field: string, key: string, known: readonly string[]): Problem {

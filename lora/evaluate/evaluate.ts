@@ -102,6 +102,14 @@ interface Sequence {
  */
 export async function evaluate(bundle: ModelBundle, options: EvaluateOptions): Promise<Evaluation> {
   const { texts, data, onBadRow, now = Date.now(), signal } = options;
+  if (typeof texts === 'string') {
+    throw commonError(
+      'USAGE',
+      'texts must be a list of texts, not a single one',
+      {},
+      { next: 'pass [text]' },
+    );
+  }
   if (texts !== undefined && data === undefined) return score(textSequences(texts, bundle), bundle, signal);
   if (data === undefined || texts !== undefined) {
     throw commonError('USAGE', 'an evaluation takes either texts or data files');

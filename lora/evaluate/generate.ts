@@ -1,4 +1,6 @@
 /** Generates text, as `swarm generate` does. */
+import { z } from 'zod';
+import { checkOptions } from '../../common/schema-problems.ts';
 import { SeededRandom } from '../data/seeded-random.ts';
 import type { Executable } from '../engines/engine.ts';
 import { Graph } from '../graph/graph.ts';
@@ -28,6 +30,14 @@ export interface GenerateOptions {
   signal?: AbortSignal;
 }
 
+const optionsSchema = z.object({
+  prompt: z.string(),
+  maxTokens: z.int().min(0).optional(),
+  temperature: z.number().min(0).optional(),
+  topP: z.number().gt(0).max(1).optional(),
+  seed: z.int().optional(),
+});
+
 /** A generated text. */
 export interface Generated {
   /** The generated text, without special tokens. */
@@ -41,9 +51,10 @@ export interface Generated {
  * Continues a prompt. The tokenizer's special tokens are added before the prompt. Equal seeds give equal texts. When
  * the text is longer than the model's context, its second half becomes the context.
  *
- * @throws SwarmError ENGINE_*; the signal's reason
+ * @throws SwarmError USAGE, ENGINE_*; the signal's reason
  */
 export async function generate(bundle: ModelBundle, options: GenerateOptions): Promise<Generated> {
+  checkOptions(optionsSchema, options);
   const { model, tokenizer } = bundle;
   const { prompt, maxTokens = 100, temperature = 0, topP = 1, seed = 0, onText, signal } = options;
   const random = new SeededRandom(seed);

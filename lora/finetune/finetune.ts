@@ -60,7 +60,8 @@ export async function finetune(
       { next: 'use either --resume or --force' },
     );
   }
-  const options = withDefaults({ ...given, output: resolve(given.output) });
+  const options = withDefaults(given);
+  options.output = resolve(options.output);
   return withAbortReason(options.signal, async () =>
     trainPrepared({ ...options, ...(await prepareRun(options, listener, deps)) }, listener),
   );

@@ -1,5 +1,7 @@
 import { join } from 'node:path';
+import { z } from 'zod';
 import { commonError } from '../../common/common-errors.ts';
+import { checkOptions } from '../../common/schema-problems.ts';
 import { resolveCache } from '../../common/user-folders.ts';
 import { openBase } from '../models/base-model.ts';
 import { findBase } from '../models/find-base.ts';
@@ -46,10 +48,17 @@ export interface PrepareOptions {
   signal?: AbortSignal;
 }
 
+const optionsSchema = z.object({
+  settings: z.object({}),
+  output: z.string().nullable(),
+  cacheDir: z.string().optional(),
+});
+
 type Defaults = Required<Pick<PrepareOptions, 'cacheDir' | 'now' | 'signal'>>;
 
-/** Fills in what a caller may leave out. Paths become absolute. */
+/** Fills in what a caller may leave out. Paths become absolute. @throws SwarmError USAGE */
 export function withDefaults<Options extends PrepareOptions>(options: Options): Options & Defaults {
+  checkOptions(optionsSchema, options);
   return {
     ...options,
     settings: absolutePaths(options.settings, process.cwd()),

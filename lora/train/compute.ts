@@ -2,6 +2,7 @@
 import { availableParallelism } from 'node:os';
 import { z } from 'zod';
 import { commonError } from '../../common/common-errors.ts';
+import { checkOptions } from '../../common/schema-problems.ts';
 import { engineError } from '../engines/errors.ts';
 import { type Device, ENGINE_CHOICE_LIST, ENGINE_NAMES } from '../engines/names.ts';
 import { PRECISIONS, type Precision, requirePrecision } from '../engines/precision.ts';
@@ -64,6 +65,9 @@ export const {
   precision: precisionSchema,
 } = computeInputSchema.shape;
 
+/** What a program may pass. `parseDevices` has better messages for a wrong engine. */
+const passedSchema = computeInputSchema.extend({ engine: z.string(), origin: z.string() }).partial().strict();
+
 /** Requested settings for computing a model. A key that is left out or undefined has its default. */
 export interface ComputeInput {
   /** `auto`: the fastest engine that runs here; or devices separated by commas: "onnx-cuda:0,onnx-cuda:1". @default 'auto' */
@@ -102,6 +106,7 @@ export function mergeComputeInputs(...inputs: readonly ComputeInput[]): ComputeI
  * @throws SwarmError ENGINE_UNKNOWN, USAGE, BASE_BITS, PRECISION
  */
 export function parseCompute(...inputs: readonly ComputeInput[]): Compute {
+  for (const input of inputs) checkOptions(passedSchema, input);
   const input = mergeComputeInputs(...inputs);
   const compute: Compute = {
     devices: parseDevices(input.engine ?? 'auto', input.origin),

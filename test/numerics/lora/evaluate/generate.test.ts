@@ -19,6 +19,14 @@ beforeAll(async () => {
 afterAll(() => rm(dir, { recursive: true, force: true }));
 
 describe('generating text', () => {
+  it.each([{ temperature: 'hot' }, { topP: -1 }, { maxTokens: 1.5 }, { prompt: undefined }])(
+    'refuses %j',
+    async (change) => {
+      const run = generate(bundle, { prompt: 'it was', ...(change as object) });
+      await expect(run).rejects.toMatchObject({ code: 'USAGE', values: { field: Object.keys(change)[0] } });
+    },
+  );
+
   it('chooses the most likely token at temperature 0', async () => {
     const once = await generate(bundle, { prompt: 'it was', maxTokens: 12 });
     const again = await generate(bundle, { prompt: 'it was', maxTokens: 12, seed: 9 });
