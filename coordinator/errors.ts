@@ -3,7 +3,10 @@ import { defineErrors } from '../common/errors.ts';
 export const coordinatorError = defineErrors({
   INTERNAL: { kind: 'internal', next: 'see the log of the coordinator' },
   NOT_FOUND: 'notFound',
-  UNAUTHORISED: { kind: 'refused', next: "send the token in the home's file api-token as a bearer token" },
+  UNAUTHORISED: {
+    kind: 'refused',
+    next: 'send the token from the file api-token in the home folder as a bearer token',
+  },
   BUSY: { kind: 'failed', next: 'try again' },
   CHECKPOINT_UNKNOWN: 'notFound',
   CLIENT_GONE: 'failed',

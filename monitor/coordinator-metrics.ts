@@ -167,7 +167,7 @@ export function createCoordinatorMetrics(source: CoordinatorMetricsSource): Coor
   });
   const refusals = new Counter({
     name: 'swarm_update_refusals_total',
-    help: 'Updates refused on arrival, by reason code, including those that are too many to be recorded.',
+    help: 'Updates refused on arrival, by reason code, including refusals beyond the number that is recorded.',
     labelNames: ['job', 'code'] as const,
     registers,
   });

@@ -70,7 +70,7 @@ export class NetworkMetrics {
   );
   readonly #rpcBytes = this.#counter(
     'swarm_rpc_bytes_total',
-    'Payload bytes of calls. The label direction is that of the call, flow that of the bytes.',
+    'Payload bytes of calls. The label direction says who made the call, and flow where the bytes went.',
     ['method', 'direction', 'flow'],
   );
   readonly #rpcQueue = this.#gauge('swarm_rpc_inbound_in_progress', 'Calls of other peers in progress.');

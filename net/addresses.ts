@@ -78,7 +78,7 @@ const failures: readonly { pattern: RegExp; reason: string; text: string; next: 
     pattern: /ECONNRESET|closed|reset|EncryptionFailed|denied/i,
     reason: 'hung-up',
     text: 'the other side closed the connection',
-    next: 'check that a lora-swarm peer listens there and has free connections, in total and for your network',
+    next: 'check that a lora-swarm peer listens there; it may have reached its limit of connections, in total or per network',
   },
   {
     pattern: /No transport|could not be dialed|no valid addresses/i,

@@ -75,7 +75,7 @@ export class Gossip {
     if (bytes.byteLength > maxBytes) {
       throw protocolError(
         'MESSAGE_TOO_LARGE',
-        `a message of ${bytes.byteLength} bytes exceeds the limit of ${maxBytes} of ${topic}`,
+        `a message of ${bytes.byteLength} bytes exceeds the limit of ${maxBytes} bytes for ${topic}`,
         { topic, bytes: bytes.byteLength, maxBytes },
       );
     }

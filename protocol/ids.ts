@@ -13,7 +13,10 @@ export const digestSchema = z.string().regex(/^[0-9a-f]{64}$/, 'must be 64 lower
 /** The name of a job. It appears in paths and on terminals, so it contains only characters that are harmless there. */
 export const nameSchema = z
   .string()
-  .regex(/^[a-z0-9][a-z0-9._-]{0,63}$/, 'must be 1 to 64 of a-z 0-9 . _ - and begin with a letter or digit');
+  .regex(
+    /^[a-z0-9][a-z0-9._-]{0,63}$/,
+    'must be 1 to 64 characters from a-z 0-9 . _ - and begin with a letter or digit',
+  );
 
 /** A libp2p peer id of an Ed25519 key in base58btc: 52 characters, beginning with 12D3KooW. */
 export const peerIdSchema = z

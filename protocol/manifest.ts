@@ -74,7 +74,7 @@ export const loraSchema = z
       context.addIssue({
         code: 'custom',
         path: ['layersToTransform'],
-        message: 'needs a list of targets: a pattern selects the layers itself',
+        message: 'needs targets as a list, because a pattern already selects the layers',
       });
   });
 

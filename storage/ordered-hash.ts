@@ -1,5 +1,5 @@
 import { BLOB_RANGE_BYTES } from '../protocol/limits.ts';
-import { type Done, type RunningHash, startHash } from './running-hash.ts';
+import { type Release, type RunningHash, startHash } from './running-hash.ts';
 
 /** Largest number of ranges kept in memory until they can be hashed. Further ones are read back from disk. */
 export const HELD_RANGES = 16;
@@ -18,7 +18,7 @@ export class OrderedHash {
   readonly #hash: RunningHash;
   /** Ranges below this one are hashed, or were passed to the hash. */
   #next = 0;
-  readonly #held = new Map<number, { bytes: Uint8Array; release: Done }>();
+  readonly #held = new Map<number, { bytes: Uint8Array; release: Release }>();
   #catchingUp: Promise<void> | undefined;
   #closed = false;
 
@@ -29,7 +29,7 @@ export class OrderedHash {
   }
 
   /** Adds a range that has been written to disk. Calls `release` when the memory of `bytes` may be reused. */
-  add(range: number, bytes: Uint8Array, release: Done): void {
+  add(range: number, bytes: Uint8Array, release: Release): void {
     this.#feed(range, bytes, release);
     // Read back ranges now, because reading them all at the end would take longer. `digest` reports failures.
     if (this.#deps.has(this.#next)) this.#catchUp().catch(() => {});
@@ -52,7 +52,7 @@ export class OrderedHash {
    * Hashes a range, and the held ranges that follow it, if it is the next one. Holds it otherwise, if fewer than
    * {@link HELD_RANGES} are held.
    */
-  #feed(range: number, bytes: Uint8Array, release: Done): void {
+  #feed(range: number, bytes: Uint8Array, release: Release): void {
     if (range !== this.#next) {
       if (this.#held.size < HELD_RANGES) this.#held.set(range, { bytes, release });
       else release(bytes);

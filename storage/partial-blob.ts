@@ -6,7 +6,7 @@ import { BLOB_RANGE_BYTES } from '../protocol/limits.ts';
 import { storageError } from './errors.ts';
 import { OrderedHash } from './ordered-hash.ts';
 import { RangeMap } from './range-map.ts';
-import type { Done } from './running-hash.ts';
+import type { Release } from './running-hash.ts';
 
 export interface PartialBlobOptions {
   digest: string;
@@ -115,7 +115,7 @@ export class PartialBlob {
    * that are already hashed.
    * @throws SwarmError STORE_FULL, WRITE_FAILED
    */
-  async write(range: number, bytes: Uint8Array, release: Done): Promise<boolean> {
+  async write(range: number, bytes: Uint8Array, release: Release): Promise<boolean> {
     if (this.has(range) || this.#writing.has(range)) {
       release(bytes);
       return false;

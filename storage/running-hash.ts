@@ -6,16 +6,16 @@ import type { HashMethods } from './hash-thread.ts';
 
 /** SHA-256 of bytes that arrive in pieces. */
 export interface RunningHash {
-  /** Hashes the next piece. The caller must not write to it until `done` returns it. */
-  update(bytes: Uint8Array, done: Done): void;
+  /** Hashes the next piece. The caller must not write to `bytes` until this object has called `release` with it. */
+  update(bytes: Uint8Array, release: Release): void;
   /** Returns the digest of all pieces in lower-case hex. May be called once. */
   digest(): Promise<string>;
-  /** Stops early. `done` also returns the pieces that are not hashed yet. */
+  /** Stops early. Calls `release` for the pieces that are not hashed yet, too. */
   close(): void;
 }
 
-/** Returns a piece to its owner, who may write to it again. */
-export type Done = (bytes: Uint8Array) => void;
+/** Tells the owner of a piece that it may write to the piece again. */
+export type Release = (bytes: Uint8Array) => void;
 
 /** Smallest blob that is hashed in a thread. For smaller blobs, starting the thread takes longer than hashing. */
 const THREAD_FROM_BYTES = 32 * 1024 * 1024;
@@ -28,9 +28,9 @@ export function startHash(size: number): RunningHash {
 class InlineHash implements RunningHash {
   readonly #hash = createHash('sha256');
 
-  update(bytes: Uint8Array, done: Done): void {
+  update(bytes: Uint8Array, release: Release): void {
     this.#hash.update(bytes);
-    done(bytes);
+    release(bytes);
   }
 
   async digest(): Promise<string> {
@@ -42,7 +42,7 @@ class InlineHash implements RunningHash {
 
 /**
  * Hashes in a worker thread. The thread reads pieces in shared memory directly; other pieces are copied to it. If the
- * thread dies, `done` returns all pieces, so that no caller waits for ever, and `digest` rejects.
+ * thread dies, `release` returns all pieces, so that no caller waits forever, and `digest` rejects.
  */
 class ThreadHash implements RunningHash {
   readonly #thread: ThreadCalls<HashMethods>;
@@ -55,13 +55,13 @@ class ThreadHash implements RunningHash {
     });
   }
 
-  update(bytes: Uint8Array, done: Done): void {
+  update(bytes: Uint8Array, release: Release): void {
     this.#thread
       .call('update', bytes)
       .catch((cause: unknown) => {
         this.#failure ??= { cause };
       })
-      .then(() => done(bytes));
+      .then(() => release(bytes));
   }
 
   async digest(): Promise<string> {

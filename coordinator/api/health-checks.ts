@@ -17,7 +17,7 @@ export function addHealthChecks(
   health.add('live', 'rounds', () => {
     const stuck = coordinator.jobs().find(({ driver }) => driver.overdueMs > OVERDUE_MS);
     return stuck
-      ? `the timer of job ${stuck.context.stored.name} is over ${OVERDUE_MS / 1000} s late; restart the coordinator`
+      ? `the timer of job ${stuck.context.stored.name} is more than ${OVERDUE_MS / 1000} s late; restart the coordinator`
       : null;
   });
   health.add('ready', 'store', () => {

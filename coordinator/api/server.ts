@@ -77,7 +77,10 @@ export async function startApi(
     reply
       .code(404)
       .send(
-        coordinatorError('NOT_FOUND', `there is no ${request.method} ${request.url.split('?')[0]}`).toJSON(),
+        coordinatorError(
+          'NOT_FOUND',
+          `the API has no endpoint ${request.method} ${request.url.split('?')[0]}`,
+        ).toJSON(),
       ),
   );
   addMonitorRoutes(server, deps);

@@ -41,8 +41,8 @@ export function requireKept({ round, kept }: Pick<CheckpointView, 'round' | 'kep
     { round },
     {
       next:
-        'see which rounds still have weights with "swarm checkpoint list"; a coordinator started with ' +
-        '--keep-checkpoints 0 deletes none from then on',
+        '"swarm checkpoint list" shows which rounds still have weights; to keep all weights from now on, start the ' +
+        'coordinator with --keep-checkpoints 0',
     },
   );
 }

@@ -40,13 +40,13 @@ export async function openJobBase({
  * @throws SwarmError LORA_TOO_LARGE
  */
 export function checkExchange(layout: AdapterLayout): void {
-  // A round's change of the adapter is always published at the dense preset, whatever preset the updates have.
+  // The delta of a round is always published with the preset `dense`, whatever preset the updates have.
   const { maximumBytes } = updateLimits(layout, 'dense');
   if (maximumBytes <= UPDATE_BYTES && maxAdapterBytes(layout) <= ADAPTER_BYTES) return;
   const parameters = adapterSize(layout);
   throw coordinatorError(
     'LORA_TOO_LARGE',
-    `the adapter has ${parameters} values; a round's change of it takes up to ${maximumBytes} bytes (limit ${UPDATE_BYTES})`,
+    `the adapter has ${parameters} values, so the delta of a round takes up to ${maximumBytes} bytes (limit ${UPDATE_BYTES})`,
     { parameters, bytes: maximumBytes, limit: UPDATE_BYTES },
   );
 }

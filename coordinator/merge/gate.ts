@@ -137,7 +137,7 @@ function refusalReason({ merged, comparison: { worsening, allowed } }: Attempt<u
     merged === null
       ? 'the merge would move weights further than an adapter can hold'
       : `the merge makes the held-out loss worse by ${worsening.toFixed(5)} nats per token (limit ${allowed.toFixed(5)})`;
-  return `${what}, also at half the rate and without any single update`;
+  return `${what}; neither half the outer rate nor leaving out one update helped`;
 }
 
 function isBetter(a: Comparison, b: Comparison): boolean {

@@ -21,7 +21,10 @@ import { cutShards } from './shards/cut-shards.ts';
 import { StoredRows } from './stored-rows.ts';
 import type { TextTokenizer } from './tokenizer.ts';
 
-/** Packed sets kept in the cache, least recently used deleted first. A set is 1.5 to 2.5 times as large as its text. */
+/**
+ * Number of packed sets kept in the cache. A packed set is the rows of one data set with one choice of settings. The least
+ * recently used set is deleted first. A set is 1.5 to 2.5 times as large as its text.
+ */
 const KEPT_SETS = 8;
 /** Prefix of folders that are still being written. Folders left behind by a killed run are deleted after a day. */
 const PARTIAL = '.partial-';
@@ -208,7 +211,8 @@ async function fileDigest(file: string, signal: AbortSignal | undefined): Promis
 }
 
 /**
- * Deletes old sets and abandoned folders. On POSIX systems, a run that has a deleted set open can still read it.
+ * Deletes the packed sets that were not used lately, and the folders of killed runs. On POSIX systems, a run that has a
+ * deleted set open can still read it.
  */
 async function tidy(root: string, now: number): Promise<void> {
   await mkdir(root, { recursive: true });

@@ -107,7 +107,7 @@ export async function diagnose(
   if (onProcessor && !fitsMemory(memory.total, available)) {
     const less = `--micro-batch 1${baseBits === 4 ? '' : ' --base-bits 4'}`;
     problems.push(
-      `training ${rows} rows of ${sequenceLength} tokens on the processor needs ${formatBytes(memory.total)} of memory plus a quarter in reserve, even with gradient checkpointing, but only ${formatBytes(available)} are available; "swarm train ${less}" needs less`,
+      `training ${rows} rows of ${sequenceLength} tokens on the processor needs ${formatBytes(memory.total)} of memory and a quarter more as a reserve, even with gradient checkpointing, but only ${formatBytes(available)} is available; "swarm train ${less}" needs less`,
     );
   }
   return {

@@ -17,7 +17,7 @@ export async function createEngine(name: EngineName, options: EngineOptions): Pr
   if (!ENGINE_NAMES.includes(name)) {
     throw engineError(
       'ENGINE_UNKNOWN',
-      `no engine is called ${name}`,
+      `there is no engine ${name}`,
       { name },
       { next: `use ${ENGINE_LIST}` },
     );
@@ -25,7 +25,7 @@ export async function createEngine(name: EngineName, options: EngineOptions): Pr
   if (!Number.isInteger(options.threads) || options.threads < 1) {
     throw engineError(
       'ENGINE_THREADS',
-      `${options.threads} is not a number of threads: an engine needs a whole number from 1`,
+      `an engine cannot use ${options.threads} threads; it needs a whole number of at least 1`,
       { threads: options.threads },
     );
   }

@@ -63,7 +63,7 @@ export function locateWeight(
   if (bits !== undefined) {
     throw engineError(
       'ENGINE_WEIGHTS',
-      `weight ${name} is stored in ${bits} bits, and this engine computes with 32 bits only`,
+      `weight ${name} is stored in ${bits} bits, but this engine computes with 32 bits only`,
       { name, bits },
       { next: 'use another engine, or --base-bits 32' },
     );

@@ -160,7 +160,7 @@ export function refuseIfTooLarge({ fits, memory, disk, microBatchThatFits: rows 
       rows === null ? lessMemory(memory) : `use --micro-batch ${rows}, which fits and gives the same result`;
     throw finetuneError(
       'DOES_NOT_FIT',
-      `the run needs ${formatBytes(memory.total)} of memory${inTrainers(memory)} plus a quarter in reserve, but only ${formatBytes(memory.available)} are available`,
+      `the run needs ${formatBytes(memory.total)} of memory${inTrainers(memory)} and a quarter more as a reserve, but only ${formatBytes(memory.available)} is available`,
       { needed: memory.total, available: memory.available, microBatch: rows },
       { next },
     );
@@ -172,7 +172,7 @@ export function refuseIfTooLarge({ fits, memory, disk, microBatchThatFits: rows 
       : ['the output', disk.output, disk.freeInOutput];
   throw finetuneError(
     'DOES_NOT_FIT',
-    `${what} needs ${formatBytes(needed as number)} of disk space, but only ${formatBytes(free as number)} are free`,
+    `${what} needs ${formatBytes(needed as number)} of disk space, but only ${formatBytes(free as number)} is free`,
     { needed, available: free },
     { next: 'free disk space, or use another disk: set SWARM_CACHE for the cache, --output for the output' },
   );

@@ -94,7 +94,7 @@ export class TrainingLoop {
     const { adapter } = await checkpoints.load(best.step, about.layout).catch((cause: Error) => {
       throw finetuneError(
         'TRAIN_CHECKPOINT',
-        `the best adapter, of step ${best.step}, cannot be read: ${cause.message}`,
+        `the best adapter (step ${best.step}) cannot be read: ${cause.message}`,
         { step: best.step },
         { next: 'use the last adapter instead: run the command again with --resume --final last', cause },
       );

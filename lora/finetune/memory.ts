@@ -82,7 +82,7 @@ export function memoryWarning(
   if (fitsMemory(memory.total, available)) return null;
   return finetuneError(
     'MEMORY_SHORT',
-    `this run needs about ${formatBytes(memory.total)} of memory${inTrainers(memory)} plus a quarter in reserve, but only ${formatBytes(available)} are available`,
+    `this run needs about ${formatBytes(memory.total)} of memory${inTrainers(memory)} and a quarter more as a reserve, but only ${formatBytes(available)} is available`,
     { needed: memory.total, available },
     { next: waysToFit(model, spec, compute, available) },
   );
@@ -98,14 +98,14 @@ function waysToFit(model: ModelShape, spec: TrainSpec, compute: ResolvedCompute,
   const alone = { ...compute, devices: [first] as const };
   const one = others.length > 0 && (!usesProcessor(alone) || fits(alone));
   const single = [
-    ...(rows === null ? [] : [`--micro-batch ${rows} (the same result)`]),
+    ...(rows === null ? [] : [`--micro-batch ${rows} (gives the same result)`]),
     ...(!checkpointing && fits({ checkpointing: true }) ? ['--gradient-checkpointing'] : []),
     ...(one ? [`--engine ${deviceName(first)}`] : []),
     ...(baseBits === 32 && fits({ baseBits: 4 }) ? ['--base-bits 4'] : []),
   ];
   if (single.length > 0) return `it fits with ${single.join(', or ')}`;
   if (fits({ checkpointing: true, baseBits: 4 }, withMicroBatch(spec, 1))) {
-    return 'it fits with --micro-batch 1 --gradient-checkpointing --base-bits 4 together';
+    return 'it fits with --micro-batch 1, --gradient-checkpointing and --base-bits 4 together';
   }
   return lessMemory({ trainers: devices.length });
 }

@@ -27,7 +27,7 @@ export class YamlFile {
         'JOB_SPEC',
         `${this.#place(at)}: not YAML: ${reason}`,
         { path, line: at?.line, column: at?.col },
-        { next: 'fix that line; JSON is YAML too' },
+        { next: 'fix that line; the file can be written in YAML or in JSON' },
       );
     }
     this.value = this.#plainValue();

@@ -69,7 +69,7 @@ function backwardOf(
       if (total.shape.join() !== target.shape.join()) {
         throw shapeError(
           `gradient of ${node.operation}`,
-          'a gradient has the shape of its tensor',
+          'a gradient must have the shape of its tensor',
           total.shape,
           target.shape,
         );

@@ -107,13 +107,13 @@ export class Graph {
   output(name: string, tensor: Tensor): void {
     this.#checkOwn('output', tensor);
     if (tensor.dtype !== 'float32') {
-      throw graphError('GRAPH_DTYPE', `output ${name} is ${tensor.dtype}; outputs are float32`, {
+      throw graphError('GRAPH_DTYPE', `output ${name} is ${tensor.dtype}; outputs must be float32`, {
         name,
       });
     }
     const taken = this.outputs.get(name);
     if (taken !== undefined && taken !== tensor) {
-      throw graphError('GRAPH_NAME', `output ${name} exists already, for another tensor`, {
+      throw graphError('GRAPH_NAME', `the graph already has another output ${name}`, {
         name,
       });
     }
@@ -181,7 +181,7 @@ export class Graph {
       const taken = known ?? other.get(name);
       throw graphError(
         'GRAPH_NAME',
-        `cannot add ${name} ${dtype} ${formatShape(shape)}: the name stands for ${taken?.dtype} ${formatShape(taken?.shape ?? [])}`,
+        `cannot add ${name} ${dtype} ${formatShape(shape)}: the graph already has ${taken?.dtype} ${formatShape(taken?.shape ?? [])} under that name`,
         { name, shapes: [shape, taken?.shape] },
       );
     }

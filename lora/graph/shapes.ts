@@ -30,7 +30,8 @@ export function shapeError(
 }
 
 /**
- * Returns the shape of an elementwise operation under NumPy broadcasting: aligned at the last axis, sizes equal or 1.
+ * Returns the shape of an elementwise operation. NumPy's broadcasting rule applies: with the shapes aligned at the last
+ * axis, two sizes must be equal, or one of them must be 1.
  * @throws SwarmError GRAPH_SHAPE
  */
 export function broadcastShapes(operation: string, a: Shape, b: Shape): Shape {
@@ -39,7 +40,12 @@ export function broadcastShapes(operation: string, a: Shape, b: Shape): Shape {
     const left = a[axis - rank + a.length] ?? 1;
     const right = b[axis - rank + b.length] ?? 1;
     if (left !== right && left !== 1 && right !== 1) {
-      throw shapeError(operation, 'sizes aligned at the last axis must be equal or 1', a, b);
+      throw shapeError(
+        operation,
+        'to broadcast, sizes must be equal or 1, compared from the last axis',
+        a,
+        b,
+      );
     }
     return left === 1 ? right : left;
   });

@@ -16,11 +16,11 @@ const PLAIN = /^[\w.]*$/;
 
 /** The part of a name that a pattern must match. */
 export type Extent =
-  /** Python's `re.fullmatch`. */
+  /** The whole name, as in Python's `re.fullmatch`. Used for `target_modules` and `exclude_modules`. */
   | 'whole'
-  /** The whole name, or its end after a dot: keys of `rank_pattern` and `alpha_pattern`. */
+  /** The whole name, or everything after one of its dots. Used for the keys of `rank_pattern` and `alpha_pattern`. */
   | 'end'
-  /** Whole path segments anywhere in the name: entries of `modules_to_save`. */
+  /** One or more whole segments of the name, which dots separate. Used for the entries of `modules_to_save`. */
   | 'segments';
 
 // Built as in PEFT (tuners_utils, utils/other), which puts no group around a 'segments' pattern.

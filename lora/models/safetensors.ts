@@ -111,7 +111,7 @@ function parseHeader(header: Uint8Array, fileSize: number, file: string): Safete
   if (end !== fileSize)
     throw modelError(
       'TENSORS_ENTRY',
-      `${file}: the tensors end at byte ${end}, but the file at ${fileSize}`,
+      `${file}: the tensors end at byte ${end}, but the file ends at byte ${fileSize}`,
       { file, expected: end, found: fileSize },
     );
   return { entries: new Map(entries), metadata };

@@ -29,7 +29,7 @@ export function decideCheckpointing(
   const off = { ...compute, checkpointing: false };
   const on = { ...compute, checkpointing: true };
   if (choice !== 'auto') return { compute: choice ? on : off, reason: null };
-  if (baseBits === 4) return { compute: on, reason: 'because a base of 4 bits is chosen to save memory' };
+  if (baseBits === 4) return { compute: on, reason: 'because you chose a base of 4 bits to save memory' };
   // The size of a GPU's memory is unknown: when it runs out, fallback.ts turns checkpointing on.
   if (!usesProcessor(compute)) return { compute: off, reason: null };
   const room = Math.min(memoryLimit, available);
@@ -38,7 +38,7 @@ export function decideCheckpointing(
   const who = devices.length === 1 ? 'training' : `${devices.length} trainers`;
   return {
     compute: on,
-    reason: `because without it ${who} would need ${gigabytes(needed)} plus a quarter in reserve, and ${gigabytes(room)} are available`,
+    reason: `because without it ${who} would need ${gigabytes(needed)} and a quarter more as a reserve, but only ${gigabytes(room)} is available`,
   };
 }
 

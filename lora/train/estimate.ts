@@ -58,7 +58,7 @@ const FLOAT_BYTES = 4;
 /** Estimates were up to 5 % too low (docs/decisions/080-training.md), and other programs need memory too. */
 const MARGIN = 1.25;
 
-/** Returns whether a run that needs an estimated `bytes` fits into `available` bytes, with a quarter in reserve. */
+/** Returns whether a run that needs an estimated `bytes` fits into `available` bytes, with a quarter more as a reserve. */
 export function fitsMemory(bytes: number, available: number): boolean {
   return MARGIN * bytes <= available;
 }

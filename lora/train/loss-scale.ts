@@ -83,12 +83,12 @@ export class LossScale {
 
 /** Advice after an overflow. Adapter and moments are float32, so the run can continue without float16. */
 const WITHOUT_FLOAT16 =
-  'continue with --precision float32: "swarm train" with --resume, a node by starting it again; if that fails too, start over with a lower --learning-rate';
+  'continue with --precision float32: run "swarm train" with --resume, or start the node again; if that fails too, start over with a lower --learning-rate';
 
 function overflow(what: string, scale: number): SwarmError {
   return trainError(
     'GRADIENT_NOT_FINITE',
-    `${what}, in float16 with a loss scale of ${scale}`,
+    `${what} in float16, with a loss scale of ${scale}`,
     { scale },
     { next: WITHOUT_FLOAT16 },
   );

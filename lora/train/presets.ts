@@ -227,7 +227,7 @@ function batchFor({ batchSize }: Recipe, rows: number): Chosen<number> {
   const why =
     size === batchSize
       ? 'small: LoRA learns worse with large batches'
-      : `${about(rows)} rows then give ${rows < LEAST_STEPS ? 'as many steps as possible' : `at least ${LEAST_STEPS} steps`}`;
+      : `so that ${about(rows)} rows give ${rows < LEAST_STEPS ? 'as many steps as possible' : `at least ${LEAST_STEPS} steps`}`;
   return [size, why, `${NO_REGRET}: below 32`];
 }
 

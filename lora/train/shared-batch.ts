@@ -26,7 +26,7 @@ export function shareBatch(
   const who = busy === devices ? `each of the ${devices} devices` : `${busy} of the ${devices} devices`;
   return {
     microBatch: rows,
-    reason: `${rows} of a batch's ${batchSize} rows, which gives ${who} a part of it`,
+    reason: `${rows} of the ${batchSize} rows of a batch, so that ${who} gets a part of the batch`,
   };
 }
 

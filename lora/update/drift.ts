@@ -71,10 +71,8 @@ export function drift(
   ) {
     throw updateError(
       'UPDATE_WEIGHT',
-      'the weights are not one per update, finite, at least 0 and not all 0',
-      {
-        weights,
-      },
+      'there must be one weight per update, finite and at least 0, and at least one must be above 0',
+      { weights },
     );
   }
   const shares = weights.map((weight) => weight / total);
@@ -200,7 +198,10 @@ function split(
   return components;
 }
 
-/** Computes ‖Σ factor·X_b·Y_a‖² over the terms from the Gram matrices, with X_b [out, rank] and Y_a [rank, in]. */
+/**
+ * Computes ‖Σ factor·X_b·Y_a‖², where the sum goes over `terms` and X_b is [out, rank], Y_a [rank, in]. It uses only the
+ * Gram matrices of all X and of all Y.
+ */
 function squaredNorm(
   terms: readonly { b: number; a: number; factor: number }[],
   gramB: Gram,

@@ -168,10 +168,17 @@ function checksum(bytes: Uint8Array): Uint8Array {
 /** Computes βᵐ in float32 by repeated multiplication, because the last bit of `**` may differ between machines. */
 function decayOver(decay: number, rounds: number): number {
   if (!Number.isSafeInteger(rounds) || rounds < 0) {
-    throw updateError('UPDATE_WEIGHT', `${rounds} rounds are not a whole number from 0`, { rounds });
+    throw updateError(
+      'UPDATE_WEIGHT',
+      `the number of rounds is ${rounds}; it must be a whole number of at least 0`,
+      {
+        rounds,
+      },
+    );
   }
   let factor = 1;
-  // Long before this many rounds, a decay below 1 has reached 0 in float32 or rounds to 1.
+  // After this many rounds the factor no longer changes: a decay that float32 rounds to 1 leaves it at 1, and any smaller
+  // decay has brought it to 0 long before.
   const most = Math.min(rounds, 100_000);
   for (let round = 0; round < most && factor > 0; round++) factor = Math.fround(factor * Math.fround(decay));
   return factor;

@@ -70,7 +70,7 @@ export class Merge {
     this.#checkOrder(peer, round);
     const { length } = planLayout(this.#layout).sizes;
     if (update.tensors.length !== length || (scale && scale.length !== length)) {
-      throw updateError('UPDATE_SHAPE', `${peer}: the update or its factors are not for ${length} tensors`, {
+      throw updateError('UPDATE_SHAPE', `${peer}: the update or its factors do not have ${length} tensors`, {
         peer,
       });
     }

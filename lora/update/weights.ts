@@ -22,7 +22,7 @@ export function lowerMedian(values: ArrayLike<number>): number {
 export function capWeights(tokens: readonly number[]): number[] {
   for (const count of tokens) {
     if (Number.isFinite(count) && count > 0) continue;
-    throw updateError('UPDATE_WEIGHT', `${count} tokens are not a finite number above 0`, {
+    throw updateError('UPDATE_WEIGHT', `the number of tokens is ${count}; it must be finite and above 0`, {
       tokens: count,
     });
   }
@@ -37,9 +37,13 @@ export function capWeights(tokens: readonly number[]): number[] {
  */
 export function stalenessWeight(rounds: number): number {
   if (!Number.isSafeInteger(rounds) || rounds < 0) {
-    throw updateError('UPDATE_WEIGHT', `staleness ${rounds} is not a whole number of rounds from 0`, {
-      rounds,
-    });
+    throw updateError(
+      'UPDATE_WEIGHT',
+      `the staleness is ${rounds} rounds; it must be a whole number of at least 0`,
+      {
+        rounds,
+      },
+    );
   }
   return Math.fround(1 / Math.sqrt(1 + rounds));
 }

@@ -1,12 +1,13 @@
 /**
- * Yamux hardened against memory exhaustion. Written for `@libp2p/yamux` 8.0.3, whose decoder buffers a whole frame, up
- * to the 4 GiB that a header can announce, before it checks the size against the window. If `Decoder.readFrame` checked
- * the announced length, the first half of this file would not be needed. If it limited small frames, the second half
- * would not be needed.
+ * Yamux hardened against memory exhaustion. Written for `@libp2p/yamux` 8.0.3, which has two weaknesses:
+ * - Its decoder buffers a whole frame, up to the 4 GiB that a header can announce, before it checks the size against the
+ *   window. `onData` below closes the connection earlier.
+ * - It accepts any number of tiny frames, each of which takes far more memory than its bytes. `handleFrame` below closes
+ *   the connection if the mean size of the data frames falls below MEAN_FRAME_BYTES.
  *
- * `net/frame-buffer.ts` also defends against small pieces. We need both. This file also protects the streams that
- * libp2p reads (gossip, identify), but an attacker can keep the mean frame size just above its limit. The frame buffer
- * makes unread pieces of our own streams take no more memory than their bytes.
+ * `net/frame-buffer.ts` also defends against tiny pieces, and we need both. Only this file protects the streams that
+ * libp2p reads itself (gossip, identify). But an attacker can keep the mean frame size just above the minimum, so the
+ * frame buffer makes unread pieces of our own streams take no more memory than their bytes.
  */
 
 import type { StreamMuxer, StreamMuxerFactory } from '@libp2p/interface';

@@ -11,8 +11,9 @@ export interface PendingUpdate {
   /** Code of the newest receipt; null before the first. Not final, because the gate may still leave the update out. */
   readonly code: ReceiptCode | null;
   /**
-   * Number of heads that made the newest receipt stale. Only the answer to a request of this generation can be final. A
-   * receipt that the coordinator sent unasked may be older than the newest head, even if it arrives after the head.
+   * Number of heads so far after which the receipt had to be asked for again. Each request carries this number. Only
+   * the answer to a request with the current number can confirm that the update counts. A receipt that the coordinator
+   * sent unasked has no number: it may be older than the newest head even if it arrives later.
    */
   readonly generation: number;
   /** Requests for the receipt since the last answer. The pause before the next request grows with this number. */

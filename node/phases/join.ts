@@ -46,7 +46,7 @@ export async function join(
   if (author !== coordinator || digest !== job) {
     throw nodeError(
       'MANIFEST_MISMATCH',
-      `the coordinator ${coordinator} answered with the manifest ${digest} of ${author} for job ${job}`,
+      `asked for job ${job} of ${coordinator}, but the answer is the manifest of job ${digest}, signed by ${author}`,
       { job, digest, coordinator, author },
     );
   }

@@ -143,7 +143,7 @@ export function verifyReceipt(bytes: Uint8Array, { coordinator, job, deps }: Pha
   if (author === coordinator && message.job === job && message.peer === peerId) return message;
   throw nodeError(
     'RECEIPT_MISMATCH',
-    `received a receipt of job ${message.job} for ${message.peer}, signed by ${author}`,
+    `expected a receipt of job ${job} for ${peerId} by ${coordinator}, not of job ${message.job} for ${message.peer} by ${author}`,
     { author, job: message.job, peer: message.peer },
   );
 }

@@ -28,7 +28,7 @@ const QUICK_ROUNDS = 2;
 
 export async function run(report: (row: BenchRow) => void, options: BenchOptions): Promise<void> {
   const count = options.quick ? QUICK_ROUNDS : ROUNDS;
-  const { layout, tensors } = await manyParameters(count, options.log);
+  const { layout, tensors } = await joinedRounds(count, options.log);
   const parameters = tensors.reduce((sum, { length }) => sum + length, 0);
   const data = `${count} rounds of models/nano on Moby Dick, ${(parameters / 1e6).toFixed(1)}M parameters`;
   for (const preset of PRESET_NAMES) {
@@ -63,8 +63,8 @@ export async function run(report: (row: BenchRow) => void, options: BenchOptions
   }
 }
 
-/** Returns the error feedback of all rounds as one large adapter. */
-async function manyParameters(count: number, log: (line: string) => void) {
+/** Joins what a node would send in each round into one large adapter, so that coding it takes long enough to be timed. */
+async function joinedRounds(count: number, log: (line: string) => void) {
   const { layout, rounds } = await pseudoGradients(count, log);
   const large: UpdateLayout = rounds.flatMap((_, round) =>
     layout.map(({ name: tensor, shape }) => ({ name: `round ${round} ${tensor}`, shape })),

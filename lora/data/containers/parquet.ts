@@ -108,7 +108,7 @@ async function fileBuffer(
     async slice(start, end = size) {
       const from = start < 0 ? size + start : start;
       if (from < 0 || end > size || from > end)
-        throw new Error(`it refers to bytes ${from} to ${end}, but has ${size}`);
+        throw new Error(`it refers to bytes ${from} to ${end}, but has only ${size} bytes`);
       const bytes = new Uint8Array(end - from);
       let filled = 0;
       while (filled < bytes.length) {

@@ -83,7 +83,7 @@ export function candidates(format: Format | 'auto', columns: Columns): Format[] 
   const known = chosen.map(([name, { fields }]) => `${name} (${fields.join(', ')})`).join('; ');
   throw dataError(
     'DATA_COLUMNS',
-    `no format has all of the fields ${mapped.join(', ')}; known are ${known}`,
+    `no format has all of the fields ${mapped.join(', ')}; the known formats are ${known}`,
     { columns, format },
   );
 }
@@ -139,7 +139,7 @@ export function unrecognised(
   if (others.length === 0) {
     return refuse(`has no rows of the format ${known}: ${problem(rows[0]!, only!, columns)}`);
   }
-  return refuse(`has the columns ${names}, which fit no format; known are ${known}`, {
+  return refuse(`has the columns ${names}, which fit no format; the known formats are ${known}`, {
     next:
       'name the columns (--column prompt=NAME --column completion=NAME, or --column text=NAME; ' +
       'in job files data.columns)',

@@ -88,7 +88,7 @@ function sharegpt(item: RowValue, keys: MessageKeys, number: number): Message {
   if (role === undefined) {
     const known = [...SHAREGPT_ROLES.keys()].join(', ');
     const found = typeof from === 'string' ? `the role "${from.slice(0, 40)}"` : 'no role';
-    throw new RowProblem('ROW_ROLE', `message ${number} has ${found}; known are ${known}`);
+    throw new RowProblem('ROW_ROLE', `message ${number} has ${found}; the known roles are ${known}`);
   }
   const plain = message({ ...item, [keys.role]: role }, keys, number);
   const calls = from === 'function_call' ? toolCalls(plain.content) : null;

@@ -38,10 +38,10 @@ export function newTally(): RowTally {
 
 /** Returns a phrase for messages that explains why the data gave no row. */
 export function whyNoRows({ samples, untrained, dropped }: RowTally): string {
-  if (samples === 0) return 'no row of the files became a sample';
+  if (samples === 0) return 'the files gave no sample';
   const reasons = [
-    [untrained, 'without a trained token (such as a conversation without an answer)'],
-    [dropped, 'longer than a row'],
+    [untrained, 'had no trained token (such as a conversation without an answer)'],
+    [dropped, 'exceeded the length of a row'],
   ].flatMap(([count, what]) => (count === 0 ? [] : [`${count} ${what}`]));
-  return `of ${samples} samples ${reasons.join(', ')}`;
+  return `of ${samples} samples, ${reasons.join(', and ')}`;
 }

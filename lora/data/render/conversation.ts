@@ -95,11 +95,11 @@ function notAPrefix(
   const show = (whole: string): string =>
     JSON.stringify(whole.slice(Math.max(0, at - SHOWN / 2), at + SHOWN));
   const [before, after] = [show(part), show(text)];
-  const start = header ? `before turn ${turn}, with the header of an answer,` : `up to turn ${turn}`;
+  const start = header ? `before turn ${turn}, with the header of that turn,` : `up to turn ${turn}`;
   return dataError(
     'DATA_TEMPLATE',
-    `${origin.file}:${origin.row}: the chat template changes the conversation ${start} when more turns follow ` +
-      `(alone ${before}, in the whole ${after}), so the tokens of the answer cannot be found`,
+    `${origin.file}:${origin.row}: the chat template renders the conversation ${start} as ${before}, but as ` +
+      `${after} when more turns follow, so the tokens of the answer cannot be found`,
     { file: origin.file, row: origin.row, turn, at, before, after },
   );
 }

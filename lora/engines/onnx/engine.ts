@@ -25,7 +25,7 @@ const PROVIDERS: Readonly<Record<OnnxEngineName, Provider>> = {
 /** Returns advice on how to get an engine to run: what the machine must have, and how to install it. */
 export function requirementsOf(name: Exclude<OnnxEngineName, 'onnx-cpu'>): string {
   if (name === 'onnx-webgpu') {
-    return "install the driver of a GPU, for Vulkan (Linux: libvulkan1 and the GPU's driver), Metal or D3D12; see docs/engines.md";
+    return 'install a GPU driver with Vulkan (on Linux also the package libvulkan1), Metal or D3D12; see docs/engines.md';
   }
   const script = join(
     dirname(createRequire(import.meta.url).resolve('onnxruntime-node')),

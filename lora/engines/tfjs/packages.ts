@@ -39,7 +39,7 @@ export async function findTensorFlow({ threads, from = import.meta.url }: FindOp
       const tf = require(name) as TensorFlow;
       await tf.ready();
       if (tf.getBackend() === BACKEND) return tf;
-      failures.push(`${name} started with the backend ${tf.getBackend()}`);
+      failures.push(`${name} uses the backend ${tf.getBackend()} instead of ${BACKEND}`);
     } catch (error) {
       failures.push(`${name}: ${oneLine(error)}`);
     }
@@ -91,18 +91,18 @@ function installCommand(name: string): string {
 function notInstalled(): SwarmError {
   const [gpu, cpu] = TENSORFLOW_PACKAGES;
   const reason = 'no TensorFlow package is installed';
-  const needs = `in the folder where lora-swarm is installed, run "${installCommand(gpu)}" (NVIDIA GPU with CUDA 11 and cuDNN 8) or "${installCommand(cpu)}" (processor)`;
+  const needs = `in the folder where lora-swarm is installed, run "${installCommand(gpu)}" (for an NVIDIA GPU with CUDA 11 and cuDNN 8) or "${installCommand(cpu)}" (for the processor)`;
   return engineError(
     'ENGINE_UNAVAILABLE',
     `tfjs does not run on this machine: ${reason}`,
     { engine: 'tfjs', packages: TENSORFLOW_PACKAGES, reason, needs },
-    { next: `${needs}; or use --engine onnx-cpu, which needs neither` },
+    { next: `${needs}; or use --engine onnx-cpu, which needs no such package` },
   );
 }
 
 function notLoaded(failures: readonly string[]): SwarmError {
   const reason = `TensorFlow is installed but does not load: ${failures.join('; ')}`;
-  const needs = 'see docs/engines.md, "TensorFlow.js", for what the packages need';
+  const needs = 'docs/engines.md, section "TensorFlow.js", says what the packages need';
   return engineError(
     'ENGINE_UNAVAILABLE',
     `tfjs does not run on this machine: ${reason}`,

@@ -52,9 +52,13 @@ export function crossEntropy(
     throw shapeError('crossEntropy', 'it needs logits [N, V] and labels [N]', logits.shape, labels.shape);
   }
   if (!(smoothing >= 0 && smoothing < 1)) {
-    throw graphError('GRAPH_SMOOTHING', `label smoothing is ${smoothing}; it should be at least 0, below 1`, {
-      smoothing,
-    });
+    throw graphError(
+      'GRAPH_SMOOTHING',
+      `label smoothing is ${smoothing}; it must be at least 0 and below 1`,
+      {
+        smoothing,
+      },
+    );
   }
   const [x, w] = outputHead(logits);
   if (x && w) {

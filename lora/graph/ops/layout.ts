@@ -67,7 +67,11 @@ export function pad(x: Tensor, axis: number, before: number, after: number): Ten
   const along = resolveAxis('pad', axis, x.shape);
   const size = x.shape[along]!;
   if (!(Number.isInteger(before) && Number.isInteger(after) && before >= 0 && after >= 0)) {
-    throw shapeError('pad', `${before} and ${after} are not numbers of zeros to add`, x.shape);
+    throw shapeError(
+      'pad',
+      `it cannot add ${before} and ${after} zeros; both must be whole numbers of at least 0`,
+      x.shape,
+    );
   }
   if (before + after === 0) return x;
   const shape = x.shape.with(along, before + size + after);

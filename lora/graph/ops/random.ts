@@ -52,7 +52,7 @@ export function uniform(shape: Shape, seed: Tensor, stream: number): Tensor {
 export function dropout(x: Tensor, rate: number, seed: Tensor, stream: number): Tensor {
   requireDType('dropout', x, 'float32');
   if (!(rate >= 0 && rate < 1))
-    throw shapeError('dropout', `rate ${rate} is not at least 0 and below 1`, x.shape);
+    throw shapeError('dropout', `the rate is ${rate}; it must be at least 0 and below 1`, x.shape);
   if (rate === 0) return x;
   const random = uniform(x.shape, seed, stream);
   // The mask is a step function of the random numbers, so its gradient rule contributes nothing.

@@ -88,6 +88,6 @@ export function diskFull(
   path: string,
   { needed, free, cause }: { needed: number | null; free: number | null; cause?: unknown },
 ): SwarmError {
-  const sizes = needed === null ? '' : `: ${needed} bytes are needed, ${free} are free`;
+  const sizes = needed === null ? '' : `: ${needed} bytes are needed, but only ${free} are free`;
   return hubError('HUB_DISK_FULL', `the disk of ${path} is full${sizes}`, { path, needed, free }, { cause });
 }
