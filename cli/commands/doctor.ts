@@ -2,7 +2,7 @@ import type { Command } from 'commander';
 import { resolveCache } from '../../common/user-folders.ts';
 import type { Precision } from '../../lora/engines/precision.ts';
 import type { BaseBits } from '../../lora/models/base-bits.ts';
-import { parseCompute } from '../../lora/train/compute.ts';
+import { mergeComputeInputs, parseCompute } from '../../lora/train/compute.ts';
 import { BASE_MODEL, baseFolder } from '../base-model.ts';
 import type { Context } from '../context.ts';
 import { measuringLine } from '../engine.ts';
@@ -40,7 +40,7 @@ async function doctor(context: Context, flags: DoctorFlags): Promise<void> {
   const progress = new ProgressLine(context);
   const diagnosis = await diagnose({
     modelDir,
-    compute: parseCompute(flags),
+    compute: parseCompute(mergeComputeInputs(flags)),
     cacheDir: resolveCache(environment, cwd),
     now: clock.now(),
     signal,
