@@ -110,6 +110,7 @@ export interface RunContext {
   readonly manifest: Manifest;
   readonly layout: AdapterLayout;
   readonly deps: Required<CoordinatorDeps>;
+  /** Quotas that all jobs share. It has a handful of keys, which no peer chooses, so none is ever displaced. */
   readonly limiter: RateLimiter;
   /** Shared by all jobs, because they share a blob store. */
   readonly collector: BlobCollector;

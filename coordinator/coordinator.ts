@@ -7,7 +7,7 @@ import { verifyMessage } from '../protocol/signing.ts';
 import { BlobCollector } from '../storage/blob-collector.ts';
 import type { CoordinatorDeps, RetentionSettings, RoundMeter, RunContext } from './context.ts';
 import { coordinatorError } from './errors.ts';
-import { claimedJob } from './intake/header-checks.ts';
+import { claimedUpdate } from './intake/header-checks.ts';
 import { JobRun } from './job-run.ts';
 import { checkAdmission } from './peers/admission.ts';
 import { type PreparedJob, recordJob } from './record/new-job.ts';
@@ -189,7 +189,8 @@ export class Coordinator {
       network.handle('submit', async (peer, { update }) => {
         // If the update names none of our jobs, it is refused by the job that its sender is a member of.
         const run =
-          this.#runs.get(claimedJob(update) ?? '') ?? this.jobs().find(({ members }) => members.has(peer));
+          this.#runs.get(claimedUpdate(update)?.job ?? '') ??
+          this.jobs().find(({ members }) => members.has(peer));
         if (!run) throw coordinatorError('wrong-job', "this coordinator does not run the update's job");
         return { receipt: run.receipts.sign(await run.intake.receive(update, peer).receipt) };
       }),

@@ -1,8 +1,10 @@
 import { decode } from '@ipld/dag-cbor';
+import { z } from 'zod';
 import { isSwarmError } from '../../common/errors.ts';
 import type { AdapterLayout } from '../../lora/adapter/layout.ts';
 import { updateLimits } from '../../lora/update/index.ts';
 import { sha256 } from '../../protocol/cbor.ts';
+import { digestSchema } from '../../protocol/ids.ts';
 import { GOSSIP_MESSAGE_BYTES, STALE_ROUNDS } from '../../protocol/limits.ts';
 import type { Update } from '../../protocol/messages.ts';
 import type { ReceiptCode } from '../../protocol/receipts.ts';
@@ -34,6 +36,9 @@ export interface HeaderFacts {
   readonly known: string | null;
 }
 
+/** Refusal of an update by a node that is no member, or no longer. */
+export const NOT_ADMITTED: Refusal = { code: 'not-admitted', detail: 'the node has not joined this job' };
+
 type Check = (update: Update, author: string, facts: HeaderFacts) => Refusal | null;
 
 /** Reads and verifies a message of the updates topic. The author of a message that fails is unknown. */
@@ -51,11 +56,26 @@ export function readUpdate(bytes: Uint8Array): Verified<'update'> | Refusal {
   }
 }
 
-/** Returns the digest of the job that an unverified message names; null when it names none. */
-export function claimedJob(bytes: Uint8Array): string | null {
+/** What an unverified message claims to be. */
+export interface ClaimedUpdate {
+  /** Digest of a job. */
+  readonly job: string;
+  readonly round: number;
+  /** Digest of the payload. */
+  readonly payload: string;
+}
+
+const claimSchema = z.object({
+  job: digestSchema,
+  round: z.int().positive(),
+  payload: z.object({ digest: digestSchema }),
+});
+
+/** Reads what a message claims to be, without verifying its signature. Returns null if the message is no update. */
+export function claimedUpdate(bytes: Uint8Array): ClaimedUpdate | null {
   try {
-    const { job } = decode<{ job: unknown }>(decode<{ body: Uint8Array }>(bytes).body);
-    return typeof job === 'string' ? job : null;
+    const claim = claimSchema.parse(decode(decode<{ body: Uint8Array }>(bytes).body));
+    return { job: claim.job, round: claim.round, payload: claim.payload.digest };
   } catch {
     return null;
   }
@@ -76,7 +96,7 @@ const CHECKS: readonly Check[] = [
     return refuse('wrong-job', `the update names job ${update.job}`);
   },
   function admission(_update, _author, facts) {
-    return facts.admitted ? null : refuse('not-admitted', 'the node has not joined this job');
+    return facts.admitted ? null : NOT_ADMITTED;
   },
   function term(update, _author, facts) {
     if (update.term === facts.term) return null;

@@ -1,5 +1,5 @@
 import type { SwarmError } from '../../common/errors.ts';
-import type { Quota } from '../../common/rate-limiter.ts';
+import { type Quota, RateLimiter } from '../../common/rate-limiter.ts';
 import { sha256 } from '../../protocol/cbor.ts';
 import type { Update } from '../../protocol/messages.ts';
 import type { Verified } from '../../protocol/signing.ts';
@@ -12,11 +12,19 @@ import type { RoundDriver } from '../record/round-driver.ts';
 import type { RoundRecord } from '../record/round-record.ts';
 import { isOpen, isOver } from '../round/round-machine.ts';
 import type { StoredReceipt } from '../store/store.ts';
-import { checkHeader, type HeaderFacts, isBreach, type Refusal, readUpdate } from './header-checks.ts';
+import {
+  checkHeader,
+  claimedUpdate,
+  type HeaderFacts,
+  isBreach,
+  NOT_ADMITTED,
+  type Refusal,
+  readUpdate,
+} from './header-checks.ts';
 import { PayloadIntake } from './payload-intake.ts';
 import { type RefusedUpdate, UpdateRecorder } from './update-recorder.ts';
 
-/** Limit on updates of one peer. An honest node sends one update per round, up to twice over gossip and once by request. */
+/** Limit on updates of one member. An honest node sends one update per round, up to twice over gossip and once by request. */
 export const UPDATE_QUOTA: Quota = { calls: 20, perMs: 30_000 };
 /**
  * Largest total of inline payloads that wait for their check. Further updates are dropped; the authors submit them
@@ -43,6 +51,8 @@ export class Intake {
   readonly #members: Membership;
   readonly #payloads: PayloadIntake;
   readonly #recorder: UpdateRecorder;
+  /** Its keys are members, of which a job has as many as a limiter remembers. Strangers can displace no key. */
+  readonly #limiter: RateLimiter;
   /** Updates whose payloads are being checked, by round and author. */
   readonly #checking = new Map<string, { digest: string; receipt: Promise<StoredReceipt> }>();
   #waitingBytes = 0;
@@ -60,6 +70,7 @@ export class Intake {
     this.#members = deps.members;
     this.#payloads = new PayloadIntake(deps);
     this.#recorder = new UpdateRecorder(deps);
+    this.#limiter = new RateLimiter({ clock: deps.context.deps.clock });
   }
 
   /** Number of updates whose payloads are being fetched or checked. */
@@ -73,7 +84,9 @@ export class Intake {
    *   request
    */
   receive(bytes: Uint8Array, sender: string): Judged {
-    if (!this.#context.limiter.take(sender, UPDATE_QUOTA)) {
+    // This check comes before the signature, because anyone can sign any number of updates under new identities.
+    if (!this.#members.has(sender)) return this.#refuse(NOT_ADMITTED, unverified(sender, bytes));
+    if (!this.#limiter.take(sender, UPDATE_QUOTA)) {
       const { calls, perMs } = UPDATE_QUOTA;
       const detail = `more than ${calls} updates in ${perMs / 1000} s`;
       return this.#refuse({ code: 'rate-limited', detail }, unreadable(sender, bytes));
@@ -177,6 +190,13 @@ export class Intake {
 
 function key(round: number, peer: string): string {
   return `${round}/${peer}`;
+}
+
+/** Describes a stranger's message, whose signature has not been checked. */
+function unverified(sender: string, bytes: Uint8Array): RefusedUpdate {
+  const claim = claimedUpdate(bytes);
+  if (claim === null) return unreadable(sender, bytes);
+  return { peer: sender, digest: claim.payload, round: claim.round, update: null };
 }
 
 /** Describes a message whose refusal goes to its sender, because its author is unknown or did not send it. */

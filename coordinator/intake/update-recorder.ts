@@ -12,13 +12,15 @@ import type { StoredReceipt } from '../store/store.ts';
 import { keepEvidence } from './evidence.ts';
 import type { Refusal } from './header-checks.ts';
 
-/** Largest number of refusals recorded and logged per sender and round. Further ones are only counted. */
-export const RECORDED_REFUSALS = 32;
-/** Largest number of senders whose refusals are recorded in one round. */
-const REFUSED_SENDERS = 4096;
 /**
- * Limit on recorded refusals of all senders together. The limit is needed because each record waits for the disk, and a
- * new identity costs an attacker nothing.
+ * Largest number of refusals recorded and logged per member and round. An honest node causes one or two, for example
+ * when it submits an update again. Further ones are only counted, and those of strangers always are.
+ */
+export const RECORDED_REFUSALS = 8;
+/**
+ * Limit on recorded refusals of all members together. The limit is needed because each record waits for the disk and is
+ * kept, and in an open job a member costs an attacker nothing. The first refusal of an assigned node in a round is
+ * recorded beside this limit, so that no other member can displace it.
  */
 export const ALL_REFUSALS: Quota = { calls: 512, perMs: 60_000 };
 
@@ -28,6 +30,9 @@ export interface RefusedUpdate {
   readonly peer: string;
   /** Digest of the payload; if no payload could be read, digest of the whole message. */
   readonly digest: string;
+  /** The round that an unverified message claims. @default the round of `update`, or else the job's round */
+  readonly round?: number;
+  /** null if the message could not be read or was not verified. */
   readonly update: Update | null;
 }
 
@@ -38,7 +43,7 @@ export class UpdateRecorder {
   readonly #record: RoundRecord;
   readonly #receipts: Receipts;
   readonly #members: Membership;
-  /** Refusals recorded in this round, by sender. */
+  /** Refusals recorded in this round, by member. */
   readonly #refusals = new Map<string, number>();
   #refusalsRound = 0;
 
@@ -100,13 +105,18 @@ export class UpdateRecorder {
     return receipt;
   }
 
-  refuse({ code, detail: full }: Refusal, { peer, digest, update }: RefusedUpdate): StoredReceipt {
+  /** Counts a refusal. Records the refusals of members, within limits. Those of strangers leave nothing in the store. */
+  refuse(
+    { code, detail: full }: Refusal,
+    { peer, digest, update, ...claimed }: RefusedUpdate,
+  ): StoredReceipt {
     const { stored, manifest, deps } = this.#context;
-    const round = update?.round ?? this.#driver.state.round;
+    const round = update?.round ?? claimed.round ?? this.#driver.state.round;
     const detail = clip(full);
     const issuedAt = deps.clock.now();
     const receipt: StoredReceipt = { term: stored.term, round, peer, digest, code, detail, issuedAt };
     deps.meter.refusal(manifest.name, code);
+    if (!this.#members.has(peer)) return receipt;
     if (!this.#mayRecordRefusal(peer)) {
       this.#receipts.count(receipt);
       return receipt;
@@ -131,12 +141,13 @@ export class UpdateRecorder {
   }
 
   #mayRecordRefusal(peer: string): boolean {
-    const { round } = this.#driver.state;
+    const { round, current } = this.#driver.state;
     if (this.#refusalsRound !== round) this.#refusals.clear();
     this.#refusalsRound = round;
     const count = this.#refusals.get(peer) ?? 0;
-    if (count >= RECORDED_REFUSALS || (count === 0 && this.#refusals.size >= REFUSED_SENDERS)) return false;
-    if (!this.#context.limiter.take('refusals', ALL_REFUSALS)) return false;
+    if (count >= RECORDED_REFUSALS) return false;
+    const isReserved = count === 0 && (current?.assigned.includes(peer) ?? false);
+    if (!isReserved && !this.#context.limiter.take('refusals', ALL_REFUSALS)) return false;
     this.#refusals.set(peer, count + 1);
     return true;
   }

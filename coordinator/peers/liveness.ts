@@ -1,5 +1,5 @@
 import { isSwarmError } from '../../common/errors.ts';
-import type { Quota } from '../../common/rate-limiter.ts';
+import { type Quota, RateLimiter } from '../../common/rate-limiter.ts';
 import { CLOCK_SKEW_MS, PEER_LOST_AFTER_MS } from '../../protocol/limits.ts';
 import type { Heartbeat } from '../../protocol/messages.ts';
 import { verifyMessage } from '../../protocol/signing.ts';
@@ -43,11 +43,14 @@ export class Liveness {
   readonly #left = new Set<string>();
   /** Time in the newest heartbeat of each member, present or absent. */
   readonly #issued = new Map<string, number>();
+  /** Its keys are members, of which a job has as many as a limiter remembers. Strangers can displace no key. */
+  readonly #limiter: RateLimiter;
 
   constructor(deps: { context: RunContext; isMember: (peer: string) => boolean; events: LivenessEvents }) {
     this.#context = deps.context;
     this.#isMember = deps.isMember;
     this.#events = deps.events;
+    this.#limiter = new RateLimiter({ clock: deps.context.deps.clock });
   }
 
   /** Number of peers present, ready or not. */
@@ -94,9 +97,13 @@ export class Liveness {
 
   /** Takes a message of the `peers` topic. Returns the verdict for gossip. */
   receive(bytes: Uint8Array, sender: string): 'accept' | 'ignore' | 'reject' {
-    if (!this.#context.limiter.take(`heartbeat/${sender}`, HEARTBEAT_QUOTA)) return 'ignore';
+    // This check comes before the signature, because anyone can sign any number of heartbeats under new identities.
+    if (!this.#isMember(sender)) return 'ignore';
+    if (!this.#limiter.take(sender, HEARTBEAT_QUOTA)) return 'ignore';
     try {
       const { author, message } = verifyMessage('heartbeat', bytes);
+      // Only the author has a reason to send a heartbeat.
+      if (author !== sender) return 'ignore';
       return this.#take(author, message) ? 'accept' : 'ignore';
     } catch (error) {
       if (isSwarmError(error)) return 'reject';

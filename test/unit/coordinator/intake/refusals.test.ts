@@ -7,13 +7,14 @@ import { sha256 } from '../../../../protocol/cbor.ts';
 import { GOSSIP_MESSAGE_BYTES, STALE_ROUNDS, UPDATE_BYTES } from '../../../../protocol/limits.ts';
 import type { Update } from '../../../../protocol/messages.ts';
 import { counts, type ReceiptCode } from '../../../../protocol/receipts.ts';
-import { jobTopic } from '../../../../protocol/topics.ts';
+import { signMessage } from '../../../../protocol/signing.ts';
 import { withCode } from '../../../utils/codes.ts';
-import { addressOf, type VirtualHost } from '../../../utils/virtual/virtual-network.ts';
 import { ScriptedPeer, strangers, training } from '../scripted-peer.ts';
-import { COORDINATOR, World } from '../world.ts';
+import { World } from '../world.ts';
 
 const OTHER = 'ab'.repeat(32);
+/** Number of updates in a flood: as many as stopped the event loop for 1.7 s and left 549 events before. */
+const FLOOD = 8_000;
 
 /** The change that each violation makes to an honest update. */
 const headers: readonly [name: string, code: ReceiptCode, (update: Update) => Partial<Update>][] = [
@@ -172,33 +173,64 @@ describe('an update is refused, with its code, for', () => {
     for (let i = 0; i < UPDATE_QUOTA.calls + 60; i++) await peer!.publish(Uint8Array.of(i, 1, 2, 3));
     const receipts = world.store.updates.receipts(world.toy.job, peer!.id, 1000);
     expect(receipts.length).toBeLessThanOrEqual(RECORDED_REFUSALS);
-    expect(receipts.map(({ code }) => code)).toContain('rate-limited');
+    expect(world.measured).toContainEqual({ type: 'refusal', code: 'rate-limited' });
     expect(world.network.rejected.length).toBeGreaterThan(0);
     await world.pass(UPDATE_QUOTA.perMs);
     const { code } = await peer!.submit(peer!.seal(peer!.update(head)));
     expect(counts(code), code).toBe(true);
   });
 
-  test('a flood under many identities: refusals have one quota of records for all of them', async () => {
+  test('a flood of signed updates under unknown identities: each is counted, and none leaves a row or a receipt', async () => {
     const world = new World();
     const { peers, head } = await training(world, 2);
     const [peer] = peers as [ScriptedPeer];
-    const topic = jobTopic(world.toy.job, 'updates');
-    const say = async (stranger: VirtualHost): Promise<void> => {
-      await stranger.connect(addressOf(COORDINATOR.peerId), { signal: new AbortController().signal });
-      await stranger.publish(topic, Uint8Array.of(1, 2, 3));
-    };
-    await world.settle(Promise.all(strangers(world, ALL_REFUSALS.calls + 200).map(say)));
-    await world.pass(100);
-    const counted = world.store.updates
-      .receiptCounts(world.toy.job)
-      .reduce((sum, { count }) => sum + count, 0);
-    expect(counted).toBeGreaterThan(ALL_REFUSALS.calls / 2);
-    expect(counted).toBeLessThan(ALL_REFUSALS.calls + 20);
+    const { job } = world.toy;
+    const rows = () => ({
+      events: world.store.events.after(job, 0, 10_000).length,
+      receipts: world.store.updates.receiptCounts(job).length,
+    });
+    const before = rows();
+    const honest = peer.update(head);
+    const flood = strangers(world, FLOOD).map(({ signer }) => ({
+      author: signer.peerId,
+      envelope: signMessage('update', honest, signer),
+    }));
+    for (const { author, envelope } of flood) {
+      const { verdict, receipt } = world.run.intake.receive(envelope, author);
+      expect(verdict).toBe('ignore');
+      const found = await receipt;
+      expect(found).toMatchObject({ code: 'not-admitted', peer: author, digest: honest.payload.digest });
+    }
+    expect(world.measured).toHaveLength(FLOOD);
+    expect(new Set(world.measured.map((fact) => JSON.stringify(fact)))).toEqual(
+      new Set([JSON.stringify({ type: 'refusal', code: 'not-admitted' })]),
+    );
+    expect(rows()).toEqual(before);
+    expect(world.run.receipts.tally(flood[0]!.author).refused).toBe(0);
+    expect((await peer.submit(peer.seal(honest))).code).toBe('accepted');
+  });
+
+  test('a flood of members: what is recorded is bounded for each and for all, and an assigned node keeps its share', async () => {
+    const world = new World();
+    const { peers, head } = await training(world, 2);
+    const [peer] = peers as [ScriptedPeer];
+    const { job } = world.toy;
+    const hosts = strangers(world, ALL_REFUSALS.calls + 100);
+    const about = { invite: null, name: '', agent: '', engine: '', sentAt: world.clock.now() };
+    for (const host of hosts) world.run.members.join(host.peer, about);
+    for (const host of hosts) {
+      const bytes = signMessage('update', peer.update(head), host.signer);
+      expect(await world.run.intake.receive(bytes, host.peer).receipt).toMatchObject({
+        code: 'not-assigned',
+      });
+    }
+    const recorded = () => world.store.updates.receiptCounts(job).reduce((sum, { count }) => sum + count, 0);
+    expect(recorded()).toBeLessThan(ALL_REFUSALS.calls + 20);
+    // All of the shared limit is used up. The first refusal of an assigned node is recorded nevertheless.
+    const wrong = peer.update(head, { parent: OTHER });
+    expect((await peer.submit(peer.seal(wrong))).code).toBe('wrong-parent');
+    expect(await peer.receipt(wrong.payload.digest)).toMatchObject({ code: 'wrong-parent' });
     expect((await peer.submit(peer.seal(peer.update(head)))).code).toBe('accepted');
-    // The refusal still has its reason.
-    const again = peer.seal(peer.update(head, {}, peer.payload(0.01, head.preset)));
-    expect((await peer.submit(again)).code).toBe('duplicate');
   });
 });
 
