@@ -157,8 +157,8 @@ export async function createJob(
 }
 
 /**
- * Yields all events of a job, past and future, each once. Continues after a restart of the coordinator. The iteration does
- * not end when the job ends: break out of it at an event of type `finished` or `failed`.
+ * Yields all events of a job, past and future, each once. Continues after a restart of the coordinator. The iteration
+ * does not end when the job ends. Break out of it at an event of type `finished` or `failed`.
  *
  * @param where the coordinator, or a function that opens a client
  * @param job name, digest or a unique prefix of the digest

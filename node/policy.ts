@@ -100,7 +100,7 @@ function memoryAdvice(manifest: Manifest, { processes, baseBits }: Trainers, all
   const ways = ['raise --max-memory'];
   if (processes > 1) ways.push('name fewer devices in --engine');
   const fitting = BASE_BITS.filter((bits) => bits < baseBits)
-    // Processes do not share a packed base: each has its own copy.
+    // Processes do not share a packed base. Each process has its own copy.
     .map((bits) => ({ bits, ...demandOf(manifest, { processes, bases: processes, baseBits: bits }) }))
     .find(({ memory }) => memory <= allowed);
   if (fitting) ways.push(`pass --base-bits ${fitting.bits} (needs ${gibibytes(fitting.memory)})`);

@@ -187,7 +187,7 @@ export class TrainingProcess implements NodeTrainer {
     }
     const current = this.#process;
     const process = await current.catch((error: unknown) => {
-      // A failed start is not kept: the next call starts the process again.
+      // A failed start is not kept, so the next call starts the process again.
       if (this.#process === current) this.#restart(error);
       throw error;
     });

@@ -155,8 +155,8 @@ export class FileBlobStore implements ResumableBlobs {
     const reader = await this.reader(digest);
     if (reader === null) throw this.#missing(digest);
     try {
-      // Not a Buffer, because small Buffers share a pool: their `buffer` holds other bytes too. And `slice` would not
-      // copy.
+      // Not a Buffer, because the `buffer` of a small Buffer is a pool that holds other bytes too, and because `slice`
+      // would not copy.
       const bytes = new Uint8Array(Math.max(0, Math.min(length, reader.size - offset)));
       await reader.readInto(offset, [bytes]);
       return bytes;

@@ -73,7 +73,8 @@ export type ReadBlob = (digest: string, maxBytes: number) => Promise<Uint8Array>
 
 /**
  * An update whose norm exceeds this multiple of the round's median norm is refused instead of clipped. Honest norms
- * differ by less than a factor of ten: by the number of steps (up to threefold) and by accumulated error feedback.
+ * differ by less than a factor of ten, because of the number of steps (up to threefold) and of accumulated error
+ * feedback.
  */
 export const OUTLIER_FACTOR = 30;
 /** Smallest number of updates for finding outliers. With fewer, the median does not show which update is the outlier. */

@@ -147,7 +147,7 @@ export class TrainerValidator implements Validator {
   /** Chooses lighter settings for the job's next process. Returns the reason, for people; null if no setting would help. */
   async #fallBack({ job, manifest }: ValidationJob, { load }: Ready, error: unknown): Promise<string | null> {
     const { microBatch } = manifest.training;
-    // Gradient checkpointing does not apply: an evaluation has no backward pass.
+    // Gradient checkpointing does not apply, because an evaluation has no backward pass.
     const asked = { compute: { ...this.#options.compute, checkpointing: false }, microBatch };
     const before = await load.catch(() => null);
     const fallback = before && fallbackFor(asked, before, error);

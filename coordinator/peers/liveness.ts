@@ -25,7 +25,7 @@ export interface LivenessEvents {
   onPresent(peer: string): void;
   /** A node became ready to train. */
   onReady(peer: string): void;
-  /** A node waits for the round after `round`: its update of `round` has been delivered or is lost. */
+  /** A node waits for the round after `round`, because its update of `round` has been delivered or is lost. */
   onIdle(peer: string, round: number): void;
   /** A node disappeared. */
   onGone(peer: string, reason: 'left' | 'silent'): void;

@@ -72,7 +72,10 @@ export class Membership {
     return [...this.#peers.values()];
   }
 
-  /** Returns whether joining would write to the store: the node is new, was absent, or describes itself differently. */
+  /**
+   * Returns whether joining would write to the store, because the node is new, was absent, or describes itself
+   * differently.
+   */
   isNews(peer: string, about: Pick<JoinRequest, 'name' | 'agent' | 'engine'>): boolean {
     return this.liveness.get(peer) === null || this.#differs(peer, about);
   }

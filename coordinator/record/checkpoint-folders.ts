@@ -29,7 +29,7 @@ export class FileCheckpointFolders implements CheckpointFolders {
   }
 
   async empty(job: string, round: number): Promise<void> {
-    // The config is deleted too: without its weights, the folder must not look like a PEFT adapter.
+    // The config is deleted too, because a folder without weights must not look like a PEFT adapter.
     for (const name of [ADAPTER_WEIGHTS_FILE, ADAPTER_CONFIG_FILE])
       await rm(join(this.path(job, round), name), { force: true });
   }

@@ -79,7 +79,8 @@ function describeCheckpoint(
     metrics: {
       heldOutLoss: meanLoss(losses),
       heldOutTokens: losses.reduce((sum, { tokens }) => sum + tokens, 0),
-      // Each loss is divided before it is added: a stranger may claim the largest float, and the sum must stay finite.
+      // Each loss is divided before it is added, because a stranger may claim the largest float and the sum must stay
+      // finite.
       trainLoss: used.reduce((sum, { lossLast }) => sum + lossLast / used.length, 0),
       tokens: used.reduce((sum, { tokens }) => sum + tokens, 0),
       // The clock may have been set back during the round, and a negative duration cannot be signed.

@@ -72,7 +72,10 @@ export class Retention {
     outbox.afterwards(() => void this.clean());
   }
 
-  /** Deletes from disk what the store has released, now or before a restart. Never rejects: the next call tries again. */
+  /**
+   * Deletes from disk what the store has released, now or before a restart. Never rejects. After a failure, the next
+   * call tries again.
+   */
   clean(): Promise<void> {
     this.#cleaning = this.#cleaning.then(async () => {
       const { job, stored, collector, deps } = this.#context;

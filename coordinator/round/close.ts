@@ -51,7 +51,7 @@ export const RECOVERY_MS = 15_000;
 
 export type Verdict =
   | { verdict: 'close'; cause: 'complete' | 'quorum' | 'deadline' }
-  /** The round becomes a null round: it has too few updates, and waits for no more. */
+  /** The round becomes a null round, because it has too few updates and waits for no more. */
   | { verdict: 'null'; reason: string }
   /** The round stays open. It is judged again at `at`, or at the next event. */
   | { verdict: 'wait'; at: number; abandonedAt: number | null };

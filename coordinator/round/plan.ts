@@ -5,9 +5,7 @@ import type { Head } from '../../protocol/messages.ts';
 export type Preset = Head['preset'];
 export type Assignment = Head['assignments'][number];
 
-/**
- * With "auto", rounds of at least this many nodes use "balanced". With fewer, "dense" updates are few and learn best.
- */
+/** With "auto", rounds of at least this many nodes use "balanced", and smaller rounds use "dense" (decision 050). */
 export const AUTO_SPARSE_PEERS = 4;
 /** Smallest share of the fastest node's steps that a node gets. The updates of nodes that are even slower are late. */
 export const LEAST_STEPS_SHARE = 1 / 3;

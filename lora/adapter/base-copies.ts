@@ -6,7 +6,7 @@ import { readTensor, type SafetensorsHeader } from '../models/safetensors.ts';
 import { adapterError } from './errors.ts';
 import type { AdapterLayout } from './layout.ts';
 
-/** Largest relative difference that rounding to 16 bits causes: bfloat16 has a mantissa of 8 bits. */
+/** Largest relative difference that rounding to 16 bits causes. It is that of bfloat16, whose mantissa has 8 bits. */
 const RELATIVE = 2 ** -8;
 /** Largest absolute difference that rounding to float16 causes near zero: half of its smallest subnormal. */
 const NEAR_ZERO = 2 ** -25;
@@ -15,7 +15,7 @@ const NEAR_ZERO = 2 ** -25;
  * Removes copies of frozen base weights from the header of an adapter file, after comparing them with the base. PEFT adds
  * such copies if the embedding or the output head is a target (`save_embedding_layers`); they are not part of the adapter.
  *
- * @throws SwarmError ADAPTER_BASE a copy differs from the base's weight: the adapter was made for another base
+ * @throws SwarmError ADAPTER_BASE a copy differs from the base's weight, so the adapter was made for another base
  */
 export async function withoutBaseCopies(
   path: string,

@@ -49,8 +49,9 @@ export function encodeAdapter(
 }
 
 /**
- * Decodes an adapter file to float32 values in layout order; F16 and BF16 are widened. The bytes are untrusted: all checks
- * come before any allocation, and the size of allocations follows from the layout, not from the bytes.
+ * Decodes an adapter file to float32 values in layout order; F16 and BF16 are widened. The bytes are untrusted.
+ * Therefore all checks come before any allocation, and the size of allocations follows from the layout, not from the
+ * bytes.
  *
  * @throws SwarmError TENSORS_HEADER, TENSORS_ENTRY, TENSORS_TRUNCATED the file is malformed
  * @throws SwarmError ADAPTER_TENSORS, TENSORS_DTYPE its tensors are not exactly those of the layout

@@ -184,7 +184,10 @@ function parseInit(value: unknown): LoraConfig['initLoraWeights'] {
   );
 }
 
-/** Checks `layers_pattern`: the name of the block list that `layers_to_transform` refers to. PEFT's default: any list. */
+/**
+ * Checks `layers_pattern`: the name of the block list that `layers_to_transform` refers to. By PEFT's default it is any
+ * list.
+ */
 function withLayersPattern(json: Record<string, unknown>, lora: LoraConfig, model: ModelShape): LoraConfig {
   const value = json.layers_pattern ?? [];
   const patterns = typeof value === 'string' ? [value] : value;

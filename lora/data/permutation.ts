@@ -7,7 +7,7 @@ import { dataError } from './errors.ts';
 import { createHash } from 'node:crypto';
 import { encodeCbor } from '../../protocol/cbor.ts';
 
-/** Maximum number of rows in a data set: the Feistel network has two halves of at most 16 bits. */
+/** Maximum number of rows in a data set, because the Feistel network has two halves of at most 16 bits. */
 export const MAX_ROWS = 2 ** 32;
 
 /** Luby and Rackoff (1988) prove pseudo-randomness for four rounds. We use more, because our round function is weak. */

@@ -2,9 +2,9 @@ import { processEnvironment } from '../../common/environment.ts';
 
 /**
  * Environment variables for a process that runs graphs, to be set before it starts. Only glibc reads them. By default
- * malloc maps each activation from the system, because it is large: the kernel zeroes its pages on first use and gets
- * them back after the last use. With these settings the process keeps the memory of a step for the next step, and its
- * peak stays the same. Decision 013 has the figures.
+ * malloc maps each activation from the system, because it is large. The kernel then zeroes the activation's pages on
+ * first use and gets them back after the last use. With these settings the process keeps the memory of a step for the
+ * next step, and its peak stays the same. Decision 013 has the figures.
  */
 export const GRAPH_PROCESS_ENVIRONMENT: Readonly<Record<string, string>> = {
   GLIBC_TUNABLES: `glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=${2 ** 40}`,

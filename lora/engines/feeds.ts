@@ -39,7 +39,7 @@ export function bindFeeds(inputs: ReadonlyMap<string, Tensor>, feeds: Feeds): Bo
   });
 }
 
-/** Names the type of an array, even of one that TypeScript would reject: callers may be plain JavaScript. */
+/** Names the type of an array, even of one that TypeScript would reject, because callers may be plain JavaScript. */
 function dtypeOf(data: FeedData): string {
   if (data instanceof Float32Array) return 'float32';
   return data instanceof BigInt64Array ? 'int64' : Object.prototype.toString.call(data);

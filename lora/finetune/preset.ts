@@ -10,7 +10,7 @@ import { decideForRun, memoryOf } from './memory.ts';
 import { sampleData } from './sample.ts';
 import { type Layer, mergeLayers, resolveSpec } from './settings.ts';
 
-/** Share of the available memory to use: other programs need some, and estimates are not exact. */
+/** Share of the available memory to use, because other programs need some and estimates are not exact. */
 const MEMORY_SHARE = 0.6;
 
 /**

@@ -48,7 +48,7 @@ interface OutputShape {
 /**
  * A computation with static shapes, built once and compiled by an engine. Nodes are listed in the order in which they
  * were added, which is a topological order. Equal operations on equal operands are one node, and equal constants are
- * one tensor: all operations are pure, so sharing never changes a result.
+ * one tensor. Sharing never changes a result, because all operations are pure.
  */
 export class Graph {
   readonly inputs = new Map<string, Tensor>();

@@ -104,7 +104,9 @@ async function read(record: string, stats: BigIntStats): Promise<string | null> 
   }
 }
 
-/** Writes a record, unless the file changed while it was read. Failures are ignored: a record only saves time. */
+/**
+ * Writes a record, unless the file changed while it was read. Failures are ignored, because a record only saves time.
+ */
 async function write(record: string, path: string, before: BigIntStats, digest: string): Promise<void> {
   try {
     const file = await realpath(path);

@@ -37,7 +37,7 @@ export async function openTensors(dir: string, files: ReadonlySet<string>): Prom
   const index = new Map<string, TensorLocation>();
   for (const file of new Set(weightMap.values())) {
     const { entries } = await readHeader(join(dir, file));
-    // Includes tensors that the index does not list: checkTensors decides whether they may be ignored.
+    // Includes tensors that the index does not list, because checkTensors decides whether they may be ignored.
     for (const [name, entry] of entries)
       if ((weightMap.get(name) ?? file) === file) index.set(name, { file, entry });
   }

@@ -150,8 +150,8 @@ export async function requireDevices(
 }
 
 /**
- * Returns whether `auto` may choose an engine. It never chooses TensorFlow on a processor: onnxruntime is faster there,
- * but on a machine under load 3 of 7 measurements preferred TensorFlow.
+ * Returns whether `auto` may choose an engine. It never chooses TensorFlow on a processor. onnxruntime is faster there,
+ * although 3 of 7 measurements on a machine under load preferred TensorFlow.
  */
 function isCandidate(probe: EngineProbe, formats: Formats): boolean {
   return probe.speed !== null && probe.onProcessor !== true && missingFormat(probe, formats) === null;

@@ -118,7 +118,8 @@ export async function probeEngines(
 
 /**
  * Measures the running engines a second time, in the same order, and keeps the better figure of the two rounds. Other
- * programs slow single probes down: on a machine under load, 3 of 7 comparisons with one round named the slower engine.
+ * programs slow single probes down. On a machine under load, 3 of 7 comparisons with a single round named the slower
+ * engine.
  */
 export async function probeAgain(
   probes: readonly EngineProbe[],

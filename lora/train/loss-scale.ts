@@ -9,7 +9,7 @@ export const LOSS_SCALE_INPUT = 'lossScale';
 
 /** State of the loss scale. With the optimiser's state, it is enough to continue bit for bit. */
 export interface LossScaleState {
-  /** A power of two: multiplying and dividing by it is exact in float32. */
+  /** A power of two, because multiplying and dividing by it is exact in float32. */
   readonly scale: number;
   /** Runs of the graph since the scale changed. */
   readonly runs: number;

@@ -146,7 +146,7 @@ async function fastestRun(
   const executable = await engine.compile(graph, weights);
   const run = () => executable.run({ x: Float32Array.of(VALUE) });
   try {
-    // The first run does not count: a GPU's driver compiles its kernels in it.
+    // The first run does not count, because a GPU's driver compiles its kernels in it.
     await run();
     const started = performance.now();
     let fastest = Number.POSITIVE_INFINITY;

@@ -154,8 +154,8 @@ export class TrainerProcess implements DataParallelWorker {
   }
 
   /**
-   * Aborts all requests, releases the engine and ends the process: by force after STOP_GRACE_MS. Pending requests reject
-   * with TRAINER_ABORTED or TRAINER_DIED. Idempotent.
+   * Aborts all requests, releases the engine and ends the process, by force after STOP_GRACE_MS. Pending requests
+   * reject with TRAINER_ABORTED or TRAINER_DIED. Idempotent.
    */
   async stop(): Promise<void> {
     const timer = setTimeout(() => this.#child.process.kill('SIGKILL'), STOP_GRACE_MS);

@@ -17,8 +17,8 @@ export const ONE_TRAINER: Trainers = { processes: 1, bases: 1, baseBits: 32 };
 /**
  * Counts processes and copies of the base. onnxruntime maps the file of float32 weights, so its processes share one
  * copy; processes on a GPU load their weights through the same pages. With fewer bits, each process packs its own copy
- * of the weights. TensorFlow always holds its own copy. A GPU's memory is counted too: some GPUs share the processor's
- * memory, and counting too much is the safe side.
+ * of the weights. TensorFlow always holds its own copy. A GPU's memory is counted too, because some GPUs share the
+ * processor's memory and too large a figure is safer than too small a one.
  */
 export function trainersOf({ devices, baseBits }: Pick<Compute, 'devices' | 'baseBits'>): Trainers {
   if (devices === 'auto') return { ...ONE_TRAINER, baseBits };

@@ -59,7 +59,7 @@ export function lloydLevels({ values, patterns }: Magnitudes, count: number, lev
     let above = 0;
     let sumAbove = 0;
     for (let entry = 0; entry < count; entry++) {
-      // 1 above the threshold, without a branch: mispredicted branches would cost more than the sums.
+      // 1 above the threshold, without a branch, because mispredicted branches would cost more than the sums.
       const isAbove = (threshold - patterns[entry]!) >>> 31;
       sumAbove += isAbove * values[entry]!;
       above += isAbove;

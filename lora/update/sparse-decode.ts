@@ -110,7 +110,7 @@ function readChunk(
     // The symbol with a long remainder; one with a short remainder ends a bit earlier.
     const symbol = window >>> (32 - most);
     const binary = (symbol >>> VALUE_BITS) & remainderMask;
-    // 1 where binary >>> 1 < short, without a branch: mispredicted branches would cost more than all the rest.
+    // 1 where binary >>> 1 < short, without a branch, because mispredicted branches would cost more than all the rest.
     const isShort = ((binary >>> 1) - short) >>> 31;
     bit += most - isShort;
     if (bit > end) throw truncated(name);

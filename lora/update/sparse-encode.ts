@@ -92,7 +92,8 @@ function writeChunk(sink: Sink, { kept, divisor }: ChunkCode, patterns: Uint32Ar
     const reciprocal = Math.ceil(2 ** 20 / divisor);
     let count = sink.count;
     let expected = 0;
-    // No branches: the bits of an update are random, and mispredicted branches would cost more than the rest.
+    // Avoids branches, because the bits of an update are random and mispredicted branches would cost more than the
+    // rest.
     for (let entry = 0; entry < kept; entry++) {
       const position = positions[entry]!;
       const gap = position - expected;

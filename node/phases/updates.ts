@@ -103,7 +103,7 @@ export function settleUpdate(
 /** Size of the checksum and the layout digest, which precede the residual. The residual is as large as the adapter. */
 const RESIDUAL_HEADER_BYTES = 64;
 
-/** Reads a payload. Returns null if it is damaged: the content of the update is then lost, and training continues. */
+/** Reads a payload. Returns null if it is damaged. The content of the update is then lost, and training continues. */
 async function loadPayload({ deps }: ReadyContext, update: string): Promise<Uint8Array | null> {
   try {
     return await deps.blobs.get(update, { maxBytes: UPDATE_BYTES });

@@ -22,8 +22,8 @@ const QUICK: Size = { localSteps: 12, rounds: 2, repeats: 1 };
 /**
  * Compares the training speed of a swarm with that of one trainer process, on the same tokens, in alternation. The trainer
  * has as many threads as all nodes together. The swarm is a coordinator and nodes on loopback, with exchange, merge and
- * gate. Run it on an idle machine, because speeds are by wall clock: a busy machine shares its cores by process, and the
- * swarm has more processes than the trainer.
+ * gate. Run it on an idle machine, because speeds are by wall clock. A busy machine shares its cores among processes,
+ * and the swarm has more processes than the trainer.
  */
 export async function run(report: (row: BenchRow) => void, options: BenchOptions): Promise<void> {
   const size = options.quick ? QUICK : FULL;

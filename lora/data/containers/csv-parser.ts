@@ -120,7 +120,7 @@ function record(text: string, start: number, separator: string, last: boolean): 
 
 /**
  * Returns the position of the quote that closes the field opened at `open`. Returns null if the text does not yet
- * contain that quote, or ends right after it: the next character shows whether the quote is a doubled one.
+ * contain that quote, or ends right after it, because only the next character shows whether the quote is a doubled one.
  */
 function closingQuote(text: string, open: number, last: boolean): number | null {
   for (let at = text.indexOf('"', open + 1); at >= 0; at = text.indexOf('"', at + 2)) {

@@ -1,5 +1,5 @@
 /**
- * Compiles chat templates. Templates are untrusted programs, so they can access only the values passed to them: the
+ * Compiles chat templates. Templates are untrusted programs, so they can access only the values passed to them. The
  * interpreter represents objects as maps, never as JavaScript objects, and offers only the three functions below. Steps
  * are counted and limited. Time and memory are limited by the process that runs the template.
  */

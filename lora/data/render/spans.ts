@@ -27,8 +27,8 @@ export function tokeniseSpans(
 
 /**
  * Finds the index of the token after each boundary (ascending). Usually only the text between two boundaries must be
- * tokenised again: it has the same tokens alone as in the whole text if special tokens surround every turn. Otherwise
- * the whole text before the boundary is tokenised again.
+ * tokenised again, because it has the same tokens alone as in the whole text if special tokens surround every turn.
+ * Otherwise the whole text before the boundary is tokenised again.
  */
 function findPlaces(
   text: string,

@@ -12,7 +12,8 @@ const { SplitPreTokenizer } = library as unknown as {
 /**
  * Constructs of Oniguruma that a JavaScript expression cannot reproduce: `\G`, atomic groups, possessive quantifiers,
  * back references and subexpression calls, conditionals, and switches other than a case-insensitive group.
- * @huggingface/tokenizers 0.2.0 does not refuse them: it treats a possessive quantifier as an ordinary one, for example.
+ * @huggingface/tokenizers 0.2.0 does not refuse them. For example, it treats a possessive quantifier as an ordinary
+ *   one.
  */
 const BEYOND = /\\[GKRXkg1-9]|\(\?>|\(\?\(|\(\?(?!i:)[a-z-]+[:)]|[*+?]\+/;
 /**
@@ -20,7 +21,7 @@ const BEYOND = /\\[GKRXkg1-9]|\(\?>|\(\?\(|\(\?(?!i:)[a-z-]+[:)]|[*+?]\+/;
  * case-insensitive groups.
  */
 const FOLDED: Readonly<Record<string, string>> = { '[sS]': '[sSſ]', '[kK]': '[kK\u212A]' };
-/** A case-insensitive group with non-ASCII letters, which is refused: full case folding is not supported. */
+/** A case-insensitive group with non-ASCII letters, which is refused because full case folding is not supported. */
 const FOREIGN_FOLDING = /\(\?i:[^)]*[^ -~][^)]*\)/;
 
 /**

@@ -110,7 +110,7 @@ function sessionOptions(
     enableCpuMemArena: false,
     // One plan for all activations costs 0.6 GB at 135M parameters and saves no time.
     enableMemPattern: false,
-    // Fatal messages only: failures are thrown, and the caller reports them.
+    // Fatal messages only, because failures are thrown and the caller reports them.
     logSeverityLevel: 4,
     extra: {
       session: {
@@ -122,8 +122,9 @@ function sessionOptions(
         // which is JavaScript's. From then on JavaScript reads denormal doubles and float32 as zero too, except in
         // copies of whole arrays.
         set_denormal_as_zero: '1',
-        // A thread spins for 5 µs before it sleeps: waking it takes longer than the gap between most operations. This
-        // saves 4 % of a step (decision 013). Spinning longer saves no more and takes cores from other processes.
+        // A thread spins for 5 µs before it sleeps, because waking it takes longer than the gap between most
+        // operations. This saves 4 % of a step (decision 013). Spinning longer saves no more and takes cores from other
+        // processes.
         intra_op: { allow_spinning: '1', spin_duration_us: '5' },
         // Prepacking gives each matrix product its own packed copy of its weight. Training would hold two copies,
         // because it uses each weight forward and transposed. Unpacked weights stay in the mapped file and are as fast.

@@ -34,7 +34,7 @@ export function lowerFloat16Product(
   const attributes = { transA: 0, transB: transposeB ? 1 : 0, alpha: { float: 1 }, beta: { float: 1 } };
   const pieces = provider === 'webgpu' ? Math.ceil(depth / LONGEST_SUM) : 1;
   const bounds = Array.from({ length: pieces + 1 }, (_, i) => Math.round((i * depth) / pieces));
-  // The bounds are not constants: onnxruntime would fold slices of a weight, which would be a second copy on the device.
+  // The bounds are not constants. Otherwise onnxruntime would fold slices of a weight into a second copy on the device.
   const slice = (name: string, axis: number, i: number) =>
     emit('Slice', [name, variable([bounds[i]!]), variable([bounds[i + 1]!]), integers([axis])]);
   const sums = Array.from({ length: pieces }, (_, i) => {

@@ -79,7 +79,7 @@ export const LOWERINGS: { readonly [K in Operation]: Lowering<K> } = {
       emit('FusedMatMul', inputs, { outputs, attributes, domain: MICROSOFT });
       return;
     }
-    // WebGPU has no kernel for FusedMatMul: onnxruntime would fetch the operands from the device and multiply on the
+    // WebGPU has no kernel for FusedMatMul, so onnxruntime would fetch the operands from the device and multiply on the
     // processor. CUDA has one, and onnxruntime fuses these nodes into it.
     const [a, b] = [transposeA, transposeB].map((transposed, i) => {
       if (!transposed) return inputs[i]!;

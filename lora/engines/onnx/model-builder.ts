@@ -29,7 +29,8 @@ export class ModelBuilder implements OnnxModel {
 
   /**
    * Adds initializers, each once. With `constant: false` they become inputs with a default value, which are never fed.
-   * onnxruntime then does not compute in advance, and keep, the values that depend on them; it does so for constants.
+   * onnxruntime then does not compute the values that depend on them in advance and keep them, as it does for
+   * constants.
    */
   declare(initializers: readonly OnnxInitializer[], { constant }: { constant: boolean }): void {
     for (const initializer of initializers) {

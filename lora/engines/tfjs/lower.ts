@@ -141,8 +141,9 @@ function scaledProduct(tf: TensorFlow, a: Value, b: Value, attributes: ScaledPro
 }
 
 /**
- * Looks up rows of a table [V, C] by ids of any shape [..] → [.., C]. Avoids tf.gather: in the packages for Node.js it
- * fetches the ids from the device at every call to check them, which ids.ts has done before they were sent.
+ * Looks up rows of a table [V, C] by ids of any shape [..] → [.., C]. Avoids tf.gather, which in the packages for
+ * Node.js fetches the ids from the device at every call to check them. ids.ts has checked them already, before they
+ * were sent.
  */
 function rowsOf(tf: TensorFlow, table: Value, ids: Value): Value {
   return tf.gatherND(table, tf.expandDims(ids, -1));

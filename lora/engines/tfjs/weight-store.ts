@@ -13,9 +13,9 @@ interface Held {
 }
 
 /**
- * Holds the base's weights on the backend, once for all executables of an engine: a trainer has a graph for training
- * and one for evaluation, and TensorFlow cannot map a file as onnxruntime does. JavaScript holds only the tensor that
- * is being sent.
+ * Holds the base's weights on the backend, once for all executables of an engine, because a trainer has a graph for
+ * training and one for evaluation, and TensorFlow cannot map a file as onnxruntime does. JavaScript holds only the
+ * tensor that is being sent.
  */
 export class WeightStore {
   readonly #tf: TensorFlow;

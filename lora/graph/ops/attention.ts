@@ -29,8 +29,8 @@ export interface AttentionOptions {
  * Causal grouped-query attention (Ainslie et al. 2023, arXiv 2305.13245): softmax(scale · q kᵀ + mask) v, with the mask
  * of `causalMask`.
  *
- * Query head h reads key-value head ⌊h·KV/H⌋. K and V are never repeated: the G = H/KV query heads of a group become
- * rows of one matrix per key-value head.
+ * Query head h reads key-value head ⌊h·KV/H⌋. K and V are never repeated. Instead, the G = H/KV query heads of a group
+ * become rows of one matrix per key-value head.
  *
  * As in FlashAttention (Dao et al. 2022, arXiv 2205.14135), with more than one tile of queries the backward pass
  * recomputes the weights p of each tile instead of keeping them. It computes Σ dp ⊙ p as Σ dy ⊙ y, where y is the

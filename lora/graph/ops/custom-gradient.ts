@@ -6,7 +6,7 @@ export function withGradient(result: Tensor, operands: readonly Tensor[], rule: 
   return result.graph.apply('customGradient', [result, ...operands], {}, output, rule)[0]!;
 }
 
-/** Returns x as a constant for the backward pass: no gradient flows through it. */
+/** Returns x as a constant for the backward pass, so that no gradient flows through it. */
 export function detach(x: Tensor): Tensor {
   return withGradient(x, [], () => {});
 }

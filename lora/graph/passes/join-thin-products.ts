@@ -17,8 +17,8 @@ const THIN = 4;
  * - x·Aᵀ for several A, forward: x·[A₁; A₂]ᵀ
  * - the gradient of x, … + du₁·A₁ + … + du₂·A₂: … + [du₁ du₂]·[A₁; A₂], added at the last of its terms
  *
- * Gradients dA = duᵀ·x stay separate: with slices of a joint gradient, onnxruntime postponed so much of the backward
- * pass that gradient checkpointing saved nothing.
+ * Gradients dA = duᵀ·x stay separate, because with slices of a joint gradient, onnxruntime postponed so much of the
+ * backward pass that gradient checkpointing saved nothing.
  *
  * Results differ at most by rounding.
  */

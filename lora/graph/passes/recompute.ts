@@ -65,7 +65,7 @@ function segmentsOf(forward: readonly GraphNode[], from: Tensor): Map<GraphNode,
       if ((lastRead.get(output) ?? index) > index) live.add(output);
     }
     const [only] = node.outputs;
-    // A tensor with one reader is a link of a chain, not the stream: a cut there saves nothing.
+    // A tensor with one reader is a link of a chain, not the stream, and a cut there saves nothing.
     if (live.size === 1 && live.has(only!) && readers(forward, only!) > 1) segment++;
   }
   return segments;

@@ -39,8 +39,8 @@ const ROW_WISE: { readonly [K in Operation]?: Builder<K> } = {
  * attention of the last block, whose keys and values need all rows. Where all rows of a value are needed, the rows are
  * gathered from it.
  *
- * Call this before differentiation: the rebuilt operations have gradient rules. x itself becomes dead unless another
- * node reads it.
+ * Call this before differentiation, which uses the gradient rules of the rebuilt operations. x itself becomes dead
+ * unless another node reads it.
  * @throws SwarmError GRAPH_SHAPE, GRAPH_DTYPE
  */
 export function selectRows(x: Tensor, ids: Tensor): Tensor {

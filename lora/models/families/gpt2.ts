@@ -29,7 +29,7 @@ const blocks = (config: Gpt2Config) =>
 
 /**
  * GPT-2 (Radford et al. 2019): pre-norm blocks with LayerNorm, learned positions, one projection for queries, keys and
- * values, GELU, and biases in all modules. Its dropout is not applied: the base runs in evaluation mode.
+ * values, GELU, and biases in all modules. Its dropout is not applied, because the base runs in evaluation mode.
  */
 export const gpt2: Architecture<Gpt2Config> = {
   name: 'gpt2',

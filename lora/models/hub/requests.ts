@@ -66,7 +66,7 @@ export async function request(options: RequestOptions, deps: HubDeps): Promise<R
   }
 }
 
-/** Applies the deadline to the response's headers only: the time for a body depends on its size. */
+/** Applies the deadline to the response's headers only, because the time for a body depends on its size. */
 async function fetchWithDeadline(
   url: string,
   headers: Headers,
