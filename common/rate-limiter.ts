@@ -38,7 +38,7 @@ export class RateLimiter {
 
   #prune(now: number): void {
     for (const [key, emptyAt] of this.#emptyAt) if (emptyAt <= now) this.#emptyAt.delete(key);
-    // Insertion order is the order of the last call.
+    // A map lists keys in insertion order, here the order of their last calls, so the least recently used come first.
     for (const key of this.#emptyAt.keys()) {
       if (this.#emptyAt.size <= REMEMBERED_KEYS) return;
       this.#emptyAt.delete(key);

@@ -62,7 +62,7 @@ export class Coordinator {
     void this.collector.sweep();
   }
 
-  /** Stops sending at once. Resolves when running merges and commits have ended. No recorded data is lost. */
+  /** Stops sending immediately. Resolves when running merges and commits have ended. No recorded data is lost. */
   async stop(): Promise<void> {
     this.#stopping.abort(coordinatorError('STOPPED', 'the coordinator is stopping', {}));
     for (const cleanup of this.#cleanups.splice(0)) cleanup();

@@ -34,7 +34,7 @@ import { Store } from './store/store.ts';
 export interface CoordinatorDaemonOptions {
   /** Folder of the coordinator's data. @default SWARM_HOME, else lora-swarm/coordinator in the user's data folder */
   readonly home?: string;
-  /** Version that other peers see. @default that of the package */
+  /** Version that other peers see. @default the package's version */
   readonly version?: string;
   /** Multiaddrs to listen on. @default the TCP port of the last start; at the first start any free port */
   readonly listen?: readonly string[];
@@ -49,7 +49,8 @@ export interface CoordinatorDaemonOptions {
   /** Engine and settings for evaluating checkpoints, on one device. @default one thread of onnx-cpu */
   readonly compute?: ComputeInput;
   /**
-   * Number of newest checkpoints of a job that keep their weights. Milestones and the best one also do. 0: all.
+   * Number of newest checkpoints of a job that keep their weights; 0 keeps the weights of all. The checkpoint with the
+   * lowest loss and up to 16 others, spread evenly over the job, keep theirs too.
    * @default 10
    */
   readonly keepCheckpoints?: number;

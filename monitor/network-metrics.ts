@@ -11,7 +11,7 @@ const METHODS: readonly string[] = Object.keys(rpcMethods);
 const CHANNELS: readonly string[] = jobChannels;
 
 /**
- * Codes with a label value of their own. All others become "other", because remote peers can send any code in a
+ * Codes that are label values. All others become "other", because remote peers can send any code in a
  * refusal.
  */
 const CODES: readonly string[] = [

@@ -1,6 +1,6 @@
 /**
- * Receives measurements of rpc, gossip and blobs, for metrics. Each method returns at once and never throws. `code` is
- * "ok", "aborted" or an error code. A remote peer chooses some error codes and method names, so the observer has to
+ * Receives measurements of rpc, gossip and blobs, for metrics. Each method returns immediately and never throws. `code`
+ * is "ok", "aborted" or an error code. A remote peer chooses some error codes and method names, so the observer has to
  * limit the number of different values.
  */
 export interface NetworkObserver {

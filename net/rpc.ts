@@ -22,7 +22,8 @@ import { closeStream, type Streams } from './libp2p/streams.ts';
 import type { NetworkObserver, RpcCall } from './observer.ts';
 
 /**
- * Longest method name. It is a frame of its own, so that the size limit of the body is known before the body is read.
+ * Longest method name. The name is sent as a separate frame, so that the size limit of the body is known before the
+ * body is read.
  */
 const METHOD_NAME_BYTES = 32;
 /** Space for the envelope of an answer, or for the largest refusal. */

@@ -26,7 +26,7 @@ import { connect, request } from './phases/requests.ts';
 export interface PullOptions extends JobTarget {
   /** Folder for the PEFT files. It is created if it is missing. */
   readonly output: string;
-  /** Version that other peers see. @default that of the package */
+  /** Version that other peers see. @default the package's version */
   readonly version?: string;
   /** @default never aborts */
   readonly signal?: AbortSignal;

@@ -38,7 +38,7 @@ export interface NodeDaemonOptions extends JobTarget {
   home?: string;
   /** Display name of the node. @default made from its peer id, see `peerName` */
   name?: string;
-  /** Version that other peers see. @default that of the package */
+  /** Version that other peers see. @default the package's version */
   version?: string;
   /** Multiaddrs to listen on. @default any free TCP port */
   listen?: readonly string[];

@@ -16,7 +16,9 @@ export interface HeartbeatLoop {
   stop(): void;
 }
 
-/** Sends a heartbeat at once and then every HEARTBEAT_INTERVAL_MS. Training in another process does not delay it. */
+/**
+ * Sends a heartbeat immediately and then every HEARTBEAT_INTERVAL_MS. Training in another process does not delay it.
+ */
 export function startHeartbeat(deps: SwarmNodeDeps, fields: () => HeartbeatFields): HeartbeatLoop {
   const { network, trainer, clock, log } = deps;
   let last = clock.monotonic();

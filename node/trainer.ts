@@ -33,7 +33,7 @@ export interface NodeTrainer {
   /** Times that the trainer process was restarted. */
   readonly restarts: number;
   /**
-   * Prepares a job whose base files are in the blob store. Returns at once if that job is already prepared.
+   * Prepares a job whose base files are in the blob store. Returns immediately if that job is already prepared.
    * @throws SwarmError if the base does not fit its manifest or cannot be trained on this machine
    */
   prepare(manifest: Manifest, options: { signal: AbortSignal }): Promise<AdapterLayout>;

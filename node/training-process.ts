@@ -45,7 +45,7 @@ export interface TrainingProcessDeps {
 
 /**
  * Runs the trainer process of one job at a time. If the process dies, its round is lost. The process is restarted so
- * that it is ready for the next round: at once after a first failure, and after growing pauses if it fails again.
+ * that it is ready for the next round: immediately after a first failure, and after growing pauses if it fails again.
  */
 export class TrainingProcess implements NodeTrainer {
   readonly #options: TrainingProcessOptions;

@@ -24,7 +24,10 @@ export interface Channel {
 
 type ToCallee =
   | { type: 'call'; id: number; method: string; request: unknown }
-  /** Aborts a call that is running or waiting. The callee acts on this message at once, before calls that wait. */
+  /**
+   * Aborts a call that is running or waiting. The callee acts on this message immediately, before it serves waiting
+   * calls.
+   */
   | { type: 'abort'; id: number };
 
 type ToCaller =

@@ -81,7 +81,7 @@ export class ChildCalls<M extends Methods> extends Calls<M> {
     });
   }
 
-  /** Ends the process at once; pending calls reject. Idempotent. */
+  /** Ends the process immediately; pending calls reject. Idempotent. */
   async kill(): Promise<void> {
     this.process.kill('SIGKILL');
     await this.closed;

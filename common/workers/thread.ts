@@ -24,7 +24,7 @@ export class ThreadCalls<M extends Methods> extends Calls<M> {
     worker.on('exit', (code) => this.fail(ended(new Error(`it ended with code ${code}`))));
   }
 
-  /** Ends the thread at once; pending calls reject. Idempotent. */
+  /** Ends the thread immediately; pending calls reject. Idempotent. */
   async terminate(): Promise<void> {
     await this.#worker.terminate();
   }

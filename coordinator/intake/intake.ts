@@ -32,7 +32,10 @@ export const UPDATE_QUOTA: Quota = { calls: 20, perMs: 30_000 };
  */
 export const WAITING_BYTES = 64 * 1024 * 1024;
 
-/** Result for an update: the verdict on its header at once, and its receipt after the payload has been checked. */
+/**
+ * Result for an update: the verdict on its header, which is known immediately, and its receipt, which needs a check of
+ * the payload.
+ */
 export interface Judged {
   /** The verdict for gossip. */
   readonly verdict: 'accept' | 'ignore' | 'reject';

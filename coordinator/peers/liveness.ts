@@ -7,7 +7,10 @@ import type { RunContext } from '../context.ts';
 
 /** Limit for one node. A node sends a heartbeat every 2 s and at each change of state. A round has three such changes. */
 export const HEARTBEAT_QUOTA: Quota = { calls: 30, perMs: 10_000 };
-/** States in which a node can train at once. While it is joining or syncing, it may have gigabytes to fetch first. */
+/**
+ * States in which a node can start to train without delay. While it is joining or syncing, it may have gigabytes to
+ * fetch first.
+ */
 const READY: readonly Heartbeat['state'][] = ['training', 'publishing', 'awaiting'];
 
 export interface LivePeer {

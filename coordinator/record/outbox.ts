@@ -4,7 +4,7 @@ import type { StoredReceipt } from '../store/store.ts';
 import type { Receipts } from './receipts.ts';
 
 /**
- * Events and receipts of one transaction. They are written to the store at once. `flush` announces them after the
+ * Events and receipts of one transaction. They are written to the store immediately. `flush` announces them after the
  * transaction has become durable.
  */
 export class Outbox {

@@ -21,7 +21,7 @@ export const defaultRetention: RetentionSettings = { checkpoints: KEPT_CHECKPOIN
 /**
  * Chooses the checkpoints whose weights are deleted: all except the newest `newest`, the milestones, and the one with
  * the lowest held-out loss (the earliest of equals). Signed checkpoints stay, so that the chain can always be verified.
- * @param held checkpoints that have their weights, oldest first
+ * @param held checkpoints whose weights are still kept, oldest first
  * @param count number of checkpoints planned for the job, which sets the distance between milestones
  * @returns the rounds of the chosen checkpoints
  */

@@ -77,7 +77,7 @@ export interface DiagnoseOptions extends ProbeOptions {
 }
 
 /**
- * Measures every engine in a process of its own. With a base it also predicts memory and training speed, and stores which
+ * Measures every engine in a separate process. With a base it also predicts memory and training speed, and stores which
  * engine `auto` chooses for this base.
  *
  * @throws SwarmError MODEL_*; the signal's reason

@@ -31,12 +31,12 @@ const WINDOW_STEP = 64;
 const TOKENS_PER_RUN = 1024;
 /** Rows are collected until they fill this many runs of the graph. */
 const RUNS_PER_TURN = 16;
-/** Tokens to read ahead, which take 32 MiB. The longest text among them sets the window. */
+/** Tokens to read ahead, which take 32 MiB. The longest text within these tokens sets the length of the window. */
 const LOOK_AHEAD_TOKENS = 4 * 2 ** 20;
 
 /** The texts or the data to measure the loss on. */
 export interface EvaluateOptions {
-  /** Texts, each a row of its own. Give these or `data`. */
+  /** Texts, each as a separate row. Give either these or `data`. */
   readonly texts?: AsyncIterable<string> | Iterable<string>;
   /** Data files, folders or glob patterns, in any format of docs/data.md. */
   readonly data?: string | readonly string[];

@@ -28,7 +28,10 @@ export const runSettingsSchema = z.strictObject({
   base: z.string(),
   rows: z.string(),
   heldOut: z.string().nullable(),
-  /** First start of the run, in milliseconds since 1970. Chat templates print its date, also after a resume. */
+  /**
+   * First start of the run, in milliseconds since 1970. Chat templates print the date of this time, even in a resumed
+   * run.
+   */
   startedAt: z.int().nonnegative(),
 });
 export type RunSettings = z.output<typeof runSettingsSchema>;

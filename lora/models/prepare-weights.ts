@@ -47,8 +47,8 @@ export function weightFileSuffix(bits: BaseBits): string {
 }
 
 /**
- * Returns the size of the file in bytes. The weights take as much memory, whether they are mapped or packed for
- * kernels.
+ * Returns the size of the file in bytes. The weights take the same amount of memory, whether they are mapped or packed
+ * for kernels.
  */
 export function weightFileBytes(model: ModelShape, bits: BaseBits): number {
   return layOut(model, bits).size;

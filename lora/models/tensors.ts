@@ -77,8 +77,8 @@ export async function readWeightMap(path: string): Promise<Map<string, string>> 
 }
 
 /**
- * Checks that the weights are exactly those of the architecture: none is missing, has another shape or an unsupported
- * element type, and none (such as a bias) would be silently ignored by the forward pass.
+ * Checks that the weights are exactly those of the architecture. No tensor may be missing, or have another shape or an
+ * unsupported element type. No tensor, such as a bias, may be present that the forward pass would silently ignore.
  *
  * @param ignored whether a tensor may be present without being used
  * @throws SwarmError TENSORS_MISSING, TENSORS_SHAPE, TENSORS_DTYPE, TENSORS_UNEXPECTED

@@ -40,7 +40,10 @@ const CANDIDATES: readonly EngineName[] = ['onnx-cpu', 'onnx-cuda', 'onnx-webgpu
  * not more exact than that.
  */
 const ADVANTAGE = 1.25;
-/** Time until a stored choice expires, so that a newly installed driver is noticed. `swarm doctor` measures at once. */
+/**
+ * Time until a stored choice expires, so that a newly installed driver is noticed. `swarm doctor` measures again
+ * without waiting for it.
+ */
 const VALID_MS = 7 * 24 * 3_600_000;
 const MAX_RECORD_BYTES = 64 * 1024;
 const NO_GPU = 'no GPU was found';
@@ -114,7 +117,7 @@ async function chooseEngine(options: MachineOptions, deps: ProbeDeps): Promise<C
 }
 
 /**
- * Starts the engine of every named device, each in a process of its own, so that a missing one fails before any other
+ * Starts the engine of every named device, each in a separate process, so that a missing one fails before any other
  * work. onnx-cpu runs everywhere and is not tried.
  *
  * @throws SwarmError ENGINE_UNAVAILABLE; PRECISION for float16 on a device without it; the signal's reason

@@ -22,7 +22,7 @@ export interface GradientSums extends LossAndGradients {
   readonly seconds: number;
 }
 
-/** A trainer on another device, in a process of its own. */
+/** A trainer on another device, in a separate process. */
 export interface DataParallelWorker {
   readonly name: string;
   /**

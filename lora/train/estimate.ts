@@ -31,8 +31,8 @@ export interface WorkEstimate {
   /** FLOPs of all matrix products of one optimiser step. */
   readonly flopsPerStep: number;
   /**
-   * The FLOPs of matrix products with frozen base weights, a part of `flopsPerStep`. Their speed differs in fewer bits
-   * or in float16.
+   * The FLOPs of matrix products with frozen base weights, a part of `flopsPerStep`. Their speed depends on the base
+   * bits and the precision.
    */
   readonly baseFlopsPerStep: number;
   /** Bytes that all other operations of the step read and write. */

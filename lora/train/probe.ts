@@ -1,4 +1,4 @@
-/** Tries or measures an engine in a process of its own. */
+/** Tries or measures an engine in a separate process. */
 import { ChildCalls } from '../../common/workers/child-process.ts';
 import { entryOf } from '../../common/workers/entry.ts';
 import { graphProcessEnvironment } from '../engines/allocator.ts';

@@ -212,8 +212,8 @@ export class Trainer {
     return { lossSum, tokens, gradients: into };
   }
 
-  // Graphs are compiled on first use, because each one can take as much memory as the base. Nodes never evaluate, and
-  // coordinators never train.
+  // Graphs are compiled on first use, because each one can take as much memory as the base. Nodes need no graph for
+  // evaluation, and coordinators need none for training.
   #trainingRun(): TrainingRun {
     this.#training ??= this.#prepareTraining();
     return this.#training;

@@ -107,7 +107,7 @@ function readChunk(
       bit += quotient;
       window <<= quotient;
     }
-    // The symbol with a long remainder; one with a short remainder ends a bit earlier.
+    // Reads the symbol as if its remainder were long. A symbol with a short remainder ends one bit earlier.
     const symbol = window >>> (32 - most);
     const binary = (symbol >>> VALUE_BITS) & remainderMask;
     // 1 where binary >>> 1 < short, without a branch, because mispredicted branches would cost more than all the rest.
@@ -127,7 +127,7 @@ function readChunk(
   checkLevels(used, ratio, name);
 }
 
-/** Refuses a chunk whose values have a simpler choice of scale and ratio. */
+/** Refuses a chunk whose values could have been encoded with another scale and ratio. */
 function checkLevels(used: number, ratio: number, name: string): void {
   if ((used & USES_UPPER) === 0) throw notCanonical(name, 'a chunk uses only its lower level');
   if (ratio === 0 ? (used & USES_NEGATIVE_LOWER) !== 0 : (used & USES_LOWER) === 0) {

@@ -17,7 +17,8 @@ export function serviceOf(coordinator: string): string {
 }
 
 /**
- * Creates an mDNS service for each coordinator's swarm. It queries at once and then every 10 s, and answers queries.
+ * Creates an mDNS service for each coordinator's swarm. It queries immediately and then every 10 s, and answers
+ * queries.
  */
 export function localDiscovery(
   coordinators: readonly string[],

@@ -29,8 +29,8 @@ export interface PendingUpdate {
 export type Outcome = 'counted' | 'restored';
 
 /**
- * Applies a new head. Returns the update's outcome if the head decides it, otherwise the update. If the
- * update's round is over by this head, the receipt is asked for at once.
+ * Applies a new head. Returns the update's outcome if the head decides it, otherwise the update. If this head shows
+ * that the update's round has ended, the receipt is asked for immediately.
  */
 export function onHead(
   pending: PendingUpdate,

@@ -1,6 +1,9 @@
 import type { Database, Row } from '../../storage/database.ts';
 
-/** Adds blobs to `loose` that no row names any more, or not yet. Call it in the transaction that changes the row. */
+/**
+ * Adds blobs to the table `loose`, because no row names them any more, or not yet. Call it in the transaction that
+ * changes the row.
+ */
 export function markUnused(db: Database, ...digests: (Row[string] | undefined)[]): void {
   for (const digest of digests)
     if (typeof digest === 'string') db.run('INSERT OR IGNORE INTO loose (digest) VALUES (?)', digest);

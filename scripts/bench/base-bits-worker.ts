@@ -1,5 +1,5 @@
 /**
- * Takes training steps with the given base bits, in a process of its own to measure its peak memory. It reads its task
+ * Takes training steps with the given base bits, in a separate process to measure its peak memory. It reads its task
  * (JSON) from the first line of standard input, loads the model, and answers with a line of JSON: {cpuMilliseconds,
  * milliseconds, loss, peakBytes}. Then it takes one step for every further line and answers in the same way.
  */

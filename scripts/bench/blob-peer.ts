@@ -1,6 +1,6 @@
 /**
- * One end of the blob benchmark, in a process of its own. `host` uses the project's host, `bare` a stream between two default
- * libp2p nodes, `tuned` a stream between two nodes with the host's settings.
+ * One end of the blob benchmark, in a separate process. `host` uses the project's host, `bare` a stream between two
+ * default libp2p nodes, `tuned` a stream between two nodes with the host's settings.
  *
  *   node scripts/bench/blob-peer.ts (host|bare|tuned) FOLDER [BYTES]
  *

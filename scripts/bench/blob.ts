@@ -24,15 +24,15 @@ interface Transfer {
 }
 
 /**
- * The compared transfers. `bare`: a stream between default libp2p nodes, to which the target refers. `tuned`: a stream
- * between nodes with the host's settings. `host`: a blob between two hosts.
+ * The compared transfers. `bare`: a stream between default libp2p nodes, relative to which the target is set. `tuned`:
+ * a stream between nodes with the host's settings. `host`: a blob between two hosts.
  */
 const kinds = ['bare', 'tuned', 'host'] as const;
 type Kind = (typeof kinds)[number];
 
 /**
  * Compares fetching a blob between two hosts on loopback (in ranges, verified, durable on disk) with sending as many bytes
- * over one stream between two libp2p nodes, where the receiver discards them. Each end is a process of its own.
+ * over one stream between two libp2p nodes, where the receiver discards them. Each end is a separate process.
  */
 export async function run(report: (row: BenchRow) => void, options: BenchOptions): Promise<void> {
   const folder = await mkdtemp(join(tmpdir(), 'swarm-bench-blob-'));

@@ -47,7 +47,7 @@ export async function writeConversations(path: string, megabytes: number): Promi
   }
 }
 
-/** Reads or packs a file in a process of its own. */
+/** Reads or packs a file in a separate process. */
 export async function measure(mode: 'read' | 'pack', path: string): Promise<MemoryResult> {
   const worker = join(import.meta.dirname, 'data-memory-worker.ts');
   const child = spawn(

@@ -25,8 +25,8 @@ export interface ContestantOptions {
 const STEP_DEADLINE_MS = 300_000;
 
 /**
- * A program that takes steps when it is its turn. Each turn is a process of its own, because several would not fit into
- * memory together. Each turn also starts with freshly allocated memory.
+ * A program that takes steps when it is its turn. Each turn runs in a separate process, because several contestants
+ * would not fit into memory together. Each turn also starts with freshly allocated memory.
  */
 export class Contestant {
   readonly name: string;

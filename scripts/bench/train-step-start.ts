@@ -1,5 +1,5 @@
 /**
- * Measures the time to start a trainer and take its first step. Runs in a process of its own, from which the trainer
+ * Measures the time to start a trainer and take its first step. Runs in a separate process, from which the trainer
  * inherits its environment. Reads the setup (JSON) from the first line of standard input. For every further line it starts
  * a trainer process on a model folder with these weights, takes one step, and answers with a line of JSON: {milliseconds,
  * cpuMilliseconds, loss, peakBytes}. The first answer includes hashing and converting the base, which happens only once.

@@ -1,6 +1,6 @@
 /**
- * Our contestant of the train-step benchmark, in a process of its own to measure its peak memory. Reads the setup (JSON) from
- * the first line of standard input, then takes one step for every further line and answers with a line of JSON:
+ * Our contestant of the train-step benchmark, in a separate process to measure its peak memory. Reads the setup (JSON)
+ * from the first line of standard input, then takes one step for every further line and answers with a line of JSON:
  * {milliseconds, cpuMilliseconds, flops, loss, peakBytes}.
  *
  * Usage: node train-step-worker.ts [full|supervised|checkpointing|product]

@@ -11,8 +11,8 @@ export interface Emitter {
   /** Returns the name of a one-dimensional int64 constant. */
   integers(values: readonly number[]): string;
   /**
-   * Returns the name of the same values as an input with a default value. Unlike a constant, it keeps onnxruntime from
-   * computing in advance, and keeping, the values that depend on it.
+   * Returns the name of a one-dimensional int64 input with `values` as its default. Unlike with a constant, onnxruntime
+   * does not compute the values that depend on it in advance and keep them.
    */
   variable(values: readonly number[]): string;
   /** Returns the name of a float32 scalar constant. */

@@ -176,7 +176,7 @@ function backwardOf(
   };
 }
 
-/** Returns a function that recomputes a tensor from `operands`, with nodes of its own. */
+/** Returns a function that recomputes a tensor from `operands` with new nodes. */
 function recomputerFrom(operands: readonly Tensor[]): (tensor: Tensor) => Tensor {
   const made = new Map<Tensor, Tensor>(operands.map((tensor) => [tensor, tensor]));
   const recompute = (tensor: Tensor): Tensor => {

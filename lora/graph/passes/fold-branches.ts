@@ -19,7 +19,8 @@ interface LowRankSum {
 /**
  * Rewrites x·W + (x·U)·V as x·(W + U·V), where W is a frozen weight and U·V a LoRA branch, both forward and in the
  * gradient of x. When x has many rows, adding the branch to the result costs more than adding U·V to the weight. The
- * sum W + U·V is computed for each use and freed at once, because keeping it would take as much memory as the weights.
+ * sum W + U·V is computed for each use and freed immediately after it, because keeping it would take as much memory as
+ * the weights.
  *
  * Results differ only by rounding. A matrix product of few rows stays unchanged.
  */

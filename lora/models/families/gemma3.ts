@@ -33,9 +33,9 @@ const modules = decoderModules<Gemma3Config>({
 });
 
 /**
- * The Gemma 3 text model (Gemma Team 2025, arXiv 2503.19786). It has norms before and after each sublayer, whose weights are
- * offsets from 1. Layers with and without an attention window have different rotary bases. Embeddings are multiplied by
- * √hidden.
+ * The Gemma 3 text model (Gemma Team 2025, arXiv 2503.19786). Each sublayer has a norm before and after it. The weights
+ * of norms are stored as offsets from 1. Layers with and without an attention window have different rotary bases.
+ * Embeddings are multiplied by √hidden.
  */
 export const gemma3Text: Architecture<Gemma3Config> = {
   name: 'gemma3_text',

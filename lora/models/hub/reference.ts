@@ -14,7 +14,10 @@ const REVISION = /^(?!-)[^\s~^:?*[\\]{1,200}$/;
 const COMMIT = /^[0-9a-f]{40}$/;
 const DEFAULT_REVISION = 'main';
 
-/** Parses a hub reference; null if the text is none. A path that begins with a dot, a slash or a tilde never is one. */
+/**
+ * Parses a hub reference; null if the text is none. A path that begins with a dot, a slash or a tilde is never a
+ * reference.
+ */
 export function parseHubReference(text: string): HubReference | null {
   const at = text.indexOf('@');
   const name = at === -1 ? text : text.slice(0, at);
