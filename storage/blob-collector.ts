@@ -43,7 +43,9 @@ export class BlobCollector {
     this.#log = deps.log;
   }
 
-  /** Runs `work` with a scope. {@link sweep} keeps the scope's blobs until `work` ends. Then this sweeps. */
+  /**
+   * Runs `work` with a scope. {@link sweep} keeps the scope's blobs until `work` ends. Afterwards, this method sweeps.
+   */
   async withScope<T>(work: (scope: BlobScope) => Promise<T>): Promise<T> {
     const held = new Set<string>();
     this.#scopes.add(held);

@@ -58,7 +58,8 @@ export async function* followEvents(
 }
 
 /**
- * Returns whether a job paused itself and is still paused since an event `paused`. A pause by the operator does not count.
+ * Returns whether a job that paused itself with an event `paused` is still paused. A pause by the operator does not
+ * count.
  * @param pause sequence number of the event
  * @throws the errors of `followEvents`
  */

@@ -32,7 +32,7 @@ export interface HeaderFacts {
   readonly round: RoundFacts | null;
   /** Whether the author is a member of the job. */
   readonly admitted: boolean;
-  /** Payload digest of the author's update in that round that is recorded or being checked; null if there is none. */
+  /** Payload digest of the author's update of that round, recorded or still being checked; null if there is none. */
   readonly known: string | null;
 }
 

@@ -42,8 +42,8 @@ export interface ModelShape {
  * Excluded modules (by the same rules), modules of other layers (unless the list has their whole name) and saved modules
  * are then removed.
  *
- * @throws SwarmError LORA_TARGETS a list entry or the pattern matches no module that can carry LoRA matrices, or also a
- *   module that cannot; or no module is left
+ * @throws SwarmError LORA_TARGETS a list entry or the pattern matches no module that can carry LoRA matrices, or
+ *   matches a module that cannot carry them; or no module is left
  * @throws SwarmError LORA_PATTERN a pattern cannot be used
  */
 export function targetModules(model: ModelShape, rules: TargetRules): TargetModule[] {

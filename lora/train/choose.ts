@@ -33,7 +33,7 @@ export interface ChosenEngine {
 
 /** The engine that runs everywhere. */
 const PROCESSOR: EngineName = 'onnx-cpu';
-/** In order of preference among engines of about the same speed. */
+/** Engines in the order of preference, which decides between engines of about the same speed. */
 const CANDIDATES: readonly EngineName[] = ['onnx-cpu', 'onnx-cuda', 'onnx-webgpu', 'tfjs'];
 /**
  * An engine must be this many times as fast to replace an earlier candidate, because probes of single operations are

@@ -84,7 +84,10 @@ function isThin(narrow: number, wide: number): boolean {
   return THIN * narrow <= wide;
 }
 
-/** Maps each product to the final result of the chain of additions that it belongs to; links have no other reader. */
+/**
+ * Maps each product to the final result of its chain of additions. Only the next addition of a chain reads an
+ * intermediate result.
+ */
 function sumsOf(gemms: readonly Gemm[], isReadOnce: (tensor: Tensor) => boolean): Map<Gemm, Tensor> {
   const sums = new Map<Gemm, Tensor>();
   const made = new Map(gemms.map((gemm) => [gemm.outputs[0]!, gemm]));
