@@ -51,7 +51,7 @@ export async function run(report: (row: BenchRow) => void, options: BenchOptions
   const versions = await versionsOf(python);
   if (versions === null)
     options.log(
-      `${python} lacks torch, transformers or peft, so there is no comparison with PyTorch; --python names another Python`,
+      `${python} lacks torch or numpy, so there is no comparison with PyTorch; --python names another Python`,
     );
   for (const name of options.shapes ?? [DEFAULT_SHAPE]) {
     const shape = SHAPES.get(name);
@@ -203,10 +203,10 @@ function summarise(
   return rows;
 }
 
-/** Returns a text such as "torch 2.15.0, transformers 5.24.0, peft 0.21.2", or null when one of them is missing. */
+/** Returns a text such as "torch 2.15.0, numpy 2.4.0", or null when one of them is missing. */
 async function versionsOf(python: string): Promise<string | null> {
   const code =
-    'import torch, transformers, peft; print(*(f"{m.__name__} {m.__version__}" for m in (torch, transformers, peft)), sep=", ")';
+    'import numpy, torch; print(*(f"{m.__name__} {m.__version__}" for m in (torch, numpy)), sep=", ")';
   return new Promise((resolve) => {
     execFile(python, ['-c', code], (error, stdout) => resolve(error === null ? stdout.trim() : null));
   });
