@@ -184,6 +184,6 @@ async function refuseExisting(dir: string): Promise<void> {
       { dir },
       { next: 'choose another folder' },
     );
-  // Only POSIX can rename a folder onto an empty one.
+  // Windows cannot rename a folder onto an existing one, even if that is empty.
   await rmdir(dir);
 }

@@ -121,7 +121,10 @@ export function knownSaved(model: ModelShape, entries: readonly string[]): strin
   return entries.filter((entry) => parameters.some(({ name }) => isUnder(name, entry)));
 }
 
-/** Whether a module on the parameter's path ends with the entry, with or without a dot before it: PEFT's rule. */
+/**
+ * Returns whether the name of a module that contains the parameter ends with the entry. As in PEFT, the entry may begin
+ * in the middle of a path segment.
+ */
 function isUnder(parameter: string, entry: string): boolean {
   return parameter.includes(`${entry}.`);
 }

@@ -50,8 +50,8 @@ export function computeInputOf(settings: RunSettings): ComputeInput {
 }
 
 /**
- * Settings that a resumed run may change: how long it trains, what it keeps, and on which devices, whose results are
- * equal up to rounding. None of them changes what a step computes.
+ * Settings that a resumed run may change: how long it trains, what it keeps, and which devices it uses. None of them
+ * changes what a step computes, except that devices round differently.
  */
 const CHANGEABLE = new Set([
   'spec.run.steps',

@@ -3,7 +3,7 @@ import { type Document, LineCounter, parseDocument } from 'yaml';
 import type { SwarmError } from '../../common/errors.ts';
 import { finetuneError } from './errors.ts';
 
-/** Far more characters than a file written by hand has. */
+/** Maximum length of a file, in characters. Files written by hand are far shorter. */
 const MAX_CHARACTERS = 1024 * 1024;
 
 /** A YAML file of settings. Its errors give line and column. */

@@ -63,7 +63,7 @@ export class Graph {
   /**
    * Returns an input: a value that is fed at every run, such as a batch or a trainable parameter. The same name returns
    * the same tensor.
-   * @throws SwarmError GRAPH_NAME when the name stands for another tensor
+   * @throws SwarmError GRAPH_NAME when another tensor has the name
    */
   input(name: string, shape: Shape, dtype: DType = 'float32'): Tensor {
     return this.#named(this.inputs, this.weights, name, shape, dtype);
@@ -72,7 +72,7 @@ export class Graph {
   /**
    * Returns a frozen float32 weight of the base, which the engine finds by name in the weight file. The same name
    * returns the same tensor (tied weights).
-   * @throws SwarmError GRAPH_NAME when the name stands for another tensor
+   * @throws SwarmError GRAPH_NAME when another tensor has the name
    */
   weight(name: string, shape: Shape): Tensor {
     return this.#named(this.weights, this.inputs, name, shape, 'float32');

@@ -12,7 +12,7 @@ const LARGEST = 7;
 
 /**
  * Encodes a dense update: 4-bit integers with one scale per block, where ±7 is the largest magnitude of the block.
- * @returns the payload after `HEADER_BYTES` of room for the header, and the values as they decode
+ * @returns the payload, after `HEADER_BYTES` zero bytes that the caller replaces by the header; and the decoded values
  * @throws UPDATE_VALUES when a value is not finite or too large
  */
 export function encodeDense(

@@ -45,7 +45,8 @@ export const VALUE_BITS = 2;
 export const HEADER_BYTES = 17;
 
 /**
- * Returns the values kept of a chunk of `length` values: max(1, round(kept·length/4096)), with `kept` of a full chunk.
+ * Returns how many values of a chunk of `length` values are kept: max(1, round(kept·length/4096)).
+ * @param kept number of values that are kept of a full chunk
  */
 export function keptCount(length: number, kept: number): number {
   return Math.max(1, Math.floor((2 * kept * length + CHUNK_VALUES) / (2 * CHUNK_VALUES)));

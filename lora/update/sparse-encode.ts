@@ -32,7 +32,7 @@ interface Sink {
 
 /**
  * Encodes a sparse update: the values of largest magnitude of every chunk, at two levels per chunk.
- * @returns the payload after `HEADER_BYTES` of room for the header, and the values as they decode
+ * @returns the payload, after `HEADER_BYTES` zero bytes that the caller replaces by the header; and the decoded values
  * @throws UPDATE_VALUES when a value is not finite or too large
  */
 export function encodeSparse(

@@ -1,7 +1,7 @@
 /**
  * Cuts a zstd stream after each of its frames (RFC 8878, section 3). Archives made by pzstd or `cat a.zst b.zst` have
- * several frames, but Node's decompressor silently drops the bytes that follow a frame in the same chunk. That of Node 22.18
- * also accepts a truncated archive. Once all supported versions do both right, this file can be deleted.
+ * several frames, but Node's decompressor silently drops the bytes that follow a frame in the same chunk. In Node 22.18
+ * it also accepts a truncated archive. Once all supported versions of Node have neither fault, this file can be deleted.
  */
 
 const MAGIC = 0xfd2fb528;
@@ -40,7 +40,7 @@ class FrameWalker {
   /** Whether the frame ends after the skipped bytes. */
   #ending = false;
 
-  /** Whether a frame has begun and not ended. Unknown, so false, after bytes that are no frame. */
+  /** Whether a frame has begun and not ended. false after bytes that are not a frame, because it is unknown then. */
   get inside(): boolean {
     return this.#state === 'magic' ? this.#count + this.#skip > 0 : this.#state !== 'lost';
   }

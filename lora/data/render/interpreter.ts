@@ -10,7 +10,7 @@
 import { type Environment, Interpreter, type Node, type Value } from './jinja-package.ts';
 import { templateLimit } from './template-limit.ts';
 
-/** Maximum number of steps per rendering, which take a few seconds. A thousand turns take less than a tenth of them. */
+/** Maximum number of steps per rendering. They take a few seconds. A thousand turns take less than 500,000 steps. */
 const MAX_STEPS = 5_000_000;
 /** Steps counted for each item of a loop, because the interpreter takes about as long for an item as for four steps. */
 const STEPS_PER_ITEM = 4;

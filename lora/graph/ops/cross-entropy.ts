@@ -84,7 +84,7 @@ function headSmoothing(x: Tensor, w: Tensor, labels: Tensor): Tensor {
 }
 
 /**
- * Returns the smoothed loss of logits that no `linear` made. It passes over all logits, tokens × vocabulary. The
+ * Returns the smoothed loss of logits that `linear` did not make. It passes over all logits, tokens × vocabulary. The
  * gradient of the logits is g·((1 − ε)(p − onehot) + ε(p − 1/V)).
  */
 function smoothed(
@@ -160,8 +160,8 @@ function headCrossEntropy(x: Tensor, w: Tensor, labels: Tensor): Tensor {
     const g = reshape(multiply(backward.gradient, supervised(labels)), [tokens, 1]);
     addContribution(backward, 1, () => {
       const parts = chunks.map(({ part, loss, slope }) => {
-        // Adds zero, so that an engine that orders nodes by their dependencies computes the loss of a chunk before the
-        // slopes of the next chunk, and frees the logits of both.
+        // Adds the loss times zero, so that the gradient of a chunk depends on its loss. An engine that orders nodes by
+        // their dependencies then computes loss and slope of one chunk, and frees its logits, before the next chunk.
         const zero = scale(reshape(loss, [loss.shape[0]!, 1]), 0);
         return multiply(slope, add(part(g), zero));
       });

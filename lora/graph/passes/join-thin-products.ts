@@ -14,8 +14,8 @@ const THIN = 4;
  * that read the same x (queries, keys and values; gate and up). At a small rank, such a product takes the time of its
  * pass over a [tokens, width] matrix. A joint product makes this pass only once. There are two kinds:
  *
- * - x·Aᵀ for several A, forward: x·[A₁; A₂]ᵀ
- * - the gradient of x, … + du₁·A₁ + … + du₂·A₂: … + [du₁ du₂]·[A₁; A₂], added at the last of its terms
+ * - forward: x·A₁ᵀ and x·A₂ᵀ become x·[A₁; A₂]ᵀ
+ * - gradient of x: … + du₁·A₁ + … + du₂·A₂ becomes … + [du₁ du₂]·[A₁; A₂], which is added where du₂·A₂ was
  *
  * Gradients dA = duᵀ·x stay separate, because with slices of a joint gradient, onnxruntime postponed so much of the
  * backward pass that gradient checkpointing saved nothing.
