@@ -110,7 +110,8 @@ export async function mergeModel(options: MergeModelOptions): Promise<void> {
  * Starts a coordinator in this process, with its network and its control API on loopback. A child process runs its
  * evaluations. The coordinator continues the jobs that are in its home.
  *
- * @throws SwarmError HOME_ROLE, HOME_LOCKED, IDENTITY_CORRUPT, STORE_NEWER, LISTEN_FAILED, TOKEN_INVALID, ENGINE_UNKNOWN
+ * @throws SwarmError USAGE, HOME_ROLE, HOME_LOCKED, IDENTITY_CORRUPT, STORE_NEWER, LISTEN_FAILED, TOKEN_INVALID,
+ * ENGINE_UNKNOWN
  */
 export async function startCoordinator(
   options?: CoordinatorDaemonOptions,
@@ -122,7 +123,8 @@ export async function startCoordinator(
 /**
  * Starts a node in this process, with its network. A child process does the training. The option `invite` names the job.
  *
- * @throws SwarmError INVITE_INVALID, HOME_ROLE, HOME_LOCKED, IDENTITY_CORRUPT, STORE_NEWER, LISTEN_FAILED, ENGINE_UNKNOWN
+ * @throws SwarmError USAGE, INVITE_INVALID, HOME_ROLE, HOME_LOCKED, IDENTITY_CORRUPT, STORE_NEWER, LISTEN_FAILED,
+ * ENGINE_UNKNOWN
  */
 export async function startNode(options: NodeDaemonOptions, deps?: NodeDaemonDeps): Promise<RunningNode> {
   return (await import('./node/daemon.ts')).startNode(options, deps);

@@ -1,6 +1,12 @@
 import { InvalidArgumentError, Option } from 'commander';
+import type { z } from 'zod';
 import { PRECISIONS } from '../lora/engines/precision.ts';
 import { BASE_BITS, type BaseBits } from '../lora/models/base-bits.ts';
+import {
+  announcedAddressSchema,
+  bootstrapAddressSchema,
+  listenAddressSchema,
+} from '../net/address-options.ts';
 
 /** Returns a commander parser of whole numbers in a range, ends included. */
 export function integer(min: number, max: number = Number.MAX_SAFE_INTEGER) {
@@ -34,29 +40,21 @@ export function collect(value: string, earlier: string[] | undefined): string[] 
 }
 
 /** Parses a TCP address to listen on. The option may be repeated. */
-export function listenAddress(value: string, earlier: string[] | undefined): string[] {
-  if (!/^\/(ip4|ip6)\/[^/]+\/tcp\/\d+$/.test(value)) {
-    throw new InvalidArgumentError(
-      'Use a multiaddr such as /ip4/0.0.0.0/tcp/4040; port 0 means any free port.',
-    );
-  }
-  return collect(value, earlier);
-}
+export const listenAddress = addresses(listenAddressSchema);
 
 /** Parses a TCP address to announce, by IP address or host name. The option may be repeated. */
-export function announcedAddress(value: string, earlier: string[] | undefined): string[] {
-  if (!/^\/(ip4|ip6|dns|dns4|dns6)\/[^/]+\/tcp\/[1-9]\d*$/.test(value)) {
-    throw new InvalidArgumentError('Use a multiaddr such as /ip4/203.0.113.1/tcp/4040.');
-  }
-  return collect(value, earlier);
-}
+export const announcedAddress = addresses(announcedAddressSchema);
 
-/** Parses the address of a peer to dial. The option may be repeated. */
-export function peerAddress(value: string, earlier: string[] | undefined): string[] {
-  if (!isPeerAddress(value)) {
-    throw new InvalidArgumentError('Use a multiaddr that ends in /p2p/PEER, as daemons print it.');
-  }
-  return collect(value, earlier);
+/** Parses the address of a peer to stay connected to. The option may be repeated. */
+export const bootstrapAddress = addresses(bootstrapAddressSchema);
+
+/** Returns a commander parser that collects addresses which the schema accepts. */
+function addresses(schema: z.ZodType<string>) {
+  return (value: string, earlier: string[] | undefined): string[] => {
+    const { error } = schema.safeParse(value);
+    if (error) throw new InvalidArgumentError(`It ${error.issues[0]!.message}.`);
+    return collect(value, earlier);
+  };
 }
 
 export function isPeerAddress(text: string): boolean {

@@ -38,9 +38,9 @@ export interface CoordinatorDaemonOptions {
   readonly version?: string;
   /** Multiaddrs to listen on. @default the TCP port of the last start; at the first start any free port */
   readonly listen?: readonly string[];
-  /** Multiaddrs to announce besides the listen addresses, such as that of a router. @default none */
+  /** Multiaddrs to announce besides the listen addresses, such as that of a router, without /p2p. @default none */
   readonly announce?: readonly string[];
-  /** Multiaddrs to stay connected to. @default none */
+  /** Multiaddrs to stay connected to, with or without /p2p. @default none */
   readonly bootstrap?: readonly string[];
   /** Announce the coordinator in the local network. @default true */
   readonly mdns?: boolean;
@@ -90,8 +90,8 @@ const STOP_MS = 4_500;
 
 /**
  * Starts a coordinator with a real network, disk and evaluation process.
- * @throws SwarmError HOME_ROLE, HOME_LOCKED, IDENTITY_CORRUPT, STORE_NEWER, LISTEN_FAILED, TOKEN_INVALID, and the
- *   errors of `parseCompute`
+ * @throws SwarmError USAGE, HOME_ROLE, HOME_LOCKED, IDENTITY_CORRUPT, STORE_NEWER, LISTEN_FAILED, TOKEN_INVALID, and
+ *   the errors of `parseCompute`
  */
 export async function startCoordinator(
   options: CoordinatorDaemonOptions = {},

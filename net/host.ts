@@ -4,10 +4,12 @@ import { peerIdFromString } from '@libp2p/peer-id';
 import type { Clock } from '../common/clock.ts';
 import { withDeadline } from '../common/deadline.ts';
 import type { Logger } from '../common/logger.ts';
+import { checkOptions } from '../common/schema-problems.ts';
 import { DIAL_TIMEOUT_MS } from '../protocol/limits.ts';
 import type { RpcMethod, RpcRequest, RpcResponse } from '../protocol/rpc.ts';
 import type { Signer } from '../protocol/signing.ts';
 import type { ResumableBlobs } from '../storage/blob-store.ts';
+import { hostAddressesSchema } from './address-options.ts';
 import { connectError, parseAddress } from './addresses.ts';
 import { BlobFetcher } from './blobs/fetcher.ts';
 import { BlobServer } from './blobs/server.ts';
@@ -28,7 +30,7 @@ import { limitYoungGeneration } from './young-generation.ts';
 export interface HostOptions {
   /** Multiaddrs to listen on; port 0 takes any free port. */
   listen: readonly string[];
-  /** Multiaddrs to announce besides the listen addresses, such as a router's public address. @default [] */
+  /** Multiaddrs to announce besides the listen addresses, such as a router's, without /p2p. @default [] */
   announce?: readonly string[];
   /** Multiaddrs to stay connected to, with or without /p2p. */
   bootstrap: readonly string[];
@@ -61,9 +63,11 @@ const GOSSIP_PROTOCOL_PREFIX = '/meshsub/';
 /**
  * Starts a libp2p node with TCP, noise, yamux, gossip, rpc and blobs, and returns it as a SwarmNetwork. Dials
  * persistent peers until they answer.
- * @throws SwarmError LISTEN_FAILED
+ * @throws SwarmError USAGE for a wrong address in the options; LISTEN_FAILED
  */
 export async function createHost(options: HostOptions, deps: HostDeps): Promise<SwarmNetwork> {
+  // libp2p would throw for a wrong address to announce later, from a timer.
+  checkOptions(hostAddressesSchema, options);
   limitYoungGeneration();
   const traffic = new Traffic();
   const node = await createNode(options, { privateKey: deps.identity.privateKey, traffic });

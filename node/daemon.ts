@@ -85,8 +85,8 @@ const DRAIN_SHARE = 0.6;
 /**
  * Starts a node with a real network, disk and trainer process. Without an invite or addresses the node runs, but it
  * joins no job.
- * @throws SwarmError INVITE_INVALID, HOME_ROLE, HOME_LOCKED, IDENTITY_CORRUPT, STORE_NEWER, LISTEN_FAILED, and the
- *   errors of `parseCompute`
+ * @throws SwarmError USAGE, INVITE_INVALID, HOME_ROLE, HOME_LOCKED, IDENTITY_CORRUPT, STORE_NEWER, LISTEN_FAILED, and
+ *   the errors of `parseCompute`
  */
 export async function startNode(options: NodeDaemonOptions, deps: NodeDaemonDeps = {}): Promise<RunningNode> {
   const { home = resolveHomes().node, version = packageVersion() } = options;

@@ -15,12 +15,12 @@ import { engineOption, oneDeviceCompute } from '../engine.ts';
 import { usageError } from '../errors.ts';
 import {
   announcedAddress,
+  bootstrapAddress,
   homeOption,
   integer,
   jsonOption,
   listenAddress,
   logLevelOption,
-  peerAddress,
 } from '../options.ts';
 import { printJson, printLines, timeOfDay } from '../print.ts';
 import { EventLines } from '../views/events.ts';
@@ -57,7 +57,7 @@ export function registerCoordinator(program: Command, context: Context): void {
       'further address at which nodes can reach this coordinator, such as the public one of your router; repeatable',
       announcedAddress,
     )
-    .option('--bootstrap <multiaddr>', 'address of a peer to stay connected to; repeatable', peerAddress)
+    .option('--bootstrap <multiaddr>', 'address of a peer to stay connected to; repeatable', bootstrapAddress)
     .option('--no-mdns', 'do not announce this coordinator on the local network (mDNS)')
     .option(
       '--api-port <port>',

@@ -76,7 +76,8 @@ describe('the command line', () => {
       ['train', '--model', 'm', '--data', 'd', '--output', 'o', '--schedule', 'exponential'],
       ['evaluate', '--data', 'x'],
       ['coordinator', '--listen', 'localhost:4040'],
-      ['coordinator', '--bootstrap', '/ip4/127.0.0.1/tcp/1'],
+      ['coordinator', '--bootstrap', '/ip4/127.0.0.1/udp/1'],
+      ['coordinator', '--announce', `/ip4/8.8.4.4/tcp/88/p2p/12D3KooW${'a'.repeat(44)}`],
       ['node'],
     ]) {
       expect((await parse(...args)).error, args.join(' ')).toBeInstanceOf(CommanderError);
