@@ -5,6 +5,10 @@ import { type ErrorJson, type ErrorKind, isSwarmError, type SwarmError } from '.
 import { withCommandName } from './command-name.ts';
 import { exitCodes } from './exit-codes.ts';
 
+/** Longest message and advice that the CLI shows, in characters. */
+const SHOWN_CHARACTERS = 1000;
+const STACK_CHARACTERS = 10_000;
+
 /** Returns an error about the command line. @param next advice */
 export function usageError(message: string, next?: string): SwarmError {
   return commonError('USAGE', message, {}, { next });
@@ -41,8 +45,8 @@ export function failureOf(error: unknown): Failure {
 }
 
 function failure({ kind, code, message, next, values }: ErrorJson): Failure {
-  const text = safeText(message, { maxCharacters: 1000 });
-  const advice = next === null ? null : withCommandName(next);
+  const text = safeText(message, { maxCharacters: SHOWN_CHARACTERS });
+  const advice = next === null ? null : withCommandName(safeText(next, { maxCharacters: SHOWN_CHARACTERS }));
   return { kind, exitCode: exitCodes[kind], code, message: text, next: advice, values };
 }
 
@@ -63,4 +67,9 @@ export function failureLines({ message, next }: Failure): string[] {
 /** Returns the failure as one JSON object. Its `event` distinguishes it from data in a stream of JSON lines. */
 export function failureJson({ code, message, next, values, exitCode }: Failure): object {
   return { schemaVersion: 1, event: 'error', error: { code, message, next, values, exitCode } };
+}
+
+/** Returns the stack of an error, sanitised: it begins with the error's message. */
+export function stackText({ stack = '' }: Error): string {
+  return safeText(stack, { multiline: true, maxCharacters: STACK_CHARACTERS });
 }

@@ -1,6 +1,6 @@
 import { CommanderError } from 'commander';
 import { processContext } from './context.ts';
-import { failureJson, failureLines, failureOf, usageError } from './errors.ts';
+import { failureJson, failureLines, failureOf, stackText, usageError } from './errors.ts';
 import { exitCodes } from './exit-codes.ts';
 import { createProgram } from './program.ts';
 import { drainOnSignals } from './signals.ts';
@@ -14,7 +14,7 @@ export async function main(): Promise<void> {
     if (json) process.stdout.write(`${JSON.stringify(failureJson(failure))}\n`);
     else if (failure.kind !== 'interrupted') process.stderr.write(`${failureLines(failure).join('\n')}\n`);
     // A bug report needs the stack.
-    if (failure.kind === 'internal' && error instanceof Error) process.stderr.write(`${error.stack}\n`);
+    if (failure.kind === 'internal' && error instanceof Error) process.stderr.write(`${stackText(error)}\n`);
     return failure.exitCode;
   };
   process.on('uncaughtException', (error) => {

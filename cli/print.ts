@@ -1,9 +1,18 @@
+import { safeText } from '../common/text.ts';
 import type { SwarmError } from '../index.ts';
 import { withCommandName } from './command-name.ts';
 import type { Context } from './context.ts';
 
-/** Prints lines to stdout. */
+/** Longest note, in characters. Notes quote models, adapters and data, whose texts can have any length. */
+const NOTE_CHARACTERS = 2000;
+
+/** Prints lines to stdout, sanitised: they can contain texts of models, data and peers. */
 export function printLines({ stdout }: Pick<Context, 'stdout'>, lines: Iterable<string>): void {
+  for (const line of lines) stdout.write(`${safeText(line, { maxCharacters: Number.POSITIVE_INFINITY })}\n`);
+}
+
+/** Prints lines with colours to stdout. The caller has sanitised every untrusted text in them. */
+export function printPainted({ stdout }: Pick<Context, 'stdout'>, lines: Iterable<string>): void {
   for (const line of lines) stdout.write(`${line}\n`);
 }
 
@@ -12,9 +21,9 @@ export function printJson({ stdout }: Pick<Context, 'stdout'>, value: object): v
   stdout.write(`${JSON.stringify(value)}\n`);
 }
 
-/** Prints a note to stderr. */
+/** Prints a note to stderr, sanitised as in {@link printLines}. */
 export function printNote({ stderr }: Pick<Context, 'stderr'>, text: string): void {
-  stderr.write(`swarm: ${text}\n`);
+  stderr.write(`swarm: ${safeText(text, { maxCharacters: NOTE_CHARACTERS })}\n`);
 }
 
 /** Prints a warning with its advice to stderr. */
@@ -38,7 +47,7 @@ export function timeOfDay(at: number): string {
 /** Shortest time between two progress lines in a pipe or file, where a line cannot be overwritten. */
 const PLAIN_INTERVAL_MS = 5_000;
 
-/** A line of progress on stderr. A terminal overwrites it; elsewhere a new line appears every 5 s at most. */
+/** A sanitised line of progress on stderr. A terminal overwrites it; elsewhere a new line appears every 5 s at most. */
 export class ProgressLine {
   readonly #context: Pick<Context, 'stderr' | 'clock'>;
   #shown = false;
@@ -48,8 +57,9 @@ export class ProgressLine {
     this.#context = context;
   }
 
-  update(text: string): void {
+  update(untrusted: string): void {
     const { stderr, clock } = this.#context;
+    const text = safeText(untrusted);
     if (stderr.isTTY) {
       stderr.write(`\r\u001b[K${text.slice(0, stderr.columns - 1)}`);
       this.#shown = true;

@@ -8,7 +8,7 @@ import type { Context } from '../context.ts';
 import { addDataOptions, DATA_FILES, type DataFlags, dataSettings } from '../data-options.ts';
 import { cliError } from '../error-codes.ts';
 import { collect, integer, jsonOption } from '../options.ts';
-import { ProgressLine, printJson, printLines } from '../print.ts';
+import { ProgressLine, printJson, printLines, printPainted } from '../print.ts';
 
 interface InspectFlags extends DataFlags {
   model: string;
@@ -101,7 +101,7 @@ async function inspectCommand(context: Context, flags: InspectFlags): Promise<vo
     if (flags.json)
       printJson(context, { schemaVersion: 1, event: 'inspected', settings, ...inspection, report });
     else {
-      printLines(context, inspectionLines(inspection, { tokens: flags.tokens === true }, context.stdout));
+      printPainted(context, inspectionLines(inspection, { tokens: flags.tokens === true }, context.stdout));
       if (report !== null) printLines(context, ['', `report ${report}`]);
     }
     const errors = inspection.findings.filter(({ level }) => level === 'error');

@@ -96,7 +96,7 @@ async function dryRun(context: Context, spec: JobSpec, { json }: CommonOptions):
   const { checkJobSpec, checkLines } = await import('../check-job.ts');
   const check = await checkJobSpec(context, spec);
   if (json) printJson(context, { schemaVersion: 1, spec, check });
-  else printLines(context, [(await import('yaml')).stringify(spec).trimEnd(), ...checkLines(check)]);
+  else printLines(context, [...(await yamlLines(spec)), ...checkLines(check)]);
 }
 
 async function submit(context: Context, spec: JobSpec, options: CommonOptions): Promise<void> {
@@ -145,9 +145,8 @@ async function show(context: Context, id: string | undefined, options: CommonOpt
   const detail = await api.job(await chooseJob(api, id));
   if (options.json) printJson(context, { schemaVersion: 1, ...detail });
   else {
-    const { stringify } = await import('yaml');
     const createdAt = new Date(detail.manifest.createdAt).toISOString();
-    printLines(context, [...jobLines(detail), '', stringify({ ...detail.manifest, createdAt }).trimEnd()]);
+    printLines(context, [...jobLines(detail), '', ...(await yamlLines({ ...detail.manifest, createdAt }))]);
   }
 }
 
@@ -161,4 +160,9 @@ async function act(
   const summary = await api.act(await chooseJob(api, id), action, options.reason);
   if (options.json) printJson(context, { schemaVersion: 1, ...summary });
   else printLines(context, [`job ${summary.name} is ${summary.phase}`]);
+}
+
+async function yamlLines(value: object): Promise<string[]> {
+  const { stringify } = await import('yaml');
+  return stringify(value).trimEnd().split('\n');
 }

@@ -1,0 +1,92 @@
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { expect, it, onTestFinished } from 'vitest';
+import { printedRows } from '../../../cli/bad-rows.ts';
+import { failureLines, failureOf, stackText } from '../../../cli/errors.ts';
+import { ProgressLine, printLines, printNote } from '../../../cli/print.ts';
+import { TrainReport } from '../../../cli/train/report.ts';
+import { SwarmError } from '../../../common/errors.ts';
+import { baseWarning } from '../../../lora/adapter/check-base.ts';
+import type { Example } from '../../../lora/data/examples.ts';
+import { renderExamples } from '../../../lora/data/render/render-examples.ts';
+import { openRenderer } from '../../../lora/data/render/renderer.ts';
+import { RowReport } from '../../../lora/data/row-report.ts';
+import { loadTokenizer } from '../../../lora/data/tokenizer.ts';
+import { fakeContext } from '../../utils/cli-context.ts';
+
+const MODEL = fileURLToPath(new URL('../../fixtures/chat/byte-level', import.meta.url));
+/** Clears the screen and makes text red; in C0 and in C1 controls; and starts a line of its own. */
+const HOSTILE = '\u001b[2J\u001b[31m\u009b31m\u202eowned\nswarm: all is well';
+const CONTROLS = /[\p{Cc}\u202e]/u;
+
+/** Expects lines that name the attack, but have none of its controls. */
+function expectSafe(text: string): void {
+  expect(text).toContain('owned');
+  for (const line of text.trimEnd().split('\n')) {
+    expect(line).not.toMatch(CONTROLS);
+    expect(line).not.toMatch(/^swarm: all is well/);
+  }
+}
+
+async function temporary(): Promise<string> {
+  const dir = await mkdtemp(join(tmpdir(), 'print-'));
+  onTestFinished(() => rm(dir, { recursive: true, force: true }));
+  return dir;
+}
+
+it('lines, notes and progress have no controls', () => {
+  const { context, out, err } = fakeContext();
+  printLines(context, [HOSTILE]);
+  expectSafe(out());
+  printNote(context, HOSTILE);
+  new ProgressLine(context).update(HOSTILE);
+  expectSafe(err());
+});
+
+it('errors have no controls in message, advice and stack', () => {
+  const failure = failureOf(new SwarmError('X', HOSTILE, {}, { next: HOSTILE }));
+  expectSafe(failureLines(failure).join('\n'));
+  const stack = stackText(new TypeError(HOSTILE.replace('\n', ' ')));
+  expectSafe(stack);
+  expect(stack).toMatch(/\n +at /);
+});
+
+it('an error of a hostile chat template is printed without its controls by train and evaluate', async () => {
+  const dir = await temporary();
+  const template = join(dir, 'template.jinja');
+  await writeFile(template, `{{ raise_exception(${JSON.stringify(HOSTILE)}) }}`);
+  const tokenizer = await loadTokenizer(MODEL);
+  const renderer = await openRenderer({ dir: MODEL, now: 0, template }, { tokenizer });
+  onTestFinished(() => renderer.close());
+  const { context, err } = fakeContext();
+  const training = new TrainReport({ json: false, output: null }, context);
+  const evaluation = printedRows(context);
+  const report = new RowReport({
+    badRowShare: 1,
+    onBad: (row) => {
+      training.onBadRow(row);
+      evaluation(row);
+    },
+  });
+  const messages = [
+    { role: 'user', content: 'One' },
+    { role: 'assistant', content: 'Two' },
+  ];
+  const examples: Example[] = [{ origin: { file: 'data.jsonl', row: 1 }, kind: 'messages', messages }];
+  report.see();
+  for await (const rendered of renderExamples(examples, renderer, { report })) expect(rendered).toBeNull();
+  expect(err().split('\n')).toHaveLength(3);
+  expectSafe(err());
+});
+
+it('the base name of a hostile adapter is printed without its controls by generate and merge', () => {
+  const { context, err } = fakeContext();
+  const warning = baseWarning(
+    { dir: '/models/base' },
+    { baseDigest: null, baseModelName: HOSTILE, revision: null },
+  );
+  printNote(context, warning!);
+  expectSafe(err());
+});
