@@ -1,9 +1,8 @@
 import { Option } from 'commander';
 import type { Environment } from '../common/environment.ts';
 import type { ComputeInput, EngineName } from '../index.ts';
-import { deviceNames, ENGINE_CHOICE_LIST } from '../lora/engines/names.ts';
-import { mergeComputeInputs, parseCompute } from '../lora/train/compute.ts';
-import { usageError } from './errors.ts';
+import { ENGINE_CHOICE_LIST } from '../lora/engines/names.ts';
+import { mergeComputeInputs } from '../lora/train/compute.ts';
 
 /** Returns the option --engine of a command that uses one device. @param purpose text before the names of the engines */
 export function engineOption(purpose = 'engine that computes the model: '): Option {
@@ -26,18 +25,9 @@ export function environmentCompute({ SWARM_ENGINE }: Environment): ComputeInput 
   return { engine: SWARM_ENGINE || undefined, origin: 'SWARM_ENGINE' };
 }
 
-/**
- * Returns how to compute, for a command that uses one device. A flag overrides the environment.
- * @throws SwarmError USAGE for several devices; as parseCompute
- */
-export function oneDeviceCompute(flags: ComputeInput, environment: Environment): ComputeInput {
-  const input = mergeComputeInputs(flags, environmentCompute(environment));
-  const { devices } = parseCompute(input);
-  if (devices === 'auto' || (devices.length === 1 && devices[0].device === undefined)) return input;
-  throw usageError(
-    `this command computes on one device, not on ${deviceNames(devices)}`,
-    'name one engine, without a device number',
-  );
+/** Returns the settings of a `Compute` that flags and the environment give. A flag overrides the environment. */
+export function givenCompute(flags: ComputeInput, environment: Environment): ComputeInput {
+  return mergeComputeInputs(flags, environmentCompute(environment));
 }
 
 /** Returns the progress text while an engine is measured. */

@@ -4,7 +4,7 @@ import { resolveCache } from '../common/user-folders.ts';
 import type { EngineName, ModelBundle } from '../index.ts';
 import { BASE_MODEL, baseFolder } from './base-model.ts';
 import type { Context } from './context.ts';
-import { engineOption, measuringLine, oneDeviceCompute } from './engine.ts';
+import { engineOption, givenCompute, measuringLine } from './engine.ts';
 import { ENGINE_THREADS, integer } from './options.ts';
 import { ProgressLine, printNote } from './print.ts';
 
@@ -35,7 +35,7 @@ export async function openModelBundle(
   const options = {
     base: flags.model,
     adapter: flags.adapter === undefined ? undefined : resolve(cwd, flags.adapter),
-    compute: oneDeviceCompute(flags, environment),
+    compute: givenCompute(flags, environment),
     cacheDir: resolveCache(environment, cwd),
     now: clock.now(),
     signal,

@@ -6,7 +6,7 @@ import { packageVersion } from '../common/package.ts';
 import { systemClock } from '../common/system-clock.ts';
 import { Teardown } from '../common/teardown.ts';
 import { resolveHomes } from '../common/user-folders.ts';
-import { type ComputeInput, parseCompute } from '../lora/train/compute.ts';
+import { type ComputeInput, parseOneDevice } from '../lora/train/compute.ts';
 import { createCoordinatorMetrics } from '../monitor/coordinator-metrics.ts';
 import { Health } from '../monitor/health.ts';
 import { silentLogger } from '../monitor/log.ts';
@@ -91,7 +91,7 @@ const STOP_MS = 4_500;
 /**
  * Starts a coordinator with a real network, disk and evaluation process.
  * @throws SwarmError USAGE, HOME_ROLE, HOME_LOCKED, IDENTITY_CORRUPT, STORE_NEWER, LISTEN_FAILED, TOKEN_INVALID, and
- *   the errors of `parseCompute`
+ *   the errors of `parseOneDevice`
  */
 export async function startCoordinator(
   options: CoordinatorDaemonOptions = {},
@@ -99,7 +99,7 @@ export async function startCoordinator(
 ): Promise<RunningCoordinator> {
   const { home = resolveHomes().coordinator, version = packageVersion() } = options;
   const { log = silentLogger } = deps;
-  const compute = parseCompute(options.compute ?? {}, { engine: 'onnx-cpu', threads: 1 });
+  const compute = parseOneDevice(options.compute ?? {}, { engine: 'onnx-cpu', threads: 1 });
   await claimHome(home, 'coordinator');
   const teardown = new Teardown({ clock: systemClock, log });
   teardown.add(lockHome(home));

@@ -11,7 +11,7 @@ import { SWARM } from '../command-name.ts';
 import type { Context } from '../context.ts';
 import { daemonLog } from '../daemon-log.ts';
 import { pollUntilAborted, STOP_DEADLINE_MS } from '../daemon-run.ts';
-import { engineOption, oneDeviceCompute } from '../engine.ts';
+import { engineOption, givenCompute } from '../engine.ts';
 import { usageError } from '../errors.ts';
 import {
   announcedAddress,
@@ -95,7 +95,7 @@ async function run(context: Context, options: CoordinatorOptions): Promise<void>
       bootstrap: options.bootstrap ?? [],
       mdns: options.mdns,
       port: options.apiPort,
-      compute: oneDeviceCompute(options, context.environment),
+      compute: givenCompute(options, context.environment),
       keepCheckpoints: options.keepCheckpoints,
     },
     { log, failpoint: armedFailpoint(context.environment) },

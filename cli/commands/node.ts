@@ -5,12 +5,12 @@ import { resolveHomes } from '../../common/user-folders.ts';
 import type { NodePolicy, NodeStatus } from '../../index.ts';
 import type { Precision } from '../../lora/engines/precision.ts';
 import type { BaseBits } from '../../lora/models/base-bits.ts';
-import { mergeComputeInputs, parseCompute } from '../../lora/train/compute.ts';
+import { parseCompute } from '../../lora/train/compute.ts';
 import { claimHome } from '../../storage/daemon-home.ts';
 import type { Context } from '../context.ts';
 import { daemonLog } from '../daemon-log.ts';
 import { pollUntilAborted, STOP_DEADLINE_MS } from '../daemon-run.ts';
-import { enginesOption, environmentCompute } from '../engine.ts';
+import { enginesOption, givenCompute } from '../engine.ts';
 import {
   BASE_BITS_HELP,
   baseBits,
@@ -95,7 +95,7 @@ export function registerNode(program: Command, context: Context): void {
 async function run(context: Context, target: readonly string[], options: NodeOptions): Promise<void> {
   const home = resolveHomes(options.home, context.environment, context.cwd).node;
   const where = parseTarget(target, options.job);
-  const compute = mergeComputeInputs(options, environmentCompute(context.environment));
+  const compute = givenCompute(options, context.environment);
   // Refuses a wrong option before the home is created.
   parseCompute(compute);
   await claimHome(home, 'node');

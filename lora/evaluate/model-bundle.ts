@@ -1,6 +1,5 @@
 import { join } from 'node:path';
 import { withAbortReason } from '../../common/abort-reason.ts';
-import { commonError } from '../../common/common-errors.ts';
 import { makeFolder } from '../../common/folders.ts';
 import { resolveCache } from '../../common/user-folders.ts';
 import { baseWarning, checkBase } from '../adapter/check-base.ts';
@@ -13,7 +12,7 @@ import { type BaseModel, openBase } from '../models/base-model.ts';
 import { findBase } from '../models/find-base.ts';
 import { prepareWeights } from '../models/prepare-weights.ts';
 import { resolveDevices } from '../train/choose.ts';
-import { type ComputeInput, parseCompute } from '../train/compute.ts';
+import { type ComputeInput, parseOneDevice } from '../train/compute.ts';
 
 /**
  * A base model with its tokenizer and weights, an engine, and perhaps an adapter, opened together. The same model without
@@ -71,10 +70,7 @@ export function openModel(options: OpenModelOptions, deps: OpenModelDeps = {}): 
 
 async function open(options: OpenModelOptions, deps: OpenModelDeps): Promise<ModelBundle> {
   const { cacheDir = resolveCache(), now = Date.now(), signal = new AbortController().signal } = options;
-  const asked = parseCompute(options.compute ?? {});
-  if (asked.devices !== 'auto' && asked.devices.length > 1) {
-    throw commonError('USAGE', `a model is opened on one device, not on ${asked.devices.length}`);
-  }
+  const asked = parseOneDevice(options.compute ?? {});
   const find = deps.findBase ?? ((base: string) => findBase({ base, signal }));
   const model = await openBase(await find(options.base));
   const adapter = options.adapter === undefined ? null : await readPeftFolder(options.adapter, model);

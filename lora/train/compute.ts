@@ -4,7 +4,7 @@ import { z } from 'zod';
 import { commonError } from '../../common/common-errors.ts';
 import { checkOptions } from '../../common/schema-problems.ts';
 import { engineError } from '../engines/errors.ts';
-import { type Device, ENGINE_CHOICE_LIST, ENGINE_NAMES } from '../engines/names.ts';
+import { type Device, deviceNames, ENGINE_CHOICE_LIST, ENGINE_NAMES } from '../engines/names.ts';
 import { PRECISIONS, type Precision, requirePrecision } from '../engines/precision.ts';
 import { BASE_BITS, type BaseBits, requireBaseBits } from '../models/base-bits.ts';
 
@@ -118,6 +118,22 @@ export function parseCompute(...inputs: readonly ComputeInput[]): Compute {
   };
   checkCompute(compute);
   return compute;
+}
+
+/**
+ * Parses settings as {@link parseCompute} does, for work that uses one device.
+ * @throws SwarmError USAGE for several devices; the errors of parseCompute
+ */
+export function parseOneDevice(...inputs: readonly ComputeInput[]): Compute {
+  const compute = parseCompute(...inputs);
+  const { devices } = compute;
+  if (devices === 'auto' || devices.length === 1) return compute;
+  throw commonError(
+    'USAGE',
+    `evaluating and generating use one device, not ${devices.length}: ${deviceNames(devices)}`,
+    { devices: devices.length },
+    { next: 'name one device, such as onnx-cpu or onnx-cuda:1' },
+  );
 }
 
 /** Returns the default `Compute` on the processor, with `change` applied. No setting in it is `auto`. */
