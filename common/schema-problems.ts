@@ -85,7 +85,7 @@ function schemaAt(schema: JsonSchema, [step, ...rest]: readonly PropertyKey[]): 
   if (step === undefined) return schema;
   for (const branch of [schema, ...(schema.anyOf ?? [])]) {
     const items = typeof step === 'number' ? (branch.prefixItems?.[step] ?? branch.items) : null;
-    const inner = items ?? branch.properties?.[String(step)];
+    const inner = items ?? branch.properties?.[String(step)] ?? branch.additionalProperties;
     const found = typeof inner === 'object' && !Array.isArray(inner) ? schemaAt(inner, rest) : null;
     if (found !== null) return found;
   }
@@ -99,7 +99,8 @@ function keysOf(schema: JsonSchema | null): string[] {
 /** Describes the allowed values: "a whole number from 1 to 512"; "" if the schema does not say. */
 function allowedBy(schema: JsonSchema): string {
   if (schema.description !== undefined) return schema.description;
-  if (schema.anyOf || schema.enum) return either(choices(schema).map(allowedBy));
+  if (schema.anyOf || schema.enum || Array.isArray(schema.type))
+    return either(choices(schema).map(allowedBy));
   if (schema.const !== undefined) return JSON.stringify(schema.const);
   switch (schema.type) {
     case 'integer':
@@ -107,7 +108,7 @@ function allowedBy(schema: JsonSchema): string {
     case 'number':
       return `a number${range(schema)}`;
     case 'string':
-      return 'a text';
+      return 'a string';
     case 'boolean':
       return 'true or false';
     case 'null':
@@ -115,22 +116,32 @@ function allowedBy(schema: JsonSchema): string {
     case 'array':
       return `a list${listed(schema)}`;
     case 'object':
-      return `a section with the keys ${keysOf(schema).join(', ')}`;
+      return keysOf(schema).length === 0
+        ? 'a section'
+        : `a section with the keys ${keysOf(schema).join(', ')}`;
     default:
       return '';
   }
 }
 
-/** Flattens nested unions and enumerations into single branches. */
+/** Flattens nested unions, enumerations and lists of types into single branches. */
 function choices(schema: JsonSchema): JsonSchema[] {
   if (schema.description === undefined && schema.anyOf) return schema.anyOf.flatMap(choices);
-  return schema.enum ? schema.enum.map((value) => ({ const: value })) : [schema];
+  if (schema.enum) return schema.enum.map((value) => ({ const: value }));
+  return Array.isArray(schema.type) ? schema.type.map((type) => ({ ...schema, type })) : [schema];
 }
 
 function listed({ prefixItems, items }: JsonSchema): string {
-  if (prefixItems)
-    return ` of ${prefixItems.length} values: ${either(prefixItems.map((one) => allowedBy(one as JsonSchema)))}`;
-  return typeof items === 'object' && !Array.isArray(items) ? `, each ${allowedBy(items as JsonSchema)}` : '';
+  if (prefixItems) {
+    const [first, ...others] = prefixItems.map((one) => allowedBy(one as JsonSchema));
+    const entries = others.every((other) => other === first)
+      ? `, each ${first}`
+      : `: ${[first, ...others].join(', then ')}`;
+    return ` of ${prefixItems.length} values${entries}`;
+  }
+  return typeof items === 'object' && !Array.isArray(items)
+    ? ` in which each entry is ${allowedBy(items as JsonSchema)}`
+    : '';
 }
 
 function either(parts: readonly string[]): string {
@@ -144,12 +155,13 @@ function range({ type, minimum, exclusiveMinimum, maximum, exclusiveMaximum }: J
     typeof value === 'number' && Math.abs(value) < Number.MAX_SAFE_INTEGER ? value : null;
   const above = bound(exclusiveMinimum);
   const least = bound(minimum) ?? (type === 'integer' && above !== null ? above + 1 : null);
-  const low = least !== null ? `from ${least}` : above !== null ? `above ${above}` : '';
   const most = bound(maximum);
   const below = bound(exclusiveMaximum);
+  if (least !== null && most !== null) return ` from ${least} to ${most}`;
+  const low = least !== null ? `of at least ${least}` : above !== null ? `above ${above}` : '';
   const high = most !== null ? `up to ${most}` : below !== null ? `below ${below}` : '';
-  if (low === '' || high === '') return low || high ? ` ${low}${high}` : '';
-  return least === null ? ` ${low} and ${high}` : ` ${low} ${most === null ? `to ${high}` : `to ${most}`}`;
+  const bounds = [low, high].filter((text) => text !== '').join(' and ');
+  return bounds === '' ? '' : ` ${bounds}`;
 }
 
 /** Returns the known key with the fewest edits, if few enough to be a typing mistake. */

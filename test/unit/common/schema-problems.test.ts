@@ -24,6 +24,7 @@ it.each([
   [{ data: 'x' }, ['data', '"x"', 'train, heldOut']],
   [{ lora: { targets: 'q', layersToTransform: [1] } }, ['lora.layersToTransform', '[1]']],
   [{ lora: { rankPattern: { q: 'x' } } }, ['lora.rankPattern', ' 1']],
+  [{ data: { train: '/d', templateVariables: { a: [] } } }, ['data.templateVariables.a', '[]', 'true']],
   [{ name: 'x'.repeat(500) }, ['name', 'xxx…']],
 ])('names the field, its value and the allowed values: %j', (part, parts) => {
   const text = messageOf({ ...MINIMAL, ...part });
