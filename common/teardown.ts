@@ -35,10 +35,15 @@ export class Teardown {
     }
   }
 
-  /** Runs `first` and the steps until the deadline, then `last`. Runs only once, and never rejects. */
+  /**
+   * Runs `first` and the steps until the deadline, then `last`. The steps also run if `first` fails. Runs only once, and
+   * never rejects.
+   */
   stop({ deadlineMs, first, last }: StopOptions): Promise<void> {
     this.#stopped ??= withDeadline({ clock: this.#clock, ms: deadlineMs, what: 'stopping' }, async () => {
-      await first?.();
+      await Promise.resolve()
+        .then(first)
+        .catch((error: unknown) => this.#log.warn({ error }, 'stop-step-failed'));
       await this.run();
     })
       .catch((error: unknown) => this.#log.warn({ error }, 'stop-cut-short'))

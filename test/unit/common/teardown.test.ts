@@ -25,6 +25,18 @@ it('runs each step once, in reverse order, even if one fails', async () => {
   expect(calls).toEqual(['drain', 'network', 'store', 'lock', 'last']);
 });
 
+it('runs the steps even if what comes first fails', async () => {
+  const { clock, calls, step, teardown } = setUp();
+  teardown.add(step('lock'), step('store'));
+  const first = async (): Promise<never> => {
+    throw new Error('no');
+  };
+  const stopped = teardown.stop({ deadlineMs: 100, first, last: step('last') });
+  await clock.run(() => calls.includes('last'), 50);
+  await stopped;
+  expect(calls).toEqual(['store', 'lock', 'last']);
+});
+
 it('ends at its deadline even if a step hangs', async () => {
   const { clock, calls, step, teardown } = setUp();
   teardown.add(step('lock'), () => new Promise(() => {}));
