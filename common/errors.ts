@@ -139,12 +139,5 @@ export function fromSystem(cause: unknown): Pick<ErrorOptions, 'kind' | 'next'> 
   return found === undefined ? { kind: 'failed' } : { kind: found.kind, next: found.next };
 }
 
-/** Converts any thrown value to JSON. A SwarmError keeps its code; anything else gets `code`. */
-export function errorJson(error: unknown, code: string): ErrorJson {
-  if (isSwarmError(error)) return error.toJSON();
-  const message = error instanceof Error ? error.message : String(error);
-  return { code, message, values: {}, kind: 'internal', next: null };
-}
-
 /** Advice for an error that only a bug in this program can cause. */
 export const REPORT = 'report it with the command you ran and the output of "swarm version"';

@@ -1,4 +1,4 @@
-import { defineErrors } from '../common/errors.ts';
+import { defineErrors, REPORT } from '../common/errors.ts';
 
 export const coordinatorError = defineErrors({
   INTERNAL: { kind: 'internal', next: 'see the log of the coordinator' },
@@ -32,6 +32,7 @@ export const coordinatorError = defineErrors({
   TOKEN_INVALID: { kind: 'failed', next: 'delete the file; the next start creates a new token' },
   TOO_MANY_JOBS: { kind: 'conflict', next: 'stop a job: "swarm job stop JOB"' },
   WORKER_DIED: 'failed',
+  WORKER_FAILED: { kind: 'internal', next: REPORT },
   API_FAILED: 'failed',
   API_NOT_FOUND: 'notFound',
   API_REFUSED: 'refused',

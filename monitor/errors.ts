@@ -1,5 +1,6 @@
 import { defineErrors } from '../common/errors.ts';
 
 export const monitorError = defineErrors({
+  HOST_REFUSED: { kind: 'refused', next: 'use the host name 127.0.0.1' },
   LOG_LEVEL: { kind: 'usage', next: 'use debug, info, warn or error, as in "info,gossip=debug"' },
 });

@@ -1,4 +1,5 @@
 import type { FastifyInstance } from 'fastify';
+import { monitorError } from './errors.ts';
 
 /**
  * Host names that requests may use. A web page whose own name resolves to this machine (DNS rebinding) sends that name.
@@ -10,6 +11,7 @@ export function onlyLoopbackNames(server: FastifyInstance): void {
   server.addHook('onRequest', async (request, reply) => {
     const host = request.headers.host?.replace(/:\d+$/, '') ?? '';
     if (HOSTS.includes(host)) return;
-    return reply.code(403).send({ code: 'HOST_REFUSED', message: 'use the host name 127.0.0.1', values: {} });
+    const error = monitorError('HOST_REFUSED', 'requests for this host name are refused', { host });
+    return reply.code(403).send(error.toJSON());
   });
 }

@@ -2,6 +2,7 @@
 import { createHash } from 'node:crypto';
 import { serveCalls } from '../common/workers/calls.ts';
 import { parentChannel } from '../common/workers/entry.ts';
+import { storageError } from './errors.ts';
 
 export type HashMethods = {
   /** Replies when the piece is hashed and its memory may be reused. */
@@ -19,5 +20,8 @@ serveCalls<HashMethods>(
     },
     digest: () => hash.digest('hex'),
   },
-  { channel: parentChannel(), failed: 'HASH_FAILED' },
+  {
+    channel: parentChannel(),
+    failed: (message, options) => storageError('HASH_FAILED', message, {}, options),
+  },
 );

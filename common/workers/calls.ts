@@ -7,7 +7,7 @@
  * reports, aborts that the callee answers, and child processes that stay alive between calls without keeping their
  * parent alive.
  */
-import { type ErrorJson, errorJson, SwarmError } from '../errors.ts';
+import { type ErrorJson, type ErrorOptions, fromSystem, isSwarmError, SwarmError } from '../errors.ts';
 
 /** The types of each method's request, reply and progress reports. */
 export type Methods = Readonly<Record<string, { request: unknown; reply: unknown; progress?: unknown }>>;
@@ -138,12 +138,15 @@ export type Handlers<M extends Methods> = {
   ) => M[N]['reply'] | Promise<M[N]['reply']>;
 };
 
+/** Makes an error of the module's table from the message of an error that is not a SwarmError. */
+export type MakeError = (message: string, options: ErrorOptions) => SwarmError;
+
 export interface ServeOptions {
   channel: Channel;
-  /** Error code that replies give an error that is not a SwarmError. */
-  failed: string;
-  /** Error code of calls that end with an AbortError. @default the value of `failed` */
-  aborted?: string;
+  /** Makes the error of a call that fails with something other than a SwarmError. */
+  failed: MakeError;
+  /** Makes the error of a call that ends with an AbortError. @default `failed` */
+  aborted?: MakeError;
 }
 
 /**
@@ -166,8 +169,11 @@ export function serveCalls<M extends Methods>(
       const onProgress = (progress: unknown): void => send({ type: 'progress', id, progress });
       return { type: 'reply', id, reply: await handlers[method]!(request, { signal, onProgress }) };
     } catch (error) {
+      if (isSwarmError(error)) return { type: 'failed', id, error: error.toJSON() };
       const isAbort = error instanceof Error && error.name === 'AbortError';
-      return { type: 'failed', id, error: errorJson(error, isAbort ? aborted : failed) };
+      const message = error instanceof Error ? error.message : String(error);
+      const made = isAbort ? aborted(message, {}) : failed(message, fromSystem(error));
+      return { type: 'failed', id, error: made.toJSON() };
     }
   };
 

@@ -5,6 +5,7 @@ import { parentChannel } from '../../common/workers/entry.ts';
 import { decodeUpdate } from '../../lora/update/index.ts';
 import { sha256 } from '../../protocol/cbor.ts';
 import { storageError } from '../../storage/errors.ts';
+import { coordinatorError } from '../errors.ts';
 import type { ArithmeticMethods } from './arithmetic.ts';
 import { mergeUpdates } from './merge-updates.ts';
 
@@ -25,5 +26,8 @@ serveCalls<ArithmeticMethods>(
       return null;
     },
   },
-  { channel: parentChannel(), failed: 'WORKER_FAILED' },
+  {
+    channel: parentChannel(),
+    failed: (message, options) => coordinatorError('WORKER_FAILED', message, {}, options),
+  },
 );

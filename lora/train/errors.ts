@@ -7,10 +7,12 @@ export const trainError = defineErrors({
     next: 'start over with a lower --learning-rate, a longer --warmup or a smaller --clip-norm; --resume would fail at the same step; an earlier checkpoint, if there is one, is a usable adapter',
   },
   OPTIMIZER_STATE: { kind: 'failed', next: 'start training again without this state' },
+  PROBE_FAILED: { kind: 'internal', next: REPORT },
   TRAINER_ABORTED: 'failed',
   TRAINER_DIED: {
     kind: 'failed',
     next: 'if memory ran out (smaller batches were tried), start over with --base-bits 4 or a smaller --sequence-length; if other programs took the memory, continue later with --resume',
   },
+  TRAINER_FAILED: { kind: 'internal', next: REPORT },
   TRAINER_NOT_STARTED: { kind: 'internal', next: REPORT },
 });

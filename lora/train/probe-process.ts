@@ -8,6 +8,7 @@ import { parentChannel } from '../../common/workers/entry.ts';
 import { createEngine, type Engine } from '../engines/engine.ts';
 import { hasFloat16 } from '../engines/float16.ts';
 import { requirementsOf } from '../engines/onnx/engine.ts';
+import { trainError } from './errors.ts';
 import type { ProbeFailure, ProbeMethods, ProbeRequest, TryRequest } from './probe.ts';
 import { hasSoftwareDriver } from './software-driver.ts';
 import { measureSpeed } from './speed.ts';
@@ -61,5 +62,8 @@ serveCalls<ProbeMethods>(
     try: (request) =>
       probe(request, async (engine) => ({ runs: true, float16: await hasFloat16(engine) }) as const),
   },
-  { channel: parentChannel(), failed: 'PROBE_FAILED' },
+  {
+    channel: parentChannel(),
+    failed: (message, options) => trainError('PROBE_FAILED', message, {}, options),
+  },
 );

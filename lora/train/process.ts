@@ -81,5 +81,9 @@ const notify = serveCalls<TrainerMethods>(
       return null;
     },
   },
-  { channel: parentChannel(), failed: 'TRAINER_FAILED', aborted: 'TRAINER_ABORTED' },
+  {
+    channel: parentChannel(),
+    failed: (message, options) => trainError('TRAINER_FAILED', message, {}, options),
+    aborted: (message) => trainError('TRAINER_ABORTED', message),
+  },
 );

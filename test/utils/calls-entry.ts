@@ -1,8 +1,12 @@
 /** A child process or thread for the tests of calls. */
 
+import { readFileSync } from 'node:fs';
+import { defineErrors } from '../../common/errors.ts';
 import { serveCalls } from '../../common/workers/calls.ts';
 import { parentChannel } from '../../common/workers/entry.ts';
 import { dataError } from '../../lora/data/errors.ts';
+
+const callError = defineErrors({ ABORTED: 'timeout', CRASHED: { kind: 'internal', next: 'report it' } });
 
 export type TestMethods = {
   double: { request: Float32Array; reply: Float32Array };
@@ -10,6 +14,7 @@ export type TestMethods = {
   wait: { request: null; reply: never };
   refuse: { request: null; reply: never };
   crash: { request: null; reply: never };
+  read: { request: string; reply: never };
   exit: { request: number; reply: never };
 };
 
@@ -31,7 +36,15 @@ const notify = serveCalls<TestMethods>(
     crash: () => {
       throw new TypeError('a defect');
     },
+    read: (path) => {
+      readFileSync(path);
+      throw new Error('the file exists');
+    },
     exit: (code) => process.exit(code),
   },
-  { channel: parentChannel(), failed: 'CRASHED', aborted: 'ABORTED' },
+  {
+    channel: parentChannel(),
+    failed: (message, options) => callError('CRASHED', message, {}, options),
+    aborted: (message) => callError('ABORTED', message),
+  },
 );

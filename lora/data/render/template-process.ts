@@ -1,6 +1,7 @@
 /** Entry point of the process that runs untrusted chat templates. */
 import { serveCalls } from '../../../common/workers/calls.ts';
 import { parentChannel } from '../../../common/workers/entry.ts';
+import { dataError } from '../errors.ts';
 import { type CompiledTemplate, compileTemplate } from './jinja.ts';
 import {
   MAX_RENDERED_CHARACTERS,
@@ -35,4 +36,10 @@ function render({ template, messages, tools = null, parts = [] }: RenderRequest)
   return { text, lengths, odd: null };
 }
 
-serveCalls<TemplateMethods>({ compile, render }, { channel: parentChannel(), failed: 'ROW_TEMPLATE' });
+serveCalls<TemplateMethods>(
+  { compile, render },
+  {
+    channel: parentChannel(),
+    failed: (message) => dataError('ROW_TEMPLATE', message, { reason: message }),
+  },
+);

@@ -6,7 +6,8 @@ import { SHIPPED, sourcesIn } from '../../utils/sources.ts';
 const ROOT = join(import.meta.dirname, '../../..');
 const sources = sourcesIn(SHIPPED);
 
-it('an error code belongs to one module', async () => {
+/** Returns the modules that declare each code in a table. */
+async function ownersOfCodes(): Promise<Map<string, string[]>> {
   const owners = new Map<string, string[]>();
   for (const { path } of sources.filter(({ text }) => text.includes('= defineErrors('))) {
     const exported: Record<string, unknown> = await import(join(ROOT, path));
@@ -17,6 +18,11 @@ it('an error code belongs to one module', async () => {
       }
     }
   }
+  return owners;
+}
+
+it('an error code belongs to one module', async () => {
+  const owners = await ownersOfCodes();
   expect(owners.size).toBeGreaterThan(150);
   expect([...owners].filter(([, files]) => files.length > 1)).toEqual([]);
 });
@@ -28,6 +34,20 @@ it('every code of a module is used', () => {
   );
   const unused = declared.filter((code) => !text.includes(`'${code}'`) && /^[A-Z_]+$/.test(code));
   expect(unused).toEqual([]);
+});
+
+it('every error code in the source is declared in a table', async () => {
+  const owners = await ownersOfCodes();
+  // Faults of data rows have codes of their own, and zlib has its codes.
+  const others = /^(ROW_|Z_)/;
+  const uses = /\bisSwarmError\(\s*\w+,\s*'([A-Z_]+)'|\b(?:code|failed|aborted): '([A-Z_]+)'/g;
+  const unknown = sources.flatMap(({ path, text }) =>
+    [...text.matchAll(uses)]
+      .map((match) => (match[1] ?? match[2])!)
+      .filter((code) => !owners.has(code) && !others.test(code))
+      .map((code) => `${path}: ${code}`),
+  );
+  expect(unknown).toEqual([]);
 });
 
 it('modules make errors from their tables', () => {

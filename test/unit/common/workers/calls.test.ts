@@ -41,7 +41,21 @@ describe.each(Object.entries(starters))('calls to %s', (name, start) => {
       values: { column: 'x' },
       next: 'name another',
     });
-    await expect(calls.call('crash', null)).rejects.toMatchObject({ code: 'CRASHED', kind: 'internal' });
+  });
+
+  it("reject with an error of the callee's table after any other error", async () => {
+    const calls = start(() => {});
+    await expect(calls.call('crash', null)).rejects.toMatchObject({
+      code: 'CRASHED',
+      kind: 'internal',
+      next: 'report it',
+    });
+    // A system call decides the kind and the advice.
+    await expect(calls.call('read', './no-such-file')).rejects.toMatchObject({
+      code: 'CRASHED',
+      kind: 'notFound',
+      next: 'check the path',
+    });
   });
 
   it('end with the error of their progress callback', async () => {
@@ -58,7 +72,7 @@ describe.each(Object.entries(starters))('calls to %s', (name, start) => {
     const controller = new AbortController();
     const both = [calls.call('wait', null, controller), calls.call('wait', null, controller)];
     controller.abort();
-    for (const call of both) await expect(call).rejects.toMatchObject({ code: 'ABORTED' });
+    for (const call of both) await expect(call).rejects.toMatchObject({ code: 'ABORTED', kind: 'timeout' });
     expect(await calls.call('double', Float32Array.of(1))).toEqual(Float32Array.of(2));
     await expect(calls.call('wait', null, controller)).rejects.toMatchObject({ name: 'AbortError' });
   });
