@@ -1,6 +1,7 @@
-import { defineErrors } from './errors.ts';
+import { defineErrors, REPORT } from './errors.ts';
 
 export const commonError = defineErrors({
+  CALL_MALFORMED: { kind: 'internal', next: REPORT },
   INTERRUPTED: 'interrupted',
   DEADLINE_EXCEEDED: 'timeout',
   FOLDER_UNUSABLE: 'refused',

@@ -1,16 +1,19 @@
+const ERROR_KINDS = [
+  'failed',
+  'usage',
+  'notRunning',
+  'notFound',
+  'refused',
+  'conflict',
+  'timeout',
+  'unhealthy',
+  'paused',
+  'internal',
+  'interrupted',
+] as const;
+
 /** The class of a failure. It decides the exit code of the CLI (cli/exit-codes.ts). */
-export type ErrorKind =
-  | 'failed'
-  | 'usage'
-  | 'notRunning'
-  | 'notFound'
-  | 'refused'
-  | 'conflict'
-  | 'timeout'
-  | 'unhealthy'
-  | 'paused'
-  | 'internal'
-  | 'interrupted';
+export type ErrorKind = (typeof ERROR_KINDS)[number];
 
 /** Cause, kind and advice of an error. */
 export interface ErrorOptions {
@@ -79,6 +82,20 @@ export class SwarmError<Code extends string = string> extends Error {
   static fromJSON({ code, message, values, kind, next }: ErrorJson): SwarmError {
     return new SwarmError(code, message, { ...values }, { kind, next: next ?? undefined });
   }
+}
+
+/** Returns whether a value that came from another process has the form that `SwarmError.toJSON` returns. */
+export function isErrorJson(value: unknown): value is ErrorJson {
+  if (typeof value !== 'object' || value === null) return false;
+  const { code, message, values, kind, next } = value as Partial<Record<keyof ErrorJson, unknown>>;
+  return (
+    typeof code === 'string' &&
+    typeof message === 'string' &&
+    typeof values === 'object' &&
+    values !== null &&
+    (ERROR_KINDS as readonly unknown[]).includes(kind) &&
+    (next === null || typeof next === 'string')
+  );
 }
 
 /** Returns whether a value is a SwarmError. @param code if given, the error must also have this code */

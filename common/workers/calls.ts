@@ -7,7 +7,15 @@
  * reports, aborts that the callee answers, and child processes that stay alive between calls without keeping their
  * parent alive.
  */
-import { type ErrorJson, type ErrorOptions, fromSystem, isSwarmError, SwarmError } from '../errors.ts';
+import { commonError } from '../common-errors.ts';
+import {
+  type ErrorJson,
+  type ErrorOptions,
+  fromSystem,
+  isErrorJson,
+  isSwarmError,
+  SwarmError,
+} from '../errors.ts';
 
 /** The types of each method's request, reply and progress reports. */
 export type Methods = Readonly<Record<string, { request: unknown; reply: unknown; progress?: unknown }>>;
@@ -59,8 +67,10 @@ export class Calls<M extends Methods> {
 
   constructor({ channel, onNotice }: { channel: Channel; onNotice?: (text: string) => void }) {
     this.#channel = channel;
-    channel.onMessage((message: ToCaller) => {
-      if (message.type === 'notice') onNotice?.(message.text);
+    channel.onMessage((message: unknown) => {
+      if (!isToCaller(message)) {
+        this.fail(commonError('CALL_MALFORMED', 'a child process or thread sent a malformed message'));
+      } else if (message.type === 'notice') onNotice?.(message.text);
       else this.#receive(message);
     });
   }
@@ -68,7 +78,7 @@ export class Calls<M extends Methods> {
   /**
    * Calls a method and waits for its reply.
    * @throws the callee's error; the signal's reason if it had aborted before the call; the error given to `fail`; an error
-   *   that `onProgress` throws
+   *   that `onProgress` throws; SwarmError CALL_MALFORMED after a message that is not in the format of calls
    */
   async call<N extends keyof M & string>(
     method: N,
@@ -123,6 +133,15 @@ export class Calls<M extends Methods> {
       this.#send({ type: 'abort', id });
     }
   }
+}
+
+/** Checks the form of a message, but not that of a reply or progress report. A child may run untrusted code. */
+function isToCaller(message: unknown): message is ToCaller {
+  if (typeof message !== 'object' || message === null) return false;
+  const { type, id, text, error } = message as Record<string, unknown>;
+  if (type === 'notice') return typeof text === 'string';
+  if (typeof id !== 'number') return false;
+  return type === 'progress' || type === 'reply' || (type === 'failed' && isErrorJson(error));
 }
 
 export interface Served<Progress> {

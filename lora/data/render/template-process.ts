@@ -3,13 +3,8 @@ import { serveCalls } from '../../../common/workers/calls.ts';
 import { parentChannel } from '../../../common/workers/entry.ts';
 import { dataError } from '../errors.ts';
 import { type CompiledTemplate, compileTemplate } from './jinja.ts';
-import {
-  MAX_RENDERED_CHARACTERS,
-  type RenderedParts,
-  type RenderRequest,
-  type RunnerData,
-  type TemplateMethods,
-} from './template-runner.ts';
+import { MAX_RENDERED_CHARACTERS } from './template-limit.ts';
+import type { RenderedParts, RenderRequest, RunnerData, TemplateMethods } from './template-runner.ts';
 
 let compiled = new Map<string, CompiledTemplate>();
 

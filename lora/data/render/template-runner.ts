@@ -3,11 +3,12 @@
  * exhausts its heap kills the whole process.
  */
 
+import { z } from 'zod';
 import { isSwarmError, type SwarmError } from '../../../common/errors.ts';
 import { ChildCalls } from '../../../common/workers/child-process.ts';
 import { entryOf } from '../../../common/workers/entry.ts';
 import { dataError } from '../errors.ts';
-import { templateLimit } from './template-limit.ts';
+import { MAX_RENDERED_CHARACTERS, templateLimit } from './template-limit.ts';
 
 /** Deadline per conversation, in milliseconds. Rendering takes a few milliseconds; the deadline stops endless loops. */
 const RENDER_DEADLINE_MS = 30_000;
@@ -15,9 +16,6 @@ const RENDER_DEADLINE_MS = 30_000;
 const START_DEADLINE_MS = 30_000;
 /** Heap limit of the process, MiB. A template holds one conversation at a time. */
 const MAX_HEAP_MB = 256;
-/** Maximum length of a rendered conversation, in characters: about four million tokens. */
-export const MAX_RENDERED_CHARACTERS = 16 * 1024 * 1024;
-
 /** Longer reasons of refusals are cut to this length, in characters. */
 const REASON_CHARACTERS = 1000;
 
@@ -51,6 +49,13 @@ export interface RenderedParts {
   readonly odd: { readonly part: number; readonly text: string } | null;
 }
 
+/** Form of a reply. The replies are checked because the process runs untrusted code. */
+const renderedSchema = z.strictObject({
+  text: z.string().max(MAX_RENDERED_CHARACTERS),
+  lengths: z.array(z.int().nonnegative()),
+  odd: z.strictObject({ part: z.int().nonnegative(), text: z.string() }).nullable(),
+});
+
 export type TemplateMethods = {
   compile: { request: RunnerData; reply: null };
   /**
@@ -67,15 +72,24 @@ export type TemplateMethods = {
 export class TemplateRunner {
   readonly #data: RunnerData;
   readonly #deadlineMs: number;
+  readonly #entry: URL;
   #child: ChildCalls<TemplateMethods> | null = null;
   /** The most recent request, which the next one waits for. This promise never rejects. */
   #last: Promise<unknown> = Promise.resolve();
   #requests = 0;
   #failure: Error | null = null;
 
-  constructor(data: RunnerData, { deadlineMs = RENDER_DEADLINE_MS }: { deadlineMs?: number } = {}) {
+  /** @param options the deadline per conversation; the entry file of the process, which only tests replace */
+  constructor(
+    data: RunnerData,
+    {
+      deadlineMs = RENDER_DEADLINE_MS,
+      entry = entryOf(import.meta, './template-process'),
+    }: { deadlineMs?: number; entry?: URL } = {},
+  ) {
     this.#data = data;
     this.#deadlineMs = deadlineMs;
+    this.#entry = entry;
   }
 
   /** @throws ROW_TEMPLATE if the template refuses the conversation; TEMPLATE_INVALID, TEMPLATE_LIMIT, TEMPLATE_CLOSED */
@@ -84,7 +98,7 @@ export class TemplateRunner {
     this.#child ??= this.#start();
     const child = this.#child;
     if (this.#requests++ === 0) child.hold(true);
-    const rendered = this.#last.then(() => this.#call('render', request, this.#deadlineMs));
+    const rendered = this.#last.then(() => this.#render(request));
     this.#last = rendered
       .catch(() => {})
       .then(() => {
@@ -102,7 +116,7 @@ export class TemplateRunner {
   }
 
   #start(): ChildCalls<TemplateMethods> {
-    const child = new ChildCalls<TemplateMethods>(entryOf(import.meta, './template-process'), {
+    const child = new ChildCalls<TemplateMethods>(this.#entry, {
       // The process may read files, to load its modules, but not write, start processes or load native code.
       execArgv: [`--max-old-space-size=${MAX_HEAP_MB}`, '--permission', '--allow-fs-read=*'],
       env: {},
@@ -115,6 +129,13 @@ export class TemplateRunner {
     this.#child = child;
     this.#last = this.#call('compile', this.#data, START_DEADLINE_MS).catch(() => {});
     return child;
+  }
+
+  async #render(request: RenderRequest): Promise<RenderedParts> {
+    const reply = await this.#call('render', request, this.#deadlineMs);
+    if (isAnswerTo(request, reply)) return reply;
+    this.#fail(malformed());
+    throw this.#failure;
   }
 
   async #call<M extends keyof TemplateMethods>(
@@ -130,8 +151,11 @@ export class TemplateRunner {
       // Values that JSON cannot hold, such as BigInts and circular references, cannot be sent.
       if (!isSwarmError(error)) throw refused(error instanceof Error ? error.message : String(error));
       if (error.code === 'ROW_TEMPLATE') throw refused(error.message.slice(0, REASON_CHARACTERS));
-      this.#fail(error);
-      throw this.#failure ?? error;
+      const { code, message, values } = error;
+      const isTemplateError = code === 'TEMPLATE_INVALID' || code === 'TEMPLATE_LIMIT';
+      const text = message.slice(0, REASON_CHARACTERS);
+      this.#fail(isTemplateError ? dataError(code, text, { ...values }) : malformed(error));
+      throw this.#failure;
     } finally {
       cancelDeadline();
     }
@@ -160,4 +184,22 @@ export class TemplateRunner {
 
 function refused(reason: string): SwarmError {
   return dataError('ROW_TEMPLATE', `the chat template refused the conversation: ${reason}`, { reason });
+}
+
+/** Returns whether a reply has the form that the template process gives it, with a length for every part. */
+function isAnswerTo({ parts = [] }: RenderRequest, reply: unknown): boolean {
+  const { success, data } = renderedSchema.safeParse(reply);
+  if (!success) return false;
+  const { text, lengths, odd } = data;
+  const rendered = odd?.part ?? parts.length;
+  return (
+    lengths.length === rendered &&
+    lengths.every((length) => length <= text.length) &&
+    (odd === null || odd.part < parts.length)
+  );
+}
+
+function malformed(cause?: unknown): SwarmError {
+  const reason = 'its process sent a malformed message';
+  return dataError('TEMPLATE_INVALID', `the chat template cannot be used: ${reason}`, { reason }, { cause });
 }

@@ -1,6 +1,6 @@
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { SwarmError } from '../../../../common/errors.ts';
-import type { Calls } from '../../../../common/workers/calls.ts';
+import { Calls } from '../../../../common/workers/calls.ts';
 import { ChildCalls } from '../../../../common/workers/child-process.ts';
 import { ThreadCalls } from '../../../../common/workers/thread.ts';
 import type { TestMethods } from '../../../utils/calls-entry.ts';
@@ -85,6 +85,34 @@ describe.each(Object.entries(starters))('calls to %s', (name, start) => {
     await expect(calls.call('exit', 3)).rejects.toMatchObject({ code: 'ENDED' });
     await expect(calls.call('count', 1)).rejects.toMatchObject({ code: 'ENDED' });
   });
+});
+
+it.each([
+  ['null', null],
+  ['a text', 'reply'],
+  ['an unknown type', { type: 'other', id: 1 }],
+  ['a reply without a number', { type: 'reply', reply: 1 }],
+  ['a notice without a text', { type: 'notice' }],
+  ['a failure without an error', { type: 'failed', id: 1 }],
+  ['an error without values', { type: 'failed', id: 1, error: { code: 'A', message: 'b', kind: 'failed' } }],
+  [
+    'an error of an unknown kind',
+    { type: 'failed', id: 1, error: { ...new SwarmError('A', 'b').toJSON(), kind: 'x' } },
+  ],
+])('a malformed message (%s) fails all calls', async (_, message) => {
+  let receive = (_message: never): void => {};
+  const calls = new Calls<TestMethods>({
+    channel: {
+      send: () => {},
+      onMessage: (listener) => {
+        receive = listener;
+      },
+    },
+  });
+  const waiting = calls.call('count', 1);
+  receive(message as never);
+  await expect(waiting).rejects.toMatchObject({ code: 'CALL_MALFORMED' });
+  await expect(calls.call('count', 1)).rejects.toMatchObject({ code: 'CALL_MALFORMED' });
 });
 
 it('a child process that fails to start rejects its calls', async () => {

@@ -1,12 +1,22 @@
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { pathToFileURL } from 'node:url';
 import { afterEach, describe, expect, it } from 'vitest';
 import { type Part, TemplateRunner } from '../../../../../lora/data/render/template-runner.ts';
+import { temporaryFolder } from '../../../../utils/folder.ts';
 
 let runner: TemplateRunner | undefined;
 afterEach(() => runner?.close());
 
-function start(template: string, options: { deadlineMs?: number } = {}): TemplateRunner {
+function start(template: string, options: { deadlineMs?: number; entry?: URL } = {}): TemplateRunner {
   runner = new TemplateRunner({ templates: { default: template }, variables: {}, now: 0 }, options);
   return runner;
+}
+
+async function moduleOf(code: string): Promise<URL> {
+  const path = join(await temporaryFolder(), 'entry.mjs');
+  await writeFile(path, code);
+  return pathToFileURL(path);
 }
 
 const say = (content: string) => ({ role: 'user', content });
@@ -94,6 +104,29 @@ describe('the template runner', () => {
   it('reports an invalid template', async () => {
     start('{% if %}');
     await expect(runner!.render(request('a'))).rejects.toMatchObject({ code: 'TEMPLATE_INVALID' });
+  });
+
+  // A template that breaks out of its interpreter can send anything.
+  it.each([
+    ['null'],
+    ['{ type: "failed", id }'],
+    [
+      '{ type: "failed", id, error: { code: "INTERRUPTED", message: "", values: {}, kind: "failed", next: null } }',
+    ],
+    ['{ type: "reply", id }'],
+    ['{ type: "reply", id, reply: { text: 1, lengths: [], odd: null } }'],
+    ['{ type: "reply", id, reply: { text: "a", lengths: [], odd: null } }'],
+    ['{ type: "reply", id, reply: { text: "a", lengths: [2], odd: null } }'],
+    ['{ type: "reply", id, reply: { text: "a", lengths: [1], odd: { part: 1, text: "" } } }'],
+  ])('ends a process that answers %s', async (answer) => {
+    const code = `process.on('message', ({ id, method }) =>
+      process.send(method === 'compile' ? { type: 'reply', id, reply: null } : ${answer}));`;
+    start('', { entry: await moduleOf(code) });
+    const [first, second] = [0, 1].map(() =>
+      runner!.render({ ...request('a'), parts: [{ end: 1, addGenerationPrompt: false }] }),
+    );
+    await expect(first).rejects.toMatchObject({ code: 'TEMPLATE_INVALID' });
+    await expect(second).rejects.toMatchObject({ code: 'TEMPLATE_INVALID' });
   });
 
   it('rejects waiting requests when it is closed', async () => {
