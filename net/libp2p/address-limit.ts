@@ -52,12 +52,20 @@ function networkOf(address: Multiaddr): string | null {
   return isRelayed && network !== null ? `relay ${network}` : network;
 }
 
+/** An IPv4 address in IPv6 notation, as a listener on `::` can get it, in the form that multiaddr gives it. */
+const MAPPED_IP4 = /^::ffff:([0-9a-f]{1,4}):([0-9a-f]{1,4})$/;
+
 function ip4Network(address: string): string | null {
-  return address === '127.0.0.1' ? null : address;
+  return address.startsWith('127.') ? null : address;
 }
 
 function ip6Network(address: string): string | null {
   if (address === '::1') return null;
+  const mapped = MAPPED_IP4.exec(address);
+  if (mapped) {
+    const hex = mapped.slice(1).map((group) => group.padStart(4, '0'));
+    return ip4Network(Buffer.from(hex.join(''), 'hex').join('.'));
+  }
   const [before = [], after] = address.split('::').map((part) => part.split(':').filter(Boolean));
   const zeros = after === undefined ? 0 : GROUPS - before.length - after.length;
   return [...before, ...Array<string>(zeros).fill('0'), ...(after ?? [])].slice(0, NETWORK_GROUPS).join(':');

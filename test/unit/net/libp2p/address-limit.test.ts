@@ -40,10 +40,21 @@ it('counts an IPv6 network of 64 bits as one address, in any notation', () => {
   expect(from('/ip6/2001:db8:0:1::1').denied).toBe(false);
 });
 
-it.each(['/ip4/127.0.0.1', '/ip6/::1'])('does not limit loopback: %s', (address) => {
+it('counts an IPv4 address in IPv6 notation as the IPv4 address', () => {
   const from = hostGate();
-  for (let i = 1; i <= 10; i++) expect(from(address, { port: i }).denied).toBe(false);
+  expect(from('/ip6/::ffff:192.0.2.1').denied).toBe(false);
+  expect(from('/ip4/192.0.2.1').denied).toBe(false);
+  expect(from('/ip6/::ffff:c000:201').denied).toBe(true);
+  expect(from('/ip6/::ffff:192.0.2.2').denied).toBe(false);
 });
+
+it.each(['/ip4/127.0.0.1', '/ip4/127.8.9.10', '/ip6/::1', '/ip6/::ffff:127.0.0.1'])(
+  'does not limit loopback: %s',
+  (address) => {
+    const from = hostGate();
+    for (let i = 1; i <= 10; i++) expect(from(address, { port: i }).denied).toBe(false);
+  },
+);
 
 it('limits relayed connections per relay, apart from direct connections of the relay', () => {
   const from = hostGate();
