@@ -1,4 +1,5 @@
 import { type ChildProcess, fork } from 'node:child_process';
+import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { Calls, type Methods } from './calls.ts';
 
@@ -65,8 +66,12 @@ export class ChildCalls<M extends Methods> extends Calls<M> {
     let stderr = '';
     child.stderr!.setEncoding('utf8').on('data', (text: string) => {
       stderr = (stderr + text).slice(-STDERR_TAIL);
-      if (onLog !== undefined) for (const line of text.split(/\r?\n/)) if (line !== '') onLog(line);
     });
+    if (onLog !== undefined) {
+      createInterface({ input: child.stderr!, crlfDelay: Infinity }).on('line', (line) => {
+        if (line !== '') onLog(line);
+      });
+    }
     this.closed = new Promise((resolve) => {
       const end = (code: number | null, signal: NodeJS.Signals | null, cause?: Error): void => {
         const how = { code, signal, cause, stderr };

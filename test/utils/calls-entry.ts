@@ -16,6 +16,7 @@ export type TestMethods = {
   crash: { request: null; reply: never };
   read: { request: string; reply: never };
   exit: { request: number; reply: never };
+  complain: { request: string; reply: null };
 };
 
 const notify = serveCalls<TestMethods>(
@@ -41,6 +42,10 @@ const notify = serveCalls<TestMethods>(
       throw new Error('the file exists');
     },
     exit: (code) => process.exit(code),
+    complain: (text) => {
+      process.stderr.write(text);
+      return null;
+    },
   },
   {
     channel: parentChannel(),

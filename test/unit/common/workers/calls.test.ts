@@ -123,3 +123,18 @@ it('a child process that fails to start rejects its calls', async () => {
   expect((await child.closed).stderr).toContain('no-such-file.ts');
   await eventually(() => child.process.exitCode === 1);
 });
+
+it('a child process passes on whole lines of its error output, also the last one without an end', async () => {
+  const lines: string[] = [];
+  const child = new ChildCalls<TestMethods>(entry, { onLog: (line) => lines.push(line), ended });
+  onTestFinished(() => child.kill());
+  for (const text of ['one\r', '\ntw', 'o\n\nthr', 'ee\nfour']) {
+    await child.call('complain', text);
+    // The next text arrives as data of its own.
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+  expect(lines).toEqual(['one', 'two', 'three']);
+  await child.call('exit', 0).catch(() => {});
+  await child.closed;
+  expect(lines).toEqual(['one', 'two', 'three', 'four']);
+});
