@@ -21,14 +21,18 @@ export async function makeFolder(
   const missing: string[] = [];
   for (let at = path; !(await isFolder(at)) && dirname(at) !== at; at = dirname(at)) missing.unshift(at);
   for (const folder of missing) {
-    await mkdir(folder, { mode }).catch((cause: unknown) => {
+    await mkdir(folder, { mode }).catch(async (cause: unknown) => {
       const code = errorCode(cause);
-      // Another process created it first.
-      if (code === 'EEXIST') return;
+      if (code === 'EEXIST') {
+        // Another process created the folder first.
+        if (await isFolder(folder)) return;
+        const reason = folder === path ? 'a file has this name' : `${folder} is not a folder`;
+        throw unusable(path, { reason, next });
+      }
       throw unusable(path, { reason: REASONS[String(code)] ?? String(code), next, cause });
     });
   }
-  if (!(await isFolder(path))) throw unusable(path, { reason: 'it is not a folder', next });
+  if (!(await isFolder(path))) throw unusable(path, { reason: 'it does not exist', next });
 }
 
 /**

@@ -30,6 +30,18 @@ describe('folders', () => {
     }
   });
 
+  it('that have the name of a file, or are below one, are refused with the path of the file', async () => {
+    const file = join(await temporaryFolder(), 'file');
+    await writeFile(file, '');
+    await expect(makeFolder(file)).rejects.toThrow(
+      `the folder ${file} cannot be created: a file has this name`,
+    );
+    const below = join(file, 'below');
+    await expect(makeFolder(below)).rejects.toThrow(
+      `the folder ${below} cannot be created: ${file} is not a folder`,
+    );
+  });
+
   it('for the cache are refused with the name of their variable', async () => {
     const file = join(await temporaryFolder(), 'file');
     await writeFile(file, '');
