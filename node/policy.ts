@@ -39,9 +39,8 @@ const ROW_OVERHEAD_BYTES = 128;
 const TOKEN_BYTES = 10;
 
 /**
- * Returns the bytes that a job needs from a machine, by its manifest. On disk, the base counts with a float32 copy.
- * This copy is larger than the copies of 8 and 4 bits together. Copies stay on disk when a node is restarted with other
- * base bits.
+ * Returns the bytes that a job needs from a machine, by its manifest. On disk, the base counts with a float32 copy,
+ * which is larger than a copy of 8 or 4 bits. The node keeps one copy, that of its own base bits.
  */
 export function demandOf(
   manifest: Manifest,

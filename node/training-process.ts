@@ -6,7 +6,7 @@ import { isSwarmError } from '../common/errors.ts';
 import type { Logger } from '../common/logger.ts';
 import type { AdapterLayout } from '../lora/adapter/layout.ts';
 import { deviceNames } from '../lora/engines/names.ts';
-import { removeBases } from '../lora/models/base-cleanup.ts';
+import { removeBases, removeOtherBits } from '../lora/models/base-cleanup.ts';
 import { layOutBase } from '../lora/models/base-folder.ts';
 import { openBase } from '../lora/models/base-model.ts';
 import { availableMemory } from '../lora/train/available-memory.ts';
@@ -126,6 +126,8 @@ export class TrainingProcess implements NodeTrainer {
       this.#deaths = 0;
       this.#process = (async () => {
         await before?.then((process) => process.stop()).catch(() => {});
+        // The node counts one copy of the base against the disk space that its owner lends (policy.ts).
+        await removeOtherBits(settings.cacheDir, compute.baseBits);
         // The memory is free only after the previous process has ended.
         await this.#decideCheckpointing(modelDir);
         return this.#start();

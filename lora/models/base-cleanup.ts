@@ -1,6 +1,7 @@
 import { readdir, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { isAlive, parsePartialName } from '../../common/durable.ts';
+import type { BaseBits } from './base-bits.ts';
 import { digestRecords, forgetDigests } from './digest-cache.ts';
 
 /** Length of a base's digest in hex. Names of derived files and folders begin with it. */
@@ -30,7 +31,7 @@ export async function removeBases({
 }
 
 /** File names that `prepareWeights` gives: the base's digest, the format, and the version of the quantisation. */
-const WEIGHTS = /^[0-9a-f]{64}\.(?:f32|q[48]v(\d+))$/;
+const WEIGHTS = /^[0-9a-f]{64}\.(?:f32|q(?<bits>[48])v(?<version>\d+))$/;
 /**
  * Time without a write, in milliseconds, after which a partial file counts as abandoned. A process that converts
  * weights writes more often. The process id in the file's name is not enough: if several containers share the cache,
@@ -50,9 +51,20 @@ export async function removeOutdated(cacheDir: string, { version }: { version: n
     const partial = parsePartialName(name);
     const weights = WEIGHTS.exec(partial?.target ?? name);
     if (weights === null) continue;
-    const outdated = partial === null ? Number(weights[1]) < version : await isAbandoned(path, partial.pid);
+    const outdated =
+      partial === null ? Number(weights.groups?.version) < version : await isAbandoned(path, partial.pid);
     // Windows cannot delete a file that another process has mapped.
     if (outdated) await rm(path, { force: true }).catch(() => {});
+  }
+}
+
+/** Deletes the converted weights of all bases that have other base bits. The folder need not exist. */
+export async function removeOtherBits(cacheDir: string, bits: BaseBits): Promise<void> {
+  for (const name of await readdir(cacheDir).catch(() => [])) {
+    const weights = WEIGHTS.exec(name);
+    if (weights === null || Number(weights.groups?.bits ?? 32) === bits) continue;
+    // Windows cannot delete a file that another process has mapped.
+    await rm(join(cacheDir, name), { force: true }).catch(() => {});
   }
 }
 

@@ -110,6 +110,21 @@ describe('the trainer of a node', () => {
     expect(result.steps).toBe(1);
   });
 
+  test('keeps one copy of the base on disk, that of its own base bits', async () => {
+    const { home, deps, manifest } = bench;
+    for (const [baseBits, copy] of [
+      [32, /\.f32$/],
+      [8, /\.q8v\d+$/],
+      [4, /\.q4v\d+$/],
+    ] as const) {
+      const trainer = new TrainingProcess({ home, compute: { ...onProcessor, baseBits } }, deps);
+      await trainer.prepare(manifest, { signal: live() });
+      await trainer.stop();
+      const copies = (await readdir(join(home, 'cache'))).filter((name) => /^[0-9a-f]{64}\./.test(name));
+      expect(copies).toEqual([expect.stringMatching(copy)]);
+    }
+  });
+
   test('counts the memory of all devices when it decides on gradient checkpointing', async () => {
     const { home, deps, manifest, model } = bench;
     const { lora, seed } = manifest;

@@ -1,7 +1,7 @@
 import { mkdir, readdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
-import { removeBases } from '../../../../lora/models/base-cleanup.ts';
+import { removeBases, removeOtherBits } from '../../../../lora/models/base-cleanup.ts';
 import { digestOf, digestRecords, RECORDED_FROM_BYTES } from '../../../../lora/models/digest-cache.ts';
 import { openFile } from '../../../../lora/models/json.ts';
 import { temporaryFolder } from '../../../utils/folder.ts';
@@ -31,4 +31,16 @@ it('keeps files derived from needed bases, and digests of existing files', async
   expect(known).toHaveLength(2);
   expect(left).toHaveLength(1);
   expect(known).toContain(left[0]);
+});
+
+it('deletes converted weights of other base bits, and no other file', async () => {
+  const cache = await temporaryFolder();
+  const [one, two] = ['a'.repeat(64), 'b'.repeat(64)];
+  const others = ['digests', `${one}.f32.txt`, 'notes.f32'];
+  for (const name of [...others, `${one}.f32`, `${one}.q8v3`, `${one}.q4v3`, `${two}.f32`]) {
+    await writeFile(join(cache, name), '');
+  }
+  await removeOtherBits(cache, 8);
+  expect((await readdir(cache)).sort()).toEqual([...others, `${one}.q8v3`].sort());
+  await removeOtherBits(join(cache, 'missing'), 8);
 });
