@@ -61,7 +61,7 @@ export async function* followEvents(
  * Returns whether a job that paused itself with an event `paused` is still paused. A pause by the operator does not
  * count.
  * @param pause sequence number of the event
- * @throws the errors of `followEvents`
+ * @throws the errors of `followEvents`; DAEMON_TIMEOUT after a minute without an answer
  */
 export function needsOperatorSince(
   open: () => Promise<ApiClient>,
@@ -80,8 +80,8 @@ export function needsOperatorSince(
 }
 
 /**
- * Sends a request to a coordinator that may be restarting. Repeats the request until an answer arrives.
- * @throws the errors of `followEvents`
+ * Sends a request to a coordinator that may be restarting or busy. Repeats the request until an answer arrives.
+ * @throws the errors of `followEvents`; DAEMON_TIMEOUT after a minute without an answer
  */
 async function askWithRetries<T>(
   open: () => Promise<ApiClient>,
@@ -101,5 +101,5 @@ async function askWithRetries<T>(
 
 /** Returns whether the coordinator answered with an error. Such an error is final. Without an answer, callers try again. */
 function isAnswer(error: unknown): boolean {
-  return isSwarmError(error) && error.code !== 'DAEMON_NOT_RUNNING';
+  return isSwarmError(error) && error.code !== 'DAEMON_NOT_RUNNING' && error.code !== 'DAEMON_TIMEOUT';
 }

@@ -6,8 +6,9 @@ import { join, resolve } from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { ApiClient } from '../../../../coordinator/client/api-client.ts';
 import { createJob } from '../../../../coordinator/client/create-job.ts';
-import { followEvents } from '../../../../coordinator/client/follow.ts';
+import { followEvents, needsOperatorSince } from '../../../../coordinator/client/follow.ts';
 import { readAll } from '../../../../coordinator/client/http.ts';
+import { coordinatorError } from '../../../../coordinator/errors.ts';
 import { temporaryFolder } from '../../../utils/folder.ts';
 
 const signal = new AbortController().signal;
@@ -200,5 +201,23 @@ describe('following a job', () => {
     });
     const refused = followEvents(client, 'j', { signal, now: () => 0 });
     await expect(refused.next()).rejects.toMatchObject({ code: 'JOB_NOT_FOUND' });
+  });
+
+  it('asks again while the coordinator is too busy to answer, for a minute', async () => {
+    let now = 0;
+    let silent = 2;
+    const { client } = await daemon((_request, response) => {
+      response.end(JSON.stringify({ needsOperator: false }));
+    });
+    const open = async (): Promise<ApiClient> => {
+      if (silent-- > 0)
+        throw coordinatorError('DAEMON_TIMEOUT', 'the coordinator did not answer within 10 s');
+      return client();
+    };
+    const options = { signal, now: () => now };
+    expect(await needsOperatorSince(open, 'j', 1, options)).toBe(false);
+    silent = Number.POSITIVE_INFINITY;
+    options.now = () => (now += 60_001);
+    await expect(needsOperatorSince(open, 'j', 1, options)).rejects.toMatchObject({ code: 'DAEMON_TIMEOUT' });
   });
 });
