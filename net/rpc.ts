@@ -40,6 +40,17 @@ const UNREAD_CALL_BYTES =
   METHOD_NAME_BYTES +
   Math.max(...Object.values(rpcMethods).map(({ maxRequestBytes }) => maxRequestBytes));
 
+/**
+ * Advice to the caller of a refused request, by the code of the refusal. The other peer sends a code and a message, but
+ * no advice, because a stranger must not tell a user what to do.
+ */
+const ADVICE = new Map([
+  ['CLOCK_OFF', 'set the clocks of both machines over the network (NTP)'],
+  ['INTERNAL', 'ask the operator of the other peer to read its log'],
+  ['JOB_UNKNOWN', 'check the invite with the person who gave it to you'],
+  ['NOT_ADMITTED', 'ask the operator of the job for an invite, or to list your peer id'],
+]);
+
 const refusalSchema = z.strictObject({
   error: z.strictObject({ code: z.string().max(64), message: z.string().max(DETAIL_CHARACTERS) }),
 });
@@ -235,12 +246,12 @@ function readAnswer<M extends RpcMethod>(bytes: Uint8Array, peer: string, method
   const answer = decodeCbor(bytes, schema, maxResponseBytes + ANSWER_OVERHEAD_BYTES);
   if ('ok' in answer) return answer.ok as RpcResponse<M>;
   const { code, message } = answer.error;
-  throw netError('RPC_REFUSED', `${peer} refused ${method}: ${message}`, {
-    peer,
-    method,
-    code,
-    message,
-  });
+  throw netError(
+    'RPC_REFUSED',
+    `${peer} refused ${method}: ${message}`,
+    { peer, method, code, message },
+    { next: ADVICE.get(code) },
+  );
 }
 
 /** Returns the error that the caller receives. Only SwarmErrors are passed on, because others may contain secrets. */

@@ -4,7 +4,7 @@ import type { Admission } from '../store/store.ts';
 
 /**
  * Checks that a job admits a peer.
- * @throws SwarmError NOT_ADMITTED. Its message has the advice for the node's owner, because rpc sends no `next`.
+ * @throws SwarmError NOT_ADMITTED
  */
 export function checkAdmission(
   admission: Admission,
@@ -18,8 +18,8 @@ export function checkAdmission(
   throw coordinatorError(
     'NOT_ADMITTED',
     admission.kind === 'invite'
-      ? 'this job needs an invite; ask its operator for one (`swarm job show` prints it)'
-      : `this job admits only listed nodes; ask its operator to list ${asked.peer}`,
+      ? 'this job needs an invite, which `swarm job show` prints for its operator'
+      : `this job admits only listed nodes, and ${asked.peer} is not one of them`,
     { admission: admission.kind, peer: asked.peer },
   );
 }

@@ -75,6 +75,20 @@ describe('requests', () => {
     await expect(bug).rejects.toMatchObject({ message: expect.not.stringContaining('/secret') });
   });
 
+  it('that are refused carry our own advice for the code, and none of the other peer', async () => {
+    const [caller, callee] = await pair();
+    const refusal = async (code: string): Promise<unknown> => {
+      callee.network.handle('head', async () => {
+        throw new SwarmError(code, 'no', {}, { next: 'run this' });
+      });
+      return caller.network.request(callee.peer, 'head', { job }, { signal: soon() }).catch((error) => error);
+    };
+    expect(await refusal('NOT_ADMITTED')).toMatchObject({ next: expect.stringContaining('invite') });
+    expect(await refusal('CLOCK_OFF')).toMatchObject({ next: expect.stringContaining('NTP') });
+    expect(await refusal('NEW_CODE')).toMatchObject({ next: null });
+    expect(await refusal('constructor')).toMatchObject({ next: null });
+  });
+
   it('are refused for an unknown method', async () => {
     const [caller, callee] = await pair();
     await expect(caller.network.request(callee.peer, 'jobs', {}, { signal: soon() })).rejects.toEqual(
