@@ -42,13 +42,20 @@ export class JobRun {
     void this.record.retention.clean();
     if (isOver(this.driver.state)) return;
     const { liveness } = this.members;
+    const admits = (author: string): boolean => this.members.has(author);
     this.#cleanups.push(
-      deps.network.subscribe(jobTopic(job, 'updates'), ({ from, data }) => {
-        const { verdict, receipt } = this.intake.receive(data, from);
-        receipt.catch((error: unknown) => deps.log.warn({ peer: from, error }, 'update-not-taken'));
-        return verdict;
+      deps.network.subscribe(
+        jobTopic(job, 'updates'),
+        ({ from, data }) => {
+          const { verdict, receipt } = this.intake.receive(data, from);
+          receipt.catch((error: unknown) => deps.log.warn({ peer: from, error }, 'update-not-taken'));
+          return verdict;
+        },
+        { admits },
+      ),
+      deps.network.subscribe(jobTopic(job, 'peers'), ({ from, data }) => liveness.receive(data, from), {
+        admits,
       }),
-      deps.network.subscribe(jobTopic(job, 'peers'), ({ from, data }) => liveness.receive(data, from)),
       every(deps.clock, HEARTBEAT_INTERVAL_MS, () => liveness.dropSilent()),
     );
     this.driver.start();

@@ -80,6 +80,11 @@ export class NetworkMetrics {
     'Gossip messages, by channel, direction and verdict.',
     ['channel', 'direction', 'verdict'],
   );
+  readonly #gossipDropped = this.#counter(
+    'swarm_gossip_dropped_total',
+    'Gossip messages dropped before their signatures were verified, by reason.',
+    ['reason'],
+  );
   readonly #gossipDuration = this.#histogram(
     'swarm_gossip_duration_seconds',
     'Time until a message was judged (inbound) or passed to the streams (outbound).',
@@ -141,6 +146,10 @@ export class NetworkMetrics {
 
   rpcQueue(inProgress: number): void {
     this.#rpcQueue.set(inProgress);
+  }
+
+  gossipDropped(reason: string, count: number): void {
+    this.#gossipDropped.inc({ reason }, count);
   }
 
   gossipMessage(message: {

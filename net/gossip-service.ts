@@ -1,4 +1,3 @@
-import { createHash } from 'node:crypto';
 import { type GossipsubOpts, gossipsub, type Message } from '@libp2p/gossipsub';
 import type { PeerScoreParams, TopicScoreParams } from '@libp2p/gossipsub/score';
 import {
@@ -10,6 +9,7 @@ import {
 } from '../protocol/limits.ts';
 import { type MessageKind, messageBytes } from '../protocol/messages.ts';
 import { type JobChannel, jobChannels, parseJobTopic } from '../protocol/topics.ts';
+import { contentId } from './gossip-gate.ts';
 
 const HEARTBEAT_MS = 1000;
 /** Gossip heartbeats during which a message can still be forwarded. A verdict must come within this time. */
@@ -57,19 +57,9 @@ export function topicMessageBytes(topic: string): number | null {
   return parsed === null ? null : messageBytes[channelKind[parsed.channel]] + ENVELOPE_BYTES;
 }
 
-/**
- * Computes the message id from author, topic and content, so that repeated content is not forwarded again. Without the
- * author in it, a peer could send another author's bytes first under its own name, and the real message would count as
- * a duplicate.
- */
 function messageId(message: Message): Uint8Array {
   const from = message.type === 'signed' ? message.from.toMultihash().bytes : new Uint8Array();
-  return createHash('sha256')
-    .update(`lora-swarm/gossip\0${message.topic}\0`)
-    .update(from)
-    .update(message.data)
-    .digest()
-    .subarray(0, 20);
+  return contentId({ topic: message.topic, from, data: message.data });
 }
 
 /** Score parameters of a topic. Only rejected messages count, because our topics are too quiet for other scores. */
@@ -99,6 +89,8 @@ const peerScore: Partial<PeerScoreParams> = {
   // A local swarm shares one address. The default limit of 10 silently mutes it from the twelfth node on.
   IPColocationFactorWhitelist: new Set(['127.0.0.1', '::1']),
   behaviourPenaltyThreshold: FORGIVEN_BREACHES,
+  // The soft score of gossip-gate.ts has the scale of the total score.
+  appSpecificWeight: 1,
 };
 
 /** Creates the gossipsub service with every limit set. */
@@ -106,6 +98,8 @@ export function gossipService(): ReturnType<typeof gossipsub> {
   const options: Partial<GossipsubOpts> = {
     globalSignaturePolicy: 'StrictSign',
     msgIdFn: messageId,
+    // Recognises a repeated message before its signature is verified. gossipsub remembers only verified messages.
+    fastMsgIdFn: (message) => Buffer.from(contentId(message)).toString('base64'),
     asyncValidation: true,
     awaitRpcHandler: true,
     awaitRpcMessageHandler: true,

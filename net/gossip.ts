@@ -6,15 +6,17 @@ import type { Logger } from '../common/logger.ts';
 import { protocolError } from '../protocol/errors.ts';
 import { parseJobTopic } from '../protocol/topics.ts';
 import { netError } from './errors.ts';
+import { type GatedRuntime, GossipGate } from './gossip-gate.ts';
 import { topicMessageBytes, topicScore } from './gossip-service.ts';
-import type { GossipHandler, GossipVerdict } from './network.ts';
+import { PulledStream } from './libp2p/pulled-stream.ts';
+import type { GossipHandler, GossipVerdict, SubscribeOptions } from './network.ts';
 import type { NetworkObserver } from './observer.ts';
 
 /**
  * The members of `@libp2p/gossipsub` 17.1.1 that {@link Gossip} uses and that its published type leaves out. If the
  * library exported its implementation class, this interface would not be needed.
  */
-interface GossipRuntime {
+interface GossipRuntime extends GatedRuntime {
   publish(
     topic: string,
     data: Uint8Array,
@@ -25,11 +27,19 @@ interface GossipRuntime {
   getSubscribers(topic: string): readonly PeerId[];
   reportMessageValidationResult(messageId: string, from: string, verdict: GossipVerdict): void;
   readonly streamsOutbound: ReadonlyMap<string, { readonly rawStream: Stream }>;
-  readonly streamsInbound: ReadonlyMap<string, { readonly rawStream: Stream }>;
+  readonly streamsInbound: ReadonlyMap<string, { readonly rawStream: PulledStream }>;
   /** Consulted before gossipsub stores anything about a topic. */
   allowedTopics: { has(topic: string): boolean } | null;
-  readonly score: { readonly params: { readonly topics: Record<string, TopicScoreParams> } };
+  readonly score: GatedRuntime['score'] & {
+    readonly params: { readonly topics: Record<string, TopicScoreParams> };
+  };
+  createInboundStream(peer: PeerId, stream: Pick<Stream, 'close' | 'abort'>): void;
   addEventListener(type: 'gossipsub:message', listener: (event: CustomEvent<Arrival>) => void): void;
+}
+
+interface Subscription {
+  readonly handler: GossipHandler;
+  readonly admits: (author: string) => boolean;
 }
 
 interface Arrival {
@@ -55,7 +65,8 @@ interface GossipDeps {
 export class Gossip {
   readonly #runtime: GossipRuntime;
   readonly #deps: GossipDeps;
-  readonly #handlers = new Map<string, Set<GossipHandler>>();
+  readonly #gate: GossipGate;
+  readonly #subscriptions = new Map<string, Set<Subscription>>();
   #pending = 0;
 
   constructor(deps: GossipDeps) {
@@ -64,6 +75,20 @@ export class Gossip {
     // A rule instead of a list, because a peer may subscribe to a job's topic before we join the job.
     this.#runtime.allowedTopics = { has: (topic) => topicMessageBytes(topic) !== null };
     this.#runtime.addEventListener('gossipsub:message', (event) => this.#judge(event.detail));
+    const createInboundStream = this.#runtime.createInboundStream.bind(this.#runtime);
+    this.#runtime.createInboundStream = (peer, stream) =>
+      createInboundStream(peer, new PulledStream({ stream: stream as Stream }));
+    const rules = {
+      messageBytes: (topic: string) => (this.#subscriptions.has(topic) ? topicMessageBytes(topic) : null),
+      admits: (topic: string, author: string) => this.#admits(this.#subscriptions.get(topic), author),
+      knows: (peer: string) => [...this.#subscriptions.values()].some((set) => this.#admits(set, peer)),
+    };
+    this.#gate = new GossipGate({
+      runtime: this.#runtime,
+      rules,
+      clock: deps.clock,
+      observer: deps.observer,
+    });
   }
 
   /**
@@ -98,16 +123,21 @@ export class Gossip {
   }
 
   /** Subscribes a handler. Returns a function that unsubscribes it. @throws SwarmError TOPIC_UNKNOWN */
-  subscribe(topic: string, handler: GossipHandler): () => void {
+  subscribe(
+    topic: string,
+    handler: GossipHandler,
+    { admits = () => true }: SubscribeOptions = {},
+  ): () => void {
     boundOf(topic);
-    const handlers = this.#handlers.get(topic) ?? new Set();
-    handlers.add(handler);
-    this.#handlers.set(topic, handlers);
+    const subscription: Subscription = { handler, admits };
+    const all = this.#subscriptions.get(topic) ?? new Set();
+    all.add(subscription);
+    this.#subscriptions.set(topic, all);
     this.#runtime.score.params.topics[topic] = topicScore;
     this.#runtime.subscribe(topic);
     return () => {
-      if (!handlers.delete(handler) || handlers.size > 0) return;
-      this.#handlers.delete(topic);
+      if (!all.delete(subscription) || all.size > 0) return;
+      this.#subscriptions.delete(topic);
       this.#runtime.unsubscribe(topic);
     };
   }
@@ -124,6 +154,11 @@ export class Gossip {
   /** Returns the peers known to be subscribed to a topic. */
   subscribers(topic: string): string[] {
     return this.#runtime.getSubscribers(topic).map(String);
+  }
+
+  #admits(subscriptions: ReadonlySet<Subscription> | undefined, author: string): boolean {
+    for (const { admits } of subscriptions ?? []) if (admits(author)) return true;
+    return false;
   }
 
   #judge({ propagationSource, msgId, msg }: Arrival): void {
@@ -143,15 +178,14 @@ export class Gossip {
           bytes: msg.data.byteLength,
           seconds: (clock.monotonic() - start) / 1000,
         });
+        this.#gate.judged(via, verdict);
         this.#runtime.reportMessageValidationResult(msgId, via, verdict);
       });
   }
 
   async #verdict(msg: Message, via: string): Promise<GossipVerdict> {
-    const handlers = this.#handlers.get(msg.topic);
-    if (handlers === undefined) return 'ignore';
-    if (msg.type !== 'signed' || msg.from.type !== 'Ed25519') return 'reject';
-    if (msg.data.byteLength > boundOf(msg.topic)) return 'reject';
+    const subscriptions = this.#subscriptions.get(msg.topic);
+    if (subscriptions === undefined || msg.type !== 'signed') return 'ignore';
     if (this.#pending >= PENDING_VERDICTS) {
       this.#deps.log.warn({ topic: msg.topic, pending: this.#pending }, 'gossip-overloaded');
       return 'ignore';
@@ -159,7 +193,8 @@ export class Gossip {
     this.#deps.observer.gossipQueue(++this.#pending);
     try {
       const message = { from: msg.from.toString(), via, data: msg.data };
-      return combine(await Promise.all([...handlers].map((handler) => handler(message))));
+      const admitting = [...subscriptions].filter(({ admits }) => admits(message.from));
+      return combine(await Promise.all(admitting.map(({ handler }) => handler(message))));
     } finally {
       this.#deps.observer.gossipQueue(--this.#pending);
     }

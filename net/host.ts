@@ -20,7 +20,13 @@ import { createNode } from './libp2p/create.ts';
 import { Watchdog, type WatchdogOptions } from './libp2p/gossip-watchdog.ts';
 import { streamsOf } from './libp2p/streams.ts';
 import { Traffic } from './libp2p/traffic.ts';
-import type { FetchBlobOptions, GossipHandler, PeerConnection, SwarmNetwork } from './network.ts';
+import type {
+  FetchBlobOptions,
+  GossipHandler,
+  PeerConnection,
+  SubscribeOptions,
+  SwarmNetwork,
+} from './network.ts';
 import { type NetworkObserver, noObserver } from './observer.ts';
 import { PeerStoreLimit } from './peer-store-limit.ts';
 import { PersistentPeers } from './persistent-peers.ts';
@@ -191,8 +197,8 @@ class Host implements SwarmNetwork {
     return this.#gossip.publish(topic, bytes);
   }
 
-  subscribe(topic: string, handler: GossipHandler): () => void {
-    return this.#gossip.subscribe(topic, handler);
+  subscribe(topic: string, handler: GossipHandler, options?: SubscribeOptions): () => void {
+    return this.#gossip.subscribe(topic, handler, options);
   }
 
   request<M extends RpcMethod>(

@@ -23,7 +23,7 @@ export interface SwarmNetwork {
    * also lowers the score of the peer that sent it. `reject` is only for messages that no honest peer sends. Returns a
    * function that unsubscribes the handler.
    */
-  subscribe(topic: string, handler: GossipHandler): () => void;
+  subscribe(topic: string, handler: GossipHandler, options?: SubscribeOptions): () => void;
 
   /**
    * Calls a method of a peer.
@@ -78,6 +78,14 @@ export type GossipHandler = (message: {
   via: string;
   data: Uint8Array;
 }) => GossipVerdict | Promise<GossipVerdict>;
+
+export interface SubscribeOptions {
+  /**
+   * Returns whether the handler wants messages of an author. Called before the signature is verified, so the author may
+   * be forged. Other messages are dropped, and are not forwarded. @default wants all
+   */
+  readonly admits?: (author: string) => boolean;
+}
 
 export interface FetchBlobOptions {
   holders: readonly string[];

@@ -10,6 +10,8 @@ export interface NetworkObserver {
   rpcQueue(inProgress: number): void;
   /** Called when we have published a message, or judged one that arrived. */
   gossipMessage(message: GossipRecord): void;
+  /** Called when gossip messages were dropped before their signatures were verified. */
+  gossipDropped(reason: GossipDrop, count: number): void;
   /** Called when the number of messages that wait for a verdict has changed. */
   gossipQueue(pending: number): void;
   /** Called when the transfer of a range has ended. An `inbound` range is one that we fetched. */
@@ -39,6 +41,25 @@ export interface GossipRecord {
   seconds: number;
 }
 
+/**
+ * Reason for dropping a gossip message before its signature is verified:
+ * `not-subscribed` we do not subscribe to its topic
+ * `not-admitted`   no handler wants messages of its author
+ * `malformed`      it names no author with an Ed25519 key
+ * `too-large`      it is larger than the limit of its topic
+ * `too-many`       the peer that handed it over exceeds its quota
+ * `low-score`      the score of that peer is too low
+ */
+export const gossipDrops = [
+  'not-subscribed',
+  'not-admitted',
+  'malformed',
+  'too-large',
+  'too-many',
+  'low-score',
+] as const;
+export type GossipDrop = (typeof gossipDrops)[number];
+
 export interface BlobRange {
   direction: 'inbound' | 'outbound';
   code: string;
@@ -51,6 +72,7 @@ export const noObserver: NetworkObserver = {
   rpcCall() {},
   rpcQueue() {},
   gossipMessage() {},
+  gossipDropped() {},
   gossipQueue() {},
   blobRange() {},
   blobQueue() {},

@@ -205,8 +205,10 @@ export class SwarmNode {
     const local = { collector: this.#collector, feedbackLock: this.#feedbackLock };
     const worker = new JobWorker({ options, deps, ...local, job, coordinator, manifest });
     this.#worker = worker;
-    this.#unsubscribeHeads = deps.network.subscribe(jobTopic(job, 'heads'), ({ data }) =>
-      this.#onHead(worker.context, data),
+    this.#unsubscribeHeads = deps.network.subscribe(
+      jobTopic(job, 'heads'),
+      ({ data }) => this.#onHead(worker.context, data),
+      { admits: (author) => author === coordinator },
     );
     this.#heartbeat = startHeartbeat(deps, () => {
       const { phase, head } = this.#runner.state;

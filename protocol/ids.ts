@@ -34,6 +34,13 @@ export function peerIdOf(publicKey: Uint8Array): string {
   return base58btc.baseEncode(Buffer.concat([PEER_ID_PREFIX, publicKey]));
 }
 
+/** Returns the peer id whose multihash these bytes are; null if it is not that of an Ed25519 key. */
+export function peerIdOfMultihash(bytes: Uint8Array): string | null {
+  if (bytes.length !== PEER_ID_PREFIX.length + 32) return null;
+  if (!PEER_ID_PREFIX.every((byte, i) => bytes[i] === byte)) return null;
+  return base58btc.baseEncode(bytes);
+}
+
 /** Returns the public key inside an Ed25519 peer id. @throws SwarmError PEER_ID_INVALID */
 export function publicKeyOf(peerId: string): KeyObject {
   const invalid = (): SwarmError =>

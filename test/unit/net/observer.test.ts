@@ -21,6 +21,7 @@ function recorder() {
     rpcCall: (call) => calls.push(call),
     rpcQueue: (inProgress) => queues.push(inProgress),
     gossipMessage: (message) => messages.push(message),
+    gossipDropped: () => {},
     gossipQueue: () => {},
     blobRange: (range) => ranges.push(range),
     blobQueue: () => {},

@@ -1,5 +1,11 @@
 import { isSwarmError, SwarmError } from '../../../common/errors.ts';
-import type { FetchBlobOptions, GossipHandler, PeerConnection, SwarmNetwork } from '../../../net/network.ts';
+import type {
+  FetchBlobOptions,
+  GossipHandler,
+  PeerConnection,
+  SubscribeOptions,
+  SwarmNetwork,
+} from '../../../net/network.ts';
 import { RPC_TIMEOUT_MS } from '../../../protocol/limits.ts';
 import { type RpcMethod, type RpcRequest, type RpcResponse, rpcMethods } from '../../../protocol/rpc.ts';
 import type { Signer } from '../../../protocol/signing.ts';
@@ -93,7 +99,9 @@ export class VirtualHost implements SwarmNetwork {
   readonly #isAlive: () => boolean;
   readonly #connections = new Map<string, number>();
   readonly #kept = new Set<string>();
-  readonly #topics = new Map<string, Set<GossipHandler>>();
+  readonly #topics = new Map<string, Set<{ handler: GossipHandler; admits: (author: string) => boolean }>>();
+  /** Number of gossip messages dropped because no handler admits their author. */
+  notAdmitted = 0;
   readonly #methods = new Map<string, Handler>();
   readonly #listeners = new Set<(event: { type: 'connect' | 'disconnect'; peer: string }) => void>();
 
@@ -143,7 +151,12 @@ export class VirtualHost implements SwarmNetwork {
     return peer;
   }
 
-  async publish(topic: string, bytes: Uint8Array): Promise<number> {
+  publish(topic: string, bytes: Uint8Array): Promise<number> {
+    return this.relay(topic, bytes, this.peer);
+  }
+
+  /** Hands over a message that another peer published. */
+  async relay(topic: string, bytes: Uint8Array, from: string): Promise<number> {
     if (!this.#isAlive()) return 0;
     this.#network.onMessage({ from: this.peer, kind: topic.slice(topic.lastIndexOf('/') + 1), bytes });
     let handed = 0;
@@ -152,17 +165,18 @@ export class VirtualHost implements SwarmNetwork {
       handed++;
       const copies = this.#network.random.chance(this.#network.weather.duplicates) ? 2 : 1;
       for (let copy = 0; copy < copies; copy++)
-        this.#send(host.peer, (to) => to.#receive(topic, bytes, this.peer));
+        this.#send(host.peer, (to) => to.#receive(topic, bytes, { from, via: this.peer }));
     }
     return handed;
   }
 
-  subscribe(topic: string, handler: GossipHandler): () => void {
-    const handlers = this.#topics.get(topic) ?? new Set();
-    this.#topics.set(topic, handlers.add(handler));
+  subscribe(topic: string, handler: GossipHandler, options: SubscribeOptions = {}): () => void {
+    const all = this.#topics.get(topic) ?? new Set();
+    const subscription = { handler, admits: options.admits ?? (() => true) };
+    this.#topics.set(topic, all.add(subscription));
     return () => {
-      handlers.delete(handler);
-      if (handlers.size === 0) this.#topics.delete(topic);
+      all.delete(subscription);
+      if (all.size === 0) this.#topics.delete(topic);
     };
   }
 
@@ -265,9 +279,13 @@ export class VirtualHost implements SwarmNetwork {
     });
   }
 
-  #receive(topic: string, data: Uint8Array, from: string): void {
-    for (const handler of [...(this.#topics.get(topic) ?? [])]) {
-      Promise.resolve(handler({ from, via: from, data })).then((verdict) => {
+  #receive(topic: string, data: Uint8Array, { from, via }: { from: string; via: string }): void {
+    for (const { handler, admits } of [...(this.#topics.get(topic) ?? [])]) {
+      if (!admits(from)) {
+        this.notAdmitted++;
+        continue;
+      }
+      Promise.resolve(handler({ from, via, data })).then((verdict) => {
         if (verdict === 'reject') this.#network.rejected.push(`${topic} from ${from} at ${this.peer}`);
       });
     }

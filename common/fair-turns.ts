@@ -1,0 +1,129 @@
+import type { Clock } from './clock.ts';
+
+/** Somebody who wants a turn. */
+export interface TurnClaim {
+  /** Network address that the claim comes from. All claims of one address have one share. */
+  readonly address: string;
+  /** Identity within the address. The identities of an address share evenly. */
+  readonly peer: string;
+  /** Whether the claimant is known, and not a stranger. */
+  readonly known: boolean;
+}
+
+export interface FairTurnsOptions {
+  /**
+   * Time in milliseconds after which the event loop runs before the next turn begins, so that other work does not wait
+   * for a long line of turns.
+   */
+  readonly sliceMs: number;
+}
+
+export interface FairTurnsDeps {
+  readonly clock: Clock;
+  /** Calls back after the event loop has handled what is pending. @default setImmediate */
+  readonly afterLoop?: (callback: () => void) => void;
+}
+
+type Waiter = (release: (() => void) | null) => void;
+
+/**
+ * A line for work of which one piece is done at a time, such as verifying a signature. The order is fair: addresses take
+ * turns, and within an address its peers take turns. So a claimant with an address of its own waits at most for one piece
+ * of work of each other address, however many claims the others make. Known claimants and strangers stand in two lines.
+ * If both have claims, each line gets every second turn.
+ */
+export class FairTurns {
+  readonly #sliceMs: number;
+  readonly #clock: Clock;
+  readonly #afterLoop: (callback: () => void) => void;
+  readonly #known = new Line();
+  readonly #strangers = new Line();
+  #lastKnown = false;
+  #held = false;
+  /** When the current slice of time began; null after the event loop has run. */
+  #sliceStart: number | null = null;
+
+  constructor({ sliceMs }: FairTurnsOptions, { clock, afterLoop = setImmediate }: FairTurnsDeps) {
+    this.#sliceMs = sliceMs;
+    this.#clock = clock;
+    this.#afterLoop = afterLoop;
+  }
+
+  /** Number of claims that wait for their turn. */
+  get waiting(): number {
+    return this.#known.size + this.#strangers.size;
+  }
+
+  /**
+   * Waits for a turn. Returns a function that ends the turn, which the caller must call. A peer has one place in the line:
+   * a second claim takes over the place, and the first one gets null instead of a turn.
+   */
+  async take({ known, ...claim }: TurnClaim): Promise<(() => void) | null> {
+    if (!this.#held && this.waiting === 0 && this.#hasTime()) return this.#grant();
+    return new Promise((resolve) => (known ? this.#known : this.#strangers).add(claim, resolve));
+  }
+
+  #grant(): () => void {
+    this.#held = true;
+    let ended = false;
+    return () => {
+      if (ended) return;
+      ended = true;
+      this.#held = false;
+      this.#next();
+    };
+  }
+
+  #next(): void {
+    if (this.#held || this.waiting === 0 || !this.#hasTime()) return;
+    const knownFirst = this.#strangers.size === 0 || (this.#known.size > 0 && !this.#lastKnown);
+    this.#lastKnown = knownFirst;
+    const waiter = (knownFirst ? this.#known : this.#strangers).shift()!;
+    waiter(this.#grant());
+  }
+
+  #hasTime(): boolean {
+    const now = this.#clock.monotonic();
+    if (this.#sliceStart === null) {
+      this.#sliceStart = now;
+      this.#afterLoop(() => {
+        this.#sliceStart = null;
+        this.#next();
+      });
+    }
+    return now - this.#sliceStart < this.#sliceMs;
+  }
+}
+
+/** Claims in fair order. A map's first entry is next, and goes to the end after its turn. */
+class Line {
+  readonly #addresses = new Map<string, Map<string, Waiter>>();
+  #size = 0;
+
+  get size(): number {
+    return this.#size;
+  }
+
+  add({ address, peer }: Omit<TurnClaim, 'known'>, waiter: Waiter): void {
+    const peers = this.#addresses.get(address) ?? new Map<string, Waiter>();
+    this.#addresses.set(address, peers);
+    const earlier = peers.get(peer);
+    // Setting a key that exists keeps its place.
+    peers.set(peer, waiter);
+    if (earlier === undefined) this.#size++;
+    else earlier(null);
+  }
+
+  shift(): Waiter | null {
+    for (const [address, peers] of this.#addresses) {
+      for (const [peer, waiter] of peers) {
+        peers.delete(peer);
+        this.#size--;
+        this.#addresses.delete(address);
+        if (peers.size > 0) this.#addresses.set(address, peers);
+        return waiter;
+      }
+    }
+    return null;
+  }
+}

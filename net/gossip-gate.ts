@@ -1,0 +1,221 @@
+import { createHash } from 'node:crypto';
+import type { RPC } from '@libp2p/gossipsub/message';
+import type { PeerId } from '@libp2p/interface';
+import type { Clock } from '../common/clock.ts';
+import { FairTurns } from '../common/fair-turns.ts';
+import { type Quota, RateLimiter } from '../common/rate-limiter.ts';
+import { peerIdOfMultihash } from '../protocol/ids.ts';
+import { HEARTBEAT_INTERVAL_MS, ROUND_PEERS } from '../protocol/limits.ts';
+import { networkOfIp } from './addresses.ts';
+import type { GossipDrop, NetworkObserver } from './observer.ts';
+
+/**
+ * Most messages of admitted authors that one peer may hand over. Twice the heartbeats that a relay passes on for all
+ * nodes of a full round, because each node also sends one at each change of its state.
+ */
+export const HANDED_OVER: Quota = { calls: 2 * ROUND_PEERS, perMs: HEARTBEAT_INTERVAL_MS };
+/**
+ * Messages that nobody asked for, which one peer may hand over before its stream is slowed down. A relay passes on five
+ * heartbeats of each node that has lost its place and does not know it yet. This is enough for fifty such nodes.
+ */
+export const UNWANTED: Quota = { calls: 256, perMs: 10_000 };
+/** Unwanted messages after which a turn ends. Looking at one takes about 10 µs, so such a turn takes about 1 ms. */
+const UNWANTED_PER_TURN = 128;
+/** Time after which the event loop handles other work before the next turn. */
+const SLICE_MS = 8;
+/**
+ * Pause per unwanted message above the quota, in the line of all peers that exceed it. Together they are read at 5,000
+ * messages per second at most, which takes less than a quarter of a processor core.
+ */
+const FLOOD_PAUSE_MS = 0.2;
+/** Half-life of the counts behind the soft score. A flood is forgiven within minutes. */
+const SCORE_HALF_LIFE_MS = 10_000;
+/** Unwanted messages that are not penalised, as for UNWANTED. */
+const FORGIVEN_UNWANTED = UNWANTED.calls;
+/** Unwanted messages that each accepted one makes up for, so that an honest relay with hostile neighbours keeps its score. */
+const UNWANTED_PER_ACCEPTED = 4;
+/** Unwanted messages above the forgiven ones that lower the score by 1. */
+const UNWANTED_PER_POINT = 64;
+/**
+ * Lowest soft score. Below −10, gossipsub offers a peer no messages and answers none of its offers. Below −80, gossipsub
+ * would ignore all that a peer sends, which a flood alone must not cause.
+ */
+export const LOWEST_SOFT_SCORE = -40;
+/** Peers whose counts are kept. Those without a connection are forgotten when there are more. */
+const COUNTED_PEERS = 4096;
+
+/** The members of `@libp2p/gossipsub` 17.1.1 that the gate uses and that its published type leaves out. */
+export interface GatedRuntime {
+  handleReceivedRpc(from: PeerId, rpc: RPC): Promise<void>;
+  acceptFrom(peer: string): boolean;
+  readonly peers: ReadonlyMap<string, unknown>;
+  readonly score: {
+    readonly params: { appSpecificScore: (peer: string) => number };
+    readonly peerStats: ReadonlyMap<string, { readonly knownIPs: ReadonlySet<string> }>;
+    rejectInvalidMessage(from: string, topic: string): void;
+  };
+  readonly gossipTracer: { readonly size: number; deliverMessage(messageId: string): void };
+  readonly msgIdToStrFn: (id: Uint8Array) => string;
+}
+
+/** What the gate needs to know about the topics that we subscribe to. */
+export interface GateRules {
+  /** Largest message of a topic in bytes; null if we do not subscribe to the topic. */
+  messageBytes(topic: string): number | null;
+  /** Returns whether a handler of the topic wants messages of an author. */
+  admits(topic: string, author: string): boolean;
+  /** Returns whether a peer may itself publish to any topic that we subscribe to. */
+  knows(peer: string): boolean;
+}
+
+/**
+ * Looks at each gossip message before gossipsub verifies its signature, which costs a hundred times as much. Anyone can
+ * sign any number of messages under new identities, so a message whose author no handler admits is dropped here, and
+ * counts for the peer that handed it over. The messages that remain are verified in turns that are fair for addresses
+ * and peers, and the event loop runs in between.
+ *
+ * The gate replaces the method `handleReceivedRpc`, because gossipsub has no hook before the signature.
+ */
+export class GossipGate {
+  readonly #runtime: GatedRuntime;
+  readonly #rules: GateRules;
+  readonly #observer: NetworkObserver;
+  readonly #clock: Clock;
+  readonly #handle: GatedRuntime['handleReceivedRpc'];
+  readonly #turns: FairTurns;
+  /** The line of the peers that exceed the quota of unwanted messages. A turn is a pause. */
+  readonly #floods: FairTurns;
+  readonly #handedOver: RateLimiter;
+  readonly #unwanted: RateLimiter;
+  readonly #counts = new Map<string, { unwanted: number; accepted: number; at: number }>();
+
+  constructor(deps: { runtime: GatedRuntime; rules: GateRules; clock: Clock; observer: NetworkObserver }) {
+    const { runtime, rules, clock, observer } = deps;
+    this.#runtime = runtime;
+    this.#rules = rules;
+    this.#clock = clock;
+    this.#observer = observer;
+    this.#turns = new FairTurns({ sliceMs: SLICE_MS }, { clock });
+    this.#floods = new FairTurns({ sliceMs: Infinity }, { clock });
+    this.#handedOver = new RateLimiter({ clock });
+    this.#unwanted = new RateLimiter({ clock });
+    this.#handle = runtime.handleReceivedRpc.bind(runtime);
+    runtime.handleReceivedRpc = (from, rpc) => this.#receive(from, rpc);
+    runtime.score.params.appSpecificScore = (peer) => this.softScore(peer);
+  }
+
+  /** Notes that a handler accepted a message, or ignored it. A rejected message has a score of its own. */
+  judged(via: string, verdict: 'accept' | 'ignore' | 'reject'): void {
+    if (verdict === 'accept') this.#countsOf(via).accepted++;
+    if (verdict === 'ignore') this.#countsOf(via).unwanted++;
+  }
+
+  /** Returns a peer's score for the unwanted messages that it handed over lately; 0 is best. */
+  softScore(peer: string): number {
+    const counts = this.#counts.get(peer);
+    if (counts === undefined) return 0;
+    const { unwanted, accepted } = this.#decayed(counts);
+    const excess = unwanted - FORGIVEN_UNWANTED - UNWANTED_PER_ACCEPTED * accepted;
+    return Math.max(LOWEST_SOFT_SCORE, -Math.max(0, excess) / UNWANTED_PER_POINT);
+  }
+
+  /**
+   * Handles an RPC: its subscriptions, its messages one by one, its control messages. gossipsub reads the next one of the
+   * stream after that.
+   */
+  async #receive(from: PeerId, { messages, control, ...rest }: RPC): Promise<void> {
+    const via = from.toString();
+    const claim = { address: this.#addressOf(via), peer: via, known: this.#rules.knows(via) };
+    let end = await this.#turns.take(claim);
+    if (end === null) return;
+    const dropped = new Map<GossipDrop, number>();
+    let unwanted = 0;
+    try {
+      if (rest.subscriptions.length > 0) await this.#handle(from, { ...rest, messages: [] });
+      for (const message of messages) {
+        const reason = this.#runtime.acceptFrom(via) ? this.#reasonToDrop(via, message) : 'low-score';
+        if (reason === null) await this.#handle(from, { subscriptions: [], messages: [message] });
+        else dropped.set(reason, (dropped.get(reason) ?? 0) + 1);
+        if (reason !== null && ++unwanted % UNWANTED_PER_TURN !== 0) continue;
+        end();
+        end = await this.#turns.take(claim);
+        if (end === null) return;
+      }
+      if (control !== undefined) await this.#handle(from, { subscriptions: [], messages: [], control });
+    } finally {
+      end?.();
+      for (const [reason, count] of dropped) this.#observer.gossipDropped(reason, count);
+    }
+    if (unwanted > 0) await this.#slowDown(claim, unwanted);
+  }
+
+  /** Returns why a message is not worth its verification; null if it is. */
+  #reasonToDrop(via: string, message: RPC.Message): GossipDrop | null {
+    const { topic, from, data } = message;
+    const maxBytes = this.#rules.messageBytes(topic);
+    if (maxBytes === null) return this.#unasked(message, 'not-subscribed');
+    const author = from === undefined ? null : peerIdOfMultihash(from);
+    if (author === null || (data?.byteLength ?? 0) > maxBytes) {
+      this.#runtime.score.rejectInvalidMessage(via, topic);
+      return author === null ? 'malformed' : 'too-large';
+    }
+    if (!this.#rules.admits(topic, author)) return this.#unasked(message, 'not-admitted');
+    return this.#handedOver.take(via, HANDED_OVER) ? null : this.#unasked(message, 'too-many');
+  }
+
+  /** Notes that a message arrived, in case we had requested it. Otherwise its absence would count against the peer. */
+  #unasked(message: RPC.Message, reason: GossipDrop): GossipDrop {
+    const { gossipTracer, msgIdToStrFn } = this.#runtime;
+    if (gossipTracer.size > 0) gossipTracer.deliverMessage(msgIdToStrFn(contentId(message)));
+    return reason;
+  }
+
+  /** Counts unwanted messages for the peer that handed them over. Pauses the peer's stream if they exceed the quota. */
+  async #slowDown(claim: { address: string; peer: string; known: boolean }, unwanted: number): Promise<void> {
+    this.#countsOf(claim.peer).unwanted += unwanted;
+    let excess = 0;
+    for (let i = 0; i < unwanted; i++) if (!this.#unwanted.take(claim.peer, UNWANTED)) excess++;
+    if (excess === 0) return;
+    const end = await this.#floods.take(claim);
+    if (end === null) return;
+    await new Promise<void>((resolve) => this.#clock.after(excess * FLOOD_PAUSE_MS, resolve));
+    end();
+  }
+
+  #addressOf(peer: string): string {
+    const [ip] = this.#runtime.score.peerStats.get(peer)?.knownIPs ?? [];
+    return ip === undefined ? peer : networkOfIp(ip);
+  }
+
+  #countsOf(peer: string): { unwanted: number; accepted: number; at: number } {
+    const known = this.#counts.get(peer);
+    const counts =
+      known === undefined ? { unwanted: 0, accepted: 0, at: this.#clock.monotonic() } : this.#decayed(known);
+    this.#counts.set(peer, counts);
+    if (this.#counts.size > COUNTED_PEERS) {
+      for (const other of this.#counts.keys())
+        if (!this.#runtime.peers.has(other)) this.#counts.delete(other);
+    }
+    return counts;
+  }
+
+  #decayed({ unwanted, accepted, at }: { unwanted: number; accepted: number; at: number }) {
+    const now = this.#clock.monotonic();
+    const left = 0.5 ** ((now - at) / SCORE_HALF_LIFE_MS);
+    return { unwanted: unwanted * left, accepted: accepted * left, at: now };
+  }
+}
+
+/**
+ * Computes the message id from author, topic and content, so that repeated content is not forwarded again. Without the
+ * author in it, a peer could send another author's bytes first under its own name, and the real message would count as
+ * a duplicate.
+ */
+export function contentId({ topic, from, data }: Pick<RPC.Message, 'topic' | 'from' | 'data'>): Uint8Array {
+  return createHash('sha256')
+    .update(`lora-swarm/gossip\0${topic}\0`)
+    .update(from ?? new Uint8Array())
+    .update(data ?? new Uint8Array())
+    .digest()
+    .subarray(0, 20);
+}

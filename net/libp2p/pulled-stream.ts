@@ -1,0 +1,88 @@
+/**
+ * Backpressure for gossip. Written for `@libp2p/gossipsub` 17.1.1, which reads an inbound stream through an unbounded
+ * queue (`pipe` of `@libp2p/utils` 7). The stream sends window updates for bytes that nobody has handled yet, so a peer
+ * that sends faster than we judge its messages fills our memory. If gossipsub paused the stream, this file would not be
+ * needed.
+ */
+
+import type { Stream } from '@libp2p/interface';
+import type { Uint8ArrayList } from 'uint8arraylist';
+
+/**
+ * Most bytes of a gossip stream that have been taken off the stream and not been read. Above this, the stream is paused,
+ * and its flow-control window fills. A few hundred heartbeats, which is more than an honest peer sends at once.
+ */
+export const UNREAD_BYTES = 64 * 1024;
+
+/**
+ * The readable side of a stream that is paused while its reader is busy. It has no `addEventListener`, because `pipe`
+ * would otherwise read the stream through a queue of its own.
+ */
+export class PulledStream {
+  readonly #stream: Stream;
+
+  constructor(deps: { stream: Stream }) {
+    this.#stream = deps.stream;
+  }
+
+  get remoteWriteStatus(): Stream['remoteWriteStatus'] {
+    return this.#stream.remoteWriteStatus;
+  }
+
+  close(): Promise<void> {
+    return this.#stream.close();
+  }
+
+  abort(error: Error): void {
+    this.#stream.abort(error);
+  }
+
+  async *[Symbol.asyncIterator](): AsyncGenerator<Uint8Array | Uint8ArrayList> {
+    const stream = this.#stream;
+    const unread: (Uint8Array | Uint8ArrayList)[] = [];
+    let bytes = 0;
+    let ended = false;
+    let failure: Error | undefined;
+    let wake = (): void => {};
+    const onMessage = ({ data }: { data: Uint8Array | Uint8ArrayList }): void => {
+      unread.push(data);
+      bytes += data.byteLength;
+      if (bytes >= UNREAD_BYTES && stream.readStatus === 'readable') stream.pause();
+      wake();
+    };
+    const onEnd = (): void => {
+      ended = true;
+      wake();
+    };
+    const onClose = ({ error }: { error?: Error }): void => {
+      failure = error;
+      onEnd();
+    };
+    stream.addEventListener('message', onMessage);
+    stream.addEventListener('remoteCloseWrite', onEnd);
+    stream.addEventListener('close', onClose);
+    try {
+      for (;;) {
+        const next = unread.shift();
+        if (next !== undefined) {
+          bytes -= next.byteLength;
+          yield next;
+        } else if (stream.readStatus === 'paused') {
+          // Calls onMessage with the bytes that arrived during the pause.
+          stream.resume();
+        } else if (ended) {
+          if (failure !== undefined) throw failure;
+          return;
+        } else {
+          await new Promise<void>((resolve) => {
+            wake = resolve;
+          });
+        }
+      }
+    } finally {
+      stream.removeEventListener('message', onMessage);
+      stream.removeEventListener('remoteCloseWrite', onEnd);
+      stream.removeEventListener('close', onClose);
+    }
+  }
+}

@@ -1,0 +1,80 @@
+import { describe, expect, it } from 'vitest';
+import { FairTurns } from '../../../common/fair-turns.ts';
+import { ManualClock } from '../../utils/manual-clock.ts';
+
+/** A line whose event loop the test runs, and which records the order of the turns. */
+function line(sliceMs = Infinity) {
+  const clock = new ManualClock();
+  const loops: (() => void)[] = [];
+  const turns = new FairTurns({ sliceMs }, { clock, afterLoop: (callback) => loops.push(callback) });
+  const order: string[] = [];
+  const claim = async (address: string, peer: string, known = false): Promise<void> => {
+    const end = await turns.take({ address, peer, known });
+    order.push(end === null ? `${peer} superseded` : peer);
+    end?.();
+  };
+  const loop = (): void => {
+    for (const callback of loops.splice(0)) callback();
+  };
+  return { clock, turns, order, claim, loop };
+}
+
+describe('turns', () => {
+  it('come at once while nobody else has one', async () => {
+    const { order, claim } = line();
+    await claim('a', 'a1');
+    await claim('a', 'a1');
+    expect(order).toEqual(['a1', 'a1']);
+  });
+
+  it('go round the addresses, and within an address round its peers', async () => {
+    const { turns, order, claim } = line();
+    const end = await turns.take({ address: 'x', peer: 'x', known: false });
+    const claims = ['a1', 'a2', 'a3', 'b1', 'b2', 'c1'].map((peer) => claim(peer[0]!, peer));
+    end!();
+    await Promise.all(claims);
+    expect(order).toEqual(['a1', 'b1', 'c1', 'a2', 'b2', 'a3']);
+  });
+
+  it('make a peer of its own address wait for one turn of each other address, not of each other peer', async () => {
+    const { turns, order, claim } = line();
+    const end = await turns.take({ address: 'x', peer: 'x', known: false });
+    const flood = Array.from({ length: 1_000 }, (_, i) => claim(`address ${i % 16}`, `peer ${i}`));
+    const honest = claim('honest', 'honest');
+    end!();
+    await Promise.all([...flood, honest]);
+    expect(order.indexOf('honest')).toBe(16);
+  });
+
+  it('alternate between known claimants and strangers, so that neither displaces the other', async () => {
+    const { turns, order, claim } = line();
+    const end = await turns.take({ address: 'x', peer: 'x', known: false });
+    const strangers = Array.from({ length: 100 }, (_, i) => claim(`s${i}`, `s${i}`));
+    const known = ['k1', 'k2', 'k3'].map((peer) => claim('k', peer, true));
+    end!();
+    await Promise.all([...strangers, ...known]);
+    expect(order.slice(0, 6)).toEqual(['k1', 's0', 'k2', 's1', 'k3', 's2']);
+  });
+
+  it('are one for each peer: a second claim takes over the place of the first', async () => {
+    const { turns, order, claim } = line();
+    const end = await turns.take({ address: 'x', peer: 'x', known: false });
+    const claims = [claim('a', 'a1'), claim('b', 'b1'), claim('a', 'a1')];
+    expect(turns.waiting).toBe(2);
+    end!();
+    await Promise.all(claims);
+    expect(order).toEqual(['a1 superseded', 'a1', 'b1']);
+  });
+
+  it('stop when their slice of time is over, until the event loop has run', async () => {
+    const { clock, order, claim, loop } = line(10);
+    await claim('a', 'a1');
+    clock.advance(10);
+    const claims = [claim('a', 'a2'), claim('b', 'b1')];
+    await Promise.resolve();
+    expect(order).toEqual(['a1']);
+    loop();
+    await Promise.all(claims);
+    expect(order).toEqual(['a1', 'a2', 'b1']);
+  });
+});
