@@ -83,7 +83,7 @@ export class RowReport {
     throw dataError(
       'DATA_BAD_ROWS',
       `${bad} of ${rows} rows cannot be used (limit ${Number((100 * this.#share).toPrecision(6))} %); ` +
-        `most often ${code}, first at ${first.origin.file}:${first.origin.row}: ${first.reason}`,
+        `the most frequent reason is ${code}, first at ${first.origin.file}:${first.origin.row}: ${first.reason}`,
       { rows, bad, share: this.#share, reasons },
     );
   }

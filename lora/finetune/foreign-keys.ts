@@ -85,7 +85,7 @@ export function foreignKeys(value: unknown): Problem[] {
     // Some names are the same here, such as "bias" in the block "lora".
     if (own === undefined || own === `${block}.${key}`) return [];
     const field = block === '' ? key : `${block}.${key}`;
-    return [{ field, text: `"${field}" is called ${own} here` }];
+    return [{ field, text: `write ${own} instead of "${field}"` }];
   });
 }
 

@@ -177,7 +177,7 @@ export function choosePreset(name: PresetName, input: PresetInput): Choice[] {
     'training.warmupRatio',
     recipe.warmupRatio,
     'a share of all steps',
-    '0.03 (QLoRA) to 0.1 (axolotl) are usual',
+    'usual: 0.03 (QLoRA) to 0.1 (axolotl)',
   );
   if (data.heldOut) {
     const every = Math.max(1, Math.floor(steps / recipe.evaluations));
@@ -226,7 +226,7 @@ function batchFor({ batchSize }: Recipe, rows: number): Chosen<number> {
   while (size > 1 && rows / size < LEAST_STEPS) size /= 2;
   const why =
     size === batchSize
-      ? 'small: LoRA learns worse with large batches'
+      ? 'LoRA learns worse with large batches'
       : `so that ${about(rows)} rows give ${rows < LEAST_STEPS ? 'as many steps as possible' : `at least ${LEAST_STEPS} steps`}`;
   return [size, why, `${NO_REGRET}: below 32`];
 }
@@ -245,7 +245,7 @@ function rateFor({ family, hiddenSize }: ModelFacts, steps: number): Chosen<numb
   const width = `${family} of width ${hiddenSize}`;
   if (steps > SHORT_RUN_STEPS) return [rate, width, TINKER];
   const higher = Number((1.5 * rate).toPrecision(2));
-  return [higher, `${width}, × 1.5 for a run of ${steps} steps`, `${TINKER}; ${NO_REGRET}`];
+  return [higher, `${width}, times 1.5 for a short run of ${steps} steps`, `${TINKER}; ${NO_REGRET}`];
 }
 
 function about(count: number): string {

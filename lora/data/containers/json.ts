@@ -79,7 +79,8 @@ async function* elements(chunks: AsyncIterable<Buffer>, file: string): RowBatche
     if (!(error instanceof SplitError)) throw error;
     const { failure } = error;
     const { reason, next } = FAILURES[failure];
-    throw dataError('DATA_JSON', `${file}, after row ${row}: ${reason}`, { file, row, failure }, { next });
+    const place = row === 0 ? file : `${file}, after row ${row}`;
+    throw dataError('DATA_JSON', `${place}: ${reason}`, { file, row, failure }, { next });
   }
 }
 

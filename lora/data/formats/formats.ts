@@ -80,7 +80,7 @@ export function candidates(format: Format | 'auto', columns: Columns): Format[] 
   const chosen = ALL.filter(([name]) => format === 'auto' || format === name);
   const fitting = chosen.filter(([, { fields }]) => mapped.every((field) => fields.includes(field)));
   if (fitting.length > 0) return fitting.map(([name]) => name);
-  const known = chosen.map(([name, { fields }]) => `${name} (${fields.join(', ')})`).join('; ');
+  const known = chosen.map(([name, { fields }]) => `${name} (${fields.join(', ')})`).join(', ');
   throw dataError(
     'DATA_COLUMNS',
     `no format has all of the fields ${mapped.join(', ')}; the known formats are ${known}`,
@@ -134,7 +134,7 @@ export function unrecognised(
       missing: column,
     });
   }
-  const known = formats.map((name) => `${name} (${DEFINITIONS[name].summary})`).join('; ');
+  const known = formats.map((name) => `${name} (${DEFINITIONS[name].summary})`).join(', ');
   const [only, ...others] = formats;
   if (others.length === 0) {
     return refuse(`has no rows of the format ${known}: ${problem(rows[0]!, only!, columns)}`);

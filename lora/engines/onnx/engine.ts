@@ -25,13 +25,13 @@ const PROVIDERS: Readonly<Record<OnnxEngineName, Provider>> = {
 /** Returns advice on how to get an engine to run: what the machine must have, and how to install it. */
 export function requirementsOf(name: Exclude<OnnxEngineName, 'onnx-cpu'>): string {
   if (name === 'onnx-webgpu') {
-    return 'install a GPU driver with Vulkan (on Linux also the package libvulkan1), Metal or D3D12; see docs/engines.md';
+    return 'install a GPU driver with Vulkan (on Linux also the package libvulkan1), Metal or D3D12 (see docs/engines.md)';
   }
   const script = join(
     dirname(createRequire(import.meta.url).resolve('onnxruntime-node')),
     '../script/install.js',
   );
-  return `on Linux x64 with an NVIDIA GPU, install CUDA 12 and cuDNN 9 on the loader's path and run "node ${script} --onnxruntime-node-install=cuda12"; see docs/engines.md`;
+  return `on Linux x64 with an NVIDIA GPU, install CUDA 12 and cuDNN 9 on the loader's path and run "node ${script} --onnxruntime-node-install=cuda12" (see docs/engines.md)`;
 }
 
 /**
