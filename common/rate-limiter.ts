@@ -6,16 +6,16 @@ export interface Quota {
   readonly perMs: number;
 }
 
-/**
- * Largest number of keys in memory. The least recently used are dropped first, because their quotas have refilled the
- * most.
- */
+/** Number of keys that stay when the limiter forgets others. At most twice as many are in memory. */
 const REMEMBERED_KEYS = 4096;
 
 /**
  * Limits the rate of calls with the generic cell rate algorithm (ITU-T I.371). Each key may make `calls` calls at once,
  * and earns them back evenly over `perMs` milliseconds. The state of a key is one number: the time at which its bucket
  * of recent calls is empty again.
+ *
+ * When there are too many keys, the limiter forgets those that have used the least of their quotas. A key that has used
+ * up its quota therefore stays limited while callers make up new keys, because the new ones have used less.
  */
 export class RateLimiter {
   readonly #clock: Clock;
@@ -30,18 +30,15 @@ export class RateLimiter {
     const now = this.#clock.monotonic();
     const emptyAt = Math.max(now, this.#emptyAt.get(key) ?? 0) + quota.perMs / quota.calls;
     if (emptyAt - now > quota.perMs) return false;
-    this.#emptyAt.delete(key);
     this.#emptyAt.set(key, emptyAt);
-    if (this.#emptyAt.size > REMEMBERED_KEYS) this.#prune(now);
+    if (this.#emptyAt.size > 2 * REMEMBERED_KEYS) this.#forget(now);
     return true;
   }
 
-  #prune(now: number): void {
+  /** Forgets half of the keys. It is called once in thousands of calls, so sorting the keys costs little per call. */
+  #forget(now: number): void {
     for (const [key, emptyAt] of this.#emptyAt) if (emptyAt <= now) this.#emptyAt.delete(key);
-    // A map lists keys in insertion order, here the order of their last calls, so the least recently used come first.
-    for (const key of this.#emptyAt.keys()) {
-      if (this.#emptyAt.size <= REMEMBERED_KEYS) return;
-      this.#emptyAt.delete(key);
-    }
+    const leastUsedFirst = [...this.#emptyAt].sort(([, a], [, b]) => a - b);
+    for (const [key] of leastUsedFirst.slice(0, -REMEMBERED_KEYS)) this.#emptyAt.delete(key);
   }
 }
