@@ -1,0 +1,174 @@
+/** Somebody who claims a permit. */
+export interface Claimant {
+  /** Network address of the claimant. All claims of one address have one share. */
+  readonly address: string;
+  /** Identity of the claimant; empty while it is unknown. The identities of an address divide its share evenly. */
+  readonly peer: string;
+}
+
+export interface FairPermitsOptions {
+  /** Most permits held at a time. */
+  readonly total: number;
+  /** Permits of the total that are guaranteed to known claimants. The others are guaranteed to strangers. */
+  readonly reserved: number;
+  /** The permit that an identity loses first. */
+  readonly withdraws: 'oldest' | 'newest';
+}
+
+export interface FairPermitsDeps {
+  /** Returns whether a claimant is known. Strangers can become known while they hold a permit. */
+  knows(claimant: Claimant): boolean;
+  /** Called when a claim was refused, and when a permit was withdrawn in favour of another claimant. */
+  onRefusal(reason: 'full' | 'withdrawn'): void;
+}
+
+interface Permit extends Claimant {
+  readonly withdraw: () => void;
+  group: Group;
+}
+
+/**
+ * Permits that are shared fairly between addresses, and between the identities of an address. Nobody waits: a claim is
+ * granted or refused at once.
+ *
+ * While permits are free, every claim is granted, so a computer room behind one router may hold them all. When none is
+ * free, the address that holds the most loses one to an address that holds fewer. Routers call this policy "longest
+ * queue drop". Nobody can crowd out an address of its own: its claim is granted while another address holds two permits
+ * more. Known claimants and strangers have a guaranteed number of permits each, and may use those that the others leave
+ * free.
+ */
+export class FairPermits {
+  readonly #options: FairPermitsOptions;
+  readonly #deps: FairPermitsDeps;
+  readonly #known = new Group();
+  readonly #strangers = new Group();
+
+  constructor(options: FairPermitsOptions, deps: FairPermitsDeps) {
+    this.#options = options;
+    this.#deps = deps;
+  }
+
+  /** Number of permits held. */
+  get size(): number {
+    return this.#known.size + this.#strangers.size;
+  }
+
+  /**
+   * Claims a permit. Returns a function that releases it, or null if the claim is refused.
+   * @param withdraw called at most once, after the permit was withdrawn. The holder has to end its work.
+   */
+  take({ address, peer }: Claimant, withdraw: () => void): (() => void) | null {
+    const group = this.#groupOf({ address, peer });
+    if (this.size >= this.#options.total && !this.#withdrawFor({ address, peer }, group)) {
+      this.#deps.onRefusal('full');
+      return null;
+    }
+    const permit: Permit = { address, peer, withdraw, group };
+    group.add(permit);
+    return () => permit.group.delete(permit);
+  }
+
+  /** Withdraws a permit in favour of a claimant. Returns false if the claimant already has its share. */
+  #withdrawFor(claimant: Claimant, group: Group): boolean {
+    const other = group === this.#known ? this.#strangers : this.#known;
+    for (;;) {
+      // If this group has less than it is guaranteed, the other one has more.
+      const permits = group.size < this.#guaranteed(group) ? other.most() : group.rival(claimant);
+      const permit = this.#options.withdraws === 'oldest' ? permits.at(0) : permits.at(-1);
+      if (permit === undefined) return false;
+      permit.group.delete(permit);
+      const now = this.#groupOf(permit);
+      if (permit.group === now) {
+        this.#deps.onRefusal('withdrawn');
+        permit.withdraw();
+        return true;
+      }
+      // Its holder became known after it had taken the permit, or is no longer known.
+      permit.group = now;
+      now.add(permit);
+    }
+  }
+
+  #groupOf(claimant: Claimant): Group {
+    return this.#deps.knows(claimant) ? this.#known : this.#strangers;
+  }
+
+  #guaranteed(group: Group): number {
+    const { total, reserved } = this.#options;
+    return group === this.#known ? reserved : total - reserved;
+  }
+}
+
+/** The permits of all known claimants, or of all strangers. */
+class Group {
+  size = 0;
+  readonly #addresses = new Map<string, AddressPermits>();
+
+  add(permit: Permit): void {
+    const held = this.#addresses.get(permit.address) ?? new AddressPermits();
+    this.#addresses.set(permit.address, held);
+    held.add(permit);
+    this.size++;
+  }
+
+  /** Removes a permit, if it is present. */
+  delete(permit: Permit): void {
+    const held = this.#addresses.get(permit.address);
+    if (!held?.delete(permit)) return;
+    this.size--;
+    if (held.size === 0) this.#addresses.delete(permit.address);
+  }
+
+  /** Returns the permits of the identity that holds the most, at the address that holds the most; oldest first. */
+  most(): Permit[] {
+    return largest(this.#addresses.values())?.most() ?? [];
+  }
+
+  /**
+   * Returns the permits of which one goes to a claimant, oldest first; none if the claimant has its share. Whoever
+   * loses a permit still has at least as many as the claimant then. Otherwise two claimants could take the same permit
+   * from each other without end.
+   */
+  rival({ address, peer }: Claimant): Permit[] {
+    const own = this.#addresses.get(address);
+    const rich = largest(this.#addresses.values());
+    if (rich !== undefined && rich.size >= (own?.size ?? 0) + 2) return rich.most();
+    const permits = own?.most() ?? [];
+    return permits.length >= (own?.sizeOf(peer) ?? 0) + 2 ? permits : [];
+  }
+}
+
+/** The permits of one address. */
+class AddressPermits {
+  size = 0;
+  readonly #peers = new Map<string, Set<Permit>>();
+
+  add(permit: Permit): void {
+    const held = this.#peers.get(permit.peer) ?? new Set();
+    this.#peers.set(permit.peer, held);
+    held.add(permit);
+    this.size++;
+  }
+
+  delete(permit: Permit): boolean {
+    const held = this.#peers.get(permit.peer);
+    if (!held?.delete(permit)) return false;
+    this.size--;
+    if (held.size === 0) this.#peers.delete(permit.peer);
+    return true;
+  }
+
+  sizeOf(peer: string): number {
+    return this.#peers.get(peer)?.size ?? 0;
+  }
+
+  most(): Permit[] {
+    return [...(largest(this.#peers.values()) ?? [])];
+  }
+}
+
+function largest<T extends { readonly size: number }>(groups: Iterable<T>): T | undefined {
+  let most: T | undefined;
+  for (const group of groups) if (most === undefined || group.size > most.size) most = group;
+  return most;
+}
