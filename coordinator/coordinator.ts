@@ -149,6 +149,7 @@ export class Coordinator {
 
   #answerNodes(): void {
     const { network } = this.#deps;
+    network.reserveFor((peer) => this.#isMember(peer));
     this.#cleanups.push(
       network.handle('jobs', async () => ({
         // Jobs that are over come last, because the answer may not have space for all jobs.
@@ -198,6 +199,11 @@ export class Coordinator {
         receipt: this.#running(job).receipts.find(peer, update),
       })),
     );
+  }
+
+  #isMember(peer: string): boolean {
+    for (const { members } of this.#runs.values()) if (members.has(peer)) return true;
+    return false;
   }
 
   #running(job: string): JobRun {

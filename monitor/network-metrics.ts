@@ -123,6 +123,12 @@ export class NetworkMetrics {
     FETCH_SECONDS,
   );
 
+  readonly #refusals = this.#counter(
+    'swarm_network_refusals_total',
+    'Peers that were refused a place in a queue or lost it, by queue and reason.',
+    ['queue', 'reason'],
+  );
+
   /** Adds the metrics to the registry of a daemon. */
   register(registry: Registry): void {
     for (const metric of this.#metrics) registry.registerMetric(metric);
@@ -184,6 +190,10 @@ export class NetworkMetrics {
   blobFetch({ code, seconds }: { code: string; seconds: number }): void {
     this.#blobFetches.inc({ code: bounded(code, CODES) });
     this.#blobFetchDuration.observe(seconds);
+  }
+
+  refusal({ queue, reason }: { queue: string; reason: string }): void {
+    this.#refusals.inc({ queue, reason });
   }
 
   #counter<Label extends string>(name: string, help: string, labelNames: readonly Label[]): Counter<Label> {

@@ -10,6 +10,7 @@ export const netError = defineErrors({
   },
   BLOB_BUSY: 'failed',
   BLOB_UNAVAILABLE: 'failed',
+  CONNECTION_REFUSED: 'failed',
   CONNECT_FAILED: { kind: 'timeout', next: CHECK_REACHABILITY },
   FRAME_FLOOD: 'failed',
   FRAME_TOO_LARGE: 'failed',

@@ -111,10 +111,12 @@ export class FrameStream {
   /**
    * Sends bytes that already are frames. The caller must not modify them until the peer has received them, because
    * lower layers may hold them unencrypted after the stream has accepted them.
+   * @param onBlock called after each block of about 256 KiB that the stream has accepted
    */
-  async writeFramed(bytes: Uint8Array, signal: AbortSignal): Promise<void> {
+  async writeFramed(bytes: Uint8Array, signal: AbortSignal, onBlock: () => void): Promise<void> {
     for (let at = 0; at < bytes.length; at += BLOCK_BYTES) {
       await this.#send(bytes.subarray(at, at + BLOCK_BYTES), signal);
+      onBlock();
     }
   }
 
@@ -194,21 +196,24 @@ function* blocks(pieces: Iterable<Uint8Array>): Generator<Uint8Array> {
 }
 
 /**
- * Waits until the stream accepts bytes again. Does not use `stream.onDrain()`, which waits only the first time in
+ * Waits until the stream has passed on all its bytes, and accepts more. The event `drain` alone does not tell, because
+ * libp2p 3.3.11 sends it to all streams of a connection when the connection is no longer saturated. A stream whose peer
+ * does not read still holds its bytes then. Does not use `stream.onDrain()`, which waits only the first time in
  * `@libp2p/utils` 7.4.1, because its promise is never renewed.
  * @throws SwarmError STREAM_CLOSED, or the signal's reason
  */
 async function drained(stream: Stream, signal: AbortSignal): Promise<void> {
   if (stream.writeStatus !== 'writable') throw closed(undefined);
   const { promise, resolve, reject } = Promise.withResolvers<void>();
+  const event = stream.writeBufferLength > 0 ? 'idle' : 'drain';
   const onDrain = (): void => resolve();
   const onClose = (): void => reject(closed(undefined));
-  stream.addEventListener('drain', onDrain);
+  stream.addEventListener(event, onDrain);
   stream.addEventListener('close', onClose);
   try {
     await raceSignal(promise, signal);
   } finally {
-    stream.removeEventListener('drain', onDrain);
+    stream.removeEventListener(event, onDrain);
     stream.removeEventListener('close', onClose);
   }
 }

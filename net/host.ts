@@ -31,6 +31,7 @@ import { type NetworkObserver, noObserver } from './observer.ts';
 import { PeerStoreLimit } from './peer-store-limit.ts';
 import { PersistentPeers } from './persistent-peers.ts';
 import { Rpc } from './rpc.ts';
+import { Shares } from './shares.ts';
 import { limitYoungGeneration } from './young-generation.ts';
 
 export interface HostOptions {
@@ -75,17 +76,32 @@ export async function createHost(options: HostOptions, deps: HostDeps): Promise<
   // libp2p would throw for a wrong address to announce later, from a timer.
   checkOptions(hostAddressesSchema, options);
   limitYoungGeneration();
+  const { clock, identity, observer = noObserver } = deps;
   const traffic = new Traffic();
-  const node = await createNode(options, { privateKey: deps.identity.privateKey, traffic });
-  const host = new Host(options, { ...deps, node, traffic });
+  const shares = new Shares({ observer });
+  const node = await createNode(options, {
+    privateKey: identity.privateKey,
+    traffic,
+    shares,
+    clock,
+    observer,
+  });
+  const host = new Host(options, { ...deps, observer, node, traffic, shares });
   await host.start();
   return host;
+}
+
+interface Parts {
+  node: Libp2p<{ pubsub: object }>;
+  traffic: Traffic;
+  shares: Shares;
+  observer: NetworkObserver;
 }
 
 class Host implements SwarmNetwork {
   readonly signer: Signer;
   readonly #options: HostOptions;
-  readonly #deps: HostDeps & { node: Libp2p<{ pubsub: object }>; traffic: Traffic };
+  readonly #deps: HostDeps & Parts;
   readonly #node: Libp2p<{ pubsub: object }>;
   readonly #gossip: Gossip;
   readonly #rpc: Rpc;
@@ -95,16 +111,24 @@ class Host implements SwarmNetwork {
   readonly #watchdog: Watchdog;
   readonly #stopped = new AbortController();
 
-  constructor(options: HostOptions, deps: HostDeps & { node: Libp2p<{ pubsub: object }>; traffic: Traffic }) {
-    const { node, blobs, log, clock, random = Math.random, observer = noObserver } = deps;
+  constructor(options: HostOptions, deps: HostDeps & Parts) {
+    const { node, blobs, log, clock, random = Math.random, observer, shares } = deps;
     this.#options = options;
     this.#deps = deps;
     this.#node = node;
     this.signer = deps.identity.signer;
     const streams = streamsOf(node);
     this.#gossip = new Gossip({ pubsub: node.services.pubsub, clock, log, observer });
-    this.#rpc = new Rpc({ streams, clock, log, observer });
-    this.#blobServer = new BlobServer({ streams, blobs, clock, log, observer });
+    this.#rpc = new Rpc({ streams, clock, log, observer, permits: shares.calls });
+    this.#blobServer = new BlobServer({
+      streams,
+      blobs,
+      clock,
+      log,
+      observer,
+      ranges: shares.ranges,
+      buffers: shares.buffers,
+    });
     this.#blobFetcher = new BlobFetcher({ streams, blobs, clock, log, observer });
     this.#persistent = new PersistentPeers(
       { path: join(options.home, 'peers.json') },
@@ -116,6 +140,7 @@ class Host implements SwarmNetwork {
         isConnected: (peer) => node.getConnections(peerIdFromString(peer)).length > 0,
       },
     );
+    this.reserveFor(() => false);
     this.#watchdog = new Watchdog(options.watchdog ?? {}, {
       clock,
       log,
@@ -219,6 +244,10 @@ class Host implements SwarmNetwork {
 
   fetchBlob(ref: { digest: string; size: number }, options: FetchBlobOptions): Promise<void> {
     return this.#blobFetcher.fetch(ref, { ...options, signal: this.#whileRunning(options.signal) });
+  }
+
+  reserveFor(isKnown: (peer: string) => boolean): void {
+    this.#deps.shares.isKnown = (peer) => this.#persistent.has(peer) || isKnown(peer);
   }
 
   traffic(): { sent: number; received: number } {

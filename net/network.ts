@@ -51,6 +51,12 @@ export interface SwarmNetwork {
    */
   fetchBlob(ref: { digest: string; size: number }, options: FetchBlobOptions): Promise<void>;
 
+  /**
+   * Reserves a part of every queue that strangers can enter (connections, requests, ranges of blobs) for the peers that
+   * `isKnown` accepts. The addresses of the coordinators are known in any case.
+   */
+  reserveFor(isKnown: (peer: string) => boolean): void;
+
   /** Returns the bytes sent and received over all connections since the start. */
   traffic(): { sent: number; received: number };
   /**

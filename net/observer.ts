@@ -20,6 +20,20 @@ export interface NetworkObserver {
   blobQueue(ranges: number): void;
   /** Called when our fetch of a whole blob has ended. */
   blobFetch(fetch: { code: string; seconds: number }): void;
+  /** Called when a peer was refused a place in a queue, or lost the place that it had. */
+  refusal(refusal: Refusal): void;
+}
+
+/** The queues of a host that any peer can enter. */
+export type SharedQueue = 'handshakes' | 'connections' | 'streams' | 'calls' | 'ranges';
+
+export interface Refusal {
+  queue: SharedQueue;
+  /**
+   * `full`: the peer has its share of a full queue. `withdrawn`: its place went to a peer with a smaller share. `rate`:
+   * its address opens connections too fast. `stalled`: it made no progress.
+   */
+  reason: 'full' | 'withdrawn' | 'rate' | 'stalled';
 }
 
 export interface RpcCall {
@@ -77,4 +91,5 @@ export const noObserver: NetworkObserver = {
   blobRange() {},
   blobQueue() {},
   blobFetch() {},
+  refusal() {},
 };

@@ -87,6 +87,12 @@ export class PersistentPeers {
     this.#write();
   }
 
+  /** Returns whether a peer has answered at one of the addresses. */
+  has(peer: string): boolean {
+    for (const entry of this.#peers.values()) if (entry.peer === peer) return true;
+    return false;
+  }
+
   /** Notes that the last connection to a peer has closed. */
   disconnected(peer: string): void {
     for (const entry of this.#peers.values())

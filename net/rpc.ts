@@ -3,6 +3,7 @@ import { z } from 'zod';
 import type { Clock } from '../common/clock.ts';
 import { withDeadline } from '../common/deadline.ts';
 import { isSwarmError, type SwarmError } from '../common/errors.ts';
+import type { Claimant, FairPermits } from '../common/fair-permits.ts';
 import type { Logger } from '../common/logger.ts';
 import { RateLimiter } from '../common/rate-limiter.ts';
 import { decodeCbor, encodeCbor } from '../protocol/cbor.ts';
@@ -30,8 +31,6 @@ const METHOD_NAME_BYTES = 32;
 const ANSWER_OVERHEAD_BYTES = 2048;
 /** Largest number of inbound calls in progress per connection. A node makes a handful at a time. */
 const INBOUND_CALLS_PER_CONNECTION = 16;
-/** Largest number of inbound calls in progress over all peers. Each may hold a request and an answer in memory. */
-const INBOUND_CALLS = 256;
 /** Largest number of outbound calls in progress per connection. */
 const OUTBOUND_CALLS_PER_CONNECTION = 64;
 /** Largest number of bytes that a caller may send: the method name and the largest request of any method. */
@@ -62,6 +61,8 @@ interface RpcDeps {
   clock: Clock;
   log: Logger;
   observer: NetworkObserver;
+  /** Shares of the calls in progress. */
+  permits: FairPermits;
 }
 
 /** Remote procedure calls over `/lora-swarm/rpc/1`, one stream per call. */
@@ -69,7 +70,6 @@ export class Rpc {
   readonly #deps: RpcDeps;
   readonly #limiter: RateLimiter;
   readonly #handlers = new Map<string, Handler>();
-  #inProgress = 0;
 
   constructor(deps: RpcDeps) {
     this.#deps = deps;
@@ -81,7 +81,7 @@ export class Rpc {
     await this.#deps.streams.handle(
       RPC_PROTOCOL,
       { maxInboundStreams: INBOUND_CALLS_PER_CONNECTION },
-      (stream, peer) => this.#serve(stream, peer),
+      (stream, from) => this.#serve(stream, from),
     );
   }
 
@@ -168,8 +168,9 @@ export class Rpc {
   }
 
   /** Answers a call. Never throws. An error is logged, and sent to the caller if the caller is still connected. */
-  async #serve(stream: Stream, peer: string): Promise<void> {
-    const { clock, log, observer } = this.#deps;
+  async #serve(stream: Stream, from: Claimant): Promise<void> {
+    const { clock, log, observer, permits } = this.#deps;
+    const { peer } = from;
     const start = clock.monotonic();
     const call: Omit<RpcCall, 'seconds'> = {
       method: '',
@@ -179,17 +180,20 @@ export class Rpc {
       received: 0,
     };
     const frames = new FrameStream({ unreadBytes: UNREAD_CALL_BYTES }, { stream });
-    observer.rpcQueue(++this.#inProgress);
+    const withdrawn = new AbortController();
+    const release = permits.take(from, () => withdrawn.abort(busy()));
+    if (release === null) withdrawn.abort(busy());
+    observer.rpcQueue(permits.size);
     try {
       const deadline = { clock, ms: RPC_TIMEOUT_MS, what: 'serving a request' };
-      const answer = await withDeadline(deadline, (signal) => this.#answer(frames, peer, call, signal)).catch(
-        (error) => {
-          log.debug({ peer, error }, 'rpc-refused');
-          const refusal = refusalOf(error);
-          call.code = refusal.code;
-          return encodeCbor({ error: refusal });
-        },
-      );
+      const answer = await withDeadline({ ...deadline, signal: withdrawn.signal }, (signal) =>
+        this.#answer(frames, peer, call, signal),
+      ).catch((error) => {
+        log.debug({ peer, error }, 'rpc-refused');
+        const refusal = refusalOf(error);
+        call.code = refusal.code;
+        return encodeCbor({ error: refusal });
+      });
       call.sent = answer.byteLength;
       await withDeadline(deadline, async (signal) => {
         await frames.write([answer], signal);
@@ -200,7 +204,8 @@ export class Rpc {
       log.debug({ peer, error }, 'rpc-answer-not-sent');
       stream.abort(error instanceof Error ? error : new Error(String(error)));
     } finally {
-      observer.rpcQueue(--this.#inProgress);
+      release?.();
+      observer.rpcQueue(permits.size);
       observer.rpcCall({ ...call, seconds: (clock.monotonic() - start) / 1000 });
     }
   }
@@ -226,9 +231,6 @@ export class Rpc {
       const { calls, perMs } = spec.quota;
       throw netError('RPC_RATE_LIMITED', `more than ${calls} calls of ${name} in ${perMs / 1000} s`);
     }
-    if (this.#inProgress > INBOUND_CALLS) {
-      throw netError('RPC_BUSY', `it is already serving ${INBOUND_CALLS} calls`);
-    }
     const bytes = await frames.read(spec.maxRequestBytes, signal);
     call.received = bytes.byteLength;
     const body = decodeCbor(bytes, spec.request, spec.maxRequestBytes);
@@ -252,6 +254,10 @@ function readAnswer<M extends RpcMethod>(bytes: Uint8Array, peer: string, method
     { peer, method, code, message },
     { next: ADVICE.get(code) },
   );
+}
+
+function busy(): SwarmError {
+  return netError('RPC_BUSY', 'it is serving as many calls of your address as it can at the moment');
 }
 
 /** Returns the error that the caller receives. Only SwarmErrors are passed on, because others may contain secrets. */

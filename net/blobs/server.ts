@@ -2,12 +2,15 @@ import type { Stream } from '@libp2p/interface';
 import type { Clock } from '../../common/clock.ts';
 import { withDeadline } from '../../common/deadline.ts';
 import { isSwarmError } from '../../common/errors.ts';
+import type { Claimant, FairPermits } from '../../common/fair-permits.ts';
 import type { Logger } from '../../common/logger.ts';
+import { withProgress } from '../../common/progress-deadline.ts';
 import { decodeCbor, encodeCbor } from '../../protocol/cbor.ts';
 import { BLOB_IDLE_TIMEOUT_MS } from '../../protocol/limits.ts';
 import { BLOB_PROTOCOL } from '../../protocol/rpc.ts';
 import type { BlobReader, ResumableBlobs } from '../../storage/blob-store.ts';
 import { OpenBlobs } from '../../storage/open-blobs.ts';
+import { netError } from '../errors.ts';
 import { LENGTH_PREFIX_BYTES } from '../frame-buffer.ts';
 import { FrameStream } from '../frames.ts';
 import { closeStream, type Streams } from '../libp2p/streams.ts';
@@ -22,15 +25,11 @@ import {
   blobRequestSchema,
 } from './wire.ts';
 
-/** Largest number of ranges in memory per peer, over all its connections. */
-const RANGES_PER_PEER = 8;
-/** Largest number of ranges in memory over all peers. They take 64 MiB. */
-const RANGES_AT_ONCE = 64;
 /**
- * Largest number of streams that keep their buffer of 1 MiB between requests. Further streams allocate a buffer for
- * each request.
+ * Longest time in which a peer takes no block of a range. A block has 256 KiB, which take 16 s at the least speed of a
+ * transfer, 16 KiB/s.
  */
-const BUFFERED_STREAMS = 64;
+const RANGE_STALL_MS = 20_000;
 /**
  * Largest number of unread bytes: one request, because a peer sends the next one only after the whole answer has
  * arrived.
@@ -43,18 +42,20 @@ export interface BlobServerDeps {
   clock: Clock;
   log: Logger;
   observer: NetworkObserver;
+  /** Shares of the ranges that are being sent, each with 1 MiB in memory. */
+  ranges: FairPermits;
+  /** Shares of the buffers of 1 MiB that streams keep between requests. Other streams allocate one for each request. */
+  buffers: FairPermits;
 }
 
 /**
  * Serves ranges of the local store. A stream carries one request after the other, so at most one range at a time. A
- * peer that stops reading therefore ties up a limited amount of memory, and only until a deadline.
+ * peer that stops reading therefore ties up a limited amount of memory, and only until a deadline or until other peers
+ * claim their shares.
  */
 export class BlobServer {
   readonly #deps: BlobServerDeps;
-  readonly #rangesOf = new Map<string, number>();
   readonly #open: OpenBlobs;
-  #ranges = 0;
-  #streams = 0;
 
   constructor(deps: BlobServerDeps) {
     this.#deps = deps;
@@ -65,7 +66,7 @@ export class BlobServer {
     await this.#deps.streams.handle(
       BLOB_PROTOCOL,
       { maxInboundStreams: BLOB_STREAMS_PER_CONNECTION },
-      (stream, peer) => this.#serve(stream, peer),
+      (stream, from) => this.#serve(stream, from),
     );
   }
 
@@ -74,50 +75,54 @@ export class BlobServer {
   }
 
   /** Answers the requests of one stream. Never throws; an error ends the stream. */
-  async #serve(stream: Stream, peer: string): Promise<void> {
-    const { clock, log } = this.#deps;
+  async #serve(stream: Stream, from: Claimant): Promise<void> {
+    const { clock, log, buffers } = this.#deps;
     const frames = new FrameStream({ unreadBytes: UNREAD_BYTES }, { stream });
-    const keeps = this.#streams < BUFFERED_STREAMS;
     let kept: AnswerBuffer | undefined;
+    let release = (): void => {};
     const buffer = (): AnswerBuffer => {
-      const taken = kept ?? new AnswerBuffer();
-      if (keeps) kept = taken;
-      return taken;
+      if (kept !== undefined) return kept;
+      const allocated = new AnswerBuffer();
+      const permit = buffers.take(from, () => {
+        kept = undefined;
+      });
+      if (permit !== null) {
+        kept = allocated;
+        release = permit;
+      }
+      return allocated;
     };
-    this.#streams++;
     try {
       for (;;) {
         const idle = { clock, ms: BLOB_IDLE_TIMEOUT_MS, what: 'the next blob request' };
         const request = await withDeadline(idle, (signal) => frames.readChunks(BLOB_HEADER_BYTES, signal));
         if (request === null) break;
-        const range = { clock, ms: BLOB_RANGE_TIMEOUT_MS, what: 'sending a range' };
-        await withDeadline(range, (signal) =>
-          this.#answer(peer, Buffer.concat(request), { frames, buffer, signal }),
-        );
+        await this.#answer(from, Buffer.concat(request), { frames, buffer });
       }
       await withDeadline({ clock, ms: BLOB_IDLE_TIMEOUT_MS, what: 'closing' }, (signal) =>
         closeStream(stream, { signal }),
       );
     } catch (error) {
-      log.debug({ peer, error }, 'blob-stream-failed');
+      log.debug({ peer: from.peer, error }, 'blob-stream-failed');
       stream.abort(error instanceof Error ? error : new Error(String(error)));
     } finally {
-      this.#streams--;
+      release();
     }
   }
 
-  async #answer(peer: string, bytes: Uint8Array, answer: AnswerStream): Promise<void> {
+  async #answer(from: Claimant, bytes: Uint8Array, answer: AnswerStream): Promise<void> {
     const { clock, observer } = this.#deps;
     const start = clock.monotonic();
     let code = 'aborted';
     let sent = 0;
     try {
       const request = decodeCbor(bytes, blobRequestSchema, BLOB_HEADER_BYTES);
-      const status = await this.#serveRange(peer, request, answer);
+      const status = await this.#serveRange(from, request, answer);
       code = STATUS_CODES[status];
       if (status === 'ok') sent = request.length;
     } catch (error) {
       if (isSwarmError(error)) code = error.code;
+      if (code === 'DEADLINE_EXCEEDED') observer.refusal({ queue: 'ranges', reason: 'stalled' });
       throw error;
     } finally {
       const seconds = (clock.monotonic() - start) / 1000;
@@ -125,21 +130,33 @@ export class BlobServer {
     }
   }
 
-  async #serveRange(peer: string, request: BlobRequest, answer: AnswerStream): Promise<BlobAnswer['status']> {
-    const { observer } = this.#deps;
-    const mine = this.#rangesOf.get(peer) ?? 0;
-    if (mine >= RANGES_PER_PEER || this.#ranges >= RANGES_AT_ONCE) {
-      return sendHeader(answer, { status: 'busy', total: 0 });
-    }
-    this.#rangesOf.set(peer, mine + 1);
-    observer.blobQueue(++this.#ranges);
+  async #serveRange(
+    from: Claimant,
+    request: BlobRequest,
+    answer: AnswerStream,
+  ): Promise<BlobAnswer['status']> {
+    const { clock, observer, ranges } = this.#deps;
+    const withdrawn = new AbortController();
+    const release = ranges.take(from, () => withdrawn.abort(busy()));
+    observer.blobQueue(ranges.size);
+    const limits = {
+      clock,
+      idleMs: RANGE_STALL_MS,
+      totalMs: BLOB_RANGE_TIMEOUT_MS,
+      signal: withdrawn.signal,
+      what: 'sending a range',
+    };
     try {
-      return await this.#open.use(request.digest, (reader) => answerFrom(reader, request, answer));
+      return await withProgress(limits, (signal, progressed) =>
+        release === null
+          ? sendHeader(answer, { status: 'busy', total: 0 }, signal)
+          : this.#open.use(request.digest, (reader) =>
+              answerFrom(reader, request, { ...answer, signal, progressed }),
+            ),
+      );
     } finally {
-      observer.blobQueue(--this.#ranges);
-      const left = (this.#rangesOf.get(peer) ?? 1) - 1;
-      if (left === 0) this.#rangesOf.delete(peer);
-      else this.#rangesOf.set(peer, left);
+      release?.();
+      observer.blobQueue(ranges.size);
     }
   }
 }
@@ -157,29 +174,33 @@ interface AnswerStream {
   frames: FrameStream;
   /** Returns the buffer of 1 MiB, allocated only for an answer with bytes. */
   buffer: () => AnswerBuffer;
-  signal: AbortSignal;
+}
+
+function busy(): Error {
+  return netError('BLOB_BUSY', 'the range gave way to one of another address or identity');
 }
 
 async function answerFrom(
   reader: BlobReader | null,
   request: BlobRequest,
-  answer: AnswerStream,
+  { signal, progressed, ...answer }: AnswerStream & { signal: AbortSignal; progressed: () => void },
 ): Promise<BlobAnswer['status']> {
-  if (reader === null) return sendHeader(answer, { status: 'missing', total: 0 });
+  if (reader === null) return sendHeader(answer, { status: 'missing', total: 0 }, signal);
   const total = reader.size;
   const { offset, length } = request;
-  if (offset + length > total) return sendHeader(answer, { status: 'range', total });
+  if (offset + length > total) return sendHeader(answer, { status: 'range', total }, signal);
   const { bytes, targets } = answer
     .buffer()
     .lay(encodeCbor({ status: 'ok', total } satisfies BlobAnswer), length);
   await reader.readInto(offset, targets);
-  await answer.frames.writeFramed(bytes, answer.signal);
+  await answer.frames.writeFramed(bytes, signal, progressed);
   return 'ok';
 }
 
 async function sendHeader(
-  { frames, signal }: AnswerStream,
+  { frames }: AnswerStream,
   answer: BlobAnswer,
+  signal: AbortSignal,
 ): Promise<BlobAnswer['status']> {
   await frames.write([encodeCbor(answer)], signal);
   return answer.status;

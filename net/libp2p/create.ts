@@ -3,39 +3,19 @@ import type { Ed25519PrivateKey, Libp2p } from '@libp2p/interface';
 import { ping } from '@libp2p/ping';
 import { tcp } from '@libp2p/tcp';
 import { createLibp2p } from 'libp2p';
-import { ROUND_PEERS } from '../../protocol/limits.ts';
 import { gossipService } from '../gossip-service.ts';
-import { AddressLimit } from './address-limit.ts';
 import { encryption } from './encryption.ts';
+import { type GateDeps, gate } from './gate.ts';
+import { shareStreams } from './inbound-streams.ts';
 import { localDiscovery } from './local-discovery.ts';
 import { muxer } from './muxer.ts';
 import { publicAddresses } from './public-addresses.ts';
-import { gate, type Traffic } from './traffic.ts';
 
-/**
- * Largest number of connections: two for each node of a full round, because a node may reconnect, and 256 for other
- * peers.
- */
-const CONNECTIONS = 2 * ROUND_PEERS + 256;
-/**
- * Largest number of open connections from one address: enough for a large computer room behind one router, with a
- * second connection for each node that reconnects. An attacker needs five addresses to take all connections of a host.
- */
-const CONNECTIONS_PER_ADDRESS = 256;
-/**
- * Largest number of new connections per second from one address, for example when a class behind one router starts at
- * once.
- */
-const INBOUND_PER_SECOND = 20;
-/** Largest number of connections in the handshake. Each costs memory and a key exchange. */
-const INBOUND_PENDING = 64;
+/** Longest time of a handshake in all. gate.ts ends those without progress earlier. */
 const HANDSHAKE_TIMEOUT_MS = 10_000;
 const PARALLEL_DIALS = 32;
-/**
- * Addresses to which libp2p's limits on inbound connections do not apply. Whole swarms may start on one machine at once,
- * and remote peers cannot use loopback addresses.
- */
-const LOOPBACK = ['/ip4/127.0.0.1', '/ip6/::1'];
+/** All addresses. libp2p's limits on inbound connections do not apply to them, because gate.ts has fair ones. */
+const ALL_ADDRESSES = ['/ip4/0.0.0.0/ipcidr/0', '/ip6/::/ipcidr/0'];
 /** A connection without answers to pings is closed. The timeout is long because nodes train on all their cores. */
 const PING_INTERVAL_MS = 10_000;
 const PING_TIMEOUT_MS = 15_000;
@@ -61,16 +41,16 @@ export interface NodeOptions {
 }
 
 /** Creates the libp2p node with every limit set, but does not start it. */
-export function createNode(
+export async function createNode(
   options: NodeOptions,
-  deps: { privateKey: Ed25519PrivateKey; traffic: Traffic },
+  { privateKey, ...deps }: GateDeps & { privateKey: Ed25519PrivateKey },
 ): Promise<Libp2p<{ pubsub: object }>> {
-  return createLibp2p({
+  const node = await createLibp2p({
     start: false,
-    privateKey: deps.privateKey,
+    privateKey,
     nodeInfo: { userAgent: options.agent },
     addresses: { listen: [...options.listen], appendAnnounce: [...(options.announce ?? [])] },
-    transports: [tcp({ inboundSocketInactivityTimeout: STREAM_INACTIVITY_MS, maxConnections: CONNECTIONS })],
+    transports: [tcp({ inboundSocketInactivityTimeout: STREAM_INACTIVITY_MS })],
     connectionEncrypters: [encryption()],
     streamMuxers: [
       muxer(STREAM_WINDOW_BYTES, {
@@ -83,17 +63,12 @@ export function createNode(
         },
       }),
     ],
-    connectionGater: gate({
-      traffic: deps.traffic,
-      addresses: new AddressLimit({ most: CONNECTIONS_PER_ADDRESS }),
-    }),
+    connectionGater: gate(deps),
     connectionManager: {
-      maxConnections: CONNECTIONS,
-      inboundConnectionThreshold: INBOUND_PER_SECOND,
-      maxIncomingPendingConnections: INBOUND_PENDING,
+      maxConnections: Number.MAX_SAFE_INTEGER,
       inboundUpgradeTimeout: HANDSHAKE_TIMEOUT_MS,
       maxParallelDials: PARALLEL_DIALS,
-      allow: LOOPBACK,
+      allow: ALL_ADDRESSES,
     },
     connectionMonitor: { pingInterval: PING_INTERVAL_MS, pingTimeout: { minTimeout: PING_TIMEOUT_MS } },
     peerDiscovery: localDiscovery(options.mdns),
@@ -104,4 +79,6 @@ export function createNode(
       publicAddresses: publicAddresses(),
     },
   });
+  shareStreams(node, deps.shares.streams);
+  return node;
 }

@@ -1,5 +1,7 @@
 import type { AbortOptions, Libp2p, Stream } from '@libp2p/interface';
 import { peerIdFromString } from '@libp2p/peer-id';
+import type { Claimant } from '../../common/fair-permits.ts';
+import { networkOf } from './remote-network.ts';
 
 /** The part of a libp2p node that rpc and blobs need: streams to and from peers, by peer id. */
 export interface Streams {
@@ -13,7 +15,7 @@ export interface Streams {
   handle(
     protocol: string,
     options: { maxInboundStreams: number },
-    handler: (stream: Stream, peer: string) => Promise<void>,
+    handler: (stream: Stream, from: Claimant) => Promise<void>,
   ): Promise<void>;
 }
 
@@ -39,7 +41,8 @@ export function streamsOf(node: Libp2p): Streams {
     handle: (protocol, options, handler) =>
       node.handle(
         protocol,
-        (stream, connection) => handler(stream, connection.remotePeer.toString()),
+        (stream, { remotePeer, remoteAddr }) =>
+          handler(stream, { peer: remotePeer.toString(), address: networkOf(remoteAddr) }),
         options,
       ),
   };

@@ -5,9 +5,7 @@
  */
 
 import type { Socket } from 'node:net';
-import type { ConnectionGater, MultiaddrConnection, PeerId } from '@libp2p/interface';
-import type { AddressLimit } from './address-limit.ts';
-import { gatherWrites } from './gathered-writes.ts';
+import type { MultiaddrConnection } from '@libp2p/interface';
 import { socketOf } from './tcp-socket.ts';
 
 /** Bytes that crossed the network: payload, framing, encryption, handshakes and pings. */
@@ -39,22 +37,4 @@ export class Traffic {
     }
     return { sent, received };
   }
-}
-
-/**
- * Returns the connection gater of a host. It refuses connections above the limit of their address, and peers without an
- * Ed25519 key. It also counts the bytes of connections, and makes them gather their writes.
- */
-export function gate({ traffic, addresses }: { traffic: Traffic; addresses: AddressLimit }): ConnectionGater {
-  const denied = (peer: PeerId, connection: MultiaddrConnection): boolean => {
-    traffic.follow(connection);
-    gatherWrites(connection);
-    // Signatures are verified with the key inside the peer id, and only Ed25519 ids hold a key that we support.
-    return peer.type !== 'Ed25519';
-  };
-  return {
-    denyInboundConnection: (connection) => !addresses.admits(connection),
-    denyInboundEncryptedConnection: denied,
-    denyOutboundEncryptedConnection: denied,
-  };
 }

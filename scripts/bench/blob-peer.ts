@@ -26,6 +26,8 @@ import { loadIdentity } from '../../net/identity.ts';
 import { createNode } from '../../net/libp2p/create.ts';
 import { Traffic } from '../../net/libp2p/traffic.ts';
 import type { SwarmNetwork } from '../../net/network.ts';
+import { noObserver } from '../../net/observer.ts';
+import { Shares } from '../../net/shares.ts';
 import { limitYoungGeneration } from '../../net/young-generation.ts';
 import { FileBlobStore } from '../../storage/blob-store.ts';
 
@@ -61,7 +63,9 @@ async function openNode(kind: Kind, home: string): Promise<Libp2p> {
     await mkdir(home, { recursive: true });
     const { privateKey } = await loadIdentity(home);
     const options = { listen: [LOOPBACK], mdns: [], agent: 'lora-swarm-bench' };
-    const node = await createNode(options, { privateKey, traffic: new Traffic() });
+    const deps = { traffic: new Traffic(), clock: systemClock, observer: noObserver };
+    const shares = new Shares({ observer: noObserver });
+    const node = await createNode(options, { privateKey, shares, ...deps });
     await node.start();
     return node;
   }

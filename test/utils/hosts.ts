@@ -12,6 +12,7 @@ import { createNode } from '../../net/libp2p/create.ts';
 import { Traffic } from '../../net/libp2p/traffic.ts';
 import type { SwarmNetwork } from '../../net/network.ts';
 import { type NetworkObserver, noObserver } from '../../net/observer.ts';
+import { Shares } from '../../net/shares.ts';
 import { FileBlobStore } from '../../storage/blob-store.ts';
 import { eventually } from './eventually.ts';
 import { temporaryFolder } from './folder.ts';
@@ -61,7 +62,9 @@ export async function startHost(
 export async function startRaw(): Promise<Libp2p<{ pubsub: object }>> {
   const { privateKey } = await loadIdentity(await temporaryFolder());
   const options = { listen: [LOOPBACK], mdns: [], agent: 'hostile' };
-  const node = await createNode(options, { privateKey, traffic: new Traffic() });
+  const deps = { traffic: new Traffic(), clock: systemClock, observer: noObserver };
+  const shares = new Shares({ observer: noObserver });
+  const node = await createNode(options, { privateKey, shares, ...deps });
   await node.start();
   onTestFinished(() => node.stop());
   return node;

@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { expect, it } from 'vitest';
 import { SwarmError } from '../../../common/errors.ts';
 import { NetworkMetrics } from '../../../monitor/network-metrics.ts';
-import type { BlobRange, GossipRecord, NetworkObserver, RpcCall } from '../../../net/observer.ts';
+import type { BlobRange, GossipRecord, NetworkObserver, Refusal, RpcCall } from '../../../net/observer.ts';
 import { sha256 } from '../../../protocol/cbor.ts';
 import { jobTopic } from '../../../protocol/topics.ts';
 import { eventually } from '../../utils/eventually.ts';
@@ -17,6 +17,7 @@ function recorder() {
   const ranges: BlobRange[] = [];
   const fetches: { code: string; seconds: number }[] = [];
   const queues: number[] = [];
+  const refusals: Refusal[] = [];
   const observer: NetworkObserver = {
     rpcCall: (call) => calls.push(call),
     rpcQueue: (inProgress) => queues.push(inProgress),
@@ -26,8 +27,9 @@ function recorder() {
     blobRange: (range) => ranges.push(range),
     blobQueue: () => {},
     blobFetch: (fetch) => fetches.push(fetch),
+    refusal: (refusal) => refusals.push(refusal),
   };
-  return { calls, messages, ranges, fetches, queues, observer };
+  return { calls, messages, ranges, fetches, queues, refusals, observer };
 }
 
 async function pair() {

@@ -210,6 +210,8 @@ export class VirtualHost implements SwarmNetwork {
     };
   }
 
+  reserveFor(): void {}
+
   async fetchBlob(
     { digest, size }: { digest: string; size: number },
     { holders, signal, onProgress }: FetchBlobOptions,

@@ -4,6 +4,7 @@ import type { Stream } from '@libp2p/interface';
 import { streamPair } from '@libp2p/utils';
 import { encode } from 'it-length-prefixed';
 import { describe, expect, it } from 'vitest';
+import type { Claimant } from '../../../../common/fair-permits.ts';
 import { systemClock } from '../../../../common/system-clock.ts';
 import { BlobServer } from '../../../../net/blobs/server.ts';
 import {
@@ -15,6 +16,7 @@ import {
 import { FrameStream } from '../../../../net/frames.ts';
 import type { Streams } from '../../../../net/libp2p/streams.ts';
 import { noObserver } from '../../../../net/observer.ts';
+import { Shares } from '../../../../net/shares.ts';
 import { decodeCbor, encodeCbor, sha256 } from '../../../../protocol/cbor.ts';
 import { BLOB_FRAME_BYTES, BLOB_IDLE_TIMEOUT_MS, BLOB_RANGE_BYTES } from '../../../../protocol/limits.ts';
 import { BLOB_PROTOCOL } from '../../../../protocol/rpc.ts';
@@ -332,21 +334,24 @@ describe('serving blobs', () => {
       sent.push({ handed, copy: Uint8Array.from(handed) });
       return send(data);
     };
-    let serve: ((stream: Stream, peer: string) => Promise<void>) | undefined;
+    let serve: ((stream: Stream, from: Claimant) => Promise<void>) | undefined;
     const streams: Streams = {
       open: () => Promise.reject(new Error('not used')),
       handle: async (_protocol, _options, handler) => {
         serve = handler;
       },
     };
+    const { ranges, buffers } = new Shares({ observer: noObserver });
     await new BlobServer({
       streams,
+      ranges,
+      buffers,
       blobs,
       clock: systemClock,
       log: recordingLog([]),
       observer: noObserver,
     }).start();
-    const serving = serve!(served, 'a peer');
+    const serving = serve!(served, { address: '192.0.2.1', peer: 'a peer' });
     const frames = new FrameStream({ unreadBytes: 4 * 1024 * 1024 }, { stream: client });
     for (const offset of [0, 1000, 5 * BLOB_RANGE_BYTES]) {
       await ask(frames, client, { digest: ref.digest, offset, length: BLOB_RANGE_BYTES });

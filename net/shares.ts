@@ -1,0 +1,76 @@
+import { type Claimant, FairPermits, type FairPermitsOptions } from '../common/fair-permits.ts';
+import { ROUND_PEERS } from '../protocol/limits.ts';
+import type { NetworkObserver, SharedQueue } from './observer.ts';
+
+/**
+ * The size of each queue, and the part that is reserved for known peers. There are no limits per address or identity,
+ * because {@link FairPermits} divides a full queue evenly.
+ */
+const QUEUES: Readonly<Record<SharedQueue, FairPermitsOptions>> = {
+  /**
+   * Inbound connections in the handshake. Each costs a socket, a few kilobytes and a key exchange. The peer behind it is
+   * not known yet, so the reserve is for the addresses of known peers, for example when all reconnect at once.
+   */
+  handshakes: { total: 256, reserved: 128, withdraws: 'oldest' },
+  /**
+   * Open inbound connections: two for each node of a full round, because a node may reconnect, and 256 for strangers. A
+   * peer that is connected keeps its connection unless its address holds more than others.
+   */
+  connections: { total: 2 * ROUND_PEERS + 256, reserved: 2 * ROUND_PEERS, withdraws: 'newest' },
+  /**
+   * Inbound streams of all protocols, those of libp2p too. An honest peer uses about ten. An open stream that sends
+   * nothing takes about 10 KB, so this bounds their memory to 160 MB.
+   */
+  streams: { total: 16_384, reserved: 12_288, withdraws: 'newest' },
+  /** Inbound calls, from the opening of their stream to the answer. Each may hold a request and an answer in memory. */
+  calls: { total: 256, reserved: 128, withdraws: 'oldest' },
+  /** Ranges of blobs that are being sent. They take 64 MiB. */
+  ranges: { total: 64, reserved: 32, withdraws: 'oldest' },
+};
+/** Buffers of 1 MiB that blob streams keep between requests, which only saves time. A queue in all but its refusals. */
+const BUFFERS: FairPermitsOptions = { total: 64, reserved: 32, withdraws: 'oldest' };
+
+/** Number of addresses of known peers that are remembered. */
+const KNOWN_ADDRESSES = 2 * ROUND_PEERS;
+
+export interface SharesDeps {
+  observer: NetworkObserver;
+}
+
+/** The queues of a host that any peer can enter, each with fair shares and a reserve for known peers. */
+export class Shares {
+  readonly handshakes: FairPermits;
+  readonly connections: FairPermits;
+  readonly streams: FairPermits;
+  readonly calls: FairPermits;
+  readonly ranges: FairPermits;
+  readonly buffers: FairPermits;
+  /** Returns whether a peer is known, so that it has a part of the reserve. */
+  isKnown: (peer: string) => boolean = () => false;
+  /** Addresses of known peers, least recently seen first. */
+  readonly #addresses = new Set<string>();
+
+  constructor(deps: SharesDeps) {
+    const permits = (queue: SharedQueue, knows: (claimant: Claimant) => boolean): FairPermits =>
+      new FairPermits(QUEUES[queue], {
+        knows,
+        onRefusal: (reason) => deps.observer.refusal({ queue, reason }),
+      });
+    const knows = (claimant: Claimant): boolean => this.#knows(claimant);
+    this.handshakes = permits('handshakes', ({ address }) => this.#addresses.has(address));
+    this.connections = permits('connections', knows);
+    this.streams = permits('streams', knows);
+    this.calls = permits('calls', knows);
+    this.ranges = permits('ranges', knows);
+    this.buffers = new FairPermits(BUFFERS, { knows, onRefusal: () => {} });
+  }
+
+  #knows({ address, peer }: Claimant): boolean {
+    if (!this.isKnown(peer)) return false;
+    this.#addresses.delete(address);
+    this.#addresses.add(address);
+    if (this.#addresses.size > KNOWN_ADDRESSES)
+      this.#addresses.delete(this.#addresses.values().next().value!);
+    return true;
+  }
+}

@@ -1,0 +1,146 @@
+import { connect, type Socket } from 'node:net';
+import { noise } from '@libp2p/noise';
+import { peerIdFromString } from '@libp2p/peer-id';
+import { tcp } from '@libp2p/tcp';
+import { yamux } from '@libp2p/yamux';
+import { multiaddr } from '@multiformats/multiaddr';
+import { createLibp2p, type Libp2p } from 'libp2p';
+import { describe, expect, it, onTestFinished } from 'vitest';
+import { noObserver, type Refusal } from '../../../net/observer.ts';
+import { encodeCbor, sha256 } from '../../../protocol/cbor.ts';
+import { BLOB_RANGE_BYTES } from '../../../protocol/limits.ts';
+import { BLOB_PROTOCOL, RPC_PROTOCOL } from '../../../protocol/rpc.ts';
+import { eventually } from '../../utils/eventually.ts';
+import { join, soon, startHost, type TestHost } from '../../utils/hosts.ts';
+
+/**
+ * Attackers that try to take every place of a queue, from one address and from 16. Honest peers have the address
+ * 127.0.0.1 and the attackers those after it, which Linux alone lets a process use without setting them up.
+ */
+const attackers = (addresses: number): string[] =>
+  Array.from({ length: addresses }, (_, i) => `127.0.0.${i + 2}`);
+
+const job = 'ab'.repeat(32);
+
+/** A host that counts its refusals by queue and reason. */
+async function startTarget(): Promise<TestHost & { refusals: Map<string, number> }> {
+  const refusals = new Map<string, number>();
+  const refusal = ({ queue, reason }: Refusal): void => {
+    const key = `${queue} ${reason}`;
+    refusals.set(key, (refusals.get(key) ?? 0) + 1);
+  };
+  const host = await startHost({ observer: { ...noObserver, refusal } });
+  host.network.handle('head', async () => ({ head: null }));
+  return { ...host, refusals };
+}
+
+/** Starts a libp2p node without our limits and protocols that dials from an address. */
+async function startAttacker(localAddress: string): Promise<Libp2p> {
+  const node = await createLibp2p({
+    transports: [tcp({ dialOpts: { localAddress } as never })],
+    connectionEncrypters: [noise()],
+    streamMuxers: [yamux()],
+    connectionManager: { reconnectRetries: 0 },
+  });
+  onTestFinished(() => node.stop());
+  return node;
+}
+
+/** Opens streams from an attacker, and opens each again whenever the target ends it, until the test is over. */
+async function occupy(
+  attacker: Libp2p,
+  target: TestHost,
+  { protocol, streams, bytes }: { protocol: string; streams: number; bytes?: Uint8Array },
+): Promise<void> {
+  let over = false;
+  onTestFinished(() => {
+    over = true;
+  });
+  const hold = async (): Promise<void> => {
+    while (!over) {
+      try {
+        const stream = await attacker.dialProtocol(peerIdFromString(target.peer), protocol, {
+          signal: soon(),
+          maxOutboundStreams: 1000,
+        });
+        stream.pause();
+        if (bytes) stream.send(bytes);
+        await new Promise((resolve) => stream.addEventListener('close', resolve, { once: true }));
+      } catch {
+        // The target refused the stream.
+      }
+      await new Promise((resolve) => setTimeout(resolve, 50));
+    }
+  };
+  await attacker.dial(multiaddr(target.network.addresses()[0]!), { signal: soon() });
+  // Streams that arrive before the target's connection is complete would end the connection.
+  await eventually(() => target.network.peers().some(({ peer }) => peer === attacker.peerId.toString()));
+  for (let i = 0; i < streams; i++) void hold();
+}
+
+const newHosts = (count: number): Promise<TestHost[]> =>
+  Promise.all(Array.from({ length: count }, () => startHost()));
+
+describe.runIf(process.platform === 'linux').each([1, 16])('attackers on %i addresses', (addresses) => {
+  it('cannot keep others from connecting with sockets that send nothing', async () => {
+    const target = await startTarget();
+    const port = Number(/tcp\/(\d+)/.exec(target.network.addresses()[0]!)![1]);
+    const sockets = new Set<Socket>();
+    let over = false;
+    onTestFinished(() => {
+      over = true;
+      for (const socket of sockets) socket.destroy();
+    });
+    const hold = (localAddress: string): void => {
+      if (over) return;
+      const socket = connect({ host: '127.0.0.1', port, localAddress });
+      sockets.add(socket);
+      socket.on('error', () => {});
+      socket.on('close', () => {
+        sockets.delete(socket);
+        setTimeout(() => hold(localAddress), 50);
+      });
+    };
+    for (let i = 0; i < 640; i++) hold(attackers(addresses)[i % addresses]!);
+    await eventually(() => (target.refusals.get('handshakes full') ?? 0) > 0);
+    const honest = await newHosts(10);
+    for (const host of honest) await join(host, target);
+    expect(target.network.peers().length).toBe(10);
+  });
+
+  it('cannot keep others from calling with streams that send nothing', async () => {
+    const target = await startTarget();
+    const nodes = await Promise.all(
+      Array.from({ length: 32 }, (_, i) => startAttacker(attackers(addresses)[i % addresses]!)),
+    );
+    await Promise.all(nodes.map((node) => occupy(node, target, { protocol: RPC_PROTOCOL, streams: 16 })));
+    await eventually(() => (target.refusals.get('calls full') ?? 0) > 0);
+    const honest = await newHosts(10);
+    for (const host of honest) {
+      await join(host, target);
+      const call = host.network.request(target.peer, 'head', { job }, { signal: soon() });
+      expect(await call).toEqual({ head: null });
+    }
+  });
+
+  it('cannot keep others from fetching with ranges that they never read', async () => {
+    const target = await startTarget();
+    const bytes = Buffer.alloc(8 * BLOB_RANGE_BYTES, 7);
+    const ref = { digest: sha256(bytes), size: bytes.length };
+    await target.blobs.put(bytes);
+    const nodes = await Promise.all(
+      Array.from({ length: 16 }, (_, i) => startAttacker(attackers(addresses)[i % addresses]!)),
+    );
+    const request = encodeCbor({ digest: ref.digest, offset: 0, length: BLOB_RANGE_BYTES });
+    const framed = Buffer.concat([Buffer.from([request.length]), request]);
+    await Promise.all(
+      nodes.map((node) => occupy(node, target, { protocol: BLOB_PROTOCOL, streams: 8, bytes: framed })),
+    );
+    await eventually(() => (target.refusals.get('ranges full') ?? 0) > 0);
+    const honest = await newHosts(3);
+    for (const host of honest) {
+      await join(host, target);
+      await host.network.fetchBlob(ref, { holders: [target.peer], signal: soon() });
+    }
+  });
+});
