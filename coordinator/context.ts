@@ -41,6 +41,10 @@ export interface RoundMeter {
   ): void;
   /** An update was refused on arrival, whether or not the refusal was recorded. */
   refusal(job: string, code: ReceiptCode): void;
+  /** A node asked to join. `code` is that of the refusal. */
+  join(job: string, code: 'ok' | 'BUSY' | 'CLOCK_OFF' | 'JOB_FULL' | 'NOT_ADMITTED'): void;
+  /** A member changed its description, appeared or disappeared, and the change was not recorded, because there were too many. */
+  unrecorded(job: string, what: 'description' | 'presence'): void;
 }
 
 /** Result of the gate: the variant of the merge that passed, or `refused`. */

@@ -1,8 +1,8 @@
 import { Permits } from '../common/permits.ts';
-import { type Quota, RateLimiter } from '../common/rate-limiter.ts';
+import { RateLimiter } from '../common/rate-limiter.ts';
 import type { JobEvent } from '../monitor/job-events.ts';
 import { isNewer } from '../protocol/head-order.ts';
-import { JOBS_PER_COORDINATOR, ROUND_PEERS } from '../protocol/limits.ts';
+import { JOBS_PER_COORDINATOR } from '../protocol/limits.ts';
 import { verifyMessage } from '../protocol/signing.ts';
 import { BlobCollector } from '../storage/blob-collector.ts';
 import type { CoordinatorDeps, RetentionSettings, RoundMeter, RunContext } from './context.ts';
@@ -10,17 +10,12 @@ import { coordinatorError } from './errors.ts';
 import { claimedUpdate } from './intake/header-checks.ts';
 import { JobRun } from './job-run.ts';
 import { checkAdmission } from './peers/admission.ts';
+import { Newcomers } from './peers/newcomers.ts';
 import { type PreparedJob, recordJob } from './record/new-job.ts';
 import { defaultRetention } from './record/retention.ts';
 import { isOver } from './round/round-machine.ts';
 import type { StoredJob } from './store/store.ts';
 
-/**
- * Limit on nodes that join, return or change their description, for all jobs together: 1,024 at once, which is twice a
- * full round, then 17 per second. The limit is needed because each such node is written to disk, and a new identity
- * costs an attacker nothing.
- */
-export const NEWCOMERS: Quota = { calls: 2 * ROUND_PEERS, perMs: 60_000 };
 /** Shortest prefix of a digest that may name a job. The prefix must also be unique. */
 const LEAST_PREFIX = 4;
 
@@ -37,6 +32,7 @@ export class Coordinator {
   readonly collector: BlobCollector;
   readonly #deps: Required<CoordinatorDeps>;
   readonly #limiter: RateLimiter;
+  readonly #newcomers: Newcomers;
   readonly #retention: RetentionSettings;
   readonly #runs = new Map<string, JobRun>();
   readonly #listeners = new Set<(event: JobEvent, jobName: string) => void>();
@@ -51,6 +47,7 @@ export class Coordinator {
     this.collector = new BlobCollector({ store: store.blobs, blobs, log });
     this.#deps = { failpoint: () => {}, fatal: throwLater, meter: noMeter, ...deps };
     this.#limiter = new RateLimiter({ clock: deps.clock });
+    this.#newcomers = new Newcomers(deps);
   }
 
   /** Continues every job from the stored state. @throws SwarmError when a stored manifest or head is damaged */
@@ -164,11 +161,12 @@ export class Coordinator {
       })),
       network.handle('join', async (peer, { job, ...request }) => {
         const { context, members, record } = this.#running(job);
-        if (members.isNews(peer, request) && !this.#limiter.take('newcomers', NEWCOMERS)) {
-          throw coordinatorError(
-            'BUSY',
-            'too many nodes are joining at the moment; the node tries again by itself',
-          );
+        // The checks come first, so that only nodes that may join stand in line. Members do not.
+        if (members.checkJoin(peer, request) === 'newcomer') {
+          await this.#newcomers.wait(peer).catch((error: unknown) => {
+            members.countRefusal(error);
+            throw error;
+          });
         }
         members.join(peer, request);
         return { manifest: context.stored.manifest, head: record.heads.newest.envelope };
@@ -213,7 +211,13 @@ export class Coordinator {
   }
 }
 
-const noMeter: RoundMeter = { merge: () => {}, gate: () => {}, refusal: () => {} };
+const noMeter: RoundMeter = {
+  merge: () => {},
+  gate: () => {},
+  refusal: () => {},
+  join: () => {},
+  unrecorded: () => {},
+};
 
 /** Throws outside of any promise, so that the process's handler of uncaught errors gets the error. */
 function throwLater(error: unknown): void {

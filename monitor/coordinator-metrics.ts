@@ -31,12 +31,12 @@ export interface CoordinatorMetrics {
   readonly registry: Registry;
   /** Counts an event. Call this once for each event, after the event is durable. */
   observe(event: JobEvent, jobName: string): void;
-  /** Takes the coordinator's measurements of merges, gates and refusals. */
+  /** Takes the coordinator's measurements of merges, gates, refusals and joins. */
   readonly meter: CoordinatorMeter;
   stop(): void;
 }
 
-/** Records merges, gates and refusals of a coordinator. `job` is the name of the job. */
+/** Records merges, gates, refusals and joins of a coordinator. `job` is the name of the job. */
 export interface CoordinatorMeter {
   merge(job: string, measured: { seconds: number; bytes: number }): void;
   gate(
@@ -44,6 +44,8 @@ export interface CoordinatorMeter {
     measured: { seconds: number; verdict: string; merged: number; leftOut: number; outliers: number },
   ): void;
   refusal(job: string, code: string): void;
+  join(job: string, code: string): void;
+  unrecorded(job: string, what: string): void;
 }
 
 /**
@@ -171,6 +173,18 @@ export function createCoordinatorMetrics(source: CoordinatorMetricsSource): Coor
     labelNames: ['job', 'code'] as const,
     registers,
   });
+  const joins = new Counter({
+    name: 'swarm_joins_total',
+    help: 'Requests to join, by "ok" or the code of the refusal.',
+    labelNames: ['job', 'code'] as const,
+    registers,
+  });
+  const unrecorded = new Counter({
+    name: 'swarm_unrecorded_changes_total',
+    help: 'Changes of members that were not recorded, because there were too many: description or presence.',
+    labelNames: ['job', 'what'] as const,
+    registers,
+  });
   const mergeSeconds = new Histogram({
     name: 'swarm_merge_seconds',
     help: 'Time to compute one merge, seconds. A gate may compute several.',
@@ -221,6 +235,12 @@ export function createCoordinatorMetrics(source: CoordinatorMetricsSource): Coor
       },
       refusal(name, code) {
         refusals.inc({ job: name, code });
+      },
+      join(name, code) {
+        joins.inc({ job: name, code });
+      },
+      unrecorded(name, what) {
+        unrecorded.inc({ job: name, what });
       },
     },
     observe(event, name) {

@@ -10,7 +10,7 @@ import type { RpcMethod, RpcRequest, RpcResponse } from '../protocol/rpc.ts';
 import type { Signer } from '../protocol/signing.ts';
 import type { ResumableBlobs } from '../storage/blob-store.ts';
 import { hostAddressesSchema } from './address-options.ts';
-import { connectError, parseAddress } from './addresses.ts';
+import { connectError, networkOfIp, parseAddress } from './addresses.ts';
 import { BlobFetcher } from './blobs/fetcher.ts';
 import { BlobServer } from './blobs/server.ts';
 import { netError } from './errors.ts';
@@ -192,6 +192,12 @@ class Host implements SwarmNetwork {
       rttMs: rtt ?? null,
       connectedAt: timeline.open,
     }));
+  }
+
+  networkOf(peer: string): string {
+    const [connection] = this.#node.getConnections(peerIdFromString(peer));
+    const ip = connection?.remoteAddr.getComponents().find(({ name }) => name === 'ip4' || name === 'ip6');
+    return ip?.value === undefined ? peer : networkOfIp(ip.value);
   }
 
   addPersistentPeer(address: string): void {

@@ -11,6 +11,11 @@ export interface SwarmNetwork {
   addresses(): string[];
   /** Lists the peers with an open connection. */
   peers(): PeerConnection[];
+  /**
+   * Returns the network that a connected peer shares with others, for fair shares: its IPv4 address, or the first 64 bits
+   * of its IPv6 address. Returns the peer id if the peer is not connected.
+   */
+  networkOf(peer: string): string;
   /** Saves an address and stays connected to it, also after restarts. @throws SwarmError CONNECT_FAILED if malformed */
   addPersistentPeer(address: string): void;
   /** Connects to an address. Returns the peer id. @throws SwarmError CONNECT_FAILED, or the signal's reason */

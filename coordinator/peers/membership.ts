@@ -1,4 +1,6 @@
-import { CLOCK_SKEW_MS } from '../../protocol/limits.ts';
+import { isSwarmError } from '../../common/errors.ts';
+import { type Quota, RateLimiter } from '../../common/rate-limiter.ts';
+import { CLOCK_SKEW_MS, ROUND_PEERS } from '../../protocol/limits.ts';
 import type { RunContext } from '../context.ts';
 import { coordinatorError } from '../errors.ts';
 import type { Receipts } from '../record/receipts.ts';
@@ -12,6 +14,22 @@ import { Liveness } from './liveness.ts';
 /** Largest number of members of a job. Bounds the memory that strangers can make the coordinator use. */
 export const ADMITTED_PEERS = 4096;
 
+/**
+ * Changes of its description that a member may make. Its name, version or engine changes when its owner restarts it.
+ * Further changes are not stored, because each would be a write to disk. The node takes part nevertheless.
+ */
+export const DESCRIPTIONS: Quota = { calls: 4, perMs: 10 * 60_000 };
+/**
+ * Comings and goings of a member that are recorded: a node with a bad connection disappears every few minutes. Further
+ * ones count as well, but leave no event, because events are kept for ever.
+ */
+export const PRESENCES: Quota = { calls: 12, perMs: 60 * 60_000 };
+/**
+ * Recorded comings and goings of all members together that have never delivered an update, for all jobs. The limit is
+ * needed because such members cost an attacker nothing in an open job.
+ */
+export const IDLE_PRESENCES: Quota = { calls: 4 * ROUND_PEERS, perMs: 60 * 60_000 };
+
 /** A node's request to join. */
 export interface JoinRequest {
   readonly invite: string | null;
@@ -22,6 +40,8 @@ export interface JoinRequest {
   readonly sentAt: number;
 }
 
+const JOIN_REFUSALS = ['BUSY', 'CLOCK_OFF', 'JOB_FULL', 'NOT_ADMITTED'] as const;
+
 /** The nodes that a job has admitted. Tells the job's state machine when a node comes or goes. */
 export class Membership {
   readonly liveness: Liveness;
@@ -31,6 +51,9 @@ export class Membership {
   readonly #peers: Map<string, StoredPeer>;
   /** Newest round when a member joined. For members that joined before this coordinator started, see `#startRound`. */
   readonly #joinedRounds = new Map<string, number>();
+  /** The keys of both limiters are members, of which a job has as many as a limiter remembers. */
+  readonly #descriptions: RateLimiter;
+  readonly #presences: RateLimiter;
   /** Newest round when this coordinator started. */
   readonly #startRound: number;
 
@@ -44,6 +67,8 @@ export class Membership {
     this.#context = deps.context;
     this.#driver = deps.driver;
     this.#receipts = deps.receipts;
+    this.#descriptions = new RateLimiter(deps.context.deps);
+    this.#presences = new RateLimiter(deps.context.deps);
     this.liveness = new Liveness({
       context: deps.context,
       isMember: (peer) => this.has(peer),
@@ -73,54 +98,66 @@ export class Membership {
   }
 
   /**
-   * Returns whether joining would write to the store, because the node is new, was absent, or describes itself
-   * differently.
+   * Checks whether a node may join, before it waits for its turn.
+   * @throws SwarmError CLOCK_OFF, NOT_ADMITTED
    */
-  isNews(peer: string, about: Pick<JoinRequest, 'name' | 'agent' | 'engine'>): boolean {
-    return this.liveness.get(peer) === null || this.#differs(peer, about);
+  checkJoin(peer: string, { sentAt, invite }: JoinRequest): 'member' | 'newcomer' {
+    return this.#counting(() => {
+      const { stored, deps } = this.#context;
+      checkClock(sentAt, deps.clock.now());
+      if (this.#peers.has(peer)) return 'member';
+      checkAdmission(stored.admission, stored.token, { peer, invite });
+      return 'newcomer';
+    });
   }
 
   /**
    * Admits a node, or updates the description of a member.
    * @throws SwarmError CLOCK_OFF, NOT_ADMITTED, JOB_FULL
    */
-  join(peer: string, { sentAt, invite, ...about }: JoinRequest): void {
-    const { job, stored, deps } = this.#context;
-    checkClock(sentAt, deps.clock.now());
+  join(peer: string, request: JoinRequest): void {
+    this.checkJoin(peer, request);
+    this.#counting(() => this.#join(peer, request));
+    this.#context.deps.meter.join(this.#context.manifest.name, 'ok');
+  }
+
+  #join(peer: string, { name, agent, engine }: JoinRequest): void {
+    const { job, manifest, deps } = this.#context;
     const known = this.#peers.get(peer);
-    if (!known) {
-      checkAdmission(stored.admission, stored.token, { peer, invite });
-      if (this.#peers.size >= ADMITTED_PEERS && !this.#evict()) {
-        const message = `all ${ADMITTED_PEERS} places of the job are taken by nodes that train`;
-        throw coordinatorError('JOB_FULL', message, { limit: ADMITTED_PEERS });
-      }
+    if (!known && this.#peers.size >= ADMITTED_PEERS && !this.#evict()) {
+      const message = `all ${ADMITTED_PEERS} places of the job are taken by nodes that train`;
+      throw coordinatorError('JOB_FULL', message, { limit: ADMITTED_PEERS });
     }
-    const changed = this.#differs(peer, about);
-    const { name, agent, engine } = about;
-    const entry: StoredPeer = {
-      peer,
-      name,
-      agent,
-      engine,
-      joinedAt: known?.joinedAt ?? deps.clock.now(),
-      speed: known?.speed ?? 0,
-      saidGoodbye: known?.saidGoodbye ?? false,
-    };
-    this.#peers.set(peer, entry);
-    if (!known) this.#joinedRounds.set(peer, this.#newestRound());
-    if (changed) this.#driver.transact(() => deps.store.peers.admit(job, entry));
+    const changed = known?.name !== name || known.agent !== agent || known.engine !== engine;
+    if (known && changed && !this.#descriptions.take(peer, DESCRIPTIONS)) {
+      deps.meter.unrecorded(manifest.name, 'description');
+    } else if (changed) {
+      const entry: StoredPeer = {
+        peer,
+        name,
+        agent,
+        engine,
+        joinedAt: known?.joinedAt ?? deps.clock.now(),
+        speed: known?.speed ?? 0,
+        saidGoodbye: known?.saidGoodbye ?? false,
+      };
+      this.#peers.set(peer, entry);
+      if (!known) this.#joinedRounds.set(peer, this.#newestRound());
+      this.#driver.transact(() => deps.store.peers.admit(job, entry));
+    }
     if (!isOver(this.#driver.state)) this.liveness.join(peer);
+  }
+
+  /** Counts an error as the refusal of a request to join. */
+  countRefusal(error: unknown): void {
+    const { manifest, deps } = this.#context;
+    for (const code of JOIN_REFUSALS) if (isSwarmError(error, code)) deps.meter.join(manifest.name, code);
   }
 
   /** Remembers a member's measured speed in tokens per second. The caller has stored it. */
   setSpeed(peer: string, speed: number): void {
     const known = this.#peers.get(peer);
     if (known) this.#peers.set(peer, { ...known, speed });
-  }
-
-  #differs(peer: string, { name, agent, engine }: Pick<StoredPeer, 'name' | 'agent' | 'engine'>): boolean {
-    const known = this.#peers.get(peer);
-    return known?.name !== name || known.agent !== agent || known.engine !== engine;
   }
 
   /** Removes a member to free a place for a newcomer. Returns false if all members must stay. */
@@ -148,6 +185,10 @@ export class Membership {
 
   #present(peer: string): void {
     const { name, engine } = this.get(peer)!;
+    if (!this.#recordsPresence(peer)) {
+      this.#peers.set(peer, { ...this.get(peer)!, saidGoodbye: false });
+      return;
+    }
     this.#driver.transact((outbox) => {
       this.#setGoodbye(peer, false);
       outbox.event({ type: 'peer-joined', peer, name, engine });
@@ -160,10 +201,24 @@ export class Membership {
 
   #gone(peer: string, reason: 'left' | 'silent'): void {
     const name = this.get(peer)?.name ?? '';
+    const records = this.#recordsPresence(peer);
     this.#driver.dispatch({ type: 'peer-gone', peer, reason }, (outbox) => {
+      if (!records) return;
       this.#setGoodbye(peer, reason === 'left');
       outbox.event({ type: 'peer-lost', peer, name, reason });
     });
+    const known = this.get(peer);
+    if (!records && known) this.#peers.set(peer, { ...known, saidGoodbye: reason === 'left' });
+  }
+
+  /** Takes one recorded coming or going from the quota of a member. Counts the change if none is left. */
+  #recordsPresence(peer: string): boolean {
+    const { limiter, manifest, deps } = this.#context;
+    const isIdle = this.#receipts.lastDelivery(peer) === null;
+    const records =
+      this.#presences.take(peer, PRESENCES) && (!isIdle || limiter.take('presences', IDLE_PRESENCES));
+    if (!records) deps.meter.unrecorded(manifest.name, 'presence');
+    return records;
   }
 
   /** Records whether a member has said goodbye, so that people see it after a restart too. */
@@ -172,6 +227,15 @@ export class Membership {
     if (known?.saidGoodbye === saidGoodbye) return;
     this.#context.deps.store.peers.setGoodbye(this.#context.job, peer, saidGoodbye);
     if (known) this.#peers.set(peer, { ...known, saidGoodbye });
+  }
+
+  #counting<T>(work: () => T): T {
+    try {
+      return work();
+    } catch (error) {
+      this.countRefusal(error);
+      throw error;
+    }
   }
 
   #newestRound(): number {

@@ -56,6 +56,10 @@ export class World {
   brokenEvaluations = 0;
   /** Measurements that the coordinator has reported. */
   readonly measured: object[] = [];
+  /** Numbers of requests to join, by code. */
+  readonly joins: Record<string, number> = {};
+  /** Numbers of changes of members that were not recorded. */
+  readonly unrecorded: Record<string, number> = {};
   readonly #options: WorldOptions;
   #process = { alive: false };
   #current: Coordinator | null = null;
@@ -126,6 +130,12 @@ export class World {
         merge: (_job, { bytes }) => this.measured.push({ type: 'merge', bytes }),
         gate: (_job, { seconds: _, ...figures }) => this.measured.push({ type: 'gate', ...figures }),
         refusal: (_job, code) => this.measured.push({ type: 'refusal', code }),
+        join: (_job, code) => {
+          this.joins[code] = (this.joins[code] ?? 0) + 1;
+        },
+        unrecorded: (_job, what) => {
+          this.unrecorded[what] = (this.unrecorded[what] ?? 0) + 1;
+        },
       },
       failpoint: (name) => this.failpoint(name),
       fatal: (error) => {

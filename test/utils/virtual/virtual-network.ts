@@ -100,6 +100,8 @@ export class VirtualHost implements SwarmNetwork {
   readonly #connections = new Map<string, number>();
   readonly #kept = new Set<string>();
   readonly #topics = new Map<string, Set<{ handler: GossipHandler; admits: (author: string) => boolean }>>();
+  /** The network address, which it may share with other hosts. @default one of its own */
+  address: string;
   /** Number of gossip messages dropped because no handler admits their author. */
   notAdmitted = 0;
   readonly #methods = new Map<string, Handler>();
@@ -110,6 +112,7 @@ export class VirtualHost implements SwarmNetwork {
     this.#blobs = deps.blobs;
     this.#isAlive = deps.isAlive;
     this.#network = deps.network;
+    this.address = deps.signer.peerId;
   }
 
   get peer(): string {
@@ -132,6 +135,10 @@ export class VirtualHost implements SwarmNetwork {
       rttMs: 1,
       connectedAt,
     }));
+  }
+
+  networkOf(peer: string): string {
+    return this.#network.reach(this.peer, peer)?.address ?? peer;
   }
 
   addPersistentPeer(address: string): void {

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { isSwarmError } from '../../../../common/errors.ts';
-import { NEWCOMERS } from '../../../../coordinator/coordinator.ts';
-import { ADMITTED_PEERS } from '../../../../coordinator/peers/membership.ts';
+import { ADMITTED_PEERS, DESCRIPTIONS, PRESENCES } from '../../../../coordinator/peers/membership.ts';
+import { NEWCOMERS } from '../../../../coordinator/peers/newcomers.ts';
 import { deadlineOf } from '../../../../coordinator/round/close.ts';
 import { CLOCK_SKEW_MS, PEER_LOST_AFTER_MS } from '../../../../protocol/limits.ts';
 import { addressOf, type VirtualHost } from '../../../utils/virtual/virtual-network.ts';
@@ -19,6 +19,16 @@ async function refusal(promise: Promise<unknown>): Promise<unknown> {
     (reason: unknown) => reason,
   );
   return isSwarmError(error, 'RPC_REFUSED') ? error.values.code : error;
+}
+
+/** Joins as a host. Returns the code of the refusal, or null. */
+async function joinAs(host: VirtualHost, { toy, clock }: World, name = 's'): Promise<unknown> {
+  const { signal } = new AbortController();
+  await host.connect(addressOf(COORDINATOR.peerId), { signal });
+  const about = { name, agent: 'a', engine: 'e', tokensPerSecond: 0, sentAt: clock.now() };
+  return refusal(
+    host.request(COORDINATOR.peerId, 'join', { job: toy.job, invite: null, ...about }, { signal }),
+  );
 }
 
 describe('liveness', () => {
@@ -180,32 +190,78 @@ describe('admission', () => {
     expect(await refusal(peer.ask('head', { job: 'ab'.repeat(32) }))).toBe('JOB_UNKNOWN');
   });
 
-  test('limits the rate of newcomers, and does not delay known members', async () => {
+  test('of more newcomers than the limit makes them wait, and delays no member', async () => {
     const world = await new World().start();
     const known = new ScriptedPeer(1, world);
     await known.join();
-    const join = async (host: VirtualHost): Promise<unknown> => {
-      const { signal } = new AbortController();
-      await host.connect(addressOf(COORDINATOR.peerId), { signal });
-      const about = { name: 's', agent: 'a', engine: 'e', tokensPerSecond: 0, sentAt: world.clock.now() };
-      const body = { job: known.job, invite: null, ...about };
-      return refusal(host.request(COORDINATOR.peerId, 'join', body, { signal }));
-    };
-    const hosts = strangers(world, NEWCOMERS.calls + 21);
-    const last = hosts.pop()!;
-    const refused = (await world.settle(Promise.all(hosts.map(join)))).filter((code) => code !== null);
-    expect(new Set(refused)).toEqual(new Set(['BUSY']));
-    expect(refused.length).toBeGreaterThanOrEqual(15);
-    expect(refused.length).toBeLessThanOrEqual(21);
-    // A present member may join again, but not leave and return or change its name each time.
+    const hosts = strangers(world, NEWCOMERS.calls + 50);
+    const before = world.clock.now();
+    const joined = Promise.all(hosts.map((host) => joinAs(host, world)));
+    await world.pass(10);
     await known.join();
-    const about = { job: known.job, invite: null, agent: 'test', engine: 'none', tokensPerSecond: 0 };
-    const renamed = known.ask('join', { ...about, name: 'another', sentAt: world.clock.now() });
-    expect(await refusal(renamed)).toBe('BUSY');
-    await known.ask('leave', { job: known.job, reason: '' });
-    expect(await refusal(known.join())).toBe('BUSY');
-    await world.pass(1_000);
-    expect(await world.settle(join(last))).toBeNull();
+    expect(await world.settle(joined)).toEqual(hosts.map(() => null));
+    expect(world.clock.now() - before).toBeGreaterThanOrEqual((50 * NEWCOMERS.perMs) / NEWCOMERS.calls - 25);
+  });
+
+  test.each([1, 16])(
+    'of a flood of newcomers from %d addresses: all honest nodes of another address join',
+    async (addresses) => {
+      const world = await new World().start();
+      const all = strangers(world, NEWCOMERS.calls + 1_012);
+      const flood = all.slice(0, -12);
+      for (const [i, host] of flood.entries()) host.address = `10.0.0.${i % addresses}`;
+      const refused = Promise.all(flood.map((host) => joinAs(host, world)));
+      await world.pass(10);
+      const honest = all.slice(-12);
+      for (const host of honest) host.address = '10.1.0.1';
+      expect(await world.settle(Promise.all(honest.map((host) => joinAs(host, world))))).toEqual(
+        honest.map(() => null),
+      );
+      // The flood itself does not fit into the time that a newcomer waits.
+      expect(new Set(await world.settle(refused))).toEqual(new Set([null, 'BUSY']));
+      expect(world.joins.BUSY).toBeGreaterThan(300);
+    },
+  );
+
+  test('of newcomers does not suffer from members that change their names all the time, which leaves few writes', async () => {
+    const world = await new World().start();
+    const { job } = world.toy;
+    const all = strangers(world, 72);
+    const [changing, honest] = [all.slice(0, 60), all.slice(60)];
+    for (const host of changing) host.address = '10.0.0.1';
+    const written: string[] = [];
+    const admit = world.store.peers.admit.bind(world.store.peers);
+    world.store.peers.admit = (name, peer) => {
+      written.push(peer.peer);
+      admit(name, peer);
+    };
+    const codes: unknown[] = [];
+    for (let second = 0; second < 60; second++) {
+      const names = changing.map((host) => joinAs(host, world, `name ${second}`));
+      if (second % 5 === 0) names.push(joinAs(honest[second / 5]!, world));
+      codes.push(...(await world.settle(Promise.all(names))));
+      await world.pass(1_000);
+    }
+    expect(codes.filter((code) => code !== null)).toEqual([]);
+    expect(world.run.members.all()).toHaveLength(72);
+    expect(written.length).toBeLessThanOrEqual(72 + 60 * (DESCRIPTIONS.calls + 1));
+    expect(world.unrecorded.description).toBeGreaterThan(60 * 50);
+    // One event for each that joined, and one for each of the honest ones, which send no heartbeats here.
+    expect(world.store.events.after(job, 0, 10_000).length).toBeLessThan(100);
+  });
+
+  test('of members that come and go all the time records a bounded number of events', async () => {
+    const world = await new World().start();
+    const peer = new ScriptedPeer(1, world);
+    for (let i = 0; i < 100; i++) {
+      await peer.join();
+      expect(world.run.members.liveness.size).toBe(1);
+      await peer.ask('leave', { job: peer.job, reason: '' });
+      expect(world.run.members.liveness.size).toBe(0);
+    }
+    expect(world.store.events.after(peer.job, 0, 1_000).length).toBeLessThan(PRESENCES.calls + 5);
+    expect(world.unrecorded.presence).toBeGreaterThan(150);
+    expect(world.run.members.get(peer.id)!.saidGoodbye).toBe(true);
   });
 
   test('refuses newcomers when all members are present', async () => {

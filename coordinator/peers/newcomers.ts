@@ -1,0 +1,54 @@
+import type { Clock } from '../../common/clock.ts';
+import { FairTurns } from '../../common/fair-turns.ts';
+import { type Quota, RateLimiter } from '../../common/rate-limiter.ts';
+import { ROUND_PEERS, RPC_TIMEOUT_MS } from '../../protocol/limits.ts';
+import { coordinatorError } from '../errors.ts';
+
+/**
+ * Limit on nodes that join a job for the first time, for all jobs together: 1,024 at once, which is twice a full round,
+ * then 51 per second. The limit is needed because each newcomer is written to disk, and a new identity costs an attacker
+ * nothing. A write takes about a millisecond.
+ */
+export const NEWCOMERS: Quota = { calls: 2 * ROUND_PEERS, perMs: 20_000 };
+/** Longest wait of a newcomer. The node has its answer before the request's own time limit. */
+export const PATIENCE_MS = RPC_TIMEOUT_MS - 2_000;
+
+/**
+ * The line of newcomers, for all jobs. When more nodes join than the limit allows, the network addresses take turns, and
+ * within an address its nodes. A node with an address of its own waits at most for one newcomer of each other address.
+ */
+export class Newcomers {
+  readonly #clock: Clock;
+  readonly #limiter: RateLimiter;
+  readonly #turns: FairTurns;
+  readonly #network: { networkOf(peer: string): string };
+
+  constructor(deps: { clock: Clock; network: { networkOf(peer: string): string } }) {
+    this.#clock = deps.clock;
+    this.#network = deps.network;
+    this.#limiter = new RateLimiter(deps);
+    // A turn is a pause here. The event loop runs during each.
+    this.#turns = new FairTurns({ sliceMs: Infinity }, deps);
+  }
+
+  /** Waits until a newcomer may join. @throws SwarmError BUSY after PATIENCE_MS, or if the peer asks a second time */
+  async wait(peer: string): Promise<void> {
+    const { calls, perMs } = NEWCOMERS;
+    const until = this.#clock.monotonic() + PATIENCE_MS;
+    const end = await this.#turns.take({ address: this.#network.networkOf(peer), peer, known: false });
+    if (end === null) throw busy();
+    try {
+      // A newcomer that waited for too long gives way at once, so that the line gets shorter.
+      while (this.#clock.monotonic() > until || !this.#limiter.take('', NEWCOMERS)) {
+        if (this.#clock.monotonic() > until) throw busy();
+        await new Promise<void>((resolve) => this.#clock.after(perMs / calls, resolve));
+      }
+    } finally {
+      end();
+    }
+  }
+}
+
+function busy(): Error {
+  return coordinatorError('BUSY', 'too many nodes are joining at the moment; the node tries again by itself');
+}
