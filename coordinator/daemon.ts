@@ -1,8 +1,10 @@
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import { z } from 'zod';
 import { lockHome } from '../common/file-lock.ts';
 import type { Logger } from '../common/logger.ts';
 import { packageVersion } from '../common/package.ts';
+import { checkOptions } from '../common/schema-problems.ts';
 import { systemClock } from '../common/system-clock.ts';
 import { Teardown } from '../common/teardown.ts';
 import { resolveHomes } from '../common/user-folders.ts';
@@ -10,11 +12,13 @@ import { type ComputeInput, parseOneDevice } from '../lora/train/compute.ts';
 import { createCoordinatorMetrics } from '../monitor/coordinator-metrics.ts';
 import { Health } from '../monitor/health.ts';
 import { silentLogger } from '../monitor/log.ts';
+import { portSchema } from '../monitor/loopback-server.ts';
 import { NetworkMetrics } from '../monitor/network-metrics.ts';
 import { privateAddressesWarning } from '../net/addresses.ts';
 import { createHost } from '../net/host.ts';
 import { loadIdentity } from '../net/identity.ts';
 import { defaultListen, rememberListen } from '../net/listen-port.ts';
+import { versionSchema } from '../protocol/ids.ts';
 import { FileBlobStore } from '../storage/blob-store.ts';
 import { claimHome, writeDaemonFile } from '../storage/daemon-home.ts';
 import { addHealthChecks } from './api/health-checks.ts';
@@ -55,6 +59,17 @@ export interface CoordinatorDaemonOptions {
    */
   readonly keepCheckpoints?: number;
 }
+
+/** `parseOneDevice` and `createHost` check the other options. */
+const optionsSchema = z
+  .object({
+    home: z.string().min(1),
+    version: versionSchema,
+    mdns: z.boolean(),
+    port: portSchema,
+    keepCheckpoints: z.int().min(0),
+  })
+  .partial();
 
 /** Dependencies of a coordinator. All have defaults. */
 export interface CoordinatorDaemonDeps {
@@ -97,6 +112,7 @@ export async function startCoordinator(
   options: CoordinatorDaemonOptions = {},
   deps: CoordinatorDaemonDeps = {},
 ): Promise<RunningCoordinator> {
+  checkOptions(optionsSchema, options);
   const { home = resolveHomes().coordinator, version = packageVersion() } = options;
   const { log = silentLogger } = deps;
   const compute = parseOneDevice(options.compute ?? {}, { engine: 'onnx-cpu', threads: 1 });

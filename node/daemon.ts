@@ -1,9 +1,11 @@
 import { rm } from 'node:fs/promises';
 import { availableParallelism, totalmem } from 'node:os';
 import { join } from 'node:path';
+import { z } from 'zod';
 import { lockHome } from '../common/file-lock.ts';
 import type { Logger } from '../common/logger.ts';
 import { packageVersion } from '../common/package.ts';
+import { checkOptions } from '../common/schema-problems.ts';
 import { systemClock } from '../common/system-clock.ts';
 import { Teardown } from '../common/teardown.ts';
 import { resolveHomes } from '../common/user-folders.ts';
@@ -11,11 +13,13 @@ import { type ComputeInput, parseCompute } from '../lora/train/compute.ts';
 import { trainersOf } from '../lora/train/trainers.ts';
 import { Health } from '../monitor/health.ts';
 import { silentLogger } from '../monitor/log.ts';
+import { portSchema } from '../monitor/loopback-server.ts';
 import { NetworkMetrics } from '../monitor/network-metrics.ts';
 import { createNodeMetrics } from '../monitor/node-metrics.ts';
 import { parseAddress } from '../net/addresses.ts';
 import { createHost } from '../net/host.ts';
 import { loadIdentity } from '../net/identity.ts';
+import { nodeNameSchema, versionSchema } from '../protocol/ids.ts';
 import { type JobTarget, resolveTarget } from '../protocol/invite.ts';
 import { FileBlobStore } from '../storage/blob-store.ts';
 import { claimHome, writeDaemonFile } from '../storage/daemon-home.ts';
@@ -36,7 +40,7 @@ export interface NodeDaemonOptions extends JobTarget {
    * folder
    */
   home?: string;
-  /** Display name of the node. @default made from its peer id, see `peerName` */
+  /** Name of the node that other peers see, up to 64 characters. @default made from its peer id, see `peerName` */
   name?: string;
   /** Version that other peers see. @default the package's version */
   version?: string;
@@ -54,6 +58,25 @@ export interface NodeDaemonOptions extends JobTarget {
   /** Port of the HTTP server on 127.0.0.1. @default 0: any free port */
   port?: number;
 }
+
+const bytesSchema = z.custom<number>(
+  (value) => typeof value === 'number' && value >= 0,
+  'must be a number of bytes, 0 or more',
+);
+
+/** `parseCompute`, `resolveTarget` and `createHost` check the other options. */
+const optionsSchema = z
+  .object({
+    home: z.string().min(1),
+    name: nodeNameSchema,
+    version: versionSchema,
+    mdns: z.boolean(),
+    port: portSchema,
+    policy: z
+      .object({ maxBaseBytes: bytesSchema, maxDiskBytes: bytesSchema, maxMemoryBytes: bytesSchema })
+      .partial(),
+  })
+  .partial();
 
 /** Dependencies of a node. All have defaults. */
 export interface NodeDaemonDeps {
@@ -89,6 +112,7 @@ const DRAIN_SHARE = 0.6;
  *   the errors of `parseCompute`
  */
 export async function startNode(options: NodeDaemonOptions, deps: NodeDaemonDeps = {}): Promise<RunningNode> {
+  checkOptions(optionsSchema, options);
   const { home = resolveHomes().node, version = packageVersion() } = options;
   const { log = silentLogger } = deps;
   const { addresses: coordinator, job, token } = resolveTarget(options);

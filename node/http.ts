@@ -1,7 +1,7 @@
 import type { Registry } from '@prometheus-io/client';
 import Fastify, { type FastifyInstance } from 'fastify';
 import type { Health } from '../monitor/health.ts';
-import { onlyLoopbackNames } from '../monitor/loopback-names.ts';
+import { listenOnLoopback, onlyLoopbackNames } from '../monitor/loopback-server.ts';
 import { addMonitorRoutes } from '../monitor/monitor-routes.ts';
 import type { NodeStatus } from './api-types.ts';
 
@@ -19,7 +19,7 @@ export interface NodeHttpDeps {
 /** Largest request body. No route of a node takes a body, so the limit is small. */
 const BODY_BYTES = 1024;
 
-/** Starts the node's HTTP server: read-only, on the loopback interface. */
+/** Starts the node's HTTP server: read-only, on the loopback interface. @throws SwarmError LISTEN_FAILED */
 export async function startNodeHttp(
   options: NodeHttpOptions,
   deps: NodeHttpDeps,
@@ -30,6 +30,6 @@ export async function startNodeHttp(
   server.get('/v1/status', async (_request, reply) =>
     reply.header('cache-control', 'no-store').send(deps.status()),
   );
-  const url = await server.listen({ host: '127.0.0.1', port: options.port });
+  const url = await listenOnLoopback(server, options.port);
   return { url, server };
 }

@@ -18,6 +18,18 @@ export const nameSchema = z
     'must be 1 to 64 characters from a-z 0-9 . _ - and begin with a letter or digit',
   );
 
+/** A text that a node reports about itself: its name, its program, its engine. */
+export const labelSchema = z.string().max(64).describe('a text of up to 64 characters');
+
+/** The name that a node gives itself. Names of other nodes are sanitised where they are shown. */
+export const nodeNameSchema = labelSchema.refine(
+  (name) => !/[\p{Cc}\p{Cf}]/u.test(name),
+  'must have no control or invisible characters',
+);
+
+/** A version of this program. Behind the program's name it fits into a label. */
+export const versionSchema = z.string().max(48).describe('a text of up to 48 characters');
+
 /** A libp2p peer id of an Ed25519 key in base58btc: 52 characters, beginning with 12D3KooW. */
 export const peerIdSchema = z
   .string()

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { bytesSchema, digestSchema, peerIdSchema } from './ids.ts';
+import { bytesSchema, digestSchema, labelSchema, peerIdSchema } from './ids.ts';
 import {
   ADAPTER_BYTES,
   CONTROL_MESSAGE_BYTES,
@@ -16,7 +16,6 @@ import { receiptCodes } from './receipts.ts';
 const index = z.int().nonnegative();
 const finite = z.number();
 const term = z.int().positive();
-const label = z.string().max(64);
 const adapterRef = z.strictObject({ digest: digestSchema, size: z.int().positive().max(ADAPTER_BYTES) });
 
 /** Ties a message to one round of one job, so that a replay is recognised. */
@@ -139,8 +138,8 @@ export const checkpointSchema = z.strictObject({
 /** A node's heartbeat on the `peers` topic. */
 export const heartbeatSchema = z.strictObject({
   job: digestSchema,
-  name: label,
-  agent: label,
+  name: labelSchema,
+  agent: labelSchema,
   state: z.enum(['joining', 'syncing', 'training', 'publishing', 'awaiting', 'leaving']),
   /**
    * The newest round that the node knows to be open or committed. If a node in state `awaiting` has not delivered in
@@ -152,7 +151,7 @@ export const heartbeatSchema = z.strictObject({
   step: index,
   steps: index,
   tokensPerSecond: finite.nonnegative(),
-  engine: label,
+  engine: labelSchema,
   bytesSent: index,
   bytesReceived: index,
   issuedAt: index,

@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { headOrderSchema } from './head-order.ts';
-import { bytesSchema, digestSchema, nameSchema } from './ids.ts';
+import { bytesSchema, digestSchema, labelSchema, nameSchema } from './ids.ts';
 import {
   CONTROL_MESSAGE_BYTES,
   GOSSIP_MESSAGE_BYTES,
@@ -39,9 +39,9 @@ export const rpcMethods = {
     request: z.strictObject({
       job,
       invite: z.string().max(128).nullable(),
-      name: z.string().max(64),
-      agent: z.string().max(64),
-      engine: z.string().max(64),
+      name: labelSchema,
+      agent: labelSchema,
+      engine: labelSchema,
       /** Training speed as the node measured it; 0 before its first round. */
       tokensPerSecond: z.number().nonnegative(),
       /** Time on the node's clock. A wrong clock is refused, because the node's heartbeats would not count. */

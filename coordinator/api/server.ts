@@ -9,7 +9,7 @@ import type { Logger } from '../../common/logger.ts';
 import type { JobSpec } from '../../lora/finetune/job-spec.ts';
 import { parseJobSpec } from '../../lora/finetune/job-spec.ts';
 import type { Health } from '../../monitor/health.ts';
-import { onlyLoopbackNames } from '../../monitor/loopback-names.ts';
+import { listenOnLoopback, onlyLoopbackNames } from '../../monitor/loopback-server.ts';
 import { addMonitorRoutes } from '../../monitor/monitor-routes.ts';
 import { digestSchema, peerIdSchema } from '../../protocol/ids.ts';
 import { BLOB_RANGE_BYTES, DETAIL_CHARACTERS } from '../../protocol/limits.ts';
@@ -58,6 +58,7 @@ const eventsSchema = z.object({
 /**
  * Starts the control API, on loopback only and with a bearer token. docs/protocol.md describes it; types.ts has its
  * types.
+ * @throws SwarmError LISTEN_FAILED
  */
 export async function startApi(
   options: ApiOptions,
@@ -90,7 +91,7 @@ export async function startApi(
     reply.raw.once('finish', () => deps.shutdown());
     return {};
   });
-  const url = await server.listen({ host: '127.0.0.1', port: options.port });
+  const url = await listenOnLoopback(server, options.port);
   return { url, server };
 }
 

@@ -1,0 +1,35 @@
+/** The HTTP servers of daemons, which listen on the loopback interface only. */
+import type { FastifyInstance } from 'fastify';
+import { z } from 'zod';
+import { netError } from '../net/errors.ts';
+import { monitorError } from './errors.ts';
+
+/** A TCP port; 0 takes any free one. */
+export const portSchema = z.int().min(0).max(65535);
+
+/**
+ * Host names that requests may use. A web page whose own name resolves to this machine (DNS rebinding) sends that name.
+ */
+const HOSTS = ['127.0.0.1', 'localhost', '[::1]'];
+
+/** Makes a server on the loopback interface refuse requests for any other host name, with 403 and HOST_REFUSED. */
+export function onlyLoopbackNames(server: FastifyInstance): void {
+  server.addHook('onRequest', async (request, reply) => {
+    const host = request.headers.host?.replace(/:\d+$/, '') ?? '';
+    if (HOSTS.includes(host)) return;
+    const error = monitorError('HOST_REFUSED', 'requests for this host name are refused', { host });
+    return reply.code(403).send(error.toJSON());
+  });
+}
+
+/** Listens on 127.0.0.1, and returns the root of the server's URLs. @throws SwarmError LISTEN_FAILED */
+export async function listenOnLoopback(server: FastifyInstance, port: number): Promise<string> {
+  const host = '127.0.0.1';
+  try {
+    return await server.listen({ host, port });
+  } catch (cause) {
+    const listen = `${host}:${port}`;
+    const reason = cause instanceof Error ? cause.message.replace(/^listen /, '') : String(cause);
+    throw netError('LISTEN_FAILED', `could not listen on ${listen}: ${reason}`, { listen }, { cause });
+  }
+}
