@@ -1,10 +1,10 @@
 import { timingSafeEqual } from 'node:crypto';
 import { Readable } from 'node:stream';
 import type { Registry } from '@prometheus-io/client';
-import Fastify, { type FastifyInstance, type FastifyReply } from 'fastify';
+import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
 import { z } from 'zod';
 import type { ErrorJson, ErrorKind } from '../../common/errors.ts';
-import { isSwarmError, SwarmError } from '../../common/errors.ts';
+import { isSwarmError } from '../../common/errors.ts';
 import type { Logger } from '../../common/logger.ts';
 import type { JobSpec } from '../../lora/finetune/job-spec.ts';
 import { parseJobSpec } from '../../lora/finetune/job-spec.ts';
@@ -64,16 +64,22 @@ export async function startApi(
   options: ApiOptions,
   deps: ApiDeps,
 ): Promise<{ url: string; server: FastifyInstance }> {
-  const server = Fastify({ bodyLimit: API_BODY_BYTES, forceCloseConnections: true });
+  const answerError = (error: unknown, request: FastifyRequest, reply: FastifyReply): void => {
+    const { status, body } = describeError(error);
+    if (status === 500) deps.log.error({ url: request.url, error }, 'request-failed');
+    void reply.code(status).send(body);
+  };
+  const server = Fastify({
+    bodyLimit: API_BODY_BYTES,
+    forceCloseConnections: true,
+    // For requests that reach no route, for example because their path is malformed.
+    frameworkErrors: answerError,
+  });
   // A foreign web page can post text/plain and forms without a preflight request, but not JSON. So only JSON is parsed.
   server.removeContentTypeParser('text/plain');
   onlyLoopbackNames(server);
   guard(server, options.token);
-  server.setErrorHandler((error, request, reply) => {
-    const { status, body } = describeError(error);
-    if (status === 500) deps.log.error({ url: request.url, error }, 'request-failed');
-    void reply.code(status).send(body);
-  });
+  server.setErrorHandler(answerError);
   server.setNotFoundHandler((request, reply) =>
     reply
       .code(404)
@@ -212,18 +218,24 @@ function checked<S extends z.ZodType>(schema: S, value: unknown, field: string):
 /** HTTP status of each kind of error that a request can cause. Errors of all other kinds get 422. */
 const STATUS: Partial<Record<ErrorKind, number>> = { usage: 400, notFound: 404, conflict: 409 };
 
+/** Our codes of Fastify's errors. Its other errors about a request get REQUEST_INVALID. */
+const FASTIFY_CODES: Readonly<Record<string, keyof typeof coordinatorError.table>> = {
+  FST_ERR_BAD_URL: 'BAD_URL',
+  FST_ERR_CTP_BODY_TOO_LARGE: 'BODY_TOO_LARGE',
+  FST_ERR_CTP_EMPTY_JSON_BODY: 'EMPTY_JSON_BODY',
+  FST_ERR_CTP_INVALID_JSON_BODY: 'INVALID_JSON_BODY',
+  FST_ERR_CTP_INVALID_MEDIA_TYPE: 'INVALID_MEDIA_TYPE',
+};
+
 function describeError(error: unknown): { status: number; body: ErrorJson } {
   if (isSwarmError(error)) {
     return { status: STATUS[error.kind] ?? 422, body: error.toJSON() };
   }
-  // Errors of Fastify: wrong content type, body too large, malformed JSON.
+  // The errors of Fastify about a request have a status below 500.
   if (error instanceof Error && 'statusCode' in error && typeof error.statusCode === 'number') {
-    const code = 'code' in error ? String(error.code).replace(/^FST_ERR_(CTP_)?/, '') : 'REQUEST_INVALID';
+    const code = FASTIFY_CODES['code' in error ? String(error.code) : ''] ?? 'REQUEST_INVALID';
     if (error.statusCode < 500)
-      return {
-        status: error.statusCode,
-        body: new SwarmError(code, error.message, {}, { kind: 'usage' }).toJSON(),
-      };
+      return { status: error.statusCode, body: coordinatorError(code, error.message).toJSON() };
   }
   return {
     status: 500,

@@ -1,4 +1,5 @@
 import { request as httpRequest } from 'node:http';
+import { text } from 'node:stream/consumers';
 import { afterEach, describe, expect, test } from 'vitest';
 import { SwarmError } from '../../../../common/errors.ts';
 import { systemClock } from '../../../../common/system-clock.ts';
@@ -91,12 +92,11 @@ async function statusAndCode(response: Response): Promise<[number, string]> {
 }
 
 /** Sends a request with this Host header, which `fetch` does not allow. */
-function statusFor(url: string, host: string): Promise<number | undefined> {
+function answerFor(url: string, host: string): Promise<{ status: number; body: object }> {
   return new Promise((resolve, reject) => {
     const headers = { host, authorization: `Bearer ${TOKEN}` };
-    httpRequest(`${url}/v1/status`, { headers }, (response) => {
-      response.resume();
-      resolve(response.statusCode);
+    httpRequest(`${url}/v1/status`, { headers }, async (response) => {
+      resolve({ status: response.statusCode!, body: JSON.parse(await text(response)) });
     })
       .on('error', reject)
       .end();
@@ -122,9 +122,31 @@ describe('access to the API', () => {
 
   test('refuses a web page whose host name points at this machine: 403', async () => {
     const { url } = await api(await new World().start());
-    expect(await statusFor(url, 'evil.example')).toBe(403);
-    expect(await statusFor(url, 'evil.example:1234')).toBe(403);
-    expect(await statusFor(url, 'localhost:1234')).toBe(200);
+    for (const host of ['evil.example', 'evil.example:1234']) {
+      const body = { code: 'HOST_REFUSED', kind: 'refused', next: expect.stringContaining('127.0.0.1') };
+      expect(await answerFor(url, host)).toMatchObject({ status: 403, body });
+    }
+    expect(await answerFor(url, 'localhost:1234')).toMatchObject({ status: 200 });
+  });
+
+  test('answers every refusal with code, kind and advice, also of a malformed path', async () => {
+    const { call, post } = await api(await new World().start());
+    const refused = (body: string, type = 'application/json'): Promise<Response> =>
+      call('/v1/jobs', { method: 'POST', body, headers: { 'content-type': type } });
+    const answers: [Promise<Response>, number, string][] = [
+      [call('/v1/jobs/%ff'), 400, 'BAD_URL'],
+      [refused(''), 400, 'EMPTY_JSON_BODY'],
+      [refused('{'), 400, 'INVALID_JSON_BODY'],
+      [refused('{}', 'text/plain'), 415, 'INVALID_MEDIA_TYPE'],
+      [post('/v1/jobs', { name: 'x'.repeat(API_BODY_BYTES) }), 413, 'BODY_TOO_LARGE'],
+    ];
+    for (const [answer, status, code] of answers) {
+      const response = await answer;
+      expect(response.status, code).toBe(status);
+      const body = (await response.json()) as object;
+      expect(Object.keys(body).sort()).toEqual(['code', 'kind', 'message', 'next', 'values']);
+      expect(body).toMatchObject({ code, kind: 'usage' });
+    }
   });
 
   test('needs no token for probes and scrapers', async () => {
