@@ -20,3 +20,12 @@ export const storageError = defineErrors({
   STORE_NEWER: { kind: 'failed', next: 'update lora-swarm' },
   STORE_REFUSED: { kind: 'refused', next: 'check the disk, and the owner and permissions of the file' },
 });
+
+/** Codes of errors about one blob: it is missing, damaged, or differs from its digest or size. */
+export const BLOB_CODES: ReadonlySet<string> = new Set<keyof typeof storageError.table>([
+  'BLOB_CORRUPT',
+  'BLOB_DIGEST',
+  'BLOB_MISSING',
+  'BLOB_SIZE',
+  'BLOB_TRUNCATED',
+]);

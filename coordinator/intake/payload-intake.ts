@@ -1,9 +1,11 @@
 import { withDeadline } from '../../common/deadline.ts';
 import { isSwarmError } from '../../common/errors.ts';
 import { Permits } from '../../common/permits.ts';
+import { PAYLOAD_CODES } from '../../lora/update/errors.ts';
 import { BLOB_IDLE_TIMEOUT_MS } from '../../protocol/limits.ts';
 import type { Update } from '../../protocol/messages.ts';
 import type { BlobScope } from '../../storage/blob-collector.ts';
+import { BLOB_CODES } from '../../storage/errors.ts';
 import type { RunContext } from '../context.ts';
 import { checkPayload } from '../merge/arithmetic.ts';
 import type { Refusal } from './header-checks.ts';
@@ -71,8 +73,8 @@ export class PayloadIntake {
     } catch (error) {
       if (!isSwarmError(error)) throw error;
       // The stored blob differs from the announced one, or it is gone.
-      if (error.code.startsWith('BLOB_')) return fetchRefusal(error.code, error.message);
-      if (!error.code.startsWith('UPDATE_')) throw error;
+      if (BLOB_CODES.has(error.code)) return fetchRefusal(error.code, error.message);
+      if (!PAYLOAD_CODES.has(error.code)) throw error;
       deps.log.debug({ peer: author, code: error.code, bytes: size }, 'payload-refused');
       return payloadRefusal(error.code, error.message);
     } finally {

@@ -46,3 +46,10 @@ export const dataError = defineErrors({
   TOKENIZER_LIMIT: { kind: 'failed', next: OTHER_BASE },
   TOKENIZER_UNSUPPORTED: { kind: 'failed', next: OTHER_BASE },
 });
+
+/** Codes of errors that concern one example only. All other errors of rendering concern every example. */
+export const EXAMPLE_CODES: ReadonlySet<string> = new Set<keyof typeof dataError.table>([
+  'ROW_TEMPLATE',
+  'ROW_TOKENS',
+  'ROW_TURNS',
+]);

@@ -33,3 +33,14 @@ export const updateError = defineErrors({
 
 /** Code of an error of this module. */
 export type UpdateErrorCode = keyof typeof updateError.table;
+
+/** Codes of errors about the bytes of a payload, which are its author's fault. */
+export const PAYLOAD_CODES: ReadonlySet<string> = new Set<UpdateErrorCode>([
+  'UPDATE_SIZE',
+  'UPDATE_HEADER',
+  'UPDATE_PRESET',
+  'UPDATE_LAYOUT',
+  'UPDATE_SCALE',
+  'UPDATE_INDEX',
+  'UPDATE_CANONICAL',
+]);

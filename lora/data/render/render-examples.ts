@@ -1,4 +1,5 @@
 import { isSwarmError } from '../../../common/errors.ts';
+import { EXAMPLE_CODES } from '../errors.ts';
 import type { Example } from '../examples.ts';
 import type { RowReport } from '../row-report.ts';
 import type { Rendered } from './rendered.ts';
@@ -40,10 +41,9 @@ export async function* renderExamples(
     try {
       return { example, rendered: await rendering };
     } catch (error) {
-      // Codes that start with ROW_ concern only one example (see renderExample).
       const concernsOneRow =
         isSwarmError(error) &&
-        (error.code.startsWith('ROW_') || (countTemplateBreaks && error.code === 'DATA_TEMPLATE'));
+        (EXAMPLE_CODES.has(error.code) || (countTemplateBreaks && error.code === 'DATA_TEMPLATE'));
       if (!concernsOneRow) throw error;
       const reason = String(error.values.reason ?? error.message);
       report.bad({ origin: example.origin, code: error.code, reason });

@@ -58,7 +58,7 @@ export function textRenderer(tokenizer: TextTokenizer): Renderer {
 }
 
 /**
- * Renders one example. Errors with codes that start with ROW_ concern only this example; others concern all examples.
+ * Renders one example. Errors with a code in EXAMPLE_CODES concern only this example; others concern all examples.
  * @throws ROW_TEMPLATE, ROW_TURNS, ROW_TOKENS, DATA_TEMPLATE, TEMPLATE_MISSING, TEMPLATE_INVALID, TEMPLATE_LIMIT
  */
 export async function renderExample(example: Example, renderer: Renderer): Promise<Rendered> {

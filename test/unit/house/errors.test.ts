@@ -53,3 +53,19 @@ it('modules make errors from their tables', () => {
     .map(({ path }) => path);
   expect(offenders).toEqual([]);
 });
+
+it('no module compares a part of a code, because other modules may have codes with the same beginning', () => {
+  const part =
+    /\bcode\b\)*\??\.(startsWith|endsWith|includes|match|search|split)\(|\/\w*\.(test|exec)\([\w.?!]*\bcode\b/;
+  const prefix = /\.(startsWith|endsWith)\((['"`])[A-Z]{2,}_/;
+  for (const test of [
+    "error.code.startsWith('X')",
+    '/^UPDATE_/.test(error.code)',
+    "name.startsWith('BLOB_')",
+  ])
+    expect(part.test(test) || prefix.test(test), test).toBe(true);
+  const offenders = sources
+    .filter(({ text }) => part.test(text) || prefix.test(text))
+    .map(({ path }) => path);
+  expect(offenders).toEqual([]);
+});
