@@ -41,8 +41,8 @@ export { mobyDick, nanoModel } from './common/samples.ts';
  * `checkpoints`. Starts one child process for each device. `swarm train` calls this function.
  *
  * @param listener callbacks for progress and warnings
- * @throws SwarmError USAGE, OUTPUT_EXISTS, OUTPUT_BUSY, RESUME_CONFLICT, ENGINE_*, MODEL_*, HUB_*, DATA_*, LORA_*,
- * TRAINER_*, GRADIENT_NOT_FINITE
+ * @throws SwarmError USAGE, FOLDER_UNUSABLE, OUTPUT_EXISTS, OUTPUT_BUSY, RESUME_CONFLICT, ENGINE_*, MODEL_*, HUB_*, DATA_*,
+ * LORA_*, TRAINER_*, GRADIENT_NOT_FINITE
  */
 export async function finetune(
   options: FinetuneOptions,
@@ -56,7 +56,7 @@ export async function finetune(
  * Estimates the memory, disk space and time that a fine-tuning run needs. Reads only the beginning of the data, measures
  * the speed of the machine for about a second, and writes nothing to `output`. `swarm train --dry-run` calls this function.
  *
- * @throws SwarmError USAGE, ENGINE_*, MODEL_*, HUB_*, DATA_*, LORA_*
+ * @throws SwarmError USAGE, FOLDER_UNUSABLE, ENGINE_*, MODEL_*, HUB_*, DATA_*, LORA_*
  */
 export async function estimateFinetune(
   options: PrepareOptions,
@@ -189,7 +189,7 @@ export async function readCheckpoints(folder: string): Promise<VerifiedCheckpoin
  * Downloads the newest checkpoint of a job from its swarm, on any machine, and writes it as a PEFT folder. After an
  * interrupted call, the next call continues the download.
  *
- * @throws SwarmError INVITE_INVALID, CONNECT_FAILED, JOB_NOT_FOUND, CHECKPOINT_UNTRUSTED
+ * @throws SwarmError INVITE_INVALID, FOLDER_UNUSABLE, CONNECT_FAILED, JOB_NOT_FOUND, CHECKPOINT_UNTRUSTED
  */
 export async function pullCheckpoint(options: PullOptions): Promise<PulledCheckpoint> {
   return (await import('./node/checkpoint-pull.ts')).pullCheckpoint(options);

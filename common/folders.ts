@@ -26,13 +26,25 @@ export async function makeFolder(
       if (code === 'EEXIST') {
         // Another process created the folder first.
         if (await isFolder(folder)) return;
-        const reason = folder === path ? 'a file has this name' : `${folder} is not a folder`;
-        throw unusable(path, { reason, next });
+        throw inTheWay(folder, path, next);
       }
       throw unusable(path, { reason: REASONS[String(code)] ?? String(code), next, cause });
     });
   }
   if (!(await isFolder(path))) throw unusable(path, { reason: 'it does not exist', next });
+}
+
+/**
+ * Checks, without creating anything, that a path is a folder or that no file has its name or the name of a parent. Long
+ * work calls this before it starts.
+ * @throws SwarmError FOLDER_UNUSABLE
+ */
+export async function requireNoFile(path: string): Promise<void> {
+  for (let at = path; ; at = dirname(at)) {
+    const entry = await stat(at).catch(() => null);
+    if (entry !== null && !entry.isDirectory()) throw inTheWay(at, path, 'choose another folder');
+    if (entry !== null || dirname(at) === at) return;
+  }
 }
 
 /**
@@ -64,6 +76,11 @@ const REASONS: Readonly<Record<string, string>> = {
   EPERM: 'permission denied',
   EROFS: 'the disk is read-only',
 };
+
+function inTheWay(file: string, path: string, next: string): SwarmError {
+  const reason = file === path ? 'a file has this name' : `${file} is not a folder`;
+  return unusable(path, { reason, next });
+}
 
 function unusable(path: string, why: { reason: string; next: string; cause?: unknown }): SwarmError {
   const { reason, next, cause } = why;

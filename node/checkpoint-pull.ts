@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { withAbortReason } from '../common/abort-reason.ts';
 import type { Clock } from '../common/clock.ts';
 import { linkOrCopy } from '../common/file-system.ts';
+import { requireNoFile } from '../common/folders.ts';
 import { packageVersion } from '../common/package.ts';
 import { systemClock } from '../common/system-clock.ts';
 import { MAX_ADAPTER_HEADER_BYTES } from '../lora/adapter/codec.ts';
@@ -48,8 +49,8 @@ export interface PulledCheckpoint {
 /**
  * Fetches the newest checkpoint from a swarm into a PEFT folder. Bytes that have arrived are kept in `<output>.partial`
  * until all are there, so that a second call continues where the first one ended.
- * @throws SwarmError INVITE_INVALID, CONNECT_FAILED, JOB_NOT_FOUND, CHECKPOINT_UNTRUSTED, and refusals of the network
- *   and of admission
+ * @throws SwarmError INVITE_INVALID, FOLDER_UNUSABLE, CONNECT_FAILED, JOB_NOT_FOUND, CHECKPOINT_UNTRUSTED, and refusals of
+ *   the network and of admission
  */
 export function pullCheckpoint(
   options: PullOptions,
@@ -61,6 +62,7 @@ export function pullCheckpoint(
 async function pull(options: PullOptions, clock: Clock): Promise<PulledCheckpoint> {
   const { output, version = packageVersion(), signal = new AbortController().signal, onProgress } = options;
   const target = resolveTarget(options);
+  await requireNoFile(output);
   const home = `${output}.partial`;
   // If an earlier call left bytes, they are kept even when this call fails.
   let keepPartial = existsSync(home);

@@ -43,8 +43,8 @@ export interface FinetuneOptions extends PrepareOptions {
 /**
  * Trains an adapter on this machine and writes it to `output` as a PEFT folder, with checkpoints beside it.
  *
- * @throws SwarmError USAGE, OUTPUT_EXISTS, OUTPUT_BUSY, RESUME_CONFLICT, ENGINE_*, MODEL_*, DATA_*, LORA_*, TRAINER_*,
- * GRADIENT_NOT_FINITE; the signal's reason
+ * @throws SwarmError USAGE, FOLDER_UNUSABLE, OUTPUT_EXISTS, OUTPUT_BUSY, RESUME_CONFLICT, ENGINE_*, MODEL_*, DATA_*,
+ * LORA_*, TRAINER_*, GRADIENT_NOT_FINITE; the signal's reason
  */
 export async function finetune(
   given: FinetuneOptions,

@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import { z } from 'zod';
 import { commonError } from '../../common/common-errors.ts';
+import { requireNoFile } from '../../common/folders.ts';
 import { checkOptions } from '../../common/schema-problems.ts';
 import { resolveCache } from '../../common/user-folders.ts';
 import { openBase } from '../models/base-model.ts';
@@ -88,8 +89,8 @@ export interface PreparedRun {
 /**
  * Merges settings, checkpoint and preset, and chooses the engine.
  * @param options as `withDefaults` returns them
- * @throws SwarmError USAGE, BASE_BITS, PRECISION, ENGINE_UNKNOWN, MODEL_*, DATA_*; errors of `findBase`; the signal's
- * reason
+ * @throws SwarmError USAGE, FOLDER_UNUSABLE, BASE_BITS, PRECISION, ENGINE_UNKNOWN, MODEL_*, DATA_*; errors of `findBase`;
+ * the signal's reason
  */
 export async function prepareRun(
   options: PrepareOptions & Defaults,
@@ -98,6 +99,7 @@ export async function prepareRun(
 ): Promise<PreparedRun> {
   const { settings, output, resume = false, compute: input = {}, computeDefaults = {} } = options;
   const { cacheDir, now, signal } = options;
+  if (output !== null) await requireNoFile(output);
   const find = deps.findBase ?? ((base: string) => findBase({ base, signal }));
   const newest =
     resume && output !== null

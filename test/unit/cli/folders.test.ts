@@ -3,7 +3,8 @@ import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { cacheFolder } from '../../../cli/folders.ts';
-import { claimOutput, makeFolder } from '../../../common/folders.ts';
+import { claimOutput, makeFolder, requireNoFile } from '../../../common/folders.ts';
+import { withCode } from '../../utils/codes.ts';
 import { temporaryFolder } from '../../utils/folder.ts';
 import { expectMode } from '../../utils/platform.ts';
 
@@ -40,6 +41,19 @@ describe('folders', () => {
     await expect(makeFolder(below)).rejects.toThrow(
       `the folder ${below} cannot be created: ${file} is not a folder`,
     );
+  });
+
+  it('are refused before long work if a file has their name or that of a parent; nothing is created', async () => {
+    const dir = await temporaryFolder();
+    const file = join(dir, 'file');
+    await writeFile(file, '');
+    await requireNoFile(dir);
+    await requireNoFile(join(dir, 'new', 'below'));
+    expect(existsSync(join(dir, 'new'))).toBe(false);
+    for (const path of [file, join(file, 'below', 'it')]) {
+      await expect(requireNoFile(path)).rejects.toEqual(withCode('FOLDER_UNUSABLE', { path }));
+      await expect(requireNoFile(path)).rejects.toThrow(file);
+    }
   });
 
   it('for the cache are refused with the name of their variable', async () => {

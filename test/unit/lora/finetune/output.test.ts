@@ -1,0 +1,16 @@
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { expect, it } from 'vitest';
+import { estimateFinetune, finetune } from '../../../../lora/finetune/finetune.ts';
+import { withCode } from '../../../utils/codes.ts';
+import { temporaryFolder } from '../../../utils/folder.ts';
+
+it('an output that is a file is refused before any other work, with its path', async () => {
+  const output = join(await temporaryFolder(), 'file');
+  await writeFile(output, 'mine');
+  const options = { settings: { base: 'no/base', data: { train: '/no/data' } }, output };
+  const refused = withCode('FOLDER_UNUSABLE', { path: output });
+  await expect(finetune(options)).rejects.toEqual(refused);
+  await expect(finetune({ ...options, resume: true })).rejects.toEqual(refused);
+  await expect(estimateFinetune(options)).rejects.toEqual(refused);
+});
