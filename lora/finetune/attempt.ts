@@ -105,6 +105,16 @@ export async function runAttempt(
     const { adapter, step, heldOutLoss } = await loop.result();
     await writePeftFolder(output, { ...about, tensors: adapter });
     const { state } = loop;
+    let lossAfter = heldOutLoss;
+    if (lossAfter === null && measure !== null) {
+      try {
+        lossAfter = await measure.of(adapter, signal);
+      } catch (error) {
+        // The run is complete and saved, except for this loss. A resumed run only measures it.
+        if (!continues(error)) listener.onPartial?.({ step, resumable: true });
+        throw error;
+      }
+    }
     return {
       base: spec.base,
       step: state.step,
@@ -112,7 +122,7 @@ export async function runAttempt(
       seconds: state.seconds,
       loss: state.loss,
       lossBefore,
-      lossAfter: heldOutLoss ?? (measure && (await measure.of(adapter, signal))),
+      lossAfter,
       adapterStep: step,
       finished: state.finished!,
     };

@@ -71,6 +71,30 @@ describe('finetune()', () => {
     await expect(run).rejects.toBe(reason);
   });
 
+  it('reports the trained adapter when the last measurement is interrupted', async () => {
+    const controller = new AbortController();
+    const reason = new Error('enough');
+    const partial: unknown[] = [];
+    let isLast = false;
+    const run = finetune(
+      { ...options, signal: controller.signal },
+      {
+        onCheckpoint: () => {
+          isLast = true;
+        },
+        onMeasuring: () => {
+          if (isLast) controller.abort(reason);
+        },
+        onPartial: (state) => partial.push(state),
+      },
+    );
+    await expect(run).rejects.toBe(reason);
+    expect(partial).toEqual([{ step: 2, resumable: true }]);
+    expect(await readdir(options.output)).toContain('adapter_model.safetensors');
+    const result = await finetune({ ...options, resume: true });
+    expect(result).toMatchObject({ step: 2, finished: 'steps', lossAfter: expect.any(Number) });
+  });
+
   it('fails before it reads data where a named engine does not run', async () => {
     // No machine that runs these tests has TensorFlow.
     const packed: number[] = [];
