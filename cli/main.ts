@@ -17,9 +17,16 @@ export async function main(): Promise<void> {
     if (failure.kind === 'internal' && error instanceof Error) process.stderr.write(`${stackText(error)}\n`);
     return failure.exitCode;
   };
+  const signal = drainOnSignals();
   process.on('uncaughtException', (error) => {
-    // `swarm … | head` closes our output. That is not a failure.
-    if ('code' in error && error.code === 'EPIPE') process.exit(exitCodes.ok);
+    // A closed terminal takes no output. SIGHUP tells the command to stop and save.
+    if (isWriteError(error, 'EIO') && (process.stdout.isTTY || process.stderr.isTTY)) return;
+    if (isWriteError(error, 'EPIPE')) {
+      // Ctrl-C in `swarm … | tee log` also ends `tee`. The command still has to save.
+      if (signal.aborted) return;
+      // `swarm … | head` closes our output. That is not a failure.
+      process.exit(exitCodes.ok);
+    }
     process.exit(fail(error));
   });
 
@@ -30,7 +37,7 @@ export async function main(): Promise<void> {
     process.exitCode = fail(new Error('the event loop is empty, but the command has not finished'));
   });
 
-  const context = processContext(drainOnSignals());
+  const context = processContext(signal);
   try {
     const program = createProgram(context);
     if (arguments_.length === 0) program.outputHelp();
@@ -46,4 +53,8 @@ export async function main(): Promise<void> {
     }
   }
   finished = true;
+}
+
+function isWriteError(error: NodeJS.ErrnoException, code: string): boolean {
+  return error.syscall === 'write' && error.code === code;
 }

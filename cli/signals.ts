@@ -21,7 +21,12 @@ export function drainOnSignals(): AbortSignal {
     process.stderr.write(
       `swarm: ${why}; stopping within ${DRAIN_MS / 1000} s, another Ctrl-C stops at once\n`,
     );
-    setTimeout(() => process.exit(exitCodes.interrupted), DRAIN_MS).unref();
+    setTimeout(() => {
+      process.stderr.write(
+        `swarm: not stopped after ${DRAIN_MS / 1000} s; stopped at once, without saving\n`,
+      );
+      process.exit(exitCodes.interrupted);
+    }, DRAIN_MS).unref();
     const error = new Error('interrupted');
     error.name = 'AbortError';
     controller.abort(error);

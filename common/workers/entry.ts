@@ -10,8 +10,15 @@ export function entryOf(module: { url: string }, name: string): URL {
 }
 
 /**
+ * Signals that reach the whole process group: from Ctrl-C, from systemd, from a terminal that is closed, and from
+ * Ctrl-Break on Windows, the only system with SIGBREAK. A child process ignores them, because the parent saves the
+ * child's state and then ends it.
+ */
+const GROUP_SIGNALS: readonly NodeJS.Signals[] = ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGBREAK'];
+
+/**
  * Returns the channel to the process or thread that started this one. After this call, a child process exits when its
- * parent does.
+ * parent does, and only then or when it is killed with SIGKILL.
  *
  * @throws Error when nothing started this process with a channel
  */
@@ -28,8 +35,7 @@ export function parentChannel(): Channel {
   }
   if (process.send === undefined) throw new Error('this file runs only as a child process or worker thread');
   process.on('disconnect', () => process.exit(0));
-  // Ctrl-C reaches the whole process group. The child ignores it, because the parent decides when its children stop.
-  process.on('SIGINT', () => {});
+  for (const signal of GROUP_SIGNALS) process.on(signal, () => {});
   return {
     send: (message, onSent) => {
       process.send?.(message, () => onSent?.());

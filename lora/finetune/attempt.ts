@@ -97,7 +97,7 @@ export async function runAttempt(
       };
       // The first error is thrown. A second one, while saving, becomes a warning.
       await keep().catch((cause: unknown) => {
-        if (!isSameError(cause, error)) listener.onWarning?.(notKept(cause, output));
+        if (!continues(error)) listener.onWarning?.(notKept(cause, { output, step: loop.state.step }));
       });
       signal.throwIfAborted();
       throw error;
@@ -131,19 +131,14 @@ export async function runAttempt(
   }
 }
 
-/** Returns whether saving failed for the reason that ended the run: a dead trainer, or a full disk. */
-function isSameError(cause: unknown, error: unknown): boolean {
-  return isSwarmError(cause) && isSwarmError(error, cause.code);
-}
-
-function notKept(cause: unknown, output: string): SwarmError {
+function notKept(cause: unknown, { output, step }: { output: string; step: number }): SwarmError {
   const reason = writeError(cause, output);
   const code = isSwarmError(reason) ? reason.code : 'UNKNOWN';
   const message = reason instanceof Error ? reason.message : String(reason);
   return finetuneError(
     'PARTIAL_NOT_KEPT',
-    `the current adapter could not be written to ${output}: ${message}; the checkpoints there are unchanged`,
-    { output, code },
+    `the adapter after step ${step} could not be written to ${output}: ${message}; the checkpoints there are unchanged`,
+    { output, step, code },
     { cause },
   );
 }

@@ -1,11 +1,16 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { pathToFileURL } from 'node:url';
-import { describe, expect, it, onTestFinished } from 'vitest';
+import { createInterface } from 'node:readline';
+import type { Readable } from 'node:stream';
+import { fileURLToPath, pathToFileURL } from 'node:url';
+import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import { HAS_SIGNALS } from '../utils/platform.ts';
+import { makeTinyModel, TINY_TEXT } from '../utils/tiny-model.ts';
+
+const SWARM = fileURLToPath(new URL('../../cli/swarm.js', import.meta.url));
 
 /** Starts a process that runs `body`, in which `signal` is the drain signal. It is ready for signals. */
 async function start(body: string) {
@@ -53,5 +58,107 @@ describe.skipIf(!HAS_SIGNALS)('signals', () => {
     const { child, code } = await start('');
     child.kill('SIGTERM');
     expect(await code()).toBe(130);
+  });
+});
+
+describe.skipIf(!HAS_SIGNALS)('a signal to the whole process group of swarm train', () => {
+  const folder = mkdtempSync(join(tmpdir(), 'swarm-signals-'));
+  beforeAll(async () => {
+    await makeTinyModel(join(folder, 'model'));
+    writeFileSync(join(folder, 'text.txt'), TINY_TEXT.repeat(3));
+    // Measuring these rows takes about a second.
+    writeFileSync(join(folder, 'held-out.txt'), TINY_TEXT.repeat(1000));
+  });
+  afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+  interface Line {
+    event: string;
+    step: number;
+    part?: string;
+  }
+
+  /** Runs `swarm train` until its end, in a process group of its own. `onLine` may send a signal to the group. */
+  async function train(
+    output: string,
+    more: readonly string[],
+    onLine: (line: Line, kill: (name: NodeJS.Signals) => void, stdout: Readable) => void,
+  ) {
+    const args = ['--model', 'model', '--data', 'text.txt', '--output', output, '--checkpoint-every', '0'];
+    const size = ['--batch-size', '2', '--sequence-length', '16', '--engine', 'onnx-cpu', '--threads', '1'];
+    const child = spawn(process.execPath, [SWARM, 'train', ...args, ...size, ...more, '--json'], {
+      cwd: folder,
+      env: { ...process.env, SWARM_CACHE: join(folder, 'cache') },
+      stdio: ['ignore', 'pipe', 'pipe'],
+      detached: true,
+    });
+    onTestFinished(() => void child.kill('SIGKILL'));
+    const kill = (name: NodeJS.Signals): void => void process.kill(-child.pid!, name);
+    const lines: Line[] = [];
+    let stderr = '';
+    child.stderr.on('data', (text: Buffer) => {
+      stderr += text;
+    });
+    createInterface({ input: child.stdout }).on('line', (text) => {
+      lines.push(JSON.parse(text) as Line);
+      onLine(lines.at(-1)!, kill, child.stdout);
+    });
+    const [status] = (await once(child, 'close')) as [number | null];
+    const partial = lines.find(({ event }) => event === 'partial');
+    return { status, stderr, partial, last: lines.at(-1)! };
+  }
+
+  const interrupted = { event: 'error', error: { code: 'INTERRUPTED', next: null } };
+
+  it.each(['SIGINT', 'SIGTERM', 'SIGHUP'] as const)(
+    '%s saves the steps since the last checkpoint',
+    async (name) => {
+      let sent = false;
+      const run = await train(name, ['--steps', '100000'], ({ event, step }, kill) => {
+        if (event !== 'step' || step < 5 || sent) return;
+        sent = true;
+        kill(name);
+      });
+      expect(run.status, run.stderr).toBe(130);
+      expect(run.partial!.step).toBeGreaterThanOrEqual(5);
+      expect(run.last).toMatchObject(interrupted);
+      expect(run.stderr).not.toMatch(/^\s+at /m);
+      expect(readdirSync(join(folder, name))).toContain('adapter_model.safetensors');
+      expect(readdirSync(join(folder, name, 'checkpoints'))).toHaveLength(1);
+    },
+  );
+
+  it('saves them even if the same signal ended the program that reads the output', async () => {
+    let sent = false;
+    const run = await train('piped', ['--steps', '100000'], ({ event, step }, kill, stdout) => {
+      if (event !== 'step' || step < 5 || sent) return;
+      sent = true;
+      kill('SIGINT');
+      stdout.destroy();
+    });
+    expect(run.status, run.stderr).toBe(130);
+    expect(readdirSync(join(folder, 'piped'))).toContain('adapter_model.safetensors');
+  });
+
+  it('while the trainer starts ends the command without a report of a failure', async () => {
+    const run = await train('starting', ['--steps', '5'], ({ event }, kill) => {
+      if (event === 'data') kill('SIGINT');
+    });
+    expect(run.status, run.stderr).toBe(130);
+    expect(run.last).toMatchObject(interrupted);
+    expect(run.stderr).not.toMatch(/memory|^\s+at /m);
+  });
+
+  it('during the last measurement keeps the trained adapter', async () => {
+    const run = await train(
+      'measuring',
+      ['--steps', '5', '--held-out', 'held-out.txt'],
+      ({ event }, kill) => {
+        if (event === 'checkpoint') kill('SIGINT');
+      },
+    );
+    expect(run.status, run.stderr).toBe(130);
+    expect(run.partial).toMatchObject({ step: 5, resumable: true });
+    expect(run.last).toMatchObject(interrupted);
+    expect(readdirSync(join(folder, 'measuring'))).toContain('adapter_model.safetensors');
   });
 });

@@ -12,6 +12,9 @@ import type { RunSettings } from '../../../../lora/finetune/run-settings.ts';
 import { resolveSpec } from '../../../../lora/finetune/settings.ts';
 import { availableMemory } from '../../../../lora/train/available-memory.ts';
 import { type Devices, processorCompute } from '../../../../lora/train/compute.ts';
+import { trainError } from '../../../../lora/train/errors.ts';
+import { TrainerProcess } from '../../../../lora/train/supervisor.ts';
+import type { TrainProgress } from '../../../../lora/train/trainer.ts';
 import { fakeContext } from '../../../utils/cli-context.ts';
 import { temporaryFolder } from '../../../utils/folder.ts';
 import { makeTinyModel, TINY_TEXT } from '../../../utils/tiny-model.ts';
@@ -71,6 +74,27 @@ it('throws the first error and warns that the adapter could not be saved', async
     .map((line) => JSON.parse(line) as { event: string; code?: string });
   expect(events.filter(({ event }) => event === 'warning')).toMatchObject([{ code: 'PARTIAL_NOT_KEPT' }]);
   expect(events.some(({ event }) => event === 'partial')).toBe(false);
+});
+
+it('warns that the steps are lost when the trainer died together with the interrupted command', async () => {
+  const died = trainError('TRAINER_DIED', 'the trainer process was killed by SIGTERM');
+  const controller = new AbortController();
+  const dying = [
+    vi.spyOn(TrainerProcess.prototype, 'train').mockImplementation(async ({ onProgress }) => {
+      const about = { rows: 2, tokens: 64, loss: 1, learningRate: 1, gradientNorm: 1, tokensPerSecond: 1 };
+      onProgress?.({ step: 1, ...about } as TrainProgress);
+      controller.abort(new Error('enough'));
+      throw died;
+    }),
+    vi.spyOn(TrainerProcess.prototype, 'state').mockRejectedValue(died),
+  ];
+  onTestFinished(() => dying.forEach((spy) => void spy.mockRestore()));
+  const { context, err } = fakeContext();
+  const report = new TrainReport({ json: false, output: options.output }, context);
+  const run = trainPrepared({ ...options, signal: controller.signal }, report);
+  await expect(run).rejects.toThrow('enough');
+  expect(err()).toContain('step 1');
+  expect(err()).toContain(options.output);
 });
 
 it('warns about too little memory, and trains', async () => {
