@@ -201,7 +201,7 @@ function proceed(state: JobState, now: number): Transition {
   const next: JobState = { ...done, round: state.round + 1 };
   if (state.ending) return rest(next, state.ending);
   if (state.refusals >= REFUSALS_IN_A_ROW) {
-    const reason = `the held-out check refused ${state.refusals} rounds in a row; check data and settings, then resume`;
+    const reason = `the held-out check refused ${state.refusals} rounds in a row; look for the cause in data and settings, then resume`;
     return rest(next, { phase: 'paused', reason });
   }
   if (enoughPresent(next)) return open(next, now);
@@ -225,7 +225,7 @@ function wait(state: JobState): Transition {
 
 /** Returns the reason of a waiting job, for people. */
 export function waitingReason({ minPeers }: { readonly minPeers: number }): string {
-  return minPeers === 1 ? 'waiting for a node' : `waiting for ${minPeers} nodes`;
+  return minPeers === 1 ? 'it needs a node' : `it needs ${minPeers} nodes`;
 }
 
 function attemptFailed(state: JobState, reason: string, now: number): Transition {

@@ -14,7 +14,7 @@ export const finetuneError = defineErrors({
   SETTING_IDLE: 'failed',
   TRAIN_CHECKPOINT: {
     kind: 'failed',
-    next: 'delete that folder, or leave it; a resumed run then starts from the previous checkpoint',
+    next: 'you may delete that folder; the previous checkpoint is used instead',
   },
   WARMUP_TOO_LONG: {
     kind: 'failed',

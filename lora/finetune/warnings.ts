@@ -55,7 +55,7 @@ export function warmupWarning(schedule: Schedule): SwarmError | null {
   if (steps <= totalSteps) return null;
   return finetuneError(
     'WARMUP_TOO_LONG',
-    `the warm-up takes ${steps} steps, but training takes only ${totalSteps}: the learning rate never reaches ${learningRate}`,
+    `the warm-up takes ${steps} steps, but training takes only ${totalSteps}, so the learning rate never reaches ${learningRate}`,
     { warmupSteps: steps, totalSteps },
   );
 }

@@ -96,8 +96,8 @@ function* maskFindings({ tally }: InspectionCounts): Generator<Finding> {
     yield finding(
       leftOut(tally) === tally.samples ? 'error' : 'warning',
       'UNTRAINED',
-      `${countOf(tally.untrained, 'sample')} (${formatPercent(tally.untrained / tally.samples)}) left out because they have no trained token: ` +
-        'conversations without an answer, or samples that lost their answer when they were cut',
+      `${countOf(tally.untrained, 'sample')} (${formatPercent(tally.untrained / tally.samples)}) without a trained token ` +
+        `${were(tally.untrained)} left out: conversations without an answer, or samples that lost their answer when they were cut`,
     );
   }
   if (tally.merged > 0) {
@@ -108,6 +108,10 @@ function* maskFindings({ tally }: InspectionCounts): Generator<Finding> {
       'end each prompt after a word, without a trailing space',
     );
   }
+}
+
+function were(count: number): string {
+  return count === 1 ? 'was' : 'were';
 }
 
 function leftOut({ untrained, dropped }: InspectionCounts['tally']): number {
@@ -165,7 +169,7 @@ function* lengthFindings({ tally, fill, sequenceLength }: InspectionCounts): Gen
     yield finding(
       leftOut(tally) === tally.samples ? 'error' : 'warning',
       'DROPPED',
-      `${countOf(tally.dropped, 'sample')} left out because they are longer than ${sequenceLength} tokens`,
+      `${countOf(tally.dropped, 'sample')} of more than ${sequenceLength} tokens ${were(tally.dropped)} left out`,
     );
   }
   if (tally.truncated > 0) {
@@ -173,7 +177,7 @@ function* lengthFindings({ tally, fill, sequenceLength }: InspectionCounts): Gen
     yield finding(
       share > MANY_TRUNCATED ? 'warning' : 'note',
       'TRUNCATED',
-      `${countOf(tally.truncated, 'sample')} cut (${formatPercent(share)}) because they are longer than ${sequenceLength} tokens`,
+      `${countOf(tally.truncated, 'sample')} (${formatPercent(share)}) of more than ${sequenceLength} tokens ${were(tally.truncated)} cut`,
       'raise --sequence-length to keep them whole',
     );
   }
@@ -204,8 +208,8 @@ function* repetitionFindings({ duplicates, overlap, tally }: InspectionCounts): 
     yield finding(
       'warning',
       'OVERLAP',
-      `of ${countOf(overlap.heldOut, 'held-out sample')}, ${about}${formatCount(overlap.equal)} also occur in the training ` +
-        `data, and ${formatCount(overlap.known)} share at least half of their runs of ${RUN_TOKENS} trained tokens with it; ` +
+      `the training data contains ${about}${formatCount(overlap.equal)} of ${countOf(overlap.heldOut, 'held-out sample')} ` +
+        `as a whole, and at least half of the runs of ${RUN_TOKENS} trained tokens of ${formatCount(overlap.known)}; ` +
         'the held-out loss will be too low',
       'remove these samples from the training data or from the held-out data',
     );

@@ -1,3 +1,5 @@
+import { countOf } from '../../../common/text.ts';
+
 /** Counters of the samples that were packed, cut or left out, and of the resulting rows. */
 export interface RowTally {
   /** Samples rendered. */
@@ -43,5 +45,5 @@ export function whyNoRows({ samples, untrained, dropped }: RowTally): string {
     [untrained, 'had no trained token (such as a conversation without an answer)'],
     [dropped, 'exceeded the length of a row'],
   ].flatMap(([count, what]) => (count === 0 ? [] : [`${count} ${what}`]));
-  return `of ${samples} samples, ${reasons.join(', and ')}`;
+  return `of ${countOf(samples, 'sample')}, ${reasons.join(', and ')}`;
 }
