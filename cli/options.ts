@@ -98,5 +98,5 @@ export const homeOption = (): Option =>
 export const logLevelOption = (): Option =>
   new Option(
     '--log-level <levels>',
-    'lowest level to log: debug, info, warn or error; also per module, such as "warn,net=debug" (or SWARM_LOG_LEVEL; default: info in the log file, warn on stderr)',
+    'lowest level to log: debug, info, warn or error; also for one of the modules net and trainer, such as "warn,net=debug" (or SWARM_LOG_LEVEL; default: info in the log file, warn on stderr)',
   );

@@ -2,5 +2,8 @@ import { defineErrors } from '../common/errors.ts';
 
 export const monitorError = defineErrors({
   HOST_REFUSED: { kind: 'refused', next: 'use the host name 127.0.0.1' },
-  LOG_LEVEL: { kind: 'usage', next: 'use debug, info, warn or error, as in "info,gossip=debug"' },
+  LOG_LEVEL: {
+    kind: 'usage',
+    next: 'use debug, info, warn or error, also for the modules net and trainer, as in "info,net=debug"',
+  },
 });

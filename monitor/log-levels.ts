@@ -3,6 +3,9 @@ import { monitorError } from './errors.ts';
 export const logLevels = ['debug', 'info', 'warn', 'error'] as const;
 export type LogLevel = (typeof logLevels)[number];
 
+/** The modules whose loggers have a field `module`. */
+export const logModules: readonly string[] = ['net', 'trainer'];
+
 export interface Levels {
   readonly level: LogLevel;
   /** Levels by module. A logger belongs to the module that its field `module` names. */
@@ -10,8 +13,8 @@ export interface Levels {
 }
 
 /**
- * Reads a text such as "info" or "info,gossip=debug,trainer=warn".
- * @throws SwarmError LOG_LEVEL
+ * Reads a text such as "info" or "info,net=debug,trainer=warn".
+ * @throws SwarmError LOG_LEVEL for an unknown level or module
  */
 export function parseLevels(text: string, fallback: LogLevel): Levels {
   let level = fallback;
@@ -20,6 +23,9 @@ export function parseLevels(text: string, fallback: LogLevel): Levels {
     const [left, right] = part.split('=', 2) as [string, string | undefined];
     const found = logLevels.find((l) => l === (right ?? left));
     if (found === undefined) throw monitorError('LOG_LEVEL', `"${part}" is not a log level`, { found: part });
+    if (right !== undefined && !logModules.includes(left)) {
+      throw monitorError('LOG_LEVEL', `"${left}" is not a module of the log`, { found: left });
+    }
     if (right === undefined) level = found;
     else modules[left] = found;
   }

@@ -3,11 +3,13 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { SwarmError } from '../../../common/errors.ts';
+import { monitorError } from '../../../monitor/errors.ts';
 import { createLogger } from '../../../monitor/log.ts';
 import { LogFile } from '../../../monitor/log-file.ts';
-import { parseLevels } from '../../../monitor/log-levels.ts';
+import { logModules, parseLevels } from '../../../monitor/log-levels.ts';
 import { REPEAT_WINDOW_MS } from '../../../monitor/repeated-warnings.ts';
 import { withCode } from '../../utils/codes.ts';
+import { SHIPPED, sourcesIn } from '../../utils/sources.ts';
 
 function capture(format: 'json' | 'pretty', levels = 'debug') {
   const lines: string[] = [];
@@ -60,9 +62,9 @@ describe('logger', () => {
   });
 
   it('filters by level, with a level of its own for a module', () => {
-    const { log, json } = capture('json', 'warn,gossip=debug');
+    const { log, json } = capture('json', 'warn,net=debug');
     log.info({}, 'dropped');
-    log.child({ module: 'gossip' }).debug({}, 'kept');
+    log.child({ module: 'net' }).debug({}, 'kept');
     log.child({ module: 'other' }).warn({}, 'kept too');
     expect(json().map((l) => l.msg)).toEqual(['kept', 'kept too']);
   });
@@ -81,8 +83,11 @@ describe('logger', () => {
     ]);
   });
 
-  it('refuses an unknown level', () => {
-    expect(() => parseLevels('loud', 'info')).toThrow(withCode('LOG_LEVEL'));
+  it('refuses an unknown level or module', () => {
+    expect(() => parseLevels('loud', 'info')).toThrow(withCode('LOG_LEVEL', { found: 'loud' }));
+    expect(() => parseLevels('info,gossip=debug', 'info')).toThrow(
+      withCode('LOG_LEVEL', { found: 'gossip' }),
+    );
     expect(parseLevels('', 'warn')).toEqual({ level: 'warn', modules: {} });
   });
 });
@@ -117,4 +122,13 @@ describe('log file', () => {
     expect(readFileSync(path, 'utf8')).toBe('two\n');
     if (process.platform === 'linux') expect(() => new LogFile('/dev/full').write('line\n')).not.toThrow();
   });
+});
+
+it('the advice about levels names every module that logs', () => {
+  const used = sourcesIn(SHIPPED).flatMap(({ text }) =>
+    [...text.matchAll(/\.child\(\{ module: '(\w+)'/g)].map(([, module]) => module!),
+  );
+  expect([...new Set(used)].sort()).toEqual([...logModules].sort());
+  const { next } = monitorError.table.LOG_LEVEL;
+  for (const module of logModules) expect(next).toContain(module);
 });
