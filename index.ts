@@ -189,7 +189,7 @@ export async function readCheckpoints(folder: string): Promise<VerifiedCheckpoin
  * Downloads the newest checkpoint of a job from its swarm, on any machine, and writes it as a PEFT folder. After an
  * interrupted call, the next call continues the download.
  *
- * @throws SwarmError INVITE_INVALID, FOLDER_UNUSABLE, CONNECT_FAILED, JOB_NOT_FOUND, CHECKPOINT_UNTRUSTED
+ * @throws SwarmError INVITE_INVALID, NO_ADDRESS, FOLDER_UNUSABLE, CONNECT_FAILED, JOB_NOT_FOUND, CHECKPOINT_UNTRUSTED
  */
 export async function pullCheckpoint(options: PullOptions): Promise<PulledCheckpoint> {
   return (await import('./node/checkpoint-pull.ts')).pullCheckpoint(options);

@@ -1,4 +1,4 @@
-import { formatCount } from '../common/text.ts';
+import { countOf, formatCount } from '../common/text.ts';
 import type { BadRow, RowSummary, RowTally } from '../index.ts';
 import type { Context } from './context.ts';
 import { printNote } from './print.ts';
@@ -27,7 +27,7 @@ export function badRowText({ origin, code, reason }: BadRow): string {
 export function badRowSummary({ rows, bad, reasons }: RowSummary): string | null {
   if (bad === 0) return null;
   const each = reasons.map(({ code, count }) => `${formatCount(count)} ${code}`).join(', ');
-  return `${formatCount(bad)} of ${formatCount(rows)} rows: ${each}`;
+  return `${formatCount(bad)} of ${countOf(rows, 'row')}: ${each}`;
 }
 
 /** Returns one line that counts the samples that were cut, split or left out; no line if there are none. */
@@ -38,5 +38,5 @@ export function tallyLines({ samples, truncated, dropped, split, untrained }: Ro
     [dropped, 'left out, longer than a row'],
     [untrained, 'left out, without a trained token'],
   ].flatMap(([count, what]) => (count === 0 ? [] : [`${formatCount(Number(count))} ${what}`]));
-  return parts.length === 0 ? [] : [`of ${formatCount(samples)} samples: ${parts.join(', ')}`];
+  return parts.length === 0 ? [] : [`of ${countOf(samples, 'sample')}: ${parts.join(', ')}`];
 }

@@ -15,7 +15,7 @@ export function parseAddress(address: string): { multiaddr: Multiaddr; peer: str
       'CONNECT_FAILED',
       `"${address.slice(0, 200)}" is not a multiaddr`,
       { address, reason: 'malformed' },
-      { next: 'use an address such as /ip4/192.0.2.1/tcp/4001 or .../p2p/12D3KooW...', cause },
+      { kind: 'usage', next: 'use an address such as /ip4/192.0.2.1/tcp/4001 or .../p2p/12D3KooW...', cause },
     );
   }
 }

@@ -49,8 +49,8 @@ export interface PulledCheckpoint {
 /**
  * Fetches the newest checkpoint from a swarm into a PEFT folder. Bytes that have arrived are kept in `<output>.partial`
  * until all are there, so that a second call continues where the first one ended.
- * @throws SwarmError INVITE_INVALID, FOLDER_UNUSABLE, CONNECT_FAILED, JOB_NOT_FOUND, CHECKPOINT_UNTRUSTED, and refusals of
- *   the network and of admission
+ * @throws SwarmError INVITE_INVALID, NO_ADDRESS, FOLDER_UNUSABLE, CONNECT_FAILED, JOB_NOT_FOUND, CHECKPOINT_UNTRUSTED,
+ *   and refusals of the network and of admission
  */
 export function pullCheckpoint(
   options: PullOptions,
@@ -62,6 +62,14 @@ export function pullCheckpoint(
 async function pull(options: PullOptions, clock: Clock): Promise<PulledCheckpoint> {
   const { output, version = packageVersion(), signal = new AbortController().signal, onProgress } = options;
   const target = resolveTarget(options);
+  if (target.addresses.length === 0) {
+    throw nodeError(
+      'NO_ADDRESS',
+      'no address of a coordinator was given',
+      {},
+      { kind: 'usage', next: 'give an invite, or the addresses of the coordinator' },
+    );
+  }
   await requireNoFile(output);
   const home = `${output}.partial`;
   // If an earlier call left bytes, they are kept even when this call fails.

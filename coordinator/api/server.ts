@@ -200,7 +200,12 @@ function findCheckpoint({ context }: JobRun, round: string, { rounds }: ApiDeps[
     round === 'latest' ? rounds.newestCheckpoints(job, 1)[0] : rounds.checkpoint(job, Number(round));
   if (found) return found;
   const message = `job ${stored.name} has no checkpoint of round ${round}`;
-  throw coordinatorError('CHECKPOINT_UNKNOWN', message, { round, known: rounds.checkpointRounds(job) });
+  throw coordinatorError(
+    'CHECKPOINT_UNKNOWN',
+    message,
+    { round, known: rounds.checkpointRounds(job) },
+    { next: `see all its checkpoints with "swarm checkpoint list ${stored.name}"` },
+  );
 }
 
 function stream(reply: FastifyReply, lines: Readable | AsyncIterable<string>): FastifyReply {

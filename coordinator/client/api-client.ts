@@ -197,7 +197,10 @@ export class ApiClient {
         'DAEMON_NOT_RUNNING',
         `no ${this.#role} answers at ${this.url}`,
         { url: this.url },
-        { cause: error },
+        {
+          next: `start the ${this.#role}, or check the URL: the ${this.#role} prints it as "api"`,
+          cause: error,
+        },
       );
     }
   }

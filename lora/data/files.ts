@@ -102,9 +102,8 @@ async function filesOf(path: string): Promise<DataFile[]> {
     throw dataError(
       'DATA_UNREADABLE',
       `the folder ${path} has no data file directly in it; known extensions are ${KNOWN}`,
-      {
-        file: path,
-      },
+      { file: path },
+      { next: 'put data files into this folder, or name the files or a pattern such as "data/**/*.jsonl"' },
     );
   }
   return files;

@@ -1,5 +1,6 @@
 /** Reports rows that cannot be used, counts them by reason, and stops the run if there are too many. */
 
+import { countOf } from '../../common/text.ts';
 import { dataError } from './errors.ts';
 import type { Origin } from './examples.ts';
 
@@ -82,7 +83,7 @@ export class RowReport {
     const { first, code } = reasons[0]!;
     throw dataError(
       'DATA_BAD_ROWS',
-      `${bad} of ${rows} rows cannot be used (limit ${Number((100 * this.#share).toPrecision(6))} %); ` +
+      `${bad} of ${countOf(rows, 'row')} cannot be used (limit ${Number((100 * this.#share).toPrecision(6))} %); ` +
         `the most frequent reason is ${code}, first at ${first.origin.file}:${first.origin.row}: ${first.reason}`,
       { rows, bad, share: this.#share, reasons },
     );

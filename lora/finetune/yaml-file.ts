@@ -1,10 +1,16 @@
 import { readFile } from 'node:fs/promises';
 import { type Document, LineCounter, parseDocument } from 'yaml';
-import type { SwarmError } from '../../common/errors.ts';
+import { fromSystem, type SwarmError } from '../../common/errors.ts';
 import { finetuneError } from './errors.ts';
 
 /** Maximum length of a file, in characters. Files written by hand are far shorter. */
 const MAX_CHARACTERS = 1024 * 1024;
+
+const REASONS: Readonly<Record<string, string>> = {
+  ENOENT: 'there is no such file',
+  EISDIR: 'it is a folder',
+  EACCES: 'permission denied',
+};
 
 /** A YAML file of settings. Its errors give line and column. */
 export class YamlFile {
@@ -38,8 +44,14 @@ export class YamlFile {
    * @throws SwarmError JOB_FILE_MISSING, JOB_SPEC
    */
   static async read(path: string, what: string): Promise<YamlFile> {
-    const text = await readFile(path, 'utf8').catch((cause: unknown) => {
-      throw finetuneError('JOB_FILE_MISSING', `the ${what} ${path} cannot be read`, { path }, { cause });
+    const text = await readFile(path, 'utf8').catch((cause: NodeJS.ErrnoException) => {
+      const reason = REASONS[cause.code ?? ''] ?? cause.message;
+      throw finetuneError(
+        'JOB_FILE_MISSING',
+        `the ${what} ${path} cannot be read: ${reason}`,
+        { path, reason },
+        { cause, ...fromSystem(cause) },
+      );
     });
     if (text.length <= MAX_CHARACTERS) return new YamlFile(text, path);
     throw finetuneError(

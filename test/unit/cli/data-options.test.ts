@@ -80,5 +80,6 @@ describe('rows that were left out', () => {
   it('are followed by a line about changed samples', () => {
     expect(tallyLines(newTally())).toEqual([]);
     expect(tallyLines({ ...newTally(), samples: 9, truncated: 2, untrained: 1 })).toHaveLength(1);
+    expect(tallyLines({ ...newTally(), samples: 1, truncated: 1 })[0]).toMatch(/^of 1 sample:/);
   });
 });

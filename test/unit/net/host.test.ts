@@ -33,6 +33,7 @@ describe('connecting', () => {
     const [address] = other.network.addresses();
     const unknown = (await startHost()).peer;
     await expect(connect('not an address')).rejects.toEqual(failed('malformed'));
+    await expect(connect('not an address')).rejects.toMatchObject({ kind: 'usage' });
     await expect(connect(host.network.addresses()[0]!)).rejects.toEqual(failed('self'));
     await expect(connect(address!.replace(/12D3.*/, unknown))).rejects.toEqual(failed('other-peer'));
     await other.network.stop();

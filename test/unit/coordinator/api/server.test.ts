@@ -285,10 +285,12 @@ describe('the API', () => {
     const latest = await json<CheckpointView>(call('/v1/jobs/toy/checkpoints/latest'));
     expect(latest).toEqual(checkpoints[0]);
     expect(await (await call('/v1/jobs/toy/checkpoints/0')).json()).toEqual(latest);
-    expect(await statusAndCode(await call('/v1/jobs/toy/checkpoints/7'))).toEqual([
-      404,
-      'CHECKPOINT_UNKNOWN',
-    ]);
+    const unknown = await call('/v1/jobs/toy/checkpoints/7');
+    expect(unknown.status).toBe(404);
+    expect(await unknown.json()).toMatchObject({
+      code: 'CHECKPOINT_UNKNOWN',
+      next: expect.stringContaining('swarm checkpoint list toy'),
+    });
     const blob = await call(`/v1/blobs/${latest.checkpoint.adapter.digest}`);
     expect(new Uint8Array(await blob.arrayBuffer())).toEqual(new Uint8Array(world.toy.initial));
     expect(await statusAndCode(await call(`/v1/blobs/${'ab'.repeat(32)}`))).toEqual([404, 'BLOB_MISSING']);

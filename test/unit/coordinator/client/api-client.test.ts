@@ -69,7 +69,11 @@ describe('the API client', () => {
     expect(await api.peers()).toEqual([]);
     expect(seen).toEqual(['Bearer secret']);
     close();
-    await expect(api.peers()).rejects.toMatchObject({ code: 'DAEMON_NOT_RUNNING', values: { url } });
+    await expect(api.peers()).rejects.toMatchObject({
+      code: 'DAEMON_NOT_RUNNING',
+      values: { url },
+      next: expect.stringContaining('URL'),
+    });
   });
 
   it('fails without a daemon, also when a killed one left its file', async () => {

@@ -302,6 +302,10 @@ describe('rows that cannot be used', () => {
       code: 'DATA_BAD_ROWS',
       values: { rows: 5, bad: 1 },
     });
+    const one = new RowReport();
+    one.see();
+    one.bad({ origin: { file: 'f', row: 1 }, code: 'ROW_EMPTY', reason: 'it is empty' });
+    expect(() => one.finish()).toThrow(/^1 of 1 row cannot/);
     await expect(read(await rows(1, 990), { share: 0 })).rejects.toMatchObject({
       values: { rows: 2, bad: 1 },
     });
@@ -362,6 +366,7 @@ describe('files', () => {
         values: { file: path },
       });
     }
+    await expect(read(empty)).rejects.toMatchObject({ next: expect.stringContaining('this folder') });
     // `save_to_disk` of datasets writes Arrow; the JSON file beside it is not data.
     const saved = join(dir, 'saved');
     await mkdir(saved);

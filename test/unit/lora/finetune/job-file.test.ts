@@ -47,7 +47,15 @@ describe('a job file', () => {
       values: { line: expect.any(Number) },
     });
     expect(refused('')).toMatchObject({ code: 'JOB_SPEC' });
-    await expect(readJobFile('/nowhere/j.yaml')).rejects.toMatchObject({ code: 'JOB_FILE_MISSING' });
+    await expect(readJobFile('/nowhere/j.yaml')).rejects.toMatchObject({
+      code: 'JOB_FILE_MISSING',
+      kind: 'notFound',
+      message: expect.stringMatching(/\/nowhere\/j\.yaml.*no such file/),
+    });
+    await expect(readJobFile(import.meta.dirname)).rejects.toMatchObject({
+      code: 'JOB_FILE_MISSING',
+      message: expect.stringContaining('it is a folder'),
+    });
   });
 
   it('is refused when its aliases multiply', () => {

@@ -1,4 +1,5 @@
 import { expect, it } from 'vitest';
+import { finetuneError } from '../../../../lora/finetune/errors.ts';
 import { jobSpecSchema } from '../../../../lora/finetune/job-spec.ts';
 import { type Layer, resolveSpec } from '../../../../lora/finetune/settings.ts';
 import {
@@ -35,6 +36,8 @@ it('warns about a warm-up that is longer than the run', () => {
   expect(warning({ totalSteps: 20 })).toBeUndefined();
   expect(warning({ totalSteps: 5, warmupRatio: 1 })).toBeUndefined();
   expect(warning({ totalSteps: 1, warmupSteps: 0 })).toBeUndefined();
+  const { next } = finetuneError.table.WARMUP_TOO_LONG;
+  expect(next, 'names the flags and the keys').toMatch(/--warmup-ratio.*--warmup.*warmupRatio.*warmupSteps/);
   const { training, rounds } = jobSpecSchema.parse({
     name: 'job',
     base: 'base',
