@@ -5,30 +5,30 @@
 const KiB = 1024;
 const MiB = 1024 * KiB;
 
-/** Largest update inside a gossip message. A larger one is fetched as a blob, by the digest in its message. */
+/** Largest payload inside a gossip message. The receiver fetches a larger one as a blob, by the digest in the message. */
 export const INLINE_UPDATE_BYTES = 256 * KiB;
 /** Largest gossip message: an inline update and its signed fields. A larger one is refused before it is decoded. */
 export const GOSSIP_MESSAGE_BYTES = INLINE_UPDATE_BYTES + 8 * KiB;
-/** Largest gossip RPC, a batch of messages. A larger one ends the stream, so every honest batch must fit. */
+/** Largest gossip RPC, which holds a batch of messages. A larger RPC ends the stream, so every honest batch must fit. */
 export const GOSSIP_RPC_BYTES = 4 * MiB;
-/** Largest number of bytes that wait to be sent to a peer over gossip. Above it, the gossip stream to the peer ends. */
+/** Largest number of bytes that wait to be sent to a peer over gossip. If more wait, the stream ends. */
 export const GOSSIP_SEND_BUFFER_BYTES = 16 * MiB;
-/** Largest body of a head or a checkpoint. A head with many assignments is the largest. */
+/** Largest body of a head or a checkpoint. The largest such body is a head with many assignments. */
 export const CONTROL_MESSAGE_BYTES = 128 * KiB;
-/** Largest request or answer of the rpc protocol. An answer with a manifest of many data shards is the largest. */
+/** Largest request or answer of the rpc protocol. The largest is an answer with a manifest of many data shards. */
 export const RPC_MESSAGE_BYTES = 512 * KiB;
-/** Largest range of one blob request. Equals the flow-control window of a stream, and half of its read buffer. */
+/** Largest range of one blob request. The flow-control window of a stream has this size, its read buffer twice as much. */
 export const BLOB_RANGE_BYTES = MiB;
 /** Largest frame of a blob answer. The receiver notes progress after each frame, so a slow answer does not time out. */
 export const BLOB_FRAME_BYTES = 64 * KiB;
 /** Largest blob. The largest blobs are files of sharded base models. */
 export const BLOB_BYTES = 64 * 1024 * MiB;
-/** Largest payload of an update. Dense updates for models of 8 billion parameters stay far below. */
+/** Largest payload of an update. Dense updates for models of 8 billion parameters stay far below this limit. */
 export const UPDATE_BYTES = 64 * MiB;
 /** Largest adapter of a checkpoint, in float32. */
 export const ADAPTER_BYTES = 1024 * MiB;
 
-/** Largest number of nodes that one round assigns work to. Bounds the size of a head. */
+/** Largest number of nodes that one round assigns work to. This limits the size of a head. */
 export const ROUND_PEERS = 512;
 /** Largest number of jobs that one coordinator runs at a time. */
 export const JOBS_PER_COORDINATOR = 64;
@@ -36,7 +36,7 @@ export const JOBS_PER_COORDINATOR = 64;
 export const BASE_FILES = 1000;
 /** Largest number of data shards of a manifest. 4,096 shards of 1 MiB hold 4 GiB of packed rows. */
 export const DATA_SHARDS = 4096;
-/** Largest data shard, which nodes decode whole. Fits the longest row of a job: 131,072 tokens of 10 bytes. */
+/** Largest data shard. A node decodes a shard at once. The longest row of a job fits: 131,072 tokens of 10 bytes. */
 export const DATA_SHARD_BYTES = 1536 * KiB;
 
 /** Longest time to answer a request. */
@@ -49,9 +49,9 @@ export const DIAL_TIMEOUT_MS = 5_000;
 export const HEARTBEAT_INTERVAL_MS = 2_000;
 /** Time without a heartbeat after which a node no longer counts as present: four missed heartbeats and 2 s. */
 export const PEER_LOST_AFTER_MS = 4 * HEARTBEAT_INTERVAL_MS + 2_000;
-/** Largest clock difference between node and coordinator. Beyond it, joins are refused and heartbeats ignored. */
+/** Largest clock difference between node and coordinator. If it is larger, joins are refused and heartbeats ignored. */
 export const CLOCK_SKEW_MS = 60_000;
-/** Updates that are at most this many rounds late still count, with the weight (1 + rounds)^-1/2. */
+/** Number of rounds by which an update may be late and still count. Its weight is multiplied by (1 + rounds)^-1/2. */
 export const STALE_ROUNDS = 2;
 /** Longest human-readable text in a head, a receipt or a refusal. */
 export const DETAIL_CHARACTERS = 300;

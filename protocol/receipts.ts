@@ -9,23 +9,24 @@ export const receiptMeanings = {
   'wrong-term': "the update names a term that is not the job's current one; fetch the newest head",
   'wrong-round': 'the round has not started, it closed too long ago, or the job merges no more updates',
   'wrong-parent': 'the update starts from a different checkpoint than its round',
-  'not-assigned': 'the round assigned this node no data, or different data than the update names',
+  'not-assigned': 'the round assigned this node no rows, or other rows than those that the update names',
   duplicate: 'the coordinator already has an update of this node for this round; the first one counts',
   'bad-signature': 'the signature is not that of the author',
-  malformed: 'the message is not strict CBOR with the right fields',
+  malformed: 'the message is not strict CBOR, or one of its fields is wrong',
   'too-large':
     'the message or its payload is larger than allowed; the limit of a payload depends on the preset',
   'size-mismatch': 'the payload does not have the declared size or digest',
   'bad-payload': 'the payload does not decode: wrong structure, index out of bounds or trailing bytes',
   'not-finite':
-    'a scale in the payload has a code above the largest (a NaN in the message itself gives `malformed`)',
+    'a scale in the payload is too large (its code is above 8191); a NaN in the message gives `malformed`',
   'wrong-preset': 'the round uses a different compression preset',
   'not-admitted': 'the node has not joined the job, or has lost its place',
   'rate-limited': 'the node sent too many updates; wait for the next round',
   unavailable: 'the coordinator could not fetch the announced payload from its author in time',
-  'left-out': 'with this update, the loss on held-out data was worse than without it',
+  'left-out': 'the gate left this update out, because the held-out loss was higher with it than without it',
   outlier: 'the update is many times larger than those of the other nodes in its round',
-  'null-round': 'the update was not merged, because its round ended without a checkpoint or it came too late',
+  'null-round':
+    'the update was not merged, because its round ended without a checkpoint or the update came too late',
 } as const;
 
 /** Reason code of a receipt. */
