@@ -186,6 +186,26 @@ export class Trainer {
     return rowLosses(this.#evaluationExecutables(), rows, this.#named(), this.#runOptions(signal));
   }
 
+  /**
+   * Returns the gradient of the mean loss over rows with the current adapter, in nats per supervised token: one tensor per
+   * entry of the layout, zeros for a tensor that is not trained.
+   */
+  async lossGradient(
+    rows: readonly Row[],
+    { signal }: { signal?: AbortSignal } = {},
+  ): Promise<Float32Array[]> {
+    this.#check(rows);
+    const { trained, executables } = this.#trainingRun();
+    await executables.for(rows.slice(0, this.#size().batch));
+    const { gradients, tokens } = await this.#sums(rows, { step: 0, first: 0 }, signal);
+    const sums = new Map([...trained.keys()].map((name, i) => [name, gradients[i]!]));
+    return this.layout.map(
+      ({ name }, i) =>
+        sums.get(name)?.map((sum) => (tokens > 0 ? sum / tokens : 0)) ??
+        new Float32Array(this.#values[i]!.length),
+    );
+  }
+
   async dispose(): Promise<void> {
     const training = this.#training;
     const evaluation = this.#evaluation;

@@ -196,3 +196,34 @@ describe('packing', () => {
     await trainer.dispose();
   });
 });
+
+it('returns the gradient of the mean loss, in layout order, and leaves adapter and optimiser alone', async () => {
+  const trainer = fresh();
+  await trainer.train({ rows, steps: 3 });
+  const [before, state] = [trainer.parameters(), structuredClone(trainer.optimizerState())];
+  const meanLoss = async (some: readonly Row[]): Promise<number> => {
+    const losses = await trainer.evaluate(some);
+    return losses.reduce((sum, l) => sum + l.lossSum, 0) / losses.reduce((sum, l) => sum + l.tokens, 0);
+  };
+  const some = rows.slice(0, 5);
+  const gradient = await trainer.lossGradient(some);
+  expect(gradient.map(({ length }) => length)).toEqual(before.map(({ length }) => length));
+  expect(trainer.parameters()).toEqual(before);
+  expect(trainer.optimizerState()).toEqual(state);
+  const STEP = 1e-2;
+  // A small step along one tensor changes the loss by the inner product of step and gradient.
+  for (const tensor of [0, 1, before.length - 1]) {
+    const slope = gradient[tensor]!;
+    const norm = Math.hypot(...slope);
+    const lossAt = async (step: number): Promise<number> => {
+      const moved = before.map((values, t) =>
+        t === tensor ? values.map((value, i) => value + (step * slope[i]!) / norm) : values,
+      );
+      trainer.setParameters(moved);
+      return meanLoss(some);
+    };
+    const change = (await lossAt(STEP)) - (await lossAt(-STEP));
+    expect(change / (2 * STEP) / norm).toBeCloseTo(1, 1);
+  }
+  await trainer.dispose();
+});

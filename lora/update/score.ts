@@ -1,0 +1,65 @@
+/**
+ * Scores that tell honest work from the rest without training again: what an update does to the loss of everybody, and
+ * what more it does to the loss of the rows that its author was assigned. Both are first-order, so they cost a backward
+ * pass over a few rows and an inner product. The idea follows Zeno's descent score (Xie et al., arXiv 1805.10032) and
+ * Gauntlet's comparison of assigned with random data (Lidin et al., arXiv 2505.21684).
+ */
+import type { SparseUpdate } from './codec.ts';
+import { updateError } from './errors.ts';
+
+/** Gradient of the mean loss at a round's parent, in nats per token; one tensor per entry of the update's layout. */
+export type LossGradient = readonly Float32Array[];
+
+export interface UpdateScore {
+  /** By how much applying the update lowers the loss on rows that no node was assigned, in nats per token. */
+  readonly effect: number;
+  /** Standard error of `effect` over the batches of random rows; 0 for one batch. */
+  readonly effectError: number;
+  /** By how much more it lowers the loss on its author's rows than on random ones, in nats per token. */
+  readonly gain: number;
+}
+
+/**
+ * Computes the inner product of a gradient and an update, in float64. An update is the adapter before minus the adapter
+ * after, so the product is the first-order decrease of the loss.
+ * @param scale factor per tensor, as `medianNormClip` returns it. @default 1
+ * @throws UPDATE_SHAPE if the gradient has other tensors than the update
+ */
+export function lossDecrease(
+  gradient: LossGradient,
+  update: SparseUpdate,
+  scale?: ArrayLike<number>,
+): number {
+  if (gradient.length !== update.tensors.length) {
+    throw updateError(
+      'UPDATE_SHAPE',
+      `the gradient has ${gradient.length} tensors and the update ${update.tensors.length}`,
+      { gradient: gradient.length, update: update.tensors.length },
+    );
+  }
+  let total = 0;
+  for (const [tensor, { indices, values }] of update.tensors.entries()) {
+    const slope = gradient[tensor]!;
+    let sum = 0;
+    if (indices === null) for (let i = 0; i < values.length; i++) sum += slope[i]! * values[i]!;
+    else for (let i = 0; i < values.length; i++) sum += slope[indices[i]!]! * values[i]!;
+    total += sum * (scale ? scale[tensor]! : 1);
+  }
+  return total;
+}
+
+/**
+ * Scores an update.
+ * @param random gradients on batches of rows that no node was assigned in this round; at least one
+ * @param own gradient on rows of the author's interval, chosen after the update arrived
+ */
+export function scoreUpdate(
+  update: SparseUpdate,
+  { random, own, scale }: { random: readonly LossGradient[]; own: LossGradient; scale?: ArrayLike<number> },
+): UpdateScore {
+  const effects = random.map((gradient) => lossDecrease(gradient, update, scale));
+  const effect = effects.reduce((sum, value) => sum + value, 0) / effects.length;
+  const squares = effects.reduce((sum, value) => sum + (value - effect) ** 2, 0);
+  const effectError = effects.length > 1 ? Math.sqrt(squares / (effects.length - 1) / effects.length) : 0;
+  return { effect, effectError, gain: lossDecrease(own, update, scale) - effect };
+}
