@@ -130,7 +130,13 @@ function parseEntry(name: string, value: unknown, start: number, file: string): 
   const expected = shape.reduce((product, size) => product * BigInt(size), BigInt(bytes));
   const length = offsets[1]! - offsets[0]!;
   if (expected !== BigInt(length))
-    throw entryError(file, name, `bytes of ${dtype} [${shape.join(', ')}]`, String(expected), length);
+    throw entryError(
+      file,
+      name,
+      `length of ${dtype} [${shape.join(', ')}] in bytes`,
+      String(expected),
+      length,
+    );
   return { dtype: dtype as string, shape, offset: start + offsets[0]!, length };
 }
 

@@ -29,8 +29,7 @@ export class ModelBuilder implements OnnxModel {
 
   /**
    * Adds initializers, each once. With `constant: false` they become inputs with a default value, which are never fed.
-   * onnxruntime then does not compute the values that depend on them in advance and keep them, as it does for
-   * constants.
+   * onnxruntime computes in advance, and keeps, the values that depend only on constants. It does not do so for inputs.
    */
   declare(initializers: readonly OnnxInitializer[], { constant }: { constant: boolean }): void {
     for (const initializer of initializers) {

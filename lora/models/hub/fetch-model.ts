@@ -219,7 +219,7 @@ function missingFile({ name, revision }: HubReference, file: string): SwarmError
 function notCached({ name, revision }: HubReference, cacheDir: string): SwarmError {
   return hubError(
     'HUB_CACHE_MISSING',
-    `${name}@${revision} is not complete in ${cacheDir}, and HF_HUB_OFFLINE forbids fetching it`,
+    `${cacheDir} lacks files of ${name}@${revision}, which cannot be fetched because HF_HUB_OFFLINE is set`,
     { name, revision, cacheDir },
   );
 }
