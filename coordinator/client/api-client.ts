@@ -116,7 +116,7 @@ export class ApiClient {
 
   /** Returns the checkpoint of a round. @throws SwarmError CHECKPOINT_UNKNOWN */
   checkpoint(id: string, round: number | 'latest'): Promise<CheckpointView> {
-    return this.#get(`/v1/jobs/${encodeURIComponent(id)}/checkpoints/${round}`);
+    return this.#get(`/v1/jobs/${encodeURIComponent(id)}/checkpoints/${encodeURIComponent(round)}`);
   }
 
   /**

@@ -40,6 +40,17 @@ describe('the API client', () => {
     expect(seen).toEqual([['GET', '/v1/peers', 'Bearer secret']]);
   });
 
+  it('encodes names in paths, also those of a JavaScript program', async () => {
+    const seen: unknown[] = [];
+    const { client } = await daemon((request, response) => {
+      seen.push(request.url);
+      response.end('{}');
+    });
+    await (await client()).checkpoint('a/b', 3);
+    await (await client()).checkpoint('a', '../../../shutdown' as 'latest');
+    expect(seen).toEqual(['/v1/jobs/a%2Fb/checkpoints/3', '/v1/jobs/a/checkpoints/..%2F..%2F..%2Fshutdown']);
+  });
+
   it('keeps the code of an API error, and takes the code of any other answer from its status', async () => {
     const answers = [
       {
