@@ -3,7 +3,10 @@
 import { connect, followEvents } from 'lora-swarm';
 
 const [home, job] = process.argv.slice(2);
-if (home === undefined || job === undefined) throw new Error('usage: follow-events.ts HOME JOB');
+if (home === undefined || job === undefined) {
+  console.error('usage: node examples/follow-events.ts HOME JOB');
+  process.exit(2);
+}
 
 // The client uses the coordinator's control API on loopback. It reads the address and the token from the coordinator's home.
 const coordinator = await connect({ home });

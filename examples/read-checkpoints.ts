@@ -6,7 +6,10 @@ import { isSwarmError, readCheckpoints } from 'lora-swarm';
 import { shortPeer } from 'lora-swarm/protocol';
 
 const [home, job] = process.argv.slice(2);
-if (home === undefined || job === undefined) throw new Error('usage: read-checkpoints.ts HOME JOB');
+if (home === undefined || job === undefined) {
+  console.error('usage: node examples/read-checkpoints.ts HOME JOB');
+  process.exit(2);
+}
 
 try {
   // The coordinator does not have to run. Checkpoints are folders that contain their own signatures.

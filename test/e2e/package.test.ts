@@ -93,7 +93,8 @@ beforeAll(async () => {
   expect(installed.status, installed.err).toBe(0);
   // Node.js does not strip types from files inside node_modules, so the examples run outside of it.
   await cp(join(app, 'node_modules', 'lora-swarm', 'examples'), join(app, 'examples'), { recursive: true });
-  await writeFile(join(app, 'package.json'), JSON.stringify({ type: 'module', private: true }));
+  // As examples/README.md says.
+  expect((await npm(app, 'pkg', 'set', 'type=module')).status).toBe(0);
 }, PATIENCE_MS);
 
 afterAll(() => rm(folder, { recursive: true, force: true }));
@@ -183,6 +184,13 @@ it('examples of a swarm: run it, follow it, read its checkpoints', async () => {
   await writeFile(unsigned, 'not a signed message');
   const refused = await program('node', 'examples/read-checkpoints.ts', 'swarm/coordinator', 'moby').end;
   expect(refused).toMatchObject({ status: 1, err: expect.stringContaining('MESSAGE_MALFORMED') });
+});
+
+it('examples that need arguments print their usage without them, and Node.js warns of nothing', async () => {
+  for (const name of ['follow-events', 'read-checkpoints']) {
+    const { status, err } = await program('node', `examples/${name}.ts`).end;
+    expect({ status, err }).toEqual({ status: 2, err: `usage: node examples/${name}.ts HOME JOB\n` });
+  }
 });
 
 it('examples/custom-merge-rule.ts trims what the standard rule clips', async () => {
