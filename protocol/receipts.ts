@@ -10,7 +10,9 @@ export const receiptMeanings = {
   'wrong-round': 'the round has not started, it closed too long ago, or the job merges no more updates',
   'wrong-parent': 'the update starts from a different checkpoint than its round',
   'not-assigned': 'the round assigned this node no rows, or other rows than those that the update names',
-  duplicate: 'the coordinator already has an update of this node for this round; the first one counts',
+  duplicate: 'a copy of an update of another node; only the author of an update may send it',
+  conflicting:
+    'the node signed two different updates for this round; both are kept as proof, and neither counts',
   'bad-signature': 'the signature is not that of the author',
   malformed: 'the message is not strict CBOR, or one of its fields is wrong',
   'too-large':

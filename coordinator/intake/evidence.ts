@@ -24,12 +24,28 @@ export function keepEvidence(envelope: Uint8Array): Uint8Array {
   return encodeCbor({ kind, author, body: bare, signature, inlined } satisfies Evidence);
 }
 
+/** Returns whether two updates by one author say the same. They may differ in how the payload is sent. */
+export function saysTheSame(update: Update, evidence: Uint8Array): boolean {
+  const bare = encodeCbor({ ...update, inline: null });
+  return Buffer.compare(bare, decode<Evidence>(evidence).body) === 0;
+}
+
+/** Returns whether evidence needs its payload to be verified. */
+export function lacksPayload(evidence: Uint8Array): boolean {
+  return decode<Evidence>(evidence).inlined;
+}
+
+/** Puts the inline payload back into evidence, which gives the signed message as it arrived. */
+export function restoreEnvelope(evidence: Uint8Array, payload: Uint8Array): Uint8Array {
+  const { inlined, body, ...envelope } = decode<Evidence>(evidence);
+  const whole = inlined ? encodeCbor({ ...decode<Update>(body), inline: payload }) : body;
+  return encodeCbor({ ...envelope, body: whole });
+}
+
 /**
  * Verifies stored evidence together with its payload.
  * @throws SwarmError SIGNATURE_INVALID if the evidence or the payload has been changed
  */
 export function verifyEvidence(evidence: Uint8Array, payload: Uint8Array): Verified<'update'> {
-  const { inlined, body, ...envelope } = decode<Evidence>(evidence);
-  const whole = inlined ? encodeCbor({ ...decode<Update>(body), inline: payload }) : body;
-  return verifyMessage('update', encodeCbor({ ...envelope, body: whole }));
+  return verifyMessage('update', restoreEnvelope(evidence, payload));
 }

@@ -32,8 +32,8 @@ export interface HeaderFacts {
   readonly round: RoundFacts | null;
   /** Whether the author is a member of the job. */
   readonly admitted: boolean;
-  /** Payload digest of the author's update of that round, recorded or still being checked; null if there is none. */
-  readonly known: string | null;
+  /** Whether the author has another update in that round, which is recorded or being checked, or even two others. */
+  readonly conflicts: boolean;
 }
 
 /** Refusal of an update by a node that is no member, or no longer. */
@@ -142,9 +142,9 @@ const CHECKS: readonly Check[] = [
       `the update claims ${update.tokens} tokens, but ${update.steps} steps have at most ${most}`,
     );
   },
-  function duplicate(update, _author, { known }) {
-    if (known === null) return null;
-    return refuse('duplicate', `round ${update.round} already has the update ${short(known)} of this node`);
+  function conflict(update, _author, { conflicts }) {
+    if (!conflicts) return null;
+    return refuse('conflicting', `the node signed two different updates for round ${update.round}`);
   },
   function preset(update, _author, facts) {
     const { preset: expected } = facts.round!;

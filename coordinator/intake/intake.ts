@@ -11,7 +11,8 @@ import type { Receipts } from '../record/receipts.ts';
 import type { RoundDriver } from '../record/round-driver.ts';
 import type { RoundRecord } from '../record/round-record.ts';
 import { isOpen, isOver } from '../round/round-machine.ts';
-import type { StoredReceipt } from '../store/store.ts';
+import type { StoredReceipt, StoredUpdate } from '../store/store.ts';
+import { keepEvidence, lacksPayload, restoreEnvelope, saysTheSame } from './evidence.ts';
 import {
   checkHeader,
   claimedUpdate,
@@ -43,6 +44,14 @@ export interface Judged {
   readonly receipt: Promise<StoredReceipt>;
 }
 
+/** An update whose payload is being checked. */
+interface Checking {
+  readonly digest: string;
+  readonly envelope: Uint8Array;
+  readonly evidence: Uint8Array;
+  readonly receipt: Promise<StoredReceipt>;
+}
+
 /**
  * Checks and records updates: first cheap checks, then the payload, then the record. Memory stays bounded whatever
  * arrives: by a rate per peer, by one update per round and assigned peer, and by WAITING_BYTES in total.
@@ -57,7 +66,9 @@ export class Intake {
   /** Its keys are members, of which a job has as many as a limiter remembers. Strangers can displace no key. */
   readonly #limiter: RateLimiter;
   /** Updates whose payloads are being checked, by round and author. */
-  readonly #checking = new Map<string, { digest: string; receipt: Promise<StoredReceipt> }>();
+  readonly #checking = new Map<string, Checking>();
+  /** Rounds and authors whose second, different update is being recorded. */
+  readonly #excluding = new Set<string>();
   #waitingBytes = 0;
 
   constructor(deps: {
@@ -119,19 +130,32 @@ export class Intake {
       const detail = `a replay of an update of ${author}`;
       return this.#refuse({ code: 'duplicate', detail }, unreadable(sender, envelope));
     }
-    // The same update may arrive over two paths. Both get the same receipt.
-    const same = this.#checking.get(key(update.round, author));
-    if (same?.digest === digest) return { verdict: 'ignore', receipt: same.receipt };
-    const facts = this.#factsFor(update, author);
     const { job, deps } = this.#context;
-    const issued = update.job === job ? deps.store.updates.receipt(job, author, digest) : null;
+    const checking = this.#checking.get(key(update.round, author)) ?? null;
+    // The same update may arrive over two paths. Both get the same receipt.
+    if (checking && saysTheSame(update, checking.evidence))
+      return { verdict: 'ignore', receipt: checking.receipt };
+    const isOurs = update.job === job;
+    const recorded = isOurs ? deps.store.updates.find(job, update.round, author) : null;
+    const issued = isOurs ? deps.store.updates.receipt(job, author, digest) : null;
     // The receipt `unavailable` stands even if the payload becomes available later. The author has put the update back into
     // its error feedback and sends its content with the next round, so accepting the update now would count it twice.
-    const stands = facts.known === digest || issued?.code === 'unavailable';
+    const stands =
+      issued?.code === 'unavailable' ||
+      issued?.code === 'conflicting' ||
+      (recorded !== null && saysTheSame(update, recorded.evidence));
     if (issued?.round === update.round && stands) {
       return { verdict: 'ignore', receipt: Promise.resolve(issued) };
     }
-    const refusal = checkHeader(update, author, facts);
+    const facts = this.#factsFor(update, author);
+    const refusal = checkHeader(update, author, {
+      ...facts,
+      conflicts: facts.conflicts || checking !== null || recorded !== null,
+    });
+    const other = checking ?? recorded;
+    if (refusal?.code === 'conflicting' && other && !facts.conflicts) {
+      return { verdict: 'ignore', receipt: this.#exclude(author, update, envelope, other) };
+    }
     if (refusal) return this.#refuse(refusal, { peer: author, digest, update });
 
     const size = update.inline?.byteLength ?? 0;
@@ -146,7 +170,8 @@ export class Intake {
         this.#waitingBytes -= size;
         this.#checking.delete(key(update.round, author));
       });
-    this.#checking.set(key(update.round, author), { digest, receipt });
+    const evidence = keepEvidence(envelope);
+    this.#checking.set(key(update.round, author), { digest, envelope, evidence, receipt });
     return { verdict: 'accept', receipt };
   }
 
@@ -166,17 +191,54 @@ export class Intake {
     const refusal = await this.#payloads.take(author, update, scope);
     this.#context.signal.throwIfAborted();
     if (refusal) return this.#recorder.refuse(refusal, refused);
-    // The round may have closed during the fetch.
-    const late = checkHeader(update, author, { ...this.#factsFor(update, author), known: null });
+    // The round may have closed during the fetch, or the author may have sent another update.
+    const late = checkHeader(update, author, this.#factsFor(update, author));
     if (late) return this.#recorder.refuse(late, refused);
     return this.#recorder.accept(author, update, envelope);
+  }
+
+  /**
+   * Records that an author signed two different updates for a round.
+   * @param other the update that arrived first
+   */
+  async #exclude(
+    author: string,
+    update: Update,
+    envelope: Uint8Array,
+    other: Checking | StoredUpdate,
+  ): Promise<StoredReceipt> {
+    const { round } = update;
+    const { digest, evidence } = other;
+    this.#excluding.add(key(round, author));
+    try {
+      const first = 'envelope' in other ? other.envelope : await this.#restore(other);
+      this.#context.signal.throwIfAborted();
+      return this.#recorder.exclude({
+        round,
+        peer: author,
+        first: { digest, envelope: first, evidence },
+        second: { update, envelope },
+      });
+    } finally {
+      this.#excluding.delete(key(round, author));
+    }
+  }
+
+  /** Restores the signed message of a recorded update; null if its payload is gone. */
+  async #restore({ digest, size, evidence }: StoredUpdate): Promise<Uint8Array | null> {
+    if (!lacksPayload(evidence)) return restoreEnvelope(evidence, new Uint8Array());
+    try {
+      return restoreEnvelope(evidence, await this.#context.deps.blobs.get(digest, { maxBytes: size }));
+    } catch (error) {
+      this.#context.deps.log.warn({ digest, error }, 'proof-without-payload');
+      return null;
+    }
   }
 
   #factsFor({ round }: Update, author: string): HeaderFacts {
     const { job, stored, manifest, layout, deps } = this.#context;
     const { state } = this.#driver;
     const closed = state.current !== null && !isOpen(state);
-    const checking = this.#checking.get(key(round, author))?.digest;
     return {
       job,
       term: stored.term,
@@ -186,7 +248,7 @@ export class Intake {
       layout,
       round: this.#record.round(round),
       admitted: this.#members.has(author),
-      known: deps.store.updates.find(job, round, author)?.digest ?? checking ?? null,
+      conflicts: this.#excluding.has(key(round, author)) || deps.store.conflicts.has(job, round, author),
     };
   }
 }

@@ -24,6 +24,25 @@ export const RECORDED_REFUSALS = 8;
  */
 export const ALL_REFUSALS: Quota = { calls: 512, perMs: 60_000 };
 
+/**
+ * Most bytes of proofs against nodes that signed two updates, per job. 120 proofs with two inline payloads each. Above
+ * this, proofs are kept without the payloads, and only the coordinator vouches for them.
+ */
+export const PROOF_BYTES = 64 * 1024 * 1024;
+
+/** Two different updates of one round, signed by the same node. */
+export interface Conflict {
+  readonly round: number;
+  readonly peer: string;
+  /** Payload digests and signed messages, in the order of arrival. */
+  readonly first: {
+    readonly digest: string;
+    readonly envelope: Uint8Array | null;
+    readonly evidence: Uint8Array;
+  };
+  readonly second: { readonly update: Update; readonly envelope: Uint8Array };
+}
+
 /** A refused update, and the peer that gets the refusal. */
 export interface RefusedUpdate {
   /** The author; if the message has no valid author, the sender. */
@@ -102,6 +121,53 @@ export class UpdateRecorder {
     this.#driver.dispatch({ type: 'update', peer: author, round, ms, speed }, write, 'update-recorded');
     this.#members.setSpeed(author, speed);
     this.#receipts.noteDelivery(author, round);
+    return receipt;
+  }
+
+  /**
+   * Records two different updates of a round as proof against their author. If no merge has taken the first one, it no
+   * longer counts. Returns the receipt of the second one.
+   */
+  exclude({ round, peer, first, second }: Conflict): StoredReceipt {
+    const { job, stored, manifest, deps } = this.#context;
+    const { store, meter, clock, log } = deps;
+    const recorded = store.updates.find(job, round, peer);
+    const isTaken = recorded !== null && (recorded.mergeRound !== null || recorded.fate !== 'open');
+    const issuedAt = clock.now();
+    const code = 'conflicting';
+    const detail = isTaken
+      ? `the node signed two different updates for round ${round}, of which the first had been taken by a merge`
+      : `the node signed two different updates for round ${round}`;
+    const common = { term: stored.term, round, peer, code, detail, issuedAt } as const;
+    const { payload, tokens, seconds, lossFirst, lossLast } = second.update;
+    const receipt: StoredReceipt = { ...common, digest: payload.digest };
+    const size = (first.envelope?.byteLength ?? 0) + second.envelope.byteLength;
+    // One complete proof against a node is enough.
+    const complete =
+      first.envelope !== null &&
+      !store.conflicts.isProven(job, peer) &&
+      store.conflicts.bytes(job) + size <= PROOF_BYTES;
+    const write = (outbox: Outbox): void => {
+      store.conflicts.insert(job, {
+        round,
+        peer,
+        first: complete ? first.envelope! : first.evidence,
+        second: complete ? second.envelope : keepEvidence(second.envelope),
+        complete,
+        recordedAt: issuedAt,
+      });
+      if (recorded !== null && !isTaken) {
+        store.updates.remove(job, round, peer);
+        outbox.receipt({ ...common, digest: first.digest });
+        outbox.event({ type: 'update-undone', round, peer, code, detail });
+      }
+      if (first.digest !== payload.digest || recorded === null) outbox.receipt(receipt);
+      const figures = { bytes: payload.size, tokens, seconds, lossFirst, lossLast };
+      outbox.event({ type: 'update', round, peer, code, detail, ...figures });
+    };
+    this.#driver.dispatch({ type: 'excluded', peer, round }, write);
+    meter.refusal(manifest.name, code);
+    log.warn({ peer, round, complete }, 'two-updates-signed');
     return receipt;
   }
 

@@ -99,13 +99,14 @@ export class Receipts {
    */
   issue(receipt: StoredReceipt): void {
     this.count(receipt);
-    if (MERGE_REFUSALS.includes(receipt.code)) this.#withdrawDelivery(receipt);
+    const { code } = receipt;
+    if (MERGE_REFUSALS.includes(code) || code === 'conflicting') this.#withdrawDelivery(receipt);
     if (this.#waiting.length >= WAITING || this.#context.signal.aborted) return;
     this.#waiting.push({ peer: receipt.peer, receipt: this.sign(receipt) });
     this.#sendNext();
   }
 
-  /** Forgets an update that its merge refused, because it does not protect its author from eviction. */
+  /** Forgets an update that its merge refused, or that conflicts with another one, because it does not protect its author from eviction. */
   #withdrawDelivery({ peer, round }: StoredReceipt): void {
     const others = this.#deliveries.get(peer)?.filter((other) => other !== round) ?? [];
     if (others.length > 0) this.#deliveries.set(peer, others);

@@ -44,6 +44,7 @@ export function restoreState({ job, stored, manifest, deps }: RunContext, head: 
     assigned: unfinished.assignments.map(({ peer }) => peer),
     delivered,
     left: [],
+    excluded: store.conflicts.peersOf(job, unfinished.round),
     abandonedAt: null,
   };
   if (unfinished.closedAt !== null) {

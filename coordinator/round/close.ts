@@ -12,6 +12,8 @@ export interface Round {
   readonly delivered: readonly string[];
   /** Assigned nodes that left or lost their work before they delivered. */
   readonly left: readonly string[];
+  /** Assigned nodes of which no update counts in this round, because they signed two different ones. */
+  readonly excluded: readonly string[];
   /** Time since which no node that could still deliver has been present; null while such a node is present. */
   readonly abandonedAt: number | null;
 }
@@ -107,7 +109,7 @@ export function judgeRound(
   const { minPeers, quorum } = settings;
   const count = round.delivered.length;
   const possible = round.assigned.filter(
-    (peer) => !round.delivered.includes(peer) && !round.left.includes(peer),
+    (peer) => !round.delivered.includes(peer) && !round.left.includes(peer) && !round.excluded.includes(peer),
   );
   const awaited = possible.some((peer) => Object.hasOwn(present, peer));
   const enough = count >= minPeers;

@@ -66,6 +66,8 @@ export function reduce(state: JobState, event: MachineEvent, now: number): Trans
       return advance({ ...state, current: withoutPeer(state.current, event.peer) }, now);
     case 'update':
       return advance(delivered(state, event), now);
+    case 'excluded':
+      return advance(exclude(state, event), now);
     case 'merged':
       if (state.phase !== 'validating') return stay(state);
       return { state: { ...state, phase: 'committing' }, effects: [{ type: 'commit', round: state.round }] };
@@ -145,6 +147,7 @@ function open(state: JobState, now: number): Transition {
     assigned: plan.assignments.map(({ peer }) => peer),
     delivered: [],
     left: [],
+    excluded: [],
     abandonedAt: null,
   };
   return {
@@ -171,6 +174,17 @@ function withoutPeer(round: Round | null, peer: string): Round | null {
   if (!round?.assigned.includes(peer) || round.delivered.includes(peer) || round.left.includes(peer))
     return round;
   return { ...round, left: [...round.left, peer] };
+}
+
+function exclude(state: JobState, { peer, round }: { peer: string; round: number }): JobState {
+  const { current } = state;
+  if (!isOpen(state) || current?.number !== round || !current.assigned.includes(peer)) return state;
+  const delivered = current.delivered.filter((other) => other !== peer);
+  return {
+    ...state,
+    phase: delivered.length > 0 ? 'collecting' : 'training',
+    current: { ...current, delivered, excluded: [...current.excluded, peer] },
+  };
 }
 
 function close(state: JobState, cause: CloseCause): Transition {

@@ -74,6 +74,8 @@ export type MachineEvent =
   | { type: 'gave-up'; peer: string; round: number }
   /** An update was recorded. `ms`: time since its round opened; `speed`: tokens per second over that time. */
   | { type: 'update'; peer: string; round: number; ms: number; speed: number }
+  /** A peer signed two different updates for a round. If the round is open, neither counts. */
+  | { type: 'excluded'; peer: string; round: number }
   /** The closed round's merge passed the gate. */
   | { type: 'merged' }
   /** No merge passed the gate. */

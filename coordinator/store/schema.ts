@@ -127,4 +127,18 @@ export const MIGRATIONS: readonly Migration[] = [
   -- Asked for by anybody, for any digest.
   CREATE INDEX receipts_by_update ON receipts (job, peer, digest, id)
   `,
+  `
+  -- Two different updates of one round by one node, as proof for everybody.
+  CREATE TABLE conflicts (
+    job TEXT NOT NULL REFERENCES jobs,
+    peer TEXT NOT NULL,
+    round INTEGER NOT NULL,
+    first BLOB NOT NULL,            -- signed, in the order of arrival
+    second BLOB NOT NULL,
+    complete INTEGER NOT NULL,      -- 0: inline payloads were removed, as in the column updates.evidence
+    recorded_at INTEGER NOT NULL,
+    PRIMARY KEY (job, peer, round)
+  ) STRICT, WITHOUT ROWID;
+  CREATE INDEX conflicts_by_round ON conflicts (job, round, peer)
+  `,
 ];

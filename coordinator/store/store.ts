@@ -1,5 +1,6 @@
 import { Database } from '../../storage/database.ts';
 import { BlobTable } from './blobs.ts';
+import { ConflictTable } from './conflicts.ts';
 import { EventTable } from './events.ts';
 import { JobTable } from './jobs.ts';
 import { PeerTable } from './peers.ts';
@@ -8,6 +9,7 @@ import { MIGRATIONS } from './schema.ts';
 import { UpdateTable } from './updates.ts';
 
 export { jobBlobs } from './blobs.ts';
+export type { StoredConflict } from './conflicts.ts';
 export type { Admission, StoredJob } from './jobs.ts';
 export type { StoredPeer } from './peers.ts';
 export type {
@@ -25,6 +27,7 @@ export class Store {
   readonly jobs: JobTable;
   readonly rounds: RoundTable;
   readonly updates: UpdateTable;
+  readonly conflicts: ConflictTable;
   readonly events: EventTable;
   readonly peers: PeerTable;
   readonly blobs: BlobTable;
@@ -39,6 +42,7 @@ export class Store {
     this.jobs = new JobTable(this.#db);
     this.rounds = new RoundTable(this.#db);
     this.updates = new UpdateTable(this.#db);
+    this.conflicts = new ConflictTable(this.#db);
     this.events = new EventTable(this.#db);
     this.peers = new PeerTable(this.#db);
     this.blobs = new BlobTable(this.#db);

@@ -58,6 +58,10 @@ export class UpdateTable {
     );
   }
 
+  remove(job: string, round: number, peer: string): void {
+    this.#db.run('DELETE FROM updates WHERE job = ? AND round = ? AND peer = ?', job, round, peer);
+  }
+
   find(job: string, round: number, peer: string): StoredUpdate | null {
     const row = this.#db.one(
       'SELECT * FROM updates WHERE job = ? AND round = ? AND peer = ?',

@@ -121,28 +121,32 @@ describe('an update is refused, with its code, for', () => {
     );
   });
 
-  test('a second, different update; the same one gets the same receipt again', async () => {
+  test('nothing if it is the same update again: it gets the same receipt', async () => {
     const world = new World();
     const { peers, head } = await training(world, 2);
-    const [peer] = peers;
-    const first = peer!.seal(peer!.update(head));
-    expect((await peer!.submit(first)).code).toBe('accepted');
-    const second = peer!.seal(peer!.update(head, {}, peer!.payload(0.01, head.preset)));
-    expect((await peer!.submit(second)).code).toBe('duplicate');
-    await peer!.publish(first);
-    expect((await peer!.submit(first)).code).toBe('accepted');
+    const [peer] = peers as [ScriptedPeer];
+    const envelope = peer.seal(peer.update(head));
+    expect((await peer.submit(envelope)).code).toBe('accepted');
+    await peer.publish(envelope);
+    expect((await peer.submit(envelope)).code).toBe('accepted');
     expect(world.store.updates.ofRounds(world.toy.job, 1, 1)).toHaveLength(1);
-    expect(world.run.receipts.tally(peer!.id)).toMatchObject({ accepted: 1, refused: 1 });
+    expect(world.run.receipts.tally(peer.id)).toMatchObject({ accepted: 1, refused: 0 });
   });
 
-  test('a second update or a flood, and neither takes back the delivery of the first one', async () => {
+  test('a copy of an update of another node', async () => {
+    const world = new World();
+    const { peers, head } = await training(world, 2);
+    const [author, copier] = peers as [ScriptedPeer, ScriptedPeer];
+    const envelope = author.seal(author.update(head));
+    expect(await copier.submit(envelope)).toMatchObject({ code: 'duplicate', peer: copier.id });
+    expect((await author.submit(envelope)).code).toBe('accepted');
+  });
+
+  test('a flood, which does not take back the delivery of an accepted update', async () => {
     const world = new World();
     const { peers, head } = await training(world, 2);
     const peer = peers[0]!;
     expect((await peer.submit(peer.seal(peer.update(head)))).code).toBe('accepted');
-    const second = peer.seal(peer.update(head, {}, peer.payload(0.01, head.preset)));
-    expect((await peer.submit(second)).code).toBe('duplicate');
-    expect(world.run.receipts.lastDelivery(peer.id)).toBe(head.round);
     for (let i = 0; i <= UPDATE_QUOTA.calls; i++) await peer.publish(Uint8Array.of(i, 1, 2, 3));
     expect(world.run.receipts.tally(peer.id).last?.code).toBe('rate-limited');
     expect(world.run.receipts.lastDelivery(peer.id)).toBe(head.round);
