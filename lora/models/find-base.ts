@@ -52,7 +52,7 @@ export function absoluteBase(base: string, folder: string): string {
 const NOT_FOUND: ReadonlySet<string> = new Set(['HUB_NOT_FOUND', 'HUB_UNREACHABLE', 'HUB_CACHE_MISSING']);
 
 function mentionFolder(base: string, error: SwarmError): SwarmError {
-  return error.with({ message: `there is no folder ${base}, and ${error.message}` });
+  return error.with({ message: `${base} is not a folder, and ${error.message}` });
 }
 
 function notFound(base: string, path: string): SwarmError {
