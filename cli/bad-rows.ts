@@ -35,8 +35,8 @@ export function tallyLines({ samples, truncated, dropped, split, untrained }: Ro
   const parts = [
     [truncated, 'cut to fit a row'],
     [split, 'split into several pieces'],
-    [dropped, 'left out, longer than a row'],
-    [untrained, 'left out, without a trained token'],
+    [dropped, 'left out because they are longer than a row'],
+    [untrained, 'left out because no token counts in the loss'],
   ].flatMap(([count, what]) => (count === 0 ? [] : [`${formatCount(Number(count))} ${what}`]));
   return parts.length === 0 ? [] : [`of ${countOf(samples, 'sample')}: ${parts.join(', ')}`];
 }

@@ -35,6 +35,6 @@ export async function chooseJob(api: ApiClient, named: string | undefined): Prom
   }
   throw usageError(
     `this coordinator has ${jobs.length} jobs: ${jobs.map((j) => j.name).join(', ')}`,
-    'add the name of one of them',
+    'add the name of one of these jobs to the command',
   );
 }

@@ -33,13 +33,13 @@ export function addDataOptions(command: Command, { packing }: { packing: boolean
     )
     .option(
       '--column <field=name>',
-      'take a field from a column with another name, such as messages=dialog; repeatable',
+      'read a field from a column with another name, as in messages=dialog; repeatable',
       pair,
     )
     .addOption(
       new Option(
         '--train-on <tokens>',
-        'tokens that count in the loss; auto: the answers if the data has prompts, otherwise all',
+        'tokens that count in the loss; auto means the answers if the data has prompts, and otherwise all tokens',
       )
         .choices(['auto', ...TRAIN_ON])
         .default('auto'),

@@ -8,7 +8,7 @@ import { mergeComputeInputs } from '../lora/train/compute.ts';
 export function engineOption(purpose = 'engine that computes the model: '): Option {
   return new Option(
     '--engine <name>',
-    `${purpose}${ENGINE_CHOICE_LIST} (or SWARM_ENGINE; default: auto, the fastest that runs here)`,
+    `${purpose}${ENGINE_CHOICE_LIST} (environment variable: SWARM_ENGINE; default: auto, the fastest on this machine)`,
   );
 }
 
@@ -16,7 +16,7 @@ export function engineOption(purpose = 'engine that computes the model: '): Opti
 export function enginesOption(): Option {
   return new Option(
     '--engine <names>',
-    `engine to train with: ${ENGINE_CHOICE_LIST}; or several devices that share each batch, such as onnx-cuda:0,onnx-cuda:1 (or SWARM_ENGINE; default: auto, the fastest that runs here)`,
+    `engine to train with: ${ENGINE_CHOICE_LIST}; or several devices that share each batch, such as onnx-cuda:0,onnx-cuda:1 (environment variable: SWARM_ENGINE; default: auto, the fastest on this machine)`,
   );
 }
 

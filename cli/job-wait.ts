@@ -61,10 +61,10 @@ export async function waitForJob(
         if (!(await needsOperatorSince(open, job, sequence, { signal, now: context.clock.now }))) continue;
         throw cliError(
           'JOB_PAUSED',
-          `job ${name} has paused itself: ${reason}`,
+          `the coordinator paused job ${name}: ${reason}`,
           { reason },
           {
-            next: `fix the cause, then: ${SWARM} job resume ${name}; or end the job: ${SWARM} job stop ${name}`,
+            next: `fix the cause, then run "${SWARM} job resume ${name}", or end the job with "${SWARM} job stop ${name}"`,
           },
         );
       }

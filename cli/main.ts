@@ -47,7 +47,12 @@ export async function main(): Promise<void> {
       // Commander has already printed its message. Its exit code is 0 for help and version.
       process.exitCode = error.exitCode === 0 ? exitCodes.ok : exitCodes.usage;
       if (json && error.exitCode !== 0)
-        fail(usageError(error.message.replace(/^error: /, ''), 'add --help to see what this command takes'));
+        fail(
+          usageError(
+            error.message.replace(/^error: /, ''),
+            'add --help to see the arguments and options of this command',
+          ),
+        );
     } else {
       process.exitCode = fail(error);
     }

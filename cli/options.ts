@@ -78,10 +78,10 @@ export const precisionOption = (after = ''): Option =>
   ).choices(PRECISIONS);
 
 /** Help of --threads for commands that may use the whole machine. */
-export const ENGINE_THREADS = 'CPU threads of the engine (default: all of the machine)';
+export const ENGINE_THREADS = 'CPU threads that the engine uses (default: all threads of the machine)';
 
 export const CHECKPOINTING_HELP =
-  'use gradient checkpointing: compute the forward pass twice, which needs a fraction of the memory and up to a third more time (default: on with --base-bits 4, or if training would not fit into memory without it)';
+  'use gradient checkpointing, which computes the forward pass twice: training needs a fraction of the memory, and up to a third more time (default: on with --base-bits 4, or if training does not fit into memory otherwise)';
 
 export const BASE_BITS_HELP =
   'bits per weight of the frozen base: 32, 8 (less memory, and faster on a processor with VNNI) or 4 (least memory); trained weights always have 32';
@@ -92,11 +92,11 @@ export const jsonOption = (): Option => new Option('--json', 'print JSON, for pr
 export const homeOption = (): Option =>
   new Option(
     '--home <dir>',
-    'home folder of the coordinator or node, with its key, database and log (or SWARM_HOME; default: one per role in ~/.local/share/lora-swarm)',
+    'home folder of the coordinator or node, with its key, database and log (environment variable: SWARM_HOME; default: coordinator or node in ~/.local/share/lora-swarm)',
   );
 
 export const logLevelOption = (): Option =>
   new Option(
     '--log-level <levels>',
-    'lowest level to log: debug, info, warn or error; also for one of the modules net and trainer, such as "warn,net=debug" (or SWARM_LOG_LEVEL; default: info in the log file, warn on stderr)',
+    'lowest level to log: debug, info, warn or error; the modules net and trainer can have a level of their own, as in "warn,net=debug" (environment variable: SWARM_LOG_LEVEL; default: info in the log file, warn on stderr)',
   );

@@ -22,7 +22,7 @@ import { usageError } from './errors.ts';
  */
 export function createProgram(context: Context): Command {
   const program = new Command('swarm')
-    .description('Fine-tune one LoRA adapter of a language model together, peer to peer.')
+    .description('Fine-tune a LoRA adapter of a language model together with other machines, peer to peer.')
     .version(context.version, '-V, --version')
     .helpCommand(false)
     .showSuggestionAfterError()
@@ -32,14 +32,14 @@ export function createProgram(context: Context): Command {
       writeErr: (text) => context.stderr.write(text),
       outputError: (text, write) => write(text.replace(/^error: /, 'swarm: ')),
     })
-    .showHelpAfterError('  next: add --help to see what this command takes')
+    .showHelpAfterError('  next: add --help to see the arguments and options of this command')
     .addHelpText(
       'after',
       `
 First steps:
-  ${SWARM} demo             a whole swarm on this machine, in a minute or two
-  ${SWARM} doctor           what this machine can train with
-  ${SWARM} coordinator      run a coordinator; then: ${SWARM} job create FILE.yaml
+  ${SWARM} demo             run a whole swarm on this machine (a minute or two)
+  ${SWARM} doctor           show which engines this machine can train with
+  ${SWARM} coordinator      run a coordinator; create a job on it with "${SWARM} job create FILE.yaml"
   ${SWARM} node INVITE      lend this machine to a job
 
 Exit codes: docs/exit-codes.md`,
@@ -63,7 +63,7 @@ Exit codes: docs/exit-codes.md`,
   }
   program
     .command('help')
-    .argument('[command...]', 'such as: job create')
+    .argument('[command...]', 'name of the command, such as job create')
     .description('show the help of a command')
     .action((names: string[]) => explain(program, names));
   return program;

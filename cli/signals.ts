@@ -15,16 +15,14 @@ export function drainOnSignals(): AbortSignal {
   const controller = new AbortController();
   const drain = (why: string): void => {
     if (controller.signal.aborted) {
-      process.stderr.write('swarm: stopped at once\n');
+      process.stderr.write('swarm: ended at once\n');
       process.exit(exitCodes.interrupted);
     }
     process.stderr.write(
       `swarm: ${why}; stopping within ${DRAIN_MS / 1000} s, another Ctrl-C stops at once\n`,
     );
     setTimeout(() => {
-      process.stderr.write(
-        `swarm: not stopped after ${DRAIN_MS / 1000} s; stopped at once, without saving\n`,
-      );
+      process.stderr.write(`swarm: did not stop within ${DRAIN_MS / 1000} s; ends now, without saving\n`);
       process.exit(exitCodes.interrupted);
     }, DRAIN_MS).unref();
     const error = new Error('interrupted');

@@ -29,7 +29,10 @@ export function parseTarget(target: readonly string[], job: string | undefined):
   }
   if (first !== undefined && looksLikeInvite(first)) {
     if (target.length > 1)
-      throw usageError('an invite takes no further addresses', `give only the invite: ${SWARM} node INVITE`);
+      throw usageError(
+        'an invite already contains the addresses, so no address may follow it',
+        `give only the invite: ${SWARM} node INVITE`,
+      );
     const invite = decodeInvite(first);
     if (job !== undefined && invite.job !== null && invite.job !== job) {
       throw usageError(`the invite is for job ${invite.job}, not ${job}`, 'leave out --job');

@@ -150,7 +150,7 @@ export function addOptimizerOptions(command: Command): Command {
     .addOption(
       new Option(
         '--micro-batch <rows>',
-        'rows that pass through the model at once; fewer need less memory and give the same result (default: the batch size, or an equal share of it for each of several devices)',
+        'rows that pass through the model at once; fewer rows need less memory, and the result is the same (default: the batch size; with several devices, an equal share of it for each device)',
       )
         .argParser(integer(1, 4096))
         .helpGroup('Compute and memory:'),
@@ -171,12 +171,12 @@ export function addOptimizerOptions(command: Command): Command {
     .option('--epsilon <number>', `ε of AdamW (default: ${training.epsilon})`, number(Number.MIN_VALUE, 1))
     .option(
       '--clip-norm <norm>',
-      `largest global norm of the gradient; a larger gradient is scaled down to it (default: ${training.clipNorm})`,
+      `largest global norm of the gradient; a larger gradient is scaled down to this norm (default: ${training.clipNorm})`,
       number(1e-9, 1e6),
     )
     .option(
       '--lora-plus <ratio>',
-      `LoRA+: learning rate of B as a multiple of that of A (default: ${training.loraPlusRatio})`,
+      `LoRA+: learning rate of B, as a multiple of the learning rate of A (default: ${training.loraPlusRatio})`,
       number(1e-3, 1000),
     )
     .option(

@@ -15,23 +15,23 @@ compares the two. In a checkout of this repository, run the commands as \`npx sw
 
 All commands follow these rules:
 
-- Data goes to stdout. Progress and logs go to stderr.
+- The result of a command goes to stdout. Progress and logs go to stderr.
 - With \`--json\` a command prints one JSON object with a \`schemaVersion\`. A command that runs for a while prints one
-  object per line, and \`status\` one object per daemon.
+  object per line. \`status\` prints one object per daemon.
 - An error is one or two lines on stderr, or with \`--json\` one object on stdout. All commands use the same
   [exit codes](exit-codes.md).
 - A flag overrides an environment variable, and a variable overrides the default:
 
   | variable | meaning |
   |---|---|
-  | \`SWARM_HOME\` | \`--home\`: the home folder of the daemon. The default is a folder for each role (coordinator or node) in \`$XDG_DATA_HOME/lora-swarm\` (\`~/.local/share/lora-swarm\`) |
-  | \`SWARM_LOG_LEVEL\` | \`--log-level\` |
-  | \`SWARM_ENGINE\` | \`--engine\` |
-  | \`SWARM_CACHE\` | folder of converted weights. The default is \`$XDG_CACHE_HOME/lora-swarm\` (\`~/.cache/lora-swarm\`). You may delete it; the weights are converted again when needed |
-  | \`NO_COLOR\` | no colours |
+  | \`SWARM_HOME\` | value for \`--home\`, the home folder of the daemon. The default is a folder for each role (coordinator or node) in \`$XDG_DATA_HOME/lora-swarm\` (\`~/.local/share/lora-swarm\`) |
+  | \`SWARM_LOG_LEVEL\` | value for \`--log-level\` |
+  | \`SWARM_ENGINE\` | value for \`--engine\` |
+  | \`SWARM_CACHE\` | folder of converted weights. The default is \`$XDG_CACHE_HOME/lora-swarm\` (\`~/.cache/lora-swarm\`). You may delete it, because the program converts the weights again when it needs them |
+  | \`NO_COLOR\` | if it is set to any text, the output has no colours |
 
-- The first Ctrl-C (or SIGTERM) stops a command within 5 seconds. In this time the command finishes or hands back its
-  work, and saves. A second Ctrl-C ends it at once.
+- The first Ctrl-C (or SIGTERM) stops a command within 5 seconds. In this time, the command finishes or gives up
+  its current work, and saves its state. A second Ctrl-C ends it at once.
 - A daemon writes its log as JSON to \`<home>/logs/\`. It also prints warnings to stderr, as text in a terminal and as JSON
   in a pipe.
 - No command overwrites an existing folder without \`--force\`.
@@ -70,7 +70,7 @@ function options(command: Command): string {
   ]);
   const explained = command.registeredArguments.filter(({ description }) => description !== '');
   const first = explained.map((argument) => `| \`${shown(argument)}\` | ${cell(argument.description)} |`);
-  return ['| option | |', '|---|---|', ...first, ...rows].join('\n');
+  return ['| option | meaning |', '|---|---|', ...first, ...rows].join('\n');
 }
 
 function optionRow({ flags, description, defaultValue, mandatory, argChoices }: Option): string {

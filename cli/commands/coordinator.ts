@@ -49,12 +49,12 @@ export function registerCoordinator(program: Command, context: Context): void {
     .addOption(homeOption())
     .option(
       '--listen <multiaddr>',
-      'address to listen on, such as /ip4/0.0.0.0/tcp/4040; repeatable (default: the TCP port of the last start, at first any free port)',
+      'address to listen on, such as /ip4/0.0.0.0/tcp/4040; repeatable (default: any free TCP port at the first start, and the same port at later starts)',
       listenAddress,
     )
     .option(
       '--announce <multiaddr>',
-      'further address at which nodes can reach this coordinator, such as the public one of your router; repeatable',
+      'further address at which nodes can reach this coordinator, such as the public address of your router; repeatable',
       announcedAddress,
     )
     .option('--bootstrap <multiaddr>', 'address of a peer to stay connected to; repeatable', bootstrapAddress)
@@ -69,7 +69,7 @@ export function registerCoordinator(program: Command, context: Context): void {
     .option('--threads <n>', 'CPU threads for the evaluation of checkpoints', integer(1, 1024), 1)
     .option(
       '--keep-checkpoints <n>',
-      'newest checkpoints of each job that keep their weights; the best one and 16 spread over the job keep theirs too; 0 means all',
+      'number of newest checkpoints of each job whose weights are kept; the weights of the best checkpoint and of 16 spread over the job are kept too; 0 keeps all weights',
       integer(0),
       KEPT_CHECKPOINTS,
     )
@@ -124,14 +124,17 @@ async function run(context: Context, options: CoordinatorOptions): Promise<void>
         `home        ${home}${firstTime ? '  (back up its file "identity": the key that signs your jobs)' : ''}`,
         `api         ${coordinator.url}`,
         ...status.jobs.map((job) => `invite      ${job.name}: ${SWARM} node ${job.invite}`),
-        `ready       ${status.jobs.length === 0 ? `next: ${SWARM} job create FILE.yaml` : 'Ctrl-C stops; the next start continues from saved work'}`,
+        `ready       ${status.jobs.length === 0 ? `next: ${SWARM} job create FILE.yaml` : 'Ctrl-C stops the coordinator; the next start continues from the saved state'}`,
       ]);
     }
     await showJobs(context, api, { json: options.json === true, since, signal });
   } finally {
     await coordinator.stop({ deadlineMs: STOP_DEADLINE_MS });
     if (options.json) printJson(context, { schemaVersion: 1, event: 'stopped' });
-    else printLines(context, ['stopped     everything accepted is saved; start again to continue']);
+    else
+      printLines(context, [
+        'stopped     all accepted updates are saved; start the coordinator again to continue',
+      ]);
   }
 }
 
@@ -184,7 +187,7 @@ function armedFailpoint(environment: Environment): Failpoint {
   const armed = environment.SWARM_FAILPOINT;
   if (armed !== undefined && !failpoints.includes(armed as FailpointName)) {
     throw usageError(
-      `SWARM_FAILPOINT is "${armed}", which is no failpoint`,
+      `SWARM_FAILPOINT is "${armed}", which is not the name of a failpoint`,
       `use one of ${failpoints.join(', ')}`,
     );
   }

@@ -28,25 +28,25 @@ export function registerData(program: Command, context: Context): void {
   const inspect = data
     .command('inspect')
     .description(
-      'show samples as the model sees them with their trained tokens marked, and report problems of the data',
+      'show samples as the model sees them, mark the tokens that count in the loss, and report problems of the data',
     )
     .requiredOption('--model <model>', `base model, for its tokenizer and chat template: ${BASE_MODEL}`)
     .requiredOption('--data <path...>', `training data: ${DATA_FILES}`, collect)
     .option(
       '--held-out <path...>',
-      'held-out data, to find samples that are also in the training data',
+      'held-out data; the command reports samples that are also in the training data',
       collect,
     );
   addDataOptions(inspect, { packing: true })
     .option(
       '--sequence-length <tokens>',
-      'tokens in a row',
+      'number of tokens in a row',
       integer(8, 131072),
       trainingSchema.parse({}).sequenceLength,
     )
     .option(
       '--nodes <n>',
-      'nodes among which a job would divide this data, for the line "a job"',
+      'number of nodes to assume in the line "a job" of the output, which says how a job would divide this data',
       integer(1, 100_000),
       4,
     )

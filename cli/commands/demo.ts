@@ -66,7 +66,7 @@ function nextLines(context: Context, adapter: string): string[] {
     'next',
     `  ${SWARM} generate --model ${model} --adapter ${folder}adapter --prompt "Call me"`,
     `  ${SWARM} evaluate --model ${model} --adapter ${folder}adapter --data ${folder}data/test`,
-    `  ${SWARM} train --model ${model} --data ${folder}data/train --output alone    # the same on one machine`,
-    `  ${SWARM} coordinator --home ${folder}coordinator    # starts it again, with all its checkpoints`,
+    `  ${SWARM} train --model ${model} --data ${folder}data/train --output alone    # trains on the same text without a swarm`,
+    `  ${SWARM} coordinator --home ${folder}coordinator    # starts the coordinator again, with all its checkpoints`,
   ];
 }

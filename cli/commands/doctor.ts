@@ -23,10 +23,14 @@ export function registerDoctor(program: Command, context: Context): void {
   program
     .command('doctor')
     .description(
-      'measure the engines of this machine, and show what the others need (exit code 8: this machine cannot train)',
+      'measure the engines that run on this machine, and show what you must install for the others (exit code 8: this machine cannot train)',
     )
     .option('--model <model>', `also predict the memory and speed of training this base model: ${BASE_MODEL}`)
-    .option('--threads <n>', 'CPU threads to measure with (default: all of the machine)', integer(1, 1024))
+    .option(
+      '--threads <n>',
+      'CPU threads to measure with (default: all threads of the machine)',
+      integer(1, 1024),
+    )
     .option('--base-bits <bits>', BASE_BITS_HELP, baseBits, 32)
     .addOption(precisionOption().default('float32'))
     .addOption(jsonOption())

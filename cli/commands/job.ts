@@ -30,7 +30,7 @@ export function registerJob(program: Command, context: Context): void {
     .argument('<file>', 'YAML file with the settings of the job; README.md has an example')
     .option(
       '--dry-run',
-      'only check the file, the base and the data, and print the job with all defaults and its sizes',
+      'only check the file, the base and the data, and print the job with all default settings and its sizes',
     )
     .action((file: string, options: CommonOptions & { dryRun?: boolean }) => create(context, file, options));
   add('list', 'list the jobs with their phase, round and loss').action((options: CommonOptions) =>
@@ -51,7 +51,10 @@ export function registerJob(program: Command, context: Context): void {
         act(context, id, action, options),
       );
   }
-  add('wait', 'print the events of a job until it ends, pauses itself (exit code 9) or reaches a round')
+  add(
+    'wait',
+    'print the events of a job until it ends, reaches a round, or is paused because of a problem (exit code 9)',
+  )
     .argument(...JOB_ARGUMENT)
     .option(
       '--until <what>',
@@ -113,7 +116,7 @@ async function submit(context: Context, spec: JobSpec, options: CommonOptions): 
     printLines(context, [
       `job ${created.name}  ${created.job}`,
       `invite ${created.invite}`,
-      `next: on every machine that joins: ${SWARM} node INVITE`,
+      `next: on every machine that joins, run ${SWARM} node INVITE`,
     ]);
   }
 }

@@ -50,12 +50,12 @@ interface NodeOptions {
 export function registerNode(program: Command, context: Context): void {
   program
     .command('node')
-    .description('lend this machine to a job: train for it as a node of its swarm')
+    .description('lend this machine to a job: train its adapter as a node of the swarm')
     .argument('<target...>', 'invite of the job, or multiaddrs of its coordinator')
     .addOption(homeOption())
     .option(
       '--job <digest>',
-      "digest of the job to join (default: the invite's job, else the coordinator's first)",
+      'digest of the job to join (default: the job of the invite, or otherwise the first job of the coordinator)',
     )
     .option('--name <name>', 'name of this node that other peers see (default: made from its peer id)')
     .option(
@@ -143,7 +143,7 @@ async function run(context: Context, target: readonly string[], options: NodeOpt
         `coordinator ${where.addresses[0]}`,
         `home        ${home}${firstTime ? '  (back up its file "identity": the key of this node)' : ''}`,
         `api         ${node.url}`,
-        'ready       Ctrl-C hands the round back and stops',
+        'ready       Ctrl-C leaves the round and stops this node',
       ]);
     }
     const lines = new NodeLines();
@@ -169,7 +169,8 @@ async function run(context: Context, target: readonly string[], options: NodeOpt
     progress.clear();
     await node.stop({ deadlineMs: STOP_DEADLINE_MS });
     if (options.json) printJson(context, { schemaVersion: 1, event: 'stopped' });
-    else printLines(context, ['stopped     work that was not yet delivered is saved for the next start']);
+    else
+      printLines(context, ['stopped     an update that was not delivered yet is saved for the next start']);
   }
 }
 

@@ -55,9 +55,9 @@ export function choosePeer(peers: readonly Pick<PeerView, 'peer' | 'name'>[], te
     if (text.startsWith('12D3KooW')) return text;
     throw cliError(
       'PEER_NOT_FOUND',
-      `no node has the name "${text}" or an id that ends in it`,
+      `no node has the name "${text}" or a peer id that ends with it`,
       {},
-      { next: 'list them with "swarm peers"' },
+      { next: 'list the nodes with "swarm peers"' },
     );
   }
   throw usageError(`"${text}" matches ${ids.length} nodes: ${ids.join(', ')}`, 'give the whole peer id');

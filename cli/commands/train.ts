@@ -90,24 +90,24 @@ export function registerTrain(program: Command, context: Context): void {
     )
     .option(
       '--min-delta <nats>',
-      'for --patience, only a decrease of the held-out loss by more than this counts as an improvement (default: 0)',
+      'the held-out loss must decrease by more than this to count as an improvement for --patience (default: 0)',
       number(0, 100),
     )
     .addOption(
       choice(
         '--final <which>',
-        'adapter to write at the end: the one with the best held-out loss, or the last (default: best)',
+        'which adapter to write at the end: the one with the best held-out loss, or the last one (default: best)',
         ['best', 'last'],
       ),
     )
     .option(
       '--checkpoint-every <steps>',
-      'optimiser steps between checkpoints; 0 means only at an interrupt, at a new best loss and at the end (default: 100)',
+      'optimiser steps between checkpoints; with 0, the run saves only when it is interrupted, when the loss is the best so far and when it ends (default: 100)',
       integer(0),
     )
     .option(
       '--keep-checkpoints <n>',
-      'newest checkpoints to keep, besides the best one (default: 2)',
+      'number of newest checkpoints to keep, besides the best one (default: 2)',
       integer(1, 10_000),
     )
     .action(() => train(context, given(command)));

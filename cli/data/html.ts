@@ -128,7 +128,7 @@ function badRows(title: string, read: RowSummary | null): string {
     ({ code, count, first }) =>
       `<tr><td>${escaped(code)}</td><td>${formatCount(count)}</td><td>${place(first.origin)}</td><td>${escaped(first.reason)}</td></tr>`,
   );
-  return `<h2>${title}</h2><table><tr><th>reason</th><th>rows</th><th>first</th><th></th></tr>${rows.join('')}</table>`;
+  return `<h2>${title}</h2><table><tr><th>code</th><th>rows</th><th>first row</th><th>reason</th></tr>${rows.join('')}</table>`;
 }
 
 function repeated({ duplicates, overlap }: Inspection): string {
@@ -138,12 +138,13 @@ function repeated({ duplicates, overlap }: Inspection): string {
       ({ origin, first }) => `<li>${place(origin)} repeats ${place(first)}</li>`,
     );
     parts.push(
-      `<h2>Duplicates</h2><p>${countOf(duplicates.count, 'sample')} repeating an earlier one</p><ul>${items.join('')}</ul>`,
+      `<h2>Duplicates</h2><p>Samples that repeat an earlier sample: ${formatCount(duplicates.count)}</p><ul>${items.join('')}</ul>`,
     );
   }
   if (overlap !== null) {
     const items = overlap.named.map(
-      ({ origin, share }) => `<li>${place(origin)} shares ${formatPercent(share)} of its runs</li>`,
+      ({ origin, share }) =>
+        `<li>${place(origin)} shares ${formatPercent(share)} of its runs with the training data</li>`,
     );
     parts.push(
       `<h2>Held-out data</h2><p>${countOf(overlap.heldOut, 'sample')}: ${formatCount(overlap.equal)} equal to a training sample, ` +
@@ -156,7 +157,7 @@ function repeated({ duplicates, overlap }: Inspection): string {
 function sampleSection(samples: readonly ShownSample[]): string {
   if (samples.length === 0) return '';
   return `<h2>Samples</h2>
-<p class="legend"><span class="t">trained</span> <span class="u">not trained</span> each box is a token; point at it to see its id</p>
+<p class="legend"><span class="t">trained</span> <span class="u">not trained</span> each box is a token; point at a box to see the id of its token</p>
 ${samples.map(sample).join('\n')}`;
 }
 

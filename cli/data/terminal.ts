@@ -104,8 +104,8 @@ function summaryLines(inspection: Inspection): string[] {
     `too long      ${formatCount(tally.truncated)} cut, ${formatCount(tally.split)} split, ${formatCount(tally.dropped)} left out`,
     `packed rows   ${formatCount(tally.rows)} of ${formatCount(sequenceLength)} tokens` +
       (fill === null ? '' : `, ${formatPercent(fill)} full`),
-    `a job         ${countOf(share.nodes, 'node')}; in one pass each trains ${countOf(share.rows, 'row')} ` +
-      `(${countOf(share.trainedTokens, 'trained token')}); the data is ${countOf(share.shards, 'shard')}, ${formatBytes(share.bytes)}`,
+    `a job         each of ${countOf(share.nodes, 'node')} trains ${countOf(share.rows, 'row')} ` +
+      `(${countOf(share.trainedTokens, 'trained token')}) in one pass; the data has ${countOf(share.shards, 'shard')} (${formatBytes(share.bytes)})`,
   ];
 }
 
@@ -146,10 +146,11 @@ function repeatedLines({ duplicates, overlap }: Inspection): string[] {
   if (overlap !== null) {
     lines.push(
       `held out      ${countOf(overlap.heldOut, 'sample')}: ${formatCount(overlap.equal)} equal to a training sample; ` +
-        `${formatCount(overlap.withRuns)} with runs of ${RUN_TOKENS} trained tokens, ${formatCount(overlap.touched)} of which share one with the training data` +
-        (overlap.sampledOneIn > 1 ? ` (one run in ${overlap.sampledOneIn} was looked up)` : ''),
+        `${formatCount(overlap.touched)} of the ${formatCount(overlap.withRuns)} long enough share a run of ${RUN_TOKENS} trained tokens with the training data` +
+        (overlap.sampledOneIn > 1 ? ` (only one run in ${overlap.sampledOneIn} was compared)` : ''),
       ...overlap.named.map(
-        ({ origin, share }) => `              ${place(origin)} shares ${formatPercent(share)} of its runs`,
+        ({ origin, share }) =>
+          `              ${place(origin)} shares ${formatPercent(share)} of its runs with the training data`,
       ),
     );
   }

@@ -106,7 +106,7 @@ export async function runDemo(
       if (event.type === 'failed') throw cliError('JOB_FAILED', `the demo's job failed: ${event.reason}`);
       // The demo has no operator who would resume it.
       if (event.type === 'paused')
-        throw cliError('JOB_FAILED', `the demo's job paused itself: ${event.reason}`);
+        throw cliError('JOB_FAILED', `the coordinator paused the demo's job: ${event.reason}`);
       if (event.type === 'finished') break;
     }
     const adapter = join(folder, 'adapter');

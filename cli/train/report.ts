@@ -178,7 +178,7 @@ function resultLines(
 ): string[] {
   const { lossBefore, lossAfter, step, adapterStep, finished, adapter } = result;
   const change = lossBefore === null || lossAfter === null ? null : lossAfter - lossBefore;
-  const of = adapterStep === step ? '' : `, of the best adapter, after step ${adapterStep}`;
+  const of = adapterStep === step ? '' : ` of the best adapter (step ${adapterStep})`;
   return [
     ...(finished === 'early-stopping' ? ['stopped early: the held-out loss no longer improves'] : []),
     `${countOf(step, 'step')}, ${formatCount(result.tokens)} tokens in ${formatDuration(result.seconds)} ` +

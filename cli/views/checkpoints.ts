@@ -5,7 +5,7 @@ import { shortPeer } from '../../protocol/ids.ts';
 /** A table of a job's checkpoints. */
 export function checkpointTable(checkpoints: readonly CheckpointView[]): string[] {
   return table([
-    ['round', 'held-out loss', 'nodes', 'tokens', 'updates', 'weights', 'digest'],
+    ['round', 'held-out loss', 'nodes', 'tokens', 'update bytes', 'weights', 'digest'],
     ...checkpoints.map(({ round, digest, kept, checkpoint }) => [
       String(round),
       formatLoss(checkpoint.metrics.heldOutLoss),

@@ -23,7 +23,7 @@ export function doctorLines(diagnosis: Diagnosis): string[] {
     `measured with ${countOf(threads, 'thread')}: matrix products of ${measured.tokens} × ${measured.width} by ` +
       `${measured.width} × ${3 * measured.width}`,
     ...table([
-      ['engine', ...(base === null ? [] : ['training']), 'matrix products', 'memory', 'per call'],
+      ['engine', ...(base === null ? [] : ['training']), 'matrix products', 'memory speed', 'overhead'],
       ...engines.map((report) => engineRow(report, diagnosis)),
     ]),
     ...(missing.length === 0 ? [] : ['']),
@@ -32,7 +32,7 @@ export function doctorLines(diagnosis: Diagnosis): string[] {
       ...(needs === null ? [] : [`  ${safeText(needs, REASON)}`]),
     ]),
     ...(base === null
-      ? ['', 'add --model MODEL to predict the memory and speed of training a base']
+      ? ['', 'add --model MODEL to predict the memory and speed of training a base model']
       : [
           '',
           `base       ${safeText(base.model)}, ${formatCount(base.parameters)} parameters; training with ` +
@@ -43,7 +43,9 @@ export function doctorLines(diagnosis: Diagnosis): string[] {
                 `auto       --engine auto (the default) chooses ${base.chosen.engine}: ${base.chosen.reason}`,
               ]),
           ...(problems.length === 0 ? ['', `next: ${trainCommand(base, diagnosis)}`] : []),
-          ...(baseBits === 32 ? ['add --base-bits 8 or 4 to see memory and speed with fewer bits'] : []),
+          ...(baseBits === 32
+            ? ['add --base-bits 8 or 4 to see memory and speed of a base with fewer bits']
+            : []),
         ]),
     ...problems.map((problem) => `problem    ${withCommandName(problem)}`),
   ];

@@ -14,8 +14,8 @@ export function estimateLines(estimate: RunEstimate, { training, lora }: TrainSp
     `${formatCount(flops / 1e9)} GFLOP/s` +
     (withBase === undefined ? '' : ` (products with the base: ${formatCount(withBase / 1e9)})`);
   return [
-    `${model.family} of ${formatCount(model.parameters)} parameters; adapter of rank ${lora.rank}: ` +
-      `${formatCount(estimate.adapterParameters)}`,
+    `${model.family} of ${formatCount(model.parameters)} parameters; adapter of rank ${lora.rank} with ` +
+      `${formatCount(estimate.adapterParameters)} parameters`,
     `${about}${countOf(estimate.tokens, 'token')} in ${countOf(estimate.rows, 'row')}; ${countOf(estimate.steps, 'step')} ` +
       `of ${training.batchSize} × ${training.sequenceLength} tokens, ${countOf(training.microBatch, 'row')} at a time`,
     ...table([
@@ -32,8 +32,8 @@ export function estimateLines(estimate: RunEstimate, { training, lora }: TrainSp
       [
         'time',
         `${formatDuration(time.seconds)}, ${perStep < 10 ? `${perStep.toPrecision(2)} s` : formatDuration(perStep)} a step`,
-        `${gflop < 1000 ? gflop.toPrecision(3) : formatCount(gflop)} GFLOP a step at ${gflops}, measured now with single operations; ` +
-          'for an idle machine, correct within a factor of two',
+        `${gflop < 1000 ? gflop.toPrecision(3) : formatCount(gflop)} GFLOP a step at ${gflops}, which was measured just now; ` +
+          'on an idle machine, the estimate is right within a factor of two',
       ],
     ]),
     ...(checkpointing.reason === null ? [] : [checkpointingLine(checkpointing.reason)]),

@@ -95,5 +95,5 @@ function finished(
   const end = rounds !== null && round < rounds ? `stopped after ${round} of ${rounds} rounds` : 'finished';
   if (heldOutLoss === null || baseLoss === null || round === 0) return end;
   const percent = ((heldOutLoss - baseLoss) / baseLoss) * 100;
-  return `${end}: held-out loss ${formatLoss(heldOutLoss)}, ${formatChange(percent, 1)} % from the base's ${formatLoss(baseLoss)}`;
+  return `${end}: held-out loss ${formatLoss(heldOutLoss)}, ${formatChange(percent, 1)} % compared with the base (${formatLoss(baseLoss)})`;
 }

@@ -128,7 +128,7 @@ export class NodeLines {
     const phase = job?.phase ?? null;
     if ((phase === 'finished' || phase === 'failed' || phase === 'paused') && phase !== before?.job?.phase) {
       const after =
-        phase === 'paused' ? '' : '; this node now only serves its files to other peers, Ctrl-C stops it';
+        phase === 'paused' ? '' : '; this node now only serves its files to other peers; Ctrl-C stops it';
       lines.push(
         `job ${job!.name} is ${phase}, held-out loss ${formatLoss(job!.checkpoint?.heldOutLoss)}${after}`,
       );

@@ -11,11 +11,23 @@ const GONE: readonly string[] = ['left', 'lost'];
  * accepted updates and the number of all its updates. An update that its merge left out does not count as accepted.
  */
 export function peerLines(peers: readonly PeerView[]): string[] {
-  if (peers.length === 0) return ['no node has joined yet', `next: on another machine: ${SWARM} node INVITE`];
+  if (peers.length === 0)
+    return ['no node has joined yet', `next: on another machine, run ${SWARM} node INVITE`];
   const here = peers.filter(({ state }) => !GONE.includes(state));
   const gone = peers.filter(({ state }) => GONE.includes(state));
   return table([
-    ['node', 'job', 'state', 'round', 'tokens/s', 'accepted', 'sent', 'rtt', 'seen', 'last update'],
+    [
+      'node',
+      'job',
+      'state',
+      'round',
+      'tokens/s',
+      'accepted',
+      'sent',
+      'round trip',
+      'last seen',
+      'last update',
+    ],
     ...[...here, ...gone].map(peerRow),
   ]);
 }

@@ -71,7 +71,7 @@ function lossOf({ baseLoss, heldOutLoss }: JobSummary): string {
 function nextFor(jobs: readonly JobSummary[]): string {
   const paused = jobs.find((job) => job.needsOperator);
   if (paused) return `${SWARM} job resume ${paused.name}`;
-  if (jobs.some((job) => job.phase === 'waiting')) return `on another machine: ${SWARM} node INVITE`;
+  if (jobs.some((job) => job.phase === 'waiting')) return `on another machine, run ${SWARM} node INVITE`;
   const finished = jobs.find((job) => job.phase === 'finished');
   if (finished) return `${SWARM} checkpoint export ${finished.name} DIR`;
   return `${SWARM} peers`;
