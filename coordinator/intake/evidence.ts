@@ -1,7 +1,6 @@
 import { decode } from '@ipld/dag-cbor';
 import { encodeCbor } from '../../protocol/cbor.ts';
 import type { Update } from '../../protocol/messages.ts';
-import { type Verified, verifyMessage } from '../../protocol/signing.ts';
 
 /**
  * A signed update without its inline payload, a few hundred bytes long. Together with the payload's blob it still
@@ -40,12 +39,4 @@ export function restoreEnvelope(evidence: Uint8Array, payload: Uint8Array): Uint
   const { inlined, body, ...envelope } = decode<Evidence>(evidence);
   const whole = inlined ? encodeCbor({ ...decode<Update>(body), inline: payload }) : body;
   return encodeCbor({ ...envelope, body: whole });
-}
-
-/**
- * Verifies stored evidence together with its payload.
- * @throws SwarmError SIGNATURE_INVALID if the evidence or the payload has been changed
- */
-export function verifyEvidence(evidence: Uint8Array, payload: Uint8Array): Verified<'update'> {
-  return verifyMessage('update', restoreEnvelope(evidence, payload));
 }

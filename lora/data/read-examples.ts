@@ -9,7 +9,7 @@ import type { Example, ExampleBody, Format, Origin } from './examples.ts';
 import { type DataFile, dataFiles } from './files.ts';
 import { type Columns, RowProblem, type RowValue } from './formats/fields.ts';
 import { candidates, columnsOf, readRow, recognise, unrecognised } from './formats/formats.ts';
-import { RowReport } from './row-report.ts';
+import type { RowReport } from './row-report.ts';
 
 /** The file is refused if this many of its first rows fit no format. */
 const MAX_UNRECOGNISED = 10;
@@ -58,20 +58,6 @@ export async function* readExamples(
     yield* file.container === 'txt' ? readDocument(file, formats, options) : readRows(file, formats, options);
   }
   report.finish();
-}
-
-/**
- * Reads documents from files that contain only text. A row without text is an error.
- * @throws the errors of readExamples
- */
-export async function* readTexts(
-  paths: string | readonly string[],
-  { signal }: { signal?: AbortSignal } = {},
-): AsyncGenerator<string, void, undefined> {
-  const report = new RowReport({ badRowShare: 0 });
-  for await (const example of readExamples(paths, { format: 'text', signal, report })) {
-    if (example.kind === 'text') yield example.text;
-  }
 }
 
 type FileOptions = Pick<ReadExamplesOptions, 'signal' | 'report'> & ContainerOptions & { columns: Columns };

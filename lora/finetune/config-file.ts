@@ -51,15 +51,7 @@ export interface ConfigFile {
 
 /** Reads a config file. @throws SwarmError JOB_FILE_MISSING, JOB_SPEC (values: field, problems, line and column) */
 export async function readConfigFile(path: string): Promise<ConfigFile> {
-  return configOf(await YamlFile.read(path, 'config file'), path);
-}
-
-/** Parses a config file's text. @throws SwarmError JOB_SPEC */
-export function parseConfigFile(text: string, path: string): ConfigFile {
-  return configOf(new YamlFile(text, path), path);
-}
-
-function configOf(file: YamlFile, path: string): ConfigFile {
+  const file = await YamlFile.read(path, 'config file');
   const value: unknown = file.value ?? {};
   const refuse = (problems: readonly Problem[]): void => {
     const [first] = problems;

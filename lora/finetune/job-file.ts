@@ -25,7 +25,7 @@ export interface JobFile {
  */
 export async function readJobFile(path: string): Promise<JobFile> {
   const file = await YamlFile.read(path, 'job file');
-  const spec = specOf(file, path);
+  const spec = absolutePaths(checked(file), dirname(path));
   const { base, data } = spec;
   // A base that is not a path is a name on the hub.
   if (isAbsolute(base)) await assertExists('base', [base], path);
@@ -34,15 +34,6 @@ export async function readJobFile(path: string): Promise<JobFile> {
   const { template } = data;
   if (template !== null && !isBuiltIn(template)) await assertExists('data.template', template, path);
   return { spec, written: file.value as JobSpecInput };
-}
-
-/** Parses a job file's text without looking for its paths. @throws SwarmError JOB_SPEC */
-export function parseJobFile(text: string, path: string): JobSpec {
-  return specOf(new YamlFile(text, path), path);
-}
-
-function specOf(file: YamlFile, path: string): JobSpec {
-  return absolutePaths(checked(file), dirname(path));
 }
 
 /** @throws SwarmError JOB_SPEC with the place in the file */

@@ -1,6 +1,6 @@
 import type { Graph, Tensor } from '../graph/graph.ts';
 import { addmm, gatherRows, linear, transpose } from '../graph/ops.ts';
-import type { Architecture, LinearModule, ParameterSource, TrainableSource } from './architecture.ts';
+import type { Architecture, LinearModule, ParameterSource } from './architecture.ts';
 import { modelError } from './errors.ts';
 import type { ModelConfig } from './families.ts';
 
@@ -11,24 +11,6 @@ export function frozenParameters(
   config: ModelConfig,
 ): ParameterSource {
   return sourceOf(architecture, config, (name, shape) => graph.weight(name, shape));
-}
-
-/** Returns the base for full-parameter training: every parameter is an input of the graph, fed under its own name. */
-export function trainableParameters(
-  graph: Graph,
-  architecture: Architecture,
-  config: ModelConfig,
-): TrainableSource {
-  const trainable = new Map<string, Tensor>();
-  const declare = (name: string, shape: readonly number[]) => {
-    const tensor = graph.input(name, shape);
-    trainable.set(name, tensor);
-    return tensor;
-  };
-  const source = sourceOf(architecture, config, declare);
-  // Declared now, in the architecture's order, so that callers can pair the tensors with values.
-  for (const { name } of architecture.parameters(config)) source.tensor(name);
-  return { ...source, trainable };
 }
 
 /**

@@ -10,5 +10,3 @@ export const trainingConfigSchema = trainingSchema.extend({
 });
 
 export type TrainingConfig = z.output<typeof trainingConfigSchema>;
-/** `TrainingConfig` with optional keys. */
-export type TrainingOptions = z.input<typeof trainingConfigSchema>;

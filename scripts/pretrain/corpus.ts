@@ -7,10 +7,10 @@
  */
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { packSequences } from '../../lora/data/packing/pack-documents.ts';
 import type { Row } from '../../lora/data/row.ts';
 import { SeededRandom } from '../../lora/data/seeded-random.ts';
 import type { TextTokenizer } from '../../lora/data/tokenizer.ts';
+import { packSequences } from './pack-documents.ts';
 
 /** One speech in this many is held out, spread over the two centuries. */
 const HELD_OUT_EVERY = 20;

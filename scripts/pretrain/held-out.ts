@@ -1,13 +1,14 @@
 /** Measures the loss of the model on the held-out speeches. */
-import { packedRows } from '../../lora/data/packing/pack-documents.ts';
+
 import type { Row } from '../../lora/data/row.ts';
 import type { TextTokenizer } from '../../lora/data/tokenizer.ts';
 import type { Engine } from '../../lora/engines/engine.ts';
 import { llama } from '../../lora/models/families/llama.ts';
-import { trainableParameters } from '../../lora/models/parameters.ts';
 import { lossGraph, rowLosses } from '../../lora/train/step.ts';
 import type { Speech } from './corpus.ts';
+import { packedRows } from './pack-documents.ts';
 import { MODEL, STAGES, type Stage } from './recipe.ts';
+import { trainableParameters } from './trainable-parameters.ts';
 
 /** Losses are measured on rows of the full context length. */
 const { batch, length }: Stage = STAGES.at(-1)!;

@@ -3,7 +3,6 @@ import type { Row } from '../../lora/data/row.ts';
 import type { TextTokenizer } from '../../lora/data/tokenizer.ts';
 import type { Engine, Executable } from '../../lora/engines/engine.ts';
 import { llama } from '../../lora/models/families/llama.ts';
-import { trainableParameters } from '../../lora/models/parameters.ts';
 import { AdamW } from '../../lora/train/adamw.ts';
 import { learningRateAt } from '../../lora/train/schedule.ts';
 import { lossAndGradients, trainingGraph } from '../../lora/train/step.ts';
@@ -12,6 +11,7 @@ import { PassageSampler, type Speech } from './corpus.ts';
 import type { HeldOut } from './held-out.ts';
 import { initialWeights } from './initialise.ts';
 import { MODEL, NANO_CONFIG, RECIPE, RECIPE_SEED, STAGES, type Stage } from './recipe.ts';
+import { trainableParameters } from './trainable-parameters.ts';
 
 /** Steps between which throughput is measured. They are in the warm-up, whose learning rate does not depend on the total. */
 const MEASURE_FROM = 10;

@@ -8,12 +8,12 @@ import { Graph } from '../../lora/graph/graph.ts';
 import { crossEntropy, reduceSum } from '../../lora/graph/ops.ts';
 import type { TrainableSource } from '../../lora/models/architecture.ts';
 import { type BaseModel, openBase } from '../../lora/models/base-model.ts';
-import { trainableParameters } from '../../lora/models/parameters.ts';
 import { prepareWeights } from '../../lora/models/prepare-weights.ts';
 import { readHeader, readTensor } from '../../lora/models/safetensors.ts';
 import { sequenceFeeds, sequenceInputs } from '../../lora/models/sequences.ts';
 import { AdamW } from '../../lora/train/adamw.ts';
 import { adaptedParameters } from '../../lora/train/adapted-model.ts';
+import { trainableParameters } from '../pretrain/trainable-parameters.ts';
 
 interface ReferenceRow {
   readonly ids: number[];

@@ -3,7 +3,6 @@
 import { join } from 'node:path';
 import { systemClock } from '../../common/system-clock.ts';
 import { type AdapterLayout, adapterLayout } from '../../lora/adapter/layout.ts';
-import { packedRows } from '../../lora/data/packing/pack-documents.ts';
 import type { Row } from '../../lora/data/row.ts';
 import { loadTokenizer } from '../../lora/data/tokenizer.ts';
 import { describeBase } from '../../lora/models/base-identity.ts';
@@ -11,6 +10,7 @@ import { type BaseModel, openBase } from '../../lora/models/base-model.ts';
 import { probeMachine } from '../../lora/train/choose.ts';
 import { processorCompute } from '../../lora/train/compute.ts';
 import { loraSchema, type Manifest } from '../../protocol/manifest.ts';
+import { packedRows } from '../../scripts/pretrain/pack-documents.ts';
 import { FileBlobStore } from '../../storage/blob-store.ts';
 import { temporaryFolder } from './folder.ts';
 import { signerOf } from './signers.ts';

@@ -1,18 +1,22 @@
 /** A trainer on a tiny random model, with rows of real text. */
 import { join } from 'node:path';
+import type { z } from 'zod';
 import { initialMatrices } from '../../lora/adapter/initial.ts';
 import { loraConfig } from '../../lora/adapter/lora-config.ts';
-import { packedRows } from '../../lora/data/packing/pack-documents.ts';
 import type { Row } from '../../lora/data/row.ts';
 import { loadTokenizer } from '../../lora/data/tokenizer.ts';
 import { createEngine, type Engine } from '../../lora/engines/engine.ts';
 import { openBase } from '../../lora/models/base-model.ts';
 import { prepareWeights } from '../../lora/models/prepare-weights.ts';
 import { processorCompute, type ResolvedCompute } from '../../lora/train/compute.ts';
-import { type TrainingOptions, trainingConfigSchema } from '../../lora/train/config.ts';
+import { trainingConfigSchema } from '../../lora/train/config.ts';
 import { Trainer, type TrainerSettings } from '../../lora/train/trainer.ts';
+import { packedRows } from '../../scripts/pretrain/pack-documents.ts';
 import { maxDifference } from './reference.ts';
 import { makeTinyModel, TINY_TEXT } from './tiny-model.ts';
+
+/** `TrainingConfig` with optional keys. */
+export type TrainingOptions = z.input<typeof trainingConfigSchema>;
 
 /** Tokens per row. */
 export const TINY_LENGTH = 16;

@@ -52,11 +52,6 @@ export async function openRenderer(
   return { tokenizer, sources, specialTokens, trainOn, runner, close: async () => runner?.close() };
 }
 
-/** Returns a renderer for plain text only. */
-export function textRenderer(tokenizer: TextTokenizer): Renderer {
-  return { tokenizer, sources: null, specialTokens: {}, trainOn: null, runner: null, close: async () => {} };
-}
-
 /**
  * Renders one example. Errors with a code in EXAMPLE_CODES concern only this example; others concern all examples.
  * @throws ROW_TEMPLATE, ROW_TURNS, ROW_TOKENS, DATA_TEMPLATE, TEMPLATE_MISSING, TEMPLATE_INVALID, TEMPLATE_LIMIT

@@ -5,10 +5,10 @@ import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { initialMatrices } from '../../../../lora/adapter/initial.ts';
 import type { Example } from '../../../../lora/data/examples.ts';
-import { textRenderer } from '../../../../lora/data/render/renderer.ts';
 import { type BadRow, RowReport } from '../../../../lora/data/row-report.ts';
 import { evaluate, evaluateExamples, windows } from '../../../../lora/evaluate/evaluate.ts';
 import type { ModelBundle } from '../../../../lora/evaluate/model-bundle.ts';
+import { textRenderer } from '../../../utils/text-renderer.ts';
 import { TINY_TEXT } from '../../../utils/tiny-model.ts';
 import { tinyDeps, tinyRows, tinySettings, tinyTrainer } from '../../../utils/tiny-trainer.ts';
 

@@ -5,11 +5,11 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { SwarmError } from '../../../../common/errors.ts';
 import { initialMatrices } from '../../../../lora/adapter/initial.ts';
 import type { Row } from '../../../../lora/data/row.ts';
-import type { TrainingOptions } from '../../../../lora/train/config.ts';
 import { DataParallel, type DataParallelWorker, split } from '../../../../lora/train/data-parallel.ts';
 import { TrainerProcess } from '../../../../lora/train/supervisor.ts';
 import { childrenOf } from '../../../utils/children.ts';
 import { maxDifference } from '../../../utils/reference.ts';
+import type { TrainingOptions } from '../../../utils/tiny-trainer.ts';
 import { type TinyDeps, tinyDeps, tinyRows, tinySettings } from '../../../utils/tiny-trainer.ts';
 
 let dir: string;

@@ -8,10 +8,11 @@ import type { BaseBits } from '../../../../lora/models/base-bits.ts';
 import { type BaseModel, openBase } from '../../../../lora/models/base-model.ts';
 import { prepareWeights, weightFileSuffix } from '../../../../lora/models/prepare-weights.ts';
 import { processorCompute } from '../../../../lora/train/compute.ts';
-import { type TrainingOptions, trainingConfigSchema } from '../../../../lora/train/config.ts';
+import { trainingConfigSchema } from '../../../../lora/train/config.ts';
 import { estimateTraining, secondsPerStep } from '../../../../lora/train/estimate.ts';
 import { measureSpeed } from '../../../../lora/train/speed.ts';
 import { makeTinyModel } from '../../../utils/tiny-model.ts';
+import type { TrainingOptions } from '../../../utils/tiny-trainer.ts';
 
 let dir: string;
 let model: BaseModel;

@@ -6,9 +6,9 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { initialAdapter } from '../../../../lora/adapter/initial.ts';
 import { loraConfig } from '../../../../lora/adapter/lora-config.ts';
 import type { Row } from '../../../../lora/data/row.ts';
-import type { TrainingOptions } from '../../../../lora/train/config.ts';
 import { Trainer } from '../../../../lora/train/trainer.ts';
 import { maxDifference } from '../../../utils/reference.ts';
+import type { TrainingOptions } from '../../../utils/tiny-trainer.ts';
 import { type TinyDeps, tinyDeps, tinyRows, tinySettings } from '../../../utils/tiny-trainer.ts';
 
 let dir: string;

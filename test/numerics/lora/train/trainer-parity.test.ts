@@ -8,9 +8,10 @@ import { createEngine } from '../../../../lora/engines/engine.ts';
 import { prepareWeights } from '../../../../lora/models/prepare-weights.ts';
 import { readHeader, readTensor } from '../../../../lora/models/safetensors.ts';
 import { processorCompute } from '../../../../lora/train/compute.ts';
-import { type TrainingOptions, trainingConfigSchema } from '../../../../lora/train/config.ts';
+import { trainingConfigSchema } from '../../../../lora/train/config.ts';
 import { Trainer, type TrainProgress } from '../../../../lora/train/trainer.ts';
 import { FIXTURES, maxDifference, openReference } from '../../../utils/reference.ts';
+import type { TrainingOptions } from '../../../utils/tiny-trainer.ts';
 
 /** Float32 on both sides, after six steps of Adam. */
 const TOLERANCE = 1e-4;

@@ -3,9 +3,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { initialMatrices } from '../../../../lora/adapter/initial.ts';
-import { packedRows } from '../../../../lora/data/packing/pack-documents.ts';
 import { predictedTokens, type Row } from '../../../../lora/data/row.ts';
 import { Trainer, type TrainProgress } from '../../../../lora/train/trainer.ts';
+import { packedRows } from '../../../../scripts/pretrain/pack-documents.ts';
 import { withCode } from '../../../utils/codes.ts';
 import { TINY_TEXT } from '../../../utils/tiny-model.ts';
 import {

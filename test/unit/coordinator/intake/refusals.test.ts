@@ -1,5 +1,4 @@
 import { describe, expect, test } from 'vitest';
-import { verifyEvidence } from '../../../../coordinator/intake/evidence.ts';
 import { UPDATE_QUOTA } from '../../../../coordinator/intake/intake.ts';
 import { fetchTimeoutMs, PAYLOADS_AT_ONCE } from '../../../../coordinator/intake/payload-intake.ts';
 import { ALL_REFUSALS, RECORDED_REFUSALS } from '../../../../coordinator/intake/update-recorder.ts';
@@ -9,6 +8,7 @@ import type { Update } from '../../../../protocol/messages.ts';
 import { counts, type ReceiptCode } from '../../../../protocol/receipts.ts';
 import { signMessage } from '../../../../protocol/signing.ts';
 import { withCode } from '../../../utils/codes.ts';
+import { verifyEvidence } from '../../../utils/evidence.ts';
 import { ScriptedPeer, strangers, training } from '../scripted-peer.ts';
 import { World } from '../world.ts';
 

@@ -5,7 +5,6 @@ import { type PackFilesOptions, packFiles } from '../../../../lora/data/pack-fil
 import { packExamples } from '../../../../lora/data/packing/pack-examples.ts';
 import { newTally } from '../../../../lora/data/packing/tally.ts';
 import { readExamples } from '../../../../lora/data/read-examples.ts';
-import { textRenderer } from '../../../../lora/data/render/renderer.ts';
 import { predictedTokens, type Row } from '../../../../lora/data/row.ts';
 import { RowReport } from '../../../../lora/data/row-report.ts';
 import { dataSettingsSchema } from '../../../../lora/data/settings.ts';
@@ -14,6 +13,7 @@ import { StoredRows } from '../../../../lora/data/stored-rows.ts';
 import type { TextTokenizer } from '../../../../lora/data/tokenizer.ts';
 import { withCode } from '../../../utils/codes.ts';
 import { temporaryFolder } from '../../../utils/folder.ts';
+import { textRenderer } from '../../../utils/text-renderer.ts';
 
 const DAY_MS = 24 * 60 * 60 * 1000;
 // The current time, because it is compared with file times that the system sets.

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { gzipSync, zstdCompressSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Example, ExampleBody } from '../../../../lora/data/examples.ts';
-import { type ReadExamplesOptions, readExamples, readTexts } from '../../../../lora/data/read-examples.ts';
+import { type ReadExamplesOptions, readExamples } from '../../../../lora/data/read-examples.ts';
 import { type BadRow, RowReport } from '../../../../lora/data/row-report.ts';
 
 const PARQUET = join(import.meta.dirname, '../../../fixtures/parquet');
@@ -312,12 +312,11 @@ describe('rows that cannot be used', () => {
   });
 
   it('are an error if only text is wanted', async () => {
-    const texts = async (path: string) => {
-      const found: string[] = [];
-      for await (const text of readTexts(path)) found.push(text);
-      return found;
-    };
-    expect(await texts(await lines({ text: 'a', input_ids: [1] }, { text: 'b' }))).toEqual(['a', 'b']);
+    const texts = async (path: string) => bodies(path, { format: 'text', share: 0 });
+    expect(await texts(await lines({ text: 'a', input_ids: [1] }, { text: 'b' }))).toEqual([
+      { kind: 'text', text: 'a' },
+      { kind: 'text', text: 'b' },
+    ]);
     await expect(texts(await lines({ text: 'a' }, { txt: 'b' }))).rejects.toMatchObject({
       code: 'DATA_BAD_ROWS',
     });

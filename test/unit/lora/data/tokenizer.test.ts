@@ -3,9 +3,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { packedRows } from '../../../../lora/data/packing/pack-documents.ts';
 import { predictedTokens } from '../../../../lora/data/row.ts';
 import { loadTokenizer, type TextTokenizer } from '../../../../lora/data/tokenizer.ts';
+import { packedRows } from '../../../../scripts/pretrain/pack-documents.ts';
 import { makeTinyModel, TINY_TEXT } from '../../../utils/tiny-model.ts';
 
 let dir: string;

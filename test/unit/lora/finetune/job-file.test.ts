@@ -1,52 +1,58 @@
-import { mkdtemp, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { describe, expect, it } from 'vitest';
-import { parseJobFile, readJobFile } from '../../../../lora/finetune/job-file.ts';
-import { withCode } from '../../../utils/codes.ts';
+import { beforeEach, describe, expect, it } from 'vitest';
+import { readJobFile } from '../../../../lora/finetune/job-file.ts';
+import { temporaryFolder } from '../../../utils/folder.ts';
+
+let root: string;
+let dir: string;
+beforeEach(async () => {
+  root = await temporaryFolder();
+  dir = join(root, 'jobs');
+  await mkdir(dir);
+});
+
+/** Writes a job file and reads it. */
+async function read(text: string) {
+  await writeFile(join(dir, 'job.yaml'), text);
+  return readJobFile(join(dir, 'job.yaml'));
+}
 
 describe('a job file', () => {
-  it('resolves relative paths from its own folder, and fills in all defaults', () => {
-    const spec = parseJobFile(
-      'name: moby\nbase: ../nano\ndata: { train: texts/*.txt, heldOut: [/abs/a.txt] }\n',
-      '/jobs/m.yaml',
-    );
-    expect(spec.base).toBe('/nano');
-    expect(spec.data).toMatchObject({ train: ['/jobs/texts/*.txt'], heldOut: ['/abs/a.txt'] });
+  it('resolves relative paths from its own folder, and fills in all defaults', async () => {
+    await mkdir(join(root, 'nano'));
+    await writeFile(join(root, 'a.txt'), '');
+    await writeFile(join(dir, 'chat.jinja'), '');
+    const held = join(root, 'a.txt');
+    const data = `{ train: texts/*.txt, heldOut: [${JSON.stringify(held)}] }`;
+    const { spec } = await read(`name: moby\nbase: ../nano\ndata: ${data}\n`);
+    expect(spec.base).toBe(join(root, 'nano'));
+    expect(spec.data).toMatchObject({ train: [join(dir, 'texts/*.txt')], heldOut: [held] });
     expect(spec.rounds.count).toBeGreaterThan(0);
-    const { data } = parseJobFile(
-      'name: m\nbase: b\ndata: { train: t, heldOut: 0.05, template: chat.jinja, columns: { messages: dialog } }',
-      '/jobs/m.yaml',
+    const share = await read(
+      'name: m\nbase: .\ndata: { train: ../a.txt, heldOut: 0.05, template: chat.jinja, columns: { messages: dialog } }',
     );
-    expect(data).toMatchObject({
+    expect(share.spec.data).toMatchObject({
       heldOut: 0.05,
       format: 'auto',
       columns: { messages: 'dialog' },
-      template: '/jobs/chat.jinja',
+      template: join(dir, 'chat.jinja'),
     });
-    const builtIn = parseJobFile('name: m\nbase: b\ndata: { train: t, template: chatml }', '/jobs/m.yaml');
-    expect(builtIn.data.template).toBe('chatml');
+    const builtIn = await read('name: m\nbase: .\ndata: { train: ../a.txt, template: chatml }');
+    expect(builtIn.spec.data.template).toBe('chatml');
   });
 
   it('is refused with the wrong field, or with line and column', async () => {
-    const refused = (text: string) => {
-      try {
-        parseJobFile(text, '/j.yaml');
-      } catch (error) {
-        return error;
-      }
-      return null;
-    };
     const data = 'base: b\ndata: { train: t }\n';
-    expect(refused(`name: m\nruonds: { count: 3 }\n${data}`)).toMatchObject({
+    await expect(read(`name: m\nruonds: { count: 3 }\n${data}`)).rejects.toMatchObject({
       code: 'JOB_SPEC',
       values: { field: 'ruonds' },
     });
-    expect(refused(`name: [m\n${data}`)).toMatchObject({
+    await expect(read(`name: [m\n${data}`)).rejects.toMatchObject({
       code: 'JOB_SPEC',
       values: { line: expect.any(Number) },
     });
-    expect(refused('')).toMatchObject({ code: 'JOB_SPEC' });
+    await expect(read('')).rejects.toMatchObject({ code: 'JOB_SPEC' });
     await expect(readJobFile('/nowhere/j.yaml')).rejects.toMatchObject({
       code: 'JOB_FILE_MISSING',
       kind: 'notFound',
@@ -58,33 +64,32 @@ describe('a job file', () => {
     });
   });
 
-  it('is refused when its aliases multiply', () => {
+  it('is refused when its aliases multiply', async () => {
     const list = (name: string, of: string): string => `${name}: &${name} [${Array(10).fill(of)}]\n`;
     const bomb = `${list('a', 'x')}${list('b', '*a')}${list('c', '*b')}${list('d', '*c')}`;
-    expect(() => parseJobFile(bomb, '/j.yaml')).toThrow(
-      expect.objectContaining({ code: 'JOB_SPEC', kind: 'usage', values: { path: '/j.yaml' } }),
-    );
+    await expect(read(bomb)).rejects.toMatchObject({
+      code: 'JOB_SPEC',
+      kind: 'usage',
+      values: { path: join(dir, 'job.yaml') },
+    });
   });
 
-  it('is refused with the line and column of a wrong value', () => {
-    const text = 'name: m\nbase: b\ndata: { train: t }\nrounds:\n  count: many\n';
-    expect(() => parseJobFile(text, '/j.yaml')).toThrow(withCode('JOB_SPEC', { line: 5, column: 10 }));
+  it('is refused with the line and column of a wrong value', async () => {
+    await expect(
+      read('name: m\nbase: b\ndata: { train: t }\nrounds:\n  count: many\n'),
+    ).rejects.toMatchObject({ code: 'JOB_SPEC', values: { line: 5, column: 10 } });
   });
 
   it('is refused when a path in it does not exist; patterns are left to the coordinator', async () => {
-    const dir = await mkdtemp(join(tmpdir(), 'swarm-job-'));
-    const read = async (data: string) => {
-      await writeFile(join(dir, 'job.yaml'), `name: m\nbase: .\ndata: ${data}\n`);
-      return readJobFile(join(dir, 'job.yaml'));
-    };
-    await expect(read('{ train: job.yaml, heldOut: [none*.txt] }')).resolves.toMatchObject({
+    const withData = (data: string) => read(`name: m\nbase: .\ndata: ${data}\n`);
+    await expect(withData('{ train: job.yaml, heldOut: [none*.txt] }')).resolves.toMatchObject({
       spec: { base: dir },
     });
-    await expect(read('{ train: none.txt }')).rejects.toMatchObject({
+    await expect(withData('{ train: none.txt }')).rejects.toMatchObject({
       code: 'JOB_PATH_MISSING',
       values: { field: 'data.train', path: join(dir, 'none.txt') },
     });
-    await expect(read('{ train: job.yaml, heldOut: none.txt }')).rejects.toMatchObject({
+    await expect(withData('{ train: job.yaml, heldOut: none.txt }')).rejects.toMatchObject({
       code: 'JOB_PATH_MISSING',
       values: { field: 'data.heldOut' },
     });

@@ -4,12 +4,13 @@ import { join } from 'node:path';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Example, ExampleBody } from '../../../../../lora/data/examples.ts';
-import { packedRows } from '../../../../../lora/data/packing/pack-documents.ts';
 import { type PackingOptions, packExamples } from '../../../../../lora/data/packing/pack-examples.ts';
 import { newTally } from '../../../../../lora/data/packing/tally.ts';
-import { openRenderer, type Renderer, textRenderer } from '../../../../../lora/data/render/renderer.ts';
+import { openRenderer, type Renderer } from '../../../../../lora/data/render/renderer.ts';
 import type { Row } from '../../../../../lora/data/row.ts';
 import { RowReport } from '../../../../../lora/data/row-report.ts';
+import { packedRows } from '../../../../../scripts/pretrain/pack-documents.ts';
+import { textRenderer } from '../../../../utils/text-renderer.ts';
 import { TINY_TEXT } from '../../../../utils/tiny-model.ts';
 import { type TinyDeps, tinyDeps, tinyTrainer } from '../../../../utils/tiny-trainer.ts';
 

@@ -1,8 +1,8 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { packSequences } from '../../../../../lora/data/packing/pack-documents.ts';
 import { layOut } from '../../../../../lora/data/packing/pieces.ts';
 import { emptyRow, IGNORED_LABEL, predictedTokens, type Row } from '../../../../../lora/data/row.ts';
+import { packSequences } from '../../../../../scripts/pretrain/pack-documents.ts';
 import { withCode } from '../../../../utils/codes.ts';
 
 const sequences = fc.array(fc.array(fc.integer({ min: 2, max: 500 }), { maxLength: 80 }), { maxLength: 40 });

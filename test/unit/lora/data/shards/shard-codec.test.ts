@@ -1,10 +1,10 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { isSwarmError } from '../../../../../common/errors.ts';
-import { packSequences } from '../../../../../lora/data/packing/pack-documents.ts';
 import { IGNORED_LABEL, type Row } from '../../../../../lora/data/row.ts';
 import { decodeRows, encodeShards, SHARD_BYTES } from '../../../../../lora/data/shards/shard-codec.ts';
 import { DATA_SHARD_BYTES } from '../../../../../protocol/limits.ts';
+import { packSequences } from '../../../../../scripts/pretrain/pack-documents.ts';
 import { withCode } from '../../../../utils/codes.ts';
 
 function rowsOf(vocabulary: number) {

@@ -1,8 +1,8 @@
 /** Packs plain token sequences and documents, with every token trained. */
 
-import type { Row } from '../row.ts';
-import type { TextTokenizer } from '../tokenizer.ts';
-import { OnlinePacker, type PackOptions } from './online-packer.ts';
+import { OnlinePacker, type PackOptions } from '../../lora/data/packing/online-packer.ts';
+import type { Row } from '../../lora/data/row.ts';
+import type { TextTokenizer } from '../../lora/data/tokenizer.ts';
 
 /**
  * Packs sequences in order and yields rows as they fill up. Each sequence must already have its special tokens.
