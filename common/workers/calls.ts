@@ -70,7 +70,7 @@ export class Calls<M extends Methods> {
     channel.onMessage((message: unknown) => {
       if (!isToCaller(message)) {
         this.fail(commonError('CALL_MALFORMED', 'a child process or thread sent a malformed message'));
-      } else if (message.type === 'notice') onNotice?.(message.text);
+      } else if (message.type === 'notice') this.#notify(() => onNotice?.(message.text));
       else this.#receive(message);
     });
   }
@@ -121,6 +121,17 @@ export class Calls<M extends Methods> {
     if (message.type === 'progress') this.#report(message.id, message.progress);
     else if (message.type === 'reply') pending?.resolve(message.reply);
     else pending?.reject(SwarmError.fromJSON(message.error));
+  }
+
+  /** An error of the caller's own callback ends the calls in progress. If there is none, the next call fails with it. */
+  #notify(callback: () => void): void {
+    try {
+      callback();
+    } catch (error) {
+      if (this.#pending.size === 0) this.fail(error);
+      for (const { reject } of this.#pending.values()) reject(error);
+      this.abortAll();
+    }
   }
 
   /** An error of the caller's own callback ends its call. */

@@ -54,6 +54,8 @@ export class Download {
   readonly #buffers: RangeBuffers;
   /** Aborted when the attempt ends, for example because the blob is complete or the disk is full. */
   readonly #stop = new AbortController();
+  /** The first error of storing a range or of the caller's `onProgress`. */
+  #failure: { error: unknown } | null = null;
   readonly #signal: AbortSignal;
 
   constructor(options: DownloadOptions, deps: DownloadDeps) {
@@ -69,7 +71,7 @@ export class Download {
 
   /**
    * Fetches until the blob is complete or no holder is left.
-   * @throws the signal's reason, SwarmError STORE_FULL, WRITE_FAILED
+   * @throws the signal's reason, SwarmError STORE_FULL, WRITE_FAILED; an error that `onProgress` throws
    */
   async run(): Promise<void> {
     const { signal, holders } = this.#options;
@@ -87,7 +89,7 @@ export class Download {
       this.#stop.abort();
     }
     signal.throwIfAborted();
-    if (isSwarmError(this.#stop.signal.reason)) throw this.#stop.signal.reason;
+    if (this.#failure !== null) throw this.#failure.error;
   }
 
   async #runStream(peer: string): Promise<void> {
@@ -156,7 +158,7 @@ export class Download {
     }
   }
 
-  /** Stores a range. Never rejects. A write error ends the whole attempt. */
+  /** Stores a range and reports it. Never rejects. An error of the disk or of `onProgress` ends the whole attempt. */
   async #store(peer: string, range: number, buffer: Uint8Array): Promise<void> {
     const { partial, onProgress } = this.#options;
     try {
@@ -167,6 +169,7 @@ export class Download {
       // This ends requests to second holders for ranges that have arrived.
       if (partial.complete) this.#stop.abort();
     } catch (error) {
+      this.#failure ??= { error };
       this.#queue.failed(range, peer);
       this.#stop.abort(error);
     }

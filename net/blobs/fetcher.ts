@@ -41,7 +41,8 @@ export class BlobFetcher {
 
   /**
    * Fetches a blob, unless the store has it.
-   * @throws SwarmError BLOB_UNAVAILABLE, BLOB_CORRUPT, BLOB_SIZE, STORE_FULL, WRITE_FAILED, or the signal's reason
+   * @throws SwarmError BLOB_UNAVAILABLE, BLOB_CORRUPT, BLOB_SIZE, STORE_FULL, WRITE_FAILED; the signal's reason; an
+   *   error that `onProgress` throws
    */
   async fetch(ref: Ref, options: FetchBlobOptions): Promise<void> {
     if (ref.size > BLOB_BYTES) {

@@ -115,6 +115,29 @@ it.each([
   await expect(calls.call('count', 1)).rejects.toMatchObject({ code: 'CALL_MALFORMED' });
 });
 
+it('an error of the notice callback ends the calls in progress, or the next one if there is none', async () => {
+  const mistake = new TypeError('a mistake of the caller');
+  let receive = (_message: never): void => {};
+  const sent: object[] = [];
+  const calls = new Calls<TestMethods>({
+    channel: {
+      send: (message) => void sent.push(message as object),
+      onMessage: (listener) => {
+        receive = listener;
+      },
+    },
+    onNotice: () => {
+      throw mistake;
+    },
+  });
+  const waiting = calls.call('count', 1);
+  receive({ type: 'notice', text: 'hello' } as never);
+  await expect(waiting).rejects.toBe(mistake);
+  expect(sent.at(-1)).toEqual({ type: 'abort', id: 1 });
+  receive({ type: 'notice', text: 'hello again' } as never);
+  await expect(calls.call('count', 1)).rejects.toBe(mistake);
+});
+
 it('a child process that fails to start rejects its calls', async () => {
   const child = new ChildCalls<TestMethods>(new URL('./no-such-file.ts', import.meta.url), {
     ended: ({ code, stderr }) => new SwarmError('ENDED', stderr, { code }),

@@ -102,6 +102,22 @@ describe('fetching a blob', () => {
     expect(from.network.traffic().sent - before).toBeLessThan(8 * MiB);
   });
 
+  it('ends with an error of its progress callback, and resumes afterwards', async () => {
+    const fetcher = await startHost();
+    const from = await holder(fetcher);
+    const mistake = new TypeError('a mistake of the caller');
+    const attempt = fetcher.network.fetchBlob(ref, {
+      holders: [from.peer],
+      signal: soon(),
+      onProgress: ({ bytes: arrived }) => {
+        if (arrived > 5 * MiB) throw mistake;
+      },
+    });
+    await expect(attempt).rejects.toBe(mistake);
+    await fetcher.network.fetchBlob(ref, { holders: [from.peer], signal: soon() });
+    await expectWhole(fetcher);
+  });
+
   it('transfers a blob once for two fetches at the same time', async () => {
     const fetcher = await startHost();
     const from = await holder(fetcher);
