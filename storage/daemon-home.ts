@@ -85,7 +85,10 @@ export function notRunning(home: string, role: Role, cause?: unknown): SwarmErro
     'DAEMON_NOT_RUNNING',
     message,
     { home, role },
-    { next: `start one with "${start} --home ${home}", or name its home with --home`, cause },
+    {
+      next: `start one with "${start} --home ${home}"; if one runs in another home folder, name that folder with --home`,
+      cause,
+    },
   );
 }
 

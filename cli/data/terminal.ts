@@ -145,8 +145,8 @@ function repeatedLines({ duplicates, overlap }: Inspection): string[] {
   if (others > 0) lines.push(`              and ${formatCount(others)} more`);
   if (overlap !== null) {
     lines.push(
-      `held out      ${countOf(overlap.heldOut, 'sample')}: ${formatCount(overlap.equal)} equal to a training sample; ` +
-        `${formatCount(overlap.touched)} of the ${formatCount(overlap.withRuns)} long enough share a run of ${RUN_TOKENS} trained tokens with the training data` +
+      `held out      ${countOf(overlap.heldOut, 'sample')}: ${formatCount(overlap.equal)} equal to a training sample; of the ${countOf(overlap.withRuns, 'sample')} with ${RUN_TOKENS} trained tokens in a row, ` +
+        `${formatCount(overlap.touched)} ${overlap.touched === 1 ? 'has' : 'have'} such a run in common with the training data` +
         (overlap.sampledOneIn > 1 ? ` (only one run in ${overlap.sampledOneIn} was compared)` : ''),
       ...overlap.named.map(
         ({ origin, share }) =>

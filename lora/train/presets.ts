@@ -157,8 +157,9 @@ export function choosePreset(name: PresetName, input: PresetInput): Choice[] {
   if (open && steps < whole) {
     choose('run.steps', steps, 'enough to see whether the model learns', 'this program');
   } else if (open) {
-    const many = data.tokens >= MANY_TOKENS;
-    const why = `${about(data.tokens)} tokens: ${many ? 'one pass is enough' : 'several passes'}`;
+    const passes = epochs === 1 ? 'one pass' : 'several passes';
+    const enough = data.tokens >= MANY_TOKENS ? ', which is enough' : '';
+    const why = `${passes} over ${about(data.tokens)} tokens${enough}`;
     choose('run.epochs', epochs, why, "transformers' default is 3");
   }
   if (given.microBatch === undefined) {

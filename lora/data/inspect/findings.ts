@@ -208,9 +208,8 @@ function* repetitionFindings({ duplicates, overlap, tally }: InspectionCounts): 
     yield finding(
       'warning',
       'OVERLAP',
-      `the training data contains ${about}${formatCount(overlap.equal)} of ${countOf(overlap.heldOut, 'held-out sample')} ` +
-        `as a whole, and at least half of the runs of ${RUN_TOKENS} trained tokens of ${formatCount(overlap.known)}; ` +
-        'the held-out loss will be too low',
+      `of ${countOf(overlap.heldOut, 'held-out sample')}, the training data contains ${about}${formatCount(overlap.equal)} completely, and ` +
+        `of ${formatCount(overlap.known)} at least half of the runs of ${RUN_TOKENS} trained tokens; the held-out loss will be too low`,
       'remove these samples from the training data or from the held-out data',
     );
   } else if (overlap.touched > 0) {
