@@ -250,7 +250,7 @@ function readAnswer<M extends RpcMethod>(bytes: Uint8Array, peer: string, method
   const { code, message } = answer.error;
   throw netError(
     'RPC_REFUSED',
-    `${peer} refused ${method}: ${message}`,
+    `${peer} refused the call "${method}": ${message}`,
     { peer, method, code, message },
     { next: ADVICE.get(code) },
   );
@@ -271,16 +271,21 @@ function refusalOf(error: unknown): { code: string; message: string } {
 function callError(cause: unknown, peer: string, method: string): SwarmError {
   const values = { peer, method };
   if (isSwarmError(cause, 'DEADLINE_EXCEEDED')) {
-    const message = `${peer} did not answer ${method} within ${RPC_TIMEOUT_MS / 1000} s`;
+    const message = `${peer} did not answer the call "${method}" within ${RPC_TIMEOUT_MS / 1000} s`;
     return netError('RPC_TIMEOUT', message, values, { cause });
   }
   if (isOversized(cause)) {
-    return protocolError('MESSAGE_TOO_LARGE', `the answer of ${peer} to ${method} is too large`, values, {
-      cause,
-    });
+    return protocolError(
+      'MESSAGE_TOO_LARGE',
+      `the answer of ${peer} to the call "${method}" is too large`,
+      values,
+      {
+        cause,
+      },
+    );
   }
   const reason = cause instanceof Error ? cause.message : String(cause);
-  const message = `could not reach ${peer} for ${method}: ${reason}`;
+  const message = `could not reach ${peer} for the call "${method}": ${reason}`;
   return netError('RPC_UNREACHABLE', message, { ...values, reason }, { cause });
 }
 
@@ -298,7 +303,7 @@ function isOversized(error: unknown): boolean {
 function oversized(method: string, what: string, bytes: number, maxBytes: number): SwarmError {
   return protocolError(
     'MESSAGE_TOO_LARGE',
-    `the ${what} of ${method} has ${bytes} bytes, more than the limit of ${maxBytes}`,
+    `the ${what} of the call "${method}" has ${bytes} bytes, more than the limit of ${maxBytes}`,
     { method, bytes, maxBytes },
   );
 }
