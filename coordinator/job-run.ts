@@ -8,7 +8,7 @@ import { Membership } from './peers/membership.ts';
 import { Receipts } from './record/receipts.ts';
 import { RoundDriver } from './record/round-driver.ts';
 import { RoundRecord } from './record/round-record.ts';
-import { isOver } from './round/round-machine.ts';
+import { isEnding, isOver } from './round/round-machine.ts';
 import type { MachineEvent } from './round/state.ts';
 
 /** One job in a coordinator. Makes the parts of the job and connects them to the network and the clock. */
@@ -69,8 +69,11 @@ export class JobRun {
 
   /** Carries out an operator's command. @throws SwarmError JOB_OVER */
   operate(event: Extract<MachineEvent, { type: 'pause' | 'resume' | 'stop' }>): void {
-    const { phase } = this.driver.state;
+    const { phase, round } = this.driver.state;
     if (isOver(this.driver.state)) throw coordinatorError('JOB_OVER', `the job is ${phase}`, { phase });
+    if (isEnding(this.driver.state) && event.type !== 'stop') {
+      throw coordinatorError('JOB_OVER', `the job was stopped and ends with round ${round}`, { phase });
+    }
     this.driver.dispatch(event, (outbox) => {
       if (event.type === 'resume' && phase === 'paused') outbox.event({ type: 'resumed' });
     });

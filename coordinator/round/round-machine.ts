@@ -39,6 +39,11 @@ export function isOver(state: JobState): boolean {
   return state.phase === 'finished' || state.phase === 'failed';
 }
 
+/** Returns whether the operator stopped the job, so that it ends with the closed round. */
+export function isEnding({ ending }: JobState): boolean {
+  return ending?.phase === 'finished';
+}
+
 /** Returns the next state, and the effects that belong to the transition. @param now on the monotonic clock, ms */
 export function reduce(state: JobState, event: MachineEvent, now: number): Transition {
   if (isOver(state)) return stay(state);
@@ -80,7 +85,7 @@ export function reduce(state: JobState, event: MachineEvent, now: number): Trans
     case 'attempt-failed':
       return attemptFailed(state, event.reason, now);
     case 'pause':
-      if (state.phase === 'paused') return stay(state);
+      if (state.phase === 'paused' || isEnding(state)) return stay(state);
       return end(state, { phase: 'paused', reason: event.reason }, now);
     case 'stop':
       return end(state, { phase: 'finished', reason: event.reason }, now);
@@ -274,7 +279,8 @@ function end(state: JobState, ending: Ending, now: number): Transition {
 }
 
 function resume(state: JobState, now: number): Transition {
-  if (state.phase !== 'paused') return stay({ ...state, ending: null });
+  // A resume cancels a pause that has not taken effect yet. A stop is for good.
+  if (state.phase !== 'paused') return stay(isEnding(state) ? state : { ...state, ending: null });
   const next = { ...state, refusals: 0, shortRounds: 0, reason: '' };
   if (state.current) {
     return { state: { ...next, phase: 'validating' }, effects: [{ type: 'merge', round: state.round }] };

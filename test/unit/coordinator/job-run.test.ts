@@ -260,6 +260,27 @@ describe('a coordinator', () => {
     expect(() => world.run.operate({ type: 'resume' })).toThrow(withCode('JOB_OVER'));
   });
 
+  test('refuses to resume or pause a job that a stop ends after the closed round', async () => {
+    const world = new World({ rounds: { minPeers: 1 } });
+    const { peers, head } = await training(world, 1);
+    let refused: unknown[] = [];
+    world.failpoint = (name) => {
+      if (name !== 'merged') return;
+      world.run.operate({ type: 'stop', reason: 'enough' });
+      refused = (['resume', 'pause'] as const).map((type) => {
+        try {
+          return world.run.operate({ type, reason: '' });
+        } catch (error) {
+          return error;
+        }
+      });
+      world.run.operate({ type: 'stop', reason: 'enough' });
+    };
+    await peers[0]!.submit(peers[0]!.seal(peers[0]!.update(head)));
+    await world.until(() => world.run.driver.state.phase === 'finished', 'the end');
+    expect(refused).toMatchObject([{ code: 'JOB_OVER' }, { code: 'JOB_OVER' }]);
+  });
+
   test('sends nothing after it was stopped, and continues the round after a restart', async () => {
     const world = new World({ rounds: { minPeers: 2 } });
     const { peers, head } = await training(world, 2);

@@ -291,6 +291,13 @@ describe('operator', () => {
     expect(machine.state).toMatchObject({ phase: 'finished', reason: 'enough', round: 1 });
   });
 
+  test('carries out a stop after validation, whatever follows it', () => {
+    const machine = Machine.validating().feed({ type: 'stop', reason: 'enough' });
+    machine.feed({ type: 'resume' }).feed({ type: 'pause', reason: 'lunch' });
+    machine.feed({ type: 'merged' }).feed({ type: 'committed' });
+    expect(machine.state).toMatchObject({ phase: 'finished', reason: 'enough' });
+  });
+
   test('paused with a closed round to finished is a null round', () => {
     const machine = Machine.validating();
     for (let i = 0; i < MERGE_ATTEMPTS; i++)
