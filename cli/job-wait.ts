@@ -23,7 +23,7 @@ export interface WaitOptions extends HomeFlag {
 
 /**
  * Follows a job until it ends, pauses itself or reaches a round. Prints its events to stdout and its progress to stderr.
- * @throws SwarmError JOB_FAILED, JOB_PAUSED, WAIT_TIMED_OUT, USAGE, DAEMON_NOT_RUNNING
+ * @throws SwarmError JOB_PAUSED, WAIT_TIMED_OUT, USAGE, DAEMON_NOT_RUNNING
  */
 export async function waitForJob(
   context: Context,
@@ -53,9 +53,6 @@ export async function waitForJob(
       }
       if (event.type === 'finished') return;
       if (event.type === 'checkpoint' && round !== null && event.round >= round) return;
-      if (event.type === 'failed') {
-        throw cliError('JOB_FAILED', `job ${name} ended without finishing: ${event.reason}`);
-      }
       if (event.type === 'paused') {
         const { sequence, reason } = event;
         if (!(await needsOperatorSince(open, job, sequence, { signal, now: context.clock.now }))) continue;

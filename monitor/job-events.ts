@@ -50,5 +50,4 @@ export type JobEventBody =
   | { type: 'evaluation-lighter'; reason: string }
   | { type: 'paused'; reason: string }
   | { type: 'resumed' }
-  | { type: 'finished'; round: number; heldOutLoss: number | null; baseLoss: number | null }
-  | { type: 'failed'; reason: string };
+  | { type: 'finished'; round: number; heldOutLoss: number | null; baseLoss: number | null };

@@ -103,7 +103,6 @@ export async function runDemo(
     for await (const event of followEvents(open, created.job, { signal, now: context.clock.now })) {
       tally.add(event);
       report({ event: 'job-event', ...event });
-      if (event.type === 'failed') throw cliError('JOB_FAILED', `the demo's job failed: ${event.reason}`);
       // The demo has no operator who would resume it.
       if (event.type === 'paused')
         throw cliError('JOB_FAILED', `the coordinator paused the demo's job: ${event.reason}`);

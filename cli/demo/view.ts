@@ -100,8 +100,6 @@ export class DemoView {
         return this.#checkpoint(event);
       case 'null-round':
         return [`           null round: ${safeText(event.reason)}`];
-      case 'failed':
-        return [`job failed: ${safeText(event.reason)}`];
       default:
         return [];
     }

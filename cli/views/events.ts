@@ -52,8 +52,6 @@ export class EventLines {
         return 'resumed';
       case 'finished':
         return finished(event, this.#rounds);
-      case 'failed':
-        return `failed: ${safeText(event.reason)}`;
       default:
         return null;
     }

@@ -45,7 +45,6 @@ export function jobActivity(job: JobDetail): string | null {
   const nodes = countOf(job.peers, 'node');
   switch (job.phase) {
     case 'finished':
-    case 'failed':
       return null;
     case 'paused':
       return `${job.name} is paused${job.reason === '' ? '' : `: ${safeText(job.reason)}`}`;

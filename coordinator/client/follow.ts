@@ -18,7 +18,7 @@ export interface FollowOptions {
 
 /**
  * Yields all events of a job, past and future, each once. Continues after a restart of the coordinator. The iteration
- * does not end when the job ends. Break out of it at an event of type `finished` or `failed`.
+ * does not end when the job ends. Break out of it at an event of type `finished`.
  *
  * @param where the coordinator, or a function that opens a client. It is called again after a restart, because a
  *   restarted daemon may have a new port.

@@ -32,9 +32,6 @@ export function logEvents(log: Logger, event: JobEvent, job: string): void {
       log.info({ ...fields, job }, type);
       return;
     }
-    case 'failed':
-      log.error({ job, reason: event.reason }, 'failed');
-      return;
     default:
       log.debug({ ...event, job }, event.type);
   }

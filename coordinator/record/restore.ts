@@ -30,7 +30,7 @@ export function restoreState({ job, stored, manifest, deps }: RunContext, head: 
     reason: head.reason,
   };
   const unfinished = newest[0]?.outcome === null ? newest[0] : null;
-  if (!unfinished) return { ...base, phase: head.phase === 'training' ? 'waiting' : head.phase };
+  if (!unfinished) return { ...base, phase: restingPhase(head) };
 
   const delivered = store.updates
     .ofRounds(job, unfinished.round, unfinished.round)
@@ -53,6 +53,13 @@ export function restoreState({ job, stored, manifest, deps }: RunContext, head: 
   // Assumes that the round's nodes are still training. Nodes that are gone send no heartbeats and are dropped later.
   const present = Object.fromEntries(current.assigned.map((peer) => [peer, speeds.get(peer) ?? 0]));
   return { ...base, phase: delivered.length > 0 ? 'collecting' : 'training', current, present };
+}
+
+/** Returns the phase of a job without a round in progress. */
+function restingPhase({ phase }: Head): JobState['phase'] {
+  if (phase === 'training') return 'waiting';
+  // The protocol has the phase `failed`, but no coordinator has ever recorded it.
+  return phase === 'failed' ? 'finished' : phase;
 }
 
 function machineSettings({ rounds, training }: Manifest): MachineSettings {

@@ -155,12 +155,11 @@ export class RoundRecord {
     const { stored } = this.#context;
     const { round, metrics } = this.#checkpoint.checkpoint;
     if (phase === 'paused') outbox.event({ type: 'paused', reason });
-    if (phase === 'failed') outbox.event({ type: 'failed', reason });
     if (phase === 'finished') {
       const { heldOutLoss } = metrics;
       outbox.event({ type: 'finished', round, heldOutLoss, baseLoss: stored.baseLoss });
+      this.#expireUpdates(state.round, outbox);
     }
-    if (phase === 'finished' || phase === 'failed') this.#expireUpdates(state.round, outbox);
     this.heads.record(
       {
         phase,

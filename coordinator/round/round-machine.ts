@@ -36,7 +36,7 @@ export function needsOperator({ phase, current, refusals }: JobState): boolean {
 }
 
 export function isOver(state: JobState): boolean {
-  return state.phase === 'finished' || state.phase === 'failed';
+  return state.phase === 'finished';
 }
 
 /** Returns whether the operator stopped the job, so that it ends with the closed round. */
@@ -91,14 +91,6 @@ export function reduce(state: JobState, event: MachineEvent, now: number): Trans
       return end(state, { phase: 'finished', reason: event.reason }, now);
     case 'resume':
       return resume(state, now);
-    case 'fail':
-      return {
-        state: { ...state, phase: 'failed', current: null, retryAt: null, reason: event.reason },
-        effects: [
-          ...(state.current ? [discarding(state.round, event.reason, false)] : []),
-          { type: 'announce', phase: 'failed', reason: event.reason },
-        ],
-      };
     case 'tick':
       if (state.retryAt !== null && now >= state.retryAt) {
         const again: JobState = { ...state, phase: 'validating', retryAt: null };

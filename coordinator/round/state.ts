@@ -4,7 +4,7 @@ import type { PlanSettings, RoundPlan } from './plan.ts';
 /**
  * The state of one job. `reduce` in round-machine.ts is a pure function from a state and an event to the next state:
  *
- *   waiting → training → collecting → validating → committing → training …      paused · finished · failed
+ *   waiting → training → collecting → validating → committing → training …      paused · finished
  *
  * waiting     fewer than minPeers nodes are present, or newcomers are still gathering
  * training    a round is open; no update has arrived
@@ -17,15 +17,7 @@ import type { PlanSettings, RoundPlan } from './plan.ts';
  */
 export interface JobState {
   readonly settings: MachineSettings;
-  readonly phase:
-    | 'waiting'
-    | 'training'
-    | 'collecting'
-    | 'validating'
-    | 'committing'
-    | 'paused'
-    | 'finished'
-    | 'failed';
+  readonly phase: 'waiting' | 'training' | 'collecting' | 'validating' | 'committing' | 'paused' | 'finished';
   /** The round in progress, the next one to open, or the last one of a job that is over. */
   readonly round: number;
   /** Set from a round's opening until its checkpoint or its end as a null round. In a paused job, it is a closed round. */
@@ -86,7 +78,6 @@ export type MachineEvent =
   | { type: 'pause'; reason: string }
   | { type: 'resume' }
   | { type: 'stop'; reason: string }
-  | { type: 'fail'; reason: string }
   | { type: 'tick' };
 
 export type CloseCause = 'complete' | 'quorum' | 'deadline' | 'operator';
@@ -99,7 +90,7 @@ export type Effect =
   | { type: 'commit'; round: number }
   /** Ends the round as a null round. `tried`: whether the gate refused its merge; false if it had too few updates. */
   | { type: 'discard'; round: number; reason: string; tried: boolean }
-  | { type: 'announce'; phase: 'waiting' | 'paused' | 'finished' | 'failed'; reason: string };
+  | { type: 'announce'; phase: 'waiting' | 'paused' | 'finished'; reason: string };
 
 export interface Transition {
   readonly state: JobState;

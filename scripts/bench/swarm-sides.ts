@@ -91,7 +91,8 @@ export async function measureSwarm(
     let slowest = 0;
     const processor = () => groupCpuMilliseconds(helpers.map(({ pid }) => pid!));
     for await (const event of followEvents(open, job, { signal, now: systemClock.now })) {
-      if (event.type === 'failed') throw new Error(`the job of the benchmark failed: ${event.reason}`);
+      // The benchmark has no operator who would resume it.
+      if (event.type === 'paused') throw new Error(`the job of the benchmark has paused: ${event.reason}`);
       if (event.type === 'finished') break;
       if (event.type === 'update') slowest = Math.max(slowest, event.seconds);
       if (event.type !== 'checkpoint' || event.round === 0) continue;

@@ -207,9 +207,8 @@ describe("a job's events", () => {
       lines.line(event({ type: 'null-round', round: 1, reason: EVIL })),
       lines.line(event({ type: 'evaluation-lighter', reason: EVIL })),
       lines.line(event({ type: 'paused', reason: EVIL })),
-      lines.line(event({ type: 'failed', reason: EVIL })),
     ].filter((line) => line !== null);
-    expect(shown).toHaveLength(7);
+    expect(shown).toHaveLength(6);
     expectSafe(shown);
     const end = { type: 'finished', round: 8, heldOutLoss: 4, baseLoss: 5 };
     expect(lines.line(event(end))).toMatch(/^finished: .*−20\.0 %/);

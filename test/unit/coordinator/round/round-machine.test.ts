@@ -306,10 +306,4 @@ describe('operator', () => {
     expect(machine.types).toEqual(['discard', 'announce']);
     expect(machine.state.phase).toBe('finished');
   });
-
-  test('every phase to failed, and none after it', () => {
-    const machine = Machine.training().update('a').feed({ type: 'fail', reason: 'the base is gone' });
-    expect(machine.types).toEqual(['discard', 'announce']);
-    expect(machine.feed({ type: 'resume' }).state.phase).toBe('failed');
-  });
 });
