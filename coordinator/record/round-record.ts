@@ -2,7 +2,6 @@ import { ROUND_PEERS, STALE_ROUNDS } from '../../protocol/limits.ts';
 import type { ReceiptCode } from '../../protocol/receipts.ts';
 import { verifyMessage } from '../../protocol/signing.ts';
 import type { CurrentCheckpoint, RunContext } from '../context.ts';
-import { ARRIVAL_ROUNDS } from '../round/close.ts';
 import type { Preset } from '../round/plan.ts';
 import type { Effect, JobState } from '../round/state.ts';
 import type { Fate, RoundFacts, StoredUpdate } from '../store/store.ts';
@@ -11,8 +10,8 @@ import { Heads } from './heads.ts';
 import type { Outbox } from './outbox.ts';
 import { Retention } from './retention.ts';
 
-/** Number of rounds kept in memory: at least those that updates can still name. */
-const REMEMBERED_ROUNDS = Math.max(STALE_ROUNDS, ARRIVAL_ROUNDS) + 1;
+/** Number of rounds kept in memory: those that updates can still name. */
+const REMEMBERED_ROUNDS = STALE_ROUNDS + 1;
 
 /** Codes and details of the receipts for recorded updates that do not become part of a checkpoint. */
 const UNMERGED: Record<Exclude<Fate, 'open' | 'merged'>, { code: ReceiptCode; detail: string }> = {
@@ -31,7 +30,6 @@ export class RoundRecord {
   readonly #context: RunContext;
   readonly #rounds = new Map<number, RoundFacts>();
   #checkpoint: CurrentCheckpoint;
-  #nullRounds: number;
 
   constructor(deps: { context: RunContext }) {
     this.#context = deps.context;
@@ -43,18 +41,12 @@ export class RoundRecord {
     const { digest, envelope, residual } = newest!;
     const checkpoint = verifyMessage('checkpoint', envelope).message;
     this.#checkpoint = { digest, checkpoint, ordinal: store.rounds.count(job, 'checkpoint'), residual };
-    this.#nullRounds = store.rounds.count(job, 'refused') + store.rounds.count(job, 'short');
     for (const round of store.rounds.newest(job, REMEMBERED_ROUNDS)) this.#rounds.set(round.round, round);
   }
 
   /** The newest checkpoint. */
   get checkpoint(): CurrentCheckpoint {
     return this.#checkpoint;
-  }
-
-  /** Number of rounds that ended without a checkpoint. */
-  get nullRounds(): number {
-    return this.#nullRounds;
   }
 
   /** Returns a round that updates may name; null if the round has not opened or is too old. */
@@ -142,7 +134,6 @@ export class RoundRecord {
     for (const update of closed.length > 0 ? closed : own) this.#discardUpdate(update, 'null-round', outbox);
     deps.store.rounds.setOutcome(job, round, tried ? 'refused' : 'short');
     outbox.event({ type: 'null-round', round, reason });
-    this.#nullRounds++;
     this.retention.release(round, this.#checkpoint.checkpoint.round, outbox);
   }
 

@@ -139,7 +139,7 @@ describe('a round', () => {
     const alone = new World({ rounds: { minPeers: 1, count: 1 } });
     const { peers: one, head: first } = await training(alone, 1);
     await one[0]!.submit(one[0]!.seal(one[0]!.update(first, {}, one[0]!.payload(90_000, first.preset))));
-    await alone.until(() => alone.run.record.nullRounds === 1, 'the null round');
+    await alone.until(() => alone.store.rounds.count(alone.toy.job, 'refused') === 1, 'the null round');
     const refused = alone.store.rounds.newest(alone.toy.job, 2).find(({ round }) => round === 1);
     expect(refused?.outcome).toBe('refused');
     expect(alone.measured).toContainEqual({

@@ -187,7 +187,7 @@ describe('a restarted coordinator', () => {
     expect(() => world.kill()).toThrow();
     await world.start();
     expect(world.run.driver.state.refusals).toBe(2);
-    expect(world.run.record.nullRounds).toBe(2);
+    expect(world.store.rounds.count(world.toy.job, 'refused')).toBe(2);
     worse = -1;
     await world.until(done, 'the end of the job');
     expect(world.run.driver.state.round).toBeGreaterThanOrEqual(3);

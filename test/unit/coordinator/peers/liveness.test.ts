@@ -138,7 +138,10 @@ describe('a clock set by an hour', () => {
     world.wrongMs = -HOUR_MS;
     await world.start();
     expect(secondsLeft(world)).toBeLessThanOrEqual(20);
-    await world.until(() => world.run.record.nullRounds === 1, 'the end of a round without updates');
+    await world.until(
+      () => world.store.rounds.count(world.toy.job, 'short') === 1,
+      'the end of a round without updates',
+    );
   });
 
   test('forward: no node is lost and no round is cut short', async () => {
