@@ -106,7 +106,10 @@ export class Receipts {
     this.#sendNext();
   }
 
-  /** Forgets an update that its merge refused, or that conflicts with another one, because it does not protect its author from eviction. */
+  /**
+   * Forgets an update that its merge refused, or that conflicts with another one, because it does not protect its author
+   * from eviction.
+   */
   #withdrawDelivery({ peer, round }: StoredReceipt): void {
     const others = this.#deliveries.get(peer)?.filter((other) => other !== round) ?? [];
     if (others.length > 0) this.#deliveries.set(peer, others);
