@@ -1,4 +1,5 @@
 import { CommanderError } from 'commander';
+import { safeJson } from '../common/text.ts';
 import { processContext } from './context.ts';
 import { failureJson, failureLines, failureOf, stackText, usageError } from './errors.ts';
 import { exitCodes } from './exit-codes.ts';
@@ -11,7 +12,7 @@ export async function main(): Promise<void> {
   const json = arguments_.includes('--json');
   const fail = (error: unknown): number => {
     const failure = failureOf(error);
-    if (json) process.stdout.write(`${JSON.stringify(failureJson(failure))}\n`);
+    if (json) process.stdout.write(`${safeJson(failureJson(failure))}\n`);
     else if (failure.kind !== 'interrupted') process.stderr.write(`${failureLines(failure).join('\n')}\n`);
     // A bug report needs the stack.
     if (failure.kind === 'internal' && error instanceof Error) process.stderr.write(`${stackText(error)}\n`);

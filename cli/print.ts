@@ -1,4 +1,4 @@
-import { safeText } from '../common/text.ts';
+import { safeJson, safeText } from '../common/text.ts';
 import type { SwarmError } from '../index.ts';
 import { withCommandName } from './command-name.ts';
 import type { Context } from './context.ts';
@@ -18,7 +18,7 @@ export function printPainted({ stdout }: Pick<Context, 'stdout'>, lines: Iterabl
 
 /** Prints one JSON value on one line to stdout. */
 export function printJson({ stdout }: Pick<Context, 'stdout'>, value: object): void {
-  stdout.write(`${JSON.stringify(value)}\n`);
+  stdout.write(`${safeJson(value)}\n`);
 }
 
 /** Prints a note to stderr, sanitised as in {@link printLines}. */

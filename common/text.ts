@@ -24,6 +24,12 @@ export function safeText(
   return safe.length > maxCharacters ? `${safe.slice(0, maxCharacters - 1)}…` : safe;
 }
 
+/** Writes a value as JSON on one line, with the characters that {@link safeText} replaces as escapes of the form `\u001b`. */
+export function safeJson(value: object): string {
+  // JSON.stringify escapes only the C0 controls.
+  return JSON.stringify(value).replace(UNSAFE, (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, '0')}`);
+}
+
 /** Formats bytes in decimal units, as is usual for network speeds: "0 B", "999 B", "1.2 kB", "34 MB". */
 export function formatBytes(bytes: number): string {
   const units = ['B', 'kB', 'MB', 'GB', 'TB'];

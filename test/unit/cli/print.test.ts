@@ -5,7 +5,7 @@ import { fileURLToPath } from 'node:url';
 import { expect, it, onTestFinished } from 'vitest';
 import { printedRows } from '../../../cli/bad-rows.ts';
 import { failureLines, failureOf, stackText } from '../../../cli/errors.ts';
-import { ProgressLine, printLines, printNote } from '../../../cli/print.ts';
+import { ProgressLine, printJson, printLines, printNote } from '../../../cli/print.ts';
 import { TrainReport } from '../../../cli/train/report.ts';
 import { SwarmError } from '../../../common/errors.ts';
 import { baseWarning } from '../../../lora/adapter/check-base.ts';
@@ -43,6 +43,13 @@ it('lines, notes and progress have no controls', () => {
   printNote(context, HOSTILE);
   new ProgressLine(context).update(HOSTILE);
   expectSafe(err());
+});
+
+it('JSON has no controls either, and keeps its value', () => {
+  const { context, out } = fakeContext();
+  printJson(context, { text: HOSTILE });
+  expectSafe(out());
+  expect(JSON.parse(out())).toEqual({ text: HOSTILE });
 });
 
 it('errors have no controls in message, advice and stack', () => {
