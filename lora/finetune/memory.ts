@@ -51,8 +51,8 @@ export function decideForRun(
 }
 
 /**
- * Returns the largest micro-batch that fits into memory and is smaller than that of `spec`; null if one row is too
- * much.
+ * Returns the largest micro-batch that fits into memory and is smaller than that of `spec`; null if not even one
+ * row fits.
  */
 export function microBatchThatFits(
   model: ModelShape,

@@ -41,9 +41,9 @@ export interface Llama3Scaling {
 export interface YarnScaling {
   readonly type: 'yarn';
   readonly factor: number;
-  /** A frequency with more turns within the original context than this is kept. */
+  /** Frequencies that make more turns than this within the original context are kept. */
   readonly betaFast: number;
-  /** A frequency with fewer turns than this is divided by `factor`. */
+  /** Frequencies that make fewer turns than this are divided by `factor`. */
   readonly betaSlow: number;
   readonly originalMaxPositions: number;
   /** Factor that cos and sin are multiplied by. */

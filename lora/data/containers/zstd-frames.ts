@@ -40,7 +40,7 @@ class FrameWalker {
   /** Whether the frame ends after the skipped bytes. */
   #ending = false;
 
-  /** Whether a frame has begun and not ended. false after bytes that are not a frame, because it is unknown then. */
+  /** Whether a frame has begun and not ended. false after bytes that are not a frame, where the state is unknown. */
   get inside(): boolean {
     return this.#state === 'magic' ? this.#count + this.#skip > 0 : this.#state !== 'lost';
   }

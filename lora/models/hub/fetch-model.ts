@@ -142,7 +142,7 @@ async function fetchCommit(
 
 interface FetcherOptions {
   readonly cache: HubCache;
-  /** With a commit as revision. */
+  /** The model, with a commit as its revision. */
   readonly reference: HubReference;
   readonly options: FetchModelOptions;
 }
