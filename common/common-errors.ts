@@ -7,6 +7,10 @@ export const commonError = defineErrors({
   FOLDER_UNUSABLE: 'refused',
   FOLDER_LOCKED: { kind: 'conflict', next: 'stop that process, or choose another folder' },
   HOME_LOCKED: { kind: 'conflict', next: 'stop that process, or choose another folder with --home' },
+  LISTEN_FAILED: {
+    kind: 'conflict',
+    next: 'check that the address belongs to this machine and the port is free, or use port 0',
+  },
   OUTPUT_EXISTS: 'conflict',
   STORE_FULL: { kind: 'failed', next: 'free disk space, then run the same command again' },
   USAGE: 'usage',

@@ -1,7 +1,7 @@
 /** The HTTP servers of daemons, which listen on the loopback interface only. */
 import type { FastifyInstance } from 'fastify';
 import { z } from 'zod';
-import { netError } from '../net/errors.ts';
+import { commonError } from '../common/common-errors.ts';
 import { monitorError } from './errors.ts';
 
 /** A TCP port; 0 takes any free one. */
@@ -30,6 +30,6 @@ export async function listenOnLoopback(server: FastifyInstance, port: number): P
   } catch (cause) {
     const listen = `${host}:${port}`;
     const reason = cause instanceof Error ? cause.message.replace(/^listen /, '') : String(cause);
-    throw netError('LISTEN_FAILED', `could not listen on ${listen}: ${reason}`, { listen }, { cause });
+    throw commonError('LISTEN_FAILED', `could not listen on ${listen}: ${reason}`, { listen }, { cause });
   }
 }

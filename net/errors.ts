@@ -20,10 +20,6 @@ export const netError = defineErrors({
     kind: 'failed',
     next: 'restore the file from a backup, or move it away to start as a new peer',
   },
-  LISTEN_FAILED: {
-    kind: 'conflict',
-    next: 'check that the address belongs to this machine and the port is free, or use port 0',
-  },
   MUXER_FRAME: 'failed',
   RPC_BUSY: { kind: 'failed', next: 'try again in a moment' },
   RPC_METHOD_UNKNOWN: 'notFound',

@@ -2,6 +2,7 @@ import { join } from 'node:path';
 import type { Connection, Libp2p, PeerInfo } from '@libp2p/interface';
 import { peerIdFromString } from '@libp2p/peer-id';
 import type { Clock } from '../common/clock.ts';
+import { commonError } from '../common/common-errors.ts';
 import { withDeadline } from '../common/deadline.ts';
 import type { Logger } from '../common/logger.ts';
 import { checkOptions } from '../common/schema-problems.ts';
@@ -167,7 +168,7 @@ class Host implements SwarmNetwork {
       const text = cause instanceof Error ? cause.message : String(cause);
       // libp2p surrounds the system's reason with a stack and with advice on its own configuration.
       const reason = /\blisten (E[A-Z]+: [^\n]*)/.exec(text)?.[1]?.trim() ?? text;
-      throw netError('LISTEN_FAILED', `could not listen on ${listen}: ${reason}`, { listen }, { cause });
+      throw commonError('LISTEN_FAILED', `could not listen on ${listen}: ${reason}`, { listen }, { cause });
     }
     await this.#persistent.start();
     for (const address of this.#options.bootstrap) this.#persistent.add(address, { save: false });

@@ -1,5 +1,6 @@
 /** The import rules of docs/architecture.md, as a function from a source file to its offences. */
 import { posix } from 'node:path';
+import { declaredNames, importsOf, type Node, nameOf, parseModule, referencesOf } from './syntax.ts';
 
 /** The folders of the library. */
 const ROOMS = ['common', 'protocol', 'storage', 'lora', 'net', 'monitor', 'node', 'coordinator'];
@@ -11,7 +12,7 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   storage: ['common', 'protocol'],
   lora: ['common', 'protocol'],
   net: ['common', 'protocol', 'storage'],
-  monitor: ['common', 'protocol', 'storage', 'lora', 'net'],
+  monitor: ['common', 'protocol'],
   node: ['common', 'protocol', 'storage', 'lora', 'net', 'monitor'],
   coordinator: ['common', 'protocol', 'storage', 'lora', 'net', 'monitor'],
   'index.ts': ROOMS,
@@ -25,7 +26,7 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
 /** Packages that only one folder may import. Tests and scripts may import any package. */
 const ONLY_IN: readonly { packages: RegExp; place: RegExp; name: string }[] = [
   { packages: /^(onnxruntime|@tensorflow\/)/, place: /^lora\/engines\//, name: 'lora/engines' },
-  { packages: /^(libp2p$|@libp2p\/|@chainsafe\/)/, place: /^net\//, name: 'net' },
+  { packages: /^(libp2p($|\/)|@libp2p\/|@chainsafe\/)/, place: /^net\//, name: 'net' },
 ];
 
 /** Files outside cli that may use process.env: the default of options, and variables that a native library reads. */
@@ -35,75 +36,121 @@ const USES_ENVIRONMENT = [
   'lora/engines/tfjs/environment.ts',
 ];
 
+/** Files outside scripts and test that load an optional package, whose name or folder they look for. */
+const COMPUTED_IMPORTS = ['lora/engines/tfjs/packages.ts', 'cli/demo/data.ts'];
+
 /** Files whose results may depend on arguments alone, so that they can be replayed and recomputed. */
 const PURE = /^(protocol\/|lora\/graph\/|lora\/update\/|coordinator\/round\/|node\/machine\/)/;
-const IMPURE: readonly { pattern: RegExp; name: string }[] = [
-  { pattern: /\bDate\.now\b/, name: 'Date.now' },
-  { pattern: /\bnew Date\(\s*\)/, name: 'new Date()' },
-  { pattern: /\bperformance\.now\b/, name: 'performance.now' },
-  { pattern: /\bMath\.random\b/, name: 'Math.random' },
-  { pattern: /\b(randomBytes|randomUUID|randomInt|getRandomValues)\b/, name: 'randomness' },
-  { pattern: /\b(setTimeout|setInterval|setImmediate)\b/, name: 'a timer' },
-  { pattern: /['"]node:timers(\/promises)?['"]/, name: 'a timer' },
+/** Globals that pure files may not use, and the members of them that they may. */
+const IMPURE: readonly { global: string; may?: readonly string[] }[] = [
+  { global: 'Date', may: ['UTC', 'parse'] },
+  { global: 'Math', may: Object.getOwnPropertyNames(Math).filter((name) => name !== 'random') },
+  { global: 'performance' },
+  { global: 'process' },
+  { global: 'crypto', may: ['subtle'] },
+  { global: 'setTimeout' },
+  { global: 'setInterval' },
+  { global: 'setImmediate' },
+  { global: 'globalThis' },
+];
+/** Modules that pure files may not import, or the exports of them that they may. */
+const IMPURE_MODULES: readonly { target: RegExp; may?: RegExp }[] = [
+  { target: /^(node:)?(timers(\/promises)?|perf_hooks)$/ },
+  { target: /^(node:)?crypto$/, may: /^(create\w+|sign|verify|timingSafeEqual|KeyObject)$/ },
+  { target: /(^|\/)common\/system-clock\.ts$/ },
 ];
 
 /** Unit tests and test helpers import nothing from the slower tests. */
 const SHARED_BY_TESTS = /^test\/(unit|utils)\//;
 const SLOW_TESTS = /^test\/(sim|e2e|interop)\//;
 
-const IMPORT =
-  /(?:^|[;\n}])\s*(?:import|export)\b[^'"`;]*?\bfrom\s*(['"])([^'"\n]+)\1|(?:^|[;\n])\s*import\s*(['"])([^'"\n]+)\3|\bimport\(\s*(['"])([^'"\n]+)\5/g;
-
 /** Returns the offences as "file:line: what is wrong"; `file` is relative to the repository with forward slashes. */
 export function importOffences(file: string, source: string): string[] {
   const folder = file.split('/')[0]!;
   const allowed = MAY_IMPORT[folder];
   if (allowed === undefined) return [];
-  const code = withoutComments(source);
+  const program = parseModule(source);
   const free = folder === 'scripts' || folder === 'test';
-  const offences: { line: number; text: string }[] = [];
-  const add = (index: number, text: string): void => {
-    offences.push({ line: code.slice(0, index).split('\n').length, text });
+  const isProgram = folder === 'cli' || folder === 'examples';
+  const isPure = PURE.test(file);
+  const offences: { start: number; text: string }[] = [];
+  const add = (start: number, text: string): void => {
+    offences.push({ start, text });
   };
 
-  for (const match of code.matchAll(IMPORT)) {
-    const target = (match[2] ?? match[4] ?? match[6])!;
-    const index = match.index + match[0].lastIndexOf(target);
+  for (const { target, start, names } of importsOf(program)) {
+    if (target === null) {
+      if (!free && !COMPUTED_IMPORTS.includes(file)) add(start, 'imports a module whose name is computed');
+      continue;
+    }
+    const path = target.startsWith('.') ? posix.join(posix.dirname(file), target) : target;
+    if (isPure) {
+      const rule = IMPURE_MODULES.find((rule) => rule.target.test(path));
+      if (rule !== undefined && !names.every((name) => rule.may?.test(name))) {
+        add(start, `imports ${names.join(', ')} of ${target}; it must be passed in`);
+      }
+    }
     if (!target.startsWith('.')) {
       for (const rule of ONLY_IN) {
         if (!free && rule.packages.test(target) && !rule.place.test(file)) {
-          add(index, `imports ${target}, which only ${rule.name} may`);
+          add(start, `imports ${target}, which only ${rule.name} may`);
         }
       }
       if (folder === 'examples' && !/^(node:|lora-swarm($|\/))/.test(target)) {
-        add(index, `imports ${target}; examples import node: and lora-swarm only`);
+        add(start, `imports ${target}; examples import node: and lora-swarm only`);
+      }
+      if (!free && folder !== 'examples' && /^lora-swarm($|\/)/.test(target)) {
+        add(start, `imports ${target}, the package itself`);
+      }
+      if (!free && !isProgram && /^(node:)?process$/.test(target)) {
+        add(start, `imports ${target}; use the global process, whose uses are checked`);
       }
       continue;
     }
-    const path = posix.join(posix.dirname(file), target);
     const to = path.split('/')[0]!;
     if (SHARED_BY_TESTS.test(file) && SLOW_TESTS.test(path))
-      add(index, `imports ${target}; move it to test/utils`);
-    if (to !== folder && !allowed.includes(to)) add(index, `${folder} may not import ${to} (${target})`);
-    if (!/\.(ts|js|json)$/.test(target)) add(index, `imports ${target} without its .ts`);
+      add(start, `imports ${target}; move it to test/utils`);
+    if (to !== folder && !allowed.includes(to)) add(start, `${folder} may not import ${to} (${target})`);
+    if (!/\.(ts|js|json)$/.test(target)) add(start, `imports ${target} without its .ts`);
   }
 
-  const forbid = (pattern: RegExp, text: string): void => {
-    for (const match of code.matchAll(new RegExp(pattern, 'g'))) add(match.index, text);
-  };
-  if (!['cli', 'examples'].includes(folder) && !free && !USES_ENVIRONMENT.includes(file)) {
-    forbid(/\bprocess\.(env|argv)\b/, 'reads process.env or process.argv, which only cli may');
+  const checksProcess = !free && !isProgram && !USES_ENVIRONMENT.includes(file) && source.includes('process');
+  const declared = isPure || checksProcess ? declaredNames(program) : new Set<string>();
+  const references = isPure || checksProcess ? referencesOf(program) : [];
+  for (const { name, start, parent } of references) {
+    const used = membersUsed(start, parent);
+    if (name === 'process' && checksProcess) {
+      // A variable of the same name hides the global, but nothing that it holds has these members.
+      const isOther = used === null && !declared.has(name);
+      if (isOther || used?.some((member) => /^(env|argv|argv0|execArgv|\*)$/.test(member))) {
+        add(start, 'can read process.env or process.argv, which only cli may');
+      }
+    }
+    const impure = isPure && !declared.has(name) ? IMPURE.find(({ global }) => global === name) : undefined;
+    if (impure !== undefined) {
+      const isDate = name === 'Date' && parent.type === 'NewExpression';
+      const isFixed = isDate && (parent.arguments as unknown[]).length > 0;
+      const allowed = used?.every((member) => impure.may?.includes(member)) ?? false;
+      if (!isFixed && !allowed) {
+        add(start, `uses ${[name, ...(used ?? [])].join('.')}; it must be passed in`);
+      }
+    }
   }
-  if (PURE.test(file)) {
-    for (const { pattern, name } of IMPURE) forbid(pattern, `uses ${name}; it must be passed in`);
-  }
-  return offences.sort((a, b) => a.line - b.line).map(({ line, text }) => `${file}:${line}: ${text}`);
+  return offences
+    .sort((a, b) => a.start - b.start)
+    .map(({ start, text }) => `${file}:${source.slice(0, start).split('\n').length}: ${text}`);
 }
 
-/** Replaces comments by blanks. Offsets, lines and strings stay. */
-export function withoutComments(source: string): string {
-  return source.replace(
-    /\/\*[\s\S]*?\*\/|\/\/[^\n]*|'(?:[^'\\\n]|\\.)*'|"(?:[^"\\\n]|\\.)*"|`(?:[^`\\]|\\[\s\S])*`/g,
-    (token) => (token.startsWith('/') ? token.replace(/[^\n]/g, ' ') : token),
+/** Returns the members that the code takes of an object: `a.b`, `a['b']`, `const { b } = a`. null: another use. */
+function membersUsed(start: number, parent: Node): string[] | null {
+  const isObject = (node: unknown): boolean => (node as Node | null)?.start === start;
+  if (parent.type === 'MemberExpression' && isObject(parent.object)) {
+    const property = parent.property as Node;
+    return [parent.computed && property.type !== 'Literal' ? '*' : nameOf(property)];
+  }
+  const pattern = parent.type === 'VariableDeclarator' && isObject(parent.init) ? (parent.id as Node) : null;
+  if (pattern?.type !== 'ObjectPattern') return null;
+  return (pattern.properties as Node[]).map((property) =>
+    property.type === 'Property' && !property.computed ? nameOf(property.key as Node) : '*',
   );
 }

@@ -30,6 +30,20 @@ describe('imports that bypass index.ts', () => {
     expect(of('cli/x.ts', "import { a, e } from '../lora/x.ts';")).toEqual(['cli/x.ts: a (../lora/x.ts)']);
     expect(of('cli/views/x.ts', "import type { B } from '../../lora/x.ts';")).toHaveLength(1);
     expect(of('cli/x.ts', "const { c: d } = await import('../lora/x.ts');")).toHaveLength(1);
+    for (const text of [
+      "(await import('../lora/x.ts')).a();",
+      'const { a } = await import(`../lora/x.ts`);',
+      "const [{ e }, { a }] = await Promise.all([import('../lora/e.ts'), import('../lora/x.ts')]);",
+      "export { a as b } from '../lora/x.ts';",
+      "export * from '../lora/x.ts';",
+      "import * as x from '../lora/x.ts';",
+      "const x = await import('../lora/x.ts');",
+      "void import('../lora/x.ts').then((x) => x.a());",
+      "let x: import('../lora/x.ts').B;",
+    ]) {
+      expect(of('cli/x.ts', text), text).toHaveLength(1);
+    }
+    expect(of('cli/x.ts', "const { e } = await import('../lora/x.ts');")).toEqual([]);
     expect(of('cli/x.ts', "import { a } from '../index.ts';")).toEqual([]);
     expect(of('cli/views/x.ts', "import { a } from '../train/x.ts';")).toEqual([]);
   });
@@ -45,6 +59,22 @@ describe('import rules', () => {
     ).toHaveLength(1);
     expect(importOffences('cli/a.ts', "const x = await import('../scripts/x.ts');")).toHaveLength(1);
     expect(importOffences('net/a.ts', "export * from '../monitor/x.ts';")).toHaveLength(1);
+    for (const folder of ['storage', 'lora', 'net']) {
+      expect(importOffences('monitor/a.ts', `import { x } from '../${folder}/x.ts';`)).toHaveLength(1);
+    }
+    for (const text of [
+      'await import(`../net/x.ts`);',
+      "type T = import('../net/x.ts').T;",
+      "import x = require('../net/x.ts');",
+      "const x = 1; import { y } from '../net/x.ts';",
+      'await import(name);',
+      "await import('../' + name);",
+      "import 'lora-swarm';",
+    ]) {
+      expect(importOffences('lora/a.ts', text), text).toHaveLength(1);
+    }
+    const text = "'import { x } from \\'../net/x.ts\\';'; `import('../net/x.ts')`;";
+    expect(importOffences('lora/a.ts', text)).toEqual([]);
     expect(importOffences('lora/a.ts', "import {\n  a,\n  b,\n} from '../net/x.ts';\n")[0]).toMatch(
       /^lora\/a\.ts:4/,
     );
@@ -53,6 +83,7 @@ describe('import rules', () => {
 
   it('keep libp2p in net, onnxruntime and TensorFlow.js in lora/engines', () => {
     expect(importOffences('node/a.ts', "import { x } from '@libp2p/interface';")).toHaveLength(1);
+    expect(importOffences('node/a.ts', "import { x } from 'libp2p/version';")).toHaveLength(1);
     expect(importOffences('net/a.ts', "import { x } from '@libp2p/interface';")).toEqual([]);
     expect(importOffences('lora/train/a.ts', "import ort from 'onnxruntime-node';")).toHaveLength(1);
     expect(
@@ -66,10 +97,48 @@ describe('import rules', () => {
     expect(importOffences('coordinator/round/round-machine.ts', 'const t = Date.now();\n')).toHaveLength(1);
     expect(importOffences('lora/update/a.ts', 'x();\nMath.random();\nsetTimeout(x, 1);')).toEqual([
       expect.stringMatching(/^lora\/update\/a\.ts:2: .*Math\.random/),
-      expect.stringMatching(/^lora\/update\/a\.ts:3: .*timer/),
+      expect.stringMatching(/^lora\/update\/a\.ts:3: .*setTimeout/),
     ]);
+    for (const text of [
+      'new Date();',
+      'new Date;',
+      'Date();',
+      'const { now } = Date;',
+      'const D = Date;',
+      "Date['now']();",
+      'const { random } = Math;',
+      'performance.now();',
+      'process.hrtime();',
+      'globalThis.setTimeout(f, 1);',
+      "import { systemClock } from '../../common/system-clock.ts';",
+      "import { hrtime } from 'node:process';",
+      "import { setTimeout } from 'node:timers/promises';",
+      "import { randomBytes } from 'node:crypto';",
+      "import * as crypto from 'node:crypto';",
+      'crypto.getRandomValues(bytes);',
+    ]) {
+      expect(importOffences('lora/update/a.ts', text), text).toHaveLength(1);
+    }
+    expect(
+      importOffences('lora/update/a.ts', 'new Date(0); Date.UTC(1); Math.max(1); type T = Date;'),
+    ).toEqual([]);
+    expect(importOffences('lora/update/a.ts', "import { createHash } from 'node:crypto';")).toEqual([]);
     expect(importOffences('coordinator/store.ts', 'const t = Date.now();')).toEqual([]);
-    expect(importOffences('net/a.ts', 'process.env.HOME')).toHaveLength(1);
+    for (const text of [
+      'process.env.HOME',
+      "process['argv']",
+      'process?.env',
+      'const { env } = process;',
+      'const { pid, ...rest } = process;',
+      'const p = process;',
+      'f(process);',
+      "import process from 'node:process';",
+      "import { env } from 'process';",
+    ]) {
+      expect(importOffences('net/a.ts', text), text).toHaveLength(1);
+    }
+    expect(importOffences('net/a.ts', 'const { pid } = process; process.cwd();')).toEqual([]);
+    expect(importOffences('net/a.ts', 'function f(process: X) { process.train(); g(process); }')).toEqual([]);
     expect(importOffences('cli/context.ts', 'process.env.HOME')).toEqual([]);
   });
 
