@@ -9,16 +9,12 @@ import { MIGRATIONS } from './schema.ts';
 import { UpdateTable } from './updates.ts';
 
 export { jobBlobs } from './blobs.ts';
-export type { StoredConflict } from './conflicts.ts';
 export type { Admission, StoredJob } from './jobs.ts';
 export type { StoredPeer } from './peers.ts';
 export type {
   HeldCheckpoint,
-  NewCheckpoint,
   RoundFacts,
-  RoundOutcome,
   StoredCheckpoint,
-  StoredRound,
 } from './rounds.ts';
 export type { Fate, StoredReceipt, StoredUpdate } from './updates.ts';
 

@@ -28,7 +28,6 @@ export const runSchema = z.strictObject({
   /** Number of newest checkpoints to keep, in addition to the best one. @default 2 */
   keepCheckpoints: z.int().positive().max(10_000).default(2),
 });
-export type RunOptions = z.output<typeof runSchema>;
 
 /** All settings, with defaults filled in. Paths are absolute. */
 export const trainSpecSchema = z.strictObject({

@@ -62,23 +62,6 @@ export function blockLayout(width: number, bits: QuantisedBits): BlockLayout {
   return { side: TILE_SIDE, blocks: Math.ceil(width / TILE_SIDE), bytes: TILE_SIDE / 2 };
 }
 
-/** Returns the values of W's plain copy or, at 4 bits, of either copy: [rows, columns], row-major. */
-export function dequantise({ codes, scales }: Blocks, columns: number, bits: QuantisedBits): Float32Array {
-  const { side, blocks, bytes } = blockLayout(columns, bits);
-  const rows = scales.length / blocks;
-  const values = new Float32Array(rows * columns);
-  for (let row = 0; row < rows; row++) {
-    for (let column = 0; column < columns; column++) {
-      const block = row * blocks + Math.floor(column / side);
-      const place = column % side;
-      const byte = codes[block * bytes + (bits === 4 ? place >> 1 : place)]!;
-      const number = bits === 4 ? ((byte >> (4 * (place & 1))) & 15) - 8 : (byte << 24) >> 24;
-      values[row * columns + column] = number * scales[block]!;
-    }
-  }
-  return values;
-}
-
 class TileQuantiser implements Quantiser {
   readonly #rows: number;
   readonly #columns: number;

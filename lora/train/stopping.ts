@@ -20,8 +20,6 @@ export interface Progress {
   readonly waited: number;
 }
 
-export const NO_PROGRESS: Progress = { best: null, waited: 0 };
-
 /**
  * Applies a measurement to the progress, as transformers' EarlyStoppingCallback does. The best adapter is the one with
  * the lowest loss. Patience restarts only after a decrease by more than `minDelta`. NaN is never an improvement.

@@ -6,11 +6,12 @@ import { describe, expect, test } from 'vitest';
 import { describeBase } from '../../../../lora/models/base-identity.ts';
 import { openBase } from '../../../../lora/models/base-model.ts';
 import { prepareWeights } from '../../../../lora/models/prepare-weights.ts';
-import { createQuantiser, dequantise } from '../../../../lora/models/quantise.ts';
+import { createQuantiser } from '../../../../lora/models/quantise.ts';
 import { LARGEST_INT8 } from '../../../../lora/models/quantise-rows.ts';
 import { TableQuantiser } from '../../../../lora/models/quantise-table.ts';
 import { temporaryFolder } from '../../../utils/folder.ts';
 import { numbers } from '../../../utils/graphs.ts';
+import { dequantise } from '../../../utils/quantised.ts';
 import { FIXTURES } from '../../../utils/reference.ts';
 
 const UNTIED = join(FIXTURES, 'llama-tiny-untied');

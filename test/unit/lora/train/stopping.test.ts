@@ -1,9 +1,9 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { judge, NO_PROGRESS, type Progress, type StoppingRule } from '../../../../lora/train/stopping.ts';
+import { judge, type Progress, type StoppingRule } from '../../../../lora/train/stopping.ts';
 
 function run(losses: readonly number[], rule: StoppingRule) {
-  let progress: Progress = NO_PROGRESS;
+  let progress: Progress = { best: null, waited: 0 };
   for (const [step, loss] of losses.entries()) {
     const verdict = judge(progress, { step, loss }, rule);
     progress = verdict.progress;

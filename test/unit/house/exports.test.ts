@@ -1,0 +1,37 @@
+import { posix } from 'node:path';
+import { expect, it } from 'vitest';
+import { SHIPPED, sourcesIn } from '../../utils/sources.ts';
+import { exportsOf, importsOf, parseModule } from '../../utils/syntax.ts';
+
+/** Modules that the package exports, and the module that `cli/swarm.js` runs. */
+const ENTRIES = ['index.ts', 'protocol/index.ts', 'lora/update/index.ts', 'cli/main.ts'];
+/** Exports that nothing uses yet. */
+const ALLOWED = [
+  // A complete set of operations, which tests compare with their definitions.
+  /^lora\/graph\/ops\.ts: /,
+  // Measured by scripts/bench/scores.ts. No round is scored yet.
+  /^lora\/update\/score\.ts: scoreUpdate$/,
+];
+
+it('every export is used by the library, or is an export of the package', () => {
+  const modules = sourcesIn(SHIPPED).map(({ path, text }) => ({ path, text, program: parseModule(text) }));
+  /** Names that other modules take, by module. */
+  const taken = new Map<string, Set<string>>();
+  for (const { path, program } of modules) {
+    for (const { target, names } of importsOf(program)) {
+      if (!target?.startsWith('.')) continue;
+      const module = posix.join(posix.dirname(path), target);
+      taken.set(module, new Set([...(taken.get(module) ?? []), ...names]));
+    }
+  }
+  const unused = modules
+    .filter(({ path }) => !ENTRIES.includes(path))
+    .flatMap(({ path, text, program }) => {
+      const names = taken.get(path) ?? new Set();
+      if (names.has('*')) return [];
+      return [...exportsOf(program).keys()]
+        .filter((name) => !names.has(name) && text.match(new RegExp(`\\b${name}\\b`, 'g'))!.length === 1)
+        .map((name) => `${path}: ${name}`);
+    });
+  expect(unused.filter((line) => !ALLOWED.some((pattern) => pattern.test(line)))).toEqual([]);
+});
