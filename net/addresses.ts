@@ -116,16 +116,3 @@ function describe(error: unknown): string {
   if (error instanceof AggregateError) return error.errors.map(describe).join('; ');
   return error instanceof Error ? `${error.name}: ${error.message}` : String(error);
 }
-
-/** Number of 16-bit groups of an IPv6 address, and of its first 64 bits. A host usually has all addresses of these. */
-const IP6_GROUPS = 8;
-const IP6_NETWORK_GROUPS = 4;
-
-/** Returns the network that an IP address counts for when shares are fair: an IPv4 address, or an IPv6 network of 64 bits. */
-export function networkOfIp(ip: string): string {
-  if (!ip.includes(':')) return ip;
-  const [before = [], after] = ip.split('::').map((part) => part.split(':').filter(Boolean));
-  const zeros = after === undefined ? 0 : Math.max(0, IP6_GROUPS - before.length - after.length);
-  const groups = [...before, ...Array<string>(zeros).fill('0'), ...(after ?? [])];
-  return groups.slice(0, IP6_NETWORK_GROUPS).join(':');
-}

@@ -6,7 +6,6 @@ import { FairTurns } from '../common/fair-turns.ts';
 import { type Quota, RateLimiter } from '../common/rate-limiter.ts';
 import { peerIdOfMultihash } from '../protocol/ids.ts';
 import { HEARTBEAT_INTERVAL_MS, ROUND_PEERS } from '../protocol/limits.ts';
-import { networkOfIp } from './addresses.ts';
 import type { GossipDrop, NetworkObserver } from './observer.ts';
 
 /**
@@ -51,11 +50,19 @@ export interface GatedRuntime {
   readonly peers: ReadonlyMap<string, unknown>;
   readonly score: {
     readonly params: { appSpecificScore: (peer: string) => number };
-    readonly peerStats: ReadonlyMap<string, { readonly knownIPs: ReadonlySet<string> }>;
     rejectInvalidMessage(from: string, topic: string): void;
   };
   readonly gossipTracer: { readonly size: number; deliverMessage(messageId: string): void };
   readonly msgIdToStrFn: (id: Uint8Array) => string;
+}
+
+export interface GossipGateDeps {
+  readonly runtime: GatedRuntime;
+  readonly rules: GateRules;
+  readonly clock: Clock;
+  readonly observer: NetworkObserver;
+  /** Returns the network address that a connected peer shares with others. */
+  networkOf(peer: string): string;
 }
 
 /** What the gate needs to know about the topics that we subscribe to. */
@@ -81,6 +88,7 @@ export class GossipGate {
   readonly #rules: GateRules;
   readonly #observer: NetworkObserver;
   readonly #clock: Clock;
+  readonly #networkOf: (peer: string) => string;
   readonly #handle: GatedRuntime['handleReceivedRpc'];
   readonly #turns: FairTurns;
   /** The line of the peers that exceed the quota of unwanted messages. A turn is a pause. */
@@ -89,11 +97,12 @@ export class GossipGate {
   readonly #unwanted: RateLimiter;
   readonly #counts = new Map<string, { unwanted: number; accepted: number; at: number }>();
 
-  constructor(deps: { runtime: GatedRuntime; rules: GateRules; clock: Clock; observer: NetworkObserver }) {
+  constructor(deps: GossipGateDeps) {
     const { runtime, rules, clock, observer } = deps;
     this.#runtime = runtime;
     this.#rules = rules;
     this.#clock = clock;
+    this.#networkOf = deps.networkOf;
     this.#observer = observer;
     this.#turns = new FairTurns({ sliceMs: SLICE_MS }, { clock });
     this.#floods = new FairTurns({ sliceMs: Infinity }, { clock });
@@ -125,7 +134,7 @@ export class GossipGate {
    */
   async #receive(from: PeerId, { messages, control, ...rest }: RPC): Promise<void> {
     const via = from.toString();
-    const claim = { address: this.#addressOf(via), peer: via, known: this.#rules.knows(via) };
+    const claim = { address: this.#networkOf(via), peer: via, known: this.#rules.knows(via) };
     let end = await this.#turns.take(claim);
     if (end === null) return;
     const dropped = new Map<GossipDrop, number>();
@@ -180,11 +189,6 @@ export class GossipGate {
     if (end === null) return;
     await new Promise<void>((resolve) => this.#clock.after(excess * FLOOD_PAUSE_MS, resolve));
     end();
-  }
-
-  #addressOf(peer: string): string {
-    const [ip] = this.#runtime.score.peerStats.get(peer)?.knownIPs ?? [];
-    return ip === undefined ? peer : networkOfIp(ip);
   }
 
   #countsOf(peer: string): { unwanted: number; accepted: number; at: number } {

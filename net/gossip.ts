@@ -59,6 +59,8 @@ interface GossipDeps {
   clock: Clock;
   log: Logger;
   observer: NetworkObserver;
+  /** Returns the network address that a connected peer shares with others. */
+  networkOf(peer: string): string;
 }
 
 /** Publishes to gossip topics and subscribes handlers to them. The handlers judge each message that arrives. */
@@ -83,12 +85,7 @@ export class Gossip {
       admits: (topic: string, author: string) => this.#admits(this.#subscriptions.get(topic), author),
       knows: (peer: string) => [...this.#subscriptions.values()].some((set) => this.#admits(set, peer)),
     };
-    this.#gate = new GossipGate({
-      runtime: this.#runtime,
-      rules,
-      clock: deps.clock,
-      observer: deps.observer,
-    });
+    this.#gate = new GossipGate({ ...deps, runtime: this.#runtime, rules });
   }
 
   /**

@@ -11,7 +11,7 @@ import type { RpcMethod, RpcRequest, RpcResponse } from '../protocol/rpc.ts';
 import type { Signer } from '../protocol/signing.ts';
 import type { ResumableBlobs } from '../storage/blob-store.ts';
 import { hostAddressesSchema } from './address-options.ts';
-import { connectError, networkOfIp, parseAddress } from './addresses.ts';
+import { connectError, parseAddress } from './addresses.ts';
 import { BlobFetcher } from './blobs/fetcher.ts';
 import { BlobServer } from './blobs/server.ts';
 import { netError } from './errors.ts';
@@ -19,6 +19,7 @@ import { Gossip } from './gossip.ts';
 import type { Identity } from './identity.ts';
 import { createNode } from './libp2p/create.ts';
 import { Watchdog, type WatchdogOptions } from './libp2p/gossip-watchdog.ts';
+import { networkOf } from './libp2p/remote-network.ts';
 import { streamsOf } from './libp2p/streams.ts';
 import { Traffic } from './libp2p/traffic.ts';
 import type {
@@ -119,7 +120,8 @@ class Host implements SwarmNetwork {
     this.#node = node;
     this.signer = deps.identity.signer;
     const streams = streamsOf(node);
-    this.#gossip = new Gossip({ pubsub: node.services.pubsub, clock, log, observer });
+    const networkOf = (peer: string): string => this.networkOf(peer);
+    this.#gossip = new Gossip({ pubsub: node.services.pubsub, clock, log, observer, networkOf });
     this.#rpc = new Rpc({ streams, clock, log, observer, permits: shares.calls });
     this.#blobServer = new BlobServer({
       streams,
@@ -197,8 +199,7 @@ class Host implements SwarmNetwork {
 
   networkOf(peer: string): string {
     const [connection] = this.#node.getConnections(peerIdFromString(peer));
-    const ip = connection?.remoteAddr.getComponents().find(({ name }) => name === 'ip4' || name === 'ip6');
-    return ip?.value === undefined ? peer : networkOfIp(ip.value);
+    return connection === undefined ? peer : networkOf(connection.remoteAddr);
   }
 
   addPersistentPeer(address: string): void {

@@ -77,6 +77,7 @@ export function rawGossip(node: Libp2p<{ pubsub: object }>): Gossip {
     clock: systemClock,
     log: recordingLog([]),
     observer: noObserver,
+    networkOf: (peer) => peer,
   });
 }
 

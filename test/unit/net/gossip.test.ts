@@ -163,6 +163,7 @@ describe('gossip among hosts', () => {
       clock: systemClock,
       log: recordingLog([]),
       observer: noObserver,
+      networkOf: (peer) => peer,
     });
     expect(await gossip.publish(updates, Buffer.from('update'))).toBe(0);
     expect(sent).toEqual([]);
