@@ -1,0 +1,292 @@
+/**
+ * A process of attackers for the benchmark of attacks.
+ *
+ *   node scripts/bench/attack-peers.ts KIND ADDRESSES TARGET
+ *
+ * KIND is one of `attackKinds`, ADDRESSES the number of loopback addresses that the attackers use, and TARGET the JSON of
+ * a Target. It sends its parent the message `attacking` when all attackers are in place, and then attacks until the
+ * parent disconnects. It answers each message with the number of requests that the target answered beyond a quota.
+ */
+import { connect } from 'node:net';
+import { setTimeout as pause } from 'node:timers/promises';
+import { RPC } from '@libp2p/gossipsub/message';
+import { noise } from '@libp2p/noise';
+import { peerIdFromString } from '@libp2p/peer-id';
+import { tcp } from '@libp2p/tcp';
+import { yamux } from '@libp2p/yamux';
+import { multiaddr } from '@multiformats/multiaddr';
+import { createLibp2p, type Libp2p } from 'libp2p';
+import { base58btc } from 'multiformats/bases/base58';
+import { encodeCbor } from '../../protocol/cbor.ts';
+import { BLOB_RANGE_BYTES } from '../../protocol/limits.ts';
+import type { Heartbeat, Update } from '../../protocol/messages.ts';
+import { BLOB_PROTOCOL, RPC_PROTOCOL, rpcMethods } from '../../protocol/rpc.ts';
+import { type Signer, signerFromSeed, signMessage } from '../../protocol/signing.ts';
+import { jobTopic } from '../../protocol/topics.ts';
+import type { Target } from './attack-target.ts';
+
+export const attackKinds = ['calls', 'sockets', 'ranges', 'gossip', 'names', 'keys', 'refusals'] as const;
+export type AttackKind = (typeof attackKinds)[number];
+
+const GOSSIP_PROTOCOL = '/meshsub/1.2.0';
+/** Pause before an attacker replaces a socket that it lost. */
+const SOCKET_RETRY_MS = 1000;
+/** Pause before an attacker replaces a stream that it lost. */
+const STREAM_RETRY_MS = 50;
+/** Other keys that the attack on the rate limiter uses: more than the limiter remembered. */
+const OTHER_KEYS = 4200;
+
+let beyondQuota = 0;
+
+class Attackers {
+  readonly #target: Target;
+  readonly #addresses: number;
+  #created = 0;
+
+  constructor(target: Target, addresses: number) {
+    this.#target = target;
+    this.#addresses = addresses;
+  }
+
+  async start(kind: AttackKind): Promise<void> {
+    if (kind === 'calls') await this.#hold(17, 16, RPC_PROTOCOL);
+    if (kind === 'sockets') for (let i = 0; i < 80; i++) this.#holdSocket(this.#from(i));
+    if (kind === 'ranges') await this.#hold(12, 8, BLOB_PROTOCOL, this.#rangeRequest());
+    if (kind === 'gossip') await this.#flood(heartbeats(this.#target.job, 5000));
+    if (kind === 'names') await this.#rename(60);
+    if (kind === 'keys') await this.#displace();
+    if (kind === 'refusals') await this.#flood(updates(this.#target.job, 8000));
+    await pause(1000);
+  }
+
+  #from(i: number): string {
+    return `127.0.0.${2 + (i % this.#addresses)}`;
+  }
+
+  /** Connects a new identity. */
+  async #connect(): Promise<Libp2p> {
+    const localAddress = this.#from(this.#created++);
+    const node = await createLibp2p({
+      // The published type leaves out the options of node:net.
+      transports: [tcp({ dialOpts: { localAddress } as never })],
+      connectionEncrypters: [noise()],
+      streamMuxers: [yamux()],
+      connectionManager: { maxConnections: 4 },
+    });
+    for (;;) {
+      try {
+        await node.dial(multiaddr(this.#target.address));
+        return node;
+      } catch {
+        await pause(STREAM_RETRY_MS);
+      }
+    }
+  }
+
+  #rangeRequest(): Uint8Array {
+    return framed(encodeCbor({ digest: this.#target.blob.digest, offset: 0, length: BLOB_RANGE_BYTES }));
+  }
+
+  /** Opens a socket that sends nothing, and another one whenever it is closed. */
+  #holdSocket(localAddress: string): void {
+    const port = Number(/tcp\/(\d+)/.exec(this.#target.address)![1]);
+    const socket = connect({ host: '127.0.0.1', port, localAddress });
+    socket.on('error', () => {});
+    socket.on('close', () => setTimeout(() => this.#holdSocket(localAddress), SOCKET_RETRY_MS));
+  }
+
+  /** Opens streams on which nothing is read, and another one whenever one is closed. */
+  async #hold(identities: number, streams: number, protocol: string, bytes?: Uint8Array): Promise<void> {
+    for (let i = 0; i < identities; i++) {
+      const node = await this.#connect();
+      for (let j = 0; j < streams; j++) void this.#holdStream(node, protocol, bytes);
+    }
+  }
+
+  async #holdStream(node: Libp2p, protocol: string, bytes?: Uint8Array): Promise<void> {
+    const peer = peerIdFromString(this.#target.peer);
+    for (;;) {
+      try {
+        const stream = await node.dialProtocol(peer, protocol, { maxOutboundStreams: 1000 });
+        stream.pause();
+        if (bytes) stream.send(bytes);
+        await new Promise((resolve) => stream.addEventListener('close', resolve, { once: true }));
+      } catch {
+        if (node.getConnections(peer).length === 0) {
+          await node.dial(multiaddr(this.#target.address)).catch(() => {});
+        }
+      }
+      await pause(STREAM_RETRY_MS);
+    }
+  }
+
+  /** Sends the same frames again and again as gossip, on one connection per address, as fast as they are taken. */
+  async #flood(frames: readonly Uint8Array[]): Promise<void> {
+    const peer = peerIdFromString(this.#target.peer);
+    for (let i = 0; i < this.#addresses; i++) {
+      const node = await this.#connect();
+      const send = async (): Promise<never> => {
+        for (;;) {
+          try {
+            const stream = await node.dialProtocol(peer, GOSSIP_PROTOCOL);
+            for (let n = 0; stream.writeStatus === 'writable'; n++) {
+              if (stream.send(frames[n % frames.length]!)) await pause(0);
+              else await drained(stream);
+            }
+          } catch {
+            if (node.getConnections(peer).length === 0) {
+              await node.dial(multiaddr(this.#target.address)).catch(() => {});
+            }
+          }
+          await pause(STREAM_RETRY_MS);
+        }
+      };
+      void send();
+    }
+  }
+
+  /** Joins with many identities, which then change their names once a second. */
+  async #rename(identities: number): Promise<void> {
+    for (let i = 0; i < identities; i++) {
+      const node = await this.#connect();
+      let names = 0;
+      const rename = (): void => {
+        const about = { agent: 'a', engine: 'e', tokensPerSecond: 0, sentAt: Date.now() };
+        const body = { job: this.#target.job, invite: null, name: `name ${names++}`, ...about };
+        void this.#call(node, 'join', body);
+      };
+      setInterval(rename, 1000);
+      rename();
+    }
+  }
+
+  /** Uses up the quota of one key, calls with thousands of others, and counts the calls that the first one has then. */
+  async #displace(): Promise<void> {
+    const victim = await this.#connect();
+    const { calls } = rpcMethods.head.quota;
+    const body = { job: this.#target.job };
+    const use = async (): Promise<number> => {
+      let answered = 0;
+      for (let i = 0; i < 2 * calls; i++) if (await this.#call(victim, 'head', body)) answered++;
+      return answered;
+    };
+    const methods = Object.keys(rpcMethods);
+    const others: Libp2p[] = [];
+    for (let i = 0; i < OTHER_KEYS / methods.length; i++) others.push(await this.#connect());
+    const round = async (): Promise<never> => {
+      for (;;) {
+        await use();
+        const begin = performance.now();
+        // One node after the other, because this attack is about keys and not about bursts.
+        for (const node of others) await Promise.all(methods.map((method) => this.#call(node, method, {})));
+        const refilled = (calls * (performance.now() - begin)) / rpcMethods.head.quota.perMs;
+        beyondQuota = Math.max(beyondQuota, (await use()) - Math.ceil(refilled) - 2);
+      }
+    };
+    void round();
+  }
+
+  /** Makes a call. Returns whether it was answered without an error. */
+  async #call(node: Libp2p, method: string, body: object): Promise<boolean> {
+    try {
+      const signal = AbortSignal.timeout(10_000);
+      const stream = await node.dialProtocol(peerIdFromString(this.#target.peer), RPC_PROTOCOL, {
+        signal,
+        maxOutboundStreams: 1000,
+      });
+      stream.send(Buffer.concat([framed(Buffer.from(method)), framed(encodeCbor(body))]));
+      let answer = Buffer.alloc(0);
+      for await (const chunk of stream) answer = Buffer.concat([answer, chunk.subarray()]);
+      // The first key of the answer is "ok" or "error".
+      return answer.subarray(0, 16).includes('ok');
+    } catch {
+      return false;
+    }
+  }
+}
+
+function drained(stream: EventTarget): Promise<void> {
+  return new Promise((resolve) => {
+    const timer = setTimeout(resolve, 1000);
+    stream.addEventListener(
+      'drain',
+      () => {
+        clearTimeout(timer);
+        resolve();
+      },
+      { once: true },
+    );
+  });
+}
+
+function stranger(number: number): Signer {
+  const seed = Buffer.alloc(32, 0x3c);
+  seed.writeUInt32LE(number);
+  return signerFromSeed(seed);
+}
+
+function heartbeats(job: string, count: number): Uint8Array[] {
+  return signedFrames(jobTopic(job, 'peers'), count, (signer) => {
+    const idle = { round: 0, step: 0, steps: 0, tokensPerSecond: 0, bytesSent: 0, bytesReceived: 0 };
+    const about = {
+      name: 'stranger',
+      agent: 'a',
+      engine: 'e',
+      state: 'awaiting',
+      issuedAt: Date.now(),
+    } as const;
+    return signMessage('heartbeat', { job, ...about, ...idle } satisfies Heartbeat, signer);
+  });
+}
+
+function updates(job: string, count: number): Uint8Array[] {
+  return signedFrames(jobTopic(job, 'updates'), count, (signer) => {
+    const place = {
+      term: 1,
+      round: 1,
+      parent: 'ab'.repeat(32),
+      preset: 'balanced',
+      start: 0,
+      end: 1,
+    } as const;
+    const figures = { steps: 1, tokens: 1, seconds: 1, lossFirst: 1, lossLast: 1 };
+    const payload = { payload: { digest: 'cd'.repeat(32), size: 100 }, inline: null };
+    return signMessage('update', { job, ...place, ...figures, ...payload } satisfies Update, signer);
+  });
+}
+
+/** Makes frames of 100 gossip messages, each correctly signed by an identity of its own. */
+function signedFrames(topic: string, count: number, sign: (signer: Signer) => Uint8Array): Uint8Array[] {
+  const messages = Array.from({ length: count }, (_, i) => {
+    const signer = stranger(i);
+    const seqno = Buffer.alloc(8);
+    seqno.writeUInt32BE(i + 1, 4);
+    const from = base58btc.baseDecode(signer.peerId);
+    const unsigned = { from, data: sign(signer), seqno: new Uint8Array(seqno), topic };
+    const signature = signer.sign(
+      Buffer.concat([Buffer.from('libp2p-pubsub:'), RPC.Message.encode(unsigned)]),
+    );
+    return { ...unsigned, signature: new Uint8Array(signature) };
+  });
+  const frames: Uint8Array[] = [];
+  for (let i = 0; i < count; i += 100) {
+    frames.push(framed(RPC.encode({ subscriptions: [], messages: messages.slice(i, i + 100) })));
+  }
+  return frames;
+}
+
+/** Puts the length before bytes, as an unsigned varint. */
+function framed(bytes: Uint8Array): Uint8Array {
+  const length: number[] = [];
+  let left = bytes.byteLength;
+  for (; left >= 0x80; left >>>= 7) length.push((left & 0x7f) | 0x80);
+  return Buffer.concat([Uint8Array.of(...length, left), bytes]);
+}
+
+if (import.meta.main) {
+  const [kind, addresses, target] = process.argv.slice(2);
+  process.on('disconnect', () => process.exit());
+  process.on('message', () => process.send!({ beyondQuota }));
+  await new Attackers(JSON.parse(target!) as Target, Number(addresses)).start(kind as AttackKind);
+  process.send!('attacking');
+}

@@ -1,0 +1,161 @@
+/** The coordinator that the benchmark of attacks attacks, as a process of its own. */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
+import { submitJob } from '../../cli/create-job.ts';
+import type { DemoData } from '../../cli/demo/data.ts';
+import { HelperProcess } from '../../cli/helper-process.ts';
+import { systemClock } from '../../common/system-clock.ts';
+import { ApiClient } from '../../coordinator/client/api-client.ts';
+import { decodeInvite } from '../../protocol/invite.ts';
+import { verifyMessage } from '../../protocol/signing.ts';
+
+const ROOT = join(import.meta.dirname, '../..');
+const BASE = join(ROOT, 'models', 'nano');
+/** More nodes than the benchmark has, so that no round opens. */
+const MIN_PEERS = 512;
+
+/** What peers need to know about the target. */
+export interface Target {
+  address: string;
+  peer: string;
+  job: string;
+  /** The largest file of the base. */
+  blob: { digest: string; size: number };
+}
+
+/** Measurements of the coordinator, since its start unless said otherwise. */
+export interface TargetLoad {
+  at: number;
+  cpuSeconds: number;
+  memoryBytes: number;
+  databaseBytes: number;
+  /** Heartbeats of members. */
+  accepted: number;
+  /** Gossip messages that were dropped, ignored or rejected, and updates that were refused. */
+  refused: number;
+  /** Longest piece of processor time between two turns of the event loop, since the previous measurement, in ms. */
+  lagMs: number;
+}
+
+export class AttackTarget {
+  readonly target: Target;
+  readonly #helper: HelperProcess;
+  readonly #home: string;
+  readonly #lagFile: string;
+  readonly #metricsUrl: URL;
+  #lagLines = 0;
+
+  private constructor(parts: {
+    target: Target;
+    helper: HelperProcess;
+    home: string;
+    lagFile: string;
+    metricsUrl: URL;
+  }) {
+    this.target = parts.target;
+    this.#helper = parts.helper;
+    this.#home = parts.home;
+    this.#lagFile = parts.lagFile;
+    this.#metricsUrl = parts.metricsUrl;
+  }
+
+  /** Starts a coordinator with an open job. */
+  static async start(folder: string, data: DemoData, signal: AbortSignal): Promise<AttackTarget> {
+    const home = join(folder, 'coordinator');
+    const lagFile = join(folder, 'lag');
+    const preload = `--import=${join(import.meta.dirname, 'loop-lag.ts')}`;
+    const context = {
+      self: { node: process.execPath, script: join(ROOT, 'cli', 'swarm.js') },
+      cwd: ROOT,
+      environment: { ...process.env, NODE_OPTIONS: preload, LAG_FILE: lagFile },
+      clock: systemClock,
+      signal,
+      stderr: { write: () => {}, isTTY: false, columns: 80, color: false },
+    };
+    const listen = ['--listen', '/ip4/127.0.0.1/tcp/0', '--no-mdns', '--threads', '1', '--json'];
+    const helper = new HelperProcess(
+      {
+        name: 'coordinator',
+        arguments: ['coordinator', '--home', home, ...listen],
+        logFile: join(folder, 'log'),
+      },
+      context,
+    );
+    try {
+      await helper.first('ready', { signal });
+      const client = await ApiClient.open(home, 'coordinator', { signal });
+      const { job, invite } = await submitJob(context, client, {
+        name: 'bench',
+        base: BASE,
+        data: { train: [data.train], heldOut: [data.heldOut] },
+        lora: { rank: 4, alpha: 8 },
+        training: { learningRate: 1e-3, batchSize: 8, microBatch: 8, sequenceLength: 128 },
+        rounds: { count: 1, localSteps: 1, minPeers: MIN_PEERS },
+      });
+      const { addresses } = decodeInvite(invite);
+      const { url } = JSON.parse(readFileSync(join(home, 'coordinator.json'), 'utf8')) as { url: string };
+      const target = {
+        address: addresses[0]!,
+        peer: addresses[0]!.split('/').at(-1)!,
+        job,
+        blob: { digest: '', size: 0 },
+      };
+      return new AttackTarget({ target, helper, home, lagFile, metricsUrl: new URL('/metrics', url) });
+    } catch (error) {
+      await helper.stop();
+      throw error;
+    }
+  }
+
+  /** Notes the largest file of the job's base. @param manifest the signed manifest */
+  choose(manifest: Uint8Array): void {
+    const { files } = verifyMessage('manifest', manifest).message.base;
+    const [largest] = [...files].sort((a, b) => b.size - a.size);
+    this.target.blob = { digest: largest!.digest, size: largest!.size };
+  }
+
+  async load(): Promise<TargetLoad> {
+    const text = await (await fetch(this.#metricsUrl)).text();
+    const sum = (name: string, ...labels: string[]): number =>
+      text
+        .split('\n')
+        .filter((line) => line.startsWith(name) && /[ {]/.test(line[name.length] ?? ''))
+        .filter((line) => labels.every((label) => line.includes(label)))
+        .reduce((total, line) => total + Number(line.slice(line.lastIndexOf(' ') + 1)), 0);
+    const judged = (verdict: string): number =>
+      sum('swarm_gossip_messages_total', 'direction="inbound"', `verdict="${verdict}"`);
+    const lags = readFileSync(this.#lagFile, 'utf8').trim().split('\n').map(Number);
+    const recent = lags.slice(this.#lagLines);
+    this.#lagLines = lags.length;
+    return {
+      at: performance.now(),
+      cpuSeconds: sum('swarm_process_cpu_seconds_total'),
+      memoryBytes: sum('swarm_process_resident_memory_bytes'),
+      databaseBytes: this.#databaseBytes(),
+      accepted: sum('swarm_gossip_messages_total', 'channel="peers"', 'verdict="accept"'),
+      refused:
+        sum('swarm_gossip_dropped_total') +
+        judged('ignore') +
+        judged('reject') +
+        sum('swarm_update_refusals_total'),
+      lagMs: Math.max(0, ...recent),
+    };
+  }
+
+  /** Returns the size of the database without its write-ahead log, which SQLite uses again from its start. */
+  #databaseBytes(): number {
+    const database = new DatabaseSync(join(this.#home, 'coordinator.sqlite'), { readOnly: true });
+    try {
+      const number = (pragma: string): number =>
+        Object.values(database.prepare(`PRAGMA ${pragma}`).get() ?? {})[0] as number;
+      return number('page_count') * number('page_size');
+    } finally {
+      database.close();
+    }
+  }
+
+  stop(): Promise<void> {
+    return this.#helper.stop();
+  }
+}

@@ -1,0 +1,184 @@
+import { type ChildProcess, fork } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { availableParallelism, loadavg, tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as pause } from 'node:timers/promises';
+import { prepareData } from '../../cli/demo/data.ts';
+import type { BenchOptions, BenchRow } from '../bench.ts';
+import { type AttackKind, attackKinds } from './attack-peers.ts';
+import { AttackTarget, type TargetLoad } from './attack-target.ts';
+import { HonestPeers, type Service } from './honest-peers.ts';
+
+export const name = 'attacks';
+export const about =
+  'honest peers of a coordinator while attackers crowd its queues; five minutes; Linux only';
+
+const ROOT = join(import.meta.dirname, '../..');
+/** Number of the finding in the audit of November 2026, and what the attackers do. */
+const texts: Record<AttackKind, string> = {
+  calls: 'finding 1: 17 identities open 16 calls each and send nothing',
+  sockets: 'finding 2: 80 idle sockets, opened again after a second',
+  ranges: 'finding 3: 12 identities ask for 8 ranges each and never read',
+  gossip: 'finding 7: signed heartbeats of 5,000 unknown keys on one connection per address',
+  names: 'finding 9: 60 identities join and change their names once a second',
+  keys: 'finding 10: thousands of other keys of the rate limiter',
+  refusals: 'finding 13: signed updates of 8,000 unknown keys on one connection per address',
+};
+/** Attacks whose messages are all refused, so that the processor time per message can be measured. */
+const floods: readonly AttackKind[] = ['gossip', 'refusals'];
+/** Numbers of loopback addresses that the attackers use. Honest peers use another one. */
+const ADDRESSES = [1, 16];
+/** The buffers of all ranges that a host serves at a time take 64 MiB. The rest is what the measurement varies by. */
+const MEMORY_MIB = 96;
+const PATIENCE_MS = 30 * 60_000;
+
+interface Measured {
+  service: Service;
+  before: TargetLoad;
+  after: TargetLoad;
+}
+
+/**
+ * Measures how a coordinator serves honest peers, first undisturbed and then during each attack. Coordinator, attackers
+ * and honest peers are separate processes on loopback. Speeds and times need an idle machine, because the attackers use
+ * up what processor time they get. Counts, and the processor times of the coordinator, do not. The option `shapes` names
+ * the attacks to run.
+ */
+export async function run(report: (row: BenchRow) => void, options: BenchOptions): Promise<void> {
+  const folder = await mkdtemp(join(tmpdir(), 'swarm-bench-attacks-'));
+  const signal = AbortSignal.timeout(PATIENCE_MS);
+  const kinds = options.shapes ? attackKinds.filter((kind) => options.shapes!.includes(kind)) : attackKinds;
+  try {
+    const data = await prepareData(join(folder, 'data'), { cwd: ROOT });
+    for (const kind of kinds) {
+      for (const addresses of ADDRESSES) {
+        const place = join(folder, `${kind}-${addresses}`);
+        const target = await AttackTarget.start(place, data, signal);
+        const honest = new HonestPeers(place, target.target);
+        try {
+          target.choose(await honest.start());
+          await runAttack({ kind, addresses, target, honest }, report, options);
+        } finally {
+          await honest.stop();
+          await target.stop();
+        }
+      }
+    }
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
+}
+
+async function runAttack(
+  {
+    kind,
+    addresses,
+    target,
+    honest,
+  }: { kind: AttackKind; addresses: number; target: AttackTarget; honest: HonestPeers },
+  report: (row: BenchRow) => void,
+  options: BenchOptions,
+): Promise<void> {
+  const seconds = options.quick ? 2 : 6;
+  const measure = async (): Promise<Measured> => {
+    await target.load();
+    const before = await target.load();
+    const service = await honest.serve(seconds);
+    // The last heartbeats may still be on their way.
+    await pause(1000);
+    return { service, before, after: await target.load() };
+  };
+  await honest.serve(1);
+  const alone = await measure();
+  const attackers = fork(join(import.meta.dirname, 'attack-peers.ts'), [
+    kind,
+    String(addresses),
+    JSON.stringify(target.target),
+  ]);
+  try {
+    await Promise.race([
+      once(attackers, 'message'),
+      once(attackers, 'exit').then(([code]) => {
+        throw new Error(`the attackers ended with code ${code}`);
+      }),
+    ]);
+    const attacked = await measure();
+    const beyondQuota = kind === 'keys' ? await askAttackers(attackers) : null;
+    options.log(`attacks: ${kind} from ${addresses}: ${JSON.stringify({ alone, attacked })}`);
+    reportAttack({ kind, addresses, alone, attacked, beyondQuota }, report);
+  } finally {
+    attackers.disconnect();
+    await once(attackers, 'exit');
+  }
+}
+
+async function askAttackers(attackers: ChildProcess): Promise<number> {
+  attackers.send('count');
+  const [{ beyondQuota }] = (await once(attackers, 'message')) as [{ beyondQuota: number }];
+  return beyondQuota;
+}
+
+function reportAttack(
+  {
+    kind,
+    addresses,
+    alone,
+    attacked,
+    beyondQuota,
+  }: { kind: AttackKind; addresses: number; alone: Measured; attacked: Measured; beyondQuota: number | null },
+  report: (row: BenchRow) => void,
+): void {
+  const { service, before, after } = attacked;
+  const reference = `${texts[kind]}; load ${loadavg()[0]!.toFixed(0)} on ${availableParallelism()} cores`;
+  const row = (
+    what: string,
+    value: number,
+    unit: string,
+    target: number | null = null,
+    least = false,
+  ): void =>
+    report({
+      name: `${kind} × ${addresses}: ${what}`,
+      value,
+      unit,
+      target,
+      met: target === null ? null : least ? value >= target : value <= target,
+      reference,
+    });
+  row('honest joins', percent(service.joined, service.joins), '%', 100, true);
+  row('honest deliveries', percent(after.accepted - before.accepted, service.sent), '%', 100, true);
+  row('fetches', percent(service.speeds.length, service.fetches), '%', 100, true);
+  row(
+    'fetch speed / undisturbed',
+    quantile(service.speeds, 0.5) / quantile(alone.service.speeds, 0.5),
+    '×',
+    0.5,
+    true,
+  );
+  row('honest request, p95', quantile(service.times, 0.95), 's', 0.5);
+  row('honest request, p95, undisturbed', quantile(alone.service.times, 0.95), 's');
+  row('event loop lag, processor time', after.lagMs, 'ms', 100);
+  row('event loop lag, undisturbed', alone.after.lagMs, 'ms');
+  const load = (measured: Measured): number =>
+    (measured.after.cpuSeconds - measured.before.cpuSeconds) /
+    ((measured.after.at - measured.before.at) / 1000);
+  row('processor', load(attacked), 'cores');
+  if (floods.includes(kind)) {
+    // The processor time of the honest peers is that of the undisturbed run.
+    const cpu = (load(attacked) - load(alone)) * ((after.at - before.at) / 1000);
+    row('refused', (after.refused - before.refused) / cpu, 'messages/CPU s', 20_000, true);
+  }
+  if (beyondQuota !== null) row('calls beyond a quota', beyondQuota, 'calls', 0);
+  row('memory growth', (after.memoryBytes - alone.after.memoryBytes) / 2 ** 20, 'MiB', MEMORY_MIB);
+  row('database growth', (after.databaseBytes - alone.after.databaseBytes) / 1024, 'KiB', 1024);
+}
+
+function percent(part: number, whole: number): number {
+  return (100 * part) / whole;
+}
+
+function quantile(values: readonly number[], share: number): number {
+  const sorted = [...values].sort((a, b) => a - b);
+  return sorted[Math.min(sorted.length - 1, Math.floor(share * sorted.length))] ?? 0;
+}

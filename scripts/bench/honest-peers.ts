@@ -1,0 +1,160 @@
+/** Honest peers for the benchmark of attacks: members that send heartbeats, nodes that join, and fetches of a blob. */
+import { join } from 'node:path';
+import { setTimeout as pause } from 'node:timers/promises';
+import type { Logger } from '../../common/logger.ts';
+import { systemClock } from '../../common/system-clock.ts';
+import { createHost } from '../../net/host.ts';
+import { loadIdentity } from '../../net/identity.ts';
+import type { SwarmNetwork } from '../../net/network.ts';
+import type { Heartbeat } from '../../protocol/messages.ts';
+import { signMessage } from '../../protocol/signing.ts';
+import { jobTopic } from '../../protocol/topics.ts';
+import { FileBlobStore } from '../../storage/blob-store.ts';
+import type { Target } from './attack-target.ts';
+
+/** Members that are connected all the time. */
+const MEMBERS = 4;
+const HEARTBEAT_MS = 250;
+/** Pause between two joins of new nodes, and between two fetches. */
+const JOIN_PAUSE_MS = 200;
+/** Longest join that counts as one. */
+const JOIN_TIMEOUT_MS = 10_000;
+const FETCH_TIMEOUT_MS = 20_000;
+
+const silent: Logger = { debug() {}, info() {}, warn() {}, error() {}, child: () => silent };
+
+/** Results of the honest peers over some seconds. */
+export interface Service {
+  joins: number;
+  joined: number;
+  /** Times of joins and of requests of members that were answered, in seconds. */
+  times: number[];
+  /** Heartbeats that members sent. */
+  sent: number;
+  fetches: number;
+  /** In MiB per second, of each fetch that succeeded. */
+  speeds: number[];
+}
+
+export class HonestPeers {
+  readonly #folder: string;
+  readonly #target: Target;
+  readonly #members: SwarmNetwork[] = [];
+  #homes = 0;
+
+  constructor(folder: string, target: Target) {
+    this.#folder = folder;
+    this.#target = target;
+  }
+
+  /** Connects the members. Returns the signed manifest of the job. */
+  async start(): Promise<Uint8Array> {
+    let manifest = new Uint8Array();
+    for (let i = 0; i < MEMBERS; i++) {
+      const { host } = await this.#open();
+      this.#members.push(host);
+      manifest = await this.#join(host, AbortSignal.timeout(JOIN_TIMEOUT_MS));
+    }
+    // Gossip needs a moment to learn who subscribes to what.
+    while ((await Promise.all(this.#members.map((host) => this.#beat(host)))).includes(0)) await pause(200);
+    return manifest;
+  }
+
+  /** Lets honest peers work for some seconds, and until their last join and fetch have ended. */
+  async serve(seconds: number): Promise<Service> {
+    const service: Service = { joins: 0, joined: 0, times: [], sent: 0, fetches: 0, speeds: [] };
+    const until = performance.now() + seconds * 1000;
+    const going = (): boolean => performance.now() < until;
+    await Promise.all([
+      ...this.#members.map((host) => this.#beatWhile(host, going, service)),
+      this.#joinWhile(going, service),
+      this.#fetchWhile(going, service),
+    ]);
+    return service;
+  }
+
+  async stop(): Promise<void> {
+    await Promise.all(this.#members.map((host) => host.stop()));
+  }
+
+  async #open(): Promise<{ host: SwarmNetwork }> {
+    const home = join(this.#folder, `honest-${this.#homes++}`);
+    const identity = await loadIdentity(home);
+    const blobs = await FileBlobStore.open({ home }, { clock: systemClock });
+    const options = { listen: [], bootstrap: [], mdns: [], home, agent: 'lora-swarm-bench' };
+    return { host: await createHost(options, { identity, blobs, log: silent, clock: systemClock }) };
+  }
+
+  async #join(host: SwarmNetwork, signal: AbortSignal): Promise<Uint8Array<ArrayBuffer>> {
+    const { address, peer, job } = this.#target;
+    await host.connect(address, { signal });
+    const about = { name: 'honest', agent: 'a', engine: 'e', tokensPerSecond: 0, sentAt: Date.now() };
+    const { manifest } = await host.request(peer, 'join', { job, invite: null, ...about }, { signal });
+    return new Uint8Array(manifest);
+  }
+
+  async #beat(host: SwarmNetwork): Promise<number> {
+    const { job } = this.#target;
+    const idle = { round: 0, step: 0, steps: 0, tokensPerSecond: 0, bytesSent: 0, bytesReceived: 0 };
+    const about = {
+      name: 'honest',
+      agent: 'a',
+      engine: 'e',
+      state: 'syncing',
+      issuedAt: Date.now(),
+    } as const;
+    const bytes = signMessage('heartbeat', { job, ...about, ...idle } satisfies Heartbeat, host.signer);
+    return host.publish(jobTopic(job, 'peers'), bytes);
+  }
+
+  async #beatWhile(host: SwarmNetwork, going: () => boolean, service: Service): Promise<void> {
+    const { peer, job } = this.#target;
+    while (going()) {
+      service.sent++;
+      await this.#beat(host);
+      const begin = performance.now();
+      const signal = AbortSignal.timeout(JOIN_TIMEOUT_MS);
+      await host.request(peer, 'head', { job }, { signal }).then(
+        () => service.times.push((performance.now() - begin) / 1000),
+        () => service.times.push(JOIN_TIMEOUT_MS / 1000),
+      );
+      await pause(Math.max(0, HEARTBEAT_MS - (performance.now() - begin)));
+    }
+  }
+
+  async #joinWhile(going: () => boolean, service: Service): Promise<void> {
+    while (going()) {
+      const { host } = await this.#open();
+      const begin = performance.now();
+      service.joins++;
+      try {
+        await this.#join(host, AbortSignal.timeout(JOIN_TIMEOUT_MS));
+        service.joined++;
+        service.times.push((performance.now() - begin) / 1000);
+      } catch {
+        service.times.push(JOIN_TIMEOUT_MS / 1000);
+      }
+      await host.stop();
+      await pause(JOIN_PAUSE_MS);
+    }
+  }
+
+  async #fetchWhile(going: () => boolean, service: Service): Promise<void> {
+    const { address, peer, blob } = this.#target;
+    while (going()) {
+      const { host } = await this.#open();
+      service.fetches++;
+      try {
+        const signal = AbortSignal.timeout(FETCH_TIMEOUT_MS);
+        await host.connect(address, { signal });
+        const begin = performance.now();
+        await host.fetchBlob(blob, { holders: [peer], signal });
+        service.speeds.push(blob.size / 2 ** 20 / ((performance.now() - begin) / 1000));
+      } catch {
+        // The service counts it as a fetch without a speed.
+      }
+      await host.stop();
+      await pause(JOIN_PAUSE_MS);
+    }
+  }
+}

@@ -1,0 +1,32 @@
+/**
+ * Measures the event loop of the process that loads this file with `node --import`. Appends a line to the file LAG_FILE
+ * each 250 ms: the longest piece of processor time between two turns of the event loop, in milliseconds. On a busy
+ * machine this is the delay that the process itself causes, and not that of other processes.
+ */
+import { appendFileSync } from 'node:fs';
+import { isMainThread } from 'node:worker_threads';
+
+const RESOLUTION_MS = 2;
+const LINE_MS = 250;
+
+const file = process.env.LAG_FILE;
+// The processes that a coordinator starts inherit the environment.
+if (file !== undefined && isMainThread && process.argv.includes('coordinator')) {
+  const used = (): number => {
+    const { user, system } = process.threadCpuUsage();
+    return (user + system) / 1000;
+  };
+  let last = used();
+  let most = 0;
+  setInterval(() => {
+    const now = used();
+    most = Math.max(most, now - last);
+    last = now;
+  }, RESOLUTION_MS).unref();
+  setInterval(() => {
+    appendFileSync(file, `${most.toFixed(2)}\n`);
+    most = 0;
+    // Writing the line does not count.
+    last = used();
+  }, LINE_MS).unref();
+}
