@@ -1,20 +1,21 @@
 import { identify } from '@libp2p/identify';
 import type { Ed25519PrivateKey, Libp2p } from '@libp2p/interface';
 import { ping } from '@libp2p/ping';
-import { tcp } from '@libp2p/tcp';
 import { createLibp2p } from 'libp2p';
 import { gossipService } from '../gossip-service.ts';
 import { encryption } from './encryption.ts';
-import { type GateDeps, gate } from './gate.ts';
+import { gate } from './gate.ts';
+import { type HandshakeDeps, InboundHandshakes } from './inbound-handshakes.ts';
 import { shareStreams } from './inbound-streams.ts';
 import { localDiscovery } from './local-discovery.ts';
 import { muxer } from './muxer.ts';
 import { publicAddresses } from './public-addresses.ts';
+import type { Traffic } from './traffic.ts';
 
-/** Longest time of a handshake in all. gate.ts ends those without progress earlier. */
+/** Longest time of a handshake in all. inbound-handshakes.ts ends those without progress earlier. */
 const HANDSHAKE_TIMEOUT_MS = 10_000;
 const PARALLEL_DIALS = 32;
-/** All addresses. libp2p's limits on inbound connections do not apply to them, because gate.ts has fair ones. */
+/** All addresses. libp2p's limits on inbound connections do not apply to them, because we have fair ones. */
 const ALL_ADDRESSES = ['/ip4/0.0.0.0/ipcidr/0', '/ip6/::/ipcidr/0'];
 /** A connection without answers to pings is closed. The timeout is long because nodes train on all their cores. */
 const PING_INTERVAL_MS = 10_000;
@@ -43,14 +44,15 @@ export interface NodeOptions {
 /** Creates the libp2p node with every limit set, but does not start it. */
 export async function createNode(
   options: NodeOptions,
-  { privateKey, ...deps }: GateDeps & { privateKey: Ed25519PrivateKey },
+  { privateKey, traffic, ...deps }: HandshakeDeps & { privateKey: Ed25519PrivateKey; traffic: Traffic },
 ): Promise<Libp2p<{ pubsub: object }>> {
+  const handshakes = new InboundHandshakes(deps);
   const node = await createLibp2p({
     start: false,
     privateKey,
     nodeInfo: { userAgent: options.agent },
     addresses: { listen: [...options.listen], appendAnnounce: [...(options.announce ?? [])] },
-    transports: [tcp({ inboundSocketInactivityTimeout: STREAM_INACTIVITY_MS })],
+    transports: [handshakes.transport({ inboundSocketInactivityTimeout: STREAM_INACTIVITY_MS })],
     connectionEncrypters: [encryption()],
     streamMuxers: [
       muxer(STREAM_WINDOW_BYTES, {
@@ -63,7 +65,7 @@ export async function createNode(
         },
       }),
     ],
-    connectionGater: gate(deps),
+    connectionGater: gate({ traffic, shares: deps.shares, handshakes }),
     connectionManager: {
       maxConnections: Number.MAX_SAFE_INTEGER,
       inboundUpgradeTimeout: HANDSHAKE_TIMEOUT_MS,

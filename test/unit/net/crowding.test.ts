@@ -81,6 +81,21 @@ async function occupy(
 const newHosts = (count: number): Promise<TestHost[]> =>
   Promise.all(Array.from({ length: count }, () => startHost()));
 
+/** Starts attackers that hold calls open, until the target refuses some. */
+async function crowdCalls(target: Awaited<ReturnType<typeof startTarget>>, from: string[]): Promise<void> {
+  const nodes = await Promise.all(
+    Array.from({ length: 32 }, (_, i) => startAttacker(from[i % from.length]!)),
+  );
+  await Promise.all(nodes.map((node) => occupy(node, target, { protocol: RPC_PROTOCOL, streams: 16 })));
+  await eventually(() => (target.refusals.get('calls full') ?? 0) > 0);
+}
+
+async function expectServed(host: TestHost, target: TestHost): Promise<void> {
+  await join(host, target);
+  const call = host.network.request(target.peer, 'head', { job }, { signal: soon() });
+  expect(await call).toEqual({ head: null });
+}
+
 describe.runIf(process.platform === 'linux').each([1, 16])('attackers on %i addresses', (addresses) => {
   it('cannot keep others from connecting with sockets that send nothing', async () => {
     const target = await startTarget();
@@ -110,17 +125,8 @@ describe.runIf(process.platform === 'linux').each([1, 16])('attackers on %i addr
 
   it('cannot keep others from calling with streams that send nothing', async () => {
     const target = await startTarget();
-    const nodes = await Promise.all(
-      Array.from({ length: 32 }, (_, i) => startAttacker(attackers(addresses)[i % addresses]!)),
-    );
-    await Promise.all(nodes.map((node) => occupy(node, target, { protocol: RPC_PROTOCOL, streams: 16 })));
-    await eventually(() => (target.refusals.get('calls full') ?? 0) > 0);
-    const honest = await newHosts(10);
-    for (const host of honest) {
-      await join(host, target);
-      const call = host.network.request(target.peer, 'head', { job }, { signal: soon() });
-      expect(await call).toEqual({ head: null });
-    }
+    await crowdCalls(target, attackers(addresses));
+    for (const host of await newHosts(10)) await expectServed(host, target);
   });
 
   it('cannot keep others from fetching with ranges that they never read', async () => {
@@ -142,5 +148,26 @@ describe.runIf(process.platform === 'linux').each([1, 16])('attackers on %i addr
       await join(host, target);
       await host.network.fetchBlob(ref, { holders: [target.peer], signal: soon() });
     }
+  });
+});
+
+describe('attackers on the address of honest peers', () => {
+  it('cannot keep another identity from calling', async () => {
+    const target = await startTarget();
+    await crowdCalls(target, ['127.0.0.1']);
+    for (const host of await newHosts(5)) await expectServed(host, target);
+  });
+
+  it('cannot take the places that are reserved for known peers', async () => {
+    const target = await startTarget();
+    const known = await newHosts(5);
+    target.network.reserveFor((peer) => known.some((host) => host.peer === peer));
+    await crowdCalls(target, ['127.0.0.1']);
+    const calls = known.map(async (host) => {
+      await join(host, target);
+      const call = () => host.network.request(target.peer, 'head', { job }, { signal: soon() });
+      await Promise.all(Array.from({ length: 5 }, call));
+    });
+    await Promise.all(calls);
   });
 });

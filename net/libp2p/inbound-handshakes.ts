@@ -1,0 +1,113 @@
+/**
+ * Shares of inbound handshakes. Written for `@libp2p/tcp` 11.0.28, whose listener builds several objects and timers for
+ * each socket before libp2p asks whether to accept it. libp2p's own limits are the same for all addresses together
+ * (`maxIncomingPendingConnections`), so one address can use them up; create.ts turns them off. If libp2p asked for each
+ * socket first, this file would be shorter.
+ */
+
+import type { Server, Socket } from 'node:net';
+import type { Listener, Transport } from '@libp2p/interface';
+import { type TCPComponents, type TCPOptions, tcp } from '@libp2p/tcp';
+import type { Clock } from '../../common/clock.ts';
+import { RateLimiter } from '../../common/rate-limiter.ts';
+import type { NetworkObserver } from '../observer.ts';
+import type { Shares } from '../shares.ts';
+import { networkOfIp } from './remote-network.ts';
+
+/** The member of a listener that its published type leaves out. */
+interface TcpListener {
+  readonly server: Server;
+}
+
+/** New connections of one address, for example when a class behind one router starts at once. */
+const NEW_CONNECTIONS = { calls: 20, perMs: 1000 };
+/** Addresses without this limit, because whole swarms may start on one machine at once. */
+const LOOPBACK = /^(127\.|::1$|::ffff:127\.)/;
+/** Longest time without a byte in a handshake. A handshake takes a few round trips. */
+const HANDSHAKE_IDLE_MS = 3_000;
+
+export interface HandshakeDeps {
+  shares: Shares;
+  clock: Clock;
+  observer: NetworkObserver;
+}
+
+/** The sockets whose connections are not complete yet. */
+export class InboundHandshakes {
+  readonly #deps: HandshakeDeps;
+  readonly #limiter: RateLimiter;
+  /** Ends the handshake of a socket. */
+  readonly #ends = new WeakMap<Socket, () => void>();
+
+  constructor(deps: HandshakeDeps) {
+    this.#deps = deps;
+    this.#limiter = new RateLimiter(deps);
+  }
+
+  /** Creates the TCP transport. Its listeners close sockets that have no share before libp2p sees them. */
+  transport(options: TCPOptions): (components: TCPComponents) => Transport {
+    return (components) => {
+      const library = tcp(options)(components);
+      const createListener = library.createListener.bind(library);
+      library.createListener = (listenOptions) => this.#guard(createListener(listenOptions));
+      return library;
+    };
+  }
+
+  /** Returns whether a handshake may begin. It lasts until {@link end} or until the socket closes. */
+  begin(socket: Socket): boolean {
+    const { shares, clock, observer } = this.#deps;
+    const ip = socket.remoteAddress;
+    // The socket has already closed, so it has no address and emits no 'close'.
+    if (ip === undefined) return false;
+    const address = networkOfIp(ip);
+    if (!LOOPBACK.test(ip) && !this.#limiter.take(address, NEW_CONNECTIONS)) {
+      observer.refusal({ queue: 'handshakes', reason: 'rate' });
+      return false;
+    }
+    const release = shares.handshakes.take({ address, peer: '' }, () => socket.resetAndDestroy());
+    if (release === null) return false;
+    const cancel = whenStalled(socket, clock, () => {
+      observer.refusal({ queue: 'handshakes', reason: 'stalled' });
+      socket.resetAndDestroy();
+    });
+    const end = (): void => {
+      cancel();
+      release();
+    };
+    this.#ends.set(socket, end);
+    socket.once('close', end);
+    return true;
+  }
+
+  /** Notes that a handshake is complete. */
+  end(socket: Socket): void {
+    this.#ends.get(socket)?.();
+  }
+
+  #guard(listener: Listener): Listener {
+    const { server } = listener as unknown as TcpListener;
+    const [accept] = server.listeners('connection');
+    server.removeAllListeners('connection');
+    server.on('connection', (socket) => {
+      if (this.begin(socket)) accept!.call(server, socket);
+      else socket.resetAndDestroy();
+    });
+    return listener;
+  }
+}
+
+/** Calls `onStalled` when no byte has arrived for a while. Returns a function that stops watching. */
+function whenStalled(socket: Socket, clock: Clock, onStalled: () => void): () => void {
+  let received = socket.bytesRead;
+  let cancel = (): void => {};
+  const watch = (): void => {
+    cancel = clock.after(HANDSHAKE_IDLE_MS, () => {
+      if (socket.bytesRead === received) return onStalled();
+      received = socket.bytesRead;
+      watch();
+    });
+  };
+  watch();
+  return () => cancel();
+}
