@@ -2,9 +2,9 @@
  * lora-swarm as a library: fine-tune a model on one machine, use the result, and run a swarm.
  *
  * The import starts nothing and loads neither an engine nor the network. Each function loads the modules that it needs
- * when it is called. Long-running functions accept an `AbortSignal`; when it aborts, they throw its reason. An error that
- * a callback throws ends the call and is thrown, or is the cause of what is thrown. All other errors are of class
- * {@link SwarmError}. Branch on their `code`.
+ * when it is called. Long-running functions accept an `AbortSignal`; when it aborts, they throw its reason. An error
+ * that a callback throws ends the call. The call then throws that error, or an error with that error as its `cause`.
+ * All other errors are of class {@link SwarmError}. Branch on their `code`.
  */
 import type { ApiClient, ConnectOptions, CoordinatorAddress } from './coordinator/client/api-client.ts';
 import type { CreatedJob, CreateJobOptions } from './coordinator/client/create-job.ts';

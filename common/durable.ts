@@ -52,7 +52,10 @@ export async function renameDurably(from: string, to: string): Promise<void> {
   await syncFolder(dirname(to));
 }
 
-/** Error codes that Windows returns while some process has the file, the target or a file in the folder open. */
+/**
+ * Error codes of a rename on Windows while some process has the file, the file of the new name, or a file in the folder
+ * open.
+ */
 const HELD_OPEN: readonly unknown[] = ['EACCES', 'EBUSY', 'EPERM'];
 /** Milliseconds between the attempts on Windows: 1.9 s in all. A virus scanner closes a new file sooner than that. */
 const RENAME_PAUSES_MS = [10, 30, 60, 100, 200, 500, 1000];
@@ -81,8 +84,8 @@ export async function renameWithRetry(from: string, to: string): Promise<void> {
 const NO_FOLDER_SYNC: readonly unknown[] = ['EBADF', 'EINVAL', 'ENOSYS', 'ENOTSUP', 'EOPNOTSUPP'];
 
 /**
- * Syncs a folder, so that the names of its files survive a crash. Does nothing on Windows, which has no such call and
- * needs none, and on file systems without the call.
+ * Syncs a folder, so that the names of its files survive a crash. Does nothing on Windows, which neither has nor needs
+ * this call, and on file systems that do not support it.
  */
 export async function syncFolder(path: string): Promise<void> {
   if (process.platform === 'win32') return;

@@ -31,11 +31,11 @@ interface Permit extends Claimant {
  * Permits that are shared fairly between addresses, and between the identities of an address. Nobody waits: a claim is
  * granted or refused at once.
  *
- * While permits are free, every claim is granted, so a computer room behind one router may hold them all. When none is
+ * While permits are free, every claim is granted, so a computer room behind one router can hold them all. When none is
  * free, the address that holds the most loses one to an address that holds fewer. Routers call this policy "longest
- * queue drop". Nobody can crowd out an address of its own: its claim is granted while another address holds two permits
- * more. Known claimants and strangers have a guaranteed number of permits each, and may use those that the others leave
- * free.
+ * queue drop". Nobody can crowd out a claimant that shares its address with no one: its claim is granted as long as
+ * another address holds at least two permits more than its own address. Known claimants and strangers have a guaranteed
+ * number of permits each, and may use those that the others leave free.
  */
 export class FairPermits {
   readonly #options: FairPermitsOptions;
@@ -72,7 +72,7 @@ export class FairPermits {
   #withdrawFor(claimant: Claimant, group: Group): boolean {
     const other = group === this.#known ? this.#strangers : this.#known;
     for (;;) {
-      // If this group has less than it is guaranteed, the other one has more.
+      // If this group holds fewer permits than it is guaranteed, the other group holds more than it is guaranteed.
       const permits = group.size < this.#guaranteed(group) ? other.most() : group.rival(claimant);
       const permit = this.#options.withdraws === 'oldest' ? permits.at(0) : permits.at(-1);
       if (permit === undefined) return false;
@@ -83,7 +83,8 @@ export class FairPermits {
         permit.withdraw();
         return true;
       }
-      // Its holder became known after it had taken the permit, or is no longer known.
+      // The holder of the permit became known after taking it, or is no longer known. So the permit counts for the
+      // wrong group.
       permit.group = now;
       now.add(permit);
     }
@@ -125,9 +126,9 @@ class Group {
   }
 
   /**
-   * Returns the permits of which one goes to a claimant, oldest first; none if the claimant has its share. Whoever
-   * loses a permit still has at least as many as the claimant then. Otherwise two claimants could take the same permit
-   * from each other without end.
+   * Returns the permits, oldest first, of the identity that must give one of them to a claimant; none if the claimant
+   * has its share. The loser of a permit still holds at least as many permits as the claimant does afterwards.
+   * Otherwise two claimants could take the same permit from each other without end.
    */
   rival({ address, peer }: Claimant): Permit[] {
     const own = this.#addresses.get(address);

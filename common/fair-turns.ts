@@ -27,10 +27,10 @@ export interface FairTurnsDeps {
 type Waiter = (release: (() => void) | null) => void;
 
 /**
- * A line for work of which one piece is done at a time, such as verifying a signature. The order is fair: addresses take
- * turns, and within an address its peers take turns. So a claimant with an address of its own waits at most for one piece
- * of work of each other address, however many claims the others make. Known claimants and strangers stand in two lines.
- * If both have claims, each line gets every second turn.
+ * A waiting line for work that is done one piece at a time, such as verifying signatures. The order is fair: addresses
+ * take turns, and within an address its peers take turns. So a claimant with an address of its own waits at most for
+ * one piece of work of each other address, however many claims the others make. Known claimants and strangers stand in
+ * two lines. If both have claims, each line gets every second turn.
  */
 export class FairTurns {
   readonly #sliceMs: number;
@@ -55,7 +55,7 @@ export class FairTurns {
   }
 
   /**
-   * Waits for a turn. Returns a function that ends the turn, which the caller must call. A peer has one place in the line:
+   * Waits for a turn. Returns a function that ends the turn; the caller must call it. A peer has one place in the line:
    * a second claim takes over the place, and the first one gets null instead of a turn.
    */
   async take({ known, ...claim }: TurnClaim): Promise<(() => void) | null> {

@@ -6,7 +6,7 @@ import { chmod, copyFile, link, open, statfs } from 'node:fs/promises';
 const NO_SUCH_CALL: readonly unknown[] = ['ENOSYS', 'ENOTSUP', 'EOPNOTSUPP'];
 
 /**
- * Returns the free bytes of a folder's disk, as far as this user may write them.
+ * Returns the number of free bytes on a folder's disk that this user may use.
  * @returns Infinity if the file system does not report its free space; a full disk then shows only when a write fails
  */
 export async function freeBytesOf(folder: string): Promise<number> {

@@ -35,8 +35,8 @@ export async function makeFolder(
 }
 
 /**
- * Checks, without creating anything, that a path is a folder or that no file has its name or the name of a parent. Long
- * work calls this before it starts.
+ * Checks that a path is a folder, or that neither the path nor one of its parents is a file. Creates nothing. Callers
+ * check this before long work, so that the work does not fail at its end.
  * @throws SwarmError FOLDER_UNUSABLE
  */
 export async function requireNoFile(path: string): Promise<void> {

@@ -9,8 +9,8 @@ const UNSAFE = /[\p{Cc}\u2028\u2029\u061c\u200b-\u200f\u202a-\u202e\u2060-\u2069
 
 /**
  * Sanitises an untrusted string for a terminal. Control and direction characters become "·", so that the string can
- * neither send escape sequences nor forge a line. Tabs and newlines become spaces, unless `multiline` is set, as for
- * generated text.
+ * neither send escape sequences nor forge a line. Tabs and newlines become spaces. With `multiline`, which callers set
+ * for generated text, they are kept.
  */
 export function safeText(
   text: string,
@@ -24,7 +24,10 @@ export function safeText(
   return safe.length > maxCharacters ? `${safe.slice(0, maxCharacters - 1)}…` : safe;
 }
 
-/** Writes a value as JSON on one line, with the characters that {@link safeText} replaces as escapes of the form `\u001b`. */
+/**
+ * Writes a value as JSON on one line. Characters that {@link safeText} would replace become escapes of the form
+ * `\u001b`.
+ */
 export function safeJson(value: object): string {
   // JSON.stringify escapes only the C0 controls.
   return JSON.stringify(value).replace(UNSAFE, (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, '0')}`);

@@ -65,7 +65,7 @@ export const loraSchema = z
     bias: z.enum(['none', 'all', 'lora_only']).default('none'),
     /** Trains B only; A keeps its initial values. @default false */
     freezeA: z.boolean().default(false),
-    /** true: A uniform in ±1/√in, B zero; "gaussian": A normal, B zero; false: both random. @default true */
+    /** `true`: uniform A in ±1/√in, B zero; "gaussian": normal A, B zero; `false`: A and B random. @default true */
     initLoraWeights: z.union([z.boolean(), z.literal('gaussian')]).default(true),
   })
   .superRefine(({ targets, layersToTransform }, context) => {
@@ -123,7 +123,10 @@ export const roundsSchema = z.strictObject({
   count: count.max(1_000_000).default(8),
   /** Optimiser steps of the fastest node in a round; slower nodes make fewer, at least a third. @default 20 */
   localSteps: count.max(10_000).default(20),
-  /** Nodes needed to open a round, and updates needed to merge it; with fewer it is a null round. @default 2 */
+  /**
+   * Fewest nodes that open a round, and fewest updates that are merged; with fewer updates, the round is a null round.
+   * @default 2
+   */
   minPeers: count.max(512).default(2),
   /** Share of the assigned nodes whose updates close a round before its deadline. @default 0.6 */
   quorum: z.number().gt(0).max(1).default(0.6),

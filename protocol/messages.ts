@@ -54,8 +54,8 @@ export const headSchema = z.strictObject({
     .array(z.strictObject({ peer: peerIdSchema, start: index, end: index, steps: z.int().positive() }))
     .max(ROUND_PEERS),
   /**
-   * Milliseconds from `issuedAt` until the round may close without nodes that have not delivered; 0 outside of
-   * training.
+   * Milliseconds from `issuedAt` to the deadline, at which the round closes even if some nodes have not delivered; 0
+   * outside of training.
    */
   deadlineMs: index,
   /** The updates merged into the checkpoint, by payload digest. */
@@ -89,7 +89,7 @@ export const updateSchema = z.strictObject({
 export const receiptSchema = z.strictObject({
   ...roundFields,
   peer: peerIdSchema,
-  /** Digest of the payload, as in `head.included`. For an unreadable or replayed message, its digest. */
+  /** Digest of the payload, as in `head.included`. For an unreadable or replayed message, the digest of the message. */
   update: digestSchema,
   code: z.enum(receiptCodes),
   detail: z.string().max(DETAIL_CHARACTERS),
@@ -143,8 +143,8 @@ export const heartbeatSchema = z.strictObject({
   state: z.enum(['joining', 'syncing', 'training', 'publishing', 'awaiting', 'leaving']),
   /**
    * The newest round that the node knows to be open or committed. If a node in state `awaiting` has not delivered in
-   * this round, its work is lost, and the coordinator stops waiting for it. So this is never a round that is yet to
-   * open.
+   * this round, its work is lost, and the coordinator stops waiting for it. A node therefore never names a round that
+   * has not opened yet.
    */
   round: index,
   /** Optimiser steps done in this round, out of `steps`. */

@@ -3,8 +3,8 @@ import { sha256 } from '../protocol/cbor.ts';
 import type { BlobStore } from './blobs.ts';
 
 /**
- * Protects blobs from garbage collection while a piece of work runs. After it, only blobs that a database row needs
- * stay.
+ * Protects blobs from garbage collection while a piece of work runs. After the work, blobs that no database row needs
+ * are deleted.
  */
 export interface BlobScope {
   /** Protects a blob and stores it durably. Returns its digest. @param digest digest of `bytes`, if known */
@@ -15,8 +15,8 @@ export interface BlobScope {
 
 /**
  * The list of blobs that may be garbage, in the database of the node or coordinator. A blob is listed before it is
- * written, and again when its last row is deleted. So after a crash at any point, every unneeded blob is still on the
- * list.
+ * written, and again when the last row that needs it is deleted. So after a crash at any point, every unneeded blob is
+ * still on the list.
  */
 export interface UnusedBlobs {
   /** Adds a blob to the list. The entry is durable when this returns. */

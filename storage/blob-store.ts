@@ -104,7 +104,7 @@ export class FileBlobStore implements ResumableBlobs {
   }
 
   /**
-   * Copies a file into the store. If the store already has its blob, the file is only read once, for its digest.
+   * Copies a file into the store. If the store already has the blob, this method only computes the file's digest.
    * @throws SwarmError FILE_CHANGED if another process changes the file meanwhile, STORE_FULL, WRITE_FAILED
    */
   async importFile(

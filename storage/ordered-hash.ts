@@ -31,7 +31,8 @@ export class OrderedHash {
   /** Adds a range that has been written to disk. Calls `release` when the memory of `bytes` may be reused. */
   add(range: number, bytes: Uint8Array, release: Release): void {
     this.#feed(range, bytes, release);
-    // Read back ranges now, because reading them all at the end would take longer. `digest` reports failures.
+    // Read back ranges now, while others still arrive, because reading them all at the end would take longer. `digest`
+    // reports failures.
     if (this.#deps.has(this.#next)) this.#catchUp().catch(() => {});
   }
 
@@ -49,8 +50,8 @@ export class OrderedHash {
   }
 
   /**
-   * Hashes a range, and the held ranges that follow it, if it is the next one. Holds it otherwise, if fewer than
-   * {@link HELD_RANGES} are held.
+   * If the range is the next one, hashes it and the held ranges that follow it. Otherwise holds the range, if fewer
+   * than {@link HELD_RANGES} are held.
    */
   #feed(range: number, bytes: Uint8Array, release: Release): void {
     if (range !== this.#next) {

@@ -12,7 +12,10 @@ export class RangeMap {
   /** Saves run one after the other, because they share a temporary file. */
   #saving: Promise<void> = Promise.resolve();
 
-  /** @param size size of the blob in bytes, which the file contains too, to recognise a map of another blob */
+  /**
+   * @param size size of the blob in bytes. The file contains the size too, so that a map for another size is
+   * recognised.
+   */
   constructor(path: string, size: number, ranges: number) {
     this.#path = path;
     this.#size = size;

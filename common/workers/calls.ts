@@ -123,7 +123,10 @@ export class Calls<M extends Methods> {
     else pending?.reject(SwarmError.fromJSON(message.error));
   }
 
-  /** An error of the caller's own callback ends the calls in progress. If there is none, the next call fails with it. */
+  /**
+   * An error that the caller's callback throws ends the calls in progress. If no call is in progress, the next call
+   * fails with it.
+   */
   #notify(callback: () => void): void {
     try {
       callback();
@@ -134,7 +137,7 @@ export class Calls<M extends Methods> {
     }
   }
 
-  /** An error of the caller's own callback ends its call. */
+  /** Passes on a progress report. An error that `onProgress` throws ends the call. */
   #report(id: number, progress: unknown): void {
     const pending = this.#pending.get(id);
     try {
@@ -146,7 +149,10 @@ export class Calls<M extends Methods> {
   }
 }
 
-/** Checks the form of a message, but not that of a reply or progress report. A child may run untrusted code. */
+/**
+ * Checks the form of a message, because a child may run untrusted code. Does not check the reply or progress report
+ * inside.
+ */
 function isToCaller(message: unknown): message is ToCaller {
   if (typeof message !== 'object' || message === null) return false;
   const { type, id, text, error } = message as Record<string, unknown>;

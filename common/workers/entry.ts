@@ -17,8 +17,8 @@ export function entryOf(module: { url: string }, name: string): URL {
 const GROUP_SIGNALS: readonly NodeJS.Signals[] = ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGBREAK'];
 
 /**
- * Returns the channel to the process or thread that started this one. After this call, a child process exits when its
- * parent does, and only then or when it is killed with SIGKILL.
+ * Returns the channel to the process or thread that started this one. After this call, a child process ignores
+ * `GROUP_SIGNALS` and exits when its parent exits.
  *
  * @throws Error when nothing started this process with a channel
  */
