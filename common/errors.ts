@@ -1,19 +1,31 @@
-const ERROR_KINDS = [
-  'failed',
-  'usage',
-  'notRunning',
-  'notFound',
-  'refused',
-  'conflict',
-  'timeout',
-  'unhealthy',
-  'paused',
-  'internal',
-  'interrupted',
-] as const;
-
 /** The class of a failure. It decides the exit code of the CLI (cli/exit-codes.ts). */
-export type ErrorKind = (typeof ERROR_KINDS)[number];
+export type ErrorKind =
+  | 'failed'
+  | 'usage'
+  | 'notRunning'
+  | 'notFound'
+  | 'refused'
+  | 'conflict'
+  | 'timeout'
+  | 'unhealthy'
+  | 'paused'
+  | 'internal'
+  | 'interrupted';
+
+// A record, so that no kind can be missing.
+const ERROR_KINDS: Readonly<Record<ErrorKind, true>> = {
+  failed: true,
+  usage: true,
+  notRunning: true,
+  notFound: true,
+  refused: true,
+  conflict: true,
+  timeout: true,
+  unhealthy: true,
+  paused: true,
+  internal: true,
+  interrupted: true,
+};
 
 /** Cause, kind and advice of an error. */
 export interface ErrorOptions {
@@ -93,7 +105,8 @@ export function isErrorJson(value: unknown): value is ErrorJson {
     typeof message === 'string' &&
     typeof values === 'object' &&
     values !== null &&
-    (ERROR_KINDS as readonly unknown[]).includes(kind) &&
+    typeof kind === 'string' &&
+    Object.hasOwn(ERROR_KINDS, kind) &&
     (next === null || typeof next === 'string')
   );
 }

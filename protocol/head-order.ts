@@ -2,7 +2,7 @@ import { z } from 'zod';
 
 /** The position of a head among the heads of its job: by term, then by sequence. */
 export const headOrderSchema = z.strictObject({ term: z.int().positive(), sequence: z.int().positive() });
-/** A position, as {@link headOrderSchema} checks it. */
+/** A position, as `headOrderSchema` checks it. */
 export type HeadOrder = z.infer<typeof headOrderSchema>;
 
 /**
