@@ -5,8 +5,7 @@ import { dirname } from 'node:path';
 import { commonError } from '../../common/common-errors.ts';
 import { countOf, formatBytes, formatCount, formatPercent, safeText } from '../../common/text.ts';
 import type { RowSummary } from '../../index.ts';
-import type { Finding } from '../../lora/data/inspect/findings.ts';
-import type { Inspection, ShownSample } from '../../lora/data/inspect/inspection.ts';
+import type { Finding, Inspection, ShownSample } from '../../lora/data/inspect/inspection.ts';
 import type { LengthSummary } from '../../lora/data/inspect/lengths.ts';
 import { RUN_TOKENS } from '../../lora/data/inspect/overlap.ts';
 

@@ -1,7 +1,6 @@
 import { countOf, formatBytes, formatCount, formatPercent, safeText, table } from '../../common/text.ts';
 import type { RowSummary } from '../../index.ts';
-import type { Finding, Level } from '../../lora/data/inspect/findings.ts';
-import type { Inspection, ShownSample } from '../../lora/data/inspect/inspection.ts';
+import type { Finding, Inspection, Level, ShownSample } from '../../lora/data/inspect/inspection.ts';
 import type { LengthSummary } from '../../lora/data/inspect/lengths.ts';
 import { RUN_TOKENS } from '../../lora/data/inspect/overlap.ts';
 import type { ShownToken } from '../../lora/data/inspect/token-texts.ts';

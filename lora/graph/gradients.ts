@@ -1,7 +1,6 @@
 import type { SwarmError } from '../../common/errors.ts';
 import { graphError } from './errors.ts';
 import type { Backward, GraphNode, Tensor } from './graph.ts';
-import { add } from './ops/elementwise.ts';
 import { shapeError } from './shapes.ts';
 
 /**
@@ -45,11 +44,6 @@ function notDifferentiable({ operation }: GraphNode): SwarmError {
     `the loss depends on a parameter through ${operation}, which has no gradient rule for this use`,
     { operation },
   );
-}
-
-/** Adds a contribution to an input's gradient with a separate addition, as most gradient rules do. */
-export function addContribution(backward: Backward, input: number, make: () => Tensor): void {
-  backward.contribute(input, (sum) => (sum === null ? make() : add(sum, make())));
 }
 
 function backwardOf(

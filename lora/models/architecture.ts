@@ -1,6 +1,5 @@
 import type { Graph, Tensor } from '../graph/graph.ts';
 import type { CommonConfig, Json } from './config.ts';
-import type { ModelConfig } from './families.ts';
 
 /** A parameter of a model under its Hugging Face name, e.g. `model.layers.0.self_attn.q_proj.weight`. */
 export interface Parameter {
@@ -50,7 +49,7 @@ export interface TrainableSource extends ParameterSource {
 }
 
 /** A model family: its config reader, the names and shapes of its weights, and its forward pass. */
-export interface Architecture<C extends CommonConfig = ModelConfig> {
+export interface Architecture<C extends CommonConfig = CommonConfig> {
   /** transformers' `model_type`. */
   readonly name: C['family'];
   /** Module path of the output head. */

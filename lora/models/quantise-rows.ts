@@ -1,4 +1,4 @@
-import type { QuantisedMatrix, Quantiser } from './quantise.ts';
+import type { QuantisedMatrix, Quantiser } from './quantiser.ts';
 
 /**
  * Largest integer of an 8-bit weight; only 7 of the 8 bits are used. x86 processors without VNNI add two products of a uint8

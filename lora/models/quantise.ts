@@ -7,6 +7,7 @@
  * the scales.
  */
 import { RowQuantiser } from './quantise-rows.ts';
+import type { Blocks, QuantisedMatrix, Quantiser } from './quantiser.ts';
 
 /** Bits per weight of a quantised base. */
 export type QuantisedBits = 4 | 8;
@@ -19,29 +20,6 @@ const TILE_SIDE = 32;
 
 /** Candidate scales, relative to the one that fits the largest weight. Clipping that weight may reduce the total error. */
 const TRIED_SCALES = [1, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7];
-
-/** One copy of a matrix [rows, columns]. */
-export interface Blocks {
-  /**
-   * 4 bits: integer + 8, two per byte, the first in the lower half: [rows, blocks, bytes].
-   * 8 bits: the integer as int8: [rows, columns].
-   */
-  readonly codes: Uint8Array;
-  /** 4 bits: [rows, blocks]. 8 bits: one per row of W, the same in both copies. */
-  readonly scales: Float32Array;
-}
-
-export interface QuantisedMatrix {
-  readonly plain: Blocks;
-  readonly transposed: Blocks;
-}
-
-/** Quantises a matrix given in pieces, in row-major order. Keeps only the quantised copies in memory. */
-export interface Quantiser {
-  add(values: Float32Array): void;
-  /** Returns the copies; called after the last piece. */
-  finish(): QuantisedMatrix;
-}
 
 export function createQuantiser(rows: number, columns: number, bits: QuantisedBits): Quantiser {
   return bits === 8 ? new RowQuantiser(rows, columns) : new TileQuantiser(rows, columns);

@@ -1,23 +1,7 @@
 import { countOf, formatCount, formatPercent } from '../../../common/text.ts';
 import type { RowSummary } from '../row-report.ts';
-import type { InspectionCounts } from './inspection.ts';
+import type { Finding, InspectionCounts, Level } from './inspection.ts';
 import { RUN_TOKENS } from './overlap.ts';
-
-/**
- * - `error`: training would stop, or the model would learn nothing
- * - `warning`: the model would learn something that is probably not intended
- * - `note`: worth knowing
- */
-export type Level = 'error' | 'warning' | 'note';
-
-/** A property of the data that the user should know before training. */
-export interface Finding {
-  level: Level;
-  code: string;
-  message: string;
-  /** Advice about the finding, or null. */
-  next: string | null;
-}
 
 /** Share of truncated samples above which a warning is given. */
 const MANY_TRUNCATED = 0.1;

@@ -2,7 +2,6 @@ import type { Example } from '../examples.ts';
 import type { RowTally } from '../packing/tally.ts';
 import type { RowSummary } from '../row-report.ts';
 import type { DuplicateCount } from './duplicates.ts';
-import type { Finding } from './findings.ts';
 import type { LengthSummary } from './lengths.ts';
 import type { NodeShare } from './node-share.ts';
 import type { OverlapCount } from './overlap.ts';
@@ -46,6 +45,22 @@ export interface InspectionCounts {
   samples: ShownSample[];
   /** Whether `limit` ended the inspection before the end of the data. */
   partial: boolean;
+}
+
+/**
+ * - `error`: training would stop, or the model would learn nothing
+ * - `warning`: the model would learn something that is probably not intended
+ * - `note`: worth knowing
+ */
+export type Level = 'error' | 'warning' | 'note';
+
+/** A property of the data that the user should know before training. */
+export interface Finding {
+  level: Level;
+  code: string;
+  message: string;
+  /** Advice about the finding, or null. */
+  next: string | null;
 }
 
 /** The result of `inspect`. */

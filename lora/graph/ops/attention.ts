@@ -1,8 +1,7 @@
-import { addContribution } from '../gradients.ts';
 import { requireDType, type Tensor } from '../graph.ts';
 import { shapeError } from '../shapes.ts';
 import { withGradient } from './custom-gradient.ts';
-import { add, multiply, subtract } from './elementwise.ts';
+import { add, addContribution, multiply, subtract } from './elementwise.ts';
 import { concat, pad, reshape, slice, transpose } from './layout.ts';
 import { causalMask } from './mask.ts';
 import { softmax } from './normalization.ts';

@@ -1,9 +1,8 @@
 import { graphError } from '../errors.ts';
-import { addContribution } from '../gradients.ts';
 import { requireDType, type Tensor } from '../graph.ts';
 import { shapeError } from '../shapes.ts';
 import { withGradient } from './custom-gradient.ts';
-import { add, exp, multiply, negate, scale, subtract } from './elementwise.ts';
+import { add, addContribution, exp, multiply, negate, scale, subtract } from './elementwise.ts';
 import { gatherRows, scatterAddRows } from './embedding.ts';
 import { concat, reshape, slice } from './layout.ts';
 import { softmax } from './normalization.ts';

@@ -1,5 +1,4 @@
-import { addContribution } from '../gradients.ts';
-import { type GradientRule, requireDType, type Tensor } from '../graph.ts';
+import { type Backward, type GradientRule, requireDType, type Tensor } from '../graph.ts';
 import { broadcastShapes } from '../shapes.ts';
 import { sumTo } from './reduce.ts';
 
@@ -130,4 +129,9 @@ export function geluTanh(x: Tensor): Tensor {
     }),
   );
   return y!;
+}
+
+/** Adds a contribution to an input's gradient with a separate addition, as most gradient rules do. */
+export function addContribution(backward: Backward, input: number, make: () => Tensor): void {
+  backward.contribute(input, (sum) => (sum === null ? make() : add(sum, make())));
 }

@@ -1,6 +1,6 @@
-import { addContribution } from '../gradients.ts';
 import { type Graph, requireDType, type Tensor } from '../graph.ts';
 import { type Shape, shapeError } from '../shapes.ts';
+import { addContribution } from './elementwise.ts';
 
 /** Returns a tensor of zeros. */
 export function zeros(graph: Graph, shape: Shape): Tensor {

@@ -1,6 +1,6 @@
-import { addContribution } from '../gradients.ts';
 import type { Tensor } from '../graph.ts';
 import { elementCount, resolveAxis, type Shape, sameShape, shapeError } from '../shapes.ts';
+import { addContribution } from './elementwise.ts';
 
 /**
  * Gives the elements, in row-major order, another shape. One size may be −1 and is then computed.

@@ -1,7 +1,6 @@
-import { addContribution } from '../gradients.ts';
 import { requireDType, type Tensor } from '../graph.ts';
 import { shapeError } from '../shapes.ts';
-import { add, multiply, subtract } from './elementwise.ts';
+import { add, addContribution, multiply, subtract } from './elementwise.ts';
 import { reduceMean, reduceSum, sumTo } from './reduce.ts';
 
 /** Softmax over the last axis; dx = p ⊙ (dp − Σ dp ⊙ p). */

@@ -1,7 +1,6 @@
-import { addContribution } from '../gradients.ts';
 import { type Backward, requireDType, type Tensor } from '../graph.ts';
 import { sameShape, shapeError } from '../shapes.ts';
-import { scale as scaleBy } from './elementwise.ts';
+import { addContribution, scale as scaleBy } from './elementwise.ts';
 import { sumTo } from './reduce.ts';
 
 export interface ProductOptions {

@@ -1,7 +1,6 @@
-import { addContribution } from '../gradients.ts';
 import { requireDType, type Tensor } from '../graph.ts';
 import { elementCount, resolveAxis, type Shape, sameShape, shapeError } from '../shapes.ts';
-import { scale } from './elementwise.ts';
+import { addContribution, scale } from './elementwise.ts';
 import { reshape } from './layout.ts';
 
 export type Axes = number | readonly number[] | null;

@@ -1,7 +1,6 @@
-import { addContribution } from '../gradients.ts';
 import { requireDType, type Tensor } from '../graph.ts';
 import { shapeError } from '../shapes.ts';
-import { negate } from './elementwise.ts';
+import { addContribution, negate } from './elementwise.ts';
 
 /**
  * Rotary position embedding (Su et al. 2021, arXiv 2104.09864) in the rotate-half layout of Llama: rotates the pair

@@ -1,0 +1,29 @@
+import { expect, it } from 'vitest';
+import { importGraph, mutualImports } from '../../utils/import-graph.ts';
+import { SHIPPED, sourcesIn } from '../../utils/sources.ts';
+
+it('no modules import each other, by types or values, except a few operations', () => {
+  const cycles = mutualImports(importGraph(sourcesIn([...SHIPPED, 'examples', 'scripts'])));
+  expect(cycles).toEqual([
+    // The gradient of a broadcast is a sum, that of a sum is a broadcast and a reshape, and all rules add gradients up.
+    ['lora/graph/ops/elementwise.ts', 'lora/graph/ops/layout.ts', 'lora/graph/ops/reduce.ts'],
+  ]);
+});
+
+it('finds modules that import each other', () => {
+  const texts = {
+    'a/a.ts': "import type { B } from '../b.ts';",
+    'b.ts': "export * from './c.ts';",
+    'c.ts': "await import('./a/a.ts'); import 'c.ts';",
+    'd.ts': "import './c.ts'; import './e.ts';",
+    'e.ts': "import './d.ts'; import './none.ts';",
+    'f.ts': "import './f.ts';",
+    'g.ts': "import './a/a.ts'; import './d.ts';",
+  };
+  const sources = Object.entries(texts).map(([path, text]) => ({ path, text }));
+  expect(mutualImports(importGraph(sources))).toEqual([
+    ['a/a.ts', 'b.ts', 'c.ts'],
+    ['d.ts', 'e.ts'],
+    ['f.ts'],
+  ]);
+});
