@@ -1,4 +1,7 @@
-/** Checks of the addresses that a host is given. The command line checks its flags with them before it starts a host. */
+/**
+ * Checks of the addresses in the options of a host. The command line also checks its flags with them, before it starts
+ * a host.
+ */
 import { isIPv4, isIPv6 } from 'node:net';
 import { z } from 'zod';
 import { peerIdSchema } from '../protocol/ids.ts';
@@ -13,7 +16,7 @@ interface TcpAddress {
   hasPeer: boolean;
 }
 
-/** Returns the parts of a TCP multiaddr; null if the text is none. */
+/** Returns the parts of a TCP multiaddr; null if the text is not a TCP multiaddr. */
 function parseTcp(address: string): TcpAddress | null {
   const [, protocol, host = '', digits, peer] = TCP_ADDRESS.exec(address) ?? [];
   const port = Number(digits);
@@ -21,7 +24,7 @@ function parseTcp(address: string): TcpAddress | null {
     protocol === 'ip4'
       ? isIPv4(host)
       : protocol === 'ip6'
-        ? // The system's zone, as in fe80::1%eth0, is not part of a multiaddr's address.
+        ? // An IPv6 zone, such as %eth0 in fe80::1%eth0, is not valid in a multiaddr.
           isIPv6(host) && !host.includes('%')
         : HOST_NAME.test(host);
   if (protocol === undefined || !isHost || port > 65535 || !isPeerOrAbsent(peer)) return null;

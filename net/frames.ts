@@ -196,10 +196,10 @@ function* blocks(pieces: Iterable<Uint8Array>): Generator<Uint8Array> {
 }
 
 /**
- * Waits until the stream has passed on all its bytes, and accepts more. The event `drain` alone does not tell, because
- * libp2p 3.3.11 sends it to all streams of a connection when the connection is no longer saturated. A stream whose peer
- * does not read still holds its bytes then. Does not use `stream.onDrain()`, which waits only the first time in
- * `@libp2p/utils` 7.4.1, because its promise is never renewed.
+ * Waits until the stream has passed on all its bytes, and accepts more. The event `drain` alone does not show this:
+ * libp2p 3.3.11 sends it to all streams of a connection when the connection is no longer saturated, even to a stream
+ * that still holds its bytes because its peer does not read. This function does not use `stream.onDrain()` either. In
+ * `@libp2p/utils` 7.4.1, `onDrain` waits at its first call only, because its promise is never renewed.
  * @throws SwarmError STREAM_CLOSED, or the signal's reason
  */
 async function drained(stream: Stream, signal: AbortSignal): Promise<void> {

@@ -9,13 +9,15 @@ import { HEARTBEAT_INTERVAL_MS, ROUND_PEERS } from '../protocol/limits.ts';
 import type { GossipDrop, NetworkObserver } from './observer.ts';
 
 /**
- * Most messages of admitted authors that one peer may hand over. Twice the heartbeats that a relay passes on for all
- * nodes of a full round, because each node also sends one at each change of its state.
+ * Most messages of admitted authors that one peer may hand over. The limit is twice the number of heartbeats that a
+ * relay passes on at the regular interval for all nodes of a full round, because a node also sends a heartbeat whenever
+ * its state changes.
  */
 export const HANDED_OVER: Quota = { calls: 2 * ROUND_PEERS, perMs: HEARTBEAT_INTERVAL_MS };
 /**
- * Messages that nobody asked for, which one peer may hand over before its stream is slowed down. A relay passes on five
- * heartbeats of each node that has lost its place and does not know it yet. This is enough for fifty such nodes.
+ * Most unwanted messages that one peer may hand over before its stream is slowed down. In this time, a relay passes on
+ * five heartbeats of each node that has lost its place and does not know it yet. The limit is enough for fifty such
+ * nodes.
  */
 export const UNWANTED: Quota = { calls: 256, perMs: 10_000 };
 /** Unwanted messages after which a turn ends. Looking at one takes about 10 µs, so such a turn takes about 1 ms. */
@@ -23,24 +25,27 @@ const UNWANTED_PER_TURN = 128;
 /** Time after which the event loop handles other work before the next turn. */
 const SLICE_MS = 8;
 /**
- * Pause per unwanted message above the quota, in the line of all peers that exceed it. Together they are read at 5,000
- * messages per second at most, which takes less than a quarter of a processor core.
+ * Pause for each unwanted message above the quota. All peers that exceed the quota wait in one line, so their messages
+ * are read at 5,000 per second at most in total. This takes less than a quarter of a processor core.
  */
 const FLOOD_PAUSE_MS = 0.2;
 /** Half-life of the counts behind the soft score. A flood is forgiven within minutes. */
 const SCORE_HALF_LIFE_MS = 10_000;
-/** Unwanted messages that are not penalised, as for UNWANTED. */
+/** Number of unwanted messages that do not lower the score: as many as UNWANTED allows. */
 const FORGIVEN_UNWANTED = UNWANTED.calls;
-/** Unwanted messages that each accepted one makes up for, so that an honest relay with hostile neighbours keeps its score. */
+/**
+ * Number of unwanted messages that one accepted message makes up for, so that an honest relay with hostile neighbours
+ * keeps its score.
+ */
 const UNWANTED_PER_ACCEPTED = 4;
-/** Unwanted messages above the forgiven ones that lower the score by 1. */
+/** Number of unwanted messages, above the forgiven ones, that lowers the score by 1. */
 const UNWANTED_PER_POINT = 64;
 /**
  * Lowest soft score. Below −10, gossipsub offers a peer no messages and answers none of its offers. Below −80, gossipsub
  * would ignore all that a peer sends, which a flood alone must not cause.
  */
 export const LOWEST_SOFT_SCORE = -40;
-/** Peers whose counts are kept. Those without a connection are forgotten when there are more. */
+/** Number of peers whose counts are kept. If there are more, peers without a connection are forgotten. */
 const COUNTED_PEERS = 4096;
 
 /** The members of `@libp2p/gossipsub` 17.1.1 that the gate uses and that its published type leaves out. */
@@ -81,7 +86,8 @@ export interface GateRules {
  * counts for the peer that handed it over. The messages that remain are verified in turns that are fair for addresses
  * and peers, and the event loop runs in between.
  *
- * The gate replaces the method `handleReceivedRpc`, because gossipsub has no hook before the signature.
+ * The gate replaces the method `handleReceivedRpc`, because gossipsub has no hook that runs before it verifies the
+ * signature.
  */
 export class GossipGate {
   readonly #runtime: GatedRuntime;
@@ -113,7 +119,10 @@ export class GossipGate {
     runtime.score.params.appSpecificScore = (peer) => this.softScore(peer);
   }
 
-  /** Notes that a handler accepted a message, or ignored it. A rejected message has a score of its own. */
+  /**
+   * Notes that a handler accepted or ignored a message. Rejected messages are not counted here, because gossipsub
+   * counts them in its topic score.
+   */
   judged(via: string, verdict: 'accept' | 'ignore' | 'reject'): void {
     if (verdict === 'accept') this.#countsOf(via).accepted++;
     if (verdict === 'ignore') this.#countsOf(via).unwanted++;
@@ -129,8 +138,8 @@ export class GossipGate {
   }
 
   /**
-   * Handles an RPC: its subscriptions, its messages one by one, its control messages. gossipsub reads the next one of the
-   * stream after that.
+   * Handles an RPC: first its subscriptions, then its messages one by one, then its control messages. gossipsub reads
+   * the next RPC from the stream only when this method has resolved.
    */
   async #receive(from: PeerId, { messages, control, ...rest }: RPC): Promise<void> {
     const via = from.toString();
@@ -158,7 +167,7 @@ export class GossipGate {
     if (unwanted > 0) await this.#slowDown(claim, unwanted);
   }
 
-  /** Returns why a message is not worth its verification; null if it is. */
+  /** Returns the reason to drop a message without verifying it; null if it is to be verified. */
   #reasonToDrop(via: string, message: RPC.Message): GossipDrop | null {
     const { topic, from, data } = message;
     const maxBytes = this.#rules.messageBytes(topic);

@@ -43,7 +43,10 @@ const ENVELOPE_BYTES = 1024;
  * Largest number of peers that may share one address, for example in a lab, before they are penalised as one attacker.
  */
 const PEERS_PER_ADDRESS = 64;
-/** The penalty grows with the square of a peer's rejected messages. After nine within the half-life it is ignored. */
+/**
+ * The penalty grows with the square of a peer's rejected messages. A peer with nine rejected messages within the
+ * half-life is ignored.
+ */
 const REJECT_WEIGHT = -1;
 const REJECT_HALF_LIFE_MS = 10 * 60_000;
 /** Breaches of the mesh rules that are not penalised, because restarts and stalls cause some. */
@@ -111,7 +114,8 @@ export function gossipService(): ReturnType<typeof gossipsub> {
     emitSelf: false,
     doPX: false,
     runOnLimitedConnection: false,
-    // A sparse mesh saves copies. It suffices, because updates have few subscribers and authors flood their heads.
+    // A sparse mesh sends fewer copies. It suffices, because updates have few subscribers, and a coordinator sends each
+    // head to all subscribers that it is connected to.
     D: 6,
     Dlo: 4,
     Dhi: 8,

@@ -101,8 +101,8 @@ export class Gossip {
         { topic, bytes: bytes.byteLength, maxBytes },
       );
     }
-    // gossipsub counts a message as seen even if it reached no peer, and then refuses to publish it again. A peer's
-    // subscription may arrive before the stream to that peer is open.
+    // gossipsub counts a message as seen even if it reached no peer, and then refuses to publish it again. So it gets
+    // the message only if the stream to a subscriber is open. A peer's subscription may arrive before that.
     if (!this.subscribers(topic).some((peer) => this.#runtime.streamsOutbound.has(peer))) return 0;
     const { clock, observer } = this.#deps;
     const start = clock.monotonic();

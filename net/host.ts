@@ -75,7 +75,7 @@ const GOSSIP_PROTOCOL_PREFIX = '/meshsub/';
  * @throws SwarmError USAGE for a wrong address in the options; LISTEN_FAILED
  */
 export async function createHost(options: HostOptions, deps: HostDeps): Promise<SwarmNetwork> {
-  // libp2p would throw for a wrong address to announce later, from a timer.
+  // If an address to announce is wrong, libp2p throws only later, from a timer.
   checkOptions(hostAddressesSchema, options);
   limitYoungGeneration();
   const { clock, identity, observer = noObserver } = deps;

@@ -27,7 +27,10 @@ const QUEUES: Readonly<Record<SharedQueue, FairPermitsOptions>> = {
   /** Ranges of blobs that are being sent. They take 64 MiB. */
   ranges: { total: 64, reserved: 32, withdraws: 'oldest' },
 };
-/** Buffers of 1 MiB that blob streams keep between requests, which only saves time. A queue in all but its refusals. */
+/**
+ * Buffers of 1 MiB that blob streams keep between requests. They are shared like a queue, but the observer counts no
+ * refusals, because a stream without a kept buffer is served too, only more slowly.
+ */
 const BUFFERS: FairPermitsOptions = { total: 64, reserved: 32, withdraws: 'oldest' };
 
 /** Number of addresses of known peers that are remembered. */

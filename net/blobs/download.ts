@@ -10,12 +10,16 @@ import { RangeBuffers, type RangePool } from './range-buffers.ts';
 import { RangeQueue } from './range-queue.ts';
 import { openRangeStream, type RangeStream } from './range-stream.ts';
 
-/** Streams to one holder, with one range each. This many keep the connection busy while other ranges are stored. */
+/**
+ * Number of streams to one holder. Each requests one range at a time. Six streams keep the connection busy while other
+ * ranges are stored.
+ */
 const STREAMS_PER_HOLDER = 6;
 /** Largest number of holders that ranges are requested from at the same time. */
 const HOLDERS_AT_ONCE = 4;
 /**
- * Ranges in memory per holder: for each stream the range in flight, and the previous range, being written and hashed.
+ * Number of ranges in memory per holder. Each stream has two: the range that is arriving, and the previous range, which
+ * is being written and hashed.
  */
 const BUFFERS_PER_HOLDER = 2 * STREAMS_PER_HOLDER;
 /** Failures in a row on one stream after which its holder is given up. */
@@ -63,8 +67,8 @@ export class Download {
     this.#deps = deps;
     this.#signal = AbortSignal.any([options.signal, this.#stop.signal]);
     this.#queue = new RangeQueue(options.partial);
-    // HELD_RANGES more, for ranges that wait to be hashed. Otherwise these could take all buffers, and none would be
-    // left for the range that they wait for.
+    // HELD_RANGES of the buffers are for ranges that wait to be hashed. Without these buffers, waiting ranges could
+    // take all others, and none would be left for the range that must be hashed before them.
     const holders = Math.min(HOLDERS_AT_ONCE, options.holders.length);
     this.#buffers = new RangeBuffers({ most: HELD_RANGES + holders * BUFFERS_PER_HOLDER }, deps);
   }

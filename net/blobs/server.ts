@@ -26,8 +26,8 @@ import {
 } from './wire.ts';
 
 /**
- * Longest time in which a peer takes no block of a range. A block has 256 KiB, which take 16 s at the least speed of a
- * transfer, 16 KiB/s.
+ * Longest time that a peer may need to take one block of a range. At the lowest speed of a transfer, 16 KiB/s, a block
+ * of 256 KiB takes 16 s.
  */
 const RANGE_STALL_MS = 20_000;
 /**
@@ -42,9 +42,12 @@ export interface BlobServerDeps {
   clock: Clock;
   log: Logger;
   observer: NetworkObserver;
-  /** Shares of the ranges that are being sent, each with 1 MiB in memory. */
+  /** Permits for ranges that are being sent. Each range takes 1 MiB of memory. */
   ranges: FairPermits;
-  /** Shares of the buffers of 1 MiB that streams keep between requests. Other streams allocate one for each request. */
+  /**
+   * Permits for the buffers of 1 MiB that streams keep between requests. A stream without a permit allocates a buffer
+   * for each request.
+   */
   buffers: FairPermits;
 }
 

@@ -29,8 +29,8 @@ const HEADER_BYTES = 12;
  */
 const MEAN_FRAME_BYTES = 16;
 /**
- * Number of frames of almost no bytes that may arrive in a row. A frame that no one has read yet takes about 250 bytes
- * of memory.
+ * Number of almost empty frames that may arrive in a row. A frame that no one has read yet takes about 250 bytes of
+ * memory.
  */
 const SMALL_FRAMES = 4096;
 const CREDIT_BYTES = SMALL_FRAMES * MEAN_FRAME_BYTES;

@@ -1,7 +1,8 @@
 /**
- * Announces the public listen addresses. Since libp2p/js-libp2p#2867 (here libp2p 3.3.11), libp2p does not announce a
- * public address before AutoNAT confirms it. AutoNAT v2 needs four verifiers in different networks, which small swarms
- * do not have. If libp2p had a setting to trust the addresses of its own interfaces, this file would not be needed.
+ * Announces the public listen addresses. Written for libp2p 3.3.11. Since libp2p/js-libp2p#2867, libp2p does not
+ * announce a public address before AutoNAT confirms it. AutoNAT v2 needs four verifiers in different networks, which
+ * small swarms do not have. If libp2p had a setting to trust the addresses of its own interfaces, this file would not
+ * be needed.
  */
 
 import type { Listener, TypedEventTarget } from '@libp2p/interface';
@@ -17,8 +18,8 @@ interface Components {
 
 /**
  * Returns a libp2p service that confirms the addresses of each new listener. For a wildcard address these are the
- * addresses of all interfaces. A public address of this machine can be dialled unless a firewall blocks it. If one
- * does, the announcement costs a peer one failed dial.
+ * addresses of all interfaces. A public address of this machine can be dialled unless a firewall blocks it. If a
+ * firewall does, the announcement costs each peer that dials it one failed attempt.
  */
 export function publicAddresses(): (components: Components) => object {
   return ({ events, addressManager }) => {

@@ -9,8 +9,9 @@ import type { Stream } from '@libp2p/interface';
 import type { Uint8ArrayList } from 'uint8arraylist';
 
 /**
- * Most bytes of a gossip stream that have been taken off the stream and not been read. Above this, the stream is paused,
- * and its flow-control window fills. A few hundred heartbeats, which is more than an honest peer sends at once.
+ * Most bytes of a gossip stream that have been taken off the stream but not been read. Above this, the stream is
+ * paused, and its flow-control window fills. The limit is a few hundred heartbeats, more than an honest peer sends at
+ * once.
  */
 export const UNREAD_BYTES = 64 * 1024;
 
