@@ -7,7 +7,6 @@ export const nodeError = defineErrors({
   POLICY_DISK: { kind: 'refused', next: 'raise --max-disk, or choose another job' },
   POLICY_MEMORY: { kind: 'refused', next: 'raise --max-memory, or choose another job' },
   ADAPTER_TOO_LARGE: 'failed',
-  DATA_MISMATCH: { kind: 'failed', next: ASK_OPERATOR },
   DELTA_MISMATCH: 'failed',
   HEAD_MISMATCH: 'failed',
   MANIFEST_MISMATCH: { kind: 'failed', next: 'ask the operator for a new invite' },

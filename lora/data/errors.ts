@@ -14,6 +14,7 @@ export const dataError = defineErrors({
   DATA_ENCODING: 'usage',
   DATA_FORMAT: 'usage',
   DATA_JSON: 'failed',
+  DATA_MISMATCH: { kind: 'failed', next: 'ask the operator to create the job again' },
   DATA_NO_FILES: { kind: 'notFound', next: 'check the path' },
   DATA_PARQUET: 'failed',
   DATA_TEMPLATE: {

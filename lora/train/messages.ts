@@ -35,6 +35,11 @@ export type TrainerMethods = {
   };
   gradients: { request: GradientRequest; reply: GradientSums };
   evaluate: { request: { adapter: readonly Float32Array[]; rows: readonly Row[] }; reply: RowLoss[] };
+  /** Gradient of the mean loss over rows, as `Trainer.lossGradient` returns it. */
+  lossGradient: {
+    request: { adapter: readonly Float32Array[]; rows: readonly Row[] };
+    reply: Float32Array[];
+  };
   snapshot: {
     request: { adapter: boolean };
     reply: { optimizer: AdamWState; adapter: Float32Array[] | null };

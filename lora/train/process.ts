@@ -70,6 +70,11 @@ const notify = serveCalls<TrainerMethods>(
       current.setParameters(adapter);
       return current.evaluate(rows, { signal });
     },
+    lossGradient: ({ adapter, rows }, { signal }) => {
+      const current = started();
+      current.setParameters(adapter);
+      return current.lossGradient(rows, { signal });
+    },
     snapshot: ({ adapter }) => {
       const current = started();
       return { optimizer: current.optimizerState(), adapter: adapter ? current.parameters() : null };

@@ -139,6 +139,22 @@ export class TrainerProcess implements DataParallelWorker {
     return this.#call('evaluate', { adapter, rows }, { signal });
   }
 
+  /**
+   * Returns the gradient of the mean loss over rows at `adapter`, as `Trainer.lossGradient` does.
+   * @throws the errors of `train`
+   */
+  lossGradient({
+    adapter,
+    rows,
+    signal,
+  }: {
+    adapter: readonly Float32Array[];
+    rows: readonly Row[];
+    signal?: AbortSignal;
+  }): Promise<Float32Array[]> {
+    return this.#call('lossGradient', { adapter, rows }, { signal });
+  }
+
   /** Returns the optimiser's state. @throws the errors of `train` */
   async snapshot(signal?: AbortSignal): Promise<AdamWState> {
     return (await this.#call('snapshot', { adapter: false }, { signal })).optimizer;

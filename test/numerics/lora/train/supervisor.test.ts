@@ -80,6 +80,17 @@ describe('the trainer process', () => {
     await local.dispose();
   });
 
+  it('returns the gradient of the loss exactly as a trainer in this process', async () => {
+    const trainer = await start();
+    const local = tinyTrainer(deps);
+    const adapter = initialMatrices(local.layout, 1);
+    local.setParameters(adapter);
+    const gradient = await trainer.lossGradient({ adapter, rows });
+    expect(gradient).toEqual(await local.lossGradient(rows));
+    expect(gradient.some((tensor) => tensor.some((value) => value !== 0))).toBe(true);
+    await local.dispose();
+  });
+
   it('continues from an optimiser state that is passed in', async () => {
     const trainer = await start();
     const adapter = initialMatrices(trainer.layout, 1);
