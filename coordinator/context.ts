@@ -2,7 +2,9 @@ import type { Clock } from '../common/clock.ts';
 import type { Logger } from '../common/logger.ts';
 import type { RateLimiter } from '../common/rate-limiter.ts';
 import type { AdapterLayout } from '../lora/adapter/layout.ts';
+import type { Row } from '../lora/data/row.ts';
 import type { RowLoss } from '../lora/train/step.ts';
+import type { LossGradient } from '../lora/update/score.ts';
 import type { JobEvent } from '../monitor/job-events.ts';
 import type { SwarmNetwork } from '../net/network.ts';
 import type { Manifest } from '../protocol/manifest.ts';
@@ -50,9 +52,11 @@ export interface RoundMeter {
 /** Result of the gate: the variant of the merge that passed, or `refused`. */
 export type GateVerdict = 'passed' | 'half-rate' | 'left-one-out' | 'refused';
 
-/** Measures adapters on a job's held-out rows. Rows and order are always the same, so that losses can be paired. */
+/** Measures adapters in a process with the job's base. */
 export interface Validator {
   /**
+   * Returns the losses of an adapter on the job's held-out rows. Rows and order are always the same, so that losses can
+   * be paired.
    * @param adapter tensors in layout order
    * @throws SwarmError when the evaluation failed. The error says nothing about the quality of the adapter.
    */
@@ -61,6 +65,17 @@ export interface Validator {
     adapter: readonly Float32Array[],
     options: EvaluateOptions,
   ): Promise<readonly RowLoss[]>;
+  /**
+   * Returns the gradient of the mean training loss over rows at an adapter, in nats per supervised token.
+   * @param adapter tensors in layout order
+   * @throws SwarmError when the computation failed. The error says nothing about the adapter.
+   */
+  gradient(
+    job: ValidationJob,
+    adapter: readonly Float32Array[],
+    rows: readonly Row[],
+    options: EvaluateOptions,
+  ): Promise<LossGradient>;
   /** Frees the resources kept for a job that will not be evaluated for a while. */
   release(job: string): Promise<void>;
 }
@@ -72,11 +87,14 @@ export interface ValidationJob {
 
 export interface EvaluateOptions {
   readonly signal: AbortSignal;
-  /** Called when a device failed and the evaluation restarts with a lighter setting. `because` is for people. */
+  /** Called when a device failed and the computation restarts with a lighter setting. `because` is for people. */
   readonly onFallback: (because: string) => void;
 }
 
-/** Time limit for the evaluation of one adapter. A slower one would take longer than the rounds that it judges. */
+/**
+ * Time limit for one computation of the validator: the evaluation of an adapter, or one gradient. A slower one would take
+ * longer than the rounds that it judges.
+ */
 export const EVALUATION_TIMEOUT_MS = 15 * 60_000;
 
 /** Writes checkpoints as PEFT folders. The simulation writes none. */

@@ -13,6 +13,7 @@ import { fallbackFor, fallbackValues, type Workload } from '../../lora/train/fal
 import type { TrainerOptions } from '../../lora/train/messages.ts';
 import type { RowLoss } from '../../lora/train/step.ts';
 import { TrainerProcess } from '../../lora/train/supervisor.ts';
+import type { LossGradient } from '../../lora/update/score.ts';
 import type { Manifest } from '../../protocol/manifest.ts';
 import type { FileBlobs } from '../../storage/blobs.ts';
 import type { EvaluateOptions, ValidationJob, Validator } from '../context.ts';
@@ -21,7 +22,7 @@ import { decodeHeldOut, gateRows } from './held-out.ts';
 
 export interface TrainerValidatorOptions {
   readonly home: string;
-  /** Device and settings of evaluations. They have no backward pass, so gradient checkpointing does not apply. */
+  /** Device and settings. Gradients always use gradient checkpointing, and evaluations have no backward pass. */
   readonly compute: Compute;
 }
 
@@ -36,6 +37,9 @@ export interface TrainerValidatorDeps {
 /** Largest number of trainer processes, busy or idle. Each holds a base model in memory. */
 const PROCESSES = 2;
 
+/** Computes something in a job's trainer process. */
+type Work<T> = (trainer: TrainerProcess, ready: Ready, signal: AbortSignal) => Promise<T>;
+
 interface Ready {
   readonly load: Promise<Workload>;
   readonly process: Promise<TrainerProcess>;
@@ -43,18 +47,19 @@ interface Ready {
 }
 
 /**
- * Evaluates adapters in one trainer process per job. The process is started on first use, and again after it has died.
- * If its device fails, the process is restarted with a smaller micro-batch or on the CPU, and the evaluation starts
- * again. The losses then differ by rounding errors, which are far smaller than the worsening that the gate tolerates.
+ * Evaluates adapters and computes gradients in one trainer process per job. The process is started on first use, and
+ * again after it has died. If its device fails, the process is restarted with a smaller micro-batch or on the CPU, and the
+ * computation starts again. The losses then differ by rounding errors, which are far smaller than the worsening that the
+ * gate tolerates.
  */
 export class TrainerValidator implements Validator {
   readonly #options: TrainerValidatorOptions;
   readonly #deps: TrainerValidatorDeps;
   /** Least recently used first. */
   readonly #ready = new Map<string, Ready>();
-  /** Jobs that are being evaluated: at most PROCESSES. */
+  /** Jobs whose processes are computing: at most PROCESSES. */
   readonly #working: string[] = [];
-  /** Emits `ended` after each evaluation. */
+  /** Emits `ended` after each computation. */
   readonly #turns = new EventEmitter().setMaxListeners(0);
   /** Fallback settings of jobs whose device failed. */
   readonly #fallbacks = new Map<string, Workload>();
@@ -84,37 +89,47 @@ export class TrainerValidator implements Validator {
     }
   }
 
-  async evaluate(
+  evaluate(
     job: ValidationJob,
     adapter: readonly Float32Array[],
-    { signal, onFallback }: EvaluateOptions,
+    options: EvaluateOptions,
   ): Promise<readonly RowLoss[]> {
+    return this.#run(job, options, (trainer, { rows }, signal) =>
+      trainer.evaluate({ adapter, rows, signal }),
+    );
+  }
+
+  gradient(
+    job: ValidationJob,
+    adapter: readonly Float32Array[],
+    rows: readonly Row[],
+    options: EvaluateOptions,
+  ): Promise<LossGradient> {
+    return this.#run(job, options, (trainer, _, signal) => trainer.lossGradient({ adapter, rows, signal }));
+  }
+
+  async #run<T>(job: ValidationJob, { signal, onFallback }: EvaluateOptions, work: Work<T>): Promise<T> {
     const inner = AbortSignal.any([signal, this.#life.signal]);
     await this.#begin(job.job, inner);
     try {
-      return await this.#evaluateNow(job, adapter, { signal: inner, onFallback });
+      return await this.#runNow(job, { signal: inner, onFallback }, work);
     } finally {
       this.#working.splice(this.#working.indexOf(job.job), 1);
       this.#turns.emit('ended');
     }
   }
 
-  /** Waits while every process is evaluating, because ending one would lose its evaluation. */
+  /** Waits while every process is computing, because ending one would lose its result. */
   async #begin(job: string, signal: AbortSignal): Promise<void> {
     while (this.#working.length >= PROCESSES) await once(this.#turns, 'ended', { signal });
     this.#working.push(job);
   }
 
-  async #evaluateNow(
-    job: ValidationJob,
-    adapter: readonly Float32Array[],
-    { signal, onFallback }: EvaluateOptions,
-  ): Promise<readonly RowLoss[]> {
+  async #runNow<T>(job: ValidationJob, { signal, onFallback }: EvaluateOptions, work: Work<T>): Promise<T> {
     for (;;) {
       const ready = await this.#prepared(job);
       try {
-        const trainer = await ready.process;
-        return await trainer.evaluate({ adapter, rows: ready.rows, signal });
+        return await work(await ready.process, ready, signal);
       } catch (error) {
         const because = signal.aborted ? null : await this.#fallBack(job, ready, error);
         const process = await ready.process.catch(() => null);
@@ -147,7 +162,6 @@ export class TrainerValidator implements Validator {
   /** Chooses lighter settings for the job's next process. Returns the reason, for people; null if no setting would help. */
   async #fallBack({ job, manifest }: ValidationJob, { load }: Ready, error: unknown): Promise<string | null> {
     const { microBatch } = manifest.training;
-    // Gradient checkpointing does not apply, because an evaluation has no backward pass.
     const asked = { compute: { ...this.#options.compute, checkpointing: false }, microBatch };
     const before = await load.catch(() => null);
     const fallback = before && fallbackFor(asked, before, error);
@@ -185,7 +199,7 @@ export class TrainerValidator implements Validator {
     const known = this.#fallbacks.get(job);
     const load = known ? Promise.resolve(known) : modelDir.then((dir) => this.#choose(dir, manifest));
     const process = Promise.all([modelDir, load]).then(([dir, load]) => this.#start(dir, manifest, load));
-    // `evaluate` waits for both and reports their errors.
+    // `#runNow` waits for both and reports their errors.
     load.catch(() => {});
     process.catch(() => {});
     return { load, process, rows };
@@ -201,7 +215,8 @@ export class TrainerValidator implements Validator {
       signal: this.#life.signal,
     });
     log.info({ engine: compute.devices[0].engine, reason: reason ?? 'set by the user' }, 'engine-chosen');
-    return { compute: { ...compute, checkpointing: false }, microBatch: training.microBatch };
+    // The coordinator's machine was chosen for evaluations, so gradients should need as little memory as possible.
+    return { compute: { ...compute, checkpointing: true }, microBatch: training.microBatch };
   }
 
   #start(

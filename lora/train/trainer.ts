@@ -233,7 +233,7 @@ export class Trainer {
   }
 
   // Graphs are compiled on first use, because each one can take as much memory as the base. Nodes need no graph for
-  // evaluation, and coordinators need none for training.
+  // evaluation, and a coordinator that does not score updates needs none for training.
   #trainingRun(): TrainingRun {
     this.#training ??= this.#prepareTraining();
     return this.#training;

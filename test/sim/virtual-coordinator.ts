@@ -4,9 +4,10 @@ import type { RetentionSettings, Validator } from '../../coordinator/context.ts'
 import { Coordinator } from '../../coordinator/coordinator.ts';
 import type { PreparedJob } from '../../coordinator/record/new-job.ts';
 import { Store } from '../../coordinator/store/store.ts';
+import type { Row } from '../../lora/data/row.ts';
 import { sha256 } from '../../protocol/cbor.ts';
 import { signerOf } from '../utils/signers.ts';
-import { distance } from '../utils/virtual/fake-trainer.ts';
+import { distance, gradientOn } from '../utils/virtual/fake-trainer.ts';
 import { MemoryBlobs, MemoryDisk } from '../utils/virtual/memory-blobs.ts';
 import { noFolders } from '../utils/virtual/no-folders.ts';
 import { SEQUENCE_LENGTH, type ToyJob } from '../utils/virtual/toy-job.ts';
@@ -35,6 +36,16 @@ class FakeValidator implements Validator {
     const loss = 1 + distance(adapter);
     const tokens = SEQUENCE_LENGTH;
     return Array.from({ length: HELD_OUT_ROWS }, (_, i) => ({ lossSum: tokens * (loss + 0.01 * i), tokens }));
+  }
+
+  async gradient(
+    _job: object,
+    adapter: readonly Float32Array[],
+    rows: readonly Row[],
+    { signal }: { signal: AbortSignal },
+  ): Promise<Float32Array[]> {
+    await sleep(this.#clock, this.#ms() / 10, signal);
+    return gradientOn(adapter, rows);
   }
 
   async release(): Promise<void> {}

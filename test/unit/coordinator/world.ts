@@ -4,6 +4,7 @@ import type { Failpoint } from '../../../coordinator/failpoints.ts';
 import type { JobRun } from '../../../coordinator/job-run.ts';
 import type { PreparedJob } from '../../../coordinator/record/new-job.ts';
 import { Store } from '../../../coordinator/store/store.ts';
+import type { Row } from '../../../lora/data/row.ts';
 import type { RowLoss } from '../../../lora/train/step.ts';
 import { silentLogger } from '../../../monitor/log.ts';
 import { sha256 } from '../../../protocol/cbor.ts';
@@ -27,6 +28,8 @@ export interface WorldOptions extends ToyJobOptions {
   retention?: RetentionSettings;
   /** Held-out losses of an adapter. @default lower, the nearer its values are to zero */
   losses?: (adapter: readonly Float32Array[]) => RowLoss[];
+  /** Gradient of the loss over rows at an adapter. @default zeros, which say nothing about an update */
+  gradient?: (adapter: readonly Float32Array[], rows: readonly Row[]) => Float32Array[];
 }
 
 /** Thrown into the code of a killed process, which must not continue. */
@@ -115,7 +118,14 @@ export class World {
       network: host,
       blobs,
       store: guarded(this.store, true),
-      validator: { evaluate: async (_job, adapter) => this.#evaluate(adapter), release: async () => {} },
+      validator: {
+        evaluate: async (_job, adapter) => this.#evaluate(adapter),
+        gradient: async (_job, adapter, rows) => {
+          if (this.#options.gradient) return this.#options.gradient(adapter, rows);
+          return adapter.map(({ length }) => new Float32Array(length));
+        },
+        release: async () => {},
+      },
       folders: {
         ...noFolders,
         write: async (checkpoint) => this.laidOut(checkpoint),

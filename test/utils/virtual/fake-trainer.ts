@@ -10,7 +10,7 @@ import type { SeededRandom } from './seeded-random.ts';
 /** The optimum of all parameters. The loss is the mean squared distance from it. */
 const OPTIMUM = 0.25;
 const RATE = 0.1;
-/** Spread of the optimum between batches: real data disagrees a little too. */
+/** Spread of the optimum between rows: real data disagrees a little too. */
 const ROW_SPREAD = 0.05;
 
 export interface FakeTrainerOptions {
@@ -60,11 +60,9 @@ export class FakeTrainer implements NodeTrainer {
       await sleep(this.#clock, msPerStep, signal);
       if (step === dies) throw new SwarmError('TRAINER_DIED', 'the fake trainer was killed', {});
       const batch = rows.slice(step * rowsPerStep, (step + 1) * rowsPerStep);
-      const wanted = seedOf(batch);
-      for (const tensor of values) {
+      for (const [t, tensor] of values.entries()) {
         for (let i = 0; i < tensor.length; i++) {
-          const target = OPTIMUM + ROW_SPREAD * Math.sin(wanted + i);
-          tensor[i]! -= direction * RATE * (tensor[i]! - target);
+          tensor[i]! -= direction * RATE * (tensor[i]! - targetOf(batch, t, i));
         }
       }
       tokens += batch.reduce((sum, { labels }) => sum + labels.length, 0);
@@ -113,7 +111,17 @@ export function distance(tensors: readonly Float32Array[]): number {
   return sum / count;
 }
 
-/** Returns a number that differs between batches. */
-function seedOf(rows: readonly Row[]): number {
-  return rows.reduce((sum, { ids }, i) => sum + (i + 1) * ids[0]!, 0);
+/** Returns the gradient of the fake trainer's loss over rows: the mean squared distance from the optimum of the rows. */
+export function gradientOn(tensors: readonly Float32Array[], rows: readonly Row[]): Float32Array[] {
+  const count = tensors.reduce((sum, { length }) => sum + length, 0);
+  return tensors.map((tensor, t) => tensor.map((value, i) => (2 * (value - targetOf(rows, t, i))) / count));
+}
+
+/** Returns the optimum of a parameter over rows. Each row wants each parameter a little higher or lower. */
+function targetOf(rows: readonly Row[], tensor: number, i: number): number {
+  const wishes = rows.reduce(
+    (sum, { ids }) => sum + Math.sin(ids[0]! * (12.9898 * tensor + 78.233 * i + 1)),
+    0,
+  );
+  return OPTIMUM + (rows.length > 0 ? (ROW_SPREAD * wishes) / rows.length : 0);
 }

@@ -4,6 +4,7 @@ import { beforeEach, describe, expect, onTestFinished, test, vi } from 'vitest';
 import { systemClock } from '../../../../common/system-clock.ts';
 import type { ValidationJob } from '../../../../coordinator/context.ts';
 import { TrainerValidator } from '../../../../coordinator/merge/trainer-validator.ts';
+import { initialMatrices } from '../../../../lora/adapter/initial.ts';
 import { encodeShards } from '../../../../lora/data/shards/shard-codec.ts';
 import { parseCompute } from '../../../../lora/train/compute.ts';
 import { zeros } from '../../../../lora/update/layout.ts';
@@ -74,6 +75,23 @@ test('any number of jobs are evaluated at the same time without ending each othe
   const expected = await evaluate(shared);
   const losses = await Promise.all(jobs.map((job) => evaluate(shared, job)));
   expect(losses).toEqual(jobs.map(() => expected));
+  expect(told).toEqual([]);
+});
+
+test('gradients come from the same process, and point to a lower loss', async () => {
+  const { validator, evaluate, job, rows, told } = bench;
+  const { signal } = new AbortController();
+  const one = validator();
+  const before = await evaluate(one);
+  const start = initialMatrices(bench.layout, 1);
+  const some = rows.slice(0, ROWS);
+  const options = { signal, onFallback: (because: string) => told.push(because) };
+  const gradient = await one.gradient(job, start, some, options);
+  const scale = 0.1 / Math.sqrt(gradient.flatMap((g) => [...g]).reduce((sum, g) => sum + g * g, 0));
+  const after = start.map((values, t) => values.map((value, i) => value - scale * gradient[t]![i]!));
+  const losses = await one.evaluate(job, after, options);
+  const total = (sums: number[]) => sums.reduce((sum, loss) => sum + loss, 0);
+  expect(total(losses.map(({ lossSum }) => lossSum))).toBeLessThan(total(before));
   expect(told).toEqual([]);
 });
 
