@@ -161,7 +161,7 @@ export class Coordinator {
       })),
       network.handle('join', async (peer, { job, ...request }) => {
         const { context, members, record } = this.#running(job);
-        // The checks come first, so that only nodes that may join stand in line. Members do not.
+        // Check the request before waiting, so that only nodes that may join wait in line. Members do not wait.
         if (members.checkJoin(peer, request) === 'newcomer') {
           await this.#newcomers.wait(peer).catch((error: unknown) => {
             members.countRefusal(error);

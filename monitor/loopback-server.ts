@@ -8,7 +8,8 @@ import { monitorError } from './errors.ts';
 export const portSchema = z.int().min(0).max(65535);
 
 /**
- * Host names that requests may use. A web page whose own name resolves to this machine (DNS rebinding) sends that name.
+ * Host names that requests may use. A foreign web page whose host name resolves to this machine (DNS rebinding) sends
+ * its own host name, and is refused.
  */
 const HOSTS = ['127.0.0.1', 'localhost', '[::1]'];
 

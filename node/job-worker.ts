@@ -41,7 +41,8 @@ export class JobWorker {
     const { trainer, store, log } = context.deps;
     const { engine } = trainer;
     this.#ready = await prepare(context, head, signal);
-    // The engine may depend on the base. The coordinator shows the engine to people, so the node joins again to tell it.
+    // The engine may depend on the base. The coordinator shows the engine to people, so the node joins again to report
+    // the engine.
     if (trainer.engine !== engine) await requestJoin(context.options, context.deps, context, signal);
     const history = store.history(context.job);
     const { lastRound, pending } = history;

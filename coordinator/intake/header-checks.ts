@@ -32,11 +32,14 @@ export interface HeaderFacts {
   readonly round: RoundFacts | null;
   /** Whether the author is a member of the job. */
   readonly admitted: boolean;
-  /** Whether the author has another update in that round, which is recorded or being checked, or even two others. */
+  /**
+   * Whether a different update of the author in that round is recorded or being checked, or two such updates have
+   * excluded the author from the round.
+   */
   readonly conflicts: boolean;
 }
 
-/** Refusal of an update by a node that is no member, or no longer. */
+/** Refusal of an update whose author is not a member of the job, or no longer is. */
 export const NOT_ADMITTED: Refusal = { code: 'not-admitted', detail: 'the node has not joined this job' };
 
 type Check = (update: Update, author: string, facts: HeaderFacts) => Refusal | null;

@@ -40,7 +40,7 @@ export const WAITING_BYTES = 64 * 1024 * 1024;
 export interface Judged {
   /** The verdict for gossip. */
   readonly verdict: 'accept' | 'ignore' | 'reject';
-  /** @throws SwarmError BUSY when there is no room for the payload now */
+  /** @throws SwarmError BUSY when too many payloads are waiting for their check */
   readonly receipt: Promise<StoredReceipt>;
 }
 
@@ -63,7 +63,9 @@ export class Intake {
   readonly #members: Membership;
   readonly #payloads: PayloadIntake;
   readonly #recorder: UpdateRecorder;
-  /** Its keys are members, of which a job has as many as a limiter remembers. Strangers can displace no key. */
+  /**
+   * Its keys are members. A job has at most as many members as a limiter remembers keys, so no key is ever displaced.
+   */
   readonly #limiter: RateLimiter;
   /** Updates whose payloads are being checked, by round and author. */
   readonly #checking = new Map<string, Checking>();
@@ -98,7 +100,8 @@ export class Intake {
    *   request
    */
   receive(bytes: Uint8Array, sender: string): Judged {
-    // This check comes before the signature, because anyone can sign any number of updates under new identities.
+    // Check membership before verifying the signature, which costs more. Anyone can sign any number of updates under
+    // new identities.
     if (!this.#members.has(sender)) return this.#refuse(NOT_ADMITTED, unverified(sender, bytes));
     if (!this.#limiter.take(sender, UPDATE_QUOTA)) {
       const { calls, perMs } = UPDATE_QUOTA;

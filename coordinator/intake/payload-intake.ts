@@ -10,7 +10,10 @@ import type { RunContext } from '../context.ts';
 import { checkPayload } from '../merge/arithmetic.ts';
 import type { Refusal } from './header-checks.ts';
 
-/** Largest number of payloads checked at once. Each is in memory whole, up to 64 MiB. No check waits for a peer. */
+/**
+ * Largest number of payloads checked at once. Each payload is in memory as a whole, up to 64 MiB. A check never waits
+ * for a peer, so no peer can hold up the others.
+ */
 export const PAYLOADS_AT_ONCE = 4;
 /**
  * Largest number of announced payloads fetched at the same time, each from a different author. A slow author therefore

@@ -14,7 +14,8 @@ import type { Refusal } from './header-checks.ts';
 
 /**
  * Largest number of refusals recorded and logged per member and round. An honest node causes one or two, for example
- * when it submits an update again. Further ones are only counted, and those of strangers always are.
+ * when it submits an update again. Further refusals of a member, and all refusals of strangers, are counted but not
+ * recorded.
  */
 export const RECORDED_REFUSALS = 8;
 /**
@@ -25,8 +26,9 @@ export const RECORDED_REFUSALS = 8;
 export const ALL_REFUSALS: Quota = { calls: 512, perMs: 60_000 };
 
 /**
- * Most bytes of proofs against nodes that signed two updates, per job. 120 proofs with two inline payloads each. Above
- * this, proofs are kept without the payloads, and only the coordinator vouches for them.
+ * Most bytes of proofs, per job, against nodes that signed two updates. They hold 120 proofs with two inline payloads
+ * each. Further proofs are kept without the payloads. Others cannot verify such a proof, and have to trust the
+ * coordinator.
  */
 export const PROOF_BYTES = 64 * 1024 * 1024;
 
@@ -88,7 +90,8 @@ export class UpdateRecorder {
     const { round, preset, tokens, payload, seconds, lossFirst, lossLast } = update;
     const { digest, size } = payload;
     const { current } = state;
-    // For an earlier round, only the calendar time of its opening is known.
+    // The monotonic time of the opening is known only for the current round. For an earlier round, calendar times are
+    // compared.
     const taken =
       current?.number === round
         ? deps.clock.monotonic() - current.openedAt

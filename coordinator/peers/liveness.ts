@@ -46,7 +46,9 @@ export class Liveness {
   readonly #left = new Set<string>();
   /** Time in the newest heartbeat of each member, present or absent. */
   readonly #issued = new Map<string, number>();
-  /** Its keys are members, of which a job has as many as a limiter remembers. Strangers can displace no key. */
+  /**
+   * Its keys are members. A job has at most as many members as a limiter remembers keys, so no key is ever displaced.
+   */
   readonly #limiter: RateLimiter;
 
   constructor(deps: { context: RunContext; isMember: (peer: string) => boolean; events: LivenessEvents }) {
@@ -100,7 +102,8 @@ export class Liveness {
 
   /** Takes a message of the `peers` topic. Returns the verdict for gossip. */
   receive(bytes: Uint8Array, sender: string): 'accept' | 'ignore' | 'reject' {
-    // This check comes before the signature, because anyone can sign any number of heartbeats under new identities.
+    // Check membership before verifying the signature, which costs more. Anyone can sign any number of heartbeats under
+    // new identities.
     if (!this.#isMember(sender)) return 'ignore';
     if (!this.#limiter.take(sender, HEARTBEAT_QUOTA)) return 'ignore';
     try {

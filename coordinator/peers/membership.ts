@@ -15,18 +15,19 @@ import { Liveness } from './liveness.ts';
 export const ADMITTED_PEERS = 4096;
 
 /**
- * Changes of its description that a member may make. Its name, version or engine changes when its owner restarts it.
- * Further changes are not stored, because each would be a write to disk. The node takes part nevertheless.
+ * Limit on stored changes of one member's description. The name, version or engine of a node can change when its owner
+ * restarts it. Changes above the limit are not stored, because each would be a write to disk, but the node still takes
+ * part.
  */
 export const DESCRIPTIONS: Quota = { calls: 4, perMs: 10 * 60_000 };
 /**
- * Comings and goings of a member that are recorded: a node with a bad connection disappears every few minutes. Further
- * ones count as well, but leave no event, because events are kept for ever.
+ * Limit on recorded arrivals and departures of one member. A node with a bad connection disappears every few minutes.
+ * Arrivals and departures above the limit take effect too, but leave no event, because events are kept for ever.
  */
 export const PRESENCES: Quota = { calls: 12, perMs: 60 * 60_000 };
 /**
- * Recorded comings and goings of all members together that have never delivered an update, for all jobs. The limit is
- * needed because such members cost an attacker nothing in an open job.
+ * Limit on recorded arrivals and departures of members that have never delivered an update, for all such members of all
+ * jobs together. The limit is needed because such members cost an attacker nothing in an open job.
  */
 export const IDLE_PRESENCES: Quota = { calls: 4 * ROUND_PEERS, perMs: 60 * 60_000 };
 
@@ -51,7 +52,7 @@ export class Membership {
   readonly #peers: Map<string, StoredPeer>;
   /** Newest round when a member joined. For members that joined before this coordinator started, see `#startRound`. */
   readonly #joinedRounds = new Map<string, number>();
-  /** The keys of both limiters are members, of which a job has as many as a limiter remembers. */
+  /** The keys of both limiters are members. A job has at most as many members as a limiter remembers keys. */
   readonly #descriptions: RateLimiter;
   readonly #presences: RateLimiter;
   /** Newest round when this coordinator started. */
@@ -211,7 +212,7 @@ export class Membership {
     if (!records && known) this.#peers.set(peer, { ...known, saidGoodbye: reason === 'left' });
   }
 
-  /** Takes one recorded coming or going from the quota of a member. Counts the change if none is left. */
+  /** Takes one recorded arrival or departure from the quota of a member. Counts the change if none is left. */
   #recordsPresence(peer: string): boolean {
     const { limiter, manifest, deps } = this.#context;
     const isIdle = this.#receipts.lastDelivery(peer) === null;

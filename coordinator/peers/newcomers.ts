@@ -38,7 +38,7 @@ export class Newcomers {
     const end = await this.#turns.take({ address: this.#network.networkOf(peer), peer, known: false });
     if (end === null) throw busy();
     try {
-      // A newcomer that waited for too long gives way at once, so that the line gets shorter.
+      // A newcomer that has waited for too long leaves the line immediately, so that the line gets shorter.
       while (this.#clock.monotonic() > until || !this.#limiter.take('', NEWCOMERS)) {
         if (this.#clock.monotonic() > until) throw busy();
         await new Promise<void>((resolve) => this.#clock.after(perMs / calls, resolve));

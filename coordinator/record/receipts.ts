@@ -7,7 +7,9 @@ import type { StoredReceipt } from '../store/store.ts';
 
 /** Largest number of receipts being sent at the same time. */
 const SENDING_AT_ONCE = 16;
-/** Largest number of receipts waiting to be sent. Further ones are not sent, because their authors ask for them. */
+/**
+ * Largest number of receipts waiting to be sent. Further receipts are dropped; the authors of the updates ask for them.
+ */
 const WAITING = 2048;
 /** Largest number of peers with a tally: 4,096 members of the job, and 1,024 senders that never joined. */
 const TALLIED_PEERS = 5 * 1024;
@@ -94,8 +96,8 @@ export class Receipts {
   }
 
   /**
-   * Counts a recorded receipt and pushes it to the update's author. The push may fail, because authors also ask for
-   * receipts.
+   * Counts a recorded receipt and pushes it to the update's author. A push that fails is not repeated, because authors
+   * also ask for receipts.
    */
   issue(receipt: StoredReceipt): void {
     this.count(receipt);
@@ -107,8 +109,8 @@ export class Receipts {
   }
 
   /**
-   * Forgets an update that its merge refused, or that conflicts with another one, because it does not protect its author
-   * from eviction.
+   * Forgets an update that its merge refused, or that conflicts with another one. Such an update does not protect its
+   * author from eviction.
    */
   #withdrawDelivery({ peer, round }: StoredReceipt): void {
     const others = this.#deliveries.get(peer)?.filter((other) => other !== round) ?? [];

@@ -58,7 +58,7 @@ export class RoundDriver {
     await this.#background;
   }
 
-  /** Makes a transaction that does not change the state machine. */
+  /** Runs `write` in a transaction that leaves the state machine unchanged. */
   transact(write: (outbox: Outbox) => void): void {
     this.#context.signal.throwIfAborted();
     const outbox = this.#outbox();
@@ -112,7 +112,10 @@ export class RoundDriver {
     return new Outbox({ context: this.#context, receipts: this.#receipts });
   }
 
-  /** Makes a transaction. A failed write is fatal, because later messages could contradict the store after a restart. */
+  /**
+   * Runs `write` in a transaction. A failed write is fatal. Otherwise the process would go on and send messages about a
+   * state that the store does not have, and after a restart the coordinator would contradict those messages.
+   */
   #commit(write: () => void): void {
     try {
       this.#context.deps.store.transaction(write);

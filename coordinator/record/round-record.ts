@@ -21,8 +21,8 @@ const UNMERGED: Record<Exclude<Fate, 'open' | 'merged'>, { code: ReceiptCode; de
 };
 
 /**
- * Writes the effects of the state machine to the store, in the transaction of their transition. Keeps the newest head,
- * the newest checkpoint, and the rounds that updates may name in memory.
+ * Writes the effects of the state machine to the store, in the transaction of their transition. Keeps in memory the
+ * newest head, the newest checkpoint, and the rounds that updates may name.
  */
 export class RoundRecord {
   readonly heads: Heads;

@@ -44,7 +44,10 @@ export const DEADLINE_FACTOR = 2;
  * nodes have the same number of steps, and the plan allows for nodes that are three times slower than the fastest.
  */
 export const FIRST_ROUND_FACTOR = 3;
-/** The shortest patience: one heartbeat. A shorter one would exclude nodes in rounds of a second or two for mere jitter. */
+/**
+ * The shortest patience: one heartbeat. With a shorter one, rounds of a second or two would exclude nodes because of
+ * mere jitter.
+ */
 export const LEAST_PATIENCE_MS = HEARTBEAT_INTERVAL_MS;
 /** Time that a round waits for any node to come back after all nodes have fallen silent. */
 export const ABANDONED_MS = 3 * PEER_LOST_AFTER_MS;

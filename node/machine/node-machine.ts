@@ -27,12 +27,13 @@ export function reduce(state: NodeState, event: NodeEvent, now: number): Transit
         phase: 'awaiting',
         failures: 0,
         retryAt: null,
-        // Joining fetches the base. That can take so long that the head is old by now, so the newest head is asked for.
+        // Joining fetches the base. That can take so long that the head is old by now, so the node asks for the newest
+        // head.
         pollAt: now,
         reason: 'the coordinator has not announced a round yet',
         lastRound: event.history.lastRound,
-        // Updates or receipts may have been lost in the restart, so the receipts are asked for. The update of the open
-        // round is sent again without asking.
+        // Updates or receipts may have been lost in the restart, so the node asks for the receipts. It sends the update
+        // of the open round again without asking first.
         pending: event.history.pending.map((update) => ({
           ...update,
           generation: 0,

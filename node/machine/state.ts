@@ -71,7 +71,10 @@ export type NodeEffect =
   | { type: 'submit'; round: number; generation: number }
   /** Records the outcome of an update; a restored one goes back into the error feedback. */
   | { type: 'settle'; round: number; outcome: Outcome }
-  /** Asks for the newest head. `rejoin`: by joining again, because a coordinator may have forgotten the node. */
+  /**
+   * Asks for the newest head. With `rejoin`, the node asks by joining again, because the coordinator may have forgotten
+   * it.
+   */
   | { type: 'poll'; rejoin: boolean }
   | { type: 'leave' };
 

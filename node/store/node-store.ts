@@ -191,8 +191,8 @@ export class NodeStore implements UnusedBlobs {
   }
 
   /**
-   * Records an update's outcome. With a restored update, the caller passes the error feedback that has the update
-   * again.
+   * Records an update's outcome. For a restored update, the caller passes the error feedback to which it has added the
+   * update back.
    * @returns false if the update was already settled; then nothing changes
    */
   settle(job: string, round: number, settled: { outcome: Outcome; feedback: string | null }): boolean {
