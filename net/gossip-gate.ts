@@ -15,9 +15,9 @@ import type { GossipDrop, NetworkObserver } from './observer.ts';
  */
 export const HANDED_OVER: Quota = { calls: 2 * ROUND_PEERS, perMs: HEARTBEAT_INTERVAL_MS };
 /**
- * Most unwanted messages that one peer may hand over before its stream is slowed down. In this time, a relay passes on
- * five heartbeats of each node that has lost its place and does not know it yet. The limit is enough for fifty such
- * nodes.
+ * Most unwanted messages that one peer may hand over before its stream is slowed down. An RPC without a wanted message
+ * and a subscription count as one each. In this time, a relay passes on five heartbeats of each node that has lost its
+ * place and does not know it yet. The limit is enough for fifty such nodes.
  */
 export const UNWANTED: Quota = { calls: 256, perMs: 10_000 };
 /** Unwanted messages after which a turn ends. Looking at one takes about 10 µs, so such a turn takes about 1 ms. */
@@ -164,7 +164,10 @@ export class GossipGate {
       end?.();
       for (const [reason, count] of dropped) this.#observer.gossipDropped(reason, count);
     }
-    if (unwanted > 0) await this.#slowDown(claim, unwanted);
+    this.#countsOf(via).unwanted += unwanted;
+    // RPCs without a wanted message cost time, too. An honest peer sends a few per second, and its subscriptions once.
+    const idle = (unwanted === messages.length ? 1 : 0) + rest.subscriptions.length;
+    await this.#slowDown(claim, unwanted + idle);
   }
 
   /** Returns the reason to drop a message without verifying it; null if it is to be verified. */
@@ -188,9 +191,8 @@ export class GossipGate {
     return reason;
   }
 
-  /** Counts unwanted messages for the peer that handed them over. Pauses the peer's stream if they exceed the quota. */
+  /** Takes what nobody asked for from the quota of the peer that sent it. Pauses the peer's stream if it exceeds the quota. */
   async #slowDown(claim: { address: string; peer: string; known: boolean }, unwanted: number): Promise<void> {
-    this.#countsOf(claim.peer).unwanted += unwanted;
     let excess = 0;
     for (let i = 0; i < unwanted; i++) if (!this.#unwanted.take(claim.peer, UNWANTED)) excess++;
     if (excess === 0) return;

@@ -122,9 +122,10 @@ describe('a gossip message', () => {
 describe('a flood', () => {
   it('of 5,000 keys behind one peer is dropped whole, and the peer is read slower after its quota', async () => {
     const { clock, receive, passed, dropped } = gate();
-    await receive('flooder', flood(UNWANTED.calls));
+    // The RPC counts as one more.
+    await receive('flooder', flood(UNWANTED.calls - 1));
     let read = 0;
-    const more = receive('flooder', flood(5_000 - UNWANTED.calls)).then(() => read++);
+    const more = receive('flooder', flood(5_000)).then(() => read++);
     // Another peer is not held up.
     await receive(member.peerId, [gossipMessage(topic, text('mine'), member)]);
     expect(passed).toEqual(['mine']);
@@ -132,9 +133,9 @@ describe('a flood', () => {
     expect(read).toBe(0);
     expect(clock.due()).toHaveLength(1);
     expect(clock.due()[0]).toBeGreaterThan(500);
-    clock.advance(1_000);
+    clock.advance(2_000);
     await more;
-    expect(dropped).toEqual({ 'not-admitted': 5_000 });
+    expect(dropped).toEqual({ 'not-admitted': UNWANTED.calls - 1 + 5_000 });
   });
 
   it('of several addresses pauses them one after the other', async () => {
@@ -153,9 +154,23 @@ describe('a flood', () => {
     expect(done.indexOf('b1')).toBeLessThan(2);
   });
 
+  it('of RPCs without messages, or of subscriptions, slows the peer down, too', async () => {
+    for (const subscriptions of [[], [{ subscribe: true, topic }]]) {
+      const { clock, runtime } = gate();
+      const send = () => runtime.handleReceivedRpc(peerNamed('idler'), { subscriptions, messages: [] });
+      const each = 1 + subscriptions.length;
+      for (let i = 0; i < UNWANTED.calls / each; i++) await send();
+      expect(clock.due()).toEqual([]);
+      void send();
+      while (clock.due().length === 0) await new Promise(setImmediate);
+      expect(clock.due()).toHaveLength(1);
+    }
+  });
+
   it('lowers the score softly, and is forgiven', async () => {
     const { clock, guard, receive } = gate();
-    await receive('flooder', flood(UNWANTED.calls));
+    // The RPC counts as one more.
+    await receive('flooder', flood(UNWANTED.calls - 1));
     expect(guard.softScore('flooder')).toBeGreaterThan(-0.1);
     for (let i = 0; i < 10_000; i++) guard.judged('flooder', 'ignore');
     expect(guard.softScore('flooder')).toBe(LOWEST_SOFT_SCORE);

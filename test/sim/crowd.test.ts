@@ -1,0 +1,26 @@
+import { expect, test } from 'vitest';
+import { PRESENCES } from '../../coordinator/peers/membership.ts';
+import { silentLogger } from '../../monitor/log.ts';
+import { Crowd } from './crowd.ts';
+import { SimulatedSwarm } from './simulated-swarm.ts';
+
+const SEEDS = 8;
+
+for (let seed = 1; seed <= SEEDS; seed++) {
+  test(`seed ${seed}: a swarm with faults finishes while strangers flood it, and records little of them`, async () => {
+    const swarm = new SimulatedSwarm(seed, silentLogger);
+    const honest = new Set([...swarm.nodes.map(({ peer }) => peer)]);
+    const crowd = new Crowd(swarm);
+    crowd.start();
+    expect(await swarm.run(), `seed ${seed}`).toEqual([]);
+    expect(crowd.sent).toBeGreaterThan(10_000);
+    const { store } = swarm.coordinator;
+    const events = store.events.after(swarm.toy.job, 0, 100_000);
+    const theirs = events.filter((event) => 'peer' in event && !honest.has(event.peer));
+    // Limits start anew when the coordinator does.
+    const starts = 1 + swarm.counts.crashes;
+    expect(theirs.length).toBeLessThanOrEqual(starts * 10 * (PRESENCES.calls + 2));
+    expect(theirs.filter(({ type }) => type === 'update')).toEqual([]);
+    expect(store.updates.receiptCounts(swarm.toy.job).filter(({ peer }) => !honest.has(peer))).toEqual([]);
+  });
+}
