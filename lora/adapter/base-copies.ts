@@ -6,9 +6,15 @@ import { readTensor, type SafetensorsHeader } from '../models/safetensors.ts';
 import { adapterError } from './errors.ts';
 import type { AdapterLayout } from './layout.ts';
 
-/** Largest relative difference that rounding to 16 bits causes. It is that of bfloat16, whose mantissa has 8 bits. */
+/**
+ * Largest relative difference that rounding to a 16-bit type causes. It occurs with bfloat16, whose significand has
+ * only 8 bits (float16: 11).
+ */
 const RELATIVE = 2 ** -8;
-/** Largest absolute difference that rounding to float16 causes near zero: half of its smallest subnormal. */
+/**
+ * Largest absolute difference that rounding to float16 causes near zero. It is half of float16's smallest subnormal
+ * number.
+ */
 const NEAR_ZERO = 2 ** -25;
 
 /**

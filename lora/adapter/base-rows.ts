@@ -11,8 +11,8 @@ import type { Delta } from './delta.ts';
 const BLOCK_BYTES = 4 * 2 ** 20;
 
 /**
- * Yields a tensor of the base in blocks of whole rows, where a row extends along the last axis. The memory of a block is
- * reused for the next.
+ * Yields a tensor of the base in blocks of whole rows, where a row extends along the last axis. The memory of a block
+ * is reused for the next block.
  */
 export async function* rowBlocks(
   dir: string,

@@ -7,8 +7,9 @@ import { adapterLayout } from './layout.ts';
 import type { Adapter } from './peft.ts';
 
 /**
- * Checks that an adapter belongs to a base. Adapters written by this program hold the base's digest. For others only the
- * shapes can be checked; see {@link baseWarning} for names. Reads the whole base unless its digest is cached.
+ * Checks that an adapter belongs to a base. An adapter written by this program holds the digest of its base. For any
+ * other adapter, only the shapes can be checked here; {@link baseWarning} compares the names. Reads the whole base
+ * unless its digest is cached.
  *
  * @throws SwarmError ADAPTER_BASE the adapter was trained on another base, or its tensors do not fit this one
  */
@@ -43,7 +44,8 @@ function nextBase({
 }
 
 /**
- * Compares the names of an adapter's base and of this base. They are the only evidence for an adapter without a digest.
+ * Compares the names of an adapter's base and of this base. For an adapter without a digest, the names are the only
+ * evidence of its base.
  * @returns a warning if the names or commits differ, else null
  */
 export function baseWarning(
@@ -56,7 +58,7 @@ export function baseWarning(
     origin === null
       ? basename(dir) === basename(baseModelName)
       : origin.name === baseModelName || hubOrigin(baseModelName)?.name === origin.name;
-  // A branch may have moved since, so only commits are compared.
+  // Only commits are compared, because a branch may have moved since the adapter was written.
   const sameCommit = origin === null || !isCommit(revision ?? '') || revision === origin.revision;
   if (sameName && sameCommit) return null;
   const made = `${baseModelName}${revision === null ? '' : `@${revision}`}`;

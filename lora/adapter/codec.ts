@@ -11,8 +11,8 @@ import { adapterError } from './errors.ts';
 import { type AdapterLayout, adapterSize } from './layout.ts';
 
 /**
- * Maximum header size of an adapter file in bytes. A tensor takes about 150 bytes, and the largest Llama has 2,646 adapter
- * tensors with DoRA on every linear module.
+ * Maximum header size of an adapter file in bytes. A tensor takes about 150 bytes of the header, and the largest Llama
+ * has 2,646 adapter tensors with DoRA on every linear module.
  */
 export const MAX_ADAPTER_HEADER_BYTES = 2 ** 20;
 
@@ -64,7 +64,7 @@ export function decodeAdapter(bytes: Uint8Array, layout: AdapterLayout): Float32
   return layout.map(({ name }, i) => {
     const { dtype, offset, length } = entries[i]!;
     const raw = bytes.subarray(offset, offset + length);
-    // Copied, so that the result neither keeps the received message in memory nor changes with it.
+    // The values are copied, because a view would keep the received message in memory and would change with it.
     const values = decodeFloats(raw, floatDtype(file, name, dtype)).slice();
     checkFinite(values, name, file);
     return values;

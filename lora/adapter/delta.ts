@@ -13,7 +13,7 @@ export interface Delta {
  */
 export function deltaOf(module: AdaptedModule, a: Float32Array, b: Float32Array): Delta {
   const { rank, scale, conv1d } = module;
-  // A Conv1D weight is [in, out]: its change is Aᵀ Bᵀ, with Bᵀ as the wide matrix.
+  // A Conv1D weight has the shape [in, out], so its change is scale·Aᵀ Bᵀ, and `wide` is Bᵀ instead of A.
   const wide = conv1d ? transposed(b, module.out, rank) : a;
   const factorOf = conv1d
     ? (row: number, r: number) => a[r * module.in + row]!

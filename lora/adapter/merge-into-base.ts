@@ -17,7 +17,7 @@ import { adapterError } from './errors.ts';
 import type { Adapter } from './peft.ts';
 import { adapterPlan } from './plan.ts';
 
-/** Further files that other programs read from a model folder. */
+/** Files that are copied as well, because other programs read them from a model folder. */
 const COMPANIONS = ['added_tokens.json', 'merges.txt', 'vocab.json', 'tokenizer.model', 'LICENSE', 'NOTICE'];
 
 /** Change of one weight: either a low-rank delta (with DoRA, also a factor per output) or new values. */
@@ -27,9 +27,10 @@ type Change =
 
 /**
  * Merges an adapter into its base and writes the merged model, an ordinary Hugging Face folder that needs no adapter. W
- * becomes W + s·B A, with DoRA m/‖W + s·BA‖ ⊙ (W + s·B A) by rows of the [out, in] weight. Saved modules and trained biases
- * replace those of the base. Every tensor keeps its element type and its file; config and tokenizer are copied. Weights
- * are processed in blocks of a few MiB. The folder appears complete or not at all.
+ * becomes W + s·B A. With DoRA, W becomes m/‖W + s·BA‖ ⊙ (W + s·B A), with one norm for each row of the [out, in]
+ * weight. Saved modules and trained biases replace those of the base. Every tensor keeps its element type and its file;
+ * config and tokenizer are copied. Weights are processed in blocks of a few MiB. The folder appears complete or not at
+ * all.
  *
  * @param outDir must not exist, or must be empty
  * @throws SwarmError ADAPTER_BASE the adapter was trained on another base, or does not fit this one
@@ -184,6 +185,6 @@ async function refuseExisting(dir: string): Promise<void> {
       { dir },
       { next: 'choose another folder' },
     );
-  // Windows cannot rename a folder onto an existing one, even if that is empty.
+  // Windows cannot rename a folder onto an existing folder, even onto an empty one.
   await rmdir(dir);
 }

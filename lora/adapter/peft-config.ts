@@ -17,10 +17,12 @@ export interface PeftConfig {
 const PEFT_VERSION = '0.21.2';
 
 /**
- * Encodes `adapter_config.json`, with every field of PEFT ≥ 0.10, so that it does not depend on a reader's defaults. Keys
- * are sorted and indented by 2, as PEFT writes them. Only patterns keep their order, because the first match counts.
+ * Encodes `adapter_config.json`. The file has every field of PEFT ≥ 0.10, so that its meaning does not depend on a
+ * reader's defaults. As in PEFT's files, keys are sorted and indented by 2 spaces. Patterns keep their order, because
+ * the first match counts.
  *
- * @param layout names of the adapter's tensors; `conv1d` where known (without it PEFT detects it and warns)
+ * @param layout names of the adapter's tensors; `conv1d` where it is known (without `conv1d`, PEFT detects such modules
+ *   itself and warns)
  */
 export function encodePeftConfig(
   config: PeftConfig,
@@ -145,8 +147,8 @@ export function parsePeftConfig(json: Record<string, unknown>, model: ModelShape
 function parseTargets(value: unknown, model: ModelShape): LoraConfig['targets'] {
   if (typeof value === 'string') return value;
   if (!isTexts(value)) throw malformed('target_modules', 'a string or a list of strings', value);
-  // Lists written for several model families name modules that this model does not have. If none matches, the whole list
-  // is kept, so that the error names it.
+  // A list written for several model families names modules that this model does not have, so these names are dropped.
+  // If no name matches, the whole list is kept, so that the later error shows it.
   const known = knownNames(model, value);
   return known.length > 0 ? known : value;
 }
@@ -173,7 +175,7 @@ function parseInit(value: unknown): LoraConfig['initLoraWeights'] {
   const name = typeof value === 'string' ? value.toLowerCase() : '';
   if (name === 'gaussian') return name;
   if (INITS_KEEPING_BASE.includes(name)) return true;
-  // PiSSA, OLoRA, CorDA, LoftQ, LoRA-GA.
+  // The other initialisations (PiSSA, OLoRA, CorDA, LoftQ and LoRA-GA) change the base.
   throw adapterError(
     'ADAPTER_UNSUPPORTED',
     `adapter_config.json: init_lora_weights is ${JSON.stringify(value)}, which changes the base's weights, so the adapter does not fit the base that it names`,
@@ -185,8 +187,8 @@ function parseInit(value: unknown): LoraConfig['initLoraWeights'] {
 }
 
 /**
- * Checks `layers_pattern`: the name of the block list that `layers_to_transform` refers to. By PEFT's default it is any
- * list.
+ * Checks `layers_pattern`, the name of the list of blocks that `layers_to_transform` refers to. Without
+ * `layers_pattern`, PEFT accepts a list of any name.
  */
 function withLayersPattern(json: Record<string, unknown>, lora: LoraConfig, model: ModelShape): LoraConfig {
   const value = json.layers_pattern ?? [];

@@ -16,8 +16,8 @@ export interface AdapterPlan {
 /**
  * Applies LoRA settings to a model by PEFT's rules.
  *
- * @throws SwarmError LORA_TARGETS, LORA_PATTERN for the same reasons as targetModules; or an exclusion, a rank pattern
- *   or an alpha pattern matches nothing, which is probably a mistake
+ * @throws SwarmError LORA_TARGETS, LORA_PATTERN for the same reasons as in targetModules, or because an exclusion, a
+ *   rank pattern or an alpha pattern matches nothing, which is probably a mistake
  * @throws SwarmError LORA_EMBEDDING the embedding is a target together with DoRA or a frozen A
  * @throws SwarmError LORA_SAVED, LORA_BIAS a module to save is unknown, or already trained in another way
  */
@@ -122,8 +122,8 @@ export function knownSaved(model: ModelShape, entries: readonly string[]): strin
 }
 
 /**
- * Returns whether the name of a module that contains the parameter ends with the entry. As in PEFT, the entry may begin
- * in the middle of a path segment.
+ * Returns whether the parameter lies in a module whose name ends with the entry. As in PEFT, the match may begin in the
+ * middle of a path segment.
  */
 function isUnder(parameter: string, entry: string): boolean {
   return parameter.includes(`${entry}.`);

@@ -6,8 +6,8 @@ const BUCKETS = 65_536;
 
 /**
  * Chooses the examples that are held out of training: those with the smallest hashes of seed and index. At least one
- * example is held out, and never all of them. Memory does not grow with the number of examples, because two passes over
- * the indices replace a sorted list.
+ * example is held out, and at least one is left for training. Memory does not grow with the number of examples, because
+ * two passes over the indices replace a sorted list.
  * @param share share of the examples to hold out, between 0 and 1
  * @throws DATA_TOO_SMALL if there are fewer than two examples
  */

@@ -92,7 +92,7 @@ export async function packFiles(
     } finally {
       await rm(partial, { recursive: true, force: true });
     }
-    // If cleaning up fails, the cache is only larger than it should be.
+    // The error is ignored, because the only effect is a cache that is larger than it should be.
     await tidy(root, Date.now()).catch(() => {});
     const packed = await StoredRows.open(dir);
     if (packed?.key === key) return packed;

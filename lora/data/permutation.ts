@@ -33,7 +33,7 @@ export function permutationKey({ job, round, parent, epoch }: PermutationKey): U
  * network on the next power of four, applied until the result is below `rows` (cycle walking, Black and Rogaway 2002).
  *
  * @param key 32 bytes
- * @throws ROWS_COUNT; the function throws ROWS_POSITION
+ * @throws ROWS_COUNT; the returned function throws ROWS_POSITION
  */
 export function permutation(rows: number, key: Uint8Array): (position: number) => number {
   if (!Number.isInteger(rows) || rows < 1 || rows > MAX_ROWS) {

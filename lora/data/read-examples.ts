@@ -62,7 +62,7 @@ export async function* readExamples(
 
 type FileOptions = Pick<ReadExamplesOptions, 'signal' | 'report'> & ContainerOptions & { columns: Columns };
 
-/** Reads a text file as one document. It has no columns, so the column map does not matter. */
+/** Reads a text file as one document. It has no columns, so the column map has no effect. */
 async function* readDocument(
   { file }: DataFile,
   formats: readonly Format[],

@@ -106,7 +106,7 @@ function buildTokenizer(definition: Json, config: Json): TextTokenizer {
     suffix,
     encode(text, { special: around = true } = {}) {
       const ids: number[] = around ? [...prefix] : [];
-      // A lone surrogate cannot be encoded as UTF-8.
+      // `toWellFormed` replaces lone surrogates, because they cannot be encoded as UTF-8.
       for (const section of finder.sections(text.toWellFormed())) {
         if ('id' in section) ids.push(section.id);
         else for (const word of words(section.text, section.first)) encoder.encode(word, ids);

@@ -33,7 +33,7 @@ export interface EngineReport extends EngineProbe {
   readonly lacks: string | null;
   /** Predicted training speed in tokens per second; null without a base, or if the engine cannot train it. */
   readonly tokensPerSecond: number | null;
-  /** The same with `--precision float16`; null also if the device does not support float16. */
+  /** The same prediction with `--precision float16`; null also if the device does not support float16. */
   readonly tokensPerSecondInFloat16: number | null;
 }
 
@@ -48,7 +48,9 @@ export interface BaseReport {
   readonly sequenceLength: number;
   /** Bytes of memory that training needs on the processor. */
   readonly memory: number;
-  /** Whether `memory` is the figure with gradient checkpointing, which turns itself on if memory is short. */
+  /**
+   * Whether `memory` is an estimate with gradient checkpointing, which training turns on by itself if memory is short.
+   */
   readonly checkpointing: boolean;
   /** The engine that `auto` chooses; null if no engine supports the requested formats. */
   readonly chosen: ChosenEngine | null;

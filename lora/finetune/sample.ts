@@ -89,7 +89,7 @@ export async function sampleData(
 
 /**
  * Estimates the rows of packed samples: first fit, longest sample first. A sample may have one token more than a row,
- * because the last token is only predicted.
+ * because its last token is predicted and is not an input.
  * @param lengths in ascending order
  */
 function packedRows(lengths: readonly number[], sequenceLength: number): number {

@@ -35,7 +35,8 @@ export async function* readBytes(
     const head = await firstBytes(file, ZSTD.length);
     const stream = createReadStream(file, { highWaterMark: CHUNK_BYTES, signal });
     const raw = onBytes ? counted(stream, onBytes) : stream;
-    // The loop over the stream receives every error, so the callback is empty. `pipeline` only closes all streams.
+    // `pipeline` is used because it closes all streams. Its callback is empty, because the loop over the stream
+    // receives every error.
     if (starts(head, GZIP)) yield* pipeline(raw, createGunzip({ chunkSize: CHUNK_BYTES }), () => {});
     else if (starts(head, ZSTD) || starts(head.subarray(1), ZSTD_SKIPPABLE)) {
       yield* pipeline(raw, cutFrames, createZstdDecompress({ chunkSize: CHUNK_BYTES }), () => {});

@@ -1,7 +1,7 @@
 /**
- * Splits a large JSON array into its elements without parsing them. It tracks only strings and nesting, so only one
- * element is in memory at a time. The array is either the whole document, or the only array of objects directly inside
- * a top-level object (`{"version": …, "data": [{…}, …]}`).
+ * Splits a large JSON array into its elements without parsing them. It tracks only strings and nesting, and holds one
+ * element in memory at a time. The array is either the whole document, or the only array of objects directly inside a
+ * top-level object (`{"version": …, "data": [{…}, …]}`).
  */
 
 /** Maximum nesting of a row. Recursive code would run out of stack on deeper rows. */
@@ -38,7 +38,10 @@ export class JsonSplitter {
   #rowDepth = 0;
   /** Whether the position is inside the array of rows. */
   #inRows = false;
-  /** Whether the last byte opened an array of the top-level object. Its first element shows whether it holds rows. */
+  /**
+   * Whether the last byte opened an array of the top-level object. The array's first element shows whether the array
+   * holds rows.
+   */
   #undecided = false;
   #finished = false;
   #started = false;

@@ -12,11 +12,14 @@ import { dataError } from '../errors.ts';
 import type { ContainerOptions, RawRow, RowBatches } from './raw-rows.ts';
 
 /**
- * Maximum size of a row group: uncompressed bytes of the columns that are read. A group is decoded as a whole. Typical
- * writers make groups of a few MiB.
+ * Maximum size of a row group, in uncompressed bytes of the columns that are read. The size is limited because a group
+ * is decoded as a whole. Typical writers make groups of a few MiB.
  */
 const MAX_GROUP_BYTES = 512 * 1024 * 1024;
-/** Maximum number of rows in a group. Each row becomes an object. pyarrow's default is a million rows per group. */
+/**
+ * Maximum number of rows in a group. The number is limited because each row becomes an object in memory. pyarrow's
+ * default is a million rows per group.
+ */
 const MAX_GROUP_ROWS = 2 * 2 ** 20;
 /** Maximum uncompressed size of a page, in bytes. Pages are usually 1 MiB, but one large value makes a larger page. */
 const MAX_PAGE_BYTES = 64 * 1024 * 1024;
@@ -67,7 +70,8 @@ export async function* readParquet(
           { next: 'write smaller row groups (pyarrow: row_group_size=10000)' },
         );
       }
-      // If the file has no wanted column, the caller throws an error. One row with the column names is enough for it.
+      // If the file has no wanted column, the caller throws an error. One row with the column names is enough for that
+      // error.
       const values: Record<string, unknown>[] =
         columns.length === 0
           ? [{}]

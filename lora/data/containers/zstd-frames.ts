@@ -22,7 +22,7 @@ export async function* cutFrames(chunks: AsyncIterable<Buffer>): AsyncGenerator<
     }
     if (from < chunk.length) yield chunk.subarray(from);
   }
-  // Looks like the error of Node's decompressors for the same fault.
+  // This error looks like the one that Node's decompressors throw for the same fault.
   if (walker.inside) throw Object.assign(new Error('unexpected end of file'), { code: 'Z_BUF_ERROR' });
 }
 
@@ -40,7 +40,10 @@ class FrameWalker {
   /** Whether the frame ends after the skipped bytes. */
   #ending = false;
 
-  /** Whether a frame has begun and not ended. false after bytes that are not a frame, where the state is unknown. */
+  /**
+   * Whether the position is inside a frame. false after bytes that are not a frame, because the position is unknown
+   * there.
+   */
   get inside(): boolean {
     return this.#state === 'magic' ? this.#count + this.#skip > 0 : this.#state !== 'lost';
   }

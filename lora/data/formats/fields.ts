@@ -67,7 +67,7 @@ export class Fields {
   }
 }
 
-/** Returns a list, or the list that a text holds as JSON; otherwise null. */
+/** Returns the value if it is a list, or the list that a text holds as JSON; null for any other value. */
 export function listOf(value: unknown): unknown[] | null {
   if (Array.isArray(value)) return value;
   if (typeof value !== 'string' || !value.trimStart().startsWith('[')) return null;

@@ -113,7 +113,7 @@ function* specialTokenFindings({ specialTokens, tally, kinds }: InspectionCounts
       `${countOf(doubleBos, 'sample')} with two beginning-of-text tokens at the start`,
     );
   }
-  // Segments and tokens choose their own special tokens.
+  // Rows in the formats `segments` and `tokens` bring their own special tokens, so missing ones may be intended.
   const ownTokens = (kinds.segments ?? 0) + (kinds.tokens ?? 0);
   if (withoutBos > 0) {
     yield finding(

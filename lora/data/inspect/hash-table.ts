@@ -78,7 +78,7 @@ export class HashTable {
     const slot = this.#find(hash);
     if (!this.#taken(slot)) {
       this.#used++;
-      // A slot of zeros is free, so the lowest bit of `low` is always set.
+      // A slot of zeros counts as free. The lowest bit of `low` is always set, so that no stored hash is zero.
       this.#keys[2 * slot] = hash.high;
       this.#keys[2 * slot + 1] = hash.low | 1;
     }

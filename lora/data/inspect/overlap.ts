@@ -1,22 +1,23 @@
 /**
- * Finds held-out samples that also occur in the training data: equal samples, and samples that share long runs of
- * tokens. The held-out data is read twice, before the training data and after it.
+ * Finds held-out samples that also occur in the training data. They are equal to a training sample, or share n-grams of
+ * 13 tokens with the training data. The code calls such an n-gram a run. The held-out data is read twice, before the
+ * training data and after it.
  */
 import type { Origin } from '../examples.ts';
 import type { Rendered } from '../render/rendered.ts';
 import type { DuplicateCounter } from './duplicates.ts';
 import { type Hash, HashTable, hashOf } from './hash-table.ts';
 
-/** Length of a run, in tokens. The contamination check of GPT-3 (2020) uses 13 words. */
+/** Length of the n-grams, in tokens. The contamination check of GPT-3 (2020) uses n-grams of 13 words. */
 export const RUN_TOKENS = 13;
-/** A held-out sample is called known if at least this share of its runs is in the training data. */
+/** A held-out sample counts as known if at least this share of its n-grams is in the training data. */
 const KNOWN_SHARE = 0.5;
 /** Maximum number of samples listed with their places, those with the largest share first. */
 const MAX_NAMED = 5;
 
 export interface KnownSample {
   origin: Origin;
-  /** Share of the sample's runs that are in the training data. */
+  /** Share of the sample's n-grams that are in the training data. */
   share: number;
 }
 
@@ -25,13 +26,13 @@ export interface OverlapCount {
   heldOut: number;
   /** Samples with the same tokens and mask as a training sample. An estimate if the count of duplicates is an estimate. */
   equal: number;
-  /** Samples with at least one run of 13 trained tokens that is also trained in the training data. */
+  /** Samples that have at least one n-gram in common with the trained tokens of the training data. */
   touched: number;
-  /** Samples with at least half of their runs in the training data. */
+  /** Samples with at least half of their n-grams in the training data. */
   known: number;
-  /** Samples that have at least one run: 13 or more trained tokens in a row. */
+  /** Samples that have at least one n-gram, because 13 or more consecutive tokens are trained. */
   withRuns: number;
-  /** 1: every run was looked up. n: only one run in n was looked up. */
+  /** 1: every n-gram was looked up. n: only one n-gram in n was looked up. */
   sampledOneIn: number;
   named: KnownSample[];
 }
@@ -95,7 +96,7 @@ export class OverlapCounter {
   }
 }
 
-/** Yields a hash for every run of 13 consecutive trained tokens. */
+/** Yields the hash of every n-gram of trained tokens. */
 function* trainedRuns({ ids, trained }: Rendered): Generator<Hash> {
   let length = 0;
   for (let i = 0; i < ids.length; i++) {

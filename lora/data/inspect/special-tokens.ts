@@ -41,7 +41,8 @@ export class SpecialTokenCounter {
     this.#tokenizer = tokenizer;
     const unknown = specialTokens.unk_token;
     const ids = unknown === undefined ? [] : tokenizer.encode(unknown, { special: false });
-    // If the unknown token is also the end-of-text token, as in GPT-2, the tokenizer never produces it for a text.
+    // If the unknown token is also the end-of-text token, as in GPT-2, the tokenizer never produces it for a text, so
+    // there is nothing to count.
     this.#unknownId = ids.length === 1 && ids[0] !== tokenizer.eosId ? ids[0]! : null;
   }
 

@@ -2,20 +2,23 @@ import type { TextTokenizer } from '../tokenizer.ts';
 
 export interface ShownToken {
   id: number;
-  /** The token's part of the text. If a character spans several tokens, it belongs to the last. */
+  /** The token's part of the text. If a character spans several tokens, it belongs to the last of them. */
   text: string;
   trained: boolean;
 }
 
-/** Maximum number of tokens that a character may span. If it spans more, the rest is decoded token by token. */
+/**
+ * Maximum number of tokens that a character may span. After a character that spans more, every token of the sample is
+ * decoded alone.
+ */
 const MAX_WAIT = 8;
 
 /**
  * Returns each token with its part of the decoded text.
  *
  * A token decoded alone may give half a character, or lose its leading space. Therefore each token is decoded together
- * with the tokens before it, back to a position whose text is known. The result is used if it occurs at that position
- * in the text of the whole sample.
+ * with the tokens before it, back to a token whose place in the text of the whole sample is known. The result is used
+ * if the text of the whole sample has it at that place.
  */
 export function tokenTexts(
   ids: readonly number[],

@@ -2,7 +2,8 @@ export const TRUNCATIONS = ['auto', 'shorten', 'keep-start', 'keep-end', 'drop',
 /**
  * Treatment of a sample that does not fit into a row:
  * - `shorten`: remove untrained tokens first, and never all trained ones
- * - `keep-start`, `keep-end`: keep this end and cut off the other, whatever it contains, as in TRL
+ * - `keep-start`, `keep-end`: keep the start or the end of the sample and cut off the rest, whatever the rest contains,
+ *   as TRL does
  * - `drop`: leave the sample out
  * - `split`: split the sample into several pieces
  * - `auto`: `split` for plain text, `shorten` for everything else
@@ -20,7 +21,7 @@ export interface Sample {
 const CONTEXT_SHARE = 1 / 4;
 
 /**
- * Truncates a sample to at most `limit` tokens. Returns null if the mode leaves it out.
+ * Truncates a sample to at most `limit` tokens. Returns null if the mode leaves the sample out.
  *
  * `shorten` removes tokens until the sample fits, in this order:
  * 1. tokens after the last trained token

@@ -1,7 +1,7 @@
 import type { Row } from '../row.ts';
 import { layOut, MAX_PIECES, type Piece } from './pieces.ts';
 
-/** Tokens per window. With 8 bytes for id and label, they take 8 MiB. */
+/** Tokens per window. At 8 bytes per token, for its id and its label, they take 8 MiB. */
 const WINDOW_TOKENS = 2 ** 20;
 /** Minimum number of rows per window. With fewer rows, long rows would not fill up. */
 const WINDOW_ROWS = 32;
@@ -98,7 +98,7 @@ class RoomTree {
   atLeast(least: number): number | null {
     let node = this.#leaves + least;
     if (this.#counts[node]! > 0) return least;
-    // Go up to the first right neighbour that has a member, then down its left side.
+    // Goes up to the first node whose right sibling has a member, then down to the smallest member of that sibling.
     while (node > 1 && (node % 2 === 1 || this.#counts[node + 1] === 0)) node >>= 1;
     if (node <= 1) return null;
     node++;

@@ -1,10 +1,10 @@
 /**
  * Renders conversations with a chat template and finds the text that the model itself would write: its turns.
  *
- * Templates do not mark this text, so it is found by comparing two renderings: one that ends before the turn with the
- * header that asks for an answer, and one that includes the turn. The text that only the second one contains is the
- * turn. This works only if the template renders the start of a conversation in the same way whatever follows. Other
- * templates are refused.
+ * Templates do not mark this text, so it is found by comparing two renderings. The first rendering contains the
+ * messages before the turn and ends with the header that asks for an answer. The second rendering also contains the
+ * turn. The text that the second adds to the first is the turn. This works only if the template renders the start of a
+ * conversation in the same way whatever follows. Other templates are refused.
  */
 
 import type { SwarmError } from '../../../common/errors.ts';

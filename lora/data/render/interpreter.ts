@@ -5,12 +5,15 @@
  * - `strip` and `trim` use JavaScript's white space: they remove U+FEFF and keep U+0085 and U+001C to U+001F.
  * - `==` is JavaScript's: `1 == '1'` is true, and equal lists or maps are different.
  *
- * Once the package corrects all three, only the limit on steps is needed here.
+ * Once the package corrects all three differences, this file needs only the limit on steps.
  */
 import { type Environment, Interpreter, type Node, type Value } from './jinja-package.ts';
 import { templateLimit } from './template-limit.ts';
 
-/** Maximum number of steps per rendering. They take a few seconds. A thousand turns take less than 500,000 steps. */
+/**
+ * Maximum number of steps per rendering. This number takes a few seconds. Rendering a thousand turns takes less than
+ * 500,000 steps.
+ */
 const MAX_STEPS = 5_000_000;
 /** Steps counted for each item of a loop, because the interpreter takes about as long for an item as for four steps. */
 const STEPS_PER_ITEM = 4;
@@ -65,7 +68,10 @@ export class PythonInterpreter extends Interpreter {
   }
 }
 
-/** Returns the extra steps to count for copying, comparing or searching a value. The interpreter does each in one step. */
+/**
+ * Returns the extra steps to count for copying, comparing or searching a value. Without them, each of these operations
+ * would count as one step, however large the value is.
+ */
 function work(value: Value): number {
   return typeof value.value === 'string' ? value.value.length >> 6 : lengthOf(value) >> 3;
 }

@@ -53,7 +53,8 @@ export async function* renderExamples(
   for await (const whole of examples) {
     for (const example of renderer.trainOn === 'turns' ? eachAnswer(whole) : [whole]) {
       const rendering = renderExample(example, renderer);
-      // A rejection is handled when this example's turn comes. If an earlier example throws, this one is never awaited.
+      // A rejection is handled when this example's turn comes. If an earlier example throws, that turn never comes, and
+      // without this handler the rejection would count as unhandled.
       rendering.catch(() => {});
       ahead.push({ example, rendering });
       if (ahead.length < LOOK_AHEAD) continue;

@@ -149,7 +149,8 @@ function encodeText(text: string, tokenizer: TextTokenizer): number[] {
   const { prefix, suffix } = tokenizer;
   const ids = tokenizer.encode(text);
   if (suffix.length > 0) ids.length -= suffix.length;
-  // Otherwise a text that already starts with the beginning-of-text token would get the token twice.
+  // If the text itself starts with the beginning-of-text token, `ids` has the token twice, so one of the two is
+  // removed.
   const bos = prefix.at(-1);
   if (bos !== undefined && ids[prefix.length] === bos) ids.splice(prefix.length, 1);
   return ids;

@@ -26,9 +26,9 @@ export function tokeniseSpans(
 }
 
 /**
- * Finds the index of the token after each boundary (ascending). Usually only the text between two boundaries must be
- * tokenised again, because it has the same tokens alone as in the whole text if special tokens surround every turn.
- * Otherwise the whole text before the boundary is tokenised again.
+ * Finds the index of the token after each boundary (ascending). If special tokens surround every turn, the text between
+ * two boundaries has the same tokens alone as in the whole text. In this usual case, only the text between two
+ * boundaries is tokenised again. Otherwise the whole text before the boundary is tokenised again.
  */
 function findPlaces(
   text: string,

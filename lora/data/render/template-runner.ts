@@ -117,7 +117,8 @@ export class TemplateRunner {
 
   #start(): ChildCalls<TemplateMethods> {
     const child = new ChildCalls<TemplateMethods>(this.#entry, {
-      // The process may read files, to load its modules, but not write, start processes or load native code.
+      // The process may read files, because it loads its modules. It may not write files, start processes or load
+      // native code.
       execArgv: [`--max-old-space-size=${MAX_HEAP_MB}`, '--permission', '--allow-fs-read=*'],
       env: {},
       serialization: 'json',
@@ -163,7 +164,8 @@ export class TemplateRunner {
 
   #limitTime(deadlineMs: number): () => void {
     const late = (): void => this.#fail(templateLimit(`more than ${deadlineMs / 1000} s`));
-    // If this thread was busy, the reply may already be queued. An immediate runs after queued messages are handled.
+    // If this thread was busy until the deadline, the reply may be in the queue already. An immediate runs only after
+    // the messages in the queue have been handled.
     let immediate: NodeJS.Immediate | undefined;
     const timer = setTimeout(() => {
       immediate = setImmediate(late);

@@ -18,7 +18,10 @@ import { DATA_SHARD_BYTES } from '../../../protocol/limits.ts';
 import { dataError } from '../errors.ts';
 import { IGNORED_LABEL, type Row } from '../row.ts';
 
-/** Maximum size of a shard: one range of the blob protocol. A row that is larger becomes a separate shard. */
+/**
+ * Maximum size of a shard in bytes. It is the size of one range in the blob protocol. A row that is larger becomes a
+ * separate shard.
+ */
 export const SHARD_BYTES = 1024 * 1024;
 export const MAX_HEADER_BYTES = 256;
 /** Token ids are below this number, because readers of config.json allow no larger vocabulary. */

@@ -62,7 +62,7 @@ export class AddedTokens {
 function finder(entries: readonly (readonly [string, AddedToken])[]): Finder {
   const tokens = new Map(entries.filter(([content]) => content !== ''));
   if (tokens.size === 0) return { pattern: null, tokens };
-  // The leftmost match wins, then the longest.
+  // The leftmost match wins. Of several matches at one position, the longest wins.
   const contents = [...tokens.keys()].sort((a, b) => b.length - a.length);
   return { pattern: new RegExp(contents.map((content) => escaped(content)).join('|'), 'gu'), tokens };
 }

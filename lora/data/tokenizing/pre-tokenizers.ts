@@ -100,7 +100,7 @@ const BEHAVIORS: Readonly<Record<string, (found: readonly Piece[]) => string[]>>
   MergedWithPrevious: (found) => {
     const words: string[] = [];
     found.forEach(({ text, match }, i) => {
-      // A match that follows a match stays separate.
+      // A match directly after another match stays a word of its own.
       if (match && i > 0 && !found[i - 1]!.match) words[words.length - 1] += text;
       else words.push(text);
     });
