@@ -233,8 +233,8 @@ export function optimizerLayer(flags: OptimizerFlags): NonNullable<Layer['traini
 }
 
 /**
- * Returns a single value as a regular expression if it has characters that no module name has. PEFT distinguishes the two
- * by type: a string is an expression, a list has names.
+ * Returns a single value as a regular expression if it has characters that no module name has. PEFT tells names and
+ * expressions apart by type: a string is an expression, a list contains names.
  */
 function namesOrPattern(values: string[] | undefined): string | string[] | undefined {
   const [only, ...more] = values ?? [];

@@ -143,11 +143,11 @@ function repeated({ duplicates, overlap }: Inspection): string {
   if (overlap !== null) {
     const items = overlap.named.map(
       ({ origin, share }) =>
-        `<li>${place(origin)} shares ${formatPercent(share)} of its runs with the training data</li>`,
+        `<li>${place(origin)} shares ${formatPercent(share)} of its sequences of ${RUN_TOKENS} trained tokens with the training data</li>`,
     );
     parts.push(
       `<h2>Held-out data</h2><p>${countOf(overlap.heldOut, 'sample')}: ${formatCount(overlap.equal)} equal to a training sample, ` +
-        `${formatCount(overlap.touched)} with a run of ${RUN_TOKENS} trained tokens that also occurs in the training data</p><ul>${items.join('')}</ul>`,
+        `${formatCount(overlap.touched)} with a sequence of ${RUN_TOKENS} trained tokens that also occurs in the training data</p><ul>${items.join('')}</ul>`,
     );
   }
   return parts.join('');

@@ -145,11 +145,11 @@ function repeatedLines({ duplicates, overlap }: Inspection): string[] {
   if (overlap !== null) {
     lines.push(
       `held out      ${countOf(overlap.heldOut, 'sample')}: ${formatCount(overlap.equal)} equal to a training sample; of the ${countOf(overlap.withRuns, 'sample')} with ${RUN_TOKENS} trained tokens in a row, ` +
-        `${formatCount(overlap.touched)} ${overlap.touched === 1 ? 'has' : 'have'} such a run in common with the training data` +
-        (overlap.sampledOneIn > 1 ? ` (only one run in ${overlap.sampledOneIn} was compared)` : ''),
+        `${formatCount(overlap.touched)} ${overlap.touched === 1 ? 'has' : 'have'} such a sequence in common with the training data` +
+        (overlap.sampledOneIn > 1 ? ` (only one sequence in ${overlap.sampledOneIn} was compared)` : ''),
       ...overlap.named.map(
         ({ origin, share }) =>
-          `              ${place(origin)} shares ${formatPercent(share)} of its runs with the training data`,
+          `              ${place(origin)} shares ${formatPercent(share)} of its sequences of ${RUN_TOKENS} trained tokens with the training data`,
       ),
     );
   }

@@ -24,8 +24,8 @@ export interface DemoData extends Record<Part, string> {
 }
 
 /**
- * Copies Moby-Dick, split by chapter, into three folders in `dir`. Only chapter_N.txt is copied: the package also has
- * the whole book as data.txt, and that must not get into the training data.
+ * Copies Moby-Dick, split by chapter, into three folders in `dir`. Only the files chapter_N.txt are copied, because the
+ * package also has the whole book as data.txt, which must not get into the training data.
  * @throws SwarmError PACKAGE_MISSING
  */
 export async function prepareData(dir: string, { cwd }: { cwd: string }): Promise<DemoData> {

@@ -48,7 +48,7 @@ export async function runDemo(
   report({ event: 'start', folder, base, nodes, rounds, chapters: data.chapters });
 
   const helpers: HelperProcess[] = [];
-  // A forced exit or an uncaught exception skips `finally`.
+  // A forced exit or an uncaught exception skips `finally`, so the processes are also killed when this process exits.
   const killAll = (): void => {
     for (const helper of helpers) helper.kill();
   };
@@ -74,7 +74,7 @@ export async function runDemo(
       addresses: ready.addresses as string[],
       api: String(ready.api),
     });
-    // From here on the end of the coordinator ends the demo.
+    // From here on, the demo ends if the coordinator's process ends.
     void coordinator.exited.then((end) => over.abort(coordinator.failure(end.code, end.signal)));
 
     const open = () => connect({ home }, { signal });
@@ -129,7 +129,8 @@ export async function runDemo(
     });
   } catch (error) {
     context.signal.throwIfAborted();
-    // The end of the coordinator is the cause of the errors that follow from it.
+    // If the coordinator's process has ended, other calls fail too. Only the error about the coordinator tells the user
+    // why.
     throw signal.aborted && isSwarmError(signal.reason) ? signal.reason : error;
   } finally {
     if (!over.signal.aborted) over.abort(cliError('DEMO_OVER', 'the demo is over'));

@@ -73,7 +73,8 @@ export const ATTACKS: Readonly<Record<string, Attack>> = {
   'sign flip': async ({ rows, train }) => map(await train(rows), (v) => -v),
   'times 3': async ({ rows, train }) => map(await train(rows), (v) => 3 * v),
   'flip times 100': async ({ rows, train }) => map(await train(rows), (v) => -100 * v),
-  // Baruch et al., arXiv 1902.06156: within the spread of the honest, but always to one side.
+  // Baruch et al., arXiv 1902.06156: every value lies within the spread of the honest values, but always below their
+  // mean.
   ALIE: async ({ honest }) => {
     const { mean, deviation } = moments(honest);
     return map(mean, (m, t, i) => m - 1.5 * deviation[t]![i]!);

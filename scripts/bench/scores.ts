@@ -27,13 +27,19 @@ export const about =
 const HONEST = 6;
 const STEPS = 15;
 const BATCH = 4;
-/** Batches of random rows, and rows of each; rows of the author that are looked at. */
+/**
+ * Number of batches of random rows, number of rows in each, and numbers of the author's own rows that a score is
+ * computed on.
+ */
 const RANDOM_BATCHES = 4;
 const RANDOM_ROWS = 8;
 const OWN_ROWS = [8, 32];
 /** Share of the honest median that separates honest nodes from attackers. */
 const LINE = 0.4;
-/** Attacks that a score cannot find: clipping makes them honest work, or work that is worth what it scores. */
+/**
+ * Attacks that a score cannot find. Clipping turns their updates into honest ones, or into updates that are worth their
+ * score.
+ */
 const NOT_FOUND = ['times 3', 'half the steps, scaled up'];
 
 interface Node {

@@ -13,7 +13,10 @@ import { initialWeights } from './initialise.ts';
 import { MODEL, NANO_CONFIG, RECIPE, RECIPE_SEED, STAGES, type Stage } from './recipe.ts';
 import { trainableParameters } from './trainable-parameters.ts';
 
-/** Steps between which throughput is measured. They are in the warm-up, whose learning rate does not depend on the total. */
+/**
+ * Steps between which throughput is measured. They are in the warm-up, where the learning rate does not depend on the
+ * total number of steps.
+ */
 const MEASURE_FROM = 10;
 const MEASURE_UNTIL = 60;
 const REPORT_EVERY_STEPS = 50;
