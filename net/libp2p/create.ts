@@ -81,6 +81,6 @@ export async function createNode(
       publicAddresses: publicAddresses(),
     },
   });
-  shareStreams(node, deps.shares.streams);
+  shareStreams(node, deps);
   return node;
 }

@@ -1,29 +1,97 @@
 /**
- * Shares of inbound streams. Written for libp2p 3.3.11, which limits the streams of a connection, but not those of all
- * connections together, and has no event for a new stream. If the node emitted such an event, this file would be shorter.
+ * Shares and rates of inbound streams. Written for libp2p 3.3.11, which limits the streams of a connection, but neither
+ * those of all connections together nor their rate, and for `@libp2p/yamux` 8.0.3. A stream costs a peer 12 bytes, and us
+ * a third of a millisecond and several kilobytes for 10 s. If libp2p had limits for all streams of an address, this file
+ * would not be needed.
  */
 
 import type { Connection, Libp2p, StreamMuxer } from '@libp2p/interface';
-import type { FairPermits } from '../../common/fair-permits.ts';
+import type { Clock } from '../../common/clock.ts';
+import { type Quota, RateLimiter } from '../../common/rate-limiter.ts';
 import { netError } from '../errors.ts';
+import type { NetworkObserver } from '../observer.ts';
+import type { Shares } from '../shares.ts';
 import { networkOf } from './remote-network.ts';
 
+/** The header of a frame, and a muxer's methods, that the published types of yamux leave out. */
+interface FrameHeader {
+  readonly type: number;
+  readonly flag: number;
+  readonly streamID: number;
+  readonly length: number;
+}
+interface YamuxConnection extends StreamMuxer {
+  handleFrame(frame: { readonly header: FrameHeader }): void;
+  sendFrame(header: FrameHeader): void;
+}
 /** The member of a connection that its published type leaves out. */
 interface MuxedConnection {
-  readonly muxer: StreamMuxer;
+  readonly muxer: YamuxConnection;
 }
 
-/** Resets the inbound streams of a node that get no permit, and those that give way to others. */
-export function shareStreams(node: Libp2p, permits: FairPermits): void {
+/** Numbers of the yamux specification. The stream 0 is the connection itself. */
+const WINDOW_UPDATE = 1;
+const PING = 2;
+const SYN = 1;
+const RST = 8;
+
+/**
+ * Streams that all strangers of an address may open: 120 a second. A node opens six until it has joined and is known, and
+ * an address may connect 20 nodes a second.
+ */
+const STRANGERS_STREAMS: Quota = { calls: 480, perMs: 4_000 };
+/** Streams that a known peer may open. A node that fetches small blobs in a local network opens hundreds a second. */
+const KNOWN_STREAMS: Quota = { calls: 4_000, perMs: 4_000 };
+/** Streams of a connection that are reset because of these limits. After more of them, the connection is closed. */
+const REFUSED_STREAMS: Quota = { calls: 100, perMs: 10_000 };
+/** Pings of a connection, each of which is answered. Yamux sends one in 30 s. */
+const PINGS: Quota = { calls: 100, perMs: 10_000 };
+
+export interface InboundStreamsDeps {
+  shares: Shares;
+  clock: Clock;
+  observer: NetworkObserver;
+}
+
+/** Resets the inbound streams of a node that arrive too fast or get no share, and those that give way to others. */
+export function shareStreams(node: Libp2p, deps: InboundStreamsDeps): void {
+  const limiter = new RateLimiter(deps);
   node.addEventListener('connection:open', ({ detail: connection }: CustomEvent<Connection>) => {
-    const claimant = { address: networkOf(connection.remoteAddr), peer: connection.remotePeer.toString() };
     const { muxer } = connection as unknown as MuxedConnection;
+    const claimant = { address: networkOf(connection.remoteAddr), peer: connection.remotePeer.toString() };
+    limitRates(muxer, { ...deps, ...claimant, limiter, id: connection.id });
     muxer.addEventListener('stream', ({ detail: stream }) => {
       if (stream.status !== 'open') return;
       const refuse = (): void => stream.abort(netError('STREAM_CLOSED', 'there are too many streams'));
-      const release = permits.take(claimant, refuse);
+      const release = deps.shares.streams.take(claimant, refuse);
       if (release === null) refuse();
       else stream.addEventListener('close', release, { once: true });
     });
   });
+}
+
+/** Makes a muxer refuse streams before it creates them, and close its connection if a peer goes on. */
+function limitRates(
+  muxer: YamuxConnection,
+  deps: InboundStreamsDeps & { limiter: RateLimiter; address: string; peer: string; id: string },
+): void {
+  const { limiter, address, peer, id, shares, observer } = deps;
+  const handleFrame = muxer.handleFrame.bind(muxer);
+  const mayOpen = (): boolean =>
+    shares.isKnown(peer)
+      ? limiter.take(`known ${peer}`, KNOWN_STREAMS)
+      : limiter.take(`strangers ${address}`, STRANGERS_STREAMS);
+  // The library closes the connection if this method throws.
+  muxer.handleFrame = (frame) => {
+    const { type, flag, streamID } = frame.header;
+    if (type === PING && !limiter.take(`pings ${id}`, PINGS)) {
+      throw netError('MUXER_FRAME', 'the peer sent too many pings');
+    }
+    if (type === PING || (flag & SYN) === 0 || mayOpen()) return handleFrame(frame);
+    observer.refusal({ queue: 'streams', reason: 'rate' });
+    if (!limiter.take(`refused ${id}`, REFUSED_STREAMS)) {
+      throw netError('MUXER_FRAME', 'the peer opened too many streams');
+    }
+    muxer.sendFrame({ type: WINDOW_UPDATE, flag: RST, streamID, length: 0 });
+  };
 }

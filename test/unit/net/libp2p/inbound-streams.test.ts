@@ -1,20 +1,39 @@
+import type { Libp2p } from '@libp2p/interface';
+import { peerIdFromString } from '@libp2p/peer-id';
+import { multiaddr } from '@multiformats/multiaddr';
 import { expect, it } from 'vitest';
 import { FairPermits } from '../../../../common/fair-permits.ts';
+import { systemClock } from '../../../../common/system-clock.ts';
 import { shareStreams } from '../../../../net/libp2p/inbound-streams.ts';
+import { noObserver, type Refusal } from '../../../../net/observer.ts';
+import { Shares } from '../../../../net/shares.ts';
 import { eventually } from '../../../utils/eventually.ts';
-import { startRaw } from '../../../utils/hosts.ts';
+import { soon, startHost, startRaw } from '../../../utils/hosts.ts';
+import { ManualClock } from '../../../utils/manual-clock.ts';
+
+/** Numbers of the yamux specification. */
+const WINDOW_UPDATE = 1;
+const PING = 2;
+const SYN = 1;
+const RST = 8;
+
+interface RawMuxer {
+  send(bytes: Uint8Array): boolean;
+  handleFrame(frame: { header: { type: number } }): void;
+}
 
 it('shares the inbound streams of all connections between peers, and releases those that end', async () => {
   const target = await startRaw();
   const refusals: string[] = [];
-  const permits = new FairPermits(
+  const streams = new FairPermits(
     { total: 16, reserved: 0, withdraws: 'newest' },
     { knows: () => false, onRefusal: (reason) => refusals.push(reason) },
   );
+  const shares = Object.assign(new Shares({ observer: noObserver }), { streams });
   await target.handle('/test/1', () => {}, { maxInboundStreams: 100 });
-  shareStreams(target, permits);
+  shareStreams(target, { shares, clock: systemClock, observer: noObserver });
   const [greedy, modest] = await Promise.all([startRaw(), startRaw()]);
-  const open = (from: typeof greedy) =>
+  const open = (from: Libp2p) =>
     from.dialProtocol(target.getMultiaddrs()[0]!, '/test/1', { maxOutboundStreams: 100 });
   await eventually(async () => {
     await open(greedy).catch(() => {});
@@ -23,7 +42,86 @@ it('shares the inbound streams of all connections between peers, and releases th
   const stream = await open(modest);
   await eventually(() => refusals.includes('withdrawn'));
   expect(stream.status).toBe('open');
-  expect(permits.size).toBeLessThanOrEqual(16);
+  expect(streams.size).toBeLessThanOrEqual(16);
   await Promise.all([greedy.stop(), modest.stop()]);
-  await eventually(() => permits.size === 0);
+  await eventually(() => streams.size === 0);
+});
+
+/** Connects a peer to a host whose time stands still. Returns what sends frames without data to it. */
+async function frameSender({ isKnown = false } = {}) {
+  const refusals: Refusal[] = [];
+  const observer = { ...noObserver, refusal: (refusal: Refusal) => void refusals.push(refusal) };
+  const host = await startHost({ observer, clock: new ManualClock() });
+  host.network.reserveFor(() => isKnown);
+  const raw = await startRaw();
+  const connection = await raw.dial(multiaddr(host.network.addresses()[0]!), { signal: soon() });
+  await eventually(() => host.network.peers().length === 1);
+  const { muxer } = connection as unknown as { muxer: RawMuxer };
+  const handleFrame = muxer.handleFrame.bind(muxer);
+  // The library closes the connection when an answer arrives to a ping that it did not send.
+  muxer.handleFrame = (frame) => (frame.header.type === PING ? undefined : handleFrame(frame));
+  let id = 10_001;
+  /** Opens and resets streams. */
+  const open = (count: number): void => {
+    const frames = Buffer.alloc(24 * count);
+    for (let at = 0; at < frames.length; at += 24, id += 2) {
+      for (const [start, flag] of [
+        [at, SYN],
+        [at + 12, RST],
+      ] as const) {
+        frames[start + 1] = WINDOW_UPDATE;
+        frames.writeUInt16BE(flag, start + 2);
+        frames.writeUInt32BE(id, start + 4);
+      }
+    }
+    muxer.send(frames);
+  };
+  const ping = (count: number): void => {
+    const frames = Buffer.alloc(12 * count);
+    for (let at = 0; at < frames.length; at += 12) {
+      frames[at + 1] = PING;
+      frames.writeUInt16BE(SYN, at + 2);
+    }
+    muxer.send(frames);
+  };
+  const isConnected = (): boolean => host.network.peers().length === 1;
+  const refused = (): number => refusals.filter(({ reason }) => reason === 'rate').length;
+  const answers = (): Promise<number> => pingPeer(raw, host.peer);
+  return { open, ping, isConnected, refused, answers };
+}
+
+async function pingPeer(raw: Libp2p, peer: string): Promise<number> {
+  const stream = await raw.dialProtocol(peerIdFromString(peer), '/ipfs/ping/1.0.0', { signal: soon() });
+  stream.send(new Uint8Array(32));
+  await new Promise((resolve) => stream.addEventListener('message', resolve, { once: true }));
+  return 1;
+}
+
+it('resets streams that a stranger opens too fast, and closes the connection of one that goes on', async () => {
+  const { open, isConnected, refused } = await frameSender();
+  open(450);
+  open(80);
+  await eventually(() => refused() > 0);
+  expect(refused()).toBeLessThanOrEqual(80);
+  expect(isConnected()).toBe(true);
+  open(200);
+  await eventually(() => !isConnected());
+  expect(refused()).toBeLessThanOrEqual(101);
+});
+
+it('lets known peers open more streams', async () => {
+  const { open, isConnected, refused, answers } = await frameSender({ isKnown: true });
+  open(3000);
+  expect(await answers()).toBe(1);
+  expect(isConnected()).toBe(true);
+  expect(refused()).toBe(0);
+});
+
+it('closes the connection of a peer that sends too many pings', async () => {
+  const { ping, isConnected, answers } = await frameSender();
+  ping(90);
+  expect(await answers()).toBe(1);
+  expect(isConnected()).toBe(true);
+  ping(50);
+  await eventually(() => !isConnected());
 });
