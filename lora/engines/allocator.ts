@@ -2,15 +2,15 @@ import { processEnvironment } from '../../common/environment.ts';
 
 /**
  * Environment variables for a process that runs graphs, to be set before it starts. Only glibc reads them. By default
- * malloc maps each activation from the system, because it is large. The kernel then zeroes the activation's pages on
- * first use and gets them back after the last use. With these settings the process keeps the memory of a step for the
- * next step, and its peak stays the same. Decision 013 has the figures.
+ * malloc asks the kernel for the pages of every large allocation, such as an activation. The kernel zeroes these pages
+ * on first use and gets them back after the last use. With these settings the process keeps the memory of a step for
+ * the next step, and its peak stays the same. Decision 013 has the figures.
  */
 export const GRAPH_PROCESS_ENVIRONMENT: Readonly<Record<string, string>> = {
   GLIBC_TUNABLES: `glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=${2 ** 40}`,
 };
 
-/** Returns the environment of a child process that runs graphs. Values that the user has set stay. */
+/** Returns the environment of a child process that runs graphs. Variables that the user has set keep their values. */
 export function graphProcessEnvironment(): Record<string, string | undefined> {
   return { ...GRAPH_PROCESS_ENVIRONMENT, ...processEnvironment() };
 }

@@ -6,9 +6,9 @@ import { runOnce } from './run-once.ts';
 import type { Engine } from './types.ts';
 
 /**
- * Computes a matrix product in float16 to find out whether the device can. Some devices lack float16 (on WebGPU, the
- * feature "shader-f16"), and no call reports whether a device has it.
- * @throws SwarmError PRECISION when the device cannot
+ * Computes a matrix product in float16 to find out whether the device supports float16. Some devices lack float16 (on
+ * WebGPU, the feature "shader-f16"), and no call reports whether a device has it.
+ * @throws SwarmError PRECISION when the device does not support float16
  */
 export async function requireFloat16(engine: Engine): Promise<void> {
   const graph = new Graph();

@@ -94,8 +94,8 @@ interface Sequence {
  *
  * A row longer than the window is scored in windows that overlap by half. Each token is predicted exactly once, from at
  * least half a window of preceding tokens if there are that many. The window is as long as the longest text within the
- * first 4 million tokens, but at most the model's context or 4,096 tokens. Memory does not grow with the number of
- * texts.
+ * first 4 million tokens, but no longer than the model's context and no longer than 4,096 tokens. Memory does not grow
+ * with the number of texts.
  *
  * @throws SwarmError USAGE without texts and data, or with both; EVALUATE_EMPTY without a token to predict; DATA_*,
  * TEMPLATE_*, ENGINE_*; the signal's reason

@@ -95,7 +95,7 @@ export async function runAttempt(
           resumable: !isSwarmError(error, 'GRADIENT_NOT_FINITE'),
         });
       };
-      // The first error is thrown. A second one, while saving, becomes a warning.
+      // The first error is thrown. A second error, while the state is saved, becomes a warning.
       await keep().catch((cause: unknown) => {
         if (!continues(error)) listener.onWarning?.(notKept(cause, { output, step: loop.state.step }));
       });
@@ -110,7 +110,7 @@ export async function runAttempt(
       try {
         lossAfter = await measure.of(adapter, signal);
       } catch (error) {
-        // The run is complete and saved, except for this loss. A resumed run only measures it.
+        // The run is complete and saved, except for this loss. A resumed run has only this loss left to measure.
         if (!continues(error)) listener.onPartial?.({ step, resumable: true });
         throw error;
       }

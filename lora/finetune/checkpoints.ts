@@ -202,7 +202,7 @@ export class CheckpointFolder {
     }
   }
 
-  /** Deletes what a killed process left while it wrote or deleted a checkpoint. */
+  /** Deletes the incomplete folders of processes that were killed while they wrote or deleted a checkpoint. */
   async #tidy(): Promise<void> {
     for (const name of await this.#names()) {
       if (LEFT_OVER.test(name)) await rm(join(this.path, name), { recursive: true, force: true });

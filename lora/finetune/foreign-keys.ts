@@ -93,7 +93,7 @@ function keysOf(value: unknown): { block: string; key: string }[] {
   if (!isObject(value)) return [];
   return Object.entries(value).flatMap(([key, inner]) => [
     { block: '', key },
-    // Deeper keys are not settings but module patterns.
+    // Keys at a deeper level are left out, because they are module patterns and not settings.
     ...(isObject(inner) ? Object.keys(inner).map((name) => ({ block: key, key: name })) : []),
   ]);
 }

@@ -155,7 +155,7 @@ export class TrainingLoop {
         });
         const { step } = this.state;
         const { state: first } = this.#options;
-        // The mean over this process, because the time of single steps varies when other programs run.
+        // The mean over all steps of this process, because the time of a single step varies when other programs run.
         const secondsPerStep = (this.state.seconds - first.seconds) / (step - first.step);
         listener.onStep?.({
           step,
@@ -188,7 +188,7 @@ export class TrainingLoop {
   async #save(signal: AbortSignal | undefined): Promise<void> {
     const { trainer, checkpoints, about, listener } = this.#deps;
     const { start, state } = this.#options;
-    // Before its first step, the trainer does not have the loaded state.
+    // Before its first step, the trainer has not received the loaded state, so the state is taken from `start`.
     const now =
       start.optimizer !== null && this.state.step === state.step
         ? { adapter: start.adapter, optimizer: start.optimizer }

@@ -20,7 +20,8 @@ export function gradients(loss: Tensor, wrt: readonly Tensor[]): Tensor[] {
   for (const node of ancestors.reverse()) {
     const first = node.outputs[0]!;
     const gradient = totals.get(first);
-    // Hidden outputs serve the backward pass; only a second differentiation could give them gradients.
+    // Hidden outputs exist only for the backward pass. They get gradients only in a second differentiation, which is
+    // not supported.
     if (node.outputs.some((output) => output !== first && totals.has(output))) throw notDifferentiable(node);
     if (gradient === undefined || !trainable.has(first)) continue;
     if (node.gradient === null) throw notDifferentiable(node);

@@ -6,13 +6,13 @@ export type Provider = 'cpu' | 'cuda' | 'webgpu';
 
 /** Writes ONNX nodes and constants for the lowering of an operation. Strings are names of ONNX values. */
 export interface Emitter {
-  /** Emits an ONNX node and returns the name of its first output, a fresh name unless `outputs` names it. */
+  /** Emits an ONNX node and returns the name of its first output. The name is new unless `outputs` gives one. */
   emit(type: string, inputs: readonly string[], options?: EmitOptions): string;
   /** Returns the name of a one-dimensional int64 constant. */
   integers(values: readonly number[]): string;
   /**
-   * Returns the name of a one-dimensional int64 input with `values` as its default. Unlike with a constant, onnxruntime
-   * does not compute the values that depend on it in advance and keep them.
+   * Returns the name of a one-dimensional int64 input with `values` as its default. onnxruntime computes in advance,
+   * and keeps, the values that depend only on constants. It does not do so for values that depend on an input.
    */
   variable(values: readonly number[]): string;
   /** Returns the name of a float32 scalar constant. */

@@ -50,7 +50,7 @@ async function compile(
   graph: Graph,
   weights: WeightFile | null,
 ): Promise<Executable> {
-  // A LoRA branch cannot be folded into a weight that is packed for a kernel, as the weights of a quantised base are.
+  // The weights of a quantised base are packed for kernels, and a LoRA branch cannot be folded into a packed weight.
   const folds = name === 'onnx-cpu' && !weights?.quantised;
   const folded = folds ? foldBranches(graph) : graph;
   const compiled = name === 'onnx-cpu' ? joinThinProducts(folded) : folded;
@@ -106,7 +106,8 @@ function sessionOptions(
     intraOpNumThreads: options.threads,
     interOpNumThreads: 1,
     graphOptimizationLevel: 'all',
-    // The arena keeps the peak of every size class: 3.8 GB instead of 1.4 to 2.1 GB for a 135M model, at the same speed.
+    // The arena keeps the peak memory of every size class. A 135M model would take 3.8 GB instead of 1.4 to 2.1 GB, at
+    // the same speed.
     enableCpuMemArena: false,
     // One plan for all activations costs 0.6 GB at 135M parameters and saves no time.
     enableMemPattern: false,
@@ -114,25 +115,28 @@ function sessionOptions(
     logSeverityLevel: 4,
     extra: {
       session: {
-        // onnxruntime's passes for quantised models would dequantise a table again for each matrix product with it.
+        // onnxruntime's passes for quantised models are off, because they would dequantise a table again for each
+        // matrix product that reads the table.
         disable_quant_qdq: '1',
         // Flushes denormals to zero. Softmax turns masked scores into denormals (half of all scores at 4 rows of 128
-        // tokens), and processors multiply them a hundred times slower: 4 % of a step (decision 013). On x86,
-        // onnxruntime sets this for its own threads and, at the first session of a process, for the calling thread,
-        // which is JavaScript's. From then on JavaScript reads denormal doubles and float32 as zero too, except in
-        // copies of whole arrays.
+        // tokens), and processors multiply denormals a hundred times slower, which costs 4 % of a step (decision 013).
+        // On x86, onnxruntime sets this for its own threads and, at the first session of a process, for the calling
+        // thread, which is JavaScript's. From then on JavaScript reads denormal doubles and float32 as zero too, except
+        // in copies of whole arrays.
         set_denormal_as_zero: '1',
         // A thread spins for 5 µs before it sleeps, because waking it takes longer than the gap between most
         // operations. This saves 4 % of a step (decision 013). Spinning longer saves no more and takes cores from other
         // processes.
         intra_op: { allow_spinning: '1', spin_duration_us: '5' },
         // Prepacking gives each matrix product its own packed copy of its weight. Training would hold two copies,
-        // because it uses each weight forward and transposed. Unpacked weights stay in the mapped file and are as fast.
-        // The kernels of a quantised base are fast only on packed weights, which are no larger than unpacked ones.
+        // because it uses each weight forward and transposed. Unpacked weights stay in the mapped file, and matrix
+        // products with them are as fast. The kernels of a quantised base are fast only on packed weights, which are no
+        // larger than unpacked ones.
         disable_prepacking: weights?.quantised && name === 'onnx-cpu' ? '0' : '1',
         ...folder,
       },
-      // The graph shares equal nodes already, except those that a pass repeats to save memory.
+      // Merging equal nodes is off. The graph has merged them already, except those that a pass repeats to save memory,
+      // and these must stay separate.
       optimization: { disable_specified_optimizers: 'CommonSubexpressionElimination' },
     },
   };

@@ -15,7 +15,8 @@ export const LONGEST_SUM = 1024;
 
 /**
  * Emits x·W or x·Wᵀ with operands in float16. onnxruntime casts a weight once, when it creates the session, and keeps
- * the result on the device in place of the weight. CUDA's kernels accumulate in float32 anyway.
+ * the result on the device in place of the weight. Only WebGPU splits long sums, because CUDA's kernels accumulate in
+ * float32.
  *
  * @param float16 returns the name of a value cast to float16, the same name for each use
  */

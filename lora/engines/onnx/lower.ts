@@ -94,7 +94,8 @@ export const LOWERINGS: { readonly [K in Operation]: Lowering<K> } = {
   softmax(_node, [x], outputs, { emit }) {
     emit('Softmax', [x!], { outputs, attributes: { axis: -1 } });
   },
-  // The largest probability is e⁰/Σe^(x − max). Its logarithm avoids a second pass of exponentials, and underflow.
+  // The largest probability is e⁰/Σe^(x − max), so its logarithm gives −log Σe^(x − max) without a second pass of
+  // exponentials and without underflow.
   logSumExp(_node, [x, probabilities], outputs, { emit, integers }) {
     const last = integers([-1]);
     const [top, topProbability] = [x!, probabilities!].map((value) => emit('ReduceMax', [value, last]));
@@ -105,8 +106,8 @@ export const LOWERINGS: { readonly [K in Operation]: Lowering<K> } = {
     const secondOutput = r !== undefined && provider === 'cpu' ? [y!, r] : [y!];
     emit('SimplifiedLayerNormalization', [x!, weight!], { outputs: secondOutput, attributes });
     if (r === undefined || provider === 'cpu') return;
-    // onnxruntime 1.30's WebGPU kernel returns the mean of x as its second output, where the CPU kernel and the
-    // documentation have r.
+    // onnxruntime 1.30's WebGPU kernel returns the mean of x as its second output, where the CPU kernel, as documented,
+    // returns r.
     const square = emit('ReduceMean', [emit('Mul', [x!, x!]), integers([-1])]);
     const root = emit('Sqrt', [emit('Add', [square, scalar(epsilon)])]);
     emit('Reciprocal', [root], { outputs: [r] });
@@ -145,7 +146,8 @@ export const LOWERINGS: { readonly [K in Operation]: Lowering<K> } = {
   gatherRows(_node, inputs, outputs, { emit }) {
     emit('Gather', inputs, { outputs });
   },
-  // ScatterND would need no expanded ids, but its CPU kernel adds rows in parallel, and duplicate ids race.
+  // ScatterND would need no expanded ids, but its CPU kernel adds rows in parallel, so rows with the same id would
+  // race.
   scatterAddRows({ inputs: [, , rows] }, [base, ids, updates], outputs, { emit, integers }) {
     const column = emit('Unsqueeze', [ids!, integers([1])]);
     const everywhere = emit('Expand', [column, integers(rows!.shape)]);

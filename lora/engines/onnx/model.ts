@@ -65,9 +65,9 @@ export function buildModel(
     lowered.addNode(node, used);
     for (const tensor of node.outputs) addOutputs(tensor);
   }
-  // onnxruntime orders nodes by walking back from the end of the list. Listed in graph order, the gradients of the first
-  // layer would be computed first, and everything that the other gradients read would be held until then. Listed in
-  // reverse, nodes run in graph order.
+  // onnxruntime orders nodes by walking back from the end of the list. If the list were in graph order, the gradients
+  // of the first layer would be computed first, and everything that the other gradients read would be held until then.
+  // Because the list is reversed, nodes run in graph order.
   lowered.model.nodes.reverse();
   return encodeModel(lowered.model);
 }
@@ -178,9 +178,9 @@ class LoweredGraph {
   }
 
   /**
-   * Returns whether a kernel multiplies with the quantised weight directly. No such kernel is used on a GPU: it would
-   * need a second, transposed copy of the weight, and dequantising the matrix right before a matrix product is fast
-   * there.
+   * Returns whether a kernel multiplies with the quantised weight directly. No such kernel is used on a GPU, because it
+   * would need a second, transposed copy of the weight. Dequantising the matrix right before each matrix product is
+   * fast on a GPU.
    */
   #hasProduct(tensor: Tensor): boolean {
     if (this.#emitter.provider !== 'cpu') return false;

@@ -25,7 +25,7 @@ export function isQuantisedProduct(node: GraphNode, isQuantised: (operand: Tenso
   return !transposeA && isQuantised(weight!) && !isQuantised(x!) && !(addend && isQuantised(addend));
 }
 
-/** Returns, for 4 bits, the values in a block and the blocks in a row of the plain copy. */
+/** Returns the number of values in a block, and of blocks in a row, of the plain copy at 4 bits. */
 function blocksOf({ plain }: QuantisedEntry): { side: number; blocks: number } {
   const [, blocks, bytes] = plain.codes.shape as readonly [number, number, number];
   return { side: 2 * bytes, blocks };
@@ -70,13 +70,14 @@ export interface RoundedRows {
   readonly largest: string;
 }
 
-/** Smallest divisor of a row, because a row of zeros has the largest magnitude 0. */
+/** Smallest divisor of a row. It prevents a division by zero in a row of zeros, whose largest magnitude is 0. */
 const SMALLEST_ROW = 1e-30;
 
 /**
  * Emits x·W or x·Wᵀ at 8 bits, computed in integers. The kernel rounds its whole first operand with one scale, so rows
- * are normalised first. W has one scale per row. In x·Wᵀ a row of W is a column of the result, and the kernel applies
- * the scale; in x·W it belongs to a column of x, and x is scaled first.
+ * are normalised first. W has one scale per row. In x·Wᵀ a row of W gives a column of the result, and the kernel
+ * multiplies the column by the scale. In x·W a row of W belongs to a column of x, and this column is multiplied by the
+ * scale first.
  */
 export function lowerRowScaledProduct(
   node: Gemm,
@@ -102,7 +103,7 @@ export function lowerRowScaledProduct(
   finishProduct(node, inputs, outputs, emitter, (options) => emit('Mul', [product, largest], options));
 }
 
-/** Emits a sum as a chain of Add: WebGPU has no kernel for Sum. */
+/** Emits a sum as a chain of Add, because WebGPU has no kernel for Sum. */
 export function emitSum(
   terms: readonly string[],
   { emit }: Emitter,
@@ -133,9 +134,9 @@ export function finishProduct(
 
 /**
  * Emits a quantised weight as a float32 matrix. It serves operations other than matrix products, products without
- * rounded activations, and all products on GPUs, which have kernels for both operators used here. At 4 bits it looks up
- * all rows, because DequantizeLinear takes blocks only from opset 21 on. The blocks must not be constants, because
- * onnxruntime would compute the matrix once and keep it.
+ * rounded activations, and all products on GPUs. GPUs have kernels for both operators that this function emits. At 4
+ * bits it looks up all rows, because DequantizeLinear takes blocks only from opset 21 on. The blocks must not be
+ * constants, because onnxruntime would compute the matrix once and keep it.
  */
 export function emitDense(
   entry: QuantisedEntry,

@@ -50,7 +50,7 @@ export function lowerUniform(
   const sum = add(row(0), column(0));
   const factor = add(add(twice(row(1)), word(1)), twice(column(1)));
   const value = permute(multiply(sum, factor));
-  // Keeps the upper 24 bits, which float32 holds exactly. As a signed number they range from −2^23 to 2^23 − 1, which
+  // Keeps the upper 24 bits, which float32 holds exactly. Read as signed, they range from −2^23 to 2^23 − 1. This range
   // is scaled to [0, 1).
   const upper = emit('Cast', [emit('Div', [value, word(2 ** 8)])], { attributes: { to: FLOAT } });
   const unit = emit('Add', [emit('Mul', [upper, scalar(2 ** -24)]), scalar(0.5)]);

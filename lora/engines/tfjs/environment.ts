@@ -1,6 +1,6 @@
 /**
  * Sets the environment variables of libtensorflow that the user has not set. libtensorflow reads them when it is
- * loaded. They reach it from the main thread only: a worker thread has a copy of the environment.
+ * loaded. Only the main thread can set them, because a worker thread has a copy of the environment.
  *
  * @param threads threads inside one operation
  */

@@ -2,9 +2,9 @@ import { UNIFORM_STEPS } from '../../graph/ops/random.ts';
 import { elementCount, type Shape } from '../../graph/shapes.ts';
 
 /**
- * Computes the random numbers of lora/graph/ops/random.ts in JavaScript, where Math.imul is exact. Backends are no
- * alternative: TensorFlow multiplies int32 in main memory even on a GPU, and tfjs' own backends round products to 53
- * bits.
+ * Computes the random numbers of lora/graph/ops/random.ts in JavaScript, where Math.imul is exact. The backends are not
+ * used for this, because TensorFlow multiplies int32 in main memory even on a GPU, and tfjs' own backends round
+ * products to 53 bits.
  */
 export function uniformValues(shape: Shape, seed: number, stream: number): Float32Array {
   const columns = shape.at(-1) ?? 1;
@@ -26,8 +26,8 @@ export function uniformValues(shape: Shape, seed: number, stream: number): Float
     const factor = 2 * hash((step + factorKey) | 0) + 1;
     for (let j = 0; j < columns; j++) {
       const value = permute(Math.imul(part + columnParts[j]!, factor + columnFactors[j]!));
-      // Keeps the upper 24 bits, which float32 holds exactly. As a signed number they range from −2^23 to 2^23 − 1,
-      // which is scaled to [0, 1).
+      // Keeps the upper 24 bits, which float32 holds exactly. Read as signed, they range from −2^23 to 2^23 − 1. This
+      // range is scaled to [0, 1).
       values[i * columns + j] = ((value / 2 ** 8) | 0) / 2 ** 24 + 0.5;
     }
   }

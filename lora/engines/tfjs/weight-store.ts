@@ -13,9 +13,9 @@ interface Held {
 }
 
 /**
- * Holds the base's weights on the backend, once for all executables of an engine, because a trainer has a graph for
- * training and one for evaluation, and TensorFlow cannot map a file as onnxruntime does. JavaScript holds only the
- * tensor that is being sent.
+ * Holds the base's weights on the backend, once for all executables of an engine. A trainer has one graph for training
+ * and one for evaluation. Each would hold its own copy of the weights, because TensorFlow cannot map a file as
+ * onnxruntime does. JavaScript holds only the tensor that is being sent.
  */
 export class WeightStore {
   readonly #tf: TensorFlow;
@@ -57,8 +57,9 @@ export class WeightStore {
     const values = await readFloats(path, entry);
     const sent = this.#tf.tensor(values, [...entry.shape], 'float32');
     try {
-      // The packages for Node.js keep the JavaScript array until an operation needs the tensor. This reshape is that
-      // operation: it copies the array to the device, where memory may run out, and shares memory with its operand.
+      // The packages for Node.js keep the JavaScript array until an operation needs the tensor. This reshape is such an
+      // operation. It copies the array to the device, whose memory may run out. Its result shares memory with its
+      // operand.
       return this.#tf.reshape(sent, [...entry.shape]);
     } finally {
       sent.dispose();

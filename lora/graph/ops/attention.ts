@@ -31,9 +31,9 @@ export interface AttentionOptions {
  * Query head h reads key-value head ⌊h·KV/H⌋. K and V are never repeated. Instead, the G = H/KV query heads of a group
  * become rows of one matrix per key-value head.
  *
- * As in FlashAttention (Dao et al. 2022, arXiv 2205.14135), with more than one tile of queries the backward pass
- * recomputes the weights p of each tile instead of keeping them. It computes Σ dp ⊙ p as Σ dy ⊙ y, where y is the
- * output: ds = p ⊙ (dy vᵀ − Σ dy ⊙ y), dq = scale · ds k, dk = scale · dsᵀ q, dv = pᵀ dy.
+ * If there is more than one tile of queries, the backward pass recomputes the attention weights p of each tile instead
+ * of keeping them, as in FlashAttention (Dao et al. 2022, arXiv 2205.14135). It computes Σ dp ⊙ p as Σ dy ⊙ y, where y
+ * is the output: ds = p ⊙ (dy vᵀ − Σ dy ⊙ y), dq = scale · ds k, dk = scale · dsᵀ q, dv = pᵀ dy.
  *
  * @param q [B, H, T, D]
  * @param k [B, KV, T, D]

@@ -182,10 +182,11 @@ function isFrozen(w: Tensor): boolean {
 }
 
 /**
- * A chunk is a multiple of this many rows, so that it ends at a page of the weight file at any width in whole bytes.
+ * Chunks have a multiple of this many rows. Each chunk therefore starts at a page boundary of the weight file (4,096
+ * bytes), whatever the size of a row.
  */
 const CHUNK_STEP = 4096;
-/** Bytes of a tile of logits, and of the chunk of the head that it is computed from. */
+/** Approximate limit in bytes of a tile of logits, and of the chunk of the head from which the tile is computed. */
 const TILE_BYTES = 16 * 2 ** 20;
 /**
  * Largest number of tokens of one pass over the head. For this many tokens, dequantising the head once per pass costs
@@ -245,8 +246,8 @@ interface PartialSoftmax {
 function combine(a: PartialSoftmax, b: PartialSoftmax): PartialSoftmax {
   const both = concat([a.logSum, b.logSum], 1);
   const logSum = logSumExp(both, softmax(both));
-  // The shares are not slices of that softmax, because onnxruntime fuses slices of a value into one node and computes
-  // its operands first. The probabilities of all chunks would then exist at one time.
+  // The shares could be slices of `softmax(both)`. But onnxruntime fuses slices of a value into one node and computes
+  // the operands of this node first, so the probabilities of all chunks would exist at one time.
   const share = (of: PartialSoftmax) => multiply(of.mean, exp(subtract(of.logSum, logSum)));
   return { logSum, mean: add(share(a), share(b)) };
 }

@@ -83,8 +83,9 @@ function isPlainGemm(node: GraphNode | null | undefined): node is Gemm {
 }
 
 /**
- * Returns whether folding saves memory traffic. Adding to a result of N rows copies it, then reads and writes it;
- * folding does the same to the weight. Over the forward and backward pass that is N·(in + out) against 2·in·out.
+ * Returns whether folding saves memory traffic. Adding the branch to a result of N rows copies the result, then reads
+ * and writes it. Folding does the same to the weight. Over the forward and backward pass, N·(in + out) values are moved
+ * without folding, and 2·in·out values with folding.
  */
 function savesPasses({ x, base }: LowRankSum): boolean {
   const [rows, width] = x.shape as readonly [number, number];
@@ -97,7 +98,7 @@ function fold(copy: GraphCopy, { x, base, low, high, sum }: LowRankSum): void {
   const { transposeB } = base.attributes;
   const [uIsTransposed, vIsTransposed] = [low.attributes.transposeB, high.attributes.transposeB];
   const alpha = low.attributes.alpha * high.attributes.alpha;
-  // In the layout of the weight: a transposed weight gets (U·V)ᵀ = Vᵀ·Uᵀ.
+  // U·V is computed in the layout of the weight. For a transposed weight it is (U·V)ᵀ = Vᵀ·Uᵀ.
   const folded = transposeB
     ? gemm(copy, w, [v, u, w], { transposeA: !vIsTransposed, transposeB: !uIsTransposed, alpha, beta: 1 })
     : gemm(copy, w, [u, v, w], { transposeA: uIsTransposed, transposeB: vIsTransposed, alpha, beta: 1 });

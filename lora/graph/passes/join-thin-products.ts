@@ -11,8 +11,8 @@ const THIN = 4;
 
 /**
  * Joins thin matrix products that share their wide operand or add to the same sum, such as the LoRA branches of modules
- * that read the same x (queries, keys and values; gate and up). At a small rank, such a product takes the time of its
- * pass over a [tokens, width] matrix. A joint product makes this pass only once. There are two kinds:
+ * that read the same x (queries, keys and values; gate and up). At a small rank, such a product takes about as long as
+ * one pass over its [tokens, width] matrix. A joint product makes one pass for all of them. There are two kinds:
  *
  * - forward: x·A₁ᵀ and x·A₂ᵀ become x·[A₁; A₂]ᵀ
  * - gradient of x: … + du₁·A₁ + … + du₂·A₂ becomes … + [du₁ du₂]·[A₁; A₂], which is added where du₂·A₂ was

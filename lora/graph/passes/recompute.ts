@@ -5,7 +5,7 @@ import { liveNodes } from './live-nodes.ts';
 export interface RecomputeOptions {
   /** Number of nodes of the forward pass, which come first in the graph. */
   readonly forwardNodes: number;
-  /** The tensor where the stream through the model's blocks starts: the embedded tokens. */
+  /** The embedded tokens, where the residual stream through the model's blocks starts. */
   readonly from: Tensor;
 }
 
@@ -13,11 +13,11 @@ export interface RecomputeOptions {
  * Rewrites a training graph for gradient checkpointing (Chen et al. 2016, arXiv 1604.06174): the backward pass recomputes
  * most of the forward values that it reads, instead of keeping them.
  *
- * The forward pass is cut into segments at every tensor through which all later values depend on `from`. In a model with
- * a residual stream these are the stream's values after each addition, so there are two cuts per block. Values that
- * cross between segments are kept. A value that only its own segment reads is recomputed from them right before the
- * backward pass first needs it. The last product of a segment feeds only the addition, so no product onto the residual
- * stream is computed twice. The last segment is kept, because the backward pass begins with it.
+ * The forward pass is cut into segments at every tensor through which all later values depend on `from`. In a model
+ * with a residual stream these are the stream's values after each addition, so there are two cuts per block. Values
+ * that cross between segments are kept. A value that only its own segment reads is recomputed from the kept values,
+ * right before the backward pass first needs it. The last product of a segment feeds only the addition, so no product
+ * onto the residual stream is computed twice. The last segment is kept, because the backward pass begins with it.
  *
  * All operations are pure, so every output is the same bit for bit. Each copy is listed where it is needed; an engine
  * must keep that order and must not merge equal nodes.
@@ -65,7 +65,8 @@ function segmentsOf(forward: readonly GraphNode[], from: Tensor): Map<GraphNode,
       if ((lastRead.get(output) ?? index) > index) live.add(output);
     }
     const [only] = node.outputs;
-    // A tensor with one reader is a link of a chain, not the stream, and a cut there saves nothing.
+    // A tensor with one reader is a link in a chain of operations and not the residual stream. A cut there saves
+    // nothing.
     if (live.size === 1 && live.has(only!) && readers(forward, only!) > 1) segment++;
   }
   return segments;

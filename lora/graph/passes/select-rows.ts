@@ -36,8 +36,8 @@ const ROW_WISE: { readonly [K in Operation]?: Builder<K> } = {
 /**
  * Returns rows ids[s] of x for every s, with gradients, as gatherRows does: x [N, C], ids [S] int64 → [S, C]. Rebuilds
  * the row-wise operations that lead to x for these rows only. In a transformer, these are all operations after the
- * attention of the last block, whose keys and values need all rows. Where all rows of a value are needed, the rows are
- * gathered from it.
+ * attention of the last block, whose keys and values need all rows. If all rows of a value are needed, it is not
+ * rebuilt, and the selected rows are gathered from it.
  *
  * Call this before differentiation, which uses the gradient rules of the rebuilt operations. x itself becomes dead
  * unless another node reads it.
