@@ -24,7 +24,10 @@ export interface SequenceInputs {
   readonly length: number;
   /** Token ids, [B·T] int64. */
   readonly ids: Tensor;
-  /** Positions, [B, T] int64. They restart at 0 with every segment, so attention derives from them what a token sees. */
+  /**
+   * Positions, [B, T] int64. They restart at 0 with every segment, so attention can derive from them which tokens a
+   * token sees.
+   */
   readonly positions: Tensor;
 }
 

@@ -3,7 +3,10 @@ import { invalid, MAX_LAYERS, MAX_POSITIONS, readCount, readFlag, unsupported } 
 
 /** Defaults of transformers' config class of a family. */
 export interface DecoderDefaults {
-  /** Number of key-value heads if the config lacks the field. Default: the number of heads, which null also means. */
+  /**
+   * Number of key-value heads if the config lacks the field. Default: the number of heads. A null in the config always
+   * stands for the number of heads.
+   */
   readonly keyValueHeads?: number;
   /** Default: hidden size / heads. */
   readonly headDim?: number;

@@ -9,8 +9,9 @@ import { readJsonObject } from './json.ts';
 /** Minimum size in bytes of files whose digests are cached. Reading smaller ones again is as fast. */
 export const RECORDED_FROM_BYTES = 8 * 2 ** 20;
 /**
- * Minimum time in milliseconds between a file's last change and its record. Earlier records are not trusted, because two
- * changes within the resolution of the file system leave equal times. FAT has a resolution of two seconds.
+ * Minimum time in milliseconds between a file's last change and its record. Earlier records are not trusted, because a
+ * further change within the time resolution of the file system would leave the file's times as they are. FAT has a
+ * resolution of two seconds.
  */
 export const SETTLED_MS = 2_000;
 const MAX_RECORD_BYTES = 16 * 2 ** 10;

@@ -18,7 +18,10 @@ export type QuantisedBits = 4 | 8;
  */
 const TILE_SIDE = 32;
 
-/** Candidate scales, relative to the one that fits the largest weight. Clipping that weight may reduce the total error. */
+/**
+ * Candidate scales, relative to the scale that fits the largest weight. A smaller scale clips that weight, which may
+ * reduce the total error.
+ */
 const TRIED_SCALES = [1, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7];
 
 export function createQuantiser(rows: number, columns: number, bits: QuantisedBits): Quantiser {

@@ -37,7 +37,10 @@ export interface Llama3Scaling {
   readonly originalMaxPositions: number;
 }
 
-/** YaRN: frequencies are interpolated by their turns within the original context, and attention scores are sharpened. */
+/**
+ * YaRN: how far a frequency is scaled down depends on its number of turns within the original context, and attention
+ * scores are sharpened.
+ */
 export interface YarnScaling {
   readonly type: 'yarn';
   readonly factor: number;

@@ -6,7 +6,10 @@ import { modelError } from './errors.ts';
 export interface SequenceRow {
   /** T token ids. */
   readonly ids: ArrayLike<number>;
-  /** T segment numbers. A token sees the earlier tokens of its own run of equal numbers. */
+  /**
+   * T segment numbers. Consecutive tokens with the same number form a segment, and a token sees only the earlier tokens
+   * of its segment.
+   */
   readonly segments: ArrayLike<number>;
 }
 

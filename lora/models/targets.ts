@@ -20,8 +20,8 @@ export interface TargetRules {
 }
 
 /**
- * A module that can carry LoRA matrices. An embedding counts as a linear module of one-hot rows whose weight is stored as
- * [in, out], where `in` is the vocabulary size.
+ * A module that can carry LoRA matrices. An embedding counts as a linear module whose inputs are one-hot vectors and
+ * whose weight is stored as [in, out], where `in` is the vocabulary size.
  */
 export interface TargetModule extends LinearModule {
   readonly embedding?: true;

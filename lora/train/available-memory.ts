@@ -1,4 +1,4 @@
-/** Memory available for training: the system's, or less where a control group limits it. */
+/** Memory available for training: the available memory of the system, or less if a control group limits it. */
 import { readFileSync } from 'node:fs';
 import { freemem, totalmem } from 'node:os';
 import { join } from 'node:path';

@@ -1,4 +1,7 @@
-/** Chooses the engine that a machine trains a base with: the fastest one that runs, measured and remembered. */
+/**
+ * Chooses the engine with which a machine trains a base. It is the fastest engine that runs in a measurement, and the
+ * choice is stored.
+ */
 
 import { mkdir } from 'node:fs/promises';
 import { cpus, hostname } from 'node:os';

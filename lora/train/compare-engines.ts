@@ -94,8 +94,8 @@ export function missingFormat(
 }
 
 /**
- * Measures engines one after the other, because at the same time they would slow each other down. Skips engines that
- * lack a format.
+ * Measures engines one after the other, because simultaneous measurements would slow each other down. Skips engines
+ * that lack a format.
  */
 export async function probeEngines(
   engines: readonly EngineName[],

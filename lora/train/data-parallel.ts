@@ -10,7 +10,8 @@ export interface GradientRequest {
   readonly adapter: readonly Float32Array[];
   readonly rows: readonly Row[];
   /**
-   * Optimiser step, and number of the first micro-batch within it. The seeds of random numbers are derived from both.
+   * Optimiser step, and number of the first micro-batch within it. The seeds of random numbers are derived from both
+   * numbers.
    */
   readonly step: number;
   readonly first: number;
@@ -121,8 +122,8 @@ export class DataParallel {
         measured.speed = average(measured.speed, count / found.seconds);
       } catch (error) {
         signal?.throwIfAborted();
-        // An exhausted engine works again in a new process. So this device is not given up: the error makes the trainer
-        // restart with all its devices.
+        // An exhausted engine works again in a new process, so the worker's device is not given up. The error is passed
+        // on, and the trainer restarts with all its devices.
         if (isSwarmError(error, 'ENGINE_EXHAUSTED')) throw error;
         this.#workers = this.#workers.filter((one) => one !== measured);
         onLost(measured.worker.name, error);

@@ -108,7 +108,10 @@ export function estimateTraining(
  * one thread and one of 135M on two (docs/decisions/080-training.md).
  */
 const SLOWNESS = 2;
-/** Smallest time that an operation takes, however few values it has. On a processor, the probe measures less. */
+/**
+ * Smallest time in seconds that an operation takes, however few values it has. It applies on a processor, where the
+ * probe measures less.
+ */
 const LEAST_SECONDS_PER_OPERATION = 5e-6;
 /** A whole step reaches this share of the speed of its single operations. */
 const EFFICIENCY = 0.85;

@@ -16,7 +16,7 @@ export interface Fallback extends Workload {
   readonly reason: string;
 }
 
-/** Errors that a device can cause. Any other error would recur with less load. */
+/** Errors that a device can cause. Any other error would also occur with less load. */
 const DEVICE_ERRORS = new Set(['TRAINER_DIED', 'ENGINE_COMPILE', 'ENGINE_RUN']);
 // "too many storage buffers": WebGPU limits the size of a buffer and the buffers of a kernel, and a larger tensor takes
 // several buffers.

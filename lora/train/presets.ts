@@ -110,7 +110,10 @@ const RECIPES: Readonly<Record<PresetName, Recipe>> = {
 
 /** With at least this many tokens, one pass over the data is enough. With fewer, the recipe's `epochs` applies. */
 const MANY_TOKENS = 1_000_000;
-/** Number of steps that a preset keeps by choosing smaller batches. Fewer steps teach little, however large the batches. */
+/**
+ * Number of steps below which a preset chooses smaller batches. Fewer steps teach little, however large the batches
+ * are.
+ */
 const LEAST_STEPS = 50;
 /** Longest run, in steps, that counts as short. A short run tolerates a higher learning rate. */
 const SHORT_RUN_STEPS = 100;

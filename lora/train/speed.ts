@@ -16,7 +16,7 @@ export interface MachineSpeed {
   readonly flops: number;
   /** FLOP/s of a matrix product with an 8-bit or 4-bit base weight; absent at 32 bits. */
   readonly baseFlops?: number;
-  /** FLOP/s of a float16 matrix product with a base weight in its bits; absent if the device lacks float16. */
+  /** FLOP/s of a float16 matrix product with a base weight of `baseBits` bits; absent if the device lacks float16. */
   readonly float16Flops?: number;
   /** Bytes per second that an element-wise multiplication of two large tensors reads and writes. */
   readonly bytes: number;
@@ -48,8 +48,8 @@ const CALLS = 100;
 const RUN_FLOPS = 2 ** 34;
 
 /**
- * Measures three to five kinds of operations for 0.4 seconds each. Single numbers are fed and returned, so transfers to
- * and from the device do not count.
+ * Measures three to five kinds of operations for 0.4 seconds each. Each graph takes and returns a single number, so
+ * transfers to and from the device do not count.
  */
 export async function measureSpeed(
   engine: Engine,

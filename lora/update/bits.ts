@@ -5,7 +5,8 @@
  */
 
 /**
- * Writes the low `width` (1 to 32) bits of `value`. Its other bits, and the words at this position, must still be 0.
+ * Writes the low `width` (1 to 32) bits of `value`. The other bits of `value` must be 0, and so must the bits of
+ * `words` that are written.
  */
 export function putBits(words: Uint32Array, position: number, value: number, width: number): void {
   const word = position >>> 5;

@@ -13,7 +13,7 @@ const LARGEST = 7;
 /**
  * Encodes a dense update: 4-bit integers with one scale per block, where ±7 is the largest magnitude of the block.
  * @returns the payload, after `HEADER_BYTES` zero bytes that the caller replaces by the header; and the decoded values
- * @throws UPDATE_VALUES when a value is not finite or too large
+ * @throws UPDATE_VALUES when a value is too large or not finite
  */
 export function encodeDense(
   layout: UpdateLayout,
@@ -40,7 +40,7 @@ export function encodeDense(
   return { bytes: bytes.slice(0, at), tensors: sent.map((values) => ({ indices: null, values })) };
 }
 
-/** Returns the scale code of a block; above MAXIMUM_SCALE_CODE when a value is not finite or too large. */
+/** Returns the scale code of a block; a code above MAXIMUM_SCALE_CODE when a value is too large or not finite. */
 function blockScale(values: Float32Array, start: number, end: number): number {
   let largest = 0;
   let sum = 0;

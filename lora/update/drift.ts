@@ -50,8 +50,9 @@ function loraModules(layout: UpdateLayout): LoraModule[] {
 
 /**
  * Measures how far averaging A and B separately is from averaging the products B·A. Bᵢ = B₀ − ΔBᵢ and Aᵢ = A₀ − ΔAᵢ,
- * with the changes from the decoded updates; the weights wᵢ are scaled to sum 1. Because
- * ‖Σ XₖYₖ‖² = Σₖₗ tr((XₖᵀXₗ)(YₗYₖᵀ)), it needs only Gram matrices of the rank components, never an out × in matrix.
+ * with the changes from the decoded updates; the weights wᵢ are scaled so that their sum is 1. Because
+ * ‖Σ XₖYₖ‖² = Σₖₗ tr((XₖᵀXₗ)(YₗYₖᵀ)), the norms follow from Gram matrices of the rank components, and no out × in
+ * matrix is computed.
  * @param adapter the checkpoint that all updates start from
  * @throws UPDATE_SHAPE, UPDATE_WEIGHT
  */

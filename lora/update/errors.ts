@@ -5,7 +5,7 @@ import { defineErrors } from '../../common/errors.ts';
  * program. docs/update-format.md lists the check behind each code.
  */
 export const updateError = defineErrors({
-  /** The length is out of the limits of layout and preset, or differs from the header. */
+  /** The length is outside the limits that follow from layout and preset, or differs from the length in the header. */
   UPDATE_SIZE: 'failed',
   /** Wrong magic or version: not an update, or an update of a different release. */
   UPDATE_HEADER: 'failed',
@@ -21,7 +21,7 @@ export const updateError = defineErrors({
   UPDATE_CANONICAL: 'failed',
   /** A stored residual with a wrong checksum. */
   UPDATE_RESIDUAL: { kind: 'failed', next: 'start from an empty residual' },
-  /** Values to encode that are not finite or too large for a scale. */
+  /** Values to encode that are too large for a scale or not finite. */
   UPDATE_VALUES: { kind: 'failed', next: 'training has diverged: skip this round' },
   /** A number or length of tensors, factors or updates that does not fit the layout. */
   UPDATE_SHAPE: 'failed',

@@ -6,8 +6,8 @@ import { checkTensors, planLayout, type UpdateLayout, zeros } from './layout.ts'
 import type { Preset } from './presets.ts';
 
 /**
- * Default decay, for few peers and LoRA. With the published 0.95, peers resend what other peers' updates already
- * applied.
+ * Default decay, for few peers and LoRA. With the published value 0.95, a peer sends changes again that other peers'
+ * updates have applied already.
  */
 export const DEFAULT_DECAY = 0.5;
 
@@ -19,8 +19,9 @@ export interface ErrorFeedbackOptions {
 }
 
 /**
- * Keeps what compression left out, to send it later (SparseLoCo, arXiv 2508.15706): per round e ← β·e + Δ, send C(e),
- * e ← e − C(e). All arithmetic is float32, so that a residual from disk continues exactly like one in memory.
+ * Keeps what compression left out, to send it later (SparseLoCo, arXiv 2508.15706). Each round adds its change, e ← β·e
+ * + Δ, sends the compressed C(e), and keeps
+ * the rest, e ← e − C(e). All arithmetic is float32, so that a residual from disk continues exactly like one in memory.
  */
 export class ErrorFeedback {
   readonly layout: UpdateLayout;
@@ -45,7 +46,7 @@ export class ErrorFeedback {
 
   /**
    * Adds a round's change: e ← β·e + Δ.
-   * @throws UPDATE_SHAPE, UPDATE_VALUES on a change that is not finite or too large; the residual is then unchanged
+   * @throws UPDATE_SHAPE, UPDATE_VALUES when a change is too large or not finite; the residual is then unchanged
    */
   add(delta: readonly Float32Array[]): void {
     checkTensors(this.layout, delta);
@@ -87,7 +88,10 @@ export class ErrorFeedback {
       for (let index = 0; index < values.length; index++) values[index]! *= factor;
   }
 
-  /** Returns an independent copy, on which the coordinator encodes a delta before the delta is committed. */
+  /**
+   * Returns an independent copy. The coordinator encodes a delta with a copy, so that the original stays unchanged
+   * until the delta is committed.
+   */
   clone(): ErrorFeedback {
     const residual = this.#residual.map((values) => values.slice());
     return new ErrorFeedback({ layout: this.layout, decay: this.decay }, residual);
@@ -143,7 +147,10 @@ export class ErrorFeedback {
   }
 }
 
-/** Largest change of a weight in one round. A larger one means divergence. Scales reach beyond it. */
+/**
+ * Largest change of a weight in one round. A larger change means that training has diverged. The scales of the format
+ * can encode larger changes.
+ */
 const LARGEST_CHANGE = 2 ** 16;
 
 function checkValues(layout: UpdateLayout, tensors: readonly Float32Array[]): void {

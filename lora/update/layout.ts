@@ -21,12 +21,14 @@ export interface LayoutPlan {
 }
 
 /**
- * Largest number of values of a layout. Keeps every offset and sum of sizes within int32, as the typed-array loops
- * need.
+ * Largest number of values of a layout. This limit keeps every offset and every sum of sizes within int32, which the
+ * loops over typed arrays need.
  */
 export const MAX_LAYOUT_PARAMETERS = 2 ** 30;
 
-/** Bytes of the digest on the wire. It catches mistakes; the signed envelope is what binds an update to its job. */
+/**
+ * Bytes of the digest on the wire. The digest only catches mistakes. The signed envelope binds an update to its job.
+ */
 export const LAYOUT_DIGEST_BYTES = 8;
 
 const plans = new WeakMap<UpdateLayout, LayoutPlan>();

@@ -1,14 +1,14 @@
 import { updateError } from './errors.ts';
 import { planLayout, type UpdateLayout } from './layout.ts';
 
-/** Name of a compression preset, which sets how many values are sent. docs/update-format.md has the bytes of each. */
+/** Name of a compression preset, which sets how many values are sent. docs/update-format.md lists the size of each. */
 export type Preset = 'tiny' | 'balanced' | 'quality' | 'dense';
 
 /** Wire code of a preset, and the share of values that it keeps. */
 export interface PresetSettings {
   /** Byte of the preset on the wire. */
   readonly code: number;
-  /** Values kept of every full chunk; null: all values are sent as 4-bit integers. */
+  /** Number of values kept of every full chunk; null: all values are sent as 4-bit integers. */
   readonly kept: number | null;
 }
 
@@ -24,11 +24,15 @@ export const PRESETS: Readonly<Record<Preset, PresetSettings>> = {
 export const PRESET_NAMES = Object.keys(PRESETS) as Preset[];
 
 /**
- * Consecutive values of one tensor that share a scale and a fixed number of kept values (SparseLoCo, arXiv 2508.15706).
+ * Number of consecutive values of one tensor that share a scale and a fixed number of kept values (SparseLoCo, arXiv
+ * 2508.15706).
  */
 export const CHUNK_VALUES = 4096;
 
-/** Consecutive values of one tensor that share a scale in the dense preset: 1/16 bit per value. */
+/**
+ * Number of consecutive values of one tensor that share a scale in the dense preset. The scale costs 1/16 bit per
+ * value.
+ */
 export const BLOCK_VALUES = 256;
 
 /** Bits of a chunk's scale, and bits of the ratio that follows it: the lower magnitude divided by the upper. */

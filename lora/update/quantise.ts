@@ -9,7 +9,10 @@ const LARGEST_RATIO = 126;
 /** Denominator of the ratio: lower level = scale · ratio / 128, exact in float32. */
 export const RATIO_STEPS = 128;
 
-/** Magnitudes as numbers, and as the float32 bit patterns of the same memory, which have the same order. */
+/**
+ * Magnitudes, as numbers and as float32 bit patterns. Both arrays view the same memory. A larger magnitude has a larger
+ * bit pattern.
+ */
 export interface Magnitudes {
   readonly values: Float32Array;
   readonly patterns: Int32Array;
@@ -41,8 +44,9 @@ function patternOf(value: number): number {
 
 /**
  * Finds two levels that minimise the squared error of the first `count` magnitudes (S. Lloyd, "Least squares
- * quantization in PCM", 1982), starting from the extremes. As the decoder requires of a canonical chunk, at least one
- * magnitude lies above the threshold, and at least one at or below it, unless the ratio is 0 and all lie above.
+ * quantization in PCM", 1982), starting from the extremes. The decoder requires that a chunk uses its upper level and,
+ * if the ratio is not 0, also its lower level. Therefore at least one magnitude lies above the threshold and, if the
+ * ratio is not 0, at least one lies at or below it.
  */
 export function lloydLevels({ values, patterns }: Magnitudes, count: number, levels: Levels): void {
   let lower = Number.POSITIVE_INFINITY;

@@ -1,8 +1,9 @@
 /**
- * Scores that tell honest work from the rest without training again: what an update does to the loss of everybody, and
- * what more it does to the loss of the rows that its author was assigned. Both are first-order, so they cost a backward
- * pass over a few rows and an inner product. The idea follows Zeno's descent score (Xie et al., arXiv 1805.10032) and
- * Gauntlet's comparison of assigned with random data (Lidin et al., arXiv 2505.21684).
+ * Two scores of an update that show, without training again, whether its author did honest work. The first is the
+ * decrease of the loss on rows that no node was assigned. The second is the additional decrease on the rows that the
+ * author was assigned. Both scores are first-order estimates, so each costs a backward pass over a few rows and an
+ * inner product. The idea follows Zeno's descent score (Xie et al., arXiv 1805.10032) and Gauntlet's comparison of
+ * assigned with random data (Lidin et al., arXiv 2505.21684).
  */
 import type { SparseUpdate } from './codec.ts';
 import { updateError } from './errors.ts';
@@ -11,11 +12,13 @@ import { updateError } from './errors.ts';
 export type LossGradient = readonly Float32Array[];
 
 export interface UpdateScore {
-  /** By how much applying the update lowers the loss on rows that no node was assigned, in nats per token. */
+  /**
+   * Estimated decrease of the loss on rows that no node was assigned, when the update is applied; in nats per token.
+   */
   readonly effect: number;
   /** Standard error of `effect` over the batches of random rows; 0 for one batch. */
   readonly effectError: number;
-  /** By how much more it lowers the loss on its author's rows than on random ones, in nats per token. */
+  /** Estimated decrease of the loss on the author's rows, minus `effect`; in nats per token. */
   readonly gain: number;
 }
 

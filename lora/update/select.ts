@@ -1,7 +1,9 @@
 import { CHUNK_VALUES } from './presets.ts';
 
-// Magnitudes are compared by the low 31 bits of their float32 pattern, which have the same order as the numbers. Three
-// radix levels split these bits: exponent and 3 mantissa bits for the whole chunk, the rest for few candidates.
+// Magnitudes are compared by the low 31 bits of their float32 pattern, which have the same order as the numbers. The
+// selection compares these bits in up to three passes. The first pass takes the upper 11 bits (exponent and 3 bits of
+// the mantissa) of every value of the chunk. The other two take 10 bits each, and only of the few candidates that are
+// left.
 const FIRST_SHIFT = 20;
 const LEVELS = [10, 0] as const;
 const FIRST_BINS = 1 << 11;

@@ -93,7 +93,7 @@ function readChunk(
     let window = peekBits(words, bit);
     let quotient = Math.clz32(window);
     if (quotient > 32 - most) {
-      // The unary part is so long that its symbol does not fit into the same window.
+      // The unary part is so long that the rest of the symbol does not fit into the same window.
       const unary = bit;
       while (window === 0) {
         bit += 32;

@@ -33,7 +33,7 @@ interface Sink {
 /**
  * Encodes a sparse update: the values of largest magnitude of every chunk, at two levels per chunk.
  * @returns the payload, after `HEADER_BYTES` zero bytes that the caller replaces by the header; and the decoded values
- * @throws UPDATE_VALUES when a value is not finite or too large
+ * @throws UPDATE_VALUES when a value is too large or not finite
  */
 export function encodeSparse(
   layout: UpdateLayout,

@@ -1,14 +1,14 @@
 import { updateError } from './errors.ts';
 
 /**
- * Limit on the tokens of a node that count, as a multiple of the round's median. A fast node alone therefore gets no
- * majority.
+ * Largest number of a node's tokens that count, as a multiple of the round's median. This limit keeps a single fast
+ * node from getting a majority of the weight.
  */
 export const WEIGHT_CAP_MEDIANS = 2;
 
 /**
- * Returns the lower median, 0 if empty. Of two middle values it is the smaller, so that one liar of two cannot raise
- * it.
+ * Returns the lower median, 0 if empty. Of two middle values it is the smaller one, so that one liar among two nodes
+ * cannot raise it.
  */
 export function lowerMedian(values: ArrayLike<number>): number {
   const sorted = Float64Array.from(values).sort();

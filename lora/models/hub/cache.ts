@@ -104,7 +104,7 @@ export class HubCache {
       }
       const { pid, host } = await this.#holder();
       if (host !== hostname() || isAlive(pid)) break;
-      // The holder was killed.
+      // The holder's process has ended without removing the file.
       await rm(this.#lockFile, { force: true });
     }
     throw hubError(
@@ -119,8 +119,8 @@ export class HubCache {
     try {
       return JSON.parse(await readFile(this.#lockFile, 'utf8')) as { pid: number; host: string };
     } catch {
-      // The lock file was created a moment ago and is still empty, or was just removed. Naming this process as its
-      // holder makes the caller treat it as held.
+      // The lock file was created a moment ago and is still empty, or was just removed. This process is returned as the
+      // holder, so that the caller treats the lock as held.
       return { pid: process.pid, host: hostname() };
     }
   }

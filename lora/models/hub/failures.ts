@@ -63,7 +63,7 @@ export function unreachable(endpoint: string, cause: unknown): SwarmError {
   );
 }
 
-/** Returns the reason of a failed fetch, which has the message "fetch failed" and the reason as its cause. */
+/** Returns the reason why a fetch failed. The error's own message is only "fetch failed"; the reason is its cause. */
 function reasonOf(error: unknown): string {
   if (!(error instanceof Error)) return String(error);
   const { cause } = error;

@@ -90,7 +90,7 @@ function temporaryError(status: number, endpoint: string): SwarmError {
     : hubError('HUB_UNAVAILABLE', `${endpoint} has an internal error (${status})`, { endpoint, status });
 }
 
-/** Adds the time that the hub asked to wait, if it is too long to wait for. */
+/** Adds to an error the pause that the hub asked for, if the pause is too long to wait. */
 function withRetryTime(failure: SwarmError, pause: number): SwarmError {
   if (pause <= MAX_PAUSE_MS) return failure;
   const seconds = Math.ceil(pause / 1000);

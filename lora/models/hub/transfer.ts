@@ -70,7 +70,8 @@ async function download(handle: FileHandle, options: TransferOptions, deps: HubD
     const before = bytes;
     const response = await requestFrom(bytes, options, deps);
     if (bytes > 0 && !startsAt(response, bytes)) {
-      // The hub ignored the range and sends the whole file. Windows cannot truncate through a handle for appending.
+      // The hub ignored the range and sends the whole file, so the partial file is emptied. This is done by path,
+      // because Windows cannot truncate through a handle that is open for appending.
       await truncate(partial);
       ({ hash, bytes } = { hash: newHash(file), bytes: 0 });
     }
