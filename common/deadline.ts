@@ -11,7 +11,7 @@ export interface DeadlineOptions {
   clock: Clock;
   /** Milliseconds after which the signal aborts with SwarmError DEADLINE_EXCEEDED. */
   ms: number;
-  /** Also aborts the work, with its own reason. */
+  /** Another signal that aborts the work, with the reason of that signal. */
   signal?: AbortSignal | undefined;
   /** Names the work in the error. */
   what: string;

@@ -11,9 +11,7 @@ export interface DurableWriteOptions {
   mode?: number;
 }
 
-/**
- * Number of writes so far. It keeps the names of this process's partial files apart. The names also contain its pid.
- */
+/** Number of writes so far. Together with the pid of the process, it makes the name of each partial file unique. */
 let writes = 0;
 
 /**
@@ -132,7 +130,7 @@ export function parsePartialName(name: string): { target: string; pid: number } 
   return found !== null && Number(found[2]) > 0 ? { target: found[1]!, pid: Number(found[2]) } : null;
 }
 
-/** Whether a process with this id runs on this machine (in a container: in the same container). */
+/** Returns whether a process with this id runs on this machine (in a container: in the same container). */
 export function isAlive(pid: number): boolean {
   try {
     return process.kill(pid, 0);

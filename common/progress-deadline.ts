@@ -13,8 +13,8 @@ export interface ProgressOptions {
 }
 
 /**
- * Runs `work` with a signal that aborts after `idleMs` without progress, or after `totalMs`. `work` calls `progressed`
- * often, so that function only records the time. One timer checks both limits.
+ * Runs `work` with a signal that aborts after `idleMs` without progress, or after `totalMs`. `progressed` only records
+ * the time, because `work` calls it often. One timer checks both limits.
  * @throws SwarmError DEADLINE_EXCEEDED, the outer signal's reason, or an error of `work`
  */
 export async function withProgress<T>(

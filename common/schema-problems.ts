@@ -1,4 +1,6 @@
-/** Explains schema violations, in a job file or in options, to their author: the field, its value, and the values allowed. */
+/**
+ * Describes schema violations to the author of a job file or of options: the field, its value, and the allowed values.
+ */
 import { z } from 'zod';
 import { commonError } from './common-errors.ts';
 
@@ -28,7 +30,7 @@ export function specProblems(
       return issue.keys.map((key) => unknownKey([...issue.path, key].join('.'), key, keysOf(place)));
     }
     const name = field || 'the specification';
-    // The rules that this project adds to zod's bring their own messages.
+    // Rules that this project adds to those of zod have messages of their own.
     if (issue.code === 'custom' || issue.code === 'invalid_format') {
       return [{ field, text: `${name} ${foundText(value, issue.path)}: it ${issue.message}` }];
     }
@@ -164,7 +166,7 @@ function range({ type, minimum, exclusiveMinimum, maximum, exclusiveMaximum }: J
   return bounds === '' ? '' : ` ${bounds}`;
 }
 
-/** Returns the known key with the fewest edits, if few enough to be a typing mistake. */
+/** Returns the known key that is most similar to `key`; null if they differ by more than a typing mistake. */
 function nearest(key: string, known: readonly string[]): string | null {
   const plain = (text: string): string => text.toLowerCase().replaceAll(/[^a-z0-9]/g, '');
   let best: { name: string; edits: number } | null = null;

@@ -45,7 +45,10 @@ export interface RoundMeter {
   refusal(job: string, code: ReceiptCode): void;
   /** A node asked to join. `code` is that of the refusal. */
   join(job: string, code: 'ok' | 'BUSY' | 'CLOCK_OFF' | 'JOB_FULL' | 'NOT_ADMITTED'): void;
-  /** A member changed its description, appeared or disappeared, and the change was not recorded, because there were too many. */
+  /**
+   * A member changed its description, appeared or disappeared, and the change was not recorded, because a quota of such
+   * changes was used up.
+   */
   unrecorded(job: string, what: 'description' | 'presence'): void;
 }
 
@@ -132,7 +135,9 @@ export interface RunContext {
   readonly manifest: Manifest;
   readonly layout: AdapterLayout;
   readonly deps: Required<CoordinatorDeps>;
-  /** Quotas that all jobs share. It has a handful of keys, which no peer chooses, so none is ever displaced. */
+  /**
+   * Quotas that all jobs share. The limiter has only a few keys, and peers cannot add any, so no key is ever displaced.
+   */
   readonly limiter: RateLimiter;
   /** Shared by all jobs, because they share a blob store. */
   readonly collector: BlobCollector;

@@ -186,7 +186,7 @@ export class Coordinator {
         return { head: isNewer(head, known ?? null) ? envelope : null };
       }),
       network.handle('submit', async (peer, { update }) => {
-        // If the update names none of our jobs, it is refused by the job that its sender is a member of.
+        // If the update names none of our jobs, the job that its sender is a member of refuses it.
         const run =
           this.#runs.get(claimedUpdate(update)?.job ?? '') ??
           this.jobs().find(({ members }) => members.has(peer));

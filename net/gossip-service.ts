@@ -32,8 +32,8 @@ const TOPICS_PER_PEER = JOBS_PER_COORDINATOR * jobChannels.length;
 const TOPIC_OVERHEAD_BYTES = 1024;
 const TOPIC_BYTES = 128;
 /**
- * Largest number of message ids in one IHAVE: twice the heartbeats that the nodes of a full round send in the offered
- * time.
+ * Largest number of message ids in one IHAVE: twice the number of heartbeats that the nodes of a full round send during
+ * OFFERED_HEARTBEATS.
  */
 const OFFERED_MESSAGES =
   2 * Math.ceil((ROUND_PEERS * OFFERED_HEARTBEATS * HEARTBEAT_MS) / HEARTBEAT_INTERVAL_MS);

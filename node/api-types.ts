@@ -14,14 +14,14 @@ export interface NodeStatus {
   traffic: { sent: number; received: number };
   /** Empty until it is chosen. */
   engine: string;
-  /** Why this engine was chosen, or which fallback a failed device led to; null until the engine is chosen. */
+  /** Reason for the choice of this engine, or the fallback after a device failed; null until the engine is chosen. */
   engineNote: string | null;
   /** Times that the trainer process was restarted. */
   trainerRestarts: number;
   coordinator: { addresses: string[]; peer: string | null; connected: boolean };
   job: NodeJob | null;
   state: Heartbeat['state'];
-  /** Why the node waits; empty while it trains. */
+  /** Reason why the node waits; empty while it trains. */
   reason: string;
   /** 0 before the first head. */
   round: number;

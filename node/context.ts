@@ -16,7 +16,10 @@ import type { NodeTrainer } from './trainer.ts';
 export interface SwarmNodeOptions {
   /** Multiaddrs of the coordinator, each ending in /p2p/<peer id>. The first that answers is used. */
   addresses: readonly string[];
-  /** Digest of the job; null for the coordinator's first job that is not over, and after its end the next such job. */
+  /**
+   * Digest of the job. With null, the node takes the coordinator's first job that is not over, and the next such job
+   * after that one has ended.
+   */
   job: string | null;
   /** Token of an invite; null for open jobs. */
   invite: string | null;

@@ -49,7 +49,7 @@ export interface NodeDaemonOptions extends JobTarget {
   /** Find the coordinator and its other nodes in the local network. @default true */
   mdns?: boolean;
   /**
-   * How the trainer computes. `policy.maxMemoryBytes` is its memory limit.
+   * Engine, devices and settings of the trainer. `policy.maxMemoryBytes` is the memory limit of the trainer.
    * @default the fastest engine that runs, with all hardware threads but one
    */
   compute?: ComputeInput;

@@ -28,7 +28,10 @@ export interface TrainedRound {
 export interface NodeTrainer {
   /** Engine and device, for people; empty until it is chosen. */
   readonly engine: string;
-  /** Why this engine was chosen, or which fallback a failed device led to, for people; null until the engine is chosen. */
+  /**
+   * Reason for the choice of this engine, or the fallback after a device failed, for people; null until the engine is
+   * chosen.
+   */
   readonly note: string | null;
   /** Times that the trainer process was restarted. */
   readonly restarts: number;

@@ -4,7 +4,7 @@ import { z } from 'zod';
 import type { SwarmError } from '../common/errors.ts';
 import { protocolError } from './errors.ts';
 
-/** Bytes, also in shared memory, which the type of `z.instanceof(Uint8Array)` would exclude. */
+/** Bytes, in shared memory or not. The type of `z.instanceof(Uint8Array)` would exclude shared memory. */
 export const bytesSchema = z.custom<Uint8Array>((value) => value instanceof Uint8Array, 'must be bytes');
 
 /** SHA-256, lower-case hex, 64 characters. */
@@ -27,7 +27,7 @@ export const nodeNameSchema = labelSchema.refine(
   'must have no control or invisible characters',
 );
 
-/** A version of this program. Behind the program's name it fits into a label. */
+/** A version of this program, short enough that a label can hold the program's name and the version. */
 export const versionSchema = z.string().max(48).describe('a text of up to 48 characters');
 
 /** A libp2p peer id of an Ed25519 key in base58btc: 52 characters, beginning with 12D3KooW. */

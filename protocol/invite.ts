@@ -24,7 +24,7 @@ const inviteSchema = z.strictObject({
       (addresses) => new Set(addresses.map((address) => PEER_ADDRESS.exec(address)?.[2])).size === 1,
       'must all belong to one coordinator',
     ),
-  /** Digest of the job; null for the job that the contributor names, or else the coordinator's only job. */
+  /** Digest of the job. With null, the contributor names the job, or joins the coordinator's only job. */
   job: digestSchema.nullable(),
   /** Required by jobs with admission "invite"; null for open jobs. */
   token: z.string().min(1).max(128).nullable(),

@@ -128,7 +128,8 @@ export const checkpointSchema = z.strictObject({
     /** Size of all merged updates in bytes. */
     updateBytes: index,
     /**
-     * How far averaging A and B differs from averaging B·A (lora/update/drift.ts); null with fewer than two updates.
+     * Measure of the difference between averaging A and B and averaging B·A (lora/update/drift.ts); null with fewer
+     * than two updates.
      */
     drift: finite.nullable(),
   }),

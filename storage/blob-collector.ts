@@ -23,7 +23,7 @@ export interface UnusedBlobs {
   markUnused(digest: string): void;
   /** Returns the listed blobs that no row needs. */
   unused(): string[];
-  /** Whether a blob is listed and no row needs it. */
+  /** Returns whether a blob is listed and no row needs it. */
   isUnused(digest: string): boolean;
   /** Takes a deleted blob off the list. */
   forget(digest: string): void;

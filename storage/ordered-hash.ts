@@ -5,7 +5,7 @@ import { type Release, type RunningHash, startHash } from './running-hash.ts';
 export const HELD_RANGES = 16;
 
 export interface OrderedHashDeps {
-  /** Whether a range can be read back. */
+  /** Returns whether a range can be read back. */
   has(range: number): boolean;
   /** Reads a range back into `buffer`. Returns the filled part. */
   read(range: number, buffer: Uint8Array): Promise<Uint8Array>;

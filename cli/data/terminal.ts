@@ -53,8 +53,9 @@ function tokenLine({ id, text, trained }: ShownToken, index: number, output: Out
 }
 
 /**
- * Writes tokens as running text. With colours, trained tokens are green, and every second token is underlined to show
- * where one ends; the others are dim. Without colours, trained tokens are enclosed in 【 】, and a bar separates tokens.
+ * Writes tokens as running text. With colours, trained tokens are green and all others are dim. Every second trained
+ * token is underlined, to show where a token ends. Without colours, trained tokens are enclosed in 【 】, and a bar
+ * separates tokens.
  */
 function runningText(tokens: readonly ShownToken[], output: Output): string {
   if (output.color) {

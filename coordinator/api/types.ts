@@ -87,7 +87,7 @@ export interface CheckpointView {
   parent: string | null;
   /** Folder in PEFT layout on the coordinator's machine. */
   path: string;
-  /** Whether the folder has the weights. Old checkpoints keep only the signed checkpoint. */
+  /** Whether the folder has the weights. The folder of an old checkpoint keeps only the signed record. */
   kept: boolean;
   checkpoint: Checkpoint;
 }

@@ -103,9 +103,9 @@ export class PayloadIntake {
   }
 
   /**
-   * Takes three permits in this order: that of the author, that of the blob, and one of those that all share. The time
-   * limit of a fetch starts after that, so the fetch does not spend it waiting for another author that announced the
-   * same blob and does not serve it.
+   * Takes three permits in this order: that of the author, that of the blob, and one of the FETCHES_AT_ONCE permits.
+   * The time limit of a fetch starts only then. So if another author has announced the same blob and does not serve it,
+   * waiting for that author does not use up the time limit.
    */
   async #permitToFetch(author: string, digest: string): Promise<() => void> {
     const { signal } = this.#context;

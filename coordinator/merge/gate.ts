@@ -48,7 +48,7 @@ export function compare(
 /** Comparison that stands for a merge that cannot be evaluated. */
 const IMPOSSIBLE: Comparison = { worsening: Infinity, standardError: 0, allowed: 0, passes: false };
 
-/** Largest number of attempts without one update. Each attempt costs a merge and an evaluation. */
+/** Largest number of attempts that each leave out one update. An attempt costs a merge and an evaluation. */
 export const LEAVE_ONE_OUT = 8;
 
 export interface GateInput<Source, Merged> {

@@ -212,7 +212,10 @@ export class Membership {
     if (!records && known) this.#peers.set(peer, { ...known, saidGoodbye: reason === 'left' });
   }
 
-  /** Takes one recorded arrival or departure from the quota of a member. Counts the change if none is left. */
+  /**
+   * Takes one recorded arrival or departure from the quota of a member. If the quota is used up, counts the change as
+   * unrecorded.
+   */
   #recordsPresence(peer: string): boolean {
     const { limiter, manifest, deps } = this.#context;
     const isIdle = this.#receipts.lastDelivery(peer) === null;

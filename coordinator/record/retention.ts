@@ -13,7 +13,10 @@ export const KEPT_CHECKPOINTS = 10;
  * and to compare a disputed update with its receipt. The author of an older update has had its receipt for a long time.
  */
 export const KEPT_ROUNDS = 8;
-/** Largest number of checkpoints, spread evenly over a job, that keep their weights, so that all of it can be evaluated. */
+/**
+ * Largest number of checkpoints, spread evenly over a job, that keep their weights, so that the whole course of the job
+ * can be evaluated later.
+ */
 export const MILESTONES = 16;
 
 export const defaultRetention: RetentionSettings = { checkpoints: KEPT_CHECKPOINTS, rounds: KEPT_ROUNDS };

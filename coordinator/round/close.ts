@@ -63,9 +63,9 @@ export type Verdict =
 
 /**
  * Returns the longest duration of a round that opens now: twice the patience, or `maxSeconds` if no arrival has been
- * measured yet. The duration doubles with each round in a row that ended with too few updates. Without that, nodes that
- * all became slower (because their owners use the machines) would lose their work in every round, and no new arrival
- * would correct the measured times.
+ * measured yet. The duration doubles with each round in a row that ended with too few updates. Without the doubling, if
+ * all nodes became slower (for example because their owners use the machines), they would lose their work in every
+ * round, and no new arrival would correct the measured times.
  */
 export function deadlineMs(
   number: number,

@@ -20,7 +20,10 @@ export interface JobState {
   readonly phase: 'waiting' | 'training' | 'collecting' | 'validating' | 'committing' | 'paused' | 'finished';
   /** The round in progress, the next one to open, or the last one of a job that is over. */
   readonly round: number;
-  /** Set from a round's opening until its checkpoint or its end as a null round. In a paused job, it is a closed round. */
+  /**
+   * The round that has opened and has not yet ended with a checkpoint or as a null round; else null. In a paused job it
+   * is closed.
+   */
   readonly current: Round | null;
   /** Number of committed checkpoints, without the initial one. */
   readonly committed: number;

@@ -104,8 +104,8 @@ export class UpdateTable {
   }
 
   /**
-   * Returns, for each peer, the newest round for which it has an update that no merge refused, and all rounds for which
-   * it has an update that a merge can still refuse.
+   * Returns two kinds of rounds for each peer: the newest round whose update no merge has refused, and every round
+   * whose update a merge can still refuse.
    */
   deliveries(job: string): { peer: string; round: number }[] {
     return this.#db

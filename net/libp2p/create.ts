@@ -12,7 +12,7 @@ import { muxer } from './muxer.ts';
 import { publicAddresses } from './public-addresses.ts';
 import type { Traffic } from './traffic.ts';
 
-/** Longest time of a handshake in all. inbound-handshakes.ts ends those without progress earlier. */
+/** Longest total time of a handshake. inbound-handshakes.ts ends a handshake without progress earlier. */
 const HANDSHAKE_TIMEOUT_MS = 10_000;
 const PARALLEL_DIALS = 32;
 /** All addresses. libp2p's limits on inbound connections do not apply to them, because we have fair ones. */

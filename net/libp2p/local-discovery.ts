@@ -4,7 +4,10 @@ import type { PeerDiscovery } from '@libp2p/interface';
 import { type MulticastDNSComponents, mdns } from '@libp2p/mdns';
 import { sha256 } from '../../protocol/cbor.ts';
 
-/** Hex digits of the digest. They are 64 bits, enough for one local network, and fit a DNS label of 63 characters. */
+/**
+ * Number of hex digits of the digest in the service name. They hold 64 bits, which is enough for one local network, and
+ * they fit into a DNS label of 63 characters.
+ */
 const DIGEST_DIGITS = 16;
 
 /**

@@ -3,7 +3,10 @@ import { CODE_P2P_CIRCUIT, type Multiaddr } from '@multiformats/multiaddr';
 /** The first groups of an IPv6 address, 64 bits, name its network. A host usually has all addresses of its network. */
 const NETWORK_GROUPS = 4;
 const GROUPS = 8;
-/** An IPv4 address in IPv6 notation, as a listener on `::` can get it: with a dotted end, or as multiaddr writes it. */
+/**
+ * An IPv4 address in IPv6 notation, which a listener on `::` can get: with a dotted end, or in the spelling of
+ * multiaddr.
+ */
 const MAPPED_DOTTED = /^::ffff:([\d.]+)$/;
 const MAPPED_GROUPS = /^::ffff:([0-9a-f]{1,4}):([0-9a-f]{1,4})$/;
 

@@ -226,7 +226,7 @@ function updateBuilt(state: NodeState, work: Work, update: string, now: number):
     code: null,
     generation: 0,
     asks: 0,
-    // If the newest head is already past the round, the update is late, and its receipt is asked for immediately.
+    // If the newest head is already past the round, the update is late, and the node asks for its receipt immediately.
     askAt: state.head && isPast(state.head, work.round) ? now : now + RECEIPT_WAIT_MS,
   };
   const current = isCurrent(state, work);

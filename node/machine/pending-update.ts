@@ -11,9 +11,9 @@ export interface PendingUpdate {
   /** Code of the newest receipt; null before the first. Not final, because the gate may still leave the update out. */
   readonly code: ReceiptCode | null;
   /**
-   * Number of heads so far after which the receipt had to be asked for again. Each request carries this number. Only
-   * the answer to a request with the current number can confirm that the update counts. A receipt that the coordinator
-   * sent unasked has no number: it may be older than the newest head even if it arrives later.
+   * Number of heads so far that made the node ask for the receipt again. Each request carries this number. Only the
+   * answer to a request with the current number can confirm that the update counts. A receipt that the coordinator sent
+   * unasked has no number: it may be older than the newest head even if it arrives later.
    */
   readonly generation: number;
   /** Requests for the receipt since the last answer. The pause before the next request grows with this number. */
@@ -30,7 +30,7 @@ export type Outcome = 'counted' | 'restored';
 
 /**
  * Applies a new head. Returns the update's outcome if the head decides it, otherwise the update. If this head shows
- * that the update's round has ended, the receipt is asked for immediately.
+ * that the update's round has ended, the node asks for the receipt immediately.
  */
 export function onHead(
   pending: PendingUpdate,

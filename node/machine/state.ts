@@ -28,7 +28,7 @@ export interface NodeState {
   readonly retryAt: number | null;
   /** When to ask for the newest head. */
   readonly pollAt: number | null;
-  /** Why the node waits, for people. */
+  /** Reason why the node waits, for people. */
   readonly reason: string;
 }
 

@@ -9,7 +9,7 @@ export const HEAD_SILENCE_MS = 10_000;
 export const RECEIPT_WAIT_MS = 3_000;
 /** Time without an answer after which the node asks for a receipt again. */
 export const ASK_AGAIN_MS = RPC_TIMEOUT_MS + 1_000;
-/** How often a node whose job is over asks for the coordinator's next job. */
+/** Interval at which a node whose job is over asks for the coordinator's next job. */
 export const JOB_WATCH_MS = 10_000;
 /** Shortest and longest pause between attempts to join, to sync, or to start the trainer. */
 export const RETRY_FIRST_MS = 500;

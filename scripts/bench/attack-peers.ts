@@ -33,7 +33,10 @@ const GOSSIP_PROTOCOL = '/meshsub/1.2.0';
 const SOCKET_RETRY_MS = 1000;
 /** Pause before an attacker replaces a stream that it lost. */
 const STREAM_RETRY_MS = 50;
-/** Other keys that the attack on the rate limiter uses: more than the limiter remembered. */
+/**
+ * Number of other keys that the attack on the rate limiter uses. They are more than the REMEMBERED_KEYS of the limiter
+ * (4,096).
+ */
 const OTHER_KEYS = 4200;
 
 let beyondQuota = 0;
@@ -160,7 +163,10 @@ class Attackers {
     }
   }
 
-  /** Uses up the quota of one key, calls with thousands of others, and counts the calls that the first one has then. */
+  /**
+   * Uses up the quota of one key, makes calls with thousands of other keys, and then counts how many calls the first
+   * key is granted again.
+   */
   async #displace(): Promise<void> {
     const victim = await this.#connect();
     const { calls } = rpcMethods.head.quota;

@@ -29,7 +29,10 @@ const texts: Record<AttackKind, string> = {
 const floods: readonly AttackKind[] = ['gossip', 'refusals'];
 /** Numbers of loopback addresses that the attackers use. Honest peers use another one. */
 const ADDRESSES = [1, 16];
-/** The buffers of all ranges that a host serves at a time take 64 MiB. The rest is what the measurement varies by. */
+/**
+ * Limit on the memory that an attack adds, in MiB. The buffers of all ranges that a host serves at a time take 64. The
+ * rest allows for the variation of the measurement.
+ */
 const MEMORY_MIB = 96;
 const PATIENCE_MS = 30 * 60_000;
 
@@ -42,8 +45,8 @@ interface Measured {
 /**
  * Measures how a coordinator serves honest peers, first undisturbed and then during each attack. Coordinator, attackers
  * and honest peers are separate processes on loopback. Speeds and times need an idle machine, because the attackers use
- * up what processor time they get. Counts, and the processor times of the coordinator, do not. The option `shapes` names
- * the attacks to run.
+ * all the processor time that they get. Counts, and the processor times of the coordinator, are valid on a busy machine
+ * too. The option `shapes` names the attacks to run.
  */
 export async function run(report: (row: BenchRow) => void, options: BenchOptions): Promise<void> {
   const folder = await mkdtemp(join(tmpdir(), 'swarm-bench-attacks-'));

@@ -8,7 +8,7 @@ import { writeSafetensors } from '../../lora/models/safetensors-writer.ts';
 import { SINGLE_FILE } from '../../lora/models/tensors.ts';
 import { architectureOf, MODELS } from './train-step-setup.ts';
 
-/** Values generated at a time, so that a model of a billion parameters is never in memory as a whole. */
+/** Number of values generated at a time, so that a model of a billion parameters is never in memory as a whole. */
 const PIECE = 2 ** 20;
 /** Weights are uniform in ± this value, which is about the spread of a trained model's weights. */
 const SPREAD = 0.035;

@@ -1,7 +1,7 @@
 /**
  * Measures the event loop of the process that loads this file with `node --import`. Appends a line to the file LAG_FILE
- * each 250 ms: the longest piece of processor time between two turns of the event loop, in milliseconds. On a busy
- * machine this is the delay that the process itself causes, and not that of other processes.
+ * each 250 ms: the longest piece of processor time between two turns of the event loop, in milliseconds. Processor time
+ * is measured, because it contains only the delay that the process itself causes, even on a busy machine.
  */
 import { appendFileSync } from 'node:fs';
 import { isMainThread } from 'node:worker_threads';

@@ -28,7 +28,7 @@ export interface Size {
   localSteps: number;
   /** Rounds. The first does not count, because it compiles graphs and measures the nodes. */
   rounds: number;
-  /** How often the swarm and the trainers run. Their order changes, so that other load affects all alike. */
+  /** Number of times that the swarm and the trainers run. Their order changes, so that other load affects all alike. */
   repeats: number;
 }
 
