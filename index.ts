@@ -20,9 +20,9 @@ import type { EvaluateOptions, Evaluation } from './lora/evaluate/evaluate.ts';
 import type { Generated, GenerateOptions } from './lora/evaluate/generate.ts';
 import type { ModelBundle, OpenModelDeps, OpenModelOptions } from './lora/evaluate/model-bundle.ts';
 import type { EstimateDeps, FinetuneEstimate, FinetuneOptions } from './lora/finetune/finetune.ts';
-import type { JobSpecInput } from './lora/finetune/job-spec.ts';
 import type { FinetuneListener, FinetuneResult } from './lora/finetune/listener.ts';
 import type { PrepareDeps, PrepareOptions } from './lora/finetune/prepare.ts';
+import type { JobSpecInput } from './lora/finetune/settings/job-spec.ts';
 import type { JobEvent } from './monitor/job-events.ts';
 import type { PulledCheckpoint, PullOptions } from './node/checkpoint-pull.ts';
 import type { NodeDaemonDeps, NodeDaemonOptions, RunningNode } from './node/daemon.ts';
@@ -213,8 +213,7 @@ export type { Device, EngineName } from './lora/engines/names.ts';
 export type { DiskEstimate, RunEstimate } from './lora/finetune/estimate.ts';
 export type { PackedPart, RunEvaluation, RunPlan, RunStep } from './lora/finetune/listener.ts';
 export type { RunMemory } from './lora/finetune/memory.ts';
-export type { FinetuneSettings } from './lora/finetune/settings.ts';
-export type { ChosenEngine } from './lora/train/choose.ts';
+export type { FinetuneSettings } from './lora/finetune/settings/settings.ts';
 export type {
   Compute,
   ComputeInput,
@@ -222,9 +221,10 @@ export type {
   Devices,
   ResolvedCompute,
 } from './lora/train/compute.ts';
-export type { Fallback } from './lora/train/fallback.ts';
+export type { ChosenEngine } from './lora/train/devices/choose.ts';
+export type { Fallback } from './lora/train/devices/fallback.ts';
+export type { MachineSpeed } from './lora/train/devices/speed.ts';
 export type { Choice, PresetName } from './lora/train/presets.ts';
-export type { MachineSpeed } from './lora/train/speed.ts';
 export type { JobEventBody } from './monitor/job-events.ts';
 export type { NodeJob, NodeStatus, NodeUpdate } from './node/api-types.ts';
 export type { Outcome } from './node/machine/pending-update.ts';

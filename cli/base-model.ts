@@ -17,7 +17,7 @@ export async function baseFolder(
   base: string,
 ): Promise<string> {
   const { cwd, environment, signal, clock } = context;
-  const { findBase } = await import('../lora/models/find-base.ts');
+  const { findBase } = await import('../lora/models/base/find-base.ts');
   const line = new ProgressLine(context);
   const download = new DownloadSpeed();
   try {

@@ -1,6 +1,6 @@
 import { countOf, formatBytes, formatCount } from '../common/text.ts';
 import type { JobCheck } from '../coordinator/jobs/check-job.ts';
-import type { JobSpec } from '../lora/finetune/job-spec.ts';
+import type { JobSpec } from '../lora/finetune/settings/job-spec.ts';
 import type { Context } from './context.ts';
 import { cacheFolder } from './folders.ts';
 import { ProgressLine, percentDone } from './print.ts';

@@ -1,7 +1,7 @@
 import { InvalidArgumentError, Option } from 'commander';
 import type { z } from 'zod';
 import { PRECISIONS } from '../lora/engines/precision.ts';
-import { BASE_BITS, type BaseBits } from '../lora/models/base-bits.ts';
+import { BASE_BITS, type BaseBits } from '../lora/models/base/base-bits.ts';
 import {
   announcedAddressSchema,
   bootstrapAddressSchema,

@@ -1,5 +1,5 @@
 import { type Command, InvalidArgumentError, Option } from 'commander';
-import type { Layer } from '../lora/finetune/settings.ts';
+import type { Layer } from '../lora/finetune/settings/settings.ts';
 import { isAllLinear } from '../lora/models/targets.ts';
 import { loraSchema, trainingSchema } from '../protocol/manifest.ts';
 import { collect, integer, number } from './options.ts';

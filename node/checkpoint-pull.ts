@@ -10,7 +10,7 @@ import { systemClock } from '../common/system-clock.ts';
 import { MAX_ADAPTER_HEADER_BYTES } from '../lora/adapter/codec.ts';
 import { ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE } from '../lora/adapter/peft.ts';
 import { encodePeftConfig } from '../lora/adapter/peft-config.ts';
-import { readHeader } from '../lora/models/safetensors.ts';
+import { readHeader } from '../lora/models/weights/safetensors.ts';
 import { silentLogger } from '../monitor/log.ts';
 import { createHost } from '../net/host.ts';
 import { loadIdentity } from '../net/identity.ts';

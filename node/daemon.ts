@@ -10,7 +10,7 @@ import { systemClock } from '../common/system-clock.ts';
 import { Teardown } from '../common/teardown.ts';
 import { resolveHomes } from '../common/user-folders.ts';
 import { type ComputeInput, parseCompute } from '../lora/train/compute.ts';
-import { trainersOf } from '../lora/train/trainers.ts';
+import { trainersOf } from '../lora/train/memory/trainers.ts';
 import { Health } from '../monitor/health.ts';
 import { silentLogger } from '../monitor/log.ts';
 import { portSchema } from '../monitor/loopback-server.ts';

@@ -1,5 +1,5 @@
-import { BASE_BITS, estimatedBaseBytes } from '../lora/models/base-bits.ts';
-import { ONE_TRAINER, type Trainers } from '../lora/train/trainers.ts';
+import { BASE_BITS, estimatedBaseBytes } from '../lora/models/base/base-bits.ts';
+import { ONE_TRAINER, type Trainers } from '../lora/train/memory/trainers.ts';
 import type { Manifest } from '../protocol/manifest.ts';
 import { nodeError } from './errors.ts';
 

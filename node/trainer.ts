@@ -1,8 +1,8 @@
 import type { AdapterLayout } from '../lora/adapter/layout.ts';
 import type { Row } from '../lora/data/row.ts';
-import type { AdamWState } from '../lora/train/adamw.ts';
 import { trainingConfigSchema } from '../lora/train/config.ts';
-import type { TrainerOptions } from '../lora/train/messages.ts';
+import type { AdamWState } from '../lora/train/optimizer/adamw.ts';
+import type { TrainerOptions } from '../lora/train/process/messages.ts';
 import type { JobPosition, TrainProgress, TrainResult } from '../lora/train/trainer.ts';
 import type { Manifest } from '../protocol/manifest.ts';
 

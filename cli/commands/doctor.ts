@@ -1,7 +1,7 @@
 import type { Command } from 'commander';
 import { resolveCache } from '../../common/user-folders.ts';
 import type { Precision } from '../../lora/engines/precision.ts';
-import type { BaseBits } from '../../lora/models/base-bits.ts';
+import type { BaseBits } from '../../lora/models/base/base-bits.ts';
 import { mergeComputeInputs, parseCompute } from '../../lora/train/compute.ts';
 import { BASE_MODEL, baseFolder } from '../base-model.ts';
 import type { Context } from '../context.ts';

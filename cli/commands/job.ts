@@ -1,7 +1,7 @@
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
 import { table } from '../../common/text.ts';
-import type { JobSpec } from '../../lora/finetune/job-spec.ts';
+import type { JobSpec } from '../../lora/finetune/settings/job-spec.ts';
 import { baseFolder } from '../base-model.ts';
 import { SWARM } from '../command-name.ts';
 import { chooseJob, coordinatorApi, JOB_ARGUMENT } from '../connect.ts';
@@ -71,9 +71,9 @@ async function create(
   options: CommonOptions & { dryRun?: boolean },
 ): Promise<void> {
   const [{ readJobFile }, { presetJob }, { jobWarmupWarning }] = await Promise.all([
-    import('../../lora/finetune/job-file.ts'),
-    import('../../lora/finetune/job-preset.ts'),
-    import('../../lora/finetune/warnings.ts'),
+    import('../../lora/finetune/settings/job-file.ts'),
+    import('../../lora/finetune/settings/job-preset.ts'),
+    import('../../lora/finetune/settings/warnings.ts'),
   ]);
   const { cwd, clock, signal } = context;
   const { spec: file, written } = await readJobFile(resolve(cwd, path));

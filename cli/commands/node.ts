@@ -4,7 +4,7 @@ import type { Command } from 'commander';
 import { resolveHomes } from '../../common/user-folders.ts';
 import type { NodePolicy, NodeStatus } from '../../index.ts';
 import type { Precision } from '../../lora/engines/precision.ts';
-import type { BaseBits } from '../../lora/models/base-bits.ts';
+import type { BaseBits } from '../../lora/models/base/base-bits.ts';
 import { parseCompute } from '../../lora/train/compute.ts';
 import { claimHome } from '../../storage/daemon-home.ts';
 import type { Context } from '../context.ts';

@@ -124,8 +124,8 @@ function given(command: Command): TrainFlags {
 async function train(context: Context, flags: TrainFlags): Promise<void> {
   const [{ estimateFinetune, finetune }, { mergeLayers }, { readConfigFile }] = await Promise.all([
     import('../../index.ts'),
-    import('../../lora/finetune/settings.ts'),
-    import('../../lora/finetune/config-file.ts'),
+    import('../../lora/finetune/settings/settings.ts'),
+    import('../../lora/finetune/settings/config-file.ts'),
   ]);
   const { cwd, environment, clock, signal } = context;
   const { resume, force, dryRun } = flags;

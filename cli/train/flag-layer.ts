@@ -1,6 +1,6 @@
 import type { ComputeInput, PresetName } from '../../index.ts';
-import { absolutePaths } from '../../lora/finetune/absolute-paths.ts';
-import type { Layer } from '../../lora/finetune/settings.ts';
+import { absolutePaths } from '../../lora/finetune/settings/absolute-paths.ts';
+import type { Layer } from '../../lora/finetune/settings/settings.ts';
 import type { DataFlags } from '../data-options.ts';
 import { type AdapterFlags, adapterLayer, type OptimizerFlags, optimizerLayer } from '../training-options.ts';
 

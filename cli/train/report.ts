@@ -13,9 +13,9 @@ import type {
   RunStep,
   SwarmError,
 } from '../../index.ts';
-import { checkpointingLine } from '../../lora/train/checkpointing.ts';
-import { fallbackValues } from '../../lora/train/fallback.ts';
-import { shareLine } from '../../lora/train/shared-batch.ts';
+import { fallbackValues } from '../../lora/train/devices/fallback.ts';
+import { shareLine } from '../../lora/train/devices/shared-batch.ts';
+import { checkpointingLine } from '../../lora/train/memory/checkpointing.ts';
 import { badRowSummary, badRowText, firstRows, tallyLines } from '../bad-rows.ts';
 import { SWARM, withCommandName } from '../command-name.ts';
 import type { Context } from '../context.ts';

@@ -2,8 +2,8 @@ import { countOf, formatBytes, formatCount, safeText, table } from '../../common
 import type { MachineSpeed } from '../../index.ts';
 import type { BaseReport, Diagnosis, EngineReport } from '../../lora/doctor/diagnose.ts';
 import type { Precision } from '../../lora/engines/precision.ts';
-import type { BaseBits } from '../../lora/models/base-bits.ts';
-import type { Formats } from '../../lora/train/compare-engines.ts';
+import type { BaseBits } from '../../lora/models/base/base-bits.ts';
+import type { Formats } from '../../lora/train/devices/compare-engines.ts';
 import { SWARM, withCommandName } from '../command-name.ts';
 
 /** Limit for an engine's own error text, which may contain a long path. */

@@ -1,7 +1,7 @@
 import { countOf, formatBytes, formatCount, formatDuration, table } from '../../common/text.ts';
 import type { RunEstimate, RunMemory } from '../../index.ts';
-import type { TrainSpec } from '../../lora/finetune/settings.ts';
-import { checkpointingLine } from '../../lora/train/checkpointing.ts';
+import type { TrainSpec } from '../../lora/finetune/settings/settings.ts';
+import { checkpointingLine } from '../../lora/train/memory/checkpointing.ts';
 
 /** Formats an estimate of a run. */
 export function estimateLines(estimate: RunEstimate, { training, lora }: TrainSpec): string[] {

@@ -2,10 +2,10 @@ import { withAbortReason } from '../../common/abort-reason.ts';
 import { SwarmError } from '../../common/errors.ts';
 import type { RowTally } from '../../lora/data/packing/tally.ts';
 import type { RowSummary } from '../../lora/data/row-report.ts';
-import { absolutePaths } from '../../lora/finetune/absolute-paths.ts';
-import { presetJob } from '../../lora/finetune/job-preset.ts';
-import { type JobSpecInput, parseJobSpec } from '../../lora/finetune/job-spec.ts';
-import { findBase } from '../../lora/models/find-base.ts';
+import { absolutePaths } from '../../lora/finetune/settings/absolute-paths.ts';
+import { presetJob } from '../../lora/finetune/settings/job-preset.ts';
+import { type JobSpecInput, parseJobSpec } from '../../lora/finetune/settings/job-spec.ts';
+import { findBase } from '../../lora/models/base/find-base.ts';
 import { coordinatorError } from '../errors.ts';
 import { ApiClient, type CoordinatorAddress } from './api-client.ts';
 

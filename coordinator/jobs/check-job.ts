@@ -1,8 +1,8 @@
 import type { Clock } from '../../common/clock.ts';
 import { adapterSize } from '../../lora/adapter/layout.ts';
 import { loadTokenizer } from '../../lora/data/tokenizer.ts';
-import type { JobSpec } from '../../lora/finetune/job-spec.ts';
-import { describeBase } from '../../lora/models/base-identity.ts';
+import type { JobSpec } from '../../lora/finetune/settings/job-spec.ts';
+import { describeBase } from '../../lora/models/base/base-identity.ts';
 import { type Preset, updateLimits } from '../../lora/update/index.ts';
 import { sha256 } from '../../protocol/cbor.ts';
 import { assertManifestFits } from '../record/new-job.ts';

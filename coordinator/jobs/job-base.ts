@@ -1,9 +1,9 @@
 import { join } from 'node:path';
 import { maxAdapterBytes } from '../../lora/adapter/codec.ts';
 import { type AdapterLayout, adapterLayout, adapterSize } from '../../lora/adapter/layout.ts';
-import type { JobSpec } from '../../lora/finetune/job-spec.ts';
-import { type BaseDescription, describeBase } from '../../lora/models/base-identity.ts';
-import { type BaseModel, openBase } from '../../lora/models/base-model.ts';
+import type { JobSpec } from '../../lora/finetune/settings/job-spec.ts';
+import { type BaseDescription, describeBase } from '../../lora/models/base/base-identity.ts';
+import { type BaseModel, openBase } from '../../lora/models/base/base-model.ts';
 import { updateLimits } from '../../lora/update/index.ts';
 import { ADAPTER_BYTES, UPDATE_BYTES } from '../../protocol/limits.ts';
 import type { BlobScope } from '../../storage/blob-collector.ts';

@@ -1,8 +1,8 @@
 import { basename } from 'node:path';
 import { type AdapterLayout, adapterSize } from '../../lora/adapter/layout.ts';
-import type { JobSpec } from '../../lora/finetune/job-spec.ts';
-import type { BaseDescription } from '../../lora/models/base-identity.ts';
-import type { BaseModel } from '../../lora/models/base-model.ts';
+import type { JobSpec } from '../../lora/finetune/settings/job-spec.ts';
+import type { BaseDescription } from '../../lora/models/base/base-identity.ts';
+import type { BaseModel } from '../../lora/models/base/base-model.ts';
 import { hubOrigin } from '../../lora/models/hub/reference.ts';
 import { type Manifest, manifestSchema } from '../../protocol/manifest.ts';
 

@@ -12,7 +12,7 @@ import { readingOf, rendererFor } from '../../lora/data/settings.ts';
 import { cutShards } from '../../lora/data/shards/cut-shards.ts';
 import { encodeShards } from '../../lora/data/shards/shard-codec.ts';
 import type { TextTokenizer } from '../../lora/data/tokenizer.ts';
-import type { JobSpec } from '../../lora/finetune/job-spec.ts';
+import type { JobSpec } from '../../lora/finetune/settings/job-spec.ts';
 import { encodeCbor, sha256 } from '../../protocol/cbor.ts';
 import type { Manifest } from '../../protocol/manifest.ts';
 import type { BlobStore } from '../../storage/blobs.ts';

@@ -1,8 +1,8 @@
 import { join } from 'node:path';
-import type { BaseModel } from '../models/base-model.ts';
+import type { BaseModel } from '../models/base/base-model.ts';
 import { savedName } from '../models/lora.ts';
 import { weightOf } from '../models/parameters.ts';
-import { readTensor, type SafetensorsHeader } from '../models/safetensors.ts';
+import { readTensor, type SafetensorsHeader } from '../models/weights/safetensors.ts';
 import { adapterError } from './errors.ts';
 import type { AdapterLayout } from './layout.ts';
 

@@ -1,10 +1,10 @@
 import { join } from 'node:path';
-import type { BaseModel } from '../models/base-model.ts';
-import { DTYPE_BYTES, decodeFloats } from '../models/dtypes.ts';
+import type { BaseModel } from '../models/base/base-model.ts';
 import type { AdaptedModule } from '../models/lora.ts';
 import { weightOf } from '../models/parameters.ts';
-import { floatDtype, tensorChunks } from '../models/safetensors.ts';
-import type { TensorLocation } from '../models/tensors.ts';
+import { DTYPE_BYTES, decodeFloats } from '../models/weights/dtypes.ts';
+import { floatDtype, tensorChunks } from '../models/weights/safetensors.ts';
+import type { TensorLocation } from '../models/weights/tensors.ts';
 import type { Delta } from './delta.ts';
 
 /** Bytes of weights per block. */

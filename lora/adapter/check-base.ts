@@ -1,6 +1,6 @@
 import { basename } from 'node:path';
-import { type DescribeOptions, describeBase } from '../models/base-identity.ts';
-import type { BaseModel } from '../models/base-model.ts';
+import { type DescribeOptions, describeBase } from '../models/base/base-identity.ts';
+import type { BaseModel } from '../models/base/base-model.ts';
 import { hubOrigin, isCommit } from '../models/hub/reference.ts';
 import { adapterError } from './errors.ts';
 import { adapterLayout } from './layout.ts';

@@ -1,12 +1,12 @@
 import { sameShape } from '../graph/shapes.ts';
-import { decodeFloats } from '../models/dtypes.ts';
+import { decodeFloats } from '../models/weights/dtypes.ts';
 import {
   decodeHeader,
   floatDtype,
   type SafetensorsEntry,
   type SafetensorsHeader,
-} from '../models/safetensors.ts';
-import { DEFAULT_METADATA, encodeSafetensors } from '../models/safetensors-writer.ts';
+} from '../models/weights/safetensors.ts';
+import { DEFAULT_METADATA, encodeSafetensors } from '../models/weights/safetensors-writer.ts';
 import { adapterError } from './errors.ts';
 import { type AdapterLayout, adapterSize } from './layout.ts';
 

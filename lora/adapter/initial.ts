@@ -1,9 +1,9 @@
 import { createHash } from 'node:crypto';
 import { join } from 'node:path';
 import { elementCount } from '../graph/shapes.ts';
-import type { BaseModel } from '../models/base-model.ts';
+import type { BaseModel } from '../models/base/base-model.ts';
 import { magnitudeName, matrixName } from '../models/lora.ts';
-import { readTensor } from '../models/safetensors.ts';
+import { readTensor } from '../models/weights/safetensors.ts';
 import { rowNorms } from './base-rows.ts';
 import { deltaOf } from './delta.ts';
 import { adapterError } from './errors.ts';

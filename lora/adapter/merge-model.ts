@@ -1,8 +1,8 @@
 import { withAbortReason } from '../../common/abort-reason.ts';
 import { makeFolder } from '../../common/folders.ts';
 import { resolveCache } from '../../common/user-folders.ts';
-import { openBase } from '../models/base-model.ts';
-import { findBase } from '../models/find-base.ts';
+import { openBase } from '../models/base/base-model.ts';
+import { findBase } from '../models/base/find-base.ts';
 import { baseWarning } from './check-base.ts';
 import { mergeIntoBase } from './merge-into-base.ts';
 import { readPeftFolder } from './peft.ts';

@@ -1,9 +1,9 @@
 import { mkdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { writeDurably } from '../../common/durable.ts';
-import type { BaseModel } from '../models/base-model.ts';
+import type { BaseModel } from '../models/base/base-model.ts';
 import { readJsonObject } from '../models/json.ts';
-import { readHeader, readTensor } from '../models/safetensors.ts';
+import { readHeader, readTensor } from '../models/weights/safetensors.ts';
 import { withoutBaseCopies } from './base-copies.ts';
 import {
   BASE_DIGEST_KEY,

@@ -3,9 +3,9 @@ import { join } from 'node:path';
 import { countOf, formatBytes } from '../../common/text.ts';
 import { ENGINE_NAMES, type EngineName } from '../engines/names.ts';
 import type { Precision } from '../engines/precision.ts';
-import { openBase } from '../models/base-model.ts';
+import { openBase } from '../models/base/base-model.ts';
 import type { ModelShape } from '../models/targets.ts';
-import { type ChosenEngine, probeMachine } from '../train/choose.ts';
+import { type ChosenEngine, probeMachine } from '../train/devices/choose.ts';
 import {
   comparedCheckpointing,
   comparedWork,
@@ -17,10 +17,10 @@ import {
   predictedSpeed,
   probeEngines,
   probeSize,
-} from '../train/compare-engines.ts';
-import { fitsMemory } from '../train/estimate.ts';
-import type { EngineProbe } from '../train/probe.ts';
-import { usesProcessor } from '../train/trainers.ts';
+} from '../train/devices/compare-engines.ts';
+import type { EngineProbe } from '../train/devices/probe.ts';
+import { fitsMemory } from '../train/memory/estimate.ts';
+import { usesProcessor } from '../train/memory/trainers.ts';
 import { describeMachine, type MachineReport } from './machine.ts';
 
 /** The engine that runs on every machine. */

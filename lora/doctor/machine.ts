@@ -2,7 +2,7 @@ import { execFile } from 'node:child_process';
 import { readFile } from 'node:fs/promises';
 import { availableParallelism, cpus, totalmem } from 'node:os';
 import { promisify } from 'node:util';
-import { availableMemory } from '../train/available-memory.ts';
+import { availableMemory } from '../train/memory/available-memory.ts';
 
 /** Facts about the machine that need no measurement. */
 export interface MachineReport {

@@ -9,7 +9,7 @@ export interface WeightEntry {
   readonly shape: Shape;
 }
 
-/** A copy of a matrix as integer codes with scales; see lora/models/quantise.ts for both layouts. */
+/** A copy of a matrix as integer codes with scales; see lora/models/weights/quantise.ts for both layouts. */
 export interface BlockEntry {
   /** 4 bits: uint8 [rows, blocks, bytes of a block], two codes in a byte. 8 bits: int8 [rows, 1, columns]. */
   readonly codes: WeightEntry;

@@ -8,11 +8,11 @@ import type { LoraConfig } from '../adapter/lora-config.ts';
 import { readPeftFolder } from '../adapter/peft.ts';
 import { loadTokenizer, type TextTokenizer } from '../data/tokenizer.ts';
 import { createEngine, type Engine, type EngineName, type WeightFile } from '../engines/engine.ts';
-import { type BaseModel, openBase } from '../models/base-model.ts';
-import { findBase } from '../models/find-base.ts';
-import { prepareWeights } from '../models/prepare-weights.ts';
-import { resolveDevices } from '../train/choose.ts';
+import { type BaseModel, openBase } from '../models/base/base-model.ts';
+import { findBase } from '../models/base/find-base.ts';
+import { prepareWeights } from '../models/weights/prepare-weights.ts';
 import { type ComputeInput, parseOneDevice } from '../train/compute.ts';
+import { resolveDevices } from '../train/devices/choose.ts';
 
 /**
  * A base model with its tokenizer and weights, an engine, and perhaps an adapter, opened together. The same model without

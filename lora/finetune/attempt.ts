@@ -4,18 +4,18 @@ import { initialAdapter } from '../adapter/initial.ts';
 import { adapterSize } from '../adapter/layout.ts';
 import { type AdapterToWrite, writePeftFolder } from '../adapter/peft.ts';
 import type { StoredRows } from '../data/stored-rows.ts';
-import type { BaseModel } from '../models/base-model.ts';
+import type { BaseModel } from '../models/base/base-model.ts';
 import { hubOrigin } from '../models/hub/reference.ts';
 import type { TrainingConfig } from '../train/config.ts';
-import type { Workload } from '../train/fallback.ts';
-import { TrainerProcess } from '../train/supervisor.ts';
+import type { Workload } from '../train/devices/fallback.ts';
+import { TrainerProcess } from '../train/process/supervisor.ts';
 import type { CheckpointFolder, RunState } from './checkpoints.ts';
 import { finetuneError } from './errors.ts';
 import { HeldOutLoss } from './held-out-loss.ts';
 import type { FinetuneListener, FinetuneResult } from './listener.ts';
 import { TrainingLoop } from './loop.ts';
-import type { RunSettings } from './run-settings.ts';
-import type { TrainSpec } from './settings.ts';
+import type { RunSettings } from './settings/run-settings.ts';
+import type { TrainSpec } from './settings/settings.ts';
 
 /** The state of a run that all its attempts share. */
 export interface Run {

@@ -16,10 +16,10 @@ import { makeFolder } from '../../common/folders.ts';
 import { decodeAdapter } from '../adapter/codec.ts';
 import type { AdapterLayout } from '../adapter/layout.ts';
 import { ADAPTER_WEIGHTS_FILE, type AdapterToWrite, writePeftFolder } from '../adapter/peft.ts';
-import type { AdamWState } from '../train/adamw.ts';
-import { decodeOptimizer, encodeOptimizer } from '../train/optimizer-state.ts';
+import type { AdamWState } from '../train/optimizer/adamw.ts';
+import { decodeOptimizer, encodeOptimizer } from '../train/optimizer/optimizer-state.ts';
 import { finetuneError } from './errors.ts';
-import { runSettingsSchema } from './run-settings.ts';
+import { runSettingsSchema } from './settings/run-settings.ts';
 
 const FOLDER = 'checkpoints';
 const OPTIMIZER_FILE = 'optimizer.bin';

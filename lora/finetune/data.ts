@@ -6,7 +6,7 @@ import { type DataSettings, dataSettingsSchema, readingOf } from '../data/settin
 import type { StoredRows } from '../data/stored-rows.ts';
 import type { TextTokenizer } from '../data/tokenizer.ts';
 import type { FinetuneListener, PackedPart } from './listener.ts';
-import type { TrainSpec } from './settings.ts';
+import type { TrainSpec } from './settings/settings.ts';
 
 export interface RunDataOptions {
   /** Folder where packed rows are kept between runs. */

@@ -4,13 +4,13 @@ import { freeBytesOf } from '../../common/file-system.ts';
 import { formatBytes } from '../../common/text.ts';
 import { loadTokenizer } from '../data/tokenizer.ts';
 import { createEngine } from '../engines/engine.ts';
-import { openBase } from '../models/base-model.ts';
-import { weightFileBytes, weightFileSuffix } from '../models/prepare-weights.ts';
-import { availableMemory } from '../train/available-memory.ts';
+import { openBase } from '../models/base/base-model.ts';
+import { weightFileBytes, weightFileSuffix } from '../models/weights/prepare-weights.ts';
 import type { ComputeOnDevices } from '../train/compute.ts';
-import { estimateTraining, fitsMemory, secondsPerStep } from '../train/estimate.ts';
-import { type MachineSpeed, measureSpeed } from '../train/speed.ts';
-import { usesProcessor } from '../train/trainers.ts';
+import { type MachineSpeed, measureSpeed } from '../train/devices/speed.ts';
+import { availableMemory } from '../train/memory/available-memory.ts';
+import { estimateTraining, fitsMemory, secondsPerStep } from '../train/memory/estimate.ts';
+import { usesProcessor } from '../train/memory/trainers.ts';
 import { trainingFiles } from './data.ts';
 import { finetuneError } from './errors.ts';
 import {
@@ -22,7 +22,7 @@ import {
   type RunMemory,
 } from './memory.ts';
 import { sampleData } from './sample.ts';
-import { type TrainSpec, trainingConfig } from './settings.ts';
+import { type TrainSpec, trainingConfig } from './settings/settings.ts';
 
 export interface EstimateRunOptions {
   output: string;

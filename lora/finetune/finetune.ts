@@ -7,12 +7,12 @@ import { claimOutput } from '../../common/folders.ts';
 import { adapterLayout } from '../adapter/layout.ts';
 import { loadTokenizer } from '../data/tokenizer.ts';
 import { deviceName } from '../engines/names.ts';
-import { describeBase } from '../models/base-identity.ts';
-import { openBase } from '../models/base-model.ts';
+import { describeBase } from '../models/base/base-identity.ts';
+import { openBase } from '../models/base/base-model.ts';
 import { checkLength } from '../models/blocks/modules.ts';
-import { availableMemory } from '../train/available-memory.ts';
-import { requireDevices } from '../train/choose.ts';
-import { fallbackFor, type Workload } from '../train/fallback.ts';
+import { requireDevices } from '../train/devices/choose.ts';
+import { fallbackFor, type Workload } from '../train/devices/fallback.ts';
+import { availableMemory } from '../train/memory/available-memory.ts';
 import { type Run, runAttempt } from './attempt.ts';
 import { CheckpointFolder } from './checkpoints.ts';
 import { packRunData } from './data.ts';
@@ -28,9 +28,9 @@ import {
   withDefaults,
 } from './prepare.ts';
 import { refuseDifferences, resumeFrom } from './resume.ts';
-import { type RunSettings, storedCompute } from './run-settings.ts';
-import { type TrainSpec, trainingConfig } from './settings.ts';
-import { warmupWarning } from './warnings.ts';
+import { type RunSettings, storedCompute } from './settings/run-settings.ts';
+import { type TrainSpec, trainingConfig } from './settings/settings.ts';
+import { warmupWarning } from './settings/warnings.ts';
 
 /** Options of a fine-tuning run. */
 export interface FinetuneOptions extends PrepareOptions {

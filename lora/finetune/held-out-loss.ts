@@ -1,5 +1,5 @@
 import type { StoredRows } from '../data/stored-rows.ts';
-import type { TrainerProcess } from '../train/supervisor.ts';
+import type { TrainerProcess } from '../train/process/supervisor.ts';
 import type { FinetuneListener } from './listener.ts';
 
 /** Held-out rows per message to the trainer. */

@@ -3,8 +3,8 @@ import type { SwarmError } from '../../common/errors.ts';
 import type { RowTally } from '../data/packing/tally.ts';
 import type { BadRow, RowSummary } from '../data/row-report.ts';
 import type { EngineName } from '../engines/names.ts';
-import type { ChosenEngine } from '../train/choose.ts';
-import type { Fallback } from '../train/fallback.ts';
+import type { ChosenEngine } from '../train/devices/choose.ts';
+import type { Fallback } from '../train/devices/fallback.ts';
 import type { Choice, PresetName } from '../train/presets.ts';
 
 /** Callbacks of a fine-tuning run, in the order of the first calls. All are optional. */

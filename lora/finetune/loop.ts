@@ -1,16 +1,16 @@
 import type { AdapterToWrite } from '../adapter/peft.ts';
 import type { StoredRows } from '../data/stored-rows.ts';
-import type { AdamWState } from '../train/adamw.ts';
 import type { TrainingConfig } from '../train/config.ts';
+import type { AdamWState } from '../train/optimizer/adamw.ts';
+import type { TrainerProcess } from '../train/process/supervisor.ts';
 import { judge } from '../train/stopping.ts';
-import type { TrainerProcess } from '../train/supervisor.ts';
 import type { CheckpointFolder, RunState } from './checkpoints.ts';
 import { finetuneError } from './errors.ts';
 import type { HeldOutLoss } from './held-out-loss.ts';
 import type { FinetuneListener } from './listener.ts';
 import { rowOrder } from './row-order.ts';
-import type { RunSettings } from './run-settings.ts';
-import { lengthOf } from './settings.ts';
+import type { RunSettings } from './settings/run-settings.ts';
+import { lengthOf } from './settings/settings.ts';
 
 /**
  * Largest number of steps per request to the trainer. The rows of these steps are in memory at once and are sent in one

@@ -2,14 +2,14 @@ import type { SwarmError } from '../../common/errors.ts';
 import { formatBytes } from '../../common/text.ts';
 import { deviceName } from '../engines/names.ts';
 import type { ModelShape } from '../models/targets.ts';
-import { availableMemory } from '../train/available-memory.ts';
-import { type CheckpointingDecision, decideCheckpointing } from '../train/checkpointing.ts';
 import type { ComputeOnDevices, ResolvedCompute } from '../train/compute.ts';
 import { trainingConfigSchema } from '../train/config.ts';
-import { estimateTraining, fitsMemory, type MemoryEstimate } from '../train/estimate.ts';
-import { memoryOfTrainers, usesProcessor } from '../train/trainers.ts';
+import { availableMemory } from '../train/memory/available-memory.ts';
+import { type CheckpointingDecision, decideCheckpointing } from '../train/memory/checkpointing.ts';
+import { estimateTraining, fitsMemory, type MemoryEstimate } from '../train/memory/estimate.ts';
+import { memoryOfTrainers, usesProcessor } from '../train/memory/trainers.ts';
 import { finetuneError } from './errors.ts';
-import type { TrainSpec } from './settings.ts';
+import type { TrainSpec } from './settings/settings.ts';
 
 /** Bytes of a run in all its processes. */
 export interface RunMemory extends MemoryEstimate {

@@ -4,24 +4,24 @@ import { commonError } from '../../common/common-errors.ts';
 import { requireNoFile } from '../../common/folders.ts';
 import { checkOptions } from '../../common/schema-problems.ts';
 import { resolveCache } from '../../common/user-folders.ts';
-import { openBase } from '../models/base-model.ts';
-import { findBase } from '../models/find-base.ts';
-import { resolveDevices } from '../train/choose.ts';
+import { openBase } from '../models/base/base-model.ts';
+import { findBase } from '../models/base/find-base.ts';
 import { type Compute, type ComputeInput, type ComputeOnDevices, parseCompute } from '../train/compute.ts';
+import { resolveDevices } from '../train/devices/choose.ts';
 import type { PresetName } from '../train/presets.ts';
-import { absolutePaths } from './absolute-paths.ts';
 import { CheckpointFolder, type RunState } from './checkpoints.ts';
 import type { FinetuneListener } from './listener.ts';
-import { presetLayer } from './preset.ts';
-import { computeInputOf } from './run-settings.ts';
+import { absolutePaths } from './settings/absolute-paths.ts';
+import { presetLayer } from './settings/preset.ts';
+import { computeInputOf } from './settings/run-settings.ts';
 import {
   type FinetuneSettings,
   mergeLayers,
   resolveSpec,
   shareMicroBatch,
   type TrainSpec,
-} from './settings.ts';
-import { idleDevicesWarning, idleSettings } from './warnings.ts';
+} from './settings/settings.ts';
+import { idleDevicesWarning, idleSettings } from './settings/warnings.ts';
 
 /** Options of an estimate, and of a fine-tuning run. */
 export interface PrepareOptions {

@@ -1,9 +1,9 @@
 import type { SwarmError } from '../../common/errors.ts';
 import type { TrainingConfig } from '../train/config.ts';
-import { learningRateAt } from '../train/schedule.ts';
+import { learningRateAt } from '../train/optimizer/schedule.ts';
 import type { RunState } from './checkpoints.ts';
 import { finetuneError } from './errors.ts';
-import { differences, type RunSettings } from './run-settings.ts';
+import { differences, type RunSettings } from './settings/run-settings.ts';
 
 export interface ResumeOptions {
   /** Folder of the run. */

@@ -6,7 +6,7 @@ import { checkOptions } from '../../common/schema-problems.ts';
 import { engineError } from '../engines/errors.ts';
 import { type Device, deviceNames, ENGINE_CHOICE_LIST, ENGINE_NAMES } from '../engines/names.ts';
 import { PRECISIONS, type Precision, requirePrecision } from '../engines/precision.ts';
-import { BASE_BITS, type BaseBits, requireBaseBits } from '../models/base-bits.ts';
+import { BASE_BITS, type BaseBits, requireBaseBits } from '../models/base/base-bits.ts';
 
 /** The devices of a trainer; at least one. */
 export type Devices = readonly [Device, ...Device[]];

@@ -2,7 +2,7 @@
  * Presets: settings chosen for a model and its data, each with a reason and a source. They are rules of thumb, not
  * optima; docs/training.md explains them.
  */
-import { shareBatch } from './shared-batch.ts';
+import { shareBatch } from './devices/shared-batch.ts';
 
 export const PRESETS = ['auto', 'quick', 'thorough'] as const;
 /** Name of a preset of settings. */

@@ -17,8 +17,8 @@ import type {
 } from '../models/architecture.ts';
 import type { ModelConfig } from '../models/families.ts';
 import { sequenceFeeds, sequenceInputs } from '../models/sequences.ts';
-import { LOSS_SCALE_INPUT } from './loss-scale.ts';
 import { noisyEmbeddings } from './noise.ts';
+import { LOSS_SCALE_INPUT } from './optimizer/loss-scale.ts';
 import {
   countSupervised,
   type SizedExecutable,

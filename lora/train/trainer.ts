@@ -5,8 +5,7 @@ import type { LoraConfig } from '../adapter/lora-config.ts';
 import { checkTokens, type Row } from '../data/row.ts';
 import type { Engine, Executable, WeightFile } from '../engines/engine.ts';
 import type { Graph } from '../graph/graph.ts';
-import type { BaseModel } from '../models/base-model.ts';
-import { AdamW, type AdamWState } from './adamw.ts';
+import type { BaseModel } from '../models/base/base-model.ts';
 import { adaptedParameters } from './adapted-model.ts';
 import { batches } from './batches.ts';
 import type { ResolvedCompute } from './compute.ts';
@@ -19,11 +18,12 @@ import {
   type GradientSums,
 } from './data-parallel.ts';
 import { trainError } from './errors.ts';
-import { LossScale, requireLossScale } from './loss-scale.ts';
-import { parameterGroupOf } from './parameter-groups.ts';
+import { AdamW, type AdamWState } from './optimizer/adamw.ts';
+import { LossScale, requireLossScale } from './optimizer/loss-scale.ts';
+import { parameterGroupOf } from './optimizer/parameter-groups.ts';
+import { learningRateAt } from './optimizer/schedule.ts';
 import { inPrecision } from './precision.ts';
 import { StepTally, type TrainProgress, type TrainResult } from './progress.ts';
-import { learningRateAt } from './schedule.ts';
 import { lossAndGradients, lossGraph, type RowLoss, rowLosses, seedFeed, trainingGraph } from './step.ts';
 import { isSized, SizedExecutables } from './supervised.ts';
 

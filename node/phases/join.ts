@@ -1,5 +1,5 @@
 import { adapterSize } from '../../lora/adapter/layout.ts';
-import { baseDigest } from '../../lora/models/base-identity.ts';
+import { baseDigest } from '../../lora/models/base/base-identity.ts';
 import { modelError } from '../../lora/models/errors.ts';
 import { trainError } from '../../lora/train/errors.ts';
 import type { Manifest } from '../../protocol/manifest.ts';

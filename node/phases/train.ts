@@ -1,5 +1,5 @@
 import { isSwarmError } from '../../common/errors.ts';
-import { decodeOptimizer, freshOptimizer } from '../../lora/train/optimizer-state.ts';
+import { decodeOptimizer, freshOptimizer } from '../../lora/train/optimizer/optimizer-state.ts';
 import type { TrainProgress } from '../../lora/train/trainer.ts';
 import { ADAPTER_BYTES } from '../../protocol/limits.ts';
 import type { HeldAdapter, ReadyContext } from '../context.ts';

@@ -1,5 +1,5 @@
 import { isSwarmError } from '../../common/errors.ts';
-import { encodeOptimizer } from '../../lora/train/optimizer-state.ts';
+import { encodeOptimizer } from '../../lora/train/optimizer/optimizer-state.ts';
 import { ErrorFeedback } from '../../lora/update/feedback.ts';
 import { ADAPTER_BYTES, INLINE_UPDATE_BYTES, UPDATE_BYTES } from '../../protocol/limits.ts';
 import { signMessage } from '../../protocol/signing.ts';

@@ -2,7 +2,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { initialMatrices } from '../../lora/adapter/initial.ts';
-import type { BaseBits } from '../../lora/models/base-bits.ts';
+import type { BaseBits } from '../../lora/models/base/base-bits.ts';
 import type { Trainer } from '../../lora/train/trainer.ts';
 import type { BenchOptions, BenchRow } from '../bench.ts';
 import { nanoTrainer, prepare } from './learning.ts';

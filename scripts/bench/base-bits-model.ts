@@ -2,10 +2,10 @@ import { copyFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { elementCount } from '../../lora/graph/shapes.ts';
-import { encodeFloats } from '../../lora/models/dtypes.ts';
 import { parseConfig } from '../../lora/models/families.ts';
-import { writeSafetensors } from '../../lora/models/safetensors-writer.ts';
-import { SINGLE_FILE } from '../../lora/models/tensors.ts';
+import { encodeFloats } from '../../lora/models/weights/dtypes.ts';
+import { writeSafetensors } from '../../lora/models/weights/safetensors-writer.ts';
+import { SINGLE_FILE } from '../../lora/models/weights/tensors.ts';
 import { architectureOf, MODELS } from './train-step-setup.ts';
 
 /** Number of values generated at a time, so that a model of a billion parameters is never in memory as a whole. */

@@ -12,12 +12,12 @@ import { initialAdapter } from '../../lora/adapter/initial.ts';
 import { loraConfig } from '../../lora/adapter/lora-config.ts';
 import type { Row } from '../../lora/data/row.ts';
 import { createEngine } from '../../lora/engines/engine.ts';
-import { openBase } from '../../lora/models/base-model.ts';
+import { openBase } from '../../lora/models/base/base-model.ts';
 import { processorCompute } from '../../lora/train/compute.ts';
 import { trainingConfigSchema } from '../../lora/train/config.ts';
-import { estimateTraining, secondsPerStep } from '../../lora/train/estimate.ts';
-import { measureSpeed } from '../../lora/train/speed.ts';
-import { TrainerProcess } from '../../lora/train/supervisor.ts';
+import { measureSpeed } from '../../lora/train/devices/speed.ts';
+import { estimateTraining, secondsPerStep } from '../../lora/train/memory/estimate.ts';
+import { TrainerProcess } from '../../lora/train/process/supervisor.ts';
 
 const SHAPES = [
   { microBatch: 8, sequenceLength: 128, rank: 16 },

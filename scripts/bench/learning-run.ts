@@ -4,7 +4,7 @@ import { decodeAdapter, encodeAdapter } from '../../lora/adapter/codec.ts';
 import { initialMatrices } from '../../lora/adapter/initial.ts';
 import { permutation, permutationKey } from '../../lora/data/permutation.ts';
 import type { Row } from '../../lora/data/row.ts';
-import type { AdamWState } from '../../lora/train/adamw.ts';
+import type { AdamWState } from '../../lora/train/optimizer/adamw.ts';
 import type { Trainer } from '../../lora/train/trainer.ts';
 import { ErrorFeedback, outerStep, type Preset } from '../../lora/update/index.ts';
 import { sha256 } from '../../protocol/cbor.ts';

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { initialMatrices } from '../../lora/adapter/initial.ts';
 import type { Row } from '../../lora/data/row.ts';
 import { SeededRandom } from '../../lora/data/seeded-random.ts';
-import type { AdamWState } from '../../lora/train/adamw.ts';
+import type { AdamWState } from '../../lora/train/optimizer/adamw.ts';
 import type { Trainer } from '../../lora/train/trainer.ts';
 import {
   decodeUpdate,

@@ -13,7 +13,7 @@ import { loadTokenizer } from '../../lora/data/tokenizer.ts';
 import { rowOrder } from '../../lora/finetune/row-order.ts';
 import { processorCompute } from '../../lora/train/compute.ts';
 import { trainingConfigSchema } from '../../lora/train/config.ts';
-import { TrainerProcess } from '../../lora/train/supervisor.ts';
+import { TrainerProcess } from '../../lora/train/process/supervisor.ts';
 import { groupCpuMilliseconds, processGroup } from './cpu-time.ts';
 
 const ROOT = join(import.meta.dirname, '../..');

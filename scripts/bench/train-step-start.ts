@@ -12,11 +12,11 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { loraConfig } from '../../lora/adapter/lora-config.ts';
 import { elementCount } from '../../lora/graph/shapes.ts';
-import { writeSafetensors } from '../../lora/models/safetensors-writer.ts';
-import { SINGLE_FILE } from '../../lora/models/tensors.ts';
+import { writeSafetensors } from '../../lora/models/weights/safetensors-writer.ts';
+import { SINGLE_FILE } from '../../lora/models/weights/tensors.ts';
 import { processorCompute } from '../../lora/train/compute.ts';
 import { trainingConfigSchema } from '../../lora/train/config.ts';
-import { TrainerProcess } from '../../lora/train/supervisor.ts';
+import { TrainerProcess } from '../../lora/train/process/supervisor.ts';
 import { cpuMilliseconds } from './cpu-time.ts';
 import { architectureOf, benchRows, type Setup, weightFile } from './train-step-setup.ts';
 

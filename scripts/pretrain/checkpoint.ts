@@ -2,7 +2,7 @@
 import { mkdir, open, readFile, rename } from 'node:fs/promises';
 import { join } from 'node:path';
 import { deserialize, serialize } from 'node:v8';
-import type { AdamWState } from '../../lora/train/adamw.ts';
+import type { AdamWState } from '../../lora/train/optimizer/adamw.ts';
 
 export interface PretrainState {
   /** Index of the current stage. */

@@ -1,9 +1,9 @@
 /** Writes the trained model as a Hugging Face folder, with a README about its training and its losses. */
 import { copyFile, mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { decodeFloats, encodeFloats } from '../../lora/models/dtypes.ts';
 import { llama } from '../../lora/models/families/llama.ts';
-import { writeSafetensors } from '../../lora/models/safetensors-writer.ts';
+import { decodeFloats, encodeFloats } from '../../lora/models/weights/dtypes.ts';
+import { writeSafetensors } from '../../lora/models/weights/safetensors-writer.ts';
 import type { PretrainState } from './checkpoint.ts';
 import type { Speech } from './corpus.ts';
 import type { HeldOut, HeldOutLoss } from './held-out.ts';

@@ -5,12 +5,12 @@ import { type Adapter, readPeftFolder } from '../../lora/adapter/peft.ts';
 import type { Row } from '../../lora/data/row.ts';
 import type { Engine } from '../../lora/engines/engine.ts';
 import { Graph } from '../../lora/graph/graph.ts';
-import { type BaseModel, openBase } from '../../lora/models/base-model.ts';
-import { prepareWeights } from '../../lora/models/prepare-weights.ts';
-import { readHeader, readTensor } from '../../lora/models/safetensors.ts';
+import { type BaseModel, openBase } from '../../lora/models/base/base-model.ts';
 import { sequenceFeeds, sequenceInputs } from '../../lora/models/sequences.ts';
-import { AdamW } from '../../lora/train/adamw.ts';
+import { prepareWeights } from '../../lora/models/weights/prepare-weights.ts';
+import { readHeader, readTensor } from '../../lora/models/weights/safetensors.ts';
 import { adaptedParameters } from '../../lora/train/adapted-model.ts';
+import { AdamW } from '../../lora/train/optimizer/adamw.ts';
 import { lossAndGradients, trainingGraph } from '../../lora/train/step.ts';
 
 export const FIXTURES = join(import.meta.dirname, '../../test/fixtures');

@@ -7,12 +7,12 @@ import { gradients } from '../../lora/graph/gradients.ts';
 import { Graph } from '../../lora/graph/graph.ts';
 import { crossEntropy, reduceSum } from '../../lora/graph/ops.ts';
 import type { TrainableSource } from '../../lora/models/architecture.ts';
-import { type BaseModel, openBase } from '../../lora/models/base-model.ts';
-import { prepareWeights } from '../../lora/models/prepare-weights.ts';
-import { readHeader, readTensor } from '../../lora/models/safetensors.ts';
+import { type BaseModel, openBase } from '../../lora/models/base/base-model.ts';
 import { sequenceFeeds, sequenceInputs } from '../../lora/models/sequences.ts';
-import { AdamW } from '../../lora/train/adamw.ts';
+import { prepareWeights } from '../../lora/models/weights/prepare-weights.ts';
+import { readHeader, readTensor } from '../../lora/models/weights/safetensors.ts';
 import { adaptedParameters } from '../../lora/train/adapted-model.ts';
+import { AdamW } from '../../lora/train/optimizer/adamw.ts';
 import { trainableParameters } from '../pretrain/trainable-parameters.ts';
 
 interface ReferenceRow {

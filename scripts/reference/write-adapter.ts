@@ -17,11 +17,11 @@ import { mergeIntoBase } from '../../lora/adapter/merge-into-base.ts';
 import { type Adapter, readPeftFolder, writePeftFolder } from '../../lora/adapter/peft.ts';
 import { createEngine } from '../../lora/engines/engine.ts';
 import { Graph } from '../../lora/graph/graph.ts';
-import { describeBase } from '../../lora/models/base-identity.ts';
-import { type BaseModel, openBase } from '../../lora/models/base-model.ts';
-import { prepareWeights } from '../../lora/models/prepare-weights.ts';
-import { writeSafetensors } from '../../lora/models/safetensors-writer.ts';
+import { describeBase } from '../../lora/models/base/base-identity.ts';
+import { type BaseModel, openBase } from '../../lora/models/base/base-model.ts';
 import { sequenceFeeds, sequenceInputs } from '../../lora/models/sequences.ts';
+import { prepareWeights } from '../../lora/models/weights/prepare-weights.ts';
+import { writeSafetensors } from '../../lora/models/weights/safetensors-writer.ts';
 import { adaptedParameters } from '../../lora/train/adapted-model.ts';
 
 const LENGTH = 24;

@@ -2,7 +2,7 @@ import { join } from 'node:path';
 import { expect, it } from 'vitest';
 import { initialAdapter } from '../../lora/adapter/initial.ts';
 import { readPeftFolder } from '../../lora/adapter/peft.ts';
-import { openBase } from '../../lora/models/base-model.ts';
+import { openBase } from '../../lora/models/base/base-model.ts';
 import { TestSwarm } from './swarm.ts';
 
 it('a swarm trains magnitudes, saved modules and B with dropout, and does not change a frozen A', async () => {

@@ -5,7 +5,7 @@ import { systemClock } from '../../common/system-clock.ts';
 import type { CoordinatorStatus, CreateJobLine, JobDetail } from '../../coordinator/api/types.ts';
 import { type RunningCoordinator, startCoordinator } from '../../coordinator/daemon.ts';
 import { checkJob } from '../../coordinator/jobs/check-job.ts';
-import { type JobSpecInput, parseJobSpec } from '../../lora/finetune/job-spec.ts';
+import { type JobSpecInput, parseJobSpec } from '../../lora/finetune/settings/job-spec.ts';
 import { silentLogger } from '../../monitor/log.ts';
 import { decodeInvite } from '../../protocol/invite.ts';
 import type { DaemonFile } from '../../storage/daemon-home.ts';

@@ -4,7 +4,7 @@ import type { Logger } from '../../common/logger.ts';
 import { systemClock } from '../../common/system-clock.ts';
 import { type AdapterLayout, adapterLayout } from '../../lora/adapter/layout.ts';
 import { loraConfig } from '../../lora/adapter/lora-config.ts';
-import { openBase } from '../../lora/models/base-model.ts';
+import { openBase } from '../../lora/models/base/base-model.ts';
 import { encodeUpdate } from '../../lora/update/index.ts';
 import { createHost } from '../../net/host.ts';
 import { loadIdentity } from '../../net/identity.ts';

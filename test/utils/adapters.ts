@@ -1,8 +1,8 @@
 import { copyFile, mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { type BaseModel, openBase } from '../../lora/models/base-model.ts';
-import { readTensor } from '../../lora/models/safetensors.ts';
-import { writeSafetensors } from '../../lora/models/safetensors-writer.ts';
+import { type BaseModel, openBase } from '../../lora/models/base/base-model.ts';
+import { readTensor } from '../../lora/models/weights/safetensors.ts';
+import { writeSafetensors } from '../../lora/models/weights/safetensors-writer.ts';
 
 /** Copies a base to `dir` with its weights widened to float32, and changed by `change`. */
 export async function inFloat32(

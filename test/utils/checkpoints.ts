@@ -1,6 +1,6 @@
 import { loraConfig } from '../../lora/adapter/lora-config.ts';
 import type { RunState, TrainingState } from '../../lora/finetune/checkpoints.ts';
-import { resolveSpec } from '../../lora/finetune/settings.ts';
+import { resolveSpec } from '../../lora/finetune/settings/settings.ts';
 
 /** A small training state for a step, with the other files of its checkpoint. */
 export function trainingState(step: number, change: Partial<RunState> = {}) {

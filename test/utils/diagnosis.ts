@@ -2,9 +2,9 @@
 import { join } from 'node:path';
 import { type Diagnosis, diagnose } from '../../lora/doctor/diagnose.ts';
 import type { Precision } from '../../lora/engines/precision.ts';
-import type { BaseBits } from '../../lora/models/base-bits.ts';
+import type { BaseBits } from '../../lora/models/base/base-bits.ts';
 import { parseCompute } from '../../lora/train/compute.ts';
-import type { EngineProbe, ProbeRequest } from '../../lora/train/probe.ts';
+import type { EngineProbe, ProbeRequest } from '../../lora/train/devices/probe.ts';
 import { temporaryFolder } from './folder.ts';
 import { makeTinyModel } from './tiny-model.ts';
 

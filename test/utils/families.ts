@@ -2,7 +2,7 @@ import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Adapter, readPeftFolder } from '../../lora/adapter/peft.ts';
 import { emptyRow, IGNORED_LABEL, type Row } from '../../lora/data/row.ts';
-import { type BaseModel, openBase } from '../../lora/models/base-model.ts';
+import { type BaseModel, openBase } from '../../lora/models/base/base-model.ts';
 import { FIXTURES } from './reference.ts';
 
 /** Folders of all tiny models with reference values; every model family has at least one. */

@@ -1,7 +1,7 @@
 import { open, readFile } from 'node:fs/promises';
 import type { BlockEntry, WeightEntry, WeightFile } from '../../lora/engines/weights.ts';
-import { blockLayout, type QuantisedBits } from '../../lora/models/quantise.ts';
-import type { Blocks } from '../../lora/models/quantiser.ts';
+import { blockLayout, type QuantisedBits } from '../../lora/models/weights/quantise.ts';
+import type { Blocks } from '../../lora/models/weights/quantiser.ts';
 
 /** Returns the values of W's plain copy or, at 4 bits, of either copy: [rows, columns], row-major. */
 export function dequantise({ codes, scales }: Blocks, columns: number, bits: QuantisedBits): Float32Array {

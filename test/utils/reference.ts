@@ -1,8 +1,8 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type Adapter, readPeftFolder } from '../../lora/adapter/peft.ts';
-import { type BaseModel, openBase } from '../../lora/models/base-model.ts';
-import { readHeader, readTensor } from '../../lora/models/safetensors.ts';
+import { type BaseModel, openBase } from '../../lora/models/base/base-model.ts';
+import { readHeader, readTensor } from '../../lora/models/weights/safetensors.ts';
 
 export const FIXTURES = join(import.meta.dirname, '../fixtures');
 

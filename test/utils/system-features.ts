@@ -31,9 +31,10 @@ export const SYSTEM_FEATURES: Readonly<Record<string, SystemFeature>> = {
       'cli/signals.ts': 'Windows: Ctrl-Break drains as well',
       'common/durable.ts': 'Windows: renames are tried again, folders are not synced',
       'lora/models/hub/settings.ts': 'Windows: "~\\" means the home folder as "~/" does',
-      'lora/train/choose.ts': JUST_SHOWN,
-      'lora/train/fallback.ts': 'Windows: exit codes say that memory ran out, as there are no signals',
-      'lora/train/mac-memory.ts': 'macOS: vm_stat; where it fails, what Node.js says',
+      'lora/train/devices/choose.ts': JUST_SHOWN,
+      'lora/train/devices/fallback.ts':
+        'Windows: exit codes say that memory ran out, as there are no signals',
+      'lora/train/memory/mac-memory.ts': 'macOS: vm_stat; where it fails, what Node.js says',
     },
   },
   'files of Linux': {
@@ -41,8 +42,8 @@ export const SYSTEM_FEATURES: Readonly<Record<string, SystemFeature>> = {
     about: 'only Linux has /proc, /sys and these names in /dev; Windows has no /tmp',
     files: {
       'lora/doctor/machine.ts': 'a missing file: the instructions are unknown',
-      'lora/train/available-memory.ts': 'a missing file limits nothing',
-      'lora/train/software-driver.ts':
+      'lora/train/memory/available-memory.ts': 'a missing file limits nothing',
+      'lora/train/devices/software-driver.ts':
         'a missing file: no software driver; probe-process.ts also goes by processor time',
     },
   },
@@ -87,9 +88,9 @@ export const SYSTEM_FEATURES: Readonly<Record<string, SystemFeature>> = {
       'common/workers/child-process.ts': KILL,
       'common/workers/entry.ts': 'a handler of Ctrl-C, which Windows delivers to all processes of a console',
       'lora/data/render/template-runner.ts': KILL,
-      'lora/train/fallback.ts': 'Windows: exit codes as well',
-      'lora/train/probe.ts': KILL,
-      'lora/train/supervisor.ts': KILL,
+      'lora/train/devices/fallback.ts': 'Windows: exit codes as well',
+      'lora/train/devices/probe.ts': KILL,
+      'lora/train/process/supervisor.ts': KILL,
     },
   },
   processes: {
@@ -110,7 +111,7 @@ export const SYSTEM_FEATURES: Readonly<Record<string, SystemFeature>> = {
       'lora/doctor/machine.ts': 'sysctl on macOS only; a failure means unknown',
       'cli/helper-process.ts': 'starts the running Node.js with a script',
       'common/workers/child-process.ts': 'fork: the running Node.js',
-      'lora/train/mac-memory.ts': 'vm_stat on macOS only; a failure means unknown',
+      'lora/train/memory/mac-memory.ts': 'vm_stat on macOS only; a failure means unknown',
     },
   },
   allocator: {
@@ -125,7 +126,7 @@ export const SYSTEM_FEATURES: Readonly<Record<string, SystemFeature>> = {
       'common/user-folders.ts': 'homedir() without HOME; the same folders below it on every system',
       'lora/models/hub/settings.ts':
         'homedir() without HOME; the folders of huggingface_hub, which has them on every system',
-      'lora/train/speed.ts': 'tmpdir() knows the folder of each system',
+      'lora/train/devices/speed.ts': 'tmpdir() knows the folder of each system',
     },
   },
   separators: {
@@ -137,7 +138,7 @@ export const SYSTEM_FEATURES: Readonly<Record<string, SystemFeature>> = {
       'lora/models/hub/reference.ts': 'the name of a branch, not a path',
       'lora/models/hub/settings.ts': 'both separators on Windows',
       'lora/models/hub/transfer.ts': 'a path of a repository, in a URL',
-      'lora/train/available-memory.ts': 'the path of a control group, only on Linux',
+      'lora/train/memory/available-memory.ts': 'the path of a control group, only on Linux',
     },
   },
   'file URLs': {
@@ -204,8 +205,9 @@ export const SYSTEM_FEATURES: Readonly<Record<string, SystemFeature>> = {
     about: 'processors may be unknown (no /proc); "available" counts other pages on each system',
     files: {
       'lora/doctor/machine.ts': '"unknown" without processors',
-      'lora/train/available-memory.ts': 'control groups on Linux, vm_stat on macOS, else what Node.js says',
-      'lora/train/choose.ts': JUST_SHOWN,
+      'lora/train/memory/available-memory.ts':
+        'control groups on Linux, vm_stat on macOS, else what Node.js says',
+      'lora/train/devices/choose.ts': JUST_SHOWN,
       'node/daemon.ts': 'the memory of the machine, which every system tells',
     },
   },
@@ -230,7 +232,7 @@ export const SYSTEM_FEATURES: Readonly<Record<string, SystemFeature>> = {
       'cli/options.ts': 'the locale is named',
       'common/text.ts': 'the locale is named',
       'lora/engines/names.ts': 'the locale is named',
-      'lora/train/choose.ts': 'the locale is named',
+      'lora/train/devices/choose.ts': 'the locale is named',
     },
   },
   'multicast DNS': {

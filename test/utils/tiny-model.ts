@@ -2,7 +2,7 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { llama } from '../../lora/models/families/llama.ts';
-import { writeSafetensors } from '../../lora/models/safetensors-writer.ts';
+import { writeSafetensors } from '../../lora/models/weights/safetensors-writer.ts';
 import { countWords, trainBpe } from '../../scripts/pretrain/bpe.ts';
 import { initialWeights } from '../../scripts/pretrain/initialise.ts';
 import { SPECIAL_TOKENS, writeTokenizer } from '../../scripts/pretrain/tokenizer-files.ts';

@@ -6,8 +6,8 @@ import { InferenceSession, Tensor } from 'onnxruntime-node';
 import { createEngine } from '../../lora/engines/engine.ts';
 import { buildModel } from '../../lora/engines/onnx/model.ts';
 import type { Graph } from '../../lora/graph/graph.ts';
-import type { BaseBits } from '../../lora/models/base-bits.ts';
-import { prepareWeights } from '../../lora/models/prepare-weights.ts';
+import type { BaseBits } from '../../lora/models/base/base-bits.ts';
+import { prepareWeights } from '../../lora/models/weights/prepare-weights.ts';
 import { type StepCase, stepOf } from './step-cases.ts';
 
 /** GPUs may fuse multiply and add, and compute exponentials differently. */

@@ -4,7 +4,7 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import type { SwarmError } from '../../../common/errors.ts';
-import { TOOL_TEMPLATE_FILE } from '../../models/base-identity.ts';
+import { TOOL_TEMPLATE_FILE } from '../../models/base/base-identity.ts';
 import { dataError } from '../errors.ts';
 import { BUILT_IN_TEMPLATES, isBuiltIn } from './built-in.ts';
 

@@ -2,7 +2,7 @@ import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { createProgram } from '../../../cli/program.ts';
-import { describeBase } from '../../../lora/models/base-identity.ts';
+import { describeBase } from '../../../lora/models/base/base-identity.ts';
 import { fakeContext } from '../../utils/cli-context.ts';
 import { copyOf, temporaryFolder } from '../../utils/folder.ts';
 import { COMMIT, hubWorld, NAME } from '../../utils/hub-world.ts';

@@ -5,8 +5,8 @@ import { expect, it } from 'vitest';
 import { loadTokenizer } from '../../../lora/data/tokenizer.ts';
 import { createEngine } from '../../../lora/engines/engine.ts';
 import { evaluate } from '../../../lora/evaluate/evaluate.ts';
-import { openBase } from '../../../lora/models/base-model.ts';
-import { prepareWeights } from '../../../lora/models/prepare-weights.ts';
+import { openBase } from '../../../lora/models/base/base-model.ts';
+import { prepareWeights } from '../../../lora/models/weights/prepare-weights.ts';
 import { readSpeeches } from '../../../scripts/pretrain/corpus.ts';
 import { NANO_CONFIG } from '../../../scripts/pretrain/recipe.ts';
 

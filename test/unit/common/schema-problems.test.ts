@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { parseJobSpec } from '../../../lora/finetune/job-spec.ts';
+import { parseJobSpec } from '../../../lora/finetune/settings/job-spec.ts';
 
 const MINIMAL = { name: 'whale', base: '/base', data: { train: '/data' } };
 

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
-import type { BaseBits } from '../../../lora/models/base-bits.ts';
+import type { BaseBits } from '../../../lora/models/base/base-bits.ts';
 import type { Devices } from '../../../lora/train/compute.ts';
-import { ONE_TRAINER, trainersOf } from '../../../lora/train/trainers.ts';
+import { ONE_TRAINER, trainersOf } from '../../../lora/train/memory/trainers.ts';
 import { checkPolicy, defaultPolicy, demandOf } from '../../../node/policy.ts';
 import { withCode } from '../../utils/codes.ts';
 import { signerOf } from '../../utils/signers.ts';

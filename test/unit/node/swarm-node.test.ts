@@ -1,7 +1,7 @@
 import { beforeEach, describe, expect, test } from 'vitest';
 import type { Logger } from '../../../common/logger.ts';
 import { decodeAdapter, encodeAdapter, maxAdapterBytes } from '../../../lora/adapter/codec.ts';
-import { ONE_TRAINER, type Trainers } from '../../../lora/train/trainers.ts';
+import { ONE_TRAINER, type Trainers } from '../../../lora/train/memory/trainers.ts';
 import { decodeUpdate } from '../../../lora/update/codec.ts';
 import { ErrorFeedback } from '../../../lora/update/feedback.ts';
 import { applyDelta, encodeDelta } from '../../../lora/update/outer.ts';

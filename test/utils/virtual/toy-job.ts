@@ -2,7 +2,7 @@ import { encodeAdapter } from '../../../lora/adapter/codec.ts';
 import type { AdapterLayout } from '../../../lora/adapter/layout.ts';
 import type { Row } from '../../../lora/data/row.ts';
 import { encodeShards } from '../../../lora/data/shards/shard-codec.ts';
-import { baseDigest } from '../../../lora/models/base-identity.ts';
+import { baseDigest } from '../../../lora/models/base/base-identity.ts';
 import { sha256 } from '../../../protocol/cbor.ts';
 import { type Manifest, manifestSchema } from '../../../protocol/manifest.ts';
 import { type Signer, signMessage, verifyMessage } from '../../../protocol/signing.ts';

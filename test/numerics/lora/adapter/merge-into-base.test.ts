@@ -6,9 +6,9 @@ import { adapterLayout } from '../../../../lora/adapter/layout.ts';
 import { loraConfig } from '../../../../lora/adapter/lora-config.ts';
 import { mergeIntoBase } from '../../../../lora/adapter/merge-into-base.ts';
 import type { Adapter } from '../../../../lora/adapter/peft.ts';
-import { describeBase } from '../../../../lora/models/base-identity.ts';
-import { type BaseModel, openBase } from '../../../../lora/models/base-model.ts';
-import { readTensor } from '../../../../lora/models/safetensors.ts';
+import { describeBase } from '../../../../lora/models/base/base-identity.ts';
+import { type BaseModel, openBase } from '../../../../lora/models/base/base-model.ts';
+import { readTensor } from '../../../../lora/models/weights/safetensors.ts';
 import { copyOf, temporaryFolder } from '../../../utils/folder.ts';
 import { FIXTURES, maxDifference, openReference } from '../../../utils/reference.ts';
 

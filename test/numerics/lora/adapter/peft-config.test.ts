@@ -6,7 +6,7 @@ import { planLayout } from '../../../../lora/adapter/layout.ts';
 import { type LoraConfig, loraConfig } from '../../../../lora/adapter/lora-config.ts';
 import { encodePeftConfig, parsePeftConfig } from '../../../../lora/adapter/peft-config.ts';
 import { adapterPlan, withoutUnmatched } from '../../../../lora/adapter/plan.ts';
-import { openBase } from '../../../../lora/models/base-model.ts';
+import { openBase } from '../../../../lora/models/base/base-model.ts';
 import { FIXTURES } from '../../../utils/reference.ts';
 
 const names = [

@@ -6,7 +6,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { mergeIntoBase } from '../../../../lora/adapter/merge-into-base.ts';
 import { readPeftFolder, writePeftFolder } from '../../../../lora/adapter/peft.ts';
 import { createEngine, type Engine } from '../../../../lora/engines/engine.ts';
-import { openBase } from '../../../../lora/models/base-model.ts';
+import { openBase } from '../../../../lora/models/base/base-model.ts';
 import { savedName } from '../../../../lora/models/lora.ts';
 import { logitsOf, measureAdapter, openAdapterCase } from '../../../../scripts/reference/adapter-parity.ts';
 import { inFloat32 } from '../../../utils/adapters.ts';

@@ -1,10 +1,10 @@
 import { existsSync } from 'node:fs';
 import { expect, onTestFinished, test, vi } from 'vitest';
 import { describeMachine } from '../../../../lora/doctor/machine.ts';
-import { availableMemory } from '../../../../lora/train/available-memory.ts';
+import { availableMemory } from '../../../../lora/train/memory/available-memory.ts';
 import { fakeDiagnosis, fakeProbe } from '../../../utils/diagnosis.ts';
 
-vi.mock(import('../../../../lora/train/available-memory.ts'), async (original) => {
+vi.mock(import('../../../../lora/train/memory/available-memory.ts'), async (original) => {
   const { availableMemory } = await original();
   return { availableMemory: vi.fn(availableMemory) };
 });

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { loraConfig } from '../../../../lora/adapter/lora-config.ts';
 import { createEngine, type Engine } from '../../../../lora/engines/engine.ts';
-import { openBase } from '../../../../lora/models/base-model.ts';
+import { openBase } from '../../../../lora/models/base/base-model.ts';
 import { FAMILY_FIXTURES } from '../../../utils/families.ts';
 import { FIXTURES } from '../../../utils/reference.ts';
 import {

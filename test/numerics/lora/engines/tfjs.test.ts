@@ -9,7 +9,7 @@ import { createTfjsEngine } from '../../../../lora/engines/tfjs/engine.ts';
 import type { TensorFlow } from '../../../../lora/engines/tfjs/lower.ts';
 import { Graph } from '../../../../lora/graph/graph.ts';
 import * as ops from '../../../../lora/graph/ops.ts';
-import { TrainerProcess } from '../../../../lora/train/supervisor.ts';
+import { TrainerProcess } from '../../../../lora/train/process/supervisor.ts';
 import { tf, tfjsOnCpu } from '../../../utils/tfjs.ts';
 import { tinyDeps, tinySettings } from '../../../utils/tiny-trainer.ts';
 

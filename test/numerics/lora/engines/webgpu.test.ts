@@ -7,7 +7,7 @@ import { loraConfig } from '../../../../lora/adapter/lora-config.ts';
 import { createEngine, type Engine } from '../../../../lora/engines/engine.ts';
 import { Graph } from '../../../../lora/graph/graph.ts';
 import { randomSeed, uniform } from '../../../../lora/graph/ops.ts';
-import { openBase } from '../../../../lora/models/base-model.ts';
+import { openBase } from '../../../../lora/models/base/base-model.ts';
 import { disagreement, runOnEach } from '../../../utils/executors.ts';
 import { FAMILY_FIXTURES } from '../../../utils/families.ts';
 import { slopesOf } from '../../../utils/graphs.ts';

@@ -8,18 +8,18 @@ import { TrainReport } from '../../../../cli/train/report.ts';
 import type { Device } from '../../../../lora/engines/names.ts';
 import { CheckpointFolder } from '../../../../lora/finetune/checkpoints.ts';
 import { type TrainOptions, trainPrepared } from '../../../../lora/finetune/finetune.ts';
-import type { RunSettings } from '../../../../lora/finetune/run-settings.ts';
-import { resolveSpec } from '../../../../lora/finetune/settings.ts';
-import { availableMemory } from '../../../../lora/train/available-memory.ts';
+import type { RunSettings } from '../../../../lora/finetune/settings/run-settings.ts';
+import { resolveSpec } from '../../../../lora/finetune/settings/settings.ts';
 import { type Devices, processorCompute } from '../../../../lora/train/compute.ts';
 import { trainError } from '../../../../lora/train/errors.ts';
-import { TrainerProcess } from '../../../../lora/train/supervisor.ts';
+import { availableMemory } from '../../../../lora/train/memory/available-memory.ts';
+import { TrainerProcess } from '../../../../lora/train/process/supervisor.ts';
 import type { TrainProgress } from '../../../../lora/train/trainer.ts';
 import { fakeContext } from '../../../utils/cli-context.ts';
 import { temporaryFolder } from '../../../utils/folder.ts';
 import { makeTinyModel, TINY_TEXT } from '../../../utils/tiny-model.ts';
 
-vi.mock(import('../../../../lora/train/available-memory.ts'), async (original) => {
+vi.mock(import('../../../../lora/train/memory/available-memory.ts'), async (original) => {
   const { availableMemory } = await original();
   return { availableMemory: vi.fn(availableMemory) };
 });

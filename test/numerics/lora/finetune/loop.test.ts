@@ -5,8 +5,8 @@ import type { StoredRows } from '../../../../lora/data/stored-rows.ts';
 import { CheckpointFolder, type RunState } from '../../../../lora/finetune/checkpoints.ts';
 import { HeldOutLoss } from '../../../../lora/finetune/held-out-loss.ts';
 import { TrainingLoop } from '../../../../lora/finetune/loop.ts';
-import { type Layer, resolveSpec, trainingConfig } from '../../../../lora/finetune/settings.ts';
-import type { TrainerProcess, TrainOptions } from '../../../../lora/train/supervisor.ts';
+import { type Layer, resolveSpec, trainingConfig } from '../../../../lora/finetune/settings/settings.ts';
+import type { TrainerProcess, TrainOptions } from '../../../../lora/train/process/supervisor.ts';
 import { trainingState } from '../../../utils/checkpoints.ts';
 import { temporaryFolder } from '../../../utils/folder.ts';
 

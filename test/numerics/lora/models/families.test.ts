@@ -5,7 +5,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { createEngine, type Engine } from '../../../../lora/engines/engine.ts';
 import { Graph, type Tensor } from '../../../../lora/graph/graph.ts';
 import type { Architecture } from '../../../../lora/models/architecture.ts';
-import { openBase } from '../../../../lora/models/base-model.ts';
+import { openBase } from '../../../../lora/models/base/base-model.ts';
 import { FAMILIES } from '../../../../lora/models/families.ts';
 import { frozenParameters, weightOf } from '../../../../lora/models/parameters.ts';
 import { sequenceInputs } from '../../../../lora/models/sequences.ts';

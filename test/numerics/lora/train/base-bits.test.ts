@@ -4,10 +4,10 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { initialMatrices } from '../../../../lora/adapter/initial.ts';
 import type { Row } from '../../../../lora/data/row.ts';
-import type { BaseBits } from '../../../../lora/models/base-bits.ts';
+import type { BaseBits } from '../../../../lora/models/base/base-bits.ts';
 import type { ResolvedCompute } from '../../../../lora/train/compute.ts';
-import type { TrainerOptions } from '../../../../lora/train/messages.ts';
-import { TrainerProcess } from '../../../../lora/train/supervisor.ts';
+import type { TrainerOptions } from '../../../../lora/train/process/messages.ts';
+import { TrainerProcess } from '../../../../lora/train/process/supervisor.ts';
 import { type TinyDeps, tinyDeps, tinyRows, tinySettings, tinyTrainer } from '../../../utils/tiny-trainer.ts';
 
 const STEPS = 12;

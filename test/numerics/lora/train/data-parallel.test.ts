@@ -6,7 +6,7 @@ import { SwarmError } from '../../../../common/errors.ts';
 import { initialMatrices } from '../../../../lora/adapter/initial.ts';
 import type { Row } from '../../../../lora/data/row.ts';
 import { DataParallel, type DataParallelWorker, split } from '../../../../lora/train/data-parallel.ts';
-import { TrainerProcess } from '../../../../lora/train/supervisor.ts';
+import { TrainerProcess } from '../../../../lora/train/process/supervisor.ts';
 import { childrenOf } from '../../../utils/children.ts';
 import { maxDifference } from '../../../utils/reference.ts';
 import type { TrainingOptions } from '../../../utils/tiny-trainer.ts';

@@ -3,9 +3,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { createEngine, type Engine } from '../../../../lora/engines/engine.ts';
-import { prepareWeights } from '../../../../lora/models/prepare-weights.ts';
-import { AdamW } from '../../../../lora/train/adamw.ts';
+import { prepareWeights } from '../../../../lora/models/weights/prepare-weights.ts';
 import { adaptedParameters } from '../../../../lora/train/adapted-model.ts';
+import { AdamW } from '../../../../lora/train/optimizer/adamw.ts';
 import { lossAndGradients, trainingGraph } from '../../../../lora/train/step.ts';
 import { maxDifference, openReference } from '../../../utils/reference.ts';
 

@@ -6,7 +6,7 @@ import { adapterLayout } from '../../../../lora/adapter/layout.ts';
 import { loraConfig } from '../../../../lora/adapter/lora-config.ts';
 import { IGNORED_LABEL } from '../../../../lora/data/row.ts';
 import { createEngine, type Engine, type Executable } from '../../../../lora/engines/engine.ts';
-import { prepareWeights } from '../../../../lora/models/prepare-weights.ts';
+import { prepareWeights } from '../../../../lora/models/weights/prepare-weights.ts';
 import { adaptedParameters } from '../../../../lora/train/adapted-model.ts';
 import {
   lossAndGradients,

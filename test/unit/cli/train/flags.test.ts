@@ -9,7 +9,7 @@ import {
   addOptimizerOptions,
   optimizerLayer,
 } from '../../../../cli/training-options.ts';
-import { mergeLayers, resolveSpec, runSchema } from '../../../../lora/finetune/settings.ts';
+import { mergeLayers, resolveSpec, runSchema } from '../../../../lora/finetune/settings/settings.ts';
 import { loraSchema, trainingSchema } from '../../../../protocol/manifest.ts';
 import { withCode } from '../../../utils/codes.ts';
 

@@ -14,7 +14,7 @@ import type {
   PeerView,
 } from '../../../../coordinator/api/types.ts';
 import { Views } from '../../../../coordinator/api/views.ts';
-import type { JobSpec } from '../../../../lora/finetune/job-spec.ts';
+import type { JobSpec } from '../../../../lora/finetune/settings/job-spec.ts';
 import { createCoordinatorMetrics } from '../../../../monitor/coordinator-metrics.ts';
 import { Health } from '../../../../monitor/health.ts';
 import { silentLogger } from '../../../../monitor/log.ts';

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { beforeEach, describe, expect, test } from 'vitest';
 import { systemClock } from '../../../../common/system-clock.ts';
 import { checkJob, type JobCheck } from '../../../../coordinator/jobs/check-job.ts';
-import { type JobSpecInput, parseJobSpec } from '../../../../lora/finetune/job-spec.ts';
+import { type JobSpecInput, parseJobSpec } from '../../../../lora/finetune/settings/job-spec.ts';
 import { temporaryFolder } from '../../../utils/folder.ts';
 import { makeTinyModel, TINY_TEXT } from '../../../utils/tiny-model.ts';
 

@@ -6,7 +6,7 @@ import { packJobData } from '../../../../coordinator/jobs/pack-data.ts';
 import { decodeHeldOut, gateRows } from '../../../../coordinator/merge/held-out.ts';
 import { decodeRows, SHARD_BYTES } from '../../../../lora/data/shards/shard-codec.ts';
 import type { TextTokenizer } from '../../../../lora/data/tokenizer.ts';
-import { type JobSpecInput, parseJobSpec } from '../../../../lora/finetune/job-spec.ts';
+import { type JobSpecInput, parseJobSpec } from '../../../../lora/finetune/settings/job-spec.ts';
 import { sha256 } from '../../../../protocol/cbor.ts';
 import { FileBlobStore } from '../../../../storage/blob-store.ts';
 import { temporaryFolder } from '../../../utils/folder.ts';

@@ -3,8 +3,8 @@ import { describe, expect, test } from 'vitest';
 import { isSwarmError } from '../../../../common/errors.ts';
 import { decodeAdapter, encodeAdapter, maxAdapterBytes } from '../../../../lora/adapter/codec.ts';
 import type { AdapterLayout } from '../../../../lora/adapter/layout.ts';
-import { decodeHeader, MAX_HEADER_BYTES } from '../../../../lora/models/safetensors.ts';
-import { encodeSafetensors } from '../../../../lora/models/safetensors-writer.ts';
+import { decodeHeader, MAX_HEADER_BYTES } from '../../../../lora/models/weights/safetensors.ts';
+import { encodeSafetensors } from '../../../../lora/models/weights/safetensors-writer.ts';
 import { withCode } from '../../../utils/codes.ts';
 import { rawSafetensors } from '../../../utils/safetensors.ts';
 

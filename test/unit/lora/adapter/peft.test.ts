@@ -5,7 +5,7 @@ import { initialMatrices } from '../../../../lora/adapter/initial.ts';
 import { adapterLayout } from '../../../../lora/adapter/layout.ts';
 import { loraConfig } from '../../../../lora/adapter/lora-config.ts';
 import { readPeftFolder, writePeftFolder } from '../../../../lora/adapter/peft.ts';
-import { openBase } from '../../../../lora/models/base-model.ts';
+import { openBase } from '../../../../lora/models/base/base-model.ts';
 import { copyOf, temporaryFolder } from '../../../utils/folder.ts';
 import { FIXTURES, openReference } from '../../../utils/reference.ts';
 

@@ -1,8 +1,8 @@
 import { join } from 'node:path';
 import { beforeEach, describe, expect, it } from 'vitest';
 import { decideForRun, memoryOf, memoryWarning } from '../../../../lora/finetune/memory.ts';
-import { resolveSpec } from '../../../../lora/finetune/settings.ts';
-import { type BaseModel, openBase } from '../../../../lora/models/base-model.ts';
+import { resolveSpec } from '../../../../lora/finetune/settings/settings.ts';
+import { type BaseModel, openBase } from '../../../../lora/models/base/base-model.ts';
 import { processorCompute } from '../../../../lora/train/compute.ts';
 import { temporaryFolder } from '../../../utils/folder.ts';
 import { makeTinyModel } from '../../../utils/tiny-model.ts';

@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import type { SwarmError } from '../../../../common/errors.ts';
 import type { RunState } from '../../../../lora/finetune/checkpoints.ts';
 import { resumeFrom } from '../../../../lora/finetune/resume.ts';
-import { type Layer, resolveSpec, trainingConfig } from '../../../../lora/finetune/settings.ts';
+import { type Layer, resolveSpec, trainingConfig } from '../../../../lora/finetune/settings/settings.ts';
 import { trainingState } from '../../../utils/checkpoints.ts';
 import { withCode } from '../../../utils/codes.ts';
 

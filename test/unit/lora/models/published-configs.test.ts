@@ -2,9 +2,9 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import type { Architecture } from '../../../../lora/models/architecture.ts';
-import { type BaseBits, estimatedBaseBytes } from '../../../../lora/models/base-bits.ts';
+import { type BaseBits, estimatedBaseBytes } from '../../../../lora/models/base/base-bits.ts';
 import { FAMILIES, parseConfig } from '../../../../lora/models/families.ts';
-import { weightFileBytes } from '../../../../lora/models/prepare-weights.ts';
+import { weightFileBytes } from '../../../../lora/models/weights/prepare-weights.ts';
 import { FIXTURES } from '../../../utils/reference.ts';
 
 interface PublishedModel {

@@ -6,7 +6,7 @@ import { type LoraConfig, loraConfig } from '../../../../lora/adapter/lora-confi
 import { parsePeftConfig } from '../../../../lora/adapter/peft-config.ts';
 import { adapterPlan } from '../../../../lora/adapter/plan.ts';
 import type { Architecture } from '../../../../lora/models/architecture.ts';
-import { openBase } from '../../../../lora/models/base-model.ts';
+import { openBase } from '../../../../lora/models/base/base-model.ts';
 import { llama } from '../../../../lora/models/families/llama.ts';
 import { MAX_PATTERN_LENGTH } from '../../../../lora/models/patterns.ts';
 import { knownNames, targetModules } from '../../../../lora/models/targets.ts';

@@ -5,7 +5,7 @@ import { expect, onTestFinished, test } from 'vitest';
 import { createEngine } from '../../../../../lora/engines/engine.ts';
 import type { GraphNode } from '../../../../../lora/graph/graph.ts';
 import { markFloat16Products } from '../../../../../lora/graph/passes/float16-products.ts';
-import { prepareWeights } from '../../../../../lora/models/prepare-weights.ts';
+import { prepareWeights } from '../../../../../lora/models/weights/prepare-weights.ts';
 import { runOnEach } from '../../../../utils/executors.ts';
 import { FAMILY_FIXTURES, relativeDifference } from '../../../../utils/families.ts';
 import { fixtureStep, stepOf } from '../../../../utils/step-cases.ts';

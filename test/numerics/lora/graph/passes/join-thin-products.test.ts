@@ -10,7 +10,7 @@ import { addmm, linear, multiply, reduceSum } from '../../../../../lora/graph/op
 import { foldBranches } from '../../../../../lora/graph/passes/fold-branches.ts';
 import { joinThinProducts } from '../../../../../lora/graph/passes/join-thin-products.ts';
 import { liveNodes } from '../../../../../lora/graph/passes/live-nodes.ts';
-import { prepareWeights } from '../../../../../lora/models/prepare-weights.ts';
+import { prepareWeights } from '../../../../../lora/models/weights/prepare-weights.ts';
 import { disagreement, runOnEach } from '../../../../utils/executors.ts';
 import { FAMILY_FIXTURES } from '../../../../utils/families.ts';
 import { fixtureStep, randomAdapter, type StepCase, stepOf, VARIANTS } from '../../../../utils/step-cases.ts';

@@ -8,7 +8,7 @@ import { Graph } from '../../../../../lora/graph/graph.ts';
 import { add, exp, silu } from '../../../../../lora/graph/ops.ts';
 import { rewriteGraph } from '../../../../../lora/graph/passes/graph-copy.ts';
 import { liveNodes } from '../../../../../lora/graph/passes/live-nodes.ts';
-import { prepareWeights } from '../../../../../lora/models/prepare-weights.ts';
+import { prepareWeights } from '../../../../../lora/models/weights/prepare-weights.ts';
 import { countSupervised } from '../../../../../lora/train/supervised.ts';
 import { runOnEach } from '../../../../utils/executors.ts';
 import { FAMILY_FIXTURES } from '../../../../utils/families.ts';

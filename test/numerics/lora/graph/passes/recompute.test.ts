@@ -11,7 +11,7 @@ import { Graph } from '../../../../../lora/graph/graph.ts';
 import { add, matmul, multiply, reduceSum, silu } from '../../../../../lora/graph/ops.ts';
 import { recomputeActivations } from '../../../../../lora/graph/passes/recompute.ts';
 import { elementCount } from '../../../../../lora/graph/shapes.ts';
-import { prepareWeights } from '../../../../../lora/models/prepare-weights.ts';
+import { prepareWeights } from '../../../../../lora/models/weights/prepare-weights.ts';
 import { adaptedParameters } from '../../../../../lora/train/adapted-model.ts';
 import { rowFeeds, type TrainingGraphOptions, trainingGraph } from '../../../../../lora/train/step.ts';
 import { completionRows, FAMILY_FIXTURES, openFamily } from '../../../../utils/families.ts';

@@ -8,7 +8,7 @@ import { ancestorNodes, gradients } from '../../../../../lora/graph/gradients.ts
 import { Graph, type GraphNode, type Tensor } from '../../../../../lora/graph/graph.ts';
 import * as ops from '../../../../../lora/graph/ops.ts';
 import { selectRows } from '../../../../../lora/graph/passes/select-rows.ts';
-import { prepareWeights } from '../../../../../lora/models/prepare-weights.ts';
+import { prepareWeights } from '../../../../../lora/models/weights/prepare-weights.ts';
 import { countSupervised } from '../../../../../lora/train/supervised.ts';
 import { disagreement, runOnEach } from '../../../../utils/executors.ts';
 import { FAMILY_FIXTURES } from '../../../../utils/families.ts';

@@ -1,7 +1,7 @@
 import { lstat, mkdir, readdir, readFile, readlink, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { beforeEach, describe, expect, it } from 'vitest';
-import { openBase } from '../../../../../lora/models/base-model.ts';
+import { openBase } from '../../../../../lora/models/base/base-model.ts';
 import { etagOf } from '../../../../utils/hub-server.ts';
 import { COMMIT, type HubWorld, hubWorld, NAME } from '../../../../utils/hub-world.ts';
 

@@ -1,0 +1,38 @@
+import { resolve } from 'node:path';
+import { isBuiltIn } from '../../data/render/built-in.ts';
+import { absoluteBase } from '../../models/base/find-base.ts';
+import type { Layer } from './settings.ts';
+
+/**
+ * Makes the paths in settings absolute: base, data files and chat template. Names of bases on the hub and of built-in
+ * templates stay unchanged. Missing keys stay missing.
+ *
+ * @param folder folder that relative paths start from
+ */
+export function absolutePaths<Settings extends Pick<Layer, 'base' | 'data'>>(
+  settings: Settings,
+  folder: string,
+): Settings {
+  const all = (paths: unknown): unknown =>
+    isPaths(paths) ? [paths].flat().map((path) => resolve(folder, path)) : paths;
+  const { base, data } = settings;
+  const { train, heldOut, template } = { ...data };
+  const files = {
+    ...data,
+    ...(train !== undefined && { train: all(train) }),
+    ...(heldOut !== undefined && { heldOut: all(heldOut) }),
+    ...(typeof template === 'string' && !isBuiltIn(template) && { template: resolve(folder, template) }),
+  };
+  return {
+    ...settings,
+    ...(base !== undefined && { base: absoluteBase(base, folder) }),
+    ...(data !== undefined && { data: files }),
+  };
+}
+
+/** Returns whether a value is a path or a list of paths. The schema refuses all other values. */
+function isPaths(value: unknown): value is string | string[] {
+  return (
+    typeof value === 'string' || (Array.isArray(value) && value.every((path) => typeof path === 'string'))
+  );
+}

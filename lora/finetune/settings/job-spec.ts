@@ -1,0 +1,65 @@
+import { z } from 'zod';
+import { specProblems } from '../../../common/schema-problems.ts';
+import { nameSchema, peerIdSchema } from '../../../protocol/ids.ts';
+import { acceptanceSchema, loraSchema, roundsSchema, trainingSchema } from '../../../protocol/manifest.ts';
+import { dataSettingsSchema } from '../../data/settings.ts';
+import { PRESETS } from '../../train/presets.ts';
+import { finetuneError } from '../errors.ts';
+
+const path = z.string().min(1).max(4096).describe('a path');
+/** Files, folders or glob patterns; see `dataFiles`. */
+const paths = z.union([path, z.array(path).min(1).max(10_000).describe('a list of paths')]);
+
+/** A job as its operator writes it, in YAML or JSON. */
+export const jobSpecSchema = z.strictObject({
+  name: nameSchema,
+  /** Folder of the base model, in Hugging Face layout. */
+  base: path,
+  data: z.strictObject({
+    train: paths,
+    /** Separate held-out files, or the share of the examples that is kept out of training. @default 0.1 */
+    heldOut: z.union([z.number().gt(0).lt(1), paths]).default(0.1),
+    ...dataSettingsSchema.shape,
+  }),
+  /**
+   * Preset that chooses, when the job is created, the settings of `lora` and `training` that the file does not set.
+   * @default null
+   */
+  preset: z.enum(PRESETS).nullable().default(null),
+  lora: loraSchema.prefault({}),
+  training: trainingSchema.prefault({}),
+  rounds: roundsSchema.prefault({}),
+  acceptance: acceptanceSchema.prefault({}),
+  /** Peers that may join. "open": all; "invite": those with the job's invite; or a list of peer ids. @default "open" */
+  admission: z
+    .union([
+      z.literal('open'),
+      z.literal('invite'),
+      z.array(peerIdSchema).min(1).max(4096).describe('a list of peer ids'),
+    ])
+    .default('open'),
+  /** Seed of the initial adapter and of the choice of held-out examples. @default 0 */
+  seed: z.int().nonnegative().max(0xffffffff).default(0),
+});
+
+export type JobSpec = z.output<typeof jobSpecSchema>;
+/** A job as its operator writes it: the keys of a job file. Only `name`, `base` and `data.train` are required. */
+export type JobSpecInput = z.input<typeof jobSpecSchema>;
+
+/**
+ * Checks a job specification; unknown keys are errors, with the key that was probably meant.
+ * @throws SwarmError JOB_SPEC (values: field, problems)
+ */
+export function parseJobSpec(value: unknown): JobSpec {
+  const result = jobSpecSchema.safeParse(value);
+  if (result.success) return result.data;
+  const problems = specProblems(jobSpecSchema, value, result.error.issues);
+  throw finetuneError(
+    'JOB_SPEC',
+    `the job specification is wrong: ${problems.map(({ text }) => text).join('; ')}`,
+    {
+      field: problems[0]!.field,
+      problems: problems.map(({ text }) => text),
+    },
+  );
+}

@@ -1,0 +1,111 @@
+/** The settings of a run that a checkpoint stores, and those that a resumed run may change. */
+import { z } from 'zod';
+import { deviceNames, ENGINE_NAMES } from '../../engines/names.ts';
+import { PRECISIONS } from '../../engines/precision.ts';
+import { BASE_BITS } from '../../models/base/base-bits.ts';
+import type { ComputeInput, ComputeOnDevices } from '../../train/compute.ts';
+import { isBlock, trainSpecSchema } from './settings.ts';
+
+const deviceNumber = z.int().nonnegative().optional();
+
+/** Settings in a checkpoint's JSON. Keys with a default are absent in older checkpoints. */
+export const runSettingsSchema = z.strictObject({
+  spec: trainSpecSchema,
+  totalSteps: z.int().positive(),
+  /** The first device, and its number. */
+  engine: z.enum(ENGINE_NAMES),
+  device: deviceNumber,
+  /** The other devices that share each batch. @default none */
+  alongside: z.array(z.strictObject({ engine: z.enum(ENGINE_NAMES), device: deviceNumber })).default([]),
+  threads: z.int().positive(),
+  /** @default 32 */
+  baseBits: z.literal(BASE_BITS).default(32),
+  /** @default 'float32' */
+  precision: z.enum(PRECISIONS).default('float32'),
+  /** Gradient checkpointing, as the user set it. @default false: the only value before `auto` existed */
+  checkpointing: z.union([z.boolean(), z.literal('auto')]).default(false),
+  /** Digests of the base model, and of the packed rows. */
+  base: z.string(),
+  rows: z.string(),
+  heldOut: z.string().nullable(),
+  /**
+   * First start of the run, in milliseconds since 1970. Chat templates print the date of this time, even in a resumed
+   * run.
+   */
+  startedAt: z.int().nonnegative(),
+});
+export type RunSettings = z.output<typeof runSettingsSchema>;
+
+/** Returns a `Compute` as the keys of `RunSettings` that store it. */
+export function storedCompute({ devices, threads, baseBits, precision, checkpointing }: ComputeOnDevices) {
+  const [{ engine, device }, ...alongside] = devices;
+  return { engine, device, alongside, threads, baseBits, precision, checkpointing };
+}
+
+/** Reads the `Compute` of a checkpoint, as input for `parseCompute`. */
+export function computeInputOf(settings: RunSettings): ComputeInput {
+  const { engine, device, alongside, threads, baseBits, precision, checkpointing } = settings;
+  const names = deviceNames([{ engine, device }, ...alongside]);
+  return { engine: names, threads, baseBits, precision, gradientCheckpointing: checkpointing };
+}
+
+/**
+ * Settings that a resumed run may change: how long it trains, what it keeps, and which devices it uses. None of them
+ * changes what a step computes, except that devices round differently.
+ */
+const CHANGEABLE = new Set([
+  'spec.run.steps',
+  'spec.run.epochs',
+  'spec.run.checkpointEvery',
+  'spec.run.keepCheckpoints',
+  'spec.run.final',
+  'totalSteps',
+  'engine',
+  'device',
+  'alongside',
+  'threads',
+  'checkpointing',
+]);
+/** Paths may change, because the digests of their content are compared. */
+const PATHS = ['spec.base', 'spec.data.train', 'spec.data.heldOut'];
+
+export interface Difference {
+  /** Name of the setting, as in a config file: "training.learningRate". For a digest, the setting whose path it replaces. */
+  field: string;
+  before: unknown;
+  now: unknown;
+}
+
+/**
+ * Lists the settings that differ although a resumed run must not change them. Precision may change from float16 to
+ * float32 only. Adapter and moments are float32 either way, so a run that fails in float16 can continue in float32, and
+ * loses only its loss scale. A change from float32 to float16 would silently make the run less exact.
+ */
+export function differences(before: RunSettings, now: RunSettings): Difference[] {
+  const old = flatten(before);
+  const fresh = flatten(now);
+  const found: Difference[] = [];
+  for (const path of new Set([...old.keys(), ...fresh.keys()])) {
+    if (CHANGEABLE.has(path) || PATHS.includes(path) || old.get(path) === fresh.get(path)) continue;
+    if (path === 'precision' && now.precision === 'float32') continue;
+    const name = path.replace(/^spec\./, '');
+    const field = { rows: 'data.train', heldOut: 'data.heldOut' }[path] ?? name;
+    found.push({ field, before: parse(old.get(path)), now: parse(fresh.get(path)) });
+  }
+  return found;
+}
+
+/** Maps paths to the JSON of their values. A list is one value. */
+function flatten(value: object, prefix = ''): Map<string, string> {
+  const flat = new Map<string, string>();
+  for (const [key, inner] of Object.entries(value)) {
+    const path = `${prefix}${key}`;
+    if (!isBlock(inner)) flat.set(path, JSON.stringify(inner));
+    else for (const [deeper, json] of flatten(inner, `${path}.`)) flat.set(deeper, json);
+  }
+  return flat;
+}
+
+function parse(json: string | undefined): unknown {
+  return json === undefined ? null : JSON.parse(json);
+}

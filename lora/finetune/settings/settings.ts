@@ -1,0 +1,177 @@
+/** Settings of a fine-tuning run on one machine: the keys of a job file, and a block `run`. */
+
+import { z } from 'zod';
+import { commonError } from '../../../common/common-errors.ts';
+import { specProblems } from '../../../common/schema-problems.ts';
+import { loraSchema, trainingSchema } from '../../../protocol/manifest.ts';
+import { type TrainingConfig, trainingConfigSchema } from '../../train/config.ts';
+import { shareBatch } from '../../train/devices/shared-batch.ts';
+import { PRESETS, type PresetName } from '../../train/presets.ts';
+import { jobSpecSchema } from './job-spec.ts';
+
+/** Settings of a run on one machine. In a swarm, the rounds and the coordinator decide these. */
+export const runSchema = z.strictObject({
+  /** Optimiser steps; null: as many as the epochs need. @default null */
+  steps: z.int().positive().max(100_000_000).nullable().default(null),
+  /** Passes over the data, where `steps` is null. @default 1 */
+  epochs: z.number().positive().max(1_000_000).default(1),
+  /** Optimiser steps between two measurements of the held-out loss; 0: only before and after. @default 0 */
+  evaluateEvery: z.int().nonnegative().max(100_000_000).default(0),
+  /** Measurements without improvement after which training stops; null: never. @default null */
+  patience: z.int().positive().max(1_000_000).nullable().default(null),
+  /** Smallest decrease of the held-out loss that counts as an improvement, in nats per token. @default 0 */
+  minDelta: z.number().min(0).max(100).default(0),
+  /** Which adapter to write to the output, if the held-out loss was measured during training. @default "best" */
+  final: z.enum(['best', 'last']).default('best'),
+  /** Optimiser steps between checkpoints; 0: only when interrupted, at a new best, and at the end. @default 100 */
+  checkpointEvery: z.int().nonnegative().max(100_000_000).default(100),
+  /** Number of newest checkpoints to keep, in addition to the best one. @default 2 */
+  keepCheckpoints: z.int().positive().max(10_000).default(2),
+});
+
+/** All settings, with defaults filled in. Paths are absolute. */
+export const trainSpecSchema = z.strictObject({
+  base: jobSpecSchema.shape.base,
+  data: jobSpecSchema.shape.data.extend({
+    /** Files to measure the loss on, or the share of the examples that is held out; null: none. @default null */
+    heldOut: z
+      .union([z.number().gt(0).lt(1), z.array(z.string().min(1)).min(1)])
+      .nullable()
+      .default(null),
+  }),
+  preset: z.enum(PRESETS).nullable().default(null),
+  lora: loraSchema.prefault({}),
+  training: trainingSchema.prefault({}),
+  run: runSchema.prefault({}),
+  seed: jobSpecSchema.shape.seed,
+});
+export type TrainSpec = z.output<typeof trainSpecSchema>;
+
+/** Returns the steps and rows of a run over data of `dataRows` rows. The last batch may be smaller. */
+export function lengthOf({ run, training }: Pick<TrainSpec, 'run' | 'training'>, dataRows: number) {
+  if (run.steps !== null) return { steps: run.steps, rows: Number.POSITIVE_INFINITY };
+  const rows = Math.max(1, Math.round(dataRows * run.epochs));
+  return { steps: Math.ceil(rows / training.batchSize), rows };
+}
+
+/** Returns the settings of the trainer for data of `dataRows` rows. */
+export function trainingConfig(spec: TrainSpec, dataRows: number): TrainingConfig {
+  const { training, seed } = spec;
+  return trainingConfigSchema.parse({ ...training, totalSteps: lengthOf(spec, dataRows).steps, seed });
+}
+
+/** Settings from one source: a config file, the flags, a preset, or a checkpoint. */
+export interface Layer {
+  base?: string;
+  data?: Record<string, unknown>;
+  preset?: string | null;
+  lora?: Record<string, unknown>;
+  training?: Record<string, unknown>;
+  run?: Record<string, unknown>;
+  seed?: number;
+}
+
+/** Settings as a program passes them: the keys of a config file (docs/training.md). All are optional. */
+export type FinetuneSettings = {
+  /** Folder of a base in Hugging Face layout, or `ORG/NAME[@REVISION]` on the hub. */
+  readonly base?: string;
+  /** Data files, and how they are read, rendered and packed. */
+  readonly data?: Partial<z.input<typeof trainSpecSchema.shape.data>>;
+  /** Preset that chooses the settings that are not given. @default null: the defaults apply */
+  readonly preset?: PresetName | null;
+  /** Shape of the adapter. */
+  readonly lora?: z.input<typeof loraSchema>;
+  /** Optimiser, batch and rows. */
+  readonly training?: z.input<typeof trainingSchema>;
+  /** Length, evaluations and checkpoints. */
+  readonly run?: z.input<typeof runSchema>;
+  /** Seed of the initial adapter, the held-out examples and the order of rows. @default 0 */
+  readonly seed?: number;
+};
+
+/** Merges layers key by key. Later layers win; undefined values count as not given. */
+export function mergeLayers(...layers: readonly Layer[]): Layer {
+  const merged: Record<string, unknown> = {};
+  for (const layer of layers) {
+    for (const [key, value] of Object.entries(layer)) {
+      if (value === undefined) continue;
+      merged[key] = isBlock(value) ? { ...(merged[key] as object), ...defined(value) } : value;
+    }
+  }
+  return merged;
+}
+
+/**
+ * Fills in the defaults. Alpha defaults to twice a given rank, the micro-batch to the whole batch.
+ * @throws SwarmError USAGE (values: field, problems)
+ */
+export function resolveSpec(layer: Layer): TrainSpec {
+  const { rank } = { ...layer.lora };
+  const { batchSize, microBatch = batchSize } = { ...layer.training };
+  const filled = mergeLayers(
+    {
+      lora: { alpha: typeof rank === 'number' ? 2 * rank : undefined },
+      training: { microBatch },
+    },
+    layer,
+  );
+  const result = trainSpecSchema.safeParse(filled);
+  if (!result.success) {
+    const problems = specProblems(trainSpecSchema, filled, result.error.issues);
+    throw commonError('USAGE', problems.map(({ text }) => text).join('; '), {
+      field: problems[0]!.field,
+      problems: problems.map(({ text }) => text),
+    });
+  }
+  const { training } = result.data;
+  const spec = {
+    ...result.data,
+    training: { ...training, microBatch: Math.min(training.microBatch, training.batchSize) },
+  };
+  checkRun(spec);
+  return spec;
+}
+
+/**
+ * Shrinks a default micro-batch so that every device gets a part of each batch. A micro-batch that the user set stays.
+ * The micro-batch of a resumed run stays too, because dropout's random numbers depend on it.
+ *
+ * @param layer the settings that `spec` was filled in from
+ * @returns `reason`: null if nothing changed
+ */
+export function shareMicroBatch(
+  layer: Layer,
+  spec: TrainSpec,
+  devices: number,
+): { spec: TrainSpec; reason: string | null } {
+  if (layer.training?.microBatch !== undefined) return { spec, reason: null };
+  const { microBatch, reason } = shareBatch(spec.training, devices);
+  return { spec: { ...spec, training: { ...spec.training, microBatch } }, reason };
+}
+
+function checkRun({ data, run }: TrainSpec): void {
+  if (run.evaluateEvery > 0 && data.heldOut === null) {
+    throw commonError(
+      'USAGE',
+      'evaluateEvery is set, but there is no held-out data to measure the loss on',
+      {},
+      { next: 'add --held-out, or leave out --evaluate-every' },
+    );
+  }
+  if (run.patience !== null && run.evaluateEvery === 0) {
+    throw commonError(
+      'USAGE',
+      'patience is set, but the held-out loss is not measured during training',
+      {},
+      { next: 'add --evaluate-every STEPS' },
+    );
+  }
+}
+
+export function isBlock(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+function defined(block: Record<string, unknown>): Record<string, unknown> {
+  return Object.fromEntries(Object.entries(block).filter(([, value]) => value !== undefined));
+}

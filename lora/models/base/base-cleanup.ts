@@ -1,0 +1,75 @@
+import { readdir, rm, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { isAlive, parsePartialName } from '../../../common/durable.ts';
+import type { BaseBits } from './base-bits.ts';
+import { digestRecords, forgetDigests } from './digest-cache.ts';
+
+/** Length of a base's digest in hex. Names of derived files and folders begin with it. */
+const DIGEST_CHARACTERS = 64;
+
+/**
+ * Deletes files derived from bases that are no longer needed: folders that `layOutBase` made, weights that
+ * `prepareWeights` converted, and digests of files that no longer exist. All of them can be made again.
+ * @param keep digests of the bases that are still needed
+ */
+export async function removeBases({
+  home,
+  keep,
+}: {
+  home: string;
+  keep: ReadonlySet<string>;
+}): Promise<void> {
+  const cache = join(home, 'cache');
+  for (const folder of [join(home, 'bases'), cache]) {
+    for (const name of await readdir(folder).catch(() => [])) {
+      const path = join(folder, name);
+      if (path !== digestRecords(cache) && !keep.has(name.slice(0, DIGEST_CHARACTERS)))
+        await rm(path, { recursive: true, force: true });
+    }
+  }
+  await forgetDigests(cache);
+}
+
+/** File names that `prepareWeights` gives: the base's digest, the format, and the version of the quantisation. */
+const WEIGHTS = /^[0-9a-f]{64}\.(?:f32|q(?<bits>[48])v(?<version>\d+))$/;
+/**
+ * Time without a write, in milliseconds, after which a partial file counts as abandoned. A process that converts
+ * weights writes more often. The process id in the file's name is not enough: if several containers share the cache,
+ * the id can belong to a process of another container.
+ */
+const ABANDONED_MS = 3_600_000;
+
+/**
+ * Deletes useless converted weights of all bases: quantised weights of older versions, and partial files of processes
+ * that have ended. Leaves files with other names alone.
+ *
+ * @param version current version of the quantisation
+ */
+export async function removeOutdated(cacheDir: string, { version }: { version: number }): Promise<void> {
+  for (const name of await readdir(cacheDir)) {
+    const path = join(cacheDir, name);
+    const partial = parsePartialName(name);
+    const weights = WEIGHTS.exec(partial?.target ?? name);
+    if (weights === null) continue;
+    const outdated =
+      partial === null ? Number(weights.groups?.version) < version : await isAbandoned(path, partial.pid);
+    // Windows cannot delete a file that another process has mapped.
+    if (outdated) await rm(path, { force: true }).catch(() => {});
+  }
+}
+
+/** Deletes the converted weights of all bases that have other base bits. The folder need not exist. */
+export async function removeOtherBits(cacheDir: string, bits: BaseBits): Promise<void> {
+  for (const name of await readdir(cacheDir).catch(() => [])) {
+    const weights = WEIGHTS.exec(name);
+    if (weights === null || Number(weights.groups?.bits ?? 32) === bits) continue;
+    // Windows cannot delete a file that another process has mapped.
+    await rm(join(cacheDir, name), { force: true }).catch(() => {});
+  }
+}
+
+async function isAbandoned(path: string, pid: number): Promise<boolean> {
+  if (isAlive(pid)) return false;
+  const found = await stat(path).catch(() => null);
+  return found !== null && Date.now() - found.mtimeMs >= ABANDONED_MS;
+}

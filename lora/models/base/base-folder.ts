@@ -1,0 +1,48 @@
+import { mkdir, rm, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { renameWithRetry } from '../../../common/durable.ts';
+import { linkOrCopy } from '../../../common/file-system.ts';
+import { modelError } from '../errors.ts';
+import { type BaseDescription, type BaseFile, baseDigest } from './base-identity.ts';
+
+export interface BaseFolderOptions {
+  /** The folder becomes `<home>/bases/<digest>`. */
+  readonly home: string;
+  readonly base: Pick<BaseDescription, 'digest' | 'files'>;
+  /** Returns the path of the file whose content has this digest. */
+  readonly pathOf: (digest: string) => string;
+}
+
+/**
+ * Makes the Hugging Face folder of a base, with hard links to the contents of its files. Idempotent.
+ * @returns the folder
+ * @throws SwarmError BASE_DIGEST the base's digest is not that of its files
+ */
+export async function layOutBase({ home, base, pathOf }: BaseFolderOptions): Promise<string> {
+  const digest = baseDigest(base.files);
+  if (digest !== base.digest) {
+    throw modelError(
+      'BASE_DIGEST',
+      `the base files of the manifest have the digest ${digest}, but the manifest says ${base.digest}`,
+      { expected: base.digest, found: digest },
+    );
+  }
+  const target = join(home, 'bases', base.digest);
+  if (await isComplete(target, base.files)) return target;
+  const work = `${target}.partial`;
+  for (const folder of [work, target]) await rm(folder, { recursive: true, force: true });
+  await mkdir(work, { recursive: true });
+  // The names are untrusted, and some file systems treat two names as the same. linkOrCopy then refuses the second
+  // file.
+  for (const file of base.files) await linkOrCopy(pathOf(file.digest), join(work, file.path));
+  await renameWithRetry(work, target);
+  return target;
+}
+
+async function isComplete(folder: string, files: readonly BaseFile[]): Promise<boolean> {
+  for (const { path, size } of files) {
+    const found = await stat(join(folder, path)).catch(() => null);
+    if (found?.size !== size) return false;
+  }
+  return true;
+}

@@ -1,0 +1,119 @@
+/** Tries or measures an engine in a separate process. */
+import { ChildCalls } from '../../../common/workers/child-process.ts';
+import { entryOf } from '../../../common/workers/entry.ts';
+import { graphProcessEnvironment } from '../../engines/allocator.ts';
+import type { Device, EngineName } from '../../engines/names.ts';
+import type { MachineSpeed, SpeedOptions } from './speed.ts';
+
+export interface ProbeRequest extends Omit<SpeedOptions, 'signal' | 'float16'> {
+  engine: EngineName;
+  threads: number;
+}
+
+/** Request that only checks whether the device runs. */
+export interface TryRequest extends Device {
+  threads: number;
+}
+
+export interface ProbeFailure {
+  reason: string;
+  needs: string | null;
+  software: boolean;
+}
+
+export type ProbeMethods = {
+  measure: { request: ProbeRequest; reply: { speed: MachineSpeed; onProcessor: boolean } | ProbeFailure };
+  try: { request: TryRequest; reply: { runs: true; float16: boolean } | ProbeFailure };
+};
+
+export interface EngineProbe {
+  readonly engine: EngineName;
+  /** null if the engine does not run, or was not measured. */
+  readonly speed: MachineSpeed | null;
+  /**
+   * Whether the engine found only a software driver on the processor, not a GPU. `auto` never chooses such an engine.
+   */
+  readonly software: boolean;
+  /** Whether an engine that could use a GPU computes on the processor. @default false */
+  readonly onProcessor?: boolean;
+  /** Why there is no speed, in the provider's own words. */
+  readonly reason: string | null;
+  /** Requirements of the engine that this machine may lack; null if they are unknown. */
+  readonly needs: string | null;
+}
+
+/** Limit for a probe. Drivers compile for several seconds; a driver that takes longer than this hangs. */
+const DEADLINE_MS = 60_000;
+
+/**
+ * Measures an engine for about 2 seconds. An engine that does not run is a result, not an error.
+ * @throws the signal's reason
+ */
+export async function probeEngine({
+  signal,
+  ...request
+}: ProbeRequest & { signal: AbortSignal }): Promise<EngineProbe> {
+  const { engine } = request;
+  const reply = await ask('measure', request, signal);
+  if ('speed' in reply) return { engine, software: false, reason: null, needs: null, ...reply };
+  return { engine, speed: null, ...reply };
+}
+
+/** Starts an engine on a device and ends it again. @throws the signal's reason */
+export function tryDevice({
+  signal,
+  ...request
+}: TryRequest & { signal: AbortSignal }): Promise<ProbeMethods['try']['reply']> {
+  return ask('try', request, signal);
+}
+
+async function ask<N extends keyof ProbeMethods>(
+  method: N,
+  request: ProbeMethods[N]['request'],
+  signal: AbortSignal,
+): Promise<ProbeMethods[N]['reply']> {
+  signal.throwIfAborted();
+  let late = false;
+  const child = new ChildCalls<ProbeMethods>(entryOf(import.meta, './probe-process'), {
+    env: graphProcessEnvironment(),
+    ended: ({ code, signal, cause }) =>
+      cause ??
+      new Error(
+        late
+          ? `the probe took more than ${DEADLINE_MS / 1000} seconds`
+          : `the probe's process ended with ${signal ?? `code ${code}`}`,
+      ),
+  });
+  const timer = setTimeout(() => {
+    late = true;
+    child.process.kill('SIGKILL');
+  }, DEADLINE_MS);
+  const abort = () => child.process.kill('SIGKILL');
+  signal.addEventListener('abort', abort, { once: true });
+  try {
+    const result = await child.call(method, request).catch((error: Error): ProbeFailure => {
+      signal.throwIfAborted();
+      return { reason: error.message, needs: null, software: false };
+    });
+    if (!('reason' in result)) return result;
+    // Standard error is complete only after the process has ended.
+    await child.kill();
+    return { ...result, reason: missingLibrary((await child.closed).stderr) ?? result.reason };
+  } finally {
+    clearTimeout(timer);
+    signal.removeEventListener('abort', abort);
+    // Some drivers crash while they are unloaded, so the process is killed without unloading them.
+    await child.kill();
+  }
+}
+
+/**
+ * Finds the name of a missing library in a process's standard error. The error messages do not name it:
+ * onnxruntime throws "Failed to load shared library", Dawn "No supported adapters".
+ */
+function missingLibrary(log: string): string | null {
+  const [, message] =
+    /(?:Failed to load library \S+ with error|Couldn't load Vulkan): ([^\n]+)/.exec(log) ?? [];
+  // Removes the colours of a terminal.
+  return message?.replace(new RegExp(`${String.fromCharCode(27)}\\[[\\d;]*m`, 'g'), '').trim() ?? null;
+}

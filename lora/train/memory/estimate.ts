@@ -1,0 +1,134 @@
+/** Estimates the memory and work of a run before anything is loaded. */
+import { adapterLayout, adapterSize } from '../../adapter/layout.ts';
+import type { Precision } from '../../engines/precision.ts';
+import { graphCost } from '../../graph/cost.ts';
+import type { ModelShape } from '../../models/targets.ts';
+import { weightFileBytes } from '../../models/weights/prepare-weights.ts';
+import { adaptedParameters } from '../adapted-model.ts';
+import type { ResolvedCompute } from '../compute.ts';
+import type { MachineSpeed } from '../devices/speed.ts';
+import { inPrecision } from '../precision.ts';
+import { trainingGraph } from '../step.ts';
+import type { TrainerSettings } from '../trainer.ts';
+
+/** Memory of a trainer process in bytes, by use. */
+export interface MemoryEstimate {
+  /** Node.js, the engine's library and its kernels. */
+  readonly runtime: number;
+  /**
+   * The frozen base. At 32 bits the weights are pages of a file, which processes share. With fewer bits, each process
+   * packs most of the weights for its kernels.
+   */
+  readonly weights: number;
+  /** Peak of the values of a micro-batch that exist at the same time. */
+  readonly activations: number;
+  /** Adapter, gradients, two moments, and the copies that are sent to the parent process and written to disk. */
+  readonly adapter: number;
+  readonly total: number;
+}
+
+export interface WorkEstimate {
+  /** FLOPs of all matrix products of one optimiser step. */
+  readonly flopsPerStep: number;
+  /**
+   * The FLOPs of matrix products with frozen base weights, a part of `flopsPerStep`. Their speed depends on the base
+   * bits and the precision.
+   */
+  readonly baseFlopsPerStep: number;
+  /** Bytes that all other operations of the step read and write. */
+  readonly trafficPerStep: number;
+  /** Operations that the engine runs per step. */
+  readonly operationsPerStep: number;
+  /** Values of the adapter. */
+  readonly parameters: number;
+}
+
+export interface EstimateOptions extends Pick<TrainerSettings, 'lora' | 'training'> {
+  readonly compute: Pick<ResolvedCompute, 'checkpointing' | 'baseBits'>;
+}
+
+/** Bytes of a trainer process before it loads anything, measured (docs/decisions/080-training.md). */
+const RUNTIME_BYTES = 150 * 2 ** 20;
+/**
+ * Copies of the adapter's values that exist at one time: values, gradients, two moments, the gradients that the engine
+ * returns, and three copies in transit between the processes.
+ */
+const ADAPTER_SETS = 8;
+const FLOAT_BYTES = 4;
+/** Estimates were up to 5 % too low (docs/decisions/080-training.md), and other programs need memory too. */
+const MARGIN = 1.25;
+
+/** Returns whether a run that needs an estimated `bytes` fits into `available` bytes, with a quarter more as a reserve. */
+export function fitsMemory(bytes: number, available: number): boolean {
+  return MARGIN * bytes <= available;
+}
+
+/**
+ * Estimates memory and work from the shapes in the model's config alone.
+ * @throws SwarmError LORA_*, MODEL_SEQUENCE_TOO_LONG
+ */
+export function estimateTraining(
+  model: ModelShape,
+  { lora, training, compute: { checkpointing, baseBits } }: EstimateOptions,
+): { memory: MemoryEstimate; work: WorkEstimate } {
+  const { config, architecture } = model;
+  const { batchSize, sequenceLength: length } = training;
+  const batch = Math.min(training.microBatch, batchSize);
+  const { graph } = trainingGraph(
+    { config, architecture, batch, length },
+    (graph) => adaptedParameters(graph, model, lora, { training: true }),
+    { ...training, checkpointing },
+  );
+  // The float16 pass marks the matrix products with the base's modules, which `baseFlopsPerStep` counts. The pass does
+  // not change the other costs.
+  const cost = graphCost(inPrecision(graph, architecture, 'float16'));
+  const parameters = adapterSize(adapterLayout(model, lora));
+  const parts = {
+    runtime: RUNTIME_BYTES,
+    weights: baseBits === 32 ? cost.weightBytes : weightFileBytes(model, baseBits),
+    activations: cost.activationBytes,
+    adapter: ADAPTER_SETS * FLOAT_BYTES * parameters,
+  };
+  const runs = Math.ceil(batchSize / batch);
+  return {
+    memory: { ...parts, total: Object.values(parts).reduce((sum, bytes) => sum + bytes, 0) },
+    work: {
+      flopsPerStep: runs * cost.flops,
+      baseFlopsPerStep: runs * cost.float16Flops,
+      trafficPerStep: runs * cost.trafficBytes,
+      operationsPerStep: runs * cost.operations,
+      parameters,
+    },
+  };
+}
+
+/**
+ * Slowdown of all operations other than matrix products (softmax, transpositions, gathers), relative to the probe's
+ * chain of multiplications. This constant and the two below were fitted to measurements of a model of 3M parameters on
+ * one thread and one of 135M on two (docs/decisions/080-training.md).
+ */
+const SLOWNESS = 2;
+/**
+ * Smallest time in seconds that an operation takes, however few values it has. It applies on a processor, where the
+ * probe measures less.
+ */
+const LEAST_SECONDS_PER_OPERATION = 5e-6;
+/** A whole step reaches this share of the speed of its single operations. */
+const EFFICIENCY = 0.85;
+
+/**
+ * Estimates the seconds of an optimiser step on an idle machine. Matrix products run at their measured speed; with base
+ * weights it is the speed for the base's bits and precision. All other operations run at the speed of memory.
+ */
+export function secondsPerStep(
+  work: WorkEstimate,
+  speed: MachineSpeed,
+  precision: Precision = 'float32',
+): number {
+  const { flopsPerStep, baseFlopsPerStep, trafficPerStep, operationsPerStep } = work;
+  const baseFlops = (precision === 'float16' ? speed.float16Flops : speed.baseFlops) ?? speed.flops;
+  const products = (flopsPerStep - baseFlopsPerStep) / speed.flops + baseFlopsPerStep / baseFlops;
+  const perOperation = Math.max(LEAST_SECONDS_PER_OPERATION, speed.secondsPerOperation);
+  const others = (SLOWNESS * trafficPerStep) / speed.bytes + operationsPerStep * perOperation;
+  return (products + others) / EFFICIENCY;
+}

@@ -1,0 +1,57 @@
+/** Memory of the trainer processes of a run or a node: one process for each device that shares its batches. */
+import type { BaseBits } from '../../models/base/base-bits.ts';
+import type { Compute, ComputeOnDevices } from '../compute.ts';
+import type { MemoryEstimate } from './estimate.ts';
+
+/** Number of processes and of copies of the base that trainers hold in memory at the same time. */
+export interface Trainers {
+  readonly processes: number;
+  /** Copies of the base. */
+  readonly bases: number;
+  /** Bits of a weight in each copy. */
+  readonly baseBits: BaseBits;
+}
+
+export const ONE_TRAINER: Trainers = { processes: 1, bases: 1, baseBits: 32 };
+
+/**
+ * Counts processes and copies of the base. onnxruntime maps the file of float32 weights, so its processes share one
+ * copy; processes on a GPU load their weights through the same pages. With fewer bits, each process packs its own copy
+ * of the weights. TensorFlow always holds its own copy. A GPU's memory is counted too, because some GPUs share the
+ * processor's memory and too large a figure is safer than too small a one.
+ */
+export function trainersOf({ devices, baseBits }: Pick<Compute, 'devices' | 'baseBits'>): Trainers {
+  if (devices === 'auto') return { ...ONE_TRAINER, baseBits };
+  const sharing = baseBits === 32 ? devices.filter(({ engine }) => engine !== 'tfjs').length : 0;
+  return { processes: devices.length, bases: devices.length - sharing + Math.min(1, sharing), baseBits };
+}
+
+/** Returns whether any device computes in the machine's own memory, whose size is known. */
+export function usesProcessor({ devices }: Pick<ComputeOnDevices, 'devices'>): boolean {
+  return processorsIn(devices) > 0;
+}
+
+/**
+ * Returns the bytes of the machine's memory that all trainers take together. Every process holds its runtime and an
+ * adapter with optimiser state. Activations count for each trainer on the processor. If all devices are GPUs, the
+ * activations of one trainer count, because the size of a GPU's memory is unknown.
+ *
+ * @param one bytes of a single trainer on the processor
+ */
+export function memoryOfTrainers(
+  one: MemoryEstimate,
+  compute: Pick<ComputeOnDevices, 'devices' | 'baseBits'>,
+): MemoryEstimate {
+  const { processes, bases } = trainersOf(compute);
+  const parts = {
+    runtime: processes * one.runtime,
+    weights: bases * one.weights,
+    activations: Math.max(1, processorsIn(compute.devices)) * one.activations,
+    adapter: processes * one.adapter,
+  };
+  return { ...parts, total: Object.values(parts).reduce((sum, bytes) => sum + bytes, 0) };
+}
+
+function processorsIn(devices: ComputeOnDevices['devices']): number {
+  return devices.filter(({ engine }) => engine === 'onnx-cpu').length;
+}

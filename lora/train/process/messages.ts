@@ -1,0 +1,49 @@
+/** The methods of a trainer process, and the options to start one. */
+import type { AdapterLayout } from '../../adapter/layout.ts';
+import type { Row } from '../../data/row.ts';
+import type { ResolvedCompute } from '../compute.ts';
+import type { GradientRequest, GradientSums } from '../data-parallel.ts';
+import type { AdamWState } from '../optimizer/adamw.ts';
+import type { RowLoss } from '../step.ts';
+import type { JobPosition, TrainerSettings, TrainProgress, TrainResult } from '../trainer.ts';
+
+export interface TrainerOptions extends TrainerSettings {
+  /** Folder of the base model, in Hugging Face layout. */
+  modelDir: string;
+  /** Folder where converted weights are kept between runs. */
+  cacheDir: string;
+  /**
+   * Settings for computing. Each device gets its own process. `threads` should leave one free for the parent process.
+   */
+  compute: ResolvedCompute;
+}
+
+/** Methods of a trainer process. It serves calls one after the other; see common/workers/calls.ts. */
+export type TrainerMethods = {
+  start: { request: TrainerOptions; reply: AdapterLayout };
+  train: {
+    request: {
+      adapter: readonly Float32Array[];
+      rows: readonly Row[];
+      steps: number;
+      /** null: continue with the moments in memory. */
+      optimizer: AdamWState | null;
+      position: JobPosition | null;
+    };
+    reply: TrainResult & { adapter: Float32Array[] };
+    progress: TrainProgress;
+  };
+  gradients: { request: GradientRequest; reply: GradientSums };
+  evaluate: { request: { adapter: readonly Float32Array[]; rows: readonly Row[] }; reply: RowLoss[] };
+  /** Gradient of the mean loss over rows, as `Trainer.lossGradient` returns it. */
+  lossGradient: {
+    request: { adapter: readonly Float32Array[]; rows: readonly Row[] };
+    reply: Float32Array[];
+  };
+  snapshot: {
+    request: { adapter: boolean };
+    reply: { optimizer: AdamWState; adapter: Float32Array[] | null };
+  };
+  /** Releases the engine; the process ends after the reply. */
+  stop: { request: null; reply: null };
+};

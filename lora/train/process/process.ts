@@ -1,0 +1,94 @@
+/**
+ * Entry of the trainer process. Running the engine blocks the thread for the length of a step. In a separate process,
+ * this does not delay the daemon's heartbeats, and a crash costs one round instead of the node.
+ */
+
+import { serveCalls } from '../../../common/workers/calls.ts';
+import { parentChannel } from '../../../common/workers/entry.ts';
+import { createEngine } from '../../engines/engine.ts';
+import { requireFloat16 } from '../../engines/float16.ts';
+import { openBase } from '../../models/base/base-model.ts';
+import { prepareWeights } from '../../models/weights/prepare-weights.ts';
+import { checkCompute } from '../compute.ts';
+import { trainError } from '../errors.ts';
+import { Trainer } from '../trainer.ts';
+import type { TrainerMethods, TrainerOptions } from './messages.ts';
+import { TrainerProcess } from './supervisor.ts';
+
+let trainer: Trainer | null = null;
+
+async function start(options: TrainerOptions, signal: AbortSignal): Promise<Trainer> {
+  const { modelDir, cacheDir, compute } = options;
+  const { threads, baseBits: bits, precision } = compute;
+  checkCompute(compute);
+  const model = await openBase(modelDir);
+  const [{ engine: name, device }, ...others] = compute.devices;
+  // Preparing the weights of a large base takes minutes. The engine is created first, so that a missing one fails at
+  // once.
+  const engine = await createEngine(name, { threads, device });
+  if (precision === 'float16') await requireFloat16(engine);
+  const weights = await prepareWeights(model, cacheDir, { bits, signal });
+  const workers: TrainerProcess[] = [];
+  for (const other of others) {
+    const alone = { ...options, compute: { ...compute, devices: [other] as const } };
+    workers.push(await TrainerProcess.start(alone, { onLog: (line) => console.error(line), signal }));
+  }
+  return new Trainer(options, {
+    model,
+    engine,
+    weights,
+    workers,
+    onLost: (name, error) => {
+      const reason = error instanceof Error ? error.message : String(error);
+      notify(`${name} failed: ${reason}; continuing without it`);
+    },
+  });
+}
+
+function started(): Trainer {
+  if (trainer === null) throw trainError('TRAINER_NOT_STARTED', 'the trainer has not been started');
+  return trainer;
+}
+
+const notify = serveCalls<TrainerMethods>(
+  {
+    start: async (options, { signal }) => {
+      trainer = await start(options, signal);
+      return trainer.layout;
+    },
+    train: async ({ adapter, optimizer, rows, steps, position }, { signal, onProgress }) => {
+      const current = started();
+      current.setParameters(adapter);
+      if (optimizer !== null) current.setOptimizerState(optimizer);
+      const options = { rows, steps, position: position ?? undefined, onProgress, signal };
+      const result = await current.train(options);
+      return { ...result, adapter: current.parameters() };
+    },
+    gradients: (request, { signal }) => started().gradients(request, { signal }),
+    evaluate: ({ adapter, rows }, { signal }) => {
+      const current = started();
+      current.setParameters(adapter);
+      return current.evaluate(rows, { signal });
+    },
+    lossGradient: ({ adapter, rows }, { signal }) => {
+      const current = started();
+      current.setParameters(adapter);
+      return current.lossGradient(rows, { signal });
+    },
+    snapshot: ({ adapter }) => {
+      const current = started();
+      return { optimizer: current.optimizerState(), adapter: adapter ? current.parameters() : null };
+    },
+    stop: async () => {
+      await trainer?.dispose();
+      // Disconnects after the reply. If the parent disconnected instead, Node.js would report no 'close' of the child.
+      setImmediate(() => process.disconnect());
+      return null;
+    },
+  },
+  {
+    channel: parentChannel(),
+    failed: (message, options) => trainError('TRAINER_FAILED', message, {}, options),
+    aborted: (message) => trainError('TRAINER_ABORTED', message),
+  },
+);

@@ -1,0 +1,57 @@
+import { describe, expect, test } from 'vitest';
+import { isSwarmError } from '../../../../../common/errors.ts';
+import { type JobSpecInput, parseJobSpec } from '../../../../../lora/finetune/settings/job-spec.ts';
+import { withCode } from '../../../../utils/codes.ts';
+
+const MINIMAL: JobSpecInput = { name: 'whale', base: '/base', data: { train: '/data' } };
+
+function problemsOf(spec: unknown): unknown {
+  try {
+    parseJobSpec(spec);
+  } catch (error) {
+    if (isSwarmError(error, 'JOB_SPEC')) return error.values.problems;
+    throw error;
+  }
+  return null;
+}
+
+describe('parseJobSpec', () => {
+  test('fills in every default', () => {
+    expect(parseJobSpec(MINIMAL)).toMatchObject({
+      data: { train: '/data', heldOut: 0.1 },
+      lora: { rank: 16, alpha: 32, targets: 'all-linear', useDora: false },
+      rounds: { count: 8, localSteps: 20, minPeers: 2, preset: 'auto' },
+      acceptance: { tolerance: 0.002, heldOutRows: 64 },
+      admission: 'open',
+      seed: 0,
+    });
+  });
+
+  test.each([
+    [{ ...MINIMAL, nmae: 1 }, 'nmae', 'name'],
+    [{ ...MINIMAL, data: { train: '/d', heldout: 0.2 } }, 'data.heldout', 'heldOut'],
+    [{ ...MINIMAL, training: { learning_rate: 1 } }, 'training.learning_rate', 'learningRate'],
+    [{ ...MINIMAL, rounds: { localStep: 1 } }, 'rounds.localStep', 'localSteps'],
+    [{ ...MINIMAL, lora: { ranks: 8 } }, 'lora.ranks', 'rank'],
+  ])('an unknown key is an error that says what was meant', (spec, key, meant) => {
+    expect(problemsOf(spec)).toEqual([expect.stringMatching(`"${key}".*"${meant}"`)]);
+  });
+
+  test('lists all keys for a key that resembles none', () => {
+    expect(problemsOf({ ...MINIMAL, acceptance: { banana: 1 } })).toEqual([
+      expect.stringMatching(/"acceptance\.banana".*tolerance, heldOutRows/),
+    ]);
+  });
+
+  test.each([
+    [{ ...MINIMAL, name: '../up' }, 'name'],
+    [{ ...MINIMAL, data: { train: '/d', heldOut: 1 } }, 'data.heldOut'],
+    [{ ...MINIMAL, admission: 'nobody' }, 'admission'],
+    [{ ...MINIMAL, seed: -1 }, 'seed'],
+    [{ ...MINIMAL, rounds: { minPeers: 0 } }, 'rounds.minPeers'],
+    [{ name: 'whale', data: { train: '/d' } }, 'base'],
+    ['a text', ''],
+  ])('names the field that is wrong', (spec, field) => {
+    expect(() => parseJobSpec(spec)).toThrow(withCode('JOB_SPEC', { field }));
+  });
+});

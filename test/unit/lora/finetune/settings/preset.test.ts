@@ -1,0 +1,35 @@
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { expect, it } from 'vitest';
+import { presetLayer } from '../../../../../lora/finetune/settings/preset.ts';
+import { type Layer, mergeLayers } from '../../../../../lora/finetune/settings/settings.ts';
+import { processorCompute } from '../../../../../lora/train/compute.ts';
+import { temporaryFolder } from '../../../../utils/folder.ts';
+import { makeTinyModel, TINY_TEXT } from '../../../../utils/tiny-model.ts';
+
+const machine = { compute: processorCompute(), now: 0, signal: new AbortController().signal };
+
+async function least(): Promise<Layer> {
+  const dir = await temporaryFolder();
+  await makeTinyModel(join(dir, 'model'));
+  await writeFile(join(dir, 'text.txt'), TINY_TEXT.repeat(100));
+  const texts = [join(dir, 'text.txt')];
+  return { base: join(dir, 'model'), data: { train: texts, heldOut: texts } };
+}
+
+it('a preset chooses how often to measure if only patience is set', async () => {
+  const { layer } = await presetLayer('auto', mergeLayers(await least(), { run: { patience: 3 } }), machine);
+  expect(layer.run).toMatchObject({ evaluateEvery: expect.any(Number) });
+  expect(layer.run).not.toHaveProperty('patience');
+});
+
+it('the choice of a rank ignores modules that are saved whole', async () => {
+  // With so few adapted modules even this little data needs more than the least rank.
+  const few = { targets: ['q_proj'], layersToTransform: [0] };
+  const layer = await least();
+  const rankWith = async (lora: Layer['lora']) =>
+    (await presetLayer('auto', mergeLayers(layer, { lora }), machine)).layer.lora!.rank;
+  const rank = await rankWith(few);
+  expect(rank).toBeGreaterThan(16);
+  expect(await rankWith({ ...few, modulesToSave: ['lm_head', 'embed_tokens'] })).toBe(rank);
+});
