@@ -78,7 +78,8 @@ describe('several devices', () => {
       const { adapter, notices } = await train(1, {
         steps: 4,
         onStep: async (step, pid) => {
-          if (step !== 2) return;
+          // After the first step, a worker that was slow may have no rows, so that its death changes nothing.
+          if (step !== 0) return;
           for (const worker of await childrenOf(pid)) process.kill(worker, 'SIGKILL');
         },
       });
