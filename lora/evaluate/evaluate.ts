@@ -21,8 +21,8 @@ import { evaluateError } from './errors.ts';
 import { adapterFeeds, type ModelBundle } from './model-bundle.ts';
 
 /**
- * Longest window in tokens, because attention's memory grows with the square. Longer rows are scored in several
- * windows.
+ * Longest window in tokens. The window is limited because the memory of attention grows with the square of its length.
+ * Longer rows are scored in several windows.
  */
 const MAX_WINDOW = 4096;
 /** Window lengths are multiples of this, so that similar data uses the same graph. */

@@ -57,7 +57,7 @@ const optionsSchema = z.object({
 
 type Defaults = Required<Pick<PrepareOptions, 'cacheDir' | 'now' | 'signal'>>;
 
-/** Fills in what a caller may leave out. Paths become absolute. @throws SwarmError USAGE */
+/** Fills in the options that a caller may leave out. Paths become absolute. @throws SwarmError USAGE */
 export function withDefaults<Options extends PrepareOptions>(options: Options): Options & Defaults {
   checkOptions(optionsSchema, options);
   return {

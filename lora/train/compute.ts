@@ -65,7 +65,10 @@ export const {
   precision: precisionSchema,
 } = computeInputSchema.shape;
 
-/** What a program may pass. `parseDevices` has better messages for a wrong engine. */
+/**
+ * Schema of the settings that a program may pass. It accepts any text as the engine, because `parseDevices` has better
+ * messages for a wrong one.
+ */
 const passedSchema = computeInputSchema.extend({ engine: z.string(), origin: z.string() }).partial().strict();
 
 /** Requested settings for computing a model. A key that is left out or undefined has its default. */

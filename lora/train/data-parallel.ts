@@ -28,7 +28,8 @@ export interface DataParallelWorker {
   readonly name: string;
   /**
    * Requests the gradients of some rows.
-   * @returns `sent`: resolves when the request has left this process, which may then block; `sums`: the result
+   * @returns `sent` resolves when the request has left this process, so that this process may block; `sums` resolves to
+   *   the result
    */
   gradients(
     request: GradientRequest,

@@ -19,9 +19,9 @@ export interface ErrorFeedbackOptions {
 }
 
 /**
- * Keeps what compression left out, to send it later (SparseLoCo, arXiv 2508.15706). Each round adds its change, e ← β·e
- * + Δ, sends the compressed C(e), and keeps
- * the rest, e ← e − C(e). All arithmetic is float32, so that a residual from disk continues exactly like one in memory.
+ * Keeps what compression left out, to send it later (SparseLoCo, arXiv 2508.15706). In each round, the residual e
+ * becomes β·e + Δ, where Δ is the round's change. Then the compressed values C(e) are sent, and e becomes e − C(e). All
+ * arithmetic is float32, so that a residual from disk continues exactly like one in memory.
  */
 export class ErrorFeedback {
   readonly layout: UpdateLayout;

@@ -71,7 +71,10 @@ export function remainderBits(divisor: number): number {
   return 32 - Math.clz32(divisor - 1);
 }
 
-/** Returns the most bits of a chunk's gaps: the unary parts add up to at most (length − kept)/divisor. */
+/**
+ * Returns the largest number of bits that the gaps of a chunk can take. Their unary parts add up to at most (length −
+ * kept)/divisor.
+ */
 function indexBitsAtMost(length: number, kept: number): number {
   const divisor = golombDivisor(length, kept);
   return kept * (1 + remainderBits(divisor)) + Math.floor((length - kept) / divisor);
@@ -85,7 +88,10 @@ function blockBitsAtMost(length: number): number {
   return 8 * (BLOCK_SCALE_BYTES + Math.ceil(length / 2));
 }
 
-/** Limits of an update from its layout and preset. A decoder allocates by these, never by the bytes it received. */
+/**
+ * Limits of an update from its layout and preset. A decoder allocates memory by these limits, never by the bytes that
+ * it received.
+ */
 export interface UpdateLimits {
   readonly minimumBytes: number;
   readonly maximumBytes: number;

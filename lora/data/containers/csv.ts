@@ -52,7 +52,8 @@ export async function* readCsv(
     return rows;
   };
   for await (const bytes of readUtf8Bytes(file, options)) {
-    // Each byte becomes one character, so that an invalid byte affects only its own row. Separators are ASCII.
+    // Each byte becomes one character, so that an invalid byte affects only its own row. Separators stay recognisable,
+    // because they are ASCII.
     const rows = take(parser.push(bytes.toString('latin1')));
     if (rows.length > 0) yield rows;
   }

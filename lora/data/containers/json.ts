@@ -111,7 +111,7 @@ async function lookAhead(chunks: AsyncGenerator<Buffer>): Promise<FileHead> {
 
 /**
  * Returns whether the text is a single row: an object that has a wanted column, and no list of objects in any other
- * column. `{"data": [{…}]}` is not a row but an object around rows.
+ * column. For example, `{"data": [{…}]}` is an object around rows and not a row.
  */
 function isSingleRow(text: Buffer, wanted: ReadonlySet<string>): boolean {
   const value = parsedObject(text);

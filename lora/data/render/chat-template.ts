@@ -87,7 +87,7 @@ async function chooseTemplates(
   const own = join(dir, 'chat_template.jinja');
   const source = await readOptional(own);
   if (source !== null) {
-    // transformers 5 saves additional templates there.
+    // transformers 5 saves the template for tools in this file.
     const withTools = await readOptional(join(dir, TOOL_TEMPLATE_FILE));
     return {
       origin: own,

@@ -23,7 +23,7 @@ export interface RendererOptions {
   now: number;
 }
 
-/** Tokenizer, template and settings for `renderExample`. Close it after use. */
+/** Tokenizer, template and settings for `renderExample`. Close the renderer after use. */
 export interface Renderer {
   readonly tokenizer: TextTokenizer;
   /** null: there is no chat template. */

@@ -59,7 +59,8 @@ const renderedSchema = z.strictObject({
 export type TemplateMethods = {
   compile: { request: RunnerData; reply: null };
   /**
-   * Fails with ROW_TEMPLATE if the template cannot render this conversation. Other codes mean that it can render none.
+   * Fails with ROW_TEMPLATE if the template cannot render this conversation. Other codes mean that the template cannot
+   * render any conversation.
    */
   render: { request: RenderRequest; reply: RenderedParts };
 };

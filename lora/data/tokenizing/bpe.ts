@@ -1,8 +1,11 @@
 import { type Part, unsupported } from './part.ts';
 
-/** Ids are below this, so that a pair of ids fits into 53 bits. Real vocabularies have up to 2¹⁸ tokens. */
+/**
+ * Limit of the ids. All ids are below it, so that a pair of ids fits into 53 bits. Real vocabularies have up to 2¹⁸
+ * tokens.
+ */
 const MAX_VOCABULARY = 2 ** 26;
-/** Words whose tokens are cached. */
+/** Maximum number of words whose tokens are cached. */
 const CACHED_WORDS = 20_000;
 /** Longest cached word, UTF-16 units. */
 const CACHED_LENGTH = 64;

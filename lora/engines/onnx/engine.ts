@@ -111,7 +111,7 @@ function sessionOptions(
     enableCpuMemArena: false,
     // One plan for all activations costs 0.6 GB at 135M parameters and saves no time.
     enableMemPattern: false,
-    // Fatal messages only, because failures are thrown and the caller reports them.
+    // Only fatal messages are logged, because failures are thrown and the caller reports them.
     logSeverityLevel: 4,
     extra: {
       session: {

@@ -36,7 +36,7 @@ export type Direction = 'plain' | 'transposed';
 
 /**
  * Returns the copy that the kernel needs. The kernel for 4 bits needs blocks along the summed axis; the kernel for 8
- * bits needs the summed axis as the first one.
+ * bits needs the summed axis as the first axis.
  */
 export function directionOf({ attributes: { transposeB } }: Gemm, { bits }: QuantisedEntry): Direction {
   return transposeB === (bits === 4) ? 'plain' : 'transposed';

@@ -12,7 +12,7 @@ import {
 import type { OnnxInitializer } from './protobuf.ts';
 import type { BlockNames, Direction } from './quantised.ts';
 
-/** A weight of a graph: the format in which the weight file stores it, and where. */
+/** A weight of a graph, with its format and its location in the weight file. */
 export type StoredWeight = Float32Weight | QuantisedWeight | TableWeight;
 type Float32Weight = Stored<'float32', WeightEntry>;
 export type QuantisedWeight = Stored<'quantised', QuantisedEntry>;

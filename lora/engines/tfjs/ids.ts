@@ -51,7 +51,8 @@ function narrow(ranges: Map<Tensor, IdRange>, tensor: Tensor, range: IdRange): v
 }
 
 /**
- * Converts int64 to int32: TensorFlow.js has no int64, and token ids, positions, labels and 31-bit seeds fit.
+ * Converts int64 to int32, because TensorFlow.js has no int64. Token ids, positions, labels and 31-bit seeds fit into
+ * int32.
  * @throws SwarmError ENGINE_FEED for a value that does not fit int32, ENGINE_RUN for a value out of `range`
  */
 export function toInt32(name: string, values: BigInt64Array, range: IdRange = INT32): Int32Array {

@@ -21,7 +21,7 @@ export type Lowering<K extends Operation> = (
   node: GraphNode<K>,
 ) => Value[];
 
-/** Every operation of the graph in calls of tfjs-core. int64 values are int32 here: see ids.ts. */
+/** Every operation of the graph in calls of tfjs-core. int64 values are int32 here (see ids.ts). */
 export const LOWERINGS: { readonly [K in Operation]: Lowering<K> } = {
   add: (tf, [a, b]) => [tf.add(a!, b!)],
   subtract: (tf, [a, b]) => [tf.sub(a!, b!)],
@@ -78,7 +78,7 @@ export const LOWERINGS: { readonly [K in Operation]: Lowering<K> } = {
     const first = tf.sub(index!, reach);
     const fromFirst = tf.greaterEqual(index!, tf.expandDims(first, -1));
     const seen = tf.logicalAnd(fromFirst, tf.lessEqual(index!, tf.expandDims(index!, -1)));
-    // (seen − 1) · −MASKED is +0 where seen; −0 would differ from onnxruntime.
+    // (seen − 1) · −MASKED is +0 for a token that is seen. −0 would differ from onnxruntime's result.
     const hidden = tf.mul(tf.sub(tf.cast(seen, 'float32'), 1), -MASKED);
     return [tf.reshape(hidden, [...mask!.shape])];
   },
@@ -128,7 +128,10 @@ interface ScaledProduct {
   readonly alpha: number;
 }
 
-/** Computes alpha · op(a) · op(b). alpha scales the smallest of the three matrices: in a LoRA branch, a narrow operand. */
+/**
+ * Computes alpha · op(a) · op(b). alpha scales the smallest of the three matrices, which in a LoRA branch is a narrow
+ * operand.
+ */
 function scaledProduct(tf: TensorFlow, a: Value, b: Value, attributes: ScaledProduct): Value {
   const { transposeA, transposeB, alpha } = attributes;
   const product = (left: Value, right: Value) => tf.matMul(left, right, transposeA, transposeB);

@@ -70,7 +70,10 @@ const CHANGEABLE = new Set([
 const PATHS = ['spec.base', 'spec.data.train', 'spec.data.heldOut'];
 
 export interface Difference {
-  /** Name of the setting, as in a config file: "training.learningRate". For a digest, the setting whose path it replaces. */
+  /**
+   * Name of the setting, as in a config file: "training.learningRate". For a digest, the name of the setting whose path
+   * the digest replaces.
+   */
   field: string;
   before: unknown;
   now: unknown;

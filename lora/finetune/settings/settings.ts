@@ -21,7 +21,7 @@ export const runSchema = z.strictObject({
   patience: z.int().positive().max(1_000_000).nullable().default(null),
   /** Smallest decrease of the held-out loss that counts as an improvement, in nats per token. @default 0 */
   minDelta: z.number().min(0).max(100).default(0),
-  /** Which adapter to write to the output, if the held-out loss was measured during training. @default "best" */
+  /** The adapter that is written to the output, if the held-out loss was measured during training. @default "best" */
   final: z.enum(['best', 'last']).default('best'),
   /** Optimiser steps between checkpoints; 0: only when interrupted, at a new best, and at the end. @default 100 */
   checkpointEvery: z.int().nonnegative().max(100_000_000).default(100),

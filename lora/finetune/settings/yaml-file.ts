@@ -76,7 +76,10 @@ export class YamlFile {
     );
   }
 
-  /** Expands the aliases. The library throws if they multiply ("billion laughs": maxAliasCount, 100 by default). */
+  /**
+   * Expands the aliases. The library throws if nested aliases expand to too much ("billion laughs"); its limit is
+   * maxAliasCount, 100 by default.
+   */
   #plainValue(): unknown {
     try {
       return this.#document.toJS();

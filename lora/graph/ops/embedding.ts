@@ -8,8 +8,8 @@ export function zeros(graph: Graph, shape: Shape): Tensor {
 }
 
 /**
- * Looks up row ids[n] of the table for every n: table [V, C], ids [N] int64, 0 ≤ id < V → [N, C]. The gradient adds each
- * row to its row of the table. An id out of range fails the run.
+ * Looks up row ids[n] of the table for every n: table [V, C], ids [N] int64, 0 ≤ id < V → [N, C]. The gradient of row n
+ * of the result is added to row ids[n] of the table's gradient. An id out of range fails the run.
  * @throws SwarmError GRAPH_SHAPE
  */
 export function gatherRows(table: Tensor, ids: Tensor): Tensor {

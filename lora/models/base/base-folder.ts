@@ -32,8 +32,8 @@ export async function layOutBase({ home, base, pathOf }: BaseFolderOptions): Pro
   const work = `${target}.partial`;
   for (const folder of [work, target]) await rm(folder, { recursive: true, force: true });
   await mkdir(work, { recursive: true });
-  // The names are untrusted, and some file systems treat two names as the same. linkOrCopy then refuses the second
-  // file.
+  // The names are untrusted, and some file systems treat two different names as the same. In this case linkOrCopy
+  // refuses the second file.
   for (const file of base.files) await linkOrCopy(pathOf(file.digest), join(work, file.path));
   await renameWithRetry(work, target);
   return target;

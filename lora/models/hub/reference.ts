@@ -27,7 +27,7 @@ export function parseHubReference(text: string): HubReference | null {
     !REVISION.test(revision) ||
     /\p{Cc}/u.test(revision) ||
     /--|\.\.|\.git$|\.$/.test(name);
-  // The revision becomes part of a path in the cache and of a URL.
+  // The revision becomes part of a path in the cache and of a URL, so no segment may be empty or begin with a dot.
   if (wrong || revision.split('/').some((part) => part === '' || part.startsWith('.'))) return null;
   return { name, revision };
 }

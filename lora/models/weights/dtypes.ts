@@ -24,7 +24,10 @@ export function isFloatDtype(dtype: string): dtype is FloatDtype {
   return dtype === 'F32' || dtype === 'F16' || dtype === 'BF16';
 }
 
-/** Converts little-endian elements to float32 exactly. `bytes` holds whole elements; for F32 the result may be a view of it. */
+/**
+ * Converts little-endian elements to float32 exactly. `bytes` holds whole elements. For F32 the result may be a view of
+ * `bytes`.
+ */
 export function decodeFloats(bytes: Uint8Array, dtype: FloatDtype): Float32Array {
   const size = DTYPE_BYTES[dtype]!;
   const count = bytes.byteLength / size;

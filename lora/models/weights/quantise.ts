@@ -121,7 +121,10 @@ function emptyBlocks(rows: number, columns: number): Blocks {
   };
 }
 
-/** Returns the candidate scale with the least squared error; 0 for a tile of zeros. Float32, like the kernels' scales. */
+/**
+ * Returns the candidate scale with the least squared error; 0 for a tile of zeros. The scale is rounded to float32, as
+ * in the kernels.
+ */
 function bestScale(tile: Float32Array): number {
   let largest = 0;
   for (const value of tile) if (Math.abs(value) > Math.abs(largest)) largest = value;

@@ -1,6 +1,6 @@
 /**
- * Entry of the trainer process. Running the engine blocks the thread for the length of a step. In a separate process,
- * this does not delay the daemon's heartbeats, and a crash costs one round instead of the node.
+ * Entry of the trainer process. Running the engine blocks the thread for the length of a step. Because the engine has a
+ * separate process, it does not delay the daemon's heartbeats, and a crash costs one round instead of ending the node.
  */
 
 import { serveCalls } from '../../../common/workers/calls.ts';
