@@ -115,7 +115,7 @@ export class HelperProcess {
   /** Asks the process to drain, and kills the whole process group after STOP_MS. Idempotent. */
   async stop(): Promise<void> {
     if (this.#ended) return;
-    // Windows has no SIGTERM: kill() ends a process there at once.
+    // Windows has no SIGTERM, and kill() ends a process there immediately. So a message asks the process to drain.
     if (process.platform === 'win32' && this.#child.connected) this.#child.send(DRAIN_MESSAGE);
     else this.#child.kill('SIGTERM');
     const timer = setTimeout(() => this.kill(), STOP_MS);

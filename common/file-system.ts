@@ -31,7 +31,7 @@ export async function linkOrCopy(from: string, to: string): Promise<void> {
     await link(from, to);
   } catch {
     await copyFile(from, to, constants.COPYFILE_EXCL);
-    // Opened for writing, because Windows cannot sync a read-only handle.
+    // Open the file for writing, because Windows cannot sync a read-only handle.
     const file = await open(to, 'r+');
     await file.sync().finally(() => file.close());
   }

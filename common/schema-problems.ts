@@ -65,7 +65,7 @@ function unknownKey(field: string, key: string, known: readonly string[]): Probl
   return { field, text: `"${field}" is not a known key; ${hint}` };
 }
 
-/** "is 5", "is missing" or "is wrong". */
+/** Describes the value that was found: "is 5", "is missing" or "is wrong". */
 function foundText(value: unknown, path: readonly PropertyKey[]): string {
   const found = valueAt(value, path);
   if (found !== undefined) {

@@ -6,7 +6,7 @@ const CHECK_REACHABILITY =
 export const netError = defineErrors({
   ADDRESSES_PRIVATE: {
     kind: 'failed',
-    next: 'to let other networks connect, start the coordinator with --listen /ip4/0.0.0.0/tcp/PORT; behind a router, also give the public address with --announce',
+    next: 'to let peers in other networks connect, start the coordinator with --listen /ip4/0.0.0.0/tcp/PORT; behind a router, also give the public address with --announce',
   },
   BLOB_BUSY: 'failed',
   BLOB_UNAVAILABLE: 'failed',

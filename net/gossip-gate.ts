@@ -16,7 +16,7 @@ import type { GossipDrop, NetworkObserver } from './observer.ts';
 export const HANDED_OVER: Quota = { calls: 2 * ROUND_PEERS, perMs: HEARTBEAT_INTERVAL_MS };
 /**
  * Most unwanted messages that one peer may hand over before its stream is slowed down. An RPC without a wanted message
- * and a subscription count as one each. In this time, a relay passes on five heartbeats of each node that has lost its
+ * counts as one, and so does a subscription. In 10 s, a relay passes on five heartbeats of each node that has lost its
  * place and does not know it yet. The limit is enough for fifty such nodes.
  */
 export const UNWANTED: Quota = { calls: 256, perMs: 10_000 };
@@ -191,7 +191,10 @@ export class GossipGate {
     return reason;
   }
 
-  /** Takes what nobody asked for from the quota of the peer that sent it. Pauses the peer's stream if it exceeds the quota. */
+  /**
+   * Takes unwanted messages from the quota of the peer that sent them. Pauses the peer's stream if they exceed the
+   * quota.
+   */
   async #slowDown(claim: { address: string; peer: string; known: boolean }, unwanted: number): Promise<void> {
     let excess = 0;
     for (let i = 0; i < unwanted; i++) if (!this.#unwanted.take(claim.peer, UNWANTED)) excess++;

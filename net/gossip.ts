@@ -74,7 +74,7 @@ export class Gossip {
   constructor(deps: GossipDeps) {
     this.#runtime = deps.pubsub as GossipRuntime;
     this.#deps = deps;
-    // A rule instead of a list, because a peer may subscribe to a job's topic before we join the job.
+    // This is a rule and not a list, because a peer may subscribe to a job's topic before we join the job.
     this.#runtime.allowedTopics = { has: (topic) => topicMessageBytes(topic) !== null };
     this.#runtime.addEventListener('gossipsub:message', (event) => this.#judge(event.detail));
     const createInboundStream = this.#runtime.createInboundStream.bind(this.#runtime);
@@ -101,8 +101,9 @@ export class Gossip {
         { topic, bytes: bytes.byteLength, maxBytes },
       );
     }
-    // gossipsub counts a message as seen even if it reached no peer, and then refuses to publish it again. So it gets
-    // the message only if the stream to a subscriber is open. A peer's subscription may arrive before that.
+    // gossipsub counts a message as seen even if it reached no peer, and then refuses to publish it again. A peer's
+    // subscription may arrive before the stream to that peer is open. So publish only if the stream to a subscriber is
+    // open.
     if (!this.subscribers(topic).some((peer) => this.#runtime.streamsOutbound.has(peer))) return 0;
     const { clock, observer } = this.#deps;
     const start = clock.monotonic();

@@ -216,7 +216,7 @@ export class TrainingProcess implements NodeTrainer {
     // The error is null when the process died between two rounds.
     observer.trainerRestarted(isSwarmError(error) ? error.code : 'TRAINER_DIED');
     this.#process = sleep(clock, pauseMs, this.#life.signal).then(() => this.#start());
-    // The next call that needs the process gets the error.
+    // The next call that needs the process gets the error, so the rejection is not unhandled.
     this.#process.catch(() => {});
   }
 
@@ -242,7 +242,7 @@ export class TrainingProcess implements NodeTrainer {
 
   async #decideCheckpointing(modelDir: string): Promise<void> {
     const model = await openBase(modelDir);
-    // Read after the await, because another job may have been prepared meanwhile.
+    // Read the settings after the await, because another job may have been prepared meanwhile.
     const settings = this.#settings!;
     const { lora, training } = settings;
     const { compute, reason } = decideCheckpointing(this.#compute!, {

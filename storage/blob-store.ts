@@ -155,8 +155,8 @@ export class FileBlobStore implements ResumableBlobs {
     const reader = await this.reader(digest);
     if (reader === null) throw this.#missing(digest);
     try {
-      // Not a Buffer, because the `buffer` of a small Buffer is a pool that holds other bytes too, and because `slice`
-      // would not copy.
+      // Allocate no Buffer here. The `buffer` of a small Buffer is a pool that also holds other bytes, and `slice` of a
+      // Buffer does not copy.
       const bytes = new Uint8Array(Math.max(0, Math.min(length, reader.size - offset)));
       await reader.readInto(offset, [bytes]);
       return bytes;

@@ -36,7 +36,7 @@ async function demo(context: Context, { nodes, rounds, json }: DemoFlags): Promi
       printJson(context, event);
       return;
     }
-    // Without a terminal the lines of each round are enough.
+    // Outside a terminal no progress is printed, because the lines of each round are enough.
     if (event.event === 'progress') {
       if (context.stderr.isTTY) progress.update(view.progress(event));
       return;

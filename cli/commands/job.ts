@@ -40,7 +40,7 @@ export function registerJob(program: Command, context: Context): void {
     .argument(...JOB_ARGUMENT)
     .action((id: string | undefined, options: CommonOptions) => show(context, id, options));
   for (const [action, text] of [
-    ['pause', 'stop a job after its current round, until it is resumed'],
+    ['pause', 'pause a job after its current round, until it is resumed'],
     ['resume', 'continue a paused job'],
     ['stop', 'end a job for good; its checkpoints stay'],
   ] as const) {
@@ -80,7 +80,7 @@ async function create(
   const read = { ...file, base: await baseFolder(context, file.base) };
   const preset = read.preset && (await presetJob(written, read, { now: clock.now(), signal }));
   if (preset && !options.json) {
-    // As comments, because the output of a dry run is a valid job file.
+    // Print the choices as YAML comments, so that the output of a dry run is a valid job file.
     const lines = presetLines(read.preset!, preset.choices);
     printLines(
       context,

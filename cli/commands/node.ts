@@ -122,7 +122,7 @@ async function run(context: Context, target: readonly string[], options: NodeOpt
   );
   const progress = new ProgressLine(context);
   try {
-    // Without a signal, because the daemon's status is also needed while it drains.
+    // This client gets no signal, because the status of the daemon is also needed while the daemon drains.
     const api = await connect({ home }, { role: 'node' });
     const { name, peerId, addresses } = await api.status<NodeStatus>();
     if (options.json) {
@@ -156,7 +156,8 @@ async function run(context: Context, target: readonly string[], options: NodeOpt
         if (news.length > 0) progress.clear();
         printLines(context, news);
         const doing = nodeProgress.line(now, context.clock.now());
-        // Outside a terminal every step would be a new line. A download is shown anyway, because it may take an hour.
+        // Outside a terminal every step would be a new line, so only a download is shown there, because it can take an
+        // hour.
         if (doing === null) progress.clear();
         else if (context.stderr.isTTY || now.download !== null) progress.update(doing);
         return;

@@ -41,7 +41,7 @@ export async function runDemo(
 ): Promise<void> {
   const startedAt = context.clock.now();
   const base = join(context.root, 'models', 'nano');
-  // Fails without the book before anything is created.
+  // Look for the book before anything is created, so that a failure leaves nothing behind.
   findBook(context.cwd);
   const folder = await demoFolder(context.cwd, startedAt);
   const data = await prepareData(join(folder, 'data'), context);

@@ -118,7 +118,7 @@ export class TrainReport implements FinetuneListener {
   }
 
   onCheckpoint(checkpoint: { step: number; path: string }): void {
-    // As text there is no line, because the output folder shows the checkpoints.
+    // The text for people has no line for a checkpoint, because the output folder shows the checkpoints.
     if (this.#options.json) this.#tell('checkpoint', checkpoint, () => []);
   }
 

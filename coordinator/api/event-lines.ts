@@ -27,7 +27,7 @@ export async function* eventLines(
   const unsubscribe = coordinator.onEvent((event) => event.job === job && wake());
   try {
     while (!signal.aborted) {
-      // Listens before reading the store, so that no event between reading and waiting is missed.
+      // Listen before reading the store, so that no event between reading and waiting is missed.
       const news = new Promise<void>((resolve) => {
         wake = resolve;
       });

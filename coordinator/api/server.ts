@@ -72,7 +72,7 @@ export async function startApi(
   const server = Fastify({
     bodyLimit: API_BODY_BYTES,
     forceCloseConnections: true,
-    // For requests that reach no route, for example because their path is malformed.
+    // Answers requests that reach no route, for example because their path is malformed.
     frameworkErrors: answerError,
   });
   // A foreign web page can post text/plain and forms without a preflight request, but not JSON. So only JSON is parsed.

@@ -53,8 +53,8 @@ interface Checking {
 }
 
 /**
- * Checks and records updates: first cheap checks, then the payload, then the record. Memory stays bounded whatever
- * arrives: by a rate per peer, by one update per round and assigned peer, and by WAITING_BYTES in total.
+ * Checks and records updates: first cheap checks, then the payload, then the record. Three limits bound the memory,
+ * whatever arrives: a rate per peer, one update per round and assigned peer, and WAITING_BYTES in total.
  */
 export class Intake {
   readonly #context: RunContext;

@@ -106,7 +106,7 @@ export class JobCreation {
     const { blobs, store, validator, clock } = this.#deps;
     let last = '';
     const progress = (stage: 'base' | 'data' | 'adapter' | 'baseline', done: number, total: number): void => {
-      // One line per percent, because the data can have millions of documents.
+      // Send at most one line per percent, because the data can have millions of documents.
       const point = `${stage} ${Math.floor((100 * done) / total)}`;
       if (point !== last) onLine({ event: 'progress', stage, done, total });
       last = point;

@@ -199,7 +199,7 @@ export class TrainerValidator implements Validator {
     const known = this.#fallbacks.get(job);
     const load = known ? Promise.resolve(known) : modelDir.then((dir) => this.#choose(dir, manifest));
     const process = Promise.all([modelDir, load]).then(([dir, load]) => this.#start(dir, manifest, load));
-    // `#runNow` waits for both and reports their errors.
+    // `#runNow` waits for both promises and reports their errors, so the errors are not unhandled.
     load.catch(() => {});
     process.catch(() => {});
     return { load, process, rows };

@@ -96,8 +96,8 @@ export class RoundTable {
   }
 
   /**
-   * Returns the number of rounds in a row, up to the newest one that ended, that had too few updates. Counts no round
-   * before the last resume of the job.
+   * Returns how many of the newest rounds in a row ended with too few updates. Counts no round before the last resume
+   * of the job.
    */
   shortRounds(job: string): number {
     const row = this.#db.one(

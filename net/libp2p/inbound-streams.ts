@@ -1,8 +1,8 @@
 /**
  * Shares and rates of inbound streams. Written for libp2p 3.3.11, which limits the streams of a connection, but neither
- * those of all connections together nor their rate, and for `@libp2p/yamux` 8.0.3. A stream costs a peer 12 bytes, and us
- * a third of a millisecond and several kilobytes for 10 s. If libp2p had limits for all streams of an address, this file
- * would not be needed.
+ * those of all connections together nor their rate, and for `@libp2p/yamux` 8.0.3. A stream costs the peer that opens
+ * it 12 bytes. It costs us a third of a millisecond and, for 10 s, several kilobytes of memory. If libp2p had limits
+ * for all streams of an address, this file would not be needed.
  */
 
 import type { Connection, Libp2p, StreamMuxer } from '@libp2p/interface';
@@ -42,7 +42,7 @@ const RST = 8;
 const STRANGERS_STREAMS: Quota = { calls: 480, perMs: 4_000 };
 /** Streams that a known peer may open. A node that fetches small blobs in a local network opens hundreds a second. */
 const KNOWN_STREAMS: Quota = { calls: 4_000, perMs: 4_000 };
-/** Streams of a connection that are reset because of these limits. After more of them, the connection is closed. */
+/** Number of streams of a connection that are reset because of these limits before the connection is closed. */
 const REFUSED_STREAMS: Quota = { calls: 100, perMs: 10_000 };
 /** Pings of a connection, each of which is answered. Yamux sends one in 30 s. */
 const PINGS: Quota = { calls: 100, perMs: 10_000 };
@@ -70,7 +70,7 @@ export function shareStreams(node: Libp2p, deps: InboundStreamsDeps): void {
   });
 }
 
-/** Makes a muxer refuse streams before it creates them, and close its connection if a peer goes on. */
+/** Makes a muxer refuse streams before it creates them, and close its connection if the peer keeps opening them. */
 function limitRates(
   muxer: YamuxConnection,
   deps: InboundStreamsDeps & { limiter: RateLimiter; address: string; peer: string; id: string },

@@ -183,7 +183,7 @@ class Attackers {
       for (;;) {
         await use();
         const begin = performance.now();
-        // One node after the other, because this attack is about keys and not about bursts.
+        // Call from one node after the other, because this attack is about keys and not about bursts.
         for (const node of others) await Promise.all(methods.map((method) => this.#call(node, method, {})));
         const refilled = (calls * (performance.now() - begin)) / rpcMethods.head.quota.perMs;
         beyondQuota = Math.max(beyondQuota, (await use()) - Math.ceil(refilled) - 2);

@@ -36,7 +36,7 @@ const SHAPES: ReadonlyMap<string, Shape> = new Map<string, Shape>([
   ['135m-128', { model: '135m', rowTokens: 128, contenders: ALL, steps: 6 }],
   ['135m-512', { model: '135m', rowTokens: 512, contenders: ALL, steps: 3 }],
   ['0.5b-128', { model: '0.5b', rowTokens: 128, contenders: ALL, steps: 3 }],
-  // Measures only whether it fits into memory.
+  // This shape only shows whether a step fits into memory.
   ['1b-128', { model: '1b', rowTokens: 128, contenders: [{ bits: 4, checkpointing: true }], steps: 1 }],
 ]);
 /** Longest wait for one step or for a contestant to load, in milliseconds. */

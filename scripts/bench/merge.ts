@@ -23,13 +23,16 @@ const TARGET_SECONDS = 3;
  */
 const TARGET_GROWTH_MB = 1;
 /**
- * Largest number of garbage collections until the memory is stable. A collection leaves buffers that only the next one
- * frees.
+ * Largest number of garbage collections until the memory is stable. Some buffers that one collection leaves behind are
+ * freed by the next.
  */
 const MAX_COLLECTIONS = 10;
 /** Readings that differ by less than this are equal. */
 const SAME_BYTES = 10_000;
-/** Different updates. The others repeat them under other peer ids, which is as much work for the merge. */
+/**
+ * Number of different updates. The other updates repeat them under other peer ids, which makes the same work for the
+ * merge.
+ */
 const DISTINCT = 10;
 /** Repeats. The fastest counts. */
 const REPEATS = 3;

@@ -36,7 +36,7 @@ export const MODELS = {
     max_position_embeddings: 32_768,
     tie_word_embeddings: true,
   },
-  /** Llama 3.2 1B: measures only whether it fits into memory. */
+  /** Llama 3.2 1B: only shows whether a step of such a model fits into memory. */
   '1b': {
     model_type: 'llama',
     vocab_size: 128_256,

@@ -16,7 +16,7 @@ export function trainableParameters(
     return tensor;
   };
   const source = sourceOf(architecture, config, declare);
-  // Declared now, in the architecture's order, so that callers can pair the tensors with values.
+  // Declare the tensors now, in the architecture's order, so that callers can pair them with values.
   for (const { name } of architecture.parameters(config)) source.tensor(name);
   return { ...source, trainable };
 }
