@@ -250,7 +250,7 @@ function numbers(text: string, earlier: number[] = []): number[] {
   return [...earlier, integer(0, 1023)(text)];
 }
 
-/** Parses PATTERN=NUMBER at the last "=", because a pattern can contain one too. */
+/** Splits PATTERN=NUMBER at the last "=", because a pattern can contain "=" too. */
 function pattern(text: string, earlier: [string, number][] = []): [string, number][] {
   const at = text.lastIndexOf('=');
   if (at < 1) throw new InvalidArgumentError('Use PATTERN=NUMBER.');

@@ -6,7 +6,7 @@ export interface Quota {
   readonly perMs: number;
 }
 
-/** Number of keys that stay when the limiter forgets others. At most twice as many are in memory. */
+/** Number of keys that stay when the limiter forgets others. At most twice this number of keys is in memory. */
 const REMEMBERED_KEYS = 4096;
 
 /**

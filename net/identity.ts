@@ -56,9 +56,9 @@ async function create(home: string, path: string): Promise<Uint8Array> {
     } finally {
       await file.close();
     }
-    // Unlike a rename, a link fails if another process has created the file first. Then this process uses that key.
-    // Without hard links the file is a copy. A process that reads half of the copy fails with IDENTITY_CORRUPT; its
-    // next start works.
+    // Unlike a rename, a link fails if another process has created the file first. In that case this process uses the
+    // key of the other process. Without hard links the file is a copy. A process that reads half of the copy fails with
+    // IDENTITY_CORRUPT; its next start works.
     await linkOrCopy(temporary, path).catch((error: NodeJS.ErrnoException) => {
       if (error.code !== 'EEXIST') throw error;
     });

@@ -93,7 +93,7 @@ export type GossipHandler = (message: {
 export interface SubscribeOptions {
   /**
    * Returns whether the handler wants messages of an author. Called before the signature is verified, so the author may
-   * be forged. Other messages are dropped, and are not forwarded. @default wants all
+   * be forged. Messages of other authors are dropped and not forwarded. @default wants all
    */
   readonly admits?: (author: string) => boolean;
 }

@@ -61,7 +61,7 @@ interface RpcDeps {
   clock: Clock;
   log: Logger;
   observer: NetworkObserver;
-  /** Shares of the calls in progress. */
+  /** Permits for the calls in progress, shared fairly between addresses. */
   permits: FairPermits;
 }
 

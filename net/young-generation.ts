@@ -2,7 +2,7 @@ import { setFlagsFromString } from 'node:v8';
 
 /** Size of V8's young generation in MB (default 32). V8 collects it when it is full. */
 const YOUNG_GENERATION_MB = 4;
-/** First version of V8 (Node 24) with the flag. Earlier versions print an error. */
+/** First version of V8 (Node 24) with the flag that this file sets. Earlier versions would print an error. */
 const SINCE_V8 = [13, 6] as const;
 
 /**

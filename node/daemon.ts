@@ -46,7 +46,7 @@ export interface NodeDaemonOptions extends JobTarget {
   version?: string;
   /** Multiaddrs to listen on. @default any free TCP port */
   listen?: readonly string[];
-  /** Find the coordinator and its other nodes in the local network. @default true */
+  /** Find the coordinator and the other nodes of its jobs in the local network. @default true */
   mdns?: boolean;
   /**
    * Engine, devices and settings of the trainer. `policy.maxMemoryBytes` is the memory limit of the trainer.

@@ -11,7 +11,10 @@ export type HeartbeatFields = Omit<Heartbeat, 'engine' | 'bytesSent' | 'bytesRec
 const MIN_INTERVAL_MS = 500;
 
 export interface HeartbeatLoop {
-  /** Sends the next heartbeat as soon as MIN_INTERVAL_MS allows. For changes that the coordinator waits for. */
+  /**
+   * Sends the next heartbeat as soon as MIN_INTERVAL_MS allows. Callers use it for changes that the coordinator waits
+   * for.
+   */
   beatSoon(): void;
   stop(): void;
 }

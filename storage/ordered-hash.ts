@@ -1,7 +1,7 @@
 import { BLOB_RANGE_BYTES } from '../protocol/limits.ts';
 import { type Release, type RunningHash, startHash } from './running-hash.ts';
 
-/** Largest number of ranges kept in memory until they can be hashed. Further ones are read back from disk. */
+/** Largest number of ranges kept in memory until they can be hashed. Further ranges are read back from disk. */
 export const HELD_RANGES = 16;
 
 export interface OrderedHashDeps {

@@ -113,7 +113,7 @@ export class NodeLines {
       const known = before?.updates.find((u) => u.update === update.update);
       const restored = update.outcome === 'restored' && known?.outcome !== 'restored';
       const accepted = update.code !== null && counts(update.code) && update.code !== known?.code;
-      // A refused update is put back into the error feedback a moment later, and printed then.
+      // A refused update is put back into the error feedback a moment later, and its line is printed then.
       if (before !== null && update.code !== null && (restored || accepted)) {
         lines.push(`${updateLine(update)}${accepted ? speedOf(status) : ''}`);
       }

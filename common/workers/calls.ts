@@ -106,7 +106,9 @@ export class Calls<M extends Methods> {
     for (const id of this.#pending.keys()) this.#send({ type: 'abort', id });
   }
 
-  /** Rejects every pending call, and all later ones. Only the first error counts. */
+  /**
+   * Rejects every pending call and all later calls with `error`. After a second call of `fail`, the first error stays.
+   */
   fail(error: unknown): void {
     this.#failure ??= { error };
     for (const { reject } of this.#pending.values()) reject(this.#failure.error);

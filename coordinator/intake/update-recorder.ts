@@ -174,7 +174,9 @@ export class UpdateRecorder {
     return receipt;
   }
 
-  /** Counts a refusal. Records the refusals of members, within limits. Those of strangers leave nothing in the store. */
+  /**
+   * Counts a refusal. Records the refusals of members, within limits. Refusals of strangers leave nothing in the store.
+   */
   refuse(
     { code, detail: full }: Refusal,
     { peer, digest, update, ...claimed }: RefusedUpdate,

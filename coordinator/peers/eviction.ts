@@ -9,7 +9,10 @@ export const IDLE_ROUNDS = 16;
 /** Facts about a member that decide whether it may be evicted. */
 export interface Member {
   readonly peer: string;
-  /** The newest round when the member joined, or when this coordinator started. */
+  /**
+   * The newest round at the time when the member joined; for members that joined before this coordinator started, at
+   * its start.
+   */
   readonly joinedRound: number;
   /** When the member was last heard, in milliseconds since the epoch. */
   readonly seenAt: number;

@@ -50,7 +50,10 @@ export class Membership {
   readonly #driver: RoundDriver;
   readonly #receipts: Receipts;
   readonly #peers: Map<string, StoredPeer>;
-  /** Newest round when a member joined. For members that joined before this coordinator started, see `#startRound`. */
+  /**
+   * The newest round at the time when each member joined. For members that joined before this coordinator started, see
+   * `#startRound`.
+   */
   readonly #joinedRounds = new Map<string, number>();
   /** The keys of both limiters are members. A job has at most as many members as a limiter remembers keys. */
   readonly #descriptions: RateLimiter;

@@ -185,7 +185,7 @@ export class Download {
   }
 }
 
-/** Returns whether an error concerns the holder and not just one stream. A retry is then pointless. */
+/** Returns whether an error concerns the holder and not just one stream, which makes a retry pointless. */
 function isLasting(error: unknown): boolean {
   const codes = [
     'BLOB_MISSING',

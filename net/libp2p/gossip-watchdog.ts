@@ -2,7 +2,7 @@
  * Repair of gossip between connected peers. Written for `@libp2p/gossipsub` 17.1.1: a gossip stream ends when a send
  * buffer overflows or an oversized message arrives, and gossipsub opens a new one only with a new connection
  * (ChainSafe/js-libp2p-gossipsub#456, ChainSafe/lodestar#10079). libp2p/js-libp2p#3531 left "re-establishing a stream
- * that closes while its connection stays open" as a follow-up. With it, this file would not be needed.
+ * that closes while its connection stays open" as a follow-up. With that follow-up, this file would not be needed.
  */
 
 import type { Clock } from '../../common/clock.ts';
@@ -11,7 +11,10 @@ import type { Logger } from '../../common/logger.ts';
 export interface WatchdogOptions {
   /** Milliseconds between two checks. @default 5000 */
   intervalMs?: number;
-  /** Longest silence of gossip, in milliseconds. New connections are not checked for this long either. @default 10000 */
+  /**
+   * Longest silence of gossip, in milliseconds. A new connection is not checked before this time has passed. @default
+   * 10000
+   */
   graceMs?: number;
 }
 

@@ -61,7 +61,7 @@ export type NodeEffect =
   | { type: 'sync'; head: Head }
   | { type: 'train'; work: Work }
   | { type: 'build-update'; work: Work }
-  /** Aborts the join, sync, train or build-update effect that is running. Its event is dropped. */
+  /** Aborts the join, sync, train or build-update effect that is running. The event of that effect is dropped. */
   | { type: 'abort' }
   /** Publishes a stored update over gossip. */
   | { type: 'publish'; round: number }
@@ -73,7 +73,7 @@ export type NodeEffect =
   | { type: 'settle'; round: number; outcome: Outcome }
   /**
    * Asks for the newest head. With `rejoin`, the node asks by joining again, because the coordinator may have forgotten
-   * it.
+   * the node.
    */
   | { type: 'poll'; rejoin: boolean }
   | { type: 'leave' };

@@ -15,7 +15,7 @@ const TARGET = 0.9;
 /** The whole benchmark takes five minutes on two idle cores, and much longer on busy ones. */
 const PATIENCE_MS = 60 * 60_000;
 
-/** Rounds take about 15 s on two cores. Those of a real job take minutes. */
+/** Size of the full benchmark. Its rounds take about 15 s on two cores; rounds of a real job take minutes. */
 const FULL: Size = { localSteps: 48, rounds: 3, repeats: 3 };
 const QUICK: Size = { localSteps: 12, rounds: 2, repeats: 1 };
 

@@ -55,7 +55,7 @@ export class Contestant {
     });
     this.#child = child;
     const ended = new Promise((resolve) => child.once('close', resolve));
-    // Writing to a process that has died fails. Its end is handled below.
+    // Writing to a process that has died fails. Ignore that error, because the end of the process is handled below.
     child.stdin.on('error', () => {});
     child.stdin.write(this.#setup);
     const answers = createInterface({ input: child.stdout })[Symbol.asyncIterator]();

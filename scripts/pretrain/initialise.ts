@@ -3,8 +3,9 @@ import { SeededRandom } from '../../lora/data/seeded-random.ts';
 import type { Parameter } from '../../lora/models/architecture.ts';
 
 /**
- * Returns initial weights: 1 for norms and N(0, deviation²) for matrices. As in GPT-2, the two matrices of each block that
- * write into the residual stream are divided by √(2·layers), so that its variance does not grow with depth.
+ * Returns initial weights: 1 for norms and N(0, deviation²) for matrices. As in GPT-2, the two matrices of each block
+ * that write into the residual stream are divided by √(2·layers), so that the variance of the stream does not grow with
+ * depth.
  */
 export function initialWeights(
   parameters: readonly Parameter[],

@@ -33,7 +33,7 @@ export async function* packDocuments(
   yield* packer.finish();
 }
 
-/** Returns all rows of `packDocuments` in memory. For small data, such as held-out text. */
+/** Returns all rows of `packDocuments` in memory. Suitable only for small data, such as held-out text. */
 export async function packedRows(...arguments_: Parameters<typeof packDocuments>): Promise<Row[]> {
   const rows: Row[] = [];
   for await (const row of packDocuments(...arguments_)) rows.push(row);
