@@ -72,7 +72,7 @@ export function decodeAdapter(bytes: Uint8Array, layout: AdapterLayout): Float32
 }
 
 /**
- * Returns the entries of the layout's tensors, in its order.
+ * Returns the entries of the layout's tensors, in the order of the layout.
  * @param file name of the file, for errors
  * @throws SwarmError ADAPTER_TENSORS, TENSORS_DTYPE the file's tensors are not exactly those of the layout
  */

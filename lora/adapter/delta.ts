@@ -1,6 +1,6 @@
 import type { AdaptedModule } from '../models/lora.ts';
 
-/** The change scale·B A of one weight, computed by rows of its stored shape. */
+/** The change scale·B A of one weight, computed row by row in the weight's stored shape. */
 export interface Delta {
   /** Adds scale·(B A)[row] to the weight's row w in place; sums in double precision and rounds once. */
   addRow(w: Float32Array, row: number): void;

@@ -24,7 +24,7 @@ export const dataSettingsSchema = z.strictObject({
   template: z.string().min(1).max(4096).nullable().default(null),
   /** Further variables for the chat template. @default none */
   templateVariables: z.record(name, z.union([z.string(), z.number(), z.boolean()])).default({}),
-  /** How samples share rows. @default "auto" */
+  /** Packing: the way in which samples share rows. @default "auto" */
   packing: z.enum(PACKINGS).default('auto'),
   /** Treatment of samples that are longer than a row. @default "auto" */
   truncation: z.enum(TRUNCATIONS).default('auto'),

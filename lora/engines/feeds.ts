@@ -4,7 +4,7 @@ import { engineError } from './errors.ts';
 
 export type FeedData = Float32Array | BigInt64Array;
 
-/** A value for every input of a graph, by name: a flat row-major array. */
+/** Values for all inputs of a graph, by name. Each value is a flat row-major array. */
 export type Feeds = Readonly<Record<string, FeedData>>;
 
 export interface BoundFeed {

@@ -3,7 +3,7 @@ import type { Feeds } from './feeds.ts';
 import type { EngineName } from './names.ts';
 import type { WeightFile } from './weights.ts';
 
-/** A compiled graph. Not re-entrant: await one run before the next. */
+/** A compiled graph. It is not re-entrant, so await each run before you start the next. */
 export interface Executable {
   /**
    * Computes every output of the graph from a value for every input, as flat row-major arrays.

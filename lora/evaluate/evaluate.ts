@@ -40,7 +40,7 @@ export interface EvaluateOptions {
   readonly texts?: AsyncIterable<string> | Iterable<string>;
   /** Data files, folders or glob patterns, in any format of docs/data.md. */
   readonly data?: string | readonly string[];
-  /** How `data` is read and rendered: the keys of `data` in a config file. @default {} */
+  /** Settings for reading and rendering `data`, with the same keys as the block `data` of a config file. @default {} */
   readonly settings?: z.input<typeof dataSettingsSchema>;
   /** Called with each row of `data` that cannot be used. */
   readonly onBadRow?: (row: BadRow) => void;
@@ -238,8 +238,9 @@ function nothing(rows: number): SwarmError {
 }
 
 /**
- * Splits a sequence into windows of at most `length` tokens. Each window starts half a window after the one before, and
- * predicts the tokens that no earlier window has predicted. Windows without a token to predict are left out.
+ * Splits a sequence into windows of at most `length` tokens. Each window starts half a window after the previous
+ * window, and predicts the tokens that no earlier window has predicted. Windows without a token to predict are left
+ * out.
  *
  * @param trained 1 for tokens to predict, 0 for others; null: all are predicted
  */

@@ -145,7 +145,7 @@ export class CheckpointFolder {
 
   /** Reads adapter and moments of a step. @throws SwarmError TRAIN_CHECKPOINT, ADAPTER_*, OPTIMIZER_STATE */
   async load(step: number, layout: AdapterLayout): Promise<Pick<TrainingState, 'adapter' | 'optimizer'>> {
-    // Checks that the checkpoint is still intact, because the best one may be old.
+    // Checks that the checkpoint is still intact, because the best checkpoint may be old.
     await this.#state(step);
     const dir = this.#folderOf(step);
     return {

@@ -55,7 +55,7 @@ export interface PackedPart {
   part: 'train' | 'held-out';
   /** Number of rows in the files, and how many of them cannot be used. */
   read: RowSummary;
-  /** How the samples were packed. */
+  /** Counters of the packed samples. */
   tally: RowTally;
 }
 

@@ -46,7 +46,8 @@ export async function sampleData(
   const report = new RowReport({ badRowShare: settings.badRowShare });
   const lengths: number[] = [];
   const seen = { bytes: 0, samples: 0, tokens: 0, trained: 0 };
-  // Files are read in pieces, ahead of rendering. The samples of a piece count once the next piece begins.
+  // Files are read in pieces, ahead of rendering. Therefore the samples of a piece are counted only when the next piece
+  // begins.
   let known = { ...seen };
   let total = 0;
   const onProgress = (done: number, all: number): void => {

@@ -5,8 +5,8 @@ import { shapeError } from './shapes.ts';
 
 /**
  * Differentiates in reverse mode: appends backward nodes to the graph of `loss` and returns the gradient of the scalar
- * `loss` by every tensor of `wrt`, in that order and with their shapes. Nodes that depend on no tensor of `wrt` get no
- * backward nodes.
+ * `loss` with respect to every tensor of `wrt`, in the order and shapes of `wrt`. Nodes that depend on no tensor of
+ * `wrt` get no backward nodes.
  * @throws SwarmError GRAPH_SHAPE when `loss` is not a scalar, GRAPH_NO_GRADIENT when `loss` does not depend on one of
  * `wrt`, GRAPH_NOT_DIFFERENTIABLE when an operation between them has no gradient rule
  */

@@ -121,8 +121,8 @@ export class Graph {
   }
 
   /**
-   * Appends an operation, or returns the outputs of an equal one. The builders in ops/ call this after their shape
-   * checks; models call the builders.
+   * Appends an operation, or returns the outputs of an equal operation that the graph has already. The builders in ops/
+   * call this after their shape checks; models call the builders.
    */
   apply<K extends Operation>(
     operation: K,

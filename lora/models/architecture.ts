@@ -57,7 +57,7 @@ export interface Architecture<C extends CommonConfig = CommonConfig> {
   readonly name: C['family'];
   /** Module path of the output head. */
   readonly head: string;
-  /** Parameter with the embedding table; a tied output head uses the same one. */
+  /** Parameter with the embedding table; a tied output head uses the same parameter. */
   readonly embedding: string;
   /** Factor that transformers' embedding module multiplies its rows by. Default: 1. */
   embeddingScale?(config: C): number;

@@ -72,8 +72,8 @@ export class DataParallel {
   /**
    * Sums loss and gradients over a batch in a fixed order: this device first, then the workers in their given
    * order.
-   * @param own computes the sums over rows on this device, zeros for no rows. The workers' gradients are added to its
-   * own.
+   * @param own computes the sums over rows on this device; without rows the sums are zeros. The workers' gradients are
+   * added to the tensors that it returns.
    */
   async gradients(
     { rows, ...request }: Omit<GradientRequest, 'first'>,

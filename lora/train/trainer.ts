@@ -48,7 +48,7 @@ export interface TrainerDeps {
 }
 
 export interface TrainRequest {
-  /** Read in order, `batchSize` per optimiser step. When they run out, training ends early. */
+  /** Rows, which are read in order, `batchSize` per optimiser step. When the rows run out, training ends early. */
   rows: AsyncIterable<Row> | Iterable<Row>;
   /** Largest number of optimiser steps to make. */
   steps: number;
@@ -187,8 +187,8 @@ export class Trainer {
   }
 
   /**
-   * Returns the gradient of the mean loss over rows with the current adapter, in nats per supervised token: one tensor per
-   * entry of the layout, zeros for a tensor that is not trained.
+   * Returns the gradient of the mean loss over rows with the current adapter, in nats per supervised token. The result
+   * has one tensor per entry of the layout, with zeros for a tensor that is not trained.
    */
   async lossGradient(
     rows: readonly Row[],

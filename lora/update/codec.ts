@@ -16,7 +16,7 @@ export interface SparseUpdate {
 /**
  * Encodes one round's change of an adapter in the format of docs/update-format.md. Deterministic.
  * @param tensors values to send, one Float32Array per entry of the layout (the error-feedback accumulator)
- * @returns the bytes, and the update exactly as it decodes from them
+ * @returns the bytes, and the update exactly as a decoder gets it from the bytes
  * @throws UPDATE_SHAPE when tensors and layout differ, UPDATE_VALUES when a value is too large or not finite
  */
 export function compressUpdate(

@@ -6,7 +6,7 @@ import type { TensorUpdate } from './sparse.ts';
 
 /**
  * Largest magnitude of an integer. The range −7 to 7 is symmetric, so that rounding is unbiased. Integers are written
- * with this added; the code 15 is unused.
+ * with 7 added, so the code 15 is unused.
  */
 const LARGEST = 7;
 

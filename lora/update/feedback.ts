@@ -97,7 +97,10 @@ export class ErrorFeedback {
     return new ErrorFeedback({ layout: this.layout, decay: this.decay }, residual);
   }
 
-  /** Encodes the residual for the disk: SHA-256 over the rest, layout digest, values as little-endian float32. */
+  /**
+   * Encodes the residual for the disk: SHA-256 of the bytes that follow, layout digest, values as little-endian
+   * float32.
+   */
   encode(): Uint8Array {
     const { digest, parameters } = planLayout(this.layout);
     const bytes = new Uint8Array(CHECKSUM_BYTES + digest.length + 4 * parameters);
@@ -184,8 +187,8 @@ function decayOver(decay: number, rounds: number): number {
     );
   }
   let factor = 1;
-  // After this many rounds the factor no longer changes: a decay that float32 rounds to 1 leaves it at 1, and any smaller
-  // decay has brought it to 0 long before.
+  // After this many rounds the factor no longer changes. A decay that float32 rounds to 1 leaves the factor at 1, and
+  // any smaller decay has brought the factor to 0 long before.
   const most = Math.min(rounds, 100_000);
   for (let round = 0; round < most && factor > 0; round++) factor = Math.fround(factor * Math.fround(decay));
   return factor;

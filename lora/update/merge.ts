@@ -21,7 +21,7 @@ export interface MergeOptions {
 export interface Contribution {
   /** Sender. Contributions are added in ascending order of peer, then round, because sums depend on the order. */
   readonly peer: string;
-  /** Round of the update, because a peer may have a late update and a current one. @default 0 */
+  /** Round of the update. It is needed because a peer may have a late update and a current update. @default 0 */
   readonly round?: number;
   /** Tokens after the cap, times the staleness factor; rounded to float32. */
   readonly weight: number;

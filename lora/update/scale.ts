@@ -8,7 +8,7 @@
 /** Code of a chunk or block without values. */
 export const EMPTY_SCALE = 0;
 
-/** Code of the largest scale, about 2¹⁷. A weight that changes more in one round has diverged. */
+/** Code of the largest scale, about 2¹⁷. If a weight changes more in one round, training has diverged. */
 export const MAXIMUM_SCALE_CODE = 2 ** 13 - 1;
 
 /** bfloat16 pattern of 2⁻⁴⁷. Its code is EMPTY_SCALE, so the smallest scale is one step above. */

@@ -54,7 +54,7 @@ export function lossDecrease(
 /**
  * Scores an update.
  * @param random gradients on batches of rows that no node was assigned in this round; at least one
- * @param own gradient on rows of the author's interval, chosen after the update arrived
+ * @param own gradient on rows of the author's interval; the rows are chosen after the update has arrived
  */
 export function scoreUpdate(
   update: SparseUpdate,

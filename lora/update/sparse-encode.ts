@@ -21,7 +21,7 @@ const magnitudes = magnitudesOf(CHUNK_VALUES);
 const decoded = new Float32Array(4);
 const levels: Levels = { scale: 0, ratio: 0, threshold: 0 };
 
-/** Output of the encoder: bits, and the entries as they decode from them. */
+/** Output of the encoder: the bits, and the entries that a decoder gets from these bits. */
 interface Sink {
   readonly words: Uint32Array;
   position: number;

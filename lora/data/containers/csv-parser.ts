@@ -57,7 +57,7 @@ export class CsvParser {
     return this.#parse(this.#rest, true);
   }
 
-  /** Returns the records that are complete in `text` and keeps the rest. */
+  /** Returns the records that are complete in `text` and keeps the remaining text. */
   #parse(text: string, last: boolean): CsvRecord[] {
     const records: CsvRecord[] = [];
     let at = 0;

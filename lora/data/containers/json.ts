@@ -11,7 +11,10 @@ import {
   tooLong,
 } from './raw-rows.ts';
 
-/** Bytes searched for the end of the first line. A JSON-lines file with a longer first row must be named .jsonl. */
+/**
+ * Number of bytes that are searched for the end of the first line. A JSON-lines file with a longer first row must be
+ * named .jsonl.
+ */
 const MAX_LOOK_AHEAD = 1024 * 1024;
 
 const NEWLINE = 0x0a;

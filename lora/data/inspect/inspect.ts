@@ -27,7 +27,7 @@ export interface InspectOptions {
   data: readonly string[];
   /** Held-out data to compare with the training data. @default null */
   heldOut?: readonly string[] | null;
-  /** How the data is read, rendered and packed. @default the defaults of dataSettingsSchema */
+  /** Settings for reading, rendering and packing the data. @default the defaults of dataSettingsSchema */
   settings?: DataSettings;
   /** T, tokens per row. */
   sequenceLength: number;

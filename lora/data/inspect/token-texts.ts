@@ -45,7 +45,8 @@ export function tokenTexts(
     }
     const text = full.slice(to, from + fitting.length);
     const end = from + fitting.length;
-    // U+FFFD may be half of a character. In that case `known` stays, so that later tokens are decoded with this one.
+    // U+FFFD may stand for half of a character. `known` then stays where it is, so that later tokens are decoded
+    // together with this token.
     if (!fitting.endsWith('\ufffd')) [known, from] = [group, to];
     to = end;
     group = i + 1;

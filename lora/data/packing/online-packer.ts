@@ -8,7 +8,10 @@ export interface PackOptions {
   restart?: number | null;
 }
 
-/** Maximum number of open rows that wait for a fitting piece. More rows pack tighter, but cost memory and time. */
+/**
+ * Maximum number of open rows that wait for a fitting piece. With more open rows, rows are filled better, but packing
+ * takes more memory and time.
+ */
 const OPEN_ROWS = 256;
 
 interface OpenRow {

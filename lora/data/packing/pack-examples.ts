@@ -11,7 +11,8 @@ import { WindowPacker } from './window-packer.ts';
 
 export const PACKINGS = ['auto', 'bfd', 'wrapped', 'none'] as const;
 /**
- * How samples share rows. Each sample is always a separate segment, so its tokens never see another sample.
+ * Packing: the way in which samples share rows. Each sample is always a separate segment, so its tokens never see
+ * another sample.
  * - `bfd`: best fit decreasing, over a window of the data
  * - `wrapped`: best fit in the order of the data
  * - `none`: one row per sample

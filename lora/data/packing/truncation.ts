@@ -1,7 +1,7 @@
 export const TRUNCATIONS = ['auto', 'shorten', 'keep-start', 'keep-end', 'drop', 'split'] as const;
 /**
  * Treatment of a sample that does not fit into a row:
- * - `shorten`: remove untrained tokens first, and never all trained ones
+ * - `shorten`: remove untrained tokens first; at least one trained token always stays
  * - `keep-start`, `keep-end`: keep the start or the end of the sample and cut off the rest, whatever the rest contains,
  *   as TRL does
  * - `drop`: leave the sample out

@@ -1,6 +1,6 @@
 export const TRAIN_ON = ['assistant', 'turns', 'completion', 'last', 'all'] as const;
 /**
- * Which tokens are trained:
+ * The choice of the tokens that are trained:
  * - `assistant`: every assistant turn
  * - `turns`: every assistant turn, each at the end of a separate sample (see `eachAnswer`)
  * - `completion`: everything after the prompt; in a conversation, the last assistant turn

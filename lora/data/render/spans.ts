@@ -64,7 +64,8 @@ function findPlaces(
 
 /**
  * Returns a function that encodes a text as the continuation of another, because SentencePiece adds a space before the
- * first word of a text. The function puts a line end before the text, and returns null if both merge into one token.
+ * first word of a text. The function puts a line end before the text, and returns null if the line end and the text
+ * share a token.
  */
 function insideText(encode: (part: string) => number[]): (part: string) => number[] | null {
   const before = '\n';

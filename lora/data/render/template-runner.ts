@@ -30,11 +30,11 @@ export interface RenderRequest {
   readonly template: string;
   readonly messages: readonly unknown[];
   readonly tools?: readonly unknown[] | null;
-  /** Starts of the conversation that are rendered too, each on its own. @default none */
+  /** Beginnings of the conversation that are also rendered, each separately. @default none */
   readonly parts?: readonly Part[];
 }
 
-/** A start of the conversation: its first `end` messages. */
+/** A beginning of the conversation: its first `end` messages. */
 export interface Part {
   readonly end: number;
   readonly addGenerationPrompt: boolean;

@@ -1,4 +1,4 @@
-/** The rows at positions of a round, read from a job's data shards. Nodes and coordinator find the same rows. */
+/** Reads the rows at given positions of a round from a job's data shards. Nodes and coordinator get the same rows. */
 import type { Manifest } from '../../../protocol/manifest.ts';
 import { dataError } from '../errors.ts';
 import { type PermutationKey, permutation, permutationKey } from '../permutation.ts';
@@ -16,8 +16,8 @@ export interface RowPlace {
 }
 
 /**
- * Returns the places of the rows at positions of a round. Position p of the round is row π(p mod rows). The permutation
- * π is keyed by job, round, parent and ⌊p / rows⌋.
+ * Returns the places of the rows at the given positions of a round. Position p of the round is row π(p mod rows). The
+ * permutation π is keyed by job, round, parent and ⌊p / rows⌋.
  * @throws SwarmError DATA_MISMATCH if the shards of the manifest have fewer rows than the manifest says
  */
 export function placesInRound(
@@ -38,7 +38,7 @@ export function placesInRound(
 }
 
 /**
- * Reads the rows at places, in the order of `places`.
+ * Reads the rows at the given places, in the order of `places`.
  * @param read returns the bytes of a shard
  * @throws SwarmError DATA_MISMATCH if a shard differs from what the manifest says, PACKED_INVALID; errors of `read`
  */
@@ -48,7 +48,7 @@ export async function readRows(
   { read, signal }: { read: (shard: ShardRef) => Promise<Uint8Array>; signal: AbortSignal },
 ): Promise<Row[]> {
   const rows: Row[] = Array(places.length);
-  // A round has few rows from each of many shards, so only one decoded shard is in memory at a time.
+  // A round has a few rows from each of many shards. To save memory, only one decoded shard is held at a time.
   for (const shard of shardsOf(places)) {
     const decoded = await decodeShard(data, shard, read);
     for (const [i, place] of places.entries()) if (place.shard === shard) rows[i] = decoded[place.row]!;

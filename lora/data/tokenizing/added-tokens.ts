@@ -25,7 +25,7 @@ export interface AddedToken {
 /** Text between added tokens, or the id of an added token. `first`: the section starts the text. */
 export type Section = { readonly text: string; readonly first: boolean } | { readonly id: number };
 
-// The Rust library decides by \w and \s of the regex crate, which follow Unicode.
+// The Rust library uses \w and \s of the regex crate, which follow Unicode.
 const STARTS_WITH_WORD = /^[\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\u200c\u200d]/u;
 const ENDS_WITH_WORD = /[\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\u200c\u200d]$/u;
 const SPACE = /^\p{White_Space}$/u;
@@ -36,8 +36,8 @@ interface Finder {
 }
 
 /**
- * Finds added tokens. As in the Rust library, tokens without `normalized` are searched for first, and those with
- * `normalized` then in the remaining text.
+ * Finds added tokens. As in the Rust library, tokens without `normalized` are searched for first. Tokens with
+ * `normalized` are then searched for in the remaining text.
  */
 export class AddedTokens {
   readonly #raw: Finder;

@@ -109,7 +109,7 @@ export class BytePairEncoder {
     return ids.includes(-1) ? null : ids;
   }
 
-  /** Merges symbols in a linked list. `ids[i]` becomes −1 when symbol i is merged into the one before it. */
+  /** Merges symbols in a linked list. `ids[i]` becomes −1 when symbol i is merged into the symbol before it. */
   #merge(ids: Int32Array): number[] {
     const { length } = ids;
     const next = Int32Array.from({ length }, (_, i) => i + 1);

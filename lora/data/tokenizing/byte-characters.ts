@@ -23,7 +23,9 @@ export function toByteCharacters(text: string): string {
   return result;
 }
 
-/** Returns the bytes that a token stands for. If it contains any other character, returns its own UTF-8. */
+/**
+ * Returns the bytes that a token stands for. If the token contains any other character, returns the token's own UTF-8.
+ */
 export function fromByteCharacters(token: string): Uint8Array {
   const bytes: number[] = [];
   for (const character of token) {

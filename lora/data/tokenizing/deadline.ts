@@ -1,6 +1,6 @@
 /**
  * Time limits for untrusted regular expressions. A few characters can make a backtracking matcher run for years. While
- * the matcher runs, nothing else in the process does, not even a signal handler.
+ * the matcher runs, no other code of the process can run, not even a signal handler.
  */
 
 import { createContext, Script } from 'node:vm';

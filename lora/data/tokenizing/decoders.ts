@@ -11,7 +11,10 @@ import { patternOf } from './patterns.ts';
 /** Converts tokens to the parts of a text. The caller joins them. */
 export type Decode = (tokens: readonly string[]) => string[];
 
-/** Reads the `decoder` of tokenizer.json. Without one, tokens are joined with spaces. @throws TOKENIZER_UNSUPPORTED */
+/**
+ * Reads the `decoder` of tokenizer.json. Without a decoder, tokens are joined with spaces. @throws
+ * TOKENIZER_UNSUPPORTED
+ */
 export function decoderOf(value: unknown): Decode {
   const part = partOf(value, 'decoder');
   return part === null ? (tokens) => [tokens.join(' ')] : build(part);

@@ -32,8 +32,8 @@ export function lowerUniform(
   const steps = (count: number, step: number) => Array.from({ length: count }, (_, i) => Math.imul(i, step));
 
   const start = multiply(emit('Cast', [seed!], { attributes: { to: INT32 } }), word(UNIFORM_STEPS.seed));
-  // Computes two keys in one chain of operations, then in a second chain the hashes of all rows and columns with each
-  // key.
+  // First computes two keys in one chain of operations. A second chain then computes the hashes of all rows and columns
+  // with each key.
   const keys = hash(add(add(start, word(stream)), words([0, UNIFORM_STEPS.factor | 0], [2, 1])));
   const numbers = words(
     [...steps(rows, UNIFORM_STEPS.row), ...steps(columns, UNIFORM_STEPS.column)],

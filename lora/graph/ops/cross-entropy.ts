@@ -263,7 +263,7 @@ function supervised(labels: Tensor): Tensor {
   return labels.graph.apply('supervised', [labels], {}, [{ shape: labels.shape }], null)[0]!;
 }
 
-/** Returns labels as valid row numbers. A missing label becomes 0; its contribution is multiplied by 0. */
+/** Returns labels as valid row numbers. A missing label becomes 0, and callers multiply its contribution by 0. */
 function clampLabels(labels: Tensor): Tensor {
   return labels.graph.apply('clampLabels', [labels], {}, [{ shape: labels.shape, dtype: 'int64' }], null)[0]!;
 }

@@ -30,7 +30,7 @@ export function causalMask(positions: Tensor, window: number | null = null): Ten
     );
   }
   const index = BigInt64Array.from({ length: length! }, (_, i) => BigInt(i));
-  // A window as long as a row hides nothing. Without it, layers with and without a window share one mask.
+  // A window as long as a row hides nothing, so it is left out. Layers with and without a window then share one mask.
   const limit = window !== null && window < length! ? window : null;
   return positions.graph.apply(
     'causalMask',

@@ -2,7 +2,7 @@ import { type Graph, requireDType, type Tensor } from '../graph.ts';
 import { elementCount, type Shape, shapeError } from '../shapes.ts';
 import { multiply } from './elementwise.ts';
 
-/** Odd constants: the golden ratio's, and those of SplitMix and MurmurHash. Any odd number with mixed bits would do. */
+/** Odd constants, taken from the golden ratio, SplitMix and MurmurHash. Any odd number with mixed bits would do. */
 export const UNIFORM_STEPS = {
   seed: 0x9e3779b1,
   row: 0x85ebca6b,

@@ -6,7 +6,7 @@ import { FAMILIES, type ModelConfig, parseConfig } from '../families.ts';
 import { readJsonObject } from '../json.ts';
 import { checkTensors, openTensors, type TensorIndex } from '../weights/tensors.ts';
 
-/** A base: a model folder in Hugging Face layout, its files checked against each other. */
+/** A base: a model folder in Hugging Face layout whose files have been checked against each other. */
 export interface BaseModel {
   readonly dir: string;
   readonly config: ModelConfig;

@@ -6,7 +6,10 @@ import { writeDurably } from '../../../common/durable.ts';
 import { sha256 } from '../../../protocol/cbor.ts';
 import { readJsonObject } from '../json.ts';
 
-/** Minimum size in bytes of files whose digests are cached. Reading smaller ones again is as fast. */
+/**
+ * Minimum size in bytes of files whose digests are cached. Reading a smaller file again is as fast as reading its
+ * record.
+ */
 export const RECORDED_FROM_BYTES = 8 * 2 ** 20;
 /**
  * Minimum time in milliseconds between a file's last change and its record. Earlier records are not trusted, because a

@@ -4,7 +4,7 @@ import { SwarmError } from '../../../common/errors.ts';
 import { hubError } from './errors.ts';
 import { type RequestSubject, responseError, unreachable } from './failures.ts';
 
-/** Attempts at one request, and at a transfer that makes no progress. */
+/** Maximum number of attempts at one request, and at a transfer that makes no progress. */
 export const MAX_TRIES = 5;
 /** Pause before the second attempt, in milliseconds. It doubles before each further attempt. */
 export const FIRST_PAUSE_MS = 1_000;

@@ -1,4 +1,4 @@
-/** The types of quantised weight matrices, and of what makes them. */
+/** Types of quantised weight matrices, and of the quantisers that make them. */
 
 /** One copy of a matrix [rows, columns]. */
 export interface Blocks {

@@ -40,7 +40,7 @@ export function encodeSafetensors(
 }
 
 /**
- * Writes a safetensors file with the bytes of {@link encodeSafetensors}, see {@link writeDurably}.
+ * Writes a safetensors file with the bytes of {@link encodeSafetensors}, by {@link writeDurably}.
  * @throws SwarmError TENSORS_ENTRY the values do not fill a tensor's shape
  */
 export async function writeSafetensors(
@@ -83,7 +83,8 @@ function encodeHeader(ordered: readonly StreamedTensor[], metadata: Readonly<Rec
     offset = end;
   }
   const json = Buffer.from(JSON.stringify(header));
-  // Padded with spaces to a multiple of 8, as by the reference writer, so that the tensors can be memory-mapped.
+  // The header is padded with spaces to a multiple of 8 bytes, as the reference writer does, so that the tensors can be
+  // memory-mapped.
   const length = Math.ceil(json.byteLength / 8) * 8;
   const bytes = Buffer.alloc(8 + length, ' ');
   bytes.writeBigUInt64LE(BigInt(length), 0);

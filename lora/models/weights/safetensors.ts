@@ -157,7 +157,7 @@ function isCounts(value: unknown): value is number[] {
 }
 
 /**
- * Yields the bytes of a tensor in chunks of whole elements. The memory of a chunk is reused for the next.
+ * Yields the bytes of a tensor in chunks of whole elements. The memory of a chunk is reused for the next chunk.
  * @param chunkBytes a multiple of the element size. @default 4 MiB
  * @throws SwarmError TENSORS_TRUNCATED the file has shrunk since its header was read
  */

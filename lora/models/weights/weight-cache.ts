@@ -1,4 +1,7 @@
-/** Writes files derived from a base. Each appears complete or not at all, even if several processes write it at once. */
+/**
+ * Writes files derived from a base. Each file appears complete or not at all, even if several processes write it at
+ * once.
+ */
 import { type FileHandle, mkdir, stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { writeDurably } from '../../../common/durable.ts';

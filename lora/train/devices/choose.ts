@@ -44,8 +44,8 @@ const CANDIDATES: readonly EngineName[] = ['onnx-cpu', 'onnx-cuda', 'onnx-webgpu
  */
 const ADVANTAGE = 1.25;
 /**
- * Time until a stored choice expires, so that a newly installed driver is noticed. `swarm doctor` measures again
- * without waiting for it.
+ * Time until a stored choice expires, so that a newly installed driver is noticed. `swarm doctor` measures again even
+ * before that time.
  */
 const VALID_MS = 7 * 24 * 3_600_000;
 const MAX_RECORD_BYTES = 64 * 1024;

@@ -117,8 +117,9 @@ const LEAST_SECONDS_PER_OPERATION = 5e-6;
 const EFFICIENCY = 0.85;
 
 /**
- * Estimates the seconds of an optimiser step on an idle machine. Matrix products run at their measured speed; with base
- * weights it is the speed for the base's bits and precision. All other operations run at the speed of memory.
+ * Estimates the seconds of an optimiser step on an idle machine. Matrix products run at their measured speed. For
+ * products with base weights, this is the speed measured for the base's bits and precision. All other operations run at
+ * the speed of memory.
  */
 export function secondsPerStep(
   work: WorkEstimate,

@@ -96,7 +96,7 @@ export class TrainerProcess implements DataParallelWorker {
   }
 
   /**
-   * Trains `adapter` and returns the trained one.
+   * Trains `adapter` and returns the trained adapter.
    * @throws SwarmError TRAINER_DIED when the process ends first, TRAINER_ABORTED on abort, and the trainer's own errors
    */
   train({
