@@ -1,5 +1,6 @@
 /** A peer that joins a job like any node, and then sends invalid updates. */
 import { join } from 'node:path';
+import { multiaddr } from '@multiformats/multiaddr';
 import type { Logger } from '../../common/logger.ts';
 import { systemClock } from '../../common/system-clock.ts';
 import { type AdapterLayout, adapterLayout } from '../../lora/adapter/layout.ts';
@@ -16,6 +17,8 @@ import { type Signer, signMessage, verifyMessage } from '../../protocol/signing.
 import { jobTopic } from '../../protocol/topics.ts';
 import { FileBlobStore } from '../../storage/blob-store.ts';
 import { eventually } from '../utils/eventually.ts';
+import { gossipFrames, gossipMessage, strangerSigner } from '../utils/gossip-messages.ts';
+import { startRaw } from '../utils/hosts.ts';
 import { PATIENCE_MS } from './swarm.ts';
 
 const quiet: Logger = { debug() {}, info() {}, warn() {}, error() {}, child: () => quiet };
@@ -176,6 +179,26 @@ export class HostilePeer {
 
   signed(update: Update): Uint8Array {
     return signMessage('update', update, this.signer);
+  }
+}
+
+/**
+ * Sends correctly signed heartbeats of unknown keys to a coordinator, over one connection of its own. Returns when the
+ * coordinator has taken them off the connection.
+ */
+export async function flood(invite: string, count: number): Promise<void> {
+  const { addresses, job } = decodeInvite(invite);
+  const node = await startRaw();
+  const { remotePeer } = await node.dial(multiaddr(addresses[0]!));
+  const stream = await node.dialProtocol(remotePeer, '/meshsub/1.2.0');
+  const topic = jobTopic(job!, 'peers');
+  const messages = Array.from({ length: count }, (_, i) =>
+    gossipMessage(topic, Buffer.from(`heartbeat ${i}`), strangerSigner(i)),
+  );
+  for (const frame of gossipFrames(messages)) {
+    if (!stream.send(frame)) {
+      await new Promise((resolve) => stream.addEventListener('drain', resolve, { once: true }));
+    }
   }
 }
 

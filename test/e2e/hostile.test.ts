@@ -5,8 +5,9 @@ import type { JobEvent } from '../../coordinator/api/types.ts';
 import type { Head, Receipt, Update } from '../../protocol/messages.ts';
 import { counts, type ReceiptCode } from '../../protocol/receipts.ts';
 import { jobTopic } from '../../protocol/topics.ts';
-import { HostilePeer, payloadFields, signRaw, withNaN } from './hostile-peer.ts';
-import { chainFaults, TestSwarm } from './swarm.ts';
+import { eventually } from '../utils/eventually.ts';
+import { flood, HostilePeer, payloadFields, signRaw, withNaN } from './hostile-peer.ts';
+import { chainFaults, PATIENCE_MS, TestSwarm } from './swarm.ts';
 
 // Three honest nodes are the majority even if one is slow. The gate has its default tolerance.
 const honestNodes = ['otter', 'heron', 'badger'];
@@ -14,6 +15,8 @@ const rounds = { count: 16, localSteps: 120, minPeers: 3 };
 // With a rate that falls to zero, the final losses of runs differ less than with a constant rate.
 const training = { learningRate: 2e-3, schedule: 'cosine', finalFraction: 0 };
 const job = { rounds, training, acceptance: { tolerance: 0.002 } };
+/** Number of messages of unknown keys on one connection. */
+const FLOOD = 5_000;
 const MEBIBYTE = 1024 * 1024;
 /**
  * Bound on the relative difference of the final losses. Runs of this job differ, because the number of steps of a node
@@ -28,10 +31,14 @@ function finalLoss(events: readonly JobEvent[]): number {
   return finished?.heldOutLoss ?? Number.NaN;
 }
 
-async function residentBytes(swarm: TestSwarm): Promise<number> {
+async function metric(swarm: TestSwarm, pattern: RegExp): Promise<number> {
   const { url } = await swarm.api();
   const text = await (await fetch(new URL('/metrics', url))).text();
-  return Number(/^swarm_process_resident_memory_bytes (\S+)/m.exec(text)?.[1]);
+  return Number(pattern.exec(text)?.[1]);
+}
+
+function residentBytes(swarm: TestSwarm): Promise<number> {
+  return metric(swarm, /^swarm_process_resident_memory_bytes (\S+)/m);
 }
 
 it('a hostile peer is refused with a reason code for each attack, and does not change the result', async () => {
@@ -56,6 +63,8 @@ it('a hostile peer is refused with a reason code for each attack, and does not c
   const heart = setInterval(() => void hostile.beat(), 1_000);
   onTestFinished(() => clearInterval(heart));
   for (const name of honestNodes) swarm.node(name);
+  // Meanwhile, a stranger floods the coordinator with messages of unknown keys.
+  const flooding = flood(swarm.invite, FLOOD);
 
   type Attack = { name: string; bytes: (update: Update, head: Head) => Uint8Array; code: ReceiptCode };
   const changed = (change: (update: Update, head: Head) => Partial<Update>) => (update: Update, head: Head) =>
@@ -149,6 +158,10 @@ it('a hostile peer is refused with a reason code for each attack, and does not c
   for (let i = 0; i < 200; i++) {
     await hostile.network.publish(jobTopic(hostile.job, 'updates'), new Uint8Array(2_000).fill(i));
   }
+
+  await flooding;
+  const dropped = /^swarm_gossip_dropped_total\{reason="not-admitted"\} (\S+)/m;
+  await eventually(async () => (await metric(swarm, dropped)) >= FLOOD, { timeout: PATIENCE_MS });
 
   const events = await swarm.untilFinished();
   const checkpoints = await swarm.checkpoints();

@@ -214,6 +214,19 @@ describe('an update is refused, with its code, for', () => {
     expect((await peer.submit(peer.seal(honest))).code).toBe('accepted');
   });
 
+  test('a flood of a member, whose quota stays used up whatever thousands of strangers send', async () => {
+    const world = new World();
+    const { peers, head } = await training(world, 2);
+    const [peer] = peers as [ScriptedPeer];
+    const send = (): Promise<{ code: string }> => world.run.intake.receive(Uint8Array.of(1), peer.id).receipt;
+    for (let i = 0; i < UPDATE_QUOTA.calls; i++) expect((await send()).code).toBe('malformed');
+    expect((await send()).code).toBe('rate-limited');
+    // More keys than a limiter remembers.
+    const update = peer.seal(peer.update(head));
+    for (let i = 0; i < 5_000; i++) world.run.intake.receive(update, `stranger ${i}`);
+    expect((await send()).code).toBe('rate-limited');
+  });
+
   test('a flood of members: what is recorded is bounded for each and for all, and an assigned node keeps its share', async () => {
     const world = new World();
     const { peers, head } = await training(world, 2);
