@@ -7,8 +7,9 @@ export type ImportGraph = ReadonlyMap<string, ReadonlySet<string>>;
 
 export function importGraph(sources: readonly SourceFile[]): ImportGraph {
   return new Map(
-    sources.map(({ path, text }) => {
-      const targets = importsOf(parseModule(text)).flatMap(({ target }) =>
+    sources.map((source) => {
+      const { path } = source;
+      const targets = importsOf(parseModule(source)).flatMap(({ target }) =>
         target?.startsWith('.') ? [posix.join(posix.dirname(path), target)] : [],
       );
       return [path, new Set(targets)];

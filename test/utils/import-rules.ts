@@ -69,7 +69,7 @@ export function importOffences(file: string, source: string): string[] {
   const folder = file.split('/')[0]!;
   const allowed = MAY_IMPORT[folder];
   if (allowed === undefined) return [];
-  const program = parseModule(source);
+  const program = parseModule({ path: file, text: source });
   const free = folder === 'scripts' || folder === 'test';
   const isProgram = folder === 'cli' || folder === 'examples';
   const isPure = PURE.test(file);

@@ -3,7 +3,7 @@ import { exportsOf, importsOf, parseModule } from './syntax.ts';
 
 /** The names that index.ts exports, from its text. */
 export function exportedNames(index: string): Set<string> {
-  return new Set(exportsOf(parseModule(index)).keys());
+  return new Set(exportsOf(parseModule({ path: 'index.ts', text: index })).keys());
 }
 
 /**
@@ -15,7 +15,7 @@ export function importsPastLibrary(
   names: ReadonlySet<string>,
 ): string[] {
   const folder = path.split('/')[0]!;
-  return importsOf(parseModule(text)).flatMap(({ target, names: taken }) => {
+  return importsOf(parseModule({ path, text })).flatMap(({ target, names: taken }) => {
     if (!target?.startsWith('.')) return [];
     const module = posix.join(posix.dirname(path), target);
     if (module === 'index.ts' || module.startsWith(`${folder}/`)) return [];

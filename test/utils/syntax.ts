@@ -29,9 +29,13 @@ export interface Reference {
   readonly parent: Node;
 }
 
-/** @throws an error with the line for text that is not TypeScript */
-export function parseModule(text: string): Node {
-  return parseAst(text, { lang: 'ts' }) as unknown as Node;
+/** @throws an error with the file and the line for text that is not TypeScript */
+export function parseModule({ path, text }: { path: string; text: string }): Node {
+  try {
+    return parseAst(text, { lang: 'ts' }) as unknown as Node;
+  } catch (cause) {
+    throw new Error(`${path}: ${cause instanceof Error ? cause.message : cause}`, { cause });
+  }
 }
 
 /** Returns the imports of a module in the order of the text. */

@@ -14,7 +14,11 @@ const ALLOWED = [
 ];
 
 it('every export is used by the library, or is an export of the package', () => {
-  const modules = sourcesIn(SHIPPED).map(({ path, text }) => ({ path, text, program: parseModule(text) }));
+  const modules = sourcesIn(SHIPPED).map(({ path, text }) => ({
+    path,
+    text,
+    program: parseModule({ path, text }),
+  }));
   /** Names that other modules take, by module. */
   const taken = new Map<string, Set<string>>();
   for (const { path, program } of modules) {
