@@ -63,8 +63,6 @@ export interface HostDeps {
   observer?: NetworkObserver;
 }
 
-/** Tag in libp2p's peer store that protects persistent peers when connections have to be closed. */
-const PERSISTENT_TAG = { 'lora-swarm-persistent': { value: 100 } };
 /** Peers discovered in the local network are dialled only while there are fewer connections than this. */
 const DISCOVERED_CONNECTIONS = 64;
 const GOSSIP_PROTOCOL_PREFIX = '/meshsub/';
@@ -139,7 +137,7 @@ class Host implements SwarmNetwork {
         clock,
         log,
         random,
-        dial: (address) => this.#dialPersistent(address),
+        dial: (address) => this.connect(address, { signal: this.#stopped.signal }),
         isConnected: (peer) => node.getConnections(peerIdFromString(peer)).length > 0,
       },
     );
@@ -292,12 +290,6 @@ class Host implements SwarmNetwork {
     this.#node.peerStore
       .delete(peerIdFromString(peer))
       .catch((error: unknown) => this.#deps.log.debug({ peer, error }, 'peer-not-forgotten'));
-  }
-
-  async #dialPersistent(address: string): Promise<string> {
-    const peer = await this.connect(address, { signal: this.#stopped.signal });
-    await this.#node.peerStore.merge(peerIdFromString(peer), { tags: PERSISTENT_TAG });
-    return peer;
   }
 
   #discovered({ id, multiaddrs }: PeerInfo): void {

@@ -31,7 +31,7 @@ const QUEUES: Readonly<Record<SharedQueue, FairPermitsOptions>> = {
  * Buffers of 1 MiB that blob streams keep between requests. They are shared like a queue, but the observer counts no
  * refusals, because a stream without a kept buffer is served too, only more slowly.
  */
-const BUFFERS: FairPermitsOptions = { total: 64, reserved: 32, withdraws: 'oldest' };
+const BUFFERS: FairPermitsOptions = { total: 32, reserved: 16, withdraws: 'oldest' };
 
 /** Number of addresses of known peers that are remembered. */
 const KNOWN_ADDRESSES = 2 * ROUND_PEERS;

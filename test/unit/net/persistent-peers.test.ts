@@ -48,6 +48,16 @@ async function setUp(path?: string) {
 }
 
 describe('PersistentPeers', () => {
+  it('knows the peers that answered at its addresses', async () => {
+    const { peers, setAnswer, settle } = await setUp();
+    setAnswer(async () => 'coordinator');
+    peers.add('/a', { save: false });
+    expect(peers.has('coordinator')).toBe(false);
+    await settle();
+    expect(peers.has('coordinator')).toBe(true);
+    expect(peers.has('stranger')).toBe(false);
+  });
+
   it('dials again with waits that double up to a minute, without end', async () => {
     const { peers, clock, dialled, settle } = await setUp();
     peers.add('/a', { save: false });
