@@ -193,14 +193,14 @@ function* repetitionFindings({ duplicates, overlap, tally }: InspectionCounts): 
       'warning',
       'OVERLAP',
       `of ${countOf(overlap.heldOut, 'held-out sample')}, the training data contains ${about}${formatCount(overlap.equal)} completely, and ` +
-        `of ${formatCount(overlap.known)} at least half of the runs of ${RUN_TOKENS} trained tokens; the held-out loss will be too low`,
+        `of ${formatCount(overlap.known)} at least half of the sequences of ${RUN_TOKENS} trained tokens; the held-out loss will be too low`,
       'remove these samples from the training data or from the held-out data',
     );
   } else if (overlap.touched > 0) {
     yield finding(
       'note',
       'OVERLAP_SLIGHT',
-      `${countOf(overlap.touched, 'held-out sample')} with at least one run of ${RUN_TOKENS} trained tokens that also occurs in the training data`,
+      `${countOf(overlap.touched, 'held-out sample')} with at least one sequence of ${RUN_TOKENS} trained tokens that also occurs in the training data`,
     );
   }
 }
