@@ -99,7 +99,7 @@ export async function generate(model: ModelBundle, options: GenerateOptions): Pr
 }
 
 /**
- * Writes a merged model: a Hugging Face folder with the base, whose weights contain the adapter.
+ * Writes a merged model: a Hugging Face folder with the weights of the base, to which the adapter is added.
  *
  * @throws SwarmError MODEL_*, HUB_*, ADAPTER_*, LORA_*, OUTPUT_EXISTS
  */
@@ -108,8 +108,8 @@ export async function mergeModel(options: MergeModelOptions): Promise<void> {
 }
 
 /**
- * Starts a coordinator in this process, with its network and its control API on loopback. A child process runs its
- * evaluations. The coordinator continues the jobs that are in its home.
+ * Starts a coordinator and its network in this process. Its control API listens on loopback only. A child process runs
+ * the evaluations. The coordinator continues the jobs in its home.
  *
  * @throws SwarmError USAGE, HOME_ROLE, HOME_LOCKED, IDENTITY_CORRUPT, STORE_NEWER, LISTEN_FAILED, TOKEN_INVALID,
  * ENGINE_UNKNOWN
@@ -122,7 +122,7 @@ export async function startCoordinator(
 }
 
 /**
- * Starts a node in this process, with its network. A child process does the training. The option `invite` names the job.
+ * Starts a node and its network in this process. A child process does the training. The option `invite` names the job.
  *
  * @throws SwarmError USAGE, INVITE_INVALID, HOME_ROLE, HOME_LOCKED, IDENTITY_CORRUPT, STORE_NEWER, LISTEN_FAILED,
  * ENGINE_UNKNOWN
@@ -143,9 +143,9 @@ export async function connect(where?: CoordinatorAddress, options?: ConnectOptio
 }
 
 /**
- * Creates a job on a coordinator that runs on this machine, because the coordinator reads base and data from its disk.
- * Creating the same job again changes nothing. Relative paths start from the current folder. A base on the Hugging Face hub
- * is downloaded first.
+ * Creates a job on a coordinator. The coordinator must run on this machine, because it reads the base and the data from
+ * its own disk. Creating the same job again changes nothing. Relative paths start from the current folder. A base on
+ * the Hugging Face hub is downloaded first.
  *
  * @param where the coordinator: the result of `startCoordinator`, its home, its URL and token, or a client
  * @param spec the keys of a job file
@@ -160,8 +160,8 @@ export async function createJob(
 }
 
 /**
- * Yields all events of a job, past and future, each once. Continues after a restart of the coordinator. The iteration
- * does not end when the job ends. Break out of it at an event of type `finished` or `failed`.
+ * Yields all events of a job, past and future, each once. If the coordinator restarts, the iteration goes on. The
+ * iteration does not end when the job ends. Break out of it at an event of type `finished` or `failed`.
  *
  * @param where the coordinator, or a function that opens a client
  * @param job name, digest or a unique prefix of the digest
@@ -187,8 +187,8 @@ export async function readCheckpoints(folder: string): Promise<VerifiedCheckpoin
 }
 
 /**
- * Downloads the newest checkpoint of a job from its swarm, on any machine, and writes it as a PEFT folder. After an
- * interrupted call, the next call continues the download.
+ * Downloads the newest checkpoint of a job from its swarm and writes it as a PEFT folder. Works on any machine. After
+ * an interrupted call, the next call continues the download.
  *
  * @throws SwarmError INVITE_INVALID, NO_ADDRESS, FOLDER_UNUSABLE, CONNECT_FAILED, JOB_NOT_FOUND, CHECKPOINT_UNTRUSTED
  */

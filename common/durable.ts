@@ -51,8 +51,8 @@ export async function renameDurably(from: string, to: string): Promise<void> {
 }
 
 /**
- * Error codes of a rename on Windows while some process has the file, the file of the new name, or a file in the folder
- * open.
+ * Error codes of a rename on Windows while a process has one of these open: the file, the file that has the new name,
+ * or a file in the renamed folder.
  */
 const HELD_OPEN: readonly unknown[] = ['EACCES', 'EBUSY', 'EPERM'];
 /** Milliseconds between the attempts on Windows: 1.9 s in all. A virus scanner closes a new file sooner than that. */
@@ -82,8 +82,8 @@ export async function renameWithRetry(from: string, to: string): Promise<void> {
 const NO_FOLDER_SYNC: readonly unknown[] = ['EBADF', 'EINVAL', 'ENOSYS', 'ENOTSUP', 'EOPNOTSUPP'];
 
 /**
- * Syncs a folder, so that the names of its files survive a crash. Does nothing on Windows, which neither has nor needs
- * this call, and on file systems that do not support it.
+ * Syncs a folder, so that the names of its files survive a crash. Does nothing on Windows, where the call does not
+ * exist and is not needed. Ignores the error of a file system that does not support the call.
  */
 export async function syncFolder(path: string): Promise<void> {
   if (process.platform === 'win32') return;

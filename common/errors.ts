@@ -12,7 +12,7 @@ export type ErrorKind =
   | 'internal'
   | 'interrupted';
 
-// A record, so that no kind can be missing.
+// A record and not a list, because the compiler reports a kind that a record lacks.
 const ERROR_KINDS: Readonly<Record<ErrorKind, true>> = {
   failed: true,
   usage: true,

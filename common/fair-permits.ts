@@ -2,7 +2,9 @@
 export interface Claimant {
   /** Network address of the claimant. All claims of one address have one share. */
   readonly address: string;
-  /** Identity of the claimant; empty while it is unknown. The identities of an address divide its share evenly. */
+  /**
+   * Identity of the claimant; empty while it is unknown. The share of an address is split evenly among its identities.
+   */
   readonly peer: string;
 }
 
@@ -31,11 +33,12 @@ interface Permit extends Claimant {
  * Permits that are shared fairly between addresses, and between the identities of an address. Nobody waits: a claim is
  * granted or refused at once.
  *
- * While permits are free, every claim is granted, so a computer room behind one router can hold them all. When none is
- * free, the address that holds the most loses one to an address that holds fewer. Routers call this policy "longest
+ * While permits are free, every claim is granted, so the machines behind one router can hold them all. When no permit
+ * is free, the address that holds the most loses one to an address that holds fewer. Routers call this policy "longest
  * queue drop". Nobody can crowd out a claimant that shares its address with no one: its claim is granted as long as
- * another address holds at least two permits more than its own address. Known claimants and strangers have a guaranteed
- * number of permits each, and may use those that the others leave free.
+ * another address holds at least two permits more than its own address. Two groups have a guaranteed number of permits:
+ * all known claimants together, and all strangers together. Each group may also use permits that the other group leaves
+ * free.
  */
 export class FairPermits {
   readonly #options: FairPermitsOptions;
@@ -72,7 +75,8 @@ export class FairPermits {
   #withdrawFor(claimant: Claimant, group: Group): boolean {
     const other = group === this.#known ? this.#strangers : this.#known;
     for (;;) {
-      // If this group holds fewer permits than it is guaranteed, the other group holds more than it is guaranteed.
+      // No permit is free here. So if this group holds fewer permits than its guarantee, the other group holds more
+      // than its own guarantee.
       const permits = group.size < this.#guaranteed(group) ? other.most() : group.rival(claimant);
       const permit = this.#options.withdraws === 'oldest' ? permits.at(0) : permits.at(-1);
       if (permit === undefined) return false;
@@ -83,7 +87,7 @@ export class FairPermits {
         permit.withdraw();
         return true;
       }
-      // The holder of the permit became known after taking it, or is no longer known. So the permit counts for the
+      // The holder of the permit became known after taking it, or is no longer known. So the permit is counted in the
       // wrong group.
       permit.group = now;
       now.add(permit);

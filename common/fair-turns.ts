@@ -4,16 +4,16 @@ import type { Clock } from './clock.ts';
 export interface TurnClaim {
   /** Network address that the claim comes from. All claims of one address have one share. */
   readonly address: string;
-  /** Identity within the address. The identities of an address share evenly. */
+  /** Identity within the address. The share of an address is split evenly among its identities. */
   readonly peer: string;
-  /** Whether the claimant is known, and not a stranger. */
+  /** Whether the claimant is known. All other claimants are strangers. */
   readonly known: boolean;
 }
 
 export interface FairTurnsOptions {
   /**
-   * Time in milliseconds after which the event loop runs before the next turn begins, so that other work does not wait
-   * for a long line of turns.
+   * Milliseconds during which one turn may follow another directly. Then the event loop handles other work before the
+   * next turn begins, so that a long line of turns does not delay that work.
    */
   readonly sliceMs: number;
 }
@@ -30,7 +30,7 @@ type Waiter = (release: (() => void) | null) => void;
  * A waiting line for work that is done one piece at a time, such as verifying signatures. The order is fair: addresses
  * take turns, and within an address its peers take turns. So a claimant with an address of its own waits at most for
  * one piece of work of each other address, however many claims the others make. Known claimants and strangers stand in
- * two lines. If both have claims, each line gets every second turn.
+ * two lines. If both lines have claims, they get turns alternately.
  */
 export class FairTurns {
   readonly #sliceMs: number;

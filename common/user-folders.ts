@@ -1,4 +1,7 @@
-/** The user's folders, which environment variables of this program and the XDG base directory specification name. */
+/**
+ * Paths of the user's folders. They come from environment variables of this program, else from the XDG base directory
+ * specification.
+ */
 import { homedir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { type Environment, processEnvironment } from './environment.ts';

@@ -169,7 +169,7 @@ export function createCoordinatorMetrics(source: CoordinatorMetricsSource): Coor
   });
   const refusals = new Counter({
     name: 'swarm_update_refusals_total',
-    help: 'Updates refused on arrival, by reason code, including refusals beyond the number that is recorded.',
+    help: 'Updates refused on arrival, by reason code, including refusals that are counted but not recorded.',
     labelNames: ['job', 'code'] as const,
     registers,
   });

@@ -24,7 +24,7 @@ export interface LogOutput {
 /**
  * Creates a logger that writes each line to every output whose levels admit it. It replaces control characters in
  * fields, because their strings may come from strangers. It leaves out warnings that repeat within a minute. The next
- * one that it writes has their number in the field `repeated`.
+ * such warning that it writes has the number of warnings left out in the field `repeated`.
  */
 export function createLogger(
   options: { outputs: readonly LogOutput[]; fields?: object },

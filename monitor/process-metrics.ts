@@ -34,7 +34,8 @@ export function processRegistry(source: ProcessSource): { registry: Registry; st
     labelNames: ['quantile'] as const,
     registers,
     collect() {
-      // The histogram holds the times between two runs of the sampling timer. The part above the period is lag.
+      // The histogram holds the times between two runs of the sampling timer. The time above the sampling period is
+      // lag.
       const lag = (ns: number) =>
         Number.isFinite(ns) ? Math.max(0, ns / NANOSECONDS - LOOP_SAMPLE_MS / 1000) : 0;
       this.set({ quantile: '0.5' }, lag(loop.percentile(50)));
@@ -103,7 +104,8 @@ export function fromTotal(
         const key = JSON.stringify(labels);
         const before = last.get(key) ?? 0;
         last.set(key, total);
-        // A total that is smaller than before was reset. Prometheus counters may not decrease.
+        // A total that is smaller than before was reset at its source. A Prometheus counter must not decrease, so add
+        // nothing.
         this.inc(labels, Math.max(0, total - before));
       }
     },

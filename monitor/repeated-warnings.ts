@@ -1,6 +1,6 @@
 import type { Clock } from '../common/clock.ts';
 
-/** A repeated warning is written once within this time. The others are only counted. */
+/** Milliseconds in which equal warnings are written once. The repetitions are counted and not written. */
 export const REPEAT_WINDOW_MS = 60_000;
 /**
  * Largest number of distinct warnings remembered at a time. Limits the memory if a peer keeps causing different

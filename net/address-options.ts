@@ -1,6 +1,6 @@
 /**
- * Checks of the addresses in the options of a host. The command line also checks its flags with them, before it starts
- * a host.
+ * Checks of the addresses in the options of a host. The command line also uses these checks on its flags, before it
+ * starts a host.
  */
 import { isIPv4, isIPv6 } from 'node:net';
 import { z } from 'zod';
@@ -52,7 +52,7 @@ export const announcedAddressSchema = z.string().refine((address) => {
   return tcp !== null && tcp.port > 0 && !tcp.hasPeer;
 }, 'must be a multiaddr such as /ip4/203.0.113.1/tcp/4040, without /p2p');
 
-/** An address to stay connected to, with or without the peer id of the peer there. */
+/** An address to stay connected to. It may end in the peer id of the peer at that address. */
 export const bootstrapAddressSchema = z.string().refine((address) => {
   const tcp = parseTcp(address);
   return tcp === null ? isDnsaddr(address) : tcp.port > 0;

@@ -16,17 +16,19 @@ import type { GossipDrop, NetworkObserver } from './observer.ts';
 export const HANDED_OVER: Quota = { calls: 2 * ROUND_PEERS, perMs: HEARTBEAT_INTERVAL_MS };
 /**
  * Most unwanted messages that one peer may hand over before its stream is slowed down. An RPC without a wanted message
- * counts as one, and so does a subscription. In 10 s, a relay passes on five heartbeats of each node that has lost its
- * place and does not know it yet. The limit is enough for fifty such nodes.
+ * counts as one, and so does a subscription. A node that has lost its place and does not know it yet goes on sending
+ * heartbeats. A relay passes on five of them in 10 s, so the limit is enough for fifty such nodes.
  */
 export const UNWANTED: Quota = { calls: 256, perMs: 10_000 };
-/** Unwanted messages after which a turn ends. Looking at one takes about 10 µs, so such a turn takes about 1 ms. */
+/**
+ * Unwanted messages after which a turn ends. Checking one takes about 10 µs, so a turn with so many takes about 1 ms.
+ */
 const UNWANTED_PER_TURN = 128;
 /** Time after which the event loop handles other work before the next turn. */
 const SLICE_MS = 8;
 /**
- * Pause for each unwanted message above the quota. All peers that exceed the quota wait in one line, so their messages
- * are read at 5,000 per second at most in total. This takes less than a quarter of a processor core.
+ * Pause for each unwanted message above the quota. All peers that exceed the quota wait in one line, so at most 5,000
+ * of their messages are read per second in total. Reading them takes less than a quarter of a processor core.
  */
 const FLOOD_PAUSE_MS = 0.2;
 /** Half-life of the counts behind the soft score. A flood is forgiven within minutes. */
@@ -81,10 +83,10 @@ export interface GateRules {
 }
 
 /**
- * Looks at each gossip message before gossipsub verifies its signature, which costs a hundred times as much. Anyone can
- * sign any number of messages under new identities, so a message whose author no handler admits is dropped here, and
- * counts for the peer that handed it over. The messages that remain are verified in turns that are fair for addresses
- * and peers, and the event loop runs in between.
+ * Checks each gossip message before gossipsub verifies its signature. Verifying costs a hundred times as much as this
+ * check. Anyone can sign any number of messages under new identities, so a message whose author no handler admits is
+ * dropped here, and counts for the peer that handed it over. gossipsub verifies the remaining messages in turns, which
+ * addresses and peers get in fair order. Between turns the event loop handles other work.
  *
  * The gate replaces the method `handleReceivedRpc`, because gossipsub has no hook that runs before it verifies the
  * signature.
@@ -184,7 +186,10 @@ export class GossipGate {
     return this.#handedOver.take(via, HANDED_OVER) ? null : this.#unasked(message, 'too-many');
   }
 
-  /** Notes that a message arrived, in case we had requested it. Otherwise its absence would count against the peer. */
+  /**
+   * Notes that a message arrived. If we had requested it, gossipsub would otherwise count it against the peer as
+   * missing.
+   */
   #unasked(message: RPC.Message, reason: GossipDrop): GossipDrop {
     const { gossipTracer, msgIdToStrFn } = this.#runtime;
     if (gossipTracer.size > 0) gossipTracer.deliverMessage(msgIdToStrFn(contentId(message)));
@@ -192,8 +197,8 @@ export class GossipGate {
   }
 
   /**
-   * Takes unwanted messages from the quota of the peer that sent them. Pauses the peer's stream if they exceed the
-   * quota.
+   * Subtracts unwanted messages from the quota of the peer that handed them over. Pauses the peer's stream if they
+   * exceed the quota.
    */
   async #slowDown(claim: { address: string; peer: string; known: boolean }, unwanted: number): Promise<void> {
     let excess = 0;

@@ -20,7 +20,7 @@ const OFFERED_HEARTBEATS = 6;
 const SEEN_MS = 120_000;
 /** Time to deliver a requested message. Lodestar found that the default of 3 s penalises honest peers with stalls. */
 const IWANT_FOLLOW_UP_MS = 12_000;
-/** Smallest message announced with IDONTWANT; for smaller ones the announcement costs more than a duplicate. */
+/** Smallest message announced with IDONTWANT. For a smaller message, the announcement costs more than a duplicate. */
 const IDONTWANT_FROM_BYTES = 16 * 1024;
 /** Time until a pruned peer may join the mesh again. The default of 60 s is longer than a restart takes. */
 const PRUNE_BACKOFF_MS = 15_000;
@@ -40,7 +40,8 @@ const OFFERED_MESSAGES =
 /** Space for the signed envelope around the body of a message. */
 const ENVELOPE_BYTES = 1024;
 /**
- * Largest number of peers that may share one address, for example in a lab, before they are penalised as one attacker.
+ * Largest number of peers that may share one address, for example in a lab. Above it, gossipsub penalises them as one
+ * attacker.
  */
 const PEERS_PER_ADDRESS = 64;
 /**

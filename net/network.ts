@@ -12,8 +12,8 @@ export interface SwarmNetwork {
   /** Lists the peers with an open connection. */
   peers(): PeerConnection[];
   /**
-   * Returns the network to which fair shares count a connected peer: its IPv4 address, or the first 64 bits of its IPv6
-   * address. Returns the peer id if the peer is not connected.
+   * Returns the network address under which a connected peer claims its fair shares: its IPv4 address, or the first 64
+   * bits of its IPv6 address. Returns the peer id if the peer is not connected.
    */
   networkOf(peer: string): string;
   /** Saves an address and stays connected to it, also after restarts. @throws SwarmError CONNECT_FAILED if malformed */

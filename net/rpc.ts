@@ -212,7 +212,7 @@ export class Rpc {
 
   /**
    * Reads a call, runs its handler and returns the encoded answer.
-   * @param call record that this method adds the method name and the request's size to
+   * @param call a record, to which this method adds the method name and the size of the request
    */
   async #answer(
     frames: FrameStream,

@@ -14,12 +14,12 @@ const QUEUES: Readonly<Record<SharedQueue, FairPermitsOptions>> = {
   handshakes: { total: 256, reserved: 128, withdraws: 'oldest' },
   /**
    * Open inbound connections: two for each node of a full round, because a node may reconnect, and 256 for strangers. A
-   * peer that is connected keeps its connection unless its address holds more than others.
+   * connected peer keeps its connection unless its address holds more connections than other addresses.
    */
   connections: { total: 2 * ROUND_PEERS + 256, reserved: 2 * ROUND_PEERS, withdraws: 'newest' },
   /**
-   * Inbound streams of all protocols, those of libp2p too. An honest peer uses about ten. An open stream that sends
-   * nothing takes about 10 KB, so this bounds their memory to 160 MB.
+   * Inbound streams of all protocols, including those of libp2p itself. An honest peer uses about ten. An open stream
+   * that sends nothing takes about 10 KB, so all of them take at most 160 MB.
    */
   streams: { total: 16_384, reserved: 12_288, withdraws: 'newest' },
   /** Inbound calls, from the opening of their stream to the answer. Each may hold a request and an answer in memory. */

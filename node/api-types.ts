@@ -12,11 +12,11 @@ export interface NodeStatus {
   addresses: string[];
   uptimeSeconds: number;
   traffic: { sent: number; received: number };
-  /** Empty until it is chosen. */
+  /** Empty until the node has chosen an engine. */
   engine: string;
   /** Reason for the choice of this engine, or the fallback after a device failed; null until the engine is chosen. */
   engineNote: string | null;
-  /** Times that the trainer process was restarted. */
+  /** Number of restarts of the trainer process. */
   trainerRestarts: number;
   coordinator: { addresses: string[]; peer: string | null; connected: boolean };
   job: NodeJob | null;

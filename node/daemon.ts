@@ -98,7 +98,7 @@ export interface RunningNode {
   stop(options?: { deadlineMs?: number }): Promise<void>;
 }
 
-/** Share of the machine's memory that the node uses by default. The rest is for other programs. */
+/** Default memory limit, as a share of the machine's memory. The rest is for other programs. */
 const MEMORY_SHARE = 0.8;
 /** Default deadline for stopping, in milliseconds. */
 const STOP_MS = 4_500;

@@ -20,7 +20,8 @@ export interface HeartbeatLoop {
 }
 
 /**
- * Sends a heartbeat immediately and then every HEARTBEAT_INTERVAL_MS. Training in another process does not delay it.
+ * Sends a heartbeat immediately and then every HEARTBEAT_INTERVAL_MS. Training does not delay heartbeats, because it
+ * runs in another process.
  */
 export function startHeartbeat(deps: SwarmNodeDeps, fields: () => HeartbeatFields): HeartbeatLoop {
   const { network, trainer, clock, log } = deps;

@@ -39,8 +39,8 @@ const ROW_OVERHEAD_BYTES = 128;
 const TOKEN_BYTES = 10;
 
 /**
- * Returns the bytes that a job needs from a machine, by its manifest. On disk, the base counts with a float32 copy,
- * which is larger than a copy of 8 or 4 bits. The node keeps one copy, that of its own base bits.
+ * Returns the bytes that a job needs from a machine, computed from its manifest. The disk space includes a float32 copy
+ * of the base. A node with 8 or 4 base bits keeps a smaller copy instead.
  */
 export function demandOf(
   manifest: Manifest,

@@ -1,7 +1,7 @@
 import { isSwarmError } from '../common/errors.ts';
 import type { Logger } from '../common/logger.ts';
 
-/** The asynchronous tasks of a node: at most one main task, which can be aborted by itself, and others beside it. */
+/** The asynchronous tasks of a node: at most one main task, which can be aborted alone, and other tasks beside it. */
 export class Tasks {
   readonly #log: Logger;
   readonly #life = new AbortController();
@@ -17,7 +17,7 @@ export class Tasks {
     return this.#life.signal;
   }
 
-  /** Runs the main task. Its signal aborts with {@link abortMain} and when the node stops. */
+  /** Runs the main task. Its signal aborts when {@link abortMain} is called and when the node stops. */
   runMain(task: (signal: AbortSignal) => Promise<void>): void {
     this.#main = new AbortController();
     this.#track(task(AbortSignal.any([this.#main.signal, this.life])));

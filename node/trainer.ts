@@ -26,14 +26,14 @@ export interface TrainedRound {
 
 /** Trains the rounds of a node. A real node does this in a supervised process; the simulation needs no process. */
 export interface NodeTrainer {
-  /** Engine and device, for people; empty until it is chosen. */
+  /** Engine and device, for people; empty until they are chosen. */
   readonly engine: string;
   /**
    * Reason for the choice of this engine, or the fallback after a device failed, for people; null until the engine is
    * chosen.
    */
   readonly note: string | null;
-  /** Times that the trainer process was restarted. */
+  /** Number of restarts of the trainer process. */
   readonly restarts: number;
   /**
    * Prepares a job whose base files are in the blob store. Returns immediately if that job is already prepared.

@@ -46,7 +46,7 @@ export function peerIdOf(publicKey: Uint8Array): string {
   return base58btc.baseEncode(Buffer.concat([PEER_ID_PREFIX, publicKey]));
 }
 
-/** Returns the peer id whose multihash these bytes are; null if it is not that of an Ed25519 key. */
+/** Converts a multihash to its peer id. Returns null if the bytes are not the multihash of an Ed25519 key. */
 export function peerIdOfMultihash(bytes: Uint8Array): string | null {
   if (bytes.length !== PEER_ID_PREFIX.length + 32) return null;
   if (!PEER_ID_PREFIX.every((byte, i) => bytes[i] === byte)) return null;

@@ -17,7 +17,7 @@ export const GOSSIP_SEND_BUFFER_BYTES = 16 * MiB;
 export const CONTROL_MESSAGE_BYTES = 128 * KiB;
 /** Largest request or answer of the rpc protocol. The largest is an answer with a manifest of many data shards. */
 export const RPC_MESSAGE_BYTES = 512 * KiB;
-/** Largest range of one blob request. A stream's flow-control window has this size, its read buffer twice this size. */
+/** Largest range of one blob request. A stream's flow-control window has this size, and its read buffer twice this. */
 export const BLOB_RANGE_BYTES = MiB;
 /** Largest frame of a blob answer. The receiver notes progress after each frame, so a slow answer does not time out. */
 export const BLOB_FRAME_BYTES = 64 * KiB;
@@ -49,9 +49,11 @@ export const DIAL_TIMEOUT_MS = 5_000;
 export const HEARTBEAT_INTERVAL_MS = 2_000;
 /** Time without a heartbeat after which a node no longer counts as present: four missed heartbeats and 2 s. */
 export const PEER_LOST_AFTER_MS = 4 * HEARTBEAT_INTERVAL_MS + 2_000;
-/** Largest clock difference between node and coordinator. If it is larger, joins are refused and heartbeats ignored. */
+/** Largest clock difference between node and coordinator. Above it, joins are refused and heartbeats ignored. */
 export const CLOCK_SKEW_MS = 60_000;
-/** Number of rounds by which an update may be late and still count. Its weight is multiplied by (1 + rounds)^-1/2. */
+/**
+ * Number of rounds by which an update may be late and still count. Its weight is multiplied by (1 + rounds late)^-1/2.
+ */
 export const STALE_ROUNDS = 2;
 /** Longest human-readable text in a head, a receipt or a refusal. */
 export const DETAIL_CHARACTERS = 300;

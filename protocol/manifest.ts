@@ -21,7 +21,9 @@ const MODULES = 1024;
 const moduleNames = z.array(z.string().min(1).max(256)).max(MODULES);
 /** A regular expression over module paths. */
 const modulePattern = z.string().min(1).max(1024);
-/** Highest rank in a job or an adapter file. Above it, LoRA costs more than the layers that it adapts. */
+/**
+ * Highest rank in a job or an adapter file. With a higher rank, LoRA would cost more than the layers that it adapts.
+ */
 const rank = count.max(1024);
 const alpha = z.number().positive().max(65536);
 
@@ -49,9 +51,9 @@ export const loraSchema = z
     excludeModules: z.union([modulePattern, moduleNames]).default([]),
     /** Indices of the blocks whose modules are adapted; empty means all. @default [] */
     layersToTransform: z.array(z.int().nonnegative().max(1023)).max(1024).default([]),
-    /** Ranks by a pattern that matches the end of a module path; the first matching pattern wins. @default {} */
+    /** A rank for each pattern. A pattern matches the end of a module path; the first matching one wins. @default {} */
     rankPattern: byPattern(rank),
-    /** Alphas by pattern, by the same rule. @default {} */
+    /** An alpha for each pattern, by the same rule. @default {} */
     alphaPattern: byPattern(alpha),
     /** Rank-stabilised scaling. @default false */
     useRslora: z.boolean().default(false),
@@ -59,7 +61,7 @@ export const loraSchema = z
     useDora: z.boolean().default(false),
     /** Share of A's inputs that a training step sets to zero. @default 0 */
     dropout: z.number().min(0).lt(1).default(0),
-    /** Saved modules: trained whole, as copies in the adapter. @default [] */
+    /** Saved modules: they are trained whole, and the adapter contains the trained copies. @default [] */
     modulesToSave: moduleNames.max(64).default([]),
     /** Trained biases: none, all of the model, or those of the adapted modules. @default "none" */
     bias: z.enum(['none', 'all', 'lora_only']).default('none'),
@@ -96,7 +98,7 @@ export const trainingSchema = z.strictObject({
   betas: z.tuple([z.number().min(0).lt(1), z.number().min(0).lt(1)]).default([0.9, 0.95]),
   epsilon: z.number().positive().max(1).default(1e-8),
   weightDecay: z.number().min(0).max(1).default(0),
-  /** Groups that decay. One-dimensional tensors of "saved" (norms, biases) never do. @default A, B and saved */
+  /** Groups that decay. One-dimensional tensors of "saved" (norms, biases) never decay. @default A, B and saved */
   weightDecayGroups: z.array(decayGroupSchema).max(4).default(['A', 'B', 'saved']),
   /** LoRA+: ratio of the learning rate of B (and of vectors) to that of A. @default 1 */
   loraPlusRatio: z.number().positive().max(1000).default(1),
@@ -121,10 +123,14 @@ export const presetSchema = z.enum(['tiny', 'balanced', 'quality', 'dense']);
 export const roundsSchema = z.strictObject({
   /** Checkpoints until the job is finished. @default 8 */
   count: count.max(1_000_000).default(8),
-  /** Optimiser steps of the fastest node in a round; slower nodes make fewer, at least a third. @default 20 */
+  /**
+   * Optimiser steps of the fastest node in a round. Slower nodes make fewer steps, but at least a third as many.
+   * @default 20
+   */
   localSteps: count.max(10_000).default(20),
   /**
-   * Fewest nodes that open a round, and fewest updates that are merged; with fewer updates, the round is a null round.
+   * Fewest nodes with which a round opens, and fewest updates that are merged. With fewer updates, the round is a null
+   * round.
    * @default 2
    */
   minPeers: count.max(512).default(2),
@@ -132,7 +138,7 @@ export const roundsSchema = z.strictObject({
   quorum: z.number().gt(0).max(1).default(0.6),
   /** Longest duration of a round, in seconds. Once rounds are measured, the deadline is usually earlier. @default 600 */
   maxSeconds: z.number().positive().max(86_400).default(600),
-  /** "auto" is dense below four nodes, balanced from four. @default "auto" */
+  /** "auto" means "dense" with fewer than four nodes, else "balanced". @default "auto" */
   preset: z.union([presetSchema, z.literal('auto')]).default('auto'),
   /** Decay of each node's error feedback per round. @default 0.5 */
   errorFeedbackDecay: z.number().min(0).max(1).default(0.5),

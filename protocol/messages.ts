@@ -143,9 +143,9 @@ export const heartbeatSchema = z.strictObject({
   agent: labelSchema,
   state: z.enum(['joining', 'syncing', 'training', 'publishing', 'awaiting', 'leaving']),
   /**
-   * The newest round that the node knows to be open or committed. If a node in state `awaiting` has not delivered in
-   * this round, its work is lost, and the coordinator stops waiting for it. A node therefore never names a round that
-   * has not opened yet.
+   * The newest round that the node knows to be open or committed. If a node in state `awaiting` has delivered no update
+   * in this round, its work is lost, and the coordinator stops waiting for the node. So a node must never name a round
+   * that has not opened yet.
    */
   round: index,
   /** Optimiser steps done in this round, out of `steps`. */

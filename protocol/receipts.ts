@@ -8,8 +8,8 @@ export const receiptMeanings = {
   'wrong-job': 'the update names a job that this coordinator does not run',
   'wrong-term': "the update names a term that is not the job's current one; fetch the newest head",
   'wrong-round': 'the round has not started, it closed too long ago, or the job merges no more updates',
-  'wrong-parent': 'the update starts from a different checkpoint than its round',
-  'not-assigned': 'the round assigned this node no rows, or other rows than those that the update names',
+  'wrong-parent': 'the update starts from a checkpoint that is not the one its round trains from',
+  'not-assigned': 'the round assigned this node no rows, or not the rows that the update names',
   duplicate: 'a copy of an update of another node; only the author of an update may send it',
   conflicting:
     'the node signed two different updates for this round; both are kept as proof, and neither counts',

@@ -44,7 +44,7 @@ export const rpcMethods = {
       engine: labelSchema,
       /** Training speed as the node measured it; 0 before its first round. */
       tokensPerSecond: z.number().nonnegative(),
-      /** Time on the node's clock. A wrong clock is refused, because the node's heartbeats would not count. */
+      /** Time on the node's clock. A node with a wrong clock is refused, because its heartbeats would be ignored. */
       sentAt: z.int().nonnegative(),
     }),
     response: z.strictObject({ manifest: envelope, head: envelope.nullable() }),
@@ -52,7 +52,7 @@ export const rpcMethods = {
     maxResponseBytes: RPC_MESSAGE_BYTES,
     quota: { calls: 10, perMs: 10_000 },
   },
-  /** Returns the same as `join`, to a peer that fetches without joining. The same admission applies. */
+  /** Returns the same as `join`, to a peer that fetches without joining. The rules of admission are the same. */
   manifest: {
     request: z.strictObject({ job, invite: z.string().max(128).nullable() }),
     response: z.strictObject({ manifest: envelope, head: envelope.nullable() }),

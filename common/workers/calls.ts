@@ -77,8 +77,9 @@ export class Calls<M extends Methods> {
 
   /**
    * Calls a method and waits for its reply.
-   * @throws the callee's error; the signal's reason if it had aborted before the call; the error given to `fail`; an error
-   *   that `onProgress` throws; SwarmError CALL_MALFORMED after a message that is not in the format of calls
+   * @throws the callee's error; the signal's reason if the signal had aborted before the call; the error given to
+   * `fail`; an error that `onProgress` throws; SwarmError CALL_MALFORMED after a message that is not in the format of
+   * calls
    */
   async call<N extends keyof M & string>(
     method: N,
@@ -106,9 +107,7 @@ export class Calls<M extends Methods> {
     for (const id of this.#pending.keys()) this.#send({ type: 'abort', id });
   }
 
-  /**
-   * Rejects every pending call and all later calls with `error`. After a second call of `fail`, the first error stays.
-   */
+  /** Rejects every pending call and all later calls with `error`. A second call of `fail` changes nothing. */
   fail(error: unknown): void {
     this.#failure ??= { error };
     for (const { reject } of this.#pending.values()) reject(this.#failure.error);
@@ -176,14 +175,14 @@ export type Handlers<M extends Methods> = {
   ) => M[N]['reply'] | Promise<M[N]['reply']>;
 };
 
-/** Makes an error of the module's table from the message of an error that is not a SwarmError. */
+/** Creates a SwarmError with a code of the module from the message of an error of another class. */
 export type MakeError = (message: string, options: ErrorOptions) => SwarmError;
 
 export interface ServeOptions {
   channel: Channel;
-  /** Makes the error of a call that fails with something other than a SwarmError. */
+  /** Creates the SwarmError of a call that fails with an error of another class. */
   failed: MakeError;
-  /** Makes the error of a call that ends with an AbortError. @default `failed` */
+  /** Creates the SwarmError of a call that ends with an AbortError. @default `failed` */
   aborted?: MakeError;
 }
 

@@ -5,8 +5,8 @@ import { Calls, type Methods } from './calls.ts';
 
 export interface ChildOptions {
   /**
-   * Flags of Node.js for the child. It does not inherit the parent's flags, because some work in one process only. For
-   * example, a second process cannot open the same debugger port. @default none
+   * Flags of Node.js for the child. The child does not inherit the parent's flags, because some flags work in only one
+   * process at a time. For example, a second process cannot open the same debugger port. @default none
    */
   execArgv?: readonly string[];
   /** Environment of the child. @default the parent's environment */

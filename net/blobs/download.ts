@@ -40,7 +40,7 @@ export interface DownloadOptions {
 export interface DownloadDeps {
   streams: Streams;
   clock: Clock;
-  /** Permits by peer, one for each open stream, over all blobs that are being fetched. */
+  /** Permits by peer, shared by all blobs that are being fetched. Each open stream holds one permit. */
   permits: Permits;
   pool: RangePool;
   observer: NetworkObserver;
@@ -68,7 +68,7 @@ export class Download {
     this.#signal = AbortSignal.any([options.signal, this.#stop.signal]);
     this.#queue = new RangeQueue(options.partial);
     // HELD_RANGES of the buffers are for ranges that wait to be hashed. Without these buffers, waiting ranges could
-    // take all others, and none would be left for the range that must be hashed before them.
+    // take all buffers, and none would be left for the range that must be hashed before them.
     const holders = Math.min(HOLDERS_AT_ONCE, options.holders.length);
     this.#buffers = new RangeBuffers({ most: HELD_RANGES + holders * BUFFERS_PER_HOLDER }, deps);
   }
@@ -185,7 +185,7 @@ export class Download {
   }
 }
 
-/** Returns whether an error concerns the holder and not just one stream, which makes a retry pointless. */
+/** Returns whether an error concerns the whole holder and not just one stream. A retry is then pointless. */
 function isLasting(error: unknown): boolean {
   const codes = [
     'BLOB_MISSING',

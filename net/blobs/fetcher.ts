@@ -82,8 +82,8 @@ export class BlobFetcher {
   }
 
   /**
-   * Fetches from all holders at once. If the digest then does not match, it is not known which holder sent bad bytes.
-   * So each holder is then tried alone, from the beginning, until an honest one is found.
+   * Fetches from all holders at once. If the digest of the result does not match, it is not known which holder sent bad
+   * bytes. Each holder is then tried alone, from the beginning, until an honest one is found.
    */
   async #complete(partial: PartialBlob, ref: Ref, options: FetchBlobOptions): Promise<void> {
     const corrupt = new Set<string>();

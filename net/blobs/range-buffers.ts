@@ -8,8 +8,8 @@ const SPARE_BUFFERS = 28;
 
 /**
  * A pool of shared memory for ranges, reused from blob to blob. The hashing thread reads shared memory directly;
- * transferring a buffer to it would allocate memory in both threads. The buffers are pooled because the garbage
- * collector does not account for shared memory, and frees it late.
+ * transferring a buffer to that thread would allocate memory in both threads. The buffers are pooled because the
+ * garbage collector does not count shared memory and therefore frees it late.
  */
 export class RangePool {
   readonly #spare: Uint8Array[] = [];

@@ -18,7 +18,8 @@ import {
 } from './wire.ts';
 
 /**
- * Largest number of unread bytes: one answer, and as much again for the prefixes of a holder that sends small frames.
+ * Largest number of unread bytes: one range, and as many bytes again for the frame prefixes, because a holder may send
+ * small frames.
  */
 const UNREAD_BYTES = 2 * BLOB_RANGE_BYTES;
 

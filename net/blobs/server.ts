@@ -42,7 +42,7 @@ export interface BlobServerDeps {
   clock: Clock;
   log: Logger;
   observer: NetworkObserver;
-  /** Permits for ranges that are being sent. Each range takes 1 MiB of memory. */
+  /** Permits for ranges that are being sent. Each such range takes 1 MiB of memory. */
   ranges: FairPermits;
   /**
    * Permits for the buffers of 1 MiB that streams keep between requests. A stream without a permit allocates a buffer
@@ -52,9 +52,9 @@ export interface BlobServerDeps {
 }
 
 /**
- * Serves ranges of the local store. A stream carries one request after the other, so at most one range at a time. A
- * peer that stops reading therefore ties up a limited amount of memory, and only until a deadline or until other peers
- * claim their shares.
+ * Serves ranges of the local store. A stream carries one request after the other, so at most one range at a time. So a
+ * peer that stops reading ties up a limited amount of memory. It loses that memory at a deadline, or earlier if other
+ * peers claim their shares.
  */
 export class BlobServer {
   readonly #deps: BlobServerDeps;

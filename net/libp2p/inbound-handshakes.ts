@@ -19,7 +19,10 @@ interface TcpListener {
   readonly server: Server;
 }
 
-/** New connections of one address, for example when a class behind one router starts at once. */
+/**
+ * New connections that one address may open. The limit is enough for a class that starts its nodes behind one router at
+ * once.
+ */
 const NEW_CONNECTIONS = { calls: 20, perMs: 1000 };
 /** Addresses without this limit, because whole swarms may start on one machine at once. */
 const LOOPBACK = /^(127\.|::1$|::ffff:127\.)/;

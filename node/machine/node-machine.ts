@@ -139,8 +139,8 @@ function afterLeaving(state: NodeState, event: NodeEvent): Transition {
 
 /**
  * Number of rounds in a row without work after which a node joins again. A full job may have given the node's place to
- * another one while the node was away. A node that still has its place can also be without work, because a round takes
- * at most ROUND_PEERS nodes. For that node, joining again changes nothing.
+ * another node in the meantime. A node that still has its place can also be without work, because a round takes at most
+ * ROUND_PEERS nodes. For that node, joining again changes nothing.
  */
 const REJOIN_AFTER_IDLE_ROUNDS = 3;
 

@@ -31,7 +31,7 @@ export async function train(
     );
   }
   const { localSteps } = manifest.rounds;
-  // The machine's owner agreed to the manifest. A head must not ask for more.
+  // The machine's owner agreed to the manifest. A head must not ask for more steps than the manifest.
   if (work.steps > localSteps) {
     throw nodeError(
       'WORK_TOO_LARGE',

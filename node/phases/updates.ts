@@ -75,7 +75,10 @@ export async function publishUpdate({ deps, job }: ReadyContext, round: number):
   return record?.envelope ? deps.network.publish(jobTopic(job, 'updates'), record.envelope) : 0;
 }
 
-/** Records an update's outcome. A restored update goes back into the error feedback. Does nothing if it is settled. */
+/**
+ * Records an update's outcome. A restored update goes back into the error feedback. Does nothing if the outcome is
+ * already recorded.
+ */
 export function settleUpdate(
   context: ReadyContext,
   { round, outcome }: { round: number; outcome: Outcome },
@@ -89,8 +92,8 @@ export function settleUpdate(
       const payload = outcome === 'restored' ? await loadPayload(context, record.update) : null;
       if (payload) {
         const restored = await loadFeedback(context);
-        // The residual has decayed in each round since then. The update decays by the same factor, as if it had stayed in
-        // the residual.
+        // The residual has decayed in each round since the update's round. The update decays by the same factor, as if
+        // it had stayed in the residual.
         const rounds = Math.max(0, deps.store.job(job).feedbackRound - round);
         restored.restore(payload, rounds);
         feedback = await scope.put(restored.encode());

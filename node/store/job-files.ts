@@ -14,8 +14,9 @@ export interface JobFilesRecord {
 }
 
 /**
- * Records which jobs have files on the disk. The files of a finished job stay until the node takes another job, because
- * that job may have the same base or data. The disk space that the machine's owner lends is for all jobs together.
+ * Records which jobs have files on the disk. The files of a finished job stay until the node takes its next job,
+ * because the next job may have the same base or data. The disk space that the machine's owner lends is for all jobs
+ * together.
  */
 export class JobFiles {
   readonly #db: Database;
@@ -47,7 +48,8 @@ export class JobFiles {
 
   /**
    * Returns the other jobs whose files must be deleted before `job` starts: the jobs that are over, and those that have
-   * been unused for longest, until the rest fits in `maxBytes`. A base or data that several jobs share counts for each.
+   * been unused for longest, until the rest fits in `maxBytes`. A base or data that several jobs share counts for each
+   * of these jobs.
    */
   surplus(job: string, maxBytes: number): string[] {
     const rows = this.#db.all(
