@@ -120,6 +120,12 @@ export class FrameStream {
     }
   }
 
+  /** Drops the unread bytes, and those that arrive from now on. Further reads fail with `reason`. */
+  discard(reason: unknown): void {
+    this.#refuse(reason);
+    this.#wake?.();
+  }
+
   /** Closes our side of the stream. Reading is still possible. */
   async closeWrite(signal: AbortSignal): Promise<void> {
     await this.#stream.close({ signal });

@@ -50,6 +50,44 @@ describe('FrameStream', () => {
     );
   });
 
+  it('waits until its stream has passed on all bytes, not only until the connection has drained', async () => {
+    const stream = Object.assign(new EventTarget(), {
+      status: 'open',
+      writeStatus: 'writable',
+      remoteWriteStatus: 'writable',
+      writeBufferLength: 100,
+      send: () => false,
+    });
+    let written = false;
+    const frames = framesOf(stream as unknown as Stream);
+    const writing = frames.writeFramed(Buffer.alloc(100), soon(), () => {
+      written = true;
+    });
+    stream.dispatchEvent(new Event('drain'));
+    await new Promise(setImmediate);
+    expect(written).toBe(false);
+    stream.writeBufferLength = 0;
+    stream.dispatchEvent(new Event('idle'));
+    await writing;
+    expect(written).toBe(true);
+  });
+
+  it('discards what arrives after it was told to, and resets a stream that goes on', async () => {
+    const { writer, reader } = await pair();
+    const frames = framesOf(reader, 1000);
+    const reason = new Error('not wanted');
+    const reading = expect(frames.read(400, soon())).rejects.toBe(reason);
+    writer.send(Buffer.from([100, 1, 2, 3]));
+    await eventually(() => reader.readBufferLength === 0);
+    frames.discard(reason);
+    await reading;
+    writer.send(framed(Buffer.alloc(100)));
+    await expect(frames.read(400, soon())).rejects.toBe(reason);
+    expect(reader.status).toBe('open');
+    for (let i = 0; i < 5; i++) if (writer.writeStatus === 'writable') writer.send(Buffer.alloc(1024 * 1024));
+    await eventually(() => reader.status === 'aborted');
+  });
+
   it('loses no bytes that arrive before it is created or just before the end', async () => {
     const { writer, reader } = await pair();
     writer.send(framed(Buffer.from('early')));
