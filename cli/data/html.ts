@@ -7,7 +7,7 @@ import { countOf, formatBytes, formatCount, formatPercent, safeText } from '../.
 import type { RowSummary } from '../../index.ts';
 import type { Finding, Inspection, ShownSample } from '../../lora/data/inspect/inspection.ts';
 import type { LengthSummary } from '../../lora/data/inspect/lengths.ts';
-import { RUN_TOKENS } from '../../lora/data/inspect/overlap.ts';
+import { OVERLAP_TOKENS } from '../../lora/data/inspect/overlap.ts';
 
 /** Marks a file as a report of this command. */
 const GENERATOR = '<meta name="generator" content="swarm data inspect">';
@@ -143,11 +143,11 @@ function repeated({ duplicates, overlap }: Inspection): string {
   if (overlap !== null) {
     const items = overlap.named.map(
       ({ origin, share }) =>
-        `<li>${place(origin)} shares ${formatPercent(share)} of its sequences of ${RUN_TOKENS} trained tokens with the training data</li>`,
+        `<li>${place(origin)} shares ${formatPercent(share)} of its sequences of ${OVERLAP_TOKENS} trained tokens with the training data</li>`,
     );
     parts.push(
       `<h2>Held-out data</h2><p>${countOf(overlap.heldOut, 'sample')}: ${formatCount(overlap.equal)} equal to a training sample, ` +
-        `${formatCount(overlap.touched)} with a sequence of ${RUN_TOKENS} trained tokens that also occurs in the training data</p><ul>${items.join('')}</ul>`,
+        `${formatCount(overlap.touched)} with a sequence of ${OVERLAP_TOKENS} trained tokens that also occurs in the training data</p><ul>${items.join('')}</ul>`,
     );
   }
   return parts.join('');

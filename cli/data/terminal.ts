@@ -2,7 +2,7 @@ import { countOf, formatBytes, formatCount, formatPercent, safeText, table } fro
 import type { RowSummary } from '../../index.ts';
 import type { Finding, Inspection, Level, ShownSample } from '../../lora/data/inspect/inspection.ts';
 import type { LengthSummary } from '../../lora/data/inspect/lengths.ts';
-import { RUN_TOKENS } from '../../lora/data/inspect/overlap.ts';
+import { OVERLAP_TOKENS } from '../../lora/data/inspect/overlap.ts';
 import type { ShownToken } from '../../lora/data/inspect/token-texts.ts';
 import type { Output } from '../context.ts';
 import { paint, type Style } from './paint.ts';
@@ -145,12 +145,12 @@ function repeatedLines({ duplicates, overlap }: Inspection): string[] {
   if (others > 0) lines.push(`              and ${formatCount(others)} more`);
   if (overlap !== null) {
     lines.push(
-      `held out      ${countOf(overlap.heldOut, 'sample')}: ${formatCount(overlap.equal)} equal to a training sample; of the ${countOf(overlap.withRuns, 'sample')} with ${RUN_TOKENS} trained tokens in a row, ` +
+      `held out      ${countOf(overlap.heldOut, 'sample')}: ${formatCount(overlap.equal)} equal to a training sample; of the ${countOf(overlap.withSequences, 'sample')} with ${OVERLAP_TOKENS} trained tokens in a row, ` +
         `${formatCount(overlap.touched)} ${overlap.touched === 1 ? 'has' : 'have'} such a sequence in common with the training data` +
         (overlap.sampledOneIn > 1 ? ` (only one sequence in ${overlap.sampledOneIn} was compared)` : ''),
       ...overlap.named.map(
         ({ origin, share }) =>
-          `              ${place(origin)} shares ${formatPercent(share)} of its sequences of ${RUN_TOKENS} trained tokens with the training data`,
+          `              ${place(origin)} shares ${formatPercent(share)} of its sequences of ${OVERLAP_TOKENS} trained tokens with the training data`,
       ),
     );
   }

@@ -58,7 +58,8 @@ export function baseWarning(
     origin === null
       ? basename(dir) === basename(baseModelName)
       : origin.name === baseModelName || hubOrigin(baseModelName)?.name === origin.name;
-  // Only commits are compared, because a branch may have moved since the adapter was written.
+  // Revisions are compared only if the adapter names a commit, because a branch may have moved since the adapter was
+  // written.
   const sameCommit = origin === null || !isCommit(revision ?? '') || revision === origin.revision;
   if (sameName && sameCommit) return null;
   const made = `${baseModelName}${revision === null ? '' : `@${revision}`}`;

@@ -11,8 +11,8 @@ import { adapterError } from './errors.ts';
 import { type AdapterLayout, adapterSize } from './layout.ts';
 
 /**
- * Maximum header size of an adapter file in bytes. A tensor takes about 150 bytes of the header, and the largest Llama
- * has 2,646 adapter tensors with DoRA on every linear module.
+ * Maximum header size of an adapter file in bytes. Each tensor takes about 150 bytes of the header. DoRA on every
+ * linear module of the largest Llama makes 2,646 tensors.
  */
 export const MAX_ADAPTER_HEADER_BYTES = 2 ** 20;
 
@@ -49,9 +49,8 @@ export function encodeAdapter(
 }
 
 /**
- * Decodes an adapter file to float32 values in layout order; F16 and BF16 are widened. The bytes are untrusted.
- * Therefore all checks come before any allocation, and the size of allocations follows from the layout, not from the
- * bytes.
+ * Decodes an adapter file to float32 values in layout order; F16 and BF16 are widened. The bytes are untrusted, so
+ * their header is checked against the layout before memory for values is allocated.
  *
  * @throws SwarmError TENSORS_HEADER, TENSORS_ENTRY, TENSORS_TRUNCATED the file is malformed
  * @throws SwarmError ADAPTER_TENSORS, TENSORS_DTYPE its tensors are not exactly those of the layout

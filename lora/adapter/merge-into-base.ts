@@ -17,7 +17,7 @@ import { adapterError } from './errors.ts';
 import type { Adapter } from './peft.ts';
 import { adapterPlan } from './plan.ts';
 
-/** Files that are copied as well, because other programs read them from a model folder. */
+/** Files that are copied besides config and tokenizer, because other programs read them from a model folder. */
 const COMPANIONS = ['added_tokens.json', 'merges.txt', 'vocab.json', 'tokenizer.model', 'LICENSE', 'NOTICE'];
 
 /** Change of one weight: either a low-rank delta (with DoRA, also a factor per output) or new values. */

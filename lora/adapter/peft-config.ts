@@ -21,8 +21,8 @@ const PEFT_VERSION = '0.21.2';
  * reader's defaults. As in PEFT's files, keys are sorted and indented by 2 spaces. Patterns keep their order, because
  * the first match counts.
  *
- * @param layout names of the adapter's tensors; `conv1d` where it is known (without `conv1d`, PEFT detects such modules
- *   itself and warns)
+ * @param layout names of the adapter's tensors; `conv1d` where it is known. Without `conv1d`, PEFT detects Conv1D
+ *   modules itself and warns.
  */
 export function encodePeftConfig(
   config: PeftConfig,

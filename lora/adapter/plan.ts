@@ -173,7 +173,7 @@ function biasCopies(
   });
 }
 
-/** Lists the model's parameters, with a separate one for a tied output head. */
+/** Lists the model's parameters. A tied output head is listed as a separate parameter. */
 function ownParameters({ architecture, config }: ModelShape) {
   const list = architecture.parameters(config).map(({ name, shape }) => ({ name, from: name, shape }));
   if (!config.tieWordEmbeddings) return list;

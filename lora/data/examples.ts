@@ -19,7 +19,7 @@ export interface Message {
   [more: string]: unknown;
 }
 
-/** A part of a text that is either trained on as a whole or not at all. */
+/** A part of a text. Either all its tokens count in the loss, or none. */
 export interface Segment {
   text: string;
   trained: boolean;
@@ -40,7 +40,7 @@ export type ExampleBody =
       history: [string, string][];
     }
   | { kind: 'segments'; segments: Segment[] }
-  /** `labels` has the length of `ids`, is NOT shifted, and is −100 where a token is not trained. */
+  /** `labels` has the length of `ids`, is NOT shifted, and is −100 for tokens that are not supervised. */
   | { kind: 'tokens'; ids: number[]; labels: number[] };
 
 export type Example = { origin: Origin } & ExampleBody;

@@ -11,7 +11,7 @@ import { type Columns, RowProblem, type RowValue } from './formats/fields.ts';
 import { candidates, columnsOf, readRow, recognise, unrecognised } from './formats/formats.ts';
 import type { RowReport } from './row-report.ts';
 
-/** The file is refused if this many of its first rows fit no format. */
+/** Number of rows after which a file is refused if none of them fits a format. */
 const MAX_UNRECOGNISED = 10;
 
 export interface ReadExamplesOptions {

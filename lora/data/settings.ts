@@ -18,7 +18,7 @@ export const dataSettingsSchema = z.strictObject({
   format: z.enum(['auto', ...FORMATS]).default('auto'),
   /** Maps a field to the column that holds it, such as `messages: dialog`. `role` and `content` are keys of a message. */
   columns: z.record(name, name).default({}),
-  /** The tokens that are trained. "auto": answers if the data has prompts, otherwise everything. @default "auto" */
+  /** The tokens that are supervised. "auto": answers if the data has prompts, otherwise everything. @default "auto" */
   trainOn: z.enum(['auto', ...TRAIN_ON]).default('auto'),
   /** Chat template: `chatml`, `plain`, or a file. null: the model's. @default null */
   template: z.string().min(1).max(4096).nullable().default(null),

@@ -1,12 +1,12 @@
 /**
  * Loads Hugging Face tokenizers and encodes exactly as transformers does. Supports byte-pair encoding, over bytes or
- * with byte fallback. An error names any other feature in tokenizer.json, because wrong ids would go unnoticed until a
+ * with byte fallback. A tokenizer.json with any other feature is refused, because wrong ids would go unnoticed until a
  * model has learnt from them.
  *
- * We do not use the tokenizers of @huggingface/tokenizers, because version 0.2.0 gives different ids and texts from
- * transformers. Each file in tokenizing/ names the differences in its area; the measurements are in docs/decisions/071.
- * We use only the library's translation of regular expressions. If a later version passes test/numerics/lora/data/tokenizer-parity.test.ts, the folder tokenizing/ can be deleted,
- * except for deadline.ts.
+ * We do not use the tokenizers of @huggingface/tokenizers, because version 0.2.0 gives ids and texts that differ from
+ * those of transformers. Each file in tokenizing/ names the differences in its area; the measurements are in
+ * docs/decisions/071. We use only the library's translation of regular expressions. If a later version passes
+ * test/numerics/lora/data/tokenizer-parity.test.ts, the folder tokenizing/ can be deleted, except for deadline.ts.
  */
 
 import { readFile } from 'node:fs/promises';
@@ -46,8 +46,8 @@ export interface TextTokenizer {
 /**
  * Loads `tokenizer.json` and `tokenizer_config.json` (optional) from a model folder.
  *
- * Regular expressions come from strangers. Unless they are known to be fast, `encode` and `decode` have a deadline per
- * text and throw TOKENIZER_LIMIT when it passes.
+ * The regular expressions of a tokenizer are untrusted. Unless all of them are known to be fast, `encode` and `decode`
+ * have a deadline per text and throw TOKENIZER_LIMIT when it passes.
  * @param deadlineMs deadline for a short text, milliseconds. Longer texts get more, see `withinDeadline`.
  * @default 10,000
  * @throws TOKENIZER_INVALID (values: file, reason); TOKENIZER_UNSUPPORTED for parts that cannot be computed exactly;

@@ -72,7 +72,7 @@ export interface Diagnosis extends Formats {
 export interface DiagnoseOptions extends ProbeOptions {
   /** Folder of a base; null for none. */
   modelDir: string | null;
-  /** Folder where the choice of an engine for the base is kept, as for `finetune`. */
+  /** Folder that keeps the engine chosen for each base: the cache folder of `finetune`. */
   cacheDir: string;
   /** Milliseconds since 1970. */
   now: number;

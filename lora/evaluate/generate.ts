@@ -141,7 +141,7 @@ class Predictor {
 /**
  * Returns the length of the graph for a number of tokens: the smallest sufficient number of 32, 48, 64, 96, 128, 192 …
  * With these lengths, a fifth of the positions are padding on average. With powers of two alone, it would be a third.
- * The additional compilations cost less time than a few tokens with more padding.
+ * Compiling the additional graphs takes less time than more padding would take over a few tokens.
  */
 export function graphLength(tokens: number): number {
   let length = SHORTEST_GRAPH;

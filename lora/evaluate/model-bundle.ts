@@ -15,8 +15,8 @@ import { type ComputeInput, parseOneDevice } from '../train/compute.ts';
 import { resolveDevices } from '../train/devices/choose.ts';
 
 /**
- * A base model with its tokenizer and weights, an engine, and perhaps an adapter, opened together. The same model without
- * its adapter is `{ ...model, adapter: null }`.
+ * A base model with its tokenizer and weights, an engine, and optionally an adapter, opened together. The same model
+ * without its adapter is `{ ...model, adapter: null }`.
  */
 export interface ModelBundle {
   /** @internal */
@@ -45,7 +45,7 @@ export interface OpenModelOptions {
   readonly now?: number;
   /** @default never aborts */
   readonly signal?: AbortSignal;
-  /** Called before an engine is measured for `auto`, which takes about 2 seconds. */
+  /** Called before an engine is measured for `auto`. A measurement takes about 2 seconds. */
   readonly onProbe?: (engine: EngineName) => void;
   /** Called with a sentence when the adapter may have been made for another base. */
   readonly onWarning?: (text: string) => void;

@@ -25,8 +25,8 @@ export interface SequenceInputs {
   /** Token ids, [B·T] int64. */
   readonly ids: Tensor;
   /**
-   * Positions, [B, T] int64. They restart at 0 with every segment, so attention can derive from them which tokens a
-   * token sees.
+   * Positions, [B, T] int64. They restart at 0 with every segment, so attention can tell from the positions which
+   * tokens belong to the same segment.
    */
   readonly positions: Tensor;
 }
@@ -46,7 +46,9 @@ export interface ParameterSource {
   linear(name: string, x: Tensor): Tensor;
 }
 
-/** A parameter source with trained tensors: inputs of the graph, by the name under which they are fed. */
+/**
+ * A parameter source with trained tensors. They are inputs of the graph, listed by the name under which they are fed.
+ */
 export interface TrainableSource extends ParameterSource {
   readonly trainable: ReadonlyMap<string, Tensor>;
 }

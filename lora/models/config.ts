@@ -69,7 +69,7 @@ export function readFlag(json: Json, field: string, fallback: boolean): boolean 
 
 /**
  * Checks that a field has one of the implemented values.
- * @param allowed implemented values; undefined among them if the field may be missing
+ * @param allowed implemented values, including undefined if the field may be missing
  * @throws SwarmError MODEL_UNSUPPORTED
  */
 export function requireOneOf(json: Json, field: string, allowed: readonly unknown[]): void {

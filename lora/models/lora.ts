@@ -44,7 +44,9 @@ export function savedName(parameter: string): string {
   return `${PEFT_PREFIX}${parameter}`;
 }
 
-/** Returns the name of a trained bias. PEFT wraps an adapted module, which adds `.base_layer`. */
+/**
+ * Returns the name of a trained bias. PEFT wraps an adapted module, so `.base_layer` is added to the path of its bias.
+ */
 export function biasName(module: string, adapted: boolean): string {
   return `${PEFT_PREFIX}${module}${adapted ? '.base_layer' : ''}.bias`;
 }
@@ -143,7 +145,10 @@ function plainBranch(base: ParameterSource, { module, a, b }: Branch, x: Tensor,
   return linear(linear(dropped, a), b, { scale: module.scale, addTo: base.linear(module.name, x) });
 }
 
-/** As in PEFT, dropout applies to everything that the magnitude scales, but not to the base's own output. */
+/**
+ * Returns base(x) + (f − 1) ⊙ W d + f ⊙ s·B A d, where f is m/‖W + s·BA‖ and d is x after dropout. As in PEFT, the
+ * base's own output is computed without dropout.
+ */
 function doraBranch(
   base: ParameterSource,
   { module, a, b }: Branch,

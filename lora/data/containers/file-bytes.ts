@@ -92,7 +92,8 @@ export async function* readText(file: string, options: ByteOptions): AsyncGenera
 
 function afterMark(chunk: Buffer, file: string): Buffer {
   if (starts(chunk, [0xef, 0xbb, 0xbf])) return chunk.subarray(3);
-  // In UTF-16 every ASCII or Latin-1 character has a zero byte. This detects UTF-16 text without a byte-order mark.
+  // In UTF-16 every ASCII or Latin-1 character has a zero byte. A zero byte at the start of a file therefore reveals
+  // UTF-16 without a byte-order mark.
   if (starts(chunk, [0xff, 0xfe]) || starts(chunk, [0xfe, 0xff]) || chunk.subarray(0, 4).includes(0)) {
     throw encodingError(file, 'it looks like UTF-16 or binary data', 'UTF-16');
   }

@@ -22,7 +22,7 @@ export async function* cutFrames(chunks: AsyncIterable<Buffer>): AsyncGenerator<
     }
     if (from < chunk.length) yield chunk.subarray(from);
   }
-  // This error looks like the one that Node's decompressors throw for the same fault.
+  // The error has the message and code of the error that Node's decompressors throw for a truncated archive.
   if (walker.inside) throw Object.assign(new Error('unexpected end of file'), { code: 'Z_BUF_ERROR' });
 }
 

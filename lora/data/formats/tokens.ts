@@ -3,7 +3,7 @@ import type { ExampleBody, Segment } from '../examples.ts';
 import { IGNORED_LABEL } from '../row.ts';
 import { type Fields, isObject, RowProblem } from './fields.ts';
 
-/** Reads `input_ids`; optional: `labels` (not shifted, −100: not trained), `attention_mask` (0: padding). */
+/** Reads `input_ids`; optional: `labels` (not shifted; −100: not supervised), `attention_mask` (0: padding). */
 export function readTokens(fields: Fields): ExampleBody {
   const ids = integers(fields.list('input_ids'), 'input_ids');
   const given = fields.optionalList('labels');

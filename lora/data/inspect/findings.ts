@@ -1,7 +1,7 @@
 import { countOf, formatCount, formatPercent } from '../../../common/text.ts';
 import type { RowSummary } from '../row-report.ts';
 import type { Finding, InspectionCounts, Level } from './inspection.ts';
-import { RUN_TOKENS } from './overlap.ts';
+import { OVERLAP_TOKENS } from './overlap.ts';
 
 /** Share of truncated samples above which a warning is given. */
 const MANY_TRUNCATED = 0.1;
@@ -193,14 +193,14 @@ function* repetitionFindings({ duplicates, overlap, tally }: InspectionCounts): 
       'warning',
       'OVERLAP',
       `of ${countOf(overlap.heldOut, 'held-out sample')}, the training data contains ${about}${formatCount(overlap.equal)} completely, and ` +
-        `of ${formatCount(overlap.known)} at least half of the sequences of ${RUN_TOKENS} trained tokens; the held-out loss will be too low`,
+        `of ${formatCount(overlap.known)} at least half of the sequences of ${OVERLAP_TOKENS} trained tokens; the held-out loss will be too low`,
       'remove these samples from the training data or from the held-out data',
     );
   } else if (overlap.touched > 0) {
     yield finding(
       'note',
       'OVERLAP_SLIGHT',
-      `${countOf(overlap.touched, 'held-out sample')} with at least one sequence of ${RUN_TOKENS} trained tokens that also occurs in the training data`,
+      `${countOf(overlap.touched, 'held-out sample')} with at least one sequence of ${OVERLAP_TOKENS} trained tokens that also occurs in the training data`,
     );
   }
 }

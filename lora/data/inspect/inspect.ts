@@ -33,7 +33,10 @@ export interface InspectOptions {
   sequenceLength: number;
   /** Number of nodes that would share a job over this data. @default 4 */
   nodes?: number;
-  /** Number of samples to show. They are chosen at random, but every run chooses the same ones. @default 3 */
+  /**
+   * Number of samples to show. They are chosen at random, but the choice is the same whenever the same data is
+   * inspected. @default 3
+   */
   samples?: number;
   /** Stop after this many training samples. null: inspect all of them. @default null */
   limit?: number | null;

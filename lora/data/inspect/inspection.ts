@@ -16,7 +16,7 @@ export interface ShownSample {
   tokens: ShownToken[];
   /** Number of further tokens, which are not shown. */
   more: number;
-  /** Number of trained tokens in the whole sample. */
+  /** Number of supervised tokens in the whole sample. */
   trained: number;
 }
 

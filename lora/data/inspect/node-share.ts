@@ -5,7 +5,7 @@ export interface NodeShare {
   nodes: number;
   /** Rows per node in one pass over the data. */
   rows: number;
-  /** Trained tokens per node in one pass over the data. */
+  /** Supervised tokens per node in one pass over the data. */
   trainedTokens: number;
   /** Data shards of the whole job. */
   shards: number;

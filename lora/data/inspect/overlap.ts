@@ -1,23 +1,25 @@
 /**
- * Finds held-out samples that also occur in the training data. They are equal to a training sample, or share n-grams of
- * 13 tokens with the training data. The code calls such an n-gram a run. The held-out data is read twice, before the
- * training data and after it.
+ * Finds held-out samples that also occur in the training data. They are equal to a training sample, or share sequences
+ * of 13 consecutive supervised tokens with the training data. The held-out data is read twice: before the training data
+ * and after it.
  */
 import type { Origin } from '../examples.ts';
 import type { Rendered } from '../render/rendered.ts';
 import type { DuplicateCounter } from './duplicates.ts';
 import { type Hash, HashTable, hashOf } from './hash-table.ts';
 
-/** Length of the n-grams, in tokens. The contamination check of GPT-3 (2020) uses n-grams of 13 words. */
-export const RUN_TOKENS = 13;
-/** A held-out sample counts as known if at least this share of its n-grams is in the training data. */
+/**
+ * Length of the compared sequences, in tokens. The contamination check of GPT-3 (2020) compares sequences of 13 words.
+ */
+export const OVERLAP_TOKENS = 13;
+/** A held-out sample counts as known if at least this share of its sequences is in the training data. */
 const KNOWN_SHARE = 0.5;
-/** Maximum number of samples listed with their places, those with the largest share first. */
+/** Maximum number of samples listed with their places. Samples with the largest share are listed first. */
 const MAX_NAMED = 5;
 
 export interface KnownSample {
   origin: Origin;
-  /** Share of the sample's n-grams that are in the training data. */
+  /** Share of the sample's sequences that are in the training data. */
   share: number;
 }
 
@@ -26,31 +28,31 @@ export interface OverlapCount {
   heldOut: number;
   /** Samples with the same tokens and mask as a training sample. An estimate if the count of duplicates is an estimate. */
   equal: number;
-  /** Samples that have at least one n-gram in common with the trained tokens of the training data. */
+  /** Samples that share at least one sequence with the training data. */
   touched: number;
-  /** Samples with at least half of their n-grams in the training data. */
+  /** Samples with at least half of their sequences in the training data. */
   known: number;
-  /** Samples that have at least one n-gram, because 13 or more consecutive tokens are trained. */
-  withRuns: number;
-  /** 1: every n-gram was looked up. n: only one n-gram in n was looked up. */
+  /** Samples that contain at least one sequence, that is, 13 or more consecutive supervised tokens. */
+  withSequences: number;
+  /** 1: every sequence was looked up. n: only one sequence in n was looked up. */
   sampledOneIn: number;
   named: KnownSample[];
 }
 
 /**
  * Counts the overlap. Call `addHeldOut` for every held-out sample, then `addTraining` for every training sample, then
- * `judge` for every held-out sample again. Only trained tokens are compared, because system prompts and templates
+ * `judge` for every held-out sample again. Only supervised tokens are compared, because system prompts and templates
  * repeat by design.
  */
 export class OverlapCounter {
-  readonly #runs = new HashTable();
+  readonly #sequences = new HashTable();
   readonly #training: Pick<DuplicateCounter, 'weight'>;
   readonly #count: OverlapCount = {
     heldOut: 0,
     equal: 0,
     touched: 0,
     known: 0,
-    withRuns: 0,
+    withSequences: 0,
     sampledOneIn: 1,
     named: [],
   };
@@ -61,12 +63,13 @@ export class OverlapCounter {
   }
 
   addHeldOut(rendered: Rendered): void {
-    for (const run of trainedRuns(rendered)) this.#runs.set(run, 0);
+    for (const sequence of trainedSequences(rendered)) this.#sequences.set(sequence, 0);
   }
 
   addTraining(rendered: Rendered): void {
-    if (this.#runs.size === 0) return;
-    for (const run of trainedRuns(rendered)) if (this.#runs.get(run) === 0) this.#runs.set(run, 1);
+    if (this.#sequences.size === 0) return;
+    for (const sequence of trainedSequences(rendered))
+      if (this.#sequences.get(sequence) === 0) this.#sequences.set(sequence, 1);
   }
 
   judge(origin: Origin, rendered: Rendered): void {
@@ -75,13 +78,13 @@ export class OverlapCounter {
     count.equal += this.#training.weight(rendered);
     let all = 0;
     let found = 0;
-    for (const run of trainedRuns(rendered)) {
-      if (!this.#runs.samples(run)) continue;
+    for (const sequence of trainedSequences(rendered)) {
+      if (!this.#sequences.samples(sequence)) continue;
       all++;
-      if (this.#runs.get(run) === 1) found++;
+      if (this.#sequences.get(sequence) === 1) found++;
     }
     if (all === 0) return;
-    count.withRuns++;
+    count.withSequences++;
     if (found === 0) return;
     count.touched++;
     const share = found / all;
@@ -92,15 +95,15 @@ export class OverlapCounter {
   }
 
   result(): OverlapCount {
-    return { ...this.#count, sampledOneIn: this.#runs.scale };
+    return { ...this.#count, sampledOneIn: this.#sequences.scale };
   }
 }
 
-/** Yields the hash of every n-gram of trained tokens. */
-function* trainedRuns({ ids, trained }: Rendered): Generator<Hash> {
+/** Yields the hash of every sequence of 13 consecutive supervised tokens. */
+function* trainedSequences({ ids, trained }: Rendered): Generator<Hash> {
   let length = 0;
   for (let i = 0; i < ids.length; i++) {
     length = trained[i] === 1 ? length + 1 : 0;
-    if (length >= RUN_TOKENS) yield hashOf(ids.slice(i + 1 - RUN_TOKENS, i + 1));
+    if (length >= OVERLAP_TOKENS) yield hashOf(ids.slice(i + 1 - OVERLAP_TOKENS, i + 1));
   }
 }

@@ -2,7 +2,7 @@ import type { Rendered } from '../render/rendered.ts';
 import type { Renderer } from '../render/renderer.ts';
 import type { TextTokenizer } from '../tokenizer.ts';
 
-/** Maximum number of trained tokens after an end-of-turn token. Templates often write a newline there. */
+/** Maximum number of supervised tokens after an end-of-turn token. Templates often write a newline there. */
 const MAX_AFTER_END = 2;
 
 export interface SpecialTokenCount {
@@ -10,11 +10,11 @@ export interface SpecialTokenCount {
   doubleBos: number;
   /** Samples that lack the special tokens that the tokenizer puts before a text. */
   withoutBos: number;
-  /** Samples whose trained part ends with the tokenizer's end-of-text token. */
+  /** Samples whose last supervised token is the tokenizer's end-of-text token. */
   endWithEos: number;
-  /** Samples whose trained part ends with a different special token, counted by the text of that token. */
+  /** Samples whose supervised tokens end with a different special token, counted by the text of that token. */
   endWithOther: Record<string, number>;
-  /** Samples whose trained part ends without a special token. They do not teach the model to stop. */
+  /** Samples whose supervised tokens do not end with a special token. They do not teach the model to stop. */
   withoutEnd: number;
   /** Number of unknown tokens in all samples. */
   unknownTokens: number;

@@ -18,7 +18,7 @@ const MAX_WAIT = 8;
  *
  * A token decoded alone may give half a character, or lose its leading space. Therefore each token is decoded together
  * with the tokens before it, back to a token whose place in the text of the whole sample is known. The result is used
- * if the text of the whole sample has it at that place.
+ * if it occurs at that place in the text of the whole sample.
  */
 export function tokenTexts(
   ids: readonly number[],

@@ -11,7 +11,7 @@ import { emptyRow, IGNORED_LABEL, type Row } from '../row.ts';
 /** Maximum number of pieces in a row: the largest number that `Row.segments` can hold. */
 export const MAX_PIECES = 0xffff;
 
-/** A part of a sequence with at most as many input tokens as a row. */
+/** A part of a sequence. It has no more input tokens than fit into a row. */
 export interface Piece {
   readonly ids: readonly number[];
   /** The token after each input token, or `IGNORED_LABEL`. */
@@ -31,7 +31,7 @@ export interface CutOptions {
 /**
  * Cuts a sequence into pieces that predict every token after the first exactly once.
  *
- * @param trained 1 or 0 for each token; tokens with 0 get no label. null: all tokens are trained
+ * @param trained 1 or 0 for each token; tokens with 0 get no label. null: all tokens are supervised
  */
 export function* cutSequence(
   sequence: readonly number[],

@@ -12,7 +12,7 @@ export interface RowTally {
   dropped: number;
   /** Samples that were too long for a row and were split into several pieces. */
   split: number;
-  /** Samples that were left out because they have no trained token. */
+  /** Samples that were left out because they have no supervised token. */
   untrained: number;
   /** Samples in which one token spans the end of a prompt and the start of an answer. */
   merged: number;

@@ -1,19 +1,19 @@
 export const TRUNCATIONS = ['auto', 'shorten', 'keep-start', 'keep-end', 'drop', 'split'] as const;
 /**
  * Treatment of a sample that does not fit into a row:
- * - `shorten`: remove untrained tokens first; at least one trained token always stays
- * - `keep-start`, `keep-end`: keep the start or the end of the sample and cut off the rest, whatever the rest contains,
- *   as TRL does
+ * - `shorten`: remove unsupervised tokens first; at least one supervised token always stays
+ * - `keep-start`, `keep-end`: keep the start or the end of the sample. As in TRL, the rest is cut off even if it
+ *   contains supervised tokens.
  * - `drop`: leave the sample out
  * - `split`: split the sample into several pieces
  * - `auto`: `split` for plain text, `shorten` for everything else
  */
 export type Truncation = (typeof TRUNCATIONS)[number];
 
-/** An example as tokens, with the trained ones marked. */
+/** An example as tokens, with a mask that marks the supervised tokens. */
 export interface Sample {
   readonly ids: readonly number[];
-  /** [ids.length] 1 where the token is trained. */
+  /** [ids.length] 1 for supervised tokens. */
   readonly trained: Uint8Array;
 }
 
@@ -24,12 +24,12 @@ const CONTEXT_SHARE = 1 / 4;
  * Truncates a sample to at most `limit` tokens. Returns null if the mode leaves the sample out.
  *
  * `shorten` removes tokens until the sample fits, in this order:
- * 1. tokens after the last trained token
+ * 1. tokens after the last supervised token
  * 2. tokens in the middle of the prompt, down to a quarter of the limit, because the two ends of a prompt usually hold
  *    the instructions and the question
  * 3. tokens at the end of the sample
  *
- * A cut in the prompt lies between two untrained tokens, so no trained token is predicted across it.
+ * A cut in the prompt lies between two unsupervised tokens, so no supervised token is predicted across the cut.
  */
 export function truncate(
   sample: Sample,

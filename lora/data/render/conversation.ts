@@ -41,7 +41,7 @@ interface Turn {
 const MAX_MESSAGES = 1000;
 
 /**
- * Renders a conversation and marks its trained tokens.
+ * Renders a conversation and marks its supervised tokens.
  * @throws DATA_TEMPLATE (values: file, row, turn, at, before, after), ROW_TURNS; errors of TemplateRunner.render
  */
 export async function renderConversation(

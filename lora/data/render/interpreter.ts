@@ -11,8 +11,8 @@ import { type Environment, Interpreter, type Node, type Value } from './jinja-pa
 import { templateLimit } from './template-limit.ts';
 
 /**
- * Maximum number of steps per rendering. This number takes a few seconds. Rendering a thousand turns takes less than
- * 500,000 steps.
+ * Maximum number of steps per rendering. Five million steps take a few seconds. Rendering a thousand turns takes less
+ * than 500,000 steps.
  */
 const MAX_STEPS = 5_000_000;
 /** Steps counted for each item of a loop, because the interpreter takes about as long for an item as for four steps. */

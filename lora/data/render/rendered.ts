@@ -1,13 +1,13 @@
 export const TRAIN_ON = ['assistant', 'turns', 'completion', 'last', 'all'] as const;
 /**
- * The choice of the tokens that are trained:
+ * The choice of the tokens that are supervised:
  * - `assistant`: every assistant turn
  * - `turns`: every assistant turn, each at the end of a separate sample (see `eachAnswer`)
  * - `completion`: everything after the prompt; in a conversation, the last assistant turn
  * - `last`: the last assistant turn
  * - `all`: everything
  *
- * In plain text all tokens are trained. Segments and tokens have their own masks. `renderExample` treats `turns` as
+ * In plain text all tokens are supervised. Segments and tokens have their own masks. `renderExample` treats `turns` as
  * `last`, because `eachAnswer` has already cut the conversation.
  */
 export type TrainOn = (typeof TRAIN_ON)[number];
@@ -15,7 +15,7 @@ export type TrainOn = (typeof TRAIN_ON)[number];
 /** An example as tokens. */
 export interface Rendered {
   ids: number[];
-  /** [ids.length] 1 where the token is trained. */
+  /** [ids.length] 1 for supervised tokens. */
   trained: Uint8Array;
   /** Number of tokens that span a boundary between a prompt and an answer, or between an answer and the text after it. */
   merged: number;

@@ -1,4 +1,4 @@
-/** Renders examples to the tokens that the model sees, and marks which of them are trained. */
+/** Renders examples to the tokens that the model sees, and marks which of them are supervised. */
 import { dataError } from '../errors.ts';
 import type { Example, Message } from '../examples.ts';
 import { IGNORED_LABEL as IGNORED } from '../row.ts';
@@ -129,7 +129,7 @@ function renderMessages(
 /**
  * Tokenises prompt and completion as one text, as TRL does. The prompt is also tokenised alone. The completion starts
  * where the tokens of the prompt alone end or first differ from those of the whole text. Therefore a token that spans
- * the end of the prompt and the start of the completion is trained.
+ * the end of the prompt and the start of the completion is supervised.
  */
 function renderCompletion(
   prompt: string,

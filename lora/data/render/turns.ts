@@ -7,9 +7,10 @@ export function isTrainedTurn({ role, weight }: Message): boolean {
 }
 
 /**
- * Yields one example per trained assistant turn: the conversation up to and including that turn. When only the last
- * answer of each example is trained, every answer has the context in which the model would give it, even if the template
- * rewrites earlier turns. Examples without such turns are yielded unchanged.
+ * Yields one example per trained assistant turn: the conversation up to and including that turn. Training then
+ * supervises only the last answer of each example. A template may rewrite earlier turns when the conversation goes on,
+ * so only the last answer is rendered with the context in which the model would give it. Examples without such turns
+ * are yielded unchanged.
  */
 export function* eachAnswer(example: Example): Generator<Example> {
   if (example.kind === 'messages') {

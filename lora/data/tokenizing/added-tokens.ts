@@ -89,6 +89,6 @@ function split(text: string, { pattern, tokens }: Finder, first: boolean): Secti
   return sections;
 }
 
-/** Return the characters before and after a position: two UTF-16 units, enough for one character. */
+/** Return the two UTF-16 units before or after a position. Two units are enough for one character. */
 const before = (text: string, place: number): string => text.slice(Math.max(0, place - 2), place);
 const after = (text: string, place: number): string => text.slice(place, place + 2);

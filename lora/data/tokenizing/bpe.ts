@@ -12,8 +12,9 @@ const CACHED_LENGTH = 64;
 
 /**
  * Encodes words by byte-pair encoding: adjacent pairs of symbols are merged in the order of their rank, then from left
- * to right (Sennrich et al. 2016, section 3.2). A character without a token becomes the tokens of its UTF-8 bytes,
- * otherwise the unknown token, otherwise nothing. A heap of possible merges makes the time n log n for n characters.
+ * to right (Sennrich et al. 2016, section 3.2). A character without a token becomes the tokens of its UTF-8 bytes. If
+ * these are missing, it becomes the unknown token; if that is missing too, it is left out. A heap of possible merges
+ * makes the time n log n for n characters.
  *
  * @huggingface/tokenizers 0.2.0 fuses unknown tokens across words.
  */

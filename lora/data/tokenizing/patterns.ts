@@ -2,8 +2,8 @@ import * as library from '@huggingface/tokenizers';
 import { partOf, textOf, unsupported } from './part.ts';
 
 /**
- * Translates Oniguruma expressions to JavaScript. @huggingface/tokenizers 0.2.0 exports the class, but its type
- * declarations leave it out. Once they include the class, the cast can be removed.
+ * Translates Oniguruma expressions to JavaScript. @huggingface/tokenizers 0.2.0 exports this class, but its type
+ * declarations leave the class out. Once they include the class, the cast can be removed.
  */
 const { SplitPreTokenizer } = library as unknown as {
   SplitPreTokenizer: new (config: object) => { readonly pattern: RegExp | null };

@@ -12,7 +12,10 @@ import { escaped, patternOf, translated } from './patterns.ts';
 /** Splits a piece of text into words. Tokens never span words. `first`: the piece starts the text. */
 export type PreTokenize = (text: string, first: boolean) => string[];
 
-/** The words of GPT-2: contractions, letters, numbers and other characters, each with a leading space; white space. */
+/**
+ * The words of GPT-2: contractions; letters, numbers or other characters, each with one leading space if there is one;
+ * and white space.
+ */
 const GPT2 = translated(
   String.raw`'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+`,
   'ByteLevel',

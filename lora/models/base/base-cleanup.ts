@@ -8,8 +8,8 @@ import { digestRecords, forgetDigests } from './digest-cache.ts';
 const DIGEST_CHARACTERS = 64;
 
 /**
- * Deletes files derived from bases that are no longer needed: folders that `layOutBase` made, weights that
- * `prepareWeights` converted, and digests of files that no longer exist. All of them can be made again.
+ * Deletes the folders that `layOutBase` made and the weights that `prepareWeights` converted, except those of the bases
+ * in `keep`. Also deletes the cached digests of files that no longer exist. All of them can be made again.
  * @param keep digests of the bases that are still needed
  */
 export async function removeBases({
@@ -58,7 +58,7 @@ export async function removeOutdated(cacheDir: string, { version }: { version: n
   }
 }
 
-/** Deletes the converted weights of all bases that have other base bits. The folder need not exist. */
+/** Deletes the converted weights, of every base, whose base bits differ from `bits`. The folder need not exist. */
 export async function removeOtherBits(cacheDir: string, bits: BaseBits): Promise<void> {
   for (const name of await readdir(cacheDir).catch(() => [])) {
     const weights = WEIGHTS.exec(name);

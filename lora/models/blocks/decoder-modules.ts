@@ -20,7 +20,10 @@ export interface BlockNorms {
   readonly afterMlp: readonly string[];
 }
 
-/** Returns the modules and parameters of such a decoder, under transformers' names. The family adds the forward pass. */
+/**
+ * Returns the modules and parameters of a decoder with this config, under transformers' names. The family adds the
+ * forward pass.
+ */
 export function decoderModules<C extends DecoderConfig>(
   norms: BlockNorms,
 ): Required<
@@ -59,7 +62,7 @@ export function decoderModules<C extends DecoderConfig>(
       return [...inBlocks, outputHead(config)];
     },
 
-    // Old files hold the frequencies of the rotary embedding.
+    // Old files also contain the frequencies of the rotary embedding.
     isBuffer: (name) => name.endsWith('.rotary_emb.inv_freq'),
   };
 }

@@ -33,9 +33,9 @@ const modules = decoderModules<Gemma3Config>({
 });
 
 /**
- * The Gemma 3 text model (Gemma Team 2025, arXiv 2503.19786). Each sublayer has a norm before and after it. The weights
- * of norms are stored as offsets from 1. Layers with and without an attention window have different rotary bases.
- * Embeddings are multiplied by √hidden.
+ * The Gemma 3 text model (Gemma Team 2025, arXiv 2503.19786). Each sublayer has one norm before it and one after it.
+ * The weights of norms are stored as offsets from 1. Layers with and without an attention window have different rotary
+ * bases. Embeddings are multiplied by √hidden.
  */
 export const gemma3Text: Architecture<Gemma3Config> = {
   name: 'gemma3_text',
@@ -128,7 +128,7 @@ function readRope(json: Json): Gemma3Config['rope'] {
   };
 }
 
-/** Returns √hidden, in float32. transformers rounds it to the element type that it computes in. */
+/** Returns √hidden. transformers rounds it to the element type that it computes in, which is float32 here. */
 function embeddingScale({ hiddenSize }: Gemma3Config): number {
   return Math.sqrt(hiddenSize);
 }

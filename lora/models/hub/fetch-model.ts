@@ -56,9 +56,9 @@ const COMPANIONS = [...DESCRIBED_FILES, TOOL_TEMPLATE_FILE];
 const SPARE_BYTES = 64 * 2 ** 20;
 
 /**
- * Fetches the files of a model that the shared cache does not have: config, tokenizer, chat template and safetensors,
- * never pickles. Checks the config before it fetches weights. A commit that is complete in the cache needs no request. If
- * the hub cannot be reached, uses the last known commit of a branch and calls `onNote`.
+ * Fetches those files of a model that are missing from the shared cache: config, tokenizer, chat template and
+ * safetensors, never pickles. Checks the config before it fetches weights. A commit that is complete in the cache needs
+ * no request. If the hub cannot be reached, uses the last known commit of a branch and calls `onNote`.
  *
  * @returns the model's folder
  * @throws SwarmError HUB_*; MODEL_UNSUPPORTED before any weights are fetched

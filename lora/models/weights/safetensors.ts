@@ -84,7 +84,8 @@ function headerLength(prefix: Uint8Array, fileSize: number, file: string, maxByt
 
 /**
  * @throws SwarmError TENSORS_HEADER the JSON is malformed or a key occurs twice
- * @throws SwarmError TENSORS_ENTRY a tensor's dtype, shape or offsets contradict each other, overlap or leave gaps
+ * @throws SwarmError TENSORS_ENTRY a tensor's dtype, shape and offsets contradict each other, or tensors overlap or
+ *   leave gaps
  * @throws SwarmError TENSORS_TRUNCATED the file ends before its last tensor does
  */
 function parseHeader(header: Uint8Array, fileSize: number, file: string): SafetensorsHeader {

@@ -81,7 +81,7 @@ export async function readWeightMap(path: string): Promise<Map<string, string>> 
 
 /**
  * Checks that the weights are exactly those of the architecture. No tensor may be missing, or have another shape or an
- * unsupported element type. No tensor, such as a bias, may be present that the forward pass would silently ignore.
+ * unsupported element type. A tensor that the forward pass would silently ignore, such as a bias, is refused.
  *
  * @param ignored whether a tensor may be present without being used
  * @throws SwarmError TENSORS_MISSING, TENSORS_SHAPE, TENSORS_DTYPE, TENSORS_UNEXPECTED

@@ -4,7 +4,7 @@ import { DuplicateCounter } from '../../../../../lora/data/inspect/duplicates.ts
 import { HashTable, hashOf } from '../../../../../lora/data/inspect/hash-table.ts';
 import { LengthCounter } from '../../../../../lora/data/inspect/lengths.ts';
 import { nodeShare } from '../../../../../lora/data/inspect/node-share.ts';
-import { OverlapCounter, RUN_TOKENS } from '../../../../../lora/data/inspect/overlap.ts';
+import { OVERLAP_TOKENS, OverlapCounter } from '../../../../../lora/data/inspect/overlap.ts';
 import type { Rendered } from '../../../../../lora/data/render/rendered.ts';
 
 const sample = (ids: number[], trained = ids.map(() => 1)): Rendered => ({
@@ -89,12 +89,12 @@ describe('overlap', () => {
       equal: 1,
       touched: 2,
       known: 2,
-      withRuns: 3,
+      withSequences: 3,
       sampledOneIn: 1,
       named: [
         { origin: at(0), share: 1 },
         // 25 known tokens make 13 of the 25 runs in the sample.
-        { origin: at(1), share: (25 - RUN_TOKENS + 1) / (37 - RUN_TOKENS + 1) },
+        { origin: at(1), share: (25 - OVERLAP_TOKENS + 1) / (37 - OVERLAP_TOKENS + 1) },
       ],
     });
   });

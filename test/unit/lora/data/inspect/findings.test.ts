@@ -60,7 +60,15 @@ describe('findings', () => {
       'note OTHER_END',
       'note LOW_FILL',
     ]);
-    const overlap = { heldOut: 4, equal: 1, touched: 2, known: 1, withRuns: 4, sampledOneIn: 1, named: [] };
+    const overlap = {
+      heldOut: 4,
+      equal: 1,
+      touched: 2,
+      known: 1,
+      withSequences: 4,
+      sampledOneIn: 1,
+      named: [],
+    };
     expect(codes({ overlap, duplicates: { count: 2, sampledOneIn: 2, named: [] } })).toEqual([
       'warning DUPLICATES',
       'warning OVERLAP',
