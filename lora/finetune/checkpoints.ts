@@ -68,7 +68,7 @@ export interface TrainingState {
 export interface CheckpointFolderOptions {
   /** Folder of the run. */
   output: string;
-  /** Newest checkpoints to keep, at least 1. The best one is always kept. */
+  /** Number of newest checkpoints to keep, at least 1. The best checkpoint is always kept too. */
   keep: number;
 }
 

@@ -7,9 +7,9 @@ import type { ChosenEngine } from '../train/devices/choose.ts';
 import type { Fallback } from '../train/devices/fallback.ts';
 import type { Choice, PresetName } from '../train/presets.ts';
 
-/** Callbacks of a fine-tuning run, in the order of the first calls. All are optional. */
+/** Callbacks of a fine-tuning run, in the order in which they are first called. All are optional. */
 export interface FinetuneListener {
-  /** An engine is about to be measured for `auto`, which takes about 2 seconds. */
+  /** An engine is about to be measured for `auto`. A measurement takes about 2 seconds. */
   onProbe?(engine: EngineName): void;
   /** `auto` chose an engine. */
   onEngine?(chosen: ChosenEngine): void;

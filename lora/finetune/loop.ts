@@ -51,7 +51,7 @@ export class TrainingLoop {
   constructor(options: LoopOptions, deps: LoopDeps) {
     this.#options = options;
     this.#deps = deps;
-    // A resumed run may have different settings. Those of the newest start apply.
+    // A resumed run may have different settings from those in its checkpoint. The new settings apply.
     this.state = { ...options.state, settings: options.settings };
     this.adapter = options.start.adapter;
     this.#optimizer = options.start.optimizer;

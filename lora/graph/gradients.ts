@@ -7,8 +7,8 @@ import { shapeError } from './shapes.ts';
  * Differentiates in reverse mode: appends backward nodes to the graph of `loss` and returns the gradient of the scalar
  * `loss` with respect to every tensor of `wrt`, in the order and shapes of `wrt`. Nodes that depend on no tensor of
  * `wrt` get no backward nodes.
- * @throws SwarmError GRAPH_SHAPE when `loss` is not a scalar, GRAPH_NO_GRADIENT when `loss` does not depend on one of
- * `wrt`, GRAPH_NOT_DIFFERENTIABLE when an operation between them has no gradient rule
+ * @throws SwarmError GRAPH_SHAPE when `loss` is not a scalar, GRAPH_NO_GRADIENT when `loss` does not depend on every
+ *   tensor of `wrt`, GRAPH_NOT_DIFFERENTIABLE when an operation between `wrt` and `loss` has no gradient rule
  */
 export function gradients(loss: Tensor, wrt: readonly Tensor[]): Tensor[] {
   if (loss.shape.length !== 0) throw shapeError('gradients', 'the loss must be a scalar []', loss.shape);

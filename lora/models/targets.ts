@@ -39,8 +39,9 @@ export interface ModelShape {
  * - A string is a regular expression that must match the whole name.
  * - 'all-linear' means every linear module except the output head. Only the other two forms can name the token embedding.
  *
- * Excluded modules (by the same rules), modules of other layers (unless the list has their whole name) and saved modules
- * are then removed.
+ * Three kinds of modules are then removed: excluded modules (found by the same rules), saved modules and, if
+ * `layersToTransform` is set, modules outside these layers. A module whose whole name is in the target list stays,
+ * whatever its layer.
  *
  * @throws SwarmError LORA_TARGETS a list entry or the pattern matches no module that can carry LoRA matrices, or
  *   matches a module that cannot carry them; or no module is left

@@ -1,4 +1,4 @@
-/** Settings for computing a model: devices, number formats and memory. Each machine chooses them; a job never does. */
+/** Settings for computing a model: devices, number formats and memory. They are set on each machine, never by a job. */
 import { availableParallelism } from 'node:os';
 import { z } from 'zod';
 import { commonError } from '../../common/common-errors.ts';

@@ -28,7 +28,7 @@ export interface DataParallelWorker {
   readonly name: string;
   /**
    * Requests the gradients of some rows.
-   * @returns `sent` resolves when the request has left this process, so that this process may block; `sums` resolves to
+   * @returns `sent` resolves when the request has left this process, which may block from then on; `sums` resolves to
    *   the result
    */
   gradients(

@@ -180,8 +180,9 @@ async function sizedFor(runnable: Runnable, rows: readonly Row[]): Promise<Sized
 }
 
 /**
- * Sums loss and gradients over `rows`, micro-batch by micro-batch. Dividing the sums once, by the number of all tokens,
- * makes accumulation exact, however the tokens are spread over micro-batches.
+ * Sums loss and gradients over `rows`, micro-batch by micro-batch. The caller divides the sums once, by the number of
+ * supervised tokens in all micro-batches. The mean is therefore exact, even if micro-batches differ in their number of
+ * supervised tokens.
  *
  * @param parameters name → values of the trained parameters
  * @param into receives the gradient sums, in the order of `parameters`

@@ -5,8 +5,8 @@
  */
 
 /**
- * Writes the low `width` (1 to 32) bits of `value`. The other bits of `value` must be 0, and so must the bits of
- * `words` that are written.
+ * Writes the low `width` (1 to 32) bits of `value`. The other bits of `value` must be 0. The bits of `words` at these
+ * positions must be 0 before the call.
  */
 export function putBits(words: Uint32Array, position: number, value: number, width: number): void {
   const word = position >>> 5;

@@ -14,7 +14,7 @@ export function updateNorms(update: SparseUpdate): Float64Array {
 /**
  * Computes factors that scale every tensor of every update down to at most the median norm of that tensor in the round,
  * so that a minority of peers cannot raise any peer's influence. The factors are per tensor, because A and B of LoRA
- * differ in scale. The median is the lower one, over the updates that sent a value of the tensor. A node that trains
+ * differ in scale. The median is the lower median over the updates that sent a value of the tensor. A node that trains
  * only a part of the adapter therefore does not affect the median of the other tensors.
  * @param norms `updateNorms` of each update
  * @returns one factor per tensor for each update, from 0 to 1, rounded to float32; `Merge.add` takes them as `scale`

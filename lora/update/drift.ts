@@ -12,7 +12,7 @@ interface LoraModule {
   readonly outputs: number;
 }
 
-/** Distance between averaging factors and averaging products. */
+/** Difference between averaging the factors A and B and averaging the products B·A. */
 export interface Drift {
   /** ‖Σwᵢ·BᵢAᵢ − B̄Ā‖ / ‖Σwᵢ·BᵢAᵢ − B₀A₀‖ over all modules; 0 when no tensor has changed. */
   readonly rho: number;

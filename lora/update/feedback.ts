@@ -71,7 +71,7 @@ export class ErrorFeedback {
   }
 
   /**
-   * Adds an update that was not accepted back to the residual.
+   * Adds back to the residual an update that was not accepted.
    * @param bytes the update, as `compress` returned it
    * @param rounds number of calls of `add` and of missed rounds since `compress`. The update decays by as many rounds,
    *   as if it had stayed in the residual. @default 0

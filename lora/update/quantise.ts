@@ -3,7 +3,7 @@ import { EMPTY_SCALE, MAXIMUM_SCALE_CODE, scaleCode, scaleValue } from './scale.
 /** Rounds of Lloyd's algorithm. After 5, the error on pseudo-gradients is within 3 % of the optimum of two levels. */
 const LLOYD_ROUNDS = 5;
 
-/** Largest ratio of two levels. Levels closer than one step of the ratio become one level. */
+/** Largest ratio of two levels, in steps of 1/128. Levels with a larger ratio become one level. */
 const LARGEST_RATIO = 126;
 
 /** Denominator of the ratio: lower level = scale · ratio / 128, exact in float32. */

@@ -1,8 +1,8 @@
 /**
  * Two scores of an update that show, without training again, whether its author did honest work. The first is the
- * decrease of the loss on rows that no node was assigned. The second is the additional decrease on the rows that the
- * author was assigned. Both scores are first-order estimates, so each costs a backward pass over a few rows and an
- * inner product. The idea follows Zeno's descent score (Xie et al., arXiv 1805.10032) and Gauntlet's comparison of
+ * decrease of the loss on rows that were assigned to no node. The second is the additional decrease on the rows that
+ * were assigned to the author. Both scores are first-order estimates, so each costs a backward pass over a few rows and
+ * an inner product. The idea follows Zeno's descent score (Xie et al., arXiv 1805.10032) and Gauntlet's comparison of
  * assigned with random data (Lidin et al., arXiv 2505.21684).
  */
 import type { SparseUpdate } from './codec.ts';
@@ -13,7 +13,8 @@ export type LossGradient = readonly Float32Array[];
 
 export interface UpdateScore {
   /**
-   * Estimated decrease of the loss on rows that no node was assigned, when the update is applied; in nats per token.
+   * Estimated decrease, when the update is applied, of the loss on rows that were assigned to no node; in nats per
+   * token.
    */
   readonly effect: number;
   /** Standard error of `effect` over the batches of random rows; 0 for one batch. */
@@ -53,7 +54,7 @@ export function lossDecrease(
 
 /**
  * Scores an update.
- * @param random gradients on batches of rows that no node was assigned in this round; at least one
+ * @param random gradients on batches of rows that were assigned to no node in this round; at least one
  * @param own gradient on rows of the author's interval; the rows are chosen after the update has arrived
  */
 export function scoreUpdate(

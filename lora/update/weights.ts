@@ -31,8 +31,8 @@ export function capWeights(tokens: readonly number[]): number[] {
 }
 
 /**
- * Returns the factor for an update from a checkpoint τ = `rounds` rounds old: (1+τ)^−½ (Nguyen et al., "FedBuff",
- * arXiv 2106.06639).
+ * Returns the factor for an update that started from a checkpoint τ = `rounds` rounds old: (1+τ)^−½ (Nguyen et al.,
+ * "FedBuff", arXiv 2106.06639).
  * @throws UPDATE_WEIGHT when τ is not a whole number ≥ 0
  */
 export function stalenessWeight(rounds: number): number {

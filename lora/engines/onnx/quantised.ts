@@ -42,7 +42,7 @@ export function directionOf({ attributes: { transposeB } }: Gemm, { bits }: Quan
   return transposeB === (bits === 4) ? 'plain' : 'transposed';
 }
 
-/** Emits x·W or x·Wᵀ at 4 bits. In both directions, the scales lie along the summed axis. */
+/** Emits x·W or x·Wᵀ at 4 bits. For x·W and x·Wᵀ alike, the scales lie along the summed axis. */
 export function lowerTiledProduct(
   node: Gemm,
   inputs: readonly string[],

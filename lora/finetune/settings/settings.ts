@@ -102,7 +102,8 @@ export function mergeLayers(...layers: readonly Layer[]): Layer {
 }
 
 /**
- * Fills in the defaults. Alpha defaults to twice a given rank, the micro-batch to the whole batch.
+ * Fills in the defaults. If a rank is given, alpha defaults to twice the rank. The micro-batch defaults to the whole
+ * batch.
  * @throws SwarmError USAGE (values: field, problems)
  */
 export function resolveSpec(layer: Layer): TrainSpec {

@@ -1,6 +1,6 @@
 import type { GradientRule, Tensor } from '../graph.ts';
 
-/** Returns the value of `result` with its own gradient rule. Inputs 1, 2, … of the rule are `operands`. */
+/** Returns the value of `result`, with `rule` as its gradient rule. Inputs 1, 2, … of the rule are `operands`. */
 export function withGradient(result: Tensor, operands: readonly Tensor[], rule: GradientRule): Tensor {
   const output = [{ shape: result.shape }];
   return result.graph.apply('customGradient', [result, ...operands], {}, output, rule)[0]!;

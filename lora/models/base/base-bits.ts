@@ -2,7 +2,7 @@ import type { EngineName } from '../../engines/names.ts';
 import { modelError } from '../errors.ts';
 
 /**
- * Base bits: how many bits a weight of a linear module has in memory. Each machine chooses its base bits; a job does
+ * Base bits: how many bits a weight of a linear module has in memory. The base bits are set on each machine; a job does
  * not prescribe them.
  */
 export const BASE_BITS = [32, 8, 4] as const;

@@ -120,8 +120,8 @@ async function chooseEngine(options: MachineOptions, deps: ProbeDeps): Promise<C
 }
 
 /**
- * Starts the engine of every named device, each in a separate process, so that a missing one fails before any other
- * work. onnx-cpu runs everywhere and is not tried.
+ * Starts the engine of every named device, each in a separate process, so that a missing device is reported before any
+ * other work begins. onnx-cpu runs everywhere and is not tried.
  *
  * @throws SwarmError ENGINE_UNAVAILABLE; PRECISION for float16 on a device without it; the signal's reason
  */

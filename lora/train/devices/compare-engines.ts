@@ -11,7 +11,10 @@ import { estimateTraining, secondsPerStep } from '../memory/estimate.ts';
 import { type EngineProbe, probeEngine } from './probe.ts';
 import type { MachineSpeed } from './speed.ts';
 
-/** Rows and tokens per row of the run for which engines are compared. The job's own settings do not matter here. */
+/**
+ * Rows and tokens per row of the training run for which engines are compared. The job's own settings do not matter
+ * here.
+ */
 const ROWS = 4;
 const LENGTH = 512;
 

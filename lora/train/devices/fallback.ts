@@ -18,8 +18,8 @@ export interface Fallback extends Workload {
 
 /** Errors that a device can cause. Any other error would also occur with less load. */
 const DEVICE_ERRORS = new Set(['TRAINER_DIED', 'ENGINE_COMPILE', 'ENGINE_RUN']);
-// "too many storage buffers": WebGPU limits the size of a buffer and the buffers of a kernel, and a larger tensor takes
-// several buffers.
+// "too many storage buffers": WebGPU limits the size of a buffer and the number of buffers of a kernel. A tensor that
+// is larger than one buffer takes several.
 const OUT_OF_MEMORY =
   /out.of.memory|bad_alloc|alloc\w* (failed|error)|fail\w* to alloc|exceed\w* .*(limit|size|memory)|too many storage buffers/i;
 /** The system sends SIGKILL when memory runs out; a failed allocation in native code ends in SIGABRT. */
@@ -52,7 +52,7 @@ export function fallbackFor(
   if (error.code === 'ENGINE_EXHAUSTED') {
     return { ...now, reason: `${error.message}; continuing in a new trainer process` };
   }
-  // The GPU that `auto` chose, perhaps days ago, may be gone. An engine that the user named must be there.
+  // The GPU that `auto` chose, perhaps days ago, may be gone. If the user named the engine, its absence stays an error.
   const gone = error.code === 'ENGINE_UNAVAILABLE' && asked.compute.devices === 'auto';
   if (!gone && !DEVICE_ERRORS.has(error.code)) return null;
   const failed = `${rows(microBatch)} at a time on ${deviceName(first)} failed: ${error.message}`;

@@ -58,7 +58,7 @@ const FLOAT_BYTES = 4;
 /** Estimates were up to 5 % too low (docs/decisions/080-training.md), and other programs need memory too. */
 const MARGIN = 1.25;
 
-/** Returns whether a run that needs an estimated `bytes` fits into `available` bytes, with a quarter more as a reserve. */
+/** Returns whether an estimate of `bytes`, plus a quarter as a reserve, fits into `available` bytes. */
 export function fitsMemory(bytes: number, available: number): boolean {
   return MARGIN * bytes <= available;
 }
@@ -104,13 +104,13 @@ export function estimateTraining(
 
 /**
  * Slowdown of all operations other than matrix products (softmax, transpositions, gathers), relative to the probe's
- * chain of multiplications. This constant and the two below were fitted to measurements of a model of 3M parameters on
- * one thread and one of 135M on two (docs/decisions/080-training.md).
+ * chain of multiplications. This constant and the two below were fitted to two measurements: a model of 3M parameters
+ * on one thread, and a model of 135M parameters on two threads (docs/decisions/080-training.md).
  */
 const SLOWNESS = 2;
 /**
- * Smallest time in seconds that an operation takes, however few values it has. It applies on a processor, where the
- * probe measures less.
+ * Smallest time in seconds that an operation takes, however few values it has. It is used on a processor, where the
+ * probe measures a smaller time than training takes.
  */
 const LEAST_SECONDS_PER_OPERATION = 5e-6;
 /** A whole step reaches this share of the speed of its single operations. */
@@ -118,8 +118,8 @@ const EFFICIENCY = 0.85;
 
 /**
  * Estimates the seconds of an optimiser step on an idle machine. Matrix products run at their measured speed. For
- * products with base weights, this is the speed measured for the base's bits and precision. All other operations run at
- * the speed of memory.
+ * products with base weights, this is the speed measured for the base's bits and precision. All other operations are
+ * limited by the measured speed of memory.
  */
 export function secondsPerStep(
   work: WorkEstimate,

@@ -17,7 +17,10 @@ export interface LossScaleState {
 
 /** Initial scale. It applies to the gradient of each token, because the loss is a sum over tokens and not a mean. */
 const INITIAL_SCALE = 2 ** 10;
-/** A larger scale would come near float32's own limit. Gradients that overflow at the smallest scale are an error. */
+/**
+ * Bounds of the scale. Above the largest, gradients would come near float32's own limit. Gradients that overflow at the
+ * smallest are an error.
+ */
 const [SMALLEST_SCALE, LARGEST_SCALE] = [2 ** -10, 2 ** 24];
 /** Runs without overflow after which the scale doubles, as in PyTorch and in the paper. */
 const GROWTH_RUNS = 2000;

@@ -13,7 +13,8 @@ export interface TrainerOptions extends TrainerSettings {
   /** Folder where converted weights are kept between runs. */
   cacheDir: string;
   /**
-   * Settings for computing. Each device gets its own process. `threads` should leave one free for the parent process.
+   * Settings for computing. Each device gets its own process. `threads` should leave one hardware thread free for the
+   * parent process.
    */
   compute: ResolvedCompute;
 }

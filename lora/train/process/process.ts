@@ -23,8 +23,8 @@ async function start(options: TrainerOptions, signal: AbortSignal): Promise<Trai
   checkCompute(compute);
   const model = await openBase(modelDir);
   const [{ engine: name, device }, ...others] = compute.devices;
-  // Preparing the weights of a large base takes minutes. The engine is created first, so that a missing one fails at
-  // once.
+  // Preparing the weights of a large base takes minutes. The engine is created first, so that a missing engine is
+  // reported at once.
   const engine = await createEngine(name, { threads, device });
   if (precision === 'float16') await requireFloat16(engine);
   const weights = await prepareWeights(model, cacheDir, { bits, signal });
