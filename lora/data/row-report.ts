@@ -4,7 +4,7 @@ import { countOf } from '../../common/text.ts';
 import { dataError } from './errors.ts';
 import type { Origin } from './examples.ts';
 
-/** A few bad rows in a large file are normal. A larger share suggests that the file is read in the wrong format. */
+/** A few bad rows in a large file are normal. A share above this suggests that the file is read in the wrong format. */
 export const DEFAULT_BAD_ROW_SHARE = 0.01;
 /** The share of bad rows is first checked after this many rows, or at the end of the data. */
 const MIN_ROWS_SEEN = 10;

@@ -110,7 +110,7 @@ function waysToFit(model: ModelShape, spec: TrainSpec, compute: ResolvedCompute,
   return lessMemory({ trainers: devices.length });
 }
 
-/** Returns advice for a run that does not fit into memory with any setting that the machine may choose. */
+/** Returns advice for a run that does not fit into memory, even if the settings for computing are changed. */
 export function lessMemory({ trainers }: Pick<RunMemory, 'trainers'>): string {
   const fewer = trainers > 1 ? 'name fewer devices in --engine, ' : '';
   return `${fewer}use shorter rows (--sequence-length), a smaller model, or a machine with more memory`;

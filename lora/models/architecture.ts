@@ -79,6 +79,6 @@ export interface Architecture<C extends CommonConfig = CommonConfig> {
   forward(graph: Graph, config: C, inputs: SequenceInputs, source: ParameterSource): Tensor;
   /** Maps a tensor's name in a file to its name in `parameters`. Default: the same name. */
   canonicalName?(name: string): string;
-  /** Whether a tensor, by its canonical name, is a stored buffer that the forward pass does not use. */
+  /** Returns whether the tensor with this canonical name is a stored buffer that the forward pass does not use. */
   isBuffer?(name: string): boolean;
 }

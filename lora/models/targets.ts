@@ -68,7 +68,7 @@ export function targetModules(model: ModelShape, rules: TargetRules): TargetModu
   return left;
 }
 
-/** Whether the targets are 'all-linear', in upper or lower case, as in PEFT. */
+/** Returns whether the targets are 'all-linear'. As in PEFT, upper and lower case are the same. */
 export function isAllLinear(targets: Targets): boolean {
   return typeof targets === 'string' && targets.toLowerCase() === 'all-linear';
 }

@@ -12,8 +12,8 @@ import {
 } from './raw-rows.ts';
 
 /**
- * Number of bytes that are searched for the end of the first line. A JSON-lines file with a longer first row must be
- * named .jsonl.
+ * Number of bytes that are searched for the end of the first line. If the first row of a JSON-lines file is longer than
+ * this, the file must be named .jsonl.
  */
 const MAX_LOOK_AHEAD = 1024 * 1024;
 

@@ -21,7 +21,9 @@ const MAX_GROUP_BYTES = 512 * 1024 * 1024;
  * default is a million rows per group.
  */
 const MAX_GROUP_ROWS = 2 * 2 ** 20;
-/** Maximum uncompressed size of a page, in bytes. Pages are usually 1 MiB, but one large value makes a larger page. */
+/**
+ * Maximum uncompressed size of a page, in bytes. A page is usually 1 MiB, but a single large value can make it larger.
+ */
 const MAX_PAGE_BYTES = 64 * 1024 * 1024;
 /** Minimum size of a file: the magic numbers at both ends and the length of the footer. */
 const MIN_FILE_BYTES = 12;

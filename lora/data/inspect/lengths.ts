@@ -19,7 +19,9 @@ export interface LengthSummary {
   /** The 95th percentile. */
   p95: number;
   longest: number;
-  /** Bins of equal width up to the 99th percentile. The last bin also contains all longer samples. */
+  /**
+   * Bins of equal width up to the 99th percentile. The last bin also contains the samples beyond the 99th percentile.
+   */
   histogram: LengthBin[];
 }
 
@@ -53,7 +55,7 @@ export class LengthCounter {
     };
   }
 
-  /** Returns the smallest length such that at least this share of the samples is not longer. */
+  /** Returns the smallest length such that at least this share of the samples has this length or less. */
   #quantile(share: number): number {
     const wanted = Math.max(1, Math.ceil(share * this.#samples));
     let seen = 0;

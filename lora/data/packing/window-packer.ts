@@ -3,7 +3,9 @@ import { layOut, MAX_PIECES, type Piece } from './pieces.ts';
 
 /** Tokens per window. At 8 bytes per token, for its id and its label, they take 8 MiB. */
 const WINDOW_TOKENS = 2 ** 20;
-/** Minimum number of rows per window. With fewer rows, long rows would not fill up. */
+/**
+ * Minimum number of rows per window. If rows are long, a window of WINDOW_TOKENS has too few rows to fill them well.
+ */
 const WINDOW_ROWS = 32;
 
 interface CompactPiece {

@@ -7,8 +7,8 @@ const NO_TOOLS = `{%- macro no_tools(called) %}{%- if called %}
 /**
  * Chat templates for base models that have none.
  *
- * - `chatml`: OpenAI's ChatML. If its markers are not in the vocabulary, each is encoded as several tokens, which works
- *   but makes rows longer.
+ * - `chatml`: OpenAI's ChatML. If its markers are not in the vocabulary, each is encoded as several tokens. This works,
+ *   but conversations take more tokens.
  * - `plain`: roles as words, and the tokenizer's end-of-text token after each answer. Works with any tokenizer. A header
  *   ends without a space, so that the space belongs to the first word of the answer, as in running text.
  */

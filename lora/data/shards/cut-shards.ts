@@ -27,8 +27,8 @@ export function rowsPerShard(size: RowSize): number {
 }
 
 /**
- * Encodes a stream of rows as shards of at most `SHARD_BYTES`. A row that is larger becomes a separate shard. Yields each
- * shard as soon as it is full. All shards except the last have the same number of rows.
+ * Encodes a stream of rows as shards of at most `SHARD_BYTES`. A row larger than that becomes a separate shard. Yields
+ * each shard as soon as it is full. All shards except the last have the same number of rows.
  */
 export async function* cutShards(
   rows: AsyncIterable<Row>,

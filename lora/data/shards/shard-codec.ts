@@ -19,7 +19,7 @@ import { dataError } from '../errors.ts';
 import { IGNORED_LABEL, type Row } from '../row.ts';
 
 /**
- * Maximum size of a shard in bytes. It is the size of one range in the blob protocol. A row that is larger becomes a
+ * Maximum size of a shard in bytes. It is the size of one range in the blob protocol. A row larger than that becomes a
  * separate shard.
  */
 export const SHARD_BYTES = 1024 * 1024;

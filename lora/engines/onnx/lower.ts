@@ -106,8 +106,7 @@ export const LOWERINGS: { readonly [K in Operation]: Lowering<K> } = {
     const secondOutput = r !== undefined && provider === 'cpu' ? [y!, r] : [y!];
     emit('SimplifiedLayerNormalization', [x!, weight!], { outputs: secondOutput, attributes });
     if (r === undefined || provider === 'cpu') return;
-    // onnxruntime 1.30's WebGPU kernel returns the mean of x as its second output, where the CPU kernel, as documented,
-    // returns r.
+    // The second output of onnxruntime 1.30's WebGPU kernel is the mean of x. On the CPU it is r, as documented.
     const square = emit('ReduceMean', [emit('Mul', [x!, x!]), integers([-1])]);
     const root = emit('Sqrt', [emit('Add', [square, scalar(epsilon)])]);
     emit('Reciprocal', [root], { outputs: [r] });

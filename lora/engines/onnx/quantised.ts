@@ -11,7 +11,7 @@ export interface BlockNames {
 
 /**
  * Accuracy level at which MatMulNBits computes in float32. Level 4 rounds blocks of activations to 8 bits; with 4-bit
- * weights it was no faster and took more memory (decision 012).
+ * weights it was no faster than float32 and took more memory (decision 012).
  */
 const FLOAT32_ACCURACY = 1;
 

@@ -13,14 +13,14 @@ export interface TfjsOptions {
 }
 
 /**
- * Creates an engine on the current backend of `tf`. The engine calls functions of tfjs-core only.
+ * Creates an engine on the current backend of `tf`. The engine calls only functions of tfjs-core.
  * @throws SwarmError ENGINE_UNAVAILABLE when the backend does not run a trivial graph
  */
 export async function createTfjsEngine(
   tf: TensorFlow,
   { tensorLimit = TENSOR_LIMIT }: TfjsOptions = {},
 ): Promise<Engine> {
-  // Outside production mode, a backend prints advice to install a faster one.
+  // Outside production mode, a backend prints advice to install a faster backend.
   tf.enableProdMode();
   const store = new WeightStore(tf);
   const engine: Engine = {

@@ -26,7 +26,7 @@ export class WeightStore {
   }
 
   /**
-   * Returns the weight's value, and loads it if no other executable has done so. It stays until every lease is
+   * Returns the weight's value, and loads it if no other executable has done so. The value stays until every lease is
    * released.
    * @throws SwarmError ENGINE_WEIGHTS, and ENGINE_COMPILE when the file cannot be read
    */

@@ -80,9 +80,9 @@ export interface Difference {
 }
 
 /**
- * Lists the settings that differ although a resumed run must not change them. Precision may change from float16 to
- * float32 only. Adapter and moments are float32 either way, so a run that fails in float16 can continue in float32, and
- * loses only its loss scale. A change from float32 to float16 would silently make the run less exact.
+ * Lists the settings that differ although a resumed run must not change them. The precision may change in only one way,
+ * from float16 to float32. Adapter and moments are float32 either way, so a run that fails in float16 can continue in
+ * float32, and loses only its loss scale. A change from float32 to float16 would silently make the run less exact.
  */
 export function differences(before: RunSettings, now: RunSettings): Difference[] {
   const old = flatten(before);

@@ -28,7 +28,7 @@ export interface CrossEntropyOptions {
  * where the label is negative (by convention −100: not a supervised token). A label ≥ V fails the run.
  *
  * When the logits come straight from an output head (`linear(x, w)`), this function computes the head itself, and the
- * logits are only computed if another node uses them. The gradient never forms softmax − onehot: with p the softmax and
+ * logits are computed only if another node uses them. The gradient never forms softmax − onehot: with p the softmax and
  * g the incoming gradient, dx = g·(p·w − w[label]) and dw = pᵀ(g·x) − scatter(g·x by label). A trained head is computed
  * in chunks of tokens.
  *

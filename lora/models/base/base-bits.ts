@@ -21,7 +21,7 @@ export function estimatedBaseBytes(parameters: number, bits: BaseBits): number {
   return BYTES_PER_WEIGHT[bits] * parameters;
 }
 
-/** Whether an engine can compute with a base of `bits` bits. */
+/** Returns whether an engine can compute with a base of `bits` bits. */
 export function supportsBaseBits(bits: BaseBits, engine: EngineName): boolean {
   return bits === 32 || engine !== 'tfjs';
 }

@@ -34,8 +34,8 @@ export async function removeBases({
 const WEIGHTS = /^[0-9a-f]{64}\.(?:f32|q(?<bits>[48])v(?<version>\d+))$/;
 /**
  * Time without a write, in milliseconds, after which a partial file counts as abandoned. A process that converts
- * weights writes more often. The process id in the file's name is not enough: if several containers share the cache,
- * the id can belong to a process of another container.
+ * weights writes more often than that. The process id in the file's name is not enough: if several containers share the
+ * cache, the id can belong to a process of another container.
  */
 const ABANDONED_MS = 3_600_000;
 

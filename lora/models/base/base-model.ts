@@ -47,7 +47,9 @@ export async function listFiles(dir: string): Promise<ReadonlySet<string>> {
   }
 }
 
-/** Whether a tensor is not used: a buffer in old files, or the copy of a tied head that some exporters write. */
+/**
+ * Returns whether a tensor is not used: a buffer in old files, or the copy of a tied head that some exporters write.
+ */
 export function isUnused(name: string, config: ModelConfig): boolean {
   const { head, isBuffer }: Architecture = FAMILIES[config.family];
   return isBuffer?.(name) || (config.tieWordEmbeddings && name === `${head}.weight`);

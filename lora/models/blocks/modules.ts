@@ -13,7 +13,10 @@ export function moduleParameters({ name, in: width, out, bias, conv1d }: LinearM
   return bias ? [weight, { name: `${name}.bias`, shape: [out] }] : [weight];
 }
 
-/** Checks the length of rows in tokens. @throws SwarmError MODEL_SEQUENCE_TOO_LONG the model has fewer positions */
+/**
+ * Checks the length of rows in tokens. @throws SwarmError MODEL_SEQUENCE_TOO_LONG the model has fewer positions than a
+ * row has tokens
+ */
 export function checkLength(config: CommonConfig, length: number): void {
   if (length <= config.maxPositions) return;
   throw modelError(

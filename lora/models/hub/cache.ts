@@ -43,7 +43,7 @@ export class HubCache {
     return exists(join(this.snapshot(commit), file));
   }
 
-  /** Whether a commit is known to have no such file. */
+  /** Returns whether a commit is known to lack the file. */
   isMissing(commit: string, file: string): Promise<boolean> {
     return exists(join(this.#folder, '.no_exist', commit, file));
   }
@@ -131,7 +131,7 @@ async function replace(path: string, text: string): Promise<void> {
   await writeDurably(path, text);
 }
 
-/** Whether a path exists. Follows links, so a link to a missing blob counts as missing. */
+/** Returns whether a path exists. Follows links, so a link to a missing blob counts as missing. */
 function exists(path: string): Promise<boolean> {
   return stat(path).then(
     () => true,

@@ -93,7 +93,7 @@ export async function fetchModel(options: FetchModelOptions, deps: FetchModelDep
 }
 
 /**
- * Whether the cache has all files that a commit needs.
+ * Returns whether the cache has all files that a commit needs.
  * @param withOptional also require, for each optional file, that it is present or known to be missing. Other tools may have
  *   fetched only some of them.
  */

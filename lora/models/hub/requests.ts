@@ -8,7 +8,9 @@ import { type RequestSubject, responseError, unreachable } from './failures.ts';
 export const MAX_TRIES = 5;
 /** Pause before the second attempt, in milliseconds. It doubles before each further attempt. */
 export const FIRST_PAUSE_MS = 1_000;
-/** Longest pause in milliseconds that a hub may ask for with Retry-After. A longer one ends the request with an error. */
+/**
+ * Longest pause in milliseconds that a hub may ask for with Retry-After. A longer pause ends the request with an error.
+ */
 export const MAX_PAUSE_MS = 60_000;
 /** Deadline for the first byte of a response, in milliseconds. */
 export const ANSWER_MS = 30_000;
@@ -66,7 +68,7 @@ export async function request(options: RequestOptions, deps: HubDeps): Promise<R
   }
 }
 
-/** Applies the deadline to the response's headers only, because the time for a body depends on its size. */
+/** Applies the deadline only to the response's headers, because the time for a body depends on its size. */
 async function fetchWithDeadline(
   url: string,
   headers: Headers,

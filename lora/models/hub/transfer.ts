@@ -136,7 +136,7 @@ function requestFrom(from: number, options: TransferOptions, deps: HubDeps): Pro
   return request({ ...subject, url, headers, accessToken, accept: [416], signal }, deps);
 }
 
-/** Whether a response is the requested range, which starts at byte `from`. */
+/** Returns whether a response is the requested range, which starts at byte `from`. */
 function startsAt(response: Response, from: number): boolean {
   const start = /^bytes (\d+)-/.exec(response.headers.get('content-range') ?? '')?.[1];
   return response.status === 206 && Number(start) === from;
