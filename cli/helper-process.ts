@@ -121,7 +121,8 @@ export class HelperProcess {
     const timer = setTimeout(() => this.kill(), STOP_MS);
     await this.exited;
     clearTimeout(timer);
-    // Kills a trainer that outlived the process, which is in the same group.
+    // A trainer of the process may have outlived it. The trainer is in the same process group, so this call kills it
+    // too.
     this.kill();
   }
 
@@ -129,7 +130,7 @@ export class HelperProcess {
   kill(): void {
     if (this.#child.pid === undefined) return;
     try {
-      // Windows has no process groups. Trainers end when their parent does, as their channel closes.
+      // Windows has no process groups. Trainers end there when their parent ends, because that closes their channel.
       if (process.platform === 'win32') this.#child.kill('SIGKILL');
       else process.kill(-this.#child.pid, 'SIGKILL');
     } catch {

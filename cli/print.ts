@@ -47,7 +47,7 @@ export function timeOfDay(at: number): string {
 /** Shortest time between two progress lines in a pipe or file, where a line cannot be overwritten. */
 const PLAIN_INTERVAL_MS = 5_000;
 
-/** A sanitised line of progress on stderr. A terminal overwrites it; elsewhere a new line appears every 5 s at most. */
+/** A sanitised line of progress on stderr. A terminal overwrites it; elsewhere a new line appears at most every 5 s. */
 export class ProgressLine {
   readonly #context: Pick<Context, 'stderr' | 'clock'>;
   #shown = false;

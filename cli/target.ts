@@ -15,7 +15,7 @@ export interface Target {
 }
 
 /**
- * Parses an invite, which holds addresses, job and token, or multiaddrs of a coordinator.
+ * Parses an invite (addresses, job and token), or the multiaddrs of a coordinator.
  * @param job value of --job
  * @throws SwarmError USAGE, INVITE_INVALID
  */

@@ -131,7 +131,7 @@ class Group {
 
   /**
    * Returns the permits, oldest first, of the identity that must give one of them to a claimant; none if the claimant
-   * has its share. The loser of a permit still holds at least as many permits as the claimant does afterwards.
+   * has its share. After the permit has changed hands, the loser still holds at least as many permits as the claimant.
    * Otherwise two claimants could take the same permit from each other without end.
    */
   rival({ address, peer }: Claimant): Permit[] {

@@ -60,8 +60,8 @@ export type GateVerdict = 'passed' | 'half-rate' | 'left-one-out' | 'refused';
 /** Measures adapters in a process with the job's base. */
 export interface Validator {
   /**
-   * Returns the losses of an adapter on the job's held-out rows. Rows and order are always the same, so that losses can
-   * be paired.
+   * Returns the losses of an adapter on the job's held-out rows. The rows and their order are always the same, so that
+   * the losses of two adapters can be compared row by row.
    * @param adapter tensors in layout order
    * @throws SwarmError when the evaluation failed. The error says nothing about the quality of the adapter.
    */
@@ -97,8 +97,8 @@ export interface EvaluateOptions {
 }
 
 /**
- * Time limit for one computation of the validator: the evaluation of an adapter, or one gradient. A slower one would take
- * longer than the rounds that it judges.
+ * Time limit for one computation of the validator: the evaluation of an adapter, or one gradient. A slower computation
+ * would take longer than the rounds whose merges it judges.
  */
 export const EVALUATION_TIMEOUT_MS = 15 * 60_000;
 

@@ -68,7 +68,7 @@ export interface GossipGateDeps {
   readonly rules: GateRules;
   readonly clock: Clock;
   readonly observer: NetworkObserver;
-  /** Returns the network address that a connected peer shares with others. */
+  /** Returns the network address of a connected peer. Several peers can have the same address. */
   networkOf(peer: string): string;
 }
 

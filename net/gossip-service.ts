@@ -18,7 +18,7 @@ const CACHED_HEARTBEATS = 12;
 const OFFERED_HEARTBEATS = 6;
 /** Time for which a message is recognised as a duplicate. Later replays are refused because they name an old round. */
 const SEEN_MS = 120_000;
-/** Time to deliver a requested message. Lodestar found that the default of 3 s penalises honest peers with stalls. */
+/** Time to deliver a requested message. Lodestar found that the default of 3 s penalises honest peers that stall. */
 const IWANT_FOLLOW_UP_MS = 12_000;
 /** Smallest message announced with IDONTWANT. For a smaller message, the announcement costs more than a duplicate. */
 const IDONTWANT_FROM_BYTES = 16 * 1024;

@@ -59,7 +59,7 @@ interface GossipDeps {
   clock: Clock;
   log: Logger;
   observer: NetworkObserver;
-  /** Returns the network address that a connected peer shares with others. */
+  /** Returns the network address of a connected peer. Several peers can have the same address. */
   networkOf(peer: string): string;
 }
 
@@ -141,7 +141,8 @@ export class Gossip {
   }
 
   /**
-   * Returns whether gossip flows both ways with a connected peer. libp2p/gossip-watchdog.ts explains why it may not.
+   * Returns whether gossip flows both ways with a connected peer. libp2p/gossip-watchdog.ts explains how gossip can
+   * stop on an open connection.
    */
   flowsWith(peer: string): boolean {
     const outbound = this.#runtime.streamsOutbound.get(peer)?.rawStream;

@@ -46,7 +46,7 @@ export function registerCheckpoint(program: Command, context: Context): void {
   add('export', 'write a checkpoint to a folder, as a PEFT adapter or merged into its base')
     .argument(
       '<job>',
-      'name of a job, its digest or the beginning of the digest; with --merge also a PEFT folder',
+      'name of a job, its digest or the beginning of the digest; or, with --merge, a PEFT folder',
     )
     .argument('<dir>', 'folder to write to')
     .option(

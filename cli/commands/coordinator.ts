@@ -69,7 +69,7 @@ export function registerCoordinator(program: Command, context: Context): void {
     .option('--threads <n>', 'CPU threads for the evaluation of checkpoints', integer(1, 1024), 1)
     .option(
       '--keep-checkpoints <n>',
-      'number of newest checkpoints of each job whose weights are kept; the weights of the best checkpoint and of 16 spread over the job are kept too; 0 keeps all weights',
+      'keep the weights of the n newest checkpoints of each job, of its best checkpoint, and of up to 16 others spread evenly over the job; 0 keeps the weights of all checkpoints',
       integer(0),
       KEPT_CHECKPOINTS,
     )

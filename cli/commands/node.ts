@@ -156,7 +156,7 @@ async function run(context: Context, target: readonly string[], options: NodeOpt
         if (news.length > 0) progress.clear();
         printLines(context, news);
         const doing = nodeProgress.line(now, context.clock.now());
-        // Outside a terminal every step would be a new line, so only a download is shown there, because it can take an
+        // Outside a terminal, each step would print a new line. Only downloads are shown there, because one can take an
         // hour.
         if (doing === null) progress.clear();
         else if (context.stderr.isTTY || now.download !== null) progress.update(doing);

@@ -48,7 +48,10 @@ export function registerTrain(program: Command, context: Context): void {
         .conflicts('steps'),
     )
     .option('--dry-run', 'only estimate the memory, disk space and time of the run')
-    .option('--resume', 'continue from the newest checkpoint in the output folder, with its settings')
+    .option(
+      '--resume',
+      'continue from the newest checkpoint in the output folder, with the settings saved in it',
+    )
     .option('--force', 'overwrite files in the output folder')
     .option(
       '--config <file>',

@@ -9,7 +9,7 @@ export function checkpointTable(checkpoints: readonly CheckpointView[]): string[
     ...checkpoints.map(({ round, digest, kept, checkpoint }) => [
       String(round),
       formatLoss(checkpoint.metrics.heldOutLoss),
-      // A node whose late update joined the merge contributes twice.
+      // A merge can include two updates of a node: that of its round, and a late one. The node counts once.
       String(new Set(checkpoint.contributors.map(({ peer }) => peer)).size),
       formatCount(checkpoint.metrics.tokens),
       formatBytes(checkpoint.metrics.updateBytes),

@@ -12,7 +12,7 @@ export function estimateLines(estimate: RunEstimate, { training, lora }: TrainSp
   const [perStep, gflop] = [time.secondsPerStep, time.flopsPerStep / 1e9];
   const gflops =
     `${formatCount(flops / 1e9)} GFLOP/s` +
-    (withBase === undefined ? '' : ` (products with the base: ${formatCount(withBase / 1e9)})`);
+    (withBase === undefined ? '' : ` (matrix products with the base: ${formatCount(withBase / 1e9)})`);
   return [
     `${model.family} of ${formatCount(model.parameters)} parameters; adapter of rank ${lora.rank} with ` +
       `${formatCount(estimate.adapterParameters)} parameters`,

@@ -46,7 +46,7 @@ type ToCaller =
   | { type: 'notice'; text: string };
 
 export interface CallOptions<Progress> {
-  /** Asks the callee to abort. The call settles when the callee answers, with its error. */
+  /** Asks the callee to abort. The call settles when the callee answers; it then throws the callee's error. */
   signal?: AbortSignal | undefined;
   onProgress?: ((progress: Progress) => void) | undefined;
   onSent?: (() => void) | undefined;

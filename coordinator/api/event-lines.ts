@@ -10,7 +10,9 @@ export interface EventLinesOptions {
   readonly job: string;
   /** Events up to this sequence number are skipped. */
   readonly after: number;
-  /** Continue with new events, until `return` is called or the daemon stops. */
+  /**
+   * Whether to continue with new events after the stored ones. They end when `return` is called or the daemon stops.
+   */
   readonly follow: boolean;
 }
 

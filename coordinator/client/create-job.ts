@@ -18,7 +18,7 @@ export interface JobProgress {
   total: number;
 }
 
-/** Number of rows in the training files, number of unusable ones, and how their samples were packed. */
+/** Number of rows in the training files, number of unusable rows, and how the samples of the other rows were packed. */
 export interface JobDataReport {
   read: RowSummary;
   tally: RowTally;

@@ -20,8 +20,8 @@ export interface FollowOptions {
  * Yields all events of a job, past and future, each once. Continues after a restart of the coordinator. The iteration
  * does not end when the job ends. Break out of it at an event of type `finished`.
  *
- * @param where the coordinator, or a function that opens a client. It is called again after a restart, because a
- *   restarted daemon may have a new port.
+ * @param where the coordinator, or a function that opens a client. The function is called again after a restart,
+ * because a restarted daemon may have a new port.
  * @param job name, digest or a unique prefix of the digest
  * @throws SwarmError DAEMON_NOT_RUNNING after a minute without the coordinator; JOB_UNKNOWN and other errors of the API
  */

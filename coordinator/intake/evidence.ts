@@ -34,7 +34,7 @@ export function lacksPayload(evidence: Uint8Array): boolean {
   return decode<Evidence>(evidence).inlined;
 }
 
-/** Puts the inline payload back into evidence, which gives the signed message as it arrived. */
+/** Puts the inline payload back into evidence. Returns the signed message as it arrived. */
 export function restoreEnvelope(evidence: Uint8Array, payload: Uint8Array): Uint8Array {
   const { inlined, body, ...envelope } = decode<Evidence>(evidence);
   const whole = inlined ? encodeCbor({ ...decode<Update>(body), inline: payload }) : body;

@@ -160,7 +160,7 @@ const CHECKS: readonly Check[] = [
     if (declared > maximumBytes) {
       return refuse(
         'too-large',
-        `the update declares ${declared} bytes, but at "${update.preset}" it has at most ${maximumBytes} in this job`,
+        `the update declares ${declared} bytes, but with the preset "${update.preset}" it has at most ${maximumBytes} in this job`,
       );
     }
     const { inline } = update;

@@ -104,8 +104,8 @@ export class PayloadIntake {
 
   /**
    * Takes three permits in this order: that of the author, that of the blob, and one of the FETCHES_AT_ONCE permits.
-   * The time limit of a fetch starts only then. So if another author has announced the same blob and does not serve it,
-   * waiting for that author does not use up the time limit.
+   * The time limit of a fetch starts only when it has all three. So if another author has announced the same blob and
+   * does not serve it, waiting for that author does not use up the time limit.
    */
   async #permitToFetch(author: string, digest: string): Promise<() => void> {
     const { signal } = this.#context;

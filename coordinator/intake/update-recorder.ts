@@ -20,15 +20,15 @@ import type { Refusal } from './header-checks.ts';
 export const RECORDED_REFUSALS = 8;
 /**
  * Limit on recorded refusals of all members together. The limit is needed because each record waits for the disk and is
- * kept, and in an open job a member costs an attacker nothing. The first refusal of an assigned node in a round does
- * not count towards this limit, so that no other member can displace it.
+ * kept, and in an open job it costs an attacker nothing to become a member. The first refusal of an assigned node in a
+ * round does not count towards this limit, so that no other member can displace it.
  */
 export const ALL_REFUSALS: Quota = { calls: 512, perMs: 60_000 };
 
 /**
- * Most bytes of proofs, per job, against nodes that signed two updates. They hold 120 proofs with two inline payloads
- * each. Further proofs are kept without the payloads. Others cannot verify such a proof, and have to trust the
- * coordinator.
+ * Largest total size of a job's proofs against nodes that signed two updates of a round: enough for 120 proofs with two
+ * inline payloads each. Above this size, new proofs are kept without their payloads. Other peers cannot verify a proof
+ * without payloads, and have to trust the coordinator.
  */
 export const PROOF_BYTES = 64 * 1024 * 1024;
 
@@ -139,7 +139,7 @@ export class UpdateRecorder {
     const issuedAt = clock.now();
     const code = 'conflicting';
     const detail = isTaken
-      ? `the node signed two different updates for round ${round}, of which the first had been taken by a merge`
+      ? `the node signed two different updates for round ${round}; a merge had already taken the first of them`
       : `the node signed two different updates for round ${round}`;
     const common = { term: stored.term, round, peer, code, detail, issuedAt } as const;
     const { payload, tokens, seconds, lossFirst, lossLast } = second.update;

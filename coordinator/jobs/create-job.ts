@@ -25,7 +25,9 @@ import { packJobData } from './pack-data.ts';
 /** One line of the answer to POST /v1/jobs: progress of the preparation, then the job or the error. */
 export type CreateJobLine =
   | { event: 'progress'; stage: 'base' | 'data' | 'adapter' | 'baseline'; done: number; total: number }
-  /** Number of rows in the training files, number of unusable ones, and how their samples were packed. */
+  /**
+   * Number of rows in the training files, number of unusable rows, and how the samples of the other rows were packed.
+   */
   | { event: 'data'; read: RowSummary; tally: RowTally }
   | { event: 'created'; job: string; name: string; invite: string }
   | ({ event: 'error' } & ErrorJson);

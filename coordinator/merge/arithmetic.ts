@@ -56,7 +56,7 @@ function hasFiles(blobs: BlobStore): blobs is FileBlobs {
   return 'path' in blobs;
 }
 
-/** Runs a task in a new thread, which takes 0.1 s to start. When it ends, all memory of the task is freed. */
+/** Runs a task in a new thread, which takes 0.1 s to start. When the thread ends, all memory of the task is freed. */
 export async function inThread<N extends keyof ArithmeticMethods>(
   method: N,
   request: ArithmeticMethods[N]['request'],

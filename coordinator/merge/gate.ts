@@ -9,7 +9,7 @@ export function meanLoss(rows: readonly RowLoss[]): number | null {
 }
 
 export interface Comparison {
-  /** Mean over the rows of the increase in loss, in nats per token; negative when the second adapter is better. */
+  /** Increase in loss, averaged over the rows, in nats per token; negative when the second adapter is better. */
   readonly worsening: number;
   /** Standard error of that mean; 0 for a single row. */
   readonly standardError: number;

@@ -89,8 +89,9 @@ const RESIDUAL_BYTES = ADAPTER_BYTES + 64;
  *
  * An update's weight is its number of tokens, capped at twice the median number of tokens of all updates. With a
  * staleness of τ rounds, the weight is multiplied by (1+τ)^−½. Every tensor is clipped to its median norm over the
- * updates. The weighted mean of the updates has a floor under its denominator; its sums are in float32 and in the given
- * order. The mean times `rate` is quantised for publication, with error feedback of decay 1.
+ * updates. The updates are averaged with these weights. The denominator of the mean has a floor. All sums are computed
+ * in float32 and in the given order. The mean times `rate` is quantised for publication, with error feedback of decay
+ * 1.
  *
  * The result depends only on the input, so any peer that has the blobs can recompute the same bits. Each update is read
  * twice, and only one is in memory at a time, except those that drift is measured on.

@@ -27,7 +27,7 @@ export class Newcomers {
     this.#clock = deps.clock;
     this.#network = deps.network;
     this.#limiter = new RateLimiter(deps);
-    // A turn is a pause here. The event loop runs during each.
+    // A turn is a pause here. The event loop runs during each pause.
     this.#turns = new FairTurns({ sliceMs: Infinity }, deps);
   }
 

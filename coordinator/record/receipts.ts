@@ -30,7 +30,7 @@ const NO_UPDATES: Tally = { accepted: 0, refused: 0, last: null };
 const MERGE_REFUSALS: readonly ReceiptCode[] = ['left-out', 'outlier'];
 /**
  * Number of a peer's newest deliveries that are kept. Merges can still refuse the updates of the last STALE_ROUNDS + 1
- * rounds, so there is always an older delivery left if the peer ever had one.
+ * rounds. One more delivery is kept, so that it remains if all of these are refused.
  */
 const KEPT_DELIVERIES = STALE_ROUNDS + 2;
 

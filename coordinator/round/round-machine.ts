@@ -9,7 +9,10 @@ import type { CloseCause, Effect, Ending, JobState, MachineEvent, Transition } f
 export const GATHER_MS = HEARTBEAT_INTERVAL_MS;
 /** Longest time from the moment when enough nodes were present to the opening of the round. */
 export const GATHER_MOST_MS = 3 * GATHER_MS;
-/** Number of attempts to merge or commit before the job pauses itself. An evaluation may run out of memory once. */
+/**
+ * Number of attempts to merge or commit before the job pauses itself. A single failure can be temporary, for example
+ * when an evaluation runs out of memory.
+ */
 export const MERGE_ATTEMPTS = 3;
 /** Delay before the second attempt. It doubles with each attempt. */
 export const RETRY_MS = 2_000;

@@ -62,7 +62,10 @@ export class JobTable {
     return (this.#db.one('SELECT bytes FROM held_out WHERE job = ?', job)?.bytes as Uint8Array) ?? null;
   }
 
-  /** Records that the operator has resumed a job at `round`. Refused rounds before it no longer count as in a row. */
+  /**
+   * Records that the operator has resumed a job at `round`. Earlier refused rounds no longer count towards the refusals
+   * in a row.
+   */
   setResumed(job: string, round: number): void {
     this.#db.run('UPDATE jobs SET resumed_round = ? WHERE job = ?', round, job);
   }

@@ -16,7 +16,7 @@ export interface StoredUpdate {
   readonly evidence: Uint8Array;
   readonly arrivedAt: number;
   readonly late: boolean;
-  /** The closed round whose merge has the update; null while no merge has it. */
+  /** The closed round whose merge includes the update; null while no merge includes it. */
   readonly mergeRound: number | null;
   readonly fate: Fate;
 }

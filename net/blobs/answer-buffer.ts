@@ -11,8 +11,8 @@ const FRAMES = 1 + Math.ceil(BLOB_RANGE_BYTES / BLOB_FRAME_BYTES);
  * directly into the frames, so that nothing is copied or allocated between reading and encrypting.
  *
  * Bytes passed to a stream may wait unencrypted in lower layers, which do not signal when they are done. So a buffer
- * belongs to one stream, and is reused only for the next request on it. When that request arrives, the peer has the
- * whole answer.
+ * belongs to one stream, and is reused only when the next request arrives on that stream. A peer sends its next request
+ * only after it has received the whole answer.
  */
 export class AnswerBuffer {
   readonly #buffer = Buffer.allocUnsafeSlow(BLOB_HEADER_BYTES + BLOB_RANGE_BYTES + FRAMES * PREFIX_BYTES);

@@ -3,7 +3,8 @@ import type { PartialBlob } from '../../storage/partial-blob.ts';
 
 /**
  * Decides which range each stream requests next. Missing ranges are requested in order. Once all have been requested,
- * an idle stream requests the oldest of them from a second holder, so that a slow holder does not delay the whole blob.
+ * an idle stream takes the range that was requested first and has not arrived, and requests it from a second holder. So
+ * a slow holder does not delay the whole blob.
  */
 export class RangeQueue {
   readonly #partial: PartialBlob;

@@ -15,7 +15,10 @@ import type { Traffic } from './traffic.ts';
 /** Longest total time of a handshake. inbound-handshakes.ts ends a handshake without progress earlier. */
 const HANDSHAKE_TIMEOUT_MS = 10_000;
 const PARALLEL_DIALS = 32;
-/** All addresses. libp2p's limits on inbound connections do not apply to them, because we have fair ones. */
+/**
+ * All addresses. They are exempt from libp2p's limits on inbound connections, because this host has fair limits of its
+ * own.
+ */
 const ALL_ADDRESSES = ['/ip4/0.0.0.0/ipcidr/0', '/ip6/::/ipcidr/0'];
 /** A connection without answers to pings is closed. The timeout is long because nodes train on all their cores. */
 const PING_INTERVAL_MS = 10_000;

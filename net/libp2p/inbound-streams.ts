@@ -53,7 +53,7 @@ export interface InboundStreamsDeps {
   observer: NetworkObserver;
 }
 
-/** Resets the inbound streams of a node that arrive too fast or get no share, and those that give way to others. */
+/** Resets inbound streams that arrive too fast, get no share, or must give way to streams of other peers. */
 export function shareStreams(node: Libp2p, deps: InboundStreamsDeps): void {
   const limiter = new RateLimiter(deps);
   node.addEventListener('connection:open', ({ detail: connection }: CustomEvent<Connection>) => {

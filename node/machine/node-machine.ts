@@ -144,7 +144,9 @@ function afterLeaving(state: NodeState, event: NodeEvent): Transition {
  */
 const REJOIN_AFTER_IDLE_ROUNDS = 3;
 
-/** Adopts a newer head: settles the updates that the head decides, then starts the work that the head asks for. */
+/**
+ * Adopts a newer head: settles the updates whose outcome the head decides, then starts the work that the head asks for.
+ */
 function followHead(state: NodeState, head: Head, now: number): Transition {
   const pending: PendingUpdate[] = [];
   const effects: NodeEffect[] = [];

@@ -17,8 +17,9 @@ export interface JobRecord {
   readonly feedbackRound: number;
   /** Moments of AdamW after `feedbackRound`. */
   readonly optimizer: string | null;
-  /** Checkpoint of `adapter`, which is the newest adapter that the node got. */
+  /** Digest of the checkpoint that `adapter` belongs to. */
   readonly checkpoint: string | null;
+  /** Digest of the newest adapter that the node has had. */
   readonly adapter: string | null;
   readonly adapterBytes: number;
   readonly tokensPerSecond: number;

@@ -168,7 +168,7 @@ function reportAttack(
     ((measured.after.at - measured.before.at) / 1000);
   row('processor', load(attacked), 'cores');
   if (floods.includes(kind)) {
-    // The processor time of the honest peers is that of the undisturbed run.
+    // Subtract the coordinator's processor time for the honest peers, as measured in the undisturbed run.
     const cpu = (load(attacked) - load(alone)) * ((after.at - before.at) / 1000);
     row('refused', (after.refused - before.refused) / cpu, 'messages/CPU s', 20_000, true);
   }

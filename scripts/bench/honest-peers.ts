@@ -17,7 +17,7 @@ const MEMBERS = 4;
 const HEARTBEAT_MS = 250;
 /** Pause between two joins of new nodes, and between two fetches. */
 const JOIN_PAUSE_MS = 200;
-/** Longest join that counts as one. */
+/** Time limit of a join. A join that fails or takes longer is recorded with this time. */
 const JOIN_TIMEOUT_MS = 10_000;
 const FETCH_TIMEOUT_MS = 20_000;
 

@@ -160,7 +160,7 @@ export async function prepare(cacheDir: string): Promise<LearningDeps> {
     return number === undefined ? [] : [{ file, number: Number(number) }];
   });
   const rowsOf = async (held: boolean) => {
-    // The training rows include the demo's test chapters, because the demo's settings were chosen without them.
+    // The training rows include the demo's test chapters, because this benchmark measures nothing on them.
     const part = chapters.filter(({ number }) => (partOf(number) === 'heldOut') === held);
     const texts = await Promise.all(part.map(({ file }) => readFile(join(folder, file), 'utf8')));
     return packedRows(texts, tokenizer, SETTINGS);

@@ -43,7 +43,7 @@ export function countWords(texts: Iterable<string>): Map<string, number> {
 
 /**
  * Learns merges until the vocabulary (special tokens, 256 bytes, merges) has `size` entries or no pair occurs twice.
- * @throws SwarmError BPE_SIZE if `size` leaves no room for the bytes
+ * @throws SwarmError BPE_SIZE if `size` is too small for the special tokens and the 256 bytes
  */
 export function trainBpe(words: ReadonlyMap<string, number>, size: number, special: readonly string[]): Bpe {
   const firstMerge = special.length + 256;

@@ -1,4 +1,4 @@
-/** Packs plain token sequences and documents, with every token trained. */
+/** Packs plain token sequences and documents. Every token counts in the loss. */
 
 import { OnlinePacker, type PackOptions } from '../../lora/data/packing/online-packer.ts';
 import type { Row } from '../../lora/data/row.ts';
