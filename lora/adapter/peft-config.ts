@@ -87,7 +87,7 @@ const DISABLED: Readonly<Record<string, readonly unknown[]>> = {
   use_qalora: [false],
 };
 
-/** Fields for features that are not implemented, which must be empty. */
+/** Fields that must be empty, because their features are not implemented. */
 const EMPTY = [
   'alora_invocation_tokens',
   'arrow_config',

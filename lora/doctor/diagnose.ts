@@ -42,9 +42,9 @@ export interface BaseReport {
   /** Folder of the base. */
   readonly model: string;
   readonly parameters: number;
-  /** Rows of a batch in the predicted run. */
+  /** Number of rows in a batch of the predicted run. */
   readonly rows: number;
-  /** Tokens of a row in the predicted run. */
+  /** Number of tokens in a row of the predicted run. */
   readonly sequenceLength: number;
   /** Bytes of memory that training needs on the processor. */
   readonly memory: number;

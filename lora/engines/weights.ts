@@ -21,9 +21,9 @@ export interface BlockEntry {
 export interface QuantisedEntry {
   readonly shape: readonly [rows: number, columns: number];
   readonly bits: 4 | 8;
-  /** Rows of W. */
+  /** The copy whose rows are those of W. */
   readonly plain: BlockEntry;
-  /** Rows of Wᵀ. */
+  /** The copy whose rows are those of Wᵀ. */
   readonly transposed: BlockEntry;
 }
 

@@ -67,8 +67,8 @@ export interface Evaluation {
   /** e^loss */
   perplexity: number;
   /**
-   * Loss of all supervised tokens in bits per UTF-8 byte of text, which is comparable between tokenizers. null if not
-   * all examples are plain text, because a template adds tokens that are not in the data.
+   * Loss of all supervised tokens in bits per UTF-8 byte of text. This measure is comparable between tokenizers. null
+   * if not all examples are plain text, because a template adds tokens that are not in the data.
    */
   bitsPerByte: number | null;
   rows: number;

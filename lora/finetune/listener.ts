@@ -66,7 +66,7 @@ export interface RunPlan {
   rows: number;
   /** Optimiser steps of the whole run. */
   steps: number;
-  /** Values of the adapter. */
+  /** Number of values in the adapter. */
   parameters: number;
   /** Loss before the first step, in nats per token; null without held-out data. */
   heldOutLoss: number | null;

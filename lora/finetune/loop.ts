@@ -43,7 +43,7 @@ export class TrainingLoop {
   readonly #options: LoopOptions;
   readonly #deps: LoopDeps;
   readonly #order: Iterator<number, never>;
-  /** Rows of the whole run. */
+  /** Number of rows that the whole run trains on. */
   readonly #rows: number;
   /** Step of the newest checkpoint. */
   #saved: number;

@@ -70,7 +70,7 @@ export class Graph {
   }
 
   /**
-   * Returns a frozen float32 weight of the base, which the engine finds by name in the weight file. The same name
+   * Returns a frozen float32 weight of the base. The engine finds the weight by name in the weight file. The same name
    * returns the same tensor (tied weights).
    * @throws SwarmError GRAPH_NAME when another tensor has the name
    */

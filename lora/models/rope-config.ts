@@ -126,7 +126,7 @@ function parseLlama3(fields: Json, originalMaxPositions: number): Llama3Scaling 
 }
 
 function parseYarn(fields: Json, originalMaxPositions: number, maxPositions: number): YarnScaling {
-  // DeepSeek's fields for the attention factor, which are not implemented.
+  // DeepSeek's configs set the attention factor with these fields. They are not implemented.
   for (const field of ['mscale', 'mscale_all_dim']) requireOneOf(fields, field, [null, undefined]);
   const factor = readPositive(fields, 'factor', maxPositions / originalMaxPositions);
   return {

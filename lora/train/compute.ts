@@ -14,7 +14,8 @@ export type Devices = readonly [Device, ...Device[]];
 /** Settings for computing a model on one machine. */
 export interface Compute {
   /**
-   * Devices that share each batch; the first makes the optimiser steps. `auto`: one device, with the fastest engine.
+   * Devices that share each batch. The first device makes the optimiser steps. `auto`: one device, with the fastest
+   * engine.
    * @default 'auto'
    */
   readonly devices: Devices | 'auto';
@@ -25,7 +26,8 @@ export interface Compute {
   /** Precision of matrix products with the base's weights. @default 'float32' */
   readonly precision: Precision;
   /**
-   * Gradient checkpointing. The results are the same bits either way. `auto`: on if memory is short. @default 'auto'
+   * Gradient checkpointing. The results are bit for bit the same with and without it. `auto`: on if memory is short.
+   * @default 'auto'
    */
   readonly checkpointing: boolean | 'auto';
   /** Bytes of the machine's memory that training may take. @default Infinity: all that is available */
@@ -82,7 +84,8 @@ export interface ComputeInput {
   /** Precision of matrix products with the base's weights. @default 'float32' */
   readonly precision?: Precision | undefined;
   /**
-   * Gradient checkpointing. The results are the same bits either way. `auto`: on if memory is short. @default 'auto'
+   * Gradient checkpointing. The results are bit for bit the same with and without it. `auto`: on if memory is short.
+   * @default 'auto'
    */
   readonly gradientCheckpointing?: boolean | 'auto' | undefined;
   /** Where `engine` was set, for error messages: "SWARM_ENGINE". */

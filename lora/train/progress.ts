@@ -58,7 +58,6 @@ export class StepTally {
     this.#steps = steps;
   }
 
-  /** Starts the clock. */
   start(): void {
     this.#started = performance.now();
   }

@@ -30,9 +30,9 @@ import {
 export interface GraphSize {
   readonly config: ModelConfig;
   readonly architecture: Architecture;
-  /** Rows of a micro-batch. */
+  /** Number of rows in a micro-batch. */
   readonly batch: number;
-  /** Tokens of a row. */
+  /** Number of tokens in a row. */
   readonly length: number;
   /** Slots for supervised tokens, which get logits. @default null: logits for all tokens */
   readonly supervised?: number | null;

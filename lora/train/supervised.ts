@@ -5,7 +5,7 @@
 import { IGNORED_LABEL, type Row } from '../data/row.ts';
 import type { Engine, Executable, Feeds, WeightFile } from '../engines/engine.ts';
 
-/** Input with the indices of the supervised tokens among all tokens of a run: [S] int64. */
+/** Input with the indices of the supervised tokens among all tokens of a pass through the model: [S] int64. */
 export const SUPERVISED_INPUT = 'supervised';
 
 /**
@@ -36,7 +36,7 @@ export function countSupervised(rows: readonly Row[]): number {
  * Returns the feeds `labels` and `supervised` of a graph for `size` supervised tokens. Unused slots point to token 0 and
  * have no label, so they give no loss and no gradient.
  *
- * @param labels labels of all tokens of the run
+ * @param labels labels of all tokens of the pass
  */
 export function supervisedFeeds(labels: BigInt64Array, size: number): Feeds {
   const chosen = new BigInt64Array(size);
@@ -67,7 +67,7 @@ export function isSized({ name }: Pick<Engine, 'name'>, { quantised }: WeightFil
 }
 
 export interface SizedOptions {
-  /** Tokens of a run, with padding. */
+  /** Tokens of a pass, with padding. */
   readonly tokens: number;
   /** Whether several sizes may be compiled: `isSized`. */
   readonly sized: boolean;
@@ -84,7 +84,7 @@ export class SizedExecutables {
     this.#compile = compile;
   }
 
-  /** Returns the graph for a run over these rows, compiled if necessary. */
+  /** Returns the graph for a pass over these rows, compiled if necessary. */
   async for(rows: readonly Row[]): Promise<SizedExecutable> {
     const { tokens, sized } = this.#options;
     const supervised = sized ? supervisedSize(countSupervised(rows), tokens) : null;

@@ -34,7 +34,7 @@ export const updateError = defineErrors({
 /** Code of an error of this module. */
 export type UpdateErrorCode = keyof typeof updateError.table;
 
-/** Codes of errors about the bytes of a payload, which are its author's fault. */
+/** Codes of errors in the bytes of a payload. The author of the payload is at fault. */
 export const PAYLOAD_CODES: ReadonlySet<string> = new Set<UpdateErrorCode>([
   'UPDATE_SIZE',
   'UPDATE_HEADER',

@@ -10,7 +10,6 @@ import type { TensorUpdate } from './sparse.ts';
  */
 export const DEFAULT_DENOMINATOR_FLOOR = 0.25;
 
-/** Options of a merge. */
 export interface MergeOptions {
   readonly layout: UpdateLayout;
   /** Smallest divisor of a coordinate, as a share of the total weight. @default 0.25 */

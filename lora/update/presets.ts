@@ -12,7 +12,6 @@ export interface PresetSettings {
   readonly kept: number | null;
 }
 
-/** Settings of each preset. */
 export const PRESETS: Readonly<Record<Preset, PresetSettings>> = {
   tiny: { code: 1, kept: 64 },
   balanced: { code: 2, kept: 256 },
@@ -20,7 +19,6 @@ export const PRESETS: Readonly<Record<Preset, PresetSettings>> = {
   dense: { code: 4, kept: null },
 };
 
-/** Names of all presets. */
 export const PRESET_NAMES = Object.keys(PRESETS) as Preset[];
 
 /**
@@ -39,7 +37,7 @@ export const BLOCK_VALUES = 256;
 export const SCALE_BITS = 13;
 export const RATIO_BITS = 7;
 
-/** Bytes of a scale in the dense preset, which is byte-aligned. The upper bits are 0. */
+/** Bytes of a scale in the dense preset, where a scale takes whole bytes. The upper bits are 0. */
 export const BLOCK_SCALE_BYTES = 2;
 
 /** Bits of a kept value: sign and magnitude. */

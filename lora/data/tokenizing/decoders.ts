@@ -50,7 +50,7 @@ function build(part: Part): Decode {
 const utf8 = new TextDecoder('utf-8', { ignoreBOM: true });
 const strict = new TextDecoder('utf-8', { ignoreBOM: true, fatal: true });
 
-/** Decodes runs of byte tokens as UTF-8. A run that is not UTF-8 becomes one U+FFFD per byte. */
+/** Decodes consecutive byte tokens as UTF-8. If they are not UTF-8, each byte becomes one U+FFFD. */
 function byteFallback(tokens: readonly string[]): string[] {
   const parts: string[] = [];
   let bytes: number[] = [];

@@ -28,8 +28,9 @@ export class ModelBuilder implements OnnxModel {
   }
 
   /**
-   * Adds initializers, each once. With `constant: false` they become inputs with a default value, which are never fed.
-   * onnxruntime computes in advance, and keeps, the values that depend only on constants. It does not do so for inputs.
+   * Adds initializers, each once. With `constant: false` they become inputs that have a default value and are never
+   * fed. onnxruntime computes in advance, and keeps, the values that depend only on constants. It does not do so for
+   * inputs.
    */
   declare(initializers: readonly OnnxInitializer[], { constant }: { constant: boolean }): void {
     for (const initializer of initializers) {

@@ -114,7 +114,7 @@ class LoweredGraph {
     const name = `w:${weight.name}`;
     this.addInitializer(tensor, name, wholeRange(weight));
     // Makes the weight an input with a default value instead of a constant. With a quantised base, onnxruntime packs
-    // the constant operands of matrix products, which would copy these weights.
+    // the constant operands of matrix products, and packing would copy these weights.
     if (this.#options.isQuantised && this.#emitter.provider === 'cpu') this.addInput(name, tensor);
   }
 

@@ -74,7 +74,7 @@ export async function readConfigFile(path: string): Promise<ConfigFile> {
     } as Layer,
     dirname(path),
   );
-  // `auto` in a file must not override the engine in a checkpoint, which `auto` chose when the run began.
+  // A resumed run keeps the engine in its checkpoint, so `auto` in the file must not override that engine.
   const isAuto = engine === 'auto';
   return {
     layer,

@@ -2,7 +2,6 @@ import { type Graph, requireDType, type Tensor } from '../graph.ts';
 import { type Shape, shapeError } from '../shapes.ts';
 import { addContribution } from './elementwise.ts';
 
-/** Returns a tensor of zeros. */
 export function zeros(graph: Graph, shape: Shape): Tensor {
   return graph.apply('zeros', [], { shape: [...shape] }, [{ shape }], () => {})[0]!;
 }

@@ -8,7 +8,9 @@ import { modelError } from '../errors.ts';
 export const BASE_BITS = [32, 8, 4] as const;
 export type BaseBits = (typeof BASE_BITS)[number];
 
-/** Below 32 bits, W and Wᵀ are both stored. At 4 bits, each has one float32 scale per 32 weights (see quantise.ts). */
+/**
+ * Below 32 bits, W and Wᵀ are both stored. At 4 bits, each copy has one float32 scale per 32 weights (see quantise.ts).
+ */
 const BYTES_PER_WEIGHT: Readonly<Record<BaseBits, number>> = { 32: 4, 8: 2, 4: 1.25 };
 
 /**

@@ -1,6 +1,6 @@
 /**
- * Quantises a matrix that is used for lookups and for matrix products, such as an embedding, to 8 bits with one scale per
- * row. One copy serves the forward and the backward pass, because both dequantise a few rows at a time.
+ * Quantises a matrix that is used for lookups and for matrix products, such as an embedding, to 8 bits with one scale
+ * per row. One copy serves the forward and the backward pass, because both passes dequantise a few rows at a time.
  */
 
 /** Largest integer. −128 is not used, so that both signs round in the same way. */

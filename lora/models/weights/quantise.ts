@@ -114,7 +114,7 @@ class TileQuantiser implements Quantiser {
 
 function emptyBlocks(rows: number, columns: number): Blocks {
   const { blocks, bytes } = blockLayout(columns, 4);
-  // Blocks may extend beyond the edge of the matrix. Their weights there are zero, which has the code 8.
+  // Blocks may extend beyond the edge of the matrix. Their weights there are zero, and the code of zero is 8.
   return {
     codes: new Uint8Array(rows * blocks * bytes).fill(0x88),
     scales: new Float32Array(rows * blocks),

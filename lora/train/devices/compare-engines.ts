@@ -39,7 +39,7 @@ export interface ProbeDeps {
   probe?: typeof probeEngine;
 }
 
-/** Estimates the work and memory of the run for which engines are compared. */
+/** Estimates the work and memory of the training run for which engines are compared. */
 export function comparedWork(
   model: ModelShape,
   compute: Pick<ResolvedCompute, 'checkpointing' | 'baseBits'> = processorCompute(),
@@ -68,7 +68,7 @@ export function comparedCheckpointing(
 
 /**
  * Predicts the tokens per second of a measured engine; null if the engine does not run or lacks one of the formats.
- * @param available bytes of memory; if there is little, gradient checkpointing is on. @default Infinity
+ * @param available bytes of memory; if they do not suffice, gradient checkpointing is on. @default Infinity
  */
 export function predictedSpeed(
   model: ModelShape,

@@ -32,10 +32,10 @@ const MEMORY_SIGNALS = new Set(['SIGKILL', 'SIGABRT']);
 const MEMORY_EXIT_CODES = new Set([134, 0xc0000409, 3, 0xc0000017, 0xc000012d]);
 
 /**
- * Returns the settings to try next. When memory ran out, the first fallback is gradient checkpointing, because its
- * results are the same bits; it is skipped if the user turned it off. The next is half the micro-batch, which keeps the
- * batch size. After any other fault of a device, or when a single row was too much, the fallback is the processor with
- * the micro-batch of `asked`.
+ * Returns the settings to try next. When memory ran out, the first fallback is gradient checkpointing, because it does
+ * not change the results; it is skipped if the user turned it off. The next fallback is half the micro-batch; the batch
+ * size stays the same. After any other fault of a device, or when a single row was too much, the fallback is the
+ * processor with the micro-batch of `asked`.
  *
  * @param asked settings that the user requested
  * @param now settings of the failed trainer

@@ -35,16 +35,16 @@ export interface SpeedOptions {
   signal: AbortSignal;
 }
 
-/** Time of one measurement, long enough to get past the first slow runs. */
+/** Time of one measurement, long enough to get past the first runs of a graph, which are slow. */
 const PROBE_MS = 400;
 /** Largest number of rows of the probe's matrices. More rows do not raise the measured speed. */
 const PROBE_ROWS = 2048;
 /** Approximate inner width of a block, as a multiple of the model's width. */
 const WIDENING = 3;
-/** Operations per run. With more operations, the overhead of a run matters less. */
+/** Operations per run of a graph. With more operations, the overhead of a run matters less. */
 const CHAIN = 10;
 const CALLS = 100;
-/** Largest number of floating-point operations of a run. */
+/** Largest number of floating-point operations per run of a graph. */
 const RUN_FLOPS = 2 ** 34;
 
 /**
@@ -66,7 +66,7 @@ export async function measureSpeed(
       const weight = bits === 32 ? filled(shape) : graph.weight(WEIGHT, shape);
       let y = x;
       for (let i = 0; i < pairs; i++) {
-        // Training uses a base weight in both directions: forward and backward.
+        // Training uses a base weight in the forward and in the backward pass.
         y = matmul(matmul(y, weight, { ...options, transposeB: true }), weight, options);
       }
       return y;
@@ -138,7 +138,7 @@ async function withWeight<T>(
 /** Value of the inputs, small enough that no chain of operations overflows float32. */
 const VALUE = 2 ** -10;
 
-/** Returns the seconds of the fastest run. */
+/** Returns the seconds of the fastest run of a graph. */
 async function fastestRun(
   engine: Engine,
   { graph, weights, signal }: { graph: Graph; weights: WeightFile | null; signal: AbortSignal },

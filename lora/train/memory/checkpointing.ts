@@ -1,4 +1,4 @@
-/** Decides whether trainers use gradient checkpointing. The results are the same bits either way. */
+/** Decides whether trainers use gradient checkpointing. The results are bit for bit the same with and without it. */
 import type { ComputeOnDevices, ResolvedCompute } from '../compute.ts';
 import { fitsMemory } from './estimate.ts';
 import { usesProcessor } from './trainers.ts';

@@ -39,7 +39,7 @@ export interface WorkEstimate {
   readonly trafficPerStep: number;
   /** Operations that the engine runs per step. */
   readonly operationsPerStep: number;
-  /** Values of the adapter. */
+  /** Number of values in the adapter. */
   readonly parameters: number;
 }
 

@@ -6,7 +6,7 @@ import type { MemoryEstimate } from './estimate.ts';
 /** Number of processes and of copies of the base that trainers hold in memory at the same time. */
 export interface Trainers {
   readonly processes: number;
-  /** Copies of the base. */
+  /** Number of copies of the base. */
   readonly bases: number;
   /** Bits of a weight in each copy. */
   readonly baseBits: BaseBits;
