@@ -7,9 +7,9 @@ export const DRAIN_MS = 5_000;
 export const DRAIN_MESSAGE = 'drain';
 
 /**
- * Returns a signal that aborts at the first Ctrl-C or SIGTERM, so that the command can drain. The second such signal,
- * or the end of DRAIN_MS, ends the process. A helper process (started with an IPC channel by the demo or a test) also drains when
- * its parent dies.
+ * Returns a signal that aborts at the first Ctrl-C or SIGTERM, or when the terminal is closed, so that the command can
+ * drain. The second such signal, or the end of DRAIN_MS, ends the process. A helper process (started with an IPC
+ * channel by the demo or a test) also drains when its parent dies.
  */
 export function drainOnSignals(): AbortSignal {
   const controller = new AbortController();

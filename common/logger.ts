@@ -1,6 +1,7 @@
 /**
  * A structured logger. A line holds the short name of an action (`peer-unreachable`) and its facts as an object.
- * Levels: `error` needs the operator to act, `warn` recovers without help, `info` marks milestones, `debug` is the rest.
+ * Levels: `error` is a problem that needs the operator, `warn` a problem that solves itself, `info` a milestone,
+ * `debug` everything else.
  */
 export interface Logger {
   /** Logs a detail. */

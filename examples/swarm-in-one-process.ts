@@ -23,8 +23,8 @@ const { job, invite } = await createJob(
   { onProgress: ({ stage, done, total }) => done === total && console.log(`prepared: ${stage}`) },
 );
 
-// A node needs only the invite. On another machine it would need nothing else either. It downloads base and data from
-// the swarm.
+// A node needs only the invite, because it downloads base and data from the swarm. So it could also run on another
+// machine.
 const compute = { engine: 'onnx-cpu', threads: 1 };
 const nodes = await Promise.all(
   ['otter', 'heron'].map((name) => startNode({ home: join(folder, name), name, invite, compute, ...local })),

@@ -13,7 +13,8 @@ import { FrameBuffer } from './frame-buffer.ts';
  */
 const BLOCK_BYTES = 4 * 65_519 - 12;
 /**
- * Bytes discarded after a violation, so that the peer still receives our error. After more bytes the stream is reset.
+ * Number of bytes that are read and discarded after a violation, so that the peer still receives our error. If more
+ * bytes arrive, the stream is reset.
  */
 const IGNORED_BYTES = 4 * 1024 * 1024;
 

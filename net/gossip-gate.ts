@@ -43,8 +43,8 @@ const UNWANTED_PER_ACCEPTED = 4;
 /** Number of unwanted messages, above the forgiven ones, that lowers the score by 1. */
 const UNWANTED_PER_POINT = 64;
 /**
- * Lowest soft score. Below −10, gossipsub offers a peer no messages and answers none of its offers. Below −80, gossipsub
- * would ignore all that a peer sends, which a flood alone must not cause.
+ * Lowest soft score. Below −10, gossipsub offers a peer no messages and answers none of its offers. Below −80,
+ * gossipsub would ignore all that a peer sends. A flood alone must not cause that.
  */
 export const LOWEST_SOFT_SCORE = -40;
 /** Number of peers whose counts are kept. If there are more, peers without a connection are forgotten. */

@@ -107,7 +107,8 @@ export class Gossip {
     if (!this.subscribers(topic).some((peer) => this.#runtime.streamsOutbound.has(peer))) return 0;
     const { clock, observer } = this.#deps;
     const start = clock.monotonic();
-    // Nodes often know only their coordinator, so its heads must not wait for gossip's next heartbeats.
+    // Send heads to all subscribers at once. Nodes often know only their coordinator. Nodes outside its mesh would
+    // otherwise learn of a head only at gossip's next heartbeat.
     const channel = parseJobTopic(topic)!.channel;
     const { recipients } = await this.#runtime.publish(topic, bytes, { floodPublish: channel === 'heads' });
     observer.gossipMessage({

@@ -8,8 +8,9 @@ import type { NetworkObserver, SharedQueue } from './observer.ts';
  */
 const QUEUES: Readonly<Record<SharedQueue, FairPermitsOptions>> = {
   /**
-   * Inbound connections in the handshake. Each costs a socket, a few kilobytes and a key exchange. The peer behind it is
-   * not known yet, so the reserve is for the addresses of known peers, for example when all reconnect at once.
+   * Inbound connections in the handshake. Each costs a socket, a few kilobytes and a key exchange. The identity of the
+   * peer is not known yet, so the reserve is for addresses of known peers. They need it, for example, when all of them
+   * reconnect at once.
    */
   handshakes: { total: 256, reserved: 128, withdraws: 'oldest' },
   /**

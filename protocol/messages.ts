@@ -54,8 +54,8 @@ export const headSchema = z.strictObject({
     .array(z.strictObject({ peer: peerIdSchema, start: index, end: index, steps: z.int().positive() }))
     .max(ROUND_PEERS),
   /**
-   * Milliseconds from `issuedAt` to the deadline, at which the round closes even if some nodes have not delivered; 0
-   * outside of training.
+   * Milliseconds from `issuedAt` to the deadline of the round; 0 outside of training. At the deadline, the round closes
+   * even if some nodes have not delivered.
    */
   deadlineMs: index,
   /** The updates merged into the checkpoint, by payload digest. */

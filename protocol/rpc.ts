@@ -68,7 +68,7 @@ export const rpcMethods = {
     maxResponseBytes: 64,
     quota: { calls: 10, perMs: 10_000 },
   },
-  /** Returns the newest head, for nodes that gossip did not reach; null if it is not newer than the known one. */
+  /** Returns the newest head, for nodes that gossip did not reach; null if it is not newer than `known`. */
   head: {
     request: z.strictObject({ job, known: headOrderSchema.optional() }),
     response: z.strictObject({ head: envelope.nullable() }),

@@ -7,8 +7,8 @@ import type { Store } from '../store/store.ts';
 const OVERDUE_MS = 30_000;
 
 /**
- * Adds the coordinator's health checks. It is live while every job's state machine runs. It is ready while the store
- * accepts writes and no job has paused itself.
+ * Adds the coordinator's health checks. The coordinator is live while every job's state machine runs. It is ready while
+ * the store accepts writes and no job has paused itself.
  */
 export function addHealthChecks(
   health: Health,

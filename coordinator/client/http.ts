@@ -7,7 +7,7 @@ export interface HttpResponse {
 
 /**
  * Sends one HTTP request to loopback. The request has no timeout; only the signal ends it. We do not use Node's fetch,
- * because it closes a stream after five minutes without data, and two events may be further apart.
+ * because it closes a stream after five minutes without data, and more time can pass between two events.
  */
 export function request(
   url: URL,

@@ -100,7 +100,7 @@ export class Intake {
    *   request
    */
   receive(bytes: Uint8Array, sender: string): Judged {
-    // Check membership before verifying the signature, which costs more. Anyone can sign any number of updates under
+    // Check membership first, because verifying the signature costs more. Anyone can sign any number of updates under
     // new identities.
     if (!this.#members.has(sender)) return this.#refuse(NOT_ADMITTED, unverified(sender, bytes));
     if (!this.#limiter.take(sender, UPDATE_QUOTA)) {

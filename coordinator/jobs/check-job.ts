@@ -32,9 +32,9 @@ export interface JobCheck {
 }
 
 /**
- * Makes all checks that creating the job makes, except those that run the base. Reads base and tokenizer, tokenizes and
- * packs every row of the data, matches the target modules, and splits off the held-out rows. Writes nothing but a cache
- * of the base's digests.
+ * Runs the same checks as the creation of the job, except those that run the base. Reads base and tokenizer, tokenizes
+ * and packs every row of the data, matches the target modules, and splits off the held-out rows. Writes nothing but a
+ * cache of the base's digests.
  * @throws SwarmError MODEL_*, TENSORS_*, LORA_*, DATA_*, SEQUENCE_TOO_LONG, JOB_TOO_LARGE
  */
 export async function checkJob(

@@ -42,7 +42,10 @@ export interface JobDataDeps {
   readonly clock: Pick<Clock, 'now'>;
 }
 
-/** Largest number of held-out rows. The coordinator evaluates them from memory, at up to 10 bytes per token. */
+/**
+ * Largest number of held-out rows. The coordinator holds them in memory while it evaluates them, with up to 10 bytes
+ * per token.
+ */
 const HELD_OUT_ROWS = 65_536;
 
 /**

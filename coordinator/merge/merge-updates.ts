@@ -72,9 +72,9 @@ export interface Merged {
 export type ReadBlob = (digest: string, maxBytes: number) => Promise<Uint8Array>;
 
 /**
- * An update whose norm exceeds this multiple of the round's median norm is refused instead of clipped. Honest norms
- * differ by less than a factor of ten, because of the number of steps (up to threefold) and of accumulated error
- * feedback.
+ * An update whose norm exceeds this multiple of the round's median norm is refused instead of clipped. The norms of
+ * honest nodes differ by less than a factor of ten: by their number of steps (up to threefold), and by their
+ * accumulated error feedback.
  */
 export const OUTLIER_FACTOR = 30;
 /** Smallest number of updates for finding outliers. With fewer, the median does not show which update is the outlier. */

@@ -215,7 +215,8 @@ export class TrainerValidator implements Validator {
       signal: this.#life.signal,
     });
     log.info({ engine: compute.devices[0].engine, reason: reason ?? 'set by the user' }, 'engine-chosen');
-    // The coordinator's machine was chosen for evaluations, so gradients should need as little memory as possible.
+    // The coordinator's machine was chosen for evaluations, which need less memory than gradients. So gradients always
+    // use gradient checkpointing.
     return { compute: { ...compute, checkpointing: true }, microBatch: training.microBatch };
   }
 

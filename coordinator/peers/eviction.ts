@@ -29,8 +29,8 @@ export interface Member {
  * - present members that joined IDLE_ROUNDS ago and have never delivered one;
  * - absent members whose last update is more than RECENT_ROUNDS old.
  *
- * Among equals, it chooses the one that has been silent for longest. Members that deliver updates are never evicted, so
- * a flood of newcomers cannot displace them.
+ * Within each of these groups, it chooses the member that has been silent for longest. Members that deliver updates are
+ * never evicted, so a flood of newcomers cannot displace them.
  */
 export function memberToEvict(members: readonly Member[], round: number): string | null {
   const rank = ({ present, assigned, delivered, joinedRound }: Member): number | null => {

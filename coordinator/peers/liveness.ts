@@ -102,8 +102,8 @@ export class Liveness {
 
   /** Takes a message of the `peers` topic. Returns the verdict for gossip. */
   receive(bytes: Uint8Array, sender: string): 'accept' | 'ignore' | 'reject' {
-    // Check membership before verifying the signature, which costs more. Anyone can sign any number of heartbeats under
-    // new identities.
+    // Check membership first, because verifying the signature costs more. Anyone can sign any number of heartbeats
+    // under new identities.
     if (!this.#isMember(sender)) return 'ignore';
     if (!this.#limiter.take(sender, HEARTBEAT_QUOTA)) return 'ignore';
     try {
@@ -117,7 +117,7 @@ export class Liveness {
     }
   }
 
-  /** Drops peers that have been silent for too long. The caller calls it once per heartbeat interval. */
+  /** Drops peers that have been silent for too long. The caller must call this once per heartbeat interval. */
   dropSilent(): void {
     const oldest = this.#context.deps.clock.monotonic() - PEER_LOST_AFTER_MS;
     for (const [peer, { seenAt }] of this.#peers) {

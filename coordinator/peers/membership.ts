@@ -16,7 +16,7 @@ export const ADMITTED_PEERS = 4096;
 
 /**
  * Limit on stored changes of one member's description. The name, version or engine of a node can change when its owner
- * restarts it. Changes above the limit are not stored, because each would be a write to disk, but the node still takes
+ * restarts it. Each stored change is a write to disk, so changes above the limit are not stored. The node still takes
  * part.
  */
 export const DESCRIPTIONS: Quota = { calls: 4, perMs: 10 * 60_000 };

@@ -25,13 +25,13 @@ export interface RoundPlan {
 }
 
 /**
- * Assigns a round's work. A node's steps are proportional to its measured speed, from a third of `localSteps` to all of
- * them. A node that has not been measured gets the steps of the median node. An interval has exactly the rows of its
- * node's steps. Positions beyond the end of the data belong to a second permutation of the rows, and so on
- * (lora/data/permutation.ts, `epoch`).
+ * Assigns a round's work. A node's steps are proportional to its measured speed, but at least a third of `localSteps`,
+ * and at most `localSteps`. A node that has not been measured gets the steps of the median node. An interval has
+ * exactly the rows of its node's steps. Positions beyond the end of the data belong to a second permutation of the
+ * rows, and so on (lora/data/permutation.ts, `epoch`).
  *
  * @param speeds tokens per second by peer, 0 while unmeasured
- * @param round rotates the choice of peers if there are more than a round can take
+ * @param round number of the round, which rotates the choice if there are more peers than a round can take
  */
 export function planRound(
   speeds: Readonly<Record<string, number>>,

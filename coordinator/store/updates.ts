@@ -85,8 +85,8 @@ export class UpdateTable {
   }
 
   /**
-   * Selects the updates that a closing round merges: its own, and late ones of rounds from `oldest` on that no merge
-   * has taken. If there are more than `limit`, selects those of the newest rounds.
+   * Selects the updates that a closing round merges: its own updates, and the late updates of the rounds from `oldest`
+   * on that are not in any merge yet. If there are more than `limit` updates, selects those of the newest rounds.
    */
   select(job: string, round: number, oldest: number, limit: number): void {
     this.#db.run(

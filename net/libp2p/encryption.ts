@@ -1,8 +1,8 @@
 /**
  * Noise without a copy of each arriving message. Written for `@libp2p/noise` 17.0.3, whose
  * `EncryptedMessageStream.decrypt` copies the pieces of a message into one array (`chunk.subarray`). Only ciphers that
- * decrypt in place need that copy. If it passed the pieces to ciphers that accept a `Uint8ArrayList`, this file would
- * not be needed. Nothing changes on the wire.
+ * decrypt in place need that copy. If the library passed the pieces to ciphers that accept a `Uint8ArrayList`, this
+ * file would not be needed. Nothing changes on the wire.
  */
 
 import type { ConnectionEncrypter } from '@libp2p/interface';

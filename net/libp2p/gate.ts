@@ -1,7 +1,7 @@
 /**
- * Shares of inbound connections, for libp2p 3.3.11. The limit of its connection manager (`maxConnections`) is the same for
- * all addresses together, so one address can use it up; create.ts turns it off. With limits per address in the connection
- * manager, this file would be shorter.
+ * Shares of inbound connections, for libp2p 3.3.11. The limit of its connection manager (`maxConnections`) is the same
+ * for all addresses together, so one address can use it up. Therefore create.ts turns that limit off. With limits per
+ * address in the connection manager, this file would be shorter.
  */
 
 import type { ConnectionGater, MultiaddrConnection, PeerId } from '@libp2p/interface';
@@ -35,7 +35,7 @@ export function gate({ traffic, shares, handshakes }: GateDeps): ConnectionGater
     denyInboundEncryptedConnection: denied,
     denyOutboundEncryptedConnection: denied,
     denyInboundUpgradedConnection: (peer, connection) => {
-      // A relayed connection has no socket. It runs inside a stream, which has its share.
+      // A relayed connection has no socket. It runs inside a stream, and that stream already has a permit.
       const socket = socketOf(connection);
       if (socket !== undefined) handshakes.end(socket);
       // A connection that is already closed emits no 'close', so nothing would release its permit.

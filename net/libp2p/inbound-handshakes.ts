@@ -1,8 +1,8 @@
 /**
  * Shares of inbound handshakes. Written for `@libp2p/tcp` 11.0.28, whose listener builds several objects and timers for
  * each socket before libp2p asks whether to accept it. libp2p's own limits are the same for all addresses together
- * (`maxIncomingPendingConnections`), so one address can use them up; create.ts turns them off. If libp2p asked for each
- * socket first, this file would be shorter.
+ * (`maxIncomingPendingConnections`), so one address can use them up. Therefore create.ts turns those limits off. If
+ * libp2p asked for each socket first, this file would be shorter.
  */
 
 import type { Server, Socket } from 'node:net';

@@ -4,8 +4,8 @@ import { CODE_P2P_CIRCUIT, type Multiaddr } from '@multiformats/multiaddr';
 const NETWORK_GROUPS = 4;
 const GROUPS = 8;
 /**
- * An IPv4 address in IPv6 notation, which a listener on `::` can get: with a dotted end, or in the spelling of
- * multiaddr.
+ * An IPv4 address in IPv6 notation. A listener on `::` can get such addresses, with a dotted end or as multiaddr writes
+ * them.
  */
 const MAPPED_DOTTED = /^::ffff:([\d.]+)$/;
 const MAPPED_GROUPS = /^::ffff:([0-9a-f]{1,4}):([0-9a-f]{1,4})$/;
