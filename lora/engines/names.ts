@@ -1,4 +1,4 @@
-/** Names of the engines, without the libraries that they load. */
+/** Names of the engines. This file loads none of the engines' libraries. */
 export const ENGINE_NAMES = ['onnx-cpu', 'onnx-cuda', 'onnx-webgpu', 'tfjs'] as const;
 /** Name of an engine. */
 export type EngineName = (typeof ENGINE_NAMES)[number];

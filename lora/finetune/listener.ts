@@ -59,7 +59,7 @@ export interface PackedPart {
   tally: RowTally;
 }
 
-/** Size of a run, before its first step. */
+/** Size of a run, as known before its first step. */
 export interface RunPlan {
   /** Supervised tokens and rows of the training data. */
   tokens: number;
@@ -97,7 +97,7 @@ export interface RunEvaluation {
   best: boolean;
 }
 
-/** Outcome of a fine-tuning run that ended by itself. */
+/** Outcome of a fine-tuning run that was not interrupted. */
 export interface FinetuneResult {
   /** Folder of the base model. */
   base: string;

@@ -88,7 +88,7 @@ export function memoryWarning(
   );
 }
 
-/** Describes settings with which a run fits, the least costly first. */
+/** Describes settings with which a run fits into memory. The settings that cost the least come first. */
 function waysToFit(model: ModelShape, spec: TrainSpec, compute: ResolvedCompute, available: number): string {
   const { checkpointing, baseBits, devices } = compute;
   const rows = microBatchThatFits(model, spec, compute, available);

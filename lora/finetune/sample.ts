@@ -7,10 +7,7 @@ import type { TextTokenizer } from '../data/tokenizer.ts';
 
 /** Number of samples to read, which takes a second or two. Medians and totals are then exact to a few per cent. */
 const SAMPLES = 1_000;
-/**
- * Number of tokens to read. Plain text reaches this number before the number of samples, because it has few but long
- * documents.
- */
+/** Number of tokens to read. Plain text reaches TOKENS before SAMPLES, because its documents are few and long. */
 const TOKENS = 300_000;
 
 export interface DataSample {

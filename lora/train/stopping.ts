@@ -8,7 +8,7 @@ export interface Evaluation {
 }
 
 export interface StoppingRule {
-  /** Measurements without improvement after which training stops; null: never. */
+  /** Number of consecutive measurements without improvement after which training stops; null: never. */
   readonly patience: number | null;
   /** Smallest decrease that counts as an improvement, in nats per token. */
   readonly minDelta: number;

@@ -18,7 +18,10 @@ const SHARES = [2 / 16, 3 / 16, 4 / 16, 5 / 16, 6 / 16, 8 / 16, 10 / 16];
 /** Smallest number of tokens per pass. With fewer, a smaller output head saves less than another graph costs. */
 const LEAST_TOKENS = 64;
 
-/** Returns the size of the graph for `supervised` of `tokens` tokens; null: logits for all tokens. */
+/**
+ * Returns the number of slots of the graph for a pass in which `supervised` of `tokens` tokens are supervised. null:
+ * logits for all tokens.
+ */
 export function supervisedSize(supervised: number, tokens: number): number | null {
   if (tokens < LEAST_TOKENS) return null;
   const sizes = SHARES.map((share) => Math.ceil(share * tokens));

@@ -31,7 +31,6 @@ export const updateError = defineErrors({
   UPDATE_WEIGHT: 'failed',
 });
 
-/** Code of an error of this module. */
 export type UpdateErrorCode = keyof typeof updateError.table;
 
 /** Codes of errors in the bytes of a payload. The author of the payload is at fault. */

@@ -13,7 +13,7 @@ function direct<K extends Operation>(type: string): Lowering<K> {
 
 const rank = (tensor: Tensor | undefined): number => tensor!.shape.length;
 
-/** Every operation of the graph as ONNX operators (opset 18) and onnxruntime's contrib operators. */
+/** Lowerings of all operations of the graph to ONNX operators (opset 18) and onnxruntime's contrib operators. */
 export const LOWERINGS: { readonly [K in Operation]: Lowering<K> } = {
   add: direct('Add'),
   subtract: direct('Sub'),

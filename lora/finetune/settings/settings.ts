@@ -15,9 +15,9 @@ export const runSchema = z.strictObject({
   steps: z.int().positive().max(100_000_000).nullable().default(null),
   /** Passes over the data, where `steps` is null. @default 1 */
   epochs: z.number().positive().max(1_000_000).default(1),
-  /** Optimiser steps between two measurements of the held-out loss; 0: only before and after. @default 0 */
+  /** Optimiser steps between two measurements of the held-out loss; 0: only before and after the run. @default 0 */
   evaluateEvery: z.int().nonnegative().max(100_000_000).default(0),
-  /** Measurements without improvement after which training stops; null: never. @default null */
+  /** Number of consecutive measurements without improvement after which training stops; null: never. @default null */
   patience: z.int().positive().max(1_000_000).nullable().default(null),
   /** Smallest decrease of the held-out loss that counts as an improvement, in nats per token. @default 0 */
   minDelta: z.number().min(0).max(100).default(0),

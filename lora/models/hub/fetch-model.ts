@@ -28,7 +28,7 @@ export interface HubSettings {
 
 export interface FetchProgress {
   readonly file: string;
-  /** Bytes present, over all files listed so far. */
+  /** Bytes that are already on disk, over all files listed so far. */
   readonly done: number;
   /**
    * Bytes of all files listed so far. It grows once, because the weights are listed after the config has been checked.
@@ -76,7 +76,7 @@ export async function fetchModel(options: FetchModelOptions, deps: FetchModelDep
     throw notCached(reference, options.cacheDir);
   }
   try {
-    // If the cache has a usable copy, one attempt is enough.
+    // If the cache has a usable copy, one attempt is enough, because the copy is used if the hub cannot be reached.
     const access = usable ? { ...options, tries: 1 } : options;
     const commit = isCommit(revision) ? revision : await commitOf(reference, access, deps);
     if (!(await isComplete(cache, commit, true))) {

@@ -92,7 +92,7 @@ function temporaryError(status: number, endpoint: string): SwarmError {
     : hubError('HUB_UNAVAILABLE', `${endpoint} has an internal error (${status})`, { endpoint, status });
 }
 
-/** Adds to an error the pause that the hub asked for, if the pause is too long to wait. */
+/** If the hub asked for a pause longer than MAX_PAUSE_MS, adds the length of the pause to the error and its advice. */
 function withRetryTime(failure: SwarmError, pause: number): SwarmError {
   if (pause <= MAX_PAUSE_MS) return failure;
   const seconds = Math.ceil(pause / 1000);

@@ -20,7 +20,7 @@ export interface TransferOptions extends HubAccess {
   readonly file: HubFile;
   /** Path of the partial file. If an earlier attempt left one, the transfer continues it. */
   readonly partial: string;
-  /** Called with the number of bytes present. */
+  /** Called with the number of bytes of the file that are on disk. */
   readonly onProgress: (bytes: number) => void;
 }
 

@@ -11,7 +11,7 @@ export const LOSS_SCALE_INPUT = 'lossScale';
 export interface LossScaleState {
   /** A power of two, because multiplying and dividing by it is exact in float32. */
   readonly scale: number;
-  /** Runs of the graph since the scale changed. */
+  /** Number of runs of the graph since the scale changed. */
   readonly runs: number;
 }
 
@@ -22,7 +22,7 @@ const INITIAL_SCALE = 2 ** 10;
  * smallest are an error.
  */
 const [SMALLEST_SCALE, LARGEST_SCALE] = [2 ** -10, 2 ** 24];
-/** Runs without overflow after which the scale doubles, as in PyTorch and in the paper. */
+/** Number of runs without overflow after which the scale doubles, as in PyTorch and in the paper. */
 const GROWTH_RUNS = 2000;
 
 /** @throws SwarmError OPTIMIZER_STATE for an invalid loss scale */

@@ -25,11 +25,12 @@ export function warmupStepsOf({
  * Returns the learning rate of an optimiser step: warm-up × decay. The warm-up factor is (step + 1) / warmup. The decay
  * factor falls from 1 to `finalFraction` between the warm-up and `totalSteps`, linearly or as a half cosine (SGDR
  * without restarts, arXiv 1608.03983). After the warm-up, the rates equal those of transformers' schedulers. During the
- * warm-up, the rates of transformers come one step later, because its first step has rate 0 and changes nothing
- * (docs/decisions/080-training.md).
+ * warm-up, the rates of transformers come one step later, because the first step of transformers has rate 0 and changes
+ * nothing (docs/decisions/080-training.md).
  *
- * @param step steps of this optimiser, whose moments need the warm-up
- * @param position steps of the job: differs from `step` on a node that joined late or is slow
+ * @param step number of steps that this optimiser has made. The warm-up follows this number, because the optimiser's
+ *   moments need the warm-up.
+ * @param position number of steps that the job has made. It differs from `step` on a node that joined late or is slow.
  */
 export function learningRateAt(schedule: Schedule, step: number, position: number = step): number {
   const warmup = warmupStepsOf(schedule);

@@ -19,7 +19,7 @@ import type { TrainerMethods, TrainerOptions } from './messages.ts';
 const ABORT_GRACE_MS = 30_000;
 /** Time that a trainer has to release its engine after `stop`. */
 const STOP_GRACE_MS = 3_000;
-/** Characters kept from the end of the trainer's standard error. */
+/** Number of characters kept from the end of the trainer's standard error. */
 const STDERR_TAIL = 4_000;
 
 export interface SupervisorDeps {
