@@ -84,7 +84,7 @@ export const CHECKPOINTING_HELP =
   'use gradient checkpointing, which computes the forward pass twice: training needs a fraction of the memory, and up to a third more time (default: on with --base-bits 4, or if training does not fit into memory otherwise)';
 
 export const BASE_BITS_HELP =
-  'bits per weight of the frozen base: 32, 8 (less memory, and faster on a processor with VNNI) or 4 (least memory); trained weights always have 32';
+  'bits per weight of the frozen base: 32, 8 (less memory, and faster on a processor with VNNI) or 4 (least memory); trained weights always have 32 bits';
 
 export const jsonOption = (): Option => new Option('--json', 'print JSON, for programs');
 

@@ -47,13 +47,11 @@ export const BLOB_IDLE_TIMEOUT_MS = 10_000;
 export const DIAL_TIMEOUT_MS = 5_000;
 /** Time between two heartbeats of a node. */
 export const HEARTBEAT_INTERVAL_MS = 2_000;
-/** Time without a heartbeat after which a node no longer counts as present: four missed heartbeats and 2 s. */
+/** Time without a heartbeat (five intervals of 2 s) after which a node no longer counts as present. */
 export const PEER_LOST_AFTER_MS = 4 * HEARTBEAT_INTERVAL_MS + 2_000;
 /** Largest clock difference between node and coordinator. Above it, joins are refused and heartbeats ignored. */
 export const CLOCK_SKEW_MS = 60_000;
-/**
- * Number of rounds by which an update may be late and still count. Its weight is multiplied by (1 + rounds late)^-1/2.
- */
+/** Largest number of rounds by which an update may be late. A late update has (1 + rounds late)^-1/2 of its weight. */
 export const STALE_ROUNDS = 2;
 /** Longest human-readable text in a head, a receipt or a refusal. */
 export const DETAIL_CHARACTERS = 300;

@@ -3,11 +3,13 @@
  * the update counts; after any other code the author adds the update back to its error feedback.
  */
 export const receiptMeanings = {
-  accepted: 'stored durably; it becomes part of the checkpoint, unless a later receipt says otherwise',
-  late: 'arrived after its round had closed; it counts in the next merge, with a lower weight',
+  accepted:
+    'the update is stored durably; it becomes part of the checkpoint, unless a later receipt says otherwise',
+  late: 'the update arrived after its round had closed; it counts in the next merge, with a lower weight',
   'wrong-job': 'the update names a job that this coordinator does not run',
   'wrong-term': "the update names a term that is not the job's current one; fetch the newest head",
-  'wrong-round': 'the round has not started, it closed too long ago, or the job merges no more updates',
+  'wrong-round':
+    'the round of the update has not started or closed too long ago, or the job merges no more updates',
   'wrong-parent': 'the update starts from a checkpoint that is not the one its round trains from',
   'not-assigned': 'the round assigned this node no rows, or not the rows that the update names',
   duplicate: 'a copy of an update of another node; only the author of an update may send it',

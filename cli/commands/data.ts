@@ -46,7 +46,7 @@ export function registerData(program: Command, context: Context): void {
     )
     .option(
       '--nodes <n>',
-      'number of nodes to assume in the line "a job" of the output, which says how a job would divide this data',
+      'number of nodes to assume for the line "a job" of the output; this line shows how a job would divide the data between the nodes',
       integer(1, 100_000),
       4,
     )

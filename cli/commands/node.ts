@@ -55,7 +55,7 @@ export function registerNode(program: Command, context: Context): void {
     .addOption(homeOption())
     .option(
       '--job <digest>',
-      'digest of the job to join (default: the job of the invite, or otherwise the first job of the coordinator)',
+      'digest of the job to join (default: the job that the invite names, or the first job of the coordinator if it names none)',
     )
     .option('--name <name>', 'name of this node that other peers see (default: made from its peer id)')
     .option(

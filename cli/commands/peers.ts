@@ -23,7 +23,7 @@ export function registerPeers(program: Command, context: Context): void {
     .description("list the nodes of the coordinator's jobs")
     .option(
       '--why <peer>',
-      'show the outcome of every update of one node, with the reason; give its name, its peer id or the end of the id',
+      'show the outcome of every update of one node, with the reason; name the node by its name, its peer id or the end of the peer id',
     )
     .addOption(homeOption())
     .addOption(jsonOption())

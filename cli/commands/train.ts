@@ -105,7 +105,7 @@ export function registerTrain(program: Command, context: Context): void {
     )
     .option(
       '--checkpoint-every <steps>',
-      'optimiser steps between checkpoints; with 0, the run saves only when it is interrupted, when the loss is the best so far and when it ends (default: 100)',
+      'optimiser steps between checkpoints; with 0, the run saves a checkpoint only at a new best held-out loss, when it is interrupted, and when it ends (default: 100)',
       integer(0),
     )
     .option(
