@@ -124,7 +124,10 @@ class Group {
     if (held.size === 0) this.#addresses.delete(permit.address);
   }
 
-  /** Returns the permits of the identity that holds the most, at the address that holds the most; oldest first. */
+  /**
+   * Finds the address that holds the most permits, and the identity that holds the most of these. Returns the permits
+   * of that identity, oldest first.
+   */
   most(): Permit[] {
     return largest(this.#addresses.values())?.most() ?? [];
   }

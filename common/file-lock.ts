@@ -10,8 +10,8 @@ const LOCK_FILE = 'lock';
  */
 const HOLDER_FILE = 'lock.pid';
 /**
- * The locks that this process holds. Without a reference to its database object, the garbage collector would close the
- * database and thereby release the lock.
+ * The locks that this process holds. Without a reference to the database object of a lock, the garbage collector would
+ * close the database and thereby release the lock.
  */
 const held = new Set<DatabaseSync>();
 

@@ -21,9 +21,9 @@ export async function freeBytesOf(folder: string): Promise<number> {
 
 /**
  * Creates a hard link, or copies the file if a link is not possible, for example between two file systems or on a file
- * system without hard links. Systems report this with different errors, so after any error of the link the file is
- * copied. The copy never overwrites an existing file, because that file may be a link to a blob, and the copy would
- * change the blob.
+ * system without hard links. Systems report an impossible link with different errors, so this function copies the file
+ * after any error of the link. The copy never overwrites an existing file, because that file may be a link to a blob,
+ * and the copy would change the blob.
  * @throws the error of the copy: EEXIST if `to` exists
  */
 export async function linkOrCopy(from: string, to: string): Promise<void> {

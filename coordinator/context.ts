@@ -71,7 +71,7 @@ export interface Validator {
     options: EvaluateOptions,
   ): Promise<readonly RowLoss[]>;
   /**
-   * Returns the gradient of the mean training loss over rows at an adapter, in nats per supervised token.
+   * Returns the gradient of an adapter: that of the mean training loss over the rows, in nats per supervised token.
    * @param adapter tensors in layout order
    * @throws SwarmError when the computation failed. The error says nothing about the adapter.
    */
@@ -124,7 +124,7 @@ export interface RetentionSettings {
   /** Number of newest checkpoints that keep their weights; 0 keeps all weights. @default KEPT_CHECKPOINTS */
   readonly checkpoints: number;
   /**
-   * Number of newest rounds whose payloads are kept. Payloads of rounds that updates may still name are always kept.
+   * Number of newest rounds whose payloads are kept. Payloads of rounds that updates can still name are always kept.
    * @default KEPT_ROUNDS
    */
   readonly rounds: number;

@@ -34,7 +34,10 @@ export class Health {
     };
   }
 
-  /** Runs all checks of a kind at once. A check that throws or times out is failing. Readiness includes liveness. */
+  /**
+   * Runs all checks of a kind at once. A check that throws or times out is failing. A report of readiness includes the
+   * liveness checks.
+   */
   async report(kind: 'live' | 'ready'): Promise<HealthReport> {
     const checks = kind === 'ready' ? [...this.#checks.live, ...this.#checks.ready] : [...this.#checks.live];
     const results = await Promise.all(

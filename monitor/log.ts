@@ -108,7 +108,10 @@ function pinoFor({ sink, format, color = false }: LogOutput, clock: Pick<Clock, 
   );
 }
 
-/** Formats lines with pino-pretty's function. Its stream would buffer lines, and a crash would lose the last ones. */
+/**
+ * Formats lines with pino-pretty's function. The stream of pino-pretty would buffer lines, and a crash would lose the
+ * last ones.
+ */
 function prettyStream(sink: LineSink, colorize: boolean): pino.DestinationStream {
   const format = pretty.prettyFactory({
     colorize,

@@ -36,7 +36,7 @@ export interface NodeMetrics {
   stop(): void;
 }
 
-/** Creates the metrics of a node. All labels have a fixed set of values. docs/metrics.md lists them. */
+/** Creates the metrics of a node. All labels have a fixed set of values. docs/metrics.md lists the metrics. */
 export function createNodeMetrics(source: NodeMetricsSource): NodeMetrics {
   const { registry, stop } = processRegistry(source);
   const registers = [registry];

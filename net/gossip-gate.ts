@@ -231,8 +231,8 @@ export class GossipGate {
 
 /**
  * Computes the message id from author, topic and content, so that repeated content is not forwarded again. Without the
- * author in it, a peer could send another author's bytes first under its own name, and the real message would count as
- * a duplicate.
+ * author in the id, a peer could send another author's bytes first under its own name, and the real message would count
+ * as a duplicate.
  */
 export function contentId({ topic, from, data }: Pick<RPC.Message, 'topic' | 'from' | 'data'>): Uint8Array {
   return createHash('sha256')

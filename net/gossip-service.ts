@@ -22,7 +22,10 @@ const SEEN_MS = 120_000;
 const IWANT_FOLLOW_UP_MS = 12_000;
 /** Smallest message announced with IDONTWANT. For a smaller message, the announcement costs more than a duplicate. */
 const IDONTWANT_FROM_BYTES = 16 * 1024;
-/** Time until a pruned peer may join the mesh again. The default of 60 s is longer than a restart takes. */
+/**
+ * Time until a pruned peer may join the mesh again. The default of 60 s would keep a restarted peer out for longer than
+ * its restart takes.
+ */
 const PRUNE_BACKOFF_MS = 15_000;
 const UNSUBSCRIBE_BACKOFF_MS = 2_000;
 const GRAFT_FLOOD_MS = 5_000;

@@ -10,8 +10,8 @@ const BACKOFF_LIMIT_MS = 60_000;
 /** Interval at which connected peers are checked, in case a disconnect event was missed. */
 const CHECK_MS = 15_000;
 /**
- * Largest number of saved addresses of coordinators and their standbys. A new address then replaces the least recently
- * used.
+ * Largest number of saved addresses of coordinators and their standbys. At this number, a new address replaces the
+ * least recently used one.
  */
 const SAVED_ADDRESSES = 256;
 

@@ -92,8 +92,8 @@ function forTrainers({ processes, bases }: Trainers): string {
 }
 
 /**
- * Lists the ways to make the job fit. If fewer base bits are enough, the list has the largest number of bits with which
- * the job fits.
+ * Lists the ways to make the job fit. If fewer base bits are enough, the list names the largest number of bits with
+ * which the job fits.
  */
 function memoryAdvice(manifest: Manifest, { processes, baseBits }: Trainers, allowed: number): string {
   const ways = ['raise --max-memory'];

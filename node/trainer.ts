@@ -40,7 +40,10 @@ export interface NodeTrainer {
    * @throws SwarmError if the base does not fit its manifest or cannot be trained on this machine
    */
   prepare(manifest: Manifest, options: { signal: AbortSignal }): Promise<AdapterLayout>;
-  /** Deletes the files derived from all other bases. Stops the trainer process first if it has loaded another base. */
+  /**
+   * Deletes the files derived from all bases that are not in `bases`. Stops the trainer process first if it has loaded
+   * another base.
+   */
   keepBases(bases: ReadonlySet<string>): Promise<void>;
   /** @throws SwarmError TRAINER_DIED or another error of training, or the signal's reason */
   train(

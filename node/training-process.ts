@@ -87,7 +87,10 @@ export class TrainingProcess implements NodeTrainer {
     return this.#restarts;
   }
 
-  /** Rounds that the process was given and has not ended: one in training, and aborted ones that are still ending. */
+  /**
+   * Number of rounds that the process has received and not ended: one in training, and aborted ones that are still
+   * ending.
+   */
   get queue(): number {
     return this.#queue;
   }

@@ -136,7 +136,10 @@ export const roundsSchema = z.strictObject({
   minPeers: count.max(512).default(2),
   /** Share of the assigned nodes whose updates close a round before its deadline. @default 0.6 */
   quorum: z.number().gt(0).max(1).default(0.6),
-  /** Longest duration of a round, in seconds. Once rounds are measured, the deadline is usually earlier. @default 600 */
+  /**
+   * Longest duration of a round, in seconds. Once updates have been timed, the deadline is usually earlier.
+   * @default 600
+   */
   maxSeconds: z.number().positive().max(86_400).default(600),
   /** "auto" means "dense" with fewer than four nodes, else "balanced". @default "auto" */
   preset: z.union([presetSchema, z.literal('auto')]).default('auto'),

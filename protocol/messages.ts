@@ -128,8 +128,8 @@ export const checkpointSchema = z.strictObject({
     /** Size of all merged updates in bytes. */
     updateBytes: index,
     /**
-     * Measure of the difference between averaging A and B and averaging B·A (lora/update/drift.ts); null with fewer
-     * than two updates.
+     * Measures how far the average of B times the average of A differs from the average of B·A (lora/update/drift.ts);
+     * null with fewer than two updates.
      */
     drift: finite.nullable(),
   }),

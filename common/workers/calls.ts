@@ -125,8 +125,8 @@ export class Calls<M extends Methods> {
   }
 
   /**
-   * An error that the caller's callback throws ends the calls in progress. If no call is in progress, the next call
-   * fails with it.
+   * Runs a callback of the caller. An error that the callback throws ends the calls in progress. If no call is in
+   * progress, the next call fails with it.
    */
   #notify(callback: () => void): void {
     try {

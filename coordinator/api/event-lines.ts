@@ -11,7 +11,8 @@ export interface EventLinesOptions {
   /** Events up to this sequence number are skipped. */
   readonly after: number;
   /**
-   * Whether to continue with new events after the stored ones. They end when `return` is called or the daemon stops.
+   * Whether to continue with new events after the stored ones. The lines then end when `return` is called or the daemon
+   * stops.
    */
   readonly follow: boolean;
 }

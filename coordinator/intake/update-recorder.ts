@@ -139,7 +139,7 @@ export class UpdateRecorder {
     const issuedAt = clock.now();
     const code = 'conflicting';
     const detail = isTaken
-      ? `the node signed two different updates for round ${round}; a merge had already taken the first of them`
+      ? `the node signed two different updates for round ${round}; the first had already been taken by a merge`
       : `the node signed two different updates for round ${round}`;
     const common = { term: stored.term, round, peer, code, detail, issuedAt } as const;
     const { payload, tokens, seconds, lossFirst, lossLast } = second.update;

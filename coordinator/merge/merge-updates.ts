@@ -58,7 +58,10 @@ export interface MergedUpdate {
 export interface Merged {
   /** The next adapter: `adapter_model.safetensors`. */
   readonly adapter: Uint8Array;
-  /** The step from the parent's adapter to `adapter`, as an encoded dense update. It leads to exactly the same bits. */
+  /**
+   * The step from the parent's adapter to `adapter`, as an encoded dense update. Applying the step gives exactly the
+   * bits of `adapter`.
+   */
   readonly delta: Uint8Array;
   /** The delta's quantisation error, added to the next round's delta. */
   readonly residual: Uint8Array;

@@ -22,7 +22,10 @@ import { decodeHeldOut, gateRows } from './held-out.ts';
 
 export interface TrainerValidatorOptions {
   readonly home: string;
-  /** Device and settings. Gradients always use gradient checkpointing, and evaluations have no backward pass. */
+  /**
+   * Device and settings. The setting for gradient checkpointing has no effect here: gradients always use it, and
+   * evaluations have no backward pass.
+   */
   readonly compute: Compute;
 }
 

@@ -10,8 +10,8 @@ export const IDLE_ROUNDS = 16;
 export interface Member {
   readonly peer: string;
   /**
-   * The newest round at the time when the member joined; for members that joined before this coordinator started, at
-   * its start.
+   * The newest round at the time when the member joined; for members that joined before this coordinator started, the
+   * newest round at that start.
    */
   readonly joinedRound: number;
   /** When the member was last heard, in milliseconds since the epoch. */

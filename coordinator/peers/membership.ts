@@ -55,7 +55,10 @@ export class Membership {
    * `#startRound`.
    */
   readonly #joinedRounds = new Map<string, number>();
-  /** The keys of both limiters are members. A job has at most as many members as a limiter remembers keys. */
+  /**
+   * The keys of both limiters are members. A job has at most as many members as a limiter remembers keys, so no key is
+   * ever displaced.
+   */
   readonly #descriptions: RateLimiter;
   readonly #presences: RateLimiter;
   /** Newest round when this coordinator started. */

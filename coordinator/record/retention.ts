@@ -5,7 +5,7 @@ import type { Outbox } from './outbox.ts';
 
 /**
  * Number of newest checkpoints that keep their weights. Recomputing the merges of KEPT_ROUNDS rounds needs the parents
- * of these rounds. The newest checkpoint is kept too, and one more to roll back to.
+ * of these rounds. Two more are kept: the newest checkpoint, and one to roll back to.
  */
 export const KEPT_CHECKPOINTS = 10;
 /**
@@ -24,7 +24,8 @@ export const defaultRetention: RetentionSettings = { checkpoints: KEPT_CHECKPOIN
 
 /**
  * Chooses the checkpoints whose weights are deleted: all except the newest `newest`, the milestones, and the one with
- * the lowest held-out loss (the earliest of equals). Signed checkpoints stay, so that the chain can always be verified.
+ * the lowest held-out loss (the earliest, if several have the same loss). Signed checkpoints stay, so that the chain
+ * can always be verified.
  * @param held checkpoints whose weights are still kept, oldest first
  * @param count number of checkpoints planned for the job, which sets the distance between milestones
  * @returns the rounds of the chosen checkpoints
@@ -54,7 +55,7 @@ export class Retention {
   }
 
   /**
-   * Releases the weights of old checkpoints and old payloads at the end of a round. The caller must be in the
+   * Releases old payloads, and the weights of old checkpoints, at the end of a round. The caller must be in the
    * transaction that ends the round.
    * @param newest round of the newest checkpoint
    */

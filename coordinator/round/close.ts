@@ -12,7 +12,7 @@ export interface Round {
   readonly delivered: readonly string[];
   /** Assigned nodes that left or lost their work before they delivered. */
   readonly left: readonly string[];
-  /** Assigned nodes of which no update counts in this round, because they signed two different ones. */
+  /** Assigned nodes that signed two different updates of this round. None of their updates counts in it. */
   readonly excluded: readonly string[];
   /** Time since which no node that could still deliver has been present; null while such a node is present. */
   readonly abandonedAt: number | null;
@@ -101,7 +101,7 @@ export function patienceMs(number: number, arrivals: readonly Arrival[]): number
  * - the deadline has passed.
  *
  * With fewer than minPeers updates, the round becomes a null round at the deadline. It becomes one earlier if every
- * other node has left, or if all others have been silent for ABANDONED_MS.
+ * node that has not delivered has left, or if all these nodes have been silent for ABANDONED_MS.
  */
 export function judgeRound(
   round: Round,

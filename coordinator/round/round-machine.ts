@@ -4,7 +4,8 @@ import { planRound } from './plan.ts';
 import type { CloseCause, Effect, Ending, JobState, MachineEvent, Transition } from './state.ts';
 
 /**
- * Time that a waiting job with enough nodes waits after each newcomer before it opens a round, because more may follow.
+ * Time that a waiting job with enough nodes waits after each newcomer before it opens a round, because more newcomers
+ * may follow.
  */
 export const GATHER_MS = HEARTBEAT_INTERVAL_MS;
 /** Longest time from the moment when enough nodes were present to the opening of the round. */
@@ -16,7 +17,10 @@ export const GATHER_MOST_MS = 3 * GATHER_MS;
 export const MERGE_ATTEMPTS = 3;
 /** Delay before the second attempt. It doubles with each attempt. */
 export const RETRY_MS = 2_000;
-/** Number of refused rounds in a row after which the job pauses itself. The cause is then rarely a single node. */
+/**
+ * Number of refused rounds in a row after which the job pauses itself. After so many refusals, the cause is rarely a
+ * single node.
+ */
 export const REFUSALS_IN_A_ROW = 5;
 
 /** Returns when the next `tick` is due; null when only other events can change the state. */

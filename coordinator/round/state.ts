@@ -30,9 +30,9 @@ export interface JobState {
   /** Number of rounds in a row since the last resume that the gate refused. */
   readonly refusals: number;
   /**
-   * Number of rounds in a row since the last resume that ended with too few updates. Each doubles the longest duration
-   * of the next round. A round that a pause ended early counts too, although it says nothing about the nodes. The next
-   * resume resets the number.
+   * Number of rounds in a row since the last resume that ended with too few updates. Each such round doubles the
+   * longest duration of the next round. A round that a pause ended early counts too, although it says nothing about the
+   * nodes. The next resume resets the number.
    */
   readonly shortRounds: number;
   /** Tokens per second of each peer that is ready to train; 0 while unmeasured. */

@@ -52,9 +52,9 @@ export interface BlobServerDeps {
 }
 
 /**
- * Serves ranges of the local store. A stream carries one request after the other, so at most one range at a time. So a
- * peer that stops reading ties up a limited amount of memory. It loses that memory at a deadline, or earlier if other
- * peers claim their shares.
+ * Serves ranges of the local store. A stream carries one request after the other, and therefore at most one range at a
+ * time. So a peer that stops reading ties up a limited amount of memory. It loses that memory at a deadline, or earlier
+ * if other peers claim their shares.
  */
 export class BlobServer {
   readonly #deps: BlobServerDeps;

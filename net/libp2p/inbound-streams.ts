@@ -1,8 +1,8 @@
 /**
- * Shares and rates of inbound streams. Written for libp2p 3.3.11, which limits the streams of a connection, but neither
- * those of all connections together nor their rate, and for `@libp2p/yamux` 8.0.3. A stream costs the peer that opens
- * it 12 bytes. It costs us a third of a millisecond and, for 10 s, several kilobytes of memory. If libp2p had limits
- * for all streams of an address, this file would not be needed.
+ * Shares and rates of inbound streams. Written for `@libp2p/yamux` 8.0.3 and libp2p 3.3.11. libp2p limits the streams
+ * of each connection, but not the streams of all connections together, and not their rate. A stream costs the peer that
+ * opens it 12 bytes. It costs us a third of a millisecond and, for 10 s, several kilobytes of memory. If libp2p had
+ * limits for all streams of an address, this file would not be needed.
  */
 
 import type { Connection, Libp2p, StreamMuxer } from '@libp2p/interface';

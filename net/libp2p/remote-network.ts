@@ -1,6 +1,9 @@
 import { CODE_P2P_CIRCUIT, type Multiaddr } from '@multiformats/multiaddr';
 
-/** The first groups of an IPv6 address, 64 bits, name its network. A host usually has all addresses of its network. */
+/**
+ * The first groups of an IPv6 address, 64 bits, name its network. A host can usually take any address of its network,
+ * so the network has one share.
+ */
 const NETWORK_GROUPS = 4;
 const GROUPS = 8;
 /**

@@ -69,7 +69,10 @@ export function buildUpdate(
   );
 }
 
-/** Publishes a stored update over gossip unless it is settled. @returns the number of peers that it was sent to */
+/**
+ * Publishes a stored update over gossip unless its outcome is recorded.
+ * @returns the number of peers that it was sent to
+ */
 export async function publishUpdate({ deps, job }: ReadyContext, round: number): Promise<number> {
   const record = deps.store.update(job, round);
   return record?.envelope ? deps.network.publish(jobTopic(job, 'updates'), record.envelope) : 0;
