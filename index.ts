@@ -202,6 +202,7 @@ export type {
   JobDetail,
   JobSummary,
   PeerReceipts,
+  PeerScore,
   PeerView,
 } from './coordinator/api/types.ts';
 export type { JobDataReport, JobProgress } from './coordinator/client/create-job.ts';

@@ -24,6 +24,8 @@ export interface CoordinatorDeps {
   readonly folders: CheckpointFolders;
   readonly clock: Clock;
   readonly log: Logger;
+  /** Returns random bytes that nobody can predict. @default those of node:crypto */
+  readonly randomBytes?: (count: number) => Uint8Array;
   /** Called at each durable step. @default does nothing */
   readonly failpoint?: Failpoint;
   /**
@@ -42,6 +44,11 @@ export interface RoundMeter {
   gate(
     job: string,
     measured: { seconds: number; verdict: GateVerdict; merged: number; leftOut: number; outliers: number },
+  ): void;
+  /** The updates of a closed round were scored. */
+  scoring(
+    job: string,
+    measured: { seconds: number; scored: number; unscored: number; harmful: number; disbelieved: number },
   ): void;
   /** An update was refused on arrival, whether or not the refusal was recorded. */
   refusal(job: string, code: ReceiptCode): void;

@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto';
 import { Permits } from '../common/permits.ts';
 import { RateLimiter } from '../common/rate-limiter.ts';
 import type { JobEvent } from '../monitor/job-events.ts';
@@ -45,7 +46,7 @@ export class Coordinator {
     const { store, blobs, log } = deps;
     this.#retention = retention;
     this.collector = new BlobCollector({ store: store.blobs, blobs, log });
-    this.#deps = { failpoint: () => {}, fatal: throwLater, meter: noMeter, ...deps };
+    this.#deps = { failpoint: () => {}, fatal: throwLater, meter: noMeter, randomBytes, ...deps };
     this.#limiter = new RateLimiter({ clock: deps.clock });
     this.#newcomers = new Newcomers(deps);
   }
@@ -214,6 +215,7 @@ export class Coordinator {
 const noMeter: RoundMeter = {
   merge: () => {},
   gate: () => {},
+  scoring: () => {},
   refusal: () => {},
   join: () => {},
   unrecorded: () => {},

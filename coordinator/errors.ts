@@ -36,6 +36,7 @@ export const coordinatorError = defineErrors({
   STOPPED: 'failed',
   TOKEN_INVALID: { kind: 'failed', next: 'delete the file; the next start creates a new token' },
   TOO_MANY_JOBS: { kind: 'conflict', next: 'stop a job: "swarm job stop JOB"' },
+  SCORING_SLOW: { kind: 'failed', next: 'give the coordinator more threads (--threads) or a GPU (--engine)' },
   WORKER_DIED: 'failed',
   WORKER_FAILED: { kind: 'internal', next: REPORT },
   API_FAILED: 'failed',

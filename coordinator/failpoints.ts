@@ -11,6 +11,8 @@ export const failpoints = [
   'head-recorded',
   /** A round is closed and its updates are selected, but not merged yet. */
   'round-closed',
+  /** The scores of a closed round's updates are stored, or scoring has failed. Nothing is merged yet. */
+  'scored',
   /** A merge has passed the gate; none of its results are durable yet. */
   'merged',
   /** Adapter, delta and residual are stored as blobs; the checkpoint's folder does not exist yet. */

@@ -43,6 +43,10 @@ export interface CoordinatorMeter {
     job: string,
     measured: { seconds: number; verdict: string; merged: number; leftOut: number; outliers: number },
   ): void;
+  scoring(
+    job: string,
+    measured: { seconds: number; scored: number; unscored: number; harmful: number; disbelieved: number },
+  ): void;
   refusal(job: string, code: string): void;
   join(job: string, code: string): void;
   unrecorded(job: string, what: string): void;
@@ -204,6 +208,25 @@ export function createCoordinatorMetrics(source: CoordinatorMetricsSource): Coor
     labelNames: ['job', 'outcome'] as const,
     registers,
   });
+  const scoringSeconds = new Histogram({
+    name: 'swarm_scoring_seconds',
+    help: 'Time to score the updates of a closed round, seconds.',
+    labelNames: job,
+    buckets: WORK_SECONDS,
+    registers,
+  });
+  const scores = new Counter({
+    name: 'swarm_scores_total',
+    help: 'Updates of closed rounds: scored, unscored, or harmful and left out.',
+    labelNames: ['job', 'outcome'] as const,
+    registers,
+  });
+  const withoutWeight = new Counter({
+    name: 'swarm_disbelieved_updates_total',
+    help: 'Updates that had no weight in their merge, because their authors were not believed.',
+    labelNames: job,
+    registers,
+  });
   const gateSeconds = new Histogram({
     name: 'swarm_gate_seconds',
     help: 'Time that a closed round spends in the gate, with all merges and evaluations, seconds.',
@@ -232,6 +255,13 @@ export function createCoordinatorMetrics(source: CoordinatorMetricsSource): Coor
         mergedUpdates.inc({ job: name, outcome: 'merged' }, merged);
         mergedUpdates.inc({ job: name, outcome: 'left-out' }, leftOut);
         mergedUpdates.inc({ job: name, outcome: 'outlier' }, outliers);
+      },
+      scoring(name, { seconds, scored, unscored, harmful, disbelieved }) {
+        scoringSeconds.observe({ job: name }, seconds);
+        scores.inc({ job: name, outcome: 'scored' }, scored);
+        scores.inc({ job: name, outcome: 'unscored' }, unscored);
+        scores.inc({ job: name, outcome: 'harmful' }, harmful);
+        withoutWeight.inc({ job: name }, disbelieved);
       },
       refusal(name, code) {
         refusals.inc({ job: name, code });

@@ -45,6 +45,21 @@ export type JobEventBody =
       seconds: number;
       drift: number | null;
     }
+  /** The coordinator scored a round's updates. Each update counts in `scored`, `unscored` or `harmful`. */
+  | {
+      type: 'scored';
+      round: number;
+      scored: number;
+      unscored: number;
+      /** Updates that the merge left out. */
+      harmful: number;
+      /** Updates without weight, because their authors are not believed. */
+      disbelieved: number;
+      /** Rows that gradients were computed on. */
+      rows: number;
+      seconds: number;
+    }
+  | { type: 'scoring-failed'; round: number; reason: string }
   | { type: 'null-round'; round: number; reason: string }
   /** The coordinator's device failed during an evaluation, which restarts with a lighter setting. */
   | { type: 'evaluation-lighter'; reason: string }

@@ -28,6 +28,8 @@ export const receiptMeanings = {
   'rate-limited': 'the node sent too many updates; wait for the next round',
   unavailable: 'the coordinator could not fetch the announced payload from its author in time',
   'left-out': 'the gate left this update out, because the held-out loss was higher with it than without it',
+  harmful:
+    'the update raises the loss on rows that no node trained on, or it changes nothing, so the merge left it out',
   outlier: 'the update is many times larger than those of the other nodes in its round',
   'null-round':
     'the update was not merged, because its round ended without a checkpoint or the update came too late',

@@ -66,7 +66,12 @@ export function registerCoordinator(program: Command, context: Context): void {
       0,
     )
     .addOption(engineOption('engine that evaluates checkpoints: '))
-    .option('--threads <n>', 'CPU threads for the evaluation of checkpoints', integer(1, 1024), 1)
+    .option(
+      '--threads <n>',
+      'CPU threads for evaluating checkpoints and scoring updates',
+      integer(1, 1024),
+      1,
+    )
     .option(
       '--keep-checkpoints <n>',
       'keep the weights of the n newest checkpoints of each job, of its best checkpoint, and of up to 16 others spread evenly over the job; 0 keeps the weights of all checkpoints',

@@ -44,6 +44,12 @@ export class EventLines {
         // Null rounds have a number too, but do not count towards the job's rounds.
         if (this.#rounds !== null) this.#rounds++;
         return `round ${String(event.round).padStart(3)}  null round: ${safeText(event.reason)}`;
+      case 'scored':
+        return event.disbelieved === 0
+          ? null
+          : `! round ${event.round}: ${countOf(event.disbelieved, 'update')} without weight, because the scores of their nodes are low (swarm peers)`;
+      case 'scoring-failed':
+        return `! round ${event.round}: the updates were not scored: ${safeText(event.reason)}`;
       case 'evaluation-lighter':
         return `! evaluation ${safeText(event.reason)}`;
       case 'paused':

@@ -8,7 +8,8 @@ const GONE: readonly string[] = ['left', 'lost'];
 
 /**
  * A table of the nodes of all jobs. Nodes that are gone come last. The column `accepted` has the number of a node's
- * accepted updates and the number of all its updates. An update that its merge left out does not count as accepted.
+ * accepted updates and the number of all its updates. An update that its merge left out does not count as accepted. The
+ * column `belief` has the factor of the weight of the node's updates, from 0 to 1.
  */
 export function peerLines(peers: readonly PeerView[]): string[] {
   if (peers.length === 0)
@@ -23,6 +24,7 @@ export function peerLines(peers: readonly PeerView[]): string[] {
       'round',
       'tokens/s',
       'accepted',
+      'belief',
       'sent',
       'round trip',
       'last seen',
@@ -42,6 +44,7 @@ function peerRow(peer: PeerView): string[] {
     gone ? '–' : progress,
     formatCount(peer.tokensPerSecond),
     `${peer.accepted}/${peer.accepted + peer.refused}`,
+    peer.score === null ? '–' : peer.score.belief.toFixed(2),
     gone ? '–' : formatBytes(peer.bytesSent),
     peer.rttMs === null ? '–' : `${Math.round(peer.rttMs)} ms`,
     `${formatDuration(peer.lastSeenSeconds)} ago`,

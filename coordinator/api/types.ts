@@ -70,8 +70,24 @@ export interface PeerView {
   /** Number of the node's updates that the coordinator or a merge refused. */
   refused: number;
   last: { round: number; code: ReceiptCode; detail: string } | null;
+  /** The newest score of the node's updates; null if none has been scored. */
+  score: PeerScore | null;
   bytesSent: number;
   bytesReceived: number;
+}
+
+/** What the scores of a node's updates say. */
+export interface PeerScore {
+  /** The round whose merge had the update. */
+  round: number;
+  /** Factor of the weight of the node's updates, from 0 to 1: the mean of the newest shares. */
+  belief: number;
+  /** The update's effect and gain as a share of those of honest nodes, from 0 to 1; null if it could not be compared. */
+  share: number | null;
+  /** By how much the update lowers the loss on random rows, in nats per token; null if it was not measured. */
+  effect: number | null;
+  /** By how much more it lowers the loss on rows of its author's interval; null if it was not measured. */
+  gain: number | null;
 }
 
 /** `swarm peers --why PEER`: a peer's receipts, newest first, at most 200 for each job. */

@@ -15,6 +15,7 @@ import type {
   JobDetail,
   JobSummary,
   PeerReceipts,
+  PeerScore,
   PeerView,
 } from './types.ts';
 
@@ -137,12 +138,20 @@ export class Views {
           lastSeenSeconds: Math.max(0, (clock.now() - seenAt) / 1000),
           accepted,
           refused,
+          score: this.#score(context.job, entry.peer),
           last: last && { round: last.round, code: last.code, detail: last.detail },
           bytesSent: heartbeat?.bytesSent ?? 0,
           bytesReceived: heartbeat?.bytesReceived ?? 0,
         };
       }),
     );
+  }
+
+  #score(job: string, peer: string): PeerScore | null {
+    const score = this.#deps.store.scores.newest(job, peer);
+    if (score === null) return null;
+    const { mergeRound, belief, share, figures } = score;
+    return { round: mergeRound, belief, share, effect: figures?.effect ?? null, gain: figures?.gain ?? null };
   }
 
   /** Returns a peer's receipts from all jobs, newest first. */

@@ -21,6 +21,8 @@ async function readBlob(path: string, digest: string): Promise<Uint8Array> {
 serveCalls<ArithmeticMethods>(
   {
     merge: ({ input, paths }) => mergeUpdates(input, (digest) => readBlob(paths[digest]!, digest)),
+    decode: async ({ path, digest, layout, preset }) =>
+      decodeUpdate(await readBlob(path, digest), layout, preset),
     check: ({ payload, layout, preset }) => {
       decodeUpdate(payload, layout, preset);
       return null;

@@ -2,11 +2,18 @@ import { raceSignal } from 'race-signal';
 import { entryOf } from '../../common/workers/entry.ts';
 import { ThreadCalls } from '../../common/workers/thread.ts';
 import type { AdapterLayout } from '../../lora/adapter/layout.ts';
-import { decodeUpdate, planLayout } from '../../lora/update/index.ts';
+import { decodeUpdate, planLayout, type SparseUpdate } from '../../lora/update/index.ts';
+import { UPDATE_BYTES } from '../../protocol/limits.ts';
 import type { BlobStore, FileBlobs } from '../../storage/blobs.ts';
 import { coordinatorError } from '../errors.ts';
 import type { Preset } from '../round/plan.ts';
-import { type Merged, type MergeInput, mergedValues, mergeUpdates } from './merge-updates.ts';
+import {
+  type Merged,
+  type MergeInput,
+  type MergeSource,
+  mergedValues,
+  mergeUpdates,
+} from './merge-updates.ts';
 
 /**
  * Number of values that a merge processes in about 100 ms, including the measurement of drift. Starting a thread takes
@@ -17,6 +24,10 @@ export const INLINE_VALUES = 1_000_000;
 export type ArithmeticMethods = {
   /** `paths`: the file of each blob, by digest. */
   merge: { request: { input: MergeInput; paths: Readonly<Record<string, string>> }; reply: Merged };
+  decode: {
+    request: { path: string; digest: string; layout: AdapterLayout; preset: Preset };
+    reply: SparseUpdate;
+  };
   check: { request: { payload: Uint8Array; layout: AdapterLayout; preset: Preset }; reply: null };
 };
 
@@ -40,6 +51,20 @@ export async function merge(
   ];
   const paths = Object.fromEntries(digests.map((digest) => [digest, blobs.path(digest)]));
   return inThread('merge', { input, paths }, signal);
+}
+
+/**
+ * Reads and decodes an update. Decodes a large one in a worker thread.
+ * @throws SwarmError BLOB_MISSING, BLOB_CORRUPT, UPDATE_*
+ */
+export async function loadUpdate(
+  { digest, preset }: Pick<MergeSource, 'digest' | 'preset'>,
+  { layout, blobs, signal }: { layout: AdapterLayout; blobs: BlobStore; signal: AbortSignal },
+): Promise<SparseUpdate> {
+  if (planLayout(layout).parameters <= INLINE_VALUES || !hasFiles(blobs)) {
+    return decodeUpdate(await blobs.get(digest, { maxBytes: UPDATE_BYTES }), layout, preset);
+  }
+  return inThread('decode', { path: blobs.path(digest), digest, layout, preset }, signal);
 }
 
 /** Checks that the merge can decode a payload. Decodes a large one in a worker thread. @throws SwarmError UPDATE_* */

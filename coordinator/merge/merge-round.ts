@@ -13,6 +13,7 @@ import type { StoredUpdate } from '../store/store.ts';
 import { merge } from './arithmetic.ts';
 import { type GateResult, passGate } from './gate.ts';
 import type { Merged, MergeSource } from './merge-updates.ts';
+import { type ScoringDeps, UpdateScoring } from './scoring.ts';
 
 /** A merge that has passed the gate. No part of it is durable yet. */
 export interface MergeCandidate {
@@ -26,20 +27,24 @@ export interface MergeCandidate {
   readonly leftOut: MergeSource | null;
 }
 
-/** Merges a closed round's updates and takes the result through the gate. Repeating this gives the same bits. */
+/**
+ * Scores a closed round's updates, merges them, and takes the result through the gate. Repeating this gives the same bits.
+ */
 export class RoundMerge {
   readonly #context: RunContext;
+  readonly #scoring: UpdateScoring;
   readonly #onFallback: EvaluateOptions['onFallback'];
   /** Held-out losses by round: those of the newest checkpoint, and of a candidate that may become the next one. */
   readonly #losses = new Map<number, readonly RowLoss[]>();
 
-  constructor(deps: { context: RunContext } & Pick<EvaluateOptions, 'onFallback'>) {
+  constructor(deps: ScoringDeps) {
     this.#context = deps.context;
+    this.#scoring = new UpdateScoring(deps);
     this.#onFallback = deps.onFallback;
   }
 
   /**
-   * Merges the updates that were selected when the round closed. If the disk has lost one of them, the round is
+   * Scores and merges the updates that were selected when the round closed. If the disk has lost one of them, the round is
    * refused, because a retry would miss the same update. The authors put the updates of a refused round back into their
    * error feedback, so no other update is lost.
    * @returns the candidate, or the reason why no variant of the merge passed
@@ -47,7 +52,14 @@ export class RoundMerge {
    */
   async run(round: number, parent: CurrentCheckpoint): Promise<MergeCandidate | { refused: string }> {
     const { job, manifest, deps } = this.#context;
-    const sources = deps.store.updates.selected(job, round).map(sourceOf);
+    const updates = deps.store.updates.selected(job, round);
+    const scores = await this.#scoring.run(round, parent, updates);
+    deps.failpoint('scored');
+    const sources = updates.flatMap((update) => {
+      const { belief, isHarmful } = scores.find((score) => isSame(score, update))!;
+      return isHarmful ? [] : [sourceOf(update, belief)];
+    });
+    if (sources.length === 0) return { refused: 'every update raises the loss or changes nothing' };
     const startedAt = deps.clock.monotonic();
     try {
       const result = await this.#passGate(round, parent, sources);
@@ -147,6 +159,10 @@ function gateFigures(result: GateResult<MergeSource, Merged>) {
   return { verdict, merged: contributors.length, leftOut: leftOut ? 1 : 0, outliers: outliers.length };
 }
 
-function sourceOf({ peer, round, digest, size, preset, tokens }: StoredUpdate): MergeSource {
-  return { peer, round, digest, size, preset, tokens };
+function sourceOf({ peer, round, digest, size, preset, tokens }: StoredUpdate, belief: number): MergeSource {
+  return { peer, round, digest, size, preset, tokens, belief };
+}
+
+function isSame(a: { peer: string; round: number }, b: { peer: string; round: number }): boolean {
+  return a.peer === b.peer && a.round === b.round;
 }

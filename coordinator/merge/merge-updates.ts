@@ -27,6 +27,8 @@ export interface MergeSource {
   readonly size: number;
   readonly preset: Preset;
   readonly tokens: number;
+  /** Factor of the weight, from 0 to 1: how far the coordinator believes the author (merge/belief.ts). */
+  readonly belief: number;
 }
 
 export interface MergeInput {
@@ -90,11 +92,11 @@ const RESIDUAL_BYTES = ADAPTER_BYTES + 64;
 /**
  * Merges a round's updates and applies the step to the adapter.
  *
- * An update's weight is its number of tokens, capped at twice the median number of tokens of all updates. With a
- * staleness of τ rounds, the weight is multiplied by (1+τ)^−½. Every tensor is clipped to its median norm over the
- * updates. The updates are averaged with these weights. The denominator of the mean has a floor. All sums are computed
- * in float32 and in the given order. The mean times `rate` is quantised for publication, with error feedback of decay
- * 1.
+ * An update's weight is its number of tokens, capped at twice the median number of tokens of all updates. The weight is
+ * multiplied by the belief in the author and, with a staleness of τ rounds, by (1+τ)^−½. Every tensor is clipped to its
+ * median norm over the updates that have a weight. The updates are averaged with these weights. The denominator of the
+ * mean has a floor. All sums are computed in float32 and in the given order. The mean times `rate` is quantised for
+ * publication, with error feedback of decay 1.
  *
  * The result depends only on the input, so any peer that has the blobs can recompute the same bits. Each update is read
  * twice, and only one is in memory at a time, except those that drift is measured on.
@@ -110,16 +112,25 @@ export async function mergeUpdates(input: MergeInput, read: ReadBlob): Promise<M
   const sources = input.sources.filter((source) => !outliers.includes(source));
 
   const caps = capWeights(sources.map(({ tokens }) => tokens));
-  const weights = sources.map(({ round }, i) =>
-    Math.fround(caps[i]! * stalenessWeight(Math.max(0, input.round - round))),
+  const weights = sources.map(({ round, belief }, i) =>
+    Math.fround(caps[i]! * stalenessWeight(Math.max(0, input.round - round)) * belief),
   );
-  const scales = medianNormClip(sources.map((source) => norms.get(source)!));
+  const weighty = sources.filter((_, i) => weights[i]! > 0);
+  const clips = medianNormClip(weighty.map((source) => norms.get(source)!));
+  const scales = new Map(weighty.map((source, i) => [source, clips[i]!]));
   const merge = new Merge({ layout, denominatorFloor: input.denominatorFloor });
-  const sampled: SparseUpdate[] = [];
+  const sampled: { update: SparseUpdate; weight: number }[] = [];
   for (const [i, source] of sources.entries()) {
     const update = await load(source);
-    merge.add({ peer: source.peer, round: source.round, weight: weights[i]!, update, scale: scales[i]! });
-    if (sampled.length < DRIFT_UPDATES) sampled.push(update);
+    const scale = scales.get(source);
+    merge.add({
+      peer: source.peer,
+      round: source.round,
+      weight: weights[i]!,
+      update,
+      ...(scale && { scale }),
+    });
+    if (scale && sampled.length < DRIFT_UPDATES) sampled.push({ update, weight: weights[i]! });
   }
   const delta = merge.finish();
 
@@ -143,8 +154,23 @@ export async function mergeUpdates(input: MergeInput, read: ReadBlob): Promise<M
       norm: euclideanNorm(norms.get(source)!),
     })),
     outliers,
-    drift: sampled.length > 1 ? drift(layout, parent, sampled, weights.slice(0, sampled.length)).rho : null,
+    drift: driftOf(layout, parent, sampled),
   };
+}
+
+function driftOf(
+  layout: AdapterLayout,
+  parent: Float32Array[],
+  sampled: readonly { update: SparseUpdate; weight: number }[],
+): number | null {
+  if (sampled.length < 2) return null;
+  const updates = sampled.map(({ update }) => update);
+  return drift(
+    layout,
+    parent,
+    updates,
+    sampled.map(({ weight }) => weight),
+  ).rho;
 }
 
 /** Returns the number of values that a merge processes. A merge with many values would block the event loop. */

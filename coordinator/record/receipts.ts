@@ -27,7 +27,7 @@ export interface Tally {
 const NO_UPDATES: Tally = { accepted: 0, refused: 0, last: null };
 
 /** Codes of receipts for accepted updates that their merge refused. */
-const MERGE_REFUSALS: readonly ReceiptCode[] = ['left-out', 'outlier'];
+const MERGE_REFUSALS: readonly ReceiptCode[] = ['left-out', 'outlier', 'harmful'];
 /**
  * Number of a peer's newest deliveries that are kept. Merges can still refuse the updates of the last STALE_ROUNDS + 1
  * rounds. One more delivery is kept, so that it remains if all of these are refused.

@@ -32,7 +32,15 @@ export class RoundDriver {
     this.#receipts = deps.receipts;
     const onFallback = (reason: string): void =>
       this.transact((outbox) => outbox.event({ type: 'evaluation-lighter', reason }));
-    this.#merge = new RoundMerge({ context: deps.context, onFallback });
+    this.#merge = new RoundMerge({
+      context: deps.context,
+      onFallback,
+      record: (write, event) =>
+        this.transact((outbox) => {
+          write();
+          if (event !== null) outbox.event(event);
+        }),
+    });
     this.#state = restoreState(this.#context, this.#record.heads.newest.head);
   }
 

@@ -14,11 +14,20 @@ import { Retention } from './retention.ts';
 const REMEMBERED_ROUNDS = STALE_ROUNDS + 1;
 
 /** Codes and details of the receipts for recorded updates that do not become part of a checkpoint. */
-const UNMERGED: Record<Exclude<Fate, 'open' | 'merged'>, { code: ReceiptCode; detail: string }> = {
-  'left-out': { code: 'left-out', detail: 'the held-out loss is better without this update' },
-  'null-round': { code: 'null-round', detail: '' },
-  outlier: { code: 'outlier', detail: "the norm is far above the other nodes' norms" },
-};
+const UNMERGED = {
+  'left-out': {
+    fate: 'left-out',
+    code: 'left-out',
+    detail: 'the held-out loss is better without this update',
+  },
+  harmful: {
+    fate: 'left-out',
+    code: 'harmful',
+    detail: 'its score is below zero by more than two standard errors, or it changes nothing',
+  },
+  'null-round': { fate: 'null-round', code: 'null-round', detail: '' },
+  outlier: { fate: 'outlier', code: 'outlier', detail: "the norm is far above the other nodes' norms" },
+} satisfies Record<string, { fate: Fate; code: ReceiptCode; detail: string }>;
 
 /**
  * Writes the effects of the state machine to the store, in the transaction of their transition. Keeps in memory the
@@ -65,9 +74,11 @@ export class RoundRecord {
     store.blobs.use(job, 'adapter', round, [adapter.digest]);
     store.blobs.use(job, 'step', round, [delta!.digest, residual]);
     store.rounds.setOutcome(job, round, 'checkpoint');
+    const harmful = store.scores.ofMerge(job, round).filter(({ isHarmful }) => isHarmful);
     for (const update of store.updates.selected(job, round)) {
       const merged = checkpoint.contributors.some((contributor) => isSame(contributor, update));
       if (merged) store.updates.setFate(job, update.round, update.peer, 'merged');
+      else if (harmful.some((score) => isSame(score, update))) this.#discardUpdate(update, 'harmful', outbox);
       else this.#discardUpdate(update, leftOut && isSame(leftOut, update) ? 'left-out' : 'outlier', outbox);
     }
     const { metrics, contributors } = checkpoint;
@@ -173,10 +184,10 @@ export class RoundRecord {
   }
 
   /** Records that an update is not merged. Its author gets a receipt and puts the update back into its error feedback. */
-  #discardUpdate(update: StoredUpdate, fate: keyof typeof UNMERGED, outbox: Outbox): void {
+  #discardUpdate(update: StoredUpdate, reason: keyof typeof UNMERGED, outbox: Outbox): void {
     const { job, stored, deps } = this.#context;
     const { round, peer, digest } = update;
-    const { code, detail } = UNMERGED[fate];
+    const { fate, code, detail } = UNMERGED[reason];
     deps.store.updates.setFate(job, round, peer, fate);
     const issuedAt = deps.clock.now();
     outbox.receipt({ term: stored.term, round, peer, digest, code, detail, issuedAt });

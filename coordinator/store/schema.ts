@@ -141,4 +141,29 @@ export const MIGRATIONS: readonly Migration[] = [
   ) STRICT, WITHOUT ROWID;
   CREATE INDEX conflicts_by_round ON conflicts (job, round, peer)
   `,
+  `
+  -- Random bytes that chose the rows for a round's scores. Drawn after the round had closed.
+  CREATE TABLE scorings (
+    job TEXT NOT NULL REFERENCES jobs,
+    round INTEGER NOT NULL,
+    seed BLOB NOT NULL,
+    PRIMARY KEY (job, round)
+  ) STRICT, WITHOUT ROWID;
+
+  CREATE TABLE scores (
+    job TEXT NOT NULL REFERENCES jobs,
+    peer TEXT NOT NULL,
+    merge_round INTEGER NOT NULL,   -- the closed round whose merge has the update
+    round INTEGER NOT NULL,
+    effect REAL,                    -- nats per token, as the gain; NULL: not scored
+    effect_error REAL,
+    gain REAL,
+    own_rows INTEGER NOT NULL,      -- rows of the author's interval that the gain was measured on
+    share REAL,                     -- of the believed nodes' medians, 0 to 1; NULL: unknown
+    belief REAL NOT NULL,           -- factor of the weight
+    is_harmful INTEGER NOT NULL,    -- 1: the merge leaves it out
+    PRIMARY KEY (job, peer, merge_round, round)
+  ) STRICT, WITHOUT ROWID;
+  CREATE INDEX scores_by_merge ON scores (job, merge_round, peer, round)
+  `,
 ];

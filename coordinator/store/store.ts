@@ -6,6 +6,7 @@ import { JobTable } from './jobs.ts';
 import { PeerTable } from './peers.ts';
 import { RoundTable } from './rounds.ts';
 import { MIGRATIONS } from './schema.ts';
+import { ScoreTable } from './scores.ts';
 import { UpdateTable } from './updates.ts';
 
 export { jobBlobs } from './blobs.ts';
@@ -15,7 +16,9 @@ export type {
   HeldCheckpoint,
   RoundFacts,
   StoredCheckpoint,
+  StoredRound,
 } from './rounds.ts';
+export type { StoredScore } from './scores.ts';
 export type { Fate, StoredReceipt, StoredUpdate } from './updates.ts';
 
 /** The SQLite database of a coordinator: all that it must know after a restart. Large values are blobs, named by digest. */
@@ -24,6 +27,7 @@ export class Store {
   readonly rounds: RoundTable;
   readonly updates: UpdateTable;
   readonly conflicts: ConflictTable;
+  readonly scores: ScoreTable;
   readonly events: EventTable;
   readonly peers: PeerTable;
   readonly blobs: BlobTable;
@@ -39,6 +43,7 @@ export class Store {
     this.rounds = new RoundTable(this.#db);
     this.updates = new UpdateTable(this.#db);
     this.conflicts = new ConflictTable(this.#db);
+    this.scores = new ScoreTable(this.#db);
     this.events = new EventTable(this.#db);
     this.peers = new PeerTable(this.#db);
     this.blobs = new BlobTable(this.#db);

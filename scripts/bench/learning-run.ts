@@ -177,6 +177,7 @@ async function merge(
         ...keep(payload),
         preset,
         tokens,
+        belief: 1,
       })),
       rate: 1,
       denominatorFloor: variant.floor,

@@ -24,9 +24,9 @@ export const name = 'scores';
 export const about =
   'how far the scores of honest nodes lie from those of attackers, in each round; ten minutes';
 
-const HONEST = 6;
-const STEPS = 15;
-const BATCH = 4;
+export const HONEST = 6;
+export const STEPS = 15;
+export const BATCH = 4;
 /**
  * Number of batches of random rows, number of rows in each, and numbers of the author's own rows that a score is
  * computed on.
@@ -42,7 +42,7 @@ const LINE = 0.4;
  */
 const NOT_FOUND = ['times 3', 'half the steps, scaled up'];
 
-interface Node {
+export interface Node {
   optimizer: AdamWState | null;
   readonly feedback: ErrorFeedback;
 }
@@ -155,7 +155,7 @@ async function measure(
 }
 
 /** Gives every node disjoint rows, and returns those that no node got. With `split`, each node has its part of the book. */
-function assign(rows: readonly Row[], nodes: number, split: boolean, random: SeededRandom) {
+export function assign(rows: readonly Row[], nodes: number, split: boolean, random: SeededRandom) {
   const count = STEPS * BATCH;
   const part = Math.floor(rows.length / nodes);
   if (part < count + 2) throw new Error(`${rows.length} rows are too few for ${nodes} nodes`);
@@ -173,7 +173,7 @@ function shuffled<T>(values: readonly T[], random: SeededRandom): T[] {
   return pick(values, values.length, random);
 }
 
-function pick<T>(values: readonly T[], count: number, random: SeededRandom): T[] {
+export function pick<T>(values: readonly T[], count: number, random: SeededRandom): T[] {
   const left = [...values];
   return Array.from(
     { length: Math.min(count, left.length) },
@@ -181,7 +181,7 @@ function pick<T>(values: readonly T[], count: number, random: SeededRandom): T[]
   );
 }
 
-async function gradientOn(
+export async function gradientOn(
   trainer: Trainer,
   adapter: readonly Float32Array[],
   rows: readonly Row[],
@@ -190,12 +190,16 @@ async function gradientOn(
   return trainer.lossGradient(rows);
 }
 
-function freshState(adapter: readonly Float32Array[]): AdamWState {
+export function freshState(adapter: readonly Float32Array[]): AdamWState {
   const zeros = () => adapter.map(({ length }) => new Float32Array(length));
   return { step: 0, m: zeros(), v: zeros() };
 }
 
-function meanOf(updates: readonly SparseUpdate[], tensors: number, adapter: readonly Float32Array[]): Delta {
+export function meanOf(
+  updates: readonly SparseUpdate[],
+  tensors: number,
+  adapter: readonly Float32Array[],
+): Delta {
   const mean = Array.from({ length: tensors }, (_, t) => new Float32Array(adapter[t]!.length));
   for (const { tensors: sent } of updates) {
     for (const [t, { indices, values }] of sent.entries()) {

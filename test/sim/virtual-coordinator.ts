@@ -99,6 +99,7 @@ export class VirtualCoordinator {
         blobs,
         store: this.store,
         validator: new FakeValidator({ ms: () => random.between(20, 300) }, { clock: own }),
+        randomBytes: (count) => Uint8Array.from({ length: count }, () => random.integer(0, 255)),
         folders: noFolders,
         clock: own,
         log: log.child({ node: 'coordinator' }),

@@ -127,6 +127,7 @@ describe('peers', () => {
     accepted: 1,
     refused: 2,
     last: { round: 2, code: 'malformed', detail: EVIL },
+    score: { round: 2, belief: 0.625, share: 0.9, effect: 0.02, gain: 0.01 },
     bytesSent: 1000,
     bytesReceived: 0,
   };
@@ -135,7 +136,7 @@ describe('peers', () => {
     const lines = peerLines([peer]);
     expect(lines).toHaveLength(2);
     expectSafe(lines);
-    for (const part of ['lost', '1/3', '1 min 30 s', 'malformed']) {
+    for (const part of ['lost', '1/3', '0.63', '1 min 30 s', 'malformed']) {
       expect(lines[1], part).toContain(part);
     }
     const silent = peerLines([{ ...peer, state: 'training' }])[1];
@@ -206,10 +207,14 @@ describe("a job's events", () => {
       lines.line(event({ type: 'peer-lost', peer: PEER, name: EVIL, reason: 'silent' })),
       lines.line(event({ type: 'null-round', round: 1, reason: EVIL })),
       lines.line(event({ type: 'evaluation-lighter', reason: EVIL })),
+      lines.line(event({ type: 'scoring-failed', round: 1, reason: EVIL })),
       lines.line(event({ type: 'paused', reason: EVIL })),
     ].filter((line) => line !== null);
-    expect(shown).toHaveLength(6);
+    expect(shown).toHaveLength(7);
     expectSafe(shown);
+    const scores = { type: 'scored', round: 3, scored: 4, unscored: 0, harmful: 1, rows: 60, seconds: 1 };
+    expect(lines.line(event({ ...scores, disbelieved: 0 }))).toBeNull();
+    expect(lines.line(event({ ...scores, disbelieved: 2 }))).toMatch(/\b3\b.*\b2 updates\b/);
     const end = { type: 'finished', round: 8, heldOutLoss: 4, baseLoss: 5 };
     expect(lines.line(event(end))).toMatch(/^finished: .*−20\.0 %/);
     lines.line(event({ type: 'job-created', name: 'moby', parameters: 1, rounds: 9 }));

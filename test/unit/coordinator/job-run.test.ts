@@ -52,6 +52,7 @@ describe('a round', () => {
       'update',
       'update',
       'round-closed',
+      'scored',
       'checkpoint',
       'round-opened',
     ]);
@@ -110,9 +111,9 @@ describe('a round', () => {
         layout,
         baseDigest: manifest.base.digest,
         round: 1,
-        sources: contributors.map(({ peer, round, update: digest, tokens }) => {
+        sources: contributors.map(({ peer, round, update: digest, tokens, weight }) => {
           const size = world.disk.files.get(digest)!.byteLength;
-          return { peer, round, digest, size, preset: head.preset, tokens };
+          return { peer, round, digest, size, preset: head.preset, tokens, belief: weight / tokens };
         }),
         rate,
         denominatorFloor,

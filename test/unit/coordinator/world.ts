@@ -59,6 +59,8 @@ export class World {
   brokenEvaluations = 0;
   /** Measurements that the coordinator has reported. */
   readonly measured: object[] = [];
+  /** Numbers of the scores of each round. */
+  readonly scored: object[] = [];
   /** Numbers of requests to join, by code. */
   readonly joins: Record<string, number> = {};
   /** Numbers of changes of members that were not recorded. */
@@ -138,6 +140,7 @@ export class World {
       log: silentLogger,
       meter: {
         merge: (_job, { bytes }) => this.measured.push({ type: 'merge', bytes }),
+        scoring: (_job, { seconds: _, ...figures }) => this.scored.push(figures),
         gate: (_job, { seconds: _, ...figures }) => this.measured.push({ type: 'gate', ...figures }),
         refusal: (_job, code) => this.measured.push({ type: 'refusal', code }),
         join: (_job, code) => {
@@ -147,6 +150,8 @@ export class World {
           this.unrecorded[what] = (this.unrecorded[what] ?? 0) + 1;
         },
       },
+      // The same bytes in every process, so that two worlds can be compared.
+      randomBytes: (count) => new Uint8Array(count).fill(7),
       failpoint: (name) => this.failpoint(name),
       fatal: (error) => {
         if (isAlive()) throw error;

@@ -66,6 +66,11 @@ describe('coordinator metrics', () => {
     meter.merge('whale', { seconds: 0.2, bytes: 800 });
     meter.gate('whale', { seconds: 3, verdict: 'left-one-out', merged: 4, leftOut: 1, outliers: 2 });
     meter.refusal('whale', 'wrong-round');
+    meter.scoring('whale', { seconds: 2, scored: 5, unscored: 1, harmful: 3, disbelieved: 2 });
+    expect(await value(registry, 'swarm_scoring_seconds_sum{job="whale"}')).toBe('2');
+    expect(await value(registry, 'swarm_scores_total{job="whale",outcome="scored"}')).toBe('5');
+    expect(await value(registry, 'swarm_scores_total{job="whale",outcome="harmful"}')).toBe('3');
+    expect(await value(registry, 'swarm_disbelieved_updates_total{job="whale"}')).toBe('2');
     expect(await value(registry, 'swarm_merge_seconds_count{job="whale"}')).toBe('2');
     expect(await value(registry, 'swarm_merge_bytes_total{job="whale"}')).toBe('1800');
     expect(await value(registry, 'swarm_gate_seconds_sum{job="whale"}')).toBe('3');

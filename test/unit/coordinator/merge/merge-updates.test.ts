@@ -72,7 +72,7 @@ class Bench {
   source(number: number, round: number, scale = 1): MergeSource {
     const { bytes } = encodeUpdate(this.layout, this.tensors(100 * number, scale), 'balanced');
     const { peerId } = signerOf(number);
-    const common = { preset: 'balanced', size: bytes.byteLength, tokens: 1000 + number } as const;
+    const common = { preset: 'balanced', size: bytes.byteLength, tokens: 1000 + number, belief: 1 } as const;
     return { peer: peerId, round, digest: this.put(bytes), ...common };
   }
 

@@ -1,0 +1,100 @@
+/**
+ * Belief in the work of a node, from 0 to 1: the share of an honest node's effect that the node's updates have. The weight
+ * of an update in a merge is multiplied by it. Decision 043 has the measurements.
+ */
+
+/** Number of newest scored updates of a node that count. One score is noisy, because it is measured on few rows. */
+export const BELIEF_UPDATES = 3;
+/** Share that stands for each scored update that a new node does not have yet. */
+export const NEWCOMER_SHARE = 0.25;
+/** A belief below this is 0. Updates of nodes that trained honestly have a greater mean share. */
+export const BELIEF_LINE = 0.2;
+
+/** Share below which an author's next updates are scored on more rows. */
+const CLEAR_SHARE = 0.6;
+/** Beliefs are multiples of 1/256, so that anyone can find the exact belief from a weight in a signed checkpoint. */
+const BELIEF_STEPS = 256;
+
+/** Figures of one scored update, and what its author did before. */
+export interface Scored {
+  /** Effect for each assigned step, because an honest node that made fewer steps has less effect. */
+  readonly effect: number;
+  readonly gain: number;
+  /** Standard error that the noise of the rows gives the gain. */
+  readonly gainError: number;
+  /** Shares of the author's newest scored updates before this one, newest first. */
+  readonly earlier: readonly number[];
+}
+
+/**
+ * Returns each update's share: the smaller of its effect and its gain, each divided by the median of the believed nodes,
+ * from 0 to 1. The medians are weighted by what each author has earned with earlier updates. New identities have earned
+ * nothing, so they cannot move the medians, however many they are. In a job's first round, all updates count the same.
+ *
+ * If the median gain is below its own noise, the data or the training do not let a node's own rows show, and the share is
+ * that of the effect alone. If the median effect is not above 0, the updates cannot be compared.
+ * @returns null if the updates cannot be compared
+ */
+export function sharesOf(updates: readonly Scored[]): number[] | null {
+  const earned = updates.map(({ earlier }) => mean(newest(earlier), BELIEF_UPDATES));
+  const weights = earned.some((weight) => weight > 0) ? earned : updates.map(() => 1);
+  const median = (figure: (update: Scored) => number): number => weightedMedian(updates.map(figure), weights);
+  const effect = median((update) => update.effect);
+  if (!(effect > 0)) return null;
+  const gain = median((update) => update.gain);
+  const gainShows = gain > median((update) => update.gainError);
+  return updates.map((update) => {
+    const share = update.effect / effect;
+    return Math.min(1, Math.max(0, gainShows ? Math.min(share, update.gain / gain) : share));
+  });
+}
+
+/**
+ * Returns the belief in a node: the mean of its newest shares, with NEWCOMER_SHARE for each that is missing; 0 below
+ * BELIEF_LINE.
+ * @param shares of the node's scored updates, newest first
+ */
+export function beliefOf(shares: readonly number[]): number {
+  const known = newest(shares);
+  const missing = BELIEF_UPDATES - known.length;
+  const belief = mean([...known, ...Array<number>(missing).fill(NEWCOMER_SHARE)], BELIEF_UPDATES);
+  return belief < BELIEF_LINE ? 0 : Math.round(belief * BELIEF_STEPS) / BELIEF_STEPS;
+}
+
+/** Returns whether an author's next update should be scored on more rows: a new author, or one with a low share. */
+export function isDoubtful(shares: readonly number[]): boolean {
+  const known = newest(shares);
+  return known.length < BELIEF_UPDATES || known.some((share) => share < CLEAR_SHARE);
+}
+
+/**
+ * Returns the standard error of a gain.
+ * @param effectError standard error of the effect on `randomRows` rows
+ */
+export function gainErrorOf(
+  effectError: number,
+  { ownRows, randomRows }: { ownRows: number; randomRows: number },
+): number {
+  const ofOneRow = effectError * Math.sqrt(randomRows);
+  return ofOneRow * Math.sqrt(1 / ownRows + 1 / randomRows);
+}
+
+function newest(shares: readonly number[]): readonly number[] {
+  return shares.slice(0, BELIEF_UPDATES);
+}
+
+function mean(values: readonly number[], count: number): number {
+  return values.reduce((sum, value) => sum + value, 0) / count;
+}
+
+/** Returns the smallest value at which the weights of all values up to it reach half of the total weight. */
+function weightedMedian(values: readonly number[], weights: readonly number[]): number {
+  const order = values.map((_, i) => i).sort((a, b) => values[a]! - values[b]!);
+  const half = weights.reduce((sum, weight) => sum + weight, 0) / 2;
+  let reached = 0;
+  for (const i of order) {
+    reached += weights[i]!;
+    if (reached >= half) return values[i]!;
+  }
+  return 0;
+}

@@ -1,0 +1,90 @@
+/** The choice of the rows that a round's updates are scored on. */
+import { createHash } from 'node:crypto';
+import { permutation } from '../../lora/data/permutation.ts';
+
+/** Rows that scoring reads for each row that the nodes trained. */
+export const SCORING_SHARE = 0.1;
+/** Batches of rows that no node was assigned. The spread of their gradients gives the standard error of the effect. */
+export const RANDOM_BATCHES = 4;
+/** Most rows of one such batch. */
+export const RANDOM_ROWS = 8;
+/** Fewest rows of an author's interval. With fewer, the noise hides the gain. The limit on the cost gives way to this. */
+export const LEAST_OWN_ROWS = 8;
+/** Most rows of an author's interval. The gain on 64 rows has little noise left. */
+export const MOST_OWN_ROWS = 64;
+/** Rows that a doubtful author gets for each row of an author that has been believed for some rounds. */
+const DOUBT_FACTOR = 4;
+
+/** An update that is to be scored. */
+export interface Candidate {
+  /** Author and round, which name the update. */
+  readonly key: string;
+  /** Interval of positions that the author was assigned. */
+  readonly start: number;
+  readonly end: number;
+  /** Whether the author is new or has low shares. */
+  readonly isDoubtful: boolean;
+}
+
+export interface ScorePlan {
+  /** Positions of the round in RANDOM_BATCHES batches. No node was assigned these rows if the data has such rows. */
+  readonly random: readonly (readonly number[])[];
+  /** Positions in the author's interval for each candidate, in the order of scoring: doubtful authors come first. */
+  readonly own: readonly { readonly candidate: number; readonly positions: readonly number[] }[];
+}
+
+/**
+ * Chooses the rows. The number of all rows is about SCORING_SHARE of those that the nodes trained.
+ * @param assignedEnd first position of the round that no node was assigned
+ * @param rows rows of the data
+ * @param seed 32 random bytes, drawn after the round had closed
+ */
+export function planScoring(
+  candidates: readonly Candidate[],
+  { assignedEnd, rows, seed }: { assignedEnd: number; rows: number; seed: Uint8Array },
+): ScorePlan {
+  const trained = candidates.reduce((sum, { start, end }) => sum + end - start, 0);
+  const budget = SCORING_SHARE * trained;
+  const perBatch = Math.min(RANDOM_ROWS, Math.max(1, Math.floor(budget / 4 / RANDOM_BATCHES)));
+  const random = randomPositions(perBatch * RANDOM_BATCHES, { assignedEnd, rows, seed });
+  const doubt = ({ isDoubtful }: Candidate): number => (isDoubtful ? DOUBT_FACTOR : 1);
+  const doubts = candidates.reduce((sum, candidate) => sum + doubt(candidate), 0);
+  const left = budget - perBatch * RANDOM_BATCHES;
+  const own = candidates.map((candidate, i) => {
+    const { key, start, end } = candidate;
+    const share = Math.floor((left * doubt(candidate)) / doubts);
+    const count = Math.min(end - start, MOST_OWN_ROWS, Math.max(LEAST_OWN_ROWS, share));
+    const positions = choose(end - start, count, seed, key).map((position) => start + position);
+    return { candidate: i, positions };
+  });
+  const rank = (candidate: number): string => {
+    const { key, isDoubtful } = candidates[candidate]!;
+    return `${isDoubtful ? 0 : 1}${keyOf(seed, key).toString('hex')}`;
+  };
+  return {
+    random: Array.from({ length: RANDOM_BATCHES }, (_, i) =>
+      random.filter((_, j) => j % RANDOM_BATCHES === i),
+    ),
+    own: own.sort((a, b) => (rank(a.candidate) < rank(b.candidate) ? -1 : 1)),
+  };
+}
+
+/** Returns random positions that no node was assigned; of all rows if too few are left. */
+function randomPositions(
+  count: number,
+  { assignedEnd, rows, seed }: { assignedEnd: number; rows: number; seed: Uint8Array },
+): number[] {
+  const free = rows - assignedEnd;
+  if (free >= count) return choose(free, count, seed, 'random').map((position) => assignedEnd + position);
+  return choose(rows, Math.min(count, rows), seed, 'random');
+}
+
+/** Returns different random numbers below `below`. */
+function choose(below: number, count: number, seed: Uint8Array, purpose: string): number[] {
+  const permute = permutation(below, keyOf(seed, purpose));
+  return Array.from({ length: count }, (_, i) => permute(i));
+}
+
+function keyOf(seed: Uint8Array, purpose: string): Buffer {
+  return createHash('sha256').update(seed).update(purpose).digest();
+}

@@ -1,0 +1,265 @@
+import { withDeadline } from '../../common/deadline.ts';
+import { decodeAdapter } from '../../lora/adapter/codec.ts';
+import type { Row } from '../../lora/data/row.ts';
+import { placesInRound, readRows } from '../../lora/data/shards/round-rows.ts';
+import { medianNormClip, planLayout, updateNorms } from '../../lora/update/index.ts';
+import { type LossGradient, scoreUpdate } from '../../lora/update/score.ts';
+import type { JobEventBody } from '../../monitor/job-events.ts';
+import { ADAPTER_BYTES, STALE_ROUNDS } from '../../protocol/limits.ts';
+import {
+  type CurrentCheckpoint,
+  EVALUATION_TIMEOUT_MS,
+  type EvaluateOptions,
+  type RunContext,
+} from '../context.ts';
+import { coordinatorError } from '../errors.ts';
+import type { Assignment } from '../round/plan.ts';
+import type { StoredRound, StoredScore, StoredUpdate } from '../store/store.ts';
+import { loadUpdate } from './arithmetic.ts';
+import { BELIEF_UPDATES, beliefOf, gainErrorOf, isDoubtful, NEWCOMER_SHARE, sharesOf } from './belief.ts';
+import { LEAST_OWN_ROWS, planScoring } from './score-plan.ts';
+
+/**
+ * Time limit of a round's scoring, as a share of the round's duration, because the nodes wait. The time to prepare the
+ * computation does not count. A slow coordinator reads fewer rows.
+ */
+const TIME_SHARE = 0.5;
+/** Shortest time limit, in milliseconds. */
+const LEAST_MS = 500;
+/** Smallest share of a round's updates that must be scored in time. The median of fewer says little about the others. */
+const LEAST_SCORED = 0.5;
+/** Rounds after a failure in which nothing is scored, because a failed attempt can take long. */
+const ROUNDS_AFTER_FAILURE = 8;
+/** Largest adapter whose updates are scored. Its gradients take five times four bytes for each parameter. */
+const MOST_PARAMETERS = 64_000_000;
+
+interface ClosedRound {
+  readonly round: number;
+  readonly parent: CurrentCheckpoint;
+  readonly updates: readonly StoredUpdate[];
+  /** Random bytes that choose the rows. */
+  readonly seed: Uint8Array;
+}
+
+/** An update that can be scored: it was trained for the newest parent, and it is not empty. */
+interface Candidate {
+  /** Number of the update among those of the merge. */
+  readonly index: number;
+  readonly update: StoredUpdate;
+  /** Factors of the clipping. */
+  readonly scale: Float32Array;
+  readonly assignment: Assignment;
+  /** The author's earlier shares, newest first. */
+  readonly earlier: readonly number[];
+}
+
+export interface ScoringDeps extends Pick<EvaluateOptions, 'onFallback'> {
+  readonly context: RunContext;
+  /** Makes a transaction with an event. */
+  readonly record: (write: () => void, event: JobEventBody | null) => void;
+}
+
+/**
+ * Scores the updates of a closed round before they are merged, and turns the scores into belief. The seed that chooses the
+ * rows is drawn after the round has closed, so that no author can know them. Seed and scores are stored before the merge
+ * uses them. A repetition after a crash therefore gives the same weights, and anyone with the data can check the scores.
+ */
+export class UpdateScoring {
+  readonly #deps: ScoringDeps;
+  /** First round that is scored again after a failure. */
+  #resumeAt = 0;
+
+  constructor(deps: ScoringDeps) {
+    this.#deps = deps;
+  }
+
+  /**
+   * Returns a score for each update that a merge has. If scoring fails, for example because the device is lost, returns
+   * the belief that the authors have from earlier rounds.
+   * @throws the reason of the coordinator's stop, or an error of the store
+   */
+  async run(
+    round: number,
+    parent: CurrentCheckpoint,
+    updates: readonly StoredUpdate[],
+  ): Promise<readonly StoredScore[]> {
+    const { context, record } = this.#deps;
+    const { job, manifest, layout, deps, signal } = context;
+    const stored = deps.store.scores.ofMerge(job, round);
+    if (stored.length > 0 || updates.length === 0) return stored;
+    const unscored = updates.map((update) => this.#unscored(round, update));
+    if (round < this.#resumeAt || planLayout(layout).parameters > MOST_PARAMETERS) return unscored;
+    const seed = deps.store.scores.seed(job, round) ?? deps.randomBytes(32);
+    if (deps.store.scores.seed(job, round) === null) {
+      record(() => deps.store.scores.putSeed(job, round, seed), null);
+    }
+    const startedAt = deps.clock.monotonic();
+    let result: { scores: StoredScore[]; rows: number };
+    try {
+      result = await this.#score({ round, parent, updates, seed });
+    } catch (error) {
+      signal.throwIfAborted();
+      this.#resumeAt = round + ROUNDS_AFTER_FAILURE;
+      const reason = error instanceof Error ? error.message : String(error);
+      deps.log.warn({ round, error }, 'scoring-failed');
+      record(() => {}, { type: 'scoring-failed', round, reason });
+      return unscored;
+    }
+    const { scores, rows } = result;
+    const count = (which: (score: StoredScore) => boolean): number => scores.filter(which).length;
+    const figures = {
+      scored: count(({ share, isHarmful }) => share !== null && !isHarmful),
+      unscored: count(({ share }) => share === null),
+      harmful: count(({ isHarmful }) => isHarmful),
+      disbelieved: count(({ belief, isHarmful }) => belief === 0 && !isHarmful),
+    };
+    const seconds = (deps.clock.monotonic() - startedAt) / 1000;
+    const write = (): void => {
+      for (const score of scores) deps.store.scores.insert(job, score);
+    };
+    record(write, { type: 'scored', round, ...figures, rows, seconds });
+    deps.meter.scoring(manifest.name, { seconds, ...figures });
+    return scores;
+  }
+
+  async #score(closed: ClosedRound): Promise<{ scores: StoredScore[]; rows: number }> {
+    const { updates, round, parent } = closed;
+    const { job, layout, deps, signal } = this.#deps.context;
+    const rounds = new Map(
+      deps.store.rounds.newest(job, STALE_ROUNDS + 1).map((facts) => [facts.round, facts]),
+    );
+    const norms: Float64Array[] = [];
+    for (const update of updates) {
+      norms.push(updateNorms(await loadUpdate(update, { layout, blobs: deps.blobs, signal })));
+    }
+    const scales = medianNormClip(norms);
+    const isEmpty = norms.map((norm) => norm.every((value) => value === 0));
+    const isOfParent = updates.map(({ round }) => rounds.get(round)?.parent === parent.digest);
+    const candidates = updates.flatMap((update, index): Candidate[] => {
+      const facts = rounds.get(update.round);
+      const assignment = facts?.assignments.find(({ peer }) => peer === update.peer);
+      if (isEmpty[index] || !isOfParent[index] || !assignment) return [];
+      const earlier = this.#sharesBefore(round, update.peer);
+      return [{ index, update, scale: scales[index]!, assignment, earlier }];
+    });
+    const { figures, randomRows, rows } = await this.#measure(candidates, closed, rounds.get(round)!);
+
+    const measured = candidates.filter(({ index }) => figures.has(index));
+    const shares = sharesOf(
+      measured.map(({ index, assignment, earlier }) => {
+        const { effect, effectError, gain, ownRows } = figures.get(index)!;
+        const gainError = gainErrorOf(effectError, { ownRows, randomRows });
+        return { effect: effect / assignment.steps, gain, gainError, earlier };
+      }),
+    );
+    const shareOf = (index: number): number | null => {
+      const place = measured.findIndex((candidate) => candidate.index === index);
+      return place < 0 || shares === null ? null : shares[place]!;
+    };
+    const scores = updates.map((update, index): StoredScore => {
+      const before = this.#unscored(round, update);
+      const found = figures.get(index) ?? null;
+      const isHarmful = isEmpty[index]! || (found !== null && found.effect + 2 * found.effectError < 0);
+      const share = isHarmful ? 0 : shareOf(index);
+      if (share !== null) {
+        const belief = beliefOf([share, ...this.#sharesBefore(round, update.peer)]);
+        return { ...before, figures: found, share, belief, isHarmful };
+      }
+      // Without this limit, a node could avoid scores by always being late.
+      const belief = isOfParent[index] ? before.belief : Math.min(before.belief, NEWCOMER_SHARE);
+      return { ...before, figures: found, belief };
+    });
+    return { scores, rows };
+  }
+
+  /**
+   * Computes effect and gain of the candidates, by their indices.
+   * @throws SwarmError SCORING_SLOW if the time is enough for less than half of them
+   */
+  async #measure(
+    candidates: readonly Candidate[],
+    { round, parent, seed }: ClosedRound,
+    facts: StoredRound,
+  ): Promise<{
+    figures: Map<number, NonNullable<StoredScore['figures']>>;
+    randomRows: number;
+    rows: number;
+  }> {
+    const { manifest, layout, deps, signal } = this.#deps.context;
+    const { blobs, clock } = deps;
+    const figures = new Map<number, NonNullable<StoredScore['figures']>>();
+    if (candidates.length === 0) return { figures, randomRows: 0, rows: 0 };
+    const plan = planScoring(
+      candidates.map(({ update, assignment: { start, end }, earlier }) => {
+        return { key: `${update.peer} ${update.round}`, start, end, isDoubtful: isDoubtful(earlier) };
+      }),
+      {
+        assignedEnd: Math.max(0, ...facts.assignments.map(({ end }) => end)),
+        rows: manifest.data.rows,
+        seed,
+      },
+    );
+    const bytes = await blobs.get(parent.checkpoint.adapter.digest, { maxBytes: ADAPTER_BYTES });
+    const adapter = decodeAdapter(bytes, layout);
+    let rows = 0;
+    const gradient = async (made: number, positions: readonly number[]): Promise<LossGradient> => {
+      rows += positions.length;
+      return this.#gradient(adapter, await this.#rowsAt(made, parent.digest, positions));
+    };
+
+    const [first, ...others] = plan.random;
+    const random = [await gradient(round, first!)];
+    // The first gradient prepares the computation. The clock starts after it.
+    const startedAt = clock.monotonic();
+    for (const positions of others) random.push(await gradient(round, positions));
+    const randomRows = rows;
+    const limit = Math.max(LEAST_MS, TIME_SHARE * (facts.closedAt! - facts.openedAt));
+    const spent = clock.monotonic() - startedAt;
+    const perRow = spent / Math.max(1, randomRows - first!.length);
+    const wanted = plan.own.reduce((sum, { positions }) => sum + positions.length, 0);
+    const affordable = perRow > 0 ? (limit - spent) / perRow / wanted : 1;
+    for (const { candidate, positions } of plan.own) {
+      if (clock.monotonic() - startedAt > limit) break;
+      const { index, update, scale } = candidates[candidate]!;
+      const chosen = positions.slice(0, Math.max(LEAST_OWN_ROWS, Math.floor(affordable * positions.length)));
+      const own = await gradient(update.round, chosen);
+      const sent = await loadUpdate(update, { layout, blobs, signal });
+      figures.set(index, { ...scoreUpdate(sent, { random, own, scale }), ownRows: chosen.length });
+    }
+    if (figures.size < LEAST_SCORED * candidates.length) {
+      const message = `${figures.size} of ${candidates.length} updates could be scored in ${Math.round(limit)} ms`;
+      const values = { scored: figures.size, updates: candidates.length, ms: limit };
+      throw coordinatorError('SCORING_SLOW', message, values);
+    }
+    return { figures, randomRows, rows };
+  }
+
+  /** Returns an update's score when only its author's past is known. */
+  #unscored(mergeRound: number, { peer, round }: StoredUpdate): StoredScore {
+    const belief = beliefOf(this.#sharesBefore(mergeRound, peer));
+    return { peer, round, mergeRound, figures: null, share: null, belief, isHarmful: false };
+  }
+
+  #sharesBefore(mergeRound: number, peer: string): number[] {
+    const { job, deps } = this.#deps.context;
+    return deps.store.scores.shares(job, peer, { before: mergeRound, limit: BELIEF_UPDATES });
+  }
+
+  #rowsAt(round: number, parent: string, positions: readonly number[]): Promise<Row[]> {
+    const { job, manifest, deps, signal } = this.#deps.context;
+    const places = placesInRound(manifest.data, { job, round, parent }, positions);
+    return readRows(manifest.data, places, {
+      read: ({ digest, size }) => deps.blobs.get(digest, { maxBytes: size }),
+      signal,
+    });
+  }
+
+  #gradient(adapter: readonly Float32Array[], rows: readonly Row[]): Promise<LossGradient> {
+    const { context, onFallback } = this.#deps;
+    const { job, manifest, deps, signal } = context;
+    const what = 'the gradient for the scores of updates';
+    return withDeadline({ clock: deps.clock, ms: EVALUATION_TIMEOUT_MS, signal, what }, (inner) =>
+      deps.validator.gradient({ job, manifest }, adapter, rows, { signal: inner, onFallback }),
+    );
+  }
+}

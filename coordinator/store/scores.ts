@@ -1,0 +1,117 @@
+import type { Database, Row } from '../../storage/database.ts';
+
+/** Figures of an update, and the belief in its author. See lora/update/score.ts and merge/belief.ts. */
+export interface StoredScore {
+  readonly peer: string;
+  /** The round that the update was trained for. */
+  readonly round: number;
+  /** The round whose merge has the update. */
+  readonly mergeRound: number;
+  /** null: the update was not scored. */
+  readonly figures: {
+    readonly effect: number;
+    readonly effectError: number;
+    readonly gain: number;
+    /** Number of rows of the author's interval that the gain was measured on. */
+    readonly ownRows: number;
+  } | null;
+  /** Share of an honest node's effect and gain, from 0 to 1; null if it is unknown. */
+  readonly share: number | null;
+  /** Factor of the update's weight in the merge, from 0 to 1. */
+  readonly belief: number;
+  /** Whether the merge leaves the update out, because it raises the loss or changes nothing. */
+  readonly isHarmful: boolean;
+}
+
+/** Scores of updates, and the seeds that chose the rows for them. */
+export class ScoreTable {
+  readonly #db: Database;
+
+  constructor(db: Database) {
+    this.#db = db;
+  }
+
+  /** Returns the seed of a round's scores; null if none was drawn. */
+  seed(job: string, round: number): Uint8Array | null {
+    const row = this.#db.one('SELECT seed FROM scorings WHERE job = ? AND round = ?', job, round);
+    return row && (row.seed as Uint8Array);
+  }
+
+  putSeed(job: string, round: number, seed: Uint8Array): void {
+    this.#db.run('INSERT INTO scorings (job, round, seed) VALUES (?, ?, ?)', job, round, seed);
+  }
+
+  insert(job: string, { figures, ...score }: StoredScore): void {
+    this.#db.run(
+      `INSERT INTO scores
+         (job, peer, merge_round, round, effect, effect_error, gain, own_rows, share, belief, is_harmful)
+       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+      job,
+      score.peer,
+      score.mergeRound,
+      score.round,
+      figures?.effect ?? null,
+      figures?.effectError ?? null,
+      figures?.gain ?? null,
+      figures?.ownRows ?? 0,
+      score.share,
+      score.belief,
+      score.isHarmful ? 1 : 0,
+    );
+  }
+
+  /** Returns the scores of a merge, sorted by peer and round; empty if it was not scored. */
+  ofMerge(job: string, mergeRound: number): StoredScore[] {
+    return this.#db
+      .all(
+        `SELECT * FROM scores INDEXED BY scores_by_merge WHERE job = ? AND merge_round = ? ORDER BY peer, round`,
+        job,
+        mergeRound,
+      )
+      .map(readScore);
+  }
+
+  /** Returns the newest score of a peer; null if it has none. */
+  newest(job: string, peer: string): StoredScore | null {
+    const row = this.#db.one(
+      'SELECT * FROM scores WHERE job = ? AND peer = ? ORDER BY merge_round DESC, round DESC LIMIT 1',
+      job,
+      peer,
+    );
+    return row && readScore(row);
+  }
+
+  /** Returns a peer's known shares in merges before `mergeRound`, newest first. */
+  shares(job: string, peer: string, { before, limit }: { before: number; limit: number }): number[] {
+    return this.#db
+      .all(
+        `SELECT share FROM scores WHERE job = ? AND peer = ? AND merge_round < ? AND share IS NOT NULL
+         ORDER BY merge_round DESC, round DESC LIMIT ?`,
+        job,
+        peer,
+        before,
+        limit,
+      )
+      .map(({ share }) => share as number);
+  }
+}
+
+function readScore(row: Row): StoredScore {
+  const isScored = row.effect !== null;
+  return {
+    peer: row.peer as string,
+    round: row.round as number,
+    mergeRound: row.merge_round as number,
+    figures: isScored
+      ? {
+          effect: row.effect as number,
+          effectError: row.effect_error as number,
+          gain: row.gain as number,
+          ownRows: row.own_rows as number,
+        }
+      : null,
+    share: row.share as number | null,
+    belief: row.belief as number,
+    isHarmful: row.is_harmful === 1,
+  };
+}

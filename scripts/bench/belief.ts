@@ -1,0 +1,193 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { beliefOf, gainErrorOf, isDoubtful, sharesOf } from '../../coordinator/merge/belief.ts';
+import { planScoring } from '../../coordinator/merge/score-plan.ts';
+import { initialMatrices } from '../../lora/adapter/initial.ts';
+import type { Row } from '../../lora/data/row.ts';
+import { SeededRandom } from '../../lora/data/seeded-random.ts';
+import type { Trainer } from '../../lora/train/trainer.ts';
+import {
+  decodeUpdate,
+  ErrorFeedback,
+  medianNormClip,
+  outerStep,
+  type Preset,
+  updateNorms,
+} from '../../lora/update/index.ts';
+import { type LossGradient, scoreUpdate, type UpdateScore } from '../../lora/update/score.ts';
+import type { BenchOptions, BenchRow } from '../bench.ts';
+import { ATTACKS, type Attack, type Delta } from './attackers.ts';
+import { prepare } from './learning.ts';
+import { assign, BATCH, freshState, gradientOn, HONEST, meanOf, type Node, STEPS } from './scores.ts';
+
+export const name = 'belief';
+export const about = 'belief in six honest nodes and one attacker after each round; twenty minutes';
+
+const ROUNDS = 6;
+const INTERVAL = STEPS * BATCH;
+/** A node that trains honestly, but is so slow that it is assigned a third of the steps. */
+const SLOW = 'honest, a third of the steps';
+
+const MEMBERS: Readonly<Record<string, Attack>> = {
+  [SLOW]: async ({ rows, train, steps }) => train(rows.slice(0, rows.length / 3), steps / 3),
+  ...ATTACKS,
+};
+
+/**
+ * Scores swarms of six honest nodes and one other, with the rows and the rules that the coordinator uses. All swarms share
+ * the honest nodes. Only honest updates are merged, so all rounds start from an adapter that learns.
+ */
+export async function run(report: (row: BenchRow) => void, options: BenchOptions): Promise<void> {
+  const folder = await mkdtemp(join(tmpdir(), 'swarm-bench-belief-'));
+  const deps = await prepare(folder);
+  try {
+    for (const preset of options.quick ? (['balanced'] as const) : (['balanced', 'dense'] as const)) {
+      for (const split of [true, false]) {
+        await measure({ preset, split, rounds: options.quick ? 2 : ROUNDS }, deps, report, options.log);
+      }
+    }
+  } finally {
+    await deps.trainer.dispose();
+    await rm(folder, { recursive: true, force: true });
+  }
+}
+
+async function measure(
+  { preset, split, rounds }: { preset: Preset; split: boolean; rounds: number },
+  { trainer, rows }: { trainer: Trainer; rows: readonly Row[] },
+  report: (row: BenchRow) => void,
+  log: (line: string) => void,
+): Promise<void> {
+  const { layout } = trainer;
+  const random = new SeededRandom(1);
+  const others = Object.entries(MEMBERS);
+  const nodes = Array.from(
+    { length: HONEST + others.length },
+    (): Node => ({ optimizer: null, feedback: new ErrorFeedback({ layout }) }),
+  );
+  /** Shares of the members of each swarm, newest first. */
+  const history = others.map(() => Array.from({ length: HONEST + 1 }, (): number[] => []));
+  const beliefs = others.map((): number[] => []);
+  const honestBeliefs: number[][] = Array.from({ length: rounds }, () => []);
+  let falseHarm = 0;
+  let adapter = initialMatrices(layout, 1);
+  for (let round = 1; round <= rounds; round++) {
+    const { shares: own, rest } = assign(rows, nodes.length, split, random);
+    const train = async (who: Node, some: readonly Row[], steps: number): Promise<Delta> => {
+      trainer.setParameters(adapter);
+      trainer.setOptimizerState(who.optimizer ?? freshState(adapter));
+      await trainer.train({ rows: some, steps });
+      who.optimizer = trainer.optimizerState();
+      const after = trainer.parameters();
+      return adapter.map((values, t) => values.map((value, i) => value - after[t]![i]!));
+    };
+    const deltas: Delta[] = [];
+    for (let i = 0; i < HONEST; i++) deltas.push(await train(nodes[i]!, own[i]!, STEPS));
+    const honest = [...deltas];
+    for (const [i, [, attack]] of others.entries()) {
+      const who = nodes[HONEST + i]!;
+      const input = { rows: own[HONEST + i]!, steps: STEPS, honest, random };
+      deltas.push(await attack({ ...input, train: (some, steps = STEPS) => train(who, some, steps) }));
+    }
+    const updates = nodes.map(({ feedback }, i) => {
+      feedback.add(deltas[i]!);
+      return decodeUpdate(feedback.compress(preset), layout, preset);
+    });
+    const norms = updates.map(updateNorms);
+    const seed = Uint8Array.from({ length: 32 }, () => random.integer(256));
+    // All swarms have the same random rows, and the same rows of an honest node unless it is doubtful.
+    const known = new Map<string, LossGradient>();
+    const gradient = async (some: readonly Row[], key: string): Promise<LossGradient> => {
+      const found = known.get(key) ?? (await gradientOn(trainer, adapter, some));
+      known.set(key, found);
+      return found;
+    };
+    for (const [o, [who]] of others.entries()) {
+      const members = [...Array.from({ length: HONEST }, (_, i) => i), HONEST + o];
+      const steps = members.map((i) => (i >= HONEST && who === SLOW ? STEPS / 3 : STEPS));
+      const clips = medianNormClip(members.map((i) => norms[i]!));
+      const assignedEnd = members.length * INTERVAL;
+      const plan = planScoring(
+        members.map((i, m) => ({
+          key: String(i),
+          start: m * INTERVAL,
+          end: m * INTERVAL + steps[m]! * BATCH,
+          isDoubtful: isDoubtful(history[o]![m]!),
+        })),
+        {
+          assignedEnd,
+          rows: assignedEnd + rest.length,
+          seed,
+        },
+      );
+      const gradients: LossGradient[] = [];
+      for (const positions of plan.random) {
+        const some = positions.map((position) => rest[position - assignedEnd]!);
+        gradients.push(await gradient(some, `random ${positions}`));
+      }
+      const randomRows = plan.random.flat().length;
+      const scored: (UpdateScore & { ownRows: number })[] = Array(members.length);
+      for (const { candidate: m, positions } of plan.own) {
+        const some = positions.map((position) => own[members[m]!]![position - m * INTERVAL]!);
+        const score = scoreUpdate(updates[members[m]!]!, {
+          random: gradients,
+          own: await gradient(some, `${members[m]} ${positions.map((position) => position - m * INTERVAL)}`),
+          scale: clips[m]!,
+        });
+        scored[m] = { ...score, ownRows: positions.length };
+      }
+      const shares = sharesOf(
+        scored.map(({ effect, effectError, gain, ownRows }, m) => ({
+          effect: effect / steps[m]!,
+          gain,
+          gainError: gainErrorOf(effectError, { ownRows, randomRows }),
+          earlier: history[o]![m]!,
+        })),
+      );
+      for (const m of members.keys()) {
+        const { effect, effectError } = scored[m]!;
+        const isHarmful = effect + 2 * effectError < 0;
+        if (isHarmful && m < HONEST) falseHarm++;
+        if (shares === null) continue;
+        history[o]![m]!.unshift(isHarmful ? 0 : shares[m]!);
+        const belief = isHarmful ? 0 : beliefOf(history[o]![m]!);
+        if (m === HONEST) beliefs[o]!.push(belief);
+        else honestBeliefs[round - 1]!.push(belief);
+      }
+      const figures = scored.at(-1)!;
+      const median = (figure: 'effect' | 'gain'): number =>
+        scored
+          .slice(0, HONEST)
+          .map((score) => score[figure])
+          .sort((a, b) => a - b)[HONEST >> 1]!;
+      log(
+        `round ${round} ${who}: effect ${(figures.effect / median('effect')).toFixed(2)} gain ${(figures.gain / median('gain')).toFixed(2)} share ${history[o]!.at(-1)![0]?.toFixed(2)} belief ${beliefs[o]!.at(-1)?.toFixed(2)} on ${figures.ownRows} rows`,
+      );
+    }
+    adapter = outerStep(adapter, meanOf(updates.slice(0, HONEST), layout.length, adapter), 1);
+  }
+  const where = `${preset}, ${split ? "each node's own part of the book" : 'evenly drawn'}`;
+  const text = (values: readonly number[]): string => values.map((value) => value.toFixed(2)).join(' ');
+  for (const [o, [who]] of others.entries()) {
+    const value = beliefs[o]!.at(-1) ?? null;
+    report({
+      name: `${name} ${who}`,
+      value,
+      unit: '',
+      target: null,
+      met: null,
+      reference: `${where}; by round ${text(beliefs[o]!)}`,
+    });
+  }
+  report({
+    name: `${name} honest`,
+    value: Math.min(...honestBeliefs.at(-1)!),
+    unit: '',
+    target: null,
+    met: null,
+    reference: `${where}; least by round ${text(honestBeliefs.map((values) => Math.min(...values)))}, mean ${text(
+      honestBeliefs.map((values) => values.reduce((sum, v) => sum + v, 0) / values.length),
+    )}; ${falseHarm} of ${rounds * others.length * HONEST} taken for harmful`,
+  });
+}

@@ -1,0 +1,72 @@
+import { expect, test } from 'vitest';
+import { decodeAdapter } from '../../lora/adapter/codec.ts';
+import { silentLogger } from '../../monitor/log.ts';
+import { verifyMessage } from '../../protocol/signing.ts';
+import { distance } from '../utils/virtual/fake-trainer.ts';
+import { SeededRandom } from '../utils/virtual/seeded-random.ts';
+import { toyJob } from '../utils/virtual/toy-job.ts';
+import { VirtualClock } from '../utils/virtual/virtual-clock.ts';
+import { VirtualNetwork } from '../utils/virtual/virtual-network.ts';
+import { type VirtualEnvironment, VirtualNode } from '../utils/virtual/virtual-node.ts';
+import { COORDINATOR, VirtualCoordinator } from './virtual-coordinator.ts';
+
+const NODES = 5;
+const ROUNDS = 6;
+
+/** Runs a job without faults. The last `attackers` nodes train away from the optimum, three times as far. */
+async function runJob(seed: number, attackers: number) {
+  const random = new SeededRandom(seed);
+  const clock = new VirtualClock(1_700_000_000_000);
+  const network = new VirtualNetwork({ delayMs: [1, 20], loss: 0, duplicates: 0 }, { clock, random });
+  const rounds = { count: ROUNDS, minPeers: NODES, quorum: 1, maxSeconds: 30, preset: 'dense' } as const;
+  const toy = toyJob(COORDINATOR, { rows: 512, rounds });
+  const environment: VirtualEnvironment = { clock, network, random, log: silentLogger };
+  const coordinator = new VirtualCoordinator({ toy, retention: { checkpoints: 0, rounds: 8 } }, environment);
+  const nodes = Array.from(
+    { length: NODES },
+    (_, i) =>
+      new VirtualNode(
+        {
+          number: i + 1,
+          coordinator: COORDINATOR.peerId,
+          layout: toy.layout,
+          msPerStep: 100,
+          blunders: i >= NODES - attackers ? 1 : 0,
+          options: { job: toy.job },
+        },
+        environment,
+      ),
+  );
+  coordinator.start();
+  for (const node of nodes) node.start();
+  expect(await clock.run(() => coordinator.finished, 20 * 60_000)).toBe(true);
+
+  const { store, disk } = coordinator;
+  const checkpoints = store.rounds
+    .checkpoints(toy.job)
+    .map(({ envelope }) => verifyMessage('checkpoint', envelope).message);
+  const { adapter } = checkpoints.at(-1)!;
+  const codes = nodes.map(({ peer }) => store.updates.receipts(toy.job, peer, 100).map(({ code }) => code));
+  return {
+    loss: distance(decodeAdapter(disk.files.get(adapter.digest)!, toy.layout)),
+    codes,
+    beliefs: nodes.map(({ peer }) => store.scores.newest(toy.job, peer)?.belief ?? null),
+    merged: nodes.map(({ peer }) =>
+      checkpoints.some(({ contributors }) => contributors.some((one) => one.peer === peer)),
+    ),
+  };
+}
+
+for (const seed of [1, 2, 3]) {
+  test(`seed ${seed}: a node that trains the wrong way is never merged, and costs the others nothing`, async () => {
+    const clean = await runJob(seed, 0);
+    const attacked = await runJob(seed, 1);
+    expect(attacked.merged).toEqual([true, true, true, true, false]);
+    expect(attacked.beliefs[NODES - 1]).toBe(0);
+    for (const belief of attacked.beliefs.slice(0, -1)) expect(belief).toBeGreaterThan(0.5);
+    expect(attacked.codes[NODES - 1]!.filter((code) => code === 'harmful')).toHaveLength(ROUNDS);
+    expect(attacked.codes.slice(0, -1).flat()).not.toContain('harmful');
+    expect(clean.codes.flat()).not.toContain('harmful');
+    expect(attacked.loss).toBeLessThan(clean.loss * 1.1 + 1e-4);
+  });
+}

@@ -1,0 +1,204 @@
+import { describe, expect, test } from 'vitest';
+import { decodeAdapter } from '../../../../lora/adapter/codec.ts';
+import type { Row } from '../../../../lora/data/row.ts';
+import { placesInRound, readRows } from '../../../../lora/data/shards/round-rows.ts';
+import { encodeUpdate } from '../../../../lora/update/index.ts';
+import { sha256 } from '../../../../protocol/cbor.ts';
+import type { Head } from '../../../../protocol/messages.ts';
+import { verifyMessage } from '../../../../protocol/signing.ts';
+import { type ScriptedPeer, training } from '../scripted-peer.ts';
+import { World, type WorldOptions } from '../world.ts';
+
+const { signal } = new AbortController();
+/** All parameters start at 0.5; the rows together want 0.25. */
+const OPTIMUM = 0.25;
+
+/** Returns the gradient of half the squared distance from what the rows want. Each row wants something else. */
+function gradient(adapter: readonly Float32Array[], rows: readonly Row[]): Float32Array[] {
+  return adapter.map((tensor, t) =>
+    tensor.map((value, i) => {
+      const wish = rows.reduce(
+        (sum, { ids }) => sum + Math.sin(ids[0]! * (12.9898 * t + 78.233 * i + 1)) / rows.length,
+        0,
+      );
+      return value - OPTIMUM - wish;
+    }),
+  );
+}
+
+type Behaviour = 'honest' | 'flip' | 'zeros' | 'copy';
+
+/** A world of peers that train for real on the toy loss, or only seem to. */
+class Swarm {
+  readonly world: World;
+  readonly #behaviours: readonly Behaviour[];
+  peers: ScriptedPeer[] = [];
+
+  constructor(behaviours: readonly Behaviour[], options: WorldOptions = {}) {
+    this.#behaviours = behaviours;
+    this.world = new World({
+      rows: 512,
+      gradient,
+      ...options,
+      rounds: { minPeers: behaviours.length, preset: 'dense', count: 3, ...options.rounds },
+    });
+  }
+
+  async start(): Promise<Head> {
+    const { peers, head } = await training(this.world, this.#behaviours.length);
+    this.peers = peers;
+    return head;
+  }
+
+  async #change(head: Head, peer: ScriptedPeer): Promise<Float32Array[]> {
+    const { toy, disk } = this.world;
+    const { data } = toy.manifest;
+    const { start, end } = head.assignments.find((one) => one.peer === peer.id)!;
+    const positions = Array.from({ length: end - start }, (_, i) => start + i);
+    const key = { job: toy.job, round: head.round, parent: head.checkpoint.digest };
+    const read = async ({ digest }: { digest: string }) => disk.files.get(digest)!;
+    const rows = await readRows(data, placesInRound(data, key, positions), { read, signal });
+    const adapter = decodeAdapter(disk.files.get(head.checkpoint.adapter.digest)!, toy.layout);
+    return gradient(adapter, rows).map((tensor) => tensor.map((value) => 0.05 * value));
+  }
+
+  /** Delivers an update of every peer. */
+  async deliver(head: Head): Promise<void> {
+    const { layout } = this.world.toy;
+    for (const [i, peer] of this.peers.entries()) {
+      const behaviour = this.#behaviours[i]!;
+      const change = await this.#change(head, behaviour === 'copy' ? this.peers[0]! : peer);
+      const factor = { honest: 1, copy: 1, flip: -1, zeros: 0 }[behaviour];
+      const values = change.map((tensor) => tensor.map((value) => factor * value));
+      const payload = encodeUpdate(layout, values, head.preset).bytes;
+      await peer.submit(peer.seal(peer.update(head, {}, payload)));
+    }
+  }
+
+  /** Plays rounds until the job has a checkpoint of `round`. */
+  async play(head: Head, round: number): Promise<void> {
+    let current = head;
+    while (current.round <= round) {
+      await this.deliver(current);
+      const { round: played } = current;
+      await this.world.until(
+        () => this.world.run.record.checkpoint.checkpoint.round === played,
+        `checkpoint ${played}`,
+      );
+      for (const peer of this.peers) await peer.heartbeat('awaiting');
+      current = await this.peers[0]!.head();
+      if (current.phase === 'finished') return;
+    }
+  }
+
+  /** Weights in the checkpoint of a round, by peer number; null: not a contributor. */
+  weights(round: number): (number | null)[] {
+    const { store, toy } = this.world;
+    const { message } = verifyMessage('checkpoint', store.rounds.checkpoint(toy.job, round)!.envelope);
+    return this.peers.map(({ id }) => message.contributors.find(({ peer }) => peer === id)?.weight ?? null);
+  }
+
+  scores(round: number) {
+    const { store, toy } = this.world;
+    const scores = store.scores.ofMerge(toy.job, round);
+    return this.peers.map(({ id }) => scores.find(({ peer }) => peer === id)!);
+  }
+}
+
+describe('scores of updates', () => {
+  test('a sign flip, zeros and a copy get no weight, and honest nodes keep theirs', async () => {
+    const behaviours = ['honest', 'honest', 'honest', 'honest', 'flip', 'zeros', 'copy'] as const;
+    const swarm = new Swarm(behaviours);
+    const head = await swarm.start();
+    await swarm.play(head, 3);
+    for (const round of [1, 2, 3]) {
+      const weights = swarm.weights(round);
+      for (const weight of weights.slice(0, 4)) expect(weight, `round ${round}`).toBeGreaterThan(0);
+      expect(weights.slice(4, 6), `round ${round}`).toEqual([null, null]);
+      // Eight rows are too few to be sure about a copy in the first round.
+      if (round > 1) expect(weights[6], `round ${round}`).toBe(0);
+    }
+    const [first, , , , flip, zeros, copy] = swarm.scores(3);
+    expect(first!.belief).toBeGreaterThan(0.6);
+    expect(flip!).toMatchObject({ share: 0, belief: 0, isHarmful: true });
+    expect(zeros!).toMatchObject({ share: 0, belief: 0, isHarmful: true });
+    expect(copy!).toMatchObject({ belief: 0, isHarmful: false });
+    expect(swarm.world.scored).toContainEqual({ scored: 5, unscored: 0, harmful: 2, disbelieved: 1 });
+
+    const { store, toy } = swarm.world;
+    const receipt = store.updates.receipts(toy.job, swarm.peers[4]!.id, 1)[0]!;
+    expect(receipt).toMatchObject({ round: 3, code: 'harmful' });
+    expect(swarm.world.run.receipts.tally(swarm.peers[4]!.id)).toMatchObject({ accepted: 0, refused: 3 });
+  });
+
+  test('new identities cannot move the median of nodes that are believed', async () => {
+    const swarm = new Swarm(['honest', 'honest', 'honest'], { rounds: { minPeers: 3 } });
+    const head = await swarm.start();
+    await swarm.play(head, 3);
+    for (const { share } of swarm.scores(3)) expect(share).toBeGreaterThan(0.4);
+  });
+
+  test('an update for an older parent is not scored, and counts like one of a new node', async () => {
+    const swarm = new Swarm(['honest', 'honest'], { rounds: { minPeers: 1, count: 3, quorum: 0.5 } });
+    const head = await swarm.start();
+    const [early, late] = swarm.peers as [ScriptedPeer, ScriptedPeer];
+    await early.submit(early.seal(early.update(head)));
+    await swarm.world.until(() => swarm.world.run.record.checkpoint.checkpoint.round === 1, 'checkpoint 1');
+    expect((await late.submit(late.seal(late.update(head)))).code).toBe('late');
+    const next = await early.head();
+    await early.submit(early.seal(early.update(next)));
+    await swarm.world.until(() => swarm.world.run.record.checkpoint.checkpoint.round === 2, 'checkpoint 2');
+    const [, score] = swarm.scores(2);
+    expect(score).toMatchObject({ round: 1, mergeRound: 2, figures: null, share: null, belief: 0.25 });
+  });
+
+  test('a failure of the device leaves the belief of earlier rounds, and is told', async () => {
+    let fails = false;
+    const swarm = new Swarm(['honest', 'honest', 'flip'], {
+      gradient: (adapter, rows) => {
+        if (fails) throw new Error('the device is lost');
+        return gradient(adapter, rows);
+      },
+    });
+    const head = await swarm.start();
+    await swarm.play(head, 1);
+    fails = true;
+    const { world } = swarm;
+    await swarm.deliver(await swarm.peers[0]!.head());
+    await world.until(() => world.run.record.checkpoint.checkpoint.round === 2, 'checkpoint 2');
+    expect(world.store.scores.ofMerge(world.toy.job, 2)).toEqual([]);
+    const { contributors } = world.run.record.checkpoint.checkpoint;
+    const beliefs = swarm.scores(1).map(({ belief }) => belief);
+    expect(beliefs[2]).toBe(0);
+    for (const [i, peer] of swarm.peers.entries()) {
+      const { tokens, weight } = contributors.find((one) => one.peer === peer.id)!;
+      expect(weight / tokens).toBe(beliefs[i]);
+    }
+    const events = world.store.events.after(world.toy.job, 0, 1000);
+    const failures = events.filter(({ type }) => type === 'scoring-failed');
+    expect(failures).toMatchObject([{ round: 2, reason: 'the device is lost' }]);
+  });
+
+  test('a kill between scoring and merging changes no weight', async () => {
+    const weights = async (kill: boolean) => {
+      const swarm = new Swarm(['honest', 'honest', 'flip', 'copy'], { rounds: { count: 1 } });
+      const head = await swarm.start();
+      const { world } = swarm;
+      let kills = 0;
+      world.failpoint = (name) => {
+        if (!kill || name !== 'scored' || kills++ > 0) return;
+        world.clock.after(1_500, () => void world.start());
+        world.kill();
+      };
+      await swarm.deliver(head).catch(() => {});
+      await world.until(
+        () => world.alive && world.run?.record.checkpoint.checkpoint.round === 1,
+        'the checkpoint',
+      );
+      expect(kills > 0).toBe(kill);
+      const { adapter } = world.run.record.checkpoint.checkpoint;
+      return { weights: swarm.weights(1), adapter: sha256(world.disk.files.get(adapter.digest)!) };
+    };
+    expect(await weights(true)).toEqual(await weights(false));
+  });
+});
