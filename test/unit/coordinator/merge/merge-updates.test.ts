@@ -1,6 +1,12 @@
 import { describe, expect, test } from 'vitest';
 import { systemClock } from '../../../../common/system-clock.ts';
-import { checkPayload, INLINE_VALUES, inThread, merge } from '../../../../coordinator/merge/arithmetic.ts';
+import {
+  checkPayload,
+  INLINE_VALUES,
+  inThread,
+  loadUpdate,
+  merge,
+} from '../../../../coordinator/merge/arithmetic.ts';
 import {
   type MergeInput,
   type MergeSource,
@@ -82,6 +88,17 @@ class Bench {
 }
 
 describe('mergeUpdates', () => {
+  test('multiplies weights by the belief, and without belief an update changes nothing', async () => {
+    const bench = new Bench({ count: 4 });
+    const { sources } = bench.input;
+    const doubted = sources.map((source, i) => ({ ...source, belief: [1, 0.5, 0, 0.25][i]! }));
+    const { contributors, adapter } = await bench.merge({ sources: doubted });
+    const weights = contributors.map(({ weight, tokens }) => weight / tokens);
+    expect(weights).toEqual([1, 0.5, 0, 0.25]);
+    const without = await bench.merge({ sources: doubted.filter(({ belief }) => belief > 0) });
+    expect(sha256(without.adapter)).toBe(sha256(adapter));
+  });
+
   test('gives the same bits every time, and from the decoded delta', async () => {
     const bench = new Bench();
     const [once, again] = [await bench.merge(), await bench.merge()];
@@ -170,6 +187,19 @@ describe('the worker thread', () => {
     const { signal } = new AbortController();
     const merged = await merge(bench.input, { blobs, signal });
     expect(sha256(merged.adapter)).toBe(sha256((await bench.merge()).adapter));
+  });
+
+  test('decodes an update as the calling thread does', async () => {
+    const home = await temporaryFolder();
+    const blobs = await FileBlobStore.open({ home }, { clock: systemClock });
+    const bench = new Bench({ count: 1, width: 2 ** 17 });
+    const { layout } = bench;
+    expect(mergedValues(layout, 0)).toBeGreaterThan(INLINE_VALUES);
+    for (const bytes of bench.blobs.values()) await blobs.put(bytes);
+    const source = bench.input.sources[0]!;
+    const { signal } = new AbortController();
+    const decoded = decodeUpdate(bench.blobs.get(source.digest)!, layout, source.preset);
+    expect(await loadUpdate(source, { layout, blobs, signal })).toEqual(decoded);
   });
 
   test("passes on the decoder's error, and aborts", async () => {
