@@ -63,7 +63,7 @@ for (const seed of [1, 2, 3]) {
     const attacked = await runJob(seed, 1);
     expect(attacked.merged).toEqual([true, true, true, true, false]);
     expect(attacked.beliefs[NODES - 1]).toBe(0);
-    for (const belief of attacked.beliefs.slice(0, -1)) expect(belief).toBeGreaterThan(0.5);
+    for (const belief of attacked.beliefs.slice(0, -1)) expect(belief).toBeGreaterThan(0.3);
     expect(attacked.codes[NODES - 1]!.filter((code) => code === 'harmful')).toHaveLength(ROUNDS);
     expect(attacked.codes.slice(0, -1).flat()).not.toContain('harmful');
     expect(clean.codes.flat()).not.toContain('harmful');
