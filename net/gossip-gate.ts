@@ -161,11 +161,12 @@ export class GossipGate {
         end = await this.#turns.take(claim);
         if (end === null) return;
       }
-      if (control !== undefined) await this.#handle(from, { subscriptions: [], messages: [], control });
     } finally {
       end?.();
       for (const [reason, count] of dropped) this.#observer.gossipDropped(reason, count);
     }
+    // gossipsub limits control messages itself. Some of them wait for other things, which must not hold up the turns.
+    if (control !== undefined) await this.#handle(from, { subscriptions: [], messages: [], control });
     this.#countsOf(via).unwanted += unwanted;
     // RPCs without a wanted message cost time, too. An honest peer sends a few per second, and its subscriptions once.
     const idle = (unwanted === messages.length ? 1 : 0) + rest.subscriptions.length;
