@@ -133,31 +133,14 @@ export class Intake {
       const detail = `a replay of an update of ${author}`;
       return this.#refuse({ code: 'duplicate', detail }, unreadable(sender, envelope));
     }
-    const { job, deps } = this.#context;
-    const checking = this.#checking.get(key(update.round, author)) ?? null;
-    // The same update may arrive over two paths. Both get the same receipt.
-    if (checking && saysTheSame(update, checking.evidence))
-      return { verdict: 'ignore', receipt: checking.receipt };
-    const isOurs = update.job === job;
-    const recorded = isOurs ? deps.store.updates.find(job, update.round, author) : null;
-    const issued = isOurs ? deps.store.updates.receipt(job, author, digest) : null;
-    // The receipt `unavailable` stands even if the payload becomes available later. The author has put the update back into
-    // its error feedback and sends its content with the next round, so accepting the update now would count it twice.
-    const stands =
-      issued?.code === 'unavailable' ||
-      issued?.code === 'conflicting' ||
-      (recorded !== null && saysTheSame(update, recorded.evidence));
-    if (issued?.round === update.round && stands) {
-      return { verdict: 'ignore', receipt: Promise.resolve(issued) };
-    }
+    const earlier = this.#earlier(update, author);
+    const standing = this.#standing(update, author, earlier);
+    if (standing) return { verdict: 'ignore', receipt: standing };
     const facts = this.#factsFor(update, author);
-    const refusal = checkHeader(update, author, {
-      ...facts,
-      conflicts: facts.conflicts || checking !== null || recorded !== null,
-    });
-    const other = checking ?? recorded;
-    if (refusal?.code === 'conflicting' && other && !facts.conflicts) {
-      return { verdict: 'ignore', receipt: this.#exclude(author, update, envelope, other) };
+    const conflicts = facts.conflicts || earlier !== null;
+    const refusal = checkHeader(update, author, { ...facts, conflicts });
+    if (refusal?.code === 'conflicting' && earlier && !facts.conflicts) {
+      return { verdict: 'ignore', receipt: this.#exclude(author, update, envelope, earlier) };
     }
     if (refusal) return this.#refuse(refusal, { peer: author, digest, update });
 
@@ -176,6 +159,32 @@ export class Intake {
     const evidence = keepEvidence(envelope);
     this.#checking.set(key(update.round, author), { digest, envelope, evidence, receipt });
     return { verdict: 'accept', receipt };
+  }
+
+  /** Returns the author's update of the same round that is being checked or is recorded; null if there is none. */
+  #earlier({ job, round }: Update, author: string): Checking | StoredUpdate | null {
+    if (job !== this.#context.job) return null;
+    const { updates } = this.#context.deps.store;
+    return this.#checking.get(key(round, author)) ?? updates.find(job, round, author);
+  }
+
+  /** Returns the receipt that an update has already, or will have after its check; null if it has none that stands. */
+  #standing(
+    update: Update,
+    author: string,
+    earlier: Checking | StoredUpdate | null,
+  ): Promise<StoredReceipt> | null {
+    const { job, deps } = this.#context;
+    if (update.job !== job) return null;
+    // The same update may arrive over two paths. Both get the same receipt.
+    const isSame = earlier !== null && saysTheSame(update, earlier.evidence);
+    if (isSame && 'receipt' in earlier) return earlier.receipt;
+    const issued = deps.store.updates.receipt(job, author, update.payload.digest);
+    if (issued?.round !== update.round) return null;
+    // The receipt `unavailable` stands even if the payload becomes available later. The author has put the update back into
+    // its error feedback and sends its content with the next round, so accepting the update now would count it twice.
+    const isFinal = issued.code === 'unavailable' || issued.code === 'conflicting';
+    return isSame || isFinal ? Promise.resolve(issued) : null;
   }
 
   #refuse(refusal: Refusal, refused: RefusedUpdate): Judged {
