@@ -5,7 +5,7 @@ import type { Context } from './context.ts';
 import { cacheFolder } from './folders.ts';
 import { ProgressLine, percentDone } from './print.ts';
 
-/** Checks a job against its base and data in this process, with progress on stderr. Writes to the cache only. */
+/** Checks a job against its base and data in this process, with progress on stderr. Writes only to the cache. */
 export async function checkJobSpec(context: Context, spec: JobSpec): Promise<JobCheck> {
   const { checkJob } = await import('../coordinator/jobs/check-job.ts');
   const progress = new ProgressLine(context);

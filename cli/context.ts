@@ -20,7 +20,10 @@ export interface Context {
   readonly stdout: Output;
   readonly stderr: Output;
   readonly clock: Clock;
-  /** Aborts at the first Ctrl-C or SIGTERM. In a helper process it also aborts when the parent process dies. */
+  /**
+   * Aborts at the first Ctrl-C or SIGTERM, or when the terminal is closed. In a helper process it also aborts when the
+   * parent process dies.
+   */
   readonly signal: AbortSignal;
   readonly version: string;
   /** Paths for starting this program again: the running Node.js and swarm.js. */

@@ -90,7 +90,8 @@ export class HelperProcess {
 
   /**
    * Waits for the first event of this name.
-   * @throws SwarmError HELPER_FAILED with its last lines if the process ends first; the signal's reason if it aborts
+   * @throws SwarmError HELPER_FAILED with the last lines of the process's output if the process ends first; the
+   * signal's reason if it aborts
    */
   async first(event: string, { signal }: { signal: AbortSignal }): Promise<Record<string, unknown>> {
     const found = new Promise<Record<string, unknown>>((resolve, reject) => {

@@ -1,6 +1,9 @@
 import { exitCodes } from './exit-codes.ts';
 
-/** Milliseconds in which a daemon hands back its round, saves and leaves. After that the process exits anyway. */
+/**
+ * Milliseconds in which a daemon hands back its round, saves and leaves. After this time, the process exits even if it
+ * has not finished.
+ */
 export const DRAIN_MS = 5_000;
 
 /** Message that asks a helper process to drain on Windows, which has no signal for this. */

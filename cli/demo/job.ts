@@ -1,7 +1,10 @@
 import type { JobSpecInput } from '../../index.ts';
 import type { DemoData } from './data.ts';
 
-/** Returns the demo's job. With these settings the small model learns most in three minutes on two cores. */
+/**
+ * Returns the demo's job. Of the settings that were tried, these lower the loss of the small model most in three
+ * minutes on two cores.
+ */
 export function demoJob({ base, data, rounds, nodes }: DemoJobOptions): JobSpecInput {
   return {
     name: 'moby-dick',

@@ -123,7 +123,9 @@ class Attackers {
     }
   }
 
-  /** Sends the same frames again and again as gossip, on one connection per address, as fast as they are taken. */
+  /**
+   * Sends the same frames again and again as gossip, on one connection per address, as fast as the target accepts them.
+   */
   async #flood(frames: readonly Uint8Array[]): Promise<void> {
     const peer = peerIdFromString(this.#target.peer);
     for (let i = 0; i < this.#addresses; i++) {

@@ -30,8 +30,8 @@ export async function writeRandomModel(dir: string, model: keyof typeof MODELS):
 }
 
 /**
- * Yields the same piece repeatedly. Quantisation does not notice, because it sees only a tile (4 bits) or a row (8 bits) at
- * a time.
+ * Yields the same piece repeatedly. The repetition does not affect quantisation, which looks at one tile (4 bits) or
+ * one row (8 bits) at a time.
  */
 async function* pieces(count: number, values: (count: number) => Float32Array): AsyncGenerator<Uint8Array> {
   const piece = encodeFloats(values(Math.min(PIECE, count)), 'BF16');

@@ -30,8 +30,8 @@ const MAX_COLLECTIONS = 10;
 /** Readings that differ by less than this are equal. */
 const SAME_BYTES = 10_000;
 /**
- * Number of different updates. The other updates repeat them under other peer ids, which makes the same work for the
- * merge.
+ * Number of different updates. The other updates repeat them under other peer ids. For the merge, that is as much work
+ * as if all differed.
  */
 const DISTINCT = 10;
 /** Repeats. The fastest counts. */

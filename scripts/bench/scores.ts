@@ -37,8 +37,8 @@ const OWN_ROWS = [8, 32];
 /** Share of the honest median that separates honest nodes from attackers. */
 const LINE = 0.4;
 /**
- * Attacks that a score cannot find. Clipping turns their updates into honest ones, or into updates that are worth their
- * score.
+ * Attacks that a score cannot find. Clipping turns their updates into honest ones, or into updates that help the model
+ * as much as their score says.
  */
 const NOT_FOUND = ['times 3', 'half the steps, scaled up'];
 
