@@ -4,7 +4,7 @@ import { processContext } from './context.ts';
 import { failureJson, failureLines, failureOf, stackText, usageError } from './errors.ts';
 import { exitCodes } from './exit-codes.ts';
 import { createProgram } from './program.ts';
-import { drainOnSignals } from './signals.ts';
+import { drainOnSignals, OutputClosed } from './signals.ts';
 
 /** Runs the command line of this process and sets its exit code. */
 export async function main(): Promise<void> {
@@ -19,17 +19,7 @@ export async function main(): Promise<void> {
     return failure.exitCode;
   };
   const signal = drainOnSignals();
-  process.on('uncaughtException', (error) => {
-    // A closed terminal takes no output. SIGHUP tells the command to stop and save.
-    if (isWriteError(error, 'EIO') && (process.stdout.isTTY || process.stderr.isTTY)) return;
-    if (isWriteError(error, 'EPIPE')) {
-      // Ctrl-C in `swarm … | tee log` also ends `tee`. The command still has to save.
-      if (signal.aborted) return;
-      // `swarm … | head` closes our output. That is not a failure.
-      process.exit(exitCodes.ok);
-    }
-    process.exit(fail(error));
-  });
+  process.on('uncaughtException', (error) => process.exit(fail(error)));
 
   // Node.js exits with 0 when its event loop is empty, even while the command still awaits a promise.
   let finished = false;
@@ -55,12 +45,9 @@ export async function main(): Promise<void> {
           ),
         );
     } else {
-      process.exitCode = fail(error);
+      // The reader of the output saw all that it wanted. That is not a failure.
+      process.exitCode = signal.reason instanceof OutputClosed ? exitCodes.ok : fail(error);
     }
   }
   finished = true;
-}
-
-function isWriteError(error: NodeJS.ErrnoException, code: string): boolean {
-  return error.syscall === 'write' && error.code === code;
 }

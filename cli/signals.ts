@@ -9,18 +9,26 @@ export const DRAIN_MS = 5_000;
 /** Message that asks a helper process to drain on Windows, which has no signal for this. */
 export const DRAIN_MESSAGE = 'drain';
 
+/** Reason of the drain signal when the program that read our output has ended, as in `swarm … | head`. */
+export class OutputClosed extends Error {
+  override readonly name = 'AbortError';
+}
+
 /**
  * Returns a signal that aborts at the first Ctrl-C or SIGTERM, or when the terminal is closed, so that the command can
  * drain. The second such signal, or the end of DRAIN_MS, ends the process. A helper process (started with an IPC
- * channel by the demo or a test) also drains when its parent dies.
+ * channel by the demo or a test) also drains when its parent dies. Every command also drains, with the reason
+ * {@link OutputClosed}, when nothing reads its output any more.
  */
 export function drainOnSignals(): AbortSignal {
   const controller = new AbortController();
+  let isSignalled = false;
   const drain = (why: string): void => {
-    if (controller.signal.aborted) {
+    if (isSignalled) {
       process.stderr.write('swarm: ended at once\n');
       process.exit(exitCodes.interrupted);
     }
+    isSignalled = true;
     process.stderr.write(
       `swarm: ${why}; stopping within ${DRAIN_MS / 1000} s, another Ctrl-C stops at once\n`,
     );
@@ -32,6 +40,16 @@ export function drainOnSignals(): AbortSignal {
     error.name = 'AbortError';
     controller.abort(error);
   };
+  for (const output of [process.stdout, process.stderr]) {
+    output.on('error', (error: NodeJS.ErrnoException) => {
+      // A closed terminal takes no output. SIGHUP tells the command to stop and save.
+      if (error.code === 'EIO' && output.isTTY) return;
+      if (error.code !== 'EPIPE') throw error;
+      if (controller.signal.aborted) return;
+      setTimeout(() => process.exit(exitCodes.ok), DRAIN_MS).unref();
+      controller.abort(new OutputClosed('nothing reads the output'));
+    });
+  }
   process.on('SIGINT', () => drain('interrupted'));
   process.on('SIGTERM', () => drain('asked to stop'));
   // Without this handler a daemon would go on unseen after its terminal was closed.
@@ -40,7 +58,7 @@ export function drainOnSignals(): AbortSignal {
   if (process.platform === 'win32') process.on('SIGBREAK', () => drain('interrupted'));
   if (process.connected) {
     process.on('disconnect', () => {
-      if (!controller.signal.aborted) drain('the parent process ended');
+      if (!isSignalled) drain('the parent process ended');
     });
     process.on('message', (message) => {
       if (message === DRAIN_MESSAGE) drain('asked to stop');
