@@ -220,7 +220,7 @@ export const SYSTEM_FEATURES: Readonly<Record<string, SystemFeature>> = {
       'cli/context.ts': '80 columns where the width is unknown; no colours with NO_COLOR or TERM=dumb',
       'cli/daemon-log.ts': 'without a terminal: JSON',
       'cli/job-wait.ts': 'without a terminal: no waiting for a person',
-      'cli/main.ts': 'a closed terminal: output is dropped until the command has stopped',
+      'cli/signals.ts': 'a closed terminal: output is dropped until the command has stopped',
       'cli/print.ts': 'without a terminal: plain lines',
     },
   },
