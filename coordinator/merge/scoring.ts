@@ -227,7 +227,7 @@ export class UpdateScoring {
       figures.set(index, { ...scoreUpdate(sent, { random, own, scale }), ownRows: chosen.length });
     }
     if (figures.size < LEAST_SCORED * candidates.length) {
-      const message = `${figures.size} of ${candidates.length} updates could be scored in ${Math.round(limit)} ms`;
+      const message = `${figures.size} of ${candidates.length} updates could be scored in ${Math.round(limit)} ms; give the coordinator more threads or a GPU`;
       const values = { scored: figures.size, updates: candidates.length, ms: limit };
       throw coordinatorError('SCORING_SLOW', message, values);
     }
