@@ -52,8 +52,8 @@ function peerRow(peer: PeerView): string[] {
   ];
 }
 
-/** The receipts of a node, newest first, each with its meaning. */
-export function receiptLines({ peer, receipts }: PeerReceipts): string[] {
+/** The receipts of a node with their meanings, and then the scores of its updates. Newest first. */
+export function receiptLines({ peer, receipts, scores }: PeerReceipts): string[] {
   if (receipts.length === 0) return [`${peer} has sent no update yet`];
   return [
     `updates of ${peer}, newest first`,
@@ -61,5 +61,13 @@ export function receiptLines({ peer, receipts }: PeerReceipts): string[] {
       `round ${String(round).padStart(4)}  ${code.padEnd(14)}  ${new Date(at).toISOString()}  ${safeText(detail)}`.trimEnd(),
       `            ${meaning}`,
     ]),
+    ...(scores.length > 0 ? [`scores of ${peer}, newest first; effect and gain in nats per token`] : []),
+    ...scores.map(
+      ({ round, belief, share, effect, gain }) =>
+        `round ${String(round).padStart(4)}  belief ${belief.toFixed(2)}  share ${share === null ? 'unknown' : share.toFixed(2)}` +
+        (effect === null || gain === null
+          ? ''
+          : `  effect ${effect.toPrecision(3)}  gain ${gain.toPrecision(3)}`),
+    ),
   ];
 }

@@ -78,6 +78,7 @@ export interface PeerView {
 
 /** What the scores of a node's updates say. */
 export interface PeerScore {
+  job: string;
   /** The round whose merge had the update. */
   round: number;
   /** Factor of the weight of the node's updates, from 0 to 1: the mean of the newest shares. */
@@ -90,10 +91,11 @@ export interface PeerScore {
   gain: number | null;
 }
 
-/** `swarm peers --why PEER`: a peer's receipts, newest first, at most 200 for each job. */
+/** `swarm peers --why PEER`: a peer's receipts (at most 200 for each job) and scores (at most 20), newest first. */
 export interface PeerReceipts {
   peer: string;
   receipts: { job: string; round: number; code: ReceiptCode; detail: string; meaning: string; at: number }[];
+  scores: PeerScore[];
 }
 
 /** A checkpoint, and the folder where the coordinator keeps it. */

@@ -21,6 +21,8 @@ import type {
 
 /** Largest number of receipts that `swarm peers --why` shows for one peer and job. */
 const SHOWN_RECEIPTS = 200;
+/** Largest number of scores that `swarm peers --why` shows for one peer and job. */
+const SHOWN_SCORES = 20;
 
 export interface ViewOptions {
   readonly version: string;
@@ -138,7 +140,7 @@ export class Views {
           lastSeenSeconds: Math.max(0, (clock.now() - seenAt) / 1000),
           accepted,
           refused,
-          score: this.#score(context.job, entry.peer),
+          score: this.#scores(context.job, entry.peer, 1)[0] ?? null,
           last: last && { round: last.round, code: last.code, detail: last.detail },
           bytesSent: heartbeat?.bytesSent ?? 0,
           bytesReceived: heartbeat?.bytesReceived ?? 0,
@@ -147,14 +149,18 @@ export class Views {
     );
   }
 
-  #score(job: string, peer: string): PeerScore | null {
-    const score = this.#deps.store.scores.newest(job, peer);
-    if (score === null) return null;
-    const { mergeRound, belief, share, figures } = score;
-    return { round: mergeRound, belief, share, effect: figures?.effect ?? null, gain: figures?.gain ?? null };
+  #scores(job: string, peer: string, limit: number): PeerScore[] {
+    return this.#deps.store.scores.ofPeer(job, peer, limit).map(({ mergeRound, belief, share, figures }) => ({
+      job,
+      round: mergeRound,
+      belief,
+      share,
+      effect: figures?.effect ?? null,
+      gain: figures?.gain ?? null,
+    }));
   }
 
-  /** Returns a peer's receipts from all jobs, newest first. */
+  /** Returns a peer's receipts and scores from all jobs, newest first. */
   receipts(peer: string): PeerReceipts {
     const { store } = this.#deps;
     const receipts = this.#coordinator.jobs().flatMap(({ context }) =>
@@ -167,7 +173,10 @@ export class Views {
         at: issuedAt,
       })),
     );
-    return { peer, receipts: receipts.sort((a, b) => b.at - a.at) };
+    const scores = this.#coordinator
+      .jobs()
+      .flatMap(({ context }) => this.#scores(context.job, peer, SHOWN_SCORES));
+    return { peer, receipts: receipts.sort((a, b) => b.at - a.at), scores };
   }
 
   /** Newest first. */

@@ -71,14 +71,16 @@ export class ScoreTable {
       .map(readScore);
   }
 
-  /** Returns the newest score of a peer; null if it has none. */
-  newest(job: string, peer: string): StoredScore | null {
-    const row = this.#db.one(
-      'SELECT * FROM scores WHERE job = ? AND peer = ? ORDER BY merge_round DESC, round DESC LIMIT 1',
-      job,
-      peer,
-    );
-    return row && readScore(row);
+  /** Returns a peer's scores, newest first. */
+  ofPeer(job: string, peer: string, limit: number): StoredScore[] {
+    return this.#db
+      .all(
+        'SELECT * FROM scores WHERE job = ? AND peer = ? ORDER BY merge_round DESC, round DESC LIMIT ?',
+        job,
+        peer,
+        limit,
+      )
+      .map(readScore);
   }
 
   /** Returns a peer's known shares in merges before `mergeRound`, newest first. */

@@ -50,7 +50,7 @@ async function runJob(seed: number, attackers: number) {
   return {
     loss: distance(decodeAdapter(disk.files.get(adapter.digest)!, toy.layout)),
     codes,
-    beliefs: nodes.map(({ peer }) => store.scores.newest(toy.job, peer)?.belief ?? null),
+    beliefs: nodes.map(({ peer }) => store.scores.ofPeer(toy.job, peer, 1)[0]?.belief ?? null),
     merged: nodes.map(({ peer }) =>
       checkpoints.some(({ contributors }) => contributors.some((one) => one.peer === peer)),
     ),

@@ -127,7 +127,7 @@ describe('peers', () => {
     accepted: 1,
     refused: 2,
     last: { round: 2, code: 'malformed', detail: EVIL },
-    score: { round: 2, belief: 0.625, share: 0.9, effect: 0.02, gain: 0.01 },
+    score: { job: DIGEST, round: 2, belief: 0.625, share: 0.9, effect: 0.02, gain: 0.01 },
     bytesSent: 1000,
     bytesReceived: 0,
   };
@@ -157,11 +157,20 @@ describe('peers', () => {
       meaning: 'not CBOR',
       at: 0,
     };
-    const lines = receiptLines({ peer: PEER, receipts: [receipt] });
+    const lines = receiptLines({
+      peer: PEER,
+      receipts: [receipt],
+      scores: [
+        { job: DIGEST, round: 7, belief: 0.625, share: 0.9, effect: 0.0123, gain: -0.004 },
+        { job: DIGEST, round: 6, belief: 0.25, share: null, effect: null, gain: null },
+      ],
+    });
     expectSafe(lines);
     expect(lines[1]).toMatch(/ 2 +malformed .*1970/);
     expect(lines[2]).toContain(receipt.meaning);
-    expect(receiptLines({ peer: PEER, receipts: [] })).toHaveLength(1);
+    expect(lines[4]).toMatch(/ 7 .*0\.63.*0\.90.*0\.0123.*-0\.00400/);
+    expect(lines[5]).toMatch(/ 6 .*0\.25.*unknown$/);
+    expect(receiptLines({ peer: PEER, receipts: [], scores: [] })).toHaveLength(1);
   });
 });
 

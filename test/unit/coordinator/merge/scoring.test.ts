@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest';
+import { RANDOM_BATCHES } from '../../../../coordinator/merge/score-plan.ts';
 import { decodeAdapter } from '../../../../lora/adapter/codec.ts';
 import type { Row } from '../../../../lora/data/row.ts';
 import { placesInRound, readRows } from '../../../../lora/data/shards/round-rows.ts';
@@ -177,6 +178,25 @@ describe('scores of updates', () => {
     const events = world.store.events.after(world.toy.job, 0, 1000);
     const failures = events.filter(({ type }) => type === 'scoring-failed');
     expect(failures).toMatchObject([{ round: 2, reason: 'the device is lost' }]);
+  });
+
+  test('a coordinator that is too slow scores nothing for some rounds, and says so', async () => {
+    let swarm: Swarm | null = null;
+    let gradients = 0;
+    swarm = new Swarm(['honest', 'honest', 'honest'], {
+      gradient: (adapter, rows) => {
+        gradients++;
+        if (swarm) swarm.world.stalledMs += 60_000;
+        return gradient(adapter, rows);
+      },
+    });
+    const head = await swarm.start();
+    await swarm.play(head, 2);
+    const { store, toy } = swarm.world;
+    const failures = store.events.after(toy.job, 0, 1000).filter(({ type }) => type === 'scoring-failed');
+    expect(failures).toMatchObject([{ round: 1, reason: expect.stringMatching(/\b0 of 3\b.*threads/) }]);
+    expect(gradients).toBe(RANDOM_BATCHES);
+    expect(new Set(swarm.weights(2)).has(0)).toBe(false);
   });
 
   test('a kill between scoring and merging changes no weight', async () => {
