@@ -27,7 +27,7 @@ export interface Adapter extends PeftConfig {
   readonly layout: AdapterLayout;
   /** In layout order. */
   readonly tensors: readonly Float32Array[];
-  /** Digest of the base that it was trained on (see describeBase); null if another program wrote the adapter. */
+  /** Digest of the adapter's base (see describeBase); null if another program wrote the adapter. */
   readonly baseDigest: string | null;
 }
 

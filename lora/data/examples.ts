@@ -32,7 +32,7 @@ export type ExampleBody =
   | {
       kind: 'instruction';
       instruction: string;
-      /** Empty if there is none. */
+      /** Text that the instruction refers to. Empty if the row has no input. */
       input: string;
       output: string;
       system: string | null;

@@ -43,7 +43,7 @@ export async function dataFiles(paths: string | readonly string[]): Promise<Data
   return found;
 }
 
-/** Returns the container format by the file's name; null for files that are not data files. */
+/** Returns the container format that a file's name indicates; null if the file is not a data file. */
 export function containerOf(file: string): Container | null {
   const name = basename(file).toLowerCase().replace(COMPRESSIONS, '');
   return EXTENSIONS.get(/\.([^.]*)$/.exec(name)?.[1] ?? '') ?? null;
@@ -53,8 +53,8 @@ async function expand(path: string): Promise<string[]> {
   if (!/[*?[{]/.test(path) || (await stat(path).catch(() => null))) return [path];
   const matches: string[] = [];
   for await (const match of glob(path)) matches.push(match);
-  // "**" and "*" match folders too. A folder's files are included only if the pattern matches the files as well.
   matches.sort((a, b) => (slashed(a) < slashed(b) ? -1 : 1));
+  // "**" and "*" match folders too. If the pattern matches any data file, all other matches are left out.
   const files = matches.filter((match) => containerOf(match) !== null);
   const chosen = files.length > 0 ? files : matches;
   if (chosen.length === 0) throw dataError('DATA_NO_FILES', `no file matches ${path}`, { path });

@@ -1,7 +1,10 @@
 import { hash } from 'node:crypto';
 import { dataError } from './errors.ts';
 
-/** Hashes are counted by their first 16 bits, so that two passes are enough to find the threshold. */
+/**
+ * Number of buckets, one for each value of a hash's first 16 bits. A first pass over the indices counts the hashes in
+ * each bucket. A second pass collects only the hashes in the bucket that contains the threshold.
+ */
 const BUCKETS = 65_536;
 
 /**

@@ -211,8 +211,8 @@ async function fileDigest(file: string, signal: AbortSignal | undefined): Promis
 }
 
 /**
- * Deletes the packed sets that were not used lately, and the folders of killed runs. On POSIX systems, a run that has a
- * deleted set open can still read it.
+ * Deletes the folders of killed runs, and all packed sets except the KEPT_SETS most recently used. On POSIX systems, a
+ * run that has a deleted set open can still read it.
  */
 async function tidy(root: string, now: number): Promise<void> {
   await mkdir(root, { recursive: true });

@@ -29,8 +29,9 @@ export function permutationKey({ job, round, parent, epoch }: PermutationKey): U
 }
 
 /**
- * Returns the permutation of 0 … rows−1 that `key` selects, as a function of the position. It is a balanced Feistel
- * network on the next power of four, applied until the result is below `rows` (cycle walking, Black and Rogaway 2002).
+ * Returns the permutation of 0 … rows−1 that `key` selects, as a function of the position. The function is a balanced
+ * Feistel network. The network permutes the numbers below a power of four that is at least `rows`, so it is applied
+ * until the result is below `rows` (cycle walking, Black and Rogaway 2002).
  *
  * @param key 32 bytes
  * @throws ROWS_COUNT; the returned function throws ROWS_POSITION

@@ -23,7 +23,7 @@ export interface ReadExamplesOptions {
    */
   columns?: Columns;
   signal?: AbortSignal;
-  /** Counts rows and stops the run if too many are bad. Use the same report to render the examples. */
+  /** Counts rows and stops the run if too many are bad. `renderExamples` must get the same report. */
   report: RowReport;
   /** Receives the bytes read so far and the size of all files. Approximate for Parquet. */
   onProgress?: (done: number, total: number) => void;

@@ -17,7 +17,7 @@ import { TrainingLoop } from './loop.ts';
 import type { RunSettings } from './settings/run-settings.ts';
 import type { TrainSpec } from './settings/settings.ts';
 
-/** The state of a run that all its attempts share. */
+/** State that all attempts of a run share. */
 export interface Run {
   readonly options: { spec: TrainSpec; output: string; cacheDir: string; signal: AbortSignal };
   readonly model: BaseModel;
@@ -95,7 +95,7 @@ export async function runAttempt(
           resumable: !isSwarmError(error, 'GRADIENT_NOT_FINITE'),
         });
       };
-      // The first error is thrown. A second error, while the state is saved, becomes a warning.
+      // The first error is thrown. If saving the state fails too, that second error becomes a warning.
       await keep().catch((cause: unknown) => {
         if (!continues(error)) listener.onWarning?.(notKept(cause, { output, step: loop.state.step }));
       });
@@ -110,7 +110,7 @@ export async function runAttempt(
       try {
         lossAfter = await measure.of(adapter, signal);
       } catch (error) {
-        // The run is complete and saved, except for this loss. A resumed run has only this loss left to measure.
+        // Everything but the final held-out loss is computed and saved. A resumed run only has to measure this loss.
         if (!continues(error)) listener.onPartial?.({ step, resumable: true });
         throw error;
       }

@@ -45,7 +45,7 @@ export const runStateSchema = z.strictObject({
   loss: z.number().nullable(),
   /** Held-out loss before the first step. */
   lossBefore: z.number().nullable(),
-  /** Held-out loss at this step, where it was measured. */
+  /** Held-out loss at this step; null if it was not measured. */
   heldOutLoss: z.number().nullable(),
   best: evaluationSchema.nullable(),
   waited: z.int().nonnegative(),

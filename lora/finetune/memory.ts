@@ -88,7 +88,7 @@ export function memoryWarning(
   );
 }
 
-/** Describes settings with which a run fits into memory. The settings that cost the least come first. */
+/** Describes settings with which a run fits into memory, ordered from the smallest disadvantage to the largest. */
 function waysToFit(model: ModelShape, spec: TrainSpec, compute: ResolvedCompute, available: number): string {
   const { checkpointing, baseBits, devices } = compute;
   const rows = microBatchThatFits(model, spec, compute, available);

@@ -52,7 +52,7 @@ export function resumeFrom(
   return { ...before, finished: null, waited: before.finished === 'early-stopping' ? 0 : before.waited };
 }
 
-/** Settings that are compared by digest. The message names them, because a digest tells people nothing. */
+/** Texts that stand for settings compared by digest in error messages, because a digest tells people nothing. */
 const DIGESTED: Readonly<Record<string, string>> = {
   base: 'the base model',
   'data.train': 'the data',

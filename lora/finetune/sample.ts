@@ -5,7 +5,9 @@ import { RowReport } from '../data/row-report.ts';
 import { type DataSettings, readingOf, rendererFor } from '../data/settings.ts';
 import type { TextTokenizer } from '../data/tokenizer.ts';
 
-/** Number of samples to read, which takes a second or two. Medians and totals are then exact to a few per cent. */
+/**
+ * Number of samples to read. Reading them takes a second or two. The error of the estimates is then a few per cent.
+ */
 const SAMPLES = 1_000;
 /** Number of tokens to read. Plain text reaches TOKENS before SAMPLES, because its documents are few and long. */
 const TOKENS = 300_000;
@@ -89,8 +91,8 @@ export async function sampleData(
 }
 
 /**
- * Estimates the rows of packed samples: first fit, longest sample first. A sample may have one token more than a row,
- * because its last token is predicted and is not an input.
+ * Estimates the number of rows of packed samples: first fit, longest sample first. A sample may have one token more
+ * than a row, because its last token is predicted and is not an input.
  * @param lengths in ascending order
  */
 function packedRows(lengths: readonly number[], sequenceLength: number): number {

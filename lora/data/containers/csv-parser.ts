@@ -35,7 +35,7 @@ export class CsvParser {
   readonly #maxCharacters: number;
   #separator: string | null;
   #rest = '';
-  /** `rest` is parsed again when it reaches this length. */
+  /** Length of `#rest`, in characters, at which it is parsed again. */
   #lookAt = 0;
   #line = 1;
   #failed = false;
@@ -120,7 +120,8 @@ function record(text: string, start: number, separator: string, last: boolean): 
 
 /**
  * Returns the position of the quote that closes the field opened at `open`. Returns null if the text does not yet
- * contain that quote, or ends right after it, because only the next character shows whether the quote is a doubled one.
+ * contain that quote. Also returns null if the text ends right after a quote, because the next character decides
+ * whether this quote closes the field or is a doubled one.
  */
 function closingQuote(text: string, open: number, last: boolean): number | null {
   for (let at = text.indexOf('"', open + 1); at >= 0; at = text.indexOf('"', at + 2)) {

@@ -31,8 +31,9 @@ const FIELD_BYTES: Record<State, number> = { magic: 4, descriptor: 1, block: 3, 
 
 class FrameWalker {
   #state: State = 'magic';
-  /** Number of bytes of the current field read so far, and their little-endian value. */
+  /** Number of bytes of the current field that have been read so far. */
   #count = 0;
+  /** Little-endian value of these bytes. */
   #value = 0;
   /** Bytes to skip before the next field. */
   #skip = 0;

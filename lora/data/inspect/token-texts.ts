@@ -35,7 +35,7 @@ export function tokenTexts(
     const token = { id, trained: trained[i] === 1 };
     if (lost) return { ...token, text: decode([id]) };
     const whole = decode(ids.slice(known, i + 1));
-    // SentencePiece decoders remove a leading space, so the text with a space is tried too.
+    // SentencePiece decoders remove a leading space, so the text with a leading space is tried too.
     const fitting = [whole, ` ${whole}`].find(
       (text) => full.startsWith(text, from) && from + text.length >= to,
     );

@@ -1,9 +1,10 @@
 /**
- * Cuts token sequences into pieces and lays pieces out in rows, without losing or repeating a prediction.
+ * Cuts token sequences into pieces and lays the pieces out in rows.
  *
- * A sequence s0 … sm contains the predictions s1 … sm. These are cut into pieces of at most one row. Each piece keeps
- * the token before it as context, or starts with a new beginning-of-text token (see `CutOptions.restart`). Pieces
- * shorter than a row share rows. Each piece is a separate segment, in which attention and positions restart.
+ * In a sequence s0 … sm, the tokens s1 … sm are predicted, each in exactly one piece. A piece predicts at most T of
+ * them, where T is the number of tokens in a row. The first input token of a piece is the token before its first
+ * predicted token, or a new beginning-of-text token (see `CutOptions.restart`). Pieces shorter than a row share rows.
+ * Each piece is a separate segment, in which attention and positions restart.
  */
 
 import { emptyRow, IGNORED_LABEL, type Row } from '../row.ts';

@@ -13,7 +13,7 @@ export type Truncation = (typeof TRUNCATIONS)[number];
 /** An example as tokens, with a mask that marks the supervised tokens. */
 export interface Sample {
   readonly ids: readonly number[];
-  /** [ids.length] 1 for supervised tokens. */
+  /** 1 for each supervised token, 0 for all others; as long as `ids`. */
   readonly trained: Uint8Array;
 }
 

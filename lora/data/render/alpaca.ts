@@ -4,8 +4,8 @@ import type { Example, Message } from '../examples.ts';
 type Instruction = Extract<Example, { kind: 'instruction' }>;
 
 /**
- * Converts an instruction to messages. The user's turn is the instruction, a newline and the input, as LLaMA-Factory
- * documents it. Earlier turns come first.
+ * Converts an instruction to messages. As in the documentation of LLaMA-Factory, the user's turn is the instruction, a
+ * newline and the input. Earlier turns come first.
  */
 export function instructionMessages({ instruction, input, output, system, history }: Instruction): Message[] {
   const turn = (user: string, assistant: string): Message[] => [

@@ -44,9 +44,9 @@ const configSchema = z.object({
 /**
  * Reads the chat template and the special tokens of the model in `dir`.
  *
- * As in transformers, `chat_template.jinja` takes precedence over `chat_template` in tokenizer_config.json. The file may
- * be accompanied by `additional_chat_templates/tool_use.jinja` for conversations with tools. The field is a text or a
- * list of named templates.
+ * As in transformers, the file `chat_template.jinja` takes precedence over the field `chat_template` in
+ * tokenizer_config.json. Beside the file there may be `additional_chat_templates/tool_use.jinja`, for conversations
+ * with tools. The field holds one template as text, or a list of named templates.
  * @param override name of a built-in template, or a file. null: the model's template
  * @throws TEMPLATE_UNREADABLE
  */

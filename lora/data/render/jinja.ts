@@ -13,8 +13,9 @@ import { strftime } from './strftime.ts';
 /** Maximum length of a template, in characters. The longest template in use today has about 30,000. */
 export const MAX_TEMPLATE_CHARACTERS = 128 * 1024;
 /**
- * A run of white space must be shorter than this. In @huggingface/jinja 0.5.11, a regular expression that starts with
- * `\s*` takes quadratic time for such runs (1 s for 16,000 spaces). Once it is linear, this limit can be removed.
+ * Consecutive white space must be shorter than this, in characters. In @huggingface/jinja 0.5.11, a regular expression
+ * that starts with `\s*` takes time quadratic in the number of consecutive spaces (1 s for 16,000). Once the package
+ * takes linear time, this limit can be removed.
  */
 const MAX_SPACE_RUN = 4096;
 /** Maximum length of a list that `range` returns. Templates only loop over messages and tools. */

@@ -18,7 +18,8 @@ export interface RenderOptions {
   /** Receives the examples that cannot be rendered. */
   report: RowReport;
   /**
-   * If the template rewrites earlier turns of a conversation, report it as a bad row instead of throwing DATA_TEMPLATE.
+   * If the template rewrites earlier turns of a conversation, report the conversation as a bad row instead of throwing
+   * DATA_TEMPLATE.
    * @default false
    */
   countTemplateBreaks?: boolean;

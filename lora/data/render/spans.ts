@@ -10,7 +10,8 @@ export interface Span {
  * Tokenises `text` and marks the tokens inside the spans. A token that crosses the start of a span counts as inside; a
  * token that crosses its end does not. As in TRL's completion masks, the text before a boundary is also tokenised alone,
  * and the boundary lies where these tokens end or first differ from those of the whole text.
- * @returns `trained`: [ids.length] 1 inside the spans; `merged`: the number of boundaries inside a token
+ * @returns `trained`: 1 for each token inside the spans, 0 for all others; `merged`: the number of boundaries that lie
+ * inside a token
  */
 export function tokeniseSpans(
   text: string,
@@ -63,9 +64,9 @@ function findPlaces(
 }
 
 /**
- * Returns a function that encodes a text as the continuation of another, because SentencePiece adds a space before the
- * first word of a text. The function puts a line end before the text, and returns null if the line end and the text
- * share a token.
+ * Returns a function that encodes a text as the continuation of another. Encoded alone, a text would get an additional
+ * space from SentencePiece, which adds a space before the first word. Therefore the function puts a line end before the
+ * text and drops the tokens of the line end. It returns null if the line end and the text share a token.
  */
 function insideText(encode: (part: string) => number[]): (part: string) => number[] | null {
   const before = '\n';

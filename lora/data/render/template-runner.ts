@@ -103,7 +103,7 @@ export class TemplateRunner {
     this.#last = rendered
       .catch(() => {})
       .then(() => {
-        // After a failure, the child is still held, because the runner waits for it to exit.
+        // After a failure, the child must keep this process alive, because `close` waits for the child's exit.
         if (--this.#requests === 0 && this.#failure === null) child.hold(false);
       });
     return rendered;
@@ -165,8 +165,8 @@ export class TemplateRunner {
 
   #limitTime(deadlineMs: number): () => void {
     const late = (): void => this.#fail(templateLimit(`more than ${deadlineMs / 1000} s`));
-    // If this thread was busy until the deadline, the reply may be in the queue already. An immediate runs only after
-    // the messages in the queue have been handled.
+    // If this thread was busy until the deadline, the reply may already be in the queue. An immediate runs after the
+    // messages in the queue have been handled, so such a reply is still accepted.
     let immediate: NodeJS.Immediate | undefined;
     const timer = setTimeout(() => {
       immediate = setImmediate(late);

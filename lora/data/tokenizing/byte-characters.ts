@@ -24,7 +24,8 @@ export function toByteCharacters(text: string): string {
 }
 
 /**
- * Returns the bytes that a token stands for. If the token contains any other character, returns the token's own UTF-8.
+ * Returns the bytes that the characters of a token stand for. If one of the characters stands for no byte, returns the
+ * token's text as UTF-8.
  */
 export function fromByteCharacters(token: string): Uint8Array {
   const bytes: number[] = [];

@@ -13,8 +13,8 @@ import { escaped, patternOf, translated } from './patterns.ts';
 export type PreTokenize = (text: string, first: boolean) => string[];
 
 /**
- * The words of GPT-2: contractions; letters, numbers or other characters, each with one leading space if there is one;
- * and white space.
+ * The words of GPT-2. A word is a contraction, white space, or a sequence of letters, of numbers or of other
+ * characters. A sequence includes one space before it, if there is one.
  */
 const GPT2 = translated(
   String.raw`'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+`,

@@ -18,7 +18,7 @@ export interface HubAccess {
 export interface HubFile {
   readonly path: string;
   readonly size: number;
-  /** SHA-256 of the content for large files, else Git's SHA-1; the name of the blob in the cache. */
+  /** SHA-256 of the content for large files, else Git's SHA-1. It is also the name of the blob in the cache. */
   readonly etag: string;
 }
 

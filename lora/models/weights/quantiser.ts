@@ -3,11 +3,12 @@
 /** One copy of a matrix [rows, columns]. */
 export interface Blocks {
   /**
-   * 4 bits: integer + 8, two per byte, the first in the lower half: [rows, blocks, bytes].
-   * 8 bits: the integer as int8: [rows, columns].
+   * At 4 bits, a code is the integer plus 8. A byte holds two codes, the first in its lower half. Shape: [rows, blocks,
+   * bytes].
+   * At 8 bits, a code is the integer as int8. Shape: [rows, columns].
    */
   readonly codes: Uint8Array;
-  /** 4 bits: [rows, blocks]. 8 bits: one per row of W, the same in both copies. */
+  /** At 4 bits, one per block: [rows, blocks]. At 8 bits, one per row of W, the same in both copies. */
   readonly scales: Float32Array;
 }
 
