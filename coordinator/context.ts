@@ -78,7 +78,8 @@ export interface Validator {
     options: EvaluateOptions,
   ): Promise<readonly RowLoss[]>;
   /**
-   * Returns the gradient of an adapter: that of the mean training loss over the rows, in nats per supervised token.
+   * Returns the gradient of the mean training loss over the rows, in nats per supervised token, with respect to the
+   * adapter.
    * @param adapter tensors in layout order
    * @throws SwarmError when the computation failed. The error says nothing about the adapter.
    */

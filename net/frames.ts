@@ -175,7 +175,10 @@ export class FrameStream {
     this.#wake?.();
   }
 
-  /** Waits for bytes or the end. @throws the signal's reason */
+  /**
+   * Waits until more bytes arrive or the stream ends.
+   * @throws the signal's reason
+   */
   #more(signal: AbortSignal): Promise<void> {
     const { promise, resolve } = Promise.withResolvers<void>();
     this.#wake = resolve;

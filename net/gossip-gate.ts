@@ -9,22 +9,26 @@ import { HEARTBEAT_INTERVAL_MS, ROUND_PEERS } from '../protocol/limits.ts';
 import type { GossipDrop, NetworkObserver } from './observer.ts';
 
 /**
- * Most messages of admitted authors that one peer may hand over. The limit is twice the number of heartbeats that a
- * relay passes on at the regular interval for all nodes of a full round, because a node also sends a heartbeat whenever
- * its state changes.
+ * Most messages of admitted authors that one peer may hand over. In a full round, a relay passes on one heartbeat of
+ * each node per interval. The limit is twice that number, because a node also sends a heartbeat whenever its state
+ * changes.
  */
 export const HANDED_OVER: Quota = { calls: 2 * ROUND_PEERS, perMs: HEARTBEAT_INTERVAL_MS };
 /**
  * Most unwanted messages that one peer may hand over before its stream is slowed down. An RPC without a wanted message
  * counts as one, and so does a subscription. A node that has lost its place and does not know it yet goes on sending
- * heartbeats. A relay passes on five of them in 10 s, so the limit is enough for fifty such nodes.
+ * heartbeats. For each such node, a relay passes on five heartbeats in 10 s, so the limit is enough for fifty such
+ * nodes.
  */
 export const UNWANTED: Quota = { calls: 256, perMs: 10_000 };
 /**
- * Unwanted messages after which a turn ends. Checking one takes about 10 µs, so a turn with so many takes about 1 ms.
+ * Number of unwanted messages after which a turn ends. Checking one takes about 10 µs, so a turn takes about a
+ * millisecond.
  */
 const UNWANTED_PER_TURN = 128;
-/** Time after which the event loop handles other work before the next turn. */
+/**
+ * Time during which one turn may follow another directly. Then the event loop handles other work before the next turn.
+ */
 const SLICE_MS = 8;
 /**
  * Pause for each unwanted message above the quota. All peers that exceed the quota wait in one line, so at most 5,000
@@ -43,8 +47,9 @@ const UNWANTED_PER_ACCEPTED = 4;
 /** Number of unwanted messages, above the forgiven ones, that lowers the score by 1. */
 const UNWANTED_PER_POINT = 64;
 /**
- * Lowest soft score. Below −10, gossipsub offers a peer no messages and answers none of its offers. Below −80,
- * gossipsub would ignore all that a peer sends. A flood alone must not cause that.
+ * Lowest soft score. If a score is below −10, gossipsub offers the peer no messages and answers none of its offers.
+ * Below −80, gossipsub would ignore all that the peer sends. A flood alone must not cause that, so the soft score stays
+ * above −80.
  */
 export const LOWEST_SOFT_SCORE = -40;
 /** Number of peers whose counts are kept. If there are more, peers without a connection are forgotten. */
@@ -99,7 +104,7 @@ export class GossipGate {
   readonly #networkOf: (peer: string) => string;
   readonly #handle: GatedRuntime['handleReceivedRpc'];
   readonly #turns: FairTurns;
-  /** The line of the peers that exceed the quota of unwanted messages. A turn is a pause. */
+  /** The line of the peers that exceed the quota of unwanted messages. A turn in this line is a pause. */
   readonly #floods: FairTurns;
   readonly #handedOver: RateLimiter;
   readonly #unwanted: RateLimiter;
@@ -165,10 +170,12 @@ export class GossipGate {
       end?.();
       for (const [reason, count] of dropped) this.#observer.gossipDropped(reason, count);
     }
-    // gossipsub limits control messages itself. Some of them wait for other things, which must not hold up the turns.
+    // gossipsub limits control messages itself. Handling some of them includes waiting, which must not hold up the
+    // turns.
     if (control !== undefined) await this.#handle(from, { subscriptions: [], messages: [], control });
     this.#countsOf(via).unwanted += unwanted;
-    // RPCs without a wanted message cost time, too. An honest peer sends a few per second, and its subscriptions once.
+    // RPCs without a wanted message cost time, too. An honest peer sends a few such RPCs per second, and sends its
+    // subscriptions once.
     const idle = (unwanted === messages.length ? 1 : 0) + rest.subscriptions.length;
     await this.#slowDown(claim, unwanted + idle);
   }
@@ -188,8 +195,8 @@ export class GossipGate {
   }
 
   /**
-   * Notes that a message arrived. If we had requested it, gossipsub would otherwise count it against the peer as
-   * missing.
+   * Tells gossipsub that a message arrived. If gossipsub had requested the message, it would otherwise count the
+   * message as missing and lower the score of the peer.
    */
   #unasked(message: RPC.Message, reason: GossipDrop): GossipDrop {
     const { gossipTracer, msgIdToStrFn } = this.#runtime;

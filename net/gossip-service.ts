@@ -12,9 +12,9 @@ import { type JobChannel, jobChannels, parseJobTopic } from '../protocol/topics.
 import { contentId } from './gossip-gate.ts';
 
 const HEARTBEAT_MS = 1000;
-/** Gossip heartbeats during which a message can still be forwarded. A verdict must come within this time. */
+/** Number of gossip heartbeats during which a message can still be forwarded. A verdict must come within this time. */
 const CACHED_HEARTBEATS = 12;
-/** Gossip heartbeats during which a message is offered to some peers outside the mesh. */
+/** Number of gossip heartbeats during which a message is offered to some peers outside the mesh. */
 const OFFERED_HEARTBEATS = 6;
 /** Time for which a message is recognised as a duplicate. Later replays are refused because they name an old round. */
 const SEEN_MS = 120_000;
@@ -29,7 +29,7 @@ const IDONTWANT_FROM_BYTES = 16 * 1024;
 const PRUNE_BACKOFF_MS = 15_000;
 const UNSUBSCRIBE_BACKOFF_MS = 2_000;
 const GRAFT_FLOOD_MS = 5_000;
-/** Topics of one peer: all channels of all jobs of a coordinator. */
+/** Largest number of topics of one peer: all channels of all jobs of a coordinator. */
 const TOPICS_PER_PEER = JOBS_PER_COORDINATOR * jobChannels.length;
 /** Bytes that gossipsub adds to the length of each topic when it limits the memory of a peer's topics. */
 const TOPIC_OVERHEAD_BYTES = 1024;
@@ -53,7 +53,9 @@ const PEERS_PER_ADDRESS = 64;
  */
 const REJECT_WEIGHT = -1;
 const REJECT_HALF_LIFE_MS = 10 * 60_000;
-/** Breaches of the mesh rules that are not penalised, because restarts and stalls cause some. */
+/**
+ * Number of breaches of the mesh rules that are not penalised, because restarts and stalls of honest peers cause some.
+ */
 const FORGIVEN_BREACHES = 6;
 
 const channelKind: Record<JobChannel, MessageKind> = { heads: 'head', updates: 'update', peers: 'heartbeat' };
@@ -93,7 +95,8 @@ export const topicScore: TopicScoreParams = {
 
 const peerScore: Partial<PeerScoreParams> = {
   IPColocationFactorThreshold: PEERS_PER_ADDRESS,
-  // A local swarm shares one address. The default limit of 10 silently mutes it from the twelfth node on.
+  // All nodes of a swarm on one machine share one address. The default limit of 10 silently mutes such a swarm from the
+  // twelfth node on.
   IPColocationFactorWhitelist: new Set(['127.0.0.1', '::1']),
   behaviourPenaltyThreshold: FORGIVEN_BREACHES,
   // The soft score of gossip-gate.ts has the scale of the total score.

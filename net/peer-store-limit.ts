@@ -7,7 +7,7 @@ const DISCONNECTED_PEERS = 2048;
  */
 export class PeerStoreLimit {
   readonly #forget: (peer: string) => void;
-  /** In the order of disconnecting. */
+  /** Peer ids, in the order in which the peers disconnected. */
   readonly #disconnected = new Set<string>();
 
   constructor(deps: { forget: (peer: string) => void }) {

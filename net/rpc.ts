@@ -190,7 +190,7 @@ export class Rpc {
         this.#answer(frames, peer, call, signal),
       ).catch((error) => {
         log.debug({ peer, error }, 'rpc-refused');
-        // The call may have lost its permit, and the peer may keep the stream open.
+        // Drop the unread bytes, because the call may have lost its permit and the peer may keep the stream open.
         frames.discard(error);
         const refusal = refusalOf(error);
         call.code = refusal.code;

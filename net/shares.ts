@@ -9,8 +9,8 @@ import type { NetworkObserver, SharedQueue } from './observer.ts';
 const QUEUES: Readonly<Record<SharedQueue, FairPermitsOptions>> = {
   /**
    * Inbound connections in the handshake. Each costs a socket, a few kilobytes and a key exchange. The identity of the
-   * peer is not known yet, so the reserve is for addresses of known peers. They need it, for example, when all of them
-   * reconnect at once.
+   * peer is not known yet, so the reserve is for addresses of known peers. Known peers need the reserve, for example,
+   * when all of them reconnect at once.
    */
   handshakes: { total: 256, reserved: 128, withdraws: 'oldest' },
   /**
@@ -49,7 +49,7 @@ export class Shares {
   readonly calls: FairPermits;
   readonly ranges: FairPermits;
   readonly buffers: FairPermits;
-  /** Returns whether a peer is known, so that it has a part of the reserve. */
+  /** Returns whether a peer is known and may therefore use the reserve. */
   isKnown: (peer: string) => boolean = () => false;
   /** Addresses of known peers, least recently seen first. */
   readonly #addresses = new Set<string>();

@@ -129,7 +129,8 @@ export class TrainingProcess implements NodeTrainer {
       this.#deaths = 0;
       this.#process = (async () => {
         await before?.then((process) => process.stop()).catch(() => {});
-        // The node counts one copy of the base against the disk space that its owner lends (policy.ts).
+        // policy.ts counts one copy of the base against the disk space that the machine's owner lends, so copies with
+        // other base bits are deleted.
         await removeOtherBits(settings.cacheDir, compute.baseBits);
         // The memory is free only after the previous process has ended.
         await this.#decideCheckpointing(modelDir);

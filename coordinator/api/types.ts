@@ -76,18 +76,24 @@ export interface PeerView {
   bytesReceived: number;
 }
 
-/** What the scores of a node's updates say. */
+/** The belief in a node, and the figures of one of its updates. */
 export interface PeerScore {
   job: string;
-  /** The round whose merge had the update. */
+  /** The round whose merge included the update. */
   round: number;
-  /** Factor of the weight of the node's updates, from 0 to 1: the mean of the newest shares. */
+  /**
+   * Factor, from 0 to 1, by which the weight of the node's updates is multiplied: the mean of the newest shares, or 0
+   * if that mean is too low.
+   */
   belief: number;
   /** The update's effect and gain as a share of those of honest nodes, from 0 to 1; null if it could not be compared. */
   share: number | null;
   /** By how much the update lowers the loss on random rows, in nats per token; null if it was not measured. */
   effect: number | null;
-  /** By how much more it lowers the loss on rows of its author's interval; null if it was not measured. */
+  /**
+   * By how much more the update lowers the loss on rows of its author's interval than on random rows, in nats per
+   * token; null if it was not measured.
+   */
   gain: number | null;
 }
 

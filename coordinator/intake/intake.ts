@@ -168,7 +168,10 @@ export class Intake {
     return this.#checking.get(key(round, author)) ?? updates.find(job, round, author);
   }
 
-  /** Returns the receipt that an update has already, or will have after its check; null if it has none that stands. */
+  /**
+   * Returns the receipt that an update already has, or will have after the check in progress. Returns null if there is
+   * none, or if the update must be checked again.
+   */
   #standing(
     update: Update,
     author: string,

@@ -1,13 +1,17 @@
 /**
- * Belief in the work of a node, from 0 to 1: the share of an honest node's effect that the node's updates have. The weight
- * of an update in a merge is multiplied by it. Decision 043 has the measurements.
+ * Belief in the work of a node: a number from 0 to 1 that says how the effect of the node's updates compares with that
+ * of honest nodes. The weight of an update in a merge is multiplied by the belief in its author. Decision 043 has the
+ * measurements.
  */
 
-/** Number of newest scored updates of a node that count. One score is noisy, because it is measured on few rows. */
+/**
+ * Number of newest scored updates of a node from which its belief is computed. One score alone is noisy, because it is
+ * measured on few rows.
+ */
 export const BELIEF_UPDATES = 3;
 /** Share that stands for each scored update that a new node does not have yet. */
 export const NEWCOMER_SHARE = 0.25;
-/** A belief below this is 0. Updates of nodes that trained honestly have a greater mean share. */
+/** A belief is set to 0 if it is below this line. The mean share of nodes that trained honestly is greater. */
 export const BELIEF_LINE = 0.2;
 
 /** Share below which an author's next updates are scored on more rows. */
@@ -17,22 +21,23 @@ const BELIEF_STEPS = 256;
 
 /** Figures of one scored update, and what its author did before. */
 export interface Scored {
-  /** Effect for each assigned step, because an honest node that made fewer steps has less effect. */
+  /** Effect divided by the number of assigned steps, because an honest node with fewer steps has less effect. */
   readonly effect: number;
   readonly gain: number;
-  /** Standard error that the noise of the rows gives the gain. */
+  /** Standard error of the gain, which is measured on few rows. */
   readonly gainError: number;
   /** Shares of the author's newest scored updates before this one, newest first. */
   readonly earlier: readonly number[];
 }
 
 /**
- * Returns each update's share: the smaller of its effect and its gain, each divided by the median of the believed nodes,
- * from 0 to 1. The medians are weighted by what each author has earned with earlier updates. New identities have earned
- * nothing, so they cannot move the medians, however many they are. In a job's first round, all updates count the same.
+ * Returns the share of each update, from 0 to 1. The effect is divided by the median effect, and the gain by the median
+ * gain. The share is the smaller of these two quotients. In both medians, the weight of an update is the sum of its
+ * author's newest earlier shares. New identities have no earlier shares, so they cannot move the medians, however many
+ * they are. In a job's first round, all updates have the same weight.
  *
- * If the median gain is below its own noise, the data or the training do not let a node's own rows show, and the share is
- * that of the effect alone. If the median effect is not above 0, the updates cannot be compared.
+ * If the median gain is not above its standard error, the gain does not stand out from the noise, and the share is the
+ * quotient of the effects alone. If the median effect is not above 0, the updates cannot be compared.
  * @returns null if the updates cannot be compared
  */
 export function sharesOf(updates: readonly Scored[]): number[] | null {

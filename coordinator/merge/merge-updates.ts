@@ -27,7 +27,7 @@ export interface MergeSource {
   readonly size: number;
   readonly preset: Preset;
   readonly tokens: number;
-  /** Factor of the weight, from 0 to 1: how far the coordinator believes the author (merge/belief.ts). */
+  /** The belief in the author, from 0 to 1 (merge/belief.ts). The weight of the update is multiplied by it. */
   readonly belief: number;
 }
 
@@ -78,8 +78,8 @@ export type ReadBlob = (digest: string, maxBytes: number) => Promise<Uint8Array>
 
 /**
  * An update whose norm exceeds this multiple of the round's median norm is refused instead of clipped. The norms of
- * honest nodes differ by less than a factor of ten: by their number of steps (up to threefold), and by their
- * accumulated error feedback.
+ * honest nodes differ by less than a factor of ten. They differ because the numbers of steps differ (up to threefold),
+ * and because the nodes have accumulated different error feedback.
  */
 export const OUTLIER_FACTOR = 30;
 /** Smallest number of updates for finding outliers. With fewer, the median does not show which update is the outlier. */
@@ -94,9 +94,9 @@ const RESIDUAL_BYTES = ADAPTER_BYTES + 64;
  *
  * An update's weight is its number of tokens, capped at twice the median number of tokens of all updates. The weight is
  * multiplied by the belief in the author and, with a staleness of τ rounds, by (1+τ)^−½. Every tensor is clipped to its
- * median norm over the updates that have a weight. The updates are averaged with these weights. The denominator of the
- * mean has a floor. All sums are computed in float32 and in the given order. The mean times `rate` is quantised for
- * publication, with error feedback of decay 1.
+ * median norm over the updates with a weight above 0. Then the updates are averaged with these weights. The divisor of
+ * each value is at least `denominatorFloor` times the total weight. All sums are computed in float32 and in the given
+ * order. The mean times `rate` is quantised for publication, with error feedback of decay 1.
  *
  * The result depends only on the input, so any peer that has the blobs can recompute the same bits. Each update is read
  * twice, and only one is in memory at a time, except those that drift is measured on.

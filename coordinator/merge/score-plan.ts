@@ -2,17 +2,26 @@
 import { createHash } from 'node:crypto';
 import { permutation } from '../../lora/data/permutation.ts';
 
-/** Rows that scoring reads for each row that the nodes trained. */
+/** Number of rows that scoring reads for each row that the nodes trained on. */
 export const SCORING_SHARE = 0.1;
-/** Batches of rows that no node was assigned. The spread of their gradients gives the standard error of the effect. */
+/**
+ * Number of batches of rows that no node was assigned. The spread of the batches' gradients gives the standard error of
+ * the effect.
+ */
 export const RANDOM_BATCHES = 4;
-/** Most rows of one such batch. */
+/** Largest number of rows of one such batch. */
 export const RANDOM_ROWS = 8;
-/** Fewest rows of an author's interval. With fewer, the noise hides the gain. The limit on the cost gives way to this. */
+/**
+ * Smallest number of rows of an author's interval that its update is scored on, even if scoring then reads more than
+ * SCORING_SHARE. With fewer rows, the noise hides the gain.
+ */
 export const LEAST_OWN_ROWS = 8;
-/** Most rows of an author's interval. The gain on 64 rows has little noise left. */
+/**
+ * Largest number of rows of an author's interval that its update is scored on. The gain on 64 rows has little noise
+ * left.
+ */
 export const MOST_OWN_ROWS = 64;
-/** Rows that a doubtful author gets for each row of an author that has been believed for some rounds. */
+/** Number of rows that a doubtful author gets for each row of any other author. */
 const DOUBT_FACTOR = 4;
 
 /** An update that is to be scored. */
@@ -27,16 +36,22 @@ export interface Candidate {
 }
 
 export interface ScorePlan {
-  /** Positions of the round in RANDOM_BATCHES batches. No node was assigned these rows if the data has such rows. */
+  /**
+   * Positions of the round in RANDOM_BATCHES batches. No node was assigned these positions, unless too few such
+   * positions are left.
+   */
   readonly random: readonly (readonly number[])[];
-  /** Positions in the author's interval for each candidate, in the order of scoring: doubtful authors come first. */
+  /**
+   * For each candidate, positions in its author's interval. The list is in the order of scoring: doubtful authors come
+   * first.
+   */
   readonly own: readonly { readonly candidate: number; readonly positions: readonly number[] }[];
 }
 
 /**
- * Chooses the rows. The number of all rows is about SCORING_SHARE of those that the nodes trained.
+ * Chooses the rows. Their number is about SCORING_SHARE times the number of rows that the nodes trained on.
  * @param assignedEnd first position of the round that no node was assigned
- * @param rows rows of the data
+ * @param rows number of rows in the data
  * @param seed 32 random bytes, drawn after the round had closed
  */
 export function planScoring(
@@ -69,7 +84,7 @@ export function planScoring(
   };
 }
 
-/** Returns random positions that no node was assigned; of all rows if too few are left. */
+/** Returns random positions that no node was assigned. If too few of these are left, chooses from all positions. */
 function randomPositions(
   count: number,
   { assignedEnd, rows, seed }: { assignedEnd: number; rows: number; seed: Uint8Array },

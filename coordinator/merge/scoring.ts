@@ -20,17 +20,26 @@ import { BELIEF_UPDATES, beliefOf, gainErrorOf, isDoubtful, NEWCOMER_SHARE, shar
 import { LEAST_OWN_ROWS, planScoring } from './score-plan.ts';
 
 /**
- * Time limit of a round's scoring, as a share of the round's duration, because the nodes wait. The time to prepare the
- * computation does not count. A slow coordinator reads fewer rows.
+ * Time limit of a round's scoring, as a share of the round's duration. The limit is needed because the nodes wait. The
+ * time to prepare the computation does not count. A slow coordinator reads fewer rows than planned.
  */
 const TIME_SHARE = 0.5;
 /** Shortest time limit, in milliseconds. */
 const LEAST_MS = 500;
-/** Smallest share of a round's updates that must be scored in time. The median of fewer says little about the others. */
+/**
+ * Smallest share of a round's updates that must be scored in time. The median of fewer updates says little about the
+ * rest.
+ */
 const LEAST_SCORED = 0.5;
-/** Rounds after a failure in which nothing is scored, because a failed attempt can take long. */
+/**
+ * Number of rounds from a failed attempt to the next attempt. The rounds between them are not scored, because a failed
+ * attempt can take long.
+ */
 const ROUNDS_AFTER_FAILURE = 8;
-/** Largest adapter whose updates are scored. Its gradients take five times four bytes for each parameter. */
+/**
+ * Number of parameters of the largest adapter whose updates are scored. Scoring holds five gradients of four bytes per
+ * parameter in memory: one for each random batch, and one for an author's rows.
+ */
 const MOST_PARAMETERS = 64_000_000;
 
 interface ClosedRound {
@@ -43,10 +52,10 @@ interface ClosedRound {
 
 /** An update that can be scored: it was trained for the newest parent, and it is not empty. */
 interface Candidate {
-  /** Number of the update among those of the merge. */
+  /** Index of the update among those of the merge. */
   readonly index: number;
   readonly update: StoredUpdate;
-  /** Factors of the clipping. */
+  /** Clipping factor of each tensor. */
   readonly scale: Float32Array;
   readonly assignment: Assignment;
   /** The author's earlier shares, newest first. */
@@ -55,14 +64,15 @@ interface Candidate {
 
 export interface ScoringDeps extends Pick<EvaluateOptions, 'onFallback'> {
   readonly context: RunContext;
-  /** Makes a transaction with an event. */
+  /** Runs `write` in a transaction, which also records the event. */
   readonly record: (write: () => void, event: JobEventBody | null) => void;
 }
 
 /**
- * Scores the updates of a closed round before they are merged, and turns the scores into belief. The seed that chooses the
- * rows is drawn after the round has closed, so that no author can know them. Seed and scores are stored before the merge
- * uses them. A repetition after a crash therefore gives the same weights, and anyone with the data can check the scores.
+ * Scores the updates of a closed round before they are merged, and turns the scores into belief. The seed that chooses
+ * the rows is drawn after the round has closed, so that no author can know the rows in advance. Seed and scores are
+ * stored before the merge uses them. A repetition after a crash therefore gives the same weights, and anyone with the
+ * data can check the scores.
  */
 export class UpdateScoring {
   readonly #deps: ScoringDeps;
@@ -74,8 +84,8 @@ export class UpdateScoring {
   }
 
   /**
-   * Returns a score for each update that a merge has. If scoring fails, for example because the device is lost, returns
-   * the belief that the authors have from earlier rounds.
+   * Returns a score for each update of a merge. If scoring fails, for example because the device is lost, the scores
+   * contain only the belief that the authors have from earlier rounds.
    * @throws the reason of the coordinator's stop, or an error of the store
    */
   async run(
@@ -173,8 +183,8 @@ export class UpdateScoring {
   }
 
   /**
-   * Computes effect and gain of the candidates, by their indices.
-   * @throws SwarmError SCORING_SLOW if the time is enough for less than half of them
+   * Computes effect and gain of the candidates. The keys of `figures` are the `index` values of the candidates.
+   * @throws SwarmError SCORING_SLOW if there is time for less than half of the candidates
    */
   async #measure(
     candidates: readonly Candidate[],
@@ -234,7 +244,7 @@ export class UpdateScoring {
     return { figures, randomRows, rows };
   }
 
-  /** Returns an update's score when only its author's past is known. */
+  /** Returns the score of an update without figures. Its belief comes from the author's earlier updates. */
   #unscored(mergeRound: number, { peer, round }: StoredUpdate): StoredScore {
     const belief = beliefOf(this.#sharesBefore(mergeRound, peer));
     return { peer, round, mergeRound, figures: null, share: null, belief, isHarmful: false };

@@ -27,7 +27,8 @@ export class Newcomers {
     this.#clock = deps.clock;
     this.#network = deps.network;
     this.#limiter = new RateLimiter(deps);
-    // A turn is a pause here. The event loop runs during each pause.
+    // A turn does no work. It can only wait, and the event loop runs while it waits. So the number of turns in a row
+    // needs no limit.
     this.#turns = new FairTurns({ sliceMs: Infinity }, deps);
   }
 

@@ -10,8 +10,8 @@ import type { Outbox } from './outbox.ts';
 export const KEPT_CHECKPOINTS = 10;
 /**
  * Number of newest rounds whose payloads and deltas are kept. They are needed to recompute the same bits of a merge,
- * and to compare a disputed update with its receipt. The author of an older update has had its receipt for a long time,
- * and with it the time to dispute it.
+ * and to compare a disputed update with its receipt. The author of an older update received its receipt long ago, and
+ * could have disputed it since then.
  */
 export const KEPT_ROUNDS = 8;
 /**

@@ -41,8 +41,8 @@ export const PATIENCE_FACTOR = 1.2;
 export const DEADLINE_FACTOR = 2;
 /**
  * The patience of the first round as a multiple of the 75th percentile of its own arrivals. In the first round all
- * nodes have the same number of steps, so a node of a third of the fastest node's speed needs three times as long. The
- * plan allows for such nodes.
+ * nodes have the same number of steps, so a node with a third of the fastest node's speed needs three times as long.
+ * The plan allows for such nodes.
  */
 export const FIRST_ROUND_FACTOR = 3;
 /**

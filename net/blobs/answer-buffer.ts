@@ -2,7 +2,7 @@ import { encode } from 'it-length-prefixed';
 import { BLOB_FRAME_BYTES, BLOB_RANGE_BYTES } from '../../protocol/limits.ts';
 import { BLOB_HEADER_BYTES } from './wire.ts';
 
-/** Size of the longest prefix in bytes, which is that of a full frame. */
+/** Length in bytes of the prefix of a full frame. No shorter frame has a longer prefix. */
 const PREFIX_BYTES = 3;
 const FRAMES = 1 + Math.ceil(BLOB_RANGE_BYTES / BLOB_FRAME_BYTES);
 
@@ -18,8 +18,8 @@ export class AnswerBuffer {
   readonly #buffer = Buffer.allocUnsafeSlow(BLOB_HEADER_BYTES + BLOB_RANGE_BYTES + FRAMES * PREFIX_BYTES);
 
   /**
-   * Writes the header, and the prefixes for a range of `length` bytes. Returns the bytes of the whole answer, and as
-   * `targets` the parts of them that the caller has to fill with the range.
+   * Writes the header, and the frame prefixes for a range of `length` bytes. `bytes` is the whole answer. `targets` are
+   * the parts of `bytes` that the caller has to fill with the range.
    */
   lay(header: Uint8Array, length: number): { bytes: Uint8Array; targets: Uint8Array[] } {
     const targets: Uint8Array[] = [];
@@ -40,7 +40,7 @@ export class AnswerBuffer {
   }
 }
 
-/** Returns the prefix of a frame, which is the first piece that the encoder yields. */
+/** Returns the prefix of a frame. The encoder yields the prefix as its first piece. */
 function prefixOf(frame: Uint8Array): Uint8Array {
   return encode([frame])[Symbol.iterator]().next().value!;
 }

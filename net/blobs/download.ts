@@ -22,9 +22,9 @@ const HOLDERS_AT_ONCE = 4;
  * is being written and hashed.
  */
 const BUFFERS_PER_HOLDER = 2 * STREAMS_PER_HOLDER;
-/** Failures in a row on one stream after which its holder is given up. */
+/** Number of failures in a row on one stream after which its holder is given up. */
 const TRIES = 3;
-/** `busy` answers in a row after which a holder is given up. */
+/** Number of `busy` answers in a row after which a holder is given up. */
 const BUSY_TRIES = 60;
 const RETRY_MS = 250;
 const RETRY_LIMIT_MS = 4_000;
@@ -67,7 +67,7 @@ export class Download {
     this.#deps = deps;
     this.#signal = AbortSignal.any([options.signal, this.#stop.signal]);
     this.#queue = new RangeQueue(options.partial);
-    // HELD_RANGES of the buffers are for ranges that wait to be hashed. Without these buffers, waiting ranges could
+    // The number of buffers includes HELD_RANGES for ranges that wait to be hashed. Without these, waiting ranges could
     // take all buffers, and none would be left for the range that must be hashed before them.
     const holders = Math.min(HOLDERS_AT_ONCE, options.holders.length);
     this.#buffers = new RangeBuffers({ most: HELD_RANGES + holders * BUFFERS_PER_HOLDER }, deps);
@@ -170,7 +170,7 @@ export class Download {
       if (await partial.write(range, bytes, (part) => this.#buffers.give(part))) this.sources.add(peer);
       this.#queue.arrived(range);
       onProgress?.({ bytes: partial.bytes, total: partial.size });
-      // This ends requests to second holders for ranges that have arrived.
+      // Some requests may still wait for a range that another holder has delivered. Aborting ends them.
       if (partial.complete) this.#stop.abort();
     } catch (error) {
       this.#failure ??= { error };

@@ -52,8 +52,8 @@ export class BlobFetcher {
         { ...ref },
       );
     }
-    // One fetch per blob at a time. A second fetch waits. Then it finds the blob, or resumes where the first one
-    // failed.
+    // Each blob has one fetch at a time. A second fetch waits for the first one. Then it finds the blob in the store,
+    // or resumes where the first one failed.
     for (let other = this.#running.get(ref.digest); other; other = this.#running.get(ref.digest)) {
       await raceSignal(other, options.signal);
     }

@@ -1,9 +1,7 @@
 import { Permits } from '../../common/permits.ts';
 import { BLOB_RANGE_BYTES } from '../../protocol/limits.ts';
 
-/**
- * Largest number of spare buffers of 1 MiB that are kept for the next blob: as many as the ranges of one holder need.
- */
+/** Largest number of spare buffers of 1 MiB that are kept for the next blob. A fetch from one holder uses as many. */
 const SPARE_BUFFERS = 28;
 
 /**

@@ -20,8 +20,8 @@ interface TcpListener {
 }
 
 /**
- * New connections that one address may open. The limit is enough for a class that starts its nodes behind one router at
- * once.
+ * Number of new connections that one address may open. The limit is enough for a school class that starts its nodes
+ * behind one router at once.
  */
 const NEW_CONNECTIONS = { calls: 20, perMs: 1000 };
 /** Addresses without this limit, because whole swarms may start on one machine at once. */

@@ -13,7 +13,7 @@ import type { NetworkObserver } from '../observer.ts';
 import type { Shares } from '../shares.ts';
 import { networkOf } from './remote-network.ts';
 
-/** The header of a frame, and a muxer's methods, that the published types of yamux leave out. */
+/** The header of a yamux frame. The published types of yamux leave it out. */
 interface FrameHeader {
   readonly type: number;
   readonly flag: number;
@@ -36,15 +36,21 @@ const SYN = 1;
 const RST = 8;
 
 /**
- * Streams that all strangers of an address may open: 120 a second. A node opens six until it has joined and is known, and
- * an address may connect 20 nodes a second.
+ * Number of streams that all strangers of an address together may open: 120 a second. A node opens six streams before
+ * it has joined and is known, and an address may open 20 connections a second.
  */
 const STRANGERS_STREAMS: Quota = { calls: 480, perMs: 4_000 };
-/** Streams that a known peer may open. A node that fetches small blobs in a local network opens hundreds a second. */
+/**
+ * Number of streams that a known peer may open. A node that fetches small blobs in a local network opens hundreds a
+ * second.
+ */
 const KNOWN_STREAMS: Quota = { calls: 4_000, perMs: 4_000 };
 /** Number of streams of a connection that are reset because of these limits before the connection is closed. */
 const REFUSED_STREAMS: Quota = { calls: 100, perMs: 10_000 };
-/** Pings of a connection, each of which is answered. Yamux sends one in 30 s. */
+/**
+ * Number of pings that a peer may send on a connection. We answer each of them. An honest peer's yamux sends one in 30
+ * s.
+ */
 const PINGS: Quota = { calls: 100, perMs: 10_000 };
 
 export interface InboundStreamsDeps {

@@ -18,8 +18,8 @@ interface Components {
 
 /**
  * Returns a libp2p service that confirms the addresses of each new listener. For a wildcard address these are the
- * addresses of all interfaces. A public address of this machine can be dialled unless a firewall blocks it. If a
- * firewall does, the announcement costs each peer that dials it one failed attempt.
+ * addresses of all interfaces. Other peers can dial a public address of this machine unless a firewall blocks it. If a
+ * firewall blocks the address, the announcement costs each peer that dials it one failed attempt.
  */
 export function publicAddresses(): (components: Components) => object {
   return ({ events, addressManager }) => {

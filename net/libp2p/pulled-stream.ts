@@ -9,9 +9,9 @@ import type { Stream } from '@libp2p/interface';
 import type { Uint8ArrayList } from 'uint8arraylist';
 
 /**
- * Most bytes of a gossip stream that have been taken off the stream but not been read. Above this, the stream is
- * paused, and its flow-control window fills. The limit is a few hundred heartbeats, more than an honest peer sends at
- * once.
+ * Largest number of bytes that have been taken off a gossip stream and still wait for the reader. Above this, the
+ * stream is paused, and its flow-control window fills. The limit is a few hundred heartbeats, more than an honest peer
+ * sends at once.
  */
 export const UNREAD_BYTES = 64 * 1024;
 

@@ -4,8 +4,8 @@ import { holdersOf, type PhaseContext } from '../context.ts';
 import type { Work } from '../machine/work.ts';
 
 /**
- * Returns the rows of a node's interval in training order. An interval that is shorter than `count` is repeated.
- * Missing data shards are fetched first, and stay in the blob store.
+ * Returns the rows of a node's interval in training order. If the interval has fewer than `count` rows, they are
+ * repeated. Missing data shards are fetched first, and stay in the blob store.
  * @param count number of rows to return
  * @throws SwarmError BLOB_*; DATA_MISMATCH if a shard differs from what the manifest says
  */

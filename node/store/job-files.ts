@@ -47,9 +47,9 @@ export class JobFiles {
   }
 
   /**
-   * Returns the other jobs whose files must be deleted before `job` starts: the jobs that are over, and those that have
-   * been unused for longest, until the rest fits in `maxBytes`. A base or data that several jobs share counts for each
-   * of these jobs.
+   * Returns the other jobs whose files must be deleted before `job` starts. These are all other jobs that are over. If
+   * the remaining jobs need more than `maxBytes`, the jobs that have been unused for longest are added until the rest
+   * fits. A base or data that several jobs share counts for each of these jobs.
    */
   surplus(job: string, maxBytes: number): string[] {
     const rows = this.#db.all(
