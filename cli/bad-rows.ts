@@ -3,7 +3,7 @@ import type { BadRow, RowSummary, RowTally } from '../index.ts';
 import type { Context } from './context.ts';
 import { printNote } from './print.ts';
 
-/** Number of bad rows that are printed one by one. The summary counts all of them. */
+/** Number of bad rows that get a line each. The summary counts all bad rows. */
 const NAMED_ROWS = 10;
 
 /** Returns a callback that prints the first bad rows to stderr. */

@@ -46,8 +46,8 @@ export async function baseFolder(
 }
 
 /**
- * Measures bytes per second since the first report. The bytes of that report do not count, because an earlier download
- * may have left them.
+ * Measures the speed of a download, from its first progress report on. Bytes that were present at the first report do
+ * not count, because they may come from an earlier, interrupted download.
  */
 class DownloadSpeed {
   #first: { at: number; bytes: number } | null = null;

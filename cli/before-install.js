@@ -1,9 +1,10 @@
 #!/usr/bin/env node
 // The preinstall step of the package. npm runs it before the install steps of the dependencies.
 //
-// On Linux x64 the install step of onnxruntime-node downloads CUDA libraries (several hundred MB) from outside the npm
-// registry. If that host is not reachable, the whole installation fails. The npm package has everything for the CPU and
-// for WebGPU, so this file makes "skip" the default of that step. ONNXRUNTIME_NODE_INSTALL=cuda12 still installs the libraries.
+// On Linux x64 the install step of onnxruntime-node downloads CUDA libraries (several hundred MB) from a host that is
+// not the npm registry. If that host is not reachable, the whole installation fails. The libraries are not needed for
+// the CPU and WebGPU, so this file changes the default of the install step to "skip".
+// ONNXRUNTIME_NODE_INSTALL=cuda12 still installs the libraries.
 // A checkout does the same with "allowScripts" in package.json, which npm reads for the root project only.
 import { readFileSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
@@ -18,5 +19,5 @@ try {
   const text = readFileSync(script, 'utf8');
   if (!text.startsWith(DEFAULT)) writeFileSync(script, DEFAULT + text);
 } catch {
-  // In a checkout nothing is installed yet. After any other failure the step runs unchanged.
+  // In a checkout onnxruntime-node is not installed yet. After any other failure, its install step runs unchanged.
 }

@@ -31,7 +31,7 @@ export function daemonLog(
     },
   ];
   const log = createLogger({ outputs }, { clock: context.clock });
-  // main.ts then ends the process, and this entry says why.
+  // After an uncaught exception main.ts ends the process. This log entry gives the reason.
   process.on('uncaughtExceptionMonitor', (error) => log.error({ error }, 'uncaught-exception'));
   return log;
 }

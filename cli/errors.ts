@@ -69,7 +69,7 @@ export function failureJson({ code, message, next, values, exitCode }: Failure):
   return { schemaVersion: 1, event: 'error', error: { code, message, next, values, exitCode } };
 }
 
-/** Returns the stack of an error, sanitised: it begins with the error's message. */
+/** Returns the stack of an error. The stack is sanitised, because it begins with the error's message. */
 export function stackText({ stack = '' }: Error): string {
   return safeText(stack, { multiline: true, maxCharacters: STACK_CHARACTERS });
 }

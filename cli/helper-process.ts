@@ -9,7 +9,7 @@ import type { Context } from './context.ts';
 import { cliError } from './error-codes.ts';
 import { DRAIN_MESSAGE } from './signals.ts';
 
-/** Number of the last lines of output that the error of a failed process carries. */
+/** Number of lines, from the end of a process's output, that the error about its failure contains. */
 const LAST_LINES = 12;
 /** Milliseconds after which a process that does not stop is killed: a little longer than DRAIN_MS. */
 const STOP_MS = 6_000;
@@ -24,8 +24,9 @@ export interface HelperOptions {
 }
 
 /**
- * Another `swarm` as a child process. It leads its own process group, so that Ctrl-C does not reach it directly and we
- * stop the children in order. An IPC channel tells it when this process dies, even from SIGKILL.
+ * Another `swarm` as a child process. The child leads its own process group, so Ctrl-C does not reach it. Instead, this
+ * process stops its children in order. The child notices from the closed IPC channel when this process dies, even from
+ * SIGKILL.
  */
 export class HelperProcess {
   readonly name: string;
@@ -59,7 +60,7 @@ export class HelperProcess {
     this.exited = new Promise((resolve) => {
       const end = (code: number | null, signal: string | null): void => {
         this.#ended = true;
-        // The log is complete before the caller learns of the end.
+        // First close the log, so that it is complete when `exited` resolves.
         this.#log.end(() => resolve({ code, signal }));
       };
       this.#child.on('error', (error) => {

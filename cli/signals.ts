@@ -42,7 +42,7 @@ export function drainOnSignals(): AbortSignal {
   };
   for (const output of [process.stdout, process.stderr]) {
     output.on('error', (error: NodeJS.ErrnoException) => {
-      // A closed terminal takes no output. SIGHUP tells the command to stop and save.
+      // The terminal is closed. Ignore the failed write: SIGHUP, which arrives too, makes the command save and stop.
       if (error.code === 'EIO' && output.isTTY) return;
       if (error.code !== 'EPIPE') throw error;
       if (controller.signal.aborted) return;

@@ -1,8 +1,8 @@
 #!/usr/bin/env node
 // biome-ignore-all lint: ES5 only, so that every Node.js can parse it
 
-// The `bin` of package.json. This file uses only ES5, and import() only inside eval: on an old Node.js it then prints one
-// line about the version instead of a syntax error.
+// The `bin` of package.json. This file uses only ES5, and hides import() in eval. So an old Node.js can parse the file,
+// and prints one line about the version instead of a syntax error.
 // biome-ignore format: ES5 allows no comma after the last argument of a call
 (function () {
   var needed = [22, 18];

@@ -233,8 +233,8 @@ export function optimizerLayer(flags: OptimizerFlags): NonNullable<Layer['traini
 }
 
 /**
- * Returns a single value as a regular expression if it has characters that no module name has. PEFT tells names and
- * expressions apart by type: a string is an expression, a list contains names.
+ * Returns a regular expression or "all-linear" as a string, and module names as a list. PEFT tells them apart by this
+ * type. A single value counts as a regular expression if it has characters that no module name has.
  */
 function namesOrPattern(values: string[] | undefined): string | string[] | undefined {
   const [only, ...more] = values ?? [];

@@ -11,7 +11,7 @@ export interface DeadlineOptions {
   clock: Clock;
   /** Milliseconds after which the signal aborts with SwarmError DEADLINE_EXCEEDED. */
   ms: number;
-  /** Another signal that aborts the work, with the reason of that signal. */
+  /** Outer signal, which aborts the work too. The work's signal then aborts with the outer signal's reason. */
   signal?: AbortSignal | undefined;
   /** Names the work in the error. */
   what: string;

@@ -16,7 +16,7 @@ let writes = 0;
 
 /**
  * Replaces a file. After a crash at any moment `path` holds either the old bytes or the new ones. A write that fails
- * leaves no partial file. A killed process can leave one, which the next write to the same path removes.
+ * leaves no partial file. A killed process can leave a partial file. The next write to the same path removes it.
  *
  * @param content the bytes, or a function that writes them to an open file
  * @throws SwarmError STORE_FULL, WRITE_FAILED, or an error of `content`

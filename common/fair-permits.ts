@@ -9,9 +9,9 @@ export interface Claimant {
 }
 
 export interface FairPermitsOptions {
-  /** Most permits held at a time. */
+  /** Largest number of permits that are held at the same time. */
   readonly total: number;
-  /** Permits of the total that are guaranteed to known claimants. The others are guaranteed to strangers. */
+  /** Number of permits that are guaranteed to known claimants. The rest of `total` is guaranteed to strangers. */
   readonly reserved: number;
   /** The permit that an identity loses first. */
   readonly withdraws: 'oldest' | 'newest';
@@ -36,9 +36,9 @@ interface Permit extends Claimant {
  * While permits are free, every claim is granted, so the machines behind one router can hold them all. When no permit
  * is free, the address that holds the most loses one to an address that holds fewer. Routers call this policy "longest
  * queue drop". Nobody can crowd out a claimant that shares its address with no one: its claim is granted as long as
- * another address holds at least two permits more than its own address. Two groups have a guaranteed number of permits:
- * all known claimants together, and all strangers together. Each group may also use permits that the other group leaves
- * free.
+ * another address holds at least two permits more than its own address. All known claimants together have a guaranteed
+ * number of permits, and so have all strangers together. Each of these groups may also use permits that the other group
+ * leaves free.
  */
 export class FairPermits {
   readonly #options: FairPermitsOptions;

@@ -27,10 +27,10 @@ export interface FairTurnsDeps {
 type Waiter = (release: (() => void) | null) => void;
 
 /**
- * A waiting line for work that is done one piece at a time, such as verifying signatures. The order is fair: addresses
- * take turns, and within an address its peers take turns. So a claimant with an address of its own waits at most for
- * one piece of work of each other address, however many claims the others make. Known claimants and strangers stand in
- * two lines. If both lines have claims, they get turns alternately.
+ * Decides the order of work that is done one piece at a time, such as verifying signatures. Known claimants and
+ * strangers wait in two lines. If both lines have claims, they get turns alternately. Within a line addresses take
+ * turns, and within an address its peers take turns. So no address can delay the claims of another address by making
+ * many claims.
  */
 export class FairTurns {
   readonly #sliceMs: number;
@@ -55,8 +55,9 @@ export class FairTurns {
   }
 
   /**
-   * Waits for a turn. Returns a function that ends the turn; the caller must call it. A peer has one place in the line:
-   * a second claim takes over the place, and the first one gets null instead of a turn.
+   * Waits for a turn. Returns a function that ends the turn; the caller must call it. A peer has only one place in a
+   * line. If it makes a second claim while it waits, the second claim takes the place of the first, and the first claim
+   * gets null instead of a turn.
    */
   async take({ known, ...claim }: TurnClaim): Promise<(() => void) | null> {
     if (!this.#held && this.waiting === 0 && this.#hasTime()) return this.#grant();
@@ -95,7 +96,7 @@ export class FairTurns {
   }
 }
 
-/** Claims in fair order. A map's first entry is next, and goes to the end after its turn. */
+/** Claims in fair order. The first address of the map has the next turn, and then moves to the end of the map. */
 class Line {
   readonly #addresses = new Map<string, Map<string, Waiter>>();
   #size = 0;
@@ -108,7 +109,7 @@ class Line {
     const peers = this.#addresses.get(address) ?? new Map<string, Waiter>();
     this.#addresses.set(address, peers);
     const earlier = peers.get(peer);
-    // Setting a key that exists keeps its place.
+    // A key that is already in the map keeps its place.
     peers.set(peer, waiter);
     if (earlier === undefined) this.#size++;
     else earlier(null);

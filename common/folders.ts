@@ -35,8 +35,8 @@ export async function makeFolder(
 }
 
 /**
- * Checks that a path is a folder, or that neither the path nor one of its parents is a file. Creates nothing. Callers
- * check this before long work, so that the work does not fail at its end.
+ * Checks that no file is in the way of a folder: neither its path nor one of its parents is a file. Creates nothing.
+ * Callers check this before long work, so that the work does not fail at its end.
  * @throws SwarmError FOLDER_UNUSABLE
  */
 export async function requireNoFile(path: string): Promise<void> {

@@ -35,7 +35,10 @@ export class RateLimiter {
     return true;
   }
 
-  /** Forgets half of the keys. It is called once in thousands of calls, so sorting the keys costs little per call. */
+  /**
+   * Forgets at least half of the keys. `take` calls this method only after thousands of new keys, so the sorting costs
+   * little per call of `take`.
+   */
   #forget(now: number): void {
     for (const [key, emptyAt] of this.#emptyAt) if (emptyAt <= now) this.#emptyAt.delete(key);
     const leastUsedFirst = [...this.#emptyAt].sort(([, a], [, b]) => a - b);

@@ -1,4 +1,4 @@
-// Merges the updates of a round with its own rule, and compares the result with that of the coordinator's rule.
+// Merges the updates of a round with a custom rule, and compares the result with that of the coordinator's rule.
 // Run: node examples/custom-merge-rule.ts
 import { compressUpdate, decodeUpdate, Merge, medianNormClip, updateNorms } from 'lora-swarm/update';
 
@@ -16,7 +16,7 @@ const payloads = [1, 1, 1, -20].map((size, node) => {
   return { peer: `node-${node}`, bytes: compressUpdate(layout, change, 'balanced').bytes };
 });
 
-// A payload comes from a stranger. The decoder refuses every payload that does not fit the layout.
+// Payloads come from strangers, so the decoder refuses every payload that does not fit the layout.
 const updates = payloads.map(({ peer, bytes }) => ({
   peer,
   update: decodeUpdate(bytes, layout, 'balanced'),

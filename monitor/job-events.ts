@@ -21,7 +21,7 @@ export type JobEventBody =
       lossFirst: number | null;
       lossLast: number | null;
     }
-  /** The checkpoint does not include an accepted update. The author adds the update back to its error feedback. */
+  /** An accepted update did not become part of a checkpoint. Its author adds it back to the error feedback. */
   | { type: 'update-undone'; round: number; peer: string; code: ReceiptCode; detail: string }
   | {
       type: 'round-closed';
@@ -51,17 +51,17 @@ export type JobEventBody =
       round: number;
       scored: number;
       unscored: number;
-      /** Updates that the merge left out. */
+      /** Number of updates that the merge left out. */
       harmful: number;
-      /** Updates without weight, because their authors are not believed. */
+      /** Number of updates without weight, because the belief in their authors is 0. */
       disbelieved: number;
-      /** Rows that gradients were computed on. */
+      /** Number of rows on which gradients were computed for the scores. */
       rows: number;
       seconds: number;
     }
   | { type: 'scoring-failed'; round: number; reason: string }
   | { type: 'null-round'; round: number; reason: string }
-  /** The coordinator's device failed during an evaluation, which restarts with a lighter setting. */
+  /** The coordinator's device failed during an evaluation. The evaluation restarts with a fallback. */
   | { type: 'evaluation-lighter'; reason: string }
   | { type: 'paused'; reason: string }
   | { type: 'resumed' }

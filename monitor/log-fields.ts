@@ -1,10 +1,9 @@
 import { isSwarmError } from '../common/errors.ts';
 import { safeText } from '../common/text.ts';
 
-/**
- * Largest number of levels of a structure, and of entries at each level, that a log line shows. The rest is cut off.
- */
+/** Number of levels of a nested structure that a log line shows. Deeper levels are cut off. */
 const DEPTH = 4;
+/** Number of entries of an object or a list that a log line shows. Further entries are cut off. */
 const ENTRIES = 50;
 
 /**

@@ -17,7 +17,7 @@ export const GOSSIP_SEND_BUFFER_BYTES = 16 * MiB;
 export const CONTROL_MESSAGE_BYTES = 128 * KiB;
 /** Largest request or answer of the rpc protocol. The largest is an answer with a manifest of many data shards. */
 export const RPC_MESSAGE_BYTES = 512 * KiB;
-/** Largest range of one blob request. A stream's flow-control window has this size, and its read buffer twice this. */
+/** Largest range of one blob request. A stream's flow-control window has this size, and its read buffer twice this size. */
 export const BLOB_RANGE_BYTES = MiB;
 /** Largest frame of a blob answer. The receiver notes progress after each frame, so a slow answer does not time out. */
 export const BLOB_FRAME_BYTES = 64 * KiB;
@@ -36,7 +36,7 @@ export const JOBS_PER_COORDINATOR = 64;
 export const BASE_FILES = 1000;
 /** Largest number of data shards of a manifest. 4,096 shards of 1 MiB hold 4 GiB of packed rows. */
 export const DATA_SHARDS = 4096;
-/** Largest data shard. A node decodes whole shards. The longest row of a job fits: 131,072 tokens of 10 bytes. */
+/** Largest data shard. A node decodes a shard as a whole. The longest row (131,072 tokens of 10 bytes) fits in one. */
 export const DATA_SHARD_BYTES = 1536 * KiB;
 
 /** Longest time to answer a request. */

@@ -137,17 +137,18 @@ export const roundsSchema = z.strictObject({
   /** Share of the assigned nodes whose updates close a round before its deadline. @default 0.6 */
   quorum: z.number().gt(0).max(1).default(0.6),
   /**
-   * Longest duration of a round, in seconds. Once updates have been timed, the deadline is usually earlier.
+   * Longest duration of a round, in seconds. After the first rounds, the coordinator knows how long updates take, and
+   * usually sets an earlier deadline.
    * @default 600
    */
   maxSeconds: z.number().positive().max(86_400).default(600),
   /** "auto" means "dense" with fewer than four nodes, else "balanced". @default "auto" */
   preset: z.union([presetSchema, z.literal('auto')]).default('auto'),
-  /** Decay of each node's error feedback per round. @default 0.5 */
+  /** Factor by which a node multiplies its error feedback in each round. @default 0.5 */
   errorFeedbackDecay: z.number().min(0).max(1).default(0.5),
   /**
-   * The merge divides a coordinate's weighted sum by the weight of the updates that sent it, but by no less than this
-   * share of the round's total weight. @default 0.25
+   * For each value of the adapter, the merge divides the weighted sum of the updates that contain this value by the
+   * weight of these updates, or by this share of the weight of all updates, whichever is greater. @default 0.25
    */
   denominatorFloor: z.number().min(0).max(1).default(0.25),
   /** Outer learning rate. @default 1 */

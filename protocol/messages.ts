@@ -40,8 +40,8 @@ export const headSchema = z.strictObject({
     ordinal: index,
     adapter: adapterRef,
     /**
-     * The quantised step from the parent checkpoint. A node that has the parent fetches the step instead of the
-     * adapter.
+     * The quantised difference between this adapter and the parent checkpoint's adapter. A node that has the parent
+     * fetches the difference instead of the adapter.
      */
     delta: z
       .strictObject({ parent: digestSchema, digest: digestSchema, size: index.max(UPDATE_BYTES) })
@@ -128,8 +128,8 @@ export const checkpointSchema = z.strictObject({
     /** Size of all merged updates in bytes. */
     updateBytes: index,
     /**
-     * Measures how far the average of B times the average of A differs from the average of B·A (lora/update/drift.ts);
-     * null with fewer than two updates.
+     * Relative difference between mean(B)·mean(A) and mean(B·A). The means are over the merged updates. null with fewer
+     * than two updates (lora/update/drift.ts).
      */
     drift: finite.nullable(),
   }),

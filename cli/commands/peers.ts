@@ -8,7 +8,7 @@ import { homeOption, jsonOption } from '../options.ts';
 import { printJson, printLines } from '../print.ts';
 import { peerLines, receiptLines } from '../views/peers.ts';
 
-/** Shortest end of a peer id that selects a peer. Shorter ones often match several. */
+/** Fewest characters from the end of a peer id that select a peer. Fewer characters often match several peers. */
 const SUFFIX_CHARACTERS = 4;
 
 interface PeersOptions {

@@ -161,7 +161,7 @@ async function train(context: Context, flags: TrainFlags): Promise<void> {
   }
 }
 
-/** Prints an estimate. @throws SwarmError DOES_NOT_FIT, after it has printed */
+/** Prints an estimate. @throws SwarmError DOES_NOT_FIT, after the estimate is printed */
 async function printEstimate(
   context: Context,
   report: TrainReport,

@@ -16,7 +16,7 @@ import { sampleTexts } from './samples.ts';
 import { Tally } from './tally.ts';
 import { testLosses } from './test-loss.ts';
 
-/** Names of the nodes. The ninth and later nodes get a number after their name. */
+/** Names of the first eight nodes. Further nodes get the same names with a number, such as `otter8`. */
 const NODE_NAMES = ['otter', 'heron', 'badger', 'lynx', 'magpie', 'newt', 'vole', 'ibex'];
 /** Milliseconds in which a daemon must be ready. */
 const READY_MS = 30_000;
@@ -103,7 +103,7 @@ export async function runDemo(
     for await (const event of followEvents(open, created.job, { signal, now: context.clock.now })) {
       tally.add(event);
       report({ event: 'job-event', ...event });
-      // The demo has no operator who would resume it.
+      // A paused job waits for its operator, and the demo has none.
       if (event.type === 'paused')
         throw cliError('JOB_FAILED', `the coordinator paused the demo's job: ${event.reason}`);
       if (event.type === 'finished') break;

@@ -25,7 +25,7 @@ import { presetLines } from '../views/preset.ts';
 
 export interface TrainReportOptions {
   json: boolean;
-  /** Folder of the adapter; null for a dry run without one. */
+  /** Folder of the adapter; null for a dry run for which no folder was named. */
   output: string | null;
 }
 
@@ -65,7 +65,7 @@ export class TrainReport implements FinetuneListener {
     if (!this.#options.json) this.#progress.update(`packing the data  ${percentDone(done, total)}`);
   }
 
-  /** Prints the first bad rows; `onData` prints their number. */
+  /** Prints the first bad rows. `onData` prints the number of all bad rows. */
   readonly onBadRow = firstRows((row) => {
     if (this.#options.json) this.#tell('bad-row', row, () => []);
     else this.#note(badRowText(row));

@@ -8,8 +8,8 @@ const GONE: readonly string[] = ['left', 'lost'];
 
 /**
  * A table of the nodes of all jobs. Nodes that are gone come last. The column `accepted` has the number of a node's
- * accepted updates and the number of all its updates. An update that its merge left out does not count as accepted. The
- * column `belief` has the factor of the weight of the node's updates, from 0 to 1.
+ * accepted updates and the number of all its updates. An update that the merge of its round left out does not count as
+ * accepted. The column `belief` has the factor, from 0 to 1, by which the weight of the node's updates is multiplied.
  */
 export function peerLines(peers: readonly PeerView[]): string[] {
   if (peers.length === 0)

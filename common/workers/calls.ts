@@ -25,7 +25,7 @@ export type ProgressOf<Method> = Method extends { progress: infer Progress } ? P
 
 /** One end of a message channel. */
 export interface Channel {
-  /** `onSent` is called once the message is on its way and its memory may be reused. */
+  /** Sends a message. Calls `onSent` as soon as the memory of the message may be reused. */
   send(message: unknown, onSent?: () => void): void;
   onMessage(listener: (message: never) => void): void;
 }
@@ -125,8 +125,8 @@ export class Calls<M extends Methods> {
   }
 
   /**
-   * Runs a callback of the caller. An error that the callback throws ends the calls in progress. If no call is in
-   * progress, the next call fails with it.
+   * Runs a callback of the caller. If the callback throws an error, all calls in progress end with this error. If no
+   * call is in progress, all later calls fail with it.
    */
   #notify(callback: () => void): void {
     try {
@@ -151,8 +151,8 @@ export class Calls<M extends Methods> {
 }
 
 /**
- * Checks the form of a message, because a child may run untrusted code. Does not check the reply or progress report
- * inside.
+ * Checks the form of a message, because a child may run untrusted code. Does not check the content of a reply or a
+ * progress report.
  */
 function isToCaller(message: unknown): message is ToCaller {
   if (typeof message !== 'object' || message === null) return false;
@@ -175,14 +175,14 @@ export type Handlers<M extends Methods> = {
   ) => M[N]['reply'] | Promise<M[N]['reply']>;
 };
 
-/** Creates a SwarmError with a code of the module from the message of an error of another class. */
+/** Makes a SwarmError from the message of another error, with an error code of the module that serves the calls. */
 export type MakeError = (message: string, options: ErrorOptions) => SwarmError;
 
 export interface ServeOptions {
   channel: Channel;
-  /** Creates the SwarmError of a call that fails with an error of another class. */
+  /** Makes the error of a call that fails with an error other than a SwarmError. */
   failed: MakeError;
-  /** Creates the SwarmError of a call that ends with an AbortError. @default `failed` */
+  /** Makes the error of a call that ends with an AbortError. @default `failed` */
   aborted?: MakeError;
 }
 

@@ -12,7 +12,7 @@ export function entryOf(module: { url: string }, name: string): URL {
 /**
  * Signals that reach the whole process group: from Ctrl-C, from systemd, from a terminal that is closed, and from
  * Ctrl-Break on Windows, the only system with SIGBREAK. A child process ignores them, because the parent saves the
- * child's state and then ends it.
+ * child's state and then ends the child.
  */
 const GROUP_SIGNALS: readonly NodeJS.Signals[] = ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGBREAK'];
 
