@@ -104,7 +104,7 @@ export async function diagnose(
   const available = machine.availableMemory;
   const checkpointing = comparedCheckpointing(model, { engine: PROCESSOR, baseBits, available });
   const { memory, rows, sequenceLength } = comparedWork(model, { checkpointing, baseBits });
-  // The size of a GPU's memory is unknown, so only training on the processor is checked.
+  // Memory is checked only for training on the processor, because the size of a GPU's memory is unknown.
   const onProcessor = usesProcessor({ devices: [chosen ?? { engine: PROCESSOR }] });
   if (onProcessor && !fitsMemory(memory.total, available)) {
     const less = `--micro-batch 1${baseBits === 4 ? '' : ' --base-bits 4'}`;

@@ -81,7 +81,7 @@ export interface Evaluation {
 /** The tokens of an example. */
 interface Sequence {
   ids: readonly number[];
-  /** [ids.length] 1 for supervised tokens; null: all are. */
+  /** For each token 1 if it is supervised, else 0; null: all tokens are supervised. */
   trained: Uint8Array | null;
   /** UTF-8 bytes of a plain text, else null. */
   bytes: number | null;

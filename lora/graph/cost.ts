@@ -95,7 +95,7 @@ function peakBytes(nodes: readonly GraphNode[], outputs: ReadonlySet<Tensor>): n
       output && IN_PLACE.has(node.operation)
         ? operands.find((tensor) => readers.get(tensor) === 1 && byteLength(tensor) === byteLength(output))
         : undefined;
-    // An output that no node reads is never stored.
+    // A result that no node reads and that is no output of the graph is never stored.
     for (const tensor of fresh) if ((readers.get(tensor) ?? 0) > 0) held += byteLength(tensor);
     if (replaced) held -= byteLength(replaced);
     peak = Math.max(peak, held);

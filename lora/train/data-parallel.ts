@@ -28,8 +28,8 @@ export interface DataParallelWorker {
   readonly name: string;
   /**
    * Requests the gradients of some rows.
-   * @returns `sent` resolves when the request has left this process, which may block from then on; `sums` resolves to
-   *   the result
+   * @returns `sent` resolves when the request has left this process. Before that, the caller must not block the thread.
+   *   `sums` resolves to the result.
    */
   gradients(
     request: GradientRequest,

@@ -34,12 +34,12 @@ export interface GraphSize {
   readonly batch: number;
   /** Number of tokens in a row. */
   readonly length: number;
-  /** Slots for supervised tokens, which get logits. @default null: logits for all tokens */
+  /** Number of slots for supervised tokens. Only these slots get logits. @default null: all tokens get logits */
   readonly supervised?: number | null;
 }
 
 export interface TrainingGraphOptions {
-  /** Label smoothing: share of each target spread over the vocabulary. @default 0 */
+  /** Label smoothing: the share of each target that is spread over the vocabulary. @default 0 */
   labelSmoothing?: number;
   /** NEFTune's α of the noise on the embeddings. @default 0: none */
   neftuneAlpha?: number;

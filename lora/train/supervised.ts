@@ -9,13 +9,14 @@ import type { Engine, Executable, Feeds, WeightFile } from '../engines/engine.ts
 export const SUPERVISED_INPUT = 'supervised';
 
 /**
- * Sizes of the compiled graphs, as shares of the tokens of a pass through the model. Graphs have static shapes, so a
- * pass uses the smallest graph that holds its supervised tokens; unused slots are padding. The choice depends on the
- * rows alone, so a resumed run sums in the same order. Each graph is compiled when first needed: at 135M parameters
- * this takes 35 MB and 0.4 s, and a data set needs only a few of the eight graphs.
+ * Numbers of slots for supervised tokens in the compiled graphs, as shares of the tokens of a pass through the model. An
+ * eighth graph computes logits for all tokens. Graphs have static shapes, so a pass uses the smallest graph that has
+ * enough slots; unused slots are padding. The choice depends on the rows alone, so a resumed run sums in the same order.
+ * A graph is compiled when it is first needed, which takes 35 MB and 0.4 s at 135M parameters. A data set needs only a
+ * few of the graphs.
  */
 const SHARES = [2 / 16, 3 / 16, 4 / 16, 5 / 16, 6 / 16, 8 / 16, 10 / 16];
-/** Smallest number of tokens per pass. With fewer, a smaller output head saves less than another graph costs. */
+/** A pass of fewer tokens computes all logits. A smaller output head would save less than another graph costs. */
 const LEAST_TOKENS = 64;
 
 /**

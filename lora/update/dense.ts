@@ -11,7 +11,7 @@ import type { TensorUpdate } from './sparse.ts';
 const LARGEST = 7;
 
 /**
- * Encodes a dense update: 4-bit integers with one scale per block, where ±7 is the largest magnitude of the block.
+ * Encodes a dense update: 4-bit integers with one scale per block. ±7 stands for the largest magnitude of the block.
  * @returns the payload, after `HEADER_BYTES` zero bytes that the caller replaces by the header; and the decoded values
  * @throws UPDATE_VALUES when a value is too large or not finite
  */

@@ -50,7 +50,7 @@ function loraModules(layout: UpdateLayout): LoraModule[] {
 
 /**
  * Measures how far averaging A and B separately is from averaging the products B·A. Bᵢ = B₀ − ΔBᵢ and Aᵢ = A₀ − ΔAᵢ,
- * with the changes from the decoded updates; the weights wᵢ are scaled so that their sum is 1. Because
+ * where the decoded updates hold the changes ΔBᵢ and ΔAᵢ. The weights wᵢ are scaled so that their sum is 1. Because
  * ‖Σ XₖYₖ‖² = Σₖₗ tr((XₖᵀXₗ)(YₗYₖᵀ)), the norms follow from Gram matrices of the rank components, and no out × in
  * matrix is computed.
  * @param adapter the checkpoint that all updates start from
@@ -89,7 +89,7 @@ export function drift(
   return { rho: ratio(errors, moves), modules };
 }
 
-/** Computes the squared norm of the error of separate averaging, and that of the change of the exact average. */
+/** Computes two squared norms: of the error of separate averaging, and of the change of the exact average. */
 function moduleDrift(
   { a, b, rank, inputs, outputs }: LoraModule,
   adapter: readonly Float32Array[],

@@ -73,8 +73,8 @@ export class ErrorFeedback {
   /**
    * Adds back to the residual an update that was not accepted.
    * @param bytes the update, as `compress` returned it
-   * @param rounds number of calls of `add` and of missed rounds since `compress`. The update decays by as many rounds,
-   *   as if it had stayed in the residual. @default 0
+   * @param rounds number of rounds since `compress`: the calls to `add` plus the missed rounds. The update decays by as
+   *   many rounds, as if it had stayed in the residual. @default 0
    */
   restore(bytes: Uint8Array, rounds = 0): void {
     const update = decodeUpdate(bytes, this.layout, updatePreset(bytes));

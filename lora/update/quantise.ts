@@ -1,6 +1,6 @@
 import { EMPTY_SCALE, MAXIMUM_SCALE_CODE, scaleCode, scaleValue } from './scale.ts';
 
-/** Rounds of Lloyd's algorithm. After 5, the error on pseudo-gradients is within 3 % of the optimum of two levels. */
+/** Rounds of Lloyd's algorithm. After 5, the error on pseudo-gradients is within 3 % of the least with two levels. */
 const LLOYD_ROUNDS = 5;
 
 /** Largest ratio of two levels, in steps of 1/128. Levels with a larger ratio become one level. */

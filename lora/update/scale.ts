@@ -1,8 +1,8 @@
 /*
  * Scales on the wire have 13 bits: the bit pattern of a positive bfloat16 minus an offset. They cover 64 binades from
- * 2⁻⁴⁷ with 8 significant bits. Half precision has too few exponents: its normal numbers end at 6·10⁻⁵, and updates at a
- * decayed learning rate are smaller. A negative, subnormal, infinite or NaN scale has no code. A scale times a 16-bit
- * integer is exact in float32, so every implementation decodes to the same bits.
+ * 2⁻⁴⁷ with 8 significant bits. Half precision has too few exponents. Its smallest normal number is 6·10⁻⁵, and updates
+ * at a decayed learning rate have smaller values. A negative, subnormal, infinite or NaN scale has no code. A scale
+ * times a 16-bit integer is exact in float32, so every implementation decodes to the same bits.
  */
 
 /** Code of a chunk or block without values. */

@@ -8,7 +8,10 @@
 import type { SparseUpdate } from './codec.ts';
 import { updateError } from './errors.ts';
 
-/** Gradient of the mean loss at a round's parent, in nats per token; one tensor per entry of the update's layout. */
+/**
+ * Gradient of the mean loss at the checkpoint that a round starts from, in nats per token; one tensor per entry of the
+ * update's layout.
+ */
 export type LossGradient = readonly Float32Array[];
 
 export interface UpdateScore {

@@ -166,8 +166,8 @@ class Attackers {
   }
 
   /**
-   * Uses up the quota of one key, makes calls with thousands of other keys, and then counts how many calls the first
-   * key is granted again.
+   * Uses up the quota of one key, then makes calls with thousands of other keys. If these make the limiter forget the
+   * first key, calls with the first key are answered again; they are counted.
    */
   async #displace(): Promise<void> {
     const victim = await this.#connect();

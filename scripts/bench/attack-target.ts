@@ -143,7 +143,7 @@ export class AttackTarget {
     };
   }
 
-  /** Returns the size of the database without its write-ahead log, which SQLite uses again from its start. */
+  /** Returns the size of the database without its write-ahead log. SQLite reuses the log, so its size says little. */
   #databaseBytes(): number {
     const database = new DatabaseSync(join(this.#home, 'coordinator.sqlite'), { readOnly: true });
     try {

@@ -66,7 +66,7 @@ async function measure(
     { length: HONEST + others.length },
     (): Node => ({ optimizer: null, feedback: new ErrorFeedback({ layout }) }),
   );
-  /** Shares of the members of each swarm, newest first. */
+  /** The shares of each member of each swarm in earlier rounds, as `sharesOf` returns them, newest first. */
   const history = others.map(() => Array.from({ length: HONEST + 1 }, (): number[] => []));
   const beliefs = others.map((): number[] => []);
   const honestBeliefs: number[][] = Array.from({ length: rounds }, () => []);
@@ -96,7 +96,8 @@ async function measure(
     });
     const norms = updates.map(updateNorms);
     const seed = Uint8Array.from({ length: 32 }, () => random.integer(256));
-    // All swarms have the same random rows, and the same rows of an honest node unless it is doubtful.
+    // Several swarms score on the same rows: the random rows, and most rows of the honest nodes. Their gradients are
+    // computed once.
     const known = new Map<string, LossGradient>();
     const gradient = async (some: readonly Row[], key: string): Promise<LossGradient> => {
       const found = known.get(key) ?? (await gradientOn(trainer, adapter, some));

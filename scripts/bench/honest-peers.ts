@@ -27,7 +27,7 @@ const silent: Logger = { debug() {}, info() {}, warn() {}, error() {}, child: ()
 export interface Service {
   joins: number;
   joined: number;
-  /** Times of joins and of requests of members that were answered, in seconds. */
+  /** Seconds of each join and of each request of a member. A failed one has the time limit. */
   times: number[];
   /** Heartbeats that members sent. */
   sent: number;
@@ -151,7 +151,7 @@ export class HonestPeers {
         await host.fetchBlob(blob, { holders: [peer], signal });
         service.speeds.push(blob.size / 2 ** 20 / ((performance.now() - begin) / 1000));
       } catch {
-        // The service counts it as a fetch without a speed.
+        // A failed fetch counts in `fetches` and adds nothing to `speeds`.
       }
       await host.stop();
       await pause(JOIN_PAUSE_MS);

@@ -27,14 +27,13 @@ export const about =
 export const HONEST = 6;
 export const STEPS = 15;
 export const BATCH = 4;
-/**
- * Number of batches of random rows, number of rows in each, and numbers of the author's own rows that a score is
- * computed on.
- */
+/** Number of batches of random rows in a round. */
 const RANDOM_BATCHES = 4;
+/** Number of rows in a batch of random rows. */
 const RANDOM_ROWS = 8;
+/** Each update is scored once with each of these numbers of its author's own rows. */
 const OWN_ROWS = [8, 32];
-/** Share of the honest median that separates honest nodes from attackers. */
+/** Share of the honest median that honest nodes should reach and attackers should not. */
 const LINE = 0.4;
 /**
  * Attacks that a score cannot find. Clipping turns their updates into honest ones, or into updates that help the model
@@ -49,7 +48,8 @@ export interface Node {
 
 /**
  * Scores the updates of honest nodes and of one node for each attack, as the coordinator does. Only the honest updates
- * are merged, so all rounds start from an adapter that learns. Figures are shares of the honest median of the round.
+ * are merged, so all rounds start from an adapter that learns. Effect and gain are divided by the median of the honest
+ * nodes in the round.
  */
 export async function run(report: (row: BenchRow) => void, options: BenchOptions): Promise<void> {
   const folder = await mkdtemp(join(tmpdir(), 'swarm-bench-scores-'));

@@ -14,8 +14,8 @@ import { MODEL, NANO_CONFIG, RECIPE, RECIPE_SEED, STAGES, type Stage } from './r
 import { trainableParameters } from './trainable-parameters.ts';
 
 /**
- * Steps between which throughput is measured. They are in the warm-up, where the learning rate does not depend on the
- * total number of steps.
+ * Throughput is measured from step MEASURE_FROM to step MEASURE_UNTIL. It sets the total number of steps if none is
+ * given. These steps are in the warm-up, where the learning rate does not depend on that total.
  */
 const MEASURE_FROM = 10;
 const MEASURE_UNTIL = 60;

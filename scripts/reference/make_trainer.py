@@ -1,7 +1,8 @@
-"""Runs a reference training with transformers' Trainer: python make_trainer.py test/fixtures
+"""Makes a reference training run with transformers' Trainer: python make_trainer.py test/fixtures
 
-Trains the adapter of test/fixtures/llama-tiny-untied on its base for six steps. A step accumulates gradients over two times
-two rows of unequal length, with a linear schedule, weight decay, label smoothing and clipped gradients. Writes
+Trains the adapter of test/fixtures/llama-tiny-untied on its base for six steps. A step accumulates gradients over two
+micro-batches of two rows. Rows differ in length. The run uses a linear schedule, weight decay, label smoothing and clipped
+gradients. Writes
 <folder>/trainer.json (settings, rows, and the log of each step) and <folder>/trainer.safetensors (the trained adapter).
 """
 

@@ -128,10 +128,10 @@ function sessionOptions(
         // operations. This saves 4 % of a step (decision 013). Spinning longer saves no more and takes cores from other
         // processes.
         intra_op: { allow_spinning: '1', spin_duration_us: '5' },
-        // Prepacking gives each matrix product its own packed copy of its weight. Training would hold two copies,
-        // because it uses each weight forward and transposed. Unpacked weights stay in the mapped file, and matrix
-        // products with them are as fast. The kernels of a quantised base are fast only on packed weights, which are no
-        // larger than unpacked ones.
+        // Prepacking gives each matrix product its own packed copy of its weight. Training would hold two copies of
+        // each weight, because the forward pass multiplies with W and the backward pass with Wᵀ. Unpacked weights stay
+        // in the mapped file, and matrix products with them are as fast. The kernels of a quantised base, however, are
+        // fast only on packed weights. These are no larger than unpacked ones.
         disable_prepacking: weights?.quantised && name === 'onnx-cpu' ? '0' : '1',
         ...folder,
       },

@@ -80,7 +80,7 @@ export const LOWERINGS: { readonly [K in Operation]: Lowering<K> } = {
       return;
     }
     // WebGPU has no kernel for FusedMatMul, so onnxruntime would fetch the operands from the device and multiply on the
-    // processor. CUDA has one, and onnxruntime fuses these nodes into it.
+    // processor. CUDA has this kernel, and onnxruntime fuses the nodes emitted here into a FusedMatMul.
     const [a, b] = [transposeA, transposeB].map((transposed, i) => {
       if (!transposed) return inputs[i]!;
       const axes = node.inputs[i]!.shape.map((_, axis) => axis);

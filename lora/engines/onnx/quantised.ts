@@ -134,9 +134,9 @@ export function finishProduct(
 
 /**
  * Emits a quantised weight as a float32 matrix. It serves operations other than matrix products, products without
- * rounded activations, and all products on GPUs. GPUs have kernels for both operators that this function emits. At 4
- * bits it looks up all rows, because DequantizeLinear takes blocks only from opset 21 on. The blocks must not be
- * constants, because onnxruntime would compute the matrix once and keep it.
+ * rounded activations, and all products on GPUs. At 8 bits it emits DequantizeLinear. At 4 bits it emits
+ * GatherBlockQuantized for all rows, because DequantizeLinear takes blocks only from opset 21 on. GPUs have kernels for
+ * both. The blocks must not be constants, because onnxruntime would compute the matrix once and keep it.
  */
 export function emitDense(
   entry: QuantisedEntry,

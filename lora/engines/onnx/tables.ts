@@ -51,7 +51,10 @@ function emitNumbers({ codes, scales }: BlockNames, { emit }: Emitter, outputs?:
   return emit('DequantizeLinear', [codes, scales], { outputs, attributes: { axis: 0 } });
 }
 
-/** Emits x·W or x·Wᵀ with W in chunks of rows. x·Wᵀ concatenates the columns of the chunks; x·W adds their products. */
+/**
+ * Emits x·W or x·Wᵀ with W in chunks of rows. Each chunk gives one product. For x·Wᵀ the products are concatenated along
+ * the columns; for x·W they are added.
+ */
 function lowerProduct(
   node: GraphNode<'gemm'>,
   { entry, rows }: Table,

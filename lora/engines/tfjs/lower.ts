@@ -21,7 +21,7 @@ export type Lowering<K extends Operation> = (
   node: GraphNode<K>,
 ) => Value[];
 
-/** Implementations of all operations of the graph with calls of tfjs-core. int64 values are int32 here (see ids.ts). */
+/** Computes each operation of the graph with functions of tfjs-core. int64 values are int32 here (see ids.ts). */
 export const LOWERINGS: { readonly [K in Operation]: Lowering<K> } = {
   add: (tf, [a, b]) => [tf.add(a!, b!)],
   subtract: (tf, [a, b]) => [tf.sub(a!, b!)],

@@ -14,8 +14,8 @@ interface Held {
 
 /**
  * Holds the base's weights on the backend, once for all executables of an engine. A trainer has one graph for training
- * and one for evaluation. Each would hold its own copy of the weights, because TensorFlow cannot map a file as
- * onnxruntime does. JavaScript holds only the tensor that is being sent.
+ * and one for evaluation. Without this store, each graph would hold its own copy of the weights, because TensorFlow
+ * cannot map a file as onnxruntime can. JavaScript holds only the tensor that is being sent.
  */
 export class WeightStore {
   readonly #tf: TensorFlow;

@@ -4,7 +4,7 @@ import { liveNodes } from './live-nodes.ts';
 
 type Gemm = GraphNode<'gemm'>;
 
-/** x·W + (x·U)·V, plus `sum` if it is there. */
+/** The nodes of x·W + (x·U)·V, or of x·W + (x·U)·V + `sum`. */
 interface LowRankSum {
   readonly x: Tensor;
   /** The product with the frozen weight W. */
@@ -41,8 +41,9 @@ export function foldBranches(graph: Graph): Graph {
 }
 
 /**
- * Returns a function that counts the different computations that read a tensor or an equal one. A value that is
- * computed twice to save memory is then folded in both places or in neither, so both results are the same bit for bit.
+ * Returns a function that counts the different computations that read a tensor. Tensors that are computed in the same
+ * way count as one tensor. Gradient checkpointing computes some values twice. Both copies have the same count, so both
+ * are folded or neither is, and they are equal bit for bit.
  */
 function readersOf(graph: Graph): (tensor: Tensor) => number {
   const known = new Map<Tensor, string>();

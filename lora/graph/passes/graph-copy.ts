@@ -22,7 +22,7 @@ export class GraphCopy {
 
   /**
    * Appends a copy of a node.
-   * @param operand returns the copy's tensor that the node reads for a tensor of the original. @default `of`
+   * @param operand maps an input of the original node to the tensor that the copied node reads. @default `of`
    */
   add(node: GraphNode, operand: (tensor: Tensor) => Tensor = (tensor) => this.of(tensor)): void {
     this.replace(node, this.graph.repeat(node, node.inputs.map(operand)));

@@ -16,8 +16,9 @@ export interface RecomputeOptions {
  * The forward pass is cut into segments at every tensor through which all later values depend on `from`. In a model
  * with a residual stream these are the stream's values after each addition, so there are two cuts per block. Values
  * that cross between segments are kept. A value that only its own segment reads is recomputed from the kept values,
- * right before the backward pass first needs it. The last product of a segment feeds only the addition, so no product
- * onto the residual stream is computed twice. The last segment is kept, because the backward pass begins with it.
+ * right before the backward pass first needs it. The last matrix product of a segment is read only by the addition to the
+ * residual stream. The gradient of an addition reads no values, so this product is never recomputed. The last segment is
+ * kept, because the backward pass begins with it.
  *
  * All operations are pure, so every output is the same bit for bit. Each copy is listed where it is needed; an engine
  * must keep that order and must not merge equal nodes.

@@ -39,8 +39,8 @@ const PROCESSOR: EngineName = 'onnx-cpu';
 /** Engines in the order of preference, which decides between engines of about the same speed. */
 const CANDIDATES: readonly EngineName[] = ['onnx-cpu', 'onnx-cuda', 'onnx-webgpu', 'tfjs'];
 /**
- * An engine must be this many times as fast to replace an earlier candidate, because probes of single operations are
- * not more exact than that.
+ * An engine must be this many times as fast as an earlier candidate to be preferred to it. Smaller differences between
+ * measurements of single operations mean little.
  */
 const ADVANTAGE = 1.25;
 /**
@@ -156,8 +156,8 @@ export async function requireDevices(
 }
 
 /**
- * Returns whether `auto` may choose an engine. It never chooses TensorFlow on a processor. onnxruntime is faster there,
- * although 3 of 7 measurements on a machine under load preferred TensorFlow.
+ * Returns whether `auto` may choose an engine. It never chooses TensorFlow on a processor, because onnxruntime is faster
+ * there. A measurement cannot decide this: on a machine under load, TensorFlow seemed faster in 3 of 7 measurements.
  */
 function isCandidate(probe: EngineProbe, formats: Formats): boolean {
   return probe.speed !== null && probe.onProcessor !== true && missingFormat(probe, formats) === null;

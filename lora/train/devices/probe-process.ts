@@ -14,8 +14,8 @@ import { hasSoftwareDriver } from './software-driver.ts';
 import { measureSpeed } from './speed.ts';
 
 /**
- * Limit on the processor time per second of a measurement. With a real GPU one thread is busy; a software driver keeps
- * all cores busy.
+ * Seconds of processor time per second of a measurement, above which the device counts as a software driver. With a
+ * real GPU one thread is busy; a software driver keeps all cores busy.
  */
 const PROCESSOR_SHARE = 1.2;
 const software: ProbeFailure = {

@@ -3,7 +3,7 @@
 export interface SharedBatch {
   /** Rows of a micro-batch, on every device. */
   readonly microBatch: number;
-  /** Why there are fewer rows than on a single device; null if there are not fewer. */
+  /** Why the micro-batch has fewer rows than it would have on a single device; null if it has as many. */
   readonly reason: string | null;
 }
 

@@ -3,7 +3,7 @@ import type { BaseBits } from '../../models/base/base-bits.ts';
 import type { Compute, ComputeOnDevices } from '../compute.ts';
 import type { MemoryEstimate } from './estimate.ts';
 
-/** Number of processes and of copies of the base that trainers hold in memory at the same time. */
+/** Number of trainer processes, and of the copies of the base that they hold in memory together. */
 export interface Trainers {
   readonly processes: number;
   /** Number of copies of the base. */
@@ -16,7 +16,7 @@ export const ONE_TRAINER: Trainers = { processes: 1, bases: 1, baseBits: 32 };
 
 /**
  * Counts processes and copies of the base. onnxruntime maps the file of float32 weights, so its processes share one
- * copy; processes on a GPU load their weights through the same pages. With fewer bits, each process packs its own copy
+ * copy. Processes on a GPU load their weights through this copy too. With fewer bits, each process packs its own copy
  * of the weights. TensorFlow always holds its own copy. A GPU's memory is counted too, because some GPUs share the
  * processor's memory and too large a figure is safer than too small a one.
  */

@@ -18,8 +18,8 @@ export interface LossScaleState {
 /** Initial scale. It applies to the gradient of each token, because the loss is a sum over tokens and not a mean. */
 const INITIAL_SCALE = 2 ** 10;
 /**
- * Bounds of the scale. Above the largest, gradients would come near float32's own limit. Gradients that overflow at the
- * smallest are an error.
+ * Smallest and largest scale. With a larger scale, gradients would come near float32's own limit. If gradients overflow
+ * even with the smallest scale, the run fails.
  */
 const [SMALLEST_SCALE, LARGEST_SCALE] = [2 ** -10, 2 ** 24];
 /** Number of runs without overflow after which the scale doubles, as in PyTorch and in the paper. */
