@@ -51,7 +51,7 @@ export const HEARTBEAT_INTERVAL_MS = 2_000;
 export const PEER_LOST_AFTER_MS = 4 * HEARTBEAT_INTERVAL_MS + 2_000;
 /** Largest clock difference between node and coordinator. Above it, joins are refused and heartbeats ignored. */
 export const CLOCK_SKEW_MS = 60_000;
-/** Largest number of rounds by which an update may be late. A late update has (1 + rounds late)^-1/2 of its weight. */
+/** Largest number of rounds by which an update may be late. Its weight is multiplied by (1 + rounds late)^-1/2. */
 export const STALE_ROUNDS = 2;
 /** Longest human-readable text in a head, a receipt or a refusal. */
 export const DETAIL_CHARACTERS = 300;
