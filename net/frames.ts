@@ -8,8 +8,8 @@ import { netError } from './errors.ts';
 import { FrameBuffer } from './frame-buffer.ts';
 
 /**
- * Bytes passed to the stream at once. With the muxer's header they fill exactly four noise messages of 65,519 bytes of
- * plaintext. More bytes would delay pings and gossip on the same connection.
+ * Number of bytes passed to the stream at once. With the muxer's header they fill exactly four noise messages of 65,519
+ * bytes of plaintext. Larger blocks would delay pings and gossip on the same connection.
  */
 const BLOCK_BYTES = 4 * 65_519 - 12;
 /**

@@ -89,9 +89,9 @@ export interface GateRules {
 
 /**
  * Checks each gossip message before gossipsub verifies its signature. Verifying costs a hundred times as much as this
- * check. Anyone can sign any number of messages under new identities, so a message whose author no handler admits is
- * dropped here, and counts for the peer that handed it over. gossipsub verifies the remaining messages in turns, which
- * addresses and peers get in fair order. Between turns the event loop handles other work.
+ * check. Anyone can sign any number of messages under new identities. So a message whose author no handler admits is
+ * dropped here, and counts as unwanted for the peer that handed it over. gossipsub verifies the remaining messages in
+ * turns, which addresses and peers get in fair order. Between turns the event loop handles other work.
  *
  * The gate replaces the method `handleReceivedRpc`, because gossipsub has no hook that runs before it verifies the
  * signature.

@@ -43,8 +43,8 @@ const OFFERED_MESSAGES =
 /** Space for the signed envelope around the body of a message. */
 const ENVELOPE_BYTES = 1024;
 /**
- * Largest number of peers that may share one address, for example in a lab. Above it, gossipsub penalises them as one
- * attacker.
+ * Largest number of peers that may share one address, for example in a lab. If more peers share an address, gossipsub
+ * penalises them as one attacker.
  */
 const PEERS_PER_ADDRESS = 64;
 /**
@@ -71,7 +71,10 @@ function messageId(message: Message): Uint8Array {
   return contentId({ topic: message.topic, from, data: message.data });
 }
 
-/** Score parameters of a topic. Only rejected messages count, because our topics are too quiet for other scores. */
+/**
+ * Score parameters of a topic. Only rejected messages count. The other scores rate how many messages a peer delivers,
+ * and our topics carry too few messages for that.
+ */
 export const topicScore: TopicScoreParams = {
   topicWeight: 1,
   timeInMeshWeight: 0,

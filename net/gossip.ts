@@ -74,7 +74,7 @@ export class Gossip {
   constructor(deps: GossipDeps) {
     this.#runtime = deps.pubsub as GossipRuntime;
     this.#deps = deps;
-    // This is a rule and not a list, because a peer may subscribe to a job's topic before we join the job.
+    // A rule replaces the list of allowed topics, because a peer may subscribe to a job's topic before we join the job.
     this.#runtime.allowedTopics = { has: (topic) => topicMessageBytes(topic) !== null };
     this.#runtime.addEventListener('gossipsub:message', (event) => this.#judge(event.detail));
     const createInboundStream = this.#runtime.createInboundStream.bind(this.#runtime);

@@ -312,7 +312,8 @@ class Host implements SwarmNetwork {
     const survey = this.peers().map(async ({ peer, connectedAt }) => {
       const known = await this.#node.peerStore.get(peerIdFromString(peer)).catch(() => null);
       const protocols = known?.protocols ?? [];
-      // If identify failed, the protocols of the peer are unknown, and gossipsub opened no stream.
+      // If identify failed, the protocols of the peer are unknown, and gossipsub has opened no stream. The peer then
+      // counts as supporting gossip, so that the watchdog reconnects it.
       const supportsGossip =
         protocols.length === 0 || protocols.some((name) => name.startsWith(GOSSIP_PROTOCOL_PREFIX));
       return supportsGossip ? [{ peer, connectedAt, flows: this.#gossip.flowsWith(peer) }] : [];

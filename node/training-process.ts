@@ -57,7 +57,7 @@ export class TrainingProcess implements NodeTrainer {
   #settings: TrainerOptions | null = null;
   /** The requested compute, on the devices chosen for the job. */
   #compute: ComputeOnDevices | null = null;
-  /** Micro-batch of the job. The one in use is smaller if a fallback has reduced it. */
+  /** Micro-batch of the job. The process uses a smaller one if a fallback has reduced it. */
   #microBatch = 1;
   #note: string | null = null;
   /** Digest of the base that the process has loaded. */

@@ -33,8 +33,8 @@ export interface HeaderFacts {
   /** Whether the author is a member of the job. */
   readonly admitted: boolean;
   /**
-   * Whether a different update of the author in that round is recorded or being checked, or two such updates have
-   * excluded the author from the round.
+   * Whether a different update of the author for that round is recorded or being checked. Also true if the author is
+   * excluded from the round because it signed two different updates.
    */
   readonly conflicts: boolean;
 }

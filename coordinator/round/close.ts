@@ -14,7 +14,10 @@ export interface Round {
   readonly left: readonly string[];
   /** Assigned nodes that signed two different updates of this round. None of their updates counts in it. */
   readonly excluded: readonly string[];
-  /** Time since which no node that could still deliver has been present; null while such a node is present. */
+  /**
+   * Time since which all nodes that have neither delivered nor left have been absent; null while one of these nodes is
+   * present.
+   */
   readonly abandonedAt: number | null;
 }
 
@@ -64,9 +67,9 @@ export type Verdict =
 
 /**
  * Returns the longest duration of a round that opens now: twice the patience, or `maxSeconds` if no arrival has been
- * measured yet. The duration doubles with each round in a row that ended with too few updates. Without the doubling, if
- * all nodes became slower (for example because their owners use the machines), they would lose their work in every
- * round, and no new arrival would correct the measured times.
+ * measured yet. The duration doubles with each round in a row that ended with too few updates. The doubling is needed
+ * when all nodes become slower, for example because their owners use the machines. Without it, the nodes would lose
+ * their work in every round, and no new arrival would correct the measured times.
  */
 export function deadlineMs(
   number: number,

@@ -17,7 +17,7 @@ export interface StoredScore {
   } | null;
   /** Share of an honest node's effect and gain, from 0 to 1; null if it is unknown. */
   readonly share: number | null;
-  /** Factor of the update's weight in the merge, from 0 to 1. */
+  /** Factor, from 0 to 1, by which the update's weight in the merge is multiplied. */
   readonly belief: number;
   /** Whether the merge leaves the update out, because it raises the loss or changes nothing. */
   readonly isHarmful: boolean;

@@ -53,7 +53,7 @@ export interface BlobServerDeps {
 
 /**
  * Serves ranges of the local store. A stream carries one request after the other, and therefore at most one range at a
- * time. So a peer that stops reading ties up a limited amount of memory. It loses that memory at a deadline, or earlier
+ * time. So a peer that stops reading ties up a limited amount of memory. This memory is freed at a deadline, or earlier
  * if other peers claim their shares.
  */
 export class BlobServer {

@@ -20,7 +20,10 @@ const PARALLEL_DIALS = 32;
  * own.
  */
 const ALL_ADDRESSES = ['/ip4/0.0.0.0/ipcidr/0', '/ip6/::/ipcidr/0'];
-/** A connection without answers to pings is closed. The timeout is long because nodes train on all their cores. */
+/**
+ * A connection without answers to pings is closed. The timeout is long because nodes train on all their cores and may
+ * therefore answer late.
+ */
 const PING_INTERVAL_MS = 10_000;
 const PING_TIMEOUT_MS = 15_000;
 /**

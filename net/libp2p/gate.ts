@@ -20,8 +20,8 @@ export interface GateDeps {
 }
 
 /**
- * Returns the connection gater of a host. It gives each address its share of the connections, and refuses peers without
- * an Ed25519 key. It also counts the bytes of connections, and makes them gather their writes.
+ * Returns the connection gater of a host. The gater gives each address its share of the connections, and refuses peers
+ * without an Ed25519 key. It also counts the bytes of connections, and makes the connections gather their writes.
  */
 export function gate({ traffic, shares, handshakes }: GateDeps): ConnectionGater {
   const denied = (peer: PeerId, connection: MultiaddrConnection): boolean => {

@@ -20,6 +20,7 @@ interface FrameHeader {
   readonly streamID: number;
   readonly length: number;
 }
+/** The methods of a yamux muxer that its published type leaves out. */
 interface YamuxConnection extends StreamMuxer {
   handleFrame(frame: { readonly header: FrameHeader }): void;
   sendFrame(header: FrameHeader): void;
@@ -29,7 +30,7 @@ interface MuxedConnection {
   readonly muxer: YamuxConnection;
 }
 
-/** Numbers of the yamux specification. The stream 0 is the connection itself. */
+/** Frame types and flags of the yamux specification. Stream 0 is the connection itself. */
 const WINDOW_UPDATE = 1;
 const PING = 2;
 const SYN = 1;
@@ -48,8 +49,8 @@ const KNOWN_STREAMS: Quota = { calls: 4_000, perMs: 4_000 };
 /** Number of streams of a connection that are reset because of these limits before the connection is closed. */
 const REFUSED_STREAMS: Quota = { calls: 100, perMs: 10_000 };
 /**
- * Number of pings that a peer may send on a connection. We answer each of them. An honest peer's yamux sends one in 30
- * s.
+ * Number of pings that a peer may send on a connection. We answer each of them. An honest peer's yamux sends one every
+ * 30 seconds.
  */
 const PINGS: Quota = { calls: 100, perMs: 10_000 };
 

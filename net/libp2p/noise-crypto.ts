@@ -9,7 +9,10 @@ import { defaultCrypto } from '@libp2p/noise/crypto';
 
 const CIPHER = 'chacha20-poly1305';
 const TAG = { authTagLength: 16 };
-/** Smaller messages use the library's WebAssembly, which starts faster. The library has the same threshold. */
+/**
+ * Smallest size, in bytes, of the messages that Node's crypto handles. For smaller messages the library's WebAssembly
+ * is used, because it starts faster. The library has the same threshold.
+ */
 const LARGE_BYTES = 1200;
 
 /**

@@ -13,7 +13,7 @@ export interface PendingUpdate {
   /**
    * Number of heads so far that made the node ask for the receipt again. Each request carries this number. Only the
    * answer to a request with the current number can confirm that the update counts. A receipt that the coordinator sent
-   * unasked has no number: it may be older than the newest head even if it arrives later.
+   * unasked has no number, because it may be older than the newest head even if it arrives later.
    */
   readonly generation: number;
   /** Requests for the receipt since the last answer. The pause before the next request grows with this number. */

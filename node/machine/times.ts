@@ -11,8 +11,9 @@ export const RECEIPT_WAIT_MS = 3_000;
 export const ASK_AGAIN_MS = RPC_TIMEOUT_MS + 1_000;
 /** Interval at which a node whose job is over asks for the coordinator's next job. */
 export const JOB_WATCH_MS = 10_000;
-/** Shortest and longest pause between attempts to join, to sync, or to start the trainer. */
+/** Pause after the first failed attempt to join, to sync, or to start the trainer. */
 export const RETRY_FIRST_MS = 500;
+/** Longest pause between two such attempts. */
 export const RETRY_LONGEST_MS = 30_000;
 
 /**
