@@ -9,7 +9,7 @@ export const BASE_MODEL = 'a folder in Hugging Face format, or ORG/NAME[@REVISIO
 const MIN_SPEED_MS = 500;
 
 /**
- * Returns the folder of a base model, with the progress of a download on stderr.
+ * Returns the folder of a base model. Downloads the model if necessary, with progress on stderr.
  * @throws SwarmError as `findBase`
  */
 export async function baseFolder(

@@ -50,7 +50,7 @@ function failure({ kind, code, message, next, values }: ErrorJson): Failure {
   return { kind, exitCode: exitCodes[kind], code, message: text, next: advice, values };
 }
 
-/** Returns whether the user aborted the command. Our own signal and Node.js use the same name for this error. */
+/** Returns whether the user aborted the command. This program's signal and Node.js give such an error the same name. */
 function isAbort(error: unknown): boolean {
   return error instanceof Error && error.name === 'AbortError';
 }

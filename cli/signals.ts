@@ -52,7 +52,7 @@ export function drainOnSignals(): AbortSignal {
   }
   process.on('SIGINT', () => drain('interrupted'));
   process.on('SIGTERM', () => drain('asked to stop'));
-  // Without this handler a daemon would go on unseen after its terminal was closed.
+  // Without this handler, closing the terminal would end a daemon before it has drained.
   process.on('SIGHUP', () => drain('the terminal was closed'));
   // Ctrl-Break: on Windows the only signal that one process can send to another without killing it.
   if (process.platform === 'win32') process.on('SIGBREAK', () => drain('interrupted'));

@@ -108,7 +108,10 @@ export function addAdapterOptions(command: Command): Command {
     );
 }
 
-/** Adds the flags of batch and optimiser. Their defaults follow the same rule as those of `addAdapterOptions`. */
+/**
+ * Adds the flags of batch and optimiser. A default in their help applies only if neither a config file nor a preset sets
+ * a value.
+ */
 export function addOptimizerOptions(command: Command): Command {
   return command
     .optionsGroup('Batch and optimiser:')

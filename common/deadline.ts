@@ -19,8 +19,8 @@ export interface DeadlineOptions {
 
 /**
  * Runs `work` with a signal that aborts at a deadline. The returned promise settles at the deadline even if `work`
- * ignores its signal. The signal never aborts after `work` has settled. An open libp2p socket still obeys the signal
- * that it was dialled with, so a later abort would close a connection that `work` has opened.
+ * ignores its signal. The signal never aborts after `work` has settled. A later abort would close a connection that
+ * `work` has opened, because libp2p closes an open socket when the signal of its dial aborts.
  * @throws SwarmError DEADLINE_EXCEEDED, the outer signal's reason, or an error of `work`
  */
 export async function withDeadline<T>(

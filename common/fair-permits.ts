@@ -75,8 +75,8 @@ export class FairPermits {
   #withdrawFor(claimant: Claimant, group: Group): boolean {
     const other = group === this.#known ? this.#strangers : this.#known;
     for (;;) {
-      // No permit is free here. So if this group holds fewer permits than its guarantee, the other group holds more
-      // than its own guarantee.
+      // No permit is free here. So if the claimant's group holds fewer permits than its guarantee, the other group holds
+      // more than its own guarantee.
       const permits = group.size < this.#guaranteed(group) ? other.most() : group.rival(claimant);
       const permit = this.#options.withdraws === 'oldest' ? permits.at(0) : permits.at(-1);
       if (permit === undefined) return false;

@@ -5,9 +5,7 @@ import { commonError } from './common-errors.ts';
 import { isSwarmError } from './errors.ts';
 
 const LOCK_FILE = 'lock';
-/**
- * Contains the pid of the process that holds the lock. Only the error message uses it; the lock does not depend on it.
- */
+/** File with the pid of the lock's holder. Only an error message uses the pid; the lock does not depend on it. */
 const HOLDER_FILE = 'lock.pid';
 /**
  * The locks that this process holds. Without a reference to the database object of a lock, the garbage collector would

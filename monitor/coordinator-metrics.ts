@@ -91,7 +91,7 @@ export function createCoordinatorMetrics(source: CoordinatorMetricsSource): Coor
     (j) => j.tokensPerSecond,
   );
 
-  // Earlier phases are set to 0. Otherwise two phases of a job would read 1.
+  // Each scrape sets the gauges of a job's earlier phases to 0, so that only the current phase reads 1.
   const seenPhases: { name: string; phase: string }[] = [];
   new Gauge({
     name: 'swarm_job_phase',

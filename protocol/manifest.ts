@@ -100,7 +100,7 @@ export const trainingSchema = z.strictObject({
   weightDecay: z.number().min(0).max(1).default(0),
   /** Groups that decay. One-dimensional tensors of "saved" (norms, biases) never decay. @default A, B and saved */
   weightDecayGroups: z.array(decayGroupSchema).max(4).default(['A', 'B', 'saved']),
-  /** LoRA+: ratio of the learning rate of B (and of vectors) to that of A. @default 1 */
+  /** LoRA+: ratio of the learning rate of B (and of one-dimensional tensors) to that of A. @default 1 */
   loraPlusRatio: z.number().positive().max(1000).default(1),
   /** NEFTune: uniform noise on embeddings, up to alpha / √(tokens per row · width), in training only. @default 0 */
   neftuneAlpha: z.number().min(0).max(1000).default(0),
@@ -205,7 +205,7 @@ export const manifestSchema = z.strictObject({
       )
       .min(1)
       .max(DATA_SHARDS),
-    /** Commits the coordinator to its held-out data without publishing the data. */
+    /** The coordinator does not publish its held-out data. With this digest it cannot exchange the data later. */
     heldOut: z.strictObject({ digest: digestSchema, rows: count, tokens: z.int().nonnegative() }),
   }),
   lora: loraSchema,

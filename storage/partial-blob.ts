@@ -26,7 +26,7 @@ interface PartialBlobDeps {
 
 /**
  * Number of ranges written between two saves of the map. A restarted process fetches at most this many ranges again.
- * The data is flushed to the disk at the same time, so that `finish` does not have to wait for all of it.
+ * Each save also starts to flush the new ranges to the disk, so that `finish` does not have to flush the whole blob.
  */
 const RANGES_PER_SAVE = 32;
 

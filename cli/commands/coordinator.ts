@@ -85,7 +85,7 @@ export function registerCoordinator(program: Command, context: Context): void {
 
 async function run(context: Context, options: CoordinatorOptions): Promise<void> {
   const home = resolveHomes(options.home, context.environment, context.cwd).coordinator;
-  // Events before this start are not printed again.
+  // Only events from this moment on are printed, because an earlier run of the daemon has printed the older ones.
   const since = context.clock.now();
   await claimHome(home, 'coordinator');
   const firstTime = !existsSync(join(home, 'identity'));
@@ -179,7 +179,7 @@ async function showJob(
       printLines(context, [`${timeOfDay(event.at)}  ${name}  ${line}`]);
     }
   } catch (error) {
-    // The stream breaks when the daemon stops or the signal aborts. At any other time that is a failure.
+    // The stream of events breaks when the daemon stops, because the signal aborts then. Any other break is a failure.
     if (!signal.aborted) throw error;
   }
 }

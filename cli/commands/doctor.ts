@@ -54,6 +54,6 @@ async function doctor(context: Context, flags: DoctorFlags): Promise<void> {
   if (flags.json && problems.length === 0) printJson(context, { schemaVersion: 1, ...diagnosis });
   else if (!flags.json) printLines(context, doctorLines(diagnosis));
   if (problems.length === 0) return;
-  // With --json the error is the only object that is printed, so it carries the diagnosis.
+  // With --json this error is the only object that is printed, so it contains the diagnosis.
   throw cliError('UNHEALTHY', `this machine cannot train: ${problems.join('; ')}`, { ...diagnosis });
 }

@@ -2,8 +2,8 @@ import type { JobSpecInput } from '../../index.ts';
 import type { DemoData } from './data.ts';
 
 /**
- * Returns the demo's job. Of the settings that were tried, these lower the loss of the small model most in three
- * minutes on two cores.
+ * Returns the demo's job. Of all settings that were tried, its settings lower the loss of the small model most within
+ * three minutes on two cores.
  */
 export function demoJob({ base, data, rounds, nodes }: DemoJobOptions): JobSpecInput {
   return {
@@ -26,8 +26,8 @@ export function demoJob({ base, data, rounds, nodes }: DemoJobOptions): JobSpecI
       // The round waits for every node. All nodes share one machine, so a node is late only by chance.
       quorum: 1,
       maxSeconds: 120,
-      // On this model, updates of this preset lower the loss about as much as those of "dense", with an eighth of the bytes
-      // (docs/decisions/050-learning.md).
+      // On this model, updates of this preset lower the loss about as much as updates of "dense", and are an eighth as
+      // large (docs/decisions/050-learning.md).
       preset: 'balanced',
     },
     acceptance: { heldOutRows: 64 },

@@ -92,7 +92,7 @@ export async function runDemo(
         if (!signal.aborted) report({ event: 'node-lost', node: name, lines: node.lastLines });
       });
     }
-    // A swarm continues without a node, but a node that never starts is a failure.
+    // A swarm continues when it loses a node, but the demo fails if a node never starts.
     const up = helpers
       .slice(1)
       .map((node) => node.first('ready', { signal: AbortSignal.any([signal, readyBy()]) }));
