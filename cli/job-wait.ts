@@ -22,7 +22,8 @@ export interface WaitOptions extends HomeFlag {
 }
 
 /**
- * Follows a job until it ends, pauses itself or reaches a round. Prints its events to stdout and its progress to stderr.
+ * Follows a job until it ends, pauses itself or reaches the round in `until`. Prints the job's events to stdout and its
+ * progress to stderr.
  * @throws SwarmError JOB_PAUSED, WAIT_TIMED_OUT, USAGE, DAEMON_NOT_RUNNING
  */
 export async function waitForJob(

@@ -42,7 +42,8 @@ export function drainOnSignals(): AbortSignal {
   };
   for (const output of [process.stdout, process.stderr]) {
     output.on('error', (error: NodeJS.ErrnoException) => {
-      // The terminal is closed. Ignore the failed write: SIGHUP, which arrives too, makes the command save and stop.
+      // The write failed because the terminal is closed. Ignore this error, because SIGHUP arrives too and makes the
+      // command save and stop.
       if (error.code === 'EIO' && output.isTTY) return;
       if (error.code !== 'EPIPE') throw error;
       if (controller.signal.aborted) return;

@@ -13,9 +13,9 @@ export interface HealthReport {
 }
 
 /**
- * The health checks of a daemon. A liveness check fails when only a restart helps (a stuck state machine). A readiness
- * check fails while the daemon cannot do its work (not joined, disk full). Any report also shows that the event loop is
- * running.
+ * The health checks of a daemon. A liveness check fails when only a restart helps, for example because a state machine
+ * is stuck. A readiness check fails while the daemon cannot do its work, for example while its disk is full. Any report
+ * also shows that the event loop is running.
  */
 export class Health {
   readonly #clock: Clock;

@@ -205,7 +205,7 @@ export const manifestSchema = z.strictObject({
       )
       .min(1)
       .max(DATA_SHARDS),
-    /** The coordinator does not publish its held-out data. With this digest it cannot exchange the data later. */
+    /** The coordinator does not publish its held-out data. The digest shows if it exchanges the data later. */
     heldOut: z.strictObject({ digest: digestSchema, rows: count, tokens: z.int().nonnegative() }),
   }),
   lora: loraSchema,

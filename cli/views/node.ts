@@ -142,7 +142,7 @@ function cannotJoin({ state, coordinator, reason }: NodeStatus): boolean {
   return state === 'joining' && coordinator.connected && reason !== NOT_YET_CONNECTED;
 }
 
-/** Returns whether another line already gives the reason: that of the connection, of this round's update or of the job. */
+/** Returns whether a line about the connection, about this round's update or about the job already gives the reason. */
 function isExplained({ state, reason, coordinator, job, round, updates }: NodeStatus): boolean {
   if (reason === '') return true;
   if (state === 'joining') return coordinator.connected;
