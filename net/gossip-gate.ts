@@ -77,7 +77,7 @@ export interface GossipGateDeps {
   networkOf(peer: string): string;
 }
 
-/** What the gate needs to know about the topics that we subscribe to. */
+/** Facts about topics and peers that decide which messages the gate drops. */
 export interface GateRules {
   /** Largest message of a topic in bytes; null if we do not subscribe to the topic. */
   messageBytes(topic: string): number | null;

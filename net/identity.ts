@@ -19,7 +19,7 @@ export interface Identity {
 const IDENTITY_FILE = 'identity';
 const KEY_MODE = 0o600;
 const HOME_MODE = 0o700;
-/** libp2p stores an Ed25519 private key as seed and public key. */
+/** Size of an Ed25519 seed. libp2p stores a private key as the seed, followed by the public key. */
 const SEED_BYTES = 32;
 
 /**

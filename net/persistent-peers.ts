@@ -4,7 +4,7 @@ import type { Clock } from '../common/clock.ts';
 import { writeDurably } from '../common/durable.ts';
 import type { Logger } from '../common/logger.ts';
 
-/** Wait after the first failed dial. It doubles with each further failure. */
+/** Wait after the first failed dial. The wait doubles with each further failure. */
 const BACKOFF_MS = 500;
 const BACKOFF_LIMIT_MS = 60_000;
 /** Interval at which connected peers are checked, in case a disconnect event was missed. */

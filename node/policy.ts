@@ -25,17 +25,19 @@ export const defaultPolicy: NodePolicy = {
 };
 
 const FLOAT_BYTES = 4;
-/** Copies of the adapter in a trainer: values, gradients, two moments. */
+/** Number of copies of the adapter in a trainer: values, gradients, two moments. */
 const TRAINER_ADAPTERS = 4;
-/** Copies of the adapter in the daemon: adapter, pseudo-gradient, error feedback, the update being encoded. */
+/**
+ * Number of copies of the adapter in the daemon: adapter, pseudo-gradient, error feedback, the update being encoded.
+ */
 const DAEMON_ADAPTERS = 4;
-/** Files of the adapter's size: error feedback, two moments, adapter and its successor, pending updates. */
+/** Number of files of the adapter's size: error feedback, two moments, adapter and its successor, pending updates. */
 const ADAPTER_FILES = 6;
-/** The daemon and the trainer each hold a round's rows. */
+/** Number of copies of a round's rows: one in the daemon, and one in the trainer. */
 const ROW_COPIES = 2;
 /** Memory of a row besides its tokens: its index and its arrays (113 bytes measured). */
 const ROW_OVERHEAD_BYTES = 128;
-/** Token id and label of 4 bytes each, segment of 2. */
+/** Bytes of a token in a row: 4 for its id, 4 for its label, 2 for its segment. */
 const TOKEN_BYTES = 10;
 
 /**

@@ -59,7 +59,7 @@ export function readUpdate(bytes: Uint8Array): Verified<'update'> | Refusal {
   }
 }
 
-/** What an unverified message claims to be. */
+/** The claims of an unverified message. */
 export interface ClaimedUpdate {
   /** Digest of a job. */
   readonly job: string;

@@ -33,10 +33,7 @@ export const UPDATE_QUOTA: Quota = { calls: 20, perMs: 30_000 };
  */
 export const WAITING_BYTES = 64 * 1024 * 1024;
 
-/**
- * Result for an update: the verdict on its header, which is known immediately, and its receipt, which needs a check of
- * the payload.
- */
+/** Result for an update. The verdict on its header is known immediately. The receipt needs a check of the payload. */
 export interface Judged {
   /** The verdict for gossip. */
   readonly verdict: 'accept' | 'ignore' | 'reject';

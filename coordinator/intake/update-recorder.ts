@@ -20,8 +20,8 @@ import type { Refusal } from './header-checks.ts';
 export const RECORDED_REFUSALS = 8;
 /**
  * Limit on recorded refusals of all members together. The limit is needed because each record waits for the disk and is
- * kept, and in an open job it costs an attacker nothing to become a member. The first refusal of an assigned node in a
- * round does not count towards this limit, so that no other member can displace it.
+ * kept, and because becoming a member of an open job costs an attacker nothing. The first refusal of an assigned node
+ * in a round does not count towards this limit, so that no other member can displace it.
  */
 export const ALL_REFUSALS: Quota = { calls: 512, perMs: 60_000 };
 

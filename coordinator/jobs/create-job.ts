@@ -38,7 +38,7 @@ export interface JobCreationDeps extends Pick<CoordinatorDeps, 'network' | 'stor
   readonly validator: TrainerValidator;
 }
 
-/** Bytes of an invite's token. 16 random bytes cannot be guessed. */
+/** Size of an invite's token in bytes. 16 random bytes cannot be guessed. */
 const TOKEN_BYTES = 16;
 
 /** Creates jobs from job files. A failed attempt leaves nothing behind. */

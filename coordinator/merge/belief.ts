@@ -9,7 +9,7 @@
  * measured on few rows.
  */
 export const BELIEF_UPDATES = 3;
-/** Share that stands for each scored update that a new node does not have yet. */
+/** Share that is used in place of each scored update that a new node still lacks. */
 export const NEWCOMER_SHARE = 0.25;
 /** A belief is set to 0 if it is below this line. The mean share of nodes that trained honestly is greater. */
 export const BELIEF_LINE = 0.2;

@@ -50,7 +50,7 @@ interface ClosedRound {
   readonly seed: Uint8Array;
 }
 
-/** An update that can be scored: it was trained for the newest parent, and it is not empty. */
+/** An update that can be scored: it was trained from the checkpoint that the merge changes, and it is not empty. */
 interface Candidate {
   /** Index of the update among those of the merge. */
   readonly index: number;

@@ -75,7 +75,7 @@ export class TrainerValidator implements Validator {
     this.#deps = deps;
   }
 
-  /** Evaluates an adapter of a job that the store does not have yet. Ends the job's process if the evaluation fails. */
+  /** Evaluates an adapter of a job that is not recorded yet. Ends the job's process if the evaluation fails. */
   async measure(
     { job, manifest, heldOut }: ValidationJob & { heldOut: Uint8Array },
     adapter: readonly Float32Array[],

@@ -140,9 +140,9 @@ export class Liveness {
     const now = deps.clock.now();
     const known = this.#peers.get(author);
     if (heartbeat.job !== job || !this.#isMember(author) || this.#left.has(author)) return false;
-    // A replayed heartbeat must not keep a dead node present, so an older heartbeat does not count. There is one exception:
-    // if the newest time is ahead of our clock by more than the tolerance, our clock was set back, and an older time does
-    // not prove a replay.
+    // A replayed heartbeat must not keep a dead node present, so an older heartbeat does not count. The exception is a
+    // newest time that is ahead of our clock by more than the tolerance. Then our clock was set back, and an older time
+    // does not prove a replay.
     const last = this.#issued.get(author) ?? 0;
     if (heartbeat.issuedAt <= last && last <= now + CLOCK_SKEW_MS) return false;
     const skewMs = heartbeat.issuedAt - now;

@@ -23,9 +23,9 @@ export const MILESTONES = 16;
 export const defaultRetention: RetentionSettings = { checkpoints: KEPT_CHECKPOINTS, rounds: KEPT_ROUNDS };
 
 /**
- * Chooses the checkpoints whose weights are deleted: all except the newest `newest`, the milestones, and the one with
- * the lowest held-out loss (the earliest, if several have the same loss). Signed checkpoints stay, so that the chain
- * can always be verified.
+ * Chooses the checkpoints whose weights are deleted. Weights are kept for the newest `newest` checkpoints, for the
+ * milestones, and for the checkpoint with the lowest held-out loss (the earliest, if several have the same loss).
+ * Signed checkpoints stay, so that the chain can always be verified.
  * @param held checkpoints whose weights are still kept, oldest first
  * @param count number of checkpoints planned for the job, which sets the distance between milestones
  * @returns the rounds of the chosen checkpoints
