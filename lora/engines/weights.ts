@@ -9,7 +9,10 @@ export interface WeightEntry {
   readonly shape: Shape;
 }
 
-/** A copy of a matrix as integer codes with scales; see lora/models/weights/quantise.ts for both layouts. */
+/**
+ * A copy of a matrix as integer codes with scales. See lora/models/weights/quantise.ts for the layouts at 4 bits and at 8
+ * bits.
+ */
 export interface BlockEntry {
   /** 4 bits: uint8 [rows, blocks, bytes of a block], two codes in a byte. 8 bits: int8 [rows, 1, columns]. */
   readonly codes: WeightEntry;

@@ -118,7 +118,7 @@ function moduleDrift(
   };
 }
 
-/** Order of the blocks of `rank` components in a Gram matrix. */
+/** Numbers of the blocks in a Gram matrix: start, mean change, then each peer's change. Each has `rank` components. */
 const START = 0;
 const MEAN = 1;
 const FIRST_PEER = 2;

@@ -6,8 +6,8 @@ import { checkTensors, planLayout, type UpdateLayout, zeros } from './layout.ts'
 import type { Preset } from './presets.ts';
 
 /**
- * Default decay, for few peers and LoRA. With the published value 0.95, a peer sends changes again that other peers'
- * updates have applied already.
+ * Default decay, chosen for LoRA with few peers. With the published value of 0.95, a peer would send changes that the
+ * updates of other peers have already made.
  */
 export const DEFAULT_DECAY = 0.5;
 

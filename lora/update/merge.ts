@@ -132,7 +132,10 @@ function addValues(sums: Float32Array, { indices, values }: TensorUpdate, factor
   }
 }
 
-/** Adds a sender's weight. The sums are the same whether kept as one number or as one per coordinate. */
+/**
+ * Adds a sender's weight to the sums of weights. `weights` is one number while all coordinates have the same sum, else
+ * one number per coordinate. Both forms give the same sums.
+ */
 function addWeight(
   weights: number | Float32Array,
   length: number,

@@ -16,8 +16,7 @@ export type LossGradient = readonly Float32Array[];
 
 export interface UpdateScore {
   /**
-   * Estimated decrease, when the update is applied, of the loss on rows that were assigned to no node; in nats per
-   * token.
+   * Estimated decrease of the loss on rows that were assigned to no node, if the update is applied; in nats per token.
    */
   readonly effect: number;
   /** Standard error of `effect` over the batches of random rows; 0 for one batch. */

@@ -1,8 +1,8 @@
 import { CHUNK_VALUES } from './presets.ts';
 
-// Magnitudes are compared by the low 31 bits of their float32 pattern, which have the same order as the numbers. The
-// selection compares these bits in up to three passes. The first pass takes the upper 11 bits (exponent and 3 bits of
-// the mantissa) of every value of the chunk. The other two passes each take 10 bits of the few candidates that are
+// Magnitudes are compared by the low 31 bits of their float32 patterns. Read as integers, these bits have the same order
+// as the magnitudes. The selection makes up to three passes. The first pass takes the upper 11 bits (exponent and 3 bits
+// of the mantissa) of every value of the chunk. The other two passes each take 10 bits of the few candidates that are
 // left.
 const FIRST_SHIFT = 20;
 const LEVELS = [10, 0] as const;

@@ -15,7 +15,7 @@ import { type ChunkCode, chunksOf, NEGATIVE, setDecodedValues, type TensorUpdate
 
 const decoded = new Float32Array(4);
 
-/** Sets of the codes that a chunk uses, one bit per code. */
+/** Masks for the set of codes that a chunk uses. A set has one bit per code. */
 const USES_UPPER = (1 << UPPER) | (1 << (NEGATIVE | UPPER));
 const USES_LOWER = (1 << 0) | (1 << NEGATIVE);
 const USES_NEGATIVE_LOWER = 1 << NEGATIVE;

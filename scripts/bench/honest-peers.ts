@@ -17,7 +17,7 @@ const MEMBERS = 4;
 const HEARTBEAT_MS = 250;
 /** Pause between two joins of new nodes, and between two fetches. */
 const JOIN_PAUSE_MS = 200;
-/** Time limit of a join. A join that fails or takes longer is recorded with this time. */
+/** Time limit of a join or request. A join or request that fails or takes longer is recorded with this time. */
 const JOIN_TIMEOUT_MS = 10_000;
 const FETCH_TIMEOUT_MS = 20_000;
 
@@ -27,7 +27,7 @@ const silent: Logger = { debug() {}, info() {}, warn() {}, error() {}, child: ()
 export interface Service {
   joins: number;
   joined: number;
-  /** Seconds of each join and of each request of a member. A failed one has the time limit. */
+  /** Seconds that each join, and each request of a member, took. A failure counts with the time limit. */
   times: number[];
   /** Heartbeats that members sent. */
   sent: number;

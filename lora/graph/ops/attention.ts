@@ -100,7 +100,7 @@ export function attention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOpt
 /** [B, heads, T, D] ⇄ [B, T, heads, D] */
 const SWAP = [0, 2, 1, 3];
 
-/** Queries start ≤ t < end, which may see the keys from ≤ t < end. */
+/** Queries start ≤ t < end. They see no keys outside from ≤ t < end. */
 interface Tile {
   readonly start: number;
   readonly from: number;

@@ -25,8 +25,8 @@ export function randomSeed(graph: Graph): Tensor {
  *
  * Take the tensor as a matrix [R, C], where C is the last axis. A value is the upper 24 of the 32 bits of
  * f((aᵢ + bⱼ)·(a′ᵢ + b′ⱼ)). Here a and a′ are hashes of seed, stream and row; b and b′ are hashes of seed, stream and
- * column. The second factor is odd. f(x) = x·(2x + 1) is the permutation of RC6 (Rivest et al. 1998), which carries every
- * lower bit into the upper bits. Only additions and multiplications need a pass over the tensor.
+ * column. The second factor is odd. f(x) = x·(2x + 1) is the permutation of RC6 (Rivest et al. 1998), which carries
+ * every lower bit into the upper bits. Only additions and multiplications need a pass over the tensor.
  *
  * @param seed int64 [1], see randomSeed
  * @param stream whole number from 0 to 2^31 − 1, a different one for each use in a graph

@@ -16,7 +16,8 @@ interface ControlGroups {
 }
 
 /**
- * https://docs.kernel.org/admin-guide/cgroup-v2.html, Memory. Above memory.high the kernel throttles processes heavily.
+ * https://docs.kernel.org/admin-guide/cgroup-v2.html, Memory. Above memory.high the kernel throttles processes heavily,
+ * so memory.high counts as a limit.
  */
 const VERSION_2: ControlGroups = {
   folder: 'sys/fs/cgroup',

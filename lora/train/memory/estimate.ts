@@ -79,8 +79,8 @@ export function estimateTraining(
     (graph) => adaptedParameters(graph, model, lora, { training: true }),
     { ...training, checkpointing },
   );
-  // The float16 pass marks the matrix products with the base's modules, which `baseFlopsPerStep` counts. The pass does
-  // not change the other costs.
+  // The float16 pass marks the matrix products with weights of the base's modules. `baseFlopsPerStep` counts these
+  // products. The pass does not change the other costs.
   const cost = graphCost(inPrecision(graph, architecture, 'float16'));
   const parameters = adapterSize(adapterLayout(model, lora));
   const parts = {

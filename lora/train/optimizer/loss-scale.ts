@@ -15,7 +15,10 @@ export interface LossScaleState {
   readonly runs: number;
 }
 
-/** Initial scale. It applies to the gradient of each token, because the loss is a sum over tokens and not a mean. */
+/**
+ * Initial scale. It multiplies the gradient of each token. The loss is a sum over tokens and not a mean, so a token's
+ * gradient does not shrink when a batch has more tokens.
+ */
 const INITIAL_SCALE = 2 ** 10;
 /**
  * Smallest and largest scale. With a larger scale, gradients would come near float32's own limit. If gradients overflow
