@@ -58,9 +58,10 @@ export async function initialAdapter(
 /**
  * Makes the initial LoRA matrices. A value depends only on the seed, the tensor's name and its position, so it is the same
  * on every machine and does not depend on the other target modules. `init` is PEFT's `init_lora_weights`:
- * - true: A uniform in ±1/√in (Kaiming-uniform with a = √5), B zero, so that training starts exactly at the base
- * - 'gaussian': A normal with a standard deviation of 1/r, B zero
- * - false: A as for true, B uniform in ±1/√r
+ * - true: A is uniform between −1/√in and 1/√in (Kaiming-uniform with a = √5). B is zero, so that training starts
+ *   exactly at the base.
+ * - 'gaussian': A is normal with a standard deviation of 1/r. B is zero.
+ * - false: A is as for true. B is uniform between −1/√r and 1/√r.
  *
  * For an embedding, B is normal with a standard deviation of 1. A is zero or, if `init` is false, normal in the same way.
  *
@@ -114,7 +115,7 @@ function randomMatrix(
   return values;
 }
 
-/** Maps pairs of numbers uniform in ±1 to pairs of standard normal ones (Box & Muller 1958). */
+/** Maps pairs of uniform numbers between −1 and 1 to pairs of standard normal numbers (Box & Muller 1958). */
 function normals(centred: readonly number[]): number[] {
   return centred.map((value, j) => {
     const [radius, angle] = j % 2 === 0 ? [value, centred[j + 1]!] : [centred[j - 1]!, value];

@@ -10,7 +10,10 @@ export interface Origin {
 /** One turn of a conversation, in the shape that chat templates expect. */
 export interface Message {
   role: string;
-  /** Empty if a turn only calls tools. Text parts are joined; other parts make the row unusable. */
+  /**
+   * Empty if the turn only calls tools. Where the data has a list of parts, the text parts are joined. A row with other
+   * parts, such as images, cannot be used.
+   */
   content: string;
   name?: string;
   tool_calls?: unknown[];

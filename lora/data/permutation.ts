@@ -19,7 +19,7 @@ export interface PermutationKey {
   round: number;
   /** Digest of the checkpoint that the round starts from. Until the checkpoint exists, the order cannot be predicted. */
   parent: string;
-  /** Number of complete passes over all rows in this round. */
+  /** Number of the pass over all rows, counted from 0 in each round. */
   epoch: number;
 }
 

@@ -125,7 +125,7 @@ function buildTokenizer(definition: Json, config: Json): TextTokenizer {
  * Returns the added tokens of tokenizer.json and tokenizer_config.json. For the same token, the config wins.
  *
  * transformers 5 ignores `add_bos_token`, `add_eos_token` and `clean_up_tokenization_spaces` of the config if there is
- * a tokenizer.json of this kind, so they are ignored here too.
+ * a tokenizer.json of a kind that we support, so they are ignored here too.
  */
 function addedTokens(definition: Json, config: Json): AddedToken[] {
   const tokens = new Map<string, AddedToken>();

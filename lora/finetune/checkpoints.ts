@@ -53,7 +53,7 @@ export const runStateSchema = z.strictObject({
   finished: z.enum(['steps', 'early-stopping']).nullable(),
   /** Settings with which the run was last started or resumed. */
   settings: runSettingsSchema,
-  /** SHA-256 digests of the other files. */
+  /** SHA-256 digests of the other files of the checkpoint, by file name. */
   digests: z.record(z.string(), z.string()),
 });
 export type RunState = z.output<typeof runStateSchema>;

@@ -67,8 +67,8 @@ export function microBatchThatFits(
 }
 
 /**
- * Returns a warning if the run needs more memory than is available, with settings that need less. null if it fits, or
- * if all devices are GPUs.
+ * Returns a warning if the run needs more memory than is available. The warning names settings that need less. Returns
+ * null if the run fits, or if all devices are GPUs.
  */
 export function memoryWarning(
   model: ModelShape,

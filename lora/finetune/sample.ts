@@ -36,7 +36,7 @@ export interface SampleOptions {
   signal: AbortSignal;
 }
 
-/** Reads the beginning of the data and estimates its size. @throws SwarmError DATA_*, TEMPLATE_*, DATA_EMPTY */
+/** Reads the beginning of the data and estimates its total tokens. @throws SwarmError DATA_*, TEMPLATE_*, DATA_EMPTY */
 export async function sampleData(
   { paths, settings, modelDir, now, signal }: SampleOptions,
   { tokenizer }: { tokenizer: TextTokenizer },
@@ -45,8 +45,8 @@ export async function sampleData(
   const report = new RowReport({ badRowShare: settings.badRowShare });
   const lengths: number[] = [];
   const seen = { bytes: 0, samples: 0, tokens: 0, trained: 0 };
-  // Files are read in pieces, ahead of rendering. Therefore the samples of a piece are counted only when the next piece
-  // begins.
+  // The counts at the last moment when bytes and samples matched. `seen.bytes` includes a whole piece of a file before
+  // the first sample of the piece is counted, so the counts match again only when the next piece begins.
   let known = { ...seen };
   let total = 0;
   const onProgress = (done: number, all: number): void => {

@@ -186,7 +186,7 @@ function baseWith(graph: Graph, model: ModelShape, replaced: ReadonlyMap<string,
   };
 }
 
-/** Returns the random stream of a module's dropout; it does not depend on the other target modules. */
+/** Returns the number of the random stream for a module's dropout. It depends only on the module's name. */
 function streamOf(module: string): number {
   return createHash('sha256').update(module).digest().readUInt32LE(0) >>> 1;
 }

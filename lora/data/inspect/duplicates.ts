@@ -49,8 +49,8 @@ export class DuplicateCounter {
   }
 
   /**
-   * Returns 0 if no equal sample was added. Otherwise returns the number of samples that this match stands for: 1, or
-   * more if the table keeps only some of the samples.
+   * Returns 0 if no equal sample was added. Otherwise returns the number of samples that the equal sample stands for:
+   * 1, or more if the table keeps only some of the samples.
    */
   weight(rendered: Rendered): number {
     return this.#table.get(sampleHash(rendered)) === undefined ? 0 : this.#table.scale;

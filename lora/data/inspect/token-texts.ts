@@ -17,8 +17,8 @@ const MAX_WAIT = 8;
  * Returns each token with its part of the decoded text.
  *
  * A token decoded alone may give half a character, or lose its leading space. Therefore each token is decoded together
- * with the tokens before it, back to a token whose place in the text of the whole sample is known. The result is used
- * if it occurs at that place in the text of the whole sample.
+ * with tokens before it. The first of them is a token whose place in the text of the whole sample is known. The decoded
+ * text is used if it occurs at that place.
  */
 export function tokenTexts(
   ids: readonly number[],

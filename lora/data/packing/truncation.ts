@@ -17,7 +17,7 @@ export interface Sample {
   readonly trained: Uint8Array;
 }
 
-/** Share of a row that the prompt keeps if prompt and answer are both too long. */
+/** `shorten` keeps at least this share of a row for the prompt. Beyond that, it cuts the end of the sample. */
 const CONTEXT_SHARE = 1 / 4;
 
 /**

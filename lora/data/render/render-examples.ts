@@ -54,8 +54,8 @@ export async function* renderExamples(
   for await (const whole of examples) {
     for (const example of renderer.trainOn === 'turns' ? eachAnswer(whole) : [whole]) {
       const rendering = renderExample(example, renderer);
-      // A rejection is handled when this example's turn comes. If an earlier example throws, that turn never comes, and
-      // without this handler the rejection would count as unhandled.
+      // If an earlier example throws, nothing awaits this rendering any more. The empty handler keeps its rejection
+      // from counting as unhandled.
       rendering.catch(() => {});
       ahead.push({ example, rendering });
       if (ahead.length < LOOK_AHEAD) continue;

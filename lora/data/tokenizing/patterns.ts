@@ -11,9 +11,9 @@ const { SplitPreTokenizer } = library as unknown as {
 
 /**
  * Constructs of Oniguruma that a JavaScript expression cannot reproduce: `\G`, atomic groups, possessive quantifiers,
- * back references and subexpression calls, conditionals, and switches other than a case-insensitive group.
+ * back references and subexpression calls, conditionals, and inline flags other than a case-insensitive group.
  * @huggingface/tokenizers 0.2.0 does not refuse them. For example, it treats a possessive quantifier as an ordinary
- *   one.
+ * one.
  */
 const BEYOND = /\\[GKRXkg1-9]|\(\?>|\(\?\(|\(\?(?!i:)[a-z-]+[:)]|[*+?]\+/;
 /**

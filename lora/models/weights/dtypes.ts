@@ -72,11 +72,12 @@ function toHalf(bits: number): number {
   if (magnitude > 0x7f800000) return sign | 0x7e00;
   if (magnitude >= 0x477ff000) return sign | 0x7c00; // 65,520 and above round to infinity
   if (magnitude >= 0x38800000) {
-    // Normal from 2^-14: rebias the exponent from 127 to 15 and round away 13 mantissa bits.
+    // Halves from 2^-14 on are normal. The bias of the exponent changes from 127 to 15, and 13 mantissa bits are
+    // rounded away.
     const rebiased = magnitude - 0x38000000;
     return sign | ((rebiased + 0xfff + ((rebiased >>> 13) & 1)) >>> 13);
   }
-  // Subnormal: a multiple of 2^-24. Shift the mantissa with its hidden bit.
+  // Smaller halves are multiples of 2^-24. The mantissa is shifted together with its hidden bit.
   const shift = 126 - (magnitude >>> 23);
   if (shift > 24) return sign;
   const mantissa = (magnitude & 0x7fffff) | 0x800000;
