@@ -52,7 +52,7 @@ export interface PackFilesOptions {
   /** The current time, milliseconds since 1970. Chat templates may print its date. */
   now: number;
   signal?: AbortSignal;
-  /** Receives the bytes read so far and the size of all files. */
+  /** Receives the number of bytes read so far, and the size of all files in bytes. */
   onProgress?: (done: number, total: number) => void;
   /** Receives each row that cannot be used. Not called if the rows are in the cache. */
   onBad?: (row: BadRow) => void;

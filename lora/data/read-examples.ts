@@ -25,7 +25,7 @@ export interface ReadExamplesOptions {
   signal?: AbortSignal;
   /** Counts rows and stops the run if too many are bad. `renderExamples` must get the same report. */
   report: RowReport;
-  /** Receives the bytes read so far and the size of all files. Approximate for Parquet. */
+  /** Receives the number of bytes read so far, approximate for Parquet, and the size of all files in bytes. */
   onProgress?: (done: number, total: number) => void;
 }
 

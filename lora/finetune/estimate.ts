@@ -80,7 +80,7 @@ export interface RunEstimate {
 const FORWARD_SHARE = 0.4;
 /** Largest size of a packed token in bytes: id, label and segment. */
 const PACKED_BYTES = 10;
-/** Copies of the adapter's values in a checkpoint: the adapter and two moments. */
+/** Values in a checkpoint for each value of the adapter: the value itself and two moments of the optimiser. */
 const CHECKPOINT_SETS = 3;
 
 /** Estimates memory, disk and time of a run. Reads only the beginning of the data, and no weights. */

@@ -21,7 +21,7 @@ const STEPS_PER_CALL = 20;
 export interface LoopOptions {
   settings: RunSettings;
   training: TrainingConfig;
-  /** Adapter and optimiser state to start from; null: the optimiser has made no step. */
+  /** Adapter and optimiser state to start from. `optimizer` is null if the optimiser has made no step yet. */
   start: { adapter: readonly Float32Array[]; optimizer: AdamWState | null };
   state: RunState;
 }

@@ -22,9 +22,9 @@ export interface RunMemory extends MemoryEstimate {
   readonly command: number;
 }
 
-/** Bytes that `swarm train` itself holds, measured. */
+/** Measured memory of the `swarm train` process in bytes, without copies of the adapter. */
 const COMMAND_BYTES = 130 * 2 ** 20;
-/** Copies of the adapter's values that `swarm train` itself holds at one time. */
+/** Largest number of copies of the adapter's values that the `swarm train` process holds at one time. */
 const COMMAND_SETS = 5;
 
 /**

@@ -18,7 +18,7 @@ const ZSTD_SKIPPABLE = [0x2a, 0x4d, 0x18];
 
 export interface ByteOptions {
   signal?: AbortSignal;
-  /** Receives the compressed bytes read from the file since the last call. */
+  /** Receives the number of compressed bytes that were read from the file since the last call. */
   onBytes?: (count: number) => void;
 }
 

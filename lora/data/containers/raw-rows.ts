@@ -14,7 +14,7 @@ export type RowBatches = AsyncGenerator<RawRow[], void, undefined>;
 
 export interface ContainerOptions {
   signal?: AbortSignal;
-  /** Receives the bytes read from the file since the last call. */
+  /** Receives the number of bytes that were read from the file since the last call. */
   onBytes?: (count: number) => void;
 }
 

@@ -10,7 +10,7 @@ import { decideForRun, memoryOf } from '../memory.ts';
 import { sampleData } from '../sample.ts';
 import { type Layer, mergeLayers, resolveSpec } from './settings.ts';
 
-/** Share of the available memory to use, because other programs need some and estimates are not exact. */
+/** Share of the available memory to use. The rest is for other programs and for errors of the estimate. */
 const MEMORY_SHARE = 0.6;
 
 /**

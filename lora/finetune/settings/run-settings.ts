@@ -12,7 +12,7 @@ const deviceNumber = z.int().nonnegative().optional();
 export const runSettingsSchema = z.strictObject({
   spec: trainSpecSchema,
   totalSteps: z.int().positive(),
-  /** The first device, and its number. */
+  /** Engine and number of the first device. */
   engine: z.enum(ENGINE_NAMES),
   device: deviceNumber,
   /** The other devices that share each batch. @default none */

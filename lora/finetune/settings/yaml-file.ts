@@ -40,7 +40,7 @@ export class YamlFile {
   }
 
   /**
-   * @param what kind of file it is, for errors: "job file"
+   * @param what the kind of file, for errors, such as "job file"
    * @throws SwarmError JOB_FILE_MISSING, JOB_SPEC
    */
   static async read(path: string, what: string): Promise<YamlFile> {

@@ -14,10 +14,10 @@ export type BaseBits = (typeof BASE_BITS)[number];
 const BYTES_PER_WEIGHT: Readonly<Record<BaseBits, number>> = { 32: 4, 8: 2, 4: 1.25 };
 
 /**
- * Estimates the bytes of a base in memory from its number of parameters. The estimate is exact at 32 bits. Below that it
- * counts every parameter as part of a linear module, although a value of the embedding or output head takes 1 byte. For
- * published models it is therefore up to 18 % too high at 8 bits and up to 7 % at 4. `weightFileBytes` is exact but needs
- * the model's config.
+ * Estimates the bytes of a base in memory from its number of parameters. The estimate is exact at 32 bits. At 8 and 4
+ * bits it counts every parameter as a weight of a linear module. A value of the embedding or output head takes only 1
+ * byte, so the estimate for published models is up to 18 % too high at 8 bits, and up to 7 % at 4 bits.
+ * `weightFileBytes` is exact but needs the model's config.
  */
 export function estimatedBaseBytes(parameters: number, bits: BaseBits): number {
   return BYTES_PER_WEIGHT[bits] * parameters;
