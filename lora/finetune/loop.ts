@@ -155,7 +155,7 @@ export class TrainingLoop {
         });
         const { step } = this.state;
         const { state: first } = this.#options;
-        // The mean over all steps of this process, because the time of a single step varies when other programs run.
+        // Averages over all steps of this process, because the time of a single step varies when other programs run.
         const secondsPerStep = (this.state.seconds - first.seconds) / (step - first.step);
         listener.onStep?.({
           step,

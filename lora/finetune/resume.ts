@@ -18,7 +18,7 @@ export interface ResumeOptions {
  * if it is longer now.
  *
  * @param onWarning called with RATE_JUMPS if the schedule's new end changes the learning rate of the next step
- * @throws SwarmError RESUME_CONFLICT if settings differ, or the run is past its new end
+ * @throws SwarmError RESUME_CONFLICT if settings differ, or the run has already made more steps than are asked for now
  */
 export function resumeFrom(
   before: RunState,

@@ -29,7 +29,7 @@ export function createQuantiser(rows: number, columns: number, bits: QuantisedBi
 }
 
 export interface BlockLayout {
-  /** Weights per block; at 8 bits the whole row. */
+  /** Number of weights per block. At 8 bits, a block is a whole row. */
   readonly side: number;
   /** Blocks per row. */
   readonly blocks: number;
