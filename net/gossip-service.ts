@@ -72,8 +72,8 @@ function messageId(message: Message): Uint8Array {
 }
 
 /**
- * Score parameters of a topic. Only rejected messages count. The other scores rate how many messages a peer delivers,
- * and our topics carry too few messages for that.
+ * Score parameters of a topic. Only rejected messages count. Scores for delivered messages would need more messages
+ * than our topics carry.
  */
 export const topicScore: TopicScoreParams = {
   topicWeight: 1,

@@ -8,15 +8,20 @@ export interface PendingUpdate {
   readonly round: number;
   /** Digest of the payload. */
   readonly update: string;
-  /** Code of the newest receipt; null before the first. Not final, because the gate may still leave the update out. */
+  /**
+   * Code of the newest receipt; null before the first. The code is not final, because the gate may still leave the
+   * update out.
+   */
   readonly code: ReceiptCode | null;
   /**
    * Number of heads so far that made the node ask for the receipt again. Each request carries this number. Only the
    * answer to a request with the current number can confirm that the update counts. A receipt that the coordinator sent
-   * unasked has no number, because it may be older than the newest head even if it arrives later.
+   * unasked cannot confirm this, because it may be older than the newest head even if it arrives later.
    */
   readonly generation: number;
-  /** Requests for the receipt since the last answer. The pause before the next request grows with this number. */
+  /**
+   * Number of requests for the receipt since the last answer. The pause before the next request grows with this number.
+   */
   readonly asks: number;
   /** When to ask for the receipt next, on the monotonic clock; null while the update waits for the next head. */
   readonly askAt: number | null;
