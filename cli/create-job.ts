@@ -33,7 +33,7 @@ export async function submitJob(
   }
 }
 
-/** Returns lines about rows that cannot be used, with an example of each reason, and about samples cut or left out. */
+/** Returns lines about rows that cannot be used, with an example of each reason, and about cut or omitted samples. */
 function dataLines({ read, tally }: JobDataReport): string[] {
   const leftOut = badRowSummary(read);
   return [

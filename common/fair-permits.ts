@@ -35,10 +35,10 @@ interface Permit extends Claimant {
  *
  * While permits are free, every claim is granted, so the machines behind one router can hold them all. When no permit
  * is free, the address that holds the most loses one to an address that holds fewer. Routers call this policy "longest
- * queue drop". Nobody can crowd out a claimant that shares its address with no one: its claim is granted as long as
- * another address holds at least two permits more than its own address. All known claimants together have a guaranteed
- * number of permits, and so have all strangers together. Each of these groups may also use permits that the other group
- * leaves free.
+ * queue drop". So nobody can crowd out a claimant that is alone at its address. Its claim is granted as long as another
+ * address holds at least two permits more than its own address. All known claimants together have a guaranteed number
+ * of permits, and so have all strangers together. Each of these groups may also use permits that the other group leaves
+ * free.
  */
 export class FairPermits {
   readonly #options: FairPermitsOptions;

@@ -45,7 +45,7 @@ export type JobEventBody =
       seconds: number;
       drift: number | null;
     }
-  /** The coordinator scored a round's updates. Each update counts in `scored`, `unscored` or `harmful`. */
+  /** The coordinator scored a round's updates. Each update counts in one of `scored`, `unscored` and `harmful`. */
   | {
       type: 'scored';
       round: number;

@@ -13,8 +13,8 @@ export const blobRefSchema = z.strictObject({
 export type BlobRef = z.infer<typeof blobRefSchema>;
 
 /**
- * Largest number of names or patterns in a list. PEFT may list every module, and the largest Llama has 882 linear
- * modules.
+ * Largest number of names or patterns in a list. A PEFT configuration may list every module, and the largest Llama has
+ * 882 linear modules.
  */
 const MODULES = 1024;
 /** Module paths or their last parts: 'q_proj', 'self_attn.q_proj', 'lm_head'. */
@@ -47,13 +47,13 @@ export const loraSchema = z
     alpha: alpha.default(32),
     /** "all-linear", a list of module names, or a regular expression over whole module paths. @default "all-linear" */
     targets: z.union([modulePattern, moduleNames.min(1)]).default('all-linear'),
-    /** Modules excluded from the targets: a list or a regular expression, by the same rules. @default [] */
+    /** Modules excluded from the targets: a list of names or a regular expression, as in `targets`. @default [] */
     excludeModules: z.union([modulePattern, moduleNames]).default([]),
     /** Indices of the blocks whose modules are adapted; empty means all. @default [] */
     layersToTransform: z.array(z.int().nonnegative().max(1023)).max(1024).default([]),
     /** A rank for each pattern. A pattern matches the end of a module path; the first matching one wins. @default {} */
     rankPattern: byPattern(rank),
-    /** An alpha for each pattern, by the same rule. @default {} */
+    /** An alpha for each pattern. Patterns match as in `rankPattern`. @default {} */
     alphaPattern: byPattern(alpha),
     /** Rank-stabilised scaling. @default false */
     useRslora: z.boolean().default(false),
@@ -80,14 +80,14 @@ export const loraSchema = z
       });
   });
 
-/** Parameter groups that may decay (`AdapterTensor.group`). Biases never decay. */
+/** Parameter groups that can have weight decay (`AdapterTensor.group`). Biases never have it. */
 const decayGroupSchema = z.enum(['A', 'B', 'magnitude', 'saved']);
 
 /** Training on each node: AdamW, in optimiser steps of `batchSize` rows. */
 export const trainingSchema = z.strictObject({
   /** @default 1e-3 */
   learningRate: z.number().positive().max(1).default(1e-3),
-  /** Learning rate after the warm-up. @default "constant" */
+  /** Course of the learning rate after the warm-up. @default "constant" */
   schedule: z.enum(['constant', 'linear', 'cosine']).default('constant'),
   /** "linear" and "cosine" end at this share of the learning rate. @default 0.1 */
   finalFraction: z.number().min(0).max(1).default(0.1),
@@ -98,7 +98,7 @@ export const trainingSchema = z.strictObject({
   betas: z.tuple([z.number().min(0).lt(1), z.number().min(0).lt(1)]).default([0.9, 0.95]),
   epsilon: z.number().positive().max(1).default(1e-8),
   weightDecay: z.number().min(0).max(1).default(0),
-  /** Groups that decay. One-dimensional tensors of "saved" (norms, biases) never decay. @default A, B and saved */
+  /** Groups with weight decay. One-dimensional tensors of "saved" (norms, biases) never have it. @default A, B, saved */
   weightDecayGroups: z.array(decayGroupSchema).max(4).default(['A', 'B', 'saved']),
   /** LoRA+: ratio of the learning rate of B (and of one-dimensional tensors) to that of A. @default 1 */
   loraPlusRatio: z.number().positive().max(1000).default(1),
@@ -134,7 +134,7 @@ export const roundsSchema = z.strictObject({
    * @default 2
    */
   minPeers: count.max(512).default(2),
-  /** Share of the assigned nodes whose updates close a round before its deadline. @default 0.6 */
+  /** Share of the assigned nodes whose updates are enough to close a round before its deadline. @default 0.6 */
   quorum: z.number().gt(0).max(1).default(0.6),
   /**
    * Longest duration of a round, in seconds. After the first rounds, the coordinator knows how long updates take, and

@@ -52,7 +52,7 @@ export const rpcMethods = {
     maxResponseBytes: RPC_MESSAGE_BYTES,
     quota: { calls: 10, perMs: 10_000 },
   },
-  /** Returns the same as `join`, to a peer that fetches without joining. The rules of admission are the same. */
+  /** Returns the same as `join`, for a peer that downloads a checkpoint without joining. Admission is the same. */
   manifest: {
     request: z.strictObject({ job, invite: z.string().max(128).nullable() }),
     response: z.strictObject({ manifest: envelope, head: envelope.nullable() }),
