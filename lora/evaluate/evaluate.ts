@@ -25,13 +25,13 @@ import { adapterFeeds, type ModelBundle } from './model-bundle.ts';
  * Longer rows are scored in several windows.
  */
 const MAX_WINDOW = 4096;
-/** Window lengths are multiples of this, so that similar data uses the same graph. */
+/** Window lengths are multiples of this number of tokens, so that texts of similar length use the same graph. */
 const WINDOW_STEP = 64;
 /** Tokens per run of the graph: enough to keep the cores busy, with logits of a few megabytes. */
 const TOKENS_PER_RUN = 1024;
 /** Rows are collected until they fill this many runs of the graph. */
 const RUNS_PER_TURN = 16;
-/** Tokens to read ahead, which take 32 MiB. The longest text within these tokens sets the length of the window. */
+/** Number of tokens to read ahead. They take 32 MiB. The longest text within these tokens sets the window's length. */
 const LOOK_AHEAD_TOKENS = 4 * 2 ** 20;
 
 /** The texts or the data to measure the loss on. */

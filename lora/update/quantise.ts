@@ -23,7 +23,7 @@ export function magnitudesOf(length: number): Magnitudes {
   return { values, patterns: new Int32Array(values.buffer) };
 }
 
-/** Two magnitudes for the kept values of a chunk. */
+/** The two magnitudes that stand for the kept values of a chunk. */
 export interface Levels {
   /** Scale code of the upper level; EMPTY_SCALE when there is nothing to send, or OUT_OF_RANGE. */
   scale: number;

@@ -166,8 +166,8 @@ class Attackers {
   }
 
   /**
-   * Uses up the quota of one key, then makes calls with thousands of other keys. If these make the limiter forget the
-   * first key, calls with the first key are answered again; they are counted.
+   * Uses up the quota of one key, then makes calls with thousands of other keys. If the limiter then
+   * forgets the first key, it lets calls with this key pass again. Counts these calls.
    */
   async #displace(): Promise<void> {
     const victim = await this.#connect();

@@ -30,9 +30,9 @@ export interface TargetLoad {
   cpuSeconds: number;
   memoryBytes: number;
   databaseBytes: number;
-  /** Heartbeats of members. */
+  /** Number of accepted heartbeats of members. */
   accepted: number;
-  /** Gossip messages that were dropped, ignored or rejected, and updates that were refused. */
+  /** Number of gossip messages that were dropped, ignored or rejected, plus number of refused updates. */
   refused: number;
   /** Longest piece of processor time between two turns of the event loop, since the previous measurement, in ms. */
   lagMs: number;

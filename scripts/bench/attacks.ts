@@ -30,8 +30,8 @@ const floods: readonly AttackKind[] = ['gossip', 'refusals'];
 /** Numbers of loopback addresses that the attackers use. Honest peers use an address that no attacker uses. */
 const ADDRESSES = [1, 16];
 /**
- * Limit on the memory that an attack adds, in MiB. The buffers of all ranges that a host serves at a time take 64
- * MiB. The rest allows for the variation of the measurement.
+ * Limit on the memory that an attack adds, in MiB. The buffers of all ranges that a host serves at a time take
+ * 64 MiB. The rest allows for the variation of the measurement.
  */
 const MEMORY_MIB = 96;
 const PATIENCE_MS = 30 * 60_000;

@@ -197,7 +197,7 @@ function summarise(
   smaller('memory-over-pytorch-bf16', ['full', 'PyTorch bf16']);
   between('loss-difference', ['full', 'PyTorch fp32'], (full, fp32) => {
     const what = `loss ${fp32!.loss}; ${reference.versions}`;
-    // The limit allows for rounding: the two programs add terms in different orders, in every layer.
+    // In every layer, the two programs add terms in different orders. The limit allows for the difference in rounding.
     add('loss-difference', Math.abs(full!.loss - fp32!.loss), 'nats', what, atMost(1e-4));
   });
   return rows;

@@ -106,7 +106,8 @@ export const LOWERINGS: { readonly [K in Operation]: Lowering<K> } = {
     const secondOutput = r !== undefined && provider === 'cpu' ? [y!, r] : [y!];
     emit('SimplifiedLayerNormalization', [x!, weight!], { outputs: secondOutput, attributes });
     if (r === undefined || provider === 'cpu') return;
-    // The second output of onnxruntime 1.30's WebGPU kernel is the mean of x. On the CPU it is r, as documented.
+    // On WebGPU, r is computed by separate nodes, because the second output of onnxruntime 1.30's WebGPU kernel is the
+    // mean of x. On the CPU, the second output is r, as documented.
     const square = emit('ReduceMean', [emit('Mul', [x!, x!]), integers([-1])]);
     const root = emit('Sqrt', [emit('Add', [square, scalar(epsilon)])]);
     emit('Reciprocal', [root], { outputs: [r] });

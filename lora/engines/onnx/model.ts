@@ -131,7 +131,7 @@ class LoweredGraph {
   addNode(node: GraphNode, used: ReadonlySet<Tensor>): void {
     const outputs = node.outputs.map((tensor) => `t:${tensor.id}`);
     for (const [index, tensor] of node.outputs.entries()) this.#names.set(tensor, outputs[index]!);
-    // The kernel skips outputs that are not listed.
+    // The kernel does not compute outputs that are not listed. Statistics that no node reads are therefore left out.
     const statistics = node.operation === 'rmsNorm' || node.operation === 'layerNorm';
     const unused = statistics && !node.outputs.slice(1).some((output) => used.has(output));
     if (isQuantisedProduct(node, (tensor) => this.#hasProduct(tensor))) {

@@ -219,8 +219,8 @@ function formatsText({ baseBits, precision }: Formats): string {
 const recordSchema = z.object({ engine: z.enum(ENGINE_NAMES), reason: z.string(), at: z.number() });
 
 /**
- * Returns the path of the stored choice. There is one file for each machine, shape of the base, formats and number of
- * threads. The speed depends on no other property of the base.
+ * Returns the path of the stored choice. There is one file for each combination of machine, config of the base, formats
+ * and number of threads. The speed depends on no other property of the base.
  */
 function recordFile({ model, compute: { threads, baseBits, precision }, recordDir }: MachineOptions): string {
   const machine = [hostname(), process.platform, process.arch, cpus()[0]?.model ?? '', cpus().length];

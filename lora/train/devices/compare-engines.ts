@@ -12,8 +12,8 @@ import { type EngineProbe, probeEngine } from './probe.ts';
 import type { MachineSpeed } from './speed.ts';
 
 /**
- * Rows and tokens per row of the training run for which engines are compared. The job's own settings do not matter
- * here.
+ * Number of rows, and of tokens per row, of the training run for which engines are compared. They are the same for all
+ * jobs, so that a stored choice serves all jobs.
  */
 const ROWS = 4;
 const LENGTH = 512;

@@ -35,7 +35,8 @@ const MEMORY_EXIT_CODES = new Set([134, 0xc0000409, 3, 0xc0000017, 0xc000012d]);
  * Returns the settings to try next. When memory ran out, the first fallback is gradient checkpointing, because it does
  * not change the results; it is skipped if the user turned it off. The next fallback is half the micro-batch; the batch
  * size stays the same. After any other fault of a device, or when a single row was too much, the fallback is the
- * processor with the micro-batch of `asked`.
+ * processor with the micro-batch of `asked`. After ENGINE_EXHAUSTED the settings stay the same, because a new process
+ * is enough.
  *
  * @param asked settings that the user requested
  * @param now settings of the failed trainer
