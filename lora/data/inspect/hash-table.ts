@@ -7,8 +7,8 @@ const FIRST_SLOTS = 2 ** 10;
 const MAX_LOAD = 0.7;
 
 /**
- * A hash of 64 bits, of which a table uses 63. For a million different sequences, the probability of any collision is
- * about 1 in 20 million.
+ * A hash of 64 bits, of which a table uses 63. Among a million different sequences, the probability that any two have
+ * the same hash is about 1 in 20 million.
  */
 export interface Hash {
   high: number;

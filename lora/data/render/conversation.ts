@@ -19,7 +19,7 @@ import { isTrainedTurn } from './turns.ts';
 export interface Conversation {
   readonly messages: readonly Message[];
   readonly tools: readonly unknown[] | null;
-  /** Number of messages that are the prompt; null if the example does not say. */
+  /** Number of messages at the start that form the prompt; null if the example does not say. */
   readonly promptLength: number | null;
 }
 
@@ -31,13 +31,16 @@ export interface ConversationOptions {
   template: string;
 }
 
-/** Messages [from, to), trained as one span. */
+/** The messages [from, to), whose text is supervised as one span. */
 interface Turn {
   from: number;
   to: number;
 }
 
-/** Maximum number of messages if a conversation has several trained turns, because finding them takes quadratic time. */
+/**
+ * Maximum number of messages in a conversation with several supervised turns. The time to find these turns is quadratic
+ * in the number of messages.
+ */
 const MAX_MESSAGES = 1000;
 
 /**
@@ -83,7 +86,7 @@ function trainedTurns({ messages, promptLength }: Conversation, trainOn: Exclude
   return trainOn === 'assistant' ? turns : turns.slice(-1);
 }
 
-/** Characters of each text shown around the first difference. */
+/** Number of characters shown after the first difference of two texts. Half as many are shown before it. */
 const SHOWN = 40;
 
 function notAPrefix(

@@ -54,7 +54,8 @@ export async function presetLayer(
     fits: ({ rank, microBatch, sequenceLength }) => {
       const size = { lora: { rank }, training: { microBatch, batchSize: microBatch, sequenceLength } };
       const spec = resolveSpec(mergeLayers(rest, size));
-      // Settings that fit without gradient checkpointing come first, because gradient checkpointing costs time.
+      // With unlimited memory, `auto` does not turn on gradient checkpointing to save memory. A smaller micro-batch is
+      // preferred, because gradient checkpointing costs time.
       const { compute: resolved } = decideForRun(model, spec, compute, Number.POSITIVE_INFINITY);
       return memoryOf(model, spec, resolved).total <= room;
     },

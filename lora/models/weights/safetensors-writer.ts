@@ -3,7 +3,10 @@ import type { SwarmError } from '../../../common/errors.ts';
 import { modelError } from '../errors.ts';
 import { DTYPE_BYTES, encodeFloats, type FloatDtype } from './dtypes.ts';
 
-/** A tensor to write. `data` is float32 or, in a stream, bytes that already have the element type `dtype`. */
+/**
+ * A tensor to write. `data` holds float32 values, which are converted to `dtype`. In a `StreamedTensor`, `data` may also
+ * be a function that yields bytes of the element type `dtype`.
+ */
 export interface TensorToWrite<Data = Float32Array> {
   readonly name: string;
   readonly dtype: FloatDtype;
@@ -18,7 +21,7 @@ export const DEFAULT_METADATA: Readonly<Record<string, string>> = { format: 'pt'
 
 /**
  * Encodes a safetensors file; equal tensors give equal bytes. Tensors are ordered by descending element size, then by name,
- * so that each starts at a multiple of its element size.
+ * so that each tensor starts at a multiple of its element size.
  * @throws SwarmError TENSORS_ENTRY the values do not fill a tensor's shape
  */
 export function encodeSafetensors(
@@ -40,7 +43,7 @@ export function encodeSafetensors(
 }
 
 /**
- * Writes a safetensors file with the bytes of {@link encodeSafetensors}, by {@link writeDurably}.
+ * Writes a safetensors file with {@link writeDurably}. Its bytes are those that {@link encodeSafetensors} returns.
  * @throws SwarmError TENSORS_ENTRY the values do not fill a tensor's shape
  */
 export async function writeSafetensors(
