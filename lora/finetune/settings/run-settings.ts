@@ -51,7 +51,7 @@ export function computeInputOf(settings: RunSettings): ComputeInput {
 
 /**
  * Settings that a resumed run may change: how long it trains, what it keeps, and which devices it uses. None of them
- * changes what a step computes, except that devices round differently.
+ * changes what a step computes, apart from rounding, which depends on the device.
  */
 const CHANGEABLE = new Set([
   'spec.run.steps',

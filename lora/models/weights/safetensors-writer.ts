@@ -4,8 +4,8 @@ import { modelError } from '../errors.ts';
 import { DTYPE_BYTES, encodeFloats, type FloatDtype } from './dtypes.ts';
 
 /**
- * A tensor to write. `data` holds float32 values, which are converted to `dtype`. In a `StreamedTensor`, `data` may also
- * be a function that yields bytes of the element type `dtype`.
+ * A tensor to write. `data` holds float32 values, which are converted to `dtype`. In a `StreamedTensor`, `data` may
+ * also be a function that yields bytes of the element type `dtype`.
  */
 export interface TensorToWrite<Data = Float32Array> {
   readonly name: string;
