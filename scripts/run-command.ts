@@ -8,7 +8,7 @@ export async function runCommand(
   cwd: string,
   env: NodeJS.ProcessEnv = process.env,
 ): Promise<void> {
-  // npm is a .cmd file on Windows, which only a shell starts.
+  // On Windows, npm is a .cmd file. Only a shell can start such a file.
   const shell = process.platform === 'win32' && command === 'npm';
   const [code, signal] = await once(spawn(command, args, { cwd, env, stdio: 'inherit', shell }), 'close');
   if (code !== 0) throw new Error(`${command} ${args.join(' ')} ended with ${signal ?? code}`);

@@ -1,4 +1,4 @@
-/** The coordinator that the benchmark of attacks attacks, as a process of its own. */
+/** The coordinator that is attacked in the benchmark of attacks. It runs in a separate process. */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';

@@ -15,8 +15,8 @@ export interface Variant {
   /** Decay of the error feedback. */
   readonly decay: number;
   /**
-   * Smallest divisor of a coordinate's sum in the merge, as a share of the weight of all nodes. 0: the weight of the
-   * coordinate's senders; 1: the weight of all nodes.
+   * Smallest divisor of a coordinate's sum in the merge, as a share of the weight of all nodes. With 0, the divisor
+   * is the weight of the coordinate's senders. With 1, it is the weight of all nodes.
    */
   readonly floor: number;
 }

@@ -22,7 +22,7 @@ const SETTINGS = trainingConfigSchema.parse({ batchSize: 4, microBatch: 4 });
 
 export interface PseudoGradients {
   layout: UpdateLayout;
-  /** The node's error feedback in each round before compression, which is the input of the codec. */
+  /** The input of the codec in each round: the node's error feedback before compression. */
   rounds: Float32Array[][];
 }
 

@@ -16,8 +16,8 @@ export interface MemoryEstimate {
   /** Node.js, the engine's library and its kernels. */
   readonly runtime: number;
   /**
-   * The frozen base. At 32 bits the weights are pages of a file, which processes share. With fewer bits, each process
-   * packs most of the weights for its kernels.
+   * The frozen base. At 32 bits all processes share the weights, as pages of a file. With fewer bits, each process packs
+   * most of the weights for its kernels.
    */
   readonly weights: number;
   /** Largest amount of a micro-batch's values that exist at the same time. */
