@@ -49,7 +49,8 @@ export interface Generated {
 
 /**
  * Continues a prompt. The tokenizer's special tokens are added before the prompt. Equal seeds give equal texts. When
- * the text has become longer than the model's context, only its last tokens stay in the context, enough to fill half of it.
+ * the text has become longer than the model's context, only its last tokens stay in the context, enough to fill half of
+ * it.
  *
  * @throws SwarmError USAGE, ENGINE_*; the signal's reason
  */

@@ -90,7 +90,7 @@ class Attackers {
     return framed(encodeCbor({ digest: this.#target.blob.digest, offset: 0, length: BLOB_RANGE_BYTES }));
   }
 
-  /** Opens a socket that sends nothing, and another one whenever it is closed. */
+  /** Opens a socket and sends nothing on it. Replaces the socket whenever it is closed. */
   #holdSocket(localAddress: string): void {
     const port = Number(/tcp\/(\d+)/.exec(this.#target.address)![1]);
     const socket = connect({ host: '127.0.0.1', port, localAddress });
@@ -98,7 +98,7 @@ class Attackers {
     socket.on('close', () => setTimeout(() => this.#holdSocket(localAddress), SOCKET_RETRY_MS));
   }
 
-  /** Opens streams on which nothing is read, and another one whenever one is closed. */
+  /** Opens streams and reads nothing from them. Replaces each stream that is closed. */
   async #hold(identities: number, streams: number, protocol: string, bytes?: Uint8Array): Promise<void> {
     for (let i = 0; i < identities; i++) {
       const node = await this.#connect();
@@ -166,8 +166,8 @@ class Attackers {
   }
 
   /**
-   * Uses up the quota of one key, then makes calls with thousands of other keys. If the limiter then
-   * forgets the first key, it lets calls with this key pass again. Counts these calls.
+   * Uses up the quota of one key, then makes calls with thousands of other keys. If the limiter then forgets the first
+   * key, it lets calls with this key pass again. Counts these calls.
    */
   async #displace(): Promise<void> {
     const victim = await this.#connect();
@@ -263,7 +263,7 @@ function updates(job: string, count: number): Uint8Array[] {
   });
 }
 
-/** Makes frames of 100 gossip messages, each correctly signed by an identity of its own. */
+/** Makes frames of 100 gossip messages. Each message has a valid signature of a different identity. */
 function signedFrames(topic: string, count: number, sign: (signer: Signer) => Uint8Array): Uint8Array[] {
   const messages = Array.from({ length: count }, (_, i) => {
     const signer = stranger(i);

@@ -10,7 +10,10 @@ export type Delta = Float32Array[];
 export interface AttackInput {
   /** Rows that the attacker was assigned. */
   readonly rows: readonly Row[];
-  /** Trains on rows from the round's parent. @param steps optimiser steps. @default those of the assignment */
+  /**
+   * Trains on `rows`, starting from the checkpoint that the round starts from.
+   * @param steps optimiser steps. @default those of the assignment
+   */
   train(rows: readonly Row[], steps?: number): Promise<Delta>;
   /** Steps of the assignment. */
   readonly steps: number;

@@ -24,8 +24,8 @@ interface Transfer {
 }
 
 /**
- * The compared transfers. `bare`: a stream between default libp2p nodes, relative to which the target is set. `tuned`:
- * a stream between nodes with the host's settings. `host`: a blob between two hosts.
+ * The compared transfers. `bare`: a stream between default libp2p nodes. `tuned`: a stream between nodes with the host's
+ * settings. `host`: a blob between two hosts. The target for `host` is relative to `bare`.
  */
 const kinds = ['bare', 'tuned', 'host'] as const;
 type Kind = (typeof kinds)[number];

@@ -55,7 +55,7 @@ export class HonestPeers {
       this.#members.push(host);
       manifest = await this.#join(host, AbortSignal.timeout(JOIN_TIMEOUT_MS));
     }
-    // Gossip needs a moment to learn who subscribes to what.
+    // A heartbeat reaches 0 peers until gossip has learnt who subscribes to the topic.
     while ((await Promise.all(this.#members.map((host) => this.#beat(host)))).includes(0)) await pause(200);
     return manifest;
   }

@@ -53,7 +53,7 @@ export function trainBpe(words: ReadonlyMap<string, number>, size: number, speci
     });
   }
   const alphabet = byteAlphabet();
-  // Byte ids are in the order of their characters, so that a comparison of ids gives the same result as one of strings.
+  // Byte ids are in the order of their characters, so that comparing ids gives the same result as comparing strings.
   const ordered = [...alphabet].sort((a, b) => a.codePointAt(0)! - b.codePointAt(0)!);
   const idOfByte = alphabet.map((character) => special.length + ordered.indexOf(character));
   const vocabulary = [...special, ...ordered];

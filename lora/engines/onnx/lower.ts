@@ -146,8 +146,8 @@ export const LOWERINGS: { readonly [K in Operation]: Lowering<K> } = {
   gatherRows(_node, inputs, outputs, { emit }) {
     emit('Gather', inputs, { outputs });
   },
-  // ScatterND would need no expanded ids, but its CPU kernel adds rows in parallel, so rows with the same id would
-  // race.
+  // ScatterElements needs an id for every value. ScatterND would need only one for each row, but its CPU kernel adds rows
+  // in parallel, so rows with the same id would race.
   scatterAddRows({ inputs: [, , rows] }, [base, ids, updates], outputs, { emit, integers }) {
     const column = emit('Unsqueeze', [ids!, integers([1])]);
     const everywhere = emit('Expand', [column, integers(rows!.shape)]);
