@@ -121,8 +121,8 @@ export class Trainer {
   }
 
   /**
-   * @throws SwarmError OPTIMIZER_STATE for the state of different tensors or an invalid loss scale; nothing changes
-   * then
+   * @throws SwarmError OPTIMIZER_STATE for the state of different tensors or an invalid loss scale; the optimiser is
+   * then unchanged
    */
   setOptimizerState(state: AdamWState): void {
     const { lossScale = new LossScale().state } = state;

@@ -138,7 +138,7 @@ export class ErrorFeedback {
         { next: START_EMPTY },
       );
     }
-    // `new Uint8Array` copies; `slice` of a Buffer would be a view into a pool.
+    // `new Uint8Array` copies the bytes. `slice` of a Buffer would return a view into Node's shared pool.
     const values = new Float32Array(new Uint8Array(bytes.subarray(start)).buffer);
     let at = 0;
     const residual = zeros(options.layout).map((tensor) => {

@@ -1,6 +1,9 @@
 import { EMPTY_SCALE, MAXIMUM_SCALE_CODE, scaleCode, scaleValue } from './scale.ts';
 
-/** Rounds of Lloyd's algorithm. After 5, the error on pseudo-gradients is within 3 % of the least with two levels. */
+/**
+ * Rounds of Lloyd's algorithm. After 5, the error on pseudo-gradients is at most 3 % above the smallest possible error
+ * with two levels.
+ */
 const LLOYD_ROUNDS = 5;
 
 /** Largest ratio of two levels, in steps of 1/128. Levels with a larger ratio become one level. */
@@ -63,7 +66,8 @@ export function lloydLevels({ values, patterns }: Magnitudes, count: number, lev
     let above = 0;
     let sumAbove = 0;
     for (let entry = 0; entry < count; entry++) {
-      // 1 above the threshold, without a branch, because mispredicted branches would cost more than the sums.
+      // 1 for a magnitude above the threshold, else 0. There is no branch, because mispredicted branches would cost
+      // more than the sums.
       const isAbove = (threshold - patterns[entry]!) >>> 31;
       sumAbove += isAbove * values[entry]!;
       above += isAbove;

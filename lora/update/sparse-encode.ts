@@ -106,7 +106,7 @@ function writeChunk(sink: Sink, { kept, divisor }: ChunkCode, patterns: Uint32Ar
       const isShort = (remainder - short) >>> 31;
       const binary = remainder + (short & (isShort - 1));
       const width = 1 + longest - isShort + VALUE_BITS;
-      // The words are zero already, so skipping bits writes the unary part.
+      // The unary part is `quotient` zero bits. The words are zero already, so these bits are only skipped.
       bit += quotient;
       putBits(words, bit, (1 << (width - 1)) | (binary << VALUE_BITS) | code, width);
       bit += width;

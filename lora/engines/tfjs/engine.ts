@@ -8,7 +8,7 @@ import type { TensorFlow } from './lower.ts';
 import { WeightStore } from './weight-store.ts';
 
 export interface TfjsOptions {
-  /** Tensors that this process may create; see {@link TENSOR_LIMIT}. @default TENSOR_LIMIT */
+  /** Largest number of tensors that this process creates; see {@link TENSOR_LIMIT}. @default TENSOR_LIMIT */
   tensorLimit?: number;
 }
 
