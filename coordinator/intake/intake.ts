@@ -25,11 +25,14 @@ import {
 import { PayloadIntake } from './payload-intake.ts';
 import { type RefusedUpdate, UpdateRecorder } from './update-recorder.ts';
 
-/** Limit on updates of one member. An honest node sends one update per round, up to twice over gossip and once by request. */
+/**
+ * Limit on messages with updates from one member. An honest node makes one update per round. It sends this update up to
+ * twice over gossip and once by request.
+ */
 export const UPDATE_QUOTA: Quota = { calls: 20, perMs: 30_000 };
 /**
- * Largest total of inline payloads that wait for their check. Further updates are dropped; the authors submit them
- * again.
+ * Largest total size, in bytes, of the inline payloads that wait for their check. Updates above this size are dropped,
+ * and their authors submit them again later.
  */
 export const WAITING_BYTES = 64 * 1024 * 1024;
 
@@ -61,7 +64,8 @@ export class Intake {
   readonly #payloads: PayloadIntake;
   readonly #recorder: UpdateRecorder;
   /**
-   * Its keys are members. A job has at most as many members as a limiter remembers keys, so no key is ever displaced.
+   * Limits the updates of each member. The limiter remembers as many keys as a job can have members, so
+   * members do not displace each other's keys.
    */
   readonly #limiter: RateLimiter;
   /** Updates whose payloads are being checked, by round and author. */

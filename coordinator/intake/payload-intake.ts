@@ -49,7 +49,7 @@ export class PayloadIntake {
 
   /**
    * Fetches an update's payload if it is not inline, checks that it decodes, and stores it as a durable blob.
-   * @param scope protects the blob
+   * @param scope protects the blob from garbage collection
    * @returns null, or the reason for refusing the payload
    * @throws SwarmError STORE_FULL, WRITE_FAILED, HASH_FAILED: failures of our own disk, not the author's fault
    */

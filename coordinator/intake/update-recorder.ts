@@ -90,8 +90,8 @@ export class UpdateRecorder {
     const { round, preset, tokens, payload, seconds, lossFirst, lossLast } = update;
     const { digest, size } = payload;
     const { current } = state;
-    // The monotonic time of the opening is known only for the current round. For an earlier round, calendar times are
-    // compared.
+    // The node's speed is measured from the time when the round opened. That time is known on the monotonic clock only
+    // for the current round. For an earlier round, wall-clock times are compared.
     const taken =
       current?.number === round
         ? deps.clock.monotonic() - current.openedAt
@@ -128,8 +128,8 @@ export class UpdateRecorder {
   }
 
   /**
-   * Records two different updates of a round as proof against their author. If no merge has taken the first one, it no
-   * longer counts. Returns the receipt of the second one.
+   * Records two different updates of a round as proof against their author. The first update no longer counts, unless a
+   * merge has already taken it. Returns the receipt of the second update.
    */
   exclude({ round, peer, first, second }: Conflict): StoredReceipt {
     const { job, stored, manifest, deps } = this.#context;

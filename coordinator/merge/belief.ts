@@ -9,7 +9,9 @@
  * measured on few rows.
  */
 export const BELIEF_UPDATES = 3;
-/** Share that is used in place of each scored update that a new node still lacks. */
+/**
+ * Share (see `sharesOf`) that is assumed for each missing update of a node with fewer than BELIEF_UPDATES scored updates.
+ */
 export const NEWCOMER_SHARE = 0.25;
 /** A belief is set to 0 if it is below this line. The mean share of nodes that trained honestly is greater. */
 export const BELIEF_LINE = 0.2;

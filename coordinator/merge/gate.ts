@@ -11,7 +11,7 @@ export function meanLoss(rows: readonly RowLoss[]): number | null {
 export interface Comparison {
   /** Increase in loss, averaged over the rows, in nats per token; negative when the second adapter is better. */
   readonly worsening: number;
-  /** Standard error of that mean; 0 for a single row. */
+  /** Standard error of `worsening`; 0 for a single row. */
   readonly standardError: number;
   /** Largest worsening that passes. */
   readonly allowed: number;
@@ -45,7 +45,7 @@ export function compare(
   return { worsening, standardError, allowed, passes: Number.isFinite(worsening) && worsening <= allowed };
 }
 
-/** Comparison that stands for a merge that cannot be evaluated. */
+/** Comparison for a merge that produced no adapter, because an adapter cannot hold the values. */
 const IMPOSSIBLE: Comparison = { worsening: Infinity, standardError: 0, allowed: 0, passes: false };
 
 /** Largest number of attempts that each leave out one update. An attempt costs a merge and an evaluation. */

@@ -28,7 +28,8 @@ export interface MergeCandidate {
 }
 
 /**
- * Scores a closed round's updates, merges them, and takes the result through the gate. Repeating this gives the same bits.
+ * Scores a closed round's updates, merges them, and takes the result through the gate. If this is repeated, for example
+ * after a restart, it gives the same bits.
  */
 export class RoundMerge {
   readonly #context: RunContext;

@@ -84,7 +84,7 @@ export type ReadBlob = (digest: string, maxBytes: number) => Promise<Uint8Array>
 export const OUTLIER_FACTOR = 30;
 /** Smallest number of updates for finding outliers. With fewer, the median does not show which update is the outlier. */
 export const OUTLIER_UPDATES = 3;
-/** Drift is measured on at most this many updates, because all of them are in memory at once. */
+/** Largest number of updates on which drift is measured. The measurement holds all of them in memory at once. */
 export const DRIFT_UPDATES = 8;
 /** Largest stored residual: a checksum and a layout digest, then values of the adapter's size. */
 const RESIDUAL_BYTES = ADAPTER_BYTES + 64;

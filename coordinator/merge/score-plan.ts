@@ -37,8 +37,8 @@ export interface Candidate {
 
 export interface ScorePlan {
   /**
-   * Positions of the round in RANDOM_BATCHES batches. No node was assigned these positions, unless too few such
-   * positions are left.
+   * RANDOM_BATCHES batches of positions in the round's order of rows. No node was assigned these positions, unless too
+   * few unassigned positions are left.
    */
   readonly random: readonly (readonly number[])[];
   /**

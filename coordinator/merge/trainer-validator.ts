@@ -52,13 +52,13 @@ interface Ready {
 /**
  * Evaluates adapters and computes gradients in one trainer process per job. The process is started on first use, and
  * again after it has died. If its device fails, the process is restarted with a smaller micro-batch or on the CPU, and the
- * computation starts again. The losses then differ by rounding errors, which are far smaller than the worsening that the
- * gate tolerates.
+ * computation starts again. This changes the losses only by rounding errors, which are far smaller than the worsening
+ * that the gate tolerates.
  */
 export class TrainerValidator implements Validator {
   readonly #options: TrainerValidatorOptions;
   readonly #deps: TrainerValidatorDeps;
-  /** Least recently used first. */
+  /** The process of each job, with the job's rows and settings. The least recently used process is first. */
   readonly #ready = new Map<string, Ready>();
   /** Jobs whose processes are computing: at most PROCESSES. */
   readonly #working: string[] = [];
@@ -122,7 +122,10 @@ export class TrainerValidator implements Validator {
     }
   }
 
-  /** Waits while every process is computing, because ending one would lose its result. */
+  /**
+   * Waits until fewer than PROCESSES processes are computing. A computing process must not be ended to make room for
+   * another, because its result would be lost.
+   */
   async #begin(job: string, signal: AbortSignal): Promise<void> {
     while (this.#working.length >= PROCESSES) await once(this.#turns, 'ended', { signal });
     this.#working.push(job);
@@ -218,8 +221,8 @@ export class TrainerValidator implements Validator {
       signal: this.#life.signal,
     });
     log.info({ engine: compute.devices[0].engine, reason: reason ?? 'set by the user' }, 'engine-chosen');
-    // The coordinator's machine was chosen for evaluations, which need less memory than gradients. So gradients always
-    // use gradient checkpointing.
+    // The coordinator's machine may have only as much memory as evaluations need. Gradients need more, so they always use
+    // gradient checkpointing.
     return { compute: { ...compute, checkpointing: true }, microBatch: training.microBatch };
   }
 

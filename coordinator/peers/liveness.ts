@@ -47,7 +47,8 @@ export class Liveness {
   /** Time in the newest heartbeat of each member, present or absent. */
   readonly #issued = new Map<string, number>();
   /**
-   * Its keys are members. A job has at most as many members as a limiter remembers keys, so no key is ever displaced.
+   * Limits the heartbeats of each member. The limiter remembers as many keys as a job can have members, so
+   * members do not displace each other's keys.
    */
   readonly #limiter: RateLimiter;
 
@@ -140,9 +141,9 @@ export class Liveness {
     const now = deps.clock.now();
     const known = this.#peers.get(author);
     if (heartbeat.job !== job || !this.#isMember(author) || this.#left.has(author)) return false;
-    // A replayed heartbeat must not keep a dead node present, so an older heartbeat does not count. The exception is a
-    // newest time that is ahead of our clock by more than the tolerance. Then our clock was set back, and an older time
-    // does not prove a replay.
+    // A replayed heartbeat must not keep a dead node present, so only a heartbeat newer than the last one counts. If the
+    // last one is dated further in the future than the tolerance, our clock was set back after it arrived. In that case
+    // an older time does not prove a replay.
     const last = this.#issued.get(author) ?? 0;
     if (heartbeat.issuedAt <= last && last <= now + CLOCK_SKEW_MS) return false;
     const skewMs = heartbeat.issuedAt - now;

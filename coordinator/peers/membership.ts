@@ -56,8 +56,8 @@ export class Membership {
    */
   readonly #joinedRounds = new Map<string, number>();
   /**
-   * The keys of both limiters are members. A job has at most as many members as a limiter remembers keys, so no key is
-   * ever displaced.
+   * Limits the changes of each member's description. This limiter and the next one remember as many keys as a job can
+   * have members, so members do not displace each other's keys.
    */
   readonly #descriptions: RateLimiter;
   readonly #presences: RateLimiter;
@@ -105,7 +105,7 @@ export class Membership {
   }
 
   /**
-   * Checks whether a node may join, before it waits for its turn.
+   * Checks whether a node may join. A newcomer is checked before it waits in line, and again afterwards.
    * @throws SwarmError CLOCK_OFF, NOT_ADMITTED
    */
   checkJoin(peer: string, { sentAt, invite }: JoinRequest): 'member' | 'newcomer' {

@@ -10,12 +10,13 @@ import { coordinatorError } from '../errors.ts';
  * nothing. A write takes about a millisecond.
  */
 export const NEWCOMERS: Quota = { calls: 2 * ROUND_PEERS, perMs: 20_000 };
-/** Longest wait of a newcomer. The node has its answer before the request's own time limit. */
+/** Longest wait of a newcomer. It ends 2 s before the time limit of the request, so that the answer arrives in time. */
 export const PATIENCE_MS = RPC_TIMEOUT_MS - 2_000;
 
 /**
- * The line of newcomers, for all jobs. When more nodes join than the limit allows, the network addresses take turns, and
- * within an address its nodes. A node with an address of its own waits at most for one newcomer of each other address.
+ * The line of newcomers, for all jobs. When more nodes join than the limit allows, the network addresses take turns. The
+ * nodes at one address take turns among themselves. A node that shares its address with nobody waits for at most one
+ * newcomer of each other address.
  */
 export class Newcomers {
   readonly #clock: Clock;
@@ -32,7 +33,7 @@ export class Newcomers {
     this.#turns = new FairTurns({ sliceMs: Infinity }, deps);
   }
 
-  /** Waits until a newcomer may join. @throws SwarmError BUSY after PATIENCE_MS, or if the peer asks a second time */
+  /** Waits until a newcomer may join. @throws SwarmError BUSY after PATIENCE_MS, or if the peer asks again while it waits */
   async wait(peer: string): Promise<void> {
     const { calls, perMs } = NEWCOMERS;
     const until = this.#clock.monotonic() + PATIENCE_MS;
