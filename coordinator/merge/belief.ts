@@ -10,7 +10,8 @@
  */
 export const BELIEF_UPDATES = 3;
 /**
- * Share (see `sharesOf`) that is assumed for each missing update of a node with fewer than BELIEF_UPDATES scored updates.
+ * Share (see `sharesOf`) that is assumed for each missing update of a node that has fewer than BELIEF_UPDATES scored
+ * updates.
  */
 export const NEWCOMER_SHARE = 0.25;
 /** A belief is set to 0 if it is below this line. The mean share of nodes that trained honestly is greater. */

@@ -2,7 +2,7 @@
 import type { RowLoss } from '../../lora/train/step.ts';
 import type { GateVerdict } from '../context.ts';
 
-/** Returns the mean loss in nats per predicted token; null when the rows predict none. */
+/** Returns the mean loss in nats per predicted token; null if the rows have no predicted token. */
 export function meanLoss(rows: readonly RowLoss[]): number | null {
   const tokens = rows.reduce((sum, row) => sum + row.tokens, 0);
   return tokens > 0 ? rows.reduce((sum, row) => sum + row.lossSum, 0) / tokens : null;

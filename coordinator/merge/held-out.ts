@@ -8,8 +8,8 @@ export function decodeHeldOut(bytes: Uint8Array): Row[] {
 }
 
 /**
- * Chooses the rows that the gate evaluates. They are evenly spaced, so that every part of the data counts, and they are
- * the same every time.
+ * Chooses the rows that the gate evaluates. They are evenly spaced, so that every part of the data counts. The choice
+ * is the same every time.
  * @param count rows to choose; 0 means all
  */
 export function gateRows<T>(rows: readonly T[], count: number): T[] {

@@ -221,8 +221,8 @@ export class TrainerValidator implements Validator {
       signal: this.#life.signal,
     });
     log.info({ engine: compute.devices[0].engine, reason: reason ?? 'set by the user' }, 'engine-chosen');
-    // The coordinator's machine may have only as much memory as evaluations need. Gradients need more, so they always use
-    // gradient checkpointing.
+    // The coordinator's machine may have only as much memory as evaluations need. Gradients need more, so they always
+    // use gradient checkpointing.
     return { compute: { ...compute, checkpointing: true }, microBatch: training.microBatch };
   }
 

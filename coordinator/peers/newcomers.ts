@@ -5,8 +5,8 @@ import { ROUND_PEERS, RPC_TIMEOUT_MS } from '../../protocol/limits.ts';
 import { coordinatorError } from '../errors.ts';
 
 /**
- * Limit on nodes that join a job for the first time, for all jobs together: 1,024 at once, which is twice a full round,
- * then 51 per second. The limit is needed because each newcomer is written to disk, and a new identity costs an attacker
+ * Limit on nodes that join a job for the first time, for all jobs together: 1,024 at once (twice as many as a round can
+ * have), then 51 per second. The limit is needed because each newcomer is written to disk, and a new identity costs an attacker
  * nothing. A write takes about a millisecond.
  */
 export const NEWCOMERS: Quota = { calls: 2 * ROUND_PEERS, perMs: 20_000 };
@@ -33,7 +33,7 @@ export class Newcomers {
     this.#turns = new FairTurns({ sliceMs: Infinity }, deps);
   }
 
-  /** Waits until a newcomer may join. @throws SwarmError BUSY after PATIENCE_MS, or if the peer asks again while it waits */
+  /** Waits until a newcomer may join. @throws SwarmError BUSY after PATIENCE_MS, or if the peer asks again meanwhile */
   async wait(peer: string): Promise<void> {
     const { calls, perMs } = NEWCOMERS;
     const until = this.#clock.monotonic() + PATIENCE_MS;
