@@ -17,7 +17,7 @@ import type { Refusal } from './header-checks.ts';
 export const PAYLOADS_AT_ONCE = 4;
 /**
  * Largest number of announced payloads fetched at the same time, each from a different author. A slow author therefore
- * takes only one of these permits, whatever it announces. A fetch holds at most 28 ranges of 1 MiB in memory
+ * takes up only one of these fetches, whatever it announces. A fetch holds at most 28 ranges of 1 MiB in memory
  * (net/blobs/download.ts), so all fetches together stay below 0.5 GiB. More fetches would hardly be faster: 16 authors
  * with an upstream of 2 Mbit/s already exceed the downstream of most coordinators.
  */

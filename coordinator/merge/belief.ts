@@ -1,7 +1,7 @@
 /**
  * Belief in the work of a node: a number from 0 to 1 that says how the effect of the node's updates compares with that
  * of honest nodes. The weight of an update in a merge is multiplied by the belief in its author. Decision 043 has the
- * measurements.
+ * measurements from which the constants below follow.
  */
 
 /**
@@ -39,8 +39,8 @@ export interface Scored {
  * author's newest earlier shares. New identities have no earlier shares, so they cannot move the medians, however many
  * they are. In a job's first round, all updates have the same weight.
  *
- * If the median gain is not above its standard error, the gain does not stand out from the noise, and the share is the
- * quotient of the effects alone. If the median effect is not above 0, the updates cannot be compared.
+ * If the median gain is not above the median standard error of the gains, the gains do not stand out from the noise.
+ * Then the share is the quotient of the effects alone. If the median effect is not above 0, the updates cannot be compared.
  * @returns null if the updates cannot be compared
  */
 export function sharesOf(updates: readonly Scored[]): number[] | null {

@@ -5,9 +5,9 @@ import { ROUND_PEERS, RPC_TIMEOUT_MS } from '../../protocol/limits.ts';
 import { coordinatorError } from '../errors.ts';
 
 /**
- * Limit on nodes that join a job for the first time, for all jobs together: 1,024 at once (twice as many as a round can
- * have), then 51 per second. The limit is needed because each newcomer is written to disk, and a new identity costs an attacker
- * nothing. A write takes about a millisecond.
+ * Limit on nodes that join a job for the first time, for all jobs together. It allows 1,024 nodes at once, twice as many
+ * as a round can have, and then 51 per second. The limit is needed because each newcomer is written to disk, which takes
+ * about a millisecond, and a new identity costs an attacker nothing.
  */
 export const NEWCOMERS: Quota = { calls: 2 * ROUND_PEERS, perMs: 20_000 };
 /** Longest wait of a newcomer. It ends 2 s before the time limit of the request, so that the answer arrives in time. */
