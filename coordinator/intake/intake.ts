@@ -196,7 +196,7 @@ export class Intake {
     return { verdict, receipt: Promise.resolve(this.#recorder.refuse(refusal, refused)) };
   }
 
-  /** @param scope protects the payload until the store names it */
+  /** @param scope protects the payload from garbage collection until the database refers to it */
   async #take(
     author: string,
     update: Update,

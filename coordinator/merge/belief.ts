@@ -40,7 +40,8 @@ export interface Scored {
  * they are. In a job's first round, all updates have the same weight.
  *
  * If the median gain is not above the median standard error of the gains, the gains do not stand out from the noise.
- * Then the share is the quotient of the effects alone. If the median effect is not above 0, the updates cannot be compared.
+ * Then the share is the quotient of the effects alone. If the median effect is not above 0, the updates cannot be
+ * compared.
  * @returns null if the updates cannot be compared
  */
 export function sharesOf(updates: readonly Scored[]): number[] | null {

@@ -20,9 +20,9 @@ import { BELIEF_UPDATES, beliefOf, gainErrorOf, isDoubtful, NEWCOMER_SHARE, shar
 import { LEAST_OWN_ROWS, planScoring } from './score-plan.ts';
 
 /**
- * Time limit of a round's scoring, as a share of the round's duration. The limit is needed because the nodes wait for the
- * next round meanwhile. The time to prepare the computation does not count. A slow coordinator reads fewer
- * rows per update, and the updates that are left when the time is over get no score.
+ * Time limit of a round's scoring, as a share of the round's duration. The limit is needed because the nodes wait for
+ * the next round meanwhile. The time to prepare the computation does not count. A slow coordinator reads fewer rows per
+ * update, and the updates that are left when the time is over get no score.
  */
 const TIME_SHARE = 0.5;
 /** Shortest time limit, in milliseconds. */
