@@ -34,7 +34,7 @@ export interface CrossEntropyOptions {
  *
  * A frozen head is computed in chunks of `chunk` rows of w, each with all tokens, in one pass over w. A chunk is still
  * in the cache for its second matrix product, and a quantised chunk is dequantised only once. The partial softmaxes are
- * combined as in tiled attention (Milakov and Gimelshein 2018, arXiv 1805.02867).
+ * combined as in the online softmax (Milakov and Gimelshein 2018, arXiv 1805.02867).
  *
  * With `smoothing` ε the target is 1 − ε on the label plus ε spread evenly over the vocabulary, as in transformers'
  * LabelSmoother: (1 − ε)·nll + ε·mean(−log p).
