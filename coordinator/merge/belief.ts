@@ -1,7 +1,7 @@
 /**
  * Belief in the work of a node: a number from 0 to 1 that says how the effect of the node's updates compares with that
  * of honest nodes. The weight of an update in a merge is multiplied by the belief in its author. Decision 043 has the
- * measurements from which the constants below follow.
+ * measurements that led to these rules.
  */
 
 /**
