@@ -39,7 +39,8 @@ export interface JobState {
   readonly present: Readonly<Record<string, number>>;
   readonly arrivals: readonly Arrival[];
   /**
-   * Time since which enough peers are present to open a round, and time until which the job waits for more; else null.
+   * Set while enough peers are present to open a round, but the job waits for more: the time since when, and the time at
+   * which it stops waiting. null otherwise.
    */
   readonly gathering: { readonly since: number; readonly until: number } | null;
   /** Number of failed attempts to merge or commit the closed round. */

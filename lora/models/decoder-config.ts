@@ -4,8 +4,8 @@ import { invalid, MAX_LAYERS, MAX_POSITIONS, readCount, readFlag, unsupported } 
 /** Defaults of transformers' config class of a family. */
 export interface DecoderDefaults {
   /**
-   * Number of key-value heads if the config lacks the field. Default: the number of heads. A null in the config always
-   * stands for the number of heads.
+   * Number of key-value heads that a config without this field means. If the family has no such number, it is the number
+   * of heads. A null in the config always means the number of heads.
    */
   readonly keyValueHeads?: number;
   /** Default: hidden size / heads. */
