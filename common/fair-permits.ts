@@ -1,4 +1,4 @@
-/** Somebody who claims a permit. */
+/** Author of a claim to a permit. */
 export interface Claimant {
   /** Network address of the claimant. All claims of one address have one share. */
   readonly address: string;
@@ -30,12 +30,12 @@ interface Permit extends Claimant {
 }
 
 /**
- * Permits that are shared fairly between addresses, and between the identities of an address. Nobody waits: a claim is
+ * Permits that are shared fairly between addresses, and between the identities of an address. No claim waits: it is
  * granted or refused at once.
  *
  * While permits are free, every claim is granted, so the machines behind one router can hold them all. When no permit
  * is free, the address that holds the most loses one to an address that holds fewer. Routers call this policy "longest
- * queue drop". So nobody can crowd out a claimant that is alone at its address. Its claim is granted as long as another
+ * queue drop". So no peer can crowd out a claimant that is alone at its address. Its claim is granted as long as another
  * address holds at least two permits more than its own address. All known claimants together have a guaranteed number
  * of permits, and so have all strangers together. Each of these groups may also use permits that the other group leaves
  * free.

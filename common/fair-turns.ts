@@ -1,6 +1,6 @@
 import type { Clock } from './clock.ts';
 
-/** Somebody who wants a turn. */
+/** A claim to a turn. */
 export interface TurnClaim {
   /** Network address that the claim comes from. All claims of one address have one share. */
   readonly address: string;

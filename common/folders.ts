@@ -41,6 +41,7 @@ export async function makeFolder(
  */
 export async function requireNoFile(path: string): Promise<void> {
   for (let at = path; ; at = dirname(at)) {
+    // A path that cannot be read fails later, with its own error, when the folder is created.
     const entry = await stat(at).catch(() => null);
     if (entry !== null && !entry.isDirectory()) throw inTheWay(at, path, 'choose another folder');
     if (entry !== null || dirname(at) === at) return;

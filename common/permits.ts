@@ -26,7 +26,7 @@ export class Permits {
 
   /**
    * Waits until {@link #release} passes on a permit. Listens to the signal directly instead of racing promises, because
-   * an aborted waiter must leave the queue immediately. Otherwise it could receive a permit that nobody would release.
+   * an aborted waiter must leave the queue immediately. Otherwise it could receive a permit and never release it.
    */
   #turn(key: string, signal: AbortSignal): Promise<void> {
     const line = this.#waiting.get(key) ?? [];

@@ -24,7 +24,7 @@ export interface CoordinatorDeps {
   readonly folders: CheckpointFolders;
   readonly clock: Clock;
   readonly log: Logger;
-  /** Returns random bytes that nobody can predict. @default those of node:crypto */
+  /** Returns random bytes that no peer can predict. @default those of node:crypto */
   readonly randomBytes?: (count: number) => Uint8Array;
   /** Called at each durable step. @default does nothing */
   readonly failpoint?: Failpoint;

@@ -22,7 +22,7 @@ export const ADMITTED_PEERS = 4096;
 export const DESCRIPTIONS: Quota = { calls: 4, perMs: 10 * 60_000 };
 /**
  * Limit on recorded arrivals and departures of one member. A node with a bad connection disappears every few minutes.
- * Arrivals and departures above the limit take effect too, but leave no event, because events are kept for ever.
+ * Arrivals and departures above the limit take effect too, but leave no event, because events are never deleted.
  */
 export const PRESENCES: Quota = { calls: 12, perMs: 60 * 60_000 };
 /**

@@ -15,7 +15,7 @@ export const PATIENCE_MS = RPC_TIMEOUT_MS - 2_000;
 
 /**
  * The line of newcomers, for all jobs. When more nodes join than the limit allows, the network addresses take turns. The
- * nodes at one address take turns among themselves. A node that shares its address with nobody waits for at most one
+ * nodes at one address take turns among themselves. A node that is alone at its address waits for at most one
  * newcomer of each other address.
  */
 export class Newcomers {

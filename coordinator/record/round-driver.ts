@@ -84,7 +84,7 @@ export class RoundDriver {
     const { job, deps, signal } = this.#context;
     signal.throwIfAborted();
     const now = deps.clock.now();
-    // Rounds are timed by the monotonic clock, because nobody can set it. Records and messages have calendar time.
+    // Rounds are timed by the monotonic clock, because it cannot be set. Records and messages have calendar time.
     const { state, effects } = reduce(this.#state, event, deps.clock.monotonic());
     const outbox = this.#outbox();
     this.#commit(() => {

@@ -1,6 +1,6 @@
 /**
  * Backpressure for gossip. Written for `@libp2p/gossipsub` 17.1.1, which reads an inbound stream through an unbounded
- * queue (`pipe` of `@libp2p/utils` 7). The stream sends window updates for bytes that nobody has handled yet, so a peer
+ * queue (`pipe` of `@libp2p/utils` 7). The stream sends window updates for bytes that no code has handled yet, so a peer
  * that sends faster than we judge its messages fills our memory. If gossipsub paused the stream, this file would not be
  * needed.
  */
