@@ -147,6 +147,8 @@ export class Membership {
         joinedAt: known?.joinedAt ?? deps.clock.now(),
         speed: known?.speed ?? 0,
         saidGoodbye: known?.saidGoodbye ?? false,
+        invite: known?.invite ?? null,
+        role: known?.role ?? 'contributor',
       };
       this.#peers.set(peer, entry);
       if (!known) this.#joinedRounds.set(peer, this.#newestRound());

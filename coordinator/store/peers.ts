@@ -1,5 +1,11 @@
 import type { Database, Row } from '../../storage/database.ts';
 
+/**
+ * What a member may do. A contributor trains. An observer reads heads, checkpoints and blobs, and gets no work. An
+ * operator gets no work either, and may do what only operators may.
+ */
+export type Role = 'contributor' | 'observer' | 'operator';
+
 export interface StoredPeer {
   readonly peer: string;
   readonly name: string;
@@ -10,6 +16,9 @@ export interface StoredPeer {
   readonly joinedAt: number;
   /** Whether the peer said that it leaves. false if it fell silent. */
   readonly saidGoodbye: boolean;
+  /** Id of the personal invite with which the peer joined; null without one. See `personOf`. */
+  readonly invite: string | null;
+  readonly role: Role;
 }
 
 /** Members of each job. */
@@ -23,14 +32,18 @@ export class PeerTable {
   /** Adds or updates a member. A known member keeps its speed and the time when it first joined. */
   admit(job: string, peer: Omit<StoredPeer, 'speed' | 'saidGoodbye'>): void {
     this.#db.run(
-      `INSERT INTO peers (job, peer, name, agent, engine, speed, joined_at) VALUES (?, ?, ?, ?, ?, 0, ?)
-       ON CONFLICT DO UPDATE SET name = excluded.name, agent = excluded.agent, engine = excluded.engine`,
+      `INSERT INTO peers (job, peer, name, agent, engine, speed, joined_at, invite, role)
+       VALUES (?, ?, ?, ?, ?, 0, ?, ?, ?)
+       ON CONFLICT DO UPDATE SET name = excluded.name, agent = excluded.agent, engine = excluded.engine,
+         invite = excluded.invite, role = excluded.role`,
       job,
       peer.peer,
       peer.name,
       peer.agent,
       peer.engine,
       peer.joinedAt,
+      peer.invite,
+      peer.role,
     );
   }
 
@@ -65,5 +78,7 @@ function readPeer(row: Row): StoredPeer {
     speed: row.speed as number,
     joinedAt: row.joined_at as number,
     saidGoodbye: row.said_goodbye === 1,
+    invite: row.invite as string | null,
+    role: row.role as Role,
   };
 }

@@ -166,4 +166,10 @@ export const MIGRATIONS: readonly Migration[] = [
   ) STRICT, WITHOUT ROWID;
   CREATE INDEX scores_by_merge ON scores (job, merge_round, peer, round)
   `,
+  `
+  -- Id of the personal invite with which the peer joined; NULL without one.
+  ALTER TABLE peers ADD COLUMN invite TEXT;
+  ALTER TABLE peers ADD COLUMN role TEXT NOT NULL DEFAULT 'contributor'
+    CHECK (role IN ('contributor', 'observer', 'operator'))
+  `,
 ];

@@ -11,7 +11,7 @@ import { UpdateTable } from './updates.ts';
 
 export { jobBlobs } from './blobs.ts';
 export type { Admission, StoredJob } from './jobs.ts';
-export type { StoredPeer } from './peers.ts';
+export type { Role, StoredPeer } from './peers.ts';
 export type {
   HeldCheckpoint,
   RoundFacts,
