@@ -3,6 +3,7 @@ import type { Manifest } from '../../protocol/manifest.ts';
 import type { Checkpoint, Heartbeat } from '../../protocol/messages.ts';
 import type { ReceiptCode } from '../../protocol/receipts.ts';
 import type { JobState } from '../round/state.ts';
+import type { Role } from '../store/store.ts';
 
 /** Answers of the control API, which docs/protocol.md describes. The CLI prints them. */
 
@@ -52,6 +53,9 @@ export interface JobDetail extends JobSummary {
 export interface PeerView {
   peer: string;
   name: string;
+  /** Who answers for the node: `invite:ID` if it joined with a personal invite, else its peer id. */
+  person: string;
+  role: Role;
   job: string;
   jobName: string;
   address: string | null;

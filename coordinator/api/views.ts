@@ -5,6 +5,7 @@ import type { CoordinatorDeps } from '../context.ts';
 import type { Coordinator } from '../coordinator.ts';
 import type { JobRun } from '../job-run.ts';
 import { inviteTo } from '../jobs/invite.ts';
+import { personOf } from '../peers/person.ts';
 import { deadlineOf } from '../round/close.ts';
 import { isOpen, needsOperator } from '../round/round-machine.ts';
 import type { JobState } from '../round/state.ts';
@@ -125,6 +126,8 @@ export class Views {
         return {
           peer: entry.peer,
           name: entry.name,
+          person: personOf(entry),
+          role: entry.role,
           job: context.job,
           jobName: context.stored.name,
           address: connection?.address ?? null,

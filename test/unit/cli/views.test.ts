@@ -112,6 +112,8 @@ describe('peers', () => {
   const peer: PeerView = {
     peer: PEER,
     name: EVIL,
+    person: PEER,
+    role: 'contributor',
     job: DIGEST,
     jobName: 'moby',
     address: null,
