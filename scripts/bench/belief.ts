@@ -3,23 +3,22 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { beliefOf, gainErrorOf, isDoubtful, sharesOf } from '../../coordinator/merge/belief.ts';
 import { planScoring } from '../../coordinator/merge/score-plan.ts';
-import { initialMatrices } from '../../lora/adapter/initial.ts';
 import type { Row } from '../../lora/data/row.ts';
-import { SeededRandom } from '../../lora/data/seeded-random.ts';
 import type { Trainer } from '../../lora/train/trainer.ts';
-import {
-  decodeUpdate,
-  ErrorFeedback,
-  medianNormClip,
-  outerStep,
-  type Preset,
-  updateNorms,
-} from '../../lora/update/index.ts';
+import { medianNormClip, updateNorms } from '../../lora/update/index.ts';
 import { type LossGradient, scoreUpdate, type UpdateScore } from '../../lora/update/score.ts';
 import type { BenchOptions, BenchRow } from '../bench.ts';
-import { ATTACKS, type Attack, type Delta } from './attackers.ts';
+import { ATTACKS, type Attack } from './attackers.ts';
 import { prepare } from './learning.ts';
-import { assign, BATCH, freshState, gradientOn, HONEST, meanOf, type Node, STEPS } from './scores.ts';
+import {
+  BATCH,
+  gradientOn,
+  HONEST,
+  honestMedian,
+  type RoundSettings,
+  STEPS,
+  trainRounds,
+} from './round-training.ts';
 
 export const name = 'belief';
 export const about = 'belief in six honest nodes and one attacker after each round; twenty minutes';
@@ -44,7 +43,12 @@ export async function run(report: (row: BenchRow) => void, options: BenchOptions
   try {
     for (const preset of options.quick ? (['balanced'] as const) : (['balanced', 'dense'] as const)) {
       for (const split of [true, false]) {
-        await measure({ preset, split, rounds: options.quick ? 2 : ROUNDS }, deps, report, options.log);
+        await measure(
+          { preset, split, rounds: options.quick ? 2 : ROUNDS, seed: 1 },
+          deps,
+          report,
+          options.log,
+        );
       }
     }
   } finally {
@@ -54,46 +58,24 @@ export async function run(report: (row: BenchRow) => void, options: BenchOptions
 }
 
 async function measure(
-  { preset, split, rounds }: { preset: Preset; split: boolean; rounds: number },
+  settings: RoundSettings,
   { trainer, rows }: { trainer: Trainer; rows: readonly Row[] },
   report: (row: BenchRow) => void,
   log: (line: string) => void,
 ): Promise<void> {
-  const { layout } = trainer;
-  const random = new SeededRandom(1);
+  const { preset, split, rounds } = settings;
   const others = Object.entries(MEMBERS);
-  const nodes = Array.from(
-    { length: HONEST + others.length },
-    (): Node => ({ optimizer: null, feedback: new ErrorFeedback({ layout }) }),
-  );
   /** The shares of each member of each swarm in earlier rounds, as `sharesOf` returns them, newest first. */
   const history = others.map(() => Array.from({ length: HONEST + 1 }, (): number[] => []));
   const beliefs = others.map((): number[] => []);
   const honestBeliefs: number[][] = Array.from({ length: rounds }, () => []);
   let falseHarm = 0;
-  let adapter = initialMatrices(layout, 1);
-  for (let round = 1; round <= rounds; round++) {
-    const { shares: own, rest } = assign(rows, nodes.length, split, random);
-    const train = async (who: Node, some: readonly Row[], steps: number): Promise<Delta> => {
-      trainer.setParameters(adapter);
-      trainer.setOptimizerState(who.optimizer ?? freshState(adapter));
-      await trainer.train({ rows: some, steps });
-      who.optimizer = trainer.optimizerState();
-      const after = trainer.parameters();
-      return adapter.map((values, t) => values.map((value, i) => value - after[t]![i]!));
-    };
-    const deltas: Delta[] = [];
-    for (let i = 0; i < HONEST; i++) deltas.push(await train(nodes[i]!, own[i]!, STEPS));
-    const honest = [...deltas];
-    for (const [i, [, attack]] of others.entries()) {
-      const who = nodes[HONEST + i]!;
-      const input = { rows: own[HONEST + i]!, steps: STEPS, honest, random };
-      deltas.push(await attack({ ...input, train: (some, steps = STEPS) => train(who, some, steps) }));
-    }
-    const updates = nodes.map(({ feedback }, i) => {
-      feedback.add(deltas[i]!);
-      return decodeUpdate(feedback.compress(preset), layout, preset);
-    });
+  const trained = trainRounds(
+    others.map(([, attack]) => attack),
+    settings,
+    { trainer, rows },
+  );
+  for await (const { round, adapter, shares: own, rest, updates, random } of trained) {
     const norms = updates.map(updateNorms);
     const seed = Uint8Array.from({ length: 32 }, () => random.integer(256));
     // Several swarms score on the same rows: the random rows, and most rows of the honest nodes. Their gradients are
@@ -157,16 +139,10 @@ async function measure(
         else honestBeliefs[round - 1]!.push(belief);
       }
       const figures = scored.at(-1)!;
-      const median = (figure: 'effect' | 'gain'): number =>
-        scored
-          .slice(0, HONEST)
-          .map((score) => score[figure])
-          .sort((a, b) => a - b)[HONEST >> 1]!;
       log(
-        `round ${round} ${who}: effect ${(figures.effect / median('effect')).toFixed(2)} gain ${(figures.gain / median('gain')).toFixed(2)} share ${history[o]!.at(-1)![0]?.toFixed(2)} belief ${beliefs[o]!.at(-1)?.toFixed(2)} on ${figures.ownRows} rows`,
+        `round ${round} ${who}: effect ${(figures.effect / honestMedian(scored, 'effect')).toFixed(2)} gain ${(figures.gain / honestMedian(scored, 'gain')).toFixed(2)} share ${history[o]!.at(-1)![0]?.toFixed(2)} belief ${beliefs[o]!.at(-1)?.toFixed(2)} on ${figures.ownRows} rows`,
       );
     }
-    adapter = outerStep(adapter, meanOf(updates.slice(0, HONEST), layout.length, adapter), 1);
   }
   const where = `${preset}, ${split ? "each node's own part of the book" : 'evenly drawn'}`;
   const text = (values: readonly number[]): string => values.map((value) => value.toFixed(2)).join(' ');

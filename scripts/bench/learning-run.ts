@@ -5,6 +5,7 @@ import { initialMatrices } from '../../lora/adapter/initial.ts';
 import { permutation, permutationKey } from '../../lora/data/permutation.ts';
 import type { Row } from '../../lora/data/row.ts';
 import type { AdamWState } from '../../lora/train/optimizer/adamw.ts';
+import { freshOptimizer } from '../../lora/train/optimizer/optimizer-state.ts';
 import type { Trainer } from '../../lora/train/trainer.ts';
 import { ErrorFeedback, outerStep, type Preset } from '../../lora/update/index.ts';
 import { sha256 } from '../../protocol/cbor.ts';
@@ -56,7 +57,7 @@ export async function learn(
   const nodes = Array.from(
     { length: swarm.nodes },
     (): Node => ({
-      optimizer: null,
+      optimizer: freshOptimizer(trainer.layout),
       feedback: new ErrorFeedback({ layout: trainer.layout, decay: variant.decay }),
     }),
   );
@@ -106,7 +107,7 @@ export async function learn(
 }
 
 interface Node {
-  optimizer: AdamWState | null;
+  optimizer: AdamWState;
   readonly feedback: ErrorFeedback;
 }
 
@@ -129,15 +130,10 @@ function sharesOf(
 
 async function trainNode(node: Node, adapter: Float32Array[], rows: Row[], steps: number, trainer: Trainer) {
   trainer.setParameters(adapter);
-  trainer.setOptimizerState(node.optimizer ?? freshState(adapter));
+  trainer.setOptimizerState(node.optimizer);
   const { tokens } = await trainer.train({ rows, steps });
   node.optimizer = trainer.optimizerState();
   return { after: trainer.parameters(), tokens };
-}
-
-function freshState(adapter: readonly Float32Array[]): AdamWState {
-  const zeros = () => adapter.map(({ length }) => new Float32Array(length));
-  return { step: 0, m: zeros(), v: zeros() };
 }
 
 function mean(deltas: readonly Float32Array[][]): Float32Array[] {

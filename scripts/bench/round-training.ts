@@ -1,0 +1,138 @@
+/** Rounds in which honest nodes and attackers train side by side, for benchmarks that score their updates. */
+import { initialMatrices } from '../../lora/adapter/initial.ts';
+import type { Row } from '../../lora/data/row.ts';
+import { SeededRandom } from '../../lora/data/seeded-random.ts';
+import type { AdamWState } from '../../lora/train/optimizer/adamw.ts';
+import { freshOptimizer } from '../../lora/train/optimizer/optimizer-state.ts';
+import type { Trainer } from '../../lora/train/trainer.ts';
+import {
+  decodeUpdate,
+  ErrorFeedback,
+  outerStep,
+  type Preset,
+  type SparseUpdate,
+} from '../../lora/update/index.ts';
+import type { LossGradient } from '../../lora/update/score.ts';
+import type { Attack, Delta } from './attackers.ts';
+
+export const HONEST = 6;
+/** Optimiser steps that each node is assigned in a round. */
+export const STEPS = 15;
+/** Rows of one step. */
+export const BATCH = 4;
+
+export interface RoundSettings {
+  readonly preset: Preset;
+  /** Whether each node gets rows of its own part of the book only. Otherwise, the rows of all nodes are drawn evenly. */
+  readonly split: boolean;
+  readonly rounds: number;
+  readonly seed: number;
+}
+
+export interface TrainedRound {
+  readonly round: number;
+  /** The adapter that the round starts from. */
+  readonly adapter: Delta;
+  /** Rows that each node was assigned: first the honest nodes, then one node for each attack. */
+  readonly shares: readonly Row[][];
+  /** Rows that no node was assigned. */
+  readonly rest: readonly Row[];
+  /** The nodes' updates, as they arrive over the network. */
+  readonly updates: readonly SparseUpdate[];
+  readonly random: SeededRandom;
+}
+
+/**
+ * Trains HONEST nodes and one node for each attack. Only the honest updates are merged, so each round starts from an
+ * adapter that learns.
+ */
+export async function* trainRounds(
+  attacks: readonly Attack[],
+  { preset, split, rounds, seed }: RoundSettings,
+  { trainer, rows }: { trainer: Trainer; rows: readonly Row[] },
+): AsyncGenerator<TrainedRound> {
+  const { layout } = trainer;
+  const random = new SeededRandom(seed);
+  const nodes = Array.from({ length: HONEST + attacks.length }, () => ({
+    optimizer: freshOptimizer(layout),
+    feedback: new ErrorFeedback({ layout }),
+  }));
+  let adapter = initialMatrices(layout, seed);
+  for (let round = 1; round <= rounds; round++) {
+    const { shares, rest } = assign(rows, nodes.length, split, random);
+    const train = async (node: { optimizer: AdamWState }, some: readonly Row[], steps: number) => {
+      trainer.setParameters(adapter);
+      trainer.setOptimizerState(node.optimizer);
+      await trainer.train({ rows: some, steps });
+      node.optimizer = trainer.optimizerState();
+      const after = trainer.parameters();
+      return adapter.map((values, t) => values.map((value, i) => value - after[t]![i]!));
+    };
+    const honest: Delta[] = [];
+    for (let i = 0; i < HONEST; i++) honest.push(await train(nodes[i]!, shares[i]!, STEPS));
+    const deltas = [...honest];
+    for (const [i, attack] of attacks.entries()) {
+      const node = nodes[HONEST + i]!;
+      const input = { rows: shares[HONEST + i]!, steps: STEPS, honest, random };
+      deltas.push(await attack({ ...input, train: (some, steps = STEPS) => train(node, some, steps) }));
+    }
+    const updates = nodes.map(({ feedback }, i) => {
+      feedback.add(deltas[i]!);
+      return decodeUpdate(feedback.compress(preset), layout, preset);
+    });
+    yield { round, adapter, shares, rest, updates, random };
+    adapter = outerStep(adapter, meanOf(updates.slice(0, HONEST), adapter), 1);
+  }
+}
+
+/** Returns the gradient of the mean loss over rows at an adapter. */
+export async function gradientOn(
+  trainer: Trainer,
+  adapter: readonly Float32Array[],
+  rows: readonly Row[],
+): Promise<LossGradient> {
+  trainer.setParameters(adapter);
+  return trainer.lossGradient(rows);
+}
+
+/** Returns the median of a figure over the honest nodes, whose scores come first. */
+export function honestMedian<F extends string>(scores: readonly Record<F, number>[], figure: F): number {
+  const honest = scores.slice(0, HONEST).map((score) => score[figure]);
+  return honest.sort((a, b) => a - b)[HONEST >> 1]!;
+}
+
+/** Draws rows without repetition. */
+export function pick<T>(values: readonly T[], count: number, random: SeededRandom): T[] {
+  const left = [...values];
+  return Array.from(
+    { length: Math.min(count, left.length) },
+    () => left.splice(Math.floor(random.uniform() * left.length), 1)[0]!,
+  );
+}
+
+/** Gives every node disjoint rows, and returns those that no node got. With `split`, each node has its part of the book. */
+function assign(rows: readonly Row[], nodes: number, split: boolean, random: SeededRandom) {
+  const count = STEPS * BATCH;
+  const part = Math.floor(rows.length / nodes);
+  if (part < count + 2) throw new Error(`${rows.length} rows are too few for ${nodes} nodes`);
+  const shuffled = (some: readonly Row[]): Row[] => pick(some, some.length, random);
+  const order = split
+    ? Array.from({ length: nodes }, (_, i) => shuffled(rows.slice(i * part, (i + 1) * part)))
+    : [shuffled(rows)];
+  const shares = Array.from({ length: nodes }, (_, i) =>
+    split ? order[i]!.slice(0, count) : order[0]!.slice(i * count, (i + 1) * count),
+  );
+  const rest = split ? order.flatMap((some) => some.slice(count)) : order[0]!.slice(nodes * count);
+  return { shares, rest };
+}
+
+function meanOf(updates: readonly SparseUpdate[], adapter: readonly Float32Array[]): Delta {
+  const mean = adapter.map(({ length }) => new Float32Array(length));
+  for (const { tensors } of updates) {
+    for (const [t, { indices, values }] of tensors.entries()) {
+      for (let i = 0; i < values.length; i++)
+        mean[t]![indices ? indices[i]! : i]! += values[i]! / updates.length;
+    }
+  }
+  return mean;
+}
