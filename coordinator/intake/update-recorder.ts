@@ -8,6 +8,7 @@ import type { Receipts } from '../record/receipts.ts';
 import type { RoundDriver } from '../record/round-driver.ts';
 import type { RoundRecord } from '../record/round-record.ts';
 import { isOpen } from '../round/round-machine.ts';
+import { expectedTokens, speedAfter } from '../round/speed.ts';
 import type { StoredReceipt } from '../store/store.ts';
 import { keepEvidence } from './evidence.ts';
 import type { Refusal } from './header-checks.ts';
@@ -84,7 +85,7 @@ export class UpdateRecorder {
 
   /** Records an update that has passed every check and whose payload is a durable blob. */
   accept(author: string, update: Update, envelope: Uint8Array): StoredReceipt {
-    const { job, stored, deps } = this.#context;
+    const { job, stored, manifest, deps } = this.#context;
     const { state } = this.#driver;
     const now = deps.clock.now();
     const { round, preset, tokens, payload, seconds, lossFirst, lossLast } = update;
@@ -97,8 +98,12 @@ export class UpdateRecorder {
         ? deps.clock.monotonic() - current.openedAt
         : now - this.#record.round(round)!.openedAt;
     const ms = Math.max(1, taken);
-    const speed = (tokens * 1000) / ms;
     const late = !isOpen(state) || state.round !== round;
+    const speed = speedAfter(this.#members.get(author)?.speed ?? 0, {
+      tokens: expectedTokens(update.steps, manifest),
+      ms,
+      isLate: late,
+    });
     const code = late ? 'late' : 'accepted';
     const detail = late ? `round ${round} had closed; the update counts with the next merge` : '';
     const common = { round, peer: author, digest };

@@ -45,7 +45,7 @@ export interface Scored {
  * @returns null if the updates cannot be compared
  */
 export function sharesOf(updates: readonly Scored[]): number[] | null {
-  const earned = updates.map(({ earlier }) => mean(newest(earlier), BELIEF_UPDATES));
+  const earned = updates.map(({ earlier }) => earnedBelief(earlier));
   const weights = earned.some((weight) => weight > 0) ? earned : updates.map(() => 1);
   const median = (figure: (update: Scored) => number): number => weightedMedian(updates.map(figure), weights);
   const effect = median((update) => update.effect);
@@ -68,6 +68,15 @@ export function beliefOf(shares: readonly number[]): number {
   const missing = BELIEF_UPDATES - known.length;
   const belief = mean([...known, ...Array<number>(missing).fill(NEWCOMER_SHARE)], BELIEF_UPDATES);
   return belief < BELIEF_LINE ? 0 : Math.round(belief * BELIEF_STEPS) / BELIEF_STEPS;
+}
+
+/**
+ * Returns the belief that a node has earned: the mean of its newest shares, where a missing share counts as 0. It is the
+ * node's weight in medians, so new identities have none.
+ * @param shares of the node's scored updates, newest first
+ */
+export function earnedBelief(shares: readonly number[]): number {
+  return mean(newest(shares), BELIEF_UPDATES);
 }
 
 /** Returns whether an author's next update should be scored on more rows: a new author, or one with a low share. */
@@ -96,8 +105,11 @@ function mean(values: readonly number[], count: number): number {
   return values.reduce((sum, value) => sum + value, 0) / count;
 }
 
-/** Returns the smallest value at which the weights of all values up to it reach half of the total weight. */
-function weightedMedian(values: readonly number[], weights: readonly number[]): number {
+/**
+ * Returns the smallest value at which the weights of all values up to it reach half of the total weight; 0 if there are
+ * no values.
+ */
+export function weightedMedian(values: readonly number[], weights: readonly number[]): number {
   const order = values.map((_, i) => i).sort((a, b) => values[a]! - values[b]!);
   const half = weights.reduce((sum, weight) => sum + weight, 0) / 2;
   let reached = 0;

@@ -10,6 +10,7 @@ import type { StoredPeer } from '../store/store.ts';
 import { checkAdmission } from './admission.ts';
 import { memberToEvict } from './eviction.ts';
 import { Liveness } from './liveness.ts';
+import { presentPeer } from './present-peer.ts';
 
 /** Largest number of members of a job. Bounds the memory that strangers can make the coordinator use. */
 export const ADMITTED_PEERS = 4096;
@@ -205,7 +206,8 @@ export class Membership {
   }
 
   #ready(peer: string): void {
-    this.#driver.dispatch({ type: 'peer-ready', peer, speed: this.get(peer)?.speed ?? 0 });
+    const ready = presentPeer(this.#context, { peer, speed: this.get(peer)?.speed ?? 0 });
+    this.#driver.dispatch({ type: 'peer-ready', peer, ...ready });
   }
 
   #gone(peer: string, reason: 'left' | 'silent'): void {

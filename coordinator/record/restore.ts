@@ -1,6 +1,7 @@
 import type { Manifest } from '../../protocol/manifest.ts';
 import type { Head } from '../../protocol/messages.ts';
 import type { RunContext } from '../context.ts';
+import { presentPeer } from '../peers/present-peer.ts';
 import { ARRIVAL_ROUNDS, RECOVERY_MS, type Round } from '../round/close.ts';
 import { initialState, type JobState, type MachineSettings } from '../round/state.ts';
 
@@ -51,7 +52,12 @@ export function restoreState({ job, stored, manifest, deps }: RunContext, head: 
     return { ...base, phase: head.phase === 'paused' ? 'paused' : 'validating', current };
   }
   // Assumes that the round's nodes are still training. Nodes that are gone send no heartbeats and are dropped later.
-  const present = Object.fromEntries(current.assigned.map((peer) => [peer, speeds.get(peer) ?? 0]));
+  const present = Object.fromEntries(
+    current.assigned.map((peer) => [
+      peer,
+      presentPeer({ job, deps }, { peer, speed: speeds.get(peer) ?? 0 }),
+    ]),
+  );
   return { ...base, phase: delivered.length > 0 ? 'collecting' : 'training', current, present };
 }
 

@@ -2,6 +2,7 @@ import type { BlobScope } from '../../storage/blob-collector.ts';
 import type { RunContext } from '../context.ts';
 import type { FailpointName } from '../failpoints.ts';
 import { type MergeCandidate, RoundMerge } from '../merge/merge-round.ts';
+import { newestShares } from '../peers/present-peer.ts';
 import { dueAt, isOver, reduce } from '../round/round-machine.ts';
 import type { JobState, MachineEvent } from '../round/state.ts';
 import { writeCheckpoint } from './commit.ts';
@@ -145,11 +146,21 @@ export class RoundDriver {
   #startMerge(round: number): void {
     this.#inBackground(async () => {
       const result = await this.#merge.run(round, this.#record.checkpoint);
+      this.#judgeAuthors(round);
       if ('refused' in result) return () => this.dispatch({ type: 'refused', reason: result.refused });
       this.#context.deps.failpoint('merged');
       this.#candidate = result;
       return () => this.dispatch({ type: 'merged' });
     });
+  }
+
+  /** Tells the state machine the shares of the nodes whose updates have just been scored. */
+  #judgeAuthors(round: number): void {
+    const { job, deps } = this.#context;
+    const scored = deps.store.scores.ofMerge(job, round);
+    if (scored.length === 0) return;
+    const peers = scored.map(({ peer }) => [peer, { shares: newestShares(this.#context, peer) }] as const);
+    this.dispatch({ type: 'judged', peers: Object.fromEntries(peers) });
   }
 
   #startCommit(): void {

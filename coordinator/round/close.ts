@@ -108,7 +108,7 @@ export function patienceMs(number: number, arrivals: readonly Arrival[]): number
  */
 export function judgeRound(
   round: Round,
-  present: Readonly<Record<string, number>>,
+  present: Readonly<Record<string, unknown>>,
   arrivals: readonly Arrival[],
   settings: ClosingSettings,
   now: number,

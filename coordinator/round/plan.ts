@@ -1,14 +1,42 @@
 import { ROUND_PEERS } from '../../protocol/limits.ts';
 import type { Manifest } from '../../protocol/manifest.ts';
 import type { Head } from '../../protocol/messages.ts';
+import { BELIEF_LINE, BELIEF_UPDATES, beliefOf, earnedBelief, weightedMedian } from '../merge/belief.ts';
 
 export type Preset = Head['preset'];
 export type Assignment = Head['assignments'][number];
+
+/**
+ * How far the coordinator trusts whoever answers for a node:
+ * - `good`: nothing is held against it
+ * - `probation`: gets the least steps
+ * - `suspended`: gets no assignment
+ * - `banned`: gets no assignment, and cannot join
+ */
+export type Standing = 'good' | 'probation' | 'suspended' | 'banned';
+
+/** Facts about a node that is ready to train. They decide its share of a round. */
+export interface PresentPeer {
+  /** Tokens per second, as `speedAfter` computes it; 0 while unmeasured. */
+  readonly speed: number;
+  /** Shares of the node's scored updates, at most the newest BELIEF_UPDATES, newest first (merge/belief.ts). */
+  readonly shares: readonly number[];
+  readonly standing: Standing;
+}
 
 /** With "auto", rounds of at least this many nodes use "balanced", and smaller rounds use "dense" (decision 050). */
 export const AUTO_SPARSE_PEERS = 4;
 /** Smallest share of the fastest node's steps that a node gets. The updates of nodes that are even slower are late. */
 export const LEAST_STEPS_SHARE = 1 / 3;
+/** Largest speed that counts for a proven node, as a multiple of the median speed. */
+export const SPEED_MEDIANS = 3;
+/**
+ * Share of the median belief from which a node gets the steps that its speed allows. A node with less belief gets fewer
+ * steps. Beliefs are noisy, and the beliefs of honest nodes lie above this line (decision 043).
+ */
+export const FULL_BELIEF = 0.6;
+/** Share of a round's places that is kept for nodes that are not believed yet, if there are too few places for all. */
+export const NEWCOMER_PLACES = 0.25;
 
 export interface PlanSettings {
   /** Number of steps of the fastest node. */
@@ -24,23 +52,32 @@ export interface RoundPlan {
   readonly assignments: Assignment[];
 }
 
+/** Returns whether a node gets work at all. A round does not wait for other nodes. */
+export function isAssignable({ standing }: PresentPeer): boolean {
+  return standing === 'good' || standing === 'probation';
+}
+
 /**
- * Assigns a round's work. A node's steps are proportional to its measured speed, but at least a third of `localSteps`,
- * and at most `localSteps`. A node that has not been measured gets the steps of the median node. An interval has
- * exactly the rows of its node's steps. Positions beyond the end of the data belong to a second permutation of the
- * rows, and so on (lora/data/permutation.ts, `epoch`).
+ * Assigns a round's work to the nodes that are assignable. A node's steps are proportional to its speed times its
+ * belief (see `stepsOf`), but at least a third of `localSteps`, and at most `localSteps`. An interval has exactly the
+ * rows of its node's steps. Positions beyond the end of the data belong to a second permutation of the rows, and so on
+ * (lora/data/permutation.ts, `epoch`).
  *
- * @param speeds tokens per second by peer, 0 while unmeasured
+ * @param present nodes that are ready to train, by peer id
  * @param round number of the round, which rotates the choice if there are more peers than a round can take
  */
 export function planRound(
-  speeds: Readonly<Record<string, number>>,
+  present: Readonly<Record<string, PresentPeer>>,
   round: number,
   settings: PlanSettings,
 ): RoundPlan {
-  const peers = choose(Object.keys(speeds).sort(), round, ROUND_PEERS);
+  const assignable = Object.keys(present)
+    .filter((peer) => isAssignable(present[peer]!))
+    .sort();
+  const isBelieved = (peer: string): boolean => !isNewcomer(present[peer]!) && beliefIn(present[peer]!) > 0;
+  const peers = choose(assignable, { round, places: ROUND_PEERS, isBelieved });
   const steps = stepsOf(
-    peers.map((peer) => speeds[peer]!),
+    peers.map((peer) => present[peer]!),
     settings.localSteps,
   );
   let end = 0;
@@ -54,21 +91,84 @@ export function planRound(
   return { preset: preset === 'auto' ? auto : preset, assignments };
 }
 
-/** Chooses all peers, or as many as a round takes. Each round starts with a different peer, so that all take turns. */
-function choose(sorted: readonly string[], round: number, most: number): string[] {
-  if (sorted.length <= most) return [...sorted];
-  const first = (round * most) % sorted.length;
-  return Array.from({ length: most }, (_, i) => sorted[(first + i) % sorted.length]!).sort();
+/**
+ * Chooses all peers, or as many as a round takes. In the second case, NEWCOMER_PLACES of the places are kept for peers
+ * that are not believed yet, and the believed peers get the others, so that a crowd of new identities does not displace
+ * them. Places that one group does not need go to the other. Each round starts with different peers, so that all take
+ * turns.
+ */
+function choose(
+  sorted: readonly string[],
+  { round, places, isBelieved }: { round: number; places: number; isBelieved: (peer: string) => boolean },
+): string[] {
+  if (sorted.length <= places) return [...sorted];
+  const believed = sorted.filter(isBelieved);
+  const others = sorted.filter((peer) => !isBelieved(peer));
+  const kept = Math.min(others.length, Math.floor(NEWCOMER_PLACES * places));
+  const forBelieved = Math.min(believed.length, places - kept);
+  const turn = (peers: readonly string[], most: number): string[] => {
+    const first = peers.length === 0 ? 0 : (round * most) % peers.length;
+    return Array.from({ length: most }, (_, i) => peers[(first + i) % peers.length]!);
+  };
+  return [...turn(believed, forBelieved), ...turn(others, places - forBelieved)].sort();
 }
 
-function stepsOf(speeds: readonly number[], localSteps: number): number[] {
-  const measured = speeds.filter((speed) => speed > 0).sort((a, b) => a - b);
-  const fastest = measured.at(-1);
-  if (fastest === undefined) return speeds.map(() => localSteps);
-  const median = measured[(measured.length - 1) >> 1]!;
+/**
+ * Returns the steps of each node, in proportion to its counted speed times its counted belief. The largest product gets
+ * `localSteps`.
+ *
+ * The counted speed is bounded, because a node that delivers without training seems fast, and every other node would
+ * get fewer steps in comparison:
+ * - A proven node counts at most SPEED_MEDIANS times as fast as the median node.
+ * - Any other node counts at most as fast as the median node. An unmeasured node counts as fast as the median node.
+ *
+ * Medians are weighted by the belief that nodes have earned, so new identities cannot move them.
+ *
+ * The counted belief is 1 from FULL_BELIEF times the median belief on, and proportionally less below. A node without
+ * belief, or on probation, gets the least steps.
+ *
+ * In a job in which no node has earned belief, for example because nothing is scored, all nodes count as proven and as
+ * fully believed.
+ */
+function stepsOf(peers: readonly PresentPeer[], localSteps: number): number[] {
+  const earned = peers.map(({ shares }) => earnedBelief(shares));
+  const isScored = earned.some((belief) => belief > 0);
+  const weights = isScored ? earned : peers.map(() => 1);
+  const medianSpeed = medianOfMeasured(peers, weights);
+  const fullBelief = FULL_BELIEF * weightedMedian(peers.map(beliefIn), weights);
+  const worths = peers.map((peer) => {
+    const most = !isScored || isProven(peer) ? SPEED_MEDIANS * medianSpeed : medianSpeed;
+    const speed = medianSpeed === 0 ? 1 : Math.min(peer.speed || medianSpeed, most);
+    if (peer.standing === 'probation') return 0;
+    return isScored && fullBelief > 0 ? speed * Math.min(1, beliefIn(peer) / fullBelief) : speed;
+  });
+  const largest = Math.max(0, ...worths);
   const least = Math.ceil(localSteps * LEAST_STEPS_SHARE);
-  return speeds.map((speed) => {
-    const share = (speed > 0 ? speed : median) / fastest;
+  return worths.map((worth) => {
+    const share = largest > 0 ? worth / largest : 0;
     return Math.min(localSteps, Math.max(least, Math.round(localSteps * share)));
   });
+}
+
+/** Returns the median of the measured speeds; 0 if none was measured. */
+function medianOfMeasured(peers: readonly PresentPeer[], weights: readonly number[]): number {
+  const measured = peers.flatMap(({ speed }, i) => (speed > 0 ? [{ speed, weight: weights[i]! }] : []));
+  const isWeighted = measured.some(({ weight }) => weight > 0);
+  return weightedMedian(
+    measured.map(({ speed }) => speed),
+    measured.map(({ weight }) => (isWeighted ? weight : 1)),
+  );
+}
+
+/** Returns whether a node's speed may count more than the median: its work has been believed, up to its newest update. */
+function isProven(peer: PresentPeer): boolean {
+  return !isNewcomer(peer) && peer.shares[0]! >= BELIEF_LINE && beliefIn(peer) > 0;
+}
+
+function isNewcomer({ shares }: PresentPeer): boolean {
+  return shares.length < BELIEF_UPDATES;
+}
+
+function beliefIn({ shares }: PresentPeer): number {
+  return beliefOf(shares);
 }

@@ -1,6 +1,6 @@
 import { HEARTBEAT_INTERVAL_MS } from '../../protocol/limits.ts';
 import { ARRIVAL_ROUNDS, deadlineMs, judgeRound, type Round } from './close.ts';
-import { planRound } from './plan.ts';
+import { isAssignable, planRound } from './plan.ts';
 import type { CloseCause, Effect, Ending, JobState, MachineEvent, Transition } from './state.ts';
 
 /**
@@ -56,14 +56,16 @@ export function reduce(state: JobState, event: MachineEvent, now: number): Trans
   if (isOver(state)) return stay(state);
   switch (event.type) {
     case 'peer-ready': {
-      const { peer, speed } = event;
+      const { peer, speed, shares, standing } = event;
       const { current, gathering } = state;
+      const ready = { speed, shares, standing };
+      const isNew = !Object.hasOwn(state.present, peer) && isAssignable(ready);
       return advance(
         {
           ...state,
-          present: { ...state.present, [peer]: speed },
+          present: { ...state.present, [peer]: ready },
           current: current && { ...current, left: current.left.filter((other) => other !== peer) },
-          gathering: Object.hasOwn(state.present, peer) ? gathering : gatherFrom(gathering, now),
+          gathering: isNew ? gatherFrom(gathering, now) : gathering,
         },
         now,
       );
@@ -73,6 +75,8 @@ export function reduce(state: JobState, event: MachineEvent, now: number): Trans
       const current = event.reason === 'left' ? withoutPeer(state.current, event.peer) : state.current;
       return advance({ ...state, present, current }, now);
     }
+    case 'judged':
+      return advance({ ...state, present: judge(state.present, event.peers) }, now);
     case 'gave-up':
       if (state.current?.number !== event.round) return stay(state);
       return advance({ ...state, current: withoutPeer(state.current, event.peer) }, now);
@@ -136,7 +140,7 @@ function gatherFrom(gathering: JobState['gathering'], now: number): NonNullable<
 }
 
 function enoughPresent({ present, settings }: JobState): boolean {
-  return Object.keys(present).length >= settings.minPeers;
+  return Object.values(present).filter(isAssignable).length >= settings.minPeers;
 }
 
 function open(state: JobState, now: number): Transition {
@@ -162,7 +166,8 @@ function open(state: JobState, now: number): Transition {
 
 function delivered(state: JobState, event: Extract<MachineEvent, { type: 'update' }>): JobState {
   const { peer, round, ms, speed } = event;
-  const present = Object.hasOwn(state.present, peer) ? { ...state.present, [peer]: speed } : state.present;
+  const known = Object.hasOwn(state.present, peer) ? state.present[peer]! : null;
+  const present = known ? { ...state.present, [peer]: { ...known, speed } } : state.present;
   const arrivals = [...state.arrivals, { round, ms }].filter(
     (arrival) => arrival.round >= state.round - ARRIVAL_ROUNDS,
   );
@@ -172,6 +177,15 @@ function delivered(state: JobState, event: Extract<MachineEvent, { type: 'update
   if (!isOpen(state) || current?.number !== round || !current.assigned.includes(peer)) return next;
   if (current.delivered.includes(peer)) return next;
   return { ...next, phase: 'collecting', current: { ...current, delivered: [...current.delivered, peer] } };
+}
+
+function judge(
+  present: JobState['present'],
+  judged: Extract<MachineEvent, { type: 'judged' }>['peers'],
+): JobState['present'] {
+  const changed = Object.keys(judged).filter((peer) => Object.hasOwn(present, peer));
+  const entries = changed.map((peer) => [peer, { ...present[peer]!, ...judged[peer] }] as const);
+  return { ...present, ...Object.fromEntries(entries) };
 }
 
 function withoutPeer(round: Round | null, peer: string): Round | null {

@@ -1,5 +1,5 @@
 import type { Arrival, ClosingSettings, Round } from './close.ts';
-import type { PlanSettings, RoundPlan } from './plan.ts';
+import type { PlanSettings, PresentPeer, RoundPlan } from './plan.ts';
 
 /**
  * The state of one job. `reduce` in round-machine.ts is a pure function from a state and an event to the next state:
@@ -35,8 +35,8 @@ export interface JobState {
    * nodes. The next resume resets the number.
    */
   readonly shortRounds: number;
-  /** Tokens per second of each peer that is ready to train; 0 while unmeasured. */
-  readonly present: Readonly<Record<string, number>>;
+  /** Each peer that is ready to train, and what decides its share of the next round. */
+  readonly present: Readonly<Record<string, PresentPeer>>;
   readonly arrivals: readonly Arrival[];
   /**
    * Set while enough peers are present to open a round, but the job waits for more: the time since when, and the time at
@@ -64,12 +64,14 @@ export interface Ending {
 }
 
 export type MachineEvent =
-  /** A peer became ready to train, perhaps again. `speed`: tokens per second, 0 while unmeasured. */
-  | { type: 'peer-ready'; peer: string; speed: number }
+  /** A peer became ready to train, perhaps again. */
+  | ({ type: 'peer-ready'; peer: string } & PresentPeer)
   | { type: 'peer-gone'; peer: string; reason: 'left' | 'silent' }
   /** A peer is present, but its work of this round is lost. */
   | { type: 'gave-up'; peer: string; round: number }
-  /** An update was recorded. `ms`: time since its round opened; `speed`: tokens per second over that time. */
+  /** The shares or the standing of peers have changed. Peers that are not present are ignored. */
+  | { type: 'judged'; peers: Readonly<Record<string, Partial<Pick<PresentPeer, 'shares' | 'standing'>>>> }
+  /** An update was recorded. `ms`: time since its round opened; `speed`: the author's speed now (round/speed.ts). */
   | { type: 'update'; peer: string; round: number; ms: number; speed: number }
   /** A peer signed two different updates for a round. If the round is open, neither counts. */
   | { type: 'excluded'; peer: string; round: number }

@@ -1,3 +1,4 @@
+import type { PresentPeer } from '../../../../coordinator/round/plan.ts';
 import { reduce } from '../../../../coordinator/round/round-machine.ts';
 import {
   type Effect,
@@ -16,6 +17,9 @@ export const SETTINGS: MachineSettings = {
   preset: 'auto',
   batchSize: 4,
 };
+
+/** A node that has never trained. */
+export const NEW_PEER: PresentPeer = { speed: 0, shares: [], standing: 'good' };
 
 /** A state machine and its clock, fed event by event. */
 export class Machine {
@@ -38,7 +42,7 @@ export class Machine {
   }
 
   join(...peers: string[]): this {
-    for (const peer of peers) this.feed({ type: 'peer-ready', peer, speed: 0 });
+    for (const peer of peers) this.feed({ type: 'peer-ready', peer, ...NEW_PEER });
     return this;
   }
 

@@ -1,8 +1,9 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
+import { isAssignable, type Standing } from '../../../../coordinator/round/plan.ts';
 import { dueAt, isOpen, isOver, needsOperator } from '../../../../coordinator/round/round-machine.ts';
 import type { Effect, MachineEvent } from '../../../../coordinator/round/state.ts';
-import { Machine } from './machines.ts';
+import { Machine, NEW_PEER } from './machines.ts';
 
 const PEERS = ['a', 'b', 'c', 'd', 'e'];
 
@@ -14,6 +15,7 @@ type Step =
   | { type: 'time'; afterMs: number };
 
 const peer = fc.constantFrom(...PEERS);
+const standing = fc.constantFrom<Standing>('good', 'good', 'good', 'probation', 'suspended', 'banned');
 const reason = fc.constant('because');
 const afterMs = fc.oneof(
   { weight: 3, arbitrary: fc.integer({ min: 0, max: 3_000 }) },
@@ -26,7 +28,15 @@ const event: fc.Arbitrary<MachineEvent> = fc.oneof(
       type: fc.constant('peer-ready' as const),
       peer,
       speed: fc.integer({ min: 0, max: 500 }),
+      shares: fc.array(fc.double({ min: 0, max: 1, noNaN: true }), { maxLength: 3 }),
+      standing,
     }),
+  },
+  {
+    weight: 1,
+    arbitrary: fc
+      .record({ peer, standing })
+      .map(({ peer, standing }) => ({ type: 'judged' as const, peers: { [peer]: { standing } } })),
   },
   {
     weight: 2,
@@ -159,8 +169,8 @@ class World {
   /** Checks that a timer is set, a step is running, nodes are missing, or nothing is left to do. */
   #checkNotStuck(): void {
     const { state, now } = this.machine;
-    const waitsForPeers =
-      state.phase === 'waiting' && Object.keys(state.present).length < state.settings.minPeers;
+    const assignable = Object.values(state.present).filter(isAssignable);
+    const waitsForPeers = state.phase === 'waiting' && assignable.length < state.settings.minPeers;
     const resting = state.phase === 'paused' || isOver(state);
     const moves = dueAt(state, now) !== null || this.running !== null || waitsForPeers || resting;
     expect(moves, `stuck in ${state.phase}`).toBe(true);
@@ -183,7 +193,7 @@ test('the job finishes once nodes deliver and merges pass, whatever happened bef
       const world = new World();
       for (const one of steps) world.apply(one);
       const { machine } = world;
-      for (const name of PEERS) world.feed({ type: 'peer-ready', peer: name, speed: 100 });
+      for (const name of PEERS) world.feed({ type: 'peer-ready', peer: name, ...NEW_PEER, speed: 100 });
       for (let i = 0; i < 200 && !isOver(machine.state); i++) {
         if (machine.state.phase === 'paused') world.feed({ type: 'resume' });
         if (isOpen(machine.state)) {

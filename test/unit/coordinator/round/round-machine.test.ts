@@ -42,6 +42,44 @@ describe('waiting', () => {
   });
 });
 
+describe('standing', () => {
+  const suspended = (...peers: string[]) =>
+    ({
+      type: 'judged',
+      peers: Object.fromEntries(peers.map((peer) => [peer, { standing: 'suspended' }] as const)),
+    }) as const;
+
+  test('a suspended node does not count towards minPeers, and gets no work', () => {
+    const machine = new Machine().join('a', 'b').feed(suspended('b')).tick(60_000);
+    expect(machine.state.phase).toBe('waiting');
+    machine.join('c').tick(GATHER_MS);
+    expect(machine.state.current?.assigned).toEqual(['a', 'c']);
+  });
+
+  test('a node that is suspended while it trains may still deliver, and is left out of the next round', () => {
+    const machine = Machine.training(['a', 'b', 'c']).feed(suspended('c'));
+    expect(machine.state.phase).toBe('training');
+    machine.update('a').update('b').update('c').feed({ type: 'merged' }).feed({ type: 'committed' });
+    expect(machine.state.current?.assigned).toEqual(['a', 'b']);
+  });
+
+  test('shares that change before a round opens decide its steps; absent peers are ignored', () => {
+    const machine = Machine.training(['a', 'b']).update('a').update('b');
+    const shares = { a: { shares: [1, 1, 1] }, b: { shares: [0, 0, 0] }, constructor: { shares: [1] } };
+    machine.feed({ type: 'judged', peers: shares }).feed({ type: 'merged' }).feed({ type: 'committed' });
+    expect(machine.effects).toContainEqual(
+      expect.objectContaining({
+        type: 'open',
+        assignments: [
+          expect.objectContaining({ peer: 'a', steps: 12 }),
+          expect.objectContaining({ peer: 'b', steps: 4 }),
+        ],
+      }),
+    );
+    expect(Object.keys(machine.state.present)).toEqual(['a', 'b']);
+  });
+});
+
 describe('training and collecting', () => {
   test('training to collecting with the first update', () => {
     const machine = Machine.training().update('a');

@@ -1,0 +1,15 @@
+import type { RunContext } from '../context.ts';
+import { BELIEF_UPDATES } from '../merge/belief.ts';
+import type { PresentPeer } from '../round/plan.ts';
+
+type Context = Pick<RunContext, 'job' | 'deps'>;
+
+/** Returns what the state machine has to know about a node that is ready to train. */
+export function presentPeer(context: Context, { peer, speed }: { peer: string; speed: number }): PresentPeer {
+  return { speed, shares: newestShares(context, peer), standing: 'good' };
+}
+
+/** Returns the shares of a node's newest scored updates, newest first. */
+export function newestShares({ job, deps }: Context, peer: string): number[] {
+  return deps.store.scores.shares(job, peer, { before: Number.MAX_SAFE_INTEGER, limit: BELIEF_UPDATES });
+}
