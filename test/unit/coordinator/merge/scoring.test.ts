@@ -110,7 +110,7 @@ describe('scores of updates', () => {
   test('a sign flip, zeros and a copy get no weight, and honest nodes keep theirs', async () => {
     const behaviours = ['honest', 'honest', 'honest', 'honest', 'flip', 'zeros', 'copy'] as const;
     // A disbelieved node gets a third of these steps, and its rows must still be enough for a score.
-    const swarm = new Swarm(behaviours, { rounds: { localSteps: 12 } });
+    const swarm = new Swarm(behaviours, { rounds: { localSteps: 5 } });
     const head = await swarm.start();
     await swarm.play(head, 3);
     for (const round of [1, 2, 3]) {
