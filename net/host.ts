@@ -224,6 +224,13 @@ class Host implements SwarmNetwork {
     }
   }
 
+  disconnect(peer: string): void {
+    const signal = this.#whileRunning(AbortSignal.timeout(DIAL_TIMEOUT_MS));
+    this.#node
+      .hangUp(peerIdFromString(peer), { signal })
+      .catch((error: unknown) => this.#deps.log.debug({ peer, error }, 'peer-not-disconnected'));
+  }
+
   publish(topic: string, bytes: Uint8Array): Promise<number> {
     return this.#gossip.publish(topic, bytes);
   }

@@ -21,6 +21,9 @@ export interface SwarmNetwork {
   /** Connects to an address. Returns the peer id. @throws SwarmError CONNECT_FAILED, or the signal's reason */
   connect(address: string, options: { signal: AbortSignal }): Promise<string>;
 
+  /** Closes all connections to a peer. The peer may connect again. */
+  disconnect(peer: string): void;
+
   /** Publishes to all subscribers. Returns the number of peers that the message was sent to; 0 is not an error. */
   publish(topic: string, bytes: Uint8Array): Promise<number>;
   /**

@@ -172,7 +172,7 @@ export class Membership {
 
   /** Removes a member to free a place for a newcomer. Returns false if all members must stay. */
   #evict(): boolean {
-    const { job, deps } = this.#context;
+    const { deps } = this.#context;
     const { current, round } = this.#driver.state;
     const members = this.all().map(({ peer, joinedAt }) => ({
       peer,
@@ -184,13 +184,20 @@ export class Membership {
     }));
     const peer = memberToEvict(members, round);
     if (peer === null) return false;
+    this.remove(peer);
+    deps.log.info({ peer }, 'member-evicted');
+    return true;
+  }
+
+  /** Removes a member, and forgets what it delivered. Does nothing if the peer is no member. */
+  remove(peer: string): void {
+    const { job, deps } = this.#context;
+    if (!this.#peers.has(peer)) return;
     this.liveness.forget(peer);
     this.#driver.transact(() => deps.store.peers.remove(job, peer));
     this.#peers.delete(peer);
     this.#joinedRounds.delete(peer);
     this.#receipts.forget(peer);
-    deps.log.info({ peer }, 'member-evicted');
-    return true;
   }
 
   #present(peer: string): void {

@@ -60,6 +60,15 @@ describe('connecting', () => {
     leave();
   });
 
+  it('ends when a host disconnects a peer, which may come back', async () => {
+    const [a, b] = await Promise.all([startHost(), startHost()]);
+    await join(a, b);
+    b.network.disconnect(a.peer);
+    await eventually(() => a.network.peers().length === 0 && b.network.peers().length === 0);
+    await join(a, b);
+    await eventually(() => b.network.peers().length === 1);
+  });
+
   it('is refused to peers without an Ed25519 key', async () => {
     const host = await startHost();
     const other = await createLibp2p({

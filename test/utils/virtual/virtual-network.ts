@@ -158,6 +158,11 @@ export class VirtualHost implements SwarmNetwork {
     return peer;
   }
 
+  disconnect(peer: string): void {
+    this.disconnected(peer);
+    this.#network.reach(this.peer, peer)?.disconnected(this.peer);
+  }
+
   publish(topic: string, bytes: Uint8Array): Promise<number> {
     return this.relay(topic, bytes, this.peer);
   }
