@@ -61,8 +61,11 @@ export interface RoundMeter {
   unrecorded(job: string, what: 'description' | 'presence'): void;
 }
 
-/** Result of the gate: the variant of the merge that passed, or `refused`. */
-export type GateVerdict = 'passed' | 'half-rate' | 'left-one-out' | 'refused';
+/**
+ * Result of the gate: the variant of the merge that passed, or `refused`. With `removed`, the updates of some persons are
+ * left out. With `rolled-back`, the coordinator goes back to the best checkpoint.
+ */
+export type GateVerdict = 'passed' | 'half-rate' | 'removed' | 'refused' | 'rolled-back';
 
 /** Measures adapters in a process with the job's base. */
 export interface Validator {

@@ -236,7 +236,7 @@ export function createCoordinatorMetrics(source: CoordinatorMetricsSource): Coor
   });
   const gateVerdicts = new Counter({
     name: 'swarm_gate_verdicts_total',
-    help: 'Gate verdicts: passed, half-rate, left-one-out or refused.',
+    help: 'Gate verdicts: passed, half-rate, removed, refused or rolled-back.',
     labelNames: ['job', 'verdict'] as const,
     registers,
   });

@@ -13,7 +13,7 @@ import type { BlobScope } from '../../storage/blob-collector.ts';
 import type { FileBlobs } from '../../storage/blobs.ts';
 import type { CoordinatorDeps } from '../context.ts';
 import type { Coordinator } from '../coordinator.ts';
-import { meanLoss } from '../merge/gate.ts';
+import { meanLoss } from '../merge/comparison.ts';
 import type { TrainerValidator } from '../merge/trainer-validator.ts';
 import { findSameJob, type PreparedJob } from '../record/new-job.ts';
 import type { Admission } from '../store/store.ts';

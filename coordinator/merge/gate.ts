@@ -1,55 +1,26 @@
 /** The gate: the check on held-out data that a merge must pass to become a checkpoint. */
 import type { RowLoss } from '../../lora/train/step.ts';
 import type { GateVerdict } from '../context.ts';
+import { type Judgement, judge } from './comparison.ts';
 
-/** Returns the mean loss in nats per predicted token; null if the rows have no predicted token. */
-export function meanLoss(rows: readonly RowLoss[]): number | null {
-  const tokens = rows.reduce((sum, row) => sum + row.tokens, 0);
-  return tokens > 0 ? rows.reduce((sum, row) => sum + row.lossSum, 0) / tokens : null;
-}
-
-export interface Comparison {
-  /** Increase in loss, averaged over the rows, in nats per token; negative when the second adapter is better. */
-  readonly worsening: number;
-  /** Standard error of `worsening`; 0 for a single row. */
-  readonly standardError: number;
-  /** Largest worsening that passes. */
-  readonly allowed: number;
-  readonly passes: boolean;
-}
-
+/** Largest share of the merge's weight that the gate removes. A smaller part of a round does not speak for the round. */
+export const REMOVED_SHARE = 0.5;
 /**
- * Compares the losses of two adapters row by row, so that the difficulty of a row cancels out. The second adapter
- * passes if its mean worsening is at most two standard errors, or at most `tolerance` times the first adapter's loss. A
- * loss that is not finite never passes.
+ * Largest number of evaluations in one round. With 12 persons, it is enough to evaluate the merge without each of them,
+ * and then the merges without the worst two, three, five and six of them.
  */
-export function compare(
-  before: readonly RowLoss[],
-  after: readonly RowLoss[],
-  tolerance: number,
-): Comparison {
-  const differences: number[] = [];
-  let loss = 0;
-  for (const [i, row] of before.entries()) {
-    const other = after[i];
-    if (row.tokens === 0 || other === undefined) continue;
-    loss += row.lossSum / row.tokens;
-    differences.push(other.lossSum / other.tokens - row.lossSum / row.tokens);
-  }
-  const count = differences.length;
-  if (count === 0) return { worsening: 0, standardError: 0, allowed: 0, passes: true };
-  const worsening = differences.reduce((sum, d) => sum + d, 0) / count;
-  const squares = differences.reduce((sum, d) => sum + (d - worsening) ** 2, 0);
-  const standardError = count > 1 ? Math.sqrt(squares / (count - 1) / count) : 0;
-  const allowed = Math.max(2 * standardError, (tolerance * loss) / count);
-  return { worsening, standardError, allowed, passes: Number.isFinite(worsening) && worsening <= allowed };
+export const MOST_EVALUATIONS = 24;
+/** Largest number of persons whose removal is evaluated one at a time. */
+export const PERSONS_ALONE = 12;
+
+/** A person whose updates are in the merge. */
+export interface Person<Source> {
+  readonly sources: readonly Source[];
+  /** Weight of the person's updates in the merge. */
+  readonly weight: number;
+  /** Whether the scores of the person's updates are far below those of the other persons. */
+  readonly isSuspect: boolean;
 }
-
-/** Comparison for a merge that produced no adapter, because an adapter cannot hold the values. */
-const IMPOSSIBLE: Comparison = { worsening: Infinity, standardError: 0, allowed: 0, passes: false };
-
-/** Largest number of attempts that each leave out one update. An attempt costs a merge and an evaluation. */
-export const LEAVE_ONE_OUT = 8;
 
 export interface GateInput<Source, Merged> {
   /** Updates to merge, in order. */
@@ -59,87 +30,190 @@ export interface GateInput<Source, Merged> {
   readonly tolerance: number;
   /** Losses of the parent checkpoint. Without held-out data the list is empty, and every merge passes. */
   readonly before: readonly RowLoss[];
+  /** Losses of the best checkpoint so far; null if that is the parent. */
+  readonly best: readonly RowLoss[] | null;
   /** Returns the merge, or null if its step would exceed the values that an adapter can hold. */
   merge(sources: readonly Source[], rate: number): Promise<Merged | null>;
   evaluate(merged: Merged): Promise<readonly RowLoss[]>;
-  /** Returns the merged sources in the order in which they are left out: the most suspicious first. */
-  suspects(merged: Merged, sources: readonly Source[]): readonly Source[];
+  /**
+   * Returns the persons whose updates are in the merge of all updates, the most suspicious first. An update of no person
+   * is not merged again.
+   * @param merged null if the merge of all updates failed
+   */
+  personsOf(merged: Merged | null): readonly Person<Source>[];
+  /** Returns whether there is time for another evaluation. */
+  hasTime(): boolean;
 }
 
 export type GateResult<Source, Merged> =
   | {
       readonly accepted: true;
-      readonly verdict: Exclude<GateVerdict, 'refused'>;
+      readonly verdict: Exclude<GateVerdict, 'refused' | 'rolled-back'>;
       readonly merged: Merged;
       readonly losses: readonly RowLoss[];
       /** The outer rate that passed. */
       readonly rate: number;
-      readonly leftOut: Source | null;
+      readonly leftOut: readonly Source[];
     }
-  | { readonly accepted: false; readonly reason: string };
+  | {
+      readonly accepted: false;
+      readonly reason: string;
+      /**
+       * Whether the parent is too far behind the best checkpoint: a variant of the merge was good enough compared with
+       * the parent, but not compared with the best checkpoint.
+       */
+      readonly isDrifted: boolean;
+    };
 
 /**
- * Tries three variants of the merge and takes the first that passes:
- * - all updates at the job's rate;
- * - all updates at half that rate;
- * - all but one at the job's rate. The one left out is the update whose absence lowers the loss most.
+ * Tries variants of the merge and takes the first that passes:
+ * 1. all updates at the job's rate;
+ * 2. without the suspects, the most suspicious first: without one person, two, three, five, eight and so on;
+ * 3. all updates at half the rate;
+ * 4. without each person in turn; then without the two persons whose removal helped most, the three, five and so on;
+ * 5. the best variant of step 4 at half the rate.
+ *
+ * Step 2 comes before half the rate, because half the rate would keep half of a harmful step. Step 4 comes after it,
+ * because too high a rate would make the gate remove persons who did nothing wrong.
+ *
+ * No variant removes more than REMOVED_SHARE of the merge's weight. If a variant is good enough compared with the
+ * parent, but not compared with the best checkpoint, then no update of this round is at fault, and the gate stops.
  */
-export async function passGate<Source, Merged>(
+export function passGate<Source, Merged>(
   input: GateInput<Source, Merged>,
 ): Promise<GateResult<Source, Merged>> {
-  const { sources, rate, before, tolerance } = input;
-  const attempt = async (some: readonly Source[], at: number): Promise<Attempt<Merged>> => {
-    const merged = await input.merge(some, at);
-    if (merged === null) return { merged, losses: [], comparison: IMPOSSIBLE };
-    const losses = before.length > 0 ? await input.evaluate(merged) : [];
-    return { merged, losses, comparison: compare(before, losses, tolerance) };
-  };
-
-  const whole = await attempt(sources, rate);
-  if (passes(whole)) return { ...taken(whole), verdict: 'passed', rate, leftOut: null };
-  const half = await attempt(sources, rate / 2);
-  if (passes(half)) return { ...taken(half), verdict: 'half-rate', rate: rate / 2, leftOut: null };
-
-  let best: { result: Attempt<Merged>; without: Source } | null = null;
-  const suspects = whole.merged === null ? sources : input.suspects(whole.merged, sources);
-  if (suspects.length > 1) {
-    for (const without of suspects.slice(0, LEAVE_ONE_OUT)) {
-      const rest = sources.filter((source) => source !== without && suspects.includes(source));
-      const result = await attempt(rest, rate);
-      if (!best || isBetter(result.comparison, best.result.comparison)) best = { result, without };
-    }
-  }
-  if (best && passes(best.result)) {
-    return { ...taken(best.result), verdict: 'left-one-out', rate, leftOut: best.without };
-  }
-  return { accepted: false, reason: refusalReason(whole) };
+  return new Attempts(input).run();
 }
 
-/** One merge and its effect on the held-out loss. */
-interface Attempt<Merged> {
+/** One merge and its effect on the held-out loss. `merged` is null if an adapter cannot hold the values. */
+interface Attempt<Source, Merged> {
   readonly merged: Merged | null;
   readonly losses: readonly RowLoss[];
-  readonly comparison: Comparison;
+  readonly judgement: Judgement;
+  readonly rate: number;
+  readonly removed: readonly Person<Source>[];
 }
 
-type PassedAttempt<Merged> = Attempt<Merged> & { readonly merged: Merged };
+/** Judgement of a merge that produced no adapter. */
+const IMPOSSIBLE: Judgement = {
+  passes: false,
+  isDrifted: false,
+  severity: Infinity,
+  reason: 'the merge would move weights further than an adapter can hold',
+};
 
-function passes<Merged>(attempt: Attempt<Merged>): attempt is PassedAttempt<Merged> {
-  return attempt.merged !== null && attempt.comparison.passes;
+class Attempts<Source, Merged> {
+  readonly #input: GateInput<Source, Merged>;
+  #persons: readonly Person<Source>[] | null = null;
+  #evaluations = 0;
+  /** The attempt that ended the search: it passes, or it shows that the parent has drifted. */
+  #last: Attempt<Source, Merged> | null = null;
+
+  constructor(input: GateInput<Source, Merged>) {
+    this.#input = input;
+  }
+
+  async run(): Promise<GateResult<Source, Merged>> {
+    const whole = await this.#attempt([], this.#input.rate);
+    if (!this.#last) {
+      this.#persons = this.#input.personsOf(whole.merged);
+      await this.#search();
+    }
+    const { merged, losses, judgement, rate, removed } = this.#last ?? whole;
+    if (judgement.passes && merged !== null) {
+      const verdict = removed.length > 0 ? 'removed' : rate < this.#input.rate ? 'half-rate' : 'passed';
+      const leftOut = removed.flatMap(({ sources }) => sources);
+      return { accepted: true, verdict, merged, losses, rate, leftOut };
+    }
+    const { isDrifted, reason } = judgement;
+    const tried = 'neither half the outer rate nor the removal of persons helped';
+    return { accepted: false, isDrifted, reason: isDrifted ? reason : `${reason}; ${tried}` };
+  }
+
+  /** Tries steps 2 to 5. Ends when `#last` is set. */
+  async #search(): Promise<void> {
+    const { rate } = this.#input;
+    const persons = this.#persons!.filter(({ weight }) => weight > 0);
+    const suspects = this.#removable(persons.filter(({ isSuspect }) => isSuspect));
+    for (const count of growing(1, suspects.length)) {
+      if (!(await this.#next(suspects.slice(0, count), rate))) break;
+    }
+    await this.#next([], rate / 2);
+
+    const alone: Attempt<Source, Merged>[] = [];
+    const left = (MOST_EVALUATIONS - this.#evaluations) >> 1;
+    for (const person of persons.slice(0, Math.min(PERSONS_ALONE, left))) {
+      if (this.#removable([person]).length === 0) continue;
+      const attempt = this.#hasEnded ? null : await this.#attempt([person], rate, { keep: true });
+      if (attempt) alone.push(attempt);
+    }
+    alone.sort(bySeverity);
+    const [best] = alone;
+    if (!best) return;
+    this.#end(best);
+    const worst = this.#removable(alone.flatMap(({ removed }) => removed));
+    const tried = [best];
+    for (const count of growing(2, worst.length)) {
+      const attempt = await this.#next(worst.slice(0, count), rate);
+      if (!attempt) break;
+      tried.push(attempt);
+    }
+    await this.#next(tried.sort(bySeverity)[0]!.removed, rate / 2);
+  }
+
+  get #hasEnded(): boolean {
+    return this.#last !== null || this.#evaluations >= MOST_EVALUATIONS || !this.#input.hasTime();
+  }
+
+  /** Makes an attempt, unless the search has ended. */
+  async #next(removed: readonly Person<Source>[], rate: number): Promise<Attempt<Source, Merged> | null> {
+    return this.#hasEnded ? null : this.#attempt(removed, rate);
+  }
+
+  /** @param options `keep`: a success does not end the search, because another attempt may be better */
+  async #attempt(
+    removed: readonly Person<Source>[],
+    rate: number,
+    { keep = false } = {},
+  ): Promise<Attempt<Source, Merged>> {
+    const { sources, tolerance, before, best, merge, evaluate } = this.#input;
+    const gone = new Set(removed.flatMap((person) => person.sources));
+    const merged = this.#persons && new Set(this.#persons.flatMap((person) => person.sources));
+    const rest = sources.filter((source) => !gone.has(source) && (merged === null || merged.has(source)));
+    this.#evaluations++;
+    const result = await merge.call(this.#input, rest, rate);
+    const losses = result !== null && before.length > 0 ? await evaluate.call(this.#input, result) : [];
+    const judgement = result === null ? IMPOSSIBLE : judge({ before, best, after: losses }, tolerance);
+    const attempt = { merged: result, losses, judgement, rate, removed };
+    if (!keep) this.#end(attempt);
+    return attempt;
+  }
+
+  #end(attempt: Attempt<Source, Merged>): void {
+    if (attempt.judgement.passes || attempt.judgement.isDrifted) this.#last ??= attempt;
+  }
+
+  /** Returns the persons in their order, without those whose removal would remove more than REMOVED_SHARE in total. */
+  #removable(persons: readonly Person<Source>[]): Person<Source>[] {
+    const total = this.#persons!.reduce((sum, { weight }) => sum + weight, 0);
+    let removed = 0;
+    return persons.filter(({ weight }) => {
+      // The factor allows for rounding errors of the sum.
+      if (removed + weight > REMOVED_SHARE * total * (1 + 1e-6)) return false;
+      removed += weight;
+      return true;
+    });
+  }
 }
 
-function taken<Merged>({ merged, losses }: PassedAttempt<Merged>) {
-  return { accepted: true, merged, losses } as const;
+/** Yields growing numbers from `first` to `last`: each is half as large again as the one before, and at least one more. */
+function* growing(first: number, last: number): Generator<number> {
+  for (let count = first; count < last; count += Math.ceil(count / 2)) yield count;
+  if (last >= first) yield last;
 }
 
-function refusalReason({ merged, comparison: { worsening, allowed } }: Attempt<unknown>): string {
-  const what =
-    merged === null
-      ? 'the merge would move weights further than an adapter can hold'
-      : `the merge makes the held-out loss worse by ${worsening.toFixed(5)} nats per token (limit ${allowed.toFixed(5)})`;
-  return `${what}; neither half the outer rate nor leaving out one update helped`;
-}
-
-function isBetter(a: Comparison, b: Comparison): boolean {
-  return Number.isFinite(a.worsening) && !(a.worsening >= b.worsening);
+function bySeverity(a: { judgement: Judgement }, b: { judgement: Judgement }): number {
+  const [x, y] = [a.judgement.severity, b.judgement.severity];
+  // Two infinite severities are equal, although their difference is not a number.
+  return x === y ? 0 : x - y;
 }

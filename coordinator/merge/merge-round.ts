@@ -9,11 +9,21 @@ import {
   type EvaluateOptions,
   type RunContext,
 } from '../context.ts';
-import type { StoredUpdate } from '../store/store.ts';
+import { personOf } from '../peers/person.ts';
+import type { StoredScore, StoredUpdate } from '../store/store.ts';
 import { merge } from './arithmetic.ts';
-import { type GateResult, passGate } from './gate.ts';
+import { type GateResult, type Person, passGate } from './gate.ts';
 import type { Merged, MergeSource } from './merge-updates.ts';
 import { type ScoringDeps, UpdateScoring } from './scoring.ts';
+import { suspicionOf } from './suspicion.ts';
+
+/**
+ * Longest time that the gate searches for a merge that passes, as a multiple of the round's duration. Without a
+ * checkpoint, the work of the whole round is lost, so it is worth about as much time.
+ */
+const SEARCH_ROUNDS = 2;
+/** Shortest limit of that time, in milliseconds. */
+const LEAST_SEARCH_MS = 60_000;
 
 /** A merge that has passed the gate. No part of it is durable yet. */
 export interface MergeCandidate {
@@ -24,7 +34,8 @@ export interface MergeCandidate {
   readonly losses: readonly RowLoss[];
   /** The outer rate that passed. */
   readonly rate: number;
-  readonly leftOut: MergeSource | null;
+  /** Updates that the gate left out. */
+  readonly leftOut: readonly MergeSource[];
 }
 
 /**
@@ -63,7 +74,7 @@ export class RoundMerge {
     if (sources.length === 0) return { refused: 'every update raises the loss or changes nothing' };
     const startedAt = deps.clock.monotonic();
     try {
-      const result = await this.#passGate(round, parent, sources);
+      const result = await this.#passGate(round, parent, sources, scores);
       const seconds = (deps.clock.monotonic() - startedAt) / 1000;
       deps.meter.gate(manifest.name, { seconds, ...gateFigures(result) });
       if (!result.accepted) return { refused: result.reason };
@@ -81,21 +92,53 @@ export class RoundMerge {
     round: number,
     parent: CurrentCheckpoint,
     sources: readonly MergeSource[],
+    scores: readonly StoredScore[],
   ): Promise<GateResult<MergeSource, Merged>> {
-    const { manifest, layout } = this.#context;
+    const { manifest, layout, deps } = this.#context;
     const { rounds, acceptance } = manifest;
+    const until = deps.clock.monotonic() + this.#searchMs(round);
     return passGate<MergeSource, Merged>({
       sources,
       rate: rounds.outerRate,
       tolerance: acceptance.tolerance,
       before: await this.#lossesOf(parent),
+      best: null,
       merge: (sources, rate) => this.#merge(round, parent, sources, rate),
       evaluate: (merged) => this.#evaluate(decodeAdapter(merged.adapter, layout)),
-      suspects: ({ contributors }, sources) =>
-        contributors
-          .toSorted((a, b) => b.norm - a.norm)
-          .map(({ peer, round: made }) => sources.find((s) => s.peer === peer && s.round === made)!),
+      personsOf: (merged) => this.#personsOf(merged, sources, scores),
+      hasTime: () => deps.clock.monotonic() < until,
     });
+  }
+
+  #searchMs(round: number): number {
+    const { job, deps } = this.#context;
+    const facts = deps.store.rounds.newest(job, 1).find((one) => one.round === round);
+    const duration = facts?.closedAt ? facts.closedAt - facts.openedAt : 0;
+    return Math.max(LEAST_SEARCH_MS, SEARCH_ROUNDS * duration);
+  }
+
+  /** Returns the persons behind the updates of a merge, the most suspicious first. Outliers of the merge are excluded. */
+  #personsOf(
+    merged: Merged | null,
+    sources: readonly MergeSource[],
+    scores: readonly StoredScore[],
+  ): Person<MergeSource>[] {
+    const { job, deps } = this.#context;
+    const members = new Map(deps.store.peers.all(job).map((member) => [member.peer, member]));
+    const known = sources.flatMap((source) => {
+      const entry = merged?.contributors.find((contributor) => isSame(contributor, source));
+      if (merged && !entry) return [];
+      const { peer, tokens, belief } = source;
+      return {
+        source,
+        // A member that the job has evicted since then is a person of its own.
+        person: personOf(members.get(peer) ?? { peer, invite: null }),
+        weight: entry?.weight ?? tokens * belief,
+        norm: entry?.norm ?? 0,
+        share: scores.find((score) => isSame(score, source))?.share ?? null,
+      };
+    });
+    return suspicionOf(known);
   }
 
   /** Merges updates at a rate. Returns null if the step would exceed the values that an adapter can hold. */
@@ -157,7 +200,7 @@ function gateFigures(result: GateResult<MergeSource, Merged>) {
   if (!result.accepted) return { verdict: 'refused', merged: 0, leftOut: 0, outliers: 0 } as const;
   const { merged, verdict, leftOut } = result;
   const { contributors, outliers } = merged;
-  return { verdict, merged: contributors.length, leftOut: leftOut ? 1 : 0, outliers: outliers.length };
+  return { verdict, merged: contributors.length, leftOut: leftOut.length, outliers: outliers.length };
 }
 
 function sourceOf({ peer, round, digest, size, preset, tokens }: StoredUpdate, belief: number): MergeSource {

@@ -4,7 +4,7 @@ import { signMessage, verifyMessage } from '../../protocol/signing.ts';
 import type { BlobScope } from '../../storage/blob-collector.ts';
 import type { RunContext } from '../context.ts';
 import { coordinatorError } from '../errors.ts';
-import { meanLoss } from '../merge/gate.ts';
+import { meanLoss } from '../merge/comparison.ts';
 import type { MergeCandidate } from '../merge/merge-round.ts';
 import type { MergeSource } from '../merge/merge-updates.ts';
 
@@ -14,7 +14,8 @@ export interface DurableCheckpoint {
   readonly checkpoint: Checkpoint;
   readonly envelope: Uint8Array;
   readonly residual: string;
-  readonly leftOut: MergeSource | null;
+  /** Updates that the gate left out. */
+  readonly leftOut: readonly MergeSource[];
 }
 
 /**

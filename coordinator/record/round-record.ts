@@ -18,7 +18,7 @@ const UNMERGED = {
   'left-out': {
     fate: 'left-out',
     code: 'left-out',
-    detail: 'the held-out loss is better without this update',
+    detail: 'the held-out loss is lower without the updates of this person',
   },
   harmful: {
     fate: 'left-out',
@@ -79,7 +79,10 @@ export class RoundRecord {
       const merged = checkpoint.contributors.some((contributor) => isSame(contributor, update));
       if (merged) store.updates.setFate(job, update.round, update.peer, 'merged');
       else if (harmful.some((score) => isSame(score, update))) this.#discardUpdate(update, 'harmful', outbox);
-      else this.#discardUpdate(update, leftOut && isSame(leftOut, update) ? 'left-out' : 'outlier', outbox);
+      else {
+        const isLeftOut = leftOut.some((source) => isSame(source, update));
+        this.#discardUpdate(update, isLeftOut ? 'left-out' : 'outlier', outbox);
+      }
     }
     const { metrics, contributors } = checkpoint;
     outbox.event({

@@ -37,6 +37,8 @@ export interface LearningDeps {
   readonly nodeTrainers?: readonly Trainer[];
   readonly rows: readonly Row[];
   readonly heldOut: readonly Row[];
+  /** Called with the initial adapter and with the adapter of each round. @default does nothing */
+  readonly onRound?: (adapter: Float32Array[]) => Promise<void>;
 }
 
 export interface Learned {
@@ -64,12 +66,14 @@ export async function learn(
   let adapter = initialMatrices(trainer.layout, seed);
   let residual: Uint8Array | null = null;
   let sentBytes = 0;
+  await deps.onRound?.(adapter);
   for (let round = 1; round <= swarm.rounds; round++) {
     const shares = sharesOf(round, swarm, seed, deps.rows);
     if (variant.kind === 'single') {
       const all = shares.flat();
       const { after } = await trainNode(nodes[0]!, adapter, all, swarm.steps * swarm.nodes, trainer);
       adapter = after;
+      await deps.onRound?.(adapter);
       continue;
     }
     const sent: { payload: Uint8Array; tokens: number }[] = [];
@@ -87,6 +91,7 @@ export async function learn(
     }
     if (variant.kind === 'exact') {
       adapter = outerStep(adapter, mean(deltas), 1);
+      await deps.onRound?.(adapter);
       continue;
     }
     sentBytes += sent.reduce((sum, { payload }) => sum + payload.length, 0);
@@ -95,6 +100,7 @@ export async function learn(
       { variant, preset: variant.kind, round, adapter, residual },
       trainer,
     ));
+    await deps.onRound?.(adapter);
   }
   trainer.setParameters(adapter);
   const losses = await trainer.evaluate(deps.heldOut);

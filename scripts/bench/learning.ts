@@ -136,16 +136,20 @@ function average(values: readonly number[]): number {
   return values.reduce((sum, value) => sum + value, 0) / values.length;
 }
 
-/** Returns a trainer of models/nano with the given base bits. */
+/** Returns a trainer of models/nano. */
 export async function nanoTrainer(
   cacheDir: string,
-  { bits = 32, roundActivations = true }: { bits?: BaseBits; roundActivations?: boolean } = {},
+  {
+    bits = 32,
+    roundActivations = true,
+    learningRate = SETTINGS.learningRate,
+  }: { bits?: BaseBits; roundActivations?: boolean; learningRate?: number } = {},
 ): Promise<Trainer> {
   const model = await openBase(join(ROOT, 'models/nano'));
   const engine = await createEngine('onnx-cpu', { threads: availableParallelism(), roundActivations });
   const weights = await prepareWeights(model, cacheDir, { bits });
   return new Trainer(
-    { lora: LORA, training: SETTINGS, compute: processorCompute() },
+    { lora: LORA, training: { ...SETTINGS, learningRate }, compute: processorCompute() },
     { model, engine, weights },
   );
 }

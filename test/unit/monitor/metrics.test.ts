@@ -64,7 +64,7 @@ describe('coordinator metrics', () => {
     const { meter, registry } = metrics;
     meter.merge('whale', { seconds: 0.2, bytes: 1000 });
     meter.merge('whale', { seconds: 0.2, bytes: 800 });
-    meter.gate('whale', { seconds: 3, verdict: 'left-one-out', merged: 4, leftOut: 1, outliers: 2 });
+    meter.gate('whale', { seconds: 3, verdict: 'removed', merged: 4, leftOut: 1, outliers: 2 });
     meter.refusal('whale', 'wrong-round');
     meter.scoring('whale', { seconds: 2, scored: 5, unscored: 1, harmful: 3, disbelieved: 2 });
     expect(await value(registry, 'swarm_scoring_seconds_sum{job="whale"}')).toBe('2');
@@ -74,7 +74,7 @@ describe('coordinator metrics', () => {
     expect(await value(registry, 'swarm_merge_seconds_count{job="whale"}')).toBe('2');
     expect(await value(registry, 'swarm_merge_bytes_total{job="whale"}')).toBe('1800');
     expect(await value(registry, 'swarm_gate_seconds_sum{job="whale"}')).toBe('3');
-    expect(await value(registry, 'swarm_gate_verdicts_total{job="whale",verdict="left-one-out"}')).toBe('1');
+    expect(await value(registry, 'swarm_gate_verdicts_total{job="whale",verdict="removed"}')).toBe('1');
     const updates = (outcome: string) =>
       value(registry, `swarm_merge_updates_total{job="whale",outcome="${outcome}"}`);
     expect([await updates('merged'), await updates('left-out'), await updates('outlier')]).toEqual([

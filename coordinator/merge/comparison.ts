@@ -1,0 +1,143 @@
+/** Statistics and limits of the gate: the losses of adapters on the same held-out rows. */
+import type { RowLoss } from '../../lora/train/step.ts';
+
+/**
+ * The limits below are multiples of the job's tolerance, or of this value if the tolerance is lower. A lower tolerance
+ * does not make training or measuring any less noisy. Decision 047 has the measurements behind the multiples.
+ */
+export const LEAST_UNIT = 0.002;
+/**
+ * Largest worsening against the parent that passes because of its standard error. Two standard errors alone are no
+ * limit: a merge that ruins 3 of 64 rows raises the mean and the standard error alike.
+ */
+export const NOISE_LIMIT = 2.5;
+/** Largest worsening against the best checkpoint. Without this limit, a worsening of `tolerance` in every round passes. */
+export const BEST_LIMIT = 5;
+/** Largest worsening of the worst rows against the parent. */
+export const WORST_ROWS_LIMIT = 25;
+/** Largest worsening of the worst rows against the best checkpoint, which may be many rounds old. */
+export const WORST_ROWS_BEST_LIMIT = 50;
+
+/** Share of the rows that count as the worst ones: 4 of 64. */
+export const WORST_SHARE = 1 / 16;
+
+/** Returns the mean loss in nats per predicted token; null if the rows have no predicted token. */
+export function meanLoss(rows: readonly RowLoss[]): number | null {
+  const tokens = rows.reduce((sum, row) => sum + row.tokens, 0);
+  return tokens > 0 ? rows.reduce((sum, row) => sum + row.lossSum, 0) / tokens : null;
+}
+
+/**
+ * The change from one adapter to another. All figures are shares of the first adapter's loss, where 0.01 means that the
+ * loss is 1 % higher.
+ */
+export interface Change {
+  /** Increase in loss, averaged over the rows; negative when the second adapter is better. */
+  readonly worsening: number;
+  /** Standard error of `worsening`; 0 for a single row. */
+  readonly standardError: number;
+  /** Increase in loss, averaged over the worst rows (WORST_SHARE of all): those whose loss increases most. */
+  readonly worstRows: number;
+}
+
+/**
+ * Compares the losses of two adapters row by row, so that the difficulty of a row cancels out. Each row counts equally.
+ * Rows without predicted tokens are ignored.
+ * @returns null if no row has predicted tokens
+ */
+export function changeOf(before: readonly RowLoss[], after: readonly RowLoss[]): Change | null {
+  const differences: number[] = [];
+  let sum = 0;
+  for (const [i, row] of before.entries()) {
+    const other = after[i];
+    if (row.tokens === 0 || other === undefined) continue;
+    sum += row.lossSum / row.tokens;
+    differences.push(other.lossSum / other.tokens - row.lossSum / row.tokens);
+  }
+  const count = differences.length;
+  if (count === 0) return null;
+  const loss = sum / count;
+  const worsening = mean(differences);
+  const squares = differences.reduce((total, d) => total + (d - worsening) ** 2, 0);
+  const standardError = count > 1 ? Math.sqrt(squares / (count - 1) / count) : 0;
+  const worst = differences.toSorted((a, b) => b - a).slice(0, Math.ceil(WORST_SHARE * count));
+  return {
+    worsening: worsening / loss,
+    standardError: standardError / loss,
+    worstRows: mean(worst) / loss,
+  };
+}
+
+/** Result of the comparison of a merge with its parent and with the best checkpoint. */
+export interface Judgement {
+  readonly passes: boolean;
+  /** Whether the merge is good enough compared with its parent, but not compared with the best checkpoint. */
+  readonly isDrifted: boolean;
+  /** Largest quotient of a worsening and its limit. Of two merges that do not pass, the one with less is better. */
+  readonly severity: number;
+  /** Why the merge does not pass, for people; empty if it passes. */
+  readonly reason: string;
+}
+
+export interface Losses {
+  /** Losses of the parent. */
+  readonly before: readonly RowLoss[];
+  /** Losses of the best checkpoint so far; null if that is the parent. */
+  readonly best: readonly RowLoss[] | null;
+  readonly after: readonly RowLoss[];
+}
+
+/**
+ * Judges a merge. Its mean loss may be worse than its parent's by two standard errors, up to NOISE_LIMIT, or by
+ * `tolerance`. All other limits are fixed multiples of the tolerance. A loss that is not finite never passes.
+ */
+export function judge({ before, best, after }: Losses, tolerance: number): Judgement {
+  const unit = Math.max(tolerance, LEAST_UNIT);
+  const step = changeOf(before, after);
+  if (step === null) return { passes: true, isDrifted: false, severity: 0, reason: '' };
+  const noise = Math.min(2 * step.standardError, NOISE_LIMIT * unit);
+  const allowed = Math.max(tolerance, noise);
+  const found: Finding[] = [
+    { than: PARENT, rows: '', by: step.worsening, limit: allowed, scale: NOISE_LIMIT * unit },
+    { than: PARENT, rows: WORST, by: step.worstRows, limit: WORST_ROWS_LIMIT * unit },
+  ];
+  const overBest = best && changeOf(best, after);
+  if (overBest) {
+    found.push(
+      { than: BEST, rows: '', by: overBest.worsening, limit: BEST_LIMIT * unit },
+      { than: BEST, rows: WORST, by: overBest.worstRows, limit: WORST_ROWS_BEST_LIMIT * unit },
+    );
+  }
+  // The comparison is written so that a value that is not a number does not pass.
+  const failed = found.filter(({ by, limit }) => !(by <= limit));
+  const [first] = failed;
+  const severity = Math.max(...found.map(({ by, limit, scale = limit }) => by / scale));
+  return {
+    passes: first === undefined,
+    isDrifted: first !== undefined && failed.every(({ than }) => than === BEST),
+    severity: Number.isNaN(severity) ? Infinity : severity,
+    reason: first === undefined ? '' : reasonOf(first),
+  };
+}
+
+const PARENT = "the parent's";
+const BEST = "the best checkpoint's";
+const WORST = ' on the worst rows';
+
+interface Finding {
+  readonly than: typeof PARENT | typeof BEST;
+  readonly rows: typeof WORST | '';
+  readonly by: number;
+  readonly limit: number;
+  /** Denominator of the severity, if the limit can be 0. @default limit */
+  readonly scale?: number;
+}
+
+function reasonOf({ than, rows, by, limit }: Finding): string {
+  const percent = (share: number): string => `${(100 * share).toFixed(2)} %`;
+  return `the held-out loss of the merge${rows} is ${percent(by)} above ${than} (limit ${percent(limit)})`;
+}
+
+function mean(values: readonly number[]): number {
+  return values.reduce((sum, value) => sum + value, 0) / values.length;
+}

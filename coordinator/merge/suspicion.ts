@@ -1,0 +1,42 @@
+import type { Person } from './gate.ts';
+
+/**
+ * Share (see merge/belief.ts) below which an update is suspicious. In decision 043, this line separates attackers from
+ * most honest updates. A suspicious update is removed only if the merge with it does not pass the gate.
+ */
+export const SUSPECT_SHARE = 0.4;
+
+/** An update in a merge, and what is known about it. */
+export interface KnownUpdate<Source> {
+  readonly source: Source;
+  /** Person who answers for the author; see `personOf`. */
+  readonly person: string;
+  readonly weight: number;
+  readonly norm: number;
+  /** Share of the update; null if it is unknown. */
+  readonly share: number | null;
+}
+
+/**
+ * Groups updates by person, the most suspicious person first: persons with suspicious updates by the lowest share, then
+ * persons without scores by the greatest norm, then all others by the lowest share.
+ */
+export function suspicionOf<Source>(updates: readonly KnownUpdate<Source>[]): Person<Source>[] {
+  const byPerson = Map.groupBy(updates, ({ person }) => person);
+  const persons = [...byPerson.values()].map((own) => {
+    const shares = own.flatMap(({ share }) => (share === null ? [] : [share]));
+    const share = shares.length > 0 ? Math.min(...shares) : null;
+    return {
+      sources: own.map(({ source }) => source),
+      weight: own.reduce((sum, { weight }) => sum + weight, 0),
+      isSuspect: share !== null && share < SUSPECT_SHARE,
+      share,
+      norm: Math.max(...own.map(({ norm }) => norm)),
+    };
+  });
+  const rank = ({ share, isSuspect }: (typeof persons)[number]): number =>
+    isSuspect ? 0 : share === null ? 1 : 2;
+  return persons
+    .sort((a, b) => rank(a) - rank(b) || (a.share ?? 0) - (b.share ?? 0) || b.norm - a.norm)
+    .map(({ sources, weight, isSuspect }) => ({ sources, weight, isSuspect }));
+}
