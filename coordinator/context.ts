@@ -13,6 +13,7 @@ import type { ReceiptCode } from '../protocol/receipts.ts';
 import type { BlobCollector } from '../storage/blob-collector.ts';
 import type { BlobStore } from '../storage/blobs.ts';
 import type { Failpoint } from './failpoints.ts';
+import type { JoinRefusal } from './peers/membership.ts';
 import type { Store, StoredJob } from './store/store.ts';
 
 /** External dependencies of a coordinator. The simulation replaces them with virtual ones. */
@@ -53,7 +54,7 @@ export interface RoundMeter {
   /** An update was refused on arrival, whether or not the refusal was recorded. */
   refusal(job: string, code: ReceiptCode): void;
   /** A node asked to join. `code` is that of the refusal. */
-  join(job: string, code: 'ok' | 'BUSY' | 'CLOCK_OFF' | 'JOB_FULL' | 'NOT_ADMITTED'): void;
+  join(job: string, code: 'ok' | JoinRefusal): void;
   /**
    * A member changed its description, appeared or disappeared, and the change was not recorded, because a quota of such
    * changes was used up.

@@ -10,7 +10,6 @@ import type { CoordinatorDeps, RetentionSettings, RoundMeter, RunContext } from 
 import { coordinatorError } from './errors.ts';
 import { claimedUpdate } from './intake/header-checks.ts';
 import { JobRun } from './job-run.ts';
-import { checkAdmission } from './peers/admission.ts';
 import { Newcomers } from './peers/newcomers.ts';
 import { type PreparedJob, recordJob } from './record/new-job.ts';
 import { defaultRetention } from './record/retention.ts';
@@ -174,16 +173,17 @@ export class Coordinator {
       }),
       network.handle('manifest', async (peer, { job, invite }) => {
         const { context, members, record } = this.#running(job);
-        const { admission, token, manifest } = context.stored;
-        if (!members.has(peer)) checkAdmission(admission, token, { peer, invite });
-        return { manifest, head: record.heads.newest.envelope };
+        members.admitReader(peer, invite);
+        return { manifest: context.stored.manifest, head: record.heads.newest.envelope };
       }),
       network.handle('leave', async (peer, { job }) => {
         this.#running(job).members.liveness.leave(peer);
         return {};
       }),
-      network.handle('head', async (_peer, { job, known }) => {
-        const { head, envelope } = this.#running(job).record.heads.newest;
+      network.handle('head', async (peer, { job, known }) => {
+        const { members, record } = this.#running(job);
+        members.invites.checkNotRevoked(peer);
+        const { head, envelope } = record.heads.newest;
         return { head: isNewer(head, known ?? null) ? envelope : null };
       }),
       network.handle('submit', async (peer, { update }) => {
@@ -194,9 +194,11 @@ export class Coordinator {
         if (!run) throw coordinatorError('wrong-job', "this coordinator does not run the update's job");
         return { receipt: run.receipts.sign(await run.intake.receive(update, peer).receipt) };
       }),
-      network.handle('receipt', async (peer, { job, update }) => ({
-        receipt: this.#running(job).receipts.find(peer, update),
-      })),
+      network.handle('receipt', async (peer, { job, update }) => {
+        const { members, receipts } = this.#running(job);
+        members.invites.checkNotRevoked(peer);
+        return { receipt: receipts.find(peer, update) };
+      }),
     );
   }
 

@@ -1,5 +1,7 @@
 import { defineErrors, REPORT } from '../common/errors.ts';
 
+const ASK_FOR_INVITE = 'ask the operator of the job for a new invite';
+
 export const coordinatorError = defineErrors({
   INTERNAL: { kind: 'internal', next: 'see the log of the coordinator' },
   NOT_FOUND: 'notFound',
@@ -18,6 +20,19 @@ export const coordinatorError = defineErrors({
   CLOCK_OFF: 'failed',
   HELD_OUT_MISSING: 'notFound',
   HELD_OUT_TOO_LARGE: { kind: 'failed', next: 'hold out less data: a few hundred documents are enough' },
+  INVITE_AMBIGUOUS: { kind: 'conflict', next: 'give more characters of the id' },
+  INVITE_EXISTS: { kind: 'conflict', next: 'choose another name, or revoke the other invite' },
+  INVITE_EXPIRED: { kind: 'refused', next: ASK_FOR_INVITE },
+  INVITE_REVOKED: { kind: 'refused', next: ASK_FOR_INVITE },
+  INVITE_UNKNOWN: { kind: 'notFound', next: 'see all invites with "swarm invite list"' },
+  INVITE_USED: {
+    kind: 'refused',
+    next: `${ASK_FOR_INVITE}, or use the home folder with whose key this machine joined before`,
+  },
+  INVITE_WITHOUT_TOKEN: {
+    kind: 'conflict',
+    next: 'create the job with "admission: invite" to decide who may join',
+  },
   JOB_AMBIGUOUS: { kind: 'conflict', next: 'give more characters of the digest' },
   JOB_EXISTS: { kind: 'conflict', next: 'choose another name' },
   JOB_FULL: { kind: 'failed', next: 'try again later' },
@@ -35,6 +50,7 @@ export const coordinatorError = defineErrors({
   SEQUENCE_TOO_LONG: 'usage',
   STOPPED: 'failed',
   TOKEN_INVALID: { kind: 'failed', next: 'delete the file; the next start creates a new token' },
+  TOO_MANY_INVITES: { kind: 'conflict', next: 'create one invite with a larger --uses instead' },
   TOO_MANY_JOBS: { kind: 'conflict', next: 'stop a job: "swarm job stop JOB"' },
   SCORING_SLOW: { kind: 'failed', next: 'give the coordinator more threads (--threads) or a GPU (--engine)' },
   WORKER_DIED: 'failed',

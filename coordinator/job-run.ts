@@ -59,6 +59,7 @@ export class JobRun {
       every(deps.clock, HEARTBEAT_INTERVAL_MS, () => liveness.dropSilent()),
     );
     this.driver.start();
+    this.members.removeRevoked();
   }
 
   /** Unsubscribes and cancels timers. The caller must have aborted the context's signal before. */

@@ -7,7 +7,7 @@ export type JobEvent = { sequence: number; at: number; job: string } & JobEventB
 export type JobEventBody =
   | { type: 'job-created'; name: string; parameters: number; rounds: number }
   | { type: 'peer-joined'; peer: string; name: string; engine: string }
-  | { type: 'peer-lost'; peer: string; name: string; reason: 'left' | 'silent' }
+  | { type: 'peer-lost'; peer: string; name: string; reason: 'left' | 'silent' | 'revoked' | 'banned' }
   | { type: 'round-opened'; round: number; peers: number; preset: string; deadlineMs: number }
   | {
       type: 'update';

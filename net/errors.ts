@@ -21,6 +21,7 @@ export const netError = defineErrors({
     next: 'restore the file from a backup, or move it away to start as a new peer',
   },
   MUXER_FRAME: 'failed',
+  PEER_DISCONNECTED: 'failed',
   RPC_BUSY: { kind: 'failed', next: 'try again in a moment' },
   RPC_METHOD_UNKNOWN: 'notFound',
   RPC_RATE_LIMITED: { kind: 'failed', next: 'call less often' },

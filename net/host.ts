@@ -225,10 +225,11 @@ class Host implements SwarmNetwork {
   }
 
   disconnect(peer: string): void {
-    const signal = this.#whileRunning(AbortSignal.timeout(DIAL_TIMEOUT_MS));
-    this.#node
-      .hangUp(peerIdFromString(peer), { signal })
-      .catch((error: unknown) => this.#deps.log.debug({ peer, error }, 'peer-not-disconnected'));
+    const closed = netError('PEER_DISCONNECTED', 'this host has closed its connections to the peer', {
+      peer,
+    });
+    // A connection that is closed in an orderly way waits for the other side, which may be hostile.
+    for (const connection of this.#node.getConnections(peerIdFromString(peer))) connection.abort(closed);
   }
 
   publish(topic: string, bytes: Uint8Array): Promise<number> {

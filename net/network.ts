@@ -20,8 +20,7 @@ export interface SwarmNetwork {
   addPersistentPeer(address: string): void;
   /** Connects to an address. Returns the peer id. @throws SwarmError CONNECT_FAILED, or the signal's reason */
   connect(address: string, options: { signal: AbortSignal }): Promise<string>;
-
-  /** Closes all connections to a peer. The peer may connect again. */
+  /** Closes all connections to a peer at once. The peer may connect again. */
   disconnect(peer: string): void;
 
   /** Publishes to all subscribers. Returns the number of peers that the message was sent to; 0 is not an error. */

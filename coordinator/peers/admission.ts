@@ -3,7 +3,8 @@ import { coordinatorError } from '../errors.ts';
 import type { Admission } from '../store/store.ts';
 
 /**
- * Checks that a job admits a peer.
+ * Checks that a job admits a peer without a personal invite.
+ * @param token token of the shared invite; null if there is none
  * @throws SwarmError NOT_ADMITTED
  */
 export function checkAdmission(
@@ -18,7 +19,7 @@ export function checkAdmission(
   throw coordinatorError(
     'NOT_ADMITTED',
     admission.kind === 'invite'
-      ? 'this job needs an invite, which `swarm job show` prints for its operator'
+      ? 'this job needs an invite, which its operator makes with `swarm invite create`'
       : `this job admits only listed nodes, and ${asked.peer} is not one of them`,
     { admission: admission.kind, peer: asked.peer },
   );

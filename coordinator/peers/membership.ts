@@ -7,8 +7,8 @@ import type { Receipts } from '../record/receipts.ts';
 import type { RoundDriver } from '../record/round-driver.ts';
 import { isOver } from '../round/round-machine.ts';
 import type { StoredPeer } from '../store/store.ts';
-import { checkAdmission } from './admission.ts';
 import { memberToEvict } from './eviction.ts';
+import { type Grant, Invites } from './invites.ts';
 import { Liveness } from './liveness.ts';
 import { presentPeer } from './present-peer.ts';
 
@@ -42,11 +42,25 @@ export interface JoinRequest {
   readonly sentAt: number;
 }
 
-const JOIN_REFUSALS = ['BUSY', 'CLOCK_OFF', 'JOB_FULL', 'NOT_ADMITTED'] as const;
+/** Codes of the refusals of requests to join. */
+export type JoinRefusal = (typeof JOIN_REFUSALS)[number];
+const JOIN_REFUSALS = [
+  'BUSY',
+  'CLOCK_OFF',
+  'INVITE_EXPIRED',
+  'INVITE_REVOKED',
+  'INVITE_USED',
+  'JOB_FULL',
+  'NOT_ADMITTED',
+] as const;
+
+/** Reason for removing a member for good. */
+export type Removal = 'revoked' | 'banned';
 
 /** The nodes that a job has admitted. Tells the job's state machine when a node comes or goes. */
 export class Membership {
   readonly liveness: Liveness;
+  readonly invites: Invites;
   readonly #context: RunContext;
   readonly #driver: RoundDriver;
   readonly #receipts: Receipts;
@@ -73,6 +87,7 @@ export class Membership {
     onIdle: (peer: string, round: number) => void;
   }) {
     this.#context = deps.context;
+    this.invites = new Invites(deps);
     this.#driver = deps.driver;
     this.#receipts = deps.receipts;
     this.#descriptions = new RateLimiter(deps.context.deps);
@@ -107,36 +122,54 @@ export class Membership {
 
   /**
    * Checks whether a node may join. A newcomer is checked before it waits in line, and again afterwards.
-   * @throws SwarmError CLOCK_OFF, NOT_ADMITTED
+   * @throws SwarmError CLOCK_OFF, NOT_ADMITTED, INVITE_REVOKED, INVITE_EXPIRED, INVITE_USED
    */
-  checkJoin(peer: string, { sentAt, invite }: JoinRequest): 'member' | 'newcomer' {
-    return this.#counting(() => {
-      const { stored, deps } = this.#context;
-      checkClock(sentAt, deps.clock.now());
-      if (this.#peers.has(peer)) return 'member';
-      checkAdmission(stored.admission, stored.token, { peer, invite });
-      return 'newcomer';
-    });
+  checkJoin(peer: string, request: JoinRequest): 'member' | 'newcomer' {
+    this.#counting(() => this.#check(peer, request));
+    return this.#peers.has(peer) ? 'member' : 'newcomer';
+  }
+
+  #check(peer: string, { sentAt, invite }: JoinRequest): Grant {
+    checkClock(sentAt, this.#context.deps.clock.now());
+    return this.invites.check(peer, invite, this.get(peer));
+  }
+
+  /**
+   * Admits a peer that only reads: it asks for the manifest and the newest head, and fetches a checkpoint.
+   * @throws SwarmError NOT_ADMITTED, INVITE_REVOKED, INVITE_EXPIRED, INVITE_USED
+   */
+  admitReader(peer: string, token: string | null): void {
+    this.invites.admitReader(peer, token, this.get(peer));
+  }
+
+  /** Returns whether a peer may read what only admitted peers may: it is a member or an admitted reader. */
+  mayRead(peer: string): boolean {
+    return this.#peers.has(peer) || this.invites.isReader(peer);
   }
 
   /**
    * Admits a node, or updates the description of a member.
-   * @throws SwarmError CLOCK_OFF, NOT_ADMITTED, JOB_FULL
+   * @throws SwarmError CLOCK_OFF, NOT_ADMITTED, INVITE_REVOKED, INVITE_EXPIRED, INVITE_USED, JOB_FULL
    */
   join(peer: string, request: JoinRequest): void {
-    this.checkJoin(peer, request);
-    this.#counting(() => this.#join(peer, request));
+    this.#counting(() => this.#join(peer, request, this.#check(peer, request)));
     this.#context.deps.meter.join(this.#context.manifest.name, 'ok');
   }
 
-  #join(peer: string, { name, agent, engine }: JoinRequest): void {
+  #join(peer: string, { name, agent, engine }: JoinRequest, grant: Grant): void {
     const { job, manifest, deps } = this.#context;
     const known = this.#peers.get(peer);
     if (!known && this.#peers.size >= ADMITTED_PEERS && !this.#evict()) {
       const message = `all ${ADMITTED_PEERS} places of the job are taken by nodes that train`;
       throw coordinatorError('JOB_FULL', message, { limit: ADMITTED_PEERS });
     }
-    const changed = known?.name !== name || known.agent !== agent || known.engine !== engine;
+    const { invite, role } = grant;
+    const changed =
+      known?.name !== name ||
+      known.agent !== agent ||
+      known.engine !== engine ||
+      known.invite !== invite ||
+      known.role !== role;
     if (known && changed && !this.#descriptions.take(peer, DESCRIPTIONS)) {
       deps.meter.unrecorded(manifest.name, 'description');
     } else if (changed) {
@@ -148,14 +181,72 @@ export class Membership {
         joinedAt: known?.joinedAt ?? deps.clock.now(),
         speed: known?.speed ?? 0,
         saidGoodbye: known?.saidGoodbye ?? false,
-        invite: known?.invite ?? null,
-        role: known?.role ?? 'contributor',
+        invite,
+        role,
       };
       this.#peers.set(peer, entry);
       if (!known) this.#joinedRounds.set(peer, this.#newestRound());
-      this.#driver.transact(() => deps.store.peers.admit(job, entry));
+      this.#driver.transact(() => {
+        this.invites.bind(peer, grant);
+        deps.store.peers.admit(job, entry);
+      });
+      if (known && known.role !== role) this.#roleChanged(peer);
     }
     if (!isOver(this.#driver.state)) this.liveness.join(peer);
+  }
+
+  /**
+   * Removes a member for good and closes its connections. Its messages are refused from now on, and its updates that no
+   * merge has taken do not count. The caller has recorded before why the peer may not join again, so that the removal
+   * also holds after a restart.
+   */
+  remove(peer: string, reason: Removal): void {
+    const { job, stored, deps } = this.#context;
+    const known = this.#peers.get(peer);
+    if (known) {
+      this.#peers.delete(peer);
+      this.#joinedRounds.delete(peer);
+      this.#driver.dispatch({ type: 'peer-removed', peer }, (outbox) => {
+        deps.store.peers.remove(job, peer);
+        for (const { round, digest } of deps.store.updates.waitingOf(job, peer)) {
+          const code = 'not-admitted';
+          const detail = 'the node was removed from the job before the update was merged';
+          deps.store.updates.remove(job, round, peer);
+          outbox.receipt({
+            term: stored.term,
+            round,
+            peer,
+            digest,
+            code,
+            detail,
+            issuedAt: deps.clock.now(),
+          });
+          outbox.event({ type: 'update-undone', round, peer, code, detail });
+        }
+        outbox.event({ type: 'peer-lost', peer, name: known.name, reason });
+      });
+      this.liveness.forget(peer);
+      this.#receipts.forget(peer);
+      deps.log.warn({ peer, name: known.name, reason }, 'member-removed');
+    }
+    deps.network.disconnect(peer);
+  }
+
+  /** Revokes an invite for good and removes its members. @param id null for the shared invite */
+  revokeInvite(id: string | null): void {
+    this.invites.revoke(id);
+    this.removeRevoked();
+    // A reader is no member, but its connections are closed too.
+    if (id !== null) for (const peer of this.invites.boundTo(id).keys()) this.#closeUnlessMember(peer);
+  }
+
+  /** Removes the members whose invite is revoked. A killed coordinator may have left some. */
+  removeRevoked(): void {
+    for (const member of this.all()) if (this.invites.isRevoked(member)) this.remove(member.peer, 'revoked');
+  }
+
+  #closeUnlessMember(peer: string): void {
+    if (!this.#peers.has(peer)) this.#context.deps.network.disconnect(peer);
   }
 
   /** Counts an error as the refusal of a request to join. */
@@ -172,7 +263,7 @@ export class Membership {
 
   /** Removes a member to free a place for a newcomer. Returns false if all members must stay. */
   #evict(): boolean {
-    const { deps } = this.#context;
+    const { job, deps } = this.#context;
     const { current, round } = this.#driver.state;
     const members = this.all().map(({ peer, joinedAt }) => ({
       peer,
@@ -184,20 +275,13 @@ export class Membership {
     }));
     const peer = memberToEvict(members, round);
     if (peer === null) return false;
-    this.remove(peer);
-    deps.log.info({ peer }, 'member-evicted');
-    return true;
-  }
-
-  /** Removes a member, and forgets what it delivered. Does nothing if the peer is no member. */
-  remove(peer: string): void {
-    const { job, deps } = this.#context;
-    if (!this.#peers.has(peer)) return;
     this.liveness.forget(peer);
     this.#driver.transact(() => deps.store.peers.remove(job, peer));
     this.#peers.delete(peer);
     this.#joinedRounds.delete(peer);
     this.#receipts.forget(peer);
+    deps.log.info({ peer }, 'member-evicted');
+    return true;
   }
 
   #present(peer: string): void {
@@ -212,12 +296,22 @@ export class Membership {
     });
   }
 
+  /** Only contributors are assigned work, so the state machine of the job does not hear of other members. */
   #ready(peer: string): void {
+    if (this.get(peer)?.role !== 'contributor') return;
     const ready = presentPeer(this.#context, { peer, speed: this.get(peer)?.speed ?? 0 });
     this.#driver.dispatch({ type: 'peer-ready', peer, ...ready });
   }
 
+  #roleChanged(peer: string): void {
+    if (this.get(peer)?.role !== 'contributor') {
+      this.#driver.dispatch({ type: 'peer-gone', peer, reason: 'left' });
+    } else if (this.liveness.get(peer)?.ready) this.#ready(peer);
+  }
+
   #gone(peer: string, reason: 'left' | 'silent'): void {
+    // The round has been told of a removed member already.
+    if (!this.#peers.has(peer)) return;
     const name = this.get(peer)?.name ?? '';
     const records = this.#recordsPresence(peer);
     this.#driver.dispatch({ type: 'peer-gone', peer, reason }, (outbox) => {

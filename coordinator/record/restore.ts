@@ -37,26 +37,27 @@ export function restoreState({ job, stored, manifest, deps }: RunContext, head: 
     .ofRounds(job, unfinished.round, unfinished.round)
     .filter(({ late }) => !late)
     .map(({ peer }) => peer);
+  const assigned = unfinished.assignments.map(({ peer }) => peer);
+  // An assigned node keeps its place in the job until the round has ended, unless it is removed.
+  const removed = assigned.filter((peer) => !speeds.has(peer));
   const current: Round = {
     number: unfinished.round,
     openedAt: now - Math.max(0, clock.now() - unfinished.openedAt),
     deadlineMs: unfinished.deadlineMs,
     notBefore: now + RECOVERY_MS,
-    assigned: unfinished.assignments.map(({ peer }) => peer),
+    assigned,
     delivered,
     left: [],
-    excluded: store.conflicts.peersOf(job, unfinished.round),
+    excluded: [...new Set([...store.conflicts.peersOf(job, unfinished.round), ...removed])],
     abandonedAt: null,
   };
   if (unfinished.closedAt !== null) {
     return { ...base, phase: head.phase === 'paused' ? 'paused' : 'validating', current };
   }
   // Assumes that the round's nodes are still training. Nodes that are gone send no heartbeats and are dropped later.
+  const members = assigned.filter((peer) => speeds.has(peer));
   const present = Object.fromEntries(
-    current.assigned.map((peer) => [
-      peer,
-      presentPeer({ job, deps }, { peer, speed: speeds.get(peer) ?? 0 }),
-    ]),
+    members.map((peer) => [peer, presentPeer({ job, deps }, { peer, speed: speeds.get(peer)! })]),
   );
   return { ...base, phase: delivered.length > 0 ? 'collecting' : 'training', current, present };
 }

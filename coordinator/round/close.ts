@@ -12,7 +12,10 @@ export interface Round {
   readonly delivered: readonly string[];
   /** Assigned nodes that left or lost their work before they delivered. */
   readonly left: readonly string[];
-  /** Assigned nodes that signed two different updates of this round. None of their updates counts in it. */
+  /**
+   * Assigned nodes that signed two different updates of this round, or were removed from the job. None of their updates
+   * counts in it.
+   */
   readonly excluded: readonly string[];
   /**
    * Time since which all nodes that have neither delivered nor left have been absent; null while one of these nodes is

@@ -75,6 +75,10 @@ export function reduce(state: JobState, event: MachineEvent, now: number): Trans
       const current = event.reason === 'left' ? withoutPeer(state.current, event.peer) : state.current;
       return advance({ ...state, present, current }, now);
     }
+    case 'peer-removed': {
+      const { [event.peer]: _, ...present } = state.present;
+      return advance(exclude({ ...state, present }, { peer: event.peer, round: state.round }), now);
+    }
     case 'judged':
       return advance({ ...state, present: judge(state.present, event.peers) }, now);
     case 'gave-up':

@@ -2,6 +2,7 @@ import { Database } from '../../storage/database.ts';
 import { BlobTable } from './blobs.ts';
 import { ConflictTable } from './conflicts.ts';
 import { EventTable } from './events.ts';
+import { InviteTable } from './invites.ts';
 import { JobTable } from './jobs.ts';
 import { PeerTable } from './peers.ts';
 import { RoundTable } from './rounds.ts';
@@ -10,6 +11,7 @@ import { ScoreTable } from './scores.ts';
 import { UpdateTable } from './updates.ts';
 
 export { jobBlobs } from './blobs.ts';
+export type { RevokedShared, StoredInvite } from './invites.ts';
 export type { Admission, StoredJob } from './jobs.ts';
 export type { Role, StoredPeer } from './peers.ts';
 export type {
@@ -30,6 +32,7 @@ export class Store {
   readonly scores: ScoreTable;
   readonly events: EventTable;
   readonly peers: PeerTable;
+  readonly invites: InviteTable;
   readonly blobs: BlobTable;
   readonly #db: Database;
 
@@ -46,6 +49,7 @@ export class Store {
     this.scores = new ScoreTable(this.#db);
     this.events = new EventTable(this.#db);
     this.peers = new PeerTable(this.#db);
+    this.invites = new InviteTable(this.#db);
     this.blobs = new BlobTable(this.#db);
   }
 

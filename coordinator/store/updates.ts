@@ -145,6 +145,18 @@ export class UpdateTable {
       .map(readUpdate);
   }
 
+  /** Returns the updates of a peer that no merge has taken yet, by round. */
+  waitingOf(job: string, peer: string): StoredUpdate[] {
+    return this.#db
+      .all(
+        `SELECT * FROM updates INDEXED BY updates_unclaimed
+         WHERE job = ? AND peer = ? AND fate = 'open' AND merge_round IS NULL ORDER BY round`,
+        job,
+        peer,
+      )
+      .map(readUpdate);
+  }
+
   setFate(job: string, round: number, peer: string, fate: Fate): void {
     this.#db.run(
       'UPDATE updates SET fate = ? WHERE job = ? AND round = ? AND peer = ?',

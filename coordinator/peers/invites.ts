@@ -1,0 +1,279 @@
+import { randomBytes } from 'node:crypto';
+import type { SwarmError } from '../../common/errors.ts';
+import { sha256 } from '../../protocol/cbor.ts';
+import type { RunContext } from '../context.ts';
+import { coordinatorError } from '../errors.ts';
+import type { RevokedShared, Role, StoredInvite, StoredPeer } from '../store/store.ts';
+import { checkAdmission } from './admission.ts';
+
+/** Largest number of personal invites of a job, revoked ones included. They are all in memory. */
+export const INVITES_PER_JOB = 4096;
+/** Name of a job's shared invite in commands and answers. No personal invite can have this name. */
+export const SHARED = 'shared';
+/** Size of a personal invite's token in bytes. Tokens of 32 random bytes cannot be guessed. */
+const TOKEN_BYTES = 32;
+/** Size of a personal invite's id in bytes. An id is no secret; people type its first characters. */
+const ID_BYTES = 6;
+/** Shortest beginning of an id that selects an invite. */
+const LEAST_PREFIX = 4;
+/**
+ * Largest number of peers that may read without being members, because they showed the shared invite in a request for
+ * the manifest. Above this number, the peer that asked first is forgotten, and has to ask again.
+ */
+const SHARED_READERS = 4096;
+
+/** Settings of a new personal invite. */
+export interface InviteRequest {
+  readonly name: string | null;
+  readonly role: Role;
+  /** Number of machines that may join with the invite. */
+  readonly uses: number;
+  /** Time after which no further machine may join; null if the invite never expires. */
+  readonly expiresAt: number | null;
+}
+
+/** How a peer is admitted. */
+export interface Grant {
+  /** Id of the personal invite that the peer joins with; null without one. */
+  readonly invite: string | null;
+  readonly role: Role;
+}
+
+export type InviteState = 'active' | 'used' | 'expired' | 'revoked';
+
+/**
+ * Returns the state of a personal invite. `used` and `expired` invites admit no further peers, and peers that have used
+ * the invite before may still join again. A `revoked` invite admits no peer.
+ * @param bound number of peers that have used the invite
+ */
+export function inviteState(invite: StoredInvite, bound: number, now: number): InviteState {
+  if (invite.revokedAt !== null) return 'revoked';
+  if (invite.expiresAt !== null && now > invite.expiresAt) return 'expired';
+  return bound >= invite.uses ? 'used' : 'active';
+}
+
+/**
+ * The personal invites of a job and its shared invite. A peer that joins with a personal invite is bound to it: it may
+ * join again any number of times, and the invite has one use less for other peers.
+ */
+export class Invites {
+  readonly #context: RunContext;
+  readonly #byId = new Map<string, StoredInvite>();
+  /** Ids of the invites, by the digest of the token. */
+  readonly #byToken = new Map<string, string>();
+  /** Peers that are bound to each invite, with the time of the binding. */
+  readonly #bound = new Map<string, Map<string, number>>();
+  /** Id of the invite that each peer was bound to last. */
+  readonly #newest = new Map<string, string>();
+  readonly #sharedReaders = new Set<string>();
+  #revokedShared: RevokedShared | null;
+
+  constructor(deps: { context: RunContext }) {
+    this.#context = deps.context;
+    const { job } = this.#context;
+    const { invites } = this.#context.deps.store;
+    for (const invite of invites.all(job)) this.#remember(invite);
+    for (const { invite, peer, boundAt } of invites.bindings(job)) this.#noteBinding(invite, peer, boundAt);
+    this.#revokedShared = invites.revokedShared(job);
+  }
+
+  /** Returns the personal invites, oldest first. */
+  all(): StoredInvite[] {
+    return [...this.#byId.values()];
+  }
+
+  /** Returns the peers that are bound to an invite, and the time of each binding. */
+  boundTo(id: string): ReadonlyMap<string, number> {
+    return this.#bound.get(id) ?? new Map();
+  }
+
+  /** Time when the shared invite was revoked; null if it was not. */
+  get sharedRevokedAt(): number | null {
+    return this.#revokedShared?.revokedAt ?? null;
+  }
+
+  /** Token of the shared invite; null if the job needs none, or if the shared invite is revoked. */
+  get sharedToken(): string | null {
+    return this.#revokedShared === null ? this.#context.stored.token : null;
+  }
+
+  /**
+   * Creates a personal invite. The token is returned here only, and cannot be read again.
+   * @throws SwarmError INVITE_EXISTS, TOO_MANY_INVITES
+   */
+  create({ name, role, uses, expiresAt }: InviteRequest): { invite: StoredInvite; token: string } {
+    const { job, deps } = this.#context;
+    if (name !== null && (name === SHARED || this.#named(name) !== null)) {
+      throw coordinatorError('INVITE_EXISTS', `the job has an invite with the name "${name}"`, { name });
+    }
+    if (this.#byId.size >= INVITES_PER_JOB) {
+      throw coordinatorError('TOO_MANY_INVITES', `the job has ${INVITES_PER_JOB} personal invites`, {
+        limit: INVITES_PER_JOB,
+      });
+    }
+    const token = randomBytes(TOKEN_BYTES).toString('base64url');
+    const invite: StoredInvite = {
+      id: randomBytes(ID_BYTES).toString('hex'),
+      name,
+      role,
+      uses,
+      createdAt: deps.clock.now(),
+      expiresAt,
+      revokedAt: null,
+      tokenDigest: digestOf(token),
+    };
+    deps.store.transaction(() => deps.store.invites.insert(job, invite));
+    this.#remember(invite);
+    deps.log.info({ invite: invite.id, name, role, uses, expiresAt }, 'invite-created');
+    return { invite, token };
+  }
+
+  /**
+   * Finds an invite by its name, its id or the beginning of its id. Revoked invites are found by their id only.
+   * @returns null for the shared invite
+   * @throws SwarmError INVITE_UNKNOWN, INVITE_AMBIGUOUS
+   */
+  find(text: string): StoredInvite | null {
+    if (text === SHARED) return null;
+    const exact = this.#named(text) ?? this.#byId.get(text);
+    if (exact) return exact;
+    const matching = text.length >= LEAST_PREFIX ? this.all().filter(({ id }) => id.startsWith(text)) : [];
+    if (matching.length === 1) return matching[0]!;
+    if (matching.length === 0) {
+      throw coordinatorError('INVITE_UNKNOWN', `the job has no invite "${text}"`, { invite: text });
+    }
+    const ids = matching.map(({ id }) => id);
+    throw coordinatorError('INVITE_AMBIGUOUS', `${ids.length} invites begin with "${text}"`, { ids });
+  }
+
+  /** Revokes an invite for good. The caller removes its members. Idempotent. @param id null for the shared invite */
+  revoke(id: string | null): void {
+    const { job, stored, deps } = this.#context;
+    const { invites } = deps.store;
+    const revokedAt = deps.clock.now();
+    if (id === null) {
+      if (this.#revokedShared !== null) return;
+      if (stored.token === null) {
+        const message = `job ${stored.name} has admission "${stored.admission.kind}", so its shared invite has no token to revoke`;
+        throw coordinatorError('INVITE_WITHOUT_TOKEN', message, { admission: stored.admission.kind });
+      }
+      const revoked = { revokedAt, tokenDigest: digestOf(stored.token) };
+      deps.store.transaction(() => invites.revokeShared(job, revoked));
+      this.#revokedShared = revoked;
+      this.#sharedReaders.clear();
+    } else {
+      const invite = this.#byId.get(id);
+      if (!invite || invite.revokedAt !== null) return;
+      deps.store.transaction(() => invites.revoke(job, id, revokedAt));
+      this.#byId.set(id, { ...invite, revokedAt });
+    }
+    deps.log.info({ invite: id ?? SHARED }, 'invite-revoked');
+  }
+
+  /** Returns whether a member has lost the invite with which it joined. */
+  isRevoked({ invite }: Pick<StoredPeer, 'invite'>): boolean {
+    if (invite === null) return this.#revokedShared !== null;
+    return (this.#byId.get(invite)?.revokedAt ?? null) !== null;
+  }
+
+  /**
+   * Checks whether a peer may join, and says with which invite and role. Changes nothing.
+   * @param token token that the peer shows; null if it shows none
+   * @param member the peer's entry, if it is a member already
+   * @throws SwarmError NOT_ADMITTED, INVITE_REVOKED, INVITE_EXPIRED, INVITE_USED
+   */
+  check(peer: string, token: string | null, member: StoredPeer | null): Grant {
+    const { admission } = this.#context.stored;
+    const digest = token === null ? null : digestOf(token);
+    const shown = digest === null ? null : this.#invite(this.#byToken.get(digest));
+    if (shown) return this.#use(shown, peer);
+    if (member) return member;
+    // A peer that has used a personal invite stays that person, whatever it shows now.
+    const bound = this.#invite(this.#newest.get(peer));
+    if (bound) return this.#use(bound, peer);
+    if (digest !== null && digest === this.#revokedShared?.tokenDigest) throw revoked(SHARED);
+    checkAdmission(admission, this.sharedToken, { peer, invite: token });
+    return { invite: null, role: 'contributor' };
+  }
+
+  /** Binds a peer to the invite of its grant. The caller has checked the grant, and runs this in its transaction. */
+  bind(peer: string, { invite }: Grant): void {
+    if (invite === null || this.#newest.get(peer) === invite) return;
+    const { job, deps } = this.#context;
+    const boundAt = deps.clock.now();
+    deps.store.invites.bind(job, { invite, peer, boundAt });
+    this.#noteBinding(invite, peer, boundAt);
+  }
+
+  /**
+   * Admits a peer that reads without joining: it asks for the manifest and fetches a checkpoint. A personal invite is
+   * bound as if the peer joined.
+   * @throws SwarmError as `check`
+   */
+  admitReader(peer: string, token: string | null, member: StoredPeer | null): void {
+    const grant = this.check(peer, token, member);
+    if (grant.invite !== null) this.#context.deps.store.transaction(() => this.bind(peer, grant));
+    else if (member === null) {
+      this.#sharedReaders.delete(peer);
+      this.#sharedReaders.add(peer);
+      if (this.#sharedReaders.size > SHARED_READERS) {
+        this.#sharedReaders.delete(this.#sharedReaders.values().next().value!);
+      }
+    }
+  }
+
+  /** Returns whether a peer was admitted as a reader, or has joined before, with an invite that is not revoked. */
+  isReader(peer: string): boolean {
+    const bound = this.#invite(this.#newest.get(peer));
+    return bound ? bound.revokedAt === null : this.#sharedReaders.has(peer);
+  }
+
+  /** @throws SwarmError INVITE_REVOKED if the personal invite that the peer used last is revoked */
+  checkNotRevoked(peer: string): void {
+    const bound = this.#invite(this.#newest.get(peer));
+    if (bound && bound.revokedAt !== null) throw revoked(bound.id);
+  }
+
+  #use(invite: StoredInvite, peer: string): Grant {
+    const { id, role, uses, expiresAt } = invite;
+    const bound = this.boundTo(id);
+    const state = inviteState(invite, bound.size, this.#context.deps.clock.now());
+    if (state === 'revoked') throw revoked(id);
+    if (!bound.has(peer) && state === 'expired') {
+      const at = new Date(expiresAt!).toISOString();
+      throw coordinatorError('INVITE_EXPIRED', `the invite expired at ${at}`, { invite: id, expiresAt });
+    }
+    if (!bound.has(peer) && state === 'used') {
+      const machines = uses === 1 ? 'another machine has' : `${uses} other machines have`;
+      throw coordinatorError('INVITE_USED', `${machines} used the invite`, { invite: id, uses });
+    }
+    return { invite: id, role };
+  }
+
+  #invite(id: string | undefined): StoredInvite | undefined {
+    return id === undefined ? undefined : this.#byId.get(id);
+  }
+
+  #named(name: string): StoredInvite | null {
+    return this.all().find((invite) => invite.name === name && invite.revokedAt === null) ?? null;
+  }
+
+  #remember(invite: StoredInvite): void {
+    this.#byId.set(invite.id, invite);
+    this.#byToken.set(invite.tokenDigest, invite.id);
+    this.#bound.set(invite.id, new Map());
+  }
+
+  #noteBinding(invite: string, peer: string, boundAt: number): void {
+    this.#bound.get(invite)?.set(peer, boundAt);
+    this.#newest.set(peer, invite);
+  }
+}
+
+function digestOf(token: string): string {
+  return sha256(Buffer.from(token));
+}
+
+function revoked(invite: string): SwarmError {
+  return coordinatorError('INVITE_REVOKED', 'the operator of the job has revoked the invite', { invite });
+}

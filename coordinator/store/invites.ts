@@ -1,0 +1,121 @@
+import type { Database, Row } from '../../storage/database.ts';
+import type { Role } from './peers.ts';
+
+/** A personal invite. The store has no token, only its digest. */
+export interface StoredInvite {
+  /** Random id, which is no secret. */
+  readonly id: string;
+  readonly name: string | null;
+  readonly role: Role;
+  /** Number of machines that may join with the invite. */
+  readonly uses: number;
+  readonly createdAt: number;
+  /** Time after which no further machine may join with the invite; null if it never expires. */
+  readonly expiresAt: number | null;
+  readonly revokedAt: number | null;
+  /** SHA-256 of the token. */
+  readonly tokenDigest: string;
+}
+
+/** A peer that has used a personal invite. */
+export interface StoredBinding {
+  readonly invite: string;
+  readonly peer: string;
+  readonly boundAt: number;
+}
+
+/** The revoked shared invite of a job. */
+export interface RevokedShared {
+  readonly revokedAt: number;
+  /** SHA-256 of the token. */
+  readonly tokenDigest: string;
+}
+
+/** Personal invites of each job, and the peers that have used them. */
+export class InviteTable {
+  readonly #db: Database;
+
+  constructor(db: Database) {
+    this.#db = db;
+  }
+
+  insert(job: string, invite: StoredInvite): void {
+    this.#db.run(
+      `INSERT INTO invites (job, id, name, role, uses, created_at, expires_at, revoked_at, token_digest)
+       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+      job,
+      invite.id,
+      invite.name,
+      invite.role,
+      invite.uses,
+      invite.createdAt,
+      invite.expiresAt,
+      invite.revokedAt,
+      invite.tokenDigest,
+    );
+  }
+
+  /** Returns the invites of a job, oldest first. */
+  all(job: string): StoredInvite[] {
+    return this.#db.all('SELECT * FROM invites WHERE job = ? ORDER BY created_at, id', job).map(readInvite);
+  }
+
+  revoke(job: string, id: string, at: number): void {
+    this.#db.run('UPDATE invites SET revoked_at = ? WHERE job = ? AND id = ?', at, job, id);
+  }
+
+  /** Binds a peer to an invite. If the peer is already bound to it, this binding becomes its newest one. */
+  bind(job: string, { invite, peer, boundAt }: StoredBinding): void {
+    this.#db.run(
+      `INSERT INTO invite_peers (job, invite, peer, bound_at) VALUES (?, ?, ?, ?)
+       ON CONFLICT DO UPDATE SET bound_at = excluded.bound_at`,
+      job,
+      invite,
+      peer,
+      boundAt,
+    );
+  }
+
+  /** Returns all bindings of a job, oldest first. */
+  bindings(job: string): StoredBinding[] {
+    return this.#db
+      .all('SELECT * FROM invite_peers WHERE job = ? ORDER BY bound_at, invite, peer', job)
+      .map((row) => ({
+        invite: row.invite as string,
+        peer: row.peer as string,
+        boundAt: row.bound_at as number,
+      }));
+  }
+
+  /** Revokes the shared invite of a job: deletes its token and keeps the token's digest. */
+  revokeShared(job: string, { revokedAt, tokenDigest }: RevokedShared): void {
+    this.#db.run(
+      'UPDATE jobs SET token = NULL, shared_revoked_at = ?, shared_digest = ? WHERE job = ?',
+      revokedAt,
+      tokenDigest,
+      job,
+    );
+  }
+
+  /** Returns null if the shared invite of a job is not revoked. */
+  revokedShared(job: string): RevokedShared | null {
+    const row = this.#db.one(
+      'SELECT shared_revoked_at, shared_digest FROM jobs WHERE job = ? AND shared_revoked_at IS NOT NULL',
+      job,
+    );
+    return row && { revokedAt: row.shared_revoked_at as number, tokenDigest: row.shared_digest as string };
+  }
+}
+
+function readInvite(row: Row): StoredInvite {
+  return {
+    id: row.id as string,
+    name: row.name as string | null,
+    role: row.role as Role,
+    uses: row.uses as number,
+    createdAt: row.created_at as number,
+    expiresAt: row.expires_at as number | null,
+    revokedAt: row.revoked_at as number | null,
+    tokenDigest: row.token_digest as string,
+  };
+}

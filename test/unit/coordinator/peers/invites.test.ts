@@ -1,0 +1,318 @@
+import fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import { isSwarmError } from '../../../../common/errors.ts';
+import type { InviteRequest } from '../../../../coordinator/peers/invites.ts';
+import type { StoredInvite } from '../../../../coordinator/store/store.ts';
+import { withCode } from '../../../utils/codes.ts';
+import { ScriptedPeer, training } from '../scripted-peer.ts';
+import { World, type WorldOptions } from '../world.ts';
+
+const DAY_MS = 24 * 60 * 60 * 1000;
+const BY_INVITE: WorldOptions = { admission: { kind: 'invite' }, token: 'shared token' };
+
+function create(world: World, request: Partial<InviteRequest> = {}): { invite: StoredInvite; token: string } {
+  return world.run.members.invites.create({
+    name: null,
+    role: 'contributor',
+    uses: 1,
+    expiresAt: null,
+    ...request,
+  });
+}
+
+/** Returns the code with which a request to join is refused; null if the peer is admitted. */
+async function refusal(joining: Promise<unknown>): Promise<string | null> {
+  return joining.then(
+    () => null,
+    (error: unknown) => {
+      if (isSwarmError(error, 'RPC_REFUSED')) return String(error.values.code);
+      throw error;
+    },
+  );
+}
+
+/** Kills the coordinator and starts it again. */
+async function restart(world: World): Promise<void> {
+  expect(() => world.kill()).toThrow();
+  await world.start();
+}
+
+function peersOf(world: World, count: number): ScriptedPeer[] {
+  return Array.from({ length: count }, (_, i) => new ScriptedPeer(i + 1, world));
+}
+
+describe('a personal invite', () => {
+  test('admits the first machine that uses it, as often as it asks, and no other', async () => {
+    const world = await new World(BY_INVITE).start();
+    const { invite, token } = create(world, { name: 'ada' });
+    const [a, b] = peersOf(world, 2) as [ScriptedPeer, ScriptedPeer];
+    expect(await refusal(a.join(token))).toBeNull();
+    expect(world.run.members.get(a.id)).toMatchObject({ invite: invite.id, role: 'contributor' });
+    expect(await refusal(b.join(token))).toBe('INVITE_USED');
+    expect(await refusal(a.join(token))).toBeNull();
+    // The machine is known by its key, so it needs the token only once.
+    expect(await refusal(a.join())).toBeNull();
+    expect(world.run.members.all()).toHaveLength(1);
+    // Strangers leave nothing in the store.
+    expect(world.store.invites.bindings(world.toy.job)).toHaveLength(1);
+  });
+
+  test('is kept as a digest', async () => {
+    const world = await new World(BY_INVITE).start();
+    const { token } = create(world);
+    expect(JSON.stringify(world.store.invites.all(world.toy.job))).not.toContain(token);
+  });
+
+  test('is used up once, and stays bound, when the coordinator restarts or the member loses its place', async () => {
+    const world = await new World(BY_INVITE).start();
+    const { invite, token } = create(world);
+    const [a, b] = peersOf(world, 2) as [ScriptedPeer, ScriptedPeer];
+    await a.join(token);
+    world.store.peers.remove(world.toy.job, a.id);
+    await restart(world);
+    expect(world.run.members.all()).toEqual([]);
+    expect(await refusal(b.join(token))).toBe('INVITE_USED');
+    expect(await refusal(a.join())).toBeNull();
+    expect(world.run.members.get(a.id)?.invite).toBe(invite.id);
+  });
+
+  test('admits no further machine after its expiry, by the clock of the coordinator', async () => {
+    const world = await new World(BY_INVITE).start();
+    const expiresAt = world.clock.now() + DAY_MS;
+    const { token } = create(world, { uses: 2, expiresAt });
+    const [a, b] = peersOf(world, 2) as [ScriptedPeer, ScriptedPeer];
+    expect(await refusal(a.join(token))).toBeNull();
+    await world.pass(DAY_MS + 1_000);
+    expect(await refusal(b.join(token))).toBe('INVITE_EXPIRED');
+    expect(await refusal(a.join(token))).toBeNull();
+  });
+
+  test('gives person and role in an open job and in a job with a list of peers too', async () => {
+    for (const admission of [{ kind: 'open' }, { kind: 'peers', peers: [] }] as const) {
+      const world = await new World({ admission }).start();
+      const { invite, token } = create(world, { role: 'observer' });
+      const [a] = peersOf(world, 1) as [ScriptedPeer];
+      expect(await refusal(a.join(token))).toBeNull();
+      expect(world.run.members.get(a.id)).toMatchObject({ invite: invite.id, role: 'observer' });
+    }
+  });
+
+  test('of another person replaces the invite of a member', async () => {
+    const world = await new World(BY_INVITE).start();
+    const [first, second] = [create(world), create(world, { role: 'observer' })];
+    const [a] = peersOf(world, 1) as [ScriptedPeer];
+    await a.join('shared token');
+    expect(world.run.members.get(a.id)?.invite).toBeNull();
+    await a.join(first.token);
+    expect(world.run.members.get(a.id)?.invite).toBe(first.invite.id);
+    await a.join(second.token);
+    expect(world.run.members.get(a.id)).toMatchObject({ invite: second.invite.id, role: 'observer' });
+  });
+
+  test('counts a peer that only reads as a use', async () => {
+    const world = await new World(BY_INVITE).start();
+    const { invite, token } = create(world);
+    const [reader, other] = peersOf(world, 2) as [ScriptedPeer, ScriptedPeer];
+    const { job } = world.toy;
+    expect(world.run.members.mayRead(reader.id)).toBe(false);
+    await reader.ask('manifest', { job, invite: token });
+    expect(world.run.members.mayRead(reader.id)).toBe(true);
+    expect(world.run.members.all()).toEqual([]);
+    expect(await refusal(other.ask('manifest', { job, invite: token }))).toBe('INVITE_USED');
+    world.run.members.revokeInvite(invite.id);
+    expect(world.run.members.mayRead(reader.id)).toBe(false);
+    expect(await refusal(reader.ask('manifest', { job, invite: token }))).toBe('INVITE_REVOKED');
+  });
+
+  test('is found by its name, its id and the beginning of its id', async () => {
+    const world = await new World().start();
+    const { invite } = create(world, { name: 'ada' });
+    const { invites } = world.run.members;
+    for (const text of ['ada', invite.id, invite.id.slice(0, 4)]) expect(invites.find(text)).toBe(invite);
+    expect(invites.find('shared')).toBeNull();
+    for (const text of ['ad', invite.id.slice(0, 3), 'zzzz']) {
+      expect(() => invites.find(text)).toThrow(withCode('INVITE_UNKNOWN'));
+    }
+    for (const name of ['ada', 'shared']) {
+      expect(() => create(world, { name })).toThrow(withCode('INVITE_EXISTS'));
+    }
+    invites.revoke(invite.id);
+    create(world, { name: 'ada' });
+  });
+
+  test('admits at most as many machines as it has uses, and a bound one always', async () => {
+    const world = await new World(BY_INVITE).start();
+    const { members } = world.run;
+    const step = fc.record({
+      peer: fc.integer({ min: 0, max: 5 }),
+      waitMs: fc.integer({ min: 0, max: 600 }),
+    });
+    fc.assert(
+      fc.property(
+        fc.integer({ min: 1, max: 3 }),
+        fc.option(fc.integer({ min: 0, max: 2_000 })),
+        fc.array(step, { maxLength: 20 }),
+        fc.nat(),
+        (uses, livesMs, steps, salt) => {
+          let now = world.clock.now();
+          const expiresAt = livesMs === null ? null : now + livesMs;
+          const { invite, token } = create(world, { uses, expiresAt });
+          const admitted = new Set<string>();
+          for (const { peer: number, waitMs } of steps) {
+            now += waitMs;
+            world.wrongMs = now - world.clock.now();
+            const peer = `${salt}-${invite.id}-${number}`;
+            const mayJoin =
+              admitted.has(peer) || (admitted.size < uses && (expiresAt === null || now <= expiresAt));
+            const join = (): void => members.invites.bind(peer, members.invites.check(peer, token, null));
+            if (mayJoin) join();
+            else expect(join).toThrow();
+            if (mayJoin) admitted.add(peer);
+            expect([...members.invites.boundTo(invite.id).keys()].sort()).toEqual([...admitted].sort());
+          }
+          expect(admitted.size).toBeLessThanOrEqual(uses);
+          world.wrongMs = 0;
+        },
+      ),
+      { numRuns: 100 },
+    );
+  });
+});
+
+describe('a revoked invite', () => {
+  test('removes its members, closes their connections and admits them no more, also after a restart', async () => {
+    const world = await new World({ ...BY_INVITE, rounds: { minPeers: 2 } }).start();
+    const { invite, token } = create(world);
+    const [a, b] = peersOf(world, 2) as [ScriptedPeer, ScriptedPeer];
+    await a.join(token);
+    await b.join('shared token');
+    world.run.members.revokeInvite(invite.id);
+    expect(a.host.peers()).toEqual([]);
+    expect(b.host.peers()).toHaveLength(1);
+    expect(world.run.members.has(a.id)).toBe(false);
+    expect(world.run.members.has(b.id)).toBe(true);
+    for (const isRestarted of [false, true]) {
+      if (isRestarted) {
+        await restart(world);
+      }
+      // Neither its own token, nor none, nor the shared one admits the key.
+      for (const shown of [token, null, 'shared token']) {
+        expect(await refusal(a.join(shown))).toBe('INVITE_REVOKED');
+      }
+      const { job } = world.toy;
+      expect(await refusal(a.ask('head', { job }))).toBe('INVITE_REVOKED');
+      expect(await refusal(a.ask('receipt', { job, update: 'ab'.repeat(32) }))).toBe('INVITE_REVOKED');
+      await a.heartbeat('awaiting');
+      expect(world.run.members.liveness.get(a.id)).toBeNull();
+    }
+    // The operator may give the same person a new invite.
+    expect(await refusal(a.join(create(world).token))).toBeNull();
+  });
+
+  test('takes the update of the open round out of it, and the round does not wait for its author', async () => {
+    const world = new World({ rounds: { minPeers: 2 } });
+    const { peers, head } = await training(world, 3);
+    const [a, b, c] = peers as [ScriptedPeer, ScriptedPeer, ScriptedPeer];
+    const { invite, token } = create(world);
+    await a.join(token);
+    const receipt = await a.submit(a.seal(a.update(head)));
+    expect(receipt.code).toBe('accepted');
+    await b.submit(b.seal(b.update(head)));
+    world.run.members.revokeInvite(invite.id);
+    const { current } = world.run.driver.state;
+    expect(current).toMatchObject({ delivered: [b.id], excluded: [a.id] });
+    await c.submit(c.seal(c.update(head)));
+    await world.until(() => world.run.record.checkpoint.checkpoint.round === head.round, 'the checkpoint');
+    const { contributors } = world.run.record.checkpoint.checkpoint;
+    expect(contributors.map(({ peer }) => peer).sort()).toEqual([b.id, c.id].sort());
+    // The operator sees why.
+    const events = world.store.events.after(world.toy.job, 0, 1000);
+    expect(events).toContainEqual(
+      expect.objectContaining({ type: 'peer-lost', peer: a.id, reason: 'revoked' }),
+    );
+    expect(events).toContainEqual(
+      expect.objectContaining({ type: 'update-undone', peer: a.id, code: 'not-admitted' }),
+    );
+  });
+
+  test('is out of the open round after a kill too', async () => {
+    const world = new World({ rounds: { minPeers: 2 } });
+    const { peers, head } = await training(world, 3);
+    const [a] = peers as [ScriptedPeer];
+    const { invite, token } = create(world);
+    await a.join(token);
+    await a.submit(a.seal(a.update(head)));
+    // Killed after the revocation was recorded, and before the member was removed.
+    world.store.invites.revoke(world.toy.job, invite.id, world.clock.now());
+    await restart(world);
+    expect(world.run.members.has(a.id)).toBe(false);
+    expect(world.run.driver.state.current).toMatchObject({ delivered: [], excluded: [a.id] });
+    await restart(world);
+    expect(world.run.driver.state.current).toMatchObject({ delivered: [], excluded: [a.id] });
+    expect(Object.keys(world.run.driver.state.present)).not.toContain(a.id);
+  });
+
+  test('makes later messages of its members count for nothing', async () => {
+    const world = new World({ rounds: { minPeers: 2 } });
+    const { peers, head } = await training(world, 2);
+    const [a] = peers as [ScriptedPeer];
+    const { invite, token } = create(world);
+    await a.join(token);
+    world.run.members.revokeInvite(invite.id);
+    const receipt = await a.submit(a.seal(a.update(head)));
+    expect(receipt.code).toBe('not-admitted');
+    await a.publish(a.seal(a.update(head)));
+    expect(world.run.driver.state.current?.delivered).toEqual([]);
+    expect(world.store.updates.find(world.toy.job, head.round, a.id)).toBeNull();
+  });
+
+  test('that was shared admits nobody, and personal ones still do', async () => {
+    const world = await new World(BY_INVITE).start();
+    const { token } = create(world);
+    const [a, b, c] = peersOf(world, 3) as [ScriptedPeer, ScriptedPeer, ScriptedPeer];
+    await a.join('shared token');
+    await b.join(token);
+    world.run.members.revokeInvite(null);
+    expect(world.run.members.all().map(({ peer }) => peer)).toEqual([b.id]);
+    expect(await refusal(a.join('shared token'))).toBe('INVITE_REVOKED');
+    expect(await refusal(a.join())).toBe('NOT_ADMITTED');
+    await restart(world);
+    expect(await refusal(c.join('shared token'))).toBe('INVITE_REVOKED');
+    expect(await refusal(b.join())).toBeNull();
+    expect(await refusal(c.join(create(world).token))).toBeNull();
+  });
+
+  test('that is shared has no effect in a job that needs none, which the operator hears', async () => {
+    const world = await new World().start();
+    expect(() => world.run.members.revokeInvite(null)).toThrow(withCode('INVITE_WITHOUT_TOKEN'));
+  });
+});
+
+describe('an observer', () => {
+  test('is a member that gets no work, and whose updates are refused', async () => {
+    const world = await new World({ ...BY_INVITE, rounds: { minPeers: 1 } }).start();
+    const { token } = create(world, { role: 'observer' });
+    const [observer, trainer] = peersOf(world, 2) as [ScriptedPeer, ScriptedPeer];
+    await observer.join(token);
+    await world.pass(20_000);
+    await observer.heartbeat('awaiting');
+    expect(world.run.driver.state.phase).toBe('waiting');
+    await trainer.join('shared token');
+    await world.until(() => world.run.driver.state.phase === 'training', 'the first round');
+    const head = await observer.head();
+    expect(head.assignments.map(({ peer }) => peer)).toEqual([trainer.id]);
+    const receipt = await observer.submit(observer.seal(observer.update(head)));
+    expect(receipt.code).toBe('not-assigned');
+    expect(world.run.members.mayRead(observer.id)).toBe(true);
+  });
+
+  test('that was a contributor gets no more work, and gets work again as a contributor', async () => {
+    const world = new World({ rounds: { minPeers: 2 } });
+    const { peers } = await training(world, 2);
+    const [a] = peers as [ScriptedPeer];
+    await a.join(create(world, { role: 'observer' }).token);
+    expect(Object.keys(world.run.driver.state.present)).not.toContain(a.id);
+    await a.join(create(world).token);
+    expect(Object.keys(world.run.driver.state.present)).toContain(a.id);
+  });
+});
