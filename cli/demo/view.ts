@@ -10,6 +10,7 @@ import {
 } from '../../common/text.ts';
 import type { JobEvent } from '../../index.ts';
 import { shortPeer } from '../../protocol/ids.ts';
+import { lostBecause } from '../views/events.ts';
 import type { DemoEvent, DemoSummary } from './events.ts';
 
 /** Turns the demo's events into lines of text. */
@@ -69,9 +70,7 @@ export class DemoView {
         this.#names.set(event.peer, safeText(event.name, { maxCharacters: 24 }));
         return [`+ ${this.#name(event.peer)} ${shortPeer(event.peer)} joined over libp2p`];
       case 'peer-lost':
-        return [
-          `- ${this.#name(event.peer)} ${event.reason === 'left' ? 'left' : 'stopped sending heartbeats'}`,
-        ];
+        return [`- ${this.#name(event.peer)} ${lostBecause(event.reason)}`];
       case 'round-opened':
         this.#sent = [];
         return [

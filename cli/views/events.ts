@@ -28,7 +28,7 @@ export class EventLines {
       case 'peer-joined':
         return `+ ${nodeName(event)} joined${event.engine === '' ? '' : ` (${safeText(event.engine, { maxCharacters: 32 })})`}`;
       case 'peer-lost':
-        return `- ${nodeName(event)} ${event.reason === 'left' ? 'left' : 'stopped sending heartbeats'}`;
+        return `- ${nodeName(event)} ${lostBecause(event.reason)}`;
       case 'update':
         return event.code === 'accepted' || event.code === 'late'
           ? null
@@ -100,4 +100,18 @@ function finished(
   if (heldOutLoss === null || baseLoss === null || round === 0) return end;
   const percent = ((heldOutLoss - baseLoss) / baseLoss) * 100;
   return `${end}: held-out loss ${formatLoss(heldOutLoss)}, ${formatChange(percent, 1)} % compared with the base (${formatLoss(baseLoss)})`;
+}
+
+/** Says why a node is no longer present, after its name. */
+export function lostBecause(reason: Extract<JobEvent, { type: 'peer-lost' }>['reason']): string {
+  switch (reason) {
+    case 'left':
+      return 'left';
+    case 'silent':
+      return 'stopped sending heartbeats';
+    case 'revoked':
+      return 'was removed: its invite was revoked';
+    case 'banned':
+      return 'was removed: it is banned';
+  }
 }
