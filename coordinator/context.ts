@@ -13,7 +13,7 @@ import type { ReceiptCode } from '../protocol/receipts.ts';
 import type { BlobCollector } from '../storage/blob-collector.ts';
 import type { BlobStore } from '../storage/blobs.ts';
 import type { Failpoint } from './failpoints.ts';
-import type { JoinRefusal } from './peers/membership.ts';
+import type { JoinRefusal } from './peers/admission.ts';
 import type { Store, StoredJob } from './store/store.ts';
 
 /** External dependencies of a coordinator. The simulation replaces them with virtual ones. */

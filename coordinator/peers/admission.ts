@@ -2,6 +2,18 @@ import { timingSafeEqual } from 'node:crypto';
 import { coordinatorError } from '../errors.ts';
 import type { Admission } from '../store/store.ts';
 
+/** Codes of the refusals of requests to join. */
+export type JoinRefusal = (typeof JOIN_REFUSALS)[number];
+export const JOIN_REFUSALS = [
+  'BUSY',
+  'CLOCK_OFF',
+  'INVITE_EXPIRED',
+  'INVITE_REVOKED',
+  'INVITE_USED',
+  'JOB_FULL',
+  'NOT_ADMITTED',
+] as const;
+
 /**
  * Checks that a job admits a peer without a personal invite.
  * @param token token of the shared invite; null if there is none

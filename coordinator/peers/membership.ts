@@ -7,6 +7,7 @@ import type { Receipts } from '../record/receipts.ts';
 import type { RoundDriver } from '../record/round-driver.ts';
 import { isOver } from '../round/round-machine.ts';
 import type { StoredPeer } from '../store/store.ts';
+import { JOIN_REFUSALS } from './admission.ts';
 import { memberToEvict } from './eviction.ts';
 import { type Grant, Invites } from './invites.ts';
 import { Liveness } from './liveness.ts';
@@ -41,18 +42,6 @@ export interface JoinRequest {
   /** Time on the node's own clock. */
   readonly sentAt: number;
 }
-
-/** Codes of the refusals of requests to join. */
-export type JoinRefusal = (typeof JOIN_REFUSALS)[number];
-const JOIN_REFUSALS = [
-  'BUSY',
-  'CLOCK_OFF',
-  'INVITE_EXPIRED',
-  'INVITE_REVOKED',
-  'INVITE_USED',
-  'JOB_FULL',
-  'NOT_ADMITTED',
-] as const;
 
 /** Reason for removing a member for good. */
 export type Removal = 'revoked' | 'banned';
