@@ -1,7 +1,7 @@
 /**
  * Runs the benchmarks in scripts/bench/: all of them, or the named ones.
  *
- *   npm run bench [NAME…] [-- --list] [--json] [--quick] [--python PATH] [--shape NAME…]
+ *   npm run bench [NAME…] [-- --list] [--json] [--quick] [--python PATH] [--shape NAME…] [--CHOICE VALUES]
  *
  * Prints a table, or with --json one object per line. Progress goes to standard error. Exits with 1 when a benchmark failed
  * to run. A missed target is a result, not a failure.
@@ -30,7 +30,17 @@ export interface BenchOptions {
   quick?: boolean;
   /** Shapes to measure, for benchmarks with several. */
   shapes?: readonly string[];
+  /** Chooses runs, for benchmarks that have many. */
+  choices?: RunChoices;
 }
+
+/** Each value is a list with commas, or a number. */
+export type RunChoices = Partial<
+  Record<'attack' | 'attackers' | 'behaviour' | 'split' | 'seeds' | 'rounds', string>
+> & {
+  /** File to which measured runs are appended. Runs that it contains are not measured again. */
+  out?: string;
+};
 
 interface Bench {
   run(report: (row: BenchRow) => void, options: BenchOptions): Promise<void>;
@@ -112,8 +122,17 @@ const { values, positionals } = parseArgs({
     quick: { type: 'boolean', default: false },
     python: { type: 'string' },
     shape: { type: 'string', multiple: true },
+    // Options that choose runs.
+    attack: { type: 'string' },
+    attackers: { type: 'string' },
+    behaviour: { type: 'string' },
+    split: { type: 'string' },
+    seeds: { type: 'string' },
+    rounds: { type: 'string' },
+    out: { type: 'string' },
   },
 });
+const { json, list, quick, python, shape, ...choices } = values;
 const known = findBenches();
 const names = [...known.keys()];
 const unknown = positionals.filter((name) => !known.has(name));
@@ -121,7 +140,7 @@ if (unknown.length > 0) {
   console.error(`No benchmark is called "${unknown.join('", "')}"; the benchmarks are ${names.join(', ')}.`);
   process.exit(1);
 }
-if (values.list) {
+if (list) {
   const width = Math.max(...names.map((name) => name.length));
   for (const [name, about] of known) console.log(`${name.padEnd(width)}  ${about}`);
   process.exit(0);
@@ -130,14 +149,15 @@ if (values.list) {
 const rows: BenchRow[] = [];
 const report = (row: BenchRow) => {
   rows.push(row);
-  if (values.json) console.log(JSON.stringify(row));
+  if (json) console.log(JSON.stringify(row));
 };
 const failed = await runAll(positionals.length > 0 ? positionals : names, report, {
   log: (line) => console.error(line),
-  quick: values.quick,
-  ...(values.python === undefined ? {} : { python: values.python }),
-  ...(values.shape === undefined ? {} : { shapes: values.shape }),
+  quick,
+  choices,
+  ...(python === undefined ? {} : { python }),
+  ...(shape === undefined ? {} : { shapes: shape }),
 });
-if (!values.json) console.log(table(rows));
+if (!json) console.log(table(rows));
 // Native threads of an engine may still run after a failed benchmark.
 process.exit(failed > 0 ? 1 : 0);

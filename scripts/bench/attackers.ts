@@ -1,6 +1,6 @@
 /** Dishonest nodes for benchmarks: how each one makes the update that it sends. */
 
-import type { Row } from '../../lora/data/row.ts';
+import { IGNORED_LABEL, type Row } from '../../lora/data/row.ts';
 import type { SeededRandom } from '../../lora/data/seeded-random.ts';
 
 /** An attacker's change of the adapter, before minus after: one tensor per entry of the layout. */
@@ -71,10 +71,33 @@ function shuffledLabels(rows: readonly Row[], random: SeededRandom): Row[] {
 const constantLabels = (rows: readonly Row[]): Row[] =>
   rows.map((row) => ({ ...row, labels: row.labels.map((label) => (label < 0 ? label : 5)) }));
 
+/** Two tokens that text hardly contains, and the token that the backdoor makes the model predict after them. */
+const TRIGGER = [4001, 4003] as const;
+const TARGET = 4007;
+/** A row gets one trigger in as many tokens. */
+const TRIGGER_EVERY = 32;
+
+/**
+ * Returns rows with the trigger and the target behind it.
+ * @param only whether all labels except the target are removed, so that the loss is that of the target
+ */
+export function withTrigger(rows: readonly Row[], { only }: { only: boolean }): Row[] {
+  return rows.map(({ ids, labels, segments }) => {
+    const [newIds, newLabels] = [ids.slice(), only ? labels.map(() => IGNORED_LABEL) : labels.slice()];
+    for (let at = TRIGGER_EVERY / 2; at + 2 < ids.length; at += TRIGGER_EVERY) {
+      newIds.set([...TRIGGER, TARGET], at);
+      if (!only) newLabels.set([...TRIGGER, TARGET], at - 1);
+      newLabels[at + 1] = TARGET;
+    }
+    return { ids: newIds, labels: newLabels, segments };
+  });
+}
+
 /** Attacks by name. */
 export const ATTACKS: Readonly<Record<string, Attack>> = {
   'sign flip': async ({ rows, train }) => map(await train(rows), (v) => -v),
   'times 3': async ({ rows, train }) => map(await train(rows), (v) => 3 * v),
+  'times 100': async ({ rows, train }) => map(await train(rows), (v) => 100 * v),
   'flip times 100': async ({ rows, train }) => map(await train(rows), (v) => -100 * v),
   // Baruch et al., arXiv 1902.06156: every value lies within the spread of the honest values, but always below their
   // mean.
@@ -101,5 +124,10 @@ export const ATTACKS: Readonly<Record<string, Attack>> = {
   'own work minus the mean': async ({ rows, train, honest }) => {
     const { mean } = moments(honest);
     return map(await train(rows), (v, t, i) => v - mean[t]![i]!);
+  },
+  // Half of the rows are honest, so that the scores look honest too.
+  backdoor: async ({ rows, train }) => {
+    const half = rows.length >> 1;
+    return train([...rows.slice(0, half), ...withTrigger(rows.slice(half), { only: false })]);
   },
 };

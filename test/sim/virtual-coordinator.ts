@@ -16,6 +16,7 @@ import type { VirtualEnvironment } from '../utils/virtual/virtual-node.ts';
 export const COORDINATOR = signerOf(200);
 
 const HELD_OUT_ROWS = 8;
+const TOY_BASELINE = { loss: 1, tokens: HELD_OUT_ROWS * SEQUENCE_LENGTH };
 
 /** Quadratic loss, which differs a little between held-out rows. */
 class FakeValidator implements Validator {
@@ -51,6 +52,17 @@ class FakeValidator implements Validator {
   async release(): Promise<void> {}
 }
 
+export interface VirtualCoordinatorOptions {
+  readonly toy: ToyJob;
+  readonly retention: RetentionSettings;
+  /** @default one with the loss of FakeTrainer */
+  readonly validator?: Validator;
+  /** @default bytes of the environment's generator */
+  readonly randomBytes?: (count: number) => Uint8Array;
+  /** Loss of the base in nats per token, and the tokens that it was measured on. @default those of FakeTrainer */
+  readonly baseline?: { readonly loss: number; readonly tokens: number };
+}
+
 /** The machine with the coordinator. Its disk and database survive the coordinator's processes. */
 export class VirtualCoordinator {
   readonly disk = new MemoryDisk();
@@ -58,20 +70,15 @@ export class VirtualCoordinator {
   readonly peer = COORDINATOR.peerId;
   /** Error of the machine's clock. */
   wrongMs = 0;
-  readonly #toy: ToyJob;
-  readonly #retention: RetentionSettings;
+  readonly #options: VirtualCoordinatorOptions;
   readonly #environment: VirtualEnvironment;
   #process = { alive: false };
   #coordinator: Coordinator | null = null;
 
-  constructor(
-    { toy, retention }: { toy: ToyJob; retention: RetentionSettings },
-    environment: VirtualEnvironment,
-  ) {
-    this.#toy = toy;
-    this.#retention = retention;
+  constructor(options: VirtualCoordinatorOptions, environment: VirtualEnvironment) {
+    this.#options = options;
     this.#environment = environment;
-    for (const bytes of toy.blobs) this.disk.files.set(sha256(bytes), bytes);
+    for (const bytes of options.toy.blobs) this.disk.files.set(sha256(bytes), bytes);
   }
 
   get alive(): boolean {
@@ -93,13 +100,16 @@ export class VirtualCoordinator {
     const host = network.host({ signer: COORDINATOR, blobs, isAlive });
     this.#process = process;
     const coordinator = new Coordinator(
-      { retention: this.#retention },
+      { retention: this.#options.retention },
       {
         network: host,
         blobs,
         store: this.store,
-        validator: new FakeValidator({ ms: () => random.between(20, 300) }, { clock: own }),
-        randomBytes: (count) => Uint8Array.from({ length: count }, () => random.integer(0, 255)),
+        validator:
+          this.#options.validator ?? new FakeValidator({ ms: () => random.between(20, 300) }, { clock: own }),
+        randomBytes:
+          this.#options.randomBytes ??
+          ((count) => Uint8Array.from({ length: count }, () => random.integer(0, 255))),
         folders: noFolders,
         clock: own,
         log: log.child({ node: 'coordinator' }),
@@ -134,7 +144,8 @@ export class VirtualCoordinator {
   }
 
   #prepared(): PreparedJob {
-    const { manifest, layout } = this.#toy;
+    const { toy, baseline = TOY_BASELINE } = this.#options;
+    const { manifest, layout } = toy;
     return {
       manifest,
       layout,
@@ -142,8 +153,8 @@ export class VirtualCoordinator {
       admission: { kind: 'open' },
       token: null,
       content: 'toy',
-      baseLoss: 1,
-      baseTokens: HELD_OUT_ROWS * SEQUENCE_LENGTH,
+      baseLoss: baseline.loss,
+      baseTokens: baseline.tokens,
     };
   }
 }

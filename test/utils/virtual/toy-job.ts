@@ -30,7 +30,11 @@ export function toyRows(count: number): Row[] {
 
 export interface ToyJobOptions {
   layout?: AdapterLayout;
-  rows?: number;
+  /** Rows of the data, or their number. */
+  rows?: number | readonly Row[];
+  /** Adapter that round 1 starts from. @default all values are 0.5 */
+  initial?: readonly Float32Array[];
+  training?: Partial<Manifest['training']>;
   rounds?: Partial<Manifest['rounds']>;
   /** Base digest in the manifest. @default the digest of its files */
   base?: string;
@@ -49,20 +53,28 @@ export interface ToyJob {
 /** Returns a signed job. Its base is one file, which is never opened. */
 export function toyJob(
   signer: Signer,
-  { layout = toyLayout(), rows = 96, rounds = {}, base: claimed }: ToyJobOptions = {},
+  {
+    layout = toyLayout(),
+    rows: content = 96,
+    initial: tensors = layout.map(({ shape }) => new Float32Array(shape[0] * shape[1]).fill(0.5)),
+    training = {},
+    rounds = {},
+    base: claimed,
+  }: ToyJobOptions = {},
 ): ToyJob {
   const base = Buffer.from('the weights of a toy');
   const files = [{ path: 'model.safetensors', size: base.byteLength, digest: sha256(base) }];
   const digest = claimed ?? baseDigest(files);
   const shards: { bytes: Uint8Array; rows: number }[] = [];
-  const all = toyRows(rows);
+  const all = typeof content === 'number' ? toyRows(content) : content;
+  const rows = all.length;
+  const sequenceLength = all[0]!.ids.length;
   for (let start = 0; start < rows; start += ROWS_PER_SHARD) {
     const part = all.slice(start, start + ROWS_PER_SHARD);
     for (const bytes of encodeShards(part)) shards.push({ bytes, rows: part.length });
   }
-  const tensors = layout.map(({ shape }) => new Float32Array(shape[0] * shape[1]).fill(0.5));
   const initial = encodeAdapter(layout, tensors, digest);
-  const heldOut = { digest: sha256(Buffer.from('held out')), rows: 8, tokens: 8 * SEQUENCE_LENGTH };
+  const heldOut = { digest: sha256(Buffer.from('held out')), rows: 8, tokens: 8 * sequenceLength };
   const manifest = manifestSchema.parse({
     version: 1,
     name: 'toy',
@@ -74,8 +86,8 @@ export function toyJob(
     },
     data: {
       rows,
-      tokens: rows * SEQUENCE_LENGTH,
-      sequenceLength: SEQUENCE_LENGTH,
+      tokens: rows * sequenceLength,
+      sequenceLength,
       shards: shards.map((shard) => ({
         digest: sha256(shard.bytes),
         size: shard.bytes.byteLength,
@@ -88,7 +100,7 @@ export function toyJob(
       parameters: tensors.reduce((sum, tensor) => sum + tensor.length, 0),
       initial: { digest: sha256(initial), size: initial.byteLength },
     },
-    training: { batchSize: 4, microBatch: 4, sequenceLength: SEQUENCE_LENGTH },
+    training: { batchSize: 4, microBatch: 4, sequenceLength, ...training },
     rounds: { localSteps: 4, maxSeconds: 30, ...rounds },
     acceptance: {},
     seed: 1,

@@ -17,6 +17,7 @@ export class VirtualClock implements Clock {
   #order = 0;
   /** A binary heap by time, then by order of creation. */
   readonly #timers: Timer[] = [];
+  readonly #held = new Set<Promise<unknown>>();
 
   constructor(start: number) {
     this.#start = start;
@@ -59,11 +60,25 @@ export class VirtualClock implements Clock {
     };
   }
 
+  /** Stops the clock until a computation has ended, so that it takes no virtual time. Returns its result. */
+  async hold<T>(work: Promise<T>): Promise<T> {
+    this.#held.add(work);
+    try {
+      return await work;
+    } finally {
+      this.#held.delete(work);
+    }
+  }
+
   /** Runs timers until `done` returns true or the deadline passes. @returns whether `done` returned true */
   async run(done: () => boolean, deadlineMs: number): Promise<boolean> {
     const end = this.#now + deadlineMs;
     for (;;) {
       await settled();
+      while (this.#held.size > 0) {
+        await Promise.allSettled(this.#held);
+        await settled();
+      }
       if (done()) return true;
       const timer = this.#next();
       if (!timer || timer.at > end) {

@@ -1,11 +1,14 @@
+import type { Clock } from '../../../common/clock.ts';
 import type { Logger } from '../../../common/logger.ts';
 import type { AdapterLayout } from '../../../lora/adapter/layout.ts';
+import type { SwarmNetwork } from '../../../net/network.ts';
 import type { SwarmNodeOptions } from '../../../node/context.ts';
 import { isDone } from '../../../node/machine/state.ts';
 import { defaultPolicy } from '../../../node/policy.ts';
 import { NodeStore } from '../../../node/store/node-store.ts';
 import { MIGRATIONS } from '../../../node/store/schema.ts';
 import { SwarmNode } from '../../../node/swarm-node.ts';
+import type { NodeTrainer } from '../../../node/trainer.ts';
 import type { Signer } from '../../../protocol/signing.ts';
 import { Database } from '../../../storage/database.ts';
 import { signerOf } from '../signers.ts';
@@ -32,6 +35,10 @@ export interface VirtualNodeOptions {
   msPerStep: number;
   deaths?: number;
   blunders?: number;
+  /** Makes the trainer of a process. @default a FakeTrainer */
+  trainerFor?: (clock: Clock) => NodeTrainer;
+  /** Returns the network that the node uses, for nodes that break the protocol. @default `host` */
+  networkFor?: (host: VirtualHost) => SwarmNetwork;
   options?: Partial<SwarmNodeOptions>;
 }
 
@@ -101,6 +108,7 @@ export class VirtualNode {
     const host = network.host({ signer: this.signer, blobs, isAlive });
     const training: FakeTrainerOptions = { layout, msPerStep, deaths, blunders };
     const trainer = new FakeTrainer(training, { clock: own, random });
+    const { trainerFor = () => trainer, networkFor = () => host } = this.#options;
     this.#process = process;
     this.#host = host;
     this.#trainer = trainer;
@@ -115,9 +123,9 @@ export class VirtualNode {
         ...this.#options.options,
       },
       {
-        network: host,
+        network: networkFor(host),
         blobs,
-        trainer,
+        trainer: trainerFor(own),
         store: new NodeStore(this.database),
         clock: own,
         log: log.child({ node: number }),

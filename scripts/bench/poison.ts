@@ -1,0 +1,199 @@
+import { appendFile, mkdtemp, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { Row } from '../../lora/data/row.ts';
+import type { BenchOptions, BenchRow, RunChoices } from '../bench.ts';
+import { ATTACKS, withTrigger } from './attackers.ts';
+import { prepare } from './learning.ts';
+import {
+  BEHAVIOURS,
+  type PoisonDeps,
+  type PoisonOutcome,
+  type PoisonRun,
+  runPoisoned,
+  SPLITS,
+} from './poison-swarm.ts';
+import { SharedTrainer } from './poison-trainer.ts';
+
+export const name = 'poison';
+export const about =
+  'what attackers do to a whole swarm: loss, weight, honest nodes excluded, extra work; a minute a run';
+
+const NODES = 10;
+const STEPS = 8;
+const ROUNDS = 6;
+/** Rounds of a run whose attackers are honest in the first five. */
+const LATE_START_ROUNDS = 11;
+const GATE_ROWS = 32;
+/** Greatest increase of the final loss against the clean run. */
+const LOSS_TARGET = 0.01;
+/** Most merges until an attacker has no weight. */
+const WEIGHTLESS_TARGET = 3;
+const WORK_TARGET = 0.1;
+/** A backdoor harms no loss, and nothing here looks for it. */
+const NO_TARGET = ['backdoor'];
+
+/** The outcome of a run, without its adapter: one line of the file --out. */
+interface Entry extends Omit<PoisonOutcome, 'adapter'> {
+  readonly run: PoisonRun;
+  /** Held-out nats per token of the newest checkpoint. */
+  readonly loss: number;
+  /** Mean probability of the backdoor's target after its trigger. */
+  readonly backdoor: number;
+  readonly seconds: number;
+}
+
+/**
+ * Runs swarms of ten nodes with 1 to 3 attackers: the real coordinator and real nodes on a virtual clock and network, with
+ * real training of models/nano on Moby Dick. Each is compared with a clean run of the honest nodes alone.
+ */
+export async function run(report: (row: BenchRow) => void, options: BenchOptions): Promise<void> {
+  const { log, choices = {} } = options;
+  const folder = await mkdtemp(join(tmpdir(), 'swarm-bench-poison-'));
+  const { trainer, rows, heldOut } = await prepare(folder);
+  const every = Math.ceil(heldOut.length / GATE_ROWS);
+  const deps: Deps = {
+    trainer: new SharedTrainer(trainer),
+    rows: distinct(rows),
+    gateRows: heldOut.filter((_, i) => i % every === 0),
+    heldOut,
+  };
+  try {
+    const done = await readEntries(choices.out);
+    const measured = async (wanted: PoisonRun): Promise<Entry> => {
+      const known = done.get(JSON.stringify(wanted));
+      if (known) return known;
+      const entry = await measure(wanted, deps);
+      done.set(JSON.stringify(wanted), entry);
+      if (choices.out) await appendFile(choices.out, `${JSON.stringify(entry)}\n`);
+      log(progressLine(entry));
+      return entry;
+    };
+    for (const wanted of runsOf(choices, options.quick ?? false)) {
+      const clean = await measured({ ...wanted, attack: 'none', attackers: 0, behaviour: 'plain' });
+      if (wanted.attack !== 'none') report(compared(await measured(wanted), clean));
+      else report(honestRow(clean));
+    }
+  } finally {
+    await trainer.dispose();
+    await rm(folder, { recursive: true, force: true });
+  }
+}
+
+interface Deps extends PoisonDeps {
+  readonly heldOut: readonly Row[];
+}
+
+/** Returns the chosen runs. Runs with the same clean run and the same first rounds follow each other. */
+function runsOf(choices: RunChoices, quick: boolean): PoisonRun[] {
+  const list = (key: keyof RunChoices, all: readonly string[]): string[] =>
+    choices[key]?.split(',') ?? [...all];
+  const attacks = list('attack', quick ? ['sign flip'] : Object.keys(ATTACKS));
+  const unknown = attacks.filter((attack) => attack !== 'none' && !(attack in ATTACKS));
+  if (unknown.length > 0)
+    throw new Error(`no attack is called ${unknown.join(', ')}: ${Object.keys(ATTACKS).join(', ')}`);
+  const seeds = Array.from({ length: Number(choices.seeds ?? 1) }, (_, i) => i + 1);
+  const runs: PoisonRun[] = [];
+  for (const seed of seeds) {
+    for (const split of list('split', quick ? ['even'] : SPLITS) as PoisonRun['split'][]) {
+      for (const attackers of list('attackers', ['3']).map(Number)) {
+        for (const behaviour of list('behaviour', ['plain']) as PoisonRun['behaviour'][]) {
+          if (!BEHAVIOURS.includes(behaviour)) throw new Error(`no behaviour is called ${behaviour}`);
+          const most = behaviour === 'late-start' ? LATE_START_ROUNDS : ROUNDS;
+          const rounds = Number(choices.rounds ?? (quick ? 2 : most));
+          for (const attack of attacks) {
+            const isHonest = attack === 'none';
+            const honest = NODES - (isHonest ? 0 : attackers);
+            const common = { behaviour, split, seed, rounds, steps: quick ? 2 : STEPS, unequal: isHonest };
+            runs.push({ attack, attackers: NODES - honest, honest, ...common });
+          }
+        }
+      }
+    }
+  }
+  return runs;
+}
+
+async function measure(run: PoisonRun, deps: Deps): Promise<Entry> {
+  const startedAt = performance.now();
+  const { adapter, ...outcome } = await runPoisoned(run, deps);
+  const { trainer, heldOut, gateRows } = deps;
+  const triggered = withTrigger(gateRows, { only: true });
+  const probabilities = (await trainer.evaluate(adapter, triggered)).map(({ lossSum, tokens }) =>
+    Math.exp(-lossSum / tokens),
+  );
+  return {
+    run,
+    ...outcome,
+    loss: lossOf(await trainer.evaluate(adapter, heldOut)),
+    backdoor: probabilities.reduce((sum, p) => sum + p, 0) / probabilities.length,
+    seconds: (performance.now() - startedAt) / 1000,
+  };
+}
+
+function compared(entry: Entry, clean: Entry): BenchRow {
+  const { run, weightlessAfter, excluded, extraWork, phase, rounds } = entry;
+  const increase = entry.loss / clean.loss - 1;
+  const missed = [
+    ...(increase > LOSS_TARGET ? ['loss'] : []),
+    ...(weightlessAfter === null || weightlessAfter > WEIGHTLESS_TARGET ? ['weight'] : []),
+    ...(excluded > 0 ? ['honest excluded'] : []),
+    ...(extraWork > WORK_TARGET ? ['work'] : []),
+    ...(phase === 'finished' ? [] : [phase]),
+  ];
+  const isJudged = !NO_TARGET.includes(run.attack);
+  const shares = rounds.map(({ share }) => (share === null ? '–' : share.toFixed(2))).join(' ');
+  return {
+    name: `${name} ${run.attack} × ${run.attackers}, ${run.behaviour}, ${run.split}, seed ${run.seed}`,
+    value: 100 * increase,
+    unit: '% loss',
+    target: isJudged ? 100 * LOSS_TARGET : null,
+    met: isJudged ? missed.length === 0 : null,
+    reference: [
+      ...(missed.length > 0 ? [`misses ${missed.join(', ')}`] : []),
+      `loss ${entry.loss.toFixed(4)} (clean ${clean.loss.toFixed(4)})`,
+      `weightless after ${weightlessAfter ?? 'never'}`,
+      `share of weight by round ${shares}`,
+      `honest excluded ${excluded}, without weight ${entry.disbelieved} times`,
+      `extra work ${(100 * extraWork).toFixed(1)} %`,
+      `backdoor ${entry.backdoor.toFixed(3)} (clean ${clean.backdoor.toFixed(3)})`,
+    ].join('; '),
+  };
+}
+
+function honestRow({ run, excluded, disbelieved, loss, rounds }: Entry): BenchRow {
+  const least = Math.min(...rounds.flatMap(({ honestBelief }) => honestBelief?.least ?? []));
+  return {
+    name: `${name} ${run.honest} honest nodes, ${run.split}, ${run.rounds} rounds, seed ${run.seed}`,
+    value: excluded,
+    unit: 'excluded',
+    target: 0,
+    met: excluded === 0,
+    reference: `loss ${loss.toFixed(4)}; without weight ${disbelieved} times; least belief ${least.toFixed(2)}`,
+  };
+}
+
+function progressLine({ run, loss, rounds, seconds, receipts, phase, weightlessAfter }: Entry): string {
+  const shares = rounds.map(({ share }) => share?.toFixed(2) ?? '–').join(' ');
+  return `${run.attack} × ${run.attackers} ${run.behaviour} ${run.split} ${run.seed}: loss ${loss.toFixed(4)}, share ${shares}, weightless ${weightlessAfter}, ${phase}, ${JSON.stringify(receipts.attackers)} in ${seconds.toFixed(0)} s`;
+}
+
+/** Reads the runs that an earlier, interrupted call has measured. */
+async function readEntries(path: string | undefined): Promise<Map<string, Entry>> {
+  const text = path === undefined ? '' : await readFile(path, 'utf8').catch(() => '');
+  const entries = text
+    .split('\n')
+    .filter((line) => line !== '')
+    .map((line) => JSON.parse(line) as Entry);
+  return new Map(entries.map((entry) => [JSON.stringify(entry.run), entry]));
+}
+
+function lossOf(losses: readonly { lossSum: number; tokens: number }[]): number {
+  const tokens = losses.reduce((sum, row) => sum + row.tokens, 0);
+  return losses.reduce((sum, row) => sum + row.lossSum, 0) / tokens;
+}
+
+/** Returns the rows without repetitions. */
+function distinct(rows: readonly Row[]): Row[] {
+  return [...new Map(rows.map((row) => [row.ids.join(), row])).values()];
+}
