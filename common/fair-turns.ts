@@ -57,11 +57,23 @@ export class FairTurns {
   /**
    * Waits for a turn. Returns a function that ends the turn; the caller must call it. A peer has only one place in a
    * line. If it makes a second claim while it waits, the second claim takes the place of the first, and the first claim
-   * gets null instead of a turn.
+   * gets null instead of a turn. A claim whose signal aborts leaves the line and gets null, too.
    */
-  async take({ known, ...claim }: TurnClaim): Promise<(() => void) | null> {
+  async take({ known, ...claim }: TurnClaim, signal?: AbortSignal): Promise<(() => void) | null> {
+    if (signal?.aborted) return null;
     if (!this.#held && this.waiting === 0 && this.#hasTime()) return this.#grant();
-    return new Promise((resolve) => (known ? this.#known : this.#strangers).add(claim, resolve));
+    const line = known ? this.#known : this.#strangers;
+    return new Promise((resolve) => {
+      const onAbort = (): void => {
+        if (line.remove(claim, waiter)) resolve(null);
+      };
+      const waiter: Waiter = (end) => {
+        signal?.removeEventListener('abort', onAbort);
+        resolve(end);
+      };
+      line.add(claim, waiter);
+      signal?.addEventListener('abort', onAbort, { once: true });
+    });
   }
 
   #grant(): () => void {
@@ -113,6 +125,16 @@ class Line {
     peers.set(peer, waiter);
     if (earlier === undefined) this.#size++;
     else earlier(null);
+  }
+
+  /** Removes a claim. Returns false if it is no longer in the line. */
+  remove({ address, peer }: Omit<TurnClaim, 'known'>, waiter: Waiter): boolean {
+    const peers = this.#addresses.get(address);
+    if (peers?.get(peer) !== waiter) return false;
+    peers.delete(peer);
+    this.#size--;
+    if (peers.size === 0) this.#addresses.delete(address);
+    return true;
   }
 
   shift(): Waiter | null {

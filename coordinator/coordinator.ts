@@ -159,11 +159,11 @@ export class Coordinator {
           }))
           .slice(0, JOBS_PER_COORDINATOR),
       })),
-      network.handle('join', async (peer, { job, ...request }) => {
+      network.handle('join', async (peer, { job, ...request }, { signal }) => {
         const { context, members, record } = this.#running(job);
         // Check the request before waiting, so that only nodes that may join wait in line. Members do not wait.
         if (members.checkJoin(peer, request) === 'newcomer') {
-          await this.#newcomers.wait(peer).catch((error: unknown) => {
+          await this.#newcomers.wait(peer, signal).catch((error: unknown) => {
             members.countRefusal(error);
             throw error;
           });

@@ -118,49 +118,26 @@ export function createCoordinatorMetrics(source: CoordinatorMetricsSource): Coor
     },
   });
 
-  const updates = new Counter({
-    name: 'swarm_updates_total',
-    help: 'Receipts of updates, by code. An update counts again when its code changes.',
-    labelNames: ['job', 'code'] as const,
-    registers,
-  });
-  const updateBytes = new Counter({
-    name: 'swarm_update_bytes_total',
-    help: 'Payload bytes of all updates received.',
-    labelNames: job,
-    registers,
-  });
-  const tokens = new Counter({
-    name: 'swarm_tokens_total',
-    help: 'Training tokens in committed checkpoints.',
-    labelNames: job,
-    registers,
-  });
-  const rounds = new Counter({
-    name: 'swarm_rounds_total',
-    help: 'Ended rounds, by outcome: committed or null.',
-    labelNames: ['job', 'outcome'] as const,
-    registers,
-  });
-  const closed = new Counter({
-    name: 'swarm_rounds_closed_total',
-    help: 'Closed rounds, by cause: complete, quorum, deadline or operator.',
-    labelNames: ['job', 'cause'] as const,
-    registers,
-  });
-  const seconds = new Histogram({
-    name: 'swarm_round_seconds',
-    help: 'Duration of committed rounds, seconds.',
-    labelNames: job,
-    buckets: ROUND_SECONDS,
-    registers,
-  });
-  const lost = new Counter({
-    name: 'swarm_peers_lost_total',
-    help: 'Nodes that left or fell silent, by reason.',
-    labelNames: ['job', 'reason'] as const,
-    registers,
-  });
+  const counter = <Label extends string = never>(name: string, help: string, ...labels: Label[]) =>
+    new Counter<'job' | Label>({ name, help, labelNames: ['job', ...labels], registers });
+  const histogram = (name: string, help: string, buckets: number[]) =>
+    new Histogram<'job'>({ name, help, labelNames: job, buckets, registers });
+
+  const updates = counter(
+    'swarm_updates_total',
+    'Receipts of updates, by code. An update counts again when its code changes.',
+    'code',
+  );
+  const updateBytes = counter('swarm_update_bytes_total', 'Payload bytes of all updates received.');
+  const tokens = counter('swarm_tokens_total', 'Training tokens in committed checkpoints.');
+  const rounds = counter('swarm_rounds_total', 'Ended rounds, by outcome: committed or null.', 'outcome');
+  const closed = counter(
+    'swarm_rounds_closed_total',
+    'Closed rounds, by cause: complete, quorum, deadline or operator.',
+    'cause',
+  );
+  const seconds = histogram('swarm_round_seconds', 'Duration of committed rounds, seconds.', ROUND_SECONDS);
+  const lost = counter('swarm_peers_lost_total', 'Nodes that left or fell silent, by reason.', 'reason');
 
   const queue = new Gauge({
     name: 'swarm_intake_queue_updates',
@@ -171,75 +148,55 @@ export function createCoordinatorMetrics(source: CoordinatorMetricsSource): Coor
       for (const { name, updates } of source.intakeQueues()) queue.set({ job: name }, updates);
     },
   });
-  const refusals = new Counter({
-    name: 'swarm_update_refusals_total',
-    help: 'Updates refused on arrival, by reason code, including refusals that are counted but not recorded.',
-    labelNames: ['job', 'code'] as const,
-    registers,
-  });
-  const joins = new Counter({
-    name: 'swarm_joins_total',
-    help: 'Requests to join, by "ok" or the code of the refusal.',
-    labelNames: ['job', 'code'] as const,
-    registers,
-  });
-  const unrecorded = new Counter({
-    name: 'swarm_unrecorded_changes_total',
-    help: 'Changes of members that were not recorded, because there were too many: description or presence.',
-    labelNames: ['job', 'what'] as const,
-    registers,
-  });
-  const mergeSeconds = new Histogram({
-    name: 'swarm_merge_seconds',
-    help: 'Time to compute one merge, seconds. A gate may compute several.',
-    labelNames: job,
-    buckets: WORK_SECONDS,
-    registers,
-  });
-  const mergeBytes = new Counter({
-    name: 'swarm_merge_bytes_total',
-    help: 'Payload bytes of the updates that merges were computed from.',
-    labelNames: job,
-    registers,
-  });
-  const mergedUpdates = new Counter({
-    name: 'swarm_merge_updates_total',
-    help: 'Updates of accepted merges: merged, left out by the gate, or outliers.',
-    labelNames: ['job', 'outcome'] as const,
-    registers,
-  });
-  const scoringSeconds = new Histogram({
-    name: 'swarm_scoring_seconds',
-    help: 'Time to score the updates of a closed round, seconds.',
-    labelNames: job,
-    buckets: WORK_SECONDS,
-    registers,
-  });
-  const scores = new Counter({
-    name: 'swarm_scores_total',
-    help: 'Updates of closed rounds: scored, unscored, or harmful and left out.',
-    labelNames: ['job', 'outcome'] as const,
-    registers,
-  });
-  const withoutWeight = new Counter({
-    name: 'swarm_disbelieved_updates_total',
-    help: 'Updates that had no weight in their merge, because their authors were not believed.',
-    labelNames: job,
-    registers,
-  });
-  const gateSeconds = new Histogram({
-    name: 'swarm_gate_seconds',
-    help: 'Time that a closed round spends in the gate, with all merges and evaluations, seconds.',
-    labelNames: job,
-    buckets: WORK_SECONDS,
-    registers,
-  });
-  const gateVerdicts = new Counter({
-    name: 'swarm_gate_verdicts_total',
-    help: 'Gate verdicts: passed, half-rate, removed, refused or rolled-back.',
-    labelNames: ['job', 'verdict'] as const,
-    registers,
-  });
+  const refusals = counter(
+    'swarm_update_refusals_total',
+    'Updates refused on arrival, by reason code, including refusals that are counted but not recorded.',
+    'code',
+  );
+  const joins = counter('swarm_joins_total', 'Requests to join, by "ok" or the code of the refusal.', 'code');
+  const unrecorded = counter(
+    'swarm_unrecorded_changes_total',
+    'Changes of members that were not recorded, because there were too many: description or presence.',
+    'what',
+  );
+  const mergeSeconds = histogram(
+    'swarm_merge_seconds',
+    'Time to compute one merge, seconds. A gate may compute several.',
+    WORK_SECONDS,
+  );
+  const mergeBytes = counter(
+    'swarm_merge_bytes_total',
+    'Payload bytes of the updates that merges were computed from.',
+  );
+  const mergedUpdates = counter(
+    'swarm_merge_updates_total',
+    'Updates of accepted merges: merged, left out by the gate, or outliers.',
+    'outcome',
+  );
+  const scoringSeconds = histogram(
+    'swarm_scoring_seconds',
+    'Time to score the updates of a closed round, seconds.',
+    WORK_SECONDS,
+  );
+  const scores = counter(
+    'swarm_scores_total',
+    'Updates of closed rounds: scored, unscored, or harmful and left out.',
+    'outcome',
+  );
+  const withoutWeight = counter(
+    'swarm_disbelieved_updates_total',
+    'Updates that had no weight in their merge, because their authors were not believed.',
+  );
+  const gateSeconds = histogram(
+    'swarm_gate_seconds',
+    'Time that a closed round spends in the gate, with all merges and evaluations, seconds.',
+    WORK_SECONDS,
+  );
+  const gateVerdicts = counter(
+    'swarm_gate_verdicts_total',
+    'Gate verdicts: passed, half-rate, removed, refused or rolled-back.',
+    'verdict',
+  );
 
   return {
     registry,

@@ -1,38 +1,36 @@
 import { join } from 'node:path';
-import type { Connection, Libp2p, PeerInfo } from '@libp2p/interface';
-import { peerIdFromString } from '@libp2p/peer-id';
+import type { Libp2p } from '@libp2p/interface';
 import type { Clock } from '../common/clock.ts';
 import { commonError } from '../common/common-errors.ts';
-import { withDeadline } from '../common/deadline.ts';
 import type { Logger } from '../common/logger.ts';
 import { checkOptions } from '../common/schema-problems.ts';
-import { DIAL_TIMEOUT_MS } from '../protocol/limits.ts';
 import type { RpcMethod, RpcRequest, RpcResponse } from '../protocol/rpc.ts';
 import type { Signer } from '../protocol/signing.ts';
 import type { ResumableBlobs } from '../storage/blob-store.ts';
 import { hostAddressesSchema } from './address-options.ts';
-import { connectError, parseAddress } from './addresses.ts';
+import { parseAddress } from './addresses.ts';
 import { BlobFetcher } from './blobs/fetcher.ts';
 import { BlobServer } from './blobs/server.ts';
+import { Connections } from './connections.ts';
 import { netError } from './errors.ts';
 import { Gossip } from './gossip.ts';
 import type { Identity } from './identity.ts';
 import { createNode } from './libp2p/create.ts';
 import { Watchdog, type WatchdogOptions } from './libp2p/gossip-watchdog.ts';
-import { networkOf } from './libp2p/remote-network.ts';
 import { streamsOf } from './libp2p/streams.ts';
 import { Traffic } from './libp2p/traffic.ts';
 import type {
   FetchBlobOptions,
   GossipHandler,
   PeerConnection,
+  RpcHandler,
   SubscribeOptions,
   SwarmNetwork,
 } from './network.ts';
 import { type NetworkObserver, noObserver } from './observer.ts';
-import { PeerStoreLimit } from './peer-store-limit.ts';
 import { PersistentPeers } from './persistent-peers.ts';
-import { Rpc } from './rpc.ts';
+import { RpcClient } from './rpc/client.ts';
+import { RpcServer } from './rpc/server.ts';
 import { Shares } from './shares.ts';
 import { limitYoungGeneration } from './young-generation.ts';
 
@@ -63,8 +61,6 @@ export interface HostDeps {
   observer?: NetworkObserver;
 }
 
-/** Peers discovered in the local network are dialled only while there are fewer connections than this. */
-const DISCOVERED_CONNECTIONS = 64;
 const GOSSIP_PROTOCOL_PREFIX = '/meshsub/';
 
 /**
@@ -103,8 +99,10 @@ class Host implements SwarmNetwork {
   readonly #options: HostOptions;
   readonly #deps: HostDeps & Parts;
   readonly #node: Libp2p<{ pubsub: object }>;
+  readonly #connections: Connections;
   readonly #gossip: Gossip;
-  readonly #rpc: Rpc;
+  readonly #rpcClient: RpcClient;
+  readonly #rpcServer: RpcServer;
   readonly #blobServer: BlobServer;
   readonly #blobFetcher: BlobFetcher;
   readonly #persistent: PersistentPeers;
@@ -118,9 +116,11 @@ class Host implements SwarmNetwork {
     this.#node = node;
     this.signer = deps.identity.signer;
     const streams = streamsOf(node);
+    this.#connections = new Connections({ node, clock, log, stopped: this.#stopped.signal });
     const networkOf = (peer: string): string => this.networkOf(peer);
     this.#gossip = new Gossip({ pubsub: node.services.pubsub, clock, log, observer, networkOf });
-    this.#rpc = new Rpc({ streams, clock, log, observer, permits: shares.calls });
+    this.#rpcClient = new RpcClient({ streams, clock, observer });
+    this.#rpcServer = new RpcServer({ streams, clock, log, observer, permits: shares.calls });
     this.#blobServer = new BlobServer({
       streams,
       blobs,
@@ -138,7 +138,7 @@ class Host implements SwarmNetwork {
         log,
         random,
         dial: (address) => this.connect(address, { signal: this.#stopped.signal }),
-        isConnected: (peer) => node.getConnections(peerIdFromString(peer)).length > 0,
+        isConnected: (peer) => this.#connections.has(peer),
       },
     );
     this.reserveFor(() => false);
@@ -146,21 +146,16 @@ class Host implements SwarmNetwork {
       clock,
       log,
       survey: () => this.#surveyGossip(),
-      reconnect: (peer) => this.#reconnect(peer),
+      reconnect: (peer) => this.#connections.reconnect(peer),
     });
-    const peerStore = new PeerStoreLimit({ forget: (peer) => this.#forget(peer) });
-    node.addEventListener('peer:connect', (event) => peerStore.connected(event.detail.toString()));
-    node.addEventListener('peer:disconnect', (event) => {
-      const peer = event.detail.toString();
-      this.#persistent.disconnected(peer);
-      peerStore.disconnected(peer);
+    this.onPeer(({ type, peer }) => {
+      if (type === 'disconnect') this.#persistent.disconnected(peer);
     });
-    node.addEventListener('peer:discovery', (event) => this.#discovered(event.detail));
   }
 
   async start(): Promise<void> {
     // Add the protocols before the node starts, so that identify also sends them to the first peer.
-    await Promise.all([this.#rpc.start(), this.#blobServer.start()]);
+    await Promise.all([this.#rpcServer.start(), this.#blobServer.start()]);
     try {
       await this.#node.start();
     } catch (cause) {
@@ -180,24 +175,11 @@ class Host implements SwarmNetwork {
   }
 
   peers(): PeerConnection[] {
-    const oldest = new Map<string, Connection>();
-    for (const connection of this.#node.getConnections()) {
-      const peer = connection.remotePeer.toString();
-      const known = oldest.get(peer);
-      if (known === undefined || connection.timeline.open < known.timeline.open) oldest.set(peer, connection);
-    }
-    return [...oldest].map(([peer, { remoteAddr, direction, rtt, timeline }]) => ({
-      peer,
-      address: remoteAddr.toString(),
-      direction,
-      rttMs: rtt ?? null,
-      connectedAt: timeline.open,
-    }));
+    return this.#connections.peers();
   }
 
   networkOf(peer: string): string {
-    const [connection] = this.#node.getConnections(peerIdFromString(peer));
-    return connection === undefined ? peer : networkOf(connection.remoteAddr);
+    return this.#connections.networkOf(peer);
   }
 
   addPersistentPeer(address: string): void {
@@ -205,31 +187,12 @@ class Host implements SwarmNetwork {
     this.#persistent.add(address, { save: true });
   }
 
-  async connect(address: string, { signal }: { signal: AbortSignal }): Promise<string> {
-    const { multiaddr } = parseAddress(address);
-    const deadline = {
-      clock: this.#deps.clock,
-      ms: DIAL_TIMEOUT_MS,
-      signal,
-      what: `connecting to ${address}`,
-    };
-    try {
-      const { remotePeer } = await withDeadline(deadline, (inner) =>
-        this.#node.dial(multiaddr, { signal: inner }),
-      );
-      return remotePeer.toString();
-    } catch (cause) {
-      signal.throwIfAborted();
-      throw connectError(address, cause);
-    }
+  connect(address: string, { signal }: { signal: AbortSignal }): Promise<string> {
+    return this.#connections.connect(address, signal);
   }
 
   disconnect(peer: string): void {
-    const closed = netError('PEER_DISCONNECTED', 'this host has closed its connections to the peer', {
-      peer,
-    });
-    // A connection that is closed in an orderly way waits for the other side, which may be hostile.
-    for (const connection of this.#node.getConnections(peerIdFromString(peer))) connection.abort(closed);
+    this.#connections.disconnect(peer);
   }
 
   publish(topic: string, bytes: Uint8Array): Promise<number> {
@@ -246,14 +209,11 @@ class Host implements SwarmNetwork {
     body: RpcRequest<M>,
     options: { signal: AbortSignal },
   ): Promise<RpcResponse<M>> {
-    return this.#rpc.request(peer, method, body, { signal: this.#whileRunning(options.signal) });
+    return this.#rpcClient.request(peer, method, body, { signal: this.#whileRunning(options.signal) });
   }
 
-  handle<M extends RpcMethod>(
-    method: M,
-    handler: (peer: string, body: RpcRequest<M>) => Promise<RpcResponse<M>>,
-  ): () => void {
-    return this.#rpc.handle(method, handler);
+  handle<M extends RpcMethod>(method: M, handler: RpcHandler<M>): () => void {
+    return this.#rpcServer.handle(method, handler);
   }
 
   fetchBlob(ref: { digest: string; size: number }, options: FetchBlobOptions): Promise<void> {
@@ -269,16 +229,7 @@ class Host implements SwarmNetwork {
   }
 
   onPeer(listener: (event: { type: 'connect' | 'disconnect'; peer: string }) => void): () => void {
-    const onConnect = (event: CustomEvent<unknown>): void =>
-      listener({ type: 'connect', peer: String(event.detail) });
-    const onDisconnect = (event: CustomEvent<unknown>): void =>
-      listener({ type: 'disconnect', peer: String(event.detail) });
-    this.#node.addEventListener('peer:connect', onConnect);
-    this.#node.addEventListener('peer:disconnect', onDisconnect);
-    return () => {
-      this.#node.removeEventListener('peer:connect', onConnect);
-      this.#node.removeEventListener('peer:disconnect', onDisconnect);
-    };
+    return this.#connections.onPeer(listener);
   }
 
   async stop(): Promise<void> {
@@ -294,32 +245,9 @@ class Host implements SwarmNetwork {
     return AbortSignal.any([this.#stopped.signal, signal]);
   }
 
-  #forget(peer: string): void {
-    this.#node.peerStore
-      .delete(peerIdFromString(peer))
-      .catch((error: unknown) => this.#deps.log.debug({ peer, error }, 'peer-not-forgotten'));
-  }
-
-  #discovered({ id, multiaddrs }: PeerInfo): void {
-    const connections = this.#node.getConnections();
-    if (
-      connections.length >= DISCOVERED_CONNECTIONS ||
-      connections.some(({ remotePeer }) => remotePeer.equals(id))
-    ) {
-      return;
-    }
-    const signal = this.#whileRunning(AbortSignal.timeout(DIAL_TIMEOUT_MS));
-    this.#node
-      .dial(multiaddrs, { signal })
-      .catch((error: unknown) =>
-        this.#deps.log.debug({ peer: id.toString(), error }, 'discovered-peer-unreachable'),
-      );
-  }
-
   async #surveyGossip(): Promise<{ peer: string; connectedAt: number; flows: boolean }[]> {
     const survey = this.peers().map(async ({ peer, connectedAt }) => {
-      const known = await this.#node.peerStore.get(peerIdFromString(peer)).catch(() => null);
-      const protocols = known?.protocols ?? [];
+      const protocols = await this.#connections.protocolsOf(peer);
       // If identify failed, the protocols of the peer are unknown, and gossipsub has opened no stream. The peer then
       // counts as supporting gossip, so that the watchdog reconnects it.
       const supportsGossip =
@@ -327,17 +255,5 @@ class Host implements SwarmNetwork {
       return supportsGossip ? [{ peer, connectedAt, flows: this.#gossip.flowsWith(peer) }] : [];
     });
     return (await Promise.all(survey)).flat();
-  }
-
-  /**
-   * Closes the connections to a peer, and dials the peer again if we had dialled it. A peer that dialled us has to dial
-   * again itself, because we may not be able to reach it behind its router.
-   */
-  async #reconnect(peer: string): Promise<void> {
-    const id = peerIdFromString(peer);
-    const outbound = this.#node.getConnections(id).find(({ direction }) => direction === 'outbound');
-    const signal = this.#whileRunning(AbortSignal.timeout(DIAL_TIMEOUT_MS));
-    await this.#node.hangUp(id, { signal });
-    if (outbound !== undefined) await this.#node.dial(outbound.remoteAddr, { signal });
   }
 }

@@ -46,10 +46,7 @@ export interface SwarmNetwork {
    * Sets the handler of a method. Its SwarmErrors reach the caller as RPC_REFUSED with their code and message. Returns
    * a function that removes the handler.
    */
-  handle<M extends RpcMethod>(
-    method: M,
-    handler: (peer: string, body: RpcRequest<M>) => Promise<RpcResponse<M>>,
-  ): () => void;
+  handle<M extends RpcMethod>(method: M, handler: RpcHandler<M>): () => void;
 
   /**
    * Fetches a blob into the local store. Resumes an earlier attempt, fetches the missing ranges from the holders in
@@ -83,6 +80,16 @@ export interface PeerConnection {
   /** Milliseconds since the Unix epoch. */
   connectedAt: number;
 }
+
+/**
+ * Answers a call. The signal aborts when the answer is no longer wanted: the time limit has passed, or the call had to
+ * give way to a call of another address. A handler that waits must stop waiting then.
+ */
+export type RpcHandler<M extends RpcMethod> = (
+  peer: string,
+  body: RpcRequest<M>,
+  options: { signal: AbortSignal },
+) => Promise<RpcResponse<M>>;
 
 export type GossipVerdict = 'accept' | 'ignore' | 'reject';
 /** `from` is the peer that signed the gossip message, `via` the peer that forwarded it to us. */

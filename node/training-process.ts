@@ -6,7 +6,7 @@ import { isSwarmError } from '../common/errors.ts';
 import type { Logger } from '../common/logger.ts';
 import type { AdapterLayout } from '../lora/adapter/layout.ts';
 import { deviceNames } from '../lora/engines/names.ts';
-import { removeBases, removeOtherBits } from '../lora/models/base/base-cleanup.ts';
+import { type OnUndeleted, removeBases, removeOtherBits } from '../lora/models/base/base-cleanup.ts';
 import { layOutBase } from '../lora/models/base/base-folder.ts';
 import { openBase } from '../lora/models/base/base-model.ts';
 import type { Compute, ComputeOnDevices, ResolvedCompute } from '../lora/train/compute.ts';
@@ -73,6 +73,9 @@ export class TrainingProcess implements NodeTrainer {
     this.#deps = deps;
   }
 
+  /** Logs a file that a clean-up left, because the count of the disk space that a job needs does not include it. */
+  readonly #onUndeleted: OnUndeleted = (undeleted) => this.#deps.log.warn(undeleted, 'base-not-removed');
+
   /** Devices of the process. Before the first job: the named devices, or an empty text for `auto`. */
   get engine(): string {
     const { devices } = (this.#settings ?? this.#options).compute;
@@ -131,7 +134,8 @@ export class TrainingProcess implements NodeTrainer {
         await before?.then((process) => process.stop()).catch(() => {});
         // policy.ts counts one copy of the base against the disk space that the machine's owner lends, so copies with
         // other base bits are deleted.
-        await removeOtherBits(settings.cacheDir, compute.baseBits);
+        const onUndeleted = this.#onUndeleted;
+        await removeOtherBits(settings.cacheDir, { bits: compute.baseBits, onUndeleted });
         // The memory is free only after the previous process has ended.
         await this.#decideCheckpointing(modelDir);
         return this.#start();
@@ -149,7 +153,7 @@ export class TrainingProcess implements NodeTrainer {
       // Mapped files occupy the disk until their process has ended.
       await process?.then((running) => running.stop()).catch(() => {});
     }
-    await removeBases({ home: this.#options.home, keep: bases });
+    await removeBases({ home: this.#options.home, keep: bases, onUndeleted: this.#onUndeleted });
   }
 
   async train(

@@ -9,8 +9,8 @@ export const receiptMeanings = {
   'wrong-job': 'the update names a job that this coordinator does not run',
   'wrong-term': "the update names a term that is not the job's current one; fetch the newest head",
   'wrong-round':
-    'the round of the update has not started or closed too long ago, or the job merges no more updates',
-  'wrong-parent': 'the update starts from a checkpoint that is not the one its round trains from',
+    "the update's round has not started, or it closed too long ago, or the job merges no more updates",
+  'wrong-parent': 'the update does not start from the checkpoint of its round',
   'not-assigned': 'the round assigned this node no rows, or not the rows that the update names',
   duplicate: 'a copy of an update of another node; only the author of an update may send it',
   conflicting:
@@ -22,7 +22,7 @@ export const receiptMeanings = {
   'size-mismatch': 'the payload does not have the declared size or digest',
   'bad-payload': 'the payload does not decode: wrong structure, index out of bounds or trailing bytes',
   'not-finite':
-    'a scale in the payload is too large (its code is above 8191); a NaN in the message gives `malformed`',
+    'a scale in the payload has a code above 8191: the scale is above 2¹⁷, infinite or no number; for a NaN in the message itself, the code is `malformed`',
   'wrong-preset': 'the round uses a different compression preset',
   'not-admitted': 'the node has not joined the job, or has lost its place',
   'rate-limited': 'the node sent too many updates; wait for the next round',

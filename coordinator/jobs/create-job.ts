@@ -88,9 +88,11 @@ export class JobCreation {
     // A job that is being created has a base folder, but it is not in the list of jobs yet.
     if (this.#running > 0) return;
     const keep = new Set(coordinator.jobs().map(({ context }) => context.manifest.base.digest));
-    this.#cleaning = removeBases({ home: this.#home, keep }).catch((error: unknown) =>
-      log.warn({ error }, 'bases-not-removed'),
-    );
+    this.#cleaning = removeBases({
+      home: this.#home,
+      keep,
+      onUndeleted: (undeleted) => log.warn(undeleted, 'base-not-removed'),
+    }).catch((error: unknown) => log.warn({ error }, 'bases-not-removed'));
     await this.#cleaning;
   }
 

@@ -1,4 +1,5 @@
 import type { Clock } from '../../common/clock.ts';
+import { sleep } from '../../common/deadline.ts';
 import { FairTurns } from '../../common/fair-turns.ts';
 import { type Quota, RateLimiter } from '../../common/rate-limiter.ts';
 import { ROUND_PEERS, RPC_TIMEOUT_MS } from '../../protocol/limits.ts';
@@ -33,17 +34,26 @@ export class Newcomers {
     this.#turns = new FairTurns({ sliceMs: Infinity }, deps);
   }
 
-  /** Waits until a newcomer may join. @throws SwarmError BUSY after PATIENCE_MS, or if the peer asks again meanwhile */
-  async wait(peer: string): Promise<void> {
+  /**
+   * Waits until a newcomer may join. The newcomer leaves the line when the signal aborts, because its request then gets
+   * no answer.
+   * @throws SwarmError BUSY after PATIENCE_MS, or if the peer asks again meanwhile; the signal's reason
+   */
+  async wait(peer: string, signal: AbortSignal): Promise<void> {
     const { calls, perMs } = NEWCOMERS;
     const until = this.#clock.monotonic() + PATIENCE_MS;
-    const end = await this.#turns.take({ address: this.#network.networkOf(peer), peer, known: false });
-    if (end === null) throw busy();
+    const claim = { address: this.#network.networkOf(peer), peer, known: false };
+    const end = await this.#turns.take(claim, signal);
+    if (end === null) {
+      signal.throwIfAborted();
+      throw busy();
+    }
     try {
+      signal.throwIfAborted();
       // A newcomer that has waited for too long leaves the line immediately, so that the line gets shorter.
       while (this.#clock.monotonic() > until || !this.#limiter.take('', NEWCOMERS)) {
         if (this.#clock.monotonic() > until) throw busy();
-        await new Promise<void>((resolve) => this.#clock.after(perMs / calls, resolve));
+        await sleep(this.#clock, perMs / calls, signal);
       }
     } finally {
       end();

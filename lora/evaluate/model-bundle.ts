@@ -8,6 +8,7 @@ import type { LoraConfig } from '../adapter/lora-config.ts';
 import { readPeftFolder } from '../adapter/peft.ts';
 import { loadTokenizer, type TextTokenizer } from '../data/tokenizer.ts';
 import { createEngine, type Engine, type EngineName, type WeightFile } from '../engines/engine.ts';
+import { undeletedLine } from '../models/base/base-cleanup.ts';
 import { type BaseModel, openBase } from '../models/base/base-model.ts';
 import { findBase } from '../models/base/find-base.ts';
 import { prepareWeights } from '../models/weights/prepare-weights.ts';
@@ -89,7 +90,11 @@ async function open(options: OpenModelOptions, deps: OpenModelDeps): Promise<Mod
     model,
     tokenizer: await loadTokenizer(model.dir),
     engine: await createEngine(engine, { threads, ...(device !== undefined && { device }) }),
-    weights: await prepareWeights(model, cacheDir, { signal, bits }),
+    weights: await prepareWeights(model, cacheDir, {
+      signal,
+      bits,
+      onUndeleted: (undeleted) => options.onWarning?.(undeletedLine(undeleted)),
+    }),
     adapter,
   };
 }

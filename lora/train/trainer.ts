@@ -1,15 +1,10 @@
 /** Trains one adapter on one device, in this process. `TrainerProcess` does the same in a child process. */
 
 import { type AdapterLayout, adapterLayout } from '../adapter/layout.ts';
-import type { LoraConfig } from '../adapter/lora-config.ts';
 import { checkTokens, type Row } from '../data/row.ts';
-import type { Engine, Executable, WeightFile } from '../engines/engine.ts';
-import type { Graph } from '../graph/graph.ts';
+import type { Engine, WeightFile } from '../engines/engine.ts';
 import type { BaseModel } from '../models/base/base-model.ts';
-import { adaptedParameters } from './adapted-model.ts';
 import { batches } from './batches.ts';
-import type { ResolvedCompute } from './compute.ts';
-import type { TrainingConfig } from './config.ts';
 import {
   DataParallel,
   type DataParallelOptions,
@@ -22,19 +17,12 @@ import { AdamW, type AdamWState } from './optimizer/adamw.ts';
 import { LossScale, requireLossScale } from './optimizer/loss-scale.ts';
 import { parameterGroupOf } from './optimizer/parameter-groups.ts';
 import { learningRateAt } from './optimizer/schedule.ts';
-import { inPrecision } from './precision.ts';
 import { StepTally, type TrainProgress, type TrainResult } from './progress.ts';
-import { lossAndGradients, lossGraph, type RowLoss, rowLosses, seedFeed, trainingGraph } from './step.ts';
-import { isSized, SizedExecutables } from './supervised.ts';
+import { lossAndGradients, type RowLoss, rowLosses, seedFeed } from './step.ts';
+import { TrainerGraphs, type TrainerSettings } from './trainer-graphs.ts';
 
 export type { TrainProgress, TrainResult } from './progress.ts';
-
-export interface TrainerSettings {
-  lora: LoraConfig;
-  training: TrainingConfig;
-  /** The engine in `deps` must support the precision. */
-  compute: Pick<ResolvedCompute, 'checkpointing' | 'precision'>;
-}
+export type { TrainerSettings } from './trainer-graphs.ts';
 
 export interface TrainerDeps {
   model: BaseModel;
@@ -73,25 +61,28 @@ export class Trainer {
   /** Names and shapes of the adapter's tensors. All lists of tensors have this order. */
   readonly layout: AdapterLayout;
   readonly #settings: TrainerSettings;
-  readonly #deps: TrainerDeps;
+  readonly #model: BaseModel;
   readonly #optimizer: AdamW;
   readonly #values: Float32Array[];
+  /** Name → values of the adapter's tensors: the same tensors as in `#values`. */
+  readonly #named: ReadonlyMap<string, Float32Array>;
   readonly #dataParallel: DataParallel;
   readonly #lossScale: LossScale | null;
-  #training: TrainingRun | null = null;
-  #evaluation: SizedExecutables | null = null;
+  readonly #graphs: TrainerGraphs;
 
   constructor(settings: TrainerSettings, deps: TrainerDeps) {
     this.#settings = settings;
-    this.#deps = deps;
+    this.#model = deps.model;
     this.layout = adapterLayout(deps.model, settings.lora);
     const { betas, epsilon, weightDecay } = settings.training;
     const tensors = this.layout.map((tensor) => parameterGroupOf(tensor, settings.training));
     this.#values = tensors.map(({ size }) => new Float32Array(size));
     this.#optimizer = new AdamW({ tensors, betas, epsilon, weightDecay });
     this.#lossScale = settings.compute.precision === 'float16' ? new LossScale() : null;
+    this.#named = new Map(this.layout.map(({ name }, i) => [name, this.#values[i]!]));
+    this.#graphs = new TrainerGraphs(settings, { ...deps, values: this.#named, lossScale: this.#lossScale });
     const { workers = [], onLost = () => {} } = deps;
-    this.#dataParallel = new DataParallel(workers, { microBatch: this.#size().batch, onLost });
+    this.#dataParallel = new DataParallel(workers, { microBatch: this.#graphs.size.batch, onLost });
   }
 
   /** Copies `tensors` into the adapter. @throws SwarmError ADAPTER_SHAPE when counts or sizes differ from `layout` */
@@ -137,14 +128,14 @@ export class Trainer {
    */
   async train({ rows, steps, position, onProgress, signal }: TrainRequest): Promise<TrainResult> {
     const { training } = this.#settings;
-    const { executables, gradients } = this.#trainingRun();
+    const { executables, gradients } = this.#graphs.training();
     const tally = new StepTally(steps);
     let taken = 0;
     for await (const batch of batches(rows, training.batchSize, steps)) {
       this.#check(batch);
       if (taken === 0) {
         // Compiles before the clock starts, so that the measured speed does not include compilation.
-        await executables.for(batch.slice(0, this.#size().batch));
+        await executables.for(batch.slice(0, this.#graphs.size.batch));
         tally.start();
       }
       taken += batch.length;
@@ -174,7 +165,7 @@ export class Trainer {
     { signal }: { signal?: AbortSignal } = {},
   ): Promise<GradientSums> {
     this.setParameters(request.adapter);
-    await this.#trainingRun().executables.for(request.rows.slice(0, this.#size().batch));
+    await this.#graphs.training().executables.for(request.rows.slice(0, this.#graphs.size.batch));
     const started = performance.now();
     const sums = await this.#sums(request.rows, request, signal);
     return { ...sums, seconds: (performance.now() - started) / 1000 };
@@ -183,7 +174,7 @@ export class Trainer {
   /** Returns the loss of every row with the current adapter. */
   async evaluate(rows: readonly Row[], { signal }: { signal?: AbortSignal } = {}): Promise<RowLoss[]> {
     this.#check(rows);
-    return rowLosses(this.#evaluationExecutables(), rows, this.#named(), this.#runOptions(signal));
+    return rowLosses(this.#graphs.evaluation(), rows, this.#named, this.#runOptions(signal));
   }
 
   /**
@@ -195,8 +186,8 @@ export class Trainer {
     { signal }: { signal?: AbortSignal } = {},
   ): Promise<Float32Array[]> {
     this.#check(rows);
-    const { trained, executables } = this.#trainingRun();
-    await executables.for(rows.slice(0, this.#size().batch));
+    const { trained, executables } = this.#graphs.training();
+    await executables.for(rows.slice(0, this.#graphs.size.batch));
     const { gradients, tokens } = await this.#sums(rows, { step: 0, first: 0 }, signal);
     const sums = new Map([...trained.keys()].map((name, i) => [name, gradients[i]!]));
     return this.layout.map(
@@ -206,12 +197,8 @@ export class Trainer {
     );
   }
 
-  async dispose(): Promise<void> {
-    const training = this.#training;
-    const evaluation = this.#evaluation;
-    this.#training = null;
-    this.#evaluation = null;
-    await Promise.all([training?.executables.dispose(), evaluation?.dispose()]);
+  dispose(): Promise<void> {
+    return this.#graphs.dispose();
   }
 
   /** @returns sums in tensors that the next call overwrites; zeros if there are no rows */
@@ -220,7 +207,7 @@ export class Trainer {
     { step, first }: Pick<GradientRequest, 'step' | 'first'>,
     signal: AbortSignal | undefined,
   ): Promise<Omit<GradientSums, 'seconds'>> {
-    const { executables, trained, frozen, gradients, random } = this.#trainingRun();
+    const { executables, trained, frozen, gradients, random } = this.#graphs.training();
     const { seed } = this.#settings.training;
     const into = [...gradients.values()];
     if (rows.length === 0) for (const tensor of into) tensor.fill(0);
@@ -232,92 +219,16 @@ export class Trainer {
     return { lossSum, tokens, gradients: into };
   }
 
-  // Graphs are compiled on first use, because each one can take as much memory as the base. Nodes need no graph for
-  // evaluation, and a coordinator that does not score updates needs none for training.
-  #trainingRun(): TrainingRun {
-    this.#training ??= this.#prepareTraining();
-    return this.#training;
-  }
-
-  #prepareTraining(): TrainingRun {
-    const { checkpointing } = this.#settings.compute;
-    // The graph is built again for each size. Keeping it would take as much memory as the engine's copy of it.
-    const graphFor = (supervised: number | null) =>
-      trainingGraph(
-        { ...this.#size(), supervised },
-        (graph) => adaptedParameters(graph, this.#deps.model, this.#settings.lora, { training: true }),
-        { ...this.#settings.training, checkpointing, scaled: this.#lossScale !== null },
-      );
-    const { graph, parameters } = graphFor(null);
-    const values = this.#named();
-    const trained = new Map(parameters.map(({ name }) => [name, values.get(name)!]));
-    return {
-      executables: this.#sized(
-        (supervised) => graphFor(supervised).graph,
-        (executable) => this.#lossScale?.around(executable) ?? executable,
-      ),
-      trained,
-      frozen: new Map([...values].filter(([name]) => !trained.has(name))),
-      gradients: new Map([...trained].map(([name, { length }]) => [name, new Float32Array(length)])),
-      random: graph.inputs.has('seed'),
-    };
-  }
-
-  #evaluationExecutables(): SizedExecutables {
-    this.#evaluation ??= this.#sized((supervised) =>
-      lossGraph({ ...this.#size(), supervised }, (graph) =>
-        adaptedParameters(graph, this.#deps.model, this.#settings.lora),
-      ),
-    );
-    return this.#evaluation;
-  }
-
-  #sized(
-    graphFor: (supervised: number | null) => Graph,
-    finish: (executable: Executable) => Executable = (executable) => executable,
-  ): SizedExecutables {
-    const { engine, weights, model } = this.#deps;
-    const { precision } = this.#settings.compute;
-    const { batch, length } = this.#size();
-    const options = { tokens: batch * length, sized: isSized(engine, weights) };
-    return new SizedExecutables(options, async (supervised) =>
-      finish(await engine.compile(inPrecision(graphFor(supervised), model.architecture, precision), weights)),
-    );
-  }
-
   #check(rows: readonly Row[]): void {
-    for (const row of rows) checkTokens(row, this.#deps.model.config.vocabularySize);
-  }
-
-  #size() {
-    const { config, architecture } = this.#deps.model;
-    const { microBatch, batchSize, sequenceLength } = this.#settings.training;
-    const batch = Math.min(microBatch, batchSize);
-    return { config, architecture, batch, length: sequenceLength };
+    for (const row of rows) checkTokens(row, this.#model.config.vocabularySize);
   }
 
   #runOptions(signal: AbortSignal | undefined) {
-    const { batch, length } = this.#size();
+    const { batch, length } = this.#graphs.size;
     const pause = async () => {
       await new Promise(setImmediate);
       signal?.throwIfAborted();
     };
     return { batch, length, pause };
   }
-
-  #named(): Map<string, Float32Array> {
-    return new Map(this.layout.map(({ name }, i) => [name, this.#values[i]!]));
-  }
-}
-
-/** The compiled training graphs, their input tensors, and the sums of the gradients. */
-interface TrainingRun {
-  readonly executables: SizedExecutables;
-  /** Name → values of the adapter's trained tensors, which the optimiser changes. */
-  readonly trained: ReadonlyMap<string, Float32Array>;
-  /** Name → values of the adapter's other tensors, which stay constant. */
-  readonly frozen: ReadonlyMap<string, Float32Array>;
-  readonly gradients: ReadonlyMap<string, Float32Array>;
-  /** Whether the graph has the input `seed`. */
-  readonly random: boolean;
 }

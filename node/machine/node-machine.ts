@@ -1,10 +1,10 @@
 import { isNewer } from '../../protocol/head-order.ts';
-import type { Head } from '../../protocol/messages.ts';
 import { counts, type ReceiptCode } from '../../protocol/receipts.ts';
-import { onHead, onReceipt, type PendingUpdate } from './pending-update.ts';
+import { advance, deliveredReason, followHead } from './follow-head.ts';
+import { onReceipt, type PendingUpdate } from './pending-update.ts';
 import { initialState, type NodeEffect, type NodeEvent, type NodeState, type Transition } from './state.ts';
 import { ASK_AGAIN_MS, backoffMs, HEAD_SILENCE_MS, RECEIPT_WAIT_MS } from './times.ts';
-import { isPast, sameWork, type Work, workOf } from './work.ts';
+import { isPast, sameWork, type Work } from './work.ts';
 
 /**
  * The state machine of a node in one job, as a pure function:
@@ -135,90 +135,6 @@ function failed(state: NodeState, reason: string, jitter: number, now: number): 
 function afterLeaving(state: NodeState, event: NodeEvent): Transition {
   if (event.type === 'receipt') return receipt(state, event.round, event.code, event.generation);
   return stay(state);
-}
-
-/**
- * Number of rounds in a row without work after which a node joins again. A full job may have given the node's place to
- * another node in the meantime. A node that still has its place can also be without work, because a round takes at most
- * ROUND_PEERS nodes. For that node, joining again changes nothing.
- */
-const REJOIN_AFTER_IDLE_ROUNDS = 3;
-
-/**
- * Adopts a newer head: settles the updates whose outcome the head decides, then starts the work that the head asks for.
- */
-function followHead(state: NodeState, head: Head, now: number): Transition {
-  const pending: PendingUpdate[] = [];
-  const effects: NodeEffect[] = [];
-  for (const open of state.pending) {
-    const next = onHead(open, head, state, now);
-    if (typeof next === 'object') pending.push(next);
-    else effects.push({ type: 'settle', round: open.round, outcome: next });
-  }
-  const opened = head.phase === 'training' && head.round !== state.head?.round;
-  let idleRounds = workOf(head, state.self) ? 0 : state.idleRounds + (opened ? 1 : 0);
-  if (idleRounds >= REJOIN_AFTER_IDLE_ROUNDS) {
-    idleRounds = 0;
-    effects.push({ type: 'poll', rejoin: true });
-  }
-  const advanced = advance({ ...state, head, pending, idleRounds });
-  return { state: advanced.state, effects: [...effects, ...advanced.effects] };
-}
-
-/** Starts the work that the newest head asks for. Work in progress continues if the head still asks for it. */
-function advance(state: NodeState): Transition {
-  const head = state.head!;
-  const { digest } = head.checkpoint.adapter;
-  const busy = state.fetching !== null || state.work !== null;
-  const effects: NodeEffect[] = [];
-  const turn = (next: Partial<NodeState>, ...further: NodeEffect[]): Transition => {
-    if (busy) effects.push({ type: 'abort' });
-    effects.push(...further);
-    return { state: { ...state, fetching: null, work: null, failures: 0, retryAt: null, ...next }, effects };
-  };
-
-  const work = workOf(head, state.self);
-  if (work && state.work && sameWork(work, state.work)) return stay(state);
-  if (state.adapter !== digest) {
-    if (state.fetching === digest) return stay(state);
-    const reason = `fetching the adapter of round ${head.checkpoint.round}`;
-    return turn({ phase: 'syncing', fetching: digest, reason }, { type: 'sync', head });
-  }
-  if (!work) return turn({ phase: 'awaiting', reason: idleReason(head) });
-
-  const own = state.pending.find(({ round }) => round === work.round);
-  if (own) {
-    if (own.code !== null) return turn({ phase: 'awaiting', reason: deliveredReason(work.round) });
-    if (state.phase === 'publishing') return stay(state);
-    // The update was built before a restart. The node sends the same bytes again.
-    const reason = `the update of round ${work.round} is sent again`;
-    return turn({ phase: 'publishing', reason }, { type: 'publish', round: own.round });
-  }
-  if (work.round <= state.lastRound) {
-    return turn({
-      phase: 'awaiting',
-      reason: `round ${work.round} is done or lost; waiting for the next round`,
-    });
-  }
-  return turn({ phase: 'training', work, reason: '' }, { type: 'train', work });
-}
-
-function deliveredReason(round: number): string {
-  return `the update of round ${round} is delivered`;
-}
-
-function idleReason(head: Head): string {
-  const because = head.reason === '' ? '' : `: ${head.reason}`;
-  switch (head.phase) {
-    case 'training':
-      return `round ${head.round} began without this node; it takes part from the next round`;
-    case 'waiting':
-      return `the job waits${because}`;
-    case 'paused':
-    case 'finished':
-    case 'failed':
-      return `the job is ${head.phase}${because}`;
-  }
 }
 
 function updateBuilt(state: NodeState, work: Work, update: string, now: number): Transition {

@@ -8,6 +8,17 @@ import { digestRecords, forgetDigests } from './digest-cache.ts';
 const DIGEST_CHARACTERS = 64;
 
 /**
+ * Called for each file or folder that could not be deleted. The clean-up then continues, because a file that stays only
+ * takes disk space. Windows, for example, cannot delete a file that another process has mapped.
+ */
+export type OnUndeleted = (undeleted: { path: string; error: unknown }) => void;
+
+/** Describes an undeleted file in a line of text. */
+export function undeletedLine({ path, error }: Parameters<OnUndeleted>[0]): string {
+  return `could not delete ${path}: ${error instanceof Error ? error.message : String(error)}`;
+}
+
+/**
  * Deletes the folders that `layOutBase` made and the weights that `prepareWeights` converted, except those of the bases
  * in `keep`. Also deletes the cached digests of files that no longer exist. All of them can be made again.
  * @param keep digests of the bases that are still needed
@@ -15,16 +26,18 @@ const DIGEST_CHARACTERS = 64;
 export async function removeBases({
   home,
   keep,
+  onUndeleted,
 }: {
   home: string;
   keep: ReadonlySet<string>;
+  onUndeleted: OnUndeleted;
 }): Promise<void> {
   const cache = join(home, 'cache');
   for (const folder of [join(home, 'bases'), cache]) {
     for (const name of await readdir(folder).catch(() => [])) {
       const path = join(folder, name);
       if (path !== digestRecords(cache) && !keep.has(name.slice(0, DIGEST_CHARACTERS)))
-        await rm(path, { recursive: true, force: true });
+        await tryDelete(path, onUndeleted);
     }
   }
   await forgetDigests(cache);
@@ -45,7 +58,10 @@ const ABANDONED_MS = 3_600_000;
  *
  * @param version current version of the quantisation
  */
-export async function removeOutdated(cacheDir: string, { version }: { version: number }): Promise<void> {
+export async function removeOutdated(
+  cacheDir: string,
+  { version, onUndeleted }: { version: number; onUndeleted: OnUndeleted },
+): Promise<void> {
   for (const name of await readdir(cacheDir)) {
     const path = join(cacheDir, name);
     const partial = parsePartialName(name);
@@ -53,18 +69,27 @@ export async function removeOutdated(cacheDir: string, { version }: { version: n
     if (weights === null) continue;
     const outdated =
       partial === null ? Number(weights.groups?.version) < version : await isAbandoned(path, partial.pid);
-    // Windows cannot delete a file that another process has mapped.
-    if (outdated) await rm(path, { force: true }).catch(() => {});
+    if (outdated) await tryDelete(path, onUndeleted);
   }
 }
 
 /** Deletes the converted weights, of every base, whose base bits differ from `bits`. The folder need not exist. */
-export async function removeOtherBits(cacheDir: string, bits: BaseBits): Promise<void> {
+export async function removeOtherBits(
+  cacheDir: string,
+  { bits, onUndeleted }: { bits: BaseBits; onUndeleted: OnUndeleted },
+): Promise<void> {
   for (const name of await readdir(cacheDir).catch(() => [])) {
     const weights = WEIGHTS.exec(name);
     if (weights === null || Number(weights.groups?.bits ?? 32) === bits) continue;
-    // Windows cannot delete a file that another process has mapped.
-    await rm(join(cacheDir, name), { force: true }).catch(() => {});
+    await tryDelete(join(cacheDir, name), onUndeleted);
+  }
+}
+
+async function tryDelete(path: string, onUndeleted: OnUndeleted): Promise<void> {
+  try {
+    await rm(path, { recursive: true, force: true });
+  } catch (error) {
+    onUndeleted({ path, error });
   }
 }
 

@@ -8,7 +8,7 @@ import type {
   WeightFile,
 } from '../../engines/weights.ts';
 import type { BaseBits } from '../base/base-bits.ts';
-import { removeOutdated } from '../base/base-cleanup.ts';
+import { type OnUndeleted, removeOutdated } from '../base/base-cleanup.ts';
 import { describeBase } from '../base/base-identity.ts';
 import type { BaseModel } from '../base/base-model.ts';
 import { weightOf } from '../parameters.ts';
@@ -34,7 +34,17 @@ const QUANTISATION_VERSION = 3;
 export async function prepareWeights(
   model: BaseModel,
   cacheDir: string,
-  { signal, bits = 32 }: { signal?: AbortSignal /** @default 32 */; bits?: BaseBits } = {},
+  {
+    signal,
+    bits = 32,
+    onUndeleted = () => {},
+  }: {
+    signal?: AbortSignal;
+    /** @default 32 */
+    bits?: BaseBits;
+    /** Outdated weights in `cacheDir` are deleted. @default ignores failures */
+    onUndeleted?: OnUndeleted;
+  } = {},
 ): Promise<WeightFile> {
   const { digest } = await describeBase(model.dir, { signal, cacheDir });
   const path = join(cacheDir, `${digest}${weightFileSuffix(bits)}`);
@@ -44,7 +54,7 @@ export async function prepareWeights(
     for (const [name, entry] of quantised) await quantise(handle, entry, floatsOf(model, name, signal));
     for (const [name, entry] of tables) await quantiseTable(handle, entry, floatsOf(model, name, signal));
   });
-  await removeOutdated(cacheDir, { version: QUANTISATION_VERSION });
+  await removeOutdated(cacheDir, { version: QUANTISATION_VERSION, onUndeleted });
   return bits === 32 ? { path, entries } : { path, entries, quantised, tables };
 }
 

@@ -34,7 +34,8 @@ export function usesProcessor({ devices }: Pick<ComputeOnDevices, 'devices'>): b
 /**
  * Returns the bytes of the machine's memory that all trainers take together. Every process holds its runtime and an
  * adapter with optimiser state. Activations count for each trainer on the processor. If all devices are GPUs, the
- * activations of one trainer count, because the size of a GPU's memory is unknown.
+ * activations of one trainer count, because a GPU may share the processor's memory and too large a figure is safer than
+ * too small a one.
  *
  * @param one bytes of a single trainer on the processor
  */

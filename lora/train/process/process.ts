@@ -7,6 +7,7 @@ import { serveCalls } from '../../../common/workers/calls.ts';
 import { parentChannel } from '../../../common/workers/entry.ts';
 import { createEngine } from '../../engines/engine.ts';
 import { requireFloat16 } from '../../engines/float16.ts';
+import { undeletedLine } from '../../models/base/base-cleanup.ts';
 import { openBase } from '../../models/base/base-model.ts';
 import { prepareWeights } from '../../models/weights/prepare-weights.ts';
 import { checkCompute } from '../compute.ts';
@@ -27,7 +28,11 @@ async function start(options: TrainerOptions, signal: AbortSignal): Promise<Trai
   // reported at once.
   const engine = await createEngine(name, { threads, device });
   if (precision === 'float16') await requireFloat16(engine);
-  const weights = await prepareWeights(model, cacheDir, { bits, signal });
+  const weights = await prepareWeights(model, cacheDir, {
+    bits,
+    signal,
+    onUndeleted: (undeleted) => console.error(undeletedLine(undeleted)),
+  });
   const workers: TrainerProcess[] = [];
   for (const other of others) {
     const alone = { ...options, compute: { ...compute, devices: [other] as const } };

@@ -66,6 +66,22 @@ describe('turns', () => {
     expect(order).toEqual(['a1 superseded', 'a1', 'b1']);
   });
 
+  it('are lost by a claim whose signal aborts, which leaves the line at once', async () => {
+    const { turns, order, claim } = line();
+    const end = await turns.take({ address: 'x', peer: 'x', known: false });
+    const gone = new AbortController();
+    const waiting = turns.take({ address: 'a', peer: 'a1', known: false }, gone.signal);
+    const other = claim('b', 'b1');
+    expect(turns.waiting).toBe(2);
+    gone.abort();
+    expect(await waiting).toBe(null);
+    expect(turns.waiting).toBe(1);
+    end!();
+    await other;
+    expect(order).toEqual(['b1']);
+    expect(await turns.take({ address: 'a', peer: 'a1', known: false }, gone.signal)).toBe(null);
+  });
+
   it('stop when their slice of time is over, until the event loop has run', async () => {
     const { clock, order, claim, loop } = line(10);
     await claim('a', 'a1');

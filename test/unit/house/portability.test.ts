@@ -263,10 +263,14 @@ describe('on Windows', () => {
     const old = `${'a'.repeat(64)}.q8v1`;
     await writeFile(join(cache, old), 'weights');
     refuse('rm', 'EBUSY');
-    await removeOutdated(cache, { version: 2 });
+    const undeleted: unknown[] = [];
+    const options = { version: 2, onUndeleted: (what: unknown) => undeleted.push(what) };
+    await removeOutdated(cache, options);
     expect(await readdir(cache)).toEqual([old]);
-    await removeOutdated(cache, { version: 2 });
+    expect(undeleted).toMatchObject([{ path: join(cache, old), error: { code: 'EBUSY' } }]);
+    await removeOutdated(cache, options);
     expect(await readdir(cache)).toEqual([]);
+    expect(undeleted).toHaveLength(1);
   });
 
   it('a log that cannot be rotated continues as soon as it can be rotated', async () => {

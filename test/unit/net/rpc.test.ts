@@ -134,6 +134,23 @@ describe('limits of requests', () => {
     await outcome;
   });
 
+  it('tells the handler of a call at its timeout that its answer is no longer wanted', async () => {
+    const clock = new ManualClock();
+    const [caller, callee] = await pair({ clock });
+    let unwanted: AbortSignal | undefined;
+    callee.network.handle('head', (_peer, _body, { signal }) => {
+      unwanted = signal;
+      return new Promise(() => {});
+    });
+    const call = caller.network.request(callee.peer, 'head', { job }, { signal: soon() });
+    const outcome = expect(call).rejects.toMatchObject({ code: 'RPC_TIMEOUT' });
+    await eventually(() => unwanted !== undefined);
+    expect(unwanted!.aborted).toBe(false);
+    clock.advance(RPC_TIMEOUT_MS);
+    await outcome;
+    expect(unwanted!.reason).toMatchObject({ code: 'DEADLINE_EXCEEDED' });
+  });
+
   it('resets a caller that never finishes its request', async () => {
     const clock = new ManualClock();
     const host = await startHost({ clock });

@@ -3,6 +3,7 @@ import type {
   FetchBlobOptions,
   GossipHandler,
   PeerConnection,
+  RpcHandler,
   SubscribeOptions,
   SwarmNetwork,
 } from '../../../net/network.ts';
@@ -89,7 +90,7 @@ export class VirtualNetwork {
   }
 }
 
-type Handler = (peer: string, body: unknown) => Promise<unknown>;
+type Handler = (peer: string, body: unknown, options: { signal: AbortSignal }) => Promise<unknown>;
 
 /** The network of one process. After the process dies it sends and receives nothing, and none of its promises settles. */
 export class VirtualHost implements SwarmNetwork {
@@ -204,7 +205,7 @@ export class VirtualHost implements SwarmNetwork {
     }
     await this.#travel(peer, signal);
     const host = this.#network.reach(this.peer, peer)!;
-    const answer = await host.#answer(this.peer, method, question).catch((cause: unknown) => {
+    const answer = await host.#answer(this.peer, method, question, signal).catch((cause: unknown) => {
       if (!isSwarmError(cause)) throw cause;
       throw new SwarmError('RPC_REFUSED', cause.message, { ...cause.values, code: cause.code }, { cause });
     });
@@ -212,10 +213,7 @@ export class VirtualHost implements SwarmNetwork {
     return rpcMethods[method].response.parse(answer) as RpcResponse<M>;
   }
 
-  handle<M extends RpcMethod>(
-    method: M,
-    handler: (peer: string, body: RpcRequest<M>) => Promise<RpcResponse<M>>,
-  ): () => void {
+  handle<M extends RpcMethod>(method: M, handler: RpcHandler<M>): () => void {
     this.#methods.set(method, handler as Handler);
     return () => {
       if (this.#methods.get(method) === handler) this.#methods.delete(method);
@@ -305,10 +303,10 @@ export class VirtualHost implements SwarmNetwork {
     }
   }
 
-  async #answer(from: string, method: RpcMethod, body: unknown): Promise<unknown> {
+  async #answer(from: string, method: RpcMethod, body: unknown, signal: AbortSignal): Promise<unknown> {
     const handler = this.#methods.get(method);
     if (!handler) throw new SwarmError('RPC_METHOD_UNKNOWN', `no handler for ${method}`, { method });
-    return handler(from, body);
+    return handler(from, body, { signal });
   }
 
   /** Takes the time of one message to or from a peer. @throws SwarmError RPC_UNREACHABLE, RPC_TIMEOUT */

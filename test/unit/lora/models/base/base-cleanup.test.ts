@@ -1,6 +1,6 @@
 import { mkdir, readdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { expect, it } from 'vitest';
+import { expect, it, vi } from 'vitest';
 import { removeBases, removeOtherBits } from '../../../../../lora/models/base/base-cleanup.ts';
 import {
   digestOf,
@@ -27,7 +27,9 @@ it('keeps files derived from needed bases, and digests of existing files', async
   const known = await readdir(records);
   await writeFile(join(records, `${known[0]}.1.partial`), '{');
 
-  await removeBases({ home, keep: new Set([needed]) });
+  const onUndeleted = vi.fn();
+  await removeBases({ home, keep: new Set([needed]), onUndeleted });
+  expect(onUndeleted).not.toHaveBeenCalled();
 
   expect(await readdir(join(home, 'bases'))).toEqual([needed]);
   expect((await readdir(cache)).sort()).toEqual([`${needed}.f32`, 'digests']);
@@ -44,7 +46,9 @@ it('deletes converted weights of other base bits, and no other file', async () =
   for (const name of [...others, `${one}.f32`, `${one}.q8v3`, `${one}.q4v3`, `${two}.f32`]) {
     await writeFile(join(cache, name), '');
   }
-  await removeOtherBits(cache, 8);
+  const onUndeleted = vi.fn();
+  await removeOtherBits(cache, { bits: 8, onUndeleted });
   expect((await readdir(cache)).sort()).toEqual([...others, `${one}.q8v3`].sort());
-  await removeOtherBits(join(cache, 'missing'), 8);
+  await removeOtherBits(join(cache, 'missing'), { bits: 8, onUndeleted });
+  expect(onUndeleted).not.toHaveBeenCalled();
 });

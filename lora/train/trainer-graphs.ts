@@ -1,0 +1,124 @@
+import type { LoraConfig } from '../adapter/lora-config.ts';
+import type { Engine, Executable, WeightFile } from '../engines/engine.ts';
+import type { Graph } from '../graph/graph.ts';
+import type { BaseModel } from '../models/base/base-model.ts';
+import { adaptedParameters } from './adapted-model.ts';
+import type { ResolvedCompute } from './compute.ts';
+import type { TrainingConfig } from './config.ts';
+import type { LossScale } from './optimizer/loss-scale.ts';
+import { inPrecision } from './precision.ts';
+import { lossGraph, trainingGraph } from './step.ts';
+import { isSized, SizedExecutables } from './supervised.ts';
+
+export interface TrainerSettings {
+  lora: LoraConfig;
+  training: TrainingConfig;
+  /** The engine of the trainer must support the precision. */
+  compute: Pick<ResolvedCompute, 'checkpointing' | 'precision'>;
+}
+
+interface TrainerGraphsDeps {
+  model: BaseModel;
+  engine: Engine;
+  /** The base's weights, as `prepareWeights` returns them. */
+  weights: WeightFile;
+  /** Name → values of all tensors of the adapter. */
+  values: ReadonlyMap<string, Float32Array>;
+  /** Scale of the loss; null in float32. */
+  lossScale: LossScale | null;
+}
+
+/** The compiled training graphs, their input tensors, and the sums of the gradients. */
+export interface TrainingGraphs {
+  readonly executables: SizedExecutables;
+  /** Name → values of the adapter's trained tensors, which the optimiser changes. */
+  readonly trained: ReadonlyMap<string, Float32Array>;
+  /** Name → values of the adapter's other tensors, which stay constant. */
+  readonly frozen: ReadonlyMap<string, Float32Array>;
+  readonly gradients: ReadonlyMap<string, Float32Array>;
+  /** Whether the graph has the input `seed`. */
+  readonly random: boolean;
+}
+
+/**
+ * The compiled graphs of a trainer. They are compiled on first use, because each one can take as much memory as the
+ * base. Nodes need no graph for evaluation, and a coordinator that does not score updates needs none for training.
+ */
+export class TrainerGraphs {
+  readonly #settings: TrainerSettings;
+  readonly #deps: TrainerGraphsDeps;
+  #training: TrainingGraphs | null = null;
+  #evaluation: SizedExecutables | null = null;
+
+  constructor(settings: TrainerSettings, deps: TrainerGraphsDeps) {
+    this.#settings = settings;
+    this.#deps = deps;
+  }
+
+  /** Model and shape of one pass: `batch` rows of `length` tokens. */
+  get size() {
+    const { config, architecture } = this.#deps.model;
+    const { microBatch, batchSize, sequenceLength } = this.#settings.training;
+    const batch = Math.min(microBatch, batchSize);
+    return { config, architecture, batch, length: sequenceLength };
+  }
+
+  training(): TrainingGraphs {
+    this.#training ??= this.#prepareTraining();
+    return this.#training;
+  }
+
+  evaluation(): SizedExecutables {
+    this.#evaluation ??= this.#sized((supervised) =>
+      lossGraph({ ...this.size, supervised }, (graph) =>
+        adaptedParameters(graph, this.#deps.model, this.#settings.lora),
+      ),
+    );
+    return this.#evaluation;
+  }
+
+  async dispose(): Promise<void> {
+    const training = this.#training;
+    const evaluation = this.#evaluation;
+    this.#training = null;
+    this.#evaluation = null;
+    await Promise.all([training?.executables.dispose(), evaluation?.dispose()]);
+  }
+
+  #prepareTraining(): TrainingGraphs {
+    const { values, lossScale, model } = this.#deps;
+    const { lora, training, compute } = this.#settings;
+    // The graph is built again for each size. Keeping it would take as much memory as the engine's copy of it.
+    const graphFor = (supervised: number | null) =>
+      trainingGraph(
+        { ...this.size, supervised },
+        (graph) => adaptedParameters(graph, model, lora, { training: true }),
+        { ...training, checkpointing: compute.checkpointing, scaled: lossScale !== null },
+      );
+    const { graph, parameters } = graphFor(null);
+    const trained = new Map(parameters.map(({ name }) => [name, values.get(name)!]));
+    return {
+      executables: this.#sized(
+        (supervised) => graphFor(supervised).graph,
+        (executable) => lossScale?.around(executable) ?? executable,
+      ),
+      trained,
+      frozen: new Map([...values].filter(([name]) => !trained.has(name))),
+      gradients: new Map([...trained].map(([name, { length }]) => [name, new Float32Array(length)])),
+      random: graph.inputs.has('seed'),
+    };
+  }
+
+  #sized(
+    graphFor: (supervised: number | null) => Graph,
+    finish: (executable: Executable) => Executable = (executable) => executable,
+  ): SizedExecutables {
+    const { engine, weights, model } = this.#deps;
+    const { precision } = this.#settings.compute;
+    const { batch, length } = this.size;
+    const options = { tokens: batch * length, sized: isSized(engine, weights) };
+    return new SizedExecutables(options, async (supervised) =>
+      finish(await engine.compile(inPrecision(graphFor(supervised), model.architecture, precision), weights)),
+    );
+  }
+}

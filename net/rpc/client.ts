@@ -1,0 +1,161 @@
+import { z } from 'zod';
+import type { Clock } from '../../common/clock.ts';
+import { withDeadline } from '../../common/deadline.ts';
+import { isSwarmError, type SwarmError } from '../../common/errors.ts';
+import { decodeCbor, encodeCbor } from '../../protocol/cbor.ts';
+import { protocolError } from '../../protocol/errors.ts';
+import { RPC_TIMEOUT_MS } from '../../protocol/limits.ts';
+import {
+  RPC_PROTOCOL,
+  type RpcMethod,
+  type RpcRequest,
+  type RpcResponse,
+  rpcMethods,
+} from '../../protocol/rpc.ts';
+import { netError } from '../errors.ts';
+import { LENGTH_PREFIX_BYTES } from '../frame-buffer.ts';
+import { FrameStream } from '../frames.ts';
+import type { Streams } from '../libp2p/streams.ts';
+import type { NetworkObserver } from '../observer.ts';
+import { ANSWER_OVERHEAD_BYTES, isOversized, oversized, refusalSchema } from './wire.ts';
+
+/** Largest number of outbound calls in progress per connection. */
+const OUTBOUND_CALLS_PER_CONNECTION = 64;
+
+/**
+ * Advice to the caller of a refused request, by the code of the refusal. The other peer sends a code and a message, but
+ * no advice, because a stranger must not tell a user what to do.
+ */
+const ADVICE = new Map([
+  ['CLOCK_OFF', 'set the clocks of both machines over the network (NTP)'],
+  ['INTERNAL', 'ask the operator of the other peer to read its log'],
+  ['JOB_UNKNOWN', 'check the invite with the person who gave it to you'],
+  ['NOT_ADMITTED', 'ask the operator of the job for an invite, or to list your peer id'],
+]);
+
+interface RpcClientDeps {
+  streams: Streams;
+  clock: Clock;
+  observer: NetworkObserver;
+}
+
+/** Makes calls over `/lora-swarm/rpc/1`, one stream per call. */
+export class RpcClient {
+  readonly #deps: RpcClientDeps;
+
+  constructor(deps: RpcClientDeps) {
+    this.#deps = deps;
+  }
+
+  /**
+   * Calls a method of a peer.
+   * @throws SwarmError RPC_TIMEOUT, RPC_UNREACHABLE, RPC_REFUSED, MESSAGE_*, or the signal's reason
+   */
+  async request<M extends RpcMethod>(
+    peer: string,
+    method: M,
+    body: RpcRequest<M>,
+    options: { signal: AbortSignal },
+  ): Promise<RpcResponse<M>> {
+    const { clock, observer } = this.#deps;
+    const start = clock.monotonic();
+    const traffic = { sent: 0, received: 0 };
+    let code = 'ok';
+    try {
+      return await this.#request(peer, method, body, options, traffic);
+    } catch (error) {
+      code = outcomeOf(error);
+      throw error;
+    } finally {
+      const seconds = (clock.monotonic() - start) / 1000;
+      observer.rpcCall({ method, direction: 'outbound', code, seconds, ...traffic });
+    }
+  }
+
+  async #request<M extends RpcMethod>(
+    peer: string,
+    method: M,
+    body: RpcRequest<M>,
+    options: { signal: AbortSignal },
+    traffic: { sent: number; received: number },
+  ): Promise<RpcResponse<M>> {
+    const { maxRequestBytes } = rpcMethods[method];
+    const bytes = encodeCbor(body);
+    traffic.sent = bytes.byteLength;
+    if (bytes.byteLength > maxRequestBytes)
+      throw oversized(method, 'request', bytes.byteLength, maxRequestBytes);
+    const deadline = { clock: this.#deps.clock, ms: RPC_TIMEOUT_MS, signal: options.signal, what: method };
+    let answer: Uint8Array;
+    try {
+      answer = await withDeadline(deadline, (signal) => this.#exchange(peer, method, bytes, signal));
+    } catch (cause) {
+      options.signal.throwIfAborted();
+      throw callError(cause, peer, method);
+    }
+    traffic.received = answer.byteLength;
+    return readAnswer(answer, peer, method);
+  }
+
+  async #exchange(
+    peer: string,
+    method: RpcMethod,
+    body: Uint8Array,
+    signal: AbortSignal,
+  ): Promise<Uint8Array> {
+    const stream = await this.#deps.streams.open(peer, RPC_PROTOCOL, {
+      signal,
+      maxOutboundStreams: OUTBOUND_CALLS_PER_CONNECTION,
+    });
+    const answerBytes = rpcMethods[method].maxResponseBytes + ANSWER_OVERHEAD_BYTES;
+    try {
+      const frames = new FrameStream({ unreadBytes: LENGTH_PREFIX_BYTES + answerBytes }, { stream });
+      await frames.write([Buffer.from(method), body], signal);
+      const [answer] = await Promise.all([frames.read(answerBytes, signal), frames.closeWrite(signal)]);
+      return answer;
+    } catch (error) {
+      stream.abort(error instanceof Error ? error : new Error(String(error)));
+      throw error;
+    }
+  }
+}
+
+function readAnswer<M extends RpcMethod>(bytes: Uint8Array, peer: string, method: M): RpcResponse<M> {
+  const { response, maxResponseBytes } = rpcMethods[method];
+  const schema = z.union([z.strictObject({ ok: response }), refusalSchema]);
+  const answer = decodeCbor(bytes, schema, maxResponseBytes + ANSWER_OVERHEAD_BYTES);
+  if ('ok' in answer) return answer.ok as RpcResponse<M>;
+  const { code, message } = answer.error;
+  throw netError(
+    'RPC_REFUSED',
+    `${peer} refused the call "${method}": ${message}`,
+    { peer, method, code, message },
+    { next: ADVICE.get(code) },
+  );
+}
+
+function callError(cause: unknown, peer: string, method: string): SwarmError {
+  const values = { peer, method };
+  if (isSwarmError(cause, 'DEADLINE_EXCEEDED')) {
+    const message = `${peer} did not answer the call "${method}" within ${RPC_TIMEOUT_MS / 1000} s`;
+    return netError('RPC_TIMEOUT', message, values, { cause });
+  }
+  if (isOversized(cause)) {
+    return protocolError(
+      'MESSAGE_TOO_LARGE',
+      `the answer of ${peer} to the call "${method}" is too large`,
+      values,
+      {
+        cause,
+      },
+    );
+  }
+  const reason = cause instanceof Error ? cause.message : String(cause);
+  const message = `could not reach ${peer} for the call "${method}": ${reason}`;
+  return netError('RPC_UNREACHABLE', message, { ...values, reason }, { cause });
+}
+
+/** Returns the code of a failed call for the observer. For a refusal it is the code that the peer gave. */
+function outcomeOf(error: unknown): string {
+  if (!isSwarmError(error)) return 'aborted';
+  return error.code === 'RPC_REFUSED' ? String(error.values.code) : error.code;
+}

@@ -1,0 +1,153 @@
+import type { Stream } from '@libp2p/interface';
+import type { Clock } from '../../common/clock.ts';
+import { withDeadline } from '../../common/deadline.ts';
+import { isSwarmError, type SwarmError } from '../../common/errors.ts';
+import type { Claimant, FairPermits } from '../../common/fair-permits.ts';
+import type { Logger } from '../../common/logger.ts';
+import { RateLimiter } from '../../common/rate-limiter.ts';
+import { decodeCbor, encodeCbor } from '../../protocol/cbor.ts';
+import { DETAIL_CHARACTERS, RPC_TIMEOUT_MS } from '../../protocol/limits.ts';
+import { RPC_PROTOCOL, type RpcMethod, rpcMethods } from '../../protocol/rpc.ts';
+import { netError } from '../errors.ts';
+import { LENGTH_PREFIX_BYTES } from '../frame-buffer.ts';
+import { FrameStream } from '../frames.ts';
+import { closeStream, type Streams } from '../libp2p/streams.ts';
+import type { RpcHandler } from '../network.ts';
+import type { NetworkObserver, RpcCall } from '../observer.ts';
+import { ANSWER_OVERHEAD_BYTES, isOversized, METHOD_NAME_BYTES, oversized } from './wire.ts';
+
+/** Largest number of inbound calls in progress per connection. A node makes a handful at a time. */
+const INBOUND_CALLS_PER_CONNECTION = 16;
+/** Largest number of bytes that a caller may send: the method name and the largest request of any method. */
+const UNREAD_CALL_BYTES =
+  2 * LENGTH_PREFIX_BYTES +
+  METHOD_NAME_BYTES +
+  Math.max(...Object.values(rpcMethods).map(({ maxRequestBytes }) => maxRequestBytes));
+
+type Handler = (peer: string, body: unknown, options: { signal: AbortSignal }) => Promise<unknown>;
+
+interface RpcServerDeps {
+  streams: Streams;
+  clock: Clock;
+  log: Logger;
+  observer: NetworkObserver;
+  /** Permits for the calls in progress, shared fairly between addresses. */
+  permits: FairPermits;
+}
+
+/** Answers calls over `/lora-swarm/rpc/1`, one stream per call. */
+export class RpcServer {
+  readonly #deps: RpcServerDeps;
+  readonly #limiter: RateLimiter;
+  readonly #handlers = new Map<string, Handler>();
+
+  constructor(deps: RpcServerDeps) {
+    this.#deps = deps;
+    this.#limiter = new RateLimiter(deps);
+  }
+
+  /** Starts to answer calls. */
+  async start(): Promise<void> {
+    await this.#deps.streams.handle(
+      RPC_PROTOCOL,
+      { maxInboundStreams: INBOUND_CALLS_PER_CONNECTION },
+      (stream, from) => this.#serve(stream, from),
+    );
+  }
+
+  /** Sets the handler of a method. Returns a function that removes it. */
+  handle<M extends RpcMethod>(method: M, handler: RpcHandler<M>): () => void {
+    this.#handlers.set(method, handler as Handler);
+    return () => {
+      if (this.#handlers.get(method) === handler) this.#handlers.delete(method);
+    };
+  }
+
+  /** Answers a call. Never throws. An error is logged, and sent to the caller if the caller is still connected. */
+  async #serve(stream: Stream, from: Claimant): Promise<void> {
+    const { clock, log, observer, permits } = this.#deps;
+    const { peer } = from;
+    const start = clock.monotonic();
+    const call: Omit<RpcCall, 'seconds'> = {
+      method: '',
+      direction: 'inbound',
+      code: 'ok',
+      sent: 0,
+      received: 0,
+    };
+    const frames = new FrameStream({ unreadBytes: UNREAD_CALL_BYTES }, { stream });
+    const withdrawn = new AbortController();
+    const release = permits.take(from, () => withdrawn.abort(busy()));
+    if (release === null) withdrawn.abort(busy());
+    observer.rpcQueue(permits.size);
+    try {
+      const deadline = { clock, ms: RPC_TIMEOUT_MS, what: 'serving a request' };
+      const answer = await withDeadline({ ...deadline, signal: withdrawn.signal }, (signal) =>
+        this.#answer(frames, peer, call, signal),
+      ).catch((error) => {
+        log.debug({ peer, error }, 'rpc-refused');
+        // Drop the unread bytes, because the call may have lost its permit and the peer may keep the stream open.
+        frames.discard(error);
+        const refusal = refusalOf(error);
+        call.code = refusal.code;
+        return encodeCbor({ error: refusal });
+      });
+      call.sent = answer.byteLength;
+      await withDeadline(deadline, async (signal) => {
+        await frames.write([answer], signal);
+        await closeStream(stream, { signal });
+      });
+    } catch (error) {
+      call.code = isSwarmError(error) ? error.code : 'aborted';
+      log.debug({ peer, error }, 'rpc-answer-not-sent');
+      stream.abort(error instanceof Error ? error : new Error(String(error)));
+    } finally {
+      release?.();
+      observer.rpcQueue(permits.size);
+      observer.rpcCall({ ...call, seconds: (clock.monotonic() - start) / 1000 });
+    }
+  }
+
+  /**
+   * Reads a call, runs its handler and returns the encoded answer.
+   * @param call a record, to which this method adds the method name and the size of the request
+   */
+  async #answer(
+    frames: FrameStream,
+    peer: string,
+    call: { method: string; received: number },
+    signal: AbortSignal,
+  ): Promise<Uint8Array> {
+    const name = Buffer.from(await frames.read(METHOD_NAME_BYTES, signal)).toString('latin1');
+    call.method = name;
+    const handler = this.#handlers.get(name);
+    const spec = Object.hasOwn(rpcMethods, name) ? rpcMethods[name as RpcMethod] : undefined;
+    if (handler === undefined || spec === undefined) {
+      throw netError('RPC_METHOD_UNKNOWN', `this peer has no method "${name.replace(/[^\w]/g, '?')}"`);
+    }
+    if (!this.#limiter.take(`${peer} ${name}`, spec.quota)) {
+      const { calls, perMs } = spec.quota;
+      throw netError('RPC_RATE_LIMITED', `more than ${calls} calls of ${name} in ${perMs / 1000} s`);
+    }
+    const bytes = await frames.read(spec.maxRequestBytes, signal);
+    call.received = bytes.byteLength;
+    const body = decodeCbor(bytes, spec.request, spec.maxRequestBytes);
+    const answer = encodeCbor({ ok: await handler(peer, body, { signal }) });
+    if (answer.byteLength > spec.maxResponseBytes + ANSWER_OVERHEAD_BYTES) {
+      throw oversized(name, 'answer', answer.byteLength, spec.maxResponseBytes);
+    }
+    return answer;
+  }
+}
+
+function busy(): SwarmError {
+  return netError('RPC_BUSY', 'it is serving as many calls of your address as it can at the moment');
+}
+
+/** Returns the error that the caller receives. Only SwarmErrors are passed on, because others may contain secrets. */
+function refusalOf(error: unknown): { code: string; message: string } {
+  if (!isSwarmError(error))
+    return { code: 'INTERNAL', message: 'the call failed on the other side; see its log' };
+  const code = isOversized(error) ? 'MESSAGE_TOO_LARGE' : error.code;
+  return { code: code.slice(0, 64), message: error.message.slice(0, DETAIL_CHARACTERS) };
+}
