@@ -30,7 +30,7 @@ export const BEHAVIOURS = ['plain', 'fast', 'burst', 'late-start'] as const;
 export const SPLITS = ['even', 'own-book'] as const;
 
 export interface PoisonRun {
-  /** Name of an attack; `none` if all nodes are honest. */
+  /** Name of an attack, or names with ` + ` between them, one for each attacker in turn; `none` without attackers. */
   readonly attack: string;
   readonly attackers: number;
   /**
@@ -165,7 +165,8 @@ class PoisonedSwarm {
       environment,
     );
     this.#nodes = numbers.map((number, i) => {
-      const isAttacker = i >= run.honest;
+      const attacks = run.attack.split(' + ');
+      const attack = i < run.honest ? null : attacks[(i - run.honest) % attacks.length]!;
       const slowness = run.unequal && run.honest > 1 ? 1 + (2 * i) / (run.honest - 1) : 1;
       const node = new VirtualNode(
         {
@@ -174,8 +175,8 @@ class PoisonedSwarm {
           layout: trainer.layout,
           msPerStep: 0,
           options: { job: this.#toy.job },
-          trainerFor: (own) => this.#nodeTrainer(peers[i]!, own, { isAttacker, slowness }),
-          ...(isAttacker && run.behaviour === 'burst' && { networkFor: heldBack }),
+          trainerFor: (own) => this.#nodeTrainer(peers[i]!, own, { attack, slowness }),
+          ...(attack !== null && run.behaviour === 'burst' && { networkFor: heldBack }),
         },
         environment,
       );
@@ -233,10 +234,10 @@ class PoisonedSwarm {
   #nodeTrainer(
     peer: string,
     clock: Clock,
-    { isAttacker, slowness }: { isAttacker: boolean; slowness: number },
+    { attack, slowness }: { attack: string | null; slowness: number },
   ): NodeTrainer {
     const { trainer } = this.#deps;
-    const { attack, behaviour } = this.#run;
+    const { behaviour } = this.#run;
     return {
       engine: 'bench',
       note: null,
@@ -246,10 +247,10 @@ class PoisonedSwarm {
         const round = this.#round();
         const rows = this.#rowsFor(task.rows, peer);
         const ms = task.steps * MS_PER_STEP * slowness;
-        const isPoisoned = isAttacker && !(behaviour === 'late-start' && round <= GOOD_ROUNDS);
+        const isPoisoned = attack !== null && !(behaviour === 'late-start' && round <= GOOD_ROUNDS);
         if (!isPoisoned) {
           const trained = await this.#train({ ...task, rows });
-          if (!isAttacker) this.#noteChange(round, changeOf(task.adapter, trained.adapter));
+          if (attack === null) this.#noteChange(round, changeOf(task.adapter, trained.adapter));
           await sleep(clock, ms, signal);
           return trained;
         }

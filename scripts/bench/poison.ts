@@ -21,9 +21,9 @@ export const about =
 
 const NODES = 10;
 const STEPS = 8;
-const ROUNDS = 6;
+const ROUNDS = 5;
 /** Rounds of a run whose attackers are honest in the first five. */
-const LATE_START_ROUNDS = 11;
+const LATE_START_ROUNDS = 10;
 const GATE_ROWS = 32;
 /** Greatest increase of the final loss against the clean run. */
 const LOSS_TARGET = 0.01;
