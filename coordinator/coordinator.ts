@@ -10,6 +10,7 @@ import type { CoordinatorDeps, RetentionSettings, RoundMeter, RunContext } from 
 import { coordinatorError } from './errors.ts';
 import { claimedUpdate } from './intake/header-checks.ts';
 import { JobRun } from './job-run.ts';
+import { mayFetch } from './peers/blob-access.ts';
 import { Newcomers } from './peers/newcomers.ts';
 import { type PreparedJob, recordJob } from './record/new-job.ts';
 import { defaultRetention } from './record/retention.ts';
@@ -145,20 +146,24 @@ export class Coordinator {
   }
 
   #answerNodes(): void {
-    const { network } = this.#deps;
+    const { network, store } = this.#deps;
     network.reserveFor((peer) => this.#isMember(peer));
+    network.serveBlobs((peer, digest) => mayFetch(peer, digest, { jobs: this.jobs(), store }));
     this.#cleanups.push(
-      network.handle('jobs', async () => ({
+      network.handle('jobs', async (peer, { invite }) => {
+        const all = this.jobs();
+        const visible = all.filter((run) => run.members.has(peer) || run.admits(peer, invite));
         // Jobs that are over come last, because the answer may not have space for all jobs.
-        jobs: this.jobs()
+        const jobs = visible
           .sort((a, b) => Number(isOver(a.driver.state)) - Number(isOver(b.driver.state)))
           .map(({ context, driver }) => ({
             job: context.job,
             name: context.manifest.name,
             phase: driver.state.phase,
           }))
-          .slice(0, JOBS_PER_COORDINATOR),
-      })),
+          .slice(0, JOBS_PER_COORDINATOR);
+        return { jobs, others: visible.length < all.length };
+      }),
       network.handle('join', async (peer, { job, ...request }, { signal }) => {
         const { context, members, record } = this.#running(job);
         // Check the request before waiting, so that only nodes that may join wait in line. Members do not wait.
@@ -169,7 +174,8 @@ export class Coordinator {
           });
         }
         members.join(peer, request);
-        return { manifest: context.stored.manifest, head: record.heads.newest.envelope };
+        const { manifest, admission } = context.stored;
+        return { manifest, head: record.heads.newest.envelope, admission: admission.kind };
       }),
       network.handle('manifest', async (peer, { job, invite }) => {
         const { context, members, record } = this.#running(job);
@@ -181,9 +187,12 @@ export class Coordinator {
         return {};
       }),
       network.handle('head', async (peer, { job, known }) => {
-        const { members, record } = this.#running(job);
-        members.invites.checkNotRevoked(peer);
-        const { head, envelope } = record.heads.newest;
+        const run = this.#running(job);
+        run.members.invites.checkNotRevoked(peer);
+        if (!run.mayRead(peer)) {
+          throw coordinatorError('NOT_ADMITTED', 'only members of the job get its heads');
+        }
+        const { head, envelope } = run.record.heads.newest;
         return { head: isNewer(head, known ?? null) ? envelope : null };
       }),
       network.handle('submit', async (peer, { update }) => {

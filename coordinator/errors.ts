@@ -5,10 +5,6 @@ const ASK_FOR_INVITE = 'ask the operator of the job for a new invite';
 export const coordinatorError = defineErrors({
   INTERNAL: { kind: 'internal', next: 'see the log of the coordinator' },
   NOT_FOUND: 'notFound',
-  UNAUTHORISED: {
-    kind: 'refused',
-    next: 'send the token from the file api-token in the home folder as a bearer token',
-  },
   BAD_URL: { kind: 'usage', next: 'encode special characters of the path as UTF-8, in percent-encoding' },
   BODY_TOO_LARGE: 'usage',
   EMPTY_JSON_BODY: { kind: 'usage', next: 'send a JSON object, or leave out the header content-type' },
@@ -49,7 +45,6 @@ export const coordinatorError = defineErrors({
   ROUND_NOT_CLOSED: 'failed',
   SEQUENCE_TOO_LONG: 'usage',
   STOPPED: 'failed',
-  TOKEN_INVALID: { kind: 'failed', next: 'delete the file; the next start creates a new token' },
   TOO_MANY_INVITES: { kind: 'conflict', next: 'create one invite with a larger --uses instead' },
   TOO_MANY_JOBS: { kind: 'conflict', next: 'stop a job: "swarm job stop JOB"' },
   SCORING_SLOW: { kind: 'failed', next: 'give the coordinator more threads (--threads) or a GPU (--engine)' },

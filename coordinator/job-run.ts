@@ -1,4 +1,5 @@
 import type { Clock } from '../common/clock.ts';
+import { isSwarmError } from '../common/errors.ts';
 import { HEARTBEAT_INTERVAL_MS } from '../protocol/limits.ts';
 import { jobTopic } from '../protocol/topics.ts';
 import type { RunContext } from './context.ts';
@@ -34,6 +35,22 @@ export class JobRun {
     this.driver = driver;
     this.members = members;
     this.intake = new Intake({ context, driver, record, receipts, members });
+  }
+
+  /** Returns whether a peer may join the job with this invite. */
+  admits(peer: string, invite: string | null): boolean {
+    try {
+      this.members.invites.check(peer, invite, this.members.get(peer));
+      return true;
+    } catch (error) {
+      if (isSwarmError(error)) return false;
+      throw error;
+    }
+  }
+
+  /** Returns whether a peer may read what all members of the job may read. */
+  mayRead(peer: string): boolean {
+    return this.context.stored.admission.kind === 'open' || this.members.mayRead(peer);
   }
 
   start(): void {

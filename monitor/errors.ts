@@ -6,4 +6,8 @@ export const monitorError = defineErrors({
     kind: 'usage',
     next: 'use debug, info, warn or error, also for the modules net and trainer, as in "info,net=debug"',
   },
+  UNAUTHORISED: {
+    kind: 'refused',
+    next: 'send the token from the file api-token in the home folder as a bearer token',
+  },
 });

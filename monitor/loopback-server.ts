@@ -1,4 +1,5 @@
 /** The HTTP servers of daemons, which listen on the loopback interface only. */
+import { timingSafeEqual } from 'node:crypto';
 import type { FastifyInstance } from 'fastify';
 import { z } from 'zod';
 import { commonError } from '../common/common-errors.ts';
@@ -20,6 +21,24 @@ export function onlyLoopbackNames(server: FastifyInstance): void {
     if (HOSTS.includes(host)) return;
     const error = monitorError('HOST_REFUSED', 'requests for this host name are refused', { host });
     return reply.code(403).send(error.toJSON());
+  });
+}
+
+/** Paths for probes and scrapers, which have no token. Their answers contain no peer, path or secret. */
+const PUBLIC = ['/healthz', '/readyz', '/metrics'];
+
+/**
+ * Makes a server require a bearer token for all paths except `/healthz`, `/readyz` and `/metrics`. Other requests get 401
+ * and UNAUTHORISED. Without the token, any user of the machine could read what the daemon does.
+ */
+export function requireToken(server: FastifyInstance, token: string): void {
+  const expected = Buffer.from(`Bearer ${token}`);
+  server.addHook('onRequest', async (request, reply) => {
+    if (PUBLIC.includes(request.url)) return;
+    const given = Buffer.from(request.headers.authorization ?? '');
+    if (given.length === expected.length && timingSafeEqual(given, expected)) return;
+    const error = monitorError('UNAUTHORISED', 'the request has no valid bearer token');
+    return reply.code(401).header('www-authenticate', 'Bearer').send(error.toJSON());
   });
 }
 

@@ -22,6 +22,7 @@ export const netError = defineErrors({
   },
   MUXER_FRAME: 'failed',
   PEER_DISCONNECTED: 'failed',
+  PROTOCOL_VERSION: { kind: 'failed', next: 'run the same version of lora-swarm on both machines' },
   RPC_BUSY: { kind: 'failed', next: 'try again in a moment' },
   RPC_METHOD_UNKNOWN: 'notFound',
   RPC_RATE_LIMITED: { kind: 'failed', next: 'call less often' },

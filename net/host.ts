@@ -220,6 +220,10 @@ class Host implements SwarmNetwork {
     return this.#blobFetcher.fetch(ref, { ...options, signal: this.#whileRunning(options.signal) });
   }
 
+  serveBlobs(mayFetch: (peer: string, digest: string) => boolean): void {
+    this.#blobServer.mayFetch = mayFetch;
+  }
+
   reserveFor(isKnown: (peer: string) => boolean): void {
     this.#deps.shares.isKnown = (peer) => this.#persistent.has(peer) || isKnown(peer);
   }

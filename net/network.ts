@@ -56,6 +56,12 @@ export interface SwarmNetwork {
   fetchBlob(ref: { digest: string; size: number }, options: FetchBlobOptions): Promise<void>;
 
   /**
+   * Sets the rule that decides which peer may fetch which blob of the local store. Until the first call, no peer may fetch
+   * any blob. A refused peer gets the same answer as for a blob that does not exist.
+   */
+  serveBlobs(mayFetch: (peer: string, digest: string) => boolean): void;
+
+  /**
    * Reserves a part of every queue that strangers can enter (connections, requests, ranges of blobs) for the peers that
    * `isKnown` accepts. The addresses of the coordinators are known in any case.
    */

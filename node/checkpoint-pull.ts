@@ -105,7 +105,7 @@ async function newestHead(
   deps: { network: SwarmNetwork; clock: Clock },
   coordinator: string,
 ): Promise<{ job: string; manifest: Manifest; head: Head }> {
-  const { jobs } = await request(deps, coordinator, 'jobs', {}, signal);
+  const { jobs } = await request(deps, coordinator, 'jobs', { invite: token }, signal);
   const job = wanted ?? (jobs.length === 1 ? jobs[0]!.job : null);
   if (job === null) {
     const names = jobs.map((j) => `${j.name} ${j.job}`).join(', ');

@@ -9,6 +9,7 @@ import type { Manifest } from '../protocol/manifest.ts';
 import type { Head } from '../protocol/messages.ts';
 import type { BlobCollector } from '../storage/blob-collector.ts';
 import type { BlobStore } from '../storage/blobs.ts';
+import type { NamedPeers } from './blob-access.ts';
 import type { NodePolicy } from './policy.ts';
 import type { NodeStore } from './store/node-store.ts';
 import type { NodeTrainer } from './trainer.ts';
@@ -65,6 +66,10 @@ export interface PhaseContext {
   /** Peer id of the job's coordinator: the author of its manifest, and of every head and receipt. */
   readonly coordinator: string;
   readonly manifest: Manifest;
+  /** Whether everyone may join the job, and so may read its base, data and adapter. */
+  readonly isOpen: boolean;
+  /** The other nodes of the job that this node knows. */
+  readonly members: NamedPeers;
   onDownload(download: Download | null): void;
 }
 

@@ -21,6 +21,7 @@ import { createHost } from '../net/host.ts';
 import { loadIdentity } from '../net/identity.ts';
 import { nodeNameSchema, versionSchema } from '../protocol/ids.ts';
 import { type JobTarget, resolveTarget } from '../protocol/invite.ts';
+import { loadToken } from '../storage/api-token.ts';
 import { FileBlobStore } from '../storage/blob-store.ts';
 import { claimHome, writeDaemonFile } from '../storage/daemon-home.ts';
 import { CONSENT_NOTICE } from './consent.ts';
@@ -87,7 +88,7 @@ export interface NodeDaemonDeps {
 /** A node in this process. */
 export interface RunningNode {
   readonly home: string;
-  /** Root of its HTTP API: /v1/status, /metrics, /healthz, /readyz. */
+  /** Root of its HTTP API: /v1/status (with the bearer token in `<home>/api-token`), /metrics, /healthz, /readyz. */
   readonly url: string;
   readonly peerId: string;
   /**
@@ -108,14 +109,14 @@ const DRAIN_SHARE = 0.6;
 /**
  * Starts a node with a real network, disk and trainer process. Without an invite or addresses the node runs, but it
  * joins no job.
- * @throws SwarmError USAGE, INVITE_INVALID, HOME_ROLE, HOME_LOCKED, IDENTITY_CORRUPT, STORE_NEWER, LISTEN_FAILED, and
- *   the errors of `parseCompute`
+ * @throws SwarmError USAGE, INVITE_INVALID, HOME_ROLE, HOME_LOCKED, IDENTITY_CORRUPT, STORE_NEWER, LISTEN_FAILED,
+ *   TOKEN_INVALID, and the errors of `parseCompute`
  */
 export async function startNode(options: NodeDaemonOptions, deps: NodeDaemonDeps = {}): Promise<RunningNode> {
   checkOptions(optionsSchema, options);
   const { home = resolveHomes().node, version = packageVersion() } = options;
   const { log = silentLogger } = deps;
-  const { addresses: coordinator, job, token } = resolveTarget(options);
+  const { addresses: coordinator, job, token: invite } = resolveTarget(options);
   // One thread stays free for the daemon and for other programs.
   const threads = Math.max(1, availableParallelism() - 1);
   const computed = parseCompute(options.compute ?? {}, { threads });
@@ -124,6 +125,7 @@ export async function startNode(options: NodeDaemonOptions, deps: NodeDaemonDeps
   teardown.add(lockHome(home));
   try {
     const startedAt = systemClock.now();
+    const token = await loadToken(home);
     const identity = await loadIdentity(home);
     const blobs = await FileBlobStore.open({ home }, { clock: systemClock });
     const store = NodeStore.open(join(home, 'node.sqlite'));
@@ -169,7 +171,7 @@ export async function startNode(options: NodeDaemonOptions, deps: NodeDaemonDeps
     const nodeOptions: SwarmNodeOptions = {
       addresses: coordinator,
       job,
-      invite: token,
+      invite,
       name: options.name ?? peerName(identity.signer.peerId),
       agent,
       policy,
@@ -211,7 +213,7 @@ export async function startNode(options: NodeDaemonOptions, deps: NodeDaemonDeps
       }),
     );
     const { url, server } = await startNodeHttp(
-      { port: options.port ?? 0 },
+      { port: options.port ?? 0, token },
       { health, registry: metrics.registry, status },
     );
     teardown.add(() => server.close());

@@ -1,13 +1,15 @@
 import type { Registry } from '@prometheus-io/client';
 import Fastify, { type FastifyInstance } from 'fastify';
 import type { Health } from '../monitor/health.ts';
-import { listenOnLoopback, onlyLoopbackNames } from '../monitor/loopback-server.ts';
+import { listenOnLoopback, onlyLoopbackNames, requireToken } from '../monitor/loopback-server.ts';
 import { addMonitorRoutes } from '../monitor/monitor-routes.ts';
 import type { NodeStatus } from './api-types.ts';
 
 export interface NodeHttpOptions {
   /** 0 takes a free port. */
   port: number;
+  /** Bearer token for /v1/status. */
+  token: string;
 }
 
 export interface NodeHttpDeps {
@@ -26,6 +28,7 @@ export async function startNodeHttp(
 ): Promise<{ url: string; server: FastifyInstance }> {
   const server = Fastify({ bodyLimit: BODY_BYTES, forceCloseConnections: true });
   onlyLoopbackNames(server);
+  requireToken(server, options.token);
   addMonitorRoutes(server, deps);
   server.get('/v1/status', async (_request, reply) =>
     reply.header('cache-control', 'no-store').send(deps.status()),

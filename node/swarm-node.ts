@@ -6,6 +6,7 @@ import { isNewer } from '../protocol/head-order.ts';
 import type { Receipt } from '../protocol/messages.ts';
 import { jobTopic } from '../protocol/topics.ts';
 import { BlobCollector } from '../storage/blob-collector.ts';
+import { mayFetch, NamedPeers } from './blob-access.ts';
 import type { PhaseContext, SwarmNodeDeps, SwarmNodeOptions } from './context.ts';
 import { type HeartbeatLoop, startHeartbeat } from './heartbeat.ts';
 import { JobWorker } from './job-worker.ts';
@@ -84,15 +85,22 @@ export class SwarmNode {
     const { network } = this.#deps;
     const { addresses } = this.#options;
     for (const address of addresses) network.addPersistentPeer(address);
+    const isCoordinator = (peer: string): boolean =>
+      addresses.some((address) => address.endsWith(`/p2p/${peer}`));
+    network.serveBlobs((peer, digest) => {
+      const context = this.#worker?.context;
+      const job = context ? { ...context, digest: context.job } : null;
+      return mayFetch(peer, digest, { store: this.#deps.store, isCoordinator, job });
+    });
     this.#leaveNetwork = [
-      network.handle('notify', async (_peer, { receipt }) => {
+      network.handle('notify', async (peer, { receipt }) => {
         const context = this.#worker?.context;
-        if (context) this.#takeReceipt(context, verifyReceipt(receipt, context), null);
+        // A refusal would name the job, so strangers get the same answer as the coordinator.
+        if (peer === context?.coordinator) this.#takeReceipt(context, verifyReceipt(receipt, context), null);
         return {};
       }),
       network.onPeer(({ type, peer }) => {
-        const known = addresses.some((address) => address.endsWith(`/p2p/${peer}`));
-        if (type === 'connect' && known) this.#runner.dispatch({ type: 'connected' });
+        if (type === 'connect' && isCoordinator(peer)) this.#runner.dispatch({ type: 'connected' });
       }),
     ];
     // Deletes blobs that an earlier process wrote and did not record.
@@ -115,6 +123,7 @@ export class SwarmNode {
   }
 
   #onChange(state: NodeState, before: NodeState): void {
+    if (state.head && state.head !== before.head) this.#worker?.context.members.note(state.head);
     if (state.phase !== before.phase) this.#heartbeat?.beatSoon();
     if (state.phase !== before.phase || state.reason !== before.reason) {
       const { phase, reason, head } = state;
@@ -195,7 +204,7 @@ export class SwarmNode {
   }
 
   /** Starts to follow the job's heads and to send heartbeats, before the base is fetched. */
-  #enter({ job, coordinator, manifest }: JoinedJob): JobWorker {
+  #enter({ job, coordinator, manifest, isOpen }: JoinedJob): JobWorker {
     const current = this.#worker?.context;
     if (this.#worker && current?.job === job && current.coordinator === coordinator) return this.#worker;
     this.#leaveJob();
@@ -203,7 +212,9 @@ export class SwarmNode {
     const deps = this.#deps;
     const { name, agent } = options;
     const local = { collector: this.#collector, feedbackLock: this.#feedbackLock };
-    const worker = new JobWorker({ options, deps, ...local, job, coordinator, manifest });
+    const members = new NamedPeers();
+    const facts = { job, coordinator, manifest, isOpen, members };
+    const worker = new JobWorker({ options, deps, ...local, ...facts });
     this.#worker = worker;
     this.#unsubscribeHeads = deps.network.subscribe(
       jobTopic(job, 'heads'),
@@ -267,7 +278,12 @@ export class SwarmNode {
   async #poll(rejoin: boolean): Promise<void> {
     const { context } = this.#worker!;
     const { head: known } = this.#runner.state;
-    const head = await requestHead(context, { known, rejoin }, this.#tasks.life);
+    const head = await requestHead(context, { known, rejoin }, this.#tasks.life).catch((error: unknown) => {
+      // The coordinator no longer counts this node as a member, for example because the job was full.
+      const isForgotten = isSwarmError(error, 'RPC_REFUSED') && error.values.code === 'NOT_ADMITTED';
+      if (rejoin || !isForgotten) throw error;
+      return requestHead(context, { known, rejoin: true }, this.#tasks.life);
+    });
     if (head && context === this.#worker?.context) this.#runner.dispatch({ type: 'head', head });
   }
 
@@ -288,7 +304,9 @@ export class SwarmNode {
   /** Joins the coordinator's next job, if there is one. */
   async #watchJobs(): Promise<void> {
     const { job, coordinator } = this.#worker!.context;
-    const open = await openJobs(this.#deps, coordinator, this.#tasks.life).catch(() => []);
+    const { open } = await openJobs(this.#options, this.#deps, coordinator, this.#tasks.life).catch(() => ({
+      open: [],
+    }));
     if (!isDone(this.#runner.state)) return;
     if (open.some((other) => other !== job)) this.#runner.dispatch({ type: 'start' });
     else this.#watchJobsLater();

@@ -11,9 +11,14 @@ import {
 /** libp2p protocol of blob transfers. */
 export const BLOB_PROTOCOL = '/lora-swarm/blob/1';
 /** libp2p protocol of requests. */
-export const RPC_PROTOCOL = '/lora-swarm/rpc/1';
+export const RPC_PROTOCOL = '/lora-swarm/rpc/2';
+/** Earlier versions of the protocol. Their calls are refused with advice to update. */
+export const OLD_RPC_PROTOCOLS: readonly string[] = ['/lora-swarm/rpc/1'];
 
 const envelope = bytesSchema;
+/** Token of an invite. */
+const invite = z.string().max(128).nullable();
+const admission = z.enum(['open', 'invite', 'peers']);
 const empty = z.strictObject({});
 const job = digestSchema;
 
@@ -22,23 +27,25 @@ const job = digestSchema;
  * peer. Signed envelopes travel as bytes, and their receiver verifies them.
  */
 export const rpcMethods = {
-  /** Lists the jobs of the coordinator. */
+  /** Lists the jobs of the coordinator that the caller may join. */
   jobs: {
-    request: empty,
+    request: z.strictObject({ invite }),
     response: z.strictObject({
       jobs: z
         .array(z.strictObject({ job, name: nameSchema, phase: z.string().max(16) }))
         .max(JOBS_PER_COORDINATOR),
+      /** Whether the coordinator has other jobs, which the caller may not join. */
+      others: z.boolean(),
     }),
     maxRequestBytes: 256,
     maxResponseBytes: 32 * 1024,
     quota: { calls: 20, perMs: 10_000 },
   },
-  /** Joins a job. Returns the signed manifest and the newest head. */
+  /** Joins a job. Returns the signed manifest, the newest head, and who may join the job. */
   join: {
     request: z.strictObject({
       job,
-      invite: z.string().max(128).nullable(),
+      invite,
       name: labelSchema,
       agent: labelSchema,
       engine: labelSchema,
@@ -47,14 +54,14 @@ export const rpcMethods = {
       /** Time on the node's clock. A node with a wrong clock is refused, because its heartbeats would be ignored. */
       sentAt: z.int().nonnegative(),
     }),
-    response: z.strictObject({ manifest: envelope, head: envelope.nullable() }),
+    response: z.strictObject({ manifest: envelope, head: envelope.nullable(), admission }),
     maxRequestBytes: 2048,
     maxResponseBytes: RPC_MESSAGE_BYTES,
     quota: { calls: 10, perMs: 10_000 },
   },
-  /** Returns the same as `join`, for a peer that downloads a checkpoint without joining. Admission is the same. */
+  /** Returns manifest and head, for a peer that downloads a checkpoint without joining. Admission is the same. */
   manifest: {
-    request: z.strictObject({ job, invite: z.string().max(128).nullable() }),
+    request: z.strictObject({ job, invite }),
     response: z.strictObject({ manifest: envelope, head: envelope.nullable() }),
     maxRequestBytes: 512,
     maxResponseBytes: RPC_MESSAGE_BYTES,
@@ -68,7 +75,10 @@ export const rpcMethods = {
     maxResponseBytes: 64,
     quota: { calls: 10, perMs: 10_000 },
   },
-  /** Returns the newest head, for nodes that gossip did not reach; null if it is not newer than `known`. */
+  /**
+   * Returns the newest head, for nodes that gossip did not reach; null if it is not newer than `known`. Only peers that may
+   * read the job get an answer.
+   */
   head: {
     request: z.strictObject({ job, known: headOrderSchema.optional() }),
     response: z.strictObject({ head: envelope.nullable() }),

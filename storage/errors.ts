@@ -19,6 +19,7 @@ export const storageError = defineErrors({
   },
   STORE_NEWER: { kind: 'failed', next: 'update lora-swarm' },
   STORE_REFUSED: { kind: 'refused', next: 'check the disk, and the owner and permissions of the file' },
+  TOKEN_INVALID: { kind: 'failed', next: 'delete the file; the next start creates a new token' },
 });
 
 /** Codes of errors about one blob: it is missing, damaged, or differs from its digest or size. */

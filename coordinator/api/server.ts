@@ -1,4 +1,3 @@
-import { timingSafeEqual } from 'node:crypto';
 import { Readable } from 'node:stream';
 import type { Registry } from '@prometheus-io/client';
 import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
@@ -9,7 +8,7 @@ import type { Logger } from '../../common/logger.ts';
 import type { JobSpec } from '../../lora/finetune/settings/job-spec.ts';
 import { parseJobSpec } from '../../lora/finetune/settings/job-spec.ts';
 import type { Health } from '../../monitor/health.ts';
-import { listenOnLoopback, onlyLoopbackNames } from '../../monitor/loopback-server.ts';
+import { listenOnLoopback, onlyLoopbackNames, requireToken } from '../../monitor/loopback-server.ts';
 import { addMonitorRoutes } from '../../monitor/monitor-routes.ts';
 import { digestSchema, peerIdSchema } from '../../protocol/ids.ts';
 import { BLOB_RANGE_BYTES, DETAIL_CHARACTERS } from '../../protocol/limits.ts';
@@ -24,8 +23,6 @@ import type { Views } from './views.ts';
 
 /** Largest request body. The largest real one, a job file with ten thousand paths, is smaller. */
 export const API_BODY_BYTES = 1024 * 1024;
-/** Paths for probes and scrapers, which have no token. Their answers contain no peer, path or secret. */
-const PUBLIC = ['/healthz', '/readyz', '/metrics'];
 
 export interface ApiOptions {
   /** Port on 127.0.0.1; 0 takes a free one. */
@@ -78,7 +75,8 @@ export async function startApi(
   // A foreign web page can post text/plain and forms without a preflight request, but not JSON. So only JSON is parsed.
   server.removeContentTypeParser('text/plain');
   onlyLoopbackNames(server);
-  guard(server, options.token);
+  requireToken(server, options.token);
+  addHeaders(server);
   server.setErrorHandler(answerError);
   server.setNotFoundHandler((request, reply) =>
     reply
@@ -101,18 +99,7 @@ export async function startApi(
   return { url, server };
 }
 
-function guard(server: FastifyInstance, token: string): void {
-  const expected = Buffer.from(`Bearer ${token}`);
-  server.addHook('onRequest', async (request, reply) => {
-    if (PUBLIC.includes(request.url)) return;
-    const given = Buffer.from(request.headers.authorization ?? '');
-    if (given.length === expected.length && timingSafeEqual(given, expected)) return;
-    const message = 'the request has no valid bearer token';
-    return reply
-      .code(401)
-      .header('www-authenticate', 'Bearer')
-      .send(coordinatorError('UNAUTHORISED', message).toJSON());
-  });
+function addHeaders(server: FastifyInstance): void {
   server.addHook('onSend', async (_request, reply) => {
     reply.header('cache-control', 'no-store').header('x-content-type-options', 'nosniff');
   });

@@ -1,9 +1,9 @@
 import type { ErrorJson } from '../../common/errors.ts';
 import { SwarmError } from '../../common/errors.ts';
 import { resolveHomes } from '../../common/user-folders.ts';
+import { readToken } from '../../storage/api-token.ts';
 import { notRunning, type Role, readDaemonFile } from '../../storage/daemon-home.ts';
 import { storageError } from '../../storage/errors.ts';
-import { readToken } from '../api/token.ts';
 import type {
   CheckpointView,
   CoordinatorStatus,

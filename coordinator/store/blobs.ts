@@ -49,6 +49,13 @@ export class BlobTable implements UnusedBlobs {
     this.#db.run(`DELETE FROM blob_uses WHERE ${which}`, ...range);
   }
 
+  /** Returns the reasons of all jobs to keep a blob. The round is 0 if the blob belongs to the whole job. */
+  usesOf(digest: string): { job: string; use: BlobUse; round: number }[] {
+    return this.#db
+      .all('SELECT job, use, round FROM blob_uses WHERE digest = ?', digest)
+      .map(({ job, use, round }) => ({ job: job as string, use: use as BlobUse, round: round as number }));
+  }
+
   /** Returns whether any job needs a blob. */
   needs(digest: string): boolean {
     return this.#db.one('SELECT 1 FROM blob_uses WHERE digest = ? LIMIT 1', digest) !== null;

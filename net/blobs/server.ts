@@ -57,6 +57,8 @@ export interface BlobServerDeps {
  * if other peers claim their shares.
  */
 export class BlobServer {
+  /** Returns whether a peer may fetch a blob. */
+  mayFetch: (peer: string, digest: string) => boolean = () => false;
   readonly #deps: BlobServerDeps;
   readonly #open: OpenBlobs;
 
@@ -120,7 +122,7 @@ export class BlobServer {
     let sent = 0;
     try {
       const request = decodeCbor(bytes, blobRequestSchema, BLOB_HEADER_BYTES);
-      const status = await this.#serveRange(from, request, answer);
+      const status = await this.#serveIfAllowed(from, request, answer);
       code = STATUS_CODES[status];
       if (status === 'ok') sent = request.length;
     } catch (error) {
@@ -131,6 +133,20 @@ export class BlobServer {
       const seconds = (clock.monotonic() - start) / 1000;
       observer.blobRange({ direction: 'outbound', code, bytes: sent, seconds });
     }
+  }
+
+  /**
+   * Checks the right to the blob before the range takes a place in the queue, so that strangers cannot hold places. For
+   * them, a blob that they may not have and a blob that does not exist look the same.
+   */
+  async #serveIfAllowed(
+    from: Claimant,
+    request: BlobRequest,
+    answer: AnswerStream,
+  ): Promise<BlobAnswer['status']> {
+    if (this.mayFetch(from.peer, request.digest)) return this.#serveRange(from, request, answer);
+    const limits = { clock: this.#deps.clock, ms: BLOB_IDLE_TIMEOUT_MS, what: 'refusing a range' };
+    return withDeadline(limits, (signal) => sendHeader(answer, { status: 'missing', total: 0 }, signal));
   }
 
   async #serveRange(

@@ -39,7 +39,7 @@ interface RpcClientDeps {
   observer: NetworkObserver;
 }
 
-/** Makes calls over `/lora-swarm/rpc/1`, one stream per call. */
+/** Makes calls over `/lora-swarm/rpc/2`, one stream per call. */
 export class RpcClient {
   readonly #deps: RpcClientDeps;
 
@@ -148,6 +148,10 @@ function callError(cause: unknown, peer: string, method: string): SwarmError {
         cause,
       },
     );
+  }
+  if (cause instanceof Error && cause.name === 'UnsupportedProtocolError') {
+    const message = `${peer} does not speak ${RPC_PROTOCOL}; it probably runs another version of lora-swarm`;
+    return netError('PROTOCOL_VERSION', message, { ...values, protocol: RPC_PROTOCOL }, { cause });
   }
   const reason = cause instanceof Error ? cause.message : String(cause);
   const message = `could not reach ${peer} for the call "${method}": ${reason}`;

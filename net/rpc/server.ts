@@ -7,7 +7,7 @@ import type { Logger } from '../../common/logger.ts';
 import { RateLimiter } from '../../common/rate-limiter.ts';
 import { decodeCbor, encodeCbor } from '../../protocol/cbor.ts';
 import { DETAIL_CHARACTERS, RPC_TIMEOUT_MS } from '../../protocol/limits.ts';
-import { RPC_PROTOCOL, type RpcMethod, rpcMethods } from '../../protocol/rpc.ts';
+import { OLD_RPC_PROTOCOLS, RPC_PROTOCOL, type RpcMethod, rpcMethods } from '../../protocol/rpc.ts';
 import { netError } from '../errors.ts';
 import { LENGTH_PREFIX_BYTES } from '../frame-buffer.ts';
 import { FrameStream } from '../frames.ts';
@@ -18,6 +18,8 @@ import { ANSWER_OVERHEAD_BYTES, isOversized, METHOD_NAME_BYTES, oversized } from
 
 /** Largest number of inbound calls in progress per connection. A node makes a handful at a time. */
 const INBOUND_CALLS_PER_CONNECTION = 16;
+/** Largest number of calls in progress per connection that use an old version of the protocol. All of them are refused. */
+const OLD_CALLS_PER_CONNECTION = 2;
 /** Largest number of bytes that a caller may send: the method name and the largest request of any method. */
 const UNREAD_CALL_BYTES =
   2 * LENGTH_PREFIX_BYTES +
@@ -35,7 +37,7 @@ interface RpcServerDeps {
   permits: FairPermits;
 }
 
-/** Answers calls over `/lora-swarm/rpc/1`, one stream per call. */
+/** Answers calls over `/lora-swarm/rpc/2`, one stream per call. */
 export class RpcServer {
   readonly #deps: RpcServerDeps;
   readonly #limiter: RateLimiter;
@@ -51,8 +53,15 @@ export class RpcServer {
     await this.#deps.streams.handle(
       RPC_PROTOCOL,
       { maxInboundStreams: INBOUND_CALLS_PER_CONNECTION },
-      (stream, from) => this.#serve(stream, from),
+      (stream, from) => this.#serve(stream, from, RPC_PROTOCOL),
     );
+    for (const protocol of OLD_RPC_PROTOCOLS) {
+      await this.#deps.streams.handle(
+        protocol,
+        { maxInboundStreams: OLD_CALLS_PER_CONNECTION },
+        (stream, from) => this.#serve(stream, from, protocol),
+      );
+    }
   }
 
   /** Sets the handler of a method. Returns a function that removes it. */
@@ -64,7 +73,7 @@ export class RpcServer {
   }
 
   /** Answers a call. Never throws. An error is logged, and sent to the caller if the caller is still connected. */
-  async #serve(stream: Stream, from: Claimant): Promise<void> {
+  async #serve(stream: Stream, from: Claimant, protocol: string): Promise<void> {
     const { clock, log, observer, permits } = this.#deps;
     const { peer } = from;
     const start = clock.monotonic();
@@ -83,7 +92,9 @@ export class RpcServer {
     try {
       const deadline = { clock, ms: RPC_TIMEOUT_MS, what: 'serving a request' };
       const answer = await withDeadline({ ...deadline, signal: withdrawn.signal }, (signal) =>
-        this.#answer(frames, peer, call, signal),
+        protocol === RPC_PROTOCOL
+          ? this.#answer(frames, peer, call, signal)
+          : Promise.reject(outdated(protocol)),
       ).catch((error) => {
         log.debug({ peer, error }, 'rpc-refused');
         // Drop the unread bytes, because the call may have lost its permit and the peer may keep the stream open.
@@ -138,6 +149,12 @@ export class RpcServer {
     }
     return answer;
   }
+}
+
+/** The refusal of a call in an old version of the protocol. An old program prints its message. */
+function outdated(protocol: string): SwarmError {
+  const message = `this peer speaks ${RPC_PROTOCOL} and no longer ${protocol}: update lora-swarm`;
+  return netError('PROTOCOL_VERSION', message, { protocol });
 }
 
 function busy(): SwarmError {

@@ -1,4 +1,4 @@
-/** The parts of `/lora-swarm/rpc/1` that the caller and the callee share. */
+/** The parts of `/lora-swarm/rpc/2` that the caller and the callee share. */
 import { z } from 'zod';
 import { isSwarmError, type SwarmError } from '../../common/errors.ts';
 import { protocolError } from '../../protocol/errors.ts';

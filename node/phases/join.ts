@@ -22,6 +22,8 @@ export interface JoinedJob {
   readonly coordinator: string;
   readonly manifest: Manifest;
   readonly head: Head | null;
+  /** Whether everyone may join the job. */
+  readonly isOpen: boolean;
 }
 
 /**
@@ -35,12 +37,7 @@ export async function join(
   signal: AbortSignal,
 ): Promise<JoinedJob> {
   const coordinator = await connect(options.addresses, deps, signal);
-  const job = options.job ?? (await openJobs(deps, coordinator, signal))[0];
-  if (!job) {
-    throw nodeError('NO_OPEN_JOB', 'the coordinator has no open job; waiting for one', {
-      coordinator,
-    });
-  }
+  const job = options.job ?? (await firstOpenJob(options, deps, coordinator, signal));
   const answer = await requestJoin(options, deps, { coordinator, job }, signal);
   const { author, digest, message: manifest } = verifyMessage('manifest', answer.manifest);
   if (author !== coordinator || digest !== job) {
@@ -61,7 +58,20 @@ export async function join(
     );
   }
   const head = answer.head && verifyHead(answer.head, { coordinator, job });
-  return { job, coordinator, manifest, head };
+  return { job, coordinator, manifest, head, isOpen: answer.admission === 'open' };
+}
+
+async function firstOpenJob(
+  options: SwarmNodeOptions,
+  deps: SwarmNodeDeps,
+  coordinator: string,
+  signal: AbortSignal,
+): Promise<string> {
+  const { open, others } = await openJobs(options, deps, coordinator, signal);
+  if (open[0] !== undefined) return open[0];
+  const why = others ? ' that this node may join without another invite' : '';
+  const message = `the coordinator has no open job${why}; waiting for one`;
+  throw nodeError('NO_OPEN_JOB', message, { coordinator, others });
 }
 
 /**

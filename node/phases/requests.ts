@@ -59,14 +59,19 @@ export function requestJoin(
   return request(deps, coordinator, 'join', body, signal);
 }
 
-/** Returns the digests of the coordinator's jobs that are not over, in the coordinator's order. */
+/**
+ * Returns the digests of the coordinator's jobs that the node may join and that are not over, in the coordinator's order.
+ * `others`: whether the coordinator has jobs that the node may not join.
+ */
 export async function openJobs(
+  { invite }: Pick<SwarmNodeOptions, 'invite'>,
   deps: SwarmNodeDeps,
   coordinator: string,
   signal: AbortSignal,
-): Promise<string[]> {
-  const { jobs } = await request(deps, coordinator, 'jobs', {}, signal);
-  return jobs.filter(({ phase }) => phase !== 'finished' && phase !== 'failed').map(({ job }) => job);
+): Promise<{ open: string[]; others: boolean }> {
+  const { jobs, others } = await request(deps, coordinator, 'jobs', { invite }, signal);
+  const open = jobs.filter(({ phase }) => phase !== 'finished' && phase !== 'failed').map(({ job }) => job);
+  return { open, others };
 }
 
 /**

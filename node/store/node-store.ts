@@ -42,6 +42,12 @@ export interface UpdateRecord {
   readonly at: number;
 }
 
+/** A job's reason to keep a blob: as a part of its base or data, as its newest adapter, or as the payload of an update. */
+export interface BlobUse {
+  readonly job: string;
+  readonly kind: 'files' | 'adapter' | 'update';
+}
+
 /** An update to be stored, with the state that the next round continues from. */
 export interface BuiltUpdate {
   readonly update: Omit<UpdateRecord, 'envelope' | 'outcome' | 'code' | 'detail'> & {
@@ -216,6 +222,13 @@ export class NodeStore implements UnusedBlobs {
     });
   }
 
+  /** Returns what jobs need a blob for. Leaves out the error feedback and the moments, which never leave the node. */
+  useOf(digest: string): BlobUse[] {
+    return this.#db
+      .all(USES, digest, digest, digest)
+      .map(({ job, kind }) => ({ job: String(job), kind: kind as BlobUse['kind'] }));
+  }
+
   /** Lists a blob in `loose`, before it is written and before any row names it. */
   markUnused(digest: string): void {
     markUnused(this.#db, digest);
@@ -240,6 +253,10 @@ export class NodeStore implements UnusedBlobs {
     return this.#db.run('INSERT OR IGNORE INTO notices (name) VALUES (?)', notice) === 1;
   }
 }
+
+const USES = `SELECT job, 'files' AS kind FROM job_blobs WHERE digest = ?
+  UNION ALL SELECT job, 'adapter' FROM jobs WHERE adapter = ?
+  UNION ALL SELECT job, 'update' FROM updates WHERE digest = ? AND outcome IS NULL`;
 
 const UNUSED = `SELECT digest FROM loose WHERE
   NOT EXISTS (SELECT 1 FROM jobs WHERE loose.digest IN (jobs.feedback, jobs.optimizer, jobs.adapter))

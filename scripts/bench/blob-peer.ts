@@ -52,7 +52,9 @@ async function openHost(home: string): Promise<{ host: SwarmNetwork; blobs: File
   const identity = await loadIdentity(home);
   const blobs = await FileBlobStore.open({ home }, { clock: systemClock });
   const options = { listen: [LOOPBACK], bootstrap: [], mdns: [], home, agent: 'lora-swarm-bench' };
-  return { blobs, host: await createHost(options, { identity, blobs, log: silent, clock: systemClock }) };
+  const host = await createHost(options, { identity, blobs, log: silent, clock: systemClock });
+  host.serveBlobs(() => true);
+  return { blobs, host };
 }
 
 type Kind = 'bare' | 'tuned';

@@ -62,7 +62,9 @@ test('a node without a coordinator is alive but not ready, gives the reason, and
   expect(readyz.status).toBe(503);
   expect(await readyz.json()).toMatchObject({ failing: [{ check: 'job' }, { check: 'coordinator' }] });
   expect(await (await fetch(`${node.url}/metrics`)).text()).toContain('swarm_node_state{state="joining"} 1');
-  const status = (await (await fetch(`${node.url}/v1/status`)).json()) as NodeStatus;
+  expect((await fetch(`${node.url}/v1/status`)).status).toBe(401);
+  await expectMode(join(home, 'api-token'), 0o600);
+  const status = await statusOf(node);
   expect(status).toMatchObject({ role: 'node', name: 'alone', state: 'joining', job: null, updates: [] });
   expect(status.coordinator).toEqual({ addresses: [NO_LISTENER], peer: null, connected: false });
   expect(await statusWithHost(`${node.url}/v1/status`, 'evil.example')).toBe(403);
@@ -84,7 +86,9 @@ test('the log level of the module "net" applies to the network', async () => {
 });
 
 async function statusOf(node: RunningNode): Promise<NodeStatus> {
-  return (await (await fetch(`${node.url}/v1/status`)).json()) as NodeStatus;
+  const token = (await readFile(join(node.home, 'api-token'), 'utf8')).trim();
+  const headers = { authorization: `Bearer ${token}` };
+  return (await (await fetch(`${node.url}/v1/status`, { headers })).json()) as NodeStatus;
 }
 
 test('a node with an empty home fetches base and data, trains its rounds, and ends with the adapter', {

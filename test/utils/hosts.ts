@@ -54,6 +54,7 @@ export async function startHost(
       ...(observer && { observer }),
     },
   );
+  network.serveBlobs(() => true);
   onTestFinished(() => network.stop());
   return { network, blobs, home, peer: network.signer.peerId, logged };
 }

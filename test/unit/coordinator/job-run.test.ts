@@ -217,11 +217,31 @@ describe('a round', () => {
 });
 
 describe('a coordinator', () => {
-  test('lists its jobs for any peer', async () => {
+  test('lists an open job for any peer', async () => {
     const world = await new World().start();
-    const peer = new ScriptedPeer(1, world);
-    const { jobs } = await peer.ask('jobs', {});
+    const { jobs, others } = await new ScriptedPeer(1, world).ask('jobs', { invite: null });
     expect(jobs).toEqual([{ job: world.toy.job, name: 'toy', phase: 'waiting' }]);
+    expect(others).toBe(false);
+  });
+
+  test('lists a job that needs an invite only for members and for peers with the invite', async () => {
+    const world = await new World({ admission: { kind: 'invite' }, token: 'secret' }).start();
+    const listed = { jobs: [{ job: world.toy.job, name: 'toy', phase: 'waiting' }], others: false };
+    const peer = new ScriptedPeer(1, world);
+    expect(await peer.ask('jobs', { invite: null })).toEqual({ jobs: [], others: true });
+    expect(await peer.ask('jobs', { invite: 'wrong' })).toEqual({ jobs: [], others: true });
+    expect(await peer.ask('jobs', { invite: 'secret' })).toEqual(listed);
+    await peer.join('secret');
+    expect(await peer.ask('jobs', { invite: null })).toEqual(listed);
+  });
+
+  test('sends heads only to members and readers of a job that needs an invite', async () => {
+    const world = await new World({ admission: { kind: 'invite' }, token: 'secret' }).start();
+    const peer = new ScriptedPeer(1, world);
+    const { job } = world.toy;
+    await expect(peer.ask('head', { job })).rejects.toMatchObject({ values: { code: 'NOT_ADMITTED' } });
+    await peer.ask('manifest', { job, invite: 'secret' });
+    expect((await peer.ask('head', { job })).head).not.toBeNull();
   });
 
   test('sends a manifest to a peer that it would admit, without making it a member', async () => {

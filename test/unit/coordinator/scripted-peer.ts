@@ -31,6 +31,7 @@ export class ScriptedPeer {
     const isAlive = (): boolean => true;
     this.blobs = new MemoryBlobs({ disk: this.disk, clock, random, isAlive });
     this.host = world.network.host({ signer: this.signer, blobs: this.blobs, isAlive });
+    this.host.serveBlobs(() => true);
     this.host.handle('notify', async (_peer, { receipt }) => {
       this.notified.push(verifyMessage('receipt', receipt).message);
       return {};
@@ -193,10 +194,14 @@ export function strangers(world: World, count: number): VirtualHost[] {
 }
 
 /** Starts a world with an open round, and peers that have delivered nothing. */
-export async function training(world: World, count: number): Promise<{ peers: ScriptedPeer[]; head: Head }> {
+export async function training(
+  world: World,
+  count: number,
+  invite: string | null = null,
+): Promise<{ peers: ScriptedPeer[]; head: Head }> {
   await world.start();
   const peers = Array.from({ length: count }, (_, i) => new ScriptedPeer(i + 1, world));
-  for (const peer of peers) await peer.join();
+  for (const peer of peers) await peer.join(invite);
   await world.until(() => world.run.driver.state.phase === 'training', 'the first round');
   return { peers, head: await peers[0]!.head() };
 }

@@ -6,7 +6,7 @@ import { SwarmError } from '../../../common/errors.ts';
 import { FrameStream } from '../../../net/frames.ts';
 import { decodeCbor, encodeCbor } from '../../../protocol/cbor.ts';
 import { RPC_TIMEOUT_MS } from '../../../protocol/limits.ts';
-import { RPC_PROTOCOL, rpcMethods } from '../../../protocol/rpc.ts';
+import { OLD_RPC_PROTOCOLS, RPC_PROTOCOL, rpcMethods } from '../../../protocol/rpc.ts';
 import { withCode } from '../../utils/codes.ts';
 import { eventually } from '../../utils/eventually.ts';
 import { join, rawStream, soon, startHost, startRaw, type TestHost } from '../../utils/hosts.ts';
@@ -91,19 +91,46 @@ describe('requests', () => {
 
   it('are refused for an unknown method', async () => {
     const [caller, callee] = await pair();
-    await expect(caller.network.request(callee.peer, 'jobs', {}, { signal: soon() })).rejects.toEqual(
-      refused('RPC_METHOD_UNKNOWN'),
-    );
+    await expect(
+      caller.network.request(callee.peer, 'jobs', { invite: null }, { signal: soon() }),
+    ).rejects.toEqual(refused('RPC_METHOD_UNKNOWN'));
     expect(await answerTo(callee, [framed(Buffer.from('constructor'))])).toMatchObject({
       code: 'RPC_METHOD_UNKNOWN',
     });
+  });
+
+  it('in an old version of the protocol are refused, with advice to update', async () => {
+    const callee = await startHost();
+    const stream = await rawStream(await startRaw(), callee, OLD_RPC_PROTOCOLS[0]!);
+    const reader = new FrameStream({ unreadBytes: 4096 }, { stream });
+    stream.send(framed(Buffer.from('jobs')));
+    stream.send(framed(encodeCbor({})));
+    const schema = z.strictObject({ error: z.strictObject({ code: z.string(), message: z.string() }) });
+    expect(decodeCbor(await reader.read(4096, soon()), schema, 4096).error).toEqual({
+      code: 'PROTOCOL_VERSION',
+      message: expect.stringContaining('update lora-swarm'),
+    });
+  });
+
+  it('to a peer of another version throw PROTOCOL_VERSION', async () => {
+    const [caller, other] = [await startHost(), await startRaw()];
+    await caller.network.connect(other.getMultiaddrs()[0]!.toString(), { signal: soon() });
+    const call = caller.network.request(
+      other.peerId.toString(),
+      'jobs',
+      { invite: null },
+      { signal: soon() },
+    );
+    await expect(call).rejects.toMatchObject({ code: 'PROTOCOL_VERSION' });
   });
 
   it('throw RPC_UNREACHABLE if the peer is offline', async () => {
     const [caller, callee] = await pair();
     await callee.network.stop();
     await eventually(() => caller.network.peers().length === 0);
-    await expect(caller.network.request(callee.peer, 'jobs', {}, { signal: soon() })).rejects.toMatchObject({
+    await expect(
+      caller.network.request(callee.peer, 'jobs', { invite: null }, { signal: soon() }),
+    ).rejects.toMatchObject({
       code: 'RPC_UNREACHABLE',
     });
   });
@@ -226,8 +253,8 @@ describe('limits of requests', () => {
   it('refuses calls above the quota, which refills with time', async () => {
     const clock = new ManualClock();
     const [caller, callee] = await pair({ clock });
-    callee.network.handle('jobs', async () => ({ jobs: [] }));
-    const call = () => caller.network.request(callee.peer, 'jobs', {}, { signal: soon() });
+    callee.network.handle('jobs', async () => ({ jobs: [], others: false }));
+    const call = () => caller.network.request(callee.peer, 'jobs', { invite: null }, { signal: soon() });
     const { calls, perMs } = rpcMethods.jobs.quota;
     for (let i = 0; i < calls; i++) await call();
     await expect(call()).rejects.toEqual(refused('RPC_RATE_LIMITED'));

@@ -37,14 +37,16 @@ export class ScriptedCoordinator {
     const isAlive = (): boolean => true;
     const blobs = new MemoryBlobs({ disk: this.disk, clock, random, isAlive });
     this.host = network.host({ signer: COORDINATOR, blobs, isAlive });
+    this.host.serveBlobs(() => true);
     const { job } = toy;
     this.host.handle('jobs', async () => ({
       jobs: [{ job, name: 'toy', phase: this.head?.phase ?? 'waiting' }],
+      others: false,
     }));
     this.host.handle('join', async () => {
       this.joins++;
       if (!this.admits) throw new SwarmError('NOT_ADMITTED', 'not you', {});
-      return { manifest: bytes(toy.envelope), head: this.#signedHead() };
+      return { manifest: bytes(toy.envelope), head: this.#signedHead(), admission: 'open' };
     });
     this.host.handle('head', async () => ({ head: this.#signedHead() }));
     this.host.handle('leave', async (peer) => {

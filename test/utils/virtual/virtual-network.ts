@@ -106,6 +106,7 @@ export class VirtualHost implements SwarmNetwork {
   /** Number of gossip messages dropped because no handler admits their author. */
   notAdmitted = 0;
   readonly #methods = new Map<string, Handler>();
+  #mayFetch: (peer: string, digest: string) => boolean = () => false;
   readonly #listeners = new Set<(event: { type: 'connect' | 'disconnect'; peer: string }) => void>();
 
   constructor(deps: { signer: Signer; blobs: BlobStore; isAlive: () => boolean; network: VirtualNetwork }) {
@@ -222,6 +223,10 @@ export class VirtualHost implements SwarmNetwork {
 
   reserveFor(): void {}
 
+  serveBlobs(mayFetch: (peer: string, digest: string) => boolean): void {
+    this.#mayFetch = mayFetch;
+  }
+
   async fetchBlob(
     { digest, size }: { digest: string; size: number },
     { holders, signal, onProgress }: FetchBlobOptions,
@@ -230,7 +235,9 @@ export class VirtualHost implements SwarmNetwork {
     for (const holder of holders) {
       try {
         await this.#travel(holder, signal);
-        const bytes = await this.#network.reach(this.peer, holder)!.#blobs.get(digest, { maxBytes: size });
+        const other = this.#network.reach(this.peer, holder)!;
+        if (!other.#mayFetch(this.peer, digest)) throw new SwarmError('BLOB_MISSING', 'no such blob', {});
+        const bytes = await other.#blobs.get(digest, { maxBytes: size });
         await this.#travel(holder, signal);
         await this.#blobs.put(bytes);
         onProgress?.({ bytes: size, total: size });

@@ -358,7 +358,7 @@ describe('serving blobs', () => {
       },
     };
     const { ranges, buffers } = new Shares({ observer: noObserver });
-    await new BlobServer({
+    const server = new BlobServer({
       streams,
       ranges,
       buffers,
@@ -366,7 +366,9 @@ describe('serving blobs', () => {
       clock: systemClock,
       log: recordingLog([]),
       observer: noObserver,
-    }).start();
+    });
+    server.mayFetch = () => true;
+    await server.start();
     const serving = serve!(served, { address: '192.0.2.1', peer: 'a peer' });
     const frames = new FrameStream({ unreadBytes: 4 * 1024 * 1024 }, { stream: client });
     for (const offset of [0, 1000, 5 * BLOB_RANGE_BYTES]) {
@@ -377,6 +379,30 @@ describe('serving blobs', () => {
     }
     await client.close();
     await serving;
+  });
+
+  it('to a peer that may not have the blob looks like the answer for a blob that does not exist', async () => {
+    const host = await startHost();
+    await host.blobs.put(bytes);
+    const taken: string[] = [];
+    host.network.serveBlobs((peer) => {
+      taken.push(peer);
+      return false;
+    });
+    const raw = await startRaw();
+    const stream = await rawStream(raw, host, BLOB_PROTOCOL);
+    const frames = new FrameStream({ unreadBytes: 4 * MiB }, { stream });
+    const answers: Uint8Array[] = [];
+    for (const digest of [ref.digest, 'f'.repeat(64)]) {
+      stream.send(framed(encodeCbor({ digest, offset: 0, length: 1 })));
+      answers.push(Uint8Array.from(await frames.read(BLOB_HEADER_BYTES, soon())));
+    }
+    expect(answers[0]).toEqual(answers[1]);
+    expect(decodeCbor(answers[0]!, blobAnswerSchema, BLOB_HEADER_BYTES)).toEqual({
+      status: 'missing',
+      total: 0,
+    });
+    expect(taken).toEqual([raw.peerId.toString(), raw.peerId.toString()]);
   });
 
   it.each<[string, Uint8Array]>([

@@ -1,14 +1,14 @@
 import { randomBytes } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { writeDurably } from '../../common/durable.ts';
-import { restrictToOwner } from '../../common/file-system.ts';
-import { coordinatorError } from '../errors.ts';
+import { writeDurably } from '../common/durable.ts';
+import { restrictToOwner } from '../common/file-system.ts';
+import { storageError } from './errors.ts';
 
 const TOKEN_FILE = 'api-token';
 const TOKEN_BYTES = 32;
 
-/** Reads the control API's token. @returns null when the home has no token */
+/** Reads the token of a daemon's HTTP API. @returns null when the home has no token */
 export async function readToken(home: string): Promise<string | null> {
   return readFile(join(home, TOKEN_FILE), 'utf8').then(
     (text) => text.trim(),
@@ -17,7 +17,7 @@ export async function readToken(home: string): Promise<string | null> {
 }
 
 /**
- * Reads the control API's token from the home, or creates it on first use. Only its owner can read the file.
+ * Reads the token of a daemon's HTTP API from the home, or creates it on first use. Only its owner can read the file.
  * @throws SwarmError TOKEN_INVALID, WRITE_FAILED, STORE_FULL
  */
 export async function loadToken(home: string): Promise<string> {
@@ -33,7 +33,7 @@ export async function loadToken(home: string): Promise<string> {
   }
   const token = found.trim();
   if (token.length < TOKEN_BYTES) {
-    throw coordinatorError('TOKEN_INVALID', `${path} does not contain a token`, { path });
+    throw storageError('TOKEN_INVALID', `${path} does not contain a token`, { path });
   }
   await restrictToOwner(path);
   return token;

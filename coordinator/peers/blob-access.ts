@@ -1,0 +1,34 @@
+import type { JobRun } from '../job-run.ts';
+import { isOpen } from '../round/round-machine.ts';
+import type { Store } from '../store/store.ts';
+
+/**
+ * Returns whether a peer may fetch a blob. It may if one of the jobs that need the blob lets it:
+ *
+ * - An open job lets every peer fetch its base, data, checkpoints and, after their round has closed, its updates.
+ * - Any other job lets its members and readers fetch base, data and checkpoints. Its updates go to members with the role
+ *   `observer` or `operator`, after their round has closed. Contributors do not need the updates of others.
+ *
+ * The answer is the same for a blob that the peer may not have and for a blob that does not exist.
+ */
+export function mayFetch(
+  peer: string,
+  digest: string,
+  { jobs, store }: { jobs: readonly JobRun[]; store: Store },
+): boolean {
+  const readable = new Map(jobs.filter((run) => run.mayRead(peer)).map((run) => [run.context.job, run]));
+  // Most strangers end here, without a query of the database.
+  if (readable.size === 0) return false;
+  return store.blobs.usesOf(digest).some(({ job, use, round }) => {
+    const run = readable.get(job);
+    return run !== undefined && (use !== 'update' || mayReadUpdate(peer, run, round));
+  });
+}
+
+function mayReadUpdate(peer: string, run: JobRun, round: number): boolean {
+  const { state } = run.driver;
+  if (isOpen(state) && round >= state.round) return false;
+  if (run.context.stored.admission.kind === 'open') return true;
+  const role = run.members.get(peer)?.role;
+  return role === 'observer' || role === 'operator';
+}
