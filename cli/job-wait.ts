@@ -53,7 +53,8 @@ export async function waitForJob(
         printLines(context, [line]);
       }
       if (event.type === 'finished') return;
-      if (event.type === 'checkpoint' && round !== null && event.round >= round) return;
+      const isCheckpoint = event.type === 'checkpoint' || event.type === 'rolled-back';
+      if (isCheckpoint && round !== null && event.round >= round) return;
       if (event.type === 'paused') {
         const { sequence, reason } = event;
         if (!(await needsOperatorSince(open, job, sequence, { signal, now: context.clock.now }))) continue;

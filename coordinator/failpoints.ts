@@ -13,9 +13,9 @@ export const failpoints = [
   'round-closed',
   /** The scores of a closed round's updates are stored, or scoring has failed. Nothing is merged yet. */
   'scored',
-  /** A merge has passed the gate; none of its results are durable yet. */
+  /** A merge has passed the gate, or a roll-back is decided; none of its results are durable yet. */
   'merged',
-  /** Adapter, delta and residual are stored as blobs; the checkpoint's folder does not exist yet. */
+  /** All blobs of a checkpoint are stored; the checkpoint's folder does not exist yet. */
   'checkpoint-blobs',
   /** The checkpoint's folder is complete; no row of the database names it yet. */
   'checkpoint-folder',

@@ -242,6 +242,8 @@ export function createCoordinatorMetrics(source: CoordinatorMetricsSource): Coor
         rounds.inc({ job: name, outcome: 'committed' });
         tokens.inc({ job: name }, event.tokens);
         seconds.observe({ job: name }, event.seconds);
+      } else if (event.type === 'rolled-back') {
+        rounds.inc({ job: name, outcome: 'rolled-back' });
       } else if (event.type === 'null-round') {
         rounds.inc({ job: name, outcome: 'null' });
       } else if (event.type === 'peer-lost') {

@@ -45,6 +45,22 @@ export type JobEventBody =
       seconds: number;
       drift: number | null;
     }
+  /**
+   * The coordinator rolled back: the round ended with a checkpoint that has the adapter of the checkpoint of round `to`
+   * again. None of the round's updates was merged.
+   */
+  | {
+      type: 'rolled-back';
+      round: number;
+      /** Round of the checkpoint that was restored. */
+      to: number;
+      digest: string;
+      /** Held-out loss of the restored checkpoint. */
+      heldOutLoss: number | null;
+      /** Held-out loss of the checkpoint before the roll-back. */
+      lossBefore: number | null;
+      reason: string;
+    }
   /** The coordinator scored a round's updates. Each update counts in one of `scored`, `unscored` and `harmful`. */
   | {
       type: 'scored';

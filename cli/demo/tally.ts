@@ -12,7 +12,7 @@ export class Tally {
       this.peers.add(event.peer);
       this.#updates++;
       this.#bytes += event.bytes;
-    } else if (event.type === 'checkpoint' && event.round > 0) {
+    } else if ((event.type === 'checkpoint' && event.round > 0) || event.type === 'rolled-back') {
       this.rounds++;
     }
   }

@@ -97,6 +97,9 @@ export class DemoView {
         return [`           collected  ${this.#sent.join(', ')}`];
       case 'checkpoint':
         return this.#checkpoint(event);
+      case 'rolled-back':
+        this.#losses.push({ label: String(event.round), loss: event.heldOutLoss! });
+        return [`           rolled back to round ${event.to}: ${safeText(event.reason)}`];
       case 'null-round':
         return [`           null round: ${safeText(event.reason)}`];
       default:

@@ -6,8 +6,8 @@ import { shortPeer } from '../../protocol/ids.ts';
 export function checkpointTable(checkpoints: readonly CheckpointView[]): string[] {
   return table([
     ['round', 'held-out loss', 'nodes', 'tokens', 'update bytes', 'weights', 'digest'],
-    ...checkpoints.map(({ round, digest, kept, checkpoint }) => [
-      String(round),
+    ...checkpoints.map(({ round, restores, digest, kept, checkpoint }) => [
+      restores === null ? String(round) : `${round} (= ${restores})`,
       formatLoss(checkpoint.metrics.heldOutLoss),
       // A merge can include two updates of a node: that of its round, and a late one. The node counts once.
       String(new Set(checkpoint.contributors.map(({ peer }) => peer)).size),
@@ -20,10 +20,12 @@ export function checkpointTable(checkpoints: readonly CheckpointView[]): string[
 }
 
 /** One checkpoint with its parent, contributors and metrics. */
-export function checkpointLines({ round, digest, parent, path, kept, checkpoint }: CheckpointView): string[] {
+export function checkpointLines(view: CheckpointView): string[] {
+  const { round, restores, digest, parent, path, kept, checkpoint } = view;
   const { metrics, contributors } = checkpoint;
   return [
     `checkpoint    round ${round}  ${digest}`,
+    ...(restores === null ? [] : [`rolled back   to the adapter of round ${restores}`]),
     `parent        ${parent ?? 'none: the initial adapter'}`,
     `base          ${checkpoint.base}`,
     `adapter       ${checkpoint.adapter.digest}  ${formatBytes(checkpoint.adapter.size)}`,

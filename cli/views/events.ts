@@ -40,6 +40,8 @@ export class EventLines {
           : `! round ${event.round}: update of ${shortPeer(event.peer)} not merged: ${event.code}${detail(event.detail)}`;
       case 'checkpoint':
         return this.#checkpoint(event);
+      case 'rolled-back':
+        return this.#rolledBack(event);
       case 'null-round':
         // Null rounds have a number too, but do not count towards the job's rounds.
         if (this.#rounds !== null) this.#rounds++;
@@ -79,6 +81,18 @@ export class EventLines {
       `${formatCount(event.tokensPerSecond)} tokens/s`,
       formatDuration(event.seconds),
     ].join('  ');
+  }
+
+  #rolledBack({
+    round,
+    to,
+    heldOutLoss,
+    lossBefore,
+    reason,
+  }: Extract<JobEvent, { type: 'rolled-back' }>): string {
+    this.#last = heldOutLoss ?? this.#last;
+    const losses = lossBefore === null ? '' : `, before ${formatLoss(lossBefore)}`;
+    return `round ${String(round).padStart(3)}  rolled back to round ${to}: held-out loss ${formatLoss(heldOutLoss)}${losses}${detail(reason)}`;
   }
 }
 

@@ -28,14 +28,18 @@ export function addressLines(addresses: readonly string[]): string[] {
   return addresses.map((address, i) => `${i === 0 ? 'addresses  ' : '           '} ${address}`);
 }
 
-/** The status of a job, in three lines. */
+/** The status of a job: three lines, and one more after a roll-back. */
 export function jobLines(job: JobSummary): string[] {
+  const { rolledBack } = job;
   const left = job.secondsLeft === null ? '' : `, ${formatDuration(job.secondsLeft)} left`;
   const why = job.reason === '' ? '' : `  (${safeText(job.reason)})`;
   const speed = job.tokensPerSecond > 0 ? `, ${formatCount(job.tokensPerSecond)} tokens/s` : '';
   return [
     `job         ${job.name}  ${job.job.slice(0, 12)}  round ${job.round} of ${job.rounds}  ${job.phase}${left}${why}`,
-    `            held-out loss ${lossOf(job)}, ${countOf(job.peers, 'node')}${speed}`,
+    `            held-out loss ${lossOf(job)}${bestOf(job)}, ${countOf(job.peers, 'node')}${speed}`,
+    ...(rolledBack === null
+      ? []
+      : [`            rolled back in round ${rolledBack.round} to the checkpoint of round ${rolledBack.to}`]),
     `            invite ${job.invite}`,
   ];
 }
@@ -65,6 +69,12 @@ function lossOf({ baseLoss, heldOutLoss }: JobSummary): string {
   const change =
     baseLoss === null ? '' : ` (base ${formatLoss(baseLoss)}, ${formatChange(heldOutLoss - baseLoss)})`;
   return `${formatLoss(heldOutLoss)}${change}`;
+}
+
+/** Names the best checkpoint if the newest one has a higher loss. */
+function bestOf({ best, heldOutLoss }: JobSummary): string {
+  if (best === null || heldOutLoss === null || best.heldOutLoss >= heldOutLoss) return '';
+  return `, best ${formatLoss(best.heldOutLoss)} in round ${best.round}`;
 }
 
 function nextFor(jobs: readonly JobSummary[]): string {

@@ -34,6 +34,10 @@ export interface JobSummary {
   baseLoss: number | null;
   heldOutLoss: number | null;
   checkpoint: { round: number; digest: string };
+  /** The checkpoint with the lowest held-out loss; null if no loss was measured. */
+  best: { round: number; heldOutLoss: number } | null;
+  /** The newest roll-back: its round, and the round whose checkpoint it restored. null if there was none. */
+  rolledBack: { round: number; to: number } | null;
   tokensPerSecond: number;
   reason: string;
   /** Whether the job paused itself (see `reason`) and continues only when its operator resumes it. */
@@ -113,6 +117,8 @@ export interface CheckpointView {
   round: number;
   digest: string;
   parent: string | null;
+  /** Of a roll-back: the round whose checkpoint has the same adapter. null for every other checkpoint. */
+  restores: number | null;
   /** Folder in PEFT layout on the coordinator's machine. */
   path: string;
   /** Whether the folder has the weights. The folder of an old checkpoint keeps only the signed record. */

@@ -84,10 +84,21 @@ export class Views {
       baseLoss: stored.baseLoss,
       heldOutLoss: metrics.heldOutLoss,
       checkpoint: { round, digest },
+      ...this.#history(context.job),
       tokensPerSecond: metrics.seconds > 0 ? metrics.tokens / metrics.seconds : 0,
       reason: state.reason,
       needsOperator: needsOperator(state),
       invite: inviteTo(stored, this.#deps.network),
+    };
+  }
+
+  #history(job: string): Pick<JobSummary, 'best' | 'rolledBack'> {
+    const { rounds } = this.#deps.store;
+    const best = rounds.best(job);
+    const rollBack = rounds.newestRollBack(job);
+    return {
+      best: best && { round: best.round, heldOutLoss: best.heldOutLoss! },
+      rolledBack: rollBack && { round: rollBack.round, to: rollBack.restores! },
     };
   }
 
@@ -188,10 +199,12 @@ export class Views {
     return stored.map((checkpoint) => this.checkpoint(run, checkpoint)).reverse();
   }
 
-  checkpoint(run: JobRun, { round, digest, envelope, weights }: StoredCheckpoint): CheckpointView {
+  checkpoint(run: JobRun, stored: StoredCheckpoint): CheckpointView {
+    const { round, digest, envelope, weights, restores } = stored;
     const { message } = verifyMessage('checkpoint', envelope);
     const path = this.#deps.folders.path(run.context.stored.name, round);
-    return { round, digest, parent: message.parent, path, kept: weights === 'held', checkpoint: message };
+    const { parent } = message;
+    return { round, digest, parent, restores, path, kept: weights === 'held', checkpoint: message };
   }
 
   /** Returns the seconds until the open round's deadline; null when no round is open. */

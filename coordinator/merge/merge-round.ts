@@ -3,6 +3,8 @@ import { isSwarmError } from '../../common/errors.ts';
 import { decodeAdapter } from '../../lora/adapter/codec.ts';
 import type { RowLoss } from '../../lora/train/step.ts';
 import { ADAPTER_BYTES } from '../../protocol/limits.ts';
+import type { Checkpoint } from '../../protocol/messages.ts';
+import { verifyMessage } from '../../protocol/signing.ts';
 import {
   type CurrentCheckpoint,
   EVALUATION_TIMEOUT_MS,
@@ -38,6 +40,16 @@ export interface MergeCandidate {
   readonly leftOut: readonly MergeSource[];
 }
 
+/** A decision to go back to an earlier checkpoint instead of merging a round. Nothing of it is durable yet. */
+export interface RollBack {
+  readonly round: number;
+  readonly parent: CurrentCheckpoint;
+  /** The checkpoint whose adapter comes back. */
+  readonly to: Checkpoint;
+  /** For people. */
+  readonly reason: string;
+}
+
 /**
  * Scores a closed round's updates, merges them, and takes the result through the gate. If this is repeated, for example
  * after a restart, it gives the same bits.
@@ -46,7 +58,10 @@ export class RoundMerge {
   readonly #context: RunContext;
   readonly #scoring: UpdateScoring;
   readonly #onFallback: EvaluateOptions['onFallback'];
-  /** Held-out losses by round: those of the newest checkpoint, and of a candidate that may become the next one. */
+  /**
+   * Held-out losses by round: those of the newest and of the best checkpoint, and of a candidate that may become the next
+   * one. They are measured again after a restart, because the device may be another one then.
+   */
   readonly #losses = new Map<number, readonly RowLoss[]>();
 
   constructor(deps: ScoringDeps) {
@@ -59,10 +74,14 @@ export class RoundMerge {
    * Scores and merges the updates that were selected when the round closed. If the disk has lost one of them, the round is
    * refused, because a retry would miss the same update. The authors put the updates of a refused round back into their
    * error feedback, so no other update is lost.
-   * @returns the candidate, or the reason why no variant of the merge passed
+   * @returns the candidate, or the reason why no variant of the merge passed, or a roll-back if the parent is too far
+   *   behind the best checkpoint
    * @throws SwarmError when merging or evaluating failed
    */
-  async run(round: number, parent: CurrentCheckpoint): Promise<MergeCandidate | { refused: string }> {
+  async run(
+    round: number,
+    parent: CurrentCheckpoint,
+  ): Promise<MergeCandidate | RollBack | { refused: string }> {
     const { job, manifest, deps } = this.#context;
     const updates = deps.store.updates.selected(job, round);
     const scores = await this.#scoring.run(round, parent, updates);
@@ -74,9 +93,15 @@ export class RoundMerge {
     if (sources.length === 0) return { refused: 'every update raises the loss or changes nothing' };
     const startedAt = deps.clock.monotonic();
     try {
-      const result = await this.#passGate(round, parent, sources, scores);
+      const best = await this.#bestBefore(parent);
+      const result = await this.#passGate(round, { parent, best }, sources, scores);
+      const rollsBack = !result.accepted && result.isDrifted && best !== null;
       const seconds = (deps.clock.monotonic() - startedAt) / 1000;
-      deps.meter.gate(manifest.name, { seconds, ...gateFigures(result) });
+      deps.meter.gate(manifest.name, { seconds, ...gateFigures(result, rollsBack) });
+      if (rollsBack) {
+        this.#losses.set(round, best.losses);
+        return { round, parent, to: best.checkpoint, reason: result.reason };
+      }
       if (!result.accepted) return { refused: result.reason };
       const { merged, losses, rate, leftOut } = result;
       this.#losses.set(round, losses);
@@ -90,7 +115,7 @@ export class RoundMerge {
 
   async #passGate(
     round: number,
-    parent: CurrentCheckpoint,
+    { parent, best }: { parent: CurrentCheckpoint; best: Best | null },
     sources: readonly MergeSource[],
     scores: readonly StoredScore[],
   ): Promise<GateResult<MergeSource, Merged>> {
@@ -101,8 +126,8 @@ export class RoundMerge {
       sources,
       rate: rounds.outerRate,
       tolerance: acceptance.tolerance,
-      before: await this.#lossesOf(parent),
-      best: null,
+      before: await this.#lossesOf(parent.checkpoint),
+      best: best?.losses ?? null,
       merge: (sources, rate) => this.#merge(round, parent, sources, rate),
       evaluate: (merged) => this.#evaluate(decodeAdapter(merged.adapter, layout)),
       personsOf: (merged) => this.#personsOf(merged, sources, scores),
@@ -173,11 +198,31 @@ export class RoundMerge {
     }
   }
 
-  async #lossesOf({ checkpoint }: CurrentCheckpoint): Promise<readonly RowLoss[]> {
-    const known = this.#losses.get(checkpoint.round);
-    this.#losses.clear();
-    const losses = known ?? (await this.#evaluateStored(checkpoint.adapter.digest));
-    this.#losses.set(checkpoint.round, losses);
+  /**
+   * Returns the best checkpoint so far, unless the parent has the same adapter. If the disk has lost its weights, merges
+   * are compared with their parent alone.
+   */
+  async #bestBefore(parent: CurrentCheckpoint): Promise<Best | null> {
+    const { job, deps } = this.#context;
+    const stored = deps.store.rounds.best(job);
+    for (const round of this.#losses.keys()) {
+      if (round !== parent.checkpoint.round && round !== stored?.round) this.#losses.delete(round);
+    }
+    if (stored === null) return null;
+    const checkpoint = verifyMessage('checkpoint', stored.envelope).message;
+    if (checkpoint.adapter.digest === parent.checkpoint.adapter.digest) return null;
+    try {
+      return { checkpoint, losses: await this.#lossesOf(checkpoint) };
+    } catch (error) {
+      if (!isSwarmError(error, 'BLOB_MISSING') && !isSwarmError(error, 'BLOB_CORRUPT')) throw error;
+      deps.log.warn({ round: stored.round, error }, 'best-checkpoint-lost');
+      return null;
+    }
+  }
+
+  async #lossesOf({ round, adapter }: Checkpoint): Promise<readonly RowLoss[]> {
+    const losses = this.#losses.get(round) ?? (await this.#evaluateStored(adapter.digest));
+    this.#losses.set(round, losses);
     return losses;
   }
 
@@ -196,8 +241,17 @@ export class RoundMerge {
   }
 }
 
-function gateFigures(result: GateResult<MergeSource, Merged>) {
-  if (!result.accepted) return { verdict: 'refused', merged: 0, leftOut: 0, outliers: 0 } as const;
+/** The best checkpoint, if it is not the parent of the merge. */
+interface Best {
+  readonly checkpoint: Checkpoint;
+  readonly losses: readonly RowLoss[];
+}
+
+function gateFigures(result: GateResult<MergeSource, Merged>, rollsBack: boolean) {
+  if (!result.accepted) {
+    const verdict = rollsBack ? 'rolled-back' : 'refused';
+    return { verdict, merged: 0, leftOut: 0, outliers: 0 } as const;
+  }
   const { merged, verdict, leftOut } = result;
   const { contributors, outliers } = merged;
   return { verdict, merged: contributors.length, leftOut: leftOut.length, outliers: outliers.length };

@@ -5,7 +5,7 @@ import type { BlobScope } from '../../storage/blob-collector.ts';
 import type { RunContext } from '../context.ts';
 import { coordinatorError } from '../errors.ts';
 import { meanLoss } from '../merge/comparison.ts';
-import type { MergeCandidate } from '../merge/merge-round.ts';
+import type { MergeCandidate, RollBack } from '../merge/merge-round.ts';
 import type { MergeSource } from '../merge/merge-updates.ts';
 
 /** A checkpoint whose blobs and folder are on disk. No row of the store names it yet. */
@@ -13,9 +13,12 @@ export interface DurableCheckpoint {
   readonly digest: string;
   readonly checkpoint: Checkpoint;
   readonly envelope: Uint8Array;
-  readonly residual: string;
+  /** Digest of the blob with the error feedback of the published deltas; null means zero. */
+  readonly residual: string | null;
   /** Updates that the gate left out. */
   readonly leftOut: readonly MergeSource[];
+  /** The restored checkpoint and the reason; null if the checkpoint is a merge. */
+  readonly rollBack: Pick<RollBack, 'to' | 'reason'> | null;
 }
 
 /**
@@ -28,12 +31,61 @@ export async function writeCheckpoint(
   scope: BlobScope,
   context: RunContext,
 ): Promise<DurableCheckpoint> {
-  const { manifest, layout, deps } = context;
   const { merged, leftOut } = candidate;
   const adapter = { digest: await scope.put(merged.adapter), size: merged.adapter.byteLength };
   const delta = { digest: await scope.put(merged.delta), size: merged.delta.byteLength };
   const residual = await scope.put(merged.residual);
   const checkpoint = describeCheckpoint(candidate, adapter, delta, context);
+  const signed = await writeSigned(checkpoint, scope, context);
+  return { ...signed, residual, leftOut, rollBack: null };
+}
+
+/**
+ * Writes the checkpoint of a roll-back, with the adapter of an earlier checkpoint. It has no delta, because a quantised
+ * delta cannot give the exact bits of that adapter, so nodes fetch the whole adapter. The error feedback of the deltas
+ * starts again at zero, because what it has left over belongs to the steps that are undone.
+ * @param scope protects the blobs until the store names them
+ * @throws SwarmError STORE_FULL, WRITE_FAILED, ROUND_NOT_CLOSED
+ */
+export async function writeRollBack(
+  { round, parent, to, reason }: RollBack,
+  scope: BlobScope,
+  context: RunContext,
+): Promise<DurableCheckpoint> {
+  const { job, stored, manifest } = context;
+  const { openedAt, closedAt } = closedRound(round, context);
+  await scope.hold(to.adapter.digest);
+  const checkpoint: Checkpoint = {
+    job,
+    term: stored.term,
+    round,
+    base: manifest.base.digest,
+    parent: parent.digest,
+    adapter: to.adapter,
+    delta: null,
+    contributors: [],
+    metrics: {
+      heldOutLoss: to.metrics.heldOutLoss,
+      heldOutTokens: to.metrics.heldOutTokens,
+      trainLoss: null,
+      tokens: 0,
+      seconds: Math.max(0, closedAt - openedAt) / 1000,
+      outerRate: 0,
+      updateBytes: 0,
+      drift: null,
+    },
+    createdAt: closedAt,
+  };
+  const signed = await writeSigned(checkpoint, scope, context);
+  return { ...signed, residual: null, leftOut: [], rollBack: { to, reason } };
+}
+
+/** Signs a checkpoint whose blobs are written, and writes its body and its folder. */
+async function writeSigned(
+  checkpoint: Checkpoint,
+  scope: BlobScope,
+  { manifest, layout, deps }: RunContext,
+): Promise<Pick<DurableCheckpoint, 'digest' | 'checkpoint' | 'envelope'>> {
   const envelope = signMessage('checkpoint', checkpoint, deps.network.signer);
   const { digest } = verifyMessage('checkpoint', envelope);
   // The checkpoint's body is a blob too, so that a peer can follow the parents back from a head.
@@ -41,7 +93,17 @@ export async function writeCheckpoint(
   deps.failpoint('checkpoint-blobs');
   await deps.folders.write({ manifest, layout, digest, checkpoint, envelope });
   deps.failpoint('checkpoint-folder');
-  return { digest, checkpoint, envelope, residual, leftOut };
+  return { digest, checkpoint, envelope };
+}
+
+/** Returns the times of the job's closed round. @throws SwarmError ROUND_NOT_CLOSED */
+function closedRound(round: number, { job, deps }: RunContext): { openedAt: number; closedAt: number } {
+  const record = deps.store.rounds.newest(job, 1)[0];
+  if (record?.round !== round || record.closedAt === null) {
+    const message = `round ${round} is not the job's closed round`;
+    throw coordinatorError('ROUND_NOT_CLOSED', message, { job, round });
+  }
+  return { openedAt: record.openedAt, closedAt: record.closedAt };
 }
 
 /** Returns the checkpoint. Uses only what was recorded when the round closed, so that a repetition gives the same bytes. */
@@ -49,15 +111,10 @@ function describeCheckpoint(
   { round, parent, merged, losses, rate }: MergeCandidate,
   adapter: { digest: string; size: number },
   delta: { digest: string; size: number },
-  { job, stored, manifest, deps }: RunContext,
+  context: RunContext,
 ): Checkpoint {
-  const record = deps.store.rounds.newest(job, 1)[0];
-  if (record?.round !== round || record.closedAt === null) {
-    throw coordinatorError('ROUND_NOT_CLOSED', `round ${round} is not the job's closed round`, {
-      job,
-      round,
-    });
-  }
+  const { job, stored, manifest, deps } = context;
+  const { openedAt, closedAt } = closedRound(round, context);
   const updates = deps.store.updates.selected(job, round);
   const used = merged.contributors.map(
     ({ peer, round: made }) => updates.find((update) => update.peer === peer && update.round === made)!,
@@ -85,11 +142,11 @@ function describeCheckpoint(
       trainLoss: used.reduce((sum, { lossLast }) => sum + lossLast / used.length, 0),
       tokens: used.reduce((sum, { tokens }) => sum + tokens, 0),
       // The clock may have been set back during the round, and a negative duration cannot be signed.
-      seconds: Math.max(0, record.closedAt - record.openedAt) / 1000,
+      seconds: Math.max(0, closedAt - openedAt) / 1000,
       outerRate: rate,
       updateBytes: used.reduce((sum, { size }) => sum + size, 0),
       drift: merged.drift,
     },
-    createdAt: record.closedAt,
+    createdAt: closedAt,
   };
 }

@@ -19,6 +19,12 @@ export function logEvents(log: Logger, event: JobEvent, job: string): void {
       log.info(line, 'round-committed');
       return;
     }
+    case 'rolled-back': {
+      const { round, to, heldOutLoss, lossBefore, reason } = event;
+      const losses = { heldOutLoss: rounded(heldOutLoss, 4), lossBefore: rounded(lossBefore, 4) };
+      log.warn({ job, round, to, ...losses, reason }, 'rolled-back');
+      return;
+    }
     case 'null-round':
       log.warn({ job, round: event.round, reason: event.reason }, 'null-round');
       return;

@@ -85,7 +85,14 @@ export async function recordJob(
   return store.transaction(() => {
     store.jobs.insert(stored, prepared.heldOut);
     const heldOutLoss = prepared.baseLoss;
-    store.rounds.putCheckpoint(job, { round: 0, digest, envelope: signed, residual: null, heldOutLoss });
+    store.rounds.putCheckpoint(job, {
+      round: 0,
+      digest,
+      envelope: signed,
+      residual: null,
+      heldOutLoss,
+      restores: null,
+    });
     store.blobs.use(job, 'job', 0, [...jobBlobs(manifest), digest]);
     store.blobs.use(job, 'adapter', 0, [checkpoint.adapter.digest]);
     store.jobs.putHead(job, 1, signMessage('head', head, network.signer));

@@ -1,11 +1,11 @@
 import type { BlobScope } from '../../storage/blob-collector.ts';
 import type { RunContext } from '../context.ts';
 import type { FailpointName } from '../failpoints.ts';
-import { type MergeCandidate, RoundMerge } from '../merge/merge-round.ts';
+import { type MergeCandidate, type RollBack, RoundMerge } from '../merge/merge-round.ts';
 import { newestShares } from '../peers/present-peer.ts';
 import { dueAt, isOver, reduce } from '../round/round-machine.ts';
 import type { JobState, MachineEvent } from '../round/state.ts';
-import { writeCheckpoint } from './commit.ts';
+import { writeCheckpoint, writeRollBack } from './commit.ts';
 import { Outbox } from './outbox.ts';
 import type { Receipts } from './receipts.ts';
 import { restoreState } from './restore.ts';
@@ -21,7 +21,7 @@ export class RoundDriver {
   readonly #receipts: Receipts;
   readonly #merge: RoundMerge;
   #state: JobState;
-  #candidate: MergeCandidate | null = null;
+  #candidate: MergeCandidate | RollBack | null = null;
   #cancelTick: () => void = () => {};
   #tickAt: number | null = null;
   /** The merge or commit in progress. */
@@ -167,7 +167,10 @@ export class RoundDriver {
     const candidate = this.#candidate!;
     this.#candidate = null;
     this.#inBackground(async (scope) => {
-      const durable = await writeCheckpoint(candidate, scope, this.#context);
+      const durable =
+        'merged' in candidate
+          ? await writeCheckpoint(candidate, scope, this.#context)
+          : await writeRollBack(candidate, scope, this.#context);
       const write = (outbox: Outbox): void => this.#record.commit(durable, outbox);
       return () => this.dispatch({ type: 'committed' }, write, 'checkpoint-recorded');
     });

@@ -26,6 +26,11 @@ const UNMERGED = {
     detail: 'its score is below zero by more than two standard errors, or it changes nothing',
   },
   'null-round': { fate: 'null-round', code: 'null-round', detail: '' },
+  'rolled-back': {
+    fate: 'null-round',
+    code: 'null-round',
+    detail: 'the coordinator went back to an earlier checkpoint instead of merging the round',
+  },
   outlier: { fate: 'outlier', code: 'outlier', detail: "the norm is far above the other nodes' norms" },
 } satisfies Record<string, { fate: Fate; code: ReceiptCode; detail: string }>;
 
@@ -64,30 +69,53 @@ export class RoundRecord {
   }
 
   /** Records a new checkpoint and the fates of its round's updates. */
-  commit({ digest, checkpoint, envelope, residual, leftOut }: DurableCheckpoint, outbox: Outbox): void {
-    const { job, manifest, deps } = this.#context;
+  commit(durable: DurableCheckpoint, outbox: Outbox): void {
+    const { job, deps } = this.#context;
     const { store } = deps;
-    const { round, adapter, delta } = checkpoint;
-    const { heldOutLoss } = checkpoint.metrics;
-    store.rounds.putCheckpoint(job, { round, digest, envelope, residual, heldOutLoss });
+    const { digest, checkpoint, envelope, residual, rollBack } = durable;
+    const { round, adapter, delta, metrics } = checkpoint;
+    const { heldOutLoss } = metrics;
+    const restores = rollBack?.to.round ?? null;
+    store.rounds.putCheckpoint(job, { round, digest, envelope, residual, heldOutLoss, restores });
     store.blobs.use(job, 'job', 0, [digest]);
     store.blobs.use(job, 'adapter', round, [adapter.digest]);
-    store.blobs.use(job, 'step', round, [delta!.digest, residual]);
+    const step = [delta?.digest ?? null, residual].filter((one) => one !== null);
+    store.blobs.use(job, 'step', round, step);
     store.rounds.setOutcome(job, round, 'checkpoint');
+    this.#settleUpdates(durable, outbox);
+    if (rollBack) {
+      const lossBefore = this.#checkpoint.checkpoint.metrics.heldOutLoss;
+      const { to, reason } = rollBack;
+      outbox.event({ type: 'rolled-back', round, to: to.round, digest, heldOutLoss, lossBefore, reason });
+    } else this.#reportCheckpoint(durable, outbox);
+    this.#checkpoint = { digest, checkpoint, ordinal: this.#checkpoint.ordinal + 1, residual };
+    this.retention.release(round, round, outbox);
+  }
+
+  /** Records the fates of the updates that were selected for a checkpoint. */
+  #settleUpdates({ checkpoint, leftOut, rollBack }: DurableCheckpoint, outbox: Outbox): void {
+    const { job, deps } = this.#context;
+    const { store } = deps;
+    const { round } = checkpoint;
     const harmful = store.scores.ofMerge(job, round).filter(({ isHarmful }) => isHarmful);
     for (const update of store.updates.selected(job, round)) {
       const merged = checkpoint.contributors.some((contributor) => isSame(contributor, update));
       if (merged) store.updates.setFate(job, update.round, update.peer, 'merged');
       else if (harmful.some((score) => isSame(score, update))) this.#discardUpdate(update, 'harmful', outbox);
+      else if (rollBack) this.#discardUpdate(update, 'rolled-back', outbox);
       else {
         const isLeftOut = leftOut.some((source) => isSame(source, update));
         this.#discardUpdate(update, isLeftOut ? 'left-out' : 'outlier', outbox);
       }
     }
+  }
+
+  #reportCheckpoint({ digest, checkpoint }: DurableCheckpoint, outbox: Outbox): void {
+    const { manifest } = this.#context;
     const { metrics, contributors } = checkpoint;
     outbox.event({
       type: 'checkpoint',
-      round,
+      round: checkpoint.round,
       digest,
       heldOutLoss: metrics.heldOutLoss,
       trainLoss: metrics.trainLoss,
@@ -99,8 +127,6 @@ export class RoundRecord {
       seconds: metrics.seconds,
       drift: metrics.drift,
     });
-    this.#checkpoint = { digest, checkpoint, ordinal: this.#checkpoint.ordinal + 1, residual };
-    this.retention.release(round, round, outbox);
   }
 
   /** Writes an effect to the store. @param state state after the transition */

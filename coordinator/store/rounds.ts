@@ -26,6 +26,8 @@ export interface NewCheckpoint {
   /** Digest of the blob with the error feedback of the published deltas; null means zero, as at the start. */
   readonly residual: string | null;
   readonly heldOutLoss: number | null;
+  /** Of a roll-back: the earlier round whose checkpoint has the same adapter. null for every other checkpoint. */
+  readonly restores: number | null;
 }
 
 /** State of a checkpoint's weights. `leaving`: released, but still in the checkpoint's folder; `gone`: deleted. */
@@ -112,14 +114,15 @@ export class RoundTable {
 
   putCheckpoint(job: string, checkpoint: NewCheckpoint): void {
     this.#db.run(
-      `INSERT INTO checkpoints (job, round, digest, envelope, residual, held_out_loss)
-       VALUES (?, ?, ?, ?, ?, ?)`,
+      `INSERT INTO checkpoints (job, round, digest, envelope, residual, held_out_loss, restores)
+       VALUES (?, ?, ?, ?, ?, ?, ?)`,
       job,
       checkpoint.round,
       checkpoint.digest,
       checkpoint.envelope,
       checkpoint.residual,
       checkpoint.heldOutLoss,
+      checkpoint.restores,
     );
   }
 
@@ -171,6 +174,28 @@ export class RoundTable {
     return row && readCheckpoint(row);
   }
 
+  /**
+   * Returns the best checkpoint: the one with the lowest held-out loss, and the earliest of several with the same loss.
+   * Returns null if no loss was measured.
+   */
+  best(job: string): StoredCheckpoint | null {
+    const row = this.#db.one(
+      `SELECT * FROM checkpoints WHERE job = ? AND held_out_loss IS NOT NULL
+       ORDER BY held_out_loss, round LIMIT 1`,
+      job,
+    );
+    return row && readCheckpoint(row);
+  }
+
+  /** Returns the newest roll-back of a job; null if there was none. */
+  newestRollBack(job: string): StoredCheckpoint | null {
+    const row = this.#db.one(
+      'SELECT * FROM checkpoints WHERE job = ? AND restores IS NOT NULL ORDER BY round DESC LIMIT 1',
+      job,
+    );
+    return row && readCheckpoint(row);
+  }
+
   /** Returns the rounds that have a checkpoint, oldest first. */
   checkpointRounds(job: string): number[] {
     return this.#db
@@ -205,6 +230,7 @@ function readCheckpoint(row: Row): StoredCheckpoint {
     envelope: row.envelope as Uint8Array,
     residual: row.residual as string | null,
     heldOutLoss: row.held_out_loss as number | null,
+    restores: row.restores as number | null,
     weights: row.weights as Weights,
   };
 }

@@ -201,4 +201,11 @@ export const MIGRATIONS: readonly Migration[] = [
   ALTER TABLE jobs ADD COLUMN shared_revoked_at INTEGER;
   ALTER TABLE jobs ADD COLUMN shared_digest TEXT
   `,
+  `
+  -- Of a roll-back: the earlier round whose checkpoint has the same adapter. NULL: the checkpoint is a merge, or the first.
+  ALTER TABLE checkpoints ADD COLUMN restores INTEGER;
+  -- Asked for with every view of a job.
+  CREATE INDEX checkpoints_by_loss ON checkpoints (job, held_out_loss, round) WHERE held_out_loss IS NOT NULL;
+  CREATE INDEX checkpoints_restored ON checkpoints (job, round) WHERE restores IS NOT NULL
+  `,
 ];

@@ -32,6 +32,8 @@ const job: JobSummary = {
   checkpoint: { round: 2, digest: DIGEST },
   tokensPerSecond: 2100,
   reason: '',
+  best: { round: 2, heldOutLoss: 4.5 },
+  rolledBack: null,
   needsOperator: false,
   invite: 'swarm1abc',
 };
@@ -68,6 +70,9 @@ describe('the status of a coordinator', () => {
     }
     expect(text).toMatch(/\b3\b.*\b8\b.*training.*\b18 s\b/);
     expect(text).toMatch(/4\.5000 .*5\.0000.*−0\.5000/);
+    expect(text).not.toContain('best');
+    const behind = { ...job, best: { round: 1, heldOutLoss: 4.4 }, rolledBack: { round: 7, to: 1 } };
+    expect(coordinatorLines(status([behind]), '').join('\n')).toMatch(/4\.4000.*\b1\b[^]*\b7\b.*\b1\b/);
     expect(coordinatorLines(status([]), '').at(-1)).toContain('swarm job create');
     expect(coordinatorLines(status([{ ...job, phase: 'finished' }]), '').at(-1)).toContain(
       'swarm checkpoint export moby',
@@ -223,6 +228,9 @@ describe("a job's events", () => {
     ].filter((line) => line !== null);
     expect(shown).toHaveLength(7);
     expectSafe(shown);
+    const back = { type: 'rolled-back', round: 3, to: 1, heldOutLoss: 4.5, lossBefore: 4.6, reason: EVIL };
+    expect(lines.line(event(back))).toMatch(/\b3\b.*\b1\b.*4\.5000.*4\.6000/);
+    expectSafe([lines.line(event(back))!]);
     const scores = { type: 'scored', round: 3, scored: 4, unscored: 0, harmful: 1, rows: 60, seconds: 1 };
     expect(lines.line(event({ ...scores, disbelieved: 0 }))).toBeNull();
     expect(lines.line(event({ ...scores, disbelieved: 2 }))).toMatch(/\b3\b.*\b2 updates\b/);
@@ -247,6 +255,7 @@ describe('checkpoints', () => {
       round: 2,
       digest: DIGEST,
       parent: null,
+      restores: null,
       kept: true,
       path: '/c/0002',
       checkpoint: {
@@ -276,6 +285,9 @@ describe('checkpoints', () => {
     const late = { ...contributor!, round: 1 };
     const withLate = { ...view, checkpoint: { ...view.checkpoint, contributors: [late, contributor!] } };
     expect(checkpointTable([withLate])[1], 'two updates of one node').toMatch(/2 +4\.5000 +1 +1,536/);
+    const restored = { ...view, restores: 1 };
+    expect(checkpointTable([restored])[1]).toMatch(/2 .*\b1\b.*4\.5000/);
+    expect(checkpointLines(restored).join('\n')).toMatch(/rolled back .*\b1\b/);
     const text = checkpointLines(view).join('\n');
     for (const part of ['/c/0002', '1.3 MB', 'drift', '1,536 tokens']) {
       expect(text, part).toContain(part);

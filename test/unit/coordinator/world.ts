@@ -26,6 +26,8 @@ export interface WorldOptions extends ToyJobOptions {
   admission?: PreparedJob['admission'];
   token?: string;
   retention?: RetentionSettings;
+  /** Held-out loss of the initial adapter, as recorded when the job was created. @default 1 */
+  baseLoss?: number;
   /** Held-out losses of an adapter. @default lower, the nearer its values are to zero */
   losses?: (adapter: readonly Float32Array[]) => RowLoss[];
   /** Gradient of the loss over rows at an adapter. @default zeros, which say nothing about an update */
@@ -221,8 +223,8 @@ export class World {
   /** The prepared job, as `Coordinator.create` takes it. */
   prepared(): PreparedJob {
     const { manifest, layout } = this.toy;
-    const { admission = { kind: 'open' }, token = null } = this.#options;
-    const common = { heldOut: Uint8Array.of(0), content: 'toy', baseLoss: 1, baseTokens: 64 };
+    const { admission = { kind: 'open' }, token = null, baseLoss = 1 } = this.#options;
+    const common = { heldOut: Uint8Array.of(0), content: 'toy', baseLoss, baseTokens: 64 };
     return { manifest, layout, admission, token, ...common };
   }
 }

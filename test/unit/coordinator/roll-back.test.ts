@@ -1,0 +1,174 @@
+import { describe, expect, test } from 'vitest';
+import { type FailpointName, failpoints } from '../../../coordinator/failpoints.ts';
+import type { JobEvent } from '../../../monitor/job-events.ts';
+import { verifyMessage } from '../../../protocol/signing.ts';
+import { ScriptedPeer } from './scripted-peer.ts';
+import { World } from './world.ts';
+
+const INITIAL = 0.5;
+const BASE_LOSS = 5;
+/** The first round lowers the loss by this share. */
+const GAIN = 0.02;
+/** Each further round raises the loss by this share. That is less than the gate's tolerance. */
+const DRIFT = 0.0019;
+const BEST_ROUND = 1;
+/** After five rounds the loss is 0.95 % above the best. The sixth would bring it to more than 1 %. */
+const ROLL_BACK_ROUND = BEST_ROUND + 6;
+const ROUNDS = ROLL_BACK_ROUND + 1;
+
+/** A change of all values by 1 changes the loss by its own amount. The rows differ a little. */
+function losses(adapter: readonly Float32Array[]): { lossSum: number; tokens: number }[] {
+  const values = adapter.flatMap((tensor) => [...tensor]);
+  const mean = values.reduce((sum, value) => sum + value, 0) / values.length;
+  const loss = BASE_LOSS * (1 + mean - INITIAL);
+  return Array.from({ length: 32 }, (_, i) => ({ lossSum: 8 * (loss + i / 1000), tokens: 8 }));
+}
+
+/** A payload that lowers all values by `d` has the mean 1.2 · d, see `ScriptedPeer.payload`. */
+function delta(round: number): number {
+  return (round === BEST_ROUND ? GAIN : -DRIFT) / 1.2;
+}
+
+interface Outcome {
+  readonly world: World;
+  readonly kills: number;
+  readonly events: readonly JobEvent[];
+}
+
+/** Runs a job whose loss drifts upwards. The coordinator is killed when it passes a step in a round for the first time. */
+async function runJob(kill: { at: FailpointName; round: number } | null): Promise<Outcome> {
+  const world = new World({
+    rounds: { count: ROUNDS, minPeers: 2, localSteps: 1 },
+    baseLoss: BASE_LOSS + 0.0155,
+    losses,
+  });
+  let kills = 0;
+  world.failpoint = (name) => {
+    const [newest] = world.store.rounds.newest(world.toy.job, 1);
+    if (kills > 0 || name !== kill?.at || newest?.round !== kill.round) return;
+    kills++;
+    world.clock.after(1_500, () => void world.start());
+    world.kill();
+  };
+  await world.start();
+  const finished = (): boolean => world.alive && world.run?.driver.state.phase === 'finished';
+  for (const number of [1, 2]) await new ScriptedPeer(number, world).work(delta, finished);
+  await world.until(finished, 'the end of the job');
+  await world.pass(100);
+  return { world, kills, events: world.store.events.after(world.toy.job, 0, 1_000) };
+}
+
+/** Returns the checkpoints of a job, and checks that each names the one before it as its parent. */
+function chainOf({ store, toy }: World) {
+  let parent: string | null = null;
+  return store.rounds.checkpoints(toy.job).map((stored) => {
+    const { message, digest } = verifyMessage('checkpoint', stored.envelope);
+    expect(digest).toBe(stored.digest);
+    expect(message.parent, `parent of checkpoint ${message.round}`).toBe(parent);
+    parent = digest;
+    return { ...message, restores: stored.restores, residual: stored.residual };
+  });
+}
+
+describe('a job whose loss rises a little in every round', async () => {
+  const { world, events } = await runJob(null);
+  const chain = chainOf(world);
+
+  test('is rolled back to its best checkpoint, with a new checkpoint at the end of the chain', () => {
+    expect(chain.map(({ restores }) => restores)).toEqual([
+      ...Array.from({ length: ROLL_BACK_ROUND }, () => null),
+      BEST_ROUND,
+      null,
+    ]);
+    const best = chain[BEST_ROUND]!;
+    const back = chain[ROLL_BACK_ROUND]!;
+    expect(back).toMatchObject({
+      round: ROLL_BACK_ROUND,
+      adapter: best.adapter,
+      delta: null,
+      residual: null,
+      contributors: [],
+      metrics: { heldOutLoss: best.metrics.heldOutLoss, tokens: 0 },
+    });
+    expect(chain[ROLL_BACK_ROUND + 1]!.contributors).toHaveLength(2);
+  });
+
+  test('tells the operator both losses', () => {
+    const told = events.filter(({ type }) => type === 'rolled-back');
+    expect(told).toMatchObject([
+      {
+        round: ROLL_BACK_ROUND,
+        to: BEST_ROUND,
+        heldOutLoss: chain[BEST_ROUND]!.metrics.heldOutLoss,
+        lossBefore: chain[ROLL_BACK_ROUND - 1]!.metrics.heldOutLoss,
+      },
+    ]);
+    expect(world.measured).toContainEqual({
+      type: 'gate',
+      verdict: 'rolled-back',
+      merged: 0,
+      leftOut: 0,
+      outliers: 0,
+    });
+    expect(world.store.rounds.newestRollBack(world.toy.job)?.round).toBe(ROLL_BACK_ROUND);
+    expect(world.store.rounds.best(world.toy.job)?.round).toBe(BEST_ROUND);
+  });
+
+  test('gives the updates of the undone round back to their authors', () => {
+    const { store, toy } = world;
+    const fates = store.updates.ofRounds(toy.job, 1, ROUNDS).map(({ round, fate }) => ({ round, fate }));
+    for (const { round, fate } of fates) {
+      expect(fate, `update of round ${round}`).toBe(round === ROLL_BACK_ROUND ? 'null-round' : 'merged');
+    }
+  });
+
+  test('counts the roll-back as one of its checkpoints', () => {
+    const head = verifyMessage('head', world.store.jobs.head(world.toy.job)!).message;
+    expect(head).toMatchObject({ phase: 'finished', checkpoint: { ordinal: ROUNDS, round: ROUNDS } });
+    expect(world.run.driver.state.committed).toBe(ROUNDS);
+  });
+
+  for (const at of failpoints) {
+    test(`ends with the same bytes if it is killed at "${at}" in the round of the roll-back`, async () => {
+      const killed = await runJob({ at, round: ROLL_BACK_ROUND });
+      expect(killed.kills).toBe(1);
+      const facts = ({ round, adapter, restores, contributors }: (typeof chain)[number]) => ({
+        round,
+        adapter,
+        restores,
+        updates: contributors.map(({ update }) => update),
+      });
+      expect(chainOf(killed.world).map(facts)).toEqual(chain.map(facts));
+      expect(killed.events.filter(({ type }) => type === 'rolled-back')).toHaveLength(1);
+    });
+  }
+});
+
+test('a job whose best checkpoint has lost its weights goes on without it', async () => {
+  const world = new World({
+    rounds: { count: ROUNDS, minPeers: 2, localSteps: 1 },
+    retention: { checkpoints: 1, rounds: 0 },
+    baseLoss: BASE_LOSS + 0.0155,
+    losses,
+  });
+  let lost = false;
+  world.failpoint = (name) => {
+    const [newest] = world.store.rounds.newest(world.toy.job, 1);
+    if (lost || name !== 'round-closed' || newest?.round !== ROLL_BACK_ROUND) return;
+    lost = true;
+    const best = world.store.rounds.best(world.toy.job)!;
+    expect(best).toMatchObject({ round: BEST_ROUND, weights: 'held' });
+    world.disk.files.delete(verifyMessage('checkpoint', best.envelope).message.adapter.digest);
+    // The new process does not know the losses either.
+    world.clock.after(1_500, () => void world.start());
+    world.kill();
+  };
+  await world.start();
+  const finished = (): boolean => world.alive && world.run?.driver.state.phase === 'finished';
+  for (const number of [1, 2]) await new ScriptedPeer(number, world).work(delta, finished);
+  await world.until(finished, 'the end of the job');
+  expect(lost).toBe(true);
+  expect(chainOf(world).map(({ restores }) => restores)).toEqual(
+    Array.from({ length: ROUNDS + 1 }, () => null),
+  );
+});
