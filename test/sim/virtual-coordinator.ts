@@ -2,8 +2,10 @@ import type { Clock } from '../../common/clock.ts';
 import { sleep } from '../../common/deadline.ts';
 import type { RetentionSettings, Validator } from '../../coordinator/context.ts';
 import { Coordinator } from '../../coordinator/coordinator.ts';
+import { meanLoss } from '../../coordinator/merge/comparison.ts';
 import type { PreparedJob } from '../../coordinator/record/new-job.ts';
 import { Store } from '../../coordinator/store/store.ts';
+import { decodeAdapter } from '../../lora/adapter/codec.ts';
 import type { Row } from '../../lora/data/row.ts';
 import { sha256 } from '../../protocol/cbor.ts';
 import { signerOf } from '../utils/signers.ts';
@@ -16,9 +18,14 @@ import type { VirtualEnvironment } from '../utils/virtual/virtual-node.ts';
 export const COORDINATOR = signerOf(200);
 
 const HELD_OUT_ROWS = 8;
-const TOY_BASELINE = { loss: 1, tokens: HELD_OUT_ROWS * SEQUENCE_LENGTH };
 
 /** Quadratic loss, which differs a little between held-out rows. */
+function heldOutLosses(adapter: readonly Float32Array[]): { lossSum: number; tokens: number }[] {
+  const loss = 1 + distance(adapter);
+  const tokens = SEQUENCE_LENGTH;
+  return Array.from({ length: HELD_OUT_ROWS }, (_, i) => ({ lossSum: tokens * (loss + 0.01 * i), tokens }));
+}
+
 class FakeValidator implements Validator {
   readonly #clock: Clock;
   readonly #ms: () => number;
@@ -34,9 +41,7 @@ class FakeValidator implements Validator {
     { signal }: { signal: AbortSignal },
   ): Promise<{ lossSum: number; tokens: number }[]> {
     await sleep(this.#clock, this.#ms(), signal);
-    const loss = 1 + distance(adapter);
-    const tokens = SEQUENCE_LENGTH;
-    return Array.from({ length: HELD_OUT_ROWS }, (_, i) => ({ lossSum: tokens * (loss + 0.01 * i), tokens }));
+    return heldOutLosses(adapter);
   }
 
   async gradient(
@@ -144,8 +149,9 @@ export class VirtualCoordinator {
   }
 
   #prepared(): PreparedJob {
-    const { toy, baseline = TOY_BASELINE } = this.#options;
-    const { manifest, layout } = toy;
+    const { toy, baseline } = this.#options;
+    const { manifest, layout, initial } = toy;
+    const base = heldOutLosses(decodeAdapter(initial, layout));
     return {
       manifest,
       layout,
@@ -153,8 +159,8 @@ export class VirtualCoordinator {
       admission: { kind: 'open' },
       token: null,
       content: 'toy',
-      baseLoss: baseline.loss,
-      baseTokens: baseline.tokens,
+      baseLoss: baseline ? baseline.loss : meanLoss(base),
+      baseTokens: baseline ? baseline.tokens : HELD_OUT_ROWS * SEQUENCE_LENGTH,
     };
   }
 }

@@ -93,8 +93,10 @@ export class Witness {
       if (checkpoint.parent !== (parent?.digest ?? null)) say(`checkpoint ${round} has another parent`);
       if (parent && round <= parent.round) say(`checkpoint ${round} comes after ${parent.round}`);
       const { minPeers } = this.#swarm.toy.manifest.rounds;
-      if (i > 0 && checkpoint.contributors.length === 0)
-        say(`checkpoint ${round} has no contributors of ${minPeers}`);
+      const { adapter, contributors, delta } = checkpoint;
+      const isRollBack = all.slice(0, i).some((one) => one.checkpoint.adapter.digest === adapter.digest);
+      if (i > 0 && contributors.length === 0 && (!isRollBack || delta !== null))
+        say(`checkpoint ${round} has no contributors of ${minPeers}, and restores no checkpoint`);
     }
   }
 
