@@ -20,7 +20,7 @@ export const about = 'loss after training with each compression, for 4 and 8 nod
 
 const ROOT = join(import.meta.dirname, '../..');
 /** Settings of the demo, but with half the steps per round and half the rows per step, to run three seeds in half an hour. */
-const LORA = loraConfig({ rank: 16, alpha: 32 });
+const RANK = 16;
 const SETTINGS = trainingConfigSchema.parse({
   learningRate: 3e-3,
   warmupSteps: 10,
@@ -143,13 +143,18 @@ export async function nanoTrainer(
     bits = 32,
     roundActivations = true,
     learningRate = SETTINGS.learningRate,
-  }: { bits?: BaseBits; roundActivations?: boolean; learningRate?: number } = {},
+    rank = RANK,
+  }: { bits?: BaseBits; roundActivations?: boolean; learningRate?: number; rank?: number } = {},
 ): Promise<Trainer> {
   const model = await openBase(join(ROOT, 'models/nano'));
   const engine = await createEngine('onnx-cpu', { threads: availableParallelism(), roundActivations });
   const weights = await prepareWeights(model, cacheDir, { bits });
   return new Trainer(
-    { lora: LORA, training: { ...SETTINGS, learningRate }, compute: processorCompute() },
+    {
+      lora: loraConfig({ rank, alpha: 2 * rank }),
+      training: { ...SETTINGS, learningRate },
+      compute: processorCompute(),
+    },
     { model, engine, weights },
   );
 }

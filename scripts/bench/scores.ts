@@ -2,17 +2,18 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Row } from '../../lora/data/row.ts';
+import type { BaseBits } from '../../lora/models/base/base-bits.ts';
 import type { Trainer } from '../../lora/train/trainer.ts';
-import { medianNormClip, updateNorms } from '../../lora/update/index.ts';
+import { medianNormClip, type Preset, updateNorms } from '../../lora/update/index.ts';
 import { type LossGradient, scoreUpdate, type UpdateScore } from '../../lora/update/score.ts';
 import type { BenchOptions, BenchRow } from '../bench.ts';
 import { ATTACKS } from './attackers.ts';
-import { prepare } from './learning.ts';
+import { nanoTrainer, prepare } from './learning.ts';
 import { gradientOn, HONEST, honestMedian, pick, type RoundSettings, trainRounds } from './round-training.ts';
 
 export const name = 'scores';
 export const about =
-  'how far the scores of honest nodes lie from those of attackers, in each round; ten minutes';
+  'how far the scores of honest nodes lie from those of attackers, in several settings; half an hour';
 
 /** Number of batches of random rows in a round. */
 const RANDOM_BATCHES = 4;
@@ -26,7 +27,26 @@ const LINE = 0.4;
  * Attacks that a score cannot find. Clipping turns their updates into honest ones, or into updates that help the model
  * as much as their score says.
  */
-const NOT_FOUND = ['times 3', 'half the steps, scaled up'];
+const NOT_FOUND = ['times 3', 'times 100', 'half the steps, scaled up', 'backdoor'];
+
+interface Setting {
+  readonly preset: Preset;
+  /** Rank of the adapter. @default that of the benchmark `learning` */
+  readonly rank?: number;
+  /** Bits of the nodes' base. The coordinator computes scores on a base of 32 bits. @default 32 */
+  readonly bits?: BaseBits;
+}
+
+/** Settings that option --shape can choose. */
+const SETTINGS: Readonly<Record<string, Setting>> = {
+  balanced: { preset: 'balanced' },
+  dense: { preset: 'dense' },
+  tiny: { preset: 'tiny' },
+  quality: { preset: 'quality' },
+  'rank 4': { preset: 'balanced', rank: 4 },
+  '8 bits': { preset: 'balanced', bits: 8 },
+  '4 bits': { preset: 'balanced', bits: 4 },
+};
 
 /**
  * Scores the updates of honest nodes and of one node for each attack, as the coordinator does. Only the honest updates
@@ -34,29 +54,36 @@ const NOT_FOUND = ['times 3', 'half the steps, scaled up'];
  * nodes in the round.
  */
 export async function run(report: (row: BenchRow) => void, options: BenchOptions): Promise<void> {
+  const { quick = false, choices = {}, shapes = quick ? ['balanced'] : Object.keys(SETTINGS) } = options;
+  const attacks = choices.attack?.split(',') ?? Object.keys(ATTACKS);
+  const rounds = Number(choices.rounds ?? (quick ? 2 : 5));
   const folder = await mkdtemp(join(tmpdir(), 'swarm-bench-scores-'));
-  const deps = await prepare(folder);
+  const { trainer: ready, rows } = await prepare(folder);
+  await ready.dispose();
   try {
-    for (const preset of options.quick ? (['balanced'] as const) : (['balanced', 'dense', 'tiny'] as const)) {
-      for (const split of [false, true]) {
-        const rounds = options.quick ? 2 : 5;
-        await measure({ preset, split, rounds, seed: 1 }, deps, report, options.log);
+    for (const label of shapes) {
+      const { preset, rank, bits = 32 } = SETTINGS[label]!;
+      const scorer = await nanoTrainer(folder, rank === undefined ? {} : { rank });
+      const trainer = bits === 32 ? scorer : await nanoTrainer(folder, { bits, ...(rank && { rank }) });
+      for (const split of choices.split?.split(',') ?? ['even', 'own-book']) {
+        const settings = { preset, split: split === 'own-book', rounds, seed: 1 };
+        await measure({ label, attacks, settings }, { trainer, scorer, rows }, report, options.log);
       }
+      await trainer.dispose();
+      await scorer.dispose();
     }
   } finally {
-    await deps.trainer.dispose();
     await rm(folder, { recursive: true, force: true });
   }
 }
 
 async function measure(
-  settings: RoundSettings,
-  { trainer, rows }: { trainer: Trainer; rows: readonly Row[] },
+  { label, attacks, settings }: { label: string; attacks: readonly string[]; settings: RoundSettings },
+  { trainer, scorer, rows }: { trainer: Trainer; scorer: Trainer; rows: readonly Row[] },
   report: (row: BenchRow) => void,
   log: (line: string) => void,
 ): Promise<void> {
-  const { preset, split, rounds } = settings;
-  const attacks = Object.entries(ATTACKS);
+  const { split, rounds } = settings;
   /** Lowest and highest share of the honest median, over all rounds, by node and figure. */
   const seen = new Map<string, { least: number; most: number }>();
   const note = (who: string, share: number): void => {
@@ -64,12 +91,12 @@ async function measure(
     seen.set(who, { least: Math.min(least, share), most: Math.max(most, share) });
   };
   const trained = trainRounds(
-    attacks.map(([, attack]) => attack),
+    attacks.map((attack) => ATTACKS[attack]!),
     settings,
     { trainer, rows },
   );
   for await (const { round, adapter, shares, rest, updates, random } of trained) {
-    const gradient = (some: readonly Row[]) => gradientOn(trainer, adapter, some);
+    const gradient = (some: readonly Row[]) => gradientOn(scorer, adapter, some);
     const scales = medianNormClip(updates.map(updateNorms));
     const randomGradients: LossGradient[] = [];
     for (let i = 0; i < RANDOM_BATCHES; i++) {
@@ -83,7 +110,7 @@ async function measure(
       }
       const [effect, gain] = [honestMedian(scores, 'effect'), honestMedian(scores, 'gain')];
       for (const [i, score] of scores.entries()) {
-        const who = i < HONEST ? 'honest' : attacks[i - HONEST]![0];
+        const who = i < HONEST ? 'honest' : attacks[i - HONEST]!;
         const share = Math.min(score.effect / effect, score.gain / gain);
         note(`${who}, ${ownRows} own rows`, share);
         note(`${who}, effect`, score.effect / effect);
@@ -93,7 +120,7 @@ async function measure(
       }
     }
   }
-  const where = `${preset}, ${split ? "each node's own part of the book" : 'evenly drawn'}, ${rounds} rounds`;
+  const where = `${label}, ${split ? "each node's own part of the book" : 'evenly drawn'}, ${rounds} rounds`;
   for (const [who, { least, most }] of seen) {
     const isHonest = who.startsWith('honest');
     const isJudged = who.endsWith('own rows') && !NOT_FOUND.some((attack) => who.startsWith(attack));
