@@ -3,6 +3,9 @@
 import { IGNORED_LABEL, type Row } from '../../lora/data/row.ts';
 import type { SeededRandom } from '../../lora/data/seeded-random.ts';
 
+/** Separates names of attacks in an option. Some names contain a comma and a space. */
+export const SEPARATOR = /,(?! )/;
+
 /** An attacker's change of the adapter, before minus after: one tensor per entry of the layout. */
 export type Delta = Float32Array[];
 

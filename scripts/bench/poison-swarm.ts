@@ -27,7 +27,7 @@ import { ATTACKS, type Delta } from './attackers.ts';
 import { Books, type SharedTrainer } from './poison-trainer.ts';
 
 export const BEHAVIOURS = ['plain', 'fast', 'burst', 'late-start'] as const;
-export const SPLITS = ['even', 'own-book'] as const;
+export const SPLITS = ['even', 'own-book', 'two-books'] as const;
 
 export interface PoisonRun {
   /** Name of an attack, or names with ` + ` between them, one for each attacker in turn; `none` without attackers. */
@@ -40,7 +40,7 @@ export interface PoisonRun {
    * - `late-start`: they are honest in the first GOOD_ROUNDS rounds
    */
   readonly behaviour: (typeof BEHAVIOURS)[number];
-  /** Data of the nodes: rows drawn evenly from all data, or for each node rows of its own part of the book. */
+  /** Data of the nodes: rows drawn evenly from all data, or rows of each node's own part of the book or of two books. */
   readonly split: (typeof SPLITS)[number];
   readonly seed: number;
   /** Checkpoints until the job ends. */
@@ -149,7 +149,7 @@ class PoisonedSwarm {
       signerOf(a).peerId < signerOf(b).peerId ? -1 : 1,
     );
     const peers = numbers.map((number) => signerOf(number).peerId);
-    this.#books = run.split === 'own-book' ? new Books(rows, this.#partOwners(peers)) : null;
+    this.#books = run.split === 'even' ? null : new Books(rows, this.#partOwners(peers));
     const environment = { clock, network, random, log: silentLogger };
     this.#coordinator = new VirtualCoordinator(
       {

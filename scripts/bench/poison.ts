@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Row } from '../../lora/data/row.ts';
 import type { BenchOptions, BenchRow, RunChoices } from '../bench.ts';
-import { ATTACKS, withTrigger } from './attackers.ts';
+import { ATTACKS, SEPARATOR, withTrigger } from './attackers.ts';
 import { prepare } from './learning.ts';
 import {
   BEHAVIOURS,
@@ -14,6 +14,7 @@ import {
   SPLITS,
 } from './poison-swarm.ts';
 import { SharedTrainer } from './poison-trainer.ts';
+import { twoBooks } from './two-books.ts';
 
 export const name = 'poison';
 export const about =
@@ -51,19 +52,19 @@ export async function run(report: (row: BenchRow) => void, options: BenchOptions
   const { log, choices = {} } = options;
   const folder = await mkdtemp(join(tmpdir(), 'swarm-bench-poison-'));
   const { trainer, rows, heldOut } = await prepare(folder);
-  const every = Math.ceil(heldOut.length / GATE_ROWS);
-  const deps: Deps = {
-    trainer: new SharedTrainer(trainer),
-    rows: distinct(rows),
-    gateRows: heldOut.filter((_, i) => i % every === 0),
-    heldOut,
+  const shared = new SharedTrainer(trainer);
+  const depsOf = async (split: PoisonRun['split']): Promise<Deps> => {
+    const novel = { rows: distinct(rows), heldOut };
+    const data = split === 'two-books' ? await twoBooks(novel, NODES) : novel;
+    const every = Math.ceil(heldOut.length / GATE_ROWS);
+    return { trainer: shared, ...data, gateRows: data.heldOut.filter((_, i) => i % every === 0) };
   };
   try {
     const done = await readEntries(choices.out);
     const measured = async (wanted: PoisonRun): Promise<Entry> => {
       const known = done.get(JSON.stringify(wanted));
       if (known) return known;
-      const entry = await measure(wanted, deps);
+      const entry = await measure(wanted, await depsOf(wanted.split));
       done.set(JSON.stringify(wanted), entry);
       if (choices.out) await appendFile(choices.out, `${JSON.stringify(entry)}\n`);
       log(progressLine(entry));
@@ -87,7 +88,7 @@ interface Deps extends PoisonDeps {
 /** Returns the chosen runs. Runs with the same clean run and the same first rounds follow each other. */
 function runsOf(choices: RunChoices, quick: boolean): PoisonRun[] {
   const list = (key: keyof RunChoices, all: readonly string[]): string[] =>
-    choices[key]?.split(',') ?? [...all];
+    choices[key]?.split(SEPARATOR) ?? [...all];
   const attacks = list('attack', quick ? ['sign flip'] : Object.keys(ATTACKS));
   const unknown = attacks.filter((attack) => attack !== 'none' && !(attack in ATTACKS));
   if (unknown.length > 0)
@@ -95,7 +96,7 @@ function runsOf(choices: RunChoices, quick: boolean): PoisonRun[] {
   const seeds = Array.from({ length: Number(choices.seeds ?? 1) }, (_, i) => i + 1);
   const runs: PoisonRun[] = [];
   for (const seed of seeds) {
-    for (const split of list('split', quick ? ['even'] : SPLITS) as PoisonRun['split'][]) {
+    for (const split of list('split', quick ? ['even'] : SPLITS.slice(0, 2)) as PoisonRun['split'][]) {
       for (const attackers of list('attackers', ['3']).map(Number)) {
         for (const behaviour of list('behaviour', ['plain']) as PoisonRun['behaviour'][]) {
           if (!BEHAVIOURS.includes(behaviour)) throw new Error(`no behaviour is called ${behaviour}`);

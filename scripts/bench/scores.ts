@@ -7,9 +7,10 @@ import type { Trainer } from '../../lora/train/trainer.ts';
 import { medianNormClip, type Preset, updateNorms } from '../../lora/update/index.ts';
 import { type LossGradient, scoreUpdate, type UpdateScore } from '../../lora/update/score.ts';
 import type { BenchOptions, BenchRow } from '../bench.ts';
-import { ATTACKS } from './attackers.ts';
+import { ATTACKS, SEPARATOR } from './attackers.ts';
 import { nanoTrainer, prepare } from './learning.ts';
 import { gradientOn, HONEST, honestMedian, pick, type RoundSettings, trainRounds } from './round-training.ts';
+import { twoBooks } from './two-books.ts';
 
 export const name = 'scores';
 export const about =
@@ -48,6 +49,13 @@ const SETTINGS: Readonly<Record<string, Setting>> = {
   '4 bits': { preset: 'balanced', bits: 4 },
 };
 
+/** Ways to split the data, which option --split can choose. */
+const SPLITS: Readonly<Record<string, string>> = {
+  even: 'evenly drawn',
+  'own-book': "each node's own part of the book",
+  'two-books': "each node's own part of one of two books",
+};
+
 /**
  * Scores the updates of honest nodes and of one node for each attack, as the coordinator does. Only the honest updates
  * are merged, so all rounds start from an adapter that learns. Effect and gain are divided by the median of the honest
@@ -55,19 +63,26 @@ const SETTINGS: Readonly<Record<string, Setting>> = {
  */
 export async function run(report: (row: BenchRow) => void, options: BenchOptions): Promise<void> {
   const { quick = false, choices = {}, shapes = quick ? ['balanced'] : Object.keys(SETTINGS) } = options;
-  const attacks = choices.attack?.split(',') ?? Object.keys(ATTACKS);
+  const attacks = choices.attack?.split(SEPARATOR) ?? Object.keys(ATTACKS);
   const rounds = Number(choices.rounds ?? (quick ? 2 : 5));
   const folder = await mkdtemp(join(tmpdir(), 'swarm-bench-scores-'));
-  const { trainer: ready, rows } = await prepare(folder);
+  const { trainer: ready, rows, heldOut } = await prepare(folder);
   await ready.dispose();
   try {
     for (const label of shapes) {
       const { preset, rank, bits = 32 } = SETTINGS[label]!;
       const scorer = await nanoTrainer(folder, rank === undefined ? {} : { rank });
       const trainer = bits === 32 ? scorer : await nanoTrainer(folder, { bits, ...(rank && { rank }) });
-      for (const split of choices.split?.split(',') ?? ['even', 'own-book']) {
-        const settings = { preset, split: split === 'own-book', rounds, seed: 1 };
-        await measure({ label, attacks, settings }, { trainer, scorer, rows }, report, options.log);
+      for (const split of choices.split?.split(',') ?? Object.keys(SPLITS)) {
+        const settings = { preset, split: split !== 'even', rounds, seed: 1 };
+        const data =
+          split === 'two-books' ? (await twoBooks({ rows, heldOut }, HONEST + attacks.length)).rows : rows;
+        await measure(
+          { label: `${label}, ${SPLITS[split]}`, attacks, settings },
+          { trainer, scorer, rows: data },
+          report,
+          options.log,
+        );
       }
       await trainer.dispose();
       await scorer.dispose();
@@ -83,7 +98,7 @@ async function measure(
   report: (row: BenchRow) => void,
   log: (line: string) => void,
 ): Promise<void> {
-  const { split, rounds } = settings;
+  const { rounds } = settings;
   /** Lowest and highest share of the honest median, over all rounds, by node and figure. */
   const seen = new Map<string, { least: number; most: number }>();
   const note = (who: string, share: number): void => {
@@ -120,7 +135,7 @@ async function measure(
       }
     }
   }
-  const where = `${label}, ${split ? "each node's own part of the book" : 'evenly drawn'}, ${rounds} rounds`;
+  const where = `${label}, ${rounds} rounds`;
   for (const [who, { least, most }] of seen) {
     const isHonest = who.startsWith('honest');
     const isJudged = who.endsWith('own rows') && !NOT_FOUND.some((attack) => who.startsWith(attack));
