@@ -199,6 +199,9 @@ export async function pullCheckpoint(options: PullOptions): Promise<PulledCheckp
 export type {
   CheckpointView,
   CoordinatorStatus,
+  CreatedInvite,
+  CreateInviteOptions,
+  InviteView,
   JobDetail,
   JobSummary,
   PeerReceipts,

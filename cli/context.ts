@@ -1,4 +1,5 @@
 import { join } from 'node:path';
+import { addAbortSignal } from 'node:stream';
 import type { Clock } from '../common/clock.ts';
 import type { Environment } from '../common/environment.ts';
 import { packageRoot, packageVersion } from '../common/package.ts';
@@ -13,10 +14,18 @@ export interface Output {
   readonly color: boolean;
 }
 
+/** The standard input, as text. */
+export interface Input {
+  readonly isTTY: boolean;
+  /** Yields the input in pieces until its end. Leaving the loop earlier closes the input. @throws the signal's reason */
+  read(signal: AbortSignal): AsyncIterable<string>;
+}
+
 /** The parts of the process that a command uses: folders, environment, output, clock, signal. Tests pass their own. */
 export interface Context {
   readonly environment: Environment;
   readonly cwd: string;
+  readonly stdin: Input;
   readonly stdout: Output;
   readonly stderr: Output;
   readonly clock: Clock;
@@ -37,6 +46,13 @@ export function processContext(signal: AbortSignal): Context {
   return {
     environment: process.env,
     cwd: process.cwd(),
+    stdin: {
+      // Node.js opens the standard input at the first access, so it is accessed only when a command reads it.
+      get isTTY() {
+        return process.stdin.isTTY === true;
+      },
+      read: (signal) => addAbortSignal(signal, process.stdin.setEncoding('utf8')),
+    },
     stdout: output(process.stdout, process.env),
     stderr: output(process.stderr, process.env),
     clock: systemClock,

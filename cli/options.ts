@@ -30,6 +30,20 @@ export function number(min: number, max: number = Number.MAX_VALUE) {
   };
 }
 
+const UNITS_MS = { m: 60_000, h: 3_600_000, d: 86_400_000 } as const;
+
+/** Parses a time span such as 30m, 12h or 7d into milliseconds; `never` gives null. */
+export function lifetime(text: string): number | null {
+  if (text === 'never') return null;
+  const [, count, unit] = /^([1-9]\d{0,3})([mhd])$/.exec(text) ?? [];
+  if (count === undefined) {
+    throw new InvalidArgumentError(
+      'Use a whole number of minutes, hours or days, as in 30m, 12h or 7d, or never.',
+    );
+  }
+  return Number(count) * UNITS_MS[unit as keyof typeof UNITS_MS];
+}
+
 function range(min: number, max: number): string {
   return max >= Number.MAX_SAFE_INTEGER ? `of at least ${min}` : `from ${min} to ${max}`;
 }

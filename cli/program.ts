@@ -7,6 +7,7 @@ import { registerDemo } from './commands/demo.ts';
 import { registerDoctor } from './commands/doctor.ts';
 import { registerEvaluate } from './commands/evaluate.ts';
 import { registerGenerate } from './commands/generate.ts';
+import { registerInvite } from './commands/invite.ts';
 import { registerJob } from './commands/job.ts';
 import { registerNode } from './commands/node.ts';
 import { registerPeers } from './commands/peers.ts';
@@ -40,7 +41,7 @@ First steps:
   ${SWARM} demo             run a whole swarm on this machine (a minute or two)
   ${SWARM} doctor           show which engines this machine can train with
   ${SWARM} coordinator      run a coordinator; create a job on it with "${SWARM} job create FILE.yaml"
-  ${SWARM} node INVITE      lend this machine to a job
+  ${SWARM} node -           lend this machine to a job; paste its invite
 
 Exit codes: docs/exit-codes.md`,
     );
@@ -49,6 +50,7 @@ Exit codes: docs/exit-codes.md`,
     registerCoordinator,
     registerNode,
     registerJob,
+    registerInvite,
     registerStatus,
     registerPeers,
     registerCheckpoint,

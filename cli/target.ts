@@ -31,7 +31,7 @@ export function parseTarget(target: readonly string[], job: string | undefined):
     if (target.length > 1)
       throw usageError(
         'an invite already contains the addresses, so no address may follow it',
-        `give only the invite: ${SWARM} node INVITE`,
+        'give only the invite',
       );
     const invite = decodeInvite(first);
     if (job !== undefined && invite.job !== null && invite.job !== job) {

@@ -210,6 +210,7 @@ export async function startCoordinator(
         views,
         health,
         registry: metrics.registry,
+        network,
         store,
         blobs,
         clock,

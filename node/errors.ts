@@ -13,7 +13,7 @@ export const nodeError = defineErrors({
   NOTHING_TRAINED: { kind: 'failed', next: ASK_OPERATOR },
   CHECKPOINT_UNTRUSTED: 'failed',
   JOB_NOT_FOUND: 'notFound',
-  NO_ADDRESS: { kind: 'failed', next: 'start the node with an invite: swarm node INVITE' },
+  NO_ADDRESS: { kind: 'failed', next: 'start the node with an invite: swarm node -, and paste the invite' },
   NO_OPEN_JOB: 'failed',
   RECEIPT_MISMATCH: 'failed',
   TRAINER_NOT_PREPARED: { kind: 'failed', next: REPORT },

@@ -25,6 +25,7 @@ All commands follow these rules:
   | variable | meaning |
   |---|---|
   | \`SWARM_HOME\` | value for \`--home\`, the home folder of the daemon. The default is a folder for each role (coordinator or node) in \`$XDG_DATA_HOME/lora-swarm\` (\`~/.local/share/lora-swarm\`) |
+  | \`SWARM_INVITE\` | invite for \`swarm node\` and \`swarm checkpoint pull\`, if neither an argument nor \`--invite-file\` gives one |
   | \`SWARM_LOG_LEVEL\` | value for \`--log-level\` |
   | \`SWARM_ENGINE\` | value for \`--engine\` |
   | \`SWARM_CACHE\` | folder of converted weights. The default is \`$XDG_CACHE_HOME/lora-swarm\` (\`~/.cache/lora-swarm\`). You may delete it, because the program converts the weights again when it needs them |
@@ -73,12 +74,13 @@ function options(command: Command): string {
   return ['| option | meaning |', '|---|---|', ...first, ...rows].join('\n');
 }
 
-function optionRow({ flags, description, defaultValue, mandatory, argChoices }: Option): string {
+function optionRow(option: Option): string {
+  const { flags, description, defaultValue, defaultValueDescription, mandatory, argChoices } = option;
   const hasDefault = defaultValue !== undefined && typeof defaultValue !== 'boolean' && defaultValue !== '';
   const notes = [
     ...(mandatory ? ['required'] : []),
     ...(argChoices === undefined ? [] : [`choices: ${argChoices.join(', ')}`]),
-    ...(hasDefault ? [`default: ${defaultValue}`] : []),
+    ...(hasDefault ? [`default: ${defaultValueDescription ?? defaultValue}`] : []),
   ];
   const extra = notes.length === 0 ? '' : ` (${notes.join('; ')})`;
   return `| \`${flags}\` | ${cell(description)}${extra} |`;

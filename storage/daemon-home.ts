@@ -80,7 +80,7 @@ export function notRunning(home: string, role: Role, cause?: unknown): SwarmErro
       },
     );
   }
-  const start = role === 'coordinator' ? 'swarm coordinator' : 'swarm node INVITE';
+  const start = role === 'coordinator' ? 'swarm coordinator' : 'swarm node -';
   return storageError(
     'DAEMON_NOT_RUNNING',
     message,

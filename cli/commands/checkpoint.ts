@@ -12,7 +12,7 @@ import type { Context } from '../context.ts';
 import { usageError } from '../errors.ts';
 import { homeOption, integer, jsonOption } from '../options.ts';
 import { ProgressLine, printJson, printLines, printNote } from '../print.ts';
-import { parseTarget } from '../target.ts';
+import { inviteFileOption, readTarget, TARGET_HELP, type TargetOptions } from '../target-input.ts';
 import { checkpointLines, checkpointTable } from '../views/checkpoints.ts';
 
 interface CommonOptions {
@@ -60,8 +60,8 @@ export function registerCheckpoint(program: Command, context: Context): void {
     .action((job: string, dir: string, options: ExportOptions) => exportTo(context, job, dir, options));
   checkpoint
     .command('pull')
-    .argument('<invite>', 'invite of the job, or a multiaddr of its coordinator')
-    .argument('<dir>', 'folder to write to')
+    .argument('<invite>', `${TARGET_HELP}; if you use one of the last two, leave this argument out`)
+    .argument('[dir]', 'folder to write to')
     .description(
       'download the newest checkpoint of a job from its swarm, as a PEFT adapter; works on any machine',
     )
@@ -69,9 +69,12 @@ export function registerCheckpoint(program: Command, context: Context): void {
       '--job <digest>',
       'digest of the job, if the coordinator has several jobs and the invite or multiaddr names none',
     )
+    .addOption(inviteFileOption())
     .option('--force', 'write into <dir> even if it is not empty')
     .addOption(jsonOption())
-    .action((target: string, dir: string, options: PullOptions) => pull(context, target, dir, options));
+    .action((first: string, second: string | undefined, options: PullOptions) =>
+      pull(context, first, second, options),
+    );
 }
 
 async function list(context: Context, job: string | undefined, options: CommonOptions): Promise<void> {
@@ -133,16 +136,21 @@ async function exportTo(context: Context, job: string, dir: string, options: Exp
   }
 }
 
-interface PullOptions {
-  job?: string;
+interface PullOptions extends TargetOptions {
   force?: boolean;
   json?: boolean;
 }
 
-async function pull(context: Context, target: string, dir: string, options: PullOptions): Promise<void> {
+/** @param first the invite; or the folder, if the invite comes from a file or a variable and `second` is missing */
+async function pull(
+  context: Context,
+  first: string,
+  second: string | undefined,
+  options: PullOptions,
+): Promise<void> {
   const { pullCheckpoint } = await import('../../index.ts');
-  const output = resolve(context.cwd, dir);
-  const from = parseTarget([target], options.job);
+  const from = await readTarget(context, second === undefined ? [] : [first], options);
+  const output = resolve(context.cwd, second ?? first);
   await claimOutput(output, { force: options.force === true });
   const { version, signal } = context;
   const progress = new ProgressLine(context);

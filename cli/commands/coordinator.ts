@@ -128,7 +128,7 @@ async function run(context: Context, options: CoordinatorOptions): Promise<void>
         ...addressLines(status.addresses),
         `home        ${home}${firstTime ? '  (back up its file "identity": the key that signs your jobs)' : ''}`,
         `api         ${coordinator.url}`,
-        ...status.jobs.map((job) => `invite      ${job.name}: ${SWARM} node ${job.invite}`),
+        ...status.jobs.map((job) => `invite      ${job.name}: ${job.invite ?? 'revoked'}`),
         `ready       ${status.jobs.length === 0 ? `next: ${SWARM} job create FILE.yaml` : 'Ctrl-C stops the coordinator; the next start continues from the saved state'}`,
       ]);
     }

@@ -116,7 +116,7 @@ async function submit(context: Context, spec: JobSpec, options: CommonOptions): 
     printLines(context, [
       `job ${created.name}  ${created.job}`,
       `invite ${created.invite}`,
-      `next: on every machine that joins, run ${SWARM} node INVITE`,
+      `next: on every machine that joins, run ${SWARM} node - and paste the invite`,
     ]);
   }
 }

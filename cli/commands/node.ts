@@ -24,13 +24,12 @@ import {
   precisionOption,
 } from '../options.ts';
 import { ProgressLine, printJson, printLines, timeOfDay } from '../print.ts';
-import { parseTarget } from '../target.ts';
+import { inviteFileOption, readTarget, TARGET_HELP, type TargetOptions } from '../target-input.ts';
 import { NodeLines, NodeProgress } from '../views/node.ts';
 import { addressLines } from '../views/status.ts';
 
-interface NodeOptions {
+interface NodeOptions extends TargetOptions {
   home?: string;
-  job?: string;
   name?: string;
   listen?: string[];
   mdns: boolean;
@@ -51,7 +50,8 @@ export function registerNode(program: Command, context: Context): void {
   program
     .command('node')
     .description('lend this machine to a job: train its adapter as a node of the swarm')
-    .argument('<target...>', 'invite of the job, or multiaddrs of its coordinator')
+    .argument('[target...]', TARGET_HELP)
+    .addOption(inviteFileOption())
     .addOption(homeOption())
     .option(
       '--job <digest>',
@@ -94,7 +94,7 @@ export function registerNode(program: Command, context: Context): void {
 
 async function run(context: Context, target: readonly string[], options: NodeOptions): Promise<void> {
   const home = resolveHomes(options.home, context.environment, context.cwd).node;
-  const where = parseTarget(target, options.job);
+  const where = await readTarget(context, target, options);
   const compute = givenCompute(options, context.environment);
   // Refuses a wrong option before the home is created.
   parseCompute(compute);

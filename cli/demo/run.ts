@@ -1,6 +1,7 @@
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import type { Environment } from '../../common/environment.ts';
 import { copyCheckpoint } from '../../coordinator/client/copy-checkpoint.ts';
 import { type ApiClient, connect, followEvents, isSwarmError, type JobDetail } from '../../index.ts';
 import type { Context } from '../context.ts';
@@ -57,9 +58,10 @@ export async function runDemo(
   const signal = AbortSignal.any([context.signal, over.signal]);
   try {
     const home = join(folder, 'coordinator');
-    const start = (name: string, args: string[]): HelperProcess => {
+    const start = (name: string, args: string[], variables: Environment = {}): HelperProcess => {
       const logFile = join(folder, 'logs', `${name}.log`);
-      const helper = new HelperProcess({ name, arguments: args, logFile }, context);
+      const environment = { ...context.environment, ...variables };
+      const helper = new HelperProcess({ name, arguments: args, logFile }, { ...context, environment });
       helpers.push(helper);
       return helper;
     };
@@ -86,8 +88,8 @@ export async function runDemo(
 
     for (let i = 0; i < nodes; i++) {
       const name = `${NODE_NAMES[i % NODE_NAMES.length]}${i < NODE_NAMES.length ? '' : i}`;
-      const args = ['node', created.invite, '--home', join(folder, name), '--name', name, ...common];
-      const node = start(name, args);
+      const args = ['node', '--home', join(folder, name), '--name', name, ...common];
+      const node = start(name, args, { SWARM_INVITE: created.invite });
       void node.exited.then(() => {
         if (!signal.aborted) report({ event: 'node-lost', node: name, lines: node.lastLines });
       });

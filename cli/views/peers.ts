@@ -13,7 +13,7 @@ const GONE: readonly string[] = ['left', 'lost'];
  */
 export function peerLines(peers: readonly PeerView[]): string[] {
   if (peers.length === 0)
-    return ['no node has joined yet', `next: on another machine, run ${SWARM} node INVITE`];
+    return ['no node has joined yet', `next: on another machine, run ${SWARM} node - and paste the invite`];
   const here = peers.filter(({ state }) => !GONE.includes(state));
   const gone = peers.filter(({ state }) => GONE.includes(state));
   return table([

@@ -40,7 +40,7 @@ export function jobLines(job: JobSummary): string[] {
     ...(rolledBack === null
       ? []
       : [`            rolled back in round ${rolledBack.round} to the checkpoint of round ${rolledBack.to}`]),
-    `            invite ${job.invite}`,
+    `            invite ${job.invite ?? `revoked; personal ones: ${SWARM} invite create ${job.name}`}`,
   ];
 }
 
@@ -55,7 +55,7 @@ export function jobActivity(job: JobDetail): string | null {
     case 'waiting':
       return job.peers >= job.manifest.rounds.minPeers
         ? `${job.name} is about to start with ${nodes}`
-        : `${job.name} is waiting for nodes: it has ${job.peers} and needs ${job.manifest.rounds.minPeers}; they join with "${SWARM} node INVITE"`;
+        : `${job.name} is waiting for nodes: it has ${job.peers} and needs ${job.manifest.rounds.minPeers}; they join with "${SWARM} node -" and the invite`;
     default: {
       const { assigned, received } = job.updates;
       const left = job.secondsLeft === null ? '' : `, at most ${formatDuration(job.secondsLeft)} left`;
@@ -80,7 +80,8 @@ function bestOf({ best, heldOutLoss }: JobSummary): string {
 function nextFor(jobs: readonly JobSummary[]): string {
   const paused = jobs.find((job) => job.needsOperator);
   if (paused) return `${SWARM} job resume ${paused.name}`;
-  if (jobs.some((job) => job.phase === 'waiting')) return `on another machine, run ${SWARM} node INVITE`;
+  if (jobs.some((job) => job.phase === 'waiting'))
+    return `on another machine, run ${SWARM} node - and paste the invite`;
   const finished = jobs.find((job) => job.phase === 'finished');
   if (finished) return `${SWARM} checkpoint export ${finished.name} DIR`;
   return `${SWARM} peers`;

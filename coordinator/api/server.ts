@@ -17,7 +17,9 @@ import type { CoordinatorDeps } from '../context.ts';
 import type { Coordinator } from '../coordinator.ts';
 import { coordinatorError } from '../errors.ts';
 import type { JobRun } from '../job-run.ts';
+import { checked } from './checked.ts';
 import { eventLines } from './event-lines.ts';
+import { inviteRoutes } from './invite-routes.ts';
 import type { CreateJobLine } from './types.ts';
 import type { Views } from './views.ts';
 
@@ -30,7 +32,7 @@ export interface ApiOptions {
   readonly token: string;
 }
 
-export interface ApiDeps extends Pick<CoordinatorDeps, 'store' | 'blobs' | 'clock'> {
+export interface ApiDeps extends Pick<CoordinatorDeps, 'network' | 'store' | 'blobs' | 'clock'> {
   readonly coordinator: Coordinator;
   readonly views: Views;
   readonly health: Health;
@@ -91,6 +93,7 @@ export async function startApi(
   addMonitorRoutes(server, deps);
   readRoutes(server, deps);
   jobRoutes(server, deps);
+  inviteRoutes(server, deps);
   server.post('/v1/shutdown', async (_request, reply) => {
     reply.raw.once('finish', () => deps.shutdown());
     return {};
@@ -198,13 +201,6 @@ function findCheckpoint({ context }: JobRun, round: string, { rounds }: ApiDeps[
 function stream(reply: FastifyReply, lines: Readable | AsyncIterable<string>): FastifyReply {
   reply.header('content-type', 'application/x-ndjson');
   return reply.send(lines instanceof Readable ? lines : Readable.from(lines, { objectMode: false }));
-}
-
-function checked<S extends z.ZodType>(schema: S, value: unknown, field: string): z.output<S> {
-  const result = schema.safeParse(value);
-  if (result.success) return result.data;
-  const message = `${field}: ${result.error.issues[0]?.message ?? 'invalid'}`;
-  throw coordinatorError('REQUEST_INVALID', message, { field });
 }
 
 /** HTTP status of each kind of error that a request can cause. Errors of all other kinds get 422. */

@@ -2,6 +2,7 @@ import type { JobEvent } from '../../monitor/job-events.ts';
 import type { Manifest } from '../../protocol/manifest.ts';
 import type { Checkpoint, Heartbeat } from '../../protocol/messages.ts';
 import type { ReceiptCode } from '../../protocol/receipts.ts';
+import type { InviteState } from '../peers/invites.ts';
 import type { JobState } from '../round/state.ts';
 import type { Role } from '../store/store.ts';
 
@@ -42,8 +43,50 @@ export interface JobSummary {
   reason: string;
   /** Whether the job paused itself (see `reason`) and continues only when its operator resumes it. */
   needsOperator: boolean;
-  /** For `swarm node <invite>` on another machine. */
-  invite: string;
+  /** The shared invite, for `swarm node` on another machine; null if it is revoked. */
+  invite: string | null;
+}
+
+/** An invite of a job. */
+export interface InviteView {
+  /** Random id of a personal invite, or `shared`. */
+  id: string;
+  name: string | null;
+  role: Role;
+  /**
+   * An `active` invite admits further machines. One that is `used` or `expired` admits those that have used it before,
+   * and a `revoked` one admits none.
+   */
+  state: InviteState;
+  /** Number of machines that may join with it; null if there is no limit, as for the shared invite. */
+  uses: number | null;
+  /** Number of machines that have used it. */
+  used: number;
+  createdAt: number;
+  /** Time after which no further machine may join with it; null if it never expires. */
+  expiresAt: number | null;
+  revokedAt: number | null;
+  /** Machines that have used it. The name is null if the machine is no member of the job. */
+  nodes: { peer: string; name: string | null; boundAt: number }[];
+}
+
+/** A new personal invite with its text, which the coordinator gives only once. */
+export interface CreatedInvite extends InviteView {
+  /** Digest of the job. */
+  job: string;
+  text: string;
+}
+
+/** Settings of a new personal invite. */
+export interface CreateInviteOptions {
+  /** Name by which the operator knows the person or machine. @default none */
+  name?: string | null;
+  /** @default 'contributor' */
+  role?: Role;
+  /** Number of machines that may join with the invite. @default 1 */
+  uses?: number;
+  /** Milliseconds until no further machine may join with it; null: never. @default 7 days */
+  lifetimeMs?: number | null;
 }
 
 /** A job with its manifest and the state of its round. */

@@ -88,7 +88,10 @@ export class Views {
       tokensPerSecond: metrics.seconds > 0 ? metrics.tokens / metrics.seconds : 0,
       reason: state.reason,
       needsOperator: needsOperator(state),
-      invite: inviteTo(stored, this.#deps.network),
+      invite:
+        members.invites.sharedRevokedAt === null
+          ? inviteTo({ job: context.job, token: members.invites.sharedToken }, this.#deps.network)
+          : null,
     };
   }
 

@@ -7,7 +7,10 @@ import { storageError } from '../../storage/errors.ts';
 import type {
   CheckpointView,
   CoordinatorStatus,
+  CreatedInvite,
+  CreateInviteOptions,
   CreateJobLine,
+  InviteView,
   JobDetail,
   JobEvent,
   JobSummary,
@@ -106,6 +109,26 @@ export class ApiClient {
   /** Pauses, resumes or ends a job. @param reason shown to its nodes */
   act(id: string, action: 'pause' | 'resume' | 'stop', reason: string): Promise<JobSummary> {
     return this.#json('POST', `/v1/jobs/${encodeURIComponent(id)}/${action}`, { reason });
+  }
+
+  /** Lists the invites of a job: the shared one, then the personal ones, oldest first. */
+  async invites(id: string): Promise<InviteView[]> {
+    return (await this.#get<{ invites: InviteView[] }>(`/v1/jobs/${encodeURIComponent(id)}/invites`)).invites;
+  }
+
+  /** Creates a personal invite. Its text cannot be read again. @throws SwarmError INVITE_EXISTS, TOO_MANY_INVITES */
+  createInvite(id: string, options: CreateInviteOptions = {}): Promise<CreatedInvite> {
+    return this.#json('POST', `/v1/jobs/${encodeURIComponent(id)}/invites`, options);
+  }
+
+  /**
+   * Revokes an invite for good, and removes the nodes that joined with it.
+   * @param invite `shared`, or the name, the id or the beginning of the id of a personal invite
+   * @throws SwarmError INVITE_UNKNOWN, INVITE_AMBIGUOUS, INVITE_WITHOUT_TOKEN
+   */
+  revokeInvite(id: string, invite: string): Promise<InviteView> {
+    const path = `/v1/jobs/${encodeURIComponent(id)}/invites/${encodeURIComponent(invite)}/revoke`;
+    return this.#json('POST', path, {});
   }
 
   /** Lists the checkpoints of a job, newest first. */

@@ -144,5 +144,5 @@ test('a job is created from files, survives a restart, and is not created twice'
     baseLoss: before.baseLoss,
     checkpoint: before.checkpoint,
   });
-  expect(decodeInvite(jobs[0]!.invite).token).toBe(token);
+  expect(decodeInvite(jobs[0]!.invite!).token).toBe(token);
 });

@@ -1,10 +1,15 @@
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { choosePeer } from '../../../cli/commands/peers.ts';
-import { integer, number } from '../../../cli/options.ts';
+import { integer, lifetime, number } from '../../../cli/options.ts';
 import { parseTarget } from '../../../cli/target.ts';
+import { readTarget } from '../../../cli/target-input.ts';
 import { resolveCache, resolveHomes } from '../../../common/user-folders.ts';
 import { encodeInvite } from '../../../protocol/invite.ts';
+import { fakeContext } from '../../utils/cli-context.ts';
 import { withCode } from '../../utils/codes.ts';
+import { temporaryFolder } from '../../utils/folder.ts';
 
 const PEER_A = `12D3KooW${'a'.repeat(44)}`;
 const PEER_B = `12D3KooW${'b'.repeat(44)}`;
@@ -54,6 +59,89 @@ describe('the target of a node', () => {
     for (const [target, job, code] of wrong) {
       expect(() => parseTarget(target, job), target.join(' ')).toThrow(withCode(code));
     }
+  });
+});
+
+describe('an invite', () => {
+  const invite = encodeInvite({ addresses: [ADDRESS], job: JOB, token: 'secret' });
+  const target = { addresses: [ADDRESS], job: JOB, token: 'secret' };
+  const typed = (...chunks: string[]) => ({
+    isTTY: true,
+    read: async function* () {
+      yield* chunks;
+      throw new Error('stdin was read after its first line');
+    },
+  });
+  const piped = (...chunks: string[]) => ({
+    isTTY: false,
+    read: async function* () {
+      yield* chunks;
+    },
+  });
+
+  it('is read from stdin, which keeps it out of the arguments', async () => {
+    const [half, rest] = [invite.slice(0, 40), invite.slice(40)];
+    for (const stdin of [
+      piped(invite),
+      piped(`\n  ${half}`, `${rest}\n`),
+      typed('\n', `${invite}\n`),
+      piped(`${ADDRESS}\n`),
+    ]) {
+      const { context } = fakeContext({ stdin });
+      expect(await readTarget(context, ['-'], {})).toMatchObject({ addresses: [ADDRESS] });
+    }
+    const { context, err } = fakeContext({ stdin: typed(`${invite}\n`) });
+    expect(await readTarget(context, ['-'], { job: JOB })).toEqual(target);
+    expect(err()).toContain('Enter');
+  });
+
+  it('is read from a file, or else from SWARM_INVITE', async () => {
+    const cwd = await temporaryFolder();
+    await writeFile(join(cwd, 'invite.txt'), `${invite}\n`);
+    const { context } = fakeContext({ cwd, environment: { SWARM_INVITE: ` ${ADDRESS} ${ADDRESS}\n` } });
+    expect(await readTarget(context, [], { inviteFile: 'invite.txt' })).toEqual(target);
+    expect((await readTarget(context, [], {})).addresses).toEqual([ADDRESS, ADDRESS]);
+    expect(await readTarget(context, [invite], {})).toEqual(target);
+  });
+
+  it('is refused with advice when there is none, when there are two, and when it is too long', async () => {
+    const cwd = await temporaryFolder();
+    await writeFile(join(cwd, 'empty'), '\n');
+    const { context } = fakeContext({ cwd });
+    const wrong: [string[], string | undefined][] = [
+      [[], undefined],
+      [['-'], undefined],
+      [[], 'empty'],
+      [[invite], 'empty'],
+      [['-', ADDRESS], undefined],
+    ];
+    for (const [given, inviteFile] of wrong) {
+      const read = readTarget(context, given, inviteFile === undefined ? {} : { inviteFile });
+      await expect(read, given.join(' ')).rejects.toMatchObject({ code: 'USAGE' });
+    }
+    await expect(readTarget(context, [], {})).rejects.toMatchObject({
+      next: expect.stringMatching(/node -.*--invite-file/),
+    });
+    const endless = fakeContext({
+      stdin: {
+        isTTY: false,
+        read: async function* () {
+          for (;;) yield 'x'.repeat(65_536);
+        },
+      },
+    });
+    await expect(readTarget(endless.context, ['-'], {})).rejects.toMatchObject({ code: 'USAGE' });
+    await expect(readTarget(context, [], { inviteFile: 'missing' })).rejects.toMatchObject({
+      code: 'ENOENT',
+    });
+  });
+});
+
+describe('a lifetime', () => {
+  it('is a number of minutes, hours or days, or never', () => {
+    expect(['30m', '12h', '7d', 'never'].map(lifetime)).toEqual([1_800_000, 43_200_000, 604_800_000, null]);
+    for (const text of ['', '7', '0d', '7w', '-1d', '1.5h', '7 d', '99999d'])
+      expect(() => lifetime(text), text).toThrow();
   });
 });
 

@@ -7,7 +7,9 @@ import { API_BODY_BYTES, startApi } from '../../../../coordinator/api/server.ts'
 import type {
   CheckpointView,
   CoordinatorStatus,
+  CreatedInvite,
   CreateJobLine,
+  InviteView,
   JobDetail,
   JobSummary,
   PeerReceipts,
@@ -204,7 +206,7 @@ describe('the API', () => {
       peerId: COORDINATOR.peerId,
       jobs: [{ name: 'toy', phase: 'waiting', round: 1, rounds: 8, peers: 1, secondsLeft: null }],
     });
-    expect(decodeInvite(status.jobs[0]!.invite)).toMatchObject({ job: world.toy.job, token: 'secret' });
+    expect(decodeInvite(status.jobs[0]!.invite!)).toMatchObject({ job: world.toy.job, token: 'secret' });
     const { peers } = await json<{ peers: PeerView[] }>(call('/v1/peers'));
     expect(peers).toMatchObject([
       { peer: peer.id, jobName: 'toy', state: 'awaiting', engine: 'onnx-cpu', accepted: 0, refused: 1 },
@@ -213,6 +215,51 @@ describe('the API', () => {
     expect(why.receipts).toMatchObject([{ code: 'malformed', round: 1 }]);
     expect(why.receipts[0]!.meaning).not.toBe('');
     expect(await statusAndCode(await call('/v1/peers/nobody'))).toEqual([400, 'REQUEST_INVALID']);
+  });
+
+  test('creates, lists and revokes invites of a job, and shows the text of one only once', async () => {
+    const world = await new World({ admission: { kind: 'invite' }, token: 'secret' }).start();
+    const { call, post } = await api(world);
+    const request = { name: 'ada', role: 'observer', uses: 2, lifetimeMs: 60_000 };
+    const created = await json<CreatedInvite>(post('/v1/jobs/toy/invites', request));
+    const expiresAt = world.clock.now() + 60_000;
+    const facts = { name: 'ada', role: 'observer', state: 'active', uses: 2, used: 0, expiresAt, nodes: [] };
+    expect(created).toMatchObject(facts);
+    const { token, job } = decodeInvite(created.text);
+    expect(job).toBe(world.toy.job);
+    const peer = new ScriptedPeer(1, world);
+    // The host of the API has taken the place of the coordinator's, so the request does not go over the network.
+    const node = { name: 'p', agent: 'test', engine: 'none', sentAt: world.clock.now() };
+    world.run.members.join(peer.id, { ...node, invite: token });
+    const defaults = await json<CreatedInvite>(post('/v1/jobs/toy/invites', {}));
+    expect(defaults).toMatchObject({ name: null, role: 'contributor', uses: 1 });
+    expect(defaults.expiresAt! - world.clock.now()).toBe(7 * 24 * 3_600_000);
+    const answer = await call('/v1/jobs/toy/invites');
+    const listed = await answer.text();
+    expect(listed).not.toContain(token!);
+    const { invites } = JSON.parse(listed) as { invites: InviteView[] };
+    expect(invites).toMatchObject([
+      { id: 'shared', state: 'active', uses: null, used: 0 },
+      { ...facts, used: 1, nodes: [{ peer: peer.id, name: 'p' }] },
+      { id: defaults.id },
+    ]);
+    const { peers } = await json<{ peers: PeerView[] }>(call('/v1/peers'));
+    expect(peers).toMatchObject([{ peer: peer.id, person: `invite:${created.id}`, role: 'observer' }]);
+
+    expect(await json(post('/v1/jobs/toy/invites/ada/revoke', {}))).toMatchObject({ state: 'revoked' });
+    expect((await json<{ peers: PeerView[] }>(call('/v1/peers'))).peers).toEqual([]);
+    expect(await json(post('/v1/jobs/toy/invites/shared/revoke', {}))).toMatchObject({ state: 'revoked' });
+    expect((await json<CoordinatorStatus>(call('/v1/status'))).jobs[0]!.invite).toBeNull();
+
+    const wrong: [Promise<Response>, number, string][] = [
+      [post('/v1/jobs/toy/invites', { uses: 0 }), 400, 'REQUEST_INVALID'],
+      [post('/v1/jobs/toy/invites', { role: 'admin' }), 400, 'REQUEST_INVALID'],
+      [post('/v1/jobs/toy/invites', { token: 'mine' }), 400, 'REQUEST_INVALID'],
+      [post('/v1/jobs/toy/invites/nobody/revoke', {}), 404, 'INVITE_UNKNOWN'],
+      [post('/v1/jobs/other/invites', {}), 404, 'JOB_UNKNOWN'],
+    ];
+    for (const [answer, status, code] of wrong)
+      expect(await statusAndCode(await answer)).toEqual([status, code]);
   });
 
   test('returns a job by name, with its manifest and deliveries; 404 for an unknown one', async () => {

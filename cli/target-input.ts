@@ -1,0 +1,90 @@
+import { createReadStream } from 'node:fs';
+import { resolve } from 'node:path';
+import { Option } from 'commander';
+import { INVITE_CHARACTERS } from '../protocol/invite.ts';
+import { SWARM } from './command-name.ts';
+import type { Context } from './context.ts';
+import { usageError } from './errors.ts';
+import { printNote } from './print.ts';
+import { parseTarget, type Target } from './target.ts';
+
+/** Argument that stands for the standard input. */
+const STDIN = '-';
+/** Environment variable with an invite or with multiaddrs. */
+const VARIABLE = 'SWARM_INVITE';
+/** Largest text that is read from a file or from stdin, in bytes: an invite, with blank lines around it. */
+const TEXT_BYTES = 4 * INVITE_CHARACTERS;
+
+/** Help of an argument that names a job by its invite. */
+export const TARGET_HELP =
+  'invite of the job, or multiaddrs of its coordinator; "-" reads them from stdin. Other users of this machine can read arguments, so pass an invite by stdin, --invite-file or SWARM_INVITE instead';
+
+/** Returns the option --invite-file. `readTarget` also reads SWARM_INVITE. */
+export const inviteFileOption = (): Option =>
+  new Option(
+    '--invite-file <file>',
+    'file with the invite, or with multiaddrs (environment variable with the invite itself: SWARM_INVITE)',
+  );
+
+export interface TargetOptions {
+  /** Value of --job. */
+  readonly job?: string;
+  /** Value of --invite-file. */
+  readonly inviteFile?: string;
+}
+
+/**
+ * Reads an invite, or the multiaddrs of a coordinator: from the arguments, from stdin if the argument is "-", from the
+ * file of --invite-file, or else from SWARM_INVITE. Every command that takes an invite uses this function, so that no
+ * command forces a token into its arguments.
+ * @throws SwarmError USAGE, INVITE_INVALID
+ */
+export async function readTarget(
+  context: Pick<Context, 'cwd' | 'environment' | 'stderr' | 'stdin' | 'signal'>,
+  given: readonly string[],
+  { job, inviteFile }: TargetOptions,
+): Promise<Target> {
+  const { cwd, environment } = context;
+  if (given.length > 0 && inviteFile !== undefined) {
+    throw usageError('give the invite as an argument or with --invite-file, not both');
+  }
+  if (given.length > 1 && given.includes(STDIN)) {
+    throw usageError('"-" reads all addresses from stdin, so no address may stand beside it');
+  }
+  if (given[0] === STDIN) return parseTarget(await fromStdin(context), job);
+  if (given.length > 0) return parseTarget(given, job);
+  if (inviteFile !== undefined) return parseTarget(await fromFile(resolve(cwd, inviteFile)), job);
+  return parseTarget(words(environment[VARIABLE] ?? '', VARIABLE), job);
+}
+
+async function fromStdin({
+  stdin,
+  stderr,
+  signal,
+}: Pick<Context, 'stderr' | 'stdin' | 'signal'>): Promise<string[]> {
+  if (stdin.isTTY) printNote({ stderr }, 'paste the invite, then press Enter');
+  // In a terminal, the first line is the whole input. A pipe is read to its end, or to its first line that is not blank.
+  let text = '';
+  for await (const chunk of stdin.read(signal)) {
+    text += chunk;
+    if (text.length > TEXT_BYTES || /\S\s*\n/.test(text)) break;
+  }
+  return words(text, 'stdin');
+}
+
+async function fromFile(path: string): Promise<string[]> {
+  let text = '';
+  for await (const chunk of createReadStream(path, { encoding: 'utf8', end: TEXT_BYTES })) text += chunk;
+  return words(text, path);
+}
+
+/** Splits a text into its words. @param source of the text, for people */
+function words(text: string, source: string): string[] {
+  const found = text.slice(0, TEXT_BYTES).trim().split(/\s+/);
+  if (found[0] !== '' && text.length <= TEXT_BYTES) return found;
+  const missing = source === VARIABLE ? 'no invite was given' : `there is no invite in ${source}`;
+  throw usageError(
+    text.length > TEXT_BYTES ? `${source} has more than ${TEXT_BYTES} bytes, so it is no invite` : missing,
+    `paste the invite after "${SWARM} node -", or name a file that contains it with --invite-file`,
+  );
+}
