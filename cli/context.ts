@@ -16,7 +16,7 @@ export interface Output {
 
 /** The standard input, as text. */
 export interface Input {
-  readonly isTTY: boolean;
+  readonly isTerminal: boolean;
   /** Yields the input in pieces until its end. Leaving the loop earlier closes the input. @throws the signal's reason */
   read(signal: AbortSignal): AsyncIterable<string>;
 }
@@ -48,7 +48,7 @@ export function processContext(signal: AbortSignal): Context {
     cwd: process.cwd(),
     stdin: {
       // Node.js opens the standard input at the first access, so it is accessed only when a command reads it.
-      get isTTY() {
+      get isTerminal() {
         return process.stdin.isTTY === true;
       },
       read: (signal) => addAbortSignal(signal, process.stdin.setEncoding('utf8')),

@@ -62,7 +62,7 @@ async function fromStdin({
   stderr,
   signal,
 }: Pick<Context, 'stderr' | 'stdin' | 'signal'>): Promise<string[]> {
-  if (stdin.isTTY) printNote({ stderr }, 'paste the invite, then press Enter');
+  if (stdin.isTerminal) printNote({ stderr }, 'paste the invite, then press Enter');
   // In a terminal, the first line is the whole input. A pipe is read to its end, or to its first line that is not blank.
   let text = '';
   for await (const chunk of stdin.read(signal)) {

@@ -18,7 +18,7 @@ export function fakeContext(overrides: Partial<Context> = {}): {
   const context: Context = {
     environment: {},
     cwd: '/',
-    stdin: { isTTY: false, read: async function* () {} },
+    stdin: { isTerminal: false, read: async function* () {} },
     stdout: output('out'),
     stderr: output('err'),
     clock: { now: () => 0, monotonic: () => 0, after: () => () => {} },

@@ -66,14 +66,14 @@ describe('an invite', () => {
   const invite = encodeInvite({ addresses: [ADDRESS], job: JOB, token: 'secret' });
   const target = { addresses: [ADDRESS], job: JOB, token: 'secret' };
   const typed = (...chunks: string[]) => ({
-    isTTY: true,
+    isTerminal: true,
     read: async function* () {
       yield* chunks;
       throw new Error('stdin was read after its first line');
     },
   });
   const piped = (...chunks: string[]) => ({
-    isTTY: false,
+    isTerminal: false,
     read: async function* () {
       yield* chunks;
     },
@@ -124,7 +124,7 @@ describe('an invite', () => {
     });
     const endless = fakeContext({
       stdin: {
-        isTTY: false,
+        isTerminal: false,
         read: async function* () {
           for (;;) yield 'x'.repeat(65_536);
         },
