@@ -4,6 +4,8 @@
  * measurements that led to these rules.
  */
 
+import { weightedMedian } from '../../lora/update/weights.ts';
+
 /**
  * Number of newest scored updates of a node from which its belief is computed. One score alone is noisy, because it is
  * measured on few rows.
@@ -103,19 +105,4 @@ function newest(shares: readonly number[]): readonly number[] {
 
 function mean(values: readonly number[], count: number): number {
   return values.reduce((sum, value) => sum + value, 0) / count;
-}
-
-/**
- * Returns the smallest value at which the weights of all values up to it reach half of the total weight; 0 if there are
- * no values.
- */
-export function weightedMedian(values: readonly number[], weights: readonly number[]): number {
-  const order = values.map((_, i) => i).sort((a, b) => values[a]! - values[b]!);
-  const half = weights.reduce((sum, weight) => sum + weight, 0) / 2;
-  let reached = 0;
-  for (const i of order) {
-    reached += weights[i]!;
-    if (reached >= half) return values[i]!;
-  }
-  return 0;
 }

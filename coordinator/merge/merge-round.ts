@@ -2,7 +2,7 @@ import { withDeadline } from '../../common/deadline.ts';
 import { isSwarmError } from '../../common/errors.ts';
 import { decodeAdapter } from '../../lora/adapter/codec.ts';
 import type { RowLoss } from '../../lora/train/step.ts';
-import { ADAPTER_BYTES } from '../../protocol/limits.ts';
+import { ADAPTER_BYTES, STALE_ROUNDS } from '../../protocol/limits.ts';
 import type { Checkpoint } from '../../protocol/messages.ts';
 import { verifyMessage } from '../../protocol/signing.ts';
 import {
@@ -14,10 +14,12 @@ import {
 import { personOf } from '../peers/person.ts';
 import type { StoredScore, StoredUpdate } from '../store/store.ts';
 import { merge } from './arithmetic.ts';
+import { BELIEF_UPDATES } from './belief.ts';
 import { type GateResult, type Person, passGate } from './gate.ts';
 import type { Merged, MergeSource } from './merge-updates.ts';
 import { type ScoringDeps, UpdateScoring } from './scoring.ts';
 import { suspicionOf } from './suspicion.ts';
+import { believableTokens } from './update-weights.ts';
 
 /**
  * Longest time that the gate searches for a merge that passes, as a multiple of the round's duration. Without a
@@ -86,10 +88,7 @@ export class RoundMerge {
     const updates = deps.store.updates.selected(job, round);
     const scores = await this.#scoring.run(round, parent, updates);
     deps.failpoint('scored');
-    const sources = updates.flatMap((update) => {
-      const { belief, isHarmful } = scores.find((score) => isSame(score, update))!;
-      return isHarmful ? [] : [sourceOf(update, belief)];
-    });
+    const sources = this.#sourcesOf(round, updates, scores);
     if (sources.length === 0) return { refused: 'every update raises the loss or changes nothing' };
     const startedAt = deps.clock.monotonic();
     try {
@@ -111,6 +110,27 @@ export class RoundMerge {
       if (!isLost || !sources.some(({ digest }) => digest === error.values.digest)) throw error;
       return { refused: `an update was lost on the coordinator's disk: ${error.message}` };
     }
+  }
+
+  /** Adds to each update what decides its weight. Leaves out harmful updates. */
+  #sourcesOf(round: number, updates: readonly StoredUpdate[], scores: readonly StoredScore[]): MergeSource[] {
+    const { job, manifest, deps } = this.#context;
+    const { store } = deps;
+    const rounds = store.rounds.newest(job, STALE_ROUNDS + 1);
+    const invites = new Map(store.peers.all(job).map(({ peer, invite }) => [peer, invite]));
+    return updates.flatMap((update): MergeSource[] => {
+      const { belief, isHarmful } = scores.find((score) => isSame(score, update))!;
+      if (isHarmful) return [];
+      const { peer, round: made, digest, size, preset, tokens } = update;
+      const { assignments } = rounds.find((facts) => facts.round === made)!;
+      const { steps } = assignments.find((assignment) => assignment.peer === peer)!;
+      const earlier = store.scores.shares(job, peer, { before: round, limit: BELIEF_UPDATES });
+      const mostTokens = believableTokens(steps, manifest);
+      // A member that the job has evicted since then is a person of its own.
+      const person = personOf({ peer, invite: invites.get(peer) ?? null });
+      const isNewcomer = earlier.length < BELIEF_UPDATES;
+      return [{ peer, round: made, digest, size, preset, tokens, mostTokens, belief, person, isNewcomer }];
+    });
   }
 
   async #passGate(
@@ -148,16 +168,13 @@ export class RoundMerge {
     sources: readonly MergeSource[],
     scores: readonly StoredScore[],
   ): Person<MergeSource>[] {
-    const { job, deps } = this.#context;
-    const members = new Map(deps.store.peers.all(job).map((member) => [member.peer, member]));
     const known = sources.flatMap((source) => {
       const entry = merged?.contributors.find((contributor) => isSame(contributor, source));
       if (merged && !entry) return [];
-      const { peer, tokens, belief } = source;
+      const { person, tokens, belief } = source;
       return {
         source,
-        // A member that the job has evicted since then is a person of its own.
-        person: personOf(members.get(peer) ?? { peer, invite: null }),
+        person,
         weight: entry?.weight ?? tokens * belief,
         norm: entry?.norm ?? 0,
         share: scores.find((score) => isSame(score, source))?.share ?? null,
@@ -255,10 +272,6 @@ function gateFigures(result: GateResult<MergeSource, Merged>, rollsBack: boolean
   const { merged, verdict, leftOut } = result;
   const { contributors, outliers } = merged;
   return { verdict, merged: contributors.length, leftOut: leftOut.length, outliers: outliers.length };
-}
-
-function sourceOf({ peer, round, digest, size, preset, tokens }: StoredUpdate, belief: number): MergeSource {
-  return { peer, round, digest, size, preset, tokens, belief };
 }
 
 function isSame(a: { peer: string; round: number }, b: { peer: string; round: number }): boolean {

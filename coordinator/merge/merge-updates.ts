@@ -2,7 +2,6 @@ import { decodeAdapter, encodeAdapter } from '../../lora/adapter/codec.ts';
 import type { AdapterLayout } from '../../lora/adapter/layout.ts';
 import {
   applyDelta,
-  capWeights,
   decodeUpdate,
   drift,
   ErrorFeedback,
@@ -12,23 +11,19 @@ import {
   type Preset,
   planLayout,
   type SparseUpdate,
-  stalenessWeight,
   updateNorms,
+  weightedMedian,
 } from '../../lora/update/index.ts';
 import { ADAPTER_BYTES, UPDATE_BYTES } from '../../protocol/limits.ts';
+import { votesOf, type Weighable, weighUpdates } from './update-weights.ts';
 
 /** A recorded update: the blob of its payload, and what its author claims about it. */
-export interface MergeSource {
+export interface MergeSource extends Weighable {
   readonly peer: string;
-  /** The round that the update was trained for. */
-  readonly round: number;
   /** Digest of the payload's blob. */
   readonly digest: string;
   readonly size: number;
   readonly preset: Preset;
-  readonly tokens: number;
-  /** The belief in the author, from 0 to 1 (merge/belief.ts). The weight of the update is multiplied by it. */
-  readonly belief: number;
 }
 
 export interface MergeInput {
@@ -44,6 +39,11 @@ export interface MergeInput {
   readonly adapter: { readonly digest: string; readonly size: number };
   /** Digest of the blob with the error feedback of the published deltas; null means zero. */
   readonly residual: string | null;
+  /**
+   * The weight of each source in a signed checkpoint. A peer that recomputes a merge takes the weights from there, because
+   * it does not know which person answers for a node. @default computed by `weighUpdates`
+   */
+  readonly weights?: readonly number[];
 }
 
 /** An update that went into a merge. */
@@ -92,11 +92,10 @@ const RESIDUAL_BYTES = ADAPTER_BYTES + 64;
 /**
  * Merges a round's updates and applies the step to the adapter.
  *
- * An update's weight is its number of tokens, capped at twice the median number of tokens of all updates. The weight is
- * multiplied by the belief in the author and, with a staleness of τ rounds, by (1+τ)^−½. Every tensor is clipped to its
- * median norm over the updates with a weight above 0. Then the updates are averaged with these weights. The divisor of
- * each value is at least `denominatorFloor` times the total weight. All sums are computed in float32 and in the given
- * order. The mean times `rate` is quantised for publication, with error feedback of decay 1.
+ * Every tensor is clipped to its median norm over the updates, which is weighted by their weights in the merge (see
+ * `weighUpdates`). Then the updates are averaged with these weights. The divisor of each value is at least
+ * `denominatorFloor` times the total weight. All sums are computed in float32 and in the given order. The mean times `rate` is quantised for publication,
+ * with error feedback of decay 1.
  *
  * The result depends only on the input, so any peer that has the blobs can recompute the same bits. Each update is read
  * twice, and only one is in memory at a time, except those that drift is measured on.
@@ -108,15 +107,21 @@ export async function mergeUpdates(input: MergeInput, read: ReadBlob): Promise<M
 
   const norms = new Map<MergeSource, Float64Array>();
   for (const source of input.sources) norms.set(source, updateNorms(await load(source)));
-  const outliers = findOutliers(input.sources, (source) => euclideanNorm(norms.get(source)!));
+  // A checkpoint names only updates that were merged, so there are no outliers among them.
+  const outliers = input.weights
+    ? []
+    : findOutliers(input.sources, (source) => euclideanNorm(norms.get(source)!));
   const sources = input.sources.filter((source) => !outliers.includes(source));
 
-  const caps = capWeights(sources.map(({ tokens }) => tokens));
-  const weights = sources.map(({ round, belief }, i) =>
-    Math.fround(caps[i]! * stalenessWeight(Math.max(0, input.round - round)) * belief),
+  const computed = input.weights ? null : weighUpdates(sources, input.round);
+  const weights = sources.map(
+    (source, i) => computed?.[i] ?? Math.fround(input.weights![input.sources.indexOf(source)]!),
   );
   const weighty = sources.filter((_, i) => weights[i]! > 0);
-  const clips = medianNormClip(weighty.map((source) => norms.get(source)!));
+  const clips = medianNormClip(
+    weighty.map((source) => norms.get(source)!),
+    weights.filter((weight) => weight > 0),
+  );
   const scales = new Map(weighty.map((source, i) => [source, clips[i]!]));
   const merge = new Merge({ layout, denominatorFloor: input.denominatorFloor });
   const sampled: { update: SparseUpdate; weight: number }[] = [];
@@ -179,16 +184,16 @@ export function mergedValues(layout: AdapterLayout, updates: number): number {
 }
 
 /**
- * Finds the outliers. Repeats the search until none is left, because each removal moves the median. A peer that
- * recomputes the merge has only the remaining updates, and must find no outlier among them.
+ * Finds the outliers. Repeats the search until none is left, because each removal moves the median. The median is
+ * weighted like those of `weighUpdates`, so that a crowd of newcomers with tiny updates does not make outliers of the
+ * others.
  */
 function findOutliers(all: readonly MergeSource[], norm: (source: MergeSource) => number): MergeSource[] {
   const outliers: MergeSource[] = [];
   for (;;) {
     const rest = all.filter((source) => !outliers.includes(source));
     if (rest.length < OUTLIER_UPDATES) return outliers;
-    const sorted = rest.map(norm).sort((a, b) => a - b);
-    const median = sorted[(sorted.length - 1) >> 1]!;
+    const median = weightedMedian(rest.map(norm), votesOf(rest));
     const found = rest.filter((source) => median > 0 && norm(source) > OUTLIER_FACTOR * median);
     if (found.length === 0) return outliers;
     outliers.push(...found);

@@ -3,7 +3,7 @@ import { decodeAdapter } from '../../lora/adapter/codec.ts';
 import type { Row } from '../../lora/data/row.ts';
 import { placesInRound, readRows } from '../../lora/data/shards/round-rows.ts';
 import { medianNormClip, planLayout, updateNorms } from '../../lora/update/index.ts';
-import { type LossGradient, scoreUpdate } from '../../lora/update/score.ts';
+import { effectOf, isHarmful, type LossGradient, scoreUpdate } from '../../lora/update/score.ts';
 import type { JobEventBody } from '../../monitor/job-events.ts';
 import { ADAPTER_BYTES, STALE_ROUNDS } from '../../protocol/limits.ts';
 import {
@@ -18,6 +18,7 @@ import type { StoredRound, StoredScore, StoredUpdate } from '../store/store.ts';
 import { loadUpdate } from './arithmetic.ts';
 import { BELIEF_UPDATES, beliefOf, gainErrorOf, isDoubtful, NEWCOMER_SHARE, sharesOf } from './belief.ts';
 import { LEAST_OWN_ROWS, planScoring } from './score-plan.ts';
+import { votesOf } from './update-weights.ts';
 
 /**
  * Time limit of a round's scoring, as a share of the round's duration. The limit is needed because the nodes wait for
@@ -51,13 +52,17 @@ interface ClosedRound {
   readonly seed: Uint8Array;
 }
 
-/** An update that can be scored: it was trained from the checkpoint that the merge changes, and it is not empty. */
-interface Candidate {
+/** An update that is not empty. */
+interface Sent {
   /** Index of the update among those of the merge. */
   readonly index: number;
   readonly update: StoredUpdate;
   /** Clipping factor of each tensor. */
   readonly scale: Float32Array;
+}
+
+/** An update that can be scored, because it was trained from the checkpoint that the merge changes. */
+interface Candidate extends Sent {
   readonly assignment: Assignment;
   /** The author's earlier shares, newest first. */
   readonly earlier: readonly number[];
@@ -143,17 +148,24 @@ export class UpdateScoring {
     for (const update of updates) {
       norms.push(updateNorms(await loadUpdate(update, { layout, blobs: deps.blobs, signal })));
     }
-    const scales = medianNormClip(norms);
+    const earlier = updates.map(({ peer }) => this.#sharesBefore(round, peer));
+    const votes = votesOf(
+      earlier.map((shares) => ({ belief: beliefOf(shares), isNewcomer: shares.length < BELIEF_UPDATES })),
+    );
+    const scales = medianNormClip(norms, votes);
     const isEmpty = norms.map((norm) => norm.every((value) => value === 0));
     const isOfParent = updates.map(({ round }) => rounds.get(round)?.parent === parent.digest);
     const candidates = updates.flatMap((update, index): Candidate[] => {
       const facts = rounds.get(update.round);
       const assignment = facts?.assignments.find(({ peer }) => peer === update.peer);
       if (isEmpty[index] || !isOfParent[index] || !assignment) return [];
-      const earlier = this.#sharesBefore(round, update.peer);
-      return [{ index, update, scale: scales[index]!, assignment, earlier }];
+      return [{ index, update, scale: scales[index]!, assignment, earlier: earlier[index]! }];
     });
-    const { figures, randomRows, rows } = await this.#measure(candidates, closed, rounds.get(round)!);
+    const late = updates.flatMap((update, index): Sent[] =>
+      isEmpty[index] || isOfParent[index] ? [] : [{ index, update, scale: scales[index]! }],
+    );
+    const facts = rounds.get(round)!;
+    const { figures, randomRows, rows, harmful } = await this.#measure({ candidates, late }, closed, facts);
 
     const measured = candidates.filter(({ index }) => figures.has(index));
     const shares = sharesOf(
@@ -170,36 +182,41 @@ export class UpdateScoring {
     const scores = updates.map((update, index): StoredScore => {
       const before = this.#unscored(round, update);
       const found = figures.get(index) ?? null;
-      const isHarmful = isEmpty[index]! || (found !== null && found.effect + 2 * found.effectError < 0);
-      const share = isHarmful ? 0 : shareOf(index);
+      const isOut = isEmpty[index]! || harmful.has(index);
+      // A late update can be harmful although its author is honest, because the others have moved on since its parent.
+      // The merge leaves it out, but its share stays unknown.
+      const share = isEmpty[index] || (isOut && isOfParent[index]) ? 0 : shareOf(index);
       if (share !== null) {
-        const belief = beliefOf([share, ...this.#sharesBefore(round, update.peer)]);
-        return { ...before, figures: found, share, belief, isHarmful };
+        const belief = beliefOf([share, ...earlier[index]!]);
+        return { ...before, figures: found, share, belief, isHarmful: isOut };
       }
       // Without this limit, a node could avoid scores by always being late.
       const belief = isOfParent[index] ? before.belief : Math.min(before.belief, NEWCOMER_SHARE);
-      return { ...before, figures: found, belief };
+      return { ...before, figures: found, belief, isHarmful: isOut };
     });
     return { scores, rows };
   }
 
   /**
    * Computes effect and gain of the candidates. The keys of `figures` are the `index` values of the candidates.
+   * `harmful` has the indices of candidates and late updates that raise the loss.
    * @throws SwarmError SCORING_SLOW if there is time for less than half of the candidates
    */
   async #measure(
-    candidates: readonly Candidate[],
+    { candidates, late }: { candidates: readonly Candidate[]; late: readonly Sent[] },
     { round, parent, seed }: ClosedRound,
     facts: StoredRound,
   ): Promise<{
     figures: Map<number, NonNullable<StoredScore['figures']>>;
     randomRows: number;
     rows: number;
+    harmful: ReadonlySet<number>;
   }> {
     const { manifest, layout, deps, signal } = this.#deps.context;
     const { blobs, clock } = deps;
     const figures = new Map<number, NonNullable<StoredScore['figures']>>();
-    if (candidates.length === 0) return { figures, randomRows: 0, rows: 0 };
+    const harmful = new Set<number>();
+    if (candidates.length === 0) return { figures, randomRows: 0, rows: 0, harmful };
     const plan = planScoring(
       candidates.map(({ update, assignment: { start, end }, earlier }) => {
         return { key: `${update.peer} ${update.round}`, start, end, isDoubtful: isDoubtful(earlier) };
@@ -235,14 +252,21 @@ export class UpdateScoring {
       const chosen = positions.slice(0, Math.max(LEAST_OWN_ROWS, Math.floor(affordable * positions.length)));
       const own = await gradient(update.round, chosen);
       const sent = await loadUpdate(update, { layout, blobs, signal });
-      figures.set(index, { ...scoreUpdate(sent, { random, own, scale }), ownRows: chosen.length });
+      const score = scoreUpdate(sent, { random, own, scale });
+      figures.set(index, { ...score, ownRows: chosen.length });
+      if (isHarmful(score)) harmful.add(index);
     }
     if (figures.size < LEAST_SCORED * candidates.length) {
       const message = `${figures.size} of ${candidates.length} updates could be scored in ${Math.round(limit)} ms; give the coordinator more threads or a GPU`;
       const values = { scored: figures.size, updates: candidates.length, ms: limit };
       throw coordinatorError('SCORING_SLOW', message, values);
     }
-    return { figures, randomRows, rows };
+    // The effect of a late update needs no further gradient.
+    for (const { index, update, scale } of late) {
+      const sent = await loadUpdate(update, { layout, blobs, signal });
+      if (isHarmful(effectOf(sent, { random, scale }))) harmful.add(index);
+    }
+    return { figures, randomRows, rows, harmful };
   }
 
   /** Returns the score of an update without figures. Its belief comes from the author's earlier updates. */

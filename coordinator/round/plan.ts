@@ -1,7 +1,8 @@
+import { weightedMedian } from '../../lora/update/weights.ts';
 import { ROUND_PEERS } from '../../protocol/limits.ts';
 import type { Manifest } from '../../protocol/manifest.ts';
 import type { Head } from '../../protocol/messages.ts';
-import { BELIEF_LINE, BELIEF_UPDATES, beliefOf, earnedBelief, weightedMedian } from '../merge/belief.ts';
+import { BELIEF_LINE, BELIEF_UPDATES, beliefOf, earnedBelief } from '../merge/belief.ts';
 
 export type Preset = Head['preset'];
 export type Assignment = Head['assignments'][number];

@@ -1,6 +1,6 @@
 import type { SparseUpdate } from './codec.ts';
 import { updateError } from './errors.ts';
-import { lowerMedian } from './weights.ts';
+import { weightedMedian } from './weights.ts';
 
 /** Computes the Euclidean norm of each tensor of an update, in float64, summed in the order of the entries. */
 export function updateNorms(update: SparseUpdate): Float64Array {
@@ -13,23 +13,35 @@ export function updateNorms(update: SparseUpdate): Float64Array {
 
 /**
  * Computes factors that scale every tensor of every update down to at most the median norm of that tensor in the round,
- * so that a minority of peers cannot raise any peer's influence. The factors are per tensor, because A and B of LoRA
- * differ in scale. The median is the lower median over the updates that sent a value of the tensor. A node that trains
- * only a part of the adapter therefore does not affect the median of the other tensors.
+ * so that a minority of the weight cannot raise any peer's influence. The factors are per tensor, because A and B of
+ * LoRA differ in scale. The median is the lower weighted median over the updates that sent a value of the tensor. A node
+ * that trains only a part of the adapter therefore does not affect the median of the other tensors.
  * @param norms `updateNorms` of each update
+ * @param weights weight of each update in the median. If all senders of a tensor have weight 0, they count equally.
+ *   @default 1
  * @returns one factor per tensor for each update, from 0 to 1, rounded to float32; `Merge.add` takes them as `scale`
  * @throws UPDATE_SHAPE when the updates differ in their number of tensors
  */
-export function medianNormClip(norms: readonly Float64Array[]): Float32Array[] {
+export function medianNormClip(
+  norms: readonly Float64Array[],
+  weights: readonly number[] = norms.map(() => 1),
+): Float32Array[] {
   const tensors = norms[0]?.length ?? 0;
   if (norms.some(({ length }) => length !== tensors)) {
     throw updateError('UPDATE_SHAPE', 'the updates differ in their number of tensors', {
       lengths: norms.map(({ length }) => length),
     });
   }
-  const medians = Float64Array.from({ length: tensors }, (_, tensor) =>
-    lowerMedian(norms.map((norm) => norm[tensor]!).filter((norm) => norm > 0)),
-  );
+  const medians = Float64Array.from({ length: tensors }, (_, tensor) => {
+    const sent = norms.flatMap((norm, i) =>
+      norm[tensor]! > 0 ? [{ norm: norm[tensor]!, weight: weights[i]! }] : [],
+    );
+    const isWeighted = sent.some(({ weight }) => weight > 0);
+    return weightedMedian(
+      sent.map(({ norm }) => norm),
+      sent.map(({ weight }) => (isWeighted ? weight : 1)),
+    );
+  });
   return norms.map((norm) =>
     Float32Array.from(norm, (value, tensor) => (value > medians[tensor]! ? medians[tensor]! / value : 1)),
   );

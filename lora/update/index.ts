@@ -17,4 +17,4 @@ export {
   updateLimits,
 } from './presets.ts';
 export type { TensorUpdate } from './sparse.ts';
-export { capWeights, stalenessWeight, WEIGHT_CAP_MEDIANS } from './weights.ts';
+export { capWeights, stalenessWeight, WEIGHT_CAP_MEDIANS, weightedMedian } from './weights.ts';

@@ -54,6 +54,23 @@ export function lossDecrease(
   return total;
 }
 
+/** Computes the effect of an update, and its standard error. @param random see `scoreUpdate` */
+export function effectOf(
+  update: SparseUpdate,
+  { random, scale }: { random: readonly LossGradient[]; scale?: ArrayLike<number> },
+): Pick<UpdateScore, 'effect' | 'effectError'> {
+  const effects = random.map((gradient) => lossDecrease(gradient, update, scale));
+  const effect = effects.reduce((sum, value) => sum + value, 0) / effects.length;
+  const squares = effects.reduce((sum, value) => sum + (value - effect) ** 2, 0);
+  const effectError = effects.length > 1 ? Math.sqrt(squares / (effects.length - 1) / effects.length) : 0;
+  return { effect, effectError };
+}
+
+/** Returns whether an update raises the loss: its effect is below zero by more than two standard errors. */
+export function isHarmful({ effect, effectError }: Pick<UpdateScore, 'effect' | 'effectError'>): boolean {
+  return effect + 2 * effectError < 0;
+}
+
 /**
  * Scores an update.
  * @param random gradients on batches of rows that were assigned to no node in this round; at least one
@@ -63,9 +80,6 @@ export function scoreUpdate(
   update: SparseUpdate,
   { random, own, scale }: { random: readonly LossGradient[]; own: LossGradient; scale?: ArrayLike<number> },
 ): UpdateScore {
-  const effects = random.map((gradient) => lossDecrease(gradient, update, scale));
-  const effect = effects.reduce((sum, value) => sum + value, 0) / effects.length;
-  const squares = effects.reduce((sum, value) => sum + (value - effect) ** 2, 0);
-  const effectError = effects.length > 1 ? Math.sqrt(squares / (effects.length - 1) / effects.length) : 0;
-  return { effect, effectError, gain: lossDecrease(own, update, scale) - effect };
+  const measured = effectOf(update, { random, ...(scale && { scale }) });
+  return { ...measured, gain: lossDecrease(own, update, scale) - measured.effect };
 }

@@ -16,17 +16,33 @@ export function lowerMedian(values: ArrayLike<number>): number {
 }
 
 /**
- * Computes the weights of a round's updates: tokens trained, capped at twice their lower median, in float32.
+ * Returns the smallest value at which the weights of all values up to it reach half of the total weight; 0 if there are
+ * no values.
+ */
+export function weightedMedian(values: readonly number[], weights: readonly number[]): number {
+  const order = values.map((_, i) => i).sort((a, b) => values[a]! - values[b]!);
+  const half = weights.reduce((sum, weight) => sum + weight, 0) / 2;
+  let reached = 0;
+  for (const i of order) {
+    reached += weights[i]!;
+    if (reached >= half) return values[i]!;
+  }
+  return 0;
+}
+
+/**
+ * Computes the weights of a round's updates: tokens trained, capped at twice the median, in float32.
+ * @param median the median number of tokens. @default the lower median of `tokens`
  * @throws UPDATE_WEIGHT when a count is not a finite number above 0
  */
-export function capWeights(tokens: readonly number[]): number[] {
+export function capWeights(tokens: readonly number[], median = lowerMedian(tokens)): number[] {
   for (const count of tokens) {
     if (Number.isFinite(count) && count > 0) continue;
     throw updateError('UPDATE_WEIGHT', `the number of tokens is ${count}; it must be finite and above 0`, {
       tokens: count,
     });
   }
-  const cap = WEIGHT_CAP_MEDIANS * lowerMedian(tokens);
+  const cap = WEIGHT_CAP_MEDIANS * median;
   return tokens.map((count) => Math.fround(Math.min(count, cap)));
 }
 

@@ -111,10 +111,12 @@ describe('a round', () => {
         layout,
         baseDigest: manifest.base.digest,
         round: 1,
-        sources: contributors.map(({ peer, round, update: digest, tokens, weight }) => {
+        sources: contributors.map(({ peer, round, update: digest, tokens }) => {
           const size = world.disk.files.get(digest)!.byteLength;
-          return { peer, round, digest, size, preset: head.preset, tokens, belief: weight / tokens };
+          const unknown = { mostTokens: tokens, belief: 1, person: peer, isNewcomer: false };
+          return { peer, round, digest, size, preset: head.preset, tokens, ...unknown };
         }),
+        weights: contributors.map(({ weight }) => weight),
         rate,
         denominatorFloor,
         adapter: manifest.adapter.initial,

@@ -78,8 +78,10 @@ class Bench {
   source(number: number, round: number, scale = 1): MergeSource {
     const { bytes } = encodeUpdate(this.layout, this.tensors(100 * number, scale), 'balanced');
     const { peerId } = signerOf(number);
-    const common = { preset: 'balanced', size: bytes.byteLength, tokens: 1000 + number, belief: 1 } as const;
-    return { peer: peerId, round, digest: this.put(bytes), ...common };
+    const tokens = 1000 + number;
+    const common = { preset: 'balanced', size: bytes.byteLength, tokens, mostTokens: tokens } as const;
+    const trust = { belief: 1, person: peerId, isNewcomer: false };
+    return { peer: peerId, round, digest: this.put(bytes), ...common, ...trust };
   }
 
   merge(input: Partial<MergeInput> = {}) {
@@ -118,6 +120,43 @@ describe('mergeUpdates', () => {
     const recomputed = await bench.merge({ sources: named });
     expect(sha256(recomputed.adapter)).toBe(sha256(merged.adapter));
     expect(recomputed.contributors).toEqual(merged.contributors);
+  });
+
+  test('can be recomputed from the weights that a checkpoint signs, without knowing persons and beliefs', async () => {
+    const bench = new Bench({ count: 6, scale: (peer) => 1 + peer / 3 });
+    const [a, b, c, d, e, f] = bench.input.sources as [MergeSource, ...MergeSource[]] & { length: 6 };
+    const sources = [
+      { ...a, belief: 0.4 },
+      { ...b!, person: 'invite:1' },
+      { ...c!, person: 'invite:1' },
+      { ...d!, person: 'invite:1' },
+      { ...e!, isNewcomer: true, belief: 0.25 },
+      { ...f!, isNewcomer: true, belief: 0.5 },
+    ];
+    const merged = await bench.merge({ sources });
+    const weights = merged.contributors.map(({ weight }) => weight);
+    const recomputed = await bench.merge({ weights });
+    expect(sha256(recomputed.adapter)).toBe(sha256(merged.adapter));
+    expect(recomputed.contributors).toEqual(merged.contributors);
+  });
+
+  test('a crowd of newcomers with tiny updates clips nobody and makes nobody an outlier', async () => {
+    const bench = new Bench({ count: 9, scale: (peer) => (peer < 3 ? 1 : 1e-3) });
+    const isBig = (peer: string): boolean => [1, 2, 3].some((number) => signerOf(number).peerId === peer);
+    const sources = bench.input.sources.map((source) =>
+      isBig(source.peer) ? source : { ...source, belief: 0.25, isNewcomer: true },
+    );
+    const { outliers, contributors, adapter } = await bench.merge({ sources });
+    expect(outliers).toEqual([]);
+    expect(contributors).toHaveLength(9);
+    const alone = await bench.merge({ sources: sources.filter(({ peer }) => isBig(peer)) });
+    const moved = (bytes: Uint8Array): number => {
+      const tensors = decodeAdapter(bytes, bench.layout);
+      return Math.hypot(
+        ...tensors.flatMap((tensor, t) => [...tensor].map((value, i) => value - bench.parent[t]![i]!)),
+      );
+    };
+    expect(moved(adapter)).toBeGreaterThan(0.7 * moved(alone.adapter));
   });
 
   test('loses nothing: published deltas and residual add up to all merged deltas', async () => {
