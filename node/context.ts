@@ -1,5 +1,6 @@
 import type { LimitFunction } from 'p-limit';
 import type { Clock } from '../common/clock.ts';
+import type { SwarmError } from '../common/errors.ts';
 import type { Logger } from '../common/logger.ts';
 import type { AdapterLayout } from '../lora/adapter/layout.ts';
 import type { Trainers } from '../lora/train/memory/trainers.ts';
@@ -46,6 +47,8 @@ export interface SwarmNodeDeps {
   observer: NodeObserver;
   /** Uniform in [0, 1). */
   random: () => number;
+  /** Called once, when the coordinator has shut this node out. The node then does nothing more. @default does nothing */
+  onShutOut?: (error: SwarmError) => void;
 }
 
 /** Progress of a download that the node waits for, in bytes. */

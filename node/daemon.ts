@@ -2,6 +2,7 @@ import { rm } from 'node:fs/promises';
 import { availableParallelism, totalmem } from 'node:os';
 import { join } from 'node:path';
 import { z } from 'zod';
+import type { SwarmError } from '../common/errors.ts';
 import { lockHome } from '../common/file-lock.ts';
 import type { Logger } from '../common/logger.ts';
 import { packageVersion } from '../common/package.ts';
@@ -97,6 +98,11 @@ export interface RunningNode {
    * @param options `deadlineMs`: @default 4,500
    */
   stop(options?: { deadlineMs?: number }): Promise<void>;
+  /**
+   * Resolves when the node has stopped: with null after `stop`, or with the refusal (RPC_REFUSED, with the reason in
+   * `values.code`) if the coordinator has shut the node out. The node then stops by itself.
+   */
+  readonly stopped: Promise<SwarmError | null>;
 }
 
 /** Default memory limit, as a share of the machine's memory. The rest is for other programs. */
@@ -187,7 +193,22 @@ export async function startNode(options: NodeDaemonOptions, deps: NodeDaemonDeps
       random: Math.random,
       observer: metrics,
     };
-    const swarmNode = new SwarmNode(nodeOptions, nodeDeps);
+    let finish = (): void => {};
+    const stopped = new Promise<SwarmError | null>((resolve) => {
+      finish = () => resolve(swarmNode.view().shutOut);
+    });
+    const stop = ({ deadlineMs = STOP_MS }: { deadlineMs?: number } = {}): Promise<void> => {
+      const drain = (): Promise<void> => swarmNode.stop({ deadlineMs: DRAIN_SHARE * deadlineMs });
+      return teardown.stop({
+        deadlineMs,
+        first: () => Promise.all([drain(), trainer.stop()]),
+        last: () => {
+          log.info({ peerId: identity.signer.peerId }, 'node-stopped');
+          finish();
+        },
+      });
+    };
+    const swarmNode = new SwarmNode(nodeOptions, { ...nodeDeps, onShutOut: () => void stop() });
     const status = () =>
       nodeStatus({
         swarmNode,
@@ -218,28 +239,15 @@ export async function startNode(options: NodeDaemonOptions, deps: NodeDaemonDeps
     );
     teardown.add(() => server.close());
     if (store.firstTime('consent')) log.info({ notice: CONSENT_NOTICE }, 'consent-shown');
-    swarmNode.start();
-
     const { peerId } = network.signer;
     const addresses = network.addresses();
     const { pid } = process;
     const file = await writeDaemonFile(home, { role: 'node', pid, url, peerId, addresses, startedAt });
     teardown.add(() => rm(file, { force: true }));
     log.info({ peerId, url, addresses }, 'node-started');
-
-    return {
-      home,
-      url,
-      peerId,
-      stop: ({ deadlineMs = STOP_MS } = {}) => {
-        const drain = (): Promise<void> => swarmNode.stop({ deadlineMs: DRAIN_SHARE * deadlineMs });
-        return teardown.stop({
-          deadlineMs,
-          first: () => Promise.all([drain(), trainer.stop()]),
-          last: () => log.info({ peerId }, 'node-stopped'),
-        });
-      },
-    };
+    // The node may stop by itself from now on, so all steps of the teardown must be known.
+    swarmNode.start();
+    return { home, url, peerId, stop, stopped };
   } catch (error) {
     await teardown.run();
     throw error;

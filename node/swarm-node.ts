@@ -1,6 +1,6 @@
 import pLimit from 'p-limit';
 import { withDeadline } from '../common/deadline.ts';
-import { isSwarmError } from '../common/errors.ts';
+import { isSwarmError, type SwarmError } from '../common/errors.ts';
 import type { GossipVerdict } from '../net/network.ts';
 import { isNewer } from '../protocol/head-order.ts';
 import type { Receipt } from '../protocol/messages.ts';
@@ -24,6 +24,7 @@ import { openedRound } from './machine/work.ts';
 import { MachineRunner } from './machine-runner.ts';
 import { type JoinedJob, join } from './phases/join.ts';
 import {
+  isShutOut,
   openJobs,
   request,
   requestHead,
@@ -38,6 +39,8 @@ import { errorFields, reasonOf, Tasks } from './tasks.ts';
 /** State of a node. Its status and its health checks read it. */
 export interface SwarmNodeView extends Pick<JobWorker, 'progress' | 'download'> {
   readonly state: NodeState;
+  /** The refusal with which the coordinator has shut this node out; null if it has not. */
+  readonly shutOut: SwarmError | null;
   /** null before the node has joined a job. */
   readonly context: PhaseContext | null;
 }
@@ -60,6 +63,7 @@ export class SwarmNode {
   #cancelWatch = (): void => {};
   #unsubscribeHeads = (): void => {};
   #leaveNetwork: (() => void)[] = [];
+  #shutOut: SwarmError | null = null;
 
   constructor(options: SwarmNodeOptions, deps: SwarmNodeDeps) {
     this.#options = options;
@@ -78,7 +82,7 @@ export class SwarmNode {
 
   view(): SwarmNodeView {
     const { context = null, progress = NO_PROGRESS, download = null } = this.#worker ?? {};
-    return { state: this.#runner.state, context, progress, download };
+    return { state: this.#runner.state, shutOut: this.#shutOut, context, progress, download };
   }
 
   start(): void {
@@ -161,7 +165,11 @@ export class SwarmNode {
         tasks.run('settle', () => settleUpdate(this.#worker!.ready, effect));
         break;
       case 'poll':
-        tasks.run('poll', () => this.#poll(effect.rejoin));
+        tasks.run('poll', () =>
+          this.#poll(effect.rejoin).catch((error: unknown) => {
+            if (!this.#endsWith(error)) throw error;
+          }),
+        );
         break;
       case 'leave':
         tasks.run('leave', () => this.#leave());
@@ -175,7 +183,7 @@ export class SwarmNode {
     try {
       event = await this.#resultOf(effect, signal);
     } catch (error) {
-      if (signal.aborted) return;
+      if (signal.aborted || this.#endsWith(error)) return;
       log.warn(errorFields(error), `${effect.type}-failed`);
       if ('work' in effect) observer.roundLost(isSwarmError(error) ? error.code : 'unknown');
       event = failureEvent(effect, reasonOf(error), random());
@@ -256,6 +264,7 @@ export class SwarmNode {
       if (receipt) this.#takeReceipt(context, receipt, generation);
       else this.#runner.dispatch({ type: 'receipt-unknown', round });
     } catch (error) {
+      if (this.#endsWith(error)) return;
       this.#runner.dispatch({ type: 'ask-failed', round, jitter: this.#deps.random() });
       throw error;
     }
@@ -285,6 +294,19 @@ export class SwarmNode {
       return requestHead(context, { known, rejoin: true }, this.#tasks.life);
     });
     if (head && context === this.#worker?.context) this.#runner.dispatch({ type: 'head', head });
+  }
+
+  /** If an error says that the coordinator has shut this node out, ends its part in the swarm and returns true. */
+  #endsWith(error: unknown): boolean {
+    if (!isShutOut(error)) return false;
+    if (this.#shutOut === null) {
+      this.#shutOut = error;
+      this.#deps.log.error({ ...errorFields(error), refusal: error.values.code }, 'shut-out');
+      this.#leaveJob();
+      this.#runner.dispatch({ type: 'shut-out', reason: reasonOf(error) });
+      this.#deps.onShutOut?.(error);
+    }
+    return true;
   }
 
   async #leave(): Promise<void> {

@@ -104,7 +104,6 @@ async function run(context: Context, target: readonly string[], options: NodeOpt
     import('../../index.ts'),
     import('../../node/consent.ts'),
   ]);
-  const { signal } = context;
   const log = daemonLog(context, { home, role: 'node', logLevel: options.logLevel });
   const node = await startNode(
     {
@@ -120,6 +119,9 @@ async function run(context: Context, target: readonly string[], options: NodeOpt
     },
     { log },
   );
+  const ended = new AbortController();
+  void node.stopped.then(() => ended.abort());
+  const signal = AbortSignal.any([context.signal, ended.signal]);
   const progress = new ProgressLine(context);
   try {
     // This client gets no signal, because the status of the daemon is also needed while the daemon drains.
@@ -166,6 +168,10 @@ async function run(context: Context, target: readonly string[], options: NodeOpt
       if (key !== last) printJson(context, { event: 'state', ...now });
       last = key;
     });
+  } catch (error) {
+    await node.stop({ deadlineMs: STOP_DEADLINE_MS });
+    // The API of a node that the coordinator has shut out closes before the node has stopped.
+    throw (await node.stopped) ?? error;
   } finally {
     progress.clear();
     await node.stop({ deadlineMs: STOP_DEADLINE_MS });
@@ -173,6 +179,8 @@ async function run(context: Context, target: readonly string[], options: NodeOpt
     else
       printLines(context, ['stopped     an update that was not delivered yet is saved for the next start']);
   }
+  const refusal = await node.stopped;
+  if (refusal !== null) throw refusal;
 }
 
 /** Returns a key that changes whenever --json must print a "state" event. Progress within a round does not change it. */

@@ -22,13 +22,21 @@ import { ANSWER_OVERHEAD_BYTES, isOversized, oversized, refusalSchema } from './
 /** Largest number of outbound calls in progress per connection. */
 const OUTBOUND_CALLS_PER_CONNECTION = 64;
 
+const ASK_FOR_INVITE = 'ask the operator of the job for a new invite';
 /**
  * Advice to the caller of a refused request, by the code of the refusal. The other peer sends a code and a message, but
  * no advice, because a stranger must not tell a user what to do.
  */
 const ADVICE = new Map([
   ['CLOCK_OFF', 'set the clocks of both machines over the network (NTP)'],
+  ['BANNED', 'ask the operator of the job for a pardon'],
   ['INTERNAL', 'ask the operator of the other peer to read its log'],
+  ['INVITE_EXPIRED', ASK_FOR_INVITE],
+  ['INVITE_REVOKED', ASK_FOR_INVITE],
+  [
+    'INVITE_USED',
+    `${ASK_FOR_INVITE}; if this machine has joined before, start it with the same home folder, which has its key`,
+  ],
   ['JOB_UNKNOWN', 'check the invite with the person who gave it to you'],
   ['NOT_ADMITTED', 'ask the operator of the job for an invite, or to list your peer id'],
 ]);

@@ -101,11 +101,13 @@ export function reduce(state: NodeState, event: NodeEvent, now: number): Transit
         };
       }
       return stay(state.retryAt === null ? state : { ...state, retryAt: now });
+    case 'shut-out':
+      return { state: { ...leaving(state), reason: event.reason }, effects: [{ type: 'abort' }] };
     case 'tick':
       return tick(state, now);
     case 'stop':
       return {
-        state: { ...state, phase: 'leaving', fetching: null, work: null, retryAt: null, reason: 'stopping' },
+        state: { ...leaving(state), reason: 'stopping' },
         effects: [
           { type: 'abort' },
           // A last attempt to deliver. An update that does not arrive is sent again after the next start.
@@ -116,6 +118,10 @@ export function reduce(state: NodeState, event: NodeEvent, now: number): Transit
         ],
       };
   }
+}
+
+function leaving(state: NodeState): NodeState {
+  return { ...state, phase: 'leaving', fetching: null, work: null, retryAt: null };
 }
 
 function stay(state: NodeState): Transition {

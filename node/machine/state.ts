@@ -53,6 +53,8 @@ export type NodeEvent =
   | { type: 'ask-failed'; round: number; jitter: number }
   /** A connection to the coordinator has opened. */
   | { type: 'connected' }
+  /** The coordinator has shut this node out, for example because its invite was revoked. */
+  | { type: 'shut-out'; reason: string }
   | { type: 'tick' }
   | { type: 'stop' };
 

@@ -1,5 +1,6 @@
 /** The requests that a node makes to its coordinator, and the verification of their answers. */
 import { withDeadline } from '../../common/deadline.ts';
+import { isSwarmError, type SwarmError } from '../../common/errors.ts';
 import { DIAL_TIMEOUT_MS, RPC_TIMEOUT_MS } from '../../protocol/limits.ts';
 import type { Head, Receipt } from '../../protocol/messages.ts';
 import type { RpcMethod, RpcRequest, RpcResponse } from '../../protocol/rpc.ts';
@@ -31,6 +32,14 @@ export async function connect(
     }
   }
   throw last;
+}
+
+/** Codes with which a coordinator shuts a node out. The answer stays the same when the node asks again. */
+const FINAL_REFUSALS: readonly unknown[] = ['BANNED', 'INVITE_EXPIRED', 'INVITE_REVOKED', 'INVITE_USED'];
+
+/** Returns whether an error is the answer of a coordinator that shuts this node out, so that the node must not retry. */
+export function isShutOut(error: unknown): error is SwarmError {
+  return isSwarmError(error, 'RPC_REFUSED') && FINAL_REFUSALS.includes(error.values.code);
 }
 
 /** Sends one request, with the deadline RPC_TIMEOUT_MS. */
