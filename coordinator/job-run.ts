@@ -50,7 +50,8 @@ export class JobRun {
 
   /** Returns whether a peer may read what all members of the job may read. */
   mayRead(peer: string): boolean {
-    return this.context.stored.admission.kind === 'open' || this.members.mayRead(peer);
+    if (this.members.mayRead(peer)) return true;
+    return this.context.stored.admission.kind === 'open' && !this.members.invites.isShutOut(peer);
   }
 
   start(): void {

@@ -228,10 +228,14 @@ export class Invites {
     return bound ? bound.revokedAt === null : this.#sharedReaders.has(peer);
   }
 
-  /** @throws SwarmError INVITE_REVOKED if the personal invite that the peer used last is revoked */
+  /** Returns whether the personal invite that a peer used last is revoked. */
+  isShutOut(peer: string): boolean {
+    return (this.#invite(this.#newest.get(peer))?.revokedAt ?? null) !== null;
+  }
+
+  /** @throws SwarmError INVITE_REVOKED if the peer is shut out */
   checkNotRevoked(peer: string): void {
-    const bound = this.#invite(this.#newest.get(peer));
-    if (bound && bound.revokedAt !== null) throw revoked(bound.id);
+    if (this.isShutOut(peer)) throw revoked(this.#newest.get(peer)!);
   }
 
   #use(invite: StoredInvite, peer: string): Grant {

@@ -25,6 +25,8 @@ export class ScriptedCoordinator {
   /** The receipt code of every update. null: no receipt, as if the update were lost. */
   code: ReceiptCode | null = 'accepted';
   admits = true;
+  /** The code with which it refuses nodes that it does not admit. */
+  refusal = 'NOT_ADMITTED';
   head: Head | null = null;
   readonly #toy: ToyJob;
   readonly #receipts = new Map<string, ReceiptCode>();
@@ -45,7 +47,7 @@ export class ScriptedCoordinator {
     }));
     this.host.handle('join', async () => {
       this.joins++;
-      if (!this.admits) throw new SwarmError('NOT_ADMITTED', 'not you', {});
+      if (!this.admits) throw new SwarmError(this.refusal, 'not you', {});
       return { manifest: bytes(toy.envelope), head: this.#signedHead(), admission: 'open' };
     });
     this.host.handle('head', async () => ({ head: this.#signedHead() }));

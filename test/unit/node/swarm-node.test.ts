@@ -138,6 +138,41 @@ test('waits for a coordinator that is not reachable yet, and for admission', asy
   await at.until(() => coordinator.updates.length === 1);
 });
 
+test('stops for good when the coordinator has shut it out, and says why', async () => {
+  const { node, coordinator } = at;
+  coordinator.refusal = 'INVITE_USED';
+  coordinator.admits = false;
+  node.start();
+  await at.until(() => at.phase() === 'leaving');
+  await at.pass(300_000);
+  expect(coordinator.joins).toBe(1);
+  expect(coordinator.left).toEqual([]);
+  expect(node.swarmNode.view().shutOut).toMatchObject({
+    code: 'RPC_REFUSED',
+    values: { code: 'INVITE_USED' },
+  });
+  expect(node.swarmNode.view().state.reason).toContain('not you');
+});
+
+test('abandons its work when its invite is revoked during a round', async () => {
+  const { node, coordinator } = at;
+  node.start();
+  await coordinator.open(1, [node.peer]);
+  await at.until(() => at.phase() === 'training');
+  coordinator.refusal = 'INVITE_REVOKED';
+  coordinator.admits = false;
+  const beats = coordinator.states.length;
+  // The coordinator closes the connection. The node comes back, joins again and is told.
+  coordinator.host.disconnect(node.peer);
+  await at.until(() => node.swarmNode.view().shutOut !== null);
+  const { joins } = coordinator;
+  await at.pass(300_000);
+  expect(at.phase()).toBe('leaving');
+  expect(coordinator.joins).toBe(joins);
+  expect(coordinator.updates).toEqual([]);
+  expect(coordinator.states.slice(beats + 1)).toEqual([]);
+});
+
 test('refuses a job that needs more than the owner lends, and fetches nothing', async () => {
   at = setUp({}, { options: { policy: { maxBaseBytes: 5, maxDiskBytes: 1e9, maxMemoryBytes: 1e9 } } });
   at.node.start();

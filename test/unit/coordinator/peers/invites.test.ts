@@ -3,9 +3,10 @@ import { describe, expect, test } from 'vitest';
 import { isSwarmError } from '../../../../common/errors.ts';
 import type { InviteRequest } from '../../../../coordinator/peers/invites.ts';
 import type { StoredInvite } from '../../../../coordinator/store/store.ts';
+import { sha256 } from '../../../../protocol/cbor.ts';
 import { withCode } from '../../../utils/codes.ts';
 import { ScriptedPeer, training } from '../scripted-peer.ts';
-import { World, type WorldOptions } from '../world.ts';
+import { COORDINATOR, World, type WorldOptions } from '../world.ts';
 
 const DAY_MS = 24 * 60 * 60 * 1000;
 const BY_INVITE: WorldOptions = { admission: { kind: 'invite' }, token: 'shared token' };
@@ -255,14 +256,28 @@ describe('a revoked invite', () => {
   test('makes later messages of its members count for nothing', async () => {
     const world = new World({ rounds: { minPeers: 2 } });
     const { peers, head } = await training(world, 2);
-    const [a] = peers as [ScriptedPeer];
+    const [a, b] = peers as [ScriptedPeer, ScriptedPeer];
     const { invite, token } = create(world);
     await a.join(token);
     world.run.members.revokeInvite(invite.id);
     const receipt = await a.submit(a.seal(a.update(head)));
     expect(receipt.code).toBe('not-admitted');
     await a.publish(a.seal(a.update(head)));
+    await a.heartbeat('training');
     expect(world.run.driver.state.current?.delivered).toEqual([]);
+    expect(world.run.members.liveness.get(a.id)).toBeNull();
+    // Everybody else may read an open job.
+    const [blob] = world.store.blobs.usesOf(sha256(world.toy.blobs[0]!));
+    expect(blob?.job).toBe(world.toy.job);
+    const fetch = (peer: ScriptedPeer): Promise<void> =>
+      world.settle(
+        peer.host.fetchBlob(
+          { digest: sha256(world.toy.blobs[0]!), size: world.toy.blobs[0]!.byteLength },
+          { holders: [COORDINATOR.peerId], signal: new AbortController().signal },
+        ),
+      );
+    await expect(fetch(a)).rejects.toMatchObject({ code: 'BLOB_UNAVAILABLE' });
+    await fetch(b);
     expect(world.store.updates.find(world.toy.job, head.round, a.id)).toBeNull();
   });
 
