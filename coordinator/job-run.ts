@@ -2,6 +2,7 @@ import type { Clock } from '../common/clock.ts';
 import { isSwarmError } from '../common/errors.ts';
 import { HEARTBEAT_INTERVAL_MS } from '../protocol/limits.ts';
 import { jobTopic } from '../protocol/topics.ts';
+import { requireKept } from './client/copy-checkpoint.ts';
 import type { RunContext } from './context.ts';
 import { coordinatorError } from './errors.ts';
 import { Intake } from './intake/intake.ts';
@@ -86,8 +87,31 @@ export class JobRun {
     await this.driver.stop();
   }
 
+  /**
+   * Restores the adapter of an earlier checkpoint, as soon as no other round is being merged.
+   * @param to round of the checkpoint, or the checkpoint with the lowest held-out loss
+   * @returns the round of the checkpoint
+   * @throws SwarmError CHECKPOINT_UNKNOWN, CHECKPOINT_PRUNED, JOB_OVER
+   */
+  rollBack(to: number | 'best'): number {
+    const { job, stored, deps } = this.context;
+    const { rounds } = deps.store;
+    const found = to === 'best' ? rounds.lowestLoss(job) : rounds.checkpoint(job, to);
+    if (!found) {
+      throw coordinatorError(
+        'CHECKPOINT_UNKNOWN',
+        `job ${stored.name} has no checkpoint of ${to === 'best' ? 'a known loss' : `round ${to}`}`,
+        { round: to, known: rounds.checkpointRounds(job) },
+        { next: `see all its checkpoints with "swarm checkpoint list ${stored.name}"` },
+      );
+    }
+    requireKept({ round: found.round, kept: found.weights === 'held' });
+    this.operate({ type: 'roll-back', to: found.round });
+    return found.round;
+  }
+
   /** Carries out an operator's command. @throws SwarmError JOB_OVER */
-  operate(event: Extract<MachineEvent, { type: 'pause' | 'resume' | 'stop' }>): void {
+  operate(event: Extract<MachineEvent, { type: 'pause' | 'resume' | 'stop' | 'roll-back' }>): void {
     const { phase, round } = this.driver.state;
     if (isOver(this.driver.state)) throw coordinatorError('JOB_OVER', `the job is ${phase}`, { phase });
     if (isEnding(this.driver.state) && event.type !== 'stop') {

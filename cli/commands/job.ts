@@ -1,5 +1,5 @@
 import { resolve } from 'node:path';
-import type { Command } from 'commander';
+import { type Command, InvalidArgumentError } from 'commander';
 import { table } from '../../common/text.ts';
 import type { JobSpec } from '../../lora/finetune/settings/job-spec.ts';
 import { baseFolder } from '../base-model.ts';
@@ -51,6 +51,16 @@ export function registerJob(program: Command, context: Context): void {
         act(context, id, action, options),
       );
   }
+  add('rollback', 'restore the adapter of an earlier checkpoint, and continue from there')
+    .argument(...JOB_ARGUMENT)
+    .requiredOption(
+      '--to <round>',
+      'round of the checkpoint, or "best" for the checkpoint with the lowest held-out loss',
+      roundOrBest,
+    )
+    .action((id: string | undefined, options: CommonOptions & { to: number | 'best' }) =>
+      rollBack(context, id, options),
+    );
   add(
     'wait',
     'print the events of a job until it ends, reaches a round, or is paused because of a problem (exit code 9)',
@@ -163,6 +173,26 @@ async function act(
   const summary = await api.act(await chooseJob(api, id), action, options.reason);
   if (options.json) printJson(context, { schemaVersion: 1, ...summary });
   else printLines(context, [`job ${summary.name} is ${summary.phase}`]);
+}
+
+async function rollBack(
+  context: Context,
+  id: string | undefined,
+  { to, json, ...options }: CommonOptions & { to: number | 'best' },
+): Promise<void> {
+  const api = await coordinatorApi(context, options);
+  const summary = await api.rollBack(await chooseJob(api, id), to);
+  if (json) printJson(context, { schemaVersion: 1, ...summary });
+  else {
+    const what = to === 'best' ? 'its best checkpoint' : `the checkpoint of round ${to}`;
+    printLines(context, [`job ${summary.name} goes back to ${what}; it is ${summary.phase}`]);
+  }
+}
+
+function roundOrBest(text: string): number | 'best' {
+  if (text === 'best') return text;
+  if (/^\d{1,9}$/.test(text)) return Number(text);
+  throw new InvalidArgumentError('Use a round or "best".');
 }
 
 async function yamlLines(value: object): Promise<string[]> {

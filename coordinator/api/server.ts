@@ -49,6 +49,7 @@ export interface ApiDeps extends Pick<CoordinatorDeps, 'network' | 'store' | 'bl
 const reasonSchema = z
   .strictObject({ reason: z.string().max(DETAIL_CHARACTERS).default('') })
   .default({ reason: '' });
+const rollBackSchema = z.strictObject({ to: z.union([z.literal('best'), z.int().nonnegative()]) });
 const eventsSchema = z.object({
   after: z.coerce.number().int().nonnegative().default(0),
   follow: z.enum(['0', '1', 'true', 'false']).default('0'),
@@ -141,6 +142,11 @@ function jobRoutes(server: FastifyInstance, deps: ApiDeps): void {
       return views.job(run);
     });
   }
+  server.post<ById>('/v1/jobs/:id/rollback', async ({ params, body }) => {
+    const run = coordinator.find(params.id);
+    run.rollBack(checked(rollBackSchema, body ?? undefined, 'to').to);
+    return views.job(run);
+  });
   server.get<ById>('/v1/jobs/:id/events', async ({ params, query }, reply) => {
     const { job } = coordinator.find(params.id).context;
     const { after, follow } = checked(eventsSchema, query, 'after');

@@ -131,6 +131,11 @@ export class ApiClient {
     return this.#json('POST', path, {});
   }
 
+  /** Restores the adapter of the checkpoint of a round, or of the one with the lowest held-out loss. */
+  rollBack(id: string, to: number | 'best'): Promise<JobSummary> {
+    return this.#json('POST', `/v1/jobs/${encodeURIComponent(id)}/rollback`, { to });
+  }
+
   /** Lists the checkpoints of a job, newest first. */
   async checkpoints(id: string): Promise<CheckpointView[]> {
     const path = `/v1/jobs/${encodeURIComponent(id)}/checkpoints`;

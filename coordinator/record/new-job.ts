@@ -66,6 +66,7 @@ export async function recordJob(
     token: prepared.token,
     baseLoss: prepared.baseLoss,
     ending: null,
+    rollBackTo: null,
     createdAt: manifest.createdAt,
   };
   const { preset, count: rounds } = manifest.rounds;

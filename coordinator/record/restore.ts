@@ -28,6 +28,7 @@ export function restoreState({ job, stored, manifest, deps }: RunContext, head: 
     shortRounds: store.rounds.shortRounds(job),
     arrivals,
     ending: stored.ending,
+    rollBackTo: stored.rollBackTo,
     reason: head.reason,
   };
   const unfinished = newest[0]?.outcome === null ? newest[0] : null;

@@ -24,15 +24,16 @@ export const defaultRetention: RetentionSettings = { checkpoints: KEPT_CHECKPOIN
 
 /**
  * Chooses the checkpoints whose weights are deleted. Weights are kept for the newest `newest` checkpoints, for the
- * milestones, and for the checkpoint with the lowest held-out loss (the earliest, if several have the same loss).
- * Signed checkpoints stay, so that the chain can always be verified.
+ * milestones, for the checkpoint with the lowest held-out loss (the earliest, if several have the same loss), and for
+ * the best one since the newest roll-back. Signed checkpoints stay, so that the chain can always be verified.
  * @param held checkpoints whose weights are still kept, oldest first
  * @param count number of checkpoints planned for the job, which sets the distance between milestones
+ * @param best round of the best checkpoint since the newest roll-back; null if it is unknown
  * @returns the rounds of the chosen checkpoints
  */
 export function checkpointsToEmpty(
   held: readonly HeldCheckpoint[],
-  { newest, count }: { newest: number; count: number },
+  { newest, count, best: recent = null }: { newest: number; count: number; best?: number | null },
 ): number[] {
   const stride = Math.max(1, Math.ceil(count / MILESTONES));
   let best: HeldCheckpoint | null = null;
@@ -41,7 +42,7 @@ export function checkpointsToEmpty(
   }
   return held
     .slice(0, Math.max(0, held.length - newest))
-    .filter((checkpoint) => checkpoint.ordinal % stride !== 0 && checkpoint !== best)
+    .filter((one) => one.ordinal % stride !== 0 && one !== best && one.round !== recent)
     .map(({ round }) => round);
 }
 
@@ -65,7 +66,8 @@ export class Retention {
     if (retention.checkpoints > 0) {
       const { count } = manifest.rounds;
       const held = rounds.held(job);
-      for (const old of checkpointsToEmpty(held, { newest: retention.checkpoints, count })) {
+      const best = rounds.best(job)?.round ?? null;
+      for (const old of checkpointsToEmpty(held, { newest: retention.checkpoints, count, best })) {
         rounds.releaseWeights(job, old);
         blobs.release(job, 'adapter', old, old);
       }

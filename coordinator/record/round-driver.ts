@@ -1,9 +1,10 @@
+import { verifyMessage } from '../../protocol/signing.ts';
 import type { BlobScope } from '../../storage/blob-collector.ts';
 import type { RunContext } from '../context.ts';
 import type { FailpointName } from '../failpoints.ts';
 import { type MergeCandidate, type RollBack, RoundMerge } from '../merge/merge-round.ts';
 import { newestShares } from '../peers/present-peer.ts';
-import { dueAt, isOver, reduce } from '../round/round-machine.ts';
+import { dueAt, isOver, isRollingBack, reduce } from '../round/round-machine.ts';
 import type { JobState, MachineEvent } from '../round/state.ts';
 import { writeCheckpoint, writeRollBack } from './commit.ts';
 import { Outbox } from './outbox.ts';
@@ -91,6 +92,7 @@ export class RoundDriver {
     this.#commit(() => {
       write?.(outbox);
       if (state.ending !== this.#state.ending) deps.store.jobs.setEnding(job, state.ending);
+      if (state.rollBackTo !== this.#state.rollBackTo) deps.store.jobs.setRollBack(job, state.rollBackTo);
       if (event.type === 'resume' && this.#state.phase === 'paused') {
         deps.store.jobs.setResumed(job, this.#state.round);
       }
@@ -145,7 +147,9 @@ export class RoundDriver {
 
   #startMerge(round: number): void {
     this.#inBackground(async () => {
-      const result = await this.#merge.run(round, this.#record.checkpoint);
+      const result = isRollingBack(this.#state)
+        ? this.#requestedRollBack(round, this.#state.rollBackTo!)
+        : await this.#merge.run(round, this.#record.checkpoint);
       this.#judgeAuthors(round);
       if ('refused' in result) return () => this.dispatch({ type: 'refused', reason: result.refused });
       this.#context.deps.failpoint('merged');
@@ -161,6 +165,15 @@ export class RoundDriver {
     if (scored.length === 0) return;
     const peers = scored.map(({ peer }) => [peer, { shares: newestShares(this.#context, peer) }] as const);
     this.dispatch({ type: 'judged', peers: Object.fromEntries(peers) });
+  }
+
+  /** Returns the roll-back that the operator asked for. It is refused if the weights have been deleted meanwhile. */
+  #requestedRollBack(round: number, to: number): RollBack | { refused: string } {
+    const { job, deps } = this.#context;
+    const stored = deps.store.rounds.checkpoint(job, to);
+    if (stored?.weights !== 'held') return { refused: `the weights of round ${to} have been deleted` };
+    const { message } = verifyMessage('checkpoint', stored.envelope);
+    return { round, parent: this.#record.checkpoint, to: message, reason: 'the operator rolled back' };
   }
 
   #startCommit(): void {

@@ -51,6 +51,11 @@ export function isEnding({ ending }: JobState): boolean {
   return ending?.phase === 'finished';
 }
 
+/** Returns whether the round in progress restores a checkpoint, as the operator asked. Such a round has no nodes. */
+export function isRollingBack({ rollBackTo, current }: JobState): boolean {
+  return rollBackTo !== null && current !== null && current.assigned.length === 0;
+}
+
 /** Returns the next state, and the effects that belong to the transition. @param now on the monotonic clock, ms */
 export function reduce(state: JobState, event: MachineEvent, now: number): Transition {
   if (isOver(state)) return stay(state);
@@ -93,10 +98,14 @@ export function reduce(state: JobState, event: MachineEvent, now: number): Trans
       return { state: { ...state, phase: 'committing' }, effects: [{ type: 'commit', round: state.round }] };
     case 'refused':
       if (state.phase !== 'validating') return stay(state);
+      if (isRollingBack(state)) return discard({ ...state, rollBackTo: null }, event.reason, false, now);
       return discard({ ...state, refusals: state.refusals + 1, shortRounds: 0 }, event.reason, true, now);
-    case 'committed':
+    case 'committed': {
       if (state.phase !== 'committing') return stay(state);
-      return proceed({ ...state, committed: state.committed + 1, refusals: 0, shortRounds: 0 }, now);
+      const rollBackTo = isRollingBack(state) ? null : state.rollBackTo;
+      const committed = state.committed + 1;
+      return proceed({ ...state, committed, rollBackTo, refusals: 0, shortRounds: 0 }, now);
+    }
     case 'attempt-failed':
       return attemptFailed(state, event.reason, now);
     case 'pause':
@@ -106,6 +115,8 @@ export function reduce(state: JobState, event: MachineEvent, now: number): Trans
       return end(state, { phase: 'finished', reason: event.reason }, now);
     case 'resume':
       return resume(state, now);
+    case 'roll-back':
+      return rollBack(state, event.to, now);
     case 'tick':
       if (state.retryAt !== null && now >= state.retryAt) {
         const again: JobState = { ...state, phase: 'validating', retryAt: null };
@@ -166,6 +177,41 @@ function open(state: JobState, now: number): Transition {
     state: { ...state, phase: 'training', current, gathering: null, attempts: 0, reason: '' },
     effects: [{ type: 'open', round, deadlineMs: longest, ...plan }],
   };
+}
+
+/** Opens a round without nodes and closes it. Its merge restores a checkpoint. */
+function openRollBack(state: JobState, now: number): Transition {
+  const { round, settings } = state;
+  const current: Round = {
+    number: round,
+    openedAt: now,
+    deadlineMs: 0,
+    notBefore: now,
+    assigned: [],
+    delivered: [],
+    left: [],
+    excluded: [],
+    abandonedAt: null,
+  };
+  const preset = settings.preset === 'auto' ? 'dense' : settings.preset;
+  const closed = close({ ...state, current, gathering: null, attempts: 0, reason: '' }, 'operator');
+  return {
+    state: closed.state,
+    effects: [{ type: 'open', round, deadlineMs: 0, preset, assignments: [] }, ...closed.effects],
+  };
+}
+
+/**
+ * Ends the round in progress and restores a checkpoint. A paused job is paused again afterwards. A merge or commit that
+ * is running ends first. If it restores a checkpoint itself, the new request is ignored.
+ */
+function rollBack(state: JobState, to: number, now: number): Transition {
+  if (state.phase === 'validating' || state.phase === 'committing') {
+    return stay(isRollingBack(state) ? state : { ...state, rollBackTo: to });
+  }
+  const ending: Ending | null = state.phase === 'paused' ? { phase: 'paused', reason: state.reason } : null;
+  const next: JobState = { ...state, rollBackTo: to, ending };
+  return state.current ? discard(next, 'the operator rolled back', false, now) : openRollBack(next, now);
 }
 
 function delivered(state: JobState, event: Extract<MachineEvent, { type: 'update' }>): JobState {
@@ -235,6 +281,7 @@ function proceed(state: JobState, now: number): Transition {
   if (state.committed >= state.settings.count) return rest(done, { phase: 'finished', reason: '' });
   if (state.ending?.phase === 'finished') return rest(done, state.ending);
   const next: JobState = { ...done, round: state.round + 1 };
+  if (state.rollBackTo !== null) return openRollBack({ ...next, ending: state.ending }, now);
   if (state.ending) return rest(next, state.ending);
   if (state.refusals >= REFUSALS_IN_A_ROW) {
     const reason = `the held-out check refused ${state.refusals} rounds in a row; look for the cause in data and settings, then resume`;

@@ -49,6 +49,11 @@ export interface JobState {
   readonly retryAt: number | null;
   /** The operator's pause or stop. It takes effect when the closed round has ended. */
   readonly ending: Ending | null;
+  /**
+   * Round of the checkpoint that the operator wants to restore; null if there is no such request. The job does this in
+   * a round without nodes, as soon as no other round is being merged or committed.
+   */
+  readonly rollBackTo: number | null;
   readonly reason: string;
 }
 
@@ -86,6 +91,8 @@ export type MachineEvent =
   | { type: 'attempt-failed'; reason: string }
   | { type: 'pause'; reason: string }
   | { type: 'resume' }
+  /** The operator restores the checkpoint of round `to`. An open round becomes a null round. */
+  | { type: 'roll-back'; to: number }
   | { type: 'stop'; reason: string }
   | { type: 'tick' };
 
@@ -121,6 +128,7 @@ export function initialState(settings: MachineSettings): JobState {
     attempts: 0,
     retryAt: null,
     ending: null,
+    rollBackTo: null,
     reason: '',
   };
 }

@@ -20,6 +20,8 @@ export interface StoredJob {
   readonly token: string | null;
   readonly baseLoss: number | null;
   readonly ending: Ending | null;
+  /** Round of the checkpoint that the operator wants to restore; null if there is no such request. */
+  readonly rollBackTo: number | null;
   readonly createdAt: number;
 }
 
@@ -74,6 +76,10 @@ export class JobTable {
     this.#db.run('UPDATE jobs SET ending = ? WHERE job = ?', ending && JSON.stringify(ending), job);
   }
 
+  setRollBack(job: string, rollBackTo: number | null): void {
+    this.#db.run('UPDATE jobs SET roll_back_to = ? WHERE job = ?', rollBackTo, job);
+  }
+
   /** Replaces the newest head of a job. */
   putHead(job: string, sequence: number, envelope: Uint8Array): void {
     this.#db.run('INSERT INTO heads (job, sequence, envelope) VALUES (?, ?, ?)', job, sequence, envelope);
@@ -98,6 +104,7 @@ function readJob(row: Row): StoredJob {
     token: row.token as string | null,
     baseLoss: row.base_loss as number | null,
     ending: row.ending === null ? null : (JSON.parse(row.ending as string) as Ending),
+    rollBackTo: row.roll_back_to as number | null,
     createdAt: row.created_at as number,
   };
 }

@@ -175,10 +175,23 @@ export class RoundTable {
   }
 
   /**
-   * Returns the best checkpoint: the one with the lowest held-out loss, and the earliest of several with the same loss.
-   * Returns null if no loss was measured.
+   * Returns the best checkpoint since the newest roll-back: the one with the lowest held-out loss, and the earliest of
+   * several with the same loss. The roll-back itself counts. Checkpoints before it do not count, because an operator may
+   * have restored one of them although another one had a lower loss. Returns null if no loss was measured.
    */
   best(job: string): StoredCheckpoint | null {
+    const row = this.#db.one(
+      `SELECT * FROM checkpoints WHERE job = ? AND held_out_loss IS NOT NULL AND round >= coalesce(
+         (SELECT max(round) FROM checkpoints WHERE job = ? AND restores IS NOT NULL), 0)
+       ORDER BY held_out_loss, round LIMIT 1`,
+      job,
+      job,
+    );
+    return row && readCheckpoint(row);
+  }
+
+  /** Returns the checkpoint with the lowest held-out loss of all; null if no loss was measured. */
+  lowestLoss(job: string): StoredCheckpoint | null {
     const row = this.#db.one(
       `SELECT * FROM checkpoints WHERE job = ? AND held_out_loss IS NOT NULL
        ORDER BY held_out_loss, round LIMIT 1`,

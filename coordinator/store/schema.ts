@@ -208,4 +208,8 @@ export const MIGRATIONS: readonly Migration[] = [
   CREATE INDEX checkpoints_by_loss ON checkpoints (job, held_out_loss, round) WHERE held_out_loss IS NOT NULL;
   CREATE INDEX checkpoints_restored ON checkpoints (job, round) WHERE restores IS NOT NULL
   `,
+  `
+  -- Round of the checkpoint that the operator wants to restore; NULL: no such request.
+  ALTER TABLE jobs ADD COLUMN roll_back_to INTEGER
+  `,
 ];

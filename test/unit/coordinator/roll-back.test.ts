@@ -2,7 +2,8 @@ import { describe, expect, test } from 'vitest';
 import { type FailpointName, failpoints } from '../../../coordinator/failpoints.ts';
 import type { JobEvent } from '../../../monitor/job-events.ts';
 import { verifyMessage } from '../../../protocol/signing.ts';
-import { ScriptedPeer } from './scripted-peer.ts';
+import { withCode } from '../../utils/codes.ts';
+import { ScriptedPeer, training } from './scripted-peer.ts';
 import { World } from './world.ts';
 
 const INITIAL = 0.5;
@@ -111,7 +112,8 @@ describe('a job whose loss rises a little in every round', async () => {
       outliers: 0,
     });
     expect(world.store.rounds.newestRollBack(world.toy.job)?.round).toBe(ROLL_BACK_ROUND);
-    expect(world.store.rounds.best(world.toy.job)?.round).toBe(BEST_ROUND);
+    expect(world.store.rounds.lowestLoss(world.toy.job)?.round).toBe(BEST_ROUND);
+    expect(world.store.rounds.best(world.toy.job)?.round).toBe(ROLL_BACK_ROUND);
   });
 
   test('gives the updates of the undone round back to their authors', () => {
@@ -171,4 +173,96 @@ test('a job whose best checkpoint has lost its weights goes on without it', asyn
   expect(chainOf(world).map(({ restores }) => restores)).toEqual(
     Array.from({ length: ROUNDS + 1 }, () => null),
   );
+});
+
+describe('an operator who rolls a job back', () => {
+  /** Lowers the loss in every round. */
+  const improving = async (options: ConstructorParameters<typeof World>[0] = {}) => {
+    const world = new World({
+      rounds: { count: 6, minPeers: 2, localSteps: 1 },
+      baseLoss: 5.02,
+      losses,
+      ...options,
+    });
+    await world.start();
+    const finished = (): boolean => world.alive && world.run?.driver.state.phase === 'finished';
+    for (const number of [1, 2]) await new ScriptedPeer(number, world).work(() => GAIN / 1.2, finished);
+    await world.until(() => world.run.driver.state.round === 4, 'round 4');
+    return { world, finished };
+  };
+
+  test('gets the checkpoint of that round again, and training goes on from it', async () => {
+    const { world, finished } = await improving();
+    expect(world.run.rollBack(1)).toBe(1);
+    await world.until(finished, 'the end of the job');
+    const chain = chainOf(world);
+    const back = chain.find(({ restores }) => restores === 1)!;
+    expect(back).toMatchObject({ adapter: chain[1]!.adapter, contributors: [], delta: null });
+    expect(chain).toHaveLength(7);
+    // The checkpoints before the roll-back are better by more than the gate allows, but the operator has decided.
+    expect(chain.filter(({ restores }) => restores !== null)).toHaveLength(1);
+    expect(chain.at(-1)!.metrics.heldOutLoss).toBeLessThan(back.metrics.heldOutLoss!);
+    const fates = world.store.updates.ofRounds(world.toy.job, 4, 4).map(({ fate }) => fate);
+    for (const fate of fates) expect(['null-round', 'merged']).toContain(fate);
+  });
+
+  for (const at of failpoints) {
+    test(`gets it although the coordinator is killed at "${at}"`, async () => {
+      const { world, finished } = await improving();
+      let kills = 0;
+      world.failpoint = (name) => {
+        if (kills > 0 || name !== at) return;
+        kills++;
+        world.clock.after(1_500, () => void world.start());
+        world.kill();
+      };
+      try {
+        world.run.rollBack(2);
+      } catch {
+        // The process was killed within the command. A head is recorded by then, so the request is durable.
+        expect(['round-closed', 'head-recorded']).toContain(at);
+      }
+      await world.until(finished, 'the end of the job');
+      expect(kills).toBe(1);
+      expect(chainOf(world).filter(({ restores }) => restores === 2)).toHaveLength(1);
+    });
+  }
+
+  test('finds a paused job paused again afterwards', async () => {
+    const { world } = await improving();
+    world.run.operate({ type: 'pause', reason: 'lunch' });
+    await world.until(() => world.run.driver.state.phase === 'paused', 'the pause');
+    world.run.rollBack('best');
+    const count = world.store.rounds.count(world.toy.job, 'checkpoint');
+    await world.until(() => world.run.driver.state.phase === 'paused', 'the pause again');
+    expect(world.run.driver.state).toMatchObject({ reason: 'lunch', rollBackTo: null });
+    expect(world.store.rounds.count(world.toy.job, 'checkpoint')).toBe(count + 1);
+  });
+
+  test('can do so while the job waits for nodes, and while a round is merged', async () => {
+    const world = new World({ rounds: { minPeers: 2 } });
+    await world.start();
+    world.run.rollBack(0);
+    await world.until(() => world.run.record.checkpoint.checkpoint.round === 1, 'the roll-back');
+    expect(world.run.driver.state.phase).toBe('waiting');
+
+    const busy = new World({ rounds: { minPeers: 1 } });
+    const { peers, head } = await training(busy, 1);
+    busy.failpoint = (name) => {
+      if (name === 'merged') busy.run.rollBack(0);
+    };
+    await peers[0]!.submit(peers[0]!.seal(peers[0]!.update(head)));
+    await busy.until(() => busy.run.record.checkpoint.checkpoint.round === 2, 'the roll-back');
+    expect(chainOf(busy).map(({ restores }) => restores)).toEqual([null, null, 0]);
+  });
+
+  test('is told if there is no such checkpoint, or if it has lost its weights', async () => {
+    const rounds = { count: 40, minPeers: 2, localSteps: 1 };
+    const { world, finished } = await improving({ rounds, retention: { checkpoints: 1, rounds: 0 } });
+    expect(() => world.run.rollBack(3_000)).toThrow(withCode('CHECKPOINT_UNKNOWN'));
+    expect(() => world.run.rollBack(1)).toThrow(withCode('CHECKPOINT_PRUNED'));
+    world.run.operate({ type: 'stop', reason: '' });
+    await world.until(finished, 'the end of the job');
+    expect(() => world.run.rollBack(0)).toThrow(withCode('JOB_OVER'));
+  });
 });

@@ -302,6 +302,24 @@ describe('the API', () => {
     ]);
   });
 
+  test('rolls back to a round or to the best checkpoint', async () => {
+    const world = new World({ rounds: { minPeers: 2 } });
+    await training(world, 2);
+    const { post, call } = await api(world);
+    expect(await json<JobSummary>(call('/v1/jobs/toy'))).toMatchObject({
+      best: { round: 0, heldOutLoss: 1 },
+      rolledBack: null,
+    });
+    expect(await json<JobSummary>(post('/v1/jobs/toy/rollback', { to: 'best' }))).toMatchObject({ round: 2 });
+    await world.until(() => world.run.record.checkpoint.checkpoint.round === 2, 'the roll-back');
+    expect(await json<JobSummary>(call('/v1/jobs/toy'))).toMatchObject({ rolledBack: { round: 2, to: 0 } });
+    const { checkpoints } = await json<{ checkpoints: CheckpointView[] }>(call('/v1/jobs/toy/checkpoints'));
+    expect(checkpoints.map(({ restores }) => restores)).toEqual([0, null]);
+    const refused = (to: unknown) => post('/v1/jobs/toy/rollback', { to }).then(statusAndCode);
+    expect(await refused(77)).toEqual([404, 'CHECKPOINT_UNKNOWN']);
+    expect(await refused('worst')).toEqual([400, 'REQUEST_INVALID']);
+  });
+
   test('streams events as lines, from any sequence number on, and follows new ones', async () => {
     const world = new World({ rounds: { minPeers: 2 } });
     await training(world, 2);

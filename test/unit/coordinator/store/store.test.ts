@@ -25,6 +25,7 @@ const JOB: StoredJob = {
   token: null,
   baseLoss: 4.5,
   ending: null,
+  rollBackTo: null,
   createdAt: 7,
 };
 
