@@ -2,7 +2,6 @@ import type { Clock } from '../common/clock.ts';
 import { isSwarmError } from '../common/errors.ts';
 import { HEARTBEAT_INTERVAL_MS } from '../protocol/limits.ts';
 import { jobTopic } from '../protocol/topics.ts';
-import { requireKept } from './client/copy-checkpoint.ts';
 import type { RunContext } from './context.ts';
 import { coordinatorError } from './errors.ts';
 import { Intake } from './intake/intake.ts';
@@ -10,6 +9,7 @@ import { Membership } from './peers/membership.ts';
 import { Receipts } from './record/receipts.ts';
 import { RoundDriver } from './record/round-driver.ts';
 import { RoundRecord } from './record/round-record.ts';
+import { requireKept } from './require-kept.ts';
 import { isEnding, isOver } from './round/round-machine.ts';
 import type { MachineEvent } from './round/state.ts';
 

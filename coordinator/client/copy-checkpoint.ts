@@ -6,6 +6,7 @@ import { pipeline } from 'node:stream/promises';
 import { ADAPTER_WEIGHTS_FILE } from '../../lora/adapter/peft.ts';
 import type { CheckpointView } from '../api/types.ts';
 import { coordinatorError } from '../errors.ts';
+import { requireKept } from '../require-kept.ts';
 
 /**
  * Copies a checkpoint's folder (PEFT files and the signed checkpoint) and checks the digest of its weights.
@@ -30,19 +31,4 @@ export async function copyCheckpoint(
       { next: 'pull the checkpoint from the swarm: "swarm checkpoint pull - DIR", and paste the invite' },
     );
   }
-}
-
-/** @throws SwarmError CHECKPOINT_PRUNED when the coordinator has deleted the checkpoint's weights */
-export function requireKept({ round, kept }: Pick<CheckpointView, 'round' | 'kept'>): void {
-  if (kept) return;
-  throw coordinatorError(
-    'CHECKPOINT_PRUNED',
-    `the weights of round ${round} have been deleted; only the signed record of the checkpoint is left`,
-    { round },
-    {
-      next:
-        '"swarm checkpoint list" shows which rounds still have weights; to keep all weights from now on, start the ' +
-        'coordinator with --keep-checkpoints 0',
-    },
-  );
 }

@@ -1,0 +1,16 @@
+import { coordinatorError } from './errors.ts';
+
+/** @throws SwarmError CHECKPOINT_PRUNED when the coordinator has deleted the checkpoint's weights */
+export function requireKept({ round, kept }: { round: number; kept: boolean }): void {
+  if (kept) return;
+  throw coordinatorError(
+    'CHECKPOINT_PRUNED',
+    `the weights of round ${round} have been deleted; only the signed record of the checkpoint is left`,
+    { round },
+    {
+      next:
+        '"swarm checkpoint list" shows which rounds still have weights; to keep all weights from now on, start the ' +
+        'coordinator with --keep-checkpoints 0',
+    },
+  );
+}
