@@ -21,7 +21,10 @@ export const BELIEF_LINE = 0.2;
 
 /** Share below which an author's next updates are scored on more rows. */
 const CLEAR_SHARE = 0.6;
-/** Beliefs are multiples of 1/256, so that anyone can find the exact belief from a weight in a signed checkpoint. */
+/**
+ * Beliefs are multiples of 1/256. If no limit changed a weight in a signed checkpoint (see `weighUpdates`), anyone can
+ * find the exact belief from it.
+ */
 const BELIEF_STEPS = 256;
 
 /** Figures of one scored update, and what its author did before. */
