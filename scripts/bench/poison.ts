@@ -22,6 +22,8 @@ export const about =
 
 const NODES = 10;
 const STEPS = 8;
+/** A swarm without attackers, which is small so that it can run for a hundred rounds. */
+const HONEST_SWARM = { attackers: 0, honest: 6, steps: 6, unequal: true };
 const ROUNDS = 5;
 /** Rounds of a run whose attackers are honest in the first five. */
 const LATE_START_ROUNDS = 10;
@@ -103,10 +105,18 @@ function runsOf(choices: RunChoices, quick: boolean): PoisonRun[] {
           const most = behaviour === 'late-start' ? LATE_START_ROUNDS : ROUNDS;
           const rounds = Number(choices.rounds ?? (quick ? 2 : most));
           for (const attack of attacks) {
-            const isHonest = attack === 'none';
-            const honest = NODES - (isHonest ? 0 : attackers);
-            const common = { behaviour, split, seed, rounds, steps: quick ? 2 : STEPS, unequal: isHonest };
-            runs.push({ attack, attackers: NODES - honest, honest, ...common });
+            const common = { attack, behaviour, split, seed, rounds };
+            runs.push(
+              attack === 'none'
+                ? { ...common, ...HONEST_SWARM }
+                : {
+                    ...common,
+                    attackers,
+                    honest: NODES - attackers,
+                    steps: quick ? 2 : STEPS,
+                    unequal: false,
+                  },
+            );
           }
         }
       }
