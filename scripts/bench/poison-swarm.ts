@@ -26,7 +26,7 @@ import { VirtualNode } from '../../test/utils/virtual/virtual-node.ts';
 import { ATTACKS, type Delta } from './attackers.ts';
 import { Books, type SharedTrainer } from './poison-trainer.ts';
 
-export const BEHAVIOURS = ['plain', 'fast', 'burst', 'late-start'] as const;
+export const BEHAVIOURS = ['plain', 'fast', 'burst', 'late-start', 'on-off'] as const;
 export const SPLITS = ['even', 'own-book', 'two-books'] as const;
 
 export interface PoisonRun {
@@ -38,6 +38,7 @@ export interface PoisonRun {
    * - `fast`: they deliver at once, as if they were very fast
    * - `burst`: they hold back the updates of three rounds and deliver them together
    * - `late-start`: they are honest in the first GOOD_ROUNDS rounds
+   * - `on-off`: they attack in each third round only
    */
   readonly behaviour: (typeof BEHAVIOURS)[number];
   /** Data of the nodes: rows drawn evenly from all data, or rows of each node's own part of the book or of two books. */
@@ -247,7 +248,7 @@ class PoisonedSwarm {
         const round = this.#round();
         const rows = this.#rowsFor(task.rows, peer);
         const ms = task.steps * MS_PER_STEP * slowness;
-        const isPoisoned = attack !== null && !(behaviour === 'late-start' && round <= GOOD_ROUNDS);
+        const isPoisoned = attack !== null && attacksIn(round, behaviour);
         if (!isPoisoned) {
           const trained = await this.#train({ ...task, rows });
           if (attack === null) this.#noteChange(round, changeOf(task.adapter, trained.adapter));
@@ -310,9 +311,8 @@ class PoisonedSwarm {
     const { run, store, job } = { run: this.#run, store: this.#coordinator.store, job: this.#toy.job };
     const attackers = new Set(this.#nodes.slice(run.honest).map(({ peer }) => peer));
     const honest = this.#nodes.slice(0, run.honest).map(({ peer }) => peer);
-    const firstPoisoned = run.behaviour === 'late-start' ? GOOD_ROUNDS + 1 : 1;
     const isPoisoned = ({ peer, round }: { peer: string; round: number }): boolean =>
-      attackers.has(peer) && round >= firstPoisoned && run.attack !== 'none';
+      attackers.has(peer) && attacksIn(round, run.behaviour);
     const checkpoints = new Map(
       store.rounds
         .checkpoints(job)
@@ -427,6 +427,11 @@ function heldBack(host: VirtualHost): SwarmNetwork {
       return typeof value === 'function' ? value.bind(target) : value;
     },
   });
+}
+
+function attacksIn(round: number, behaviour: PoisonRun['behaviour']): boolean {
+  if (behaviour === 'late-start') return round > GOOD_ROUNDS;
+  return behaviour !== 'on-off' || round % 3 === 0;
 }
 
 /** Returns the adapter before minus the adapter after. The same function applies a change to an adapter. */

@@ -64,10 +64,10 @@ export async function run(report: (row: BenchRow) => void, options: BenchOptions
   try {
     const done = await readEntries(choices.out);
     const measured = async (wanted: PoisonRun): Promise<Entry> => {
-      const known = done.get(JSON.stringify(wanted));
+      const known = done.get(keyOf(wanted));
       if (known) return known;
       const entry = await measure(wanted, await depsOf(wanted.split));
-      done.set(JSON.stringify(wanted), entry);
+      done.set(keyOf(wanted), entry);
       if (choices.out) await appendFile(choices.out, `${JSON.stringify(entry)}\n`);
       log(progressLine(entry));
       return entry;
@@ -196,7 +196,11 @@ async function readEntries(path: string | undefined): Promise<Map<string, Entry>
     .split('\n')
     .filter((line) => line !== '')
     .map((line) => JSON.parse(line) as Entry);
-  return new Map(entries.map((entry) => [JSON.stringify(entry.run), entry]));
+  return new Map(entries.map((entry) => [keyOf(entry.run), entry]));
+}
+
+function keyOf(run: PoisonRun): string {
+  return JSON.stringify(Object.entries(run).sort());
 }
 
 function lossOf(losses: readonly { lossSum: number; tokens: number }[]): number {
