@@ -76,17 +76,24 @@ export interface PoisonedRound {
   readonly heldOutLoss: number | null;
 }
 
+export interface AttackerOutcome {
+  readonly attack: string;
+  /**
+   * Number of merges from the first with a harmful update of the attacker until the last in which such an update has
+   * weight; null if one has weight in the last merge.
+   */
+  readonly weightlessAfter: number | null;
+  /** Belief in the attacker after each scored round; null if none of its updates was in the round. */
+  readonly beliefs: readonly (number | null)[];
+}
+
 export interface PoisonOutcome {
   /** Phase in which the job ended; `paused` if it paused itself. */
   readonly phase: string;
   readonly rounds: readonly PoisonedRound[];
   /** Adapter of the newest checkpoint. */
   readonly adapter: Delta;
-  /**
-   * Largest number of merges, over the attackers, from the first with a harmful update until the last in which the
-   * attacker has weight; null if an attacker has weight to the end.
-   */
-  readonly weightlessAfter: number | null;
+  readonly attackers: readonly AttackerOutcome[];
   /** Honest nodes that were not assigned work in some round after they had joined, or that were refused or banned. */
   readonly excluded: number;
   /** Updates of honest nodes that had no weight although the nodes were no newcomers. */
@@ -166,8 +173,7 @@ class PoisonedSwarm {
       environment,
     );
     this.#nodes = numbers.map((number, i) => {
-      const attacks = run.attack.split(' + ');
-      const attack = i < run.honest ? null : attacks[(i - run.honest) % attacks.length]!;
+      const attack = i < run.honest ? null : attackOf(i - run.honest, run.attack);
       const slowness = run.unequal && run.honest > 1 ? 1 + (2 * i) / (run.honest - 1) : 1;
       const node = new VirtualNode(
         {
@@ -367,17 +373,22 @@ class PoisonedSwarm {
       };
     });
     const lastRound = [...checkpoints.keys()].at(-1)!;
-    const spans = [...firstMerge].map(([peer, first]) => {
-      const last = lastMerge.get(peer);
-      if (last === lastRound) return null;
-      return last === undefined ? 0 : last - first + 1;
-    });
     const { adapter } = checkpoints.get(lastRound)!;
     return {
       phase: this.#coordinator.phase,
       rounds,
       adapter: decodeAdapter(this.#coordinator.disk.files.get(adapter.digest)!, this.#deps.trainer.layout),
-      weightlessAfter: spans.includes(null) ? null : Math.max(0, ...(spans as number[])),
+      attackers: [...attackers].map((peer, i) => {
+        const last = lastMerge.get(peer);
+        const ofRound = (round: number): number | null =>
+          store.scores.ofMerge(job, round).find((score) => score.peer === peer)?.belief ?? null;
+        return {
+          attack: attackOf(i, run.attack),
+          weightlessAfter:
+            last === lastRound ? null : last === undefined ? 0 : last - firstMerge.get(peer)! + 1,
+          beliefs: closed.map(({ round }) => ofRound(round)),
+        };
+      }),
       excluded: excluded.size,
       disbelieved,
       receipts: { honest: this.#receipts(honest), attackers: this.#receipts([...attackers]) },
@@ -427,6 +438,12 @@ function heldBack(host: VirtualHost): SwarmNetwork {
       return typeof value === 'function' ? value.bind(target) : value;
     },
   });
+}
+
+/** Returns the attack of one of the attackers, which take turns in a list of attacks. */
+function attackOf(attacker: number, attack: string): string {
+  const attacks = attack.split(' + ');
+  return attacks[attacker % attacks.length]!;
 }
 
 function attacksIn(round: number, behaviour: PoisonRun['behaviour']): boolean {

@@ -33,8 +33,8 @@ const LOSS_TARGET = 0.01;
 /** Most merges until an attacker has no weight. */
 const WEIGHTLESS_TARGET = 3;
 const WORK_TARGET = 0.1;
-/** A backdoor harms no loss, and nothing here looks for it. */
-const NO_TARGET = ['backdoor'];
+/** Clipping makes an update of any size an honest one. A backdoor harms no loss, and nothing here looks for it. */
+const NO_TARGET = ['times 3', 'times 100', 'backdoor'];
 
 /** The outcome of a run, without its adapter: one line of the file --out. */
 interface Entry extends Omit<PoisonOutcome, 'adapter'> {
@@ -92,7 +92,9 @@ function runsOf(choices: RunChoices, quick: boolean): PoisonRun[] {
   const list = (key: keyof RunChoices, all: readonly string[]): string[] =>
     choices[key]?.split(SEPARATOR) ?? [...all];
   const attacks = list('attack', quick ? ['sign flip'] : Object.keys(ATTACKS));
-  const unknown = attacks.filter((attack) => attack !== 'none' && !(attack in ATTACKS));
+  const unknown = attacks
+    .flatMap((attack) => attack.split(' + '))
+    .filter((attack) => attack !== 'none' && !(attack in ATTACKS));
   if (unknown.length > 0)
     throw new Error(`no attack is called ${unknown.join(', ')}: ${Object.keys(ATTACKS).join(', ')}`);
   const seeds = Array.from({ length: Number(choices.seeds ?? 1) }, (_, i) => i + 1);
@@ -143,16 +145,18 @@ async function measure(run: PoisonRun, deps: Deps): Promise<Entry> {
 }
 
 function compared(entry: Entry, clean: Entry): BenchRow {
-  const { run, weightlessAfter, excluded, extraWork, phase, rounds } = entry;
+  const { run, attackers, excluded, extraWork, phase, rounds } = entry;
   const increase = entry.loss / clean.loss - 1;
   const missed = [
     ...(increase > LOSS_TARGET ? ['loss'] : []),
-    ...(weightlessAfter === null || weightlessAfter > WEIGHTLESS_TARGET ? ['weight'] : []),
+    ...attackers
+      .filter(({ attack, weightlessAfter }) => !isWeightless(weightlessAfter) && !NO_TARGET.includes(attack))
+      .map(({ attack }) => `weight of ${attack}`),
     ...(excluded > 0 ? ['honest excluded'] : []),
     ...(extraWork > WORK_TARGET ? ['work'] : []),
     ...(phase === 'finished' ? [] : [phase]),
   ];
-  const isJudged = !NO_TARGET.includes(run.attack);
+  const isJudged = run.attack !== 'backdoor';
   const shares = rounds.map(({ share }) => (share === null ? '–' : share.toFixed(2))).join(' ');
   return {
     name: `${name} ${run.attack} × ${run.attackers}, ${run.behaviour}, ${run.split}, seed ${run.seed}`,
@@ -163,13 +167,22 @@ function compared(entry: Entry, clean: Entry): BenchRow {
     reference: [
       ...(missed.length > 0 ? [`misses ${missed.join(', ')}`] : []),
       `loss ${entry.loss.toFixed(4)} (clean ${clean.loss.toFixed(4)})`,
-      `weightless after ${weightlessAfter ?? 'never'}`,
+      `weightless after ${attackers.map(spanOf).join(', ')}`,
       `share of weight by round ${shares}`,
       `honest excluded ${excluded}, without weight ${entry.disbelieved} times`,
       `extra work ${(100 * extraWork).toFixed(1)} %`,
       `backdoor ${entry.backdoor.toFixed(3)} (clean ${clean.backdoor.toFixed(3)})`,
     ].join('; '),
   };
+}
+
+/** Returns whether an attacker has lost its weight in time. */
+function isWeightless(after: number | null): boolean {
+  return after !== null && after <= WEIGHTLESS_TARGET;
+}
+
+function spanOf({ attack, weightlessAfter }: PoisonOutcome['attackers'][number]): string {
+  return `${attack} ${weightlessAfter ?? 'never'}`;
 }
 
 function honestRow({ run, excluded, disbelieved, loss, rounds }: Entry): BenchRow {
@@ -184,9 +197,9 @@ function honestRow({ run, excluded, disbelieved, loss, rounds }: Entry): BenchRo
   };
 }
 
-function progressLine({ run, loss, rounds, seconds, receipts, phase, weightlessAfter }: Entry): string {
+function progressLine({ run, loss, rounds, seconds, receipts, phase, attackers }: Entry): string {
   const shares = rounds.map(({ share }) => share?.toFixed(2) ?? '–').join(' ');
-  return `${run.attack} × ${run.attackers} ${run.behaviour} ${run.split} ${run.seed}: loss ${loss.toFixed(4)}, share ${shares}, weightless ${weightlessAfter}, ${phase}, ${JSON.stringify(receipts.attackers)} in ${seconds.toFixed(0)} s`;
+  return `${run.attack} × ${run.attackers} ${run.behaviour} ${run.split} ${run.seed}: loss ${loss.toFixed(4)}, share ${shares}, weightless ${attackers.map(spanOf).join(', ')}, ${phase}, ${JSON.stringify(receipts.attackers)} in ${seconds.toFixed(0)} s`;
 }
 
 /** Reads the runs that an earlier, interrupted call has measured. */
