@@ -32,9 +32,9 @@ export function number(min: number, max: number = Number.MAX_VALUE) {
 
 const UNITS_MS = { m: 60_000, h: 3_600_000, d: 86_400_000 } as const;
 
-/** Parses a time span such as 30m, 12h or 7d into milliseconds; `never` gives null. */
-export function lifetime(text: string): number | null {
-  if (text === 'never') return null;
+/** Parses a time span such as 30m, 12h or 7d into milliseconds; `never` gives Infinity. */
+export function lifetime(text: string): number {
+  if (text === 'never') return Number.POSITIVE_INFINITY;
   const [, count, unit] = /^([1-9]\d{0,3})([mhd])$/.exec(text) ?? [];
   if (count === undefined) {
     throw new InvalidArgumentError(

@@ -16,7 +16,8 @@ interface CreateOptions extends CommonOptions {
   name?: string;
   role: NonNullable<CreateInviteOptions['role']>;
   uses: number;
-  expires: number | null;
+  /** Milliseconds; Infinity: never. */
+  expires: number;
 }
 
 export function registerInvite(program: Command, context: Context): void {
@@ -73,7 +74,7 @@ async function create(
   { name, role, uses, expires, ...options }: CreateOptions,
 ): Promise<void> {
   const api = await coordinatorApi(context, options);
-  const request = { name: name ?? null, role, uses, lifetimeMs: expires };
+  const request = { name: name ?? null, role, uses, lifetimeMs: Number.isFinite(expires) ? expires : null };
   const created = await api.createInvite(await chooseJob(api, job), request);
   const [{ decodeInvite }, { privateAddressesWarning }] = await Promise.all([
     import('../../protocol/invite.ts'),

@@ -16,7 +16,7 @@ import { temporaryFolder } from '../utils/folder.ts';
 import { makeTinyModel, TINY_TEXT } from '../utils/tiny-model.ts';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
-const swarmFile = join(root, 'cli', 'swarm.js');
+export const swarmFile = join(root, 'cli', 'swarm.js');
 /** Longest wait in milliseconds. Everything that a test waits for happens much earlier. */
 export const PATIENCE_MS = 120_000;
 
@@ -31,14 +31,22 @@ export class Daemon {
   #stderr = '';
   readonly #waiting = new Set<() => void>();
 
-  constructor(name: string, args: readonly string[], environment: Record<string, string> = {}) {
+  /** @param input text for stdin @default stdin is closed */
+  constructor(
+    name: string,
+    args: readonly string[],
+    environment: Record<string, string> = {},
+    input: string | null = null,
+  ) {
     this.#name = name;
     this.process = spawn(process.execPath, [swarmFile, ...args], {
       cwd: root,
       // Several nodes that measure engines at once would disturb each other.
       env: { ...process.env, SWARM_ENGINE: 'onnx-cpu', ...environment },
-      stdio: ['ignore', 'pipe', 'pipe'],
+      stdio: [input === null ? 'ignore' : 'pipe', 'pipe', 'pipe'],
     });
+    // The input stays open, as in a terminal.
+    if (input !== null) this.process.stdin!.write(input);
     this.exited = once(this.process, 'exit').then(([code, signal]) => ({ code, signal }));
     this.process.stderr!.on('data', (chunk: Buffer) => {
       this.#stderr = (this.#stderr + chunk.toString('utf8')).slice(-8_000);
@@ -94,6 +102,7 @@ export class Daemon {
 
 export interface JobOptions {
   name?: string;
+  admission?: 'open' | 'invite';
   lora?: Record<string, unknown>;
   rounds?: Record<string, unknown>;
   training?: Record<string, unknown>;
@@ -130,9 +139,12 @@ export class TestSwarm {
   }
 
   node(name: string, options: readonly string[] = []): Daemon {
-    const home = this.homeOf(name);
+    return new Daemon(name, this.nodeArguments(name, [this.invite, ...options]));
+  }
+
+  nodeArguments(name: string, options: readonly string[]): string[] {
     const common = ['--listen', '/ip4/127.0.0.1/tcp/0', '--no-mdns', '--threads', '1', '--json'];
-    return new Daemon(name, ['node', this.invite, '--home', home, '--name', name, ...common, ...options]);
+    return ['node', ...options, '--home', this.homeOf(name), '--name', name, ...common];
   }
 
   api(): Promise<ApiClient> {
@@ -148,6 +160,7 @@ export class TestSwarm {
     await writeFile(heldOut, jsonl(160, 20));
     const spec = {
       name: options.name ?? 'tale',
+      ...(options.admission && { admission: options.admission }),
       base,
       data: { train: [train], heldOut: [heldOut] },
       lora: { rank: 4, alpha: 8, ...options.lora },

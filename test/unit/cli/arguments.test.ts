@@ -139,7 +139,12 @@ describe('an invite', () => {
 
 describe('a lifetime', () => {
   it('is a number of minutes, hours or days, or never', () => {
-    expect(['30m', '12h', '7d', 'never'].map(lifetime)).toEqual([1_800_000, 43_200_000, 604_800_000, null]);
+    expect(['30m', '12h', '7d', 'never'].map(lifetime)).toEqual([
+      1_800_000,
+      43_200_000,
+      604_800_000,
+      Number.POSITIVE_INFINITY,
+    ]);
     for (const text of ['', '7', '0d', '7w', '-1d', '1.5h', '7 d', '99999d'])
       expect(() => lifetime(text), text).toThrow();
   });

@@ -1,0 +1,86 @@
+import { execFile } from 'node:child_process';
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { expect, it } from 'vitest';
+import type { CreatedInvite, InviteView } from '../../coordinator/api/types.ts';
+import { Daemon, swarmFile, TestSwarm, within } from './swarm.ts';
+
+const REFUSED = 5;
+
+async function run<T>(swarm: TestSwarm, ...args: string[]): Promise<T> {
+  const all = [swarmFile, ...args, '--home', swarm.home, '--json'];
+  return JSON.parse((await promisify(execFile)(process.execPath, all)).stdout) as T;
+}
+
+/** Waits until a node has ended by itself, and returns the code with which the coordinator refused it. */
+async function shutOut(name: string, node: Daemon): Promise<unknown> {
+  const { code } = await within(`${name} ends`, node.exited, () => JSON.stringify(node.lines));
+  expect(code).toBe(REFUSED);
+  const { error } = node.lines.at(-1) as { error: { values: { code: string } } };
+  expect(error).toMatchObject({ code: 'RPC_REFUSED', next: expect.stringContaining('invite') });
+  return error.values.code;
+}
+
+it('a person joins with an invite that nobody else can use, and is thrown out when it is revoked', async () => {
+  const swarm = await TestSwarm.create();
+  const coordinator = await (await swarm.coordinator()).ready();
+  await swarm.createJob({ admission: 'invite', rounds: { minPeers: 1, count: 400, localSteps: 50 } });
+  const ada = await run<CreatedInvite>(swarm, 'invite', 'create', 'tale', '--name', 'ada');
+  const bob = await run<CreatedInvite>(
+    swarm,
+    'invite',
+    'create',
+    'tale',
+    '--name',
+    'bob',
+    '--expires',
+    'never',
+  );
+
+  // No invite stands in the arguments of a process.
+  const start = (name: string): Daemon =>
+    new Daemon(name, swarm.nodeArguments(name, ['-']), {}, `${ada.text}\n`);
+  const first = await start('ada').ready();
+  const { peerId: adaId } = first.lines[0] as { peerId: string };
+  await swarm.until('ada joins', (event) => event.type === 'peer-joined' && event.peer === adaId);
+  expect(await shutOut('eve', start('eve'))).toBe('INVITE_USED');
+  const file = join(swarm.folder, 'bob.invite');
+  await writeFile(file, bob.text);
+  const other = await new Daemon('bob', swarm.nodeArguments('bob', ['--invite-file', file])).ready();
+  const { peerId: bobId } = other.lines[0] as { peerId: string };
+  await swarm.until('bob delivers', (event) => event.type === 'update' && event.peer === bobId);
+  await swarm.until('ada delivers', (event) => event.type === 'update' && event.peer === adaId);
+
+  const revoked = await run<InviteView>(swarm, 'invite', 'revoke', 'ada');
+  expect(revoked).toMatchObject({ state: 'revoked', nodes: [{ peer: adaId }] });
+  const api = await swarm.api();
+  const peers = await api.peers();
+  expect(peers).toMatchObject([{ peer: bobId, person: `invite:${bob.id}`, connected: true }]);
+  expect(await shutOut('ada', first)).toBe('INVITE_REVOKED');
+
+  // Neither her key nor her invite comes in again, also after a restart of the coordinator.
+  expect(await shutOut('ada', start('ada'))).toBe('INVITE_REVOKED');
+  await coordinator.interrupt();
+  await (await swarm.coordinator()).ready();
+  expect(await shutOut('ada', start('ada'))).toBe('INVITE_REVOKED');
+  expect(await shutOut('eve', start('eve'))).toBe('INVITE_REVOKED');
+
+  const { round } = (await (await swarm.api()).job('tale')).checkpoint;
+  const events = await swarm.until(
+    'bob goes on',
+    (event) => event.type === 'checkpoint' && event.round > round,
+  );
+  const removal = events.findIndex(
+    (event) => event.type === 'peer-lost' && event.peer === adaId && event.reason === 'revoked',
+  );
+  expect(removal).toBeGreaterThan(0);
+  const later = events.slice(removal + 1).filter((event) => 'peer' in event && event.peer === adaId);
+  expect(later.map(({ type }) => type)).toEqual([]);
+  const listed = await run<{ invites: InviteView[] }>(swarm, 'invite', 'list', 'tale');
+  expect(listed.invites.map(({ name, state }) => [name, state])).toEqual([
+    [null, 'active'],
+    ['ada', 'revoked'],
+    ['bob', 'used'],
+  ]);
+}, 300_000);
