@@ -6,10 +6,12 @@ import { homedir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { type Environment, processEnvironment } from './environment.ts';
 
-/** The home folder of the coordinator and that of the node. */
+/** The home folders of this program. */
 export interface Homes {
   coordinator: string;
   node: string;
+  /** Folder of the key with which this machine downloads checkpoints. */
+  reader: string;
   /** Whether the user named the home. A named home is the same folder for both roles; the default homes differ. */
   named: boolean;
 }
@@ -26,11 +28,12 @@ export function resolveHomes(
   const named = home ?? environment.SWARM_HOME;
   if (named !== undefined && named !== '') {
     const path = resolve(cwd, named);
-    return { coordinator: path, node: path, named: true };
+    return { coordinator: path, node: path, reader: join(path, 'reader'), named: true };
   }
   const data = environment.XDG_DATA_HOME || join(environment.HOME || homedir(), '.local', 'share');
   const root = join(data, 'lora-swarm');
-  return { coordinator: join(root, 'coordinator'), node: join(root, 'node'), named: false };
+  const [coordinator, node, reader] = ['coordinator', 'node', 'reader'].map((name) => join(root, name));
+  return { coordinator: coordinator!, node: node!, reader: reader!, named: false };
 }
 
 /**

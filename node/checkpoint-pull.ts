@@ -7,6 +7,7 @@ import { linkOrCopy } from '../common/file-system.ts';
 import { requireNoFile } from '../common/folders.ts';
 import { packageVersion } from '../common/package.ts';
 import { systemClock } from '../common/system-clock.ts';
+import { resolveHomes } from '../common/user-folders.ts';
 import { MAX_ADAPTER_HEADER_BYTES } from '../lora/adapter/codec.ts';
 import { ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE } from '../lora/adapter/peft.ts';
 import { encodePeftConfig } from '../lora/adapter/peft-config.ts';
@@ -27,6 +28,12 @@ import { connect, request } from './phases/requests.ts';
 export interface PullOptions extends JobTarget {
   /** Folder for the PEFT files. It is created if it is missing. */
   readonly output: string;
+  /**
+   * Folder of the key with which this machine downloads checkpoints. The key stays the same, so that a personal invite
+   * counts this machine once. Not used without a token. @default SWARM_HOME/reader, else lora-swarm/reader in the user's
+   * data folder
+   */
+  readonly keyFolder?: string;
   /** Version that other peers see. @default the package's version */
   readonly version?: string;
   /** @default never aborts */
@@ -75,7 +82,9 @@ async function pull(options: PullOptions, clock: Clock): Promise<PulledCheckpoin
   // If an earlier call left bytes, they are kept even when this call fails.
   let keepPartial = existsSync(home);
   const blobs = await FileBlobStore.open({ home }, { clock });
-  const identity = await loadIdentity(home);
+  // Without a token there is no reason to be recognised, so each download has a new key.
+  const keyFolder = target.token === null ? home : (options.keyFolder ?? resolveHomes().reader);
+  const identity = await loadIdentity(keyFolder);
   const network = await createHost(
     { listen: [], bootstrap: [], mdns: [], home, agent: `lora-swarm/${version}` },
     { identity, blobs, log: silentLogger, clock },

@@ -3,7 +3,7 @@ import { resolve } from 'node:path';
 import type { Command } from 'commander';
 import { claimOutput } from '../../common/folders.ts';
 import { formatBytes } from '../../common/text.ts';
-import { resolveCache } from '../../common/user-folders.ts';
+import { resolveCache, resolveHomes } from '../../common/user-folders.ts';
 import { copyCheckpoint } from '../../coordinator/client/copy-checkpoint.ts';
 import { requireKept } from '../../coordinator/require-kept.ts';
 import type { ApiClient, CheckpointView } from '../../index.ts';
@@ -153,11 +153,12 @@ async function pull(
   const from = await readTarget(context, second === undefined ? [] : [first], options);
   const output = resolve(context.cwd, second ?? first);
   await claimOutput(output, { force: options.force === true });
-  const { version, signal } = context;
+  const { version, signal, environment, cwd } = context;
+  const keyFolder = resolveHomes(undefined, environment, cwd).reader;
   const progress = new ProgressLine(context);
   const onProgress = ({ round, bytes, total }: { round: number; bytes: number; total: number }): void =>
     progress.update(`adapter of round ${round}: ${formatBytes(bytes)} of ${formatBytes(total)}`);
-  const pulled = await pullCheckpoint({ output, ...from, version, signal, onProgress })
+  const pulled = await pullCheckpoint({ output, ...from, keyFolder, version, signal, onProgress })
     .catch(async (error: unknown) => {
       // Removes the folder only if it is empty.
       await rmdir(output).catch(() => {});

@@ -1,7 +1,7 @@
 /** The commands of operators, contributors and users of the adapter, on a running swarm. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { readFile, writeFile } from 'node:fs/promises';
+import { readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { expect, it } from 'vitest';
@@ -12,7 +12,9 @@ const SWARM = fileURLToPath(new URL('../../cli/swarm.js', import.meta.url));
 
 /** Runs a command to its end. `json` is the last JSON line of its output. */
 async function command(cwd: string, ...args: string[]) {
-  const child = spawn(process.execPath, [SWARM, ...args], { cwd, stdio: ['ignore', 'pipe', 'pipe'] });
+  // The key with which a machine downloads checkpoints lies in the user's data folder.
+  const env = { ...process.env, XDG_DATA_HOME: join(cwd, 'data') };
+  const child = spawn(process.execPath, [SWARM, ...args], { cwd, env, stdio: ['ignore', 'pipe', 'pipe'] });
   let [out, err] = ['', ''];
   child.stdout.on('data', (chunk: Buffer) => {
     out += chunk.toString('utf8');
@@ -94,6 +96,17 @@ it('commands take a job from its file to an adapter', { timeout: 240_000 }, asyn
     const [a, b] = await Promise.all(['exported', 'pulled'].map((dir) => readFile(join(folder, dir, file))));
     expect(a!.equals(b!), file).toBe(true);
   }
+  // A personal invite counts a machine once, however often it downloads.
+  const personal = await ask('invite', 'create', 'tale', '--json');
+  await writeFile(join(folder, 'invite'), `${personal.json.text}\n`);
+  for (const dir of ['first', 'second']) {
+    const again = await run('checkpoint', 'pull', '--invite-file', 'invite', dir);
+    expect(again.status, again.err).toBe(0);
+  }
+  await rm(join(folder, 'data', 'lora-swarm', 'reader'), { recursive: true });
+  const other = await run('checkpoint', 'pull', '--invite-file', 'invite', 'third', '--json');
+  expect(other.status).toBe(5);
+  expect(other.json.error.values.code).toBe('INVITE_USED');
   const evaluated = await run(
     'evaluate',
     '--model',

@@ -22,6 +22,7 @@ describe('homes', () => {
     expect(resolveHomes('flag', environment, '/cwd')).toEqual({
       coordinator: '/cwd/flag',
       node: '/cwd/flag',
+      reader: '/cwd/flag/reader',
       named: true,
     });
     expect(resolveHomes(undefined, environment, '/cwd').node).toBe('/env');
@@ -29,6 +30,7 @@ describe('homes', () => {
     expect(resolveHomes(undefined, { HOME: '/h' }, '/').coordinator).toBe(
       '/h/.local/share/lora-swarm/coordinator',
     );
+    expect(resolveHomes(undefined, { HOME: '/h' }, '/').reader).toBe('/h/.local/share/lora-swarm/reader');
     expect(resolveCache({ HOME: '/h' }, '/')).toBe('/h/.cache/lora-swarm');
     expect(resolveCache({ SWARM_CACHE: 'c', HOME: '/h' }, '/w')).toBe('/w/c');
   });
