@@ -34,6 +34,7 @@ describe('paths of Windows', () => {
     expect(resolveHomes(undefined, {}, 'D:\\work')).toEqual({
       coordinator: `${root}\\coordinator`,
       node: `${root}\\node`,
+      reader: `${root}\\reader`,
       named: false,
     });
     expect(resolveHomes('home', {}, 'D:\\work').node).toBe('D:\\work\\home');
