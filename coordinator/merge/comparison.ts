@@ -11,7 +11,10 @@ export const LEAST_UNIT = 0.002;
  * limit: a merge that ruins 3 of 64 rows raises the mean and the standard error alike.
  */
 export const NOISE_LIMIT = 2.5;
-/** Largest worsening against the best checkpoint. Without this limit, a worsening of `tolerance` in every round passes. */
+/**
+ * Largest worsening against the best checkpoint. Without this limit, a worsening of `tolerance` in every round passes. In
+ * the last round of a job, the limits are those against the parent, because nobody can make up for a worsening later.
+ */
 export const BEST_LIMIT = 5;
 /** Largest worsening of the worst rows against the parent. */
 export const WORST_ROWS_LIMIT = 25;
@@ -87,24 +90,34 @@ export interface Losses {
   readonly after: readonly RowLoss[];
 }
 
+export interface JudgeOptions {
+  readonly tolerance: number;
+  /** Whether the job ends with this merge. @default false */
+  readonly isLast?: boolean;
+}
+
 /**
  * Judges a merge. Its mean loss may be worse than its parent's by two standard errors, up to NOISE_LIMIT, or by
  * `tolerance`. All other limits are fixed multiples of the tolerance. A loss that is not finite never passes.
  */
-export function judge({ before, best, after }: Losses, tolerance: number): Judgement {
+export function judge(
+  { before, best, after }: Losses,
+  { tolerance, isLast = false }: JudgeOptions,
+): Judgement {
   const unit = Math.max(tolerance, LEAST_UNIT);
+  const allowed = ({ standardError }: Change): number =>
+    Math.max(tolerance, Math.min(2 * standardError, NOISE_LIMIT * unit));
   const step = changeOf(before, after);
   if (step === null) return { passes: true, isDrifted: false, severity: 0, reason: '' };
-  const noise = Math.min(2 * step.standardError, NOISE_LIMIT * unit);
-  const allowed = Math.max(tolerance, noise);
   const found: Finding[] = [
-    { than: PARENT, rows: '', by: step.worsening, limit: allowed, scale: NOISE_LIMIT * unit },
+    { than: PARENT, rows: '', by: step.worsening, limit: allowed(step), scale: NOISE_LIMIT * unit },
     { than: PARENT, rows: WORST, by: step.worstRows, limit: WORST_ROWS_LIMIT * unit },
   ];
   const overBest = best && changeOf(best, after);
   if (overBest) {
+    const limit = isLast ? allowed(overBest) : BEST_LIMIT * unit;
     found.push(
-      { than: BEST, rows: '', by: overBest.worsening, limit: BEST_LIMIT * unit },
+      { than: BEST, rows: '', by: overBest.worsening, limit, scale: BEST_LIMIT * unit },
       { than: BEST, rows: WORST, by: overBest.worstRows, limit: WORST_ROWS_BEST_LIMIT * unit },
     );
   }

@@ -28,6 +28,8 @@ export interface GateInput<Source, Merged> {
   /** The job's outer rate. */
   readonly rate: number;
   readonly tolerance: number;
+  /** Whether the job ends with this merge. */
+  readonly isLast: boolean;
   /** Losses of the parent checkpoint. Without held-out data the list is empty, and every merge passes. */
   readonly before: readonly RowLoss[];
   /** Losses of the best checkpoint so far; null if that is the parent. */
@@ -176,14 +178,15 @@ class Attempts<Source, Merged> {
     rate: number,
     { keep = false } = {},
   ): Promise<Attempt<Source, Merged>> {
-    const { sources, tolerance, before, best, merge, evaluate } = this.#input;
+    const { sources, tolerance, isLast, before, best, merge, evaluate } = this.#input;
     const gone = new Set(removed.flatMap((person) => person.sources));
     const merged = this.#persons && new Set(this.#persons.flatMap((person) => person.sources));
     const rest = sources.filter((source) => !gone.has(source) && (merged === null || merged.has(source)));
     this.#evaluations++;
     const result = await merge.call(this.#input, rest, rate);
     const losses = result !== null && before.length > 0 ? await evaluate.call(this.#input, result) : [];
-    const judgement = result === null ? IMPOSSIBLE : judge({ before, best, after: losses }, tolerance);
+    const judgement =
+      result === null ? IMPOSSIBLE : judge({ before, best, after: losses }, { tolerance, isLast });
     const attempt = { merged: result, losses, judgement, rate, removed };
     if (!keep) this.#end(attempt);
     return attempt;

@@ -146,6 +146,7 @@ export class RoundMerge {
       sources,
       rate: rounds.outerRate,
       tolerance: acceptance.tolerance,
+      isLast: parent.ordinal + 1 >= rounds.count,
       before: await this.#lossesOf(parent.checkpoint),
       best: best?.losses ?? null,
       merge: (sources, rate) => this.#merge(round, parent, sources, rate),
