@@ -25,8 +25,14 @@ const START = 1_700_000_000_000;
 interface Plan {
   readonly nodes: number;
   readonly msPerStep: number[];
-  /** Mean time between two random faults of each kind, virtual ms. */
-  readonly everyMs: { nodeCrash: number; coordinatorCrash: number; partition: number; clockSet: number };
+  /** Mean time between two random faults, or roll-backs by the operator, of each kind, virtual ms. */
+  readonly everyMs: {
+    nodeCrash: number;
+    coordinatorCrash: number;
+    partition: number;
+    clockSet: number;
+    rollBack: number;
+  };
   /** Probability that a write triggers a crash. */
   readonly writeCrash: { node: number; coordinator: number };
 }
@@ -39,7 +45,7 @@ export class SimulatedSwarm {
   readonly witness: Witness;
   readonly clock = new VirtualClock(START);
   readonly network: VirtualNetwork;
-  readonly counts = { crashes: 0, partitions: 0, clocksSet: 0 };
+  readonly counts = { crashes: 0, partitions: 0, clocksSet: 0, rollBacks: 0 };
   readonly #random: SeededRandom;
   readonly #plan: Plan;
   #calm = false;
@@ -57,6 +63,7 @@ export class SimulatedSwarm {
         coordinatorCrash: random.integer(8_000, 40_000),
         partition: random.integer(15_000, 60_000),
         clockSet: random.integer(5_000, 60_000),
+        rollBack: random.integer(15_000, 120_000),
       },
       writeCrash: { node: random.pick([0, 0.02, 0.08]), coordinator: random.pick([0, 0.02, 0.08]) },
     };
@@ -120,6 +127,7 @@ export class SimulatedSwarm {
     this.#often(everyMs.coordinatorCrash, () => this.#crash(coordinator));
     this.#often(everyMs.partition, () => this.#cutOff());
     this.#often(everyMs.clockSet, () => this.#setClock());
+    this.#often(everyMs.rollBack, () => this.#rollBack());
     const operate = (): void => {
       coordinator.resume();
       clock.after(OPERATOR_MS, operate);
@@ -171,6 +179,12 @@ export class SimulatedSwarm {
     this.counts.clocksSet++;
     const machine = this.#random.pick([this.coordinator, ...this.nodes]);
     machine.wrongMs = Math.round(this.#random.between(-WRONG_MS, WRONG_MS));
+  }
+
+  #rollBack(): void {
+    if (!this.coordinator.alive) return;
+    this.counts.rollBacks++;
+    this.coordinator.rollBack(this.#random.pick([0, 'best']));
   }
 
   #onWrite(peer: string): void {

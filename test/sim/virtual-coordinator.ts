@@ -1,5 +1,6 @@
 import type { Clock } from '../../common/clock.ts';
 import { sleep } from '../../common/deadline.ts';
+import { isSwarmError } from '../../common/errors.ts';
 import type { RetentionSettings, Validator } from '../../coordinator/context.ts';
 import { Coordinator } from '../../coordinator/coordinator.ts';
 import { meanLoss } from '../../coordinator/merge/comparison.ts';
@@ -137,6 +138,16 @@ export class VirtualCoordinator {
   /** Resumes the job if it is paused, as an operator does. */
   resume(): void {
     if (this.alive && this.phase === 'paused') this.#coordinator!.jobs()[0]!.operate({ type: 'resume' });
+  }
+
+  /** Restores the first or the best checkpoint, as an operator can do at any time. Does nothing if that is impossible. */
+  rollBack(to: 0 | 'best'): void {
+    const run = this.alive ? this.#coordinator!.jobs()[0] : undefined;
+    try {
+      run?.rollBack(to);
+    } catch (error) {
+      if (!isSwarmError(error, 'JOB_OVER') && !isSwarmError(error, 'CHECKPOINT_PRUNED')) throw error;
+    }
   }
 
   /** Whether the job is finished. */
