@@ -14,7 +14,7 @@ import type { BlobCollector } from '../storage/blob-collector.ts';
 import type { BlobStore } from '../storage/blobs.ts';
 import type { Failpoint } from './failpoints.ts';
 import type { JoinRefusal } from './peers/admission.ts';
-import type { Store, StoredJob } from './store/store.ts';
+import type { Store, StoredBan, StoredJob } from './store/store.ts';
 
 /** External dependencies of a coordinator. The simulation replaces them with virtual ones. */
 export interface CoordinatorDeps {
@@ -160,6 +160,8 @@ export interface RunContext {
   readonly signal: AbortSignal;
   /** Called with each event after it has become durable. */
   onEvent(event: JobEvent): void;
+  /** Called after a ban has become durable. Removes the person's nodes from the jobs. */
+  onBan(ban: Pick<StoredBan, 'peer' | 'person' | 'job'>): void;
 }
 
 /** The newest committed checkpoint. */

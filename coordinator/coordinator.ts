@@ -15,7 +15,7 @@ import { Newcomers } from './peers/newcomers.ts';
 import { type PreparedJob, recordJob } from './record/new-job.ts';
 import { defaultRetention } from './record/retention.ts';
 import { isOver } from './round/round-machine.ts';
-import type { StoredJob } from './store/store.ts';
+import type { StoredBan, StoredJob } from './store/store.ts';
 
 /** Shortest prefix of a digest that may name a job. The prefix must also be unique. */
 const LEAST_PREFIX = 4;
@@ -123,6 +123,55 @@ export class Coordinator {
     return () => this.#listeners.delete(listener);
   }
 
+  /**
+   * Bans a peer, and all other peers of the person who answers for it.
+   * @param options `job`: id of the only job of the ban; null: all jobs. `until`: ms since the epoch; null: for good
+   * @throws SwarmError JOB_UNKNOWN, JOB_AMBIGUOUS
+   */
+  ban(
+    peer: string,
+    { job: id, reason, until }: { job: string | null; reason: string; until: number | null },
+  ): void {
+    const { store, clock } = this.#deps;
+    const runs = id === null ? this.jobs() : [this.find(id)];
+    const job = id === null ? null : runs[0]!.context.job;
+    const known = runs.filter(({ members, ledger }) => members.has(peer) || ledger.hasStruck(peer));
+    const ban = { cause: 'operator', job, reason, until } as const;
+    for (const { driver, ledger } of known) {
+      driver.transact((outbox) => ledger.ban(ledger.who(peer), ban, outbox));
+    }
+    if (known.length > 0) return;
+    const who = { peer, person: peer };
+    store.transaction(() => store.bans.insert({ ...who, ...ban, at: clock.now() }));
+    this.#enforce({ ...who, job });
+  }
+
+  /**
+   * Lifts the strikes and the bans of the person who answers for a peer.
+   * @param options `job`: id of the only job in which the person is pardoned; null: all jobs
+   * @throws SwarmError JOB_UNKNOWN, JOB_AMBIGUOUS
+   */
+  pardon(peer: string, { job: id }: { job: string | null }): void {
+    const { store, clock } = this.#deps;
+    const runs = id === null ? this.jobs() : [this.find(id)];
+    for (const { driver, ledger } of runs) {
+      // A job that waits for nodes may go on with the pardoned ones.
+      driver.dispatch({ type: 'judged', peers: {} }, (outbox) =>
+        ledger.pardon(ledger.who(peer), { onlyJob: id !== null }, outbox),
+      );
+    }
+    if (id === null) {
+      store.transaction(() => store.bans.pardon({ peer, person: peer }, null, clock.now()));
+    }
+  }
+
+  /** Removes the nodes of a banned person from the jobs, and closes their connections. */
+  #enforce({ job, ...who }: Pick<StoredBan, 'peer' | 'person' | 'job'>): void {
+    for (const { context, members } of this.jobs()) {
+      if (job === null || context.job === job) members.removePerson(who);
+    }
+  }
+
   #announce(event: JobEvent, name: string): void {
     for (const listener of this.#listeners) listener(event, name);
   }
@@ -139,6 +188,7 @@ export class Coordinator {
       retention: this.#retention,
       signal: this.#stopping.signal,
       onEvent: (event) => this.#announce(event, stored.name),
+      onBan: (ban) => this.#enforce(ban),
     };
     const run = new JobRun({ context });
     this.#runs.set(stored.job, run);

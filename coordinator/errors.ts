@@ -10,6 +10,7 @@ export const coordinatorError = defineErrors({
   EMPTY_JSON_BODY: { kind: 'usage', next: 'send a JSON object, or leave out the header content-type' },
   INVALID_JSON_BODY: { kind: 'usage', next: 'send a JSON object' },
   INVALID_MEDIA_TYPE: { kind: 'usage', next: 'send JSON, with the header content-type: application/json' },
+  BANNED: 'refused',
   BUSY: { kind: 'failed', next: 'try again' },
   CHECKPOINT_UNKNOWN: 'notFound',
   CLIENT_GONE: 'failed',

@@ -12,11 +12,13 @@ import { RoundRecord } from './record/round-record.ts';
 import { requireKept } from './require-kept.ts';
 import { isEnding, isOver } from './round/round-machine.ts';
 import type { MachineEvent } from './round/state.ts';
+import { Ledger } from './trust/ledger.ts';
 
 /** One job in a coordinator. Makes the parts of the job and connects them to the network and the clock. */
 export class JobRun {
   readonly context: RunContext;
   readonly receipts: Receipts;
+  readonly ledger: Ledger;
   readonly record: RoundRecord;
   readonly driver: RoundDriver;
   readonly members: Membership;
@@ -28,14 +30,16 @@ export class JobRun {
     this.context = context;
     const receipts = new Receipts({ context });
     const record = new RoundRecord({ context });
-    const driver = new RoundDriver({ context, record, receipts });
+    const ledger = new Ledger({ context });
+    const driver = new RoundDriver({ context, record, receipts, ledger });
     const onIdle = (peer: string, round: number): void => this.intake.giveUp(peer, round);
-    const members = new Membership({ context, driver, receipts, onIdle });
+    const members = new Membership({ context, driver, receipts, ledger, onIdle });
     this.receipts = receipts;
+    this.ledger = ledger;
     this.record = record;
     this.driver = driver;
     this.members = members;
-    this.intake = new Intake({ context, driver, record, receipts, members });
+    this.intake = new Intake({ context, driver, record, receipts, ledger, members });
   }
 
   /** Returns whether a peer may join the job with this invite. */
@@ -60,6 +64,7 @@ export class JobRun {
     // Deletes the weights and blobs that a killed process had released but not deleted, even if the job is over.
     void this.record.retention.clean();
     if (isOver(this.driver.state)) return;
+    this.members.removeBanned();
     const { liveness } = this.members;
     const admits = (author: string): boolean => this.members.has(author);
     this.#cleanups.push(

@@ -1,5 +1,10 @@
 import type { ReceiptCode } from '../protocol/receipts.ts';
 
+/** Kind of a misdeed. docs/workflow.md explains them. */
+export type StrikeKind = 'harmful' | 'outlier' | 'bad-payload' | 'disbelief' | 'audit' | 'conflicting';
+/** How far the coordinator trusts the person behind a peer. */
+export type Standing = 'good' | 'probation' | 'suspended' | 'banned';
+
 /** An event of a job. The coordinator stores events and numbers them in the order in which they became durable. */
 export type JobEvent = { sequence: number; at: number; job: string } & JobEventBody;
 
@@ -76,6 +81,21 @@ export type JobEventBody =
       seconds: number;
     }
   | { type: 'scoring-failed'; round: number; reason: string }
+  /** A misdeed was recorded. `round`: that of the update; `standing`: of the person who answers for the peer. */
+  | { type: 'struck'; peer: string; round: number; kind: StrikeKind; standing: Standing }
+  /** The peer gets no assignment after `round`, up to and with the round `until`. */
+  | { type: 'suspended'; peer: string; round: number; until: number; suspensions: number }
+  /** `until`: ms since the epoch; null: for good. */
+  | {
+      type: 'banned';
+      peer: string;
+      cause: 'proof' | 'strikes' | 'operator';
+      reason: string;
+      until: number | null;
+    }
+  | { type: 'pardoned'; peer: string; strikes: number; bans: number }
+  /** Authors with more than half of the round's earned belief would have been struck, so nobody was. */
+  | { type: 'shared-fault'; round: number; misdeeds: number; updates: number }
   | { type: 'null-round'; round: number; reason: string }
   /** The coordinator's device failed during an evaluation. The evaluation restarts with a fallback. */
   | { type: 'evaluation-lighter'; reason: string }

@@ -12,6 +12,7 @@ import type { RoundDriver } from '../record/round-driver.ts';
 import type { RoundRecord } from '../record/round-record.ts';
 import { isOpen, isOver } from '../round/round-machine.ts';
 import type { StoredReceipt, StoredUpdate } from '../store/store.ts';
+import type { Ledger } from '../trust/ledger.ts';
 import { keepEvidence, lacksPayload, restoreEnvelope, saysTheSame } from './evidence.ts';
 import {
   checkHeader,
@@ -79,6 +80,7 @@ export class Intake {
     driver: RoundDriver;
     record: RoundRecord;
     receipts: Receipts;
+    ledger: Ledger;
     members: Membership;
   }) {
     this.#context = deps.context;

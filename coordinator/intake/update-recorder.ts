@@ -10,6 +10,7 @@ import type { RoundRecord } from '../record/round-record.ts';
 import { isOpen } from '../round/round-machine.ts';
 import { expectedTokens, speedAfter } from '../round/speed.ts';
 import type { StoredReceipt } from '../store/store.ts';
+import type { Ledger } from '../trust/ledger.ts';
 import { keepEvidence } from './evidence.ts';
 import type { Refusal } from './header-checks.ts';
 
@@ -64,6 +65,7 @@ export class UpdateRecorder {
   readonly #driver: RoundDriver;
   readonly #record: RoundRecord;
   readonly #receipts: Receipts;
+  readonly #ledger: Ledger;
   readonly #members: Membership;
   /** Refusals recorded in this round, by member. */
   readonly #refusals = new Map<string, number>();
@@ -74,12 +76,14 @@ export class UpdateRecorder {
     driver: RoundDriver;
     record: RoundRecord;
     receipts: Receipts;
+    ledger: Ledger;
     members: Membership;
   }) {
     this.#context = deps.context;
     this.#driver = deps.driver;
     this.#record = deps.record;
     this.#receipts = deps.receipts;
+    this.#ledger = deps.ledger;
     this.#members = deps.members;
   }
 
@@ -172,6 +176,7 @@ export class UpdateRecorder {
       if (first.digest !== payload.digest || recorded === null) outbox.receipt(receipt);
       const figures = { bytes: payload.size, tokens, seconds, lossFirst, lossLast };
       outbox.event({ type: 'update', round, peer, code, detail, ...figures });
+      this.#ledger.convict(peer, { round, digest: payload.digest }, outbox);
     };
     this.#driver.dispatch({ type: 'excluded', peer, round }, write);
     meter.refusal(manifest.name, code);
@@ -193,11 +198,14 @@ export class UpdateRecorder {
     const receipt: StoredReceipt = { term: stored.term, round, peer, digest, code, detail, issuedAt };
     deps.meter.refusal(manifest.name, code);
     if (!this.#members.has(peer)) return receipt;
+    // The author signed this payload, so nobody else can have made it.
+    const isStrike = update !== null && (code === 'bad-payload' || code === 'not-finite');
     if (!this.#mayRecordRefusal(peer)) {
       this.#receipts.count(receipt);
       return receipt;
     }
     this.#driver.transact((outbox) => {
+      if (isStrike) this.#ledger.strike(peer, { kind: 'bad-payload', round, digest, figures: {} }, outbox);
       outbox.receipt(receipt);
       outbox.event({
         type: 'update',

@@ -5,6 +5,7 @@ import type { Admission } from '../store/store.ts';
 /** Codes of the refusals of requests to join. */
 export type JoinRefusal = (typeof JOIN_REFUSALS)[number];
 export const JOIN_REFUSALS = [
+  'BANNED',
   'BUSY',
   'CLOCK_OFF',
   'INVITE_EXPIRED',

@@ -7,6 +7,7 @@ import type { Receipts } from '../record/receipts.ts';
 import type { RoundDriver } from '../record/round-driver.ts';
 import { isOver } from '../round/round-machine.ts';
 import type { StoredPeer } from '../store/store.ts';
+import { type Ledger, type Who, whoIs } from '../trust/ledger.ts';
 import { JOIN_REFUSALS } from './admission.ts';
 import { memberToEvict } from './eviction.ts';
 import { type Grant, Invites } from './invites.ts';
@@ -33,6 +34,9 @@ export const PRESENCES: Quota = { calls: 12, perMs: 60 * 60_000 };
  */
 export const IDLE_PRESENCES: Quota = { calls: 4 * ROUND_PEERS, perMs: 60 * 60_000 };
 
+/** Time from the removal of a member to the end of its connections. */
+const DISCONNECT_AFTER_MS = 500;
+
 /** A node's request to join. */
 export interface JoinRequest {
   readonly invite: string | null;
@@ -53,6 +57,7 @@ export class Membership {
   readonly #context: RunContext;
   readonly #driver: RoundDriver;
   readonly #receipts: Receipts;
+  readonly #ledger: Ledger;
   readonly #peers: Map<string, StoredPeer>;
   /**
    * The newest round at the time when each member joined. For members that joined before this coordinator started, see
@@ -72,6 +77,7 @@ export class Membership {
     context: RunContext;
     driver: RoundDriver;
     receipts: Receipts;
+    ledger: Ledger;
     /** A member waits for the round after `round`. */
     onIdle: (peer: string, round: number) => void;
   }) {
@@ -79,6 +85,7 @@ export class Membership {
     this.invites = new Invites(deps);
     this.#driver = deps.driver;
     this.#receipts = deps.receipts;
+    this.#ledger = deps.ledger;
     this.#descriptions = new RateLimiter(deps.context.deps);
     this.#presences = new RateLimiter(deps.context.deps);
     this.liveness = new Liveness({
@@ -111,7 +118,7 @@ export class Membership {
 
   /**
    * Checks whether a node may join. A newcomer is checked before it waits in line, and again afterwards.
-   * @throws SwarmError CLOCK_OFF, NOT_ADMITTED, INVITE_REVOKED, INVITE_EXPIRED, INVITE_USED
+   * @throws SwarmError CLOCK_OFF, NOT_ADMITTED, INVITE_REVOKED, INVITE_EXPIRED, INVITE_USED, BANNED
    */
   checkJoin(peer: string, request: JoinRequest): 'member' | 'newcomer' {
     this.#counting(() => this.#check(peer, request));
@@ -120,14 +127,18 @@ export class Membership {
 
   #check(peer: string, { sentAt, invite }: JoinRequest): Grant {
     checkClock(sentAt, this.#context.deps.clock.now());
-    return this.invites.check(peer, invite, this.get(peer));
+    const grant = this.invites.check(peer, invite, this.get(peer));
+    this.#ledger.checkBan(whoIs({ peer, invite: grant.invite }));
+    return grant;
   }
 
   /**
    * Admits a peer that only reads: it asks for the manifest and the newest head, and fetches a checkpoint.
-   * @throws SwarmError NOT_ADMITTED, INVITE_REVOKED, INVITE_EXPIRED, INVITE_USED
+   * @throws SwarmError NOT_ADMITTED, INVITE_REVOKED, INVITE_EXPIRED, INVITE_USED, BANNED
    */
   admitReader(peer: string, token: string | null): void {
+    const { invite } = this.invites.check(peer, token, this.get(peer));
+    this.#ledger.checkBan(whoIs({ peer, invite }));
     this.invites.admitReader(peer, token, this.get(peer));
   }
 
@@ -138,7 +149,8 @@ export class Membership {
 
   /**
    * Admits a node, or updates the description of a member.
-   * @throws SwarmError CLOCK_OFF, NOT_ADMITTED, INVITE_REVOKED, INVITE_EXPIRED, INVITE_USED, JOB_FULL
+   * @throws SwarmError CLOCK_OFF, NOT_ADMITTED, INVITE_REVOKED, INVITE_EXPIRED, INVITE_USED, BANNED,
+   *   JOB_FULL
    */
   join(peer: string, request: JoinRequest): void {
     this.#counting(() => this.#join(peer, request, this.#check(peer, request)));
@@ -179,6 +191,7 @@ export class Membership {
         this.invites.bind(peer, grant);
         deps.store.peers.admit(job, entry);
       });
+      this.#ledger.membersChanged();
       if (known && known.role !== role) this.#roleChanged(peer);
     }
     if (!isOver(this.#driver.state)) this.liveness.join(peer);
@@ -218,7 +231,24 @@ export class Membership {
       this.#receipts.forget(peer);
       deps.log.warn({ peer, name: known.name, reason }, 'member-removed');
     }
-    deps.network.disconnect(peer);
+    // The peer first gets the receipts that say why.
+    deps.clock.after(DISCONNECT_AFTER_MS, () => {
+      if (!this.#peers.has(peer)) deps.network.disconnect(peer);
+    });
+  }
+
+  /** Removes the members that a banned person answers for. */
+  removePerson({ peer, person }: Who): void {
+    const members = this.all().map(whoIs);
+    for (const member of members) {
+      if (member.peer === peer || member.person === person) this.remove(member.peer, 'banned');
+    }
+  }
+
+  /** Removes the members whose ban a killed coordinator has recorded, but not enforced. */
+  removeBanned(): void {
+    for (const member of this.all())
+      if (this.#ledger.isBanned(whoIs(member))) this.remove(member.peer, 'banned');
   }
 
   /** Revokes an invite for good and removes its members. @param id null for the shared invite */
@@ -288,7 +318,9 @@ export class Membership {
   /** Only contributors are assigned work, so the state machine of the job does not hear of other members. */
   #ready(peer: string): void {
     if (this.get(peer)?.role !== 'contributor') return;
-    const ready = presentPeer(this.#context, { peer, speed: this.get(peer)?.speed ?? 0 });
+    const { speed, ...member } = this.get(peer)!;
+    const { standing } = this.#ledger.standingOf(whoIs(member));
+    const ready = presentPeer(this.#context, { peer, speed, standing });
     this.#driver.dispatch({ type: 'peer-ready', peer, ...ready });
   }
 

@@ -1,12 +1,15 @@
 import type { RunContext } from '../context.ts';
 import { BELIEF_UPDATES } from '../merge/belief.ts';
-import type { PresentPeer } from '../round/plan.ts';
+import type { PresentPeer, Standing } from '../round/plan.ts';
 
 type Context = Pick<RunContext, 'job' | 'deps'>;
 
 /** Returns what the state machine has to know about a node that is ready to train. */
-export function presentPeer(context: Context, { peer, speed }: { peer: string; speed: number }): PresentPeer {
-  return { speed, shares: newestShares(context, peer), standing: 'good' };
+export function presentPeer(
+  context: Context,
+  { peer, speed, standing = 'good' }: { peer: string; speed: number; standing?: Standing },
+): PresentPeer {
+  return { speed, shares: newestShares(context, peer), standing };
 }
 
 /** Returns the shares of a node's newest scored updates, newest first. */

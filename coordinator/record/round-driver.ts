@@ -6,6 +6,7 @@ import { type MergeCandidate, type RollBack, RoundMerge } from '../merge/merge-r
 import { newestShares } from '../peers/present-peer.ts';
 import { dueAt, isOver, isRollingBack, reduce } from '../round/round-machine.ts';
 import type { JobState, MachineEvent } from '../round/state.ts';
+import type { Ledger } from '../trust/ledger.ts';
 import { writeCheckpoint, writeRollBack } from './commit.ts';
 import { Outbox } from './outbox.ts';
 import type { Receipts } from './receipts.ts';
@@ -20,6 +21,7 @@ export class RoundDriver {
   readonly #context: RunContext;
   readonly #record: RoundRecord;
   readonly #receipts: Receipts;
+  readonly #ledger: Ledger;
   readonly #merge: RoundMerge;
   #state: JobState;
   #candidate: MergeCandidate | RollBack | null = null;
@@ -28,10 +30,11 @@ export class RoundDriver {
   /** The merge or commit in progress. */
   #background: Promise<void> = Promise.resolve();
 
-  constructor(deps: { context: RunContext; record: RoundRecord; receipts: Receipts }) {
+  constructor(deps: { context: RunContext; record: RoundRecord; receipts: Receipts; ledger: Ledger }) {
     this.#context = deps.context;
     this.#record = deps.record;
     this.#receipts = deps.receipts;
+    this.#ledger = deps.ledger;
     const onFallback = (reason: string): void =>
       this.transact((outbox) => outbox.event({ type: 'evaluation-lighter', reason }));
     this.#merge = new RoundMerge({
@@ -87,7 +90,8 @@ export class RoundDriver {
     signal.throwIfAborted();
     const now = deps.clock.now();
     // Rounds are timed by the monotonic clock, because it cannot be set. Records and messages have calendar time.
-    const { state, effects } = reduce(this.#state, event, deps.clock.monotonic());
+    const present = this.#ledger.withStandings(this.#state.present);
+    const { state, effects } = reduce({ ...this.#state, present }, event, deps.clock.monotonic());
     const outbox = this.#outbox();
     this.#commit(() => {
       write?.(outbox);
@@ -117,6 +121,10 @@ export class RoundDriver {
         .catch((error: unknown) => deps.log.warn({ error }, 'validator-not-released'));
     }
     this.#scheduleTick();
+    // The event may have left too few nodes, and suspended ones may then take part.
+    if (state.phase === 'waiting' && this.#ledger.withStandings(state.present) !== state.present) {
+      this.dispatch({ type: 'judged', peers: {} });
+    }
   }
 
   #outbox(): Outbox {
@@ -150,7 +158,7 @@ export class RoundDriver {
       const result = isRollingBack(this.#state)
         ? this.#requestedRollBack(round, this.#state.rollBackTo!)
         : await this.#merge.run(round, this.#record.checkpoint);
-      this.#judgeAuthors(round);
+      this.#judgeAuthors(round, 'merged' in result ? result.merged.outliers : []);
       if ('refused' in result) return () => this.dispatch({ type: 'refused', reason: result.refused });
       this.#context.deps.failpoint('merged');
       this.#candidate = result;
@@ -158,13 +166,17 @@ export class RoundDriver {
     });
   }
 
-  /** Tells the state machine the shares of the nodes whose updates have just been scored. */
-  #judgeAuthors(round: number): void {
+  /**
+   * Records the misdeeds among the updates of a merge. Tells the state machine the shares of the nodes whose updates
+   * have just been scored.
+   */
+  #judgeAuthors(round: number, outliers: readonly { peer: string; round: number }[]): void {
     const { job, deps } = this.#context;
     const scored = deps.store.scores.ofMerge(job, round);
-    if (scored.length === 0) return;
     const peers = scored.map(({ peer }) => [peer, { shares: newestShares(this.#context, peer) }] as const);
-    this.dispatch({ type: 'judged', peers: Object.fromEntries(peers) });
+    this.dispatch({ type: 'judged', peers: Object.fromEntries(peers) }, (outbox) =>
+      this.#ledger.judge(round, outliers, outbox),
+    );
   }
 
   /** Returns the roll-back that the operator asked for. It is refused if the weights have been deleted meanwhile. */

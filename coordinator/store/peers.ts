@@ -64,6 +64,11 @@ export class PeerTable {
     this.#db.run('DELETE FROM peers WHERE job = ? AND peer = ?', job, peer);
   }
 
+  find(job: string, peer: string): StoredPeer | null {
+    const row = this.#db.one('SELECT * FROM peers WHERE job = ? AND peer = ?', job, peer);
+    return row && readPeer(row);
+  }
+
   all(job: string): StoredPeer[] {
     return this.#db.all('SELECT * FROM peers WHERE job = ? ORDER BY joined_at, peer', job).map(readPeer);
   }

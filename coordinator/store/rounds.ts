@@ -73,6 +73,23 @@ export class RoundTable {
     this.#db.run('UPDATE rounds SET outcome = ? WHERE job = ? AND round = ?', outcome, job, round);
   }
 
+  /** Records that the authors of a round's merge were judged. @param isClear whether its scores were clear */
+  setJudged(job: string, round: number, isClear: boolean): void {
+    const clear = isClear ? 1 : 0;
+    this.#db.run('UPDATE rounds SET scores_clear = ? WHERE job = ? AND round = ?', clear, job, round);
+  }
+
+  isJudged(job: string, round: number): boolean {
+    const row = this.#db.one('SELECT scores_clear FROM rounds WHERE job = ? AND round = ?', job, round);
+    return row !== null && row.scores_clear !== null;
+  }
+
+  /** Returns the newest judged round whose scores were not clear; 0 if there is none. */
+  newestUnclear(job: string): number {
+    const sql = 'SELECT round FROM rounds WHERE job = ? AND scores_clear = 0 ORDER BY round DESC LIMIT 1';
+    return (this.#db.one(sql, job)?.round as number | undefined) ?? 0;
+  }
+
   /** Returns the newest `count` rounds, newest first. */
   newest(job: string, count: number): StoredRound[] {
     return this.#db

@@ -4,7 +4,6 @@ import { listBlobs } from './blob-migration.ts';
 /**
  * The store's schema, one entry per version. A released entry never changes. Times are in milliseconds since the epoch,
  * digests are in lower-case hex, and peers are peer ids. Signed messages are kept with their signatures.
- * Since decision 063, nothing uses the table `likenesses`.
  */
 export const MIGRATIONS: readonly Migration[] = [
   `
@@ -211,5 +210,43 @@ export const MIGRATIONS: readonly Migration[] = [
   `
   -- Round of the checkpoint that the operator wants to restore; NULL: no such request.
   ALTER TABLE jobs ADD COLUMN roll_back_to INTEGER
+  `,
+  `
+  -- Nothing has used this table since copy detection was removed (decision 063).
+  DROP TABLE likenesses;
+
+  -- Whether the scores of a merge were clear enough for strikes; NULL: the merge was not judged.
+  ALTER TABLE rounds ADD COLUMN scores_clear INTEGER;
+
+  -- Misdeeds of persons. A strike is never deleted.
+  CREATE TABLE strikes (
+    id INTEGER PRIMARY KEY,
+    job TEXT NOT NULL REFERENCES jobs,
+    peer TEXT NOT NULL,
+    person TEXT NOT NULL,           -- who answers for the peer: the peer id, or "invite:" and the id of its invite
+    kind TEXT NOT NULL,
+    round INTEGER NOT NULL,         -- of the misdeed
+    found_in INTEGER NOT NULL,      -- the newest round when it was found
+    digest TEXT,                    -- of the update's payload
+    figures TEXT NOT NULL,          -- JSON
+    at INTEGER NOT NULL,
+    pardoned_at INTEGER,            -- the strike does not count any more
+    UNIQUE (job, peer, round, kind)
+  ) STRICT;
+  CREATE INDEX strikes_by_person ON strikes (job, person);
+
+  CREATE TABLE bans (
+    id INTEGER PRIMARY KEY,
+    peer TEXT NOT NULL,
+    person TEXT NOT NULL,
+    job TEXT REFERENCES jobs,       -- NULL: all jobs
+    cause TEXT NOT NULL CHECK (cause IN ('proof', 'strikes', 'operator')),
+    reason TEXT NOT NULL,
+    at INTEGER NOT NULL,
+    until INTEGER,                  -- NULL: for good
+    pardoned_at INTEGER
+  ) STRICT;
+  CREATE INDEX bans_by_peer ON bans (peer);
+  CREATE INDEX bans_by_person ON bans (person)
   `,
 ];

@@ -83,6 +83,19 @@ export class ScoreTable {
       .map(readScore);
   }
 
+  /** Returns the number of a peer's known shares in merges after `after`, up to and with `last`. */
+  countShares(job: string, peer: string, { after, last }: { after: number; last: number }): number {
+    const row = this.#db.one(
+      `SELECT count(*) AS n FROM scores WHERE job = ? AND peer = ? AND merge_round > ? AND merge_round <= ?
+         AND share IS NOT NULL`,
+      job,
+      peer,
+      after,
+      last,
+    );
+    return row!.n as number;
+  }
+
   /** Returns a peer's known shares in merges before `mergeRound`, newest first. */
   shares(job: string, peer: string, { before, limit }: { before: number; limit: number }): number[] {
     return this.#db

@@ -1,4 +1,5 @@
 import { Database } from '../../storage/database.ts';
+import { BanTable } from './bans.ts';
 import { BlobTable } from './blobs.ts';
 import { ConflictTable } from './conflicts.ts';
 import { EventTable } from './events.ts';
@@ -8,8 +9,10 @@ import { PeerTable } from './peers.ts';
 import { RoundTable } from './rounds.ts';
 import { MIGRATIONS } from './schema.ts';
 import { ScoreTable } from './scores.ts';
+import { StrikeTable } from './strikes.ts';
 import { UpdateTable } from './updates.ts';
 
+export type { BanCause, StoredBan } from './bans.ts';
 export { jobBlobs } from './blobs.ts';
 export type { RevokedShared, StoredInvite } from './invites.ts';
 export type { Admission, StoredJob } from './jobs.ts';
@@ -21,6 +24,7 @@ export type {
   StoredRound,
 } from './rounds.ts';
 export type { StoredScore } from './scores.ts';
+export type { StoredStrike } from './strikes.ts';
 export type { Fate, StoredReceipt, StoredUpdate } from './updates.ts';
 
 /** The SQLite database of a coordinator: all that it must know after a restart. Large values are blobs, named by digest. */
@@ -30,6 +34,8 @@ export class Store {
   readonly updates: UpdateTable;
   readonly conflicts: ConflictTable;
   readonly scores: ScoreTable;
+  readonly strikes: StrikeTable;
+  readonly bans: BanTable;
   readonly events: EventTable;
   readonly peers: PeerTable;
   readonly invites: InviteTable;
@@ -47,6 +53,8 @@ export class Store {
     this.updates = new UpdateTable(this.#db);
     this.conflicts = new ConflictTable(this.#db);
     this.scores = new ScoreTable(this.#db);
+    this.strikes = new StrikeTable(this.#db);
+    this.bans = new BanTable(this.#db);
     this.events = new EventTable(this.#db);
     this.peers = new PeerTable(this.#db);
     this.invites = new InviteTable(this.#db);

@@ -98,7 +98,7 @@ describe('two different updates of a round by one node', () => {
     await liar.submit(liar.seal(first));
     await liar.submit(liar.seal(second));
     for (const update of [third, first, second, third]) {
-      expect((await liar.submit(liar.seal(update))).code).toBe('conflicting');
+      expect((await liar.submit(liar.seal(update))).code).toBe('not-admitted');
     }
     expect(world.store.updates.ofRounds(job, 1, 1)).toEqual([]);
     expect(world.store.conflicts.ofPeer(job, liar.id)).toHaveLength(1);
@@ -112,7 +112,7 @@ describe('two different updates of a round by one node', () => {
     await world.settle(world.coordinator.stop());
     await world.start();
     expect(world.run.driver.state.current).toMatchObject({ delivered: [], excluded: [liar.id] });
-    expect((await liar.submit(liar.seal(first))).code).toBe('conflicting');
+    expect((await liar.submit(liar.seal(first))).code).toBe('not-admitted');
     await deliver(honest, head);
     await world.until(() => world.run.record.checkpoint.checkpoint.round === 1, 'the checkpoint');
     expect(world.run.record.checkpoint.checkpoint.contributors).toHaveLength(honest.length);
@@ -145,7 +145,11 @@ describe('two different updates of a round by one node', () => {
     await lie(head);
     await deliver(honest, head);
     await world.until(() => world.run.driver.state.round === 2, 'round 2');
-    for (const peer of [liar, ...honest]) await peer.heartbeat('awaiting');
+    await deliver(honest, await honest[0]!.head());
+    world.coordinator.pardon(liar.id, { job: null });
+    await liar.join();
+    for (const peer of honest) await peer.heartbeat('awaiting');
+    await world.until(() => world.run.driver.state.round === 3, 'round 3');
     const next = await liar.head();
     await lie(next);
     const proofs = world.store.conflicts.ofPeer(job, liar.id);

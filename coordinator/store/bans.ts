@@ -1,0 +1,102 @@
+import type { Database, Row } from '../../storage/database.ts';
+
+/** `proof`: two signed updates of one round; `strikes`: too many suspensions; `operator`: the operator's decision. */
+export type BanCause = 'proof' | 'strikes' | 'operator';
+
+/** A person that may not take part. */
+export interface StoredBan {
+  /** The peer that was banned, and who answered for it. Other peers of this person are banned too. */
+  readonly peer: string;
+  readonly person: string;
+  /** The only job of the ban; null: all jobs of the coordinator. */
+  readonly job: string | null;
+  readonly cause: BanCause;
+  /** Reason, for people. */
+  readonly reason: string;
+  readonly at: number;
+  /** When the ban ends; null: never. */
+  readonly until: number | null;
+  /** When the operator lifted the ban; null if it was not lifted. */
+  readonly pardonedAt: number | null;
+}
+
+/** Bans of all jobs. */
+export class BanTable {
+  readonly #db: Database;
+
+  constructor(db: Database) {
+    this.#db = db;
+  }
+
+  insert({ peer, person, job, cause, reason, at, until }: Omit<StoredBan, 'pardonedAt'>): void {
+    this.#db.run(
+      'INSERT INTO bans (peer, person, job, cause, reason, at, until) VALUES (?, ?, ?, ?, ?, ?, ?)',
+      peer,
+      person,
+      job,
+      cause,
+      reason,
+      at,
+      until,
+    );
+  }
+
+  /** Returns the ban of a person in a job that ends last; null if the person may take part. @param now ms since the epoch */
+  find(job: string, { peer, person }: { peer: string; person: string }, now: number): StoredBan | null {
+    const row = this.#db.one(
+      `SELECT * FROM bans WHERE (peer = ? OR person = ?) AND (job IS NULL OR job = ?)
+         AND pardoned_at IS NULL AND (until IS NULL OR until > ?)
+       ORDER BY until IS NULL DESC, until DESC, id LIMIT 1`,
+      peer,
+      person,
+      job,
+      now,
+    );
+    return row && readBan(row);
+  }
+
+  /** Returns all bans of a person, also those that are over, oldest first. */
+  of({ peer, person }: { peer: string; person: string }): StoredBan[] {
+    return this.#db
+      .all('SELECT * FROM bans WHERE peer = ? OR person = ? ORDER BY id', peer, person)
+      .map(readBan);
+  }
+
+  /**
+   * Lifts the bans of a person.
+   * @param job lifts only those of this job; null: lifts all
+   * @returns how many were in force
+   */
+  pardon(who: { peer: string; person: string }, job: string | null, at: number): number {
+    const inForce = this.of(who).filter(
+      (ban) =>
+        ban.pardonedAt === null &&
+        (ban.until === null || ban.until > at) &&
+        (job === null || ban.job === job),
+    );
+    this.#db.run(
+      `UPDATE bans SET pardoned_at = ? WHERE (peer = ? OR person = ?) AND pardoned_at IS NULL
+         AND (until IS NULL OR until > ?) AND (? IS NULL OR job = ?)`,
+      at,
+      who.peer,
+      who.person,
+      at,
+      job,
+      job,
+    );
+    return inForce.length;
+  }
+}
+
+function readBan(row: Row): StoredBan {
+  return {
+    peer: row.peer as string,
+    person: row.person as string,
+    job: row.job as string | null,
+    cause: row.cause as BanCause,
+    reason: row.reason as string,
+    at: row.at as number,
+    until: row.until as number | null,
+    pardonedAt: row.pardoned_at as number | null,
+  };
+}

@@ -1,0 +1,101 @@
+import type { StrikeKind } from '../../monitor/job-events.ts';
+import type { Database, Row } from '../../storage/database.ts';
+
+/** A recorded misdeed of a person, and what shows it. */
+export interface StoredStrike {
+  readonly peer: string;
+  /** Who answers for the peer. See `personOf`. */
+  readonly person: string;
+  readonly kind: StrikeKind;
+  /** The round of the update that is the misdeed. */
+  readonly round: number;
+  /** The newest round that had opened when the misdeed was found. */
+  readonly foundIn: number;
+  /** Digest of the update's payload; null if the misdeed is not a single update. */
+  readonly digest: string | null;
+  /** Figures that show the misdeed, for example effect and standard error. */
+  readonly figures: Readonly<Record<string, number>>;
+  readonly at: number;
+  /** When the operator pardoned the person; null if the strike counts. */
+  readonly pardonedAt: number | null;
+}
+
+/** Strikes of each job. */
+export class StrikeTable {
+  readonly #db: Database;
+
+  constructor(db: Database) {
+    this.#db = db;
+  }
+
+  /** Adds a strike. Returns false if the same misdeed is recorded already. */
+  insert(job: string, strike: Omit<StoredStrike, 'pardonedAt'>): boolean {
+    const known = this.#db.one(
+      'SELECT 1 FROM strikes WHERE job = ? AND peer = ? AND round = ? AND kind = ?',
+      job,
+      strike.peer,
+      strike.round,
+      strike.kind,
+    );
+    if (known !== null) return false;
+    this.#db.run(
+      `INSERT INTO strikes (job, peer, person, kind, round, found_in, digest, figures, at)
+       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+      job,
+      strike.peer,
+      strike.person,
+      strike.kind,
+      strike.round,
+      strike.foundIn,
+      strike.digest,
+      JSON.stringify(strike.figures),
+      strike.at,
+    );
+    return true;
+  }
+
+  /** Returns the strikes of a person, and those of a peer for which someone else answered. In the order of recording. */
+  of(job: string, { peer, person }: { peer: string; person: string }): StoredStrike[] {
+    return this.#db
+      .all('SELECT * FROM strikes WHERE job = ? AND (person = ? OR peer = ?) ORDER BY id', job, person, peer)
+      .map(readStrike);
+  }
+
+  /** Returns all peers and persons with a strike that counts. */
+  struck(job: string): ReadonlySet<string> {
+    const rows = this.#db.all(
+      `SELECT peer AS who FROM strikes WHERE job = ? AND pardoned_at IS NULL
+       UNION SELECT person FROM strikes WHERE job = ? AND pardoned_at IS NULL`,
+      job,
+      job,
+    );
+    return new Set(rows.map(({ who }) => who as string));
+  }
+
+  /** Makes the strikes of a person count no longer. Returns how many there were. */
+  pardon(job: string, { peer, person }: { peer: string; person: string }, at: number): number {
+    const counting = this.of(job, { peer, person }).filter(({ pardonedAt }) => pardonedAt === null);
+    this.#db.run(
+      'UPDATE strikes SET pardoned_at = ? WHERE job = ? AND (person = ? OR peer = ?) AND pardoned_at IS NULL',
+      at,
+      job,
+      person,
+      peer,
+    );
+    return counting.length;
+  }
+}
+
+function readStrike(row: Row): StoredStrike {
+  return {
+    peer: row.peer as string,
+    person: row.person as string,
+    kind: row.kind as StrikeKind,
+    round: row.round as number,
+    foundIn: row.found_in as number,
+    digest: row.digest as string | null,
+    figures: JSON.parse(row.figures as string) as Record<string, number>,
+    at: row.at as number,
+    pardonedAt: row.pardoned_at as number | null,
+  };
+}

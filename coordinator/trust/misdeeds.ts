@@ -1,0 +1,115 @@
+/** Finds the misdeeds among the updates of a merge. */
+import { weightedMedian } from '../../lora/update/weights.ts';
+import { BELIEF_UPDATES, earnedBelief } from '../merge/belief.ts';
+import type { StoredScore } from '../store/scores.ts';
+
+/**
+ * The scores of a round are clear if its median effect is this many standard errors above zero. Only clear scores lead
+ * to strikes. When a job has almost converged, the effects of honest updates do not stand out from the noise, and one in
+ * fourteen of these updates seems harmful.
+ */
+export const CLEAR_ERRORS = 3;
+/** Share of the earned belief of a round. If more than this share were struck, the cause is shared, and nobody is. */
+export const SHARED_FAULT = 0.5;
+
+/** An update of a merge, with its score and what is known of its author. */
+export interface JudgedUpdate extends Pick<StoredScore, 'figures' | 'share' | 'belief' | 'isHarmful'> {
+  readonly peer: string;
+  /** The round that the update was trained for. */
+  readonly round: number;
+  /** Digest of the payload. */
+  readonly digest: string;
+  /** Number of assigned optimiser steps. */
+  readonly steps: number;
+  /** Whether the merge refused the update because of its norm. */
+  readonly isOutlier: boolean;
+  /** Shares of the author's updates in earlier merges, newest first. */
+  readonly earlier: readonly number[];
+  /**
+   * Number of the author's scored updates, including this one, since its last strike for disbelief and since the last
+   * round whose scores were not clear.
+   */
+  readonly scoredSince: number;
+}
+
+export interface Misdeed {
+  readonly peer: string;
+  readonly round: number;
+  readonly digest: string;
+  readonly kind: 'harmful' | 'outlier' | 'disbelief';
+  readonly figures: Readonly<Record<string, number>>;
+}
+
+/**
+ * Returns the misdeeds among the updates of a merge.
+ * - `harmful`: the effect is more than two standard errors below zero, or all values are zero.
+ * - `outlier`: the norm is far above the others.
+ * - `disbelief`: the belief in the author is 0 after at least BELIEF_UPDATES scored updates. The next strike for
+ *   disbelief needs as many new updates, because otherwise one bad update would count three times.
+ *
+ * If the authors of what seem to be misdeeds have more than half of the belief that all authors of the round have earned, the cause
+ * is probably a fault that many nodes share, such as a broken release or wrong settings. Then nobody is struck. In a
+ * round in which no author has earned belief, all authors count the same.
+ * @returns the misdeeds, whether they are a shared fault, and whether the scores of the round are clear
+ */
+export function misdeedsOf(updates: readonly JudgedUpdate[]): {
+  readonly misdeeds: readonly Misdeed[];
+  readonly isShared: boolean;
+  readonly isClear: boolean;
+} {
+  const isClear = effectsAreClear(updates);
+  const suspects = updates.filter((update) => suspicionOf(update) !== null);
+  const misdeeds = suspects.flatMap((update): Misdeed[] => {
+    const kind = suspicionOf(update)!;
+    // An update of zeros has no figures. It changes nothing, whatever the noise.
+    if (!isClear && kind !== 'outlier' && update.figures !== null) return [];
+    const { peer, round, digest } = update;
+    return [{ peer, round, digest, kind, figures: evidenceOf(update) }];
+  });
+  const earned = new Map(updates.map(({ peer, earlier }) => [peer, earnedBelief(earlier)]));
+  const isEarned = [...earned.values()].some((belief) => belief > 0);
+  const weigh = (peers: Iterable<string>): number =>
+    [...new Set(peers)].reduce((sum, peer) => sum + (isEarned ? earned.get(peer)! : 1), 0);
+  const suspected = weigh(suspects.map(({ peer }) => peer));
+  return { misdeeds, isShared: suspected > SHARED_FAULT * weigh(earned.keys()), isClear };
+}
+
+/** Returns the misdeed that an update seems to be, whether or not the scores are clear. */
+function suspicionOf(update: JudgedUpdate): Misdeed['kind'] | null {
+  const { share, belief, isHarmful, isOutlier, scoredSince } = update;
+  if (isHarmful) return 'harmful';
+  if (isOutlier) return 'outlier';
+  return share !== null && belief === 0 && scoredSince >= BELIEF_UPDATES ? 'disbelief' : null;
+}
+
+/** Returns whether the median effect is CLEAR_ERRORS above zero. The median is weighted as in `sharesOf`. */
+function effectsAreClear(updates: readonly JudgedUpdate[]): boolean {
+  const scored = updates.flatMap(({ figures, steps, earlier }) =>
+    figures === null
+      ? []
+      : [
+          {
+            effect: figures.effect / steps,
+            error: figures.effectError / steps,
+            earned: earnedBelief(earlier),
+          },
+        ],
+  );
+  const isEarned = scored.some(({ earned }) => earned > 0);
+  const weights = scored.map(({ earned }) => (isEarned ? earned : 1));
+  const median = (figure: 'effect' | 'error'): number =>
+    weightedMedian(
+      scored.map((one) => one[figure]),
+      weights,
+    );
+  const effect = median('effect');
+  return effect > 0 && effect > CLEAR_ERRORS * median('error');
+}
+
+function evidenceOf({ figures, share, belief }: JudgedUpdate): Record<string, number> {
+  return {
+    ...(figures && { effect: figures.effect, error: figures.effectError, gain: figures.gain }),
+    ...(share !== null && { share }),
+    belief,
+  };
+}

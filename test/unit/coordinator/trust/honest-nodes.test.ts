@@ -1,0 +1,68 @@
+import { describe, expect, test } from 'vitest';
+import { sentenceOf } from '../../../../coordinator/trust/standing.ts';
+import { type Behaviour, type ModelledNode, playRounds, type Spreads } from './modelled-swarm.ts';
+
+const SWARMS = 40;
+const HONEST = 10;
+const ROUNDS = 100;
+
+const mean = (values: readonly number[]): number => values.reduce((sum, one) => sum + one, 0) / values.length;
+
+function play(spreads: Spreads, others: readonly Behaviour[] = [], rounds = ROUNDS): ModelledNode[][] {
+  return Array.from({ length: SWARMS }, (_, i) =>
+    playRounds({ honest: HONEST, others, rounds, seed: i + 1 }, spreads),
+  );
+}
+
+/** Scores that spread a little more than those that decision 043 measured. */
+const MEASURED: Spreads = { effect: 0.2, gain: 0.35, noise: 0.1 };
+
+test('the model is not kinder to honest nodes than the measurements of decision 043', () => {
+  const beliefs = play(MEASURED).map((nodes) => {
+    const six = nodes.slice(0, 6).map((node) => node.beliefs);
+    const rounds = six[0]!.slice(3).map((_, i) => six.map((one) => one[i + 3]!));
+    return { mean: mean(rounds.flat()), lowest: mean(rounds.map((round) => Math.min(...round))) };
+  });
+  // From round 4 on, decision 043 has means of 0.85 to 0.93 and lowest beliefs of 0.62 to 0.79 (preset balanced).
+  expect(mean(beliefs.map((one) => one.mean))).toBeLessThan(0.85);
+  expect(mean(beliefs.map((one) => one.lowest))).toBeLessThan(0.65);
+});
+
+describe(`of ${SWARMS * HONEST} honest nodes, none is suspended in ${ROUNDS} rounds`, () => {
+  const cases: Record<string, Spreads> = {
+    'if scores spread as measured': MEASURED,
+    'if scores spread half as much again': { effect: 0.3, gain: 0.5, noise: 0.1 },
+    'if the effects hardly stand out from the noise': { effect: 0.25, gain: 0.5, noise: 0.3 },
+    'if the job has almost converged': { effect: 0.2, gain: 0.35, noise: 1 },
+    'if the job has converged, and scores are noise': { effect: 0.2, gain: 0.35, noise: 5 },
+  };
+  for (const [name, spreads] of Object.entries(cases)) {
+    test(name, () => {
+      const nodes = play(spreads).flat();
+      expect(nodes.filter(({ suspended }) => suspended.length > 0)).toEqual([]);
+      // Even a probation, which only costs steps, is rare.
+      expect(nodes.filter(({ strikes }) => sentenceOf(strikes).probationUntil > 0).length).toBeLessThan(8);
+    });
+  }
+});
+
+describe('next to three attackers, who are suspended, no honest node is', () => {
+  const cases: Record<string, { behaviour: Behaviour; within: number }> = {
+    'a sign flip': { behaviour: () => ({ effect: -0.8, gain: -0.8 }), within: 3 },
+    'a manipulated inner product': { behaviour: () => ({ effect: -0.5, gain: 0.9 }), within: 3 },
+    'good behaviour for five rounds first': {
+      behaviour: (round) => (round <= 5 ? { effect: 1, gain: 1 } : { effect: -0.8, gain: -0.8 }),
+      within: 8,
+    },
+    'no work, or a copy': { behaviour: () => ({ effect: 0.9, gain: -0.1 }), within: 9 },
+  };
+  for (const [name, { behaviour, within }] of Object.entries(cases)) {
+    test(`${name}: by round ${within}`, () => {
+      const swarms = play(MEASURED, [behaviour, behaviour, behaviour], 40);
+      const suspended = (nodes: readonly ModelledNode[]) => nodes.filter((one) => one.suspended.length > 0);
+      expect(swarms.flatMap((nodes) => suspended(nodes.slice(0, HONEST)))).toEqual([]);
+      const first = swarms.flatMap((nodes) => nodes.slice(HONEST).map((one) => one.suspended[0]));
+      expect(new Set(first)).toEqual(new Set([within + 1]));
+    });
+  }
+});

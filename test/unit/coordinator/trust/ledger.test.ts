@@ -1,0 +1,260 @@
+import { describe, expect, test } from 'vitest';
+import type { JobEvent } from '../../../../monitor/job-events.ts';
+import { withCode } from '../../../utils/codes.ts';
+import { ScriptedPeer, training } from '../scripted-peer.ts';
+import { World } from '../world.ts';
+
+const DELTA = 0.001;
+const HONEST = 3;
+
+/** A job in which lower values always lower the loss, so that an update with flipped signs is harmful. */
+function world({ minPeers = 2 }: { minPeers?: number } = {}): World {
+  return new World({
+    rows: 512,
+    rounds: { minPeers, count: 80, quorum: 1, preset: 'dense' },
+    losses: () => [{ lossSum: 8, tokens: 8 }],
+    gradient: (adapter) => adapter.map(({ length }) => new Float32Array(length).fill(1)),
+  });
+}
+
+/** Starts a job with honest peers and one that flips the signs of its updates. */
+async function attacked(started?: World) {
+  const theWorld = started ?? (await world().start());
+  const peers = Array.from({ length: HONEST + 1 }, (_, i) => new ScriptedPeer(i + 1, theWorld));
+  for (const peer of peers) await peer.join();
+  const attacker = peers[HONEST]!;
+  const done = (): boolean => theWorld.run.driver.state.phase === 'finished';
+  for (const peer of peers) void peer.work(() => (peer === attacker ? -DELTA : DELTA), done);
+  return { world: theWorld, job: theWorld.toy.job, attacker, honest: peers.slice(0, HONEST) };
+}
+
+const untilRound = (theWorld: World, round: number): Promise<void> =>
+  theWorld.until(() => theWorld.alive && theWorld.run.driver.state.round >= round, `round ${round}`);
+
+/** Returns the rounds in which a peer had an assignment. */
+const assigned = ({ store, toy }: World, peer: string): number[] =>
+  store.rounds
+    .newest(toy.job, 1000)
+    .flatMap(({ round, assignments }) => (assignments.some((one) => one.peer === peer) ? [round] : []))
+    .reverse();
+
+const eventsOf = ({ store, toy }: World, ...types: JobEvent['type'][]): JobEvent[] =>
+  store.events.after(toy.job, 0, 100_000).filter(({ type }) => types.includes(type));
+
+describe('a peer that flips the signs of its updates', () => {
+  test('gets the least steps after its second round, and no assignment after its third', async () => {
+    const { world, job, attacker, honest } = await attacked();
+    await untilRound(world, 9);
+    expect(assigned(world, attacker.id)).toEqual([1, 2, 3, 8, 9]);
+    const [third] = world.store.rounds.newest(job, 1000).filter(({ round }) => round === 3);
+    const steps = third!.assignments.map((one) => [one.peer === attacker.id, one.steps]);
+    expect(steps.filter(([isAttacker]) => isAttacker)).toEqual([[true, 2]]);
+    expect(steps.filter(([isAttacker, count]) => !isAttacker && count !== 4)).toEqual([]);
+    const told = eventsOf(world, 'struck', 'suspended').map(
+      ({ sequence: _, at: __, job: ___, ...event }) => event,
+    );
+    const struck = { type: 'struck', peer: attacker.id, kind: 'harmful' };
+    expect(told.slice(0, 4)).toEqual([
+      { ...struck, round: 1, standing: 'good' },
+      { ...struck, round: 2, standing: 'probation' },
+      { ...struck, round: 3, standing: 'suspended' },
+      { type: 'suspended', peer: attacker.id, round: 3, until: 7, suspensions: 1 },
+    ]);
+    for (const peer of honest) expect(assigned(world, peer.id)).toEqual([1, 2, 3, 4, 5, 6, 7, 8, 9]);
+  });
+
+  test('leaves evidence: the update, its figures and its receipt', async () => {
+    const { world, job, attacker } = await attacked();
+    await untilRound(world, 2);
+    const who = world.run.ledger.who(attacker.id);
+    const [strike] = world.store.strikes.of(job, who);
+    expect(strike).toMatchObject({ kind: 'harmful', round: 1, foundIn: 1, pardonedAt: null });
+    expect(strike!.figures).toEqual({ effect: expect.any(Number), error: 0, gain: 0, share: 0, belief: 0 });
+    expect(strike!.figures.effect).toBeLessThan(0);
+    expect(world.store.updates.receipt(job, attacker.id, strike!.digest!)).toMatchObject({ code: 'harmful' });
+  });
+
+  test('is banned from the job for a week when it never stops, and told why', async () => {
+    const { world, attacker, honest } = await attacked();
+    await untilRound(world, 39);
+    expect(assigned(world, attacker.id)).toEqual([1, 2, 3, 8, 9, 18, 19, 36, 37]);
+    expect(world.run.members.has(attacker.id)).toBe(false);
+    const [banned] = eventsOf(world, 'banned');
+    expect(banned).toMatchObject({ peer: attacker.id, cause: 'strikes' });
+    await expect(attacker.join()).rejects.toEqual(
+      withCode('RPC_REFUSED', { code: 'BANNED', reason: expect.stringContaining('after 3 suspensions') }),
+    );
+    await untilRound(world, 45);
+    expect(assigned(world, attacker.id).at(-1)).toBe(37);
+    // The ban has an end.
+    world.wrongMs += 8 * 24 * 3600_000;
+    expect(world.run.ledger.isBanned(world.run.ledger.who(attacker.id))).toBe(false);
+    for (const peer of honest)
+      expect(world.store.strikes.of(world.toy.job, { peer: peer.id, person: peer.id })).toEqual([]);
+  });
+
+  test('is treated the same if the coordinator is killed at any time', async () => {
+    const { world, attacker } = await attacked();
+    for (let round = 2; round <= 38; round += 3) {
+      await untilRound(world, round);
+      world.failpoint = (name) => {
+        const points = ['scored', 'merged', 'checkpoint-recorded', 'update-recorded'] as const;
+        if (name === points[round % points.length]) world.kill();
+      };
+      await world.until(() => !world.alive, 'the kill');
+      world.failpoint = () => {};
+      await world.start();
+    }
+    await untilRound(world, 45);
+    // After a restart, a node may miss a round. Nothing else differs.
+    const rounds = assigned(world, attacker.id);
+    expect(rounds.slice(0, 7)).toEqual([1, 2, 3, 8, 9, 18, 19]);
+    expect(rounds).toHaveLength(9);
+    expect(eventsOf(world, 'struck').map((event) => 'round' in event && event.round)).toEqual(rounds);
+    expect(world.run.members.has(attacker.id)).toBe(false);
+  });
+});
+
+describe('a ban', () => {
+  test('follows from two signed updates of a round, for good and in all jobs', async () => {
+    const theWorld = world();
+    const { peers, head } = await training(theWorld, 4);
+    const [liar] = peers as [ScriptedPeer];
+    const second = { ...theWorld.prepared() };
+    await theWorld.settle(
+      theWorld.coordinator.create({
+        ...second,
+        manifest: { ...second.manifest, name: 'other' },
+        content: 'other',
+      }),
+    );
+    for (const delta of [0.05, 0.01]) {
+      await liar.submit(liar.seal(liar.update(head, {}, liar.payload(delta, head.preset))));
+    }
+    const refused = withCode('RPC_REFUSED', { code: 'BANNED', until: null });
+    await expect(liar.join()).rejects.toEqual(refused);
+    const [, other] = theWorld.coordinator.jobs();
+    expect(() => other!.members.checkJoin(liar.id, joinRequest(theWorld))).toThrow(withCode('BANNED'));
+    // The node got its receipts before its connection was closed.
+    expect(liar.notified.map(({ code }) => code)).toEqual(['accepted', 'conflicting', 'conflicting']);
+    await theWorld.pass(1_000);
+    expect(theWorld.coordinator.jobs()[0]!.members.has(liar.id)).toBe(false);
+    expect(eventsOf(theWorld, 'struck', 'banned')).toMatchObject([
+      { type: 'struck', kind: 'conflicting', standing: 'banned' },
+      { type: 'banned', cause: 'proof', until: null },
+    ]);
+  });
+
+  test('by the operator closes the connection at once, has an end if the operator says so, and can be lifted', async () => {
+    const theWorld = world();
+    const { peers } = await training(theWorld, 4);
+    const [one] = peers as [ScriptedPeer];
+    const until = theWorld.clock.now() + 60_000;
+    theWorld.coordinator.ban(one.id, { job: null, reason: 'testing', until });
+    expect(theWorld.run.members.has(one.id)).toBe(false);
+    await theWorld.pass(600);
+    expect(one.host.peers()).toEqual([]);
+    await expect(one.join()).rejects.toEqual(
+      withCode('RPC_REFUSED', { code: 'BANNED', reason: 'testing', until }),
+    );
+    await theWorld.pass(60_000);
+    await one.join();
+    theWorld.coordinator.ban(one.id, { job: 'toy', reason: 'again', until: null });
+    theWorld.coordinator.pardon(one.id, { job: null });
+    await one.join();
+    expect(eventsOf(theWorld, 'pardoned')).toMatchObject([{ peer: one.id, strikes: 0, bans: 1 }]);
+  });
+
+  test('of a peer that never joined keeps it out', async () => {
+    const theWorld = world();
+    await theWorld.start();
+    const stranger = new ScriptedPeer(9, theWorld);
+    theWorld.coordinator.ban(stranger.id, { job: null, reason: '', until: null });
+    await expect(stranger.join()).rejects.toEqual(withCode('RPC_REFUSED', { code: 'BANNED' }));
+    expect(theWorld.joins).toEqual({ BANNED: 1 });
+  });
+});
+
+test('a payload that does not decode is a strike against its author, recorded with the refusal', async () => {
+  const theWorld = world();
+  const { peers, head } = await training(theWorld, 4);
+  const [one] = peers as [ScriptedPeer];
+  const envelope = one.seal(one.update(head, {}, Buffer.from('no payload at all')));
+  expect((await one.submit(envelope)).code).toBe('bad-payload');
+  await one.submit(envelope);
+  const strikes = theWorld.store.strikes.of(theWorld.toy.job, { peer: one.id, person: one.id });
+  expect(strikes).toMatchObject([{ kind: 'bad-payload', round: 1 }]);
+});
+
+describe('strikes under a personal invite', () => {
+  async function invited() {
+    const theWorld = await world().start();
+    const { token } = theWorld.run.members.invites.create({
+      name: null,
+      role: 'contributor',
+      uses: 5,
+      expiresAt: null,
+    });
+    await new ScriptedPeer(HONEST + 1, theWorld).join(token);
+    return { ...(await attacked(theWorld)), token };
+  }
+
+  test('count for a new key too, and leaving does not clear them', async () => {
+    const { world, attacker, token } = await invited();
+    await untilRound(world, 5);
+    await attacker.ask('leave', { job: attacker.job, reason: 'stopped' });
+    const second = new ScriptedPeer(9, world);
+    await second.join(token);
+    expect(world.run.ledger.who(second.id).person).toBe(world.run.ledger.who(attacker.id).person);
+    await untilRound(world, 9);
+    // It waits for the end of the suspension.
+    expect(assigned(world, second.id)[0]).toBe(8);
+  });
+
+  test('end in a ban of all keys', async () => {
+    const { world, attacker, token } = await invited();
+    const second = new ScriptedPeer(9, world);
+    await second.join(token);
+    void second.work(
+      () => DELTA,
+      () => false,
+    );
+    await untilRound(world, 40);
+    for (const key of [attacker, second, new ScriptedPeer(10, world)]) {
+      await expect(key.join(token)).rejects.toEqual(withCode('RPC_REFUSED', { code: 'BANNED' }));
+    }
+    const { ledger } = world.run;
+    world.coordinator.pardon(second.id, { job: null });
+    expect(ledger.standingOf(ledger.who(attacker.id))).toMatchObject({ standing: 'good' });
+    await attacker.join(token);
+  });
+});
+
+test('a fault that most nodes share strikes nobody', async () => {
+  const theWorld = world();
+  await theWorld.start();
+  const peers = [1, 2, 3, 4].map((number) => new ScriptedPeer(number, theWorld));
+  for (const peer of peers) await peer.join();
+  for (const [i, peer] of peers.entries()) {
+    void peer.work(
+      (round) => (round >= 5 && i < 3 ? -DELTA : DELTA),
+      () => theWorld.run.driver.state.round > 7,
+    );
+  }
+  await untilRound(theWorld, 7);
+  expect(eventsOf(theWorld, 'struck')).toEqual([]);
+  expect(eventsOf(theWorld, 'shared-fault')[0]).toMatchObject({ round: 5, updates: 4 });
+});
+
+test('a job with too few other nodes goes on with suspended ones, until these are banned', async () => {
+  const { world: theWorld, attacker } = await attacked(await world({ minPeers: HONEST + 1 }).start());
+  await theWorld.until(
+    () => theWorld.run.driver.state.phase === 'waiting' && eventsOf(theWorld, 'banned').length > 0,
+  );
+  expect(eventsOf(theWorld, 'suspended')[0]).toMatchObject({ peer: attacker.id, round: 3 });
+  expect(assigned(theWorld, attacker.id)).toEqual([1, 2, 3, 4, 5, 6, 7, 8, 9]);
+});
+
+function joinRequest({ clock }: World) {
+  return { invite: null, name: 'p', agent: 'test', engine: 'none', sentAt: clock.now() };
+}

@@ -1,0 +1,102 @@
+import { BELIEF_UPDATES, beliefOf, gainErrorOf, sharesOf } from '../../../../coordinator/merge/belief.ts';
+import { LEAST_OWN_ROWS, RANDOM_BATCHES } from '../../../../coordinator/merge/score-plan.ts';
+import { type JudgedUpdate, misdeedsOf } from '../../../../coordinator/trust/misdeeds.ts';
+import { type CountedStrike, sentenceOf, standingIn } from '../../../../coordinator/trust/standing.ts';
+import { SeededRandom } from '../../../utils/virtual/seeded-random.ts';
+
+/** Rows of a random batch. The model gives all rows the same weight. */
+const RANDOM_ROWS = 8;
+
+/** Spreads of the scores of honest nodes, relative to the mean effect and the mean gain. */
+export interface Spreads {
+  /** Standard deviation of an honest node's effect from round to round. */
+  readonly effect: number;
+  /** Standard deviation of an honest node's gain from round to round. */
+  readonly gain: number;
+  /** Standard error of an effect, which the random rows cause. Half of its variance is common to all nodes. */
+  readonly noise: number;
+}
+
+/** Effect and gain of a node that is not honest, relative to those of the honest. */
+export type Behaviour = (round: number) => { effect: number; gain: number };
+
+export interface ModelledNode {
+  readonly strikes: CountedStrike[];
+  readonly beliefs: number[];
+  /** Rounds in which the node was suspended. */
+  readonly suspended: number[];
+}
+
+/**
+ * A swarm whose scores are drawn at random instead of measured. Shares, beliefs, misdeeds and standings follow from the
+ * scores as in a coordinator. Honest nodes differ persistently: their mean effects by up to 1.5, their mean gains by up
+ * to 1.6.
+ */
+export function playRounds(
+  {
+    honest,
+    others = [],
+    rounds,
+    seed,
+  }: { honest: number; others?: readonly Behaviour[]; rounds: number; seed: number },
+  spreads: Spreads,
+): ModelledNode[] {
+  const random = new SeededRandom(seed);
+  const normal = (): number =>
+    Math.sqrt(-2 * Math.log(1 - random.next())) * Math.cos(2 * Math.PI * random.next());
+  const nodes = Array.from({ length: honest + others.length }, (_, i) => ({
+    peer: `node ${i}`,
+    effect: random.between(0.75, 1.1),
+    gain: random.between(0.7, 1.15),
+    shares: [] as number[],
+    scoredSince: 0,
+    strikes: [] as CountedStrike[],
+    beliefs: [] as number[],
+    suspended: [] as number[],
+  }));
+  for (let round = 1; round <= rounds; round++) {
+    const common = Array.from({ length: RANDOM_BATCHES }, normal);
+    const assigned = nodes.filter((node) => {
+      const isSuspended = standingIn(sentenceOf(node.strikes), round) === 'suspended';
+      if (isSuspended) node.suspended.push(round);
+      return !isSuspended;
+    });
+    const figures = assigned.map((node) => {
+      const behaviour = others[nodes.indexOf(node) - honest]?.(round);
+      const effect = behaviour?.effect ?? node.effect * (1 + spreads.effect * normal());
+      const gain = behaviour?.gain ?? node.gain * (1 + spreads.gain * normal());
+      const ofBatch = spreads.noise * Math.sqrt(RANDOM_BATCHES);
+      const batches = common.map((z) => effect + ofBatch * Math.SQRT1_2 * (z + normal()));
+      const mean = batches.reduce((sum, value) => sum + value, 0) / RANDOM_BATCHES;
+      const squares = batches.reduce((sum, value) => sum + (value - mean) ** 2, 0);
+      const effectError = Math.sqrt(squares / (RANDOM_BATCHES - 1) / RANDOM_BATCHES);
+      return { effect: mean, effectError, gain, ownRows: LEAST_OWN_ROWS };
+    });
+    const rowsRead = { ownRows: LEAST_OWN_ROWS, randomRows: RANDOM_BATCHES * RANDOM_ROWS };
+    const shares = sharesOf(
+      figures.map(({ effect, effectError, gain }, i) => {
+        const gainError = gainErrorOf(effectError, rowsRead);
+        return { effect, gain, gainError, earlier: assigned[i]!.shares };
+      }),
+    );
+    const judged = assigned.map((node, i): JudgedUpdate => {
+      const { effect, effectError } = figures[i]!;
+      const isHarmful = effect + 2 * effectError < 0;
+      const share = isHarmful ? 0 : (shares?.[i] ?? null);
+      const known = share === null ? node.shares : [share, ...node.shares];
+      const scoredSince = node.scoredSince + (share === null ? 0 : 1);
+      const common = { peer: node.peer, round, digest: '', steps: 1, isOutlier: false, earlier: node.shares };
+      return { ...common, figures: figures[i]!, share, belief: beliefOf(known), isHarmful, scoredSince };
+    });
+    const { misdeeds, isShared, isClear } = misdeedsOf(judged);
+    for (const [i, node] of assigned.entries()) {
+      const { share, belief, scoredSince } = judged[i]!;
+      const misdeed = isShared ? undefined : misdeeds.find(({ peer }) => peer === node.peer);
+      if (misdeed) node.strikes.push({ kind: misdeed.kind, round, foundIn: round });
+      node.scoredSince = !isClear || misdeed?.kind === 'disbelief' ? 0 : scoredSince;
+      node.beliefs.push(belief);
+      if (share !== null) node.shares = [share, ...node.shares].slice(0, BELIEF_UPDATES);
+    }
+  }
+  return nodes;
+}
