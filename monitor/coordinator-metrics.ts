@@ -187,6 +187,16 @@ export function createCoordinatorMetrics(source: CoordinatorMetricsSource): Coor
     'swarm_disbelieved_updates_total',
     'Updates that had no weight in their merge, because their authors were not believed.',
   );
+  const strikes = counter('swarm_strikes_total', 'Recorded misdeeds of nodes, by kind.', 'kind');
+  const sanctions = counter(
+    'swarm_sanctions_total',
+    'Decisions about nodes: suspended, banned or pardoned.',
+    'what',
+  );
+  const sharedFaults = counter(
+    'swarm_shared_faults_total',
+    'Rounds in which most updates seemed to be misdeeds, so that nobody got a strike.',
+  );
   const gateSeconds = histogram(
     'swarm_gate_seconds',
     'Time that a closed round spends in the gate, with all merges and evaluations, seconds.',
@@ -248,6 +258,12 @@ export function createCoordinatorMetrics(source: CoordinatorMetricsSource): Coor
         rounds.inc({ job: name, outcome: 'null' });
       } else if (event.type === 'peer-lost') {
         lost.inc({ job: name, reason: event.reason });
+      } else if (event.type === 'struck') {
+        strikes.inc({ job: name, kind: event.kind });
+      } else if (event.type === 'suspended' || event.type === 'banned' || event.type === 'pardoned') {
+        sanctions.inc({ job: name, what: event.type });
+      } else if (event.type === 'shared-fault') {
+        sharedFaults.inc({ job: name });
       }
     },
   };

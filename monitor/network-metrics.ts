@@ -17,6 +17,7 @@ const CHANNELS: readonly string[] = jobChannels;
 const CODES: readonly string[] = [
   'ok',
   'aborted',
+  'BANNED',
   'BLOB_BUSY',
   'BLOB_CORRUPT',
   'BLOB_MISSING',

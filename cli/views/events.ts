@@ -52,6 +52,14 @@ export class EventLines {
           : `! round ${event.round}: ${countOf(event.disbelieved, 'update')} without weight, because the scores of their nodes are low (swarm peers)`;
       case 'scoring-failed':
         return `! round ${event.round}: the updates were not scored: ${safeText(event.reason)}`;
+      case 'suspended':
+        return `! node ${shortPeer(event.peer)} gets no work up to round ${event.until}, because of repeated strikes (swarm peers --why)`;
+      case 'banned':
+        return `! node ${shortPeer(event.peer)} is banned ${event.until === null ? 'for good' : `until ${new Date(event.until).toISOString()}`}${detail(event.reason)}`;
+      case 'pardoned':
+        return `node ${shortPeer(event.peer)} is pardoned`;
+      case 'shared-fault':
+        return `! round ${event.round}: most of ${countOf(event.updates, 'update')} are harmful or far too large; no node gets a strike, because the nodes probably share a fault`;
       case 'evaluation-lighter':
         return `! evaluation ${safeText(event.reason)}`;
       case 'paused':

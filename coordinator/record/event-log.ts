@@ -28,6 +28,15 @@ export function logEvents(log: Logger, event: JobEvent, job: string): void {
     case 'null-round':
       log.warn({ job, round: event.round, reason: event.reason }, 'null-round');
       return;
+    case 'struck':
+    case 'suspended':
+    case 'banned':
+    case 'pardoned':
+    case 'shared-fault': {
+      const { type, sequence: _, at: __, ...fields } = event;
+      log.warn({ ...fields, job }, type);
+      return;
+    }
     case 'peer-joined':
     case 'peer-lost':
     case 'paused':
