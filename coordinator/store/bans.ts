@@ -1,7 +1,7 @@
 import type { Database, Row } from '../../storage/database.ts';
 
 /** `proof`: two signed updates of one round; `strikes`: too many suspensions; `operator`: the operator's decision. */
-export type BanCause = 'proof' | 'strikes' | 'operator';
+type BanCause = 'proof' | 'strikes' | 'operator';
 
 /** A person that may not take part. */
 export interface StoredBan {

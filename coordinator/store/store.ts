@@ -12,7 +12,7 @@ import { ScoreTable } from './scores.ts';
 import { StrikeTable } from './strikes.ts';
 import { UpdateTable } from './updates.ts';
 
-export type { BanCause, StoredBan } from './bans.ts';
+export type { StoredBan } from './bans.ts';
 export { jobBlobs } from './blobs.ts';
 export type { RevokedShared, StoredInvite } from './invites.ts';
 export type { Admission, StoredJob } from './jobs.ts';
