@@ -1,6 +1,6 @@
 /** File operations that also work on file systems without some system calls. */
 import { constants } from 'node:fs';
-import { chmod, copyFile, link, open, statfs } from 'node:fs/promises';
+import { chmod, copyFile, link, open, stat, statfs } from 'node:fs/promises';
 
 /** Error codes of a system call that the file system does not support. */
 const NO_SUCH_CALL: readonly unknown[] = ['ENOSYS', 'ENOTSUP', 'EOPNOTSUPP'];
@@ -44,6 +44,14 @@ export async function linkOrCopy(from: string, to: string): Promise<void> {
  */
 export async function restrictToOwner(path: string): Promise<void> {
   await chmod(path, 0o600).catch((error: NodeJS.ErrnoException) => {
+    if (!NO_SUCH_CALL.includes(error.code)) throw error;
+  });
+}
+
+/** Gives a file the rights of another one. Does nothing on a file system without permissions per file. */
+export async function copyRights(from: string, to: string): Promise<void> {
+  const { mode } = await stat(from);
+  await chmod(to, mode & 0o777).catch((error: NodeJS.ErrnoException) => {
     if (!NO_SUCH_CALL.includes(error.code)) throw error;
   });
 }

@@ -22,6 +22,7 @@ import { versionSchema } from '../protocol/ids.ts';
 import { loadToken } from '../storage/api-token.ts';
 import { FileBlobStore } from '../storage/blob-store.ts';
 import { claimHome, writeDaemonFile } from '../storage/daemon-home.ts';
+import { makeHomePrivate } from '../storage/private-home.ts';
 import { addHealthChecks } from './api/health-checks.ts';
 import { startApi } from './api/server.ts';
 import { Views } from './api/views.ts';
@@ -120,6 +121,7 @@ export async function startCoordinator(
   const teardown = new Teardown({ clock: systemClock, log });
   teardown.add(lockHome(home));
   try {
+    await makeHomePrivate(home, { log });
     const clock = systemClock;
     const startedAt = clock.now();
     const token = await loadToken(home);

@@ -3,7 +3,7 @@ import { mkdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { withAbortReason } from '../common/abort-reason.ts';
 import type { Clock } from '../common/clock.ts';
-import { linkOrCopy } from '../common/file-system.ts';
+import { copyRights, linkOrCopy } from '../common/file-system.ts';
 import { requireNoFile } from '../common/folders.ts';
 import { packageVersion } from '../common/package.ts';
 import { systemClock } from '../common/system-clock.ts';
@@ -154,5 +154,8 @@ async function writeFolder(output: string, weights: string, { lora, base }: Mani
   await rm(target, { force: true });
   await linkOrCopy(weights, target);
   const config = { lora, baseModelName: base.name, revision: base.revision ?? null };
-  await writeFile(join(output, ADAPTER_CONFIG_FILE), encodePeftConfig(config, layout));
+  const configFile = join(output, ADAPTER_CONFIG_FILE);
+  await writeFile(configFile, encodePeftConfig(config, layout));
+  // Blobs are private. The adapter gets the rights that the user gives to new files.
+  await copyRights(configFile, target);
 }

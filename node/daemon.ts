@@ -25,6 +25,7 @@ import { type JobTarget, resolveTarget } from '../protocol/invite.ts';
 import { loadToken } from '../storage/api-token.ts';
 import { FileBlobStore } from '../storage/blob-store.ts';
 import { claimHome, writeDaemonFile } from '../storage/daemon-home.ts';
+import { makeHomePrivate } from '../storage/private-home.ts';
 import { CONSENT_NOTICE } from './consent.ts';
 import type { SwarmNodeDeps, SwarmNodeOptions } from './context.ts';
 import { startNodeHttp } from './http.ts';
@@ -130,6 +131,7 @@ export async function startNode(options: NodeDaemonOptions, deps: NodeDaemonDeps
   const teardown = new Teardown({ clock: systemClock, log });
   teardown.add(lockHome(home));
   try {
+    await makeHomePrivate(home, { log });
     const startedAt = systemClock.now();
     const token = await loadToken(home);
     const identity = await loadIdentity(home);

@@ -41,6 +41,9 @@ export interface ResumableBlobs extends FileBlobs {
 
 /** Bytes per read while a file is imported. Larger reads would need more memory, smaller ones more system calls. */
 const IMPORT_CHUNK_BYTES = 1024 * 1024;
+/** Only the owner may read blobs: the coordinator decides who else gets one. */
+const FOLDER_MODE = 0o700;
+const FILE_MODE = 0o600;
 /** A partial blob that nothing was written to for a week is deleted. */
 const PARTIAL_KEPT_MS = 7 * 24 * 60 * 60 * 1000;
 
@@ -63,8 +66,8 @@ export class FileBlobStore implements ResumableBlobs {
   static async open(options: FileBlobStoreOptions, deps: FileBlobStoreDeps): Promise<FileBlobStore> {
     const store = new FileBlobStore(options, deps);
     await rm(store.#incoming, { recursive: true, force: true });
-    await mkdir(store.#incoming, { recursive: true });
-    await mkdir(store.#partial, { recursive: true });
+    await mkdir(store.#incoming, { recursive: true, mode: FOLDER_MODE });
+    await mkdir(store.#partial, { recursive: true, mode: FOLDER_MODE });
     for (const name of await readdir(store.#partial)) {
       const path = join(store.#partial, name);
       if ((await stat(path)).mtimeMs < deps.clock.now() - PARTIAL_KEPT_MS) await rm(path, { force: true });
@@ -197,7 +200,7 @@ export class FileBlobStore implements ResumableBlobs {
     const target = this.path(digest);
     const temporary = join(this.#incoming, `${digest}.${randomBytes(6).toString('hex')}`);
     try {
-      const file = await open(temporary, 'wx');
+      const file = await open(temporary, 'wx', FILE_MODE);
       try {
         await fill(file);
         await file.sync();
@@ -213,7 +216,7 @@ export class FileBlobStore implements ResumableBlobs {
 
   /** Moves a synced file to the path of its digest. */
   async #adopt(file: string, target: string): Promise<void> {
-    const created = await mkdir(join(target, '..'), { recursive: true });
+    const created = await mkdir(join(target, '..'), { recursive: true, mode: FOLDER_MODE });
     await renameDurably(file, target);
     if (created !== undefined) await syncFolder(this.#root);
   }

@@ -29,6 +29,8 @@ interface PartialBlobDeps {
  * Each save also starts to flush the new ranges to the disk, so that `finish` does not have to flush the whole blob.
  */
 const RANGES_PER_SAVE = 32;
+/** Only the owner may read partial blobs, as whole ones. */
+const FILE_MODE = 0o600;
 
 /**
  * A blob whose ranges arrive in any order. `<folder>/<digest>` holds the bytes, `<digest>.map` the set of present
@@ -66,7 +68,9 @@ export class PartialBlob {
     try {
       const map = new RangeMap(`${path}.map`, size, ranges);
       const isKnown = await map.load(ranges);
-      const file = await open(path, isKnown ? 'r+' : 'w+').catch(() => open(path, 'w+'));
+      const file = await open(path, isKnown ? 'r+' : 'w+', FILE_MODE).catch(() =>
+        open(path, 'w+', FILE_MODE),
+      );
       if ((await file.stat()).size !== size) map.clear();
       if (map.count === 0) await file.truncate(size);
       const partial = new PartialBlob(options, { file, map, adopt });

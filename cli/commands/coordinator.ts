@@ -10,7 +10,7 @@ import { claimHome } from '../../storage/daemon-home.ts';
 import { SWARM } from '../command-name.ts';
 import type { Context } from '../context.ts';
 import { daemonLog } from '../daemon-log.ts';
-import { pollUntilAborted, STOP_DEADLINE_MS } from '../daemon-run.ts';
+import { keepFilesPrivate, pollUntilAborted, STOP_DEADLINE_MS } from '../daemon-run.ts';
 import { engineOption, givenCompute } from '../engine.ts';
 import { usageError } from '../errors.ts';
 import {
@@ -87,6 +87,7 @@ async function run(context: Context, options: CoordinatorOptions): Promise<void>
   const home = resolveHomes(options.home, context.environment, context.cwd).coordinator;
   // Only events from this moment on are printed, because an earlier run of the daemon has printed the older ones.
   const since = context.clock.now();
+  keepFilesPrivate();
   await claimHome(home, 'coordinator');
   const firstTime = !existsSync(join(home, 'identity'));
   const { connect, startCoordinator } = await import('../../index.ts');

@@ -9,7 +9,7 @@ import { parseCompute } from '../../lora/train/compute.ts';
 import { claimHome } from '../../storage/daemon-home.ts';
 import type { Context } from '../context.ts';
 import { daemonLog } from '../daemon-log.ts';
-import { pollUntilAborted, STOP_DEADLINE_MS } from '../daemon-run.ts';
+import { keepFilesPrivate, pollUntilAborted, STOP_DEADLINE_MS } from '../daemon-run.ts';
 import { enginesOption, givenCompute } from '../engine.ts';
 import {
   BASE_BITS_HELP,
@@ -98,6 +98,7 @@ async function run(context: Context, target: readonly string[], options: NodeOpt
   const compute = givenCompute(options, context.environment);
   // Refuses a wrong option before the home is created.
   parseCompute(compute);
+  keepFilesPrivate();
   await claimHome(home, 'node');
   const firstTime = !existsSync(join(home, 'identity'));
   const [{ connect, startNode }, { CONSENT_NOTICE }] = await Promise.all([

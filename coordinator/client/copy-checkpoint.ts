@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
-import { createReadStream } from 'node:fs';
-import { copyFile, mkdir, readdir } from 'node:fs/promises';
+import { createReadStream, createWriteStream } from 'node:fs';
+import { mkdir, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { ADAPTER_WEIGHTS_FILE } from '../../lora/adapter/peft.ts';
@@ -19,7 +19,9 @@ export async function copyCheckpoint(
 ): Promise<void> {
   requireKept({ round, kept });
   await mkdir(output, { recursive: true });
-  for (const name of await readdir(path)) await copyFile(join(path, name), join(output, name));
+  // The files of the home are private. A copy of the bytes alone gets the rights that the user gives to new files.
+  for (const name of await readdir(path))
+    await pipeline(createReadStream(join(path, name)), createWriteStream(join(output, name)));
   const hash = createHash('sha256');
   await pipeline(createReadStream(join(output, ADAPTER_WEIGHTS_FILE)), hash);
   const found = hash.digest('hex');

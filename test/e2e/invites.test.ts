@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process';
-import { writeFile } from 'node:fs/promises';
+import { readdir, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { expect, it } from 'vitest';
@@ -77,6 +77,13 @@ it('a person joins with an invite that nobody else can use, and is thrown out wh
   expect(removal).toBeGreaterThan(0);
   const later = events.slice(removal + 1).filter((event) => 'peer' in event && event.peer === adaId);
   expect(later.map(({ type }) => type)).toEqual([]);
+  // What the daemons and their trainers write is private, as are the homes.
+  for (const home of [swarm.home, swarm.homeOf('bob')]) {
+    for (const name of ['.', ...(await readdir(home, { recursive: true }))]) {
+      const found = await stat(join(home, name)).catch(() => null);
+      if (process.platform !== 'win32' && found !== null) expect(found.mode & 0o077, name).toBe(0);
+    }
+  }
   const listed = await run<{ invites: InviteView[] }>(swarm, 'invite', 'list', 'tale');
   expect(listed.invites.map(({ name, state }) => [name, state])).toEqual([
     [null, 'active'],

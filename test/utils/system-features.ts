@@ -30,6 +30,7 @@ export const SYSTEM_FEATURES: Readonly<Record<string, SystemFeature>> = {
       'cli/helper-process.ts': 'Windows: asks by a message to stop, kills without a process group',
       'cli/signals.ts': 'Windows: Ctrl-Break drains as well',
       'common/durable.ts': 'Windows: renames are tried again, folders are not synced',
+      'storage/private-home.ts': 'Windows: does nothing, as rights belong to the folder of the user',
       'lora/models/hub/settings.ts': 'Windows: "~\\" means the home folder as "~/" does',
       'lora/train/devices/choose.ts': JUST_SHOWN,
       'lora/train/devices/fallback.ts':
@@ -59,7 +60,11 @@ export const SYSTEM_FEATURES: Readonly<Record<string, SystemFeature>> = {
       'monitor/log-file.ts': MODE,
       'net/identity.ts': MODE,
       'net/persistent-peers.ts': MODE,
+      'cli/daemon-run.ts': MODE,
+      'storage/blob-store.ts': MODE,
       'storage/daemon-home.ts': MODE,
+      'storage/partial-blob.ts': MODE,
+      'storage/private-home.ts': 'Windows: nothing to do; elsewhere, what cannot be changed is logged',
       'storage/database.ts': 'a failure is ignored: SQLite creates the file then',
     },
   },
@@ -69,6 +74,7 @@ export const SYSTEM_FEATURES: Readonly<Record<string, SystemFeature>> = {
       'FAT, exFAT, Android and some network shares have no hard links; Windows asks for a privilege for symbolic ones',
     files: {
       'common/file-system.ts': 'copies instead, never over an existing name',
+      'storage/private-home.ts': 'passes over links, wherever they exist',
       'lora/models/hub/cache.ts': 'copies instead of a symbolic link',
     },
   },

@@ -24,12 +24,14 @@ import { hasSoftwareDriver } from '../../../lora/train/devices/software-driver.t
 import { trainError } from '../../../lora/train/errors.ts';
 import { availableMemory } from '../../../lora/train/memory/available-memory.ts';
 import { parseVmStat } from '../../../lora/train/memory/mac-memory.ts';
+import { silentLogger } from '../../../monitor/log.ts';
 import { LogFile } from '../../../monitor/log-file.ts';
 import { loadIdentity } from '../../../net/identity.ts';
 import { sha256 } from '../../../protocol/cbor.ts';
 import { digestSchema, nameSchema } from '../../../protocol/ids.ts';
 import { loadToken } from '../../../storage/api-token.ts';
 import { Database } from '../../../storage/database.ts';
+import { makeHomePrivate } from '../../../storage/private-home.ts';
 import { fakeContext } from '../../utils/cli-context.ts';
 import { temporaryFolder } from '../../utils/folder.ts';
 import { expectMode, pretendPlatform } from '../../utils/platform.ts';
@@ -339,6 +341,19 @@ describe('on a file system without', () => {
     expect((await loadIdentity(home)).signer.peerId).toBe(signer.peerId);
     // On a file system with permissions, a refusal is still an error.
     await expect(restrictToOwner(join(home, 'identity'))).rejects.toMatchObject({ code: 'EPERM' });
+  });
+
+  it('permissions of files, a home is used as it is, and the log says so', async () => {
+    const home = await temporaryFolder();
+    await writeFile(join(home, 'identity'), 'key', { mode: 0o644 });
+    const lines: [string, object][] = [];
+    const log = {
+      ...silentLogger,
+      warn: (fields: object, action: string) => void lines.push([action, fields]),
+    };
+    refuse('chmod', 'ENOTSUP', 'EPERM');
+    await makeHomePrivate(home, { log });
+    if (process.platform !== 'win32') expect(lines.map(([action]) => action)).toContain('home-not-private');
   });
 
   it('private files, SQLite creates the file of a database', async () => {

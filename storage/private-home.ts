@@ -1,0 +1,80 @@
+import type { Dirent } from 'node:fs';
+import { chmod, lstat, readdir, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { Logger } from '../common/logger.ts';
+
+/** Rights of the group and of all other users. */
+const RIGHTS_OF_OTHERS = 0o077;
+/** Number of entries of a folder that are looked at together. */
+const AT_ONCE = 32;
+
+/** Counts of the entries of a home whose rights were too wide. */
+interface Tightened {
+  changed: number;
+  /** Entries that could not be changed, for example because they belong to another user. */
+  failed: number;
+  /** The first entry that could not be changed. */
+  example: string | null;
+}
+
+/**
+ * Takes the rights of all other users from a home and from everything in it, so that only its owner can read keys,
+ * tokens, databases, data and logs. A home that was created by hand, copied or restored from a backup often gives such
+ * rights. The rights of the owner stay as they are, and links are not followed. Logs once what it changed. Does nothing
+ * on Windows, where rights belong to the folder and the folder of a user is private.
+ */
+export async function makeHomePrivate(home: string, deps: { log: Logger }): Promise<void> {
+  if (process.platform === 'win32') return;
+  const done: Tightened = { changed: 0, failed: 0, example: null };
+  // The home itself may be a link that its owner made.
+  await tighten(home, (await stat(home)).mode, done);
+  await tightenFolder(home, done);
+  const { changed, failed, example } = done;
+  if (changed > 0) deps.log.warn({ home, entries: changed }, 'home-made-private');
+  if (failed > 0) deps.log.warn({ home, entries: failed, example }, 'home-not-private');
+}
+
+async function tightenFolder(folder: string, done: Tightened): Promise<void> {
+  const entries = await readdir(folder, { withFileTypes: true }).catch((error: unknown) => {
+    if (!isGone(error)) fail(folder, done);
+    return [];
+  });
+  for (let at = 0; at < entries.length; at += AT_ONCE) {
+    await Promise.all(
+      entries.slice(at, at + AT_ONCE).map((entry) => tightenEntry(join(folder, entry.name), entry, done)),
+    );
+  }
+}
+
+async function tightenEntry(path: string, entry: Dirent, done: Tightened): Promise<void> {
+  if (entry.isSymbolicLink()) return;
+  try {
+    await tighten(path, (await lstat(path)).mode, done);
+  } catch (error) {
+    if (!isGone(error)) fail(path, done);
+    return;
+  }
+  if (entry.isDirectory()) await tightenFolder(path, done);
+}
+
+async function tighten(path: string, mode: number, done: Tightened): Promise<void> {
+  if ((mode & RIGHTS_OF_OTHERS) === 0) return;
+  try {
+    await chmod(path, mode & 0o777 & ~RIGHTS_OF_OTHERS);
+    // Some file systems accept the call and keep the rights.
+    if (((await stat(path)).mode & RIGHTS_OF_OTHERS) !== 0) fail(path, done);
+    else done.changed++;
+  } catch (error) {
+    if (!isGone(error)) fail(path, done);
+  }
+}
+
+function fail(path: string, done: Tightened): void {
+  done.failed++;
+  done.example ??= path;
+}
+
+/** Returns whether an entry was deleted while the folder was being read. */
+function isGone(error: unknown): boolean {
+  return error instanceof Error && 'code' in error && error.code === 'ENOENT';
+}
