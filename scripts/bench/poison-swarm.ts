@@ -99,7 +99,10 @@ export interface PoisonOutcome {
   /** Updates of honest nodes that had no weight although the nodes were no newcomers. */
   readonly disbelieved: number;
   /** Receipts of honest nodes and of attackers, by code. */
-  readonly receipts: { readonly honest: Record<string, number>; readonly attackers: Record<string, number> };
+  readonly receipts: Record<'honest' | 'attackers', Record<string, number>>;
+  /** Number of strikes by kind, and of suspensions and bans. */
+  readonly strikes: Record<'honest' | 'attackers', Record<string, number>>;
+  readonly rollBacks: number;
   /** Rows of scoring and audits divided by rows that the nodes trained on. */
   readonly extraWork: number;
 }
@@ -112,6 +115,7 @@ const FAST_MS = 1;
 /** Losses that attackers claim; those of an honest node. */
 const CLAIMED_LOSSES = { lossFirst: 5, lossLast: 4.9, lossMean: 4.95 };
 const RECEIPTS = 4096;
+const EVENTS = 100_000;
 const VIRTUAL_DAY_MS = 24 * 3_600_000;
 /** A node with fewer scored updates is a newcomer. */
 const NEWCOMER_UPDATES = 3;
@@ -372,6 +376,16 @@ class PoisonedSwarm {
         heldOutLoss: checkpoints.get(round)?.metrics.heldOutLoss ?? null,
       };
     });
+    const events = store.events.after(job, 0, EVENTS);
+    const strikes: PoisonOutcome['strikes'] = { honest: {}, attackers: {} };
+    for (const event of events) {
+      if (event.type !== 'struck' && event.type !== 'suspended' && event.type !== 'banned') continue;
+      const isHonest = honest.includes(event.peer);
+      if (isHonest && event.type !== 'struck') excluded.add(event.peer);
+      const counts = strikes[isHonest ? 'honest' : 'attackers'];
+      const what = event.type === 'struck' ? event.kind : event.type;
+      counts[what] = (counts[what] ?? 0) + 1;
+    }
     const lastRound = [...checkpoints.keys()].at(-1)!;
     const { adapter } = checkpoints.get(lastRound)!;
     return {
@@ -392,6 +406,8 @@ class PoisonedSwarm {
       excluded: excluded.size,
       disbelieved,
       receipts: { honest: this.#receipts(honest), attackers: this.#receipts([...attackers]) },
+      strikes,
+      rollBacks: events.filter(({ type }) => type === 'rolled-back').length,
       extraWork: this.#validatedRows / Math.max(1, trainedRows),
     };
   }
