@@ -225,7 +225,8 @@ export class Coordinator {
         }
         members.join(peer, request);
         const { manifest, admission } = context.stored;
-        return { manifest, head: record.heads.newest.envelope, admission: admission.kind };
+        const { role } = members.get(peer)!;
+        return { manifest, head: record.heads.newest.envelope, admission: admission.kind, role };
       }),
       network.handle('manifest', async (peer, { job, invite }) => {
         const { context, members, record } = this.#running(job);

@@ -1,5 +1,6 @@
 import type { Head, Heartbeat } from '../protocol/messages.ts';
 import type { ReceiptCode } from '../protocol/receipts.ts';
+import type { Role } from '../protocol/rpc.ts';
 import type { Outcome } from './machine/pending-update.ts';
 
 /** Answer to GET /v1/status of a node (HTTP on the loopback interface). The CLI prints it. */
@@ -41,6 +42,8 @@ export interface NodeJob {
   name: string;
   base: { name: string; digest: string; parameters: number };
   adapterParameters: number;
+  /** What the node may do in the job. An observer or operator gets no work. */
+  role: Role;
   /** null before the first head. */
   phase: Head['phase'] | null;
   /** Rounds of the job: the manifest's count plus the null rounds so far. */

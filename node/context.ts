@@ -8,6 +8,7 @@ import type { NodeMetrics } from '../monitor/node-metrics.ts';
 import type { SwarmNetwork } from '../net/network.ts';
 import type { Manifest } from '../protocol/manifest.ts';
 import type { Head } from '../protocol/messages.ts';
+import type { Role } from '../protocol/rpc.ts';
 import type { BlobCollector } from '../storage/blob-collector.ts';
 import type { BlobStore } from '../storage/blobs.ts';
 import type { NamedPeers } from './blob-access.ts';
@@ -71,6 +72,8 @@ export interface PhaseContext {
   readonly manifest: Manifest;
   /** Whether everyone may join the job, and so may read its base, data and adapter. */
   readonly isOpen: boolean;
+  /** What this node may do in the job. Only a contributor gets work. */
+  readonly role: Role;
   /** The other nodes of the job that this node knows. */
   readonly members: NamedPeers;
   onDownload(download: Download | null): void;

@@ -40,7 +40,7 @@ export function nodeStatus({ swarmNode, options, deps, ...source }: StatusSource
     },
     job: jobOf(view),
     state: state.phase,
-    reason: state.reason,
+    reason: reasonOf(view),
     round: state.head?.round ?? 0,
     ...progress,
     download,
@@ -51,15 +51,22 @@ export function nodeStatus({ swarmNode, options, deps, ...source }: StatusSource
   };
 }
 
+/** Returns why the node waits. The state machine does not know that a node without work may be an observer. */
+function reasonOf({ state, context }: SwarmNodeView): string {
+  if (state.phase !== 'awaiting' || context === null || context.role === 'contributor') return state.reason;
+  return `this node is an ${context.role} of the job, so it gets no work`;
+}
+
 function jobOf({ state: { head }, context }: SwarmNodeView): NodeJob | null {
   if (!context) return null;
-  const { job, manifest } = context;
+  const { job, manifest, role } = context;
   const { name, digest, parameters } = manifest.base;
   return {
     job,
     name: manifest.name,
     base: { name, digest, parameters },
     adapterParameters: manifest.adapter.parameters,
+    role,
     phase: head?.phase ?? null,
     rounds: totalRounds(manifest.rounds.count, head),
     preset: head?.preset ?? null,

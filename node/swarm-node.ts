@@ -212,7 +212,7 @@ export class SwarmNode {
   }
 
   /** Starts to follow the job's heads and to send heartbeats, before the base is fetched. */
-  #enter({ job, coordinator, manifest, isOpen }: JoinedJob): JobWorker {
+  #enter({ job, coordinator, manifest, isOpen, role }: JoinedJob): JobWorker {
     const current = this.#worker?.context;
     if (this.#worker && current?.job === job && current.coordinator === coordinator) return this.#worker;
     this.#leaveJob();
@@ -221,7 +221,7 @@ export class SwarmNode {
     const { name, agent } = options;
     const local = { collector: this.#collector, feedbackLock: this.#feedbackLock };
     const members = new NamedPeers();
-    const facts = { job, coordinator, manifest, isOpen, members };
+    const facts = { job, coordinator, manifest, isOpen, role, members };
     const worker = new JobWorker({ options, deps, ...local, ...facts });
     this.#worker = worker;
     this.#unsubscribeHeads = deps.network.subscribe(

@@ -19,6 +19,12 @@ const envelope = bytesSchema;
 /** Token of an invite. */
 const invite = z.string().max(128).nullable();
 const admission = z.enum(['open', 'invite', 'peers']);
+const role = z.enum(['contributor', 'observer', 'operator']);
+/**
+ * What a member of a job may do. A contributor trains. An observer reads heads, checkpoints and blobs, and gets no work. An
+ * operator gets no work either, and may do what only operators may.
+ */
+export type Role = z.infer<typeof role>;
 const empty = z.strictObject({});
 const job = digestSchema;
 
@@ -41,7 +47,7 @@ export const rpcMethods = {
     maxResponseBytes: 32 * 1024,
     quota: { calls: 20, perMs: 10_000 },
   },
-  /** Joins a job. Returns the signed manifest, the newest head, and who may join the job. */
+  /** Joins a job. Returns the signed manifest, the newest head, who may join the job, and the role of the caller. */
   join: {
     request: z.strictObject({
       job,
@@ -54,7 +60,7 @@ export const rpcMethods = {
       /** Time on the node's clock. A node with a wrong clock is refused, because its heartbeats would be ignored. */
       sentAt: z.int().nonnegative(),
     }),
-    response: z.strictObject({ manifest: envelope, head: envelope.nullable(), admission }),
+    response: z.strictObject({ manifest: envelope, head: envelope.nullable(), admission, role }),
     maxRequestBytes: 2048,
     maxResponseBytes: RPC_MESSAGE_BYTES,
     quota: { calls: 10, perMs: 10_000 },

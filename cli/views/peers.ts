@@ -40,7 +40,11 @@ function peerRow(peer: PeerView): string[] {
   return [
     nodeName(peer),
     peer.jobName,
-    gone || peer.connected ? peer.state : `${peer.state}, not connected`,
+    [
+      peer.state,
+      ...(peer.role === 'contributor' ? [] : [peer.role]),
+      ...(gone || peer.connected ? [] : ['not connected']),
+    ].join(', '),
     gone ? '–' : progress,
     formatCount(peer.tokensPerSecond),
     `${peer.accepted}/${peer.accepted + peer.refused}`,

@@ -2,9 +2,9 @@ import type { JobEvent } from '../../monitor/job-events.ts';
 import type { Manifest } from '../../protocol/manifest.ts';
 import type { Checkpoint, Heartbeat } from '../../protocol/messages.ts';
 import type { ReceiptCode } from '../../protocol/receipts.ts';
+import type { Role } from '../../protocol/rpc.ts';
 import type { InviteState } from '../peers/invites.ts';
 import type { JobState } from '../round/state.ts';
-import type { Role } from '../store/store.ts';
 
 /** Answers of the control API, which docs/protocol.md describes. The CLI prints them. */
 

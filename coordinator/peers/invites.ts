@@ -1,9 +1,10 @@
 import { randomBytes } from 'node:crypto';
 import type { SwarmError } from '../../common/errors.ts';
 import { sha256 } from '../../protocol/cbor.ts';
+import type { Role } from '../../protocol/rpc.ts';
 import type { RunContext } from '../context.ts';
 import { coordinatorError } from '../errors.ts';
-import type { RevokedShared, Role, StoredInvite, StoredPeer } from '../store/store.ts';
+import type { RevokedShared, StoredInvite, StoredPeer } from '../store/store.ts';
 import { checkAdmission } from './admission.ts';
 
 /** Largest number of personal invites of a job, revoked ones included. They are all in memory. */

@@ -254,9 +254,9 @@ export class Membership {
   /** Revokes an invite for good and removes its members. @param id null for the shared invite */
   revokeInvite(id: string | null): void {
     this.invites.revoke(id);
-    this.removeRevoked();
     // A reader is no member, but its connections are closed too.
     if (id !== null) for (const peer of this.invites.boundTo(id).keys()) this.#closeUnlessMember(peer);
+    this.removeRevoked();
   }
 
   /** Removes the members whose invite is revoked. A killed coordinator may have left some. */

@@ -1,5 +1,5 @@
+import type { Role } from '../../protocol/rpc.ts';
 import type { Database, Row } from '../../storage/database.ts';
-import type { Role } from './peers.ts';
 
 /** A personal invite. The store has no token, only its digest. */
 export interface StoredInvite {

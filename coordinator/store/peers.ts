@@ -1,10 +1,5 @@
+import type { Role } from '../../protocol/rpc.ts';
 import type { Database, Row } from '../../storage/database.ts';
-
-/**
- * What a member may do. A contributor trains. An observer reads heads, checkpoints and blobs, and gets no work. An
- * operator gets no work either, and may do what only operators may.
- */
-export type Role = 'contributor' | 'observer' | 'operator';
 
 export interface StoredPeer {
   readonly peer: string;

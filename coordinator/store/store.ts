@@ -16,7 +16,7 @@ export type { StoredBan } from './bans.ts';
 export { jobBlobs } from './blobs.ts';
 export type { RevokedShared, StoredInvite } from './invites.ts';
 export type { Admission, StoredJob } from './jobs.ts';
-export type { Role, StoredPeer } from './peers.ts';
+export type { StoredPeer } from './peers.ts';
 export type {
   HeldCheckpoint,
   RoundFacts,

@@ -4,6 +4,7 @@ import { modelError } from '../../lora/models/errors.ts';
 import { trainError } from '../../lora/train/errors.ts';
 import type { Manifest } from '../../protocol/manifest.ts';
 import type { Head } from '../../protocol/messages.ts';
+import type { Role } from '../../protocol/rpc.ts';
 import { verifyMessage } from '../../protocol/signing.ts';
 import {
   holdersOf,
@@ -24,6 +25,8 @@ export interface JoinedJob {
   readonly head: Head | null;
   /** Whether everyone may join the job. */
   readonly isOpen: boolean;
+  /** What this node may do in the job. */
+  readonly role: Role;
 }
 
 /**
@@ -58,7 +61,7 @@ export async function join(
     );
   }
   const head = answer.head && verifyHead(answer.head, { coordinator, job });
-  return { job, coordinator, manifest, head, isOpen: answer.admission === 'open' };
+  return { job, coordinator, manifest, head, isOpen: answer.admission === 'open', role: answer.role };
 }
 
 async function firstOpenJob(

@@ -150,6 +150,8 @@ describe('peers', () => {
     const connected = peerLines([peer, { ...peer, state: 'training', connected: true }])[1];
     expect(connected).toContain('training ');
     expect(silent, 'shows that the node is not connected').not.toContain('training ');
+    expect(peerLines([{ ...peer, role: 'observer' }])[1]).toContain('observer');
+    expect(connected).not.toContain('contributor');
     expect(peerLines([]).join()).toContain('swarm node');
   });
 
@@ -325,6 +327,7 @@ describe('a node', () => {
       name: 'moby',
       base: { name: EVIL, digest: DIGEST, parameters: 3_000_000 },
       adapterParameters: 100_000,
+      role: 'contributor',
       phase: 'training',
       rounds: 8,
       preset: 'dense',

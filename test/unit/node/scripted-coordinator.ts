@@ -2,6 +2,7 @@ import { SwarmError } from '../../../common/errors.ts';
 import { sha256 } from '../../../protocol/cbor.ts';
 import type { Head, Update } from '../../../protocol/messages.ts';
 import type { ReceiptCode } from '../../../protocol/receipts.ts';
+import type { Role } from '../../../protocol/rpc.ts';
 import { signMessage, verifyMessage } from '../../../protocol/signing.ts';
 import { jobTopic } from '../../../protocol/topics.ts';
 import { signerOf } from '../../utils/signers.ts';
@@ -25,6 +26,7 @@ export class ScriptedCoordinator {
   /** The receipt code of every update. null: no receipt, as if the update were lost. */
   code: ReceiptCode | null = 'accepted';
   admits = true;
+  role: Role = 'contributor';
   /** The code with which it refuses nodes that it does not admit. */
   refusal = 'NOT_ADMITTED';
   head: Head | null = null;
@@ -48,7 +50,7 @@ export class ScriptedCoordinator {
     this.host.handle('join', async () => {
       this.joins++;
       if (!this.admits) throw new SwarmError(this.refusal, 'not you', {});
-      return { manifest: bytes(toy.envelope), head: this.#signedHead(), admission: 'open' };
+      return { manifest: bytes(toy.envelope), head: this.#signedHead(), admission: 'open', role: this.role };
     });
     this.host.handle('head', async () => ({ head: this.#signedHead() }));
     this.host.handle('leave', async (peer) => {

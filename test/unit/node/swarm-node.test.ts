@@ -6,6 +6,7 @@ import { decodeUpdate } from '../../../lora/update/codec.ts';
 import { ErrorFeedback } from '../../../lora/update/feedback.ts';
 import { applyDelta, encodeDelta } from '../../../lora/update/outer.ts';
 import { silentLogger } from '../../../monitor/log.ts';
+import { nodeStatus } from '../../../node/node-status.ts';
 import { defaultPolicy, demandOf } from '../../../node/policy.ts';
 import { sha256 } from '../../../protocol/cbor.ts';
 import { INLINE_UPDATE_BYTES } from '../../../protocol/limits.ts';
@@ -136,6 +137,18 @@ test('waits for a coordinator that is not reachable yet, and for admission', asy
   coordinator.admits = true;
   await coordinator.open(1, [node.peer]);
   await at.until(() => coordinator.updates.length === 1);
+});
+
+test('says that it is an observer, and waits without work', async () => {
+  const { node, coordinator } = at;
+  coordinator.role = 'observer';
+  node.start();
+  await coordinator.open(1, []);
+  await at.until(() => at.phase() === 'awaiting');
+  const { context } = node.swarmNode.view();
+  const { options, deps } = context!;
+  const status = nodeStatus({ swarmNode: node.swarmNode, options, deps, version: 'test', startedAt: 0 });
+  expect(status).toMatchObject({ reason: expect.stringContaining('observer'), job: { role: 'observer' } });
 });
 
 test('stops for good when the coordinator has shut it out, and says why', async () => {

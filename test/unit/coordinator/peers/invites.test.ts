@@ -188,6 +188,7 @@ describe('a revoked invite', () => {
     await a.join(token);
     await b.join('shared token');
     world.run.members.revokeInvite(invite.id);
+    await world.pass(1_000);
     expect(a.host.peers()).toEqual([]);
     expect(b.host.peers()).toHaveLength(1);
     expect(world.run.members.has(a.id)).toBe(false);

@@ -113,6 +113,21 @@ describe('training and collecting', () => {
     expect(machine.state.phase).toBe('validating');
   });
 
+  test('drops the update of a node that was removed, and does not wait for the node', () => {
+    const machine = Machine.training().update('a').update('b');
+    machine.feed({ type: 'peer-removed', peer: 'a' });
+    expect(machine.state).toMatchObject({
+      phase: 'collecting',
+      current: { delivered: ['b'], excluded: ['a'] },
+    });
+    expect(Object.keys(machine.state.present)).toEqual(['b', 'c']);
+    machine.update('c');
+    expect(machine.state.phase).toBe('validating');
+    // The round is closed, and its merge has begun.
+    machine.feed({ type: 'peer-removed', peer: 'b' });
+    expect(machine.state.current?.delivered).toEqual(['b', 'c']);
+  });
+
   test('waits again for a node that comes back', () => {
     const machine = Machine.training().update('a');
     machine.feed({ type: 'peer-gone', peer: 'c', reason: 'left' }).join('c').update('b');
