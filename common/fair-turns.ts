@@ -61,7 +61,8 @@ export class FairTurns {
    */
   async take({ known, ...claim }: TurnClaim, signal?: AbortSignal): Promise<(() => void) | null> {
     if (signal?.aborted) return null;
-    if (!this.#held && this.waiting === 0 && this.#hasTime()) return this.#grant();
+    const end = this.tryTake();
+    if (end !== null) return end;
     const line = known ? this.#known : this.#strangers;
     return new Promise((resolve) => {
       const onAbort = (): void => {
@@ -74,6 +75,13 @@ export class FairTurns {
       line.add(claim, waiter);
       signal?.addEventListener('abort', onAbort, { once: true });
     });
+  }
+
+  /**
+   * Returns a function that ends the turn, as {@link take} does, if the turn can begin immediately. Else returns null.
+   */
+  tryTake(): (() => void) | null {
+    return !this.#held && this.waiting === 0 && this.#hasTime() ? this.#grant() : null;
   }
 
   #grant(): () => void {

@@ -11,7 +11,7 @@ import { FrameBuffer } from './frame-buffer.ts';
  * Number of bytes passed to the stream at once. With the muxer's header they fill exactly four noise messages of 65,519
  * bytes of plaintext. Larger blocks would delay pings and gossip on the same connection.
  */
-const BLOCK_BYTES = 4 * 65_519 - 12;
+export const BLOCK_BYTES = 4 * 65_519 - 12;
 /**
  * Number of bytes that are read and discarded after a violation, so that the peer still receives our error. If more
  * bytes arrive, the stream is reset.
@@ -110,15 +110,11 @@ export class FrameStream {
   }
 
   /**
-   * Sends bytes that already are frames. The caller must not modify them until the peer has received them, because
-   * lower layers may hold them unencrypted after the stream has accepted them.
-   * @param onBlock called after each block of about 256 KiB that the stream has accepted
+   * Sends at most BLOCK_BYTES that already are frames, or parts of frames. The caller must not modify them until the
+   * peer has received them, because lower layers may hold them unencrypted after the stream has accepted them.
    */
-  async writeFramed(bytes: Uint8Array, signal: AbortSignal, onBlock: () => void): Promise<void> {
-    for (let at = 0; at < bytes.length; at += BLOCK_BYTES) {
-      await this.#send(bytes.subarray(at, at + BLOCK_BYTES), signal);
-      onBlock();
-    }
+  async writeFramed(block: Uint8Array, signal: AbortSignal): Promise<void> {
+    await this.#send(block, signal);
   }
 
   /** Drops the unread bytes, and those that arrive from now on. Further reads fail with `reason`. */

@@ -25,11 +25,13 @@ const QUEUES: Readonly<Record<SharedQueue, FairPermitsOptions>> = {
   streams: { total: 8192, reserved: 6144, withdraws: 'newest' },
   /** Inbound calls, from the opening of their stream to the answer. Each may hold a request and an answer in memory. */
   calls: { total: 256, reserved: 128, withdraws: 'oldest' },
-  /** Ranges of blobs that are being sent. They take 64 MiB. */
+  /**
+   * Ranges of blobs that are being sent. A range takes up to 1.25 MiB, and 0.5 MiB as long as its peer reads nothing.
+   */
   ranges: { total: 64, reserved: 32, withdraws: 'oldest' },
 };
 /**
- * Buffers of 1 MiB that blob streams keep between requests. They are shared like a queue, but the observer counts no
+ * Buffers of 1.25 MiB that blob streams keep between requests. They are shared like a queue, but the observer counts no
  * refusals, because a stream without a kept buffer is served too, only more slowly.
  */
 const BUFFERS: FairPermitsOptions = { total: 32, reserved: 16, withdraws: 'oldest' };

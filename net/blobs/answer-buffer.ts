@@ -1,46 +1,77 @@
 import { encode } from 'it-length-prefixed';
-import { BLOB_FRAME_BYTES, BLOB_RANGE_BYTES } from '../../protocol/limits.ts';
-import { BLOB_HEADER_BYTES } from './wire.ts';
+import { BLOB_FRAME_BYTES } from '../../protocol/limits.ts';
+import { BLOCK_BYTES } from '../frames.ts';
 
-/** Length in bytes of the prefix of a full frame. No shorter frame has a longer prefix. */
-const PREFIX_BYTES = 3;
-const FRAMES = 1 + Math.ceil(BLOB_RANGE_BYTES / BLOB_FRAME_BYTES);
+/** A part of an answer in wire format. */
+export interface AnswerBlock {
+  readonly bytes: Uint8Array;
+  /** The parts of `bytes` that the caller has to fill with the next bytes of the range. */
+  readonly targets: Uint8Array[];
+}
 
 /**
  * The memory of one answer in wire format: the header and the range, both in frames. The range is read from disk
- * directly into the frames, so that nothing is copied or allocated between reading and encrypting.
+ * directly into the frames, so that nothing is copied or allocated between reading and encrypting. The memory of a block
+ * is allocated when the block is first needed, so a peer that does not read its range takes the memory of two blocks.
  *
  * Bytes passed to a stream may wait unencrypted in lower layers, which do not signal when they are done. So a buffer
  * belongs to one stream, and is reused only when the next request arrives on that stream. A peer sends its next request
  * only after it has received the whole answer.
  */
 export class AnswerBuffer {
-  readonly #buffer = Buffer.allocUnsafeSlow(BLOB_HEADER_BYTES + BLOB_RANGE_BYTES + FRAMES * PREFIX_BYTES);
+  readonly #blocks: Buffer[] = [];
 
   /**
-   * Writes the header, and the frame prefixes for a range of `length` bytes. `bytes` is the whole answer. `targets` are
-   * the parts of `bytes` that the caller has to fill with the range.
+   * Lays out the header, and frames for a range of `length` bytes, in blocks of BLOCK_BYTES. Lays out a block only when
+   * the caller takes it.
    */
-  lay(header: Uint8Array, length: number): { bytes: Uint8Array; targets: Uint8Array[] } {
-    const targets: Uint8Array[] = [];
-    let at = this.#put(prefixOf(header), 0);
-    at = this.#put(header, at);
-    for (let left = length; left > 0; left -= BLOB_FRAME_BYTES) {
-      const frame = Math.min(left, BLOB_FRAME_BYTES);
-      at = this.#put(prefixOf(this.#buffer.subarray(0, frame)), at);
-      targets.push(this.#buffer.subarray(at, at + frame));
-      at += frame;
+  *lay(header: Uint8Array, length: number): Generator<AnswerBlock> {
+    let index = 0;
+    let block = this.#block(index);
+    let targets: Uint8Array[] = [];
+    let at = 0;
+    for (const segment of segments(header, length)) {
+      const size = typeof segment === 'number' ? segment : segment.length;
+      for (let from = 0; from < size; ) {
+        if (at === BLOCK_BYTES) {
+          yield { bytes: block, targets };
+          block = this.#block(++index);
+          targets = [];
+          at = 0;
+        }
+        const part = Math.min(size - from, BLOCK_BYTES - at);
+        if (typeof segment === 'number') targets.push(block.subarray(at, at + part));
+        else block.set(segment.subarray(from, from + part), at);
+        at += part;
+        from += part;
+      }
     }
-    return { bytes: this.#buffer.subarray(0, at), targets };
+    yield { bytes: block.subarray(0, at), targets };
   }
 
-  #put(bytes: Uint8Array, at: number): number {
-    this.#buffer.set(bytes, at);
-    return at + bytes.length;
+  #block(index: number): Buffer {
+    this.#blocks[index] ??= Buffer.allocUnsafeSlow(BLOCK_BYTES);
+    return this.#blocks[index];
   }
 }
 
-/** Returns the prefix of a frame. The encoder yields the prefix as its first piece. */
-function prefixOf(frame: Uint8Array): Uint8Array {
-  return encode([frame])[Symbol.iterator]().next().value!;
+/** The bytes of an answer in order. A number stands for so many bytes of the range. */
+function* segments(header: Uint8Array, length: number): Generator<Uint8Array | number> {
+  yield prefixOf(header.length);
+  yield header;
+  for (let left = length; left > 0; left -= BLOB_FRAME_BYTES) {
+    const frame = Math.min(left, BLOB_FRAME_BYTES);
+    yield prefixOf(frame);
+    yield frame;
+  }
+}
+
+/** Only its length matters: the encoder computes a prefix from a frame. */
+const FRAME = new Uint8Array(BLOB_FRAME_BYTES);
+
+/** Returns the prefix of a frame of `length` bytes. The encoder yields the prefix as its first piece. */
+function prefixOf(length: number): Uint8Array {
+  return encode([FRAME.subarray(0, length)])
+    [Symbol.iterator]()
+    .next().value!;
 }

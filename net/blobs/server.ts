@@ -42,11 +42,11 @@ export interface BlobServerDeps {
   clock: Clock;
   log: Logger;
   observer: NetworkObserver;
-  /** Permits for ranges that are being sent. Each such range takes 1 MiB of memory. */
+  /** Permits for ranges that are being sent. Each such range takes up to 1.25 MiB of memory. */
   ranges: FairPermits;
   /**
-   * Permits for the buffers of 1 MiB that streams keep between requests. A stream without a permit allocates a buffer
-   * for each request.
+   * Permits for the buffers of 1.25 MiB that streams keep between requests. A stream without a permit allocates a
+   * buffer for each request.
    */
   buffers: FairPermits;
 }
@@ -191,7 +191,7 @@ const STATUS_CODES: Readonly<Record<BlobAnswer['status'], string>> = {
 /** The stream of an answer, and its buffer. */
 interface AnswerStream {
   frames: FrameStream;
-  /** Returns the buffer of 1 MiB, allocated only for an answer with bytes. */
+  /** Returns the buffer, allocated only for an answer with bytes. */
   buffer: () => AnswerBuffer;
 }
 
@@ -208,11 +208,16 @@ async function answerFrom(
   const total = reader.size;
   const { offset, length } = request;
   if (offset + length > total) return sendHeader(answer, { status: 'range', total }, signal);
-  const { bytes, targets } = answer
+  let at = offset;
+  // A block is read when the peer has taken the one before. So a peer that does not read its range costs little.
+  for (const { bytes, targets } of answer
     .buffer()
-    .lay(encodeCbor({ status: 'ok', total } satisfies BlobAnswer), length);
-  await reader.readInto(offset, targets);
-  await answer.frames.writeFramed(bytes, signal, progressed);
+    .lay(encodeCbor({ status: 'ok', total } satisfies BlobAnswer), length)) {
+    await reader.readInto(at, targets);
+    for (const target of targets) at += target.length;
+    await answer.frames.writeFramed(bytes, signal);
+    progressed();
+  }
   return 'ok';
 }
 

@@ -6,6 +6,7 @@ import { gossipService } from '../gossip-service.ts';
 import { encryption } from './encryption.ts';
 import { gate } from './gate.ts';
 import { type HandshakeDeps, InboundHandshakes } from './inbound-handshakes.ts';
+import { InboundSlices } from './inbound-slices.ts';
 import { shareStreams } from './inbound-streams.ts';
 import { localDiscovery } from './local-discovery.ts';
 import { muxer } from './muxer.ts';
@@ -71,7 +72,7 @@ export async function createNode(
         },
       }),
     ],
-    connectionGater: gate({ traffic, shares: deps.shares, handshakes }),
+    connectionGater: gate({ traffic, shares: deps.shares, handshakes, slices: new InboundSlices(deps) }),
     connectionManager: {
       maxConnections: Number.MAX_SAFE_INTEGER,
       inboundUpgradeTimeout: HANDSHAKE_TIMEOUT_MS,

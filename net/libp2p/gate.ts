@@ -9,6 +9,7 @@ import { netError } from '../errors.ts';
 import type { Shares } from '../shares.ts';
 import { gatherWrites } from './gathered-writes.ts';
 import type { InboundHandshakes } from './inbound-handshakes.ts';
+import type { InboundSlices } from './inbound-slices.ts';
 import { networkOf } from './remote-network.ts';
 import { socketOf } from './tcp-socket.ts';
 import type { Traffic } from './traffic.ts';
@@ -17,16 +18,19 @@ export interface GateDeps {
   traffic: Traffic;
   shares: Shares;
   handshakes: InboundHandshakes;
+  slices: InboundSlices;
 }
 
 /**
  * Returns the connection gater of a host. The gater gives each address its share of the connections, and refuses peers
- * without an Ed25519 key. It also counts the bytes of connections, and makes the connections gather their writes.
+ * without an Ed25519 key. It also counts the bytes of connections, makes the connections gather their writes, and gives
+ * them turns to process what arrives.
  */
-export function gate({ traffic, shares, handshakes }: GateDeps): ConnectionGater {
+export function gate({ traffic, shares, handshakes, slices }: GateDeps): ConnectionGater {
   const denied = (peer: PeerId, connection: MultiaddrConnection): boolean => {
     traffic.follow(connection);
     gatherWrites(connection);
+    slices.slice(peer, connection);
     // Signatures are verified with the key inside the peer id, and only Ed25519 ids hold a key that we support.
     return peer.type !== 'Ed25519';
   };

@@ -8,6 +8,7 @@
  * parent disconnects. It answers each message with the number of requests that the target answered beyond a quota.
  */
 import { connect } from 'node:net';
+import { setPriority } from 'node:os';
 import { setTimeout as pause } from 'node:timers/promises';
 import { RPC } from '@libp2p/gossipsub/message';
 import { noise } from '@libp2p/noise';
@@ -25,7 +26,16 @@ import { type Signer, signerFromSeed, signMessage } from '../../protocol/signing
 import { jobTopic } from '../../protocol/topics.ts';
 import type { Target } from './attack-target.ts';
 
-export const attackKinds = ['calls', 'sockets', 'ranges', 'gossip', 'names', 'keys', 'refusals'] as const;
+export const attackKinds = [
+  'calls',
+  'sockets',
+  'ranges',
+  'gossip',
+  'names',
+  'keys',
+  'bursts',
+  'refusals',
+] as const;
 export type AttackKind = (typeof attackKinds)[number];
 
 const GOSSIP_PROTOCOL = '/meshsub/1.2.0';
@@ -38,6 +48,9 @@ const STREAM_RETRY_MS = 50;
  * (4,096).
  */
 const OTHER_KEYS = 4200;
+/** Identities that call at the same moment, and the pause before they call again. */
+const BURST_IDENTITIES = 525;
+const BURST_PAUSE_MS = 500;
 
 let beyondQuota = 0;
 
@@ -58,6 +71,7 @@ class Attackers {
     if (kind === 'gossip') await this.#flood(heartbeats(this.#target.job, 5000));
     if (kind === 'names') await this.#rename(60);
     if (kind === 'keys') await this.#displace();
+    if (kind === 'bursts') await this.#burst();
     if (kind === 'refusals') await this.#flood(updates(this.#target.job, 8000));
     await pause(1000);
   }
@@ -194,6 +208,21 @@ class Attackers {
     void round();
   }
 
+  /** Calls every method with many identities at the same moment, again and again. */
+  async #burst(): Promise<void> {
+    const nodes: Libp2p[] = [];
+    for (let i = 0; i < BURST_IDENTITIES; i++) nodes.push(await this.#connect());
+    const round = async (): Promise<never> => {
+      for (;;) {
+        await Promise.all(
+          nodes.flatMap((node) => Object.keys(rpcMethods).map((method) => this.#call(node, method, {}))),
+        );
+        await pause(BURST_PAUSE_MS);
+      }
+    };
+    void round();
+  }
+
   /** Makes a call. Returns whether it was answered without an error. */
   async #call(node: Libp2p, method: string, body: object): Promise<boolean> {
     try {
@@ -292,6 +321,9 @@ function framed(bytes: Uint8Array): Uint8Array {
 }
 
 if (import.meta.main) {
+  // Real attackers have machines of their own. With a normal priority, these attackers would take processor time from
+  // the coordinator and from the honest peers, which share this machine with them.
+  setPriority(19);
   const [kind, addresses, target] = process.argv.slice(2);
   process.on('disconnect', () => process.exit());
   process.on('message', () => process.send!({ beyondQuota }));

@@ -23,6 +23,7 @@ const texts: Record<AttackKind, string> = {
   gossip: 'finding 7: signed heartbeats of 5,000 unknown keys on one connection per address',
   names: 'finding 9: 60 identities join and change their names once a second',
   keys: 'finding 10: thousands of other keys of the rate limiter',
+  bursts: 'finding 10, at the same moment: 525 identities call all methods at once',
   refusals: 'finding 13: signed updates of 8,000 unknown keys on one connection per address',
 };
 /** Attacks whose messages are all refused, so that the processor time per message can be measured. */
@@ -44,8 +45,8 @@ interface Measured {
 
 /**
  * Measures how a coordinator serves honest peers, first undisturbed and then during each attack. Coordinator, attackers
- * and honest peers are separate processes on loopback. Speeds and times need an idle machine, because the attackers use
- * all the processor time that they get. Counts, and the processor times of the coordinator, are valid on a busy machine
+ * and honest peers are separate processes on loopback. The attackers run at the lowest priority. Speeds and times still
+ * need an idle machine, because the attackers use all the processor time that they get. Counts, and the processor times of the coordinator, are valid on a busy machine
  * too. The option `shapes` names the attacks to run.
  */
 export async function run(report: (row: BenchRow) => void, options: BenchOptions): Promise<void> {

@@ -6,7 +6,7 @@ import { encode } from 'it-length-prefixed';
 import { describe, expect, it } from 'vitest';
 import { AnswerBuffer } from '../../../net/blobs/answer-buffer.ts';
 import { BLOB_HEADER_BYTES } from '../../../net/blobs/wire.ts';
-import { FrameStream } from '../../../net/frames.ts';
+import { BLOCK_BYTES, FrameStream } from '../../../net/frames.ts';
 import { BLOB_RANGE_BYTES } from '../../../protocol/limits.ts';
 import { eventually } from '../../utils/eventually.ts';
 import { soon } from '../../utils/hosts.ts';
@@ -60,7 +60,7 @@ describe('FrameStream', () => {
     });
     let written = false;
     const frames = framesOf(stream as unknown as Stream);
-    const writing = frames.writeFramed(Buffer.alloc(100), soon(), () => {
+    const writing = frames.writeFramed(Buffer.alloc(100), soon()).then(() => {
       written = true;
     });
     stream.dispatchEvent(new Event('drain'));
@@ -177,15 +177,19 @@ describe('AnswerBuffer', () => {
     (length) => {
       const content = randomBytes(length);
       const header = randomBytes(BLOB_HEADER_BYTES);
-      const { bytes, targets } = new AnswerBuffer().lay(header, length);
+      const blocks: Uint8Array[] = [];
       let at = 0;
-      for (const target of targets) {
-        target.set(content.subarray(at, at + target.length));
-        at += target.length;
+      for (const { bytes, targets } of new AnswerBuffer().lay(header, length)) {
+        for (const target of targets) {
+          target.set(content.subarray(at, at + target.length));
+          at += target.length;
+        }
+        blocks.push(bytes);
       }
+      expect(blocks.slice(0, -1).every(({ length }) => length === BLOCK_BYTES)).toBe(true);
       const pieces = [framed(header)];
       for (let i = 0; i < length; i += 65_536) pieces.push(framed(content.subarray(i, i + 65_536)));
-      expect(Buffer.compare(bytes, Buffer.concat(pieces))).toBe(0);
+      expect(Buffer.compare(Buffer.concat(blocks), Buffer.concat(pieces))).toBe(0);
     },
   );
 });

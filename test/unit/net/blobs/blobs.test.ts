@@ -13,7 +13,7 @@ import {
   BLOB_STREAMS_PER_CONNECTION,
   blobAnswerSchema,
 } from '../../../../net/blobs/wire.ts';
-import { FrameStream } from '../../../../net/frames.ts';
+import { BLOCK_BYTES, FrameStream } from '../../../../net/frames.ts';
 import type { Streams } from '../../../../net/libp2p/streams.ts';
 import { noObserver } from '../../../../net/observer.ts';
 import { Shares } from '../../../../net/shares.ts';
@@ -403,6 +403,34 @@ describe('serving blobs', () => {
       total: 0,
     });
     expect(taken).toEqual([raw.peerId.toString(), raw.peerId.toString()]);
+  });
+
+  it('reads no more of a range than its peer takes, plus two blocks', async () => {
+    const host = await startHost();
+    const { blobs } = host;
+    await blobs.put(bytes);
+    let read = 0;
+    const open = blobs.reader.bind(blobs);
+    blobs.reader = async (digest) => {
+      const reader = await open(digest);
+      if (reader === null) return null;
+      const readInto = reader.readInto.bind(reader);
+      return Object.assign(reader, {
+        readInto: (offset: number, targets: readonly Uint8Array[]) => {
+          for (const { length } of targets) read += length;
+          return readInto(offset, targets);
+        },
+      });
+    };
+    const stream = await rawStream(await startRaw(), host, BLOB_PROTOCOL);
+    stream.pause();
+    stream.send(framed(encodeCbor({ digest: ref.digest, offset: 0, length: BLOB_RANGE_BYTES })));
+    await eventually(() => stream.readBufferLength > 100_000);
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    expect(read).toBeGreaterThan(0);
+    expect(read).toBeLessThanOrEqual(2 * BLOCK_BYTES);
+    stream.resume();
+    await eventually(() => read === BLOB_RANGE_BYTES);
   });
 
   it.each<[string, Uint8Array]>([

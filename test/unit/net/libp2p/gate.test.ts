@@ -5,6 +5,7 @@ import { multiaddr } from '@multiformats/multiaddr';
 import { expect, it } from 'vitest';
 import { gate } from '../../../../net/libp2p/gate.ts';
 import { InboundHandshakes } from '../../../../net/libp2p/inbound-handshakes.ts';
+import { InboundSlices } from '../../../../net/libp2p/inbound-slices.ts';
 import { networkOf, networkOfIp } from '../../../../net/libp2p/remote-network.ts';
 import { Traffic } from '../../../../net/libp2p/traffic.ts';
 import { noObserver, type Refusal } from '../../../../net/observer.ts';
@@ -22,7 +23,7 @@ function hostGate() {
   const shares = new Shares({ observer });
   const traffic = new Traffic();
   const handshakes = new InboundHandshakes({ shares, clock, observer });
-  const gater = gate({ traffic, shares, handshakes });
+  const gater = gate({ traffic, shares, handshakes, slices: new InboundSlices({ shares, clock }) });
   const arrive = (remoteAddress: string | undefined) => {
     const socket = Object.assign(new EventEmitter(), {
       remoteAddress,
