@@ -63,10 +63,11 @@ class Swarm {
     return gradient(adapter, rows).map((tensor) => tensor.map((value) => 0.05 * value));
   }
 
-  /** Delivers an update of every peer. */
-  async deliver(head: Head): Promise<void> {
+  /** Delivers an update of every peer, or of some. */
+  async deliver(head: Head, some: readonly ScriptedPeer[] = this.peers): Promise<void> {
     const { layout } = this.world.toy;
     for (const [i, peer] of this.peers.entries()) {
+      if (!some.includes(peer)) continue;
       const behaviour = this.#behaviours[i]!;
       const change = await this.#change(head, behaviour === 'copy' ? this.peers[0]! : peer);
       const factor = { honest: 1, copy: 1, flip: -1, zeros: 0 }[behaviour];
@@ -152,6 +153,47 @@ describe('scores of updates', () => {
     await swarm.world.until(() => swarm.world.run.record.checkpoint.checkpoint.round === 2, 'checkpoint 2');
     const [, score] = swarm.scores(2);
     expect(score).toMatchObject({ round: 1, mergeRound: 2, figures: null, share: null, belief: 0.25 });
+  });
+
+  test('updates of three rounds that a node held back weigh no more than one of another node', async () => {
+    const behaviours = ['honest', 'honest', 'honest', 'honest', 'honest'] as const;
+    const swarm = new Swarm(behaviours, { rounds: { minPeers: 4, count: 3, quorum: 0.8 } });
+    let head = await swarm.start();
+    const { world, peers } = swarm;
+    const kept: Head[] = [];
+    for (const round of [1, 2]) {
+      kept.push(head);
+      await swarm.deliver(head, peers.slice(0, -1));
+      await world.until(() => world.run.record.checkpoint.checkpoint.round === round, `checkpoint ${round}`);
+      for (const peer of peers) await peer.heartbeat('awaiting');
+      head = await peers[0]!.head();
+    }
+    for (const earlier of kept) await swarm.deliver(earlier, peers.slice(-1));
+    await swarm.deliver(head);
+    await world.until(() => world.run.record.checkpoint.checkpoint.round === 3, 'checkpoint 3');
+    const { contributors } = world.run.record.checkpoint.checkpoint;
+    const weights = peers.map(({ id }) =>
+      contributors.filter(({ peer }) => peer === id).map(({ weight }) => weight),
+    );
+    expect(weights.map(({ length }) => length)).toEqual([1, 1, 1, 1, 3]);
+    const burst = weights.at(-1)!.reduce((sum, weight) => sum + weight, 0);
+    expect(burst).toBeLessThanOrEqual(Math.max(...weights.slice(0, -1).flat()));
+  });
+
+  test('a late update that raises the loss is left out, and its share stays unknown', async () => {
+    const swarm = new Swarm(['honest', 'honest', 'honest', 'flip'], {
+      rounds: { minPeers: 3, count: 2, quorum: 0.75 },
+    });
+    const head = await swarm.start();
+    const { world, peers } = swarm;
+    await swarm.deliver(head, peers.slice(0, -1));
+    await world.until(() => world.run.record.checkpoint.checkpoint.round === 1, 'checkpoint 1');
+    for (const peer of peers) await peer.heartbeat('awaiting');
+    await swarm.deliver(head, peers.slice(-1));
+    await swarm.deliver(await peers[0]!.head(), peers.slice(0, -1));
+    await world.until(() => world.run.record.checkpoint.checkpoint.round === 2, 'checkpoint 2');
+    expect(swarm.scores(2)[3]).toMatchObject({ round: 1, figures: null, share: null, isHarmful: true });
+    expect(swarm.weights(2)[3]).toBeNull();
   });
 
   test('a failure of the device leaves the belief of earlier rounds, and is told', async () => {
