@@ -77,7 +77,8 @@ export function misdeedsOf(updates: readonly JudgedUpdate[]): {
 /** Returns the misdeed that an update seems to be, whether or not the scores are clear. */
 function suspicionOf(update: JudgedUpdate): Misdeed['kind'] | null {
   const { share, belief, isHarmful, isOutlier, scoredSince } = update;
-  if (isHarmful) return 'harmful';
+  // A late update without a share can raise the loss although its author is honest.
+  if (isHarmful) return share === null ? null : 'harmful';
   if (isOutlier) return 'outlier';
   return share !== null && belief === 0 && scoredSince >= BELIEF_UPDATES ? 'disbelief' : null;
 }

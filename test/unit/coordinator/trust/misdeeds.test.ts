@@ -33,6 +33,8 @@ describe('a misdeed', () => {
     expect(misdeeds).toEqual([{ peer: 'x', round: 7, digest: 'digest of x', kind: 'harmful', figures }]);
     expect(isShared).toBe(false);
     expect(kinds([...honest, update('x', { ...HARMFUL, figures: null })])).toEqual(['harmful']);
+    // A late update that raises the loss says nothing about its author.
+    expect(kinds([...honest, update('x', { ...HARMFUL, figures: null, share: null })])).toEqual([]);
   });
 
   test('is an outlier', () => {
