@@ -197,6 +197,7 @@ export async function pullCheckpoint(options: PullOptions): Promise<PulledCheckp
 }
 
 export type {
+  BanView,
   CheckpointView,
   CoordinatorStatus,
   CreatedInvite,
@@ -206,6 +207,8 @@ export type {
   JobSummary,
   PeerReceipts,
   PeerScore,
+  PeerStanding,
+  PeerStrike,
   PeerView,
 } from './coordinator/api/types.ts';
 export type { JobDataReport, JobProgress } from './coordinator/client/create-job.ts';

@@ -6,6 +6,7 @@ export const cliError = defineErrors({
   HELPER_FAILED: 'failed',
   JOB_FAILED: 'failed',
   JOB_PAUSED: 'paused',
+  NOT_CONFIRMED: 'failed',
   PACKAGE_MISSING: 'notFound',
   PEER_NOT_FOUND: 'notFound',
   READY_TIMEOUT: 'timeout',

@@ -51,7 +51,12 @@ function section(command: Command, parent: string): string[] {
   const children = command.commands;
   const args = command.registeredArguments.map(shown);
   if (children.length > 0) {
-    return [`## ${name}\n\n${sentence(command)}\n`, ...children.flatMap((child) => section(child, name))];
+    // A command with subcommands may also run by itself.
+    const own = command.options.length > 0 ? `\n${options(command)}\n` : '';
+    return [
+      `## ${name}\n\n${sentence(command)}\n${own}`,
+      ...children.flatMap((child) => section(child, name)),
+    ];
   }
   const level = parent === 'swarm' ? '##' : '###';
   return [`${level} ${[name, ...args].join(' ')}\n\n${sentence(command)}\n\n${options(command)}\n`];

@@ -1,12 +1,15 @@
 import type { Command } from 'commander';
-import type { PeerView } from '../../index.ts';
+import { Option } from 'commander';
+import type { BanView, PeerView } from '../../index.ts';
+import { SWARM } from '../command-name.ts';
+import { confirm } from '../confirm.ts';
 import { coordinatorApi } from '../connect.ts';
 import type { Context } from '../context.ts';
 import { cliError } from '../error-codes.ts';
 import { usageError } from '../errors.ts';
-import { homeOption, jsonOption } from '../options.ts';
+import { homeOption, jsonOption, lifetime } from '../options.ts';
 import { printJson, printLines } from '../print.ts';
-import { peerLines, receiptLines } from '../views/peers.ts';
+import { banLines, peerLines, receiptLines } from '../views/peers.ts';
 
 /**
  * Smallest number of characters from the end of a peer id that can select a peer. A shorter end often matches several
@@ -14,36 +17,119 @@ import { peerLines, receiptLines } from '../views/peers.ts';
  */
 const SUFFIX_CHARACTERS = 4;
 
-interface PeersOptions {
+/** How to name a node on the command line. */
+const NODE = 'its name, its peer id or the end of the peer id';
+
+interface CommonOptions {
   home?: string;
-  why?: string;
   json?: boolean;
 }
 
+interface PardonOptions extends CommonOptions {
+  job?: string;
+  yes?: boolean;
+}
+
+interface BanOptions extends PardonOptions {
+  reason: string;
+  /** Milliseconds; Infinity: for good. */
+  for: number;
+}
+
 export function registerPeers(program: Command, context: Context): void {
-  program
+  const command = program
     .command('peers')
-    .description("list the nodes of the coordinator's jobs")
+    .helpCommand(false)
+    .description("list the nodes of the coordinator's jobs, ban and pardon them")
     .option(
       '--why <peer>',
-      'show the outcome of every update of one node, with the reason; name the node by its name, its peer id or the end of the peer id',
+      `show the standing, the strikes and the outcome of every update of one node, with the reasons; name the node by ${NODE}`,
     )
     .addOption(homeOption())
     .addOption(jsonOption())
-    .action((options: PeersOptions) => peers(context, options));
+    .action((options: CommonOptions & { why?: string }) => peers(context, options));
+  // Commander gives --home and --json to the parent, wherever they stand, so the actions read the options of both.
+  const add = (name: string, text: string): Command =>
+    command
+      .command(name)
+      .description(text)
+      .argument('<peer>', NODE)
+      .option('--job <job>', 'only in this job, by its name or digest (default: in all jobs)')
+      .option('--yes', 'do not ask for confirmation on a terminal')
+      .addOption(homeOption())
+      .addOption(jsonOption());
+  add('ban', 'remove a node, and all other nodes of the same personal invite, and refuse them from now on')
+    .option('--reason <text>', 'reason that the node sees (default: none)', '')
+    .addOption(
+      new Option('--for <time>', 'time after which the ban ends, such as 30m, 12h or 7d, or never')
+        .argParser(lifetime)
+        .default(Number.POSITIVE_INFINITY, 'never'),
+    )
+    .action((peer: string, _: object, own: Command) => ban(context, peer, own.optsWithGlobals<BanOptions>()));
+  add('pardon', 'lift the bans of a node, and clear its strikes').action(
+    (peer: string, _: object, own: Command) => pardon(context, peer, own.optsWithGlobals<PardonOptions>()),
+  );
 }
 
-async function peers(context: Context, { home, why, json }: PeersOptions): Promise<void> {
+async function peers(context: Context, { home, why, json }: CommonOptions & { why?: string }): Promise<void> {
   const api = await coordinatorApi(context, { home });
-  const all = await api.peers();
+  const [all, bans] = await Promise.all([api.peers(), api.bans()]);
   if (why === undefined) {
-    if (json) printJson(context, { schemaVersion: 1, peers: all });
-    else printLines(context, peerLines(all));
+    if (json) printJson(context, { schemaVersion: 1, peers: all, bans });
+    else printLines(context, [...peerLines(all), ...banLines(bans)]);
     return;
   }
-  const receipts = await api.receipts(choosePeer(all, why));
+  const receipts = await api.receipts(choosePeer([...all, ...bans.map(unnamed)], why));
   if (json) printJson(context, { schemaVersion: 1, ...receipts });
   else printLines(context, receiptLines(receipts));
+}
+
+async function ban(
+  context: Context,
+  text: string,
+  { reason, for: ms, job, yes, ...options }: BanOptions,
+): Promise<void> {
+  const api = await coordinatorApi(context, options);
+  const peer = choosePeer(await api.peers(), text);
+  const where = job === undefined ? 'all jobs' : `job ${job}`;
+  if (!yes && !options.json) await confirm(context, `Ban ${peer} from ${where}?`);
+  const forMs = Number.isFinite(ms) ? ms : null;
+  const receipts = await api.ban(peer, { job: job ?? null, reason, forMs });
+  if (options.json) printJson(context, { schemaVersion: 1, ...receipts });
+  else {
+    const undo = `${SWARM} peers pardon ${peer}${job === undefined ? '' : ` --job ${job}`}`;
+    printLines(context, [`${peer} is banned from ${where}`, `next: to lift the ban, run ${undo}`]);
+  }
+}
+
+async function pardon(
+  context: Context,
+  text: string,
+  { job, yes, ...options }: PardonOptions,
+): Promise<void> {
+  const api = await coordinatorApi(context, options);
+  const [all, bans] = await Promise.all([api.peers(), api.bans()]);
+  const peer = choosePeer([...all, ...bans.map(unnamed)], text);
+  const where = job === undefined ? 'all jobs' : `job ${job}`;
+  if (!yes && !options.json)
+    await confirm(context, `Lift the bans and clear the strikes of ${peer} in ${where}?`);
+  const receipts = await api.pardon(peer, { job: job ?? null });
+  if (options.json) {
+    printJson(context, { schemaVersion: 1, ...receipts });
+    return;
+  }
+  const left = receipts.bans.filter(({ pardonedAt, until }) => {
+    return pardonedAt === null && (until === null || until > context.clock.now());
+  });
+  printLines(context, [
+    `${peer} is pardoned in ${where}`,
+    ...(left.length > 0 ? ['a ban from all jobs is still in force'] : []),
+    'next: a node that was banned has stopped; its owner has to start it again',
+  ]);
+}
+
+function unnamed({ peer }: BanView): { peer: string; name: string } {
+  return { peer, name: '' };
 }
 
 /** Finds a peer by its id, its name, or the end of its id ("…x7Qk" as other commands print it). */

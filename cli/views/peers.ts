@@ -1,5 +1,6 @@
-import { formatBytes, formatCount, formatDuration, safeText, table } from '../../common/text.ts';
-import type { PeerReceipts, PeerView } from '../../index.ts';
+import { countOf, formatBytes, formatCount, formatDuration, safeText, table } from '../../common/text.ts';
+import type { BanView, PeerReceipts, PeerStanding, PeerStrike, PeerView } from '../../index.ts';
+import { shortPeer } from '../../protocol/ids.ts';
 import { SWARM } from '../command-name.ts';
 import { nodeName } from './events.ts';
 
@@ -9,7 +10,8 @@ const GONE: readonly string[] = ['left', 'lost'];
 /**
  * A table of the nodes of all jobs. Nodes that are gone come last. The column `accepted` has the number of a node's
  * accepted updates and the number of all its updates. An update that the merge of its round left out does not count as
- * accepted. The column `belief` has the factor, from 0 to 1, by which the weight of the node's updates is multiplied.
+ * accepted. The column `belief` has the factor, from 0 to 1, by which the weight of the node's updates is multiplied. The
+ * column `standing` says how far the coordinator trusts the person who answers for the node.
  */
 export function peerLines(peers: readonly PeerView[]): string[] {
   if (peers.length === 0)
@@ -25,6 +27,7 @@ export function peerLines(peers: readonly PeerView[]): string[] {
       'tokens/s',
       'accepted',
       'belief',
+      'standing',
       'sent',
       'round trip',
       'last seen',
@@ -49,6 +52,7 @@ function peerRow(peer: PeerView): string[] {
     formatCount(peer.tokensPerSecond),
     `${peer.accepted}/${peer.accepted + peer.refused}`,
     peer.score === null ? '–' : peer.score.belief.toFixed(2),
+    peer.standing,
     gone ? '–' : formatBytes(peer.bytesSent),
     peer.rttMs === null ? '–' : `${Math.round(peer.rttMs)} ms`,
     `${formatDuration(peer.lastSeenSeconds)} ago`,
@@ -56,22 +60,81 @@ function peerRow(peer: PeerView): string[] {
   ];
 }
 
-/** The receipts of a node with their meanings, and then the scores of its updates. Newest first. */
-export function receiptLines({ peer, receipts, scores }: PeerReceipts): string[] {
-  if (receipts.length === 0) return [`${peer} has sent no update yet`];
+/** A table of the bans in force; empty without any. */
+export function banLines(bans: readonly BanView[]): string[] {
+  if (bans.length === 0) return [];
   return [
-    `updates of ${peer}, newest first`,
+    '',
+    ...table([
+      ['banned', 'person', 'from', 'until', 'reason'],
+      ...bans.map((ban) => [
+        shortPeer(ban.peer),
+        ban.person === ban.peer ? 'the node itself' : ban.person,
+        ban.job === null ? 'all jobs' : `job ${ban.job.slice(0, 12)}`,
+        endOf(ban),
+        safeText(ban.reason),
+      ]),
+    ]),
+  ];
+}
+
+/** The standing of a node, its strikes, its receipts with their meanings, and the scores of its updates. */
+export function receiptLines({ peer, receipts, scores, standings, strikes, bans }: PeerReceipts): string[] {
+  return [
+    ...standings.map(standingLine),
+    ...bans.map(banLine),
+    ...(strikes.length > 0 ? [`strikes of ${peer}, newest first`] : []),
+    ...strikes.flatMap((strike) => strikeLines(strike, peer)),
+    ...(receipts.length > 0 ? [`updates of ${peer}, newest first`] : [`${peer} has sent no update yet`]),
     ...receipts.flatMap(({ round, code, detail, meaning, at }) => [
-      `round ${String(round).padStart(4)}  ${code.padEnd(14)}  ${new Date(at).toISOString()}  ${safeText(detail)}`.trimEnd(),
+      `${roundText(round)}  ${code.padEnd(14)}  ${new Date(at).toISOString()}  ${safeText(detail)}`.trimEnd(),
       `            ${meaning}`,
     ]),
     ...(scores.length > 0 ? [`scores of ${peer}, newest first; effect and gain in nats per token`] : []),
     ...scores.map(
       ({ round, belief, share, effect, gain }) =>
-        `round ${String(round).padStart(4)}  belief ${belief.toFixed(2)}  share ${share === null ? 'unknown' : share.toFixed(2)}` +
+        `${roundText(round)}  belief ${belief.toFixed(2)}  share ${share === null ? 'unknown' : share.toFixed(2)}` +
         (effect === null || gain === null
           ? ''
           : `  effect ${effect.toPrecision(3)}  gain ${gain.toPrecision(3)}`),
     ),
   ];
+}
+
+function banLine(ban: BanView): string {
+  const from = ban.job === null ? 'all jobs' : `job ${ban.job.slice(0, 12)}`;
+  const until = ban.until === null ? 'for good' : `until ${endOf(ban)}`;
+  const end = ban.pardonedAt === null ? '' : `, but pardoned ${new Date(ban.pardonedAt).toISOString()}`;
+  const reason = ban.reason === '' ? '' : `: ${safeText(ban.reason)}`;
+  return `banned ${new Date(ban.at).toISOString()} from ${from} ${until}${end}${reason}`;
+}
+
+function standingLine({ jobName, standing, untilRound, strikes, person }: PeerStanding): string {
+  const end = untilRound === null ? '' : ` up to round ${untilRound}`;
+  return `standing in job ${jobName}: ${standing}${end}, ${countOf(strikes, 'strike')}; ${person} answers for it`;
+}
+
+/** @param peer the peer whose strikes are shown; another peer of the same person may have misbehaved */
+function strikeLines(strike: PeerStrike, peer: string): string[] {
+  const { kind, meaning, round, foundIn, digest, figures, receipt, at, pardonedAt } = strike;
+  const facts = [
+    ...(strike.peer === peer ? [] : [`by ${shortPeer(strike.peer)}`]),
+    ...(foundIn === round ? [] : [`found in round ${foundIn}`]),
+    ...(digest === null ? [] : [`update ${digest.slice(0, 12)}`]),
+    ...(receipt === null ? [] : [`receipt ${receipt}`]),
+    ...Object.entries(figures).map(([name, value]) => `${name} ${value.toPrecision(3)}`),
+    ...(pardonedAt === null ? [] : [`pardoned ${new Date(pardonedAt).toISOString()}`]),
+  ];
+  return [
+    `${roundText(round)}  ${kind.padEnd(14)}  ${new Date(at).toISOString()}  ${facts.join(', ')}`.trimEnd(),
+    `            ${meaning}`,
+  ];
+}
+
+function roundText(round: number): string {
+  return `round ${String(round).padStart(4)}`;
+}
+
+function endOf({ until }: BanView): string {
+  return until === null ? 'for good' : new Date(until).toISOString();
 }

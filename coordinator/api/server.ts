@@ -10,7 +10,7 @@ import { parseJobSpec } from '../../lora/finetune/settings/job-spec.ts';
 import type { Health } from '../../monitor/health.ts';
 import { listenOnLoopback, onlyLoopbackNames, requireToken } from '../../monitor/loopback-server.ts';
 import { addMonitorRoutes } from '../../monitor/monitor-routes.ts';
-import { digestSchema, peerIdSchema } from '../../protocol/ids.ts';
+import { digestSchema } from '../../protocol/ids.ts';
 import { BLOB_RANGE_BYTES, DETAIL_CHARACTERS } from '../../protocol/limits.ts';
 import { storageError } from '../../storage/errors.ts';
 import type { CoordinatorDeps } from '../context.ts';
@@ -20,6 +20,7 @@ import type { JobRun } from '../job-run.ts';
 import { checked } from './checked.ts';
 import { eventLines } from './event-lines.ts';
 import { inviteRoutes } from './invite-routes.ts';
+import { peerRoutes } from './peer-routes.ts';
 import type { CreateJobLine } from './types.ts';
 import type { Views } from './views.ts';
 
@@ -93,6 +94,7 @@ export async function startApi(
   );
   addMonitorRoutes(server, deps);
   readRoutes(server, deps);
+  peerRoutes(server, deps);
   jobRoutes(server, deps);
   inviteRoutes(server, deps);
   server.post('/v1/shutdown', async (_request, reply) => {
@@ -111,10 +113,6 @@ function addHeaders(server: FastifyInstance): void {
 
 function readRoutes(server: FastifyInstance, { views, blobs }: ApiDeps): void {
   server.get('/v1/status', async () => views.status());
-  server.get('/v1/peers', async () => ({ peers: views.peers() }));
-  server.get<{ Params: { peer: string } }>('/v1/peers/:peer', async ({ params }) =>
-    views.receipts(checked(peerIdSchema, params.peer, 'peer')),
-  );
   server.get<{ Params: { digest: string } }>('/v1/blobs/:digest', async ({ params }, reply) => {
     const digest = checked(digestSchema, params.digest, 'digest');
     const size = await blobs.size(digest);

@@ -1,4 +1,4 @@
-import type { JobEvent } from '../../monitor/job-events.ts';
+import type { JobEvent, Standing, StrikeKind } from '../../monitor/job-events.ts';
 import type { Manifest } from '../../protocol/manifest.ts';
 import type { Checkpoint, Heartbeat } from '../../protocol/messages.ts';
 import type { ReceiptCode } from '../../protocol/receipts.ts';
@@ -121,6 +121,7 @@ export interface PeerView {
   /** Number of the node's updates that the coordinator or a merge refused. */
   refused: number;
   last: { round: number; code: ReceiptCode; detail: string } | null;
+  standing: Standing;
   /** The newest score of the node's updates; null if none has been scored. */
   score: PeerScore | null;
   bytesSent: number;
@@ -148,11 +149,68 @@ export interface PeerScore {
   gain: number | null;
 }
 
-/** `swarm peers --why PEER`: a peer's receipts (at most 200 for each job) and scores (at most 20), newest first. */
+/** `swarm peers --why PEER`: what the coordinator knows about a peer. */
 export interface PeerReceipts {
   peer: string;
+  /** At most 200 for each job, newest first. */
   receipts: { job: string; round: number; code: ReceiptCode; detail: string; meaning: string; at: number }[];
+  /** At most 20 for each job, newest first. */
   scores: PeerScore[];
+  /** The standing of the person who answers for the peer, in each job that knows the peer. */
+  standings: PeerStanding[];
+  /** All strikes of this person, newest first. */
+  strikes: PeerStrike[];
+  /** All bans of this person, newest first. */
+  bans: BanView[];
+}
+
+/** The standing of a person in a job. */
+export interface PeerStanding {
+  job: string;
+  jobName: string;
+  person: string;
+  standing: Standing;
+  /** The last round of a probation or suspension; null otherwise. */
+  untilRound: number | null;
+  /** Number of strikes that were not pardoned. Some of them may have expired. */
+  strikes: number;
+}
+
+/** A recorded misdeed, and what shows it. */
+export interface PeerStrike {
+  job: string;
+  /** The peer of the person that misbehaved. */
+  peer: string;
+  kind: StrikeKind;
+  /** The kind in words. */
+  meaning: string;
+  /** The round of the misdeed. */
+  round: number;
+  /** The newest round when the misdeed was found. */
+  foundIn: number;
+  /** Digest of the update's payload; null if the misdeed is not a single update. */
+  digest: string | null;
+  /** Figures that show the misdeed, for example `effect`, its standard error `error`, `gain` and `share`. */
+  figures: Record<string, number>;
+  /** Code of the newest receipt of the update; null if there is none. */
+  receipt: ReceiptCode | null;
+  at: number;
+  pardonedAt: number | null;
+}
+
+/** A ban. It also holds for all other peers of the person. */
+export interface BanView {
+  peer: string;
+  person: string;
+  /** Digest of the only job of the ban; null: all jobs. */
+  job: string | null;
+  /** `proof`: two signed updates of one round; `strikes`: too many suspensions; `operator`: `swarm peers ban`. */
+  cause: 'proof' | 'strikes' | 'operator';
+  reason: string;
+  at: number;
+  /** When the ban ends, in ms since the epoch; null: never. */
+  until: number | null;
+  pardonedAt: number | null;
 }
 
 /** A checkpoint, and the folder where the coordinator keeps it. */

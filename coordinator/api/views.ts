@@ -1,3 +1,4 @@
+import type { StrikeKind } from '../../monitor/job-events.ts';
 import { receiptMeanings } from '../../protocol/receipts.ts';
 import { verifyMessage } from '../../protocol/signing.ts';
 import { totalRounds } from '../../protocol/total-rounds.ts';
@@ -9,16 +10,29 @@ import { personOf } from '../peers/person.ts';
 import { deadlineOf } from '../round/close.ts';
 import { isOpen, needsOperator } from '../round/round-machine.ts';
 import type { JobState } from '../round/state.ts';
-import type { StoredCheckpoint } from '../store/store.ts';
+import type { StoredBan, StoredCheckpoint } from '../store/store.ts';
+import { whoIs } from '../trust/ledger.ts';
 import type {
+  BanView,
   CheckpointView,
   CoordinatorStatus,
   JobDetail,
   JobSummary,
   PeerReceipts,
   PeerScore,
+  PeerStrike,
   PeerView,
 } from './types.ts';
+
+/** Kinds of misdeeds in words. */
+const MISDEEDS: Readonly<Record<StrikeKind, string>> = {
+  harmful: 'the update raises the loss, or changes nothing',
+  outlier: 'the update is many times larger than the others of its round',
+  'bad-payload': 'the payload that the node signed does not decode',
+  disbelief: 'three scored updates in a row were hardly better than no work',
+  audit: 'the node does not get the result that an audit of its work got',
+  conflicting: 'the node signed two different updates for the round',
+};
 
 /** Largest number of receipts that `swarm peers --why` shows for one peer and job. */
 const SHOWN_RECEIPTS = 200;
@@ -130,7 +144,7 @@ export class Views {
   peers(): PeerView[] {
     const { network, clock } = this.#deps;
     const connections = new Map(network.peers().map((connection) => [connection.peer, connection]));
-    return this.#coordinator.jobs().flatMap(({ context, members, receipts }) =>
+    return this.#coordinator.jobs().flatMap(({ context, members, receipts, ledger }) =>
       members.all().map((entry): PeerView => {
         const connection = connections.get(entry.peer);
         const present = members.liveness.get(entry.peer);
@@ -159,6 +173,7 @@ export class Views {
           refused,
           score: this.#scores(context.job, entry.peer, 1)[0] ?? null,
           last: last && { round: last.round, code: last.code, detail: last.detail },
+          standing: ledger.standingOf(whoIs(entry)).standing,
           bytesSent: heartbeat?.bytesSent ?? 0,
           bytesReceived: heartbeat?.bytesReceived ?? 0,
         };
@@ -193,7 +208,40 @@ export class Views {
     const scores = this.#coordinator
       .jobs()
       .flatMap(({ context }) => this.#scores(context.job, peer, SHOWN_SCORES));
-    return { peer, receipts: receipts.sort((a, b) => b.at - a.at), scores };
+    const trust = this.#coordinator.jobs().map((run) => this.#trust(run, peer));
+    const persons = [{ peer, person: peer }, ...trust.map(({ who }) => who)];
+    const bans = new Map(persons.flatMap((who) => store.bans.of(who)).map((ban) => [ban.id, ban]));
+    return {
+      peer,
+      receipts: receipts.sort((a, b) => b.at - a.at),
+      scores,
+      standings: trust.flatMap(({ standing }) => (standing === null ? [] : [standing])),
+      strikes: trust.flatMap(({ strikes }) => strikes).sort((a, b) => b.at - a.at),
+      bans: [...bans.values()].sort((a, b) => b.id - a.id).map(banView),
+    };
+  }
+
+  /** Returns the bans in force, newest first. */
+  bans(): BanView[] {
+    const { store, clock } = this.#deps;
+    return store.bans.inForce(clock.now()).map(banView);
+  }
+
+  /** Returns what a job has against a peer. The standing is null if the job does not know the peer. */
+  #trust({ context, ledger, members }: JobRun, peer: string) {
+    const { job, stored } = context;
+    const { store } = this.#deps;
+    const who = ledger.who(peer);
+    const own = store.strikes.of(job, who);
+    const { standing, untilRound, ban } = ledger.standingOf(who);
+    const isKnown = members.has(peer) || own.length > 0 || ban !== null;
+    const counted = own.filter(({ pardonedAt }) => pardonedAt === null).length;
+    const strikes = own.map(({ person: _, ...strike }): PeerStrike => {
+      const receipt = strike.digest && store.updates.receipt(job, strike.peer, strike.digest);
+      return { job, ...strike, meaning: MISDEEDS[strike.kind], receipt: receipt ? receipt.code : null };
+    });
+    const place = { job, jobName: stored.name, person: who.person };
+    return { who, strikes, standing: isKnown ? { ...place, standing, untilRound, strikes: counted } : null };
   }
 
   /** Newest first. */
@@ -215,4 +263,8 @@ export class Views {
     if (!state.current || !isOpen(state)) return null;
     return Math.max(0, (deadlineOf(state.current) - this.#deps.clock.monotonic()) / 1000);
   }
+}
+
+function banView({ id: _, ...ban }: StoredBan): BanView {
+  return ban;
 }

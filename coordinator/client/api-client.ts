@@ -5,6 +5,7 @@ import { readToken } from '../../storage/api-token.ts';
 import { notRunning, type Role, readDaemonFile } from '../../storage/daemon-home.ts';
 import { storageError } from '../../storage/errors.ts';
 import type {
+  BanView,
   CheckpointView,
   CoordinatorStatus,
   CreatedInvite,
@@ -91,7 +92,34 @@ export class ApiClient {
     return (await this.#get<{ peers: PeerView[] }>('/v1/peers')).peers;
   }
 
-  /** Lists the receipts of a node, newest first, at most 200 for each job. @param peer whole peer id */
+  /** Lists the bans that are in force, newest first. */
+  async bans(): Promise<BanView[]> {
+    return (await this.#get<{ bans: BanView[] }>('/v1/peers')).bans;
+  }
+
+  /**
+   * Bans a node, and all other nodes of the person who answers for it.
+   * @param peer whole peer id
+   * @param options `job`: the only job of the ban; null: all jobs. `reason`: the node sees it, up to 200 characters.
+   *   `forMs`: duration in milliseconds; null: for good
+   */
+  ban(
+    peer: string,
+    {
+      job = null,
+      reason = '',
+      forMs = null,
+    }: { job?: string | null; reason?: string; forMs?: number | null } = {},
+  ): Promise<PeerReceipts> {
+    return this.#json('POST', `/v1/peers/${encodeURIComponent(peer)}/ban`, { job, reason, forMs });
+  }
+
+  /** Lifts the strikes and bans of the person who answers for a node. @param options `job`: only this job; null: all */
+  pardon(peer: string, { job = null }: { job?: string | null } = {}): Promise<PeerReceipts> {
+    return this.#json('POST', `/v1/peers/${encodeURIComponent(peer)}/pardon`, { job });
+  }
+
+  /** Tells what the coordinator knows about a node: its standing, strikes, receipts and scores. @param peer whole peer id */
   receipts(peer: string): Promise<PeerReceipts> {
     return this.#get(`/v1/peers/${encodeURIComponent(peer)}`);
   }

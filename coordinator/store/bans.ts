@@ -5,6 +5,7 @@ type BanCause = 'proof' | 'strikes' | 'operator';
 
 /** A person that may not take part. */
 export interface StoredBan {
+  readonly id: number;
   /** The peer that was banned, and who answered for it. Other peers of this person are banned too. */
   readonly peer: string;
   readonly person: string;
@@ -28,7 +29,7 @@ export class BanTable {
     this.#db = db;
   }
 
-  insert({ peer, person, job, cause, reason, at, until }: Omit<StoredBan, 'pardonedAt'>): void {
+  insert({ peer, person, job, cause, reason, at, until }: Omit<StoredBan, 'id' | 'pardonedAt'>): void {
     this.#db.run(
       'INSERT INTO bans (peer, person, job, cause, reason, at, until) VALUES (?, ?, ?, ?, ?, ?, ?)',
       peer,
@@ -53,6 +54,16 @@ export class BanTable {
       now,
     );
     return row && readBan(row);
+  }
+
+  /** Returns the bans that are in force, newest first. @param now ms since the epoch */
+  inForce(now: number): StoredBan[] {
+    return this.#db
+      .all(
+        'SELECT * FROM bans WHERE pardoned_at IS NULL AND (until IS NULL OR until > ?) ORDER BY id DESC',
+        now,
+      )
+      .map(readBan);
   }
 
   /** Returns all bans of a person, also those that are over, oldest first. */
@@ -90,6 +101,7 @@ export class BanTable {
 
 function readBan(row: Row): StoredBan {
   return {
+    id: row.id as number,
     peer: row.peer as string,
     person: row.person as string,
     job: row.job as string | null,

@@ -1,6 +1,7 @@
 /** A peer that joins a job like any node, and then sends invalid updates. */
 import { join } from 'node:path';
 import { multiaddr } from '@multiformats/multiaddr';
+import { isSwarmError } from '../../common/errors.ts';
 import type { Logger } from '../../common/logger.ts';
 import { systemClock } from '../../common/system-clock.ts';
 import { type AdapterLayout, adapterLayout } from '../../lora/adapter/layout.ts';
@@ -40,6 +41,7 @@ export class HostilePeer {
   readonly #layout: AdapterLayout;
   readonly #signal: AbortSignal;
   #newest: Head | null = null;
+  #address = '';
 
   private constructor(
     network: SwarmNetwork,
@@ -67,6 +69,7 @@ export class HostilePeer {
     const coordinator = await network.connect(addresses[0]!, { signal });
     const layout = adapterLayout(await openBase(modelDir), loraConfig(lora));
     const peer = new HostilePeer(network, coordinator, job!, layout, signal);
+    peer.#address = addresses[0]!;
     await peer.#enter();
     return peer;
   }
@@ -80,8 +83,7 @@ export class HostilePeer {
   }
 
   async #enter(): Promise<void> {
-    const { network, job, coordinator } = this;
-    const signal = this.#signal;
+    const { network, job } = this;
     network.subscribe(jobTopic(job, 'heads'), ({ data }) => {
       this.#heard(verifyMessage('head', data).message);
       return 'accept';
@@ -91,10 +93,24 @@ export class HostilePeer {
       this.overheard.push({ author, bytes: data, update: message });
       return 'accept';
     });
+    const head = await this.#join();
+    if (head) this.#heard(verifyMessage('head', head).message);
+  }
+
+  async #join(): Promise<Uint8Array | null> {
+    const { network, job, coordinator } = this;
     const about = { name: 'wolf', agent: 'hostile/1', engine: 'none', tokensPerSecond: 0 };
     const body = { job, invite: null, ...about, sentAt: Date.now() };
-    const { head } = await network.request(coordinator, 'join', body, { signal });
-    if (head) this.#heard(verifyMessage('head', head).message);
+    return (await network.request(coordinator, 'join', body, { signal: this.#signal })).head;
+  }
+
+  /** Connects and joins again. Returns the code of the refusal; null if the job admits this peer. */
+  async refusalToJoin(): Promise<string | null> {
+    await this.network.connect(this.#address, { signal: this.#signal });
+    return this.#join().then(
+      () => null,
+      (error: unknown) => (isSwarmError(error, 'RPC_REFUSED') ? String(error.values.code) : 'failed'),
+    );
   }
 
   /** Publishes a heartbeat, as nodes do. */

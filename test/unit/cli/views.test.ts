@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { checkpointLines, checkpointTable } from '../../../cli/views/checkpoints.ts';
 import { EventLines } from '../../../cli/views/events.ts';
 import { NodeLines, NodeProgress, nodeLines, updateLine } from '../../../cli/views/node.ts';
-import { peerLines, receiptLines } from '../../../cli/views/peers.ts';
+import { banLines, peerLines, receiptLines } from '../../../cli/views/peers.ts';
 import { coordinatorLines, jobActivity } from '../../../cli/views/status.ts';
 import type {
   CheckpointView,
@@ -112,6 +112,7 @@ describe('the activity of a job', () => {
 });
 
 describe('peers', () => {
+  const nothing = { receipts: [], scores: [], standings: [], strikes: [], bans: [] };
   const peer: PeerView = {
     peer: PEER,
     name: EVIL,
@@ -132,6 +133,7 @@ describe('peers', () => {
     accepted: 1,
     refused: 2,
     last: { round: 2, code: 'malformed', detail: EVIL },
+    standing: 'suspended',
     score: { job: DIGEST, round: 2, belief: 0.625, share: 0.9, effect: 0.02, gain: 0.01 },
     bytesSent: 1000,
     bytesReceived: 0,
@@ -141,7 +143,7 @@ describe('peers', () => {
     const lines = peerLines([peer]);
     expect(lines).toHaveLength(2);
     expectSafe(lines);
-    for (const part of ['lost', '1/3', '0.63', '1 min 30 s', 'malformed']) {
+    for (const part of ['lost', '1/3', '0.63', 'suspended', '1 min 30 s', 'malformed']) {
       expect(lines[1], part).toContain(part);
     }
     const silent = peerLines([{ ...peer, state: 'training' }])[1];
@@ -166,6 +168,7 @@ describe('peers', () => {
     };
     const lines = receiptLines({
       peer: PEER,
+      ...nothing,
       receipts: [receipt],
       scores: [
         { job: DIGEST, round: 7, belief: 0.625, share: 0.9, effect: 0.0123, gain: -0.004 },
@@ -177,7 +180,51 @@ describe('peers', () => {
     expect(lines[2]).toContain(receipt.meaning);
     expect(lines[4]).toMatch(/ 7 .*0\.63.*0\.90.*0\.0123.*-0\.00400/);
     expect(lines[5]).toMatch(/ 6 .*0\.25.*unknown$/);
-    expect(receiptLines({ peer: PEER, receipts: [], scores: [] })).toHaveLength(1);
+    expect(receiptLines({ peer: PEER, ...nothing })).toHaveLength(1);
+  });
+
+  it('have their standing, and evidence for each strike and ban', () => {
+    const person = 'invite:0123456789ab';
+    const strike = {
+      job: DIGEST,
+      peer: PEER,
+      kind: 'harmful',
+      meaning: 'raises the loss',
+      round: 3,
+    } as const;
+    const found = {
+      foundIn: 4,
+      digest: 'ab'.repeat(32),
+      receipt: 'harmful',
+      at: 0,
+      pardonedAt: null,
+    } as const;
+    const ban = {
+      peer: PEER,
+      person,
+      job: null,
+      cause: 'operator',
+      reason: EVIL,
+      at: 0,
+      until: null,
+    } as const;
+    const lines = receiptLines({
+      peer: PEER,
+      ...nothing,
+      standings: [{ job: DIGEST, jobName: 'moby', person, standing: 'suspended', untilRound: 7, strikes: 3 }],
+      strikes: [{ ...strike, ...found, figures: { effect: -0.01234, error: 0.001 } }],
+      bans: [{ ...ban, pardonedAt: null }],
+    });
+    expectSafe(lines);
+    expect(lines[0]).toMatch(/moby: suspended up to round 7, 3 strikes.*invite:0123456789ab/);
+    expect(lines[1]).toMatch(/banned 1970.*all jobs for good/);
+    expect(lines[3]).toMatch(
+      / 3 .*harmful.*1970.*found in round 4.*update abab.*receipt harmful.*effect -0\.0123/,
+    );
+    expect(lines[4]).toContain(strike.meaning);
+    expect(banLines([{ ...ban, pardonedAt: null }])[2]).toMatch(/all jobs.*for good/);
+    expectSafe(banLines([{ ...ban, pardonedAt: null }]));
+    expect(banLines([])).toEqual([]);
   });
 });
 

@@ -5,6 +5,7 @@ import { SwarmError } from '../../../../common/errors.ts';
 import { systemClock } from '../../../../common/system-clock.ts';
 import { API_BODY_BYTES, startApi } from '../../../../coordinator/api/server.ts';
 import type {
+  BanView,
   CheckpointView,
   CoordinatorStatus,
   CreatedInvite,
@@ -215,6 +216,44 @@ describe('the API', () => {
     expect(why.receipts).toMatchObject([{ code: 'malformed', round: 1 }]);
     expect(why.receipts[0]!.meaning).not.toBe('');
     expect(await statusAndCode(await call('/v1/peers/nobody'))).toEqual([400, 'REQUEST_INVALID']);
+  });
+
+  test('bans and pardons peers, and tells why', async () => {
+    const world = await new World().start();
+    const { call, post } = await api(world);
+    const { id } = new ScriptedPeer(1, world);
+    const node = { name: 'p', agent: 'test', engine: 'none', sentAt: world.clock.now(), invite: null };
+    world.run.members.join(id, node);
+    const { peers, bans } = await json<{ peers: PeerView[]; bans: BanView[] }>(call('/v1/peers'));
+    expect(peers).toMatchObject([{ peer: id, standing: 'good' }]);
+    expect(bans).toEqual([]);
+    const until = world.clock.now() + 60_000;
+    const banned = await json<PeerReceipts>(
+      post(`/v1/peers/${id}/ban`, { reason: 'testing', forMs: 60_000, job: 'toy' }),
+    );
+    const ban = { peer: id, person: id, job: world.toy.job, cause: 'operator', reason: 'testing', until };
+    expect(banned.bans).toMatchObject([{ ...ban, pardonedAt: null }]);
+    expect(banned.standings).toMatchObject([{ jobName: 'toy', standing: 'banned', untilRound: null }]);
+    expect(await json(call('/v1/peers'))).toMatchObject({ peers: [], bans: [ban] });
+    const pardoned = await json<PeerReceipts>(post(`/v1/peers/${id}/pardon`, { job: 'toy' }));
+    expect(pardoned.bans).toMatchObject([{ ...ban, pardonedAt: world.clock.now() }]);
+    expect(await json(call('/v1/peers'))).toMatchObject({ bans: [] });
+    world.run.ledger.strike(
+      id,
+      { kind: 'audit', round: 1, digest: null, figures: { distance: 2 } },
+      { event: () => {}, afterwards: () => {} },
+    );
+    const { strikes } = await json<PeerReceipts>(call(`/v1/peers/${id}`));
+    expect(strikes).toMatchObject([{ kind: 'audit', figures: { distance: 2 }, receipt: null }]);
+    expect(strikes[0]!.meaning).not.toBe('');
+    for (const wrong of [{ forMs: 0 }, { reason: 'x'.repeat(201) }, { until: 1 }]) {
+      expect(await statusAndCode(await post(`/v1/peers/${id}/ban`, wrong))).toEqual([400, 'REQUEST_INVALID']);
+    }
+    expect(await statusAndCode(await post(`/v1/peers/${id}/ban`, { job: 'none' }))).toEqual([
+      404,
+      'JOB_UNKNOWN',
+    ]);
+    expect(await statusAndCode(await post('/v1/peers/nobody/pardon', {}))).toEqual([400, 'REQUEST_INVALID']);
   });
 
   test('creates, lists and revokes invites of a job, and shows the text of one only once', async () => {

@@ -1,0 +1,19 @@
+import type { Context } from './context.ts';
+import { cliError } from './error-codes.ts';
+
+/**
+ * Asks the user on a terminal whether to go on. Without a terminal, nobody can answer, so the command goes on.
+ * @throws SwarmError NOT_CONFIRMED if the answer is not yes
+ */
+export async function confirm(context: Context, question: string): Promise<void> {
+  const { stdin, stderr, signal } = context;
+  if (!stdin.isTerminal || !stderr.isTTY) return;
+  stderr.write(`${question} [y/N] `);
+  let answer = '';
+  for await (const piece of stdin.read(signal)) {
+    answer += piece;
+    if (answer.includes('\n')) break;
+  }
+  if (/^\s*y(es)?\s*$/i.test(answer.split('\n')[0]!)) return;
+  throw cliError('NOT_CONFIRMED', 'nothing was changed', {}, { next: 'answer "y", or add --yes' });
+}

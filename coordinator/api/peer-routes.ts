@@ -1,0 +1,49 @@
+import type { FastifyInstance } from 'fastify';
+import { z } from 'zod';
+import { peerIdSchema } from '../../protocol/ids.ts';
+import { DETAIL_CHARACTERS } from '../../protocol/limits.ts';
+import type { CoordinatorDeps } from '../context.ts';
+import type { Coordinator } from '../coordinator.ts';
+import { checked } from './checked.ts';
+import type { Views } from './views.ts';
+
+/** Longest reason of a ban. The node gets the reason in a refusal, together with the end of the ban. */
+const REASON_CHARACTERS = DETAIL_CHARACTERS - 100;
+/** Longest ban with an end, in milliseconds: ten years. */
+const LONGEST_BAN_MS = 10 * 365 * 24 * 3_600_000;
+
+/** Name, digest or unique prefix of the digest of the only job that a command is about; null: all jobs. */
+const job = z.string().min(1).nullable().default(null);
+const banSchema = z
+  .strictObject({
+    job,
+    reason: z.string().max(REASON_CHARACTERS).default(''),
+    /** Milliseconds until the ban ends, on the coordinator's clock; null: never. */
+    forMs: z.int().min(1).max(LONGEST_BAN_MS).nullable().default(null),
+  })
+  .prefault({});
+const pardonSchema = z.strictObject({ job }).prefault({});
+
+interface PeerRouteDeps extends Pick<CoordinatorDeps, 'clock'> {
+  readonly coordinator: Coordinator;
+  readonly views: Views;
+}
+
+/** Adds the routes that list peers, tell why one is trusted or not, and ban and pardon it. */
+export function peerRoutes(server: FastifyInstance, { coordinator, views, clock }: PeerRouteDeps): void {
+  type ByPeer = { Params: { peer: string } };
+  const peerOf = (text: string): string => checked(peerIdSchema, text, 'peer');
+  server.get('/v1/peers', async () => ({ peers: views.peers(), bans: views.bans() }));
+  server.get<ByPeer>('/v1/peers/:peer', async ({ params }) => views.receipts(peerOf(params.peer)));
+  server.post<ByPeer>('/v1/peers/:peer/ban', async ({ params, body }) => {
+    const peer = peerOf(params.peer);
+    const { forMs, ...request } = checked(banSchema, body ?? undefined, 'ban');
+    coordinator.ban(peer, { ...request, until: forMs === null ? null : clock.now() + forMs });
+    return views.receipts(peer);
+  });
+  server.post<ByPeer>('/v1/peers/:peer/pardon', async ({ params, body }) => {
+    const peer = peerOf(params.peer);
+    coordinator.pardon(peer, checked(pardonSchema, body ?? undefined, 'pardon'));
+    return views.receipts(peer);
+  });
+}
