@@ -7,7 +7,7 @@ import { cliError } from './error-codes.ts';
  */
 export async function confirm(context: Context, question: string): Promise<void> {
   const { stdin, stderr, signal } = context;
-  if (!stdin.isTerminal || !stderr.isTTY) return;
+  if (!stdin.isTerminal) return;
   stderr.write(`${question} [y/N] `);
   let answer = '';
   for await (const piece of stdin.read(signal)) {

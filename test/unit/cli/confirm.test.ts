@@ -13,7 +13,7 @@ function typing(text: string): { context: Context; asked: () => string } {
       },
     },
   });
-  return { context: { ...context, stderr: { ...context.stderr, isTTY: true } }, asked: err };
+  return { context, asked: err };
 }
 
 test('asks on a terminal, and goes on only after a yes', async () => {
