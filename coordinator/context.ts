@@ -14,6 +14,7 @@ import type { BlobCollector } from '../storage/blob-collector.ts';
 import type { BlobStore } from '../storage/blobs.ts';
 import type { Failpoint } from './failpoints.ts';
 import type { JoinRefusal } from './peers/admission.ts';
+import type { JobKeys } from './record/job-keys.ts';
 import type { Store, StoredBan, StoredJob } from './store/store.ts';
 
 /** External dependencies of a coordinator. The simulation replaces them with virtual ones. */
@@ -148,6 +149,7 @@ export interface RunContext {
   readonly stored: StoredJob;
   readonly manifest: Manifest;
   readonly layout: AdapterLayout;
+  readonly keys: JobKeys;
   readonly deps: Required<CoordinatorDeps>;
   /**
    * Quotas that all jobs share. The limiter has only a few keys, and peers cannot add any, so no key is ever displaced.

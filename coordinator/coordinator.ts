@@ -12,6 +12,7 @@ import { claimedUpdate } from './intake/header-checks.ts';
 import { JobRun } from './job-run.ts';
 import { mayFetch } from './peers/blob-access.ts';
 import { Newcomers } from './peers/newcomers.ts';
+import { JobKeys } from './record/job-keys.ts';
 import { type PreparedJob, recordJob } from './record/new-job.ts';
 import { defaultRetention } from './record/retention.ts';
 import { isOver } from './round/round-machine.ts';
@@ -182,6 +183,7 @@ export class Coordinator {
       stored,
       manifest: verifyMessage('manifest', stored.manifest).message,
       layout: stored.layout,
+      keys: new JobKeys({ job: stored.job, deps: this.#deps }),
       deps: { ...this.#deps, log: this.#deps.log.child({ job: stored.name }) },
       limiter: this.#limiter,
       collector: this.collector,
@@ -225,8 +227,13 @@ export class Coordinator {
         }
         members.join(peer, request);
         const { manifest, admission } = context.stored;
-        const { role } = members.get(peer)!;
-        return { manifest, head: record.heads.newest.envelope, admission: admission.kind, role };
+        return {
+          manifest,
+          head: record.heads.newest.envelope,
+          admission: admission.kind,
+          role: members.get(peer)!.role,
+          keys: context.keys.message(),
+        };
       }),
       network.handle('manifest', async (peer, { job, invite }) => {
         const { context, members, record } = this.#running(job);
@@ -244,7 +251,7 @@ export class Coordinator {
           throw coordinatorError('NOT_ADMITTED', 'only members of the job get its heads');
         }
         const { head, envelope } = run.record.heads.newest;
-        return { head: isNewer(head, known ?? null) ? envelope : null };
+        return { head: isNewer(head, known ?? null) ? envelope : null, keys: run.context.keys.message() };
       }),
       network.handle('submit', async (peer, { update }) => {
         // If the update names none of our jobs, the job that its sender is a member of refuses it.
@@ -252,7 +259,9 @@ export class Coordinator {
           this.#runs.get(claimedUpdate(update)?.job ?? '') ??
           this.jobs().find(({ members }) => members.has(peer));
         if (!run) throw coordinatorError('wrong-job', "this coordinator does not run the update's job");
-        return { receipt: run.receipts.sign(await run.intake.receive(update, peer).receipt) };
+        return {
+          receipt: run.receipts.sign(await run.intake.receive(update, peer, { sealed: false }).receipt),
+        };
       }),
       network.handle('receipt', async (peer, { job, update }) => {
         const { members, receipts } = this.#running(job);

@@ -67,18 +67,20 @@ export class JobRun {
     this.members.removeBanned();
     const { liveness } = this.members;
     const admits = (author: string): boolean => this.members.has(author);
+    // Only the coordinator reads these topics. If it forwarded them, any subscriber would learn who takes part in the job.
     this.#cleanups.push(
       deps.network.subscribe(
         jobTopic(job, 'updates'),
         ({ from, data }) => {
-          const { verdict, receipt } = this.intake.receive(data, from);
+          const { verdict, receipt } = this.intake.receive(data, from, { sealed: true });
           receipt.catch((error: unknown) => deps.log.warn({ peer: from, error }, 'update-not-taken'));
           return verdict;
         },
-        { admits },
+        { admits, forwards: false },
       ),
       deps.network.subscribe(jobTopic(job, 'peers'), ({ from, data }) => liveness.receive(data, from), {
         admits,
+        forwards: false,
       }),
       every(deps.clock, HEARTBEAT_INTERVAL_MS, () => liveness.dropSilent()),
     );

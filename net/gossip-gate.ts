@@ -83,6 +83,8 @@ export interface GateRules {
   messageBytes(topic: string): number | null;
   /** Returns whether a handler of the topic wants messages of an author. */
   admits(topic: string, author: string): boolean;
+  /** Returns whether a peer may subscribe to a topic, and so receive what we publish there. */
+  maySubscribe(topic: string, peer: string): boolean;
   /** Returns whether a peer may itself publish to any topic that we subscribe to. */
   knows(peer: string): boolean;
 }
@@ -156,7 +158,10 @@ export class GossipGate {
     const dropped = new Map<GossipDrop, number>();
     let unwanted = 0;
     try {
-      if (rest.subscriptions.length > 0) await this.#handle(from, { ...rest, messages: [] });
+      if (rest.subscriptions.length > 0) {
+        const subscriptions = rest.subscriptions.filter((one) => this.#mayHear(via, one));
+        await this.#handle(from, { ...rest, subscriptions, messages: [] });
+      }
       for (const message of messages) {
         const reason = this.#runtime.acceptFrom(via) ? this.#reasonToDrop(via, message) : 'low-score';
         if (reason === null) await this.#handle(from, { subscriptions: [], messages: [message] });
@@ -178,6 +183,10 @@ export class GossipGate {
     // subscriptions once.
     const idle = (unwanted === messages.length ? 1 : 0) + rest.subscriptions.length;
     await this.#slowDown(claim, unwanted + idle);
+  }
+
+  #mayHear(via: string, { topic, subscribe }: RPC.SubOpts): boolean {
+    return subscribe !== true || this.#rules.maySubscribe(topic ?? '', via);
   }
 
   /** Returns the reason to drop a message without verifying it; null if it is to be verified. */

@@ -40,6 +40,7 @@ interface GossipRuntime extends GatedRuntime {
 interface Subscription {
   readonly handler: GossipHandler;
   readonly admits: (author: string) => boolean;
+  readonly forwards: boolean;
 }
 
 interface Arrival {
@@ -61,6 +62,11 @@ interface GossipDeps {
   observer: NetworkObserver;
   /** Returns the network address of a connected peer. Several peers can have the same address. */
   networkOf(peer: string): string;
+  /**
+   * Peers that may subscribe to the channels `updates` and `peers`, and so receive what we publish there.
+   * @default all
+   */
+  confidants?: readonly string[] | undefined;
 }
 
 /** Publishes to gossip topics and subscribes handlers to them. The handlers judge each message that arrives. */
@@ -83,6 +89,10 @@ export class Gossip {
     const rules = {
       messageBytes: (topic: string) => (this.#subscriptions.has(topic) ? topicMessageBytes(topic) : null),
       admits: (topic: string, author: string) => this.#admits(this.#subscriptions.get(topic), author),
+      maySubscribe: (topic: string, peer: string) => {
+        const channel = parseJobTopic(topic)?.channel;
+        return channel === 'heads' || (deps.confidants?.includes(peer) ?? true);
+      },
       knows: (peer: string) => [...this.#subscriptions.values()].some((set) => this.#admits(set, peer)),
     };
     this.#gate = new GossipGate({ ...deps, runtime: this.#runtime, rules });
@@ -125,10 +135,10 @@ export class Gossip {
   subscribe(
     topic: string,
     handler: GossipHandler,
-    { admits = () => true }: SubscribeOptions = {},
+    { admits = () => true, forwards = true }: SubscribeOptions = {},
   ): () => void {
     boundOf(topic);
-    const subscription: Subscription = { handler, admits };
+    const subscription: Subscription = { handler, admits, forwards };
     const all = this.#subscriptions.get(topic) ?? new Set();
     all.add(subscription);
     this.#subscriptions.set(topic, all);
@@ -156,6 +166,10 @@ export class Gossip {
     return this.#runtime.getSubscribers(topic).map(String);
   }
 
+  #forwards(topic: string): boolean {
+    return [...(this.#subscriptions.get(topic) ?? [])].some(({ forwards }) => forwards);
+  }
+
   #admits(subscriptions: ReadonlySet<Subscription> | undefined, author: string): boolean {
     for (const { admits } of subscriptions ?? []) if (admits(author)) return true;
     return false;
@@ -179,7 +193,9 @@ export class Gossip {
           seconds: (clock.monotonic() - start) / 1000,
         });
         this.#gate.judged(via, verdict);
-        this.#runtime.reportMessageValidationResult(msgId, via, verdict);
+        // gossipsub forwards what is accepted.
+        const keeps = verdict === 'accept' && !this.#forwards(msg.topic);
+        this.#runtime.reportMessageValidationResult(msgId, via, keeps ? 'ignore' : verdict);
       });
   }
 

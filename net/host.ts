@@ -47,6 +47,11 @@ export interface HostOptions {
   home: string;
   /** Name and version of the program, sent to peers. */
   agent: string;
+  /**
+   * Peers that receive what this host publishes on the channels `updates` and `peers`. No other peer learns that the host
+   * publishes there. @default every peer that subscribes
+   */
+  confidants?: readonly string[];
   watchdog?: WatchdogOptions;
 }
 
@@ -118,7 +123,8 @@ class Host implements SwarmNetwork {
     const streams = streamsOf(node);
     this.#connections = new Connections({ node, clock, log, stopped: this.#stopped.signal });
     const networkOf = (peer: string): string => this.networkOf(peer);
-    this.#gossip = new Gossip({ pubsub: node.services.pubsub, clock, log, observer, networkOf });
+    const { confidants } = options;
+    this.#gossip = new Gossip({ pubsub: node.services.pubsub, clock, log, observer, networkOf, confidants });
     this.#rpcClient = new RpcClient({ streams, clock, observer });
     this.#rpcServer = new RpcServer({ streams, clock, log, observer, permits: shares.calls });
     this.#blobServer = new BlobServer({

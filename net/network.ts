@@ -111,6 +111,8 @@ export interface SubscribeOptions {
    * be forged. Messages of other authors are dropped and not forwarded. @default wants all
    */
   readonly admits?: (author: string) => boolean;
+  /** Whether accepted messages are forwarded to other subscribers. @default true */
+  readonly forwards?: boolean;
 }
 
 export interface FetchBlobOptions {

@@ -12,6 +12,7 @@ import type { Role } from '../protocol/rpc.ts';
 import type { BlobCollector } from '../storage/blob-collector.ts';
 import type { BlobStore } from '../storage/blobs.ts';
 import type { NamedPeers } from './blob-access.ts';
+import type { JobKeys } from './job-keys.ts';
 import type { NodePolicy } from './policy.ts';
 import type { NodeStore } from './store/node-store.ts';
 import type { NodeTrainer } from './trainer.ts';
@@ -50,6 +51,8 @@ export interface SwarmNodeDeps {
   random: () => number;
   /** Called once, when the coordinator has shut this node out. The node then does nothing more. @default does nothing */
   onShutOut?: (error: SwarmError) => void;
+  /** Returns random bytes that no peer can predict. */
+  randomBytes: (count: number) => Uint8Array;
 }
 
 /** Progress of a download that the node waits for, in bytes. */
@@ -70,6 +73,7 @@ export interface PhaseContext {
   /** Peer id of the job's coordinator: the author of its manifest, and of every head and receipt. */
   readonly coordinator: string;
   readonly manifest: Manifest;
+  readonly keys: JobKeys;
   /** Whether everyone may join the job, and so may read its base, data and adapter. */
   readonly isOpen: boolean;
   /** What this node may do in the job. Only a contributor gets work. */

@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto';
 import { rm } from 'node:fs/promises';
 import { availableParallelism, totalmem } from 'node:os';
 import { join } from 'node:path';
@@ -147,6 +148,7 @@ export async function startNode(options: NodeDaemonOptions, deps: NodeDaemonDeps
         mdns: options.mdns === false ? [] : coordinatorsAt(coordinator),
         home,
         agent,
+        ...confidantsAt(coordinator),
       },
       { identity, blobs, log: log.child({ module: 'net' }), clock: systemClock, observer: networkMetrics },
     );
@@ -193,6 +195,7 @@ export async function startNode(options: NodeDaemonOptions, deps: NodeDaemonDeps
       clock: systemClock,
       log,
       random: Math.random,
+      randomBytes,
       observer: metrics,
     };
     let finish = (): void => {};
@@ -254,6 +257,12 @@ export async function startNode(options: NodeDaemonOptions, deps: NodeDaemonDeps
     await teardown.run();
     throw error;
   }
+}
+
+/** Returns the option `confidants`: the coordinators, if all their addresses contain a peer id. */
+function confidantsAt(addresses: readonly string[]): { confidants?: string[] } {
+  const confidants = coordinatorsAt(addresses);
+  return confidants.length === addresses.length ? { confidants } : {};
 }
 
 /** Returns the peer ids in the addresses. */

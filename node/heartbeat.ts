@@ -3,6 +3,7 @@ import type { Heartbeat } from '../protocol/messages.ts';
 import { signMessage } from '../protocol/signing.ts';
 import { jobTopic } from '../protocol/topics.ts';
 import type { SwarmNodeDeps } from './context.ts';
+import type { JobKeys } from './job-keys.ts';
 
 /** Fields of a heartbeat that the caller provides; the loop adds the others. */
 export type HeartbeatFields = Omit<Heartbeat, 'engine' | 'bytesSent' | 'bytesReceived' | 'issuedAt'>;
@@ -20,10 +21,14 @@ export interface HeartbeatLoop {
 }
 
 /**
- * Sends a heartbeat immediately and then every HEARTBEAT_INTERVAL_MS. Training does not delay heartbeats, because it
+ * Sends a heartbeat immediately and then every HEARTBEAT_INTERVAL_MS, sealed to the coordinator. Training does not delay heartbeats, because it
  * runs in another process.
  */
-export function startHeartbeat(deps: SwarmNodeDeps, fields: () => HeartbeatFields): HeartbeatLoop {
+export function startHeartbeat(
+  deps: SwarmNodeDeps,
+  keys: JobKeys,
+  fields: () => HeartbeatFields,
+): HeartbeatLoop {
   const { network, trainer, clock, log } = deps;
   let last = clock.monotonic();
   let issuedAt = 0;
@@ -44,7 +49,10 @@ export function startHeartbeat(deps: SwarmNodeDeps, fields: () => HeartbeatField
       bytesReceived: received,
       issuedAt,
     };
-    await network.publish(jobTopic(message.job, 'peers'), signMessage('heartbeat', message, network.signer));
+    const signed = signMessage('heartbeat', message, network.signer);
+    const author = network.signer.peerId;
+    const sealed = keys.seal(signed, { kind: 'heartbeat', author }, deps.randomBytes);
+    await network.publish(jobTopic(message.job, 'peers'), sealed);
   };
   beat();
   return {

@@ -9,6 +9,7 @@ import { BlobCollector } from '../storage/blob-collector.ts';
 import { mayFetch, NamedPeers } from './blob-access.ts';
 import type { PhaseContext, SwarmNodeDeps, SwarmNodeOptions } from './context.ts';
 import { type HeartbeatLoop, startHeartbeat } from './heartbeat.ts';
+import { JobKeys } from './job-keys.ts';
 import { JobWorker } from './job-worker.ts';
 import {
   failureEvent,
@@ -45,6 +46,8 @@ export interface SwarmNodeView extends Pick<JobWorker, 'progress' | 'download'> 
   readonly context: PhaseContext | null;
 }
 
+/** Longest pause before a node asks for a new key, in milliseconds. */
+const RENEW_JITTER_MS = 500;
 const NO_PROGRESS = { step: 0, steps: 0, tokensPerSecond: 0 };
 
 /**
@@ -60,6 +63,8 @@ export class SwarmNode {
   readonly #tasks: Tasks;
   #worker: JobWorker | null = null;
   #heartbeat: HeartbeatLoop | null = null;
+  /** Whether the node is about to ask for newer keys. */
+  #renewing = false;
   #cancelWatch = (): void => {};
   #unsubscribeHeads = (): void => {};
   #leaveNetwork: (() => void)[] = [];
@@ -212,16 +217,20 @@ export class SwarmNode {
   }
 
   /** Starts to follow the job's heads and to send heartbeats, before the base is fetched. */
-  #enter({ job, coordinator, manifest, isOpen, role }: JoinedJob): JobWorker {
+  #enter({ job, coordinator, manifest, isOpen, role, keys: sent }: JoinedJob): JobWorker {
     const current = this.#worker?.context;
-    if (this.#worker && current?.job === job && current.coordinator === coordinator) return this.#worker;
+    if (this.#worker && current?.job === job && current.coordinator === coordinator) {
+      current.keys.learn(sent);
+      return this.#worker;
+    }
     this.#leaveJob();
     const options = this.#options;
     const deps = this.#deps;
     const { name, agent } = options;
     const local = { collector: this.#collector, feedbackLock: this.#feedbackLock };
     const members = new NamedPeers();
-    const facts = { job, coordinator, manifest, isOpen, role, members };
+    const keys = new JobKeys(job, sent);
+    const facts = { job, coordinator, manifest, keys, isOpen, role, members };
     const worker = new JobWorker({ options, deps, ...local, ...facts });
     this.#worker = worker;
     this.#unsubscribeHeads = deps.network.subscribe(
@@ -229,7 +238,7 @@ export class SwarmNode {
       ({ data }) => this.#onHead(worker.context, data),
       { admits: (author) => author === coordinator },
     );
-    this.#heartbeat = startHeartbeat(deps, () => {
+    this.#heartbeat = startHeartbeat(deps, keys, () => {
       const { phase, head } = this.#runner.state;
       return { job, name, agent, state: phase, round: openedRound(head), ...worker.progress };
     });
@@ -241,10 +250,12 @@ export class SwarmNode {
     this.#heartbeat?.stop();
   }
 
-  /** Judges a gossip message with a head. Only a newer head is passed on to other peers. */
+  /** Judges a gossip message with an encrypted head. Only a newer head is passed on to other peers. */
   #onHead(context: PhaseContext, data: Uint8Array): GossipVerdict {
+    const bytes = this.#decrypt(context, data);
+    if (bytes === null) return 'ignore';
     try {
-      const head = verifyHead(data, context);
+      const head = verifyHead(bytes, context);
       const newer = isNewer(head, this.#runner.state.head);
       this.#runner.dispatch({ type: 'head', head });
       return newer ? 'accept' : 'ignore';
@@ -253,6 +264,36 @@ export class SwarmNode {
       this.#deps.log.debug(errorFields(error), 'head-refused');
       return 'reject';
     }
+  }
+
+  /**
+   * Decrypts a head. Asks the coordinator for the job's newest keys and head if the node's keys do not fit. Returns null
+   * for a head that cannot be read.
+   */
+  #decrypt({ keys }: PhaseContext, data: Uint8Array): Uint8Array | null {
+    try {
+      const read = keys.read(data);
+      if (typeof read !== 'string') return read;
+      if (read === 'unknown') this.#renewKeys();
+    } catch (error) {
+      if (!isSwarmError(error, 'HEAD_UNREADABLE')) throw error;
+      this.#deps.log.warn(errorFields(error), 'head-unreadable');
+      this.#renewKeys();
+    }
+    return null;
+  }
+
+  /** Waits for a random time, so that the nodes of a job do not all ask for a new key at once. */
+  #renewKeys(): void {
+    if (this.#renewing) return;
+    this.#renewing = true;
+    this.#deps.clock.after(this.#deps.random() * RENEW_JITTER_MS, () => {
+      this.#tasks.run('renew-keys', () =>
+        this.#poll(false).finally(() => {
+          this.#renewing = false;
+        }),
+      );
+    });
   }
 
   /** Asks for the receipt of an update, or submits the update. */

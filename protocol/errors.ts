@@ -1,6 +1,7 @@
 import { defineErrors } from '../common/errors.ts';
 
 export const protocolError = defineErrors({
+  HEAD_UNREADABLE: 'failed',
   INVITE_INVALID: {
     kind: 'usage',
     next: 'paste the whole invite, one line that begins with "swarm1"',
@@ -10,5 +11,7 @@ export const protocolError = defineErrors({
   MESSAGE_MALFORMED: 'failed',
   MESSAGE_TOO_LARGE: 'failed',
   PEER_ID_INVALID: 'usage',
+  SEALING_KEY_INVALID: 'failed',
+  SEAL_INVALID: 'failed',
   SIGNATURE_INVALID: 'failed',
 });

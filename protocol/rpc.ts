@@ -1,12 +1,14 @@
 import { z } from 'zod';
 import { headOrderSchema } from './head-order.ts';
 import { bytesSchema, digestSchema, labelSchema, nameSchema } from './ids.ts';
+import { JOB_KEY_BYTES, LARGEST_KEY_ID } from './job-key.ts';
 import {
   CONTROL_MESSAGE_BYTES,
   GOSSIP_MESSAGE_BYTES,
   JOBS_PER_COORDINATOR,
   RPC_MESSAGE_BYTES,
 } from './limits.ts';
+import { SEALING_KEY_BYTES } from './sealing.ts';
 
 /** libp2p protocol of blob transfers. */
 export const BLOB_PROTOCOL = '/lora-swarm/blob/1';
@@ -26,6 +28,17 @@ const role = z.enum(['contributor', 'observer', 'operator']);
  */
 export type Role = z.infer<typeof role>;
 const empty = z.strictObject({});
+/** The keys of a job, for peers that may read it. */
+const keys = z.strictObject({
+  /** Public key to which nodes seal updates and heartbeats. */
+  seal: bytesSchema.refine(
+    ({ length }) => length === SEALING_KEY_BYTES,
+    `must be ${SEALING_KEY_BYTES} bytes`,
+  ),
+  /** Id and key under which the coordinator encrypts heads now. */
+  id: z.int().positive().max(LARGEST_KEY_ID),
+  key: bytesSchema.refine(({ length }) => length === JOB_KEY_BYTES, `must be ${JOB_KEY_BYTES} bytes`),
+});
 const job = digestSchema;
 
 /**
@@ -47,7 +60,7 @@ export const rpcMethods = {
     maxResponseBytes: 32 * 1024,
     quota: { calls: 20, perMs: 10_000 },
   },
-  /** Joins a job. Returns the signed manifest, the newest head, who may join the job, and the role of the caller. */
+  /** Joins a job. Returns the signed manifest, the newest head, who may join the job, the caller's role and the job's keys. */
   join: {
     request: z.strictObject({
       job,
@@ -60,7 +73,7 @@ export const rpcMethods = {
       /** Time on the node's clock. A node with a wrong clock is refused, because its heartbeats would be ignored. */
       sentAt: z.int().nonnegative(),
     }),
-    response: z.strictObject({ manifest: envelope, head: envelope.nullable(), admission, role }),
+    response: z.strictObject({ manifest: envelope, head: envelope.nullable(), admission, role, keys }),
     maxRequestBytes: 2048,
     maxResponseBytes: RPC_MESSAGE_BYTES,
     quota: { calls: 10, perMs: 10_000 },
@@ -82,12 +95,12 @@ export const rpcMethods = {
     quota: { calls: 10, perMs: 10_000 },
   },
   /**
-   * Returns the newest head, for nodes that gossip did not reach; null if it is not newer than `known`. Only peers that may
-   * read the job get an answer.
+   * Returns the newest head, for nodes that gossip did not reach; null if it is not newer than `known`. Also returns the
+   * job's keys. Only peers that may read the job get an answer.
    */
   head: {
     request: z.strictObject({ job, known: headOrderSchema.optional() }),
-    response: z.strictObject({ head: envelope.nullable() }),
+    response: z.strictObject({ head: envelope.nullable(), keys }),
     maxRequestBytes: 256,
     maxResponseBytes: CONTROL_MESSAGE_BYTES + 1024,
     quota: { calls: 40, perMs: 10_000 },
@@ -122,5 +135,7 @@ export const rpcMethods = {
 export type RpcMethod = keyof typeof rpcMethods;
 /** Body of a request. */
 export type RpcRequest<M extends RpcMethod> = z.infer<(typeof rpcMethods)[M]['request']>;
+/** The keys of a job, as its coordinator sends them. */
+export type JobKeysMessage = z.infer<typeof keys>;
 /** Body of a response. */
 export type RpcResponse<M extends RpcMethod> = z.infer<(typeof rpcMethods)[M]['response']>;

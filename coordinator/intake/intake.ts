@@ -1,4 +1,4 @@
-import type { SwarmError } from '../../common/errors.ts';
+import { isSwarmError, type SwarmError } from '../../common/errors.ts';
 import { type Quota, RateLimiter } from '../../common/rate-limiter.ts';
 import { sha256 } from '../../protocol/cbor.ts';
 import type { Update } from '../../protocol/messages.ts';
@@ -101,19 +101,35 @@ export class Intake {
    * Takes a message that should be an update.
    * @param sender peer that sent the message in its own name: the author of a gossip message, or the caller of a
    *   request
+   * @param options.sealed whether the message is sealed, as all gossip is
    */
-  receive(bytes: Uint8Array, sender: string): Judged {
-    // Check membership first, because verifying the signature costs more. Anyone can sign any number of updates under
+  receive(bytes: Uint8Array, sender: string, { sealed }: { sealed: boolean }): Judged {
+    // Check membership first, because opening the seal and verifying the signature cost more. Anyone can sign any number of updates under
     // new identities.
-    if (!this.#members.has(sender)) return this.#refuse(NOT_ADMITTED, unverified(sender, bytes));
+    if (!this.#members.has(sender))
+      return this.#refuse(NOT_ADMITTED, sealed ? unreadable(sender, bytes) : unverified(sender, bytes));
     if (!this.#limiter.take(sender, UPDATE_QUOTA)) {
       const { calls, perMs } = UPDATE_QUOTA;
       const detail = `more than ${calls} updates in ${perMs / 1000} s`;
       return this.#refuse({ code: 'rate-limited', detail }, unreadable(sender, bytes));
     }
-    const read = readUpdate(bytes);
-    if ('code' in read) return this.#refuse(read, unreadable(sender, bytes));
-    return this.#judge(read, bytes, sender);
+    const envelope = sealed ? this.#open(bytes, sender) : bytes;
+    if (envelope === null) {
+      const detail = 'the message is not sealed to the key of this job, or not by its sender';
+      return this.#refuse({ code: 'malformed', detail }, unreadable(sender, bytes));
+    }
+    const read = readUpdate(envelope);
+    if ('code' in read) return this.#refuse(read, unreadable(sender, envelope));
+    return this.#judge(read, envelope, sender);
+  }
+
+  #open(sealed: Uint8Array, sender: string): Uint8Array | null {
+    try {
+      return this.#context.keys.open(sealed, 'update', sender);
+    } catch (error) {
+      if (isSwarmError(error)) return null;
+      throw error;
+    }
   }
 
   /**

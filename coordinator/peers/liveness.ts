@@ -101,14 +101,17 @@ export class Liveness {
     this.#issued.delete(peer);
   }
 
-  /** Takes a message of the `peers` topic. Returns the verdict for gossip. */
+  /** Takes a message of the `peers` topic, a sealed heartbeat. Returns the verdict for gossip. */
   receive(bytes: Uint8Array, sender: string): 'accept' | 'ignore' | 'reject' {
-    // Check membership first, because verifying the signature costs more. Anyone can sign any number of heartbeats
+    // Check membership first, because opening the seal and verifying the signature cost more. Anyone can sign any number of heartbeats
     // under new identities.
     if (!this.#isMember(sender)) return 'ignore';
     if (!this.#limiter.take(sender, HEARTBEAT_QUOTA)) return 'ignore';
     try {
-      const { author, message } = verifyMessage('heartbeat', bytes);
+      const { author, message } = verifyMessage(
+        'heartbeat',
+        this.#context.keys.open(bytes, 'heartbeat', sender),
+      );
       // Only the author has a reason to send a heartbeat.
       if (author !== sender) return 'ignore';
       return this.#take(author, message) ? 'accept' : 'ignore';

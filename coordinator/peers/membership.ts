@@ -203,9 +203,11 @@ export class Membership {
    * also holds after a restart.
    */
   remove(peer: string, reason: Removal): void {
-    const { job, stored, deps } = this.#context;
+    const { job, stored, keys, deps } = this.#context;
     const known = this.#peers.get(peer);
     if (known) {
+      // The removal may announce a head, which the removed member must not be able to read.
+      keys.rotate();
       this.#peers.delete(peer);
       this.#joinedRounds.delete(peer);
       this.#driver.dispatch({ type: 'peer-removed', peer }, (outbox) => {
@@ -254,6 +256,8 @@ export class Membership {
   /** Revokes an invite for good and removes its members. @param id null for the shared invite */
   revokeInvite(id: string | null): void {
     this.invites.revoke(id);
+    // Readers have the key of heads too, and are no members.
+    this.#context.keys.rotate();
     // A reader is no member, but its connections are closed too.
     if (id !== null) for (const peer of this.invites.boundTo(id).keys()) this.#closeUnlessMember(peer);
     this.removeRevoked();

@@ -43,10 +43,11 @@ export class Heads {
     this.#newest = { envelope, head };
   }
 
+  /** Publishes the newest head, encrypted under the job's key. */
   publish(): void {
-    const { job, deps } = this.#context;
+    const { job, keys, deps } = this.#context;
     deps.network
-      .publish(jobTopic(job, 'heads'), this.#newest.envelope)
+      .publish(jobTopic(job, 'heads'), keys.encrypt(this.#newest.envelope))
       .catch((error: unknown) => deps.log.warn({ error }, 'head-not-published'));
   }
 }

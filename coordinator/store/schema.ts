@@ -249,4 +249,13 @@ export const MIGRATIONS: readonly Migration[] = [
   CREATE INDEX bans_by_peer ON bans (peer);
   CREATE INDEX bans_by_person ON bans (person)
   `,
+  `
+  -- Secret keys. A job of an older version gets its keys when the coordinator starts.
+  CREATE TABLE job_keys (
+    job TEXT PRIMARY KEY REFERENCES jobs,
+    seal BLOB NOT NULL,             -- private key that opens updates and heartbeats
+    key_id INTEGER NOT NULL,
+    key BLOB NOT NULL               -- encrypts heads
+  ) STRICT, WITHOUT ROWID
+  `,
 ];

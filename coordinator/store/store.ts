@@ -5,6 +5,7 @@ import { ConflictTable } from './conflicts.ts';
 import { EventTable } from './events.ts';
 import { InviteTable } from './invites.ts';
 import { JobTable } from './jobs.ts';
+import { KeyTable } from './keys.ts';
 import { PeerTable } from './peers.ts';
 import { RoundTable } from './rounds.ts';
 import { MIGRATIONS } from './schema.ts';
@@ -16,6 +17,7 @@ export type { StoredBan } from './bans.ts';
 export { jobBlobs } from './blobs.ts';
 export type { RevokedShared, StoredInvite } from './invites.ts';
 export type { Admission, StoredJob } from './jobs.ts';
+export type { StoredKeys } from './keys.ts';
 export type { StoredPeer } from './peers.ts';
 export type {
   HeldCheckpoint,
@@ -30,6 +32,7 @@ export type { Fate, StoredReceipt, StoredUpdate } from './updates.ts';
 /** The SQLite database of a coordinator: all that it must know after a restart. Large values are blobs, named by digest. */
 export class Store {
   readonly jobs: JobTable;
+  readonly keys: KeyTable;
   readonly rounds: RoundTable;
   readonly updates: UpdateTable;
   readonly conflicts: ConflictTable;
@@ -49,6 +52,7 @@ export class Store {
   constructor(path: string) {
     this.#db = new Database({ path, migrations: MIGRATIONS });
     this.jobs = new JobTable(this.#db);
+    this.keys = new KeyTable(this.#db);
     this.rounds = new RoundTable(this.#db);
     this.updates = new UpdateTable(this.#db);
     this.conflicts = new ConflictTable(this.#db);

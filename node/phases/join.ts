@@ -4,7 +4,7 @@ import { modelError } from '../../lora/models/errors.ts';
 import { trainError } from '../../lora/train/errors.ts';
 import type { Manifest } from '../../protocol/manifest.ts';
 import type { Head } from '../../protocol/messages.ts';
-import type { Role } from '../../protocol/rpc.ts';
+import type { JobKeysMessage, Role } from '../../protocol/rpc.ts';
 import { verifyMessage } from '../../protocol/signing.ts';
 import {
   holdersOf,
@@ -27,6 +27,7 @@ export interface JoinedJob {
   readonly isOpen: boolean;
   /** What this node may do in the job. */
   readonly role: Role;
+  readonly keys: JobKeysMessage;
 }
 
 /**
@@ -61,7 +62,8 @@ export async function join(
     );
   }
   const head = answer.head && verifyHead(answer.head, { coordinator, job });
-  return { job, coordinator, manifest, head, isOpen: answer.admission === 'open', role: answer.role };
+  const { admission, role, keys } = answer;
+  return { job, coordinator, manifest, head, isOpen: admission === 'open', role, keys };
 }
 
 async function firstOpenJob(

@@ -84,7 +84,7 @@ export async function openJobs(
 }
 
 /**
- * Asks for a head that is newer than `known`. Returns null when there is none.
+ * Asks for a head that is newer than `known`, and for the job's keys. Returns null when there is no such head.
  * @param options.rejoin if true, joins the job again and takes the head from the answer. This also reaches a
  *   coordinator that has forgotten the node.
  */
@@ -95,9 +95,10 @@ export async function requestHead(
 ): Promise<Head | null> {
   const { options, deps, coordinator, job } = context;
   const than = known ? { known: { term: known.term, sequence: known.sequence } } : {};
-  const { head } = rejoin
+  const { head, keys } = rejoin
     ? await requestJoin(options, deps, context, signal)
     : await request(deps, coordinator, 'head', { job, ...than }, signal);
+  context.keys.learn(keys);
   return head && verifyHead(head, context);
 }
 

@@ -70,12 +70,15 @@ export function buildUpdate(
 }
 
 /**
- * Publishes a stored update over gossip unless its outcome is recorded.
+ * Publishes a stored update over gossip, sealed to the coordinator, unless its outcome is recorded.
  * @returns the number of peers that it was sent to
  */
-export async function publishUpdate({ deps, job }: ReadyContext, round: number): Promise<number> {
+export async function publishUpdate({ deps, job, keys }: ReadyContext, round: number): Promise<number> {
   const record = deps.store.update(job, round);
-  return record?.envelope ? deps.network.publish(jobTopic(job, 'updates'), record.envelope) : 0;
+  if (!record?.envelope) return 0;
+  const { signer } = deps.network;
+  const sealed = keys.seal(record.envelope, { kind: 'update', author: signer.peerId }, deps.randomBytes);
+  return deps.network.publish(jobTopic(job, 'updates'), sealed);
 }
 
 /**

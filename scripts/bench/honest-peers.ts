@@ -1,4 +1,5 @@
 /** Honest peers for the benchmark of attacks: members that send heartbeats, nodes that join, and fetches of a blob. */
+import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import type { Logger } from '../../common/logger.ts';
@@ -7,6 +8,7 @@ import { createHost } from '../../net/host.ts';
 import { loadIdentity } from '../../net/identity.ts';
 import type { SwarmNetwork } from '../../net/network.ts';
 import type { Heartbeat } from '../../protocol/messages.ts';
+import { seal } from '../../protocol/sealing.ts';
 import { signMessage } from '../../protocol/signing.ts';
 import { jobTopic } from '../../protocol/topics.ts';
 import { FileBlobStore } from '../../storage/blob-store.ts';
@@ -40,6 +42,8 @@ export class HonestPeers {
   readonly #folder: string;
   readonly #target: Target;
   readonly #members: SwarmNetwork[] = [];
+  /** Public key to which heartbeats are sealed. */
+  #recipient: Uint8Array = new Uint8Array();
   #homes = 0;
 
   constructor(folder: string, target: Target) {
@@ -89,7 +93,8 @@ export class HonestPeers {
     const { address, peer, job } = this.#target;
     await host.connect(address, { signal });
     const about = { name: 'honest', agent: 'a', engine: 'e', tokensPerSecond: 0, sentAt: Date.now() };
-    const { manifest } = await host.request(peer, 'join', { job, invite: null, ...about }, { signal });
+    const { manifest, keys } = await host.request(peer, 'join', { job, invite: null, ...about }, { signal });
+    this.#recipient = keys.seal;
     return new Uint8Array(manifest);
   }
 
@@ -104,7 +109,8 @@ export class HonestPeers {
       issuedAt: Date.now(),
     } as const;
     const bytes = signMessage('heartbeat', { job, ...about, ...idle } satisfies Heartbeat, host.signer);
-    return host.publish(jobTopic(job, 'peers'), bytes);
+    const context = { kind: 'heartbeat', job, author: host.signer.peerId } as const;
+    return host.publish(jobTopic(job, 'peers'), seal(bytes, this.#recipient, context, randomBytes(32)));
   }
 
   async #beatWhile(host: SwarmNetwork, going: () => boolean, service: Service): Promise<void> {

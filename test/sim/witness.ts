@@ -1,7 +1,9 @@
 import type { StoredUpdate } from '../../coordinator/store/store.ts';
 import { sha256 } from '../../protocol/cbor.ts';
+import { decryptHead } from '../../protocol/job-key.ts';
 import type { Head } from '../../protocol/messages.ts';
 import { counts } from '../../protocol/receipts.ts';
+import { SealingKey } from '../../protocol/sealing.ts';
 import { verifyMessage } from '../../protocol/signing.ts';
 import type { SimulatedSwarm } from './simulated-swarm.ts';
 
@@ -28,13 +30,23 @@ export class Witness {
     return this.#updates.size;
   }
 
-  hear({ kind, bytes }: { from: string; kind: string; bytes: Uint8Array }): void {
-    if (kind !== 'heads' && kind !== 'updates') return;
+  hear({ from, kind, bytes: sent }: { from: string; kind: string; bytes: Uint8Array }): void {
+    if (kind !== 'heads' && kind !== 'updates' && kind !== 'submit') return;
+    const bytes = this.#readable(from, kind, sent);
     const digest = sha256(bytes);
     if (this.#seen.has(digest)) return;
     this.#seen.add(digest);
     if (kind === 'heads') this.#head(bytes, digest);
     else this.#update(bytes);
+  }
+
+  /** Decrypts a message with the keys of the coordinator. */
+  #readable(author: string, kind: string, bytes: Uint8Array): Uint8Array {
+    if (kind === 'submit') return bytes;
+    const { job } = this.#swarm.toy;
+    const keys = this.#swarm.coordinator.store.keys.find(job)!;
+    if (kind === 'heads') return decryptHead(bytes, job, keys);
+    return new SealingKey(keys.seal).open(bytes, { kind: 'update', job, author });
   }
 
   #head(bytes: Uint8Array, digest: string): void {

@@ -4,6 +4,7 @@ import { sha256 } from '../../../protocol/cbor.ts';
 import { INLINE_UPDATE_BYTES } from '../../../protocol/limits.ts';
 import type { Head, Heartbeat, Receipt, Update } from '../../../protocol/messages.ts';
 import type { RpcMethod, RpcRequest, RpcResponse } from '../../../protocol/rpc.ts';
+import { type SealContext, seal } from '../../../protocol/sealing.ts';
 import { type Signer, signerFromSeed, signMessage, verifyMessage } from '../../../protocol/signing.ts';
 import { jobTopic } from '../../../protocol/topics.ts';
 import { signerOf } from '../../utils/signers.ts';
@@ -23,6 +24,7 @@ export class ScriptedPeer {
   /** Receipts pushed to it. */
   readonly notified: Receipt[] = [];
   readonly #world: World;
+  #seals = 0;
 
   constructor(number: number, world: World) {
     this.#world = world;
@@ -87,8 +89,9 @@ export class ScriptedPeer {
     return verifyMessage('receipt', receipt).message;
   }
 
+  /** Seals a signed update and publishes it. */
   async publish(envelope: Uint8Array): Promise<void> {
-    await this.host.publish(jobTopic(this.job, 'updates'), envelope);
+    await this.host.publish(jobTopic(this.job, 'updates'), this.sealed(envelope, 'update'));
     await this.#world.pass(50);
   }
 
@@ -124,6 +127,14 @@ export class ScriptedPeer {
     };
   }
 
+  /** Seals a signed message to the coordinator. */
+  sealed(envelope: Uint8Array, kind: SealContext['kind']): Uint8Array {
+    const recipient = this.#world.run.context.keys.message().seal;
+    const { job, id: author } = this;
+    return seal(envelope, recipient, { kind, job, author }, new Uint8Array(32).fill(++this.#seals));
+  }
+
+  /** Signs an update. */
   seal(update: Update): Uint8Array {
     return signMessage('update', update, this.signer);
   }
@@ -177,7 +188,8 @@ export class ScriptedPeer {
       issuedAt: this.#world.clock.now(),
       ...overrides,
     };
-    void this.host.publish(jobTopic(this.job, 'peers'), signMessage('heartbeat', message, this.signer));
+    const envelope = signMessage('heartbeat', message, this.signer);
+    void this.host.publish(jobTopic(this.job, 'peers'), this.sealed(envelope, 'heartbeat'));
   }
 }
 

@@ -12,6 +12,7 @@ import { BLOB_RANGE_BYTES } from '../../../protocol/limits.ts';
 import { BLOB_PROTOCOL, RPC_PROTOCOL } from '../../../protocol/rpc.ts';
 import { eventually } from '../../utils/eventually.ts';
 import { join, soon, startHost, type TestHost } from '../../utils/hosts.ts';
+import { testKeys } from '../../utils/job-keys.ts';
 
 /**
  * Attackers that try to take every place of a queue, from one address and from 16. Honest peers have the address
@@ -30,7 +31,7 @@ async function startTarget(): Promise<TestHost & { refusals: Map<string, number>
     refusals.set(key, (refusals.get(key) ?? 0) + 1);
   };
   const host = await startHost({ observer: { ...noObserver, refusal } });
-  host.network.handle('head', async () => ({ head: null }));
+  host.network.handle('head', async () => ({ head: null, keys: testKeys() }));
   return { ...host, refusals };
 }
 
@@ -93,7 +94,7 @@ async function crowdCalls(target: Awaited<ReturnType<typeof startTarget>>, from:
 async function expectServed(host: TestHost, target: TestHost): Promise<void> {
   await join(host, target);
   const call = host.network.request(target.peer, 'head', { job }, { signal: soon() });
-  expect(await call).toEqual({ head: null });
+  expect(await call).toEqual({ head: null, keys: testKeys() });
 }
 
 describe.runIf(process.platform === 'linux').each([1, 16])('attackers on %i addresses', (addresses) => {

@@ -10,6 +10,7 @@ import { BLOB_PROTOCOL, RPC_PROTOCOL } from '../../../protocol/rpc.ts';
 import { withCode } from '../../utils/codes.ts';
 import { eventually } from '../../utils/eventually.ts';
 import { join, LOOPBACK, rawStream, soon, startHost, startRaw } from '../../utils/hosts.ts';
+import { testKeys } from '../../utils/job-keys.ts';
 
 const failed = (reason: string) => withCode('CONNECT_FAILED', { reason });
 
@@ -156,7 +157,7 @@ it('survives peers that disconnect at any step of any protocol', async () => {
     process.off('unhandledRejection', onUncaught);
   });
   const host = await startHost();
-  host.network.handle('head', async () => ({ head: null }));
+  host.network.handle('head', async () => ({ head: null, keys: testKeys() }));
   await host.blobs.put(randomBytes(2_000_000));
   for (let round = 0; round < 30; round++) {
     const raw = await startRaw();

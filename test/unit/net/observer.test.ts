@@ -7,6 +7,7 @@ import { sha256 } from '../../../protocol/cbor.ts';
 import { jobTopic } from '../../../protocol/topics.ts';
 import { eventually } from '../../utils/eventually.ts';
 import { join, soon, startHost } from '../../utils/hosts.ts';
+import { testKeys } from '../../utils/job-keys.ts';
 
 const job = 'ab'.repeat(32);
 
@@ -42,7 +43,7 @@ async function pair() {
 
 it('sees both sides of a call, with its code and bytes', async () => {
   const { a, b, left, right } = await pair();
-  b.network.handle('head', async () => ({ head: new Uint8Array(100) }));
+  b.network.handle('head', async () => ({ head: new Uint8Array(100), keys: testKeys() }));
   b.network.handle('leave', () => Promise.reject(new SwarmError('JOB_UNKNOWN', 'unknown job')));
   await a.network.request(b.peer, 'head', { job }, { signal: soon() });
   const refused = a.network.request(b.peer, 'leave', { job, reason: '' }, { signal: soon() });

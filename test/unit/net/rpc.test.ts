@@ -10,6 +10,7 @@ import { OLD_RPC_PROTOCOLS, RPC_PROTOCOL, rpcMethods } from '../../../protocol/r
 import { withCode } from '../../utils/codes.ts';
 import { eventually } from '../../utils/eventually.ts';
 import { join, rawStream, soon, startHost, startRaw, type TestHost } from '../../utils/hosts.ts';
+import { testKeys } from '../../utils/job-keys.ts';
 import { ManualClock } from '../../utils/manual-clock.ts';
 
 const job = 'ab'.repeat(32);
@@ -49,14 +50,14 @@ describe('requests', () => {
 
   it('run in both directions on one connection, many at a time', async () => {
     const [a, b] = await pair();
-    for (const host of [a, b]) host.network.handle('head', async () => ({ head: null }));
+    for (const host of [a, b]) host.network.handle('head', async () => ({ head: null, keys: testKeys() }));
     const calls = [a, b].flatMap((from) => {
       const to = from === a ? b : a;
       return Array.from({ length: 15 }, () =>
         from.network.request(to.peer, 'head', { job }, { signal: soon() }),
       );
     });
-    expect(await Promise.all(calls)).toEqual(Array(30).fill({ head: null }));
+    expect(await Promise.all(calls)).toEqual(Array(30).fill({ head: null, keys: testKeys() }));
   });
 
   it('pass a SwarmError of the handler to the caller, and any other error as INTERNAL', async () => {
@@ -181,7 +182,7 @@ describe('limits of requests', () => {
   it('resets a caller that never finishes its request', async () => {
     const clock = new ManualClock();
     const host = await startHost({ clock });
-    host.network.handle('head', async () => ({ head: null }));
+    host.network.handle('head', async () => ({ head: null, keys: testKeys() }));
     const stream = await rawStream(await startRaw(), host, RPC_PROTOCOL);
     stream.send(framed(Buffer.from('head')));
     stream.send(Uint8Array.of(100, 1, 2, 3));
@@ -240,7 +241,7 @@ describe('limits of requests', () => {
 
   it('refuses a body that is not CBOR or has wrong fields', async () => {
     const host = await startHost();
-    host.network.handle('head', async () => ({ head: null }));
+    host.network.handle('head', async () => ({ head: null, keys: testKeys() }));
     const method = framed(Buffer.from('head'));
     expect(await answerTo(host, [method, framed(Uint8Array.of(0xff, 0xff))])).toMatchObject({
       code: 'MESSAGE_MALFORMED',
@@ -265,7 +266,7 @@ describe('limits of requests', () => {
 
   it('survives callers that disconnect at any moment', async () => {
     const host = await startHost();
-    host.network.handle('head', async () => ({ head: null }));
+    host.network.handle('head', async () => ({ head: null, keys: testKeys() }));
     const raw = await startRaw();
     const whole = Buffer.concat([framed(Buffer.from('head')), framed(encodeCbor({ job }))]);
     for (let cut = 0; cut <= whole.length; cut += 7) {
@@ -278,6 +279,7 @@ describe('limits of requests', () => {
     await join(other, host);
     expect(await other.network.request(host.peer, 'head', { job }, { signal: soon() })).toEqual({
       head: null,
+      keys: testKeys(),
     });
   });
 });

@@ -2,8 +2,10 @@ import { expect, test } from 'vitest';
 import { silentLogger } from '../../../monitor/log.ts';
 import type { SwarmNodeDeps } from '../../../node/context.ts';
 import { startHeartbeat } from '../../../node/heartbeat.ts';
+import { JobKeys } from '../../../node/job-keys.ts';
 import { CLOCK_SKEW_MS, HEARTBEAT_INTERVAL_MS } from '../../../protocol/limits.ts';
 import { verifyMessage } from '../../../protocol/signing.ts';
+import { testKeys, testSealing } from '../../utils/job-keys.ts';
 import { ManualClock } from '../../utils/manual-clock.ts';
 import { signerOf } from '../../utils/signers.ts';
 
@@ -14,16 +16,19 @@ function beating() {
     signer: signerOf(1),
     traffic: () => ({ sent: 0, received: 0 }),
     publish: async (_topic: string, bytes: Uint8Array) => {
-      sent.push(verifyMessage('heartbeat', bytes).message.issuedAt);
+      const about = { kind: 'heartbeat', job: 'ab'.repeat(32), author: signerOf(1).peerId } as const;
+      sent.push(verifyMessage('heartbeat', testSealing.open(bytes, about)).message.issuedAt);
       return 1;
     },
   };
   const deps = {
+    randomBytes: (count: number) => new Uint8Array(count).fill(sent.length + 1),
     clock,
     network,
     trainer: { engine: 'none' },
     log: silentLogger,
   } as unknown as SwarmNodeDeps;
+  const keys = new JobKeys('ab'.repeat(32), testKeys());
   const pulse = {
     job: 'ab'.repeat(32),
     name: 'n',
@@ -33,7 +38,7 @@ function beating() {
     steps: 0,
     tokensPerSecond: 0,
   };
-  const loop = startHeartbeat(deps, () => ({ ...pulse, state: 'awaiting' }));
+  const loop = startHeartbeat(deps, keys, () => ({ ...pulse, state: 'awaiting' }));
   return { clock, sent, loop };
 }
 

@@ -5,6 +5,7 @@ import type { ReceiptCode } from '../../../protocol/receipts.ts';
 import type { Role } from '../../../protocol/rpc.ts';
 import { signMessage, verifyMessage } from '../../../protocol/signing.ts';
 import { jobTopic } from '../../../protocol/topics.ts';
+import { encryptedHead, testKeys, testSealing } from '../../utils/job-keys.ts';
 import { signerOf } from '../../utils/signers.ts';
 import { MemoryBlobs, MemoryDisk } from '../../utils/virtual/memory-blobs.ts';
 import type { ToyJob } from '../../utils/virtual/toy-job.ts';
@@ -29,6 +30,8 @@ export class ScriptedCoordinator {
   role: Role = 'contributor';
   /** The code with which it refuses nodes that it does not admit. */
   refusal = 'NOT_ADMITTED';
+  /** Id of the key of heads. */
+  keyId = 1;
   head: Head | null = null;
   readonly #toy: ToyJob;
   readonly #receipts = new Map<string, ReceiptCode>();
@@ -50,9 +53,15 @@ export class ScriptedCoordinator {
     this.host.handle('join', async () => {
       this.joins++;
       if (!this.admits) throw new SwarmError(this.refusal, 'not you', {});
-      return { manifest: bytes(toy.envelope), head: this.#signedHead(), admission: 'open', role: this.role };
+      return {
+        manifest: bytes(toy.envelope),
+        head: this.#signedHead(),
+        admission: 'open',
+        role: this.role,
+        keys: testKeys(this.keyId),
+      };
     });
-    this.host.handle('head', async () => ({ head: this.#signedHead() }));
+    this.host.handle('head', async () => ({ head: this.#signedHead(), keys: testKeys(this.keyId) }));
     this.host.handle('leave', async (peer) => {
       this.left.push(peer);
       return {};
@@ -66,8 +75,9 @@ export class ScriptedCoordinator {
       if (!this.code) throw new SwarmError('BUSY', 'not now', {});
       return { receipt: this.#receipt(peer, message.payload.digest, this.code) };
     });
-    this.host.subscribe(jobTopic(job, 'updates'), ({ data }) => {
-      const { author, message } = this.#receive(data);
+    this.host.subscribe(jobTopic(job, 'updates'), ({ from, data }) => {
+      const opened = testSealing.open(data, { kind: 'update', job, author: from });
+      const { author, message } = this.#receive(opened);
       if (this.code) {
         const receipt = this.#receipt(author, message.payload.digest, this.code);
         const { signal } = new AbortController();
@@ -75,8 +85,9 @@ export class ScriptedCoordinator {
       }
       return 'accept';
     });
-    this.host.subscribe(jobTopic(job, 'peers'), ({ data }) => {
-      const { state, round } = verifyMessage('heartbeat', data).message;
+    this.host.subscribe(jobTopic(job, 'peers'), ({ from, data }) => {
+      const opened = testSealing.open(data, { kind: 'heartbeat', job, author: from });
+      const { state, round } = verifyMessage('heartbeat', opened).message;
       if (this.states.at(-1) !== state) this.states.push(state);
       if (state === 'awaiting') this.idle.push(round);
       return 'accept';
@@ -109,7 +120,8 @@ export class ScriptedCoordinator {
       issuedAt: 0,
       ...changes,
     };
-    await this.host.publish(jobTopic(job, 'heads'), signMessage('head', this.head, COORDINATOR));
+    const signed = signMessage('head', this.head, COORDINATOR);
+    await this.host.publish(jobTopic(job, 'heads'), encryptedHead(signed, job, this.keyId));
   }
 
   /** Sets the receipt code of an update from now on. Sends no receipt unasked. */

@@ -202,7 +202,7 @@ export class VirtualHost implements SwarmNetwork {
   ): Promise<RpcResponse<M>> {
     const question = rpcMethods[method].request.parse(body);
     if ('update' in question && question.update instanceof Uint8Array) {
-      this.#network.onMessage({ from: this.peer, kind: 'updates', bytes: question.update });
+      this.#network.onMessage({ from: this.peer, kind: 'submit', bytes: question.update });
     }
     await this.#travel(peer, signal);
     const host = this.#network.reach(this.peer, peer)!;

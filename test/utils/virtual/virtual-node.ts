@@ -130,6 +130,7 @@ export class VirtualNode {
         clock: own,
         log: log.child({ node: number }),
         random: random.next,
+        randomBytes: (count) => Uint8Array.from({ length: count }, () => random.integer(0, 255)),
         observer: { receiptArrived: () => {}, roundTrained: () => {}, roundLost: () => {} },
       },
     );

@@ -42,6 +42,9 @@ const headers: readonly [name: string, code: ReceiptCode, (update: Update) => Pa
   ],
 ];
 
+/** As in the request `submit`. */
+const plain = { sealed: false };
+
 describe('an update is refused, with its code, for', () => {
   test.each(headers)('%s', async (_name, code, change) => {
     const world = new World();
@@ -200,7 +203,7 @@ describe('an update is refused, with its code, for', () => {
       envelope: signMessage('update', honest, signer),
     }));
     for (const { author, envelope } of flood) {
-      const { verdict, receipt } = world.run.intake.receive(envelope, author);
+      const { verdict, receipt } = world.run.intake.receive(envelope, author, plain);
       expect(verdict).toBe('ignore');
       const found = await receipt;
       expect(found).toMatchObject({ code: 'not-admitted', peer: author, digest: honest.payload.digest });
@@ -218,12 +221,13 @@ describe('an update is refused, with its code, for', () => {
     const world = new World();
     const { peers, head } = await training(world, 2);
     const [peer] = peers as [ScriptedPeer];
-    const send = (): Promise<{ code: string }> => world.run.intake.receive(Uint8Array.of(1), peer.id).receipt;
+    const send = (): Promise<{ code: string }> =>
+      world.run.intake.receive(Uint8Array.of(1), peer.id, plain).receipt;
     for (let i = 0; i < UPDATE_QUOTA.calls; i++) expect((await send()).code).toBe('malformed');
     expect((await send()).code).toBe('rate-limited');
     // More keys than a limiter remembers.
     const update = peer.seal(peer.update(head));
-    for (let i = 0; i < 5_000; i++) world.run.intake.receive(update, `stranger ${i}`);
+    for (let i = 0; i < 5_000; i++) world.run.intake.receive(update, `stranger ${i}`, plain);
     expect((await send()).code).toBe('rate-limited');
   });
 
@@ -237,7 +241,7 @@ describe('an update is refused, with its code, for', () => {
     for (const host of hosts) world.run.members.join(host.peer, about);
     for (const host of hosts) {
       const bytes = signMessage('update', peer.update(head), host.signer);
-      expect(await world.run.intake.receive(bytes, host.peer).receipt).toMatchObject({
+      expect(await world.run.intake.receive(bytes, host.peer, plain).receipt).toMatchObject({
         code: 'not-assigned',
       });
     }

@@ -1,0 +1,59 @@
+import { encryptHead, JOB_KEY_BYTES } from '../../protocol/job-key.ts';
+import type { JobKeysMessage } from '../../protocol/rpc.ts';
+import { NONCE_BYTES, SEALING_KEY_BYTES, type SealContext, SealingKey } from '../../protocol/sealing.ts';
+import type { CoordinatorDeps } from '../context.ts';
+import type { StoredKeys } from '../store/store.ts';
+
+/**
+ * The keys of a job. Nodes seal updates and heartbeats to one of them, which never changes. The coordinator encrypts heads
+ * under the other, which it replaces when a member is removed. A member that is removed can then read no later head.
+ */
+export class JobKeys {
+  readonly #job: string;
+  readonly #deps: Pick<Required<CoordinatorDeps>, 'store' | 'randomBytes'>;
+  readonly #sealing: SealingKey;
+  #stored: StoredKeys;
+
+  /** Reads the keys. Makes and records them for a job that has none, which is new or comes from an older version. */
+  constructor(deps: { job: string; deps: Pick<Required<CoordinatorDeps>, 'store' | 'randomBytes'> }) {
+    this.#job = deps.job;
+    this.#deps = deps.deps;
+    const { store, randomBytes } = this.#deps;
+    const known = store.keys.find(this.#job);
+    this.#stored = known ?? {
+      seal: randomBytes(SEALING_KEY_BYTES),
+      id: 1,
+      key: randomBytes(JOB_KEY_BYTES),
+    };
+    if (known === null) this.#record(this.#stored);
+    this.#sealing = new SealingKey(this.#stored.seal);
+  }
+
+  /** Returns the keys for a peer that may read the job. */
+  message(): JobKeysMessage {
+    const { id, key } = this.#stored;
+    return { seal: this.#sealing.publicKey, id, key };
+  }
+
+  /** Encrypts a signed head under the newest key. */
+  encrypt(head: Uint8Array): Uint8Array {
+    return encryptHead(head, this.#job, this.#stored, this.#deps.randomBytes(NONCE_BYTES));
+  }
+
+  /** Opens a message of a node. @throws SwarmError SEAL_INVALID */
+  open(sealed: Uint8Array, kind: SealContext['kind'], author: string): Uint8Array {
+    return this.#sealing.open(sealed, { kind, job: this.#job, author });
+  }
+
+  /** Replaces the key of heads. The new key is durable when this returns. */
+  rotate(): void {
+    const { seal, id } = this.#stored;
+    this.#record({ seal, id: id + 1, key: this.#deps.randomBytes(JOB_KEY_BYTES) });
+  }
+
+  #record(keys: StoredKeys): void {
+    const { store } = this.#deps;
+    store.transaction(() => store.keys.put(this.#job, keys));
+    this.#stored = keys;
+  }
+}
