@@ -1,4 +1,5 @@
 /** A peer that joins a job like any node, and then sends invalid updates. */
+import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
 import { multiaddr } from '@multiformats/multiaddr';
 import { isSwarmError } from '../../common/errors.ts';
@@ -13,7 +14,10 @@ import { loadIdentity } from '../../net/identity.ts';
 import type { SwarmNetwork } from '../../net/network.ts';
 import { encodeCbor, sha256 } from '../../protocol/cbor.ts';
 import { decodeInvite } from '../../protocol/invite.ts';
+import { decryptHead } from '../../protocol/job-key.ts';
 import type { Head, Receipt, Update } from '../../protocol/messages.ts';
+import type { JobKeysMessage } from '../../protocol/rpc.ts';
+import { seal } from '../../protocol/sealing.ts';
 import { type Signer, signMessage, verifyMessage } from '../../protocol/signing.ts';
 import { jobTopic } from '../../protocol/topics.ts';
 import { FileBlobStore } from '../../storage/blob-store.ts';
@@ -35,13 +39,14 @@ export interface HostileOptions {
 export class HostilePeer {
   readonly network: SwarmNetwork;
   readonly job: string;
-  /** Updates of other peers, with their bytes. */
-  readonly overheard: { author: string; bytes: Uint8Array; update: Update }[] = [];
+  /** Authors of messages that it received on the topics of updates and heartbeats, although it is no coordinator. */
+  readonly overheard: string[] = [];
   readonly coordinator: string;
   readonly #layout: AdapterLayout;
   readonly #signal: AbortSignal;
   #newest: Head | null = null;
   #address = '';
+  #keys: JobKeysMessage | null = null;
 
   private constructor(
     network: SwarmNetwork,
@@ -85,14 +90,15 @@ export class HostilePeer {
   async #enter(): Promise<void> {
     const { network, job } = this;
     network.subscribe(jobTopic(job, 'heads'), ({ data }) => {
-      this.#heard(verifyMessage('head', data).message);
+      if (this.#keys) this.#heard(verifyMessage('head', decryptHead(data, job, this.#keys)).message);
       return 'accept';
     });
-    network.subscribe(jobTopic(job, 'updates'), ({ data }) => {
-      const { author, message } = verifyMessage('update', data);
-      this.overheard.push({ author, bytes: data, update: message });
-      return 'accept';
-    });
+    for (const channel of ['updates', 'peers'] as const) {
+      network.subscribe(jobTopic(job, channel), ({ from }) => {
+        this.overheard.push(from);
+        return 'accept';
+      });
+    }
     const head = await this.#join();
     if (head) this.#heard(verifyMessage('head', head).message);
   }
@@ -101,7 +107,9 @@ export class HostilePeer {
     const { network, job, coordinator } = this;
     const about = { name: 'wolf', agent: 'hostile/1', engine: 'none', tokensPerSecond: 0 };
     const body = { job, invite: null, ...about, sentAt: Date.now() };
-    return (await network.request(coordinator, 'join', body, { signal: this.#signal })).head;
+    const { head, keys } = await network.request(coordinator, 'join', body, { signal: this.#signal });
+    this.#keys = keys;
+    return head;
   }
 
   /** Connects and joins again. Returns the code of the refusal; null if the job admits this peer. */
@@ -129,7 +137,10 @@ export class HostilePeer {
       bytesReceived: 0,
       issuedAt: Date.now(),
     };
-    await this.network.publish(jobTopic(this.job, 'peers'), signMessage('heartbeat', message, this.signer));
+    const context = { kind: 'heartbeat', job: this.job, author: this.signer.peerId } as const;
+    const signed = signMessage('heartbeat', message, this.signer);
+    const sealed = seal(signed, this.#keys!.seal, context, randomBytes(32));
+    await this.network.publish(jobTopic(this.job, 'peers'), sealed);
   }
 
   #heard(head: Head): void {

@@ -28,6 +28,7 @@ export interface WorldOptions extends ToyJobOptions {
   retention?: RetentionSettings;
   /** Held-out loss of the initial adapter, as recorded when the job was created. @default 1 */
   baseLoss?: number;
+  randomBytes?: (count: number) => Uint8Array;
   /** Held-out losses of an adapter. @default lower, the nearer its values are to zero */
   losses?: (adapter: readonly Float32Array[]) => RowLoss[];
   /** Gradient of the loss over rows at an adapter. @default zeros, which say nothing about an update */
@@ -153,7 +154,7 @@ export class World {
         },
       },
       // The same bytes in every process, so that two worlds can be compared.
-      randomBytes: (count) => new Uint8Array(count).fill(7),
+      randomBytes: this.#options.randomBytes ?? ((count) => new Uint8Array(count).fill(7)),
       failpoint: (name) => this.failpoint(name),
       fatal: (error) => {
         if (isAlive()) throw error;

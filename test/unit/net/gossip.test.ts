@@ -1,4 +1,5 @@
 import { createHash, randomBytes } from 'node:crypto';
+import { setTimeout as pause } from 'node:timers/promises';
 import type { Stream } from '@libp2p/interface';
 import { describe, expect, it } from 'vitest';
 import { systemClock } from '../../../common/system-clock.ts';
@@ -73,6 +74,46 @@ async function sendFrames(
   }
   return { sent, stuck: false };
 }
+
+describe('messages of nodes', () => {
+  it('are not forwarded by a coordinator, which only reads them', async () => {
+    const [node, coordinator, stranger] = await Promise.all([startHost(), startHost(), startHost()]);
+    await Promise.all([join(node, coordinator), join(stranger, coordinator)]);
+    const read: string[] = [];
+    coordinator.network.subscribe(
+      updates,
+      ({ data }) => {
+        read.push(Buffer.from(data).toString());
+        return 'accept';
+      },
+      { forwards: false },
+    );
+    coordinator.network.subscribe(heads, () => 'accept');
+    const overheard = listen(stranger, updates);
+    const forwarded = listen(stranger, heads);
+    let n = 0;
+    await eventually(async () => {
+      await node.network.publish(updates, Buffer.from(`update ${n}`));
+      await node.network.publish(heads, Buffer.from(`head ${n++}`));
+      return read.length > 4 && forwarded.heard.length > 4;
+    });
+    // gossipsub offers messages to further peers at its heartbeats.
+    await pause(2_500);
+    expect(overheard.heard).toEqual([]);
+  });
+
+  it('reach only the peers in whom the node confides, whoever subscribes', async () => {
+    const [coordinator, stranger] = await Promise.all([startHost(), startHost()]);
+    const node = await startHost({ confidants: [coordinator.peer] });
+    await Promise.all([join(stranger, node), join(coordinator, node)]);
+    const [read, overheard] = [listen(coordinator, updates), listen(stranger, updates)];
+    const ofHeads = listen(stranger, heads);
+    await untilHeard(node, updates, [read], 'update');
+    await untilHeard(node, heads, [ofHeads], 'head');
+    await pause(2_500);
+    expect(overheard.heard).toEqual([]);
+  });
+});
 
 describe('a flood on one connection', () => {
   it('of correctly signed messages of 5,000 unknown keys: none is verified, and all honest messages arrive', async () => {

@@ -30,6 +30,8 @@ export class ScriptedCoordinator {
   role: Role = 'contributor';
   /** The code with which it refuses nodes that it does not admit. */
   refusal = 'NOT_ADMITTED';
+  /** Called for each request for a head. */
+  onHead: () => void = () => {};
   /** Id of the key of heads. */
   keyId = 1;
   head: Head | null = null;
@@ -61,7 +63,10 @@ export class ScriptedCoordinator {
         keys: testKeys(this.keyId),
       };
     });
-    this.host.handle('head', async () => ({ head: this.#signedHead(), keys: testKeys(this.keyId) }));
+    this.host.handle('head', async () => {
+      this.onHead();
+      return { head: this.#signedHead(), keys: testKeys(this.keyId) };
+    });
     this.host.handle('leave', async (peer) => {
       this.left.push(peer);
       return {};

@@ -11,6 +11,8 @@ import { defaultPolicy, demandOf } from '../../../node/policy.ts';
 import { sha256 } from '../../../protocol/cbor.ts';
 import { INLINE_UPDATE_BYTES } from '../../../protocol/limits.ts';
 import type { Head } from '../../../protocol/messages.ts';
+import { jobTopic } from '../../../protocol/topics.ts';
+import { encryptedHead } from '../../utils/job-keys.ts';
 import { SeededRandom } from '../../utils/virtual/seeded-random.ts';
 import { type ToyJobOptions, toyJob, toyLayout } from '../../utils/virtual/toy-job.ts';
 import { VirtualClock } from '../../utils/virtual/virtual-clock.ts';
@@ -106,6 +108,56 @@ test('a node that waits for round 1 to begin does not announce round 1 as done',
   expect(new Set(coordinator.idle)).toEqual(new Set([0]));
   await coordinator.open(1, [node.peer]);
   await at.until(() => coordinator.updates.length === 1 && coordinator.idle.includes(1));
+});
+
+describe('a head under a key that the node does not have', () => {
+  test('makes it ask for the key and the head, and read later heads at once', async () => {
+    const { node, coordinator } = at;
+    await coordinator.open(1, [], { phase: 'waiting' });
+    node.start();
+    await at.until(() => at.phase() === 'awaiting');
+    let asked = 0;
+    coordinator.onHead = () => asked++;
+    coordinator.keyId = 2;
+    await coordinator.open(1, [node.peer]);
+    await at.until(() => at.phase() === 'training', 2_000);
+    expect(asked).toBe(1);
+    await coordinator.open(2, [node.peer]);
+    await at.until(() => node.swarmNode.view().state.head?.round === 2, 2_000);
+    expect(asked).toBe(1);
+  });
+
+  test('is asked for once, however many arrive, and an outdated one is ignored', async () => {
+    const { node, coordinator, toy } = at;
+    coordinator.keyId = 2;
+    await coordinator.open(1, [], { phase: 'waiting' });
+    node.start();
+    await at.until(() => at.phase() === 'awaiting');
+    let asked = 0;
+    coordinator.onHead = () => asked++;
+    const publish = (id: number) =>
+      coordinator.host.publish(jobTopic(toy.job, 'heads'), encryptedHead(Uint8Array.of(1), toy.job, id));
+    for (let i = 0; i < 20; i++) await publish(1);
+    await at.pass(1_000);
+    expect(asked).toBe(0);
+    for (let i = 0; i < 20; i++) await publish(9);
+    await at.pass(1_000);
+    expect(asked).toBe(1);
+  });
+
+  test('is asked for after the coordinator has lost its keys', async () => {
+    const { node, coordinator, toy } = at;
+    await coordinator.open(1, [], { phase: 'waiting' });
+    node.start();
+    await at.until(() => at.phase() === 'awaiting');
+    let asked = 0;
+    coordinator.onHead = () => asked++;
+    const damaged = encryptedHead(Uint8Array.of(1), toy.job).fill(0, 4);
+    await coordinator.host.publish(jobTopic(toy.job, 'heads'), damaged);
+    await at.pass(1_000);
+    expect(asked).toBe(1);
+    expect(at.codes('head-unreadable')).toEqual(['HEAD_UNREADABLE']);
+  });
 });
 
 test('joins, trains its rows and delivers one update that describes its work', async () => {
