@@ -138,7 +138,9 @@ async function startSwarm() {
   };
   const lines: CreateJobLine[] = [];
   for await (const line of api.createJob(spec)) lines.push(line);
-  const { invite, job } = await api.job(JOB_NAME);
+  const detail = await api.job(JOB_NAME);
+  const { job } = detail;
+  const invite = detail.invite!;
   const addresses = new Map<string, string>();
   for (const name of NAMES) {
     const nodeHome = join(folder, name);
