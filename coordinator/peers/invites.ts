@@ -223,6 +223,11 @@ export class Invites {
     }
   }
 
+  /** Returns the id of the personal invite that a peer used last; null if it used none. */
+  inviteOf(peer: string): string | null {
+    return this.#newest.get(peer) ?? null;
+  }
+
   /** Returns whether a peer was admitted as a reader, or has joined before, with an invite that is not revoked. */
   isReader(peer: string): boolean {
     const bound = this.#invite(this.#newest.get(peer));

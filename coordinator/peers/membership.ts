@@ -144,7 +144,9 @@ export class Membership {
 
   /** Returns whether a peer may read what only admitted peers may: it is a member or an admitted reader. */
   mayRead(peer: string): boolean {
-    return this.#peers.has(peer) || this.invites.isReader(peer);
+    if (this.#peers.has(peer)) return true;
+    const who = whoIs({ peer, invite: this.invites.inviteOf(peer) });
+    return this.invites.isReader(peer) && !this.#ledger.isBanned(who);
   }
 
   /**

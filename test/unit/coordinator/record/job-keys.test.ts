@@ -75,6 +75,24 @@ describe('the key of heads', () => {
     }
   });
 
+  test('is not given to a banned member, although its invite is still valid', async () => {
+    const world = await closedWorld();
+    const { token } = world.run.members.invites.create({
+      name: 'one',
+      role: 'contributor',
+      uses: 1,
+      expiresAt: null,
+    });
+    const banned = new ScriptedPeer(1, world);
+    await banned.join(token);
+    const { ledger } = world.run;
+    const ban = { cause: 'operator', job: null, reason: 'a test', until: null } as const;
+    world.run.driver.transact((outbox) => ledger.ban(ledger.who(banned.id), ban, outbox));
+    await world.pass(5_000);
+    await expect(keysOf(banned)).rejects.toMatchObject({ code: 'RPC_REFUSED' });
+    expect(world.run.mayRead(banned.id)).toBe(false);
+  });
+
   test('and the key of seals stay the same over a restart', async () => {
     const world = await closedWorld();
     const peer = new ScriptedPeer(1, world);
