@@ -1,8 +1,13 @@
 import { encryptHead, JOB_KEY_BYTES } from '../../protocol/job-key.ts';
 import type { JobKeysMessage } from '../../protocol/rpc.ts';
 import { NONCE_BYTES, SEALING_KEY_BYTES, type SealContext, SealingKey } from '../../protocol/sealing.ts';
-import type { CoordinatorDeps } from '../context.ts';
-import type { StoredKeys } from '../store/store.ts';
+import type { Store, StoredKeys } from '../store/store.ts';
+
+interface Deps {
+  readonly store: Store;
+  /** Returns random bytes that no peer can predict. */
+  readonly randomBytes: (count: number) => Uint8Array;
+}
 
 /**
  * The keys of a job. Nodes seal updates and heartbeats to one of them, which never changes. The coordinator encrypts heads
@@ -10,12 +15,12 @@ import type { StoredKeys } from '../store/store.ts';
  */
 export class JobKeys {
   readonly #job: string;
-  readonly #deps: Pick<Required<CoordinatorDeps>, 'store' | 'randomBytes'>;
+  readonly #deps: Deps;
   readonly #sealing: SealingKey;
   #stored: StoredKeys;
 
   /** Reads the keys. Makes and records them for a job that has none, which is new or comes from an older version. */
-  constructor(deps: { job: string; deps: Pick<Required<CoordinatorDeps>, 'store' | 'randomBytes'> }) {
+  constructor(deps: { job: string; deps: Deps }) {
     this.#job = deps.job;
     this.#deps = deps.deps;
     const { store, randomBytes } = this.#deps;
