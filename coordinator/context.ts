@@ -67,7 +67,7 @@ export interface RoundMeter {
  * Result of the gate: the variant of the merge that passed, or `refused`. With `removed`, the updates of some persons are
  * left out. With `rolled-back`, the coordinator goes back to the best checkpoint.
  */
-export type GateVerdict = 'passed' | 'half-rate' | 'removed' | 'refused' | 'rolled-back';
+export type GateVerdict = 'passed' | 'half-rate' | 'quarter-rate' | 'removed' | 'refused' | 'rolled-back';
 
 /** Measures adapters in a process with the job's base. */
 export interface Validator {

@@ -204,7 +204,7 @@ export function createCoordinatorMetrics(source: CoordinatorMetricsSource): Coor
   );
   const gateVerdicts = counter(
     'swarm_gate_verdicts_total',
-    'Gate verdicts: passed, half-rate, removed, refused or rolled-back.',
+    'Gate verdicts: passed, half-rate, quarter-rate, removed, refused or rolled-back.',
     'verdict',
   );
 

@@ -123,7 +123,7 @@ export const checkpointSchema = z.strictObject({
     trainLoss: finite.nullable(),
     tokens: index,
     seconds: finite.nonnegative(),
-    /** Outer learning rate of the merge that passed the gate: the job's rate, or half of it. */
+    /** Outer learning rate of the merge that passed the gate: the job's rate, or a half or a quarter of it. */
     outerRate: finite,
     /** Size of all merged updates in bytes. */
     updateBytes: index,

@@ -15,11 +15,11 @@ export const NOISE_LIMIT = 2.5;
  * Largest worsening against the best checkpoint. Without this limit, a worsening of `tolerance` in every round passes. In
  * the last round of a job, the limits are those against the parent, because nobody can make up for a worsening later.
  */
-export const BEST_LIMIT = 5;
+export const BEST_LIMIT = 10;
 /** Largest worsening of the worst rows against the parent. */
-export const WORST_ROWS_LIMIT = 25;
+export const WORST_ROWS_LIMIT = 50;
 /** Largest worsening of the worst rows against the best checkpoint, which may be many rounds old. */
-export const WORST_ROWS_BEST_LIMIT = 50;
+export const WORST_ROWS_BEST_LIMIT = 100;
 
 /** Share of the rows that count as the worst ones: 4 of 64. */
 export const WORST_SHARE = 1 / 16;
@@ -71,9 +71,16 @@ export function changeOf(before: readonly RowLoss[], after: readonly RowLoss[]):
   };
 }
 
+/** Returns the largest worsening that noise alone can explain, as a share of the loss. */
+export function noiseLimit(tolerance: number): number {
+  return NOISE_LIMIT * Math.max(tolerance, LEAST_UNIT);
+}
+
 /** Result of the comparison of a merge with its parent and with the best checkpoint. */
 export interface Judgement {
   readonly passes: boolean;
+  /** Worsening against the parent. */
+  readonly worsening: number;
   /** Whether the merge is good enough compared with its parent, but not compared with the best checkpoint. */
   readonly isDrifted: boolean;
   /** Largest quotient of a worsening and its limit. Of two merges that do not pass, the one with less is better. */
@@ -106,11 +113,11 @@ export function judge(
 ): Judgement {
   const unit = Math.max(tolerance, LEAST_UNIT);
   const allowed = ({ standardError }: Change): number =>
-    Math.max(tolerance, Math.min(2 * standardError, NOISE_LIMIT * unit));
+    Math.max(tolerance, Math.min(2 * standardError, noiseLimit(tolerance)));
   const step = changeOf(before, after);
-  if (step === null) return { passes: true, isDrifted: false, severity: 0, reason: '' };
+  if (step === null) return { passes: true, worsening: 0, isDrifted: false, severity: 0, reason: '' };
   const found: Finding[] = [
-    { than: PARENT, rows: '', by: step.worsening, limit: allowed(step), scale: NOISE_LIMIT * unit },
+    { than: PARENT, rows: '', by: step.worsening, limit: allowed(step), scale: noiseLimit(tolerance) },
     { than: PARENT, rows: WORST, by: step.worstRows, limit: WORST_ROWS_LIMIT * unit },
   ];
   const overBest = best && changeOf(best, after);
@@ -127,6 +134,7 @@ export function judge(
   const severity = Math.max(...found.map(({ by, limit, scale = limit }) => by / scale));
   return {
     passes: first === undefined,
+    worsening: step.worsening,
     isDrifted: first !== undefined && failed.every(({ than }) => than === BEST),
     severity: Number.isNaN(severity) ? Infinity : severity,
     reason: first === undefined ? '' : reasonOf(first),

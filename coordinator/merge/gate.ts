@@ -1,7 +1,7 @@
 /** The gate: the check on held-out data that a merge must pass to become a checkpoint. */
 import type { RowLoss } from '../../lora/train/step.ts';
 import type { GateVerdict } from '../context.ts';
-import { type Judgement, judge } from './comparison.ts';
+import { type Judgement, judge, noiseLimit } from './comparison.ts';
 
 /** Largest share of the merge's weight that the gate removes. A smaller part of a round does not speak for the round. */
 export const REMOVED_SHARE = 0.5;
@@ -12,6 +12,12 @@ export const REMOVED_SHARE = 0.5;
 export const MOST_EVALUATIONS = 24;
 /** Largest number of persons whose removal is evaluated one at a time. */
 export const PERSONS_ALONE = 12;
+
+/**
+ * Chance alone can seem to help if the gate chooses the best of many merges, and the more, the larger the removed share
+ * of the weight is. The loss must fall by the limit of the noise, and by this multiple of it for the whole weight.
+ */
+const CHANCE_OF_CHOICE = 2;
 
 /** A person whose updates are in the merge. */
 export interface Person<Source> {
@@ -73,10 +79,12 @@ export type GateResult<Source, Merged> =
  * 2. without the suspects, the most suspicious first: without one person, two, three, five, eight and so on;
  * 3. all updates at half the rate;
  * 4. without each person in turn; then without the two persons whose removal helped most, the three, five and so on;
- * 5. the best variant of step 4 at half the rate.
+ * 5. the best variant of step 4 at half the rate;
+ * 6. all updates at a quarter of the rate.
  *
  * Step 2 comes before half the rate, because half the rate would keep half of a harmful step. Step 4 comes after it,
- * because too high a rate would make the gate remove persons who did nothing wrong.
+ * because too high a rate would make the gate remove persons who did nothing wrong. For the same reason, steps 4 and 5
+ * take only a merge whose loss is lower than that of all updates by more than noise can explain.
  *
  * No variant removes more than REMOVED_SHARE of the merge's weight. If a variant is good enough compared with the
  * parent, but not compared with the best checkpoint, then no update of this round is at fault, and the gate stops.
@@ -99,6 +107,7 @@ interface Attempt<Source, Merged> {
 /** Judgement of a merge that produced no adapter. */
 const IMPOSSIBLE: Judgement = {
   passes: false,
+  worsening: Infinity,
   isDrifted: false,
   severity: Infinity,
   reason: 'the merge would move weights further than an adapter can hold',
@@ -116,24 +125,25 @@ class Attempts<Source, Merged> {
   }
 
   async run(): Promise<GateResult<Source, Merged>> {
-    const whole = await this.#attempt([], this.#input.rate);
+    const whole = await this.#try([], this.#input.rate);
+    this.#end(whole);
     if (!this.#last) {
       this.#persons = this.#input.personsOf(whole.merged);
-      await this.#search();
+      await this.#search(whole);
     }
     const { merged, losses, judgement, rate, removed } = this.#last ?? whole;
     if (judgement.passes && merged !== null) {
-      const verdict = removed.length > 0 ? 'removed' : rate < this.#input.rate ? 'half-rate' : 'passed';
+      const verdict = removed.length > 0 ? 'removed' : (VERDICTS.get(rate / this.#input.rate) ?? 'passed');
       const leftOut = removed.flatMap(({ sources }) => sources);
       return { accepted: true, verdict, merged, losses, rate, leftOut };
     }
     const { isDrifted, reason } = judgement;
-    const tried = 'neither half the outer rate nor the removal of persons helped';
+    const tried = 'neither a lower outer rate nor the removal of persons helped';
     return { accepted: false, isDrifted, reason: isDrifted ? reason : `${reason}; ${tried}` };
   }
 
-  /** Tries steps 2 to 5. Ends when `#last` is set. */
-  async #search(): Promise<void> {
+  /** Tries steps 2 to 6. Ends when `#last` is set. */
+  async #search(whole: Attempt<Source, Merged>): Promise<void> {
     const { rate } = this.#input;
     const persons = this.#persons!.filter(({ weight }) => weight > 0);
     const suspects = this.#removable(persons.filter(({ isSuspect }) => isSuspect));
@@ -141,43 +151,53 @@ class Attempts<Source, Merged> {
       if (!(await this.#next(suspects.slice(0, count), rate))) break;
     }
     await this.#next([], rate / 2);
+    await this.#searchAll(whole, persons);
+    await this.#next([], rate / 4);
+  }
 
+  /** Tries steps 4 and 5. */
+  async #searchAll(whole: Attempt<Source, Merged>, persons: readonly Person<Source>[]): Promise<void> {
+    const { rate, tolerance } = this.#input;
+    const total = persons.reduce((sum, { weight }) => sum + weight, 0);
+    const helps = ({ judgement, removed }: Attempt<Source, Merged>): boolean => {
+      const share = removed.reduce((sum, { weight }) => sum + weight, 0) / total;
+      const chance = noiseLimit(tolerance) * (1 + CHANCE_OF_CHOICE * share);
+      return whole.judgement.worsening - judgement.worsening > chance;
+    };
     const alone: Attempt<Source, Merged>[] = [];
     const left = (MOST_EVALUATIONS - this.#evaluations) >> 1;
     for (const person of persons.slice(0, Math.min(PERSONS_ALONE, left))) {
-      if (this.#removable([person]).length === 0) continue;
-      const attempt = this.#hasEnded ? null : await this.#attempt([person], rate, { keep: true });
-      if (attempt) alone.push(attempt);
+      if (this.#hasEnded || this.#removable([person]).length === 0) continue;
+      alone.push(await this.#try([person], rate));
     }
     alone.sort(bySeverity);
-    const [best] = alone;
-    if (!best) return;
-    this.#end(best);
     const worst = this.#removable(alone.flatMap(({ removed }) => removed));
-    const tried = [best];
-    for (const count of growing(2, worst.length)) {
-      const attempt = await this.#next(worst.slice(0, count), rate);
-      if (!attempt) break;
-      tried.push(attempt);
+    const tried = alone.slice(0, 1);
+    for (const count of [1, ...growing(2, worst.length)]) {
+      if (count > 1) {
+        if (this.#hasEnded) break;
+        tried.push(await this.#try(worst.slice(0, count), rate));
+      }
+      const newest = tried.at(-1);
+      if (newest && helps(newest)) this.#end(newest);
     }
-    await this.#next(tried.sort(bySeverity)[0]!.removed, rate / 2);
+    const [best] = tried.filter(helps).sort(bySeverity);
+    if (best) await this.#next(best.removed, rate / 2);
   }
 
   get #hasEnded(): boolean {
     return this.#last !== null || this.#evaluations >= MOST_EVALUATIONS || !this.#input.hasTime();
   }
 
-  /** Makes an attempt, unless the search has ended. */
+  /** Makes an attempt that ends the search if it passes. Returns null if the search has ended already. */
   async #next(removed: readonly Person<Source>[], rate: number): Promise<Attempt<Source, Merged> | null> {
-    return this.#hasEnded ? null : this.#attempt(removed, rate);
+    if (this.#hasEnded) return null;
+    const attempt = await this.#try(removed, rate);
+    this.#end(attempt);
+    return attempt;
   }
 
-  /** @param options `keep`: a success does not end the search, because another attempt may be better */
-  async #attempt(
-    removed: readonly Person<Source>[],
-    rate: number,
-    { keep = false } = {},
-  ): Promise<Attempt<Source, Merged>> {
+  async #try(removed: readonly Person<Source>[], rate: number): Promise<Attempt<Source, Merged>> {
     const { sources, tolerance, isLast, before, best, merge, evaluate } = this.#input;
     const gone = new Set(removed.flatMap((person) => person.sources));
     const merged = this.#persons && new Set(this.#persons.flatMap((person) => person.sources));
@@ -187,9 +207,7 @@ class Attempts<Source, Merged> {
     const losses = result !== null && before.length > 0 ? await evaluate.call(this.#input, result) : [];
     const judgement =
       result === null ? IMPOSSIBLE : judge({ before, best, after: losses }, { tolerance, isLast });
-    const attempt = { merged: result, losses, judgement, rate, removed };
-    if (!keep) this.#end(attempt);
-    return attempt;
+    return { merged: result, losses, judgement, rate, removed };
   }
 
   #end(attempt: Attempt<Source, Merged>): void {
@@ -208,6 +226,12 @@ class Attempts<Source, Merged> {
     });
   }
 }
+
+/** Verdict on a merge of all updates, by the share of the job's rate. */
+const VERDICTS = new Map([
+  [1 / 2, 'half-rate'],
+  [1 / 4, 'quarter-rate'],
+] as const);
 
 /** Yields growing numbers from `first` to `last`: each is half as large again as the one before, and at least one more. */
 function* growing(first: number, last: number): Generator<number> {

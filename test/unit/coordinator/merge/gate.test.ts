@@ -99,7 +99,7 @@ describe('judge', () => {
       rounds++;
     }
     expect(drifted).toBe(true);
-    expect(rounds).toBe(5);
+    expect(rounds).toBe(9);
     expect(meanLoss(before)! / 5 - 1).toBeLessThanOrEqual(BEST_LIMIT * 0.002);
   });
 
@@ -276,16 +276,26 @@ describe('passGate', () => {
     expect(result).toMatchObject({ verdict: 'removed', rate: 0.5 });
   });
 
+  test('removes nobody whose removal helps no more than chance', async () => {
+    // Without the last one, the merge would pass, but the others differ from it only by noise.
+    const noisy = [{ harm: 0.024 }, { harm: 0.025 }, { harm: 0.026 }, { harm: 0.03 }];
+    const { result } = await run(noisy);
+    expect(result).toMatchObject({ accepted: false });
+    const lower = await run(noisy.map(({ harm }) => ({ harm: harm / 1.5 })));
+    expect(lower.result).toMatchObject({ accepted: true, verdict: 'quarter-rate', rate: 0.25, leftOut: [] });
+  });
+
   test('refuses the round when nothing passes', async () => {
     const { result, merges } = await run([{ harm: 3 }, { harm: 4 }, { harm: 5 }]);
     expect(result).toMatchObject({ accepted: false, isDrifted: false });
-    expect(merges).toHaveLength(2 + 3 + 1);
+    // All three, at half the rate, without each one, the best of these at half the rate, all at a quarter of the rate.
+    expect(merges).toHaveLength(1 + 1 + 3 + 1 + 1);
   });
 
   test('refuses a single bad update without trying an empty merge', async () => {
     const { result, merges } = await run([{ harm: 3 }]);
     expect(result.accepted).toBe(false);
-    expect(merges).toHaveLength(2);
+    expect(merges.map(({ rate }) => rate)).toEqual([1, 0.5, 0.25]);
   });
 
   test('finds the one suspect among 40 persons at once', async () => {
@@ -323,7 +333,7 @@ describe('passGate', () => {
       personsOf: () => persons(others),
       hasTime: () => true,
     });
-    expect(tried).toEqual([[outlier, ...others], others, [others[1]], [others[0]], [others[1]]]);
+    expect(tried).toEqual([[outlier, ...others], others, [others[1]], [others[0]], others]);
   });
 
   test('removes a person whose update makes the merge impossible', async () => {
