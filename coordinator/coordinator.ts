@@ -217,7 +217,7 @@ export class Coordinator {
         return { jobs, others: visible.length < all.length };
       }),
       network.handle('join', async (peer, { job, ...request }, { signal }) => {
-        const { context, members, record } = this.#running(job);
+        const { context, members, record, ledger } = this.#running(job);
         // Check the request before waiting, so that only nodes that may join wait in line. Members do not wait.
         if (members.checkJoin(peer, request) === 'newcomer') {
           await this.#newcomers.wait(peer, signal).catch((error: unknown) => {
@@ -232,6 +232,7 @@ export class Coordinator {
           head: record.heads.newest.envelope,
           admission: admission.kind,
           role: members.get(peer)!.role,
+          standing: ledger.toldTo(peer),
           keys: context.keys.message(),
         };
       }),

@@ -29,8 +29,8 @@ export class JobRun {
     const { context } = deps;
     this.context = context;
     const receipts = new Receipts({ context });
-    const record = new RoundRecord({ context });
     const ledger = new Ledger({ context });
+    const record = new RoundRecord({ context, ledger });
     const driver = new RoundDriver({ context, record, receipts, ledger });
     const onIdle = (peer: string, round: number): void => this.intake.giveUp(peer, round);
     const members = new Membership({ context, driver, receipts, ledger, onIdle });

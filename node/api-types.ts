@@ -1,6 +1,7 @@
 import type { Head, Heartbeat } from '../protocol/messages.ts';
 import type { ReceiptCode } from '../protocol/receipts.ts';
 import type { Role } from '../protocol/rpc.ts';
+import type { OwnStanding } from './context.ts';
 import type { Outcome } from './machine/pending-update.ts';
 
 /** Answer to GET /v1/status of a node (HTTP on the loopback interface). The CLI prints it. */
@@ -26,6 +27,8 @@ export interface NodeStatus {
   reason: string;
   /** 0 before the first head. */
   round: number;
+  /** How far the coordinator trusts the person who answers for this node; null before the node has joined a job. */
+  standing: OwnStanding | null;
   /** Optimiser steps made and planned in this round. */
   step: number;
   steps: number;

@@ -8,7 +8,7 @@ import type { NodeMetrics } from '../monitor/node-metrics.ts';
 import type { SwarmNetwork } from '../net/network.ts';
 import type { Manifest } from '../protocol/manifest.ts';
 import type { Head } from '../protocol/messages.ts';
-import type { Role } from '../protocol/rpc.ts';
+import type { Role, RpcResponse } from '../protocol/rpc.ts';
 import type { BlobCollector } from '../storage/blob-collector.ts';
 import type { BlobStore } from '../storage/blobs.ts';
 import type { NamedPeers } from './blob-access.ts';
@@ -53,7 +53,12 @@ export interface SwarmNodeDeps {
   onShutOut?: (error: SwarmError) => void;
   /** Returns random bytes that no peer can predict. */
   randomBytes: (count: number) => Uint8Array;
+  /** Called with the node's standing, as each answer to a request to join tells it. @default does nothing */
+  onStanding?: (standing: OwnStanding) => void;
 }
+
+/** How far the coordinator trusts the person who answers for this node. */
+export type OwnStanding = RpcResponse<'join'>['standing'];
 
 /** Progress of a download that the node waits for, in bytes. */
 export interface Download {

@@ -1,3 +1,4 @@
+import { countOf } from '../common/text.ts';
 import { receiptMeanings } from '../protocol/receipts.ts';
 import { totalRounds } from '../protocol/total-rounds.ts';
 import type { NodeJob, NodeStatus } from './api-types.ts';
@@ -42,6 +43,7 @@ export function nodeStatus({ swarmNode, options, deps, ...source }: StatusSource
     state: state.phase,
     reason: reasonOf(view),
     round: state.head?.round ?? 0,
+    standing: view.standing,
     ...progress,
     download,
     updates: store.updates(SHOWN_UPDATES).map(({ job, round, update, bytes, code, detail, outcome, at }) => {
@@ -51,9 +53,13 @@ export function nodeStatus({ swarmNode, options, deps, ...source }: StatusSource
   };
 }
 
-/** Returns why the node waits. The state machine does not know that a node without work may be an observer. */
-function reasonOf({ state, context }: SwarmNodeView): string {
-  if (state.phase !== 'awaiting' || context === null || context.role === 'contributor') return state.reason;
+/** Returns why the node waits. The state machine knows nothing of observers and suspensions. */
+function reasonOf({ state, context, standing }: SwarmNodeView): string {
+  if (state.phase !== 'awaiting' || context === null) return state.reason;
+  if (standing?.kind === 'suspended' && (state.head?.round ?? 0) <= (standing.untilRound ?? 0)) {
+    return `this node is suspended up to round ${standing.untilRound}, because of ${countOf(standing.strikes, 'strike')}`;
+  }
+  if (context.role === 'contributor') return state.reason;
   return `this node is an ${context.role} of the job, so it gets no work`;
 }
 

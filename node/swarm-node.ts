@@ -4,10 +4,11 @@ import { isSwarmError, type SwarmError } from '../common/errors.ts';
 import type { GossipVerdict } from '../net/network.ts';
 import { isNewer } from '../protocol/head-order.ts';
 import type { Receipt } from '../protocol/messages.ts';
+import type { ReceiptCode } from '../protocol/receipts.ts';
 import { jobTopic } from '../protocol/topics.ts';
 import { BlobCollector } from '../storage/blob-collector.ts';
 import { mayFetch, NamedPeers } from './blob-access.ts';
-import type { PhaseContext, SwarmNodeDeps, SwarmNodeOptions } from './context.ts';
+import type { OwnStanding, PhaseContext, SwarmNodeDeps, SwarmNodeOptions } from './context.ts';
 import { type HeartbeatLoop, startHeartbeat } from './heartbeat.ts';
 import { JobKeys } from './job-keys.ts';
 import { JobWorker } from './job-worker.ts';
@@ -40,6 +41,8 @@ import { errorFields, reasonOf, Tasks } from './tasks.ts';
 /** State of a node. Its status and its health checks read it. */
 export interface SwarmNodeView extends Pick<JobWorker, 'progress' | 'download'> {
   readonly state: NodeState;
+  /** null before the coordinator has admitted the node. */
+  readonly standing: OwnStanding | null;
   /** The refusal with which the coordinator has shut this node out; null if it has not. */
   readonly shutOut: SwarmError | null;
   /** null before the node has joined a job. */
@@ -48,6 +51,8 @@ export interface SwarmNodeView extends Pick<JobWorker, 'progress' | 'download'> 
 
 /** Longest pause before a node asks for a new key, in milliseconds. */
 const RENEW_JITTER_MS = 500;
+/** Codes of receipts that follow from misdeeds. */
+const STRIKES: readonly ReceiptCode[] = ['harmful', 'outlier', 'bad-payload', 'not-finite'];
 const NO_PROGRESS = { step: 0, steps: 0, tokensPerSecond: 0 };
 
 /**
@@ -69,10 +74,11 @@ export class SwarmNode {
   #unsubscribeHeads = (): void => {};
   #leaveNetwork: (() => void)[] = [];
   #shutOut: SwarmError | null = null;
+  #standing: OwnStanding | null = null;
 
   constructor(options: SwarmNodeOptions, deps: SwarmNodeDeps) {
     this.#options = options;
-    this.#deps = deps;
+    this.#deps = { ...deps, onStanding: (standing) => this.#onStanding(standing) };
     this.#collector = new BlobCollector(deps);
     this.#tasks = new Tasks(deps);
     this.#runner = new MachineRunner(
@@ -87,7 +93,8 @@ export class SwarmNode {
 
   view(): SwarmNodeView {
     const { context = null, progress = NO_PROGRESS, download = null } = this.#worker ?? {};
-    return { state: this.#runner.state, shutOut: this.#shutOut, context, progress, download };
+    const { shutOut, standing } = { shutOut: this.#shutOut, standing: this.#standing };
+    return { state: this.#runner.state, shutOut, standing, context, progress, download };
   }
 
   start(): void {
@@ -323,6 +330,14 @@ export class SwarmNode {
       log.info({ round, update, code, detail }, 'receipt-arrived');
     }
     this.#runner.dispatch({ type: 'receipt', round, code, generation });
+    // Such an update may be a strike. The answer to a request to join tells the standing.
+    if (known.code !== code && STRIKES.includes(code)) this.#tasks.run('poll', () => this.#poll(true));
+  }
+
+  #onStanding(standing: OwnStanding): void {
+    const before = this.#standing?.kind ?? 'good';
+    this.#standing = standing;
+    if (standing.kind !== before) this.#deps.log.warn({ ...standing }, 'standing-changed');
   }
 
   async #poll(rejoin: boolean): Promise<void> {

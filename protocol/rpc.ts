@@ -21,6 +21,13 @@ const envelope = bytesSchema;
 /** Token of an invite. */
 const invite = z.string().max(128).nullable();
 const admission = z.enum(['open', 'invite', 'peers']);
+const standing = z.strictObject({
+  kind: z.enum(['good', 'probation', 'suspended']),
+  /** The last round of the probation or suspension; null in good standing. */
+  untilRound: z.int().positive().nullable(),
+  /** Number of recorded misdeeds that the operator has not pardoned. */
+  strikes: z.int().nonnegative(),
+});
 const role = z.enum(['contributor', 'observer', 'operator']);
 /**
  * What a member of a job may do. A contributor trains. An observer reads heads, checkpoints and blobs, and gets no work. An
@@ -60,7 +67,10 @@ export const rpcMethods = {
     maxResponseBytes: 32 * 1024,
     quota: { calls: 20, perMs: 10_000 },
   },
-  /** Joins a job. Returns the signed manifest, the newest head, who may join the job, the caller's role and the job's keys. */
+  /**
+   * Joins a job. Returns the signed manifest, the newest head, who may join the job, the caller's role and standing, and
+   * the job's keys.
+   */
   join: {
     request: z.strictObject({
       job,
@@ -73,7 +83,14 @@ export const rpcMethods = {
       /** Time on the node's clock. A node with a wrong clock is refused, because its heartbeats would be ignored. */
       sentAt: z.int().nonnegative(),
     }),
-    response: z.strictObject({ manifest: envelope, head: envelope.nullable(), admission, role, keys }),
+    response: z.strictObject({
+      manifest: envelope,
+      head: envelope.nullable(),
+      admission,
+      role,
+      standing,
+      keys,
+    }),
     maxRequestBytes: 2048,
     maxResponseBytes: RPC_MESSAGE_BYTES,
     quota: { calls: 10, perMs: 10_000 },

@@ -1,4 +1,11 @@
-import { formatBytes, formatCount, formatDuration, formatLoss, safeText } from '../../common/text.ts';
+import {
+  countOf,
+  formatBytes,
+  formatCount,
+  formatDuration,
+  formatLoss,
+  safeText,
+} from '../../common/text.ts';
 import type { NodeStatus, NodeUpdate } from '../../index.ts';
 import { NOT_YET_CONNECTED } from '../../node/machine/state.ts';
 import { counts } from '../../protocol/receipts.ts';
@@ -20,6 +27,7 @@ export function nodeLines(status: NodeStatus, url: string): string[] {
     ...(job === null ? [] : jobLines(status, job)),
     ...(status.engine === '' ? [] : [`engine      ${engineText(status)}`]),
     `state       ${activity(status)}`,
+    ...standingLines(status),
     `traffic     sent ${formatBytes(traffic.sent)}, received ${formatBytes(traffic.received)}`,
     ...status.updates.slice(0, SHOWN_UPDATES).map((update) => `update      ${updateLine(update)}`),
   ];
@@ -35,6 +43,21 @@ function jobLines({ round }: NodeStatus, job: NonNullable<NodeStatus['job']>): s
     `job         ${job.name}  ${job.job.slice(0, 12)}  round ${round} of ${job.rounds}  ${job.phase ?? 'unknown'}${loss}`,
     `base        ${safeText(job.base.name)}  ${formatCount(job.base.parameters)} parameters, adapter ${formatCount(job.adapterParameters)}`,
   ];
+}
+
+/** Returns a line about the standing of the node; nothing while it is good and without strikes. */
+function standingLines({ standing }: NodeStatus): string[] {
+  if (standing === null || (standing.kind === 'good' && standing.strikes === 0)) return [];
+  return [`standing    ${standingText(standing)}`];
+}
+
+function standingText({ kind, untilRound, strikes }: NonNullable<NodeStatus['standing']>): string {
+  const text = {
+    good: 'good',
+    probation: `on probation up to round ${untilRound}: the node gets the least steps`,
+    suspended: `suspended up to round ${untilRound}: the node gets no work`,
+  }[kind];
+  return `${text}; ${countOf(strikes, 'strike')} (the receipts of its updates say why)`;
 }
 
 /** Returns what the node is doing, or why it is waiting. */
@@ -99,6 +122,10 @@ export class NodeLines {
         `joined ${job.name}: base ${safeText(job.base.name)} (${formatCount(job.base.parameters)} parameters), ` +
           `adapter of ${formatCount(job.adapterParameters)} parameters`,
       );
+    }
+    const { standing } = status;
+    if (standing !== null && standing.kind !== (before?.standing?.kind ?? 'good')) {
+      lines.push(`standing ${standingText(standing)}`);
     }
     const { engineNote } = status;
     if (engineNote !== null && engineNote !== before?.engineNote) lines.push(`engine ${engineText(status)}`);

@@ -5,6 +5,7 @@ import type { CurrentCheckpoint, RunContext } from '../context.ts';
 import type { Preset } from '../round/plan.ts';
 import type { Effect, JobState } from '../round/state.ts';
 import type { Fate, RoundFacts, StoredUpdate } from '../store/store.ts';
+import type { Ledger } from '../trust/ledger.ts';
 import type { DurableCheckpoint } from './commit.ts';
 import { Heads } from './heads.ts';
 import type { Outbox } from './outbox.ts';
@@ -42,11 +43,13 @@ export class RoundRecord {
   readonly heads: Heads;
   readonly retention: Retention;
   readonly #context: RunContext;
+  readonly #ledger: Ledger;
   readonly #rounds = new Map<number, RoundFacts>();
   #checkpoint: CurrentCheckpoint;
 
-  constructor(deps: { context: RunContext }) {
+  constructor(deps: { context: RunContext; ledger: Ledger }) {
     this.#context = deps.context;
+    this.#ledger = deps.ledger;
     const { job } = this.#context;
     const { store } = this.#context.deps;
     this.retention = new Retention(deps);
@@ -216,7 +219,8 @@ export class RoundRecord {
   #discardUpdate(update: StoredUpdate, reason: keyof typeof UNMERGED, outbox: Outbox): void {
     const { job, stored, deps } = this.#context;
     const { round, peer, digest } = update;
-    const { fate, code, detail } = UNMERGED[reason];
+    const { fate, code, detail: why } = UNMERGED[reason];
+    const detail = why + this.#ledger.noteOn(update);
     deps.store.updates.setFate(job, round, peer, fate);
     const issuedAt = deps.clock.now();
     outbox.receipt({ term: stored.term, round, peer, digest, code, detail, issuedAt });

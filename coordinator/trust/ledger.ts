@@ -179,6 +179,30 @@ export class Ledger {
     return { standing, untilRound: until[standing], ban: null };
   }
 
+  /** Returns what the receipt of an update says about the strike that followed from it; empty if none did. */
+  noteOn({ peer, round }: { peer: string; round: number }): string {
+    const who = this.who(peer);
+    const strikes = this.#counting(who);
+    const place = strikes.findIndex((strike) => strike.peer === peer && strike.round === round);
+    if (place < 0) return '';
+    const { standing, untilRound } = this.standingOf(who);
+    const end = untilRound === null ? '' : ` up to round ${untilRound}`;
+    return `; this is strike ${place + 1}, and the standing of the node is now: ${standing}${end}`;
+  }
+
+  /** Returns what a member learns of its own standing. */
+  toldTo(peer: string): {
+    kind: 'good' | 'probation' | 'suspended';
+    untilRound: number | null;
+    strikes: number;
+  } {
+    const who = this.who(peer);
+    const { standing, untilRound } = this.standingOf(who);
+    // A banned peer is no member.
+    const kind = standing === 'banned' ? 'suspended' : standing;
+    return { kind, untilRound, strikes: this.#counting(who).length };
+  }
+
   /**
    * Returns the present peers with their standing in the next round. If the others are fewer than the job needs,
    * suspended peers count as on probation. Otherwise, suspensions could stop a job, and they would never end, because
@@ -218,8 +242,12 @@ export class Ledger {
   }
 
   #sentence(who: Who): Sentence {
+    return sentenceOf(this.#counting(who));
+  }
+
+  #counting(who: Who): StoredStrike[] {
     const strikes = this.#store.strikes.of(this.#context.job, who);
-    return sentenceOf(strikes.filter(({ pardonedAt }) => pardonedAt === null));
+    return strikes.filter(({ pardonedAt }) => pardonedAt === null);
   }
 
   #newestRound(): number {

@@ -56,7 +56,7 @@ export function request<M extends RpcMethod>(
 }
 
 /** Asks to take part in a job. Asking again changes nothing. */
-export function requestJoin(
+export async function requestJoin(
   { name, agent, invite }: SwarmNodeOptions,
   deps: SwarmNodeDeps,
   { coordinator, job }: { coordinator: string; job: string },
@@ -65,7 +65,9 @@ export function requestJoin(
   const { engine } = deps.trainer;
   const { tokensPerSecond } = deps.store.job(job);
   const body = { job, invite, name, agent, engine, tokensPerSecond, sentAt: deps.clock.now() };
-  return request(deps, coordinator, 'join', body, signal);
+  const answer = await request(deps, coordinator, 'join', body, signal);
+  deps.onStanding?.(answer.standing);
+  return answer;
 }
 
 /**

@@ -383,6 +383,7 @@ describe('a node', () => {
     state: 'training',
     reason: '',
     round: 1,
+    standing: { kind: 'good', untilRound: null, strikes: 0 },
     step: 3,
     steps: 20,
     tokensPerSecond: 800,
@@ -396,6 +397,17 @@ describe('a node', () => {
     expect(lines.join('\n')).toMatch(/training\b.*\b1\b.*\b3\b.*\b20\b.*\b800 tokens\/s/);
     expect(lines.join('\n')).toMatch(/^engine +onnx-cpu$/m);
     expect(nodeLines({ ...node, engine: '' }, '').join('\n')).not.toMatch(/^engine/m);
+    expect(lines.join('\n')).not.toMatch(/^standing/m);
+  });
+
+  it('has a standing, if there is something to say about it, and a line for each change', () => {
+    const suspended = { ...node, standing: { kind: 'suspended', untilRound: 7, strikes: 3 } as const };
+    expect(nodeLines(suspended, '').join('\n')).toMatch(/^standing +suspended up to round 7\b.*3 strikes/m);
+    const news = new NodeLines();
+    news.next(node);
+    expect(news.next(suspended)).toEqual([expect.stringMatching(/suspended up to round 7/)]);
+    expect(news.next(suspended)).toEqual([]);
+    expect(news.next(node)).toEqual([expect.stringMatching(/good/)]);
   });
 
   it('prints each change once: joining, rounds, outcomes of updates, the end', () => {

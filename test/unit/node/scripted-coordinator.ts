@@ -1,4 +1,5 @@
 import { SwarmError } from '../../../common/errors.ts';
+import type { OwnStanding } from '../../../node/context.ts';
 import { sha256 } from '../../../protocol/cbor.ts';
 import type { Head, Update } from '../../../protocol/messages.ts';
 import type { ReceiptCode } from '../../../protocol/receipts.ts';
@@ -27,6 +28,7 @@ export class ScriptedCoordinator {
   /** The receipt code of every update. null: no receipt, as if the update were lost. */
   code: ReceiptCode | null = 'accepted';
   admits = true;
+  standing: OwnStanding = { kind: 'good', untilRound: null, strikes: 0 };
   role: Role = 'contributor';
   /** The code with which it refuses nodes that it does not admit. */
   refusal = 'NOT_ADMITTED';
@@ -60,6 +62,7 @@ export class ScriptedCoordinator {
         head: this.#signedHead(),
         admission: 'open',
         role: this.role,
+        standing: this.standing,
         keys: testKeys(this.keyId),
       };
     });

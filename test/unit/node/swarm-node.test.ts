@@ -203,6 +203,28 @@ test('says that it is an observer, and waits without work', async () => {
   expect(status).toMatchObject({ reason: expect.stringContaining('observer'), job: { role: 'observer' } });
 });
 
+test('learns its standing after a harmful update, and says that it is suspended', async () => {
+  const { node, coordinator } = at;
+  await coordinator.open(1, [node.peer]);
+  node.start();
+  await at.until(() => node.store.updates(9)[0]?.code === 'accepted');
+  const { context, standing } = node.swarmNode.view();
+  expect(standing).toEqual({ kind: 'good', untilRound: null, strikes: 0 });
+  coordinator.standing = { kind: 'suspended', untilRound: 5, strikes: 3 };
+  coordinator.code = 'harmful';
+  await coordinator.open(2, [node.peer]);
+  await at.until(() => node.swarmNode.view().standing?.kind === 'suspended');
+  const { options, deps } = context!;
+  const status = () =>
+    nodeStatus({ swarmNode: node.swarmNode, options, deps, version: 'test', startedAt: 0 });
+  await coordinator.open(3, []);
+  await at.until(() => at.phase() === 'awaiting' && status().round === 3);
+  expect(status()).toMatchObject({
+    standing: { kind: 'suspended', strikes: 3 },
+    reason: expect.stringMatching(/suspended up to round 5.*3 strikes/),
+  });
+});
+
 test('stops for good when the coordinator has shut it out, and says why', async () => {
   const { node, coordinator } = at;
   coordinator.refusal = 'INVITE_USED';
