@@ -1,4 +1,16 @@
+import { randomBytes } from 'node:crypto';
+import { encryptHead } from '../../protocol/job-key.ts';
+import { SealingKey } from '../../protocol/sealing.ts';
 import { prepareGoLibp2p } from './foreign-peer.ts';
 import { testGossipBothWays } from './gossip-both-ways.ts';
 
-testGossipBothWays('go-libp2p with go-libp2p-pubsub', prepareGoLibp2p);
+const job = 'ab'.repeat(32);
+const sealing = new SealingKey(randomBytes(32));
+const key = { id: 70_000, key: randomBytes(32) };
+const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex');
+
+testGossipBothWays('go-libp2p with go-libp2p-pubsub', prepareGoLibp2p, {
+  arguments: [job, hex(sealing.publicKey), String(key.id), hex(key.key)],
+  encrypt: (head) => encryptHead(head, job, key, randomBytes(12)),
+  decrypt: (update, author) => sealing.open(update, { kind: 'update', job, author }),
+});

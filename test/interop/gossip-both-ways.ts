@@ -11,10 +11,25 @@ const MESSAGES = 240;
 const PERIOD_MS = 500;
 const SIZES = [200, 4_000, 60_000, 200_000];
 
+/** The encryption of messages in both directions, and the arguments with which the other implementation uses it too. */
+export interface Encryption {
+  readonly arguments: readonly string[];
+  /** Encrypts a message to the other peer. */
+  encrypt(content: Uint8Array): Uint8Array;
+  /** Decrypts a message of the other peer. */
+  decrypt(message: Uint8Array, author: string): Uint8Array;
+}
+
+const plain: Encryption = { arguments: [], encrypt: (content) => content, decrypt: (message) => message };
+
 const sha256 = (data: Uint8Array): string => createHash('sha256').update(data).digest('hex');
 
 /** Gossips with another implementation for two minutes, both ways, and compares what each side heard. */
-export function testGossipBothWays(implementation: string, prepare: () => Promise<Prepared>): void {
+export function testGossipBothWays(
+  implementation: string,
+  prepare: () => Promise<Prepared>,
+  encryption = plain,
+): void {
   test(`gossip with ${implementation}, two minutes both ways`, { timeout: 900_000 }, async ({ skip }) => {
     const peer = await prepare();
     if ('missing' in peer) return skip(`${implementation}: ${peer.missing}`);
@@ -22,24 +37,26 @@ export function testGossipBothWays(implementation: string, prepare: () => Promis
     const host = await startHost();
     const topic = jobTopic(sha256(Buffer.from(implementation)), 'updates');
     const heard: string[] = [];
-    host.network.subscribe(topic, ({ data }) => {
-      heard.push(sha256(data));
+    host.network.subscribe(topic, ({ from, data }) => {
+      heard.push(sha256(encryption.decrypt(data, from)));
       return 'accept';
     });
-    const options = [host.network.addresses()[0]!, topic, String(MESSAGES), String(PERIOD_MS)];
+    const counts = [String(MESSAGES), String(PERIOD_MS)];
+    const options = [host.network.addresses()[0]!, topic, ...counts, ...encryption.arguments];
     const foreign = new ForeignPeer(peer.command, [...peer.args, ...options]);
     await foreign.first('connected');
     // A message reaches a peer as soon as its subscription has arrived.
-    await eventually(async () => (await host.network.publish(topic, Buffer.from('hello'))) > 0, {
+    const hello = Buffer.from('hello');
+    await eventually(async () => (await host.network.publish(topic, encryption.encrypt(hello))) > 0, {
       what: 'the subscription of the other peer',
     });
-    await eventually(() => foreign.digests('heard').includes(sha256(Buffer.from('hello'))));
+    await eventually(() => foreign.digests('heard').includes(sha256(hello)));
     foreign.start();
 
     const published: string[] = [];
     for (let i = 0; i < MESSAGES; i++) {
       const data = Buffer.alloc(SIZES[i % SIZES.length]!, `our message ${i} `);
-      await host.network.publish(topic, data);
+      await host.network.publish(topic, encryption.encrypt(data));
       published.push(sha256(data));
       await pause(PERIOD_MS);
     }

@@ -1,14 +1,20 @@
 // A peer of another implementation: go-libp2p with go-libp2p-pubsub. It dials the multiaddr given, joins the topic,
-// publishes numbered messages, and reports on stdout, as JSON lines, what it hears.
+// publishes numbered messages, and reports on stdout, as JSON lines, what it hears. It seals what it publishes as a node
+// seals updates, and decrypts what it hears as a node decrypts heads. docs/protocol.md describes both.
 //
-//	interop MULTIADDR TOPIC MESSAGES PERIOD_MS
+//	interop MULTIADDR TOPIC MESSAGES PERIOD_MS JOB PUBLIC_KEY KEY_ID KEY
 package main
 
 import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/ecdh"
+	"crypto/hpke"
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
@@ -60,11 +66,31 @@ func must[T any](value T, err error) T {
 	return value
 }
 
+// seal encrypts an update to the public key of a job.
+func seal(content []byte, publicKey []byte, job string, author string) []byte {
+	key := must(ecdh.X25519().NewPublicKey(publicKey))
+	info := "lora-swarm/2/sealed\x00update\x00" + job + "\x00" + author
+	recipient := must(hpke.NewDHKEMPublicKey(key))
+	return must(hpke.Seal(recipient, hpke.HKDFSHA256(), hpke.AES256GCM(), []byte(info), content))
+}
+
+// decryptHead decrypts a head with the key of a job.
+func decryptHead(message []byte, job string, id uint32, key []byte) ([]byte, error) {
+	if len(message) < 16 || binary.BigEndian.Uint32(message) != id {
+		return nil, fmt.Errorf("the head is under another key")
+	}
+	aead := must(cipher.NewGCM(must(aes.NewCipher(key))))
+	associated := append([]byte("lora-swarm/2/head\x00"+job+"\x00"), message[:4]...)
+	return aead.Open(nil, message[4:16], message[16:], associated)
+}
+
 func main() {
 	ctx := context.Background()
 	address, topicName := os.Args[1], os.Args[2]
 	messages := must(strconv.Atoi(os.Args[3]))
 	period := time.Duration(must(strconv.Atoi(os.Args[4]))) * time.Millisecond
+	job, publicKey := os.Args[5], must(hex.DecodeString(os.Args[6]))
+	keyID, key := must(strconv.ParseUint(os.Args[7], 10, 32)), must(hex.DecodeString(os.Args[8]))
 
 	host := must(libp2p.New(
 		libp2p.ListenAddrStrings("/ip4/127.0.0.1/tcp/0"),
@@ -88,7 +114,8 @@ func main() {
 				return
 			}
 			if message.ReceivedFrom != host.ID() {
-				report(map[string]string{"event": "heard", "sha256": digest(message.Data)})
+				head := must(decryptHead(message.Data, job, uint32(keyID), key))
+				report(map[string]string{"event": "heard", "sha256": digest(head)})
 			}
 		}
 	}()
@@ -105,7 +132,7 @@ func main() {
 	for i := 0; i < messages; i++ {
 		text := []byte(fmt.Sprintf("go-libp2p message %d ", i))
 		data := bytes.Repeat(text, sizes[i%len(sizes)]/len(text)+1)
-		must(0, topic.Publish(ctx, data, meshed))
+		must(0, topic.Publish(ctx, seal(data, publicKey, job, host.ID().String()), meshed))
 		report(map[string]string{"event": "published", "sha256": digest(data)})
 		time.Sleep(period)
 	}
