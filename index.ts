@@ -125,7 +125,7 @@ export async function startCoordinator(
  * Starts a node and its network in this process. A child process does the training. The option `invite` names the job.
  *
  * @throws SwarmError USAGE, INVITE_INVALID, HOME_ROLE, HOME_LOCKED, IDENTITY_CORRUPT, STORE_NEWER, LISTEN_FAILED,
- * ENGINE_UNKNOWN
+ * TOKEN_INVALID, ENGINE_UNKNOWN
  */
 export async function startNode(options: NodeDaemonOptions, deps?: NodeDaemonDeps): Promise<RunningNode> {
   return (await import('./node/daemon.ts')).startNode(options, deps);

@@ -1,4 +1,4 @@
-/** The wire protocol of the swarm, without I/O: messages, signatures, manifests, invites, ids and limits. */
+/** The wire protocol of the swarm, without I/O: messages, signatures, encryption, manifests, invites, ids and limits. */
 export { decodeCbor, encodeCbor, sha256 } from './cbor.ts';
 export { type HeadOrder, isNewer } from './head-order.ts';
 export {
@@ -20,17 +20,20 @@ export {
   looksLikeInvite,
   resolveTarget,
 } from './invite.ts';
+export { decryptHead, encryptHead, type JobKey, keyIdOf } from './job-key.ts';
 export * as limits from './limits.ts';
 export * from './manifest.ts';
 export * from './messages.ts';
 export { counts, type ReceiptCode, receiptCodes, receiptMeanings } from './receipts.ts';
 export {
   BLOB_PROTOCOL,
+  type JobKeysMessage,
   RPC_PROTOCOL,
   type RpcMethod,
   type RpcRequest,
   type RpcResponse,
   rpcMethods,
 } from './rpc.ts';
+export { type SealContext, SealingKey, seal } from './sealing.ts';
 export { type Signer, signerFromSeed, signMessage, type Verified, verifyMessage } from './signing.ts';
 export { type JobChannel, jobChannels, jobTopic, parseJobTopic } from './topics.ts';

@@ -37,7 +37,7 @@ function gate() {
   const rules = {
     messageBytes: (name: string) => (name === topic ? 100 : null),
     admits: (_name: string, author: string) => author === member.peerId,
-    maySubscribe: (_name: string, peer: string) => !peer.startsWith('deaf'),
+    maySubscribe: () => true,
     knows: (peer: string) => peer === member.peerId,
   };
   const gossipDropped = (reason: string, count: number): void => {
