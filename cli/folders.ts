@@ -2,12 +2,16 @@ import { makeFolder } from '../common/folders.ts';
 import { resolveCache } from '../common/user-folders.ts';
 import type { Context } from './context.ts';
 
-/** Returns the cache folder, and creates it if it is missing. @throws SwarmError FOLDER_UNUSABLE */
+/**
+ * Returns the cache folder, and creates it if it is missing. A new one is for its owner only, because it holds the weights
+ * of bases that may be private. An existing one keeps its rights, because users may share it on purpose.
+ * @throws SwarmError FOLDER_UNUSABLE
+ */
 export async function cacheFolder({
   environment,
   cwd,
 }: Pick<Context, 'environment' | 'cwd'>): Promise<string> {
   const path = resolveCache(environment, cwd);
-  await makeFolder(path, { next: 'set SWARM_CACHE to a folder that you may write to' });
+  await makeFolder(path, { mode: 0o700, next: 'set SWARM_CACHE to a folder that you may write to' });
   return path;
 }

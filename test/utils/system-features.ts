@@ -61,6 +61,7 @@ export const SYSTEM_FEATURES: Readonly<Record<string, SystemFeature>> = {
       'net/identity.ts': MODE,
       'net/persistent-peers.ts': MODE,
       'cli/daemon-run.ts': MODE,
+      'cli/folders.ts': MODE,
       'storage/blob-store.ts': MODE,
       'storage/daemon-home.ts': MODE,
       'storage/partial-blob.ts': MODE,

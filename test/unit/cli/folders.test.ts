@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs';
-import { mkdir, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { cacheFolder } from '../../../cli/folders.ts';
@@ -16,6 +16,15 @@ describe('folders', () => {
     await expectMode(path, 0o700);
     await Promise.all([1, 2, 3].map(() => makeFolder(join(path, 'd', 'e'))));
     expect(existsSync(join(path, 'd', 'e'))).toBe(true);
+  });
+
+  it('of caches are private when they are new, and keep the rights that their owner gave them', async () => {
+    const cwd = await temporaryFolder();
+    const environment = { SWARM_CACHE: 'cache' };
+    await expectMode(await cacheFolder({ environment, cwd }), 0o700);
+    await mkdir(join(cwd, 'shared'));
+    await chmod(join(cwd, 'shared'), 0o755);
+    await expectMode(await cacheFolder({ environment: { SWARM_CACHE: 'shared' }, cwd }), 0o755);
   });
 
   it('that cannot be created are refused, even when the system hides why', async () => {
