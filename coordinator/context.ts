@@ -94,6 +94,17 @@ export interface Validator {
     rows: readonly Row[],
     options: EvaluateOptions,
   ): Promise<LossGradient>;
+  /**
+   * Returns the training losses of an adapter on rows, in their order.
+   * @param adapter tensors in layout order
+   * @throws SwarmError when the evaluation failed. The error says nothing about the adapter.
+   */
+  losses(
+    job: ValidationJob,
+    adapter: readonly Float32Array[],
+    rows: readonly Row[],
+    options: EvaluateOptions,
+  ): Promise<readonly RowLoss[]>;
   /** Frees the resources kept for a job that will not be evaluated for a while. */
   release(job: string): Promise<void>;
 }

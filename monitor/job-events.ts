@@ -76,7 +76,7 @@ export type JobEventBody =
       harmful: number;
       /** Number of updates without weight, because the belief in their authors is 0. */
       disbelieved: number;
-      /** Number of rows on which gradients were computed for the scores. */
+      /** Number of rows on which gradients or losses were computed for the scores. */
       rows: number;
       seconds: number;
     }

@@ -90,13 +90,16 @@ export function receiptLines({ peer, receipts, scores, standings, strikes, bans 
       `${roundText(round)}  ${code.padEnd(14)}  ${new Date(at).toISOString()}  ${safeText(detail)}`.trimEnd(),
       `            ${meaning}`,
     ]),
-    ...(scores.length > 0 ? [`scores of ${peer}, newest first; effect and gain in nats per token`] : []),
+    ...(scores.length > 0
+      ? [`scores of ${peer}, newest first; effect, gain and exact effect in nats per token`]
+      : []),
     ...scores.map(
-      ({ round, belief, share, effect, gain }) =>
+      ({ round, belief, share, effect, gain, exact }) =>
         `${roundText(round)}  belief ${belief.toFixed(2)}  share ${share === null ? 'unknown' : share.toFixed(2)}` +
         (effect === null || gain === null
           ? ''
-          : `  effect ${effect.toPrecision(3)}  gain ${gain.toPrecision(3)}`),
+          : `  effect ${effect.toPrecision(3)}  gain ${gain.toPrecision(3)}`) +
+        (exact === null ? '' : `  exact ${exact.toPrecision(3)}`),
     ),
   ];
 }

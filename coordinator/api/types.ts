@@ -147,6 +147,11 @@ export interface PeerScore {
    * token; null if it was not measured.
    */
   gain: number | null;
+  /**
+   * By how much the loss on random rows falls if the whole update is applied, in nats per token; null if it was not
+   * measured. It is measured while the author is new or has low shares.
+   */
+  exact: number | null;
 }
 
 /** `swarm peers --why PEER`: what the coordinator knows about a peer. */

@@ -189,6 +189,7 @@ export class Views {
       share,
       effect: figures?.effect ?? null,
       gain: figures?.gain ?? null,
+      exact: figures?.exact ?? null,
     }));
   }
 

@@ -19,6 +19,14 @@ export const NEWCOMER_SHARE = 0.25;
 /** A belief is set to 0 if it is below this line. The mean share of nodes that trained honestly is greater. */
 export const BELIEF_LINE = 0.2;
 
+/**
+ * Overshoot from which an update has no share, in medians of the gain. The overshoot is what is missing to the exact effect
+ * that the assigned steps should have.
+ */
+export const MOST_OVERSHOOT = 0.4;
+/** Smallest number of exact effects whose median is compared with. */
+const LEAST_EXACT = 3;
+
 /** Share below which an author's next updates are scored on more rows. */
 const CLEAR_SHARE = 0.6;
 /**
@@ -34,6 +42,8 @@ export interface Scored {
   readonly gain: number;
   /** Standard error of the gain, which is measured on few rows. */
   readonly gainError: number;
+  /** Exact effect, and number of assigned steps. @default null, which means that it was not measured */
+  readonly exact?: { readonly effect: number; readonly steps: number } | null;
   /** Shares of the author's newest scored updates before this one, newest first. */
   readonly earlier: readonly number[];
 }
@@ -47,6 +57,10 @@ export interface Scored {
  * If the median gain is not above the median standard error of the gains, the gains do not stand out from the noise.
  * Then the share is the quotient of the effects alone. If the median effect is not above 0, the updates cannot be
  * compared.
+ *
+ * If exact effects were measured, the share is at most 1 − overshoot/MOST_OVERSHOOT. A node that does a few steps and
+ * multiplies its update has an effect and a gain like an honest node, because both are estimates to first order. But the
+ * whole update moves the adapter too far in one direction, and raises the loss.
  * @returns null if the updates cannot be compared
  */
 export function sharesOf(updates: readonly Scored[]): number[] | null {
@@ -57,10 +71,28 @@ export function sharesOf(updates: readonly Scored[]): number[] | null {
   if (!(effect > 0)) return null;
   const gain = median((update) => update.gain);
   const gainShows = gain > median((update) => update.gainError);
+  const exact = gainShows ? medianExact(updates, weights) : null;
   return updates.map((update) => {
     const share = update.effect / effect;
-    return Math.min(1, Math.max(0, gainShows ? Math.min(share, update.gain / gain) : share));
+    const shares = gainShows ? [share, update.gain / gain] : [share];
+    if (exact !== null && update.exact) {
+      const overshoot = (exact * update.exact.steps - update.exact.effect) / gain;
+      shares.push(1 - overshoot / MOST_OVERSHOOT);
+    }
+    return Math.max(0, Math.min(1, ...shares));
   });
+}
+
+/** Returns the weighted median of the exact effects per step; null if there are too few. */
+function medianExact(updates: readonly Scored[], weights: readonly number[]): number | null {
+  const measured = updates.flatMap(({ exact }, i) =>
+    exact ? [{ perStep: exact.effect / exact.steps, weight: weights[i]! }] : [],
+  );
+  if (measured.length < LEAST_EXACT || measured.every(({ weight }) => weight === 0)) return null;
+  return weightedMedian(
+    measured.map(({ perStep }) => perStep),
+    measured.map(({ weight }) => weight),
+  );
 }
 
 /**

@@ -24,6 +24,17 @@ export const MOST_OWN_ROWS = 64;
 /** Number of rows that a doubtful author gets for each row of any other author. */
 const DOUBT_FACTOR = 4;
 
+/** Number of random rows on which an update is applied as a whole, and the loss is measured again. */
+export const EXACT_ROWS = 16;
+/** Smallest number of such rows. On fewer rows, the losses say too little about an update. */
+export const LEAST_EXACT_ROWS = 8;
+/** Largest share of the scoring's rows that these losses may cost. */
+const EXACT_SHARE = 0.5;
+/** Number of authors without doubt whose updates are measured exactly too, for comparison. */
+export const REFERENCES = 3;
+/** Cost of a row's loss, as a share of the cost of its gradient. */
+const LOSS_COST = 1 / 3;
+
 /** An update that is to be scored. */
 export interface Candidate {
   /** Author and round, which name the update. */
@@ -46,10 +57,17 @@ export interface ScorePlan {
    * first.
    */
   readonly own: readonly { readonly candidate: number; readonly positions: readonly number[] }[];
+  /**
+   * Positions, taken from `random`, on which the exact effect of updates is measured, and the candidates for it in their
+   * order: first some authors without doubt, then the doubtful ones. Both lists are empty if there are no doubtful authors,
+   * or if the rows would cost too much.
+   */
+  readonly exact: { readonly positions: readonly number[]; readonly candidates: readonly number[] };
 }
 
 /**
- * Chooses the rows. Their number is about SCORING_SHARE times the number of rows that the nodes trained on.
+ * Chooses the rows. Their gradients and losses cost about SCORING_SHARE times as much as the gradients of the rows that the
+ * nodes trained on.
  * @param assignedEnd first position of the round that no node was assigned
  * @param rows number of rows in the data
  * @param seed 32 random bytes, drawn after the round had closed
@@ -64,7 +82,16 @@ export function planScoring(
   const random = randomPositions(perBatch * RANDOM_BATCHES, { assignedEnd, rows, seed });
   const doubt = ({ isDoubtful }: Candidate): number => (isDoubtful ? DOUBT_FACTOR : 1);
   const doubts = candidates.reduce((sum, candidate) => sum + doubt(candidate), 0);
-  const left = budget - perBatch * RANDOM_BATCHES;
+  const ranked = rankedBySeed(candidates, seed);
+  const isDoubtfulOne = (candidate: number): boolean => candidates[candidate]!.isDoubtful;
+  const doubtful = ranked.filter(isDoubtfulOne);
+  const references = ranked.filter((candidate) => !isDoubtfulOne(candidate)).slice(0, REFERENCES);
+  const measured = doubtful.length === 0 ? [] : [...references, ...doubtful];
+  // The losses before the updates are measured once.
+  const perExactRow = LOSS_COST * (1 + measured.length);
+  const exactRows = Math.min(EXACT_ROWS, random.length, Math.floor((EXACT_SHARE * budget) / perExactRow));
+  const isExact = measured.length > 0 && exactRows >= LEAST_EXACT_ROWS;
+  const left = budget - perBatch * RANDOM_BATCHES - (isExact ? exactRows * perExactRow : 0);
   const own = candidates.map((candidate, i) => {
     const { key, start, end } = candidate;
     const share = Math.floor((left * doubt(candidate)) / doubts);
@@ -72,16 +99,23 @@ export function planScoring(
     const positions = choose(end - start, count, seed, key).map((position) => start + position);
     return { candidate: i, positions };
   });
-  const rank = (candidate: number): string => {
-    const { key, isDoubtful } = candidates[candidate]!;
-    return `${isDoubtful ? 0 : 1}${keyOf(seed, key).toString('hex')}`;
-  };
+  const rank = (candidate: number): number =>
+    ranked.indexOf(candidate) + (isDoubtfulOne(candidate) ? 0 : candidates.length);
   return {
     random: Array.from({ length: RANDOM_BATCHES }, (_, i) =>
       random.filter((_, j) => j % RANDOM_BATCHES === i),
     ),
-    own: own.sort((a, b) => (rank(a.candidate) < rank(b.candidate) ? -1 : 1)),
+    own: own.sort((a, b) => rank(a.candidate) - rank(b.candidate)),
+    exact: isExact
+      ? { positions: random.slice(0, exactRows), candidates: measured }
+      : { positions: [], candidates: [] },
   };
+}
+
+/** Returns the indices of the candidates in a random order. */
+function rankedBySeed(candidates: readonly Candidate[], seed: Uint8Array): number[] {
+  const ranks = candidates.map(({ key }) => keyOf(seed, key).toString('hex'));
+  return candidates.map((_, i) => i).sort((a, b) => (ranks[a]! < ranks[b]! ? -1 : 1));
 }
 
 /** Returns random positions that no node was assigned. If too few of these are left, chooses from all positions. */

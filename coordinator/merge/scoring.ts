@@ -2,8 +2,9 @@ import { withDeadline } from '../../common/deadline.ts';
 import { decodeAdapter } from '../../lora/adapter/codec.ts';
 import type { Row } from '../../lora/data/row.ts';
 import { placesInRound, readRows } from '../../lora/data/shards/round-rows.ts';
+import type { RowLoss } from '../../lora/train/step.ts';
 import { medianNormClip, planLayout, updateNorms } from '../../lora/update/index.ts';
-import { effectOf, isHarmful, type LossGradient, scoreUpdate } from '../../lora/update/score.ts';
+import { effectOf, isHarmful, type LossGradient, scoreUpdate, withUpdate } from '../../lora/update/score.ts';
 import type { JobEventBody } from '../../monitor/job-events.ts';
 import { ADAPTER_BYTES, STALE_ROUNDS } from '../../protocol/limits.ts';
 import {
@@ -17,6 +18,7 @@ import type { Assignment } from '../round/plan.ts';
 import type { StoredRound, StoredScore, StoredUpdate } from '../store/store.ts';
 import { loadUpdate } from './arithmetic.ts';
 import { BELIEF_UPDATES, beliefOf, gainErrorOf, isDoubtful, NEWCOMER_SHARE, sharesOf } from './belief.ts';
+import { meanLoss } from './comparison.ts';
 import { LEAST_OWN_ROWS, planScoring } from './score-plan.ts';
 import { votesOf } from './update-weights.ts';
 
@@ -170,9 +172,11 @@ export class UpdateScoring {
     const measured = candidates.filter(({ index }) => figures.has(index));
     const shares = sharesOf(
       measured.map(({ index, assignment, earlier }) => {
-        const { effect, effectError, gain, ownRows } = figures.get(index)!;
+        const { effect, effectError, gain, exact, ownRows } = figures.get(index)!;
         const gainError = gainErrorOf(effectError, { ownRows, randomRows });
-        return { effect: effect / assignment.steps, gain, gainError, earlier };
+        const { steps } = assignment;
+        const whole = exact === null ? null : { effect: exact, steps };
+        return { effect: effect / steps, gain, gainError, exact: whole, earlier };
       }),
     );
     const shareOf = (index: number): number | null => {
@@ -253,13 +257,26 @@ export class UpdateScoring {
       const own = await gradient(update.round, chosen);
       const sent = await loadUpdate(update, { layout, blobs, signal });
       const score = scoreUpdate(sent, { random, own, scale });
-      figures.set(index, { ...score, ownRows: chosen.length });
+      figures.set(index, { ...score, exact: null, ownRows: chosen.length });
       if (isHarmful(score)) harmful.add(index);
     }
     if (figures.size < LEAST_SCORED * candidates.length) {
       const message = `${figures.size} of ${candidates.length} updates could be scored in ${Math.round(limit)} ms; give the coordinator more threads or a GPU`;
       const values = { scored: figures.size, updates: candidates.length, ms: limit };
       throw coordinatorError('SCORING_SLOW', message, values);
+    }
+    const losses = async (at: readonly Float32Array[]): Promise<number> =>
+      meanLoss(await this.#losses(at, await this.#rowsAt(round, parent.digest, plan.exact.positions))) ?? 0;
+    let before: number | null = null;
+    for (const candidate of plan.exact.candidates) {
+      const { index, update, scale } = candidates[candidate]!;
+      const known = figures.get(index);
+      if (!known || harmful.has(index)) continue;
+      if (clock.monotonic() - startedAt > limit) break;
+      before ??= await losses(adapter);
+      const sent = await loadUpdate(update, { layout, blobs, signal });
+      figures.set(index, { ...known, exact: before - (await losses(withUpdate(adapter, sent, scale))) });
+      rows += plan.exact.positions.length;
     }
     // The effect of a late update needs no further gradient.
     for (const { index, update, scale } of late) {
@@ -287,6 +304,15 @@ export class UpdateScoring {
       read: ({ digest, size }) => deps.blobs.get(digest, { maxBytes: size }),
       signal,
     });
+  }
+
+  #losses(adapter: readonly Float32Array[], rows: readonly Row[]): Promise<readonly RowLoss[]> {
+    const { context, onFallback } = this.#deps;
+    const { job, manifest, deps, signal } = context;
+    const what = 'the losses for the scores of updates';
+    return withDeadline({ clock: deps.clock, ms: EVALUATION_TIMEOUT_MS, signal, what }, (inner) =>
+      deps.validator.losses({ job, manifest }, adapter, rows, { signal: inner, onFallback }),
+    );
   }
 
   #gradient(adapter: readonly Float32Array[], rows: readonly Row[]): Promise<LossGradient> {

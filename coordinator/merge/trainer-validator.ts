@@ -111,6 +111,15 @@ export class TrainerValidator implements Validator {
     return this.#run(job, options, (trainer, _, signal) => trainer.lossGradient({ adapter, rows, signal }));
   }
 
+  losses(
+    job: ValidationJob,
+    adapter: readonly Float32Array[],
+    rows: readonly Row[],
+    options: EvaluateOptions,
+  ): Promise<readonly RowLoss[]> {
+    return this.#run(job, options, (trainer, _, signal) => trainer.evaluate({ adapter, rows, signal }));
+  }
+
   async #run<T>(job: ValidationJob, { signal, onFallback }: EvaluateOptions, work: Work<T>): Promise<T> {
     const inner = AbortSignal.any([signal, this.#life.signal]);
     await this.#begin(job.job, inner);

@@ -12,6 +12,8 @@ export interface StoredScore {
     readonly effect: number;
     readonly effectError: number;
     readonly gain: number;
+    /** Decrease of the loss on random rows if the whole update is applied; null if it was not measured. */
+    readonly exact: number | null;
     /** Number of rows of the author's interval that the gain was measured on. */
     readonly ownRows: number;
   } | null;
@@ -44,8 +46,8 @@ export class ScoreTable {
   insert(job: string, { figures, ...score }: StoredScore): void {
     this.#db.run(
       `INSERT INTO scores
-         (job, peer, merge_round, round, effect, effect_error, gain, own_rows, share, belief, is_harmful)
-       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+         (job, peer, merge_round, round, effect, effect_error, gain, own_rows, exact, share, belief, is_harmful)
+       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
       job,
       score.peer,
       score.mergeRound,
@@ -54,6 +56,7 @@ export class ScoreTable {
       figures?.effectError ?? null,
       figures?.gain ?? null,
       figures?.ownRows ?? 0,
+      figures?.exact ?? null,
       score.share,
       score.belief,
       score.isHarmful ? 1 : 0,
@@ -122,6 +125,7 @@ function readScore(row: Row): StoredScore {
           effect: row.effect as number,
           effectError: row.effect_error as number,
           gain: row.gain as number,
+          exact: row.exact as number | null,
           ownRows: row.own_rows as number,
         }
       : null,

@@ -54,6 +54,24 @@ export function lossDecrease(
   return total;
 }
 
+/**
+ * Returns the adapter after an update is applied as a whole.
+ * @param scale factor per tensor, as `medianNormClip` returns it
+ */
+export function withUpdate(
+  adapter: readonly Float32Array[],
+  update: SparseUpdate,
+  scale: ArrayLike<number>,
+): Float32Array[] {
+  return adapter.map((values, tensor) => {
+    const next = values.slice();
+    const { indices, values: sent } = update.tensors[tensor]!;
+    const factor = scale[tensor]!;
+    for (let i = 0; i < sent.length; i++) next[indices ? indices[i]! : i]! -= Math.fround(factor * sent[i]!);
+    return next;
+  });
+}
+
 /** Computes the effect of an update, and its standard error. @param random see `scoreUpdate` */
 export function effectOf(
   update: SparseUpdate,

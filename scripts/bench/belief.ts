@@ -6,7 +6,7 @@ import { planScoring } from '../../coordinator/merge/score-plan.ts';
 import type { Row } from '../../lora/data/row.ts';
 import type { Trainer } from '../../lora/train/trainer.ts';
 import { medianNormClip, updateNorms } from '../../lora/update/index.ts';
-import { type LossGradient, scoreUpdate, type UpdateScore } from '../../lora/update/score.ts';
+import { type LossGradient, scoreUpdate, type UpdateScore, withUpdate } from '../../lora/update/score.ts';
 import type { BenchOptions, BenchRow } from '../bench.ts';
 import { ATTACKS, type Attack } from './attackers.ts';
 import { prepare } from './learning.ts';
@@ -15,6 +15,7 @@ import {
   gradientOn,
   HONEST,
   honestMedian,
+  lossOn,
   type RoundSettings,
   STEPS,
   trainRounds,
@@ -110,7 +111,7 @@ async function measure(
         gradients.push(await gradient(some, `random ${positions}`));
       }
       const randomRows = plan.random.flat().length;
-      const scored: (UpdateScore & { ownRows: number })[] = Array(members.length);
+      const scored: (UpdateScore & { exact: number | null; ownRows: number })[] = Array(members.length);
       for (const { candidate: m, positions } of plan.own) {
         const some = positions.map((position) => own[members[m]!]![position - m * INTERVAL]!);
         const score = scoreUpdate(updates[members[m]!]!, {
@@ -118,12 +119,19 @@ async function measure(
           own: await gradient(some, `${members[m]} ${positions.map((position) => position - m * INTERVAL)}`),
           scale: clips[m]!,
         });
-        scored[m] = { ...score, ownRows: positions.length };
+        scored[m] = { ...score, exact: null, ownRows: positions.length };
+      }
+      const exactRows = plan.exact.positions.map((position) => rest[position - assignedEnd]!);
+      const before = exactRows.length > 0 ? await lossOn(trainer, adapter, exactRows) : 0;
+      for (const m of plan.exact.candidates) {
+        const whole = withUpdate(adapter, updates[members[m]!]!, clips[m]!);
+        scored[m] = { ...scored[m]!, exact: before - (await lossOn(trainer, whole, exactRows)) };
       }
       const shares = sharesOf(
-        scored.map(({ effect, effectError, gain, ownRows }, m) => ({
+        scored.map(({ effect, effectError, gain, exact, ownRows }, m) => ({
           effect: effect / steps[m]!,
           gain,
+          exact: exact === null ? null : { effect: exact, steps: steps[m]! },
           gainError: gainErrorOf(effectError, { ownRows, randomRows }),
           earlier: history[o]![m]!,
         })),

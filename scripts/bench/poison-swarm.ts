@@ -233,6 +233,11 @@ class PoisonedSwarm {
         adapter: readonly Float32Array[],
         rows: readonly Row[],
       ): Promise<LossGradient> => counted(rows, trainer.gradient(adapter, this.#rowsFor(rows))),
+      losses: (
+        _job: ValidationJob,
+        adapter: readonly Float32Array[],
+        rows: readonly Row[],
+      ): Promise<RowLoss[]> => counted(rows, trainer.evaluate(adapter, this.#rowsFor(rows))),
       release: async () => {},
     };
   }

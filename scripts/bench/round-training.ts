@@ -1,4 +1,5 @@
 /** Rounds in which honest nodes and attackers train side by side, for benchmarks that score their updates. */
+import { meanLoss } from '../../coordinator/merge/comparison.ts';
 import { initialMatrices } from '../../lora/adapter/initial.ts';
 import type { Row } from '../../lora/data/row.ts';
 import { SeededRandom } from '../../lora/data/seeded-random.ts';
@@ -93,6 +94,16 @@ export async function gradientOn(
 ): Promise<LossGradient> {
   trainer.setParameters(adapter);
   return trainer.lossGradient(rows);
+}
+
+/** Returns the mean loss over rows at an adapter, in nats per token. */
+export async function lossOn(
+  trainer: Trainer,
+  adapter: readonly Float32Array[],
+  rows: readonly Row[],
+): Promise<number> {
+  trainer.setParameters(adapter);
+  return meanLoss(await trainer.evaluate(rows)) ?? 0;
 }
 
 /** Returns the median of a figure over the honest nodes, whose scores come first. */

@@ -79,6 +79,9 @@ async function runJob({ honest, attackers, gain, harm, seed }: Swarm) {
     gradient: async () => {
       throw new Error('this test has no gradients');
     },
+    losses: async () => {
+      throw new Error('this test has no losses on rows');
+    },
     release: async () => {},
   };
   const coordinator = new VirtualCoordinator(

@@ -10,7 +10,7 @@ import { decodeAdapter } from '../../lora/adapter/codec.ts';
 import type { Row } from '../../lora/data/row.ts';
 import { sha256 } from '../../protocol/cbor.ts';
 import { signerOf } from '../utils/signers.ts';
-import { distance, gradientOn } from '../utils/virtual/fake-trainer.ts';
+import { distance, gradientOn, lossOn } from '../utils/virtual/fake-trainer.ts';
 import { MemoryBlobs, MemoryDisk } from '../utils/virtual/memory-blobs.ts';
 import { noFolders } from '../utils/virtual/no-folders.ts';
 import { SEQUENCE_LENGTH, type ToyJob } from '../utils/virtual/toy-job.ts';
@@ -53,6 +53,19 @@ class FakeValidator implements Validator {
   ): Promise<Float32Array[]> {
     await sleep(this.#clock, this.#ms() / 10, signal);
     return gradientOn(adapter, rows);
+  }
+
+  async losses(
+    _job: object,
+    adapter: readonly Float32Array[],
+    rows: readonly Row[],
+    { signal }: { signal: AbortSignal },
+  ): Promise<{ lossSum: number; tokens: number }[]> {
+    await sleep(this.#clock, this.#ms() / 10, signal);
+    return rows.map((row) => ({
+      lossSum: SEQUENCE_LENGTH * lossOn(adapter, [row]),
+      tokens: SEQUENCE_LENGTH,
+    }));
   }
 
   async release(): Promise<void> {}

@@ -134,7 +134,7 @@ describe('peers', () => {
     refused: 2,
     last: { round: 2, code: 'malformed', detail: EVIL },
     standing: 'suspended',
-    score: { job: DIGEST, round: 2, belief: 0.625, share: 0.9, effect: 0.02, gain: 0.01 },
+    score: { job: DIGEST, round: 2, belief: 0.625, share: 0.9, effect: 0.02, gain: 0.01, exact: null },
     bytesSent: 1000,
     bytesReceived: 0,
   };
@@ -171,14 +171,14 @@ describe('peers', () => {
       ...nothing,
       receipts: [receipt],
       scores: [
-        { job: DIGEST, round: 7, belief: 0.625, share: 0.9, effect: 0.0123, gain: -0.004 },
-        { job: DIGEST, round: 6, belief: 0.25, share: null, effect: null, gain: null },
+        { job: DIGEST, round: 7, belief: 0.625, share: 0.9, effect: 0.0123, gain: -0.004, exact: -0.25 },
+        { job: DIGEST, round: 6, belief: 0.25, share: null, effect: null, gain: null, exact: null },
       ],
     });
     expectSafe(lines);
     expect(lines[1]).toMatch(/ 2 +malformed .*1970/);
     expect(lines[2]).toContain(receipt.meaning);
-    expect(lines[4]).toMatch(/ 7 .*0\.63.*0\.90.*0\.0123.*-0\.00400/);
+    expect(lines[4]).toMatch(/ 7 .*0\.63.*0\.90.*0\.0123.*-0\.00400.*-0\.250$/);
     expect(lines[5]).toMatch(/ 6 .*0\.25.*unknown$/);
     expect(receiptLines({ peer: PEER, ...nothing })).toHaveLength(1);
   });

@@ -33,6 +33,8 @@ export interface WorldOptions extends ToyJobOptions {
   losses?: (adapter: readonly Float32Array[]) => RowLoss[];
   /** Gradient of the loss over rows at an adapter. @default zeros, which say nothing about an update */
   gradient?: (adapter: readonly Float32Array[], rows: readonly Row[]) => Float32Array[];
+  /** Losses of an adapter on rows. @default the same for all adapters */
+  rowLosses?: (adapter: readonly Float32Array[], rows: readonly Row[]) => RowLoss[];
 }
 
 /** Thrown into the code of a killed process, which must not continue. */
@@ -128,6 +130,10 @@ export class World {
         gradient: async (_job, adapter, rows) => {
           if (this.#options.gradient) return this.#options.gradient(adapter, rows);
           return adapter.map(({ length }) => new Float32Array(length));
+        },
+        losses: async (_job, adapter, rows) => {
+          if (this.#options.rowLosses) return this.#options.rowLosses(adapter, rows);
+          return rows.map(() => ({ lossSum: 8, tokens: 8 }));
         },
         release: async () => {},
       },

@@ -111,6 +111,17 @@ export function distance(tensors: readonly Float32Array[]): number {
   return sum / count;
 }
 
+/** Returns the fake trainer's loss over rows: the mean squared distance from the optimum of the rows. */
+export function lossOn(tensors: readonly Float32Array[], rows: readonly Row[]): number {
+  let sum = 0;
+  let count = 0;
+  for (const [t, tensor] of tensors.entries()) {
+    for (const [i, value] of tensor.entries()) sum += (value - targetOf(rows, t, i)) ** 2;
+    count += tensor.length;
+  }
+  return sum / count;
+}
+
 /** Returns the gradient of the fake trainer's loss over rows: the mean squared distance from the optimum of the rows. */
 export function gradientOn(tensors: readonly Float32Array[], rows: readonly Row[]): Float32Array[] {
   const count = tensors.reduce((sum, { length }) => sum + length, 0);

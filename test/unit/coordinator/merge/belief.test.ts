@@ -1,5 +1,12 @@
+import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { beliefOf, NEWCOMER_SHARE, type Scored, sharesOf } from '../../../../coordinator/merge/belief.ts';
+import {
+  beliefOf,
+  MOST_OVERSHOOT,
+  NEWCOMER_SHARE,
+  type Scored,
+  sharesOf,
+} from '../../../../coordinator/merge/belief.ts';
 
 const scored = (effect: number, gain: number, earlier: readonly number[] = []): Scored => ({
   effect,
@@ -26,6 +33,41 @@ test('a gain below its own noise does not count, and without any effect nothing 
   expect(sharesOf([scored(1, 0.05), scored(1, -0.05), scored(0.5, 0.02)])).toEqual([1, 1, 0.5]);
   expect(sharesOf([scored(0, 1), scored(-1, 1), scored(-1, 1)])).toBeNull();
   expect(sharesOf([])).toBeNull();
+});
+
+test('an update that misses the exact effect of its steps by a part of the gain loses as much of its share', () => {
+  const exact = (effect: number, steps = 10): Scored => ({ ...scored(1, 1), exact: { effect, steps } });
+  const honest = [exact(0.2), exact(0.2), exact(0.2)];
+  expect(sharesOf([...honest, exact(0.2 - MOST_OVERSHOOT / 2)])![3]).toBeCloseTo(0.5);
+  expect(sharesOf([...honest, exact(0.2 - 2 * MOST_OVERSHOOT)])![3]).toBe(0);
+  // A node with few steps does not need the effect of many.
+  expect(sharesOf([...honest, exact(0.06, 3)])![3]).toBe(1);
+  expect(sharesOf([...honest, scored(1, 1)])![3]).toBe(1);
+});
+
+test('exact effects do not count if fewer than three were measured, or if the gain does not show', () => {
+  const bad = { ...scored(1, 1), exact: { effect: -1, steps: 10 } };
+  const good = { ...scored(1, 1), exact: { effect: 0.2, steps: 10 } };
+  expect(sharesOf([good, bad])).toEqual([1, 1]);
+  const silent = [good, good, good, bad].map((one) => ({ ...one, gain: 0.05 }));
+  expect(sharesOf(silent)).toEqual([1, 1, 1, 1]);
+});
+
+test('a better exact effect never lowers a share, and exact effects never raise one (property)', () => {
+  const figure = fc.double({ min: -2, max: 2, noNaN: true });
+  const one = fc.record({ effect: figure, gain: figure, exact: figure });
+  fc.assert(
+    fc.property(fc.array(one, { minLength: 3, maxLength: 12 }), (given) => {
+      const all = given.map((each) => ({
+        ...scored(each.effect, each.gain),
+        exact: { effect: each.exact, steps: 10 },
+      }));
+      const shares = sharesOf(all);
+      const plain = sharesOf(all.map((each) => ({ ...each, exact: null })));
+      expect(shares === null).toBe(plain === null);
+      for (const [i, share] of (shares ?? []).entries()) expect(share).toBeLessThanOrEqual(plain![i]!);
+    }),
+  );
 });
 
 test('belief is the mean of three shares; a new node has shares of 0.25, and below 0.2 it is nothing', () => {

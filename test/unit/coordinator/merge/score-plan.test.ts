@@ -1,10 +1,12 @@
 import { expect, test } from 'vitest';
 import {
   type Candidate,
+  EXACT_ROWS,
   LEAST_OWN_ROWS,
   MOST_OWN_ROWS,
   planScoring,
   RANDOM_BATCHES,
+  REFERENCES,
 } from '../../../../coordinator/merge/score-plan.ts';
 
 const ROWS = 10_000;
@@ -74,6 +76,37 @@ test('doubtful authors come first and get four times as many rows, and all get a
   const small = planScoring(candidates(3, 12), { assignedEnd: 36, rows: 96, seed });
   expect(sizes(small)).toEqual([8, 8, 8]);
   expect(sizes(planScoring(candidates(3, 4), { assignedEnd: 12, rows: 96, seed }))).toEqual([4, 4, 4]);
+});
+
+test('exact effects are measured for doubtful authors and some others, within the same cost', () => {
+  const doubted = planScoring(
+    candidates(10, 400, (i) => i < 2),
+    { assignedEnd: 4000, rows: ROWS, seed },
+  );
+  const { exact } = doubted;
+  expect(exact.positions).toHaveLength(EXACT_ROWS);
+  expect(doubted.random.flat()).toEqual(expect.arrayContaining([...exact.positions]));
+  expect(exact.candidates).toHaveLength(REFERENCES + 2);
+  expect([...exact.candidates.slice(REFERENCES)].sort()).toEqual([0, 1]);
+  for (const count of [4, 6, 20, 100]) {
+    const all = candidates(count, 160, () => true);
+    const plan = planScoring(all, { assignedEnd: count * 160, rows: 100_000, seed });
+    expect(plan.exact.candidates).toHaveLength(count);
+    const losses = (plan.exact.positions.length * (1 + count)) / 3;
+    const gradients = total(sizes(plan)) + total(plan.random.map(({ length }) => length));
+    expect((losses + gradients) / (count * 160)).toBeLessThanOrEqual(0.12);
+  }
+});
+
+test('no exact effects are measured without doubtful authors, or if they would cost too much', () => {
+  const none = { positions: [], candidates: [] };
+  const trusted = planScoring(candidates(10, 400), { assignedEnd: 4000, rows: ROWS, seed });
+  expect(trusted.exact).toEqual(none);
+  const small = planScoring(
+    candidates(3, 12, () => true),
+    { assignedEnd: 36, rows: 96, seed },
+  );
+  expect(small.exact).toEqual(none);
 });
 
 test('data with too few unassigned rows gives rows of all of it', () => {

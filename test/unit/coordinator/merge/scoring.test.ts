@@ -134,6 +134,30 @@ describe('scores of updates', () => {
     expect(swarm.world.run.receipts.tally(swarm.peers[4]!.id)).toMatchObject({ accepted: 0, refused: 3 });
   });
 
+  test('the loss after a whole update is measured while its author is doubtful, and takes its share', async () => {
+    const behaviours = ['honest', 'honest', 'honest', 'honest'] as const;
+    const shares = async (options: WorldOptions) => {
+      const swarm = new Swarm(behaviours, { rows: 2048, rounds: { localSteps: 20, count: 1 }, ...options });
+      await swarm.play(await swarm.start(), 1);
+      return swarm.scores(1);
+    };
+    const plain = await shares({});
+    // The first losses are those of the parent. One whole update raises the loss, which no gradient shows.
+    let adapters = 0;
+    const rowLosses = (_adapter: readonly Float32Array[], rows: readonly Row[]) => {
+      adapters++;
+      return rows.map(() => ({ lossSum: adapters === 3 ? 80 : 8, tokens: 8 }));
+    };
+    const exact = await shares({ rowLosses });
+    expect(adapters).toBe(1 + behaviours.length);
+    expect(exact.filter(({ figures }) => figures!.exact === -9)).toHaveLength(1);
+    for (const [i, { figures, share }] of exact.entries()) {
+      expect(plain[i]!.share).toBeGreaterThan(0);
+      expect(plain[i]!.figures!.exact).toBe(0);
+      expect(share).toBe(figures!.exact === -9 ? 0 : plain[i]!.share);
+    }
+  });
+
   test('new identities cannot move the median of nodes that are believed', async () => {
     const swarm = new Swarm(['honest', 'honest', 'honest'], { rounds: { minPeers: 3 } });
     const head = await swarm.start();

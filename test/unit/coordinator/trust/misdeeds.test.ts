@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { type JudgedUpdate, misdeedsOf } from '../../../../coordinator/trust/misdeeds.ts';
 
-const GOOD = { effect: 10, effectError: 1, gain: 5, ownRows: 8 };
+const GOOD = { effect: 10, effectError: 1, gain: 5, exact: null, ownRows: 8 };
 
 function update(peer: string, overrides: Partial<JudgedUpdate> = {}): JudgedUpdate {
   return {

@@ -70,7 +70,7 @@ export function playRounds(
       const mean = batches.reduce((sum, value) => sum + value, 0) / RANDOM_BATCHES;
       const squares = batches.reduce((sum, value) => sum + (value - mean) ** 2, 0);
       const effectError = Math.sqrt(squares / (RANDOM_BATCHES - 1) / RANDOM_BATCHES);
-      return { effect: mean, effectError, gain, ownRows: LEAST_OWN_ROWS };
+      return { effect: mean, effectError, gain, exact: null, ownRows: LEAST_OWN_ROWS };
     });
     const rowsRead = { ownRows: LEAST_OWN_ROWS, randomRows: RANDOM_BATCHES * RANDOM_ROWS };
     const shares = sharesOf(
