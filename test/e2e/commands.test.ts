@@ -86,6 +86,8 @@ it('commands take a job from its file to an adapter', { timeout: 240_000 }, asyn
   const list = await ask('checkpoint', 'list', '--json');
   expect(list.json.checkpoints.map((checkpoint: { round: number }) => checkpoint.round)).toEqual([2, 1, 0]);
   expect((await ask('checkpoint', 'show', '--round', '7')).status).toBe(4);
+  expect((await ask('job', 'rollback', 'tale', '--to', '7')).status).toBe(4);
+  expect((await ask('job', 'rollback', 'tale', '--to', 'best')).status).toBe(6);
 
   expect((await ask('checkpoint', 'export', 'tale', 'exported')).status).toBe(0);
   expect((await ask('checkpoint', 'export', 'tale', 'exported')).status).toBe(6);

@@ -92,6 +92,18 @@ describe('the command line', () => {
     });
   });
 
+  it('takes a round or "best" for a roll-back', async () => {
+    const rollBack = (...args: string[]) => parse('job', 'rollback', 'x', '--home', '/nowhere', ...args);
+    for (const to of ['best', '0', '12']) {
+      expect((await rollBack('--to', to)).error).toMatchObject({ code: 'DAEMON_NOT_RUNNING' });
+    }
+    for (const args of [[], ['--to', 'worst'], ['--to', '-1'], ['--to', '1.5']]) {
+      expect((await rollBack(...args)).error, args.join(' ')).toMatchObject({
+        code: expect.stringMatching(/^commander\./),
+      });
+    }
+  });
+
   it('fails without a daemon, and names the command that starts one', async () => {
     for (const args of [['peers'], ['job', 'list'], ['checkpoint', 'list'], ['job', 'wait', 'x']]) {
       const { error } = await parse(...args, '--home', '/nowhere/at/all');
