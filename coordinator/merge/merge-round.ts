@@ -54,7 +54,7 @@ export interface RollBack {
 
 /**
  * Scores a closed round's updates, merges them, and takes the result through the gate. If this is repeated, for example
- * after a restart, it gives the same bits.
+ * after a restart, it gives the same bits, except if the time for the search of a merge that passes runs out.
  */
 export class RoundMerge {
   readonly #context: RunContext;
@@ -68,8 +68,12 @@ export class RoundMerge {
 
   constructor(deps: ScoringDeps) {
     this.#context = deps.context;
-    this.#scoring = new UpdateScoring(deps);
-    this.#onFallback = deps.onFallback;
+    this.#onFallback = (because) => {
+      // From now on, another device or setting computes the losses.
+      this.#losses.clear();
+      deps.onFallback(because);
+    };
+    this.#scoring = new UpdateScoring({ ...deps, onFallback: this.#onFallback });
   }
 
   /**

@@ -196,6 +196,25 @@ describe('a round', () => {
     expect(next.sequence).toBeGreaterThan(head.sequence);
   });
 
+  test('evaluates its parent again after the device has changed', async () => {
+    const world = new World({ rounds: { minPeers: 1, count: 3 } });
+    const { peers } = await training(world, 1);
+    const [peer] = peers as [ScriptedPeer];
+    const evaluations: number[] = [];
+    for (const fallbacks of [0, 1, 0]) {
+      const head = await peer.head();
+      world.fallbacks = fallbacks;
+      const before = world.evaluations;
+      await peer.submit(peer.seal(peer.update(head)));
+      await world.until(() => world.run.record.checkpoint.checkpoint.round === head.round, 'the checkpoint');
+      evaluations.push(world.evaluations - before);
+    }
+    // The parent and the merge; the merge alone; both again, with the fallback.
+    expect(evaluations).toEqual([2, 1, 2]);
+    const events = world.store.events.after(world.toy.job, 0, 100);
+    expect(events.filter(({ type }) => type === 'evaluation-lighter')).toHaveLength(1);
+  });
+
   test('is merged again when its evaluation fails', async () => {
     const world = new World({ rounds: { minPeers: 1, count: 1 } });
     const { peers, head } = await training(world, 1);

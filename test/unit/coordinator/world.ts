@@ -62,6 +62,10 @@ export class World {
   fetching: () => void = () => {};
   /** Number of evaluations that fail from now on. */
   brokenEvaluations = 0;
+  /** Number of evaluations so far. */
+  evaluations = 0;
+  /** Number of evaluations from now on during which the device fails, so that a fallback computes the losses. */
+  fallbacks = 0;
   /** Measurements that the coordinator has reported. */
   readonly measured: object[] = [];
   /** Numbers of the scores of each round. */
@@ -126,7 +130,11 @@ export class World {
       blobs,
       store: guarded(this.store, true),
       validator: {
-        evaluate: async (_job, adapter) => this.#evaluate(adapter),
+        evaluate: async (_job, adapter, { onFallback }) => {
+          this.evaluations++;
+          if (this.fallbacks-- > 0) onFallback('continues with a fallback');
+          return this.#evaluate(adapter);
+        },
         gradient: async (_job, adapter, rows) => {
           if (this.#options.gradient) return this.#options.gradient(adapter, rows);
           return adapter.map(({ length }) => new Float32Array(length));
