@@ -148,6 +148,12 @@ export class VirtualCoordinator {
     this.#environment.network.down(this.peer);
   }
 
+  /** Creates a personal invite of the job, for two machines. Returns its token. */
+  invite(): string {
+    const { invites } = this.#coordinator!.jobs()[0]!.members;
+    return invites.create({ name: null, role: 'contributor', uses: 2, expiresAt: null }).token;
+  }
+
   /** Resumes the job if it is paused, as an operator does. */
   resume(): void {
     if (this.alive && this.phase === 'paused') this.#coordinator!.jobs()[0]!.operate({ type: 'resume' });

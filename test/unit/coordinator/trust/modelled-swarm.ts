@@ -29,8 +29,8 @@ export interface ModelledNode {
 
 /**
  * A swarm whose scores are drawn at random instead of measured. Shares, beliefs, misdeeds and standings follow from the
- * scores as in a coordinator. Honest nodes differ persistently: their mean effects by up to 1.5, their mean gains by up
- * to 1.6.
+ * scores as in a coordinator. Honest nodes differ persistently: the mean effect of one may be 1.5 times that of another,
+ * and the mean gain 2.1 times.
  */
 export function playRounds(
   {
@@ -47,7 +47,7 @@ export function playRounds(
   const nodes = Array.from({ length: honest + others.length }, (_, i) => ({
     peer: `node ${i}`,
     effect: random.between(0.75, 1.1),
-    gain: random.between(0.7, 1.15),
+    gain: random.between(0.55, 1.15),
     shares: [] as number[],
     scoredSince: 0,
     strikes: [] as CountedStrike[],
