@@ -2,11 +2,13 @@ import type { Message } from '@libp2p/gossipsub';
 import type { TopicScoreParams } from '@libp2p/gossipsub/score';
 import type { PeerId, Stream } from '@libp2p/interface';
 import type { Clock } from '../common/clock.ts';
+import type { FairPermits } from '../common/fair-permits.ts';
 import type { Logger } from '../common/logger.ts';
 import { protocolError } from '../protocol/errors.ts';
 import { parseJobTopic } from '../protocol/topics.ts';
 import { netError } from './errors.ts';
 import { type GatedRuntime, GossipGate } from './gossip-gate.ts';
+import { GossipMemory } from './gossip-memory.ts';
 import { topicMessageBytes, topicScore } from './gossip-service.ts';
 import { PulledStream } from './libp2p/pulled-stream.ts';
 import type { GossipHandler, GossipVerdict, SubscribeOptions } from './network.ts';
@@ -60,6 +62,8 @@ interface GossipDeps {
   clock: Clock;
   log: Logger;
   observer: NetworkObserver;
+  /** Permits for the memory of incomplete RPCs. */
+  memory: FairPermits;
   /** Returns the network address of a connected peer. Several peers can have the same address. */
   networkOf(peer: string): string;
   /**
@@ -74,18 +78,20 @@ export class Gossip {
   readonly #runtime: GossipRuntime;
   readonly #deps: GossipDeps;
   readonly #gate: GossipGate;
+  readonly #memory: GossipMemory;
   readonly #subscriptions = new Map<string, Set<Subscription>>();
   #pending = 0;
 
   constructor(deps: GossipDeps) {
     this.#runtime = deps.pubsub as GossipRuntime;
     this.#deps = deps;
+    this.#memory = new GossipMemory({ permits: deps.memory, clock: deps.clock });
     // A rule replaces the list of allowed topics, because a peer may subscribe to a job's topic before we join the job.
     this.#runtime.allowedTopics = { has: (topic) => topicMessageBytes(topic) !== null };
     this.#runtime.addEventListener('gossipsub:message', (event) => this.#judge(event.detail));
     const createInboundStream = this.#runtime.createInboundStream.bind(this.#runtime);
     this.#runtime.createInboundStream = (peer, stream) =>
-      createInboundStream(peer, new PulledStream({ stream: stream as Stream }));
+      createInboundStream(peer, this.#pulled(peer.toString(), stream as Stream));
     const rules = {
       messageBytes: (topic: string) => (this.#subscriptions.has(topic) ? topicMessageBytes(topic) : null),
       admits: (topic: string, author: string) => this.#admits(this.#subscriptions.get(topic), author),
@@ -168,6 +174,15 @@ export class Gossip {
 
   #forwards(topic: string): boolean {
     return [...(this.#subscriptions.get(topic) ?? [])].some(({ forwards }) => forwards);
+  }
+
+  #pulled(peer: string, stream: Stream): PulledStream {
+    const claimant = { address: this.#deps.networkOf(peer), peer };
+    const giveWay = (): void =>
+      stream.abort(
+        netError('STREAM_CLOSED', 'an incomplete message gave way to messages of other addresses'),
+      );
+    return new PulledStream({ stream, memory: this.#memory.of(claimant, giveWay) });
   }
 
   #admits(subscriptions: ReadonlySet<Subscription> | undefined, author: string): boolean {

@@ -14,6 +14,7 @@ import { BlobServer } from './blobs/server.ts';
 import { Connections } from './connections.ts';
 import { netError } from './errors.ts';
 import { Gossip } from './gossip.ts';
+import { limitHeapGrowth } from './heap-growth.ts';
 import type { Identity } from './identity.ts';
 import { createNode } from './libp2p/create.ts';
 import { Watchdog, type WatchdogOptions } from './libp2p/gossip-watchdog.ts';
@@ -77,6 +78,7 @@ export async function createHost(options: HostOptions, deps: HostDeps): Promise<
   // If an address to announce is wrong, libp2p throws only later, from a timer.
   checkOptions(hostAddressesSchema, options);
   limitYoungGeneration();
+  limitHeapGrowth();
   const { clock, identity, observer = noObserver } = deps;
   const traffic = new Traffic();
   const shares = new Shares({ observer });
@@ -123,8 +125,15 @@ class Host implements SwarmNetwork {
     const streams = streamsOf(node);
     this.#connections = new Connections({ node, clock, log, stopped: this.#stopped.signal });
     const networkOf = (peer: string): string => this.networkOf(peer);
-    const { confidants } = options;
-    this.#gossip = new Gossip({ pubsub: node.services.pubsub, clock, log, observer, networkOf, confidants });
+    this.#gossip = new Gossip({
+      pubsub: node.services.pubsub,
+      clock,
+      log,
+      observer,
+      networkOf,
+      memory: shares.gossip,
+      confidants: options.confidants,
+    });
     this.#rpcClient = new RpcClient({ streams, clock, observer });
     this.#rpcServer = new RpcServer({ streams, clock, log, observer, permits: shares.calls });
     this.#blobServer = new BlobServer({

@@ -25,7 +25,7 @@ export interface NetworkObserver {
 }
 
 /** The queues of a host that any peer can enter. */
-export type SharedQueue = 'handshakes' | 'connections' | 'streams' | 'calls' | 'ranges';
+export type SharedQueue = 'handshakes' | 'connections' | 'streams' | 'calls' | 'ranges' | 'gossip';
 
 export interface Refusal {
   queue: SharedQueue;

@@ -29,6 +29,11 @@ const QUEUES: Readonly<Record<SharedQueue, FairPermitsOptions>> = {
    * Ranges of blobs that are being sent. A range takes up to 1.25 MiB, and 0.5 MiB as long as its peer reads nothing.
    */
   ranges: { total: 64, reserved: 32, withdraws: 'oldest' },
+  /**
+   * Gossip RPCs that arrive or wait to be handled, in units of 256 KiB (gossip-memory.ts), 128 MiB in all. The updates of a full round fit when
+   * they all arrive at once.
+   */
+  gossip: { total: ROUND_PEERS, reserved: (3 * ROUND_PEERS) / 4, withdraws: 'oldest' },
 };
 /**
  * Buffers of 1.25 MiB that blob streams keep between requests. They are shared like a queue, but the observer counts no
@@ -50,6 +55,7 @@ export class Shares {
   readonly streams: FairPermits;
   readonly calls: FairPermits;
   readonly ranges: FairPermits;
+  readonly gossip: FairPermits;
   readonly buffers: FairPermits;
   /** Returns whether a peer is known and may therefore use the reserve. */
   isKnown: (peer: string) => boolean = () => false;
@@ -68,6 +74,7 @@ export class Shares {
     this.streams = permits('streams', knows);
     this.calls = permits('calls', knows);
     this.ranges = permits('ranges', knows);
+    this.gossip = permits('gossip', knows);
     this.buffers = new FairPermits(BUFFERS, { knows, onRefusal: () => {} });
   }
 

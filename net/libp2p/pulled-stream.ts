@@ -7,6 +7,7 @@
 
 import type { Stream } from '@libp2p/interface';
 import type { Uint8ArrayList } from 'uint8arraylist';
+import type { IncompleteRpc } from '../gossip-memory.ts';
 
 /**
  * Largest number of bytes that have been taken off a gossip stream and still wait for the reader. Above this, the
@@ -21,9 +22,11 @@ export const UNREAD_BYTES = 64 * 1024;
  */
 export class PulledStream {
   readonly #stream: Stream;
+  readonly #memory: IncompleteRpc;
 
-  constructor(deps: { stream: Stream }) {
+  constructor(deps: { stream: Stream; memory: IncompleteRpc }) {
     this.#stream = deps.stream;
+    this.#memory = deps.memory;
   }
 
   get remoteWriteStatus(): Stream['remoteWriteStatus'] {
@@ -45,6 +48,7 @@ export class PulledStream {
     let ended = false;
     let failure: Error | undefined;
     let wake = (): void => {};
+    const closed = new AbortController();
     const onMessage = ({ data }: { data: Uint8Array | Uint8ArrayList }): void => {
       unread.push(data);
       bytes += data.byteLength;
@@ -57,6 +61,7 @@ export class PulledStream {
     };
     const onClose = ({ error }: { error?: Error }): void => {
       failure = error;
+      closed.abort(error);
       onEnd();
     };
     stream.addEventListener('message', onMessage);
@@ -67,7 +72,10 @@ export class PulledStream {
         const next = unread.shift();
         if (next !== undefined) {
           bytes -= next.byteLength;
+          await this.#memory.add(next instanceof Uint8Array ? [next] : next, closed.signal);
           yield next;
+          // The reader asks for more, so it has handled what is complete.
+          this.#memory.handled();
         } else if (stream.readStatus === 'paused') {
           // Calls onMessage with the bytes that arrived during the pause.
           stream.resume();
@@ -81,6 +89,7 @@ export class PulledStream {
         }
       }
     } finally {
+      this.#memory.release();
       stream.removeEventListener('message', onMessage);
       stream.removeEventListener('remoteCloseWrite', onEnd);
       stream.removeEventListener('close', onClose);

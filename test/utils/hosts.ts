@@ -79,6 +79,7 @@ export function rawGossip(node: Libp2p<{ pubsub: object }>): Gossip {
     log: recordingLog([]),
     observer: noObserver,
     networkOf: (peer) => peer,
+    memory: new Shares({ observer: noObserver }).gossip,
   });
 }
 

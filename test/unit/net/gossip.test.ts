@@ -7,6 +7,7 @@ import { Gossip } from '../../../net/gossip.ts';
 import { topicMessageBytes } from '../../../net/gossip-service.ts';
 import type { GossipVerdict } from '../../../net/network.ts';
 import { noObserver } from '../../../net/observer.ts';
+import { Shares } from '../../../net/shares.ts';
 import { jobTopic } from '../../../protocol/topics.ts';
 import { withCode } from '../../utils/codes.ts';
 import { eventually } from '../../utils/eventually.ts';
@@ -204,6 +205,7 @@ describe('gossip among hosts', () => {
       clock: systemClock,
       log: recordingLog([]),
       observer: noObserver,
+      memory: new Shares({ observer: noObserver }).gossip,
       networkOf: (peer) => peer,
     });
     expect(await gossip.publish(updates, Buffer.from('update'))).toBe(0);

@@ -1,0 +1,125 @@
+import type { Clock } from '../common/clock.ts';
+import { sleep } from '../common/deadline.ts';
+import type { Claimant, FairPermits } from '../common/fair-permits.ts';
+
+/** Bytes of an incomplete RPC that need no permit. A heartbeat and most other RPCs are smaller. */
+const FREE_BYTES = 32 * 1024;
+/** Bytes of an incomplete RPC that one permit allows. An update that travels in its message needs one permit. */
+export const PERMIT_BYTES = 256 * 1024;
+/** Pause before a stream claims again the permits that it did not get. Its peer waits meanwhile. */
+const RETRY_MS = 250;
+
+export interface GossipMemoryDeps {
+  /** Permits for PERMIT_BYTES each, shared fairly between addresses. */
+  permits: FairPermits;
+  clock: Clock;
+}
+
+/**
+ * Limits the memory of gossip RPCs that have begun to arrive and are not handled yet. gossipsub keeps the bytes of an
+ * RPC until the RPC is complete. Without this limit, each stream could hold as many bytes as the largest RPC has.
+ */
+export class GossipMemory {
+  readonly #deps: GossipMemoryDeps;
+
+  constructor(deps: GossipMemoryDeps) {
+    this.#deps = deps;
+  }
+
+  /** Returns the memory of a stream. @param onWithdrawn called when the stream has to give up its incomplete RPC */
+  of(claimant: Claimant, onWithdrawn: () => void): IncompleteRpc {
+    return new IncompleteRpc(claimant, onWithdrawn, this.#deps);
+  }
+}
+
+/** The permits that a stream holds for an RPC, from its first bytes until it is handled. */
+export class IncompleteRpc {
+  readonly #claimant: Claimant;
+  readonly #onWithdrawn: () => void;
+  readonly #deps: GossipMemoryDeps;
+  readonly #lengths = new RpcLengths();
+  readonly #releases: (() => void)[] = [];
+  /** Whether no RPC is incomplete. */
+  #complete = true;
+
+  constructor(claimant: Claimant, onWithdrawn: () => void, deps: GossipMemoryDeps) {
+    this.#claimant = claimant;
+    this.#onWithdrawn = onWithdrawn;
+    this.#deps = deps;
+  }
+
+  /**
+   * Notes that bytes have arrived. If an RPC is incomplete after them, waits until there is memory for the whole RPC. All
+   * of it is claimed at once, so that two streams never wait for each other.
+   * @throws the signal's reason
+   */
+  async add(bytes: Iterable<Uint8Array>, signal: AbortSignal): Promise<void> {
+    const length = this.#lengths.add(bytes);
+    this.#complete = length === 0;
+    const needed = Math.ceil(Math.max(0, length - FREE_BYTES) / PERMIT_BYTES);
+    if (needed <= this.#releases.length) return;
+    this.release();
+    while (!this.#take(needed)) await sleep(this.#deps.clock, RETRY_MS, signal);
+  }
+
+  /** Notes that gossipsub has handled all RPCs that are complete. */
+  handled(): void {
+    if (this.#complete) this.release();
+  }
+
+  release(): void {
+    for (const release of this.#releases.splice(0)) release();
+  }
+
+  #giveWay(): void {
+    this.release();
+    this.#onWithdrawn();
+  }
+
+  #take(needed: number): boolean {
+    while (this.#releases.length < needed) {
+      const release = this.#deps.permits.take(this.#claimant, () => this.#giveWay());
+      if (release === null) {
+        this.release();
+        return false;
+      }
+      this.#releases.push(release);
+    }
+    return true;
+  }
+}
+
+/** Reads the length prefixes of a stream of RPCs. */
+class RpcLengths {
+  /** Bytes of the current RPC that have not arrived yet. */
+  #missing = 0;
+  /** Length of the current RPC. */
+  #length = 0;
+  /** Value and bits of an incomplete prefix. */
+  #value = 0;
+  #bits = 0;
+
+  /** Returns the length of the RPC that is incomplete after these bytes; 0 if none is. */
+  add(bytes: Iterable<Uint8Array>): number {
+    for (const piece of bytes) {
+      for (let at = 0; at < piece.length; ) {
+        if (this.#missing > 0) {
+          const part = Math.min(this.#missing, piece.length - at);
+          this.#missing -= part;
+          at += part;
+          continue;
+        }
+        const byte = piece[at++]!;
+        this.#value += (byte & 0x7f) * 2 ** this.#bits;
+        // gossipsub ends a stream whose prefix is too long or too large, so its value does not matter here.
+        this.#bits = Math.min(this.#bits + 7, 49);
+        if (byte >= 0x80) continue;
+        this.#length = this.#value;
+        this.#missing = this.#value;
+        this.#value = 0;
+        this.#bits = 0;
+      }
+    }
+    return this.#missing > 0 ? this.#length : 0;
+  }
+}
