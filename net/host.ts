@@ -23,6 +23,7 @@ import { Traffic } from './libp2p/traffic.ts';
 import type {
   FetchBlobOptions,
   GossipHandler,
+  MayFetch,
   PeerConnection,
   RpcHandler,
   SubscribeOptions,
@@ -235,7 +236,7 @@ class Host implements SwarmNetwork {
     return this.#blobFetcher.fetch(ref, { ...options, signal: this.#whileRunning(options.signal) });
   }
 
-  serveBlobs(mayFetch: (peer: string, digest: string) => boolean): void {
+  serveBlobs(mayFetch: MayFetch): void {
     this.#blobServer.mayFetch = mayFetch;
   }
 

@@ -1,3 +1,4 @@
+import type { BlobProof } from '../protocol/job-key.ts';
 import type { RpcMethod, RpcRequest, RpcResponse } from '../protocol/rpc.ts';
 import type { Signer } from '../protocol/signing.ts';
 
@@ -59,7 +60,7 @@ export interface SwarmNetwork {
    * Sets the rule that decides which peer may fetch which blob of the local store. Until the first call, no peer may fetch
    * any blob. A refused peer gets the same answer as for a blob that does not exist.
    */
-  serveBlobs(mayFetch: (peer: string, digest: string) => boolean): void;
+  serveBlobs(mayFetch: MayFetch): void;
 
   /**
    * Reserves a part of every queue that strangers can enter (connections, requests, ranges of blobs) for the peers that
@@ -115,8 +116,15 @@ export interface SubscribeOptions {
   readonly forwards?: boolean;
 }
 
+/**
+ * Returns whether a peer may fetch a blob. `proof` shows that the peer is admitted to a job; null if it sent none.
+ */
+export type MayFetch = (peer: string, digest: string, proof: BlobProof | null) => boolean;
+
 export interface FetchBlobOptions {
   holders: readonly string[];
+  /** Returns the proof for a holder that we are admitted to the job of the blob. @default sends no proof */
+  prove?: (holder: string) => BlobProof;
   signal: AbortSignal;
   onProgress?: (progress: { bytes: number; total: number }) => void;
 }

@@ -6,12 +6,12 @@ import type { AdapterLayout } from '../lora/adapter/layout.ts';
 import type { Trainers } from '../lora/train/memory/trainers.ts';
 import type { NodeMetrics } from '../monitor/node-metrics.ts';
 import type { SwarmNetwork } from '../net/network.ts';
+import type { BlobProof } from '../protocol/job-key.ts';
 import type { Manifest } from '../protocol/manifest.ts';
 import type { Head } from '../protocol/messages.ts';
 import type { Role, RpcResponse } from '../protocol/rpc.ts';
 import type { BlobCollector } from '../storage/blob-collector.ts';
 import type { BlobStore } from '../storage/blobs.ts';
-import type { NamedPeers } from './blob-access.ts';
 import type { JobKeys } from './job-keys.ts';
 import type { NodePolicy } from './policy.ts';
 import type { NodeStore } from './store/node-store.ts';
@@ -83,8 +83,6 @@ export interface PhaseContext {
   readonly isOpen: boolean;
   /** What this node may do in the job. Only a contributor gets work. */
   readonly role: Role;
-  /** The other nodes of the job that this node knows. */
-  readonly members: NamedPeers;
   onDownload(download: Download | null): void;
 }
 
@@ -104,12 +102,19 @@ export interface HeldAdapter {
 /** Largest number of peers that one blob is fetched from. Eight are enough to spread the load of a large base. */
 const MAX_HOLDERS = 8;
 
-/** Returns the peers that probably have a job's blobs: its coordinator, and connected nodes that the head names. */
-export function holdersOf(context: PhaseContext, head: Head | null): string[] {
-  const { network } = context.deps;
+/**
+ * Returns the peers that probably have a job's blobs, and the proof for them that this node is admitted to the job. These
+ * peers are the coordinator, and connected nodes that the head names.
+ */
+export function sourcesOf(
+  { deps, coordinator, keys }: PhaseContext,
+  head: Head | null,
+): { holders: string[]; prove: (holder: string) => BlobProof } {
+  const { network } = deps;
   const connected = new Set(network.peers().map(({ peer }) => peer));
   const nodes = [...(head?.included ?? []), ...(head?.assignments ?? [])].map(({ peer }) => peer);
   const near = new Set(nodes.filter((peer) => connected.has(peer) && peer !== network.signer.peerId));
-  near.delete(context.coordinator);
-  return [context.coordinator, ...near].slice(0, MAX_HOLDERS);
+  near.delete(coordinator);
+  const holders = [coordinator, ...near].slice(0, MAX_HOLDERS);
+  return { holders, prove: (holder) => keys.prove(holder) };
 }

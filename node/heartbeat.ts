@@ -50,8 +50,7 @@ export function startHeartbeat(
       issuedAt,
     };
     const signed = signMessage('heartbeat', message, network.signer);
-    const author = network.signer.peerId;
-    const sealed = keys.seal(signed, { kind: 'heartbeat', author }, deps.randomBytes);
+    const sealed = keys.seal(signed, 'heartbeat', deps.randomBytes);
     await network.publish(jobTopic(message.job, 'peers'), sealed);
   };
   beat();

@@ -1,14 +1,23 @@
-import { decryptHead, keyIdOf } from '../protocol/job-key.ts';
+import {
+  type BlobProof,
+  decryptHead,
+  keyIdOf,
+  proveMembership,
+  provesMembership,
+} from '../protocol/job-key.ts';
 import type { JobKeysMessage } from '../protocol/rpc.ts';
 import { SEALING_KEY_BYTES, type SealContext, seal } from '../protocol/sealing.ts';
 
 /** The keys of a job, as the coordinator sent them last. */
 export class JobKeys {
   readonly #job: string;
+  readonly #self: string;
   #keys: JobKeysMessage;
 
-  constructor(job: string, keys: JobKeysMessage) {
+  /** @param options.self peer id of this node */
+  constructor({ job, self }: { job: string; self: string }, keys: JobKeysMessage) {
     this.#job = job;
+    this.#self = self;
     this.#keys = keys;
   }
 
@@ -29,15 +38,27 @@ export class JobKeys {
     return decryptHead(bytes, this.#job, this.#keys);
   }
 
+  /** Returns the proof with which this node requests blobs from another node. */
+  prove(holder: string): BlobProof {
+    return proveMembership(this.#job, this.#keys, { requester: this.#self, holder });
+  }
+
+  /** Returns whether the proof of a peer shows that it has the newest key, and so is admitted to the job. */
+  admits(peer: string, proof: BlobProof | null): boolean {
+    const ends = { requester: peer, holder: this.#self };
+    return proof !== null && provesMembership(proof, this.#job, this.#keys, ends);
+  }
+
   /**
    * Seals a signed message to the coordinator.
    * @param randomBytes returns bytes that no peer can predict
    */
   seal(
     message: Uint8Array,
-    about: Pick<SealContext, 'kind' | 'author'>,
+    kind: SealContext['kind'],
     randomBytes: (count: number) => Uint8Array,
   ): Uint8Array {
-    return seal(message, this.#keys.seal, { ...about, job: this.#job }, randomBytes(SEALING_KEY_BYTES));
+    const context = { kind, job: this.#job, author: this.#self };
+    return seal(message, this.#keys.seal, context, randomBytes(SEALING_KEY_BYTES));
   }
 }

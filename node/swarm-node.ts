@@ -7,7 +7,7 @@ import type { Receipt } from '../protocol/messages.ts';
 import type { ReceiptCode } from '../protocol/receipts.ts';
 import { jobTopic } from '../protocol/topics.ts';
 import { BlobCollector } from '../storage/blob-collector.ts';
-import { mayFetch, NamedPeers } from './blob-access.ts';
+import { mayFetch } from './blob-access.ts';
 import type { OwnStanding, PhaseContext, SwarmNodeDeps, SwarmNodeOptions } from './context.ts';
 import { type HeartbeatLoop, startHeartbeat } from './heartbeat.ts';
 import { JobKeys } from './job-keys.ts';
@@ -103,10 +103,11 @@ export class SwarmNode {
     for (const address of addresses) network.addPersistentPeer(address);
     const isCoordinator = (peer: string): boolean =>
       addresses.some((address) => address.endsWith(`/p2p/${peer}`));
-    network.serveBlobs((peer, digest) => {
-      const context = this.#worker?.context;
-      const job = context ? { ...context, digest: context.job } : null;
-      return mayFetch(peer, digest, { store: this.#deps.store, isCoordinator, job });
+    network.serveBlobs((peer, digest, proof) => {
+      const { store } = this.#deps;
+      const { job = null, isOpen = false, keys } = this.#worker?.context ?? {};
+      const mayRead = isOpen || (keys?.admits(peer, proof) ?? false);
+      return mayFetch(digest, { store, isCoordinator: isCoordinator(peer), job, mayRead });
     });
     this.#leaveNetwork = [
       network.handle('notify', async (peer, { receipt }) => {
@@ -139,7 +140,6 @@ export class SwarmNode {
   }
 
   #onChange(state: NodeState, before: NodeState): void {
-    if (state.head && state.head !== before.head) this.#worker?.context.members.note(state.head);
     if (state.phase !== before.phase) this.#heartbeat?.beatSoon();
     if (state.phase !== before.phase || state.reason !== before.reason) {
       const { phase, reason, head } = state;
@@ -235,9 +235,8 @@ export class SwarmNode {
     const deps = this.#deps;
     const { name, agent } = options;
     const local = { collector: this.#collector, feedbackLock: this.#feedbackLock };
-    const members = new NamedPeers();
-    const keys = new JobKeys(job, sent);
-    const facts = { job, coordinator, manifest, keys, isOpen, role, members };
+    const keys = new JobKeys({ job, self: deps.network.signer.peerId }, sent);
+    const facts = { job, coordinator, manifest, keys, isOpen, role };
     const worker = new JobWorker({ options, deps, ...local, ...facts });
     this.#worker = worker;
     this.#unsubscribeHeads = deps.network.subscribe(

@@ -20,7 +20,16 @@ export {
   looksLikeInvite,
   resolveTarget,
 } from './invite.ts';
-export { decryptHead, encryptHead, type JobKey, keyIdOf } from './job-key.ts';
+export {
+  type BlobEnds,
+  type BlobProof,
+  decryptHead,
+  encryptHead,
+  type JobKey,
+  keyIdOf,
+  proveMembership,
+  provesMembership,
+} from './job-key.ts';
 export * as limits from './limits.ts';
 export * from './manifest.ts';
 export * from './messages.ts';

@@ -1,5 +1,5 @@
-/** Encryption of heads under the key of a job, which all members have. */
-import { createCipheriv, createDecipheriv } from 'node:crypto';
+/** The key of a job, which all members have: the encryption of heads, and the proof that a peer is a member. */
+import { createCipheriv, createDecipheriv, createHmac, timingSafeEqual } from 'node:crypto';
 import { protocolError } from './errors.ts';
 import { joined, NONCE_BYTES, TAG_BYTES } from './sealing.ts';
 
@@ -62,4 +62,36 @@ function idBytes(id: number): Uint8Array {
   const bytes = new Uint8Array(ID_BYTES);
   new DataView(bytes.buffer).setUint32(0, id);
   return bytes;
+}
+
+/** Shows that the peer that requests a blob has the key of the job, and so is admitted. */
+export interface BlobProof {
+  /** Number of the key. */
+  readonly id: number;
+  readonly mac: Uint8Array;
+}
+
+/** The two ends of a request for a blob, by peer id. The connection has verified them. */
+export interface BlobEnds {
+  readonly requester: string;
+  readonly holder: string;
+}
+
+/** Size of the MAC of a proof in bytes. */
+export const PROOF_BYTES = 32;
+
+/** Makes the proof with which `requester` requests blobs of a job from `holder`. No other peer can use it. */
+export function proveMembership(
+  job: string,
+  { id, key }: JobKey,
+  { requester, holder }: BlobEnds,
+): BlobProof {
+  const mac = createHmac('sha256', key).update(`lora-swarm/2/blob\0${job}\0${requester}\0${holder}`).digest();
+  return { id, mac: new Uint8Array(mac) };
+}
+
+/** Returns whether a proof was made with this key of the job, by this requester for this holder. */
+export function provesMembership(proof: BlobProof, job: string, key: JobKey, ends: BlobEnds): boolean {
+  if (proof.id !== key.id || proof.mac.length !== PROOF_BYTES) return false;
+  return timingSafeEqual(proof.mac, proveMembership(job, key, ends).mac);
 }

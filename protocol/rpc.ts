@@ -11,7 +11,7 @@ import {
 import { SEALING_KEY_BYTES } from './sealing.ts';
 
 /** libp2p protocol of blob transfers. */
-export const BLOB_PROTOCOL = '/lora-swarm/blob/1';
+export const BLOB_PROTOCOL = '/lora-swarm/blob/2';
 /** libp2p protocol of requests. */
 export const RPC_PROTOCOL = '/lora-swarm/rpc/2';
 /** Earlier versions of the protocol. Their calls are refused with advice to update. */

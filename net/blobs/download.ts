@@ -5,6 +5,7 @@ import type { Permits } from '../../common/permits.ts';
 import { HELD_RANGES } from '../../storage/ordered-hash.ts';
 import type { PartialBlob } from '../../storage/partial-blob.ts';
 import type { Streams } from '../libp2p/streams.ts';
+import type { FetchBlobOptions } from '../network.ts';
 import type { NetworkObserver } from '../observer.ts';
 import { RangeBuffers, type RangePool } from './range-buffers.ts';
 import { RangeQueue } from './range-queue.ts';
@@ -33,6 +34,7 @@ export interface DownloadOptions {
   partial: PartialBlob;
   digest: string;
   holders: readonly string[];
+  prove: FetchBlobOptions['prove'];
   signal: AbortSignal;
   onProgress: ((progress: { bytes: number; total: number }) => void) | undefined;
 }
@@ -119,7 +121,7 @@ export class Download {
       if (range === null) break;
       try {
         stream ??= await openRangeStream(peer, this.#deps, signal);
-        const buffer = await this.#receive(stream, range);
+        const buffer = await this.#receive(peer, stream, range);
         await storing;
         storing = this.#store(peer, range, buffer);
         failed = 0;
@@ -141,8 +143,8 @@ export class Download {
     await stream?.close();
   }
 
-  async #receive(stream: RangeStream, range: number): Promise<Uint8Array> {
-    const { partial, digest } = this.#options;
+  async #receive(peer: string, stream: RangeStream, range: number): Promise<Uint8Array> {
+    const { partial, digest, prove } = this.#options;
     const { clock, observer } = this.#deps;
     const signal = this.#signal;
     const buffer = await this.#buffers.take(signal);
@@ -150,7 +152,8 @@ export class Download {
     const start = clock.monotonic();
     let code = 'ok';
     try {
-      await stream.range({ digest, offset, length }, partial.size, buffer, signal);
+      const request = { digest, offset, length, ...(prove && { proof: prove(peer) }) };
+      await stream.range(request, partial.size, buffer, signal);
       return buffer;
     } catch (error) {
       code = isSwarmError(error) ? error.code : 'aborted';

@@ -96,6 +96,7 @@ export class BlobFetcher {
           partial,
           digest: ref.digest,
           holders: group,
+          prove: options.prove,
           signal: options.signal,
           onProgress: options.onProgress,
         },

@@ -14,6 +14,7 @@ import { netError } from '../errors.ts';
 import { LENGTH_PREFIX_BYTES } from '../frame-buffer.ts';
 import { FrameStream } from '../frames.ts';
 import { closeStream, type Streams } from '../libp2p/streams.ts';
+import type { MayFetch } from '../network.ts';
 import type { NetworkObserver } from '../observer.ts';
 import { AnswerBuffer } from './answer-buffer.ts';
 import {
@@ -58,7 +59,7 @@ export interface BlobServerDeps {
  */
 export class BlobServer {
   /** Returns whether a peer may fetch a blob. */
-  mayFetch: (peer: string, digest: string) => boolean = () => false;
+  mayFetch: MayFetch = () => false;
   readonly #deps: BlobServerDeps;
   readonly #open: OpenBlobs;
 
@@ -144,7 +145,8 @@ export class BlobServer {
     request: BlobRequest,
     answer: AnswerStream,
   ): Promise<BlobAnswer['status']> {
-    if (this.mayFetch(from.peer, request.digest)) return this.#serveRange(from, request, answer);
+    const { digest, proof } = request;
+    if (this.mayFetch(from.peer, digest, proof ?? null)) return this.#serveRange(from, request, answer);
     const limits = { clock: this.#deps.clock, ms: BLOB_IDLE_TIMEOUT_MS, what: 'refusing a range' };
     return withDeadline(limits, (signal) => sendHeader(answer, { status: 'missing', total: 0 }, signal));
   }

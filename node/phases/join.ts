@@ -7,11 +7,11 @@ import type { Head } from '../../protocol/messages.ts';
 import type { JobKeysMessage, Role } from '../../protocol/rpc.ts';
 import { verifyMessage } from '../../protocol/signing.ts';
 import {
-  holdersOf,
   type PhaseContext,
   type ReadyContext,
   type SwarmNodeDeps,
   type SwarmNodeOptions,
+  sourcesOf,
 } from '../context.ts';
 import { nodeError } from '../errors.ts';
 import { checkPolicy, demandOf } from '../policy.ts';
@@ -100,7 +100,7 @@ export async function prepare(
       await deps.network.fetchBlob(
         { digest, size },
         {
-          holders: holdersOf(context, head),
+          ...sourcesOf(context, head),
           signal,
           onProgress: ({ bytes }) => context.onDownload({ what: 'base', bytes: done + bytes, total }),
         },

@@ -1,6 +1,6 @@
 import type { Row } from '../../lora/data/row.ts';
 import { placesInRound, readRows, type ShardRef, shardsOf } from '../../lora/data/shards/round-rows.ts';
-import { holdersOf, type PhaseContext } from '../context.ts';
+import { type PhaseContext, sourcesOf } from '../context.ts';
 import type { Work } from '../machine/work.ts';
 
 /**
@@ -42,7 +42,7 @@ async function fetchShards(
         await deps.network.fetchBlob(
           { digest, size },
           {
-            holders: holdersOf(context, null),
+            ...sourcesOf(context, null),
             signal,
             onProgress: ({ bytes }) => context.onDownload({ what: 'data', bytes: done + bytes, total }),
           },

@@ -6,7 +6,7 @@ import { UPDATE_BYTES } from '../../protocol/limits.ts';
 import type { Head } from '../../protocol/messages.ts';
 import type { BlobScope } from '../../storage/blob-collector.ts';
 import { storageError } from '../../storage/errors.ts';
-import { type HeldAdapter, holdersOf, type ReadyContext } from '../context.ts';
+import { type HeldAdapter, type ReadyContext, sourcesOf } from '../context.ts';
 import { nodeError } from '../errors.ts';
 
 /**
@@ -76,7 +76,7 @@ async function withDelta(
   if (!held || !delta || held.checkpoint !== delta.parent) return null;
   try {
     await scope.hold(delta.digest);
-    await deps.network.fetchBlob(delta, { holders: holdersOf(context, head), signal });
+    await deps.network.fetchBlob(delta, { ...sourcesOf(context, head), signal });
     const bytes = await deps.blobs.get(delta.digest, { maxBytes: Math.min(delta.size, UPDATE_BYTES) });
     const tensors = applyDelta(layout, held.tensors, bytes);
     const encoded = encodeAdapter(layout, tensors, manifest.base.digest);
@@ -123,7 +123,7 @@ async function fetchWhole(
   await scope.hold(adapter.digest);
   try {
     await deps.network.fetchBlob(adapter, {
-      holders: holdersOf(context, head),
+      ...sourcesOf(context, head),
       signal,
       onProgress: ({ bytes, total }) => context.onDownload({ what: 'adapter', bytes, total }),
     });

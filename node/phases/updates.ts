@@ -76,8 +76,7 @@ export function buildUpdate(
 export async function publishUpdate({ deps, job, keys }: ReadyContext, round: number): Promise<number> {
   const record = deps.store.update(job, round);
   if (!record?.envelope) return 0;
-  const { signer } = deps.network;
-  const sealed = keys.seal(record.envelope, { kind: 'update', author: signer.peerId }, deps.randomBytes);
+  const sealed = keys.seal(record.envelope, 'update', deps.randomBytes);
   return deps.network.publish(jobTopic(job, 'updates'), sealed);
 }
 

@@ -2,6 +2,7 @@
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
+import { decode } from '@ipld/dag-cbor';
 import { identify } from '@libp2p/identify';
 import type { Libp2p } from '@libp2p/interface';
 import { noise } from '@libp2p/noise';
@@ -22,7 +23,8 @@ import { gossipService } from '../../net/gossip-service.ts';
 import { startNode } from '../../node/daemon.ts';
 import { encodeCbor } from '../../protocol/cbor.ts';
 import { decodeInvite } from '../../protocol/invite.ts';
-import { BLOB_PROTOCOL, OLD_RPC_PROTOCOLS, RPC_PROTOCOL } from '../../protocol/rpc.ts';
+import { type BlobProof, proveMembership } from '../../protocol/job-key.ts';
+import { BLOB_PROTOCOL, OLD_RPC_PROTOCOLS, RPC_PROTOCOL, type RpcResponse } from '../../protocol/rpc.ts';
 import { jobChannels, jobTopic } from '../../protocol/topics.ts';
 import type { DaemonFile } from '../../storage/daemon-home.ts';
 import { eventually } from '../utils/eventually.ts';
@@ -103,10 +105,10 @@ class Stranger {
     return frames.read(600_000, soon());
   }
 
-  async askForBlob(peer: string, digest: string): Promise<Uint8Array> {
+  async askForBlob(peer: string, digest: string, proof?: BlobProof): Promise<Uint8Array> {
     const stream = await this.node.dialProtocol(peerIdFromString(peer), BLOB_PROTOCOL, { signal: soon() });
     const frames = new FrameStream({ unreadBytes: 4 * 1024 * 1024 }, { stream });
-    stream.send(framed(encodeCbor({ digest, offset: 0, length: 1 })));
+    stream.send(framed(encodeCbor({ digest, offset: 0, length: 1, ...(proof && { proof }) })));
     const answer = Uint8Array.from(await frames.read(256, soon()));
     stream.abort(new Error('done'));
     return answer;
@@ -265,9 +267,21 @@ test('a peer without an invite receives nothing of a job, its nodes and its blob
   const member = await Stranger.start();
   await member.node.dial(multiaddr(coordinator.addresses[0]!));
   const { token } = decodeInvite(invite);
-  await member.call(to, RPC_PROTOCOL, 'join', { job, invite: token, ...about });
+  const answer = await member.call(to, RPC_PROTOCOL, 'join', { job, invite: token, ...about });
+  const { keys } = decode<{ ok: RpcResponse<'join'> }>(answer).ok;
   const control = [...secrets].filter(([, bytes]) => member.received.includes(bytes)).map(([what]) => what);
   expect(control).toEqual(
     expect.arrayContaining([`job ${JOB_NAME}`, `peer ${dialled.peer}`, `base ${base.digest}`]),
   );
+  // A node serves it too, once it proves that it has the job key. Nobody else can use its proof.
+  await member.node.dial(multiaddr(addresses.get(dialled.peer)!));
+  const proof = proveMembership(job, keys, {
+    requester: member.node.peerId.toString(),
+    holder: dialled.peer,
+  });
+  const [shard] = data.shards;
+  expect(await member.askForBlob(dialled.peer, shard!.digest)).toEqual(unknown);
+  expect(decode(await member.askForBlob(dialled.peer, shard!.digest, proof))).toMatchObject({ status: 'ok' });
+  expect(await member.askForBlob(dialled.peer, update!.update, proof)).toEqual(unknown);
+  expect(await other.askForBlob(dialled.peer, shard!.digest, proof)).toEqual(unknown);
 });

@@ -1,10 +1,11 @@
 import { expect, test } from 'vitest';
-import { type BlobAudience, mayFetch, NamedPeers } from '../../../node/blob-access.ts';
+import { mayFetch } from '../../../node/blob-access.ts';
+import { JobKeys } from '../../../node/job-keys.ts';
 import { NodeStore } from '../../../node/store/node-store.ts';
 import { MIGRATIONS } from '../../../node/store/schema.ts';
 import { Database } from '../../../storage/database.ts';
+import { testKeys } from '../../utils/job-keys.ts';
 import { signerOf } from '../../utils/signers.ts';
-import { makeHead } from './heads.ts';
 
 const JOB = 'a'.repeat(64);
 const BLOBS = {
@@ -16,13 +17,13 @@ const BLOBS = {
   foreign: '6'.repeat(64),
   absent: '7'.repeat(64),
 };
-const [COORDINATOR, MEMBER, STRANGER] = [1, 2, 3].map((number) => signerOf(number).peerId) as [
+const [NODE, MEMBER, STRANGER] = [1, 2, 3].map((number) => signerOf(number).peerId) as [
   string,
   string,
   string,
 ];
 
-function audience(isOpen: boolean): BlobAudience {
+function openStore(): NodeStore {
   const store = new NodeStore(new Database({ path: ':memory:', migrations: MIGRATIONS }));
   const files = { base: '8'.repeat(64), diskBytes: 1, at: 1 };
   store.jobFiles.register({ ...files, job: JOB, blobs: [BLOBS.shard] });
@@ -42,52 +43,48 @@ function audience(isOpen: boolean): BlobAudience {
     optimizer: BLOBS.optimizer,
     tokensPerSecond: 1,
   });
-  const members = new NamedPeers();
-  const head = makeHead({ sequence: 1, round: 1 });
-  members.note({ ...head, assignments: [{ peer: MEMBER, start: 0, end: 1, steps: 1 }] });
-  return {
-    store,
-    isCoordinator: (peer) => peer === COORDINATOR,
-    job: { digest: JOB, isOpen, members },
-  };
+  return store;
 }
 
-function served(peer: string, to: BlobAudience): string[] {
-  return Object.entries(BLOBS)
-    .filter(([, digest]) => mayFetch(peer, digest, to))
-    .map(([name]) => name);
+/** Returns the names of the blobs that a node serves to the coordinator, to a member and to a stranger. */
+function served(store: NodeStore, job: string | null = JOB) {
+  const to = (isCoordinator: boolean, mayRead: boolean): string[] =>
+    Object.entries(BLOBS)
+      .filter(([, digest]) => mayFetch(digest, { store, isCoordinator, job, mayRead }))
+      .map(([name]) => name);
+  return { coordinator: to(true, false), member: to(false, true), stranger: to(false, false) };
 }
 
 test('a node serves updates to its coordinator only, and error feedback and moments to no peer', () => {
-  for (const isOpen of [false, true]) {
-    const to = audience(isOpen);
-    expect(served(COORDINATOR, to)).toEqual(['shard', 'adapter', 'update', 'foreign']);
-    expect(served(MEMBER, to)).toEqual(['shard', 'adapter']);
-    expect(served(STRANGER, to)).toEqual(isOpen ? ['shard', 'adapter'] : []);
-  }
+  expect(served(openStore())).toEqual({
+    coordinator: ['shard', 'adapter', 'update', 'foreign'],
+    member: ['shard', 'adapter'],
+    stranger: [],
+  });
 });
 
 test('a node that has not joined serves only its coordinator', () => {
-  const to = { ...audience(true), job: null };
-  expect(served(COORDINATOR, to)).toContain('update');
-  expect(served(MEMBER, to)).toEqual([]);
+  const { coordinator, member } = served(openStore(), null);
+  expect(coordinator).toContain('update');
+  expect(member).toEqual([]);
 });
 
 test('a settled update is no longer served', () => {
-  const to = audience(false);
-  (to.store as NodeStore).settle(JOB, 1, { outcome: 'counted', feedback: null });
-  expect(served(COORDINATOR, to)).not.toContain('update');
+  const store = openStore();
+  store.settle(JOB, 1, { outcome: 'counted', feedback: null });
+  expect(served(store).coordinator).not.toContain('update');
 });
 
-test('a peer that the heads of the last two rounds do not name is no longer a known member', () => {
-  const members = new NamedPeers();
-  const naming = {
-    ...makeHead({ sequence: 1, round: 5 }),
-    included: [{ peer: MEMBER, update: BLOBS.update }],
-  };
-  members.note(naming);
-  members.note(makeHead({ sequence: 2, round: 7 }));
-  expect(members.has(MEMBER)).toBe(true);
-  members.note(makeHead({ sequence: 3, round: 8 }));
-  expect(members.has(MEMBER)).toBe(false);
+test('a peer is admitted by a proof with the newest key, which no other peer can use, and not at another node', () => {
+  const keysOf = (self: string, id = 1, job = JOB): JobKeys => new JobKeys({ job, self }, testKeys(id));
+  const node = keysOf(NODE);
+  const proof = keysOf(MEMBER).prove(NODE);
+  expect(node.admits(MEMBER, proof)).toBe(true);
+  expect(node.admits(MEMBER, null)).toBe(false);
+  expect(node.admits(STRANGER, proof)).toBe(false);
+  expect(keysOf(STRANGER).admits(MEMBER, proof)).toBe(false);
+  expect(keysOf(NODE, 2).admits(MEMBER, proof)).toBe(false);
+  expect(keysOf(NODE, 1, 'b'.repeat(64)).admits(MEMBER, proof)).toBe(false);
+  expect(node.admits(MEMBER, { ...proof, mac: new Uint8Array(32) })).toBe(false);
+  expect(node.admits(MEMBER, { id: 1, mac: new Uint8Array(0) })).toBe(false);
 });

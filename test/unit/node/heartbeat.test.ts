@@ -28,7 +28,7 @@ function beating() {
     trainer: { engine: 'none' },
     log: silentLogger,
   } as unknown as SwarmNodeDeps;
-  const keys = new JobKeys('ab'.repeat(32), testKeys());
+  const keys = new JobKeys({ job: 'ab'.repeat(32), self: signerOf(1).peerId }, testKeys());
   const pulse = {
     job: 'ab'.repeat(32),
     name: 'n',

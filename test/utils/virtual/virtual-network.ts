@@ -2,6 +2,7 @@ import { isSwarmError, SwarmError } from '../../../common/errors.ts';
 import type {
   FetchBlobOptions,
   GossipHandler,
+  MayFetch,
   PeerConnection,
   RpcHandler,
   SubscribeOptions,
@@ -106,7 +107,7 @@ export class VirtualHost implements SwarmNetwork {
   /** Number of gossip messages dropped because no handler admits their author. */
   notAdmitted = 0;
   readonly #methods = new Map<string, Handler>();
-  #mayFetch: (peer: string, digest: string) => boolean = () => false;
+  #mayFetch: MayFetch = () => false;
   readonly #listeners = new Set<(event: { type: 'connect' | 'disconnect'; peer: string }) => void>();
 
   constructor(deps: { signer: Signer; blobs: BlobStore; isAlive: () => boolean; network: VirtualNetwork }) {
@@ -223,20 +224,22 @@ export class VirtualHost implements SwarmNetwork {
 
   reserveFor(): void {}
 
-  serveBlobs(mayFetch: (peer: string, digest: string) => boolean): void {
+  serveBlobs(mayFetch: MayFetch): void {
     this.#mayFetch = mayFetch;
   }
 
   async fetchBlob(
     { digest, size }: { digest: string; size: number },
-    { holders, signal, onProgress }: FetchBlobOptions,
+    { holders, prove, signal, onProgress }: FetchBlobOptions,
   ): Promise<void> {
     if (await this.#blobs.has(digest)) return;
     for (const holder of holders) {
       try {
         await this.#travel(holder, signal);
         const other = this.#network.reach(this.peer, holder)!;
-        if (!other.#mayFetch(this.peer, digest)) throw new SwarmError('BLOB_MISSING', 'no such blob', {});
+        if (!other.#mayFetch(this.peer, digest, prove?.(holder) ?? null)) {
+          throw new SwarmError('BLOB_MISSING', 'no such blob', {});
+        }
         const bytes = await other.#blobs.get(digest, { maxBytes: size });
         await this.#travel(holder, signal);
         await this.#blobs.put(bytes);

@@ -18,6 +18,7 @@ import type { Streams } from '../../../../net/libp2p/streams.ts';
 import { noObserver } from '../../../../net/observer.ts';
 import { Shares } from '../../../../net/shares.ts';
 import { decodeCbor, encodeCbor, sha256 } from '../../../../protocol/cbor.ts';
+import { proveMembership, provesMembership } from '../../../../protocol/job-key.ts';
 import { BLOB_FRAME_BYTES, BLOB_IDLE_TIMEOUT_MS, BLOB_RANGE_BYTES } from '../../../../protocol/limits.ts';
 import { BLOB_PROTOCOL } from '../../../../protocol/rpc.ts';
 import { eventually } from '../../../utils/eventually.ts';
@@ -379,6 +380,23 @@ describe('serving blobs', () => {
     }
     await client.close();
     await serving;
+  });
+
+  it('go to a peer that proves that it may have the blob', async () => {
+    const [fetcher, host] = await Promise.all([startHost(), startHost()]);
+    await host.blobs.put(bytes);
+    await join(fetcher, host);
+    const secret = { id: 3, key: randomBytes(32) };
+    const job = 'ab'.repeat(32);
+    host.network.serveBlobs((peer, _digest, proof) => {
+      const ends = { requester: peer, holder: host.peer };
+      return proof !== null && provesMembership(proof, job, secret, ends);
+    });
+    const options = { holders: [host.peer], signal: soon() };
+    await expect(fetcher.network.fetchBlob(ref, options)).rejects.toMatchObject({ code: 'BLOB_UNAVAILABLE' });
+    const prove = (holder: string) => proveMembership(job, secret, { requester: fetcher.peer, holder });
+    await fetcher.network.fetchBlob(ref, { ...options, prove });
+    await expectWhole(fetcher);
   });
 
   it('to a peer that may not have the blob looks like the answer for a blob that does not exist', async () => {
