@@ -13,8 +13,9 @@ import {
 } from '../context.ts';
 import { personOf } from '../peers/person.ts';
 import type { StoredScore, StoredUpdate } from '../store/store.ts';
+import { effectsAreClear } from '../trust/misdeeds.ts';
 import { merge } from './arithmetic.ts';
-import { BELIEF_UPDATES } from './belief.ts';
+import { BELIEF_LINE, BELIEF_UPDATES } from './belief.ts';
 import { type GateResult, type Person, passGate } from './gate.ts';
 import type { Merged, MergeSource } from './merge-updates.ts';
 import { type ScoringDeps, UpdateScoring } from './scoring.ts';
@@ -122,18 +123,34 @@ export class RoundMerge {
     const { store } = deps;
     const rounds = store.rounds.newest(job, STALE_ROUNDS + 1);
     const invites = new Map(store.peers.all(job).map(({ peer, invite }) => [peer, invite]));
-    return updates.flatMap((update): MergeSource[] => {
-      const { belief, isHarmful } = scores.find((score) => isSame(score, update))!;
-      if (isHarmful) return [];
-      const { peer, round: made, digest, size, preset, tokens } = update;
+    const known = updates.map((update) => {
+      const { peer, round: made } = update;
       const { assignments } = rounds.find((facts) => facts.round === made)!;
       const { steps } = assignments.find((assignment) => assignment.peer === peer)!;
       const earlier = store.scores.shares(job, peer, { before: round, limit: BELIEF_UPDATES });
-      const mostTokens = believableTokens(steps, manifest);
-      // A member that the job has evicted since then is a person of its own.
-      const person = personOf({ peer, invite: invites.get(peer) ?? null });
-      const isNewcomer = earlier.length < BELIEF_UPDATES;
-      return [{ peer, round: made, digest, size, preset, tokens, mostTokens, belief, person, isNewcomer }];
+      return { update, steps, earlier, ...scores.find((score) => isSame(score, update))! };
+    });
+    const isClear = effectsAreClear(known);
+    return known.flatMap(({ update, steps, earlier, share, belief, isHarmful }): MergeSource[] => {
+      if (isHarmful) return [];
+      const { peer, round: made, digest, size, preset, tokens } = update;
+      // Good updates of earlier rounds do not make up for one that was not trained.
+      const isUntrained = isClear && share !== null && share < BELIEF_LINE;
+      return [
+        {
+          peer,
+          round: made,
+          digest,
+          size,
+          preset,
+          tokens,
+          mostTokens: believableTokens(steps, manifest),
+          belief: isUntrained ? 0 : belief,
+          // A member that the job has evicted since then is a person of its own.
+          person: personOf({ peer, invite: invites.get(peer) ?? null }),
+          isNewcomer: earlier.length < BELIEF_UPDATES,
+        },
+      ];
     });
   }
 

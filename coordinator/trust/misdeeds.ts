@@ -84,7 +84,9 @@ function suspicionOf(update: JudgedUpdate): Misdeed['kind'] | null {
 }
 
 /** Returns whether the median effect is CLEAR_ERRORS above zero. The median is weighted as in `sharesOf`. */
-function effectsAreClear(updates: readonly JudgedUpdate[]): boolean {
+export function effectsAreClear(
+  updates: readonly Pick<JudgedUpdate, 'figures' | 'steps' | 'earlier'>[],
+): boolean {
   const scored = updates.flatMap(({ figures, steps, earlier }) =>
     figures === null
       ? []
