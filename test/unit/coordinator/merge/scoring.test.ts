@@ -27,7 +27,8 @@ function gradient(adapter: readonly Float32Array[], rows: readonly Row[]): Float
   );
 }
 
-type Behaviour = 'honest' | 'flip' | 'zeros' | 'copy';
+/** `turncoat`: honest in the first three rounds, then a copy. */
+type Behaviour = 'honest' | 'flip' | 'zeros' | 'copy' | 'turncoat';
 
 /** A world of peers that train for real on the toy loss, or only seem to. */
 class Swarm {
@@ -69,8 +70,9 @@ class Swarm {
     for (const [i, peer] of this.peers.entries()) {
       if (!some.includes(peer)) continue;
       const behaviour = this.#behaviours[i]!;
-      const change = await this.#change(head, behaviour === 'copy' ? this.peers[0]! : peer);
-      const factor = { honest: 1, copy: 1, flip: -1, zeros: 0 }[behaviour];
+      const isCopy = behaviour === 'copy' || (behaviour === 'turncoat' && head.round > 3);
+      const change = await this.#change(head, isCopy ? this.peers[0]! : peer);
+      const factor = { honest: 1, copy: 1, turncoat: 1, flip: -1, zeros: 0 }[behaviour];
       const values = change.map((tensor) => tensor.map((value) => factor * value));
       const payload = encodeUpdate(layout, values, head.preset).bytes;
       await peer.submit(peer.seal(peer.update(head, {}, payload)));
@@ -218,6 +220,17 @@ describe('scores of updates', () => {
     await world.until(() => world.run.record.checkpoint.checkpoint.round === 2, 'checkpoint 2');
     expect(swarm.scores(2)[3]).toMatchObject({ round: 1, figures: null, share: null, isHarmful: true });
     expect(swarm.weights(2)[3]).toBeNull();
+  });
+
+  test('an update that was not trained has no weight, however good its author was before', async () => {
+    const behaviours = ['honest', 'honest', 'honest', 'turncoat'] as const;
+    const swarm = new Swarm(behaviours, { rounds: { localSteps: 5, count: 4 } });
+    const head = await swarm.start();
+    await swarm.play(head, 4);
+    expect(swarm.weights(3)[3]).toBeGreaterThan(0);
+    expect(swarm.scores(4)[3]!.belief).toBeGreaterThan(0.5);
+    expect(swarm.weights(4)[3]).toBe(0);
+    for (const weight of swarm.weights(4).slice(0, 3)) expect(weight).toBeGreaterThan(0);
   });
 
   test('a failure of the device leaves the belief of earlier rounds, and is told', async () => {
