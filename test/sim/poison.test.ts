@@ -6,7 +6,7 @@ import { meanLoss } from '../../coordinator/merge/comparison.ts';
 import type { Row } from '../../lora/data/row.ts';
 import type { Trainer } from '../../lora/train/trainer.ts';
 import { prepare } from '../../scripts/bench/learning.ts';
-import { type PoisonRun, runPoisoned } from '../../scripts/bench/poison-swarm.ts';
+import { type PoisonOutcome, type PoisonRun, runPoisoned } from '../../scripts/bench/poison-swarm.ts';
 import { SharedTrainer } from '../../scripts/bench/poison-trainer.ts';
 
 const ROUNDS = 3;
@@ -38,17 +38,27 @@ afterAll(async () => {
   await rm(folder, { recursive: true, force: true });
 });
 
+const lossOf = async (adapter: readonly Float32Array[]) =>
+  meanLoss(await deps.trainer.evaluate(adapter, deps.gateRows))!;
+
+/** Runs a swarm of which a third attacks, and its clean run. Checks what holds for all attacks. */
+async function attacked(attack: string, settings: Partial<PoisonRun>): Promise<PoisonOutcome> {
+  const clean = await runPoisoned({ ...CLEAN, ...settings, behaviour: 'plain' }, deps);
+  const outcome = await runPoisoned({ ...CLEAN, ...settings, attack, attackers: 2 }, deps);
+  expect(outcome.phase).toBe('finished');
+  expect(outcome.excluded).toBe(0);
+  expect(outcome.strikes.honest).toEqual({});
+  expect(outcome.receipts.honest).toEqual({ accepted: ROUNDS * CLEAN.honest });
+  expect(await lossOf(outcome.adapter)).toBeLessThan(1.01 * (await lossOf(clean.adapter)));
+  return outcome;
+}
+
 test('nodes that train models/nano learn on while a third of them lies and claims to be fast', async () => {
-  const lossOf = async (adapter: readonly Float32Array[]) =>
-    meanLoss(await deps.trainer.evaluate(adapter, deps.gateRows))!;
-  const clean = await runPoisoned(CLEAN, deps);
-  const poisoned = await runPoisoned(
-    { ...CLEAN, attack: 'sign flip + zeros', attackers: 2, behaviour: 'fast' },
-    deps,
-  );
-  expect(poisoned.phase).toBe('finished');
-  expect(poisoned.attackers.map(({ weightlessAfter }) => weightlessAfter)).toEqual([0, 0]);
-  expect(poisoned.excluded).toBe(0);
-  expect(poisoned.receipts.honest).toEqual({ accepted: ROUNDS * CLEAN.honest });
-  expect(await lossOf(poisoned.adapter)).toBeLessThan(1.01 * (await lossOf(clean.adapter)));
-}, 120_000);
+  const { attackers } = await attacked('sign flip + zeros', { behaviour: 'fast' });
+  expect(attackers.map(({ weightlessAfter }) => weightlessAfter)).toEqual([0, 0]);
+}, 240_000);
+
+test('nodes with books of their own learn on while others train on constant labels or copy', async () => {
+  const { rounds } = await attacked('constant labels + copy', { split: 'own-book' });
+  expect(rounds.at(-1)!.share).toBeLessThan(0.1);
+}, 240_000);
