@@ -13,7 +13,6 @@ import type { LossGradient } from '../../lora/update/score.ts';
 import { silentLogger } from '../../monitor/log.ts';
 import type { SwarmNetwork } from '../../net/network.ts';
 import type { NodeTrainer, TrainedRound, TrainTask } from '../../node/trainer.ts';
-import type { Update } from '../../protocol/messages.ts';
 import type { RpcRequest } from '../../protocol/rpc.ts';
 import { verifyMessage } from '../../protocol/signing.ts';
 import { COORDINATOR, VirtualCoordinator } from '../../test/sim/virtual-coordinator.ts';
@@ -429,27 +428,25 @@ class PoisonedSwarm {
   }
 }
 
-/** Returns a network that holds back updates, and submits them when those of HELD_BACK rounds are there. */
+/**
+ * Returns a network that drops the updates that the node publishes, and holds back those that the node then submits. When
+ * it has those of HELD_BACK rounds, it submits them together.
+ */
 function heldBack(host: VirtualHost): SwarmNetwork {
   const held = new Map<number, Uint8Array>();
-  const hold = (bytes: Uint8Array): void => {
-    held.set((verifyMessage('update', bytes).message as Update).round, bytes);
-    if (held.size < HELD_BACK) return;
-    const { signal } = new AbortController();
-    for (const update of held.values())
-      host.request(COORDINATOR.peerId, 'submit', { update }, { signal }).catch(() => {});
-    held.clear();
-  };
   const changed = {
-    publish: async (topic: string, bytes: Uint8Array): Promise<number> => {
-      if (!topic.endsWith('/updates')) return host.publish(topic, bytes);
-      hold(bytes);
-      return 1;
-    },
-    request: async (peer: string, method: string, body: unknown, options: { signal: AbortSignal }) => {
+    publish: async (topic: string, bytes: Uint8Array): Promise<number> =>
+      topic.endsWith('/updates') ? 1 : host.publish(topic, bytes),
+    request: async (peer: string, method: string, body: object, options: { signal: AbortSignal }) => {
       if (method !== 'submit')
         return host.request(peer, method as 'head', body as RpcRequest<'head'>, options);
-      throw new SwarmError('RPC_TIMEOUT', 'held back', {});
+      const { update } = body as RpcRequest<'submit'>;
+      held.set(verifyMessage('update', update).message.round, update);
+      if (held.size < HELD_BACK) throw new SwarmError('RPC_TIMEOUT', 'held back', {});
+      const all = [...held.values()];
+      held.clear();
+      const answers = all.map((one) => host.request(peer, 'submit', { update: one }, options));
+      return (await Promise.all(answers)).at(-1)!;
     },
   };
   return new Proxy(host, {
