@@ -59,6 +59,22 @@ describe('coordinator metrics', () => {
     expect(await value(registry, 'swarm_rounds_closed_total{job="whale",cause="complete"}')).toBe('1');
   });
 
+  it('counts strikes and what follows from them', async () => {
+    const { metrics } = coordinator();
+    const { registry } = metrics;
+    const peer = { peer: PEER, round: 1 };
+    for (const kind of ['harmful', 'harmful', 'audit']) {
+      metrics.observe(event({ type: 'struck', ...peer, kind, standing: 'good' }), 'whale');
+    }
+    metrics.observe(event({ type: 'suspended', ...peer, until: 5, suspensions: 1 }), 'whale');
+    metrics.observe(event({ type: 'banned', ...peer, cause: 'proof', reason: '', until: null }), 'whale');
+    metrics.observe(event({ type: 'shared-fault', round: 1, misdeeds: 3, updates: 4 }), 'whale');
+    expect(await value(registry, 'swarm_strikes_total{job="whale",kind="harmful"}')).toBe('2');
+    expect(await value(registry, 'swarm_sanctions_total{job="whale",what="suspended"}')).toBe('1');
+    expect(await value(registry, 'swarm_sanctions_total{job="whale",what="banned"}')).toBe('1');
+    expect(await value(registry, 'swarm_shared_faults_total{job="whale"}')).toBe('1');
+  });
+
   it('measures merges, gates, refusals and the intake queue', async () => {
     const { metrics } = coordinator();
     const { meter, registry } = metrics;
