@@ -15,6 +15,7 @@ export const coordinatorError = defineErrors({
   CHECKPOINT_UNKNOWN: 'notFound',
   CLIENT_GONE: 'failed',
   CLOCK_OFF: 'failed',
+  FETCH_GAVE_WAY: 'failed',
   HELD_OUT_MISSING: 'notFound',
   HELD_OUT_TOO_LARGE: { kind: 'failed', next: 'hold out less data: a few hundred documents are enough' },
   INVITE_AMBIGUOUS: { kind: 'conflict', next: 'give more characters of the id' },

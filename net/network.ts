@@ -126,5 +126,8 @@ export interface FetchBlobOptions {
   /** Returns the proof for a holder that we are admitted to the job of the blob. @default sends no proof */
   prove?: (holder: string) => BlobProof;
   signal: AbortSignal;
+  /** Called after each range that is stored. */
   onProgress?: (progress: { bytes: number; total: number }) => void;
+  /** Called whenever bytes have arrived, at least after each frame of 64 KiB. */
+  onArrival?: () => void;
 }

@@ -37,6 +37,8 @@ export interface DownloadOptions {
   prove: FetchBlobOptions['prove'];
   signal: AbortSignal;
   onProgress: ((progress: { bytes: number; total: number }) => void) | undefined;
+  /** Called after each frame that arrives. @default ignored */
+  onArrival?: (() => void) | undefined;
 }
 
 export interface DownloadDeps {
@@ -144,7 +146,7 @@ export class Download {
   }
 
   async #receive(peer: string, stream: RangeStream, range: number): Promise<Uint8Array> {
-    const { partial, digest, prove } = this.#options;
+    const { partial, digest, prove, onArrival = () => {} } = this.#options;
     const { clock, observer } = this.#deps;
     const signal = this.#signal;
     const buffer = await this.#buffers.take(signal);
@@ -153,7 +155,7 @@ export class Download {
     let code = 'ok';
     try {
       const request = { digest, offset, length, ...(prove && { proof: prove(peer) }) };
-      await stream.range(request, partial.size, buffer, signal);
+      await stream.range(request, { size: partial.size, target: buffer, onArrival }, signal);
       return buffer;
     } catch (error) {
       code = isSwarmError(error) ? error.code : 'aborted';

@@ -99,6 +99,7 @@ export class BlobFetcher {
           prove: options.prove,
           signal: options.signal,
           onProgress: options.onProgress,
+          onArrival: options.onArrival,
         },
         { ...this.#deps, permits: this.#permits, pool: this.#pool },
       );

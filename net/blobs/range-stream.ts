@@ -64,9 +64,14 @@ export class RangeStream {
   /**
    * Requests one range and writes it to `target`.
    * @param size expected size of the whole blob in bytes
+   * @param onArrival called after each frame
    * @throws SwarmError BLOB_MISSING, BLOB_SIZE, BLOB_BUSY, DEADLINE_EXCEEDED, FRAME_*, MESSAGE_*, STREAM_CLOSED
    */
-  async range(request: BlobRequest, size: number, target: Uint8Array, signal: AbortSignal): Promise<void> {
+  async range(
+    request: BlobRequest,
+    { size, target, onArrival }: { size: number; target: Uint8Array; onArrival: () => void },
+    signal: AbortSignal,
+  ): Promise<void> {
     const limits = {
       clock: this.#clock,
       idleMs: BLOB_IDLE_TIMEOUT_MS,
@@ -92,6 +97,7 @@ export class RangeStream {
         const rest = target.subarray(at, Math.min(request.length, at + BLOB_FRAME_BYTES));
         const bytes = await this.#frames.readInto(rest, inner);
         progressed();
+        onArrival();
         if (bytes === 0) throw netError('FRAME_TRUNCATED', 'the holder sent an empty frame');
         at += bytes;
       }

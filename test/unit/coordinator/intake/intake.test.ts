@@ -4,8 +4,8 @@ import {
   FETCHES_AT_ONCE,
   fetchTimeoutMs,
   LEAST_FETCH_RATE,
-  PAYLOADS_AT_ONCE,
-} from '../../../../coordinator/intake/payload-intake.ts';
+} from '../../../../coordinator/intake/payload-fetches.ts';
+import { PAYLOADS_AT_ONCE } from '../../../../coordinator/intake/payload-intake.ts';
 import { sha256 } from '../../../../protocol/cbor.ts';
 import { UPDATE_BYTES } from '../../../../protocol/limits.ts';
 import type { Head, Update } from '../../../../protocol/messages.ts';
@@ -102,7 +102,7 @@ test('a full disk of ours refuses no update: it is accepted once there is room',
   expect((await author!.submit(envelope)).code).toBe('accepted');
 });
 
-test('the time limit of a payload grows with its size at the slowest rate', () => {
+test('the time that a payload gets while others wait grows with its size at the slowest rate', () => {
   expect(fetchTimeoutMs(0)).toBeGreaterThan(0);
   expect(fetchTimeoutMs(10 * LEAST_FETCH_RATE) - fetchTimeoutMs(0)).toBe(10_000);
   expect(fetchTimeoutMs(UPDATE_BYTES)).toBeLessThan(5 * 60_000);

@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { UPDATE_QUOTA } from '../../../../coordinator/intake/intake.ts';
-import { fetchTimeoutMs, PAYLOADS_AT_ONCE } from '../../../../coordinator/intake/payload-intake.ts';
+import { FETCH_STALL_MS } from '../../../../coordinator/intake/payload-fetches.ts';
+import { PAYLOADS_AT_ONCE } from '../../../../coordinator/intake/payload-intake.ts';
 import { ALL_REFUSALS, RECORDED_REFUSALS } from '../../../../coordinator/intake/update-recorder.ts';
 import { sha256 } from '../../../../protocol/cbor.ts';
 import { GOSSIP_MESSAGE_BYTES, STALE_ROUNDS, UPDATE_BYTES } from '../../../../protocol/limits.ts';
@@ -285,8 +286,8 @@ describe('announced payloads', () => {
     const before = world.clock.now();
     expect((await honest!.submit(honest!.seal(honest!.update(head)))).code).toBe('accepted');
     expect(world.clock.now() - before).toBeLessThan(1_000);
-    const { digest, size } = silent[0]!.update(head).payload;
-    await world.pass(fetchTimeoutMs(size));
+    const { digest } = silent[0]!.update(head).payload;
+    await world.pass(FETCH_STALL_MS);
     expect(await silent[0]!.receipt(digest)).toMatchObject({ code: 'unavailable' });
   });
 

@@ -1,0 +1,148 @@
+import { raceSignal } from 'race-signal';
+import type { Clock } from '../../common/clock.ts';
+import { Permits } from '../../common/permits.ts';
+import { withProgress } from '../../common/progress-deadline.ts';
+import type { SwarmNetwork } from '../../net/network.ts';
+import { BLOB_IDLE_TIMEOUT_MS } from '../../protocol/limits.ts';
+import { coordinatorError } from '../errors.ts';
+
+/**
+ * Largest number of announced payloads fetched at the same time, each from a different author. A slow author therefore
+ * takes up only one of these fetches, whatever it announces. A fetch holds at most 28 ranges of 1 MiB in memory
+ * (net/blobs/download.ts), so all fetches together stay below 0.5 GiB. More fetches would hardly be faster: 16 authors
+ * with an upstream of 2 Mbit/s already exceed the downstream of most coordinators.
+ */
+export const FETCHES_AT_ONCE = 16;
+/**
+ * Rate in bytes per second at which a fetch keeps its place in any case: 2 Mbit/s, the upstream of a slow line. A slower
+ * fetch gives way when another author waits.
+ */
+export const LEAST_FETCH_RATE = 256 * 1024;
+/**
+ * Longest time without a byte, in milliseconds. It is enough for one stream that fails and a second one that works.
+ * Every fetch keeps its place for this time, whatever the size of its payload.
+ */
+export const FETCH_STALL_MS = 2 * BLOB_IDLE_TIMEOUT_MS;
+/** Pause after which an author that waits looks again for a fetch that must give way. */
+const LOOK_MS = 1_000;
+
+/** Returns the time, in milliseconds from its start, after which a fetch gives way to an author that waits. */
+export function fetchTimeoutMs(size: number): number {
+  return FETCH_STALL_MS + Math.ceil((size / LEAST_FETCH_RATE) * 1000);
+}
+
+interface Payload {
+  readonly digest: string;
+  readonly size: number;
+}
+
+/** A fetch in progress. */
+interface Running {
+  readonly digest: string;
+  /** When it gives way to others, on the monotonic clock. */
+  readonly dueAt: number;
+  readonly giveWay: AbortController;
+}
+
+export interface PayloadFetchesDeps {
+  network: Pick<SwarmNetwork, 'fetchBlob'>;
+  clock: Clock;
+}
+
+/**
+ * Fetches announced payloads from their authors. A fetch may take any time as long as bytes arrive. Only while another
+ * author waits for its place, a fetch that is slower than LEAST_FETCH_RATE ends.
+ */
+export class PayloadFetches {
+  readonly #deps: PayloadFetchesDeps;
+  readonly #places = new Permits(FETCHES_AT_ONCE);
+  /** One permit for each author, and one for each digest. */
+  readonly #alone = new Permits(1);
+  readonly #running = new Set<Running>();
+
+  constructor(deps: PayloadFetchesDeps) {
+    this.#deps = deps;
+  }
+
+  /**
+   * Fetches a payload into the blob store.
+   * @throws SwarmError FETCH_GAVE_WAY, DEADLINE_EXCEEDED without progress, the errors of `fetchBlob`; the signal's reason
+   */
+  async fetch(author: string, payload: Payload, signal: AbortSignal): Promise<void> {
+    const { network, clock } = this.#deps;
+    const release = await this.#place(author, payload.digest, signal);
+    const giveWay = new AbortController();
+    const running = {
+      digest: payload.digest,
+      dueAt: clock.monotonic() + fetchTimeoutMs(payload.size),
+      giveWay,
+    };
+    this.#running.add(running);
+    const limits = {
+      clock,
+      idleMs: FETCH_STALL_MS,
+      totalMs: Infinity,
+      signal: AbortSignal.any([signal, giveWay.signal]),
+      what: `the payload of ${author}`,
+    };
+    try {
+      await withProgress(limits, (inner, onArrival) =>
+        raceSignal(network.fetchBlob(payload, { holders: [author], signal: inner, onArrival }), inner),
+      );
+    } finally {
+      this.#running.delete(running);
+      release();
+    }
+  }
+
+  /**
+   * Takes three permits in this order: that of the author, that of the blob, and a place. If another author has
+   * announced the same blob and does not serve it, waiting for that author does not count as a part of the fetch.
+   */
+  async #place(author: string, digest: string, signal: AbortSignal): Promise<() => void> {
+    const taken: (() => void)[] = [];
+    const release = (): void => {
+      for (const give of taken) give();
+    };
+    try {
+      taken.push(await this.#alone.take(author, signal));
+      taken.push(
+        await this.#endingSlow(
+          () => this.#alone.take(digest, signal),
+          (running) => running.digest === digest,
+        ),
+      );
+      taken.push(
+        await this.#endingSlow(
+          () => this.#places.take('', signal),
+          () => true,
+        ),
+      );
+      return release;
+    } catch (error) {
+      release();
+      throw error;
+    }
+  }
+
+  /** Waits for a permit. Meanwhile ends the slowest of the fetches that `isInTheWay` names, once it is overdue. */
+  async #endingSlow<T>(take: () => Promise<T>, isInTheWay: (running: Running) => boolean): Promise<T> {
+    const { clock } = this.#deps;
+    const look = (): void => {
+      const [slowest] = [...this.#running].filter(isInTheWay).sort((a, b) => a.dueAt - b.dueAt);
+      if (slowest !== undefined && slowest.dueAt <= clock.monotonic()) {
+        slowest.giveWay.abort(
+          coordinatorError('FETCH_GAVE_WAY', 'the payload arrived too slowly while another author waited'),
+        );
+      }
+      cancel = clock.after(LOOK_MS, look);
+    };
+    // A free permit is taken before this timer.
+    let cancel = clock.after(0, look);
+    try {
+      return await take();
+    } finally {
+      cancel();
+    }
+  }
+}
