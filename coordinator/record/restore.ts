@@ -18,7 +18,7 @@ export function restoreState({ job, stored, manifest, deps }: RunContext, head: 
   const arrivals = newest.flatMap(({ round, openedAt }) =>
     store.updates
       .ofRounds(job, round, round)
-      .map((update) => ({ round, ms: Math.max(1, update.arrivedAt - openedAt) })),
+      .map(({ peer, arrivedAt }) => ({ peer, round, ms: Math.max(1, arrivedAt - openedAt) })),
   );
   const base: JobState = {
     ...initialState(machineSettings(manifest)),

@@ -1,4 +1,5 @@
 import { HEARTBEAT_INTERVAL_MS, PEER_LOST_AFTER_MS } from '../../protocol/limits.ts';
+import { isProven, type PresentPeer } from './plan.ts';
 
 /** An open or closed round and the progress of its nodes. Times are on the monotonic clock, in milliseconds. */
 export interface Round {
@@ -26,8 +27,16 @@ export interface Round {
 
 /** The time from the opening of a round to the arrival of one of its updates. */
 export interface Arrival {
+  readonly peer: string;
   readonly round: number;
   readonly ms: number;
+}
+
+/** What the duration of a round depends on. */
+export interface Timing {
+  /** Each peer that is ready to train. */
+  readonly present: Readonly<Record<string, PresentPeer>>;
+  readonly arrivals: readonly Arrival[];
 }
 
 export interface ClosingSettings {
@@ -76,12 +85,12 @@ export type Verdict =
  */
 export function deadlineMs(
   number: number,
-  arrivals: readonly Arrival[],
+  { present, arrivals }: Timing,
   settings: ClosingSettings,
   shortRounds: number,
 ): number {
   const most = settings.maxSeconds * 1000;
-  const measured = percentile75(arrivals.filter(({ round }) => round < number));
+  const measured = percentile75(counting(arrivals, present).filter(({ round }) => round < number));
   if (measured === null) return most;
   const patience = Math.max(LEAST_PATIENCE_MS, PATIENCE_FACTOR * measured);
   return Math.min(most, DEADLINE_FACTOR * patience * 2 ** shortRounds);
@@ -93,10 +102,11 @@ export function deadlineOf({ openedAt, deadlineMs, notBefore }: Round): number {
 }
 
 /** Returns the patience: the time from a round's opening after which a quorum is enough. null if nothing was measured. */
-export function patienceMs(number: number, arrivals: readonly Arrival[]): number | null {
-  const measured = percentile75(arrivals.filter(({ round }) => round < number));
+export function patienceMs(number: number, { present, arrivals }: Timing): number | null {
+  const counted = counting(arrivals, present);
+  const measured = percentile75(counted.filter(({ round }) => round < number));
   if (measured !== null) return Math.max(LEAST_PATIENCE_MS, PATIENCE_FACTOR * measured);
-  const own = percentile75(arrivals);
+  const own = percentile75(counted);
   return own === null ? null : Math.max(LEAST_PATIENCE_MS, FIRST_ROUND_FACTOR * own);
 }
 
@@ -109,13 +119,8 @@ export function patienceMs(number: number, arrivals: readonly Arrival[]): number
  * With fewer than minPeers updates, the round becomes a null round at the deadline. It becomes one earlier if every
  * node that has not delivered has left, or if all these nodes have been silent for ABANDONED_MS.
  */
-export function judgeRound(
-  round: Round,
-  present: Readonly<Record<string, unknown>>,
-  arrivals: readonly Arrival[],
-  settings: ClosingSettings,
-  now: number,
-): Verdict {
+export function judgeRound(round: Round, timing: Timing, settings: ClosingSettings, now: number): Verdict {
+  const { present } = timing;
   const { minPeers, quorum } = settings;
   const count = round.delivered.length;
   const possible = round.assigned.filter(
@@ -133,7 +138,7 @@ export function judgeRound(
     return { verdict: 'null', reason: tooFew(count, minPeers, 'the deadline has passed') };
   }
   let at = deadline;
-  const patience = patienceMs(round.number, arrivals);
+  const patience = patienceMs(round.number, timing);
   if (count >= Math.max(minPeers, Math.ceil(quorum * round.assigned.length)) && patience !== null) {
     const patient = Math.max(round.openedAt + patience, round.notBefore);
     if (now >= patient) return { verdict: 'close', cause: 'quorum' };
@@ -151,6 +156,15 @@ export function judgeRound(
 
 function tooFew(count: number, least: number, because: string): string {
   return `${count} updates arrived (at least ${least} needed), and ${because}`;
+}
+
+/**
+ * Returns the arrivals that count: those of proven nodes, or all if there are none. Otherwise, a crowd of new identities
+ * that deliver without training would end each round before the others can deliver.
+ */
+function counting(arrivals: readonly Arrival[], present: Timing['present']): readonly Arrival[] {
+  const proven = arrivals.filter(({ peer }) => Object.hasOwn(present, peer) && isProven(present[peer]!));
+  return proven.length > 0 ? proven : arrivals;
 }
 
 /** Returns the nearest-rank percentile: the smallest arrival time that at least 75 % of the arrivals do not exceed. */

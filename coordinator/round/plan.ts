@@ -161,8 +161,8 @@ function medianOfMeasured(peers: readonly PresentPeer[], weights: readonly numbe
   );
 }
 
-/** Returns whether a node's speed may count more than the median: its work has been believed, up to its newest update. */
-function isProven(peer: PresentPeer): boolean {
+/** Returns whether a node's work has been believed, up to its newest update. */
+export function isProven(peer: PresentPeer): boolean {
   return !isNewcomer(peer) && peer.shares[0]! >= BELIEF_LINE && beliefIn(peer) > 0;
 }
 

@@ -28,7 +28,7 @@ export function dueAt(state: JobState, now: number): number | null {
   if (state.phase === 'waiting') return state.gathering?.until ?? null;
   if (state.phase === 'validating' || state.phase === 'committing') return state.retryAt;
   if (!isOpen(state)) return null;
-  const judged = judgeRound(state.current!, state.present, state.arrivals, state.settings, now);
+  const judged = judgeRound(state.current!, state, state.settings, now);
   return judged.verdict === 'wait' ? judged.at : now;
 }
 
@@ -135,7 +135,7 @@ function advance(state: JobState, now: number): Transition {
   if (state.phase === 'waiting') return gather(state, now);
   if (!isOpen(state)) return stay(state);
   const round = state.current!;
-  const judged = judgeRound(round, state.present, state.arrivals, state.settings, now);
+  const judged = judgeRound(round, state, state.settings, now);
   if (judged.verdict === 'close') return close(state, judged.cause);
   if (judged.verdict === 'null') {
     return discard({ ...state, shortRounds: state.shortRounds + 1 }, judged.reason, false, now);
@@ -161,7 +161,7 @@ function enoughPresent({ present, settings }: JobState): boolean {
 function open(state: JobState, now: number): Transition {
   const { settings, round } = state;
   const plan = planRound(state.present, round, settings);
-  const longest = deadlineMs(round, state.arrivals, settings, state.shortRounds);
+  const longest = deadlineMs(round, state, settings, state.shortRounds);
   const current: Round = {
     number: round,
     openedAt: now,
@@ -218,7 +218,7 @@ function delivered(state: JobState, event: Extract<MachineEvent, { type: 'update
   const { peer, round, ms, speed } = event;
   const known = Object.hasOwn(state.present, peer) ? state.present[peer]! : null;
   const present = known ? { ...state.present, [peer]: { ...known, speed } } : state.present;
-  const arrivals = [...state.arrivals, { round, ms }].filter(
+  const arrivals = [...state.arrivals, { peer, round, ms }].filter(
     (arrival) => arrival.round >= state.round - ARRIVAL_ROUNDS,
   );
   const next = { ...state, present, arrivals };

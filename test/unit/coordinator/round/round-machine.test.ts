@@ -163,6 +163,24 @@ describe('training and collecting', () => {
     expect(machine.tick(12_000).effects[0]).toMatchObject({ type: 'close', cause: 'quorum' });
   });
 
+  test('a crowd that delivers at once does not end a round before proven nodes deliver', () => {
+    const honest = ['a', 'b', 'c'];
+    const crowd = Array.from({ length: 12 }, (_, i) => `liar-${i}`);
+    const machine = Machine.training([...honest, ...crowd], { count: 9 });
+    machine.feed({
+      type: 'judged',
+      peers: Object.fromEntries(honest.map((peer) => [peer, { shares: [1, 1, 1] }])),
+    });
+    for (const peer of crowd) machine.update(peer, { ms: 1 });
+    for (const peer of honest) machine.update(peer, { ms: 10_000 });
+    machine.feed({ type: 'merged' }).feed({ type: 'committed' });
+    for (const peer of crowd) machine.update(peer, { ms: 1 });
+    expect(machine.state.phase).toBe('collecting');
+    expect(dueAt(machine.state, machine.now)).toBe(machine.state.current!.openedAt + 12_000);
+    for (const peer of honest) machine.update(peer, { ms: 9_000 });
+    expect(machine.effects[0]).toMatchObject({ type: 'close', round: 2, cause: 'complete' });
+  });
+
   test('the deadline closes a round that has no quorum but minPeers', () => {
     const machine = Machine.training(['a', 'b', 'c', 'd', 'e'], { quorum: 1 });
     machine.update('a').update('b');
@@ -231,7 +249,7 @@ describe('training and collecting', () => {
     expect(machine.state.round).toBe(2);
     machine.update('c', { round: 1, ms: 70_000 });
     expect(machine.state.current?.delivered).toEqual([]);
-    expect(machine.state.arrivals).toContainEqual({ round: 1, ms: 70_000 });
+    expect(machine.state.arrivals).toContainEqual({ peer: 'c', round: 1, ms: 70_000 });
   });
 });
 
