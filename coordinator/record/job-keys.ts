@@ -1,3 +1,4 @@
+import type { Logger } from '../../common/logger.ts';
 import { encryptHead, JOB_KEY_BYTES } from '../../protocol/job-key.ts';
 import type { JobKeysMessage } from '../../protocol/rpc.ts';
 import { NONCE_BYTES, SEALING_KEY_BYTES, type SealContext, SealingKey } from '../../protocol/sealing.ts';
@@ -5,6 +6,7 @@ import type { Store, StoredKeys } from '../store/store.ts';
 
 interface Deps {
   readonly store: Store;
+  readonly log: Logger;
   /** Returns random bytes that no peer can predict. */
   readonly randomBytes: (count: number) => Uint8Array;
 }
@@ -54,6 +56,7 @@ export class JobKeys {
   rotate(): void {
     const { seal, id } = this.#stored;
     this.#record({ seal, id: id + 1, key: this.#deps.randomBytes(JOB_KEY_BYTES) });
+    this.#deps.log.info({ job: this.#job, id: this.#stored.id }, 'job-key-changed');
   }
 
   #record(keys: StoredKeys): void {
