@@ -95,7 +95,7 @@ export type JobEventBody =
     }
   | { type: 'pardoned'; peer: string; strikes: number; bans: number }
   /** Authors with more than half of the round's earned belief would have been struck, so nobody was. */
-  | { type: 'shared-fault'; round: number; misdeeds: number; updates: number }
+  | { type: 'shared-fault'; round: number; suspects: number; updates: number }
   | { type: 'null-round'; round: number; reason: string }
   /** The coordinator's device failed during an evaluation. The evaluation restarts with a fallback. */
   | { type: 'evaluation-lighter'; reason: string }

@@ -11,7 +11,6 @@ import { deadlineOf } from '../round/close.ts';
 import { isOpen, needsOperator } from '../round/round-machine.ts';
 import type { JobState } from '../round/state.ts';
 import type { StoredBan, StoredCheckpoint } from '../store/store.ts';
-import { whoIs } from '../trust/ledger.ts';
 import type {
   BanView,
   CheckpointView,
@@ -36,6 +35,8 @@ const MISDEEDS: Readonly<Record<StrikeKind, string>> = {
 
 /** Largest number of receipts that `swarm peers --why` shows for one peer and job. */
 const SHOWN_RECEIPTS = 200;
+/** Largest number of bans that `swarm peers` shows. */
+const SHOWN_BANS = 200;
 /** Largest number of scores that `swarm peers --why` shows for one peer and job. */
 const SHOWN_SCORES = 20;
 
@@ -173,7 +174,7 @@ export class Views {
           refused,
           score: this.#scores(context.job, entry.peer, 1)[0] ?? null,
           last: last && { round: last.round, code: last.code, detail: last.detail },
-          standing: ledger.standingOf(whoIs(entry)).standing,
+          standing: ledger.standingOfMember(entry),
           bytesSent: heartbeat?.bytesSent ?? 0,
           bytesReceived: heartbeat?.bytesReceived ?? 0,
         };
@@ -222,10 +223,10 @@ export class Views {
     };
   }
 
-  /** Returns the bans in force, newest first. */
+  /** Returns the newest bans in force, newest first. */
   bans(): BanView[] {
     const { store, clock } = this.#deps;
-    return store.bans.inForce(clock.now()).map(banView);
+    return store.bans.inForce(clock.now(), SHOWN_BANS).map(banView);
   }
 
   /** Returns what a job has against a peer. The standing is null if the job does not know the peer. */

@@ -193,7 +193,7 @@ export class Membership {
         this.invites.bind(peer, grant);
         deps.store.peers.admit(job, entry);
       });
-      this.#ledger.membersChanged();
+      this.#ledger.memberChanged(peer);
       if (known && known.role !== role) this.#roleChanged(peer);
     }
     if (!isOver(this.#driver.state)) this.liveness.join(peer);
@@ -325,7 +325,7 @@ export class Membership {
   #ready(peer: string): void {
     if (this.get(peer)?.role !== 'contributor') return;
     const { speed, ...member } = this.get(peer)!;
-    const { standing } = this.#ledger.standingOf(whoIs(member));
+    const standing = this.#ledger.standingOfMember(member);
     const ready = presentPeer(this.#context, { peer, speed, standing });
     this.#driver.dispatch({ type: 'peer-ready', peer, ...ready });
   }

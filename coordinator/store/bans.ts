@@ -56,12 +56,13 @@ export class BanTable {
     return row && readBan(row);
   }
 
-  /** Returns the bans that are in force, newest first. @param now ms since the epoch */
-  inForce(now: number): StoredBan[] {
+  /** Returns the newest bans that are in force, newest first. @param now ms since the epoch */
+  inForce(now: number, limit: number): StoredBan[] {
     return this.#db
       .all(
-        'SELECT * FROM bans WHERE pardoned_at IS NULL AND (until IS NULL OR until > ?) ORDER BY id DESC',
+        'SELECT * FROM bans WHERE pardoned_at IS NULL AND (until IS NULL OR until > ?) ORDER BY id DESC LIMIT ?',
         now,
+        limit,
       )
       .map(readBan);
   }

@@ -76,6 +76,12 @@ export class InviteTable {
     );
   }
 
+  /** Returns the personal invite that a peer used last; null if it used none. */
+  inviteOf(job: string, peer: string): string | null {
+    const sql = 'SELECT invite FROM invite_peers WHERE job = ? AND peer = ? ORDER BY bound_at DESC LIMIT 1';
+    return (this.#db.one(sql, job, peer)?.invite as string | undefined) ?? null;
+  }
+
   /** Returns all bindings of a job, oldest first. */
   bindings(job: string): StoredBinding[] {
     return this.#db

@@ -62,7 +62,7 @@ export class StrikeTable {
   }
 
   /** Returns all peers and persons with a strike that counts. */
-  struck(job: string): ReadonlySet<string> {
+  struck(job: string): Set<string> {
     const rows = this.#db.all(
       `SELECT peer AS who FROM strikes WHERE job = ? AND pardoned_at IS NULL
        UNION SELECT person FROM strikes WHERE job = ? AND pardoned_at IS NULL`,

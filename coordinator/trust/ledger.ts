@@ -48,9 +48,9 @@ export interface PeerStanding {
 export class Ledger {
   readonly #context: RunContext;
   /** Peers and persons with strikes that count. All others are in good standing. */
-  #struck: ReadonlySet<string>;
-  /** Who answers for each peer that was present lately. */
-  readonly #present = new Map<string, Who>();
+  #struck: Set<string>;
+  /** Peers that were present lately: who answers for each, and what follows from the strikes, if there are any. */
+  readonly #present = new Map<string, { who: Who; sentence: Sentence | null }>();
 
   constructor(deps: { context: RunContext }) {
     this.#context = deps.context;
@@ -69,7 +69,7 @@ export class Ledger {
     const foundIn = this.#newestRound();
     const at = deps.clock.now();
     if (!this.#store.strikes.insert(job, { ...who, ...strike, foundIn, at })) return;
-    this.#struck = new Set([...this.#struck, who.peer, who.person]);
+    this.#noteStrike(who);
     const after = this.#sentence(who);
     const { kind, round } = strike;
     outbox.event({ type: 'struck', peer, round, kind, standing: standingIn(after, foundIn + 1) });
@@ -92,10 +92,9 @@ export class Ledger {
     const { rounds } = this.#store;
     if (rounds.isJudged(job, round)) return;
     const updates = this.#judgedUpdates(round, outliers);
-    const { misdeeds, isShared, isClear } = misdeedsOf(updates);
+    const { misdeeds, suspects, isShared, isClear } = misdeedsOf(updates);
     rounds.setJudged(job, round, isClear);
-    if (isShared)
-      outbox.event({ type: 'shared-fault', round, misdeeds: misdeeds.length, updates: updates.length });
+    if (isShared) outbox.event({ type: 'shared-fault', round, suspects, updates: updates.length });
     else for (const { peer, ...misdeed } of misdeeds) this.strike(peer, misdeed, outbox);
   }
 
@@ -108,7 +107,7 @@ export class Ledger {
     const { job, deps } = this.#context;
     const strike = { ...who, kind: 'conflicting', round, digest, figures: {} } as const;
     this.#store.strikes.insert(job, { ...strike, foundIn: this.#newestRound(), at: deps.clock.now() });
-    this.#struck = new Set([...this.#struck, who.peer, who.person]);
+    this.#noteStrike(who);
     outbox.event({ type: 'struck', peer, round, kind: 'conflicting', standing: 'banned' });
     if (this.isBanned(who)) return;
     const reason = `it signed two different updates for round ${round}`;
@@ -138,6 +137,7 @@ export class Ledger {
     const strikes = this.#store.strikes.pardon(job, who, at);
     const bans = this.#store.bans.pardon(who, onlyJob ? job : null, at);
     this.#struck = this.#store.strikes.struck(job);
+    this.#present.clear();
     if (strikes + bans > 0) outbox.event({ type: 'pardoned', peer: who.peer, strikes, bans });
   }
 
@@ -158,13 +158,18 @@ export class Ledger {
     const { job } = this.#context;
     const member = this.#store.peers.find(job, peer);
     if (member !== null) return whoIs(member);
-    const bindings = this.#store.invites.bindings(job).filter((binding) => binding.peer === peer);
-    return whoIs({ peer, invite: bindings.at(-1)?.invite ?? null });
+    return whoIs({ peer, invite: this.#store.invites.inviteOf(job, peer) });
   }
 
   /** Returns whether a peer has strikes that count. */
   hasStruck(peer: string): boolean {
     return this.#struck.has(peer);
+  }
+
+  /** Returns the standing of a member in the next round. A member is never banned. */
+  standingOfMember(member: Pick<StoredPeer, 'peer' | 'invite'>): Standing {
+    const who = whoIs(member);
+    return this.#isStruck(who) ? standingIn(this.#sentence(who), this.#newestRound() + 1) : 'good';
   }
 
   /** Returns the standing of a peer in the next round. */
@@ -211,9 +216,12 @@ export class Ledger {
    */
   withStandings(present: Readonly<Record<string, PresentPeer>>): Readonly<Record<string, PresentPeer>> {
     const peers = Object.keys(present);
-    const standings = new Map(
-      peers.map((peer) => [peer, this.#struck.size === 0 ? 'good' : this.#standingOfPeer(peer)] as const),
-    );
+    const next = this.#newestRound() + 1;
+    const standingOf = (peer: string): Standing => {
+      const sentence = this.#struck.size === 0 ? null : this.#sentenceOfPresent(peer);
+      return sentence === null ? 'good' : standingIn(sentence, next);
+    };
+    const standings = new Map(peers.map((peer) => [peer, standingOf(peer)] as const));
     const assignable = peers.filter((peer) => ASSIGNABLE.includes(standings.get(peer)!)).length;
     const isShort = assignable > 0 && assignable < this.#context.manifest.rounds.minPeers;
     const changed = peers.flatMap((peer) => {
@@ -224,17 +232,30 @@ export class Ledger {
     return changed.length === 0 ? present : { ...present, ...Object.fromEntries(changed) };
   }
 
-  /** Notes that members have come or changed. */
-  membersChanged(): void {
-    this.#present.clear();
+  /** Notes that a member has joined, perhaps with another invite. */
+  memberChanged(peer: string): void {
+    this.#present.delete(peer);
   }
 
-  #standingOfPeer(peer: string): Standing {
-    const who = this.#present.get(peer) ?? this.who(peer);
-    this.#present.set(peer, who);
-    return this.#struck.has(who.peer) || this.#struck.has(who.person)
-      ? this.standingOf(who).standing
-      : 'good';
+  #sentenceOfPresent(peer: string): Sentence | null {
+    const known = this.#present.get(peer);
+    if (known) return known.sentence;
+    const who = this.who(peer);
+    const sentence = this.#isStruck(who) ? this.#sentence(who) : null;
+    this.#present.set(peer, { who, sentence });
+    return sentence;
+  }
+
+  #isStruck({ peer, person }: Who): boolean {
+    return this.#struck.has(peer) || this.#struck.has(person);
+  }
+
+  /** Notes that a person has a new strike. */
+  #noteStrike({ peer, person }: Who): void {
+    this.#struck.add(peer).add(person);
+    for (const [key, { who }] of this.#present) {
+      if (who.peer === peer || who.person === person) this.#present.delete(key);
+    }
   }
 
   get #store() {

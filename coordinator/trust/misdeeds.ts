@@ -50,10 +50,12 @@ export interface Misdeed {
  * If the authors of what seem to be misdeeds have more than half of the belief that all authors of the round have earned, the cause
  * is probably a fault that many nodes share, such as a broken release or wrong settings. Then nobody is struck. In a
  * round in which no author has earned belief, all authors count the same.
- * @returns the misdeeds, whether they are a shared fault, and whether the scores of the round are clear
+ * @returns the misdeeds, the number of updates that seem to be misdeeds, whether these are a shared fault, and whether
+ *   the scores of the round are clear
  */
 export function misdeedsOf(updates: readonly JudgedUpdate[]): {
   readonly misdeeds: readonly Misdeed[];
+  readonly suspects: number;
   readonly isShared: boolean;
   readonly isClear: boolean;
 } {
@@ -71,7 +73,8 @@ export function misdeedsOf(updates: readonly JudgedUpdate[]): {
   const weigh = (peers: Iterable<string>): number =>
     [...new Set(peers)].reduce((sum, peer) => sum + (isEarned ? earned.get(peer)! : 1), 0);
   const suspected = weigh(suspects.map(({ peer }) => peer));
-  return { misdeeds, isShared: suspected > SHARED_FAULT * weigh(earned.keys()), isClear };
+  const isShared = suspected > SHARED_FAULT * weigh(earned.keys());
+  return { misdeeds, suspects: suspects.length, isShared, isClear };
 }
 
 /** Returns the misdeed that an update seems to be, whether or not the scores are clear. */
