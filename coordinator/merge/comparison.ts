@@ -79,8 +79,10 @@ export function noiseLimit(tolerance: number): number {
 /** Result of the comparison of a merge with its parent and with the best checkpoint. */
 export interface Judgement {
   readonly passes: boolean;
-  /** Worsening against the parent. */
+  /** Worsening against the parent; infinite if a loss is not finite. */
   readonly worsening: number;
+  /** Whether the worst rows are beyond their limit against the parent. */
+  readonly ruinsRows: boolean;
   /** Whether the merge is good enough compared with its parent, but not compared with the best checkpoint. */
   readonly isDrifted: boolean;
   /** Largest quotient of a worsening and its limit. Of two merges that do not pass, the one with less is better. */
@@ -115,7 +117,8 @@ export function judge(
   const allowed = ({ standardError }: Change): number =>
     Math.max(tolerance, Math.min(2 * standardError, noiseLimit(tolerance)));
   const step = changeOf(before, after);
-  if (step === null) return { passes: true, worsening: 0, isDrifted: false, severity: 0, reason: '' };
+  if (step === null)
+    return { passes: true, worsening: 0, ruinsRows: false, isDrifted: false, severity: 0, reason: '' };
   const found: Finding[] = [
     { than: PARENT, rows: '', by: step.worsening, limit: allowed(step), scale: noiseLimit(tolerance) },
     { than: PARENT, rows: WORST, by: step.worstRows, limit: WORST_ROWS_LIMIT * unit },
@@ -134,7 +137,8 @@ export function judge(
   const severity = Math.max(...found.map(({ by, limit, scale = limit }) => by / scale));
   return {
     passes: first === undefined,
-    worsening: step.worsening,
+    worsening: Number.isNaN(step.worsening) ? Infinity : step.worsening,
+    ruinsRows: failed.some(({ than, rows }) => than === PARENT && rows === WORST),
     isDrifted: first !== undefined && failed.every(({ than }) => than === BEST),
     severity: Number.isNaN(severity) ? Infinity : severity,
     reason: first === undefined ? '' : reasonOf(first),

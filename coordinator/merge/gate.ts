@@ -78,13 +78,16 @@ export type GateResult<Source, Merged> =
  * 1. all updates at the job's rate;
  * 2. without the suspects, the most suspicious first: without one person, two, three, five, eight and so on;
  * 3. all updates at half the rate;
- * 4. without each person in turn; then without the two persons whose removal helped most, the three, five and so on;
+ * 4. without each person in turn; then without the two persons whose removal helped most, then three, five and so on;
  * 5. the best variant of step 4 at half the rate;
  * 6. all updates at a quarter of the rate.
  *
  * Step 2 comes before half the rate, because half the rate would keep half of a harmful step. Step 4 comes after it,
  * because too high a rate would make the gate remove persons who did nothing wrong. For the same reason, steps 4 and 5
- * take only a merge whose loss is lower than that of all updates by more than noise can explain.
+ * take only a merge whose loss is lower than that of all updates by more than noise can explain, unless the merge of all
+ * updates ruins rows.
+ *
+ * After a removal has passed, the gate goes on as long as the persons to be removed raise the loss.
  *
  * No variant removes more than REMOVED_SHARE of the merge's weight. If a variant is good enough compared with the
  * parent, but not compared with the best checkpoint, then no update of this round is at fault, and the gate stops.
@@ -108,6 +111,7 @@ interface Attempt<Source, Merged> {
 const IMPOSSIBLE: Judgement = {
   passes: false,
   worsening: Infinity,
+  ruinsRows: true,
   isDrifted: false,
   severity: Infinity,
   reason: 'the merge would move weights further than an adapter can hold',
@@ -146,10 +150,9 @@ class Attempts<Source, Merged> {
   async #search(whole: Attempt<Source, Merged>): Promise<void> {
     const { rate } = this.#input;
     const persons = this.#persons!.filter(({ weight }) => weight > 0);
-    const suspects = this.#removable(persons.filter(({ isSuspect }) => isSuspect));
-    for (const count of growing(1, suspects.length)) {
-      if (!(await this.#next(suspects.slice(0, count), rate))) break;
-    }
+    const suspects = persons.filter(({ isSuspect }) => isSuspect);
+    const without = await this.#removeInOrder(suspects, null);
+    if (without) this.#end(without);
     await this.#next([], rate / 2);
     await this.#searchAll(whole, persons);
     await this.#next([], rate / 4);
@@ -157,32 +160,62 @@ class Attempts<Source, Merged> {
 
   /** Tries steps 4 and 5. */
   async #searchAll(whole: Attempt<Source, Merged>, persons: readonly Person<Source>[]): Promise<void> {
-    const { rate, tolerance } = this.#input;
-    const total = persons.reduce((sum, { weight }) => sum + weight, 0);
-    const helps = ({ judgement, removed }: Attempt<Source, Merged>): boolean => {
-      const share = removed.reduce((sum, { weight }) => sum + weight, 0) / total;
-      const chance = noiseLimit(tolerance) * (1 + CHANCE_OF_CHOICE * share);
-      return whole.judgement.worsening - judgement.worsening > chance;
-    };
+    const { rate } = this.#input;
     const alone: Attempt<Source, Merged>[] = [];
     const left = (MOST_EVALUATIONS - this.#evaluations) >> 1;
     for (const person of persons.slice(0, Math.min(PERSONS_ALONE, left))) {
       if (this.#hasEnded || this.#removable([person]).length === 0) continue;
       alone.push(await this.#try([person], rate));
     }
-    alone.sort(bySeverity);
-    const worst = this.#removable(alone.flatMap(({ removed }) => removed));
-    const tried = alone.slice(0, 1);
-    for (const count of [1, ...growing(2, worst.length)]) {
-      if (count > 1) {
-        if (this.#hasEnded) break;
-        tried.push(await this.#try(worst.slice(0, count), rate));
-      }
-      const newest = tried.at(-1);
-      if (newest && helps(newest)) this.#end(newest);
+    const [first] = alone.sort(bySeverity);
+    if (!first) return;
+    const order = alone.flatMap(({ removed }) => removed);
+    const best = (await this.#removeInOrder(order, first))!;
+    if (!this.#helps(best, whole)) return;
+    this.#end(best);
+    await this.#next(best.removed, rate / 2);
+  }
+
+  /**
+   * Removes the first person, the first two, three, five and so on. Goes on after a merge has passed as long as the persons
+   * to be removed raise the loss. Otherwise, attackers would stay whose harm the others make up for.
+   * @param first the attempt without the first person; null if it has not been made
+   * @returns the best attempt; null if there was none
+   */
+  async #removeInOrder(
+    persons: readonly Person<Source>[],
+    first: Attempt<Source, Merged> | null,
+  ): Promise<Attempt<Source, Merged> | null> {
+    const { rate } = this.#input;
+    const order = this.#removable(persons);
+    let best = first;
+    for (const count of growing(first ? 2 : 1, order.length)) {
+      if (this.#hasEnded) break;
+      const attempt = await this.#try(order.slice(0, count), rate);
+      if (best?.judgement.passes && !this.#isBetter(attempt, best)) break;
+      if (!best || bySeverity(attempt, best) < 0) best = attempt;
     }
-    const [best] = tried.filter(helps).sort(bySeverity);
-    if (best) await this.#next(best.removed, rate / 2);
+    return best;
+  }
+
+  /**
+   * Returns whether those whom `next` removes in addition raise the loss, beyond what noise can explain. The merge
+   * becomes better if it loses updates that change nothing, because the others get their weight. Those who sent these
+   * updates have harmed nobody, so this part of the gain does not count.
+   */
+  #isBetter(next: Attempt<Source, Merged>, passed: Attempt<Source, Merged>): boolean {
+    const gain = passed.judgement.worsening - next.judgement.worsening;
+    const left = weightOf(this.#persons!) - weightOf(next.removed);
+    const more = weightOf(next.removed) - weightOf(passed.removed);
+    const ofNothing = (Math.max(0, -passed.judgement.worsening) * more) / left;
+    return next.judgement.passes && gain > noiseLimit(this.#input.tolerance) + ofNothing;
+  }
+
+  /** Returns whether a removal without the evidence of scores helps by more than chance. */
+  #helps({ judgement, removed }: Attempt<Source, Merged>, whole: Attempt<Source, Merged>): boolean {
+    const share = weightOf(removed) / weightOf(this.#persons!);
+    const chance = noiseLimit(this.#input.tolerance) * (1 + CHANCE_OF_CHOICE * share);
+    return whole.judgement.ruinsRows || whole.judgement.worsening - judgement.worsening > chance;
   }
 
   get #hasEnded(): boolean {
@@ -216,7 +249,7 @@ class Attempts<Source, Merged> {
 
   /** Returns the persons in their order, without those whose removal would remove more than REMOVED_SHARE in total. */
   #removable(persons: readonly Person<Source>[]): Person<Source>[] {
-    const total = this.#persons!.reduce((sum, { weight }) => sum + weight, 0);
+    const total = weightOf(this.#persons!);
     let removed = 0;
     return persons.filter(({ weight }) => {
       // The factor allows for rounding errors of the sum.
@@ -237,6 +270,10 @@ const VERDICTS = new Map([
 function* growing(first: number, last: number): Generator<number> {
   for (let count = first; count < last; count += Math.ceil(count / 2)) yield count;
   if (last >= first) yield last;
+}
+
+function weightOf(persons: readonly { readonly weight: number }[]): number {
+  return persons.reduce((sum, { weight }) => sum + weight, 0);
 }
 
 function bySeverity(a: { judgement: Judgement }, b: { judgement: Judgement }): number {

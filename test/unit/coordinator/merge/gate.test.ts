@@ -261,6 +261,23 @@ describe('passGate', () => {
     }
   });
 
+  test('goes on after a merge has passed if the next one is better by more than noise', async () => {
+    // Without one of the attackers, the honest nodes make up for the other.
+    const sources = [-0.5, -0.5, -0.5, -0.5, 1.2, 1.1].map((harm) => ({ harm }));
+    const { result } = await run(sources);
+    expect(harmsLeftOut(result)).toEqual([1.1, 1.2]);
+    const suspects = await run(sources.map(({ harm }) => ({ harm, share: harm > 0 ? 0 : 1 })));
+    expect(harmsLeftOut(suspects.result)).toEqual([1.1, 1.2]);
+    // Nobody is removed whose removal does not help, although the scores are low.
+    const innocent = await run([
+      { harm: 4, share: 0 },
+      { harm: -0.1, share: 0.3 },
+      { harm: -0.1 },
+      { harm: -0.1 },
+    ]);
+    expect(harmsLeftOut(innocent.result)).toEqual([4]);
+  });
+
   test('removes half of the weight, but not more', async () => {
     const half = await run([{ harm: 2 }, { harm: 3 }, { harm: -0.1 }, { harm: -0.1 }]);
     expect(harmsLeftOut(half.result)).toEqual([2, 3]);
@@ -274,6 +291,42 @@ describe('passGate', () => {
     const { result } = await run([{ harm: 4 }, { harm: 0.008 }, { harm: 0.008 }]);
     expect(harmsLeftOut(result)).toEqual([4]);
     expect(result).toMatchObject({ verdict: 'removed', rate: 0.5 });
+  });
+
+  test('removes the person who ruins a few rows, although the mean is lower with that person', async () => {
+    const before = same(64, 5);
+    const sources = ['good', 'ruin', 'fine', 'well'];
+    const result = await passGate<string, readonly string[]>({
+      sources,
+      rate: 1,
+      tolerance: 0.002,
+      isLast: false,
+      before,
+      best: null,
+      merge: async (some) => some,
+      evaluate: async (some) =>
+        rows(Array.from({ length: 64 }, (_, i) => (some.includes('ruin') ? (i < 3 ? 9 : 4.6) : 4.95))),
+      personsOf: () => sources.map((source) => ({ sources: [source], weight: 1, isSuspect: false })),
+      hasTime: () => true,
+    });
+    expect(result).toMatchObject({ accepted: true, verdict: 'removed', leftOut: ['ruin'] });
+  });
+
+  test('removes a person whose update gives losses that are not numbers', async () => {
+    const sources = [1, 2, 3];
+    const result = await passGate<number, readonly number[]>({
+      sources,
+      rate: 1,
+      tolerance: 0.002,
+      isLast: false,
+      before: same(4, 5),
+      best: null,
+      merge: async (some) => some,
+      evaluate: async (some) => same(4, some.includes(2) ? Number.NaN : 4.9),
+      personsOf: () => sources.map((source) => ({ sources: [source], weight: 1, isSuspect: false })),
+      hasTime: () => true,
+    });
+    expect(result).toMatchObject({ accepted: true, verdict: 'removed', leftOut: [2] });
   });
 
   test('removes nobody whose removal helps no more than chance', async () => {
@@ -333,7 +386,8 @@ describe('passGate', () => {
       personsOf: () => persons(others),
       hasTime: () => true,
     });
-    expect(tried).toEqual([[outlier, ...others], others, [others[1]], [others[0]], others]);
+    const [first, second] = others;
+    expect(tried).toEqual([[outlier, ...others], others, [second], [first], [second], others]);
   });
 
   test('removes a person whose update makes the merge impossible', async () => {
