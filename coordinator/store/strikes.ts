@@ -38,6 +38,8 @@ export class StrikeTable {
       strike.kind,
     );
     if (known !== null) return false;
+    // JSON has no other numbers. A figure that is not finite shows nothing.
+    const figures = Object.entries(strike.figures).filter(([, value]) => Number.isFinite(value));
     this.#db.run(
       `INSERT INTO strikes (job, peer, person, kind, round, found_in, digest, figures, at)
        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`,
@@ -48,7 +50,7 @@ export class StrikeTable {
       strike.round,
       strike.foundIn,
       strike.digest,
-      JSON.stringify(strike.figures),
+      JSON.stringify(Object.fromEntries(figures)),
       strike.at,
     );
     return true;

@@ -109,7 +109,6 @@ export class Ledger {
     this.#store.strikes.insert(job, { ...strike, foundIn: this.#newestRound(), at: deps.clock.now() });
     this.#noteStrike(who);
     outbox.event({ type: 'struck', peer, round, kind: 'conflicting', standing: 'banned' });
-    if (this.isBanned(who)) return;
     const reason = `it signed two different updates for round ${round}`;
     this.ban(who, { cause: 'proof', job: null, reason, until: null }, outbox);
   }
