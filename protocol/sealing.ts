@@ -9,6 +9,7 @@ import {
   createPrivateKey,
   createPublicKey,
   diffieHellman,
+  hkdfSync,
   type KeyObject,
 } from 'node:crypto';
 import { protocolError } from './errors.ts';
@@ -37,6 +38,12 @@ const SUITE = Buffer.from('HPKE\x00\x20\x00\x01\x00\x02', 'latin1');
 const VERSION = Buffer.from('HPKE-v1');
 const EMPTY = Buffer.alloc(0);
 const HASH_BYTES = 32;
+/** Size of a key of AES-256 in bytes. */
+const KEY_BYTES = 32;
+/** The values of the key schedule that are the same for all messages: there is no pre-shared key. */
+const BASE_MODE = Uint8Array.of(0);
+const PSK_ID_HASH = extract(labeled(SUITE, 'psk_id_hash', EMPTY));
+const NO_PSK = labeled(SUITE, 'secret', EMPTY);
 
 // The bytes before a raw key in its DER form (RFC 8410).
 const PKCS8_PREFIX = Buffer.from('302e020100300506032b656e04220420', 'hex');
@@ -108,44 +115,34 @@ function schedule(
   recipient: Uint8Array,
   { kind, job, author }: SealContext,
 ): { key: Uint8Array; nonce: Uint8Array } {
-  const extracted = extract(DHKEM_X25519, EMPTY, 'eae_prk', shared);
   const ends = Buffer.concat([encapsulated, recipient]);
-  const secret = expand(DHKEM_X25519, extracted, 'shared_secret', ends, HASH_BYTES);
+  const eae = labeled(DHKEM_X25519, 'eae_prk', shared);
+  const secret = derive(eae, EMPTY, expansion(DHKEM_X25519, 'shared_secret', ends, HASH_BYTES), HASH_BYTES);
   const info = Buffer.from(`lora-swarm/2/sealed\0${kind}\0${job}\0${author}`);
-  const keyContext = Buffer.concat([
-    Uint8Array.of(0),
-    extract(SUITE, EMPTY, 'psk_id_hash', EMPTY),
-    extract(SUITE, EMPTY, 'info_hash', info),
-  ]);
-  const scheduled = extract(SUITE, secret, 'secret', EMPTY);
-  return {
-    key: expand(SUITE, scheduled, 'key', keyContext, 32),
-    nonce: expand(SUITE, scheduled, 'base_nonce', keyContext, NONCE_BYTES),
-  };
+  const keyContext = Buffer.concat([BASE_MODE, PSK_ID_HASH, extract(labeled(SUITE, 'info_hash', info))]);
+  const from = (label: string, size: number): Uint8Array =>
+    derive(NO_PSK, secret, expansion(SUITE, label, keyContext, size), size);
+  return { key: from('key', KEY_BYTES), nonce: from('base_nonce', NONCE_BYTES) };
 }
 
-/** LabeledExtract of the RFC. */
-function extract(suite: Uint8Array, salt: Uint8Array, label: string, input: Uint8Array): Buffer {
-  return createHmac('sha256', salt).update(VERSION).update(suite).update(label).update(input).digest();
+/** LabeledExtract of the RFC, followed by Expand. */
+function derive(input: Uint8Array, salt: Uint8Array, info: Uint8Array, size: number): Uint8Array {
+  return new Uint8Array(hkdfSync('sha256', input, salt, info, size));
 }
 
-/** LabeledExpand of the RFC, for at most 32 bytes. */
-function expand(
-  suite: Uint8Array,
-  secret: Uint8Array,
-  label: string,
-  info: Uint8Array,
-  size: number,
-): Buffer {
-  return createHmac('sha256', secret)
-    .update(Uint8Array.of(0, size))
-    .update(VERSION)
-    .update(suite)
-    .update(label)
-    .update(info)
-    .update(Uint8Array.of(1))
-    .digest()
-    .subarray(0, size);
+/** Extract of HKDF without a salt. */
+function extract(input: Uint8Array): Buffer {
+  return createHmac('sha256', EMPTY).update(input).digest();
+}
+
+/** The input of LabeledExtract. */
+function labeled(suite: Uint8Array, label: string, input: Uint8Array): Buffer {
+  return Buffer.concat([VERSION, suite, Buffer.from(label), input]);
+}
+
+/** The info of LabeledExpand, for at most 255 bytes. */
+function expansion(suite: Uint8Array, label: string, info: Uint8Array, size: number): Buffer {
+  return Buffer.concat([Uint8Array.of(0, size), labeled(suite, label, info)]);
 }
 
 function privateKeyOf(raw: Uint8Array): KeyObject {

@@ -56,7 +56,10 @@ const IMPURE: readonly { global: string; may?: readonly string[] }[] = [
 /** Modules that pure files may not import, or the exports of them that they may. */
 const IMPURE_MODULES: readonly { target: RegExp; may?: RegExp }[] = [
   { target: /^(node:)?(timers(\/promises)?|perf_hooks)$/ },
-  { target: /^(node:)?crypto$/, may: /^(create\w+|diffieHellman|sign|verify|timingSafeEqual|KeyObject)$/ },
+  {
+    target: /^(node:)?crypto$/,
+    may: /^(create\w+|diffieHellman|hkdfSync|sign|verify|timingSafeEqual|KeyObject)$/,
+  },
   { target: /(^|\/)common\/system-clock\.ts$/ },
 ];
 
