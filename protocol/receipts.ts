@@ -33,7 +33,7 @@ export const receiptMeanings = {
     'the update raises the loss on rows that no node trained on, or it changes nothing, so the merge left it out',
   outlier: 'the update is many times larger than those of the other nodes in its round',
   'null-round':
-    'the update was not merged, because its round ended without a checkpoint or the update came too late',
+    'the update was not merged, because its round ended without a merge or the update came too late',
 } as const;
 
 /** Reason code of a receipt. */
