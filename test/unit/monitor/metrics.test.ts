@@ -50,7 +50,9 @@ describe('coordinator metrics', () => {
     metrics.observe(event({ ...update, code: 'malformed', bytes: 0 }), 'whale');
     metrics.observe(event({ type: 'round-closed', round: 1, cause: 'complete' }), 'whale');
     metrics.observe(event({ type: 'checkpoint', round: 1, tokens: 5000, seconds: 4 }), 'whale');
+    metrics.observe(event({ type: 'rolled-back', round: 2, to: 1 }), 'whale');
     const { registry } = metrics;
+    expect(await value(registry, 'swarm_rounds_total{job="whale",outcome="rolled-back"}')).toBe('1');
     expect(await value(registry, 'swarm_updates_total{job="whale",code="accepted"}')).toBe('2');
     expect(await value(registry, 'swarm_updates_total{job="whale",code="malformed"}')).toBe('1');
     expect(await value(registry, 'swarm_update_bytes_total{job="whale"}')).toBe('1000');
