@@ -1,4 +1,5 @@
 import { HEARTBEAT_INTERVAL_MS, PEER_LOST_AFTER_MS } from '../../protocol/limits.ts';
+import { earnedBelief } from '../merge/belief.ts';
 import { isProven, type PresentPeer } from './plan.ts';
 
 /** An open or closed round and the progress of its nodes. Times are on the monotonic clock, in milliseconds. */
@@ -113,7 +114,7 @@ export function patienceMs(number: number, { present, arrivals }: Timing): numbe
 /**
  * Decides whether a round closes now. It closes at the earliest of these:
  * - every assigned node has delivered, left or fallen silent, and there are at least minPeers updates;
- * - a quorum has delivered, and the patience is over;
+ * - a quorum has delivered (see `hasQuorum`), and the patience is over;
  * - the deadline has passed.
  *
  * With fewer than minPeers updates, the round becomes a null round at the deadline. It becomes one earlier if every
@@ -139,7 +140,7 @@ export function judgeRound(round: Round, timing: Timing, settings: ClosingSettin
   }
   let at = deadline;
   const patience = patienceMs(round.number, timing);
-  if (count >= Math.max(minPeers, Math.ceil(quorum * round.assigned.length)) && patience !== null) {
+  if (enough && patience !== null && hasQuorum(round, present, quorum)) {
     const patient = Math.max(round.openedAt + patience, round.notBefore);
     if (now >= patient) return { verdict: 'close', cause: 'quorum' };
     at = Math.min(at, patient);
@@ -156,6 +157,21 @@ export function judgeRound(round: Round, timing: Timing, settings: ClosingSettin
 
 function tooFew(count: number, least: number, because: string): string {
   return `${count} updates arrived (at least ${least} needed), and ${because}`;
+}
+
+/**
+ * Returns whether the nodes that have delivered have the share `quorum` of the belief that all assigned nodes have
+ * earned. A crowd of new identities that never deliver can therefore not hold up a round until its deadline. If no present
+ * node has earned belief, all assigned nodes count equally.
+ */
+function hasQuorum({ assigned, delivered }: Round, present: Timing['present'], quorum: number): boolean {
+  const earnedBy = (peer: string): number =>
+    Object.hasOwn(present, peer) ? earnedBelief(present[peer]!.shares) : 0;
+  const isEarned = assigned.some((peer) => earnedBy(peer) > 0);
+  const total = (peers: readonly string[]): number =>
+    peers.reduce((sum, peer) => sum + (isEarned ? earnedBy(peer) : 1), 0);
+  // The factor allows for rounding errors of the sums.
+  return total(delivered) >= quorum * total(assigned) * (1 - 1e-9);
 }
 
 /**

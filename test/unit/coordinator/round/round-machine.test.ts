@@ -176,9 +176,38 @@ describe('training and collecting', () => {
     machine.feed({ type: 'merged' }).feed({ type: 'committed' });
     for (const peer of crowd) machine.update(peer, { ms: 1 });
     expect(machine.state.phase).toBe('collecting');
-    expect(dueAt(machine.state, machine.now)).toBe(machine.state.current!.openedAt + 12_000);
+    // The crowd is no quorum, so only the deadline could end the round.
+    expect(dueAt(machine.state, machine.now)).toBe(machine.state.current!.openedAt + 24_000);
     for (const peer of honest) machine.update(peer, { ms: 9_000 });
     expect(machine.effects[0]).toMatchObject({ type: 'close', round: 2, cause: 'complete' });
+  });
+
+  test('a crowd that never delivers holds up a round no longer than the patience', () => {
+    const honest = ['a', 'b', 'c'];
+    const machine = Machine.training(honest, { count: 9 }).feed({
+      type: 'judged',
+      peers: Object.fromEntries(honest.map((peer) => [peer, { shares: [1, 1, 1] }])),
+    });
+    machine.join(...Array.from({ length: 12 }, (_, i) => `liar-${i}`));
+    for (const peer of honest) machine.update(peer, { ms: 10_000 });
+    machine.feed({ type: 'merged' }).feed({ type: 'committed' });
+    expect(machine.state.current!.assigned).toHaveLength(15);
+    for (const peer of honest) machine.update(peer, { ms: 10_000 });
+    expect(dueAt(machine.state, machine.now)).toBe(machine.state.current!.openedAt + 12_000);
+    expect(machine.tick(12_000).effects[0]).toMatchObject({ type: 'close', cause: 'quorum' });
+  });
+
+  test('a crowd that delivers at once is no quorum beside believed nodes', () => {
+    const machine = Machine.training(['a', 'b', 'c', 'd'], { count: 9 });
+    // Only a is proven, and delivers at once too. The others have earned belief with their first updates.
+    const shares = { a: { shares: [1, 1, 1] }, b: { shares: [1] }, c: { shares: [1] }, d: { shares: [1] } };
+    machine.feed({ type: 'judged', peers: shares }).join('liar-1', 'liar-2', 'liar-3');
+    for (const peer of ['a', 'b', 'c', 'd']) machine.update(peer, { ms: peer === 'a' ? 1 : 10_000 });
+    machine.feed({ type: 'merged' }).feed({ type: 'committed' });
+    for (const peer of ['a', 'liar-1', 'liar-2', 'liar-3']) machine.update(peer, { ms: 1 });
+    expect(machine.tick(2_000).state.phase).toBe('collecting');
+    machine.update('b', { ms: 10_000 });
+    expect(machine.effects[0]).toMatchObject({ type: 'close', cause: 'quorum' });
   });
 
   test('the deadline closes a round that has no quorum but minPeers', () => {
