@@ -136,7 +136,10 @@ export class Coordinator {
     const { store, clock } = this.#deps;
     const runs = id === null ? this.jobs() : [this.find(id)];
     const job = id === null ? null : runs[0]!.context.job;
-    const known = runs.filter(({ members, ledger }) => members.has(peer) || ledger.hasStruck(peer));
+    const known = runs.filter(
+      ({ members, ledger }) =>
+        members.has(peer) || members.invites.inviteOf(peer) !== null || ledger.hasStruck(peer),
+    );
     const ban = { cause: 'operator', job, reason, until } as const;
     for (const { driver, ledger } of known) {
       driver.transact((outbox) => ledger.ban(ledger.who(peer), ban, outbox));

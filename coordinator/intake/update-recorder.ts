@@ -200,12 +200,17 @@ export class UpdateRecorder {
     if (!this.#members.has(peer)) return receipt;
     // The author signed this payload, so nobody else can have made it.
     const isStrike = update !== null && (code === 'bad-payload' || code === 'not-finite');
+    const strike = (outbox: Outbox): void => {
+      if (isStrike) this.#ledger.strike(peer, { kind: 'bad-payload', round, digest, figures: {} }, outbox);
+    };
     if (!this.#mayRecordRefusal(peer)) {
       this.#receipts.count(receipt);
+      // At most one strike is recorded for each update that a peer may send.
+      if (isStrike) this.#driver.transact(strike);
       return receipt;
     }
     this.#driver.transact((outbox) => {
-      if (isStrike) this.#ledger.strike(peer, { kind: 'bad-payload', round, digest, figures: {} }, outbox);
+      strike(outbox);
       outbox.receipt(receipt);
       outbox.event({
         type: 'update',

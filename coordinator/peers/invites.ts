@@ -6,6 +6,7 @@ import type { RunContext } from '../context.ts';
 import { coordinatorError } from '../errors.ts';
 import type { RevokedShared, StoredInvite, StoredPeer } from '../store/store.ts';
 import { checkAdmission } from './admission.ts';
+import { personOf } from './person.ts';
 
 /** Largest number of personal invites of a job, revoked ones included. They are all in memory. */
 export const INVITES_PER_JOB = 4096;
@@ -232,6 +233,14 @@ export class Invites {
   isReader(peer: string): boolean {
     const bound = this.#invite(this.#newest.get(peer));
     return bound ? bound.revokedAt === null : this.#sharedReaders.has(peer);
+  }
+
+  /** Returns the admitted readers that a person answers for. Members that have used a personal invite count as readers. */
+  readersOf({ peer, person }: { peer: string; person: string }): string[] {
+    const bound = [...this.#newest].flatMap(([other, invite]) =>
+      personOf({ peer: other, invite }) === person ? [other] : [],
+    );
+    return [...new Set([peer, ...bound])].filter((other) => this.isReader(other));
   }
 
   /** Returns whether the personal invite that a peer used last is revoked. */

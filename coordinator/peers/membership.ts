@@ -7,7 +7,7 @@ import type { Receipts } from '../record/receipts.ts';
 import type { RoundDriver } from '../record/round-driver.ts';
 import { isOver } from '../round/round-machine.ts';
 import type { StoredPeer } from '../store/store.ts';
-import { type Ledger, type Who, whoIs } from '../trust/ledger.ts';
+import { isSamePerson, type Ledger, type Who, whoIs } from '../trust/ledger.ts';
 import { JOIN_REFUSALS } from './admission.ts';
 import { memberToEvict } from './eviction.ts';
 import { type Grant, Invites } from './invites.ts';
@@ -200,18 +200,23 @@ export class Membership {
   }
 
   /**
-   * Removes a member for good and closes its connections. Its messages are refused from now on, and its updates that no
-   * merge has taken do not count. The caller has recorded before why the peer may not join again, so that the removal
+   * Removes members for good and closes their connections. Their messages are refused from now on, and their updates that
+   * no merge has taken do not count. The caller has recorded before why the peers may not join again, so that the removal
    * also holds after a restart.
    */
-  remove(peer: string, reason: Removal): void {
-    const { job, stored, keys, deps } = this.#context;
+  #removeAll(members: readonly StoredPeer[], reason: Removal): void {
+    // The removal may announce a head, which the removed members must not be able to read.
+    if (members.length > 0) this.#context.keys.rotate();
+    for (const { peer } of members) this.#remove(peer, reason);
+  }
+
+  #remove(peer: string, reason: Removal): void {
+    const { job, stored, deps } = this.#context;
     const known = this.#peers.get(peer);
     if (known) {
-      // The removal may announce a head, which the removed member must not be able to read.
-      keys.rotate();
       this.#peers.delete(peer);
       this.#joinedRounds.delete(peer);
+      this.#ledger.memberChanged(peer);
       this.#driver.dispatch({ type: 'peer-removed', peer }, (outbox) => {
         deps.store.peers.remove(job, peer);
         for (const { round, digest } of deps.store.updates.waitingOf(job, peer)) {
@@ -241,25 +246,29 @@ export class Membership {
     });
   }
 
-  /** Removes the members that a banned person answers for. */
-  removePerson({ peer, person }: Who): void {
-    const members = this.all().map(whoIs);
-    for (const member of members) {
-      if (member.peer === peer || member.person === person) this.remove(member.peer, 'banned');
-    }
+  /** Removes the members that a banned person answers for. The person's other machines can read no more. */
+  removePerson(who: Who): void {
+    const readers = this.invites.readersOf(who).filter((peer) => !this.#peers.has(peer));
+    const members = this.all().filter((member) => isSamePerson(whoIs(member), who));
+    this.#removeAll(members, 'banned');
+    if (readers.length === 0) return;
+    // A reader is no member, but it has the key of heads.
+    if (members.length === 0) this.#context.keys.rotate();
+    for (const peer of readers) this.#context.deps.network.disconnect(peer);
   }
 
   /** Removes the members whose ban a killed coordinator has recorded, but not enforced. */
   removeBanned(): void {
-    for (const member of this.all())
-      if (this.#ledger.isBanned(whoIs(member))) this.remove(member.peer, 'banned');
+    const banned = this.all().filter((member) => this.#ledger.isBanned(whoIs(member)));
+    this.#removeAll(banned, 'banned');
   }
 
   /** Revokes an invite for good and removes its members. @param id null for the shared invite */
   revokeInvite(id: string | null): void {
-    this.invites.revoke(id);
-    // Readers have the key of heads too, and are no members.
+    // Readers have the key of heads too, and are no members, so nobody removes them after a restart. The key is therefore
+    // changed before the invite is revoked.
     this.#context.keys.rotate();
+    this.invites.revoke(id);
     // A reader is no member, but its connections are closed too.
     if (id !== null) for (const peer of this.invites.boundTo(id).keys()) this.#closeUnlessMember(peer);
     this.removeRevoked();
@@ -267,7 +276,8 @@ export class Membership {
 
   /** Removes the members whose invite is revoked. A killed coordinator may have left some. */
   removeRevoked(): void {
-    for (const member of this.all()) if (this.invites.isRevoked(member)) this.remove(member.peer, 'revoked');
+    const revoked = this.all().filter((member) => this.invites.isRevoked(member));
+    this.#removeAll(revoked, 'revoked');
   }
 
   #closeUnlessMember(peer: string): void {
@@ -304,6 +314,7 @@ export class Membership {
     this.#driver.transact(() => deps.store.peers.remove(job, peer));
     this.#peers.delete(peer);
     this.#joinedRounds.delete(peer);
+    this.#ledger.memberChanged(peer);
     this.#receipts.forget(peer);
     deps.log.info({ peer }, 'member-evicted');
     return true;
@@ -382,7 +393,7 @@ export class Membership {
 
   #newestRound(): number {
     const { job, deps } = this.#context;
-    return deps.store.rounds.newest(job, 1)[0]?.round ?? 0;
+    return deps.store.rounds.newestNumber(job);
   }
 }
 

@@ -90,6 +90,12 @@ export class RoundTable {
     return (this.#db.one(sql, job)?.round as number | undefined) ?? 0;
   }
 
+  /** Returns the number of the newest round; 0 if no round has opened. Unlike `newest`, it does not read the round itself. */
+  newestNumber(job: string): number {
+    const row = this.#db.one('SELECT round FROM rounds WHERE job = ? ORDER BY round DESC LIMIT 1', job);
+    return (row?.round as number | undefined) ?? 0;
+  }
+
   /** Returns the newest `count` rounds, newest first. */
   newest(job: string, count: number): StoredRound[] {
     return this.#db

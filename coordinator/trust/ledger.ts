@@ -231,7 +231,7 @@ export class Ledger {
     return changed.length === 0 ? present : { ...present, ...Object.fromEntries(changed) };
   }
 
-  /** Notes that a member has joined, perhaps with another invite. */
+  /** Notes that a member has joined, perhaps with another invite, or that it has lost its place. */
   memberChanged(peer: string): void {
     this.#present.delete(peer);
   }
@@ -271,7 +271,7 @@ export class Ledger {
   }
 
   #newestRound(): number {
-    return this.#store.rounds.newest(this.#context.job, 1)[0]?.round ?? 0;
+    return this.#store.rounds.newestNumber(this.#context.job);
   }
 
   #judgedUpdates(round: number, outliers: readonly { peer: string; round: number }[]): JudgedUpdate[] {
@@ -302,6 +302,11 @@ export class Ledger {
 /** Returns a member and who answers for it. */
 export function whoIs(member: Pick<StoredPeer, 'peer' | 'invite'>): Who {
   return { peer: member.peer, person: personOf(member) };
+}
+
+/** Returns whether what is recorded against one of two peers counts against the other. */
+export function isSamePerson(one: Who, other: Who): boolean {
+  return one.peer === other.peer || one.person === other.person;
 }
 
 /** Returns the error that a banned node gets. */

@@ -125,6 +125,37 @@ describe('a personal invite', () => {
     expect(await refusal(reader.ask('manifest', { job, invite: token }))).toBe('INVITE_REVOKED');
   });
 
+  test('whose reader is banned admits no other machine, and the reader can read no later head', async () => {
+    const world = await new World(BY_INVITE).start();
+    const { token } = create(world, { uses: 3 });
+    const [reader, second, other] = peersOf(world, 3) as [ScriptedPeer, ScriptedPeer, ScriptedPeer];
+    const { job } = world.toy;
+    for (const peer of [reader, second]) await peer.ask('manifest', { job, invite: token });
+    const { keys } = await reader.ask('head', { job });
+    world.coordinator.ban(reader.id, { job: null, reason: '', until: null });
+    expect(world.run.context.keys.message().id).toBe(keys.id + 1);
+    expect(reader.host.peers()).toEqual([]);
+    expect(second.host.peers()).toEqual([]);
+    for (const peer of [reader, second, other]) expect(await refusal(peer.join(token))).toBe('BANNED');
+    expect(await refusal(reader.ask('head', { job }))).toBe('NOT_ADMITTED');
+  });
+
+  test('that only readers use is revoked with the key of heads, whenever the coordinator is killed', async () => {
+    const world = await new World(BY_INVITE).start();
+    const { invite, token } = create(world);
+    const [reader] = peersOf(world, 1) as [ScriptedPeer];
+    await reader.ask('manifest', { job: world.toy.job, invite: token });
+    const { id } = world.run.context.keys.message();
+    const revoke = world.store.invites.revoke.bind(world.store.invites);
+    world.store.invites.revoke = (...what) => {
+      revoke(...what);
+      // The revocation is durable only together with what was written before.
+      expect(world.store.keys.find(world.toy.job)!.id).toBe(id + 1);
+    };
+    world.run.members.revokeInvite(invite.id);
+    expect(world.run.members.mayRead(reader.id)).toBe(false);
+  });
+
   test('is found by its name, its id and the beginning of its id', async () => {
     const world = await new World().start();
     const { invite } = create(world, { name: 'ada' });

@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest';
+import { RECORDED_REFUSALS } from '../../../../coordinator/intake/update-recorder.ts';
 import type { JobEvent } from '../../../../monitor/job-events.ts';
 import { withCode } from '../../../utils/codes.ts';
 import { ScriptedPeer, training } from '../scripted-peer.ts';
@@ -189,6 +190,21 @@ test('a payload that does not decode is a strike against its author, recorded wi
   const envelope = one.seal(one.update(head, {}, Buffer.from('no payload at all')));
   expect((await one.submit(envelope)).code).toBe('bad-payload');
   await one.submit(envelope);
+  const strikes = theWorld.store.strikes.of(theWorld.toy.job, { peer: one.id, person: one.id });
+  expect(strikes).toMatchObject([{ kind: 'bad-payload', round: 1 }]);
+});
+
+test('a payload that does not decode is a strike, although the author has used up its recorded refusals', async () => {
+  const theWorld = world();
+  const { peers, head } = await training(theWorld, 4);
+  const [one] = peers as [ScriptedPeer];
+  for (let i = 0; i < RECORDED_REFUSALS; i++) {
+    const wrong = one.seal(one.update(head, { term: 100 + i }));
+    expect((await one.submit(wrong)).code).toBe('wrong-term');
+  }
+  for (const text of ['no payload', 'none either']) {
+    expect((await one.submit(one.seal(one.update(head, {}, Buffer.from(text))))).code).toBe('bad-payload');
+  }
   const strikes = theWorld.store.strikes.of(theWorld.toy.job, { peer: one.id, person: one.id });
   expect(strikes).toMatchObject([{ kind: 'bad-payload', round: 1 }]);
 });
