@@ -17,8 +17,8 @@ export const POINTS: Readonly<Record<StrikeKind, number>> = {
   conflicting: 3,
 };
 /**
- * Number of rounds after which a strike expires. In a model of measured scores, no honest node of 10,000 got three
- * points within this time (decision 045).
+ * Number of rounds after which a strike expires. In a model of the measured scores, no honest node of 10,000 got three
+ * points within this time in 100 rounds (decision 045).
  */
 export const STRIKE_ROUNDS = 20;
 /** Points from which a person is on probation. One point alone has no consequence. */
