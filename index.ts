@@ -6,6 +6,7 @@
  * that a callback throws ends the call. The call then throws that error, or an error with that error as its `cause`.
  * All other errors are of class {@link SwarmError}. Branch on their `code`.
  */
+import type { ScoreMismatch, ScoreWitness } from './coordinator/audits/check-scores.ts';
 import type { ApiClient, ConnectOptions, CoordinatorAddress } from './coordinator/client/api-client.ts';
 import type { CreatedJob, CreateJobOptions } from './coordinator/client/create-job.ts';
 import type { FollowOptions } from './coordinator/client/follow.ts';
@@ -26,6 +27,7 @@ import type { JobSpecInput } from './lora/finetune/settings/job-spec.ts';
 import type { JobEvent } from './monitor/job-events.ts';
 import type { PulledCheckpoint, PullOptions } from './node/checkpoint-pull.ts';
 import type { NodeDaemonDeps, NodeDaemonOptions, RunningNode } from './node/daemon.ts';
+import type { Figures } from './protocol/messages.ts';
 
 export {
   type ErrorJson,
@@ -184,6 +186,16 @@ export async function* followEvents(
  */
 export async function readCheckpoints(folder: string): Promise<VerifiedCheckpoint[]> {
   return (await import('./coordinator/client/read-checkpoints.ts')).readCheckpoints(folder);
+}
+
+/**
+ * Computes the scores of a round again and compares them with the figures that the coordinator published. A witness gets
+ * the figures with the request `figures` of the protocol, and computes gradients with the base and the data of the job.
+ *
+ * @returns the figures that differ; empty if all are right
+ */
+export async function checkScores(figures: Figures, witness: ScoreWitness): Promise<ScoreMismatch[]> {
+  return (await import('./coordinator/audits/check-scores.ts')).checkScores(figures, witness);
 }
 
 /**

@@ -3,7 +3,9 @@ import type { Logger } from '../common/logger.ts';
 import type { RateLimiter } from '../common/rate-limiter.ts';
 import type { AdapterLayout } from '../lora/adapter/layout.ts';
 import type { Row } from '../lora/data/row.ts';
+import type { AdamWState } from '../lora/train/optimizer/adamw.ts';
 import type { RowLoss } from '../lora/train/step.ts';
+import type { JobPosition } from '../lora/train/trainer.ts';
 import type { LossGradient } from '../lora/update/score.ts';
 import type { JobEvent } from '../monitor/job-events.ts';
 import type { SwarmNetwork } from '../net/network.ts';
@@ -51,6 +53,11 @@ export interface RoundMeter {
   scoring(
     job: string,
     measured: { seconds: number; scored: number; unscored: number; harmful: number; disbelieved: number },
+  ): void;
+  /** An audit has ended. `share`: rows that all audits of the job trained, over the rows that its nodes trained. */
+  audit(
+    job: string,
+    measured: { verdict: 'passed' | 'failed' | 'dropped'; rows: number; seconds: number; share: number },
   ): void;
   /** An update was refused on arrival, whether or not the refusal was recorded. */
   refusal(job: string, code: ReceiptCode): void;
@@ -105,6 +112,17 @@ export interface Validator {
     rows: readonly Row[],
     options: EvaluateOptions,
   ): Promise<readonly RowLoss[]>;
+  /**
+   * Makes optimiser steps, as a node does. Evaluations and gradients have priority: when one is requested, or when
+   * `pause` aborts, the training stops after the current micro-batch.
+   * @returns the state after the last complete step. It has made fewer steps than requested if it was stopped.
+   * @throws SwarmError when the computation failed. The error says nothing about the adapter.
+   */
+  train(
+    job: ValidationJob,
+    training: StepsToMake,
+    options: EvaluateOptions & { readonly pause: AbortSignal },
+  ): Promise<StepsMade>;
   /** Frees the resources kept for a job that will not be evaluated for a while. */
   release(job: string): Promise<void>;
 }
@@ -112,6 +130,29 @@ export interface Validator {
 export interface ValidationJob {
   readonly job: string;
   readonly manifest: Manifest;
+}
+
+/** Optimiser steps of an audit. */
+export interface StepsToMake {
+  /** Tensors in layout order. */
+  readonly adapter: readonly Float32Array[];
+  /** Rows in training order. */
+  readonly rows: readonly Row[];
+  readonly steps: number;
+  readonly optimizer: AdamWState;
+  readonly position: JobPosition;
+}
+
+/** State after optimiser steps of an audit. */
+export interface StepsMade {
+  readonly adapter: readonly Float32Array[];
+  readonly optimizer: AdamWState;
+  /** Number of steps made. */
+  readonly steps: number;
+  /** Number of rows used. */
+  readonly rows: number;
+  /** Whether all steps were made, or the rows ran out. */
+  readonly isComplete: boolean;
 }
 
 export interface EvaluateOptions {
@@ -169,6 +210,8 @@ export interface RunContext {
   /** Shared by all jobs, because they share a blob store. */
   readonly collector: BlobCollector;
   readonly retention: RetentionSettings;
+  /** Whether updates are audited. */
+  readonly audits: boolean;
   /** Aborts when the coordinator stops. */
   readonly signal: AbortSignal;
   /** Called with each event after it has become durable. */

@@ -6,6 +6,7 @@ import { isNewer } from '../protocol/head-order.ts';
 import { JOBS_PER_COORDINATOR } from '../protocol/limits.ts';
 import { verifyMessage } from '../protocol/signing.ts';
 import { BlobCollector } from '../storage/blob-collector.ts';
+import { signedFigures } from './audits/figures.ts';
 import type { CoordinatorDeps, RetentionSettings, RoundMeter, RunContext } from './context.ts';
 import { coordinatorError } from './errors.ts';
 import { claimedUpdate } from './intake/header-checks.ts';
@@ -24,6 +25,8 @@ const LEAST_PREFIX = 4;
 export interface CoordinatorOptions {
   /** Checkpoints and rounds to keep. @default defaultRetention */
   readonly retention?: RetentionSettings;
+  /** Whether a share of the updates is trained again and compared. @default true */
+  readonly audits?: boolean;
 }
 
 /**
@@ -36,6 +39,7 @@ export class Coordinator {
   readonly #limiter: RateLimiter;
   readonly #newcomers: Newcomers;
   readonly #retention: RetentionSettings;
+  readonly #audits: boolean;
   readonly #runs = new Map<string, JobRun>();
   readonly #listeners = new Set<(event: JobEvent, jobName: string) => void>();
   readonly #stopping = new AbortController();
@@ -43,9 +47,10 @@ export class Coordinator {
   /** Only one job is created at a time, because jobs of the same name write to the same folder. */
   readonly #creating = new Permits(1);
 
-  constructor({ retention = defaultRetention }: CoordinatorOptions, deps: CoordinatorDeps) {
+  constructor({ retention = defaultRetention, audits = true }: CoordinatorOptions, deps: CoordinatorDeps) {
     const { store, blobs, log } = deps;
     this.#retention = retention;
+    this.#audits = audits;
     this.collector = new BlobCollector({ store: store.blobs, blobs, log });
     this.#deps = { failpoint: () => {}, fatal: throwLater, meter: noMeter, randomBytes, ...deps };
     this.#limiter = new RateLimiter({ clock: deps.clock });
@@ -191,6 +196,7 @@ export class Coordinator {
       limiter: this.#limiter,
       collector: this.collector,
       retention: this.#retention,
+      audits: this.#audits,
       signal: this.#stopping.signal,
       onEvent: (event) => this.#announce(event, stored.name),
       onBan: (ban) => this.#enforce(ban),
@@ -272,6 +278,14 @@ export class Coordinator {
         members.invites.checkNotRevoked(peer);
         return { receipt: receipts.find(peer, update) };
       }),
+      network.handle('figures', async (peer, { job, round }) => {
+        const run = this.#running(job);
+        run.members.invites.checkNotRevoked(peer);
+        if (!run.mayRead(peer)) {
+          throw coordinatorError('NOT_ADMITTED', 'only members of the job get its scores');
+        }
+        return { figures: signedFigures(round, run.context) };
+      }),
     );
   }
 
@@ -291,6 +305,7 @@ const noMeter: RoundMeter = {
   merge: () => {},
   gate: () => {},
   scoring: () => {},
+  audit: () => {},
   refusal: () => {},
   join: () => {},
   unrecorded: () => {},

@@ -59,6 +59,8 @@ export interface CoordinatorDaemonOptions {
    * @default 10
    */
   readonly keepCheckpoints?: number;
+  /** Audit updates: train a share of the nodes' work again and compare the results. @default true */
+  readonly audits?: boolean;
 }
 
 /** `parseOneDevice` and `createHost` check the other options. */
@@ -69,6 +71,7 @@ const optionsSchema = z
     mdns: z.boolean(),
     port: portSchema,
     keepCheckpoints: z.int().min(0),
+    audits: z.boolean(),
   })
   .partial();
 
@@ -164,6 +167,7 @@ export async function startCoordinator(
           ...defaultRetention,
           ...(options.keepCheckpoints !== undefined && { checkpoints: options.keepCheckpoints }),
         },
+        audits: options.audits ?? true,
       },
       {
         network,

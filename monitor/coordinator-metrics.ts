@@ -47,6 +47,7 @@ export interface CoordinatorMeter {
     job: string,
     measured: { seconds: number; scored: number; unscored: number; harmful: number; disbelieved: number },
   ): void;
+  audit(job: string, measured: { verdict: string; rows: number; seconds: number; share: number }): void;
   refusal(job: string, code: string): void;
   join(job: string, code: string): void;
   unrecorded(job: string, what: string): void;
@@ -197,6 +198,23 @@ export function createCoordinatorMetrics(source: CoordinatorMetricsSource): Coor
     'swarm_shared_faults_total',
     'Rounds in which most updates seemed to be misdeeds, so that nobody got a strike.',
   );
+  const audits = counter(
+    'swarm_audits_total',
+    'Audits of updates: passed, failed, or dropped without a result.',
+    'verdict',
+  );
+  const auditRows = counter('swarm_audit_rows_total', 'Rows that audits have trained again.');
+  const auditSeconds = histogram(
+    'swarm_audit_seconds',
+    'Time to train an interval again, seconds, without the time in which the audit waited.',
+    WORK_SECONDS,
+  );
+  const auditShare = new Gauge({
+    name: 'swarm_audit_share',
+    help: 'Rows that audits have trained, as a share of the rows that the nodes have trained.',
+    labelNames: job,
+    registers,
+  });
   const gateSeconds = histogram(
     'swarm_gate_seconds',
     'Time that a closed round spends in the gate, with all merges and evaluations, seconds.',
@@ -229,6 +247,12 @@ export function createCoordinatorMetrics(source: CoordinatorMetricsSource): Coor
         scores.inc({ job: name, outcome: 'unscored' }, unscored);
         scores.inc({ job: name, outcome: 'harmful' }, harmful);
         withoutWeight.inc({ job: name }, disbelieved);
+      },
+      audit(name, { verdict, rows, seconds, share }) {
+        audits.inc({ job: name, verdict });
+        auditRows.inc({ job: name }, rows);
+        auditSeconds.observe({ job: name }, seconds);
+        auditShare.set({ job: name }, share);
       },
       refusal(name, code) {
         refusals.inc({ job: name, code });

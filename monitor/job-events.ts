@@ -96,6 +96,23 @@ export type JobEventBody =
   | { type: 'pardoned'; peer: string; strikes: number; bans: number }
   /** Authors with more than half of the round's earned belief would have been struck, so nobody was. */
   | { type: 'shared-fault'; round: number; suspects: number; updates: number }
+  /** The coordinator trained the interval of an update again, and compared the results. */
+  | {
+      type: 'audited';
+      /** The round that the update was trained for. */
+      round: number;
+      peer: string;
+      verdict: 'passed' | 'failed';
+      /** Cosine of the update and the repeated training, from −1 to 1. */
+      closeness: number;
+      /** Part of the second half of the steps in the update, relative to the part of the first half. */
+      balance: number;
+      /** Number of rows that the audit trained, with all attempts. */
+      rows: number;
+      seconds: number;
+    }
+  /** An audit ended without a result. This says nothing about the update. */
+  | { type: 'audit-dropped'; round: number; peer: string; reason: string }
   | { type: 'null-round'; round: number; reason: string }
   /** The coordinator's device failed during an evaluation. The evaluation restarts with a fallback. */
   | { type: 'evaluation-lighter'; reason: string }

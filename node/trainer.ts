@@ -1,8 +1,6 @@
 import type { AdapterLayout } from '../lora/adapter/layout.ts';
 import type { Row } from '../lora/data/row.ts';
-import { trainingConfigSchema } from '../lora/train/config.ts';
 import type { AdamWState } from '../lora/train/optimizer/adamw.ts';
-import type { TrainerOptions } from '../lora/train/process/messages.ts';
 import type { JobPosition, TrainProgress, TrainResult } from '../lora/train/trainer.ts';
 import type { Manifest } from '../protocol/manifest.ts';
 
@@ -51,15 +49,4 @@ export interface NodeTrainer {
     options: { signal: AbortSignal; onProgress: (progress: TrainProgress) => void },
   ): Promise<TrainedRound>;
   stop(): Promise<void>;
-}
-
-/** Returns a job's settings for the trainer. A linear or cosine schedule of the learning rate ends when the job ends. */
-export function trainerSettings({
-  lora,
-  training,
-  rounds,
-  seed,
-}: Manifest): Pick<TrainerOptions, 'lora' | 'training'> {
-  const totalSteps = rounds.count * rounds.localSteps;
-  return { lora, training: trainingConfigSchema.parse({ ...training, totalSteps, seed }) };
 }

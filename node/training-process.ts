@@ -10,6 +10,7 @@ import { type OnUndeleted, removeBases, removeOtherBits } from '../lora/models/b
 import { layOutBase } from '../lora/models/base/base-folder.ts';
 import { openBase } from '../lora/models/base/base-model.ts';
 import type { Compute, ComputeOnDevices, ResolvedCompute } from '../lora/train/compute.ts';
+import { jobTraining } from '../lora/train/config.ts';
 import { resolveDevices } from '../lora/train/devices/choose.ts';
 import { type Fallback, fallbackFor, fallbackValues } from '../lora/train/devices/fallback.ts';
 import { shareBatch, shareLine } from '../lora/train/devices/shared-batch.ts';
@@ -26,7 +27,7 @@ import type { Manifest } from '../protocol/manifest.ts';
 import type { FileBlobs } from '../storage/blobs.ts';
 import { nodeError } from './errors.ts';
 import { backoffMs } from './machine/times.ts';
-import { type NodeTrainer, type TrainedRound, type TrainTask, trainerSettings } from './trainer.ts';
+import type { NodeTrainer, TrainedRound, TrainTask } from './trainer.ts';
 
 export interface TrainingProcessOptions {
   home: string;
@@ -110,7 +111,8 @@ export class TrainingProcess implements NodeTrainer {
     const settings = {
       modelDir,
       cacheDir: join(home, 'cache'),
-      ...trainerSettings(manifest),
+      lora: manifest.lora,
+      training: jobTraining(manifest),
     };
     const purpose = sha256(encodeCbor(settings));
     if (purpose !== this.#purpose) {

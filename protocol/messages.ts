@@ -136,6 +136,56 @@ export const checkpointSchema = z.strictObject({
   createdAt: index,
 });
 
+/**
+ * The figures from which the coordinator computed the weights of a merge, and the audits of its updates. A witness that
+ * has the base, the data and the payloads can compute them again.
+ */
+export const figuresSchema = z.strictObject({
+  ...roundFields,
+  /** The checkpoint that the merge changed. */
+  parent: digestSchema,
+  /** Random bytes that chose the rows for the scores; null if the round was not scored. */
+  seed: bytesSchema.refine((bytes) => bytes.byteLength === 32, 'must be 32 bytes').nullable(),
+  /** First position of the round that no node was assigned. */
+  assignedEnd: index,
+  updates: z
+    .array(
+      z.strictObject({
+        peer: peerIdSchema,
+        /** The round that the update was trained for. */
+        round: index,
+        /** Digest of the payload. */
+        update: digestSchema,
+        preset: presetSchema,
+        /** The checkpoint that the update was trained from. */
+        parent: digestSchema,
+        /** What the author was assigned. */
+        start: index,
+        end: index,
+        steps: index,
+        /** Effect and gain in nats per token; null if the update was not scored. See docs/workflow.md. */
+        score: z
+          .strictObject({
+            effect: finite,
+            effectError: finite,
+            gain: finite,
+            exact: finite.nullable(),
+            ownRows: index,
+          })
+          .nullable(),
+        share: finite.nullable(),
+        belief: finite,
+        harmful: z.boolean(),
+        /** Result of the audit, and the newest round at that time; null without a result. */
+        audit: z
+          .strictObject({ closeness: finite, balance: finite, passed: z.boolean(), decidedRound: index })
+          .nullable(),
+      }),
+    )
+    .max(ROUND_PEERS),
+  issuedAt: index,
+});
+
 /** A node's heartbeat on the `peers` topic. */
 export const heartbeatSchema = z.strictObject({
   job: digestSchema,
@@ -166,6 +216,7 @@ export const messageSchemas = {
   receipt: receiptSchema,
   checkpoint: checkpointSchema,
   heartbeat: heartbeatSchema,
+  figures: figuresSchema,
 } as const;
 
 /** Name of a kind of signed message. */
@@ -182,6 +233,8 @@ export type Receipt = Messages['receipt'];
 export type Checkpoint = Messages['checkpoint'];
 /** A node's heartbeat: its state, progress and speed. */
 export type Heartbeat = Messages['heartbeat'];
+/** Scores, beliefs and audits of a round's updates. */
+export type Figures = Messages['figures'];
 
 /** Greatest body of each kind in bytes. */
 export const messageBytes: Record<MessageKind, number> = {
@@ -191,4 +244,5 @@ export const messageBytes: Record<MessageKind, number> = {
   receipt: 2048,
   checkpoint: CONTROL_MESSAGE_BYTES,
   heartbeat: 2048,
+  figures: RPC_MESSAGE_BYTES / 2,
 };

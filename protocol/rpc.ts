@@ -138,6 +138,17 @@ export const rpcMethods = {
     maxResponseBytes: 4096,
     quota: { calls: 40, perMs: 10_000 },
   },
+  /**
+   * Returns the signed scores and audits of a round, for witnesses; null if the round's updates were not scored. If
+   * admission is restricted, only members of the job get an answer.
+   */
+  figures: {
+    request: z.strictObject({ job, round: z.int().positive() }),
+    response: z.strictObject({ figures: envelope.nullable() }),
+    maxRequestBytes: 256,
+    maxResponseBytes: RPC_MESSAGE_BYTES,
+    quota: { calls: 10, perMs: 10_000 },
+  },
   /** Sends the author of an update its receipt. Called by the coordinator. */
   notify: {
     request: z.strictObject({ receipt: envelope }),

@@ -36,6 +36,7 @@ interface CoordinatorOptions {
   engine?: string;
   threads: number;
   keepCheckpoints: number;
+  audits: boolean;
   logLevel?: string;
   json?: boolean;
 }
@@ -78,6 +79,7 @@ export function registerCoordinator(program: Command, context: Context): void {
       integer(0),
       KEPT_CHECKPOINTS,
     )
+    .option('--no-audits', 'do not audit updates: train no interval of a node again to compare the results')
     .addOption(logLevelOption())
     .addOption(jsonOption())
     .action((options: CoordinatorOptions) => run(context, options));
@@ -103,6 +105,7 @@ async function run(context: Context, options: CoordinatorOptions): Promise<void>
       port: options.apiPort,
       compute: givenCompute(options, context.environment),
       keepCheckpoints: options.keepCheckpoints,
+      audits: options.audits,
     },
     { log, failpoint: armedFailpoint(context.environment) },
   );

@@ -60,6 +60,12 @@ export class EventLines {
         return `node ${shortPeer(event.peer)} is pardoned`;
       case 'shared-fault':
         return `! round ${event.round}: ${event.suspects} of ${countOf(event.updates, 'update')} are harmful or far too large; no node gets a strike, because the nodes probably share a fault`;
+      case 'audited':
+        return event.verdict === 'passed'
+          ? null
+          : `! round ${event.round}: update of ${shortPeer(event.peer)} failed an audit (closeness ${event.closeness.toFixed(2)})`;
+      case 'audit-dropped':
+        return `! round ${event.round}: update of ${shortPeer(event.peer)} was not audited: ${safeText(event.reason)}`;
       case 'evaluation-lighter':
         return `! evaluation ${safeText(event.reason)}`;
       case 'paused':

@@ -7,7 +7,7 @@ import type { Row } from '../../lora/data/row.ts';
 import { layOutBase } from '../../lora/models/base/base-folder.ts';
 import { openBase } from '../../lora/models/base/base-model.ts';
 import type { Compute } from '../../lora/train/compute.ts';
-import { trainingConfigSchema } from '../../lora/train/config.ts';
+import { jobTraining } from '../../lora/train/config.ts';
 import { resolveDevices } from '../../lora/train/devices/choose.ts';
 import { fallbackFor, fallbackValues, type Workload } from '../../lora/train/devices/fallback.ts';
 import type { TrainerOptions } from '../../lora/train/process/messages.ts';
@@ -16,7 +16,7 @@ import type { RowLoss } from '../../lora/train/step.ts';
 import type { LossGradient } from '../../lora/update/score.ts';
 import type { Manifest } from '../../protocol/manifest.ts';
 import type { FileBlobs } from '../../storage/blobs.ts';
-import type { EvaluateOptions, ValidationJob, Validator } from '../context.ts';
+import type { EvaluateOptions, StepsMade, StepsToMake, ValidationJob, Validator } from '../context.ts';
 import { coordinatorError } from '../errors.ts';
 import { decodeHeldOut, gateRows } from './held-out.ts';
 
@@ -68,6 +68,8 @@ export class TrainerValidator implements Validator {
   readonly #fallbacks = new Map<string, Workload>();
   /** Held-out data of jobs that are not recorded yet. */
   readonly #unrecorded = new Map<string, Uint8Array>();
+  /** Aborted to stop an audit, whose job is the value, before more urgent work. */
+  readonly #audits = new Map<AbortController, string>();
   readonly #life = new AbortController();
 
   constructor(options: TrainerValidatorOptions, deps: TrainerValidatorDeps) {
@@ -97,6 +99,7 @@ export class TrainerValidator implements Validator {
     adapter: readonly Float32Array[],
     options: EvaluateOptions,
   ): Promise<readonly RowLoss[]> {
+    this.#stopAudits(job.job);
     return this.#run(job, options, (trainer, { rows }, signal) =>
       trainer.evaluate({ adapter, rows, signal }),
     );
@@ -108,6 +111,7 @@ export class TrainerValidator implements Validator {
     rows: readonly Row[],
     options: EvaluateOptions,
   ): Promise<LossGradient> {
+    this.#stopAudits(job.job);
     return this.#run(job, options, (trainer, _, signal) => trainer.lossGradient({ adapter, rows, signal }));
   }
 
@@ -117,7 +121,39 @@ export class TrainerValidator implements Validator {
     rows: readonly Row[],
     options: EvaluateOptions,
   ): Promise<readonly RowLoss[]> {
+    this.#stopAudits(job.job);
     return this.#run(job, options, (trainer, _, signal) => trainer.evaluate({ adapter, rows, signal }));
+  }
+
+  async train(
+    job: ValidationJob,
+    training: StepsToMake,
+    { signal, pause, onFallback }: EvaluateOptions & { pause: AbortSignal },
+  ): Promise<StepsMade> {
+    const urgent = new AbortController();
+    const stop = AbortSignal.any([signal, pause, urgent.signal]);
+    const isPaused = (): boolean => stop.aborted && !signal.aborted && !this.#life.signal.aborted;
+    this.#audits.set(urgent, job.job);
+    try {
+      return await this.#run(job, { signal: stop, onFallback }, (trainer, _, inner) =>
+        trainer.trainPart({ ...training, signal: inner }),
+      );
+    } catch (error) {
+      // The process was killed because it did not stop in time, or no step had begun.
+      if (isPaused()) {
+        const { adapter, optimizer } = training;
+        return { adapter, optimizer, steps: 0, rows: 0, isComplete: false };
+      }
+      throw error;
+    } finally {
+      this.#audits.delete(urgent);
+    }
+  }
+
+  /** Stops the audit of a job, and all audits if every process is computing. */
+  #stopAudits(job: string): void {
+    const isFull = this.#working.length >= PROCESSES;
+    for (const [urgent, audited] of this.#audits) if (isFull || audited === job) urgent.abort();
   }
 
   async #run<T>(job: ValidationJob, { signal, onFallback }: EvaluateOptions, work: Work<T>): Promise<T> {
@@ -235,17 +271,13 @@ export class TrainerValidator implements Validator {
     return { compute: { ...compute, checkpointing: true }, microBatch: training.microBatch };
   }
 
-  #start(
-    modelDir: string,
-    { lora, training }: Manifest,
-    { compute, microBatch }: Workload,
-  ): Promise<TrainerProcess> {
+  #start(modelDir: string, manifest: Manifest, { compute, microBatch }: Workload): Promise<TrainerProcess> {
     const options: TrainerOptions = {
       modelDir,
       cacheDir: join(this.#options.home, 'cache'),
       compute,
-      lora,
-      training: trainingConfigSchema.parse({ ...training, microBatch }),
+      lora: manifest.lora,
+      training: { ...jobTraining(manifest), microBatch },
     };
     const onLog = (line: string): void => this.#deps.log.debug({ line }, 'validator-output');
     return TrainerProcess.start(options, { onLog, signal: this.#life.signal });

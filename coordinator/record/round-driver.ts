@@ -1,5 +1,6 @@
 import { verifyMessage } from '../../protocol/signing.ts';
 import type { BlobScope } from '../../storage/blob-collector.ts';
+import { Auditor } from '../audits/auditor.ts';
 import type { RunContext } from '../context.ts';
 import type { FailpointName } from '../failpoints.ts';
 import { type MergeCandidate, type RollBack, RoundMerge } from '../merge/merge-round.ts';
@@ -23,6 +24,7 @@ export class RoundDriver {
   readonly #receipts: Receipts;
   readonly #ledger: Ledger;
   readonly #merge: RoundMerge;
+  readonly #auditor: Auditor;
   #state: JobState;
   #candidate: MergeCandidate | RollBack | null = null;
   #cancelTick: () => void = () => {};
@@ -46,6 +48,13 @@ export class RoundDriver {
           if (event !== null) outbox.event(event);
         }),
     });
+    this.#auditor = new Auditor({
+      context: deps.context,
+      onFallback,
+      record: deps.record.audits,
+      ledger: deps.ledger,
+      transact: (write) => this.transact(write),
+    });
     this.#state = restoreState(this.#context, this.#record.heads.newest.head);
   }
 
@@ -62,13 +71,14 @@ export class RoundDriver {
   start(): void {
     this.#record.heads.publish();
     if (this.#state.phase === 'validating') this.#startMerge(this.#state.round);
+    this.#auditor.follow(this.#state.phase);
     this.#scheduleTick();
   }
 
-  /** Cancels the next tick. Resolves when the current merge or commit has ended. */
+  /** Cancels the next tick. Resolves when the current merge or commit has ended, and the audit has stopped. */
   async stop(): Promise<void> {
     this.#cancelTick();
-    await this.#background;
+    await Promise.all([this.#background, this.#auditor.stop()]);
   }
 
   /** Runs `write` in a transaction that leaves the state machine unchanged. */
@@ -111,6 +121,7 @@ export class RoundDriver {
 
     outbox.flush();
     if (headed) this.#record.heads.publish();
+    this.#auditor.follow(state.phase);
     for (const effect of effects) {
       if (effect.type === 'merge') this.#startMerge(effect.round);
       if (effect.type === 'commit') this.#startCommit();

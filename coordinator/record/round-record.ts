@@ -1,6 +1,7 @@
 import { ROUND_PEERS, STALE_ROUNDS } from '../../protocol/limits.ts';
 import type { ReceiptCode } from '../../protocol/receipts.ts';
 import { verifyMessage } from '../../protocol/signing.ts';
+import { AuditRecord } from '../audits/audit-record.ts';
 import type { CurrentCheckpoint, RunContext } from '../context.ts';
 import type { Preset } from '../round/plan.ts';
 import type { Effect, JobState } from '../round/state.ts';
@@ -42,6 +43,7 @@ const UNMERGED = {
 export class RoundRecord {
   readonly heads: Heads;
   readonly retention: Retention;
+  readonly audits: AuditRecord;
   readonly #context: RunContext;
   readonly #ledger: Ledger;
   readonly #rounds = new Map<number, RoundFacts>();
@@ -53,6 +55,7 @@ export class RoundRecord {
     const { job } = this.#context;
     const { store } = this.#context.deps;
     this.retention = new Retention(deps);
+    this.audits = new AuditRecord(deps);
     this.heads = new Heads(deps);
     const [newest] = store.rounds.newestCheckpoints(job, 1);
     const { digest, envelope, residual } = newest!;
@@ -92,6 +95,7 @@ export class RoundRecord {
       outbox.event({ type: 'rolled-back', round, to: to.round, digest, heldOutLoss, lossBefore, reason });
     } else this.#reportCheckpoint(durable, outbox);
     this.#checkpoint = { digest, checkpoint, ordinal: this.#checkpoint.ordinal + 1, residual };
+    this.audits.draw(checkpoint);
     this.retention.release(round, round, outbox);
   }
 
@@ -193,6 +197,8 @@ export class RoundRecord {
       const { heldOutLoss } = metrics;
       outbox.event({ type: 'finished', round, heldOutLoss, baseLoss: stored.baseLoss });
       this.#expireUpdates(state.round, outbox);
+      this.audits.close();
+      outbox.afterwards(() => void this.retention.clean());
     }
     this.heads.record(
       {

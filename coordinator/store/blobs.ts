@@ -8,8 +8,9 @@ import type { Database } from '../../storage/database.ts';
  * `adapter`  a checkpoint's weights
  * `step`     a checkpoint's delta, and the delta's quantisation error
  * `update`   an update's payload
+ * `audit`    payload and parent's weights of an update that may be trained again
  */
-export type BlobUse = 'job' | 'adapter' | 'step' | 'update';
+export type BlobUse = 'job' | 'adapter' | 'step' | 'update' | 'audit';
 
 /** Returns the digests of the blobs that a job needs for its whole life: base and data. */
 export function jobBlobs({ base, data }: Manifest): string[] {

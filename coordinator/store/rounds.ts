@@ -103,6 +103,11 @@ export class RoundTable {
       .map(readRound);
   }
 
+  find(job: string, round: number): StoredRound | null {
+    const row = this.#db.one('SELECT * FROM rounds WHERE job = ? AND round = ?', job, round);
+    return row && readRound(row);
+  }
+
   /** Returns the number of rounds with this outcome. */
   count(job: string, outcome: RoundOutcome): number {
     const row = this.#db.one('SELECT count(*) AS n FROM rounds WHERE job = ? AND outcome = ?', job, outcome);
@@ -230,6 +235,18 @@ export class RoundTable {
       job,
     );
     return row && readCheckpoint(row);
+  }
+
+  /** Returns the checkpoint with this digest, and the number of checkpoints before it. */
+  checkpointOf(job: string, digest: string): (StoredCheckpoint & { ordinal: number }) | null {
+    const row = this.#db.one(
+      `SELECT *, (SELECT count(*) FROM checkpoints AS c WHERE c.job = checkpoints.job
+                  AND c.round < checkpoints.round) AS ordinal
+       FROM checkpoints WHERE job = ? AND digest = ?`,
+      job,
+      digest,
+    );
+    return row && { ...readCheckpoint(row), ordinal: row.ordinal as number };
   }
 
   /** Returns the rounds that have a checkpoint, oldest first. */

@@ -262,4 +262,49 @@ export const MIGRATIONS: readonly Migration[] = [
   -- Decrease of the loss on random rows if the whole update is applied, in nats per token; NULL: not measured.
   ALTER TABLE scores ADD COLUMN exact REAL
   `,
+  `
+  -- Updates that are trained again, or may be. See StoredAudit in audits.ts.
+  CREATE TABLE audits (
+    job TEXT NOT NULL REFERENCES jobs,
+    round INTEGER NOT NULL,         -- the round that the update was trained for
+    peer TEXT NOT NULL,
+    state TEXT NOT NULL CHECK (state IN ('held', 'chosen', 'passed', 'failed', 'dropped')),
+    key REAL NOT NULL,
+    merge_round INTEGER NOT NULL,
+    chosen_round INTEGER,
+    decided_round INTEGER,
+    rows INTEGER NOT NULL,
+    attempts INTEGER NOT NULL DEFAULT 0,
+    closeness REAL,
+    balance REAL,
+    seconds REAL,
+    reason TEXT NOT NULL DEFAULT '',
+    PRIMARY KEY (job, round, peer)
+  ) STRICT, WITHOUT ROWID;
+  CREATE INDEX audits_by_state ON audits (job, state);
+  CREATE INDEX audits_by_peer ON audits (job, peer, round);
+  CREATE INDEX audits_by_merge ON audits (job, merge_round);
+
+  -- Random bytes that chose the audits. Drawn when a round ended with a checkpoint.
+  CREATE TABLE audit_draws (
+    job TEXT NOT NULL REFERENCES jobs,
+    round INTEGER NOT NULL,
+    seed BLOB NOT NULL,
+    trained INTEGER NOT NULL,       -- rows of all merged updates of the job up to this round
+    PRIMARY KEY (job, round)
+  ) STRICT, WITHOUT ROWID;
+
+  -- The same table with the use 'audit'.
+  CREATE TABLE new_blob_uses (
+    job TEXT NOT NULL REFERENCES jobs,
+    use TEXT NOT NULL CHECK (use IN ('job', 'adapter', 'step', 'update', 'audit')),
+    round INTEGER NOT NULL,         -- 0 for what the job needs in all of them
+    digest TEXT NOT NULL,
+    PRIMARY KEY (job, use, round, digest)
+  ) STRICT, WITHOUT ROWID;
+  INSERT INTO new_blob_uses SELECT job, use, round, digest FROM blob_uses;
+  DROP TABLE blob_uses;
+  ALTER TABLE new_blob_uses RENAME TO blob_uses;
+  CREATE INDEX blob_uses_by_digest ON blob_uses (digest)
+  `,
 ];

@@ -99,12 +99,20 @@ export class ScoreTable {
     return row!.n as number;
   }
 
-  /** Returns a peer's known shares in merges before `mergeRound`, newest first. */
+  /**
+   * Returns a peer's known shares in merges before `mergeRound`, newest first. The share of an update is 0 if an audit
+   * of it has failed by then.
+   */
   shares(job: string, peer: string, { before, limit }: { before: number; limit: number }): number[] {
     return this.#db
       .all(
-        `SELECT share FROM scores WHERE job = ? AND peer = ? AND merge_round < ? AND share IS NOT NULL
+        `SELECT CASE WHEN EXISTS (
+             SELECT 1 FROM audits WHERE audits.job = scores.job AND audits.round = scores.round
+               AND audits.peer = scores.peer AND state = 'failed' AND decided_round <= ?)
+           THEN 0.0 ELSE share END AS share
+         FROM scores WHERE job = ? AND peer = ? AND merge_round < ? AND share IS NOT NULL
          ORDER BY merge_round DESC, round DESC LIMIT ?`,
+        before,
         job,
         peer,
         before,

@@ -1,4 +1,5 @@
 import { Database } from '../../storage/database.ts';
+import { AuditTable } from './audits.ts';
 import { BanTable } from './bans.ts';
 import { BlobTable } from './blobs.ts';
 import { ConflictTable } from './conflicts.ts';
@@ -13,6 +14,7 @@ import { ScoreTable } from './scores.ts';
 import { StrikeTable } from './strikes.ts';
 import { UpdateTable } from './updates.ts';
 
+export type { AuditResult, StoredAudit } from './audits.ts';
 export type { StoredBan } from './bans.ts';
 export { jobBlobs } from './blobs.ts';
 export type { RevokedShared, StoredInvite } from './invites.ts';
@@ -39,6 +41,7 @@ export class Store {
   readonly scores: ScoreTable;
   readonly strikes: StrikeTable;
   readonly bans: BanTable;
+  readonly audits: AuditTable;
   readonly events: EventTable;
   readonly peers: PeerTable;
   readonly invites: InviteTable;
@@ -59,6 +62,7 @@ export class Store {
     this.scores = new ScoreTable(this.#db);
     this.strikes = new StrikeTable(this.#db);
     this.bans = new BanTable(this.#db);
+    this.audits = new AuditTable(this.#db);
     this.events = new EventTable(this.#db);
     this.peers = new PeerTable(this.#db);
     this.invites = new InviteTable(this.#db);

@@ -72,6 +72,17 @@ export class UpdateTable {
     return row && readUpdate(row);
   }
 
+  /** Returns the number of rounds before `round` for which a peer has a recorded update, accepted or refused. */
+  roundsBefore(job: string, peer: string, round: number): number {
+    const row = this.#db.one(
+      'SELECT count(DISTINCT round) AS n FROM receipts WHERE job = ? AND peer = ? AND round < ?',
+      job,
+      peer,
+      round,
+    );
+    return row!.n as number;
+  }
+
   /** Returns the updates of the rounds `first` to `last`, sorted by round and peer. */
   ofRounds(job: string, first: number, last: number): StoredUpdate[] {
     return this.#db

@@ -1,6 +1,6 @@
 /** Settings of a trainer: the block `training` of a manifest, the job's number of steps, and its seed. */
 import { z } from 'zod';
-import { trainingSchema } from '../../protocol/manifest.ts';
+import { type Manifest, trainingSchema } from '../../protocol/manifest.ts';
 
 export const trainingConfigSchema = trainingSchema.extend({
   /** Optimiser steps of the whole job, at which the schedule ends. In a swarm, rounds × local steps. @default 1000 */
@@ -10,3 +10,9 @@ export const trainingConfigSchema = trainingSchema.extend({
 });
 
 export type TrainingConfig = z.output<typeof trainingConfigSchema>;
+
+/** Returns a job's training settings. A linear or cosine schedule of the learning rate ends when the job ends. */
+export function jobTraining({ training, rounds, seed }: Manifest): TrainingConfig {
+  const totalSteps = rounds.count * rounds.localSteps;
+  return trainingConfigSchema.parse({ ...training, totalSteps, seed });
+}

@@ -55,6 +55,11 @@ export interface JobPosition {
   readonly start: number;
   /** Steps of the job per step of this node: 1, or more for a node that makes fewer steps than planned. */
   readonly perStep: number;
+  /**
+   * Steps that count as warm-up of the learning rate, in addition to those of the optimiser. An audit starts with a new
+   * optimiser, although the node whose work it repeats has made steps before. @default 0
+   */
+  readonly before?: number;
 }
 
 export class Trainer {
@@ -147,7 +152,7 @@ export class Trainer {
       );
       if (tokens === 0) continue;
       const reached = position && position.start + tally.result.steps * position.perStep;
-      const learningRate = learningRateAt(training, step, reached);
+      const learningRate = learningRateAt(training, step + (position?.before ?? 0), reached);
       const gradientNorm = this.#optimizer.step(
         this.#values,
         this.layout.map(({ name }) => gradients.get(name) ?? null),

@@ -2,7 +2,7 @@
 import type { Clock } from '../../common/clock.ts';
 import { sleep } from '../../common/deadline.ts';
 import { SwarmError } from '../../common/errors.ts';
-import type { ValidationJob, Validator } from '../../coordinator/context.ts';
+import type { StepsMade, StepsToMake, ValidationJob, Validator } from '../../coordinator/context.ts';
 import { meanLoss } from '../../coordinator/merge/comparison.ts';
 import { decodeAdapter } from '../../lora/adapter/codec.ts';
 import { initialMatrices } from '../../lora/adapter/initial.ts';
@@ -172,6 +172,8 @@ class PoisonedSwarm {
           tokens: initial.reduce((sum, { tokens }) => sum + tokens, 0),
         },
         randomBytes: seededBytes(run.seed),
+        // An audit would get the rows of the whole book, and every node of a split book would fail.
+        audits: run.split === 'even',
       },
       environment,
     );
@@ -237,6 +239,11 @@ class PoisonedSwarm {
         adapter: readonly Float32Array[],
         rows: readonly Row[],
       ): Promise<RowLoss[]> => counted(rows, trainer.evaluate(adapter, this.#rowsFor(rows))),
+      train: async (_job: ValidationJob, { rows, ...training }: StepsToMake): Promise<StepsMade> => {
+        const work = this.#train({ ...training, rows: this.#rowsFor(rows) });
+        const { adapter, optimizer, result } = await counted(rows, work);
+        return { adapter, optimizer, steps: result.steps, rows: rows.length, isComplete: true };
+      },
       release: async () => {},
     };
   }

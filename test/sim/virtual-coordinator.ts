@@ -1,7 +1,7 @@
 import type { Clock } from '../../common/clock.ts';
 import { sleep } from '../../common/deadline.ts';
 import { isSwarmError } from '../../common/errors.ts';
-import type { RetentionSettings, Validator } from '../../coordinator/context.ts';
+import type { RetentionSettings, StepsMade, StepsToMake, Validator } from '../../coordinator/context.ts';
 import { Coordinator } from '../../coordinator/coordinator.ts';
 import { meanLoss } from '../../coordinator/merge/comparison.ts';
 import type { PreparedJob } from '../../coordinator/record/new-job.ts';
@@ -10,7 +10,7 @@ import { decodeAdapter } from '../../lora/adapter/codec.ts';
 import type { Row } from '../../lora/data/row.ts';
 import { sha256 } from '../../protocol/cbor.ts';
 import { signerOf } from '../utils/signers.ts';
-import { distance, gradientOn, lossOn } from '../utils/virtual/fake-trainer.ts';
+import { distance, gradientOn, lossOn, trainStep } from '../utils/virtual/fake-trainer.ts';
 import { MemoryBlobs, MemoryDisk } from '../utils/virtual/memory-blobs.ts';
 import { noFolders } from '../utils/virtual/no-folders.ts';
 import { SEQUENCE_LENGTH, type ToyJob } from '../utils/virtual/toy-job.ts';
@@ -19,6 +19,8 @@ import type { VirtualEnvironment } from '../utils/virtual/virtual-node.ts';
 export const COORDINATOR = signerOf(200);
 
 const HELD_OUT_ROWS = 8;
+/** Rows of one optimiser step of the toy job. */
+const BATCH_SIZE = 4;
 
 /** Quadratic loss, which differs a little between held-out rows. */
 function heldOutLosses(adapter: readonly Float32Array[]): { lossSum: number; tokens: number }[] {
@@ -68,6 +70,23 @@ class FakeValidator implements Validator {
     }));
   }
 
+  async train(
+    _job: object,
+    { adapter, rows, steps, optimizer }: StepsToMake,
+    { signal, pause }: { signal: AbortSignal; pause: AbortSignal },
+  ): Promise<StepsMade> {
+    const count = Math.min(steps, Math.ceil(rows.length / BATCH_SIZE));
+    let values = adapter;
+    for (let step = 0; step < count; step++) {
+      await sleep(this.#clock, this.#ms() / 10, AbortSignal.any([signal, pause])).catch(() => {});
+      signal.throwIfAborted();
+      if (pause.aborted)
+        return { adapter: values, optimizer, steps: step, rows: step * BATCH_SIZE, isComplete: false };
+      values = trainStep(values, rows.slice(step * BATCH_SIZE, (step + 1) * BATCH_SIZE));
+    }
+    return { adapter: values, optimizer, steps: count, rows: rows.length, isComplete: true };
+  }
+
   async release(): Promise<void> {}
 }
 
@@ -80,6 +99,8 @@ export interface VirtualCoordinatorOptions {
   readonly randomBytes?: (count: number) => Uint8Array;
   /** Loss of the base in nats per token, and the tokens that it was measured on. @default those of FakeTrainer */
   readonly baseline?: { readonly loss: number; readonly tokens: number };
+  /** Whether updates are audited. @default true */
+  readonly audits?: boolean;
 }
 
 /** The machine with the coordinator. Its disk and database survive the coordinator's processes. */
@@ -119,7 +140,7 @@ export class VirtualCoordinator {
     const host = network.host({ signer: COORDINATOR, blobs, isAlive });
     this.#process = process;
     const coordinator = new Coordinator(
-      { retention: this.#options.retention },
+      { retention: this.#options.retention, audits: this.#options.audits ?? true },
       {
         network: host,
         blobs,

@@ -19,6 +19,18 @@ export interface TrainerOptions extends TrainerSettings {
   compute: ResolvedCompute;
 }
 
+/** State after some of the steps of a request. */
+export interface TrainedPart {
+  adapter: Float32Array[];
+  optimizer: AdamWState;
+  /** Number of steps made. */
+  steps: number;
+  /** Number of rows used. */
+  rows: number;
+  /** Whether all steps were made, or the rows ran out; false after an abort. */
+  isComplete: boolean;
+}
+
 /** Methods of a trainer process. It serves calls one after the other; see common/workers/calls.ts. */
 export type TrainerMethods = {
   start: { request: TrainerOptions; reply: AdapterLayout };
@@ -33,6 +45,17 @@ export type TrainerMethods = {
     };
     reply: TrainResult & { adapter: Float32Array[] };
     progress: TrainProgress;
+  };
+  /** Like `train`, but an abort is no error. The reply then has the state after the last complete step. */
+  trainPart: {
+    request: {
+      adapter: readonly Float32Array[];
+      rows: readonly Row[];
+      steps: number;
+      optimizer: AdamWState;
+      position: JobPosition;
+    };
+    reply: TrainedPart;
   };
   gradients: { request: GradientRequest; reply: GradientSums };
   evaluate: { request: { adapter: readonly Float32Array[]; rows: readonly Row[] }; reply: RowLoss[] };

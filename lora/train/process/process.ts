@@ -12,7 +12,7 @@ import { openBase } from '../../models/base/base-model.ts';
 import { prepareWeights } from '../../models/weights/prepare-weights.ts';
 import { checkCompute } from '../compute.ts';
 import { trainError } from '../errors.ts';
-import { Trainer } from '../trainer.ts';
+import { Trainer, type TrainProgress } from '../trainer.ts';
 import type { TrainerMethods, TrainerOptions } from './messages.ts';
 import { TrainerProcess } from './supervisor.ts';
 
@@ -68,6 +68,21 @@ const notify = serveCalls<TrainerMethods>(
       const options = { rows, steps, position: position ?? undefined, onProgress, signal };
       const result = await current.train(options);
       return { ...result, adapter: current.parameters() };
+    },
+    trainPart: async ({ adapter, optimizer, rows, steps, position }, { signal }) => {
+      const current = started();
+      current.setParameters(adapter);
+      current.setOptimizerState(optimizer);
+      const made = { steps: 0, rows: 0, isComplete: true };
+      const onProgress = (progress: TrainProgress): void => {
+        made.steps = progress.step;
+        made.rows = progress.rows;
+      };
+      await current.train({ rows, steps, position, onProgress, signal }).catch((error: unknown) => {
+        if (!signal.aborted) throw error;
+        made.isComplete = false;
+      });
+      return { ...made, adapter: current.parameters(), optimizer: current.optimizerState() };
     },
     gradients: (request, { signal }) => started().gradients(request, { signal }),
     evaluate: ({ adapter, rows }, { signal }) => {

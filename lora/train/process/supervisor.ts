@@ -13,7 +13,7 @@ import { trainError } from '../errors.ts';
 import type { AdamWState } from '../optimizer/adamw.ts';
 import type { RowLoss } from '../step.ts';
 import type { JobPosition, TrainProgress, TrainResult } from '../trainer.ts';
-import type { TrainerMethods, TrainerOptions } from './messages.ts';
+import type { TrainedPart, TrainerMethods, TrainerOptions } from './messages.ts';
 
 /** Time that an aborted trainer has to answer before it is killed. It answers after the current micro-batch. */
 const ABORT_GRACE_MS = 30_000;
@@ -110,6 +110,17 @@ export class TrainerProcess implements DataParallelWorker {
   }: TrainOptions): Promise<TrainedAdapter> {
     const request = { adapter, rows, steps, optimizer, position };
     return this.#call('train', request, { onProgress, signal });
+  }
+
+  /**
+   * Trains `adapter` until the signal aborts. Returns the state after the last complete step.
+   * @throws the errors of `train`; TRAINER_ABORTED if the signal aborts before the first step has begun
+   */
+  trainPart({
+    signal,
+    ...request
+  }: TrainerMethods['trainPart']['request'] & { signal: AbortSignal }): Promise<TrainedPart> {
+    return this.#call('trainPart', request, { signal });
   }
 
   /** Computes gradients for a part of another trainer's step. @throws the errors of `train` */

@@ -31,6 +31,10 @@ export interface WorldOptions extends ToyJobOptions {
   randomBytes?: (count: number) => Uint8Array;
   /** Held-out losses of an adapter. @default lower, the nearer its values are to zero */
   losses?: (adapter: readonly Float32Array[]) => RowLoss[];
+  /** Result of training an adapter on rows. @default the same adapter */
+  train?: (adapter: readonly Float32Array[], rows: readonly Row[], steps: number) => readonly Float32Array[];
+  /** @default true */
+  audits?: boolean;
   /** Gradient of the loss over rows at an adapter. @default zeros, which say nothing about an update */
   gradient?: (adapter: readonly Float32Array[], rows: readonly Row[]) => Float32Array[];
   /** Losses of an adapter on rows. @default the same for all adapters */
@@ -70,6 +74,8 @@ export class World {
   readonly measured: object[] = [];
   /** Numbers of the scores of each round. */
   readonly scored: object[] = [];
+  /** Figures of each audit that has ended. */
+  readonly audited: { verdict: string; rows: number; share: number }[] = [];
   /** Numbers of requests to join, by code. */
   readonly joins: Record<string, number> = {};
   /** Numbers of changes of members that were not recorded. */
@@ -118,14 +124,15 @@ export class World {
           return tables && typeof value === 'object' && value !== null ? guarded(value, false) : value;
         },
       });
-    const { retention } = this.#options;
+    const { retention, audits = true } = this.#options;
+    const options = { ...(retention && { retention }), audits };
     const host = this.network.host({ signer: COORDINATOR, blobs, isAlive });
     const fetch = host.fetchBlob.bind(host);
     host.fetchBlob = async (...what) => {
       this.fetching();
       await fetch(...what);
     };
-    this.#current = new Coordinator(retention ? { retention } : {}, {
+    this.#current = new Coordinator(options, {
       network: host,
       blobs,
       store: guarded(this.store, true),
@@ -143,6 +150,10 @@ export class World {
           if (this.#options.rowLosses) return this.#options.rowLosses(adapter, rows);
           return rows.map(() => ({ lossSum: 8, tokens: 8 }));
         },
+        train: async (_job, { adapter, optimizer, rows, steps }) => {
+          const trained = (this.#options.train ?? ((before) => before))(adapter, rows, steps);
+          return { adapter: trained, optimizer, steps, rows: rows.length, isComplete: true };
+        },
         release: async () => {},
       },
       folders: {
@@ -159,6 +170,7 @@ export class World {
         merge: (_job, { bytes }) => this.measured.push({ type: 'merge', bytes }),
         scoring: (_job, { seconds: _, ...figures }) => this.scored.push(figures),
         gate: (_job, { seconds: _, ...figures }) => this.measured.push({ type: 'gate', ...figures }),
+        audit: (_job, { seconds: _, ...figures }) => this.audited.push(figures),
         refusal: (_job, code) => this.measured.push({ type: 'refusal', code }),
         join: (_job, code) => {
           this.joins[code] = (this.joins[code] ?? 0) + 1;

@@ -52,7 +52,7 @@ export class FakeTrainer implements NodeTrainer {
     const { msPerStep, deaths, blunders } = this.#options;
     const dies = this.#random.chance(deaths) ? this.#random.integer(0, steps - 1) : -1;
     const direction = this.#random.chance(blunders) ? -3 : 1;
-    const values = adapter.map((tensor) => tensor.slice());
+    let values = adapter.map((tensor) => tensor.slice());
     const rowsPerStep = Math.ceil(rows.length / steps);
     const lossFirst = distance(values);
     let tokens = 0;
@@ -60,11 +60,7 @@ export class FakeTrainer implements NodeTrainer {
       await sleep(this.#clock, msPerStep, signal);
       if (step === dies) throw new SwarmError('TRAINER_DIED', 'the fake trainer was killed', {});
       const batch = rows.slice(step * rowsPerStep, (step + 1) * rowsPerStep);
-      for (const [t, tensor] of values.entries()) {
-        for (let i = 0; i < tensor.length; i++) {
-          tensor[i]! -= direction * RATE * (tensor[i]! - targetOf(batch, t, i));
-        }
-      }
+      values = trainStep(values, batch, direction);
       tokens += batch.reduce((sum, { labels }) => sum + labels.length, 0);
       onProgress({
         step: step + 1,
@@ -98,6 +94,17 @@ export class FakeTrainer implements NodeTrainer {
   async keepBases(): Promise<void> {}
 
   async stop(): Promise<void> {}
+}
+
+/** Returns the adapter after a step on the rows of a batch. @param direction 1, or less to move away from the optimum */
+export function trainStep(
+  adapter: readonly Float32Array[],
+  batch: readonly Row[],
+  direction = 1,
+): Float32Array<ArrayBuffer>[] {
+  return adapter.map((tensor, t) =>
+    tensor.map((value, i) => value - direction * RATE * (value - targetOf(batch, t, i))),
+  );
 }
 
 /** Mean squared distance from the optimum. */

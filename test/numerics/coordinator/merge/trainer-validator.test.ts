@@ -7,6 +7,7 @@ import { TrainerValidator } from '../../../../coordinator/merge/trainer-validato
 import { initialMatrices } from '../../../../lora/adapter/initial.ts';
 import { encodeShards } from '../../../../lora/data/shards/shard-codec.ts';
 import { parseCompute } from '../../../../lora/train/compute.ts';
+import { freshOptimizer } from '../../../../lora/train/optimizer/optimizer-state.ts';
 import { zeros } from '../../../../lora/update/layout.ts';
 import { silentLogger } from '../../../../monitor/log.ts';
 import { encodeCbor } from '../../../../protocol/cbor.ts';
@@ -117,4 +118,40 @@ describe('after a device failure', () => {
     expectClose(await evaluate(validator('auto')), expected);
     expect(told).toEqual([expect.stringMatching(/onnx-cuda.*onnx-cpu$/)]);
   });
+});
+
+test('an audit stops for an evaluation, and continues to the same bits', async () => {
+  const { validator, evaluate, job, layout, rows, told } = bench;
+  const { batchSize } = job.manifest.training;
+  const steps = 40;
+  const all = Array.from({ length: steps * batchSize }, (_, i) => rows[i % rows.length]!);
+  const { signal } = new AbortController();
+  const options = { signal, pause: signal, onFallback: (because: string) => told.push(because) };
+  const start = { adapter: initialMatrices(layout, 1), optimizer: freshOptimizer(layout) };
+  const position = { start: 0, perStep: 1 };
+  const one = validator();
+  const whole = await one.train(job, { ...start, rows: all, steps, position }, options);
+  expect(whole).toMatchObject({ steps, rows: all.length });
+
+  let state = { ...start, steps: 0, rows: 0 };
+  let pieces = 0;
+  while (state.steps < steps) {
+    const rest = { ...state, rows: all.slice(state.rows), steps: steps - state.steps };
+    const at = { ...position, start: state.steps };
+    const training = one.train(job, { ...rest, position: at }, options);
+    if (pieces++ === 0) {
+      await new Promise((resolve) => setTimeout(resolve, 50));
+      await evaluate(one);
+    }
+    const made = await training;
+    state = {
+      adapter: [...made.adapter],
+      optimizer: made.optimizer,
+      steps: state.steps + made.steps,
+      rows: state.rows + made.rows,
+    };
+  }
+  expect(pieces).toBeGreaterThan(1);
+  expect(state.adapter).toEqual(whole.adapter);
+  expect(told).toEqual([]);
 });

@@ -1,119 +1,17 @@
 import { describe, expect, test } from 'vitest';
 import { RANDOM_BATCHES } from '../../../../coordinator/merge/score-plan.ts';
-import { decodeAdapter } from '../../../../lora/adapter/codec.ts';
 import type { Row } from '../../../../lora/data/row.ts';
-import { placesInRound, readRows } from '../../../../lora/data/shards/round-rows.ts';
-import { encodeUpdate } from '../../../../lora/update/index.ts';
 import { sha256 } from '../../../../protocol/cbor.ts';
 import type { Head } from '../../../../protocol/messages.ts';
-import { verifyMessage } from '../../../../protocol/signing.ts';
-import { type ScriptedPeer, training } from '../scripted-peer.ts';
-import { World, type WorldOptions } from '../world.ts';
-
-const { signal } = new AbortController();
-/** All parameters start at 0.5; the rows together want 0.25. */
-const OPTIMUM = 0.25;
-
-/** Returns the gradient of half the squared distance from what the rows want. Each row wants something else. */
-function gradient(adapter: readonly Float32Array[], rows: readonly Row[]): Float32Array[] {
-  return adapter.map((tensor, t) =>
-    tensor.map((value, i) => {
-      const wish = rows.reduce(
-        (sum, { ids }) => sum + Math.sin(ids[0]! * (12.9898 * t + 78.233 * i + 1)) / rows.length,
-        0,
-      );
-      return value - OPTIMUM - wish;
-    }),
-  );
-}
-
-/** `turncoat`: honest in the first three rounds, then a copy. */
-type Behaviour = 'honest' | 'flip' | 'zeros' | 'copy' | 'turncoat';
-
-/** A world of peers that train for real on the toy loss, or only seem to. */
-class Swarm {
-  readonly world: World;
-  readonly #behaviours: readonly Behaviour[];
-  peers: ScriptedPeer[] = [];
-
-  constructor(behaviours: readonly Behaviour[], options: WorldOptions = {}) {
-    this.#behaviours = behaviours;
-    this.world = new World({
-      rows: 512,
-      gradient,
-      ...options,
-      rounds: { minPeers: behaviours.length, preset: 'dense', count: 3, ...options.rounds },
-    });
-  }
-
-  async start(): Promise<Head> {
-    const { peers, head } = await training(this.world, this.#behaviours.length);
-    this.peers = peers;
-    return head;
-  }
-
-  async #change(head: Head, peer: ScriptedPeer): Promise<Float32Array[]> {
-    const { toy, disk } = this.world;
-    const { data } = toy.manifest;
-    const { start, end } = head.assignments.find((one) => one.peer === peer.id)!;
-    const positions = Array.from({ length: end - start }, (_, i) => start + i);
-    const key = { job: toy.job, round: head.round, parent: head.checkpoint.digest };
-    const read = async ({ digest }: { digest: string }) => disk.files.get(digest)!;
-    const rows = await readRows(data, placesInRound(data, key, positions), { read, signal });
-    const adapter = decodeAdapter(disk.files.get(head.checkpoint.adapter.digest)!, toy.layout);
-    return gradient(adapter, rows).map((tensor) => tensor.map((value) => 0.05 * value));
-  }
-
-  /** Delivers an update of every peer, or of some. */
-  async deliver(head: Head, some: readonly ScriptedPeer[] = this.peers): Promise<void> {
-    const { layout } = this.world.toy;
-    for (const [i, peer] of this.peers.entries()) {
-      if (!some.includes(peer)) continue;
-      const behaviour = this.#behaviours[i]!;
-      const isCopy = behaviour === 'copy' || (behaviour === 'turncoat' && head.round > 3);
-      const change = await this.#change(head, isCopy ? this.peers[0]! : peer);
-      const factor = { honest: 1, copy: 1, turncoat: 1, flip: -1, zeros: 0 }[behaviour];
-      const values = change.map((tensor) => tensor.map((value) => factor * value));
-      const payload = encodeUpdate(layout, values, head.preset).bytes;
-      await peer.submit(peer.seal(peer.update(head, {}, payload)));
-    }
-  }
-
-  /** Plays rounds until the job has a checkpoint of `round`. */
-  async play(head: Head, round: number): Promise<void> {
-    let current = head;
-    while (current.round <= round) {
-      await this.deliver(current);
-      const { round: played } = current;
-      await this.world.until(
-        () => this.world.run.record.checkpoint.checkpoint.round === played,
-        `checkpoint ${played}`,
-      );
-      for (const peer of this.peers) await peer.heartbeat('awaiting');
-      current = await this.peers[0]!.head();
-      if (current.phase === 'finished') return;
-    }
-  }
-
-  /** Weights in the checkpoint of a round, by peer number; null: not a contributor. */
-  weights(round: number): (number | null)[] {
-    const { store, toy } = this.world;
-    const { message } = verifyMessage('checkpoint', store.rounds.checkpoint(toy.job, round)!.envelope);
-    return this.peers.map(({ id }) => message.contributors.find(({ peer }) => peer === id)?.weight ?? null);
-  }
-
-  scores(round: number) {
-    const { store, toy } = this.world;
-    const scores = store.scores.ofMerge(toy.job, round);
-    return this.peers.map(({ id }) => scores.find(({ peer }) => peer === id)!);
-  }
-}
+import type { ScriptedPeer } from '../scripted-peer.ts';
+import { gradient, ToySwarm } from '../toy-swarm.ts';
+import type { WorldOptions } from '../world.ts';
 
 describe('scores of updates', () => {
   test('a sign flip, zeros and a copy get no weight, and honest nodes keep theirs', async () => {
     const behaviours = ['honest', 'honest', 'honest', 'honest', 'flip', 'zeros', 'copy'] as const;
     // A disbelieved node gets a third of these steps, and its rows must still be enough for a score.
-    const swarm = new Swarm(behaviours, { rounds: { localSteps: 5 } });
+    const swarm = new ToySwarm(behaviours, { rounds: { localSteps: 5 } });
     const head = await swarm.start();
     await swarm.play(head, 3);
     for (const round of [1, 2, 3]) {
@@ -139,7 +37,11 @@ describe('scores of updates', () => {
   test('the loss after a whole update is measured while its author is doubtful, and takes its share', async () => {
     const behaviours = ['honest', 'honest', 'honest', 'honest'] as const;
     const shares = async (options: WorldOptions) => {
-      const swarm = new Swarm(behaviours, { rows: 2048, rounds: { localSteps: 20, count: 1 }, ...options });
+      const swarm = new ToySwarm(behaviours, {
+        rows: 2048,
+        rounds: { localSteps: 20, count: 1 },
+        ...options,
+      });
       await swarm.play(await swarm.start(), 1);
       return swarm.scores(1);
     };
@@ -161,14 +63,14 @@ describe('scores of updates', () => {
   });
 
   test('new identities cannot move the median of nodes that are believed', async () => {
-    const swarm = new Swarm(['honest', 'honest', 'honest'], { rounds: { minPeers: 3 } });
+    const swarm = new ToySwarm(['honest', 'honest', 'honest'], { rounds: { minPeers: 3 } });
     const head = await swarm.start();
     await swarm.play(head, 3);
     for (const { share } of swarm.scores(3)) expect(share).toBeGreaterThan(0.4);
   });
 
   test('an update for an older parent is not scored, and counts like one of a new node', async () => {
-    const swarm = new Swarm(['honest', 'honest'], { rounds: { minPeers: 1, count: 3, quorum: 0.5 } });
+    const swarm = new ToySwarm(['honest', 'honest'], { rounds: { minPeers: 1, count: 3, quorum: 0.5 } });
     const head = await swarm.start();
     const [early, late] = swarm.peers as [ScriptedPeer, ScriptedPeer];
     await early.submit(early.seal(early.update(head)));
@@ -183,7 +85,7 @@ describe('scores of updates', () => {
 
   test('updates of three rounds that a node held back weigh no more than one of another node', async () => {
     const behaviours = ['honest', 'honest', 'honest', 'honest', 'honest'] as const;
-    const swarm = new Swarm(behaviours, { rounds: { minPeers: 4, count: 3, quorum: 0.8 } });
+    const swarm = new ToySwarm(behaviours, { rounds: { minPeers: 4, count: 3, quorum: 0.8 } });
     let head = await swarm.start();
     const { world, peers } = swarm;
     const kept: Head[] = [];
@@ -207,7 +109,7 @@ describe('scores of updates', () => {
   });
 
   test('a late update that raises the loss is left out, and its share stays unknown', async () => {
-    const swarm = new Swarm(['honest', 'honest', 'honest', 'flip'], {
+    const swarm = new ToySwarm(['honest', 'honest', 'honest', 'flip'], {
       rounds: { minPeers: 3, count: 2, quorum: 0.75 },
     });
     const head = await swarm.start();
@@ -224,7 +126,7 @@ describe('scores of updates', () => {
 
   test('an update that was not trained has no weight, however good its author was before', async () => {
     const behaviours = ['honest', 'honest', 'honest', 'turncoat'] as const;
-    const swarm = new Swarm(behaviours, { rounds: { localSteps: 5, count: 4 } });
+    const swarm = new ToySwarm(behaviours, { rounds: { localSteps: 5, count: 4 } });
     const head = await swarm.start();
     await swarm.play(head, 4);
     expect(swarm.weights(3)[3]).toBeGreaterThan(0);
@@ -235,7 +137,7 @@ describe('scores of updates', () => {
 
   test('a failure of the device leaves the belief of earlier rounds, and is told', async () => {
     let fails = false;
-    const swarm = new Swarm(['honest', 'honest', 'flip'], {
+    const swarm = new ToySwarm(['honest', 'honest', 'flip'], {
       gradient: (adapter, rows) => {
         if (fails) throw new Error('the device is lost');
         return gradient(adapter, rows);
@@ -261,9 +163,9 @@ describe('scores of updates', () => {
   });
 
   test('a coordinator that is too slow scores nothing for some rounds, and says so', async () => {
-    let swarm: Swarm | null = null;
+    let swarm: ToySwarm | null = null;
     let gradients = 0;
-    swarm = new Swarm(['honest', 'honest', 'honest'], {
+    swarm = new ToySwarm(['honest', 'honest', 'honest'], {
       gradient: (adapter, rows) => {
         gradients++;
         if (swarm) swarm.world.stalledMs += 60_000;
@@ -281,7 +183,7 @@ describe('scores of updates', () => {
 
   test('a kill between scoring and merging changes no weight', async () => {
     const weights = async (kill: boolean) => {
-      const swarm = new Swarm(['honest', 'honest', 'flip', 'copy'], { rounds: { count: 1 } });
+      const swarm = new ToySwarm(['honest', 'honest', 'flip', 'copy'], { rounds: { count: 1 } });
       const head = await swarm.start();
       const { world } = swarm;
       let kills = 0;

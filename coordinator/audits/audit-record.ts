@@ -1,0 +1,159 @@
+import { planLayout } from '../../lora/update/index.ts';
+import type { Checkpoint } from '../../protocol/messages.ts';
+import { verifyMessage } from '../../protocol/signing.ts';
+import type { RunContext } from '../context.ts';
+import { BELIEF_UPDATES, isDoubtful } from '../merge/belief.ts';
+import type { AuditResult, StoredCheckpoint } from '../store/store.ts';
+import type { Announcements, Ledger } from '../trust/ledger.ts';
+import { AUDIT_SHARE, auditKey, type DrawnUpdate, drawAudits } from './draw.ts';
+import { isTrusted, type PersonResult } from './verdict.ts';
+
+/**
+ * Largest number of chosen audits that wait. A coordinator that cannot keep up draws none until it has finished some.
+ */
+export const WAITING_AUDITS = 4;
+
+/**
+ * Number of parameters of the largest adapter whose updates are audited. An audit holds six tensors of the adapter's
+ * size: the parent, the middle, the result, two moments and their copy in transit.
+ */
+const MOST_PARAMETERS = 64_000_000;
+
+/** Names an update. */
+interface UpdateKey {
+  readonly peer: string;
+  readonly round: number;
+}
+
+/** Chooses audits and stores their results. Each method must be called in a transaction. */
+export class AuditRecord {
+  readonly #context: RunContext;
+
+  constructor(deps: { context: RunContext }) {
+    this.#context = deps.context;
+  }
+
+  /**
+   * Chooses audits at the end of a round, before blobs of the round are released.
+   * @param checkpoint the checkpoint that the round ended with
+   */
+  draw({ round, contributors }: Pick<Checkpoint, 'round' | 'contributors'>): void {
+    const { job, layout, deps, audits: isOn } = this.#context;
+    const { store } = deps;
+    if (!isOn || planLayout(layout).parameters > MOST_PARAMETERS) return;
+    if (store.audits.inState(job, 'chosen').length >= WAITING_AUDITS) return;
+    const seed = deps.randomBytes(32);
+    const weighty = contributors.filter(({ weight }) => weight > 0);
+    const trained =
+      (store.audits.newestDraw(job)?.trained ?? 0) +
+      weighty.reduce((sum, update) => sum + this.#intervalRows(update), 0);
+    store.audits.putDraw(job, { round, seed, trained });
+
+    const fresh = weighty.flatMap((update): DrawnUpdate[] => {
+      if (this.#blobsOf(update) === null) return [];
+      const rows = this.#intervalRows(update);
+      const shares = store.scores.shares(job, update.peer, { before: round, limit: BELIEF_UPDATES });
+      const { peer, round: made } = update;
+      return [
+        { peer, round: made, rows, key: auditKey(seed, { ...update, isDoubtful: isDoubtful(shares) }) },
+      ];
+    });
+    const before = store.audits.inState(job, 'held');
+    const credit = AUDIT_SHARE * trained - store.audits.spent(job);
+    const { chosen, held } = drawAudits([...before, ...fresh], credit);
+    const kept = held === null ? chosen : [...chosen, held];
+    for (const audit of before) if (!kept.includes(audit)) store.audits.remove(job, audit);
+    for (const update of kept) {
+      if (fresh.includes(update)) store.audits.put(job, { ...update, mergeRound: round });
+    }
+    for (const update of chosen) store.audits.choose(job, update, round);
+    this.#keepBlobs();
+  }
+
+  /** Stores how an audit ended, and strikes the authors of updates whose failures count now. */
+  finish(
+    audit: UpdateKey,
+    result: AuditResult,
+    { ledger, outbox }: { ledger: Ledger; outbox: Announcements },
+  ): void {
+    const { job, deps } = this.#context;
+    const { audits, updates } = deps.store;
+    const newest = this.#newestRound();
+    // A failure counts only if the coordinator's own results can be trusted. Until then, it waits for other results.
+    audits.finish(job, audit, { ...result, decidedRound: result.state === 'failed' ? null : newest });
+    this.#keepBlobs();
+    if (result.state === 'dropped') return;
+    const results = audits.results(job);
+    const byPerson = new Map<string, PersonResult>();
+    for (const { peer, state } of results) {
+      const { person } = ledger.who(peer);
+      byPerson.set(person, { person, passed: state === 'passed' });
+    }
+    for (const { peer, round, state, decidedRound, closeness, balance } of results) {
+      const isOpen = state === 'failed' && decidedRound === null;
+      if (!isOpen || !isTrusted(ledger.who(peer).person, [...byPerson.values()])) continue;
+      audits.decide(job, { peer, round }, newest);
+      const { digest } = updates.find(job, round, peer)!;
+      const figures = { closeness: closeness!, balance: balance! };
+      ledger.strike(peer, { kind: 'audit', round, digest, figures }, outbox);
+    }
+  }
+
+  /** Drops all audits without a result, because the job is over. */
+  close(): void {
+    const { job, deps } = this.#context;
+    const { audits } = deps.store;
+    for (const audit of audits.inState(job, 'held')) audits.remove(job, audit);
+    for (const audit of audits.inState(job, 'chosen')) {
+      const none = { closeness: null, balance: null, seconds: null, reason: 'the job is over' };
+      audits.finish(job, audit, { ...none, state: 'dropped', decidedRound: null });
+    }
+    this.#keepBlobs();
+  }
+
+  /** Keeps the blobs that held and chosen audits need, and no others. */
+  #keepBlobs(): void {
+    const { job, deps } = this.#context;
+    const { audits, blobs } = deps.store;
+    blobs.release(job, 'audit', 0, Number.MAX_SAFE_INTEGER);
+    for (const audit of [...audits.inState(job, 'held'), ...audits.inState(job, 'chosen')]) {
+      blobs.use(job, 'audit', audit.round, this.#digestsOf(audit)!);
+    }
+  }
+
+  /** Returns the blobs that an audit needs; null if one of them is no longer kept. */
+  #blobsOf(update: UpdateKey): string[] | null {
+    const digests = this.#digestsOf(update);
+    return digests?.every((digest) => this.#context.deps.store.blobs.needs(digest)) ? digests : null;
+  }
+
+  #digestsOf(update: UpdateKey): string[] | null {
+    const { job, deps } = this.#context;
+    const stored = deps.store.updates.find(job, update.round, update.peer);
+    const parent = this.#parentOf(update.round);
+    return stored && parent && [stored.digest, adapterOf(parent)];
+  }
+
+  #parentOf(round: number): StoredCheckpoint | null {
+    const { job, deps } = this.#context;
+    const facts = deps.store.rounds.find(job, round);
+    return facts && deps.store.rounds.checkpointOf(job, facts.parent);
+  }
+
+  #newestRound(): number {
+    const { job, deps } = this.#context;
+    return deps.store.rounds.newest(job, 1)[0]!.round;
+  }
+
+  #intervalRows({ peer, round }: UpdateKey): number {
+    const { job, deps } = this.#context;
+    const facts = deps.store.rounds.find(job, round);
+    const assignment = facts?.assignments.find((one) => one.peer === peer);
+    return assignment ? assignment.end - assignment.start : 0;
+  }
+}
+
+/** Returns the digest of a checkpoint's adapter. */
+function adapterOf({ envelope }: StoredCheckpoint): string {
+  return verifyMessage('checkpoint', envelope).message.adapter.digest;
+}

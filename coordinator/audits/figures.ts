@@ -1,0 +1,61 @@
+import type { Figures } from '../../protocol/messages.ts';
+import { signMessage } from '../../protocol/signing.ts';
+import type { RunContext } from '../context.ts';
+
+/** Returns the signed scores and audits of a round; null if its updates were not scored. */
+export function signedFigures(round: number, context: RunContext): Uint8Array | null {
+  const figures = figuresOf(round, context);
+  return figures && signMessage('figures', figures, context.deps.network.signer);
+}
+
+function figuresOf(round: number, { job, stored, deps }: RunContext): Figures | null {
+  const { store, clock } = deps;
+  const facts = store.rounds.find(job, round);
+  const scores = store.scores.ofMerge(job, round);
+  if (facts === null || scores.length === 0) return null;
+  const audits = store.audits.ofMerge(job, round);
+  const updates = scores.flatMap((score): Figures['updates'] => {
+    const { peer, round: made, figures, share, belief, isHarmful } = score;
+    const update = store.updates.find(job, made, peer);
+    const trained = made === round ? facts : store.rounds.find(job, made);
+    const assignment = trained?.assignments.find((one) => one.peer === peer);
+    if (!update || !trained || !assignment) return [];
+    const audit = audits.find((one) => one.peer === peer && one.round === made);
+    const { start, end, steps } = assignment;
+    return [
+      {
+        peer,
+        round: made,
+        update: update.digest,
+        preset: update.preset,
+        parent: trained.parent,
+        start,
+        end,
+        steps,
+        score: figures,
+        share,
+        belief,
+        harmful: isHarmful,
+        audit:
+          (audit?.state === 'passed' || audit?.state === 'failed') && audit.decidedRound !== null
+            ? {
+                closeness: audit.closeness!,
+                balance: audit.balance!,
+                passed: audit.state === 'passed',
+                decidedRound: audit.decidedRound,
+              }
+            : null,
+      },
+    ];
+  });
+  return {
+    job,
+    term: stored.term,
+    round,
+    parent: facts.parent,
+    seed: store.scores.seed(job, round),
+    assignedEnd: Math.max(0, ...facts.assignments.map(({ end }) => end)),
+    updates,
+    issuedAt: clock.now(),
+  };
+}

@@ -1,0 +1,235 @@
+import type { Database, Row } from '../../storage/database.ts';
+
+/**
+ * State of an audit:
+ * `held`     the update may be chosen later, when the audits may cost that much
+ * `chosen`   the update is to be trained again, or is being trained again
+ * `passed`, `failed`   the result
+ * `dropped`  there is no result; see `reason`
+ */
+export type AuditState = 'held' | 'chosen' | 'passed' | 'failed' | 'dropped';
+
+/** The audit of one update. */
+export interface StoredAudit {
+  readonly peer: string;
+  /** The round that the update was trained for. */
+  readonly round: number;
+  readonly state: AuditState;
+  /** The random number by which the update was drawn. The update with the greatest key is chosen first. */
+  readonly key: number;
+  /** The round whose merge had the update. */
+  readonly mergeRound: number;
+  /** The round after whose end the audit was chosen; null while the update is held. */
+  readonly chosenRound: number | null;
+  /**
+   * The newest round when the result began to count; null before. A failed audit counts from the merge of this round on.
+   */
+  readonly decidedRound: number | null;
+  /** Number of rows that one attempt trains. */
+  readonly rows: number;
+  /** Number of attempts that were started. A restart of the coordinator ends an attempt. */
+  readonly attempts: number;
+  /** Closeness of the update to the repeated training; null without a result. */
+  readonly closeness: number | null;
+  /** Balance of the halves of the steps in the update; null without a result. See lora/update/closeness.ts. */
+  readonly balance: number | null;
+  /** Time that the last attempt took. */
+  readonly seconds: number | null;
+  /** Why the audit was dropped; empty for any other state. */
+  readonly reason: string;
+}
+
+/** How an audit ended. */
+export type AuditResult = Pick<StoredAudit, 'state' | 'closeness' | 'balance' | 'seconds' | 'reason'>;
+
+/** The random bytes drawn at the end of a round, and the rows that the job had trained by then. */
+export interface AuditDraw {
+  readonly round: number;
+  readonly seed: Uint8Array;
+  /** Rows of all merged updates of the job, up to this round. */
+  readonly trained: number;
+}
+
+/** Audits of updates, and the draws that chose them. */
+export class AuditTable {
+  readonly #db: Database;
+
+  constructor(db: Database) {
+    this.#db = db;
+  }
+
+  putDraw(job: string, { round, seed, trained }: AuditDraw): void {
+    this.#db.run(
+      'INSERT INTO audit_draws (job, round, seed, trained) VALUES (?, ?, ?, ?)',
+      job,
+      round,
+      seed,
+      trained,
+    );
+  }
+
+  /** Returns the draw at the end of a round; null if there was none. */
+  draw(job: string, round: number): AuditDraw | null {
+    const row = this.#db.one('SELECT * FROM audit_draws WHERE job = ? AND round = ?', job, round);
+    return row && readDraw(row);
+  }
+
+  newestDraw(job: string): AuditDraw | null {
+    const row = this.#db.one('SELECT * FROM audit_draws WHERE job = ? ORDER BY round DESC LIMIT 1', job);
+    return row && readDraw(row);
+  }
+
+  put(job: string, audit: Pick<StoredAudit, 'peer' | 'round' | 'key' | 'mergeRound' | 'rows'>): void {
+    this.#db.run(
+      `INSERT INTO audits (job, round, peer, state, key, merge_round, rows)
+       VALUES (?, ?, ?, 'held', ?, ?, ?)`,
+      job,
+      audit.round,
+      audit.peer,
+      audit.key,
+      audit.mergeRound,
+      audit.rows,
+    );
+  }
+
+  /** Deletes a held update, because another one has a greater key. */
+  remove(job: string, { peer, round }: { peer: string; round: number }): void {
+    this.#db.run('DELETE FROM audits WHERE job = ? AND round = ? AND peer = ?', job, round, peer);
+  }
+
+  choose(job: string, { peer, round }: { peer: string; round: number }, chosenRound: number): void {
+    this.#db.run(
+      `UPDATE audits SET state = 'chosen', chosen_round = ? WHERE job = ? AND round = ? AND peer = ?`,
+      chosenRound,
+      job,
+      round,
+      peer,
+    );
+  }
+
+  /** Counts an attempt, before it starts. */
+  countAttempt(job: string, { peer, round }: { peer: string; round: number }): void {
+    this.#db.run(
+      'UPDATE audits SET attempts = attempts + 1 WHERE job = ? AND round = ? AND peer = ?',
+      job,
+      round,
+      peer,
+    );
+  }
+
+  /** Records how an audit ended. */
+  finish(
+    job: string,
+    { peer, round }: { peer: string; round: number },
+    result: AuditResult & { decidedRound: number | null },
+  ): void {
+    this.#db.run(
+      `UPDATE audits SET state = ?, decided_round = ?, closeness = ?, balance = ?, seconds = ?, reason = ?
+       WHERE job = ? AND round = ? AND peer = ?`,
+      result.state,
+      result.decidedRound,
+      result.closeness,
+      result.balance,
+      result.seconds,
+      result.reason,
+      job,
+      round,
+      peer,
+    );
+  }
+
+  /** Makes a failed audit count. */
+  decide(job: string, { peer, round }: { peer: string; round: number }, decidedRound: number): void {
+    this.#db.run(
+      'UPDATE audits SET decided_round = ? WHERE job = ? AND round = ? AND peer = ?',
+      decidedRound,
+      job,
+      round,
+      peer,
+    );
+  }
+
+  /** Returns the audits that have a result, oldest round first. */
+  results(job: string): StoredAudit[] {
+    return this.#db
+      .all(`SELECT * FROM audits WHERE job = ? AND state IN ('passed', 'failed') ORDER BY round, peer`, job)
+      .map(readAudit);
+  }
+
+  find(job: string, { peer, round }: { peer: string; round: number }): StoredAudit | null {
+    const row = this.#db.one(
+      'SELECT * FROM audits WHERE job = ? AND round = ? AND peer = ?',
+      job,
+      round,
+      peer,
+    );
+    return row && readAudit(row);
+  }
+
+  /** Returns the audits in a state, in the order in which they were chosen. */
+  inState(job: string, state: AuditState): StoredAudit[] {
+    return this.#db
+      .all(
+        `SELECT * FROM audits WHERE job = ? AND state = ? ORDER BY chosen_round, key DESC, round, peer`,
+        job,
+        state,
+      )
+      .map(readAudit);
+  }
+
+  /** Returns the audits of the updates of a merge, sorted by peer and round. */
+  ofMerge(job: string, mergeRound: number): StoredAudit[] {
+    return this.#db
+      .all('SELECT * FROM audits WHERE job = ? AND merge_round = ? ORDER BY peer, round', job, mergeRound)
+      .map(readAudit);
+  }
+
+  /** Returns a peer's audits that have a result, newest round first. */
+  ofPeer(job: string, peer: string, limit: number): StoredAudit[] {
+    return this.#db
+      .all(
+        `SELECT * FROM audits WHERE job = ? AND peer = ? AND state IN ('passed', 'failed')
+         ORDER BY round DESC LIMIT ?`,
+        job,
+        peer,
+        limit,
+      )
+      .map(readAudit);
+  }
+
+  /** Returns the number of rows of all attempts, and of the chosen audits that have none yet. */
+  spent(job: string): number {
+    const row = this.#db.one(
+      `SELECT coalesce(sum(rows * max(attempts, CASE state WHEN 'chosen' THEN 1 ELSE 0 END)), 0) AS rows
+       FROM audits WHERE job = ?`,
+      job,
+    );
+    return row!.rows as number;
+  }
+}
+
+function readDraw(row: Row): AuditDraw {
+  return {
+    round: row.round as number,
+    seed: row.seed as Uint8Array,
+    trained: row.trained as number,
+  };
+}
+
+function readAudit(row: Row): StoredAudit {
+  return {
+    peer: row.peer as string,
+    round: row.round as number,
+    state: row.state as AuditState,
+    key: row.key as number,
+    mergeRound: row.merge_round as number,
+    chosenRound: row.chosen_round as number | null,
+    decidedRound: row.decided_round as number | null,
+    rows: row.rows as number,
+    attempts: row.attempts as number,
+    closeness: row.closeness as number | null,
+    balance: row.balance as number | null,
+    seconds: row.seconds as number | null,
+    reason: row.reason as string,
+  };
+}

@@ -1,0 +1,64 @@
+/**
+ * Compares an update with a repetition of its training. The one who repeats it does not have the moments and the error
+ * feedback of the author, so an honest update is never equal to the repetition. Decision 049 has the measurements.
+ */
+import type { SparseUpdate } from './codec.ts';
+import { updateError } from './errors.ts';
+
+/** An adapter: one tensor per entry of the update's layout. */
+type Adapter = readonly Float32Array[];
+
+/** Adapters of a repetition: before the steps, after the first half of them, and after all. */
+export interface RepeatedSteps {
+  readonly before: Adapter;
+  readonly middle: Adapter;
+  readonly after: Adapter;
+}
+
+export interface Likeness {
+  /** Cosine of the update and the repetition over the values that the update contains, from −1 to 1. */
+  readonly closeness: number;
+  /**
+   * Part of the second half of the steps in the update, relative to the part of the first half. An author who stopped
+   * after half of the steps has a balance near 0. The parts are the coefficients of a least-squares fit.
+   */
+  readonly balance: number;
+}
+
+/**
+ * Compares an update with the changes that the two halves of the repeated steps made.
+ * @throws UPDATE_SHAPE if an adapter has other tensors than the update
+ */
+export function likeness(update: SparseUpdate, { before, middle, after }: RepeatedSteps): Likeness {
+  for (const { length } of [before, middle, after]) {
+    if (length === update.tensors.length) continue;
+    const message = `the repetition has ${length} tensors and the update ${update.tensors.length}`;
+    throw updateError('UPDATE_SHAPE', message, { repetition: length, update: update.tensors.length });
+  }
+  // Inner products of the update u and of the changes a and b of the two halves. A change is before minus after.
+  let [uu, ua, ub, aa, ab, bb] = [0, 0, 0, 0, 0, 0];
+  for (const [tensor, { indices, values }] of update.tensors.entries()) {
+    const start = before[tensor]!;
+    const half = middle[tensor]!;
+    const end = after[tensor]!;
+    for (let i = 0; i < values.length; i++) {
+      const at = indices ? indices[i]! : i;
+      const u = values[i]!;
+      const a = start[at]! - half[at]!;
+      const b = half[at]! - end[at]!;
+      uu += u * u;
+      ua += u * a;
+      ub += u * b;
+      aa += a * a;
+      ab += a * b;
+      bb += b * b;
+    }
+  }
+  const norms = Math.sqrt(uu * (aa + 2 * ab + bb));
+  const partOfFirst = ua * bb - ub * ab;
+  const partOfSecond = ub * aa - ua * ab;
+  return {
+    closeness: norms > 0 ? (ua + ub) / norms : 0,
+    balance: partOfFirst > 0 ? Math.max(0, partOfSecond / partOfFirst) : partOfSecond > 0 ? Infinity : 0,
+  };
+}

@@ -1,0 +1,83 @@
+import { expect, test } from 'vitest';
+import { AUDIT_SHARE } from '../../coordinator/audits/draw.ts';
+import { silentLogger } from '../../monitor/log.ts';
+import { FakeTrainer } from '../utils/virtual/fake-trainer.ts';
+import { SeededRandom } from '../utils/virtual/seeded-random.ts';
+import { toyJob } from '../utils/virtual/toy-job.ts';
+import { VirtualClock } from '../utils/virtual/virtual-clock.ts';
+import { VirtualNetwork } from '../utils/virtual/virtual-network.ts';
+import { type VirtualEnvironment, VirtualNode } from '../utils/virtual/virtual-node.ts';
+import { COORDINATOR, VirtualCoordinator } from './virtual-coordinator.ts';
+
+const NODES = 5;
+const ROUNDS = 80;
+/** A node with low shares gets a third of these steps, of which the balance can still be judged. */
+const LOCAL_STEPS = 18;
+const MS_PER_STEP = 50;
+
+/** Trains on the first batch of the interval again and again, and claims to have trained on all of it. */
+class Repeater extends FakeTrainer {
+  override train(...[task, run]: Parameters<FakeTrainer['train']>): ReturnType<FakeTrainer['train']> {
+    const batch = task.rows.slice(0, task.rows.length / task.steps);
+    return super.train({ ...task, rows: task.rows.map((_, i) => batch[i % batch.length]!) }, run);
+  }
+}
+
+for (const seed of [1, 2]) {
+  test(`seed ${seed}: a node that trains on one batch of its rows is found, at 3 % of the work`, async () => {
+    const random = new SeededRandom(seed);
+    const clock = new VirtualClock(1_700_000_000_000);
+    const network = new VirtualNetwork({ delayMs: [1, 20], loss: 0, duplicates: 0 }, { clock, random });
+    const rounds = {
+      count: ROUNDS,
+      localSteps: LOCAL_STEPS,
+      minPeers: NODES - 1,
+      quorum: 1,
+      maxSeconds: 30,
+      preset: 'dense',
+      errorFeedbackDecay: 0.5,
+    } as const;
+    const toy = toyJob(COORDINATOR, { rows: 512, rounds });
+    const environment: VirtualEnvironment = { clock, network, random, log: silentLogger };
+    const coordinator = new VirtualCoordinator(
+      { toy, retention: { checkpoints: 1, rounds: 0 } },
+      environment,
+    );
+    const nodes = Array.from({ length: NODES }, (_, i) => {
+      const training = { layout: toy.layout, msPerStep: MS_PER_STEP, deaths: 0, blunders: 0 };
+      const lies = i === NODES - 1;
+      return new VirtualNode(
+        {
+          number: i + 1,
+          coordinator: COORDINATOR.peerId,
+          layout: toy.layout,
+          msPerStep: MS_PER_STEP,
+          ...(lies && { trainerFor: (own) => new Repeater(training, { clock: own, random }) }),
+          options: { job: toy.job },
+        },
+        environment,
+      );
+    });
+    coordinator.start();
+    for (const node of nodes) node.start();
+    expect(await clock.run(() => coordinator.finished, 4 * 3600_000)).toBe(true);
+
+    const { store } = coordinator;
+    const { audits } = store;
+    const liar = nodes.at(-1)!.peer;
+    const results = audits.results(toy.job);
+    const failed = results.filter(({ state }) => state === 'failed');
+    expect(failed.length).toBeGreaterThan(0);
+    expect(failed.filter(({ peer }) => peer !== liar)).toEqual([]);
+    expect(results.length).toBeGreaterThan(8);
+    expect(audits.inState(toy.job, 'dropped').length).toBeLessThan(3);
+    const { trained } = audits.newestDraw(toy.job)!;
+    expect(audits.spent(toy.job)).toBeLessThanOrEqual(AUDIT_SHARE * trained);
+    const struck = store.events.after(toy.job, 0, 100_000).filter((event) => event.type === 'struck');
+    expect(struck.some((event) => event.type === 'struck' && event.kind === 'audit')).toBe(true);
+    for (const event of struck) if (event.type === 'struck') expect(event.peer).toBe(liar);
+    // Nothing of an audit is kept after the job.
+    expect(audits.inState(toy.job, 'chosen')).toEqual([]);
+    expect(audits.inState(toy.job, 'held')).toEqual([]);
+  });
+}

@@ -1,0 +1,45 @@
+import fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import { BALANCE_STEPS, isTrusted, passes } from '../../../../coordinator/audits/verdict.ts';
+
+describe('the verdict of an audit', () => {
+  test('an update passes if it is close and has both halves of the steps', () => {
+    const of = { preset: 'balanced', steps: 20, isFirst: false } as const;
+    expect(passes({ closeness: 0.89, balance: 1.6 }, of)).toBe(true);
+    expect(passes({ closeness: 0.6, balance: 1.6 }, of)).toBe(false);
+    expect(passes({ closeness: 0.89, balance: 0.3 }, of)).toBe(false);
+    // An update that is this close is honest, even if a node that has lost its moments made it.
+    expect(passes({ closeness: 0.97, balance: 0.3 }, of)).toBe(true);
+    expect(passes({ closeness: Number.NaN, balance: 1 }, of)).toBe(false);
+    // The lines differ between presets.
+    expect(passes({ closeness: 0.6, balance: 1.6 }, { ...of, preset: 'dense' })).toBe(true);
+  });
+
+  test('the balance is not judged in the first update of an author, or with few steps', () => {
+    const half = { closeness: 0.6, balance: 0.1 };
+    const of = { preset: 'dense', steps: 20, isFirst: false } as const;
+    expect(passes(half, of)).toBe(false);
+    expect(passes(half, { ...of, isFirst: true })).toBe(true);
+    expect(passes(half, { ...of, steps: BALANCE_STEPS - 1 })).toBe(true);
+  });
+
+  test('a failure counts only if more of the others passed than failed', () => {
+    const result = (person: string, passed: boolean) => ({ person, passed });
+    expect(isTrusted('a', [result('a', false)])).toBe(false);
+    expect(isTrusted('a', [result('a', false), result('b', true)])).toBe(true);
+    expect(isTrusted('a', [result('a', false), result('b', true), result('c', false)])).toBe(false);
+    const people = fc.uniqueArray(fc.record({ person: fc.string(), passed: fc.boolean() }), {
+      selector: ({ person }) => person,
+    });
+    fc.assert(
+      fc.property(people, (newest) => {
+        const failed = newest.filter(({ passed }) => !passed);
+        // If most persons fail, none of these failures counts.
+        const isShared = failed.length > newest.length / 2;
+        const counted = failed.filter(({ person }) => isTrusted(person, newest));
+        if (isShared) expect(counted).toEqual([]);
+        else if (failed.length < newest.length / 2) expect(counted).toEqual(failed);
+      }),
+    );
+  });
+});
