@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { beliefOf, gainErrorOf, sharesOf } from '../../../../coordinator/merge/belief.ts';
+import { meanLoss } from '../../../../coordinator/merge/comparison.ts';
 import { initialMatrices } from '../../../../lora/adapter/initial.ts';
 import type { Row } from '../../../../lora/data/row.ts';
 import { SeededRandom } from '../../../../lora/data/seeded-random.ts';
@@ -13,11 +14,13 @@ import {
   type SparseUpdate,
   updateNorms,
 } from '../../../../lora/update/index.ts';
-import { scoreUpdate } from '../../../../lora/update/score.ts';
+import { scoreUpdate, withUpdate } from '../../../../lora/update/score.ts';
 import { TINY_LENGTH, type TinyDeps, tinyDeps, tinyTrainer } from '../../../utils/tiny-trainer.ts';
 
 const OWN = 32;
 const HONEST = 4;
+/** Index of the node that makes one step and scales it up. */
+const SCALED = HONEST + 3;
 
 let dir: string;
 let deps: TinyDeps;
@@ -56,9 +59,13 @@ test('with a real trainer, honest nodes are believed, and a sign flip, a lazy no
   for (let node = 0; node < HONEST; node++) deltas.push(await train(interval(node)));
   const flip = (await train(interval(HONEST))).map((values) => values.map((value) => -value));
   const lazy = await train(interval(HONEST).slice(0, 4));
+  const scaled = lazy.map((values, t) => {
+    const factor = norm(deltas[0]![t]!) / (norm(values) || 1);
+    return values.map((value) => factor * value);
+  });
   const random = new SeededRandom(5);
   const noise = deltas[0]!.map((values) => values.map((value) => Math.abs(value) * random.normal()));
-  const updates: SparseUpdate[] = [...deltas, flip, lazy, noise].map((values) =>
+  const updates: SparseUpdate[] = [...deltas, flip, lazy, noise, scaled].map((values) =>
     decodeUpdate(encodeUpdate(layout, values, 'dense').bytes, layout, 'dense'),
   );
 
@@ -74,23 +81,44 @@ test('with a real trainer, honest nodes are believed, and a sign flip, a lazy no
     const own = await trainer.lossGradient(interval(Math.min(i, HONEST)).slice(0, 16));
     scores.push(scoreUpdate(update, { random: gradients, own, scale: scales[i]! }));
   }
+  const lossAt = async (adapter: readonly Float32Array[]): Promise<number> => {
+    trainer.setParameters(adapter);
+    return meanLoss(await trainer.evaluate(spare.slice(0, 16)))!;
+  };
+  const before = await lossAt(start);
+  const exact: number[] = [];
+  for (const [i, update] of updates.entries()) {
+    exact.push(before - (await lossAt(withUpdate(start, update, scales[i]!))));
+  }
   await trainer.dispose();
 
-  const shares = sharesOf(
-    scores.map(({ effect, effectError, gain }) => ({
-      effect,
-      gain,
-      gainError: gainErrorOf(effectError, { ownRows: 16, randomRows: 32 }),
-      earlier: [],
-    })),
-  )!;
+  const figures = scores.map(({ effect, effectError, gain }) => ({
+    effect,
+    gain,
+    gainError: gainErrorOf(effectError, { ownRows: 16, randomRows: 32 }),
+    earlier: [],
+  }));
+  const shares = sharesOf(figures.slice(0, SCALED))!;
   for (const share of shares.slice(0, HONEST)) expect(share).toBeGreaterThan(0.5);
   for (const share of shares.slice(HONEST)) expect(share).toBeLessThan(0.35);
+
+  // One step that is scaled up has good scores to first order, but as a whole it does not lower the loss enough.
+  const swarm = [...figures.slice(0, HONEST), figures[SCALED]!];
+  const exactOf = (i: number) => ({ effect: exact[i < HONEST ? i : SCALED]!, steps: OWN / 4 });
+  expect(sharesOf(swarm)![HONEST]).toBeGreaterThan(0.4);
+  const measured = sharesOf(swarm.map((one, i) => ({ ...one, exact: exactOf(i) })))!;
+  for (const share of measured.slice(0, HONEST)) expect(share).toBeGreaterThan(0.5);
+  expect(measured[HONEST]).toBeLessThan(0.2);
+
   const { effect, effectError } = scores[HONEST]!;
   expect(effect + 2 * effectError, 'the sign flip is harmful').toBeLessThan(0);
   for (const score of scores.slice(0, HONEST)) expect(score.effect).toBeGreaterThan(2 * score.effectError);
   expect(beliefOf([shares[HONEST]!])).toBe(0);
 });
+
+function norm(values: Float32Array): number {
+  return Math.hypot(...values);
+}
 
 function zeros({ length }: Float32Array): Float32Array {
   return new Float32Array(length);

@@ -91,6 +91,7 @@ test('gradients come from the same process, and point to a lower loss', async ()
   const scale = 0.1 / Math.sqrt(gradient.flatMap((g) => [...g]).reduce((sum, g) => sum + g * g, 0));
   const after = start.map((values, t) => values.map((value, i) => value - scale * gradient[t]![i]!));
   const losses = await one.evaluate(job, after, options);
+  expect(await one.losses(job, after, some, options)).toEqual(losses);
   const total = (sums: number[]) => sums.reduce((sum, loss) => sum + loss, 0);
   expect(total(losses.map(({ lossSum }) => lossSum))).toBeLessThan(total(before));
   expect(told).toEqual([]);
