@@ -258,6 +258,20 @@ describe("a job's events", () => {
     expect(lines.line(event({ ...checkpoint, round: 0, heldOutLoss: 4.6 }))).toBeNull();
   });
 
+  it('give a line for each decision about a node, and none for a single strike', () => {
+    const lines = new EventLines();
+    const struck = { type: 'struck', peer: PEER, round: 1, kind: 'harmful', standing: 'good' };
+    expect(lines.line(event(struck))).toBeNull();
+    const suspended = { type: 'suspended', peer: PEER, round: 3, until: 7, suspensions: 1 };
+    expect(lines.line(event(suspended))).toMatch(/up to round 7\b/);
+    const banned = { type: 'banned', peer: PEER, cause: 'strikes', reason: 'because', until: 0 };
+    expect(lines.line(event(banned))).toMatch(/until 1970.*because/);
+    expect(lines.line(event({ ...banned, until: null }))).toMatch(/for good/);
+    expect(lines.line(event({ type: 'pardoned', peer: PEER, strikes: 1, bans: 0 }))).toMatch(/pardoned/);
+    const fault = { type: 'shared-fault', round: 4, suspects: 3, updates: 5 };
+    expect(lines.line(event(fault))).toMatch(/\b4\b.*3 of 5 updates/);
+  });
+
   it('give a line for a refused update, and none for an accepted one', () => {
     const lines = new EventLines();
     const update = { type: 'update', round: 1, peer: PEER, bytes: 1, tokens: 1, seconds: 1 };
@@ -272,8 +286,9 @@ describe("a job's events", () => {
       lines.line(event({ type: 'evaluation-lighter', reason: EVIL })),
       lines.line(event({ type: 'scoring-failed', round: 1, reason: EVIL })),
       lines.line(event({ type: 'paused', reason: EVIL })),
+      lines.line(event({ type: 'banned', peer: PEER, cause: 'operator', reason: EVIL, until: null })),
     ].filter((line) => line !== null);
-    expect(shown).toHaveLength(7);
+    expect(shown).toHaveLength(8);
     expectSafe(shown);
     const back = { type: 'rolled-back', round: 3, to: 1, heldOutLoss: 4.5, lossBefore: 4.6, reason: EVIL };
     expect(lines.line(event(back))).toMatch(/\b3\b.*\b1\b.*4\.5000.*4\.6000/);
