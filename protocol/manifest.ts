@@ -159,7 +159,8 @@ export const roundsSchema = z.strictObject({
 export const acceptanceSchema = z.strictObject({
   /**
    * Largest increase of the held-out loss with which a merge passes, as a share of the loss. An increase of up to two
-   * standard errors passes too. @default 0.002
+   * standard errors passes too, up to 2.5 times this value (or 0.005 if that is more). All other limits of the gate are
+   * multiples of this value as well (docs/workflow.md). @default 0.002
    */
   tolerance: z.number().min(0).max(1).default(0.002),
   /** Held-out rows that the gate evaluates in each round; 0 means all. @default 64 */

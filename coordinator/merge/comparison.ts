@@ -8,7 +8,7 @@ import type { RowLoss } from '../../lora/train/step.ts';
 export const LEAST_UNIT = 0.002;
 /**
  * Largest worsening against the parent that passes because of its standard error. Two standard errors alone are no
- * limit: a merge that ruins 3 of 64 rows raises the mean and the standard error alike.
+ * limit, because a merge that ruins 3 of 64 rows raises the mean and the standard error alike.
  */
 export const NOISE_LIMIT = 2.5;
 /**
@@ -21,6 +21,12 @@ export const WORST_ROWS_LIMIT = 50;
 /** Largest worsening of the worst rows against the best checkpoint, which may be many rounds old. */
 export const WORST_ROWS_BEST_LIMIT = 100;
 
+/**
+ * Changes are shares of the loss, but of at least this loss, in nats per token. The noise of training falls more slowly
+ * than the loss, so shares of a very low loss would be mostly noise.
+ */
+export const LEAST_LOSS = 0.5;
+
 /** Share of the rows that count as the worst ones: 4 of 64. */
 export const WORST_SHARE = 1 / 16;
 
@@ -31,8 +37,8 @@ export function meanLoss(rows: readonly RowLoss[]): number | null {
 }
 
 /**
- * The change from one adapter to another. All figures are shares of the first adapter's loss, where 0.01 means that the
- * loss is 1 % higher.
+ * The change from one adapter to another. All figures are shares of the first adapter's loss (or of LEAST_LOSS if that is
+ * more), where 0.01 means that the loss is 1 % higher.
  */
 export interface Change {
   /** Increase in loss, averaged over the rows; negative when the second adapter is better. */
@@ -59,7 +65,7 @@ export function changeOf(before: readonly RowLoss[], after: readonly RowLoss[]):
   }
   const count = differences.length;
   if (count === 0) return null;
-  const loss = sum / count;
+  const loss = Math.max(sum / count, LEAST_LOSS);
   const worsening = mean(differences);
   const squares = differences.reduce((total, d) => total + (d - worsening) ** 2, 0);
   const standardError = count > 1 ? Math.sqrt(squares / (count - 1) / count) : 0;

@@ -3,7 +3,7 @@ import type { RowLoss } from '../../lora/train/step.ts';
 import type { GateVerdict } from '../context.ts';
 import { type Judgement, judge, noiseLimit } from './comparison.ts';
 
-/** Largest share of the merge's weight that the gate removes. A smaller part of a round does not speak for the round. */
+/** Largest share of the merge's weight that the gate removes. At least half of the believed work must be merged. */
 export const REMOVED_SHARE = 0.5;
 /**
  * Largest number of evaluations in one round. With 12 persons, it is enough to evaluate the merge without each of them,
@@ -14,8 +14,9 @@ export const MOST_EVALUATIONS = 24;
 export const PERSONS_ALONE = 12;
 
 /**
- * Chance alone can seem to help if the gate chooses the best of many merges, and the more, the larger the removed share
- * of the weight is. The loss must fall by the limit of the noise, and by this multiple of it for the whole weight.
+ * The gate chooses the best of many merges, so chance alone makes a removal look helpful. This effect grows with the
+ * removed share of the weight. A removal must lower the loss by the limit of the noise times (1 + this number × the
+ * removed share).
  */
 const CHANCE_OF_CHOICE = 2;
 

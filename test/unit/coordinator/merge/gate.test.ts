@@ -49,6 +49,11 @@ describe('changeOf', () => {
     expect(meanLoss([empty])).toBeNull();
   });
 
+  test('takes shares of half a nat if the loss is lower, also if it is zero', () => {
+    expect(changeOf(rows([0.05, 0.05]), rows([0.06, 0.06]))!.worsening).toBeCloseTo(0.01 / 0.5);
+    expect(changeOf(rows([0, 0]), rows([0, 0]))!.worsening).toBe(0);
+  });
+
   test('averages the worst sixteenth of the rows', () => {
     const after = Array.from({ length: 32 }, (_, i) => (i === 7 ? 9 : i === 20 ? 7 : 4));
     expect(changeOf(same(32, 4), rows(after))!.worstRows).toBeCloseTo((5 + 3) / 2 / 4);
