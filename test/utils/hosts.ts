@@ -1,6 +1,10 @@
 import type { Libp2p } from '@libp2p/interface';
+import { noise } from '@libp2p/noise';
 import { peerIdFromString } from '@libp2p/peer-id';
+import { tcp } from '@libp2p/tcp';
+import { yamux } from '@libp2p/yamux';
 import { multiaddr } from '@multiformats/multiaddr';
+import { createLibp2p } from 'libp2p';
 import { onTestFinished } from 'vitest';
 import type { Clock } from '../../common/clock.ts';
 import type { Logger } from '../../common/logger.ts';
@@ -67,6 +71,18 @@ export async function startRaw(): Promise<Libp2p<{ pubsub: object }>> {
   const shares = new Shares({ observer: noObserver });
   const node = await createNode(options, { privateKey, shares, ...deps });
   await node.start();
+  onTestFinished(() => node.stop());
+  return node;
+}
+
+/** Starts a libp2p node without our limits and protocols that dials from an address. */
+export async function startAttacker(localAddress: string): Promise<Libp2p> {
+  const node = await createLibp2p({
+    transports: [tcp({ dialOpts: { localAddress } as never })],
+    connectionEncrypters: [noise()],
+    streamMuxers: [yamux()],
+    connectionManager: { reconnectRetries: 0 },
+  });
   onTestFinished(() => node.stop());
   return node;
 }

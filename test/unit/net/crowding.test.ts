@@ -1,17 +1,14 @@
 import { connect, type Socket } from 'node:net';
-import { noise } from '@libp2p/noise';
 import { peerIdFromString } from '@libp2p/peer-id';
-import { tcp } from '@libp2p/tcp';
-import { yamux } from '@libp2p/yamux';
 import { multiaddr } from '@multiformats/multiaddr';
-import { createLibp2p, type Libp2p } from 'libp2p';
+import type { Libp2p } from 'libp2p';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { noObserver, type Refusal } from '../../../net/observer.ts';
 import { encodeCbor, sha256 } from '../../../protocol/cbor.ts';
 import { BLOB_RANGE_BYTES } from '../../../protocol/limits.ts';
 import { BLOB_PROTOCOL, RPC_PROTOCOL } from '../../../protocol/rpc.ts';
 import { eventually } from '../../utils/eventually.ts';
-import { join, soon, startHost, type TestHost } from '../../utils/hosts.ts';
+import { join, startAttacker, startHost, type TestHost } from '../../utils/hosts.ts';
 import { testKeys } from '../../utils/job-keys.ts';
 
 /**
@@ -23,6 +20,12 @@ const attackers = (addresses: number): string[] =>
 
 const job = 'ab'.repeat(32);
 
+/** Time limit of a test. Hundreds of streams take long when the machine is busy. */
+const PATIENCE_MS = 100_000;
+const patiently = (): AbortSignal => AbortSignal.timeout(PATIENCE_MS);
+const soonOrLater = <T>(look: () => T | Promise<T>): Promise<NonNullable<T>> =>
+  eventually(look, { timeout: PATIENCE_MS });
+
 /** A host that counts its refusals by queue and reason. */
 async function startTarget(): Promise<TestHost & { refusals: Map<string, number> }> {
   const refusals = new Map<string, number>();
@@ -33,18 +36,6 @@ async function startTarget(): Promise<TestHost & { refusals: Map<string, number>
   const host = await startHost({ observer: { ...noObserver, refusal } });
   host.network.handle('head', async () => ({ head: null, keys: testKeys() }));
   return { ...host, refusals };
-}
-
-/** Starts a libp2p node without our limits and protocols that dials from an address. */
-async function startAttacker(localAddress: string): Promise<Libp2p> {
-  const node = await createLibp2p({
-    transports: [tcp({ dialOpts: { localAddress } as never })],
-    connectionEncrypters: [noise()],
-    streamMuxers: [yamux()],
-    connectionManager: { reconnectRetries: 0 },
-  });
-  onTestFinished(() => node.stop());
-  return node;
 }
 
 /** Opens streams from an attacker, and opens each again whenever the target ends it, until the test is over. */
@@ -61,7 +52,7 @@ async function occupy(
     while (!over) {
       try {
         const stream = await attacker.dialProtocol(peerIdFromString(target.peer), protocol, {
-          signal: soon(),
+          signal: patiently(),
           maxOutboundStreams: 1000,
         });
         stream.pause();
@@ -73,9 +64,9 @@ async function occupy(
       await new Promise((resolve) => setTimeout(resolve, 50));
     }
   };
-  await attacker.dial(multiaddr(target.network.addresses()[0]!), { signal: soon() });
+  await attacker.dial(multiaddr(target.network.addresses()[0]!), { signal: patiently() });
   // Streams that arrive before the target's connection is complete would end the connection.
-  await eventually(() => target.network.peers().some(({ peer }) => peer === attacker.peerId.toString()));
+  await soonOrLater(() => target.network.peers().some(({ peer }) => peer === attacker.peerId.toString()));
   for (let i = 0; i < streams; i++) void hold();
 }
 
@@ -88,71 +79,75 @@ async function crowdCalls(target: Awaited<ReturnType<typeof startTarget>>, from:
     Array.from({ length: 32 }, (_, i) => startAttacker(from[i % from.length]!)),
   );
   await Promise.all(nodes.map((node) => occupy(node, target, { protocol: RPC_PROTOCOL, streams: 16 })));
-  await eventually(() => (target.refusals.get('calls full') ?? 0) > 0);
+  await soonOrLater(() => (target.refusals.get('calls full') ?? 0) > 0);
 }
 
 async function expectServed(host: TestHost, target: TestHost): Promise<void> {
   await join(host, target);
-  const call = host.network.request(target.peer, 'head', { job }, { signal: soon() });
+  const call = host.network.request(target.peer, 'head', { job }, { signal: patiently() });
   expect(await call).toEqual({ head: null, keys: testKeys() });
 }
 
-describe.runIf(process.platform === 'linux').each([1, 16])('attackers on %i addresses', (addresses) => {
-  it('cannot keep others from connecting with sockets that send nothing', async () => {
-    const target = await startTarget();
-    const port = Number(/tcp\/(\d+)/.exec(target.network.addresses()[0]!)![1]);
-    const sockets = new Set<Socket>();
-    let over = false;
-    onTestFinished(() => {
-      over = true;
-      for (const socket of sockets) socket.destroy();
-    });
-    const hold = (localAddress: string): void => {
-      if (over) return;
-      const socket = connect({ host: '127.0.0.1', port, localAddress });
-      sockets.add(socket);
-      socket.on('error', () => {});
-      socket.on('close', () => {
-        sockets.delete(socket);
-        setTimeout(() => hold(localAddress), 50);
+describe.runIf(process.platform === 'linux').each([1, 16])(
+  'attackers on %i addresses',
+  { timeout: PATIENCE_MS },
+  (addresses) => {
+    it('cannot keep others from connecting with sockets that send nothing', async () => {
+      const target = await startTarget();
+      const port = Number(/tcp\/(\d+)/.exec(target.network.addresses()[0]!)![1]);
+      const sockets = new Set<Socket>();
+      let over = false;
+      onTestFinished(() => {
+        over = true;
+        for (const socket of sockets) socket.destroy();
       });
-    };
-    for (let i = 0; i < 640; i++) hold(attackers(addresses)[i % addresses]!);
-    await eventually(() => (target.refusals.get('handshakes full') ?? 0) > 0);
-    const honest = await newHosts(10);
-    for (const host of honest) await join(host, target);
-    expect(target.network.peers().length).toBe(10);
-  });
+      const hold = (localAddress: string): void => {
+        if (over) return;
+        const socket = connect({ host: '127.0.0.1', port, localAddress });
+        sockets.add(socket);
+        socket.on('error', () => {});
+        socket.on('close', () => {
+          sockets.delete(socket);
+          setTimeout(() => hold(localAddress), 50);
+        });
+      };
+      for (let i = 0; i < 640; i++) hold(attackers(addresses)[i % addresses]!);
+      await soonOrLater(() => (target.refusals.get('handshakes full') ?? 0) > 0);
+      const honest = await newHosts(10);
+      for (const host of honest) await join(host, target);
+      expect(target.network.peers().length).toBe(10);
+    });
 
-  it('cannot keep others from calling with streams that send nothing', async () => {
-    const target = await startTarget();
-    await crowdCalls(target, attackers(addresses));
-    for (const host of await newHosts(10)) await expectServed(host, target);
-  });
+    it('cannot keep others from calling with streams that send nothing', async () => {
+      const target = await startTarget();
+      await crowdCalls(target, attackers(addresses));
+      for (const host of await newHosts(10)) await expectServed(host, target);
+    });
 
-  it('cannot keep others from fetching with ranges that they never read', async () => {
-    const target = await startTarget();
-    const bytes = Buffer.alloc(8 * BLOB_RANGE_BYTES, 7);
-    const ref = { digest: sha256(bytes), size: bytes.length };
-    await target.blobs.put(bytes);
-    const nodes = await Promise.all(
-      Array.from({ length: 16 }, (_, i) => startAttacker(attackers(addresses)[i % addresses]!)),
-    );
-    const request = encodeCbor({ digest: ref.digest, offset: 0, length: BLOB_RANGE_BYTES });
-    const framed = Buffer.concat([Buffer.from([request.length]), request]);
-    await Promise.all(
-      nodes.map((node) => occupy(node, target, { protocol: BLOB_PROTOCOL, streams: 8, bytes: framed })),
-    );
-    await eventually(() => (target.refusals.get('ranges full') ?? 0) > 0);
-    const honest = await newHosts(3);
-    for (const host of honest) {
-      await join(host, target);
-      await host.network.fetchBlob(ref, { holders: [target.peer], signal: soon() });
-    }
-  });
-});
+    it('cannot keep others from fetching with ranges that they never read', async () => {
+      const target = await startTarget();
+      const bytes = Buffer.alloc(8 * BLOB_RANGE_BYTES, 7);
+      const ref = { digest: sha256(bytes), size: bytes.length };
+      await target.blobs.put(bytes);
+      const nodes = await Promise.all(
+        Array.from({ length: 16 }, (_, i) => startAttacker(attackers(addresses)[i % addresses]!)),
+      );
+      const request = encodeCbor({ digest: ref.digest, offset: 0, length: BLOB_RANGE_BYTES });
+      const framed = Buffer.concat([Buffer.from([request.length]), request]);
+      await Promise.all(
+        nodes.map((node) => occupy(node, target, { protocol: BLOB_PROTOCOL, streams: 8, bytes: framed })),
+      );
+      await soonOrLater(() => (target.refusals.get('ranges full') ?? 0) > 0);
+      const honest = await newHosts(3);
+      for (const host of honest) {
+        await join(host, target);
+        await host.network.fetchBlob(ref, { holders: [target.peer], signal: patiently() });
+      }
+    });
+  },
+);
 
-describe('attackers on the address of honest peers', () => {
+describe('attackers on the address of honest peers', { timeout: PATIENCE_MS }, () => {
   it('cannot keep another identity from calling', async () => {
     const target = await startTarget();
     await crowdCalls(target, ['127.0.0.1']);
@@ -166,7 +161,7 @@ describe('attackers on the address of honest peers', () => {
     await crowdCalls(target, ['127.0.0.1']);
     const calls = known.map(async (host) => {
       await join(host, target);
-      const call = () => host.network.request(target.peer, 'head', { job }, { signal: soon() });
+      const call = () => host.network.request(target.peer, 'head', { job }, { signal: patiently() });
       await Promise.all(Array.from({ length: 5 }, call));
     });
     await Promise.all(calls);
