@@ -26,7 +26,7 @@ const QUEUES: Readonly<Record<SharedQueue, FairPermitsOptions>> = {
   /** Inbound calls, from the opening of their stream to the answer. Each may hold a request and an answer in memory. */
   calls: { total: 256, reserved: 128, withdraws: 'oldest' },
   /**
-   * Ranges of blobs that are being sent. A range takes up to 1.25 MiB, and 0.5 MiB as long as its peer reads nothing.
+   * Ranges of blobs that are being sent. The blocks that wait to be sent take half a MiB for each range, 32 MiB in all.
    */
   ranges: { total: 64, reserved: 32, withdraws: 'oldest' },
   /**

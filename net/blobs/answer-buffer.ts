@@ -12,14 +12,21 @@ export interface AnswerBlock {
 /**
  * The memory of one answer in wire format: the header and the range, both in frames. The range is read from disk
  * directly into the frames, so that nothing is copied or allocated between reading and encrypting. The memory of a block
- * is allocated when the block is first needed, so a peer that does not read its range takes the memory of two blocks.
+ * is allocated when the block is first needed. A buffer that does not keep its blocks has only the memory of the block
+ * that waits to be sent and of those that lower layers hold.
  *
  * Bytes passed to a stream may wait unencrypted in lower layers, which do not signal when they are done. So a buffer
  * belongs to one stream, and is reused only when the next request arrives on that stream. A peer sends its next request
  * only after it has received the whole answer.
  */
 export class AnswerBuffer {
+  readonly #keeps: boolean;
   readonly #blocks: Buffer[] = [];
+
+  /** @param options `keeps`: whether the memory is kept for the next answer */
+  constructor(options: { keeps: boolean }) {
+    this.#keeps = options.keeps;
+  }
 
   /**
    * Lays out the header, and frames for a range of `length` bytes, in blocks of BLOCK_BYTES. Lays out a block only when
@@ -50,8 +57,9 @@ export class AnswerBuffer {
   }
 
   #block(index: number): Buffer {
-    this.#blocks[index] ??= Buffer.allocUnsafeSlow(BLOCK_BYTES);
-    return this.#blocks[index];
+    const block = this.#blocks[index] ?? Buffer.allocUnsafeSlow(BLOCK_BYTES);
+    if (this.#keeps) this.#blocks[index] = block;
+    return block;
   }
 }
 

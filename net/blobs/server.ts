@@ -43,11 +43,11 @@ export interface BlobServerDeps {
   clock: Clock;
   log: Logger;
   observer: NetworkObserver;
-  /** Permits for ranges that are being sent. Each such range takes up to 1.25 MiB of memory. */
+  /** Permits for ranges that are being sent. Each such range takes half a MiB of memory, besides the kept buffers. */
   ranges: FairPermits;
   /**
-   * Permits for the buffers of 1.25 MiB that streams keep between requests. A stream without a permit allocates a
-   * buffer for each request.
+   * Permits for the buffers of 1.25 MiB that streams keep between requests, from their second request on. A stream
+   * without a permit allocates memory for each request.
    */
   buffers: FairPermits;
 }
@@ -86,17 +86,19 @@ export class BlobServer {
     const frames = new FrameStream({ unreadBytes: UNREAD_BYTES }, { stream });
     let kept: AnswerBuffer | undefined;
     let release = (): void => {};
+    let isFirst = true;
     const buffer = (): AnswerBuffer => {
       if (kept !== undefined) return kept;
-      const allocated = new AnswerBuffer();
-      const permit = buffers.take(from, () => {
-        kept = undefined;
-      });
-      if (permit !== null) {
-        kept = allocated;
-        release = permit;
-      }
-      return allocated;
+      // A peer that has not taken a whole answer yet may be one that never reads.
+      const permit = isFirst
+        ? null
+        : buffers.take(from, () => {
+            kept = undefined;
+          });
+      if (permit === null) return new AnswerBuffer({ keeps: false });
+      kept = new AnswerBuffer({ keeps: true });
+      release = permit;
+      return kept;
     };
     try {
       for (;;) {
@@ -104,6 +106,7 @@ export class BlobServer {
         const request = await withDeadline(idle, (signal) => frames.readChunks(BLOB_HEADER_BYTES, signal));
         if (request === null) break;
         await this.#answer(from, Buffer.concat(request), { frames, buffer });
+        isFirst = false;
       }
       await withDeadline({ clock, ms: BLOB_IDLE_TIMEOUT_MS, what: 'closing' }, (signal) =>
         closeStream(stream, { signal }),

@@ -172,6 +172,15 @@ describe('FrameStream', () => {
 });
 
 describe('AnswerBuffer', () => {
+  it.each([true, false])('has the memory of its last answer: %s', (keeps) => {
+    const buffer = new AnswerBuffer({ keeps });
+    const memory = (): Set<ArrayBufferLike> =>
+      new Set([...buffer.lay(Buffer.alloc(10), BLOB_RANGE_BYTES)].map(({ bytes }) => bytes.buffer));
+    const first = memory();
+    expect(first.size).toBe(5);
+    expect([...memory()].filter((block) => first.has(block))).toHaveLength(keeps ? 5 : 0);
+  });
+
   it.each([1, 127, 128, 16_384, 65_536, 65_537, BLOB_RANGE_BYTES])(
     'frames %d bytes as the encoder does',
     (length) => {
@@ -179,7 +188,7 @@ describe('AnswerBuffer', () => {
       const header = randomBytes(BLOB_HEADER_BYTES);
       const blocks: Uint8Array[] = [];
       let at = 0;
-      for (const { bytes, targets } of new AnswerBuffer().lay(header, length)) {
+      for (const { bytes, targets } of new AnswerBuffer({ keeps: true }).lay(header, length)) {
         for (const target of targets) {
           target.set(content.subarray(at, at + target.length));
           at += target.length;
