@@ -1,6 +1,7 @@
 import type { Clock } from '../common/clock.ts';
 import { sleep } from '../common/deadline.ts';
 import type { Claimant, FairPermits } from '../common/fair-permits.ts';
+import { GOSSIP_RPC_BYTES } from '../protocol/limits.ts';
 
 /** Bytes of an incomplete RPC that need no permit. A heartbeat and most other RPCs are smaller. */
 const FREE_BYTES = 32 * 1024;
@@ -56,6 +57,9 @@ export class IncompleteRpc {
   async add(bytes: Iterable<Uint8Array>, signal: AbortSignal): Promise<void> {
     const length = this.#lengths.add(bytes);
     this.#complete = length === 0;
+    // gossipsub ends the stream when it gets the prefix of such an RPC. There would never be enough memory for it, and each
+    // attempt to claim it could take permits from other addresses.
+    if (length > GOSSIP_RPC_BYTES) return;
     const needed = Math.ceil(Math.max(0, length - FREE_BYTES) / PERMIT_BYTES);
     if (needed <= this.#releases.length) return;
     this.release();
@@ -111,7 +115,7 @@ class RpcLengths {
         }
         const byte = piece[at++]!;
         this.#value += (byte & 0x7f) * 2 ** this.#bits;
-        // gossipsub ends a stream whose prefix is too long or too large, so its value does not matter here.
+        // gossipsub ends a stream whose prefix is too long, so its value does not matter here.
         this.#bits = Math.min(this.#bits + 7, 49);
         if (byte >= 0x80) continue;
         this.#length = this.#value;

@@ -122,7 +122,11 @@ export class RoundMerge {
     const { job, manifest, deps } = this.#context;
     const { store } = deps;
     const rounds = store.rounds.newest(job, STALE_ROUNDS + 1);
-    const invites = new Map(store.peers.all(job).map(({ peer, invite }) => [peer, invite]));
+    // A node that is no member any more is still bound to the invite that it used last, as in `Ledger.who`.
+    const invites = new Map<string, string | null>([
+      ...store.invites.bindings(job).map(({ peer, invite }) => [peer, invite] as const),
+      ...store.peers.all(job).map(({ peer, invite }) => [peer, invite] as const),
+    ]);
     const known = updates.map((update) => {
       const { peer, round: made } = update;
       const { assignments } = rounds.find((facts) => facts.round === made)!;
@@ -146,7 +150,6 @@ export class RoundMerge {
           tokens,
           mostTokens: believableTokens(steps, manifest),
           belief: isUntrained ? 0 : belief,
-          // A member that the job has evicted since then is a person of its own.
           person: personOf({ peer, invite: invites.get(peer) ?? null }),
           isNewcomer: earlier.length < BELIEF_UPDATES,
         },

@@ -2,6 +2,7 @@ import { describe, expect, it, vi } from 'vitest';
 import { GossipMemory, PERMIT_BYTES } from '../../../net/gossip-memory.ts';
 import { noObserver, type Refusal } from '../../../net/observer.ts';
 import { Shares } from '../../../net/shares.ts';
+import { GOSSIP_RPC_BYTES } from '../../../protocol/limits.ts';
 import { ManualClock } from '../../utils/manual-clock.ts';
 
 const MiB = 1024 * 1024;
@@ -97,6 +98,14 @@ describe('memory of gossip RPCs', () => {
       expect(refusals.filter(({ reason }) => reason === 'withdrawn').length).toBeGreaterThan(0);
     },
   );
+
+  it('is neither claimed nor waited for if an RPC is larger than allowed, because gossipsub ends its stream', async () => {
+    const { shares, begin } = memory();
+    for (const length of [GOSSIP_RPC_BYTES + 1, 1024 * MiB, 2 ** 48]) {
+      await begin('10.0.0.1', 'greedy', length).begun;
+      expect(shares.gossip.size).toBe(0);
+    }
+  });
 
   it('is no longer waited for when the stream closes', async () => {
     const { clock, gossip, begin } = memory();

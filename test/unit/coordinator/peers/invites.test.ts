@@ -268,6 +268,22 @@ describe('a revoked invite', () => {
     );
   });
 
+  test('leaves the updates of a round that is being merged to one person', async () => {
+    const world = new World({ rounds: { minPeers: 2 } });
+    const { peers, head } = await training(world, 6);
+    const { invite, token } = create(world, { uses: 3 });
+    const own = peers.slice(0, 3);
+    for (const peer of own) await peer.join(token);
+    world.failpoint = (name) => {
+      if (name === 'scored') world.run.members.revokeInvite(invite.id);
+    };
+    for (const peer of peers) await peer.submit(peer.seal(peer.update(head)));
+    await world.until(() => world.run.record.checkpoint.checkpoint.round === head.round, 'the checkpoint');
+    const { contributors } = world.run.record.checkpoint.checkpoint;
+    const weightOf = (id: string): number => contributors.find(({ peer }) => peer === id)!.weight;
+    expect(own.reduce((sum, { id }) => sum + weightOf(id), 0)).toBeCloseTo(2 * weightOf(peers[3]!.id), 3);
+  });
+
   test('is out of the open round after a kill too', async () => {
     const world = new World({ rounds: { minPeers: 2 } });
     const { peers, head } = await training(world, 3);
