@@ -184,19 +184,6 @@ export class AuditTable {
       .map(readAudit);
   }
 
-  /** Returns a peer's audits that have a result, newest round first. */
-  ofPeer(job: string, peer: string, limit: number): StoredAudit[] {
-    return this.#db
-      .all(
-        `SELECT * FROM audits WHERE job = ? AND peer = ? AND state IN ('passed', 'failed')
-         ORDER BY round DESC LIMIT ?`,
-        job,
-        peer,
-        limit,
-      )
-      .map(readAudit);
-  }
-
   /** Returns the number of rows of all attempts, and of the chosen audits that have none yet. */
   spent(job: string): number {
     const row = this.#db.one(
