@@ -131,14 +131,22 @@ export function createCoordinatorMetrics(source: CoordinatorMetricsSource): Coor
   );
   const updateBytes = counter('swarm_update_bytes_total', 'Payload bytes of all updates received.');
   const tokens = counter('swarm_tokens_total', 'Training tokens in committed checkpoints.');
-  const rounds = counter('swarm_rounds_total', 'Ended rounds, by outcome: committed or null.', 'outcome');
+  const rounds = counter(
+    'swarm_rounds_total',
+    'Ended rounds, by outcome: committed, null or rolled-back.',
+    'outcome',
+  );
   const closed = counter(
     'swarm_rounds_closed_total',
     'Closed rounds, by cause: complete, quorum, deadline or operator.',
     'cause',
   );
   const seconds = histogram('swarm_round_seconds', 'Duration of committed rounds, seconds.', ROUND_SECONDS);
-  const lost = counter('swarm_peers_lost_total', 'Nodes that left or fell silent, by reason.', 'reason');
+  const lost = counter(
+    'swarm_peers_lost_total',
+    'Nodes that left, fell silent or were removed, by reason.',
+    'reason',
+  );
 
   const queue = new Gauge({
     name: 'swarm_intake_queue_updates',
@@ -196,7 +204,7 @@ export function createCoordinatorMetrics(source: CoordinatorMetricsSource): Coor
   );
   const sharedFaults = counter(
     'swarm_shared_faults_total',
-    'Rounds in which most updates seemed to be misdeeds, so that nobody got a strike.',
+    'Rounds in which nodes with most of the earned belief seemed to misbehave, so that no node got a strike.',
   );
   const audits = counter(
     'swarm_audits_total',

@@ -94,7 +94,10 @@ export type JobEventBody =
       until: number | null;
     }
   | { type: 'pardoned'; peer: string; strikes: number; bans: number }
-  /** Authors with more than half of the round's earned belief would have been struck, so nobody was. */
+  /**
+   * Authors with more than half of the round's earned belief would have been struck, so no author was struck. `suspects`:
+   * number of updates that seem to be misdeeds.
+   */
   | { type: 'shared-fault'; round: number; suspects: number; updates: number }
   /** The coordinator trained the interval of an update again, and compared the results. */
   | {
@@ -105,7 +108,7 @@ export type JobEventBody =
       verdict: 'passed' | 'failed';
       /** Cosine of the update and the repeated training, from −1 to 1. */
       closeness: number;
-      /** Part of the second half of the steps in the update, relative to the part of the first half. */
+      /** How much of the second half of the steps is in the update, relative to how much of the first half is. */
       balance: number;
       /** Number of rows that the audit trained, with all attempts. */
       rows: number;

@@ -31,7 +31,7 @@ const standing = z.strictObject({
 const role = z.enum(['contributor', 'observer', 'operator']);
 /**
  * What a member of a job may do. A contributor trains. An observer reads heads, checkpoints and blobs, and gets no work. An
- * operator gets no work either, and may do what only operators may.
+ * operator has the same rights as an observer.
  */
 export type Role = z.infer<typeof role>;
 const empty = z.strictObject({});

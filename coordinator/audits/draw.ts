@@ -56,7 +56,7 @@ export function drawAudits(
   const chosen: DrawnUpdate[] = [];
   let left = credit;
   for (const update of order) {
-    // A cheaper update must not be preferred, or large intervals would never be audited.
+    // The search ends here, because large intervals would never be audited if cheaper updates were preferred.
     if (update.rows > left) return { chosen, held: update };
     chosen.push(update);
     left -= update.rows;

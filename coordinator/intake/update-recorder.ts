@@ -198,7 +198,7 @@ export class UpdateRecorder {
     const receipt: StoredReceipt = { term: stored.term, round, peer, digest, code, detail, issuedAt };
     deps.meter.refusal(manifest.name, code);
     if (!this.#members.has(peer)) return receipt;
-    // The author signed this payload, so nobody else can have made it.
+    // The author signed this payload, so no other peer can have made it.
     const isStrike = update !== null && (code === 'bad-payload' || code === 'not-finite');
     const strike = (outbox: Outbox): void => {
       if (isStrike) this.#ledger.strike(peer, { kind: 'bad-payload', round, digest, figures: {} }, outbox);

@@ -20,11 +20,11 @@ export const NEWCOMER_SHARE = 0.25;
 export const BELIEF_LINE = 0.2;
 
 /**
- * Overshoot from which an update has no share, in medians of the gain. The overshoot is what is missing to the exact effect
- * that the assigned steps should have.
+ * Overshoot from which the share of an update is 0, as a multiple of the median gain. The overshoot is the exact effect
+ * that the assigned steps should have, minus the exact effect of the update.
  */
 export const MOST_OVERSHOOT = 0.4;
-/** Smallest number of exact effects whose median is compared with. */
+/** Smallest number of exact effects from which the median is computed. With fewer, no overshoot is computed. */
 const LEAST_EXACT = 3;
 
 /** Share below which an author's next updates are scored on more rows. */

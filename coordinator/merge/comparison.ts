@@ -13,7 +13,7 @@ export const LEAST_UNIT = 0.002;
 export const NOISE_LIMIT = 2.5;
 /**
  * Largest worsening against the best checkpoint. Without this limit, a worsening of `tolerance` in every round passes. In
- * the last round of a job, the limits are those against the parent, because nobody can make up for a worsening later.
+ * the last round of a job, the limits are those against the parent, because no later round can make up for a worsening.
  */
 export const BEST_LIMIT = 10;
 /** Largest worsening of the worst rows against the parent. */

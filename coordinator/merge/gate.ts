@@ -178,8 +178,8 @@ class Attempts<Source, Merged> {
   }
 
   /**
-   * Removes the first person, the first two, three, five and so on. Goes on after a merge has passed as long as the persons
-   * to be removed raise the loss. Otherwise, attackers would stay whose harm the others make up for.
+   * Removes the first person, the first two, three, five and so on. After a merge has passed, goes on as long as the next
+   * persons raise the loss. Otherwise, attackers would stay in the merge if honest updates offset their harm.
    * @param first the attempt without the first person; null if it has not been made
    * @returns the best attempt; null if there was none
    */
@@ -200,9 +200,9 @@ class Attempts<Source, Merged> {
   }
 
   /**
-   * Returns whether those whom `next` removes in addition raise the loss, beyond what noise can explain. The merge
-   * becomes better if it loses updates that change nothing, because the others get their weight. Those who sent these
-   * updates have harmed nobody, so this part of the gain does not count.
+   * Returns whether the persons whom only `next` removes raise the loss by more than noise can explain. A merge also
+   * becomes better if it loses updates that change nothing, because the other updates get their weight. This part of the
+   * gain does not count, because such updates do no harm.
    */
   #isBetter(next: Attempt<Source, Merged>, passed: Attempt<Source, Merged>): boolean {
     const gain = passed.judgement.worsening - next.judgement.worsening;

@@ -252,7 +252,7 @@ export class Membership {
     const members = this.all().filter((member) => isSamePerson(whoIs(member), who));
     this.#removeAll(members, 'banned');
     if (readers.length === 0) return;
-    // A reader is no member, but it has the key of heads.
+    // A reader is no member, but it has the job key.
     if (members.length === 0) this.#context.keys.rotate();
     for (const peer of readers) this.#context.deps.network.disconnect(peer);
   }
@@ -265,8 +265,8 @@ export class Membership {
 
   /** Revokes an invite for good and removes its members. @param id null for the shared invite */
   revokeInvite(id: string | null): void {
-    // Readers have the key of heads too, and are no members, so nobody removes them after a restart. The key is therefore
-    // changed before the invite is revoked.
+    // Readers have the job key too. A restart removes the remaining members and changes the key, but it does neither for
+    // readers. So the key is changed before the invite is revoked.
     this.#context.keys.rotate();
     this.invites.revoke(id);
     // A reader is no member, but its connections are closed too.

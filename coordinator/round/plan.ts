@@ -8,7 +8,7 @@ export type Preset = Head['preset'];
 export type Assignment = Head['assignments'][number];
 
 /**
- * How far the coordinator trusts whoever answers for a node:
+ * How far the coordinator trusts the person who answers for a node:
  * - `good`: nothing is held against it
  * - `probation`: gets the least steps
  * - `suspended`: gets no assignment
@@ -53,7 +53,7 @@ export interface RoundPlan {
   readonly assignments: Assignment[];
 }
 
-/** Returns whether a node gets work at all. A round does not wait for other nodes. */
+/** Returns whether a node gets work. A round does not wait for nodes that get none. */
 export function isAssignable({ standing }: PresentPeer): boolean {
   return standing === 'good' || standing === 'probation';
 }
@@ -95,8 +95,8 @@ export function planRound(
 /**
  * Chooses all peers, or as many as a round takes. In the second case, NEWCOMER_PLACES of the places are kept for peers
  * that are not believed yet, and the believed peers get the others, so that a crowd of new identities does not displace
- * them. Places that one group does not need go to the other. Each round starts with different peers, so that all take
- * turns.
+ * them. Places that one group does not need go to the other. Each round begins at another place in the
+ * list of peers, so that all take turns.
  */
 function choose(
   sorted: readonly string[],

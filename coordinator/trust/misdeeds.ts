@@ -9,7 +9,10 @@ import type { StoredScore } from '../store/scores.ts';
  * fourteen of these updates seems harmful.
  */
 export const CLEAR_ERRORS = 3;
-/** Share of the earned belief of a round. If more than this share were struck, the cause is shared, and nobody is. */
+/**
+ * Share of the earned belief of a round. If authors with more than this share would be struck, the cause is probably a
+ * shared fault, and no author is struck.
+ */
 export const SHARED_FAULT = 0.5;
 
 /** An update of a merge, with its score and what is known of its author. */
@@ -47,9 +50,9 @@ export interface Misdeed {
  * - `disbelief`: the belief in the author is 0 after at least BELIEF_UPDATES scored updates. The next strike for
  *   disbelief needs as many new updates, because otherwise one bad update would count three times.
  *
- * If the authors of what seem to be misdeeds have more than half of the belief that all authors of the round have earned, the cause
- * is probably a fault that many nodes share, such as a broken release or wrong settings. Then nobody is struck. In a
- * round in which no author has earned belief, all authors count the same.
+ * If the authors of what seem to be misdeeds have more than half of the belief that all authors of the round have
+ * earned, the cause is probably a fault that many nodes share, such as a broken release or wrong settings. No author is
+ * struck then. In a round in which no author has earned belief, all authors count the same.
  * @returns the misdeeds, the number of updates that seem to be misdeeds, whether these are a shared fault, and whether
  *   the scores of the round are clear
  */
@@ -63,7 +66,7 @@ export function misdeedsOf(updates: readonly JudgedUpdate[]): {
   const suspects = updates.filter((update) => suspicionOf(update) !== null);
   const misdeeds = suspects.flatMap((update): Misdeed[] => {
     const kind = suspicionOf(update)!;
-    // An update of zeros has no figures. It changes nothing, whatever the noise.
+    // An update of zeros has no figures. Its effect is zero without any noise, so the scores need not be clear.
     if (!isClear && kind !== 'outlier' && update.figures !== null) return [];
     const { peer, round, digest } = update;
     return [{ peer, round, digest, kind, figures: evidenceOf(update) }];
