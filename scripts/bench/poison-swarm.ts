@@ -102,6 +102,14 @@ export interface PoisonOutcome {
   /** Number of strikes by kind, and of suspensions and bans. */
   readonly strikes: Record<'honest' | 'attackers', Record<string, number>>;
   readonly rollBacks: number;
+  /** Scores of all updates; `attack` is null for those of honest nodes. */
+  readonly scores: readonly {
+    readonly round: number;
+    readonly attack: string | null;
+    readonly effect: number | null;
+    readonly gain: number | null;
+    readonly share: number | null;
+  }[];
   /** Rows of scoring and audits divided by rows that the nodes trained on. */
   readonly extraWork: number;
 }
@@ -115,6 +123,8 @@ const FAST_MS = 1;
 const CLAIMED_LOSSES = { lossFirst: 5, lossLast: 4.9, lossMean: 4.95 };
 const RECEIPTS = 4096;
 const EVENTS = 100_000;
+/** Cost of a row's loss, as a share of the cost of its gradient. */
+const LOSS_COST = 1 / 3;
 const VIRTUAL_DAY_MS = 24 * 3_600_000;
 /** A node with fewer scored updates is a newcomer. */
 const NEWCOMER_UPDATES = 3;
@@ -222,8 +232,8 @@ class PoisonedSwarm {
 
   #validator(): Validator {
     const { trainer, gateRows } = this.#deps;
-    const counted = async <T>(rows: readonly Row[], work: Promise<T>): Promise<T> => {
-      this.#validatedRows += rows.length;
+    const counted = async <T>(rows: number, work: Promise<T>): Promise<T> => {
+      this.#validatedRows += rows;
       return this.#clock.hold(work);
     };
     return {
@@ -233,15 +243,16 @@ class PoisonedSwarm {
         _job: ValidationJob,
         adapter: readonly Float32Array[],
         rows: readonly Row[],
-      ): Promise<LossGradient> => counted(rows, trainer.gradient(adapter, this.#rowsFor(rows))),
+      ): Promise<LossGradient> => counted(rows.length, trainer.gradient(adapter, this.#rowsFor(rows))),
       losses: (
         _job: ValidationJob,
         adapter: readonly Float32Array[],
         rows: readonly Row[],
-      ): Promise<RowLoss[]> => counted(rows, trainer.evaluate(adapter, this.#rowsFor(rows))),
+      ): Promise<RowLoss[]> =>
+        counted(LOSS_COST * rows.length, trainer.evaluate(adapter, this.#rowsFor(rows))),
       train: async (_job: ValidationJob, { rows, ...training }: StepsToMake): Promise<StepsMade> => {
         const work = this.#train({ ...training, rows: this.#rowsFor(rows) });
-        const { adapter, optimizer, result } = await counted(rows, work);
+        const { adapter, optimizer, result } = await counted(rows.length, work);
         return { adapter, optimizer, steps: result.steps, rows: rows.length, isComplete: true };
       },
       release: async () => {},
@@ -418,6 +429,15 @@ class PoisonedSwarm {
       disbelieved,
       receipts: { honest: this.#receipts(honest), attackers: this.#receipts([...attackers]) },
       strikes,
+      scores: closed.flatMap(({ round }) =>
+        store.scores.ofMerge(job, round).map(({ peer, figures, share }) => ({
+          round,
+          attack: attackers.has(peer) ? attackOf([...attackers].indexOf(peer), run.attack) : null,
+          effect: figures?.effect ?? null,
+          gain: figures?.gain ?? null,
+          share,
+        })),
+      ),
       rollBacks: events.filter(({ type }) => type === 'rolled-back').length,
       extraWork: this.#validatedRows / Math.max(1, trainedRows),
     };
