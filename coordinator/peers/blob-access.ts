@@ -1,6 +1,10 @@
 import type { JobRun } from '../job-run.ts';
 import { isOpen } from '../round/round-machine.ts';
+import type { BlobUse } from '../store/blobs.ts';
 import type { Store } from '../store/store.ts';
+
+/** Uses of the blobs that every reader of a job may fetch. All other uses are of payloads of updates. */
+const FOR_READERS: readonly BlobUse[] = ['job', 'adapter', 'step'];
 
 /**
  * Returns whether a peer may fetch a blob. It may if one of the jobs that need the blob lets it:
@@ -21,7 +25,7 @@ export function mayFetch(
   if (readable.size === 0) return false;
   return store.blobs.usesOf(digest).some(({ job, use, round }) => {
     const run = readable.get(job);
-    return run !== undefined && (use !== 'update' || mayReadUpdate(peer, run, round));
+    return run !== undefined && (FOR_READERS.includes(use) || mayReadUpdate(peer, run, round));
   });
 }
 

@@ -91,6 +91,16 @@ test('no peer gets an update while its round is open; then contributors of a clo
   }
 });
 
+test('contributors of a closed job do not get an update that is kept for an audit either', async () => {
+  const world = new World({ ...INVITE, rounds: { minPeers: 2 } });
+  const { peers, head } = await training(world, 2, 'secret');
+  const [author, other] = peers as [ScriptedPeer, ScriptedPeer];
+  const update = author.update(head);
+  await author.submit(author.seal(update));
+  world.store.blobs.use(world.toy.job, 'audit', 0, [update.payload.digest]);
+  expect(await fetched(world, other, [update.payload])).toEqual([]);
+});
+
 test('a reader whose invite is revoked reads no longer', async () => {
   const world = await new World(INVITE).start();
   const reader = new ScriptedPeer(1, world);
