@@ -278,6 +278,19 @@ test('a job with too few other nodes goes on with suspended ones, until these ar
   expect(assigned(theWorld, attacker.id)).toEqual([1, 2, 3, 4, 5, 6, 7, 8, 9]);
 });
 
+test('if all present nodes are suspended, they all take part on probation', async () => {
+  const theWorld = world();
+  const { peers, head } = await training(theWorld, 3);
+  const { driver, ledger } = theWorld.run;
+  const strike = { kind: 'audit', round: head.round, digest: 'd'.repeat(64), figures: {} } as const;
+  for (const { id } of peers) driver.transact((outbox) => ledger.strike(id, strike, outbox));
+  expect(peers.map(({ id }) => ledger.standingOf(ledger.who(id)).standing)).toEqual(
+    peers.map(() => 'suspended'),
+  );
+  const standings = Object.values(ledger.withStandings(driver.state.present)).map(({ standing }) => standing);
+  expect(standings).toEqual(peers.map(() => 'probation'));
+});
+
 function joinRequest({ clock }: World) {
   return { invite: null, name: 'p', agent: 'test', engine: 'none', sentAt: clock.now() };
 }
