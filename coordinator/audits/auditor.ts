@@ -3,10 +3,9 @@ import { freshOptimizer } from '../../lora/train/optimizer/optimizer-state.ts';
 import { likeness } from '../../lora/update/closeness.ts';
 import type { EvaluateOptions, RunContext, StepsMade } from '../context.ts';
 import { loadUpdate } from '../merge/arithmetic.ts';
-import type { Outbox } from '../record/outbox.ts';
 import type { JobState } from '../round/state.ts';
 import type { StoredAudit } from '../store/store.ts';
-import type { Ledger } from '../trust/ledger.ts';
+import type { Announcements, Ledger } from '../trust/ledger.ts';
 import type { AuditRecord } from './audit-record.ts';
 import { type Repetition, readRepetition } from './repetition.ts';
 import { passes } from './verdict.ts';
@@ -37,7 +36,7 @@ export interface AuditorDeps extends Pick<EvaluateOptions, 'onFallback'> {
   readonly record: AuditRecord;
   readonly ledger: Ledger;
   /** Runs `write` in a transaction. */
-  readonly transact: (write: (outbox: Outbox) => void) => void;
+  readonly transact: (write: (outbox: Announcements) => void) => void;
 }
 
 /**
