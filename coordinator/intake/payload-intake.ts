@@ -36,7 +36,7 @@ export class PayloadIntake {
    */
   async take(author: string, update: Update, scope: BlobScope): Promise<Refusal | null> {
     await scope.hold(update.payload.digest);
-    const missing = update.inline === null ? await this.#fetch(author, update.payload) : null;
+    const missing = update.inline === null ? await this.#fetchOwn(author, update.payload) : null;
     return missing ?? this.#check(author, update, scope);
   }
 
@@ -64,6 +64,20 @@ export class PayloadIntake {
     } finally {
       release();
     }
+  }
+
+  /**
+   * Fetches an announced payload. A blob that the store needs for anything but this author's updates counts as unavailable.
+   * It would not be fetched, so an author that knows only its digest could pass it off as its own work, and could later
+   * fetch it although it belongs to a job that the author may not read.
+   */
+  async #fetchOwn(author: string, ref: { digest: string; size: number }): Promise<Refusal | null> {
+    const { job, deps } = this.#context;
+    const { blobs, updates } = deps.store;
+    if (blobs.needs(ref.digest) && !updates.hasSent(job, author, ref.digest)) {
+      return { code: 'unavailable', detail: 'the author has not sent the payload' };
+    }
+    return this.#fetch(author, ref);
   }
 
   async #fetch(author: string, ref: { digest: string; size: number }): Promise<Refusal | null> {

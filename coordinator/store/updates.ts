@@ -204,6 +204,17 @@ export class UpdateTable {
     return row && readReceipt(row);
   }
 
+  /** Returns whether an update of a peer with this payload has ever been accepted. */
+  hasSent(job: string, peer: string, digest: string): boolean {
+    const row = this.#db.one(
+      `SELECT 1 FROM receipts WHERE job = ? AND peer = ? AND digest = ? AND code IN ('accepted', 'late') LIMIT 1`,
+      job,
+      peer,
+      digest,
+    );
+    return row !== null;
+  }
+
   /** Returns a peer's receipts, newest first. */
   receipts(job: string, peer: string, limit: number): StoredReceipt[] {
     return this.#db

@@ -3,6 +3,7 @@ import { UPDATE_QUOTA } from '../../../../coordinator/intake/intake.ts';
 import { FETCH_STALL_MS } from '../../../../coordinator/intake/payload-fetches.ts';
 import { PAYLOADS_AT_ONCE } from '../../../../coordinator/intake/payload-intake.ts';
 import { ALL_REFUSALS, RECORDED_REFUSALS } from '../../../../coordinator/intake/update-recorder.ts';
+import { isOpen } from '../../../../coordinator/round/round-machine.ts';
 import { sha256 } from '../../../../protocol/cbor.ts';
 import { GOSSIP_MESSAGE_BYTES, STALE_ROUNDS, UPDATE_BYTES } from '../../../../protocol/limits.ts';
 import type { Update } from '../../../../protocol/messages.ts';
@@ -301,8 +302,24 @@ describe('announced payloads', () => {
     expect(world.disk.files.has(sha256(garbage))).toBe(false);
     // A file of the base, announced as an update.
     const base = world.toy.blobs[0]!;
-    expect((await peer!.submit(announce(peer!, head, base))).code).toBe('bad-payload');
+    expect((await peer!.submit(announce(peer!, head, base))).code).toBe('unavailable');
     expect(world.disk.files.has(sha256(base))).toBe(true);
+  });
+
+  test('that another node has sent are unavailable, but an author may announce its own payload again', async () => {
+    const world = new World({ rounds: { minPeers: 2 } });
+    const { peers, head } = await training(world, 2);
+    const [author, thief] = peers as [ScriptedPeer, ScriptedPeer];
+    const payload = author.payload(0.05, head.preset);
+    author.disk.files.set(sha256(payload), payload);
+    expect((await author.submit(announce(author, head, payload))).code).toBe('accepted');
+    expect((await thief.submit(announce(thief, head, payload))).code).toBe('unavailable');
+    const own = thief.update(head, {}, thief.payload(0.01, head.preset));
+    expect((await thief.submit(thief.seal(own))).code).toBe('accepted');
+    const opened = (): boolean => world.run.driver.state.round > head.round && isOpen(world.run.driver.state);
+    await world.until(opened, 'the next round');
+    const next = world.run.record.heads.newest.head;
+    expect((await author.submit(announce(author, next, payload))).code).toBe('accepted');
   });
 });
 
