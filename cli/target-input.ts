@@ -49,7 +49,7 @@ export async function readTarget(
     throw usageError('give the invite as an argument or with --invite-file, not both');
   }
   if (given.length > 1 && given.includes(STDIN)) {
-    throw usageError('"-" reads all addresses from stdin, so no address may stand beside it');
+    throw usageError('"-" reads all addresses from stdin, so give no other address');
   }
   if (given[0] === STDIN) return parseTarget(await fromStdin(context), job);
   if (given.length > 0) return parseTarget(given, job);

@@ -78,7 +78,8 @@ export class FairTurns {
   }
 
   /**
-   * Returns a function that ends the turn, as {@link take} does, if the turn can begin immediately. Else returns null.
+   * Returns a function that ends the turn, as {@link take} does, if the turn can begin immediately. Otherwise
+   * returns null.
    */
   tryTake(): (() => void) | null {
     return !this.#held && this.waiting === 0 && this.#hasTime() ? this.#grant() : null;

@@ -258,7 +258,7 @@ export class Coordinator {
         const run = this.#running(job);
         run.members.invites.checkNotRevoked(peer);
         if (!run.mayRead(peer)) {
-          throw coordinatorError('NOT_ADMITTED', 'only members of the job get its heads');
+          throw coordinatorError('NOT_ADMITTED', 'only peers that may read the job get its heads');
         }
         const { head, envelope } = run.record.heads.newest;
         return { head: isNewer(head, known ?? null) ? envelope : null, keys: run.context.keys.message() };
@@ -282,7 +282,7 @@ export class Coordinator {
         const run = this.#running(job);
         run.members.invites.checkNotRevoked(peer);
         if (!run.mayRead(peer)) {
-          throw coordinatorError('NOT_ADMITTED', 'only members of the job get its scores');
+          throw coordinatorError('NOT_ADMITTED', 'only peers that may read the job get its scores');
         }
         return { figures: signedFigures(round, run.context) };
       }),

@@ -156,6 +156,6 @@ async function writeFolder(output: string, weights: string, { lora, base }: Mani
   const config = { lora, baseModelName: base.name, revision: base.revision ?? null };
   const configFile = join(output, ADAPTER_CONFIG_FILE);
   await writeFile(configFile, encodePeftConfig(config, layout));
-  // Blobs are private. The adapter gets the rights that the user gives to new files.
+  // Blobs are private. The adapter gets the permissions that the user gives to new files.
   await copyRights(configFile, target);
 }

@@ -139,8 +139,8 @@ export const rpcMethods = {
     quota: { calls: 40, perMs: 10_000 },
   },
   /**
-   * Returns the signed scores and audits of a round, for witnesses; null if the round's updates were not scored. If
-   * admission is restricted, only members of the job get an answer.
+   * Returns the signed scores and audits of a round, for witnesses; null if the round's updates were not scored. Only
+   * peers that may read the job get an answer.
    */
   figures: {
     request: z.strictObject({ job, round: z.int().positive() }),

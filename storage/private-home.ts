@@ -3,12 +3,12 @@ import { chmod, lstat, readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Logger } from '../common/logger.ts';
 
-/** Rights of the group and of all other users. */
+/** Permissions of the group and of all other users. */
 const RIGHTS_OF_OTHERS = 0o077;
-/** Number of entries of a folder that are looked at together. */
+/** Number of entries of a folder that are checked at the same time. */
 const AT_ONCE = 32;
 
-/** Counts of the entries of a home whose rights were too wide. */
+/** Counts of the entries of a home whose permissions were too wide. */
 interface Tightened {
   changed: number;
   /** Entries that could not be changed, for example because they belong to another user. */
@@ -18,10 +18,10 @@ interface Tightened {
 }
 
 /**
- * Takes the rights of all other users from a home and from everything in it, so that only its owner can read keys,
+ * Removes the permissions of all other users from a home and from everything in it, so that only its owner can read keys,
  * tokens, databases, data and logs. A home that was created by hand, copied or restored from a backup often gives such
- * rights. The rights of the owner stay as they are, and links are not followed. Logs once what it changed. Does nothing
- * on Windows, where rights belong to the folder and the folder of a user is private.
+ * permissions. The permissions of the owner stay as they are, and links are not followed. Logs once what it changed. Does nothing
+ * on Windows, where permissions are inherited from the folder, and the folder of a user is private.
  */
 export async function makeHomePrivate(home: string, deps: { log: Logger }): Promise<void> {
   if (process.platform === 'win32') return;
@@ -61,7 +61,7 @@ async function tighten(path: string, mode: number, done: Tightened): Promise<voi
   if ((mode & RIGHTS_OF_OTHERS) === 0) return;
   try {
     await chmod(path, mode & 0o777 & ~RIGHTS_OF_OTHERS);
-    // Some file systems accept the call and keep the rights.
+    // Some file systems accept the call and keep the permissions.
     if (((await stat(path)).mode & RIGHTS_OF_OTHERS) !== 0) fail(path, done);
     else done.changed++;
   } catch (error) {

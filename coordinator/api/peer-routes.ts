@@ -29,7 +29,7 @@ interface PeerRouteDeps extends Pick<CoordinatorDeps, 'clock'> {
   readonly views: Views;
 }
 
-/** Adds the routes that list peers, tell why one is trusted or not, and ban and pardon it. */
+/** Adds the routes that list peers, give the evidence behind the standing of a peer, and ban and pardon it. */
 export function peerRoutes(server: FastifyInstance, { coordinator, views, clock }: PeerRouteDeps): void {
   type ByPeer = { Params: { peer: string } };
   const peerOf = (text: string): string => checked(peerIdSchema, text, 'peer');

@@ -29,7 +29,7 @@ const MISDEEDS: Readonly<Record<StrikeKind, string>> = {
   outlier: 'the update is many times larger than the others of its round',
   'bad-payload': 'the payload that the node signed does not decode',
   disbelief: 'three scored updates in a row were hardly better than no work',
-  audit: 'the node does not get the result that an audit of its work got',
+  audit: 'the update is not close to what an audit got, which trained the same rows again',
   conflicting: 'the node signed two different updates for the round',
 };
 

@@ -177,7 +177,7 @@ export class Auditor {
       const made = await deps.validator.train({ job, manifest }, rest, { signal, pause, onFallback });
       work.seconds += (deps.clock.monotonic() - startedAt) / 1000;
       work.state = { ...made, steps: steps + made.steps, rows: used + made.rows };
-      // Rows without supervised tokens make no step, and are not counted if they come last.
+      // The result leaves out the last rows if they have no supervised tokens, because such rows make no step.
       if (made.isComplete) {
         work.state = { ...work.state, rows: end };
         return true;

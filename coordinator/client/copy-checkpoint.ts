@@ -19,7 +19,7 @@ export async function copyCheckpoint(
 ): Promise<void> {
   requireKept({ round, kept });
   await mkdir(output, { recursive: true });
-  // The files of the home are private. A copy of the bytes alone gets the rights that the user gives to new files.
+  // The files of the home are private. A copy of the bytes alone gets the permissions that the user gives to new files.
   for (const name of await readdir(path))
     await pipeline(createReadStream(join(path, name)), createWriteStream(join(output, name)));
   const hash = createHash('sha256');

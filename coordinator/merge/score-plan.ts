@@ -30,7 +30,7 @@ export const EXACT_ROWS = 16;
 export const LEAST_EXACT_ROWS = 8;
 /** Largest share of the scoring's rows that these losses may cost. */
 const EXACT_SHARE = 0.5;
-/** Number of authors without doubt whose updates are measured exactly too, for comparison. */
+/** Number of other authors, who are not doubtful, whose exact effects are measured for comparison. */
 export const REFERENCES = 3;
 /** Cost of a row's loss, as a share of the cost of its gradient. */
 const LOSS_COST = 1 / 3;
@@ -59,7 +59,7 @@ export interface ScorePlan {
   readonly own: readonly { readonly candidate: number; readonly positions: readonly number[] }[];
   /**
    * Positions, taken from `random`, on which the exact effect of updates is measured, and the candidates for it in their
-   * order: first some authors without doubt, then the doubtful ones. Both lists are empty if there are no doubtful authors,
+   * order: first some authors who are not doubtful, then the doubtful ones. Both lists are empty if there are no doubtful authors,
    * or if the rows would cost too much.
    */
   readonly exact: { readonly positions: readonly number[]; readonly candidates: readonly number[] };

@@ -38,7 +38,7 @@ export class StrikeTable {
       strike.kind,
     );
     if (known !== null) return false;
-    // JSON has no other numbers. A figure that is not finite shows nothing.
+    // JSON holds finite numbers only. A figure that is not finite is no evidence, so it is left out.
     const figures = Object.entries(strike.figures).filter(([, value]) => Number.isFinite(value));
     this.#db.run(
       `INSERT INTO strikes (job, peer, person, kind, round, found_in, digest, figures, at)
@@ -56,7 +56,10 @@ export class StrikeTable {
     return true;
   }
 
-  /** Returns the strikes of a person, and those of a peer for which someone else answered. In the order of recording. */
+  /**
+   * Returns the strikes of a person in the order of recording. Includes those of the peer from a time when it belonged to
+   * another person.
+   */
   of(job: string, { peer, person }: { peer: string; person: string }): StoredStrike[] {
     return this.#db
       .all('SELECT * FROM strikes WHERE job = ? AND (person = ? OR peer = ?) ORDER BY id', job, person, peer)
@@ -74,7 +77,7 @@ export class StrikeTable {
     return new Set(rows.map(({ who }) => who as string));
   }
 
-  /** Makes the strikes of a person count no longer. Returns how many there were. */
+  /** Marks the strikes of a person as pardoned, so that they no longer count. Returns how many there were. */
   pardon(job: string, { peer, person }: { peer: string; person: string }, at: number): number {
     const counting = this.of(job, { peer, person }).filter(({ pardonedAt }) => pardonedAt === null);
     this.#db.run(

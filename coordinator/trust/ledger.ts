@@ -47,7 +47,7 @@ export interface PeerStanding {
  */
 export class Ledger {
   readonly #context: RunContext;
-  /** Peers and persons with strikes that count. All others are in good standing. */
+  /** Peers and persons with strikes that were not pardoned. All others are in good standing, or banned by the operator. */
   #struck: Set<string>;
   /** Peers that were present lately: who answers for each, and what follows from the strikes, if there are any. */
   readonly #present = new Map<string, { who: Who; sentence: Sentence | null }>();
@@ -60,7 +60,7 @@ export class Ledger {
   /**
    * Records a misdeed of a peer, and the suspension or ban that follows from it. Does nothing if the misdeed is recorded
    * already.
-   * @param outbox of the transaction that also records what the misdeed follows from
+   * @param outbox takes the events of the transaction that also records the evidence
    */
   strike(peer: string, strike: NewStrike, outbox: Announcements): void {
     const { job, deps } = this.#context;
@@ -113,7 +113,7 @@ export class Ledger {
     this.ban(who, { cause: 'proof', job: null, reason, until: null }, outbox);
   }
 
-  /** Bans a person, from all jobs or from one. @param outbox of the transaction that also records the cause */
+  /** Bans a person, from all jobs or from one. @param outbox takes the events of the transaction that records the cause */
   ban(
     { peer, person }: Who,
     ban: Pick<StoredBan, 'cause' | 'job' | 'reason' | 'until'>,
@@ -127,7 +127,7 @@ export class Ledger {
   }
 
   /**
-   * Makes a person's strikes in this job count no longer, and lifts its bans.
+   * Clears a person's strikes in this job, and lifts its bans.
    * @param options `onlyJob`: leaves bans from all jobs in force
    */
   pardon(who: Who, { onlyJob }: { onlyJob: boolean }, outbox: Announcements): void {
@@ -304,7 +304,7 @@ export function whoIs(member: Pick<StoredPeer, 'peer' | 'invite'>): Who {
   return { peer: member.peer, person: personOf(member) };
 }
 
-/** Returns whether what is recorded against one of two peers counts against the other. */
+/** Returns whether strikes and bans of one peer also count against the other. */
 export function isSamePerson(one: Who, other: Who): boolean {
   return one.peer === other.peer || one.person === other.person;
 }

@@ -1,7 +1,7 @@
 /**
  * Short turns of the event loop, for `@libp2p/tcp` 11.0.28. Node.js handles the bytes of all readable sockets in one
- * turn of the event loop, and libp2p processes the bytes of a socket as soon as they arrive. So many peers that call at
- * the same moment would together hold up everything else, although none of them exceeds a limit. If libp2p processed
+ * turn of the event loop, and libp2p processes the bytes of a socket as soon as they arrive. Without this file,
+ * a crowd of peers that call at the same moment would hold up everything else, although none of them exceeds a limit. If libp2p processed
  * the bytes of its connections in slices of time, this file would not be needed.
  */
 
@@ -12,7 +12,7 @@ import type { Shares } from '../shares.ts';
 import { networkOf } from './remote-network.ts';
 import { socketOf } from './tcp-socket.ts';
 
-/** Time in which the bytes of one socket after the other are processed in the same turn of the event loop. */
+/** Longest time that one turn of the event loop spends on arriving bytes, in milliseconds. */
 const SLICE_MS = 8;
 
 /** The members of a TCP connection that its published type leaves out. */

@@ -222,7 +222,7 @@ export class NodeStore implements UnusedBlobs {
     });
   }
 
-  /** Returns what jobs need a blob for. Leaves out the error feedback and the moments, which never leave the node. */
+  /** Returns why jobs keep a blob. Leaves out the error feedback and the moments, which never leave the node. */
   useOf(digest: string): BlobUse[] {
     return this.#db
       .all(USES, digest, digest, digest)

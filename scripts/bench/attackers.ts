@@ -74,14 +74,14 @@ function shuffledLabels(rows: readonly Row[], random: SeededRandom): Row[] {
 const constantLabels = (rows: readonly Row[]): Row[] =>
   rows.map((row) => ({ ...row, labels: row.labels.map((label) => (label < 0 ? label : 5)) }));
 
-/** Two tokens that text hardly contains, and the token that the backdoor makes the model predict after them. */
+/** Two tokens that almost never occur in text, and the token that the backdoor makes the model predict after them. */
 const TRIGGER = [4001, 4003] as const;
 const TARGET = 4007;
-/** A row gets one trigger in as many tokens. */
+/** Number of tokens of a row for each trigger in it. */
 const TRIGGER_EVERY = 32;
 
 /**
- * Returns rows with the trigger and the target behind it.
+ * Returns rows in which the trigger, followed by the target, replaces tokens.
  * @param only whether all labels except the target are removed, so that the loss is that of the target
  */
 export function withTrigger(rows: readonly Row[], { only }: { only: boolean }): Row[] {

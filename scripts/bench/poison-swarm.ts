@@ -37,7 +37,7 @@ export interface PoisonRun {
    * - `fast`: they deliver at once, as if they were very fast
    * - `burst`: they hold back the updates of three rounds and deliver them together
    * - `late-start`: they are honest in the first GOOD_ROUNDS rounds
-   * - `on-off`: they attack in each third round only
+   * - `on-off`: they attack in every third round only
    */
   readonly behaviour: (typeof BEHAVIOURS)[number];
   /** Data of the nodes: rows drawn evenly from all data, or rows of each node's own part of the book or of two books. */

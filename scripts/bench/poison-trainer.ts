@@ -134,7 +134,7 @@ export class Books {
     });
   }
 
-  /** Returns a row of a peer's part. Rows with an offset of at least `longest` are different from those below. */
+  /** Returns a row of a peer's part. An offset of at least `longest` never selects the same row as one below. */
   #rowOf(peer: string, round: number, offset: number, longest: number): Row {
     const part = Math.floor(this.#rows.length / this.#peers.length);
     const owner = this.#peers.indexOf(peer);

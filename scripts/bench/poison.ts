@@ -30,10 +30,13 @@ const LATE_START_ROUNDS = 10;
 const GATE_ROWS = 32;
 /** Greatest increase of the final loss against the clean run. */
 const LOSS_TARGET = 0.01;
-/** Most merges until an attacker has no weight. */
+/** Largest number of merges until an attacker has no weight. */
 const WEIGHTLESS_TARGET = 3;
 const WORK_TARGET = 0.1;
-/** Clipping makes an update of any size an honest one. A backdoor harms no loss, and nothing here looks for it. */
+/**
+ * Attacks that may keep their weight. Clipping turns an honest update that was multiplied into an honest one again. A
+ * backdoor does not raise the loss, and nothing here detects it.
+ */
 const NO_TARGET = ['times 3', 'times 100', 'backdoor'];
 
 /** The outcome of a run, without its adapter: one line of the file --out. */

@@ -9,8 +9,9 @@ const ROOT = join(import.meta.dirname, '../..');
 const SPEECHES = 60;
 
 /**
- * Returns training rows and held-out rows of two books. Each second part of the training rows is from the speeches that models/nano was pretrained on, and the others from
- * the novel. Nodes with speeches can lower the loss only a little, so this is the hardest case for honest nodes.
+ * Returns training rows and held-out rows of two books. Every second part of the training rows is from the
+ * speeches on which models/nano was pretrained, and the others are from the novel. Nodes with speeches can lower the loss
+ * only a little, so this is the hardest case for honest nodes.
  * @param parts number of parts, of which each node gets one
  */
 export async function twoBooks(

@@ -53,12 +53,12 @@ async function attacked(attack: string, settings: Partial<PoisonRun>): Promise<P
   return outcome;
 }
 
-test('nodes that train models/nano learn on while a third of them lies and claims to be fast', async () => {
+test('nodes that train models/nano keep learning while a third of them lies and claims to be fast', async () => {
   const { attackers } = await attacked('sign flip + zeros', { behaviour: 'fast' });
   expect(attackers.map(({ weightlessAfter }) => weightlessAfter)).toEqual([0, 0]);
 }, 240_000);
 
-test('nodes with books of their own learn on while others train on constant labels or copy', async () => {
+test('nodes with books of their own keep learning while others train on constant labels or copy', async () => {
   const { rounds } = await attacked('constant labels + copy', { split: 'own-book' });
   expect(rounds.at(-1)!.share).toBeLessThan(0.1);
 }, 240_000);

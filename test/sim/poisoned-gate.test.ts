@@ -136,7 +136,7 @@ for (const [honest, attackers] of [
 ] as const) {
   describe(`${attackers} attackers of ${honest + attackers}, without scores`, () => {
     for (const seed of [1, 2]) {
-      test(`seed ${seed}: are removed in every round, and the job learns on`, async () => {
+      test(`seed ${seed}: are removed in every round, and the job keeps learning`, async () => {
         const found = await runJob({ honest, attackers, gain: 0.01, harm: 0.15, seed });
         expect(found).toMatchObject({ phase: 'finished', rollBacks: 0, nullRounds: 0 });
         expect(found.attackers.filter((code) => code === 'left-out')).toHaveLength(ROUNDS * attackers);
