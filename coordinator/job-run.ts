@@ -67,7 +67,8 @@ export class JobRun {
     this.members.removeBanned();
     const { liveness } = this.members;
     const admits = (author: string): boolean => this.members.has(author);
-    // Only the coordinator reads these topics. If it forwarded them, any subscriber would learn who takes part in the job.
+    // Only the coordinator reads these topics. If it forwarded them, any subscriber would learn who takes part in the
+    // job.
     this.#cleanups.push(
       deps.network.subscribe(
         jobTopic(job, 'updates'),

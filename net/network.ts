@@ -57,8 +57,8 @@ export interface SwarmNetwork {
   fetchBlob(ref: { digest: string; size: number }, options: FetchBlobOptions): Promise<void>;
 
   /**
-   * Sets the rule that decides which peer may fetch which blob of the local store. Until the first call, no peer may fetch
-   * any blob. A refused peer gets the same answer as for a blob that does not exist.
+   * Sets the rule that decides which peer may fetch which blob of the local store. Until the first call, no peer may
+   * fetch any blob. A refused peer gets the same answer as for a blob that does not exist.
    */
   serveBlobs(mayFetch: MayFetch): void;
 

@@ -104,8 +104,8 @@ export class Intake {
    * @param options.sealed whether the message is sealed, as all gossip is
    */
   receive(bytes: Uint8Array, sender: string, { sealed }: { sealed: boolean }): Judged {
-    // Check membership first, because opening the seal and verifying the signature cost more. Anyone can sign any number of updates under
-    // new identities.
+    // Check membership first, because opening the seal and verifying the signature cost more. Anyone can sign any
+    // number of updates under new identities.
     if (!this.#members.has(sender))
       return this.#refuse(NOT_ADMITTED, sealed ? unreadable(sender, bytes) : unverified(sender, bytes));
     if (!this.#limiter.take(sender, UPDATE_QUOTA)) {
@@ -203,8 +203,9 @@ export class Intake {
     if (isSame && 'receipt' in earlier) return earlier.receipt;
     const issued = deps.store.updates.receipt(job, author, update.payload.digest);
     if (issued?.round !== update.round) return null;
-    // The receipt `unavailable` stands even if the payload becomes available later. The author has put the update back into
-    // its error feedback and sends its content with the next round, so accepting the update now would count it twice.
+    // The receipt `unavailable` stands even if the payload becomes available later. The author has put the update back
+    // into its error feedback and sends its content with the next round, so accepting the update now would count it
+    // twice.
     const isFinal = issued.code === 'unavailable' || issued.code === 'conflicting';
     return isSame || isFinal ? Promise.resolve(issued) : null;
   }

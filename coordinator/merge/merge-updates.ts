@@ -40,8 +40,8 @@ export interface MergeInput {
   /** Digest of the blob with the error feedback of the published deltas; null means zero. */
   readonly residual: string | null;
   /**
-   * The weight of each source in a signed checkpoint. A peer that recomputes a merge takes the weights from there, because
-   * it does not know which person answers for a node. @default computed by `weighUpdates`
+   * The weight of each source in a signed checkpoint. A peer that recomputes a merge takes the weights from there,
+   * because it does not know which person answers for a node. @default computed by `weighUpdates`
    */
   readonly weights?: readonly number[];
 }
@@ -94,8 +94,8 @@ const RESIDUAL_BYTES = ADAPTER_BYTES + 64;
  *
  * Every tensor is clipped to its median norm over the updates, which is weighted by their weights in the merge (see
  * `weighUpdates`). Then the updates are averaged with these weights. The divisor of each value is at least
- * `denominatorFloor` times the total weight. All sums are computed in float32 and in the given order. The mean times `rate` is quantised for publication,
- * with error feedback of decay 1.
+ * `denominatorFloor` times the total weight. All sums are computed in float32 and in the given order. The mean times
+ * `rate` is quantised for publication, with error feedback of decay 1.
  *
  * The result depends only on the input, so any peer that has the blobs can recompute the same bits. Each update is read
  * twice, and only one is in memory at a time, except those that drift is measured on.

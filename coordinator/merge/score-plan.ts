@@ -58,16 +58,16 @@ export interface ScorePlan {
    */
   readonly own: readonly { readonly candidate: number; readonly positions: readonly number[] }[];
   /**
-   * Positions, taken from `random`, on which the exact effect of updates is measured, and the candidates for it in their
-   * order: first some authors who are not doubtful, then the doubtful ones. Both lists are empty if there are no doubtful authors,
-   * or if the rows would cost too much.
+   * Positions, taken from `random`, on which the exact effect of updates is measured, and the candidates for it in
+   * their order: first some authors who are not doubtful, then the doubtful ones. Both lists are empty if there are no
+   * doubtful authors, or if the rows would cost too much.
    */
   readonly exact: { readonly positions: readonly number[]; readonly candidates: readonly number[] };
 }
 
 /**
- * Chooses the rows. Their gradients and losses cost about SCORING_SHARE times as much as the gradients of the rows that the
- * nodes trained on.
+ * Chooses the rows. Their gradients and losses cost about SCORING_SHARE times as much as the gradients of the rows that
+ * the nodes trained on.
  * @param assignedEnd first position of the round that no node was assigned
  * @param rows number of rows in the data
  * @param seed 32 random bytes, drawn after the round had closed

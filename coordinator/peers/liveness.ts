@@ -103,8 +103,8 @@ export class Liveness {
 
   /** Takes a message of the `peers` topic, a sealed heartbeat. Returns the verdict for gossip. */
   receive(bytes: Uint8Array, sender: string): 'accept' | 'ignore' | 'reject' {
-    // Check membership first, because opening the seal and verifying the signature cost more. Anyone can sign any number of heartbeats
-    // under new identities.
+    // Check membership first, because opening the seal and verifying the signature cost more. Anyone can sign any
+    // number of heartbeats under new identities.
     if (!this.#isMember(sender)) return 'ignore';
     if (!this.#limiter.take(sender, HEARTBEAT_QUOTA)) return 'ignore';
     try {

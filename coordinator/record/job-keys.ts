@@ -12,8 +12,9 @@ interface Deps {
 }
 
 /**
- * The keys of a job. Nodes seal updates and heartbeats to one of them, which never changes. The coordinator encrypts heads
- * under the other, which it replaces when a member is removed. A member that is removed can then read no later head.
+ * The keys of a job. Nodes seal updates and heartbeats to one of them, which never changes. The coordinator encrypts
+ * heads under the other, which it replaces when a member is removed or an invite is revoked. A removed member can then
+ * read no later head.
  */
 export class JobKeys {
   readonly #job: string;

@@ -161,8 +161,8 @@ function tooFew(count: number, least: number, because: string): string {
 
 /**
  * Returns whether the nodes that have delivered have the share `quorum` of the belief that all assigned nodes have
- * earned. A crowd of new identities that never deliver can therefore not hold up a round until its deadline. If no present
- * node has earned belief, all assigned nodes count equally.
+ * earned. A crowd of new identities that never deliver can therefore not hold up a round until its deadline. If no
+ * present node has earned belief, all assigned nodes count equally.
  */
 function hasQuorum({ assigned, delivered }: Round, present: Timing['present'], quorum: number): boolean {
   const earnedBy = (peer: string): number =>

@@ -1,6 +1,6 @@
 /**
- * Compares an update with a repetition of its training. The coordinator repeats the training without the author's moments and error
- * feedback, so an honest update is never equal to the repetition. Decision 049 has the measurements.
+ * Compares an update with a repetition of its training. The coordinator repeats the training without the author's
+ * moments and error feedback, so an honest update is never equal to the repetition. Decision 049 has the measurements.
  */
 import type { SparseUpdate } from './codec.ts';
 import { updateError } from './errors.ts';
@@ -19,8 +19,8 @@ export interface Likeness {
   /** Cosine of the update and the repetition over the values that the update contains, from −1 to 1. */
   readonly closeness: number;
   /**
-   * How much of the second half of the steps is in the update, relative to how much of the first half is. An author who stopped
-   * after half of the steps has a balance near 0. The parts are the coefficients of a least-squares fit.
+   * How much of the second half of the steps is in the update, relative to how much of the first half is. An author who
+   * stopped after half of the steps has a balance near 0. Both amounts are coefficients of a least-squares fit.
    */
   readonly balance: number;
 }

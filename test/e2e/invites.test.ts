@@ -22,7 +22,7 @@ async function shutOut(name: string, node: Daemon): Promise<unknown> {
   return error.values.code;
 }
 
-it('a person joins with an invite that nobody else can use, and is thrown out when it is revoked', async () => {
+it('a person joins with an invite that no other machine can use, and is thrown out when it is revoked', async () => {
   const swarm = await TestSwarm.create();
   const coordinator = await (await swarm.coordinator()).ready();
   await swarm.createJob({ admission: 'invite', rounds: { minPeers: 1, count: 400, localSteps: 50 } });

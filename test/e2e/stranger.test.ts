@@ -172,7 +172,7 @@ async function startSwarm() {
   return { coordinator, api, job, invite, peers, addresses };
 }
 
-/** What nobody outside the job may learn, in each form in which a message could contain it. */
+/** What no peer outside the job may learn, in each form in which a message could contain it. */
 async function secretsOf(api: ApiClient, peers: PeerView[], detail: JobDetail): Promise<Map<string, Buffer>> {
   const secrets = new Map<string, Buffer>();
   const text = (what: string, value: string): void =>
@@ -273,7 +273,7 @@ test('a peer without an invite receives nothing of a job, its nodes and its blob
   expect(control).toEqual(
     expect.arrayContaining([`job ${JOB_NAME}`, `peer ${dialled.peer}`, `base ${base.digest}`]),
   );
-  // A node serves it too, once it proves that it has the job key. Nobody else can use its proof.
+  // A node serves it too, once it proves that it has the job key. No other peer can use its proof.
   await member.node.dial(multiaddr(addresses.get(dialled.peer)!));
   const proof = proveMembership(job, keys, {
     requester: member.node.peerId.toString(),

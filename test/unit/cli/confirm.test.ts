@@ -27,7 +27,7 @@ test('asks on a terminal, and goes on only after a yes', async () => {
   }
 });
 
-test('does not ask if nobody can answer', async () => {
+test('does not ask without a terminal', async () => {
   const { context, err } = fakeContext();
   await confirm(context, 'Ban it?');
   expect(err()).toBe('');

@@ -18,7 +18,7 @@ describe('folders', () => {
     expect(existsSync(join(path, 'd', 'e'))).toBe(true);
   });
 
-  it('of caches are private when they are new, and keep the rights that their owner gave them', async () => {
+  it('of caches are private when they are new, and keep the permissions that their owner gave them', async () => {
     const cwd = await temporaryFolder();
     const environment = { SWARM_CACHE: 'cache' };
     await expectMode(await cacheFolder({ environment, cwd }), 0o700);

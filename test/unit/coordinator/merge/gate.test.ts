@@ -225,7 +225,7 @@ describe('passGate', () => {
     expect(merges).toHaveLength(1);
   });
 
-  test('takes all updates at half the rate before it removes anybody who is not a suspect', async () => {
+  test('takes all updates at half the rate before it removes a person who is no suspect', async () => {
     const { result, merges } = await run([{ harm: 0.008 }, { harm: 0.008 }]);
     expect(result).toMatchObject({ accepted: true, verdict: 'half-rate', rate: 0.5, leftOut: [] });
     expect(merges.map(({ rate }) => rate)).toEqual([1, 0.5]);
@@ -273,7 +273,7 @@ describe('passGate', () => {
     expect(harmsLeftOut(result)).toEqual([1.1, 1.2]);
     const suspects = await run(sources.map(({ harm }) => ({ harm, share: harm > 0 ? 0 : 1 })));
     expect(harmsLeftOut(suspects.result)).toEqual([1.1, 1.2]);
-    // Nobody is removed whose removal does not help, although the scores are low.
+    // A person whose removal does not help stays, although its score is low.
     const innocent = await run([
       { harm: 4, share: 0 },
       { harm: -0.1, share: 0.3 },
@@ -334,7 +334,7 @@ describe('passGate', () => {
     expect(result).toMatchObject({ accepted: true, verdict: 'removed', leftOut: [2] });
   });
 
-  test('removes nobody whose removal helps no more than chance', async () => {
+  test('removes no person whose removal helps no more than chance', async () => {
     // Without the last one, the merge would pass, but the others differ from it only by noise.
     const noisy = [{ harm: 0.024 }, { harm: 0.025 }, { harm: 0.026 }, { harm: 0.03 }];
     const { result } = await run(noisy);
@@ -400,7 +400,7 @@ describe('passGate', () => {
     expect(harmsLeftOut(result)).toEqual([Number.POSITIVE_INFINITY]);
   });
 
-  test('says that the parent has drifted, and removes nobody for that', async () => {
+  test('says that the parent has drifted, and removes no person for that', async () => {
     const { result, merges } = await run([{ harm: 0.004 }, { harm: 0.004 }], { best: rows([4.9, 4.9]) });
     expect(result).toMatchObject({ accepted: false, isDrifted: true });
     expect(merges).toHaveLength(1);

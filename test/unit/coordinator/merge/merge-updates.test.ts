@@ -140,7 +140,7 @@ describe('mergeUpdates', () => {
     expect(recomputed.contributors).toEqual(merged.contributors);
   });
 
-  test('a crowd of newcomers with tiny updates clips nobody and makes nobody an outlier', async () => {
+  test('a crowd of newcomers with tiny updates clips no update and makes none an outlier', async () => {
     const bench = new Bench({ count: 9, scale: (peer) => (peer < 3 ? 1 : 1e-3) });
     const isBig = (peer: string): boolean => [1, 2, 3].some((number) => signerOf(number).peerId === peer);
     const sources = bench.input.sources.map((source) =>

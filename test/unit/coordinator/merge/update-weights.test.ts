@@ -136,7 +136,7 @@ describe('weighUpdates', () => {
     );
   });
 
-  test('nobody gains weight by splitting a newcomer into many (property)', () => {
+  test('no attacker gains weight by splitting a newcomer into many (property)', () => {
     fc.assert(
       fc.property(anyMerge, fc.integer({ min: 1, max: 40 }), (updates, count) => {
         const old = updates.map((one, i) => ({ ...one, person: `old-${i}`, isNewcomer: false }));

@@ -100,7 +100,7 @@ describe('planRound', () => {
 });
 
 describe('speed', () => {
-  test('a node without earned belief changes nobody else’s steps, however fast it seems (property)', () => {
+  test('a node without earned belief changes no other node’s steps, however fast it seems (property)', () => {
     const shares = fc.oneof(fc.constant([]), fc.constant([0]), fc.constant([0, 0]), fc.constant([0, 0, 0]));
     const honest = fc.record({
       speed: fc.integer({ min: 1, max: 1000 }),

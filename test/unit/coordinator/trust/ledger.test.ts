@@ -253,7 +253,7 @@ describe('strikes under a personal invite', () => {
   });
 });
 
-test('a fault that most nodes share strikes nobody', async () => {
+test('a fault that most nodes share strikes no node', async () => {
   const theWorld = world();
   await theWorld.start();
   const peers = [1, 2, 3, 4].map((number) => new ScriptedPeer(number, theWorld));

@@ -70,7 +70,7 @@ describe('a shared fault', () => {
     expect(isShared).toBe(false);
   });
 
-  test('is counted by heads while nobody has earned belief', () => {
+  test('is counted by heads while no node has earned belief', () => {
     const fresh = honest.map((one) => ({ ...one, earlier: [] }));
     const bad = ['x', 'y', 'z'].map((peer) => update(peer, { isOutlier: true, earlier: [] }));
     expect(misdeedsOf([...fresh, ...bad]).isShared).toBe(false);
