@@ -134,16 +134,17 @@ test('an audit stops for an evaluation, and continues to the same bits', async (
   const whole = await one.train(job, { ...start, rows: all, steps, position }, options);
   expect(whole).toMatchObject({ steps, rows: all.length });
 
+  // The first piece is stopped before it begins, and each later one after one more evaluation by another process.
+  const other = validator();
   let state = { ...start, steps: 0, rows: 0 };
   let pieces = 0;
   while (state.steps < steps) {
     const rest = { ...state, rows: all.slice(state.rows), steps: steps - state.steps };
     const at = { ...position, start: state.steps };
     const training = one.train(job, { ...rest, position: at }, options);
-    if (pieces++ === 0) {
-      await new Promise((resolve) => setTimeout(resolve, 50));
-      await evaluate(one);
-    }
+    for (let i = 0; i < pieces; i++) await evaluate(other);
+    pieces++;
+    await evaluate(one);
     const made = await training;
     state = {
       adapter: [...made.adapter],
