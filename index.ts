@@ -223,7 +223,9 @@ export type {
   PeerStrike,
   PeerView,
 } from './coordinator/api/types.ts';
+export type { ScoreMismatch, ScoreWitness } from './coordinator/audits/check-scores.ts';
 export type { JobDataReport, JobProgress } from './coordinator/client/create-job.ts';
+export type { InviteState } from './coordinator/peers/invites.ts';
 export type { LoraConfig } from './lora/adapter/lora-config.ts';
 export type { Origin } from './lora/data/examples.ts';
 export type { RowTally } from './lora/data/packing/tally.ts';
@@ -244,7 +246,8 @@ export type { ChosenEngine } from './lora/train/devices/choose.ts';
 export type { Fallback } from './lora/train/devices/fallback.ts';
 export type { MachineSpeed } from './lora/train/devices/speed.ts';
 export type { Choice, PresetName } from './lora/train/presets.ts';
-export type { JobEventBody } from './monitor/job-events.ts';
+export type { LossGradient } from './lora/update/score.ts';
+export type { JobEventBody, Standing, StrikeKind } from './monitor/job-events.ts';
 export type { NodeJob, NodeStatus, NodeUpdate } from './node/api-types.ts';
 export type { Outcome } from './node/machine/pending-update.ts';
 export type { NodePolicy } from './node/policy.ts';

@@ -37,6 +37,7 @@ export { counts, type ReceiptCode, receiptCodes, receiptMeanings } from './recei
 export {
   BLOB_PROTOCOL,
   type JobKeysMessage,
+  jobKeysSchema,
   RPC_PROTOCOL,
   type RpcMethod,
   type RpcRequest,

@@ -36,7 +36,7 @@ const role = z.enum(['contributor', 'observer', 'operator']);
 export type Role = z.infer<typeof role>;
 const empty = z.strictObject({});
 /** The keys of a job, for peers that may read it. */
-const keys = z.strictObject({
+export const jobKeysSchema = z.strictObject({
   /** Public key to which nodes seal updates and heartbeats. */
   seal: bytesSchema.refine(
     ({ length }) => length === SEALING_KEY_BYTES,
@@ -89,7 +89,7 @@ export const rpcMethods = {
       admission,
       role,
       standing,
-      keys,
+      keys: jobKeysSchema,
     }),
     maxRequestBytes: 2048,
     maxResponseBytes: RPC_MESSAGE_BYTES,
@@ -117,7 +117,7 @@ export const rpcMethods = {
    */
   head: {
     request: z.strictObject({ job, known: headOrderSchema.optional() }),
-    response: z.strictObject({ head: envelope.nullable(), keys }),
+    response: z.strictObject({ head: envelope.nullable(), keys: jobKeysSchema }),
     maxRequestBytes: 256,
     maxResponseBytes: CONTROL_MESSAGE_BYTES + 1024,
     quota: { calls: 40, perMs: 10_000 },
@@ -164,6 +164,6 @@ export type RpcMethod = keyof typeof rpcMethods;
 /** Body of a request. */
 export type RpcRequest<M extends RpcMethod> = z.infer<(typeof rpcMethods)[M]['request']>;
 /** The keys of a job, as its coordinator sends them. */
-export type JobKeysMessage = z.infer<typeof keys>;
+export type JobKeysMessage = z.infer<typeof jobKeysSchema>;
 /** Body of a response. */
 export type RpcResponse<M extends RpcMethod> = z.infer<(typeof rpcMethods)[M]['response']>;

@@ -41,6 +41,7 @@ export interface Grant {
   readonly role: Role;
 }
 
+/** State of an invite, as `inviteState` returns it. */
 export type InviteState = 'active' | 'used' | 'expired' | 'revoked';
 
 /**

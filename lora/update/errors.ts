@@ -31,6 +31,7 @@ export const updateError = defineErrors({
   UPDATE_WEIGHT: 'failed',
 });
 
+/** Code of an error of this folder. */
 export type UpdateErrorCode = keyof typeof updateError.table;
 
 /** Codes of errors in the bytes of a payload. The author of the payload is at fault. */

@@ -10,6 +10,7 @@ import type { TensorUpdate } from './sparse.ts';
  */
 export const DEFAULT_DENOMINATOR_FLOOR = 0.25;
 
+/** Settings of a merge. */
 export interface MergeOptions {
   readonly layout: UpdateLayout;
   /** Smallest divisor of a coordinate, as a share of the total weight. @default 0.25 */

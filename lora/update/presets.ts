@@ -12,6 +12,7 @@ export interface PresetSettings {
   readonly kept: number | null;
 }
 
+/** The settings of each preset. */
 export const PRESETS: Readonly<Record<Preset, PresetSettings>> = {
   tiny: { code: 1, kept: 64 },
   balanced: { code: 2, kept: 256 },
@@ -19,6 +20,7 @@ export const PRESETS: Readonly<Record<Preset, PresetSettings>> = {
   dense: { code: 4, kept: null },
 };
 
+/** Names of all presets. */
 export const PRESET_NAMES = Object.keys(PRESETS) as Preset[];
 
 /**
