@@ -106,6 +106,7 @@ export class Connections {
 
   /** Returns the protocols of a peer; none as long as identify has not reported them. */
   async protocolsOf(peer: string): Promise<readonly string[]> {
+    // The store rejects an unknown peer.
     const known = await this.#node.peerStore.get(peerIdFromString(peer)).catch(() => null);
     return known?.protocols ?? [];
   }

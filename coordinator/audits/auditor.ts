@@ -182,6 +182,7 @@ export class Auditor {
         work.state = { ...work.state, rows: end };
         return true;
       }
+      // A pause or a stop ends the wait early.
       if (!pause.aborted) await sleep(deps.clock, RETRY_MS, AbortSignal.any([signal, pause])).catch(() => {});
     }
     return false;

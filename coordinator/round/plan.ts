@@ -9,7 +9,7 @@ export type Assignment = Head['assignments'][number];
 
 /**
  * How far the coordinator trusts the person who answers for a node:
- * - `good`: nothing is held against it
+ * - `good`: has too few strikes for a consequence
  * - `probation`: gets the least steps
  * - `suspended`: gets no assignment
  * - `banned`: gets no assignment, and cannot join
