@@ -3,13 +3,13 @@ import { peerIdFromString } from '@libp2p/peer-id';
 import { multiaddr } from '@multiformats/multiaddr';
 import type { Libp2p } from 'libp2p';
 import { describe, expect, it, onTestFinished } from 'vitest';
-import { noObserver, type Refusal } from '../../../net/observer.ts';
-import { encodeCbor, sha256 } from '../../../protocol/cbor.ts';
-import { BLOB_RANGE_BYTES } from '../../../protocol/limits.ts';
-import { BLOB_PROTOCOL, RPC_PROTOCOL } from '../../../protocol/rpc.ts';
-import { eventually } from '../../utils/eventually.ts';
-import { join, startAttacker, startHost, type TestHost } from '../../utils/hosts.ts';
-import { testKeys } from '../../utils/job-keys.ts';
+import { noObserver, type Refusal } from '../../net/observer.ts';
+import { encodeCbor, sha256 } from '../../protocol/cbor.ts';
+import { BLOB_RANGE_BYTES } from '../../protocol/limits.ts';
+import { BLOB_PROTOCOL, RPC_PROTOCOL } from '../../protocol/rpc.ts';
+import { eventually } from '../utils/eventually.ts';
+import { join, startAttacker, startHost, type TestHost } from '../utils/hosts.ts';
+import { testKeys } from '../utils/job-keys.ts';
 
 /**
  * Attackers that try to take every place of a queue, from one address and from 16. Honest peers have the address
