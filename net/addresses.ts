@@ -92,14 +92,15 @@ const failures: readonly { pattern: RegExp; reason: string; text: string; next: 
 export function connectError(address: string, cause: unknown): SwarmError {
   if (isSwarmError(cause, 'CONNECT_FAILED')) return cause;
   const description = describe(cause);
-  const timedOut = isSwarmError(cause, 'DEADLINE_EXCEEDED') || /timeout|timed out/i.test(description);
+  const symptom = description.replace(NAMES, '');
+  const timedOut = isSwarmError(cause, 'DEADLINE_EXCEEDED') || /timeout|timed out/i.test(symptom);
   const { reason, text, next } = timedOut
     ? {
         reason: 'timeout',
         text: `no answer within ${DIAL_TIMEOUT_MS / 1000} s`,
         next: 'check the address, the firewall and port forwarding',
       }
-    : (failures.find(({ pattern }) => pattern.test(description)) ?? {
+    : (failures.find(({ pattern }) => pattern.test(symptom)) ?? {
         reason: 'unknown',
         text: description,
         next: undefined,
@@ -111,6 +112,12 @@ export function connectError(address: string, cause: unknown): SwarmError {
     { next, cause },
   );
 }
+
+/**
+ * Peer ids and multiaddrs in an error text. They are left out when the text is matched, because their random letters can
+ * match: one in 400 texts with two peer ids contains "dns" in upper or lower case.
+ */
+const NAMES = /\b[1-9A-HJ-NP-Za-km-z]{40,}\b|\/(?:ip[46]|dns\w*)\/\S+/g;
 
 function describe(error: unknown): string {
   if (error instanceof AggregateError) return error.errors.map(describe).join('; ');

@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { privateAddressesWarning, sortByReach } from '../../../net/addresses.ts';
+import { connectError, privateAddressesWarning, sortByReach } from '../../../net/addresses.ts';
 
 it('warns if all addresses are private', () => {
   const addresses = [
@@ -33,4 +33,27 @@ it('sorts addresses by reach', () => {
     '/dns4/swarm.example/tcp/1',
   ];
   expect(sortByReach([loopback!, local!, open!, name!])).toEqual([open, name, local, loopback]);
+});
+
+it.each([
+  '12D3KooWNUPdR7Hj8GWMgRXFKBrYXXAdBJL2F7QBHKGHV2H134sS',
+  '12D3KooWGHw1atK5zFjfMzWhjAwYoVoWUiejqQNZdnsz47984c3H',
+])('finds the reason of a failed dial whatever letters a peer id has: %s', (peer) => {
+  const other = '12D3KooWKXYVMnTnPRXBkcebPvzcrvdPYSS6Rpz2ponQkE96FPCC';
+  const cause = new Error(
+    `Payload identity key ${peer} does not match expected remote identity key ${other}`,
+  );
+  expect(connectError('/ip4/127.0.0.1/tcp/4040', cause)).toMatchObject({
+    code: 'CONNECT_FAILED',
+    values: { reason: 'other-peer' },
+    message: expect.not.stringContaining('unknown host name'),
+  });
+});
+
+it.each([
+  ['getaddrinfo ENOTFOUND closed.example', 'unresolved'],
+  ['connect ECONNREFUSED 127.0.0.1:4040', 'refused'],
+  ['No transport was configured for /dns4/reset.example/udp/4040', 'unsupported'],
+])('finds the reason of a failed dial: %s', (text, reason) => {
+  expect(connectError('/ip4/127.0.0.1/tcp/4040', new Error(text))).toMatchObject({ values: { reason } });
 });
