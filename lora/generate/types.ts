@@ -1,0 +1,176 @@
+import type { TextTokenizer } from '../data/tokenizer.ts';
+import type { BaseModel } from '../models/base/base-model.ts';
+
+/** How the next token is chosen from the logits. */
+export interface Sampling {
+  /** Divides the logits before the softmax. 0: always the most likely token. @default 0 */
+  readonly temperature?: number;
+  /** Nucleus sampling: chooses among the most likely tokens with this total probability, in (0, 1]. @default 1 */
+  readonly topP?: number;
+  /** Chooses among this many of the most likely tokens. 0: no limit. @default 0 */
+  readonly topK?: number;
+  /** Leaves out tokens less likely than this share of the most likely token's probability, in [0, 1]. @default 0 */
+  readonly minP?: number;
+  /**
+   * Divides positive logits, and multiplies negative ones, of tokens that are in the prompt or were generated
+   * (Keskar et al. 2019, arXiv 1909.05858), as in transformers. Greater than 0. @default 1: no change
+   */
+  readonly repetitionPenalty?: number;
+  /** A whole number. Requests with equal tokens, sampling and seed get equal tokens. @default 0 */
+  readonly seed?: number;
+}
+
+/** One request to continue a sequence of tokens. */
+export interface GenerateRequest {
+  /** Tokens to continue, at least one, with special tokens such as the beginning-of-text token already in them. */
+  readonly tokens: readonly number[];
+  /** Id that `Generator.addAdapter` returned. @default the base alone */
+  readonly adapter?: string | undefined;
+  readonly sampling?: Sampling;
+  /** Largest number of tokens to generate. @default as many as fit into the context */
+  readonly maxTokens?: number;
+  /**
+   * Texts that end the generation. The result ends before the first of them. Text that may be the beginning of one is
+   * held back until it is clear that it is not. At most 16 texts of at most 1,024 characters. @default none
+   */
+  readonly stop?: readonly string[];
+  /** Token ids that end the generation. @default `Generator.endTokens` */
+  readonly endTokens?: readonly number[];
+  /** Keeps special tokens in the text. @default false */
+  readonly special?: boolean;
+  /**
+   * Number of most likely tokens to report with each token, 0 to 20. With 0, only the chosen token's log-probability is
+   * reported. Log-probabilities are those of the unchanged logits: without temperature, penalty and cuts.
+   * @default no log-probabilities
+   */
+  readonly logprobs?: number;
+  /** Requests of one client wait in one line; the lines of all clients are served in turn. @default '' */
+  readonly client?: string;
+  /** When it aborts, the request stops computing, and its stream throws the signal's reason. @default never aborts */
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** A token with its natural log-probability. */
+export interface TokenLogprob {
+  readonly id: number;
+  readonly logprob: number;
+}
+
+/** One generated token. */
+export interface GeneratedToken {
+  readonly id: number;
+  /**
+   * Text that became certain with this token. It may be empty, because a character may need several tokens, and because
+   * a text to stop at may begin here. It never ends within a character. The texts of all tokens make up
+   * `GenerationResult.text`.
+   */
+  readonly text: string;
+  /** null unless the request has `logprobs`. */
+  readonly logprob: number | null;
+  /** The most likely tokens, in falling order. Empty unless the request asks for them. */
+  readonly top: readonly TokenLogprob[];
+}
+
+/** The end of a generation. */
+export interface GenerationResult {
+  /** Generated text, without a text to stop at. */
+  readonly text: string;
+  /** Generated tokens. If `reason` is 'end', the last one is the end token, which has no text. */
+  readonly ids: readonly number[];
+  /** 'end': an end token was generated; 'stop': a text of `stop` was; 'length': `maxTokens` or the context is full. */
+  readonly reason: 'end' | 'stop' | 'length';
+  readonly promptTokens: number;
+  /** Prompt tokens that were not computed, because an earlier request had the same beginning. */
+  readonly cachedTokens: number;
+}
+
+/** A running request. Iterate over it once to get the tokens as they are generated. */
+export interface Generation extends AsyncIterable<GeneratedToken> {
+  /**
+   * Settles when the generation has ended. It can be awaited without iterating. A loop that is left early cancels the
+   * request.
+   */
+  readonly result: Promise<GenerationResult>;
+}
+
+/** Log-probability of one token of a given sequence. */
+export interface ScoredToken {
+  readonly id: number;
+  /** Natural log-probability of the token after all tokens before it; null for the first token. */
+  readonly logprob: number | null;
+  /**
+   * The `top` most likely tokens at this position in falling order; null for the first token. The token is the model's
+   * first choice exactly if its `logprob` equals `top[0].logprob`; the two are then the same number.
+   */
+  readonly top: readonly TokenLogprob[] | null;
+}
+
+/** A sequence to score. */
+export interface ScoreRequest {
+  /** At least one token, at most `Generator.context`. */
+  readonly tokens: readonly number[];
+  /** @default the base alone */
+  readonly adapter?: string | undefined;
+  /** Number of most likely tokens to report for each position, 0 to 20. @default 0 */
+  readonly top?: number;
+  /** Position of the first token to score. Scores of earlier tokens are null. @default 1 */
+  readonly from?: number;
+  /** @default '' */
+  readonly client?: string;
+  /** @default never aborts */
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** An adapter that a generator holds. */
+export interface LoadedAdapter {
+  /** Name for requests: the digest of the adapter's settings and tensors, in hex. */
+  readonly id: string;
+}
+
+/** State of a generator, for health pages and metrics. */
+export interface GeneratorStatus {
+  /** Requests that are being computed, and those that wait. */
+  readonly running: number;
+  readonly waiting: number;
+  /** Bytes of the key-value caches of running requests, and of the prefix cache. */
+  readonly cacheBytes: number;
+  readonly prefixBytes: number;
+  /** Ids of the loaded adapters. */
+  readonly adapters: readonly string[];
+}
+
+/**
+ * A base in memory, with any number of adapters, that continues many requests at once. It computes in a process of its
+ * own.
+ */
+export interface Generator {
+  readonly model: BaseModel;
+  readonly tokenizer: TextTokenizer;
+  /** Largest number of tokens of a sequence: prompt and generated tokens together. */
+  readonly context: number;
+  /** Tokens that end a generation: the tokenizer's end token, and those of the model's generation_config.json. */
+  readonly endTokens: readonly number[];
+  /**
+   * Starts to continue a sequence. The request waits if too many are running.
+   *
+   * Errors come from the stream and from `result`: USAGE for a wrong option, GENERATE_TOO_LONG if the tokens leave no
+   * place in the context, GENERATE_BUSY if too many requests wait, GENERATE_ADAPTER for an unknown adapter,
+   * GENERATOR_DIED, GENERATOR_CLOSED, ENGINE_*; the signal's reason.
+   */
+  submit(request: GenerateRequest): Generation;
+  /**
+   * Returns the log-probability of each token of a sequence, computed in float32 whatever the base bits.
+   * @throws SwarmError as `submit` does
+   */
+  score(request: ScoreRequest): Promise<ScoredToken[]>;
+  /**
+   * Loads an adapter from a PEFT folder, beside those that are loaded. Returns its id at once if it is loaded already.
+   * @throws SwarmError ADAPTER_*, LORA_*; the signal's reason
+   */
+  addAdapter(folder: string, options?: { signal?: AbortSignal }): Promise<LoadedAdapter>;
+  /** Releases an adapter as soon as no request uses it. New requests cannot name it any more. */
+  removeAdapter(id: string): Promise<void>;
+  status(): Promise<GeneratorStatus>;
+  /** Ends the process. Running requests fail with GENERATOR_CLOSED. May be called twice. */
+  close(): Promise<void>;
+}
