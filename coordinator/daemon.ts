@@ -147,7 +147,7 @@ export async function startCoordinator(
         home,
         agent: `lora-swarm/${version}`,
       },
-      { identity, blobs, log: log.child({ module: 'net' }), clock, observer: networkMetrics },
+      { identity, blobs, log: log.child({ module: 'net' }), clock, meter: networkMetrics },
     );
     teardown.add(() => network.stop());
     await rememberListen(home, network.addresses());

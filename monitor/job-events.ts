@@ -95,10 +95,10 @@ export type JobEventBody =
     }
   | { type: 'pardoned'; peer: string; strikes: number; bans: number }
   /**
-   * Authors with more than half of the round's earned belief would have been struck, so no author was struck. `suspects`:
+   * Authors with more than half of the round's earned belief would have been struck, so no author was struck. `faulty`:
    * number of updates that seem to be misdeeds.
    */
-  | { type: 'shared-fault'; round: number; suspects: number; updates: number }
+  | { type: 'shared-fault'; round: number; faulty: number; updates: number }
   /** The coordinator trained the interval of an update again, and compared the results. */
   | {
       type: 'audited';

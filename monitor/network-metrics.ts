@@ -54,8 +54,8 @@ const CODES: readonly string[] = [
 type Direction = 'inbound' | 'outbound';
 
 /**
- * Metrics of rpc, gossip and blobs. The class has the methods of `NetworkObserver` in net/observer.ts, which this
- * folder may not import. The metrics are registered later than they are created, because the host needs its observer
+ * Metrics of rpc, gossip and blobs. The class has the methods of `NetworkMeter` in net/meter.ts, which this
+ * folder may not import. The metrics are registered later than they are created, because the host needs its meter
  * before the daemon's registry exists.
  */
 export class NetworkMetrics {

@@ -6,7 +6,7 @@ import { FairTurns } from '../common/fair-turns.ts';
 import { type Quota, RateLimiter } from '../common/rate-limiter.ts';
 import { peerIdOfMultihash } from '../protocol/ids.ts';
 import { HEARTBEAT_INTERVAL_MS, ROUND_PEERS } from '../protocol/limits.ts';
-import type { GossipDrop, NetworkObserver } from './observer.ts';
+import type { GossipDrop, NetworkMeter } from './meter.ts';
 
 /**
  * Most messages of admitted authors that one peer may hand over. In a full round, a relay passes on one heartbeat of
@@ -72,7 +72,7 @@ export interface GossipGateDeps {
   readonly runtime: GatedRuntime;
   readonly rules: GateRules;
   readonly clock: Clock;
-  readonly observer: NetworkObserver;
+  readonly meter: NetworkMeter;
   /** Returns the network address of a connected peer. Several peers can have the same address. */
   networkOf(peer: string): string;
 }
@@ -101,7 +101,7 @@ export interface GateRules {
 export class GossipGate {
   readonly #runtime: GatedRuntime;
   readonly #rules: GateRules;
-  readonly #observer: NetworkObserver;
+  readonly #meter: NetworkMeter;
   readonly #clock: Clock;
   readonly #networkOf: (peer: string) => string;
   readonly #handle: GatedRuntime['handleReceivedRpc'];
@@ -113,12 +113,12 @@ export class GossipGate {
   readonly #counts = new Map<string, { unwanted: number; accepted: number; at: number }>();
 
   constructor(deps: GossipGateDeps) {
-    const { runtime, rules, clock, observer } = deps;
+    const { runtime, rules, clock, meter } = deps;
     this.#runtime = runtime;
     this.#rules = rules;
     this.#clock = clock;
     this.#networkOf = deps.networkOf;
-    this.#observer = observer;
+    this.#meter = meter;
     this.#turns = new FairTurns({ sliceMs: SLICE_MS }, { clock });
     this.#floods = new FairTurns({ sliceMs: Infinity }, { clock });
     this.#handedOver = new RateLimiter({ clock });
@@ -173,7 +173,7 @@ export class GossipGate {
       }
     } finally {
       end?.();
-      for (const [reason, count] of dropped) this.#observer.gossipDropped(reason, count);
+      for (const [reason, count] of dropped) this.#meter.gossipDropped(reason, count);
     }
     // gossipsub limits control messages itself. Handling some of them includes waiting, which must not hold up the
     // turns.

@@ -11,8 +11,8 @@ import { type GatedRuntime, GossipGate } from './gossip-gate.ts';
 import { GossipMemory } from './gossip-memory.ts';
 import { topicMessageBytes, topicScore } from './gossip-service.ts';
 import { PulledStream } from './libp2p/pulled-stream.ts';
+import type { NetworkMeter } from './meter.ts';
 import type { GossipHandler, GossipVerdict, SubscribeOptions } from './network.ts';
-import type { NetworkObserver } from './observer.ts';
 
 /**
  * The members of `@libp2p/gossipsub` 17.1.1 that {@link Gossip} uses and that its published type leaves out. If the
@@ -61,7 +61,7 @@ interface GossipDeps {
   pubsub: unknown;
   clock: Clock;
   log: Logger;
-  observer: NetworkObserver;
+  meter: NetworkMeter;
   /** Permits for the memory of incomplete RPCs. */
   memory: FairPermits;
   /** Returns the network address of a connected peer. Several peers can have the same address. */
@@ -121,13 +121,13 @@ export class Gossip {
     // subscription may arrive before the stream to that peer is open. So publish only if the stream to a subscriber is
     // open.
     if (!this.subscribers(topic).some((peer) => this.#runtime.streamsOutbound.has(peer))) return 0;
-    const { clock, observer } = this.#deps;
+    const { clock, meter } = this.#deps;
     const start = clock.monotonic();
     // Send heads to all subscribers at once. Nodes often know only their coordinator. Nodes outside its mesh would
     // otherwise learn of a head only at gossip's next heartbeat.
     const channel = parseJobTopic(topic)!.channel;
     const { recipients } = await this.#runtime.publish(topic, bytes, { floodPublish: channel === 'heads' });
-    observer.gossipMessage({
+    meter.gossipMessage({
       channel,
       direction: 'outbound',
       verdict: 'published',
@@ -191,7 +191,7 @@ export class Gossip {
   }
 
   #judge({ propagationSource, msgId, msg }: Arrival): void {
-    const { clock, log, observer } = this.#deps;
+    const { clock, log, meter } = this.#deps;
     const via = propagationSource.toString();
     const start = clock.monotonic();
     this.#verdict(msg, via)
@@ -200,7 +200,7 @@ export class Gossip {
         return 'ignore';
       })
       .then((verdict) => {
-        observer.gossipMessage({
+        meter.gossipMessage({
           channel: parseJobTopic(msg.topic)?.channel ?? '',
           direction: 'inbound',
           verdict,
@@ -221,13 +221,13 @@ export class Gossip {
       this.#deps.log.warn({ topic: msg.topic, pending: this.#pending }, 'gossip-overloaded');
       return 'ignore';
     }
-    this.#deps.observer.gossipQueue(++this.#pending);
+    this.#deps.meter.gossipQueue(++this.#pending);
     try {
       const message = { from: msg.from.toString(), via, data: msg.data };
       const admitting = [...subscriptions].filter(({ admits }) => admits(message.from));
       return combine(await Promise.all(admitting.map(({ handler }) => handler(message))));
     } finally {
-      this.#deps.observer.gossipQueue(--this.#pending);
+      this.#deps.meter.gossipQueue(--this.#pending);
     }
   }
 }

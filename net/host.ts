@@ -20,6 +20,7 @@ import { createNode } from './libp2p/create.ts';
 import { Watchdog, type WatchdogOptions } from './libp2p/gossip-watchdog.ts';
 import { streamsOf } from './libp2p/streams.ts';
 import { Traffic } from './libp2p/traffic.ts';
+import { type NetworkMeter, noMeter } from './meter.ts';
 import type {
   FetchBlobOptions,
   GossipHandler,
@@ -29,7 +30,6 @@ import type {
   SubscribeOptions,
   SwarmNetwork,
 } from './network.ts';
-import { type NetworkObserver, noObserver } from './observer.ts';
 import { PersistentPeers } from './persistent-peers.ts';
 import { RpcClient } from './rpc/client.ts';
 import { RpcServer } from './rpc/server.ts';
@@ -65,7 +65,7 @@ export interface HostDeps {
   /** Random number in [0, 1), for jitter. @default Math.random */
   random?: () => number;
   /** Measures rpc, gossip and blobs. @default none */
-  observer?: NetworkObserver;
+  meter?: NetworkMeter;
 }
 
 const GOSSIP_PROTOCOL_PREFIX = '/meshsub/';
@@ -80,17 +80,17 @@ export async function createHost(options: HostOptions, deps: HostDeps): Promise<
   checkOptions(hostAddressesSchema, options);
   limitYoungGeneration();
   limitHeapGrowth();
-  const { clock, identity, observer = noObserver } = deps;
+  const { clock, identity, meter = noMeter } = deps;
   const traffic = new Traffic();
-  const shares = new Shares({ observer });
+  const shares = new Shares({ meter });
   const node = await createNode(options, {
     privateKey: identity.privateKey,
     traffic,
     shares,
     clock,
-    observer,
+    meter,
   });
-  const host = new Host(options, { ...deps, observer, node, traffic, shares });
+  const host = new Host(options, { ...deps, meter, node, traffic, shares });
   await host.start();
   return host;
 }
@@ -99,7 +99,7 @@ interface Parts {
   node: Libp2p<{ pubsub: object }>;
   traffic: Traffic;
   shares: Shares;
-  observer: NetworkObserver;
+  meter: NetworkMeter;
 }
 
 class Host implements SwarmNetwork {
@@ -118,7 +118,7 @@ class Host implements SwarmNetwork {
   readonly #stopped = new AbortController();
 
   constructor(options: HostOptions, deps: HostDeps & Parts) {
-    const { node, blobs, log, clock, random = Math.random, observer, shares } = deps;
+    const { node, blobs, log, clock, random = Math.random, meter, shares } = deps;
     this.#options = options;
     this.#deps = deps;
     this.#node = node;
@@ -130,23 +130,23 @@ class Host implements SwarmNetwork {
       pubsub: node.services.pubsub,
       clock,
       log,
-      observer,
+      meter,
       networkOf,
       memory: shares.gossip,
       confidants: options.confidants,
     });
-    this.#rpcClient = new RpcClient({ streams, clock, observer });
-    this.#rpcServer = new RpcServer({ streams, clock, log, observer, permits: shares.calls });
+    this.#rpcClient = new RpcClient({ streams, clock, meter });
+    this.#rpcServer = new RpcServer({ streams, clock, log, meter, permits: shares.calls });
     this.#blobServer = new BlobServer({
       streams,
       blobs,
       clock,
       log,
-      observer,
+      meter,
       ranges: shares.ranges,
       buffers: shares.buffers,
     });
-    this.#blobFetcher = new BlobFetcher({ streams, blobs, clock, log, observer });
+    this.#blobFetcher = new BlobFetcher({ streams, blobs, clock, log, meter });
     this.#persistent = new PersistentPeers(
       { path: join(options.home, 'peers.json') },
       {

@@ -1,6 +1,6 @@
 import { type Claimant, FairPermits, type FairPermitsOptions } from '../common/fair-permits.ts';
 import { ROUND_PEERS } from '../protocol/limits.ts';
-import type { NetworkObserver, SharedQueue } from './observer.ts';
+import type { NetworkMeter, SharedQueue } from './meter.ts';
 
 /**
  * The size of each queue, and the part that is reserved for known peers. There are no limits per address or identity,
@@ -36,7 +36,7 @@ const QUEUES: Readonly<Record<SharedQueue, FairPermitsOptions>> = {
   gossip: { total: ROUND_PEERS, reserved: (3 * ROUND_PEERS) / 4, withdraws: 'oldest' },
 };
 /**
- * Buffers of 1.25 MiB that blob streams keep between requests. They are shared like a queue, but the observer counts no
+ * Buffers of 1.25 MiB that blob streams keep between requests. They are shared like a queue, but the meter counts no
  * refusals, because a stream without a kept buffer is served too, only more slowly.
  */
 const BUFFERS: FairPermitsOptions = { total: 32, reserved: 16, withdraws: 'oldest' };
@@ -45,7 +45,7 @@ const BUFFERS: FairPermitsOptions = { total: 32, reserved: 16, withdraws: 'oldes
 const KNOWN_ADDRESSES = 2 * ROUND_PEERS;
 
 export interface SharesDeps {
-  observer: NetworkObserver;
+  meter: NetworkMeter;
 }
 
 /** The queues of a host that any peer can enter, each with fair shares and a reserve for known peers. */
@@ -66,7 +66,7 @@ export class Shares {
     const permits = (queue: SharedQueue, knows: (claimant: Claimant) => boolean): FairPermits =>
       new FairPermits(QUEUES[queue], {
         knows,
-        onRefusal: (reason) => deps.observer.refusal({ queue, reason }),
+        onRefusal: (reason) => deps.meter.refusal({ queue, reason }),
       });
     const knows = (claimant: Claimant): boolean => this.#knows(claimant);
     this.handshakes = permits('handshakes', ({ address }) => this.#addresses.has(address));

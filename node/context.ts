@@ -37,7 +37,7 @@ export interface SwarmNodeOptions {
 }
 
 /** Counts what happens, for metrics. */
-export type NodeObserver = Pick<NodeMetrics, 'receiptArrived' | 'roundTrained' | 'roundLost'>;
+export type NodeMeter = Pick<NodeMetrics, 'receiptArrived' | 'roundTrained' | 'roundLost'>;
 
 export interface SwarmNodeDeps {
   network: SwarmNetwork;
@@ -46,7 +46,7 @@ export interface SwarmNodeDeps {
   store: NodeStore;
   clock: Clock;
   log: Logger;
-  observer: NodeObserver;
+  meter: NodeMeter;
   /** Uniform in [0, 1). */
   random: () => number;
   /** Called once, when the coordinator has shut this node out. The node then does nothing more. @default does nothing */

@@ -150,7 +150,7 @@ export async function startNode(options: NodeDaemonOptions, deps: NodeDaemonDeps
         agent,
         ...confidantsAt(coordinator),
       },
-      { identity, blobs, log: log.child({ module: 'net' }), clock: systemClock, observer: networkMetrics },
+      { identity, blobs, log: log.child({ module: 'net' }), clock: systemClock, meter: networkMetrics },
     );
     teardown.add(() => network.stop());
     const policy = { ...defaultPolicy, maxMemoryBytes: MEMORY_SHARE * totalmem(), ...options.policy };
@@ -173,7 +173,7 @@ export async function startNode(options: NodeDaemonOptions, deps: NodeDaemonDeps
         clock: systemClock,
         log: log.child({ module: 'trainer' }),
         random: Math.random,
-        observer: metrics,
+        meter: metrics,
       },
     );
     teardown.add(() => trainer.stop());
@@ -196,7 +196,7 @@ export async function startNode(options: NodeDaemonOptions, deps: NodeDaemonDeps
       log,
       random: Math.random,
       randomBytes,
-      observer: metrics,
+      meter: metrics,
     };
     let finish = (): void => {};
     const stopped = new Promise<SwarmError | null>((resolve) => {

@@ -71,12 +71,12 @@ export class JobWorker {
   }
 
   async buildUpdate(work: Work, signal: AbortSignal): Promise<NodeEvent> {
-    const { log, observer } = this.context.deps;
+    const { log, meter } = this.context.deps;
     const trained = this.#trained!;
     const { update, bytes } = await buildUpdate(this.ready, work, this.#held!, trained, signal);
     this.#trained = null;
     log.info({ round: work.round, update, bytes }, 'update-built');
-    observer.roundTrained({ ...trained.result, updateBytes: bytes });
+    meter.roundTrained({ ...trained.result, updateBytes: bytes });
     return { type: 'update-built', work, update };
   }
 

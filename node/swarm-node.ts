@@ -190,14 +190,14 @@ export class SwarmNode {
   }
 
   async #runMain(effect: MainEffect, signal: AbortSignal): Promise<void> {
-    const { log, random, observer } = this.#deps;
+    const { log, random, meter } = this.#deps;
     let event: NodeEvent;
     try {
       event = await this.#resultOf(effect, signal);
     } catch (error) {
       if (signal.aborted || this.#endsWith(error)) return;
       log.warn(errorFields(error), `${effect.type}-failed`);
-      if ('work' in effect) observer.roundLost(isSwarmError(error) ? error.code : 'unknown');
+      if ('work' in effect) meter.roundLost(isSwarmError(error) ? error.code : 'unknown');
       event = failureEvent(effect, reasonOf(error), random());
     }
     // A stored update must be sent even if the effect has been aborted meanwhile.
@@ -319,13 +319,13 @@ export class SwarmNode {
 
   /** @param generation generation of the answered request; null if the coordinator sent the receipt unasked */
   #takeReceipt({ job }: PhaseContext, receipt: Receipt, generation: number | null): void {
-    const { store, log, observer } = this.#deps;
+    const { store, log, meter } = this.#deps;
     const { round, update, code, detail } = receipt;
     const known = store.update(job, round);
     if (known?.update !== update) return;
     store.saveReceipt(job, round, { code, detail });
     if (known.code !== code) {
-      observer.receiptArrived(code);
+      meter.receiptArrived(code);
       log.info({ round, update, code, detail }, 'receipt-arrived');
     }
     this.#runner.dispatch({ type: 'receipt', round, code, generation });

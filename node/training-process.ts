@@ -41,7 +41,7 @@ export interface TrainingProcessDeps {
   log: Logger;
   random: () => number;
   /** Counts steps and restarts, for metrics. */
-  observer: Pick<NodeMetrics, 'stepMade' | 'trainerRestarted'>;
+  meter: Pick<NodeMetrics, 'stepMade' | 'trainerRestarted'>;
 }
 
 /**
@@ -164,7 +164,7 @@ export class TrainingProcess implements NodeTrainer {
   ): Promise<TrainedRound> {
     const process = await raceSignal(this.#living(), signal);
     const report = (progress: TrainProgress): void => {
-      this.#deps.observer.stepMade();
+      this.#deps.meter.stepMade();
       onProgress(progress);
     };
     const task = { adapter, rows, steps, optimizer, position, onProgress: report, signal };
@@ -209,7 +209,7 @@ export class TrainingProcess implements NodeTrainer {
   }
 
   #restart(error: unknown): void {
-    const { clock, log, random, observer } = this.#deps;
+    const { clock, log, random, meter } = this.#deps;
     this.#deaths++;
     this.#restarts++;
     const pauseMs = this.#deaths === 1 ? 0 : backoffMs(this.#deaths - 1, random());
@@ -224,7 +224,7 @@ export class TrainingProcess implements NodeTrainer {
     const changed = fallback === null ? {} : fallbackValues(fallback);
     log.warn({ ...values, ...changed, deaths: this.#deaths, pauseMs }, 'trainer-restarted');
     // The error is null when the process died between two rounds.
-    observer.trainerRestarted(isSwarmError(error) ? error.code : 'TRAINER_DIED');
+    meter.trainerRestarted(isSwarmError(error) ? error.code : 'TRAINER_DIED');
     this.#process = sleep(clock, pauseMs, this.#life.signal).then(() => this.#start());
     // The next call that needs the process gets the error, so the rejection is not unhandled.
     this.#process.catch(() => {});

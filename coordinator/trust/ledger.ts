@@ -92,9 +92,9 @@ export class Ledger {
     const { rounds } = this.#store;
     if (rounds.isJudged(job, round)) return;
     const updates = this.#judgedUpdates(round, outliers);
-    const { misdeeds, suspects, isShared, isClear } = misdeedsOf(updates);
+    const { misdeeds, faulty, isShared, isClear } = misdeedsOf(updates);
     rounds.setJudged(job, round, isClear);
-    if (isShared) outbox.event({ type: 'shared-fault', round, suspects, updates: updates.length });
+    if (isShared) outbox.event({ type: 'shared-fault', round, faulty, updates: updates.length });
     else for (const { peer, ...misdeed } of misdeeds) this.strike(peer, misdeed, outbox);
   }
 

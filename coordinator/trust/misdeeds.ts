@@ -58,13 +58,13 @@ export interface Misdeed {
  */
 export function misdeedsOf(updates: readonly JudgedUpdate[]): {
   readonly misdeeds: readonly Misdeed[];
-  readonly suspects: number;
+  readonly faulty: number;
   readonly isShared: boolean;
   readonly isClear: boolean;
 } {
   const isClear = effectsAreClear(updates);
-  const suspects = updates.filter((update) => suspicionOf(update) !== null);
-  const misdeeds = suspects.flatMap((update): Misdeed[] => {
+  const faulty = updates.filter((update) => suspicionOf(update) !== null);
+  const misdeeds = faulty.flatMap((update): Misdeed[] => {
     const kind = suspicionOf(update)!;
     // An update of zeros has no figures. Its effect is zero without any noise, so the scores need not be clear.
     if (!isClear && kind !== 'outlier' && update.figures !== null) return [];
@@ -75,9 +75,9 @@ export function misdeedsOf(updates: readonly JudgedUpdate[]): {
   const isEarned = [...earned.values()].some((belief) => belief > 0);
   const weigh = (peers: Iterable<string>): number =>
     [...new Set(peers)].reduce((sum, peer) => sum + (isEarned ? earned.get(peer)! : 1), 0);
-  const suspected = weigh(suspects.map(({ peer }) => peer));
+  const suspected = weigh(faulty.map(({ peer }) => peer));
   const isShared = suspected > SHARED_FAULT * weigh(earned.keys());
-  return { misdeeds, suspects: suspects.length, isShared, isClear };
+  return { misdeeds, faulty: faulty.length, isShared, isClear };
 }
 
 /** Returns the misdeed that an update seems to be, whether or not the scores are clear. */

@@ -5,8 +5,8 @@ import type { Permits } from '../../common/permits.ts';
 import { HELD_RANGES } from '../../storage/ordered-hash.ts';
 import type { PartialBlob } from '../../storage/partial-blob.ts';
 import type { Streams } from '../libp2p/streams.ts';
+import type { NetworkMeter } from '../meter.ts';
 import type { FetchBlobOptions } from '../network.ts';
-import type { NetworkObserver } from '../observer.ts';
 import { RangeBuffers, type RangePool } from './range-buffers.ts';
 import { RangeQueue } from './range-queue.ts';
 import { openRangeStream, type RangeStream } from './range-stream.ts';
@@ -47,7 +47,7 @@ export interface DownloadDeps {
   /** Permits by peer, shared by all blobs that are being fetched. Each open stream holds one permit. */
   permits: Permits;
   pool: RangePool;
-  observer: NetworkObserver;
+  meter: NetworkMeter;
 }
 
 /** One attempt to complete a blob. It fetches from several holders at once, and several ranges at a time from each. */
@@ -147,7 +147,7 @@ export class Download {
 
   async #receive(peer: string, stream: RangeStream, range: number): Promise<Uint8Array> {
     const { partial, digest, prove, onArrival = () => {} } = this.#options;
-    const { clock, observer } = this.#deps;
+    const { clock, meter } = this.#deps;
     const signal = this.#signal;
     const buffer = await this.#buffers.take(signal);
     const { offset, length } = partial.extent(range);
@@ -163,7 +163,7 @@ export class Download {
       throw error;
     } finally {
       const seconds = (clock.monotonic() - start) / 1000;
-      observer.blobRange({ direction: 'inbound', code, bytes: code === 'ok' ? length : 0, seconds });
+      meter.blobRange({ direction: 'inbound', code, bytes: code === 'ok' ? length : 0, seconds });
     }
   }
 

@@ -9,8 +9,8 @@ import { storageError } from '../../storage/errors.ts';
 import type { PartialBlob } from '../../storage/partial-blob.ts';
 import { netError } from '../errors.ts';
 import type { Streams } from '../libp2p/streams.ts';
+import type { NetworkMeter } from '../meter.ts';
 import type { FetchBlobOptions } from '../network.ts';
-import type { NetworkObserver } from '../observer.ts';
 import { Download } from './download.ts';
 import { RangePool } from './range-buffers.ts';
 import { BLOB_STREAMS_PER_CONNECTION } from './wire.ts';
@@ -20,7 +20,7 @@ export interface BlobFetcherDeps {
   blobs: ResumableBlobs;
   clock: Clock;
   log: Logger;
-  observer: NetworkObserver;
+  meter: NetworkMeter;
 }
 
 interface Ref {
@@ -65,7 +65,7 @@ export class BlobFetcher {
   }
 
   async #fetchAlone(ref: Ref, options: FetchBlobOptions): Promise<void> {
-    const { blobs, clock, observer } = this.#deps;
+    const { blobs, clock, meter } = this.#deps;
     if (await blobs.has(ref.digest)) return;
     const start = clock.monotonic();
     const partial = await blobs.resume(ref);
@@ -77,7 +77,7 @@ export class BlobFetcher {
       await partial.close();
       throw error;
     } finally {
-      observer.blobFetch({ code, seconds: (clock.monotonic() - start) / 1000 });
+      meter.blobFetch({ code, seconds: (clock.monotonic() - start) / 1000 });
     }
   }
 

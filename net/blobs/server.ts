@@ -14,8 +14,8 @@ import { netError } from '../errors.ts';
 import { LENGTH_PREFIX_BYTES } from '../frame-buffer.ts';
 import { FrameStream } from '../frames.ts';
 import { closeStream, type Streams } from '../libp2p/streams.ts';
+import type { NetworkMeter } from '../meter.ts';
 import type { MayFetch } from '../network.ts';
-import type { NetworkObserver } from '../observer.ts';
 import { AnswerBuffer } from './answer-buffer.ts';
 import {
   BLOB_HEADER_BYTES,
@@ -42,7 +42,7 @@ export interface BlobServerDeps {
   blobs: ResumableBlobs;
   clock: Clock;
   log: Logger;
-  observer: NetworkObserver;
+  meter: NetworkMeter;
   /** Permits for ranges that are being sent. Each such range takes half a MiB of memory, besides the kept buffers. */
   ranges: FairPermits;
   /**
@@ -120,7 +120,7 @@ export class BlobServer {
   }
 
   async #answer(from: Claimant, bytes: Uint8Array, answer: AnswerStream): Promise<void> {
-    const { clock, observer } = this.#deps;
+    const { clock, meter } = this.#deps;
     const start = clock.monotonic();
     let code = 'aborted';
     let sent = 0;
@@ -131,11 +131,11 @@ export class BlobServer {
       if (status === 'ok') sent = request.length;
     } catch (error) {
       if (isSwarmError(error)) code = error.code;
-      if (code === 'DEADLINE_EXCEEDED') observer.refusal({ queue: 'ranges', reason: 'stalled' });
+      if (code === 'DEADLINE_EXCEEDED') meter.refusal({ queue: 'ranges', reason: 'stalled' });
       throw error;
     } finally {
       const seconds = (clock.monotonic() - start) / 1000;
-      observer.blobRange({ direction: 'outbound', code, bytes: sent, seconds });
+      meter.blobRange({ direction: 'outbound', code, bytes: sent, seconds });
     }
   }
 
@@ -159,10 +159,10 @@ export class BlobServer {
     request: BlobRequest,
     answer: AnswerStream,
   ): Promise<BlobAnswer['status']> {
-    const { clock, observer, ranges } = this.#deps;
+    const { clock, meter, ranges } = this.#deps;
     const withdrawn = new AbortController();
     const release = ranges.take(from, () => withdrawn.abort(busy()));
-    observer.blobQueue(ranges.size);
+    meter.blobQueue(ranges.size);
     const limits = {
       clock,
       idleMs: RANGE_STALL_MS,
@@ -180,12 +180,12 @@ export class BlobServer {
       );
     } finally {
       release?.();
-      observer.blobQueue(ranges.size);
+      meter.blobQueue(ranges.size);
     }
   }
 }
 
-/** The code under which the observer counts each kind of answer. */
+/** The code under which the meter counts each kind of answer. */
 const STATUS_CODES: Readonly<Record<BlobAnswer['status'], string>> = {
   ok: 'ok',
   missing: 'BLOB_MISSING',

@@ -10,7 +10,7 @@ import type { Listener, Transport } from '@libp2p/interface';
 import { type TCPComponents, type TCPOptions, tcp } from '@libp2p/tcp';
 import type { Clock } from '../../common/clock.ts';
 import { RateLimiter } from '../../common/rate-limiter.ts';
-import type { NetworkObserver } from '../observer.ts';
+import type { NetworkMeter } from '../meter.ts';
 import type { Shares } from '../shares.ts';
 import { networkOfIp } from './remote-network.ts';
 
@@ -32,7 +32,7 @@ const HANDSHAKE_IDLE_MS = 3_000;
 export interface HandshakeDeps {
   shares: Shares;
   clock: Clock;
-  observer: NetworkObserver;
+  meter: NetworkMeter;
 }
 
 /** The sockets whose connections are not complete yet. */
@@ -59,19 +59,19 @@ export class InboundHandshakes {
 
   /** Returns whether a handshake may begin. It lasts until {@link end} or until the socket closes. */
   begin(socket: Socket): boolean {
-    const { shares, clock, observer } = this.#deps;
+    const { shares, clock, meter } = this.#deps;
     const ip = socket.remoteAddress;
     // The socket has already closed, so it has no address and emits no 'close'.
     if (ip === undefined) return false;
     const address = networkOfIp(ip);
     if (!LOOPBACK.test(ip) && !this.#limiter.take(address, NEW_CONNECTIONS)) {
-      observer.refusal({ queue: 'handshakes', reason: 'rate' });
+      meter.refusal({ queue: 'handshakes', reason: 'rate' });
       return false;
     }
     const release = shares.handshakes.take({ address, peer: '' }, () => socket.resetAndDestroy());
     if (release === null) return false;
     const cancel = whenStalled(socket, clock, () => {
-      observer.refusal({ queue: 'handshakes', reason: 'stalled' });
+      meter.refusal({ queue: 'handshakes', reason: 'stalled' });
       socket.resetAndDestroy();
     });
     const end = (): void => {

@@ -9,7 +9,7 @@ import type { Connection, Libp2p, StreamMuxer } from '@libp2p/interface';
 import type { Clock } from '../../common/clock.ts';
 import { type Quota, RateLimiter } from '../../common/rate-limiter.ts';
 import { netError } from '../errors.ts';
-import type { NetworkObserver } from '../observer.ts';
+import type { NetworkMeter } from '../meter.ts';
 import type { Shares } from '../shares.ts';
 import { networkOf } from './remote-network.ts';
 
@@ -57,7 +57,7 @@ const PINGS: Quota = { calls: 100, perMs: 10_000 };
 export interface InboundStreamsDeps {
   shares: Shares;
   clock: Clock;
-  observer: NetworkObserver;
+  meter: NetworkMeter;
 }
 
 /** Resets inbound streams that arrive too fast, get no share, or must give way to streams of other peers. */
@@ -82,7 +82,7 @@ function limitRates(
   muxer: YamuxConnection,
   deps: InboundStreamsDeps & { limiter: RateLimiter; address: string; peer: string; id: string },
 ): void {
-  const { limiter, address, peer, id, shares, observer } = deps;
+  const { limiter, address, peer, id, shares, meter } = deps;
   const handleFrame = muxer.handleFrame.bind(muxer);
   const mayOpen = (): boolean =>
     shares.isKnown(peer)
@@ -95,7 +95,7 @@ function limitRates(
       throw netError('MUXER_FRAME', 'the peer sent too many pings');
     }
     if (type === PING || (flag & SYN) === 0 || mayOpen()) return handleFrame(frame);
-    observer.refusal({ queue: 'streams', reason: 'rate' });
+    meter.refusal({ queue: 'streams', reason: 'rate' });
     if (!limiter.take(`refused ${id}`, REFUSED_STREAMS)) {
       throw netError('MUXER_FRAME', 'the peer opened too many streams');
     }

@@ -16,7 +16,7 @@ import { netError } from '../errors.ts';
 import { LENGTH_PREFIX_BYTES } from '../frame-buffer.ts';
 import { FrameStream } from '../frames.ts';
 import type { Streams } from '../libp2p/streams.ts';
-import type { NetworkObserver } from '../observer.ts';
+import type { NetworkMeter } from '../meter.ts';
 import { ANSWER_OVERHEAD_BYTES, isOversized, oversized, refusalSchema } from './wire.ts';
 
 /** Largest number of outbound calls in progress per connection. */
@@ -44,7 +44,7 @@ const ADVICE = new Map([
 interface RpcClientDeps {
   streams: Streams;
   clock: Clock;
-  observer: NetworkObserver;
+  meter: NetworkMeter;
 }
 
 /** Makes calls over `/lora-swarm/rpc/2`, one stream per call. */
@@ -65,7 +65,7 @@ export class RpcClient {
     body: RpcRequest<M>,
     options: { signal: AbortSignal },
   ): Promise<RpcResponse<M>> {
-    const { clock, observer } = this.#deps;
+    const { clock, meter } = this.#deps;
     const start = clock.monotonic();
     const traffic = { sent: 0, received: 0 };
     let code = 'ok';
@@ -76,7 +76,7 @@ export class RpcClient {
       throw error;
     } finally {
       const seconds = (clock.monotonic() - start) / 1000;
-      observer.rpcCall({ method, direction: 'outbound', code, seconds, ...traffic });
+      meter.rpcCall({ method, direction: 'outbound', code, seconds, ...traffic });
     }
   }
 
@@ -166,7 +166,7 @@ function callError(cause: unknown, peer: string, method: string): SwarmError {
   return netError('RPC_UNREACHABLE', message, { ...values, reason }, { cause });
 }
 
-/** Returns the code of a failed call for the observer. For a refusal it is the code that the peer gave. */
+/** Returns the code of a failed call for the meter. For a refusal it is the code that the peer gave. */
 function outcomeOf(error: unknown): string {
   if (!isSwarmError(error)) return 'aborted';
   return error.code === 'RPC_REFUSED' ? String(error.values.code) : error.code;

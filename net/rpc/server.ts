@@ -12,8 +12,8 @@ import { netError } from '../errors.ts';
 import { LENGTH_PREFIX_BYTES } from '../frame-buffer.ts';
 import { FrameStream } from '../frames.ts';
 import { closeStream, type Streams } from '../libp2p/streams.ts';
+import type { NetworkMeter, RpcCall } from '../meter.ts';
 import type { RpcHandler } from '../network.ts';
-import type { NetworkObserver, RpcCall } from '../observer.ts';
 import { ANSWER_OVERHEAD_BYTES, isOversized, METHOD_NAME_BYTES, oversized } from './wire.ts';
 
 /** Largest number of inbound calls in progress per connection. A node makes a handful at a time. */
@@ -32,7 +32,7 @@ interface RpcServerDeps {
   streams: Streams;
   clock: Clock;
   log: Logger;
-  observer: NetworkObserver;
+  meter: NetworkMeter;
   /** Permits for the calls in progress, shared fairly between addresses. */
   permits: FairPermits;
 }
@@ -74,7 +74,7 @@ export class RpcServer {
 
   /** Answers a call. Never throws. An error is logged, and sent to the caller if the caller is still connected. */
   async #serve(stream: Stream, from: Claimant, protocol: string): Promise<void> {
-    const { clock, log, observer, permits } = this.#deps;
+    const { clock, log, meter, permits } = this.#deps;
     const { peer } = from;
     const start = clock.monotonic();
     const call: Omit<RpcCall, 'seconds'> = {
@@ -88,7 +88,7 @@ export class RpcServer {
     const withdrawn = new AbortController();
     const release = permits.take(from, () => withdrawn.abort(busy()));
     if (release === null) withdrawn.abort(busy());
-    observer.rpcQueue(permits.size);
+    meter.rpcQueue(permits.size);
     try {
       const deadline = { clock, ms: RPC_TIMEOUT_MS, what: 'serving a request' };
       const answer = await withDeadline({ ...deadline, signal: withdrawn.signal }, (signal) =>
@@ -114,8 +114,8 @@ export class RpcServer {
       stream.abort(error instanceof Error ? error : new Error(String(error)));
     } finally {
       release?.();
-      observer.rpcQueue(permits.size);
-      observer.rpcCall({ ...call, seconds: (clock.monotonic() - start) / 1000 });
+      meter.rpcQueue(permits.size);
+      meter.rpcCall({ ...call, seconds: (clock.monotonic() - start) / 1000 });
     }
   }
 

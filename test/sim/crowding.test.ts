@@ -3,7 +3,7 @@ import { peerIdFromString } from '@libp2p/peer-id';
 import { multiaddr } from '@multiformats/multiaddr';
 import type { Libp2p } from 'libp2p';
 import { describe, expect, it, onTestFinished } from 'vitest';
-import { noObserver, type Refusal } from '../../net/observer.ts';
+import { noMeter, type Refusal } from '../../net/meter.ts';
 import { encodeCbor, sha256 } from '../../protocol/cbor.ts';
 import { BLOB_RANGE_BYTES } from '../../protocol/limits.ts';
 import { BLOB_PROTOCOL, RPC_PROTOCOL } from '../../protocol/rpc.ts';
@@ -33,7 +33,7 @@ async function startTarget(): Promise<TestHost & { refusals: Map<string, number>
     const key = `${queue} ${reason}`;
     refusals.set(key, (refusals.get(key) ?? 0) + 1);
   };
-  const host = await startHost({ observer: { ...noObserver, refusal } });
+  const host = await startHost({ meter: { ...noMeter, refusal } });
   host.network.handle('head', async () => ({ head: null, keys: testKeys() }));
   return { ...host, refusals };
 }

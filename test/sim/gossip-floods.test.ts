@@ -1,7 +1,7 @@
 import { createHash, randomBytes } from 'node:crypto';
 import type { Stream } from '@libp2p/interface';
 import { describe, expect, it } from 'vitest';
-import { noObserver } from '../../net/observer.ts';
+import { noMeter } from '../../net/meter.ts';
 import { jobTopic } from '../../protocol/topics.ts';
 import { eventually } from '../utils/eventually.ts';
 import { gossipFrames, gossipMessage, strangerSigner } from '../utils/gossip-messages.ts';
@@ -41,13 +41,13 @@ describe.each(flooded)('a flood from %i addresses', (addresses) => {
     'of correctly signed messages of 5,000 unknown keys to %s: none is verified, and all honest messages arrive',
     async (topic) => {
       const dropped: Record<string, number> = {};
-      const observer = {
-        ...noObserver,
+      const meter = {
+        ...noMeter,
         gossipDropped: (reason: string, count: number) => {
           dropped[reason] = (dropped[reason] ?? 0) + count;
         },
       };
-      const [host, honest] = await Promise.all([startHost({ observer }), startHost()]);
+      const [host, honest] = await Promise.all([startHost({ meter }), startHost()]);
       await join(honest, host);
       const heard: string[] = [];
       host.network.subscribe(

@@ -14,8 +14,8 @@ import { createHost, type HostOptions } from '../../net/host.ts';
 import { type Identity, loadIdentity } from '../../net/identity.ts';
 import { createNode } from '../../net/libp2p/create.ts';
 import { Traffic } from '../../net/libp2p/traffic.ts';
+import { type NetworkMeter, noMeter } from '../../net/meter.ts';
 import type { SwarmNetwork } from '../../net/network.ts';
-import { type NetworkObserver, noObserver } from '../../net/observer.ts';
 import { Shares } from '../../net/shares.ts';
 import { FileBlobStore } from '../../storage/blob-store.ts';
 import { eventually } from './eventually.ts';
@@ -43,9 +43,9 @@ export function recordingLog(logged: TestHost['logged']): Logger {
 
 /** Starts a host on a free loopback port. It stops when the test ends. */
 export async function startHost(
-  options: Partial<HostOptions> & { clock?: Clock; identity?: Identity; observer?: NetworkObserver } = {},
+  options: Partial<HostOptions> & { clock?: Clock; identity?: Identity; meter?: NetworkMeter } = {},
 ): Promise<TestHost> {
-  const { clock = systemClock, identity, observer, home = await temporaryFolder(), ...rest } = options;
+  const { clock = systemClock, identity, meter, home = await temporaryFolder(), ...rest } = options;
   const logged: TestHost['logged'] = [];
   const blobs = await FileBlobStore.open({ home }, { clock: systemClock });
   const network = await createHost(
@@ -55,7 +55,7 @@ export async function startHost(
       blobs,
       clock,
       log: recordingLog(logged),
-      ...(observer && { observer }),
+      ...(meter && { meter }),
     },
   );
   network.serveBlobs(() => true);
@@ -67,8 +67,8 @@ export async function startHost(
 export async function startRaw(): Promise<Libp2p<{ pubsub: object }>> {
   const { privateKey } = await loadIdentity(await temporaryFolder());
   const options = { listen: [LOOPBACK], mdns: [], agent: 'hostile' };
-  const deps = { traffic: new Traffic(), clock: systemClock, observer: noObserver };
-  const shares = new Shares({ observer: noObserver });
+  const deps = { traffic: new Traffic(), clock: systemClock, meter: noMeter };
+  const shares = new Shares({ meter: noMeter });
   const node = await createNode(options, { privateKey, shares, ...deps });
   await node.start();
   onTestFinished(() => node.stop());
@@ -93,9 +93,9 @@ export function rawGossip(node: Libp2p<{ pubsub: object }>): Gossip {
     pubsub: node.services.pubsub,
     clock: systemClock,
     log: recordingLog([]),
-    observer: noObserver,
+    meter: noMeter,
     networkOf: (peer) => peer,
-    memory: new Shares({ observer: noObserver }).gossip,
+    memory: new Shares({ meter: noMeter }).gossip,
   });
 }
 

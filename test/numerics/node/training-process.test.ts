@@ -37,7 +37,7 @@ beforeEach(async () => {
     clock: systemClock,
     log: silentLogger,
     random: () => 0,
-    observer: { stepMade: () => steps++, trainerRestarted: (code) => restarts.push(code) },
+    meter: { stepMade: () => steps++, trainerRestarted: (code) => restarts.push(code) },
   };
   const trainer = new TrainingProcess({ home, compute: onProcessor }, deps);
   onTestFinished(() => trainer.stop());

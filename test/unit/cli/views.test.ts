@@ -268,7 +268,7 @@ describe("a job's events", () => {
     expect(lines.line(event(banned))).toMatch(/until 1970.*because/);
     expect(lines.line(event({ ...banned, until: null }))).toMatch(/for good/);
     expect(lines.line(event({ type: 'pardoned', peer: PEER, strikes: 1, bans: 0 }))).toMatch(/pardoned/);
-    const fault = { type: 'shared-fault', round: 4, suspects: 3, updates: 5 };
+    const fault = { type: 'shared-fault', round: 4, faulty: 3, updates: 5 };
     expect(lines.line(event(fault))).toMatch(/\b4\b.*3 of 5 updates/);
   });
 

@@ -70,7 +70,7 @@ describe('coordinator metrics', () => {
     }
     metrics.observe(event({ type: 'suspended', ...peer, until: 5, suspensions: 1 }), 'whale');
     metrics.observe(event({ type: 'banned', ...peer, cause: 'proof', reason: '', until: null }), 'whale');
-    metrics.observe(event({ type: 'shared-fault', round: 1, suspects: 3, updates: 4 }), 'whale');
+    metrics.observe(event({ type: 'shared-fault', round: 1, faulty: 3, updates: 4 }), 'whale');
     expect(await value(registry, 'swarm_strikes_total{job="whale",kind="harmful"}')).toBe('2');
     expect(await value(registry, 'swarm_sanctions_total{job="whale",what="suspended"}')).toBe('1');
     expect(await value(registry, 'swarm_sanctions_total{job="whale",what="banned"}')).toBe('1');

@@ -2,7 +2,7 @@ import type { RPC } from '@libp2p/gossipsub/message';
 import type { PeerId } from '@libp2p/interface';
 import { describe, expect, it } from 'vitest';
 import { contentId, GossipGate, HANDED_OVER, LOWEST_SOFT_SCORE, UNWANTED } from '../../../net/gossip-gate.ts';
-import { noObserver } from '../../../net/observer.ts';
+import { noMeter } from '../../../net/meter.ts';
 import { jobTopic } from '../../../protocol/topics.ts';
 import { gossipMessage, strangerSigner } from '../../utils/gossip-messages.ts';
 import { ManualClock } from '../../utils/manual-clock.ts';
@@ -47,7 +47,7 @@ function gate() {
     runtime,
     rules,
     clock,
-    observer: { ...noObserver, gossipDropped },
+    meter: { ...noMeter, gossipDropped },
     networkOf: (peer) => `address ${peer[0]}`,
   });
   const receive = (via: string, messages: RPC.Message[]): Promise<void> =>

@@ -1,6 +1,6 @@
 import { describe, expect, it, vi } from 'vitest';
 import { GossipMemory, PERMIT_BYTES } from '../../../net/gossip-memory.ts';
-import { noObserver, type Refusal } from '../../../net/observer.ts';
+import { noMeter, type Refusal } from '../../../net/meter.ts';
 import { Shares } from '../../../net/shares.ts';
 import { GOSSIP_RPC_BYTES } from '../../../protocol/limits.ts';
 import { ManualClock } from '../../utils/manual-clock.ts';
@@ -18,7 +18,7 @@ function prefix(length: number): Uint8Array {
 function memory() {
   const refusals: Refusal[] = [];
   const shares = new Shares({
-    observer: { ...noObserver, refusal: (refusal) => void refusals.push(refusal) },
+    meter: { ...noMeter, refusal: (refusal) => void refusals.push(refusal) },
   });
   const clock = new ManualClock();
   const gossip = new GossipMemory({ permits: shares.gossip, clock });

@@ -3,8 +3,8 @@ import { describe, expect, it } from 'vitest';
 import { systemClock } from '../../../common/system-clock.ts';
 import { Gossip } from '../../../net/gossip.ts';
 import { topicMessageBytes } from '../../../net/gossip-service.ts';
+import { noMeter } from '../../../net/meter.ts';
 import type { GossipVerdict } from '../../../net/network.ts';
-import { noObserver } from '../../../net/observer.ts';
 import { Shares } from '../../../net/shares.ts';
 import { jobTopic } from '../../../protocol/topics.ts';
 import { withCode } from '../../utils/codes.ts';
@@ -48,8 +48,8 @@ describe('gossip among hosts', () => {
       },
       clock: systemClock,
       log: recordingLog([]),
-      observer: noObserver,
-      memory: new Shares({ observer: noObserver }).gossip,
+      meter: noMeter,
+      memory: new Shares({ meter: noMeter }).gossip,
       networkOf: (peer) => peer,
     });
     expect(await gossip.publish(updates, Buffer.from('update'))).toBe(0);

@@ -131,7 +131,7 @@ export class VirtualNode {
         log: log.child({ node: number }),
         random: random.next,
         randomBytes: (count) => Uint8Array.from({ length: count }, () => random.integer(0, 255)),
-        observer: { receiptArrived: () => {}, roundTrained: () => {}, roundLost: () => {} },
+        meter: { receiptArrived: () => {}, roundTrained: () => {}, roundLost: () => {} },
       },
     );
     this.#swarmNode.start();

@@ -15,7 +15,7 @@ import {
 } from '../../../../net/blobs/wire.ts';
 import { BLOCK_BYTES, FrameStream } from '../../../../net/frames.ts';
 import type { Streams } from '../../../../net/libp2p/streams.ts';
-import { noObserver } from '../../../../net/observer.ts';
+import { noMeter } from '../../../../net/meter.ts';
 import { Shares } from '../../../../net/shares.ts';
 import { decodeCbor, encodeCbor, sha256 } from '../../../../protocol/cbor.ts';
 import { proveMembership, provesMembership } from '../../../../protocol/job-key.ts';
@@ -358,7 +358,7 @@ describe('serving blobs', () => {
         serve = handler;
       },
     };
-    const { ranges, buffers } = new Shares({ observer: noObserver });
+    const { ranges, buffers } = new Shares({ meter: noMeter });
     const server = new BlobServer({
       streams,
       ranges,
@@ -366,7 +366,7 @@ describe('serving blobs', () => {
       blobs,
       clock: systemClock,
       log: recordingLog([]),
-      observer: noObserver,
+      meter: noMeter,
     });
     server.mayFetch = () => true;
     await server.start();

@@ -8,7 +8,7 @@ import { InboundHandshakes } from '../../../../net/libp2p/inbound-handshakes.ts'
 import { InboundSlices } from '../../../../net/libp2p/inbound-slices.ts';
 import { networkOf, networkOfIp } from '../../../../net/libp2p/remote-network.ts';
 import { Traffic } from '../../../../net/libp2p/traffic.ts';
-import { noObserver, type Refusal } from '../../../../net/observer.ts';
+import { noMeter, type Refusal } from '../../../../net/meter.ts';
 import { Shares } from '../../../../net/shares.ts';
 import { ManualClock } from '../../../utils/manual-clock.ts';
 
@@ -18,11 +18,11 @@ const key = (address: string): string => networkOf(multiaddr(address));
 /** A gate, and sockets that arrive at it. */
 function hostGate() {
   const refusals: Refusal[] = [];
-  const observer = { ...noObserver, refusal: (refusal: Refusal) => void refusals.push(refusal) };
+  const meter = { ...noMeter, refusal: (refusal: Refusal) => void refusals.push(refusal) };
   const clock = new ManualClock();
-  const shares = new Shares({ observer });
+  const shares = new Shares({ meter });
   const traffic = new Traffic();
-  const handshakes = new InboundHandshakes({ shares, clock, observer });
+  const handshakes = new InboundHandshakes({ shares, clock, meter });
   const gater = gate({ traffic, shares, handshakes, slices: new InboundSlices({ shares, clock }) });
   const arrive = (remoteAddress: string | undefined) => {
     const socket = Object.assign(new EventEmitter(), {

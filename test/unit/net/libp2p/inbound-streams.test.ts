@@ -5,7 +5,7 @@ import { expect, it } from 'vitest';
 import { FairPermits } from '../../../../common/fair-permits.ts';
 import { systemClock } from '../../../../common/system-clock.ts';
 import { shareStreams } from '../../../../net/libp2p/inbound-streams.ts';
-import { noObserver, type Refusal } from '../../../../net/observer.ts';
+import { noMeter, type Refusal } from '../../../../net/meter.ts';
 import { Shares } from '../../../../net/shares.ts';
 import { eventually } from '../../../utils/eventually.ts';
 import { soon, startHost, startRaw } from '../../../utils/hosts.ts';
@@ -29,9 +29,9 @@ it('shares the inbound streams of all connections between peers, and releases th
     { total: 16, reserved: 0, withdraws: 'newest' },
     { knows: () => false, onRefusal: (reason) => refusals.push(reason) },
   );
-  const shares = Object.assign(new Shares({ observer: noObserver }), { streams });
+  const shares = Object.assign(new Shares({ meter: noMeter }), { streams });
   await target.handle('/test/1', () => {}, { maxInboundStreams: 100 });
-  shareStreams(target, { shares, clock: systemClock, observer: noObserver });
+  shareStreams(target, { shares, clock: systemClock, meter: noMeter });
   const [greedy, modest] = await Promise.all([startRaw(), startRaw()]);
   const open = (from: Libp2p) =>
     from.dialProtocol(target.getMultiaddrs()[0]!, '/test/1', { maxOutboundStreams: 100 });
@@ -50,8 +50,8 @@ it('shares the inbound streams of all connections between peers, and releases th
 /** Connects a peer to a host whose time stands still. Returns what sends frames without data to it. */
 async function frameSender({ isKnown = false } = {}) {
   const refusals: Refusal[] = [];
-  const observer = { ...noObserver, refusal: (refusal: Refusal) => void refusals.push(refusal) };
-  const host = await startHost({ observer, clock: new ManualClock() });
+  const meter = { ...noMeter, refusal: (refusal: Refusal) => void refusals.push(refusal) };
+  const host = await startHost({ meter, clock: new ManualClock() });
   host.network.reserveFor(() => isKnown);
   const raw = await startRaw();
   const connection = await raw.dial(multiaddr(host.network.addresses()[0]!), { signal: soon() });

@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { expect, it } from 'vitest';
 import { SwarmError } from '../../../common/errors.ts';
 import { NetworkMetrics } from '../../../monitor/network-metrics.ts';
-import type { BlobRange, GossipRecord, NetworkObserver, Refusal, RpcCall } from '../../../net/observer.ts';
+import type { BlobRange, GossipRecord, NetworkMeter, Refusal, RpcCall } from '../../../net/meter.ts';
 import { sha256 } from '../../../protocol/cbor.ts';
 import { jobTopic } from '../../../protocol/topics.ts';
 import { eventually } from '../../utils/eventually.ts';
@@ -11,7 +11,7 @@ import { testKeys } from '../../utils/job-keys.ts';
 
 const job = 'ab'.repeat(32);
 
-/** An observer that records everything. */
+/** A meter that records everything. */
 function recorder() {
   const calls: RpcCall[] = [];
   const messages: GossipRecord[] = [];
@@ -19,7 +19,7 @@ function recorder() {
   const fetches: { code: string; seconds: number }[] = [];
   const queues: number[] = [];
   const refusals: Refusal[] = [];
-  const observer: NetworkObserver = {
+  const meter: NetworkMeter = {
     rpcCall: (call) => calls.push(call),
     rpcQueue: (inProgress) => queues.push(inProgress),
     gossipMessage: (message) => messages.push(message),
@@ -30,13 +30,13 @@ function recorder() {
     blobFetch: (fetch) => fetches.push(fetch),
     refusal: (refusal) => refusals.push(refusal),
   };
-  return { calls, messages, ranges, fetches, queues, refusals, observer };
+  return { calls, messages, ranges, fetches, queues, refusals, meter };
 }
 
 async function pair() {
   const [left, right] = [recorder(), recorder()];
-  const a = await startHost({ observer: left.observer });
-  const b = await startHost({ observer: right.observer });
+  const a = await startHost({ meter: left.meter });
+  const b = await startHost({ meter: right.meter });
   await join(a, b);
   return { a, b, left, right };
 }
@@ -106,6 +106,6 @@ it('sees ranges on both sides, and the fetch of the blob', async () => {
 });
 
 it('is implemented by the network metrics', () => {
-  const observer: NetworkObserver = new NetworkMetrics();
-  expect(observer).toBeInstanceOf(NetworkMetrics);
+  const meter: NetworkMeter = new NetworkMetrics();
+  expect(meter).toBeInstanceOf(NetworkMetrics);
 });

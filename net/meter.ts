@@ -1,9 +1,9 @@
 /**
  * Receives measurements of rpc, gossip and blobs, for metrics. Each method returns immediately and never throws. `code`
- * is "ok", "aborted" or an error code. A remote peer chooses some error codes and method names, so the observer has to
+ * is "ok", "aborted" or an error code. A remote peer chooses some error codes and method names, so the meter has to
  * limit the number of different values.
  */
-export interface NetworkObserver {
+export interface NetworkMeter {
   /** Called when a call has ended. An `outbound` call is one that we made. `sent` and `received` are payload bytes. */
   rpcCall(call: RpcCall): void;
   /** Called when the number of inbound calls in progress has changed. */
@@ -82,7 +82,7 @@ export interface BlobRange {
 }
 
 /** Ignores all measurements. */
-export const noObserver: NetworkObserver = {
+export const noMeter: NetworkMeter = {
   rpcCall() {},
   rpcQueue() {},
   gossipMessage() {},
