@@ -3,9 +3,10 @@ import type { Checkpoint } from '../../protocol/messages.ts';
 import { verifyMessage } from '../../protocol/signing.ts';
 import type { RunContext } from '../context.ts';
 import { BELIEF_UPDATES, isDoubtful } from '../merge/belief.ts';
+import { AUDIT_SHARE } from '../merge/extra-work.ts';
 import type { AuditResult, StoredCheckpoint } from '../store/store.ts';
 import type { Announcements, Ledger } from '../trust/ledger.ts';
-import { AUDIT_SHARE, auditKey, type DrawnUpdate, drawAudits } from './draw.ts';
+import { auditKey, type DrawnUpdate, drawAudits } from './draw.ts';
 import { isTrusted, type PersonResult } from './verdict.ts';
 
 /**

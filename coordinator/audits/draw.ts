@@ -1,9 +1,6 @@
 /** The choice of the updates that the coordinator trains again. */
 import { createHash } from 'node:crypto';
 
-/** Largest number of rows that audits train, as a share of the rows that the nodes train. */
-export const AUDIT_SHARE = 0.03;
-
 /** An update that may be chosen. */
 export interface AuditCandidate {
   readonly peer: string;

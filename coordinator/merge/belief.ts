@@ -25,7 +25,7 @@ export const BELIEF_LINE = 0.2;
  */
 export const MOST_OVERSHOOT = 0.4;
 /** Smallest number of exact effects from which the median is computed. With fewer, no overshoot is computed. */
-const LEAST_EXACT = 3;
+export const LEAST_EXACT = 3;
 
 /** Share below which an author's next updates are scored on more rows. */
 const CLEAR_SHARE = 0.6;

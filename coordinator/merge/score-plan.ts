@@ -1,9 +1,9 @@
 /** The choice of the rows that a round's updates are scored on. */
 import { createHash } from 'node:crypto';
 import { permutation } from '../../lora/data/permutation.ts';
+import { LEAST_EXACT } from './belief.ts';
+import { LOSS_COST, SCORING_SHARE } from './extra-work.ts';
 
-/** Number of rows that scoring reads for each row that the nodes trained on. */
-export const SCORING_SHARE = 0.1;
 /**
  * Number of batches of rows that no node was assigned. The spread of the batches' gradients gives the standard error of
  * the effect.
@@ -11,6 +11,13 @@ export const SCORING_SHARE = 0.1;
 export const RANDOM_BATCHES = 4;
 /** Largest number of rows of one such batch. */
 export const RANDOM_ROWS = 8;
+/**
+ * Smallest number of rows of one such batch, even if scoring then reads more than SCORING_SHARE. If only one update is
+ * scored, one row is enough, because its share does not depend on the effect.
+ */
+const LEAST_RANDOM_ROWS = 2;
+/** Largest share of the scoring's cost that goes to the gradients on these rows. */
+const RANDOM_SHARE = 0.25;
 /**
  * Smallest number of rows of an author's interval that its update is scored on, even if scoring then reads more than
  * SCORING_SHARE. With fewer rows, the noise hides the gain.
@@ -21,19 +28,17 @@ export const LEAST_OWN_ROWS = 8;
  * left.
  */
 export const MOST_OWN_ROWS = 64;
-/** Number of rows that a doubtful author gets for each row of any other author. */
+/**
+ * Number of rows beyond LEAST_OWN_ROWS that a doubtful author gets for each such row of any other author.
+ */
 const DOUBT_FACTOR = 4;
 
-/** Number of random rows on which an update is applied as a whole, and the loss is measured again. */
+/** Largest number of random rows on which an update is applied as a whole, and the loss is measured again. */
 export const EXACT_ROWS = 16;
 /** Smallest number of such rows. On fewer rows, the losses say too little about an update. */
 export const LEAST_EXACT_ROWS = 8;
-/** Largest share of the scoring's rows that these losses may cost. */
-const EXACT_SHARE = 0.5;
 /** Number of other authors, who are not doubtful, whose exact effects are measured for comparison. */
 export const REFERENCES = 3;
-/** Cost of a row's loss, as a share of the cost of its gradient. */
-const LOSS_COST = 1 / 3;
 
 /** An update that is to be scored. */
 export interface Candidate {
@@ -57,17 +62,25 @@ export interface ScorePlan {
    * first.
    */
   readonly own: readonly { readonly candidate: number; readonly positions: readonly number[] }[];
-  /**
-   * Positions, taken from `random`, on which the exact effect of updates is measured, and the candidates for it in
-   * their order: first some authors who are not doubtful, then the doubtful ones. Both lists are empty if there are no
-   * doubtful authors, or if the rows would cost too much.
-   */
-  readonly exact: { readonly positions: readonly number[]; readonly candidates: readonly number[] };
+  readonly exact: ExactPlan;
 }
 
+/** The measurement of exact effects. There is none if no author is doubtful, or if too few rows are left for it. */
+export interface ExactPlan {
+  /** Positions, taken from the random rows. */
+  readonly positions: readonly number[];
+  /** Candidates in the order of measuring: first some authors who are not doubtful, then the doubtful ones. */
+  readonly candidates: readonly number[];
+  /** Largest number of candidates that are measured. */
+  readonly most: number;
+}
+
+const NO_EXACT: ExactPlan = { positions: [], candidates: [], most: 0 };
+
 /**
- * Chooses the rows. Their gradients and losses cost about SCORING_SHARE times as much as the gradients of the rows that
- * the nodes trained on.
+ * Chooses the rows. Their gradients and losses cost at most SCORING_SHARE times as much as the gradients of the rows
+ * that the nodes trained on, if the intervals of N candidates have at least 100 · (1 + 1/N) rows on average. With smaller
+ * intervals, the smallest numbers of rows cost more.
  * @param assignedEnd first position of the round that no node was assigned
  * @param rows number of rows in the data
  * @param seed 32 random bytes, drawn after the round had closed
@@ -78,24 +91,32 @@ export function planScoring(
 ): ScorePlan {
   const trained = candidates.reduce((sum, { start, end }) => sum + end - start, 0);
   const budget = SCORING_SHARE * trained;
-  const perBatch = Math.min(RANDOM_ROWS, Math.max(1, Math.floor(budget / 4 / RANDOM_BATCHES)));
-  const random = randomPositions(perBatch * RANDOM_BATCHES, { assignedEnd, rows, seed });
-  const doubt = ({ isDoubtful }: Candidate): number => (isDoubtful ? DOUBT_FACTOR : 1);
-  const doubts = candidates.reduce((sum, candidate) => sum + doubt(candidate), 0);
+  const leastOwn = candidates.map(({ start, end }) => Math.min(end - start, LEAST_OWN_ROWS));
+  const spare = budget - leastOwn.reduce((sum, count) => sum + count, 0);
   const ranked = rankedBySeed(candidates, seed);
   const isDoubtfulOne = (candidate: number): boolean => candidates[candidate]!.isDoubtful;
   const doubtful = ranked.filter(isDoubtfulOne);
   const references = ranked.filter((candidate) => !isDoubtfulOne(candidate)).slice(0, REFERENCES);
-  const measured = doubtful.length === 0 ? [] : [...references, ...doubtful];
-  // The losses before the updates are measured once.
-  const perExactRow = LOSS_COST * (1 + measured.length);
-  const exactRows = Math.min(EXACT_ROWS, random.length, Math.floor((EXACT_SHARE * budget) / perExactRow));
-  const isExact = measured.length > 0 && exactRows >= LEAST_EXACT_ROWS;
-  const left = budget - perBatch * RANDOM_BATCHES - (isExact ? exactRows * perExactRow : 0);
+  const wanted = doubtful.length === 0 ? [] : [...references, ...doubtful];
+
+  const randomFor = (most: number): number[] => {
+    const perBatch = Math.max(
+      Math.min(LEAST_RANDOM_ROWS, candidates.length),
+      Math.min(RANDOM_ROWS, Math.floor(Math.min(RANDOM_SHARE * budget, most) / RANDOM_BATCHES)),
+    );
+    return randomPositions(perBatch * RANDOM_BATCHES, { assignedEnd, rows, seed });
+  };
+  // Two thirds of the spare rows are left for exact effects, if any can be measured.
+  let random = randomFor(spare / 3);
+  const exact = planExact(wanted, { random, budget: spare - random.length });
+  if (exact === NO_EXACT) random = randomFor(spare);
+  const left = spare - random.length - costOf(exact);
+  const doubt = ({ isDoubtful }: Candidate): number => (isDoubtful ? DOUBT_FACTOR : 1);
+  const doubts = candidates.reduce((sum, candidate) => sum + doubt(candidate), 0);
   const own = candidates.map((candidate, i) => {
     const { key, start, end } = candidate;
-    const share = Math.floor((left * doubt(candidate)) / doubts);
-    const count = Math.min(end - start, MOST_OWN_ROWS, Math.max(LEAST_OWN_ROWS, share));
+    const more = Math.max(0, Math.floor((left * doubt(candidate)) / doubts));
+    const count = Math.min(end - start, MOST_OWN_ROWS, leastOwn[i]! + more);
     const positions = choose(end - start, count, seed, key).map((position) => start + position);
     return { candidate: i, positions };
   });
@@ -106,10 +127,28 @@ export function planScoring(
       random.filter((_, j) => j % RANDOM_BATCHES === i),
     ),
     own: own.sort((a, b) => rank(a.candidate) - rank(b.candidate)),
-    exact: isExact
-      ? { positions: random.slice(0, exactRows), candidates: measured }
-      : { positions: [], candidates: [] },
+    exact,
   };
+}
+
+/**
+ * Plans the exact effects of candidates. If the budget is small, fewer candidates are measured, on LEAST_EXACT_ROWS
+ * rows. Half of a large budget is left for gradients.
+ */
+function planExact(
+  candidates: readonly number[],
+  { random, budget }: { random: readonly number[]; budget: number },
+): ExactPlan {
+  if (random.length < LEAST_EXACT_ROWS) return NO_EXACT;
+  const affordable = Math.floor(budget / 2 / LOSS_COST / (1 + candidates.length));
+  const count = Math.max(LEAST_EXACT_ROWS, Math.min(EXACT_ROWS, random.length, affordable));
+  // The losses before the updates are measured once.
+  const most = Math.min(candidates.length, Math.floor(budget / LOSS_COST / count) - 1);
+  return most < LEAST_EXACT ? NO_EXACT : { positions: random.slice(0, count), candidates, most };
+}
+
+function costOf({ positions, most }: ExactPlan): number {
+  return LOSS_COST * positions.length * (1 + most);
 }
 
 /** Returns the indices of the candidates in a random order. */

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { AUDIT_SHARE } from '../../coordinator/audits/draw.ts';
+import { AUDIT_SHARE } from '../../coordinator/merge/extra-work.ts';
 import { silentLogger } from '../../monitor/log.ts';
 import { FakeTrainer } from '../utils/virtual/fake-trainer.ts';
 import { SeededRandom } from '../utils/virtual/seeded-random.ts';
@@ -10,7 +10,9 @@ import { type VirtualEnvironment, VirtualNode } from '../utils/virtual/virtual-n
 import { COORDINATOR, VirtualCoordinator } from './virtual-coordinator.ts';
 
 const NODES = 5;
-const ROUNDS = 80;
+/** So many that audits, which are drawn by chance, hardly miss all of them. */
+const LIARS = 2;
+const ROUNDS = 100;
 /** A node with low shares gets a third of these steps, of which the balance can still be judged. */
 const LOCAL_STEPS = 18;
 const MS_PER_STEP = 50;
@@ -24,14 +26,14 @@ class Repeater extends FakeTrainer {
 }
 
 for (const seed of [1, 2]) {
-  test(`seed ${seed}: a node that trains on one batch of its rows is found, at 3 % of the work`, async () => {
+  test(`seed ${seed}: nodes that train on one batch of their rows are found, at 2 % of the work`, async () => {
     const random = new SeededRandom(seed);
     const clock = new VirtualClock(1_700_000_000_000);
     const network = new VirtualNetwork({ delayMs: [1, 20], loss: 0, duplicates: 0 }, { clock, random });
     const rounds = {
       count: ROUNDS,
       localSteps: LOCAL_STEPS,
-      minPeers: NODES - 1,
+      minPeers: NODES - LIARS,
       quorum: 1,
       maxSeconds: 30,
       preset: 'dense',
@@ -45,7 +47,7 @@ for (const seed of [1, 2]) {
     );
     const nodes = Array.from({ length: NODES }, (_, i) => {
       const training = { layout: toy.layout, msPerStep: MS_PER_STEP, deaths: 0, blunders: 0 };
-      const lies = i === NODES - 1;
+      const lies = i >= NODES - LIARS;
       return new VirtualNode(
         {
           number: i + 1,
@@ -64,18 +66,18 @@ for (const seed of [1, 2]) {
 
     const { store } = coordinator;
     const { audits } = store;
-    const liar = nodes.at(-1)!.peer;
+    const liars = nodes.slice(-LIARS).map(({ peer }) => peer);
     const results = audits.results(toy.job);
     const failed = results.filter(({ state }) => state === 'failed');
     expect(failed.length).toBeGreaterThan(0);
-    expect(failed.filter(({ peer }) => peer !== liar)).toEqual([]);
-    expect(results.length).toBeGreaterThan(8);
+    expect(failed.filter(({ peer }) => !liars.includes(peer))).toEqual([]);
+    expect(results.length).toBeGreaterThan(4);
     expect(audits.inState(toy.job, 'dropped').length).toBeLessThan(3);
     const { trained } = audits.newestDraw(toy.job)!;
     expect(audits.spent(toy.job)).toBeLessThanOrEqual(AUDIT_SHARE * trained);
     const struck = store.events.after(toy.job, 0, 100_000).filter((event) => event.type === 'struck');
     expect(struck.some((event) => event.type === 'struck' && event.kind === 'audit')).toBe(true);
-    for (const event of struck) if (event.type === 'struck') expect(event.peer).toBe(liar);
+    for (const event of struck) if (event.type === 'struck') expect(liars).toContain(event.peer);
     // Nothing of an audit is kept after the job.
     expect(audits.inState(toy.job, 'chosen')).toEqual([]);
     expect(audits.inState(toy.job, 'held')).toEqual([]);

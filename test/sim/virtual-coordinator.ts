@@ -1,7 +1,13 @@
 import type { Clock } from '../../common/clock.ts';
 import { sleep } from '../../common/deadline.ts';
 import { isSwarmError } from '../../common/errors.ts';
-import type { RetentionSettings, StepsMade, StepsToMake, Validator } from '../../coordinator/context.ts';
+import type {
+  RetentionSettings,
+  StepsMade,
+  StepsToMake,
+  ValidationJob,
+  Validator,
+} from '../../coordinator/context.ts';
 import { Coordinator } from '../../coordinator/coordinator.ts';
 import { meanLoss } from '../../coordinator/merge/comparison.ts';
 import type { PreparedJob } from '../../coordinator/record/new-job.ts';
@@ -19,9 +25,6 @@ import type { VirtualEnvironment } from '../utils/virtual/virtual-node.ts';
 export const COORDINATOR = signerOf(200);
 
 const HELD_OUT_ROWS = 8;
-/** Rows of one optimiser step of the toy job. */
-const BATCH_SIZE = 4;
-
 /** Quadratic loss, which differs a little between held-out rows. */
 function heldOutLosses(adapter: readonly Float32Array[]): { lossSum: number; tokens: number }[] {
   const loss = 1 + distance(adapter);
@@ -29,13 +32,23 @@ function heldOutLosses(adapter: readonly Float32Array[]): { lossSum: number; tok
   return Array.from({ length: HELD_OUT_ROWS }, (_, i) => ({ lossSum: tokens * (loss + 0.01 * i), tokens }));
 }
 
+/** Work of the validator on rows, apart from the evaluations of merges. */
+export type RowWork = 'gradient' | 'loss' | 'training';
+
+interface FakeValidatorOptions {
+  readonly ms: () => number;
+  readonly onRows?: (work: RowWork, rows: number) => void;
+}
+
 class FakeValidator implements Validator {
   readonly #clock: Clock;
   readonly #ms: () => number;
+  readonly #onRows: (work: RowWork, rows: number) => void;
 
-  constructor({ ms }: { ms: () => number }, { clock }: { clock: Clock }) {
+  constructor({ ms, onRows = () => {} }: FakeValidatorOptions, { clock }: { clock: Clock }) {
     this.#clock = clock;
     this.#ms = ms;
+    this.#onRows = onRows;
   }
 
   async evaluate(
@@ -53,6 +66,7 @@ class FakeValidator implements Validator {
     rows: readonly Row[],
     { signal }: { signal: AbortSignal },
   ): Promise<Float32Array[]> {
+    this.#onRows('gradient', rows.length);
     await sleep(this.#clock, this.#ms() / 10, signal);
     return gradientOn(adapter, rows);
   }
@@ -63,6 +77,7 @@ class FakeValidator implements Validator {
     rows: readonly Row[],
     { signal }: { signal: AbortSignal },
   ): Promise<{ lossSum: number; tokens: number }[]> {
+    this.#onRows('loss', rows.length);
     await sleep(this.#clock, this.#ms() / 10, signal);
     return rows.map((row) => ({
       lossSum: SEQUENCE_LENGTH * lossOn(adapter, [row]),
@@ -71,18 +86,21 @@ class FakeValidator implements Validator {
   }
 
   async train(
-    _job: object,
+    { manifest }: ValidationJob,
     { adapter, rows, steps, optimizer }: StepsToMake,
     { signal, pause }: { signal: AbortSignal; pause: AbortSignal },
   ): Promise<StepsMade> {
-    const count = Math.min(steps, Math.ceil(rows.length / BATCH_SIZE));
+    const { batchSize } = manifest.training;
+    const count = Math.min(steps, Math.ceil(rows.length / batchSize));
     let values = adapter;
     for (let step = 0; step < count; step++) {
       await sleep(this.#clock, this.#ms() / 10, AbortSignal.any([signal, pause])).catch(() => {});
       signal.throwIfAborted();
       if (pause.aborted)
-        return { adapter: values, optimizer, steps: step, rows: step * BATCH_SIZE, isComplete: false };
-      values = trainStep(values, rows.slice(step * BATCH_SIZE, (step + 1) * BATCH_SIZE));
+        return { adapter: values, optimizer, steps: step, rows: step * batchSize, isComplete: false };
+      const batch = rows.slice(step * batchSize, (step + 1) * batchSize);
+      this.#onRows('training', batch.length);
+      values = trainStep(values, batch);
     }
     return { adapter: values, optimizer, steps: count, rows: rows.length, isComplete: true };
   }
@@ -101,6 +119,8 @@ export interface VirtualCoordinatorOptions {
   readonly baseline?: { readonly loss: number; readonly tokens: number };
   /** Whether updates are audited. @default true */
   readonly audits?: boolean;
+  /** Called for the rows that the default validator works on for scores and audits. */
+  readonly onRows?: (work: RowWork, rows: number) => void;
 }
 
 /** The machine with the coordinator. Its disk and database survive the coordinator's processes. */
@@ -127,6 +147,8 @@ export class VirtualCoordinator {
 
   start(): void {
     const { clock, network, random, log, onWrite } = this.#environment;
+    const { onRows } = this.#options;
+    const fake = { ms: () => random.between(20, 300), ...(onRows && { onRows }) };
     const process = { alive: true };
     const isAlive = (): boolean => process.alive;
     const own = clock.process(isAlive, () => this.wrongMs);
@@ -145,8 +167,7 @@ export class VirtualCoordinator {
         network: host,
         blobs,
         store: this.store,
-        validator:
-          this.#options.validator ?? new FakeValidator({ ms: () => random.between(20, 300) }, { clock: own }),
+        validator: this.#options.validator ?? new FakeValidator(fake, { clock: own }),
         randomBytes:
           this.#options.randomBytes ??
           ((count) => Uint8Array.from({ length: count }, () => random.integer(0, 255))),

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { AUDIT_SHARE } from '../../../../coordinator/audits/draw.ts';
+import { AUDIT_SHARE } from '../../../../coordinator/merge/extra-work.ts';
 import { type Behaviour, gradient, ToySwarm } from '../toy-swarm.ts';
 import type { WorldOptions } from '../world.ts';
 
@@ -34,11 +34,12 @@ function results({ world }: ToySwarm) {
 }
 
 describe('audits', () => {
-  test('honest updates pass, a flipped one fails, and no more than 3 % of the rows are trained again', async () => {
+  test('honest updates pass, a flipped one fails, and no more than 2 % of the rows are trained again', async () => {
     const swarm = await played(['honest', 'honest', 'honest', 'flip']);
     const { store, toy } = swarm.world;
     const liar = swarm.peers[3]!.id;
-    const ended = results(swarm);
+    // The end of the job drops an audit that was just chosen.
+    const ended = results(swarm).filter(({ state }) => state !== 'dropped');
     expect(ended.length).toBeGreaterThan(1);
     for (const { peer, state, closeness } of ended) {
       expect(state, `closeness ${closeness}`).toBe(peer === liar ? 'failed' : 'passed');

@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { auditKey, type DrawnUpdate, drawAudits } from '../../../../coordinator/audits/draw.ts';
+import { AUDIT_SHARE } from '../../../../coordinator/merge/extra-work.ts';
 
 const seedOf = (number: number): Uint8Array => Uint8Array.from({ length: 32 }, (_, i) => (number >> i) & 255);
 
@@ -35,30 +36,30 @@ describe('the draw of audits', () => {
         return { peer, round, rows, key };
       });
       trained += 2 * rows;
-      const drawn = drawAudits([...fresh, ...(held ? [held] : [])], 0.03 * trained - spent);
+      const drawn = drawAudits([...fresh, ...(held ? [held] : [])], AUDIT_SHARE * trained - spent);
       spent += drawn.chosen.length * rows;
       held = drawn.held;
-      expect(spent).toBeLessThanOrEqual(0.03 * trained);
+      expect(spent).toBeLessThanOrEqual(AUDIT_SHARE * trained);
     }
-    expect(spent).toBeGreaterThan(0.029 * trained);
+    expect(spent).toBeGreaterThan(0.95 * AUDIT_SHARE * trained);
   });
 
   test('no round of a small swarm is safe: each round since the last audit is chosen as often', () => {
-    // Two nodes can afford an audit after every 17th round. The chosen rounds must be spread over all of these.
+    // With AUDIT_SHARE, two nodes can afford an audit after every 25th round. The chosen rounds must be spread over all of these.
     const ages: number[] = [];
     let held: DrawnUpdate | null = null;
     let credit = 0;
-    for (let round = 1; round <= 17_000; round++) {
+    for (let round = 1; round <= 25_000; round++) {
       const fresh = ['a', 'b'].map((peer) => {
         return { peer, round, rows: 1, key: auditKey(seedOf(round), { peer, round, isDoubtful: false }) };
       });
-      credit += 2 / 34;
+      credit += 2 * AUDIT_SHARE;
       const drawn = drawAudits([...fresh, ...(held ? [held] : [])], credit + 1e-9);
       credit -= drawn.chosen.length;
       held = drawn.held;
       for (const one of drawn.chosen) ages.push(round - one.round);
     }
-    const older = ages.filter((age) => age >= 8).length / ages.length;
+    const older = ages.filter((age) => age >= 12).length / ages.length;
     expect(ages.length).toBeGreaterThan(900);
     expect(older).toBeGreaterThan(0.4);
     expect(older).toBeLessThan(0.65);

@@ -39,7 +39,7 @@ describe('scores of updates', () => {
     const shares = async (options: WorldOptions) => {
       const swarm = new ToySwarm(behaviours, {
         rows: 2048,
-        rounds: { localSteps: 20, count: 1 },
+        rounds: { localSteps: 60, count: 1 },
         ...options,
       });
       await swarm.play(await swarm.start(), 1);

@@ -1,0 +1,245 @@
+/** The figures of a round's updates: effects, gains and exact effects, from gradients and losses at the parent. */
+import { withDeadline } from '../../common/deadline.ts';
+import { decodeAdapter } from '../../lora/adapter/codec.ts';
+import type { Row } from '../../lora/data/row.ts';
+import { placesInRound, readRows } from '../../lora/data/shards/round-rows.ts';
+import { effectOf, isHarmful, type LossGradient, scoreUpdate, withUpdate } from '../../lora/update/score.ts';
+import { ADAPTER_BYTES } from '../../protocol/limits.ts';
+import {
+  type CurrentCheckpoint,
+  EVALUATION_TIMEOUT_MS,
+  type EvaluateOptions,
+  type RunContext,
+} from '../context.ts';
+import { coordinatorError } from '../errors.ts';
+import type { Assignment } from '../round/plan.ts';
+import type { StoredRound, StoredScore, StoredUpdate } from '../store/store.ts';
+import { loadUpdate } from './arithmetic.ts';
+import { BELIEF_LINE, gainErrorOf, isDoubtful, sharesOf } from './belief.ts';
+import { meanLoss } from './comparison.ts';
+import { type ExactPlan, LEAST_OWN_ROWS, planScoring } from './score-plan.ts';
+
+/**
+ * Time limit of a round's scoring, as a share of the round's duration. The limit is needed because the nodes wait for
+ * the next round meanwhile. The time to prepare the computation does not count. A slow coordinator reads fewer rows per
+ * update, and the updates that are left when the time is over get no score.
+ */
+const TIME_SHARE = 0.5;
+/** Shortest time limit, in milliseconds. */
+const LEAST_MS = 500;
+/**
+ * Smallest share of a round's updates that must be scored in time. The median of fewer updates says little about the
+ * rest.
+ */
+const LEAST_SCORED = 0.5;
+
+export interface ClosedRound {
+  readonly round: number;
+  readonly parent: CurrentCheckpoint;
+  readonly facts: StoredRound;
+  /** Random bytes that choose the rows. */
+  readonly seed: Uint8Array;
+}
+
+/** An update that is not empty. */
+export interface Sent {
+  /** Index of the update among those of the merge. */
+  readonly index: number;
+  readonly update: StoredUpdate;
+  /** Clipping factor of each tensor. */
+  readonly scale: Float32Array;
+}
+
+/** An update that can be scored, because it was trained from the checkpoint that the merge changes. */
+export interface Candidate extends Sent {
+  readonly assignment: Assignment;
+  /** The author's earlier shares, newest first. */
+  readonly earlier: readonly number[];
+}
+
+type FiguresOfUpdate = NonNullable<StoredScore['figures']>;
+
+export interface RoundFigures {
+  /** Figures by the `index` of the candidates. */
+  readonly figures: ReadonlyMap<number, FiguresOfUpdate>;
+  /** Number of random rows that the effects were computed on. */
+  readonly randomRows: number;
+  /** Number of rows that were read. */
+  readonly rows: number;
+  /** The `index` values of candidates and late updates that raise the loss. */
+  readonly harmful: ReadonlySet<number>;
+}
+
+/**
+ * Returns the shares of the candidates that have figures, by `index`. The map is empty if the updates cannot be
+ * compared.
+ */
+export function sharesByIndex(
+  candidates: readonly Candidate[],
+  { figures, randomRows }: Pick<RoundFigures, 'figures' | 'randomRows'>,
+): ReadonlyMap<number, number> {
+  const measured = candidates.filter(({ index }) => figures.has(index));
+  const shares = sharesOf(
+    measured.map(({ index, assignment: { steps }, earlier }) => {
+      const { effect, effectError, gain, exact, ownRows } = figures.get(index)!;
+      const gainError = gainErrorOf(effectError, { ownRows, randomRows });
+      const whole = exact === null ? null : { effect: exact, steps };
+      return { effect: effect / steps, gain, gainError, exact: whole, earlier };
+    }),
+  );
+  return new Map(shares?.map((share, i) => [measured[i]!.index, share]));
+}
+
+/** Measures the updates of one closed round. */
+export class RoundMeasurement {
+  readonly #context: RunContext;
+  readonly #onFallback: EvaluateOptions['onFallback'];
+  readonly #closed: ClosedRound;
+  #rows = 0;
+
+  constructor(
+    closed: ClosedRound,
+    { context, onFallback }: { context: RunContext } & Pick<EvaluateOptions, 'onFallback'>,
+  ) {
+    this.#closed = closed;
+    this.#context = context;
+    this.#onFallback = onFallback;
+  }
+
+  /**
+   * Computes the figures of the candidates, and finds harmful updates.
+   * @param late updates that are not scored, because they were trained from an older checkpoint
+   * @throws SwarmError SCORING_SLOW if there is time for less than half of the candidates
+   */
+  async run(candidates: readonly Candidate[], late: readonly Sent[]): Promise<RoundFigures> {
+    const { manifest, layout, deps } = this.#context;
+    const { clock } = deps;
+    const figures = new Map<number, FiguresOfUpdate>();
+    const harmful = new Set<number>();
+    if (candidates.length === 0) return { figures, randomRows: 0, rows: 0, harmful };
+    const { round, parent, facts, seed } = this.#closed;
+    const plan = planScoring(
+      candidates.map(({ update, assignment: { start, end }, earlier }) => {
+        return { key: `${update.peer} ${update.round}`, start, end, isDoubtful: isDoubtful(earlier) };
+      }),
+      {
+        assignedEnd: Math.max(0, ...facts.assignments.map(({ end }) => end)),
+        rows: manifest.data.rows,
+        seed,
+      },
+    );
+    const bytes = await deps.blobs.get(parent.checkpoint.adapter.digest, { maxBytes: ADAPTER_BYTES });
+    const adapter = decodeAdapter(bytes, layout);
+
+    const [first, ...others] = plan.random;
+    const random = [await this.#gradient(adapter, round, first!)];
+    // The first gradient prepares the computation. The clock starts after it.
+    const startedAt = clock.monotonic();
+    for (const positions of others) random.push(await this.#gradient(adapter, round, positions));
+    const randomRows = this.#rows;
+    const limit = Math.max(LEAST_MS, TIME_SHARE * (facts.closedAt! - facts.openedAt));
+    const spent = clock.monotonic() - startedAt;
+    const isOver = (): boolean => clock.monotonic() - startedAt > limit;
+    const perRow = spent / Math.max(1, randomRows - first!.length);
+    const wanted = plan.own.reduce((sum, { positions }) => sum + positions.length, 0);
+    const affordable = perRow > 0 ? (limit - spent) / perRow / wanted : 1;
+    for (const { candidate, positions } of plan.own) {
+      if (isOver()) break;
+      const { index, update, scale } = candidates[candidate]!;
+      const chosen = positions.slice(0, Math.max(LEAST_OWN_ROWS, Math.floor(affordable * positions.length)));
+      const own = await this.#gradient(adapter, update.round, chosen);
+      const score = scoreUpdate(await this.#load(update), { random, own, scale });
+      figures.set(index, { ...score, exact: null, ownRows: chosen.length });
+      if (isHarmful(score)) harmful.add(index);
+    }
+    if (figures.size < LEAST_SCORED * candidates.length) {
+      const message = `${figures.size} of ${candidates.length} updates could be scored in ${Math.round(limit)} ms; give the coordinator more threads or a GPU`;
+      const values = { scored: figures.size, updates: candidates.length, ms: limit };
+      throw coordinatorError('SCORING_SLOW', message, values);
+    }
+    const shares = sharesByIndex(candidates, { figures, randomRows });
+    // An exact effect can only lower a share, so it is not needed for an update without weight.
+    const isWeightless = (index: number): boolean =>
+      harmful.has(index) || (shares.get(index) ?? 1) < BELIEF_LINE;
+    await this.#addExact(plan.exact, candidates, { adapter, figures, isWeightless, isOver });
+    // The effect of a late update needs no further gradient.
+    for (const { index, update, scale } of late) {
+      if (isHarmful(effectOf(await this.#load(update), { random, scale }))) harmful.add(index);
+    }
+    return { figures, randomRows, rows: this.#rows, harmful };
+  }
+
+  /** Adds exact effects to the figures, until as many are measured as planned, or the time is over. */
+  async #addExact(
+    { positions, candidates: order, most }: ExactPlan,
+    candidates: readonly Candidate[],
+    round: {
+      adapter: readonly Float32Array[];
+      figures: Map<number, FiguresOfUpdate>;
+      isWeightless: (index: number) => boolean;
+      isOver: () => boolean;
+    },
+  ): Promise<void> {
+    const { adapter, figures, isWeightless, isOver } = round;
+    let before: number | null = null;
+    let measured = 0;
+    for (const candidate of order) {
+      const { index, update, scale } = candidates[candidate]!;
+      const known = figures.get(index);
+      if (!known || isWeightless(index)) continue;
+      if (measured === most || isOver()) return;
+      before ??= await this.#loss(adapter, positions);
+      const after = await this.#loss(withUpdate(adapter, await this.#load(update), scale), positions);
+      figures.set(index, { ...known, exact: before - after });
+      measured++;
+    }
+  }
+
+  #load(update: StoredUpdate): ReturnType<typeof loadUpdate> {
+    const { layout, deps, signal } = this.#context;
+    return loadUpdate(update, { layout, blobs: deps.blobs, signal });
+  }
+
+  /** Reads the rows at positions of a round. */
+  #read(round: number, positions: readonly number[]): Promise<Row[]> {
+    const { job, manifest, deps, signal } = this.#context;
+    this.#rows += positions.length;
+    const key = { job, round, parent: this.#closed.parent.digest };
+    return readRows(manifest.data, placesInRound(manifest.data, key, positions), {
+      read: ({ digest, size }) => deps.blobs.get(digest, { maxBytes: size }),
+      signal,
+    });
+  }
+
+  /** Returns the mean loss of an adapter on random rows, in nats per token. */
+  async #loss(adapter: readonly Float32Array[], positions: readonly number[]): Promise<number> {
+    const { job, manifest, deps, signal } = this.#context;
+    const rows = await this.#read(this.#closed.round, positions);
+    const what = 'the losses for the scores of updates';
+    const losses = await withDeadline(
+      { clock: deps.clock, ms: EVALUATION_TIMEOUT_MS, signal, what },
+      (inner) =>
+        deps.validator.losses({ job, manifest }, adapter, rows, {
+          signal: inner,
+          onFallback: this.#onFallback,
+        }),
+    );
+    return meanLoss(losses) ?? 0;
+  }
+
+  async #gradient(
+    adapter: readonly Float32Array[],
+    round: number,
+    positions: readonly number[],
+  ): Promise<LossGradient> {
+    const { job, manifest, deps, signal } = this.#context;
+    const rows = await this.#read(round, positions);
+    const what = 'the gradient for the scores of updates';
+    return withDeadline({ clock: deps.clock, ms: EVALUATION_TIMEOUT_MS, signal, what }, (inner) =>
+      deps.validator.gradient({ job, manifest }, adapter, rows, {
+        signal: inner,
+        onFallback: this.#onFallback,
+      }),
+    );
+  }
+}
