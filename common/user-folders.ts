@@ -30,8 +30,7 @@ export function resolveHomes(
     const path = resolve(cwd, named);
     return { coordinator: path, node: path, reader: join(path, 'reader'), named: true };
   }
-  const data = environment.XDG_DATA_HOME || join(environment.HOME || homedir(), '.local', 'share');
-  const root = join(data, 'lora-swarm');
+  const root = dataFolder(environment);
   const [coordinator, node, reader] = ['coordinator', 'node', 'reader'].map((name) => join(root, name));
   return { coordinator: coordinator!, node: node!, reader: reader!, named: false };
 }
@@ -47,4 +46,22 @@ export function resolveCache(
   if (environment.SWARM_CACHE) return resolve(cwd, environment.SWARM_CACHE);
   const cache = environment.XDG_CACHE_HOME || join(environment.HOME || homedir(), '.cache');
   return join(cache, 'lora-swarm');
+}
+
+/**
+ * Returns the folder of the registry of adapters: SWARM_REGISTRY, else `registry` in SWARM_HOME, else in
+ * `lora-swarm` in the data folder of the XDG base directory specification.
+ */
+export function resolveRegistry(
+  environment: Environment = processEnvironment(),
+  cwd: string = process.cwd(),
+): string {
+  if (environment.SWARM_REGISTRY) return resolve(cwd, environment.SWARM_REGISTRY);
+  if (environment.SWARM_HOME) return resolve(cwd, environment.SWARM_HOME, 'registry');
+  return join(dataFolder(environment), 'registry');
+}
+
+function dataFolder(environment: Environment): string {
+  const data = environment.XDG_DATA_HOME || join(environment.HOME || homedir(), '.local', 'share');
+  return join(data, 'lora-swarm');
 }

@@ -47,3 +47,4 @@ export {
 export { type SealContext, SealingKey, seal } from './sealing.ts';
 export { type Signer, signerFromSeed, signMessage, type Verified, verifyMessage } from './signing.ts';
 export { type JobChannel, jobChannels, jobTopic, parseJobTopic } from './topics.ts';
+export { type VersionManifest, versionManifestSchema } from './version-manifest.ts';

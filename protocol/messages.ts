@@ -12,6 +12,7 @@ import {
 } from './limits.ts';
 import { blobRefSchema, manifestSchema, presetSchema } from './manifest.ts';
 import { receiptCodes } from './receipts.ts';
+import { versionManifestSchema } from './version-manifest.ts';
 
 const index = z.int().nonnegative();
 const finite = z.number();
@@ -217,6 +218,7 @@ export const messageSchemas = {
   checkpoint: checkpointSchema,
   heartbeat: heartbeatSchema,
   figures: figuresSchema,
+  'version-manifest': versionManifestSchema,
 } as const;
 
 /** Name of a kind of signed message. */
@@ -245,4 +247,5 @@ export const messageBytes: Record<MessageKind, number> = {
   checkpoint: CONTROL_MESSAGE_BYTES,
   heartbeat: 2048,
   figures: RPC_MESSAGE_BYTES / 2,
+  'version-manifest': RPC_MESSAGE_BYTES / 2,
 };

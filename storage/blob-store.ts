@@ -14,6 +14,11 @@ import { PartialBlob, removePartial } from './partial-blob.ts';
 export interface FileBlobStoreOptions {
   /** The home of the daemon; blobs are in `<home>/blobs/<first two digits>/<digest>`. */
   home: string;
+  /**
+   * Whether several processes use the store at the same time. If so, opening it keeps the half-written files of the last
+   * day, because another process may be writing them. @default false
+   */
+  shared?: boolean;
 }
 
 export interface FileBlobStoreDeps {
@@ -44,6 +49,8 @@ const IMPORT_CHUNK_BYTES = 1024 * 1024;
 /** Only the owner may read blobs: the coordinator decides who else gets one. */
 const FOLDER_MODE = 0o700;
 const FILE_MODE = 0o600;
+/** In a shared store, a half-written file that nothing was written to for a day is deleted. */
+const SHARED_KEPT_MS = 24 * 60 * 60 * 1000;
 /** A partial blob that nothing was written to for a week is deleted. */
 const PARTIAL_KEPT_MS = 7 * 24 * 60 * 60 * 1000;
 
@@ -65,14 +72,25 @@ export class FileBlobStore implements ResumableBlobs {
   /** Creates the folders. Deletes half-written files of a killed process and old partial blobs. */
   static async open(options: FileBlobStoreOptions, deps: FileBlobStoreDeps): Promise<FileBlobStore> {
     const store = new FileBlobStore(options, deps);
-    await rm(store.#incoming, { recursive: true, force: true });
+    if (!options.shared) await rm(store.#incoming, { recursive: true, force: true });
     await mkdir(store.#incoming, { recursive: true, mode: FOLDER_MODE });
     await mkdir(store.#partial, { recursive: true, mode: FOLDER_MODE });
-    for (const name of await readdir(store.#partial)) {
-      const path = join(store.#partial, name);
-      if ((await stat(path)).mtimeMs < deps.clock.now() - PARTIAL_KEPT_MS) await rm(path, { force: true });
-    }
+    if (options.shared) await removeOlder(store.#incoming, deps.clock.now() - SHARED_KEPT_MS);
+    await removeOlder(store.#partial, deps.clock.now() - PARTIAL_KEPT_MS);
     return store;
+  }
+
+  /** Yields all whole blobs, in any order. @returns with each its size in bytes and the time of its last change */
+  async *list(): AsyncGenerator<{ digest: string; size: number; modifiedAt: number }, void, undefined> {
+    for (const folder of await readdir(this.#root)) {
+      if (!/^[0-9a-f]{2}$/.test(folder)) continue;
+      for (const digest of await readdir(join(this.#root, folder))) {
+        if (!digestSchema.safeParse(digest).success) continue;
+        // Another process may have deleted the blob since the folder was read.
+        const entry = await stat(this.path(digest)).catch(() => null);
+        if (entry !== null) yield { digest, size: entry.size, modifiedAt: entry.mtimeMs };
+      }
+    }
   }
 
   /** @throws SwarmError BLOB_DIGEST */
@@ -260,4 +278,14 @@ async function hashFile(
 
 function isMissing(error: unknown): boolean {
   return error instanceof Error && 'code' in error && error.code === 'ENOENT';
+}
+
+/** Deletes the files of a folder that were last changed before `time`, in milliseconds since 1970. */
+async function removeOlder(folder: string, time: number): Promise<void> {
+  for (const name of await readdir(folder)) {
+    const path = join(folder, name);
+    // Another process may have moved or deleted the file since the folder was read.
+    const entry = await stat(path).catch(() => null);
+    if (entry !== null && entry.mtimeMs < time) await rm(path, { force: true });
+  }
 }

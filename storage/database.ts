@@ -65,6 +65,9 @@ export class Database {
     for (const [index, step] of migrations.entries()) {
       if (index < version) continue;
       this.transaction(() => {
+        // Another process may have made this step since the version was read.
+        const { user_version: now } = this.one('PRAGMA user_version')! as { user_version: number };
+        if (index < now) return;
         if (typeof step === 'string') this.exec(step);
         else step(this);
         this.exec(`PRAGMA user_version = ${index + 1}`);

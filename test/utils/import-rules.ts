@@ -3,7 +3,7 @@ import { posix } from 'node:path';
 import { declaredNames, importsOf, type Node, nameOf, parseModule, referencesOf } from './syntax.ts';
 
 /** The folders of the library. */
-const ROOMS = ['common', 'protocol', 'storage', 'lora', 'net', 'monitor', 'node', 'coordinator'];
+const ROOMS = ['common', 'protocol', 'storage', 'lora', 'net', 'monitor', 'registry', 'node', 'coordinator'];
 
 /** Top folders that each top folder, and index.ts, may import besides itself. Other files are not checked. */
 const MAY_IMPORT: Record<string, readonly string[]> = {
@@ -13,8 +13,9 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   lora: ['common', 'protocol'],
   net: ['common', 'protocol', 'storage'],
   monitor: ['common', 'protocol'],
-  node: ['common', 'protocol', 'storage', 'lora', 'net', 'monitor'],
-  coordinator: ['common', 'protocol', 'storage', 'lora', 'net', 'monitor'],
+  registry: ['common', 'protocol', 'storage', 'lora', 'net'],
+  node: ['common', 'protocol', 'storage', 'lora', 'net', 'monitor', 'registry'],
+  coordinator: ['common', 'protocol', 'storage', 'lora', 'net', 'monitor', 'registry'],
   'index.ts': ROOMS,
   cli: [...ROOMS, 'index.ts'],
   // Programs of users: they import the package by its name.

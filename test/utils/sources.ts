@@ -12,6 +12,7 @@ export const SHIPPED = [
   'lora',
   'net',
   'monitor',
+  'registry',
   'node',
   'coordinator',
   'cli',

@@ -1,0 +1,101 @@
+import { z } from 'zod';
+import { digestSchema, nameSchema } from './ids.ts';
+import { ADAPTER_BYTES } from './limits.ts';
+
+/** Largest number of files of a version: weights, config, and a few that other programs add. */
+export const VERSION_FILES = 16;
+/** Largest number of parents of a version. Merges of more adapters than this are made in several steps. */
+export const VERSION_PARENTS = 64;
+/** Largest number of data digests of a version. A run has one per data file group, a job one per shard group. */
+export const VERSION_DATA = 64;
+/** Largest number of settings, and of metrics, of a version. A run has about 60 settings. */
+export const VERSION_FACTS = 512;
+
+const index = z.int().nonnegative();
+const label = z.string().max(200);
+
+/** The file names that a version may have. They become names in folders and archives, so only harmless ones pass. */
+export const versionFileSchema = z
+  .string()
+  .regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/, 'must be a plain file name');
+
+/** The name of a setting or metric, such as "training.learningRate" or "task.acc,none". */
+const factName = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9 ._,:/@%+-]{0,127}$/, 'must be a plain name');
+
+/** Settings by name. A list is written as JSON text, so that every value is a scalar and two versions can be compared. */
+export const versionSettingsSchema = z
+  .record(factName, z.union([z.string().max(4096), z.number(), z.boolean(), z.null()]))
+  .refine(
+    (facts) => Object.keys(facts).length <= VERSION_FACTS,
+    `must have at most ${VERSION_FACTS} entries`,
+  );
+
+/** Metrics by name. */
+export const versionMetricsSchema = z
+  .record(factName, z.number())
+  .refine(
+    (facts) => Object.keys(facts).length <= VERSION_FACTS,
+    `must have at most ${VERSION_FACTS} entries`,
+  );
+
+/**
+ * How a version came out of a parent: by training from it, by a job that started from it, or as an input of a merge of
+ * adapters, whose method this names ("cat", "svd", "ties", …).
+ */
+const method = z.string().regex(/^[a-z][a-z0-9_-]{0,31}$/, 'must be 1 to 32 characters from a-z 0-9 _ -');
+
+/**
+ * The description of one version of an adapter in a registry, signed by the machine that added it. The digest of its
+ * canonical CBOR is the version's identity.
+ */
+export const versionManifestSchema = z.strictObject({
+  schema: z.literal(1),
+  name: nameSchema,
+  base: z.strictObject({
+    /** Hub name of the base, or the name of its folder. */
+    name: label.nullable(),
+    /** Commit of the hub repository `name`; null if the base came from a folder. */
+    revision: label.nullable(),
+    digest: digestSchema,
+    /** Digest of the base's tokenizer files; null if the base was not at hand when the version was added. */
+    tokenizer: digestSchema.nullable(),
+  }),
+  /** Sorted by path, which is a plain file name. */
+  files: z
+    .array(
+      z.strictObject({
+        path: versionFileSchema,
+        size: z.int().nonnegative().max(ADAPTER_BYTES),
+        digest: digestSchema,
+      }),
+    )
+    .min(1)
+    .max(VERSION_FILES)
+    // All files go into one folder, and many file systems ignore case.
+    .refine(
+      (files) => new Set(files.map(({ path }) => path.toLowerCase())).size === files.length,
+      'must have distinct names',
+    ),
+  /** The versions that this one was made from, by the digest of their manifest. `label` names them for people. */
+  parents: z
+    .array(z.strictObject({ digest: digestSchema, label, method, weight: z.number() }))
+    .max(VERSION_PARENTS),
+  /** The job whose checkpoint this is; null for other versions. */
+  job: z
+    .strictObject({
+      digest: digestSchema,
+      name: nameSchema,
+      /** Digest of the signed checkpoint. */
+      checkpoint: digestSchema,
+      round: index,
+    })
+    .nullable(),
+  /** Digests of the packed training and held-out data. */
+  data: z.array(z.strictObject({ name: label, digest: digestSchema })).max(VERSION_DATA),
+  settings: versionSettingsSchema,
+  /** What was known when the version was added. A registry stores later measurements beside the manifest. */
+  metrics: versionMetricsSchema,
+  createdAt: index,
+});
+/** The description of one version of an adapter, as {@link versionManifestSchema} checks it. */
+export type VersionManifest = z.infer<typeof versionManifestSchema>;

@@ -1,0 +1,131 @@
+import { join } from 'node:path';
+import { BASE_DIGEST_KEY, MAX_ADAPTER_HEADER_BYTES } from '../lora/adapter/codec.ts';
+import { adapterError } from '../lora/adapter/errors.ts';
+import { ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE, readPeftFolder } from '../lora/adapter/peft.ts';
+import { openBase } from '../lora/models/base/base-model.ts';
+import { readJsonObject } from '../lora/models/json.ts';
+import { readHeader } from '../lora/models/weights/safetensors.ts';
+import type { VersionManifest } from '../protocol/version-manifest.ts';
+import { storageError } from '../storage/errors.ts';
+import { loraSettings } from './adapter-settings.ts';
+import { registryError } from './errors.ts';
+import { digestOfFile } from './folder-views.ts';
+import { type KnownBase, knownBase } from './known-base.ts';
+import type { AdapterVersion, Registry } from './registry.ts';
+
+/** Facts about a version, besides its files and its base. All are optional. */
+export type VersionFacts = Partial<
+  Pick<VersionManifest, 'parents' | 'job' | 'data' | 'settings' | 'metrics'>
+>;
+
+/** A PEFT folder to add, and what is known about it. */
+export interface AddOptions extends VersionFacts {
+  readonly name: string;
+  /** PEFT folder: `adapter_config.json` and `adapter_model.safetensors`. */
+  readonly folder: string;
+  /**
+   * Folder of the base, or its description. Needed if another program than this one wrote the adapter.
+   * @default the base that the adapter's file names by its digest
+   */
+  readonly base?: string | KnownBase;
+  /** Tags besides `latest` to move to the version. @default none */
+  readonly tags?: readonly string[];
+  /** Why the version is added, for the tag log. @default "added from a folder" */
+  readonly reason?: string;
+  /** Folder that caches the digests of bases. @default no cache */
+  readonly cacheDir?: string;
+  /** @default never aborts */
+  readonly signal?: AbortSignal;
+}
+
+/** Largest adapter_config.json in bytes. */
+const CONFIG_BYTES = 2 ** 20;
+
+/**
+ * Adds a PEFT folder as a version. Copies its files; the folder may change or vanish afterwards. With the folder of the
+ * base, every tensor is checked; without it, only the header of the file is.
+ * @returns the version, and whether it is new; a folder with the same content as a version gives that version
+ * @throws SwarmError BASE_UNKNOWN neither the adapter nor the caller names the base
+ * @throws SwarmError ADAPTER_BASE the adapter was made for another base
+ * @throws SwarmError ADAPTER_*, MODEL_*, TENSORS_*, FILE_CHANGED, STORE_FULL, WRITE_FAILED; the signal's reason
+ */
+export async function addFolder(
+  registry: Registry,
+  options: AddOptions,
+): Promise<{ version: AdapterVersion; created: boolean }> {
+  const { name, folder, signal = new AbortController().signal } = options;
+  const weights = join(folder, ADAPTER_WEIGHTS_FILE);
+  const config = await readJsonObject(join(folder, ADAPTER_CONFIG_FILE), CONFIG_BYTES);
+  const header = await readHeader(weights, MAX_ADAPTER_HEADER_BYTES);
+  const named = header.metadata[BASE_DIGEST_KEY] ?? null;
+  const known = await baseOf(options, named, registry);
+  if (named !== null && named !== known.base.digest) {
+    throw adapterError(
+      'ADAPTER_BASE',
+      `the adapter in ${folder} was trained on the base ${named}, but ${known.folder ?? 'the given base'} is ${known.base.digest}`,
+      { expected: named, found: known.base.digest },
+    );
+  }
+  if (known.folder !== null) {
+    await readPeftFolder(folder, await openBase(known.folder));
+    registry.rememberBase(known.base.digest, known.folder);
+  }
+  const paths = [ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE];
+  const digests = await Promise.all(paths.map((path) => requireDigest(join(folder, path))));
+  // The hold comes before the copies, so that no garbage collection deletes them before the version is recorded.
+  const hold = registry.holds.hold(digests, registry.clock.now());
+  try {
+    const files: VersionManifest['files'] = [];
+    for (const [i, path] of paths.entries()) {
+      const { digest, size } = await registry.blobs.importFile(join(folder, path), { signal });
+      if (digest !== digests[i]) throw changed(join(folder, path));
+      files.push({ path, size, digest });
+    }
+    const manifest: VersionManifest = {
+      schema: 1,
+      name,
+      base: known.base,
+      files,
+      parents: options.parents ?? [],
+      job: options.job ?? null,
+      data: options.data ?? [],
+      settings: { ...loraSettings(config), ...options.settings },
+      metrics: options.metrics ?? {},
+      createdAt: registry.clock.now(),
+    };
+    const envelope = await registry.sign(manifest);
+    const { tags = [], reason = 'added from a folder' } = options;
+    return await registry.record({ envelope, tags, reason });
+  } finally {
+    registry.holds.release(hold);
+  }
+}
+
+async function baseOf(
+  { base, folder, cacheDir, signal }: AddOptions,
+  named: string | null,
+  registry: Registry,
+): Promise<KnownBase> {
+  if (typeof base === 'object') return base;
+  const describing = { ...(cacheDir && { cacheDir }), ...(signal && { signal }) };
+  if (base !== undefined) return knownBase(base, describing);
+  if (named === null) {
+    const message = `the adapter in ${folder} does not hold the digest of its base, because another program wrote it`;
+    throw registryError('BASE_UNKNOWN', message, { folder });
+  }
+  // A base that this registry has seen is described and checked again, unless its folder is gone or has changed.
+  const seen = registry.baseFolder(named);
+  const found = seen === null ? null : await knownBase(seen, describing).catch(() => null);
+  if (found?.base.digest === named) return found;
+  return { base: { name: null, revision: null, digest: named, tokenizer: null }, folder: null };
+}
+
+async function requireDigest(path: string): Promise<string> {
+  const digest = await digestOfFile(path);
+  if (digest === null) throw changed(path);
+  return digest;
+}
+
+function changed(path: string) {
+  return storageError('FILE_CHANGED', `${path} changed while it was being read`, { path });
+}

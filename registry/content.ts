@@ -1,0 +1,10 @@
+import { encodeCbor, sha256 } from '../protocol/cbor.ts';
+import type { VersionManifest } from '../protocol/version-manifest.ts';
+
+/** Returns a digest of base and files. Two versions of a name with the same digest are the same adapter. */
+export function contentOf({ base, files }: Pick<VersionManifest, 'base' | 'files'>): string {
+  const described = files
+    .map(({ path, digest }) => ({ path, digest }))
+    .sort((a, b) => (a.path < b.path ? -1 : 1));
+  return sha256(encodeCbor({ base: base.digest, files: described }));
+}

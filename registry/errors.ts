@@ -1,0 +1,21 @@
+import { defineErrors } from '../common/errors.ts';
+
+export const registryError = defineErrors({
+  BASE_UNKNOWN: { kind: 'usage', next: 'name the base with --model' },
+  EXPORT_KIND: 'usage',
+  OCI_INVALID: { kind: 'failed', next: 'export the adapter again' },
+  REFERENCE_INVALID: {
+    kind: 'usage',
+    next: 'write NAME, NAME:TAG, NAME:vN or NAME@DIGEST; "swarm adapter list" shows all names',
+  },
+  ROLLBACK_EMPTY: { kind: 'failed', next: '"swarm adapter log NAME --tags" shows the changes of the tags' },
+  TAG_NAME: { kind: 'usage', next: 'choose another tag' },
+  TAG_UNKNOWN: { kind: 'notFound', next: '"swarm adapter list NAME" shows the tags' },
+  VERSION_DAMAGED: {
+    kind: 'failed',
+    next: 'add the adapter again from its folder, or use another version',
+  },
+  VERSION_REMOVED: { kind: 'notFound', next: 'add the adapter again to restore it' },
+  VERSION_TAGGED: { kind: 'conflict', next: 'move the tag first, or remove the version with --force' },
+  VERSION_UNKNOWN: { kind: 'notFound', next: '"swarm adapter list" shows the names and versions' },
+});

@@ -1,0 +1,50 @@
+import { basename } from 'node:path';
+import { adapterError } from '../lora/adapter/errors.ts';
+import { baseDigest, type DescribeOptions, describeBase } from '../lora/models/base/base-identity.ts';
+import { hubOrigin } from '../lora/models/hub/reference.ts';
+import type { VersionManifest } from '../protocol/version-manifest.ts';
+import type { AdapterVersion } from './registry.ts';
+
+/** The base of a version, and where it is on this machine. */
+export interface KnownBase {
+  readonly base: VersionManifest['base'];
+  /** Folder of the base; null if only its digest is known. */
+  readonly folder: string | null;
+}
+
+/** Files of a base that decide how text becomes tokens. */
+const TOKENIZER_FILES: ReadonlySet<string> = new Set([
+  'tokenizer.json',
+  'tokenizer_config.json',
+  'special_tokens_map.json',
+  'chat_template.jinja',
+]);
+
+/** Computes the identity of the base in a folder. @throws the errors of `describeBase` */
+export async function knownBase(folder: string, options: DescribeOptions = {}): Promise<KnownBase> {
+  const { digest, files } = await describeBase(folder, options);
+  const origin = hubOrigin(folder);
+  const tokenizer = baseDigest(files.filter(({ path }) => TOKENIZER_FILES.has(path)));
+  const name = origin?.name ?? basename(folder);
+  return { base: { name, revision: origin?.revision ?? null, digest, tokenizer }, folder };
+}
+
+/**
+ * Checks that a version was made for a base.
+ * @param base digest of the base, and its folder or name for the message
+ * @throws SwarmError ADAPTER_BASE (values: expected, found) it was made for another base
+ */
+export function requireSameBase(
+  { label, manifest }: Pick<AdapterVersion, 'label' | 'manifest'>,
+  base: { digest: string; where: string },
+): void {
+  const { digest: expected, name, revision } = manifest.base;
+  if (expected === base.digest) return;
+  const named = name === null ? null : `${name}${revision === null ? '' : `@${revision}`}`;
+  throw adapterError(
+    'ADAPTER_BASE',
+    `${label} was trained on the base ${expected}${named === null ? '' : ` (${named})`}, but ${base.where} is ${base.digest}`,
+    { version: label, expected, found: base.digest },
+    named === null ? {} : { next: `use the base that the adapter was trained on: ${named}` },
+  );
+}

@@ -1,0 +1,25 @@
+import { checkBase } from '../lora/adapter/check-base.ts';
+import { type Adapter, readPeftFolder } from '../lora/adapter/peft.ts';
+import { type DescribeOptions, describeBase } from '../lora/models/base/base-identity.ts';
+import type { BaseModel } from '../lora/models/base/base-model.ts';
+import { requireSameBase } from './known-base.ts';
+import type { AdapterVersion, Registry } from './registry.ts';
+
+/**
+ * Reads the settings and tensors of a version, and checks by digest that it was made for this base.
+ * @throws SwarmError ADAPTER_BASE (values: expected, found) it was made for another base; VERSION_DAMAGED, ADAPTER_*
+ */
+export async function loadVersion(
+  registry: Registry,
+  version: AdapterVersion,
+  model: BaseModel,
+  options: DescribeOptions = {},
+): Promise<Adapter> {
+  const { digest } = await describeBase(model.dir, options);
+  requireSameBase(version, { digest, where: model.dir });
+  const adapter = await readPeftFolder(await registry.folder(version), model);
+  // A file that another program wrote does not hold the digest of its base, but the manifest does.
+  const bound = { ...adapter, baseDigest: version.manifest.base.digest };
+  await checkBase(model, bound, options);
+  return bound;
+}

@@ -1,0 +1,332 @@
+/** A registry of adapters on this machine: immutable versions, moving tags, and the files of the versions as blobs. */
+import { join } from 'node:path';
+import type { Clock } from '../common/clock.ts';
+import { makeFolder } from '../common/folders.ts';
+import { digestSchema } from '../protocol/ids.ts';
+import { type Signer, signMessage, verifyMessage } from '../protocol/signing.ts';
+import { type VersionManifest, versionMetricsSchema } from '../protocol/version-manifest.ts';
+import { FileBlobStore } from '../storage/blob-store.ts';
+import { Database } from '../storage/database.ts';
+import { contentOf } from './content.ts';
+import { registryError } from './errors.ts';
+import { FolderViews } from './folder-views.ts';
+import { LATEST, labelOf, requireReference, type VersionReference } from './reference.ts';
+import { HoldTable } from './store/holds.ts';
+import { MIGRATIONS } from './store/schema.ts';
+import { type TagChange, TagTable } from './store/tags.ts';
+import { type Measurement, type StoredVersion, VersionTable } from './store/versions.ts';
+import { type TagMove, TagWriter } from './tag-writer.ts';
+
+/** A version of an adapter. It never changes, except that tags move and that it may be removed. */
+export interface AdapterVersion {
+  readonly name: string;
+  readonly number: number;
+  /** `NAME:vN`. */
+  readonly label: string;
+  /** Digest of the manifest: the version's identity on every machine. */
+  readonly digest: string;
+  /** Peer id of the machine that signed the manifest. */
+  readonly author: string;
+  readonly manifest: VersionManifest;
+  /** The tags that name this version now, sorted. */
+  readonly tags: readonly string[];
+  readonly addedAt: number;
+  /** Milliseconds since 1970; null while the version is in use. */
+  readonly removedAt: number | null;
+}
+
+export interface RegistryOptions {
+  /** Folder of the registry. It is created if it is missing. */
+  readonly home: string;
+}
+
+export interface RegistryDeps {
+  readonly clock: Clock;
+  /** Returns the signer with the machine's key. Called when something is signed or a tag moves. */
+  readonly signer: () => Promise<Signer>;
+}
+
+/** A version to record whose files are blobs already. */
+export interface VersionToRecord {
+  /** The signed manifest. */
+  readonly envelope: Uint8Array;
+  /** Tags besides `latest` to move to the version. @default none */
+  readonly tags?: readonly string[];
+  /** Why the version was added, for the tag log. */
+  readonly reason: string;
+}
+
+/** A registry. Several processes may use one at the same time. */
+export class Registry {
+  readonly home: string;
+  readonly blobs: FileBlobStore;
+  readonly holds: HoldTable;
+  readonly clock: Clock;
+  readonly #db: Database;
+  readonly #versions: VersionTable;
+  readonly #tags: TagTable;
+  readonly #writer: TagWriter;
+  readonly #views: FolderViews;
+  readonly #signer: () => Promise<Signer>;
+
+  private constructor({ home }: RegistryOptions, deps: RegistryDeps, db: Database, blobs: FileBlobStore) {
+    this.home = home;
+    this.blobs = blobs;
+    this.clock = deps.clock;
+    this.holds = new HoldTable({ db });
+    this.#db = db;
+    this.#versions = new VersionTable({ db });
+    this.#tags = new TagTable({ db });
+    this.#writer = new TagWriter({ tags: this.#tags, versions: this.#versions });
+    this.#views = new FolderViews({ home }, { blobs });
+    this.#signer = deps.signer;
+  }
+
+  /** @throws SwarmError FOLDER_UNUSABLE, STORE_NEWER, STORE_CORRUPT, STORE_REFUSED */
+  static async open(options: RegistryOptions, deps: RegistryDeps): Promise<Registry> {
+    await makeFolder(options.home, { mode: 0o700, next: 'name another folder with SWARM_REGISTRY' });
+    const blobs = await FileBlobStore.open({ home: options.home, shared: true }, deps);
+    const db = new Database({ path: join(options.home, 'registry.sqlite'), migrations: MIGRATIONS });
+    return new Registry(options, deps, db, blobs);
+  }
+
+  close(): void {
+    this.#db.close();
+  }
+
+  /** Returns the names that have a version in use, sorted. */
+  names(): string[] {
+    return this.#versions.names();
+  }
+
+  /** Returns the versions of a name, oldest first. @param options.removed also those that were removed */
+  versions(name: string, { removed = false }: { removed?: boolean } = {}): AdapterVersion[] {
+    return this.#versions
+      .ofName(name)
+      .filter(({ removedAt }) => removed || removedAt === null)
+      .map((stored) => this.#view(stored));
+  }
+
+  /**
+   * Returns the version that a reference names now.
+   * @param reference `NAME` (the tag `latest`), `NAME:TAG`, `NAME:vN` or `NAME@DIGEST`
+   * @throws SwarmError REFERENCE_INVALID, VERSION_UNKNOWN, TAG_UNKNOWN, VERSION_REMOVED
+   */
+  resolve(reference: string | VersionReference): AdapterVersion {
+    const parsed = typeof reference === 'string' ? requireReference(reference) : reference;
+    const stored = this.#find(parsed);
+    if (stored.removedAt === null) return this.#view(stored);
+    const label = labelOf(stored);
+    throw registryError('VERSION_REMOVED', `${label} has been removed`, { version: label });
+  }
+
+  /** Returns the version with this digest, also a removed one; null if the registry does not know it. */
+  byDigest(digest: string): AdapterVersion | null {
+    const stored = digestSchema.safeParse(digest).success ? this.#versions.byDigest(digest) : null;
+    return stored === null ? null : this.#view(stored);
+  }
+
+  /** Returns the oldest version in use that has a file with this digest; null if there is none. */
+  withFile(digest: string): AdapterVersion | null {
+    const stored = this.#versions.withFile(digest).find(({ removedAt }) => removedAt === null);
+    return stored === undefined ? null : this.#view(stored);
+  }
+
+  /** Returns the version of a name with the same base and files; null if there is none. Removed ones too. */
+  sameContent(manifest: Pick<VersionManifest, 'name' | 'base' | 'files'>): AdapterVersion | null {
+    const stored = this.#versions.byContent(manifest.name, contentOf(manifest));
+    return stored === null ? null : this.#view(stored);
+  }
+
+  /** Returns the signed manifest of a version. */
+  envelope(version: Pick<AdapterVersion, 'name' | 'number'>): Uint8Array {
+    return this.#versions.get(version.name, version.number)!.envelope;
+  }
+
+  /**
+   * Returns a PEFT folder with the files of a version. The folder belongs to the registry: do not write to it.
+   * @throws SwarmError VERSION_DAMAGED a file is missing, or differs from its digest
+   */
+  folder(version: AdapterVersion): Promise<string> {
+    return this.#views.open(version);
+  }
+
+  /** Deletes the folders of versions that are no longer in use. @param keep returns whether a version is in use */
+  sweepFolders(keep: (name: string, number: number) => boolean): Promise<void> {
+    return this.#views.sweep(keep, this.clock.now());
+  }
+
+  /** Signs a manifest with the machine's key. */
+  async sign(manifest: VersionManifest): Promise<Uint8Array> {
+    return signMessage('version-manifest', manifest, await this.#signer());
+  }
+
+  /**
+   * Records a version whose files are blobs already, and moves the tag `latest` to it. A name that has a version with the
+   * same base and files keeps that version; a removed one comes back into use.
+   * @returns the version, and whether it is new
+   * @throws SwarmError SIGNATURE_INVALID, MESSAGE_*, TAG_NAME
+   */
+  async record(given: VersionToRecord): Promise<{ version: AdapterVersion; created: boolean }> {
+    const { message: manifest, digest } = verifyMessage('version-manifest', given.envelope);
+    const { name } = manifest;
+    const { peerId: author } = await this.#signer();
+    const content = contentOf(manifest);
+    return this.#db.transaction(() => {
+      const same = this.#versions.byContent(name, content);
+      const number = same?.number ?? this.#versions.nextNumber(name);
+      const now = this.clock.now();
+      if (same === null) {
+        const stored = {
+          name,
+          number,
+          digest,
+          content,
+          envelope: given.envelope,
+          addedAt: now,
+          removedAt: null,
+        };
+        this.#versions.insert(
+          stored,
+          manifest.files.map((file) => file.digest),
+        );
+      } else if (same.removedAt !== null) this.#versions.setRemoved(name, number, null);
+      const move = { author, at: now, reason: given.reason };
+      for (const tag of new Set([LATEST, ...(given.tags ?? [])]))
+        this.#writer.set({ name, number, tag }, move);
+      return { version: this.#view(this.#versions.get(name, number)!), created: same === null };
+    });
+  }
+
+  /** Moves a tag to a version. @throws SwarmError TAG_NAME, and the errors of `resolve` */
+  async tag(reference: string | VersionReference, tag: string, reason: string): Promise<TagChange> {
+    const { peerId: author } = await this.#signer();
+    return this.#db.transaction(() => {
+      const { name, number } = this.resolve(reference);
+      return this.#writer.set({ name, number, tag }, { author, at: this.clock.now(), reason });
+    });
+  }
+
+  /** Deletes a tag; its log stays. @throws SwarmError TAG_NAME for `latest`, TAG_UNKNOWN */
+  untag(name: string, tag: string, reason: string): Promise<TagChange> {
+    return this.#move((move) => this.#writer.delete({ name, tag }, move), reason);
+  }
+
+  /**
+   * Moves a tag back to the version that it named before its newest change that is not undone yet. Skips removed versions.
+   * @throws SwarmError TAG_UNKNOWN, ROLLBACK_EMPTY
+   */
+  rollback(name: string, tag: string, reason: string): Promise<TagChange> {
+    return this.#move((move) => this.#writer.rollback({ name, tag }, move), reason);
+  }
+
+  /** Returns the tags of a name with the numbers of their versions, sorted by tag. */
+  tags(name: string): Map<string, number> {
+    return this.#tags.all(name);
+  }
+
+  /** Returns the changes of the tags of a name, oldest first. @param tag only of this tag */
+  tagLog(name: string, tag: string | null = null): TagChange[] {
+    return this.#tags.log(name, tag);
+  }
+
+  /** Stores metrics that were measured after the version was added. @param source what measured them */
+  measure(
+    version: Pick<AdapterVersion, 'name' | 'number'>,
+    source: string,
+    metrics: Measurement['metrics'],
+  ): void {
+    const checked = versionMetricsSchema.parse(metrics);
+    const measurement = { at: this.clock.now(), source, metrics: checked };
+    this.#versions.measure(version.name, version.number, measurement);
+  }
+
+  /** Returns the measurements of a version, oldest first. Those of the manifest are not among them. */
+  measurements(version: Pick<AdapterVersion, 'name' | 'number'>): Measurement[] {
+    return this.#versions.measurements(version.name, version.number);
+  }
+
+  /**
+   * Removes a version. Its files stay until garbage collection deletes them. If `latest` names it, `latest` moves to the
+   * newest version in use.
+   * @param options.force remove it even if other tags than `latest` name it; these tags are deleted
+   * @throws SwarmError VERSION_TAGGED, and the errors of `resolve`
+   */
+  async remove(reference: string | VersionReference, { force = false } = {}): Promise<AdapterVersion> {
+    const { peerId: author } = await this.#signer();
+    return this.#db.transaction(() => {
+      const version = this.resolve(reference);
+      const at = this.clock.now();
+      this.#writer.leave(version, { force, author, at });
+      this.#versions.setRemoved(version.name, version.number, at);
+      return { ...version, removedAt: at };
+    });
+  }
+
+  /** Remembers the folder of a base, as a hint for later exports. */
+  rememberBase(digest: string, folder: string): void {
+    this.#versions.rememberBase(digest, folder, this.clock.now());
+  }
+
+  /** Returns the folder where a base was last seen on this machine. Whoever uses it must check its digest. */
+  baseFolder(digest: string): string | null {
+    return this.#versions.baseFolder(digest);
+  }
+
+  /** Runs `work` while no other process can write to the registry. */
+  exclusively<T>(work: () => T): T {
+    return this.#db.transaction(work);
+  }
+
+  async #move(change: (move: TagMove) => TagChange, reason: string): Promise<TagChange> {
+    const { peerId: author } = await this.#signer();
+    return this.#db.transaction(() => change({ author, at: this.clock.now(), reason }));
+  }
+
+  #find(reference: VersionReference): StoredVersion {
+    const { name } = reference;
+    if ('digest' in reference) return this.#withDigest(name, reference.digest);
+    let number: number | null;
+    if ('number' in reference) number = reference.number;
+    else {
+      number = this.#tags.current(name, reference.tag);
+      if (number === null && this.#versions.ofName(name).some(({ removedAt }) => removedAt === null)) {
+        throw registryError('TAG_UNKNOWN', `${name} has no tag "${reference.tag}"`, {
+          name,
+          tag: reference.tag,
+        });
+      }
+    }
+    const stored = number === null ? null : this.#versions.get(name, number);
+    if (stored !== null) return stored;
+    const what = number === null ? name : labelOf({ name, number });
+    throw registryError('VERSION_UNKNOWN', `the registry has no adapter ${what}`, { name, number });
+  }
+
+  #withDigest(name: string, prefix: string): StoredVersion {
+    const found = this.#versions.withDigest(name, prefix);
+    if (found.length === 1) return found[0]!;
+    const values = { name, digest: prefix, versions: found.map(labelOf) };
+    if (found.length === 0)
+      throw registryError('VERSION_UNKNOWN', `the registry has no version ${name}@${prefix}`, values);
+    const message = `${found.length} versions of ${name} have a digest that begins with ${prefix}`;
+    throw registryError('REFERENCE_INVALID', message, values, { next: 'give more digits of the digest' });
+  }
+
+  #view(stored: StoredVersion): AdapterVersion {
+    const { name, number, addedAt, removedAt } = stored;
+    const { author, message, digest } = verifyMessage('version-manifest', stored.envelope);
+    const tags = [...this.#tags.all(name)].filter(([, at]) => at === number).map(([tag]) => tag);
+    return {
+      name,
+      number,
+      label: labelOf(stored),
+      digest,
+      author,
+      manifest: message,
+      tags,
+      addedAt,
+      removedAt,
+    };
+  }
+}
