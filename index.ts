@@ -28,6 +28,11 @@ import type { JobEvent } from './monitor/job-events.ts';
 import type { PulledCheckpoint, PullOptions } from './node/checkpoint-pull.ts';
 import type { NodeDaemonDeps, NodeDaemonOptions, RunningNode } from './node/daemon.ts';
 import type { Figures } from './protocol/messages.ts';
+import type { AddOptions } from './registry/add-folder.ts';
+import type { Collected, CollectOptions } from './registry/collect-garbage.ts';
+import type { OpenRegistryDeps, OpenRegistryOptions } from './registry/open.ts';
+import type { Registry } from './registry/registry.ts';
+import type { AdapterVersion } from './registry/version.ts';
 
 export {
   type ErrorJson,
@@ -208,6 +213,40 @@ export async function pullCheckpoint(options: PullOptions): Promise<PulledCheckp
   return (await import('./node/checkpoint-pull.ts')).pullCheckpoint(options);
 }
 
+/**
+ * Opens a registry of adapters on this machine. Several processes may use a registry at the same time. Close it after use.
+ *
+ * @throws SwarmError FOLDER_UNUSABLE, STORE_NEWER, STORE_CORRUPT, STORE_REFUSED
+ */
+export async function openRegistry(
+  options?: OpenRegistryOptions,
+  deps?: OpenRegistryDeps,
+): Promise<Registry> {
+  return (await import('./registry/open.ts')).openRegistry(options, deps);
+}
+
+/**
+ * Adds a PEFT folder to a registry as a version. Copies its files. A folder with the same base and files as an earlier version
+ * of the same name gives that version.
+ *
+ * @returns the version, and whether it is new
+ * @throws SwarmError BASE_UNKNOWN, ADAPTER_BASE, ADAPTER_*, MODEL_*, TENSORS_*, FILE_CHANGED, STORE_FULL, WRITE_FAILED
+ */
+export async function addFolder(
+  registry: Registry,
+  options: AddOptions,
+): Promise<{ version: AdapterVersion; created: boolean }> {
+  return (await import('./registry/add-folder.ts')).addFolder(registry, options);
+}
+
+/**
+ * Finds the files that no version of a registry needs, and deletes them if asked to. Keeps what was removed in the last
+ * 24 hours, and what a running addition or export of any process needs.
+ */
+export async function collectGarbage(registry: Registry, options?: CollectOptions): Promise<Collected> {
+  return (await import('./registry/collect-garbage.ts')).collectGarbage(registry, options);
+}
+
 export type {
   BanView,
   CheckpointView,
@@ -252,8 +291,18 @@ export type { NodeJob, NodeStatus, NodeUpdate } from './node/api-types.ts';
 export type { Outcome } from './node/machine/pending-update.ts';
 export type { NodePolicy } from './node/policy.ts';
 export type { JobTarget } from './protocol/invite.ts';
+export type { VersionManifest } from './protocol/version-manifest.ts';
+export type { VersionFacts } from './registry/add-folder.ts';
+export type { KnownBase } from './registry/known-base.ts';
+export type { VersionReference } from './registry/reference.ts';
+export type { TagChange } from './registry/store/tags.ts';
+export type { Measurement } from './registry/store/versions.ts';
 export type {
+  AdapterVersion,
+  AddOptions,
   ApiClient,
+  Collected,
+  CollectOptions,
   ConnectOptions,
   CoordinatorAddress,
   CoordinatorDaemonDeps,
@@ -278,10 +327,13 @@ export type {
   NodeDaemonOptions,
   OpenModelDeps,
   OpenModelOptions,
+  OpenRegistryDeps,
+  OpenRegistryOptions,
   PrepareDeps,
   PrepareOptions,
   PulledCheckpoint,
   PullOptions,
+  Registry,
   RunningCoordinator,
   RunningNode,
   VerifiedCheckpoint,

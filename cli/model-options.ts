@@ -1,7 +1,7 @@
-import { resolve } from 'node:path';
 import type { Command } from 'commander';
 import { resolveCache } from '../common/user-folders.ts';
 import type { EngineName, ModelBundle } from '../index.ts';
+import { ADAPTER_HELP, adapterFolder } from './adapter-folder.ts';
 import { BASE_MODEL, baseFolder } from './base-model.ts';
 import type { Context } from './context.ts';
 import { engineOption, givenCompute, measuringLine } from './engine.ts';
@@ -19,7 +19,7 @@ export interface ModelFlags {
 export function addModelOptions(command: Command): Command {
   return command
     .requiredOption('--model <model>', `base model: ${BASE_MODEL}`)
-    .option('--adapter <dir>', 'folder of a PEFT adapter (default: none, the base alone)')
+    .option('--adapter <adapter>', `${ADAPTER_HELP} (default: none, the base alone)`)
     .addOption(engineOption())
     .option('--threads <n>', ENGINE_THREADS, integer(1, 1024));
 }
@@ -31,10 +31,12 @@ export async function openModelBundle(
 ): Promise<ModelBundle> {
   const { openModel } = await import('../index.ts');
   const { signal, cwd, environment, clock } = context;
+  const adapter = flags.adapter === undefined ? null : await adapterFolder(context, flags.adapter);
   const progress = new ProgressLine(context);
   const options = {
     base: flags.model,
-    adapter: flags.adapter === undefined ? undefined : resolve(cwd, flags.adapter),
+    adapter: adapter?.folder,
+    adapterBase: adapter?.baseDigest ?? undefined,
     compute: givenCompute(flags, environment),
     cacheDir: resolveCache(environment, cwd),
     now: clock.now(),

@@ -1,5 +1,6 @@
 import { Command } from 'commander';
 import { SWARM } from './command-name.ts';
+import { registerAdapter } from './commands/adapter.ts';
 import { registerCheckpoint } from './commands/checkpoint.ts';
 import { registerCoordinator } from './commands/coordinator.ts';
 import { registerData } from './commands/data.ts';
@@ -56,6 +57,7 @@ Exit codes: docs/exit-codes.md`,
     registerCheckpoint,
     registerData,
     registerTrain,
+    registerAdapter,
     registerEvaluate,
     registerGenerate,
     registerDoctor,

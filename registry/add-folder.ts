@@ -11,7 +11,8 @@ import { loraSettings } from './adapter-settings.ts';
 import { registryError } from './errors.ts';
 import { digestOfFile } from './folder-views.ts';
 import { type KnownBase, knownBase } from './known-base.ts';
-import type { AdapterVersion, Registry } from './registry.ts';
+import type { Registry } from './registry.ts';
+import type { AdapterVersion } from './version.ts';
 
 /** Facts about a version, besides its files and its base. All are optional. */
 export type VersionFacts = Partial<

@@ -2,8 +2,6 @@ import { defineErrors } from '../common/errors.ts';
 
 export const registryError = defineErrors({
   BASE_UNKNOWN: { kind: 'usage', next: 'name the base with --model' },
-  EXPORT_KIND: 'usage',
-  OCI_INVALID: { kind: 'failed', next: 'export the adapter again' },
   REFERENCE_INVALID: {
     kind: 'usage',
     next: 'write NAME, NAME:TAG, NAME:vN or NAME@DIGEST; "swarm adapter list" shows all names',

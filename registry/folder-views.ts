@@ -8,7 +8,7 @@ import { linkOrCopy } from '../common/file-system.ts';
 import { makeFolder } from '../common/folders.ts';
 import type { FileBlobs } from '../storage/blobs.ts';
 import { registryError } from './errors.ts';
-import type { AdapterVersion } from './registry.ts';
+import type { AdapterVersion } from './version.ts';
 
 /** Age in milliseconds from which a half-made folder belongs to a process that was killed. */
 const ABANDONED_MS = 24 * 60 * 60 * 1000;

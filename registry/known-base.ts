@@ -3,7 +3,7 @@ import { adapterError } from '../lora/adapter/errors.ts';
 import { baseDigest, type DescribeOptions, describeBase } from '../lora/models/base/base-identity.ts';
 import { hubOrigin } from '../lora/models/hub/reference.ts';
 import type { VersionManifest } from '../protocol/version-manifest.ts';
-import type { AdapterVersion } from './registry.ts';
+import type { AdapterVersion } from './version.ts';
 
 /** The base of a version, and where it is on this machine. */
 export interface KnownBase {

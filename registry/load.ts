@@ -3,7 +3,8 @@ import { type Adapter, readPeftFolder } from '../lora/adapter/peft.ts';
 import { type DescribeOptions, describeBase } from '../lora/models/base/base-identity.ts';
 import type { BaseModel } from '../lora/models/base/base-model.ts';
 import { requireSameBase } from './known-base.ts';
-import type { AdapterVersion, Registry } from './registry.ts';
+import type { Registry } from './registry.ts';
+import type { AdapterVersion } from './version.ts';
 
 /**
  * Reads the settings and tensors of a version, and checks by digest that it was made for this base.

@@ -16,24 +16,7 @@ import { MIGRATIONS } from './store/schema.ts';
 import { type TagChange, TagTable } from './store/tags.ts';
 import { type Measurement, type StoredVersion, VersionTable } from './store/versions.ts';
 import { type TagMove, TagWriter } from './tag-writer.ts';
-
-/** A version of an adapter. It never changes, except that tags move and that it may be removed. */
-export interface AdapterVersion {
-  readonly name: string;
-  readonly number: number;
-  /** `NAME:vN`. */
-  readonly label: string;
-  /** Digest of the manifest: the version's identity on every machine. */
-  readonly digest: string;
-  /** Peer id of the machine that signed the manifest. */
-  readonly author: string;
-  readonly manifest: VersionManifest;
-  /** The tags that name this version now, sorted. */
-  readonly tags: readonly string[];
-  readonly addedAt: number;
-  /** Milliseconds since 1970; null while the version is in use. */
-  readonly removedAt: number | null;
-}
+import type { AdapterVersion } from './version.ts';
 
 export interface RegistryOptions {
   /** Folder of the registry. It is created if it is missing. */
@@ -58,9 +41,13 @@ export interface VersionToRecord {
 
 /** A registry. Several processes may use one at the same time. */
 export class Registry {
+  /** Folder of the registry. */
   readonly home: string;
+  /** @internal */
   readonly blobs: FileBlobStore;
+  /** Protects files from garbage collection. @internal */
   readonly holds: HoldTable;
+  /** @internal */
   readonly clock: Clock;
   readonly #db: Database;
   readonly #versions: VersionTable;
@@ -82,7 +69,7 @@ export class Registry {
     this.#signer = deps.signer;
   }
 
-  /** @throws SwarmError FOLDER_UNUSABLE, STORE_NEWER, STORE_CORRUPT, STORE_REFUSED */
+  /** `openRegistry` calls this method. @internal */
   static async open(options: RegistryOptions, deps: RegistryDeps): Promise<Registry> {
     await makeFolder(options.home, { mode: 0o700, next: 'name another folder with SWARM_REGISTRY' });
     const blobs = await FileBlobStore.open({ home: options.home, shared: true }, deps);
@@ -138,7 +125,7 @@ export class Registry {
     return stored === null ? null : this.#view(stored);
   }
 
-  /** Returns the signed manifest of a version. */
+  /** Returns the signed manifest of a version. @internal */
   envelope(version: Pick<AdapterVersion, 'name' | 'number'>): Uint8Array {
     return this.#versions.get(version.name, version.number)!.envelope;
   }
@@ -151,12 +138,12 @@ export class Registry {
     return this.#views.open(version);
   }
 
-  /** Deletes the folders of versions that are no longer in use. @param keep returns whether a version is in use */
+  /** Deletes the folders of versions that are no longer in use. @internal */
   sweepFolders(keep: (name: string, number: number) => boolean): Promise<void> {
     return this.#views.sweep(keep, this.clock.now());
   }
 
-  /** Signs a manifest with the machine's key. */
+  /** Signs a manifest with the machine's key. @internal */
   async sign(manifest: VersionManifest): Promise<Uint8Array> {
     return signMessage('version-manifest', manifest, await this.#signer());
   }
@@ -166,6 +153,7 @@ export class Registry {
    * same base and files keeps that version; a removed one comes back into use.
    * @returns the version, and whether it is new
    * @throws SwarmError SIGNATURE_INVALID, MESSAGE_*, TAG_NAME
+   * @internal
    */
   async record(given: VersionToRecord): Promise<{ version: AdapterVersion; created: boolean }> {
     const { message: manifest, digest } = verifyMessage('version-manifest', given.envelope);
@@ -263,7 +251,7 @@ export class Registry {
     });
   }
 
-  /** Remembers the folder of a base, as a hint for later exports. */
+  /** Remembers the folder of a base, as a hint for later exports. @internal */
   rememberBase(digest: string, folder: string): void {
     this.#versions.rememberBase(digest, folder, this.clock.now());
   }
@@ -273,7 +261,7 @@ export class Registry {
     return this.#versions.baseFolder(digest);
   }
 
-  /** Runs `work` while no other process can write to the registry. */
+  /** Runs `work` while no other process can write to the registry. @internal */
   exclusively<T>(work: () => T): T {
     return this.#db.transaction(work);
   }

@@ -38,6 +38,11 @@ export interface OpenModelOptions {
   readonly base: string;
   /** Folder of a PEFT adapter. @default the base alone */
   readonly adapter?: string | undefined;
+  /**
+   * Digest of the base that the adapter was made for. A registry knows it also for an adapter that another program wrote.
+   * @default the digest in the adapter's file, if it has one
+   */
+  readonly adapterBase?: string | undefined;
   /** Settings for computing, on one device. @default the fastest engine that runs, with all hardware threads */
   readonly compute?: ComputeInput;
   /** Folder of converted weights and engine choices. @default SWARM_CACHE, else lora-swarm in the user's cache folder */
@@ -74,7 +79,8 @@ async function open(options: OpenModelOptions, deps: OpenModelDeps): Promise<Mod
   const asked = parseOneDevice(options.compute ?? {});
   const find = deps.findBase ?? ((base: string) => findBase({ base, signal }));
   const model = await openBase(await find(options.base));
-  const adapter = options.adapter === undefined ? null : await readPeftFolder(options.adapter, model);
+  const read = options.adapter === undefined ? null : await readPeftFolder(options.adapter, model);
+  const adapter = read && { ...read, baseDigest: options.adapterBase ?? read.baseDigest };
   const recordDir = join(cacheDir, 'engines');
   const onProbe = options.onProbe ?? (() => {});
   const { compute } = await resolveDevices(asked, { model, recordDir, now, signal, onProbe });

@@ -65,6 +65,8 @@ export const SYSTEM_FEATURES: Readonly<Record<string, SystemFeature>> = {
       'storage/blob-store.ts': MODE,
       'storage/daemon-home.ts': MODE,
       'storage/partial-blob.ts': MODE,
+      'registry/folder-views.ts': MODE,
+      'registry/registry.ts': MODE,
       'storage/private-home.ts': 'Windows: nothing to do; elsewhere, what cannot be changed is logged',
       'storage/database.ts': 'a failure is ignored: SQLite creates the file then',
     },

@@ -33,6 +33,7 @@ describe('the command line', () => {
       'checkpoint',
       'data',
       'train',
+      'adapter',
       'evaluate',
       'generate',
       'doctor',

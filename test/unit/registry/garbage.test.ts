@@ -2,7 +2,7 @@ import { rm } from 'node:fs/promises';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { collectGarbage } from '../../../registry/collect-garbage.ts';
-import type { AdapterVersion } from '../../../registry/registry.ts';
+import type { AdapterVersion } from '../../../registry/version.ts';
 import { withCode } from '../../utils/codes.ts';
 import { ManualClock } from '../../utils/manual-clock.ts';
 import { addSmall, openTestRegistry } from '../../utils/registry.ts';

@@ -1,0 +1,36 @@
+import { resolve } from 'node:path';
+import { withRegistry } from './adapter/with-registry.ts';
+import type { Context } from './context.ts';
+
+/** Help of options that take an adapter. */
+export const ADAPTER_HELP =
+  'folder of a PEFT adapter, or a version in the registry (NAME, NAME:TAG, NAME:vN, NAME@DIGEST)';
+
+/** The PEFT folder of an adapter, and the base that a registry binds it to. */
+interface FoundAdapter {
+  readonly folder: string;
+  /** Digest of the base; null if the adapter is a folder, whose file may hold the digest itself. */
+  readonly baseDigest: string | null;
+}
+
+/**
+ * Returns the folder of an adapter that a person named. A PEFT folder comes first, so that a folder with the name of an
+ * adapter is still found.
+ * @throws SwarmError VERSION_UNKNOWN, TAG_UNKNOWN, VERSION_DAMAGED
+ */
+export async function adapterFolder(
+  context: Pick<Context, 'environment' | 'cwd' | 'clock'>,
+  adapter: string,
+): Promise<FoundAdapter> {
+  const [{ isPeftFolder }, { parseReference }] = await Promise.all([
+    import('../lora/adapter/peft.ts'),
+    import('../registry/reference.ts'),
+  ]);
+  const folder = resolve(context.cwd, adapter);
+  const reference = parseReference(adapter);
+  if (reference === null || (await isPeftFolder(folder))) return { folder, baseDigest: null };
+  return withRegistry(context, {}, async (registry) => {
+    const version = registry.resolve(reference);
+    return { folder: await registry.folder(version), baseDigest: version.manifest.base.digest };
+  });
+}

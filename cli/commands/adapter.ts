@@ -1,0 +1,14 @@
+import type { Command } from 'commander';
+import { registerAdd } from '../adapter/add.ts';
+import { registerList } from '../adapter/list.ts';
+import { registerRemove } from '../adapter/remove.ts';
+import { registerTag } from '../adapter/tag.ts';
+import type { Context } from '../context.ts';
+
+export function registerAdapter(program: Command, context: Context): void {
+  const adapter = program
+    .command('adapter')
+    .helpCommand(false)
+    .description('keep versions of adapters on this machine: add, list, tag, compare and export them');
+  for (const register of [registerAdd, registerList, registerTag, registerRemove]) register(adapter, context);
+}

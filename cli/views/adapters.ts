@@ -1,0 +1,90 @@
+import { formatBytes, formatLoss, table } from '../../common/text.ts';
+import type { AdapterVersion, Measurement, TagChange } from '../../index.ts';
+
+/** A version with its later measurements. */
+interface Listed {
+  readonly version: AdapterVersion;
+  readonly measurements: readonly Measurement[];
+}
+
+/** Returns the fields of a version for --json. */
+export function versionJson({ number, ...version }: AdapterVersion) {
+  return { ...version, version: number };
+}
+
+/** Returns all metrics of a version; a later measurement replaces an earlier one of the same name. */
+export function metricsOf({ version, measurements }: Listed): AdapterVersion['manifest']['metrics'] {
+  return Object.assign({}, version.manifest.metrics, ...measurements.map(({ metrics }) => metrics));
+}
+
+/** A table of versions. */
+export function versionTable(versions: readonly Listed[]): string[] {
+  return table([
+    ['version', 'tags', 'held-out loss', 'base', 'rank', 'size', 'added', 'digest'],
+    ...versions.map((listed) => {
+      const { label, tags, manifest, digest, addedAt, removedAt } = listed.version;
+      return [
+        label,
+        removedAt === null ? tags.join(' ') || '-' : '(removed)',
+        formatLoss(metricsOf(listed).heldOutLoss),
+        manifest.base.name ?? manifest.base.digest.slice(0, 12),
+        String(manifest.settings['lora.rank'] ?? '-'),
+        formatBytes(manifest.files.reduce((sum, { size }) => sum + size, 0)),
+        day(addedAt),
+        digest.slice(0, 12),
+      ];
+    }),
+  ]);
+}
+
+/** Everything about one version. */
+export function versionLines(
+  version: AdapterVersion,
+  measurements: readonly Measurement[],
+  folder: string,
+): string[] {
+  const { label, digest, author, tags, manifest, addedAt } = version;
+  const { base, files, parents, job, data, settings } = manifest;
+  const metrics = Object.entries(metricsOf({ version, measurements }));
+  const named =
+    base.name === null ? '' : `  ${base.name}${base.revision === null ? '' : `@${base.revision}`}`;
+  return [
+    `version    ${label}  ${digest}`,
+    `tags       ${tags.join(', ') || 'none'}`,
+    `base       ${base.digest}${named}`,
+    `tokenizer  ${base.tokenizer ?? 'unknown'}`,
+    ...files.map(({ path, size, digest }) => `file       ${digest}  ${path}  ${formatBytes(size)}`),
+    `folder     ${folder}`,
+    `added      ${new Date(addedAt).toISOString()}`,
+    `signed by  ${author}`,
+    ...parents.map(
+      ({ digest, label, method, weight }) =>
+        `parent     ${digest.slice(0, 12)}  ${label}  ${method}, weight ${weight}`,
+    ),
+    ...(job === null ? [] : [`job        ${job.digest}  ${job.name}, round ${job.round}`]),
+    ...data.map(({ name, digest }) => `data       ${digest}  ${name}`),
+    ...Object.entries(settings).map(([name, value]) => `setting    ${name} = ${value}`),
+    ...metrics.map(([name, value]) => `metric     ${name} = ${value}`),
+  ];
+}
+
+/** The log of tags, oldest first. */
+export function tagLogLines(changes: readonly TagChange[]): string[] {
+  const at = (number: number | null): string => (number === null ? 'none' : `v${number}`);
+  return table([
+    ['when', 'tag', 'change', 'from', 'to', 'reason', 'by'],
+    ...changes.map(({ at: when, tag, kind, from, to, reason, author }) => [
+      new Date(when).toISOString(),
+      tag,
+      kind,
+      at(from),
+      at(to),
+      reason,
+      author.slice(-6),
+    ]),
+  ]);
+}
+
+function day(at: number): string {
+  return new Date(at).toISOString().slice(0, 10);
+}

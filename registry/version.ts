@@ -1,0 +1,19 @@
+import type { VersionManifest } from '../protocol/version-manifest.ts';
+
+/** A version of an adapter. It never changes, except that tags move and that it may be removed. */
+export interface AdapterVersion {
+  readonly name: string;
+  readonly number: number;
+  /** `NAME:vN`. */
+  readonly label: string;
+  /** Digest of the manifest: the version's identity on every machine. */
+  readonly digest: string;
+  /** Peer id of the machine that signed the manifest. */
+  readonly author: string;
+  readonly manifest: VersionManifest;
+  /** The tags that name this version now, sorted. */
+  readonly tags: readonly string[];
+  readonly addedAt: number;
+  /** Milliseconds since 1970; null while the version is in use. */
+  readonly removedAt: number | null;
+}
