@@ -216,8 +216,18 @@ export interface RunContext {
   readonly signal: AbortSignal;
   /** Called with each event after it has become durable. */
   onEvent(event: JobEvent): void;
-  /** Called after a ban has become durable. Removes the person's nodes from the jobs. */
-  onBan(ban: Pick<StoredBan, 'peer' | 'person' | 'job'>): void;
+  readonly enforcement: BanEnforcement;
+}
+
+/** Who is banned, and from which job; null: from all jobs. */
+type Banned = Pick<StoredBan, 'peer' | 'person' | 'job'>;
+
+/** Enforces a ban in all jobs that it concerns. */
+export interface BanEnforcement {
+  /** Changes the job keys that the person has. Called in the transaction that records the ban. */
+  changeKeys(banned: Banned): void;
+  /** Removes the person's nodes. Called when the ban is durable. */
+  remove(banned: Banned): void;
 }
 
 /** The newest committed checkpoint. */

@@ -2,22 +2,21 @@ import { randomBytes } from 'node:crypto';
 import { Permits } from '../common/permits.ts';
 import { RateLimiter } from '../common/rate-limiter.ts';
 import type { JobEvent } from '../monitor/job-events.ts';
-import { isNewer } from '../protocol/head-order.ts';
 import { JOBS_PER_COORDINATOR } from '../protocol/limits.ts';
 import { verifyMessage } from '../protocol/signing.ts';
 import { BlobCollector } from '../storage/blob-collector.ts';
-import { signedFigures } from './audits/figures.ts';
 import type { CoordinatorDeps, RetentionSettings, RoundMeter, RunContext } from './context.ts';
 import { coordinatorError } from './errors.ts';
-import { claimedUpdate } from './intake/header-checks.ts';
 import { JobRun } from './job-run.ts';
-import { mayFetch } from './peers/blob-access.ts';
+import { answerNodes } from './node-requests.ts';
 import { Newcomers } from './peers/newcomers.ts';
+import type { Removals } from './peers/removals.ts';
 import { JobKeys } from './record/job-keys.ts';
 import { type PreparedJob, recordJob } from './record/new-job.ts';
 import { defaultRetention } from './record/retention.ts';
 import { isOver } from './round/round-machine.ts';
-import type { StoredBan, StoredJob } from './store/store.ts';
+import { banPeer, pardonPeer } from './sanctions.ts';
+import type { StoredJob } from './store/store.ts';
 
 /** Shortest prefix of a digest that may name a job. The prefix must also be unique. */
 const LEAST_PREFIX = 4;
@@ -60,7 +59,8 @@ export class Coordinator {
   /** Continues every job from the stored state. @throws SwarmError when a stored manifest or head is damaged */
   start(): void {
     for (const stored of this.#deps.store.jobs.all()) this.#add(stored);
-    this.#answerNodes();
+    const { network, store } = this.#deps;
+    this.#cleanups.push(...answerNodes({ network, store, runs: this.#runs, newcomers: this.#newcomers }));
     for (const run of this.#runs.values()) run.start();
     // A process that was killed while it created a job may have left blobs.
     void this.collector.sweep();
@@ -134,25 +134,9 @@ export class Coordinator {
    * @param options `job`: id of the only job of the ban; null: all jobs. `until`: ms since the epoch; null: for good
    * @throws SwarmError JOB_UNKNOWN, JOB_AMBIGUOUS
    */
-  ban(
-    peer: string,
-    { job: id, reason, until }: { job: string | null; reason: string; until: number | null },
-  ): void {
-    const { store, clock } = this.#deps;
-    const runs = id === null ? this.jobs() : [this.find(id)];
-    const job = id === null ? null : runs[0]!.context.job;
-    const known = runs.filter(
-      ({ members, ledger }) =>
-        members.has(peer) || members.invites.inviteOf(peer) !== null || ledger.hasStruck(peer),
-    );
-    const ban = { cause: 'operator', job, reason, until } as const;
-    for (const { driver, ledger } of known) {
-      driver.transact((outbox) => ledger.ban(ledger.who(peer), ban, outbox));
-    }
-    if (known.length > 0) return;
-    const who = { peer, person: peer };
-    store.transaction(() => store.bans.insert({ ...who, ...ban, at: clock.now() }));
-    this.#enforce({ ...who, job });
+  ban(peer: string, { job, ...ban }: { job: string | null; reason: string; until: number | null }): void {
+    const concerned = this.#concerned(job);
+    banPeer(peer, { ...ban, job: concerned.job }, concerned);
   }
 
   /**
@@ -160,25 +144,21 @@ export class Coordinator {
    * @param options `job`: id of the only job in which the person is pardoned; null: all jobs
    * @throws SwarmError JOB_UNKNOWN, JOB_AMBIGUOUS
    */
-  pardon(peer: string, { job: id }: { job: string | null }): void {
-    const { store, clock } = this.#deps;
-    const runs = id === null ? this.jobs() : [this.find(id)];
-    for (const { driver, ledger } of runs) {
-      // A job that waits for nodes may go on with the pardoned ones.
-      driver.dispatch({ type: 'judged', peers: {} }, (outbox) =>
-        ledger.pardon(ledger.who(peer), { onlyJob: id !== null }, outbox),
-      );
-    }
-    if (id === null) {
-      store.transaction(() => store.bans.pardon({ peer, person: peer }, null, clock.now()));
-    }
+  pardon(peer: string, { job }: { job: string | null }): void {
+    const concerned = this.#concerned(job);
+    pardonPeer(peer, concerned, concerned);
   }
 
-  /** Removes the nodes of a banned person from the jobs, and closes their connections. */
-  #enforce({ job, ...who }: Pick<StoredBan, 'peer' | 'person' | 'job'>): void {
-    for (const { context, members } of this.jobs()) {
-      if (job === null || context.job === job) members.removePerson(who);
-    }
+  /** Returns the job with an id, or all jobs for null. */
+  #concerned(id: string | null) {
+    const { store, clock } = this.#deps;
+    const runs = id === null ? this.jobs() : [this.find(id)];
+    return { runs, job: id === null ? null : runs[0]!.context.job, store, clock };
+  }
+
+  #removalsFor(job: string | null): Removals[] {
+    const runs = this.jobs().filter(({ context }) => job === null || context.job === job);
+    return runs.map(({ members }) => members.removals);
   }
 
   #announce(event: JobEvent, name: string): void {
@@ -199,105 +179,18 @@ export class Coordinator {
       audits: this.#audits,
       signal: this.#stopping.signal,
       onEvent: (event) => this.#announce(event, stored.name),
-      onBan: (ban) => this.#enforce(ban),
+      enforcement: {
+        changeKeys: ({ job, ...who }) => {
+          for (const removals of this.#removalsFor(job)) removals.changeKeyOf(who);
+        },
+        remove: ({ job, ...who }) => {
+          for (const removals of this.#removalsFor(job)) removals.removePerson(who);
+        },
+      },
     };
     const run = new JobRun({ context });
     this.#runs.set(stored.job, run);
     return run;
-  }
-
-  #answerNodes(): void {
-    const { network, store } = this.#deps;
-    network.reserveFor((peer) => this.#isMember(peer));
-    network.serveBlobs((peer, digest) => mayFetch(peer, digest, { jobs: this.jobs(), store }));
-    this.#cleanups.push(
-      network.handle('jobs', async (peer, { invite }) => {
-        const all = this.jobs();
-        const visible = all.filter((run) => run.members.has(peer) || run.admits(peer, invite));
-        // Jobs that are over come last, because the answer may not have space for all jobs.
-        const jobs = visible
-          .sort((a, b) => Number(isOver(a.driver.state)) - Number(isOver(b.driver.state)))
-          .map(({ context, driver }) => ({
-            job: context.job,
-            name: context.manifest.name,
-            phase: driver.state.phase,
-          }))
-          .slice(0, JOBS_PER_COORDINATOR);
-        return { jobs, others: visible.length < all.length };
-      }),
-      network.handle('join', async (peer, { job, ...request }, { signal }) => {
-        const { context, members, record, ledger } = this.#running(job);
-        // Check the request before waiting, so that only nodes that may join wait in line. Members do not wait.
-        if (members.checkJoin(peer, request) === 'newcomer') {
-          await this.#newcomers.wait(peer, signal).catch((error: unknown) => {
-            members.countRefusal(error);
-            throw error;
-          });
-        }
-        members.join(peer, request);
-        const { manifest, admission } = context.stored;
-        return {
-          manifest,
-          head: record.heads.newest.envelope,
-          admission: admission.kind,
-          role: members.get(peer)!.role,
-          standing: ledger.toldTo(peer),
-          keys: context.keys.message(),
-        };
-      }),
-      network.handle('manifest', async (peer, { job, invite }) => {
-        const { context, members, record } = this.#running(job);
-        members.admitReader(peer, invite);
-        return { manifest: context.stored.manifest, head: record.heads.newest.envelope };
-      }),
-      network.handle('leave', async (peer, { job }) => {
-        this.#running(job).members.liveness.leave(peer);
-        return {};
-      }),
-      network.handle('head', async (peer, { job, known }) => {
-        const run = this.#running(job);
-        run.members.invites.checkNotRevoked(peer);
-        if (!run.mayRead(peer)) {
-          throw coordinatorError('NOT_ADMITTED', 'only peers that may read the job get its heads');
-        }
-        const { head, envelope } = run.record.heads.newest;
-        return { head: isNewer(head, known ?? null) ? envelope : null, keys: run.context.keys.message() };
-      }),
-      network.handle('submit', async (peer, { update }) => {
-        // If the update names none of our jobs, the job that its sender is a member of refuses it.
-        const run =
-          this.#runs.get(claimedUpdate(update)?.job ?? '') ??
-          this.jobs().find(({ members }) => members.has(peer));
-        if (!run) throw coordinatorError('wrong-job', "this coordinator does not run the update's job");
-        return {
-          receipt: run.receipts.sign(await run.intake.receive(update, peer, { sealed: false }).receipt),
-        };
-      }),
-      network.handle('receipt', async (peer, { job, update }) => {
-        const { members, receipts } = this.#running(job);
-        members.invites.checkNotRevoked(peer);
-        return { receipt: receipts.find(peer, update) };
-      }),
-      network.handle('figures', async (peer, { job, round }) => {
-        const run = this.#running(job);
-        run.members.invites.checkNotRevoked(peer);
-        if (!run.mayRead(peer)) {
-          throw coordinatorError('NOT_ADMITTED', 'only peers that may read the job get its scores');
-        }
-        return { figures: signedFigures(round, run.context) };
-      }),
-    );
-  }
-
-  #isMember(peer: string): boolean {
-    for (const { members } of this.#runs.values()) if (members.has(peer)) return true;
-    return false;
-  }
-
-  #running(job: string): JobRun {
-    const run = this.#runs.get(job);
-    if (run) return run;
-    throw coordinatorError('JOB_UNKNOWN', `this coordinator does not run job ${job}`, { job });
   }
 }
 

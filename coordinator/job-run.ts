@@ -64,7 +64,7 @@ export class JobRun {
     // Deletes the weights and blobs that a killed process had released but not deleted, even if the job is over.
     void this.record.retention.clean();
     if (isOver(this.driver.state)) return;
-    this.members.removeBanned();
+    this.members.removals.removeBanned();
     const { liveness } = this.members;
     const admits = (author: string): boolean => this.members.has(author);
     // Only the coordinator reads these topics. If it forwarded them, any subscriber would learn who takes part in the
@@ -86,7 +86,7 @@ export class JobRun {
       every(deps.clock, HEARTBEAT_INTERVAL_MS, () => liveness.dropSilent()),
     );
     this.driver.start();
-    this.members.removeRevoked();
+    this.members.removals.removeRevoked();
   }
 
   /** Unsubscribes and cancels timers. The caller must have aborted the context's signal before. */

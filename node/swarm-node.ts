@@ -51,8 +51,8 @@ export interface SwarmNodeView extends Pick<JobWorker, 'progress' | 'download'> 
 
 /** Longest pause before a node asks for a new key, in milliseconds. */
 const RENEW_JITTER_MS = 500;
-/** Codes of receipts that follow from misdeeds. */
-const STRIKES: readonly ReceiptCode[] = ['harmful', 'outlier', 'bad-payload', 'not-finite'];
+/** Codes of receipts that are sent together with a strike. */
+const STRIKES: readonly ReceiptCode[] = ['harmful', 'outlier'];
 const NO_PROGRESS = { step: 0, steps: 0, tokensPerSecond: 0 };
 
 /**

@@ -54,7 +54,7 @@ export function inviteRoutes(server: FastifyInstance, deps: InviteRouteDeps): vo
     async ({ params }) => {
       const run = coordinator.find(params.id);
       const found = run.members.invites.find(params.invite);
-      run.members.revokeInvite(found?.id ?? null);
+      run.members.removals.revokeInvite(found?.id ?? null);
       // Look the invite up again, because revoking has changed it.
       return found ? viewOf(run, run.members.invites.find(found.id)!, clock.now()) : sharedView(run);
     },

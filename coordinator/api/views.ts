@@ -174,7 +174,7 @@ export class Views {
           refused,
           score: this.#scores(context.job, entry.peer, 1)[0] ?? null,
           last: last && { round: last.round, code: last.code, detail: last.detail },
-          standing: ledger.standingOfMember(entry),
+          standing: ledger.standings.ofMember(entry),
           bytesSent: heartbeat?.bytesSent ?? 0,
           bytesReceived: heartbeat?.bytesReceived ?? 0,
         };
@@ -235,7 +235,7 @@ export class Views {
     const { store } = this.#deps;
     const who = ledger.who(peer);
     const own = store.strikes.of(job, who);
-    const { standing, untilRound, ban } = ledger.standingOf(who);
+    const { standing, untilRound, ban } = ledger.standings.of(who);
     const isKnown = members.has(peer) || own.length > 0 || ban !== null;
     const counted = own.filter(({ pardonedAt }) => pardonedAt === null).length;
     const strikes = own.map(({ person: _, ...strike }): PeerStrike => {

@@ -5,7 +5,8 @@ import type { RunContext } from '../context.ts';
 import { BELIEF_UPDATES, isDoubtful } from '../merge/belief.ts';
 import { AUDIT_SHARE } from '../merge/extra-work.ts';
 import type { AuditResult, StoredCheckpoint } from '../store/store.ts';
-import type { Announcements, Ledger } from '../trust/ledger.ts';
+import type { Announcements } from '../trust/bans.ts';
+import type { Ledger } from '../trust/ledger.ts';
 import { auditKey, type DrawnUpdate, drawAudits } from './draw.ts';
 import { isTrusted, type PersonResult } from './verdict.ts';
 

@@ -199,18 +199,17 @@ export class UpdateRecorder {
     deps.meter.refusal(manifest.name, code);
     if (!this.#members.has(peer)) return receipt;
     // The author signed this payload, so no other peer can have made it.
-    const isStrike = update !== null && (code === 'bad-payload' || code === 'not-finite');
-    const strike = (outbox: Outbox): void => {
-      if (isStrike) this.#ledger.strike(peer, { kind: 'bad-payload', round, digest, figures: {} }, outbox);
+    const isMisdeed = update !== null && (code === 'bad-payload' || code === 'not-finite');
+    const note = (): void => {
+      if (isMisdeed) this.#ledger.noteBadPayload({ peer, round, digest });
     };
     if (!this.#mayRecordRefusal(peer)) {
       this.#receipts.count(receipt);
-      // At most one strike is recorded for each update that a peer may send.
-      if (isStrike) this.#driver.transact(strike);
+      if (isMisdeed) this.#driver.transact(note);
       return receipt;
     }
     this.#driver.transact((outbox) => {
-      strike(outbox);
+      note();
       outbox.receipt(receipt);
       outbox.event({
         type: 'update',

@@ -149,28 +149,38 @@ export class Invites {
     throw coordinatorError('INVITE_AMBIGUOUS', `${ids.length} invites begin with "${text}"`, { ids });
   }
 
-  /** Revokes an invite for good. The caller removes its members. Idempotent. @param id null for the shared invite */
-  revoke(id: string | null): void {
+  /** Checks that an invite can be revoked. @throws SwarmError INVITE_WITHOUT_TOKEN */
+  checkRevocable(id: string | null): void {
+    const { token, name, admission } = this.#context.stored;
+    if (id !== null || token !== null || this.#revokedShared !== null) return;
+    const message = `job ${name} has admission "${admission.kind}", so its shared invite has no token to revoke`;
+    throw coordinatorError('INVITE_WITHOUT_TOKEN', message, { admission: admission.kind });
+  }
+
+  /**
+   * Revokes an invite for good. The caller has checked that it can be revoked, runs this in its transaction, and removes
+   * the members.
+   * @param id null for the shared invite
+   * @returns false if the invite is unknown or already revoked
+   */
+  revoke(id: string | null): boolean {
     const { job, stored, deps } = this.#context;
     const { invites } = deps.store;
     const revokedAt = deps.clock.now();
     if (id === null) {
-      if (this.#revokedShared !== null) return;
-      if (stored.token === null) {
-        const message = `job ${stored.name} has admission "${stored.admission.kind}", so its shared invite has no token to revoke`;
-        throw coordinatorError('INVITE_WITHOUT_TOKEN', message, { admission: stored.admission.kind });
-      }
-      const revoked = { revokedAt, tokenDigest: digestOf(stored.token) };
-      deps.store.transaction(() => invites.revokeShared(job, revoked));
+      if (this.#revokedShared !== null) return false;
+      const revoked = { revokedAt, tokenDigest: digestOf(stored.token!) };
+      invites.revokeShared(job, revoked);
       this.#revokedShared = revoked;
       this.#sharedReaders.clear();
     } else {
       const invite = this.#byId.get(id);
-      if (!invite || invite.revokedAt !== null) return;
-      deps.store.transaction(() => invites.revoke(job, id, revokedAt));
+      if (!invite || invite.revokedAt !== null) return false;
+      invites.revoke(job, id, revokedAt);
       this.#byId.set(id, { ...invite, revokedAt });
     }
     deps.log.info({ invite: id ?? SHARED }, 'invite-revoked');
+    return true;
   }
 
   /** Returns whether a member has lost the invite with which it joined. */

@@ -100,7 +100,7 @@ export class RoundDriver {
     signal.throwIfAborted();
     const now = deps.clock.now();
     // Rounds are timed by the monotonic clock, because it cannot be set. Records and messages have calendar time.
-    const present = this.#ledger.withStandings(this.#state.present);
+    const present = this.#ledger.standings.applyTo(this.#state.present);
     const { state, effects } = reduce({ ...this.#state, present }, event, deps.clock.monotonic());
     const outbox = this.#outbox();
     this.#commit(() => {
@@ -133,7 +133,7 @@ export class RoundDriver {
     }
     this.#scheduleTick();
     // The event may have left too few nodes, and suspended ones may then take part.
-    if (state.phase === 'waiting' && this.#ledger.withStandings(state.present) !== state.present) {
+    if (state.phase === 'waiting' && this.#ledger.standings.applyTo(state.present) !== state.present) {
       this.dispatch({ type: 'judged', peers: {} });
     }
   }

@@ -178,7 +178,9 @@ export class RoundRecord {
     const closed = deps.store.updates.selected(job, round);
     const own = deps.store.updates.ofRounds(job, round, round).filter(({ late }) => !late);
     // A round that never closed discards only its own updates. Late updates of earlier rounds wait for the next merge.
-    for (const update of closed.length > 0 ? closed : own) this.#discardUpdate(update, 'null-round', outbox);
+    const discarded = closed.length > 0 ? closed : own;
+    this.#ledger.judgeUnmerged(round, discarded, outbox);
+    for (const update of discarded) this.#discardUpdate(update, 'null-round', outbox);
     deps.store.rounds.setOutcome(job, round, tried ? 'refused' : 'short');
     outbox.event({ type: 'null-round', round, reason });
     this.retention.release(round, this.#checkpoint.checkpoint.round, outbox);
@@ -226,7 +228,7 @@ export class RoundRecord {
     const { job, stored, deps } = this.#context;
     const { round, peer, digest } = update;
     const { fate, code, detail: why } = UNMERGED[reason];
-    const detail = why + this.#ledger.noteOn(update);
+    const detail = why + this.#ledger.standings.noteOn(update);
     deps.store.updates.setFate(job, round, peer, fate);
     const issuedAt = deps.clock.now();
     outbox.receipt({ term: stored.term, round, peer, digest, code, detail, issuedAt });

@@ -80,9 +80,15 @@ export function reduce(state: JobState, event: MachineEvent, now: number): Trans
       const current = event.reason === 'left' ? withoutPeer(state.current, event.peer) : state.current;
       return advance({ ...state, present, current }, now);
     }
-    case 'peer-removed': {
-      const { [event.peer]: _, ...present } = state.present;
-      return advance(exclude({ ...state, present }, { peer: event.peer, round: state.round }), now);
+    case 'peers-removed': {
+      const removed = new Set(event.peers);
+      const left = Object.entries(state.present).filter(([peer]) => !removed.has(peer));
+      const next: JobState = { ...state, present: Object.fromEntries(left) };
+      const { round } = state;
+      return advance(
+        event.peers.reduce((before, peer) => exclude(before, { peer, round }), next),
+        now,
+      );
     }
     case 'judged':
       return advance({ ...state, present: judge(state.present, event.peers) }, now);

@@ -72,8 +72,8 @@ export type MachineEvent =
   /** A peer became ready to train, perhaps again. */
   | ({ type: 'peer-ready'; peer: string } & PresentPeer)
   | { type: 'peer-gone'; peer: string; reason: 'left' | 'silent' }
-  /** A peer was removed from the job for good. If a round is open, its update of that round does not count. */
-  | { type: 'peer-removed'; peer: string }
+  /** Peers were removed from the job for good. If a round is open, their updates of that round do not count. */
+  | { type: 'peers-removed'; peers: readonly string[] }
   /** A peer is present, but its work of this round is lost. */
   | { type: 'gave-up'; peer: string; round: number }
   /** The shares or the standing of peers have changed. Peers that are not present are ignored. */

@@ -1,4 +1,5 @@
-import type { Database, Row } from '../../storage/database.ts';
+import type { Database } from '../../storage/database.ts';
+import { fromRow, insertInto } from './fields.ts';
 
 /**
  * State of an audit:
@@ -58,38 +59,23 @@ export class AuditTable {
     this.#db = db;
   }
 
-  putDraw(job: string, { round, seed, trained }: AuditDraw): void {
-    this.#db.run(
-      'INSERT INTO audit_draws (job, round, seed, trained) VALUES (?, ?, ?, ?)',
-      job,
-      round,
-      seed,
-      trained,
-    );
+  putDraw(job: string, draw: AuditDraw): void {
+    insertInto(this.#db, 'audit_draws', { job, ...draw });
   }
 
   /** Returns the draw at the end of a round; null if there was none. */
   draw(job: string, round: number): AuditDraw | null {
     const row = this.#db.one('SELECT * FROM audit_draws WHERE job = ? AND round = ?', job, round);
-    return row && readDraw(row);
+    return row && fromRow(row);
   }
 
   newestDraw(job: string): AuditDraw | null {
     const row = this.#db.one('SELECT * FROM audit_draws WHERE job = ? ORDER BY round DESC LIMIT 1', job);
-    return row && readDraw(row);
+    return row && fromRow(row);
   }
 
   put(job: string, audit: Pick<StoredAudit, 'peer' | 'round' | 'key' | 'mergeRound' | 'rows'>): void {
-    this.#db.run(
-      `INSERT INTO audits (job, round, peer, state, key, merge_round, rows)
-       VALUES (?, ?, ?, 'held', ?, ?, ?)`,
-      job,
-      audit.round,
-      audit.peer,
-      audit.key,
-      audit.mergeRound,
-      audit.rows,
-    );
+    insertInto(this.#db, 'audits', { job, ...audit, state: 'held' });
   }
 
   /** Deletes a held update, because another one has a greater key. */
@@ -153,7 +139,7 @@ export class AuditTable {
   results(job: string): StoredAudit[] {
     return this.#db
       .all(`SELECT * FROM audits WHERE job = ? AND state IN ('passed', 'failed') ORDER BY round, peer`, job)
-      .map(readAudit);
+      .map((row) => fromRow(row));
   }
 
   find(job: string, { peer, round }: { peer: string; round: number }): StoredAudit | null {
@@ -163,7 +149,7 @@ export class AuditTable {
       round,
       peer,
     );
-    return row && readAudit(row);
+    return row && fromRow(row);
   }
 
   /** Returns the audits in a state, in the order in which they were chosen. */
@@ -174,14 +160,14 @@ export class AuditTable {
         job,
         state,
       )
-      .map(readAudit);
+      .map((row) => fromRow(row));
   }
 
   /** Returns the audits of the updates of a merge, sorted by peer and round. */
   ofMerge(job: string, mergeRound: number): StoredAudit[] {
     return this.#db
       .all('SELECT * FROM audits WHERE job = ? AND merge_round = ? ORDER BY peer, round', job, mergeRound)
-      .map(readAudit);
+      .map((row) => fromRow(row));
   }
 
   /** Returns the number of rows of all attempts, and of the chosen audits that have none yet. */
@@ -193,30 +179,4 @@ export class AuditTable {
     );
     return row!.rows as number;
   }
-}
-
-function readDraw(row: Row): AuditDraw {
-  return {
-    round: row.round as number,
-    seed: row.seed as Uint8Array,
-    trained: row.trained as number,
-  };
-}
-
-function readAudit(row: Row): StoredAudit {
-  return {
-    peer: row.peer as string,
-    round: row.round as number,
-    state: row.state as AuditState,
-    key: row.key as number,
-    mergeRound: row.merge_round as number,
-    chosenRound: row.chosen_round as number | null,
-    decidedRound: row.decided_round as number | null,
-    rows: row.rows as number,
-    attempts: row.attempts as number,
-    closeness: row.closeness as number | null,
-    balance: row.balance as number | null,
-    seconds: row.seconds as number | null,
-    reason: row.reason as string,
-  };
 }

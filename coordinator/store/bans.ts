@@ -1,4 +1,5 @@
-import type { Database, Row } from '../../storage/database.ts';
+import type { Database } from '../../storage/database.ts';
+import { fromRow, insertInto } from './fields.ts';
 
 /** `proof`: two signed updates of one round; `strikes`: too many suspensions; `operator`: the operator's decision. */
 type BanCause = 'proof' | 'strikes' | 'operator';
@@ -29,17 +30,8 @@ export class BanTable {
     this.#db = db;
   }
 
-  insert({ peer, person, job, cause, reason, at, until }: Omit<StoredBan, 'id' | 'pardonedAt'>): void {
-    this.#db.run(
-      'INSERT INTO bans (peer, person, job, cause, reason, at, until) VALUES (?, ?, ?, ?, ?, ?, ?)',
-      peer,
-      person,
-      job,
-      cause,
-      reason,
-      at,
-      until,
-    );
+  insert(ban: Omit<StoredBan, 'id' | 'pardonedAt'>): void {
+    insertInto(this.#db, 'bans', { ...ban });
   }
 
   /** Returns the ban of a person in a job that ends last; null if the person may take part. @param now ms since the epoch */
@@ -53,7 +45,7 @@ export class BanTable {
       job,
       now,
     );
-    return row && readBan(row);
+    return row && fromRow(row);
   }
 
   /** Returns the newest bans that are in force, newest first. @param now ms since the epoch */
@@ -64,14 +56,14 @@ export class BanTable {
         now,
         limit,
       )
-      .map(readBan);
+      .map((row) => fromRow(row));
   }
 
   /** Returns all bans of a person, also those that are over, oldest first. */
   of({ peer, person }: { peer: string; person: string }): StoredBan[] {
     return this.#db
       .all('SELECT * FROM bans WHERE peer = ? OR person = ? ORDER BY id', peer, person)
-      .map(readBan);
+      .map((row) => fromRow(row));
   }
 
   /**
@@ -98,18 +90,4 @@ export class BanTable {
     );
     return inForce.length;
   }
-}
-
-function readBan(row: Row): StoredBan {
-  return {
-    id: row.id as number,
-    peer: row.peer as string,
-    person: row.person as string,
-    job: row.job as string | null,
-    cause: row.cause as BanCause,
-    reason: row.reason as string,
-    at: row.at as number,
-    until: row.until as number | null,
-    pardonedAt: row.pardoned_at as number | null,
-  };
 }

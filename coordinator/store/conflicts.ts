@@ -1,4 +1,5 @@
 import type { Database } from '../../storage/database.ts';
+import { fromRow, insertInto } from './fields.ts';
 
 /** Two different updates of one round, signed by the same node. */
 export interface StoredConflict {
@@ -20,18 +21,8 @@ export class ConflictTable {
     this.#db = db;
   }
 
-  insert(job: string, { round, peer, first, second, complete, recordedAt }: StoredConflict): void {
-    this.#db.run(
-      `INSERT INTO conflicts (job, peer, round, first, second, complete, recorded_at)
-       VALUES (?, ?, ?, ?, ?, ?, ?)`,
-      job,
-      peer,
-      round,
-      first,
-      second,
-      complete ? 1 : 0,
-      recordedAt,
-    );
+  insert(job: string, conflict: StoredConflict): void {
+    insertInto(this.#db, 'conflicts', { job, ...conflict, complete: conflict.complete ? 1 : 0 });
   }
 
   has(job: string, round: number, peer: string): boolean {
@@ -50,14 +41,7 @@ export class ConflictTable {
   ofPeer(job: string, peer: string): StoredConflict[] {
     return this.#db
       .all('SELECT * FROM conflicts WHERE job = ? AND peer = ? ORDER BY round', job, peer)
-      .map((row) => ({
-        round: row.round as number,
-        peer: row.peer as string,
-        first: row.first as Uint8Array,
-        second: row.second as Uint8Array,
-        complete: row.complete === 1,
-        recordedAt: row.recorded_at as number,
-      }));
+      .map((row) => ({ ...fromRow<StoredConflict>(row), complete: row.complete === 1 }));
   }
 
   /** Returns whether a complete proof against a node is kept. */

@@ -1,5 +1,6 @@
 import type { Role } from '../../protocol/rpc.ts';
-import type { Database, Row } from '../../storage/database.ts';
+import type { Database } from '../../storage/database.ts';
+import { fromRow, insertInto } from './fields.ts';
 
 /** A personal invite. The store has no token, only its digest. */
 export interface StoredInvite {
@@ -40,24 +41,13 @@ export class InviteTable {
   }
 
   insert(job: string, invite: StoredInvite): void {
-    this.#db.run(
-      `INSERT INTO invites (job, id, name, role, uses, created_at, expires_at, revoked_at, token_digest)
-       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-      job,
-      invite.id,
-      invite.name,
-      invite.role,
-      invite.uses,
-      invite.createdAt,
-      invite.expiresAt,
-      invite.revokedAt,
-      invite.tokenDigest,
-    );
+    insertInto(this.#db, 'invites', { job, ...invite });
   }
 
   /** Returns the invites of a job, oldest first. */
   all(job: string): StoredInvite[] {
-    return this.#db.all('SELECT * FROM invites WHERE job = ? ORDER BY created_at, id', job).map(readInvite);
+    const rows = this.#db.all('SELECT * FROM invites WHERE job = ? ORDER BY created_at, id', job);
+    return rows.map((row) => fromRow(row));
   }
 
   revoke(job: string, id: string, at: number): void {
@@ -84,13 +74,8 @@ export class InviteTable {
 
   /** Returns all bindings of a job, oldest first. */
   bindings(job: string): StoredBinding[] {
-    return this.#db
-      .all('SELECT * FROM invite_peers WHERE job = ? ORDER BY bound_at, invite, peer', job)
-      .map((row) => ({
-        invite: row.invite as string,
-        peer: row.peer as string,
-        boundAt: row.bound_at as number,
-      }));
+    const sql = 'SELECT * FROM invite_peers WHERE job = ? ORDER BY bound_at, invite, peer';
+    return this.#db.all(sql, job).map((row) => fromRow(row));
   }
 
   /** Revokes the shared invite of a job: deletes its token and keeps the token's digest. */
@@ -111,17 +96,4 @@ export class InviteTable {
     );
     return row && { revokedAt: row.shared_revoked_at as number, tokenDigest: row.shared_digest as string };
   }
-}
-
-function readInvite(row: Row): StoredInvite {
-  return {
-    id: row.id as string,
-    name: row.name as string | null,
-    role: row.role as Role,
-    uses: row.uses as number,
-    createdAt: row.created_at as number,
-    expiresAt: row.expires_at as number | null,
-    revokedAt: row.revoked_at as number | null,
-    tokenDigest: row.token_digest as string,
-  };
 }

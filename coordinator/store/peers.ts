@@ -1,5 +1,6 @@
 import type { Role } from '../../protocol/rpc.ts';
 import type { Database, Row } from '../../storage/database.ts';
+import { fromRow } from './fields.ts';
 
 export interface StoredPeer {
   readonly peer: string;
@@ -70,15 +71,5 @@ export class PeerTable {
 }
 
 function readPeer(row: Row): StoredPeer {
-  return {
-    peer: row.peer as string,
-    name: row.name as string,
-    agent: row.agent as string,
-    engine: row.engine as string,
-    speed: row.speed as number,
-    joinedAt: row.joined_at as number,
-    saidGoodbye: row.said_goodbye === 1,
-    invite: row.invite as string | null,
-    role: row.role as Role,
-  };
+  return { ...fromRow<StoredPeer>(row), saidGoodbye: row.said_goodbye === 1 };
 }

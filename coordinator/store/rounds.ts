@@ -1,5 +1,6 @@
 import type { Database, Row } from '../../storage/database.ts';
 import type { Assignment, Preset } from '../round/plan.ts';
+import { fromRow, insertInto } from './fields.ts';
 
 export interface StoredRound {
   readonly round: number;
@@ -52,17 +53,7 @@ export class RoundTable {
   }
 
   open(job: string, round: Omit<StoredRound, 'closedAt' | 'outcome'>): void {
-    this.#db.run(
-      `INSERT INTO rounds (job, round, parent, preset, assignments, deadline_ms, opened_at)
-       VALUES (?, ?, ?, ?, ?, ?, ?)`,
-      job,
-      round.round,
-      round.parent,
-      round.preset,
-      JSON.stringify(round.assignments),
-      round.deadlineMs,
-      round.openedAt,
-    );
+    insertInto(this.#db, 'rounds', { job, ...round, assignments: JSON.stringify(round.assignments) });
   }
 
   close(job: string, round: number, at: number): void {
@@ -141,17 +132,7 @@ export class RoundTable {
   }
 
   putCheckpoint(job: string, checkpoint: NewCheckpoint): void {
-    this.#db.run(
-      `INSERT INTO checkpoints (job, round, digest, envelope, residual, held_out_loss, restores)
-       VALUES (?, ?, ?, ?, ?, ?, ?)`,
-      job,
-      checkpoint.round,
-      checkpoint.digest,
-      checkpoint.envelope,
-      checkpoint.residual,
-      checkpoint.heldOutLoss,
-      checkpoint.restores,
-    );
+    insertInto(this.#db, 'checkpoints', { job, ...checkpoint });
   }
 
   /** Returns the checkpoints whose weights are kept, oldest first. */
@@ -164,11 +145,7 @@ export class RoundTable {
          WHERE weights = 'held' ORDER BY round`,
         job,
       )
-      .map((row) => ({
-        round: row.round as number,
-        ordinal: row.ordinal as number,
-        heldOutLoss: row.held_out_loss as number | null,
-      }));
+      .map((row) => fromRow(row));
   }
 
   /** Marks a checkpoint's weights as released. This is the first of two steps of deleting them. */
@@ -194,12 +171,13 @@ export class RoundTable {
 
   /** Returns all checkpoints of a job, oldest first. */
   checkpoints(job: string): StoredCheckpoint[] {
-    return this.#db.all('SELECT * FROM checkpoints WHERE job = ? ORDER BY round', job).map(readCheckpoint);
+    const rows = this.#db.all('SELECT * FROM checkpoints WHERE job = ? ORDER BY round', job);
+    return rows.map((row) => fromRow(row));
   }
 
   checkpoint(job: string, round: number): StoredCheckpoint | null {
     const row = this.#db.one('SELECT * FROM checkpoints WHERE job = ? AND round = ?', job, round);
-    return row && readCheckpoint(row);
+    return row && fromRow(row);
   }
 
   /**
@@ -215,7 +193,7 @@ export class RoundTable {
       job,
       job,
     );
-    return row && readCheckpoint(row);
+    return row && fromRow(row);
   }
 
   /** Returns the checkpoint with the lowest held-out loss of all; null if no loss was measured. */
@@ -225,7 +203,7 @@ export class RoundTable {
        ORDER BY held_out_loss, round LIMIT 1`,
       job,
     );
-    return row && readCheckpoint(row);
+    return row && fromRow(row);
   }
 
   /** Returns the newest roll-back of a job; null if there was none. */
@@ -234,7 +212,7 @@ export class RoundTable {
       'SELECT * FROM checkpoints WHERE job = ? AND restores IS NOT NULL ORDER BY round DESC LIMIT 1',
       job,
     );
-    return row && readCheckpoint(row);
+    return row && fromRow(row);
   }
 
   /** Returns the checkpoint with this digest, and the number of checkpoints before it. */
@@ -246,7 +224,7 @@ export class RoundTable {
       job,
       digest,
     );
-    return row && { ...readCheckpoint(row), ordinal: row.ordinal as number };
+    return row && fromRow(row);
   }
 
   /** Returns the rounds that have a checkpoint, oldest first. */
@@ -259,31 +237,11 @@ export class RoundTable {
   newestCheckpoints(job: string, count: number): StoredCheckpoint[] {
     return this.#db
       .all('SELECT * FROM checkpoints WHERE job = ? ORDER BY round DESC LIMIT ?', job, count)
-      .map(readCheckpoint);
+      .map((row) => fromRow(row));
   }
 }
 
 function readRound(row: Row): StoredRound {
-  return {
-    round: row.round as number,
-    parent: row.parent as string,
-    preset: row.preset as Preset,
-    assignments: JSON.parse(row.assignments as string) as Assignment[],
-    deadlineMs: row.deadline_ms as number,
-    openedAt: row.opened_at as number,
-    closedAt: row.closed_at as number | null,
-    outcome: row.outcome as RoundOutcome | null,
-  };
-}
-
-function readCheckpoint(row: Row): StoredCheckpoint {
-  return {
-    round: row.round as number,
-    digest: row.digest as string,
-    envelope: row.envelope as Uint8Array,
-    residual: row.residual as string | null,
-    heldOutLoss: row.held_out_loss as number | null,
-    restores: row.restores as number | null,
-    weights: row.weights as Weights,
-  };
+  const assignments = JSON.parse(row.assignments as string) as Assignment[];
+  return { ...fromRow<StoredRound>(row), assignments };
 }

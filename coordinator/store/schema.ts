@@ -307,4 +307,14 @@ export const MIGRATIONS: readonly Migration[] = [
   ALTER TABLE new_blob_uses RENAME TO blob_uses;
   CREATE INDEX blob_uses_by_digest ON blob_uses (digest)
   `,
+  `
+  -- Updates whose payloads do not decode, until a round ends and judges them. A refused update has no other row.
+  CREATE TABLE bad_payloads (
+    job TEXT NOT NULL REFERENCES jobs,
+    round INTEGER NOT NULL,         -- of the update
+    peer TEXT NOT NULL,
+    digest TEXT NOT NULL,           -- of the payload
+    PRIMARY KEY (job, round, peer)
+  ) STRICT, WITHOUT ROWID
+  `,
 ];

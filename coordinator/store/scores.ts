@@ -1,4 +1,5 @@
 import type { Database, Row } from '../../storage/database.ts';
+import { fromRow, insertInto } from './fields.ts';
 
 /** Figures of an update, and the belief in its author. See lora/update/score.ts and merge/belief.ts. */
 export interface StoredScore {
@@ -25,6 +26,10 @@ export interface StoredScore {
   readonly isHarmful: boolean;
 }
 
+/** A score as a row of the table. A score without figures has no effect. */
+type Figures = NonNullable<StoredScore['figures']>;
+type ScoreRow = Omit<StoredScore, 'figures'> & Omit<Figures, 'effect'> & { readonly effect: number | null };
+
 /** Scores of updates, and the seeds that chose the rows for them. */
 export class ScoreTable {
   readonly #db: Database;
@@ -44,23 +49,8 @@ export class ScoreTable {
   }
 
   insert(job: string, { figures, ...score }: StoredScore): void {
-    this.#db.run(
-      `INSERT INTO scores
-         (job, peer, merge_round, round, effect, effect_error, gain, own_rows, exact, share, belief, is_harmful)
-       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-      job,
-      score.peer,
-      score.mergeRound,
-      score.round,
-      figures?.effect ?? null,
-      figures?.effectError ?? null,
-      figures?.gain ?? null,
-      figures?.ownRows ?? 0,
-      figures?.exact ?? null,
-      score.share,
-      score.belief,
-      score.isHarmful ? 1 : 0,
-    );
+    const isHarmful = score.isHarmful ? 1 : 0;
+    insertInto(this.#db, 'scores', { job, ...score, ...(figures ?? { ownRows: 0 }), isHarmful });
   }
 
   /** Returns the scores of a merge, sorted by peer and round; empty if it was not scored. */
@@ -123,22 +113,7 @@ export class ScoreTable {
 }
 
 function readScore(row: Row): StoredScore {
-  const isScored = row.effect !== null;
-  return {
-    peer: row.peer as string,
-    round: row.round as number,
-    mergeRound: row.merge_round as number,
-    figures: isScored
-      ? {
-          effect: row.effect as number,
-          effectError: row.effect_error as number,
-          gain: row.gain as number,
-          exact: row.exact as number | null,
-          ownRows: row.own_rows as number,
-        }
-      : null,
-    share: row.share as number | null,
-    belief: row.belief as number,
-    isHarmful: row.is_harmful === 1,
-  };
+  const { effect, effectError, gain, exact, ownRows, ...score } = fromRow<ScoreRow>(row);
+  const figures = effect === null ? null : { effect, effectError, gain, exact, ownRows };
+  return { ...score, figures, isHarmful: row.is_harmful === 1 };
 }

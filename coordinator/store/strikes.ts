@@ -1,5 +1,6 @@
 import type { StrikeKind } from '../../monitor/job-events.ts';
 import type { Database, Row } from '../../storage/database.ts';
+import { fromRow, insertInto } from './fields.ts';
 
 /** A recorded misdeed of a person, and what shows it. */
 export interface StoredStrike {
@@ -19,6 +20,9 @@ export interface StoredStrike {
   /** When the operator pardoned the person; null if the strike counts. */
   readonly pardonedAt: number | null;
 }
+
+/** An update whose payload does not decode. */
+export type BadPayload = Pick<StoredStrike, 'peer' | 'round'> & { readonly digest: string };
 
 /** Strikes of each job. */
 export class StrikeTable {
@@ -40,20 +44,22 @@ export class StrikeTable {
     if (known !== null) return false;
     // JSON holds finite numbers only. A figure that is not finite is no evidence, so it is left out.
     const figures = Object.entries(strike.figures).filter(([, value]) => Number.isFinite(value));
-    this.#db.run(
-      `INSERT INTO strikes (job, peer, person, kind, round, found_in, digest, figures, at)
-       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-      job,
-      strike.peer,
-      strike.person,
-      strike.kind,
-      strike.round,
-      strike.foundIn,
-      strike.digest,
-      JSON.stringify(Object.fromEntries(figures)),
-      strike.at,
-    );
+    const stored = { ...strike, figures: JSON.stringify(Object.fromEntries(figures)) };
+    insertInto(this.#db, 'strikes', { job, ...stored });
     return true;
+  }
+
+  /** Remembers an update whose payload does not decode, until a round ends. One for each peer and round is enough. */
+  noteBadPayload(job: string, { peer, round, digest }: BadPayload): void {
+    const sql = 'INSERT OR IGNORE INTO bad_payloads (job, round, peer, digest) VALUES (?, ?, ?, ?)';
+    this.#db.run(sql, job, round, peer, digest);
+  }
+
+  /** Returns the updates whose payloads do not decode, and forgets them. */
+  takeBadPayloads(job: string): BadPayload[] {
+    const rows = this.#db.all('SELECT * FROM bad_payloads WHERE job = ? ORDER BY round, peer', job);
+    if (rows.length > 0) this.#db.run('DELETE FROM bad_payloads WHERE job = ?', job);
+    return rows.map((row) => fromRow(row));
   }
 
   /**
@@ -92,15 +98,6 @@ export class StrikeTable {
 }
 
 function readStrike(row: Row): StoredStrike {
-  return {
-    peer: row.peer as string,
-    person: row.person as string,
-    kind: row.kind as StrikeKind,
-    round: row.round as number,
-    foundIn: row.found_in as number,
-    digest: row.digest as string | null,
-    figures: JSON.parse(row.figures as string) as Record<string, number>,
-    at: row.at as number,
-    pardonedAt: row.pardoned_at as number | null,
-  };
+  const figures = JSON.parse(row.figures as string) as StoredStrike['figures'];
+  return { ...fromRow<Omit<StoredStrike, 'figures'>>(row), figures };
 }

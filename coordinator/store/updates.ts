@@ -1,6 +1,7 @@
 import type { ReceiptCode } from '../../protocol/receipts.ts';
 import type { Database, Row } from '../../storage/database.ts';
 import type { Preset } from '../round/plan.ts';
+import { fromRow, insertInto } from './fields.ts';
 
 /** Fate of a recorded update. It is `open` until the update's merge has ended. */
 export type Fate = 'open' | 'merged' | 'left-out' | 'null-round' | 'outlier';
@@ -31,6 +32,9 @@ export interface StoredReceipt {
   readonly issuedAt: number;
 }
 
+/** Columns of a receipt that are signed, so no other column may be read. */
+const RECEIPT = 'term, round, peer, digest, code, detail, issued_at';
+
 /** Accepted updates, and every receipt. */
 export class UpdateTable {
   readonly #db: Database;
@@ -40,22 +44,7 @@ export class UpdateTable {
   }
 
   insert(job: string, update: Omit<StoredUpdate, 'mergeRound' | 'fate'>): void {
-    this.#db.run(
-      `INSERT INTO updates
-         (job, round, peer, digest, size, preset, tokens, loss_last, evidence, arrived_at, late)
-       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-      job,
-      update.round,
-      update.peer,
-      update.digest,
-      update.size,
-      update.preset,
-      update.tokens,
-      update.lossLast,
-      update.evidence,
-      update.arrivedAt,
-      update.late ? 1 : 0,
-    );
+    insertInto(this.#db, 'updates', { job, ...update, late: update.late ? 1 : 0 });
   }
 
   remove(job: string, round: number, peer: string): void {
@@ -179,29 +168,18 @@ export class UpdateTable {
   }
 
   addReceipt(job: string, receipt: StoredReceipt): void {
-    this.#db.run(
-      `INSERT INTO receipts (job, term, round, peer, digest, code, detail, issued_at)
-       VALUES (?, ?, ?, ?, ?, ?, ?, ?)`,
-      job,
-      receipt.term,
-      receipt.round,
-      receipt.peer,
-      receipt.digest,
-      receipt.code,
-      receipt.detail,
-      receipt.issuedAt,
-    );
+    insertInto(this.#db, 'receipts', { job, ...receipt });
   }
 
   /** Returns the newest receipt of a peer's update. */
   receipt(job: string, peer: string, digest: string): StoredReceipt | null {
     const row = this.#db.one(
-      'SELECT * FROM receipts WHERE job = ? AND peer = ? AND digest = ? ORDER BY id DESC LIMIT 1',
+      `SELECT ${RECEIPT} FROM receipts WHERE job = ? AND peer = ? AND digest = ? ORDER BY id DESC LIMIT 1`,
       job,
       peer,
       digest,
     );
-    return row && readReceipt(row);
+    return row && fromRow(row);
   }
 
   /** Returns whether an update of a peer with this payload has ever been accepted. */
@@ -217,9 +195,8 @@ export class UpdateTable {
 
   /** Returns a peer's receipts, newest first. */
   receipts(job: string, peer: string, limit: number): StoredReceipt[] {
-    return this.#db
-      .all('SELECT * FROM receipts WHERE job = ? AND peer = ? ORDER BY id DESC LIMIT ?', job, peer, limit)
-      .map(readReceipt);
+    const sql = `SELECT ${RECEIPT} FROM receipts WHERE job = ? AND peer = ? ORDER BY id DESC LIMIT ?`;
+    return this.#db.all(sql, job, peer, limit).map((row) => fromRow(row));
   }
 
   /** Returns the number of receipts for each peer and code. */
@@ -231,30 +208,5 @@ export class UpdateTable {
 }
 
 function readUpdate(row: Row): StoredUpdate {
-  return {
-    round: row.round as number,
-    peer: row.peer as string,
-    digest: row.digest as string,
-    size: row.size as number,
-    preset: row.preset as Preset,
-    tokens: row.tokens as number,
-    lossLast: row.loss_last as number,
-    evidence: row.evidence as Uint8Array,
-    arrivedAt: row.arrived_at as number,
-    late: row.late === 1,
-    mergeRound: row.merge_round as number | null,
-    fate: row.fate as Fate,
-  };
-}
-
-function readReceipt(row: Row): StoredReceipt {
-  return {
-    term: row.term as number,
-    round: row.round as number,
-    peer: row.peer as string,
-    digest: row.digest as string,
-    code: row.code as ReceiptCode,
-    detail: row.detail as string,
-    issuedAt: row.issued_at as number,
-  };
+  return { ...fromRow<StoredUpdate>(row), late: row.late === 1 };
 }

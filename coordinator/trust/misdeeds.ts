@@ -1,4 +1,4 @@
-/** Finds the misdeeds among the updates of a merge. */
+/** Finds the misdeeds among the updates of a round. */
 import { weightedMedian } from '../../lora/update/weights.ts';
 import { BELIEF_UPDATES, earnedBelief } from '../merge/belief.ts';
 import type { StoredScore } from '../store/scores.ts';
@@ -15,7 +15,7 @@ export const CLEAR_ERRORS = 3;
  */
 export const SHARED_FAULT = 0.5;
 
-/** An update of a merge, with its score and what is known of its author. */
+/** An update of a round, with its score and what is known of its author. */
 export interface JudgedUpdate extends Pick<StoredScore, 'figures' | 'share' | 'belief' | 'isHarmful'> {
   readonly peer: string;
   /** The round that the update was trained for. */
@@ -26,6 +26,8 @@ export interface JudgedUpdate extends Pick<StoredScore, 'figures' | 'share' | 'b
   readonly steps: number;
   /** Whether the merge refused the update because of its norm. */
   readonly isOutlier: boolean;
+  /** Whether the payload does not decode. */
+  readonly isBadPayload: boolean;
   /** Shares of the author's updates in earlier merges, newest first. */
   readonly earlier: readonly number[];
   /**
@@ -39,12 +41,13 @@ export interface Misdeed {
   readonly peer: string;
   readonly round: number;
   readonly digest: string;
-  readonly kind: 'harmful' | 'outlier' | 'disbelief';
+  readonly kind: 'harmful' | 'outlier' | 'bad-payload' | 'disbelief';
   readonly figures: Readonly<Record<string, number>>;
 }
 
 /**
- * Returns the misdeeds among the updates of a merge.
+ * Returns the misdeeds among the updates of a round.
+ * - `bad-payload`: the payload does not decode.
  * - `harmful`: the effect is more than two standard errors below zero, or all values are zero.
  * - `outlier`: the norm is far above the others.
  * - `disbelief`: the belief in the author is 0 after at least BELIEF_UPDATES scored updates. The next strike for
@@ -66,7 +69,8 @@ export function misdeedsOf(updates: readonly JudgedUpdate[]): {
   const faulty = updates.filter((update) => suspicionOf(update) !== null);
   const misdeeds = faulty.flatMap((update): Misdeed[] => {
     const kind = suspicionOf(update)!;
-    // An update of zeros has no figures. Its effect is zero without any noise, so the scores need not be clear.
+    // An update of zeros, or one that does not decode, has no figures. No noise can be its cause, so the scores need not
+    // be clear.
     if (!isClear && kind !== 'outlier' && update.figures !== null) return [];
     const { peer, round, digest } = update;
     return [{ peer, round, digest, kind, figures: evidenceOf(update) }];
@@ -82,7 +86,8 @@ export function misdeedsOf(updates: readonly JudgedUpdate[]): {
 
 /** Returns the misdeed that an update seems to be, whether or not the scores are clear. */
 function suspicionOf(update: JudgedUpdate): Misdeed['kind'] | null {
-  const { share, belief, isHarmful, isOutlier, scoredSince } = update;
+  const { share, belief, isHarmful, isOutlier, isBadPayload, scoredSince } = update;
+  if (isBadPayload) return 'bad-payload';
   // A late update without a share can raise the loss although its author is honest.
   if (isHarmful) return share === null ? null : 'harmful';
   if (isOutlier) return 'outlier';
@@ -115,7 +120,8 @@ export function effectsAreClear(
   return effect > 0 && effect > CLEAR_ERRORS * median('error');
 }
 
-function evidenceOf({ figures, share, belief }: JudgedUpdate): Record<string, number> {
+function evidenceOf({ figures, share, belief, isBadPayload }: JudgedUpdate): Record<string, number> {
+  if (isBadPayload) return {};
   return {
     ...(figures && { effect: figures.effect, error: figures.effectError, gain: figures.gain }),
     ...(share !== null && { share }),

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { PRESENCES } from '../../coordinator/peers/membership.ts';
+import { PRESENCES } from '../../coordinator/peers/presence.ts';
 import { silentLogger } from '../../monitor/log.ts';
 import { Crowd } from './crowd.ts';
 import { SimulatedSwarm } from './simulated-swarm.ts';

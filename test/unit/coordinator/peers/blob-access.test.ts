@@ -107,6 +107,6 @@ test('a reader whose invite is revoked reads no longer', async () => {
   await reader.ask('manifest', { job: world.toy.job, invite: 'secret' });
   const [blob] = jobBlobs(world);
   expect(world.run.mayRead(reader.id)).toBe(true);
-  world.run.members.revokeInvite(null);
+  world.run.members.removals.revokeInvite(null);
   expect(await fetched(world, reader, [blob!])).toEqual([]);
 });

@@ -5,7 +5,7 @@ import type { InviteRequest } from '../../../../coordinator/peers/invites.ts';
 import type { StoredInvite } from '../../../../coordinator/store/store.ts';
 import { sha256 } from '../../../../protocol/cbor.ts';
 import { withCode } from '../../../utils/codes.ts';
-import { ScriptedPeer, training } from '../scripted-peer.ts';
+import { ScriptedPeer, strangers, training } from '../scripted-peer.ts';
 import { COORDINATOR, World, type WorldOptions } from '../world.ts';
 
 const DAY_MS = 24 * 60 * 60 * 1000;
@@ -36,6 +36,22 @@ async function refusal(joining: Promise<unknown>): Promise<string | null> {
 async function restart(world: World): Promise<void> {
   expect(() => world.kill()).toThrow();
   await world.start();
+}
+
+/** Returns a function that says how many transactions were made since this call. */
+function countTransactions({ store }: World): () => number {
+  const transact = store.transaction.bind(store);
+  let depth = 0;
+  let count = 0;
+  store.transaction = (work) => {
+    if (depth++ === 0) count++;
+    try {
+      return transact(work);
+    } finally {
+      depth--;
+    }
+  };
+  return () => count;
 }
 
 function peersOf(world: World, count: number): ScriptedPeer[] {
@@ -120,7 +136,7 @@ describe('a personal invite', () => {
     expect(world.run.members.mayRead(reader.id)).toBe(true);
     expect(world.run.members.all()).toEqual([]);
     expect(await refusal(other.ask('manifest', { job, invite: token }))).toBe('INVITE_USED');
-    world.run.members.revokeInvite(invite.id);
+    world.run.members.removals.revokeInvite(invite.id);
     expect(world.run.members.mayRead(reader.id)).toBe(false);
     expect(await refusal(reader.ask('manifest', { job, invite: token }))).toBe('INVITE_REVOKED');
   });
@@ -140,20 +156,45 @@ describe('a personal invite', () => {
     expect(await refusal(reader.ask('head', { job }))).toBe('NOT_ADMITTED');
   });
 
-  test('that only readers use is revoked with the key of heads, whenever the coordinator is killed', async () => {
-    const world = await new World(BY_INVITE).start();
-    const { invite, token } = create(world);
-    const [reader] = peersOf(world, 1) as [ScriptedPeer];
-    await reader.ask('manifest', { job: world.toy.job, invite: token });
-    const { id } = world.run.context.keys.message();
-    const revoke = world.store.invites.revoke.bind(world.store.invites);
-    world.store.invites.revoke = (...what) => {
-      revoke(...what);
-      // The revocation is durable only together with what was written before.
-      expect(world.store.keys.find(world.toy.job)!.id).toBe(id + 1);
-    };
-    world.run.members.revokeInvite(invite.id);
-    expect(world.run.members.mayRead(reader.id)).toBe(false);
+  describe.each(['ban', 'revocation'] as const)('that a reader has used: a %s', (cause) => {
+    async function readerWorld() {
+      const world = await new World(BY_INVITE).start();
+      const { invite, token } = create(world);
+      const [reader] = peersOf(world, 1) as [ScriptedPeer];
+      await reader.ask('manifest', { job: world.toy.job, invite: token });
+      return {
+        world,
+        reader,
+        keyId: () => world.store.keys.find(world.toy.job)!.id,
+        shutOut: () => {
+          if (cause === 'revocation') world.run.members.removals.revokeInvite(invite.id);
+          else world.coordinator.ban(reader.id, { job: null, reason: '', until: null });
+        },
+      };
+    }
+
+    test('has changed the key of heads, even if the coordinator is killed immediately afterwards', async () => {
+      const { world, reader, keyId, shutOut } = await readerWorld();
+      const before = keyId();
+      // This is the first action after the transaction.
+      world.run.context.deps.network.disconnect = () => world.kill();
+      expect(shutOut).toThrow();
+      await world.start();
+      expect(keyId()).toBe(before + 1);
+      expect(world.run.members.mayRead(reader.id)).toBe(false);
+    });
+
+    test('is not recorded if the coordinator is killed before the key has changed', async () => {
+      const { world, reader, keyId, shutOut } = await readerWorld();
+      const before = keyId();
+      const { put } = world.store.keys;
+      world.store.keys.put = () => world.kill();
+      expect(shutOut).toThrow();
+      world.store.keys.put = put;
+      await world.start();
+      expect(keyId()).toBe(before);
+      expect(world.run.members.mayRead(reader.id)).toBe(true);
+    });
   });
 
   test('is found by its name, its id and the beginning of its id', async () => {
@@ -168,7 +209,7 @@ describe('a personal invite', () => {
     for (const name of ['ada', 'shared']) {
       expect(() => create(world, { name })).toThrow(withCode('INVITE_EXISTS'));
     }
-    invites.revoke(invite.id);
+    world.run.members.removals.revokeInvite(invite.id);
     create(world, { name: 'ada' });
   });
 
@@ -218,7 +259,7 @@ describe('a revoked invite', () => {
     const [a, b] = peersOf(world, 2) as [ScriptedPeer, ScriptedPeer];
     await a.join(token);
     await b.join('shared token');
-    world.run.members.revokeInvite(invite.id);
+    world.run.members.removals.revokeInvite(invite.id);
     await world.pass(1_000);
     expect(a.host.peers()).toEqual([]);
     expect(b.host.peers()).toHaveLength(1);
@@ -251,7 +292,7 @@ describe('a revoked invite', () => {
     const receipt = await a.submit(a.seal(a.update(head)));
     expect(receipt.code).toBe('accepted');
     await b.submit(b.seal(b.update(head)));
-    world.run.members.revokeInvite(invite.id);
+    world.run.members.removals.revokeInvite(invite.id);
     const { current } = world.run.driver.state;
     expect(current).toMatchObject({ delivered: [b.id], excluded: [a.id] });
     await c.submit(c.seal(c.update(head)));
@@ -275,7 +316,7 @@ describe('a revoked invite', () => {
     const own = peers.slice(0, 3);
     for (const peer of own) await peer.join(token);
     world.failpoint = (name) => {
-      if (name === 'scored') world.run.members.revokeInvite(invite.id);
+      if (name === 'scored') world.run.members.removals.revokeInvite(invite.id);
     };
     for (const peer of peers) await peer.submit(peer.seal(peer.update(head)));
     await world.until(() => world.run.record.checkpoint.checkpoint.round === head.round, 'the checkpoint');
@@ -307,7 +348,7 @@ describe('a revoked invite', () => {
     const [a, b] = peers as [ScriptedPeer, ScriptedPeer];
     const { invite, token } = create(world);
     await a.join(token);
-    world.run.members.revokeInvite(invite.id);
+    world.run.members.removals.revokeInvite(invite.id);
     const receipt = await a.submit(a.seal(a.update(head)));
     expect(receipt.code).toBe('not-admitted');
     await a.publish(a.seal(a.update(head)));
@@ -335,7 +376,7 @@ describe('a revoked invite', () => {
     const [a, b, c] = peersOf(world, 3) as [ScriptedPeer, ScriptedPeer, ScriptedPeer];
     await a.join('shared token');
     await b.join(token);
-    world.run.members.revokeInvite(null);
+    world.run.members.removals.revokeInvite(null);
     expect(world.run.members.all().map(({ peer }) => peer)).toEqual([b.id]);
     expect(await refusal(a.join('shared token'))).toBe('INVITE_REVOKED');
     expect(await refusal(a.join())).toBe('NOT_ADMITTED');
@@ -345,9 +386,20 @@ describe('a revoked invite', () => {
     expect(await refusal(c.join(create(world).token))).toBeNull();
   });
 
+  test('removes all its members in one transaction', async () => {
+    const world = await new World(BY_INVITE).start();
+    const about = { invite: 'shared token', name: '', agent: '', engine: '', sentAt: world.clock.now() };
+    for (const { peer } of strangers(world, 50)) world.run.members.join(peer, about);
+    const transactions = countTransactions(world);
+    world.run.members.removals.revokeInvite(null);
+    expect(world.store.peers.all(world.toy.job)).toEqual([]);
+    // The first one records the revocation and the new key.
+    expect(transactions()).toBe(2);
+  });
+
   test('that is shared has no effect in a job that needs none, which the operator hears', async () => {
     const world = await new World().start();
-    expect(() => world.run.members.revokeInvite(null)).toThrow(withCode('INVITE_WITHOUT_TOKEN'));
+    expect(() => world.run.members.removals.revokeInvite(null)).toThrow(withCode('INVITE_WITHOUT_TOKEN'));
   });
 });
 

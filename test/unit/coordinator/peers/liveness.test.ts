@@ -1,7 +1,8 @@
 import { describe, expect, test } from 'vitest';
 import { isSwarmError } from '../../../../common/errors.ts';
-import { ADMITTED_PEERS, DESCRIPTIONS, PRESENCES } from '../../../../coordinator/peers/membership.ts';
+import { ADMITTED_PEERS, DESCRIPTIONS } from '../../../../coordinator/peers/membership.ts';
 import { NEWCOMERS } from '../../../../coordinator/peers/newcomers.ts';
+import { PRESENCES } from '../../../../coordinator/peers/presence.ts';
 import { deadlineOf } from '../../../../coordinator/round/close.ts';
 import { CLOCK_SKEW_MS, PEER_LOST_AFTER_MS } from '../../../../protocol/limits.ts';
 import { addressOf, type VirtualHost } from '../../../utils/virtual/virtual-network.ts';

@@ -61,7 +61,7 @@ describe('the key of heads', () => {
     await world.until(() => world.run.driver.state.phase === 'training');
     const before = await keysOf(removed!);
     const heads = wiretap(world);
-    world.run.members.revokeInvite(invite.id);
+    world.run.members.removals.revokeInvite(invite.id);
     await world.until(() => heads.length > 0, 'a head after the removal');
     await expect(keysOf(removed!)).rejects.toMatchObject({ code: 'RPC_REFUSED' });
     const now = await keysOf(kept!);
@@ -87,7 +87,7 @@ describe('the key of heads', () => {
     await banned.join(token);
     const { ledger } = world.run;
     const ban = { cause: 'operator', job: null, reason: 'a test', until: null } as const;
-    world.run.driver.transact((outbox) => ledger.ban(ledger.who(banned.id), ban, outbox));
+    world.run.driver.transact((outbox) => ledger.bans.impose(ledger.who(banned.id), ban, outbox));
     await world.pass(5_000);
     await expect(keysOf(banned)).rejects.toMatchObject({ code: 'RPC_REFUSED' });
     expect(world.run.mayRead(banned.id)).toBe(false);

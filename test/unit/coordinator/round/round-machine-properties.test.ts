@@ -52,7 +52,7 @@ const event: fc.Arbitrary<MachineEvent> = fc.oneof(
       reason: fc.constantFrom('left' as const, 'silent' as const),
     }),
   },
-  { weight: 1, arbitrary: fc.record({ type: fc.constant('peer-removed' as const), peer }) },
+  { weight: 1, arbitrary: fc.record({ type: fc.constant('peers-removed' as const), peers: fc.array(peer) }) },
   { weight: 1, arbitrary: fc.record({ type: fc.constant('pause' as const), reason }) },
   { weight: 1, arbitrary: fc.constant({ type: 'resume' as const }) },
   { weight: 1, arbitrary: fc.constant({ type: 'roll-back' as const, to: 0 }) },

@@ -115,7 +115,7 @@ describe('training and collecting', () => {
 
   test('drops the update of a node that was removed, and does not wait for the node', () => {
     const machine = Machine.training().update('a').update('b');
-    machine.feed({ type: 'peer-removed', peer: 'a' });
+    machine.feed({ type: 'peers-removed', peers: ['a'] });
     expect(machine.state).toMatchObject({
       phase: 'collecting',
       current: { delivered: ['b'], excluded: ['a'] },
@@ -124,7 +124,7 @@ describe('training and collecting', () => {
     machine.update('c');
     expect(machine.state.phase).toBe('validating');
     // The round is closed, and its merge has begun.
-    machine.feed({ type: 'peer-removed', peer: 'b' });
+    machine.feed({ type: 'peers-removed', peers: ['b'] });
     expect(machine.state.current?.delivered).toEqual(['b', 'c']);
   });
 

@@ -96,7 +96,7 @@ describe('a peer that flips the signs of its updates', () => {
     expect(assigned(world, attacker.id).at(-1)).toBe(37);
     // The ban has an end.
     world.wrongMs += 8 * 24 * 3600_000;
-    expect(world.run.ledger.isBanned(world.run.ledger.who(attacker.id))).toBe(false);
+    expect(world.run.ledger.bans.isBanned(world.run.ledger.who(attacker.id))).toBe(false);
     for (const peer of honest)
       expect(world.store.strikes.of(world.toy.job, { peer: peer.id, person: peer.id })).toEqual([]);
   });
@@ -183,30 +183,63 @@ describe('a ban', () => {
   });
 });
 
-test('a payload that does not decode is a strike against its author, recorded with the refusal', async () => {
-  const theWorld = world();
-  const { peers, head } = await training(theWorld, 4);
-  const [one] = peers as [ScriptedPeer];
-  const envelope = one.seal(one.update(head, {}, Buffer.from('no payload at all')));
-  expect((await one.submit(envelope)).code).toBe('bad-payload');
-  await one.submit(envelope);
-  const strikes = theWorld.store.strikes.of(theWorld.toy.job, { peer: one.id, person: one.id });
-  expect(strikes).toMatchObject([{ kind: 'bad-payload', round: 1 }]);
-});
+describe('payloads that do not decode', () => {
+  const strikesOf = ({ store, toy }: World, { id }: ScriptedPeer) =>
+    store.strikes.of(toy.job, { peer: id, person: id });
+  const isOver = (theWorld: World) => (): boolean => theWorld.run.driver.state.round > 1;
 
-test('a payload that does not decode is a strike, although the author has used up its recorded refusals', async () => {
-  const theWorld = world();
-  const { peers, head } = await training(theWorld, 4);
-  const [one] = peers as [ScriptedPeer];
-  for (let i = 0; i < RECORDED_REFUSALS; i++) {
-    const wrong = one.seal(one.update(head, { term: 100 + i }));
-    expect((await one.submit(wrong)).code).toBe('wrong-term');
+  /** Starts a round in which the first peers send payloads that do not decode, and the others honest updates. */
+  async function withBadPayloads(count: number, theWorld = world(), spam = 0) {
+    const { peers, head } = await training(theWorld, 4);
+    for (const [i, peer] of peers.entries()) {
+      for (let n = 0; n < spam; n++) await peer.submit(peer.seal(peer.update(head, { term: 100 + n })));
+      const update = peer.update(head, {}, i < count ? Buffer.from(`no payload ${i}`) : undefined);
+      const { code } = await peer.submit(peer.seal(update));
+      expect(code).toBe(i < count ? 'bad-payload' : 'accepted');
+    }
+    expect(peers.flatMap((peer) => strikesOf(theWorld, peer))).toEqual([]);
+    await theWorld.until(isOver(theWorld), 'the end of the round');
+    return { theWorld, peers, head };
   }
-  for (const text of ['no payload', 'none either']) {
-    expect((await one.submit(one.seal(one.update(head, {}, Buffer.from(text))))).code).toBe('bad-payload');
-  }
-  const strikes = theWorld.store.strikes.of(theWorld.toy.job, { peer: one.id, person: one.id });
-  expect(strikes).toMatchObject([{ kind: 'bad-payload', round: 1 }]);
+
+  test('are a strike at the end of the round, once', async () => {
+    const { theWorld, peers, head } = await withBadPayloads(1);
+    const [one, ...others] = peers as [ScriptedPeer, ...ScriptedPeer[]];
+    expect(strikesOf(theWorld, one)).toMatchObject([{ kind: 'bad-payload', round: 1, figures: {} }]);
+    await one.submit(one.seal(one.update(head, {}, Buffer.from('another one'))));
+    for (const peer of others) {
+      void peer.work(
+        () => DELTA,
+        () => theWorld.run.driver.state.round > 2,
+      );
+    }
+    await untilRound(theWorld, 3);
+    expect(strikesOf(theWorld, one)).toHaveLength(1);
+  });
+
+  test('are a strike although the author has used up its recorded refusals', async () => {
+    const { theWorld, peers } = await withBadPayloads(1, world(), RECORDED_REFUSALS);
+    expect(strikesOf(theWorld, peers[0]!)).toMatchObject([{ kind: 'bad-payload', round: 1 }]);
+  });
+
+  test('are a strike if the round ends without a merge, and after a restart', async () => {
+    const theWorld = world({ minPeers: 4 });
+    theWorld.failpoint = (name) => {
+      if (name !== 'update-recorded') return;
+      theWorld.failpoint = () => {};
+      theWorld.clock.after(200, () => void theWorld.start());
+      theWorld.clock.after(100, () => theWorld.kill());
+    };
+    const { peers } = await withBadPayloads(1, theWorld);
+    expect(eventsOf(theWorld, 'null-round')).toHaveLength(1);
+    expect(strikesOf(theWorld, peers[0]!)).toMatchObject([{ kind: 'bad-payload', round: 1 }]);
+  });
+
+  test('of most nodes strike no node, because the fault is shared', async () => {
+    const { theWorld, peers } = await withBadPayloads(3);
+    expect(peers.flatMap((peer) => strikesOf(theWorld, peer))).toEqual([]);
+    expect(eventsOf(theWorld, 'shared-fault')).toMatchObject([{ round: 1, faulty: 3, updates: 4 }]);
+  });
 });
 
 describe('strikes under a personal invite', () => {
@@ -248,7 +281,7 @@ describe('strikes under a personal invite', () => {
     }
     const { ledger } = world.run;
     world.coordinator.pardon(second.id, { job: null });
-    expect(ledger.standingOf(ledger.who(attacker.id))).toMatchObject({ standing: 'good' });
+    expect(ledger.standings.of(ledger.who(attacker.id))).toMatchObject({ standing: 'good' });
     await attacker.join(token);
   });
 });
@@ -284,10 +317,12 @@ test('if all present nodes are suspended, they all take part on probation', asyn
   const { driver, ledger } = theWorld.run;
   const strike = { kind: 'audit', round: head.round, digest: 'd'.repeat(64), figures: {} } as const;
   for (const { id } of peers) driver.transact((outbox) => ledger.strike(id, strike, outbox));
-  expect(peers.map(({ id }) => ledger.standingOf(ledger.who(id)).standing)).toEqual(
+  expect(peers.map(({ id }) => ledger.standings.of(ledger.who(id)).standing)).toEqual(
     peers.map(() => 'suspended'),
   );
-  const standings = Object.values(ledger.withStandings(driver.state.present)).map(({ standing }) => standing);
+  const standings = Object.values(ledger.standings.applyTo(driver.state.present)).map(
+    ({ standing }) => standing,
+  );
   expect(standings).toEqual(peers.map(() => 'probation'));
 });
 

@@ -15,6 +15,7 @@ function update(peer: string, overrides: Partial<JudgedUpdate> = {}): JudgedUpda
     belief: 1,
     isHarmful: false,
     isOutlier: false,
+    isBadPayload: false,
     earlier: [1, 1, 1],
     scoredSince: 9,
     ...overrides,

@@ -85,7 +85,8 @@ export function playRounds(
       const share = isHarmful ? 0 : (shares?.[i] ?? null);
       const known = share === null ? node.shares : [share, ...node.shares];
       const scoredSince = node.scoredSince + (share === null ? 0 : 1);
-      const common = { peer: node.peer, round, digest: '', steps: 1, isOutlier: false, earlier: node.shares };
+      const whole = { digest: '', steps: 1, isOutlier: false, isBadPayload: false };
+      const common = { peer: node.peer, round, ...whole, earlier: node.shares };
       return { ...common, figures: figures[i]!, share, belief: beliefOf(known), isHarmful, scoredSince };
     });
     const { misdeeds, isShared, isClear } = misdeedsOf(judged);

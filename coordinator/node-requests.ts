@@ -1,0 +1,102 @@
+import { isNewer } from '../protocol/head-order.ts';
+import { JOBS_PER_COORDINATOR } from '../protocol/limits.ts';
+import { signedFigures } from './audits/figures.ts';
+import type { CoordinatorDeps } from './context.ts';
+import { coordinatorError } from './errors.ts';
+import { claimedUpdate } from './intake/header-checks.ts';
+import type { JobRun } from './job-run.ts';
+import { mayFetch } from './peers/blob-access.ts';
+import type { Newcomers } from './peers/newcomers.ts';
+import { isOver } from './round/round-machine.ts';
+
+interface RequestDeps extends Pick<CoordinatorDeps, 'network' | 'store'> {
+  /** The running jobs, by digest. */
+  readonly runs: ReadonlyMap<string, JobRun>;
+  readonly newcomers: Newcomers;
+}
+
+/**
+ * Answers the requests of nodes, and serves the blobs of the jobs. Returns functions that end this.
+ */
+export function answerNodes({ network, store, runs, newcomers }: RequestDeps): (() => void)[] {
+  const all = (): JobRun[] => [...runs.values()];
+  const running = (job: string): JobRun => {
+    const run = runs.get(job);
+    if (run) return run;
+    throw coordinatorError('JOB_UNKNOWN', `this coordinator does not run job ${job}`, { job });
+  };
+  const readable = (job: string, peer: string, what: string): JobRun => {
+    const run = running(job);
+    run.members.invites.checkNotRevoked(peer);
+    if (run.mayRead(peer)) return run;
+    throw coordinatorError('NOT_ADMITTED', `only peers that may read the job get its ${what}`);
+  };
+  network.reserveFor((peer) => all().some(({ members }) => members.has(peer)));
+  network.serveBlobs((peer, digest) => mayFetch(peer, digest, { jobs: all(), store }));
+  return [
+    network.handle('jobs', async (peer, { invite }) => {
+      const visible = all().filter((run) => run.members.has(peer) || run.admits(peer, invite));
+      // Jobs that are over come last, because the answer may not have space for all jobs.
+      const jobs = visible
+        .sort((a, b) => Number(isOver(a.driver.state)) - Number(isOver(b.driver.state)))
+        .map(({ context, driver }) => ({
+          job: context.job,
+          name: context.manifest.name,
+          phase: driver.state.phase,
+        }))
+        .slice(0, JOBS_PER_COORDINATOR);
+      return { jobs, others: visible.length < runs.size };
+    }),
+    network.handle('join', async (peer, { job, ...request }, { signal }) => {
+      const { context, members, record, ledger } = running(job);
+      // Check the request before waiting, so that only nodes that may join wait in line. Members do not wait.
+      if (members.checkJoin(peer, request) === 'newcomer') {
+        await newcomers.wait(peer, signal).catch((error: unknown) => {
+          members.countRefusal(error);
+          throw error;
+        });
+      }
+      members.join(peer, request);
+      const { manifest, admission } = context.stored;
+      return {
+        manifest,
+        head: record.heads.newest.envelope,
+        admission: admission.kind,
+        role: members.get(peer)!.role,
+        standing: ledger.standings.toldTo(peer),
+        keys: context.keys.message(),
+      };
+    }),
+    network.handle('manifest', async (peer, { job, invite }) => {
+      const { context, members, record } = running(job);
+      members.admitReader(peer, invite);
+      return { manifest: context.stored.manifest, head: record.heads.newest.envelope };
+    }),
+    network.handle('leave', async (peer, { job }) => {
+      running(job).members.liveness.leave(peer);
+      return {};
+    }),
+    network.handle('head', async (peer, { job, known }) => {
+      const { record, context } = readable(job, peer, 'heads');
+      const { head, envelope } = record.heads.newest;
+      return { head: isNewer(head, known ?? null) ? envelope : null, keys: context.keys.message() };
+    }),
+    network.handle('submit', async (peer, { update }) => {
+      // If the update names none of our jobs, the job that its sender is a member of refuses it.
+      const run =
+        runs.get(claimedUpdate(update)?.job ?? '') ?? all().find(({ members }) => members.has(peer));
+      if (!run) throw coordinatorError('wrong-job', "this coordinator does not run the update's job");
+      const { receipt } = run.intake.receive(update, peer, { sealed: false });
+      return { receipt: run.receipts.sign(await receipt) };
+    }),
+    network.handle('receipt', async (peer, { job, update }) => {
+      const { members, receipts } = running(job);
+      members.invites.checkNotRevoked(peer);
+      return { receipt: receipts.find(peer, update) };
+    }),
+    network.handle('figures', async (peer, { job, round }) => {
+      const { context } = readable(job, peer, 'scores');
+      return { figures: signedFigures(round, context) };
+    }),
+  ];
+}

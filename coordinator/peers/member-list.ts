@@ -1,0 +1,71 @@
+import type { RunContext } from '../context.ts';
+import type { StoredPeer } from '../store/store.ts';
+
+/** The members of a job, in memory and in the store. Methods that write to the store are called in a transaction. */
+export class MemberList {
+  readonly #context: RunContext;
+  readonly #peers: Map<string, StoredPeer>;
+  /** The newest round at the time when each member joined. Without those that joined before this coordinator started. */
+  readonly #joinedRounds = new Map<string, number>();
+  /** Newest round when this coordinator started. */
+  readonly #startRound: number;
+
+  constructor(deps: { context: RunContext }) {
+    this.#context = deps.context;
+    const { job, deps: world } = this.#context;
+    this.#peers = new Map(world.store.peers.all(job).map((peer) => [peer.peer, peer]));
+    this.#startRound = world.store.rounds.newestNumber(job);
+  }
+
+  get size(): number {
+    return this.#peers.size;
+  }
+
+  has(peer: string): boolean {
+    return this.#peers.has(peer);
+  }
+
+  get(peer: string): StoredPeer | null {
+    return this.#peers.get(peer) ?? null;
+  }
+
+  all(): readonly StoredPeer[] {
+    return [...this.#peers.values()];
+  }
+
+  /** Adds or replaces a member. The caller writes it to the store. */
+  set(member: StoredPeer): void {
+    const { job, deps } = this.#context;
+    if (!this.#peers.has(member.peer)) {
+      this.#joinedRounds.set(member.peer, deps.store.rounds.newestNumber(job));
+    }
+    this.#peers.set(member.peer, member);
+  }
+
+  /** Changes a member, if the peer is one, in memory only. */
+  change(peer: string, fields: Partial<StoredPeer>): void {
+    const known = this.#peers.get(peer);
+    if (known) this.#peers.set(peer, { ...known, ...fields });
+  }
+
+  /** Takes a member from the list. The caller writes it to the store. */
+  delete(peer: string): void {
+    this.#peers.delete(peer);
+    this.#joinedRounds.delete(peer);
+  }
+
+  /**
+   * Returns the newest round at the time when a member joined; for members that joined before this coordinator started,
+   * the newest round at that start.
+   */
+  joinedRound(peer: string): number {
+    return this.#joinedRounds.get(peer) ?? this.#startRound;
+  }
+
+  /** Records whether a member has said goodbye, so that people see it after a restart too. */
+  recordGoodbye(peer: string, saidGoodbye: boolean): void {
+    if (this.#peers.get(peer)?.saidGoodbye === saidGoodbye) return;
+    this.#context.deps.store.peers.setGoodbye(this.#context.job, peer, saidGoodbye);
+    this.change(peer, { saidGoodbye });
+  }
+}

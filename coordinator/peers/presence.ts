@@ -1,0 +1,112 @@
+import { type Quota, RateLimiter } from '../../common/rate-limiter.ts';
+import { ROUND_PEERS } from '../../protocol/limits.ts';
+import type { RunContext } from '../context.ts';
+import type { Receipts } from '../record/receipts.ts';
+import type { RoundDriver } from '../record/round-driver.ts';
+import type { Ledger } from '../trust/ledger.ts';
+import { Liveness } from './liveness.ts';
+import type { MemberList } from './member-list.ts';
+import { presentPeer } from './present-peer.ts';
+
+/**
+ * Limit on recorded arrivals and departures of one member. A node with a bad connection disappears every few minutes.
+ * Arrivals and departures above the limit take effect too, but leave no event, because events are never deleted.
+ */
+export const PRESENCES: Quota = { calls: 12, perMs: 60 * 60_000 };
+/**
+ * Limit on recorded arrivals and departures of members that have never delivered an update, for all such members of all
+ * jobs together. The limit is needed because such members cost an attacker nothing in an open job.
+ */
+export const IDLE_PRESENCES: Quota = { calls: 4 * ROUND_PEERS, perMs: 60 * 60_000 };
+
+interface PresenceDeps {
+  readonly context: RunContext;
+  readonly driver: RoundDriver;
+  readonly receipts: Receipts;
+  readonly ledger: Ledger;
+  readonly members: MemberList;
+  /** A member waits for the round after `round`. */
+  readonly onIdle: (peer: string, round: number) => void;
+}
+
+/** Records when members come and go, and tells the job's state machine. */
+export class Presence {
+  readonly liveness: Liveness;
+  readonly #deps: PresenceDeps;
+  /** Has one key for each member. It remembers as many keys as a job can have members. */
+  readonly #limiter: RateLimiter;
+
+  constructor(deps: PresenceDeps) {
+    this.#deps = deps;
+    const { context, members, driver, onIdle } = deps;
+    this.#limiter = new RateLimiter(context.deps);
+    this.liveness = new Liveness({
+      context,
+      isMember: (peer) => members.has(peer),
+      events: {
+        onPresent: (peer) => this.#arrived(peer),
+        onReady: (peer) => this.#ready(peer),
+        onIdle,
+        onGone: (peer, reason) => this.#gone(peer, reason),
+      },
+    });
+    for (const peer of Object.keys(driver.state.present)) this.liveness.expect(peer);
+  }
+
+  /** Notes that a member has another role. */
+  roleChanged(peer: string): void {
+    if (this.#deps.members.get(peer)?.role !== 'contributor') {
+      this.#deps.driver.dispatch({ type: 'peer-gone', peer, reason: 'left' });
+    } else if (this.liveness.get(peer)?.ready) this.#ready(peer);
+  }
+
+  #arrived(peer: string): void {
+    const { members, driver } = this.#deps;
+    const { name, engine } = members.get(peer)!;
+    if (!this.#mayRecord(peer)) {
+      members.change(peer, { saidGoodbye: false });
+      return;
+    }
+    driver.transact((outbox) => {
+      members.recordGoodbye(peer, false);
+      outbox.event({ type: 'peer-joined', peer, name, engine });
+    });
+  }
+
+  /** Only contributors are assigned work, so the state machine of the job does not hear of other members. */
+  #ready(peer: string): void {
+    const { context, members, ledger, driver } = this.#deps;
+    const { speed, role, ...member } = members.get(peer)!;
+    if (role !== 'contributor') return;
+    const standing = ledger.standings.ofMember(member);
+    driver.dispatch({ type: 'peer-ready', peer, ...presentPeer(context, { peer, speed, standing }) });
+  }
+
+  #gone(peer: string, reason: 'left' | 'silent'): void {
+    const { members, driver } = this.#deps;
+    // The state machine has already been told of a removed member.
+    const known = members.get(peer);
+    if (!known) return;
+    const records = this.#mayRecord(peer);
+    driver.dispatch({ type: 'peer-gone', peer, reason }, (outbox) => {
+      if (!records) return;
+      members.recordGoodbye(peer, reason === 'left');
+      outbox.event({ type: 'peer-lost', peer, name: known.name, reason });
+    });
+    if (!records) members.change(peer, { saidGoodbye: reason === 'left' });
+  }
+
+  /**
+   * Takes one recorded arrival or departure from the quota of a member. If the quota is used up, counts the change as
+   * unrecorded.
+   */
+  #mayRecord(peer: string): boolean {
+    const { context, receipts } = this.#deps;
+    const { limiter, manifest, deps } = context;
+    const isIdle = receipts.lastDelivery(peer) === null;
+    const records =
+      this.#limiter.take(peer, PRESENCES) && (!isIdle || limiter.take('presences', IDLE_PRESENCES));
+    if (!records) deps.meter.unrecorded(manifest.name, 'presence');
+    return records;
+  }
+}

@@ -1,0 +1,135 @@
+import type { RunContext } from '../context.ts';
+import type { Outbox } from '../record/outbox.ts';
+import type { Receipts } from '../record/receipts.ts';
+import type { RoundDriver } from '../record/round-driver.ts';
+import type { StoredPeer } from '../store/store.ts';
+import type { Ledger } from '../trust/ledger.ts';
+import { isSamePerson, type Who, whoIs } from '../trust/who.ts';
+import type { Invites } from './invites.ts';
+import type { Liveness } from './liveness.ts';
+import type { MemberList } from './member-list.ts';
+
+/** Time from the removal of a member to the end of its connections. */
+const DISCONNECT_AFTER_MS = 500;
+
+/** Reason for removing a member for good. */
+type Cause = 'revoked' | 'banned';
+
+interface RemovalDeps {
+  readonly context: RunContext;
+  readonly driver: RoundDriver;
+  readonly receipts: Receipts;
+  readonly ledger: Ledger;
+  readonly members: MemberList;
+  readonly invites: Invites;
+  readonly liveness: Liveness;
+}
+
+/**
+ * Removes members for good, after a ban or the revocation of their invite. The transaction that records the cause also
+ * changes the job key, so that no removed peer can read a later head. If the coordinator is killed before it has removed
+ * the members, it removes them at its next start.
+ */
+export class Removals {
+  readonly #deps: RemovalDeps;
+
+  constructor(deps: RemovalDeps) {
+    this.#deps = deps;
+  }
+
+  /**
+   * Revokes an invite for good and removes its members.
+   * @param id null for the shared invite
+   * @throws SwarmError INVITE_WITHOUT_TOKEN
+   */
+  revokeInvite(id: string | null): void {
+    const { context, driver, invites } = this.#deps;
+    invites.checkRevocable(id);
+    driver.transact(() => {
+      if (invites.revoke(id)) context.keys.rotate();
+    });
+    // A reader is no member, but its connections are closed too.
+    if (id !== null) this.#disconnect(invites.boundTo(id).keys());
+    this.removeRevoked();
+  }
+
+  /** Changes the job key if a person may have it. The caller records a ban of this person in the same transaction. */
+  changeKeyOf(who: Who): void {
+    if (this.#membersOf(who).length > 0 || this.#deps.invites.readersOf(who).length > 0) {
+      this.#deps.context.keys.rotate();
+    }
+  }
+
+  /** Removes the members that a banned person answers for, and closes the connections of its other machines. */
+  removePerson(who: Who): void {
+    const readers = this.#deps.invites.readersOf(who);
+    const members = this.#membersOf(who);
+    this.#remove(members, 'banned');
+    const removed = new Set(members.map(({ peer }) => peer));
+    this.#disconnect(readers.filter((peer) => !removed.has(peer)));
+  }
+
+  /** Removes the members that are banned. A killed coordinator may have left some. */
+  removeBanned(): void {
+    const { members, ledger } = this.#deps;
+    const banned = members.all().filter((member) => ledger.bans.isBanned(whoIs(member)));
+    this.#remove(banned, 'banned');
+  }
+
+  /** Removes the members whose invite is revoked. A killed coordinator may have left some. */
+  removeRevoked(): void {
+    const { members, invites } = this.#deps;
+    const revoked = members.all().filter((member) => invites.isRevoked(member));
+    this.#remove(revoked, 'revoked');
+  }
+
+  #membersOf(who: Who): StoredPeer[] {
+    return this.#deps.members.all().filter((member) => isSamePerson(whoIs(member), who));
+  }
+
+  /**
+   * Removes members in one transaction. Their messages are refused from now on, and their updates that no merge has taken
+   * do not count.
+   */
+  #remove(members: readonly StoredPeer[], reason: Cause): void {
+    if (members.length === 0) return;
+    const { context, driver, receipts, ledger, liveness } = this.#deps;
+    const { deps } = context;
+    const peers = members.map(({ peer }) => peer);
+    for (const peer of peers) {
+      this.#deps.members.delete(peer);
+      ledger.standings.memberChanged(peer);
+    }
+    driver.dispatch({ type: 'peers-removed', peers }, (outbox) => {
+      for (const { peer, name } of members) {
+        deps.store.peers.remove(context.job, peer);
+        this.#undoUpdates(peer, outbox);
+        outbox.event({ type: 'peer-lost', peer, name, reason });
+      }
+    });
+    for (const peer of peers) {
+      liveness.forget(peer);
+      receipts.forget(peer);
+    }
+    // The peers first get the receipts that say why.
+    deps.clock.after(DISCONNECT_AFTER_MS, () => this.#disconnect(peers));
+  }
+
+  #undoUpdates(peer: string, outbox: Outbox): void {
+    const { job, stored, deps } = this.#deps.context;
+    const code = 'not-admitted';
+    const detail = 'the node was removed from the job before the update was merged';
+    const issuedAt = deps.clock.now();
+    for (const { round, digest } of deps.store.updates.waitingOf(job, peer)) {
+      deps.store.updates.remove(job, round, peer);
+      outbox.receipt({ term: stored.term, round, peer, digest, code, detail, issuedAt });
+      outbox.event({ type: 'update-undone', round, peer, code, detail });
+    }
+  }
+
+  /** Closes the connections of peers that are no members. */
+  #disconnect(peers: Iterable<string>): void {
+    const { members, context } = this.#deps;
+    for (const peer of peers) if (!members.has(peer)) context.deps.network.disconnect(peer);
+  }
+}

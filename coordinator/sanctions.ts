@@ -1,0 +1,47 @@
+/** Bans and pardons, which can concern several jobs of a coordinator. */
+import type { CoordinatorDeps } from './context.ts';
+import type { JobRun } from './job-run.ts';
+import type { StoredBan } from './store/store.ts';
+
+interface SanctionDeps extends Pick<CoordinatorDeps, 'store' | 'clock'> {
+  /** The jobs that are concerned. */
+  readonly runs: readonly JobRun[];
+}
+
+/** An operator's ban. `job`: digest of the only job of the ban; null: all jobs. */
+type NewBan = Pick<StoredBan, 'job' | 'reason' | 'until'>;
+
+/** Bans a peer, and all other peers of the person who answers for it. */
+export function banPeer(peer: string, ban: NewBan, { runs, store, clock }: SanctionDeps): void {
+  const imposed = { cause: 'operator', ...ban } as const;
+  const known = runs.filter(
+    ({ members, ledger }) =>
+      members.mayRead(peer) || members.invites.inviteOf(peer) !== null || ledger.standings.hasStruck(peer),
+  );
+  for (const { driver, ledger } of known) {
+    driver.transact((outbox) => ledger.bans.impose(ledger.who(peer), imposed, outbox));
+  }
+  if (known.length > 0) return;
+  // No job knows the peer, so there is nothing to remove.
+  store.transaction(() => store.bans.insert({ peer, person: peer, ...imposed, at: clock.now() }));
+}
+
+/**
+ * Lifts the strikes and the bans of the person who answers for a peer.
+ * @param options `job`: digest of the only job in which the person is pardoned; null: all jobs
+ */
+export function pardonPeer(
+  peer: string,
+  { job }: { job: string | null },
+  { runs, store, clock }: SanctionDeps,
+): void {
+  for (const { driver, ledger } of runs) {
+    // A job that waits for nodes may go on with the pardoned ones.
+    driver.dispatch({ type: 'judged', peers: {} }, (outbox) =>
+      ledger.pardon(ledger.who(peer), { onlyJob: job !== null }, outbox),
+    );
+  }
+  if (job === null) {
+    store.transaction(() => store.bans.pardon({ peer, person: peer }, null, clock.now()));
+  }
+}

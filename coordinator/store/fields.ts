@@ -1,0 +1,42 @@
+/** Rows as objects. A column `found_in` is the field `foundIn`. */
+import type { SQLInputValue } from 'node:sqlite';
+import type { Database, Row } from '../../storage/database.ts';
+
+/** Fields of the columns that were read so far, and the columns of the fields that were written. */
+const fieldOf = new Map<string, string>();
+const columnOf = new Map<string, string>();
+
+/** Returns a row as an object with a field for each column. The caller knows the type of these fields. */
+export function fromRow<T extends object>(row: Row): T {
+  const fields: Record<string, unknown> = {};
+  for (const column in row) fields[camelCase(column)] = row[column];
+  return fields as T;
+}
+
+/** Inserts an object as a row. Each field is a column of the table. */
+export function insertInto(
+  db: Database,
+  table: string,
+  fields: Readonly<Record<string, SQLInputValue>>,
+): void {
+  const columns = Object.keys(fields).map(snakeCase);
+  const values = Object.values(fields);
+  const places = values.map(() => '?');
+  db.run(`INSERT INTO ${table} (${columns.join(', ')}) VALUES (${places.join(', ')})`, ...values);
+}
+
+function camelCase(column: string): string {
+  const known = fieldOf.get(column);
+  if (known !== undefined) return known;
+  const field = column.replace(/_([a-z])/g, (_, letter: string) => letter.toUpperCase());
+  fieldOf.set(column, field);
+  return field;
+}
+
+function snakeCase(field: string): string {
+  const known = columnOf.get(field);
+  if (known !== undefined) return known;
+  const column = field.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
+  columnOf.set(field, column);
+  return column;
+}

@@ -1,0 +1,65 @@
+import { formatDuration } from '../../common/text.ts';
+import type { JobEventBody } from '../../monitor/job-events.ts';
+import type { RunContext } from '../context.ts';
+import { coordinatorError } from '../errors.ts';
+import type { StoredBan } from '../store/store.ts';
+import type { Who } from './who.ts';
+
+/** Takes the events of a transaction, and actions that follow when the transaction is durable. */
+export interface Announcements {
+  event(body: JobEventBody): void;
+  afterwards(action: () => void): void;
+}
+
+/** The bans that concern a job: its own, and those from all jobs of the coordinator. */
+export class Bans {
+  readonly #context: RunContext;
+
+  constructor(deps: { context: RunContext }) {
+    this.#context = deps.context;
+  }
+
+  /**
+   * Bans a person, from all jobs or from one. The transaction that records the ban also changes the job keys that the
+   * person has, so a kill cannot come between the two.
+   * @param outbox takes the events of the transaction that records the cause
+   */
+  impose(
+    { peer, person }: Who,
+    ban: Pick<StoredBan, 'cause' | 'job' | 'reason' | 'until'>,
+    outbox: Announcements,
+  ): void {
+    const { deps, enforcement } = this.#context;
+    const { cause, reason, until } = ban;
+    const concerned = { peer, person, job: ban.job };
+    deps.store.bans.insert({ peer, person, ...ban, at: deps.clock.now() });
+    enforcement.changeKeys(concerned);
+    outbox.event({ type: 'banned', peer, cause, reason, until });
+    outbox.afterwards(() => enforcement.remove(concerned));
+  }
+
+  /** Returns the ban of a person that ends last; null if the person may take part. */
+  find(who: Who): StoredBan | null {
+    const { job, deps } = this.#context;
+    return deps.store.bans.find(job, who, deps.clock.now());
+  }
+
+  isBanned(who: Who): boolean {
+    return this.find(who) !== null;
+  }
+
+  /** @throws SwarmError BANNED if a person is banned */
+  check(who: Who): void {
+    const ban = this.find(who);
+    if (ban !== null) throw bannedError(ban, this.#context.deps.clock.now());
+  }
+}
+
+/** Returns the error that a banned node gets. */
+function bannedError({ reason, until }: StoredBan, now: number) {
+  const end =
+    until === null
+      ? 'for good'
+      : `until ${new Date(until).toISOString()}, which is in ${formatDuration((until - now) / 1000)}`;
+  return coordinatorError('BANNED', `this node is banned ${end}: ${reason}`, { until, reason });
+}
