@@ -48,7 +48,7 @@ export function answerNodes({ network, store, runs, newcomers }: RequestDeps): (
       return { jobs, others: visible.length < runs.size };
     }),
     network.handle('join', async (peer, { job, ...request }, { signal }) => {
-      const { context, members, record, ledger } = running(job);
+      const { context, members, record, ledger, intake } = running(job);
       // Check the request before waiting, so that only nodes that may join wait in line. Members do not wait.
       if (members.checkJoin(peer, request) === 'newcomer') {
         await newcomers.wait(peer, signal).catch((error: unknown) => {
@@ -64,6 +64,7 @@ export function answerNodes({ network, store, runs, newcomers }: RequestDeps): (
         admission: admission.kind,
         role: members.get(peer)!.role,
         standing: ledger.standings.toldTo(peer),
+        delivered: intake.newestRoundOf(peer),
         keys: context.keys.message(),
       };
     }),

@@ -36,7 +36,10 @@ export class JobWorker {
     return this.#ready!;
   }
 
-  async prepare(head: Head | null, signal: AbortSignal): Promise<NodeEvent> {
+  async prepare(
+    { head, delivered }: { head: Head | null; delivered: number | null },
+    signal: AbortSignal,
+  ): Promise<NodeEvent> {
     const { context } = this;
     const { trainer, store, log } = context.deps;
     const { engine } = trainer;
@@ -44,10 +47,15 @@ export class JobWorker {
     // The engine may depend on the base. The coordinator shows the engine to people, so the node joins again to report
     // the engine.
     if (trainer.engine !== engine) await requestJoin(context.options, context.deps, context, signal);
-    const history = store.history(context.job);
-    const { lastRound, pending } = history;
+    const known = store.history(context.job);
+    const { pending } = known;
+    // The node has lost its database, or an older copy of it was restored. If it trained this round again, it would sign
+    // a second, different update, for which the coordinator bans it.
+    const isForgotten = delivered !== null && delivered > known.lastRound;
+    if (isForgotten) log.warn({ round: delivered, lastRound: known.lastRound }, 'update-forgotten');
+    const lastRound = isForgotten ? delivered : known.lastRound;
     log.info({ name: context.manifest.name, lastRound, pending: pending.length }, 'job-joined');
-    return { type: 'joined', head, history };
+    return { type: 'joined', head, history: { pending, lastRound } };
   }
 
   async sync(head: Head, signal: AbortSignal): Promise<NodeEvent> {

@@ -220,7 +220,7 @@ export class SwarmNode {
   async #join(signal: AbortSignal): Promise<NodeEvent> {
     const joined = await join(this.#options, this.#deps, signal);
     signal.throwIfAborted();
-    return this.#enter(joined).prepare(joined.head, signal);
+    return this.#enter(joined).prepare(joined, signal);
   }
 
   /** Starts to follow the job's heads and to send heartbeats, before the base is fetched. */

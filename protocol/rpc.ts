@@ -68,8 +68,8 @@ export const rpcMethods = {
     quota: { calls: 20, perMs: 10_000 },
   },
   /**
-   * Joins a job. Returns the signed manifest, the newest head, who may join the job, the caller's role and standing, and
-   * the job's keys.
+   * Joins a job. Returns the signed manifest, the newest head, who may join the job, the caller's role and standing, the
+   * newest round for which the caller has sent an update, and the job's keys.
    */
   join: {
     request: z.strictObject({
@@ -89,6 +89,11 @@ export const rpcMethods = {
       admission,
       role,
       standing,
+      /**
+       * Newest round for which the coordinator has an update of the caller; null if there is none. A node that has lost
+       * its database must not train this round again, because a second, different update is proof of a misdeed.
+       */
+      delivered: z.int().positive().nullable(),
       keys: jobKeysSchema,
     }),
     maxRequestBytes: 2048,

@@ -30,7 +30,8 @@ const MISDEEDS: Readonly<Record<StrikeKind, string>> = {
   'bad-payload': 'the payload that the node signed does not decode',
   disbelief: 'three scored updates in a row were hardly better than no work',
   audit: 'the update is not close to what an audit got, which trained the same rows again',
-  conflicting: 'the node signed two different updates for the round',
+  conflicting:
+    'the node signed two different updates for the round, and the coordinator keeps both as proof; an honest node does this if it loses its database in the middle of a round, or if two machines use copies of its home: then lift the ban with "swarm peers pardon"',
 };
 
 /** Largest number of receipts that `swarm peers --why` shows for one peer and job. */

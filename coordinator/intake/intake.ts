@@ -47,6 +47,8 @@ export interface Judged {
 
 /** An update whose payload is being checked. */
 interface Checking {
+  readonly author: string;
+  readonly round: number;
   readonly digest: string;
   readonly envelope: Uint8Array;
   readonly evidence: Uint8Array;
@@ -62,6 +64,7 @@ export class Intake {
   readonly #driver: RoundDriver;
   readonly #record: RoundRecord;
   readonly #members: Membership;
+  readonly #receipts: Receipts;
   readonly #payloads: PayloadIntake;
   readonly #recorder: UpdateRecorder;
   /**
@@ -87,6 +90,7 @@ export class Intake {
     this.#driver = deps.driver;
     this.#record = deps.record;
     this.#members = deps.members;
+    this.#receipts = deps.receipts;
     this.#payloads = new PayloadIntake(deps);
     this.#recorder = new UpdateRecorder(deps);
     this.#limiter = new RateLimiter({ clock: deps.context.deps.clock });
@@ -95,6 +99,17 @@ export class Intake {
   /** Number of updates whose payloads are being fetched or checked. */
   get queueLength(): number {
     return this.#checking.size;
+  }
+
+  /**
+   * Returns the newest round for which a peer has an update that is recorded or is being checked; null if there is none.
+   */
+  newestRoundOf(peer: string): number | null {
+    const checked = [...this.#checking.values()].flatMap(({ author, round }) =>
+      author === peer ? [round] : [],
+    );
+    const newest = Math.max(0, this.#receipts.lastDelivery(peer) ?? 0, ...checked);
+    return newest === 0 ? null : newest;
   }
 
   /**
@@ -176,7 +191,8 @@ export class Intake {
         this.#checking.delete(key(update.round, author));
       });
     const evidence = keepEvidence(envelope);
-    this.#checking.set(key(update.round, author), { digest, envelope, evidence, receipt });
+    const { round } = update;
+    this.#checking.set(key(round, author), { author, round, digest, envelope, evidence, receipt });
     return { verdict: 'accept', receipt };
   }
 

@@ -24,6 +24,8 @@ export interface StoredStrike {
 /** An update whose payload does not decode. */
 export type BadPayload = Pick<StoredStrike, 'peer' | 'round'> & { readonly digest: string };
 
+const STRIKE = 'peer, person, kind, round, found_in, digest, figures, at, pardoned_at';
+
 /** Strikes of each job. */
 export class StrikeTable {
   readonly #db: Database;
@@ -68,7 +70,12 @@ export class StrikeTable {
    */
   of(job: string, { peer, person }: { peer: string; person: string }): StoredStrike[] {
     return this.#db
-      .all('SELECT * FROM strikes WHERE job = ? AND (person = ? OR peer = ?) ORDER BY id', job, person, peer)
+      .all(
+        `SELECT ${STRIKE} FROM strikes WHERE job = ? AND (person = ? OR peer = ?) ORDER BY id`,
+        job,
+        person,
+        peer,
+      )
       .map(readStrike);
   }
 

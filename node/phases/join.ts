@@ -27,6 +27,8 @@ export interface JoinedJob {
   readonly isOpen: boolean;
   /** What this node may do in the job. */
   readonly role: Role;
+  /** Newest round for which the coordinator has an update of this node; null if there is none. */
+  readonly delivered: number | null;
   readonly keys: JobKeysMessage;
 }
 
@@ -62,8 +64,8 @@ export async function join(
     );
   }
   const head = answer.head && verifyHead(answer.head, { coordinator, job });
-  const { admission, role, keys } = answer;
-  return { job, coordinator, manifest, head, isOpen: admission === 'open', role, keys };
+  const { admission, role, delivered, keys } = answer;
+  return { job, coordinator, manifest, head, isOpen: admission === 'open', role, delivered, keys };
 }
 
 async function firstOpenJob(

@@ -30,6 +30,7 @@ export class ScriptedCoordinator {
   admits = true;
   standing: OwnStanding = { kind: 'good', untilRound: null, strikes: 0 };
   role: Role = 'contributor';
+  delivered: number | null = null;
   /** The code with which it refuses nodes that it does not admit. */
   refusal = 'NOT_ADMITTED';
   /** Called for each request for a head. */
@@ -63,6 +64,7 @@ export class ScriptedCoordinator {
         admission: 'open',
         role: this.role,
         standing: this.standing,
+        delivered: this.delivered,
         keys: testKeys(this.keyId),
       };
     });

@@ -100,6 +100,20 @@ function headCheckpoint({
   return checkpoint;
 }
 
+test('a node that has lost its database does not train a round again for which the coordinator has its update', async () => {
+  const { node, coordinator, codes } = at;
+  await coordinator.open(3, [node.peer]);
+  coordinator.delivered = 3;
+  node.start();
+  await at.until(() => coordinator.idle.includes(3));
+  await at.pass(10 * STEP_MS);
+  expect(coordinator.updates).toEqual([]);
+  expect(codes('update-forgotten')).toHaveLength(1);
+  await coordinator.open(4, [node.peer]);
+  await at.until(() => coordinator.updates.length === 1);
+  expect(coordinator.updates).toMatchObject([{ round: 4 }]);
+});
+
 test('a node that waits for round 1 to begin does not announce round 1 as done', async () => {
   const { node, coordinator } = at;
   await coordinator.open(1, [], { phase: 'waiting' });

@@ -160,3 +160,23 @@ describe('two different updates of a round by one node', () => {
     expect(world.store.conflicts.bytes(job)).toBeLessThan(PROOF_BYTES);
   });
 });
+
+test('a node that joins hears for which round the coordinator has its update, so that it does not sign another one', async () => {
+  const world = new World();
+  const { peers, head } = await training(world, 2);
+  const [one, other] = peers as [ScriptedPeer, ScriptedPeer];
+  const about = { job: world.toy.job, invite: null, name: 'p', agent: 'test', engine: 'none' };
+  const delivered = async (peer: ScriptedPeer): Promise<number | null> => {
+    const answer = await peer.ask('join', { ...about, tokensPerSecond: 0, sentAt: world.clock.now() });
+    return answer.delivered;
+  };
+  expect(await delivered(one)).toBeNull();
+  expect((await one.submit(one.seal(one.update(head)))).code).toBe('accepted');
+  expect(await delivered(one)).toBe(head.round);
+  // An update whose payload is still being fetched counts too.
+  other.blobs.get = () => new Promise(() => {});
+  await other.publish(
+    other.seal({ ...other.update(head, {}, other.payload(0.01, head.preset)), inline: null }),
+  );
+  expect(await delivered(other)).toBe(head.round);
+});
