@@ -31,6 +31,7 @@ import type { Figures } from './protocol/messages.ts';
 import type { AddOptions } from './registry/add-folder.ts';
 import type { Collected, CollectOptions } from './registry/collect-garbage.ts';
 import type { OpenRegistryDeps, OpenRegistryOptions } from './registry/open.ts';
+import type { PublishRunOptions } from './registry/publish-run.ts';
 import type { Registry } from './registry/registry.ts';
 import type { AdapterVersion } from './registry/version.ts';
 
@@ -240,6 +241,19 @@ export async function addFolder(
 }
 
 /**
+ * Adds the adapter of a finished training run to a registry, with the run's settings, the digests of its data, its losses,
+ * and the version that it started from. `swarm train` calls this function.
+ *
+ * @throws SwarmError RUN_MISSING, and the errors of `addFolder`
+ */
+export async function publishRun(
+  registry: Registry,
+  options: PublishRunOptions,
+): Promise<{ version: AdapterVersion; created: boolean }> {
+  return (await import('./registry/publish-run.ts')).publishRun(registry, options);
+}
+
+/**
  * Finds the files that no version of a registry needs, and deletes them if asked to. Keeps what was removed in the last
  * 24 hours, and what a running addition or export of any process needs.
  */
@@ -266,6 +280,7 @@ export type { ScoreMismatch, ScoreWitness } from './coordinator/audits/check-sco
 export type { JobDataReport, JobProgress } from './coordinator/client/create-job.ts';
 export type { InviteState } from './coordinator/peers/invites.ts';
 export type { LoraConfig } from './lora/adapter/lora-config.ts';
+export type { StartAdapter } from './lora/adapter/start.ts';
 export type { Origin } from './lora/data/examples.ts';
 export type { RowTally } from './lora/data/packing/tally.ts';
 export type { BadRow, RowSummary } from './lora/data/row-report.ts';
@@ -331,6 +346,7 @@ export type {
   OpenRegistryOptions,
   PrepareDeps,
   PrepareOptions,
+  PublishRunOptions,
   PulledCheckpoint,
   PullOptions,
   Registry,

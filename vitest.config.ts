@@ -1,4 +1,5 @@
 import { defineConfig } from 'vitest/config';
+import { TEST_REGISTRY } from './test/utils/registry-folder.ts';
 
 /** Unit tests that replace Node's own modules. */
 const MOCKS_NODE = ['test/unit/house/portability.test.ts', 'test/unit/house/windows-paths.test.ts'];
@@ -19,6 +20,8 @@ export default defineConfig({
     // As many workers as the machine has processors: vitest alone would leave one idle.
     maxWorkers: '100%',
     hookTimeout: 60_000,
+    env: { SWARM_REGISTRY: TEST_REGISTRY },
+    globalSetup: ['./test/utils/registry-folder.ts'],
     projects: Object.entries(tiers).map(([name, options]) => ({
       extends: true,
       test: { name, include: [`test/${name}/**/*.test.ts`], ...options },

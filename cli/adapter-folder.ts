@@ -1,5 +1,5 @@
 import { resolve } from 'node:path';
-import { withRegistry } from './adapter/with-registry.ts';
+import { type RegistryFlags, withRegistry } from './adapter/with-registry.ts';
 import type { Context } from './context.ts';
 
 /** Help of options that take an adapter. */
@@ -11,6 +11,8 @@ interface FoundAdapter {
   readonly folder: string;
   /** Digest of the base; null if the adapter is a folder, whose file may hold the digest itself. */
   readonly baseDigest: string | null;
+  /** Digest of the version; null if the adapter is a folder. */
+  readonly version: string | null;
 }
 
 /**
@@ -21,6 +23,7 @@ interface FoundAdapter {
 export async function adapterFolder(
   context: Pick<Context, 'environment' | 'cwd' | 'clock'>,
   adapter: string,
+  flags: Pick<RegistryFlags, 'registry'> = {},
 ): Promise<FoundAdapter> {
   const [{ isPeftFolder }, { parseReference }] = await Promise.all([
     import('../lora/adapter/peft.ts'),
@@ -28,9 +31,10 @@ export async function adapterFolder(
   ]);
   const folder = resolve(context.cwd, adapter);
   const reference = parseReference(adapter);
-  if (reference === null || (await isPeftFolder(folder))) return { folder, baseDigest: null };
-  return withRegistry(context, {}, async (registry) => {
+  if (reference === null || (await isPeftFolder(folder))) return { folder, baseDigest: null, version: null };
+  return withRegistry(context, flags, async (registry) => {
     const version = registry.resolve(reference);
-    return { folder: await registry.folder(version), baseDigest: version.manifest.base.digest };
+    const baseDigest = version.manifest.base.digest;
+    return { folder: await registry.folder(version), baseDigest, version: version.digest };
   });
 }

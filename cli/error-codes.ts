@@ -7,6 +7,7 @@ export const cliError = defineErrors({
   JOB_FAILED: 'failed',
   JOB_PAUSED: 'paused',
   NOT_CONFIRMED: 'failed',
+  NOT_PUBLISHED: 'failed',
   PACKAGE_MISSING: 'notFound',
   PEER_NOT_FOUND: 'notFound',
   READY_TIMEOUT: 'timeout',

@@ -3,6 +3,7 @@ import { fromSystem, REPORT } from '../common/errors.ts';
 import { safeText } from '../common/text.ts';
 import { type ErrorJson, type ErrorKind, isSwarmError, type SwarmError } from '../index.ts';
 import { withCommandName } from './command-name.ts';
+import { cliError } from './error-codes.ts';
 import { exitCodes } from './exit-codes.ts';
 
 /** Longest message and advice that the CLI shows, in characters. */
@@ -12,6 +13,17 @@ const STACK_CHARACTERS = 10_000;
 /** Returns an error about the command line. @param next advice */
 export function usageError(message: string, next?: string): SwarmError {
   return commonError('USAGE', message, {}, { next });
+}
+
+/** Returns a warning that an adapter could not be added to the registry. @param output folder of the adapter */
+export function notPublished(error: unknown, output: string): SwarmError {
+  const { code, message } = failureOf(error);
+  return cliError(
+    'NOT_PUBLISHED',
+    `the adapter in ${output} could not be added to the registry: ${message}`,
+    { output, code },
+    { cause: error, next: `add it later with: swarm adapter add NAME ${output}` },
+  );
 }
 
 /** An error as the CLI prints it: one or two lines of text, or one object with --json. */

@@ -6,6 +6,7 @@ export const registryError = defineErrors({
     kind: 'usage',
     next: 'write NAME, NAME:TAG, NAME:vN or NAME@DIGEST; "swarm adapter list" shows all names',
   },
+  RUN_MISSING: { kind: 'notFound', next: 'name the output folder of a run that has ended' },
   ROLLBACK_EMPTY: { kind: 'failed', next: '"swarm adapter log NAME --tags" shows the changes of the tags' },
   TAG_NAME: { kind: 'usage', next: 'choose another tag' },
   TAG_UNKNOWN: { kind: 'notFound', next: '"swarm adapter list NAME" shows the tags' },

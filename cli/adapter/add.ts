@@ -6,7 +6,7 @@ import type { Context } from '../context.ts';
 import { collect, jsonOption } from '../options.ts';
 import { printJson, printLines } from '../print.ts';
 import { versionJson } from '../views/adapters.ts';
-import { type RegistryFlags, registryOption, withRegistry } from './with-registry.ts';
+import { adapterName, type RegistryFlags, registryOption, withRegistry } from './with-registry.ts';
 
 interface AddFlags extends RegistryFlags {
   model?: string;
@@ -17,7 +17,7 @@ export function registerAdd(adapter: Command, context: Context): void {
   adapter
     .command('add')
     .description('add a PEFT folder to the registry as a new version of an adapter')
-    .argument('<name>', 'name of the adapter, from a-z 0-9 . _ -')
+    .argument('<name>', 'name of the adapter, from a-z 0-9 . _ -', adapterName)
     .argument('<dir>', 'PEFT folder: adapter_config.json and adapter_model.safetensors')
     .option(
       '--model <model>',

@@ -1,7 +1,8 @@
 import { resolve } from 'node:path';
-import { Option } from 'commander';
+import { InvalidArgumentError, Option } from 'commander';
 import { resolveRegistry } from '../../common/user-folders.ts';
 import type { Registry } from '../../index.ts';
+import { nameSchema } from '../../protocol/ids.ts';
 import type { Context } from '../context.ts';
 
 export interface RegistryFlags {
@@ -19,6 +20,13 @@ export const registryOption = (): Option =>
     '--registry <dir>',
     'folder of the registry (environment variable: SWARM_REGISTRY; default: registry in SWARM_HOME, else in ~/.local/share/lora-swarm)',
   );
+
+/** Parses the name of an adapter. */
+export function adapterName(text: string): string {
+  const { error } = nameSchema.safeParse(text);
+  if (error) throw new InvalidArgumentError(`It ${error.issues[0]!.message}.`);
+  return text;
+}
 
 /** Returns the folder of the registry that the flags or the environment name. */
 export function registryFolder(

@@ -1,14 +1,16 @@
 import { resolve } from 'node:path';
 import { type Command, Option } from 'commander';
 import { resolveCache } from '../../common/user-folders.ts';
-import type { FinetuneEstimate, FinetuneSettings } from '../../index.ts';
+import type { AdapterVersion, FinetuneEstimate, FinetuneResult, FinetuneSettings } from '../../index.ts';
 import { mergeComputeInputs } from '../../lora/train/compute.ts';
 import { PRESETS } from '../../lora/train/presets.ts';
+import { adapterName, registryOption, withRegistry } from '../adapter/with-registry.ts';
+import { ADAPTER_HELP, adapterFolder } from '../adapter-folder.ts';
 import { BASE_MODEL, baseFolder } from '../base-model.ts';
 import type { Context } from '../context.ts';
 import { addDataOptions, DATA_FILES } from '../data-options.ts';
 import { enginesOption, environmentCompute } from '../engine.ts';
-import { usageError } from '../errors.ts';
+import { notPublished, usageError } from '../errors.ts';
 import { cacheFolder } from '../folders.ts';
 import {
   BASE_BITS_HELP,
@@ -47,6 +49,10 @@ export function registerTrain(program: Command, context: Context): void {
         .argParser(number(1e-6))
         .conflicts('steps'),
     )
+    .option(
+      '--from <adapter>',
+      `adapter to start from: ${ADAPTER_HELP}; the run takes its LoRA settings (default: a new adapter)`,
+    )
     .option('--dry-run', 'only estimate the memory, disk space and time of the run')
     .option(
       '--resume',
@@ -69,6 +75,16 @@ export function registerTrain(program: Command, context: Context): void {
       'held-out data to measure the loss on: files, or a share of the training examples such as 0.05 (default: none)',
       collect,
     );
+  command
+    .optionsGroup('Registry:')
+    .option(
+      '--name <name>',
+      'name of the adapter in the registry, to which the run adds a version when it ends (default: the name of the output folder)',
+      adapterName,
+    )
+    .option('--no-publish', 'do not add the adapter to the registry')
+    .addOption(registryOption())
+    .optionsGroup('Data:');
   addDataOptions(command, { packing: true });
   addAdapterOptions(command);
   addOptimizerOptions(command);
@@ -132,6 +148,7 @@ async function train(context: Context, flags: TrainFlags): Promise<void> {
   ]);
   const { cwd, environment, clock, signal } = context;
   const { resume, force, dryRun } = flags;
+  const from = flags.from === undefined ? undefined : await adapterFolder(context, flags.from, flags);
   const file = flags.config ? await readConfigFile(resolve(cwd, flags.config)) : null;
   const output = flags.output === undefined ? file?.output : resolve(cwd, flags.output);
   if (output === undefined && !dryRun) throw usageError('no output folder is given', 'add --output DIR');
@@ -139,6 +156,7 @@ async function train(context: Context, flags: TrainFlags): Promise<void> {
     // `finetune` checks the settings, which may still be of any type here.
     settings: mergeLayers(file?.layer ?? {}, flagLayer(flags, cwd)) as FinetuneSettings,
     resume,
+    from,
     compute: mergeComputeInputs(flags, file?.compute ?? {}),
     computeDefaults: mergeComputeInputs(file?.computeDefaults ?? {}, environmentCompute(environment)),
     // A dry run writes nothing, so it does not create the cache folder.
@@ -154,10 +172,37 @@ async function train(context: Context, flags: TrainFlags): Promise<void> {
       const estimated = await estimateFinetune({ ...options, output: output ?? null }, report, deps);
       await printEstimate(context, report, estimated, flags);
     } else {
-      report.onTrained(await finetune({ ...options, output: output as string, force }, report, { findBase }));
+      const result = await finetune({ ...options, output: output as string, force }, report, { findBase });
+      const run = { output: output as string, result };
+      report.onTrained(result, flags.publish === false ? null : await publish(context, report, run, flags));
     }
   } finally {
     report.end();
+  }
+}
+
+/**
+ * Adds the adapter of a finished run to the registry. A failure is only a warning, because the adapter is in the output
+ * folder.
+ * @returns the version; null after a failure
+ */
+async function publish(
+  context: Context,
+  report: TrainReport,
+  run: { output: string; result: FinetuneResult },
+  flags: TrainFlags,
+): Promise<AdapterVersion | null> {
+  const { publishRun } = await import('../../index.ts');
+  const { cwd, environment, signal } = context;
+  try {
+    return await withRegistry(context, flags, async (registry) => {
+      const options = { ...run, name: flags.name, cacheDir: resolveCache(environment, cwd), signal };
+      return (await publishRun(registry, options)).version;
+    });
+  } catch (error) {
+    signal.throwIfAborted();
+    report.onWarning(notPublished(error, run.output));
+    return null;
   }
 }
 

@@ -28,6 +28,10 @@ export interface TrainFlags
   minDelta?: number;
   seed?: number;
   dryRun?: boolean;
+  from?: string;
+  name?: string;
+  publish?: boolean;
+  registry?: string;
   json?: boolean;
 }
 

@@ -1,5 +1,6 @@
 import { countOf, formatChange, formatCount, formatDuration, formatLoss } from '../../common/text.ts';
 import type {
+  AdapterVersion,
   Choice,
   ChosenEngine,
   EngineName,
@@ -141,9 +142,11 @@ export class TrainReport implements FinetuneListener {
     }
   }
 
-  onTrained({ base, ...result }: FinetuneResult): void {
+  /** @param version the version in the registry; null if there is none */
+  onTrained({ base, ...result }: FinetuneResult, version: AdapterVersion | null): void {
     const tokensPerSecond = result.tokens / result.seconds;
-    const all = { ...result, tokensPerSecond, adapter: this.#options.output };
+    const adapter = this.#options.output;
+    const all = { ...result, tokensPerSecond, adapter, version: version?.label ?? null };
     this.#tell('trained', all, () => resultLines(all, base));
   }
 
@@ -173,7 +176,11 @@ function stepLine(at: RunStep): string {
 }
 
 function resultLines(
-  result: Omit<FinetuneResult, 'base'> & { tokensPerSecond: number; adapter: string | null },
+  result: Omit<FinetuneResult, 'base'> & {
+    tokensPerSecond: number;
+    adapter: string | null;
+    version: string | null;
+  },
   base: string,
 ): string[] {
   const { lossBefore, lossAfter, step, adapterStep, finished, adapter } = result;
@@ -185,6 +192,7 @@ function resultLines(
       `(${formatCount(result.tokensPerSecond)} tokens/s), last training loss ${formatLoss(result.loss)}`,
     ...(change === null ? [] : [`held-out loss ${formatLoss(lossAfter)} (${formatChange(change)})${of}`]),
     `adapter ${adapter}`,
+    ...(result.version === null ? [] : [`version ${result.version} in the registry`]),
     `next: ${SWARM} generate --model ${base} --adapter ${adapter} --prompt "…"`,
   ];
 }

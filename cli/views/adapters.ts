@@ -63,7 +63,9 @@ export function versionLines(
     ),
     ...(job === null ? [] : [`job        ${job.digest}  ${job.name}, round ${job.round}`]),
     ...data.map(({ name, digest }) => `data       ${digest}  ${name}`),
-    ...Object.entries(settings).map(([name, value]) => `setting    ${name} = ${value}`),
+    ...Object.entries(settings)
+      .sort(([a], [b]) => (a < b ? -1 : 1))
+      .map(([name, value]) => `setting    ${name} = ${value}`),
     ...metrics.map(([name, value]) => `metric     ${name} = ${value}`),
   ];
 }

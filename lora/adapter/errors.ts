@@ -8,6 +8,10 @@ export const adapterError = defineErrors({
   },
   ADAPTER_INIT: { kind: 'failed', next: REPORT },
   ADAPTER_NOT_FINITE: { kind: 'failed', next: 'use an earlier version of the adapter' },
+  ADAPTER_START: {
+    kind: 'usage',
+    next: 'leave out the LoRA settings (rank, alpha, targets, …); the run then takes those of the adapter',
+  },
   ADAPTER_TENSORS: {
     kind: 'failed',
     next: 'check that the adapter belongs to this base and these LoRA settings',

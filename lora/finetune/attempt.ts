@@ -22,6 +22,8 @@ export interface Run {
   readonly options: { spec: TrainSpec; output: string; cacheDir: string; signal: AbortSignal };
   readonly model: BaseModel;
   readonly base: { readonly digest: string };
+  /** The adapter to start from, in layout order; null: a new one. */
+  readonly start: readonly Float32Array[] | null;
   readonly training: TrainingConfig;
   readonly settings: RunSettings;
   readonly data: StoredRows;
@@ -65,7 +67,10 @@ export async function runAttempt(
     };
     const start =
       from === null
-        ? { adapter: await initialAdapter(model, lora, spec.seed, { signal }), optimizer: null }
+        ? {
+            adapter: run.start ?? (await initialAdapter(model, lora, spec.seed, { signal })),
+            optimizer: null,
+          }
         : await checkpoints.load(from.step, layout);
     const measure = heldOut && new HeldOutLoss({ trainer, data: heldOut, listener });
     const lossBefore = from ? from.lossBefore : measure && (await measure.of(start.adapter, signal));

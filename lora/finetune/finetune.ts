@@ -5,6 +5,7 @@ import { commonError } from '../../common/common-errors.ts';
 import type { SwarmError } from '../../common/errors.ts';
 import { claimOutput } from '../../common/folders.ts';
 import { adapterLayout } from '../adapter/layout.ts';
+import { readStart } from '../adapter/start.ts';
 import { loadTokenizer } from '../data/tokenizer.ts';
 import { deviceName } from '../engines/names.ts';
 import { describeBase } from '../models/base/base-identity.ts';
@@ -101,7 +102,7 @@ export async function estimateFinetune(
   return { spec, estimate };
 }
 
-export interface TrainOptions extends PreparedRun, Pick<FinetuneOptions, 'resume' | 'force'> {
+export interface TrainOptions extends PreparedRun, Pick<FinetuneOptions, 'resume' | 'force' | 'from'> {
   output: string;
   cacheDir: string;
   now: number;
@@ -150,6 +151,14 @@ async function train(options: TrainOptions, listener: FinetuneListener): Promise
     await claimOutput(output, { force });
   }
   const base = await describeBase(spec.base, { signal, cacheDir });
+  const start =
+    options.from === undefined
+      ? null
+      : await readStart(options.from, model, spec.lora, {
+          signal,
+          cacheDir,
+          onWarning: (warning) => listener.onWarning?.(warning),
+        });
   const tokenizer = await loadTokenizer(spec.base);
   const startedAt = newest?.settings.startedAt ?? options.now;
   const where = { cacheDir, now: startedAt, signal };
@@ -161,6 +170,10 @@ async function train(options: TrainOptions, listener: FinetuneListener): Promise
     base: base.digest,
     rows: data.key,
     heldOut: heldOut?.key ?? null,
+    start:
+      start === null
+        ? (newest?.settings.start ?? null)
+        : { digest: start.digest, version: options.from?.version ?? null },
     startedAt,
   };
   const warn = (warning: SwarmError): void => listener.onWarning?.(warning);
@@ -168,7 +181,18 @@ async function train(options: TrainOptions, listener: FinetuneListener): Promise
   const warmup = from === null ? warmupWarning(training) : null;
   if (warmup !== null) warn(warmup);
 
-  const run: Run = { options, model, base, training, settings, data, heldOut, checkpoints, begun: false };
+  const run: Run = {
+    options,
+    model,
+    base,
+    start: start?.tensors ?? null,
+    training,
+    settings,
+    data,
+    heldOut,
+    checkpoints,
+    begun: false,
+  };
   const wanted = { compute: asked, microBatch: training.microBatch };
   let load: Workload = { compute, microBatch: training.microBatch };
   try {

@@ -4,6 +4,7 @@ import { commonError } from '../../common/common-errors.ts';
 import { requireNoFile } from '../../common/folders.ts';
 import { checkOptions } from '../../common/schema-problems.ts';
 import { resolveCache } from '../../common/user-folders.ts';
+import { type StartAdapter, startSettings } from '../adapter/start.ts';
 import { openBase } from '../models/base/base-model.ts';
 import { findBase } from '../models/base/find-base.ts';
 import { type Compute, type ComputeInput, type ComputeOnDevices, parseCompute } from '../train/compute.ts';
@@ -34,6 +35,8 @@ export interface PrepareOptions {
    * @default false
    */
   resume?: boolean | undefined;
+  /** Adapter to start from. LoRA settings missing from `settings` are those of this adapter. @default a new adapter */
+  from?: StartAdapter | undefined;
   /** Settings for computing. They override those in the checkpoint of a resumed run. @default {} */
   compute?: ComputeInput | undefined;
   /** Settings for computing that neither `compute` nor the checkpoint has. @default {} */
@@ -109,12 +112,14 @@ export async function prepareRun(
   const { base, data } = given;
   if (base === undefined) throw missing('no base model is given', 'add --model MODEL');
   if (data?.train === undefined) throw missing('no training data is given', 'add --data PATH');
-  const layer = { ...given, base: await find(base) };
+  const folder = await find(base);
+  const start = options.from === undefined ? {} : await startSettings(options.from, await openBase(folder));
+  const layer = mergeLayers({ lora: start }, { ...given, base: folder });
 
   const before = newest === null ? {} : computeInputOf(newest.settings);
   const asked = parseCompute(input, before, computeDefaults);
   const choosing = {
-    model: await openBase(layer.base),
+    model: await openBase(folder),
     recordDir: join(cacheDir, 'engines'),
     now,
     signal,

@@ -57,6 +57,8 @@ const DIGESTED: Readonly<Record<string, string>> = {
   base: 'the base model',
   'data.train': 'the data',
   'data.heldOut': 'the held-out text',
+  'start.digest': 'the adapter that the run started from',
+  start: 'the adapter that the run started from',
 };
 
 /** @throws SwarmError RESUME_CONFLICT (values: differences) */

@@ -35,6 +35,7 @@ export function trainingState(step: number, change: Partial<RunState> = {}) {
       base: 'b'.repeat(64),
       rows: 'd'.repeat(64),
       heldOut: null,
+      start: null,
     },
     digests: {},
     ...change,

@@ -16,7 +16,6 @@ export function fakeContext(overrides: Partial<Context> = {}): {
     color: false,
   });
   const context: Context = {
-    environment: {},
     cwd: '/',
     stdin: { isTerminal: false, read: async function* () {} },
     stdout: output('out'),
@@ -27,6 +26,7 @@ export function fakeContext(overrides: Partial<Context> = {}): {
     self: { node: process.execPath, script: '/nowhere/swarm.js' },
     root: '/nowhere/',
     ...overrides,
+    environment: { SWARM_REGISTRY: process.env.SWARM_REGISTRY, ...overrides.environment },
   };
   return { context, out: () => written.out, err: () => written.err };
 }

@@ -29,6 +29,11 @@ export const runSettingsSchema = z.strictObject({
   rows: z.string(),
   heldOut: z.string().nullable(),
   /**
+   * The adapter that the run started from: the digest of its file as this program writes it, and the digest of its version
+   * in a registry. null: a new adapter. @default null
+   */
+  start: z.strictObject({ digest: z.string(), version: z.string().nullable() }).nullable().default(null),
+  /**
    * First start of the run, in milliseconds since 1970. Chat templates print the date of this time, even in a resumed
    * run.
    */
@@ -65,6 +70,8 @@ const CHANGEABLE = new Set([
   'alongside',
   'threads',
   'checkpointing',
+  // The values of the adapter are compared.
+  'start.version',
 ]);
 /** Paths may change, because the digests of their content are compared. */
 const PATHS = ['spec.base', 'spec.data.train', 'spec.data.heldOut'];

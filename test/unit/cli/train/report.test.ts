@@ -42,7 +42,7 @@ function run(json: boolean, finished: FinetuneResult['finished'] = outcome.finis
   report.onCheckpoint({ step: 5, path: '/out/checkpoints/step-00000005' });
   report.onWarning(new SwarmError('TRAIN_CHECKPOINT', DAMAGED, { dir: '/out' }));
   report.onPartial({ step: 5, resumable: true });
-  report.onTrained({ base: '/base', ...outcome, finished });
+  report.onTrained({ base: '/base', ...outcome, finished }, null);
   report.end();
   return { out: out(), err: err() };
 }

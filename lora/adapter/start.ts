@@ -1,0 +1,71 @@
+import type { SwarmError } from '../../common/errors.ts';
+import { sha256 } from '../../protocol/cbor.ts';
+import { type DescribeOptions, describeBase } from '../models/base/base-identity.ts';
+import type { BaseModel } from '../models/base/base-model.ts';
+import { baseWarning, checkBase } from './check-base.ts';
+import { encodeAdapter } from './codec.ts';
+import { adapterError } from './errors.ts';
+import { adapterLayout } from './layout.ts';
+import type { LoraConfig } from './lora-config.ts';
+import { readPeftFolder } from './peft.ts';
+import { adapterPlan } from './plan.ts';
+
+/** The adapter that training starts from, in place of a new one. */
+export interface StartAdapter {
+  /** PEFT folder of the adapter. */
+  readonly folder: string;
+  /** Digest of the base that the adapter was made for. @default the digest in the adapter's file, if it has one */
+  readonly baseDigest?: string | null;
+  /** Digest of the adapter's version in a registry, for the lineage of what is trained. @default null */
+  readonly version?: string | null;
+}
+
+/** Settings of an adapter that training may change, because they change neither its tensors nor what they compute. */
+const FREE: ReadonlySet<string> = new Set(['dropout', 'freezeA', 'initLoraWeights']);
+
+/**
+ * Returns the LoRA settings of the adapter to start from, without those that training may choose again.
+ * @throws the errors of `readPeftFolder`
+ */
+export async function startSettings(
+  { folder }: StartAdapter,
+  model: BaseModel,
+): Promise<Partial<LoraConfig>> {
+  const { lora } = await readPeftFolder(folder, model);
+  return Object.fromEntries(Object.entries(lora).filter(([name]) => !FREE.has(name)));
+}
+
+/**
+ * Reads the adapter to start from, and checks that it has the LoRA settings of the training run and belongs to its base.
+ * @returns its values in layout order, and the digest of the file that this program writes for them
+ * @throws SwarmError ADAPTER_START (values: folder) its LoRA settings are others; ADAPTER_BASE and the errors of
+ * `readPeftFolder`
+ */
+export async function readStart(
+  { folder, baseDigest = null }: StartAdapter,
+  model: BaseModel,
+  lora: LoraConfig,
+  options: DescribeOptions & { onWarning?: (warning: SwarmError) => void } = {},
+): Promise<{ tensors: readonly Float32Array[]; digest: string }> {
+  const read = await readPeftFolder(folder, model);
+  const layout = adapterLayout(model, lora);
+  const shapeOf = (settings: LoraConfig): string =>
+    JSON.stringify([
+      adapterLayout(model, settings),
+      adapterPlan(model, settings).modules.map(({ name, scale }) => [name, scale]),
+    ]);
+  if (shapeOf(read.lora) !== shapeOf(lora)) {
+    throw adapterError(
+      'ADAPTER_START',
+      `the adapter in ${folder} has other LoRA settings (rank ${read.lora.rank}, alpha ${read.lora.alpha}, ${read.layout.length} tensors) than the run that starts from it (rank ${lora.rank}, alpha ${lora.alpha}, ${layout.length} tensors)`,
+      { folder, rank: lora.rank, found: read.lora.rank },
+    );
+  }
+  const adapter = { ...read, baseDigest: baseDigest ?? read.baseDigest };
+  await checkBase(model, adapter, options);
+  const base = await describeBase(model.dir, options);
+  const warning = baseWarning(model, adapter);
+  // A warning has the form of an error, but is not thrown.
+  if (warning !== null) options.onWarning?.(adapterError('ADAPTER_BASE', warning, { folder }));
+  return { tensors: read.tensors, digest: sha256(encodeAdapter(layout, read.tensors, base.digest)) };
+}

@@ -1,0 +1,103 @@
+import { basename } from 'node:path';
+import { CheckpointFolder, type RunState } from '../lora/finetune/checkpoints.ts';
+import type { FinetuneResult } from '../lora/finetune/listener.ts';
+import { nameSchema } from '../protocol/ids.ts';
+import type { VersionManifest } from '../protocol/version-manifest.ts';
+import { flatSettings } from './adapter-settings.ts';
+import { addFolder } from './add-folder.ts';
+import { registryError } from './errors.ts';
+import type { Registry } from './registry.ts';
+import type { AdapterVersion } from './version.ts';
+
+export interface PublishRunOptions {
+  /** Output folder of the run. */
+  readonly output: string;
+  /** What the run ended with. */
+  readonly result: FinetuneResult;
+  /** Name of the adapter. @default the name of the output folder */
+  readonly name?: string | undefined;
+  /** Folder that caches the digests of bases. @default no cache */
+  readonly cacheDir?: string;
+  /** @default never aborts */
+  readonly signal?: AbortSignal;
+}
+
+/**
+ * Adds the adapter of a finished training run as a version, with the run's settings, the digests of its data, its losses,
+ * and the version that it started from.
+ * @throws SwarmError RUN_MISSING the folder has no finished run; the errors of `addFolder`
+ */
+export async function publishRun(
+  registry: Registry,
+  { output, result, name = nameOf(output), cacheDir, signal }: PublishRunOptions,
+): Promise<{ version: AdapterVersion; created: boolean }> {
+  const state = await new CheckpointFolder({ output, keep: 1 }).newest();
+  if (state?.finished == null) {
+    throw registryError('RUN_MISSING', `${output} holds no finished training run`, { output });
+  }
+  const { settings } = state;
+  return addFolder(registry, {
+    name,
+    folder: output,
+    base: settings.spec.base,
+    parents: startOf(settings.start, 'train', registry),
+    data: [
+      { name: 'train', digest: settings.rows },
+      ...(settings.heldOut === null ? [] : [{ name: 'held-out', digest: settings.heldOut }]),
+    ],
+    settings: settingsOf(state),
+    metrics: metricsOf(result),
+    reason: 'swarm train',
+    ...(cacheDir !== undefined && { cacheDir }),
+    ...(signal && { signal }),
+  });
+}
+
+/**
+ * Returns the parent entry of the version that training started from; empty if the registry does not know it.
+ * @param start digest of the version, if it is known, and digest of the file that this program writes for the adapter
+ */
+export function startOf(
+  start: { version: string | null; digest: string } | null,
+  method: string,
+  registry: Registry,
+): VersionManifest['parents'] {
+  if (start === null) return [];
+  const named = start.version === null ? null : registry.byDigest(start.version);
+  const parent = named ?? registry.withFile(start.digest);
+  return parent === null ? [] : [{ digest: parent.digest, label: parent.label, method, weight: 1 }];
+}
+
+/** Returns a name for an adapter that resembles a folder's name. */
+export function nameOf(folder: string): string {
+  const name = basename(folder)
+    .toLowerCase()
+    .replaceAll(/[^a-z0-9._-]+/g, '-')
+    .replace(/^[^a-z0-9]+/, '')
+    .slice(0, 64);
+  return nameSchema.safeParse(name).success ? name : 'adapter';
+}
+
+/** Returns the run's settings without paths, which are private and mean nothing on another machine. */
+function settingsOf({
+  settings: { spec, engine, baseBits, precision },
+}: RunState): VersionManifest['settings'] {
+  const { train: _train, heldOut: _heldOut, template: _template, ...data } = spec.data;
+  const { training, run, seed, preset } = spec;
+  return flatSettings({ data, training, run, seed, preset, compute: { engine, baseBits, precision } });
+}
+
+function metricsOf(result: FinetuneResult): VersionManifest['metrics'] {
+  const { lossAfter, lossBefore, loss, adapterStep, tokens, seconds } = result;
+  const metrics = {
+    heldOutLoss: lossAfter,
+    heldOutLossBefore: lossBefore,
+    trainLoss: loss,
+    steps: adapterStep,
+    tokens,
+    seconds,
+  };
+  return Object.fromEntries(
+    Object.entries(metrics).filter((entry): entry is [string, number] => entry[1] !== null),
+  );
+}
