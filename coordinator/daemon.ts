@@ -29,6 +29,7 @@ import { Views } from './api/views.ts';
 import { Coordinator } from './coordinator.ts';
 import type { Failpoint } from './failpoints.ts';
 import { JobCreation } from './jobs/create-job.ts';
+import { JobPublisher } from './jobs/job-publisher.ts';
 import { TrainerValidator } from './merge/trainer-validator.ts';
 import { FileCheckpointFolders } from './record/checkpoint-folders.ts';
 import { logEvents } from './record/event-log.ts';
@@ -61,6 +62,11 @@ export interface CoordinatorDaemonOptions {
   readonly keepCheckpoints?: number;
   /** Audit updates: train a share of the nodes' work again and compare the results. @default true */
   readonly audits?: boolean;
+  /**
+   * Folder of the registry to which the newest checkpoint of each finished job is added as a version; null: none.
+   * @default null
+   */
+  readonly registry?: string | null;
 }
 
 /** `parseOneDevice` and `createHost` check the other options. */
@@ -72,6 +78,7 @@ const optionsSchema = z
     port: portSchema,
     keepCheckpoints: z.int().min(0),
     audits: z.boolean(),
+    registry: z.string().min(1).nullable(),
   })
   .partial();
 
@@ -189,6 +196,12 @@ export async function startCoordinator(
     const views = new Views({ version, startedAt }, { coordinator, network, store, blobs, folders, clock });
     coordinator.onEvent((event, name) => metrics.observe(event, name));
     coordinator.onEvent((event, name) => logEvents(log, event, name));
+    const publisher = new JobPublisher(
+      { registry: options.registry ?? null },
+      { coordinator, folders, log, clock, signer: identity.signer },
+    );
+    coordinator.onEvent((event) => publisher.observe(event));
+    teardown.add(() => publisher.stop());
     const health = new Health({ clock });
     addHealthChecks(health, { coordinator, store });
 
@@ -208,6 +221,7 @@ export async function startCoordinator(
       });
 
     coordinator.start();
+    publisher.start();
     await creation.clean();
     const { url, server } = await startApi(
       { port: options.port ?? 0, token },

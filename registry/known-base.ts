@@ -13,7 +13,7 @@ export interface KnownBase {
 }
 
 /** Files of a base that decide how text becomes tokens. */
-const TOKENIZER_FILES: ReadonlySet<string> = new Set([
+export const TOKENIZER_FILES: ReadonlySet<string> = new Set([
   'tokenizer.json',
   'tokenizer_config.json',
   'special_tokens_map.json',

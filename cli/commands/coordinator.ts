@@ -7,6 +7,7 @@ import { type Failpoint, type FailpointName, failpoints } from '../../coordinato
 import { KEPT_CHECKPOINTS } from '../../coordinator/record/retention.ts';
 import type { ApiClient, CoordinatorStatus } from '../../index.ts';
 import { claimHome } from '../../storage/daemon-home.ts';
+import { registryFolder, registryOption } from '../adapter/with-registry.ts';
 import { SWARM } from '../command-name.ts';
 import type { Context } from '../context.ts';
 import { daemonLog } from '../daemon-log.ts';
@@ -37,6 +38,8 @@ interface CoordinatorOptions {
   threads: number;
   keepCheckpoints: number;
   audits: boolean;
+  publish: boolean;
+  registry?: string;
   logLevel?: string;
   json?: boolean;
 }
@@ -80,6 +83,8 @@ export function registerCoordinator(program: Command, context: Context): void {
       KEPT_CHECKPOINTS,
     )
     .option('--no-audits', 'do not audit updates: train no interval of a node again to compare the results')
+    .option('--no-publish', 'do not add the checkpoints of finished jobs to the registry of adapters')
+    .addOption(registryOption())
     .addOption(logLevelOption())
     .addOption(jsonOption())
     .action((options: CoordinatorOptions) => run(context, options));
@@ -106,6 +111,7 @@ async function run(context: Context, options: CoordinatorOptions): Promise<void>
       compute: givenCompute(options, context.environment),
       keepCheckpoints: options.keepCheckpoints,
       audits: options.audits,
+      registry: options.publish ? registryFolder(context, options) : null,
     },
     { log, failpoint: armedFailpoint(context.environment) },
   );

@@ -1,7 +1,9 @@
 import { resolve } from 'node:path';
 import { type Command, InvalidArgumentError } from 'commander';
 import { table } from '../../common/text.ts';
+import { resolveCache } from '../../common/user-folders.ts';
 import type { JobSpec } from '../../lora/finetune/settings/job-spec.ts';
+import { registryFolder } from '../adapter/with-registry.ts';
 import { baseFolder } from '../base-model.ts';
 import { SWARM } from '../command-name.ts';
 import { chooseJob, coordinatorApi, JOB_ARGUMENT } from '../connect.ts';
@@ -80,14 +82,17 @@ async function create(
   path: string,
   options: CommonOptions & { dryRun?: boolean },
 ): Promise<void> {
-  const [{ readJobFile }, { presetJob }, { jobWarmupWarning }] = await Promise.all([
+  const [{ readJobFile }, { presetJob }, { jobWarmupWarning }, { startedJob }] = await Promise.all([
     import('../../lora/finetune/settings/job-file.ts'),
     import('../../lora/finetune/settings/job-preset.ts'),
     import('../../lora/finetune/settings/warnings.ts'),
+    import('../../coordinator/client/job-start.ts'),
   ]);
-  const { cwd, clock, signal } = context;
-  const { spec: file, written } = await readJobFile(resolve(cwd, path));
-  const read = { ...file, base: await baseFolder(context, file.base) };
+  const { cwd, clock, signal, environment } = context;
+  const job = await readJobFile(resolve(cwd, path));
+  const base = await baseFolder(context, job.spec.base);
+  const starting = { home: registryFolder(context), cacheDir: resolveCache(environment, cwd), signal };
+  const { spec: read, written } = await startedJob(job.written, { ...job.spec, base }, starting);
   const preset = read.preset && (await presetJob(written, read, { now: clock.now(), signal }));
   if (preset && !options.json) {
     // Print the choices as YAML comments, so that the output of a dry run is a valid job file.

@@ -148,8 +148,9 @@ async function train(context: Context, flags: TrainFlags): Promise<void> {
   ]);
   const { cwd, environment, clock, signal } = context;
   const { resume, force, dryRun } = flags;
-  const from = flags.from === undefined ? undefined : await adapterFolder(context, flags.from, flags);
   const file = flags.config ? await readConfigFile(resolve(cwd, flags.config)) : null;
+  const start = flags.from ?? file?.start;
+  const from = start === undefined ? undefined : await adapterFolder(context, start, flags);
   const output = flags.output === undefined ? file?.output : resolve(cwd, flags.output);
   if (output === undefined && !dryRun) throw usageError('no output folder is given', 'add --output DIR');
   const options = {

@@ -68,7 +68,7 @@ export async function runDemo(
     // The model is too small for a GPU, and processes that measure engines at the same time would disturb each other.
     const engine = ['--engine', 'onnx-cpu', '--threads', '1'];
     const common = ['--listen', LOOPBACK, '--no-mdns', ...engine, '--json'];
-    const coordinator = start('coordinator', ['coordinator', '--home', home, ...common]);
+    const coordinator = start('coordinator', ['coordinator', '--home', home, '--no-publish', ...common]);
     const ready = await coordinator.first('ready', { signal: AbortSignal.any([signal, readyBy()]) });
     report({
       event: 'coordinator-ready',

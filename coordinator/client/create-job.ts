@@ -8,6 +8,7 @@ import { type JobSpecInput, parseJobSpec } from '../../lora/finetune/settings/jo
 import { findBase } from '../../lora/models/base/find-base.ts';
 import { coordinatorError } from '../errors.ts';
 import { ApiClient, type CoordinatorAddress } from './api-client.ts';
+import { startedJob } from './job-start.ts';
 
 /** Progress of one stage of a job's creation. */
 export interface JobProgress {
@@ -67,8 +68,9 @@ async function create(
 ): Promise<CreatedJob> {
   const absolute = absolutePaths(parseJobSpec(spec), process.cwd());
   const filled = { ...absolute, base: await findBase({ base: absolute.base, signal }) };
+  const { written, spec: started } = await startedJob(spec, filled, { signal });
   const job =
-    filled.preset === null ? filled : (await presetJob(spec, filled, { now: Date.now(), signal })).spec;
+    started.preset === null ? started : (await presetJob(written, started, { now: Date.now(), signal })).spec;
   const api = where instanceof ApiClient ? where : await ApiClient.connect(where, { signal });
   for await (const line of api.createJob(job, signal)) {
     if (line.event === 'created') return { job: line.job, name: line.name, invite: line.invite };

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import type { ErrorJson } from '../../common/errors.ts';
 import { encodeAdapter } from '../../lora/adapter/codec.ts';
 import { initialAdapter } from '../../lora/adapter/initial.ts';
+import { readStart } from '../../lora/adapter/start.ts';
 import type { RowTally } from '../../lora/data/packing/tally.ts';
 import type { RowSummary } from '../../lora/data/row-report.ts';
 import { loadTokenizer } from '../../lora/data/tokenizer.ts';
@@ -132,7 +133,10 @@ export class JobCreation {
     );
     onLine({ event: 'data', read, tally });
     progress('adapter', 0, 1);
-    const adapter = await initialAdapter(model, spec.lora, spec.seed, { signal });
+    const adapter =
+      spec.start === null
+        ? await initialAdapter(model, spec.lora, spec.seed, { signal })
+        : (await readStart({ folder: spec.start }, model, spec.lora, { signal, cacheDir })).tensors;
     const encoded = encodeAdapter(layout, adapter, base.digest);
     const initial = { digest: await scope.put(encoded), size: encoded.byteLength };
     progress('adapter', 1, 1);

@@ -77,7 +77,7 @@ export class AttackTarget {
     const helper = new HelperProcess(
       {
         name: 'coordinator',
-        arguments: ['coordinator', '--home', home, ...listen],
+        arguments: ['coordinator', '--home', home, '--no-publish', ...listen],
         logFile: join(folder, 'log'),
       },
       context,

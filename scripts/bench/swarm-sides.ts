@@ -68,7 +68,7 @@ export async function measureSwarm(
     await helper.first('ready', { signal });
   };
   try {
-    await start('coordinator', ['coordinator', '--home', home]);
+    await start('coordinator', ['coordinator', '--home', home, '--no-publish']);
     const open = () => ApiClient.open(home, 'coordinator', { signal });
     const { job, invite } = await submitJob(context, await open(), {
       name: 'bench',

@@ -11,7 +11,7 @@ import { type Layer, trainSpecSchema } from './settings.ts';
 import { YamlFile } from './yaml-file.ts';
 
 const { base, data, lora, training, run, preset, seed } = trainSpecSchema.shape;
-const { name, rounds, acceptance, admission } = jobSpecSchema.shape;
+const { name, rounds, acceptance, admission, start } = jobSpecSchema.shape;
 
 /**
  * All keys are optional. The keys of a job that matter only in a swarm are checked and then ignored, so that a job file
@@ -32,6 +32,7 @@ const configSchema = z.strictObject({
   training: training.optional(),
   run: run.optional(),
   seed: seed.optional(),
+  start: start.optional(),
   name: name.optional(),
   rounds: rounds.optional(),
   acceptance: acceptance.optional(),
@@ -47,6 +48,8 @@ export interface ConfigFile {
   computeDefaults: ComputeInput;
   /** Folder of the adapter. */
   output?: string | undefined;
+  /** Adapter to start from: an absolute path, or a version in the registry. */
+  start?: string | undefined;
 }
 
 /** Reads a config file. @throws SwarmError JOB_FILE_MISSING, JOB_SPEC (values: field, problems, line and column) */
@@ -66,18 +69,19 @@ export async function readConfigFile(path: string): Promise<ConfigFile> {
   const written = value as Record<string, unknown> & Pick<Layer, 'data' | 'training'> & ConfigFile['compute'];
   const { name: _name, rounds: _rounds, acceptance: _acceptance, admission: _admission, ...own } = written;
   const { output, training: settings, engine, baseBits, precision, gradientCheckpointing, ...rest } = own;
-  const layer = absolutePaths(
+  const { start, ...layer } = absolutePaths(
     {
       ...rest,
       // warmupSteps in the file override a preset's warmupRatio.
       training: settings?.warmupSteps === undefined ? settings : { warmupRatio: null, ...settings },
-    } as Layer,
+    } as Layer & { start?: string | null },
     dirname(path),
   );
   // A resumed run keeps the engine in its checkpoint, so `auto` in the file must not override that engine.
   const isAuto = engine === 'auto';
   return {
     layer,
+    start: start ?? undefined,
     compute: { engine: isAuto ? undefined : engine, baseBits, precision, gradientCheckpointing },
     computeDefaults: isAuto ? { engine } : {},
     output: output === undefined ? undefined : resolve(dirname(path), String(output)),

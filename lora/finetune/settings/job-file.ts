@@ -26,9 +26,10 @@ export interface JobFile {
 export async function readJobFile(path: string): Promise<JobFile> {
   const file = await YamlFile.read(path, 'job file');
   const spec = absolutePaths(checked(file), dirname(path));
-  const { base, data } = spec;
+  const { base, data, start } = spec;
   // A base that is not a path is a name on the hub.
   if (isAbsolute(base)) await assertExists('base', [base], path);
+  if (start !== null && isAbsolute(start)) await assertExists('start', [start], path);
   await assertExists('data.train', data.train, path);
   if (typeof data.heldOut !== 'number') await assertExists('data.heldOut', data.heldOut, path);
   const { template } = data;

@@ -15,6 +15,11 @@ export const jobSpecSchema = z.strictObject({
   name: nameSchema,
   /** Folder of the base model, in Hugging Face layout. */
   base: path,
+  /**
+   * Adapter to start from: a PEFT folder, or a version in the registry of this machine (NAME, NAME:TAG, NAME:vN). LoRA
+   * settings that the file does not set are those of the adapter. @default null: a new adapter
+   */
+  start: path.nullable().default(null),
   data: z.strictObject({
     train: paths,
     /** Separate held-out files, or the share of the examples that is kept out of training. @default 0.1 */

@@ -72,6 +72,7 @@ describe('the report of a run', () => {
     expect(lines.at(-1)).toEqual({
       schemaVersion: 1,
       event: 'trained',
+      version: null,
       ...outcome,
       tokensPerSecond: 640,
       adapter: '/out',

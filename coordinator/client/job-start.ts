@@ -1,0 +1,27 @@
+import { readStart, startSettings } from '../../lora/adapter/start.ts';
+import { type JobSpec, type JobSpecInput, parseJobSpec } from '../../lora/finetune/settings/job-spec.ts';
+import { openBase } from '../../lora/models/base/base-model.ts';
+import { findStart } from '../../registry/find-start.ts';
+import type { OpenRegistryOptions } from '../../registry/open.ts';
+
+/**
+ * Fills in the settings of a job that starts from an adapter: the folder of the adapter, and the LoRA settings that the
+ * job does not set.
+ * @param written the job as its operator wrote it, without defaults
+ * @param spec the job with absolute paths and the folder of its base
+ * @throws SwarmError ADAPTER_START, ADAPTER_BASE, JOB_SPEC; the errors of `findStart` and `readPeftFolder`
+ */
+export async function startedJob(
+  written: JobSpecInput,
+  spec: JobSpec,
+  options: OpenRegistryOptions & { signal: AbortSignal; cacheDir?: string },
+): Promise<{ written: JobSpecInput; spec: JobSpec }> {
+  if (spec.start === null) return { written, spec };
+  const start = await findStart(spec.start, options);
+  const model = await openBase(spec.base);
+  const filled = { ...written, lora: { ...(await startSettings(start, model)), ...written.lora } };
+  const { lora } = parseJobSpec(filled);
+  const { signal, cacheDir } = options;
+  await readStart(start, model, lora, { signal, ...(cacheDir !== undefined && { cacheDir }) });
+  return { written: filled, spec: { ...spec, lora, start: start.folder } };
+}

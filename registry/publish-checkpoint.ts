@@ -1,0 +1,82 @@
+import { baseDigest } from '../lora/models/base/base-identity.ts';
+import { encodeCbor, sha256 } from '../protocol/cbor.ts';
+import type { Manifest } from '../protocol/manifest.ts';
+import type { Checkpoint } from '../protocol/messages.ts';
+import type { VersionManifest } from '../protocol/version-manifest.ts';
+import { flatSettings } from './adapter-settings.ts';
+import { addFolder } from './add-folder.ts';
+import { TOKENIZER_FILES } from './known-base.ts';
+import { startOf } from './publish-run.ts';
+import type { Registry } from './registry.ts';
+import type { AdapterVersion } from './version.ts';
+
+/** A checkpoint of a job to publish. */
+export interface CheckpointToPublish {
+  /** PEFT folder with the weights of the checkpoint. */
+  readonly folder: string;
+  /** Digest of the job. */
+  readonly job: string;
+  /** Manifest of the job. */
+  readonly manifest: Manifest;
+  /** Body of the signed checkpoint, and its digest. */
+  readonly checkpoint: { readonly digest: string; readonly body: Checkpoint };
+  /** Name of the adapter. @default the name of the job */
+  readonly name?: string | undefined;
+  /** Why it is published, for the tag log. @default "checkpoint of a job" */
+  readonly reason?: string;
+}
+
+/**
+ * Adds a checkpoint of a job as a version, with the job's settings, the digests of its data, the losses of the checkpoint,
+ * and the version that the job started from.
+ * @throws the errors of `addFolder`
+ */
+export function publishCheckpoint(
+  registry: Registry,
+  {
+    folder,
+    job,
+    manifest,
+    checkpoint,
+    name = manifest.name,
+    reason = 'checkpoint of a job',
+  }: CheckpointToPublish,
+): Promise<{ version: AdapterVersion; created: boolean }> {
+  const { base, data, training, rounds, acceptance, seed } = manifest;
+  const { digest, body } = checkpoint;
+  const tokenizer = baseDigest(base.files.filter(({ path }) => TOKENIZER_FILES.has(path)));
+  const shards = data.shards.map((shard) => shard.digest);
+  return addFolder(registry, {
+    name,
+    folder,
+    base: {
+      base: { name: base.name, revision: base.revision ?? null, digest: base.digest, tokenizer },
+      folder: null,
+    },
+    parents: startOf({ version: null, digest: manifest.adapter.initial.digest }, 'job', registry),
+    job: { digest: job, name: manifest.name, checkpoint: digest, round: body.round },
+    data: [
+      { name: 'train', digest: sha256(encodeCbor(shards)) },
+      { name: 'held-out', digest: data.heldOut.digest },
+    ],
+    settings: flatSettings({ training, rounds, acceptance, seed }),
+    metrics: metricsOf(body),
+    reason,
+  });
+}
+
+/** Returns whether a checkpoint has been published under a name, even if its version has been removed since. */
+export function isPublished(registry: Registry, name: string, checkpoint: string): boolean {
+  return registry
+    .versions(name, { removed: true })
+    .some(({ manifest }) => manifest.job?.checkpoint === checkpoint);
+}
+
+function metricsOf({ round, contributors, metrics }: Checkpoint): VersionManifest['metrics'] {
+  const { heldOutLoss, heldOutTokens, trainLoss, tokens, seconds, drift } = metrics;
+  const nodes = new Set(contributors.map(({ peer }) => peer)).size;
+  const all = { heldOutLoss, heldOutTokens, trainLoss, round, tokens, seconds, drift, nodes };
+  return Object.fromEntries(
+    Object.entries(all).filter((entry): entry is [string, number] => entry[1] !== null),
+  );
+}
