@@ -44,12 +44,12 @@ const COMPRESSORS: Compressors = {
 /**
  * Reads Apache Parquet, one row group at a time. 64-bit integers become numbers, or strings beyond 2^53. Times become
  * ISO strings. `row` counts from 1.
- * @param wanted columns to read; all other columns get the value undefined
+ * @param wanted columns to read; all other columns get the value undefined. null: all columns
  * @throws DATA_PARQUET (values: file, reason), DATA_UNREADABLE
  */
 export async function* readParquet(
   file: string,
-  { signal, wanted, onBytes }: ContainerOptions & { wanted: ReadonlySet<string> },
+  { signal, wanted, onBytes }: ContainerOptions & { wanted: ReadonlySet<string> | null },
 ): RowBatches {
   const handle = await open(file).catch((cause: unknown) => {
     throw dataError('DATA_UNREADABLE', `${file} cannot be read`, { file }, { cause, ...fromSystem(cause) });
@@ -58,7 +58,7 @@ export async function* readParquet(
     const buffer = await fileBuffer(handle, onBytes);
     const metadata = await parquetMetadataAsync(buffer);
     const names = columnNames(metadata);
-    const columns = names.filter((name) => wanted.has(name));
+    const columns = names.filter((name) => wanted === null || wanted.has(name));
     const blank = Object.fromEntries(names.map((name) => [name, undefined]));
     let row = 0;
     let groupStart = 0;

@@ -1,0 +1,224 @@
+/**
+ * Translates regular expressions of Python's `re` module to JavaScript. Patterns of task files are untrusted, so every
+ * search has a deadline. Constructs that JavaScript cannot reproduce on every supported version of Node.js are refused.
+ */
+import { withinDeadline } from '../../data/tokenizing/deadline.ts';
+import { SPACE_CLASS } from './text.ts';
+
+/** Deadline of a search in a short text, milliseconds. Longer texts get more. */
+const DEADLINE_MS = 2_000;
+
+const WORD = '\\p{L}\\p{N}_';
+const SPACE = SPACE_CLASS;
+/** Classes by their letter, for use inside of brackets. */
+const CLASSES: Readonly<Record<string, string>> = {
+  d: '\\p{Nd}',
+  D: '\\P{Nd}',
+  w: WORD,
+  W: `[^${WORD}]`,
+  s: SPACE,
+  S: `[^${SPACE}]`,
+};
+const CONTROLS: Readonly<Record<string, number>> = { n: 10, t: 9, r: 13, f: 12, v: 11, a: 7 };
+const ANYWHERE = '[\\s\\S]';
+const ANCHORS: Readonly<Record<string, string>> = {
+  b: `(?:(?<=[${WORD}])(?![${WORD}])|(?<![${WORD}])(?=[${WORD}]))`,
+  B: `(?:(?<=[${WORD}])(?=[${WORD}])|(?<![${WORD}])(?![${WORD}]))`,
+  A: `(?<!${ANYWHERE})`,
+  Z: `(?!${ANYWHERE})`,
+};
+
+/** Thrown for a pattern that cannot be translated. */
+export class PatternProblem extends Error {}
+
+/** A compiled pattern with the functions of `re` that tasks use. */
+export class PythonPattern {
+  readonly source: string;
+  readonly #expression: RegExp;
+
+  /** @throws PatternProblem */
+  constructor(source: string) {
+    this.source = source;
+    const { pattern, flags } = new Translator(source).translate();
+    try {
+      this.#expression = new RegExp(pattern, `gv${flags}`);
+    } catch (error) {
+      throw new PatternProblem(error instanceof Error ? error.message : String(error));
+    }
+  }
+
+  /** Python's `re.findall`: the groups of every match; the whole match for a pattern without groups. */
+  findAll(text: string): string[][] {
+    return this.#within(text, () =>
+      Array.from(text.matchAll(this.#expression), ([match, ...groups]) =>
+        groups.length === 0 ? [match] : groups.map((group) => group ?? ''),
+      ),
+    );
+  }
+
+  /** Python's `re.sub(pattern, '', text)`. */
+  removeAll(text: string): string {
+    return this.#within(text, () => text.replaceAll(this.#expression, ''));
+  }
+
+  /** Python's `re.sub(pattern, replacement, text, count)`. @param count 0: all matches */
+  replace(text: string, replacement: string, count: number): string {
+    const parts = replacementParts(replacement);
+    let done = 0;
+    return this.#within(text, () =>
+      text.replaceAll(this.#expression, (...found: unknown[]) => {
+        if (count > 0 && done >= count) return found[0] as string;
+        done++;
+        return parts.map((part) => (typeof part === 'string' ? part : (found[part] ?? ''))).join('');
+      }),
+    );
+  }
+
+  #within<T>(text: string, run: () => T): T {
+    return withinDeadline(run, text.length, DEADLINE_MS);
+  }
+}
+
+/** Splits a replacement into texts and numbers of groups. @throws PatternProblem for other escapes than `\1` and `\\` */
+function replacementParts(replacement: string): (string | number)[] {
+  return Array.from(replacement.matchAll(/\\g<(\d+)>|\\(.)|[^\\]+|\\$/gsu), ([all, group, escaped]) => {
+    if (group !== undefined) return Number(group);
+    if (escaped === undefined) return all;
+    if (/[1-9]/.test(escaped)) return Number(escaped);
+    if (escaped === '\\') return '\\';
+    const control = CONTROLS[escaped];
+    if (control === undefined) throw new PatternProblem(`the replacement has the escape ${all}`);
+    return String.fromCodePoint(control);
+  });
+}
+
+class Translator {
+  readonly #characters: readonly string[];
+  #at = 0;
+  #flags = new Set<string>();
+
+  constructor(source: string) {
+    this.#characters = [...source];
+  }
+
+  translate(): { pattern: string; flags: string } {
+    const [, flags] = /^\(\?([a-zA-Z]+)\)/.exec(this.#rest()) ?? [];
+    if (flags !== undefined) {
+      for (const flag of flags) {
+        if (!'imsu'.includes(flag)) throw new PatternProblem(`the flag (?${flag}) is not supported`);
+        this.#flags.add(flag);
+      }
+      this.#at += flags.length + 3;
+    }
+    let pattern = '';
+    while (this.#at < this.#characters.length) pattern += this.#item();
+    return { pattern, flags: this.#flags.has('i') ? 'i' : '' };
+  }
+
+  #rest(): string {
+    return this.#characters.slice(this.#at).join('');
+  }
+
+  #item(): string {
+    const character = this.#characters[this.#at++]!;
+    switch (character) {
+      case '\\':
+        return this.#escape(false);
+      case '[':
+        return this.#characterClass();
+      case '(':
+        return this.#group();
+      case '.':
+        return this.#flags.has('s') ? ANYWHERE : '[^\\n]';
+      case '^':
+        return this.#flags.has('m') ? '(?<![^\\n])' : ANCHORS.A!;
+      case '$':
+        return this.#flags.has('m') ? '(?![^\\n])' : `(?=\\n?${ANCHORS.Z})`;
+      case '{':
+        return this.#repetition();
+      case '*':
+      case '+':
+      case '?':
+        return this.#quantifier(character);
+      case ')':
+      case '|':
+        return character;
+      default:
+        return literal(character);
+    }
+  }
+
+  #quantifier(text: string): string {
+    if (this.#characters[this.#at] === '+') throw new PatternProblem(`${text}+ is not supported`);
+    return text;
+  }
+
+  #repetition(): string {
+    const [all, low, comma, high] = /^(\d*)(?:(,)(\d*))?\}/.exec(this.#rest()) ?? [];
+    if (all === undefined || (low === '' && comma === undefined)) return literal('{');
+    this.#at += all.length;
+    return this.#quantifier(comma === undefined ? `{${low}}` : `{${low || '0'},${high}}`);
+  }
+
+  #group(): string {
+    const rest = this.#rest();
+    if (!rest.startsWith('?')) return '(';
+    const named = /^\?P<(\w+)>/.exec(rest);
+    const reference = /^\?P=(\w+)\)/.exec(rest);
+    const comment = /^\?#[^)]*\)/.exec(rest);
+    const plain = /^\?(?::|=|!|<=|<!)/.exec(rest);
+    const found = named ?? reference ?? comment ?? plain;
+    if (found === null) throw new PatternProblem(`(${rest.slice(0, 4)}… is not supported`);
+    this.#at += found[0].length;
+    if (named) return `(?<${named[1]}>`;
+    if (reference) return `\\k<${reference[1]}>`;
+    return comment ? '' : `(${found[0]}`;
+  }
+
+  /** Translates the escape whose backslash was just read. */
+  #escape(inClass: boolean): string {
+    const character = this.#characters[this.#at++];
+    if (character === undefined) throw new PatternProblem('it ends with a backslash');
+    const named = CLASSES[character];
+    if (named !== undefined) return inClass ? named : `[${named}]`;
+    const hex = /^(?:x([0-9a-f]{2})|u([0-9a-f]{4})|U([0-9a-f]{8}))/i.exec(character + this.#rest());
+    if (hex) {
+      this.#at += hex[0].length - 1;
+      return point(Number.parseInt(hex[1] ?? hex[2] ?? hex[3]!, 16));
+    }
+    const control = CONTROLS[character] ?? (inClass && character === 'b' ? 8 : undefined);
+    if (control !== undefined) return point(control);
+    if (!inClass && ANCHORS[character] !== undefined) return ANCHORS[character];
+    if (!inClass && /[1-9]/.test(character)) return `(?:\\${character})`;
+    if (/[0-9a-zA-Z]/.test(character)) throw new PatternProblem(`the escape \\${character} is not supported`);
+    return literal(character);
+  }
+
+  #characterClass(): string {
+    let content = '';
+    if (this.#characters[this.#at] === '^') {
+      content = '^';
+      this.#at++;
+    }
+    for (let first = true; ; first = false) {
+      const character = this.#characters[this.#at++];
+      if (character === undefined) throw new PatternProblem('a class [… is not closed');
+      if (character === ']' && !first) return `[${content}]`;
+      const start = character === '\\' ? this.#escape(true) : point(character.codePointAt(0)!);
+      content += start;
+      const [dash, end] = this.#characters.slice(this.#at, this.#at + 2);
+      if (dash !== '-' || end === undefined || end === ']') continue;
+      this.#at += 2;
+      content += `-${end === '\\' ? this.#escape(true) : point(end.codePointAt(0)!)}`;
+    }
+  }
+}
+
+/** Returns the source of an expression (flag v) that matches exactly this character. */
+function literal(character: string): string {
+  return /[\p{L}\p{N} _]/u.test(character) ? character : point(character.codePointAt(0)!);
+}
+
+function point(code: number): string {
+  return `\\u{${code.toString(16)}}`;
+}

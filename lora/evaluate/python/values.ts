@@ -1,0 +1,123 @@
+/**
+ * Values of Python as templates and task files use them: None is null, `int` is a number, a list or tuple is an array, a
+ * dictionary is an object. A `float` is a {@link Float}, because 2.0 and 2 are printed differently.
+ */
+
+/** Python's `float`. */
+export class Float {
+  readonly value: number;
+  constructor(value: number) {
+    this.value = value;
+  }
+}
+
+export type PythonValue =
+  | null
+  | boolean
+  | number
+  | string
+  | Float
+  | readonly PythonValue[]
+  | { readonly [key: string]: PythonValue };
+
+/** Converts a value of JSON or YAML. Numbers that are not whole become floats. Other objects become texts. */
+export function fromJson(value: unknown): PythonValue {
+  if (value === null || value === undefined) return null;
+  if (typeof value === 'number') return Number.isSafeInteger(value) ? value : new Float(value);
+  if (typeof value === 'bigint') return Number(value);
+  if (Array.isArray(value)) return value.map(fromJson);
+  if (typeof value !== 'object') return value as boolean | string;
+  if (value instanceof Date) return value.toISOString();
+  return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, fromJson(item)]));
+}
+
+export function isList(value: unknown): value is readonly PythonValue[] {
+  return Array.isArray(value);
+}
+
+export function isDictionary(value: unknown): value is { readonly [key: string]: PythonValue } {
+  return typeof value === 'object' && value !== null && !Array.isArray(value) && !(value instanceof Float);
+}
+
+/** Returns the number of an `int`, `float` or `bool`; null for other values. */
+export function numberOf(value: PythonValue): number | null {
+  if (value instanceof Float) return value.value;
+  return typeof value === 'number' || typeof value === 'boolean' ? Number(value) : null;
+}
+
+/** Python's truth of a value. */
+export function isTrue(value: PythonValue): boolean {
+  if (value instanceof Float) return value.value !== 0;
+  if (isList(value)) return value.length > 0;
+  return isDictionary(value) ? Object.keys(value).length > 0 : Boolean(value);
+}
+
+/** Python's `==`. */
+export function isEqual(a: PythonValue, b: PythonValue): boolean {
+  const [left, right] = [numberOf(a), numberOf(b)];
+  if (left !== null || right !== null) return left === right;
+  if (isList(a)) return isList(b) && a.length === b.length && a.every((item, i) => isEqual(item, b[i]!));
+  if (!isDictionary(a)) return a === b;
+  if (!isDictionary(b)) return false;
+  const keys = Object.keys(a);
+  return (
+    keys.length === Object.keys(b).length &&
+    keys.every((key) => Object.hasOwn(b, key) && isEqual(a[key]!, b[key]!))
+  );
+}
+
+/** Python's `str(value)`. */
+export function str(value: PythonValue): string {
+  return typeof value === 'string' ? value : repr(value);
+}
+
+/** Python's `repr(value)`. */
+export function repr(value: PythonValue): string {
+  if (value === null) return 'None';
+  if (typeof value === 'boolean') return value ? 'True' : 'False';
+  if (typeof value === 'number') return String(value);
+  if (typeof value === 'string') return quoted(value);
+  if (value instanceof Float) return floatText(value.value);
+  if (isList(value)) return `[${value.map(repr).join(', ')}]`;
+  return `{${Object.entries(value)
+    .map(([key, item]) => `${quoted(key)}: ${repr(item)}`)
+    .join(', ')}}`;
+}
+
+/** Python's `repr` of a float: the shortest digits, with an exponent below 1e-4 and from 1e16 on. */
+export function floatText(value: number): string {
+  if (Number.isNaN(value)) return 'nan';
+  if (!Number.isFinite(value)) return value > 0 ? 'inf' : '-inf';
+  if (Object.is(value, -0)) return '-0.0';
+  const size = Math.abs(value);
+  if (value !== 0 && (size < 1e-4 || size >= 1e16)) {
+    const [digits, exponent] = value.toExponential().split('e') as [string, string];
+    return `${digits}e${exponent[0]}${exponent.slice(1).padStart(2, '0')}`;
+  }
+  const text = String(value);
+  if (text.includes('e')) return value.toFixed(20).replace(/0+$/, '');
+  return text.includes('.') ? text : `${text}.0`;
+}
+
+const ESCAPES: Readonly<Record<string, string>> = { '\\': '\\\\', '\n': '\\n', '\r': '\\r', '\t': '\\t' };
+
+/** Python's `repr` of a text. */
+function quoted(text: string): string {
+  const quote = text.includes("'") && !text.includes('"') ? '"' : "'";
+  let result = '';
+  for (const character of text) {
+    if (character === quote) result += `\\${character}`;
+    else result += ESCAPES[character] ?? (isPrintable(character) ? character : escaped(character));
+  }
+  return quote + result + quote;
+}
+
+function isPrintable(character: string): boolean {
+  return character === ' ' || !/[\p{C}\p{Z}]/u.test(character);
+}
+
+function escaped(character: string): string {
+  const code = character.codePointAt(0)!;
+  const [letter, digits] = code < 0x100 ? ['x', 2] : code < 0x10000 ? ['u', 4] : ['U', 8];
+  return `\\${letter}${code.toString(16).padStart(digits as number, '0')}`;
+}

@@ -1,0 +1,194 @@
+/** A task with its documents, ready to be evaluated on any number of models. */
+
+import { evaluateError } from '../errors.ts';
+import type { MetricValue } from '../metrics/aggregate.ts';
+import type { LanguageModel, Likelihood, ModelOptions } from '../model/language-model.ts';
+import { isList, type PythonValue, str } from '../python/values.ts';
+import { parseTask, type TaskConfig } from './config.ts';
+import {
+  answerValues,
+  choiceValues,
+  continuationValues,
+  type DocumentValues,
+  rollingValues,
+} from './document-results.ts';
+import { type Document, Splits } from './documents.ts';
+import { Fields } from './fields.ts';
+import { ExampleSampler, PromptBuilder } from './prompts.ts';
+import { TaskFile } from './task-file.ts';
+
+/** What a model is asked about one document. */
+interface DocumentRequests {
+  readonly document: Document;
+  readonly target: PythonValue;
+  /** Choices, and the correct one, of a multiple_choice task; else null. */
+  readonly choices: readonly string[] | null;
+  readonly gold: PythonValue;
+  /** Context and continuation, or the text, or the prompt, of each request. */
+  readonly texts: readonly (readonly [string, string] | readonly [string])[];
+}
+
+/** The result of one document with one filter. */
+export interface DocumentResult {
+  /** Number of the document in its split. */
+  readonly id: number;
+  readonly filter: string;
+  readonly document: Document;
+  readonly target: PythonValue;
+  readonly requests: DocumentRequests['texts'];
+  /** What the model answered to each request: likelihoods, or texts. */
+  readonly responses: readonly (Likelihood | number | string)[];
+  /** The answer after the filter, for generated answers. */
+  readonly answer: string | null;
+  readonly values: DocumentValues;
+}
+
+export interface LoadTaskOptions {
+  /** Evaluates only the first documents. @default all */
+  readonly limit?: number | undefined;
+  readonly signal?: AbortSignal | undefined;
+}
+
+export class Task {
+  readonly config: TaskConfig;
+  /** Number of documents in the split. */
+  readonly total: number;
+  readonly #requests: readonly DocumentRequests[];
+
+  private constructor(config: TaskConfig, total: number, requests: readonly DocumentRequests[]) {
+    this.config = config;
+    this.total = total;
+    this.#requests = requests;
+  }
+
+  /** Reads a task file and its data. @throws TASK_FILE, TASK_UNSUPPORTED, TASK_DATA, TASK_DOCUMENT, DATA_* */
+  static async load(path: string, { limit, signal }: LoadTaskOptions = {}): Promise<Task> {
+    const config = parseTask(await TaskFile.read(path));
+    const splits = new Splits(config, signal);
+    const { documents, columns } = await splits.evaluated();
+    const fields = new Fields(config, columns);
+    const examples = config.fewshot.count > 0 ? await splits.examples() : [];
+    const prompts = new PromptBuilder(config, fields, new ExampleSampler(examples, config));
+    const requests = documents
+      .slice(0, limit)
+      .map((document) => requestsOf(document, config, fields, prompts));
+    return new Task(config, documents.length, requests);
+  }
+
+  /** Number of documents that are evaluated. */
+  get documents(): number {
+    return this.#requests.length;
+  }
+
+  /** Number of requests to the model. */
+  get requests(): number {
+    return this.#requests.reduce((sum, { texts }) => sum + texts.length, 0);
+  }
+
+  /** Evaluates a model. @returns all documents with the first filter, then with the next */
+  async evaluate(model: LanguageModel, options: ModelOptions = {}): Promise<DocumentResult[]> {
+    const responses = await this.#ask(model, options);
+    return this.config.filters.flatMap((filter) =>
+      this.#requests.map(({ document, target, choices, gold, texts }, id): DocumentResult => {
+        const own = responses[id]!;
+        const result = { id, filter: filter.name, document, target, requests: texts, responses: own };
+        if (this.config.outputType !== 'generate_until') {
+          return {
+            ...result,
+            answer: null,
+            values: this.#values(choices, gold, texts, own as (Likelihood | number)[]),
+          };
+        }
+        const repeated = new Array<string>(this.config.repeats).fill(own[0] as string);
+        const answer = filter.apply(repeated);
+        const several = isList(gold);
+        const correct = several ? gold.map(str) : [str(gold)];
+        return { ...result, answer, values: answerValues(this.config, correct, several, answer) };
+      }),
+    );
+  }
+
+  #values(
+    choices: readonly string[] | null,
+    gold: PythonValue,
+    texts: DocumentRequests['texts'],
+    responses: readonly (Likelihood | number)[],
+  ): DocumentValues {
+    if (choices !== null) return choiceValues(this.config, choices, gold, responses as readonly Likelihood[]);
+    const [first] = responses;
+    if (typeof first === 'number') return rollingValues(this.config, texts[0]![0], first);
+    return continuationValues(this.config, first as Likelihood);
+  }
+
+  /** Returns the responses to the requests of each document. */
+  async #ask(model: LanguageModel, options: ModelOptions): Promise<(Likelihood | number | string)[][]> {
+    const all = this.#requests.flatMap(({ texts }) => texts);
+    const { outputType, generation } = this.config;
+    const responses: readonly (Likelihood | number | string)[] =
+      outputType === 'generate_until'
+        ? await model.generate(
+            all.map(([prompt]) => ({ prompt, ...generation })),
+            options,
+          )
+        : outputType === 'loglikelihood_rolling'
+          ? await model.rollingLikelihoods(
+              all.map(([text]) => text),
+              options,
+            )
+          : await model.likelihoods(
+              all.map(([context, continuation = '']) => ({ context, continuation })),
+              options,
+            );
+    let next = 0;
+    return this.#requests.map(({ texts }) => {
+      next += texts.length;
+      return responses.slice(next - texts.length, next);
+    });
+  }
+}
+
+/** Values of all documents in one metric with one filter, in the order of the documents. */
+export function valuesOf(results: readonly DocumentResult[], metric: string, filter: string): MetricValue[] {
+  return results.filter((result) => result.filter === filter).map(({ values }) => values[metric]!);
+}
+
+function requestsOf(
+  document: Document,
+  config: TaskConfig,
+  fields: Fields,
+  prompts: PromptBuilder,
+): DocumentRequests {
+  const prompt = prompts.build(document);
+  const target = fields.target(document);
+  const texts = (value: PythonValue): string => {
+    if (typeof value === 'string') return value;
+    throw evaluateError('TASK_DOCUMENT', `${config.name}: the target is ${str(value)}, which is not a text`, {
+      task: config.name,
+    });
+  };
+  const single = Array.isArray(prompt) ? '' : (prompt as string);
+  switch (config.outputType) {
+    case 'loglikelihood':
+      return { document, target, choices: null, gold: target, texts: [[single, texts(target)]] };
+    case 'loglikelihood_rolling':
+      return { document, target, choices: null, gold: target, texts: [[texts(target)]] };
+    case 'generate_until': {
+      const choices = config.docToChoice === null ? null : fields.choices(document);
+      const gold = choices !== null && typeof target === 'number' ? (choices.at(target) ?? null) : target;
+      return { document, target, choices: null, gold, texts: [[single]] };
+    }
+    case 'multiple_choice': {
+      const choices = fields.choices(document);
+      const { targetDelimiter: delimiter } = config;
+      const hasOwnQuestions = Array.isArray(prompt);
+      const pairs = hasOwnQuestions
+        ? prompt.map((context) => [context, `${delimiter}${str(target)}`] as const)
+        : choices.map((choice) => [single, `${delimiter}${choice}`] as const);
+      const alone = config.metrics.some(({ name }) => name === 'acc_mutual_info')
+        ? choices.map((choice) => ['', `${delimiter}${choice}`] as const)
+        : [];
+      const gold = hasOwnQuestions ? fields.text(document) : target;
+      return { document, target, choices, gold, texts: [...pairs, ...alone] };
+    }
+  }
+}

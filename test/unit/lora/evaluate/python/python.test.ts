@@ -1,0 +1,96 @@
+import { readFileSync } from 'node:fs';
+import { describe, expect, it } from 'vitest';
+import { LiteralProblem, literalEval } from '../../../../../lora/evaluate/python/literal.ts';
+import { PythonRandom } from '../../../../../lora/evaluate/python/random.ts';
+import { PatternProblem, PythonPattern } from '../../../../../lora/evaluate/python/regex.ts';
+import { Float, fromJson, isEqual, repr } from '../../../../../lora/evaluate/python/values.ts';
+import { Template } from '../../../../../lora/evaluate/templates/template.ts';
+
+const parts = JSON.parse(
+  readFileSync(new URL('../../../../fixtures/lm-eval/parts.json', import.meta.url), 'utf8'),
+);
+
+interface RandomCase {
+  seed: number;
+  numbers: number[];
+  samples: number[][];
+  choices: number[];
+}
+
+describe('random numbers of CPython 3.11', () => {
+  it.each(parts.random as RandomCase[])('has the numbers of seed $seed', (expected) => {
+    const random = new PythonRandom(expected.seed);
+    expect([random.random(), random.random(), random.random()]).toEqual(expected.numbers.slice(0, 3));
+    for (let i = 0; i < 698; i++) random.random();
+    expect([random.random(), random.random()]).toEqual(expected.numbers.slice(3));
+    const sizes = [
+      [3, 2],
+      [21, 5],
+      [22, 5],
+      [30, 6],
+      [85, 6],
+      [86, 6],
+      [1000, 20],
+      [7, 7],
+    ] as const;
+    const samples = sizes.map(([n, k]) => random.sample([...new Array(n).keys()], k));
+    expect(samples).toEqual(expected.samples);
+    const choices = new Uint32Array(10);
+    random.choices(12, choices);
+    expect([...choices]).toEqual(expected.choices);
+  });
+});
+
+describe('templates', () => {
+  const document = fromJson(parts.doc) as Record<string, never>;
+  it.each(parts.templates as { template: string; text: string }[])(
+    'renders $template',
+    ({ template, text }) => {
+      expect(new Template(template).render(document)).toBe(text);
+    },
+  );
+
+  it.each([
+    '{{missing}}',
+    '{{text.missing}}',
+    '{{list[9]}}',
+    '{{text|shuffle}}',
+    '{{text.encode()}}',
+    "{{'a' + 1}}",
+  ])('refuses %s', (template) => {
+    expect(() => new Template(template).render(document)).toThrow();
+  });
+});
+
+describe('literals', () => {
+  it.each(parts.literals as { source: string; value: unknown }[])('reads $source', ({ source, value }) => {
+    expect(isEqual(literalEval(source), fromJson(value))).toBe(true);
+  });
+
+  it.each(['', '[1', 'open("x")', "'a", '1 +', 'x', '007', `${'['.repeat(99)}`])('refuses %s', (source) => {
+    expect(() => literalEval(source)).toThrow(LiteralProblem);
+  });
+});
+
+describe('patterns', () => {
+  it.each(parts.patterns as { pattern: string; text: string; found: unknown[]; without: string }[])(
+    'finds $pattern',
+    ({ pattern, text, found, without }) => {
+      const compiled = new PythonPattern(pattern);
+      const groups = compiled.findAll(text);
+      expect(groups.map((all) => (all.length === 1 ? all[0] : all))).toEqual(found);
+      expect(compiled.removeAll(text)).toBe(without);
+    },
+  );
+
+  it.each(['(?>a)', 'a*+', '(?x) a', '(?i:a)', '\\p{L}', '(', '[a'])('refuses %s', (pattern) => {
+    expect(() => new PythonPattern(pattern)).toThrow(PatternProblem);
+  });
+});
+
+it('prints floats as Python does', () => {
+  const printed = [1, 0.1, 1e16, 1.5e-5, 123456789.125, 1e-4, -0, 1e22].map((value) =>
+    repr(new Float(value)),
+  );
+  expect(printed).toEqual(['1.0', '0.1', '1e+16', '1.5e-05', '123456789.125', '0.0001', '-0.0', '1e+22']);
+});
