@@ -20,6 +20,7 @@ import type { MergeModelOptions } from './lora/adapter/merge-model.ts';
 import type { EvaluateOptions, Evaluation } from './lora/evaluate/evaluate.ts';
 import type { Generated, GenerateOptions } from './lora/evaluate/generate.ts';
 import type { ModelBundle, OpenModelDeps, OpenModelOptions } from './lora/evaluate/model-bundle.ts';
+import type { EvaluateTasksOptions, TaskEvaluation } from './lora/evaluate/tasks/evaluate-tasks.ts';
 import type { EstimateDeps, FinetuneEstimate, FinetuneOptions } from './lora/finetune/finetune.ts';
 import type { FinetuneListener, FinetuneResult } from './lora/finetune/listener.ts';
 import type { PrepareDeps, PrepareOptions } from './lora/finetune/prepare.ts';
@@ -94,6 +95,19 @@ export async function openModel(options: OpenModelOptions, deps?: OpenModelDeps)
  */
 export async function evaluate(model: ModelBundle, options: EvaluateOptions): Promise<Evaluation> {
   return (await import('./lora/evaluate/evaluate.ts')).evaluate(model, options);
+}
+
+/**
+ * Evaluates a model on task files with the keys of lm-evaluation-harness's YAML (docs/evaluation.md). Figures and standard
+ * errors are those of lm-evaluation-harness 0.4.13. Runs in this process, and blocks its event loop while it computes a batch.
+ *
+ * @throws SwarmError TASK_*, DATA_*, ENGINE_*
+ */
+export async function evaluateTasks(
+  model: ModelBundle,
+  options: EvaluateTasksOptions,
+): Promise<TaskEvaluation> {
+  return (await import('./lora/evaluate/tasks/evaluate-tasks.ts')).evaluateTasks(model, options);
 }
 
 /**
@@ -285,6 +299,8 @@ export type { Origin } from './lora/data/examples.ts';
 export type { RowTally } from './lora/data/packing/tally.ts';
 export type { BadRow, RowSummary } from './lora/data/row-report.ts';
 export type { Device, EngineName } from './lora/engines/names.ts';
+export type { TaskProgress } from './lora/evaluate/tasks/evaluate-tasks.ts';
+export type { TaskFigures, TaskResults } from './lora/evaluate/tasks/results.ts';
 export type { DiskEstimate, RunEstimate } from './lora/finetune/estimate.ts';
 export type { PackedPart, RunEvaluation, RunPlan, RunStep } from './lora/finetune/listener.ts';
 export type { RunMemory } from './lora/finetune/memory.ts';
@@ -326,6 +342,7 @@ export type {
   CreateJobOptions,
   EstimateDeps,
   EvaluateOptions,
+  EvaluateTasksOptions,
   Evaluation,
   FinetuneEstimate,
   FinetuneListener,
@@ -352,5 +369,6 @@ export type {
   Registry,
   RunningCoordinator,
   RunningNode,
+  TaskEvaluation,
   VerifiedCheckpoint,
 };

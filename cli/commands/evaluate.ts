@@ -1,51 +1,44 @@
-import { resolve } from 'node:path';
 import type { Command } from 'commander';
-import { countOf, formatCount } from '../../common/text.ts';
-import type { Evaluation } from '../../index.ts';
-import { badRowSummary, printedRows } from '../bad-rows.ts';
+import { commonError } from '../../common/common-errors.ts';
 import type { Context } from '../context.ts';
-import { addDataOptions, DATA_FILES, type DataFlags, dataSettings } from '../data-options.ts';
-import { addModelOptions, type ModelFlags, openModelBundle } from '../model-options.ts';
-import { collect, jsonOption } from '../options.ts';
-import { printJson, printLines } from '../print.ts';
+import { addDataOptions, DATA_FILES } from '../data-options.ts';
+import { type DataEvaluationFlags, evaluateData } from '../evaluate/data.ts';
+import { evaluateOnTasks, type TaskFlags } from '../evaluate/tasks.ts';
+import { addModelOptions } from '../model-options.ts';
+import { collect, integer, jsonOption } from '../options.ts';
 
-interface EvaluateFlags extends ModelFlags, DataFlags {
-  data: string[];
-  json?: boolean;
-}
+type EvaluateFlags = Omit<DataEvaluationFlags, 'data'> &
+  Omit<TaskFlags, 'tasks'> & { data?: string[]; tasks?: string[] };
 
 export function registerEvaluate(program: Command, context: Context): void {
   const command = program
     .command('evaluate')
-    .description('measure the loss of a model on data, with or without an adapter');
-  addModelOptions(command).requiredOption('--data <path...>', `data to measure on: ${DATA_FILES}`, collect);
+    .description('measure a model, with or without an adapter: its loss on data, or its answers to tasks');
+  addModelOptions(command)
+    .option('--data <path...>', `data to measure the loss on: ${DATA_FILES}`, collect)
+    .option(
+      '--tasks <file...>',
+      "task files with the keys of lm-evaluation-harness's YAML and data in local files (docs/evaluation.md); instead of --data",
+      collect,
+    )
+    .option('--limit <n>', 'with --tasks: use only the first n documents of each task', integer(1))
+    .option(
+      '--max-length <n>',
+      "with --tasks: longest input in tokens; longer prompts lose their beginning (default: the model's context)",
+      integer(2),
+    );
   addDataOptions(command, { packing: false })
     .addOption(jsonOption())
     .action((options: EvaluateFlags) => evaluate(context, options));
 }
 
-async function evaluate(context: Context, options: EvaluateFlags): Promise<void> {
-  const { evaluate: measure } = await import('../../index.ts');
-  const { signal, cwd, clock } = context;
-  const bundle = await openModelBundle(context, options);
-  const result = await measure(bundle, {
-    data: options.data.map((path) => resolve(cwd, path)),
-    settings: dataSettings(options, cwd),
-    onBadRow: printedRows(context),
-    now: clock.now(),
-    signal,
-  });
-  if (options.json) printJson(context, { schemaVersion: 1, ...result });
-  else printLines(context, resultLines(result));
-}
-
-function resultLines({ loss, perplexity, bitsPerByte, tokens, rows, read }: Evaluation): string[] {
-  const skipped = read && badRowSummary(read);
-  return [
-    `loss          ${loss.toFixed(4)} nats per token`,
-    `perplexity    ${perplexity.toFixed(2)}`,
-    ...(bitsPerByte === null ? [] : [`bits per byte ${bitsPerByte.toFixed(4)}`]),
-    `tokens        ${formatCount(tokens)} in ${countOf(rows, bitsPerByte === null ? 'example' : 'text')}`,
-    ...(skipped === null ? [] : [`left out      ${skipped}`]),
-  ];
+async function evaluate(context: Context, { data, tasks, ...options }: EvaluateFlags): Promise<void> {
+  if (data !== undefined && tasks === undefined) return evaluateData(context, { ...options, data });
+  if (tasks !== undefined && data === undefined) return evaluateOnTasks(context, { ...options, tasks });
+  throw commonError(
+    'USAGE',
+    'an evaluation takes either --data or --tasks',
+    {},
+    { next: 'give one of the two' },
+  );
 }

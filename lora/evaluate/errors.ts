@@ -2,15 +2,11 @@ import { defineErrors } from '../../common/errors.ts';
 
 export const evaluateError = defineErrors({
   EVALUATE_EMPTY: { kind: 'failed', next: 'use rows of at least two tokens' },
-  EVALUATE_PAIRS: {
-    kind: 'usage',
-    next: 'evaluate both models on the same task files, with the same --limit',
-  },
   TASK_DATA: { kind: 'failed', next: 'correct the data files that the task file names' },
   TASK_DOCUMENT: { kind: 'failed', next: 'correct the template, or the document' },
   TASK_FILE: { kind: 'usage', next: 'correct the task file (docs/evaluation.md)' },
   TASK_UNSUPPORTED: {
     kind: 'usage',
-    next: 'write the task without it (docs/evaluation.md lists what is supported), or run it in lm-evaluation-harness',
+    next: 'write the task without it (docs/evaluation.md lists what is supported), or use lm-evaluation-harness',
   },
 });
