@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import type { RPC } from '@libp2p/gossipsub/message';
 import type { PeerId } from '@libp2p/interface';
 import type { Clock } from '../common/clock.ts';
-import { FairTurns } from '../common/fair-turns.ts';
+import { FairTurns, type TurnClaim } from '../common/fair-turns.ts';
 import { type Quota, RateLimiter } from '../common/rate-limiter.ts';
 import { peerIdOfMultihash } from '../protocol/ids.ts';
 import { HEARTBEAT_INTERVAL_MS, ROUND_PEERS } from '../protocol/limits.ts';
@@ -31,10 +31,15 @@ const UNWANTED_PER_TURN = 128;
  */
 const SLICE_MS = 8;
 /**
- * Pause for each unwanted message above the quota. All peers that exceed the quota wait in one line, so at most 5,000
- * of their messages are read per second in total. Reading them takes less than a quarter of a processor core.
+ * Pause for each unwanted message above the quota. All peers that exceed the quota wait in one line, so at most 2,000
+ * of their messages are read per second in total. Reading them takes less than a tenth of a processor core.
  */
-const FLOOD_PAUSE_MS = 0.2;
+const FLOOD_PAUSE_MS = 0.5;
+/**
+ * Number of unwanted messages that a peer pauses for before the next peer in the line. Without this limit, a peer that
+ * sends thousands of messages in an RPC would hold up the line for seconds.
+ */
+const PAUSED_AT_ONCE = 100;
 /** Half-life of the counts behind the soft score. A flood is forgiven within minutes. */
 const SCORE_HALF_LIFE_MS = 10_000;
 /** Number of unwanted messages that do not lower the score: as many as UNWANTED allows. */
@@ -108,6 +113,8 @@ export class GossipGate {
   readonly #turns: FairTurns;
   /** The line of the peers that exceed the quota of unwanted messages. A turn in this line is a pause. */
   readonly #floods: FairTurns;
+  /** Number of RPCs that have arrived. */
+  #received = 0;
   readonly #handedOver: RateLimiter;
   readonly #unwanted: RateLimiter;
   readonly #counts = new Map<string, { unwanted: number; accepted: number; at: number }>();
@@ -152,7 +159,10 @@ export class GossipGate {
    */
   async #receive(from: PeerId, { messages, control, ...rest }: RPC): Promise<void> {
     const via = from.toString();
-    const claim = { address: this.#networkOf(via), peer: via, known: this.#rules.knows(via) };
+    // Each RPC has its own place in a line. If all streams of a peer had one place, a waiting RPC would lose it to the next
+    // RPC of the same peer, and would not be handled.
+    const peer = `${via} ${this.#received++}`;
+    const claim = { address: this.#networkOf(via), peer, known: this.#rules.knows(via) };
     let end = await this.#turns.take(claim);
     if (end === null) return;
     const dropped = new Map<GossipDrop, number>();
@@ -182,7 +192,7 @@ export class GossipGate {
     // RPCs without a wanted message cost time, too. An honest peer sends a few such RPCs per second, and sends its
     // subscriptions once.
     const idle = (unwanted === messages.length ? 1 : 0) + rest.subscriptions.length;
-    await this.#slowDown(claim, unwanted + idle);
+    await this.#slowDown(via, unwanted + idle, claim);
   }
 
   #mayHear(via: string, { topic, subscribe }: RPC.SubOpts): boolean {
@@ -217,14 +227,15 @@ export class GossipGate {
    * Subtracts unwanted messages from the quota of the peer that handed them over. Pauses the peer's stream if they
    * exceed the quota.
    */
-  async #slowDown(claim: { address: string; peer: string; known: boolean }, unwanted: number): Promise<void> {
+  async #slowDown(via: string, unwanted: number, claim: TurnClaim): Promise<void> {
     let excess = 0;
-    for (let i = 0; i < unwanted; i++) if (!this.#unwanted.take(claim.peer, UNWANTED)) excess++;
-    if (excess === 0) return;
-    const end = await this.#floods.take(claim);
-    if (end === null) return;
-    await new Promise<void>((resolve) => this.#clock.after(excess * FLOOD_PAUSE_MS, resolve));
-    end();
+    for (let i = 0; i < unwanted; i++) if (!this.#unwanted.take(via, UNWANTED)) excess++;
+    for (let left = excess; left > 0; left -= PAUSED_AT_ONCE) {
+      const end = await this.#floods.take(claim);
+      const ms = Math.min(left, PAUSED_AT_ONCE) * FLOOD_PAUSE_MS;
+      await new Promise<void>((resolve) => this.#clock.after(ms, resolve));
+      end?.();
+    }
   }
 
   #countsOf(peer: string): { unwanted: number; accepted: number; at: number } {

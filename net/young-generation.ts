@@ -1,20 +1,52 @@
-import { setFlagsFromString } from 'node:v8';
+import { PerformanceObserver } from 'node:perf_hooks';
+import { getHeapSpaceStatistics, setFlagsFromString } from 'node:v8';
 
-/** Size of V8's young generation in MB (default 32). V8 collects it when it is full. */
-const YOUNG_GENERATION_MB = 4;
-/** First version of V8 (Node 24) with the flag that this file sets. Earlier versions would print an error. */
+/** Bytes of network buffers, in MB, after which V8 collects the young generation (default 32). */
+const BUFFERS_MB = 4;
+/** First version of V8 (Node 24) with the flag for BUFFERS_MB. Earlier versions would print an error. */
 const SINCE_V8 = [13, 6] as const;
+/**
+ * Size of the young generation, in bytes, from which on it does not grow. V8's own limit is 128 MiB. A smaller young
+ * generation would be collected so often that objects become old which are only needed for a moment.
+ */
+const LARGEST_BYTES = 16 * 2 ** 20;
+
+let observer: PerformanceObserver | undefined;
+/** Factor by which V8 may grow the young generation at a time, as set last. */
+let factor = 2;
 
 /**
- * Makes V8 free dead network buffers with cheap collections of the young generation. Buffers lie outside V8's heap, so
+ * Keeps V8's young generation small.
+ *
+ * First, V8 frees dead network buffers with cheap collections of the young generation. Buffers lie outside V8's heap, so
  * they fill the memory long before the young generation is full. By default, V8 therefore marks the whole heap every 20
  * MB received. A transfer of 256 MB takes 2.0 s of processor time with the default size, and 1.3 s with this size
  * (docs/decisions/040-network.md).
  *
- * The setting affects the whole process. This function may be called at any time.
+ * Second, the young generation stays small itself. V8 doubles it while many objects survive, up to 128 MiB, and then uses
+ * all of this memory before it collects, so that all of it belongs to the process for ever. In floods, this was up to
+ * half of the memory by which a coordinator grew (docs/decisions/042-crowding.md).
+ *
+ * The settings affect the whole process. This function may be called at any time.
  */
 export function limitYoungGeneration(): void {
+  if (observer !== undefined) return;
   const [major = 0, minor = 0] = process.versions.v8.split('.').map(Number);
-  if (major < SINCE_V8[0] || (major === SINCE_V8[0] && minor < SINCE_V8[1])) return;
-  setFlagsFromString(`--scavenger-max-new-space-capacity-mb=${YOUNG_GENERATION_MB}`);
+  if (major > SINCE_V8[0] || (major === SINCE_V8[0] && minor >= SINCE_V8[1])) {
+    setFlagsFromString(`--scavenger-max-new-space-capacity-mb=${BUFFERS_MB}`);
+  }
+  limitGrowth();
+  observer = new PerformanceObserver(limitGrowth);
+  observer.observe({ entryTypes: ['gc'] });
+}
+
+/** V8 reads the flag whenever the young generation is about to grow. With a factor of 1, it keeps its size. */
+function limitGrowth(): void {
+  const { space_size: bytes } = getHeapSpaceStatistics().find(
+    ({ space_name }) => space_name === 'new_space',
+  )!;
+  const next = bytes < LARGEST_BYTES ? 2 : 1;
+  if (next === factor) return;
+  factor = next;
+  setFlagsFromString(`--semi-space-growth-factor=${factor}`);
 }

@@ -11,6 +11,7 @@ import { shareStreams } from './inbound-streams.ts';
 import { localDiscovery } from './local-discovery.ts';
 import { muxer } from './muxer.ts';
 import { publicAddresses } from './public-addresses.ts';
+import { quietLogger } from './quiet-logger.ts';
 import type { Traffic } from './traffic.ts';
 
 /** Longest total time of a handshake. inbound-handshakes.ts ends a handshake without progress earlier. */
@@ -57,6 +58,7 @@ export async function createNode(
   const node = await createLibp2p({
     start: false,
     privateKey,
+    logger: quietLogger,
     nodeInfo: { userAgent: options.agent },
     addresses: { listen: [...options.listen], appendAnnounce: [...(options.announce ?? [])] },
     transports: [handshakes.transport({ inboundSocketInactivityTimeout: STREAM_INACTIVITY_MS })],

@@ -15,6 +15,18 @@ import type { IncompleteRpc } from '../gossip-memory.ts';
  * sends at once.
  */
 export const UNREAD_BYTES = 64 * 1024;
+/**
+ * Largest flow-control window of a gossip stream. It is the initial window of yamux, the smallest that a stream can have.
+ * A paused stream holds at most two windows and UNREAD_BYTES. At a round-trip time of 100 ms this window allows
+ * 2.5 MB/s, more than gossip needs.
+ */
+const WINDOW_BYTES = 256 * 1024;
+
+/** The member of a yamux stream that its published type leaves out. */
+interface YamuxStream {
+  /** The window grows up to this size while the peer sends quickly. */
+  maxStreamWindowSize?: number;
+}
 
 /**
  * The readable side of a stream that is paused while its reader is busy. It has no `addEventListener`, because `pipe`
@@ -26,6 +38,7 @@ export class PulledStream {
 
   constructor(deps: { stream: Stream; memory: IncompleteRpc }) {
     this.#stream = deps.stream;
+    (deps.stream as YamuxStream).maxStreamWindowSize = WINDOW_BYTES;
     this.#memory = deps.memory;
   }
 
@@ -45,14 +58,18 @@ export class PulledStream {
     const stream = this.#stream;
     const unread: (Uint8Array | Uint8ArrayList)[] = [];
     let bytes = 0;
+    let resuming = false;
     let ended = false;
     let failure: Error | undefined;
     let wake = (): void => {};
     const closed = new AbortController();
+    const pauseIfFull = (): void => {
+      if (bytes >= UNREAD_BYTES && stream.readStatus === 'readable') stream.pause();
+    };
     const onMessage = ({ data }: { data: Uint8Array | Uint8ArrayList }): void => {
       unread.push(data);
       bytes += data.byteLength;
-      if (bytes >= UNREAD_BYTES && stream.readStatus === 'readable') stream.pause();
+      if (!resuming) pauseIfFull();
       wake();
     };
     const onEnd = (): void => {
@@ -77,8 +94,12 @@ export class PulledStream {
           // The reader asks for more, so it has handled what is complete.
           this.#memory.handled();
         } else if (stream.readStatus === 'paused') {
-          // Calls onMessage with the bytes that arrived during the pause.
+          // Calls onMessage with the bytes that arrived during the pause. If onMessage paused the stream again, the end of
+          // `resume` would undo that in yamux but not in the stream. The peer could then send without a limit.
+          resuming = true;
           stream.resume();
+          resuming = false;
+          pauseIfFull();
         } else if (ended) {
           if (failure !== undefined) throw failure;
           return;

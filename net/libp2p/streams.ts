@@ -1,6 +1,8 @@
 import type { AbortOptions, Libp2p, Stream } from '@libp2p/interface';
 import { peerIdFromString } from '@libp2p/peer-id';
+import type { Clock } from '../../common/clock.ts';
 import type { Claimant } from '../../common/fair-permits.ts';
+import { netError } from '../errors.ts';
 import { networkOf } from './remote-network.ts';
 
 /** The part of a libp2p node that rpc and blobs need: streams to and from peers, by peer id. */
@@ -29,6 +31,21 @@ export async function closeStream(
   } catch (error) {
     stream.abort(error instanceof Error ? error : new Error(String(error)));
   }
+}
+
+/** Time that a peer has to close its side of a stream after our side is closed. */
+const HALF_OPEN_MS = 1_000;
+
+/**
+ * Resets a stream that is closed on our side if the peer does not close its side soon. Otherwise the stream would take
+ * memory until it has been idle for two minutes. All bytes that we have sent arrive before the reset.
+ */
+export function resetIfHalfOpen(stream: Stream, { clock }: { clock: Clock }): void {
+  if (stream.remoteWriteStatus !== 'writable') return;
+  const cancel = clock.after(HALF_OPEN_MS, () =>
+    stream.abort(netError('STREAM_CLOSED', 'the peer did not close its side of the stream')),
+  );
+  stream.addEventListener('close', cancel, { once: true });
 }
 
 /** Wraps a libp2p node as {@link Streams}. */

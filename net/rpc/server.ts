@@ -11,7 +11,7 @@ import { OLD_RPC_PROTOCOLS, RPC_PROTOCOL, type RpcMethod, rpcMethods } from '../
 import { netError } from '../errors.ts';
 import { LENGTH_PREFIX_BYTES } from '../frame-buffer.ts';
 import { FrameStream } from '../frames.ts';
-import { closeStream, type Streams } from '../libp2p/streams.ts';
+import { closeStream, resetIfHalfOpen, type Streams } from '../libp2p/streams.ts';
 import type { NetworkMeter, RpcCall } from '../meter.ts';
 import type { RpcHandler } from '../network.ts';
 import { ANSWER_OVERHEAD_BYTES, isOversized, METHOD_NAME_BYTES, oversized } from './wire.ts';
@@ -108,6 +108,7 @@ export class RpcServer {
         await frames.write([answer], signal);
         await closeStream(stream, { signal });
       });
+      resetIfHalfOpen(stream, { clock });
     } catch (error) {
       call.code = isSwarmError(error) ? error.code : 'aborted';
       log.debug({ peer, error }, 'rpc-answer-not-sent');

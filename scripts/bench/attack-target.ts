@@ -68,7 +68,11 @@ export class AttackTarget {
     const context = {
       self: { node: process.execPath, script: join(ROOT, 'cli', 'swarm.js') },
       cwd: ROOT,
-      environment: { ...process.env, NODE_OPTIONS: preload, LAG_FILE: lagFile },
+      environment: {
+        ...process.env,
+        NODE_OPTIONS: `${process.env.NODE_OPTIONS ?? ''} ${preload}`,
+        LAG_FILE: lagFile,
+      },
       clock: systemClock,
       signal,
       stderr: { write: () => {}, isTTY: false, columns: 80, color: false },

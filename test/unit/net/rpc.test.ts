@@ -192,6 +192,22 @@ describe('limits of requests', () => {
     });
   });
 
+  it('resets the stream of a caller that does not close its side after the answer', async () => {
+    const clock = new ManualClock();
+    const host = await startHost({ clock });
+    host.network.handle('head', async () => ({ head: null, keys: testKeys() }));
+    const stream = await rawStream(await startRaw(), host, RPC_PROTOCOL);
+    stream.send(Buffer.concat([framed(Buffer.from('head')), framed(encodeCbor({ job }))]));
+    const reader = new FrameStream({ unreadBytes: 4096 }, { stream });
+    await eventually(() => stream.remoteWriteStatus === 'closed');
+    expect(stream.status).toBe('open');
+    await eventually(() => {
+      clock.advance(1_000);
+      return stream.status === 'reset';
+    });
+    expect((await reader.read(4096, soon())).length).toBeGreaterThan(0);
+  });
+
   it.each(Object.keys(rpcMethods) as (keyof typeof rpcMethods)[])(
     'refuses an oversized %s request before its body is read',
     async (method) => {

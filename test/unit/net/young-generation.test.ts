@@ -1,0 +1,27 @@
+import { execFileSync } from 'node:child_process';
+import { expect, it } from 'vitest';
+
+/** Makes objects that survive, and prints the largest size of the young generation in MiB. */
+const program = `
+import { getHeapSpaceStatistics } from 'node:v8';
+const [limit] = process.argv.slice(1);
+if (limit) (await import(limit)).limitYoungGeneration();
+const kept = [];
+let most = 0;
+for (let turn = 0; turn < 300; turn++) {
+  for (let i = 0; i < 4000; i++) kept[(turn * 4000 + i) % 200_000] = { turn, i, text: 'text ' + i };
+  await new Promise(setImmediate);
+  const { space_size } = getHeapSpaceStatistics().find(({ space_name }) => space_name === 'new_space');
+  most = Math.max(most, space_size);
+}
+console.log(most / 2 ** 20);`;
+
+function largestMiB(...args: string[]): number {
+  return Number(execFileSync(process.execPath, ['--input-type=module', '-e', program, ...args]));
+}
+
+it('keeps the young generation small although many objects survive', () => {
+  const module = new URL('../../../net/young-generation.ts', import.meta.url).href;
+  expect(largestMiB(module)).toBeLessThanOrEqual(16);
+  expect(largestMiB()).toBeGreaterThanOrEqual(32);
+});
