@@ -4,7 +4,7 @@ import { silentLogger } from '../../monitor/log.ts';
 import { verifyMessage } from '../../protocol/signing.ts';
 import { distance } from '../utils/virtual/fake-trainer.ts';
 import { SeededRandom } from '../utils/virtual/seeded-random.ts';
-import { toyJob } from '../utils/virtual/toy-job.ts';
+import { toyJob, toyLayout } from '../utils/virtual/toy-job.ts';
 import { VirtualClock } from '../utils/virtual/virtual-clock.ts';
 import { VirtualNetwork } from '../utils/virtual/virtual-network.ts';
 import { type VirtualEnvironment, VirtualNode } from '../utils/virtual/virtual-node.ts';
@@ -19,7 +19,8 @@ async function runJob(seed: number, attackers: number) {
   const clock = new VirtualClock(1_700_000_000_000);
   const network = new VirtualNetwork({ delayMs: [1, 20], loss: 0, duplicates: 0 }, { clock, random });
   const rounds = { count: ROUNDS, minPeers: NODES, quorum: 1, maxSeconds: 30, preset: 'dense' } as const;
-  const toy = toyJob(COORDINATOR, { rows: 512, rounds });
+  // With few parameters, or with rows that occur twice, scores are so noisy that honest nodes lose steps by chance.
+  const toy = toyJob(COORDINATOR, { layout: toyLayout(256), rows: 240, rounds });
   const environment: VirtualEnvironment = { clock, network, random, log: silentLogger };
   const coordinator = new VirtualCoordinator({ toy, retention: { checkpoints: 0, rounds: 8 } }, environment);
   const nodes = Array.from(
@@ -63,11 +64,11 @@ for (const seed of [1, 2, 3]) {
     const attacked = await runJob(seed, 1);
     expect(attacked.merged).toEqual([true, true, true, true, false]);
     expect(attacked.beliefs[NODES - 1]).toBe(0);
-    for (const belief of attacked.beliefs.slice(0, -1)) expect(belief).toBeGreaterThan(0.3);
+    for (const belief of attacked.beliefs.slice(0, -1)) expect(belief).toBeGreaterThan(0.5);
     expect(attacked.codes[NODES - 1]!.filter((code) => code === 'harmful')).toHaveLength(ROUNDS);
     expect(attacked.codes.slice(0, -1).flat()).not.toContain('harmful');
     expect(clean.codes.flat()).not.toContain('harmful');
-    // The loss begins at 0.0625, so the difference is below half a percent of what was learned.
-    expect(attacked.loss).toBeLessThan(clean.loss * 1.1 + 2.5e-4);
+    // The loss begins at 0.0625, so the difference is below 0.2 % of what was learned.
+    expect(attacked.loss).toBeLessThan(clean.loss * 1.1 + 1e-4);
   });
 }

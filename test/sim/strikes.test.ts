@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 import { silentLogger } from '../../monitor/log.ts';
 import { SeededRandom } from '../utils/virtual/seeded-random.ts';
-import { toyJob } from '../utils/virtual/toy-job.ts';
+import { toyJob, toyLayout } from '../utils/virtual/toy-job.ts';
 import { VirtualClock } from '../utils/virtual/virtual-clock.ts';
 import { VirtualNetwork } from '../utils/virtual/virtual-network.ts';
 import { type VirtualEnvironment, VirtualNode } from '../utils/virtual/virtual-node.ts';
@@ -21,11 +21,11 @@ function swarm(seed: number, { outerRate }: { outerRate: number }) {
   const clock = new VirtualClock(1_700_000_000_000);
   const network = new VirtualNetwork({ delayMs: [1, 50], loss: 0.01, duplicates: 0.05 }, { clock, random });
   const rounds = { count: 100, localSteps: 6, minPeers: 3, quorum: 0.8, maxSeconds: 30, outerRate } as const;
-  const toy = toyJob(COORDINATOR, { rows: 512, rounds });
+  // With few parameters, or with rows that occur twice, scores are so noisy that some of them strike honest nodes.
+  const toy = toyJob(COORDINATOR, { layout: toyLayout(128), rows: 240, rounds });
   const environment: VirtualEnvironment = { clock, network, random, log: silentLogger };
   const retention = { checkpoints: 1, rounds: 0 };
-  // These are strikes for scores. Those for audits are in audits.test.ts.
-  const coordinator = new VirtualCoordinator({ toy, retention, audits: false }, environment);
+  const coordinator = new VirtualCoordinator({ toy, retention }, environment);
   const node = (number: number, msPerStep: number, { invite = null, blunders = 0 } = {} as NodeSetup) =>
     new VirtualNode(
       {
@@ -53,6 +53,11 @@ function swarm(seed: number, { outerRate }: { outerRate: number }) {
         .newest(toy.job, 1000)
         .flatMap(({ round, assignments }) => (assignments.some((one) => one.peer === peer) ? [round] : []))
         .sort((a, b) => a - b),
+    /** Returns the rounds for which a peer delivered an update. */
+    delivered: (peer: string): number[] =>
+      store.updates
+        .receipts(toy.job, peer, 1000)
+        .flatMap(({ code, round }) => (code === 'accepted' ? [round] : [])),
     strikesOf: (peer: string) => store.strikes.of(toy.job, { peer, person: peer }),
     events: () => store.events.after(toy.job, 0, 1_000_000),
     untilRound: async (round: number) =>
@@ -74,14 +79,13 @@ interface NodeSetup {
 }
 
 for (const outerRate of [0.05, 1]) {
-  test(`no honest node of unequal speeds is suspended in 100 rounds at the outer rate ${outerRate}`, async () => {
+  test(`no honest node of unequal speeds is struck in 100 rounds at the outer rate ${outerRate}`, async () => {
     const world = swarm(1, { outerRate });
     world.coordinator.start();
     for (const node of world.honest) node.start();
     await world.untilFinished();
     expect(world.events().filter(({ type }) => type === 'suspended')).toEqual([]);
-    // Which chance strikes there are depends on the seed. A single one has no consequence.
-    for (const { peer } of world.honest) expect(world.strikesOf(peer).length).toBeLessThan(2);
+    expect(world.honest.flatMap(({ peer }) => world.strikesOf(peer))).toEqual([]);
     for (const { peer } of world.honest) expect(world.assigned(peer).length).toBeGreaterThan(90);
   });
 }
@@ -96,12 +100,11 @@ for (const seed of [1, 2]) {
     const attacker = world.node(11, 50, { invite, blunders: 1 });
     for (const node of [...world.honest, attacker]) node.start();
     await world.untilRound(9);
-    const [first] = world.strikesOf(attacker.peer);
     const [suspended] = world.events().flatMap((event) => (event.type === 'suspended' ? [event] : []));
     expect(suspended).toMatchObject({ peer: attacker.peer, suspensions: 1 });
-    // The scores of one of the rounds may not be clear.
-    expect(suspended!.round - first!.round).toBeLessThanOrEqual(3);
     const { round: last, until } = suspended!;
+    // The network loses some messages, so the attacker does not deliver in every round.
+    expect(world.delivered(attacker.peer).filter((round) => round <= last)).toHaveLength(3);
     expect(until).toBe(last + 4);
     const during = world.assigned(attacker.peer).filter((round) => round > last && round <= until);
     expect(during).toEqual([]);
@@ -130,9 +133,8 @@ for (const seed of [1, 2]) {
       expect(swarmNode.view().shutOut).toMatchObject({ values: { code: 'BANNED' } });
       expect(world.assigned(peer).at(-1)).toBeLessThan(60);
     }
-    // The slowest nodes have little gain here, so one of them may be struck once, which has no consequence.
     for (const { peer } of world.honest) {
-      expect(world.strikesOf(peer).length).toBeLessThan(2);
+      expect(world.strikesOf(peer)).toEqual([]);
       expect(world.assigned(peer).length).toBeGreaterThan(60);
     }
   });
