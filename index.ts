@@ -31,6 +31,8 @@ import type { NodeDaemonDeps, NodeDaemonOptions, RunningNode } from './node/daem
 import type { Figures } from './protocol/messages.ts';
 import type { AddOptions } from './registry/add-folder.ts';
 import type { Collected, CollectOptions } from './registry/collect-garbage.ts';
+import type { ExportMergedOptions } from './registry/export/export-merged.ts';
+import type { ImportOptions } from './registry/export/import-oci.ts';
 import type { OpenRegistryDeps, OpenRegistryOptions } from './registry/open.ts';
 import type { PublishRunOptions } from './registry/publish-run.ts';
 import type { Registry } from './registry/registry.ts';
@@ -268,6 +270,59 @@ export async function publishRun(
 }
 
 /**
+ * Writes a version as a PEFT folder, with a model card for the Hugging Face hub (`README.md`) and its manifest (`swarm.json`).
+ *
+ * @param output folder to write into; files of the same names are overwritten
+ * @throws SwarmError VERSION_DAMAGED, STORE_FULL, WRITE_FAILED, FOLDER_UNUSABLE
+ */
+export async function exportFolder(
+  registry: Registry,
+  version: AdapterVersion,
+  output: string,
+): Promise<void> {
+  return (await import('./registry/export/export-folder.ts')).exportFolder(registry, version, output);
+}
+
+/**
+ * Writes a merged model: the base with a version added to its weights.
+ *
+ * @throws SwarmError BASE_UNKNOWN, ADAPTER_BASE, and the errors of `mergeModel`
+ */
+export async function exportMerged(
+  registry: Registry,
+  version: AdapterVersion,
+  options: ExportMergedOptions,
+): Promise<void> {
+  return (await import('./registry/export/export-merged.ts')).exportMerged(registry, version, options);
+}
+
+/**
+ * Writes a version as an OCI image layout with the media types of ModelPack.
+ *
+ * @returns the digest of the image manifest, "sha256:…"
+ * @throws SwarmError VERSION_DAMAGED, STORE_FULL, WRITE_FAILED, FOLDER_UNUSABLE
+ */
+export async function exportOci(
+  registry: Registry,
+  version: AdapterVersion,
+  output: string,
+): Promise<string> {
+  return (await import('./registry/export/export-oci.ts')).exportOci(registry, version, output);
+}
+
+/**
+ * Adds a version from an OCI image layout that `exportOci` wrote. Checks its signature and the digests of its files.
+ *
+ * @throws SwarmError OCI_INVALID, SIGNATURE_INVALID, MESSAGE_*, STORE_FULL, WRITE_FAILED
+ */
+export async function importOci(
+  registry: Registry,
+  options: ImportOptions,
+): Promise<{ version: AdapterVersion; created: boolean }> {
+  return (await import('./registry/export/import-oci.ts')).importOci(registry, options);
+}
+
+/**
  * Finds the files that no version of a registry needs, and deletes them if asked to. Keeps what was removed in the last
  * 24 hours, and what a running addition or export of any process needs.
  */
@@ -344,6 +399,7 @@ export type {
   EvaluateOptions,
   EvaluateTasksOptions,
   Evaluation,
+  ExportMergedOptions,
   FinetuneEstimate,
   FinetuneListener,
   FinetuneOptions,
@@ -351,6 +407,7 @@ export type {
   FollowOptions,
   Generated,
   GenerateOptions,
+  ImportOptions,
   JobEvent,
   JobSpecInput,
   MergeModelOptions,

@@ -2,6 +2,7 @@ import { defineErrors } from '../common/errors.ts';
 
 export const registryError = defineErrors({
   BASE_UNKNOWN: { kind: 'usage', next: 'name the base with --model' },
+  OCI_INVALID: { kind: 'failed', next: 'export the adapter again with "swarm adapter export --oci"' },
   REFERENCE_INVALID: {
     kind: 'usage',
     next: 'write NAME, NAME:TAG, NAME:vN or NAME@DIGEST; "swarm adapter list" shows all names',

@@ -1,0 +1,115 @@
+import { resolve } from 'node:path';
+import { type Command, Option } from 'commander';
+import { claimOutput } from '../../common/folders.ts';
+import { resolveCache } from '../../common/user-folders.ts';
+import type { AdapterVersion, Registry } from '../../index.ts';
+import { BASE_MODEL, baseFolder } from '../base-model.ts';
+import type { Context } from '../context.ts';
+import { jsonOption } from '../options.ts';
+import { printJson, printLines, printNote } from '../print.ts';
+import { versionJson } from '../views/adapters.ts';
+import {
+  adapterName,
+  type RegistryFlags,
+  registryOption,
+  VERSION_HELP,
+  withRegistry,
+} from './with-registry.ts';
+
+interface ExportFlags extends RegistryFlags {
+  merged?: boolean;
+  oci?: boolean;
+  model?: string;
+  force?: boolean;
+}
+
+interface ImportFlags extends RegistryFlags {
+  name?: string;
+  image?: string;
+}
+
+export function registerExport(adapter: Command, context: Context): void {
+  adapter
+    .command('export')
+    .description(
+      'write a version to a folder: as a PEFT adapter with a model card, merged into its base, or as an OCI image',
+    )
+    .argument('<version>', VERSION_HELP)
+    .argument('<dir>', 'folder to write to')
+    .addOption(
+      new Option(
+        '--merged',
+        'write a merged model: the base with the adapter added to its weights',
+      ).conflicts('oci'),
+    )
+    .option(
+      '--oci',
+      'write an OCI image layout (ModelPack), which tools such as oras push to a container registry',
+    )
+    .option(
+      '--model <model>',
+      `base for --merged: ${BASE_MODEL} (default: the folder where the base was last seen)`,
+    )
+    .option('--force', 'write into <dir> even if it is not empty')
+    .addOption(registryOption())
+    .addOption(jsonOption())
+    .action((reference: string, dir: string, flags: ExportFlags) => exportTo(context, reference, dir, flags));
+  adapter
+    .command('import')
+    .description('add a version from an OCI image layout that "swarm adapter export --oci" wrote')
+    .argument('<dir>', 'folder of the OCI image layout')
+    .option('--name <name>', 'name of the adapter here (default: its name in the layout)', adapterName)
+    .option('--image <tag>', 'tag of the image, if the layout has several')
+    .addOption(registryOption())
+    .addOption(jsonOption())
+    .action((dir: string, flags: ImportFlags) => importFrom(context, dir, flags));
+}
+
+async function exportTo(context: Context, reference: string, dir: string, flags: ExportFlags): Promise<void> {
+  const output = resolve(context.cwd, dir);
+  await withRegistry(context, flags, async (registry) => {
+    const version = registry.resolve(reference);
+    const kind = flags.merged ? 'merged' : flags.oci ? 'oci' : 'peft';
+    const what = { merged: 'merged model', oci: 'OCI image layout', peft: 'PEFT adapter' }[kind];
+    if (kind === 'merged') await merge(context, registry, version, output, flags);
+    else {
+      await claimOutput(output, { force: flags.force === true });
+      const { exportFolder, exportOci } = await import('../../index.ts');
+      await (kind === 'oci' ? exportOci : exportFolder)(registry, version, output);
+    }
+    if (flags.json) printJson(context, { schemaVersion: 1, output, kind, ...versionJson(version) });
+    else printLines(context, [`${what} of ${version.label} in ${output}`]);
+  });
+}
+
+async function merge(
+  context: Context,
+  registry: Registry,
+  version: AdapterVersion,
+  output: string,
+  flags: ExportFlags,
+): Promise<void> {
+  const { exportMerged } = await import('../../index.ts');
+  const { environment, cwd, signal } = context;
+  const base = flags.model === undefined ? undefined : await baseFolder(context, flags.model);
+  await claimOutput(output, { force: false });
+  await exportMerged(registry, version, {
+    output,
+    ...(base !== undefined && { base }),
+    cacheDir: resolveCache(environment, cwd),
+    signal,
+    onWarning: (text) => printNote(context, text),
+  });
+}
+
+async function importFrom(context: Context, dir: string, flags: ImportFlags): Promise<void> {
+  const { importOci } = await import('../../index.ts');
+  const { cwd, signal } = context;
+  const { name, image } = flags;
+  await withRegistry(context, flags, async (registry) => {
+    const options = { layout: resolve(cwd, dir), name, image, signal };
+    const { version, created } = await importOci(registry, options);
+    if (flags.json) printJson(context, { schemaVersion: 1, created, ...versionJson(version) });
+    else printLines(context, [`${created ? 'imported' : 'already there:'} ${version.label}`]);
+  });
+}

@@ -1,0 +1,55 @@
+import { copyFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { writeDurably } from '../../common/durable.ts';
+import { makeFolder } from '../../common/folders.ts';
+import type { Registry } from '../registry.ts';
+import type { AdapterVersion } from '../version.ts';
+import { CARD_FILE, modelCard } from './card.ts';
+
+/** Name of the readable manifest in an exported folder. PEFT ignores it. */
+const MANIFEST_FILE = 'swarm.json';
+
+/**
+ * Runs `work` with the folder of a version. While it runs, no garbage collection of any process deletes the files.
+ * @throws SwarmError VERSION_DAMAGED, and the errors of `work`
+ */
+export async function withFiles<T>(
+  registry: Registry,
+  version: AdapterVersion,
+  work: (folder: string) => Promise<T>,
+): Promise<T> {
+  const digests = version.manifest.files.map(({ digest }) => digest);
+  const hold = registry.holds.hold(digests, registry.clock.now());
+  try {
+    return await work(await registry.folder(version));
+  } finally {
+    registry.holds.release(hold);
+  }
+}
+
+/**
+ * Writes a version as a PEFT folder, with a model card (`README.md`) and its manifest (`swarm.json`).
+ * @param output folder to write into; it is created if it is missing, and files of these names are overwritten
+ * @throws SwarmError VERSION_DAMAGED, STORE_FULL, WRITE_FAILED, FOLDER_UNUSABLE
+ */
+export async function exportFolder(
+  registry: Registry,
+  version: AdapterVersion,
+  output: string,
+): Promise<void> {
+  await makeFolder(output);
+  await withFiles(registry, version, async (folder) => {
+    // A copy of the bytes, so that a change of the copy does not change the registry.
+    for (const { path } of version.manifest.files) await copyFile(join(folder, path), join(output, path));
+    await writeDurably(join(output, CARD_FILE), modelCard(version, registry.measurements(version)));
+    const { label, digest, author, manifest } = version;
+    const readable = {
+      version: label,
+      digest,
+      author,
+      manifest,
+      measurements: registry.measurements(version),
+    };
+    await writeDurably(join(output, MANIFEST_FILE), `${JSON.stringify(readable, null, 2)}\n`);
+  });
+}

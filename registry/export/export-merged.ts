@@ -1,0 +1,45 @@
+import { mergeModel } from '../../lora/adapter/merge-model.ts';
+import { describeBase } from '../../lora/models/base/base-identity.ts';
+import { registryError } from '../errors.ts';
+import { requireSameBase } from '../known-base.ts';
+import type { Registry } from '../registry.ts';
+import type { AdapterVersion } from '../version.ts';
+import { withFiles } from './export-folder.ts';
+
+export interface ExportMergedOptions {
+  /** Folder of the merged model: must not exist, or must be empty. */
+  readonly output: string;
+  /** Folder of the base. @default the folder where the base was last seen on this machine */
+  readonly base?: string;
+  /** Folder where digests of bases are kept. @default SWARM_CACHE, else lora-swarm in the user's cache folder */
+  readonly cacheDir?: string;
+  /** @default never aborts */
+  readonly signal?: AbortSignal;
+  /** Called with a sentence when the adapter may have been made for another base. */
+  readonly onWarning?: (text: string) => void;
+}
+
+/**
+ * Writes a merged model: the base with the version added to its weights.
+ * @throws SwarmError BASE_UNKNOWN no base is given, and none was seen on this machine
+ * @throws SwarmError ADAPTER_BASE the version was made for another base; the errors of `mergeModel`
+ */
+export async function exportMerged(
+  registry: Registry,
+  version: AdapterVersion,
+  options: ExportMergedOptions,
+): Promise<void> {
+  const { digest: wanted, name } = version.manifest.base;
+  const base = options.base ?? registry.baseFolder(wanted);
+  if (base === null) {
+    const message = `the base of ${version.label} (${name ?? wanted}) has not been seen on this machine`;
+    throw registryError('BASE_UNKNOWN', message, { version: version.label, base: wanted });
+  }
+  const { cacheDir, signal } = options;
+  const { digest } = await describeBase(base, {
+    ...(cacheDir !== undefined && { cacheDir }),
+    ...(signal && { signal }),
+  });
+  requireSameBase(version, { digest, where: base });
+  await withFiles(registry, version, (adapter) => mergeModel({ ...options, base, adapter }));
+}
