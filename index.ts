@@ -18,13 +18,15 @@ import type {
 } from './coordinator/daemon.ts';
 import type { MergeModelOptions } from './lora/adapter/merge-model.ts';
 import type { EvaluateOptions, Evaluation } from './lora/evaluate/evaluate.ts';
-import type { Generated, GenerateOptions } from './lora/evaluate/generate.ts';
 import type { ModelBundle, OpenModelDeps, OpenModelOptions } from './lora/evaluate/model-bundle.ts';
 import type { EvaluateTasksOptions, TaskEvaluation } from './lora/evaluate/tasks/evaluate-tasks.ts';
 import type { EstimateDeps, FinetuneEstimate, FinetuneOptions } from './lora/finetune/finetune.ts';
 import type { FinetuneListener, FinetuneResult } from './lora/finetune/listener.ts';
 import type { PrepareDeps, PrepareOptions } from './lora/finetune/prepare.ts';
 import type { JobSpecInput } from './lora/finetune/settings/job-spec.ts';
+import type { Generated, GenerateOptions } from './lora/generate/generate.ts';
+import type { OpenGeneratorDeps, OpenGeneratorOptions } from './lora/generate/generator.ts';
+import type { Generator } from './lora/generate/types.ts';
 import type { JobEvent } from './monitor/job-events.ts';
 import type { PulledCheckpoint, PullOptions } from './node/checkpoint-pull.ts';
 import type { NodeDaemonDeps, NodeDaemonOptions, RunningNode } from './node/daemon.ts';
@@ -114,12 +116,25 @@ export async function evaluateTasks(
 
 /**
  * Continues a text. The same prompt, options and seed give the same text. Runs in this process, and blocks its event loop
- * while it computes a token.
+ * while it computes a token. `openGenerator` is better for several texts.
  *
- * @throws SwarmError ENGINE_*
+ * @throws SwarmError USAGE, ENGINE_*
  */
 export async function generate(model: ModelBundle, options: GenerateOptions): Promise<Generated> {
-  return (await import('./lora/evaluate/generate.ts')).generate(model, options);
+  return (await import('./lora/generate/generate.ts')).generate(model, options);
+}
+
+/**
+ * Starts a process that holds a base with any number of adapters, and continues many sequences of tokens at once. It also
+ * scores given tokens. It computes on the processor. Close it when it is no longer needed.
+ *
+ * @throws SwarmError USAGE, MODEL_*, HUB_*, ADAPTER_*, LORA_*, ENGINE_*, GENERATOR_DIED
+ */
+export async function openGenerator(
+  options: OpenGeneratorOptions,
+  deps?: OpenGeneratorDeps,
+): Promise<Generator> {
+  return (await import('./lora/generate/generator.ts')).openGenerator(options, deps);
 }
 
 /**
@@ -361,6 +376,18 @@ export type { PackedPart, RunEvaluation, RunPlan, RunStep } from './lora/finetun
 export type { RunMemory } from './lora/finetune/memory.ts';
 export type { FinetuneSettings } from './lora/finetune/settings/settings.ts';
 export type {
+  GeneratedToken,
+  GenerateRequest,
+  Generation,
+  GenerationResult,
+  GeneratorStatus,
+  LoadedAdapter,
+  Sampling,
+  ScoredToken,
+  ScoreRequest,
+  TokenLogprob,
+} from './lora/generate/types.ts';
+export type {
   Compute,
   ComputeInput,
   ComputeOnDevices,
@@ -407,6 +434,7 @@ export type {
   FollowOptions,
   Generated,
   GenerateOptions,
+  Generator,
   ImportOptions,
   JobEvent,
   JobSpecInput,
@@ -414,6 +442,8 @@ export type {
   ModelBundle,
   NodeDaemonDeps,
   NodeDaemonOptions,
+  OpenGeneratorDeps,
+  OpenGeneratorOptions,
   OpenModelDeps,
   OpenModelOptions,
   OpenRegistryDeps,

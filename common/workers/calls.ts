@@ -184,16 +184,18 @@ export interface ServeOptions {
   failed: MakeError;
   /** Makes the error of a call that ends with an AbortError. @default `failed` */
   aborted?: MakeError;
+  /** Serves every call as soon as it arrives, beside those that are running. @default false: one after the other */
+  concurrent?: boolean;
 }
 
 /**
- * Serves calls one after the other, in the order of their arrival. This is the answering end of {@link Calls}.
+ * Serves calls, by default one after the other in the order of their arrival. This is the answering end of {@link Calls}.
  *
  * @returns a function that sends a notice to the caller
  */
 export function serveCalls<M extends Methods>(
   handlers: Handlers<M>,
-  { channel, failed, aborted = failed }: ServeOptions,
+  { channel, failed, aborted = failed, concurrent = false }: ServeOptions,
 ): (text: string) => void {
   const running = new Map<number, AbortController>();
   let queue: Promise<void> = Promise.resolve();
@@ -221,11 +223,13 @@ export function serveCalls<M extends Methods>(
     }
     const controller = new AbortController();
     running.set(message.id, controller);
-    queue = queue.then(async () => {
-      const answer = await serve(message, controller.signal);
+    const answer = async (): Promise<void> => {
+      const reply = await serve(message, controller.signal);
       running.delete(message.id);
-      send(answer);
-    });
+      send(reply);
+    };
+    if (concurrent) void answer();
+    else queue = queue.then(answer);
   });
   return (text) => send({ type: 'notice', text });
 }

@@ -1,6 +1,7 @@
 import type { Graph } from '../graph/graph.ts';
 import type { Feeds } from './feeds.ts';
 import type { EngineName } from './names.ts';
+import type { SizedValue } from './sized-value.ts';
 import type { WeightFile } from './weights.ts';
 
 /** A compiled graph. It is not re-entrant, so await each run before you start the next. */
@@ -15,6 +16,24 @@ export interface Executable {
   dispose(): Promise<void>;
 }
 
+/**
+ * A compiled graph whose sizes are known only when it runs (lora/graph/dynamic.ts). It can write results to memory that
+ * the caller gives, even to that of an input. It is not re-entrant.
+ */
+export interface DynamicExecutable {
+  /**
+   * Computes all outputs.
+   * @param into for each output the value that receives it, or null for new memory
+   * @throws SwarmError ENGINE_RUN, ENGINE_DISPOSED
+   */
+  run(
+    feeds: Readonly<Record<string, SizedValue>>,
+    into: Readonly<Record<string, SizedValue | null>>,
+  ): Promise<Record<string, Float32Array>>;
+  /** Releases memory; further runs fail. May be called twice. */
+  dispose(): Promise<void>;
+}
+
 export interface Engine {
   readonly name: EngineName;
   /** Whether an engine that could use a GPU computes on the processor. @default unknown */
@@ -24,6 +43,8 @@ export interface Engine {
    * @throws SwarmError ENGINE_WEIGHTS when a weight is missing or has another shape, ENGINE_COMPILE
    */
   compile(graph: Graph, weights: WeightFile | null): Promise<Executable>;
+  /** Compiles a graph with dynamic sizes; undefined for an engine that cannot. @throws the errors of `compile` */
+  compileDynamic?(graph: Graph, weights: WeightFile | null): Promise<DynamicExecutable>;
 }
 
 export interface EngineOptions {

@@ -40,6 +40,12 @@ export interface OperationAttributes {
   layerNorm: { readonly epsilon: number };
   causalMask: { readonly window: number | null };
   rotary: None;
+  cachedAttention: {
+    readonly heads: number;
+    readonly keyValueHeads: number;
+    readonly window: number | null;
+    readonly scale: number;
+  };
   zeros: { readonly shape: Shape };
   gatherRows: None;
   scatterAddRows: None;

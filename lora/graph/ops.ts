@@ -1,4 +1,9 @@
 export { ATTENTION_TILE, type AttentionOptions, attention } from './ops/attention.ts';
+export {
+  type CachedAttentionOptions,
+  cachedAttention,
+  cachedHeadSize,
+} from './ops/cached-attention.ts';
 export { crossEntropy, LOGITS_CHUNK_BYTES, vocabularyChunk } from './ops/cross-entropy.ts';
 export { detach } from './ops/custom-gradient.ts';
 export {

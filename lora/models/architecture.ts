@@ -18,10 +18,23 @@ export interface LinearModule {
   readonly conv1d: boolean;
 }
 
-/** Inputs of a forward pass over B rows of T tokens. `sequenceInputs` declares them, `sequenceFeeds` makes their values. */
+/** Settings of one layer's attention. */
+export interface LayerAttention {
+  /** Number of tokens that a token sees, itself included; null: no limit. */
+  readonly window: number | null;
+  /** Factor that attention scores are multiplied by. */
+  readonly scale: number;
+}
+
+/**
+ * Inputs of a forward pass over B rows of T tokens. `sequenceInputs` declares them for whole sequences, and
+ * `cachedInputs` for the newest tokens of sequences whose earlier keys and values are in a cache.
+ */
 export interface SequenceInputs {
   readonly batch: number;
   readonly length: number;
+  /** Number of positions that a token may have. It is the length for whole sequences. */
+  readonly positionCount: number;
   /** Token ids, [B·T] int64. */
   readonly ids: Tensor;
   /**
@@ -29,6 +42,11 @@ export interface SequenceInputs {
    * tokens belong to the same segment.
    */
   readonly positions: Tensor;
+  /**
+   * Adds causal attention to the graph: q [B, H, T, D], k and v [B, KV, T, D] → [B·T, H·D]. Forward passes call it once
+   * for each layer, in order.
+   */
+  attend(q: Tensor, k: Tensor, v: Tensor, layer: LayerAttention): Tensor;
 }
 
 /**

@@ -1,4 +1,5 @@
 import type { Graph } from '../graph/graph.ts';
+import { attention } from '../graph/ops.ts';
 import type { SequenceInputs } from './architecture.ts';
 import { modelError } from './errors.ts';
 
@@ -15,11 +16,14 @@ export interface SequenceRow {
 
 /** Declares the inputs `ids` and `positions` of a forward pass over `batch` rows of `length` tokens. */
 export function sequenceInputs(graph: Graph, batch: number, length: number): SequenceInputs {
+  const positions = graph.input('positions', [batch, length], 'int64');
   return {
     batch,
     length,
+    positionCount: length,
     ids: graph.input('ids', [batch * length], 'int64'),
-    positions: graph.input('positions', [batch, length], 'int64'),
+    positions,
+    attend: (q, k, v, layer) => attention(q, k, v, { ...layer, positions }),
   };
 }
 

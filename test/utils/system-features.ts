@@ -100,6 +100,7 @@ export const SYSTEM_FEATURES: Readonly<Record<string, SystemFeature>> = {
       'lora/data/render/template-runner.ts': KILL,
       'lora/train/devices/fallback.ts': 'Windows: exit codes as well',
       'lora/train/devices/probe.ts': KILL,
+      'lora/generate/generator.ts': KILL,
       'lora/train/process/supervisor.ts': KILL,
     },
   },

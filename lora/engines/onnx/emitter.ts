@@ -15,6 +15,8 @@ export interface Emitter {
    * and keeps, the values that depend only on constants. It does not do so for values that depend on an input.
    */
   variable(values: readonly number[]): string;
+  /** Returns the value that `make` emitted under this key. Emits it at the first call. */
+  once(key: string, make: () => string): string;
   /** Returns the name of a float32 scalar constant. */
   scalar(value: number): string;
   /** The provider whose kernels will run. Some kernels differ between providers. */

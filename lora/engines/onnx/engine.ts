@@ -13,8 +13,10 @@ import type { OnnxEngineName } from '../names.ts';
 import { runOnce } from '../run-once.ts';
 import type { Engine, EngineOptions, Executable } from '../types.ts';
 import type { WeightFile } from '../weights.ts';
+import { DynamicSession } from './dynamic-session.ts';
 import type { Provider } from './emitter.ts';
 import { buildModel } from './model.ts';
+import { messageOf, providerMessage } from './provider-message.ts';
 
 const PROVIDERS: Readonly<Record<OnnxEngineName, Provider>> = {
   'onnx-cpu': 'cpu',
@@ -39,7 +41,14 @@ export function requirementsOf(name: Exclude<OnnxEngineName, 'onnx-cpu'>): strin
  * @throws SwarmError ENGINE_UNAVAILABLE when the provider does not run a trivial graph on this machine
  */
 export async function createOnnxEngine(name: OnnxEngineName, options: EngineOptions): Promise<Engine> {
-  const engine: Engine = { name, compile: (graph, weights) => compile(name, options, graph, weights) };
+  const engine: Engine = {
+    name,
+    compile: (graph, weights) => compile(name, options, graph, weights),
+    ...(name === 'onnx-cpu' && {
+      compileDynamic: async (graph, weights) =>
+        new DynamicSession(await createSession(name, options, graph, weights)),
+    }),
+  };
   if (name !== 'onnx-cpu') await probe(engine, requirementsOf(name));
   return engine;
 }
@@ -54,10 +63,18 @@ async function compile(
   const folds = name === 'onnx-cpu' && !weights?.quantised;
   const folded = folds ? foldBranches(graph) : graph;
   const compiled = name === 'onnx-cpu' ? joinThinProducts(folded) : folded;
-  const bytes = buildModel(compiled, weights, PROVIDERS[name], options);
+  return new OnnxExecutable(graph, await createSession(name, options, compiled, weights));
+}
+
+async function createSession(
+  name: OnnxEngineName,
+  options: EngineOptions,
+  graph: Graph,
+  weights: WeightFile | null,
+): Promise<InferenceSession> {
+  const bytes = buildModel(graph, weights, PROVIDERS[name], options);
   try {
-    const session = await InferenceSession.create(bytes, sessionOptions(name, options, weights));
-    return new OnnxExecutable(graph, session);
+    return await InferenceSession.create(bytes, sessionOptions(name, options, weights));
   } catch (cause) {
     const message = `${name} cannot compile the graph: ${messageOf(cause)}`;
     throw engineError('ENGINE_COMPILE', message, { engine: name }, { cause });
@@ -84,12 +101,6 @@ async function probe(engine: Engine, needs: string): Promise<void> {
       { next: `${needs}; or use --engine onnx-cpu, which runs on every machine`, cause },
     );
   }
-}
-
-/** Strips the source location from a provider's message: "file.cc:12 function(…) condition was false. Message". */
-function providerMessage(message: string): string {
-  const text = /was false\.\s*(.+)$/s.exec(message)?.[1] ?? message;
-  return text.replace(/\s+/g, ' ').replace(/[ .]+$/, '');
 }
 
 function sessionOptions(
@@ -189,8 +200,4 @@ class OnnxExecutable implements Executable {
     }
     return bound;
   }
-}
-
-function messageOf(cause: unknown): string {
-  return (cause instanceof Error ? cause.message : String(cause)).trim();
 }

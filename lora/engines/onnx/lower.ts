@@ -1,7 +1,9 @@
+import { dynamicName } from '../../graph/dynamic.ts';
 import type { GraphNode, Tensor } from '../../graph/graph.ts';
 import type { Operation } from '../../graph/operations.ts';
 import { GELU_CUBIC, GELU_SLOPE } from '../../graph/ops/elementwise.ts';
 import { MASKED } from '../../graph/ops/mask.ts';
+import { lowerCachedAttention } from './cached-attention.ts';
 import { type Emitter, type Lowering, MICROSOFT } from './emitter.ts';
 import { lowerKeepMask, lowerUniform } from './random.ts';
 
@@ -42,7 +44,9 @@ export const LOWERINGS: { readonly [K in Operation]: Lowering<K> } = {
     emit('ReduceSum', [x!, integers(attributes.axes)], options);
   },
   reshape({ attributes }, [x], outputs, { emit, integers }) {
-    emit('Reshape', [x!, integers(attributes.shape)], { outputs });
+    // A reshape may infer one size. A shape with a dynamic size has only one.
+    const shape = attributes.shape.map((size) => (dynamicName(size) === undefined ? size : -1));
+    emit('Reshape', [x!, integers(shape)], { outputs });
   },
   transpose({ attributes }, [x], outputs, { emit }) {
     emit('Transpose', [x!], { outputs, attributes: { perm: attributes.permutation } });
@@ -140,6 +144,7 @@ export const LOWERINGS: { readonly [K in Operation]: Lowering<K> } = {
   rotary(_node, inputs, outputs, { emit }) {
     emit('RotaryEmbedding', inputs, { outputs, domain: MICROSOFT });
   },
+  cachedAttention: lowerCachedAttention,
   zeros({ attributes }, _inputs, outputs, { emit, integers }) {
     emit('ConstantOfShape', [integers(attributes.shape)], { outputs });
   },

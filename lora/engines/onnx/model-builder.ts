@@ -10,6 +10,7 @@ export class ModelBuilder implements OnnxModel {
   readonly emitter: Emitter;
   readonly #declared = new Set<string>();
   readonly #constants = new Map<string, string>();
+  readonly #emitted = new Map<string, string>();
   #fresh = 0;
 
   constructor(provider: Provider) {
@@ -22,6 +23,7 @@ export class ModelBuilder implements OnnxModel {
         return outputs[0]!;
       },
       integers: (values) => this.#constant('int64', [values.length], BigInt64Array.from(values, BigInt)),
+      once: (key, make) => this.#once(key, make),
       variable: (values) => this.#variable(values),
       scalar: (value) => this.#constant('float32', [], Float32Array.of(value)),
     };
@@ -40,6 +42,12 @@ export class ModelBuilder implements OnnxModel {
       this.initializers.push(initializer);
       if (!constant) this.inputs.push({ name, dtype, shape });
     }
+  }
+
+  #once(key: string, make: () => string): string {
+    const name = this.#emitted.get(key) ?? make();
+    this.#emitted.set(key, name);
+    return name;
   }
 
   #variable(values: readonly number[]): string {

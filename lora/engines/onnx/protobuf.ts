@@ -1,4 +1,5 @@
 import { BinaryWriter, WireType } from '@bufbuild/protobuf/wire';
+import { dynamicName } from '../../graph/dynamic.ts';
 
 /*
  * The part of the ONNX format (onnx/onnx.proto3, IR version 9) that our graphs need. Fields are written one by one with
@@ -115,7 +116,10 @@ function writeValue(writer: BinaryWriter, value: OnnxValue): void {
     message(writer, 1, () => {
       integer(writer, 1, ELEMENT_TYPE[value.dtype]);
       message(writer, 2, () => {
-        for (const size of value.shape) message(writer, 1, () => integer(writer, 1, size));
+        for (const size of value.shape) {
+          const name = dynamicName(size);
+          message(writer, 1, () => (name === undefined ? integer(writer, 1, size) : text(writer, 2, name)));
+        }
       });
     }),
   );

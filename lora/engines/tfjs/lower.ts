@@ -4,6 +4,7 @@ import type { Operation } from '../../graph/operations.ts';
 import { GELU_CUBIC, GELU_SLOPE } from '../../graph/ops/elementwise.ts';
 import { MASKED } from '../../graph/ops/mask.ts';
 import { elementCount } from '../../graph/shapes.ts';
+import { engineError } from '../errors.ts';
 import { uniformValues } from './random.ts';
 
 /** The functions of `@tensorflow/tfjs-core`, which the packages for Node.js re-export. */
@@ -90,6 +91,9 @@ export const LOWERINGS: { readonly [K in Operation]: Lowering<K> } = {
     const turnedLeft = tf.sub(tf.mul(left!, cos!), tf.mul(right!, sin!));
     const turnedRight = tf.add(tf.mul(right!, cos!), tf.mul(left!, sin!));
     return [tf.concat([turnedLeft, turnedRight], -1)];
+  },
+  cachedAttention() {
+    throw engineError('ENGINE_COMPILE', 'tfjs cannot update a key-value cache', { engine: 'tfjs' });
   },
   zeros: (tf, _inputs, { attributes }) => [tf.fill([...attributes.shape], 0)],
   gatherRows: (tf, [table, ids]) => [rowsOf(tf, table!, ids!)],

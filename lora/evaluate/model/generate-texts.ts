@@ -1,10 +1,10 @@
 /** Continues many prompts greedily, several at a time. */
 import type { Executable } from '../../engines/engine.ts';
+import { graphLength } from '../../generate/predictor.ts';
 import { Graph } from '../../graph/graph.ts';
 import { selectRows } from '../../graph/passes/select-rows.ts';
 import { sequenceFeeds, sequenceInputs } from '../../models/sequences.ts';
 import { adaptedParameters } from '../../train/adapted-model.ts';
-import { graphLength } from '../generate.ts';
 import { adapterFeeds, type ModelBundle } from '../model-bundle.ts';
 import type { ModelOptions } from './language-model.ts';
 

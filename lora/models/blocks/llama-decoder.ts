@@ -31,9 +31,10 @@ export function llamaDecoder<C extends LlamaDecoderConfig>(
     parseConfig,
     ...modules,
 
-    forward(graph, config, { length, ids, positions }, source) {
-      checkLength(config, length);
-      const rotary = rotaryConstants(graph, config.rope, config.headDim, length);
+    forward(graph, config, inputs, source) {
+      const { positionCount, ids } = inputs;
+      checkLength(config, positionCount);
+      const rotary = rotaryConstants(graph, config.rope, config.headDim, positionCount);
       const scale = 1 / Math.sqrt(config.headDim);
       const norm = (y: Tensor, module: string) =>
         rmsNorm(y, source.tensor(`${module}.weight`), config.normEpsilon);
@@ -41,7 +42,7 @@ export function llamaDecoder<C extends LlamaDecoderConfig>(
       let x = source.rows(modules.embedding, ids);
       for (const [layer, block] of modules.blocks(config).entries()) {
         const window = config.windows[layer]!;
-        const context = { positions, window, rotary, scale, norm: config.queryKeyNorm ? norm : null };
+        const context = { inputs, window, rotary, scale, norm: config.queryKeyNorm ? norm : null };
         const attended = norm(x, `${block}.input_layernorm`);
         x = add(x, rotaryAttention(source, config, `${block}.self_attn`, attended, context));
         x = add(x, gatedMlp(source, `${block}.mlp`, norm(x, `${block}.post_attention_layernorm`), silu));

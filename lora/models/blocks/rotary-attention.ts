@@ -1,6 +1,6 @@
 import type { Graph, Tensor } from '../../graph/graph.ts';
-import { attention, rotaryEmbedding } from '../../graph/ops.ts';
-import type { LinearModule, ParameterSource } from '../architecture.ts';
+import { rotaryEmbedding } from '../../graph/ops.ts';
+import type { LayerAttention, LinearModule, ParameterSource, SequenceInputs } from '../architecture.ts';
 import type { CommonConfig } from '../config.ts';
 import { rotaryTables } from '../rope.ts';
 import type { RopeConfig } from '../rope-config.ts';
@@ -19,14 +19,9 @@ export interface RotaryConstants {
 }
 
 /** Inputs of a layer's attention besides the hidden states. */
-export interface AttentionContext {
-  /** [B, T] int64. */
-  readonly positions: Tensor;
-  /** Number of tokens that a token sees, itself included; null: no limit. */
-  readonly window: number | null;
+export interface AttentionContext extends LayerAttention {
+  readonly inputs: SequenceInputs;
   readonly rotary: RotaryConstants;
-  /** Factor that attention scores are multiplied by. */
-  readonly scale: number;
   /** Applies the norm at a module path to the heads of queries or keys, [B, heads, T, D]; null: no norm. */
   readonly norm: ((heads: Tensor, module: string) => Tensor) | null;
 }
@@ -64,8 +59,8 @@ export function rotaryAttention(
   x: Tensor,
   context: AttentionContext,
 ): Tensor {
-  const { positions, window, rotary, scale, norm } = context;
-  const batch = positions.shape[0]!;
+  const { window, rotary, scale, norm } = context;
+  const { batch, positions, attend } = context.inputs;
   const project = (name: string, heads: number) =>
     splitHeads(source.linear(`${path}.${name}`, x), batch, heads);
   const turn = (heads: Tensor, name: string) => {
@@ -75,5 +70,5 @@ export function rotaryAttention(
   const q = turn(project('q_proj', config.heads), 'q_norm');
   const k = turn(project('k_proj', config.keyValueHeads), 'k_norm');
   const v = project('v_proj', config.keyValueHeads);
-  return source.linear(`${path}.o_proj`, attention(q, k, v, { positions, window, scale }));
+  return source.linear(`${path}.o_proj`, attend(q, k, v, { window, scale }));
 }

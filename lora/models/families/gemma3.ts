@@ -72,12 +72,13 @@ export const gemma3Text: Architecture<Gemma3Config> = {
 
   embeddingScale,
 
-  forward(graph, config, { length, ids, positions }, source) {
-    checkLength(config, length);
+  forward(graph, config, inputs, source) {
+    const { positionCount, ids } = inputs;
+    checkLength(config, positionCount);
     const { full, sliding } = config.rope;
     const rotary = {
-      full: rotaryConstants(graph, full, config.headDim, length),
-      sliding: rotaryConstants(graph, sliding, config.headDim, length),
+      full: rotaryConstants(graph, full, config.headDim, positionCount),
+      sliding: rotaryConstants(graph, sliding, config.headDim, positionCount),
     };
     const one = graph.constant([], Float32Array.of(1));
     const norm = (y: Tensor, module: string) =>
@@ -87,7 +88,7 @@ export const gemma3Text: Architecture<Gemma3Config> = {
     for (const [layer, block] of modules.blocks(config).entries()) {
       const window = config.windows[layer]!;
       const context = {
-        positions,
+        inputs,
         window,
         rotary: window === null ? rotary.full : rotary.sliding,
         scale: config.queryScalar ** -0.5,

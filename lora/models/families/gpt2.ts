@@ -1,5 +1,5 @@
 import type { Tensor } from '../../graph/graph.ts';
-import { add, attention, geluTanh, layerNorm, reshape, slice } from '../../graph/ops.ts';
+import { add, geluTanh, layerNorm, reshape, slice } from '../../graph/ops.ts';
 import type { Architecture, LinearModule, Parameter } from '../architecture.ts';
 import { splitHeads } from '../blocks/heads.ts';
 import { checkLength, moduleParameters, outputHead } from '../blocks/modules.ts';
@@ -88,8 +88,8 @@ export const gpt2: Architecture<Gpt2Config> = {
     return [...inBlocks, outputHead(config)];
   },
 
-  forward(_graph, config, { batch, length, ids, positions }, source) {
-    checkLength(config, length);
+  forward(_graph, config, { batch, length, positionCount, ids, positions, attend }, source) {
+    checkLength(config, positionCount);
     const { hiddenSize: hidden, heads, headDim } = config;
     const norm = (y: Tensor, module: string) =>
       layerNorm(y, source.tensor(`${module}.weight`), source.tensor(`${module}.bias`), config.normEpsilon);
@@ -102,7 +102,7 @@ export const gpt2: Architecture<Gpt2Config> = {
         splitHeads(slice(joint, 1, part * hidden, (part + 1) * hidden), batch, heads),
       );
       const scale = 1 / Math.sqrt(headDim) / (config.scaleByLayer ? layer + 1 : 1);
-      const attended = attention(q!, k!, v!, { positions, window: null, scale });
+      const attended = attend(q!, k!, v!, { window: null, scale });
       x = add(x, source.linear(`${block}.attn.c_proj`, attended));
       const inner = geluTanh(source.linear(`${block}.mlp.c_fc`, norm(x, `${block}.ln_2`)));
       x = add(x, source.linear(`${block}.mlp.c_proj`, inner));

@@ -1,0 +1,52 @@
+import type { GraphNode } from '../../graph/graph.ts';
+import { type Emitter, MICROSOFT } from './emitter.ts';
+
+const INT32 = 6;
+
+/**
+ * Emits GroupQueryAttention. The kernel takes [rows, tokens per row, width], and the number of rows follows from the
+ * lengths. If the memory of its third and fourth result is that of the cache, it writes only the new keys and values.
+ */
+export function lowerCachedAttention(
+  node: GraphNode<'cachedAttention'>,
+  [q, k, v, keys, values, lengths, ...rotation]: readonly string[],
+  [output, presentKeys, presentValues]: readonly string[],
+  { emit, once, integers }: Emitter,
+): void {
+  const { heads, keyValueHeads, window, scale } = node.attributes;
+  const memo = (what: string, make: () => string) => once(`${what} ${lengths}`, make);
+  const int32 = (value: string) => emit('Cast', [value], { attributes: { to: INT32 } });
+  // These values are the same in all layers.
+  const last = memo('last', () => int32(emit('Sub', [lengths!, integers([1])])));
+  const total = memo('total', () => int32(emit('ReduceMax', [lengths!], { attributes: { keepdims: 0 } })));
+  const byRow = (value: string, width: number) => {
+    const parts = () => [emit('Shape', [lengths!]), integers([-1, width])];
+    const shape = memo(`shape ${width}`, () => emit('Concat', parts(), { attributes: { axis: 0 } }));
+    return emit('Reshape', [value, shape]);
+  };
+  const [queryWidth, keyWidth] = [node.inputs[0]!, node.inputs[1]!].map(({ shape }) => shape[1]!);
+  const operands = [
+    byRow(q!, queryWidth!),
+    byRow(k!, keyWidth!),
+    byRow(v!, keyWidth!),
+    keys!,
+    values!,
+    last,
+    total,
+  ];
+  const attributes = {
+    num_heads: heads,
+    kv_num_heads: keyValueHeads,
+    scale: { float: scale },
+    // As here, the window counts the token itself (onnxruntime 1.23 and later).
+    ...(window !== null && { local_window_size: window }),
+    do_rotary: rotation.length > 0 ? 1 : 0,
+  };
+  const mixed = `${output}:rows`;
+  emit('GroupQueryAttention', [...operands, ...rotation], {
+    attributes,
+    domain: MICROSOFT,
+    outputs: [mixed, presentKeys!, presentValues!],
+  });
+  emit('Reshape', [mixed, integers([-1, queryWidth!])], { outputs: [output!] });
+}

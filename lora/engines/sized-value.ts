@@ -1,0 +1,12 @@
+import './onnx/telemetry.ts';
+import { Tensor as OnnxTensor } from 'onnxruntime-node';
+
+/** A value with its shape. It refers to the array's memory, so it may be used in many runs, and as a result too. */
+export type SizedValue = OnnxTensor;
+
+/** Wraps an array, or a part of one, as a value for a `DynamicExecutable`. */
+export function sizedValue(data: Float32Array | BigInt64Array, shape: readonly number[]): SizedValue {
+  return data instanceof Float32Array
+    ? new OnnxTensor('float32', data, shape)
+    : new OnnxTensor('int64', data, shape);
+}

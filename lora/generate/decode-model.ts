@@ -1,0 +1,157 @@
+import { adapterLayout } from '../adapter/layout.ts';
+import type { Engine, WeightFile } from '../engines/engine.ts';
+import { type SizedValue, sizedValue } from '../engines/sized-value.ts';
+import type { DynamicExecutable } from '../engines/types.ts';
+import type { Graph } from '../graph/graph.ts';
+import type { ParameterSource } from '../models/architecture.ts';
+import { frozenParameters } from '../models/parameters.ts';
+import type { ModelShape } from '../models/targets.ts';
+import { adaptedParameters } from '../train/adapted-model.ts';
+import { AdapterStack, type ServedAdapter, withAdapterStack } from './adapters.ts';
+import { decodeGraph } from './decode-graph.ts';
+import type { RowCache } from './row-cache.ts';
+
+/** Stacks of adapters that are kept. Building one copies all its matrices. */
+const KEPT_STACKS = 4;
+
+/** Compiles graphs with dynamic sizes. */
+export type CompileDynamic = NonNullable<Engine['compileDynamic']>;
+
+export interface DecodeModelOptions {
+  readonly model: ModelShape;
+  readonly weights: WeightFile;
+  /** Largest number of tokens of a row. */
+  readonly context: number;
+}
+
+/** New tokens of some rows. */
+export interface DecodeRun {
+  /** Holds the rows' earlier keys and values in its first rows, and receives the new ones. */
+  readonly cache: RowCache;
+  /** New tokens, the same number for each row; more than one only for a single row. */
+  readonly tokens: readonly (readonly number[])[];
+  /** Tokens of each row that are in the cache. */
+  readonly cached: readonly number[];
+  /** The adapter of each row. An adapter with a graph of its own must be the adapter of all rows. */
+  readonly adapters: readonly (ServedAdapter | null)[];
+  /** Indices of tokens in the concatenation of all rows. */
+  readonly wanted: readonly number[];
+}
+
+type Modules = ReadonlyMap<string, { readonly in: number; readonly out: number }>;
+
+/** A base with adapters, compiled for decoding. */
+export class DecodeModel {
+  readonly #model: ModelShape;
+  readonly #options: DecodeModelOptions;
+  readonly #compile: CompileDynamic;
+  readonly #sessions = new Map<string, DynamicExecutable>();
+  #modules: Modules = new Map();
+  #stacks: { key: string; stack: AdapterStack }[] = [];
+
+  constructor(options: DecodeModelOptions, { compile }: { compile: CompileDynamic }) {
+    this.#model = options.model;
+    this.#options = options;
+    this.#compile = compile;
+  }
+
+  /** Computes the tokens and returns the logits of those that are wanted, each [vocabulary]. */
+  async run({ cache, tokens, cached, adapters, wanted }: DecodeRun): Promise<Float32Array[]> {
+    const perRow = tokens[0]!.length;
+    const ids = tokens.flat();
+    const positions = cached.flatMap((start) => Array.from({ length: perRow }, (_, t) => start + t));
+    const values = cache.values(tokens.length);
+    const { session, feeds } = await this.#sessionFor(adapters, perRow);
+    const integers = (list: readonly number[], shape: readonly number[]) =>
+      sizedValue(BigInt64Array.from(list, BigInt), shape);
+    const lengths = cached.map((start) => start + perRow);
+    const { logits } = await session.run(
+      {
+        ids: integers(ids, [ids.length]),
+        positions: integers(positions, [1, ids.length]),
+        lengths: integers(lengths, [lengths.length]),
+        wanted: integers(wanted, [wanted.length]),
+        ...values,
+        ...feeds,
+      },
+      { ...values, logits: null },
+    );
+    const { vocabularySize: size } = this.#model.config;
+    return wanted.map((_, i) => logits!.subarray(i * size, (i + 1) * size));
+  }
+
+  /** Releases what an adapter uses. */
+  async forget({ id }: ServedAdapter): Promise<void> {
+    this.#stacks = this.#stacks.filter(({ key }) => !key.split(' ').includes(id));
+    await this.#release(`own ${id}`);
+  }
+
+  async dispose(): Promise<void> {
+    for (const key of [...this.#sessions.keys()]) await this.#release(key);
+  }
+
+  async #sessionFor(
+    adapters: readonly (ServedAdapter | null)[],
+    perRow: number,
+  ): Promise<{ session: DynamicExecutable; feeds: Readonly<Record<string, SizedValue>> }> {
+    const used = [...new Set(adapters)].filter((adapter) => adapter !== null);
+    const [first] = used;
+    const { architecture, config } = this.#model;
+    const baseOf = (graph: Graph) => frozenParameters(graph, architecture, config);
+    if (first === undefined) return { session: await this.#session('base', baseOf), feeds: {} };
+    if (first.modules === null) {
+      const parametersOf = (graph: Graph) => adaptedParameters(graph, this.#model, first.lora);
+      const shapeOf = this.#shapes(first);
+      const feeds = Array.from(first.tensors, ([name, data]) => [name, sizedValue(data, shapeOf.get(name)!)]);
+      return {
+        session: await this.#session(`own ${first.id}`, parametersOf),
+        feeds: Object.fromEntries(feeds),
+      };
+    }
+    await this.#include(used);
+    const session = await this.#session('stack', (graph) =>
+      withAdapterStack(graph, baseOf(graph), this.#modules),
+    );
+    const tokens = adapters.flatMap((adapter) => new Array<ServedAdapter | null>(perRow).fill(adapter));
+    return { session, feeds: this.#stack(used).feeds(tokens) };
+  }
+
+  /** Makes sure that the shared graph has branches for all modules of these adapters. */
+  async #include(adapters: readonly ServedAdapter[]): Promise<void> {
+    const missing = adapters
+      .flatMap(({ modules }) => modules!)
+      .filter(({ name }) => !this.#modules.has(name));
+    if (missing.length === 0) return;
+    this.#modules = new Map([...this.#modules, ...missing.map((module) => [module.name, module] as const)]);
+    this.#stacks = [];
+    await this.#release('stack');
+  }
+
+  #stack(adapters: readonly ServedAdapter[]): AdapterStack {
+    const sorted = adapters.toSorted((a, b) => (a.id < b.id ? -1 : 1));
+    const key = sorted.map(({ id }) => id).join(' ');
+    const known = this.#stacks.find((entry) => entry.key === key);
+    const entry = known ?? { key, stack: new AdapterStack(sorted, this.#modules) };
+    this.#stacks = [entry, ...this.#stacks.filter((other) => other !== entry)].slice(0, KEPT_STACKS);
+    return entry.stack;
+  }
+
+  async #session(key: string, parametersOf: (graph: Graph) => ParameterSource): Promise<DynamicExecutable> {
+    const known = this.#sessions.get(key);
+    if (known !== undefined) return known;
+    const { context, weights } = this.#options;
+    const session = await this.#compile(decodeGraph(this.#model, context, parametersOf), weights);
+    this.#sessions.set(key, session);
+    return session;
+  }
+
+  async #release(key: string): Promise<void> {
+    const session = this.#sessions.get(key);
+    this.#sessions.delete(key);
+    await session?.dispose();
+  }
+
+  #shapes({ lora }: ServedAdapter): Map<string, readonly number[]> {
+    return new Map(adapterLayout(this.#model, lora).map(({ name, shape }) => [name, shape]));
+  }
+}

@@ -1,0 +1,57 @@
+/** Items that wait in one line for each client. The lines are served in turn. */
+export class FairQueue<Item> {
+  /** The next line to serve is the first one. */
+  readonly #lines = new Map<string, Item[]>();
+  #size = 0;
+
+  get size(): number {
+    return this.#size;
+  }
+
+  push(client: string, item: Item): void {
+    const line = this.#lines.get(client);
+    if (line === undefined) this.#lines.set(client, [item]);
+    else line.push(item);
+    this.#size++;
+  }
+
+  /** Puts an item back that was served too early. It becomes the next item. */
+  putBack(client: string, item: Item): void {
+    const line = this.#lines.get(client) ?? [];
+    const others = [...this.#lines].filter(([name]) => name !== client);
+    this.#lines.clear();
+    this.#lines.set(client, [item, ...line]);
+    for (const [name, items] of others) this.#lines.set(name, items);
+    this.#size++;
+  }
+
+  /** Returns the next item, which stays in its line. */
+  peek(): Item | undefined {
+    return this.#lines.values().next().value?.[0];
+  }
+
+  /** Removes and returns the next item. The line of its client becomes the last one. */
+  shift(): Item | undefined {
+    const first = this.#lines.entries().next().value;
+    if (first === undefined) return undefined;
+    const [client, line] = first;
+    const item = line.shift();
+    this.#lines.delete(client);
+    if (line.length > 0) this.#lines.set(client, line);
+    this.#size--;
+    return item;
+  }
+
+  /** Removes an item wherever it waits. Returns whether it was waiting. */
+  remove(item: Item): boolean {
+    for (const [client, line] of this.#lines) {
+      const index = line.indexOf(item);
+      if (index < 0) continue;
+      line.splice(index, 1);
+      if (line.length === 0) this.#lines.delete(client);
+      this.#size--;
+      return true;
+    }
+    return false;
+  }
+}

@@ -1,0 +1,79 @@
+/** Generates text, as `swarm generate` does. */
+import { z } from 'zod';
+import { checkOptions } from '../../common/schema-problems.ts';
+import type { ModelBundle } from '../evaluate/model-bundle.ts';
+import { predictorFor } from './predictor.ts';
+import { samplingSchema } from './request.ts';
+import { Sampler } from './sampling.ts';
+import { TextStream } from './text-stream.ts';
+import type { Sampling } from './types.ts';
+
+/** The prompt, and how to continue it. */
+export interface GenerateOptions extends Sampling {
+  /** Beginning of the text. */
+  prompt: string;
+  /** Largest number of tokens to generate. @default 100 */
+  maxTokens?: number;
+  /** Called with each new piece of text. */
+  onText?: (piece: string) => void;
+  /** @default never aborts */
+  signal?: AbortSignal;
+}
+
+const optionsSchema = samplingSchema.extend({ prompt: z.string(), maxTokens: z.int().min(0).optional() });
+
+/** A generated text. */
+export interface Generated {
+  /** The generated text, without special tokens. */
+  text: string;
+  ids: number[];
+  /** 'end': the model ended the text; 'length': `maxTokens` were generated. */
+  reason: 'end' | 'length';
+}
+
+/**
+ * Continues a prompt. The tokenizer's special tokens are added before the prompt. Equal seeds give equal texts. When
+ * the text has become longer than the model's context, only its last tokens stay in the context, enough to fill half of
+ * it.
+ *
+ * @throws SwarmError USAGE, ENGINE_*; the signal's reason
+ */
+export async function generate(bundle: ModelBundle, options: GenerateOptions): Promise<Generated> {
+  checkOptions(optionsSchema, options);
+  const { model, tokenizer } = bundle;
+  const { prompt, maxTokens = 100, onText = () => {}, signal } = options;
+  let context = [...tokenizer.prefix, ...tokenizer.encode(prompt, { special: false })];
+  // The model needs at least one token, even with an empty prompt and no beginning-of-text token.
+  if (context.length === 0) context = [tokenizer.eosId ?? 0];
+  // The tables of positions grow with the limit, so it is no larger than needed.
+  const limit = Math.min(model.config.maxPositions, context.length + maxTokens);
+  const sampler = new Sampler(options, context);
+  const stream = new TextStream(tokenizer);
+  const ids: number[] = [];
+  let text = '';
+  const pass = (piece: string): void => {
+    text += piece;
+    if (piece !== '') onText(piece);
+  };
+  let reason: Generated['reason'] = 'length';
+  const predictor = predictorFor(bundle, limit);
+  try {
+    while (ids.length < maxTokens) {
+      await new Promise(setImmediate);
+      signal?.throwIfAborted();
+      if (context.length > limit) context = [...tokenizer.prefix, ...context.slice(-Math.ceil(limit / 2))];
+      const id = sampler.next(await predictor.next(context));
+      if (id === tokenizer.eosId) {
+        reason = 'end';
+        break;
+      }
+      ids.push(id);
+      context.push(id);
+      pass(stream.add(id));
+    }
+  } finally {
+    await predictor.dispose();
+  }
+  pass(stream.finish());
+  return { text, ids, reason };
+}

@@ -1,0 +1,93 @@
+import { RowCache } from './row-cache.ts';
+
+/** Shorter beginnings are computed again, because looking them up saves little. */
+const SHORTEST_TOKENS = 8;
+/** A lookup compares the tokens with those of every entry, so their number is limited. */
+const MOST_ENTRIES = 64;
+
+interface Entry {
+  /** Everything besides the tokens that keys and values depend on. */
+  readonly key: string;
+  readonly tokens: readonly number[];
+  readonly cache: RowCache;
+}
+
+/** The shape of one row's cache, and its memory limit. */
+export interface PrefixCacheOptions {
+  readonly shape: ConstructorParameters<typeof RowCache>[0];
+  /** Bytes that all entries may take. */
+  readonly limit: number;
+}
+
+/**
+ * Keys and values of earlier sequences, for requests that begin in the same way. An entry is found only under the key
+ * under which it was stored: the same base, adapter and number format.
+ */
+export class PrefixCache {
+  readonly #options: PrefixCacheOptions;
+  /** From the least to the most recently used. */
+  #entries: Entry[] = [];
+
+  constructor(options: PrefixCacheOptions) {
+    this.#options = options;
+  }
+
+  get bytes(): number {
+    return this.#entries.reduce((sum, { cache }) => sum + cache.bytes, 0);
+  }
+
+  /**
+   * Copies the longest known beginning of `tokens` to row 0 of `into`.
+   * @param most largest number of tokens to copy
+   * @returns the number of tokens copied; 0 if no entry helps
+   */
+  restore(key: string, tokens: readonly number[], into: RowCache, most: number): number {
+    let best: Entry | null = null;
+    let longest = SHORTEST_TOKENS - 1;
+    for (const entry of this.#entries) {
+      if (entry.key !== key) continue;
+      const common = Math.min(commonLength(entry.tokens, tokens), most);
+      if (common > longest) [best, longest] = [entry, common];
+    }
+    if (best === null) return 0;
+    into.copyRow(0, best.cache, 0, longest);
+    this.#entries = [...this.#entries.filter((entry) => entry !== best), best];
+    return longest;
+  }
+
+  /** Stores the keys and values of `tokens`, which are in a row of `from`. Entries that it makes useless are removed. */
+  store(key: string, tokens: readonly number[], from: RowCache, row: number): void {
+    if (tokens.length < SHORTEST_TOKENS) return;
+    const { shape, limit } = this.#options;
+    const related = this.#entries.filter((entry) => entry.key === key);
+    if (related.some((entry) => commonLength(entry.tokens, tokens) === tokens.length)) return;
+    const cache = new RowCache(shape, 1, tokens.length);
+    if (cache.bytes > limit) return;
+    cache.copyRow(0, from, row, tokens.length);
+    this.#entries = this.#entries.filter(
+      (entry) => entry.key !== key || commonLength(entry.tokens, tokens) < entry.tokens.length,
+    );
+    this.#entries.push({ key, tokens: [...tokens], cache });
+    this.shrink(limit);
+  }
+
+  /** Removes the least recently used entries until the others take at most `limit` bytes. */
+  shrink(limit: number): void {
+    let bytes = this.bytes;
+    while (this.#entries.length > 0 && (bytes > limit || this.#entries.length > MOST_ENTRIES)) {
+      bytes -= this.#entries.shift()!.cache.bytes;
+    }
+  }
+
+  /** Removes all entries of a key. */
+  forget(key: string): void {
+    this.#entries = this.#entries.filter((entry) => entry.key !== key);
+  }
+}
+
+function commonLength(a: readonly number[], b: readonly number[]): number {
+  const end = Math.min(a.length, b.length);
+  let length = 0;
+  while (length < end && a[length] === b[length]) length++;
+  return length;
+}

@@ -1,0 +1,74 @@
+import { z } from 'zod';
+import { checkOptions } from '../../common/schema-problems.ts';
+import { generateError } from './errors.ts';
+import type { GenerateRequest, ScoreRequest } from './types.ts';
+
+/** Most likely tokens that a request may ask for, as in OpenAI's API. */
+const MOST_TOP = 20;
+/** Each new token compares the text with every stop text, so their number and length are limited. */
+const MOST_STOPS = 16;
+const LONGEST_STOP = 1024;
+const MOST_END_TOKENS = 64;
+
+/** Schema of the options of sampling. */
+export const samplingSchema = z.object({
+  temperature: z.number().min(0).max(100).optional(),
+  topP: z.number().gt(0).max(1).optional(),
+  topK: z.int().min(0).optional(),
+  minP: z.number().min(0).max(1).optional(),
+  repetitionPenalty: z.number().gt(0).max(100).optional(),
+  seed: z.int().optional(),
+});
+
+const id = z.int().min(0);
+
+const generateSchema = z.object({
+  tokens: z.array(id).min(1),
+  adapter: z.string().optional(),
+  sampling: samplingSchema.optional(),
+  maxTokens: z.int().min(1).optional(),
+  stop: z.array(z.string().min(1).max(LONGEST_STOP)).max(MOST_STOPS).optional(),
+  endTokens: z.array(id).max(MOST_END_TOKENS).optional(),
+  logprobs: z.int().min(0).max(MOST_TOP).optional(),
+  client: z.string().max(256).optional(),
+});
+
+const scoreSchema = z.object({
+  tokens: z.array(id).min(1),
+  adapter: z.string().optional(),
+  top: z.int().min(0).max(MOST_TOP).optional(),
+  from: z.int().min(1).optional(),
+  client: z.string().max(256).optional(),
+});
+
+/** The part of a model that limits requests. */
+export interface RequestLimits {
+  readonly vocabularySize: number;
+  /** Largest number of tokens of a sequence. */
+  readonly context: number;
+}
+
+/** @throws SwarmError USAGE, GENERATE_TOO_LONG */
+export function checkGenerateRequest(request: GenerateRequest, limits: RequestLimits): void {
+  checkOptions(generateSchema, request);
+  checkTokens(request.tokens, limits, limits.context - 1);
+}
+
+/** @throws SwarmError USAGE, GENERATE_TOO_LONG */
+export function checkScoreRequest(request: ScoreRequest, limits: RequestLimits): void {
+  checkOptions(scoreSchema, request);
+  checkTokens(request.tokens, limits, limits.context);
+}
+
+function checkTokens(tokens: readonly number[], limits: RequestLimits, most: number): void {
+  const { vocabularySize, context } = limits;
+  const unknown = tokens.find((token) => token >= vocabularySize);
+  if (unknown !== undefined)
+    checkOptions(z.object({ tokens: z.int().max(vocabularySize - 1) }), { tokens: unknown });
+  if (tokens.length <= most) return;
+  throw generateError(
+    'GENERATE_TOO_LONG',
+    `the request has ${tokens.length} tokens, but the context has ${context}`,
+    { tokens: tokens.length, context },
+  );
+}

@@ -1,0 +1,357 @@
+import type { CommonConfig } from '../models/config.ts';
+import type { ServedAdapter } from './adapters.ts';
+import { Batch } from './batch.ts';
+import type { DecodeModel } from './decode-model.ts';
+import { generateError } from './errors.ts';
+import { FairQueue } from './fair-queue.ts';
+import { PrefixCache } from './prefix-cache.ts';
+import { RowCache } from './row-cache.ts';
+import { logSumExp, Sampler, topTokens } from './sampling.ts';
+import type { Sampling, ScoredToken, TokenLogprob } from './types.ts';
+
+/**
+ * Tokens of a prompt that one run computes: enough for fast matrix products, and few enough that the rows which are
+ * being continued need not wait long in between.
+ */
+const CHUNK_TOKENS = 128;
+/** Logits that one run of a scored sequence may give: 64 MiB. */
+const SCORED_LOGITS = 2 ** 24;
+
+/** A sequence to continue, in the process that computes it. */
+export interface SequenceRequest {
+  readonly tokens: readonly number[];
+  readonly adapter: ServedAdapter | null;
+  readonly sampling: Sampling;
+  readonly maxTokens: number;
+  readonly endTokens: readonly number[];
+  /** Number of most likely tokens to report; null: no log-probabilities. */
+  readonly logprobs: number | null;
+  readonly client: string;
+}
+
+/** A sequence to score. */
+export interface ScoredSequence {
+  readonly tokens: readonly number[];
+  readonly adapter: ServedAdapter | null;
+  readonly top: number;
+  readonly from: number;
+  readonly client: string;
+}
+
+/** A token with its log-probability, if the request asks for it. */
+export interface ChosenToken {
+  readonly id: number;
+  readonly logprob: number | null;
+  readonly top: readonly TokenLogprob[];
+  /** Tokens of the prompt that were found in the prefix cache. */
+  readonly cachedTokens: number;
+}
+
+/** Why a sequence ended: at an end token, or because it is as long as allowed. */
+export type EndReason = 'end' | 'length';
+
+export interface SchedulerOptions {
+  readonly config: CommonConfig;
+  /** Largest number of tokens of a sequence. */
+  readonly context: number;
+  /** Sequences that are continued at once. */
+  readonly rows: number;
+  /** Sequences that may wait. */
+  readonly waiting: number;
+  /** Bytes for the keys and values of running sequences, and for the prefix cache. */
+  readonly cacheBytes: number;
+}
+
+/** Work that begins with the computation of a prompt. */
+interface Work {
+  readonly client: string;
+  readonly adapter: ServedAdapter | null;
+  /** All tokens so far. The last generated token is not computed yet. */
+  readonly tokens: number[];
+  readonly signal: AbortSignal;
+  readonly end: (error: unknown) => void;
+  readonly generation: Continued | null;
+  readonly scored: { readonly from: number; readonly top: number; readonly found: ScoredToken[] } | null;
+}
+
+interface Continued {
+  readonly request: SequenceRequest;
+  readonly sampler: Sampler;
+  readonly onToken: (token: ChosenToken) => void;
+  generated: number;
+  cachedTokens: number | null;
+  readonly finish: (reason: EndReason) => void;
+}
+
+/** A prompt that is being computed. */
+interface Prefill {
+  readonly work: Work;
+  readonly cache: RowCache;
+  /** Tokens that are computed. */
+  done: number;
+}
+
+/**
+ * Continues sequences together. In turn, it computes the next token of every running sequence, and a part of the prompt
+ * of the next one. Sequences join and leave between these runs.
+ */
+export class Scheduler {
+  readonly #model: DecodeModel;
+  readonly #options: SchedulerOptions;
+  readonly #queue = new FairQueue<Work>();
+  readonly #prefixes: PrefixCache;
+  /** By the adapter that has a graph of its own; '' for all other sequences. */
+  readonly #batches = new Map<string, Batch<Work>>();
+  #prefill: Prefill | null = null;
+  #loop: Promise<void> | null = null;
+
+  constructor(model: DecodeModel, options: SchedulerOptions) {
+    this.#model = model;
+    this.#options = options;
+    this.#prefixes = new PrefixCache({ shape: options.config, limit: options.cacheBytes / 2 });
+  }
+
+  /**
+   * Continues a sequence.
+   * @throws SwarmError GENERATE_BUSY, ENGINE_*; the signal's reason
+   */
+  generate(
+    request: SequenceRequest,
+    onToken: (token: ChosenToken) => void,
+    signal: AbortSignal,
+  ): Promise<EndReason> {
+    return new Promise((resolve, reject) => {
+      const generation: Continued = {
+        request,
+        sampler: new Sampler(request.sampling, request.tokens),
+        onToken,
+        generated: 0,
+        cachedTokens: null,
+        finish: resolve,
+      };
+      this.#add({ ...workOf(request), signal, end: reject, generation, scored: null });
+    });
+  }
+
+  /** Scores a sequence. @throws the errors of `generate` */
+  async score({ from, top, ...request }: ScoredSequence, signal: AbortSignal): Promise<ScoredToken[]> {
+    const found: ScoredToken[] = [];
+    await new Promise<void>((resolve, reject) => {
+      const end = (error: unknown) => (error === null ? resolve() : reject(error));
+      const work = { ...workOf(request), signal, end, generation: null, scored: { from, top, found } };
+      if (from >= request.tokens.length) resolve();
+      else this.#add(work);
+    });
+    const unknown = request.tokens.length - found.length;
+    const before = request.tokens.slice(0, unknown).map((id) => ({ id, logprob: null, top: null }));
+    return [...before, ...found];
+  }
+
+  status(): { running: number; waiting: number; cacheBytes: number; prefixBytes: number } {
+    return {
+      running: this.#running + (this.#prefill === null ? 0 : 1),
+      waiting: this.#queue.size,
+      cacheBytes: this.#cacheBytes,
+      prefixBytes: this.#prefixes.bytes,
+    };
+  }
+
+  /** Forgets the keys and values of an adapter. */
+  forget({ id }: ServedAdapter): void {
+    this.#prefixes.forget(id);
+  }
+
+  get #running(): number {
+    return [...this.#batches.values()].reduce((sum, { rows }) => sum + rows.length, 0);
+  }
+
+  get #cacheBytes(): number {
+    return [...this.#batches.values()].reduce(
+      (sum, { bytes }) => sum + bytes,
+      this.#prefill?.cache.bytes ?? 0,
+    );
+  }
+
+  #add(work: Work): void {
+    const { waiting } = this.#options;
+    if (work.signal.aborted) {
+      work.end(work.signal.reason);
+      return;
+    }
+    if (this.#queue.size >= waiting) {
+      const message = `${waiting} requests are waiting already`;
+      work.end(generateError('GENERATE_BUSY', message, { waiting }));
+      return;
+    }
+    work.signal.addEventListener('abort', () => this.#queue.remove(work) && work.end(work.signal.reason), {
+      once: true,
+    });
+    this.#queue.push(work.client, work);
+    this.#loop ??= this.#run();
+  }
+
+  async #run(): Promise<void> {
+    for (;;) {
+      // Lets new requests and cancellations in. A run of the graph blocks the thread.
+      await new Promise(setImmediate);
+      this.#dropCancelled();
+      this.#admit();
+      if (this.#running === 0 && this.#prefill === null) break;
+      for (const batch of this.#batches.values()) await this.#step(batch);
+      await this.#computePrompt();
+    }
+    this.#loop = null;
+  }
+
+  #dropCancelled(): void {
+    for (const batch of this.#batches.values()) {
+      for (const work of batch.rows.filter(({ signal }) => signal.aborted)) {
+        batch.leave(work);
+        work.end(work.signal.reason);
+      }
+    }
+    const work = this.#prefill?.work;
+    if (!work?.signal.aborted) return;
+    this.#prefill = null;
+    work.end(work.signal.reason);
+  }
+
+  /** Starts to compute the prompt of the next request, if there is a place and memory for it. */
+  #admit(): void {
+    const next = this.#queue.peek();
+    if (next === undefined || this.#prefill !== null || this.#running >= this.#options.rows) return;
+    const { config, cacheBytes } = this.#options;
+    const others = [...this.#batches.values()].filter((batch) => batch !== this.#batchOf(next));
+    const needed = this.#batchOf(next).bytesWith(next.tokens.length + 1);
+    const used = others.reduce((sum, { bytes }) => sum + bytes, needed);
+    if (used > cacheBytes && this.#running > 0) return;
+    this.#prefixes.shrink(Math.max(0, cacheBytes - used));
+    const work = this.#queue.shift()!;
+    const cache = new RowCache(config, 1, work.tokens.length);
+    const { scored, generation } = work;
+    const most = scored === null ? work.tokens.length - 1 : scored.from - 1;
+    const done = this.#prefixes.restore(keyOf(work), work.tokens, cache, most);
+    if (generation !== null) generation.cachedTokens ??= done;
+    this.#prefill = { work, cache, done };
+  }
+
+  #batchOf({ adapter }: Work): Batch<Work> {
+    const key = adapter === null || adapter.modules !== null ? '' : adapter.id;
+    const batch = this.#batches.get(key) ?? new Batch(this.#options.config);
+    this.#batches.set(key, batch);
+    return batch;
+  }
+
+  async #step(batch: Batch<Work>): Promise<void> {
+    this.#makeSpace(batch);
+    if (batch.rows.length === 0) return;
+    const rows = [...batch.rows];
+    try {
+      const logits = await batch.step(this.#model);
+      for (const [i, work] of rows.entries()) this.#choose(work, logits[i]!, batch);
+    } catch (error) {
+      for (const work of rows) {
+        if (batch.rows.includes(work)) batch.leave(work);
+        work.end(error);
+      }
+    }
+  }
+
+  /** Puts the youngest sequences back into the queue if the caches have grown beyond the memory limit. */
+  #makeSpace(batch: Batch<Work>): void {
+    const { cacheBytes } = this.#options;
+    const others = this.#cacheBytes - batch.bytes;
+    while (batch.rows.length > 1 && others + batch.bytesWith(0) > cacheBytes) {
+      const youngest = batch.rows.at(-1)!;
+      batch.leave(youngest);
+      batch.compact();
+      this.#queue.putBack(youngest.client, youngest);
+    }
+    this.#prefixes.shrink(Math.max(0, cacheBytes - others - batch.bytesWith(0)));
+  }
+
+  /** Computes the next part of the prompt. After the last part, the sequence joins its batch. */
+  async #computePrompt(): Promise<void> {
+    const prefill = this.#prefill;
+    if (prefill === null) return;
+    const { work, cache, done } = prefill;
+    try {
+      const size = work.scored === null ? CHUNK_TOKENS : this.#scoredChunk();
+      const end = Math.min(done + size, work.tokens.length);
+      const first = work.scored === null ? work.tokens.length - 1 : work.scored.from - 1;
+      const wanted = Array.from({ length: end - done }, (_, i) => i).filter((i) => done + i >= first);
+      const logits = await this.#model.run({
+        cache,
+        tokens: [work.tokens.slice(done, end)],
+        cached: [done],
+        adapters: [work.adapter],
+        // A run gives at least one token's logits.
+        wanted: wanted.length > 0 ? wanted : [0],
+      });
+      prefill.done = end;
+      if (work.scored !== null) {
+        for (const [i, index] of wanted.entries()) recordScore(work, done + index + 1, logits[i]!);
+      }
+      if (end < work.tokens.length) return;
+      this.#prefill = null;
+      this.#prefixes.store(keyOf(work), work.tokens, cache, 0);
+      if (work.generation === null) work.end(null);
+      else this.#choose(work, logits.at(-1)!, null, cache);
+    } catch (error) {
+      this.#prefill = null;
+      work.end(error);
+    }
+  }
+
+  #scoredChunk(): number {
+    return Math.max(
+      1,
+      Math.min(CHUNK_TOKENS, Math.floor(SCORED_LOGITS / this.#options.config.vocabularySize)),
+    );
+  }
+
+  /** Chooses the next token of a sequence. `batch` has the sequence already; otherwise `from` has its cache. */
+  #choose(work: Work, logits: Float32Array, batch: Batch<Work> | null, from?: RowCache): void {
+    const generation = work.generation!;
+    const { request, sampler, onToken, finish } = generation;
+    const id = sampler.next(logits);
+    const normaliser = request.logprobs === null ? 0 : logSumExp(logits);
+    const logprob = request.logprobs === null ? null : logits[id]! - normaliser;
+    const top = topTokens(logits, request.logprobs ?? 0, normaliser);
+    onToken({ id, logprob, top, cachedTokens: generation.cachedTokens ?? 0 });
+    generation.generated++;
+    const isEnd = request.endTokens.includes(id);
+    const isFull =
+      generation.generated >= request.maxTokens || work.tokens.length + 1 >= this.#options.context;
+    if (isEnd || isFull) {
+      if (batch !== null) {
+        this.#prefixes.store(keyOf(work), work.tokens, batch.cache, batch.rows.indexOf(work));
+        batch.leave(work);
+      }
+      finish(isEnd ? 'end' : 'length');
+      return;
+    }
+    work.tokens.push(id);
+    if (batch === null) this.#batchOf(work).join(work, from!);
+  }
+}
+
+function workOf({
+  client,
+  adapter,
+  tokens,
+}: Pick<SequenceRequest, 'client' | 'adapter' | 'tokens'>): Pick<Work, 'client' | 'adapter' | 'tokens'> {
+  return { client, adapter, tokens: [...tokens] };
+}
+
+function keyOf({ adapter }: Work): string {
+  return adapter === null ? '' : adapter.id;
+}
+
+function recordScore({ tokens, scored }: Work, position: number, logits: Float32Array): void {
+  const id = tokens[position];
+  if (id === undefined) return;
+  const normaliser = logSumExp(logits);
+  const top = topTokens(logits, scored!.top, normaliser);
+  scored!.found.push({ id, logprob: logits[id]! - normaliser, top });
+}

@@ -1,0 +1,94 @@
+import type { TextTokenizer } from '../data/tokenizer.ts';
+
+/** The tokenizer writes this character for bytes that are not a whole UTF-8 character. */
+const INCOMPLETE = '\ufffd';
+
+/**
+ * Turns tokens into text as they arrive. A piece never ends within a character, and text that may be the beginning of a
+ * stop text is held back.
+ */
+export class TextStream {
+  readonly #tokenizer: Pick<TextTokenizer, 'decode'>;
+  readonly #stops: readonly string[];
+  readonly #special: boolean;
+  readonly #ids: number[] = [];
+  /**
+   * Tokens from `#start` on are decoded again with each new token; the text of those before `#end` has been taken. Some
+   * decoders change the first token of a text, so decoding starts at an earlier token.
+   */
+  #start = 0;
+  #end = 0;
+  #held = '';
+  #stopped = false;
+  #isIncomplete = false;
+
+  constructor(
+    tokenizer: Pick<TextTokenizer, 'decode'>,
+    { stops = [], special = false }: { stops?: readonly string[]; special?: boolean } = {},
+  ) {
+    this.#tokenizer = tokenizer;
+    this.#stops = stops;
+    this.#special = special;
+  }
+
+  /** Whether a stop text was found. The stream then gives no more text. */
+  get stopped(): boolean {
+    return this.#stopped;
+  }
+
+  /** Whether some text is held back: a part of a character, or what may be the beginning of a stop text. */
+  get holds(): boolean {
+    return this.#isIncomplete || this.#held !== '';
+  }
+
+  /** Adds a token and returns the text that became certain. */
+  add(id: number): string {
+    this.#ids.push(id);
+    const whole = this.#decode(this.#start, this.#ids.length);
+    this.#isIncomplete = whole.endsWith(INCOMPLETE);
+    return this.#isIncomplete ? '' : this.#take(whole);
+  }
+
+  /** Returns the rest of the text. */
+  finish(): string {
+    const text = this.#take(this.#decode(this.#start, this.#ids.length));
+    this.#isIncomplete = false;
+    if (this.#stopped) return text;
+    const rest = this.#held;
+    this.#held = '';
+    return text + rest;
+  }
+
+  #take(whole: string): string {
+    if (this.#stopped) return '';
+    const known = this.#decode(this.#start, this.#end);
+    const fresh = whole.slice(known.length);
+    // Without new text, as after a special token, the next token is decoded together with more of the earlier ones.
+    if (fresh !== '') {
+      this.#start = this.#end;
+      this.#end = this.#ids.length;
+    }
+    return this.#release(this.#held + fresh);
+  }
+
+  #release(text: string): string {
+    const found = this.#stops.map((stop) => text.indexOf(stop)).filter((at) => at >= 0);
+    if (found.length > 0) {
+      this.#stopped = true;
+      this.#held = '';
+      return text.slice(0, Math.min(...found));
+    }
+    let held = 0;
+    for (const stop of this.#stops) {
+      for (let length = Math.min(stop.length - 1, text.length); length > held; length--) {
+        if (stop.startsWith(text.slice(-length))) held = length;
+      }
+    }
+    this.#held = text.slice(text.length - held);
+    return text.slice(0, text.length - held);
+  }
+
+  #decode(start: number, end: number): string {
+    return this.#tokenizer.decode(this.#ids.slice(start, end), { special: this.#special });
+  }
+}

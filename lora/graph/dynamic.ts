@@ -1,0 +1,24 @@
+/**
+ * Sizes that are known only when a graph runs. A shape holds numbers, so each such size is represented by a prime number
+ * that no size of a model equals. The onnx engine declares it as a symbolic dimension, and writes −1 for it in a reshape.
+ * Graphs with such sizes serve decoding; they have no gradients.
+ */
+export const DYNAMIC = {
+  /** Tokens of one run: rows × tokens per row. */
+  tokens: 1_000_003,
+  /** Rows of the key-value cache that one run reads and writes. */
+  rows: 1_000_033,
+  /** Tokens that a row of the key-value cache has space for. */
+  capacity: 1_000_037,
+  /** Tokens of one run whose logits are needed. */
+  wanted: 1_000_039,
+  /** Sum of the ranks of all adapters that one run applies. */
+  rank: 1_000_081,
+} as const;
+
+const NAMES = new Map<number, string>(Object.entries(DYNAMIC).map(([name, size]) => [size, name]));
+
+/** Returns the name of a dynamic size; undefined for an ordinary size. */
+export function dynamicName(size: number): string | undefined {
+  return NAMES.get(size);
+}

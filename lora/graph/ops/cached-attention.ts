@@ -1,0 +1,115 @@
+import { DYNAMIC } from '../dynamic.ts';
+import { requireDType, type Tensor } from '../graph.ts';
+import { shapeError } from '../shapes.ts';
+import { pad, reshape, slice, transpose } from './layout.ts';
+
+/** The keys and values of a layer's earlier tokens. */
+export interface LayerCache {
+  /** [rows, KV, capacity, D′], where D′ is `cachedHeadSize(D)`. */
+  readonly keys: Tensor;
+  /** The shape of `keys`. */
+  readonly values: Tensor;
+  /** Number of tokens of each row, including those of this run: [rows] int64. */
+  readonly lengths: Tensor;
+}
+
+export interface CachedAttentionOptions {
+  /** Largest number of tokens that a token sees, including itself; null for no limit. */
+  readonly window: number | null;
+  /** Factor of the scores. */
+  readonly scale: number;
+}
+
+/** Output of `cachedAttention`: its result, and the cache with the keys and values of this run added. */
+export interface CachedAttention {
+  /** [tokens, H·D] */
+  readonly output: Tensor;
+  readonly keys: Tensor;
+  readonly values: Tensor;
+}
+
+/** The kernel needs head sizes that are multiples of 8. Smaller heads are padded with zeros, which changes no result. */
+export function cachedHeadSize(headSize: number): number {
+  return Math.ceil(headSize / 8) * 8;
+}
+
+/** The kernel rotates heads itself only if half of a head is a multiple of this. */
+const ROTATED_PAIRS = 8;
+
+/**
+ * Causal grouped-query attention to the tokens of this run and to those in a cache. All rows have the same number of
+ * new tokens, which follow the row's cached tokens. The tokens of a row stand together: token t of row b has index
+ * b·(tokens/rows) + t. If there are several new tokens per row and cached tokens too, there must be only one row.
+ *
+ * The cache is meant to be updated in place: the engine gets the same memory for `cache.keys` and the returned `keys`.
+ *
+ * If q and k come from `rotaryEmbedding`, the kernel rotates them, and the nodes of the rotation are left out.
+ *
+ * @param q [1, H, tokens, D]
+ * @param k [1, KV, tokens, D]
+ * @param v [1, KV, tokens, D]
+ * @throws SwarmError GRAPH_SHAPE, GRAPH_DTYPE
+ */
+export function cachedAttention(
+  q: Tensor,
+  k: Tensor,
+  v: Tensor,
+  cache: LayerCache,
+  { window, scale }: CachedAttentionOptions,
+): CachedAttention {
+  for (const operand of [q, k, v, cache.keys, cache.values])
+    requireDType('cachedAttention', operand, 'float32');
+  requireDType('cachedAttention', cache.lengths, 'int64');
+  const [B, H, T, D] = q.shape as [number, number, number, number];
+  const KV = k.shape[1]!;
+  const size = cachedHeadSize(D);
+  const expected = [DYNAMIC.rows, KV, DYNAMIC.capacity, size].join();
+  const keys = [1, KV, T, D].join();
+  const fits = k.shape.join() === keys && v.shape.join() === keys && cache.keys.shape.join() === expected;
+  if (B !== 1 || H % KV !== 0 || !fits || cache.values.shape.join() !== expected) {
+    throw shapeError(
+      'cachedAttention',
+      'it needs q [1, H, T, D], k and v [1, KV, T, D] and a cache [rows, KV, capacity, D], with H a multiple of KV',
+      q.shape,
+      k.shape,
+      v.shape,
+      cache.keys.shape,
+    );
+  }
+  const rotation = size === D ? sharedRotation(q, k) : null;
+  const [queries, newKeys] = rotation === null ? [q, k] : [q.node!.inputs[0]!, k.node!.inputs[0]!];
+  const operands = [queries, newKeys, v].map((heads) => byToken(heads, size));
+  const { graph } = q;
+  const [output, presentKeys, presentValues] = graph.apply(
+    'cachedAttention',
+    [...operands, cache.keys, cache.values, cache.lengths, ...(rotation ?? [])],
+    { heads: H, keyValueHeads: KV, window, scale },
+    [{ shape: [T, H * size] }, { shape: cache.keys.shape }, { shape: cache.values.shape }],
+    null,
+  ) as [Tensor, Tensor, Tensor];
+  const cut = size === D ? output : reshape(slice(reshape(output, [T, H, size]), 2, 0, D), [T, H * D]);
+  return { output: cut, keys: presentKeys, values: presentValues };
+}
+
+/** Returns the tables [cos, sin] if q and k are rotated by the same tables in a way that the kernel supports. */
+function sharedRotation(q: Tensor, k: Tensor): readonly [cos: Tensor, sin: Tensor] | null {
+  if (q.node?.operation !== 'rotary' || k.node?.operation !== 'rotary') return null;
+  const [, ...ofQueries] = q.node.inputs;
+  const [, ...ofKeys] = k.node.inputs;
+  const [, cos, sin] = ofQueries as [Tensor, Tensor, Tensor];
+  if (!ofQueries.every((tensor, i) => tensor === ofKeys[i])) return null;
+  return cos.shape[1]! % ROTATED_PAIRS === 0 ? [cos, sin] : null;
+}
+
+/** [1, heads, T, D] → [T, heads·D′], with zeros added to each head. */
+function byToken(heads: Tensor, size: number): Tensor {
+  const [, count, T, D] = heads.shape as [number, number, number, number];
+  if (D === size && isSplit(heads)) return reshape(heads.node!.inputs[0]!, [T, count * D]);
+  return reshape(transpose(pad(heads, 3, 0, size - D), [0, 2, 1, 3]), [T, count * size]);
+}
+
+/** Returns whether a tensor is the result of swapping tokens and heads. */
+function isSplit({ node }: Tensor): boolean {
+  if (node?.operation !== 'transpose') return false;
+  return (node.attributes as { permutation: readonly number[] }).permutation.join() === '0,2,1,3';
+}
