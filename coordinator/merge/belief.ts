@@ -24,8 +24,21 @@ export const BELIEF_LINE = 0.2;
  * that the assigned steps should have, minus the exact effect of the update.
  */
 export const MOST_OVERSHOOT = 0.4;
+/**
+ * Smallest median gain that overshoots are compared with, as a share of the median exact effect. If nodes learn little
+ * from their own rows that other rows do not teach, the gain is smaller than the differences between honest nodes.
+ */
+const LEAST_GAIN_SHARE = 0.25;
 /** Smallest number of exact effects from which the median is computed. With fewer, no overshoot is computed. */
 export const LEAST_EXACT = 3;
+
+/**
+ * The gains of a round count if their median is at least this many of its own standard errors above 0. In a job with less
+ * data than an interval has rows, all gains are noise, and nodes would lose their belief by chance.
+ */
+const CLEAR_GAIN = 3;
+/** Standard error of the median of n normally distributed values, as a multiple of that of their mean. */
+const MEDIAN_ERROR = Math.sqrt(Math.PI / 2);
 
 /** Share below which an author's next updates are scored on more rows. */
 const CLEAR_SHARE = 0.6;
@@ -54,8 +67,8 @@ export interface Scored {
  * author's newest earlier shares. New identities have no earlier shares, so they cannot move the medians, however many
  * they are. In a job's first round, all updates have the same weight.
  *
- * If the median gain is not above the median standard error of the gains, the gains do not stand out from the noise.
- * Then the share is the quotient of the effects alone. If the median effect is not above 0, the updates cannot be
+ * If the median gain is not clearly above 0, or not above the standard error of a single gain, the gains do not stand out
+ * from the noise. Then the share is the quotient of the effects alone. If the median effect is not above 0, the updates cannot be
  * compared.
  *
  * If exact effects were measured, the share is at most 1 − overshoot/MOST_OVERSHOOT. A node that does a few steps and
@@ -70,29 +83,43 @@ export function sharesOf(updates: readonly Scored[]): number[] | null {
   const effect = median((update) => update.effect);
   if (!(effect > 0)) return null;
   const gain = median((update) => update.gain);
-  const gainShows = gain > median((update) => update.gainError);
+  const gainError = median((update) => update.gainError);
+  const ofMedian = (MEDIAN_ERROR * gainError) / Math.sqrt(weights.filter((weight) => weight > 0).length);
+  const gainShows = gain > Math.max(gainError, CLEAR_GAIN * ofMedian);
   const exact = gainShows ? medianExact(updates, weights) : null;
   return updates.map((update) => {
     const share = update.effect / effect;
     const shares = gainShows ? [share, update.gain / gain] : [share];
     if (exact !== null && update.exact) {
-      const overshoot = (exact * update.exact.steps - update.exact.effect) / gain;
-      shares.push(1 - overshoot / MOST_OVERSHOOT);
+      const expected = exact.perStep * Math.min(update.exact.steps, exact.steps);
+      const unit = Math.max(gain, LEAST_GAIN_SHARE * exact.perStep * exact.steps);
+      shares.push(1 - (expected - update.exact.effect) / unit / MOST_OVERSHOOT);
     }
     return Math.max(0, Math.min(1, ...shares));
   });
 }
 
-/** Returns the weighted median of the exact effects per step; null if there are too few. */
-function medianExact(updates: readonly Scored[], weights: readonly number[]): number | null {
-  const measured = updates.flatMap(({ exact }, i) =>
-    exact ? [{ perStep: exact.effect / exact.steps, weight: weights[i]! }] : [],
-  );
+/**
+ * Returns the weighted medians of the exact effect per step and of the steps; null if too few were measured. Later steps
+ * have less effect than the first ones, so an author with more steps than the median need not have more effect.
+ */
+function medianExact(
+  updates: readonly Scored[],
+  weights: readonly number[],
+): { perStep: number; steps: number } | null {
+  const measured = updates.flatMap(({ exact }, i) => (exact ? [{ ...exact, weight: weights[i]! }] : []));
   if (measured.length < LEAST_EXACT || measured.every(({ weight }) => weight === 0)) return null;
-  return weightedMedian(
-    measured.map(({ perStep }) => perStep),
-    measured.map(({ weight }) => weight),
-  );
+  const weight = measured.map((one) => one.weight);
+  return {
+    perStep: weightedMedian(
+      measured.map(({ effect, steps }) => effect / steps),
+      weight,
+    ),
+    steps: weightedMedian(
+      measured.map(({ steps }) => steps),
+      weight,
+    ),
+  };
 }
 
 /**

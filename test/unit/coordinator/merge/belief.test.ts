@@ -35,6 +35,27 @@ test('a gain below its own noise does not count, and without any effect nothing 
   expect(sharesOf([])).toBeNull();
 });
 
+test('gains of a small swarm count only if their median is clearly above zero', () => {
+  const noise = [scored(1, 0.2), scored(1, 0.15), scored(1, -0.1)];
+  expect(sharesOf(noise)).toEqual([1, 1, 1]);
+  // The median of many gains has a smaller error.
+  const many = [...Array<Scored>(9).fill(scored(1, 0.15)), scored(1, -0.1)];
+  expect(sharesOf(many)!.at(-1)).toBe(0);
+});
+
+test('small differences between exact effects do not count, however small the gain is', () => {
+  const exact = (effect: number, steps = 10): Scored => ({
+    ...scored(1, 0.03),
+    gainError: 0.001,
+    exact: { effect, steps },
+  });
+  // Measured in a job whose intervals held its few rows twelve times: the gain was a twelfth of the exact effect.
+  expect(sharesOf([exact(0.39), exact(0.38), exact(0.36)])![2]).toBeGreaterThan(0.4);
+  expect(sharesOf([exact(0.39), exact(0.38), exact(0.2)])![2]).toBe(0);
+  // Twice the steps need not have twice the effect.
+  expect(sharesOf([exact(0.39), exact(0.39), exact(0.39), exact(0.39, 20)])![3]).toBe(1);
+});
+
 test('an update that misses the exact effect of its steps by a part of the gain loses as much of its share', () => {
   const exact = (effect: number, steps = 10): Scored => ({ ...scored(1, 1), exact: { effect, steps } });
   const honest = [exact(0.2), exact(0.2), exact(0.2)];

@@ -46,6 +46,17 @@ describe(`of ${SWARMS * HONEST} honest nodes, none is suspended in ${ROUNDS} rou
   }
 });
 
+test('in a swarm of three whose intervals are larger than its data, no honest node is struck', () => {
+  const noGain: Spreads = { ...MEASURED, hasNoGain: true };
+  const nodes = Array.from({ length: SWARMS }, (_, i) =>
+    playRounds({ honest: 3, rounds: ROUNDS, seed: i + 1 }, noGain),
+  ).flat();
+  expect(nodes.filter(({ suspended }) => suspended.length > 0)).toEqual([]);
+  expect(nodes.filter(({ strikes }) => strikes.length > 0)).toEqual([]);
+  // With one standard error instead of three of the median, it was 0.55.
+  expect(mean(nodes.map(({ beliefs }) => Math.min(...beliefs.slice(3))))).toBeGreaterThan(0.6);
+});
+
 describe('next to three attackers, who are suspended, no honest node is', () => {
   const cases: Record<string, { behaviour: Behaviour; within: number }> = {
     'a sign flip': { behaviour: () => ({ effect: -0.8, gain: -0.8 }), within: 3 },

@@ -15,6 +15,8 @@ export interface Spreads {
   readonly gain: number;
   /** Standard error of an effect, which the random rows cause. Half of its variance is common to all nodes. */
   readonly noise: number;
+  /** Whether gains are only noise, as in a job whose data has fewer rows than an interval. @default false */
+  readonly hasNoGain?: boolean;
 }
 
 /** Effect and gain of a node that is not honest, relative to those of the honest. */
@@ -54,6 +56,11 @@ export function playRounds(
     beliefs: [] as number[],
     suspended: [] as number[],
   }));
+  const rowsRead = { ownRows: LEAST_OWN_ROWS, randomRows: RANDOM_BATCHES * RANDOM_ROWS };
+  const gainOf = (node: { gain: number }): number =>
+    spreads.hasNoGain
+      ? gainErrorOf(spreads.noise, rowsRead) * normal()
+      : node.gain * (1 + spreads.gain * normal());
   for (let round = 1; round <= rounds; round++) {
     const common = Array.from({ length: RANDOM_BATCHES }, normal);
     const assigned = nodes.filter((node) => {
@@ -64,7 +71,7 @@ export function playRounds(
     const figures = assigned.map((node) => {
       const behaviour = others[nodes.indexOf(node) - honest]?.(round);
       const effect = behaviour?.effect ?? node.effect * (1 + spreads.effect * normal());
-      const gain = behaviour?.gain ?? node.gain * (1 + spreads.gain * normal());
+      const gain = behaviour?.gain ?? gainOf(node);
       const ofBatch = spreads.noise * Math.sqrt(RANDOM_BATCHES);
       const batches = common.map((z) => effect + ofBatch * Math.SQRT1_2 * (z + normal()));
       const mean = batches.reduce((sum, value) => sum + value, 0) / RANDOM_BATCHES;
@@ -72,7 +79,6 @@ export function playRounds(
       const effectError = Math.sqrt(squares / (RANDOM_BATCHES - 1) / RANDOM_BATCHES);
       return { effect: mean, effectError, gain, exact: null, ownRows: LEAST_OWN_ROWS };
     });
-    const rowsRead = { ownRows: LEAST_OWN_ROWS, randomRows: RANDOM_BATCHES * RANDOM_ROWS };
     const shares = sharesOf(
       figures.map(({ effect, effectError, gain }, i) => {
         const gainError = gainErrorOf(effectError, rowsRead);
