@@ -33,8 +33,10 @@ import type { NodeDaemonDeps, NodeDaemonOptions, RunningNode } from './node/daem
 import type { Figures } from './protocol/messages.ts';
 import type { AddOptions } from './registry/add-folder.ts';
 import type { Collected, CollectOptions } from './registry/collect-garbage.ts';
+import type { VersionDiff } from './registry/diff-versions.ts';
 import type { ExportMergedOptions } from './registry/export/export-merged.ts';
 import type { ImportOptions } from './registry/export/import-oci.ts';
+import type { LineageNode } from './registry/lineage.ts';
 import type { OpenRegistryDeps, OpenRegistryOptions } from './registry/open.ts';
 import type { PublishRunOptions } from './registry/publish-run.ts';
 import type { Registry } from './registry/registry.ts';
@@ -285,6 +287,24 @@ export async function publishRun(
 }
 
 /**
+ * Compares two versions: settings, metrics, and the change of each module's weight (norm, cosine, effective rank).
+ *
+ * @throws SwarmError VERSION_DAMAGED, ADAPTER_TENSORS, ADAPTER_CONFIG, ADAPTER_NOT_FINITE
+ */
+export async function diffVersions(
+  registry: Registry,
+  first: AdapterVersion,
+  second: AdapterVersion,
+): Promise<VersionDiff> {
+  return (await import('./registry/diff-versions.ts')).diffVersions(registry, first, second);
+}
+
+/** Returns the versions that a version was made from, as a tree. */
+export async function lineageOf(registry: Registry, version: AdapterVersion): Promise<LineageNode> {
+  return (await import('./registry/lineage.ts')).lineageOf(registry, version);
+}
+
+/**
  * Writes a version as a PEFT folder, with a model card for the Hugging Face hub (`README.md`) and its manifest (`swarm.json`).
  *
  * @param output folder to write into; files of the same names are overwritten
@@ -363,6 +383,7 @@ export type {
 export type { ScoreMismatch, ScoreWitness } from './coordinator/audits/check-scores.ts';
 export type { JobDataReport, JobProgress } from './coordinator/client/create-job.ts';
 export type { InviteState } from './coordinator/peers/invites.ts';
+export type { ModuleComparison } from './lora/adapter/compare.ts';
 export type { LoraConfig } from './lora/adapter/lora-config.ts';
 export type { StartAdapter } from './lora/adapter/start.ts';
 export type { Origin } from './lora/data/examples.ts';
@@ -406,6 +427,7 @@ export type { NodePolicy } from './node/policy.ts';
 export type { JobTarget } from './protocol/invite.ts';
 export type { VersionManifest } from './protocol/version-manifest.ts';
 export type { VersionFacts } from './registry/add-folder.ts';
+export type { FactChange } from './registry/diff-versions.ts';
 export type { KnownBase } from './registry/known-base.ts';
 export type { VersionReference } from './registry/reference.ts';
 export type { TagChange } from './registry/store/tags.ts';
@@ -438,6 +460,7 @@ export type {
   ImportOptions,
   JobEvent,
   JobSpecInput,
+  LineageNode,
   MergeModelOptions,
   ModelBundle,
   NodeDaemonDeps,
@@ -458,4 +481,5 @@ export type {
   RunningNode,
   TaskEvaluation,
   VerifiedCheckpoint,
+  VersionDiff,
 };

@@ -1,4 +1,5 @@
 import type { VersionManifest } from '../protocol/version-manifest.ts';
+import type { Measurement } from './store/versions.ts';
 
 /** A version of an adapter. It never changes, except that tags move and that it may be removed. */
 export interface AdapterVersion {
@@ -16,4 +17,12 @@ export interface AdapterVersion {
   readonly addedAt: number;
   /** Milliseconds since 1970; null while the version is in use. */
   readonly removedAt: number | null;
+}
+
+/** Returns all metrics of a version; a later measurement replaces an earlier one of the same name. */
+export function allMetrics(
+  version: Pick<AdapterVersion, 'manifest'>,
+  measurements: readonly Measurement[],
+): VersionManifest['metrics'] {
+  return Object.assign({}, version.manifest.metrics, ...measurements.map(({ metrics }) => metrics));
 }

@@ -1,5 +1,6 @@
 import type { Command } from 'commander';
 import { registerAdd } from '../adapter/add.ts';
+import { registerDiff } from '../adapter/diff.ts';
 import { registerExport } from '../adapter/export.ts';
 import { registerList } from '../adapter/list.ts';
 import { registerRemove } from '../adapter/remove.ts';
@@ -11,6 +12,13 @@ export function registerAdapter(program: Command, context: Context): void {
     .command('adapter')
     .helpCommand(false)
     .description('keep versions of adapters on this machine: add, list, tag, compare and export them');
-  for (const register of [registerAdd, registerList, registerTag, registerRemove, registerExport])
+  for (const register of [
+    registerAdd,
+    registerList,
+    registerTag,
+    registerDiff,
+    registerRemove,
+    registerExport,
+  ])
     register(adapter, context);
 }

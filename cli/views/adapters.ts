@@ -1,5 +1,6 @@
 import { formatBytes, formatLoss, table } from '../../common/text.ts';
 import type { AdapterVersion, Measurement, TagChange } from '../../index.ts';
+import { allMetrics } from '../../registry/version.ts';
 
 /** A version with its later measurements. */
 interface Listed {
@@ -12,11 +13,6 @@ export function versionJson({ number, ...version }: AdapterVersion) {
   return { ...version, version: number };
 }
 
-/** Returns all metrics of a version; a later measurement replaces an earlier one of the same name. */
-export function metricsOf({ version, measurements }: Listed): AdapterVersion['manifest']['metrics'] {
-  return Object.assign({}, version.manifest.metrics, ...measurements.map(({ metrics }) => metrics));
-}
-
 /** A table of versions. */
 export function versionTable(versions: readonly Listed[]): string[] {
   return table([
@@ -26,7 +22,7 @@ export function versionTable(versions: readonly Listed[]): string[] {
       return [
         label,
         removedAt === null ? tags.join(' ') || '-' : '(removed)',
-        formatLoss(metricsOf(listed).heldOutLoss),
+        formatLoss(allMetrics(listed.version, listed.measurements).heldOutLoss),
         manifest.base.name ?? manifest.base.digest.slice(0, 12),
         String(manifest.settings['lora.rank'] ?? '-'),
         formatBytes(manifest.files.reduce((sum, { size }) => sum + size, 0)),
@@ -45,7 +41,7 @@ export function versionLines(
 ): string[] {
   const { label, digest, author, tags, manifest, addedAt } = version;
   const { base, files, parents, job, data, settings } = manifest;
-  const metrics = Object.entries(metricsOf({ version, measurements }));
+  const metrics = Object.entries(allMetrics(version, measurements));
   const named =
     base.name === null ? '' : `  ${base.name}${base.revision === null ? '' : `@${base.revision}`}`;
   return [

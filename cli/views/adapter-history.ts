@@ -1,0 +1,105 @@
+import { formatChange, formatLoss, table } from '../../common/text.ts';
+import type { AdapterVersion, LineageNode, ModuleComparison, VersionDiff } from '../../index.ts';
+
+/** Returns the lineage of a version as a tree, with the version itself at the top. */
+export function lineageLines(node: LineageNode): string[] {
+  return [nodeText(node), ...branches(node, '')];
+}
+
+function branches({ parents }: LineageNode, indent: string): string[] {
+  return parents.flatMap((parent, i) => {
+    const last = i === parents.length - 1;
+    const line = `${indent}${last ? '└─ ' : '├─ '}${nodeText(parent)}`;
+    return [line, ...branches(parent, `${indent}${last ? '   ' : '│  '}`)];
+  });
+}
+
+function nodeText({ label, digest, version, edge, repeated }: LineageNode): string {
+  const loss = version?.manifest.metrics.heldOutLoss;
+  const weight = edge === null || edge.weight === 1 ? '' : `, weight ${edge.weight}`;
+  const notes = [
+    ...(edge === null ? [] : [`(${edge.method}${weight})`]),
+    ...(version?.tags.length ? [version.tags.join(' ')] : []),
+    ...(loss === undefined ? [] : [`held-out loss ${formatLoss(loss)}`]),
+    ...(version === null ? ['not in this registry'] : []),
+    ...(version?.removedAt == null ? [] : ['removed']),
+    ...(repeated ? ['(see above)'] : []),
+  ];
+  return [label, digest.slice(0, 12), ...notes].join('  ');
+}
+
+/** Returns what differs between two versions. @param options.all a line for each module, not for each layer */
+export function diffLines(
+  [first, second]: readonly [AdapterVersion, AdapterVersion],
+  { sameBase, settings, metrics, modules }: VersionDiff,
+  { all }: { all: boolean },
+): string[] {
+  const shown = (value: unknown): string => (value === null ? '-' : String(value));
+  const rows = all ? modules : byLayer(modules);
+  return [
+    `${first.label}  ${first.digest.slice(0, 12)}`,
+    `${second.label}  ${second.digest.slice(0, 12)}`,
+    ...(sameBase ? [] : ['the versions belong to different bases']),
+    ...section('settings', [
+      ['setting', first.label, second.label],
+      ...settings.map((change) => [change.name, shown(change.first), shown(change.second)]),
+    ]),
+    ...section('metrics', [
+      ['metric', first.label, second.label, 'change'],
+      ...metrics.map((change) => [
+        change.name,
+        shown(change.first),
+        shown(change.second),
+        change.first === null || change.second === null ? '-' : formatChange(change.second - change.first),
+      ]),
+    ]),
+    ...section('change of the weights', [
+      [all ? 'module' : 'layer', 'norm 1', 'norm 2', 'difference', 'cosine', 'eff. rank 1', 'eff. rank 2'],
+      ...rows.map(({ name, norm, difference, cosine, effectiveRank }) => [
+        name,
+        norm[0].toPrecision(4),
+        norm[1].toPrecision(4),
+        difference.toPrecision(4),
+        cosine === null ? '-' : cosine.toFixed(4),
+        effectiveRank[0].toFixed(2),
+        effectiveRank[1].toFixed(2),
+      ]),
+    ]),
+  ];
+}
+
+function section(title: string, rows: readonly (readonly string[])[]): string[] {
+  return rows.length === 1 ? ['', `${title}: the same`] : ['', `${title}:`, ...table(rows)];
+}
+
+/**
+ * Sums up the modules of each layer. Norms are those of all its modules together, the cosine is that of the vectors of all
+ * their entries, and effective ranks are means.
+ */
+function byLayer(modules: readonly ModuleComparison[]): Omit<ModuleComparison, 'rank'>[] {
+  const layers = new Map<string, ModuleComparison[]>();
+  for (const module of modules) {
+    const layer = /^(.*?\.\d+)\./.exec(module.name)?.[1] ?? module.name;
+    layers.set(layer, [...(layers.get(layer) ?? []), module]);
+  }
+  const root = (values: readonly number[]): number =>
+    Math.sqrt(values.reduce((sum, value) => sum + value ** 2, 0));
+  const mean = (values: readonly number[]): number =>
+    values.reduce((sum, value) => sum + value, 0) / values.length;
+  const summed = [...layers].map(([name, parts]) => {
+    const norm = [root(parts.map((part) => part.norm[0])), root(parts.map((part) => part.norm[1]))] as const;
+    const product = parts.reduce((sum, part) => sum + (part.cosine ?? 0) * part.norm[0] * part.norm[1], 0);
+    return {
+      name,
+      norm,
+      difference: root(parts.map((part) => part.difference)),
+      cosine: norm[0] > 0 && norm[1] > 0 ? product / (norm[0] * norm[1]) : null,
+      effectiveRank: [
+        mean(parts.map((part) => part.effectiveRank[0])),
+        mean(parts.map((part) => part.effectiveRank[1])),
+      ] as const,
+    };
+  });
+  const numberOf = ({ name }: { name: string }): number => Number(/\.(\d+)$/.exec(name)?.[1] ?? -1);
+  return summed.sort((a, b) => numberOf(a) - numberOf(b));
+}

@@ -1,0 +1,137 @@
+/**
+ * Norms, cosines and ranks of the changes ΔW = scale·B A of adapters. All follow from r×r matrices, so the product B A, which
+ * is as large as the weight, is never computed. Sums are in double precision.
+ */
+import type { ModuleMatrices } from './matrices.ts';
+import { eigenvalues, symmetricEigen } from './symmetric-eigen.ts';
+
+/** The changes of one module in two adapters. */
+export interface ModuleComparison {
+  readonly name: string;
+  /** Rank of the matrices; null: the adapter does not change the module. */
+  readonly rank: readonly [number | null, number | null];
+  /** Frobenius norms ‖ΔW‖; 0 if the adapter does not change the module. */
+  readonly norm: readonly [number, number];
+  /** Effective ranks, see {@link effectiveRank}; 0 for a change of zero. */
+  readonly effectiveRank: readonly [number, number];
+  /** Cosine of the two changes, as vectors of all their entries; null if one of them is zero. */
+  readonly cosine: number | null;
+  /**
+   * ‖ΔW₂ − ΔW₁‖. It follows from norms and cosine, so a difference of less than 10⁻⁷ of the norms is rounding.
+   */
+  readonly difference: number;
+}
+
+/** Compares two adapters module by module. Returns all modules that at least one of them changes, sorted by name. */
+export function compareAdapters(
+  first: readonly ModuleMatrices[],
+  second: readonly ModuleMatrices[],
+): ModuleComparison[] {
+  const [one, two] = [first, second].map(
+    (modules) => new Map(modules.map((module) => [module.name, module])),
+  );
+  const names = [...new Set([...one!.keys(), ...two!.keys()])].sort();
+  return names.map((name) => compareModules(name, one!.get(name) ?? null, two!.get(name) ?? null));
+}
+
+function compareModules(
+  name: string,
+  first: ModuleMatrices | null,
+  second: ModuleMatrices | null,
+): ModuleComparison {
+  const norm = [deltaNorm(first), deltaNorm(second)] as const;
+  const fits = first !== null && second !== null && first.in === second.in && first.out === second.out;
+  const product = fits ? innerProduct(first, second) : 0;
+  const bothChange = norm[0] > 0 && norm[1] > 0;
+  return {
+    name,
+    rank: [first?.rank ?? null, second?.rank ?? null],
+    norm,
+    effectiveRank: [effectiveRank(first), effectiveRank(second)],
+    // Rounding can give a value slightly above 1.
+    cosine: bothChange && fits ? Math.max(-1, Math.min(1, product / (norm[0] * norm[1]))) : null,
+    difference: Math.sqrt(Math.max(0, norm[0] ** 2 + norm[1] ** 2 - 2 * product)),
+  };
+}
+
+/** Returns ‖scale·B A‖ (Frobenius); 0 for null. */
+export function deltaNorm(module: ModuleMatrices | null): number {
+  return module === null ? 0 : Math.sqrt(Math.max(0, innerProduct(module, module)));
+}
+
+/** Returns ⟨s₁B₁A₁, s₂B₂A₂⟩ = s₁s₂ Σᵢⱼ (B₁ᵀB₂)ᵢⱼ (A₁A₂ᵀ)ᵢⱼ. Both modules must have the same shape. */
+function innerProduct(first: ModuleMatrices, second: ModuleMatrices): number {
+  const left = columnProducts(first, second);
+  const right = rowProducts(first, second);
+  return first.scale * second.scale * left.reduce((sum, value, i) => sum + value * right[i]!, 0);
+}
+
+/**
+ * Returns the effective rank of scale·B A: exp of the entropy of the singular values, divided by their sum (Roy and Vetterli
+ * 2007). It is k for k equal singular values. 0 for a change of zero.
+ */
+export function effectiveRank(module: ModuleMatrices | null): number {
+  if (module === null) return 0;
+  const singular = singularValues(module);
+  const sum = singular.reduce((total, value) => total + value, 0);
+  if (!(sum > 0)) return 0;
+  const entropy = singular.reduce((total, value) => {
+    const share = value / sum;
+    return share > 0 ? total - share * Math.log(share) : total;
+  }, 0);
+  return Math.exp(entropy);
+}
+
+/**
+ * Returns the r largest singular values of scale·B A, largest first. Values below 10⁻⁷ of the largest are rounding.
+ *
+ * With BᵀB = U Λ Uᵀ, the squares of the singular values are the eigenvalues of s² Λ^½ Uᵀ (A Aᵀ) U Λ^½.
+ */
+export function singularValues(module: ModuleMatrices): number[] {
+  const { rank, scale } = module;
+  const { values, vectors } = symmetricEigen(columnProducts(module, module), rank);
+  const roots = values.map((value) => Math.sqrt(Math.max(0, value)));
+  const gram = rowProducts(module, module);
+  // half = (A Aᵀ) U Λ^½
+  const half = new Float64Array(rank * rank);
+  for (let i = 0; i < rank; i++)
+    for (let j = 0; j < rank; j++) {
+      let sum = 0;
+      for (let k = 0; k < rank; k++) sum += gram[i * rank + k]! * vectors[k * rank + j]!;
+      half[i * rank + j] = sum * roots[j]!;
+    }
+  const squares = new Float64Array(rank * rank);
+  for (let i = 0; i < rank; i++)
+    for (let j = 0; j < rank; j++) {
+      let sum = 0;
+      for (let k = 0; k < rank; k++) sum += vectors[k * rank + i]! * half[k * rank + j]!;
+      squares[i * rank + j] = sum * roots[i]!;
+    }
+  return eigenvalues(squares, rank)
+    .map((value) => Math.abs(scale) * Math.sqrt(Math.max(0, value)))
+    .sort((x, y) => y - x);
+}
+
+/** Returns B₁ᵀ B₂: [rank₁, rank₂]. */
+function columnProducts(first: ModuleMatrices, second: ModuleMatrices): Float64Array {
+  const result = new Float64Array(first.rank * second.rank);
+  for (let row = 0; row < first.out; row++)
+    for (let i = 0; i < first.rank; i++) {
+      const value = first.b[row * first.rank + i]!;
+      for (let j = 0; j < second.rank; j++)
+        result[i * second.rank + j]! += value * second.b[row * second.rank + j]!;
+    }
+  return result;
+}
+
+/** Returns A₁ A₂ᵀ: [rank₁, rank₂]. */
+function rowProducts(first: ModuleMatrices, second: ModuleMatrices): Float64Array {
+  const result = new Float64Array(first.rank * second.rank);
+  for (let i = 0; i < first.rank; i++)
+    for (let j = 0; j < second.rank; j++) {
+      let sum = 0;
+      for (let k = 0; k < first.in; k++) sum += first.a[i * first.in + k]! * second.a[j * second.in + k]!;
+      result[i * second.rank + j] = sum;
+    }
+  return result;
+}

@@ -1,0 +1,79 @@
+import { join } from 'node:path';
+import { readJsonObject } from '../models/json.ts';
+import { adaptedModuleOf, PEFT_PREFIX } from '../models/lora.ts';
+import { firstMatches } from '../models/patterns.ts';
+import { readHeader, readTensor } from '../models/weights/safetensors.ts';
+import { checkFinite, MAX_ADAPTER_HEADER_BYTES } from './codec.ts';
+import { adapterError } from './errors.ts';
+import { ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE } from './peft.ts';
+
+/** The LoRA matrices of one module: its change is scale·B A. */
+export interface ModuleMatrices {
+  /** Path of the module, such as `model.layers.3.self_attn.q_proj`. */
+  readonly name: string;
+  readonly rank: number;
+  readonly in: number;
+  readonly out: number;
+  /** α / r, or α / √r with rsLoRA. */
+  readonly scale: number;
+  /** A: [rank, in]. */
+  readonly a: Float32Array;
+  /** B: [out, rank]. */
+  readonly b: Float32Array;
+}
+
+/** Largest adapter_config.json in bytes. */
+const MAX_CONFIG_BYTES = 2 ** 20;
+
+/**
+ * Reads the LoRA matrices of a PEFT folder without its base, sorted by module. Ranks come from the shapes. Biases, saved
+ * modules and magnitudes (DoRA) are left out.
+ * @throws SwarmError ADAPTER_TENSORS, ADAPTER_CONFIG, ADAPTER_NOT_FINITE, MODEL_FILE_MISSING, MODEL_JSON, TENSORS_*
+ */
+export async function readMatrices(folder: string): Promise<ModuleMatrices[]> {
+  const config = await readJsonObject(join(folder, ADAPTER_CONFIG_FILE), MAX_CONFIG_BYTES);
+  const path = join(folder, ADAPTER_WEIGHTS_FILE);
+  const { entries } = await readHeader(path, MAX_ADAPTER_HEADER_BYTES);
+  const names = [...entries.keys()].flatMap((tensor) => adaptedModuleOf(tensor) ?? []).sort();
+  const alphas = alphasOf(config, names);
+  const modules: ModuleMatrices[] = [];
+  for (const [i, name] of names.entries()) {
+    const embedding = entries.has(`${PEFT_PREFIX}${name}.lora_embedding_A`);
+    const tensorOf = (matrix: string): string =>
+      `${PEFT_PREFIX}${name}.${embedding ? `lora_embedding_${matrix}` : `lora_${matrix}.weight`}`;
+    const [a, b] = [tensorOf('A'), tensorOf('B')].map((tensor) => ({ tensor, entry: entries.get(tensor) }));
+    const [rank = 0, width = 0] = a!.entry!.shape;
+    const [out = 0, columns = 0] = b!.entry?.shape ?? [];
+    if (a!.entry!.shape.length !== 2 || b!.entry?.shape.length !== 2 || columns !== rank || rank === 0) {
+      const message = `${path}: the matrices A and B of ${name} do not fit together`;
+      throw adapterError('ADAPTER_TENSORS', message, { file: path, tensor: b!.tensor });
+    }
+    const read = async ({ tensor, entry }: NonNullable<typeof a>): Promise<Float32Array> => {
+      const values = await readTensor(path, entry!);
+      checkFinite(values, tensor, path);
+      return values;
+    };
+    const scale = config.use_rslora === true ? alphas[i]! / Math.sqrt(rank) : alphas[i]! / rank;
+    modules.push({ name, rank, in: width, out, scale, a: await read(a!), b: await read(b!) });
+  }
+  return modules;
+}
+
+/** Returns α of each module. @throws SwarmError ADAPTER_CONFIG */
+function alphasOf(config: Record<string, unknown>, names: readonly string[]): number[] {
+  // PEFT's default, for files written by hand.
+  const alpha = config.lora_alpha ?? 8;
+  const patterns = Object.entries((config.alpha_pattern ?? {}) as Record<string, unknown>);
+  const values = [alpha, ...patterns.map(([, value]) => value)];
+  if (!values.every((value) => typeof value === 'number' && Number.isFinite(value)))
+    throw adapterError('ADAPTER_CONFIG', 'adapter_config.json: lora_alpha or alpha_pattern is no number', {
+      field: 'lora_alpha',
+    });
+  const found = firstMatches(
+    'alpha_pattern',
+    names,
+    patterns.map(([pattern]) => pattern),
+    'end',
+  );
+  return found.map((index) => values[index + 1] as number);
+}

@@ -1,0 +1,54 @@
+import { compareAdapters, type ModuleComparison } from '../lora/adapter/compare.ts';
+import { readMatrices } from '../lora/adapter/matrices.ts';
+import { withFiles } from './export/export-folder.ts';
+import type { Registry } from './registry.ts';
+import { type AdapterVersion, allMetrics } from './version.ts';
+
+/** A setting or metric that differs between two versions; null: the version does not have it. */
+export interface FactChange<Value> {
+  readonly name: string;
+  readonly first: Value | null;
+  readonly second: Value | null;
+}
+
+/** What differs between two versions. */
+export interface VersionDiff {
+  /** Whether both belong to the same base. */
+  readonly sameBase: boolean;
+  readonly settings: readonly FactChange<string | number | boolean | null>[];
+  readonly metrics: readonly FactChange<number>[];
+  /** All modules that at least one version changes. */
+  readonly modules: readonly ModuleComparison[];
+}
+
+/**
+ * Compares two versions: settings, metrics, and the change of each module's weight.
+ * @throws SwarmError VERSION_DAMAGED, ADAPTER_TENSORS, ADAPTER_CONFIG, ADAPTER_NOT_FINITE
+ */
+export async function diffVersions(
+  registry: Registry,
+  first: AdapterVersion,
+  second: AdapterVersion,
+): Promise<VersionDiff> {
+  const [one, two] = [
+    await withFiles(registry, first, readMatrices),
+    await withFiles(registry, second, readMatrices),
+  ];
+  const metrics = (version: AdapterVersion) => allMetrics(version, registry.measurements(version));
+  return {
+    sameBase: first.manifest.base.digest === second.manifest.base.digest,
+    settings: changes(first.manifest.settings, second.manifest.settings),
+    metrics: changes(metrics(first), metrics(second)),
+    modules: compareAdapters(one, two),
+  };
+}
+
+function changes<Value>(
+  first: Readonly<Record<string, Value>>,
+  second: Readonly<Record<string, Value>>,
+): FactChange<Value>[] {
+  const names = [...new Set([...Object.keys(first), ...Object.keys(second)])].sort();
+  return names
+    .map((name) => ({ name, first: first[name] ?? null, second: second[name] ?? null }))
+    .filter(({ first, second }) => first !== second);
+}

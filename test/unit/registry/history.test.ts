@@ -1,0 +1,59 @@
+import { describe, expect, it } from 'vitest';
+import { diffLines, lineageLines } from '../../../cli/views/adapter-history.ts';
+import { diffVersions } from '../../../registry/diff-versions.ts';
+import { lineageOf } from '../../../registry/lineage.ts';
+import type { AdapterVersion } from '../../../registry/version.ts';
+import { addSmall, openTestRegistry } from '../../utils/registry.ts';
+
+const from = ({ digest, label }: AdapterVersion, method: string, weight = 1) => ({
+  digest,
+  label,
+  method,
+  weight,
+});
+
+describe('the lineage of a version', () => {
+  it('is a tree of parents, with what this registry does not know, and each version expanded once', async () => {
+    const { registry } = await openTestRegistry();
+    const first = await addSmall(registry, 'a', 1, {
+      parents: [{ digest: 'f'.repeat(64), label: 'far:v9', method: 'import', weight: 1 }],
+    });
+    const second = await addSmall(registry, 'b', 2, { parents: [from(first, 'train')] });
+    const merged = await addSmall(registry, 'c', 3, {
+      parents: [from(second, 'svd', 0.5), from(first, 'svd', 0.5)],
+    });
+    await registry.remove('b:v1');
+    const lines = lineageLines(lineageOf(registry, merged));
+    expect(lines.map((line) => line.replace(/ {2}[0-9a-f]{12}/, ''))).toEqual([
+      'c:v1  latest',
+      '├─ b:v1  (svd, weight 0.5)  removed',
+      '│  └─ a:v1  (train)  latest',
+      '│     └─ far:v9  (import)  not in this registry',
+      '└─ a:v1  (svd, weight 0.5)  latest  (see above)',
+    ]);
+  });
+});
+
+describe('the difference of two versions', () => {
+  it('lists settings, metrics, and norms and cosines by layer', async () => {
+    const { registry } = await openTestRegistry();
+    const first = await addSmall(registry, 'demo', 1, { settings: { seed: 1 }, metrics: { loss: 2 } });
+    const second = await addSmall(registry, 'demo', -3, { settings: { seed: 2 }, metrics: { loss: 2 } });
+    registry.measure(second, 'task', { loss: 1.5 });
+    const diff = await diffVersions(registry, first, second);
+    expect(diff).toMatchObject({
+      sameBase: true,
+      settings: [{ name: 'seed', first: 1, second: 2 }],
+      metrics: [{ name: 'loss', first: 2, second: 1.5 }],
+      modules: [{ name: 'model.layers.0.self_attn.q_proj', rank: [1, 1] }],
+    });
+    const [{ norm, cosine, difference }] = diff.modules as [(typeof diff.modules)[number]];
+    expect(norm[1] / norm[0]).toBeCloseTo(3);
+    expect(cosine).toBeCloseTo(-1);
+    expect(difference).toBeCloseTo(4 * norm[0]);
+    const text = diffLines([first, second], diff, { all: false }).join('\n');
+    expect(text).toMatch(/seed +1 +2/);
+    expect(text).toMatch(/loss +2 +1\.5 +−0\.5/);
+    expect(text).toMatch(/model\.layers\.0 .*-1\.0000/);
+  });
+});
