@@ -41,6 +41,7 @@ import type { OpenRegistryDeps, OpenRegistryOptions } from './registry/open.ts';
 import type { PublishRunOptions } from './registry/publish-run.ts';
 import type { Registry } from './registry/registry.ts';
 import type { AdapterVersion } from './registry/version.ts';
+import type { ModelServer, ModelServerDeps, ModelServerOptions } from './serve/model-server.ts';
 
 export {
   type ErrorJson,
@@ -365,6 +366,20 @@ export async function collectGarbage(registry: Registry, options?: CollectOption
   return (await import('./registry/collect-garbage.ts')).collectGarbage(registry, options);
 }
 
+/**
+ * Serves a model and its adapters over HTTP, with OpenAI's API. The model is a generator, which another process computes.
+ * `swarm serve` calls this function.
+ *
+ * @throws SwarmError USAGE, API_KEY_MISSING, MODEL_NAME_TAKEN, MODEL_NOT_SERVED, ADAPTER_*, LORA_*, TEMPLATE_UNREADABLE,
+ * LISTEN_FAILED
+ */
+export async function startModelServer(
+  options: ModelServerOptions,
+  deps: ModelServerDeps,
+): Promise<ModelServer> {
+  return (await import('./serve/model-server.ts')).startModelServer(options, deps);
+}
+
 export type {
   BanView,
   CheckpointView,
@@ -432,6 +447,9 @@ export type { KnownBase } from './registry/known-base.ts';
 export type { VersionReference } from './registry/reference.ts';
 export type { TagChange } from './registry/store/tags.ts';
 export type { Measurement } from './registry/store/versions.ts';
+export type { ServedRequest } from './serve/http/context.ts';
+export type { AdapterSource, ServedVersion, VersionChoice } from './serve/models/adapter-source.ts';
+export type { ModelEntry } from './serve/models/catalog.ts';
 export type {
   AdapterVersion,
   AddOptions,
@@ -463,6 +481,9 @@ export type {
   LineageNode,
   MergeModelOptions,
   ModelBundle,
+  ModelServer,
+  ModelServerDeps,
+  ModelServerOptions,
   NodeDaemonDeps,
   NodeDaemonOptions,
   OpenGeneratorDeps,

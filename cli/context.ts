@@ -4,6 +4,7 @@ import type { Clock } from '../common/clock.ts';
 import type { Environment } from '../common/environment.ts';
 import { packageRoot, packageVersion } from '../common/package.ts';
 import { systemClock } from '../common/system-clock.ts';
+import { catchInterrupts } from './signals.ts';
 
 /** An output stream for text. */
 export interface Output {
@@ -34,6 +35,8 @@ export interface Context {
    * parent process dies.
    */
   readonly signal: AbortSignal;
+  /** Makes Ctrl-C call `handler` instead of aborting the signal. Returns a function that ends this. */
+  onInterrupt(handler: () => void): () => void;
   readonly version: string;
   /** Paths for starting this program again: the running Node.js and swarm.js. */
   readonly self: { readonly node: string; readonly script: string };
@@ -57,6 +60,7 @@ export function processContext(signal: AbortSignal): Context {
     stderr: output(process.stderr, process.env),
     clock: systemClock,
     signal,
+    onInterrupt: catchInterrupts,
     version: packageVersion(),
     self: { node: process.execPath, script: join(root, 'cli', 'swarm.js') },
     root,

@@ -1,6 +1,7 @@
 import { Command } from 'commander';
 import { SWARM } from './command-name.ts';
 import { registerAdapter } from './commands/adapter.ts';
+import { registerChat } from './commands/chat.ts';
 import { registerCheckpoint } from './commands/checkpoint.ts';
 import { registerCoordinator } from './commands/coordinator.ts';
 import { registerData } from './commands/data.ts';
@@ -12,6 +13,7 @@ import { registerInvite } from './commands/invite.ts';
 import { registerJob } from './commands/job.ts';
 import { registerNode } from './commands/node.ts';
 import { registerPeers } from './commands/peers.ts';
+import { registerServe } from './commands/serve.ts';
 import { registerStatus } from './commands/status.ts';
 import { registerTrain } from './commands/train.ts';
 import { registerVersion } from './commands/version.ts';
@@ -60,6 +62,8 @@ Exit codes: docs/exit-codes.md`,
     registerAdapter,
     registerEvaluate,
     registerGenerate,
+    registerServe,
+    registerChat,
     registerDoctor,
     registerVersion,
   ]) {

@@ -14,6 +14,17 @@ export class OutputClosed extends Error {
   override readonly name = 'AbortError';
 }
 
+/** Called at Ctrl-C instead of draining; null: Ctrl-C drains. */
+let interruptHandler: (() => void) | null = null;
+
+/** Makes Ctrl-C call `handler` instead of draining the command. Returns a function that ends this. */
+export function catchInterrupts(handler: () => void): () => void {
+  interruptHandler = handler;
+  return () => {
+    if (interruptHandler === handler) interruptHandler = null;
+  };
+}
+
 /**
  * Returns a signal that aborts at the first Ctrl-C or SIGTERM, or when the terminal is closed, so that the command can
  * drain. The second such signal, or the end of DRAIN_MS, ends the process. A helper process (started with an IPC
@@ -51,7 +62,7 @@ export function drainOnSignals(): AbortSignal {
       controller.abort(new OutputClosed('nothing reads the output'));
     });
   }
-  process.on('SIGINT', () => drain('interrupted'));
+  process.on('SIGINT', () => (interruptHandler === null ? drain('interrupted') : interruptHandler()));
   process.on('SIGTERM', () => drain('asked to stop'));
   // Without this handler, closing the terminal would end a daemon before it has drained.
   process.on('SIGHUP', () => drain('the terminal was closed'));

@@ -14,11 +14,16 @@ export const portSchema = z.int().min(0).max(65535);
  */
 const HOSTS = ['127.0.0.1', 'localhost', '[::1]'];
 
+/** Returns whether the header `Host` of a request names the loopback interface. The port does not matter. */
+export function isLoopbackHost(host: string | undefined): boolean {
+  return HOSTS.includes(host?.replace(/:\d+$/, '') ?? '');
+}
+
 /** Makes a server on the loopback interface refuse requests for any other host name, with 403 and HOST_REFUSED. */
 export function onlyLoopbackNames(server: FastifyInstance): void {
   server.addHook('onRequest', async (request, reply) => {
-    const host = request.headers.host?.replace(/:\d+$/, '') ?? '';
-    if (HOSTS.includes(host)) return;
+    const { host = '' } = request.headers;
+    if (isLoopbackHost(host)) return;
     const error = monitorError('HOST_REFUSED', 'requests for this host name are refused', { host });
     return reply.code(403).send(error.toJSON());
   });

@@ -7,13 +7,14 @@ const NANOSECONDS = 1e9;
 
 export interface ProcessSource {
   version: string;
-  /** Returns the bytes sent and received over all connections since the start. */
-  traffic(): { sent: number; received: number };
+  /** Returns the bytes sent and received over all connections since the start; absent without connections to peers. */
+  traffic?(): { sent: number; received: number };
 }
 
 /**
- * Creates a registry with the process metrics that both daemons have. It does not use the client library's global
- * registry, so that two daemons can run in one process. `stop` ends the sampling of the event loop.
+ * Creates a registry with the process metrics that both daemons and the server of models have. It does not use the
+ * client library's global registry, so that two daemons can run in one process. `stop` ends the sampling of the event
+ * loop.
  */
 export function processRegistry(source: ProcessSource): { registry: Registry; stop(): void } {
   const registry = new Registry();
@@ -67,18 +68,21 @@ export function processRegistry(source: ProcessSource): { registry: Registry; st
     },
   });
 
-  fromTotal(registry, {
-    name: 'swarm_network_bytes_total',
-    help: 'Bytes over all peer connections.',
-    labelNames: ['direction'],
-    totals: () => {
-      const { sent, received } = source.traffic();
-      return [
-        { labels: { direction: 'sent' }, total: sent },
-        { labels: { direction: 'received' }, total: received },
-      ];
-    },
-  });
+  const traffic = source.traffic?.bind(source);
+  if (traffic !== undefined) {
+    fromTotal(registry, {
+      name: 'swarm_network_bytes_total',
+      help: 'Bytes over all peer connections.',
+      labelNames: ['direction'],
+      totals: () => {
+        const { sent, received } = traffic();
+        return [
+          { labels: { direction: 'sent' }, total: sent },
+          { labels: { direction: 'received' }, total: received },
+        ];
+      },
+    });
+  }
 
   return { registry, stop: () => loop.disable() };
 }

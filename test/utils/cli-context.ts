@@ -22,6 +22,7 @@ export function fakeContext(overrides: Partial<Context> = {}): {
     stderr: output('err'),
     clock: { now: () => 0, monotonic: () => 0, after: () => () => {} },
     signal: new AbortController().signal,
+    onInterrupt: () => () => {},
     version: '1.2.3',
     self: { node: process.execPath, script: '/nowhere/swarm.js' },
     root: '/nowhere/',

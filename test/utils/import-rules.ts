@@ -3,7 +3,18 @@ import { posix } from 'node:path';
 import { declaredNames, importsOf, type Node, nameOf, parseModule, referencesOf } from './syntax.ts';
 
 /** The folders of the library. */
-const ROOMS = ['common', 'protocol', 'storage', 'lora', 'net', 'monitor', 'registry', 'node', 'coordinator'];
+const ROOMS = [
+  'common',
+  'protocol',
+  'storage',
+  'lora',
+  'net',
+  'monitor',
+  'registry',
+  'node',
+  'coordinator',
+  'serve',
+];
 
 /** Top folders that each top folder, and index.ts, may import besides itself. Other files are not checked. */
 const MAY_IMPORT: Record<string, readonly string[]> = {
@@ -16,6 +27,7 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   registry: ['common', 'protocol', 'storage', 'lora', 'net'],
   node: ['common', 'protocol', 'storage', 'lora', 'net', 'monitor', 'registry'],
   coordinator: ['common', 'protocol', 'storage', 'lora', 'net', 'monitor', 'registry'],
+  serve: ['common', 'protocol', 'storage', 'lora', 'net', 'monitor', 'registry'],
   'index.ts': ROOMS,
   cli: [...ROOMS, 'index.ts'],
   // Programs of users: they import the package by its name.

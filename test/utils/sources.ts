@@ -15,6 +15,7 @@ export const SHIPPED = [
   'registry',
   'node',
   'coordinator',
+  'serve',
   'cli',
 ] as const;
 

@@ -36,6 +36,8 @@ describe('the command line', () => {
       'adapter',
       'evaluate',
       'generate',
+      'serve',
+      'chat',
       'doctor',
       'version',
     ]);

@@ -5,7 +5,8 @@ import { expect, it } from 'vitest';
 const ROOT = join(import.meta.dirname, '../../..');
 /** The folders that a path in docs/architecture.md may leave out. */
 const BASES = ['', 'coordinator', 'net/blobs'];
-const TOP = 'common|protocol|storage|lora|net|monitor|node|coordinator|cli|scripts|test|examples|models|docs';
+const TOP =
+  'common|protocol|storage|lora|net|monitor|registry|node|coordinator|serve|cli|scripts|test|examples|models|docs';
 
 it('the docs name files that exist', () => {
   const pages = ['CONTRIBUTING.md', 'SECURITY.md', ...globSync('docs/**/*.md', { cwd: ROOT })];

@@ -5,6 +5,7 @@ import { beforeAll, expect, it, onTestFinished } from 'vitest';
 import { createCoordinatorMetrics } from '../../../monitor/coordinator-metrics.ts';
 import { NetworkMetrics } from '../../../monitor/network-metrics.ts';
 import { createNodeMetrics } from '../../../monitor/node-metrics.ts';
+import { createServeMetrics } from '../../../monitor/serve-metrics.ts';
 
 const PAGE = join(import.meta.dirname, '../../../docs/metrics.md');
 
@@ -59,6 +60,14 @@ it('docs/metrics.md lists exactly the metrics of the network', () => {
   const registry = new Registry();
   new NetworkMetrics().register(registry);
   expect(sections.get('Network of both daemons')!.toSorted(byName)).toEqual(registered(registry));
+});
+
+it('docs/metrics.md lists exactly the metrics of a server of models', () => {
+  const { registry, stop } = createServeMetrics({ version: '0.1.0', gauges: async () => null });
+  onTestFinished(stop);
+  const daemons = new Set(sections.get('Both daemons')!.map(({ name }) => name));
+  const own = registered(registry).filter(({ name }) => !daemons.has(name));
+  expect(sections.get('Server of models')!.toSorted(byName)).toEqual(own);
 });
 
 it('only the names of counters end in _total', () => {

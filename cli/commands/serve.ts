@@ -1,0 +1,187 @@
+import { basename, resolve } from 'node:path';
+import type { Command } from 'commander';
+import { resolveCache } from '../../common/user-folders.ts';
+import type { AdapterSource, Registry } from '../../index.ts';
+import { describeBase } from '../../lora/models/base/base-identity.ts';
+import { type RegistryFlags, registryFolder, registryOption } from '../adapter/with-registry.ts';
+import { ADAPTER_HELP } from '../adapter-folder.ts';
+import { BASE_MODEL } from '../base-model.ts';
+import { coordinatorApi } from '../connect.ts';
+import type { Context } from '../context.ts';
+import { pollUntilAborted, STOP_DEADLINE_MS } from '../daemon-run.ts';
+import { openCliGenerator } from '../generator.ts';
+import { baseBits, collect, ENGINE_THREADS, homeOption, integer, jsonOption } from '../options.ts';
+import { printJson, printLines, printNote } from '../print.ts';
+import { type ApiKeyFlags, apiKeys } from '../serve/api-keys.ts';
+import { readyLines, servedLine } from '../views/serve.ts';
+
+interface ServeOptions extends ApiKeyFlags, RegistryFlags {
+  model: string;
+  adapter?: string[];
+  follow?: string;
+  home?: string;
+  host: string;
+  port: number;
+  cors?: string[];
+  template?: string;
+  threads?: number;
+  baseBits?: 32 | 8 | 4;
+  context?: number;
+  parallel: number;
+  cacheMb: number;
+  maxAdapters: number;
+  maxUnanswered: number;
+  maxPerClient: number;
+}
+
+export function registerServe(program: Command, context: Context): void {
+  program
+    .command('serve')
+    .description("serve a model and its adapters over HTTP, with OpenAI's API")
+    .requiredOption('--model <model>', `base model: ${BASE_MODEL}`)
+    .option(
+      '--adapter <adapter>',
+      `adapter to serve: NAME=DIR, a ${ADAPTER_HELP}; repeatable. A tag that moves is followed (default: none, the base alone)`,
+      collect,
+    )
+    .option('--follow <job>', "serve the newest checkpoint of a job of this machine's coordinator")
+    .addOption(homeOption())
+    .addOption(registryOption())
+    .option('--host <address>', 'address to listen on; others than 127.0.0.1 need an API key', '127.0.0.1')
+    .option('--port <port>', 'TCP port; 0 means any free port', integer(0, 65535), 8000)
+    .option(
+      '--api-key-file <file>',
+      'file with one API key per line; clients must send one of them (environment variable for one key: SWARM_API_KEY)',
+    )
+    .option('--api-key <key>', 'API key. Other users of this machine can see it; prefer --api-key-file')
+    .option(
+      '--cors <origin>',
+      'origin of web pages that may use the server, such as https://chat.example; * allows all; repeatable (default: none)',
+      collect,
+    )
+    .option('--template <name>', "chat template: chatml, plain or a file (default: the model's)")
+    .option('--threads <n>', ENGINE_THREADS, integer(1, 1024))
+    .option('--base-bits <n>', 'bits per weight of the base: 32, 8 or 4 (default: 32)', baseBits)
+    .option('--context <n>', "longest sequence in tokens (default: the model's, at most 8192)", integer(16))
+    .option('--parallel <n>', 'sequences that are computed at the same time', integer(1, 256), 8)
+    .option(
+      '--cache-mb <n>',
+      'memory for the keys and values of sequences and for the prefix cache, in MiB',
+      integer(1),
+      1024,
+    )
+    .option('--max-adapters <n>', 'largest number of adapters in memory', integer(1, 4096), 16)
+    .option('--max-unanswered <n>', 'largest number of unanswered sequences', integer(1, 100_000), 1024)
+    .option(
+      '--max-per-client <n>',
+      'largest number of unanswered sequences of one client: an API key or, without keys, an address',
+      integer(1, 100_000),
+      256,
+    )
+    .addOption(jsonOption())
+    .action((options: ServeOptions) => serve(context, options));
+}
+
+async function serve(context: Context, options: ServeOptions): Promise<void> {
+  const { cwd, environment, signal, clock } = context;
+  const keys = await apiKeys(context, options);
+  let registry: Promise<Registry> | null = null;
+  const openRegistry = (): Promise<Registry> => {
+    registry ??= import('../../index.ts').then((library) =>
+      library.openRegistry({ home: registryFolder(context, options) }, { clock }),
+    );
+    return registry;
+  };
+  const generator = await openCliGenerator(context, {
+    model: options.model,
+    threads: options.threads,
+    baseBits: options.baseBits,
+    context: options.context,
+    rows: options.parallel,
+    waiting: options.maxUnanswered,
+    cacheBytes: options.cacheMb * 2 ** 20,
+  });
+  try {
+    const { dir } = generator.model;
+    const { digest } = await describeBase(dir, { signal, cacheDir: resolveCache(environment, cwd) });
+    const base = { digest, dir };
+    const adapters = await sources(context, options, base, openRegistry);
+    const { startModelServer } = await import('../../index.ts');
+    const { registrySource } = await import('../../serve/models/registry-source.ts');
+    const { parseReference } = await import('../../registry/reference.ts');
+    const server = await startModelServer(
+      {
+        name: modelName(cwd, options.model, dir),
+        adapters,
+        host: options.host,
+        port: options.port,
+        keys,
+        origins: options.cors ?? [],
+        template: templateOf(cwd, options.template),
+        maxAdapters: options.maxAdapters,
+        maxUnanswered: options.maxUnanswered,
+        maxUnansweredPerClient: options.maxPerClient,
+      },
+      {
+        generator,
+        registry: async (name) => {
+          const reference = parseReference(name);
+          if (reference === null) return null;
+          const source = registrySource({ reference, base }, { registry: await openRegistry() });
+          return (await source.find(null)) === null ? null : source;
+        },
+        onServed: (request) => {
+          if (options.json) printJson(context, { schemaVersion: 1, event: 'request', ...request });
+          else printLines(context, [servedLine(request, clock.now())]);
+        },
+      },
+    );
+    try {
+      const models = (await server.models()).map(({ id }) => id);
+      const { url, template } = server;
+      if (options.json) printJson(context, { schemaVersion: 1, event: 'ready', url, models, template });
+      else printLines(context, readyLines({ url, template, hasKeys: keys.length > 0 }, adapters, models));
+      // The process that computes the model may die, for example for lack of memory. The command then ends with its error.
+      await pollUntilAborted(signal, async () => {
+        await generator.status();
+      });
+    } finally {
+      await server.stop({ deadlineMs: STOP_DEADLINE_MS });
+      if (options.json) printJson(context, { schemaVersion: 1, event: 'stopped' });
+      else printLines(context, ['stopped']);
+    }
+  } finally {
+    await generator.close();
+    ((await registry) as Registry | null)?.close();
+  }
+}
+
+async function sources(
+  context: Context,
+  { adapter = [], follow, home }: ServeOptions,
+  base: { digest: string; dir: string },
+  registry: () => Promise<Registry>,
+): Promise<AdapterSource[]> {
+  const { adapterSource } = await import('../serve/adapter-sources.ts');
+  const found = await Promise.all(
+    adapter.map((text) => adapterSource(text, { cwd: context.cwd, base }, { registry })),
+  );
+  if (follow === undefined) return found;
+  const { followSource } = await import('../serve/follow-source.ts');
+  const source = await followSource(follow, {
+    open: () => coordinatorApi(context, { ...(home !== undefined && { home }) }),
+    now: () => context.clock.monotonic(),
+    onWarning: (text) => printNote(context, text),
+  });
+  return [...found, source];
+}
+
+/** Returns the name of the base in requests: the name of its folder, or its name on the hub without the revision. */
+function modelName(cwd: string, model: string, dir: string): string {
+  return resolve(cwd, model) === resolve(cwd, dir) ? basename(resolve(dir)) : model.replace(/@[^@]*$/, '');
+}
+
+function templateOf(cwd: string, template: string | undefined): string | null {
+  if (template === undefined) return null;
+  return /^(chatml|plain)$/.test(template) ? template : resolve(cwd, template);
+}

@@ -1,0 +1,52 @@
+import { readFile } from 'node:fs/promises';
+import { resolve } from 'node:path';
+import { serveError } from '../../serve/errors.ts';
+import type { Context } from '../context.ts';
+import { printNote } from '../print.ts';
+
+export interface ApiKeyFlags {
+  apiKey?: string;
+  apiKeyFile?: string;
+}
+
+/** Shortest key. A shorter one can be guessed over the network. */
+const MIN_KEY = 16;
+const KEY = /^[\x21-\x7e]+$/;
+
+/**
+ * Returns the API keys of `swarm serve`: those of the file, the one of SWARM_API_KEY, and the one of the command line.
+ * Lines of the file that are empty or begin with "#" hold no key.
+ * @throws SwarmError API_KEYS_INVALID; a system error if the file cannot be read
+ */
+export async function apiKeys(
+  context: Pick<Context, 'cwd' | 'environment' | 'stderr'>,
+  { apiKey, apiKeyFile }: ApiKeyFlags,
+): Promise<string[]> {
+  const keys: { key: string; where: string }[] = [];
+  if (apiKeyFile !== undefined) {
+    const path = resolve(context.cwd, apiKeyFile);
+    const lines = (await readFile(path, 'utf8')).split('\n').map((line) => line.trim());
+    for (const key of lines) if (key !== '' && !key.startsWith('#')) keys.push({ key, where: path });
+    if (keys.length === 0) throw serveError('API_KEYS_INVALID', `${path} contains no key`, { where: path });
+  }
+  const { SWARM_API_KEY } = context.environment;
+  if (SWARM_API_KEY) keys.push({ key: SWARM_API_KEY, where: 'SWARM_API_KEY' });
+  if (apiKey !== undefined) {
+    printNote(
+      context,
+      'every user of this machine can see the arguments of a command, so --api-key shows them the key; --api-key-file FILE does not',
+    );
+    keys.push({ key: apiKey, where: '--api-key' });
+  }
+  for (const { key, where } of keys) {
+    if (key.length >= MIN_KEY && KEY.test(key)) continue;
+    const message = `a key of ${where} is shorter than ${MIN_KEY} characters, or has a character that a header cannot hold`;
+    throw serveError(
+      'API_KEYS_INVALID',
+      message,
+      { where },
+      { next: 'make a key with: openssl rand -hex 24' },
+    );
+  }
+  return keys.map(({ key }) => key);
+}

@@ -1,0 +1,73 @@
+import { requireKept } from '../../coordinator/require-kept.ts';
+import {
+  type AdapterSource,
+  type ApiClient,
+  type CheckpointView,
+  isSwarmError,
+  type ServedVersion,
+} from '../../index.ts';
+
+/** Time in milliseconds for which the newest checkpoint is not looked up again. A round takes longer. */
+const FRESH_MS = 1_000;
+
+export interface FollowDeps {
+  /** Opens a client of the coordinator. It is called again after a restart, which may change the port. */
+  readonly open: () => Promise<ApiClient>;
+  /** Milliseconds, for measuring durations. */
+  readonly now: () => number;
+  /** Called with a sentence when the coordinator does not answer, so that the last known checkpoint is served. */
+  readonly onWarning: (text: string) => void;
+}
+
+/**
+ * Returns the checkpoints of a job of the coordinator on this machine: the newest one, or with `JOB:ROUND` the one of a
+ * round. While the coordinator does not answer, the last known checkpoint stays in use.
+ * @throws SwarmError JOB_UNKNOWN, DAEMON_NOT_RUNNING
+ */
+export async function followSource(
+  job: string,
+  { open, now, onWarning }: FollowDeps,
+): Promise<AdapterSource> {
+  const { name } = await (await open()).job(job);
+  let newest: { version: ServedVersion; at: number } | null = null;
+  const latest = async (): Promise<ServedVersion> => {
+    if (newest !== null && now() - newest.at < FRESH_MS) return newest.version;
+    try {
+      const version = versionOf(await (await open()).checkpoint(name, 'latest'));
+      newest = { version, at: now() };
+    } catch (error) {
+      if (newest === null || !isAway(error)) throw error;
+      onWarning(`the coordinator does not answer, so the last known checkpoint of ${name} is served`);
+      newest = { ...newest, at: now() };
+    }
+    return newest.version;
+  };
+  return {
+    name,
+    origin: `job ${name}`,
+    async find(choice) {
+      if (choice === null) return latest();
+      if ('digest' in choice) {
+        const version = await latest();
+        return version.digest.startsWith(choice.digest) ? version : null;
+      }
+      if (choice.tag === 'latest') return latest();
+      if (!/^\d{1,9}$/.test(choice.tag)) return null;
+      try {
+        return versionOf(await (await open()).checkpoint(name, Number(choice.tag)));
+      } catch (error) {
+        if (isSwarmError(error, 'CHECKPOINT_UNKNOWN')) return null;
+        throw error;
+      }
+    },
+  };
+}
+
+function versionOf({ round, kept, digest, path }: CheckpointView): ServedVersion {
+  requireKept({ round, kept });
+  return { digest, folder: async () => path };
+}
+
+function isAway(error: unknown): boolean {
+  return isSwarmError(error, 'DAEMON_NOT_RUNNING') || isSwarmError(error, 'DAEMON_TIMEOUT');
+}

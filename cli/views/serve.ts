@@ -1,0 +1,33 @@
+import { countOf, formatCount, formatDuration } from '../../common/text.ts';
+import type { AdapterSource, ServedRequest } from '../../index.ts';
+import { timeOfDay } from '../print.ts';
+
+/** Returns the lines that `swarm serve` prints when it is ready. */
+export function readyLines(
+  { url, template, hasKeys }: { url: string; template: string | null; hasKeys: boolean },
+  adapters: readonly AdapterSource[],
+  models: readonly string[],
+): string[] {
+  return [
+    `model       ${models[0]}  (also as "base")`,
+    ...adapters.map(({ name, origin }) => `adapter     ${name}  (${origin})`),
+    `template    ${template ?? 'none: /v1/chat/completions needs --template chatml, plain or a file'}`,
+    `key         ${hasKeys ? 'required' : 'none required'}`,
+    `url         ${url}/v1`,
+    'ready       Ctrl-C stops the server',
+  ];
+}
+
+/** Returns the access line of a request. @param now milliseconds since 1970 */
+export function servedLine(request: ServedRequest, now: number): string {
+  const { method, path, status, client, model, promptTokens, completionTokens, ms, firstTokenMs } = request;
+  const tokens =
+    promptTokens === 0 ? '' : `  ${formatCount(promptTokens)} + ${countOf(completionTokens, 'token')}`;
+  const seconds = ms / 1000;
+  const speed =
+    completionTokens > 1 && firstTokenMs !== null && ms > firstTokenMs
+      ? `  ${formatCount(((completionTokens - 1) * 1000) / (ms - firstTokenMs))}/s`
+      : '';
+  const named = model === null ? '' : `  ${model}`;
+  return `${timeOfDay(now)}  ${status}  ${method} ${path}${named}${tokens}  ${formatDuration(seconds)}${speed}  ${client}`;
+}

@@ -1,0 +1,108 @@
+import type { GeneratedToken, GenerateRequest, Generator, TokenLogprob } from '../../lora/generate/types.ts';
+
+/** Reason for which a text ends: the model or a stop string ended it, or it has the largest allowed length. */
+export type FinishReason = 'stop' | 'length';
+
+/** A token of an answer with log-probabilities. */
+export interface LoggedToken {
+  readonly id: number;
+  /** null: the first token of an echoed prompt, which follows no token. */
+  readonly logprob: number | null;
+  readonly top: readonly TokenLogprob[] | null;
+}
+
+/** A piece of the text of a choice. */
+export interface Piece {
+  readonly text: string;
+  /** Tokens that have become certain with this piece; empty if no log-probabilities were asked for. */
+  readonly tokens: readonly LoggedToken[];
+  /** null: more pieces follow. */
+  readonly finish: FinishReason | null;
+  /** Number of tokens generated since the last piece. */
+  readonly generated: number;
+  /** Number of prompt tokens that were not computed again; 0 in all but the last piece. */
+  readonly cached: number;
+}
+
+/** A choice of an answer: one text. */
+export interface Choice {
+  readonly request: Omit<GenerateRequest, 'client' | 'signal'> & { readonly maxTokens: number };
+  /** Text of the prompt, if the answer begins with it; else null. */
+  readonly echo: string | null;
+  /** Whether the token that ends the text is listed with the others. */
+  readonly listsEnd: boolean;
+}
+
+export interface ChoiceDeps {
+  readonly generator: Pick<Generator, 'submit' | 'score' | 'tokenizer'>;
+  readonly client: string;
+  readonly signal: AbortSignal;
+}
+
+/** Computes a choice and yields its text in pieces. The last piece has a finish reason. */
+export async function* choicePieces(
+  { request, echo, listsEnd }: Choice,
+  { generator, client, signal }: ChoiceDeps,
+): AsyncGenerator<Piece, void, undefined> {
+  const { tokens: prompt, adapter, maxTokens, logprobs } = request;
+  if (echo !== null) {
+    const finish = maxTokens === 0 ? 'length' : null;
+    const scores =
+      logprobs === undefined
+        ? []
+        : await generator.score({ tokens: prompt, adapter, top: logprobs, client, signal });
+    yield { text: echo, tokens: scores, finish, generated: 0, cached: 0 };
+  } else if (maxTokens === 0) yield { text: '', tokens: [], finish: 'length', generated: 0, cached: 0 };
+  if (maxTokens === 0) return;
+
+  const generation = generator.submit({ ...request, client, signal });
+  // The loop below throws the same error.
+  generation.result.catch(() => {});
+  const waiting = new WaitingTokens(generator, { keepsStart: (request.stop ?? []).length > 0 });
+  let generated = 0;
+  for await (const token of generation) {
+    generated++;
+    if (logprobs !== undefined) waiting.add(token);
+    if (token.text === '') continue;
+    yield { text: token.text, tokens: waiting.take(token.text.length), finish: null, generated, cached: 0 };
+    generated = 0;
+  }
+  const { reason, cachedTokens: cached } = await generation.result;
+  // After a stop string, the tokens that still wait are those of the stop string.
+  const rest = reason === 'stop' ? [] : waiting.takeAll();
+  const tokens = reason === 'end' && !listsEnd ? rest.slice(0, -1) : rest;
+  yield { text: '', tokens, finish: reason === 'length' ? 'length' : 'stop', generated, cached };
+}
+
+/** Generated tokens that have not been listed, because none of their text has been shown. */
+class WaitingTokens {
+  readonly #tokenizer: Generator['tokenizer'];
+  readonly #keepsStart: boolean;
+  readonly #ids: number[] = [];
+  readonly #waiting: { token: GeneratedToken; start: number }[] = [];
+  #shown = 0;
+
+  /** @param options `keepsStart`: text may be held back, so a token can arrive before the text that it begins */
+  constructor({ tokenizer }: Pick<Generator, 'tokenizer'>, { keepsStart }: { keepsStart: boolean }) {
+    this.#tokenizer = tokenizer;
+    this.#keepsStart = keepsStart;
+  }
+
+  add(token: GeneratedToken): void {
+    const start = this.#keepsStart ? this.#tokenizer.decode(this.#ids).length : 0;
+    this.#ids.push(token.id);
+    this.#waiting.push({ token, start });
+  }
+
+  /** Removes and returns the tokens whose text begins within the next `characters` of the text. */
+  take(characters: number): GeneratedToken[] {
+    this.#shown += characters;
+    const later = this.#waiting.findIndex(({ start }) => start >= this.#shown);
+    const taken = this.#waiting.splice(0, later < 0 ? this.#waiting.length : later);
+    return taken.map(({ token }) => token);
+  }
+
+  takeAll(): GeneratedToken[] {
+    return this.#waiting.splice(0).map(({ token }) => token);
+  }
+}

@@ -1,0 +1,23 @@
+import { defineErrors, REPORT } from '../common/errors.ts';
+
+export const serveError = defineErrors({
+  API_KEY_MISSING: {
+    kind: 'usage',
+    next: 'give keys with --api-key-file FILE or SWARM_API_KEY, or listen on 127.0.0.1',
+  },
+  API_KEY_WRONG: { kind: 'refused', next: 'send the key of this server as "Authorization: Bearer KEY"' },
+  API_KEYS_INVALID: 'usage',
+  CONTEXT_TOO_LONG: { kind: 'usage', next: 'shorten the prompt, or lower max_tokens' },
+  MODEL_NOT_SERVED: { kind: 'notFound', next: 'GET /v1/models lists the models of this server' },
+  MODEL_NAME_TAKEN: { kind: 'conflict', next: 'give the adapter another name: --adapter NAME=DIR' },
+  SERVER_REFUSED: 'failed',
+  SERVER_UNREACHABLE: { kind: 'notRunning', next: 'check the address: "swarm serve" prints it' },
+  SERVE_BUSY: { kind: 'conflict', next: 'send the request again later' },
+  SERVE_CLIENT_GONE: 'interrupted',
+  SERVE_FAILED: { kind: 'internal', next: REPORT },
+  SERVE_NO_ROUTE: 'notFound',
+  SERVE_PARAMETER: 'usage',
+  SERVE_REQUEST: 'usage',
+  SERVE_STOPPING: 'conflict',
+  SERVE_TOO_MANY: { kind: 'conflict', next: 'wait for the answers to earlier requests' },
+});

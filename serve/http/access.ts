@@ -1,0 +1,83 @@
+import { createHash, timingSafeEqual } from 'node:crypto';
+import type { FastifyInstance, FastifyRequest } from 'fastify';
+import { monitorError } from '../../monitor/errors.ts';
+import { isLoopbackHost } from '../../monitor/loopback-server.ts';
+import { serveError } from '../errors.ts';
+
+export interface AccessOptions {
+  /** Keys that clients may send; none: every client may send requests. */
+  readonly keys: readonly string[];
+  /** Origins of web pages that may send requests; `*` allows all. */
+  readonly origins: readonly string[];
+  /** Whether the server listens on a loopback address. */
+  readonly loopback: boolean;
+}
+
+/** Path for probes, which have no key. Its answer contains only whether the server works. */
+const PUBLIC = '/health';
+/** Seconds for which a browser may remember the answer to a preflight request. */
+const PREFLIGHT_SECONDS = 600;
+
+const hashOf = (text: string): Buffer => createHash('sha256').update(text).digest();
+
+/** Decides which requests are answered, and names the client of a request. */
+export class Access {
+  readonly #keys: readonly Buffer[];
+  readonly #origins: readonly string[];
+  readonly #checksHost: boolean;
+
+  constructor({ keys, origins, loopback }: AccessOptions) {
+    this.#keys = keys.map(hashOf);
+    this.#origins = origins;
+    this.#checksHost = loopback && keys.length === 0;
+  }
+
+  /**
+   * Makes a server refuse requests without a valid key (401). A server on loopback without keys refuses requests for
+   * another host name (403), because a foreign web page whose host name resolves to this machine sends such requests.
+   */
+  protect(server: FastifyInstance): void {
+    server.addHook('onRequest', async (request, reply) => {
+      const origin = this.#allowedOrigin(request);
+      if (origin !== null) {
+        reply.header('access-control-allow-origin', origin).header('vary', 'origin');
+        if (request.method === 'OPTIONS') {
+          return reply
+            .code(204)
+            .header('access-control-allow-methods', 'GET, POST')
+            .header('access-control-allow-headers', 'authorization, content-type')
+            .header('access-control-max-age', PREFLIGHT_SECONDS)
+            .send();
+        }
+      }
+      if (this.#checksHost && !isLoopbackHost(request.headers.host)) {
+        throw monitorError('HOST_REFUSED', 'requests for this host name are refused', {});
+      }
+      if (this.#keys.length > 0 && request.url !== PUBLIC && this.#keyOf(request) === null) {
+        throw serveError('API_KEY_WRONG', 'the request has no valid API key');
+      }
+    });
+  }
+
+  /** Returns the client of a request, for limits: its key, or without keys its network address. */
+  clientOf(request: FastifyRequest): string {
+    const key = this.#keys.length === 0 ? null : this.#keyOf(request);
+    return key === null ? request.ip : `key ${key + 1}`;
+  }
+
+  /** Returns the position of the request's key among the keys. Compares with all keys in constant time. */
+  #keyOf(request: FastifyRequest): number | null {
+    const [, given] = /^Bearer +(\S+)$/i.exec(request.headers.authorization ?? '') ?? [];
+    if (given === undefined) return null;
+    const hash = hashOf(given);
+    const matches = this.#keys.map((key) => timingSafeEqual(key, hash));
+    const at = matches.indexOf(true);
+    return at < 0 ? null : at;
+  }
+
+  #allowedOrigin({ headers }: FastifyRequest): string | null {
+    const { origin } = headers;
+    if (origin === undefined) return null;
+    return this.#origins.includes('*') ? '*' : this.#origins.includes(origin) ? origin : null;
+  }
+}

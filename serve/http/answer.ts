@@ -1,0 +1,100 @@
+/** The part of a request for text that completions and chats share: admission, the model, and the choices. */
+import type { FastifyReply, FastifyRequest } from 'fastify';
+import type { Choice } from '../answers/choice.ts';
+import { type IndexedPiece, runChoices } from '../answers/run-choices.ts';
+import { serveError } from '../errors.ts';
+import type { Lease } from '../models/catalog.ts';
+import { accountOf, type RouteContext, whileConnected } from './context.ts';
+
+/** Token counts of an answer. */
+export interface Usage {
+  prompt_tokens: number;
+  completion_tokens: number;
+  total_tokens: number;
+  prompt_tokens_details: { cached_tokens: number };
+}
+
+/** An answer that is being computed. */
+export interface Running {
+  /** Digest of the adapter's version; null: the base alone. */
+  readonly digest: string | null;
+  readonly pieces: AsyncGenerator<IndexedPiece, void, undefined>;
+  /** Token counts so far. They are complete when the pieces have ended. */
+  usage(): Usage;
+}
+
+export interface AnswerRequest {
+  readonly model: string;
+  /** Returns the choices, given the id of the adapter. The choices of a prompt follow each other. */
+  choices(adapter: string | undefined): readonly Choice[];
+  /** Number of tokens of the prompts. A prompt counts once, however many choices it has. */
+  readonly promptTokens: number;
+  readonly prompts: number;
+  readonly choicesPerPrompt: number;
+}
+
+/**
+ * Admits a request and loads its model. The iteration over the pieces computes the choices.
+ *
+ * @throws SwarmError SERVE_TOO_MANY, SERVE_BUSY, SERVE_STOPPING, MODEL_NOT_SERVED, ADAPTER_*
+ */
+export async function startAnswer(
+  { model, choices, promptTokens, prompts, choicesPerPrompt }: AnswerRequest,
+  { request, reply }: { request: FastifyRequest; reply: FastifyReply },
+  { admission, access, catalog, generator, isDraining, stopping, clock }: RouteContext,
+): Promise<Running> {
+  const account = accountOf(request);
+  account.model = model;
+  if (isDraining()) throw serveError('SERVE_STOPPING', 'the server is stopping');
+  const client = access.clientOf(request);
+  const signal = whileConnected(reply, stopping);
+  const endAdmission = admission.admit(client, prompts * choicesPerPrompt);
+  let lease: Lease;
+  try {
+    lease = await catalog.lease(model);
+  } catch (error) {
+    endAdmission();
+    throw error;
+  }
+  account.promptTokens = promptTokens;
+  const end = (): void => {
+    lease.release();
+    endAdmission();
+  };
+  // The iteration never starts if the client has disconnected by now.
+  reply.raw.once('close', end);
+  const pieces = async function* (): AsyncGenerator<IndexedPiece, void, undefined> {
+    try {
+      const running = runChoices(choices(lease.adapter), { generator, client, signal });
+      for await (const piece of running) {
+        account.completionTokens += piece.generated;
+        // The other choices of a prompt always find it in the cache.
+        if (piece.index % choicesPerPrompt === 0) account.cachedTokens += piece.cached;
+        if (piece.text !== '') account.firstTokenAt ??= clock.monotonic();
+        yield piece;
+      }
+    } finally {
+      end();
+    }
+  };
+  return {
+    digest: lease.digest,
+    pieces: pieces(),
+    usage: () => ({
+      prompt_tokens: promptTokens,
+      completion_tokens: account.completionTokens,
+      total_tokens: promptTokens + account.completionTokens,
+      prompt_tokens_details: { cached_tokens: account.cachedTokens },
+    }),
+  };
+}
+
+/** Refuses a prompt that leaves no place for the answer. @throws SwarmError CONTEXT_TOO_LONG */
+export function checkLength(prompt: readonly number[], maxTokens: number, context: number): void {
+  const needed = prompt.length + maxTokens;
+  if (needed <= context) return;
+  const message =
+    `this model has a context of ${context} tokens, but the request needs ${needed}: ` +
+    `${prompt.length} of the prompt and ${maxTokens} of the answer`;
+  throw serveError('CONTEXT_TOO_LONG', message, { context, needed });
+}

@@ -1,0 +1,191 @@
+import { randomUUID } from 'node:crypto';
+import type { FastifyInstance } from 'fastify';
+import { z } from 'zod';
+import type { Choice, LoggedToken } from '../answers/choice.ts';
+import type { TokenTexts } from '../answers/token-texts.ts';
+import { serveError } from '../errors.ts';
+import { checkLength, startAnswer } from './answer.ts';
+import type { RouteContext } from './context.ts';
+import { sendEvents } from './event-stream.ts';
+import { MAX_TOP_LOGPROBS, optional, parseBody, samplingOf, sharedFields } from './fields.ts';
+import { finite } from './logprobs.ts';
+
+/** Largest number of prompts of a request. */
+const MAX_PROMPTS = 256;
+/** OpenAI's default. */
+const MAX_TOKENS = 16;
+
+const idsSchema = z.array(z.int().min(0)).min(1);
+
+const completionSchema = z.looseObject({
+  ...sharedFields,
+  prompt: z.union([
+    z.string(),
+    idsSchema,
+    z.array(z.string()).min(1).max(MAX_PROMPTS),
+    z.array(idsSchema).min(1).max(MAX_PROMPTS),
+  ]),
+  max_tokens: optional(z.int().min(0), MAX_TOKENS),
+  echo: optional(z.boolean(), false),
+  logprobs: z.union([z.int().min(0).max(MAX_TOP_LOGPROBS), z.literal(false).transform(() => null)]).nullish(),
+  /** Whether the tokenizer's special tokens are put before a prompt that is a text. */
+  add_special_tokens: optional(z.boolean(), true),
+});
+
+interface Prompt {
+  readonly ids: readonly number[];
+  readonly text: string;
+}
+
+/** Log-probabilities in the form of OpenAI's completions. */
+interface Logprobs {
+  tokens: string[];
+  token_logprobs: (number | null)[];
+  top_logprobs: (Record<string, number> | null)[];
+  text_offset: number[];
+}
+
+/** Adds `POST /v1/completions`. */
+export function completionRoutes(server: FastifyInstance, context: RouteContext): void {
+  server.post('/v1/completions', async (request, reply) => {
+    const body = parseBody(completionSchema, request.body);
+    const { model, n, echo, max_tokens: maxTokens, logprobs, ignore_eos, stream_options } = body;
+    const { generator, tokenTexts, clock } = context;
+    const prompts = promptsOf(body.prompt, body.add_special_tokens, context);
+    for (const { ids } of prompts) checkLength(ids, maxTokens, generator.context);
+    const seed = body.seed ?? context.randomSeed();
+    const choices = (adapter: string | undefined): Choice[] =>
+      prompts.flatMap(({ ids, text }) =>
+        Array.from({ length: n }, (_, j) => ({
+          request: {
+            tokens: ids,
+            adapter,
+            sampling: samplingOf(body, seed + j),
+            maxTokens,
+            stop: body.stop,
+            ...(ignore_eos && { endTokens: [] }),
+            ...(typeof logprobs === 'number' && { logprobs }),
+          },
+          echo: echo ? text : null,
+          listsEnd: true,
+        })),
+      );
+    const answer = await startAnswer(
+      {
+        model,
+        choices,
+        promptTokens: prompts.reduce((sum, { ids }) => sum + ids.length, 0),
+        prompts: prompts.length,
+        choicesPerPrompt: n,
+      },
+      { request, reply },
+      context,
+    );
+    const head = {
+      id: `cmpl-${randomUUID().replaceAll('-', '')}`,
+      object: 'text_completion',
+      created: Math.floor(clock.now() / 1000),
+      model,
+      system_fingerprint: answer.digest,
+    };
+    const logs = Array.from({ length: prompts.length * n }, () => new LogprobsOfChoice(tokenTexts));
+    const wantsLogprobs = typeof logprobs === 'number';
+
+    if (body.stream) {
+      const withUsage = stream_options?.include_usage === true;
+      const chunks = async function* (): AsyncGenerator<object, void, undefined> {
+        for await (const { index, text, tokens, finish } of answer.pieces) {
+          const part = wantsLogprobs ? logs[index]!.take(tokens) : null;
+          const choice = { index, text, logprobs: part, finish_reason: finish };
+          yield { ...head, choices: [choice], ...(withUsage && { usage: null }) };
+        }
+        if (withUsage) yield { ...head, choices: [], usage: answer.usage() };
+      };
+      return sendEvents(reply, chunks(), (error) => context.onStreamError(request, error));
+    }
+    const texts = logs.map(() => ({ text: '', tokens: [] as LoggedToken[], finish: 'stop' }));
+    for await (const { index, text, tokens, finish } of answer.pieces) {
+      const choice = texts[index]!;
+      choice.text += text;
+      choice.tokens.push(...tokens);
+      if (finish !== null) choice.finish = finish;
+    }
+    return {
+      ...head,
+      choices: texts.map(({ text, tokens, finish }, index) => ({
+        index,
+        text,
+        logprobs: wantsLogprobs ? logs[index]!.take(tokens) : null,
+        finish_reason: finish,
+      })),
+      usage: answer.usage(),
+    };
+  });
+}
+
+/** Returns the prompts as ids and as texts. @throws SwarmError SERVE_REQUEST for an id that the model does not have */
+function promptsOf(
+  prompt: z.output<typeof completionSchema>['prompt'],
+  special: boolean,
+  { generator: { tokenizer, model } }: Pick<RouteContext, 'generator'>,
+): Prompt[] {
+  const list: (string | number[])[] =
+    typeof prompt === 'string'
+      ? [prompt]
+      : typeof prompt[0] === 'number'
+        ? [prompt as number[]]
+        : [...(prompt as string[] | number[][])];
+  return list.map((item) => {
+    if (typeof item === 'string') {
+      const ids = [...(special ? tokenizer.prefix : []), ...tokenizer.encode(item, { special: false })];
+      // The model needs at least one token, even with an empty prompt and no beginning-of-text token.
+      return { ids: ids.length === 0 ? [tokenizer.eosId ?? 0] : ids, text: item };
+    }
+    const wrong = item.find((id) => id >= model.config.vocabularySize);
+    if (wrong !== undefined) {
+      const message = `the model has no token ${wrong}; it has ${model.config.vocabularySize} tokens`;
+      throw serveError('SERVE_REQUEST', message, { param: 'prompt' });
+    }
+    return { ids: item, text: tokenizer.decode(item) };
+  });
+}
+
+/** Formats the log-probabilities of a choice, whose tokens may arrive in parts. */
+class LogprobsOfChoice {
+  readonly #texts: TokenTexts;
+  /** Length of the texts of all earlier tokens, in code points. */
+  #offset = 0;
+
+  constructor(texts: TokenTexts) {
+    this.#texts = texts;
+  }
+
+  take(tokens: readonly LoggedToken[]): Logprobs {
+    const result: Logprobs = { tokens: [], token_logprobs: [], top_logprobs: [], text_offset: [] };
+    for (const { id, logprob, top } of tokens) {
+      const text = this.#texts.of(id);
+      result.tokens.push(text);
+      result.token_logprobs.push(logprob === null ? null : finite(logprob));
+      result.top_logprobs.push(logprob === null ? null : this.#alternatives({ id, logprob }, top ?? []));
+      result.text_offset.push(this.#offset);
+      this.#offset += [...text].length;
+    }
+    return result;
+  }
+
+  /**
+   * Returns the alternatives and the token itself, by their texts. If several have the same text, the most likely one
+   * counts: a client then still sees that the token is not the most likely one.
+   */
+  #alternatives(
+    token: { id: number; logprob: number },
+    top: readonly { id: number; logprob: number }[],
+  ): Record<string, number> {
+    const byText = new Map<string, number>();
+    for (const { id, logprob } of [...top, token]) {
+      const text = this.#texts.of(id);
+      byText.set(text, Math.max(finite(logprob), byText.get(text) ?? Number.NEGATIVE_INFINITY));
+    }
+    return Object.fromEntries(byText);
+  }
+}

@@ -1,0 +1,36 @@
+import { Readable } from 'node:stream';
+import type { FastifyReply } from 'fastify';
+import { errorAnswer } from './errors.ts';
+
+/**
+ * Sends objects as server-sent events, followed by the event `[DONE]`. If the objects end with an error, an event with
+ * the error is sent in their place, because the status 200 has been sent already.
+ *
+ * @param onError called with the error
+ */
+export function sendEvents(
+  reply: FastifyReply,
+  objects: AsyncGenerator<object, void, undefined>,
+  onError: (error: unknown) => void,
+): FastifyReply {
+  const events = async function* (): AsyncGenerator<string, void, undefined> {
+    try {
+      for await (const object of objects) yield event(JSON.stringify(object));
+    } catch (error) {
+      onError(error);
+      yield event(JSON.stringify(errorAnswer(error).body));
+    }
+    yield event('[DONE]');
+  };
+  return (
+    reply
+      .header('content-type', 'text/event-stream; charset=utf-8')
+      // nginx would otherwise collect the events before it passes them on.
+      .header('x-accel-buffering', 'no')
+      .send(Readable.from(events(), { objectMode: false }))
+  );
+}
+
+function event(data: string): string {
+  return `data: ${data}\n\n`;
+}

@@ -1,0 +1,121 @@
+import { z } from 'zod';
+import { serveError } from '../errors.ts';
+
+/** Largest number of alternatives that a request may ask for with each token. */
+export const MAX_TOP_LOGPROBS = 20;
+/** Largest number of choices per prompt. */
+const MAX_CHOICES = 16;
+/** Limits on stop strings, as in the generator. */
+const MAX_STOPS = 16;
+const MAX_STOP_CHARACTERS = 1024;
+/** OpenAI's largest temperature. */
+const MAX_TEMPERATURE = 2;
+
+const stopSchema = z.string().min(1).max(MAX_STOP_CHARACTERS);
+
+/** Returns a schema that takes null and a missing value for the default. Clients send null for what they leave open. */
+export function optional<S extends z.ZodType>(schema: S, fallback: z.output<S>) {
+  return schema.nullish().transform((value): z.output<S> => value ?? fallback);
+}
+
+/** The parameters that completions and chats share, with OpenAI's defaults. */
+export const sharedFields = {
+  model: z.string().min(1).max(512),
+  n: optional(z.int().min(1).max(MAX_CHOICES), 1),
+  stop: z
+    .union([stopSchema.transform((stop) => [stop]), z.array(stopSchema).max(MAX_STOPS)])
+    .nullish()
+    .transform((stop) => stop ?? []),
+  temperature: optional(z.number().min(0).max(MAX_TEMPERATURE), 1),
+  top_p: optional(z.number().gt(0).max(1), 1),
+  top_k: optional(z.int().min(-1), 0),
+  min_p: optional(z.number().min(0).max(1), 0),
+  repetition_penalty: optional(z.number().gt(0).max(10), 1),
+  seed: z.int().nullish(),
+  ignore_eos: optional(z.boolean(), false),
+  stream: optional(z.boolean(), false),
+  stream_options: z.looseObject({ include_usage: z.boolean().nullish() }).nullish(),
+} as const;
+
+type Shared = z.output<z.ZodObject<typeof sharedFields>>;
+
+/** Returns the sampling of a choice. @param seed chosen by the server if the request has none */
+export function samplingOf(
+  { temperature, top_p: topP, top_k, min_p: minP, repetition_penalty: repetitionPenalty }: Shared,
+  seed: number,
+) {
+  // -1 means no limit, as in other servers.
+  return { temperature, topP, topK: Math.max(0, top_k), minP, repetitionPenalty, seed };
+}
+
+/** Returns whether a value asks for nothing that this server cannot do. */
+type IsNeutral = (value: unknown) => boolean;
+
+const isZero: IsNeutral = (value) => value === 0;
+const isFalse: IsNeutral = (value) => value === false;
+const isTrue: IsNeutral = (value) => value === true;
+const isEmpty: IsNeutral = (value) =>
+  value === '' || (typeof value === 'object' && value !== null && Object.keys(value).length === 0);
+const isNever: IsNeutral = () => false;
+
+/**
+ * Parameters that would change the answer, and that this server does not support. A request with one of them is refused,
+ * unless its value is the default. Parameters that are in neither list have no effect, as in other servers, because
+ * clients send many that only OpenAI's own service knows.
+ */
+const REFUSED: Readonly<Record<string, IsNeutral>> = {
+  add_generation_prompt: isTrue,
+  allowed_token_ids: isNever,
+  audio: isNever,
+  bad_words: isEmpty,
+  best_of: (value) => value === 1,
+  chat_template: isNever,
+  chat_template_kwargs: isEmpty,
+  continue_final_message: isFalse,
+  frequency_penalty: isZero,
+  function_call: (value) => value === 'none',
+  functions: isEmpty,
+  guided_choice: isNever,
+  guided_grammar: isNever,
+  guided_json: isNever,
+  guided_regex: isNever,
+  logit_bias: isEmpty,
+  min_tokens: isZero,
+  modalities: (value) => JSON.stringify(value) === '["text"]',
+  prediction: isNever,
+  presence_penalty: isZero,
+  prompt_logprobs: isNever,
+  response_format: (value) => (value as { type?: unknown }).type === 'text',
+  stop_token_ids: isEmpty,
+  structured_outputs: isNever,
+  suffix: isEmpty,
+  tool_choice: (value) => value === 'none' || value === 'auto',
+  tools: isEmpty,
+  truncate_prompt_tokens: isNever,
+  use_beam_search: isFalse,
+  web_search_options: isNever,
+};
+
+/**
+ * Parses the body of a request. @throws SwarmError SERVE_REQUEST with the name of the wrong parameter; SERVE_PARAMETER for
+ * a parameter that is not supported
+ */
+export function parseBody<S extends z.ZodType>(schema: S, body: unknown): z.output<S> {
+  if (typeof body !== 'object' || body === null || Array.isArray(body)) {
+    throw serveError('SERVE_REQUEST', 'the body is not a JSON object');
+  }
+  for (const [name, isNeutral] of Object.entries(REFUSED)) {
+    const value = (body as Record<string, unknown>)[name];
+    if (value === undefined || value === null || isNeutral(value)) continue;
+    throw serveError('SERVE_PARAMETER', `this server does not support the parameter "${name}"`, {
+      param: name,
+    });
+  }
+  const result = schema.safeParse(body);
+  if (result.success) return result.data;
+  const [issue] = result.error.issues;
+  const param = issue?.path.join('.') ?? '';
+  const missing = issue?.path.length === 1 && !Object.hasOwn(body, issue.path[0]!);
+  const reason = missing ? 'it is missing' : (issue?.message ?? 'invalid');
+  throw serveError('SERVE_REQUEST', `the parameter "${param}" is wrong: ${reason}`, { param });
+}

@@ -1,0 +1,46 @@
+import { z } from 'zod';
+import type { ChatMessage } from '../chat-prompt.ts';
+import { serveError } from '../errors.ts';
+import type { RouteContext } from './context.ts';
+
+/** Largest number of messages of a conversation. */
+const MAX_MESSAGES = 1000;
+
+const textPart = z.looseObject({ type: z.literal('text'), text: z.string() });
+
+const messageSchema = z
+  .looseObject({
+    role: z.enum(['system', 'developer', 'user', 'assistant']),
+    content: z
+      .union([z.string(), z.array(textPart)])
+      .nullish()
+      .transform((content) =>
+        typeof content === 'string' ? content : (content ?? []).map(({ text }) => text).join(''),
+      ),
+    tool_calls: z.array(z.unknown()).max(0, 'this server does not support tools').nullish(),
+  })
+  .transform(
+    // "developer" is OpenAI's newer name for "system". Templates know only the older name.
+    ({ role, content }): ChatMessage => ({ role: role === 'developer' ? 'system' : role, content }),
+  );
+
+export const messagesSchema = z.array(messageSchema).min(1).max(MAX_MESSAGES);
+
+/** Renders a conversation and returns its tokens. @throws SwarmError SERVE_REQUEST, TEMPLATE_* */
+export async function promptIds(
+  messages: readonly ChatMessage[],
+  { prompts, generator }: Pick<RouteContext, 'prompts' | 'generator'>,
+): Promise<number[]> {
+  if (prompts === null) {
+    throw serveError(
+      'SERVE_REQUEST',
+      'the model has no chat template, so it cannot chat',
+      { param: 'messages' },
+      { next: 'use /v1/completions, or start the server with --template chatml, plain or a file' },
+    );
+  }
+  const ids = generator.tokenizer.encode(await prompts.render(messages), { special: false });
+  if (ids.length === 0)
+    throw serveError('SERVE_REQUEST', 'the conversation has no token', { param: 'messages' });
+  return ids;
+}

@@ -1,0 +1,86 @@
+import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
+import { serveError } from '../errors.ts';
+import { chatRoutes } from './chats.ts';
+import { completionRoutes } from './completions.ts';
+import { accountOf, type RouteContext, type ServedRequest } from './context.ts';
+import { errorAnswer } from './errors.ts';
+import { modelRoutes } from './models.ts';
+import { type TokenizerInfo, tokenRoutes } from './tokens.ts';
+
+/** Largest request body: a batch of 256 prompts of 4,096 ids needs about 6 MiB. */
+export const BODY_BYTES = 8 * 1024 * 1024;
+
+export interface HttpServerDeps extends RouteContext {
+  readonly tokenizerInfo: TokenizerInfo;
+  /** Called with each request that has ended. */
+  readonly onServed: (request: ServedRequest) => void;
+  /** Returns the answer to `GET /metrics`. */
+  readonly metrics: () => Promise<{ contentType: string; text: string }>;
+}
+
+/** Creates the HTTP server with all routes. It does not listen yet. */
+export function createHttpServer(deps: HttpServerDeps): FastifyInstance {
+  const { log, generator, isDraining } = deps;
+  const answerError = (error: unknown, request: FastifyRequest, reply: FastifyReply): void => {
+    const { status, headers, body } = errorAnswer(error);
+    if (status >= 500) log.error({ url: request.url, error }, 'request-failed');
+    void reply.code(status).headers(headers).send(body);
+  };
+  const server = Fastify({
+    bodyLimit: BODY_BYTES,
+    forceCloseConnections: true,
+    // Answers requests that reach no route, for example because their path is malformed.
+    frameworkErrors: answerError,
+  });
+  // A foreign web page can post text/plain and forms without a preflight request, but not JSON. So only JSON is parsed.
+  server.removeContentTypeParser('text/plain');
+  server.addHook('onSend', async (_request, reply) => {
+    reply.header('cache-control', 'no-store').header('x-content-type-options', 'nosniff');
+  });
+  reportServed(server, deps);
+  deps.access.protect(server);
+  server.setErrorHandler(answerError);
+  server.setNotFoundHandler((request) => {
+    const path = request.url.split('?')[0];
+    throw serveError('SERVE_NO_ROUTE', `this server has no endpoint ${request.method} ${path}`, {});
+  });
+  server.get('/health', async (_request, reply) => {
+    if (isDraining()) throw serveError('SERVE_STOPPING', 'the server is stopping');
+    // Fails if the process that computes the model has died.
+    await generator.status();
+    return reply.send({ status: 'ok' });
+  });
+  server.get('/metrics', async (_request, reply) => {
+    const { contentType, text } = await deps.metrics();
+    return reply.header('content-type', contentType).send(text);
+  });
+  modelRoutes(server, deps);
+  completionRoutes(server, deps);
+  chatRoutes(server, deps);
+  tokenRoutes(server, deps, deps.tokenizerInfo);
+  return server;
+}
+
+/** Reports each request when its answer has been sent, or when its client has disconnected. */
+function reportServed(server: FastifyInstance, { access, clock, onServed }: HttpServerDeps): void {
+  server.addHook('onRequest', async (request, reply) => {
+    const start = clock.monotonic();
+    reply.raw.once('close', () => {
+      const account = accountOf(request);
+      const { model, promptTokens, cachedTokens, completionTokens, firstTokenAt } = account;
+      onServed({
+        method: request.method,
+        path: request.url.split('?')[0]!,
+        // nginx's status for a client that disconnected before the answer was complete.
+        status: reply.raw.writableFinished ? reply.statusCode : 499,
+        client: access.clientOf(request),
+        model,
+        promptTokens,
+        cachedTokens,
+        completionTokens,
+        firstTokenMs: firstTokenAt === null ? null : firstTokenAt - start,
+        ms: clock.monotonic() - start,
+      });
+    });
+  });
+}

@@ -1,0 +1,210 @@
+/** A server of models with OpenAI's API, as `swarm serve` runs it. */
+import { randomInt } from 'node:crypto';
+import { isIP } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { z } from 'zod';
+import { commonError } from '../common/common-errors.ts';
+import type { Logger } from '../common/logger.ts';
+import { packageVersion } from '../common/package.ts';
+import { checkOptions } from '../common/schema-problems.ts';
+import { systemClock } from '../common/system-clock.ts';
+import { readTemplates } from '../lora/data/render/chat-template.ts';
+import type { Generator } from '../lora/generate/types.ts';
+import { silentLogger } from '../monitor/log.ts';
+import { portSchema } from '../monitor/loopback-server.ts';
+import { createServeMetrics } from '../monitor/serve-metrics.ts';
+import { Admission } from './admission.ts';
+import { TokenTexts } from './answers/token-texts.ts';
+import { ChatPrompts } from './chat-prompt.ts';
+import { serveError } from './errors.ts';
+import { Access } from './http/access.ts';
+import type { RouteContext, ServedRequest } from './http/context.ts';
+import { createHttpServer } from './http/server.ts';
+import type { TokenizerInfo } from './http/tokens.ts';
+import type { AdapterSource } from './models/adapter-source.ts';
+import { Catalog, type ModelEntry } from './models/catalog.ts';
+
+/** Default of {@link ModelServerOptions.maxAdapters}: 16 adapters of rank 16 on a model of 1 billion take about 1 GB. */
+export const MAX_ADAPTERS = 16;
+/** Default limits on unanswered sequences: a client may send one batch of the largest size. */
+export const MAX_UNANSWERED = 1024;
+export const MAX_UNANSWERED_PER_CLIENT = 256;
+/** Default deadline for stopping, in milliseconds. */
+const STOP_MS = 4_500;
+/** Time in milliseconds in which stopped answers send their last event. */
+const LAST_EVENT_MS = 300;
+const POLL_MS = 20;
+
+/** Address, access and limits of a server of models. */
+export interface ModelServerOptions {
+  /** Name of the base in requests and answers. The name `base` always works too. */
+  readonly name: string;
+  /** @default none */
+  readonly adapters?: readonly AdapterSource[];
+  /** IP address or host name to listen on. @default 127.0.0.1 */
+  readonly host?: string;
+  /** @default 0: any free port */
+  readonly port?: number;
+  /** Keys that clients may send. Other addresses than loopback need at least one. @default none: no key is needed */
+  readonly keys?: readonly string[];
+  /** Origins of web pages that may send requests (CORS); `*` allows all. @default none */
+  readonly origins?: readonly string[];
+  /** Chat template: `chatml`, `plain` or a file. null: the model's. @default null */
+  readonly template?: string | null;
+  /** Largest number of adapters in memory. @default 16 */
+  readonly maxAdapters?: number;
+  /** Largest number of unanswered sequences. @default 1024 */
+  readonly maxUnanswered?: number;
+  /** Largest number of unanswered sequences of one client. @default 256 */
+  readonly maxUnansweredPerClient?: number;
+}
+
+/** `Access` and `listen` check the other options. */
+const optionsSchema = z
+  .object({
+    name: z.string().min(1).max(512),
+    port: portSchema,
+    maxAdapters: z.int().min(1),
+    maxUnanswered: z.int().min(1),
+    maxUnansweredPerClient: z.int().min(1),
+  })
+  .partial();
+
+export interface ModelServerDeps {
+  /** The base in memory. The server does not close it. */
+  readonly generator: Generator;
+  /** Finds an adapter in the registry, for clients that load one by its name. @default there is no registry */
+  readonly registry?: (name: string) => Promise<AdapterSource | null>;
+  /** Called with each request that has ended. @default does nothing */
+  readonly onServed?: (request: ServedRequest) => void;
+  /** @default logs nothing */
+  readonly log?: Logger;
+}
+
+/** A server that answers requests. */
+export interface ModelServer {
+  /** Root of its URLs. OpenAI clients get `<url>/v1` as their base URL. */
+  readonly url: string;
+  /** Where the chat template comes from; null: the model has none. */
+  readonly template: string | null;
+  models(): Promise<ModelEntry[]>;
+  /**
+   * Refuses new requests, waits for the running ones, and closes all connections. Requests that are still running shortly
+   * before the deadline end with an error. Idempotent. @param options `deadlineMs`: @default 4,500
+   */
+  stop(options?: { deadlineMs?: number }): Promise<void>;
+}
+
+/**
+ * Starts a server of models. Its adapters are loaded before it listens.
+ * @throws SwarmError USAGE, API_KEY_MISSING, MODEL_NAME_TAKEN, MODEL_NOT_SERVED, ADAPTER_*, LORA_*, TEMPLATE_UNREADABLE,
+ *   LISTEN_FAILED
+ */
+export async function startModelServer(
+  options: ModelServerOptions,
+  { generator, registry, onServed = () => {}, log = silentLogger }: ModelServerDeps,
+): Promise<ModelServer> {
+  checkOptions(optionsSchema, options);
+  const { host = '127.0.0.1', port = 0, keys = [], origins = [], template = null } = options;
+  const { maxUnanswered = MAX_UNANSWERED, maxUnansweredPerClient = MAX_UNANSWERED_PER_CLIENT } = options;
+  const loopback = isLoopback(host);
+  if (!loopback && keys.length === 0) {
+    const message = `anyone who reaches ${host} could use this server, because it has no API key`;
+    throw serveError('API_KEY_MISSING', message, { host });
+  }
+  const { adapters = [], maxAdapters = MAX_ADAPTERS, name } = options;
+  const clock = systemClock;
+  const catalog = new Catalog(
+    { base: name, maxLoaded: maxAdapters, sources: adapters },
+    { generator, now: clock.now, ...(registry && { registry }) },
+  );
+  await catalog.preload();
+  const { dir } = generator.model;
+  const admission = new Admission(
+    { perClient: maxUnansweredPerClient, total: maxUnanswered },
+    { now: clock.monotonic },
+  );
+  const prompts = await ChatPrompts.open({ dir, template }, { now: clock.now });
+  const metrics = createServeMetrics({
+    version: packageVersion(),
+    gauges: () => generator.status().catch(() => null),
+  });
+  const stopping = new AbortController();
+  let isDraining = false;
+  const context: RouteContext = {
+    generator,
+    catalog,
+    tokenTexts: new TokenTexts(generator),
+    prompts,
+    admission,
+    access: new Access({ keys, origins, loopback }),
+    log,
+    clock,
+    randomSeed: () => randomInt(2 ** 31),
+    isDraining: () => isDraining,
+    stopping: stopping.signal,
+    onStreamError: (request, error) => log.warn({ url: request.url, error }, 'stream-ended'),
+  };
+  const server = createHttpServer({
+    ...context,
+    tokenizerInfo: await tokenizerInfo(dir, template),
+    onServed: (request) => {
+      metrics.requestServed(request);
+      onServed(request);
+    },
+    metrics: async () => ({
+      contentType: metrics.registry.contentType,
+      text: await metrics.registry.metrics(),
+    }),
+  });
+  let url: string;
+  try {
+    url = await server.listen({ host, port });
+  } catch (cause) {
+    metrics.stop();
+    await prompts?.close();
+    const reason = cause instanceof Error ? cause.message.replace(/^listen /, '') : String(cause);
+    const listen = `${host}:${port}`;
+    throw commonError('LISTEN_FAILED', `could not listen on ${listen}: ${reason}`, { listen }, { cause });
+  }
+
+  const idle = async (ms: number): Promise<void> => {
+    const end = clock.monotonic() + ms;
+    while (admission.unanswered > 0 && clock.monotonic() < end) await sleep(POLL_MS);
+  };
+  let stopped: Promise<void> | null = null;
+  const stop = async (deadlineMs: number): Promise<void> => {
+    isDraining = true;
+    await idle(deadlineMs - LAST_EVENT_MS);
+    stopping.abort(serveError('SERVE_STOPPING', 'the server is stopping'));
+    await idle(LAST_EVENT_MS);
+    await server.close();
+    metrics.stop();
+    await prompts?.close();
+  };
+  return {
+    url,
+    template: prompts?.origin ?? null,
+    models: () => catalog.list(),
+    stop: ({ deadlineMs = STOP_MS } = {}) => {
+      stopped ??= stop(deadlineMs);
+      return stopped;
+    },
+  };
+}
+
+/** Returns whether an address can be reached from this machine only. */
+function isLoopback(host: string): boolean {
+  return host === 'localhost' || host === '::1' || (isIP(host) === 4 && host.startsWith('127.'));
+}
+
+async function tokenizerInfo(dir: string, template: string | null): Promise<TokenizerInfo> {
+  const { sources, specialTokens } = await readTemplates(dir, template);
+  return {
+    bos_token: specialTokens.bos_token ?? null,
+    eos_token: specialTokens.eos_token ?? null,
+    pad_token: specialTokens.pad_token ?? null,
+    unk_token: specialTokens.unk_token ?? null,
+    chat_template: sources?.templates.default ?? null,
+  };
+}

@@ -1,0 +1,156 @@
+import type { Generator } from '../../lora/generate/types.ts';
+import { serveError } from '../errors.ts';
+import type { AdapterSource, ServedVersion, VersionChoice } from './adapter-source.ts';
+import { LoadedAdapters } from './loaded-adapters.ts';
+
+/** Name under which every server offers its base. */
+export const BASE_ALIAS = 'base';
+/** Shortest beginning of a digest that names a version. */
+const MIN_DIGEST = 8;
+const DIGEST = /^[0-9a-f]{8,64}$/;
+
+export interface CatalogOptions {
+  /** Name of the base in answers. */
+  readonly base: string;
+  /** Largest number of adapters in memory. */
+  readonly maxLoaded: number;
+  readonly sources: readonly AdapterSource[];
+}
+
+export interface CatalogDeps {
+  readonly generator: Pick<Generator, 'addAdapter' | 'removeAdapter'>;
+  /** Milliseconds since 1970. */
+  readonly now: () => number;
+  /** Returns the adapter of a name in the registry; null if there is none. @default there is no registry */
+  readonly registry?: (name: string) => Promise<AdapterSource | null>;
+}
+
+/** A model that a request uses. It stays in memory until `release` is called. */
+export interface Lease {
+  /** The name as the request gave it. */
+  readonly name: string;
+  /** Digest of the adapter's version; null: the base alone. */
+  readonly digest: string | null;
+  /** Name of the adapter for the generator; undefined: the base alone. */
+  readonly adapter: string | undefined;
+  release(): void;
+}
+
+/** An entry of `/v1/models`. */
+export interface ModelEntry {
+  readonly id: string;
+  readonly created: number;
+  /** Name of the base; null for the base itself. */
+  readonly parent: string | null;
+  /** The base's name, or `NAME@DIGEST` of the current version of an adapter. */
+  readonly root: string;
+}
+
+/**
+ * The models of a server: a base and named adapters. A request names the base, an adapter (`NAME`, `NAME:TAG`,
+ * `NAME@DIGEST`) or the digest of a version. Every request looks up its version again, so it gets the newest version of a
+ * name whose tag has moved. Requests that are running keep their version.
+ */
+export class Catalog {
+  readonly base: string;
+  readonly #deps: CatalogDeps;
+  readonly #created: number;
+  readonly #sources = new Map<string, AdapterSource>();
+  readonly #loaded: LoadedAdapters;
+
+  /** @throws SwarmError MODEL_NAME_TAKEN */
+  constructor({ base, maxLoaded, sources }: CatalogOptions, deps: CatalogDeps) {
+    this.base = base;
+    this.#deps = deps;
+    this.#created = Math.floor(deps.now() / 1000);
+    this.#loaded = new LoadedAdapters({ maxLoaded }, deps);
+    for (const source of sources) this.#add(source);
+  }
+
+  /** Finds and loads the model that a request names. @throws SwarmError MODEL_NOT_SERVED, ADAPTER_*, LORA_* */
+  async lease(name: string): Promise<Lease> {
+    if (name === this.base || name === BASE_ALIAS) {
+      return { name, digest: null, adapter: undefined, release: () => {} };
+    }
+    const version = await this.#find(name);
+    if (version === null) {
+      const known = [this.base, ...this.#sources.keys()];
+      throw serveError('MODEL_NOT_SERVED', `the model "${name}" does not exist here`, { model: name, known });
+    }
+    const { id, release } = await this.#loaded.hold(version);
+    return { name, digest: version.digest, adapter: id, release };
+  }
+
+  /** Loads the current versions of the named adapters. @throws SwarmError MODEL_NOT_SERVED, ADAPTER_*, LORA_* */
+  async preload(): Promise<void> {
+    for (const name of this.#sources.keys()) (await this.lease(name)).release();
+  }
+
+  /** Lists the base and the named adapters. */
+  async list(): Promise<ModelEntry[]> {
+    const adapters = [...this.#sources.values()].map(({ name }) => this.entry(name));
+    const found = await Promise.all(adapters);
+    return [this.#baseEntry(this.base), ...found.filter((entry) => entry !== null)];
+  }
+
+  /** Describes a model. Returns null if it does not exist. */
+  async entry(name: string): Promise<ModelEntry | null> {
+    if (name === this.base || name === BASE_ALIAS) return this.#baseEntry(name);
+    const version = await this.#find(name);
+    if (version === null) return null;
+    const root = `${parseModelName(name).name}@${version.digest}`;
+    return { id: name, created: this.#created, parent: this.base, root };
+  }
+
+  /** Adds an adapter of the registry while the server runs. @throws SwarmError MODEL_NOT_SERVED */
+  async add(name: string): Promise<void> {
+    if (this.#sources.has(name)) return;
+    const source = (await this.#deps.registry?.(name)) ?? null;
+    if (source === null) {
+      throw serveError('MODEL_NOT_SERVED', `the registry has no adapter "${name}"`, { model: name });
+    }
+    this.#add(source);
+  }
+
+  /** Removes an adapter while the server runs. Running requests keep it. @throws SwarmError MODEL_NOT_SERVED */
+  remove(name: string): void {
+    if (!this.#sources.delete(name)) {
+      throw serveError('MODEL_NOT_SERVED', `the server has no adapter "${name}"`, { model: name });
+    }
+  }
+
+  #add(source: AdapterSource): void {
+    const { name } = source;
+    if (name === this.base || name === BASE_ALIAS || this.#sources.has(name)) {
+      throw serveError('MODEL_NAME_TAKEN', `two models have the name "${name}"`, { name });
+    }
+    this.#sources.set(name, source);
+  }
+
+  async #find(text: string): Promise<ServedVersion | null> {
+    const { name, choice } = parseModelName(text);
+    const source = this.#sources.get(name);
+    if (source !== undefined) return source.find(choice);
+    if (choice !== null || !DIGEST.test(text)) return null;
+    for (const source of this.#sources.values()) {
+      const version = await source.find({ digest: text });
+      if (version !== null) return version;
+    }
+    return null;
+  }
+
+  #baseEntry(id: string): ModelEntry {
+    return { id, created: this.#created, parent: null, root: this.base };
+  }
+}
+
+/** Parses `NAME`, `NAME:TAG` or `NAME@DIGEST`. */
+function parseModelName(text: string): { name: string; choice: VersionChoice | null } {
+  const at = text.lastIndexOf('@');
+  if (at > 0 && text.length - at - 1 >= MIN_DIGEST && DIGEST.test(text.slice(at + 1))) {
+    return { name: text.slice(0, at), choice: { digest: text.slice(at + 1) } };
+  }
+  const colon = text.lastIndexOf(':');
+  if (colon > 0) return { name: text.slice(0, colon), choice: { tag: text.slice(colon + 1) } };
+  return { name: text, choice: null };
+}

@@ -1,0 +1,108 @@
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { adapterSource } from '../../../../cli/serve/adapter-sources.ts';
+import { apiKeys } from '../../../../cli/serve/api-keys.ts';
+import { followSource } from '../../../../cli/serve/follow-source.ts';
+import type { ApiClient } from '../../../../index.ts';
+import { storageError } from '../../../../storage/errors.ts';
+import { fakeContext } from '../../../utils/cli-context.ts';
+import { temporaryFolder } from '../../../utils/folder.ts';
+import { addSmall, BASE, openTestRegistry, smallPeftFolder } from '../../../utils/registry.ts';
+
+const [A, B] = ['first-key-of-a-client', 'second-key-of-a-client'];
+
+describe('API keys of swarm serve', () => {
+  it('come from a file, the environment and the command line, which warns', async () => {
+    const cwd = await temporaryFolder();
+    await writeFile(join(cwd, 'keys'), `# keys\n${A}\n\n${B}\n`);
+    const { context, err } = fakeContext({ cwd });
+    expect(await apiKeys(context, { apiKeyFile: 'keys' })).toEqual([A, B]);
+    expect(await apiKeys({ ...context, environment: { SWARM_API_KEY: A } }, {})).toEqual([A]);
+    expect(await apiKeys(context, {})).toEqual([]);
+    expect(err()).toBe('');
+    expect(await apiKeys(context, { apiKey: B })).toEqual([B]);
+    expect(err()).toContain('--api-key-file');
+  });
+
+  it('must be long, and a file must contain one', async () => {
+    const cwd = await temporaryFolder();
+    const { context } = fakeContext({ cwd });
+    for (const text of ['', '# only a comment\n', 'short\n', `${A} ${B}\n`]) {
+      await writeFile(join(cwd, 'keys'), text);
+      const refused = apiKeys(context, { apiKeyFile: 'keys' });
+      await expect(refused, text).rejects.toMatchObject({ code: 'API_KEYS_INVALID' });
+    }
+  });
+});
+
+describe('adapters of swarm serve', () => {
+  it('are folders with a name, folders, or versions of the registry', async () => {
+    const { registry } = await openTestRegistry();
+    const first = await addSmall(registry, 'tale', 1);
+    const second = await addSmall(registry, 'tale', 2);
+    await registry.tag('tale:v1', 'best', 'test');
+    const dir = await smallPeftFolder(3);
+    const options = { cwd: join(dir, '..'), base: { digest: BASE, dir: '/base' } };
+    const open = (text: string) => adapterSource(text, options, { registry: async () => registry });
+    expect(await open(`story=${dir}`)).toMatchObject({ name: 'story', origin: dir });
+    expect(await open('adapter')).toMatchObject({ name: 'adapter', origin: dir });
+
+    const tale = await open('tale');
+    expect((await tale.find(null))!.digest).toBe(second.digest);
+    expect((await tale.find({ tag: 'best' }))!.digest).toBe(first.digest);
+    expect((await tale.find({ tag: 'v1' }))!.digest).toBe(first.digest);
+    expect((await tale.find({ digest: first.digest.slice(0, 12) }))!.digest).toBe(first.digest);
+    expect(await tale.find({ tag: 'none' })).toBeNull();
+    expect(await (await tale.find(null))!.folder()).toBe(await registry.folder(second));
+    const best = await open('tale:best');
+    expect(best.name).toBe('tale');
+    expect((await best.find(null))!.digest).toBe(first.digest);
+    await registry.tag('tale:v2', 'best', 'test');
+    expect((await best.find(null))!.digest).toBe(second.digest);
+    await expect(open('../nowhere')).rejects.toMatchObject({ code: 'USAGE' });
+
+    const other = { ...options, base: { digest: 'f'.repeat(64), dir: '/other' } };
+    const foreign = await adapterSource('tale', other, { registry: async () => registry });
+    await expect(foreign.find(null)).rejects.toMatchObject({ code: 'ADAPTER_BASE' });
+  });
+});
+
+it('--follow serves the newest checkpoint of a job, also while its coordinator restarts', async () => {
+  let now = 0;
+  let round = 1;
+  let away = false;
+  const warnings: string[] = [];
+  const view = (round: number) => ({
+    round,
+    kept: round > 0,
+    digest: `d${round}`,
+    path: `/checkpoints/${round}`,
+  });
+  const api = {
+    job: async () => ({ name: 'tale' }),
+    checkpoint: async (_: string, which: number | 'latest') => view(which === 'latest' ? round : which),
+  } as unknown as ApiClient;
+  const source = await followSource('ta', {
+    open: async () => {
+      if (away) throw storageError('DAEMON_NOT_RUNNING', 'no coordinator');
+      return api;
+    },
+    now: () => now,
+    onWarning: (text) => warnings.push(text),
+  });
+  const newest = async () => (await source.find(null))!.digest;
+  expect(source.name).toBe('tale');
+  expect(await newest()).toBe('d1');
+  round = 2;
+  now += 5_000;
+  expect(await newest()).toBe('d2');
+  expect(await (await source.find({ tag: '1' }))!.folder()).toBe('/checkpoints/1');
+  expect(await source.find({ tag: 'best' })).toBeNull();
+  expect((await source.find({ digest: 'd2' }))!.digest).toBe('d2');
+  await expect(source.find({ tag: '0' })).rejects.toMatchObject({ code: 'CHECKPOINT_PRUNED' });
+  away = true;
+  now += 5_000;
+  expect(await newest()).toBe('d2');
+  expect(warnings).toHaveLength(1);
+});

@@ -1,0 +1,118 @@
+import { mkdir, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { type AdapterSource, folderSource } from '../../../serve/models/adapter-source.ts';
+import { eventually } from '../../utils/eventually.ts';
+import { temporaryFolder } from '../../utils/folder.ts';
+import { testServer } from './server.ts';
+
+const digestOf = (letter: string): string => letter.repeat(64);
+
+/** An adapter with tags that the test moves. The folder of a version is its digest. */
+function taggedSource(name: string, tags: Record<string, string>): AdapterSource {
+  const version = (letter: string) => ({
+    digest: digestOf(letter),
+    folder: async () => `/${name}/${letter}`,
+  });
+  return {
+    name,
+    origin: 'test',
+    async find(choice) {
+      if (choice === null) return version(tags.latest!);
+      if ('tag' in choice) return tags[choice.tag] === undefined ? null : version(tags[choice.tag]!);
+      const letter = Object.values(tags).find((letter) => digestOf(letter).startsWith(choice.digest));
+      return letter === undefined ? null : version(letter);
+    },
+  };
+}
+
+describe('the models of a server', () => {
+  it('are the base and its adapters, with parent and root', async () => {
+    const { ask, refused } = await testServer({ adapters: [taggedSource('tale', { latest: 'a' })] });
+    const { data } = await ask('/v1/models');
+    expect(data).toMatchObject([
+      { id: 'nano', object: 'model', parent: null, root: 'nano', max_model_len: 512 },
+      { id: 'tale', parent: 'nano', root: `tale@${digestOf('a')}` },
+    ]);
+    expect(await ask('/v1/models/tale:latest')).toMatchObject({ id: 'tale:latest', parent: 'nano' });
+    expect(await ask('/v1/models/base')).toMatchObject({ id: 'base', root: 'nano' });
+    expect((await refused('/v1/models/tale:none')).code).toBe('model_not_found');
+  });
+
+  it('are named by base, adapter, tag and digest', async () => {
+    const source = taggedSource('tale', { latest: 'a', best: 'b' });
+    const { ask, refused, generator } = await testServer({ adapters: [source] });
+    const complete = async (model: string) => {
+      const { system_fingerprint } = await ask('/v1/completions', { model, prompt: 'x', max_tokens: 1 });
+      return [system_fingerprint, generator.submitted.at(-1)!.adapter];
+    };
+    expect(await complete('nano')).toEqual([null, undefined]);
+    expect(await complete('base')).toEqual([null, undefined]);
+    for (const name of ['tale', 'tale:latest', `tale@${digestOf('a')}`, digestOf('a'), 'tale@aaaaaaaa']) {
+      expect(await complete(name), name).toEqual([digestOf('a'), '/tale/a']);
+    }
+    expect(await complete('tale:best')).toEqual([digestOf('b'), '/tale/b']);
+    for (const model of ['tale:none', 'none', 'tale@cccccccc', digestOf('c'), 'tale@']) {
+      const { status } = await refused('/v1/completions', { model, prompt: 'x' });
+      expect(status, model).toBe(404);
+    }
+  });
+
+  it('follow a tag that moves, while running requests keep their version', async () => {
+    const tags = { latest: 'a' };
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const { ask, generator } = await testServer({
+      adapters: [taggedSource('tale', tags)],
+      maxAdapters: 1,
+      beforeToken: ({ adapter }) => (adapter === '/tale/a' ? promise : undefined),
+    });
+    const body = { model: 'tale', prompt: 'x', max_tokens: 2 };
+    const first = ask('/v1/completions', body);
+    await eventually(() => generator.submitted.length === 1);
+    tags.latest = 'b';
+    expect((await ask('/v1/completions', body)).system_fingerprint).toBe(digestOf('b'));
+    expect(generator.loaded).toContain('/tale/a');
+    resolve();
+    expect((await first).system_fingerprint).toBe(digestOf('a'));
+    // The old version is unused now, and only one adapter may stay in memory.
+    await eventually(() => !generator.loaded.has('/tale/a'));
+    expect([...generator.loaded]).toEqual(['/tale/b']);
+  });
+
+  it('can be added and removed by their name in the registry, never by a path', async () => {
+    const registry = async (name: string) => (name === 'tale' ? taggedSource(name, { latest: 'a' }) : null);
+    const { ask, refused } = await testServer({ registry });
+    const load = '/v1/load_lora_adapter';
+    const path = await refused(load, { lora_name: 'tale', lora_path: '/etc' });
+    expect(path).toMatchObject({ status: 400, param: 'lora_path' });
+    expect((await refused(load, { lora_name: '../tale' })).status).toBe(404);
+    await ask(load, { lora_name: 'tale' });
+    await ask(load, { lora_name: 'tale' });
+    await ask('/v1/completions', { model: 'tale', prompt: 'x', max_tokens: 1 });
+    await ask('/v1/unload_lora_adapter', { lora_name: 'tale' });
+    expect((await refused('/v1/completions', { model: 'tale', prompt: 'x' })).status).toBe(404);
+    expect((await refused('/v1/unload_lora_adapter', { lora_name: 'tale' })).status).toBe(404);
+  });
+
+  it('have different names', async () => {
+    const adapters = [taggedSource('nano', { latest: 'a' })];
+    await expect(testServer({ adapters })).rejects.toMatchObject({ code: 'MODEL_NAME_TAKEN' });
+  });
+});
+
+it('a folder of an adapter is a new version when its files change', async () => {
+  const dir = join(await temporaryFolder(), 'adapter');
+  await mkdir(dir);
+  const write = (text: string) =>
+    Promise.all(
+      ['adapter_config.json', 'adapter_model.safetensors'].map((file) => writeFile(join(dir, file), text)),
+    );
+  await write('one');
+  const source = folderSource('tale', dir);
+  const first = (await source.find(null))!;
+  expect(await source.find(null)).toBe(first);
+  expect(await source.find({ digest: first.digest.slice(0, 8) })).toBe(first);
+  expect(await source.find({ tag: 'latest' })).toBeNull();
+  await write('other');
+  expect((await source.find(null))!.digest).not.toBe(first.digest);
+});
