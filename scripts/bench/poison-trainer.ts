@@ -1,7 +1,7 @@
 /** The one real trainer that all nodes of a poisoned swarm share, and the rows that each of them trains on. */
 import { createHash } from 'node:crypto';
 import pLimit from 'p-limit';
-import type { Store } from '../../coordinator/store/store.ts';
+import type { Store, StoredRound } from '../../coordinator/store/store.ts';
 import { permutation, permutationKey } from '../../lora/data/permutation.ts';
 import type { Row } from '../../lora/data/row.ts';
 import type { AdamWState } from '../../lora/train/optimizer/adamw.ts';
@@ -10,8 +10,13 @@ import type { JobPosition, Trainer, TrainResult } from '../../lora/train/trainer
 import type { LossGradient } from '../../lora/update/score.ts';
 import { STALE_ROUNDS } from '../../protocol/limits.ts';
 
-/** Number of remembered training results: those of the first five rounds of ten nodes. Each takes 4 MB. */
-const REMEMBERED = 50;
+/**
+ * Number of remembered results: those of a run of five rounds with ten nodes, and of the rounds that it has in common with
+ * other runs. A training result takes 4 MB, and a gradient 1.3 MB.
+ */
+const REMEMBERED = 300;
+/** Number of newest rounds whose intervals may be audited. */
+const AUDITED_ROUNDS = 100;
 
 export interface Training {
   readonly adapter: readonly Float32Array[];
@@ -31,7 +36,8 @@ export interface Trained {
 export class SharedTrainer {
   readonly #trainer: Trainer;
   readonly #turn = pLimit(1);
-  readonly #known = new Map<string, Trained>();
+  /** Results by the digest of their arguments, the least recently used first. */
+  readonly #known = new Map<string, unknown>();
 
   constructor(trainer: Trainer) {
     this.#trainer = trainer;
@@ -41,46 +47,55 @@ export class SharedTrainer {
     return this.#trainer.layout;
   }
 
-  train(training: Training): Promise<Trained> {
-    return this.#turn(async () => {
-      const key = digestOf(training);
-      const trained = this.#known.get(key) ?? (await this.#train(training));
-      this.#known.set(key, trained);
-      for (const old of [...this.#known.keys()].slice(0, -REMEMBERED)) this.#known.delete(old);
-      return trained;
+  train({ adapter, optimizer, rows, steps, position }: Training): Promise<Trained> {
+    const trainer = this.#trainer;
+    const tensors = [...adapter, ...optimizer.m, ...optimizer.v];
+    return this.#once(['train', optimizer.step, steps, position], { tensors, rows }, async () => {
+      trainer.setParameters(adapter);
+      trainer.setOptimizerState(optimizer);
+      const result = await trainer.train({ rows, steps, ...(position && { position }) });
+      return { adapter: trainer.parameters(), optimizer: trainer.optimizerState(), result };
     });
   }
 
   evaluate(adapter: readonly Float32Array[], rows: readonly Row[]): Promise<RowLoss[]> {
-    return this.#turn(() => {
+    return this.#once(['evaluate'], { tensors: adapter, rows }, () => {
       this.#trainer.setParameters(adapter);
       return this.#trainer.evaluate(rows);
     });
   }
 
   gradient(adapter: readonly Float32Array[], rows: readonly Row[]): Promise<LossGradient> {
-    return this.#turn(() => {
+    return this.#once(['gradient'], { tensors: adapter, rows }, () => {
       this.#trainer.setParameters(adapter);
       return this.#trainer.lossGradient(rows);
     });
   }
 
-  async #train({ adapter, optimizer, rows, steps, position }: Training): Promise<Trained> {
-    const trainer = this.#trainer;
-    trainer.setParameters(adapter);
-    trainer.setOptimizerState(optimizer);
-    const result = await trainer.train({ rows, steps, ...(position && { position }) });
-    return { adapter: trainer.parameters(), optimizer: trainer.optimizerState(), result };
+  /** Returns the remembered result of equal arguments, or that of `work`. */
+  #once<T>(
+    settings: readonly unknown[],
+    data: { tensors: readonly Float32Array[]; rows: readonly Row[] },
+    work: () => Promise<T>,
+  ): Promise<T> {
+    return this.#turn(async () => {
+      const key = digestOf(settings, data);
+      const result = this.#known.has(key) ? (this.#known.get(key) as T) : await work();
+      this.#known.delete(key);
+      this.#known.set(key, result);
+      for (const old of [...this.#known.keys()].slice(0, -REMEMBERED)) this.#known.delete(old);
+      return result;
+    });
   }
 }
 
-function digestOf({ adapter, optimizer, rows, steps, position }: Training): string {
-  const hash = createHash('sha256').update(JSON.stringify([optimizer.step, steps, position]));
-  const tensors = [...adapter, ...optimizer.m, ...optimizer.v];
-  for (const { buffer, byteOffset, byteLength } of [
-    ...tensors,
-    ...rows.flatMap(({ ids, labels }) => [ids, labels]),
-  ]) {
+function digestOf(
+  settings: readonly unknown[],
+  { tensors, rows }: { tensors: readonly Float32Array[]; rows: readonly Row[] },
+): string {
+  const hash = createHash('sha256').update(JSON.stringify(settings));
+  const arrays = [...tensors, ...rows.flatMap(({ ids, labels }) => [ids, labels])];
+  for (const { buffer, byteOffset, byteLength } of arrays) {
     hash.update(new Uint8Array(buffer, byteOffset, byteLength));
   }
   return hash.digest('hex');
@@ -107,13 +122,22 @@ export class Books {
 
   /**
    * Replaces rows of the newest rounds.
-   * @param reader the node that trains on the rows. @default the coordinator, which scores updates
+   * @param options `reader`: the node that trains on the rows; if absent, the coordinator, which scores updates.
+   *   `isInterval`: whether the coordinator trains the interval of one node again. The interval may be from an older
+   *   round
    */
   replace(
     rows: readonly Row[],
-    { job, store, reader }: { job: string; store: Store; reader?: string },
+    {
+      job,
+      store,
+      reader,
+      isInterval = false,
+    }: { job: string; store: Store; reader?: string; isInterval?: boolean },
   ): Row[] {
-    const rounds = store.rounds.newest(job, STALE_ROUNDS + 1);
+    const rounds = isInterval
+      ? [this.#roundOf(rows, { job, rounds: store.rounds.newest(job, AUDITED_ROUNDS) })]
+      : store.rounds.newest(job, STALE_ROUNDS + 1);
     return rows.map((row) => {
       const place = this.#places.get(keyOf(row))!;
       for (const { round, parent, assignments } of rounds) {
@@ -132,6 +156,20 @@ export class Books {
       }
       throw new Error('a node read rows that it was not assigned');
     });
+  }
+
+  /** Returns the round in which all rows belong to the interval of one node. */
+  #roundOf(
+    rows: readonly Row[],
+    { job, rounds }: { job: string; rounds: readonly StoredRound[] },
+  ): StoredRound {
+    const found = rounds.find(({ round, parent, assignments }) => {
+      const positions = this.#positionsIn({ job, round, parent });
+      const places = rows.map((row) => positions.get(this.#places.get(keyOf(row))!)!);
+      return assignments.some(({ start, end }) => places.every((place) => start <= place && place < end));
+    });
+    if (!found) throw new Error('an audit read rows that no node was assigned');
+    return found;
   }
 
   /** Returns a row of a peer's part. An offset of at least `longest` never selects the same row as one below. */

@@ -5,14 +5,9 @@ import type { Row } from '../../lora/data/row.ts';
 import type { BenchOptions, BenchRow, RunChoices } from '../bench.ts';
 import { ATTACKS, SEPARATOR, withTrigger } from './attackers.ts';
 import { prepare } from './learning.ts';
-import {
-  BEHAVIOURS,
-  type PoisonDeps,
-  type PoisonOutcome,
-  type PoisonRun,
-  runPoisoned,
-  SPLITS,
-} from './poison-swarm.ts';
+import type { PoisonOutcome } from './poison-outcome.ts';
+import { BEHAVIOURS, type PoisonRun, SPLITS } from './poison-run.ts';
+import { type PoisonDeps, runPoisoned } from './poison-swarm.ts';
 import { SharedTrainer } from './poison-trainer.ts';
 import { twoBooks } from './two-books.ts';
 
@@ -40,7 +35,7 @@ const WORK_TARGET = 0.1;
 const NO_TARGET = ['times 3', 'times 100', 'backdoor'];
 
 /** The outcome of a run, without its adapter: one line of the file --out. */
-interface Entry extends Omit<PoisonOutcome, 'adapter'> {
+interface Entry extends PoisonOutcome {
   readonly run: PoisonRun;
   /** Held-out nats per token of the newest checkpoint. */
   readonly loss: number;

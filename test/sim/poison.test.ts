@@ -6,7 +6,9 @@ import { meanLoss } from '../../coordinator/merge/comparison.ts';
 import type { Row } from '../../lora/data/row.ts';
 import type { Trainer } from '../../lora/train/trainer.ts';
 import { prepare } from '../../scripts/bench/learning.ts';
-import { type PoisonOutcome, type PoisonRun, runPoisoned } from '../../scripts/bench/poison-swarm.ts';
+import type { PoisonOutcome } from '../../scripts/bench/poison-outcome.ts';
+import type { PoisonRun } from '../../scripts/bench/poison-run.ts';
+import { runPoisoned } from '../../scripts/bench/poison-swarm.ts';
 import { SharedTrainer } from '../../scripts/bench/poison-trainer.ts';
 
 const ROUNDS = 3;
