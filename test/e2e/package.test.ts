@@ -175,12 +175,15 @@ it('examples of a swarm: run it, follow it, read its checkpoints', async () => {
   const followed = await output('node', 'examples/follow-events.ts', 'swarm/coordinator', 'moby');
   const { status, out, err } = await swarm.end;
   expect(status, `${out}\n${err}`).toBe(0);
-  expect(out).toMatch(/^otter [\s\S]*^checkpoint 2\b.* [\d.]+$[\s\S]*^finished\b/m);
+  expect(out).toMatch(/^otter [\s\S]*^finished\b/m);
+  // On a busy machine, a round may end without a checkpoint. The job then makes another round.
+  const [first, second] = [...out.matchAll(/^checkpoint (\d)\b.* [\d.]+$/gm)].map(([, round]) => round!);
   expect(followed).toMatch(/^moby .*\b\d\b.*\b2\b[\s\S]*\bpeer-joined\b.*\bheron[\s\S]*\bfinished\n$/);
 
   const read = await output('node', 'examples/read-checkpoints.ts', 'swarm/coordinator', 'moby');
-  expect(read).toMatch(/^3 .*\b12D3KooW\w+\nround 0\b[\s\S]*^round 2\b/m);
-  const unsigned = join(app, 'swarm/coordinator/checkpoints/moby/0002/checkpoint.cbor');
+  expect(read).toMatch(/^3 .*\b12D3KooW\w+\nround 0\b/m);
+  expect([...read.matchAll(/^round (\d)\b/gm)].map(([, round]) => round)).toEqual(['0', first, second]);
+  const unsigned = join(app, 'swarm/coordinator/checkpoints/moby', `000${second}`, 'checkpoint.cbor');
   await writeFile(unsigned, 'not a signed message');
   const refused = await program('node', 'examples/read-checkpoints.ts', 'swarm/coordinator', 'moby').end;
   expect(refused).toMatchObject({ status: 1, err: expect.stringContaining('MESSAGE_MALFORMED') });
