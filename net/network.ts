@@ -125,6 +125,11 @@ export interface FetchBlobOptions {
   holders: readonly string[];
   /** Returns the proof for a holder that we are admitted to the job of the blob. @default sends no proof */
   prove?: (holder: string) => BlobProof;
+  /**
+   * Whether the blob is fetched even if the local store has it. Then the holders cannot tell whether the store has it, and
+   * the fetch succeeds only if one of them does. @default false
+   */
+  again?: boolean;
   signal: AbortSignal;
   /** Called after each range that is stored. */
   onProgress?: (progress: { bytes: number; total: number }) => void;

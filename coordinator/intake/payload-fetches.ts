@@ -66,9 +66,14 @@ export class PayloadFetches {
 
   /**
    * Fetches a payload into the blob store.
+   * @param again whether the payload is fetched even if the store has it
    * @throws SwarmError FETCH_GAVE_WAY, DEADLINE_EXCEEDED without progress, the errors of `fetchBlob`; the signal's reason
    */
-  async fetch(author: string, payload: Payload, signal: AbortSignal): Promise<void> {
+  async fetch(
+    author: string,
+    payload: Payload,
+    { again, signal }: { again: boolean; signal: AbortSignal },
+  ): Promise<void> {
     const { network, clock } = this.#deps;
     const release = await this.#place(author, payload.digest, signal);
     const giveWay = new AbortController();
@@ -87,7 +92,7 @@ export class PayloadFetches {
     };
     try {
       await withProgress(limits, (inner, onArrival) =>
-        raceSignal(network.fetchBlob(payload, { holders: [author], signal: inner, onArrival }), inner),
+        raceSignal(network.fetchBlob(payload, { holders: [author], again, signal: inner, onArrival }), inner),
       );
     } finally {
       this.#running.delete(running);

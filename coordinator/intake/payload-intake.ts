@@ -67,23 +67,14 @@ export class PayloadIntake {
   }
 
   /**
-   * Fetches an announced payload. A blob that the store needs for anything but this author's updates counts as unavailable.
-   * It would not be fetched, so an author that knows only its digest could pass it off as its own work, and could later
-   * fetch it although it belongs to a job that the author may not read.
+   * Fetches an announced payload from its author, also if the store has it for another reason. Otherwise an author that
+   * knows only the digest of a blob could pass the blob off as its own work, and could tell whether the store has it.
    */
   async #fetchOwn(author: string, ref: { digest: string; size: number }): Promise<Refusal | null> {
-    const { job, deps } = this.#context;
-    const { blobs, updates } = deps.store;
-    if (blobs.needs(ref.digest) && !updates.hasSent(job, author, ref.digest)) {
-      return { code: 'unavailable', detail: 'the author has not sent the payload' };
-    }
-    return this.#fetch(author, ref);
-  }
-
-  async #fetch(author: string, ref: { digest: string; size: number }): Promise<Refusal | null> {
-    const { signal } = this.#context;
+    const { job, signal, deps } = this.#context;
+    const again = !deps.store.updates.hasSent(job, author, ref.digest);
     try {
-      await this.#fetches.fetch(author, ref, signal);
+      await this.#fetches.fetch(author, ref, { again, signal });
       return null;
     } catch (error) {
       signal.throwIfAborted();

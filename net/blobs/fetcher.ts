@@ -40,7 +40,7 @@ export class BlobFetcher {
   }
 
   /**
-   * Fetches a blob, unless the store has it.
+   * Fetches a blob, unless the store has it and the option `again` is not set.
    * @throws SwarmError BLOB_UNAVAILABLE, BLOB_CORRUPT, BLOB_SIZE, STORE_FULL, WRITE_FAILED; the signal's reason; an
    *   error that `onProgress` throws
    */
@@ -66,7 +66,7 @@ export class BlobFetcher {
 
   async #fetchAlone(ref: Ref, options: FetchBlobOptions): Promise<void> {
     const { blobs, clock, meter } = this.#deps;
-    if (await blobs.has(ref.digest)) return;
+    if (!options.again && (await blobs.has(ref.digest))) return;
     const start = clock.monotonic();
     const partial = await blobs.resume(ref);
     let code = 'ok';

@@ -230,9 +230,9 @@ export class VirtualHost implements SwarmNetwork {
 
   async fetchBlob(
     { digest, size }: { digest: string; size: number },
-    { holders, prove, signal, onProgress }: FetchBlobOptions,
+    { holders, prove, again, signal, onProgress }: FetchBlobOptions,
   ): Promise<void> {
-    if (await this.#blobs.has(digest)) return;
+    if (!again && (await this.#blobs.has(digest))) return;
     for (const holder of holders) {
       try {
         await this.#travel(holder, signal);

@@ -26,7 +26,7 @@ function fetches() {
   const outcomes = new Map<string, string>();
   const begin = async (author: string, digest = `payload of ${author}`): Promise<void> => {
     const { signal } = new AbortController();
-    void payloads.fetch(author, { digest, size: SIZE }, signal).then(
+    void payloads.fetch(author, { digest, size: SIZE }, { again: true, signal }).then(
       () => outcomes.set(author, 'done'),
       (error: { code: string }) => outcomes.set(author, error.code),
     );

@@ -302,8 +302,26 @@ describe('announced payloads', () => {
     expect(world.disk.files.has(sha256(garbage))).toBe(false);
     // A file of the base, announced as an update.
     const base = world.toy.blobs[0]!;
-    expect((await peer!.submit(announce(peer!, head, base))).code).toBe('unavailable');
+    peer!.disk.files.set(sha256(base), base);
+    expect((await peer!.submit(announce(peer!, head, base))).code).toBe('bad-payload');
     expect(world.disk.files.has(sha256(base))).toBe(true);
+  });
+
+  test('are asked of their author whether or not the store has them, so that nobody can tell what it has', async () => {
+    const world = new World();
+    const { peers, head } = await training(world, 2);
+    const [peer] = peers;
+    const asked: string[] = [];
+    const get = peer!.blobs.get.bind(peer!.blobs);
+    peer!.blobs.get = (digest, options) => {
+      asked.push(digest);
+      return get(digest, options);
+    };
+    for (const blob of [world.toy.blobs[0]!, peer!.payload(0.05, head.preset)]) {
+      peer!.disk.files.delete(sha256(blob));
+      expect((await peer!.submit(announce(peer!, head, blob))).code).toBe('unavailable');
+      expect(asked).toContain(sha256(blob));
+    }
   });
 
   test('that another node has sent are unavailable, but an author may announce its own payload again', async () => {

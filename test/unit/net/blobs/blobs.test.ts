@@ -129,6 +129,22 @@ describe('fetching a blob', () => {
     await fetch();
   });
 
+  it('fetches a blob that the store has only if told to, and then only from a holder that has it', async () => {
+    const [fetcher, empty] = await Promise.all([startHost(), startHost()]);
+    const from = await holder(fetcher);
+    await join(fetcher, empty);
+    await fetcher.blobs.put(bytes);
+    const fetch = (peer: string, again: boolean) =>
+      fetcher.network.fetchBlob(ref, { holders: [peer], again, signal: soon() });
+    await fetch(empty.peer, false);
+    await expect(fetch(empty.peer, true)).rejects.toMatchObject({ code: 'BLOB_UNAVAILABLE' });
+    await fetch(from.peer, false);
+    expect(from.network.traffic().sent).toBeLessThan(ref.size / 10);
+    await fetch(from.peer, true);
+    expect(from.network.traffic().sent).toBeGreaterThan(ref.size);
+    await expectWhole(fetcher);
+  });
+
   it('finds the one holder with undamaged bytes', async () => {
     const fetcher = await startHost();
     const holders = await Promise.all([holder(fetcher), holder(fetcher), holder(fetcher)]);
