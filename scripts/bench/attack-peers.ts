@@ -5,7 +5,7 @@
  *
  * KIND is one of `attackKinds`, ADDRESSES the number of loopback addresses that the attackers use, and TARGET the JSON of
  * a Target. It sends its parent the message `attacking` when all attackers are in place, and then attacks until the
- * parent disconnects. It answers each message with the number of requests that the target answered beyond a quota.
+ * parent disconnects. It answers each message with an Answer.
  */
 import { connect } from 'node:net';
 import { setPriority } from 'node:os';
@@ -25,6 +25,7 @@ import { BLOB_PROTOCOL, RPC_PROTOCOL, rpcMethods } from '../../protocol/rpc.ts';
 import { type Signer, signerFromSeed, signMessage } from '../../protocol/signing.ts';
 import { jobTopic } from '../../protocol/topics.ts';
 import type { Target } from './attack-target.ts';
+import { cpuMilliseconds } from './cpu-time.ts';
 
 export const attackKinds = [
   'calls',
@@ -51,6 +52,14 @@ const OTHER_KEYS = 4200;
 /** Identities that call at the same moment, and the pause before they call again. */
 const BURST_IDENTITIES = 525;
 const BURST_PAUSE_MS = 500;
+
+/** What the attackers report. */
+export interface Answer {
+  /** Number of requests that the target answered beyond a quota. */
+  beyondQuota: number;
+  /** Processor time that the attackers have used so far. */
+  cpuSeconds: number;
+}
 
 let beyondQuota = 0;
 
@@ -326,7 +335,9 @@ if (import.meta.main) {
   setPriority(19);
   const [kind, addresses, target] = process.argv.slice(2);
   process.on('disconnect', () => process.exit());
-  process.on('message', () => process.send!({ beyondQuota }));
+  process.on('message', () =>
+    process.send!({ beyondQuota, cpuSeconds: cpuMilliseconds() / 1000 } satisfies Answer),
+  );
   await new Attackers(JSON.parse(target!) as Target, Number(addresses)).start(kind as AttackKind);
   process.send!('attacking');
 }

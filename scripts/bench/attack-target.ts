@@ -1,7 +1,8 @@
 /** The coordinator that is attacked in the benchmark of attacks. It runs in a separate process. */
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
+import { setTimeout as pause } from 'node:timers/promises';
 import { submitJob } from '../../cli/create-job.ts';
 import type { DemoData } from '../../cli/demo/data.ts';
 import { HelperProcess } from '../../cli/helper-process.ts';
@@ -43,6 +44,7 @@ export class AttackTarget {
   readonly #helper: HelperProcess;
   readonly #home: string;
   readonly #lagFile: string;
+  readonly #liveFile: string;
   readonly #metricsUrl: URL;
   #lagLines = 0;
 
@@ -51,12 +53,14 @@ export class AttackTarget {
     helper: HelperProcess;
     home: string;
     lagFile: string;
+    liveFile: string;
     metricsUrl: URL;
   }) {
     this.target = parts.target;
     this.#helper = parts.helper;
     this.#home = parts.home;
     this.#lagFile = parts.lagFile;
+    this.#liveFile = parts.liveFile;
     this.#metricsUrl = parts.metricsUrl;
   }
 
@@ -64,13 +68,17 @@ export class AttackTarget {
   static async start(folder: string, data: DemoData, signal: AbortSignal): Promise<AttackTarget> {
     const home = join(folder, 'coordinator');
     const lagFile = join(folder, 'lag');
-    const preload = `--import=${join(import.meta.dirname, 'loop-lag.ts')}`;
+    const liveFile = join(folder, 'live');
+    const preloads = ['loop-lag.ts', 'live-memory.ts'].map(
+      (name) => `--import=${join(import.meta.dirname, name)}`,
+    );
+    const options = [process.env.NODE_OPTIONS ?? '', ...preloads].join(' ');
     const context = {
       self: { node: process.execPath, script: join(ROOT, 'cli', 'swarm.js') },
       cwd: ROOT,
       environment: {
         ...process.env,
-        NODE_OPTIONS: `${process.env.NODE_OPTIONS ?? ''} ${preload}`,
+        NODE_OPTIONS: options,
         LAG_FILE: lagFile,
       },
       clock: systemClock,
@@ -105,7 +113,14 @@ export class AttackTarget {
         job,
         blob: { digest: '', size: 0 },
       };
-      return new AttackTarget({ target, helper, home, lagFile, metricsUrl: new URL('/metrics', url) });
+      return new AttackTarget({
+        target,
+        helper,
+        home,
+        lagFile,
+        liveFile,
+        metricsUrl: new URL('/metrics', url),
+      });
     } catch (error) {
       await helper.stop();
       throw error;
@@ -145,6 +160,16 @@ export class AttackTarget {
         sum('swarm_update_refusals_total'),
       lagMs: Math.max(0, ...recent),
     };
+  }
+
+  /** Lets the coordinator collect all garbage, and returns the bytes that are live then. */
+  async liveBytes(): Promise<number> {
+    const lines = (): string[] =>
+      existsSync(this.#liveFile) ? readFileSync(this.#liveFile, 'utf8').trim().split('\n') : [];
+    const before = lines().length;
+    process.kill(this.#helper.pid!, 'SIGUSR2');
+    while (lines().length === before) await pause(50);
+    return Number(lines().at(-1));
   }
 
   /** Returns the size of the database without its write-ahead log. SQLite reuses the log, so its size says little. */

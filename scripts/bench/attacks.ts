@@ -6,13 +6,13 @@ import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { prepareData } from '../../cli/demo/data.ts';
 import type { BenchOptions, BenchRow } from '../bench.ts';
-import { type AttackKind, attackKinds } from './attack-peers.ts';
+import { type Answer, type AttackKind, attackKinds } from './attack-peers.ts';
 import { AttackTarget, type TargetLoad } from './attack-target.ts';
 import { HonestPeers, type Service } from './honest-peers.ts';
 
 export const name = 'attacks';
 export const about =
-  'honest peers of a coordinator while attackers crowd its queues; five minutes; Linux only';
+  'honest peers of a coordinator while attackers crowd its queues; eight minutes; Linux only';
 
 const ROOT = join(import.meta.dirname, '../..');
 /** Number of the finding in the audit of November 2026, and what the attackers do. */
@@ -31,16 +31,38 @@ const floods: readonly AttackKind[] = ['gossip', 'refusals'];
 /** Numbers of loopback addresses that the attackers use. Honest peers use an address that no attacker uses. */
 const ADDRESSES = [1, 16];
 /**
- * Limit on the memory that an attack adds, in MiB. The buffers of all ranges that a host serves at a time take
- * 64 MiB. The rest allows for the variation of the measurement.
+ * Limit on the memory of the process that an attack adds, in MiB. It contains garbage that V8 has not collected yet: V8
+ * lets the heap grow by half, or by 32 MiB. The buffers of all ranges that a host serves at a time take 32 MiB.
  */
 const MEMORY_MIB = 96;
+/**
+ * Limit on the live memory that an attack adds, in MiB, and on what a second period of the attack adds to the memory of
+ * the process.
+ */
+const LIVE_MIB = 48;
+const LATER_MIB = 24;
 const PATIENCE_MS = 30 * 60_000;
 
 interface Measured {
   service: Service;
   before: TargetLoad;
   after: TargetLoad;
+}
+
+/** One attack, measured. */
+interface Attack {
+  kind: AttackKind;
+  addresses: number;
+  alone: Measured;
+  attacked: Measured;
+  /** The second period of the attack, as long as the first. */
+  later: Measured;
+  /** Memory of the process just before the attack. */
+  memoryBytes: number;
+  /** Bytes that are live after all garbage was collected, before and during the attack. */
+  live: { alone: number; attacked: number };
+  /** What the attackers reported at the beginning and at the end of the first period. */
+  answers: { before: Answer; after: Answer };
 }
 
 /**
@@ -95,6 +117,8 @@ async function runAttack(
   };
   await honest.serve(1);
   const alone = await measure();
+  const aloneBytes = await target.liveBytes();
+  const { memoryBytes } = await target.load();
   const attackers = fork(join(import.meta.dirname, 'attack-peers.ts'), [
     kind,
     String(addresses),
@@ -107,30 +131,29 @@ async function runAttack(
         throw new Error(`the attackers ended with code ${code}`);
       }),
     ]);
+    const before = await askAttackers(attackers);
     const attacked = await measure();
-    const beyondQuota = kind === 'keys' ? await askAttackers(attackers) : null;
-    options.log(`attacks: ${kind} from ${addresses}: ${JSON.stringify({ alone, attacked })}`);
-    reportAttack({ kind, addresses, alone, attacked, beyondQuota }, report);
+    const answers = { before, after: await askAttackers(attackers) };
+    const later = await measure();
+    const live = { alone: aloneBytes, attacked: await target.liveBytes() };
+    options.log(
+      `attacks: ${kind} from ${addresses}: ${JSON.stringify({ alone, attacked, later, live, answers })}`,
+    );
+    reportAttack({ kind, addresses, alone, attacked, later, memoryBytes, live, answers }, report);
   } finally {
     attackers.disconnect();
     await once(attackers, 'exit');
   }
 }
 
-async function askAttackers(attackers: ChildProcess): Promise<number> {
+async function askAttackers(attackers: ChildProcess): Promise<Answer> {
   attackers.send('count');
-  const [{ beyondQuota }] = (await once(attackers, 'message')) as [{ beyondQuota: number }];
-  return beyondQuota;
+  const [answer] = (await once(attackers, 'message')) as [Answer];
+  return answer;
 }
 
 function reportAttack(
-  {
-    kind,
-    addresses,
-    alone,
-    attacked,
-    beyondQuota,
-  }: { kind: AttackKind; addresses: number; alone: Measured; attacked: Measured; beyondQuota: number | null },
+  { kind, addresses, alone, attacked, later, memoryBytes, live, answers }: Attack,
   report: (row: BenchRow) => void,
 ): void {
   const { service, before, after } = attacked;
@@ -164,18 +187,28 @@ function reportAttack(
   row('honest request, p95, undisturbed', quantile(alone.service.times, 0.95), 's');
   row('event loop lag, processor time', after.lagMs, 'ms', 100);
   row('event loop lag, undisturbed', alone.after.lagMs, 'ms');
+  const seconds = (after.at - before.at) / 1000;
   const load = (measured: Measured): number =>
     (measured.after.cpuSeconds - measured.before.cpuSeconds) /
     ((measured.after.at - measured.before.at) / 1000);
   row('processor', load(attacked), 'cores');
+  // The processor time for the honest peers is that of the undisturbed run.
+  row('processor, for the attackers', load(attacked) - load(alone), 'cores');
+  row(
+    'processor of the attackers themselves',
+    (answers.after.cpuSeconds - answers.before.cpuSeconds) / seconds,
+    'cores',
+  );
   if (floods.includes(kind)) {
-    // Subtract the coordinator's processor time for the honest peers, as measured in the undisturbed run.
-    const cpu = (load(attacked) - load(alone)) * ((after.at - before.at) / 1000);
+    const cpu = (load(attacked) - load(alone)) * seconds;
     row('refused', (after.refused - before.refused) / cpu, 'messages/CPU s', 20_000, true);
   }
-  if (beyondQuota !== null) row('calls beyond a quota', beyondQuota, 'calls', 0);
-  row('memory growth', (after.memoryBytes - alone.after.memoryBytes) / 2 ** 20, 'MiB', MEMORY_MIB);
-  row('database growth', (after.databaseBytes - alone.after.databaseBytes) / 1024, 'KiB', 1024);
+  if (kind === 'keys') row('calls beyond a quota', answers.after.beyondQuota, 'calls', 0);
+  const growth = (from: number, to: number): number => (to - from) / 2 ** 20;
+  row('memory growth', growth(memoryBytes, after.memoryBytes), 'MiB', MEMORY_MIB);
+  row('memory growth, second period', growth(after.memoryBytes, later.after.memoryBytes), 'MiB', LATER_MIB);
+  row('live memory growth', growth(live.alone, live.attacked), 'MiB', LIVE_MIB);
+  row('database growth', (later.after.databaseBytes - alone.after.databaseBytes) / 1024, 'KiB', 1024);
 }
 
 function percent(part: number, whole: number): number {
