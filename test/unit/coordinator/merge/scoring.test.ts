@@ -11,6 +11,12 @@ import type { WorldOptions } from '../world.ts';
 /** With few parameters, or with rows that occur twice, scores are so noisy that a copy passes by chance. */
 const QUIET = { layout: toyLayout(128), rows: 240 };
 
+/** Exact effects need large intervals, whose rows must all be different. */
+const LARGE = {
+  layout: QUIET.layout,
+  rows: toyRows(1280).map((row, i) => ({ ...row, ids: row.ids.map(() => i) })),
+};
+
 describe('scores of updates', () => {
   test('a sign flip, zeros and a copy get no weight, and honest nodes keep theirs', async () => {
     const behaviours = ['honest', 'honest', 'honest', 'honest', 'flip', 'zeros', 'copy'] as const;
@@ -40,9 +46,7 @@ describe('scores of updates', () => {
     const behaviours = ['honest', 'honest', 'honest', 'honest'] as const;
     const shares = async (options: WorldOptions) => {
       const swarm = new ToySwarm(behaviours, {
-        layout: QUIET.layout,
-        // Exact effects need large intervals, whose rows are all different.
-        rows: toyRows(1024).map((row, i) => ({ ...row, ids: row.ids.map(() => i) })),
+        ...LARGE,
         rounds: { localSteps: 60, count: 1 },
         ...options,
       });
@@ -64,6 +68,14 @@ describe('scores of updates', () => {
       expect(plain[i]!.figures!.exact).toBe(0);
       expect(share).toBe(figures!.exact === -9 ? 0 : plain[i]!.share);
     }
+  });
+
+  test('the exact effect of an update that has no weight anyway is not measured', async () => {
+    const behaviours = ['honest', 'honest', 'honest', 'flip', 'copy'] as const;
+    const swarm = new ToySwarm(behaviours, { ...LARGE, rounds: { localSteps: 60, count: 1 } });
+    await swarm.play(await swarm.start(), 1);
+    const exact = swarm.scores(1).map(({ figures }) => figures!.exact);
+    expect(exact).toEqual([0, 0, 0, null, null]);
   });
 
   test('new identities cannot move the median of nodes that are believed', async () => {
