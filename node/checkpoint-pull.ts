@@ -20,6 +20,8 @@ import { type Invite, type JobTarget, resolveTarget } from '../protocol/invite.t
 import type { Manifest } from '../protocol/manifest.ts';
 import type { Head } from '../protocol/messages.ts';
 import { verifyMessage } from '../protocol/signing.ts';
+import { known, publishCheckpoint } from '../registry/publish-checkpoint.ts';
+import type { Registry } from '../registry/registry.ts';
 import { FileBlobStore } from '../storage/blob-store.ts';
 import { nodeError } from './errors.ts';
 import { connect, request } from './phases/requests.ts';
@@ -38,6 +40,10 @@ export interface PullOptions extends JobTarget {
   readonly version?: string;
   /** @default never aborts */
   readonly signal?: AbortSignal;
+  /** Registry that the checkpoint is added to as a version. @default none */
+  readonly registry?: Registry;
+  /** Name of the adapter in the registry. @default the name of the job */
+  readonly name?: string | undefined;
   /** Called as the adapter's bytes arrive. */
   readonly onProgress?: (progress: { round: number; bytes: number; total: number }) => void;
 }
@@ -51,6 +57,8 @@ export interface PulledCheckpoint {
   round: number;
   /** Nats per token; null if the coordinator measured none. */
   heldOutLoss: number | null;
+  /** `NAME:vN` in the registry; null without a registry. */
+  version: string | null;
 }
 
 /**
@@ -101,7 +109,8 @@ async function pull(options: PullOptions, clock: Clock): Promise<PulledCheckpoin
     });
     await writeFolder(output, blobs.path(adapter.digest), manifest);
     keepPartial = false;
-    return { job, name: manifest.name, round, heldOutLoss };
+    const version = await publish(options, { job, manifest, head });
+    return { job, name: manifest.name, round, heldOutLoss, version };
   } finally {
     await network.stop();
     if (!keepPartial) await rm(home, { recursive: true, force: true });
@@ -144,6 +153,24 @@ async function newestHead(
     );
   }
   return { job, manifest: manifest.message, head: head.message };
+}
+
+/** Adds the checkpoint to the registry of the options. @returns the label of its version; null without a registry */
+async function publish(
+  { output, registry, name }: PullOptions,
+  { job, manifest, head }: { job: string; manifest: Manifest; head: Head },
+): Promise<string | null> {
+  if (registry === undefined) return null;
+  const { digest, round, heldOutLoss } = head.checkpoint;
+  const { version } = await publishCheckpoint(registry, {
+    folder: output,
+    job,
+    manifest,
+    checkpoint: { digest, round, metrics: known({ heldOutLoss, round }) },
+    name,
+    reason: 'swarm checkpoint pull',
+  });
+  return version.label;
 }
 
 async function writeFolder(output: string, weights: string, { lora, base }: Manifest): Promise<void> {

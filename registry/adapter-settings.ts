@@ -31,17 +31,25 @@ export function loraSettings(config: Readonly<Record<string, unknown>>): Setting
   return flatSettings({ lora: Object.fromEntries(found) as Record<string, unknown> });
 }
 
-/** Flattens nested settings: `{ training: { learningRate: 1 } }` becomes `{ 'training.learningRate': 1 }`. */
+/**
+ * Flattens nested settings: `{ training: { learningRate: 1 } }` becomes `{ 'training.learningRate': 1 }`. A map with keys of
+ * the user, such as the patterns of ranks, becomes JSON text.
+ */
 export function flatSettings(settings: Readonly<Record<string, unknown>>, prefix = ''): Settings {
   const flat: Settings = {};
   for (const [key, value] of Object.entries(settings)) {
     if (value === undefined) continue;
     const name = `${prefix}${key}`;
-    if (typeof value === 'object' && value !== null && !Array.isArray(value))
-      Object.assign(flat, flatSettings(value as Record<string, unknown>, `${name}.`));
+    if (isBlock(value)) Object.assign(flat, flatSettings(value, `${name}.`));
     else flat[name] = scalar(value);
   }
   return flat;
+}
+
+/** Returns whether a value is a group of settings, whose keys are plain words. */
+function isBlock(value: unknown): value is Record<string, unknown> {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) return false;
+  return Object.keys(value).every((key) => /^[A-Za-z][A-Za-z0-9]{0,39}$/.test(key));
 }
 
 function scalar(value: unknown): Settings[string] {

@@ -18,8 +18,12 @@ export interface CheckpointToPublish {
   readonly job: string;
   /** Manifest of the job. */
   readonly manifest: Manifest;
-  /** Body of the signed checkpoint, and its digest. */
-  readonly checkpoint: { readonly digest: string; readonly body: Checkpoint };
+  readonly checkpoint: {
+    /** Digest of the signed checkpoint. */
+    readonly digest: string;
+    readonly round: number;
+    readonly metrics: VersionManifest['metrics'];
+  };
   /** Name of the adapter. @default the name of the job */
   readonly name?: string | undefined;
   /** Why it is published, for the tag log. @default "checkpoint of a job" */
@@ -43,7 +47,7 @@ export function publishCheckpoint(
   }: CheckpointToPublish,
 ): Promise<{ version: AdapterVersion; created: boolean }> {
   const { base, data, training, rounds, acceptance, seed } = manifest;
-  const { digest, body } = checkpoint;
+  const { digest, round, metrics } = checkpoint;
   const tokenizer = baseDigest(base.files.filter(({ path }) => TOKENIZER_FILES.has(path)));
   const shards = data.shards.map((shard) => shard.digest);
   return addFolder(registry, {
@@ -54,13 +58,13 @@ export function publishCheckpoint(
       folder: null,
     },
     parents: startOf({ version: null, digest: manifest.adapter.initial.digest }, 'job', registry),
-    job: { digest: job, name: manifest.name, checkpoint: digest, round: body.round },
+    job: { digest: job, name: manifest.name, checkpoint: digest, round },
     data: [
       { name: 'train', digest: sha256(encodeCbor(shards)) },
       { name: 'held-out', digest: data.heldOut.digest },
     ],
     settings: flatSettings({ training, rounds, acceptance, seed }),
-    metrics: metricsOf(body),
+    metrics,
     reason,
   });
 }
@@ -72,11 +76,17 @@ export function isPublished(registry: Registry, name: string, checkpoint: string
     .some(({ manifest }) => manifest.job?.checkpoint === checkpoint);
 }
 
-function metricsOf({ round, contributors, metrics }: Checkpoint): VersionManifest['metrics'] {
+/** Returns a checkpoint of a job as `publishCheckpoint` expects it. */
+export function publishable(digest: string, { round, contributors, metrics }: Checkpoint) {
   const { heldOutLoss, heldOutTokens, trainLoss, tokens, seconds, drift } = metrics;
   const nodes = new Set(contributors.map(({ peer }) => peer)).size;
   const all = { heldOutLoss, heldOutTokens, trainLoss, round, tokens, seconds, drift, nodes };
+  return { digest, round, metrics: known(all) };
+}
+
+/** Returns the metrics that are known. */
+export function known(metrics: Readonly<Record<string, number | null>>): VersionManifest['metrics'] {
   return Object.fromEntries(
-    Object.entries(all).filter((entry): entry is [string, number] => entry[1] !== null),
+    Object.entries(metrics).filter((entry): entry is [string, number] => entry[1] !== null),
   );
 }

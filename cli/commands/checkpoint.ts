@@ -6,7 +6,8 @@ import { formatBytes } from '../../common/text.ts';
 import { resolveCache, resolveHomes } from '../../common/user-folders.ts';
 import { copyCheckpoint } from '../../coordinator/client/copy-checkpoint.ts';
 import { requireKept } from '../../coordinator/require-kept.ts';
-import type { ApiClient, CheckpointView } from '../../index.ts';
+import type { ApiClient, CheckpointView, Registry } from '../../index.ts';
+import { adapterName, registryOption, withRegistry } from '../adapter/with-registry.ts';
 import { BASE_MODEL, baseFolder } from '../base-model.ts';
 import { chooseJob, coordinatorApi, JOB_ARGUMENT } from '../connect.ts';
 import type { Context } from '../context.ts';
@@ -14,6 +15,7 @@ import { usageError } from '../errors.ts';
 import { homeOption, integer, jsonOption } from '../options.ts';
 import { ProgressLine, printJson, printLines, printNote } from '../print.ts';
 import { inviteFileOption, readTarget, TARGET_HELP, type TargetOptions } from '../target-input.ts';
+import { versionJson } from '../views/adapters.ts';
 import { checkpointLines, checkpointTable } from '../views/checkpoints.ts';
 
 interface CommonOptions {
@@ -59,6 +61,20 @@ export function registerCheckpoint(program: Command, context: Context): void {
     .option('--model <model>', `base model for --merge: ${BASE_MODEL}`)
     .option('--force', 'write into <dir> even if it is not empty')
     .action((job: string, dir: string, options: ExportOptions) => exportTo(context, job, dir, options));
+  add('publish', 'add a checkpoint of a job to the registry of adapters')
+    .argument(...JOB_ARGUMENT)
+    .option(
+      '--round <n>',
+      'number of the round that made the checkpoint (default: the newest checkpoint)',
+      integer(0),
+    )
+    .option(
+      '--name <name>',
+      'name of the adapter in the registry (default: the name of the job)',
+      adapterName,
+    )
+    .addOption(registryOption())
+    .action((job: string | undefined, options: PublishOptions) => publish(context, job, options));
   checkpoint
     .command('pull')
     .argument('<invite>', `${TARGET_HELP}; if you use one of the last two, leave this argument out`)
@@ -72,6 +88,13 @@ export function registerCheckpoint(program: Command, context: Context): void {
     )
     .addOption(inviteFileOption())
     .option('--force', 'write into <dir> even if it is not empty')
+    .option('--publish', 'also add the checkpoint to the registry of adapters')
+    .option(
+      '--name <name>',
+      'name of the adapter in the registry (default: the name of the job)',
+      adapterName,
+    )
+    .addOption(registryOption())
     .addOption(jsonOption())
     .action((first: string, second: string | undefined, options: PullOptions) =>
       pull(context, first, second, options),
@@ -137,9 +160,40 @@ async function exportTo(context: Context, job: string, dir: string, options: Exp
   }
 }
 
+interface PublishOptions extends RoundOptions {
+  name?: string;
+  registry?: string;
+}
+
+async function publish(context: Context, job: string | undefined, options: PublishOptions): Promise<void> {
+  const { publishCheckpoint, publishable } = await import('../../registry/publish-checkpoint.ts');
+  const api = await coordinatorApi(context, options);
+  const view = await find(api, job, options.round);
+  requireKept(view);
+  const { manifest } = await api.job(view.checkpoint.job);
+  await withRegistry(context, options, async (registry) => {
+    const { version, created } = await publishCheckpoint(registry, {
+      folder: view.path,
+      job: view.checkpoint.job,
+      manifest,
+      checkpoint: publishable(view.digest, view.checkpoint),
+      name: options.name,
+      reason: 'swarm checkpoint publish',
+    });
+    if (options.json) printJson(context, { schemaVersion: 1, created, ...versionJson(version) });
+    else
+      printLines(context, [
+        `round ${view.round} of job ${manifest.name} is ${version.label} in the registry`,
+      ]);
+  });
+}
+
 interface PullOptions extends TargetOptions {
   force?: boolean;
   json?: boolean;
+  publish?: boolean;
+  name?: string;
+  registry?: string;
 }
 
 /** @param first the invite; or the folder, if the invite comes from a file or a variable and `second` is missing */
@@ -158,7 +212,12 @@ async function pull(
   const progress = new ProgressLine(context);
   const onProgress = ({ round, bytes, total }: { round: number; bytes: number; total: number }): void =>
     progress.update(`adapter of round ${round}: ${formatBytes(bytes)} of ${formatBytes(total)}`);
-  const pulled = await pullCheckpoint({ output, ...from, keyFolder, version, signal, onProgress })
+  const pullWith = (registry?: Registry) =>
+    pullCheckpoint({
+      ...{ output, ...from, keyFolder, version, signal, onProgress, name: options.name },
+      ...(registry && { registry }),
+    });
+  const pulled = await (options.publish ? withRegistry(context, options, pullWith) : pullWith())
     .catch(async (error: unknown) => {
       // Removes the folder only if it is empty.
       await rmdir(output).catch(() => {});
@@ -166,5 +225,8 @@ async function pull(
     })
     .finally(() => progress.clear());
   if (options.json) printJson(context, { schemaVersion: 1, output, ...pulled });
-  else printLines(context, [`PEFT adapter of round ${pulled.round} of job ${pulled.name} in ${output}`]);
+  else {
+    const text = `PEFT adapter of round ${pulled.round} of job ${pulled.name} in ${output}`;
+    printLines(context, [pulled.version === null ? text : `${text}, ${pulled.version} in the registry`]);
+  }
 }

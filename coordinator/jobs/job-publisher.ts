@@ -67,7 +67,7 @@ export class JobPublisher {
     const { folders, log, clock, signer } = this.#deps;
     const { job, manifest } = run.context;
     const { digest, checkpoint } = run.record.checkpoint;
-    const [{ openRegistry }, { isPublished, publishCheckpoint }] = await Promise.all([
+    const [{ openRegistry }, { isPublished, publishable, publishCheckpoint }] = await Promise.all([
       import('../../registry/open.ts'),
       import('../../registry/publish-checkpoint.ts'),
     ]);
@@ -78,7 +78,7 @@ export class JobPublisher {
         folder: folders.path(manifest.name, checkpoint.round),
         job,
         manifest,
-        checkpoint: { digest, body: checkpoint },
+        checkpoint: publishable(digest, checkpoint),
         reason: 'the job finished',
       });
       log.info({ job: manifest.name, version: version.label, registry: home }, 'job-published');

@@ -3,7 +3,23 @@ import { expect, it } from 'vitest';
 import { initialAdapter } from '../../lora/adapter/initial.ts';
 import { readPeftFolder } from '../../lora/adapter/peft.ts';
 import { openBase } from '../../lora/models/base/base-model.ts';
+import { openRegistry } from '../../registry/open.ts';
+import { eventually } from '../utils/eventually.ts';
 import { TestSwarm } from './swarm.ts';
+
+/** Waits until the coordinator has added a checkpoint to the registry, and checks the files of the version. */
+async function inRegistry(job: string, checkpoint: string): Promise<void> {
+  const registry = await openRegistry();
+  try {
+    const find = () => registry.versions('tale').find(({ manifest }) => manifest.job?.digest === job);
+    const version = await eventually(find, { what: 'the version of the job' });
+    expect(version.manifest.job?.checkpoint).toBe(checkpoint);
+    expect(version.manifest.settings['lora.rankPattern']).toBe('{"layers.1.*":2,"q_proj|v_proj":3}');
+    await registry.folder(version);
+  } finally {
+    registry.close();
+  }
+}
 
 it('a swarm trains magnitudes, saved modules and B with dropout, and does not change a frozen A', async () => {
   const swarm = await TestSwarm.create();
@@ -36,4 +52,5 @@ it('a swarm trains magnitudes, saved modules and B with dropout, and does not ch
     const moved = last.tensors[i]!.some((value, j) => value !== first[i]![j]);
     expect(moved, name).toBe(group !== 'A');
   }
+  await inRegistry(swarm.job, checkpoints.at(-1)!.digest);
 }, 200_000);

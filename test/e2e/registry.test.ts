@@ -1,0 +1,131 @@
+/** The registry of adapters, as a user and several processes at once work with it. */
+import { spawn } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdir, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { readPeftFolder } from '../../lora/adapter/peft.ts';
+import { openBase } from '../../lora/models/base/base-model.ts';
+import { smallPeftFolder } from '../utils/registry.ts';
+import { makeTinyModel, TINY_TEXT } from '../utils/tiny-model.ts';
+
+const SWARM = fileURLToPath(new URL('../../cli/swarm.js', import.meta.url));
+const folder = mkdtempSync(join(tmpdir(), 'swarm-registry-'));
+const at = (name: string): string => join(folder, name);
+let model = '';
+
+interface Run {
+  status: number | null;
+  stdout: string;
+  stderr: string;
+  /** The last line of JSON. */
+  last: Record<string, unknown> & { versions?: unknown[] };
+}
+
+/** Runs a command with a registry in the folder of this file. @param killAfter milliseconds until SIGKILL */
+function swarm(args: readonly string[], { registry = 'registry', killAfter = 0 } = {}): Promise<Run> {
+  const env = {
+    ...process.env,
+    SWARM_CACHE: at('cache'),
+    SWARM_REGISTRY: at(registry),
+    SWARM_ENGINE: 'onnx-cpu',
+  };
+  const child = spawn(process.execPath, [SWARM, ...args], { cwd: folder, env });
+  let [stdout, stderr] = ['', ''];
+  child.stdout.on('data', (data) => (stdout += data));
+  child.stderr.on('data', (data) => (stderr += data));
+  if (killAfter > 0) setTimeout(() => child.kill('SIGKILL'), killAfter).unref();
+  return new Promise((resolve, reject) => {
+    child.on('error', reject);
+    child.on('close', (status) => {
+      const line = stdout.split('\n').findLast((text) => text.startsWith('{'));
+      resolve({ status, stdout, stderr, last: line === undefined ? {} : JSON.parse(line) });
+    });
+  });
+}
+
+/** Runs a command that must succeed. */
+async function run(...args: string[]): Promise<Run> {
+  const done = await swarm(args);
+  expect(done.status, `${args.join(' ')}\n${done.stderr}`).toBe(0);
+  return done;
+}
+
+beforeAll(async () => {
+  await mkdir(at('texts'));
+  model = await makeTinyModel(at('model'));
+  await writeFile(at('texts/a.txt'), TINY_TEXT.repeat(4));
+  await writeFile(at('held-out.jsonl'), `${JSON.stringify({ text: TINY_TEXT })}\n`);
+});
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+describe('the registry', { timeout: 120_000 }, () => {
+  it('keeps each run as a version that is tagged, compared, rolled back, exported and trained further', async () => {
+    const train = [
+      ...['train', '--model', model, '--data', 'texts', '--held-out', 'held-out.jsonl', '--json'],
+      ...['--sequence-length', '32', '--batch-size', '2', '--learning-rate', '1e-2', '--steps', '4'],
+    ];
+    const first = (await run(...train, '--rank', '4', '--output', 'demo')).last;
+    expect(first).toMatchObject({ event: 'trained', version: 'demo:v1' });
+    const second = (await run(...train, '--from', 'demo:v1', '--name', 'demo', '--output', 'more')).last;
+    expect(second).toMatchObject({ version: 'demo:v2', lossBefore: first.lossAfter });
+    await run(...train, '--rank', '4', '--output', 'private', '--no-publish');
+    expect((await run('adapter', 'list', '--json')).last.versions).toMatchObject([
+      { label: 'demo:v1', tags: [], manifest: { metrics: { heldOutLoss: first.lossAfter } } },
+      { label: 'demo:v2', tags: ['latest'], manifest: { parents: [{ label: 'demo:v1', method: 'train' }] } },
+    ]);
+    const other = await swarm([...train, '--from', 'demo:v1', '--rank', '8', '--output', 'x']);
+    expect(other.last).toMatchObject({ error: { code: 'ADAPTER_START' } });
+
+    await run('adapter', 'tag', 'demo:v1', 'best');
+    await run('adapter', 'tag', 'demo:v2', 'best');
+    expect((await run('adapter', 'rollback', 'demo:best', '--json')).last).toMatchObject({ from: 2, to: 1 });
+    expect((await run('adapter', 'log', 'demo')).stdout).toMatch(/^demo:v2 .*\n└─ demo:v1 .*\(train\)/);
+    expect((await run('adapter', 'diff', 'demo:best', 'demo')).stdout).toMatch(/model\.layers\.0 /);
+
+    await run('adapter', 'export', 'demo:best', 'exported');
+    const adapter = await readPeftFolder(at('exported'), await openBase(model));
+    expect(adapter.lora.rank).toBe(4);
+    await run('adapter', 'export', 'demo:best', 'merged', '--merged');
+    const evaluate = async (...args: string[]) =>
+      (await run('evaluate', '--data', 'held-out.jsonl', '--json', ...args)).last.loss as number;
+    const named = await evaluate('--model', model, '--adapter', 'demo:best');
+    expect(await evaluate('--model', model, '--adapter', 'exported')).toBe(named);
+    expect(await evaluate('--model', 'merged')).toBeCloseTo(named, 3);
+    const refused = await swarm([
+      'evaluate',
+      '--data',
+      'held-out.jsonl',
+      '--model',
+      'merged',
+      '--adapter',
+      'demo',
+      '--json',
+    ]);
+    expect(refused.last).toMatchObject({ error: { code: 'ADAPTER_BASE' } });
+  });
+
+  it('is safe when several processes add versions at once, and when one of them is killed', async () => {
+    const folders = await Promise.all([1, 2, 3].map((value) => smallPeftFolder(value)));
+    const registry = 'crowded';
+    const add = (dir: string, killAfter = 0) =>
+      swarm(['adapter', 'add', 'demo', dir, '--tag', 'newest', '--json'], { registry, killAfter });
+    const added = await Promise.all(folders.map((dir) => add(dir)));
+    expect(added.map(({ status }) => status)).toEqual([0, 0, 0]);
+    expect(added.map(({ last }) => last.version).sort()).toEqual([1, 2, 3]);
+    // The processes are killed at different moments of the addition.
+    const more = await Promise.all([4, 5, 6, 7].map((value) => smallPeftFolder(value)));
+    await Promise.all(more.map((dir, i) => add(dir, 350 + 70 * i)));
+    const again = await add(more[0]!);
+    expect(again.status, again.stderr).toBe(0);
+    const listed = await swarm(['adapter', 'list', 'demo', '--json'], { registry });
+    const versions = listed.last.versions as { label: string; version: number }[];
+    expect(versions.map(({ version }) => version)).toEqual(versions.map((_, i) => i + 1));
+    for (const { label } of versions) {
+      const shown = await swarm(['adapter', 'show', label, '--json'], { registry });
+      expect(shown.status, shown.stderr).toBe(0);
+    }
+  });
+});
