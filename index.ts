@@ -19,6 +19,7 @@ import type {
 import type { MergeModelOptions } from './lora/adapter/merge-model.ts';
 import type { EvaluateOptions, Evaluation } from './lora/evaluate/evaluate.ts';
 import type { ModelBundle, OpenModelDeps, OpenModelOptions } from './lora/evaluate/model-bundle.ts';
+import type { ReportFacts } from './lora/evaluate/report/report.ts';
 import type { EvaluateTasksOptions, TaskEvaluation } from './lora/evaluate/tasks/evaluate-tasks.ts';
 import type { EstimateDeps, FinetuneEstimate, FinetuneOptions } from './lora/finetune/finetune.ts';
 import type { FinetuneListener, FinetuneResult } from './lora/finetune/listener.ts';
@@ -106,7 +107,8 @@ export async function evaluate(model: ModelBundle, options: EvaluateOptions): Pr
 
 /**
  * Evaluates a model on task files with the keys of lm-evaluation-harness's YAML (docs/evaluation.md). Figures and standard
- * errors are those of lm-evaluation-harness 0.4.13. Runs in this process, and blocks its event loop while it computes a batch.
+ * errors are those of lm-evaluation-harness 0.4.13. With the option `against`, it compares two models on the same documents.
+ * Runs in this process, and blocks its event loop while it computes a batch.
  *
  * @throws SwarmError TASK_*, DATA_*, ENGINE_*
  */
@@ -115,6 +117,21 @@ export async function evaluateTasks(
   options: EvaluateTasksOptions,
 ): Promise<TaskEvaluation> {
   return (await import('./lora/evaluate/tasks/evaluate-tasks.ts')).evaluateTasks(model, options);
+}
+
+/**
+ * Writes the report of an evaluation into a folder: one JSON file, a Markdown card with `model-index`, an HTML page, and the
+ * files that lm-evaluation-harness writes.
+ *
+ * @returns the paths of the files
+ * @throws SwarmError FOLDER_UNUSABLE; a system error if a file cannot be written
+ */
+export async function writeReport(
+  folder: string,
+  evaluation: TaskEvaluation,
+  facts: ReportFacts,
+): Promise<string[]> {
+  return (await import('./lora/evaluate/report/write-report.ts')).writeReport(folder, evaluation, facts);
 }
 
 /**
@@ -405,7 +422,10 @@ export type { Origin } from './lora/data/examples.ts';
 export type { RowTally } from './lora/data/packing/tally.ts';
 export type { BadRow, RowSummary } from './lora/data/row-report.ts';
 export type { Device, EngineName } from './lora/engines/names.ts';
-export type { TaskProgress } from './lora/evaluate/tasks/evaluate-tasks.ts';
+export type { Comparison, MetricComparison } from './lora/evaluate/compare/compare.ts';
+export type { LossCurve, LossPoint } from './lora/evaluate/report/loss-curve.ts';
+export type { ModelNames } from './lora/evaluate/report/report.ts';
+export type { ModelEvaluation, TaskProgress } from './lora/evaluate/tasks/evaluate-tasks.ts';
 export type { TaskFigures, TaskResults } from './lora/evaluate/tasks/results.ts';
 export type { DiskEstimate, RunEstimate } from './lora/finetune/estimate.ts';
 export type { PackedPart, RunEvaluation, RunPlan, RunStep } from './lora/finetune/listener.ts';
@@ -498,6 +518,7 @@ export type {
   PulledCheckpoint,
   PullOptions,
   Registry,
+  ReportFacts,
   RunningCoordinator,
   RunningNode,
   TaskEvaluation,

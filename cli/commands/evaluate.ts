@@ -1,5 +1,6 @@
 import type { Command } from 'commander';
 import { commonError } from '../../common/common-errors.ts';
+import { ADAPTER_HELP } from '../adapter-folder.ts';
 import type { Context } from '../context.ts';
 import { addDataOptions, DATA_FILES } from '../data-options.ts';
 import { type DataEvaluationFlags, evaluateData } from '../evaluate/data.ts';
@@ -20,6 +21,18 @@ export function registerEvaluate(program: Command, context: Context): void {
       '--tasks <file...>',
       "task files with the keys of lm-evaluation-harness's YAML and data in local files (docs/evaluation.md); instead of --data",
       collect,
+    )
+    .option(
+      '--against <adapter>',
+      `with --tasks: compare with another adapter on the same documents, or with the base alone (base); ${ADAPTER_HELP}`,
+    )
+    .option(
+      '--report <dir>',
+      'with --tasks: write a report into this folder: JSON, a Markdown card, an HTML page, and the answers to all documents',
+    )
+    .option(
+      '--training-log <file>',
+      'with --report: output of "swarm train --json", whose losses the report shows',
     )
     .option('--limit <n>', 'with --tasks: use only the first n documents of each task', integer(1))
     .option(

@@ -3,7 +3,8 @@
 import { access, constants, open } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { commonError } from '../../common/common-errors.ts';
-import { countOf, formatBytes, formatCount, formatPercent, safeText } from '../../common/text.ts';
+import { escapeHtml } from '../../common/html.ts';
+import { countOf, formatBytes, formatCount, formatPercent } from '../../common/text.ts';
 import type { RowSummary } from '../../index.ts';
 import type { Finding, Inspection, ShownSample } from '../../lora/data/inspect/inspection.ts';
 import type { LengthSummary } from '../../lora/data/inspect/lengths.ts';
@@ -56,12 +57,12 @@ export function inspectionPage(inspection: Inspection, { title, facts }: HtmlOpt
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
 ${GENERATOR}
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<title>${escaped(title)}</title>
+<title>${escapeHtml(title)}</title>
 <style>${STYLE}</style>
 </head>
 <body>
-<h1>${escaped(title)}</h1>
-<dl class="facts">${facts.map(([name, value]) => `<dt>${escaped(name)}</dt><dd>${escaped(value)}</dd>`).join('')}</dl>
+<h1>${escapeHtml(title)}</h1>
+<dl class="facts">${facts.map(([name, value]) => `<dt>${escapeHtml(name)}</dt><dd>${escapeHtml(value)}</dd>`).join('')}</dl>
 ${findingList(inspection.findings)}
 ${numberCards(inspection)}
 ${lengthSection(inspection.lengths)}
@@ -78,8 +79,8 @@ function findingList(findings: readonly Finding[]): string {
   if (findings.length === 0) return '<ul class="findings"><li class="ok">No problems found.</li></ul>';
   const items = findings.map(
     ({ level, code, message, next }) =>
-      `<li class="${level}"><b>${escaped(code)}</b> ${escaped(message)}` +
-      `${next === null ? '' : `<small>${escaped(next)}</small>`}</li>`,
+      `<li class="${level}"><b>${escapeHtml(code)}</b> ${escapeHtml(message)}` +
+      `${next === null ? '' : `<small>${escapeHtml(next)}</small>`}</li>`,
   );
   return `<ul class="findings">${items.join('')}</ul>`;
 }
@@ -105,7 +106,7 @@ function numberCards({ tally, read, fill, share, kinds, sequenceLength }: Inspec
       `in one pass; ${formatBytes(share.bytes)} in all`,
     ],
   ];
-  return `<div class="cards">${cards.map(([name, value, more]) => `<div><span>${escaped(name)}</span><b>${escaped(value)}</b><small>${escaped(more)}</small></div>`).join('')}</div>`;
+  return `<div class="cards">${cards.map(([name, value, more]) => `<div><span>${escapeHtml(name)}</span><b>${escapeHtml(value)}</b><small>${escapeHtml(more)}</small></div>`).join('')}</div>`;
 }
 
 function lengthSection(lengths: LengthSummary | null): string {
@@ -125,7 +126,7 @@ function badRows(title: string, read: RowSummary | null): string {
   if (read === null || read.reasons.length === 0) return '';
   const rows = read.reasons.map(
     ({ code, count, first }) =>
-      `<tr><td>${escaped(code)}</td><td>${formatCount(count)}</td><td>${place(first.origin)}</td><td>${escaped(first.reason)}</td></tr>`,
+      `<tr><td>${escapeHtml(code)}</td><td>${formatCount(count)}</td><td>${place(first.origin)}</td><td>${escapeHtml(first.reason)}</td></tr>`,
   );
   return `<h2>${title}</h2><table><tr><th>code</th><th>rows</th><th>first row</th><th>reason</th></tr>${rows.join('')}</table>`;
 }
@@ -163,28 +164,14 @@ ${samples.map(sample).join('\n')}`;
 function sample({ origin, kind, tokens, more, trained }: ShownSample): string {
   const boxes = tokens.map(
     ({ id, text, trained: yes }) =>
-      `<span class="${yes ? 't' : 'u'}" title="${id}">${escaped(text).replaceAll('\n', '⏎\n')}</span>`,
+      `<span class="${yes ? 't' : 'u'}" title="${id}">${escapeHtml(text).replaceAll('\n', '⏎\n')}</span>`,
   );
   const rest = more > 0 ? `<p>… ${formatCount(more)} more tokens</p>` : '';
-  return `<details open><summary>${place(origin)} · ${escaped(kind)} · ${formatCount(tokens.length + more)} tokens, ${formatCount(trained)} trained</summary><pre>${boxes.join('')}</pre>${rest}</details>`;
+  return `<details open><summary>${place(origin)} · ${escapeHtml(kind)} · ${formatCount(tokens.length + more)} tokens, ${formatCount(trained)} trained</summary><pre>${boxes.join('')}</pre>${rest}</details>`;
 }
 
 function place({ file, row }: { file: string; row: number }): string {
-  return `<code>${escaped(file)}:${row}</code>`;
-}
-
-const ENTITIES: Readonly<Record<string, string>> = {
-  '&': '&amp;',
-  '<': '&lt;',
-  '>': '&gt;',
-  '"': '&quot;',
-  "'": '&#39;',
-};
-
-/** Escapes text for HTML. Control and direction characters become dots. */
-function escaped(text: string): string {
-  const safe = safeText(text, { multiline: true, maxCharacters: Number.MAX_SAFE_INTEGER });
-  return safe.replace(/[&<>"']/g, (character) => ENTITIES[character]!);
+  return `<code>${escapeHtml(file)}:${row}</code>`;
 }
 
 const STYLE = `

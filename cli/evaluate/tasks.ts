@@ -1,36 +1,118 @@
 import { resolve } from 'node:path';
-import type { TaskProgress } from '../../index.ts';
+import { commonError } from '../../common/common-errors.ts';
+import type { ModelBundle, ModelNames, TaskEvaluation, TaskProgress } from '../../index.ts';
 import type { Context } from '../context.ts';
 import { type ModelFlags, openModelBundle } from '../model-options.ts';
 import { ProgressLine, percentDone, printJson, printLines } from '../print.ts';
-import { taskTable } from '../views/tasks.ts';
+import { comparisonLines, taskTable } from '../views/tasks.ts';
 
 export interface TaskFlags extends ModelFlags {
   tasks: string[];
+  against?: string;
+  report?: string;
+  trainingLog?: string;
   limit?: number;
   maxLength?: number;
   json?: boolean;
 }
 
-/** Evaluates a model on task files. */
+/** Name of the base alone, as a value of --against. */
+const BASE = 'base';
+
+/** Evaluates a model on task files, compares it with another one, and writes a report. */
 export async function evaluateOnTasks(context: Context, options: TaskFlags): Promise<void> {
   const { evaluateTasks } = await import('../../index.ts');
   const { signal, cwd } = context;
+  if (options.trainingLog !== undefined && options.report === undefined) {
+    throw commonError(
+      'USAGE',
+      '--training-log needs --report',
+      {},
+      { next: 'name the folder of the report' },
+    );
+  }
+  const lossCurve = await trainingLosses(context, options);
   const bundle = await openModelBundle(context, options);
+  const against = await otherModel(context, options, bundle);
   const line = new ProgressLine(context);
+  let evaluation: TaskEvaluation;
   try {
-    const { figures } = await evaluateTasks(bundle, {
+    evaluation = await evaluateTasks(bundle, {
       tasks: options.tasks.map((path) => resolve(cwd, path)),
+      against,
       limit: options.limit,
       maxLength: options.maxLength,
-      onProgress: ({ task, done, total }: TaskProgress) =>
-        line.update(`${task}  ${done} of ${total} requests  ${percentDone(done, total)}`),
+      onProgress: ({ task, isAgainst, done, total }: TaskProgress) =>
+        line.update(
+          `${task}${isAgainst ? ` (${options.against})` : ''}  ${done} of ${total} requests  ${percentDone(done, total)}`,
+        ),
       signal,
     });
-    line.clear();
-    if (options.json) printJson(context, { schemaVersion: 1, ...figures });
-    else printLines(context, taskTable(figures));
   } finally {
     line.clear();
   }
+  const files = await report(context, options, { evaluation, lossCurve });
+  print(context, options, evaluation, files);
+}
+
+async function otherModel(
+  context: Context,
+  { against, ...flags }: TaskFlags,
+  bundle: ModelBundle,
+): Promise<ModelBundle | undefined> {
+  if (against === undefined) return undefined;
+  if (against === BASE) return { ...bundle, adapter: null };
+  return openModelBundle(context, { ...flags, adapter: against });
+}
+
+async function trainingLosses({ cwd }: Context, { trainingLog }: TaskFlags) {
+  if (trainingLog === undefined) return null;
+  const { readLossCurve } = await import('../../lora/evaluate/report/loss-curve.ts');
+  return readLossCurve(resolve(cwd, trainingLog));
+}
+
+interface ReportContent {
+  readonly evaluation: TaskEvaluation;
+  readonly lossCurve: Awaited<ReturnType<typeof trainingLosses>>;
+}
+
+async function report(
+  context: Context,
+  options: TaskFlags,
+  { evaluation, lossCurve }: ReportContent,
+): Promise<string[]> {
+  if (options.report === undefined) return [];
+  const { writeReport } = await import('../../index.ts');
+  const { model, adapter = null, against } = options;
+  const other: ModelNames | null =
+    against === undefined ? null : { base: model, adapter: against === BASE ? null : against };
+  return writeReport(resolve(context.cwd, options.report), evaluation, {
+    date: new Date(context.clock.now()),
+    version: context.version,
+    model: { base: model, adapter },
+    against: other,
+    lossCurve,
+  });
+}
+
+function print(
+  context: Context,
+  options: TaskFlags,
+  evaluation: TaskEvaluation,
+  files: readonly string[],
+): void {
+  const { figures, against, comparison } = evaluation;
+  if (options.json) {
+    printJson(context, {
+      schemaVersion: 1,
+      ...figures,
+      ...(comparison && { against: against?.figures, comparison }),
+      ...(files.length > 0 && { files }),
+    });
+    return;
+  }
+  printLines(context, [
+    ...(comparison === null ? taskTable(figures) : comparisonLines(comparison, options.against!)),
+    ...(files.length === 0 ? [] : ['', ...files.map((file) => `written  ${file}`)]),
+  ]);
 }

@@ -1,29 +1,42 @@
 import { table } from '../../common/text.ts';
-import type { TaskResults } from '../../index.ts';
+import type { Comparison, TaskResults } from '../../index.ts';
+import { changeText, probabilityText } from '../../lora/evaluate/compare/compare.ts';
+import { figureList } from '../../lora/evaluate/report/figures.ts';
 
 /** A table of the figures of a model, one row for each metric, with the digits of lm-evaluation-harness's table. */
 export function taskTable(figures: TaskResults): string[] {
-  const rows = Object.entries(figures.results).flatMap(([task, values]) =>
-    Object.entries(values).flatMap(([key, value]) => {
-      const [metric = '', filter] = key.split(',');
-      if (filter === undefined || metric.endsWith('_stderr')) return [];
-      const error = values[`${metric}_stderr,${filter}`];
-      const direction = figures.higher_is_better[task]?.[metric] === true ? '↑' : '↓';
-      return [
-        [
-          values.alias,
-          String(figures['n-shot'][task] ?? 0),
-          filter,
-          `${metric} ${direction}`,
-          fourDigits(value),
-          `± ${typeof error === 'number' ? fourDigits(error) : 'N/A'}`,
-        ],
-      ];
-    }),
-  );
-  return table([['task', 'examples', 'filter', 'metric', 'value', 'standard error'], ...rows]);
+  return table([
+    ['task', 'examples', 'filter', 'metric', 'value', 'standard error'],
+    ...figureList(figures).map(
+      ({ alias, examples, filter, metric, higherIsBetter, value, standardError }) => [
+        alias,
+        String(examples),
+        filter,
+        `${metric} ${higherIsBetter ? '↑' : '↓'}`,
+        value.toFixed(4),
+        `± ${standardError === null ? 'N/A' : standardError.toFixed(4)}`,
+      ],
+    ),
+  ]);
 }
 
-function fourDigits(value: number | string): string {
-  return typeof value === 'number' ? value.toFixed(4) : value;
+/** A table of the differences between two models, and a sentence on them. */
+export function comparisonLines({ metrics, summary }: Comparison, against: string): string[] {
+  return [
+    ...table([
+      ['task', 'filter', 'metric', 'value', `against ${against}`, 'change (95 %)', 'p', ''],
+      ...metrics.map((one) => [
+        one.task,
+        one.filter,
+        `${one.metric} ${one.higherIsBetter ? '↑' : '↓'}`,
+        one.value.toFixed(4),
+        one.against.toFixed(4),
+        changeText(one),
+        probabilityText(one.p),
+        one.verdict,
+      ]),
+    ]),
+    '',
+    summary,
+  ];
 }

@@ -1,4 +1,5 @@
 /** Evaluates models on task files, as `swarm evaluate --tasks` does. */
+import { type Comparison, compare } from '../compare/compare.ts';
 import { evaluateError } from '../errors.ts';
 import { languageModelOf } from '../model/bundle-model.ts';
 import type { LanguageModel } from '../model/language-model.ts';
@@ -9,6 +10,8 @@ import { Task } from './task.ts';
 /** Progress of an evaluation. */
 export interface TaskProgress {
   readonly task: string;
+  /** Whether the model is the one of `against`. */
+  readonly isAgainst: boolean;
   /** Requests that are done, and all requests of the task. A request is a continuation, a text or a prompt. */
   readonly done: number;
   readonly total: number;
@@ -18,6 +21,8 @@ export interface TaskProgress {
 export interface EvaluateTasksOptions {
   /** Task files in lm-evaluation-harness's YAML, see docs/evaluation.md. */
   readonly tasks: readonly string[];
+  /** Another model, which is evaluated on the same documents and compared with the first one. @default none */
+  readonly against?: ModelBundle | undefined;
   /** Evaluates only the first documents of each task. @default all documents */
   readonly limit?: number | undefined;
   /** Longest input in tokens. Longer prompts lose their beginning. @default the model's context */
@@ -28,11 +33,19 @@ export interface EvaluateTasksOptions {
 }
 
 /** The results of one model. */
-export interface TaskEvaluation {
+export interface ModelEvaluation {
   /** Figures with the keys of lm-evaluation-harness's results.json. */
   readonly figures: TaskResults;
   /** Results of each document. @internal */
   readonly evaluated: readonly EvaluatedTask[];
+}
+
+/** The results of a model, and its comparison with another one. */
+export interface TaskEvaluation extends ModelEvaluation {
+  /** Results of the model of `against`; null without one. */
+  readonly against: ModelEvaluation | null;
+  /** Differences with their 95 % intervals; null without `against`. */
+  readonly comparison: Comparison | null;
 }
 
 /**
@@ -59,12 +72,16 @@ export async function loadTasks({ tasks: paths, limit, signal }: EvaluateTasksOp
 export async function runTasks(
   tasks: readonly Task[],
   model: LanguageModel,
-  { onProgress, signal }: Pick<EvaluateTasksOptions, 'onProgress' | 'signal'> = {},
-): Promise<TaskEvaluation> {
+  {
+    isAgainst = false,
+    onProgress,
+    signal,
+  }: Pick<EvaluateTasksOptions, 'onProgress' | 'signal'> & { isAgainst?: boolean } = {},
+): Promise<ModelEvaluation> {
   const evaluated: EvaluatedTask[] = [];
   for (const task of tasks) {
     const total = task.requests;
-    const report = (done: number) => onProgress?.({ task: task.config.name, done, total });
+    const report = (done: number) => onProgress?.({ task: task.config.name, isAgainst, done, total });
     report(0);
     evaluated.push({ task, documents: await task.evaluate(model, { onProgress: report, signal }) });
   }
@@ -76,13 +93,17 @@ export async function runTasks(
 }
 
 /**
- * Evaluates a model on task files.
+ * Evaluates a model on task files, and compares it with another one if `against` names one.
  * @throws SwarmError TASK_FILE, TASK_UNSUPPORTED, TASK_DATA, TASK_DOCUMENT, DATA_*, ENGINE_*; the signal's reason
  */
 export async function evaluateTasks(
   bundle: ModelBundle,
   options: EvaluateTasksOptions,
 ): Promise<TaskEvaluation> {
+  const { against: other, maxLength } = options;
   const tasks = await loadTasks(options);
-  return runTasks(tasks, languageModelOf(bundle, options.maxLength), options);
+  const model = await runTasks(tasks, languageModelOf(bundle, maxLength), options);
+  if (other === undefined) return { ...model, against: null, comparison: null };
+  const against = await runTasks(tasks, languageModelOf(other, maxLength), { ...options, isAgainst: true });
+  return { ...model, against, comparison: compare(model.evaluated, against.evaluated) };
 }

@@ -35,6 +35,8 @@ export interface DocumentResult {
   readonly filter: string;
   readonly document: Document;
   readonly target: PythonValue;
+  /** The choices of a multiple_choice task, in the order of the first requests; else null. */
+  readonly choices: readonly string[] | null;
   readonly requests: DocumentRequests['texts'];
   /** What the model answered to each request: likelihoods, or texts. */
   readonly responses: readonly (Likelihood | number | string)[];
@@ -91,7 +93,15 @@ export class Task {
     return this.config.filters.flatMap((filter) =>
       this.#requests.map(({ document, target, choices, gold, texts }, id): DocumentResult => {
         const own = responses[id]!;
-        const result = { id, filter: filter.name, document, target, requests: texts, responses: own };
+        const result = {
+          id,
+          filter: filter.name,
+          document,
+          target,
+          choices,
+          requests: texts,
+          responses: own,
+        };
         if (this.config.outputType !== 'generate_until') {
           return {
             ...result,

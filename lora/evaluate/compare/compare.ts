@@ -1,0 +1,144 @@
+/** Compares two models on the same documents. */
+import { aggregate, type MetricValue, statisticOf } from '../metrics/aggregate.ts';
+import type { TaskMetric } from '../tasks/metric-list.ts';
+import type { EvaluatedTask } from '../tasks/results.ts';
+import { valuesOf } from '../tasks/task.ts';
+import { bootstrapDifference, meanDifference, type PairedDifference, ratioDifference } from './paired.ts';
+
+/** Largest p at which a difference is not called noise. */
+const LARGEST_P = 0.05;
+
+/** A metric of a task for two models: the one that is compared, and the one that it is compared against. */
+export interface MetricComparison {
+  readonly task: string;
+  readonly metric: string;
+  readonly filter: string;
+  readonly higherIsBetter: boolean;
+  readonly documents: number;
+  readonly value: number;
+  readonly against: number;
+  /** value − against in percentage points or points of the metric, or the relative change of a perplexity in percent. */
+  readonly change: number;
+  readonly unit: 'points' | '%';
+  /** Ends of the 95 % interval of `change`. */
+  readonly low: number;
+  readonly high: number;
+  readonly p: number;
+  /** `noise` if p is above 0.05: the documents do not show which model is better. */
+  readonly verdict: 'better' | 'worse' | 'noise';
+}
+
+export interface Comparison {
+  readonly metrics: readonly MetricComparison[];
+  /** A sentence on the first metric of each task. */
+  readonly summary: string;
+}
+
+/**
+ * Compares two models.
+ * @param model results of one model
+ * @param against results of the other one on the same tasks, with the same documents
+ */
+export function compare(model: readonly EvaluatedTask[], against: readonly EvaluatedTask[]): Comparison {
+  const metrics = model.flatMap((evaluated, i) => {
+    const { metrics: list, filters, name } = evaluated.task.config;
+    return filters.flatMap(({ name: filter }) =>
+      list.map((metric) => {
+        const values = valuesOf(evaluated.documents, metric.name, filter);
+        const others = valuesOf(against[i]!.documents, metric.name, filter);
+        return { task: name, filter, ...compareMetric(metric, values, others) };
+      }),
+    );
+  });
+  return { metrics, summary: summaryOf(metrics) };
+}
+
+function compareMetric(
+  { name, aggregation, higherIsBetter }: TaskMetric,
+  values: readonly MetricValue[],
+  others: readonly MetricValue[],
+): Omit<MetricComparison, 'task' | 'filter'> {
+  const [value, against] = [aggregate(aggregation, values), aggregate(aggregation, others)];
+  const { p, ...effect } = effectOf(aggregation, values, others, against);
+  const isBetter = effect.change > 0 === higherIsBetter;
+  const verdict = !(p <= LARGEST_P) || effect.change === 0 ? 'noise' : isBetter ? 'better' : 'worse';
+  return { metric: name, higherIsBetter, documents: values.length, value, against, ...effect, p, verdict };
+}
+
+type Effect = Pick<MetricComparison, 'change' | 'unit' | 'low' | 'high' | 'p'>;
+
+function effectOf(
+  aggregation: TaskMetric['aggregation'],
+  values: readonly MetricValue[],
+  others: readonly MetricValue[],
+  against: number,
+): Effect {
+  switch (aggregation) {
+    case 'mean':
+      return scaled(meanDifference(others as readonly number[], values as readonly number[]), 100);
+    case 'perplexity':
+      return ofPerplexity(meanDifference(others as readonly number[], values as readonly number[]));
+    case 'weighted_perplexity':
+      return ofPerplexity(ratioDifference(weighted(others), weighted(values)));
+    case 'bits_per_byte': {
+      // More log-probability is fewer bits.
+      const { difference, low, high, p } = ratioDifference(weighted(others), weighted(values));
+      const percent = (nats: number) => (-100 * nats) / Math.LN2 / against;
+      return { change: percent(difference), low: percent(high), high: percent(low), p, unit: '%' };
+    }
+    default: {
+      const scale = ['f1', 'matthews_corrcoef'].includes(aggregation) ? 100 : 1;
+      const [first, second] = [statisticOf(aggregation, others), statisticOf(aggregation, values)];
+      return scaled(bootstrapDifference(first, second, values.length), scale);
+    }
+  }
+}
+
+function weighted(values: readonly MetricValue[]): readonly (readonly [number, number])[] {
+  return values as readonly (readonly [number, number])[];
+}
+
+function scaled({ difference, low, high, p }: PairedDifference, scale: number): Effect {
+  return { change: scale * difference, low: scale * low, high: scale * high, p, unit: 'points' };
+}
+
+/** Turns a difference of mean log-probabilities into the relative change of the perplexity. */
+function ofPerplexity({ difference, low, high, p }: PairedDifference): Effect {
+  const percent = (nats: number) => 100 * Math.expm1(-nats);
+  return { change: percent(difference), low: percent(high), high: percent(low), p, unit: '%' };
+}
+
+/** Says on which tasks the model is better and worse, by the first metric of each task. */
+function summaryOf(metrics: readonly MetricComparison[]): string {
+  const seen = new Set<string>();
+  const first = metrics.filter(({ task }) => !seen.has(task) && seen.add(task));
+  const parts = (['better', 'worse'] as const).flatMap((verdict) => {
+    const some = first.filter((metric) => metric.verdict === verdict);
+    return some.length === 0 ? [] : [`${verdict} on ${some.map(amount).join(' and ')}`];
+  });
+  const unclear = first.filter(({ verdict }) => verdict === 'noise').map(({ task }) => task);
+  if (unclear.length > 0) parts.push(`no clear difference on ${unclear.join(', ')}`);
+  return parts.join('; ');
+}
+
+function amount(comparison: MetricComparison): string {
+  return `${comparison.task} by ${changeText({ ...comparison, change: Math.abs(comparison.change) })} (${comparison.metric})`;
+}
+
+/** Formats a change with half of its 95 % interval: "12.3 ± 2.1 %". */
+export function changeText({
+  change,
+  low,
+  high,
+  unit,
+}: Pick<MetricComparison, 'change' | 'low' | 'high' | 'unit'>): string {
+  const margin = Math.abs(high - low) / 2;
+  const digits =
+    margin > 0 && Number.isFinite(margin) ? Math.min(6, Math.max(0, 1 - Math.floor(Math.log10(margin)))) : 1;
+  return `${change.toFixed(digits)} ± ${Number.isFinite(margin) ? margin.toFixed(digits) : '?'} ${unit}`;
+}
+
+/** Formats a probability: "0.0312", or "< 0.0001". */
+export function probabilityText(p: number): string {
+  return p < 1e-4 ? '< 0.0001' : p.toFixed(4);
+}

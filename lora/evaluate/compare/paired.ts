@@ -1,0 +1,113 @@
+/** Statistics of paired differences: the same documents, answered by two models. */
+import type { Statistic } from '../metrics/aggregate.ts';
+import { sampleDeviation } from '../metrics/standard-error.ts';
+import { PythonRandom } from '../python/random.ts';
+
+/** A difference with its 95 % interval. */
+export interface PairedDifference {
+  readonly difference: number;
+  readonly standardError: number;
+  readonly low: number;
+  readonly high: number;
+  /** Probability of a difference at least this large if the models were equally good, from 0 to 1. */
+  readonly p: number;
+}
+
+/** Standard errors on each side of a 95 % interval of a normal distribution. */
+const Z95 = 1.959963984540054;
+const RESAMPLES = 2000;
+/** Above this number of documents whose answers differ, McNemar's test is computed with a normal distribution. */
+const MAX_EXACT = 1000;
+
+/** Mean difference. The interval is normal. The test is McNemar's exact one if all values are 0 or 1, else normal. */
+export function meanDifference(first: readonly number[], second: readonly number[]): PairedDifference {
+  const differences = Float64Array.from(second, (value, i) => value - first[i]!);
+  const difference = differences.reduce((sum, value) => sum + value, 0) / differences.length;
+  const error =
+    differences.length < 2 ? Number.NaN : sampleDeviation(differences) / Math.sqrt(differences.length);
+  const isBinary = [...first, ...second].every((value) => value === 0 || value === 1);
+  const gained = differences.filter((value) => value > 0).length;
+  const lost = differences.filter((value) => value < 0).length;
+  const p = isBinary && gained + lost <= MAX_EXACT ? mcnemar(gained, lost) : twoSided(difference, error);
+  return interval(difference, error, p);
+}
+
+/**
+ * Difference of log-probability per unit of weight: Σ(b − a) / Σw. The standard error is that of a ratio (delta method).
+ */
+export function ratioDifference(
+  first: readonly (readonly [number, number])[],
+  second: readonly (readonly [number, number])[],
+): PairedDifference {
+  const weight = first.reduce((sum, [, w]) => sum + w, 0);
+  const difference = second.reduce((sum, [score], i) => sum + score - first[i]![0], 0) / weight;
+  const count = first.length;
+  const squares = second.reduce((sum, [score], i) => {
+    const rest = score - first[i]![0] - difference * first[i]![1];
+    return sum + rest * rest;
+  }, 0);
+  const error = count < 2 ? Number.NaN : Math.sqrt((count / (count - 1)) * squares) / weight;
+  return interval(difference, error, twoSided(difference, error));
+}
+
+/** Difference of any statistic, by a bootstrap that draws the same documents for both models. */
+export function bootstrapDifference(first: Statistic, second: Statistic, count: number): PairedDifference {
+  const all = Uint32Array.from({ length: count }, (_, i) => i);
+  const difference = second(all) - first(all);
+  const random = new PythonRandom(0);
+  const documents = new Uint32Array(count);
+  const differences = Float64Array.from({ length: RESAMPLES }, () => {
+    random.choices(count, documents);
+    return second(documents) - first(documents);
+  }).sort();
+  const error = sampleDeviation(differences);
+  const at = (share: number) => differences[Math.round(share * (RESAMPLES - 1))]!;
+  return {
+    difference,
+    standardError: error,
+    low: at(0.025),
+    high: at(0.975),
+    p: twoSided(difference, error),
+  };
+}
+
+function interval(difference: number, standardError: number, p: number): PairedDifference {
+  const margin = Z95 * standardError;
+  return { difference, standardError, low: difference - margin, high: difference + margin, p };
+}
+
+/** Two-sided p of a normal test. An error of 0 means that all differences are equal. */
+function twoSided(difference: number, error: number): number {
+  if (difference === 0) return 1;
+  return error > 0
+    ? Math.min(1, 2 * (1 - normalCdf(Math.abs(difference) / error)))
+    : Number.isNaN(error)
+      ? 1
+      : 0;
+}
+
+/**
+ * McNemar's exact test (1947): of the documents that exactly one model answers correctly, each model has half if they are
+ * equally good. Returns the two-sided binomial p.
+ */
+export function mcnemar(gained: number, lost: number): number {
+  const total = gained + lost;
+  let probability = 0.5 ** total;
+  if (probability === 0) return twoSided(gained - lost, Math.sqrt(total));
+  let tail = 0;
+  for (let k = 0; k <= Math.min(gained, lost); k++) {
+    tail += probability;
+    probability *= (total - k) / (k + 1);
+  }
+  return Math.min(1, 2 * tail);
+}
+
+/** Normal distribution function, by Abramowitz and Stegun 7.1.26; its error is below 1.5·10⁻⁷. */
+function normalCdf(z: number): number {
+  const x = Math.abs(z) / Math.SQRT2;
+  const t = 1 / (1 + 0.3275911 * x);
+  const series =
+    ((((1.061405429 * t - 1.453152027) * t + 1.421413741) * t - 0.284496736) * t + 0.254829592) * t;
+  const tail = 0.5 * series * Math.exp(-x * x);
+  return z >= 0 ? 1 - tail : tail;
+}

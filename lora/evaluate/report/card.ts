@@ -1,0 +1,114 @@
+/** A model card in Markdown, whose front matter holds the figures as the Hugging Face hub reads them (`model-index`). */
+import { basename } from 'node:path';
+import { stringify } from 'yaml';
+import { safeText } from '../../../common/text.ts';
+import { changeText, probabilityText } from '../compare/compare.ts';
+import { figureList } from './figures.ts';
+import type { ModelNames, Report } from './report.ts';
+
+export function cardOf(report: Report): string {
+  const { model, figures, against, comparison, date, version } = report;
+  const name = nameOf(model);
+  const lines = [
+    '---',
+    stringify(frontMatter(report), { lineWidth: 0 }).trimEnd(),
+    '---',
+    '',
+    `# ${markdown(name)}`,
+    '',
+    model.adapter === null ? 'A base without an adapter.' : `A LoRA adapter for ${markdown(model.base)}.`,
+    '',
+    '## Evaluation',
+    '',
+    ...tableLines([
+      ['task', 'examples', 'filter', 'metric', 'value', 'standard error'],
+      ...figureList(figures).map(
+        ({ alias, examples, filter, metric, higherIsBetter, value, standardError }) => [
+          alias,
+          String(examples),
+          filter,
+          `${metric} ${higherIsBetter ? '↑' : '↓'}`,
+          value.toFixed(4),
+          standardError === null ? 'N/A' : standardError.toFixed(4),
+        ],
+      ),
+    ]),
+    '',
+  ];
+  if (comparison !== null && against !== null) {
+    lines.push(
+      `## Compared with ${markdown(nameOf(against.model))}`,
+      '',
+      markdown(sentence(comparison.summary)),
+      '',
+      ...tableLines([
+        ['task', 'filter', 'metric', 'value', 'against', 'change', 'p', ''],
+        ...comparison.metrics.map((one) => [
+          one.task,
+          one.filter,
+          `${one.metric} ${one.higherIsBetter ? '↑' : '↓'}`,
+          one.value.toFixed(4),
+          one.against.toFixed(4),
+          changeText(one),
+          probabilityText(one.p),
+          one.verdict,
+        ]),
+      ]),
+      '',
+      'The changes have 95 % intervals from the differences on the same documents. *noise*: p is above 0.05.',
+      '',
+    );
+  }
+  lines.push(
+    `Evaluated on ${date.slice(0, 10)} with lora-swarm ${markdown(version)}, with the tasks' keys and figures of lm-evaluation-harness 0.4.13.`,
+  );
+  return `${lines.join('\n')}\n`;
+}
+
+/** Returns the name of a model for people: that of the adapter, or else of the base. */
+export function nameOf({ base, adapter }: ModelNames): string {
+  return basename(adapter ?? base);
+}
+
+/** Makes a sentence of a summary. */
+export function sentence(summary: string): string {
+  return summary === '' ? '' : `${summary[0]!.toUpperCase()}${summary.slice(1)}.`;
+}
+
+function frontMatter({ model, figures, task_hashes }: Report): object {
+  const isAdapter = model.adapter !== null;
+  return {
+    ...(isAdapter && { library_name: 'peft', base_model: model.base, base_model_relation: 'adapter' }),
+    pipeline_tag: 'text-generation',
+    tags: isAdapter ? ['lora', `base_model:adapter:${model.base}`] : ['lora-swarm'],
+    'model-index': [
+      {
+        name: nameOf(model),
+        results: Object.entries(Object.groupBy(figureList(figures), ({ task }) => task)).map(
+          ([task, list = []]) => ({
+            task: { type: 'text-generation', name: 'Text generation' },
+            dataset: { type: task, name: list[0]!.alias, revision: task_hashes[task]!.slice(0, 16) },
+            metrics: list.map(({ metric, filter, value }) => ({
+              type: metric,
+              value,
+              name: filter === 'none' ? metric : `${metric} (${filter})`,
+            })),
+          }),
+        ),
+      },
+    ],
+  };
+}
+
+function tableLines(rows: readonly (readonly string[])[]): string[] {
+  const [head, ...body] = rows.map((row) => `| ${row.map(markdown).join(' | ')} |`);
+  return [head!, `|${rows[0]!.map(() => '---|').join('')}`, ...body];
+}
+
+/** Escapes text for Markdown, so that names of tasks and models add no markup or links. */
+function markdown(text: string): string {
+  return safeText(text, { maxCharacters: 2000 }).replace(
+    /[\\`*_{}[\]<>#|!~]/g,
+    (character) => `\\${character}`,
+  );
+}
