@@ -16,6 +16,7 @@ export const coordinatorError = defineErrors({
   CLIENT_GONE: 'failed',
   CLOCK_OFF: 'failed',
   FETCH_GAVE_WAY: 'failed',
+  FIGURES_WRONG: 'failed',
   HELD_OUT_MISSING: 'notFound',
   HELD_OUT_TOO_LARGE: { kind: 'failed', next: 'hold out less data: a few hundred documents are enough' },
   INVITE_AMBIGUOUS: { kind: 'conflict', next: 'give more characters of the id' },

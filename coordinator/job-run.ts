@@ -5,6 +5,7 @@ import { jobTopic } from '../protocol/topics.ts';
 import type { RunContext } from './context.ts';
 import { coordinatorError } from './errors.ts';
 import { Intake } from './intake/intake.ts';
+import { Scorers } from './merge/scorers.ts';
 import { Membership } from './peers/membership.ts';
 import { Receipts } from './record/receipts.ts';
 import { RoundDriver } from './record/round-driver.ts';
@@ -22,6 +23,7 @@ export class JobRun {
   readonly record: RoundRecord;
   readonly driver: RoundDriver;
   readonly members: Membership;
+  readonly scorers: Scorers;
   readonly intake: Intake;
   readonly #cleanups: (() => void)[] = [];
 
@@ -31,7 +33,10 @@ export class JobRun {
     const receipts = new Receipts({ context });
     const ledger = new Ledger({ context });
     const record = new RoundRecord({ context, ledger });
-    const driver = new RoundDriver({ context, record, receipts, ledger });
+    const isReady = (peer: string): boolean =>
+      this.members.get(peer)?.role === 'operator' && (this.members.liveness.get(peer)?.ready ?? false);
+    const scorers = new Scorers({ isReady });
+    const driver = new RoundDriver({ context, record, receipts, ledger, scorers });
     const onIdle = (peer: string, round: number): void => this.intake.giveUp(peer, round);
     const members = new Membership({ context, driver, receipts, ledger, onIdle });
     this.receipts = receipts;
@@ -39,6 +44,7 @@ export class JobRun {
     this.record = record;
     this.driver = driver;
     this.members = members;
+    this.scorers = scorers;
     this.intake = new Intake({ context, driver, record, receipts, ledger, members });
   }
 

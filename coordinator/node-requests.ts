@@ -48,7 +48,7 @@ export function answerNodes({ network, store, runs, newcomers }: RequestDeps): (
       return { jobs, others: visible.length < runs.size };
     }),
     network.handle('join', async (peer, { job, ...request }, { signal }) => {
-      const { context, members, record, ledger, intake } = running(job);
+      const { context, members, scorers, record, ledger, intake } = running(job);
       // Check the request before waiting, so that only nodes that may join wait in line. Members do not wait.
       if (members.checkJoin(peer, request) === 'newcomer') {
         await newcomers.wait(peer, signal).catch((error: unknown) => {
@@ -57,6 +57,7 @@ export function answerNodes({ network, store, runs, newcomers }: RequestDeps): (
         });
       }
       members.join(peer, request);
+      scorers.note(peer, request.scores ?? false);
       const { manifest, admission } = context.stored;
       return {
         manifest,

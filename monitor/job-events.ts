@@ -79,6 +79,8 @@ export type JobEventBody =
       /** Number of rows on which gradients or losses were computed for the scores. */
       rows: number;
       seconds: number;
+      /** The node that computed the figures. @default the coordinator */
+      scorer?: string;
     }
   | { type: 'scoring-failed'; round: number; reason: string }
   /** A misdeed was recorded. `round`: that of the update; `standing`: of the person who answers for the peer. */

@@ -15,7 +15,7 @@ import type { BlobStore } from '../storage/blobs.ts';
 import type { JobKeys } from './job-keys.ts';
 import type { NodePolicy } from './policy.ts';
 import type { NodeStore } from './store/node-store.ts';
-import type { NodeTrainer } from './trainer.ts';
+import type { NodeTrainer, ScoreTrainer } from './trainer.ts';
 
 export interface SwarmNodeOptions {
   /** Multiaddrs of the coordinator, each ending in /p2p/<peer id>. The first that answers is used. */
@@ -43,6 +43,8 @@ export interface SwarmNodeDeps {
   network: SwarmNetwork;
   blobs: BlobStore;
   trainer: NodeTrainer;
+  /** Computes scores for the coordinator. @default the node does not offer this */
+  scoreTrainer?: ScoreTrainer;
   store: NodeStore;
   clock: Clock;
   log: Logger;

@@ -59,6 +59,11 @@ export interface NodeDaemonOptions extends JobTarget {
   compute?: ComputeInput;
   /** Limits of what the machine lends. @default four fifths of its memory, a base of 32 GiB, 100 GiB of disk */
   policy?: Partial<NodePolicy>;
+  /**
+   * Offers the coordinator to compute scores of updates. Needs an invite with the role `operator`.
+   * @default false
+   */
+  scores?: boolean;
   /** Port of the HTTP server on 127.0.0.1. @default 0: any free port */
   port?: number;
 }
@@ -75,6 +80,7 @@ const optionsSchema = z
     name: nodeNameSchema,
     version: versionSchema,
     mdns: z.boolean(),
+    scores: z.boolean(),
     port: portSchema,
     policy: z
       .object({ maxBaseBytes: bytesSchema, maxDiskBytes: bytesSchema, maxMemoryBytes: bytesSchema })
@@ -191,6 +197,7 @@ export async function startNode(options: NodeDaemonOptions, deps: NodeDaemonDeps
       network,
       blobs,
       trainer,
+      ...(options.scores && { scoreTrainer: trainer }),
       store,
       clock: systemClock,
       log,

@@ -13,6 +13,7 @@ export const nodeError = defineErrors({
   NOTHING_TRAINED: { kind: 'failed', next: ASK_OPERATOR },
   CHECKPOINT_UNTRUSTED: 'failed',
   JOB_NOT_FOUND: 'notFound',
+  NOT_SCORING: 'refused',
   NO_ADDRESS: { kind: 'failed', next: 'start the node with an invite: swarm node -, and paste the invite' },
   NO_OPEN_JOB: 'failed',
   RECEIPT_MISMATCH: 'failed',
@@ -22,5 +23,6 @@ export const nodeError = defineErrors({
   UPDATE_EXISTS: 'conflict',
   UPDATE_UNKNOWN: 'notFound',
   WORK_TOO_LARGE: 'failed',
+  WRONG_SCALE: 'failed',
   WRONG_ADAPTER: { kind: 'failed', next: REPORT },
 });

@@ -1,5 +1,7 @@
 import type { Head } from '../protocol/messages.ts';
+import type { RpcRequest } from '../protocol/rpc.ts';
 import type { Download, HeldAdapter, PhaseContext, ReadyContext } from './context.ts';
+import { nodeError } from './errors.ts';
 import type { NodeEvent } from './machine/state.ts';
 import type { Work } from './machine/work.ts';
 import { prepare } from './phases/join.ts';
@@ -7,6 +9,7 @@ import { requestJoin } from './phases/requests.ts';
 import { sync } from './phases/sync.ts';
 import { train } from './phases/train.ts';
 import { buildUpdate } from './phases/updates.ts';
+import { ScoreService } from './score-service.ts';
 import type { TrainedRound } from './trainer.ts';
 
 /**
@@ -21,6 +24,7 @@ export class JobWorker {
   #ready: ReadyContext | null = null;
   #held: HeldAdapter | null = null;
   #trained: TrainedRound | null = null;
+  #scores: ScoreService | null = null;
 
   constructor(context: Omit<PhaseContext, 'onDownload'>) {
     const onDownload = (download: Download | null): void => {
@@ -86,6 +90,16 @@ export class JobWorker {
     log.info({ round: work.round, update, bytes }, 'update-built');
     meter.roundTrained({ ...trained.result, updateBytes: bytes });
     return { type: 'update-built', work, update };
+  }
+
+  /** Computes figures of an update, as the coordinator asks. @throws SwarmError NOT_SCORING, and see `ScoreService` */
+  async measure(request: RpcRequest<'measure'>, signal: AbortSignal): Promise<number[]> {
+    const { scoreTrainer } = this.context.deps;
+    if (this.#ready === null || scoreTrainer === undefined) {
+      throw nodeError('NOT_SCORING', 'this node is not ready, or does not offer to compute scores');
+    }
+    this.#scores ??= new ScoreService({ trainer: scoreTrainer });
+    return this.#scores.measure(this.#ready, this.#held, request, signal);
   }
 
   /** Frees the result of an aborted round. */

@@ -41,7 +41,7 @@ export function nodeStatus({ swarmNode, options, deps, ...source }: StatusSource
     },
     job: jobOf(view),
     state: state.phase,
-    reason: reasonOf(view),
+    reason: reasonOf(view, deps.scoreTrainer !== undefined),
     round: state.head?.round ?? 0,
     standing: view.standing,
     ...progress,
@@ -54,12 +54,14 @@ export function nodeStatus({ swarmNode, options, deps, ...source }: StatusSource
 }
 
 /** Returns why the node waits. The state machine knows nothing of observers and suspensions. */
-function reasonOf({ state, context, standing }: SwarmNodeView): string {
+function reasonOf({ state, context, standing }: SwarmNodeView, scores: boolean): string {
   if (state.phase !== 'awaiting' || context === null) return state.reason;
   if (standing?.kind === 'suspended' && (state.head?.round ?? 0) <= (standing.untilRound ?? 0)) {
     return `this node is suspended up to round ${standing.untilRound}, because of ${countOf(standing.strikes, 'strike')}`;
   }
   if (context.role === 'contributor') return state.reason;
+  const isScorer = scores && context.role === 'operator';
+  if (isScorer) return 'this node computes scores when the coordinator asks; it gets no other work';
   return `this node is an ${context.role} of the job, so it gets no work`;
 }
 

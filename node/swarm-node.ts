@@ -9,6 +9,7 @@ import { jobTopic } from '../protocol/topics.ts';
 import { BlobCollector } from '../storage/blob-collector.ts';
 import { mayFetch } from './blob-access.ts';
 import type { OwnStanding, PhaseContext, SwarmNodeDeps, SwarmNodeOptions } from './context.ts';
+import { nodeError } from './errors.ts';
 import { type HeartbeatLoop, startHeartbeat } from './heartbeat.ts';
 import { JobKeys } from './job-keys.ts';
 import { JobWorker } from './job-worker.ts';
@@ -115,6 +116,13 @@ export class SwarmNode {
         // A refusal would name the job, so strangers get the same answer as the coordinator.
         if (peer === context?.coordinator) this.#takeReceipt(context, verifyReceipt(receipt, context), null);
         return {};
+      }),
+      network.handle('measure', async (peer, request, { signal }) => {
+        const { coordinator, job } = this.#worker?.context ?? {};
+        if (peer !== coordinator || request.job !== job) {
+          throw nodeError('NOT_SCORING', 'this node computes no scores for the caller');
+        }
+        return { figures: await this.#worker!.measure(request, signal) };
       }),
       network.onPeer(({ type, peer }) => {
         if (type === 'connect' && isCoordinator(peer)) this.#runner.dispatch({ type: 'connected' });

@@ -1,7 +1,9 @@
 import type { AdapterLayout } from '../lora/adapter/layout.ts';
 import type { Row } from '../lora/data/row.ts';
 import type { AdamWState } from '../lora/train/optimizer/adamw.ts';
+import type { RowLoss } from '../lora/train/step.ts';
 import type { JobPosition, TrainProgress, TrainResult } from '../lora/train/trainer.ts';
+import type { LossGradient } from '../lora/update/score.ts';
 import type { Manifest } from '../protocol/manifest.ts';
 
 /** One round for a trainer to train. */
@@ -49,4 +51,24 @@ export interface NodeTrainer {
     options: { signal: AbortSignal; onProgress: (progress: TrainProgress) => void },
   ): Promise<TrainedRound>;
   stop(): Promise<void>;
+}
+
+/** Computes what the scores of updates need, for the job that the node's trainer is prepared for. */
+export interface ScoreTrainer {
+  /**
+   * Returns the gradient of the mean loss over rows with respect to the adapter, in nats per supervised token.
+   * @param adapter in layout order
+   * @throws SwarmError TRAINER_DIED or another error of training, or the signal's reason
+   */
+  lossGradient(
+    adapter: readonly Float32Array[],
+    rows: readonly Row[],
+    options: { signal: AbortSignal },
+  ): Promise<LossGradient>;
+  /** Returns the losses of an adapter on rows. @throws the errors of `lossGradient` */
+  losses(
+    adapter: readonly Float32Array[],
+    rows: readonly Row[],
+    options: { signal: AbortSignal },
+  ): Promise<readonly RowLoss[]>;
 }

@@ -5,6 +5,7 @@ import { sleep } from '../common/deadline.ts';
 import { isSwarmError } from '../common/errors.ts';
 import type { Logger } from '../common/logger.ts';
 import type { AdapterLayout } from '../lora/adapter/layout.ts';
+import type { Row } from '../lora/data/row.ts';
 import { deviceNames } from '../lora/engines/names.ts';
 import { type OnUndeleted, removeBases, removeOtherBits } from '../lora/models/base/base-cleanup.ts';
 import { layOutBase } from '../lora/models/base/base-folder.ts';
@@ -20,14 +21,16 @@ import { estimateTraining } from '../lora/train/memory/estimate.ts';
 import { memoryOfTrainers } from '../lora/train/memory/trainers.ts';
 import type { TrainerOptions } from '../lora/train/process/messages.ts';
 import { TrainerProcess } from '../lora/train/process/supervisor.ts';
+import type { RowLoss } from '../lora/train/step.ts';
 import type { TrainProgress } from '../lora/train/trainer.ts';
+import type { LossGradient } from '../lora/update/score.ts';
 import type { NodeMetrics } from '../monitor/node-metrics.ts';
 import { encodeCbor, sha256 } from '../protocol/cbor.ts';
 import type { Manifest } from '../protocol/manifest.ts';
 import type { FileBlobs } from '../storage/blobs.ts';
 import { nodeError } from './errors.ts';
 import { backoffMs } from './machine/times.ts';
-import type { NodeTrainer, TrainedRound, TrainTask } from './trainer.ts';
+import type { NodeTrainer, ScoreTrainer, TrainedRound, TrainTask } from './trainer.ts';
 
 export interface TrainingProcessOptions {
   home: string;
@@ -48,7 +51,7 @@ export interface TrainingProcessDeps {
  * Runs the trainer process of one job at a time. If the process dies, its round is lost. The process is restarted so
  * that it is ready for the next round: immediately after a first failure, and after growing pauses if it fails again.
  */
-export class TrainingProcess implements NodeTrainer {
+export class TrainingProcess implements NodeTrainer, ScoreTrainer {
   readonly #options: TrainingProcessOptions;
   readonly #deps: TrainingProcessDeps;
   readonly #life = new AbortController();
@@ -184,6 +187,24 @@ export class TrainingProcess implements NodeTrainer {
       }
       throw error;
     }
+  }
+
+  async lossGradient(
+    adapter: readonly Float32Array[],
+    rows: readonly Row[],
+    { signal }: { signal: AbortSignal },
+  ): Promise<LossGradient> {
+    const process = await raceSignal(this.#living(), signal);
+    return raceSignal(process.lossGradient({ adapter, rows, signal }), signal);
+  }
+
+  async losses(
+    adapter: readonly Float32Array[],
+    rows: readonly Row[],
+    { signal }: { signal: AbortSignal },
+  ): Promise<readonly RowLoss[]> {
+    const process = await raceSignal(this.#living(), signal);
+    return raceSignal(process.evaluate({ adapter, rows, signal }), signal);
   }
 
   async stop(): Promise<void> {

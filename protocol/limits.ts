@@ -39,6 +39,11 @@ export const DATA_SHARDS = 4096;
 /** Largest data shard. A node decodes a shard as a whole. The longest row (131,072 tokens of 10 bytes) fits in one. */
 export const DATA_SHARD_BYTES = 1536 * KiB;
 
+/** Largest number of rows in a batch of the request `measure`. The gain of an update is measured on at most 64 rows. */
+export const MEASURED_ROWS = 64;
+/** Largest number of batches in one request `measure`: four of random rows, and one of an author's rows. */
+export const MEASURED_BATCHES = 5;
+
 /** Longest time to answer a request. */
 export const RPC_TIMEOUT_MS = 10_000;
 /** Longest pause before and within a blob answer. */

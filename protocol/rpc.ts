@@ -6,8 +6,11 @@ import {
   CONTROL_MESSAGE_BYTES,
   GOSSIP_MESSAGE_BYTES,
   JOBS_PER_COORDINATOR,
+  MEASURED_BATCHES,
+  MEASURED_ROWS,
   RPC_MESSAGE_BYTES,
 } from './limits.ts';
+import { blobRefSchema, presetSchema } from './manifest.ts';
 import { SEALING_KEY_BYTES } from './sealing.ts';
 
 /** libp2p protocol of blob transfers. */
@@ -31,7 +34,7 @@ const standing = z.strictObject({
 const role = z.enum(['contributor', 'observer', 'operator']);
 /**
  * What a member of a job may do. A contributor trains. An observer reads heads, checkpoints and blobs, and gets no work. An
- * operator has the same rights as an observer.
+ * operator has the same rights as an observer, and may compute scores for the coordinator.
  */
 export type Role = z.infer<typeof role>;
 const empty = z.strictObject({});
@@ -80,6 +83,8 @@ export const rpcMethods = {
       engine: labelSchema,
       /** Training speed as the node measured it; 0 before its first round. */
       tokensPerSecond: z.number().nonnegative(),
+      /** Whether the node offers to compute scores, with the request `measure`. @default false */
+      scores: z.boolean().optional(),
       /** Time on the node's clock. A node with a wrong clock is refused, because its heartbeats would be ignored. */
       sentAt: z.int().nonnegative(),
     }),
@@ -153,6 +158,42 @@ export const rpcMethods = {
     maxRequestBytes: 256,
     maxResponseBytes: RPC_MESSAGE_BYTES,
     quota: { calls: 10, perMs: 10_000 },
+  },
+  /**
+   * Computes figures of one update for its score, one for each batch of rows: the inner product of the gradient and the
+   * update (`products`), or the mean loss with the update (`losses`). Called by the coordinator, on nodes that offered it
+   * when they joined. The products are empty without an update, and the node prepares the gradients.
+   */
+  measure: {
+    request: z.strictObject({
+      job,
+      /** Digests of the checkpoint at which the figures are computed, and of its adapter. */
+      parent: digestSchema,
+      adapter: digestSchema,
+      what: z.enum(['products', 'losses']),
+      /** Positions in the order of a round's rows. */
+      batches: z
+        .array(
+          z.strictObject({
+            round: z.int().positive(),
+            positions: z.array(z.int().nonnegative()).min(1).max(MEASURED_ROWS),
+          }),
+        )
+        .min(1)
+        .max(MEASURED_BATCHES),
+      update: z
+        .strictObject({
+          ...blobRefSchema.shape,
+          preset: presetSchema,
+          /** Factor of each tensor, as float32 in little-endian order. */
+          scale: bytesSchema,
+        })
+        .nullable(),
+    }),
+    response: z.strictObject({ figures: z.array(z.number()).max(MEASURED_BATCHES) }),
+    maxRequestBytes: 64 * 1024,
+    maxResponseBytes: 256,
+    quota: { calls: 2000, perMs: 10_000 },
   },
   /** Sends the author of an update its receipt. Called by the coordinator. */
   notify: {

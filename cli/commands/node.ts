@@ -39,6 +39,7 @@ interface NodeOptions extends TargetOptions {
   baseBits: BaseBits;
   precision: Precision;
   gradientCheckpointing?: boolean;
+  score?: boolean;
   maxBase?: number;
   maxDisk?: number;
   maxMemory?: number;
@@ -80,6 +81,10 @@ export function registerNode(program: Command, context: Context): void {
     .option('--no-gradient-checkpointing', 'never use gradient checkpointing, even if memory is short')
     .option('--base-bits <bits>', BASE_BITS_HELP, baseBits, 32)
     .addOption(precisionOption().default('float32'))
+    .option(
+      '--score',
+      'compute scores of updates for the coordinator; needs an invite with the role operator',
+    )
     .option('--max-base <GiB>', 'largest base model to download, in GiB (default: 32)', number(0))
     .option('--max-disk <GiB>', 'disk space to lend, in GiB (default: 100)', number(0))
     .option(
@@ -115,6 +120,7 @@ async function run(context: Context, target: readonly string[], options: NodeOpt
       ...(options.listen === undefined ? {} : { listen: options.listen }),
       mdns: options.mdns,
       compute,
+      scores: options.score ?? false,
       port: options.apiPort,
       policy: limits(options),
     },

@@ -1,22 +1,11 @@
 /** The figures of a round's updates: effects, gains and exact effects, from gradients and losses at the parent. */
-import { withDeadline } from '../../common/deadline.ts';
-import { decodeAdapter } from '../../lora/adapter/codec.ts';
-import type { Row } from '../../lora/data/row.ts';
-import { placesInRound, readRows } from '../../lora/data/shards/round-rows.ts';
-import { effectOf, isHarmful, type LossGradient, scoreUpdate, withUpdate } from '../../lora/update/score.ts';
-import { ADAPTER_BYTES } from '../../protocol/limits.ts';
-import {
-  type CurrentCheckpoint,
-  EVALUATION_TIMEOUT_MS,
-  type EvaluateOptions,
-  type RunContext,
-} from '../context.ts';
+import { effectOf, isHarmful } from '../../lora/update/score.ts';
+import type { CurrentCheckpoint, RunContext } from '../context.ts';
 import { coordinatorError } from '../errors.ts';
 import type { Assignment } from '../round/plan.ts';
 import type { StoredRound, StoredScore, StoredUpdate } from '../store/store.ts';
-import { loadUpdate } from './arithmetic.ts';
 import { BELIEF_LINE, gainErrorOf, isDoubtful, sharesOf } from './belief.ts';
-import { meanLoss } from './comparison.ts';
+import type { Batch, Measurer } from './measurer.ts';
 import { type ExactPlan, LEAST_OWN_ROWS, planScoring } from './score-plan.ts';
 
 /**
@@ -93,17 +82,14 @@ export function sharesByIndex(
 /** Measures the updates of one closed round. */
 export class RoundMeasurement {
   readonly #context: RunContext;
-  readonly #onFallback: EvaluateOptions['onFallback'];
+  readonly #measurer: Measurer;
   readonly #closed: ClosedRound;
   #rows = 0;
 
-  constructor(
-    closed: ClosedRound,
-    { context, onFallback }: { context: RunContext } & Pick<EvaluateOptions, 'onFallback'>,
-  ) {
+  constructor(closed: ClosedRound, deps: { context: RunContext; measurer: Measurer }) {
     this.#closed = closed;
-    this.#context = context;
-    this.#onFallback = onFallback;
+    this.#context = deps.context;
+    this.#measurer = deps.measurer;
   }
 
   /**
@@ -112,12 +98,12 @@ export class RoundMeasurement {
    * @throws SwarmError SCORING_SLOW if there is time for less than half of the candidates
    */
   async run(candidates: readonly Candidate[], late: readonly Sent[]): Promise<RoundFigures> {
-    const { manifest, layout, deps } = this.#context;
+    const { manifest, deps } = this.#context;
     const { clock } = deps;
     const figures = new Map<number, FiguresOfUpdate>();
     const harmful = new Set<number>();
     if (candidates.length === 0) return { figures, randomRows: 0, rows: 0, harmful };
-    const { round, parent, facts, seed } = this.#closed;
+    const { round, facts, seed } = this.#closed;
     const plan = planScoring(
       candidates.map(({ update, assignment: { start, end }, earlier }) => {
         return { key: `${update.peer} ${update.round}`, start, end, isDoubtful: isDoubtful(earlier) };
@@ -128,14 +114,12 @@ export class RoundMeasurement {
         seed,
       },
     );
-    const bytes = await deps.blobs.get(parent.checkpoint.adapter.digest, { maxBytes: ADAPTER_BYTES });
-    const adapter = decodeAdapter(bytes, layout);
-
+    const measurer = this.#measurer;
     const [first, ...others] = plan.random;
-    const random = [await this.#gradient(adapter, round, first!)];
+    await measurer.addRandom(this.#counted(round, first!));
     // The first gradient prepares the computation. The clock starts after it.
     const startedAt = clock.monotonic();
-    for (const positions of others) random.push(await this.#gradient(adapter, round, positions));
+    for (const positions of others) await measurer.addRandom(this.#counted(round, positions));
     const randomRows = this.#rows;
     const limit = Math.max(LEAST_MS, TIME_SHARE * (facts.closedAt! - facts.openedAt));
     const spent = clock.monotonic() - startedAt;
@@ -145,12 +129,14 @@ export class RoundMeasurement {
     const affordable = perRow > 0 ? (limit - spent) / perRow / wanted : 1;
     for (const { candidate, positions } of plan.own) {
       if (isOver()) break;
-      const { index, update, scale } = candidates[candidate]!;
+      const sent = candidates[candidate]!;
       const chosen = positions.slice(0, Math.max(LEAST_OWN_ROWS, Math.floor(affordable * positions.length)));
-      const own = await this.#gradient(adapter, update.round, chosen);
-      const score = scoreUpdate(await this.#load(update), { random, own, scale });
-      figures.set(index, { ...score, exact: null, ownRows: chosen.length });
-      if (isHarmful(score)) harmful.add(index);
+      const own = this.#counted(sent.update.round, chosen);
+      const products = await measurer.products(sent, own);
+      const effect = effectOf(products.random);
+      const gain = products.own! - effect.effect;
+      figures.set(sent.index, { ...effect, gain, exact: null, ownRows: chosen.length });
+      if (isHarmful(effect)) harmful.add(sent.index);
     }
     if (figures.size < LEAST_SCORED * candidates.length) {
       const message = `${figures.size} of ${candidates.length} updates could be scored in ${Math.round(limit)} ms; give the coordinator more threads or a GPU`;
@@ -161,10 +147,11 @@ export class RoundMeasurement {
     // An exact effect can only lower a share, so it is not needed for an update without weight.
     const isWeightless = (index: number): boolean =>
       harmful.has(index) || (shares.get(index) ?? 1) < BELIEF_LINE;
-    await this.#addExact(plan.exact, candidates, { adapter, figures, isWeightless, isOver });
+    await this.#addExact(plan.exact, candidates, { figures, isWeightless, isOver });
     // The effect of a late update needs no further gradient.
-    for (const { index, update, scale } of late) {
-      if (isHarmful(effectOf(await this.#load(update), { random, scale }))) harmful.add(index);
+    for (const sent of late) {
+      const { random } = await measurer.products(sent, null);
+      if (isHarmful(effectOf(random))) harmful.add(sent.index);
     }
     return { figures, randomRows, rows: this.#rows, harmful };
   }
@@ -174,72 +161,35 @@ export class RoundMeasurement {
     { positions, candidates: order, most }: ExactPlan,
     candidates: readonly Candidate[],
     round: {
-      adapter: readonly Float32Array[];
       figures: Map<number, FiguresOfUpdate>;
       isWeightless: (index: number) => boolean;
       isOver: () => boolean;
     },
   ): Promise<void> {
-    const { adapter, figures, isWeightless, isOver } = round;
+    const { figures, isWeightless, isOver } = round;
     let before: number | null = null;
     let measured = 0;
     for (const candidate of order) {
-      const { index, update, scale } = candidates[candidate]!;
+      const sent = candidates[candidate]!;
+      const { index } = sent;
       const known = figures.get(index);
       if (!known || isWeightless(index)) continue;
       if (measured === most || isOver()) return;
-      before ??= await this.#loss(adapter, positions);
-      const after = await this.#loss(withUpdate(adapter, await this.#load(update), scale), positions);
+      before ??= await this.#loss(null, positions);
+      const after = await this.#loss(sent, positions);
       figures.set(index, { ...known, exact: before - after });
       measured++;
     }
   }
 
-  #load(update: StoredUpdate): ReturnType<typeof loadUpdate> {
-    const { layout, deps, signal } = this.#context;
-    return loadUpdate(update, { layout, blobs: deps.blobs, signal });
+  /** Returns the mean loss on random rows, in nats per token. @param sent an update to apply first */
+  #loss(sent: Sent | null, positions: readonly number[]): Promise<number> {
+    return this.#measurer.loss(sent, this.#counted(this.#closed.round, positions));
   }
 
-  /** Reads the rows at positions of a round. */
-  #read(round: number, positions: readonly number[]): Promise<Row[]> {
-    const { job, manifest, deps, signal } = this.#context;
+  /** Counts the rows of a batch that is about to be read. */
+  #counted(round: number, positions: readonly number[]): Batch {
     this.#rows += positions.length;
-    const key = { job, round, parent: this.#closed.parent.digest };
-    return readRows(manifest.data, placesInRound(manifest.data, key, positions), {
-      read: ({ digest, size }) => deps.blobs.get(digest, { maxBytes: size }),
-      signal,
-    });
-  }
-
-  /** Returns the mean loss of an adapter on random rows, in nats per token. */
-  async #loss(adapter: readonly Float32Array[], positions: readonly number[]): Promise<number> {
-    const { job, manifest, deps, signal } = this.#context;
-    const rows = await this.#read(this.#closed.round, positions);
-    const what = 'the losses for the scores of updates';
-    const losses = await withDeadline(
-      { clock: deps.clock, ms: EVALUATION_TIMEOUT_MS, signal, what },
-      (inner) =>
-        deps.validator.losses({ job, manifest }, adapter, rows, {
-          signal: inner,
-          onFallback: this.#onFallback,
-        }),
-    );
-    return meanLoss(losses) ?? 0;
-  }
-
-  async #gradient(
-    adapter: readonly Float32Array[],
-    round: number,
-    positions: readonly number[],
-  ): Promise<LossGradient> {
-    const { job, manifest, deps, signal } = this.#context;
-    const rows = await this.#read(round, positions);
-    const what = 'the gradient for the scores of updates';
-    return withDeadline({ clock: deps.clock, ms: EVALUATION_TIMEOUT_MS, signal, what }, (inner) =>
-      deps.validator.gradient({ job, manifest }, adapter, rows, {
-        signal: inner,
-        onFallback: this.#onFallback,
-      }),
-    );
+    return { round, positions };
   }
 }

@@ -5,7 +5,16 @@ import type { CurrentCheckpoint, EvaluateOptions, RunContext } from '../context.
 import type { StoredScore, StoredUpdate } from '../store/store.ts';
 import { loadUpdate } from './arithmetic.ts';
 import { BELIEF_UPDATES, beliefOf, NEWCOMER_SHARE } from './belief.ts';
-import { type Candidate, RoundMeasurement, type Sent, sharesByIndex } from './score-figures.ts';
+import { OwnMeasurer } from './measurer.ts';
+import {
+  type Candidate,
+  type ClosedRound,
+  type RoundFigures,
+  RoundMeasurement,
+  type Sent,
+  sharesByIndex,
+} from './score-figures.ts';
+import { RemoteMeasurer, type Scorers } from './scorers.ts';
 import { votesOf } from './update-weights.ts';
 
 /**
@@ -23,6 +32,8 @@ export interface ScoringDeps extends Pick<EvaluateOptions, 'onFallback'> {
   readonly context: RunContext;
   /** Runs `write` in a transaction, which also records the event. */
   readonly record: (write: () => void, event: JobEventBody | null) => void;
+  /** Nodes that can compute figures for the coordinator. @default none */
+  readonly scorers?: Scorers;
 }
 
 /**
@@ -61,7 +72,7 @@ export class UpdateScoring {
       record(() => deps.store.scores.putSeed(job, round, seed), null);
     }
     const startedAt = deps.clock.monotonic();
-    let result: { scores: StoredScore[]; rows: number };
+    let result: { scores: StoredScore[]; rows: number; scorer: string | null };
     try {
       result = await this.#score(updates, { round, parent, seed });
     } catch (error) {
@@ -72,7 +83,7 @@ export class UpdateScoring {
       record(() => {}, { type: 'scoring-failed', round, reason });
       return unscored;
     }
-    const { scores, rows } = result;
+    const { scores, rows, scorer } = result;
     const count = (which: (score: StoredScore) => boolean): number => scores.filter(which).length;
     const figures = {
       scored: count(({ share, isHarmful }) => share !== null && !isHarmful),
@@ -84,7 +95,7 @@ export class UpdateScoring {
     const write = (): void => {
       for (const score of scores) deps.store.scores.insert(job, score);
     };
-    record(write, { type: 'scored', round, ...figures, rows, seconds });
+    record(write, { type: 'scored', round, ...figures, rows, seconds, ...(scorer !== null && { scorer }) });
     deps.meter.scoring(manifest.name, { seconds, ...figures });
     return scores;
   }
@@ -92,7 +103,7 @@ export class UpdateScoring {
   async #score(
     updates: readonly StoredUpdate[],
     closed: { round: number; parent: CurrentCheckpoint; seed: Uint8Array },
-  ): Promise<{ scores: StoredScore[]; rows: number }> {
+  ): Promise<{ scores: StoredScore[]; rows: number; scorer: string | null }> {
     const { round, parent } = closed;
     const { job, layout, deps, signal } = this.#deps.context;
     const rounds = new Map(
@@ -118,9 +129,8 @@ export class UpdateScoring {
     const late = updates.flatMap((update, index): Sent[] =>
       isEmpty[index] || isOfParent[index] ? [] : [{ index, update, scale: scales[index]! }],
     );
-    const measurement = new RoundMeasurement({ ...closed, facts: rounds.get(round)! }, this.#deps);
-    const measured = await measurement.run(candidates, late);
-    const { figures, harmful, rows } = measured;
+    const measured = await this.#measure({ ...closed, facts: rounds.get(round)! }, candidates, late);
+    const { figures, harmful, rows, scorer } = measured;
     const shares = sharesByIndex(candidates, measured);
     const scores = updates.map((update, index): StoredScore => {
       const before = this.#unscored(round, update);
@@ -137,7 +147,40 @@ export class UpdateScoring {
       const belief = isOfParent[index] ? before.belief : Math.min(before.belief, NEWCOMER_SHARE);
       return { ...before, figures: found, belief, isHarmful: isOut };
     });
-    return { scores, rows };
+    return { scores, rows, scorer };
+  }
+
+  /**
+   * Has a node of the operator compute the figures, if one offers it. If it does not answer in time, or if a spot check
+   * shows a wrong figure, the coordinator computes all of them itself.
+   */
+  async #measure(
+    closed: ClosedRound,
+    candidates: readonly Candidate[],
+    late: readonly Sent[],
+  ): Promise<RoundFigures & { scorer: string | null }> {
+    const { context, scorers = null } = this.#deps;
+    const { round, parent } = closed;
+    const { log, randomBytes } = context.deps;
+    const scorer = candidates.length === 0 ? null : (scorers?.choose(round) ?? null);
+    if (scorer !== null) {
+      try {
+        const measurer = new RemoteMeasurer(scorer, parent, { context });
+        const measured = await new RoundMeasurement(closed, { context, measurer }).run(candidates, late);
+        const below = (limit: number): number => Buffer.from(randomBytes(6)).readUIntBE(0, 6) % limit;
+        const { isRight, difference } = await measurer.check(new OwnMeasurer(parent, this.#deps), below);
+        if (isRight) return { ...measured, scorer };
+        scorers!.noteWrong(scorer);
+        log.warn({ round, peer: scorer, difference }, 'scorer-wrong');
+      } catch (error) {
+        context.signal.throwIfAborted();
+        scorers!.noteSilence(scorer, round);
+        log.warn({ round, peer: scorer, error }, 'scorer-failed');
+      }
+    }
+    const measurer = new OwnMeasurer(parent, this.#deps);
+    const measured = await new RoundMeasurement(closed, { context, measurer }).run(candidates, late);
+    return { ...measured, scorer: null };
   }
 
   /** Returns the score of an update without figures. Its belief comes from the author's earlier updates. */

@@ -4,6 +4,7 @@ import { Auditor } from '../audits/auditor.ts';
 import type { RunContext } from '../context.ts';
 import type { FailpointName } from '../failpoints.ts';
 import { type MergeCandidate, type RollBack, RoundMerge } from '../merge/merge-round.ts';
+import type { Scorers } from '../merge/scorers.ts';
 import { newestShares } from '../peers/present-peer.ts';
 import { dueAt, isOver, isRollingBack, reduce } from '../round/round-machine.ts';
 import type { JobState, MachineEvent } from '../round/state.ts';
@@ -32,7 +33,13 @@ export class RoundDriver {
   /** The merge or commit in progress. */
   #background: Promise<void> = Promise.resolve();
 
-  constructor(deps: { context: RunContext; record: RoundRecord; receipts: Receipts; ledger: Ledger }) {
+  constructor(deps: {
+    context: RunContext;
+    record: RoundRecord;
+    receipts: Receipts;
+    ledger: Ledger;
+    scorers: Scorers;
+  }) {
     this.#context = deps.context;
     this.#record = deps.record;
     this.#receipts = deps.receipts;
@@ -41,6 +48,7 @@ export class RoundDriver {
       this.transact((outbox) => outbox.event({ type: 'evaluation-lighter', reason }));
     this.#merge = new RoundMerge({
       context: deps.context,
+      scorers: deps.scorers,
       onFallback,
       record: (write, event) =>
         this.transact((outbox) => {

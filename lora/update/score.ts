@@ -72,12 +72,11 @@ export function withUpdate(
   });
 }
 
-/** Computes the effect of an update, and its standard error. @param random see `scoreUpdate` */
-export function effectOf(
-  update: SparseUpdate,
-  { random, scale }: { random: readonly LossGradient[]; scale?: ArrayLike<number> },
-): Pick<UpdateScore, 'effect' | 'effectError'> {
-  const effects = random.map((gradient) => lossDecrease(gradient, update, scale));
+/**
+ * Computes the effect of an update, and its standard error.
+ * @param effects effect of the update on each batch of random rows; at least one
+ */
+export function effectOf(effects: readonly number[]): Pick<UpdateScore, 'effect' | 'effectError'> {
   const effect = effects.reduce((sum, value) => sum + value, 0) / effects.length;
   const squares = effects.reduce((sum, value) => sum + (value - effect) ** 2, 0);
   const effectError = effects.length > 1 ? Math.sqrt(squares / (effects.length - 1) / effects.length) : 0;
@@ -98,6 +97,6 @@ export function scoreUpdate(
   update: SparseUpdate,
   { random, own, scale }: { random: readonly LossGradient[]; own: LossGradient; scale?: ArrayLike<number> },
 ): UpdateScore {
-  const measured = effectOf(update, { random, ...(scale && { scale }) });
+  const measured = effectOf(random.map((gradient) => lossDecrease(gradient, update, scale)));
   return { ...measured, gain: lossDecrease(own, update, scale) - measured.effect };
 }

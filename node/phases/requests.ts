@@ -64,7 +64,8 @@ export async function requestJoin(
 ): Promise<RpcResponse<'join'>> {
   const { engine } = deps.trainer;
   const { tokensPerSecond } = deps.store.job(job);
-  const body = { job, invite, name, agent, engine, tokensPerSecond, sentAt: deps.clock.now() };
+  const scores = deps.scoreTrainer !== undefined;
+  const body = { job, invite, name, agent, engine, tokensPerSecond, scores, sentAt: deps.clock.now() };
   const answer = await request(deps, coordinator, 'join', body, signal);
   deps.onStanding?.(answer.standing);
   return answer;

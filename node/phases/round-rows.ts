@@ -5,20 +5,34 @@ import type { Work } from '../machine/work.ts';
 
 /**
  * Returns the rows of a node's interval in training order. If the interval has fewer than `count` rows, they are
- * repeated. Missing data shards are fetched first, and stay in the blob store.
+ * repeated.
  * @param count number of rows to return
+ * @throws the errors of `rowsAt`
+ */
+export function rowsOf(
+  context: PhaseContext,
+  { round, parent, start, end }: Work,
+  count: number,
+  signal: AbortSignal,
+): Promise<Row[]> {
+  const positions = Array.from({ length: count }, (_, i) => start + (i % (end - start)));
+  return rowsAt(context, { round, parent, positions }, signal);
+}
+
+/**
+ * Returns the rows at positions of a round's permutation. Missing data shards are fetched first, and stay in the blob
+ * store.
+ * @param at `parent`: digest of the checkpoint that the round starts from
  * @throws SwarmError BLOB_*; DATA_MISMATCH if a shard differs from what the manifest says
  */
-export async function rowsOf(
+export async function rowsAt(
   context: PhaseContext,
-  work: Work,
-  count: number,
+  { round, parent, positions }: { round: number; parent: string; positions: readonly number[] },
   signal: AbortSignal,
 ): Promise<Row[]> {
   const { job, manifest, deps } = context;
   const { data } = manifest;
-  const positions = Array.from({ length: count }, (_, i) => work.start + (i % (work.end - work.start)));
-  const places = placesInRound(data, { job, round: work.round, parent: work.parent }, positions);
+  const places = placesInRound(data, { job, round, parent }, positions);
   await fetchShards(
     context,
     shardsOf(places).map((shard) => data.shards[shard]!),

@@ -15,6 +15,7 @@ import { Store } from '../../coordinator/store/store.ts';
 import { decodeAdapter } from '../../lora/adapter/codec.ts';
 import type { Row } from '../../lora/data/row.ts';
 import { sha256 } from '../../protocol/cbor.ts';
+import type { Role } from '../../protocol/rpc.ts';
 import { signerOf } from '../utils/signers.ts';
 import { distance, gradientOn, lossOn, trainStep } from '../utils/virtual/fake-trainer.ts';
 import { MemoryBlobs, MemoryDisk } from '../utils/virtual/memory-blobs.ts';
@@ -191,9 +192,9 @@ export class VirtualCoordinator {
   }
 
   /** Creates a personal invite of the job, for two machines. Returns its token. */
-  invite(): string {
+  invite(role: Role = 'contributor'): string {
     const { invites } = this.#coordinator!.jobs()[0]!.members;
-    return invites.create({ name: null, role: 'contributor', uses: 2, expiresAt: null }).token;
+    return invites.create({ name: null, role, uses: 2, expiresAt: null }).token;
   }
 
   /** Resumes the job if it is paused, as an operator does. */

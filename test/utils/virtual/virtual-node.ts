@@ -8,7 +8,7 @@ import { defaultPolicy } from '../../../node/policy.ts';
 import { NodeStore } from '../../../node/store/node-store.ts';
 import { MIGRATIONS } from '../../../node/store/schema.ts';
 import { SwarmNode } from '../../../node/swarm-node.ts';
-import type { NodeTrainer } from '../../../node/trainer.ts';
+import type { NodeTrainer, ScoreTrainer } from '../../../node/trainer.ts';
 import type { Signer } from '../../../protocol/signing.ts';
 import { Database } from '../../../storage/database.ts';
 import { signerOf } from '../signers.ts';
@@ -37,6 +37,8 @@ export interface VirtualNodeOptions {
   blunders?: number;
   /** Makes the trainer of a process. @default a FakeTrainer */
   trainerFor?: (clock: Clock) => NodeTrainer;
+  /** Computes scores for the coordinator. @default the node does not offer this */
+  scoreTrainer?: ScoreTrainer;
   /** Returns the network that the node uses, for nodes that break the protocol. @default `host` */
   networkFor?: (host: VirtualHost) => SwarmNetwork;
   options?: Partial<SwarmNodeOptions>;
@@ -108,7 +110,7 @@ export class VirtualNode {
     const host = network.host({ signer: this.signer, blobs, isAlive });
     const training: FakeTrainerOptions = { layout, msPerStep, deaths, blunders };
     const trainer = new FakeTrainer(training, { clock: own, random });
-    const { trainerFor = () => trainer, networkFor = () => host } = this.#options;
+    const { trainerFor = () => trainer, networkFor = () => host, scoreTrainer } = this.#options;
     this.#process = process;
     this.#host = host;
     this.#trainer = trainer;
@@ -126,6 +128,7 @@ export class VirtualNode {
         network: networkFor(host),
         blobs,
         trainer: trainerFor(own),
+        ...(scoreTrainer && { scoreTrainer }),
         store: new NodeStore(this.database),
         clock: own,
         log: log.child({ node: number }),

@@ -1,0 +1,121 @@
+import { withDeadline } from '../../common/deadline.ts';
+import { decodeAdapter } from '../../lora/adapter/codec.ts';
+import type { Row } from '../../lora/data/row.ts';
+import { placesInRound, readRows } from '../../lora/data/shards/round-rows.ts';
+import { type LossGradient, lossDecrease, withUpdate } from '../../lora/update/score.ts';
+import { ADAPTER_BYTES } from '../../protocol/limits.ts';
+import {
+  type CurrentCheckpoint,
+  EVALUATION_TIMEOUT_MS,
+  type EvaluateOptions,
+  type RunContext,
+} from '../context.ts';
+import { loadUpdate } from './arithmetic.ts';
+import { meanLoss } from './comparison.ts';
+import type { Sent } from './score-figures.ts';
+
+/** Rows of a job, as positions in the order of a round's rows. */
+export interface Batch {
+  readonly round: number;
+  readonly positions: readonly number[];
+}
+
+/** Inner products of an update with gradients: the estimated decrease of the loss, in nats per token. */
+export interface Products {
+  /** One for each batch of random rows. */
+  readonly random: readonly number[];
+  /** On the rows of the author; null if they were not asked for. */
+  readonly own: number | null;
+}
+
+/** Computes the figures of a round's updates at the checkpoint that the round starts from. */
+export interface Measurer {
+  /** Adds a batch of random rows. Computes its gradient. */
+  addRandom(batch: Batch): Promise<void>;
+  products(sent: Sent, own: Batch | null): Promise<Products>;
+  /** Returns the mean loss, in nats per token. @param sent an update to apply first */
+  loss(sent: Sent | null, batch: Batch): Promise<number>;
+}
+
+/** Computes the figures with the coordinator's own validator. */
+export class OwnMeasurer implements Measurer {
+  readonly #parent: CurrentCheckpoint;
+  readonly #context: RunContext;
+  readonly #onFallback: EvaluateOptions['onFallback'];
+  readonly #random: LossGradient[] = [];
+  #adapter: readonly Float32Array[] | null = null;
+
+  constructor(
+    parent: CurrentCheckpoint,
+    deps: { context: RunContext } & Pick<EvaluateOptions, 'onFallback'>,
+  ) {
+    this.#parent = parent;
+    this.#context = deps.context;
+    this.#onFallback = deps.onFallback;
+  }
+
+  async addRandom(batch: Batch): Promise<void> {
+    this.#random.push(await this.#gradient(batch));
+  }
+
+  async products(sent: Sent, own: Batch | null): Promise<Products> {
+    const gradient = own && (await this.#gradient(own));
+    const update = await this.#load(sent);
+    const decrease = (one: LossGradient): number => lossDecrease(one, update, sent.scale);
+    return { random: this.#random.map(decrease), own: gradient && decrease(gradient) };
+  }
+
+  async loss(sent: Sent | null, batch: Batch): Promise<number> {
+    const parent = await this.#parentAdapter();
+    const adapter = sent === null ? parent : withUpdate(parent, await this.#load(sent), sent.scale);
+    const rows = await this.#read(batch);
+    const losses = await this.#compute('the losses for the scores of updates', (validator, job, options) =>
+      validator.losses(job, adapter, rows, options),
+    );
+    return meanLoss(losses) ?? 0;
+  }
+
+  async #gradient(batch: Batch): Promise<LossGradient> {
+    const adapter = await this.#parentAdapter();
+    const rows = await this.#read(batch);
+    return this.#compute('the gradient for the scores of updates', (validator, job, options) =>
+      validator.gradient(job, adapter, rows, options),
+    );
+  }
+
+  #compute<T>(
+    what: string,
+    work: (
+      validator: RunContext['deps']['validator'],
+      job: Pick<RunContext, 'job' | 'manifest'>,
+      options: EvaluateOptions,
+    ) => Promise<T>,
+  ): Promise<T> {
+    const { job, manifest, deps, signal } = this.#context;
+    const onFallback = this.#onFallback;
+    return withDeadline({ clock: deps.clock, ms: EVALUATION_TIMEOUT_MS, signal, what }, (inner) =>
+      work(deps.validator, { job, manifest }, { signal: inner, onFallback }),
+    );
+  }
+
+  async #parentAdapter(): Promise<readonly Float32Array[]> {
+    const { layout, deps } = this.#context;
+    const { digest } = this.#parent.checkpoint.adapter;
+    this.#adapter ??= decodeAdapter(await deps.blobs.get(digest, { maxBytes: ADAPTER_BYTES }), layout);
+    return this.#adapter;
+  }
+
+  #load({ update }: Sent): ReturnType<typeof loadUpdate> {
+    const { layout, deps, signal } = this.#context;
+    return loadUpdate(update, { layout, blobs: deps.blobs, signal });
+  }
+
+  #read({ round, positions }: Batch): Promise<Row[]> {
+    const { job, manifest, deps, signal } = this.#context;
+    const key = { job, round, parent: this.#parent.digest };
+    return readRows(manifest.data, placesInRound(manifest.data, key, positions), {
+      read: ({ digest, size }) => deps.blobs.get(digest, { maxBytes: size }),
+      signal,
+    });
+  }
+}

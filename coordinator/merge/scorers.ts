@@ -1,0 +1,144 @@
+/** Scores that a node of the operator computes. Decision 052 has the reasons. */
+import { withDeadline } from '../../common/deadline.ts';
+import { RPC_TIMEOUT_MS } from '../../protocol/limits.ts';
+import type { RpcRequest } from '../../protocol/rpc.ts';
+import type { CurrentCheckpoint, RunContext } from '../context.ts';
+import { coordinatorError } from '../errors.ts';
+import type { Batch, Measurer, Products } from './measurer.ts';
+import type { Sent } from './score-figures.ts';
+
+/** Number of rounds in which a node that did not answer in time is not asked again. */
+const ROUNDS_AFTER_SILENCE = 8;
+/**
+ * Largest difference between a figure of a node and that of the coordinator, as a share of the largest figure of the
+ * round. Devices, engines and base bits round differently.
+ */
+const TOLERANCE = 0.05;
+
+/** The nodes of a job that offer to compute scores. */
+export class Scorers {
+  readonly #isReady: (peer: string) => boolean;
+  /** Nodes that have offered it, and the first round in which each is asked again. */
+  readonly #resumeAt = new Map<string, number>();
+
+  /** @param deps `isReady`: whether a peer is present and has the role `operator` */
+  constructor(deps: { isReady: (peer: string) => boolean }) {
+    this.#isReady = deps.isReady;
+  }
+
+  /** Notes whether a node that joins offers to compute scores. */
+  note(peer: string, offers: boolean): void {
+    if (!offers) this.#resumeAt.delete(peer);
+    else if (!this.#resumeAt.has(peer)) this.#resumeAt.set(peer, 0);
+  }
+
+  /** Returns the node that computes the scores of a round; null if none offers it. */
+  choose(round: number): string | null {
+    for (const [peer, resumeAt] of this.#resumeAt) if (round >= resumeAt && this.#isReady(peer)) return peer;
+    return null;
+  }
+
+  /** Notes that a node did not answer, or did so too late. */
+  noteSilence(peer: string, round: number): void {
+    this.#resumeAt.set(peer, round + ROUNDS_AFTER_SILENCE);
+  }
+
+  /** Notes that a figure of a node was wrong. It is not asked again before the coordinator restarts. */
+  noteWrong(peer: string): void {
+    this.#resumeAt.set(peer, Infinity);
+  }
+}
+
+/** Has a node compute the figures. Each request has the deadline RPC_TIMEOUT_MS. */
+export class RemoteMeasurer implements Measurer {
+  readonly #peer: string;
+  readonly #parent: CurrentCheckpoint;
+  readonly #context: RunContext;
+  readonly #random: Batch[] = [];
+  /** The answers, for the spot check. */
+  readonly #products: { sent: Sent; own: Batch | null; products: Products }[] = [];
+  readonly #losses: { sent: Sent | null; batch: Batch; loss: number }[] = [];
+
+  constructor(peer: string, parent: CurrentCheckpoint, deps: { context: RunContext }) {
+    this.#peer = peer;
+    this.#parent = parent;
+    this.#context = deps.context;
+  }
+
+  async addRandom(batch: Batch): Promise<void> {
+    await this.#ask('products', [batch], null);
+    this.#random.push(batch);
+  }
+
+  async products(sent: Sent, own: Batch | null): Promise<Products> {
+    const batches = own === null ? this.#random : [...this.#random, own];
+    const figures = await this.#ask('products', batches, sent);
+    const products = { random: figures.slice(0, this.#random.length), own: own && figures.at(-1)! };
+    this.#products.push({ sent, own, products });
+    return products;
+  }
+
+  async loss(sent: Sent | null, batch: Batch): Promise<number> {
+    const [loss] = await this.#ask('losses', [batch], sent);
+    this.#losses.push({ sent, batch, loss: loss! });
+    return loss!;
+  }
+
+  /**
+   * Computes the figures of one update again: its product with one random batch, its product with the author's rows, and
+   * its exact effect if that was measured. The choice is random, and is made after all answers have arrived.
+   * @param below returns a random integer below a number
+   * @returns the largest difference, as a share of the largest product of the round, and whether it is small enough
+   */
+  async check(
+    own: Measurer,
+    below: (limit: number) => number,
+  ): Promise<{ isRight: boolean; difference: number }> {
+    const chosen = this.#products[below(this.#products.length)]!;
+    const place = below(this.#random.length);
+    await own.addRandom(this.#random[place]!);
+    const computed = await own.products(chosen.sent, chosen.own);
+    const differences = [
+      computed.random[0]! - chosen.products.random[place]!,
+      (computed.own ?? 0) - (chosen.products.own ?? 0),
+    ];
+    const before = this.#losses.find(({ sent }) => sent === null);
+    const after = this.#losses.find(({ sent }) => sent === chosen.sent);
+    if (before && after) {
+      const { batch } = before;
+      const exact = (await own.loss(null, batch)) - (await own.loss(chosen.sent, batch));
+      differences.push(exact - (before.loss - after.loss));
+    }
+    const all = this.#products.flatMap(({ products: { random, own } }) => [...random, own ?? 0]);
+    const largest = Math.max(...all.map(Math.abs));
+    const most = Math.max(...differences.map(Math.abs));
+    const difference = most === 0 ? 0 : most / largest;
+    return { isRight: difference <= TOLERANCE, difference };
+  }
+
+  async #ask(what: 'products' | 'losses', batches: readonly Batch[], sent: Sent | null): Promise<number[]> {
+    const { job, deps, signal } = this.#context;
+    const { digest: parent, checkpoint } = this.#parent;
+    const request: RpcRequest<'measure'> = {
+      ...{ job, parent, adapter: checkpoint.adapter.digest, what },
+      batches: batches.map(({ round, positions }) => ({ round, positions: [...positions] })),
+      update: sent && {
+        digest: sent.update.digest,
+        size: sent.update.size,
+        preset: sent.update.preset,
+        scale: Uint8Array.from(
+          new Uint8Array(sent.scale.buffer, sent.scale.byteOffset, sent.scale.byteLength),
+        ),
+      },
+    };
+    const { clock, network } = deps;
+    const deadline = { clock, ms: RPC_TIMEOUT_MS, signal, what: 'the request "measure"' };
+    const { figures } = await withDeadline(deadline, (inner) =>
+      network.request(this.#peer, 'measure', request, { signal: inner }),
+    );
+    const expected = sent === null && what === 'products' ? 0 : batches.length;
+    if (figures.length === expected && figures.every(Number.isFinite)) return figures;
+    const message = `node ${this.#peer} sent ${figures.length} figures, ${expected} were asked for`;
+    throw coordinatorError('FIGURES_WRONG', message, { peer: this.#peer, expected });
+  }
+}

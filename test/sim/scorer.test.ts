@@ -1,0 +1,101 @@
+import { expect, test } from 'vitest';
+import { silentLogger } from '../../monitor/log.ts';
+import type { ScoreTrainer } from '../../node/trainer.ts';
+import type { Role } from '../../protocol/rpc.ts';
+import { gradientOn, lossOn } from '../utils/virtual/fake-trainer.ts';
+import { SeededRandom } from '../utils/virtual/seeded-random.ts';
+import { SEQUENCE_LENGTH, toyJob } from '../utils/virtual/toy-job.ts';
+import { VirtualClock } from '../utils/virtual/virtual-clock.ts';
+import { VirtualNetwork } from '../utils/virtual/virtual-network.ts';
+import { type VirtualEnvironment, VirtualNode } from '../utils/virtual/virtual-node.ts';
+import { COORDINATOR, VirtualCoordinator } from './virtual-coordinator.ts';
+
+const NODES = 5;
+const ROUNDS = 5;
+
+/** Computes what the coordinator's validator computes. @param sign −1 for a node that lies */
+function scoreTrainer(sign = 1): ScoreTrainer {
+  return {
+    lossGradient: async (adapter, rows) =>
+      gradientOn(adapter, rows).map((tensor) => tensor.map((value) => sign * value)),
+    losses: async (adapter, rows) =>
+      rows.map((row) => ({ lossSum: SEQUENCE_LENGTH * lossOn(adapter, [row]), tokens: SEQUENCE_LENGTH })),
+  };
+}
+
+/** Runs a job without faults whose scores a node offers to compute. */
+async function runJob({ trainer, role }: { trainer: ScoreTrainer; role: Role }) {
+  const random = new SeededRandom(1);
+  const clock = new VirtualClock(1_700_000_000_000);
+  const network = new VirtualNetwork({ delayMs: [1, 20], loss: 0, duplicates: 0 }, { clock, random });
+  const rounds = { count: ROUNDS, minPeers: NODES, quorum: 1, maxSeconds: 120, preset: 'dense' } as const;
+  const toy = toyJob(COORDINATOR, { rows: 2048, rounds: { ...rounds, localSteps: 40 } });
+  const environment: VirtualEnvironment = { clock, network, random, log: silentLogger };
+  const own = { gradient: 0, loss: 0, training: 0 };
+  const coordinator = new VirtualCoordinator(
+    {
+      ...{ toy, retention: { checkpoints: 0, rounds: 8 }, audits: false },
+      onRows: (work, rows) => {
+        own[work] += rows;
+      },
+    },
+    environment,
+  );
+  coordinator.start();
+  await clock.run(() => coordinator.phase === 'waiting', 10_000);
+  const node = (number: number, more: object): VirtualNode =>
+    new VirtualNode(
+      {
+        ...{ number, coordinator: COORDINATOR.peerId, layout: toy.layout, msPerStep: 100 },
+        options: { job: toy.job },
+        ...more,
+      },
+      environment,
+    );
+  const nodes = Array.from({ length: NODES }, (_, i) => node(i + 1, { blunders: i === NODES - 1 ? 1 : 0 }));
+  const invite = coordinator.invite(role);
+  const scorer = node(NODES + 1, { scoreTrainer: trainer, options: { job: toy.job, invite } });
+  scorer.start();
+  await clock.run(() => scorer.swarmNode.view().context !== null, 60_000);
+  await clock.run(() => false, 3_000);
+  for (const one of nodes) one.start();
+  expect(await clock.run(() => coordinator.finished, 10 * 60_000)).toBe(true);
+  const events = coordinator.store.events.after(toy.job, 0, 100_000);
+  const scored = events.flatMap((event) => (event.type === 'scored' ? [event] : []));
+  return {
+    scorer: scorer.peer,
+    scorers: scored.map((event) => event.scorer ?? null),
+    rows: scored.reduce((sum, { rows }) => sum + rows, 0),
+    own: own.gradient + own.loss,
+    beliefs: nodes.map(({ peer }) => coordinator.store.scores.ofPeer(toy.job, peer, 1)[0]!.belief),
+    exact: nodes.flatMap(({ peer }) =>
+      coordinator.store.scores.ofPeer(toy.job, peer, ROUNDS).map(({ figures }) => figures?.exact ?? null),
+    ),
+  };
+}
+
+test('a node of the operator computes the scores, and the coordinator only those of one update', async () => {
+  const { scorer, scorers, rows, own, beliefs, exact } = await runJob({
+    trainer: scoreTrainer(),
+    role: 'operator',
+  });
+  expect(scorers).toEqual(Array(ROUNDS).fill(scorer));
+  expect(own).toBeLessThan(0.4 * rows);
+  expect(beliefs.at(-1)).toBe(0);
+  for (const belief of beliefs.slice(0, -1)) expect(belief).toBeGreaterThan(0.3);
+  expect(exact.some((figure) => figure !== null)).toBe(true);
+});
+
+test('a wrong figure is found, and the node is not asked again', async () => {
+  const { scorers, beliefs } = await runJob({ trainer: scoreTrainer(-1), role: 'operator' });
+  expect(scorers).toEqual(Array(ROUNDS).fill(null));
+  for (const belief of beliefs.slice(0, -1)) expect(belief).toBeGreaterThan(0.3);
+});
+
+test('the coordinator computes the scores itself if the node does not answer, or is no operator', async () => {
+  const silent = { ...scoreTrainer(), lossGradient: () => new Promise<never>(() => {}) };
+  const { scorers } = await runJob({ trainer: silent, role: 'operator' });
+  expect(scorers).toEqual(Array(ROUNDS).fill(null));
+  const observer = await runJob({ trainer: scoreTrainer(), role: 'observer' });
+  expect(observer.scorers).toEqual(Array(ROUNDS).fill(null));
+});
