@@ -10,9 +10,18 @@ import {
   type EvaluateOptions,
   type RunContext,
 } from '../context.ts';
+import type { StoredUpdate } from '../store/store.ts';
 import { loadUpdate } from './arithmetic.ts';
 import { meanLoss } from './comparison.ts';
-import type { Sent } from './score-figures.ts';
+
+/** An update that is not empty. */
+export interface Sent {
+  /** Index of the update among those of the merge. */
+  readonly index: number;
+  readonly update: StoredUpdate;
+  /** Clipping factor of each tensor. */
+  readonly scale: Float32Array;
+}
 
 /** Rows of a job, as positions in the order of a round's rows. */
 export interface Batch {

@@ -3,9 +3,9 @@ import { effectOf, isHarmful } from '../../lora/update/score.ts';
 import type { CurrentCheckpoint, RunContext } from '../context.ts';
 import { coordinatorError } from '../errors.ts';
 import type { Assignment } from '../round/plan.ts';
-import type { StoredRound, StoredScore, StoredUpdate } from '../store/store.ts';
+import type { StoredRound, StoredScore } from '../store/store.ts';
 import { BELIEF_LINE, gainErrorOf, isDoubtful, sharesOf } from './belief.ts';
-import type { Batch, Measurer } from './measurer.ts';
+import type { Batch, Measurer, Sent } from './measurer.ts';
 import { type ExactPlan, LEAST_OWN_ROWS, planScoring } from './score-plan.ts';
 
 /**
@@ -28,15 +28,6 @@ export interface ClosedRound {
   readonly facts: StoredRound;
   /** Random bytes that choose the rows. */
   readonly seed: Uint8Array;
-}
-
-/** An update that is not empty. */
-export interface Sent {
-  /** Index of the update among those of the merge. */
-  readonly index: number;
-  readonly update: StoredUpdate;
-  /** Clipping factor of each tensor. */
-  readonly scale: Float32Array;
 }
 
 /** An update that can be scored, because it was trained from the checkpoint that the merge changes. */

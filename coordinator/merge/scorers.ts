@@ -4,8 +4,7 @@ import { RPC_TIMEOUT_MS } from '../../protocol/limits.ts';
 import type { RpcRequest } from '../../protocol/rpc.ts';
 import type { CurrentCheckpoint, RunContext } from '../context.ts';
 import { coordinatorError } from '../errors.ts';
-import type { Batch, Measurer, Products } from './measurer.ts';
-import type { Sent } from './score-figures.ts';
+import type { Batch, Measurer, Products, Sent } from './measurer.ts';
 
 /** Number of rounds in which a node that did not answer in time is not asked again. */
 const ROUNDS_AFTER_SILENCE = 8;

@@ -5,13 +5,12 @@ import type { CurrentCheckpoint, EvaluateOptions, RunContext } from '../context.
 import type { StoredScore, StoredUpdate } from '../store/store.ts';
 import { loadUpdate } from './arithmetic.ts';
 import { BELIEF_UPDATES, beliefOf, NEWCOMER_SHARE } from './belief.ts';
-import { OwnMeasurer } from './measurer.ts';
+import { OwnMeasurer, type Sent } from './measurer.ts';
 import {
   type Candidate,
   type ClosedRound,
   type RoundFigures,
   RoundMeasurement,
-  type Sent,
   sharesByIndex,
 } from './score-figures.ts';
 import { RemoteMeasurer, type Scorers } from './scorers.ts';
