@@ -16,6 +16,7 @@ import type {
   CoordinatorDaemonOptions,
   RunningCoordinator,
 } from './coordinator/daemon.ts';
+import type { ExportedGguf, ExportGgufOptions } from './lora/adapter/export-gguf.ts';
 import type { MergeModelOptions } from './lora/adapter/merge-model.ts';
 import type { EvaluateOptions, Evaluation } from './lora/evaluate/evaluate.ts';
 import type { ModelBundle, OpenModelDeps, OpenModelOptions } from './lora/evaluate/model-bundle.ts';
@@ -36,6 +37,7 @@ import type { AddOptions } from './registry/add-folder.ts';
 import type { Collected, CollectOptions } from './registry/collect-garbage.ts';
 import type { VersionDiff } from './registry/diff-versions.ts';
 import type { ExportMergedOptions } from './registry/export/export-merged.ts';
+import type { ExportVersionGgufOptions } from './registry/export/export-version-gguf.ts';
 import type { ImportOptions } from './registry/export/import-oci.ts';
 import type { LineageNode } from './registry/lineage.ts';
 import type { OpenRegistryDeps, OpenRegistryOptions } from './registry/open.ts';
@@ -164,6 +166,16 @@ export async function openGenerator(
  */
 export async function mergeModel(options: MergeModelOptions): Promise<void> {
   return (await import('./lora/adapter/merge-model.ts')).mergeModel(options);
+}
+
+/**
+ * Writes a model, or an adapter alone, as a GGUF file for llama.cpp, Ollama and related programs. Writes a Modelfile for
+ * Ollama beside a model.
+ *
+ * @throws SwarmError USAGE, MODEL_*, HUB_*, ADAPTER_*, LORA_*, OUTPUT_EXISTS, GGUF_*
+ */
+export async function exportGguf(options: ExportGgufOptions): Promise<ExportedGguf> {
+  return (await import('./lora/adapter/export-gguf.ts')).exportGguf(options);
 }
 
 /**
@@ -337,6 +349,23 @@ export async function exportFolder(
 }
 
 /**
+ * Writes a version as a GGUF file for llama.cpp and Ollama: the adapter alone, or merged into its base.
+ *
+ * @throws SwarmError BASE_UNKNOWN, ADAPTER_BASE, and the errors of `exportGguf`
+ */
+export async function exportVersionGguf(
+  registry: Registry,
+  version: AdapterVersion,
+  options: ExportVersionGgufOptions,
+): Promise<ExportedGguf> {
+  return (await import('./registry/export/export-version-gguf.ts')).exportVersionGguf(
+    registry,
+    version,
+    options,
+  );
+}
+
+/**
  * Writes a merged model: the base with a version added to its weights.
  *
  * @throws SwarmError BASE_UNKNOWN, ADAPTER_BASE, and the errors of `mergeModel`
@@ -443,6 +472,7 @@ export type {
   ScoreRequest,
   TokenLogprob,
 } from './lora/generate/types.ts';
+export type { GgufType } from './lora/models/gguf/format.ts';
 export type {
   Compute,
   ComputeInput,
@@ -486,7 +516,10 @@ export type {
   EvaluateOptions,
   EvaluateTasksOptions,
   Evaluation,
+  ExportedGguf,
+  ExportGgufOptions,
   ExportMergedOptions,
+  ExportVersionGgufOptions,
   FinetuneEstimate,
   FinetuneListener,
   FinetuneOptions,

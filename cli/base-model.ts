@@ -3,13 +3,14 @@ import type { Context } from './context.ts';
 import { ProgressLine, printNote } from './print.ts';
 
 /** Help text of options that take a base model. */
-export const BASE_MODEL = 'a folder in Hugging Face format, or ORG/NAME[@REVISION] to download from the hub';
+export const BASE_MODEL =
+  'a folder in Hugging Face format, a GGUF file, or ORG/NAME[@REVISION] to download from the hub';
 
 /** Shortest time in milliseconds over which a download speed is measured. */
 const MIN_SPEED_MS = 500;
 
 /**
- * Returns the folder of a base model. Downloads the model if necessary, with progress on stderr.
+ * Returns the folder of a base model. Downloads or converts the model if necessary, with progress on stderr.
  * @throws SwarmError as `findBase`
  */
 export async function baseFolder(

@@ -2,9 +2,10 @@ import { resolve } from 'node:path';
 import { type Command, Option } from 'commander';
 import { claimOutput } from '../../common/folders.ts';
 import { resolveCache } from '../../common/user-folders.ts';
-import type { AdapterVersion, Registry } from '../../index.ts';
+import type { AdapterVersion, GgufType, Registry } from '../../index.ts';
 import { BASE_MODEL, baseFolder } from '../base-model.ts';
 import type { Context } from '../context.ts';
+import { ggufOption, writingGguf } from '../gguf.ts';
 import { jsonOption } from '../options.ts';
 import { printJson, printLines, printNote } from '../print.ts';
 import { versionJson } from '../views/adapters.ts';
@@ -18,6 +19,7 @@ import {
 
 interface ExportFlags extends RegistryFlags {
   merged?: boolean;
+  gguf?: GgufType;
   oci?: boolean;
   model?: string;
   force?: boolean;
@@ -32,7 +34,7 @@ export function registerExport(adapter: Command, context: Context): void {
   adapter
     .command('export')
     .description(
-      'write a version to a folder: as a PEFT adapter with a model card, merged into its base, or as an OCI image',
+      'write a version to a folder: as a PEFT adapter with a model card, merged into its base, as GGUF, or as an OCI image',
     )
     .argument('<version>', VERSION_HELP)
     .argument('<dir>', 'folder to write to')
@@ -42,13 +44,14 @@ export function registerExport(adapter: Command, context: Context): void {
         'write a merged model: the base with the adapter added to its weights',
       ).conflicts('oci'),
     )
+    .addOption(ggufOption('merged').conflicts('oci'))
     .option(
       '--oci',
       'write an OCI image layout (ModelPack), which tools such as oras push to a container registry',
     )
     .option(
       '--model <model>',
-      `base for --merged: ${BASE_MODEL} (default: the folder where the base was last seen)`,
+      `base for --merged and --gguf: ${BASE_MODEL} (default: the folder where the base was last seen)`,
     )
     .option('--force', 'write into <dir> even if it is not empty')
     .addOption(registryOption())
@@ -69,9 +72,11 @@ async function exportTo(context: Context, reference: string, dir: string, flags:
   const output = resolve(context.cwd, dir);
   await withRegistry(context, flags, async (registry) => {
     const version = registry.resolve(reference);
-    const kind = flags.merged ? 'merged' : flags.oci ? 'oci' : 'peft';
-    const what = { merged: 'merged model', oci: 'OCI image layout', peft: 'PEFT adapter' }[kind];
+    const kind = flags.gguf ? 'gguf' : flags.merged ? 'merged' : flags.oci ? 'oci' : 'peft';
+    const gguf = `GGUF file (${flags.gguf}) of the ${flags.merged ? 'merged model' : 'adapter'}`;
+    const what = { gguf, merged: 'merged model', oci: 'OCI image layout', peft: 'PEFT adapter' }[kind];
     if (kind === 'merged') await merge(context, registry, version, output, flags);
+    else if (kind === 'gguf') await writeGguf(context, registry, version, output, flags);
     else {
       await claimOutput(output, { force: flags.force === true });
       const { exportFolder, exportOci } = await import('../../index.ts');
@@ -100,6 +105,20 @@ async function merge(
     signal,
     onWarning: (text) => printNote(context, text),
   });
+}
+
+async function writeGguf(
+  context: Context,
+  registry: Registry,
+  version: AdapterVersion,
+  output: string,
+  { gguf: type, merged: merge = false, force = false, model }: ExportFlags,
+): Promise<void> {
+  const { exportVersionGguf } = await import('../../index.ts');
+  const base = model === undefined ? undefined : await baseFolder(context, model);
+  await writingGguf(context, (shared) =>
+    exportVersionGguf(registry, version, { ...shared, output, base, type, merge, force }),
+  );
 }
 
 async function importFrom(context: Context, dir: string, flags: ImportFlags): Promise<void> {

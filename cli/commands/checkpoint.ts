@@ -6,12 +6,13 @@ import { formatBytes } from '../../common/text.ts';
 import { resolveCache, resolveHomes } from '../../common/user-folders.ts';
 import { copyCheckpoint } from '../../coordinator/client/copy-checkpoint.ts';
 import { requireKept } from '../../coordinator/require-kept.ts';
-import type { ApiClient, CheckpointView, Registry } from '../../index.ts';
+import type { ApiClient, CheckpointView, GgufType, Registry } from '../../index.ts';
 import { adapterName, registryOption, withRegistry } from '../adapter/with-registry.ts';
 import { BASE_MODEL, baseFolder } from '../base-model.ts';
 import { chooseJob, coordinatorApi, JOB_ARGUMENT } from '../connect.ts';
 import type { Context } from '../context.ts';
 import { usageError } from '../errors.ts';
+import { ggufOption, writingGguf } from '../gguf.ts';
 import { homeOption, integer, jsonOption } from '../options.ts';
 import { ProgressLine, printJson, printLines, printNote } from '../print.ts';
 import { inviteFileOption, readTarget, TARGET_HELP, type TargetOptions } from '../target-input.ts';
@@ -46,10 +47,10 @@ export function registerCheckpoint(program: Command, context: Context): void {
       integer(0),
     )
     .action((job: string | undefined, options: RoundOptions) => show(context, job, options));
-  add('export', 'write a checkpoint to a folder, as a PEFT adapter or merged into its base')
+  add('export', 'write a checkpoint to a folder: as a PEFT adapter, merged into its base, or as GGUF')
     .argument(
       '<job>',
-      'name of a job, its digest or the beginning of the digest; or, with --merge, a PEFT folder',
+      'name of a job, its digest or the beginning of the digest; or, with --merge or --gguf, a PEFT folder',
     )
     .argument('<dir>', 'folder to write to')
     .option(
@@ -58,7 +59,8 @@ export function registerCheckpoint(program: Command, context: Context): void {
       integer(0),
     )
     .option('--merge', 'write a merged model: the base with the adapter folded into its weights')
-    .option('--model <model>', `base model for --merge: ${BASE_MODEL}`)
+    .addOption(ggufOption('merge'))
+    .option('--model <model>', `base model for --merge and --gguf: ${BASE_MODEL}`)
     .option('--force', 'write into <dir> even if it is not empty')
     .action((job: string, dir: string, options: ExportOptions) => exportTo(context, job, dir, options));
   add('publish', 'add a checkpoint of a job to the registry of adapters')
@@ -124,38 +126,34 @@ async function find(
 
 interface ExportOptions extends RoundOptions {
   merge?: boolean;
+  gguf?: GgufType;
   model?: string;
   force?: boolean;
 }
 
 async function exportTo(context: Context, job: string, dir: string, options: ExportOptions): Promise<void> {
-  if (options.merge === true && options.model === undefined) {
+  const converts = options.merge === true || options.gguf !== undefined;
+  if (converts && options.model === undefined) {
     throw usageError(
-      '--merge needs the base model',
+      `${options.merge ? '--merge' : '--gguf'} needs the base model`,
       'add --model MODEL, with the folder of the base or its name on the hub',
     );
   }
   const output = resolve(context.cwd, dir);
   const { isPeftFolder } = await import('../../lora/adapter/peft.ts');
-  const local = options.merge ? await isPeftFolder(resolve(context.cwd, job)) : false;
+  const local = converts ? await isPeftFolder(resolve(context.cwd, job)) : false;
   const view = local ? null : await find(await coordinatorApi(context, options), job, options.round);
   if (view !== null) requireKept(view);
-  const model = options.merge ? await baseFolder(context, options.model!) : null;
+  const model = converts ? await baseFolder(context, options.model!) : null;
   await claimOutput(output, { force: options.force === true });
-  const source = view?.path ?? resolve(context.cwd, job);
-  if (options.merge) {
-    const { mergeModel } = await import('../../index.ts');
-    const { signal, environment, cwd } = context;
-    const cacheDir = resolveCache(environment, cwd);
-    const onWarning = (text: string): void => printNote(context, text);
-    await mergeModel({ base: model!, adapter: source, output, cacheDir, signal, onWarning });
-  } else if (view !== null) {
-    await copyCheckpoint(view, output);
-  }
+  const adapter = view?.path ?? resolve(context.cwd, job);
+  if (model !== null) await convert(context, { base: model, adapter, output }, options);
+  else if (view !== null) await copyCheckpoint(view, output);
   const round = view?.round ?? null;
-  if (options.json) printJson(context, { schemaVersion: 1, output, round, merged: options.merge === true });
+  const { merge = false, gguf = null } = options;
+  if (options.json) printJson(context, { schemaVersion: 1, output, round, merged: merge, gguf });
   else {
-    const what = options.merge ? 'merged model' : 'PEFT adapter';
+    const what = `${merge ? 'merged model' : 'PEFT adapter'}${gguf === null ? '' : ` as GGUF (${gguf})`}`;
     printLines(context, [`${what}${round === null ? '' : ` of round ${round}`} in ${output}`]);
   }
 }
@@ -186,6 +184,25 @@ async function publish(context: Context, job: string | undefined, options: Publi
         `round ${view.round} of job ${manifest.name} is ${version.label} in the registry`,
       ]);
   });
+}
+
+/** Writes a merged model or a GGUF file. */
+async function convert(
+  context: Context,
+  files: { base: string; adapter: string; output: string },
+  { merge = false, gguf }: ExportOptions,
+): Promise<void> {
+  const { exportGguf, mergeModel } = await import('../../index.ts');
+  if (gguf !== undefined) {
+    // The caller has checked the folder.
+    await writingGguf(context, (shared) =>
+      exportGguf({ ...shared, ...files, type: gguf, merge, force: true }),
+    );
+    return;
+  }
+  const { signal, environment, cwd } = context;
+  const onWarning = (text: string): void => printNote(context, text);
+  await mergeModel({ ...files, cacheDir: resolveCache(environment, cwd), signal, onWarning });
 }
 
 interface PullOptions extends TargetOptions {

@@ -9,7 +9,7 @@ import { readPeftFolder } from './peft.ts';
 
 /** Base, adapter and output of a merged model. */
 export interface MergeModelOptions {
-  /** Folder of a base in Hugging Face layout, or `ORG/NAME[@REVISION]` on the hub. */
+  /** Folder of a base in Hugging Face layout, a GGUF file, or `ORG/NAME[@REVISION]` on the hub. */
   readonly base: string;
   /** Folder of a PEFT adapter. */
   readonly adapter: string;
@@ -34,7 +34,7 @@ export function mergeModel(options: MergeModelOptions): Promise<void> {
 
 async function merge({ adapter: adapterDir, output, ...options }: MergeModelOptions): Promise<void> {
   const { cacheDir = resolveCache(), signal = new AbortController().signal, onWarning } = options;
-  const model = await openBase(await findBase({ base: options.base, signal }));
+  const model = await openBase(await findBase({ base: options.base, cacheDir, signal }));
   const adapter = await readPeftFolder(adapterDir, model);
   await makeFolder(cacheDir, { next: 'set SWARM_CACHE to a folder that you may write to' });
   const warning = baseWarning(model, adapter);

@@ -126,8 +126,9 @@ function buildTokenizer(definition: Json, config: Json): TextTokenizer {
  *
  * transformers 5 ignores `add_bos_token`, `add_eos_token` and `clean_up_tokenization_spaces` of the config if there is
  * a tokenizer.json of a kind that we support, so they are ignored here too.
+ * @throws Error a token has no content or no id
  */
-function addedTokens(definition: Json, config: Json): AddedToken[] {
+export function addedTokens(definition: Json, config: Json): AddedToken[] {
   const tokens = new Map<string, AddedToken>();
   const add = (value: unknown, number: unknown): void => {
     const token = value as Partial<AddedToken> | null;

@@ -77,7 +77,7 @@ export function openModel(options: OpenModelOptions, deps: OpenModelDeps = {}): 
 async function open(options: OpenModelOptions, deps: OpenModelDeps): Promise<ModelBundle> {
   const { cacheDir = resolveCache(), now = Date.now(), signal = new AbortController().signal } = options;
   const asked = parseOneDevice(options.compute ?? {});
-  const find = deps.findBase ?? ((base: string) => findBase({ base, signal }));
+  const find = deps.findBase ?? ((base: string) => findBase({ base, cacheDir, signal }));
   const model = await openBase(await find(options.base));
   const read = options.adapter === undefined ? null : await readPeftFolder(options.adapter, model);
   const adapter = read && { ...read, baseDigest: options.adapterBase ?? read.baseDigest };

@@ -6,6 +6,13 @@ const GET_MODEL = 'get the model again';
 export const modelError = defineErrors({
   BASE_BITS: { kind: 'usage', next: 'choose another engine, or --base-bits 32' },
   BASE_DIGEST: { kind: 'failed', next: 'ask the operator of the coordinator to create the job again' },
+  GGUF_ADAPTER: { kind: 'failed', next: 'export the merged model instead' },
+  GGUF_HEADER: { kind: 'failed', next: GET_FILE },
+  GGUF_METADATA: { kind: 'failed', next: GET_FILE },
+  GGUF_RANGE: { kind: 'failed', next: 'choose the type bf16 or f32' },
+  GGUF_TRUNCATED: { kind: 'failed', next: GET_FILE },
+  GGUF_UNSUPPORTED: { kind: 'failed', next: 'use the model as a Hugging Face folder' },
+  GGUF_WRITE: { kind: 'failed', next: REPORT },
   LORA_PATTERN: { kind: 'usage', next: 'list module names instead of a pattern' },
   LORA_TARGETS: 'usage',
   MODEL_CONFIG: { kind: 'failed', next: "get the model's own config.json again" },

@@ -29,17 +29,30 @@ export async function exportMerged(
   version: AdapterVersion,
   options: ExportMergedOptions,
 ): Promise<void> {
+  const base = await baseOf(registry, version, options);
+  await withFiles(registry, version, (adapter) => mergeModel({ ...options, base, adapter }));
+}
+
+/**
+ * Returns the folder of a version's base, after comparing its digest.
+ * @param options `base`: the folder. @default the folder where the base was last seen on this machine
+ * @throws SwarmError BASE_UNKNOWN, ADAPTER_BASE
+ */
+export async function baseOf(
+  registry: Registry,
+  version: AdapterVersion,
+  { base: given, cacheDir, signal }: Pick<ExportMergedOptions, 'base' | 'cacheDir' | 'signal'>,
+): Promise<string> {
   const { digest: wanted, name } = version.manifest.base;
-  const base = options.base ?? registry.baseFolder(wanted);
+  const base = given ?? registry.baseFolder(wanted);
   if (base === null) {
     const message = `the base of ${version.label} (${name ?? wanted}) has not been seen on this machine`;
     throw registryError('BASE_UNKNOWN', message, { version: version.label, base: wanted });
   }
-  const { cacheDir, signal } = options;
   const { digest } = await describeBase(base, {
     ...(cacheDir !== undefined && { cacheDir }),
     ...(signal && { signal }),
   });
   requireSameBase(version, { digest, where: base });
-  await withFiles(registry, version, (adapter) => mergeModel({ ...options, base, adapter }));
+  return base;
 }

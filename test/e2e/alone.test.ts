@@ -78,6 +78,16 @@ describe('a single machine', { timeout: 120_000 }, () => {
     expect(merged.status, merged.stderr).toBe(0);
     expect(swarm(...evaluate, 'merged').last.loss).toBeCloseTo(adapted.loss, 3);
 
+    const gguf = ['checkpoint', 'export', 'adapter', 'gguf', '--gguf', 'f32', '--model', model];
+    const exported = swarm(...gguf, '--merge', '--json');
+    expect(exported.status, exported.stderr).toBe(0);
+    expect(exported.last).toMatchObject({ merged: true, gguf: 'f32' });
+    expect(existsSync(at('gguf/Modelfile'))).toBe(true);
+    expect(swarm(...evaluate, 'gguf/model.gguf').last.loss).toBeCloseTo(adapted.loss, 3);
+    expect(swarm(...gguf).status).toBe(6);
+    expect(swarm(...gguf, '--force').status).toBe(0);
+    expect(existsSync(at('gguf/adapter.gguf'))).toBe(true);
+
     expect(swarm(...train, '--steps', '1').status).toBe(6);
     expect(swarm('checkpoint', 'export', 'adapter', 'merged', '--merge', '--model', model).status).toBe(6);
     expect(swarm(...train, '--steps', '1', '--force').status).toBe(0);

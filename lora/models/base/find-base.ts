@@ -1,26 +1,31 @@
 import { statSync } from 'node:fs';
-import { resolve } from 'node:path';
+import { basename, resolve } from 'node:path';
 import { type Environment, processEnvironment } from '../../../common/environment.ts';
 import { isSwarmError, type SwarmError } from '../../../common/errors.ts';
 import { systemClock } from '../../../common/system-clock.ts';
+import { resolveCache } from '../../../common/user-folders.ts';
 import { modelError } from '../errors.ts';
+import { isGgufName, openGgufBase } from '../gguf/gguf-base.ts';
 import { type FetchModelDeps, type FetchModelOptions, fetchModel } from '../hub/fetch-model.ts';
 import { parseHubReference } from '../hub/reference.ts';
 import { hubSettings } from '../hub/settings.ts';
 
 export interface FindBaseOptions
   extends Partial<Pick<FetchModelOptions, 'signal' | 'onProgress' | 'onNote'>> {
-  /** A model folder, or `ORG/NAME[@REVISION]` on the hub. An existing folder takes precedence. */
+  /** A model folder, a GGUF file, or `ORG/NAME[@REVISION]` on the hub. An existing folder or file takes precedence. */
   readonly base: string;
   /** Folder that a relative path starts from. @default the current one */
   readonly folder?: string;
   /** Environment variables, for {@link hubSettings}. @default those of this process */
   readonly environment?: Environment;
+  /** Folder for models that are converted from GGUF files. @default SWARM_CACHE, else lora-swarm in the user's cache folder */
+  readonly cacheDir?: string;
 }
 
 /**
- * Returns the folder of a base. Fetches a hub model into the shared cache first.
- * @throws SwarmError MODEL_DIR `base` is neither a folder nor a hub name; the errors of {@link fetchModel}
+ * Returns the folder of a base. Fetches a hub model into the shared cache, and converts a GGUF file, first.
+ * @throws SwarmError MODEL_DIR `base` is neither a folder, a GGUF file nor a hub name; the errors of {@link fetchModel}
+ *   and {@link openGgufBase}
  */
 export async function findBase(
   options: FindBaseOptions,
@@ -30,6 +35,12 @@ export async function findBase(
   const { signal = new AbortController().signal, onProgress = () => {}, onNote = () => {} } = options;
   const absolute = absoluteBase(base, folder);
   if (isFolder(absolute)) return absolute;
+  if (isGgufFile(absolute)) {
+    const { cacheDir = resolveCache(environment, folder) } = options;
+    const file = basename(absolute);
+    const onConverted = (done: number, total: number) => onProgress({ file, done, total });
+    return openGgufBase({ path: absolute, cacheDir, signal, onProgress: onConverted });
+  }
   const reference = parseHubReference(absolute);
   if (reference === null) throw notFound(base, absolute);
   try {
@@ -41,11 +52,11 @@ export async function findBase(
 }
 
 /**
- * Makes a path absolute; returns a hub name unchanged. An existing folder takes precedence over a hub name.
+ * Makes a path absolute; returns a hub name unchanged. An existing folder or GGUF file takes precedence over a hub name.
  */
 export function absoluteBase(base: string, folder: string): string {
   const path = resolve(folder, base);
-  return parseHubReference(base) !== null && !isFolder(path) ? base : path;
+  return parseHubReference(base) !== null && !isFolder(path) && !isGgufFile(path) ? base : path;
 }
 
 /** Hub errors that a mistyped path can cause. */
@@ -58,12 +69,16 @@ function mentionFolder(base: string, error: SwarmError): SwarmError {
 function notFound(base: string, path: string): SwarmError {
   return modelError(
     'MODEL_DIR',
-    `${base} is neither a folder${path === base ? '' : ` (${path})`} nor a name on the hub (ORG/NAME or ORG/NAME@REVISION)`,
+    `${base} is neither a folder or GGUF file${path === base ? '' : ` (${path})`} nor a name on the hub (ORG/NAME or ORG/NAME@REVISION)`,
     { model: base, dir: path },
-    { next: 'give the path of a model folder, or its name on the hub' },
+    { next: 'give the path of a model folder or GGUF file, or its name on the hub' },
   );
 }
 
 function isFolder(path: string): boolean {
   return statSync(path, { throwIfNoEntry: false })?.isDirectory() ?? false;
+}
+
+function isGgufFile(path: string): boolean {
+  return isGgufName(path) && (statSync(path, { throwIfNoEntry: false })?.isFile() ?? false);
 }

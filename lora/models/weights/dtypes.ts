@@ -85,6 +85,20 @@ function toHalf(bits: number): number {
   return sign | ((mantissa + half - 1 + ((mantissa >>> shift) & 1)) >>> shift);
 }
 
+/** Converts a number to IEEE half bits, rounded to nearest, ties to even. The number is rounded to float32 first. */
+export function halfBits(value: number): number {
+  single[0] = value;
+  return toHalf(singleBits[0]!);
+}
+
+/** Returns the value of IEEE half bits. */
+export function halfValue(half: number): number {
+  return halfTable()[half]!;
+}
+
+const single = new Float32Array(1);
+const singleBits = new Uint32Array(single.buffer);
+
 let halves: Float32Array | null = null;
 
 /** Returns the float32 values of all 65,536 halves. A look-up in this table is four times as fast as a computation. */

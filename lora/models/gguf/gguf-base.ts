@@ -1,0 +1,44 @@
+import { stat } from 'node:fs/promises';
+import { basename, join } from 'node:path';
+import { makeFolder } from '../../../common/folders.ts';
+import { digestOf, digestRecords } from '../base/digest-cache.ts';
+import { openFile } from '../json.ts';
+import { type ImportGgufOptions, importGguf } from './import-model.ts';
+
+/** Incremented when conversion changes its results, so that folders of older versions are not used. */
+const CONVERSION_VERSION = 1;
+
+export interface GgufBaseOptions extends Pick<ImportGgufOptions, 'path' | 'signal' | 'onProgress'> {
+  /** The converted folder becomes `gguf/<digest of the file>-v<version>/<name of the file>` in this folder. */
+  readonly cacheDir: string;
+}
+
+/** Returns whether a path names a GGUF file. */
+export function isGgufName(path: string): boolean {
+  return path.toLowerCase().endsWith('.gguf');
+}
+
+/**
+ * Returns the Hugging Face folder of the model in a GGUF file. Converts the file on the first call. Later calls find the
+ * folder by the digest of the file.
+ * @throws SwarmError the errors of importGguf; FOLDER_UNUSABLE
+ */
+export async function openGgufBase({ path, cacheDir, signal, onProgress }: GgufBaseOptions): Promise<string> {
+  const { handle } = await openFile(path);
+  const { digest } = await digestOf(path, handle, { records: digestRecords(cacheDir), signal });
+  const parent = join(cacheDir, 'gguf', `${digest}-v${CONVERSION_VERSION}`);
+  const output = join(parent, basename(path).replace(/\.gguf$/i, ''));
+  if (await isFolder(output)) return output;
+  await makeFolder(parent, { next: 'set SWARM_CACHE to a folder that you may write to' });
+  try {
+    await importGguf({ path, output, signal, onProgress });
+  } catch (error) {
+    // Another process may have converted the file in the meantime.
+    if (!(await isFolder(output))) throw error;
+  }
+  return output;
+}
+
+async function isFolder(path: string): Promise<boolean> {
+  return (await stat(path).catch(() => null))?.isDirectory() ?? false;
+}

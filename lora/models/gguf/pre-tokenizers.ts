@@ -1,0 +1,119 @@
+import type { Json } from '../config.ts';
+import { isObject } from '../config.ts';
+
+/**
+ * A way to split text into words that both llama.cpp and tokenizer.json can describe. llama.cpp knows it by name
+ * (`tokenizer.ggml.pre`). A wrong name gives other tokens without an error, so unknown ways are refused.
+ */
+export interface PreTokenizer {
+  /** The name that this program writes. */
+  readonly name: string;
+  /** Names that mean the same in llama.cpp. */
+  readonly aliases: readonly string[];
+  /** Whether a word that is a token as a whole is taken without merges (`ignore_merges` of tokenizer.json). */
+  readonly ignoreMerges: boolean;
+  /** Whether llama.cpp puts the BOS token before a text if the file does not say so. */
+  readonly addBos: boolean;
+  /** Whether transformers normalises text to NFC first. llama.cpp does not. */
+  readonly nfc: boolean;
+  /** The steps of tokenizer.json's `pre_tokenizer`. */
+  readonly steps: readonly Json[];
+}
+
+/** The words of GPT-2, after which the bytes of each word become characters. */
+const GPT2_WORDS = { type: 'ByteLevel', add_prefix_space: false, use_regex: true };
+/** The bytes of each word become characters. */
+const BYTES = { type: 'ByteLevel', add_prefix_space: false, use_regex: false };
+
+function split(regex: string): Json {
+  return { type: 'Split', pattern: { Regex: regex }, behavior: 'Isolated', invert: false };
+}
+
+/** The words of Llama 3 and Qwen 2, which differ only in their numbers. */
+function wordsWithNumbers(numbers: string): string {
+  return String.raw`(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|${numbers}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+`;
+}
+
+const LLAMA3_STEPS = [split(wordsWithNumbers(String.raw`\p{N}{1,3}`)), BYTES];
+
+/** llama.cpp's names and expressions are in its src/llama-vocab.cpp. */
+export const PRE_TOKENIZERS: readonly PreTokenizer[] = [
+  {
+    name: 'gpt-2',
+    aliases: ['phi-2', 'exaone4', 'mpt', 'olmo', 'jais', 'trillion', 'granite-docling'],
+    ignoreMerges: false,
+    addBos: false,
+    nfc: false,
+    steps: [GPT2_WORDS],
+  },
+  {
+    name: 'smollm',
+    aliases: ['starcoder', 'refact', 'command-r', 'codeshell', 'exaone', 'minerva-7b'],
+    ignoreMerges: false,
+    addBos: false,
+    nfc: false,
+    steps: [{ type: 'Digits', individual_digits: true }, GPT2_WORDS],
+  },
+  {
+    name: 'llama-bpe',
+    aliases: ['llama3', 'llama-v3', 'falcon3', 'pixtral'],
+    ignoreMerges: true,
+    addBos: true,
+    nfc: false,
+    steps: LLAMA3_STEPS,
+  },
+  {
+    name: 'dbrx',
+    aliases: ['smaug-bpe'],
+    ignoreMerges: false,
+    addBos: false,
+    nfc: false,
+    steps: LLAMA3_STEPS,
+  },
+  {
+    name: 'qwen2',
+    aliases: ['deepseek-r1-qwen', 'megrez'],
+    ignoreMerges: false,
+    addBos: false,
+    nfc: true,
+    steps: [split(wordsWithNumbers(String.raw`\p{N}`)), BYTES],
+  },
+];
+
+/** Returns the pre-tokenizer with this name in llama.cpp; undefined if this program does not know it. */
+export function preTokenizerNamed(name: string): PreTokenizer | undefined {
+  return PRE_TOKENIZERS.find((one) => one.name === name || one.aliases.includes(name));
+}
+
+/**
+ * Returns the pre-tokenizer that splits text like this part of a tokenizer.json; undefined if there is none.
+ * @param part the field `pre_tokenizer`
+ */
+export function preTokenizerLike(part: unknown, ignoreMerges: boolean): PreTokenizer | undefined {
+  const steps = JSON.stringify(stepsOf(part));
+  return PRE_TOKENIZERS.find(
+    (one) => one.ignoreMerges === ignoreMerges && JSON.stringify(one.steps.map(essence)) === steps,
+  );
+}
+
+/** Returns the part's steps in a form in which equal steps are equal texts. */
+function stepsOf(part: unknown): unknown[] {
+  if (!isObject(part)) return [];
+  return part.type === 'Sequence' && Array.isArray(part.pretokenizers)
+    ? part.pretokenizers.flatMap(stepsOf)
+    : [essence(part)];
+}
+
+function essence(step: Json): unknown {
+  switch (step.type) {
+    case 'ByteLevel':
+      return ['ByteLevel', step.add_prefix_space ?? true, step.use_regex ?? true];
+    case 'Digits':
+      return ['Digits', step.individual_digits === true];
+    case 'Split':
+      // An expression that matches everything splits in the same way with the behaviour `Removed` and `invert`.
+      return ['Split', step.pattern, step.behavior, step.invert === true];
+    default:
+      return step;
+  }
+}

@@ -1,0 +1,26 @@
+import { type ExportedGguf, type ExportGgufOptions, exportGguf } from '../../lora/adapter/export-gguf.ts';
+import type { Registry } from '../registry.ts';
+import type { AdapterVersion } from '../version.ts';
+import { withFiles } from './export-folder.ts';
+import { baseOf } from './export-merged.ts';
+
+export interface ExportVersionGgufOptions extends Omit<ExportGgufOptions, 'base' | 'adapter' | 'name'> {
+  /** Folder of the base. @default the folder where the base was last seen on this machine */
+  readonly base?: string;
+}
+
+/**
+ * Writes a version as a GGUF file for llama.cpp and Ollama, alone or merged into its base. The model in the file has the
+ * version's label as its name.
+ * @throws SwarmError BASE_UNKNOWN no base is given, and none was seen on this machine
+ * @throws SwarmError ADAPTER_BASE the version was made for another base; the errors of `exportGguf`
+ */
+export async function exportVersionGguf(
+  registry: Registry,
+  version: AdapterVersion,
+  options: ExportVersionGgufOptions,
+): Promise<ExportedGguf> {
+  const base = await baseOf(registry, version, options);
+  const { label: name } = version;
+  return withFiles(registry, version, (adapter) => exportGguf({ ...options, base, adapter, name }));
+}
