@@ -39,6 +39,7 @@ import type { VersionDiff } from './registry/diff-versions.ts';
 import type { ExportMergedOptions } from './registry/export/export-merged.ts';
 import type { ExportVersionGgufOptions } from './registry/export/export-version-gguf.ts';
 import type { ImportOptions } from './registry/export/import-oci.ts';
+import type { HubPullOptions, HubPushOptions } from './registry/hub.ts';
 import type { LineageNode } from './registry/lineage.ts';
 import type { OpenRegistryDeps, OpenRegistryOptions } from './registry/open.ts';
 import type { PublishRunOptions } from './registry/publish-run.ts';
@@ -395,13 +396,39 @@ export async function exportOci(
 /**
  * Adds a version from an OCI image layout that `exportOci` wrote. Checks its signature and the digests of its files.
  *
- * @throws SwarmError OCI_INVALID, SIGNATURE_INVALID, MESSAGE_*, STORE_FULL, WRITE_FAILED
+ * @throws SwarmError OCI_INVALID, IMPORT_DAMAGED, SIGNATURE_INVALID, MESSAGE_*, STORE_FULL, WRITE_FAILED
  */
 export async function importOci(
   registry: Registry,
   options: ImportOptions,
 ): Promise<{ version: AdapterVersion; created: boolean }> {
   return (await import('./registry/export/import-oci.ts')).importOci(registry, options);
+}
+
+/**
+ * Uploads a version with its model card to a model repository on a Hugging Face hub. Creates the repository if it does not
+ * exist.
+ *
+ * @throws SwarmError USAGE, VERSION_DAMAGED, HUB_*
+ */
+export async function pushToHub(
+  registry: Registry,
+  version: AdapterVersion,
+  options: HubPushOptions,
+): Promise<{ commit: string; url: string }> {
+  return (await import('./registry/hub.ts')).pushToHub(registry, version, options);
+}
+
+/**
+ * Downloads an adapter from a repository on a Hugging Face hub and adds it as a version.
+ *
+ * @throws SwarmError USAGE, HUB_*, IMPORT_DAMAGED, SIGNATURE_INVALID, BASE_UNKNOWN, and the errors of `addFolder`
+ */
+export async function pullFromHub(
+  registry: Registry,
+  options: HubPullOptions,
+): Promise<{ version: AdapterVersion; created: boolean }> {
+  return (await import('./registry/hub.ts')).pullFromHub(registry, options);
 }
 
 /**
@@ -493,6 +520,7 @@ export type { JobTarget } from './protocol/invite.ts';
 export type { VersionManifest } from './protocol/version-manifest.ts';
 export type { VersionFacts } from './registry/add-folder.ts';
 export type { FactChange } from './registry/diff-versions.ts';
+export type { HubAccount } from './registry/hub.ts';
 export type { KnownBase } from './registry/known-base.ts';
 export type { VersionReference } from './registry/reference.ts';
 export type { TagChange } from './registry/store/tags.ts';
@@ -528,6 +556,8 @@ export type {
   Generated,
   GenerateOptions,
   Generator,
+  HubPullOptions,
+  HubPushOptions,
   ImportOptions,
   JobEvent,
   JobSpecInput,

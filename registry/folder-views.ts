@@ -12,6 +12,8 @@ import type { AdapterVersion } from './version.ts';
 
 /** Age in milliseconds from which a half-made folder belongs to a process that was killed. */
 const ABANDONED_MS = 24 * 60 * 60 * 1000;
+/** Beginning of the names of folders in which uploads and downloads keep their files. */
+export const TRANSFER = 'transfer-';
 const NUMBERED = /^v([1-9]\d{0,8})$/;
 
 /**
@@ -19,10 +21,12 @@ const NUMBERED = /^v([1-9]\d{0,8})$/;
  * system supports links. A folder is made when it is first asked for.
  */
 export class FolderViews {
+  readonly #home: string;
   readonly #root: string;
   readonly #blobs: FileBlobs;
 
   constructor({ home }: { home: string }, { blobs }: { blobs: FileBlobs }) {
+    this.#home = home;
     this.#root = join(home, 'versions');
     this.#blobs = blobs;
   }
@@ -61,12 +65,18 @@ export class FolderViews {
 
   /** Deletes folders of versions that are no longer in use, and what killed processes left. */
   async sweep(keep: (name: string, number: number) => boolean, now: number): Promise<void> {
+    const age = async (path: string): Promise<number> =>
+      now - ((await stat(path).catch(() => null))?.mtimeMs ?? now);
+    for (const name of await readdir(this.#home)) {
+      const path = join(this.#home, name);
+      if (name.startsWith(TRANSFER) && (await age(path)) > ABANDONED_MS)
+        await rm(path, { recursive: true, force: true });
+    }
     for (const name of await readdir(this.#root).catch(() => [])) {
       for (const entry of await readdir(join(this.#root, name)).catch(() => [])) {
         const path = join(this.#root, name, entry);
         const number = Number(NUMBERED.exec(entry)?.[1] ?? 0);
-        const age = now - ((await stat(path).catch(() => null))?.mtimeMs ?? now);
-        if (number > 0 ? !keep(name, number) : age > ABANDONED_MS)
+        if (number > 0 ? !keep(name, number) : (await age(path)) > ABANDONED_MS)
           await rm(path, { recursive: true, force: true });
       }
     }

@@ -2,6 +2,7 @@ import type { Command } from 'commander';
 import { registerAdd } from '../adapter/add.ts';
 import { registerDiff } from '../adapter/diff.ts';
 import { registerExport } from '../adapter/export.ts';
+import { registerHub } from '../adapter/hub.ts';
 import { registerList } from '../adapter/list.ts';
 import { registerRemove } from '../adapter/remove.ts';
 import { registerTag } from '../adapter/tag.ts';
@@ -19,6 +20,7 @@ export function registerAdapter(program: Command, context: Context): void {
     registerDiff,
     registerRemove,
     registerExport,
+    registerHub,
   ])
     register(adapter, context);
 }

@@ -6,8 +6,9 @@ import type { Registry } from '../registry.ts';
 import type { AdapterVersion } from '../version.ts';
 import { CARD_FILE, modelCard } from './card.ts';
 
-/** Name of the readable manifest in an exported folder. PEFT ignores it. */
+/** Names of the readable and of the signed manifest in an exported folder. PEFT ignores them. */
 const MANIFEST_FILE = 'swarm.json';
+export const ENVELOPE_FILE = 'swarm-version.cbor';
 
 /**
  * Runs `work` with the folder of a version. While it runs, no garbage collection of any process deletes the files.
@@ -28,7 +29,8 @@ export async function withFiles<T>(
 }
 
 /**
- * Writes a version as a PEFT folder, with a model card (`README.md`) and its manifest (`swarm.json`).
+ * Writes a version as a PEFT folder, with a model card (`README.md`) and its manifest, readable (`swarm.json`) and signed
+ * (`swarm-version.cbor`).
  * @param output folder to write into; it is created if it is missing, and files of these names are overwritten
  * @throws SwarmError VERSION_DAMAGED, STORE_FULL, WRITE_FAILED, FOLDER_UNUSABLE
  */
@@ -42,6 +44,7 @@ export async function exportFolder(
     // A copy of the bytes, so that a change of the copy does not change the registry.
     for (const { path } of version.manifest.files) await copyFile(join(folder, path), join(output, path));
     await writeDurably(join(output, CARD_FILE), modelCard(version, registry.measurements(version)));
+    await writeDurably(join(output, ENVELOPE_FILE), registry.envelope(version));
     const { label, digest, author, manifest } = version;
     const readable = {
       version: label,

@@ -7,14 +7,13 @@ import { sha256 } from '../../protocol/cbor.ts';
 import type { Registry } from '../registry.ts';
 import type { AdapterVersion } from '../version.ts';
 import { CARD_FILE, modelCard } from './card.ts';
-import { withFiles } from './export-folder.ts';
+import { ENVELOPE_FILE, withFiles } from './export-folder.ts';
 import {
   ARTIFACT_TYPE,
   blobPath,
   CONFIG_TYPE,
   type Descriptor,
   DOC_TYPE,
-  ENVELOPE_FILE,
   FILE_PATH,
   INDEX_TYPE,
   MANIFEST_TYPE,

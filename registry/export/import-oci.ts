@@ -2,17 +2,13 @@ import { lstat, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { z } from 'zod';
 import { isSwarmError } from '../../common/errors.ts';
-import { verifyMessage } from '../../protocol/signing.ts';
-import type { VersionManifest } from '../../protocol/version-manifest.ts';
 import { registryError } from '../errors.ts';
-import { digestOfFile } from '../folder-views.ts';
-import { LATEST } from '../reference.ts';
 import type { Registry } from '../registry.ts';
 import type { AdapterVersion } from '../version.ts';
+import { ENVELOPE_FILE } from './export-folder.ts';
 import {
   blobPath,
   type Descriptor,
-  ENVELOPE_FILE,
   FILE_PATH,
   imageSchema,
   indexSchema,
@@ -20,6 +16,7 @@ import {
   OCI_JSON_BYTES,
   REF_NAME,
 } from './oci-layout.ts';
+import { recordFiles, requireFile } from './record-files.ts';
 
 export interface ImportOptions {
   /** Folder of an OCI image layout. */
@@ -38,7 +35,7 @@ export interface ImportOptions {
 /**
  * Adds a version from an OCI image layout that `exportOci` wrote. Checks the signature of its manifest, and the digest of every
  * file.
- * @throws SwarmError OCI_INVALID the folder is no such layout, or a blob is missing or damaged
+ * @throws SwarmError OCI_INVALID the folder is no such layout; IMPORT_DAMAGED a blob is missing or damaged
  * @throws SwarmError SIGNATURE_INVALID, MESSAGE_*, STORE_FULL, WRITE_FAILED; the signal's reason
  */
 export async function importOci(
@@ -56,33 +53,13 @@ export async function importOci(
     throw invalid(layout, 'the image has no signed manifest of a version', next);
   }
   const envelope = await readSmall(join(layout, await checkedBlob(layout, signed)), layout);
-  const { message: manifest, digest } = verifyMessage('version-manifest', envelope);
-  const held = manifest.files.map((file) => file.digest);
-  const hold = registry.holds.hold(held, registry.clock.now());
-  try {
-    for (const file of manifest.files) {
-      const path = await checkedBlob(layout, { digest: `sha256:${file.digest}`, size: file.size });
-      await registry.blobs.importFile(join(layout, path), { signal });
-    }
-    const own = name === undefined || name === manifest.name;
-    return await registry.record({
-      envelope: own ? envelope : await registry.sign(renamed(manifest, digest, name, registry.clock.now())),
-      tags: [LATEST],
-      reason: 'imported',
-    });
-  } finally {
-    registry.holds.release(hold);
-  }
-}
-
-function renamed(
-  manifest: VersionManifest,
-  digest: string,
-  name: string,
-  createdAt: number,
-): VersionManifest {
-  const parent = { digest, label: manifest.name, method: 'import', weight: 1 };
-  return { ...manifest, name, parents: [parent], createdAt };
+  return recordFiles(registry, {
+    envelope,
+    pathOf: ({ digest }) => join(layout, blobPath(digest)),
+    name,
+    reason: 'imported',
+    signal,
+  });
 }
 
 function choose(manifests: readonly Descriptor[], image: string | undefined, layout: string): Descriptor {
@@ -98,22 +75,10 @@ function choose(manifests: readonly Descriptor[], image: string | undefined, lay
 }
 
 /** Returns the path of a blob inside the layout, after comparing its size and digest. */
-async function checkedBlob(
-  layout: string,
-  { digest, size }: Pick<Descriptor, 'digest' | 'size'>,
-): Promise<string> {
+async function checkedBlob(layout: string, { digest, size }: Descriptor): Promise<string> {
   const hex = digest.slice('sha256:'.length);
-  const path = blobPath(hex);
-  const entry = await lstat(join(layout, path)).catch(() => null);
-  // A link could lead out of the layout, and a pipe would never end.
-  if (
-    entry === null ||
-    !entry.isFile() ||
-    entry.size !== size ||
-    (await digestOfFile(join(layout, path))) !== hex
-  )
-    throw invalid(layout, `the blob ${digest} is missing or damaged`);
-  return path;
+  await requireFile(join(layout, blobPath(hex)), { size, digest: hex });
+  return blobPath(hex);
 }
 
 async function readJson<S extends z.ZodType>(layout: string, path: string, schema: S): Promise<z.infer<S>> {

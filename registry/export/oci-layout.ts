@@ -13,8 +13,6 @@ export const DOC_TYPE = 'application/vnd.cncf.model.doc.v1.raw';
 export const FILE_PATH = 'org.cncf.model.filepath';
 /** Annotation with the tag of an image. */
 export const REF_NAME = 'org.opencontainers.image.ref.name';
-/** File name of the layer with the signed manifest of a version. */
-export const ENVELOPE_FILE = 'lora-swarm-version.cbor';
 
 /** Largest index or manifest of a layout, in bytes. The image specification recommends this limit to registries. */
 export const OCI_JSON_BYTES = 4 * 2 ** 20;

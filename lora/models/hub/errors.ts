@@ -20,6 +20,11 @@ export const hubError = defineErrors({
   },
   HUB_RESPONSE: { kind: 'failed', next: 'check HF_ENDPOINT; if it is right, try again later' },
   HUB_REVISION_NOT_FOUND: 'notFound',
+  HUB_TOKEN_MISSING: {
+    kind: 'refused',
+    next: 'create a token with write access on the hub, and set HF_TOKEN to it',
+  },
+  HUB_TOO_LARGE: 'failed',
   HUB_UNAUTHORIZED: { kind: 'refused', next: 'create a new token with read access, and set HF_TOKEN to it' },
   HUB_UNAVAILABLE: { kind: 'timeout', next: 'try again later; the download will continue where it stopped' },
   HUB_UNREACHABLE: {

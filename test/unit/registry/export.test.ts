@@ -29,6 +29,7 @@ describe('an exported PEFT folder', () => {
       'README.md',
       'adapter_config.json',
       'adapter_model.safetensors',
+      'swarm-version.cbor',
       'swarm.json',
     ]);
     const card = await readFile(join(output, 'README.md'), 'utf8');
@@ -107,7 +108,7 @@ describe('an OCI image layout', () => {
       ['adapter_config.json', 'application/vnd.cncf.model.weight.config.v1.raw'],
       ['adapter_model.safetensors', 'application/vnd.cncf.model.weight.v1.raw'],
       ['README.md', 'application/vnd.cncf.model.doc.v1.raw'],
-      ['lora-swarm-version.cbor', 'application/vnd.cncf.model.doc.v1.raw'],
+      ['swarm-version.cbor', 'application/vnd.cncf.model.doc.v1.raw'],
     ]);
     expect((await blob(image.config)).modelfs).toEqual({
       type: 'layers',
@@ -132,7 +133,7 @@ describe('an OCI image layout', () => {
       await rm(path);
       if (harm === 'damage') await writeFile(path, bytes.fill(0));
       if (harm === 'link') await symlink('/etc/hostname', path);
-      await expect(importOci(registry, { layout }), harm).rejects.toThrow(withCode('OCI_INVALID'));
+      await expect(importOci(registry, { layout }), harm).rejects.toThrow(withCode('IMPORT_DAMAGED'));
       expect(registry.names()).toEqual([]);
     }
   });

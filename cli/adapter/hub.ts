@@ -1,0 +1,88 @@
+import type { Command } from 'commander';
+import { BASE_MODEL, baseFolder } from '../base-model.ts';
+import type { Context } from '../context.ts';
+import { jsonOption } from '../options.ts';
+import { printJson, printLines } from '../print.ts';
+import { versionJson } from '../views/adapters.ts';
+import {
+  adapterName,
+  type RegistryFlags,
+  registryOption,
+  VERSION_HELP,
+  withRegistry,
+} from './with-registry.ts';
+
+interface PushFlags extends RegistryFlags {
+  private?: boolean;
+}
+
+interface PullFlags extends RegistryFlags {
+  name?: string;
+  model?: string;
+}
+
+export function registerHub(adapter: Command, context: Context): void {
+  adapter
+    .command('push')
+    .description(
+      'upload a version with its model card to a repository on the Hugging Face hub (HF_TOKEN, HF_ENDPOINT)',
+    )
+    .argument('<version>', VERSION_HELP)
+    .argument('<repository>', 'ORG/NAME[@BRANCH]; a repository that does not exist is created')
+    .option('--private', 'make a new repository private')
+    .addOption(registryOption())
+    .addOption(jsonOption())
+    .action((reference: string, repository: string, flags: PushFlags) =>
+      push(context, reference, repository, flags),
+    );
+  adapter
+    .command('pull')
+    .description('download an adapter from a repository on the Hugging Face hub, and add it as a version')
+    .argument('<repository>', 'ORG/NAME[@REVISION]')
+    .option('--name <name>', 'name of the adapter here (default: its name in the repository)', adapterName)
+    .option(
+      '--model <model>',
+      `base of the adapter: ${BASE_MODEL}; needed if "swarm adapter push" did not upload the adapter`,
+    )
+    .addOption(registryOption())
+    .addOption(jsonOption())
+    .action((repository: string, flags: PullFlags) => pull(context, repository, flags));
+}
+
+async function push(
+  context: Context,
+  reference: string,
+  repository: string,
+  flags: PushFlags,
+): Promise<void> {
+  const { pushToHub } = await import('../../index.ts');
+  const { signal } = context;
+  const account = await hubAccount(context);
+  await withRegistry(context, flags, async (registry) => {
+    const version = registry.resolve(reference);
+    const isPrivate = flags.private === true;
+    const { commit, url } = await pushToHub(registry, version, { ...account, repository, isPrivate, signal });
+    if (flags.json) printJson(context, { schemaVersion: 1, version: version.label, repository, commit, url });
+    else printLines(context, [`${version.label} is commit ${commit.slice(0, 12)} of ${repository}`, url]);
+  });
+}
+
+async function pull(context: Context, repository: string, flags: PullFlags): Promise<void> {
+  const { pullFromHub } = await import('../../index.ts');
+  const { signal } = context;
+  const { name } = flags;
+  const account = await hubAccount(context);
+  const base = flags.model === undefined ? undefined : await baseFolder(context, flags.model);
+  await withRegistry(context, flags, async (registry) => {
+    const pulled = await pullFromHub(registry, { ...account, repository, name, base, signal });
+    const { version, created } = pulled;
+    if (flags.json) printJson(context, { schemaVersion: 1, created, ...versionJson(version) });
+    else printLines(context, [`${created ? 'added' : 'already there:'} ${version.label}`]);
+  });
+}
+
+async function hubAccount({ environment, cwd }: Context) {
+  const { hubSettings } = await import('../../lora/models/hub/settings.ts');
+  const { endpoint, accessToken } = await hubSettings(environment, cwd);
+  return { endpoint, accessToken };
+}

@@ -1,0 +1,66 @@
+import { lstat } from 'node:fs/promises';
+import { verifyMessage } from '../../protocol/signing.ts';
+import type { VersionManifest } from '../../protocol/version-manifest.ts';
+import { registryError } from '../errors.ts';
+import { digestOfFile } from '../folder-views.ts';
+import type { Registry } from '../registry.ts';
+import type { AdapterVersion } from '../version.ts';
+
+/** A version that comes from another machine: its signed manifest, and where its files are. */
+export interface ForeignVersion {
+  /** The signed manifest. */
+  readonly envelope: Uint8Array;
+  /** Returns the path of a file. */
+  readonly pathOf: (file: VersionManifest['files'][number]) => string;
+  /**
+   * Name of the adapter here. With a name of its own, the version gets a new manifest, which names the other one as its parent.
+   * @default the name in the manifest; the version then keeps its manifest, its signature and its digest
+   */
+  readonly name?: string | undefined;
+  /** Where the version comes from, for the tag log. */
+  readonly reason: string;
+  readonly signal: AbortSignal;
+}
+
+/**
+ * Adds a version that another machine signed. Checks the signature, and size and digest of every file.
+ * @throws SwarmError IMPORT_DAMAGED a file is missing, or differs from the manifest
+ * @throws SwarmError SIGNATURE_INVALID, MESSAGE_*, STORE_FULL, WRITE_FAILED; the signal's reason
+ */
+export async function recordFiles(
+  registry: Registry,
+  { envelope, pathOf, name, reason, signal }: ForeignVersion,
+): Promise<{ version: AdapterVersion; created: boolean }> {
+  const { message: manifest, digest } = verifyMessage('version-manifest', envelope);
+  const now = registry.clock.now();
+  const held = manifest.files.map((file) => file.digest);
+  const hold = registry.holds.hold(held, now);
+  try {
+    for (const file of manifest.files) {
+      const path = pathOf(file);
+      await requireFile(path, file);
+      await registry.blobs.importFile(path, { signal });
+    }
+    const own = name === undefined || name === manifest.name;
+    const renamed = (): Promise<Uint8Array> => {
+      const parent = { digest, label: manifest.name, method: 'import', weight: 1 };
+      return registry.sign({ ...manifest, name: name!, parents: [parent], createdAt: now });
+    };
+    return await registry.record({ envelope: own ? envelope : await renamed(), reason });
+  } finally {
+    registry.holds.release(hold);
+  }
+}
+
+/**
+ * Checks that a path is a regular file of this size and digest. A link could lead out of a folder, and a pipe would never end.
+ * @throws SwarmError IMPORT_DAMAGED
+ */
+export async function requireFile(
+  path: string,
+  { size, digest }: { size: number; digest: string },
+): Promise<void> {
+  const entry = await lstat(path).catch(() => null);
+  if (entry?.isFile() && entry.size === size && (await digestOfFile(path)) === digest) return;
+  throw registryError('IMPORT_DAMAGED', `${path} is missing or damaged`, { path, digest });
+}

@@ -1,0 +1,120 @@
+/** Versions on a Hugging Face hub: one repository for an adapter, one commit for a version. */
+import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { commonError } from '../common/common-errors.ts';
+import { systemClock } from '../common/system-clock.ts';
+import { ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE } from '../lora/adapter/peft.ts';
+import { downloadFiles } from '../lora/models/hub/download-files.ts';
+import { type HubReference, parseHubReference } from '../lora/models/hub/reference.ts';
+import type { HubDeps } from '../lora/models/hub/requests.ts';
+import { uploadToHub } from '../lora/models/hub/upload.ts';
+import { ADAPTER_BYTES } from '../protocol/limits.ts';
+import { messageBytes } from '../protocol/messages.ts';
+import { addFolder } from './add-folder.ts';
+import { ENVELOPE_FILE, exportFolder } from './export/export-folder.ts';
+import { recordFiles } from './export/record-files.ts';
+import { TRANSFER } from './folder-views.ts';
+import { nameOf } from './publish-run.ts';
+import type { Registry } from './registry.ts';
+import type { AdapterVersion } from './version.ts';
+
+/** A hub and the account that is used there. */
+export interface HubAccount {
+  /** URL of the hub, without a trailing slash. */
+  readonly endpoint: string;
+  /** Token of the account; null: none. */
+  readonly accessToken: string | null;
+}
+
+/** Options of an upload to a hub. */
+export interface HubPushOptions extends HubAccount {
+  /** `ORG/NAME`, or `ORG/NAME@BRANCH`. */
+  readonly repository: string;
+  /** Whether a repository that does not exist yet becomes private. @default false */
+  readonly isPrivate?: boolean;
+  /** @default never aborts */
+  readonly signal?: AbortSignal;
+}
+
+/** Options of a download from a hub. */
+export interface HubPullOptions extends HubAccount {
+  /** `ORG/NAME`, or `ORG/NAME@REVISION`. */
+  readonly repository: string;
+  /** Name of the adapter here. @default the name in the signed manifest, else the last part of the repository's name */
+  readonly name?: string | undefined;
+  /** Folder of the base. Needed if the repository has no manifest of a version. */
+  readonly base?: string | undefined;
+  /** @default never aborts */
+  readonly signal?: AbortSignal;
+}
+
+const MIB = 2 ** 20;
+
+/**
+ * Uploads a version to a model repository on a hub: the PEFT files, the model card and the manifest.
+ * @returns the commit and its page
+ * @throws SwarmError USAGE, VERSION_DAMAGED, HUB_*; the signal's reason
+ */
+export async function pushToHub(
+  registry: Registry,
+  version: AdapterVersion,
+  options: HubPushOptions,
+  deps: HubDeps = { fetch, clock: systemClock },
+): Promise<{ commit: string; url: string }> {
+  const { repository, isPrivate = false, signal = new AbortController().signal, ...account } = options;
+  const reference = requireRepository(repository);
+  return inTemporaryFolder(registry, async (folder) => {
+    await exportFolder(registry, version, folder);
+    const names = await readdir(folder);
+    const files = names.map((name) => ({ name, path: join(folder, name) }));
+    const title = `Add ${version.label} (${version.digest.slice(0, 12)})`;
+    return uploadToHub({ reference, files, title, isPrivate, signal, ...account }, deps);
+  });
+}
+
+/**
+ * Downloads an adapter from a repository on a hub and adds it as a version. If the repository has the signed manifest of a
+ * version, the version keeps its digest, also on this machine. Any other PEFT adapter needs its base.
+ * @throws SwarmError USAGE, HUB_*, IMPORT_DAMAGED, SIGNATURE_INVALID, BASE_UNKNOWN, and the errors of `addFolder`
+ */
+export async function pullFromHub(
+  registry: Registry,
+  options: HubPullOptions,
+  deps: HubDeps = { fetch, clock: systemClock },
+): Promise<{ version: AdapterVersion; created: boolean }> {
+  const { repository, name, base, signal = new AbortController().signal, ...account } = options;
+  const reference = requireRepository(repository);
+  return inTemporaryFolder(registry, async (folder) => {
+    const files = [
+      { name: ADAPTER_CONFIG_FILE, maxBytes: MIB },
+      { name: ADAPTER_WEIGHTS_FILE, maxBytes: ADAPTER_BYTES },
+      { name: ENVELOPE_FILE, maxBytes: messageBytes['version-manifest'] + MIB, optional: true },
+    ];
+    const commit = await downloadFiles({ reference, files, folder, signal, ...account }, deps);
+    const reason = `from ${reference.name} at ${commit.slice(0, 12)}`;
+    const envelope = await readFile(join(folder, ENVELOPE_FILE)).catch(() => null);
+    if (envelope !== null && base === undefined) {
+      const pathOf = ({ path }: { path: string }): string => join(folder, path);
+      return recordFiles(registry, { envelope: new Uint8Array(envelope), pathOf, name, reason, signal });
+    }
+    const own = name ?? nameOf(reference.name);
+    return addFolder(registry, { name: own, folder, ...(base !== undefined && { base }), reason, signal });
+  });
+}
+
+function requireRepository(text: string): HubReference {
+  const reference = parseHubReference(text);
+  if (reference !== null) return reference;
+  const next = 'write ORG/NAME, or ORG/NAME@BRANCH';
+  throw commonError('USAGE', `"${text.slice(0, 200)}" does not name a repository on a hub`, {}, { next });
+}
+
+/** Runs `work` with an empty folder on the disk of the registry, and deletes the folder afterwards. */
+async function inTemporaryFolder<T>(registry: Registry, work: (folder: string) => Promise<T>): Promise<T> {
+  const folder = await mkdtemp(join(registry.home, TRANSFER));
+  try {
+    return await work(folder);
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
+}
