@@ -7,7 +7,14 @@ import { serveError } from '../errors.ts';
 import { checkLength, startAnswer } from './answer.ts';
 import type { RouteContext } from './context.ts';
 import { sendEvents } from './event-stream.ts';
-import { MAX_TOP_LOGPROBS, optional, parseBody, samplingOf, sharedFields } from './fields.ts';
+import {
+  checkCharacters,
+  MAX_TOP_LOGPROBS,
+  optional,
+  parseBody,
+  samplingOf,
+  sharedFields,
+} from './fields.ts';
 import { finite } from './logprobs.ts';
 
 /** Largest number of prompts of a request. */
@@ -135,6 +142,10 @@ function promptsOf(
       : typeof prompt[0] === 'number'
         ? [prompt as number[]]
         : [...(prompt as string[] | number[][])];
+  checkCharacters(
+    list.filter((item) => typeof item === 'string'),
+    'prompt',
+  );
   return list.map((item) => {
     if (typeof item === 'string') {
       const ids = [...(special ? tokenizer.prefix : []), ...tokenizer.encode(item, { special: false })];

@@ -2,6 +2,7 @@ import { z } from 'zod';
 import type { ChatMessage } from '../chat-prompt.ts';
 import { serveError } from '../errors.ts';
 import type { RouteContext } from './context.ts';
+import { checkCharacters } from './fields.ts';
 
 /** Largest number of messages of a conversation. */
 const MAX_MESSAGES = 1000;
@@ -39,6 +40,10 @@ export async function promptIds(
       { next: 'use /v1/completions, or start the server with --template chatml, plain or a file' },
     );
   }
+  checkCharacters(
+    messages.map(({ content }) => content),
+    'messages',
+  );
   const ids = generator.tokenizer.encode(await prompts.render(messages), { special: false });
   if (ids.length === 0)
     throw serveError('SERVE_REQUEST', 'the conversation has no token', { param: 'messages' });

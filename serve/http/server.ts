@@ -10,6 +10,9 @@ import { type TokenizerInfo, tokenRoutes } from './tokens.ts';
 /** Largest request body: a batch of 256 prompts of 4,096 ids needs about 6 MiB. */
 export const BODY_BYTES = 8 * 1024 * 1024;
 
+/** Time in milliseconds in which a client must send its whole request. A slow line sends 8 MiB in this time. */
+const REQUEST_MS = 120_000;
+
 export interface HttpServerDeps extends RouteContext {
   readonly tokenizerInfo: TokenizerInfo;
   /** Called with each request that has ended. */
@@ -28,6 +31,7 @@ export function createHttpServer(deps: HttpServerDeps): FastifyInstance {
   };
   const server = Fastify({
     bodyLimit: BODY_BYTES,
+    requestTimeout: REQUEST_MS,
     forceCloseConnections: true,
     // Answers requests that reach no route, for example because their path is malformed.
     frameworkErrors: answerError,

@@ -2,7 +2,7 @@ import type { FastifyInstance } from 'fastify';
 import { z } from 'zod';
 import { serveError } from '../errors.ts';
 import type { RouteContext } from './context.ts';
-import { optional, parseBody } from './fields.ts';
+import { checkCharacters, optional, parseBody } from './fields.ts';
 import { messagesSchema, promptIds } from './messages.ts';
 
 const tokenizeSchema = z.looseObject({
@@ -29,6 +29,7 @@ export function tokenRoutes(server: FastifyInstance, context: RouteContext, info
     if ((prompt === undefined) === (messages === undefined)) {
       throw serveError('SERVE_REQUEST', 'give either prompt or messages', { param: 'prompt' });
     }
+    if (prompt !== undefined) checkCharacters([prompt], 'prompt');
     const tokens =
       messages === undefined ? tokenizer.encode(prompt!, { special }) : await promptIds(messages, context);
     return { tokens, count: tokens.length, max_model_len: length };

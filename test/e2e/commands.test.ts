@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { expect, it } from 'vitest';
 import { makeTinyModel, TINY_TEXT } from '../utils/tiny-model.ts';
-import { TestSwarm } from './swarm.ts';
+import { Daemon, TestSwarm } from './swarm.ts';
 
 const SWARM = fileURLToPath(new URL('../../cli/swarm.js', import.meta.url));
 
@@ -121,10 +121,25 @@ it('commands take a job from its file to an adapter', { timeout: 240_000 }, asyn
   );
   expect(evaluated.json.loss, evaluated.err).toBeGreaterThan(0);
 
+  // A server follows the job, and then goes on without its coordinator.
+  const args = ['--model', join(folder, 'base'), '--follow', 'tale', '--home', home, '--port', '0', '--json'];
+  const server = await new Daemon('server', ['serve', ...args, '--threads', '1']).ready();
+  const { url } = await server.line('ready', ({ event }) => event === 'ready');
+  const complete = async () => {
+    const body = JSON.stringify({ model: 'tale', prompt: 'It was', max_tokens: 3 });
+    const headers = { 'content-type': 'application/json' };
+    const response = await fetch(`${url}/v1/completions`, { method: 'POST', headers, body });
+    return (await response.json()) as { system_fingerprint: string; choices: { text: string }[] };
+  };
+  const newest = (await ask('checkpoint', 'show', '--json')).json;
+  expect((await complete()).system_fingerprint).toBe(newest.digest);
+
   // A home has one daemon, of one role.
   expect((await ask('coordinator')).status).toBe(6);
   expect((await ask('node', swarm.invite)).status).toBe(6);
   expect((await node.interrupt()).code).toBe(0);
   expect((await coordinator.interrupt()).code).toBe(0);
   expect((await ask('peers')).status).toBe(3);
+  expect((await complete()).choices).toHaveLength(1);
+  expect((await server.interrupt()).code).toBe(0);
 });

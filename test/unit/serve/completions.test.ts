@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { MAX_CHARACTERS } from '../../../serve/http/fields.ts';
 import { FAKE_LOGPROB, fakeScore } from '../../utils/fake-generator.ts';
 import { testServer } from './server.ts';
 
@@ -124,6 +125,7 @@ describe('POST /v1/completions', () => {
       [{ stop: Array.from({ length: 17 }, () => 'x') }, 'stop'],
       [{ prompt: [] }, 'prompt'],
       [{ prompt: [5000] }, 'prompt'],
+      [{ prompt: ['x'.repeat(MAX_CHARACTERS), 'x'] }, 'prompt'],
       [{ prompt: undefined }, 'prompt'],
       [{ model: undefined }, 'model'],
     ];
