@@ -44,7 +44,20 @@ export interface Engine {
    */
   compile(graph: Graph, weights: WeightFile | null): Promise<Executable>;
   /** Compiles a graph with dynamic sizes; undefined for an engine that cannot. @throws the errors of `compile` */
-  compileDynamic?(graph: Graph, weights: WeightFile | null): Promise<DynamicExecutable>;
+  compileDynamic?(
+    graph: Graph,
+    weights: WeightFile | null,
+    options?: DynamicOptions,
+  ): Promise<DynamicExecutable>;
+}
+
+export interface DynamicOptions extends Pick<EngineOptions, 'roundActivations'> {
+  /**
+   * Whether to copy the weights into the order that the kernels need. It makes products of single tokens faster, and
+   * takes the memory of a copy.
+   * @default false
+   */
+  packWeights?: boolean;
 }
 
 export interface EngineOptions {

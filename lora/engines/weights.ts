@@ -42,15 +42,33 @@ export interface TableEntry {
   readonly scales: WeightEntry;
 }
 
+/**
+ * A matrix stored once in 4 or 8 bits, in blocks of 32 inputs of one output, for inference. Rows of an 8-bit matrix can
+ * also be looked up.
+ */
+export interface BlockedEntry {
+  /** Shape of the weight in the model. */
+  readonly shape: readonly [rows: number, columns: number];
+  /** Whether the outputs are the columns of the weight, instead of its rows. */
+  readonly isTransposed: boolean;
+  readonly bits: 4 | 8;
+  /** uint8 [outputs, blocks, bytes of a block]: the integer plus 8 (two in a byte, the first in the lower half) or 128. */
+  readonly codes: WeightEntry;
+  /** float32 [outputs, blocks]. */
+  readonly scales: WeightEntry;
+}
+
 /** The base's weights on disk: raw, little-endian, every entry at an offset that is a multiple of 4,096 bytes. */
 export interface WeightFile {
   readonly path: string;
-  /** Weights in float32. A name occurs in only one of the three maps. */
+  /** Weights in float32. A name occurs in only one of the maps. */
   readonly entries: ReadonlyMap<string, WeightEntry>;
   /** Linear weights of an 8-bit or 4-bit base. @default none */
   readonly quantised?: ReadonlyMap<string, QuantisedEntry>;
   /** Embedding and output head of an 8-bit or 4-bit base, in 8 bits. @default none */
   readonly tables?: ReadonlyMap<string, TableEntry>;
+  /** Matrices for inference. @default none */
+  readonly blocked?: ReadonlyMap<string, BlockedEntry>;
 }
 
 /**
@@ -62,7 +80,8 @@ export function locateWeight(
   tensor: Tensor,
   weights: WeightFile | null,
 ): { path: string; entry: WeightEntry } {
-  const bits = weights?.tables?.has(name) ? 8 : weights?.quantised?.get(name)?.bits;
+  const fewer = weights?.quantised?.get(name) ?? weights?.blocked?.get(name);
+  const bits = weights?.tables?.has(name) ? 8 : fewer?.bits;
   if (bits !== undefined) {
     throw engineError(
       'ENGINE_WEIGHTS',

@@ -93,6 +93,8 @@ export class AdapterStack {
       this.#places.set(adapter.id, { start: rank, end: rank + adapter.rank });
       rank += adapter.rank;
     }
+    // A matrix product needs at least one component. Without an adapter it is zero.
+    rank = Math.max(1, rank);
     this.#rank = rank;
     for (const [name, { in: width, out }] of modules) {
       const a = new Float32Array(rank * width);

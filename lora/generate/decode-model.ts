@@ -4,6 +4,7 @@ import { type SizedValue, sizedValue } from '../engines/sized-value.ts';
 import type { DynamicExecutable } from '../engines/types.ts';
 import type { Graph } from '../graph/graph.ts';
 import type { ParameterSource } from '../models/architecture.ts';
+import { withJointProducts, withJointWeights } from '../models/joint-products.ts';
 import { frozenParameters } from '../models/parameters.ts';
 import type { ModelShape } from '../models/targets.ts';
 import { adaptedParameters } from '../train/adapted-model.ts';
@@ -19,9 +20,19 @@ export type CompileDynamic = NonNullable<Engine['compileDynamic']>;
 
 export interface DecodeModelOptions {
   readonly model: ModelShape;
+  /** Weights of any format. */
   readonly weights: WeightFile;
   /** Largest number of tokens of a row. */
   readonly context: number;
+}
+
+export interface DecodeModelDeps {
+  readonly compile: CompileDynamic;
+  /**
+   * Returns the weights in float32, for adapters with a graph of their own: they change the weights in ways for which
+   * weights in blocks have no kernels. @default `weights`
+   */
+  readonly float32?: () => Promise<WeightFile>;
 }
 
 /** New tokens of some rows. */
@@ -36,32 +47,44 @@ export interface DecodeRun {
   readonly adapters: readonly (ServedAdapter | null)[];
   /** Indices of tokens in the concatenation of all rows. */
   readonly wanted: readonly number[];
+  /** Whether to compute in float32 even if the weights have fewer bits. @default false */
+  readonly exact?: boolean;
 }
+
+/** Marks the session that computes in float32 with weights of fewer bits. */
+const EXACT = 'exact';
 
 type Modules = ReadonlyMap<string, { readonly in: number; readonly out: number }>;
 
 /** A base with adapters, compiled for decoding. */
 export class DecodeModel {
   readonly #model: ModelShape;
+  readonly #weights: WeightFile;
   readonly #options: DecodeModelOptions;
-  readonly #compile: CompileDynamic;
+  readonly #deps: DecodeModelDeps;
   readonly #sessions = new Map<string, DynamicExecutable>();
   #modules: Modules = new Map();
   #stacks: { key: string; stack: AdapterStack }[] = [];
 
-  constructor(options: DecodeModelOptions, { compile }: { compile: CompileDynamic }) {
+  constructor(options: DecodeModelOptions, deps: DecodeModelDeps) {
     this.#model = options.model;
+    this.#weights = withJointWeights(options.model, options.weights);
     this.#options = options;
-    this.#compile = compile;
+    this.#deps = deps;
+  }
+
+  /** Whether runs round activations, unless they are `exact`. */
+  get isRounded(): boolean {
+    return this.#options.weights.blocked !== undefined;
   }
 
   /** Computes the tokens and returns the logits of those that are wanted, each [vocabulary]. */
-  async run({ cache, tokens, cached, adapters, wanted }: DecodeRun): Promise<Float32Array[]> {
+  async run({ cache, tokens, cached, adapters, wanted, exact = false }: DecodeRun): Promise<Float32Array[]> {
     const perRow = tokens[0]!.length;
     const ids = tokens.flat();
     const positions = cached.flatMap((start) => Array.from({ length: perRow }, (_, t) => start + t));
     const values = cache.values(tokens.length);
-    const { session, feeds } = await this.#sessionFor(adapters, perRow);
+    const { session, feeds } = await this.#sessionFor(adapters, perRow, exact && this.isRounded);
     const integers = (list: readonly number[], shape: readonly number[]) =>
       sizedValue(BigInt64Array.from(list, BigInt), shape);
     const lengths = cached.map((start) => start + perRow);
@@ -93,23 +116,26 @@ export class DecodeModel {
   async #sessionFor(
     adapters: readonly (ServedAdapter | null)[],
     perRow: number,
+    exact: boolean,
   ): Promise<{ session: DynamicExecutable; feeds: Readonly<Record<string, SizedValue>> }> {
     const used = [...new Set(adapters)].filter((adapter) => adapter !== null);
     const [first] = used;
     const { architecture, config } = this.#model;
-    const baseOf = (graph: Graph) => frozenParameters(graph, architecture, config);
-    if (first === undefined) return { session: await this.#session('base', baseOf), feeds: {} };
-    if (first.modules === null) {
+    const baseOf = (graph: Graph) =>
+      withJointProducts(graph, this.#model, frozenParameters(graph, architecture, config), this.#weights);
+    if (first === undefined && this.#modules.size === 0)
+      return { session: await this.#session('base', exact, baseOf), feeds: {} };
+    if (first !== undefined && first.modules === null) {
       const parametersOf = (graph: Graph) => adaptedParameters(graph, this.#model, first.lora);
       const shapeOf = this.#shapes(first);
       const feeds = Array.from(first.tensors, ([name, data]) => [name, sizedValue(data, shapeOf.get(name)!)]);
       return {
-        session: await this.#session(`own ${first.id}`, parametersOf),
+        session: await this.#session(`own ${first.id}`, exact, parametersOf),
         feeds: Object.fromEntries(feeds),
       };
     }
     await this.#include(used);
-    const session = await this.#session('stack', (graph) =>
+    const session = await this.#session('stack', exact, (graph) =>
       withAdapterStack(graph, baseOf(graph), this.#modules),
     );
     const tokens = adapters.flatMap((adapter) => new Array<ServedAdapter | null>(perRow).fill(adapter));
@@ -124,7 +150,10 @@ export class DecodeModel {
     if (missing.length === 0) return;
     this.#modules = new Map([...this.#modules, ...missing.map((module) => [module.name, module] as const)]);
     this.#stacks = [];
-    await this.#release('stack');
+    // The shared graph computes requests without an adapter too, so that there is only one packed copy of the weights.
+    for (const kind of ['base', 'stack']) {
+      for (const key of [kind, `${kind} ${EXACT}`]) await this.#release(key);
+    }
   }
 
   #stack(adapters: readonly ServedAdapter[]): AdapterStack {
@@ -136,11 +165,22 @@ export class DecodeModel {
     return entry.stack;
   }
 
-  async #session(key: string, parametersOf: (graph: Graph) => ParameterSource): Promise<DynamicExecutable> {
+  async #session(
+    kind: string,
+    exact: boolean,
+    parametersOf: (graph: Graph) => ParameterSource,
+  ): Promise<DynamicExecutable> {
+    const isOwn = kind.startsWith('own ');
+    const key = exact && !isOwn ? `${kind} ${EXACT}` : kind;
     const known = this.#sessions.get(key);
     if (known !== undefined) return known;
     const { context, weights } = this.#options;
-    const session = await this.#compile(decodeGraph(this.#model, context, parametersOf), weights);
+    const { compile, float32 = async () => weights } = this.#deps;
+    const graph = decodeGraph(this.#model, context, parametersOf);
+    const session = await compile(graph, isOwn ? await float32() : this.#weights, {
+      roundActivations: !exact,
+      packWeights: !isOwn,
+    });
     this.#sessions.set(key, session);
     return session;
   }

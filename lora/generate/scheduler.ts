@@ -158,7 +158,7 @@ export class Scheduler {
 
   /** Forgets the keys and values of an adapter. */
   forget({ id }: ServedAdapter): void {
-    this.#prefixes.forget(id);
+    for (const exact of [false, true]) this.#prefixes.forget(prefixKey(id, exact));
   }
 
   get #running(): number {
@@ -230,9 +230,13 @@ export class Scheduler {
     const cache = new RowCache(config, 1, work.tokens.length);
     const { scored, generation } = work;
     const most = scored === null ? work.tokens.length - 1 : scored.from - 1;
-    const done = this.#prefixes.restore(keyOf(work), work.tokens, cache, most);
+    const done = this.#prefixes.restore(this.#keyOf(work), work.tokens, cache, most);
     if (generation !== null) generation.cachedTokens ??= done;
     this.#prefill = { work, cache, done };
+  }
+
+  #keyOf({ adapter, scored }: Work): string {
+    return prefixKey(adapter?.id ?? '', scored !== null && this.#model.isRounded);
   }
 
   #batchOf({ adapter }: Work): Batch<Work> {
@@ -285,6 +289,7 @@ export class Scheduler {
         tokens: [work.tokens.slice(done, end)],
         cached: [done],
         adapters: [work.adapter],
+        exact: work.scored !== null,
         // A run gives at least one token's logits.
         wanted: wanted.length > 0 ? wanted : [0],
       });
@@ -294,7 +299,7 @@ export class Scheduler {
       }
       if (end < work.tokens.length) return;
       this.#prefill = null;
-      this.#prefixes.store(keyOf(work), work.tokens, cache, 0);
+      this.#prefixes.store(this.#keyOf(work), work.tokens, cache, 0);
       if (work.generation === null) work.end(null);
       else this.#choose(work, logits.at(-1)!, null, cache);
     } catch (error) {
@@ -325,7 +330,7 @@ export class Scheduler {
       generation.generated >= request.maxTokens || work.tokens.length + 1 >= this.#options.context;
     if (isEnd || isFull) {
       if (batch !== null) {
-        this.#prefixes.store(keyOf(work), work.tokens, batch.cache, batch.rows.indexOf(work));
+        this.#prefixes.store(this.#keyOf(work), work.tokens, batch.cache, batch.rows.indexOf(work));
         batch.leave(work);
       }
       finish(isEnd ? 'end' : 'length');
@@ -344,8 +349,9 @@ function workOf({
   return { client, adapter, tokens: [...tokens] };
 }
 
-function keyOf({ adapter }: Work): string {
-  return adapter === null ? '' : adapter.id;
+/** Keys and values computed in float32 differ from those computed with rounded activations. */
+function prefixKey(adapter: string, exact: boolean): string {
+  return exact ? `${adapter} exact` : adapter;
 }
 
 function recordScore({ tokens, scored }: Work, position: number, logits: Float32Array): void {

@@ -159,7 +159,8 @@ export interface Generator {
    */
   submit(request: GenerateRequest): Generation;
   /**
-   * Returns the log-probability of each token of a sequence, computed in float32 whatever the base bits.
+   * Returns the log-probability of each token of a sequence. A base of 8 or 4 bits has rounded weights here too, but
+   * activations are not rounded, so the result does not depend on how the sequence is divided.
    * @throws SwarmError as `submit` does
    */
   score(request: ScoreRequest): Promise<ScoredToken[]>;

@@ -45,6 +45,8 @@ export interface OperationAttributes {
     readonly keyValueHeads: number;
     readonly window: number | null;
     readonly scale: number;
+    /** Whether queries, keys and values are the columns of one operand. */
+    readonly isJoint: boolean;
   };
   zeros: { readonly shape: Shape };
   gatherRows: None;

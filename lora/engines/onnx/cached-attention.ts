@@ -5,15 +5,17 @@ const INT32 = 6;
 
 /**
  * Emits GroupQueryAttention. The kernel takes [rows, tokens per row, width], and the number of rows follows from the
- * lengths. If the memory of its third and fourth result is that of the cache, it writes only the new keys and values.
+ * lengths. If the memory of its second and third result is that of the cache, it writes only the new keys and values.
  */
 export function lowerCachedAttention(
   node: GraphNode<'cachedAttention'>,
-  [q, k, v, keys, values, lengths, ...rotation]: readonly string[],
+  inputs: readonly string[],
   [output, presentKeys, presentValues]: readonly string[],
   { emit, once, integers }: Emitter,
 ): void {
-  const { heads, keyValueHeads, window, scale } = node.attributes;
+  const { heads, keyValueHeads, window, scale, isJoint } = node.attributes;
+  const count = isJoint ? 1 : 3;
+  const [keys, values, lengths, ...rotation] = inputs.slice(count);
   const memo = (what: string, make: () => string) => once(`${what} ${lengths}`, make);
   const int32 = (value: string) => emit('Cast', [value], { attributes: { to: INT32 } });
   // These values are the same in all layers.
@@ -24,16 +26,8 @@ export function lowerCachedAttention(
     const shape = memo(`shape ${width}`, () => emit('Concat', parts(), { attributes: { axis: 0 } }));
     return emit('Reshape', [value, shape]);
   };
-  const [queryWidth, keyWidth] = [node.inputs[0]!, node.inputs[1]!].map(({ shape }) => shape[1]!);
-  const operands = [
-    byRow(q!, queryWidth!),
-    byRow(k!, keyWidth!),
-    byRow(v!, keyWidth!),
-    keys!,
-    values!,
-    last,
-    total,
-  ];
+  const operands = inputs.slice(0, count).map((value, i) => byRow(value, node.inputs[i]!.shape[1]!));
+  const [q, k = '', v = ''] = operands;
   const attributes = {
     num_heads: heads,
     kv_num_heads: keyValueHeads,
@@ -43,10 +37,10 @@ export function lowerCachedAttention(
     do_rotary: rotation.length > 0 ? 1 : 0,
   };
   const mixed = `${output}:rows`;
-  emit('GroupQueryAttention', [...operands, ...rotation], {
+  emit('GroupQueryAttention', [q!, k, v, keys!, values!, last, total, ...rotation], {
     attributes,
     domain: MICROSOFT,
     outputs: [mixed, presentKeys!, presentValues!],
   });
-  emit('Reshape', [mixed, integers([-1, queryWidth!])], { outputs: [output!] });
+  emit('Reshape', [mixed, integers([-1, node.outputs[0]!.shape[1]!])], { outputs: [output!] });
 }

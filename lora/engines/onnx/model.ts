@@ -4,6 +4,7 @@ import type { Operation } from '../../graph/operations.ts';
 import { liveNodes } from '../../graph/passes/live-nodes.ts';
 import { elementCount } from '../../graph/shapes.ts';
 import type { WeightFile } from '../weights.ts';
+import { lowerBlockedUse } from './blocked.ts';
 import type { Emitter, Lowering, Provider } from './emitter.ts';
 import { emitFloat16, lowerFloat16Product } from './float16.ts';
 import { LOWERINGS } from './lower.ts';
@@ -19,7 +20,9 @@ import {
   type RoundedRows,
 } from './quantised.ts';
 import {
+  type BlockedWeight,
   denseBlocks,
+  inferenceBlocks,
   locateStored,
   productBlocks,
   type QuantisedWeight,
@@ -139,6 +142,10 @@ class LoweredGraph {
       return;
     }
     if (this.#addWeightRows(node, outputs)) return;
+    if (node.inputs.some((tensor) => this.#blocked(tensor))) {
+      this.#addBlockedUse(node, outputs);
+      return;
+    }
     const tableOf = (tensor: Tensor) => (this.#names.has(tensor) ? undefined : this.#tableOf(tensor));
     const others = node.inputs.map((tensor) =>
       tableOf(tensor) ? '' : (this.#names.get(tensor) ?? this.#dense(tensor)),
@@ -198,6 +205,23 @@ class LoweredGraph {
     } else {
       lowerRowScaledProduct(node, inputs, outputs, { names, roundedRows: this.#roundedRows }, this.#emitter);
     }
+  }
+
+  #blocked(tensor: Tensor): BlockedWeight | undefined {
+    const weight = this.#weights.get(tensor);
+    return weight?.kind === 'blocked' ? weight : undefined;
+  }
+
+  #addBlockedUse(node: GraphNode, outputs: readonly string[]): void {
+    const inputs = node.inputs.map((tensor) => this.#names.get(tensor) ?? '');
+    const useOf = (tensor: Tensor) => {
+      const weight = this.#blocked(tensor);
+      if (weight === undefined) return undefined;
+      const names = this.#declareBlocks(inferenceBlocks(weight), { constant: true });
+      return { entry: weight.entry, names };
+    };
+    const { roundActivations } = this.#options;
+    lowerBlockedUse(node, useOf, inputs, outputs, { emitter: this.#emitter, roundActivations });
   }
 
   #inFloat16(name: string): string {

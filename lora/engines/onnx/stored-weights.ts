@@ -3,6 +3,7 @@ import type { Tensor } from '../../graph/graph.ts';
 import { formatShape, sameShape } from '../../graph/shapes.ts';
 import { engineError } from '../errors.ts';
 import {
+  type BlockedEntry,
   locateWeight,
   type QuantisedEntry,
   type TableEntry,
@@ -13,10 +14,11 @@ import type { OnnxInitializer } from './protobuf.ts';
 import type { BlockNames, Direction } from './quantised.ts';
 
 /** A weight of a graph, with its format and its location in the weight file. */
-export type StoredWeight = Float32Weight | QuantisedWeight | TableWeight;
+export type StoredWeight = Float32Weight | QuantisedWeight | TableWeight | BlockedWeight;
 type Float32Weight = Stored<'float32', WeightEntry>;
 export type QuantisedWeight = Stored<'quantised', QuantisedEntry>;
 type TableWeight = Stored<'table', TableEntry>;
+export type BlockedWeight = Stored<'blocked', BlockedEntry>;
 
 interface Stored<Kind, Entry> {
   readonly kind: Kind;
@@ -32,7 +34,8 @@ interface Stored<Kind, Entry> {
 export function locateStored(name: string, tensor: Tensor, weights: WeightFile | null): StoredWeight {
   const quantised = weights?.quantised?.get(name);
   const table = weights?.tables?.get(name);
-  const entry = quantised ?? table;
+  const blocked = weights?.blocked?.get(name);
+  const entry = quantised ?? table ?? blocked;
   if (entry === undefined) return { kind: 'float32', name, ...locateWeight(name, tensor, weights) };
   const { path } = weights!;
   if (!sameShape(entry.shape, tensor.shape)) {
@@ -42,9 +45,9 @@ export function locateStored(name: string, tensor: Tensor, weights: WeightFile |
       { name, path, expected: tensor.shape, found: entry.shape },
     );
   }
-  return quantised === undefined
-    ? { kind: 'table', name, path, entry: table! }
-    : { kind: 'quantised', name, path, entry: quantised };
+  if (quantised !== undefined) return { kind: 'quantised', name, path, entry: quantised };
+  if (table !== undefined) return { kind: 'table', name, path, entry: table };
+  return { kind: 'blocked', name, path, entry: blocked! };
 }
 
 /** A range of bytes of a weight file. */
@@ -92,6 +95,14 @@ function blocksOf(
   return named(name, [
     { dtype: entry.bits === 4 ? 'uint8' : 'int8', shape: shapes.codes, data: fileRange(path, codes) },
     { dtype: 'float32', shape: shapes.scales, data: fileRange(path, scales) },
+  ]);
+}
+
+/** Returns the blocks of a matrix for inference. */
+export function inferenceBlocks({ name, path, entry: { codes, scales } }: BlockedWeight): StoredBlocks {
+  return named(`b:${name}`, [
+    { dtype: 'uint8', shape: codes.shape, data: fileRange(path, codes) },
+    { dtype: 'float32', shape: scales.shape, data: fileRange(path, scales) },
   ]);
 }
 

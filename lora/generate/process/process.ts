@@ -6,9 +6,10 @@ import { serveCalls } from '../../../common/workers/calls.ts';
 import { parentChannel } from '../../../common/workers/entry.ts';
 import { readPeftFolder } from '../../adapter/peft.ts';
 import { createEngine } from '../../engines/engine.ts';
-import { undeletedLine } from '../../models/base/base-cleanup.ts';
+import { type OnUndeleted, undeletedLine } from '../../models/base/base-cleanup.ts';
 import { type BaseModel, openBase } from '../../models/base/base-model.ts';
 import { prepareWeights } from '../../models/weights/prepare-weights.ts';
+import { prepareServingWeights } from '../../models/weights/serving-weights.ts';
 import { servedAdapter } from '../adapters.ts';
 import { DecodeModel } from '../decode-model.ts';
 import { generateError } from '../errors.ts';
@@ -28,13 +29,15 @@ let state: Started | null = null;
 async function start(options: GeneratorProcessOptions, signal: AbortSignal): Promise<Started> {
   const { modelDir, cacheDir, threads, baseBits: bits, context, rows, waiting, cacheBytes } = options;
   const base = await openBase(modelDir);
-  const weights = await prepareWeights(base, cacheDir, {
-    bits,
-    signal,
-    onUndeleted: (undeleted) => console.error(undeletedLine(undeleted)),
-  });
+  const onUndeleted: OnUndeleted = (undeleted) => console.error(undeletedLine(undeleted));
+  const float32 = () => prepareWeights(base, cacheDir, { onUndeleted });
+  const weights =
+    bits === 32 ? await float32() : await prepareServingWeights(base, cacheDir, { bits, signal });
   const engine = await createEngine('onnx-cpu', { threads });
-  const model = new DecodeModel({ model: base, weights, context }, { compile: engine.compileDynamic! });
+  const model = new DecodeModel(
+    { model: base, weights, context },
+    { compile: engine.compileDynamic!, float32 },
+  );
   const { config } = base;
   const scheduler = new Scheduler(model, { config, context, rows, waiting, cacheBytes });
   const adapters = new LoadedAdapters(async (adapter) => {

@@ -1,5 +1,6 @@
 import { DYNAMIC } from '../dynamic.ts';
 import { requireDType, type Tensor } from '../graph.ts';
+import type { OperationAttributes } from '../operations.ts';
 import { shapeError } from '../shapes.ts';
 import { pad, reshape, slice, transpose } from './layout.ts';
 
@@ -80,10 +81,11 @@ export function cachedAttention(
   const [queries, newKeys] = rotation === null ? [q, k] : [q.node!.inputs[0]!, k.node!.inputs[0]!];
   const operands = [queries, newKeys, v].map((heads) => byToken(heads, size));
   const { graph } = q;
+  const joint = jointOperand(operands);
   const [output, presentKeys, presentValues] = graph.apply(
     'cachedAttention',
-    [...operands, cache.keys, cache.values, cache.lengths, ...(rotation ?? [])],
-    { heads: H, keyValueHeads: KV, window, scale },
+    [...(joint ? [joint] : operands), cache.keys, cache.values, cache.lengths, ...(rotation ?? [])],
+    { heads: H, keyValueHeads: KV, window, scale, isJoint: joint !== null },
     [{ shape: [T, H * size] }, { shape: cache.keys.shape }, { shape: cache.values.shape }],
     null,
   ) as [Tensor, Tensor, Tensor];
@@ -99,6 +101,20 @@ function sharedRotation(q: Tensor, k: Tensor): readonly [cos: Tensor, sin: Tenso
   const [, cos, sin] = ofQueries as [Tensor, Tensor, Tensor];
   if (!ofQueries.every((tensor, i) => tensor === ofKeys[i])) return null;
   return cos.shape[1]! % ROTATED_PAIRS === 0 ? [cos, sin] : null;
+}
+
+/** Returns the matrix whose consecutive columns are the queries, keys and values; null if there is no such matrix. */
+function jointOperand(operands: readonly Tensor[]): Tensor | null {
+  let source: Tensor | null = null;
+  let column = 0;
+  for (const { node } of operands) {
+    if (node?.operation !== 'slice') return null;
+    const { axis, start, end } = node.attributes as OperationAttributes['slice'];
+    const [from] = node.inputs as [Tensor];
+    if (axis !== 1 || start !== column || (source !== null && source !== from)) return null;
+    [source, column] = [from, end];
+  }
+  return source !== null && column === source.shape[1] ? source : null;
 }
 
 /** [1, heads, T, D] → [T, heads·D′], with zeros added to each head. */

@@ -43,8 +43,11 @@ export async function removeBases({
   await forgetDigests(cache);
 }
 
-/** File names that `prepareWeights` gives: the base's digest, the format, and the version of the quantisation. */
-const WEIGHTS = /^[0-9a-f]{64}\.(?:f32|q(?<bits>[48])v(?<version>\d+))$/;
+/**
+ * File names that `prepareWeights` and `prepareServingWeights` give: the base's digest, the format, and the version of
+ * the quantisation.
+ */
+const WEIGHTS = /^[0-9a-f]{64}\.(?:f32|[qs](?<bits>[48])v(?<version>\d+))$/;
 /**
  * Time without a write, in milliseconds, after which a partial file counts as abandoned. A process that converts
  * weights writes more often than that. The process id in the file's name is not enough: if several containers share the

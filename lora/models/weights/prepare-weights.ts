@@ -21,7 +21,7 @@ import { floatDtype, tensorChunks } from './safetensors.ts';
 import { Layout, writeAll, writeOnce } from './weight-cache.ts';
 
 /** Incremented when quantisation changes its results, so that older cached files are not used. */
-const QUANTISATION_VERSION = 3;
+export const QUANTISATION_VERSION = 3;
 
 /**
  * Converts a base's weights to one file that an engine memory-maps. Each base is converted once; the file is kept in
@@ -50,9 +50,9 @@ export async function prepareWeights(
   const path = join(cacheDir, `${digest}${weightFileSuffix(bits)}`);
   const { size, entries, quantised, tables } = layOut(model, bits);
   await writeOnce(path, size, async (handle) => {
-    for (const [name, { offset }] of entries) await convert(handle, offset, floatsOf(model, name, signal));
-    for (const [name, entry] of quantised) await quantise(handle, entry, floatsOf(model, name, signal));
-    for (const [name, entry] of tables) await quantiseTable(handle, entry, floatsOf(model, name, signal));
+    for (const [name, { offset }] of entries) await convert(handle, offset, readFloats(model, name, signal));
+    for (const [name, entry] of quantised) await quantise(handle, entry, readFloats(model, name, signal));
+    for (const [name, entry] of tables) await quantiseTable(handle, entry, readFloats(model, name, signal));
   });
   await removeOutdated(cacheDir, { version: QUANTISATION_VERSION, onUndeleted });
   return bits === 32 ? { path, entries } : { path, entries, quantised, tables };
@@ -127,7 +127,12 @@ export function placeMatrix(layout: Layout, shape: readonly number[], bits: Quan
   return { shape: [rows, columns], bits, plain, transposed };
 }
 
-async function* floatsOf(model: BaseModel, name: string, signal?: AbortSignal): AsyncGenerator<Float32Array> {
+/** Yields the values of a parameter in float32, in pieces. */
+export async function* readFloats(
+  model: BaseModel,
+  name: string,
+  signal?: AbortSignal,
+): AsyncGenerator<Float32Array> {
   const { file, entry } = model.tensors.get(name)!;
   const dtype = floatDtype(file, name, entry.dtype);
   for await (const chunk of tensorChunks(join(model.dir, file), entry)) {
