@@ -20,12 +20,12 @@ export interface AnswerBlock {
  * only after it has received the whole answer.
  */
 export class AnswerBuffer {
-  readonly #keeps: boolean;
+  /** Whether the memory is kept for the next answer. */
+  readonly keeps: boolean;
   readonly #blocks: Buffer[] = [];
 
-  /** @param options `keeps`: whether the memory is kept for the next answer */
   constructor(options: { keeps: boolean }) {
-    this.#keeps = options.keeps;
+    this.keeps = options.keeps;
   }
 
   /**
@@ -58,7 +58,7 @@ export class AnswerBuffer {
 
   #block(index: number): Buffer {
     const block = this.#blocks[index] ?? Buffer.allocUnsafeSlow(BLOCK_BYTES);
-    if (this.#keeps) this.#blocks[index] = block;
+    if (this.keeps) this.#blocks[index] = block;
     return block;
   }
 }

@@ -16,7 +16,7 @@ import { FrameStream } from '../frames.ts';
 import { closeStream, type Streams } from '../libp2p/streams.ts';
 import type { NetworkMeter } from '../meter.ts';
 import type { MayFetch } from '../network.ts';
-import { AnswerBuffer } from './answer-buffer.ts';
+import { type AnswerBlock, AnswerBuffer } from './answer-buffer.ts';
 import {
   BLOB_HEADER_BYTES,
   BLOB_RANGE_TIMEOUT_MS,
@@ -214,16 +214,27 @@ async function answerFrom(
   const { offset, length } = request;
   if (offset + length > total) return sendHeader(answer, { status: 'range', total }, signal);
   let at = offset;
-  // A block is read when the peer has taken the one before. So a peer that does not read its range costs little.
-  for (const { bytes, targets } of answer
-    .buffer()
-    .lay(encodeCbor({ status: 'ok', total } satisfies BlobAnswer), length)) {
+  for (const blocks of readTogether(answer.buffer(), { status: 'ok', total }, length)) {
+    const targets = blocks.flatMap((block) => block.targets);
     await reader.readInto(at, targets);
     for (const target of targets) at += target.length;
-    await answer.frames.writeFramed(bytes, signal);
-    progressed();
+    for (const { bytes } of blocks) {
+      await answer.frames.writeFramed(bytes, signal);
+      progressed();
+    }
   }
   return 'ok';
+}
+
+/**
+ * Lays out an answer, in groups of blocks that are read from the disk together. If the buffer keeps its memory, one group
+ * is the cheapest. Otherwise each block is a group, so that a block is read when the peer has taken the one before, and a
+ * peer that does not read its range costs little.
+ */
+function* readTogether(buffer: AnswerBuffer, header: BlobAnswer, length: number): Generator<AnswerBlock[]> {
+  const blocks = buffer.lay(encodeCbor(header), length);
+  if (buffer.keeps) yield [...blocks];
+  else for (const block of blocks) yield [block];
 }
 
 async function sendHeader(

@@ -36,6 +36,8 @@ export interface Service {
   fetches: number;
   /** In MiB per second, of each fetch that succeeded. */
   speeds: number[];
+  /** What failed, and the message of the error. */
+  failures: string[];
 }
 
 export class HonestPeers {
@@ -66,7 +68,15 @@ export class HonestPeers {
 
   /** Lets honest peers work for some seconds, and until their last join and fetch have ended. */
   async serve(seconds: number): Promise<Service> {
-    const service: Service = { joins: 0, joined: 0, times: [], sent: 0, fetches: 0, speeds: [] };
+    const service: Service = {
+      joins: 0,
+      joined: 0,
+      times: [],
+      sent: 0,
+      fetches: 0,
+      speeds: [],
+      failures: [],
+    };
     const until = performance.now() + seconds * 1000;
     const going = (): boolean => performance.now() < until;
     await Promise.all([
@@ -122,7 +132,10 @@ export class HonestPeers {
       const signal = AbortSignal.timeout(JOIN_TIMEOUT_MS);
       await host.request(peer, 'head', { job }, { signal }).then(
         () => service.times.push((performance.now() - begin) / 1000),
-        () => service.times.push(JOIN_TIMEOUT_MS / 1000),
+        (error: unknown) => {
+          service.times.push(JOIN_TIMEOUT_MS / 1000);
+          service.failures.push(`request: ${String(error)}`);
+        },
       );
       await pause(Math.max(0, HEARTBEAT_MS - (performance.now() - begin)));
     }
@@ -137,8 +150,9 @@ export class HonestPeers {
         await this.#join(host, AbortSignal.timeout(JOIN_TIMEOUT_MS));
         service.joined++;
         service.times.push((performance.now() - begin) / 1000);
-      } catch {
+      } catch (error) {
         service.times.push(JOIN_TIMEOUT_MS / 1000);
+        service.failures.push(`join: ${String(error)}`);
       }
       await host.stop();
       await pause(JOIN_PAUSE_MS);
@@ -156,8 +170,9 @@ export class HonestPeers {
         const begin = performance.now();
         await host.fetchBlob(blob, { holders: [peer], signal });
         service.speeds.push(blob.size / 2 ** 20 / ((performance.now() - begin) / 1000));
-      } catch {
+      } catch (error) {
         // A failed fetch counts in `fetches` and adds nothing to `speeds`.
+        service.failures.push(`fetch: ${String(error)}`);
       }
       await host.stop();
       await pause(JOIN_PAUSE_MS);

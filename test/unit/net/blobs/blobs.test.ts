@@ -439,11 +439,12 @@ describe('serving blobs', () => {
     expect(taken).toEqual([raw.peerId.toString(), raw.peerId.toString()]);
   });
 
-  it('reads no more of a range than its peer takes, plus two blocks', async () => {
+  it('reads no more of the first range than its peer takes, plus two blocks, and the next at once', async () => {
     const host = await startHost();
     const { blobs } = host;
     await blobs.put(bytes);
     let read = 0;
+    let reads = 0;
     const open = blobs.reader.bind(blobs);
     blobs.reader = async (digest) => {
       const reader = await open(digest);
@@ -452,6 +453,7 @@ describe('serving blobs', () => {
       return Object.assign(reader, {
         readInto: (offset: number, targets: readonly Uint8Array[]) => {
           for (const { length } of targets) read += length;
+          reads++;
           return readInto(offset, targets);
         },
       });
@@ -465,6 +467,11 @@ describe('serving blobs', () => {
     expect(read).toBeLessThanOrEqual(2 * BLOCK_BYTES);
     stream.resume();
     await eventually(() => read === BLOB_RANGE_BYTES);
+    expect(reads).toBeGreaterThan(2);
+    reads = 0;
+    stream.send(framed(encodeCbor({ digest: ref.digest, offset: 0, length: BLOB_RANGE_BYTES })));
+    await eventually(() => read === 2 * BLOB_RANGE_BYTES);
+    expect(reads).toBe(1);
   });
 
   it.each<[string, Uint8Array]>([
