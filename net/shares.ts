@@ -41,6 +41,14 @@ const QUEUES: Readonly<Record<SharedQueue, FairPermitsOptions>> = {
  */
 const BUFFERS: FairPermitsOptions = { total: 32, reserved: 16, withdraws: 'oldest' };
 
+/**
+ * Bytes that arrived on inbound streams and that nobody has read yet, in units of 64 KiB (libp2p/unread-bytes.ts): 128 MiB
+ * for known peers, which is a gossip message of 256 KiB for each node of a full round, and 32 MiB for strangers. Strangers
+ * may not use what known peers leave free, because an attacker could then keep 160 MiB filled.
+ */
+const UNREAD_OF_KNOWN = 4 * ROUND_PEERS;
+const UNREAD_OF_STRANGERS = 512;
+
 /** Number of addresses of known peers that are remembered. */
 const KNOWN_ADDRESSES = 2 * ROUND_PEERS;
 
@@ -57,6 +65,8 @@ export class Shares {
   readonly ranges: FairPermits;
   readonly gossip: FairPermits;
   readonly buffers: FairPermits;
+  readonly #unreadOfKnown: FairPermits;
+  readonly #unreadOfStrangers: FairPermits;
   /** Returns whether a peer is known and may therefore use the reserve. */
   isKnown: (peer: string) => boolean = () => false;
   /** Addresses of known peers, least recently seen first. */
@@ -75,7 +85,19 @@ export class Shares {
     this.calls = permits('calls', knows);
     this.ranges = permits('ranges', knows);
     this.gossip = permits('gossip', knows);
+    const unread = (total: number): FairPermits =>
+      new FairPermits(
+        { total, reserved: 0, withdraws: 'oldest' },
+        { knows: () => false, onRefusal: (reason) => deps.meter.refusal({ queue: 'streams', reason }) },
+      );
+    this.#unreadOfKnown = unread(UNREAD_OF_KNOWN);
+    this.#unreadOfStrangers = unread(UNREAD_OF_STRANGERS);
     this.buffers = new FairPermits(BUFFERS, { knows, onRefusal: () => {} });
+  }
+
+  /** Returns the permits for unread bytes of a peer's streams. */
+  unread(peer: string): FairPermits {
+    return this.isKnown(peer) ? this.#unreadOfKnown : this.#unreadOfStrangers;
   }
 
   #knows({ address, peer }: Claimant): boolean {

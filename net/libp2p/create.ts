@@ -1,6 +1,5 @@
 import { identify } from '@libp2p/identify';
 import type { Ed25519PrivateKey, Libp2p } from '@libp2p/interface';
-import { ping } from '@libp2p/ping';
 import { createLibp2p } from 'libp2p';
 import { gossipService } from '../gossip-service.ts';
 import { encryption } from './encryption.ts';
@@ -10,6 +9,7 @@ import { InboundSlices } from './inbound-slices.ts';
 import { shareStreams } from './inbound-streams.ts';
 import { localDiscovery } from './local-discovery.ts';
 import { muxer } from './muxer.ts';
+import { pings } from './pings.ts';
 import { publicAddresses } from './public-addresses.ts';
 import { quietLogger } from './quiet-logger.ts';
 import type { Traffic } from './traffic.ts';
@@ -85,7 +85,7 @@ export async function createNode(
     peerDiscovery: localDiscovery(options.mdns),
     services: {
       identify: identify(),
-      ping: ping(),
+      pings: pings(),
       pubsub: gossipService(),
       publicAddresses: publicAddresses(),
     },

@@ -12,6 +12,7 @@ import { netError } from '../errors.ts';
 import type { NetworkMeter } from '../meter.ts';
 import type { Shares } from '../shares.ts';
 import { networkOf } from './remote-network.ts';
+import { limitUnread } from './unread-bytes.ts';
 
 /** The header of a yamux frame. The published types of yamux leave it out. */
 interface FrameHeader {
@@ -71,8 +72,9 @@ export function shareStreams(node: Libp2p, deps: InboundStreamsDeps): void {
       if (stream.status !== 'open') return;
       const refuse = (): void => stream.abort(netError('STREAM_CLOSED', 'there are too many streams'));
       const release = deps.shares.streams.take(claimant, refuse);
-      if (release === null) refuse();
-      else stream.addEventListener('close', release, { once: true });
+      if (release === null) return refuse();
+      stream.addEventListener('close', release, { once: true });
+      limitUnread(stream, claimant, () => deps.shares.unread(claimant.peer));
     });
   });
 }

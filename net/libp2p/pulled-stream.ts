@@ -8,6 +8,7 @@
 import type { Stream } from '@libp2p/interface';
 import type { Uint8ArrayList } from 'uint8arraylist';
 import type { IncompleteRpc } from '../gossip-memory.ts';
+import { noteUnhandled } from './unread-bytes.ts';
 
 /**
  * Largest number of bytes that have been taken off a gossip stream and still wait for the reader. Above this, the
@@ -66,9 +67,13 @@ export class PulledStream {
     const pauseIfFull = (): void => {
       if (bytes >= UNREAD_BYTES && stream.readStatus === 'readable') stream.pause();
     };
+    const change = (by: number): void => {
+      bytes += by;
+      noteUnhandled(stream, bytes);
+    };
     const onMessage = ({ data }: { data: Uint8Array | Uint8ArrayList }): void => {
       unread.push(data);
-      bytes += data.byteLength;
+      change(data.byteLength);
       if (!resuming) pauseIfFull();
       wake();
     };
@@ -88,7 +93,7 @@ export class PulledStream {
       for (;;) {
         const next = unread.shift();
         if (next !== undefined) {
-          bytes -= next.byteLength;
+          change(-next.byteLength);
           await this.#memory.add(next instanceof Uint8Array ? [next] : next, closed.signal);
           yield next;
           // The reader asks for more, so it has handled what is complete.

@@ -1,0 +1,57 @@
+/**
+ * Answers to pings. Written instead of the service of `@libp2p/ping` 3.1.13, which takes bytes from the stream without a
+ * limit while the peer does not read its answers. One connection can fill a gigabyte of memory in that way. If the
+ * service paused the stream, this file would not be needed.
+ */
+
+import type { Libp2p, Stream, StreamMessageEvent } from '@libp2p/interface';
+
+/** Protocol and limit of the ping specification of libp2p. */
+const PING_PROTOCOL = '/ipfs/ping/1.0.0';
+const STREAMS_PER_CONNECTION = 2;
+
+/** The component of a libp2p node that this service needs. */
+interface Components {
+  readonly registrar: Pick<Libp2p, 'handle' | 'unhandle'>;
+}
+
+/** Returns a libp2p service that sends back what arrives on ping streams. */
+export function pings(): (components: Components) => object {
+  return ({ registrar }) => ({
+    start: () =>
+      registrar.handle(PING_PROTOCOL, echo, {
+        maxInboundStreams: STREAMS_PER_CONNECTION,
+        runOnLimitedConnection: true,
+      }),
+    stop: () => registrar.unhandle(PING_PROTOCOL),
+  });
+}
+
+/** Sends back all bytes of a stream. Pauses the stream while the peer does not read them. */
+export function echo(stream: Stream): void {
+  let flows = true;
+  let resuming = false;
+  const pause = (): void => {
+    if (!flows && stream.readStatus === 'readable') stream.pause();
+  };
+  const abort = (error: unknown): void =>
+    stream.abort(error instanceof Error ? error : new Error(String(error)));
+  stream.addEventListener('message', ({ data }: StreamMessageEvent) => {
+    if (stream.writeStatus !== 'writable') return;
+    flows = stream.send(data) && flows;
+    // At the end of `resume`, yamux would undo a pause.
+    if (!resuming) pause();
+  });
+  const resume = (): void => {
+    if (flows || stream.writeBufferLength > 0 || stream.readStatus !== 'paused') return;
+    flows = true;
+    resuming = true;
+    stream.resume();
+    resuming = false;
+    pause();
+  };
+  // `drain` also comes while the stream still holds bytes. Then `idle` follows.
+  stream.addEventListener('drain', resume);
+  stream.addEventListener('idle', resume);
+  stream.addEventListener('remoteCloseWrite', () => void stream.close().catch(abort));
+}

@@ -1,0 +1,81 @@
+/**
+ * Limits of the bytes that arrived on inbound streams and that nobody has read yet. Written for `@libp2p/utils` 7.4.1 and
+ * `@libp2p/yamux` 8.0.3. Each of their streams holds up to 2 MiB: yamux sends window updates as soon as bytes arrive, even
+ * on a stream that nobody reads any more, such as one of identify after its answer. If libp2p had a limit for all streams
+ * of an address, this file would not be needed.
+ */
+
+import type { Stream } from '@libp2p/interface';
+import type { Claimant, FairPermits } from '../../common/fair-permits.ts';
+import { netError } from '../errors.ts';
+
+/** Bytes that one permit allows. */
+export const UNREAD_PERMIT_BYTES = 64 * 1024;
+/** Unread bytes of a stream that need no permit: a request that arrives before its reader is ready. */
+const FREE_BYTES = 4 * 1024;
+
+/** The method of a stream that its published type leaves out. It passes unread bytes on, if the stream has a reader. */
+interface BufferedStream extends Stream {
+  dispatchReadBuffer(): void;
+}
+
+const known = new WeakMap<Stream, UnreadBytes>();
+
+/**
+ * Makes a stream claim permits while it holds unread bytes. A stream that gets no permit, or loses one to another address,
+ * is reset.
+ * @param permits returns the permits that the peer takes from. They are others once the peer is known
+ */
+export function limitUnread(stream: Stream, claimant: Claimant, permits: () => FairPermits): void {
+  known.set(stream, new UnreadBytes(stream as BufferedStream, claimant, permits));
+}
+
+/** Notes how many bytes the reader of a stream has taken from it and has not handled yet. */
+export function noteUnhandled(stream: Stream, bytes: number): void {
+  known.get(stream)?.setUnhandled(bytes);
+}
+
+class UnreadBytes {
+  readonly #stream: BufferedStream;
+  readonly #claimant: Claimant;
+  readonly #permits: () => FairPermits;
+  readonly #releases: (() => void)[] = [];
+  #unhandled = 0;
+
+  constructor(stream: BufferedStream, claimant: Claimant, permits: () => FairPermits) {
+    this.#stream = stream;
+    this.#claimant = claimant;
+    this.#permits = permits;
+    const dispatch = stream.dispatchReadBuffer.bind(stream);
+    stream.dispatchReadBuffer = () => {
+      dispatch();
+      this.#update();
+    };
+    stream.addEventListener('close', () => this.#release(0), { once: true });
+  }
+
+  setUnhandled(bytes: number): void {
+    this.#unhandled = bytes;
+    this.#update();
+  }
+
+  #update(): void {
+    const bytes = this.#stream.readBufferLength + this.#unhandled;
+    const needed = Math.ceil(Math.max(0, bytes - FREE_BYTES) / UNREAD_PERMIT_BYTES);
+    this.#release(needed);
+    while (this.#releases.length < needed && this.#stream.status === 'open') {
+      const release = this.#permits().take(this.#claimant, () => this.#giveWay());
+      if (release === null) this.#giveWay();
+      else this.#releases.push(release);
+    }
+  }
+
+  #release(kept: number): void {
+    for (const release of this.#releases.splice(kept)) release();
+  }
+
+  #giveWay(): void {
+    this.#release(0);
+    this.#stream.abort(netError('STREAM_CLOSED', 'unread bytes gave way to those of other addresses'));
+  }
+}
