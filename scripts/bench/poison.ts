@@ -18,7 +18,7 @@ export const about =
 const NODES = 10;
 const STEPS = 8;
 /** A swarm without attackers, which is small so that it can run for a hundred rounds. */
-const HONEST_SWARM = { attackers: 0, honest: 6, steps: 6, unequal: true };
+const HONEST_SWARM = { attackers: 0, honest: 6, steps: 4, unequal: true };
 const ROUNDS = 5;
 /** Rounds of a run whose attackers are honest in the first five. */
 const LATE_START_ROUNDS = 10;
