@@ -34,6 +34,10 @@ export function registerEvaluate(program: Command, context: Context): void {
       '--training-log <file>',
       'with --report: output of "swarm train --json", whose losses the report shows',
     )
+    .option(
+      '--record',
+      'with --tasks: store the figures with the version that --adapter names (see "swarm adapter show")',
+    )
     .option('--limit <n>', 'with --tasks: use only the first n documents of each task', integer(1))
     .option(
       '--max-length <n>',

@@ -3,14 +3,16 @@ import { commonError } from '../../common/common-errors.ts';
 import type { ModelBundle, ModelNames, TaskEvaluation, TaskProgress } from '../../index.ts';
 import type { Context } from '../context.ts';
 import { type ModelFlags, openModelBundle } from '../model-options.ts';
-import { ProgressLine, percentDone, printJson, printLines } from '../print.ts';
+import { ProgressLine, percentDone, printJson, printLines, printNote } from '../print.ts';
 import { comparisonLines, taskTable } from '../views/tasks.ts';
+import { recordedVersion, recordFigures } from './record.ts';
 
 export interface TaskFlags extends ModelFlags {
   tasks: string[];
   against?: string;
   report?: string;
   trainingLog?: string;
+  record?: boolean;
   limit?: number;
   maxLength?: number;
   json?: boolean;
@@ -31,6 +33,10 @@ export async function evaluateOnTasks(context: Context, options: TaskFlags): Pro
       { next: 'name the folder of the report' },
     );
   }
+  if (options.record && options.limit !== undefined) {
+    throw commonError('USAGE', '--record stores figures of all documents', {}, { next: 'leave out --limit' });
+  }
+  const recorded = options.record ? await recordedVersion(options.adapter) : null;
   const lossCurve = await trainingLosses(context, options);
   const bundle = await openModelBundle(context, options);
   const against = await otherModel(context, options, bundle);
@@ -52,6 +58,10 @@ export async function evaluateOnTasks(context: Context, options: TaskFlags): Pro
     line.clear();
   }
   const files = await report(context, options, { evaluation, lossCurve });
+  if (recorded !== null) {
+    const label = await recordFigures(context, recorded, evaluation.figures);
+    printNote(context, `stored the figures with ${label}`);
+  }
   print(context, options, evaluation, files);
 }
 

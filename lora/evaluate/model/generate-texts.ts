@@ -1,12 +1,12 @@
 /** Continues many prompts greedily, several at a time. */
 import type { Executable } from '../../engines/engine.ts';
-import { graphLength } from '../../generate/predictor.ts';
 import { Graph } from '../../graph/graph.ts';
 import { selectRows } from '../../graph/passes/select-rows.ts';
 import { sequenceFeeds, sequenceInputs } from '../../models/sequences.ts';
 import { adaptedParameters } from '../../train/adapted-model.ts';
 import { adapterFeeds, type ModelBundle } from '../model-bundle.ts';
 import type { ModelOptions } from './language-model.ts';
+import { rowLength } from './score-sequences.ts';
 
 /** Prompts that are continued at the same time. */
 const BATCH = 8;
@@ -72,7 +72,7 @@ class BatchPredictor {
 
   async next(sequences: readonly (readonly number[])[]): Promise<number[]> {
     const longest = sequences.reduce((most, ids) => Math.max(most, ids.length), 0);
-    const length = Math.min(graphLength(longest), this.#bundle.model.config.maxPositions);
+    const length = rowLength(longest, this.#bundle.model.config.maxPositions);
     if (length !== this.#length) await this.#compile(length);
     const rows = Array.from({ length: BATCH }, (_, i) => {
       const ids = new Uint32Array(length);

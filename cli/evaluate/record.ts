@@ -1,0 +1,40 @@
+import { commonError } from '../../common/common-errors.ts';
+import type { TaskResults } from '../../index.ts';
+import { withRegistry } from '../adapter/with-registry.ts';
+import type { Context } from '../context.ts';
+
+/** What stored the metrics, as the registry shows it. */
+const SOURCE = 'swarm evaluate';
+
+/** Returns the reference of an adapter whose figures can be stored. @throws USAGE if the adapter is not a version */
+export async function recordedVersion(adapter: string | undefined): Promise<string> {
+  const { parseReference } = await import('../../registry/reference.ts');
+  if (adapter !== undefined && parseReference(adapter) !== null) return adapter;
+  throw commonError(
+    'USAGE',
+    '--record stores figures with a version of the registry, and --adapter names none',
+    { adapter },
+    { next: 'name a version with --adapter, such as NAME or NAME:v3' },
+  );
+}
+
+/**
+ * Stores the figures of an adapter with its version in the registry, under names such as `questions.exact_match,none`.
+ * @returns the label of the version, such as `moby:v3`
+ */
+export function recordFigures(
+  context: Context,
+  reference: string,
+  { results }: TaskResults,
+): Promise<string> {
+  const metrics = Object.entries(results).flatMap(([task, values]) =>
+    Object.entries(values).flatMap(([key, value]) =>
+      key.includes(',') && typeof value === 'number' ? [[`${task}.${key}`, value] as const] : [],
+    ),
+  );
+  return withRegistry(context, {}, (registry) => {
+    const version = registry.resolve(reference);
+    registry.measure(version, SOURCE, Object.fromEntries(metrics));
+    return version.label;
+  });
+}
