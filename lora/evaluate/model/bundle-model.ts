@@ -1,8 +1,8 @@
 import type { ModelBundle } from '../model-bundle.ts';
 import { RequestEncoder } from './encode.ts';
-import { generateTexts } from './generate-texts.ts';
+import { answersOf } from './generate-cached.ts';
 import type { LanguageModel } from './language-model.ts';
-import { scoreSequences } from './score-sequences.ts';
+import { likelihoodsOf } from './score-shared.ts';
 import { scoreWindows } from './score-windows.ts';
 
 /** Returns an opened model as tasks use it. @param maxLength longest input in tokens. Default: the model's context */
@@ -10,8 +10,8 @@ export function languageModelOf(bundle: ModelBundle, maxLength?: number): Langua
   const limit = Math.min(maxLength ?? bundle.model.config.maxPositions, bundle.model.config.maxPositions);
   const encoder = new RequestEncoder(bundle.tokenizer, limit);
   return {
-    likelihoods: (requests, options) =>
-      scoreSequences(
+    likelihoods: async (requests, options) =>
+      likelihoodsOf(
         bundle,
         requests.map((request) => encoder.pair(request)),
         options,
@@ -24,8 +24,8 @@ export function languageModelOf(bundle: ModelBundle, maxLength?: number): Langua
       for (const [i, score] of scores.entries()) sums[owners[i]!]! += score;
       return sums;
     },
-    generate: (requests, options) =>
-      generateTexts(
+    generate: async (requests, options) =>
+      answersOf(
         bundle,
         requests.map(({ prompt, until, maxTokens }) => ({
           ids: encoder.prompt(prompt, maxTokens),

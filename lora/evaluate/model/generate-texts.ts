@@ -1,4 +1,4 @@
-/** Continues many prompts greedily, several at a time. */
+/** Continues many prompts greedily, several at a time, without a cache: for engines that cannot keep one. */
 import type { Executable } from '../../engines/engine.ts';
 import { Graph } from '../../graph/graph.ts';
 import { selectRows } from '../../graph/passes/select-rows.ts';
@@ -47,7 +47,7 @@ export async function generateTexts(
         const text = bundle.tokenizer.decode(ids.slice(start));
         const stopped = until.some((end) => end !== '' && text.includes(end));
         if (!ended && !stopped && ids.length - start < maxTokens) return true;
-        texts[index] = until.reduce((rest, end) => (end === '' ? rest : rest.split(end)[0]!), text);
+        texts[index] = withoutStop(text, until);
         onProgress?.(++done);
         return false;
       });
@@ -56,6 +56,11 @@ export async function generateTexts(
     await predictor.dispose();
   }
   return texts;
+}
+
+/** Cuts an answer off before the first text that ends it. */
+export function withoutStop(text: string, until: readonly string[]): string {
+  return until.reduce((rest, end) => (end === '' ? rest : rest.split(end)[0]!), text);
 }
 
 /** Predicts the most likely next token of several sequences, with a graph for each length of sequence. */
