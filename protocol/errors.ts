@@ -14,4 +14,8 @@ export const protocolError = defineErrors({
   SEALING_KEY_INVALID: 'failed',
   SEAL_INVALID: 'failed',
   SIGNATURE_INVALID: 'failed',
+  TICKET_INVALID: {
+    kind: 'usage',
+    next: 'paste the whole ticket, one line that begins with "swarmv1"',
+  },
 });

@@ -12,7 +12,7 @@ export const INVITE_CHARACTERS = 4096;
 const PREFIX = 'swarm1';
 
 /** A multiaddr in visible ASCII. It ends in a peer id, so that no other peer is mistaken for the coordinator. */
-const PEER_ADDRESS = /^(\/[\x21-\x7e]+)?\/p2p\/(12D3KooW[1-9A-HJ-NP-Za-km-z]{44})$/;
+export const PEER_ADDRESS = /^(\/[\x21-\x7e]+)?\/p2p\/(12D3KooW[1-9A-HJ-NP-Za-km-z]{44})$/;
 
 const inviteSchema = z.strictObject({
   /** Multiaddrs of the coordinator, each ending in /p2p/<peer id>. */

@@ -12,6 +12,7 @@ export const registryError = defineErrors({
   ROLLBACK_EMPTY: { kind: 'failed', next: '"swarm adapter log NAME --tags" shows the changes of the tags' },
   TAG_NAME: { kind: 'usage', next: 'choose another tag' },
   TAG_UNKNOWN: { kind: 'notFound', next: '"swarm adapter list NAME" shows the tags' },
+  TICKET_UNTRUSTED: { kind: 'failed', next: 'ask for a new ticket' },
   VERSION_DAMAGED: {
     kind: 'failed',
     next: 'add the adapter again from its folder, or use another version',

@@ -4,6 +4,7 @@ import type { Context } from '../context.ts';
 import { jsonOption } from '../options.ts';
 import { printJson, printLines } from '../print.ts';
 import { versionJson } from '../views/adapters.ts';
+import { fetchShared, readLine } from './share.ts';
 import {
   adapterName,
   type RegistryFlags,
@@ -37,8 +38,13 @@ export function registerHub(adapter: Command, context: Context): void {
     );
   adapter
     .command('pull')
-    .description('download an adapter from a repository on the Hugging Face hub, and add it as a version')
-    .argument('<repository>', 'ORG/NAME[@REVISION]')
+    .description(
+      'fetch an adapter from the Hugging Face hub, or from a machine that shares it, and add it as a version',
+    )
+    .argument(
+      '<source>',
+      'ORG/NAME[@REVISION] on the hub; a ticket of "swarm adapter share"; or - to read the ticket from stdin',
+    )
     .option('--name <name>', 'name of the adapter here (default: its name in the repository)', adapterName)
     .option(
       '--model <model>',
@@ -67,14 +73,20 @@ async function push(
   });
 }
 
-async function pull(context: Context, repository: string, flags: PullFlags): Promise<void> {
-  const { pullFromHub } = await import('../../index.ts');
+async function pull(context: Context, given: string, flags: PullFlags): Promise<void> {
+  const [{ pullFromHub }, { looksLikeTicket }] = await Promise.all([
+    import('../../index.ts'),
+    import('../../protocol/ticket.ts'),
+  ]);
+  const source = given === '-' ? await readLine(context, 'ticket: ') : given;
   const { signal } = context;
   const { name } = flags;
   const account = await hubAccount(context);
   const base = flags.model === undefined ? undefined : await baseFolder(context, flags.model);
   await withRegistry(context, flags, async (registry) => {
-    const pulled = await pullFromHub(registry, { ...account, repository, name, base, signal });
+    const pulled = looksLikeTicket(source)
+      ? await fetchShared(context, registry, source, name)
+      : await pullFromHub(registry, { ...account, repository: source, name, base, signal });
     const { version, created } = pulled;
     if (flags.json) printJson(context, { schemaVersion: 1, created, ...versionJson(version) });
     else printLines(context, [`${created ? 'added' : 'already there:'} ${version.label}`]);

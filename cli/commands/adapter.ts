@@ -5,6 +5,7 @@ import { registerExport } from '../adapter/export.ts';
 import { registerHub } from '../adapter/hub.ts';
 import { registerList } from '../adapter/list.ts';
 import { registerRemove } from '../adapter/remove.ts';
+import { registerShare } from '../adapter/share.ts';
 import { registerTag } from '../adapter/tag.ts';
 import type { Context } from '../context.ts';
 
@@ -21,6 +22,7 @@ export function registerAdapter(program: Command, context: Context): void {
     registerRemove,
     registerExport,
     registerHub,
+    registerShare,
   ])
     register(adapter, context);
 }

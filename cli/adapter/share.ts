@@ -1,0 +1,99 @@
+import { once } from 'node:events';
+import type { Command } from 'commander';
+import { formatBytes } from '../../common/text.ts';
+import type { Registry } from '../../index.ts';
+import { SWARM } from '../command-name.ts';
+import type { Context } from '../context.ts';
+import { announcedAddress, jsonOption, listenAddress } from '../options.ts';
+import { ProgressLine, printJson, printLines } from '../print.ts';
+import { type RegistryFlags, registryOption, VERSION_HELP, withRegistry } from './with-registry.ts';
+
+interface ShareFlags extends RegistryFlags {
+  listen?: string[];
+  announce?: string[];
+}
+
+export function registerShare(adapter: Command, context: Context): void {
+  adapter
+    .command('share')
+    .description(
+      'let another machine fetch a version, until Ctrl-C; prints a ticket for "swarm adapter pull"',
+    )
+    .argument('<version>', VERSION_HELP)
+    .option(
+      '--listen <multiaddr>',
+      'address to listen on, such as /ip4/0.0.0.0/tcp/4040; repeatable (default: any free TCP port)',
+      listenAddress,
+    )
+    .option(
+      '--announce <multiaddr>',
+      'further address at which the other machine can reach this one; repeatable',
+      announcedAddress,
+    )
+    .addOption(registryOption())
+    .addOption(jsonOption())
+    .action((reference: string, flags: ShareFlags) => share(context, reference, flags));
+}
+
+async function share(context: Context, reference: string, flags: ShareFlags): Promise<void> {
+  const [{ shareVersion }, { silentLogger }] = await Promise.all([
+    import('../../registry/share.ts'),
+    import('../../monitor/log.ts'),
+  ]);
+  const { signal } = context;
+  await withRegistry(context, flags, async (registry) => {
+    const version = registry.resolve(reference);
+    const { listen, announce } = flags;
+    const options = { ...(listen && { listen }), ...(announce && { announce }) };
+    const shared = await shareVersion(registry, version, options, { log: silentLogger });
+    try {
+      const { ticket, addresses } = shared;
+      const { label, digest } = version;
+      if (flags.json)
+        printJson(context, { schemaVersion: 1, event: 'ready', version: label, digest, addresses, ticket });
+      else {
+        printLines(context, [
+          `sharing ${label}  ${digest.slice(0, 12)}  until Ctrl-C`,
+          `ticket ${ticket}`,
+          `next: on the other machine, run ${SWARM} adapter pull - and paste the ticket; whoever has the ticket can fetch the version`,
+        ]);
+      }
+      if (!signal.aborted) await once(signal, 'abort');
+    } finally {
+      await shared.stop();
+    }
+  });
+}
+
+/** Fetches a version with a ticket, with progress on stderr. */
+export async function fetchShared(
+  context: Context,
+  registry: Registry,
+  ticket: string,
+  name: string | undefined,
+) {
+  const [{ fetchVersion }, { silentLogger }] = await Promise.all([
+    import('../../registry/share.ts'),
+    import('../../monitor/log.ts'),
+  ]);
+  const progress = new ProgressLine(context);
+  const onProgress = ({ bytes, total }: { bytes: number; total: number }): void =>
+    progress.update(`${formatBytes(bytes)} of ${formatBytes(total)}`);
+  try {
+    const options = { ticket, name, signal: context.signal, onProgress };
+    return await fetchVersion(registry, options, { log: silentLogger });
+  } finally {
+    progress.clear();
+  }
+}
+
+/** Reads one line from stdin. */
+export async function readLine({ stdin, stderr, signal }: Context, question: string): Promise<string> {
+  if (stdin.isTerminal) stderr.write(question);
+  let text = '';
+  for await (const piece of stdin.read(signal)) {
+    text += piece;
+    if (text.includes('\n')) break;
+  }
+  return text.split('\n')[0]!.trim();
+}

@@ -1,0 +1,68 @@
+import { readdir } from 'node:fs/promises';
+import { describe, expect, it, onTestFinished } from 'vitest';
+import { systemClock } from '../../../common/system-clock.ts';
+import { silentLogger } from '../../../monitor/log.ts';
+import { decodeTicket, encodeTicket } from '../../../protocol/ticket.ts';
+import { Registry } from '../../../registry/registry.ts';
+import { fetchVersion, shareVersion } from '../../../registry/share.ts';
+import { withCode } from '../../utils/codes.ts';
+import { temporaryFolder } from '../../utils/folder.ts';
+import { LOOPBACK, startHost } from '../../utils/hosts.ts';
+import { addSmall } from '../../utils/registry.ts';
+import { signerOf } from '../../utils/signers.ts';
+
+const deps = { log: silentLogger };
+
+/** Opens a registry on the machine's clock, which the network needs. */
+async function liveRegistry(): Promise<Registry> {
+  const home = await temporaryFolder();
+  const registry = await Registry.open({ home }, { clock: systemClock, signer: async () => signerOf(1) });
+  onTestFinished(() => registry.close());
+  return registry;
+}
+
+describe('a shared version', () => {
+  it('is fetched over libp2p with its ticket, and is the same version; nobody else gets its files', async () => {
+    const here = await liveRegistry();
+    const version = await addSmall(here, 'demo', 1, { metrics: { heldOutLoss: 1 } });
+    const shared = await shareVersion(here, version, { listen: [LOOPBACK] }, deps);
+    const there = await liveRegistry();
+    const bytes: number[] = [];
+    const fetched = await fetchVersion(
+      there,
+      { ticket: shared.ticket, onProgress: (progress) => bytes.push(progress.bytes / progress.total) },
+      deps,
+    );
+    expect(fetched).toMatchObject({ created: true, version: { label: 'demo:v1', digest: version.digest } });
+    expect(bytes.at(-1)).toBe(1);
+    await there.folder(fetched.version);
+    expect((await readdir(there.home)).filter((name) => name.startsWith('transfer-'))).toEqual([]);
+
+    // With another key, or without one, the files do not exist.
+    const ticket = decodeTicket(shared.ticket);
+    const forged = encodeTicket({ ...ticket, key: new Uint8Array(32) });
+    const stranger = await liveRegistry();
+    await expect(fetchVersion(stranger, { ticket: forged }, deps)).rejects.toThrow(
+      withCode('BLOB_UNAVAILABLE'),
+    );
+    const { network } = await startHost();
+    const { signal } = new AbortController();
+    const holder = await network.connect(ticket.addresses[0]!, { signal });
+    const { size, digest } = version.manifest.files[1]!;
+    await expect(network.fetchBlob({ size, digest }, { holders: [holder], signal })).rejects.toThrow(
+      withCode('BLOB_UNAVAILABLE'),
+    );
+
+    // A ticket for another version of the same machine is refused before any file is fetched.
+    const other = encodeTicket({ ...ticket, version: 'c'.repeat(64) });
+    await expect(fetchVersion(stranger, { ticket: other }, deps)).rejects.toThrow(
+      withCode('BLOB_UNAVAILABLE'),
+    );
+    expect(stranger.names()).toEqual([]);
+
+    await shared.stop();
+    await expect(fetchVersion(stranger, { ticket: shared.ticket }, deps)).rejects.toThrow(
+      withCode('CONNECT_FAILED'),
+    );
+  });
+});
