@@ -16,6 +16,9 @@ const BASE = join(ROOT, 'models', 'nano');
 /** More nodes than the benchmark has, so that no round opens. */
 const MIN_PEERS = 512;
 
+/** Longest time until the coordinator has collected its garbage. */
+const LIVE_PATIENCE_MS = 30_000;
+
 /** What peers need to know about the target. */
 export interface Target {
   address: string;
@@ -80,6 +83,7 @@ export class AttackTarget {
         ...process.env,
         NODE_OPTIONS: options,
         LAG_FILE: lagFile,
+        LIVE_FILE: liveFile,
       },
       clock: systemClock,
       signal,
@@ -168,8 +172,11 @@ export class AttackTarget {
       existsSync(this.#liveFile) ? readFileSync(this.#liveFile, 'utf8').trim().split('\n') : [];
     const before = lines().length;
     process.kill(this.#helper.pid!, 'SIGUSR2');
-    while (lines().length === before) await pause(50);
-    return Number(lines().at(-1));
+    for (let waited = 0; waited < LIVE_PATIENCE_MS; waited += 50) {
+      await pause(50);
+      if (lines().length > before) return Number(lines().at(-1));
+    }
+    throw new Error('the coordinator did not report its live memory');
   }
 
   /** Returns the size of the database without its write-ahead log. SQLite reuses the log, so its size says little. */
