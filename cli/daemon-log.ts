@@ -16,22 +16,31 @@ export function daemonLog(
   { home, role, logLevel }: { home: string; role: Role; logLevel: string | undefined },
 ): Logger {
   const levels = logLevel ?? context.environment.SWARM_LOG_LEVEL ?? '';
-  const { stderr } = context;
   const outputs: LogOutput[] = [
     {
       sink: new LogFile(join(home, 'logs', `${role}.log`)),
       levels: parseLevels(levels, 'info'),
       format: 'json',
     },
-    {
-      sink: stderr,
-      levels: parseLevels(levels, 'warn'),
-      format: stderr.isTTY ? 'pretty' : 'json',
-      color: stderr.color,
-    },
+    stderrOutput(context, levels),
   ];
   const log = createLogger({ outputs }, { clock: context.clock });
   // After an uncaught exception main.ts ends the process. This log entry gives the reason.
   process.on('uncaughtExceptionMonitor', (error) => log.error({ error }, 'uncaught-exception'));
   return log;
+}
+
+/** Creates a log that writes warnings and errors, or the levels of SWARM_LOG_LEVEL, to stderr. */
+export function stderrLog(context: Pick<Context, 'stderr' | 'environment' | 'clock'>): Logger {
+  const output = stderrOutput(context, context.environment.SWARM_LOG_LEVEL ?? '');
+  return createLogger({ outputs: [output] }, { clock: context.clock });
+}
+
+function stderrOutput({ stderr }: Pick<Context, 'stderr'>, levels: string): LogOutput {
+  return {
+    sink: stderr,
+    levels: parseLevels(levels, 'warn'),
+    format: stderr.isTTY ? 'pretty' : 'json',
+    color: stderr.color,
+  };
 }

@@ -4,6 +4,7 @@ import { isIP } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { z } from 'zod';
 import { commonError } from '../common/common-errors.ts';
+import { isSwarmError } from '../common/errors.ts';
 import type { Logger } from '../common/logger.ts';
 import { packageVersion } from '../common/package.ts';
 import { checkOptions } from '../common/schema-problems.ts';
@@ -143,7 +144,10 @@ export async function startModelServer(
     randomSeed: () => randomInt(2 ** 31),
     isDraining: () => isDraining,
     stopping: stopping.signal,
-    onStreamError: (request, error) => log.warn({ url: request.url, error }, 'stream-ended'),
+    onStreamError: ({ url }, error) => {
+      // The access line of the request says that its client has disconnected.
+      if (!isSwarmError(error, 'SERVE_CLIENT_GONE')) log.warn({ url, error }, 'stream-ended');
+    },
   };
   const server = createHttpServer({
     ...context,

@@ -1,13 +1,14 @@
 import { basename, resolve } from 'node:path';
 import type { Command } from 'commander';
+import { raceSignal } from 'race-signal';
 import { resolveCache } from '../../common/user-folders.ts';
 import type { AdapterSource, Registry } from '../../index.ts';
-import { describeBase } from '../../lora/models/base/base-identity.ts';
 import { type RegistryFlags, registryFolder, registryOption } from '../adapter/with-registry.ts';
 import { ADAPTER_HELP } from '../adapter-folder.ts';
 import { BASE_MODEL } from '../base-model.ts';
 import { coordinatorApi } from '../connect.ts';
 import type { Context } from '../context.ts';
+import { stderrLog } from '../daemon-log.ts';
 import { pollUntilAborted, STOP_DEADLINE_MS } from '../daemon-run.ts';
 import { openCliGenerator } from '../generator.ts';
 import { baseBits, collect, ENGINE_THREADS, homeOption, integer, jsonOption } from '../options.ts';
@@ -102,6 +103,7 @@ async function serve(context: Context, options: ServeOptions): Promise<void> {
     cacheBytes: options.cacheMb * 2 ** 20,
   });
   try {
+    const { describeBase } = await import('../../lora/models/base/base-identity.ts');
     const { dir } = generator.model;
     const { digest } = await describeBase(dir, { signal, cacheDir: resolveCache(environment, cwd) });
     const base = { digest, dir };
@@ -124,6 +126,7 @@ async function serve(context: Context, options: ServeOptions): Promise<void> {
       },
       {
         generator,
+        log: stderrLog(context),
         registry: async (name) => {
           const reference = parseReference(name);
           if (reference === null) return null;
@@ -143,7 +146,9 @@ async function serve(context: Context, options: ServeOptions): Promise<void> {
       else printLines(context, readyLines({ url, template, hasKeys: keys.length > 0 }, adapters, models));
       // The process that computes the model may die, for example for lack of memory. The command then ends with its error.
       await pollUntilAborted(signal, async () => {
-        await generator.status();
+        await raceSignal(generator.status(), signal).catch((error: unknown) => {
+          if (!signal.aborted) throw error;
+        });
       });
     } finally {
       await server.stop({ deadlineMs: STOP_DEADLINE_MS });

@@ -1,4 +1,4 @@
-import { countOf, formatCount, formatDuration } from '../../common/text.ts';
+import { countOf, formatCount, formatDuration, safeText } from '../../common/text.ts';
 import type { AdapterSource, ServedRequest } from '../../index.ts';
 import { timeOfDay } from '../print.ts';
 
@@ -18,9 +18,15 @@ export function readyLines(
   ];
 }
 
+/** Longest path and model name in an access line. */
+const SHOWN_CHARACTERS = 100;
+
 /** Returns the access line of a request. @param now milliseconds since 1970 */
 export function servedLine(request: ServedRequest, now: number): string {
-  const { method, path, status, client, model, promptTokens, completionTokens, ms, firstTokenMs } = request;
+  const { method, status, client, promptTokens, completionTokens, ms, firstTokenMs } = request;
+  // A client chooses both, and they can be long.
+  const path = safeText(request.path, { maxCharacters: SHOWN_CHARACTERS });
+  const model = request.model === null ? null : safeText(request.model, { maxCharacters: SHOWN_CHARACTERS });
   const tokens =
     promptTokens === 0 ? '' : `  ${formatCount(promptTokens)} + ${countOf(completionTokens, 'token')}`;
   const seconds = ms / 1000;

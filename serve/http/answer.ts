@@ -89,12 +89,12 @@ export async function startAnswer(
   };
 }
 
-/** Refuses a prompt that leaves no place for the answer. @throws SwarmError CONTEXT_TOO_LONG */
-export function checkLength(prompt: readonly number[], maxTokens: number, context: number): void {
-  const needed = prompt.length + maxTokens;
+/** Refuses a prompt of `prompt` tokens that leaves no place for the answer. @throws SwarmError CONTEXT_TOO_LONG */
+export function checkLength(prompt: number, maxTokens: number, context: number): void {
+  const needed = prompt + maxTokens;
   if (needed <= context) return;
   const message =
     `this model has a context of ${context} tokens, but the request needs ${needed}: ` +
-    `${prompt.length} of the prompt and ${maxTokens} of the answer`;
+    `${prompt} of the prompt and ${maxTokens} of the answer`;
   throw serveError('CONTEXT_TOO_LONG', message, { context, needed });
 }

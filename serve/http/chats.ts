@@ -28,7 +28,7 @@ export function chatRoutes(server: FastifyInstance, context: RouteContext): void
     const { generator, tokenTexts, clock } = context;
     const ids = await promptIds(messages, context);
     const maxTokens = body.max_completion_tokens ?? body.max_tokens ?? generator.context - ids.length;
-    checkLength(ids, Math.max(1, maxTokens), generator.context);
+    checkLength(ids.length, Math.max(1, maxTokens), generator.context);
     if (body.top_logprobs > 0 && !body.logprobs) {
       throw serveError('SERVE_REQUEST', 'top_logprobs needs logprobs: true', { param: 'top_logprobs' });
     }

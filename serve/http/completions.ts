@@ -32,7 +32,7 @@ const completionSchema = z.looseObject({
     z.array(z.string()).min(1).max(MAX_PROMPTS),
     z.array(idsSchema).min(1).max(MAX_PROMPTS),
   ]),
-  max_tokens: optional(z.int().min(0), MAX_TOKENS),
+  max_tokens: z.int().min(0).nullish(),
   echo: optional(z.boolean(), false),
   logprobs: z.union([z.int().min(0).max(MAX_TOP_LOGPROBS), z.literal(false).transform(() => null)]).nullish(),
   /** Whether the tokenizer's special tokens are put before a prompt that is a text. */
@@ -56,10 +56,12 @@ interface Logprobs {
 export function completionRoutes(server: FastifyInstance, context: RouteContext): void {
   server.post('/v1/completions', async (request, reply) => {
     const body = parseBody(completionSchema, request.body);
-    const { model, n, echo, max_tokens: maxTokens, logprobs, ignore_eos, stream_options } = body;
+    const { model, n, echo, logprobs, ignore_eos, stream_options } = body;
     const { generator, tokenTexts, clock } = context;
     const prompts = promptsOf(body.prompt, body.add_special_tokens, context);
-    for (const { ids } of prompts) checkLength(ids, maxTokens, generator.context);
+    const longest = Math.max(...prompts.map(({ ids }) => ids.length));
+    const maxTokens = body.max_tokens ?? Math.max(1, Math.min(MAX_TOKENS, generator.context - longest));
+    checkLength(longest, maxTokens, generator.context);
     const seed = body.seed ?? context.randomSeed();
     const choices = (adapter: string | undefined): Choice[] =>
       prompts.flatMap(({ ids, text }) =>

@@ -1,4 +1,5 @@
 import type { FastifyReply, FastifyRequest } from 'fastify';
+import type { Clock } from '../../common/clock.ts';
 import type { Logger } from '../../common/logger.ts';
 import type { Generator } from '../../lora/generate/types.ts';
 import type { Admission } from '../admission.ts';
@@ -36,7 +37,7 @@ export interface RouteContext {
   readonly admission: Admission;
   readonly access: Access;
   readonly log: Logger;
-  readonly clock: { now(): number; monotonic(): number };
+  readonly clock: Clock;
   /** Returns a seed for requests that have none. */
   readonly randomSeed: () => number;
   /** Returns whether the server takes no new requests, because it stops. */

@@ -22,6 +22,7 @@ export interface ErrorAnswer {
 const KNOWN: Readonly<Record<string, { status: number; code: string }>> = {
   API_KEY_WRONG: { status: 401, code: 'invalid_api_key' },
   CONTEXT_TOO_LONG: { status: 400, code: 'context_length_exceeded' },
+  DEADLINE_EXCEEDED: { status: 503, code: 'engine_busy' },
   GENERATE_ADAPTER: { status: 404, code: 'model_not_found' },
   GENERATE_BUSY: { status: 503, code: 'server_overloaded' },
   GENERATE_TOO_LONG: { status: 400, code: 'context_length_exceeded' },

@@ -1,4 +1,5 @@
 import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
+import { withDeadline } from '../../common/deadline.ts';
 import { serveError } from '../errors.ts';
 import { chatRoutes } from './chats.ts';
 import { completionRoutes } from './completions.ts';
@@ -13,6 +14,9 @@ export const BODY_BYTES = 8 * 1024 * 1024;
 /** Time in milliseconds in which a client must send its whole request. A slow line sends 8 MiB in this time. */
 const REQUEST_MS = 120_000;
 
+/** Deadline for the state of the model, in milliseconds. The process answers between two steps of its computation. */
+const STATUS_MS = 30_000;
+
 export interface HttpServerDeps extends RouteContext {
   readonly tokenizerInfo: TokenizerInfo;
   /** Called with each request that has ended. */
@@ -23,7 +27,7 @@ export interface HttpServerDeps extends RouteContext {
 
 /** Creates the HTTP server with all routes. It does not listen yet. */
 export function createHttpServer(deps: HttpServerDeps): FastifyInstance {
-  const { log, generator, isDraining } = deps;
+  const { log, generator, isDraining, clock } = deps;
   const answerError = (error: unknown, request: FastifyRequest, reply: FastifyReply): void => {
     const { status, headers, body } = errorAnswer(error);
     if (status >= 500) log.error({ url: request.url, error }, 'request-failed');
@@ -50,8 +54,8 @@ export function createHttpServer(deps: HttpServerDeps): FastifyInstance {
   });
   server.get('/health', async (_request, reply) => {
     if (isDraining()) throw serveError('SERVE_STOPPING', 'the server is stopping');
-    // Fails if the process that computes the model has died.
-    await generator.status();
+    // Fails if the process that computes the model has died or does not answer.
+    await withDeadline({ clock, ms: STATUS_MS, what: 'the state of the model' }, () => generator.status());
     return reply.send({ status: 'ok' });
   });
   server.get('/metrics', async (_request, reply) => {

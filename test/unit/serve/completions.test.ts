@@ -147,13 +147,19 @@ describe('POST /v1/completions', () => {
   });
 
   it('refuses a prompt that does not fit with the code that clients know', async () => {
-    const { refused } = await testServer({ context: 32 });
+    const { refused, ask } = await testServer({ context: 32 });
     const { status, code, message } = await refused('/v1/completions', {
       model: 'nano',
       prompt: Array.from({ length: 30 }, () => 5),
       max_tokens: 3,
     });
     expect([status, code]).toEqual([400, 'context_length_exceeded']);
+    // Without a limit of its own, a request takes what is left.
+    const { usage } = await ask('/v1/completions', {
+      model: 'nano',
+      prompt: Array.from({ length: 30 }, () => 5),
+    });
+    expect(usage.completion_tokens).toBe(2);
     expect(message).toMatch(/32.*33.*30.*3/);
   });
 });

@@ -4,6 +4,7 @@ import { describe, expect, it } from 'vitest';
 import { adapterSource } from '../../../../cli/serve/adapter-sources.ts';
 import { apiKeys } from '../../../../cli/serve/api-keys.ts';
 import { followSource } from '../../../../cli/serve/follow-source.ts';
+import { servedLine } from '../../../../cli/views/serve.ts';
 import type { ApiClient } from '../../../../index.ts';
 import { storageError } from '../../../../storage/errors.ts';
 import { fakeContext } from '../../../utils/cli-context.ts';
@@ -66,6 +67,28 @@ describe('adapters of swarm serve', () => {
     const foreign = await adapterSource('tale', other, { registry: async () => registry });
     await expect(foreign.find(null)).rejects.toMatchObject({ code: 'ADAPTER_BASE' });
   });
+});
+
+it('an access line has status, model, tokens, time, speed and client, and cuts long texts', () => {
+  const request = {
+    method: 'POST',
+    path: '/v1/completions',
+    status: 200,
+    client: 'key 1',
+    model: 'tale:best',
+    promptTokens: 1200,
+    cachedTokens: 0,
+    completionTokens: 41,
+    firstTokenMs: 500,
+    ms: 2_500,
+  };
+  const line = servedLine(request, 0);
+  expect(line).toMatch(
+    /200 .*POST \/v1\/completions .*tale:best .*1,200 \+ 41 tokens .*2\.5 s .*20\/s .*key 1$/,
+  );
+  const long = { ...request, path: `/${'x'.repeat(9_999)}`, model: '\u001b'.repeat(9_999) };
+  expect(servedLine(long, 0).length).toBeLessThan(400);
+  expect(servedLine(long, 0)).not.toContain('\u001b');
 });
 
 it('--follow serves the newest checkpoint of a job, also while its coordinator restarts', async () => {
