@@ -41,6 +41,7 @@ import type { ExportVersionGgufOptions } from './registry/export/export-version-
 import type { ImportOptions } from './registry/export/import-oci.ts';
 import type { HubPullOptions, HubPushOptions } from './registry/hub.ts';
 import type { LineageNode } from './registry/lineage.ts';
+import type { MergeVersionsOptions } from './registry/merge-versions.ts';
 import type { OpenRegistryDeps, OpenRegistryOptions } from './registry/open.ts';
 import type { PublishRunOptions } from './registry/publish-run.ts';
 import type { Registry } from './registry/registry.ts';
@@ -330,6 +331,18 @@ export async function diffVersions(
   return (await import('./registry/diff-versions.ts')).diffVersions(registry, first, second);
 }
 
+/**
+ * Merges versions of one base into a new version, with the methods of PEFT's `add_weighted_adapter`.
+ *
+ * @throws SwarmError ADAPTER_BASE, COMBINE_PARTS, COMBINE_RANKS, LORA_CONFIG, VERSION_DAMAGED
+ */
+export async function mergeVersions(
+  registry: Registry,
+  options: MergeVersionsOptions,
+): Promise<{ version: AdapterVersion; created: boolean }> {
+  return (await import('./registry/merge-versions.ts')).mergeVersions(registry, options);
+}
+
 /** Returns the versions that a version was made from, as a tree. */
 export async function lineageOf(registry: Registry, version: AdapterVersion): Promise<LineageNode> {
   return (await import('./registry/lineage.ts')).lineageOf(registry, version);
@@ -471,6 +484,8 @@ export type {
 export type { ScoreMismatch, ScoreWitness } from './coordinator/audits/check-scores.ts';
 export type { JobDataReport, JobProgress } from './coordinator/client/create-job.ts';
 export type { InviteState } from './coordinator/peers/invites.ts';
+export type { CombineMethod } from './lora/adapter/combine/combine.ts';
+export type { SignRule } from './lora/adapter/combine/elementwise.ts';
 export type { ModuleComparison } from './lora/adapter/compare.ts';
 export type { LoraConfig } from './lora/adapter/lora-config.ts';
 export type { StartAdapter } from './lora/adapter/start.ts';
@@ -563,6 +578,7 @@ export type {
   JobSpecInput,
   LineageNode,
   MergeModelOptions,
+  MergeVersionsOptions,
   ModelBundle,
   ModelServer,
   ModelServerDeps,

@@ -1,7 +1,12 @@
 import { join } from 'node:path';
 import { BASE_DIGEST_KEY, MAX_ADAPTER_HEADER_BYTES } from '../lora/adapter/codec.ts';
 import { adapterError } from '../lora/adapter/errors.ts';
-import { ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE, readPeftFolder } from '../lora/adapter/peft.ts';
+import {
+  ADAPTER_CONFIG_FILE,
+  ADAPTER_WEIGHTS_FILE,
+  MAX_CONFIG_BYTES,
+  readPeftFolder,
+} from '../lora/adapter/peft.ts';
 import { openBase } from '../lora/models/base/base-model.ts';
 import { readJsonObject } from '../lora/models/json.ts';
 import { readHeader } from '../lora/models/weights/safetensors.ts';
@@ -39,9 +44,6 @@ export interface AddOptions extends VersionFacts {
   readonly signal?: AbortSignal;
 }
 
-/** Largest adapter_config.json in bytes. */
-const CONFIG_BYTES = 2 ** 20;
-
 /**
  * Adds a PEFT folder as a version. Copies its files; the folder may change or vanish afterwards. With the folder of the
  * base, every tensor is checked; without it, only the header of the file is.
@@ -56,7 +58,7 @@ export async function addFolder(
 ): Promise<{ version: AdapterVersion; created: boolean }> {
   const { name, folder, signal = new AbortController().signal } = options;
   const weights = join(folder, ADAPTER_WEIGHTS_FILE);
-  const config = await readJsonObject(join(folder, ADAPTER_CONFIG_FILE), CONFIG_BYTES);
+  const config = await readJsonObject(join(folder, ADAPTER_CONFIG_FILE), MAX_CONFIG_BYTES);
   const header = await readHeader(weights, MAX_ADAPTER_HEADER_BYTES);
   const named = header.metadata[BASE_DIGEST_KEY] ?? null;
   const known = await baseOf(options, named, registry);

@@ -1,6 +1,6 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { createReadStream } from 'node:fs';
-import { mkdir, readdir, rm, stat } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { renameDurably, writeError } from '../common/durable.ts';
@@ -98,4 +98,14 @@ export async function digestOfFile(path: string): Promise<string | null> {
     return null;
   }
   return hash.digest('hex');
+}
+
+/** Runs `work` with an empty folder in the folder of a registry, and deletes the folder afterwards. */
+export async function inTemporaryFolder<T>(home: string, work: (folder: string) => Promise<T>): Promise<T> {
+  const folder = await mkdtemp(join(home, TRANSFER));
+  try {
+    return await work(folder);
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
 }

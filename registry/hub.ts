@@ -1,5 +1,5 @@
 /** Versions on a Hugging Face hub: one repository for an adapter, one commit for a version. */
-import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
+import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { commonError } from '../common/common-errors.ts';
 import { systemClock } from '../common/system-clock.ts';
@@ -13,7 +13,7 @@ import { messageBytes } from '../protocol/messages.ts';
 import { addFolder } from './add-folder.ts';
 import { ENVELOPE_FILE, exportFolder } from './export/export-folder.ts';
 import { recordFiles } from './export/record-files.ts';
-import { TRANSFER } from './folder-views.ts';
+import { inTemporaryFolder } from './folder-views.ts';
 import { nameOf } from './publish-run.ts';
 import type { Registry } from './registry.ts';
 import type { AdapterVersion } from './version.ts';
@@ -63,7 +63,7 @@ export async function pushToHub(
 ): Promise<{ commit: string; url: string }> {
   const { repository, isPrivate = false, signal = new AbortController().signal, ...account } = options;
   const reference = requireRepository(repository);
-  return inTemporaryFolder(registry, async (folder) => {
+  return inTemporaryFolder(registry.home, async (folder) => {
     await exportFolder(registry, version, folder);
     const names = await readdir(folder);
     const files = names.map((name) => ({ name, path: join(folder, name) }));
@@ -84,7 +84,7 @@ export async function pullFromHub(
 ): Promise<{ version: AdapterVersion; created: boolean }> {
   const { repository, name, base, signal = new AbortController().signal, ...account } = options;
   const reference = requireRepository(repository);
-  return inTemporaryFolder(registry, async (folder) => {
+  return inTemporaryFolder(registry.home, async (folder) => {
     const files = [
       { name: ADAPTER_CONFIG_FILE, maxBytes: MIB },
       { name: ADAPTER_WEIGHTS_FILE, maxBytes: ADAPTER_BYTES },
@@ -107,14 +107,4 @@ function requireRepository(text: string): HubReference {
   if (reference !== null) return reference;
   const next = 'write ORG/NAME, or ORG/NAME@BRANCH';
   throw commonError('USAGE', `"${text.slice(0, 200)}" does not name a repository on a hub`, {}, { next });
-}
-
-/** Runs `work` with an empty folder on the disk of the registry, and deletes the folder afterwards. */
-async function inTemporaryFolder<T>(registry: Registry, work: (folder: string) => Promise<T>): Promise<T> {
-  const folder = await mkdtemp(join(registry.home, TRANSFER));
-  try {
-    return await work(folder);
-  } finally {
-    await rm(folder, { recursive: true, force: true });
-  }
 }

@@ -21,6 +21,12 @@ export const adapterError = defineErrors({
     kind: 'failed',
     next: 'merge the adapter into its base with PEFT, and use the merged model',
   },
+  COMBINE_PARTS: {
+    kind: 'failed',
+    next: 'merge each adapter into the base instead, or train one without these parts',
+  },
+  COMBINE_RANKS: { kind: 'usage', next: 'use the method "cat" or "svd", which take adapters of any rank' },
+  COMBINE_SHAPES: { kind: 'failed', next: 'check that both adapters were made for the same base' },
   LORA_BIAS: { kind: 'usage', next: 'leave out one of the two settings' },
   LORA_CONFIG: 'usage',
   LORA_EMBEDDING: { kind: 'usage', next: 'remove the embedding from the targets' },

@@ -5,7 +5,7 @@ import { firstMatches } from '../models/patterns.ts';
 import { readHeader, readTensor } from '../models/weights/safetensors.ts';
 import { checkFinite, MAX_ADAPTER_HEADER_BYTES } from './codec.ts';
 import { adapterError } from './errors.ts';
-import { ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE } from './peft.ts';
+import { ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE, MAX_CONFIG_BYTES } from './peft.ts';
 
 /** The LoRA matrices of one module: its change is scale·B A. */
 export interface ModuleMatrices {
@@ -14,6 +14,8 @@ export interface ModuleMatrices {
   readonly rank: number;
   readonly in: number;
   readonly out: number;
+  /** Whether the module is an embedding, whose matrices have other names in PEFT's files. */
+  readonly isEmbedding: boolean;
   /** α / r, or α / √r with rsLoRA. */
   readonly scale: number;
   /** A: [rank, in]. */
@@ -21,9 +23,6 @@ export interface ModuleMatrices {
   /** B: [out, rank]. */
   readonly b: Float32Array;
 }
-
-/** Largest adapter_config.json in bytes. */
-const MAX_CONFIG_BYTES = 2 ** 20;
 
 /**
  * Reads the LoRA matrices of a PEFT folder without its base, sorted by module. Ranks come from the shapes. Biases, saved
@@ -38,9 +37,9 @@ export async function readMatrices(folder: string): Promise<ModuleMatrices[]> {
   const alphas = alphasOf(config, names);
   const modules: ModuleMatrices[] = [];
   for (const [i, name] of names.entries()) {
-    const embedding = entries.has(`${PEFT_PREFIX}${name}.lora_embedding_A`);
+    const isEmbedding = entries.has(`${PEFT_PREFIX}${name}.lora_embedding_A`);
     const tensorOf = (matrix: string): string =>
-      `${PEFT_PREFIX}${name}.${embedding ? `lora_embedding_${matrix}` : `lora_${matrix}.weight`}`;
+      `${PEFT_PREFIX}${name}.${isEmbedding ? `lora_embedding_${matrix}` : `lora_${matrix}.weight`}`;
     const [a, b] = [tensorOf('A'), tensorOf('B')].map((tensor) => ({ tensor, entry: entries.get(tensor) }));
     const [rank = 0, width = 0] = a!.entry!.shape;
     const [out = 0, columns = 0] = b!.entry?.shape ?? [];
@@ -54,7 +53,7 @@ export async function readMatrices(folder: string): Promise<ModuleMatrices[]> {
       return values;
     };
     const scale = config.use_rslora === true ? alphas[i]! / Math.sqrt(rank) : alphas[i]! / rank;
-    modules.push({ name, rank, in: width, out, scale, a: await read(a!), b: await read(b!) });
+    modules.push({ name, rank, in: width, out, isEmbedding, scale, a: await read(a!), b: await read(b!) });
   }
   return modules;
 }

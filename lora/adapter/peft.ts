@@ -20,7 +20,7 @@ export const ADAPTER_CONFIG_FILE = 'adapter_config.json';
 export const ADAPTER_WEIGHTS_FILE = 'adapter_model.safetensors';
 
 /** Maximum size of adapter_config.json in bytes; long target lists take a few KiB. */
-const MAX_CONFIG_BYTES = 2 ** 20;
+export const MAX_CONFIG_BYTES = 2 ** 20;
 
 /** An adapter read from a folder: settings, layout and values. */
 export interface Adapter extends PeftConfig {

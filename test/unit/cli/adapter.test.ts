@@ -49,4 +49,34 @@ describe('swarm adapter', () => {
     await expect(run('show', 'demo:v2')).rejects.toThrow(withCode('VERSION_REMOVED'));
     await expect(run('list', 'other')).rejects.toThrow(withCode('VERSION_UNKNOWN'));
   });
+
+  it('merges versions with weights, and shows where the result comes from', async () => {
+    const run = await adapterCommand();
+    for (const value of [1, 2]) await run('add', 'demo', await smallPeftFolder(value));
+    const merged = JSON.parse(
+      await run('merge', 'sum', 'demo:v1=2', 'demo:v2=-0.5', '--tag', 'good', '--json'),
+    );
+    expect(merged).toMatchObject({ label: 'sum:v1', tags: ['good', 'latest'] });
+    expect(merged.manifest).toMatchObject({
+      base: { digest: BASE },
+      parents: [
+        { label: 'demo:v1', method: 'cat', weight: 2 },
+        { label: 'demo:v2', method: 'cat', weight: -0.5 },
+      ],
+      settings: { 'lora.rank': 2, 'lora.alpha': 2, 'merge.method': 'cat' },
+    });
+    // B is (1, 1) and (2, 2) with the same A, so that 2 − 0.5 · 2 of the first one is left.
+    const diff = JSON.parse(await run('diff', 'demo:v1', 'sum', '--json'));
+    expect(diff.modules[0]).toMatchObject({ rank: [1, 2], difference: expect.closeTo(0, 5) });
+    const options = ['--method', 'ties', '--density', '0.5'];
+    expect(await run('merge', 'agreed', 'demo:v1', 'demo:v2', ...options)).toMatch(/ties, rank 1: .*× 0\.5/);
+    const log = await run('log', 'agreed');
+    expect(log).toMatch(/agreed:v1[\s\S]*demo:v1[\s\S]*ties[\s\S]*demo:v2/);
+    await expect(run('merge', 'x', 'demo:v1', 'sum', '--method', 'linear')).rejects.toThrow(
+      withCode('COMBINE_RANKS'),
+    );
+    await expect(run('merge', 'x', 'demo:v1', '--density', '0.5')).rejects.toThrow(withCode('USAGE'));
+    await run('add', 'other', await smallPeftFolder(1, 'abcd'.repeat(16)));
+    await expect(run('merge', 'x', 'demo:v1', 'other')).rejects.toThrow(withCode('ADAPTER_BASE'));
+  });
 });

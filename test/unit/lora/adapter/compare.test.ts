@@ -20,6 +20,7 @@ function moduleOf(out: number, width: number): fc.Arbitrary<ModuleMatrices> {
       rank: fc.constant(rank),
       in: fc.constant(width),
       out: fc.constant(out),
+      isEmbedding: fc.constant(false),
       scale: fc.constantFrom(0.5, 2),
       a: fc
         .array(value, { minLength: rank * width, maxLength: rank * width })
@@ -80,7 +81,7 @@ describe('the comparison of adapters', () => {
   });
 
   it('gives an effective rank of k for k equal singular values, and 0 for no change', () => {
-    const identity = { name: 'm', rank: 3, in: 3, out: 3, scale: 2 };
+    const identity = { name: 'm', rank: 3, in: 3, out: 3, isEmbedding: false, scale: 2 };
     const eye = Float32Array.of(1, 0, 0, 0, 1, 0, 0, 0, 1);
     expect(effectiveRank({ ...identity, a: eye, b: eye })).toBeCloseTo(3, 10);
     expect(effectiveRank({ ...identity, a: eye, b: Float32Array.of(1, 0, 0, 0, 0, 0, 0, 0, 0) })).toBeCloseTo(

@@ -1,0 +1,143 @@
+import { type Command, InvalidArgumentError, Option } from 'commander';
+import type { CombineMethod, MergeVersionsOptions } from '../../index.ts';
+import { VERSION_PARENTS } from '../../protocol/version-manifest.ts';
+import type { Context } from '../context.ts';
+import { usageError } from '../errors.ts';
+import { collect, integer, jsonOption, number } from '../options.ts';
+import { printJson, printLines } from '../print.ts';
+import { versionJson } from '../views/adapters.ts';
+import { adapterName, type RegistryFlags, registryOption, withRegistry } from './with-registry.ts';
+
+interface MergeFlags extends RegistryFlags {
+  method: CombineMethod;
+  density?: number;
+  rank?: number;
+  signs?: 'total' | 'frequency';
+  seed?: number;
+  tag?: string[];
+}
+
+/** A version to merge, as the command line names it. */
+interface Source {
+  readonly reference: string;
+  /** null: the same part as the others. */
+  readonly weight: number | null;
+}
+
+const METHODS: readonly CombineMethod[] = [
+  'cat',
+  'svd',
+  'linear',
+  'magnitude_prune',
+  'ties',
+  'dare_linear',
+  'dare_ties',
+];
+
+export function registerMerge(adapter: Command, context: Context): void {
+  adapter
+    .command('merge')
+    .description('merge versions of one base into a new version, with the methods of PEFT')
+    .argument('<name>', 'name of the adapter that the result becomes a version of', adapterName)
+    .argument(
+      '<version...>',
+      'VERSION or VERSION=WEIGHT, for example poems:best=0.7; a negative weight subtracts what the version has learned (default weight: 1 divided by the number of versions)',
+      source,
+    )
+    .addOption(
+      new Option(
+        '--method <method>',
+        'cat: the exact weighted sum, whose rank is the sum of the ranks; svd: its best approximation of a smaller rank; the others combine A and B separately, as PEFT does',
+      )
+        .choices([...METHODS])
+        .default('cat'),
+    )
+    .option(
+      '--rank <n>',
+      'rank of the result of svd (default: the largest rank of the versions)',
+      integer(1, 1024),
+    )
+    .option(
+      '--density <share>',
+      'share of the values that magnitude_prune, ties and dare_* keep (default: 0.5)',
+      share,
+    )
+    .addOption(
+      new Option(
+        '--signs <rule>',
+        'how ties and dare_ties elect the sign of each value: by the sum of the values, or by their number (default: total)',
+      ).choices(['total', 'frequency']),
+    )
+    .option('--seed <n>', 'seed of the values that dare_* keep (default: 0)', integer(0, 2 ** 32 - 1))
+    .option('--tag <tag>', 'tag to move to the version, besides latest; may be repeated', collect)
+    .addOption(registryOption())
+    .addOption(jsonOption())
+    .action((name: string, sources: Source[], flags: MergeFlags) => merge(context, name, sources, flags));
+}
+
+async function merge(
+  context: Context,
+  name: string,
+  sources: readonly Source[],
+  flags: MergeFlags,
+): Promise<void> {
+  refuseUseless(flags);
+  const { mergeVersions } = await import('../../index.ts');
+  const { method, density, rank, signs, seed, tag: tags } = flags;
+  await withRegistry(context, flags, async (registry) => {
+    const weighted = sources.map(({ reference, weight }) => ({
+      version: registry.resolve(reference),
+      weight: weight ?? 1 / sources.length,
+    }));
+    const chosen = { density, rank, signs, seed, tags };
+    const given = Object.fromEntries(Object.entries(chosen).filter(([, value]) => value !== undefined));
+    const options: MergeVersionsOptions = { name, sources: weighted, method, ...given };
+    const { version, created } = await mergeVersions(registry, options);
+    if (flags.json) printJson(context, { schemaVersion: 1, created, ...versionJson(version) });
+    else {
+      const what = created ? 'merged into' : 'already there, with the same base and files:';
+      const parts = weighted.map((one) => `${one.version.label} × ${Number(one.weight.toPrecision(4))}`);
+      printLines(context, [
+        `${what} ${version.label}  ${version.digest.slice(0, 12)}`,
+        `${method}, rank ${version.manifest.settings['lora.rank']}: ${parts.join(' + ')}`,
+      ]);
+    }
+  });
+}
+
+/** Refuses options that the method does not use. @throws SwarmError USAGE */
+function refuseUseless({ method, ...flags }: MergeFlags): void {
+  const isSparse = METHODS.indexOf(method) >= METHODS.indexOf('magnitude_prune');
+  const used = {
+    rank: method === 'svd',
+    density: isSparse,
+    signs: method.endsWith('ties'),
+    seed: method.startsWith('dare'),
+  };
+  for (const [flag, isUsed] of Object.entries(used)) {
+    if (flags[flag as keyof typeof used] !== undefined && !isUsed)
+      throw usageError(
+        `--${flag} has no effect with --method ${method}`,
+        'leave it out, or choose another method',
+      );
+  }
+}
+
+function source(text: string, previous: readonly Source[] = []): Source[] {
+  if (previous.length === VERSION_PARENTS)
+    throw new InvalidArgumentError(`At most ${VERSION_PARENTS} versions.`);
+  const at = text.lastIndexOf('=');
+  if (at === -1) return [...previous, { reference: text, weight: null }];
+  const weight = text.slice(at + 1);
+  const isNumber = /^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i.test(weight) && Math.abs(Number(weight)) <= 1e6;
+  if (!isNumber || Number(weight) === 0) {
+    throw new InvalidArgumentError(`"${weight}" is not a weight: a number from -1e6 to 1e6, and not 0.`);
+  }
+  return [...previous, { reference: text.slice(0, at), weight: Number(weight) }];
+}
+
+function share(text: string): number {
+  const value = number(0)(text);
+  if (!(value > 0 && value <= 1)) throw new InvalidArgumentError('Use a number above 0 and at most 1.');
+  return value;
+}

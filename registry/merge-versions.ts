@@ -1,0 +1,91 @@
+import { type CombineMethod, combine, SPARSE_METHODS } from '../lora/adapter/combine/combine.ts';
+import {
+  type CombinableFolder,
+  readCombinable,
+  writeCombined,
+} from '../lora/adapter/combine/combined-folder.ts';
+import type { SignRule } from '../lora/adapter/combine/elementwise.ts';
+import { SeededRandom } from '../lora/data/seeded-random.ts';
+import { flatSettings } from './adapter-settings.ts';
+import { addFolder } from './add-folder.ts';
+import { withFiles } from './export/export-folder.ts';
+import { inTemporaryFolder } from './folder-views.ts';
+import { requireSameBase } from './known-base.ts';
+import type { Registry } from './registry.ts';
+import type { AdapterVersion } from './version.ts';
+
+export interface MergeVersionsOptions {
+  /** Name of the adapter that the result becomes a version of. */
+  readonly name: string;
+  /** The versions to merge, and the factor of each one's change. A negative factor subtracts it. */
+  readonly sources: readonly { readonly version: AdapterVersion; readonly weight: number }[];
+  /** @default 'cat', which gives exactly the weighted sum of the changes */
+  readonly method?: CombineMethod;
+  /** Share of the values that `magnitude_prune`, `ties`, `dare_linear` and `dare_ties` keep. @default 0.5 */
+  readonly density?: number;
+  /** Rank of the result of `svd`. @default the largest rank of the versions */
+  readonly rank?: number;
+  /** How `ties` and `dare_ties` elect the sign of each value. @default 'total' */
+  readonly signs?: SignRule;
+  /** Seed of the values that `dare_linear` and `dare_ties` keep. @default 0 */
+  readonly seed?: number;
+  /** Tags besides `latest` to move to the result. @default none */
+  readonly tags?: readonly string[];
+}
+
+/**
+ * Merges versions of one base into a new version, whose parents they are. The formulas are those of PEFT's
+ * `add_weighted_adapter`. The base is not needed.
+ * @throws SwarmError ADAPTER_BASE the versions belong to different bases; COMBINE_PARTS one has more than LoRA matrices;
+ *   COMBINE_RANKS the method needs equal ranks; LORA_CONFIG the rank of the result is above the limit; VERSION_DAMAGED
+ */
+export async function mergeVersions(
+  registry: Registry,
+  options: MergeVersionsOptions,
+): Promise<{ version: AdapterVersion; created: boolean }> {
+  const { name, sources, method = 'cat', density = 0.5, signs = 'total', seed = 0 } = options;
+  const first = sources[0]!.version;
+  const { base } = first.manifest;
+  for (const { version } of sources) requireSameBase(version, { digest: base.digest, where: first.label });
+  const folders: CombinableFolder[] = [];
+  for (const { version } of sources) folders.push(await withFiles(registry, version, readCombinable));
+  const random = new SeededRandom(seed);
+  const combined = combine(
+    sources.map(({ version, weight }, i) => ({
+      label: version.label,
+      weight,
+      modules: folders[i]!.modules,
+    })),
+    {
+      method,
+      density,
+      signs,
+      uniform: () => random.uniform(),
+      ...(options.rank !== undefined && { rank: options.rank }),
+    },
+  );
+  const isSparse = SPARSE_METHODS.includes(method);
+  const merge = {
+    method,
+    ...(isSparse && { density }),
+    ...(method.endsWith('ties') && { signs }),
+    ...(method.startsWith('dare') && { seed }),
+  };
+  return inTemporaryFolder(registry.home, async (folder) => {
+    await writeCombined(folder, combined, folders, base);
+    return addFolder(registry, {
+      name,
+      folder,
+      base: { base, folder: null },
+      parents: sources.map(({ version, weight }) => ({
+        digest: version.digest,
+        label: version.label,
+        method,
+        weight,
+      })),
+      settings: flatSettings({ merge }),
+      reason: `merge (${method})`,
+      ...(options.tags && { tags: options.tags }),
+    });
+  });
+}
