@@ -127,7 +127,7 @@ function finished(
   const end = rounds !== null && round < rounds ? `stopped after ${round} of ${rounds} rounds` : 'finished';
   if (heldOutLoss === null || baseLoss === null || round === 0) return end;
   const percent = ((heldOutLoss - baseLoss) / baseLoss) * 100;
-  return `${end}: held-out loss ${formatLoss(heldOutLoss)}, ${formatChange(percent, 1)} % compared with the base (${formatLoss(baseLoss)})`;
+  return `${end}: held-out loss ${formatLoss(heldOutLoss)}, ${formatChange(percent, 1)} % compared with the initial adapter (${formatLoss(baseLoss)})`;
 }
 
 /** Says why a node is no longer present, after its name. */

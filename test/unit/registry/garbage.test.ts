@@ -86,7 +86,7 @@ describe('garbage collection', () => {
         for (const version of inUse) await registry.folder(version);
         await rm(home, { recursive: true });
       }),
-      { numRuns: 6 },
+      { numRuns: 3 },
     );
   });
 });

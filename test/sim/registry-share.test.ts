@@ -1,15 +1,15 @@
 import { readdir } from 'node:fs/promises';
 import { describe, expect, it, onTestFinished } from 'vitest';
-import { systemClock } from '../../../common/system-clock.ts';
-import { silentLogger } from '../../../monitor/log.ts';
-import { decodeTicket, encodeTicket } from '../../../protocol/ticket.ts';
-import { Registry } from '../../../registry/registry.ts';
-import { fetchVersion, shareVersion } from '../../../registry/share.ts';
-import { withCode } from '../../utils/codes.ts';
-import { temporaryFolder } from '../../utils/folder.ts';
-import { LOOPBACK, startHost } from '../../utils/hosts.ts';
-import { addSmall } from '../../utils/registry.ts';
-import { signerOf } from '../../utils/signers.ts';
+import { systemClock } from '../../common/system-clock.ts';
+import { silentLogger } from '../../monitor/log.ts';
+import { decodeTicket, encodeTicket } from '../../protocol/ticket.ts';
+import { Registry } from '../../registry/registry.ts';
+import { fetchVersion, shareVersion } from '../../registry/share.ts';
+import { withCode } from '../utils/codes.ts';
+import { temporaryFolder } from '../utils/folder.ts';
+import { LOOPBACK, startHost } from '../utils/hosts.ts';
+import { addSmall } from '../utils/registry.ts';
+import { signerOf } from '../utils/signers.ts';
 
 const deps = { log: silentLogger };
 
