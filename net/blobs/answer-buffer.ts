@@ -69,13 +69,15 @@ function* segments(header: Uint8Array, length: number): Generator<Uint8Array | n
   yield header;
   for (let left = length; left > 0; left -= BLOB_FRAME_BYTES) {
     const frame = Math.min(left, BLOB_FRAME_BYTES);
-    yield prefixOf(frame);
+    yield frame === BLOB_FRAME_BYTES ? FULL_PREFIX : prefixOf(frame);
     yield frame;
   }
 }
 
 /** Only its length matters: the encoder computes a prefix from a frame. */
 const FRAME = new Uint8Array(BLOB_FRAME_BYTES);
+
+const FULL_PREFIX = prefixOf(BLOB_FRAME_BYTES);
 
 /** Returns the prefix of a frame of `length` bytes. The encoder yields the prefix as its first piece. */
 function prefixOf(length: number): Uint8Array {

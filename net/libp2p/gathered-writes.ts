@@ -4,7 +4,15 @@
  */
 
 import type { MultiaddrConnection } from '@libp2p/interface';
+import { netError } from '../errors.ts';
 import { socketOf } from './tcp-socket.ts';
+
+/**
+ * Largest number of bytes that may wait for a peer to read. Streams stop sending much earlier, when the system takes no
+ * more bytes. Answers of the muxer do not stop: each data frame causes a window update. Without this limit, a peer that
+ * sends many small frames and reads nothing could fill the memory with these answers.
+ */
+export const WAITING_BYTES = 4 * 1024 * 1024;
 
 /** The method of a TCP connection that this file replaces. The published type leaves it out. */
 interface TcpConnection {
@@ -17,7 +25,7 @@ interface TcpConnection {
 /**
  * Makes a TCP connection pass a message to the system in one call. An encrypted message has three pieces, two of them
  * only a few bytes long, and every separate write would also wake the receiver. Does nothing for a connection without a
- * socket.
+ * socket. Closes the connection if more than WAITING_BYTES wait.
  */
 export function gatherWrites(connection: MultiaddrConnection): void {
   const socket = socketOf(connection);
@@ -27,6 +35,9 @@ export function gatherWrites(connection: MultiaddrConnection): void {
     socket.cork();
     for (const piece of pieces) flowing = socket.write(piece) && flowing;
     socket.uncork();
+    if (socket.writableLength > WAITING_BYTES) {
+      connection.abort(netError('PEER_DISCONNECTED', 'the peer does not read what is sent to it'));
+    }
     // `write` returns false for bytes held while corked. If `uncork` has sent them all, no `drain` follows, so report
     // true.
     return { sentBytes: pieces.byteLength, canSendMore: flowing || socket.writableLength === 0 };

@@ -4,7 +4,7 @@ import { connect, createServer, type Socket } from 'node:net';
 import type { MultiaddrConnection } from '@libp2p/interface';
 import { encode } from 'it-length-prefixed';
 import { expect, it, onTestFinished } from 'vitest';
-import { gatherWrites } from '../../../../net/libp2p/gathered-writes.ts';
+import { gatherWrites, WAITING_BYTES } from '../../../../net/libp2p/gathered-writes.ts';
 import { soon } from '../../../utils/hosts.ts';
 
 const MiB = 1024 * 1024;
@@ -27,7 +27,7 @@ async function pair(): Promise<{ sending: Sending; from: Socket; to: Socket }> {
     for (const closing of [from, to]) closing.destroy();
     server.close();
   });
-  const connection = { socket: from };
+  const connection = { socket: from, abort: (error: Error) => from.destroy(error) };
   gatherWrites(connection as unknown as MultiaddrConnection);
   return { sending: connection as unknown as Sending, from, to };
 }
@@ -76,3 +76,14 @@ it.each([MiB, 10_000])(
     expect(received).toBe(sent);
   },
 );
+
+it('closes the connection of a peer that never reads, whatever it is sent', async () => {
+  const { sending, from } = await pair();
+  const closed = once(from, 'error', { signal: soon() });
+  const bytes = new Uint8Array(256 * 1024);
+  let sent = 0;
+  for (; sent < 64 * WAITING_BYTES && !from.destroyed; sent += bytes.length) sending.sendData(pieces(bytes));
+  expect(await closed).toMatchObject([{ code: 'PEER_DISCONNECTED' }]);
+  expect(sent).toBeGreaterThan(WAITING_BYTES);
+  expect(sent).toBeLessThan(16 * WAITING_BYTES);
+});
