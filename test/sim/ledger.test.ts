@@ -1,9 +1,9 @@
 import { describe, expect, test } from 'vitest';
-import { RECORDED_REFUSALS } from '../../../../coordinator/intake/update-recorder.ts';
-import type { JobEvent } from '../../../../monitor/job-events.ts';
-import { withCode } from '../../../utils/codes.ts';
-import { ScriptedPeer, training } from '../scripted-peer.ts';
-import { World } from '../world.ts';
+import { RECORDED_REFUSALS } from '../../coordinator/intake/update-recorder.ts';
+import type { JobEvent } from '../../monitor/job-events.ts';
+import { ScriptedPeer, training } from '../unit/coordinator/scripted-peer.ts';
+import { World } from '../unit/coordinator/world.ts';
+import { withCode } from '../utils/codes.ts';
 
 const DELTA = 0.001;
 const HONEST = 3;

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
-import { AUDIT_SHARE } from '../../../../coordinator/merge/extra-work.ts';
-import { type Behaviour, gradient, ToySwarm } from '../toy-swarm.ts';
-import type { WorldOptions } from '../world.ts';
+import { AUDIT_SHARE } from '../../coordinator/merge/extra-work.ts';
+import { type Behaviour, gradient, ToySwarm } from '../unit/coordinator/toy-swarm.ts';
+import type { WorldOptions } from '../unit/coordinator/world.ts';
 
 /** Trains as the peers of the toy swarm do: one step on all rows. */
 const train: NonNullable<WorldOptions['train']> = (adapter, rows) => {

@@ -1,10 +1,10 @@
 import { describe, expect, test } from 'vitest';
-import { type FailpointName, failpoints } from '../../../coordinator/failpoints.ts';
-import type { JobEvent } from '../../../monitor/job-events.ts';
-import { verifyMessage } from '../../../protocol/signing.ts';
-import { withCode } from '../../utils/codes.ts';
-import { ScriptedPeer, training } from './scripted-peer.ts';
-import { World } from './world.ts';
+import { type FailpointName, failpoints } from '../../coordinator/failpoints.ts';
+import type { JobEvent } from '../../monitor/job-events.ts';
+import { verifyMessage } from '../../protocol/signing.ts';
+import { ScriptedPeer, training } from '../unit/coordinator/scripted-peer.ts';
+import { World } from '../unit/coordinator/world.ts';
+import { withCode } from '../utils/codes.ts';
 
 const INITIAL = 0.5;
 const BASE_LOSS = 5;
