@@ -1,11 +1,9 @@
-import { Counter, Gauge, Histogram, type Registry } from '@prometheus-io/client';
+import { Gauge, type Registry } from '@prometheus-io/client';
+import { eventMetrics } from './event-metrics.ts';
 import type { JobEvent } from './job-events.ts';
+import { JobMetrics } from './job-metrics.ts';
 import { type ProcessSource, processRegistry } from './process-metrics.ts';
-
-/** Bucket bounds in seconds, from the merge of a small adapter to an evaluation at its time limit. */
-const WORK_SECONDS = [0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 900];
-/** Bucket bounds in seconds. A round takes from seconds (demo) to an hour (large models). */
-const ROUND_SECONDS = [1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 3600];
+import { type CoordinatorMeter, workMeter } from './work-meter.ts';
 
 /** The values that a scrape reads from each job. Each job in the control API's CoordinatorStatus has these fields. */
 export interface JobGauges {
@@ -34,23 +32,6 @@ export interface CoordinatorMetrics {
   /** Takes the coordinator's measurements of merges, gates, refusals and joins. */
   readonly meter: CoordinatorMeter;
   stop(): void;
-}
-
-/** Records merges, gates, refusals and joins of a coordinator. `job` is the name of the job. */
-export interface CoordinatorMeter {
-  merge(job: string, measured: { seconds: number; bytes: number }): void;
-  gate(
-    job: string,
-    measured: { seconds: number; verdict: string; merged: number; leftOut: number; outliers: number },
-  ): void;
-  scoring(
-    job: string,
-    measured: { seconds: number; scored: number; unscored: number; harmful: number; disbelieved: number },
-  ): void;
-  audit(job: string, measured: { verdict: string; rows: number; seconds: number; share: number }): void;
-  refusal(job: string, code: string): void;
-  join(job: string, code: string): void;
-  unrecorded(job: string, what: string): void;
 }
 
 /**
@@ -119,184 +100,21 @@ export function createCoordinatorMetrics(source: CoordinatorMetricsSource): Coor
     },
   });
 
-  const counter = <Label extends string = never>(name: string, help: string, ...labels: Label[]) =>
-    new Counter<'job' | Label>({ name, help, labelNames: ['job', ...labels], registers });
-  const histogram = (name: string, help: string, buckets: number[]) =>
-    new Histogram<'job'>({ name, help, labelNames: job, buckets, registers });
-
-  const updates = counter(
-    'swarm_updates_total',
-    'Receipts of updates, by code. An update counts again when its code changes.',
-    'code',
-  );
-  const updateBytes = counter('swarm_update_bytes_total', 'Payload bytes of all updates received.');
-  const tokens = counter('swarm_tokens_total', 'Training tokens in committed checkpoints.');
-  const rounds = counter(
-    'swarm_rounds_total',
-    'Ended rounds, by outcome: committed, null or rolled-back.',
-    'outcome',
-  );
-  const closed = counter(
-    'swarm_rounds_closed_total',
-    'Closed rounds, by cause: complete, quorum, deadline or operator.',
-    'cause',
-  );
-  const seconds = histogram('swarm_round_seconds', 'Duration of committed rounds, seconds.', ROUND_SECONDS);
-  const lost = counter(
-    'swarm_peers_lost_total',
-    'Nodes that left, fell silent or were removed, by reason.',
-    'reason',
-  );
-
-  const queue = new Gauge({
+  new Gauge({
     name: 'swarm_intake_queue_updates',
     help: 'Updates whose payloads are being fetched or checked.',
     labelNames: job,
     registers,
     collect() {
-      for (const { name, updates } of source.intakeQueues()) queue.set({ job: name }, updates);
+      for (const { name, updates } of source.intakeQueues()) this.set({ job: name }, updates);
     },
   });
-  const refusals = counter(
-    'swarm_update_refusals_total',
-    'Updates refused on arrival, by reason code, including refusals that are counted but not recorded.',
-    'code',
-  );
-  const joins = counter('swarm_joins_total', 'Requests to join, by "ok" or the code of the refusal.', 'code');
-  const unrecorded = counter(
-    'swarm_unrecorded_changes_total',
-    'Changes of members that were not recorded, because there were too many: description or presence.',
-    'what',
-  );
-  const mergeSeconds = histogram(
-    'swarm_merge_seconds',
-    'Time to compute one merge, seconds. A gate may compute several.',
-    WORK_SECONDS,
-  );
-  const mergeBytes = counter(
-    'swarm_merge_bytes_total',
-    'Payload bytes of the updates that merges were computed from.',
-  );
-  const mergedUpdates = counter(
-    'swarm_merge_updates_total',
-    'Updates of accepted merges: merged, left out by the gate, or outliers.',
-    'outcome',
-  );
-  const scoringSeconds = histogram(
-    'swarm_scoring_seconds',
-    'Time to score the updates of a closed round, seconds.',
-    WORK_SECONDS,
-  );
-  const scores = counter(
-    'swarm_scores_total',
-    'Updates of closed rounds: scored, unscored, or harmful and left out.',
-    'outcome',
-  );
-  const withoutWeight = counter(
-    'swarm_disbelieved_updates_total',
-    'Updates that had no weight in their merge, because their authors were not believed.',
-  );
-  const strikes = counter('swarm_strikes_total', 'Recorded misdeeds of nodes, by kind.', 'kind');
-  const sanctions = counter(
-    'swarm_sanctions_total',
-    'Decisions about nodes: suspended, banned or pardoned.',
-    'what',
-  );
-  const sharedFaults = counter(
-    'swarm_shared_faults_total',
-    'Rounds in which nodes with most of the earned belief seemed to misbehave, so that no node got a strike.',
-  );
-  const audits = counter(
-    'swarm_audits_total',
-    'Audits of updates: passed, failed, or dropped without a result.',
-    'verdict',
-  );
-  const auditRows = counter('swarm_audit_rows_total', 'Rows that audits have trained again.');
-  const auditSeconds = histogram(
-    'swarm_audit_seconds',
-    'Time to train an interval again, seconds, without the time in which the audit waited.',
-    WORK_SECONDS,
-  );
-  const auditShare = new Gauge({
-    name: 'swarm_audit_share',
-    help: 'Rows that audits have trained, as a share of the rows that the nodes have trained.',
-    labelNames: job,
-    registers,
-  });
-  const gateSeconds = histogram(
-    'swarm_gate_seconds',
-    'Time that a closed round spends in the gate, with all merges and evaluations, seconds.',
-    WORK_SECONDS,
-  );
-  const gateVerdicts = counter(
-    'swarm_gate_verdicts_total',
-    'Gate verdicts: passed, half-rate, quarter-rate, removed, refused or rolled-back.',
-    'verdict',
-  );
 
+  const metrics = new JobMetrics({ registry });
   return {
     registry,
     stop,
-    meter: {
-      merge(name, { seconds, bytes }) {
-        mergeSeconds.observe({ job: name }, seconds);
-        mergeBytes.inc({ job: name }, bytes);
-      },
-      gate(name, { seconds, verdict, merged, leftOut, outliers }) {
-        gateSeconds.observe({ job: name }, seconds);
-        gateVerdicts.inc({ job: name, verdict });
-        mergedUpdates.inc({ job: name, outcome: 'merged' }, merged);
-        mergedUpdates.inc({ job: name, outcome: 'left-out' }, leftOut);
-        mergedUpdates.inc({ job: name, outcome: 'outlier' }, outliers);
-      },
-      scoring(name, { seconds, scored, unscored, harmful, disbelieved }) {
-        scoringSeconds.observe({ job: name }, seconds);
-        scores.inc({ job: name, outcome: 'scored' }, scored);
-        scores.inc({ job: name, outcome: 'unscored' }, unscored);
-        scores.inc({ job: name, outcome: 'harmful' }, harmful);
-        withoutWeight.inc({ job: name }, disbelieved);
-      },
-      audit(name, { verdict, rows, seconds, share }) {
-        audits.inc({ job: name, verdict });
-        auditRows.inc({ job: name }, rows);
-        auditSeconds.observe({ job: name }, seconds);
-        auditShare.set({ job: name }, share);
-      },
-      refusal(name, code) {
-        refusals.inc({ job: name, code });
-      },
-      join(name, code) {
-        joins.inc({ job: name, code });
-      },
-      unrecorded(name, what) {
-        unrecorded.inc({ job: name, what });
-      },
-    },
-    observe(event, name) {
-      if (event.type === 'update') {
-        updates.inc({ job: name, code: event.code });
-        updateBytes.inc({ job: name }, event.bytes);
-      } else if (event.type === 'update-undone') {
-        updates.inc({ job: name, code: event.code });
-      } else if (event.type === 'round-closed') {
-        closed.inc({ job: name, cause: event.cause });
-      } else if (event.type === 'checkpoint') {
-        rounds.inc({ job: name, outcome: 'committed' });
-        tokens.inc({ job: name }, event.tokens);
-        seconds.observe({ job: name }, event.seconds);
-      } else if (event.type === 'rolled-back') {
-        rounds.inc({ job: name, outcome: 'rolled-back' });
-      } else if (event.type === 'null-round') {
-        rounds.inc({ job: name, outcome: 'null' });
-      } else if (event.type === 'peer-lost') {
-        lost.inc({ job: name, reason: event.reason });
-      } else if (event.type === 'struck') {
-        strikes.inc({ job: name, kind: event.kind });
-      } else if (event.type === 'suspended' || event.type === 'banned' || event.type === 'pardoned') {
-        sanctions.inc({ job: name, what: event.type });
-      } else if (event.type === 'shared-fault') {
-        sharedFaults.inc({ job: name });
-      }
-    },
+    meter: workMeter(metrics, registry),
+    observe: eventMetrics(metrics),
   };
 }

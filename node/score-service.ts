@@ -2,7 +2,7 @@ import pLimit from 'p-limit';
 import type { Row } from '../lora/data/row.ts';
 import { decodeUpdate } from '../lora/update/index.ts';
 import { type LossGradient, lossDecrease, withUpdate } from '../lora/update/score.ts';
-import { MEASURED_BATCHES, UPDATE_BYTES } from '../protocol/limits.ts';
+import { MEASURED_BATCHES } from '../protocol/limits.ts';
 import type { RpcRequest } from '../protocol/rpc.ts';
 import { type HeldAdapter, type ReadyContext, sourcesOf } from './context.ts';
 import { nodeError } from './errors.ts';
@@ -86,7 +86,7 @@ export class ScoreService {
     return collector.withScope(async (scope) => {
       await scope.hold(digest);
       await deps.network.fetchBlob({ digest, size }, { ...sourcesOf(context, null), signal });
-      const payload = await deps.blobs.get(digest, { maxBytes: Math.min(size, UPDATE_BYTES) });
+      const payload = await deps.blobs.get(digest, { maxBytes: size });
       return { update: decodeUpdate(payload, layout, preset), scale: factors };
     });
   }

@@ -1,15 +1,11 @@
 import pLimit from 'p-limit';
 import { withDeadline } from '../common/deadline.ts';
 import { isSwarmError, type SwarmError } from '../common/errors.ts';
-import type { GossipVerdict } from '../net/network.ts';
-import { isNewer } from '../protocol/head-order.ts';
-import type { Receipt } from '../protocol/messages.ts';
-import type { ReceiptCode } from '../protocol/receipts.ts';
-import { jobTopic } from '../protocol/topics.ts';
 import { BlobCollector } from '../storage/blob-collector.ts';
 import { mayFetch } from './blob-access.ts';
 import type { OwnStanding, PhaseContext, SwarmNodeDeps, SwarmNodeOptions } from './context.ts';
 import { nodeError } from './errors.ts';
+import { HeadGossip } from './head-gossip.ts';
 import { type HeartbeatLoop, startHeartbeat } from './heartbeat.ts';
 import { JobKeys } from './job-keys.ts';
 import { JobWorker } from './job-worker.ts';
@@ -26,18 +22,10 @@ import { JOB_WATCH_MS } from './machine/times.ts';
 import { openedRound } from './machine/work.ts';
 import { MachineRunner } from './machine-runner.ts';
 import { type JoinedJob, join } from './phases/join.ts';
-import {
-  isShutOut,
-  openJobs,
-  request,
-  requestHead,
-  requestReceipt,
-  submitUpdate,
-  verifyHead,
-  verifyReceipt,
-} from './phases/requests.ts';
+import { isShutOut, openJobs, request, requestHead, verifyReceipt } from './phases/requests.ts';
 import { publishUpdate, settleUpdate } from './phases/updates.ts';
 import { errorFields, reasonOf, Tasks } from './tasks.ts';
+import { UpdateReceipts } from './update-receipts.ts';
 
 /** State of a node. Its status and its health checks read it. */
 export interface SwarmNodeView extends Pick<JobWorker, 'progress' | 'download'> {
@@ -50,10 +38,6 @@ export interface SwarmNodeView extends Pick<JobWorker, 'progress' | 'download'> 
   readonly context: PhaseContext | null;
 }
 
-/** Longest pause before a node asks for a new key, in milliseconds. */
-const RENEW_JITTER_MS = 500;
-/** Codes of receipts that are sent together with a strike. */
-const STRIKES: readonly ReceiptCode[] = ['harmful', 'outlier'];
 const NO_PROGRESS = { step: 0, steps: 0, tokensPerSecond: 0 };
 
 /**
@@ -67,12 +51,11 @@ export class SwarmNode {
   readonly #feedbackLock = pLimit(1);
   readonly #runner: MachineRunner;
   readonly #tasks: Tasks;
+  readonly #receipts: UpdateReceipts;
   #worker: JobWorker | null = null;
   #heartbeat: HeartbeatLoop | null = null;
-  /** Whether the node is about to ask for newer keys. */
-  #renewing = false;
+  #heads: HeadGossip | null = null;
   #cancelWatch = (): void => {};
-  #unsubscribeHeads = (): void => {};
   #leaveNetwork: (() => void)[] = [];
   #shutOut: SwarmError | null = null;
   #standing: OwnStanding | null = null;
@@ -90,6 +73,13 @@ export class SwarmNode {
       },
       deps,
     );
+    this.#receipts = new UpdateReceipts({
+      dispatch: (event) => this.#runner.dispatch(event),
+      life: this.#tasks.life,
+      // The answer to a request to join tells the standing.
+      onStrike: () => this.#tasks.run('poll', () => this.#poll(true)),
+      endsWith: (error) => this.#endsWith(error),
+    });
   }
 
   view(): SwarmNodeView {
@@ -114,7 +104,8 @@ export class SwarmNode {
       network.handle('notify', async (peer, { receipt }) => {
         const context = this.#worker?.context;
         // A refusal would name the job, so strangers get the same answer as the coordinator.
-        if (peer === context?.coordinator) this.#takeReceipt(context, verifyReceipt(receipt, context), null);
+        if (peer === context?.coordinator)
+          this.#receipts.take(context, verifyReceipt(receipt, context), null);
         return {};
       }),
       network.handle('measure', async (peer, request, { signal }) => {
@@ -179,7 +170,7 @@ export class SwarmNode {
         break;
       case 'ask':
       case 'submit':
-        tasks.run(effect.type, () => this.#ask(effect));
+        tasks.run(effect.type, () => this.#receipts.ask(this.#worker!.context, effect));
         break;
       case 'settle':
         tasks.run('settle', () => settleUpdate(this.#worker!.ready, effect));
@@ -247,11 +238,13 @@ export class SwarmNode {
     const facts = { job, coordinator, manifest, keys, isOpen, role };
     const worker = new JobWorker({ options, deps, ...local, ...facts });
     this.#worker = worker;
-    this.#unsubscribeHeads = deps.network.subscribe(
-      jobTopic(job, 'heads'),
-      ({ data }) => this.#onHead(worker.context, data),
-      { admits: (author) => author === coordinator },
-    );
+    this.#heads = new HeadGossip({
+      context: worker.context,
+      newest: () => this.#runner.state.head,
+      onHead: (head) => this.#runner.dispatch({ type: 'head', head }),
+      renewKeys: () => this.#poll(false),
+      tasks: this.#tasks,
+    });
     this.#heartbeat = startHeartbeat(deps, keys, () => {
       const { phase, head } = this.#runner.state;
       return { job, name, agent, state: phase, round: openedRound(head), ...worker.progress };
@@ -260,85 +253,8 @@ export class SwarmNode {
   }
 
   #leaveJob(): void {
-    this.#unsubscribeHeads();
+    this.#heads?.stop();
     this.#heartbeat?.stop();
-  }
-
-  /** Judges a gossip message with an encrypted head. Only a newer head is passed on to other peers. */
-  #onHead(context: PhaseContext, data: Uint8Array): GossipVerdict {
-    const bytes = this.#decrypt(context, data);
-    if (bytes === null) return 'ignore';
-    try {
-      const head = verifyHead(bytes, context);
-      const newer = isNewer(head, this.#runner.state.head);
-      this.#runner.dispatch({ type: 'head', head });
-      return newer ? 'accept' : 'ignore';
-    } catch (error) {
-      if (!isSwarmError(error)) throw error;
-      this.#deps.log.debug(errorFields(error), 'head-refused');
-      return 'reject';
-    }
-  }
-
-  /**
-   * Decrypts a head. Asks the coordinator for the job's newest keys and head if the node's keys do not fit. Returns null
-   * for a head that cannot be read.
-   */
-  #decrypt({ keys }: PhaseContext, data: Uint8Array): Uint8Array | null {
-    try {
-      const read = keys.read(data);
-      if (typeof read !== 'string') return read;
-      if (read === 'unknown') this.#renewKeys();
-    } catch (error) {
-      if (!isSwarmError(error, 'HEAD_UNREADABLE')) throw error;
-      this.#deps.log.warn(errorFields(error), 'head-unreadable');
-      this.#renewKeys();
-    }
-    return null;
-  }
-
-  /** Waits for a random time, so that the nodes of a job do not all ask for a new key at once. */
-  #renewKeys(): void {
-    if (this.#renewing) return;
-    this.#renewing = true;
-    this.#deps.clock.after(this.#deps.random() * RENEW_JITTER_MS, () => {
-      this.#tasks.run('renew-keys', () =>
-        this.#poll(false).finally(() => {
-          this.#renewing = false;
-        }),
-      );
-    });
-  }
-
-  /** Asks for the receipt of an update, or submits the update. */
-  async #ask({ type, round, generation }: Extract<NodeEffect, { type: 'ask' | 'submit' }>): Promise<void> {
-    const { context } = this.#worker!;
-    const send = type === 'ask' ? requestReceipt : submitUpdate;
-    try {
-      const receipt = await send(context, round, this.#tasks.life);
-      if (receipt) this.#takeReceipt(context, receipt, generation);
-      else this.#runner.dispatch({ type: 'receipt-unknown', round });
-    } catch (error) {
-      if (this.#endsWith(error)) return;
-      this.#runner.dispatch({ type: 'ask-failed', round, jitter: this.#deps.random() });
-      throw error;
-    }
-  }
-
-  /** @param generation generation of the answered request; null if the coordinator sent the receipt unasked */
-  #takeReceipt({ job }: PhaseContext, receipt: Receipt, generation: number | null): void {
-    const { store, log, meter } = this.#deps;
-    const { round, update, code, detail } = receipt;
-    const known = store.update(job, round);
-    if (known?.update !== update) return;
-    store.saveReceipt(job, round, { code, detail });
-    if (known.code !== code) {
-      meter.receiptArrived(code);
-      log.info({ round, update, code, detail }, 'receipt-arrived');
-    }
-    this.#runner.dispatch({ type: 'receipt', round, code, generation });
-    // Such an update may be a strike. The answer to a request to join tells the standing.
-    if (known.code !== code && STRIKES.includes(code)) this.#tasks.run('poll', () => this.#poll(true));
   }
 
   #onStanding(standing: OwnStanding): void {

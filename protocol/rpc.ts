@@ -9,8 +9,9 @@ import {
   MEASURED_BATCHES,
   MEASURED_ROWS,
   RPC_MESSAGE_BYTES,
+  UPDATE_BYTES,
 } from './limits.ts';
-import { blobRefSchema, presetSchema } from './manifest.ts';
+import { presetSchema } from './manifest.ts';
 import { SEALING_KEY_BYTES } from './sealing.ts';
 
 /** libp2p protocol of blob transfers. */
@@ -183,7 +184,8 @@ export const rpcMethods = {
         .max(MEASURED_BATCHES),
       update: z
         .strictObject({
-          ...blobRefSchema.shape,
+          digest: digestSchema,
+          size: z.int().positive().max(UPDATE_BYTES),
           preset: presetSchema,
           /** Factor of each tensor, as float32 in little-endian order. */
           scale: bytesSchema,

@@ -13,10 +13,12 @@ import { INLINE_UPDATE_BYTES } from '../../../protocol/limits.ts';
 import type { Head } from '../../../protocol/messages.ts';
 import { jobTopic } from '../../../protocol/topics.ts';
 import { encryptedHead } from '../../utils/job-keys.ts';
+import { signerOf } from '../../utils/signers.ts';
+import { MemoryBlobs, MemoryDisk } from '../../utils/virtual/memory-blobs.ts';
 import { SeededRandom } from '../../utils/virtual/seeded-random.ts';
 import { type ToyJobOptions, toyJob, toyLayout } from '../../utils/virtual/toy-job.ts';
 import { VirtualClock } from '../../utils/virtual/virtual-clock.ts';
-import { VirtualNetwork } from '../../utils/virtual/virtual-network.ts';
+import { addressOf, VirtualNetwork } from '../../utils/virtual/virtual-network.ts';
 import {
   type VirtualEnvironment,
   VirtualNode,
@@ -112,6 +114,36 @@ test('a node that has lost its database does not train a round again for which t
   await coordinator.open(4, [node.peer]);
   await at.until(() => coordinator.updates.length === 1);
   expect(coordinator.updates).toMatchObject([{ round: 4 }]);
+});
+
+test('a node computes scores for its coordinator only, and only if it offers this', async () => {
+  const { node, coordinator, network, clock, random, phase } = at;
+  await coordinator.open(1, []);
+  node.start();
+  await at.until(() => coordinator.joins > 0 && phase() === 'awaiting');
+  const { digest: parent, adapter } = coordinator.head!.checkpoint;
+  const batches = [{ round: 1, positions: [0, 1] }];
+  const request = {
+    job: at.toy.job,
+    parent,
+    adapter: adapter.digest,
+    what: 'losses',
+    batches,
+    update: null,
+  } as const;
+  const isAlive = (): boolean => true;
+  const blobs = new MemoryBlobs({ disk: new MemoryDisk(), clock, random, isAlive });
+  const stranger = network.host({ signer: signerOf(77), blobs, isAlive });
+  const { signal } = new AbortController();
+  for (const host of [stranger, coordinator.host]) {
+    const connecting = host.connect(addressOf(node.peer), { signal });
+    await at.pass(100);
+    await connecting;
+    const asking = host.request(node.peer, 'measure', { ...request, batches: [...batches] }, { signal });
+    const answer = asking.catch((error: unknown) => error);
+    await at.pass(1_000);
+    expect(await answer).toMatchObject({ values: { code: 'NOT_SCORING' } });
+  }
 });
 
 test('a node that waits for round 1 to begin does not announce round 1 as done', async () => {

@@ -19,6 +19,20 @@ async function closedWorld(): Promise<World> {
   return new World({ ...options, randomBytes: differentBytes() }).start();
 }
 
+/** Creates a personal invite for one machine. */
+function personalInvite({ run }: World) {
+  return run.members.invites.create({ name: 'one', role: 'contributor', uses: 1, expiresAt: null });
+}
+
+/** Starts a closed job whose first round is open. */
+async function training(): Promise<{ world: World; peer: ScriptedPeer; other: ScriptedPeer }> {
+  const world = await closedWorld();
+  const [peer, other] = [1, 2].map((number) => new ScriptedPeer(number, world));
+  for (const one of [peer!, other!]) await one.join('secret');
+  await world.until(() => world.run.driver.state.phase === 'training');
+  return { world, peer: peer!, other: other! };
+}
+
 function keysOf(peer: ScriptedPeer): Promise<JobKeysMessage> {
   return peer.ask('head', { job: peer.job }).then(({ keys }) => keys);
 }
@@ -49,12 +63,7 @@ describe('the key of heads', () => {
 
   test('changes when a member is removed, who then reads no later head', async () => {
     const world = await closedWorld();
-    const { invite, token } = world.run.members.invites.create({
-      name: 'one',
-      role: 'contributor',
-      uses: 1,
-      expiresAt: null,
-    });
+    const { invite, token } = personalInvite(world);
     const [kept, removed] = [1, 2].map((number) => new ScriptedPeer(number, world));
     await kept!.join('secret');
     await removed!.join(token);
@@ -77,12 +86,7 @@ describe('the key of heads', () => {
 
   test('is not given to a banned member, although its invite is still valid', async () => {
     const world = await closedWorld();
-    const { token } = world.run.members.invites.create({
-      name: 'one',
-      role: 'contributor',
-      uses: 1,
-      expiresAt: null,
-    });
+    const { token } = personalInvite(world);
     const banned = new ScriptedPeer(1, world);
     await banned.join(token);
     const { ledger } = world.run;
@@ -121,13 +125,7 @@ describe('the key of heads', () => {
 
 describe('a message of a node', () => {
   test('that is not sealed, or sealed by another author, is rejected', async () => {
-    const world = await closedWorld();
-    const [peer, other] = [1, 2].map((number) => new ScriptedPeer(number, world)) as [
-      ScriptedPeer,
-      ScriptedPeer,
-    ];
-    for (const one of [peer, other]) await one.join('secret');
-    await world.until(() => world.run.driver.state.phase === 'training');
+    const { world, peer, other } = await training();
     const topics = (['updates', 'peers'] as const).map((channel) => jobTopic(world.toy.job, channel));
     const update = peer.seal(peer.update(await peer.head()));
     const messages = [
@@ -146,13 +144,7 @@ describe('a message of a node', () => {
   });
 
   test('that is signed by another key than that of its author is a copy', async () => {
-    const world = await closedWorld();
-    const [peer, other] = [1, 2].map((number) => new ScriptedPeer(number, world)) as [
-      ScriptedPeer,
-      ScriptedPeer,
-    ];
-    for (const one of [peer, other]) await one.join('secret');
-    await world.until(() => world.run.driver.state.phase === 'training');
+    const { world, peer, other } = await training();
     const copied = signMessage('update', peer.update(await peer.head()), peer.signer);
     await other.publish(copied);
     expect(world.measured).toContainEqual({ type: 'refusal', code: 'duplicate' });
