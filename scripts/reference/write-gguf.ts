@@ -133,7 +133,9 @@ async function writeTokens(name: string, texts: readonly string[]): Promise<void
     const ranks = new Map(model.merges.map((pair, rank) => [pair.join(''), rank]));
     const tokens = new Array(rows).fill(null);
     for (const [text, id] of Object.entries(model.vocab)) {
-      if (!/^<(0x..|unk|s|\/s)>$/.test(text)) tokens[id] = { text, score: -(ranks.get(text) ?? 0) };
+      // Runs of spaces and line ends have one score in Gemma's model.
+      const score = name === 'gemma' && /^(▁+|\n+|\t+)$/.test(text) ? 0 : -1 - (ranks.get(text) ?? 0);
+      if (!/^<(0x..|unk|s|\/s)>$/.test(text)) tokens[id] = { text, score };
     }
     model.merges = mergesOfScores(tokens);
   }

@@ -53,33 +53,54 @@ function isWithoutEffect(pre: unknown): boolean {
 
 /**
  * Returns scores with which SentencePiece makes these merges in this order; null if there are none.
+ *
+ * Each token has one score, so all pairs that make a token must follow each other in the list. Tokens whose pairs are
+ * mixed get the same score. Of equal scores, SentencePiece takes the leftmost pair, so this is allowed only where the
+ * order does not matter: for added tokens, which are found before merging, and for runs of one character such as several
+ * spaces, which grow from the left in both ways.
+ *
  * @param tokens text of each token by id; null for tokens that merges cannot make
  * @param merges pairs in the order in which they are made
- * @param splits whether text is split before each mark
+ * @param options `splits`: whether text is split before each mark. `added`: texts of added tokens
  */
 export function tokenScores(
   tokens: readonly (string | null)[],
   merges: readonly (readonly [string, string])[],
-  splits: boolean,
+  { splits, added }: { splits: boolean; added: ReadonlySet<string> },
 ): number[] | null {
-  const ranks = new Map<string, number>();
-  const pairs = new Map<string, number>();
-  let last = '';
-  for (const [left, right] of merges) {
-    const text = left + right;
-    // All pairs that make a token must follow each other, because they have one score.
-    if (text !== last && ranks.has(text)) return null;
-    if (!ranks.has(text)) ranks.set(text, ranks.size);
-    pairs.set(text, (pairs.get(text) ?? 0) + 1);
-    last = text;
-  }
   const known = new Set(tokens);
+  const pairs = new Map<string, number>();
+  const lastAt = new Map<string, number>();
+  for (const [at, [left, right]] of merges.entries()) {
+    lastAt.set(left + right, at);
+    if (known.has(left) && known.has(right)) pairs.set(left + right, (pairs.get(left + right) ?? 0) + 1);
+  }
   for (const text of known) {
     if (text === null) continue;
     if (splits && text.slice(1).includes(SPACE_MARK)) return null;
     if (splitsOf(text, known).length !== (pairs.get(text) ?? 0)) return null;
   }
+  const ranks = new Map<string, number>();
+  let rank = -1;
+  let mixed: Set<string> = new Set();
+  let end = -1;
+  for (const [at, [left, right]] of merges.entries()) {
+    const text = left + right;
+    if (at > end) {
+      mixed = new Set();
+      rank++;
+    }
+    mixed.add(text);
+    if (mixed.size > 1 && [...mixed].some((one) => !added.has(one) && !isRun(one))) return null;
+    end = Math.max(end, lastAt.get(text)!);
+    ranks.set(text, rank);
+  }
   return tokens.map((text) => 0 - (ranks.get(text ?? '') ?? 0));
+}
+
+/** Returns whether a text repeats one character. */
+function isRun(text: string): boolean {
+  return new Set(text).size === 1;
 }
 
 /** Returns the pairs of known tokens that make a token, with the shortest left part first. */
@@ -96,15 +117,26 @@ function splitsOf(text: string, known: ReadonlySet<string | null>): [string, str
 }
 
 /**
- * Returns the merges of a SentencePiece model, in the order in which transformers lists them.
+ * Returns the merges of a SentencePiece model, in the order in which transformers 5 lists them: the highest score first,
+ * then the longest left part, then the longest right part.
  * @param tokens text and score of each token by id; null for tokens that merges cannot make
  */
 export function mergesOfScores(
   tokens: readonly ({ text: string; score: number } | null)[],
 ): [string, string][] {
-  const ids = new Map(tokens.map((token, id) => [token?.text ?? null, id]));
-  const known = new Set(ids.keys());
-  const byScore = tokens.filter((token) => token !== null).sort((a, b) => b.score - a.score);
-  const order = ([left, right]: [string, string]): number => ids.get(left)! * tokens.length + ids.get(right)!;
-  return byScore.flatMap(({ text }) => splitsOf(text, known).sort((a, b) => order(a) - order(b)));
+  const known = new Set(tokens.map((token) => token?.text ?? null));
+  const length = (text: string): number => [...text].length;
+  return tokens
+    .flatMap((token) => {
+      if (token === null) return [];
+      const { text, score } = token;
+      return splitsOf(text, known).map((pair) => ({
+        pair,
+        score,
+        left: length(pair[0]),
+        right: length(pair[1]),
+      }));
+    })
+    .sort((a, b) => b.score - a.score || b.left - a.left || b.right - a.right)
+    .map(({ pair }) => pair);
 }

@@ -49,7 +49,9 @@ export function tokenizerMetadata(
   const set = (key: string, value: WrittenValue) => metadata.set(`tokenizer.${key}`, value);
   const ids = new Map(tokens.map(({ text }, id) => [text, id]));
   const own =
-    model.byte_fallback === true ? sentencePieceKeys(definition, model, tokens) : byteKeys(definition, model);
+    model.byte_fallback === true
+      ? sentencePieceKeys(definition, model, { tokens, added })
+      : byteKeys(definition, model);
   for (const [key, value] of own) set(`ggml.${key}`, value);
   set('ggml.tokens', { type: 'string[]', value: tokens.map(({ text }) => text) });
   set('ggml.token_type', { type: 'i32[]', value: tokens.map(({ type }) => type) });
@@ -124,18 +126,19 @@ function byteKeys(definition: Json, model: Json): [string, WrittenValue][] {
 function sentencePieceKeys(
   definition: Json,
   model: Json,
-  tokens: readonly Token[],
+  { tokens, added }: { tokens: readonly Token[]; added: readonly AddedToken[] },
 ): [string, WrittenValue][] {
   const marks = spaceMarks(definition);
   if (marks === null)
     throw unsupported(
       `the normalizer ${describe(definition.normalizer)} with the pre_tokenizer ${describe(definition.pre_tokenizer)}`,
     );
+  const texts = new Set(added.map(({ content }) => content));
   const mergeable = new Set(mergesOf(model).map(([left, right]) => left + right));
   const known = tokens.map(({ text, type }) =>
     type === TOKEN_TYPES.normal || (type === TOKEN_TYPES.userDefined && mergeable.has(text)) ? text : null,
   );
-  const scores = tokenScores(known, mergesOf(model), marks.splits);
+  const scores = tokenScores(known, mergesOf(model), { splits: marks.splits, added: texts });
   if (scores === null) throw unsupported('merges that are not those of a SentencePiece model');
   return [
     ['model', { type: 'string', value: 'llama' }],

@@ -197,29 +197,49 @@ describe('an import is refused for', () => {
 
 describe('scores of SentencePiece', () => {
   const tokens = ['a', 'b', 'ab', 'aab', null, 'aa'];
-  test('give merges with every pair, in the order of the scores', () => {
-    const scored = tokens.map((text, i) =>
-      text === null ? null : { text, score: [0, 0, -1, -3, 0, -2][i]! },
-    );
-    expect(mergesOfScores(scored)).toEqual([
-      ['a', 'b'],
-      ['a', 'a'],
-      ['a', 'ab'],
-      ['aa', 'b'],
-    ]);
+  const merges: [string, string][] = [
+    ['a', 'b'],
+    ['a', 'a'],
+    ['aa', 'b'],
+    ['a', 'ab'],
+  ];
+  const plain = { splits: false, added: new Set<string>() };
+
+  test('give merges with every pair, in the order of transformers', () => {
+    const scores = [0, 0, -1, -3, 0, -2];
+    const scored = tokens.map((text, i) => (text === null ? null : { text, score: scores[i]! }));
+    expect(mergesOfScores(scored)).toEqual(merges);
   });
 
   test('come from merges with every pair, and only from those', () => {
-    const merges: [string, string][] = [
-      ['a', 'b'],
+    const [first, second, third, fourth] = merges as [string, string][] & { length: 4 };
+    expect(tokenScores(tokens, merges, plain)).toEqual([0, 0, 0, -2, 0, -1]);
+    expect(tokenScores(tokens, merges.slice(0, 3), plain)).toBeNull();
+    expect(tokenScores(tokens, [first!, third!, second!, fourth!], plain)).toBeNull();
+  });
+
+  test('are equal for mixed pairs of added tokens, and of runs of one character', () => {
+    const [ab, aa, aab, other] = merges as [string, string][] & { length: 4 };
+    const mixed = [ab!, aab!, aa!, other!];
+    expect(tokenScores(tokens, mixed, { splits: false, added: new Set(['aab', 'aa']) })).toEqual([
+      0, 0, 0, -1, 0, -1,
+    ]);
+    const runs = ['a', 'aa', 'aaa', 'aaaa'];
+    const longest: [string, string][] = [
+      ['aaa', 'a'],
+      ['aa', 'aa'],
+      ['aa', 'a'],
+      ['a', 'aaa'],
+      ['a', 'aa'],
       ['a', 'a'],
-      ['a', 'ab'],
-      ['aa', 'b'],
     ];
-    expect(tokenScores(tokens, merges, false)).toEqual([0, 0, 0, -2, 0, -1]);
-    expect(tokenScores(tokens, merges.slice(0, 3), false)).toBeNull();
-    expect(tokenScores(tokens, [merges[0]!, merges[2]!, merges[1]!, merges[3]!], false)).toBeNull();
-    expect(tokenScores(['a', '▁', 'a▁'], [['a', '▁']], false)).not.toBeNull();
-    expect(tokenScores(['a', '▁', 'a▁'], [['a', '▁']], true)).toBeNull();
+    // The pair that comes after all others gets a lower score.
+    expect(tokenScores(runs, longest, plain)).toEqual([0, -1, 0, 0]);
+  });
+
+  test('do not exist for a token with a mark inside, if text is split at marks', () => {
+    const marked = ['a', '▁', 'a▁'];
+    expect(tokenScores(marked, [['a', '▁']], plain)).not.toBeNull();
+    expect(tokenScores(marked, [['a', '▁']], { ...plain, splits: true })).toBeNull();
   });
 });
