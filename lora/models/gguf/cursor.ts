@@ -5,8 +5,11 @@ import { VALUE_TYPES } from './format.ts';
 /** A value of GGUF metadata. 64-bit numbers beyond 2^53 are bigints. Arrays hold values of one type. */
 export type GgufValue = number | bigint | boolean | string | readonly (number | bigint | boolean | string)[];
 
-/** Maximum number of elements of an array. The largest arrays are lists of merges, with about 600,000 elements. */
-export const MAX_ARRAY = 2 ** 22;
+/**
+ * Maximum number of array elements in a file. An element takes at least 8 bytes of memory, but may take only 1 byte of
+ * the file. Tokens, their types and scores, and merges of the largest vocabularies have about 1.4 million elements.
+ */
+export const MAX_ELEMENTS = 2 ** 22;
 
 /** Thrown when the header goes on beyond the bytes that have been read so far. */
 export class NeedMoreBytes extends Error {}
@@ -21,6 +24,7 @@ export class Cursor {
   readonly #fileSize: number;
   readonly #file: string;
   #at = 0;
+  #elements = 0;
 
   /**
    * @param bytes the first bytes of the file
@@ -65,7 +69,8 @@ export class Cursor {
     if (type !== 'array') return this.#scalar(type, key);
     const element = this.#type(key);
     if (element === 'array') throw this.malformed(`${key} is an array of arrays`, key);
-    const length = this.count(`the number of elements of ${key}`, MAX_ARRAY);
+    const length = this.count(`the number of elements of ${key}`, MAX_ELEMENTS - this.#elements);
+    this.#elements += length;
     // Checked before anything is allocated. A string takes at least the 8 bytes of its length.
     this.require(length * (element === 'string' ? 8 : SIZES[element]!));
     const values: (number | bigint | boolean | string)[] = [];

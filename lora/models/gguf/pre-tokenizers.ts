@@ -111,7 +111,6 @@ function essence(step: Json): unknown {
     case 'Digits':
       return ['Digits', step.individual_digits === true];
     case 'Split':
-      // An expression that matches everything splits in the same way with the behaviour `Removed` and `invert`.
       return ['Split', step.pattern, step.behavior, step.invert === true];
     default:
       return step;

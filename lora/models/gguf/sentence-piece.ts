@@ -110,8 +110,10 @@ function splitsOf(text: string, known: ReadonlySet<string | null>): [string, str
   for (const character of text) {
     at += character.length;
     if (at === text.length) break;
-    const pair: [string, string] = [text.slice(0, at), text.slice(at)];
-    if (known.has(pair[0]) && known.has(pair[1])) found.push(pair);
+    const right = text.slice(at);
+    if (!known.has(right)) continue;
+    const left = text.slice(0, at);
+    if (known.has(left)) found.push([left, right]);
   }
   return found;
 }

@@ -45,6 +45,11 @@ export function tokenizerMetadata(
   const { definition, added, specialTokens, rows, templates } = tokenizer;
   const model = isObject(definition.model) ? definition.model : {};
   const tokens = listTokens(model, added, rows);
+  const beyond = added.filter(({ id }) => id >= rows);
+  if (beyond.length > 0)
+    onNote(
+      `${beyond.length} added tokens, such as ${beyond[0]!.content}, are left out, because the embedding has no rows for them`,
+    );
   const metadata = new Map<string, WrittenValue>();
   const set = (key: string, value: WrittenValue) => metadata.set(`tokenizer.${key}`, value);
   const ids = new Map(tokens.map(({ text }, id) => [text, id]));
@@ -102,6 +107,7 @@ function listTokens(model: Json, added: readonly AddedToken[], rows: number): To
     else add(id, text, isByte(text) ? TOKEN_TYPES.byte : TOKEN_TYPES.normal);
   }
   for (const { id, content, special } of added) {
+    if (id >= rows) continue;
     // Runs of spaces that merges also make. As added tokens, llama.cpp would print the marks instead of spaces.
     if (!special && model.byte_fallback === true && content.includes('▁') && mergeable.has(content)) continue;
     if (content === model.unk_token) continue;

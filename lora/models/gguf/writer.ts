@@ -105,11 +105,11 @@ function byteLength({ type, shape }: GgufTensorToWrite): number {
 /** Encodes everything before the tensors' data, padded to the alignment. */
 function encodeHeader(metadata: WrittenMetadata, tensors: readonly GgufTensorToWrite[]): Uint8Array {
   const parts: Uint8Array[] = [u32(MAGIC), u32(VERSION), u64(tensors.length), u64(metadata.size)];
-  for (const [key, value] of metadata) parts.push(string(key), ...encodeValue(value));
+  for (const [key, value] of metadata) parts.push(texts([key]), encodeValue(value));
   let offset = 0;
   for (const tensor of tensors) {
     const { name, type, shape } = tensor;
-    parts.push(string(name), u32(shape.length), ...[...shape].reverse().map(u64));
+    parts.push(texts([name]), u32(shape.length), ...[...shape].reverse().map(u64));
     parts.push(u32(TENSOR_FORMATS[type].id), u64(offset));
     offset = aligned(offset + byteLength(tensor), DEFAULT_ALIGNMENT);
   }
@@ -117,32 +117,42 @@ function encodeHeader(metadata: WrittenMetadata, tensors: readonly GgufTensorToW
   return Buffer.concat([header, new Uint8Array(aligned(header.length, DEFAULT_ALIGNMENT) - header.length)]);
 }
 
-function encodeValue(value: WrittenValue): Uint8Array[] {
-  const name = value.type.replace('[]', '') as ValueType;
-  if (!Array.isArray(value.value)) return [u32(VALUE_TYPES[name]), scalar(name, value.value as Scalar)];
-  const elements = value.value.map((element: Scalar) => scalar(name, element));
-  return [u32(VALUE_TYPES.array), u32(VALUE_TYPES[name]), u64(elements.length), ...elements];
+function encodeValue({ type, value }: WrittenValue): Uint8Array {
+  const name = type.replace('[]', '') as Exclude<ValueType, 'array'>;
+  const values = (Array.isArray(value) ? value : [value]) as (number | boolean | string)[];
+  const encoded = name === 'string' ? texts(values as string[]) : numbers(name, values.map(Number));
+  const id = u32(VALUE_TYPES[name]);
+  return Buffer.concat(
+    Array.isArray(value) ? [u32(VALUE_TYPES.array), id, u64(values.length), encoded] : [id, encoded],
+  );
 }
 
-type Scalar = number | boolean | string;
-
-function scalar(type: ValueType, value: Scalar): Uint8Array {
-  if (typeof value === 'string') return string(value);
-  if (typeof value === 'boolean') return Uint8Array.of(value ? 1 : 0);
-  const bytes = Buffer.alloc(4);
-  if (type === 'f32') bytes.writeFloatLE(value);
-  else if (type === 'i32') bytes.writeInt32LE(value);
-  else bytes.writeUInt32LE(value);
+/** Encodes texts, each with its length in bytes before it. A vocabulary has hundreds of thousands. */
+function texts(values: readonly string[]): Uint8Array {
+  const lengths = values.map((value) => Buffer.byteLength(value));
+  const bytes = Buffer.alloc(lengths.reduce((sum, length) => sum + 8 + length, 0));
+  let at = 0;
+  for (const [i, value] of values.entries()) {
+    at = bytes.writeBigUInt64LE(BigInt(lengths[i]!), at);
+    at += bytes.write(value, at);
+  }
   return bytes;
 }
 
-function string(text: string): Uint8Array {
-  const bytes = Buffer.from(text);
-  return Buffer.concat([u64(bytes.length), bytes]);
+function numbers(type: string, values: readonly number[]): Uint8Array {
+  if (type === 'bool') return Uint8Array.from(values);
+  const bytes = Buffer.alloc(4 * values.length);
+  let at = 0;
+  for (const value of values) {
+    if (type === 'f32') at = bytes.writeFloatLE(value, at);
+    else if (type === 'i32') at = bytes.writeInt32LE(value, at);
+    else at = bytes.writeUInt32LE(value, at);
+  }
+  return bytes;
 }
 
 function u32(value: number): Uint8Array {
-  return scalar('u32', value);
+  return numbers('u32', [value]);
 }
 
 function u64(value: number): Uint8Array {

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { isSwarmError } from '../../../../../common/errors.ts';
-import { MAX_ARRAY } from '../../../../../lora/models/gguf/cursor.ts';
+import { MAX_ELEMENTS } from '../../../../../lora/models/gguf/cursor.ts';
 import {
   MAX_KEYS,
   MAX_TENSORS,
@@ -87,8 +87,21 @@ describe('refuses a file that', () => {
     ],
     ['has a value of an unknown type', { keys: [key('k', 13, u64(0))] }, 'GGUF_HEADER'],
     ['has an array of arrays', { keys: [key('k', 9, u32(9), u64(1))] }, 'GGUF_HEADER'],
-    ['has an array of too many elements', { keys: [key('k', 9, u32(0), u64(MAX_ARRAY + 1))] }, 'GGUF_HEADER'],
-    ['has an array past its end', { keys: [key('k', 9, u32(8), u64(MAX_ARRAY))] }, 'GGUF_TRUNCATED'],
+    [
+      'has an array of too many elements',
+      { keys: [key('k', 9, u32(0), u64(MAX_ELEMENTS + 1))] },
+      'GGUF_HEADER',
+    ],
+    ['has an array past its end', { keys: [key('k', 9, u32(8), u64(MAX_ELEMENTS))] }, 'GGUF_TRUNCATED'],
+    [
+      'has too many elements in all',
+      {
+        keys: ['a', 'b'].map((name) =>
+          key(name, 9, u32(0), u64(MAX_ELEMENTS / 2 + 1), Buffer.alloc(MAX_ELEMENTS / 2 + 1)),
+        ),
+      },
+      'GGUF_HEADER',
+    ],
     ['has an alignment of 0', { keys: [key('general.alignment', 4, u32(0))] }, 'GGUF_HEADER'],
     ['has an alignment that is a text', { keys: [key('general.alignment', 8, text('32'))] }, 'GGUF_HEADER'],
     ['has a tensor twice', { tensors: [tensor(), tensor({ offset: 32 })], data: 64 }, 'GGUF_HEADER'],

@@ -152,9 +152,23 @@ describe('an export is refused for', () => {
     await expect(written(change(read(name)))).rejects.toMatchObject({ code: 'GGUF_UNSUPPORTED' });
   });
 
-  test('more tokens than the embedding has rows', async () => {
+  test('more tokens of the vocabulary than the embedding has rows', async () => {
     await expect(written(read('gpt2'), 699)).rejects.toMatchObject({ code: 'GGUF_UNSUPPORTED' });
   });
+});
+
+test('added tokens beyond the rows of the embedding are left out with a note', async () => {
+  const { values, notes } = await written(read('llama3'), 700);
+  expect(notes).toEqual([]);
+  const fixture = read<Fixture>('llama3');
+  const flags = { single_word: false, lstrip: false, rstrip: false, normalized: false, special: true };
+  fixture.tokenizer.added_tokens = [
+    ...(fixture.tokenizer.added_tokens as object[]),
+    { id: 700, content: '<image>', ...flags },
+  ];
+  const more = await written(fixture, 700);
+  expect(more.notes.join()).toContain('<image>');
+  expect(more.values).toEqual(values);
 });
 
 test('notes name the cases in which llama.cpp gives other tokens', async () => {

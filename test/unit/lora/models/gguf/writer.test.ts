@@ -48,6 +48,19 @@ test('a written file has the same values when it is read', async () => {
   expect(size % 32).toBe(0);
 });
 
+test('a file can have as many tokens as the largest vocabularies', async () => {
+  const path = join(await temporaryFolder(), 'x.gguf');
+  const tokens = Array.from({ length: 300_000 }, (_, i) => `▁${i}`);
+  const values = new Map<string, WrittenValue>([
+    ['tokens', { type: 'string[]', value: tokens }],
+    ['types', { type: 'i32[]', value: tokens.map(() => 1) }],
+  ]);
+  await writeGguf(path, values, []);
+  const read = (await readGguf(path)).metadata;
+  expect((read.get('tokens') as string[]).at(-1)).toBe('▁299999');
+  expect((read.get('types') as number[]).length).toBe(300_000);
+});
+
 test.each([
   ['data that do not fill the shape', { name: 'w', type: 'F32' as const, shape: [4] }],
   ['rows of half a block', { name: 'w', type: 'Q8_0' as const, shape: [3, 16] }],
