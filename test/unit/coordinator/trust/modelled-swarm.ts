@@ -1,5 +1,12 @@
-import { BELIEF_UPDATES, beliefOf, gainErrorOf, sharesOf } from '../../../../coordinator/merge/belief.ts';
+import {
+  BELIEF_LINE,
+  BELIEF_UPDATES,
+  beliefOf,
+  gainErrorOf,
+  sharesOf,
+} from '../../../../coordinator/merge/belief.ts';
 import { LEAST_OWN_ROWS, RANDOM_BATCHES } from '../../../../coordinator/merge/score-plan.ts';
+import { weighUpdates } from '../../../../coordinator/merge/update-weights.ts';
 import { type JudgedUpdate, misdeedsOf } from '../../../../coordinator/trust/misdeeds.ts';
 import { type CountedStrike, sentenceOf, standingIn } from '../../../../coordinator/trust/standing.ts';
 import { SeededRandom } from '../../../utils/virtual/seeded-random.ts';
@@ -19,12 +26,17 @@ export interface Spreads {
   readonly hasNoGain?: boolean;
 }
 
-/** Effect and gain of a node that is not honest, relative to those of the honest. */
-export type Behaviour = (round: number) => { effect: number; gain: number };
+/**
+ * Effect and gain of a node that is not honest, relative to those of the honest; null in a round in which the node is
+ * honest. `normal` draws from a normal distribution with mean 0 and standard deviation 1.
+ */
+export type Behaviour = (round: number, normal: () => number) => { effect: number; gain: number } | null;
 
 export interface ModelledNode {
   readonly strikes: CountedStrike[];
   readonly beliefs: number[];
+  /** Share of the node in the weight of each round's merge. */
+  readonly weights: number[];
   /** Rounds in which the node was suspended. */
   readonly suspended: number[];
 }
@@ -54,6 +66,7 @@ export function playRounds(
     scoredSince: 0,
     strikes: [] as CountedStrike[],
     beliefs: [] as number[],
+    weights: [] as number[],
     suspended: [] as number[],
   }));
   const rowsRead = { ownRows: LEAST_OWN_ROWS, randomRows: RANDOM_BATCHES * RANDOM_ROWS };
@@ -69,7 +82,7 @@ export function playRounds(
       return !isSuspended;
     });
     const figures = assigned.map((node) => {
-      const behaviour = others[nodes.indexOf(node) - honest]?.(round);
+      const behaviour = others[nodes.indexOf(node) - honest]?.(round, normal);
       const effect = behaviour?.effect ?? node.effect * (1 + spreads.effect * normal());
       const gain = behaviour?.gain ?? gainOf(node);
       const ofBatch = spreads.noise * Math.sqrt(RANDOM_BATCHES);
@@ -96,6 +109,20 @@ export function playRounds(
       return { ...common, figures: figures[i]!, share, belief: beliefOf(known), isHarmful, scoredSince };
     });
     const { misdeeds, isShared, isClear } = misdeedsOf(judged);
+    // As in coordinator/merge/merge-round.ts.
+    const weights = weighUpdates(
+      judged.map(({ peer, share, belief, isHarmful, earlier }) => {
+        const isOut = isHarmful || (isClear && share !== null && share < BELIEF_LINE);
+        const isNewcomer = earlier.length < BELIEF_UPDATES;
+        return { round, tokens: 1, mostTokens: 1, belief: isOut ? 0 : belief, person: peer, isNewcomer };
+      }),
+      round,
+    );
+    const total = weights.reduce((sum, weight) => sum + weight, 0);
+    for (const node of nodes) {
+      const place = assigned.indexOf(node);
+      node.weights.push(place < 0 || total === 0 ? 0 : weights[place]! / total);
+    }
     for (const [i, node] of assigned.entries()) {
       const { share, belief, scoredSince } = judged[i]!;
       const misdeed = isShared ? undefined : misdeeds.find(({ peer }) => peer === node.peer);
