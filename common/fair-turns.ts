@@ -28,9 +28,10 @@ type Waiter = (release: (() => void) | null) => void;
 
 /**
  * Decides the order of work that is done one piece at a time, such as verifying signatures. Known claimants and
- * strangers wait in two lines. If both lines have claims, they get turns alternately. Within a line addresses take
- * turns, and within an address its peers take turns. So no address can delay the claims of another address by making
- * many claims.
+ * strangers wait in two lines. If both lines have claims, they get turns alternately. Within a line, addresses take every
+ * second turn one after the other, and the address with the fewest waiting claims gets each turn between. Within an
+ * address, its peers take turns. So no address can delay the claims of another address by making many claims. An address
+ * with one claim hardly waits at all while all others have many.
  */
 export class FairTurns {
   readonly #sliceMs: number;
@@ -117,10 +118,14 @@ export class FairTurns {
   }
 }
 
-/** Claims in fair order. The first address of the map has the next turn, and then moves to the end of the map. */
+/**
+ * Claims in fair order. Every second turn goes to the first address of the map, and the others to the one with the fewest
+ * claims. After its turn, an address moves to the end of the map.
+ */
 class Line {
   readonly #addresses = new Map<string, Map<string, Waiter>>();
   #size = 0;
+  #fewestNext = false;
 
   get size(): number {
     return this.#size;
@@ -147,15 +152,25 @@ class Line {
   }
 
   shift(): Waiter | null {
-    for (const [address, peers] of this.#addresses) {
-      for (const [peer, waiter] of peers) {
-        peers.delete(peer);
-        this.#size--;
-        this.#addresses.delete(address);
-        if (peers.size > 0) this.#addresses.set(address, peers);
-        return waiter;
-      }
+    const next = this.#nextAddress();
+    if (next === null) return null;
+    const [address, peers] = next;
+    const [peer, waiter] = peers.entries().next().value!;
+    peers.delete(peer);
+    this.#size--;
+    this.#addresses.delete(address);
+    if (peers.size > 0) this.#addresses.set(address, peers);
+    return waiter;
+  }
+
+  #nextAddress(): [string, Map<string, Waiter>] | null {
+    let next: [string, Map<string, Waiter>] | null = null;
+    for (const entry of this.#addresses) {
+      if (next === null || entry[1].size < next[1].size) next = entry;
+      // The first address with one claim has the fewest. In the other turns, the first address is next in any case.
+      if (!this.#fewestNext || entry[1].size === 1) break;
     }
-    return null;
+    this.#fewestNext = !this.#fewestNext;
+    return next;
   }
 }
