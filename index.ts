@@ -484,8 +484,8 @@ export type {
 export type { ScoreMismatch, ScoreWitness } from './coordinator/audits/check-scores.ts';
 export type { JobDataReport, JobProgress } from './coordinator/client/create-job.ts';
 export type { InviteState } from './coordinator/peers/invites.ts';
-export type { CombineMethod } from './lora/adapter/combine/combine.ts';
 export type { SignRule } from './lora/adapter/combine/elementwise.ts';
+export type { CombineMethod } from './lora/adapter/combine/methods.ts';
 export type { ModuleComparison } from './lora/adapter/compare.ts';
 export type { LoraConfig } from './lora/adapter/lora-config.ts';
 export type { StartAdapter } from './lora/adapter/start.ts';

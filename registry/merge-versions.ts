@@ -1,10 +1,11 @@
-import { type CombineMethod, combine, SPARSE_METHODS } from '../lora/adapter/combine/combine.ts';
+import { combine } from '../lora/adapter/combine/combine.ts';
 import {
   type CombinableFolder,
   readCombinable,
   writeCombined,
 } from '../lora/adapter/combine/combined-folder.ts';
 import type { SignRule } from '../lora/adapter/combine/elementwise.ts';
+import { type CombineMethod, SPARSE_METHODS } from '../lora/adapter/combine/methods.ts';
 import { SeededRandom } from '../lora/data/seeded-random.ts';
 import { flatSettings } from './adapter-settings.ts';
 import { addFolder } from './add-folder.ts';

@@ -1,5 +1,6 @@
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import type { CombineMethod, MergeVersionsOptions } from '../../index.ts';
+import { COMBINE_METHODS, SPARSE_METHODS } from '../../lora/adapter/combine/methods.ts';
 import { VERSION_PARENTS } from '../../protocol/version-manifest.ts';
 import type { Context } from '../context.ts';
 import { usageError } from '../errors.ts';
@@ -24,16 +25,6 @@ interface Source {
   readonly weight: number | null;
 }
 
-const METHODS: readonly CombineMethod[] = [
-  'cat',
-  'svd',
-  'linear',
-  'magnitude_prune',
-  'ties',
-  'dare_linear',
-  'dare_ties',
-];
-
 export function registerMerge(adapter: Command, context: Context): void {
   adapter
     .command('merge')
@@ -49,7 +40,7 @@ export function registerMerge(adapter: Command, context: Context): void {
         '--method <method>',
         'cat: the exact weighted sum, whose rank is the sum of the ranks; svd: its best approximation of a smaller rank; the others combine A and B separately, as PEFT does',
       )
-        .choices([...METHODS])
+        .choices([...COMBINE_METHODS])
         .default('cat'),
     )
     .option(
@@ -107,10 +98,9 @@ async function merge(
 
 /** Refuses options that the method does not use. @throws SwarmError USAGE */
 function refuseUseless({ method, ...flags }: MergeFlags): void {
-  const isSparse = METHODS.indexOf(method) >= METHODS.indexOf('magnitude_prune');
   const used = {
     rank: method === 'svd',
-    density: isSparse,
+    density: SPARSE_METHODS.includes(method),
     signs: method.endsWith('ties'),
     seed: method.startsWith('dare'),
   };

@@ -2,13 +2,9 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import {
-  type Combined,
-  type CombineMethod,
-  type CombineOptions,
-  combine,
-} from '../../../../lora/adapter/combine/combine.ts';
+import { type Combined, type CombineOptions, combine } from '../../../../lora/adapter/combine/combine.ts';
 import { readCombinable, writeCombined } from '../../../../lora/adapter/combine/combined-folder.ts';
+import type { CombineMethod } from '../../../../lora/adapter/combine/methods.ts';
 import type { ModuleMatrices } from '../../../../lora/adapter/matrices.ts';
 import { withCode } from '../../../utils/codes.ts';
 import { temporaryFolder } from '../../../utils/folder.ts';

@@ -1,0 +1,22 @@
+/**
+ * Names as in PEFT. `cat` gives exactly Σ wᵢ ΔWᵢ, and `svd` its best approximation of a smaller rank. The others combine
+ * A and B separately, so their result also contains products Bᵢ Aⱼ of different adapters.
+ */
+export const COMBINE_METHODS = [
+  'cat',
+  'svd',
+  'linear',
+  'magnitude_prune',
+  'ties',
+  'dare_linear',
+  'dare_ties',
+] as const;
+export type CombineMethod = (typeof COMBINE_METHODS)[number];
+
+/** Methods that leave out values, and need a density. */
+export const SPARSE_METHODS: readonly CombineMethod[] = [
+  'magnitude_prune',
+  'ties',
+  'dare_linear',
+  'dare_ties',
+];
