@@ -1,8 +1,8 @@
 import { once } from 'node:events';
 import type { TextTokenizer } from '../data/tokenizer.ts';
-import type { ChosenToken, EndReason } from './scheduler.ts';
 import { TextStream } from './text-stream.ts';
 import type { GeneratedToken, GenerateRequest, Generation, GenerationResult } from './types.ts';
+import type { ChosenToken, EndReason } from './work.ts';
 
 /** Computes the tokens of a request. `onToken` gets each token; the signal cancels the request. */
 export type Compute = (onToken: (token: ChosenToken) => void, signal: AbortSignal) => Promise<EndReason>;

@@ -1,4 +1,3 @@
-import type { CommonConfig } from '../models/config.ts';
 import type { ServedAdapter } from './adapters.ts';
 import { Batch } from './batch.ts';
 import type { DecodeModel } from './decode-model.ts';
@@ -7,7 +6,20 @@ import { FairQueue } from './fair-queue.ts';
 import { PrefixCache } from './prefix-cache.ts';
 import { RowCache } from './row-cache.ts';
 import { logSumExp, Sampler, topTokens } from './sampling.ts';
-import type { Sampling, ScoredToken, TokenLogprob } from './types.ts';
+import type { ScoredToken } from './types.ts';
+import {
+  type ChosenToken,
+  type Continued,
+  type EndReason,
+  type Prefill,
+  prefixKey,
+  recordScore,
+  type SchedulerOptions,
+  type ScoredSequence,
+  type SequenceRequest,
+  type Work,
+  workOf,
+} from './work.ts';
 
 /**
  * Tokens of a prompt that one run computes: enough for fast matrix products, and few enough that the rows which are
@@ -16,80 +28,6 @@ import type { Sampling, ScoredToken, TokenLogprob } from './types.ts';
 const CHUNK_TOKENS = 128;
 /** Logits that one run of a scored sequence may give: 64 MiB. */
 const SCORED_LOGITS = 2 ** 24;
-
-/** A sequence to continue, in the process that computes it. */
-export interface SequenceRequest {
-  readonly tokens: readonly number[];
-  readonly adapter: ServedAdapter | null;
-  readonly sampling: Sampling;
-  readonly maxTokens: number;
-  readonly endTokens: readonly number[];
-  /** Number of most likely tokens to report; null: no log-probabilities. */
-  readonly logprobs: number | null;
-  readonly client: string;
-}
-
-/** A sequence to score. */
-export interface ScoredSequence {
-  readonly tokens: readonly number[];
-  readonly adapter: ServedAdapter | null;
-  readonly top: number;
-  readonly from: number;
-  readonly client: string;
-}
-
-/** A token with its log-probability, if the request asks for it. */
-export interface ChosenToken {
-  readonly id: number;
-  readonly logprob: number | null;
-  readonly top: readonly TokenLogprob[];
-  /** Tokens of the prompt that were found in the prefix cache. */
-  readonly cachedTokens: number;
-}
-
-/** Why a sequence ended: at an end token, or because it is as long as allowed. */
-export type EndReason = 'end' | 'length';
-
-export interface SchedulerOptions {
-  readonly config: CommonConfig;
-  /** Largest number of tokens of a sequence. */
-  readonly context: number;
-  /** Sequences that are continued at once. */
-  readonly rows: number;
-  /** Sequences that may wait. */
-  readonly waiting: number;
-  /** Bytes for the keys and values of running sequences, and for the prefix cache. */
-  readonly cacheBytes: number;
-}
-
-/** Work that begins with the computation of a prompt. */
-interface Work {
-  readonly client: string;
-  readonly adapter: ServedAdapter | null;
-  /** All tokens so far. The last generated token is not computed yet. */
-  readonly tokens: number[];
-  readonly signal: AbortSignal;
-  readonly end: (error: unknown) => void;
-  readonly generation: Continued | null;
-  readonly scored: { readonly from: number; readonly top: number; readonly found: ScoredToken[] } | null;
-}
-
-interface Continued {
-  readonly request: SequenceRequest;
-  readonly sampler: Sampler;
-  readonly onToken: (token: ChosenToken) => void;
-  generated: number;
-  cachedTokens: number | null;
-  readonly finish: (reason: EndReason) => void;
-}
-
-/** A prompt that is being computed. */
-interface Prefill {
-  readonly work: Work;
-  readonly cache: RowCache;
-  /** Tokens that are computed. */
-  done: number;
-}
 
 /**
  * Continues sequences together. In turn, it computes the next token of every running sequence, and a part of the prompt
@@ -190,7 +128,22 @@ export class Scheduler {
     this.#loop ??= this.#run();
   }
 
+  /** Computes until nothing is left to do. An unexpected error ends all sequences. */
   async #run(): Promise<void> {
+    try {
+      await this.#compute();
+    } catch (error) {
+      const works = [...this.#batches.values()].flatMap(({ rows }) => rows);
+      if (this.#prefill !== null) works.push(this.#prefill.work);
+      for (let next = this.#queue.shift(); next !== undefined; next = this.#queue.shift()) works.push(next);
+      this.#batches.clear();
+      this.#prefill = null;
+      for (const work of works) work.end(error);
+    }
+    this.#loop = null;
+  }
+
+  async #compute(): Promise<void> {
     for (;;) {
       // Lets new requests and cancellations in. A run of the graph blocks the thread.
       await new Promise(setImmediate);
@@ -200,7 +153,6 @@ export class Scheduler {
       for (const batch of this.#batches.values()) await this.#step(batch);
       await this.#computePrompt();
     }
-    this.#loop = null;
   }
 
   #dropCancelled(): void {
@@ -339,25 +291,4 @@ export class Scheduler {
     work.tokens.push(id);
     if (batch === null) this.#batchOf(work).join(work, from!);
   }
-}
-
-function workOf({
-  client,
-  adapter,
-  tokens,
-}: Pick<SequenceRequest, 'client' | 'adapter' | 'tokens'>): Pick<Work, 'client' | 'adapter' | 'tokens'> {
-  return { client, adapter, tokens: [...tokens] };
-}
-
-/** Keys and values computed in float32 differ from those computed with rounded activations. */
-function prefixKey(adapter: string, exact: boolean): string {
-  return exact ? `${adapter} exact` : adapter;
-}
-
-function recordScore({ tokens, scored }: Work, position: number, logits: Float32Array): void {
-  const id = tokens[position];
-  if (id === undefined) return;
-  const normaliser = logSumExp(logits);
-  const top = topTokens(logits, scored!.top, normaliser);
-  scored!.found.push({ id, logprob: logits[id]! - normaliser, top });
 }

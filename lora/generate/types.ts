@@ -135,6 +135,8 @@ export interface GeneratorStatus {
   /** Bytes of the key-value caches of running requests, and of the prefix cache. */
   readonly cacheBytes: number;
   readonly prefixBytes: number;
+  /** Resident memory of the process, in bytes. */
+  readonly memoryBytes: number;
   /** Ids of the loaded adapters. */
   readonly adapters: readonly string[];
 }

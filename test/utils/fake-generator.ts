@@ -159,6 +159,7 @@ export async function fakeGenerator({
       waiting: 0,
       cacheBytes: 0,
       prefixBytes: 0,
+      memoryBytes: 0,
       adapters: [...loaded],
     }),
     close: async () => {},

@@ -5,12 +5,8 @@ import { type Adapter, readPeftFolder } from '../../lora/adapter/peft.ts';
 import type { Engine } from '../../lora/engines/engine.ts';
 import { type ServedAdapter, servedAdapter } from '../../lora/generate/adapters.ts';
 import { DecodeModel } from '../../lora/generate/decode-model.ts';
-import {
-  type ChosenToken,
-  Scheduler,
-  type SchedulerOptions,
-  type SequenceRequest,
-} from '../../lora/generate/scheduler.ts';
+import { Scheduler } from '../../lora/generate/scheduler.ts';
+import type { ChosenToken, SchedulerOptions, SequenceRequest } from '../../lora/generate/work.ts';
 import { type BaseModel, openBase } from '../../lora/models/base/base-model.ts';
 import { prepareWeights } from '../../lora/models/weights/prepare-weights.ts';
 import { FIXTURES } from './reference.ts';

@@ -1,7 +1,7 @@
 /** The methods of a generator process, and the options to start one. */
 import type { BaseBits } from '../../models/base/base-bits.ts';
-import type { ChosenToken, EndReason, ScoredSequence, SequenceRequest } from '../scheduler.ts';
 import type { ScoredToken } from '../types.ts';
+import type { ChosenToken, EndReason, ScoredSequence, SequenceRequest } from '../work.ts';
 
 export interface GeneratorProcessOptions {
   /** Folder of the base model, in Hugging Face layout. */
@@ -28,6 +28,7 @@ export interface ProcessStatus {
   waiting: number;
   cacheBytes: number;
   prefixBytes: number;
+  memoryBytes: number;
   adapters: string[];
 }
 

@@ -80,7 +80,8 @@ serveCalls<GeneratorMethods>(
     },
     status: () => {
       const { scheduler, adapters } = started();
-      return { ...scheduler.status(), adapters: adapters.ids };
+      const { rss: memoryBytes } = process.memoryUsage();
+      return { ...scheduler.status(), memoryBytes, adapters: adapters.ids };
     },
     stop: async () => {
       await state?.model.dispose();

@@ -1,0 +1,101 @@
+/** What the scheduler works on: sequences to continue, and sequences to score. */
+import type { CommonConfig } from '../models/config.ts';
+import type { ServedAdapter } from './adapters.ts';
+import type { RowCache } from './row-cache.ts';
+import { logSumExp, type Sampler, topTokens } from './sampling.ts';
+import type { Sampling, ScoredToken, TokenLogprob } from './types.ts';
+
+/** A sequence to continue, in the process that computes it. */
+export interface SequenceRequest {
+  readonly tokens: readonly number[];
+  readonly adapter: ServedAdapter | null;
+  readonly sampling: Sampling;
+  readonly maxTokens: number;
+  readonly endTokens: readonly number[];
+  /** Number of most likely tokens to report; null: no log-probabilities. */
+  readonly logprobs: number | null;
+  readonly client: string;
+}
+
+/** A sequence to score. */
+export interface ScoredSequence {
+  readonly tokens: readonly number[];
+  readonly adapter: ServedAdapter | null;
+  readonly top: number;
+  readonly from: number;
+  readonly client: string;
+}
+
+/** A token with its log-probability, if the request asks for it. */
+export interface ChosenToken {
+  readonly id: number;
+  readonly logprob: number | null;
+  readonly top: readonly TokenLogprob[];
+  /** Tokens of the prompt that were found in the prefix cache. */
+  readonly cachedTokens: number;
+}
+
+/** Why a sequence ended: at an end token, or because it is as long as allowed. */
+export type EndReason = 'end' | 'length';
+
+/** Work that begins with the computation of a prompt. */
+export interface Work {
+  readonly client: string;
+  readonly adapter: ServedAdapter | null;
+  /** All tokens so far. The last generated token is not computed yet. */
+  readonly tokens: number[];
+  readonly signal: AbortSignal;
+  readonly end: (error: unknown) => void;
+  readonly generation: Continued | null;
+  readonly scored: { readonly from: number; readonly top: number; readonly found: ScoredToken[] } | null;
+}
+
+export interface Continued {
+  readonly request: SequenceRequest;
+  readonly sampler: Sampler;
+  readonly onToken: (token: ChosenToken) => void;
+  generated: number;
+  cachedTokens: number | null;
+  readonly finish: (reason: EndReason) => void;
+}
+
+/** A prompt that is being computed. */
+export interface Prefill {
+  readonly work: Work;
+  readonly cache: RowCache;
+  /** Tokens that are computed. */
+  done: number;
+}
+
+export interface SchedulerOptions {
+  readonly config: CommonConfig;
+  /** Largest number of tokens of a sequence. */
+  readonly context: number;
+  /** Sequences that are continued at once. */
+  readonly rows: number;
+  /** Sequences that may wait. */
+  readonly waiting: number;
+  /** Bytes for the keys and values of running sequences, and for the prefix cache. */
+  readonly cacheBytes: number;
+}
+
+export function workOf({
+  client,
+  adapter,
+  tokens,
+}: Pick<SequenceRequest, 'client' | 'adapter' | 'tokens'>): Pick<Work, 'client' | 'adapter' | 'tokens'> {
+  return { client, adapter, tokens: [...tokens] };
+}
+
+/** Keys and values computed in float32 differ from those computed with rounded activations. */
+export function prefixKey(adapter: string, exact: boolean): string {
+  return exact ? `${adapter} exact` : adapter;
+}
+
+export function recordScore({ tokens, scored }: Work, position: number, logits: Float32Array): void {
+  const id = tokens[position];
+  if (id === undefined) return;
+  const normaliser = logSumExp(logits);
+  const top = topTokens(logits, scored!.top, normaliser);
+  scored!.found.push({ id, logprob: logits[id]! - normaliser, top });
+}
