@@ -3,6 +3,7 @@ import type { Command } from 'commander';
 import { raceSignal } from 'race-signal';
 import { resolveCache } from '../../common/user-folders.ts';
 import type { AdapterSource, Registry } from '../../index.ts';
+import { hubOrigin } from '../../lora/models/hub/reference.ts';
 import { type RegistryFlags, registryFolder, registryOption } from '../adapter/with-registry.ts';
 import { ADAPTER_HELP } from '../adapter-folder.ts';
 import { BASE_MODEL } from '../base-model.ts';
@@ -113,7 +114,7 @@ async function serve(context: Context, options: ServeOptions): Promise<void> {
     const { parseReference } = await import('../../registry/reference.ts');
     const server = await startModelServer(
       {
-        name: modelName(cwd, options.model, dir),
+        name: modelName(dir),
         adapters,
         host: options.host,
         port: options.port,
@@ -181,9 +182,9 @@ async function sources(
   return [...found, source];
 }
 
-/** Returns the name of the base in requests: the name of its folder, or its name on the hub without the revision. */
-function modelName(cwd: string, model: string, dir: string): string {
-  return resolve(cwd, model) === resolve(cwd, dir) ? basename(resolve(dir)) : model.replace(/@[^@]*$/, '');
+/** Returns the name of a base in requests: its name on the hub, or the name of its folder. */
+function modelName(dir: string): string {
+  return hubOrigin(dir)?.name ?? basename(resolve(dir));
 }
 
 function templateOf(cwd: string, template: string | undefined): string | null {

@@ -6,8 +6,7 @@ export interface Figure {
   readonly alias: string;
   readonly metric: string;
   readonly filter: string;
-  /** Examples in a prompt; null for a group whose tasks differ in it. */
-  readonly examples: number | null;
+  readonly examples: number;
   readonly higherIsBetter: boolean;
   readonly value: number;
   /** null: the metric has none. */
@@ -29,7 +28,7 @@ export function figureList({ results, higher_is_better, 'n-shot': examples }: Ta
           alias: values.alias,
           metric,
           filter,
-          examples: examples[task] ?? null,
+          examples: examples[task] ?? 0,
           higherIsBetter: higher_is_better[task]?.[metric] === true,
           value,
           standardError: typeof error === 'number' ? error : null,
