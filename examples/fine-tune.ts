@@ -1,6 +1,15 @@
 // Fine-tunes a small model on Moby-Dick, measures its loss before and after, and generates text with it.
 // Run: node examples/fine-tune.ts [OUTPUT-FOLDER]
-import { evaluate, finetune, generate, mobyDick, nanoModel, openModel } from 'lora-swarm';
+import {
+  evaluate,
+  finetune,
+  generate,
+  mobyDick,
+  nanoModel,
+  openModel,
+  openRegistry,
+  publishRun,
+} from 'lora-swarm';
 
 const output = process.argv[2] ?? 'moby-adapter';
 const compute = { engine: 'onnx-cpu' };
@@ -31,6 +40,12 @@ const result = await finetune(
   },
 );
 console.log(`held-out loss: ${result.lossBefore?.toFixed(3)} before, ${result.lossAfter?.toFixed(3)} after`);
+
+// A registry keeps the adapter as a version that never changes, bound to the digest of its base.
+const registry = await openRegistry({ home: `${output}-registry` });
+const { version } = await publishRun(registry, { output, result, name: 'moby' });
+console.log(`version ${version.label} for the base ${version.manifest.base.digest.slice(0, 12)}`);
+registry.close();
 
 // The output is a PEFT folder. Open the model once, and then use it as often as you like.
 const model = await openModel({ base: nanoModel(), adapter: output, compute });

@@ -6,7 +6,7 @@ import { ADAPTER_BYTES } from './limits.ts';
 export const VERSION_FILES = 16;
 /** Largest number of parents of a version. Merges of more adapters than this are made in several steps. */
 export const VERSION_PARENTS = 64;
-/** Largest number of data digests of a version. A run has one per data file group, a job one per shard group. */
+/** Largest number of data digests of a version. A run and a job have two: training and held-out data. */
 export const VERSION_DATA = 64;
 /** Largest number of settings, and of metrics, of a version. A run has about 60 settings. */
 export const VERSION_FACTS = 512;
@@ -39,8 +39,8 @@ export const versionMetricsSchema = z
   );
 
 /**
- * How a version came out of a parent: by training from it, by a job that started from it, or as an input of a merge of
- * adapters, whose method this names ("cat", "svd", "ties", …).
+ * The way a version was made from a parent: "train" (a run that started from it), "job" (a job that started from it),
+ * "import", or the method of a merge of adapters, such as "cat", "svd" or "ties".
  */
 const method = z.string().regex(/^[a-z][a-z0-9_-]{0,31}$/, 'must be 1 to 32 characters from a-z 0-9 _ -');
 
@@ -57,7 +57,7 @@ export const versionManifestSchema = z.strictObject({
     /** Commit of the hub repository `name`; null if the base came from a folder. */
     revision: label.nullable(),
     digest: digestSchema,
-    /** Digest of the base's tokenizer files; null if the base was not at hand when the version was added. */
+    /** Digest of the base's tokenizer files; null if the machine that added the version had only the digest of the base. */
     tokenizer: digestSchema.nullable(),
   }),
   /** Sorted by path, which is a plain file name. */

@@ -86,7 +86,7 @@ export class Registry {
     return this.#versions.names();
   }
 
-  /** Returns the versions of a name, oldest first. @param options.removed also those that were removed */
+  /** Returns the versions of a name, oldest first. With `removed: true`, also those that were removed. */
   versions(name: string, { removed = false }: { removed?: boolean } = {}): AdapterVersion[] {
     return this.#versions
       .ofName(name)
@@ -236,8 +236,7 @@ export class Registry {
 
   /**
    * Removes a version. Its files stay until garbage collection deletes them. If `latest` names it, `latest` moves to the
-   * newest version in use.
-   * @param options.force remove it even if other tags than `latest` name it; these tags are deleted
+   * newest version in use. With `force: true`, the version may have other tags, which are deleted.
    * @throws SwarmError VERSION_TAGGED, and the errors of `resolve`
    */
   async remove(reference: string | VersionReference, { force = false } = {}): Promise<AdapterVersion> {

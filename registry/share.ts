@@ -7,6 +7,7 @@ import { packageVersion } from '../common/package.ts';
 import { createHost } from '../net/host.ts';
 import { loadIdentity } from '../net/identity.ts';
 import type { SwarmNetwork } from '../net/network.ts';
+import { sha256 } from '../protocol/cbor.ts';
 import { JOB_KEY_BYTES, type JobKey, proveMembership, provesMembership } from '../protocol/job-key.ts';
 import { verifyMessage } from '../protocol/signing.ts';
 import { decodeTicket, encodeTicket, type Ticket } from '../protocol/ticket.ts';
@@ -69,11 +70,11 @@ export async function shareVersion(
   await registry.folder(version);
   const envelope = registry.envelope(version);
   const { blobs, clock, holds } = registry;
-  const files = version.manifest.files.map(({ digest }) => digest);
-  const hold = holds.hold(files, clock.now());
+  const digest = sha256(envelope);
+  const served = new Set([...version.manifest.files.map((file) => file.digest), digest]);
+  const hold = holds.hold(served, clock.now());
   try {
-    const digest = await blobs.put(envelope);
-    const served = new Set([...files, digest]);
+    await blobs.put(envelope, digest);
     const key: JobKey = { id: KEY_ID, key: new Uint8Array(randomBytes(JOB_KEY_BYTES)) };
     const listen = options.listen ?? ['/ip4/0.0.0.0/tcp/0'];
     const host = await startHost(registry, { listen, announce: options.announce ?? [] }, deps);

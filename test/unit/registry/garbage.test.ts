@@ -1,11 +1,15 @@
 import { rm } from 'node:fs/promises';
+import { join } from 'node:path';
 import fc from 'fast-check';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, onTestFinished } from 'vitest';
 import { collectGarbage } from '../../../registry/collect-garbage.ts';
+import { Registry } from '../../../registry/registry.ts';
 import type { AdapterVersion } from '../../../registry/version.ts';
 import { withCode } from '../../utils/codes.ts';
+import { temporaryFolder } from '../../utils/folder.ts';
 import { ManualClock } from '../../utils/manual-clock.ts';
 import { addSmall, openTestRegistry } from '../../utils/registry.ts';
+import { signerOf } from '../../utils/signers.ts';
 
 const HOUR = 3_600_000;
 
@@ -89,4 +93,25 @@ describe('garbage collection', () => {
       { numRuns: 3 },
     );
   });
+});
+
+it('an addition that fails before its version is recorded leaves only garbage, and can be repeated', async () => {
+  const home = join(await temporaryFolder(), 'registry');
+  const clock = presentClock();
+  let fails = true;
+  const signer = async () => {
+    if (fails) throw new Error('the key cannot be read');
+    return signerOf(1);
+  };
+  const registry = await Registry.open({ home }, { clock, signer });
+  onTestFinished(() => registry.close());
+  await expect(addSmall(registry, 'demo', 1)).rejects.toThrow('the key cannot be read');
+  expect(registry.names()).toEqual([]);
+  clock.advance(25 * HOUR);
+  // The hold of the addition has ended with it.
+  expect((await collectGarbage(registry, { delete: true })).blobs).toHaveLength(2);
+  fails = false;
+  const version = await addSmall(registry, 'demo', 1);
+  expect(version.number).toBe(1);
+  await registry.folder(version);
 });
