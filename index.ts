@@ -497,7 +497,8 @@ export type { Comparison, MetricComparison } from './lora/evaluate/compare/compa
 export type { LossCurve, LossPoint } from './lora/evaluate/report/loss-curve.ts';
 export type { ModelNames } from './lora/evaluate/report/report.ts';
 export type { ModelEvaluation, TaskProgress } from './lora/evaluate/tasks/evaluate-tasks.ts';
-export type { TaskFigures, TaskResults } from './lora/evaluate/tasks/results.ts';
+export type { TaskResults } from './lora/evaluate/tasks/results.ts';
+export type { TaskFigures } from './lora/evaluate/tasks/task-figures.ts';
 export type { DiskEstimate, RunEstimate } from './lora/finetune/estimate.ts';
 export type { PackedPart, RunEvaluation, RunPlan, RunStep } from './lora/finetune/listener.ts';
 export type { RunMemory } from './lora/finetune/memory.ts';

@@ -10,7 +10,7 @@ export function taskTable(figures: TaskResults): string[] {
     ...figureList(figures).map(
       ({ alias, examples, filter, metric, higherIsBetter, value, standardError }) => [
         alias,
-        String(examples),
+        String(examples ?? ''),
         filter,
         `${metric} ${higherIsBetter ? '↑' : '↓'}`,
         value.toFixed(4),

@@ -100,6 +100,16 @@ def metric_cases():
     return cases
 
 
+def group_cases():
+    cases = []
+    for sizes, weigh in [([100, 40], True), ([100, 40], False), ([10, 20, 30], True)]:
+        values, errors = [0.86, 0.25, 0.5][: len(sizes)], [0.0349, 0.0693, 0.02][: len(sizes)]
+        error = metrics.pooled_sample_stderr(errors, sizes) if weigh else metrics.unweighted_mean_stderr(errors)
+        value = metrics.aggregate_subtask_metrics(values, sizes, weigh)
+        cases.append({"sizes": sizes, "weigh": weigh, "values": values, "errors": errors, "value": value, "stderr": float(error)})
+    return cases
+
+
 def main():
     rouge = RougeScorer(["rouge1", "rouge2", "rougeL", "rougeLsum"])
     exact = [
@@ -116,6 +126,7 @@ def main():
         "rouge": [{"prediction": p, "reference": r, "scores": {k: v.fmeasure for k, v in rouge.score(r, p).items()}} for p, r in PAIRS],
         "exact": exact,
         "metrics": metric_cases(),
+        "groups": group_cases(),
     }
     OUT.parent.mkdir(parents=True, exist_ok=True)
     OUT.write_text(json.dumps(value, ensure_ascii=False, separators=(",", ":")) + "\n", encoding="utf-8")

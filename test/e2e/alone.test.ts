@@ -93,6 +93,41 @@ describe('a single machine', { timeout: 120_000 }, () => {
     expect(swarm(...train, '--steps', '1', '--force').status).toBe(0);
   });
 
+  it('evaluates tasks, compares an adapter with its base, and writes a report', async () => {
+    const tasks = (name: string): string =>
+      fileURLToPath(new URL(`../../examples/tasks/${name}`, import.meta.url));
+    const trained = swarm('train', '--model', model, ...TRAIN, '--output', 'tuned', '--steps', '4', '--json');
+    expect(trained.status, trained.stderr).toBe(0);
+    await writeFile(at('train.log'), trained.stdout);
+    const evaluate = ['evaluate', '--model', model, '--tasks', tasks('minimal-pairs.yaml'), '--limit', '6'];
+    const compared = swarm(
+      ...[
+        ...evaluate,
+        '--tasks',
+        tasks('chapters.yaml'),
+        '--adapter',
+        'tuned',
+        '--against',
+        'base',
+        '--json',
+      ],
+      ...['--report', 'report', '--training-log', 'train.log'],
+    );
+    expect(compared.status, compared.stderr).toBe(0);
+    expect(compared.last.results.minimal_pairs).toMatchObject({ alias: 'minimal_pairs', sample_len: 6 });
+    expect(compared.last.comparison.metrics.map(({ metric }: { metric: string }) => metric)).toEqual([
+      'acc',
+      ...['word_perplexity', 'byte_perplexity', 'bits_per_byte'],
+    ]);
+    for (const file of compared.last.files) expect(existsSync(file), file).toBe(true);
+    expect(compared.last.files).toHaveLength(8);
+    const table = swarm(...evaluate);
+    expect(table.stdout).toMatch(/minimal_pairs +0 +none +acc ↑ +[01]\.\d{4} {2}± 0\.\d{4}/);
+    expect(swarm(...evaluate, '--data', 'held-out.jsonl').status).toBe(2);
+    expect(swarm(...evaluate, '--record').status).toBe(2);
+    expect(swarm('evaluate', '--model', model, '--tasks', 'missing.yaml').status).toBe(4);
+  });
+
   it('generates the same text from the same seed', () => {
     const generate = [
       'generate',

@@ -25,7 +25,7 @@ export function cardOf(report: Report): string {
       ...figureList(figures).map(
         ({ alias, examples, filter, metric, higherIsBetter, value, standardError }) => [
           alias,
-          String(examples),
+          String(examples ?? ''),
           filter,
           `${metric} ${higherIsBetter ? '↑' : '↓'}`,
           value.toFixed(4),
@@ -87,7 +87,11 @@ function frontMatter({ model, figures, task_hashes }: Report): object {
         results: Object.entries(Object.groupBy(figureList(figures), ({ task }) => task)).map(
           ([task, list = []]) => ({
             task: { type: 'text-generation', name: 'Text generation' },
-            dataset: { type: task, name: list[0]!.alias, revision: task_hashes[task]!.slice(0, 16) },
+            dataset: {
+              type: task,
+              name: list[0]!.alias,
+              ...(task_hashes[task] !== undefined && { revision: task_hashes[task].slice(0, 16) }),
+            },
             metrics: list.map(({ metric, filter, value }) => ({
               type: metric,
               value,

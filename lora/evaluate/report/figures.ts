@@ -6,7 +6,8 @@ export interface Figure {
   readonly alias: string;
   readonly metric: string;
   readonly filter: string;
-  readonly examples: number;
+  /** Examples in a prompt; null for a group whose tasks differ in it. */
+  readonly examples: number | null;
   readonly higherIsBetter: boolean;
   readonly value: number;
   /** null: the metric has none. */
@@ -28,7 +29,7 @@ export function figureList({ results, higher_is_better, 'n-shot': examples }: Ta
           alias: values.alias,
           metric,
           filter,
-          examples: examples[task] ?? 0,
+          examples: examples[task] ?? null,
           higherIsBetter: higher_is_better[task]?.[metric] === true,
           value,
           standardError: typeof error === 'number' ? error : null,

@@ -46,7 +46,7 @@ function figureTable({ figures }: Report): string {
     ({ alias, examples, filter, metric, higherIsBetter, value, standardError }) =>
       row([
         alias,
-        String(examples),
+        String(examples ?? ''),
         filter,
         `${metric} ${higherIsBetter ? '↑' : '↓'}`,
         value.toFixed(4),

@@ -4,8 +4,10 @@ import { evaluateError } from '../errors.ts';
 import { languageModelOf } from '../model/bundle-model.ts';
 import type { LanguageModel } from '../model/language-model.ts';
 import type { ModelBundle } from '../model-bundle.ts';
-import { type EvaluatedTask, resultsOf, type TaskResults } from './results.ts';
+import { parseGroup } from './group.ts';
+import { type EvaluatedTask, resultsOf, type TaskGroup, type TaskResults } from './results.ts';
 import { Task } from './task.ts';
+import { TaskFile } from './task-file.ts';
 
 /** Progress of an evaluation. */
 export interface TaskProgress {
@@ -19,7 +21,7 @@ export interface TaskProgress {
 
 /** Task files, and what to evaluate of them. */
 export interface EvaluateTasksOptions {
-  /** Task files in lm-evaluation-harness's YAML, see docs/evaluation.md. */
+  /** Files of tasks and groups in lm-evaluation-harness's YAML, see docs/evaluation.md. */
   readonly tasks: readonly string[];
   /** Another model, which is evaluated on the same documents and compared with the first one. @default none */
   readonly against?: ModelBundle | undefined;
@@ -48,29 +50,59 @@ export interface TaskEvaluation extends ModelEvaluation {
   readonly comparison: Comparison | null;
 }
 
+/** Tasks with their documents, and the groups of these tasks. */
+export interface LoadedTasks {
+  readonly tasks: readonly Task[];
+  readonly groups: readonly TaskGroup[];
+}
+
 /**
- * Reads the task files and their documents. They can then be evaluated on several models.
+ * Reads the files of tasks and groups, and the documents. They can then be evaluated on several models.
  * @throws SwarmError TASK_FILE, TASK_UNSUPPORTED, TASK_DATA, TASK_DOCUMENT, DATA_*; the signal's reason
  */
-export async function loadTasks({ tasks: paths, limit, signal }: EvaluateTasksOptions): Promise<Task[]> {
-  const tasks: Task[] = [];
-  for (const path of paths) {
-    const task = await Task.load(path, { limit, signal });
-    const { name, file } = task.config;
-    if (tasks.some(({ config }) => config.name === name)) {
-      throw evaluateError('TASK_FILE', `${file.path}: another task file has the same task name, ${name}`, {
-        file: file.path,
-        task: name,
-      });
+export async function loadTasks({ tasks: paths, limit, signal }: EvaluateTasksOptions): Promise<LoadedTasks> {
+  const tasks = new Map<string, Task>();
+  const groups: TaskGroup[] = [];
+  const names = new Set<string>();
+  const add = (name: string, path: string): void => {
+    if (names.has(name)) {
+      throw evaluateError(
+        'TASK_FILE',
+        `${path}: another file has the same name of a task or group, ${name}`,
+        {
+          file: path,
+          task: name,
+        },
+      );
     }
-    tasks.push(task);
+    names.add(name);
+  };
+  const load = async (file: TaskFile): Promise<string> => {
+    const known = tasks.get(file.path);
+    if (known !== undefined) return known.config.name;
+    const task = await Task.load(file, { limit, signal });
+    add(task.config.name, file.path);
+    tasks.set(file.path, task);
+    return task.config.name;
+  };
+  for (const path of paths) {
+    const file = await TaskFile.read(path);
+    if (!file.entries.has('group')) {
+      await load(file);
+      continue;
+    }
+    const config = await parseGroup(file);
+    add(config.name, file.path);
+    const members: string[] = [];
+    for (const member of config.files) members.push(await load(await TaskFile.read(member)));
+    groups.push({ config, tasks: members });
   }
-  return tasks;
+  return { tasks: [...tasks.values()], groups };
 }
 
 /** Evaluates one model on loaded tasks. @throws SwarmError TASK_DOCUMENT, ENGINE_*; the signal's reason */
 export async function runTasks(
-  tasks: readonly Task[],
+  { tasks, groups }: LoadedTasks,
   model: LanguageModel,
   {
     isAgainst = false,
@@ -89,7 +121,7 @@ export async function runTasks(
     await new Promise(setImmediate);
     signal?.throwIfAborted();
   };
-  return { figures: await resultsOf(evaluated, pause), evaluated };
+  return { figures: await resultsOf(evaluated, groups, pause), evaluated };
 }
 
 /**

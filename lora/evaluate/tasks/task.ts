@@ -15,7 +15,7 @@ import {
 import { type Document, Splits } from './documents.ts';
 import { Fields } from './fields.ts';
 import { ExampleSampler, PromptBuilder } from './prompts.ts';
-import { TaskFile } from './task-file.ts';
+import type { TaskFile } from './task-file.ts';
 
 /** What a model is asked about one document. */
 interface DocumentRequests {
@@ -63,9 +63,9 @@ export class Task {
     this.#requests = requests;
   }
 
-  /** Reads a task file and its data. @throws TASK_FILE, TASK_UNSUPPORTED, TASK_DATA, TASK_DOCUMENT, DATA_* */
-  static async load(path: string, { limit, signal }: LoadTaskOptions = {}): Promise<Task> {
-    const config = parseTask(await TaskFile.read(path));
+  /** Reads the data of a task. @throws TASK_FILE, TASK_UNSUPPORTED, TASK_DATA, TASK_DOCUMENT, DATA_* */
+  static async load(file: TaskFile, { limit, signal }: LoadTaskOptions = {}): Promise<Task> {
+    const config = parseTask(file);
     const splits = new Splits(config, signal);
     const { documents, columns } = await splits.evaluated();
     const fields = new Fields(config, columns);

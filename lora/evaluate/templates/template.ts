@@ -3,8 +3,8 @@
  * at the end stays. The package @huggingface/jinja parses a template. Its interpreter is not used, because it prints
  * values like JavaScript, and the texts that a model reads would differ from Python's.
  */
-import { codePoints } from '../python/text.ts';
-import { Float, isDictionary, isList, isTrue, type PythonValue, repr, str } from '../python/values.ts';
+import { Float, isList, isTrue, type PythonValue, repr, str } from '../python/values.ts';
+import { constant, described, member, range, sliced } from './access.ts';
 import { applyFilter, DEFAULTS, itemsOf, runTest } from './filters.ts';
 import { type CallArguments, callMethod } from './methods.ts';
 import { binary } from './operators.ts';
@@ -20,8 +20,6 @@ import {
 
 /** Largest number of evaluated nodes of one rendering. */
 const MAX_STEPS = 1_000_000;
-/** Longest list that `range` makes. */
-const MAX_RANGE = 10_000;
 /** Longest rendered text, in characters. */
 const MAX_CHARACTERS = 16 * 1024 * 1024;
 
@@ -59,8 +57,6 @@ class Scope {
     this.#names.set(name, value);
   }
 }
-
-const CONSTANTS: Names = { true: true, True: true, false: false, False: false, none: null, None: null };
 
 class Rendering {
   #steps = 0;
@@ -260,51 +256,4 @@ class Rendering {
     const items = sliced([...object], from ?? null, to ?? null, by ?? 1);
     return typeof object === 'string' ? items.join('') : items;
   }
-}
-
-function constant(name: string): PythonValue | undefined {
-  return Object.hasOwn(CONSTANTS, name) ? CONSTANTS[name] : undefined;
-}
-
-function member(object: PythonValue, key: PythonValue): PythonValue | undefined {
-  if (isDictionary(object)) return Object.hasOwn(object, str(key)) ? object[str(key)] : undefined;
-  const index = typeof key === 'boolean' ? Number(key) : key;
-  if (typeof index !== 'number') return undefined;
-  if (isList(object)) return object.at(index);
-  if (typeof object !== 'string') return undefined;
-  return codePoints(object) === object.length ? object.at(index) : [...object].at(index);
-}
-
-function sliced<T>(items: readonly T[], start: number | null, stop: number | null, step: number): T[] {
-  if (step === 0) throw new TemplateProblem('the step of a slice is 0');
-  const size = items.length;
-  const [low, high] = step > 0 ? [0, size] : [-1, size - 1];
-  const bound = (value: number | null, missing: number) =>
-    value === null ? missing : Math.min(Math.max(value < 0 ? value + size : value, low), high);
-  const [from, to] =
-    step > 0 ? [bound(start, 0), bound(stop, size)] : [bound(start, size - 1), bound(stop, -1)];
-  const result: T[] = [];
-  for (let i = from; step > 0 ? i < to : i > to; i += step) result.push(items[i]!);
-  return result;
-}
-
-function range(args: readonly PythonValue[]): number[] {
-  if (args.length === 0 || args.some((value) => typeof value !== 'number')) {
-    throw new TemplateProblem('range() needs whole numbers');
-  }
-  const [first, second, step = 1] = args as readonly number[];
-  const [start, stop] = second === undefined ? [0, first!] : [first!, second];
-  const length = step === 0 ? Number.NaN : Math.max(0, Math.ceil((stop - start) / step));
-  if (!(length <= MAX_RANGE))
-    throw new TemplateProblem(`range() of ${length} numbers; the limit is ${MAX_RANGE}`);
-  return Array.from({ length }, (_, i) => start + i * step);
-}
-
-function described(expression: Expression): string {
-  if (expression.type === 'Identifier') return `"${expression.value}"`;
-  if (expression.type !== 'MemberExpression') return 'a value';
-  const { object, property } = expression;
-  return property.type === 'Identifier' && !expression.computed
-    ? `"${property.value}" of ${described(object)}`
-    : `an item of ${described(object)}`;
 }

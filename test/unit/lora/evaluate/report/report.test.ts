@@ -9,6 +9,7 @@ import { parseLossCurve, readLossCurve } from '../../../../../lora/evaluate/repo
 import { writeReport } from '../../../../../lora/evaluate/report/write-report.ts';
 import { runTasks, type TaskEvaluation } from '../../../../../lora/evaluate/tasks/evaluate-tasks.ts';
 import { Task } from '../../../../../lora/evaluate/tasks/task.ts';
+import { TaskFile } from '../../../../../lora/evaluate/tasks/task-file.ts';
 
 const HOSTILE = '<script>alert(1)</script>"\u001b[2J| [x](y)';
 
@@ -36,7 +37,7 @@ doc_to_target: 0
 metric_list: [{ metric: acc }]
 `,
   );
-  const task = await Task.load(join(dir, 'pick.yaml'));
+  const task = await Task.load(await TaskFile.read(join(dir, 'pick.yaml')));
   const choosing = (isRight: (i: number) => boolean): LanguageModel => ({
     likelihoods: async (requests) =>
       requests.map(({ continuation }, i) => ({
@@ -47,11 +48,11 @@ metric_list: [{ metric: acc }]
     generate: async () => [],
   });
   const model = await runTasks(
-    [task],
+    { tasks: [task], groups: [] },
     choosing((i) => i < 30),
   );
   const against = await runTasks(
-    [task],
+    { tasks: [task], groups: [] },
     choosing((i) => i % 4 === 0),
   );
   evaluation = { ...model, against, comparison: compare(model.evaluated, against.evaluated) };

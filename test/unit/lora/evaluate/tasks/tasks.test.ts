@@ -1,10 +1,26 @@
+import { readFileSync } from 'node:fs';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { LanguageModel } from '../../../../../lora/evaluate/model/language-model.ts';
-import { runTasks } from '../../../../../lora/evaluate/tasks/evaluate-tasks.ts';
+import { loadTasks, runTasks } from '../../../../../lora/evaluate/tasks/evaluate-tasks.ts';
+import { groupFigures } from '../../../../../lora/evaluate/tasks/group.ts';
 import { Task } from '../../../../../lora/evaluate/tasks/task.ts';
+import { TaskFile } from '../../../../../lora/evaluate/tasks/task-file.ts';
+
+interface GroupCase {
+  sizes: number[];
+  weigh: boolean;
+  values: number[];
+  errors: number[];
+  value: number;
+  stderr: number;
+}
+
+const parts = JSON.parse(
+  readFileSync(new URL('../../../../fixtures/lm-eval/parts.json', import.meta.url), 'utf8'),
+);
 
 let dir: string;
 beforeAll(async () => {
@@ -35,7 +51,7 @@ const model: LanguageModel = {
 async function load(text: string, options = {}): Promise<Task> {
   const file = join(dir, 'task.yaml');
   await writeFile(file, text);
-  return Task.load(file, options);
+  return Task.load(await TaskFile.read(file), options);
 }
 
 describe('a task file is refused', () => {
@@ -69,7 +85,7 @@ describe('a task file is refused', () => {
 
 it('answers with the figures of each metric and filter', async () => {
   const task = await load(`${CHOICES}task: pick\nmetric_list: [{ metric: acc }, { metric: acc_norm }]\n`);
-  const { figures } = await runTasks([task], model);
+  const { figures } = await runTasks({ tasks: [task], groups: [] }, model);
   expect(figures.results.pick).toMatchObject({
     alias: 'pick',
     sample_len: 4,
@@ -85,7 +101,9 @@ it('evaluates the first documents, and reports progress', async () => {
   const task = await load(CHOICES, { limit: 3 });
   expect([task.documents, task.total, task.requests]).toEqual([3, 4, 6]);
   const seen: number[] = [];
-  await runTasks([task], model, { onProgress: ({ done, total }) => seen.push(done, total) });
+  await runTasks({ tasks: [task], groups: [] }, model, {
+    onProgress: ({ done, total }) => seen.push(done, total),
+  });
   expect(seen).toEqual([0, 6]);
 });
 
@@ -99,7 +117,7 @@ filter_list:
   - { name: clean, filter: [{ function: remove_whitespace }, { function: map, mapping_dict: { 'answer a!': 'answer a' }, default_value: none }, { function: take_first }] }
 metric_list: [{ metric: exact_match, ignore_punctuation: true }]
 `);
-  const { figures, evaluated } = await runTasks([task], model);
+  const { figures, evaluated } = await runTasks({ tasks: [task], groups: [] }, model);
   expect(figures.results.write).toMatchObject({
     'exact_match,whole': 0,
     'exact_match,word': 0,
@@ -125,4 +143,51 @@ doc_to_target: "{{' ' + a}}"
     expect(prompt.split('\n\n')).toHaveLength(4);
     expect(prompt).not.toContain(`answer ${document.q}`);
   }
+});
+
+describe('a group', () => {
+  const member = (name: string, count: number) =>
+    `${CHOICES}task: ${name}\nmetric_list: [{ metric: acc }]\nnum_fewshot: ${count}\n`;
+
+  it('has the means of its tasks', async () => {
+    await writeFile(join(dir, 'first.yaml'), member('first', 0));
+    await writeFile(join(dir, 'second.yaml'), member('second', 0));
+    await writeFile(
+      join(dir, 'both.yaml'),
+      'group: both\ntask: [first, second]\naggregate_metric_list: [{ metric: acc }]\n',
+    );
+    const loaded = await loadTasks({ tasks: [join(dir, 'both.yaml')] });
+    const { figures } = await runTasks(loaded, model);
+    expect(figures.results.both).toMatchObject({ sample_len: 8, 'acc,none': 0.5 });
+    expect(figures.groups).toEqual({ both: figures.results.both });
+    expect(figures.group_subtasks).toEqual({ both: ['first', 'second'] });
+    expect([figures['n-shot'].both, figures.higher_is_better.both]).toEqual([0, { acc: true }]);
+    await expect(
+      loadTasks({ tasks: [join(dir, 'both.yaml'), join(dir, 'task.yaml')] }),
+    ).resolves.toBeDefined();
+    await writeFile(join(dir, 'task.yaml'), member('both', 0));
+    const twice = loadTasks({ tasks: [join(dir, 'both.yaml'), join(dir, 'task.yaml')] });
+    await expect(twice).rejects.toMatchObject({ code: 'TASK_FILE', values: { task: 'both' } });
+  });
+
+  it('names a task without a file', async () => {
+    await writeFile(join(dir, 'none.yaml'), 'group: none\ntask: [nowhere]\n');
+    await expect(loadTasks({ tasks: [join(dir, 'none.yaml')] })).rejects.toThrow(
+      'none.yaml:2: task names nowhere',
+    );
+  });
+
+  it.each(parts.groups as GroupCase[])('of $sizes documents has the figures of lm-eval', (expected) => {
+    const tasks = expected.values.map((value, i) => ({
+      name: `${i}`,
+      alias: `${i}`,
+      sample_len: expected.sizes[i]!,
+      'acc,none': value,
+      'acc_stderr,none': expected.errors[i]!,
+    }));
+    const metrics = [{ metric: 'acc', filters: null, weightBySize: expected.weigh }];
+    const figures = groupFigures({ name: 'g', alias: 'g', version: 1, files: [], metrics }, tasks);
+    expect(figures['acc,none']).toBeCloseTo(expected.value, 14);
+    expect(figures['acc_stderr,none']).toBeCloseTo(expected.stderr, 14);
+  });
 });
