@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import { readTemplates } from '../data/render/chat-template.ts';
 import { addedTokens, loadTokenizer } from '../data/tokenizer.ts';
+import { readEndTokens } from '../generate/end-tokens.ts';
 import type { BaseModel } from '../models/base/base-model.ts';
 import { modelError } from '../models/errors.ts';
 import type { WrittenType } from '../models/gguf/blocks.ts';
@@ -108,8 +109,12 @@ async function readTokenizer(
   const { sources, specialTokens } = await readTemplates(dir, null);
   const added = addedTokens(definition, settings);
   const templates = sources?.templates ?? {};
+  const endTokens = await readEndTokens(dir);
   const rows = config.vocabularySize;
-  return tokenizerMetadata({ definition, added, specialTokens, prefix, suffix, rows, templates }, onNote);
+  return tokenizerMetadata(
+    { definition, added, specialTokens, prefix, suffix, endTokens, rows, templates },
+    onNote,
+  );
 }
 
 /**

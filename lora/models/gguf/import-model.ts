@@ -176,12 +176,16 @@ async function writeWeights(
 
 async function writeTokenizer(
   dir: string,
-  { definition, config, templates }: TokenizerFiles,
-  { bos_token_id, eos_token_id }: Json,
+  { definition, config, endTokens, templates }: TokenizerFiles,
+  { bos_token_id }: Json,
 ): Promise<void> {
-  await writeJson(join(dir, 'tokenizer.json'), definition);
+  // Without line breaks, because a large vocabulary would exceed the limit of a file.
+  await writeDurably(join(dir, 'tokenizer.json'), JSON.stringify(definition));
   await writeJson(join(dir, 'tokenizer_config.json'), config);
-  await writeJson(join(dir, 'generation_config.json'), { bos_token_id, eos_token_id });
+  await writeJson(join(dir, 'generation_config.json'), {
+    bos_token_id,
+    eos_token_id: endTokens.length === 1 ? endTokens[0] : endTokens,
+  });
   if (templates.default !== undefined)
     await writeDurably(join(dir, 'chat_template.jinja'), templates.default);
   if (templates.tool_use === undefined) return;

@@ -13,6 +13,8 @@ export interface TokenizerFiles {
   readonly definition: Json;
   /** The content of tokenizer_config.json. */
   readonly config: Json;
+  /** Ids of the tokens that end a text or a turn; the first is that of `eos_token`. */
+  readonly endTokens: readonly number[];
   /** Chat templates by name. The model's usual template has the name `default`. */
   readonly templates: Readonly<Record<string, string>>;
 }
@@ -54,7 +56,9 @@ export function tokenizerOf(metadata: Metadata): TokenizerFiles {
     clean_up_tokenization_spaces: false,
     ...special,
   };
-  return { definition, config, templates: readTemplates(metadata) };
+  const ends = ['eos', 'eot', 'eom'].map((name) => metadata.number(`tokenizer.ggml.${name}_token_id`, null));
+  const endTokens = [...new Set(ends)].filter((id) => id !== null && tokens[id] !== undefined) as number[];
+  return { definition, config, endTokens, templates: readTemplates(metadata) };
 }
 
 /** Reads the tokens by id. Names that only fill rows of the embedding are left out at the end of the list. */
@@ -87,7 +91,7 @@ function byteParts(metadata: Metadata, tokens: readonly Token[]) {
   }
   const merges = metadata.texts('tokenizer.ggml.merges');
   if (merges === null) throw metadata.invalid('tokenizer.ggml.merges', 'a list of texts');
-  const ids = vocabulary(tokens, (token) => !isAdded(token));
+  const ids = new Map(tokens.map(({ text }, id) => [text, id]));
   const pairs = merges.map((merge) => {
     const space = merge.indexOf(' ', 1);
     const pair = [merge.slice(0, space), merge.slice(space + 1)];
@@ -134,7 +138,7 @@ function sentencePieceParts(metadata: Metadata, tokens: readonly Token[]) {
       unk_token: unknown,
       fuse_unk: true,
       byte_fallback: true,
-      vocab: Object.fromEntries(vocabulary(tokens, () => true)),
+      vocab: Object.fromEntries(tokens.map(({ text }, id) => [text, id])),
       merges: mergesOfScores(mergeable),
     },
   };
@@ -152,11 +156,6 @@ const BPE = {
   byte_fallback: false,
   ignore_merges: false,
 };
-
-function vocabulary(tokens: readonly Token[], keep: (token: Token) => boolean): Map<string, number> {
-  const kept = tokens.map((token, id) => ({ token, id })).filter(({ token }) => keep(token));
-  return new Map(kept.map(({ token, id }) => [token.text, id]));
-}
 
 /** Returns whether a token is searched for in a text before the text is split into words. */
 function isAdded({ type }: Token): boolean {

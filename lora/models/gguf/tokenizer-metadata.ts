@@ -19,6 +19,8 @@ export interface TokenizerToWrite {
   /** Ids that the tokenizer puts around a text. */
   readonly prefix: readonly number[];
   readonly suffix: readonly number[];
+  /** Ids of the tokens that end a text or a turn. */
+  readonly endTokens: readonly number[];
   /** Number of rows of the embedding. Rows without a token get a name. */
   readonly rows: number;
   /** Chat templates by name. */
@@ -66,6 +68,9 @@ export function tokenizerMetadata(
   }
   // Without an id, llama.cpp would take token 2 or 11 as the end of a text.
   if (!metadata.has('tokenizer.ggml.eos_token_id')) throw unsupported('a tokenizer without an eos_token');
+  const eos = metadata.get('tokenizer.ggml.eos_token_id')!.value;
+  const turn = tokenizer.endTokens.find((id) => id !== eos && id < rows);
+  if (turn !== undefined) set('ggml.eot_token_id', { type: 'u32', value: turn });
   for (const [key, affix, special] of [
     ['add_bos_token', tokenizer.prefix, 'bos_token'],
     ['add_eos_token', tokenizer.suffix, 'eos_token'],

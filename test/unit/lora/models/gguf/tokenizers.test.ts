@@ -44,6 +44,7 @@ async function written(
   { tokenizer, config }: Fixture,
   rows?: number,
   templates: Record<string, string> = {},
+  endTokens: readonly number[] = [],
 ) {
   const { prefix, suffix, vocabSize } = await load(tokenizer, config);
   const notes: string[] = [];
@@ -55,6 +56,7 @@ async function written(
       specialTokens: config,
       prefix,
       suffix,
+      endTokens,
       rows: rows ?? vocabSize,
       templates,
     },
@@ -116,6 +118,13 @@ describe('a tokenizer is the same after export and import', () => {
     const { values } = await written(read('gpt2'), undefined, { default: '{{ a }}', tool_use: '{{ b }}' });
     expect(values.get('tokenizer.chat_template')).toBe('{{ a }}');
     expect(imported(values).templates).toEqual({ default: '{{ a }}', tool_use: '{{ b }}' });
+  });
+
+  test('with the token that ends a turn', async () => {
+    const { values } = await written(read('llama3'), undefined, {}, [1, 7, 8]);
+    expect(values.get('tokenizer.ggml.eot_token_id')).toBe(7);
+    expect(imported(values).endTokens).toEqual([1, 7]);
+    expect(imported((await written(read('llama3'), undefined, {}, [1])).values).endTokens).toEqual([1]);
   });
 
   test('and rows without a token get names, which the import leaves out', async () => {
