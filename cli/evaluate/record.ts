@@ -3,7 +3,7 @@ import type { TaskResults } from '../../index.ts';
 import { withRegistry } from '../adapter/with-registry.ts';
 import type { Context } from '../context.ts';
 
-/** What stored the metrics, as the registry shows it. */
+/** Name of this command in the registry's measurements. */
 const SOURCE = 'swarm evaluate';
 
 /** Returns the reference of an adapter whose figures can be stored. @throws USAGE if the adapter is not a version */

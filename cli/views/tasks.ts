@@ -6,17 +6,15 @@ import { figureList } from '../../lora/evaluate/report/figures.ts';
 /** A table of the figures of a model, one row for each metric, with the digits of lm-evaluation-harness's table. */
 export function taskTable(figures: TaskResults): string[] {
   return table([
-    ['task', 'examples', 'filter', 'metric', 'value', 'standard error'],
-    ...figureList(figures).map(
-      ({ alias, examples, filter, metric, higherIsBetter, value, standardError }) => [
-        alias,
-        String(examples ?? ''),
-        filter,
-        `${metric} ${higherIsBetter ? '↑' : '↓'}`,
-        value.toFixed(4),
-        `± ${standardError === null ? 'N/A' : standardError.toFixed(4)}`,
-      ],
-    ),
+    ['task', 'shots', 'filter', 'metric', 'value', 'standard error'],
+    ...figureList(figures).map(({ alias, shots, filter, metric, higherIsBetter, value, standardError }) => [
+      alias,
+      String(shots ?? ''),
+      filter,
+      `${metric} ${higherIsBetter ? '↑' : '↓'}`,
+      value.toFixed(4),
+      `± ${standardError === null ? 'N/A' : standardError.toFixed(4)}`,
+    ]),
   ]);
 }
 

@@ -10,7 +10,7 @@ const TEXT_RESAMPLES = 100;
 /** Samples that are drawn with one random generator. Chunk i has the seed i. */
 const CHUNK = 1000;
 
-/** How an aggregation gets its standard error. Aggregations that are missing here have none. */
+/** Formula, or number of bootstrap samples, for the standard error of an aggregation. Missing aggregations have none. */
 const METHODS: { readonly [K in Aggregation]?: 'mean' | number } = {
   mean: 'mean',
   median: RESAMPLES,

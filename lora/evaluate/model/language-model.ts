@@ -1,4 +1,4 @@
-/** The text after a context whose probability is asked for. */
+/** A context, and the text after it whose probability a task asks for. */
 export interface LikelihoodRequest {
   readonly context: string;
   readonly continuation: string;
@@ -25,7 +25,7 @@ export interface ModelOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
-/** What tasks ask of a model. Results have the order of the requests. */
+/** A model, as tasks use it. Results have the order of the requests. */
 export interface LanguageModel {
   /** Returns the log-probability of each continuation. */
   likelihoods(requests: readonly LikelihoodRequest[], options?: ModelOptions): Promise<Likelihood[]>;

@@ -23,8 +23,9 @@ export async function likelihoodsOf(
     return before === undefined ? sum : sum + commonLength(sequences[before]!.ids, sequences[index]!.ids);
   }, 0);
   const longest = sequences.reduce((most, { ids }) => Math.max(most, ids.length), 0);
-  const session =
-    saved / sequences.length < WORTHWHILE ? null : openDecodeSession(bundle, longest, sequences.length);
+  // The cache also computes the last token of a sequence, which the model may have no position for.
+  const isWorthwhile = saved / sequences.length >= WORTHWHILE && longest <= bundle.model.config.maxPositions;
+  const session = isWorthwhile ? openDecodeSession(bundle, longest, sequences.length) : null;
   if (session === null) return scoreSequences(bundle, sequences, options);
   const { onProgress, signal = new AbortController().signal } = options;
   const results = new Array<Likelihood>(sequences.length);

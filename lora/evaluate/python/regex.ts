@@ -2,6 +2,7 @@
  * Translates regular expressions of Python's `re` module to JavaScript. Patterns of task files are untrusted, so every
  * search has a deadline. Constructs that JavaScript cannot reproduce on every supported version of Node.js are refused.
  */
+import { isSwarmError } from '../../../common/errors.ts';
 import { withinDeadline } from '../../data/tokenizing/deadline.ts';
 import { SPACE_CLASS } from './text.ts';
 
@@ -28,7 +29,7 @@ const ANCHORS: Readonly<Record<string, string>> = {
   Z: `(?!${ANYWHERE})`,
 };
 
-/** Thrown for a pattern that cannot be translated. */
+/** Thrown for a pattern that cannot be translated, or whose search exceeds its deadline. */
 export class PatternProblem extends Error {}
 
 /** A compiled pattern with the functions of `re` that tasks use. */
@@ -75,7 +76,14 @@ export class PythonPattern {
   }
 
   #within<T>(text: string, run: () => T): T {
-    return withinDeadline(run, text.length, DEADLINE_MS);
+    try {
+      return withinDeadline(run, text.length, DEADLINE_MS);
+    } catch (error) {
+      if (!isSwarmError(error)) throw error;
+      throw new PatternProblem(
+        `${this.source} took more than ${DEADLINE_MS / 1000} s for ${text.length} characters`,
+      );
+    }
   }
 }
 

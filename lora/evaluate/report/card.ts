@@ -21,17 +21,15 @@ export function cardOf(report: Report): string {
     '## Evaluation',
     '',
     ...tableLines([
-      ['task', 'examples', 'filter', 'metric', 'value', 'standard error'],
-      ...figureList(figures).map(
-        ({ alias, examples, filter, metric, higherIsBetter, value, standardError }) => [
-          alias,
-          String(examples ?? ''),
-          filter,
-          `${metric} ${higherIsBetter ? '↑' : '↓'}`,
-          value.toFixed(4),
-          standardError === null ? 'N/A' : standardError.toFixed(4),
-        ],
-      ),
+      ['task', 'shots', 'filter', 'metric', 'value', 'standard error'],
+      ...figureList(figures).map(({ alias, shots, filter, metric, higherIsBetter, value, standardError }) => [
+        alias,
+        String(shots ?? ''),
+        filter,
+        `${metric} ${higherIsBetter ? '↑' : '↓'}`,
+        value.toFixed(4),
+        standardError === null ? 'N/A' : standardError.toFixed(4),
+      ]),
     ]),
     '',
   ];

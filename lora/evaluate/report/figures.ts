@@ -6,8 +6,8 @@ export interface Figure {
   readonly alias: string;
   readonly metric: string;
   readonly filter: string;
-  /** Examples in a prompt; null for a group whose tasks differ in it. */
-  readonly examples: number | null;
+  /** Few-shot examples in a prompt; null for a group whose tasks differ in it. */
+  readonly shots: number | null;
   readonly higherIsBetter: boolean;
   readonly value: number;
   /** null: the metric has none. */
@@ -15,7 +15,7 @@ export interface Figure {
 }
 
 /** Returns the figures of a model as a list, in the order of its tasks. */
-export function figureList({ results, higher_is_better, 'n-shot': examples }: TaskResults): Figure[] {
+export function figureList({ results, higher_is_better, 'n-shot': shots }: TaskResults): Figure[] {
   return Object.entries(results).flatMap(([task, values]) =>
     Object.entries(values).flatMap(([key, value]): Figure[] => {
       const comma = key.indexOf(',');
@@ -29,7 +29,7 @@ export function figureList({ results, higher_is_better, 'n-shot': examples }: Ta
           alias: values.alias,
           metric,
           filter,
-          examples: examples[task] ?? null,
+          shots: shots[task] ?? null,
           higherIsBetter: higher_is_better[task]?.[metric] === true,
           value,
           standardError: typeof error === 'number' ? error : null,

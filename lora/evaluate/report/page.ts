@@ -43,17 +43,17 @@ function facts(list: readonly (readonly [string, string])[]): string {
 
 function figureTable({ figures }: Report): string {
   const rows = figureList(figures).map(
-    ({ alias, examples, filter, metric, higherIsBetter, value, standardError }) =>
+    ({ alias, shots, filter, metric, higherIsBetter, value, standardError }) =>
       row([
         alias,
-        String(examples ?? ''),
+        String(shots ?? ''),
         filter,
         `${metric} ${higherIsBetter ? '↑' : '↓'}`,
         value.toFixed(4),
         standardError === null ? '' : `± ${standardError.toFixed(4)}`,
       ]),
   );
-  return `<h2>Figures</h2>${tableOf(['task', 'examples', 'filter', 'metric', 'value', 'standard error'], rows)}`;
+  return `<h2>Figures</h2>${tableOf(['task', 'shots', 'filter', 'metric', 'value', 'standard error'], rows)}`;
 }
 
 function comparisonTable(metrics: readonly MetricComparison[], against: string): string {

@@ -7,24 +7,25 @@ import type { TaskFile } from './task-file.ts';
 /** A text of a document as a column, a template or a fixed value. */
 export type FieldSource = string | number | readonly unknown[] | Readonly<Record<string, unknown>>;
 
-/** How an example is written. */
+/** Rules by which a document is written into a prompt. */
 export interface Layout {
   readonly docToText: FieldSource | null;
   readonly docToTarget: FieldSource | null;
   readonly docToChoice: FieldSource | null;
   /** Text between question and answer. */
   readonly targetDelimiter: string;
-  /** Text after an example of the prompt. */
+  /** Text after a few-shot example. */
   readonly fewshotDelimiter: string;
   /** Beginning of the answer, which is given. */
   readonly genPrefix: FieldSource | null;
 }
 
+/** Few-shot examples: documents with their answers, which a prompt shows before its question. */
 export interface FewshotSettings extends Layout {
   readonly count: number;
   readonly sampler: 'default' | 'first_n';
   readonly split: string | null;
-  /** Examples in the task file itself. */
+  /** Few-shot examples that the task file itself contains. */
   readonly samples: readonly Readonly<Record<string, unknown>>[] | null;
 }
 
@@ -138,7 +139,7 @@ function fieldOf(file: TaskFile, key: string, value: unknown): FieldSource | nul
   throw file.wrong(key, 'must be a column, a template or a list');
 }
 
-/** Largest number of examples in a prompt. */
+/** Largest number of few-shot examples in a prompt. */
 const MAX_EXAMPLES = 1000;
 const FEWSHOT_KEY = 'fewshot_config';
 

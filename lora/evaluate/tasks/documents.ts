@@ -61,8 +61,8 @@ export class Splits {
     throw file.wrong('test_split', 'and validation_split are missing');
   }
 
-  /** Returns the documents from which examples are drawn. */
-  async examples(): Promise<readonly Document[]> {
+  /** Returns the documents from which few-shot examples are drawn. */
+  async fewshotPool(): Promise<readonly Document[]> {
     const { fewshot, trainingSplit } = this.#config;
     if (fewshot.split !== null) return (await this.get(fewshot.split, 'fewshot_split')).documents;
     if (fewshot.samples !== null) return fewshot.samples.map((sample) => fromJson(sample) as Document);

@@ -1,4 +1,4 @@
-/** Builds the prompts of a task: description, examples and question, as lm-evaluation-harness 0.4.13 joins them. */
+/** Builds the prompts of a task: description, few-shot examples and question, as lm-evaluation-harness 0.4.13 joins them. */
 
 import { evaluateError } from '../errors.ts';
 import { PythonRandom } from '../python/random.ts';
@@ -8,11 +8,11 @@ import type { Layout, TaskConfig } from './config.ts';
 import type { Document } from './documents.ts';
 import type { Fields } from './fields.ts';
 
-/** The seed with which lm-evaluation-harness draws examples. */
+/** The seed with which lm-evaluation-harness draws few-shot examples. */
 const SEED = 1234;
 
-/** Draws the examples of the prompts. */
-export class ExampleSampler {
+/** Draws the few-shot examples of the prompts. */
+export class FewshotSampler {
   readonly #pool: readonly Document[];
   readonly #config: TaskConfig;
   readonly #random = new PythonRandom(SEED);
@@ -59,9 +59,9 @@ export class ExampleSampler {
 export class PromptBuilder {
   readonly #config: TaskConfig;
   readonly #fields: Fields;
-  readonly #sampler: ExampleSampler;
+  readonly #sampler: FewshotSampler;
 
-  constructor(config: TaskConfig, fields: Fields, sampler: ExampleSampler) {
+  constructor(config: TaskConfig, fields: Fields, sampler: FewshotSampler) {
     this.#config = config;
     this.#fields = fields;
     this.#sampler = sampler;

@@ -3,6 +3,7 @@
 import { evaluateError } from '../errors.ts';
 import type { MetricValue } from '../metrics/aggregate.ts';
 import type { LanguageModel, Likelihood, ModelOptions } from '../model/language-model.ts';
+import { PatternProblem } from '../python/regex.ts';
 import { isList, type PythonValue, str } from '../python/values.ts';
 import { parseTask, type TaskConfig } from './config.ts';
 import {
@@ -14,10 +15,11 @@ import {
 } from './document-results.ts';
 import { type Document, Splits } from './documents.ts';
 import { Fields } from './fields.ts';
-import { ExampleSampler, PromptBuilder } from './prompts.ts';
+import type { FilterPipeline } from './filters.ts';
+import { FewshotSampler, PromptBuilder } from './prompts.ts';
 import type { TaskFile } from './task-file.ts';
 
-/** What a model is asked about one document. */
+/** Requests to a model about one document. */
 interface DocumentRequests {
   readonly document: Document;
   readonly target: PythonValue;
@@ -38,7 +40,7 @@ export interface DocumentResult {
   /** The choices of a multiple_choice task, in the order of the first requests; else null. */
   readonly choices: readonly string[] | null;
   readonly requests: DocumentRequests['texts'];
-  /** What the model answered to each request: likelihoods, or texts. */
+  /** Answers of the model to each request: likelihoods, log-probabilities of whole texts, or texts. */
   readonly responses: readonly (Likelihood | number | string)[];
   /** The answer after the filter, for generated answers. */
   readonly answer: string | null;
@@ -69,8 +71,8 @@ export class Task {
     const splits = new Splits(config, signal);
     const { documents, columns } = await splits.evaluated();
     const fields = new Fields(config, columns);
-    const examples = config.fewshot.count > 0 ? await splits.examples() : [];
-    const prompts = new PromptBuilder(config, fields, new ExampleSampler(examples, config));
+    const pool = config.fewshot.count > 0 ? await splits.fewshotPool() : [];
+    const prompts = new PromptBuilder(config, fields, new FewshotSampler(pool, config));
     const requests = documents
       .slice(0, limit)
       .map((document) => requestsOf(document, config, fields, prompts));
@@ -87,35 +89,40 @@ export class Task {
     return this.#requests.reduce((sum, { texts }) => sum + texts.length, 0);
   }
 
-  /** Evaluates a model. @returns all documents with the first filter, then with the next */
+  /**
+   * Evaluates a model.
+   * @returns all documents with the first filter, then with the next
+   * @throws TASK_FILE if a regular expression exceeds its deadline; ENGINE_*; the signal's reason
+   */
   async evaluate(model: LanguageModel, options: ModelOptions = {}): Promise<DocumentResult[]> {
     const responses = await this.#ask(model, options);
-    return this.config.filters.flatMap((filter) =>
-      this.#requests.map(({ document, target, choices, gold, texts }, id): DocumentResult => {
-        const own = responses[id]!;
-        const result = {
-          id,
-          filter: filter.name,
-          document,
-          target,
-          choices,
-          requests: texts,
-          responses: own,
-        };
-        if (this.config.outputType !== 'generate_until') {
-          return {
-            ...result,
-            answer: null,
-            values: this.#values(choices, gold, texts, own as (Likelihood | number)[]),
-          };
-        }
-        const repeated = new Array<string>(this.config.repeats).fill(own[0] as string);
-        const answer = filter.apply(repeated);
-        const several = isList(gold);
-        const correct = several ? gold.map(str) : [str(gold)];
-        return { ...result, answer, values: answerValues(this.config, correct, several, answer) };
-      }),
-    );
+    try {
+      return this.config.filters.flatMap((filter) =>
+        this.#requests.map((request, id) => this.#result(request, responses[id]!, { filter, id })),
+      );
+    } catch (error) {
+      if (error instanceof PatternProblem) {
+        throw this.config.file.wrong('filter_list', `or metric_list has a slow pattern: ${error.message}`);
+      }
+      throw error;
+    }
+  }
+
+  #result(
+    { document, target, choices, gold, texts }: DocumentRequests,
+    responses: readonly (Likelihood | number | string)[],
+    { filter, id }: { filter: FilterPipeline; id: number },
+  ): DocumentResult {
+    const result = { id, filter: filter.name, document, target, choices, requests: texts, responses };
+    if (this.config.outputType !== 'generate_until') {
+      const values = this.#values(choices, gold, texts, responses as readonly (Likelihood | number)[]);
+      return { ...result, answer: null, values };
+    }
+    const repeated = new Array<string>(this.config.repeats).fill(responses[0] as string);
+    const answer = filter.apply(repeated);
+    const several = isList(gold);
+    const correct = several ? gold.map(str) : [str(gold)];
+    return { ...result, answer, values: answerValues(this.config, correct, several, answer) };
   }
 
   #values(

@@ -1,5 +1,5 @@
 /** Jinja's filters and tests, as far as task files may use them, and lm-evaluation-harness's `regex_replace`. */
-import { PythonPattern } from '../python/regex.ts';
+import { PatternProblem, PythonPattern } from '../python/regex.ts';
 import { codePoints, strip } from '../python/text.ts';
 import {
   Float,
@@ -106,7 +106,12 @@ const FILTERS: Readonly<Record<string, Filter>> = {
     if (typeof pattern !== 'string' || typeof replacement !== 'string' || typeof count !== 'number') {
       throw new TemplateProblem('regex_replace needs a pattern and a replacement');
     }
-    return new PythonPattern(pattern).replace(str(value), replacement, count);
+    try {
+      return new PythonPattern(pattern).replace(str(value), replacement, count);
+    } catch (error) {
+      if (error instanceof PatternProblem) throw new TemplateProblem(`regex_replace: ${error.message}`);
+      throw error;
+    }
   },
 };
 

@@ -143,8 +143,18 @@ class Rendering {
     return value;
   }
 
-  /** Returns the value of an expression; undefined for a name, key or position that does not exist. */
+  /**
+   * Returns the value of an expression; undefined for a name, key or position that does not exist. Limits the size of
+   * values, because a loop can double a text with every step.
+   */
   #evaluate(expression: Expression, scope: Scope): PythonValue | undefined {
+    const value = this.#evaluateUnlimited(expression, scope);
+    const isLarge = (typeof value === 'string' || isList(value)) && value.length > MAX_CHARACTERS;
+    if (isLarge) throw new TemplateProblem(`a value has more than ${MAX_CHARACTERS} characters or items`);
+    return value;
+  }
+
+  #evaluateUnlimited(expression: Expression, scope: Scope): PythonValue | undefined {
     if (++this.#steps > MAX_STEPS) throw new TemplateProblem(`it took more than ${MAX_STEPS} steps`);
     switch (expression.type) {
       case 'StringLiteral':

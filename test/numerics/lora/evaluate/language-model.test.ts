@@ -36,6 +36,14 @@ it('scores continuations of shared contexts like separate ones', async () => {
   }
 });
 
+it('scores continuations of a context that is too long for the model', async () => {
+  const requests = [' it', ' the'].map((continuation) => ({ context: LONG.repeat(20), continuation }));
+  const [first, second] = [await cached.likelihoods(requests), await plain.likelihoods(requests)];
+  for (const [i, { logLikelihood }] of first.entries()) {
+    expect(logLikelihood).toBeCloseTo(second[i]!.logLikelihood, 4);
+  }
+});
+
 it('scores a whole text as the sum of its windows, each token once', async () => {
   const text = LONG.repeat(3);
   const [whole] = await plain.rollingLikelihoods([text]);
