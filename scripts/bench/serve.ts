@@ -9,6 +9,7 @@ import { writePeftFolder } from '../../lora/adapter/peft.ts';
 import { openBase } from '../../lora/models/base/base-model.ts';
 import type { BenchOptions, BenchRow } from '../bench.ts';
 import { writeRandomModel } from './base-bits-model.ts';
+import { groupCpuMilliseconds, processGroup } from './cpu-time.ts';
 import {
   type Contestant,
   llama,
@@ -20,7 +21,7 @@ import {
 
 export const name = 'serve';
 export const about =
-  'generating with the 135M shape: speed, memory and adapters; with --python also against llama.cpp; ten minutes';
+  'generating with the 135M shape: speed, memory, adapters; with --python against llama.cpp; --shape one-thread; ten minutes';
 
 const ROWS = 8;
 const ADAPTERS = 8;
@@ -30,7 +31,7 @@ const CONTEXT = 1024;
 const LONG_PROMPT = 512;
 const CHAT_PROMPT = 64;
 const SHORT_PROMPT = 16;
-const GENERATED = 48;
+const GENERATED = 24;
 
 const FORMATS = [
   { baseBits: 32, type: 'F32', decodeTarget: 0.9 },
@@ -41,6 +42,9 @@ const FORMATS = [
 const ADAPTERS_TARGET = 0.8;
 /** Speed at a context of 512 tokens, relative to computing the whole text for each token. */
 const CACHE_TARGET = 30;
+
+/** Shape that measures processor time on one thread, which other programs on the machine change less than wall time. */
+const ONE_THREAD = 'one-thread';
 
 /**
  * Contestants take turns. Of each measurement the fastest run counts, because other programs can only add time. Speeds of
@@ -72,7 +76,7 @@ interface Setup {
   readonly log: (line: string) => void;
 }
 
-async function prepare(folder: string, { log, python, quick = false }: BenchOptions): Promise<Setup> {
+async function prepare(folder: string, { log, python, shapes, quick = false }: BenchOptions): Promise<Setup> {
   const base = join(folder, 'model');
   const cacheDir = join(folder, 'cache');
   await mkdir(base);
@@ -95,7 +99,7 @@ async function prepare(folder: string, { log, python, quick = false }: BenchOpti
   if (python !== undefined)
     gguf = (await exportGguf({ base, output: join(folder, 'gguf'), type: 'f32', cacheDir })).file;
   const turns = quick ? 1 : 4;
-  const threads = availableParallelism();
+  const threads = shapes?.includes(ONE_THREAD) ? 1 : availableParallelism();
   return { base, cacheDir, adapters, gguf, python: python ?? '', turns, threads, log };
 }
 
@@ -130,16 +134,25 @@ const MEASURES = [
   },
 ] as const;
 
-/** Runs a task of each contestant in turn, several times. Returns the fastest run of each. */
+/**
+ * Runs a task of each contestant in turn, several times. Returns the fastest run of each. With one thread, its
+ * processor time takes the place of the wall time.
+ */
 async function alternate(
   contestants: readonly Contestant[],
   make: (contestant: number) => ServeTask,
-  turns: number,
+  { turns, threads }: Pick<Setup, 'turns' | 'threads'>,
 ): Promise<ServeResult[]> {
   const best: ServeResult[] = [];
+  // Only the contestant whose turn it is computes, and all contestants are in the process group of the bench.
+  const processorTime = () => groupCpuMilliseconds([processGroup()]);
   for (let turn = 0; turn < turns; turn++) {
     for (const [i, contestant] of contestants.entries()) {
-      const result = await contestant.run(make(i));
+      const task = make(i);
+      const before = processorTime();
+      const wall = await contestant.run(task);
+      const used = before === null ? wall.ms : processorTime()! - before;
+      const result = threads === 1 ? { ...wall, ms: used } : wall;
       if (best[i] === undefined || result.ms < best[i].ms) best[i] = result;
     }
   }
@@ -147,7 +160,7 @@ async function alternate(
 }
 
 async function measureBase(report: (row: BenchRow) => void, setup: Setup, format: Format): Promise<void> {
-  const { base, cacheDir, gguf, python, turns, threads, log } = setup;
+  const { base, cacheDir, gguf, python, threads, log } = setup;
   const { baseBits, type, decodeTarget } = format;
   const compute = { engine: 'onnx-cpu', threads, baseBits };
   const generator = await openGenerator({ base, cacheDir, compute, rows: ROWS, context: CONTEXT });
@@ -156,7 +169,7 @@ async function measureBase(report: (row: BenchRow) => void, setup: Setup, format
   try {
     for (const contestant of contestants) await contestant.run(tasks(ROWS, SHORT_PROMPT, 2));
     for (const { what, make, tokens, unit } of MEASURES) {
-      const [own, other] = await alternate(contestants, make, turns);
+      const [own, other] = await alternate(contestants, make, setup);
       const figure = ({ ms }: ServeResult) => (tokens === null ? ms : (1000 * tokens) / ms);
       const label = `serve ${baseBits} bits, ${what}`;
       log(
@@ -183,7 +196,7 @@ async function measureBase(report: (row: BenchRow) => void, setup: Setup, format
         reference,
       });
     }
-    const memory = await alternate(contestants, () => tasks(ROWS, SHORT_PROMPT, 2), 1);
+    const memory = await alternate(contestants, () => tasks(ROWS, SHORT_PROMPT, 2), { turns: 1, threads });
     const [own, other] = memory.map(({ memory: bytes }) => bytes / 2 ** 20);
     const reference = other === undefined ? '' : `llama.cpp: ${other.toFixed(0)} MiB`;
     report({
@@ -209,14 +222,17 @@ async function measureAdapters(
   const contestant = ours(generator);
   try {
     const ids: string[] = [];
-    const without = await alternate([contestant], () => tasks(ROWS, SHORT_PROMPT, GENERATED), turns);
+    const without = await alternate([contestant], () => tasks(ROWS, SHORT_PROMPT, GENERATED), {
+      turns,
+      threads,
+    });
     for (const folder of adapters) ids.push((await generator.addAdapter(folder)).id);
     const one = ids.map(() => ids[0]!);
     // The same process takes both parts in turn.
     const [single, several] = await alternate(
       [contestant, contestant],
       (i) => ({ ...tasks(ROWS, SHORT_PROMPT, GENERATED), adapters: i === 0 ? one : ids }),
-      turns + 1,
+      { turns: turns + 1, threads },
     );
     const value = single!.ms / several!.ms;
     const ofBase = without[0]!.ms / single!.ms;
