@@ -42,11 +42,11 @@ const QUEUES: Readonly<Record<SharedQueue, FairPermitsOptions>> = {
 const BUFFERS: FairPermitsOptions = { total: 32, reserved: 16, withdraws: 'oldest' };
 
 /**
- * Bytes that arrived on inbound streams and that nobody has read yet, in units of 64 KiB (libp2p/unread-bytes.ts): 128 MiB
- * for known peers, which is a gossip message of 256 KiB for each node of a full round, and 32 MiB for strangers. Strangers
- * may not use what known peers leave free, because an attacker could then keep 160 MiB filled.
+ * Bytes that arrived on inbound streams and that nobody has read yet, in units of 64 KiB (libp2p/unread-bytes.ts). Known
+ * peers may have 320 MiB: when each node of a full round sends large messages at once, each gossip stream holds up to 576
+ * KiB. Strangers may have 32 MiB, and not what known peers leave free, because an attacker could then fill it at any time.
  */
-const UNREAD_OF_KNOWN = 4 * ROUND_PEERS;
+const UNREAD_OF_KNOWN = 10 * ROUND_PEERS;
 const UNREAD_OF_STRANGERS = 512;
 
 /** Number of addresses of known peers that are remembered. */
