@@ -12,6 +12,7 @@ export interface OpenRegistryOptions {
 
 /** Dependencies of a registry. All have defaults. */
 export interface OpenRegistryDeps {
+  /** @default the machine's clock @internal */
   readonly clock?: Clock;
   /** Returns the key that signs versions. @default the key in the registry's folder, which is made on first use */
   readonly signer?: () => Promise<Signer>;
