@@ -4,6 +4,7 @@ import type { Registry } from './registry.ts';
 /** Time in milliseconds for which blobs that nothing needs are kept: a removed version can be added back until then. */
 export const GRACE_MS = 24 * 60 * 60 * 1000;
 
+/** Options of a garbage collection. */
 export interface CollectOptions {
   /** Delete the blobs. Otherwise, only list them. @default false */
   readonly delete?: boolean;

@@ -9,6 +9,7 @@ import { registryError } from './errors.ts';
 import type { Registry } from './registry.ts';
 import type { AdapterVersion } from './version.ts';
 
+/** The run to publish, and the name of its adapter. */
 export interface PublishRunOptions {
   /** Output folder of the run. */
   readonly output: string;

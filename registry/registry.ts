@@ -77,6 +77,7 @@ export class Registry {
     return new Registry(options, deps, db, blobs);
   }
 
+  /** Closes the database. The registry cannot be used afterwards. */
   close(): void {
     this.#db.close();
   }

@@ -18,6 +18,7 @@ import {
 } from './oci-layout.ts';
 import { recordFiles, requireFile } from './record-files.ts';
 
+/** The image to import, and its name here. */
 export interface ImportOptions {
   /** Folder of an OCI image layout. */
   readonly layout: string;
