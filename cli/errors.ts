@@ -1,5 +1,5 @@
 import { commonError } from '../common/common-errors.ts';
-import { fromSystem, REPORT } from '../common/errors.ts';
+import { fromSystem, messageOf, REPORT } from '../common/errors.ts';
 import { safeText } from '../common/text.ts';
 import { type ErrorJson, type ErrorKind, isSwarmError, type SwarmError } from '../index.ts';
 import { withCommandName } from './command-name.ts';
@@ -40,7 +40,7 @@ export interface Failure {
 export function failureOf(error: unknown): Failure {
   if (isAbort(error)) return failure(commonError('INTERRUPTED', 'interrupted'));
   if (isSwarmError(error)) return failure(error);
-  const message = error instanceof Error ? error.message : String(error);
+  const message = messageOf(error);
   // A refusal of the operating system (no permission, a full disk) is not a bug of ours.
   if (isSystemError(error)) {
     const { code, syscall } = error;

@@ -111,6 +111,11 @@ export function isErrorJson(value: unknown): value is ErrorJson {
   );
 }
 
+/** Returns the message of anything that was thrown. */
+export function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
+
 /** Returns whether a value is a SwarmError. @param code if given, the error must also have this code */
 export function isSwarmError(error: unknown, code?: string): error is SwarmError {
   return error instanceof SwarmError && (code === undefined || error.code === code);

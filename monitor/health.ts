@@ -1,4 +1,5 @@
 import type { Clock } from '../common/clock.ts';
+import { messageOf } from '../common/errors.ts';
 import { safeText } from '../common/text.ts';
 
 /** A check that gives no answer within this time counts as failing, so that probes never hang. */
@@ -58,7 +59,7 @@ export class Health {
       };
       Promise.resolve()
         .then(check)
-        .then(settle, (error: unknown) => settle(error instanceof Error ? error.message : String(error)));
+        .then(settle, (error: unknown) => settle(messageOf(error)));
     });
   }
 }

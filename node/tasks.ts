@@ -1,4 +1,4 @@
-import { isSwarmError } from '../common/errors.ts';
+import { isSwarmError, messageOf } from '../common/errors.ts';
 import type { Logger } from '../common/logger.ts';
 
 /** The asynchronous tasks of a node: at most one main task, which can be aborted alone, and other tasks beside it. */
@@ -63,7 +63,7 @@ export class Tasks {
 /** Returns the message of an error and the advice about it, for people. */
 export function reasonOf(error: unknown): string {
   if (isSwarmError(error) && error.next !== null) return `${error.message}; ${error.next}`;
-  return error instanceof Error ? error.message : String(error);
+  return messageOf(error);
 }
 
 /** Returns the fields of a log line about an error. */

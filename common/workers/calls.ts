@@ -14,6 +14,7 @@ import {
   fromSystem,
   isErrorJson,
   isSwarmError,
+  messageOf,
   SwarmError,
 } from '../errors.ts';
 
@@ -210,7 +211,7 @@ export function serveCalls<M extends Methods>(
     } catch (error) {
       if (isSwarmError(error)) return { type: 'failed', id, error: error.toJSON() };
       const isAbort = error instanceof Error && error.name === 'AbortError';
-      const message = error instanceof Error ? error.message : String(error);
+      const message = messageOf(error);
       const made = isAbort ? aborted(message, {}) : failed(message, fromSystem(error));
       return { type: 'failed', id, error: made.toJSON() };
     }

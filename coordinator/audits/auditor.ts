@@ -1,10 +1,12 @@
 import { sleep } from '../../common/deadline.ts';
+import { messageOf } from '../../common/errors.ts';
 import { freshOptimizer } from '../../lora/train/optimizer/optimizer-state.ts';
 import { likeness } from '../../lora/update/closeness.ts';
 import type { EvaluateOptions, RunContext, StepsMade } from '../context.ts';
 import { loadUpdate } from '../merge/arithmetic.ts';
 import type { JobState } from '../round/state.ts';
 import type { StoredAudit } from '../store/store.ts';
+import { isSameUpdate } from '../store/update-key.ts';
 import type { Announcements } from '../trust/bans.ts';
 import type { Ledger } from '../trust/ledger.ts';
 import type { AuditRecord } from './audit-record.ts';
@@ -108,7 +110,7 @@ export class Auditor {
         signal.throwIfAborted();
         if (!this.#isOpen(audit)) continue;
         deps.log.warn({ round: audit.round, peer: audit.peer, error }, 'audit-failed');
-        this.#drop(audit, error instanceof Error ? error.message : String(error));
+        this.#drop(audit, messageOf(error));
       }
     }
   }
@@ -126,7 +128,7 @@ export class Auditor {
     if (newest!.round > audit.chosenRound! + PATIENCE_ROUNDS) {
       return `the coordinator did not finish it in ${PATIENCE_ROUNDS} rounds; give it more threads or a GPU`;
     }
-    const isNew = this.#work === null || !isSame(this.#work.audit, audit);
+    const isNew = this.#work === null || !isSameUpdate(this.#work.audit, audit);
     return isNew && audit.attempts >= MOST_ATTEMPTS
       ? `the coordinator stopped during ${audit.attempts} attempts`
       : null;
@@ -144,7 +146,7 @@ export class Auditor {
   }
 
   async #workOn(audit: StoredAudit): Promise<Work> {
-    if (this.#work !== null && isSame(this.#work.audit, audit)) return this.#work;
+    if (this.#work !== null && isSameUpdate(this.#work.audit, audit)) return this.#work;
     const { context, transact } = this.#deps;
     const { deps, job, layout } = context;
     const repetition = await readRepetition(audit, context);
@@ -238,8 +240,4 @@ export class Auditor {
     const share = audits.spent(job) / Math.max(1, audits.newestDraw(job)?.trained ?? 1);
     deps.meter.audit(manifest.name, { verdict, rows, seconds, share });
   }
-}
-
-function isSame(a: StoredAudit, b: StoredAudit): boolean {
-  return a.peer === b.peer && a.round === b.round;
 }

@@ -13,6 +13,7 @@ import {
 } from '../context.ts';
 import { personOf } from '../peers/person.ts';
 import type { StoredScore, StoredUpdate } from '../store/store.ts';
+import { isSameUpdate } from '../store/update-key.ts';
 import { effectsAreClear } from '../trust/misdeeds.ts';
 import { merge } from './arithmetic.ts';
 import { BELIEF_LINE, BELIEF_UPDATES } from './belief.ts';
@@ -132,7 +133,7 @@ export class RoundMerge {
       const { assignments } = rounds.find((facts) => facts.round === made)!;
       const { steps } = assignments.find((assignment) => assignment.peer === peer)!;
       const earlier = store.scores.shares(job, peer, { before: round, limit: BELIEF_UPDATES });
-      return { update, steps, earlier, ...scores.find((score) => isSame(score, update))! };
+      return { update, steps, earlier, ...scores.find((score) => isSameUpdate(score, update))! };
     });
     const isClear = effectsAreClear(known);
     return known.flatMap(({ update, steps, earlier, share, belief, isHarmful }): MergeSource[] => {
@@ -194,7 +195,7 @@ export class RoundMerge {
     scores: readonly StoredScore[],
   ): Person<MergeSource>[] {
     const known = sources.flatMap((source) => {
-      const entry = merged?.contributors.find((contributor) => isSame(contributor, source));
+      const entry = merged?.contributors.find((contributor) => isSameUpdate(contributor, source));
       if (merged && !entry) return [];
       const { person, tokens, belief } = source;
       return {
@@ -202,7 +203,7 @@ export class RoundMerge {
         person,
         weight: entry?.weight ?? tokens * belief,
         norm: entry?.norm ?? 0,
-        share: scores.find((score) => isSame(score, source))?.share ?? null,
+        share: scores.find((score) => isSameUpdate(score, source))?.share ?? null,
       };
     });
     return suspicionOf(known);
@@ -297,8 +298,4 @@ function gateFigures(result: GateResult<MergeSource, Merged>, rollsBack: boolean
   const { merged, verdict, leftOut } = result;
   const { contributors, outliers } = merged;
   return { verdict, merged: contributors.length, leftOut: leftOut.length, outliers: outliers.length };
-}
-
-function isSame(a: { peer: string; round: number }, b: { peer: string; round: number }): boolean {
-  return a.peer === b.peer && a.round === b.round;
 }

@@ -1,3 +1,4 @@
+import { messageOf } from '../../common/errors.ts';
 import { medianNormClip, planLayout, updateNorms } from '../../lora/update/index.ts';
 import type { JobEventBody } from '../../monitor/job-events.ts';
 import { STALE_ROUNDS } from '../../protocol/limits.ts';
@@ -77,7 +78,7 @@ export class UpdateScoring {
     } catch (error) {
       signal.throwIfAborted();
       this.#resumeAt = round + ROUNDS_AFTER_FAILURE;
-      const reason = error instanceof Error ? error.message : String(error);
+      const reason = messageOf(error);
       deps.log.warn({ round, error }, 'scoring-failed');
       record(() => {}, { type: 'scoring-failed', round, reason });
       return unscored;

@@ -1,3 +1,4 @@
+import { messageOf } from '../../common/errors.ts';
 import { verifyMessage } from '../../protocol/signing.ts';
 import type { BlobScope } from '../../storage/blob-collector.ts';
 import { Auditor } from '../audits/auditor.ts';
@@ -8,6 +9,7 @@ import type { Scorers } from '../merge/scorers.ts';
 import { newestShares } from '../peers/present-peer.ts';
 import { dueAt, isOver, isRollingBack, reduce } from '../round/round-machine.ts';
 import type { JobState, MachineEvent } from '../round/state.ts';
+import type { UpdateKey } from '../store/update-key.ts';
 import type { Ledger } from '../trust/ledger.ts';
 import { writeCheckpoint, writeRollBack } from './commit.ts';
 import { Outbox } from './outbox.ts';
@@ -189,7 +191,7 @@ export class RoundDriver {
    * Records the misdeeds among the updates of a merge. Tells the state machine the shares of the nodes whose updates
    * have just been scored.
    */
-  #judgeAuthors(round: number, outliers: readonly { peer: string; round: number }[]): void {
+  #judgeAuthors(round: number, outliers: readonly UpdateKey[]): void {
     const { job, deps } = this.#context;
     const scored = deps.store.scores.ofMerge(job, round);
     const peers = scored.map(({ peer }) => [peer, { shares: newestShares(this.#context, peer) }] as const);
@@ -227,7 +229,7 @@ export class RoundDriver {
       if (signal.aborted) return;
       const next = await work(scope).catch((error: unknown) => () => {
         deps.log.error({ job: manifest.name, round: this.#state.round, error }, 'merge-or-commit-failed');
-        const reason = error instanceof Error ? error.message : String(error);
+        const reason = messageOf(error);
         this.dispatch({ type: 'attempt-failed', reason });
       });
       if (!signal.aborted) next();

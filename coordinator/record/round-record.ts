@@ -6,6 +6,7 @@ import type { CurrentCheckpoint, RunContext } from '../context.ts';
 import type { Preset } from '../round/plan.ts';
 import type { Effect, JobState } from '../round/state.ts';
 import type { Fate, RoundFacts, StoredUpdate } from '../store/store.ts';
+import { isSameUpdate } from '../store/update-key.ts';
 import type { Ledger } from '../trust/ledger.ts';
 import type { DurableCheckpoint } from './commit.ts';
 import { Heads } from './heads.ts';
@@ -106,12 +107,13 @@ export class RoundRecord {
     const { round } = checkpoint;
     const harmful = store.scores.ofMerge(job, round).filter(({ isHarmful }) => isHarmful);
     for (const update of store.updates.selected(job, round)) {
-      const merged = checkpoint.contributors.some((contributor) => isSame(contributor, update));
+      const merged = checkpoint.contributors.some((contributor) => isSameUpdate(contributor, update));
       if (merged) store.updates.setFate(job, update.round, update.peer, 'merged');
-      else if (harmful.some((score) => isSame(score, update))) this.#discardUpdate(update, 'harmful', outbox);
+      else if (harmful.some((score) => isSameUpdate(score, update)))
+        this.#discardUpdate(update, 'harmful', outbox);
       else if (rollBack) this.#discardUpdate(update, 'rolled-back', outbox);
       else {
-        const isLeftOut = leftOut.some((source) => isSame(source, update));
+        const isLeftOut = leftOut.some((source) => isSameUpdate(source, update));
         this.#discardUpdate(update, isLeftOut ? 'left-out' : 'outlier', outbox);
       }
     }
@@ -239,8 +241,4 @@ export class RoundRecord {
     const { preset } = this.#context.manifest.rounds;
     return preset === 'auto' ? this.heads.newest.head.preset : preset;
   }
-}
-
-function isSame(a: { peer: string; round: number }, b: { peer: string; round: number }): boolean {
-  return a.peer === b.peer && a.round === b.round;
 }

@@ -1,5 +1,6 @@
 import type { Database } from '../../storage/database.ts';
-import { fromRow, insertInto } from './fields.ts';
+import { fromRow, insertInto, updateRows } from './fields.ts';
+import type { UpdateKey } from './update-key.ts';
 
 /**
  * State of an audit:
@@ -79,60 +80,32 @@ export class AuditTable {
   }
 
   /** Deletes a held update, because another one has a greater key. */
-  remove(job: string, { peer, round }: { peer: string; round: number }): void {
+  remove(job: string, { peer, round }: UpdateKey): void {
     this.#db.run('DELETE FROM audits WHERE job = ? AND round = ? AND peer = ?', job, round, peer);
   }
 
-  choose(job: string, { peer, round }: { peer: string; round: number }, chosenRound: number): void {
-    this.#db.run(
-      `UPDATE audits SET state = 'chosen', chosen_round = ? WHERE job = ? AND round = ? AND peer = ?`,
-      chosenRound,
-      job,
-      round,
-      peer,
-    );
+  choose(job: string, { peer, round }: UpdateKey, chosenRound: number): void {
+    updateRows(this.#db, 'audits', { job, round, peer }, { state: 'chosen', chosenRound });
   }
 
   /** Counts an attempt, before it starts. */
-  countAttempt(job: string, { peer, round }: { peer: string; round: number }): void {
-    this.#db.run(
-      'UPDATE audits SET attempts = attempts + 1 WHERE job = ? AND round = ? AND peer = ?',
-      job,
-      round,
-      peer,
-    );
+  countAttempt(job: string, { peer, round }: UpdateKey): void {
+    const sql = 'UPDATE audits SET attempts = attempts + 1 WHERE job = ? AND round = ? AND peer = ?';
+    this.#db.run(sql, job, round, peer);
   }
 
   /** Records how an audit ended. */
   finish(
     job: string,
-    { peer, round }: { peer: string; round: number },
+    { peer, round }: UpdateKey,
     result: AuditResult & { decidedRound: number | null },
   ): void {
-    this.#db.run(
-      `UPDATE audits SET state = ?, decided_round = ?, closeness = ?, balance = ?, seconds = ?, reason = ?
-       WHERE job = ? AND round = ? AND peer = ?`,
-      result.state,
-      result.decidedRound,
-      result.closeness,
-      result.balance,
-      result.seconds,
-      result.reason,
-      job,
-      round,
-      peer,
-    );
+    updateRows(this.#db, 'audits', { job, round, peer }, { ...result });
   }
 
   /** Makes a failed audit count. */
-  decide(job: string, { peer, round }: { peer: string; round: number }, decidedRound: number): void {
-    this.#db.run(
-      'UPDATE audits SET decided_round = ? WHERE job = ? AND round = ? AND peer = ?',
-      decidedRound,
-      job,
-      round,
-      peer,
-    );
+  decide(job: string, { peer, round }: UpdateKey, decidedRound: number): void {
+    updateRows(this.#db, 'audits', { job, round, peer }, { decidedRound });
   }
 
   /** Returns the audits that have a result, oldest round first. */
@@ -142,13 +115,9 @@ export class AuditTable {
       .map((row) => fromRow(row));
   }
 
-  find(job: string, { peer, round }: { peer: string; round: number }): StoredAudit | null {
-    const row = this.#db.one(
-      'SELECT * FROM audits WHERE job = ? AND round = ? AND peer = ?',
-      job,
-      round,
-      peer,
-    );
+  find(job: string, { peer, round }: UpdateKey): StoredAudit | null {
+    const sql = 'SELECT * FROM audits WHERE job = ? AND round = ? AND peer = ?';
+    const row = this.#db.one(sql, job, round, peer);
     return row && fromRow(row);
   }
 

@@ -25,6 +25,20 @@ export function insertInto(
   db.run(`INSERT INTO ${table} (${columns.join(', ')}) VALUES (${places.join(', ')})`, ...values);
 }
 
+/** Changes the rows that have the fields of `key`. */
+export function updateRows(
+  db: Database,
+  table: string,
+  key: Readonly<Record<string, SQLInputValue>>,
+  changes: Readonly<Record<string, SQLInputValue>>,
+): void {
+  const [set, where] = [changes, key].map((fields) =>
+    Object.keys(fields).map((field) => `${snakeCase(field)} = ?`),
+  );
+  const sql = `UPDATE ${table} SET ${set!.join(', ')} WHERE ${where!.join(' AND ')}`;
+  db.run(sql, ...Object.values(changes), ...Object.values(key));
+}
+
 function camelCase(column: string): string {
   const known = fieldOf.get(column);
   if (known !== undefined) return known;

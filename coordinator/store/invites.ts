@@ -1,6 +1,6 @@
 import type { Role } from '../../protocol/rpc.ts';
 import type { Database } from '../../storage/database.ts';
-import { fromRow, insertInto } from './fields.ts';
+import { fromRow, insertInto, updateRows } from './fields.ts';
 
 /** A personal invite. The store has no token, only its digest. */
 export interface StoredInvite {
@@ -51,7 +51,7 @@ export class InviteTable {
   }
 
   revoke(job: string, id: string, at: number): void {
-    this.#db.run('UPDATE invites SET revoked_at = ? WHERE job = ? AND id = ?', at, job, id);
+    updateRows(this.#db, 'invites', { job, id }, { revokedAt: at });
   }
 
   /** Binds a peer to an invite. If the peer is already bound to it, this binding becomes its newest one. */
@@ -80,12 +80,8 @@ export class InviteTable {
 
   /** Revokes the shared invite of a job: deletes its token and keeps the token's digest. */
   revokeShared(job: string, { revokedAt, tokenDigest }: RevokedShared): void {
-    this.#db.run(
-      'UPDATE jobs SET token = NULL, shared_revoked_at = ?, shared_digest = ? WHERE job = ?',
-      revokedAt,
-      tokenDigest,
-      job,
-    );
+    const changes = { token: null, sharedRevokedAt: revokedAt, sharedDigest: tokenDigest };
+    updateRows(this.#db, 'jobs', { job }, changes);
   }
 
   /** Returns null if the shared invite of a job is not revoked. */

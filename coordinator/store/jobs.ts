@@ -1,6 +1,7 @@
 import type { AdapterLayout } from '../../lora/adapter/layout.ts';
 import type { Database, Row } from '../../storage/database.ts';
 import type { Ending } from '../round/state.ts';
+import { fromRow, insertInto, updateRows } from './fields.ts';
 
 /** Rule for joining a job: any node, nodes with an invite, or listed peers. */
 export type Admission =
@@ -25,6 +26,9 @@ export interface StoredJob {
   readonly createdAt: number;
 }
 
+const JOB =
+  'job, name, content, manifest, layout, term, admission, token, base_loss, ending, roll_back_to, created_at';
+
 /** Jobs, their held-out data, and the newest signed head of each. */
 export class JobTable {
   readonly #db: Database;
@@ -34,29 +38,18 @@ export class JobTable {
   }
 
   insert(job: StoredJob, heldOut: Uint8Array): void {
-    this.#db.run(
-      `INSERT INTO jobs (job, name, content, manifest, layout, term, admission, token, base_loss, created_at)
-       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-      job.job,
-      job.name,
-      job.content,
-      job.manifest,
-      JSON.stringify(job.layout),
-      job.term,
-      JSON.stringify(job.admission),
-      job.token,
-      job.baseLoss,
-      job.createdAt,
-    );
+    const { ending: _, rollBackTo: __, layout, admission, ...fields } = job;
+    const texts = { layout: JSON.stringify(layout), admission: JSON.stringify(admission) };
+    insertInto(this.#db, 'jobs', { ...fields, ...texts });
     this.#db.run('INSERT INTO held_out (job, bytes) VALUES (?, ?)', job.job, heldOut);
   }
 
   all(): StoredJob[] {
-    return this.#db.all('SELECT * FROM jobs ORDER BY created_at, name').map(readJob);
+    return this.#db.all(`SELECT ${JOB} FROM jobs ORDER BY created_at, name`).map(readJob);
   }
 
   byName(name: string): StoredJob | null {
-    const row = this.#db.one('SELECT * FROM jobs WHERE name = ?', name);
+    const row = this.#db.one(`SELECT ${JOB} FROM jobs WHERE name = ?`, name);
     return row && readJob(row);
   }
 
@@ -69,15 +62,15 @@ export class JobTable {
    * in a row.
    */
   setResumed(job: string, round: number): void {
-    this.#db.run('UPDATE jobs SET resumed_round = ? WHERE job = ?', round, job);
+    updateRows(this.#db, 'jobs', { job }, { resumedRound: round });
   }
 
   setEnding(job: string, ending: Ending | null): void {
-    this.#db.run('UPDATE jobs SET ending = ? WHERE job = ?', ending && JSON.stringify(ending), job);
+    updateRows(this.#db, 'jobs', { job }, { ending: ending && JSON.stringify(ending) });
   }
 
   setRollBack(job: string, rollBackTo: number | null): void {
-    this.#db.run('UPDATE jobs SET roll_back_to = ? WHERE job = ?', rollBackTo, job);
+    updateRows(this.#db, 'jobs', { job }, { rollBackTo });
   }
 
   /** Replaces the newest head of a job. */
@@ -94,17 +87,9 @@ export class JobTable {
 
 function readJob(row: Row): StoredJob {
   return {
-    job: row.job as string,
-    name: row.name as string,
-    content: row.content as string,
-    manifest: row.manifest as Uint8Array,
+    ...fromRow<StoredJob>(row),
     layout: JSON.parse(row.layout as string) as AdapterLayout,
-    term: row.term as number,
     admission: JSON.parse(row.admission as string) as Admission,
-    token: row.token as string | null,
-    baseLoss: row.base_loss as number | null,
     ending: row.ending === null ? null : (JSON.parse(row.ending as string) as Ending),
-    rollBackTo: row.roll_back_to as number | null,
-    createdAt: row.created_at as number,
   };
 }

@@ -1,6 +1,6 @@
 import type { Role } from '../../protocol/rpc.ts';
 import type { Database, Row } from '../../storage/database.ts';
-import { fromRow } from './fields.ts';
+import { fromRow, updateRows } from './fields.ts';
 
 export interface StoredPeer {
   readonly peer: string;
@@ -44,16 +44,11 @@ export class PeerTable {
   }
 
   setGoodbye(job: string, peer: string, saidGoodbye: boolean): void {
-    this.#db.run(
-      'UPDATE peers SET said_goodbye = ? WHERE job = ? AND peer = ?',
-      saidGoodbye ? 1 : 0,
-      job,
-      peer,
-    );
+    updateRows(this.#db, 'peers', { job, peer }, { saidGoodbye: saidGoodbye ? 1 : 0 });
   }
 
   setSpeed(job: string, peer: string, speed: number): void {
-    this.#db.run('UPDATE peers SET speed = ? WHERE job = ? AND peer = ?', speed, job, peer);
+    updateRows(this.#db, 'peers', { job, peer }, { speed });
   }
 
   remove(job: string, peer: string): void {

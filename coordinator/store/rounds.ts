@@ -1,6 +1,6 @@
 import type { Database, Row } from '../../storage/database.ts';
 import type { Assignment, Preset } from '../round/plan.ts';
-import { fromRow, insertInto } from './fields.ts';
+import { fromRow, insertInto, updateRows } from './fields.ts';
 
 export interface StoredRound {
   readonly round: number;
@@ -57,17 +57,16 @@ export class RoundTable {
   }
 
   close(job: string, round: number, at: number): void {
-    this.#db.run('UPDATE rounds SET closed_at = ? WHERE job = ? AND round = ?', at, job, round);
+    updateRows(this.#db, 'rounds', { job, round }, { closedAt: at });
   }
 
   setOutcome(job: string, round: number, outcome: RoundOutcome): void {
-    this.#db.run('UPDATE rounds SET outcome = ? WHERE job = ? AND round = ?', outcome, job, round);
+    updateRows(this.#db, 'rounds', { job, round }, { outcome });
   }
 
   /** Records that the authors of a round's merge were judged. @param isClear whether its scores were clear */
   setJudged(job: string, round: number, isClear: boolean): void {
-    const clear = isClear ? 1 : 0;
-    this.#db.run('UPDATE rounds SET scores_clear = ? WHERE job = ? AND round = ?', clear, job, round);
+    updateRows(this.#db, 'rounds', { job, round }, { scoresClear: isClear ? 1 : 0 });
   }
 
   isJudged(job: string, round: number): boolean {
@@ -166,7 +165,7 @@ export class RoundTable {
   }
 
   #setWeights(job: string, round: number, weights: Weights): void {
-    this.#db.run('UPDATE checkpoints SET weights = ? WHERE job = ? AND round = ?', weights, job, round);
+    updateRows(this.#db, 'checkpoints', { job, round }, { weights });
   }
 
   /** Returns all checkpoints of a job, oldest first. */

@@ -45,7 +45,7 @@ export class ScoreTable {
   }
 
   putSeed(job: string, round: number, seed: Uint8Array): void {
-    this.#db.run('INSERT INTO scorings (job, round, seed) VALUES (?, ?, ?)', job, round, seed);
+    insertInto(this.#db, 'scorings', { job, round, seed });
   }
 
   insert(job: string, { figures, ...score }: StoredScore): void {

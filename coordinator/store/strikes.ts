@@ -36,14 +36,8 @@ export class StrikeTable {
 
   /** Adds a strike. Returns false if the same misdeed is recorded already. */
   insert(job: string, strike: Omit<StoredStrike, 'pardonedAt'>): boolean {
-    const known = this.#db.one(
-      'SELECT 1 FROM strikes WHERE job = ? AND peer = ? AND round = ? AND kind = ?',
-      job,
-      strike.peer,
-      strike.round,
-      strike.kind,
-    );
-    if (known !== null) return false;
+    const known = 'SELECT 1 FROM strikes WHERE job = ? AND peer = ? AND round = ? AND kind = ?';
+    if (this.#db.one(known, job, strike.peer, strike.round, strike.kind) !== null) return false;
     // JSON holds finite numbers only. A figure that is not finite is no evidence, so it is left out.
     const figures = Object.entries(strike.figures).filter(([, value]) => Number.isFinite(value));
     const stored = { ...strike, figures: JSON.stringify(Object.fromEntries(figures)) };

@@ -1,7 +1,8 @@
 import type { ReceiptCode } from '../../protocol/receipts.ts';
 import type { Database, Row } from '../../storage/database.ts';
 import type { Preset } from '../round/plan.ts';
-import { fromRow, insertInto } from './fields.ts';
+import { fromRow, insertInto, updateRows } from './fields.ts';
+import type { UpdateKey } from './update-key.ts';
 
 /** Fate of a recorded update. It is `open` until the update's merge has ended. */
 export type Fate = 'open' | 'merged' | 'left-out' | 'null-round' | 'outlier';
@@ -52,36 +53,22 @@ export class UpdateTable {
   }
 
   find(job: string, round: number, peer: string): StoredUpdate | null {
-    const row = this.#db.one(
-      'SELECT * FROM updates WHERE job = ? AND round = ? AND peer = ?',
-      job,
-      round,
-      peer,
-    );
+    const sql = 'SELECT * FROM updates WHERE job = ? AND round = ? AND peer = ?';
+    const row = this.#db.one(sql, job, round, peer);
     return row && readUpdate(row);
   }
 
   /** Returns the number of rounds before `round` for which a peer has a recorded update, accepted or refused. */
   roundsBefore(job: string, peer: string, round: number): number {
-    const row = this.#db.one(
-      'SELECT count(DISTINCT round) AS n FROM receipts WHERE job = ? AND peer = ? AND round < ?',
-      job,
-      peer,
-      round,
-    );
+    const sql = 'SELECT count(DISTINCT round) AS n FROM receipts WHERE job = ? AND peer = ? AND round < ?';
+    const row = this.#db.one(sql, job, peer, round);
     return row!.n as number;
   }
 
   /** Returns the updates of the rounds `first` to `last`, sorted by round and peer. */
   ofRounds(job: string, first: number, last: number): StoredUpdate[] {
-    return this.#db
-      .all(
-        'SELECT * FROM updates WHERE job = ? AND round BETWEEN ? AND ? ORDER BY round, peer',
-        job,
-        first,
-        last,
-      )
-      .map(readUpdate);
+    const sql = 'SELECT * FROM updates WHERE job = ? AND round BETWEEN ? AND ? ORDER BY round, peer';
+    return this.#db.all(sql, job, first, last).map(readUpdate);
   }
 
   /**
@@ -107,7 +94,7 @@ export class UpdateTable {
    * Returns two kinds of rounds for each peer: the newest round whose update no merge has refused, and every round
    * whose update a merge can still refuse.
    */
-  deliveries(job: string): { peer: string; round: number }[] {
+  deliveries(job: string): UpdateKey[] {
     return this.#db
       .all(
         `SELECT peer, max(round) AS round FROM updates
@@ -158,13 +145,7 @@ export class UpdateTable {
   }
 
   setFate(job: string, round: number, peer: string, fate: Fate): void {
-    this.#db.run(
-      'UPDATE updates SET fate = ? WHERE job = ? AND round = ? AND peer = ?',
-      fate,
-      job,
-      round,
-      peer,
-    );
+    updateRows(this.#db, 'updates', { job, round, peer }, { fate });
   }
 
   addReceipt(job: string, receipt: StoredReceipt): void {
@@ -173,12 +154,8 @@ export class UpdateTable {
 
   /** Returns the newest receipt of a peer's update. */
   receipt(job: string, peer: string, digest: string): StoredReceipt | null {
-    const row = this.#db.one(
-      `SELECT ${RECEIPT} FROM receipts WHERE job = ? AND peer = ? AND digest = ? ORDER BY id DESC LIMIT 1`,
-      job,
-      peer,
-      digest,
-    );
+    const sql = `SELECT ${RECEIPT} FROM receipts WHERE job = ? AND peer = ? AND digest = ? ORDER BY id DESC LIMIT 1`;
+    const row = this.#db.one(sql, job, peer, digest);
     return row && fromRow(row);
   }
 

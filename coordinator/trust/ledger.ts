@@ -2,6 +2,7 @@ import { STALE_ROUNDS } from '../../protocol/limits.ts';
 import type { RunContext } from '../context.ts';
 import { BELIEF_UPDATES } from '../merge/belief.ts';
 import type { StoredStrike } from '../store/store.ts';
+import { isSameUpdate, type UpdateKey } from '../store/update-key.ts';
 import { type Announcements, Bans } from './bans.ts';
 import { type JudgedUpdate, misdeedsOf } from './misdeeds.ts';
 import { BAN_MS, MOST_SUSPENSIONS, standingIn } from './standing.ts';
@@ -75,7 +76,7 @@ export class Ledger {
    * Records the misdeeds among the updates of a merge, once per round.
    * @param outliers updates that the merge refused because of their norms
    */
-  judge(round: number, outliers: readonly { peer: string; round: number }[], outbox: Announcements): void {
+  judge(round: number, outliers: readonly UpdateKey[], outbox: Announcements): void {
     const { job } = this.#context;
     const { rounds } = this.#store;
     if (rounds.isJudged(job, round)) return;
@@ -130,7 +131,7 @@ export class Ledger {
     if (strikes + bans > 0) outbox.event({ type: 'pardoned', peer: who.peer, strikes, bans });
   }
 
-  #mergedUpdates(round: number, outliers: readonly { peer: string; round: number }[]): JudgedUpdate[] {
+  #mergedUpdates(round: number, outliers: readonly UpdateKey[]): JudgedUpdate[] {
     const { job } = this.#context;
     const { scores, updates, rounds, strikes } = this.#store;
     const assignments = new Map(
@@ -140,8 +141,7 @@ export class Ledger {
     const unclear = rounds.newestUnclear(job);
     return updates.selected(job, round).map((update): JudgedUpdate => {
       const { peer, round: made } = update;
-      const isSame = (other: { peer: string; round: number }): boolean =>
-        other.peer === peer && other.round === made;
+      const isSame = (other: UpdateKey): boolean => isSameUpdate(update, other);
       const { figures, share, belief, isHarmful } = known.find(isSame) ?? UNSCORED;
       const disbelief = strikes.of(job, this.who(peer)).filter(({ kind }) => kind === 'disbelief');
       const after = Math.max(unclear, ...disbelief.map(({ foundIn }) => foundIn));

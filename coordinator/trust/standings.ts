@@ -1,6 +1,7 @@
 import type { RunContext } from '../context.ts';
 import type { PresentPeer, Standing } from '../round/plan.ts';
 import type { StoredBan, StoredPeer, StoredStrike } from '../store/store.ts';
+import type { UpdateKey } from '../store/update-key.ts';
 import type { Bans } from './bans.ts';
 import { type Sentence, sentenceOf, standingIn } from './standing.ts';
 import { type Who, whoIs } from './who.ts';
@@ -69,7 +70,7 @@ export class Standings {
   }
 
   /** Returns what the receipt of an update says about the strike that followed from it; empty if none did. */
-  noteOn({ peer, round }: { peer: string; round: number }): string {
+  noteOn({ peer, round }: UpdateKey): string {
     const who = this.who(peer);
     const place = this.#counting(who).findIndex((strike) => strike.peer === peer && strike.round === round);
     if (place < 0) return '';
