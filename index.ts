@@ -46,7 +46,12 @@ import type { OpenRegistryDeps, OpenRegistryOptions } from './registry/open.ts';
 import type { PublishRunOptions } from './registry/publish-run.ts';
 import type { Registry } from './registry/registry.ts';
 import type { AdapterVersion } from './registry/version.ts';
-import type { ModelServer, ModelServerDeps, ModelServerOptions } from './serve/model-server.ts';
+import type {
+  FolderAdapter,
+  ModelServer,
+  ModelServerDeps,
+  ModelServerOptions,
+} from './serve/model-server.ts';
 
 export {
   type ErrorJson,
@@ -568,6 +573,7 @@ export type {
   FinetuneListener,
   FinetuneOptions,
   FinetuneResult,
+  FolderAdapter,
   FollowOptions,
   Generated,
   GenerateOptions,

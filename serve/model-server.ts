@@ -22,7 +22,7 @@ import { Access } from './http/access.ts';
 import type { RouteContext, ServedRequest } from './http/context.ts';
 import { createHttpServer } from './http/server.ts';
 import type { TokenizerInfo } from './http/tokens.ts';
-import type { AdapterSource } from './models/adapter-source.ts';
+import { type AdapterSource, folderSource } from './models/adapter-source.ts';
 import { Catalog, type ModelEntry } from './models/catalog.ts';
 
 /** Default of {@link ModelServerOptions.maxAdapters}: 16 adapters of rank 16 on a model of 1 billion take about 1 GB. */
@@ -36,12 +36,20 @@ const STOP_MS = 4_500;
 const LAST_EVENT_MS = 300;
 const POLL_MS = 20;
 
+/** An adapter in a folder. */
+export interface FolderAdapter {
+  /** Name in requests. */
+  readonly name: string;
+  /** PEFT folder. */
+  readonly folder: string;
+}
+
 /** Address, access and limits of a server of models. */
 export interface ModelServerOptions {
   /** Name of the base in requests and answers. The name `base` always works too. */
   readonly name: string;
-  /** @default none */
-  readonly adapters?: readonly AdapterSource[];
+  /** Adapters by name: PEFT folders, or sources with several versions. @default none */
+  readonly adapters?: readonly (AdapterSource | FolderAdapter)[];
   /** IP address or host name to listen on. @default 127.0.0.1 */
   readonly host?: string;
   /** @default 0: any free port */
@@ -116,7 +124,7 @@ export async function startModelServer(
   const { adapters = [], maxAdapters = MAX_ADAPTERS, name } = options;
   const clock = systemClock;
   const catalog = new Catalog(
-    { base: name, maxLoaded: maxAdapters, sources: adapters },
+    { base: name, maxLoaded: maxAdapters, sources: adapters.map(sourceOf) },
     { generator, now: clock.now, ...(registry && { registry }) },
   );
   await catalog.preload();
@@ -195,6 +203,10 @@ export async function startModelServer(
       return stopped;
     },
   };
+}
+
+function sourceOf(adapter: AdapterSource | FolderAdapter): AdapterSource {
+  return 'folder' in adapter ? folderSource(adapter.name, adapter.folder) : adapter;
 }
 
 /** Returns whether an address can be reached from this machine only. */

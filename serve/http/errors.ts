@@ -41,7 +41,7 @@ const KNOWN: Readonly<Record<string, { status: number; code: string }>> = {
 /** HTTP status of the other errors that a request can cause, by their kind. Errors of all other kinds get 500. */
 const STATUS_OF_KIND: Partial<Record<ErrorKind, number>> = { usage: 400, notFound: 404 };
 
-/** Statuses after which a client may send the request again, and the seconds that it then waits at least. */
+/** Shortest time in seconds before a client sends the request again, by HTTP status. Other statuses allow no retry. */
 const RETRY_SECONDS: Readonly<Record<number, number>> = { 429: 1, 503: 1 };
 
 /** Returns the answer to a request that failed. An unexpected error is not described, because it may name local paths. */

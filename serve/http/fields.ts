@@ -62,7 +62,7 @@ export function samplingOf(
   return { temperature, topP, topK: Math.max(0, top_k), minP, repetitionPenalty, seed };
 }
 
-/** Returns whether a value asks for nothing that this server cannot do. */
+/** Returns whether a value of a parameter has no effect on the answer, because it is the default or means the same. */
 type IsNeutral = (value: unknown) => boolean;
 
 const isZero: IsNeutral = (value) => value === 0;
@@ -74,8 +74,8 @@ const isNever: IsNeutral = () => false;
 
 /**
  * Parameters that would change the answer, and that this server does not support. A request with one of them is refused,
- * unless its value is the default. Parameters that are in neither list have no effect, as in other servers, because
- * clients send many that only OpenAI's own service knows.
+ * except with a value that has no effect. Parameters that neither this table nor a schema names are ignored, as in other
+ * servers, because clients send many that only OpenAI's own service knows.
  */
 const REFUSED: Readonly<Record<string, IsNeutral>> = {
   add_generation_prompt: isTrue,

@@ -166,6 +166,13 @@ it('examples/fine-tune.ts trains an adapter and generates text', async () => {
   expect(await readdir(join(app, 'adapter'))).toContain('adapter_model.safetensors');
 });
 
+it('examples/serve.ts serves the base and the adapter that the example before trained', async () => {
+  const out = await output('node', 'examples/serve.ts', 'adapter');
+  expect(out).toMatch(/serving at http:\/\/127\.0\.0\.1:\d+\/v1\n/);
+  const [, base, mine] = /nano: (.+)\n[\s\S]*mine: (.+)\n/.exec(out)!;
+  expect(mine).not.toBe(base);
+});
+
 it('examples of a swarm: run it, follow it, read its checkpoints', async () => {
   const swarm = program('node', 'examples/swarm-in-one-process.ts', 'swarm');
   const joined = new Promise<void>((resolve) => {
