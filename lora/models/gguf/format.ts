@@ -97,6 +97,6 @@ export function aligned(position: number, alignment: number): number {
   return Math.ceil(position / alignment) * alignment;
 }
 
-/** Element types of exported files. */
-export const GGUF_TYPES = ['f32', 'f16', 'bf16', 'q8_0'] as const;
-export type GgufType = (typeof GGUF_TYPES)[number];
+/** Element type of the matrices in an exported file. */
+export type GgufType = 'f32' | 'f16' | 'bf16' | 'q8_0';
+export const GGUF_TYPES: readonly GgufType[] = ['f32', 'f16', 'bf16', 'q8_0'];
