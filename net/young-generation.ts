@@ -7,7 +7,7 @@ const BUFFERS_MB = 4;
 const SINCE_V8 = [13, 6] as const;
 /**
  * Size of the young generation, in bytes, from which on it does not grow. V8's own limit is 128 MiB. A smaller young
- * generation would be collected so often that objects become old which are only needed for a moment.
+ * generation would be collected so often that many short-lived objects would move to the old generation.
  */
 const LARGEST_BYTES = 16 * 2 ** 20;
 
@@ -23,9 +23,9 @@ let factor = 2;
  * MB received. A transfer of 256 MB takes 2.0 s of processor time with the default size, and 1.3 s with this size
  * (docs/decisions/040-network.md).
  *
- * Second, the young generation stays small itself. V8 doubles it while many objects survive, up to 128 MiB, and then uses
- * all of this memory before it collects, so that all of it belongs to the process for ever. In floods, this was up to
- * half of the memory by which a coordinator grew (docs/decisions/042-crowding.md).
+ * Second, the young generation stays small itself. V8 doubles its size while many objects survive, up to 128 MiB. Then it
+ * fills all of this memory before each collection, so the process keeps it. In a flood of gossip, this was a third of the
+ * memory by which a coordinator grew (docs/decisions/042-crowding.md).
  *
  * The settings affect the whole process. This function may be called at any time.
  */

@@ -30,8 +30,9 @@ export interface InboundSlicesDeps {
 
 /**
  * Processes the bytes that arrive on connections in slices of time. When the time of a turn of the event loop is used
- * up, the connections whose bytes are left wait in line for the next turn. In the line addresses take turns, and so do
- * the connections of an address. A socket is paused while it waits, so that at most a few of its bytes are in memory.
+ * up, the connections whose bytes are left wait in line for the next turn. {@link FairTurns} decides the order of
+ * addresses, and of the connections of an address. A socket is paused while it waits, so that at most a few of its bytes
+ * are in memory.
  */
 export class InboundSlices {
   readonly #turns: FairTurns;

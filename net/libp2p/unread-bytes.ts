@@ -14,25 +14,25 @@ export const UNREAD_PERMIT_BYTES = 64 * 1024;
 /** Unread bytes of a stream that need no permit: a request that arrives before its reader is ready. */
 const FREE_BYTES = 4 * 1024;
 
-/** The method of a stream that its published type leaves out. It passes unread bytes on, if the stream has a reader. */
+/** The method of a stream that its published type leaves out. It passes unread bytes on if the stream has a reader. */
 interface BufferedStream extends Stream {
   dispatchReadBuffer(): void;
 }
 
-const known = new WeakMap<Stream, UnreadBytes>();
+const limited = new WeakMap<Stream, UnreadBytes>();
 
 /**
  * Makes a stream claim permits while it holds unread bytes. A stream that gets no permit, or loses one to another address,
  * is reset.
- * @param permits returns the permits that the peer takes from. They are others once the peer is known
+ * @param permits returns the permits for known peers or those for strangers, depending on what the peer is at the moment
  */
 export function limitUnread(stream: Stream, claimant: Claimant, permits: () => FairPermits): void {
-  known.set(stream, new UnreadBytes(stream as BufferedStream, claimant, permits));
+  limited.set(stream, new UnreadBytes(stream as BufferedStream, claimant, permits));
 }
 
 /** Notes how many bytes the reader of a stream has taken from it and has not handled yet. */
 export function noteUnhandled(stream: Stream, bytes: number): void {
-  known.get(stream)?.setUnhandled(bytes);
+  limited.get(stream)?.setUnhandled(bytes);
 }
 
 class UnreadBytes {
