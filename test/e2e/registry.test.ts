@@ -8,8 +8,10 @@ import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { readPeftFolder } from '../../lora/adapter/peft.ts';
 import { openBase } from '../../lora/models/base/base-model.ts';
+import type { VersionManifest } from '../../protocol/version-manifest.ts';
 import { smallPeftFolder } from '../utils/registry.ts';
 import { makeTinyModel, TINY_TEXT } from '../utils/tiny-model.ts';
+import { Daemon } from './swarm.ts';
 
 const SWARM = fileURLToPath(new URL('../../cli/swarm.js', import.meta.url));
 const folder = mkdtempSync(join(tmpdir(), 'swarm-registry-'));
@@ -105,6 +107,39 @@ describe('the registry', { timeout: 120_000 }, () => {
       '--json',
     ]);
     expect(refused.last).toMatchObject({ error: { code: 'ADAPTER_BASE' } });
+  });
+
+  it('gives a job its first adapter, and the job its lineage', async () => {
+    const home = at('coordinator');
+    const listen = ['--listen', '/ip4/127.0.0.1/tcp/0', '--no-mdns', '--json'];
+    const daemon = new Daemon('coordinator', ['coordinator', '--home', home, ...listen]);
+    await daemon.ready();
+    const job = (start: string, lora: string): Promise<void> =>
+      writeFile(
+        at('job.yaml'),
+        `name: further\nbase: ${JSON.stringify(model)}\nstart: ${start}\nlora: ${lora}\n` +
+          'data: { train: [texts/a.txt], heldOut: [held-out.jsonl] }\n' +
+          'training: { sequenceLength: 32, batchSize: 2, microBatch: 2 }\n',
+      );
+    const create = (...args: string[]) =>
+      swarm(['job', 'create', 'job.yaml', '--home', home, '--json', ...args]);
+    await job('demo:v1', '{ rank: 8 }');
+    expect((await create('--dry-run')).last).toMatchObject({ error: { code: 'ADAPTER_START' } });
+    await job('demo:v9', '{}');
+    expect((await create('--dry-run')).last).toMatchObject({ error: { code: 'VERSION_UNKNOWN' } });
+    await job('demo:v1', '{ dropout: 0.1 }');
+    const created = await create();
+    expect(created.status, created.stderr).toBe(0);
+    const published = (await run('checkpoint', 'publish', 'further', '--home', home, '--json')).last;
+    const start = (await run('adapter', 'show', 'demo:v1', '--json')).last;
+    const files = ({ manifest }: Run['last']) =>
+      (manifest as VersionManifest).files.map(({ path, digest }) => [path, digest]);
+    expect(files(published)[1]).toEqual(files(start)[1]);
+    expect(published).toMatchObject({
+      label: 'further:v1',
+      manifest: { parents: [{ digest: start.digest, method: 'job' }], job: { name: 'further', round: 0 } },
+    });
+    await daemon.kill();
   });
 
   it('is safe when several processes add versions at once, and when one of them is killed', async () => {

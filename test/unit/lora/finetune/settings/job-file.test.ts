@@ -42,6 +42,18 @@ describe('a job file', () => {
     expect(builtIn.spec.data.template).toBe('chatml');
   });
 
+  it('names the adapter to start from by a path, or as a version in the registry', async () => {
+    await mkdir(join(dir, 'adapter'));
+    const start = async (text: string) =>
+      (await read(`name: m\nbase: .\nstart: ${text}\ndata: { train: ./*.txt }`)).spec.start;
+    expect(await start('./adapter')).toBe(join(dir, 'adapter'));
+    expect(await start('demo:best')).toBe('demo:best');
+    await expect(start('./missing')).rejects.toMatchObject({
+      code: 'JOB_PATH_MISSING',
+      values: { field: 'start' },
+    });
+  });
+
   it('is refused with the wrong field, or with line and column', async () => {
     const data = 'base: b\ndata: { train: t }\n';
     await expect(read(`name: m\nruonds: { count: 3 }\n${data}`)).rejects.toMatchObject({
