@@ -32,10 +32,16 @@ export interface TestDecoder {
   adapter(folder: string): Promise<{ read: Adapter; served: ServedAdapter }>;
 }
 
-export async function openDecoder(dir: string, cacheDir: string, engine: Engine): Promise<TestDecoder> {
+/** @param longest largest number of tokens of a sequence */
+export async function openDecoder(
+  dir: string,
+  cacheDir: string,
+  engine: Engine,
+  longest = 64,
+): Promise<TestDecoder> {
   const base = await openBase(dir);
   const weights = await prepareWeights(base, cacheDir);
-  const context = Math.min(base.config.maxPositions, 64);
+  const context = Math.min(base.config.maxPositions, longest);
   const decoder = new DecodeModel({ model: base, weights, context }, { compile: engine.compileDynamic! });
   const options = { config: base.config, context, rows: 4, waiting: 100, cacheBytes: 2 ** 26 };
   return {

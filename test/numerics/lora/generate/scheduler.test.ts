@@ -2,16 +2,18 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { createEngine } from '../../../../lora/engines/engine.ts';
+import { nanoModel } from '../../../../common/samples.ts';
+import { createEngine, type Engine } from '../../../../lora/engines/engine.ts';
 import { tokenBytes } from '../../../../lora/generate/row-cache.ts';
 import { continued, openDecoder, type TestDecoder } from '../../../utils/generate.ts';
 import { FIXTURES } from '../../../utils/reference.ts';
 
 let cacheDir: string;
+let engine: Engine;
 let opened: TestDecoder;
 beforeAll(async () => {
   cacheDir = await mkdtemp(join(tmpdir(), 'scheduler-'));
-  const engine = await createEngine('onnx-cpu', { threads: 1 });
+  engine = await createEngine('onnx-cpu', { threads: 1 });
   opened = await openDecoder(join(FIXTURES, 'llama-tiny-tied'), cacheDir, engine);
 });
 afterAll(async () => {
@@ -86,6 +88,27 @@ describe('continuing sequences together', () => {
     const all = await Promise.all(PROMPTS.map((tokens) => continued(scheduler, tokens, { onToken: watch })));
     expect(all.map(({ ids }) => ids)).toEqual(expected);
     expect(most).toBeLessThanOrEqual(3);
+  });
+
+  test('puts the youngest sequence back if the caches outgrow the memory', async () => {
+    // Caches grow in steps of 256 tokens. Two sequences fit until one of them has more.
+    const nano = await openDecoder(nanoModel(), cacheDir, engine, 300);
+    const cacheBytes = 2 * 256 * tokenBytes(nano.base.config);
+    const prompts = [0, 1].map((i) => Array.from({ length: 200 }, (_, t) => (31 * t + 977 * i) % 4000));
+    const request = { maxTokens: 80, sampling: SAMPLING };
+    const expected = [];
+    for (const tokens of prompts) expected.push((await continued(nano.scheduler(), tokens, request)).ids);
+    const scheduler = nano.scheduler({ cacheBytes });
+    const counts: number[] = [];
+    const onToken = () => counts.push(scheduler.status().running);
+    const both = await Promise.all(
+      prompts.map((tokens) => continued(scheduler, tokens, { ...request, onToken })),
+    );
+    expect(both.map(({ ids }) => ids)).toEqual(expected);
+    // Both run, then one alone, and the other goes on when it has ended.
+    expect(counts).toContain(2);
+    expect(counts.filter((count) => count === 1).length).toBeGreaterThan(40);
+    await nano.decoder.dispose();
   });
 
   test('stops computing what was cancelled, waiting or running', async () => {
