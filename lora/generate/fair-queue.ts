@@ -42,16 +42,17 @@ export class FairQueue<Item> {
     return item;
   }
 
-  /** Removes an item wherever it waits. Returns whether it was waiting. */
-  remove(item: Item): boolean {
+  /** Removes and returns all items that match. */
+  removeWhere(matches: (item: Item) => boolean): Item[] {
+    const removed: Item[] = [];
     for (const [client, line] of this.#lines) {
-      const index = line.indexOf(item);
-      if (index < 0) continue;
-      line.splice(index, 1);
-      if (line.length === 0) this.#lines.delete(client);
-      this.#size--;
-      return true;
+      const kept = line.filter((item) => !matches(item));
+      if (kept.length === line.length) continue;
+      removed.push(...line.filter(matches));
+      if (kept.length > 0) this.#lines.set(client, kept);
+      else this.#lines.delete(client);
     }
-    return false;
+    this.#size -= removed.length;
+    return removed;
   }
 }

@@ -121,9 +121,6 @@ export class Scheduler {
       work.end(generateError('GENERATE_BUSY', message, { waiting }));
       return;
     }
-    work.signal.addEventListener('abort', () => this.#queue.remove(work) && work.end(work.signal.reason), {
-      once: true,
-    });
     this.#queue.push(work.client, work);
     this.#loop ??= this.#run();
   }
@@ -140,7 +137,8 @@ export class Scheduler {
       this.#prefill = null;
       for (const work of works) work.end(error);
     }
-    this.#loop = null;
+    // A request may have arrived after the last look at the queue.
+    this.#loop = this.#queue.size > 0 ? this.#run() : null;
   }
 
   async #compute(): Promise<void> {
@@ -156,6 +154,7 @@ export class Scheduler {
   }
 
   #dropCancelled(): void {
+    for (const work of this.#queue.removeWhere(({ signal }) => signal.aborted)) work.end(work.signal.reason);
     for (const batch of this.#batches.values()) {
       for (const work of batch.rows.filter(({ signal }) => signal.aborted)) {
         batch.leave(work);

@@ -130,6 +130,16 @@ describe('continuing sequences together', () => {
     expect((await continued(scheduler, PROMPTS[2]!, { maxTokens: 2 })).ids).toHaveLength(2);
   });
 
+  test('continues a request that comes in answer to the end of the last one', async () => {
+    const scheduler = opened.scheduler({ rows: 1 });
+    const controller = new AbortController();
+    const onToken = () => controller.abort(new Error('enough'));
+    const { signal } = controller;
+    const first = continued(scheduler, PROMPTS[0]!, { signal, onToken, maxTokens: 50 });
+    const { ids } = await first.catch(() => continued(scheduler, PROMPTS[1]!, { maxTokens: 3 }));
+    expect(ids).toHaveLength(3);
+  });
+
   test('refuses requests when too many wait', async () => {
     const scheduler = opened.scheduler({ waiting: 2 });
     const all = PROMPTS.slice(0, 3).map((tokens) => continued(scheduler, tokens, { maxTokens: 2 }));

@@ -29,12 +29,13 @@ describe('a fair queue', () => {
     expect(drain(queue)).toEqual(['a1', 'b1', 'a2']);
   });
 
-  it('removes an item that waits, once', () => {
+  it('removes the items that match', () => {
     const queue = new FairQueue<string>();
-    queue.push('a', 'a1');
+    for (const item of ['a1', 'a2', 'a3']) queue.push('a', item);
     queue.push('b', 'b1');
-    expect(queue.remove('a1')).toBe(true);
-    expect(queue.remove('a1')).toBe(false);
-    expect(drain(queue)).toEqual(['b1']);
+    expect(queue.removeWhere((item) => item === 'a2' || item === 'b1')).toEqual(['a2', 'b1']);
+    expect(queue.removeWhere(() => false)).toEqual([]);
+    expect(queue.size).toBe(2);
+    expect(drain(queue)).toEqual(['a1', 'a3']);
   });
 });
