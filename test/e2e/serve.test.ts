@@ -7,12 +7,13 @@ import { packageRoot } from '../../common/package.ts';
 import { temporaryFolder } from '../utils/folder.ts';
 import { nanoAdapter, serveNano } from '../utils/served-nano.ts';
 
-/** Runs a command that must succeed, and returns the JSON that it prints. */
+/** Runs a command that must succeed, and returns the JSON that it prints. Only `swarm chat` reads the input. */
 async function swarm(environment: Record<string, string>, ...args: string[]) {
   const child = spawn(process.execPath, [join(packageRoot(), 'cli', 'swarm.js'), ...args, '--json'], {
     env: { ...process.env, ...environment },
-    stdio: ['ignore', 'pipe', 'inherit'],
+    stdio: ['pipe', 'pipe', 'inherit'],
   });
+  child.stdin.end('Who are you?\n');
   let out = '';
   child.stdout.on('data', (chunk: Buffer) => {
     out += chunk.toString('utf8');
@@ -30,7 +31,7 @@ it('swarm serve follows a tag that moves, and lets running requests end', async 
     return (await swarm(environment, 'adapter', 'add', 'tale', dir, '--model', nano)).digest;
   };
   const first = await add(1);
-  const served = await serveNano(async () => ['--adapter', 'tale'], environment);
+  const served = await serveNano(async () => ['--adapter', 'tale', '--template', 'plain'], environment);
   onTestFinished(() => served.stop());
   const complete = (options: object): Promise<Response> =>
     fetch(`${served.url}/v1/completions`, {
@@ -59,6 +60,10 @@ it('swarm serve follows a tag that moves, and lets running requests end', async 
   const chunks = events.slice(0, -1).map((line) => JSON.parse(line.replace('data: ', '')));
   expect(new Set(chunks.map((chunk) => chunk.system_fingerprint))).toEqual(new Set([first]));
   expect(chunks.at(-1).choices[0].finish_reason).toBe('length');
+
+  const said = await swarm(environment, 'chat', '--url', served.url, '--max-tokens', '8');
+  expect(said).toMatchObject({ event: 'answer', message: 'Who are you?' });
+  expect(said.answer).not.toBe('');
 
   const last = complete({ stream: true, max_tokens: 300, ignore_eos: true });
   await (await last).body!.getReader().read();

@@ -79,6 +79,7 @@ describe('POST /v1/chat/completions', () => {
       [{ tool_choice: 'required' }, 'tool_choice'],
       [{ response_format: { type: 'json_object' } }, 'response_format'],
       [{ messages: [] }, 'messages'],
+      [{ messages: Array.from({ length: 1001 }, () => messages[0]) }, 'messages'],
       [{ messages: [{ role: 'tool', content: 'x' }] }, 'messages.0.role'],
       [
         { messages: [{ role: 'user', content: [{ type: 'image_url', image_url: {} }] }] },

@@ -61,6 +61,14 @@ describe('limits of a server of models', () => {
     admission.admit('b', 1);
     expect(refusal('c', 1)).toMatchObject({ code: 'SERVE_BUSY', values: { limit: 2 } });
     expect(admission.unanswered).toBe(2);
+    const slow = new Admission({ perClient: 1, total: 1 }, { now: () => now });
+    const end = slow.admit('a', 1);
+    now += 900_000;
+    end();
+    slow.admit('a', 1);
+    expect(() => slow.admit('a', 1)).toThrow(
+      expect.objectContaining({ values: { limit: 1, retryAfter: 60 } }),
+    );
   });
 });
 
