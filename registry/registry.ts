@@ -14,9 +14,10 @@ import { LATEST, labelOf, requireReference, type VersionReference } from './refe
 import { HoldTable } from './store/holds.ts';
 import { MIGRATIONS } from './store/schema.ts';
 import { type TagChange, TagTable } from './store/tags.ts';
-import { type Measurement, type StoredVersion, VersionTable } from './store/versions.ts';
+import { type Measurement, VersionTable } from './store/versions.ts';
 import { type TagMove, TagWriter } from './tag-writer.ts';
 import type { AdapterVersion } from './version.ts';
+import { VersionLookup } from './version-lookup.ts';
 
 export interface RegistryOptions {
   /** Folder of the registry. It is created if it is missing. */
@@ -53,6 +54,7 @@ export class Registry {
   readonly #versions: VersionTable;
   readonly #tags: TagTable;
   readonly #writer: TagWriter;
+  readonly #lookup: VersionLookup;
   readonly #views: FolderViews;
   readonly #signer: () => Promise<Signer>;
 
@@ -65,6 +67,7 @@ export class Registry {
     this.#versions = new VersionTable({ db });
     this.#tags = new TagTable({ db });
     this.#writer = new TagWriter({ tags: this.#tags, versions: this.#versions });
+    this.#lookup = new VersionLookup({ tags: this.#tags, versions: this.#versions });
     this.#views = new FolderViews({ home }, { blobs });
     this.#signer = deps.signer;
   }
@@ -92,7 +95,7 @@ export class Registry {
     return this.#versions
       .ofName(name)
       .filter(({ removedAt }) => removed || removedAt === null)
-      .map((stored) => this.#view(stored));
+      .map((stored) => this.#lookup.view(stored));
   }
 
   /**
@@ -102,8 +105,8 @@ export class Registry {
    */
   resolve(reference: string | VersionReference): AdapterVersion {
     const parsed = typeof reference === 'string' ? requireReference(reference) : reference;
-    const stored = this.#find(parsed);
-    if (stored.removedAt === null) return this.#view(stored);
+    const stored = this.#lookup.find(parsed);
+    if (stored.removedAt === null) return this.#lookup.view(stored);
     const label = labelOf(stored);
     throw registryError('VERSION_REMOVED', `${label} has been removed`, { version: label });
   }
@@ -111,19 +114,19 @@ export class Registry {
   /** Returns the version with this digest, also a removed one; null if the registry does not know it. */
   byDigest(digest: string): AdapterVersion | null {
     const stored = digestSchema.safeParse(digest).success ? this.#versions.byDigest(digest) : null;
-    return stored === null ? null : this.#view(stored);
+    return stored === null ? null : this.#lookup.view(stored);
   }
 
   /** Returns the oldest version in use that has a file with this digest; null if there is none. */
   withFile(digest: string): AdapterVersion | null {
     const stored = this.#versions.withFile(digest).find(({ removedAt }) => removedAt === null);
-    return stored === undefined ? null : this.#view(stored);
+    return stored === undefined ? null : this.#lookup.view(stored);
   }
 
   /** Returns the version of a name with the same base and files; null if there is none. Removed ones too. */
   sameContent(manifest: Pick<VersionManifest, 'name' | 'base' | 'files'>): AdapterVersion | null {
     const stored = this.#versions.byContent(manifest.name, contentOf(manifest));
-    return stored === null ? null : this.#view(stored);
+    return stored === null ? null : this.#lookup.view(stored);
   }
 
   /** Returns the signed manifest of a version. @internal */
@@ -183,7 +186,7 @@ export class Registry {
       const move = { author, at: now, reason: given.reason };
       for (const tag of new Set([LATEST, ...(given.tags ?? [])]))
         this.#writer.set({ name, number, tag }, move);
-      return { version: this.#view(this.#versions.get(name, number)!), created: same === null };
+      return { version: this.#lookup.view(this.#versions.get(name, number)!), created: same === null };
     });
   }
 
@@ -269,52 +272,5 @@ export class Registry {
   async #move(change: (move: TagMove) => TagChange, reason: string): Promise<TagChange> {
     const { peerId: author } = await this.#signer();
     return this.#db.transaction(() => change({ author, at: this.clock.now(), reason }));
-  }
-
-  #find(reference: VersionReference): StoredVersion {
-    const { name } = reference;
-    if ('digest' in reference) return this.#withDigest(name, reference.digest);
-    let number: number | null;
-    if ('number' in reference) number = reference.number;
-    else {
-      number = this.#tags.current(name, reference.tag);
-      if (number === null && this.#versions.ofName(name).some(({ removedAt }) => removedAt === null)) {
-        throw registryError('TAG_UNKNOWN', `${name} has no tag "${reference.tag}"`, {
-          name,
-          tag: reference.tag,
-        });
-      }
-    }
-    const stored = number === null ? null : this.#versions.get(name, number);
-    if (stored !== null) return stored;
-    const what = number === null ? name : labelOf({ name, number });
-    throw registryError('VERSION_UNKNOWN', `the registry has no adapter ${what}`, { name, number });
-  }
-
-  #withDigest(name: string, prefix: string): StoredVersion {
-    const found = this.#versions.withDigest(name, prefix);
-    if (found.length === 1) return found[0]!;
-    const values = { name, digest: prefix, versions: found.map(labelOf) };
-    if (found.length === 0)
-      throw registryError('VERSION_UNKNOWN', `the registry has no version ${name}@${prefix}`, values);
-    const message = `${found.length} versions of ${name} have a digest that begins with ${prefix}`;
-    throw registryError('REFERENCE_INVALID', message, values, { next: 'give more digits of the digest' });
-  }
-
-  #view(stored: StoredVersion): AdapterVersion {
-    const { name, number, addedAt, removedAt } = stored;
-    const { author, message, digest } = verifyMessage('version-manifest', stored.envelope);
-    const tags = [...this.#tags.all(name)].filter(([, at]) => at === number).map(([tag]) => tag);
-    return {
-      name,
-      number,
-      label: labelOf(stored),
-      digest,
-      author,
-      manifest: message,
-      tags,
-      addedAt,
-      removedAt,
-    };
   }
 }

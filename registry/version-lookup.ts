@@ -1,0 +1,66 @@
+import { verifyMessage } from '../protocol/signing.ts';
+import { registryError } from './errors.ts';
+import { labelOf, type VersionReference } from './reference.ts';
+import type { TagTable } from './store/tags.ts';
+import type { StoredVersion, VersionTable } from './store/versions.ts';
+import type { AdapterVersion } from './version.ts';
+
+/** Finds versions by reference, and reads their signed manifests. */
+export class VersionLookup {
+  readonly #versions: VersionTable;
+  readonly #tags: TagTable;
+
+  constructor(deps: { versions: VersionTable; tags: TagTable }) {
+    this.#versions = deps.versions;
+    this.#tags = deps.tags;
+  }
+
+  /** Returns the row that a reference names. @throws SwarmError VERSION_UNKNOWN, TAG_UNKNOWN, REFERENCE_INVALID */
+  find(reference: VersionReference): StoredVersion {
+    const { name } = reference;
+    if ('digest' in reference) return this.#withDigest(name, reference.digest);
+    let number: number | null;
+    if ('number' in reference) number = reference.number;
+    else {
+      number = this.#tags.current(name, reference.tag);
+      if (number === null && this.#versions.ofName(name).some(({ removedAt }) => removedAt === null)) {
+        throw registryError('TAG_UNKNOWN', `${name} has no tag "${reference.tag}"`, {
+          name,
+          tag: reference.tag,
+        });
+      }
+    }
+    const stored = number === null ? null : this.#versions.get(name, number);
+    if (stored !== null) return stored;
+    const what = number === null ? name : labelOf({ name, number });
+    throw registryError('VERSION_UNKNOWN', `the registry has no adapter ${what}`, { name, number });
+  }
+
+  #withDigest(name: string, prefix: string): StoredVersion {
+    const found = this.#versions.withDigest(name, prefix);
+    if (found.length === 1) return found[0]!;
+    const values = { name, digest: prefix, versions: found.map(labelOf) };
+    if (found.length === 0)
+      throw registryError('VERSION_UNKNOWN', `the registry has no version ${name}@${prefix}`, values);
+    const message = `${found.length} versions of ${name} have a digest that begins with ${prefix}`;
+    throw registryError('REFERENCE_INVALID', message, values, { next: 'give more digits of the digest' });
+  }
+
+  /** Verifies the manifest of a row, and adds its tags. @throws SwarmError SIGNATURE_INVALID, MESSAGE_* */
+  view(stored: StoredVersion): AdapterVersion {
+    const { name, number, addedAt, removedAt } = stored;
+    const { author, message, digest } = verifyMessage('version-manifest', stored.envelope);
+    const tags = [...this.#tags.all(name)].filter(([, at]) => at === number).map(([tag]) => tag);
+    return {
+      name,
+      number,
+      label: labelOf(stored),
+      digest,
+      author,
+      manifest: message,
+      tags,
+      addedAt,
+      removedAt,
+    };
+  }
+}
