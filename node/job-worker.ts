@@ -51,6 +51,9 @@ export class JobWorker {
     // The engine may depend on the base. The coordinator shows the engine to people, so the node joins again to report
     // the engine.
     if (trainer.engine !== engine) await requestJoin(context.options, context.deps, context, signal);
+    if (context.deps.scoreTrainer !== undefined && context.role !== 'operator') {
+      log.warn({ role: context.role }, 'offer-to-score-not-taken');
+    }
     const known = store.history(context.job);
     const { pending } = known;
     // The node has lost its database, or an older copy of it was restored. If it trained this round again, it would sign
