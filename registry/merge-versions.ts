@@ -15,6 +15,7 @@ import { requireSameBase } from './known-base.ts';
 import type { Registry } from './registry.ts';
 import type { AdapterVersion } from './version.ts';
 
+/** What to merge, and how. */
 export interface MergeVersionsOptions {
   /** Name of the adapter that the result becomes a version of. */
   readonly name: string;

@@ -79,6 +79,7 @@ const optionsSchema = z
   })
   .partial();
 
+/** Dependencies of a server. All have defaults. */
 export interface ModelServerDeps {
   /** The base in memory. The server does not close it. */
   readonly generator: Generator;
@@ -96,6 +97,7 @@ export interface ModelServer {
   readonly url: string;
   /** Where the chat template comes from; null: the model has none. */
   readonly template: string | null;
+  /** Returns the models that a request may name. */
   models(): Promise<ModelEntry[]>;
   /**
    * Refuses new requests, waits for the running ones, and closes all connections. Requests that are still running shortly

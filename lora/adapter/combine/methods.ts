@@ -1,7 +1,4 @@
-/**
- * Names as in PEFT. `cat` gives exactly Σ wᵢ ΔWᵢ, and `svd` its best approximation of a smaller rank. The others combine
- * A and B separately, so their result also contains products Bᵢ Aⱼ of different adapters.
- */
+/** All methods of combining adapters. */
 export const COMBINE_METHODS = [
   'cat',
   'svd',
@@ -11,6 +8,10 @@ export const COMBINE_METHODS = [
   'dare_linear',
   'dare_ties',
 ] as const;
+/**
+ * A method of combining adapters, with its name in PEFT. `cat` gives exactly Σ wᵢ ΔWᵢ, and `svd` its best approximation of a smaller rank. The others combine
+ * A and B separately, so their result also contains products Bᵢ Aⱼ of different adapters.
+ */
 export type CombineMethod = (typeof COMBINE_METHODS)[number];
 
 /** Methods that leave out values, and need a density. */

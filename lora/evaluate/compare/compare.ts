@@ -28,6 +28,7 @@ export interface MetricComparison {
   readonly verdict: 'better' | 'worse' | 'noise';
 }
 
+/** The differences between two models on the same documents. */
 export interface Comparison {
   readonly metrics: readonly MetricComparison[];
   /** A sentence on the first metric of each task. */

@@ -3,12 +3,14 @@ import { readFile } from 'node:fs/promises';
 import { fromSystem } from '../../../common/errors.ts';
 import { evaluateError } from '../errors.ts';
 
+/** A loss of a training run. */
 export interface LossPoint {
   readonly step: number;
   /** Nats per token. */
   readonly loss: number;
 }
 
+/** The losses of a training run, in the order of its steps. */
 export interface LossCurve {
   readonly training: readonly LossPoint[];
   readonly heldOut: readonly LossPoint[];

@@ -29,6 +29,7 @@ export interface EvaluateTasksOptions {
   readonly limit?: number | undefined;
   /** Longest input in tokens. Longer prompts lose their beginning. @default the model's context */
   readonly maxLength?: number | undefined;
+  /** Called while requests are computed. @default not called */
   readonly onProgress?: (progress: TaskProgress) => void;
   /** @default never aborts */
   readonly signal?: AbortSignal | undefined;
