@@ -80,7 +80,9 @@ export class Ledger {
     const { job } = this.#context;
     const { rounds } = this.#store;
     if (rounds.isJudged(job, round)) return;
-    const isClear = this.#judge(round, this.#mergedUpdates(round, outliers), outbox);
+    const merged = this.#mergedUpdates(round, outliers);
+    // A round that restores a checkpoint has no nodes. It says nothing about payloads that wait for their judgement.
+    const isClear = merged.length > 0 && this.#judge(round, merged, outbox);
     rounds.setJudged(job, round, isClear);
   }
 

@@ -235,6 +235,21 @@ describe('payloads that do not decode', () => {
     expect(strikesOf(theWorld, peers[0]!)).toMatchObject([{ kind: 'bad-payload', round: 1 }]);
   });
 
+  test('wait during a round that restores a checkpoint', async () => {
+    const theWorld = world();
+    const { peers, head } = await training(theWorld, 4);
+    const [one, ...honest] = peers as [ScriptedPeer, ...ScriptedPeer[]];
+    const { round } = head;
+    await one.submit(one.seal(one.update(head, {}, Buffer.from('no payload'))));
+    const { driver, ledger } = theWorld.run;
+    // No update was selected for a merge, as in a round without nodes.
+    driver.transact((outbox) => ledger.judge(round, [], outbox));
+    expect(eventsOf(theWorld, 'shared-fault', 'struck')).toEqual([]);
+    const delivered = honest.map((peer) => ({ peer: peer.id, round, digest: 'd'.repeat(64) }));
+    driver.transact((outbox) => ledger.judgeUnmerged(round, delivered, outbox));
+    expect(strikesOf(theWorld, one)).toMatchObject([{ kind: 'bad-payload' }]);
+  });
+
   test('of most nodes strike no node, because the fault is shared', async () => {
     const { theWorld, peers } = await withBadPayloads(3);
     expect(peers.flatMap((peer) => strikesOf(theWorld, peer))).toEqual([]);
