@@ -2,8 +2,7 @@
 import { basename } from 'node:path';
 import { stringify } from 'yaml';
 import { safeText } from '../../../common/text.ts';
-import { changeText, probabilityText } from '../compare/compare.ts';
-import { figureList } from './figures.ts';
+import { comparisonCells, comparisonHead, FIGURE_HEAD, figureCells, figureList } from './figures.ts';
 import type { ModelNames, Report } from './report.ts';
 
 export function cardOf(report: Report): string {
@@ -20,17 +19,7 @@ export function cardOf(report: Report): string {
     '',
     '## Evaluation',
     '',
-    ...tableLines([
-      ['task', 'shots', 'filter', 'metric', 'value', 'standard error'],
-      ...figureList(figures).map(({ alias, shots, filter, metric, higherIsBetter, value, standardError }) => [
-        alias,
-        String(shots ?? ''),
-        filter,
-        `${metric} ${higherIsBetter ? '↑' : '↓'}`,
-        value.toFixed(4),
-        standardError === null ? 'N/A' : standardError.toFixed(4),
-      ]),
-    ]),
+    ...tableLines([FIGURE_HEAD, ...figureCells(figures)]),
     '',
   ];
   if (comparison !== null && against !== null) {
@@ -39,19 +28,7 @@ export function cardOf(report: Report): string {
       '',
       markdown(sentence(comparison.summary)),
       '',
-      ...tableLines([
-        ['task', 'filter', 'metric', 'value', 'against', 'change', 'p', ''],
-        ...comparison.metrics.map((one) => [
-          one.task,
-          one.filter,
-          `${one.metric} ${one.higherIsBetter ? '↑' : '↓'}`,
-          one.value.toFixed(4),
-          one.against.toFixed(4),
-          changeText(one),
-          probabilityText(one.p),
-          one.verdict,
-        ]),
-      ]),
+      ...tableLines([comparisonHead(nameOf(against.model)), ...comparison.metrics.map(comparisonCells)]),
       '',
       'The changes have 95 % intervals from the differences on the same documents. *noise*: p is above 0.05.',
       '',

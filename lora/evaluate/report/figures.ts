@@ -1,3 +1,4 @@
+import { changeText, type MetricComparison, probabilityText } from '../compare/compare.ts';
 import type { TaskResults } from '../tasks/results.ts';
 
 /** One figure of a model. */
@@ -37,4 +38,41 @@ export function figureList({ results, higher_is_better, 'n-shot': shots }: TaskR
       ];
     }),
   );
+}
+
+/** Titles of the columns of {@link figureCells}. */
+export const FIGURE_HEAD = ['task', 'shots', 'filter', 'metric', 'value', 'standard error'];
+
+/** Returns the figures of a model as the cells of a table, with the digits of lm-evaluation-harness's table. */
+export function figureCells(figures: TaskResults): string[][] {
+  return figureList(figures).map(({ alias, shots, filter, metric, higherIsBetter, value, standardError }) => [
+    alias,
+    String(shots ?? ''),
+    filter,
+    `${metric} ${higherIsBetter ? '↑' : '↓'}`,
+    value.toFixed(4),
+    `± ${standardError === null ? 'N/A' : standardError.toFixed(4)}`,
+  ]);
+}
+
+/**
+ * Returns the titles of the columns of {@link comparisonCells}.
+ * @param against name of the model that another one is compared with
+ */
+export function comparisonHead(against: string): string[] {
+  return ['task', 'filter', 'metric', 'value', `against ${against}`, 'change (95 %)', 'p', ''];
+}
+
+/** Returns the comparison of two models in one metric as the cells of a table. */
+export function comparisonCells(one: MetricComparison): string[] {
+  return [
+    one.task,
+    one.filter,
+    `${one.metric} ${one.higherIsBetter ? '↑' : '↓'}`,
+    one.value.toFixed(4),
+    one.against.toFixed(4),
+    changeText(one),
+    probabilityText(one.p),
+    one.verdict,
+  ];
 }

@@ -1,9 +1,9 @@
 /** A report as one HTML page. It has no script, loads nothing, and escapes all text of models and data. */
 import { escapeHtml } from '../../../common/html.ts';
-import { changeText, type MetricComparison, probabilityText } from '../compare/compare.ts';
+import type { MetricComparison } from '../compare/compare.ts';
 import { nameOf, sentence } from './card.ts';
 import { curvePicture } from './curve-picture.ts';
-import { figureList } from './figures.ts';
+import { comparisonCells, comparisonHead, FIGURE_HEAD, figureCells } from './figures.ts';
 import type { Report, ShownDocument } from './report.ts';
 
 export function pageOf(report: Report): string {
@@ -42,37 +42,13 @@ function facts(list: readonly (readonly [string, string])[]): string {
 }
 
 function figureTable({ figures }: Report): string {
-  const rows = figureList(figures).map(
-    ({ alias, shots, filter, metric, higherIsBetter, value, standardError }) =>
-      row([
-        alias,
-        String(shots ?? ''),
-        filter,
-        `${metric} ${higherIsBetter ? '↑' : '↓'}`,
-        value.toFixed(4),
-        standardError === null ? '' : `± ${standardError.toFixed(4)}`,
-      ]),
-  );
-  return `<h2>Figures</h2>${tableOf(['task', 'shots', 'filter', 'metric', 'value', 'standard error'], rows)}`;
+  const rows = figureCells(figures).map((cells) => row(cells));
+  return `<h2>Figures</h2>${tableOf(FIGURE_HEAD, rows)}`;
 }
 
 function comparisonTable(metrics: readonly MetricComparison[], against: string): string {
-  const rows = metrics.map((one) =>
-    row(
-      [
-        one.task,
-        one.filter,
-        `${one.metric} ${one.higherIsBetter ? '↑' : '↓'}`,
-        one.value.toFixed(4),
-        one.against.toFixed(4),
-        changeText(one),
-        probabilityText(one.p),
-        one.verdict,
-      ],
-      one.verdict,
-    ),
-  );
-  const head = ['task', 'filter', 'metric', 'value', `against ${against}`, 'change (95 %)', 'p', ''];
+  const rows = metrics.map((one) => row(comparisonCells(one), one.verdict));
+  const head = comparisonHead(against);
   return `<h2>Figures</h2>${tableOf(head, rows)}<p class="soft">The changes come from the differences on the same documents. <b>noise</b>: p is above 0.05, so the documents do not show which model is better.</p>`;
 }
 
