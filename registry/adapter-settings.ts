@@ -21,7 +21,7 @@ const LORA_FIELDS: Readonly<Record<string, string>> = {
 /** Longest text of a setting, in characters. Longer texts are cut, because settings are only shown and compared. */
 const TEXT_CHARACTERS = 4096;
 
-/** Returns the settings in the content of adapter_config.json, as "lora.rank" and so on. */
+/** Returns the settings in the content of adapter_config.json, under names such as "lora.rank". */
 export function loraSettings(config: Readonly<Record<string, unknown>>): Settings {
   const found = Object.entries(LORA_FIELDS).flatMap(([field, name]) => {
     const value = config[field];
@@ -32,8 +32,8 @@ export function loraSettings(config: Readonly<Record<string, unknown>>): Setting
 }
 
 /**
- * Flattens nested settings: `{ training: { learningRate: 1 } }` becomes `{ 'training.learningRate': 1 }`. A map with keys of
- * the user, such as the patterns of ranks, becomes JSON text.
+ * Flattens nested settings: `{ training: { learningRate: 1 } }` becomes `{ 'training.learningRate': 1 }`. A map whose
+ * keys the user chose, such as `rankPattern`, becomes JSON text.
  */
 export function flatSettings(settings: Readonly<Record<string, unknown>>, prefix = ''): Settings {
   const flat: Settings = {};

@@ -30,7 +30,7 @@ export interface AddOptions extends VersionFacts {
   /** PEFT folder: `adapter_config.json` and `adapter_model.safetensors`. */
   readonly folder: string;
   /**
-   * Folder of the base, or its description. Needed if another program than this one wrote the adapter.
+   * Folder of the base, or its description. Needed if another program wrote the adapter.
    * @default the base that the adapter's file names by its digest
    */
   readonly base?: string | KnownBase;
@@ -45,8 +45,8 @@ export interface AddOptions extends VersionFacts {
 }
 
 /**
- * Adds a PEFT folder as a version. Copies its files; the folder may change or vanish afterwards. With the folder of the
- * base, every tensor is checked; without it, only the header of the file is.
+ * Adds a PEFT folder as a version. Copies the files, so the folder may change or vanish afterwards. If the folder of the
+ * base is known, checks every tensor. Otherwise, checks only the header of the weight file.
  * @returns the version, and whether it is new; a folder with the same content as a version gives that version
  * @throws SwarmError BASE_UNKNOWN neither the adapter nor the caller names the base
  * @throws SwarmError ADAPTER_BASE the adapter was made for another base

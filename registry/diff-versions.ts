@@ -11,7 +11,7 @@ export interface FactChange<Value> {
   readonly second: Value | null;
 }
 
-/** What differs between two versions. */
+/** Differences between two versions. */
 export interface VersionDiff {
   /** Whether both belong to the same base. */
   readonly sameBase: boolean;

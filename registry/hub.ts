@@ -74,7 +74,7 @@ export async function pushToHub(
 
 /**
  * Downloads an adapter from a repository on a hub and adds it as a version. If the repository has the signed manifest of a
- * version, the version keeps its digest, also on this machine. Any other PEFT adapter needs its base.
+ * version, the version has the same digest on this machine. For any other PEFT adapter, `base` must be given.
  * @throws SwarmError USAGE, HUB_*, IMPORT_DAMAGED, SIGNATURE_INVALID, BASE_UNKNOWN, and the errors of `addFolder`
  */
 export async function pullFromHub(

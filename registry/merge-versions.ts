@@ -19,7 +19,7 @@ import type { AdapterVersion } from './version.ts';
 export interface MergeVersionsOptions {
   /** Name of the adapter that the result becomes a version of. */
   readonly name: string;
-  /** The versions to merge, and the factor of each one's change. A negative factor subtracts it. */
+  /** The versions to merge, each with the factor of its change. A negative factor subtracts it. */
   readonly sources: readonly { readonly version: AdapterVersion; readonly weight: number }[];
   /** @default 'cat', which gives exactly the weighted sum of the changes */
   readonly method?: CombineMethod;
@@ -36,7 +36,7 @@ export interface MergeVersionsOptions {
 }
 
 /**
- * Merges versions of one base into a new version, whose parents they are. The formulas are those of PEFT's
+ * Merges versions of one base into a new version, and records them as its parents. The formulas are those of PEFT's
  * `add_weighted_adapter`. The base is not needed.
  * @throws SwarmError ADAPTER_BASE the versions belong to different bases; COMBINE_PARTS one has more than LoRA matrices;
  *   COMBINE_RANKS the method needs equal ranks; LORA_CONFIG the rank of the result is above the limit; VERSION_DAMAGED

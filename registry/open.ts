@@ -19,7 +19,7 @@ export interface OpenRegistryDeps {
 }
 
 /**
- * Opens the registry of this user, or another one. Close it after use.
+ * Opens the registry of this user, or the one in `home`. Close the registry after use.
  * @throws SwarmError FOLDER_UNUSABLE, STORE_NEWER, STORE_CORRUPT, STORE_REFUSED
  */
 export async function openRegistry(

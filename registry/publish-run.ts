@@ -13,7 +13,7 @@ import type { AdapterVersion } from './version.ts';
 export interface PublishRunOptions {
   /** Output folder of the run. */
   readonly output: string;
-  /** What the run ended with. */
+  /** Result of the run. */
   readonly result: FinetuneResult;
   /** Name of the adapter. @default the name of the output folder */
   readonly name?: string | undefined;

@@ -90,7 +90,7 @@ export class Registry {
     return this.#versions.names();
   }
 
-  /** Returns the versions of a name, oldest first. With `removed: true`, also those that were removed. */
+  /** Returns the versions of a name, oldest first. With `removed: true`, includes removed versions. */
   versions(name: string, { removed = false }: { removed?: boolean } = {}): AdapterVersion[] {
     return this.#versions
       .ofName(name)
@@ -111,7 +111,7 @@ export class Registry {
     throw registryError('VERSION_REMOVED', `${label} has been removed`, { version: label });
   }
 
-  /** Returns the version with this digest, also a removed one; null if the registry does not know it. */
+  /** Returns the version with this digest, even if it was removed; null if the registry does not know the digest. */
   byDigest(digest: string): AdapterVersion | null {
     const stored = digestSchema.safeParse(digest).success ? this.#versions.byDigest(digest) : null;
     return stored === null ? null : this.#lookup.view(stored);
@@ -123,7 +123,7 @@ export class Registry {
     return stored === undefined ? null : this.#lookup.view(stored);
   }
 
-  /** Returns the version of a name with the same base and files; null if there is none. Removed ones too. */
+  /** Returns the version of a name with the same base and files, even if it was removed; null if there is none. */
   sameContent(manifest: Pick<VersionManifest, 'name' | 'base' | 'files'>): AdapterVersion | null {
     const stored = this.#versions.byContent(manifest.name, contentOf(manifest));
     return stored === null ? null : this.#lookup.view(stored);
@@ -153,8 +153,8 @@ export class Registry {
   }
 
   /**
-   * Records a version whose files are blobs already, and moves the tag `latest` to it. A name that has a version with the
-   * same base and files keeps that version; a removed one comes back into use.
+   * Records a version whose files are blobs already, and moves the tag `latest` to it. If the name has a version with the
+   * same base and files already, that version is used instead. If it was removed, it comes back into use.
    * @returns the version, and whether it is new
    * @throws SwarmError SIGNATURE_INVALID, MESSAGE_*, TAG_NAME
    * @internal
@@ -205,7 +205,8 @@ export class Registry {
   }
 
   /**
-   * Moves a tag back to the version that it named before its newest change that is not undone yet. Skips removed versions.
+   * Undoes the newest change of a tag that has not been undone yet, so the tag names the version before that change again.
+   * Skips removed versions.
    * @throws SwarmError TAG_UNKNOWN, ROLLBACK_EMPTY
    */
   rollback(name: string, tag: string, reason: string): Promise<TagChange> {
@@ -217,12 +218,12 @@ export class Registry {
     return this.#tags.all(name);
   }
 
-  /** Returns the changes of the tags of a name, oldest first. @param tag only of this tag */
+  /** Returns the changes of the tags of a name, oldest first. @param tag the tag; null: all tags */
   tagLog(name: string, tag: string | null = null): TagChange[] {
     return this.#tags.log(name, tag);
   }
 
-  /** Stores metrics that were measured after the version was added. @param source what measured them */
+  /** Stores metrics that were measured after the version was added. @param source what measured, such as a task file */
   measure(
     version: Pick<AdapterVersion, 'name' | 'number'>,
     source: string,
@@ -233,7 +234,7 @@ export class Registry {
     this.#versions.measure(version.name, version.number, measurement);
   }
 
-  /** Returns the measurements of a version, oldest first. Those of the manifest are not among them. */
+  /** Returns the measurements of a version, oldest first, without the metrics in its manifest. */
   measurements(version: Pick<AdapterVersion, 'name' | 'number'>): Measurement[] {
     return this.#versions.measurements(version.name, version.number);
   }
@@ -259,7 +260,7 @@ export class Registry {
     this.#versions.rememberBase(digest, folder, this.clock.now());
   }
 
-  /** Returns the folder where a base was last seen on this machine. Whoever uses it must check its digest. */
+  /** Returns the folder where a base was last seen on this machine. The caller must check the digest. */
   baseFolder(digest: string): string | null {
     return this.#versions.baseFolder(digest);
   }

@@ -21,7 +21,7 @@ import type { AdapterVersion } from './version.ts';
 export interface ShareOptions {
   /** Multiaddrs to listen on. @default any free TCP port on all addresses */
   readonly listen?: readonly string[];
-  /** Multiaddrs to announce besides those, such as that of a router, without /p2p. @default none */
+  /** Further multiaddrs to announce, without /p2p, such as the public address of a router. @default none */
   readonly announce?: readonly string[];
 }
 
@@ -33,32 +33,32 @@ export interface FetchVersionOptions {
   readonly name?: string | undefined;
   /** @default never aborts */
   readonly signal?: AbortSignal;
-  /** Called as bytes arrive, with the bytes of all files. */
+  /** Called as bytes arrive. `bytes` have arrived so far, of `total` bytes of all files. */
   readonly onProgress?: (progress: { bytes: number; total: number }) => void;
 }
 
 /** A version that another machine can fetch. */
 export interface SharedVersion {
-  /** The line to give to `fetchVersion`. Whoever has it can fetch the version while it is shared. */
+  /** The line to give to `fetchVersion`. Anyone who has this line can fetch the version while it is shared. */
   readonly ticket: string;
   readonly addresses: readonly string[];
   /** Stops sharing. */
   stop(): Promise<void>;
 }
 
-/** Dependencies of both functions. */
+/** Dependencies of `shareVersion` and `fetchVersion`. */
 export interface ShareDeps {
   readonly log: Logger;
 }
 
-/** A key has a number, because those of a job change. That of a share does not. */
+/** Id of the key of a share. Keys have ids because the key of a job changes. The key of a share never changes. */
 const KEY_ID = 1;
 /** Largest signed manifest that is read back from the store, in bytes. */
 const ENVELOPE_BYTES = 2 ** 20;
 
 /**
- * Serves the files of a version until `stop` is called. Only a peer that has the ticket gets them; to all others, the files
- * do not exist.
+ * Serves the files of a version until `stop` is called. Only a peer that has the ticket gets the files. All other peers
+ * get the answer that the files do not exist.
  * @throws SwarmError VERSION_DAMAGED, LISTEN_FAILED, USAGE for a wrong address
  */
 export async function shareVersion(

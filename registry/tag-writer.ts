@@ -16,7 +16,7 @@ export class TagWriter {
     this.#versions = deps.versions;
   }
 
-  /** Moves a tag. A tag that names the version already gets no new line in the log. @throws SwarmError TAG_NAME */
+  /** Moves a tag. If the tag names the version already, the log gets no new line. @throws SwarmError TAG_NAME */
   set({ name, number, tag }: { name: string; number: number; tag: string }, move: TagMove): TagChange {
     if (!isTag(tag)) {
       const message = `"${tag.slice(0, 80)}" cannot be a tag: tags have 1 to 64 characters from a-z 0-9 . _ -, and v1, v2, … are versions`;
@@ -53,7 +53,7 @@ export class TagWriter {
   }
 
   /**
-   * Takes all tags off a version that is being removed: `latest` moves to the newest other version in use.
+   * Removes all tags from a version that is being removed. The tag `latest` moves to the newest other version in use.
    * @throws SwarmError VERSION_TAGGED other tags name it, and `force` is false
    */
   leave(

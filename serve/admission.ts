@@ -2,9 +2,9 @@ import { serveError } from './errors.ts';
 
 /** Limits on unanswered sequences. A request for n choices of each of m prompts has n × m sequences. */
 export interface AdmissionLimits {
-  /** Of one client, which is an API key or, without keys, a network address. */
+  /** Limit for one client. A client is an API key or, without keys, a network address. */
   readonly perClient: number;
-  /** Of all clients together. */
+  /** Limit for all clients together. */
   readonly total: number;
 }
 

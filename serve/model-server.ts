@@ -25,7 +25,7 @@ import type { TokenizerInfo } from './http/tokens.ts';
 import { type AdapterSource, folderSource } from './models/adapter-source.ts';
 import { Catalog, type ModelEntry } from './models/catalog.ts';
 
-/** Default of {@link ModelServerOptions.maxAdapters}: 16 adapters of rank 16 on a model of 1 billion take about 1 GB. */
+/** Default of {@link ModelServerOptions.maxAdapters}: 16 adapters of rank 16 on a 1B model take about 1 GB. */
 export const MAX_ADAPTERS = 16;
 /** Default limits on unanswered sequences: a client may send one batch of the largest size. */
 export const MAX_UNANSWERED = 1024;
@@ -54,7 +54,7 @@ export interface ModelServerOptions {
   readonly host?: string;
   /** @default 0: any free port */
   readonly port?: number;
-  /** Keys that clients may send. Other addresses than loopback need at least one. @default none: no key is needed */
+  /** Keys that clients may send. Listening beyond loopback needs at least one key. @default none: no key is needed */
   readonly keys?: readonly string[];
   /** Origins of web pages that may send requests (CORS); `*` allows all. @default none */
   readonly origins?: readonly string[];

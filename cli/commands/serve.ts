@@ -43,13 +43,17 @@ export function registerServe(program: Command, context: Context): void {
     .requiredOption('--model <model>', `base model: ${BASE_MODEL}`)
     .option(
       '--adapter <adapter>',
-      `adapter to serve: NAME=DIR, a ${ADAPTER_HELP}; repeatable. A tag that moves is followed (default: none, the base alone)`,
+      `adapter to serve: NAME=DIR, a ${ADAPTER_HELP}; repeatable. If a tag moves, the next request gets the new version (default: none, the base alone)`,
       collect,
     )
     .option('--follow <job>', "serve the newest checkpoint of a job of this machine's coordinator")
     .addOption(homeOption())
     .addOption(registryOption())
-    .option('--host <address>', 'address to listen on; others than 127.0.0.1 need an API key', '127.0.0.1')
+    .option(
+      '--host <address>',
+      'address to listen on; all but loopback addresses need an API key',
+      '127.0.0.1',
+    )
     .option('--port <port>', 'TCP port; 0 means any free port', integer(0, 65535), 8000)
     .option(
       '--api-key-file <file>',

@@ -18,7 +18,7 @@ export interface StoredScore {
     /** Number of rows of the author's interval that the gain was measured on. */
     readonly ownRows: number;
   } | null;
-  /** Share of an honest node's effect and gain, from 0 to 1; null if it is unknown. */
+  /** Number from 0 to 1 that compares effect and gain with the medians of the round (`sharesOf`); null if unknown. */
   readonly share: number | null;
   /** Factor, from 0 to 1, by which the update's weight in the merge is multiplied. */
   readonly belief: number;

@@ -28,7 +28,7 @@ export interface GgufFileOptions extends WriteGgufOptions {
   readonly name: string;
   /** Element type of matrices. Vectors are always F32. */
   readonly type: WrittenType;
-  /** Called with a sentence for each known case in which llama.cpp gives other tokens. */
+  /** Called with a sentence for each known case in which llama.cpp gives different tokens. */
   readonly onWarning?: (text: string) => void;
 }
 

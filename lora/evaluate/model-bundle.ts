@@ -39,7 +39,7 @@ export interface OpenModelOptions {
   /** Folder of a PEFT adapter. @default the base alone */
   readonly adapter?: string | undefined;
   /**
-   * Digest of the base that the adapter was made for. A registry knows it also for an adapter that another program wrote.
+   * Digest of the base that the adapter was made for. A registry knows it even if another program wrote the adapter.
    * @default the digest in the adapter's file, if it has one
    */
   readonly adapterBase?: string | undefined;

@@ -18,8 +18,8 @@ export interface ServedAdapter {
   /** Values by the names of an adapter's tensors. */
   readonly tensors: ReadonlyMap<string, Float32Array>;
   /**
-   * Its modules, if they have LoRA matrices and nothing else; such adapters share a graph. null for an adapter with
-   * DoRA, trained biases or saved modules, or on the embedding. It has a graph of its own.
+   * Modules of an adapter that has only LoRA matrices. All such adapters share one graph. null for an adapter that has
+   * DoRA, trained biases, saved modules or an adapted embedding, and therefore a graph of its own.
    */
   readonly modules: readonly AdaptedModule[] | null;
   /** Largest rank of a module. */
@@ -83,7 +83,7 @@ export class AdapterStack {
   readonly #rank: number;
   readonly #matrices: Record<string, SizedValue> = {};
 
-  /** @param modules of the graph; an adapter's branch is zero for modules that it lacks */
+  /** @param modules modules of the graph; the branch of an adapter is zero in modules that the adapter lacks */
   constructor(
     adapters: readonly ServedAdapter[],
     modules: ReadonlyMap<string, { readonly in: number; readonly out: number }>,
@@ -93,7 +93,7 @@ export class AdapterStack {
       this.#places.set(adapter.id, { start: rank, end: rank + adapter.rank });
       rank += adapter.rank;
     }
-    // A matrix product needs at least one component. Without an adapter it is zero.
+    // A matrix product needs at least one component. Without an adapter, this component is zero.
     rank = Math.max(1, rank);
     this.#rank = rank;
     for (const [name, { in: width, out }] of modules) {
@@ -124,7 +124,7 @@ export class AdapterStack {
   }
 }
 
-/** Writes scale · Bᵀ to rows `start` and following of a matrix. @param b [out, rank] */
+/** Writes scale · Bᵀ to a matrix, from row `start` on. @param b [out, rank] */
 function writeTransposed(
   b: Float32Array,
   { out, rank, scale }: AdaptedModule,

@@ -37,7 +37,7 @@ export class Batch<Row extends BatchRow> {
     return this.#cache;
   }
 
-  /** Returns the bytes that the cache needs for another row, or, with 0, for one more token in every row. */
+  /** Returns the size in bytes of a cache that also fits a row of `tokens` tokens. With 0, no row is added. */
   bytesWith(tokens: number): number {
     const lengths = this.rows.map((row) => row.tokens.length);
     const rows = this.rows.length + (tokens > 0 ? 1 : 0);
@@ -60,11 +60,11 @@ export class Batch<Row extends BatchRow> {
       this.rows[place] = last;
       this.#cache.copyRow(place, this.#cache, this.rows.length, this.#cachedTokens(last));
     }
-    // An empty batch takes no memory. Otherwise the place stays for the next row.
+    // An empty batch frees its memory. Otherwise, the memory of the row is kept for the next row.
     if (this.rows.length === 0) this.#cache.resize(0, CAPACITY_STEP, []);
   }
 
-  /** Gives back the places of rows that have left. */
+  /** Frees the memory of rows that have left. */
   compact(): void {
     const longest = Math.max(1, ...this.rows.map(({ tokens }) => tokens.length));
     this.#resize(this.rows.length, capacityFor(longest));
@@ -97,7 +97,7 @@ export class Batch<Row extends BatchRow> {
 
   /**
    * Returns the tokens of a row to copy. Between a step and the choice of the next token, all tokens of the row are in
-   * the cache, else all but the last.
+   * the cache. At other times, all but the last are.
    */
   #cachedTokens({ tokens }: Row): number {
     return Math.min(tokens.length, this.#cache.capacity);

@@ -12,7 +12,7 @@ import { AdapterStack, type ServedAdapter, withAdapterStack } from './adapters.t
 import { decodeGraph } from './decode-graph.ts';
 import type { RowCache } from './row-cache.ts';
 
-/** Stacks of adapters that are kept. Building one copies all its matrices. */
+/** Number of adapter stacks that are kept, because building a stack copies all its matrices. */
 const KEPT_STACKS = 4;
 
 /** Compiles graphs with dynamic sizes. */
@@ -29,8 +29,8 @@ export interface DecodeModelOptions {
 export interface DecodeModelDeps {
   readonly compile: CompileDynamic;
   /**
-   * Returns the weights in float32, for adapters with a graph of their own: they change the weights in ways for which
-   * weights in blocks have no kernels. @default `weights`
+   * Returns the weights in float32. Adapters with a graph of their own need them, because no kernel can apply such an
+   * adapter to weights that are quantised in blocks. @default `weights`
    */
   readonly float32?: () => Promise<WeightFile>;
 }
@@ -39,7 +39,7 @@ export interface DecodeModelDeps {
 export interface DecodeRun {
   /** Holds the rows' earlier keys and values in its first rows, and receives the new ones. */
   readonly cache: RowCache;
-  /** New tokens, the same number for each row; more than one only for a single row. */
+  /** New tokens of each row: one token per row, or any number of tokens if there is only one row. */
   readonly tokens: readonly (readonly number[])[];
   /** Tokens of each row that are in the cache. */
   readonly cached: readonly number[];

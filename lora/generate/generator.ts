@@ -31,7 +31,7 @@ import type {
 } from './types.ts';
 
 /**
- * Default limit of a sequence, in tokens. The tables of rotary positions are constants of the graph and grow with it.
+ * Default limit of a sequence, in tokens. The graph holds tables of rotary positions, which grow with this limit.
  */
 const DEFAULT_CONTEXT = 8192;
 const DEFAULT_ROWS = 8;
@@ -53,9 +53,9 @@ export interface OpenGeneratorOptions {
    * @default the model's positions, but at most 8,192, and no more than fit into `cacheBytes`
    */
   readonly context?: number;
-  /** Requests that are computed at once. @default 8 */
+  /** Largest number of requests that are computed at once. @default 8 */
   readonly rows?: number;
-  /** Requests that may wait. @default 256 */
+  /** Largest number of requests that wait. @default 256 */
   readonly waiting?: number;
   /** Memory for keys and values of running requests and for the prefix cache, in bytes. @default 1 GiB */
   readonly cacheBytes?: number;

@@ -27,7 +27,7 @@ export function predictorFor(bundle: ModelBundle, limit: number): Predictor {
     : new CachingPredictor(bundle, limit, compileDynamic);
 }
 
-/** Tokens of a prompt that one run computes. The scores of attention take memory in proportion. */
+/** Number of prompt tokens that one run computes. The memory for attention scores grows with this number. */
 const CHUNK_TOKENS = 128;
 
 /** Computes only the tokens that the previous context did not have. */

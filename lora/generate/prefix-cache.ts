@@ -2,7 +2,7 @@ import { RowCache } from './row-cache.ts';
 
 /** Shorter beginnings are computed again, because looking them up saves little. */
 const SHORTEST_TOKENS = 8;
-/** A lookup compares the tokens with those of every entry, so their number is limited. */
+/** A lookup compares the tokens with those of every entry, so the number of entries is limited. */
 const MOST_ENTRIES = 64;
 
 interface Entry {
@@ -55,7 +55,7 @@ export class PrefixCache {
     return longest;
   }
 
-  /** Stores the keys and values of `tokens`, which are in a row of `from`. Entries that it makes useless are removed. */
+  /** Stores the keys and values of `tokens` from a row of `from`. Removes entries that the new one makes useless. */
   store(key: string, tokens: readonly number[], from: RowCache, row: number): void {
     if (tokens.length < SHORTEST_TOKENS) return;
     const { shape, limit } = this.#options;

@@ -41,7 +41,7 @@ const scoreSchema = z.object({
   client: z.string().max(256).optional(),
 });
 
-/** The part of a model that limits requests. */
+/** Properties of a model that limit requests. */
 export interface RequestLimits {
   readonly vocabularySize: number;
   /** Largest number of tokens of a sequence. */

@@ -21,7 +21,7 @@ export class RowCache {
   #arrays: Map<string, Float32Array>;
   #rows: number;
   #capacity: number;
-  /** Values for a number of rows, because making them takes time at each step. */
+  /** Values by number of rows. They are kept, because making them at each step takes time. */
   readonly #values = new Map<number, Readonly<Record<string, SizedValue>>>();
 
   constructor(shape: Shape, rows: number, capacity: number) {

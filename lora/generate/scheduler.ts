@@ -26,7 +26,7 @@ import {
  * being continued need not wait long in between.
  */
 const CHUNK_TOKENS = 128;
-/** Logits that one run of a scored sequence may give: 64 MiB. */
+/** Largest number of logits that one run of a scored sequence returns. They take 64 MiB. */
 const SCORED_LOGITS = 2 ** 24;
 
 /**
@@ -38,7 +38,7 @@ export class Scheduler {
   readonly #options: SchedulerOptions;
   readonly #queue = new FairQueue<Work>();
   readonly #prefixes: PrefixCache;
-  /** By the adapter that has a graph of its own; '' for all other sequences. */
+  /** Batches by the adapter, if it has a graph of its own; '' is the batch of all other sequences. */
   readonly #batches = new Map<string, Batch<Work>>();
   #prefill: Prefill | null = null;
   #loop: Promise<void> | null = null;
@@ -241,7 +241,7 @@ export class Scheduler {
         cached: [done],
         adapters: [work.adapter],
         exact: work.scored !== null,
-        // A run gives at least one token's logits.
+        // A run must return the logits of at least one token.
         wanted: wanted.length > 0 ? wanted : [0],
       });
       prefill.done = end;
@@ -266,7 +266,7 @@ export class Scheduler {
     );
   }
 
-  /** Chooses the next token of a sequence. `batch` has the sequence already; otherwise `from` has its cache. */
+  /** Chooses the next token of a sequence. The sequence is in `batch`, or its keys and values are in `from`. */
   #choose(work: Work, logits: Float32Array, batch: Batch<Work> | null, from?: RowCache): void {
     const generation = work.generation!;
     const { request, sampler, onToken, finish } = generation;

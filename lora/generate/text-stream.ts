@@ -13,8 +13,8 @@ export class TextStream {
   readonly #special: boolean;
   readonly #ids: number[] = [];
   /**
-   * Tokens from `#start` on are decoded again with each new token; the text of those before `#end` has been taken. Some
-   * decoders change the first token of a text, so decoding starts at an earlier token.
+   * Tokens from `#start` on are decoded again with each new token. The text of the tokens before `#end` has been taken.
+   * Some decoders change the first token of a text, so decoding starts at an earlier token.
    */
   #start = 0;
   #end = 0;

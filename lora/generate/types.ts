@@ -30,8 +30,8 @@ export interface GenerateRequest {
   /** Largest number of tokens to generate. @default as many as fit into the context */
   readonly maxTokens?: number;
   /**
-   * Texts that end the generation. The result ends before the first of them. Text that may be the beginning of one is
-   * held back until it is clear that it is not. At most 16 texts of at most 1,024 characters. @default none
+   * Stop texts, which end the generation. The result ends before the first stop text. Text that may be the beginning of
+   * a stop text is held back until later tokens decide. At most 16 texts of at most 1,024 characters. @default none
    */
   readonly stop?: readonly string[];
   /** Token ids that end the generation. @default `Generator.endTokens` */
@@ -44,7 +44,7 @@ export interface GenerateRequest {
    * @default no log-probabilities
    */
   readonly logprobs?: number;
-  /** Requests of one client wait in one line; the lines of all clients are served in turn. @default '' */
+  /** Name of the client. Requests of one client wait in one line, and the lines are served in turn. @default '' */
   readonly client?: string;
   /** When it aborts, the request stops computing, and its stream throws the signal's reason. @default never aborts */
   readonly signal?: AbortSignal | undefined;
@@ -61,7 +61,7 @@ export interface GeneratedToken {
   readonly id: number;
   /**
    * Text that became certain with this token. It may be empty, because a character may need several tokens, and because
-   * a text to stop at may begin here. It never ends within a character. The texts of all tokens make up
+   * a stop text may begin here. It never ends within a character. The texts of all tokens make up
    * `GenerationResult.text`.
    */
   readonly text: string;
@@ -73,11 +73,11 @@ export interface GeneratedToken {
 
 /** The end of a generation. */
 export interface GenerationResult {
-  /** Generated text, without a text to stop at. */
+  /** Generated text, without the stop text. */
   readonly text: string;
   /** Generated tokens. If `reason` is 'end', the last one is the end token, which has no text. */
   readonly ids: readonly number[];
-  /** 'end': an end token was generated; 'stop': a text of `stop` was; 'length': `maxTokens` or the context is full. */
+  /** 'end': an end token was generated; 'stop': a stop text was; 'length': `maxTokens` or the context is used up. */
   readonly reason: 'end' | 'stop' | 'length';
   readonly promptTokens: number;
   /** Prompt tokens that were not computed, because an earlier request had the same beginning. */
@@ -87,8 +87,8 @@ export interface GenerationResult {
 /** A running request. Iterate over it once to get the tokens as they are generated. */
 export interface Generation extends AsyncIterable<GeneratedToken> {
   /**
-   * Settles when the generation has ended. It can be awaited without iterating. A loop that is left early cancels the
-   * request.
+   * Settles when the generation has ended. It can be awaited without iterating. Leaving an iteration early cancels
+   * the request.
    */
   readonly result: Promise<GenerationResult>;
 }
@@ -129,7 +129,7 @@ export interface LoadedAdapter {
 
 /** State of a generator, for health pages and metrics. */
 export interface GeneratorStatus {
-  /** Requests that are being computed, and those that wait. */
+  /** Number of requests that are being computed. `waiting` is the number of those that wait. */
   readonly running: number;
   readonly waiting: number;
   /** Bytes of the key-value caches of running requests, and of the prefix cache. */
@@ -167,7 +167,7 @@ export interface Generator {
    */
   score(request: ScoreRequest): Promise<ScoredToken[]>;
   /**
-   * Loads an adapter from a PEFT folder, beside those that are loaded. Returns its id at once if it is loaded already.
+   * Loads an adapter from a PEFT folder; other adapters stay loaded. If the adapter is loaded already, returns at once.
    * @throws SwarmError ADAPTER_*, LORA_*; the signal's reason
    */
   addAdapter(folder: string, options?: { signal?: AbortSignal }): Promise<LoadedAdapter>;

@@ -1,4 +1,4 @@
-/** What the scheduler works on: sequences to continue, and sequences to score. */
+/** The work of the scheduler: sequences to continue, and sequences to score. */
 import type { CommonConfig } from '../models/config.ts';
 import type { ServedAdapter } from './adapters.ts';
 import type { RowCache } from './row-cache.ts';
@@ -63,7 +63,7 @@ export interface Continued {
 export interface Prefill {
   readonly work: Work;
   readonly cache: RowCache;
-  /** Tokens that are computed. */
+  /** Number of prompt tokens that have been computed. */
   done: number;
 }
 
@@ -87,7 +87,7 @@ export function workOf({
   return { client, adapter, tokens: [...tokens] };
 }
 
-/** Keys and values computed in float32 differ from those computed with rounded activations. */
+/** Returns the key in the prefix cache. Float32 has a key of its own, because rounded activations give other values. */
 export function prefixKey(adapter: string, exact: boolean): string {
   return exact ? `${adapter} exact` : adapter;
 }

@@ -12,7 +12,7 @@ interface Results {
   readonly metrics: Readonly<Record<string, number>>;
 }
 
-/** Metrics of a run that say how good the adapter is. The others, such as the seconds, are left to the table of settings. */
+/** Metrics of a run that say how good the adapter is. The card leaves out other metrics, such as the duration. */
 const QUALITY: ReadonlySet<string> = new Set(['heldOutLoss', 'heldOutLossBefore']);
 
 /**
@@ -79,7 +79,7 @@ function indexed({ dataset, metrics }: Results) {
   };
 }
 
-/** Returns a text as an identifier, as the hub expects types to be. */
+/** Converts a text to an identifier, because the hub expects types to be identifiers. */
 function typeOf(name: string): string {
   return name.replaceAll(/[^A-Za-z0-9_.-]+/g, '_');
 }

@@ -41,7 +41,7 @@ export async function exportFolder(
 ): Promise<void> {
   await makeFolder(output);
   await withFiles(registry, version, async (folder) => {
-    // A copy of the bytes, so that a change of the copy does not change the registry.
+    // Copies the bytes instead of linking the files, so that writing to the output does not change the registry.
     for (const { path } of version.manifest.files) await copyFile(join(folder, path), join(output, path));
     await writeDurably(join(output, CARD_FILE), modelCard(version, registry.measurements(version)));
     await writeDurably(join(output, ENVELOPE_FILE), registry.envelope(version));

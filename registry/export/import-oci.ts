@@ -25,8 +25,8 @@ export interface ImportOptions {
   /** Tag of the image, if the layout has several. @default the only image */
   readonly image?: string | undefined;
   /**
-   * Name of the adapter here. With a name of its own, the version gets a new manifest, which names the imported one as its
-   * parent. @default the name in the layout; the version then keeps its manifest, its signature and its digest
+   * Name of the adapter here. With another name, the version gets a new manifest, which names the imported version as its
+   * parent. @default the name in the layout, with which the version keeps its manifest, its signature and its digest
    */
   readonly name?: string | undefined;
   /** @default never aborts */
@@ -36,7 +36,7 @@ export interface ImportOptions {
 /**
  * Adds a version from an OCI image layout that `exportOci` wrote. Checks the signature of its manifest, and the digest of every
  * file.
- * @throws SwarmError OCI_INVALID the folder is no such layout; IMPORT_DAMAGED a blob is missing or damaged
+ * @throws SwarmError OCI_INVALID the folder is not such a layout; IMPORT_DAMAGED a blob is missing or damaged
  * @throws SwarmError SIGNATURE_INVALID, MESSAGE_*, STORE_FULL, WRITE_FAILED; the signal's reason
  */
 export async function importOci(

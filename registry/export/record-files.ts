@@ -13,8 +13,8 @@ export interface ForeignVersion {
   /** Returns the path of a file. */
   readonly pathOf: (file: VersionManifest['files'][number]) => string;
   /**
-   * Name of the adapter here. With a name of its own, the version gets a new manifest, which names the other one as its parent.
-   * @default the name in the manifest; the version then keeps its manifest, its signature and its digest
+   * Name of the adapter here. With another name, the version gets a new manifest, which names the original version as its
+   * parent. @default the name in the manifest, with which the version keeps its manifest, its signature and its digest
    */
   readonly name?: string | undefined;
   /** Where the version comes from, for the tag log. */
@@ -23,7 +23,7 @@ export interface ForeignVersion {
 }
 
 /**
- * Adds a version that another machine signed. Checks the signature, and size and digest of every file.
+ * Adds a version that another machine signed. Checks the signature, and the size and digest of every file.
  * @throws SwarmError IMPORT_DAMAGED a file is missing, or differs from the manifest
  * @throws SwarmError SIGNATURE_INVALID, MESSAGE_*, STORE_FULL, WRITE_FAILED; the signal's reason
  */

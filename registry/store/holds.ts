@@ -1,13 +1,13 @@
 import type { Database } from '../../storage/database.ts';
 
 /**
- * Time after which a hold ends even if its process did not release it, for example because it was killed. An addition or
- * an export takes minutes at most.
+ * Time after which a hold ends even if its process was killed and did not release it. An addition or an export takes
+ * minutes at most.
  */
 const HOLD_MS = 24 * 60 * 60 * 1000;
 
 /**
- * Protects blobs from garbage collection, also from that of another process. A blob may be deleted only if no version in
+ * Protects blobs from garbage collection by this and other processes. A blob may be deleted only if no version in
  * use has it and no hold names it.
  */
 export class HoldTable {
@@ -17,7 +17,7 @@ export class HoldTable {
     this.#db = db;
   }
 
-  /** Holds blobs, present or about to be written. @returns the number of the hold, for `release` */
+  /** Holds blobs that exist or are about to be written. @returns the number of the hold, for `release` */
   hold(digests: Iterable<string>, now: number): number {
     return this.#db.transaction(() => {
       const { id } = this.#db.one('INSERT INTO holds (expires_at) VALUES (?) RETURNING id', now + HOLD_MS)!;

@@ -39,7 +39,7 @@ export class TagTable {
     return new Map(this.#db.all(sql, name).map(({ tag, to_number }) => [String(tag), Number(to_number)]));
   }
 
-  /** Returns the changes of the tags of a name, oldest first. @param tag only of this tag */
+  /** Returns the changes of the tags of a name, oldest first. @param tag the tag; null: all tags */
   log(name: string, tag: string | null = null): TagChange[] {
     const sql = 'SELECT * FROM tag_log WHERE name = ? AND (? IS NULL OR tag = ?) ORDER BY id';
     return this.#db.all(sql, name, tag, tag).map((row) => ({

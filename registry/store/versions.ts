@@ -37,7 +37,7 @@ export class VersionTable {
     return rows.map(({ name }) => String(name));
   }
 
-  /** Returns the versions of a name, oldest first. Removed ones too. */
+  /** Returns the versions of a name, including removed ones, oldest first. */
   ofName(name: string): StoredVersion[] {
     return this.#db.all('SELECT * FROM versions WHERE name = ? ORDER BY number', name).map(versionOf);
   }
@@ -90,7 +90,7 @@ export class VersionTable {
       this.#db.run('INSERT INTO version_files VALUES (?, ?, ?)', name, number, file);
   }
 
-  /** Marks a version as removed, or as in use again with null. */
+  /** Marks a version as removed at a time; null marks it as in use again. */
   setRemoved(name: string, number: number, removedAt: number | null): void {
     const sql = 'UPDATE versions SET removed_at = ? WHERE name = ? AND number = ?';
     this.#db.run(sql, removedAt, name, number);

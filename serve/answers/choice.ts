@@ -82,7 +82,7 @@ class WaitingTokens {
   readonly #waiting: { token: GeneratedToken; start: number }[] = [];
   #shown = 0;
 
-  /** @param options `keepsStart`: text may be held back, so a token can arrive before the text that it begins */
+  /** @param options `keepsStart`: remembers where the text of each token begins, because stop strings hold text back */
   constructor({ tokenizer }: Pick<Generator, 'tokenizer'>, { keepsStart }: { keepsStart: boolean }) {
     this.#tokenizer = tokenizer;
     this.#keepsStart = keepsStart;

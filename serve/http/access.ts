@@ -13,7 +13,7 @@ export interface AccessOptions {
   readonly loopback: boolean;
 }
 
-/** Path for probes, which have no key. The answer says only whether the server works. */
+/** Path for health probes, which send no key. The answer says only whether the server works. */
 const PUBLIC = '/health';
 /** Seconds for which a browser may remember the answer to a preflight request. */
 const PREFLIGHT_SECONDS = 600;

@@ -187,8 +187,8 @@ class LogprobsOfChoice {
   }
 
   /**
-   * Returns the alternatives and the token itself, by their texts. If several have the same text, the most likely one
-   * counts: a client then still sees that the token is not the most likely one.
+   * Returns the alternatives and the token itself, by their texts. If several have the same text, the most likely of
+   * them is listed, so a client still sees that another token was more likely than the chosen one.
    */
   #alternatives(
     token: { id: number; logprob: number },

@@ -12,14 +12,14 @@ const MAX_STOP_CHARACTERS = 1024;
 const MAX_TEMPERATURE = 2;
 
 /**
- * Largest number of characters in the texts of a request, together. A model with the longest contexts has fewer in its
- * context. Turning a million characters into tokens takes up to 0.7 s, during which no other request is answered.
+ * Largest number of characters in the texts of a request, together. Even the longest context of a model holds fewer.
+ * Turning a million characters into tokens takes up to 0.7 s, during which no other request is answered.
  */
 export const MAX_CHARACTERS = 1_000_000;
 
 const stopSchema = z.string().min(1).max(MAX_STOP_CHARACTERS);
 
-/** Returns a schema that takes null and a missing value for the default. Clients send null for what they leave open. */
+/** Returns a schema in which null or a missing value means the default. Some clients send null for unset parameters. */
 export function optional<S extends z.ZodType>(schema: S, fallback: z.output<S>) {
   return schema.nullish().transform((value): z.output<S> => value ?? fallback);
 }
@@ -62,7 +62,7 @@ export function samplingOf(
   return { temperature, topP, topK: Math.max(0, top_k), minP, repetitionPenalty, seed };
 }
 
-/** Returns whether a value of a parameter has no effect on the answer, because it is the default or means the same. */
+/** Returns whether a value of a parameter has no effect on the answer, because it means the same as the default. */
 type IsNeutral = (value: unknown) => boolean;
 
 const isZero: IsNeutral = (value) => value === 0;

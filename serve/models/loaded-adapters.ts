@@ -2,9 +2,9 @@ import type { Generator } from '../../lora/generate/types.ts';
 import type { ServedVersion } from './adapter-source.ts';
 
 interface Loaded {
-  /** Id that the generator gives it. */
+  /** Resolves to the id that the generator gives the adapter. */
   readonly loading: Promise<string>;
-  /** null: it is not loaded yet. */
+  /** Id in the generator; null until the adapter is loaded. */
   id: string | null;
   users: number;
 }
@@ -74,7 +74,7 @@ export class LoadedAdapters {
       if (users > 0 || id === null) continue;
       this.#loaded.delete(digest);
       this.#inOrder(async () => {
-        // Two versions may have the same content, and the version may have been loaded again in the meantime.
+        // Another entry may use the same id: a version with equal content, or this version after it was loaded again.
         if ([...this.#loaded.values()].every((other) => other.id !== id)) {
           await this.#generator.removeAdapter(id);
         }

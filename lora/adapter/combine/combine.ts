@@ -33,7 +33,7 @@ export interface Combined {
 }
 
 /**
- * Combines adapters. A module that only some adapters change is combined from these.
+ * Combines adapters. A module that only some adapters change is combined from those adapters alone.
  * @throws SwarmError COMBINE_RANKS the method needs equal ranks; COMBINE_SHAPES a module has different shapes
  */
 export function combine(sources: readonly CombineSource[], options: CombineOptions): Combined {

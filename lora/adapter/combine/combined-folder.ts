@@ -9,7 +9,7 @@ import { type ModuleMatrices, readMatrices } from '../matrices.ts';
 import { ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE, MAX_CONFIG_BYTES, writePeftFolder } from '../peft.ts';
 import type { Combined } from './combine.ts';
 
-/** What a combined adapter takes over from a PEFT folder. */
+/** Parts of a PEFT folder that a combined adapter is made from. */
 export interface CombinableFolder {
   readonly modules: readonly ModuleMatrices[];
   /** Target modules; null: they are a pattern, or only some layers are adapted. */
@@ -33,7 +33,7 @@ export async function readCombinable(folder: string): Promise<CombinableFolder> 
     const what = other ?? 'use_dora';
     throw adapterError(
       'COMBINE_PARTS',
-      `${weights} has more than LoRA matrices (${what}), and only these can be combined`,
+      `${weights} also has ${what}, but only LoRA matrices can be combined`,
       { file: weights, part: what },
     );
   }

@@ -1,6 +1,6 @@
 import { symmetricEigen } from '../symmetric-eigen.ts';
 
-/** Singular values below this share of the largest are rounding of float32 values, and are left out. */
+/** Singular values below this share of the largest are rounding errors of float32, and are left out. */
 const LEAST_SINGULAR = 1e-7;
 
 /** A product B A of low rank. */
@@ -25,7 +25,7 @@ export function truncatedSvd(factors: Factors, rank: number): { a: Float32Array;
   const { rank: r, in: width, out } = factors;
   const left = symmetricEigen(gram(factors.b, r, out, { stride: r, step: 1 }), r);
   const largest = Math.max(0, ...left.values);
-  // Directions of B that are rounding get no weight, because they would be divided by it.
+  // Directions of B that are only rounding errors get 0, because they would be divided by a root that is almost 0.
   const roots = left.values.map((value) => (value > LEAST_SINGULAR ** 2 * largest ? Math.sqrt(value) : 0));
   const middle = new Float64Array(r * width);
   for (let k = 0; k < r; k++)

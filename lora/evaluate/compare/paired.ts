@@ -19,7 +19,7 @@ const RESAMPLES = 2000;
 /** Above this number of documents whose answers differ, McNemar's test is computed with a normal distribution. */
 const MAX_EXACT = 1000;
 
-/** Mean difference. The interval is normal. The test is McNemar's exact one if all values are 0 or 1, else normal. */
+/** Mean difference. The interval is normal. The test is McNemar's if all values are 0 or 1, else a normal test. */
 export function meanDifference(first: readonly number[], second: readonly number[]): PairedDifference {
   const differences = Float64Array.from(second, (value, i) => value - first[i]!);
   const difference = differences.reduce((sum, value) => sum + value, 0) / differences.length;
@@ -87,8 +87,8 @@ function twoSided(difference: number, error: number): number {
 }
 
 /**
- * McNemar's exact test (1947): of the documents that exactly one model answers correctly, each model has half if they are
- * equally good. Returns the two-sided binomial p.
+ * McNemar's exact test (1947). It counts the documents that exactly one model answers correctly. If the models are
+ * equally good, each is expected to have half of these documents. Returns the two-sided binomial p.
  */
 export function mcnemar(gained: number, lost: number): number {
   const total = gained + lost;

@@ -22,7 +22,7 @@ export const AGGREGATIONS = [
 ] as const;
 export type Aggregation = (typeof AGGREGATIONS)[number];
 
-/** A figure of some of the documents. */
+/** Computes a figure over some of the documents. */
 export type Statistic = (documents: Uint32Array) => number;
 
 /** Prepares an aggregation, so that it is quick for many samples of the documents. @throws RangeError for labels of f1 */

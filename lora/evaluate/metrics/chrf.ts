@@ -11,7 +11,7 @@ const BETA_SQUARED = 4;
 /** ASCII punctuation, as in Python's `string.punctuation`. */
 const PUNCTUATION = new Set('!"#$%&\'()*+,-./:;<=>?@[\\]^_`{|}~');
 
-/** Returns n-grams of the prediction, of the reference, and of both, for each order. They add up over a corpus. */
+/** Counts the n-grams of each order in the prediction, in the reference and in both. Counts add up over a corpus. */
 export function chrfCounts(prediction: string, reference: string, wordOrder: number): Int32Array {
   const counts = new Int32Array(3 * (CHARACTER_ORDER + wordOrder));
   const add = (index: number, left: readonly string[], right: readonly string[], order: number): void => {

@@ -8,7 +8,7 @@ export function countNgrams(items: readonly string[], order: number): Map<string
   return counts;
 }
 
-/** Counts the n-grams that both have, each as often as the one that has it less often. */
+/** Counts the n-grams that both texts have. Each counts as often as in the text where it is rarer. */
 export function countShared(a: ReadonlyMap<string, number>, b: ReadonlyMap<string, number>): number {
   let shared = 0;
   for (const [ngram, count] of a) shared += Math.min(count, b.get(ngram) ?? 0);

@@ -1,4 +1,4 @@
-/** Decoding with a cache of keys and values, in this process, for engines that can. */
+/** Decoding with a cache of keys and values, in this process, for engines that support such a cache. */
 import { servedAdapter } from '../../generate/adapters.ts';
 import { DecodeModel } from '../../generate/decode-model.ts';
 import { Scheduler } from '../../generate/scheduler.ts';

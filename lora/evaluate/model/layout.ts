@@ -17,8 +17,9 @@ export interface PlacedPiece {
 }
 
 /**
- * Groups sequences whose inputs are equal, or the beginning of another's. The choices of a question that have one token
- * each become one piece, because a position's logits depend only on the tokens before it.
+ * Groups sequences whose inputs are equal, or of which one is the beginning of another. They can share a forward pass,
+ * because the logits of a position depend only on the tokens up to it. For example, the choices of a question have equal
+ * inputs if each choice has one token, so they become one piece.
  */
 export function sharedPieces(sequences: readonly TokenSequence[]): Piece[] {
   const inputs = sequences.map(({ ids }) => ids.slice(0, -1));

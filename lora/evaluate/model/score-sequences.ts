@@ -27,7 +27,7 @@ interface Slot {
   readonly targets: readonly { readonly sequence: number; readonly id: number }[];
 }
 
-/** Returns log-probability and greediness of the scored tokens of each sequence. */
+/** Returns the log-probability of the scored tokens of each sequence, and whether each of them is the most likely. */
 export async function scoreSequences(
   bundle: ModelBundle,
   sequences: readonly TokenSequence[],

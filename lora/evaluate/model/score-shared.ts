@@ -11,7 +11,7 @@ import { scoreSequences } from './score-sequences.ts';
  */
 const WORTHWHILE = 48;
 
-/** Returns log-probability and greediness of the scored tokens of each sequence, in the faster one of two ways. */
+/** Scores each sequence as `scoreSequences` does. Shares beginnings through the cache if this is faster. */
 export async function likelihoodsOf(
   bundle: ModelBundle,
   sequences: readonly TokenSequence[],

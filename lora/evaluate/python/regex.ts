@@ -87,7 +87,7 @@ export class PythonPattern {
   }
 }
 
-/** Splits a replacement into texts and numbers of groups. @throws PatternProblem for other escapes than `\1` and `\\` */
+/** Splits a replacement into texts and numbers of groups. @throws PatternProblem for escapes other than `\1` and `\\` */
 function replacementParts(replacement: string): (string | number)[] {
   return Array.from(replacement.matchAll(/\\g<(\d+)>|\\(.)|[^\\]+|\\$/gsu), ([all, group, escaped]) => {
     if (group !== undefined) return Number(group);

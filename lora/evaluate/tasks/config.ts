@@ -16,7 +16,7 @@ export interface Layout {
   readonly targetDelimiter: string;
   /** Text after a few-shot example. */
   readonly fewshotDelimiter: string;
-  /** Beginning of the answer, which is given. */
+  /** Beginning of the answer, which the prompt already contains. */
   readonly genPrefix: FieldSource | null;
 }
 
@@ -204,7 +204,7 @@ function parseGeneration(file: TaskFile, delimiter: string): GenerationSettings 
     throw file.unsupported(GENERATION_KEY, `the key ${unknown} of generation_kwargs`);
   const texts = Array.isArray(until) ? until : [until];
   if (!texts.every((text) => typeof text === 'string'))
-    throw file.wrong(GENERATION_KEY, 'has until that is not a text');
+    throw file.wrong(GENERATION_KEY, 'has a value of until that is not a text');
   const maxTokens = TOKEN_LIMITS.map((key) => rest[key]).find((value) => value != null) ?? DEFAULT_MAX_TOKENS;
   if (typeof maxTokens !== 'number' || !Number.isInteger(maxTokens) || maxTokens < 1) {
     throw file.wrong(GENERATION_KEY, 'has a limit of tokens that is not a whole number above 0');

@@ -12,7 +12,7 @@ import type { TaskMetric } from './metric-list.ts';
 /** Values by the name of the metric. */
 export type DocumentValues = Readonly<Record<string, MetricValue>>;
 
-/** Values of a continuation: its log-probability, and whether it is what the model would have written. */
+/** Values of a continuation: its log-probability, and whether the model would have written it. */
 export function continuationValues({ metrics }: TaskConfig, result: Likelihood): DocumentValues {
   return picked(metrics, { perplexity: result.logLikelihood, acc: Number(result.isGreedy) });
 }
@@ -99,7 +99,7 @@ function picked(
   return Object.fromEntries(metrics.map(({ name }) => [name, values[name]!]));
 }
 
-/** Returns the numbers of the correct choices. A choice that does not exist is −100. */
+/** Returns the numbers of the correct choices. A choice that does not exist gets the number −100. */
 function correctChoices(gold: PythonValue, choices: readonly string[]): number[] {
   if (isList(gold)) return gold.flatMap((one) => correctChoices(one, choices));
   const index = typeof gold === 'boolean' ? Number(gold) : gold;

@@ -78,7 +78,7 @@ function splitFiles(file: TaskFile): Map<string, string[]> {
   const reader = file.entries.get('dataset_path')?.value ?? null;
   if (typeof reader !== 'string') throw file.wrong('dataset_path', 'is missing');
   if (!READERS.includes(reader)) {
-    throw file.unsupported('dataset_path', `the data set ${reader} (local files in json or parquet are)`);
+    throw file.unsupported('dataset_path', `the data set ${reader}, which is neither json nor parquet,`);
   }
   const entry = file.entries.get('dataset_kwargs');
   const { data_files: files, ...rest } = (entry?.value ?? {}) as Record<string, unknown>;

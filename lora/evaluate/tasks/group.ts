@@ -9,7 +9,7 @@ interface GroupMetric {
   readonly metric: string;
   /** Names of filters; null: all that the tasks have. */
   readonly filters: readonly string[] | null;
-  /** Whether a task counts as often as it has documents. */
+  /** Whether each task is weighted by its number of documents. */
   readonly weightBySize: boolean;
 }
 

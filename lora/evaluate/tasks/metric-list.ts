@@ -123,7 +123,7 @@ function parseMetric(item: unknown, file: TaskFile, output: OutputType): TaskMet
 
 function exactMatchOptions(options: Record<string, unknown>, file: TaskFile): ExactMatchOptions {
   const regexes = options.regexes_to_ignore ?? [];
-  if (!Array.isArray(regexes)) throw file.wrong(KEY, 'has regexes_to_ignore that is not a list');
+  if (!Array.isArray(regexes)) throw file.wrong(KEY, 'has a value of regexes_to_ignore that is not a list');
   return {
     regexesToIgnore: regexes.map((source) => compilePattern(String(source), file, KEY)),
     ignoreCase: options.ignore_case === true,

@@ -7,7 +7,7 @@ import { evaluateError } from '../errors.ts';
 
 /** Longest task file, in characters. */
 const MAX_CHARACTERS = 1024 * 1024;
-/** Most files that includes may read. */
+/** Largest number of files that `include` may read. */
 const MAX_FILES = 32;
 
 /** A value with its place. */

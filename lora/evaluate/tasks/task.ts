@@ -91,7 +91,7 @@ export class Task {
 
   /**
    * Evaluates a model.
-   * @returns all documents with the first filter, then with the next
+   * @returns the results of all documents with the first filter, then with the next filter
    * @throws TASK_FILE if a regular expression exceeds its deadline; ENGINE_*; the signal's reason
    */
   async evaluate(model: LanguageModel, options: ModelOptions = {}): Promise<DocumentResult[]> {

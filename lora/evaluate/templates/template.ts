@@ -214,7 +214,7 @@ class Rendering {
           scope,
         );
       case 'SelectExpression':
-        // `{{ a if b }}` without `else` is an undefined value if b is false, and lm-evaluation-harness refuses those.
+        // `{{ a if b }}` without `else` is undefined if b is false. lm-evaluation-harness refuses undefined values.
         return isTrue(this.#value(expression.test, scope))
           ? this.#evaluate(expression.lhs, scope)
           : undefined;

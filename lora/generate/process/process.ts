@@ -1,6 +1,6 @@
 /**
- * Entry of the generator process. Running the engine blocks the thread, so it has a process of its own: a server's
- * connections are not delayed, and a crash ends only the running requests.
+ * Entry of the generator process. Running the engine blocks the thread, so the engine has a process of its own. It then
+ * does not delay a server's connections, and a crash ends only the running requests.
  */
 import { serveCalls } from '../../../common/workers/calls.ts';
 import { parentChannel } from '../../../common/workers/entry.ts';

@@ -6,7 +6,7 @@ import { inverseFrequencies } from '../rope.ts';
 import type { RopeConfig } from '../rope-config.ts';
 import type { WrittenMetadata, WrittenValue } from './writer.ts';
 
-/** llama.cpp's name of the architecture that computes each family. A Mistral is computed as a Llama. */
+/** The architecture name that llama.cpp uses for each family. llama.cpp runs Mistral models as Llama models. */
 export const ARCHITECTURES: Readonly<Record<ModelConfig['family'], string>> = {
   llama: 'llama',
   mistral: 'llama',
@@ -16,7 +16,7 @@ export const ARCHITECTURES: Readonly<Record<ModelConfig['family'], string>> = {
   gpt2: 'gpt2',
 };
 
-/** Number of layers of Gemma 3 27B, for which llama.cpp divides attention scores by another number. */
+/** Number of layers of Gemma 3 27B, for which llama.cpp divides attention scores by a different number. */
 export const GEMMA_27B_LAYERS = 62;
 /** llama.cpp's rotary base for Gemma's layers with a window, and the period of layers without one. */
 export const GEMMA_SLIDING_THETA = 10_000;
@@ -83,7 +83,7 @@ function gemmaKeys(config: Gemma3Config): [string, WrittenValue][] {
   return keys;
 }
 
-/** Returns p, if the layers p, 2p, … (counted from 1) are those without a window. */
+/** Returns the number p for which the layers p, 2p, … (counted from 1), and no others, have no window. */
 function slidingPeriod(windows: Gemma3Config['windows']): number {
   const first = windows.indexOf(null);
   // Without a layer of full attention, any period beyond the last layer is right.

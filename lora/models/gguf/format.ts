@@ -6,7 +6,7 @@
 /** The bytes "GGUF" at the start of a file, as a little-endian number. */
 export const MAGIC = 0x46554747;
 export const VERSION = 3;
-/** Bytes to whose multiples tensors are aligned, if the key `general.alignment` is missing. */
+/** Alignment of tensors in bytes, if the key `general.alignment` is missing. */
 export const DEFAULT_ALIGNMENT = 32;
 /** Maximum length of a tensor's name in bytes. llama.cpp's buffer has 64 bytes, and the last one is 0. */
 export const MAX_NAME_BYTES = 63;

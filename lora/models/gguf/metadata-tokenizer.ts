@@ -61,7 +61,7 @@ export function tokenizerOf(metadata: Metadata): TokenizerFiles {
   return { definition, config, endTokens, templates: readTemplates(metadata) };
 }
 
-/** Reads the tokens by id. Names that only fill rows of the embedding are left out at the end of the list. */
+/** Reads the tokens by id. Leaves out names at the end of the list that only fill rows of the embedding. */
 function readTokens(metadata: Metadata): Token[] {
   const texts = metadata.texts('tokenizer.ggml.tokens');
   if (texts === null) throw metadata.invalid('tokenizer.ggml.tokens', 'a list of texts');
@@ -80,7 +80,7 @@ function readTokens(metadata: Metadata): Token[] {
   return tokens;
 }
 
-/** Makes the parts of a tokenizer over bytes, as GPT-2 and Llama 3 have. */
+/** Makes the parts of a tokenizer over bytes, such as those of GPT-2 and Llama 3. */
 function byteParts(metadata: Metadata, tokens: readonly Token[]) {
   const pre = preTokenizerNamed(metadata.text('tokenizer.ggml.pre', ''));
   if (pre === undefined) {
@@ -109,7 +109,7 @@ function byteParts(metadata: Metadata, tokens: readonly Token[]) {
   return { parts, addBos: pre.addBos };
 }
 
-/** Makes the parts of a tokenizer over characters with byte fallback, as Llama 2 and Gemma have. */
+/** Makes the parts of a tokenizer over characters with byte fallback, such as those of Llama 2 and Gemma. */
 function sentencePieceParts(metadata: Metadata, tokens: readonly Token[]) {
   const scores = metadata.numbers('tokenizer.ggml.scores');
   if (scores === null || scores.length < tokens.length)

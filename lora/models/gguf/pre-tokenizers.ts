@@ -3,7 +3,7 @@ import { isObject } from '../config.ts';
 
 /**
  * A way to split text into words that both llama.cpp and tokenizer.json can describe. llama.cpp knows it by name
- * (`tokenizer.ggml.pre`). A wrong name gives other tokens without an error, so unknown ways are refused.
+ * (`tokenizer.ggml.pre`). A wrong name silently gives different tokens, so unknown ways are refused.
  */
 export interface PreTokenizer {
   /** The name that this program writes. */
@@ -20,9 +20,9 @@ export interface PreTokenizer {
   readonly steps: readonly Json[];
 }
 
-/** The words of GPT-2, after which the bytes of each word become characters. */
+/** Splits text into the words of GPT-2, then maps each byte of a word to a character. */
 const GPT2_WORDS = { type: 'ByteLevel', add_prefix_space: false, use_regex: true };
-/** The bytes of each word become characters. */
+/** Maps each byte of a word to a character. */
 const BYTES = { type: 'ByteLevel', add_prefix_space: false, use_regex: false };
 
 function split(regex: string): Json {

@@ -16,7 +16,7 @@ export interface SpaceMarks {
   readonly splits: boolean;
 }
 
-/** Reads how a tokenizer.json marks spaces; null if SentencePiece has no such way. */
+/** Reads how a tokenizer.json marks spaces; null if SentencePiece cannot mark them in this way. */
 export function spaceMarks({ normalizer, pre_tokenizer: pre }: Json): SpaceMarks | null {
   const steps = stepsOf(normalizer);
   if (steps.length > 0) {
@@ -34,7 +34,7 @@ export function spaceMarks({ normalizer, pre_tokenizer: pre }: Json): SpaceMarks
     return null;
   const scheme = pre.prepend_scheme ?? (pre.add_prefix_space === false ? 'never' : 'always');
   if (scheme !== 'always' && scheme !== 'first' && scheme !== 'never') return null;
-  // A Metaspace adds no second space before a text that begins with one, whatever its scheme. SentencePiece does.
+  // A Metaspace adds no second space before a text that begins with one, whatever its scheme. SentencePiece adds one.
   return { prefix: scheme === 'never' ? 'never' : 'first', splits: pre.split !== false };
 }
 
@@ -57,7 +57,7 @@ function isWithoutEffect(pre: unknown): boolean {
  * Each token has one score, so all pairs that make a token must follow each other in the list. Tokens whose pairs are
  * mixed get the same score. Of equal scores, SentencePiece takes the leftmost pair, so this is allowed only where the
  * order does not matter: for added tokens, which are found before merging, and for runs of one character such as several
- * spaces, which grow from the left in both ways.
+ * spaces, which grow from the left with either rule.
  *
  * @param tokens text of each token by id; null for tokens that merges cannot make
  * @param merges pairs in the order in which they are made

@@ -37,7 +37,7 @@ interface Token {
  * Describes a tokenizer in the metadata keys of llama.cpp. A tokenizer over bytes becomes the model "gpt2", and one over
  * characters with byte fallback becomes the model "llama".
  *
- * @param onNote called with a sentence for each known case in which llama.cpp gives other tokens
+ * @param onNote called with a sentence for each known case in which llama.cpp gives different tokens
  * @throws SwarmError GGUF_UNSUPPORTED llama.cpp has no tokenizer like this one
  */
 export function tokenizerMetadata(
@@ -113,7 +113,7 @@ function listTokens(model: Json, added: readonly AddedToken[], rows: number): To
   }
   for (const { id, content, special } of added) {
     if (id >= rows) continue;
-    // Runs of spaces that merges also make. As added tokens, llama.cpp would print the marks instead of spaces.
+    // Skips runs of spaces that merges can also make. If they were added tokens, llama.cpp would print the space marks.
     if (!special && model.byte_fallback === true && content.includes('▁') && mergeable.has(content)) continue;
     if (content === model.unk_token) continue;
     add(id, content, special ? TOKEN_TYPES.control : TOKEN_TYPES.userDefined);
@@ -159,12 +159,12 @@ function sentencePieceKeys(
   ];
 }
 
-/** Lists the known cases in which llama.cpp gives other tokens than transformers. */
+/** Lists the known cases in which llama.cpp and transformers give different tokens. */
 function notes(definition: Json, added: readonly AddedToken[]): string[] {
   const found: string[] = [];
   if (isObject(definition.normalizer) && isNfc(definition.normalizer))
     found.push(
-      'llama.cpp does not normalise text to NFC, so text with decomposed characters gets other tokens',
+      'llama.cpp does not normalise text to NFC, so text with decomposed characters gets different tokens',
     );
   if (spaceMarks(definition)?.prefix === 'first')
     found.push(

@@ -60,7 +60,8 @@ function roomsInGroups(root: string): number[] {
   const { version, path } = found;
   const top = join(root, version.folder);
   const names = path.split('/').filter((name) => name !== '');
-  // A container can be in a group outside its own file system; then only its root group is visible.
+  // The path has ".." if the control group of this process lies outside the mounted cgroup file system, as it can in a
+  // container. In this case, only the root of that file system can be read.
   const depth = names.includes('..') ? 0 : names.length;
   return Array.from({ length: depth + 1 }, (_, up) => join(top, ...names.slice(0, depth - up))).flatMap(
     (group) => roomIn(group, version) ?? [],
