@@ -15,7 +15,7 @@ import { requireSameBase } from './known-base.ts';
 import type { Registry } from './registry.ts';
 import type { AdapterVersion } from './version.ts';
 
-/** What to merge, and how. */
+/** Sources, method and result of a merge of versions. */
 export interface MergeVersionsOptions {
   /** Name of the adapter that the result becomes a version of. */
   readonly name: string;

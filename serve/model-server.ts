@@ -79,7 +79,7 @@ const optionsSchema = z
   })
   .partial();
 
-/** Dependencies of a server. All have defaults. */
+/** Dependencies of a server. All except `generator` have defaults. */
 export interface ModelServerDeps {
   /** The base in memory. The server does not close it. */
   readonly generator: Generator;
@@ -97,7 +97,7 @@ export interface ModelServer {
   readonly url: string;
   /** Where the chat template comes from; null: the model has none. */
   readonly template: string | null;
-  /** Returns the models that a request may name. */
+  /** Lists the base and the named adapters that the server offers now. */
   models(): Promise<ModelEntry[]>;
   /**
    * Refuses new requests, waits for the running ones, and closes all connections. Requests that are still running shortly

@@ -173,7 +173,7 @@ export interface Generator {
   addAdapter(folder: string, options?: { signal?: AbortSignal }): Promise<LoadedAdapter>;
   /** Releases an adapter as soon as no request uses it. New requests cannot name it any more. */
   removeAdapter(id: string): Promise<void>;
-  /** Returns the numbers of requests, adapters and cached tokens. */
+  /** Returns the numbers of requests, the sizes of the caches, and the loaded adapters. */
   status(): Promise<GeneratorStatus>;
   /** Ends the process. Running requests fail with GENERATOR_CLOSED. May be called twice. */
   close(): Promise<void>;
