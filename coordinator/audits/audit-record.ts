@@ -4,11 +4,12 @@ import { verifyMessage } from '../../protocol/signing.ts';
 import type { RunContext } from '../context.ts';
 import { BELIEF_UPDATES, isDoubtful } from '../merge/belief.ts';
 import { AUDIT_SHARE } from '../merge/extra-work.ts';
+import type { Assignment } from '../round/plan.ts';
 import type { AuditResult, StoredCheckpoint } from '../store/store.ts';
 import type { Announcements } from '../trust/bans.ts';
 import type { Ledger } from '../trust/ledger.ts';
 import { auditKey, type DrawnUpdate, drawAudits } from './draw.ts';
-import { isTrusted, type PersonResult } from './verdict.ts';
+import { isTrusted, LEAST_STEPS, type PersonResult } from './verdict.ts';
 
 /**
  * Largest number of chosen audits that wait. A coordinator that cannot keep up draws none until it has finished some.
@@ -52,7 +53,7 @@ export class AuditRecord {
     store.audits.putDraw(job, { round, seed, trained });
 
     const fresh = weighty.flatMap((update): DrawnUpdate[] => {
-      if (this.#blobsOf(update) === null) return [];
+      if (this.#blobsOf(update) === null || this.#steps(update) < LEAST_STEPS) return [];
       const rows = this.#intervalRows(update);
       const shares = store.scores.shares(job, update.peer, { before: round, limit: BELIEF_UPDATES });
       const { peer, round: made } = update;
@@ -147,11 +148,18 @@ export class AuditRecord {
     return deps.store.rounds.newest(job, 1)[0]!.round;
   }
 
-  #intervalRows({ peer, round }: UpdateKey): number {
-    const { job, deps } = this.#context;
-    const facts = deps.store.rounds.find(job, round);
-    const assignment = facts?.assignments.find((one) => one.peer === peer);
+  #intervalRows(update: UpdateKey): number {
+    const assignment = this.#assignmentOf(update);
     return assignment ? assignment.end - assignment.start : 0;
+  }
+
+  #steps(update: UpdateKey): number {
+    return this.#assignmentOf(update)?.steps ?? 0;
+  }
+
+  #assignmentOf({ peer, round }: UpdateKey): Assignment | undefined {
+    const { job, deps } = this.#context;
+    return deps.store.rounds.find(job, round)?.assignments.find((one) => one.peer === peer);
   }
 }
 

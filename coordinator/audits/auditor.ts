@@ -199,9 +199,9 @@ export class Auditor {
     const sent = await loadUpdate(update, { layout, blobs: deps.blobs, signal });
     this.#work = null;
     if (!this.#isOpen(audit)) return;
-    const { parent, steps, position } = repetition;
+    const { parent, position } = repetition;
     const found = likeness(sent, { before: parent, middle, after: state.adapter });
-    const passed = passes(found, { preset: update.preset, steps, isFirst: position.before === 0 });
+    const passed = passes(found, { preset: update.preset, isFirst: position.before === 0 });
     const rows = this.#rowsSpent(audit);
     const verdict = passed ? 'passed' : 'failed';
     // The database and signed messages hold finite numbers only.

@@ -25,8 +25,11 @@ export const CLOSENESS_LINES: Readonly<Record<Preset, Lines>> = {
  * a quarter of their rows at most 0.12. Nodes that made half of their steps had 0.02 to 0.74.
  */
 export const BALANCE_LINE = 0.5;
-/** Smallest number of steps whose balance is judged. With fewer steps, a half is too short to be recognised. */
-export const BALANCE_STEPS = 6;
+/**
+ * Smallest number of steps of an update that is audited. With fewer steps, a half is too short to be recognised, and
+ * honest nodes came below the line of the closeness.
+ */
+export const LEAST_STEPS = 6;
 
 /**
  * Returns whether an update passes.
@@ -36,11 +39,11 @@ export const BALANCE_STEPS = 6;
  */
 export function passes(
   { closeness, balance }: Likeness,
-  { preset, steps, isFirst }: { preset: Preset; steps: number; isFirst: boolean },
+  { preset, isFirst }: { preset: Preset; isFirst: boolean },
 ): boolean {
   const { least, clear } = CLOSENESS_LINES[preset];
   if (!(closeness >= least)) return false;
-  return closeness >= clear || isFirst || steps < BALANCE_STEPS || balance >= BALANCE_LINE;
+  return closeness >= clear || isFirst || balance >= BALANCE_LINE;
 }
 
 /** Newest result of each person whose updates were audited. */

@@ -6,14 +6,14 @@ import type { StrikeKind } from '../../monitor/job-events.ts';
 
 /**
  * Points of a strike. Scores are noisy, so a strike that follows from scores counts one point. A failed audit counts
- * three, because few rounds are audited.
+ * two, because few rounds are audited. It does not suspend alone, because its lines were measured with one model.
  */
 export const POINTS: Readonly<Record<StrikeKind, number>> = {
   harmful: 1,
   outlier: 1,
   'bad-payload': 1,
   disbelief: 1,
-  audit: 3,
+  audit: 2,
   conflicting: 3,
 };
 /**

@@ -67,7 +67,7 @@ async function measure(
       const known = seen.get(who) ?? { closeness: [], balance: [], passed: 0 };
       known.closeness.push(found.closeness);
       known.balance.push(found.balance);
-      if (passes(found, { preset, steps: STEPS, isFirst: round === 1 })) known.passed++;
+      if (passes(found, { preset, isFirst: round === 1 })) known.passed++;
       seen.set(who, known);
       log(
         `round ${round} ${who}: closeness ${found.closeness.toFixed(2)} balance ${found.balance.toFixed(2)}`,

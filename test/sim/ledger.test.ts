@@ -330,8 +330,10 @@ test('if all present nodes are suspended, they all take part on probation', asyn
   const theWorld = world();
   const { peers, head } = await training(theWorld, 3);
   const { driver, ledger } = theWorld.run;
-  const strike = { kind: 'audit', round: head.round, digest: 'd'.repeat(64), figures: {} } as const;
-  for (const { id } of peers) driver.transact((outbox) => ledger.strike(id, strike, outbox));
+  const strike = { kind: 'audit', digest: 'd'.repeat(64), figures: {} } as const;
+  for (const { id } of peers)
+    for (const round of [head.round, head.round + 1])
+      driver.transact((outbox) => ledger.strike(id, { ...strike, round }, outbox));
   expect(peers.map(({ id }) => ledger.standings.of(ledger.who(id)).standing)).toEqual(
     peers.map(() => 'suspended'),
   );

@@ -24,7 +24,7 @@ const TRAINING = trainingConfigSchema.parse({
 });
 /**
  * Audits may take 2 % of the work, so 25 of these rounds pay for two of them. With this seed, one is of an honest node and
- * the other of the attacker. Only a job that has audited others may suspend a node.
+ * the other of the attacker. A failure counts only if others have passed.
  */
 const RUN: PoisonRun = {
   attack: 'half the steps, scaled up',
@@ -45,7 +45,7 @@ async function bookRows({ tokenizer }: TinyDeps): Promise<Row[]> {
   return packedRows(texts, tokenizer, TRAINING);
 }
 
-test('the audits of a whole coordinator suspend a node that makes half of its steps, and no honest node', async () => {
+test('the audits of a whole coordinator find a node that makes half of its steps, and no honest node', async () => {
   const deps = await tinyDeps(await temporaryFolder());
   const settings = { lora: loraConfig({ rank: 8, alpha: 16 }), training: TRAINING };
   const trainer = new Trainer({ ...settings, compute: processorCompute({ threads: 1 }) }, deps);
@@ -61,5 +61,5 @@ test('the audits of a whole coordinator suspend a node that makes half of its st
     { attack: RUN.attack, state: 'failed' },
   ]);
   // The scores do not find this attack, because the update is as large as an honest one.
-  expect(strikes).toEqual({ honest: {}, attackers: { audit: 1, suspended: 1 } });
+  expect(strikes).toEqual({ honest: {}, attackers: { audit: 1 } });
 });

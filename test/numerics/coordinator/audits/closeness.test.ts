@@ -129,7 +129,7 @@ test('audits tell honest work from other work, whatever the base bits and the pr
       feedback.add(delta);
       const update = decodeUpdate(feedback.compress(preset), layout, preset);
       const found = likeness(update, repeated[node]!);
-      const verdict = passes(found, { preset, steps: STEPS, isFirst: false });
+      const verdict = passes(found, { preset, isFirst: false });
       const what = `${preset}, ${name}: closeness ${found.closeness}, balance ${found.balance}`;
       expect.soft(verdict, what).toBe(name.startsWith('honest'));
     }

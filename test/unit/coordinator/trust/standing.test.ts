@@ -34,8 +34,9 @@ describe('strikes', () => {
     expect(standing([strike(1), strike(2), strike(3)], 4)).toBe('suspended');
   });
 
-  test('a failed audit suspends at once', () => {
-    expect(standing([strike(1, 'audit', 9)], 10)).toBe('suspended');
+  test('a failed audit means probation, a second one suspension', () => {
+    expect(standing([strike(1, 'audit', 9)], 10)).toBe('probation');
+    expect(standing([strike(1, 'audit', 9), strike(8, 'audit', 12)], 13)).toBe('suspended');
   });
 
   test('expire after 20 rounds', () => {
@@ -48,7 +49,7 @@ describe('strikes', () => {
 
   test('for one round count once, by the heaviest', () => {
     expect(standing([strike(1), strike(1, 'outlier'), strike(1, 'bad-payload')], 2)).toBe('good');
-    expect(standing([strike(1), strike(1, 'audit', 4)], 5)).toBe('suspended');
+    expect(standing([strike(1), strike(1, 'audit', 4)], 5)).toBe('probation');
   });
 });
 
@@ -105,7 +106,7 @@ const anyStrikes = fc
     });
   });
 
-test('property: a standing never depends on the future, always ends, and one point never suspends', () => {
+test('property: a standing never depends on the future, always ends, and one misdeed never suspends', () => {
   fc.assert(
     fc.property(anyStrikes, (strikes) => {
       const last = strikes.at(-1)?.foundIn ?? 0;
@@ -114,14 +115,15 @@ test('property: a standing never depends on the future, always ends, and one poi
       for (const [i, { suspendedUntil, suspensions }] of sentences.entries()) {
         const before = sentences[i - 1] ?? sentenceOf([]);
         if (suspendedUntil === before.suspendedUntil) continue;
-        // A new suspension needs either one audit, or several misdeeds of different rounds that have not expired.
+        // A suspension needs several misdeeds of different rounds that have not expired. After a first one, a failed
+        // audit is enough.
         const { kind, foundIn } = strikes[i]!;
         const recent = new Set(
           strikes
             .slice(0, i + 1)
             .flatMap((one) => (one.foundIn > foundIn - STRIKE_ROUNDS ? [one.round] : [])),
         );
-        expect(kind === 'audit' || recent.size > 1).toBe(true);
+        expect(recent.size > 1 || (kind === 'audit' && before.suspensions > 0)).toBe(true);
         expect(suspendedUntil - foundIn).toBe(FIRST_SUSPENSION_ROUNDS * 2 ** (suspensions - 1));
       }
     }),
