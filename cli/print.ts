@@ -3,7 +3,7 @@ import type { SwarmError } from '../index.ts';
 import { withCommandName } from './command-name.ts';
 import type { Context } from './context.ts';
 
-/** Longest note, in characters. Notes quote models, adapters and data, whose texts can have any length. */
+/** Maximum length of a note, in characters. Notes quote models, adapters and data, whose texts can have any length. */
 const NOTE_CHARACTERS = 2000;
 
 /** Prints lines to stdout, sanitised: they can contain texts of models, data and peers. */

@@ -10,7 +10,7 @@ export interface Problem {
   text: string;
 }
 
-/** Longest part of a value that a message quotes, in characters. */
+/** Maximum length of the part of a value that a message quotes, in characters. */
 const SHOWN_CHARACTERS = 60;
 
 type JsonSchema = z.core.JSONSchema.BaseSchema;

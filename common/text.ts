@@ -1,6 +1,6 @@
 /** Text for terminals: sanitised strings, readable numbers, small charts and tables. */
 
-/** Longest untrusted string that a terminal or a log line shows, in characters. */
+/** Maximum length of an untrusted string that a terminal or a log line shows, in characters. */
 const SHOWN_CHARACTERS = 300;
 
 // C0 and C1 controls move the cursor or start escape sequences; the bidirectional and invisible format

@@ -159,8 +159,9 @@ export class GossipGate {
    */
   async #receive(from: PeerId, { messages, control, ...rest }: RPC): Promise<void> {
     const via = from.toString();
-    // Each RPC has its own place in a line. If all streams of a peer had one place, a waiting RPC would lose it to the next
-    // RPC of the same peer, and would not be handled.
+    // The turns keep one waiting claim for each name, and a second claim replaces the first. Several streams of a peer can
+    // have a waiting RPC, so each RPC claims its turns under a name of its own. Otherwise, the later RPC would replace the
+    // waiting one, which would never be handled.
     const peer = `${via} ${this.#received++}`;
     const claim = { address: this.#networkOf(via), peer, known: this.#rules.knows(via) };
     let end = await this.#turns.take(claim);

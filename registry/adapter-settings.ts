@@ -18,7 +18,7 @@ const LORA_FIELDS: Readonly<Record<string, string>> = {
   bias: 'bias',
 };
 
-/** Longest text of a setting, in characters. Longer texts are cut, because settings are only shown and compared. */
+/** Maximum length of the text of a setting, in characters. Longer texts are cut, because settings are only shown and compared. */
 const TEXT_CHARACTERS = 4096;
 
 /** Returns the settings in the content of adapter_config.json, under names such as "lora.rank". */

@@ -23,7 +23,11 @@ export function registerAdd(adapter: Command, context: Context): void {
       '--model <model>',
       `base of the adapter: ${BASE_MODEL}; needed if another program wrote the adapter (default: the base that the adapter names by its digest)`,
     )
-    .option('--tag <tag>', 'tag to move to the version, besides latest; may be repeated', collect)
+    .option(
+      '--tag <tag>',
+      'tag to move to the added version, in addition to latest; may be repeated',
+      collect,
+    )
     .addOption(registryOption())
     .addOption(jsonOption())
     .action((name: string, dir: string, flags: AddFlags) => add(context, name, dir, flags));

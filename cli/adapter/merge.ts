@@ -60,7 +60,11 @@ export function registerMerge(adapter: Command, context: Context): void {
       ).choices(['total', 'frequency']),
     )
     .option('--seed <n>', 'seed of the values that dare_* keep (default: 0)', integer(0, 2 ** 32 - 1))
-    .option('--tag <tag>', 'tag to move to the version, besides latest; may be repeated', collect)
+    .option(
+      '--tag <tag>',
+      'tag to move to the resulting version, in addition to latest; may be repeated',
+      collect,
+    )
     .addOption(registryOption())
     .addOption(jsonOption())
     .action((name: string, sources: Source[], flags: MergeFlags) => merge(context, name, sources, flags));

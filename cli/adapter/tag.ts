@@ -13,7 +13,7 @@ interface TagFlags extends RegistryFlags {
 }
 
 const REASON = ['--reason <text>', 'why the tag moves, for the log of the tag'] as const;
-/** Longest reason in the log of a tag, in characters. */
+/** Maximum length of a reason in the log of a tag, in characters. */
 const REASON_CHARACTERS = 300;
 
 export function registerTag(adapter: Command, context: Context): void {

@@ -7,9 +7,12 @@ import type { Coordinator } from '../coordinator.ts';
 import { checked } from './checked.ts';
 import type { Views } from './views.ts';
 
-/** Longest reason of a ban. The node gets the reason in a refusal, together with the end of the ban. */
+/**
+ * Maximum length of the reason for a ban, in characters. The 100 characters that it leaves are for the rest of the refusal,
+ * which also says when the ban ends.
+ */
 const REASON_CHARACTERS = DETAIL_CHARACTERS - 100;
-/** Longest ban with an end, in milliseconds: ten years. */
+/** Maximum duration of a temporary ban, in milliseconds: ten years. */
 const LONGEST_BAN_MS = 10 * 365 * 24 * 3_600_000;
 
 /** Name, digest or unique prefix of the digest of the only job that a command is about; null: all jobs. */

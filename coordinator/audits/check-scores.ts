@@ -114,9 +114,8 @@ export async function checkScores(figures: Figures, witness: ScoreWitness): Prom
     const place = measured.findIndex((one) => one.index === index);
     const computed = isOut ? 0 : place < 0 || shares === null ? null : shares[place]!;
     if (computed !== share) note(update, 'share', share, computed);
-    // The belief in the author of an update without a share is that of earlier merges. It is checked there.
-    if (computed === null) continue;
-    const expected = beliefOf([computed, ...earlier[index]!]);
+    // If an update has no share, the belief in its author follows from the shares of earlier merges alone.
+    const expected = beliefOf(computed === null ? earlier[index]! : [computed, ...earlier[index]!]);
     if (expected !== belief) note(update, 'belief', belief, expected);
   }
   return found;

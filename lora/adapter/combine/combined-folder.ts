@@ -12,7 +12,10 @@ import type { Combined } from './combine.ts';
 /** Parts of a PEFT folder that a combined adapter is made from. */
 export interface CombinableFolder {
   readonly modules: readonly ModuleMatrices[];
-  /** Target modules; null: they are a pattern, or only some layers are adapted. */
+  /**
+   * Names of the target modules, as the folder's config lists them. Null if the config has a pattern instead of a list, or
+   * narrows the list with `layers_to_transform` or `exclude_modules`.
+   */
   readonly targets: readonly string[] | null;
   /** Whether the weights of the base are stored as [in, out] (Conv1D). */
   readonly isConv1d: boolean;

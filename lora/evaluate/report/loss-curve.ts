@@ -16,7 +16,7 @@ export interface LossCurve {
   readonly heldOut: readonly LossPoint[];
 }
 
-/** Longest log, in bytes. */
+/** Maximum size of a log, in bytes. */
 const MAX_BYTES = 256 * 2 ** 20;
 
 /** @throws EVALUATE_LOG if the file cannot be read or has no losses */

@@ -57,7 +57,7 @@ export interface ReportFacts {
 
 /** Documents of each task that the report shows. Documents with different values come first. */
 const SHOWN_DOCUMENTS = 10;
-/** Longest shown part of a prompt or an answer, in characters. */
+/** Maximum length of the shown part of a prompt or an answer, in characters. */
 const SHOWN_CHARACTERS = 600;
 
 export function makeReport(

@@ -11,7 +11,7 @@ import {
 } from '../python/values.ts';
 import { TemplateProblem } from './problem.ts';
 
-/** Longest text or list that `*` makes. */
+/** Maximum length of a text or list that `*` makes. */
 const MAX_REPEATED = 1_000_000;
 
 /** Computes `left operator right`, except for `and` and `or`. @throws TemplateProblem */

@@ -2,7 +2,7 @@
 import { parse, tokenize } from '../../data/render/jinja-package.ts';
 import { TemplateProblem } from './problem.ts';
 
-/** Longest template, in characters. */
+/** Maximum length of a template, in characters. */
 const MAX_CHARACTERS = 128 * 1024;
 
 type Token = { readonly value: string };

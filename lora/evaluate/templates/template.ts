@@ -20,7 +20,7 @@ import {
 
 /** Largest number of evaluated nodes of one rendering. */
 const MAX_STEPS = 1_000_000;
-/** Longest rendered text, in characters. */
+/** Maximum length of a rendered text, in characters. */
 const MAX_CHARACTERS = 16 * 1024 * 1024;
 
 type Names = Readonly<Record<string, PythonValue>>;
