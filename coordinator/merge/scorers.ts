@@ -9,10 +9,10 @@ import type { Batch, Measurer, Products, Sent } from './measurer.ts';
 /** Number of rounds in which a node that did not answer in time is not asked again. */
 const ROUNDS_AFTER_SILENCE = 8;
 /**
- * Largest difference between a figure of a node and that of the coordinator, as a share of the largest figure of the
- * round. Devices, engines and base bits round differently.
+ * Largest difference between a figure of a node and that of the coordinator, as a share of `scaleOf`. Devices, engines
+ * and base bits round differently.
  */
-const TOLERANCE = 0.05;
+const TOLERANCE = 0.1;
 
 /** The nodes of a job that offer to compute scores. */
 export class Scorers {
@@ -87,7 +87,7 @@ export class RemoteMeasurer implements Measurer {
    * Computes the figures of one update again: its product with one random batch, its product with the author's rows, and
    * its exact effect if that was measured. The choice is random, and is made after all answers have arrived.
    * @param below returns a random integer below a number
-   * @returns the largest difference, as a share of the largest product of the round, and whether it is small enough
+   * @returns the largest difference, as a share of `scaleOf`, and whether it is small enough
    */
   async check(
     own: Measurer,
@@ -108,10 +108,10 @@ export class RemoteMeasurer implements Measurer {
       const exact = (await own.loss(null, batch)) - (await own.loss(chosen.sent, batch));
       differences.push(exact - (before.loss - after.loss));
     }
-    const all = this.#products.flatMap(({ products: { random, own } }) => [...random, own ?? 0]);
-    const largest = Math.max(...all.map(Math.abs));
+    const answers = this.#products.flatMap(({ products: { random, own } }) => [...random, own ?? 0]);
+    const scale = scaleOf(answers, [...computed.random, computed.own ?? 0]);
     const most = Math.max(...differences.map(Math.abs));
-    const difference = most === 0 ? 0 : most / largest;
+    const difference = most === 0 ? 0 : most / scale;
     return { isRight: difference <= TOLERANCE, difference };
   }
 
@@ -140,4 +140,14 @@ export class RemoteMeasurer implements Measurer {
     const message = `node ${this.#peer} sent ${figures.length} figures, ${expected} were asked for`;
     throw coordinatorError('FIGURES_WRONG', message, { peer: this.#peer, expected });
   }
+}
+
+/**
+ * Returns the size of figures that differences are compared with: the median of a node's answers, or the largest figure
+ * that the coordinator computed itself if that is larger. A node cannot raise it with one huge answer.
+ */
+export function scaleOf(answers: readonly number[], own: readonly number[]): number {
+  const sorted = answers.map(Math.abs).sort((a, b) => a - b);
+  const median = sorted[Math.floor((sorted.length - 1) / 2)] ?? 0;
+  return Math.max(median, ...own.map(Math.abs));
 }
