@@ -32,8 +32,10 @@ describe('values and gradients match onnx', () => {
     );
   });
 
-  test('for every operation', () => {
-    expect(Object.keys(LOWERINGS).filter((operation) => !compared.has(operation))).toEqual([]);
+  test('for every operation, except the one that tfjs refuses', () => {
+    // A cache that is updated in place exists only in onnxruntime.
+    const refused = ['cachedAttention'];
+    expect(Object.keys(LOWERINGS).filter((operation) => !compared.has(operation))).toEqual(refused);
   });
 });
 
