@@ -1,10 +1,9 @@
 /** The part of a request for text that completions and chats share: admission, the model, and the choices. */
-import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { Choice } from '../answers/choice.ts';
 import { type IndexedPiece, runChoices } from '../answers/run-choices.ts';
 import { serveError } from '../errors.ts';
 import type { Lease } from '../models/catalog.ts';
-import { accountOf, type RouteContext, whileConnected } from './context.ts';
+import { accountOf, type Exchange, type RouteContext, whenClosed, whileConnected } from './context.ts';
 
 /** Token counts of an answer. */
 export interface Usage {
@@ -36,18 +35,20 @@ export interface AnswerRequest {
 /**
  * Admits a request and loads its model. The iteration over the pieces computes the choices.
  *
- * @throws SwarmError SERVE_TOO_MANY, SERVE_BUSY, SERVE_STOPPING, MODEL_NOT_SERVED, ADAPTER_*
+ * @throws SwarmError SERVE_TOO_MANY, SERVE_BUSY, SERVE_STOPPING, SERVE_CLIENT_GONE, MODEL_NOT_SERVED, ADAPTER_*
  */
 export async function startAnswer(
   { model, choices, promptTokens, prompts, choicesPerPrompt }: AnswerRequest,
-  { request, reply }: { request: FastifyRequest; reply: FastifyReply },
+  exchange: Exchange,
   { admission, access, catalog, generator, isDraining, stopping, clock }: RouteContext,
 ): Promise<Running> {
+  const { request } = exchange;
   const account = accountOf(request);
   account.model = model;
   if (isDraining()) throw serveError('SERVE_STOPPING', 'the server is stopping');
   const client = access.clientOf(request);
-  const signal = whileConnected(reply, stopping);
+  const signal = whileConnected(exchange, stopping);
+  signal.throwIfAborted();
   const endAdmission = admission.admit(client, prompts * choicesPerPrompt);
   let lease: Lease;
   try {
@@ -61,8 +62,12 @@ export async function startAnswer(
     lease.release();
     endAdmission();
   };
-  // The iteration never starts if the client has disconnected by now.
-  reply.raw.once('close', end);
+  // The iteration may never start if the client disconnects, and then its `finally` never runs.
+  whenClosed(exchange, end);
+  if (signal.aborted) {
+    end();
+    throw signal.reason;
+  }
   const pieces = async function* (): AsyncGenerator<IndexedPiece, void, undefined> {
     try {
       const running = runChoices(choices(lease.adapter), { generator, client, signal });

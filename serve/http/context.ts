@@ -72,15 +72,36 @@ export function accountOf(request: FastifyRequest): Account {
   return account;
 }
 
-/** Returns a signal that aborts when the client disconnects before the answer is complete, or when the server stops. */
-export function whileConnected(reply: FastifyReply, stopping: AbortSignal): AbortSignal {
-  const gone = new AbortController();
+/** A request and its reply. */
+export interface Exchange {
+  readonly request: FastifyRequest;
+  readonly reply: FastifyReply;
+}
+
+/** Calls `end` when the answer has been sent or its client has disconnected: at once, if that has happened already. */
+export function whenClosed({ request, reply }: Exchange, end: () => void): void {
+  const { socket } = request.raw;
   const onClose = (): void => {
-    if (!reply.raw.writableFinished) {
+    reply.raw.off('close', onClose);
+    socket.off('close', onClose);
+    end();
+  };
+  if (reply.raw.destroyed || socket.destroyed) {
+    end();
+    return;
+  }
+  reply.raw.once('close', onClose);
+  // The reply to a pipelined request has no socket while an earlier reply is unfinished, so it would never close.
+  socket.once('close', onClose);
+}
+
+/** Returns a signal that aborts when the client disconnects before the answer is complete, or when the server stops. */
+export function whileConnected(exchange: Exchange, stopping: AbortSignal): AbortSignal {
+  const gone = new AbortController();
+  whenClosed(exchange, () => {
+    if (!exchange.reply.raw.writableFinished) {
       gone.abort(serveError('SERVE_CLIENT_GONE', 'the client has disconnected'));
     }
-  };
-  if (reply.raw.destroyed) onClose();
-  else reply.raw.once('close', onClose);
+  });
   return AbortSignal.any([gone.signal, stopping]);
 }

@@ -31,6 +31,8 @@ const KNOWN: Readonly<Record<string, { status: number; code: string }>> = {
   HOST_REFUSED: { status: 403, code: 'host_refused' },
   MODEL_NOT_SERVED: { status: 404, code: 'model_not_found' },
   SERVE_BUSY: { status: 503, code: 'server_overloaded' },
+  // nginx's status for a client that disconnected. Nobody reads this answer.
+  SERVE_CLIENT_GONE: { status: 499, code: 'client_gone' },
   SERVE_NO_ROUTE: { status: 404, code: 'unknown_url' },
   SERVE_PARAMETER: { status: 400, code: 'unsupported_parameter' },
   SERVE_REQUEST: { status: 400, code: 'invalid_request' },

@@ -1,4 +1,5 @@
 /** Limits, cancelled requests and the end of a server. */
+import { connect, type Socket } from 'node:net';
 import { describe, expect, it } from 'vitest';
 import { Admission } from '../../../serve/admission.ts';
 import { eventually } from '../../utils/eventually.ts';
@@ -91,6 +92,70 @@ describe('a client that disconnects', () => {
     await eventually(() => generator.cancelled() === 2);
     await eventually(() => served.length === 1);
     expect(served).toMatchObject([{ status: 499, model: 'nano' }]);
+  });
+});
+
+/** Sends a request on a connection of its own. The test ends the connection. */
+function rawRequest(url: string, path: string, request: object, times = 1): Socket {
+  const text = JSON.stringify(request);
+  const head = `POST ${path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n`;
+  const { port } = new URL(url);
+  const socket = connect(Number(port), '127.0.0.1');
+  socket.on('error', () => {});
+  socket.write(`${head}content-length: ${Buffer.byteLength(text)}\r\n\r\n${text}`.repeat(times));
+  return socket;
+}
+
+describe('a client that disconnects before its answer starts', () => {
+  const only = { maxUnanswered: 1, maxUnansweredPerClient: 1 };
+  const chat = { model: 'nano', messages: [{ role: 'user', content: 'hi' }], max_tokens: 2, stream: true };
+
+  it('keeps no place while its template is rendered', async () => {
+    const { server, served, ask } = await testServer(only);
+    // The first rendering starts a process, which takes far longer than it takes to see that the client is gone.
+    const socket = rawRequest(server.url, '/v1/chat/completions', chat);
+    socket.once('connect', () => setTimeout(() => socket.destroy(), 20));
+    await eventually(() => served.length === 1);
+    expect(served).toMatchObject([{ status: 499 }]);
+    await ask('/v1/chat/completions', { ...chat, stream: false });
+    await ask('/v1/chat/completions', { ...chat, stream: false });
+  });
+
+  it('keeps no place while its adapter is loaded', async () => {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const find = { started: false, waits: false };
+    const source = {
+      name: 'tale',
+      origin: 'test',
+      find: async () => {
+        find.started = true;
+        if (find.waits) await promise;
+        return { digest: 'a'.repeat(64), folder: async () => '/tale/a' };
+      },
+    };
+    const { server, served, ask, generator } = await testServer({ ...only, adapters: [source] });
+    Object.assign(find, { started: false, waits: true });
+    const socket = rawRequest(server.url, '/v1/completions', { ...body, model: 'tale', stream: true });
+    await eventually(() => find.started);
+    socket.destroy();
+    await eventually(() => served.length === 1);
+    resolve();
+    await new Promise(setImmediate);
+    await ask('/v1/completions', body);
+    expect(generator.submitted).toHaveLength(1);
+  });
+
+  it('keeps no place for a request that waits behind another on the same connection', async () => {
+    const { beforeToken, open } = barrier();
+    const limits = { maxUnanswered: 2, maxUnansweredPerClient: 2 };
+    const { server, generator, served, ask } = await testServer({ ...limits, beforeToken });
+    const socket = rawRequest(server.url, '/v1/completions', { ...body, stream: true }, 2);
+    await eventually(() => generator.submitted.length === 2);
+    socket.destroy();
+    await eventually(() => served.length > 0);
+    open();
+    await eventually(() => generator.cancelled() === 2);
+    await ask('/v1/completions', { ...body, n: 2 });
   });
 });
 
