@@ -1,48 +1,29 @@
 import { randomUUID } from 'node:crypto';
+import { setImmediate } from 'node:timers/promises';
 import type { FastifyInstance } from 'fastify';
 import { z } from 'zod';
 import type { Choice, LoggedToken } from '../answers/choice.ts';
 import type { TokenTexts } from '../answers/token-texts.ts';
-import { serveError } from '../errors.ts';
 import { checkLength, startAnswer } from './answer.ts';
 import type { RouteContext } from './context.ts';
 import { sendEvents } from './event-stream.ts';
-import {
-  checkCharacters,
-  MAX_TOP_LOGPROBS,
-  optional,
-  parseBody,
-  samplingOf,
-  sharedFields,
-} from './fields.ts';
+import { MAX_TOP_LOGPROBS, optional, parseBody, samplingOf, sharedFields } from './fields.ts';
 import { finite } from './logprobs.ts';
+import { type Prompt, promptsOf } from './prompts.ts';
 
-/** Largest number of prompts of a request. */
-const MAX_PROMPTS = 256;
 /** OpenAI's default. */
 const MAX_TOKENS = 16;
 
-const idsSchema = z.array(z.int().min(0)).min(1);
-
 const completionSchema = z.looseObject({
   ...sharedFields,
-  prompt: z.union([
-    z.string(),
-    idsSchema,
-    z.array(z.string()).min(1).max(MAX_PROMPTS),
-    z.array(idsSchema).min(1).max(MAX_PROMPTS),
-  ]),
+  /** Checked by `promptsOf`. */
+  prompt: z.unknown(),
   max_tokens: z.int().min(0).nullish(),
   echo: optional(z.boolean(), false),
   logprobs: z.union([z.int().min(0).max(MAX_TOP_LOGPROBS), z.literal(false).transform(() => null)]).nullish(),
   /** Whether the tokenizer's special tokens are put before a prompt that is a text. */
   add_special_tokens: optional(z.boolean(), true),
 });
-
-interface Prompt {
-  readonly ids: readonly number[];
-  readonly text: string;
-}
 
 /** Log-probabilities in the form of OpenAI's completions. */
 interface Logprobs {
@@ -62,9 +43,10 @@ export function completionRoutes(server: FastifyInstance, context: RouteContext)
     const longest = Math.max(...prompts.map(({ ids }) => ids.length));
     const maxTokens = body.max_tokens ?? Math.max(1, Math.min(MAX_TOKENS, generator.context - longest));
     checkLength(longest, maxTokens, generator.context);
+    const texts = echo ? await textsOf(prompts) : null;
     const seed = body.seed ?? context.randomSeed();
     const choices = (adapter: string | undefined): Choice[] =>
-      prompts.flatMap(({ ids, text }) =>
+      prompts.flatMap(({ ids }, i) =>
         Array.from({ length: n }, (_, j) => ({
           request: {
             tokens: ids,
@@ -75,7 +57,7 @@ export function completionRoutes(server: FastifyInstance, context: RouteContext)
             ...(ignore_eos && { endTokens: [] }),
             ...(typeof logprobs === 'number' && { logprobs }),
           },
-          echo: echo ? text : null,
+          echo: texts === null ? null : texts[i]!,
           listsEnd: true,
         })),
       );
@@ -112,16 +94,16 @@ export function completionRoutes(server: FastifyInstance, context: RouteContext)
       };
       return sendEvents(reply, chunks(), (error) => context.onStreamError(request, error));
     }
-    const texts = logs.map(() => ({ text: '', tokens: [] as LoggedToken[], finish: 'stop' }));
+    const answers = logs.map(() => ({ text: '', tokens: [] as LoggedToken[], finish: 'stop' }));
     for await (const { index, text, tokens, finish } of answer.pieces) {
-      const choice = texts[index]!;
+      const choice = answers[index]!;
       choice.text += text;
       choice.tokens.push(...tokens);
       if (finish !== null) choice.finish = finish;
     }
     return {
       ...head,
-      choices: texts.map(({ text, tokens, finish }, index) => ({
+      choices: answers.map(({ text, tokens, finish }, index) => ({
         index,
         text,
         logprobs: wantsLogprobs ? logs[index]!.take(tokens) : null,
@@ -132,35 +114,14 @@ export function completionRoutes(server: FastifyInstance, context: RouteContext)
   });
 }
 
-/** Returns the prompts as ids and as texts. @throws SwarmError SERVE_REQUEST for an id that the model does not have */
-function promptsOf(
-  prompt: z.output<typeof completionSchema>['prompt'],
-  special: boolean,
-  { generator: { tokenizer, model } }: Pick<RouteContext, 'generator'>,
-): Prompt[] {
-  const list: (string | number[])[] =
-    typeof prompt === 'string'
-      ? [prompt]
-      : typeof prompt[0] === 'number'
-        ? [prompt as number[]]
-        : [...(prompt as string[] | number[][])];
-  checkCharacters(
-    list.filter((item) => typeof item === 'string'),
-    'prompt',
-  );
-  return list.map((item) => {
-    if (typeof item === 'string') {
-      const ids = [...(special ? tokenizer.prefix : []), ...tokenizer.encode(item, { special: false })];
-      // The model needs at least one token, even with an empty prompt and no beginning-of-text token.
-      return { ids: ids.length === 0 ? [tokenizer.eosId ?? 0] : ids, text: item };
-    }
-    const wrong = item.find((id) => id >= model.config.vocabularySize);
-    if (wrong !== undefined) {
-      const message = `the model has no token ${wrong}; it has ${model.config.vocabularySize} tokens`;
-      throw serveError('SERVE_REQUEST', message, { param: 'prompt' });
-    }
-    return { ids: item, text: tokenizer.decode(item) };
-  });
+/** Decodes prompts. Other requests are answered between two of them, because many prompts take seconds together. */
+async function textsOf(prompts: readonly Prompt[]): Promise<string[]> {
+  const texts: string[] = [];
+  for (const { text } of prompts) {
+    texts.push(text());
+    await setImmediate();
+  }
+  return texts;
 }
 
 /** Formats the log-probabilities of a choice, whose tokens may arrive in parts. */

@@ -12,10 +12,17 @@ const MAX_STOP_CHARACTERS = 1024;
 const MAX_TEMPERATURE = 2;
 
 /**
- * Largest number of characters in the texts of a request, together. Even the longest context of a model holds fewer.
- * Turning a million characters into tokens takes up to 0.7 s, during which no other request is answered.
+ * Largest number of characters in the texts of a request, together: 25 per token of the largest default context. Turning
+ * a million characters into tokens takes 1 to 2 s, during which no other request is answered; this many take 0.2 to 0.4 s.
  */
-export const MAX_CHARACTERS = 1_000_000;
+export const MAX_CHARACTERS = 200_000;
+/**
+ * Largest number of values in a body, without the prompts and token ids. A conversation of 1,000 messages has about 6,000.
+ * A schema describes each wrong value, and the millions that fit into a body would take seconds and gigabytes.
+ */
+const MAX_VALUES = 20_000;
+/** Parameters that may be lists of token ids. `checkIds` counts them. */
+const ID_LISTS: readonly string[] = ['prompt', 'tokens'];
 
 const stopSchema = z.string().min(1).max(MAX_STOP_CHARACTERS);
 
@@ -110,6 +117,27 @@ const REFUSED: Readonly<Record<string, IsNeutral>> = {
   web_search_options: isNever,
 };
 
+/** Refuses a body with too many values. @throws SwarmError SERVE_REQUEST */
+function checkValues(body: object): void {
+  let count = 0;
+  for (const [param, parameter] of Object.entries(body)) {
+    if (ID_LISTS.includes(param)) continue;
+    // Not recursive, because a body may be nested deeper than the stack.
+    const open: unknown[] = [parameter];
+    while (open.length > 0) {
+      const value = open.pop();
+      if (typeof value !== 'object' || value === null) continue;
+      const inner = Object.values(value);
+      count += inner.length;
+      if (count > MAX_VALUES) {
+        const message = `the request has more than ${MAX_VALUES} values`;
+        throw serveError('SERVE_REQUEST', message, { param, limit: MAX_VALUES });
+      }
+      for (const item of inner) open.push(item);
+    }
+  }
+}
+
 /**
  * Parses the body of a request. @throws SwarmError SERVE_REQUEST with the name of the wrong parameter; SERVE_PARAMETER for
  * a parameter that is not supported
@@ -118,6 +146,7 @@ export function parseBody<S extends z.ZodType>(schema: S, body: unknown): z.outp
   if (typeof body !== 'object' || body === null || Array.isArray(body)) {
     throw serveError('SERVE_REQUEST', 'the body is not a JSON object');
   }
+  checkValues(body);
   for (const [name, isNeutral] of Object.entries(REFUSED)) {
     const value = (body as Record<string, unknown>)[name];
     if (value === undefined || value === null || isNeutral(value)) continue;

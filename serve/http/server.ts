@@ -8,7 +8,7 @@ import { errorAnswer } from './errors.ts';
 import { modelRoutes } from './models.ts';
 import { type TokenizerInfo, tokenRoutes } from './tokens.ts';
 
-/** Largest request body: a batch of 256 prompts of 4,096 ids needs about 6 MiB. */
+/** Largest request body in bytes. The largest number of token ids needs 2 MiB; fields that are ignored may need more. */
 export const BODY_BYTES = 8 * 1024 * 1024;
 
 /** Time in milliseconds in which a client must send its whole request. A slow line sends 8 MiB in this time. */

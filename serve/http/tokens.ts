@@ -1,16 +1,18 @@
-import type { FastifyInstance } from 'fastify';
+import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { z } from 'zod';
 import { serveError } from '../errors.ts';
 import type { RouteContext } from './context.ts';
 import { checkCharacters, optional, parseBody } from './fields.ts';
 import { messagesSchema, promptIds } from './messages.ts';
+import { checkIds, MAX_DECODED_IDS } from './token-ids.ts';
 
 const tokenizeSchema = z.looseObject({
   prompt: z.string().optional(),
   messages: messagesSchema.optional(),
   add_special_tokens: optional(z.boolean(), true),
 });
-const detokenizeSchema = z.looseObject({ tokens: z.array(z.int().min(0)) });
+/** `checkIds` checks the tokens. */
+const detokenizeSchema = z.looseObject({ tokens: z.unknown() });
 
 /** Facts about the tokenizer, in the form of vLLM's `/tokenizer_info`. */
 export interface TokenizerInfo {
@@ -23,20 +25,34 @@ export interface TokenizerInfo {
 
 /** Adds `/tokenize`, `/detokenize` and `/tokenizer_info`, as vLLM has them. lm-evaluation-harness uses all three. */
 export function tokenRoutes(server: FastifyInstance, context: RouteContext, info: TokenizerInfo): void {
-  const { tokenizer, context: length } = context.generator;
-  server.post('/tokenize', async ({ body }) => {
-    const { prompt, messages, add_special_tokens: special } = parseBody(tokenizeSchema, body);
+  const { tokenizer, context: length, model } = context.generator;
+  // A tokenizer may have more tokens than the model's embedding, or fewer.
+  const size = Math.max(tokenizer.vocabSize, model.config.vocabularySize);
+  /** Runs work for a request under the limits on unanswered requests, as one sequence. */
+  const admitted = async <T>(request: FastifyRequest, work: () => T | Promise<T>): Promise<T> => {
+    if (context.isDraining()) throw serveError('SERVE_STOPPING', 'the server is stopping');
+    const end = context.admission.admit(context.access.clientOf(request), 1);
+    try {
+      return await work();
+    } finally {
+      end();
+    }
+  };
+  server.post('/tokenize', async (request) => {
+    const { prompt, messages, add_special_tokens: special } = parseBody(tokenizeSchema, request.body);
     if ((prompt === undefined) === (messages === undefined)) {
       throw serveError('SERVE_REQUEST', 'give either prompt or messages', { param: 'prompt' });
     }
     if (prompt !== undefined) checkCharacters([prompt], 'prompt');
-    const tokens =
-      messages === undefined ? tokenizer.encode(prompt!, { special }) : await promptIds(messages, context);
+    const tokens = await admitted(request, () =>
+      messages === undefined ? tokenizer.encode(prompt!, { special }) : promptIds(messages, context),
+    );
     return { tokens, count: tokens.length, max_model_len: length };
   });
-  server.post('/detokenize', async ({ body }) => {
-    const { tokens } = parseBody(detokenizeSchema, body);
-    return { prompt: tokenizer.decode(tokens, { special: true }) };
+  server.post('/detokenize', async (request) => {
+    const { tokens } = parseBody(detokenizeSchema, request.body);
+    const [ids] = checkIds([tokens], { size, limit: MAX_DECODED_IDS, param: 'tokens' });
+    return { prompt: await admitted(request, () => tokenizer.decode(ids!, { special: true })) };
   });
   server.get('/tokenizer_info', async () => ({
     ...info,

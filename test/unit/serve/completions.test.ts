@@ -1,5 +1,6 @@
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { MAX_CHARACTERS } from '../../../serve/http/fields.ts';
+import { BODY_BYTES } from '../../../serve/http/server.ts';
 import { FAKE_LOGPROB, fakeScore } from '../../utils/fake-generator.ts';
 import { testServer } from './server.ts';
 
@@ -108,6 +109,35 @@ describe('POST /v1/completions', () => {
     expect(counted[0]!.usage).toBeNull();
   });
 
+  it('refuses bodies with millions of values because of their number, before it looks at each value', async () => {
+    const { refused } = await testServer();
+    const count = Math.floor(BODY_BYTES / 3) - 100;
+    const bodies = [
+      { prompt: Array(count).fill(1) },
+      { prompt: Array(count).fill(-1) },
+      { prompt: 'x', stop: Array(count).fill(1) },
+      { prompt: 'x', unknown: Array(count).fill(1) },
+    ];
+    for (const body of bodies) {
+      const { status, message } = await refused('/v1/completions', { model: 'nano', ...body });
+      expect([status, message]).toEqual([
+        400,
+        expect.stringMatching(/the limit is 262144|more than 20000 values/),
+      ]);
+    }
+  });
+
+  it('decodes ids only if they fit into the context, and the client asks for their text', async () => {
+    const { ask, refused, generator } = await testServer();
+    const decode = vi.spyOn(generator.tokenizer, 'decode');
+    const request = { model: 'nano', max_tokens: 0 };
+    const long = await refused('/v1/completions', { ...request, prompt: Array(600).fill(7), echo: true });
+    expect(long.code).toBe('context_length_exceeded');
+    expect(decode).not.toHaveBeenCalled();
+    await ask('/v1/completions', { ...request, prompt: [7, 8], echo: true });
+    expect(decode).toHaveBeenCalledWith([7, 8]);
+  });
+
   it('refuses what it cannot do by name', async () => {
     const { refused, ask } = await testServer();
     const good = { model: 'nano', prompt: 'x', max_tokens: 1 };
@@ -129,6 +159,12 @@ describe('POST /v1/completions', () => {
       [{ prompt: [5000] }, 'prompt'],
       [{ prompt: ['x'.repeat(MAX_CHARACTERS), 'x'] }, 'prompt'],
       [{ prompt: undefined }, 'prompt'],
+      [{ prompt: null }, 'prompt'],
+      [{ prompt: [[1], []] }, 'prompt'],
+      [{ prompt: [[1], 'x'] }, 'prompt'],
+      [{ prompt: [1, 'x'] }, 'prompt'],
+      [{ prompt: Array(256).fill(Array(1025).fill(1)) }, 'prompt'],
+      [{ stop: Array(20_001).fill(1) }, 'stop'],
       [{ model: undefined }, 'model'],
     ];
     for (const [change, param] of bad) {

@@ -1,4 +1,5 @@
 import { expect, it } from 'vitest';
+import { MAX_DECODED_IDS } from '../../../serve/http/token-ids.ts';
 import { testServer } from './server.ts';
 
 it('turns texts into tokens and back, and describes the tokenizer, as lm-eval needs it', async () => {
@@ -20,6 +21,20 @@ it('turns texts into tokens and back, and describes the tokenizer, as lm-eval ne
   expect((await ask('/tokenize', { messages })).count).toBeGreaterThan(1);
   expect((await refused('/tokenize', {})).status).toBe(400);
   expect((await refused('/detokenize', { tokens: ['x'] })).status).toBe(400);
+});
+
+it('admits texts and tokens like other requests, and refuses too many tokens', async () => {
+  const { ask, refused } = await testServer({ maxUnansweredPerClient: 1 });
+  const messages = [{ role: 'user', content: 'hi' }];
+  const first = ask('/tokenize', { messages });
+  expect((await refused('/detokenize', { tokens: [1] })).status).toBe(429);
+  await first;
+  await ask('/detokenize', { tokens: [1] });
+  const tooMany = await refused('/detokenize', { tokens: Array(MAX_DECODED_IDS + 1).fill(1) });
+  expect(tooMany).toMatchObject({ status: 400, param: 'tokens' });
+  for (const tokens of [[-1], [0.5], [1e9], 'x', undefined]) {
+    expect(await refused('/detokenize', { tokens })).toMatchObject({ status: 400, param: 'tokens' });
+  }
 });
 
 it('serves health and metrics', async () => {
