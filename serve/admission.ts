@@ -40,11 +40,18 @@ export class Admission {
 
   /**
    * Admits a request. Returns a function that the caller calls when the request has been answered.
-   * @throws SwarmError SERVE_TOO_MANY for one client, SERVE_BUSY for all (values: `limit`, `retryAfter` in seconds)
+   * @throws SwarmError SERVE_TOO_MANY for one client, SERVE_BUSY for all (values: `limit`, `retryAfter` in seconds);
+   *   SERVE_REQUEST for a request that is too large even alone
    */
   admit(client: string, sequences: number): () => void {
     const own = this.#admitted.get(client) ?? 0;
     const { perClient, total } = this.limits;
+    const largest = Math.min(perClient, total);
+    if (sequences > largest) {
+      // No wait helps, so the client must not be told to send the request again.
+      const message = `the request has ${sequences} sequences (prompts × choices); the limit is ${largest}`;
+      throw serveError('SERVE_REQUEST', message, { limit: largest });
+    }
     if (own + sequences > perClient) {
       const message = `this client would have ${own + sequences} unanswered sequences; the limit is ${perClient}`;
       throw serveError('SERVE_TOO_MANY', message, { limit: perClient, retryAfter: this.#retrySeconds() });

@@ -27,6 +27,14 @@ describe('limits of a server of models', () => {
     await ask('/v1/completions', { ...body, n: 2 });
   });
 
+  it('refuses a request that is too large even alone with 400, without a time to come back', async () => {
+    const { refused } = await testServer({ maxUnansweredPerClient: 3 });
+    const { status, headers } = await refused('/v1/completions', { ...body, n: 4 });
+    expect([status, headers.get('retry-after')]).toEqual([400, null]);
+    const small = await testServer({ maxUnanswered: 3 });
+    expect((await small.refused('/v1/completions', { ...body, n: 4 })).status).toBe(400);
+  });
+
   it('refuses requests beyond the limit of the server with 503', async () => {
     const { beforeToken, open } = barrier();
     const { refused, ask, generator } = await testServer({ beforeToken, maxUnanswered: 1 });
@@ -58,7 +66,7 @@ describe('limits of a server of models', () => {
       return null;
     };
     expect(refusal('a', 1)).toMatchObject({ code: 'SERVE_TOO_MANY', values: { retryAfter: 7 } });
-    expect(refusal('b', 2)).toMatchObject({ code: 'SERVE_TOO_MANY' });
+    expect(refusal('b', 2)).toMatchObject({ code: 'SERVE_REQUEST', values: { limit: 1 } });
     admission.admit('b', 1);
     expect(refusal('c', 1)).toMatchObject({ code: 'SERVE_BUSY', values: { limit: 2 } });
     expect(admission.unanswered).toBe(2);
