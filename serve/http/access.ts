@@ -15,6 +15,8 @@ export interface AccessOptions {
 
 /** Path for health probes, which send no key. The answer says only whether the server works. */
 const PUBLIC = '/health';
+/** Client of requests whose connection had ended before they were read. */
+const UNKNOWN_ADDRESS = 'unknown';
 /** Seconds for which a browser may remember the answer to a preflight request. */
 const PREFLIGHT_SECONDS = 600;
 
@@ -25,6 +27,7 @@ export class Access {
   readonly #keys: readonly Buffer[];
   readonly #origins: readonly string[];
   readonly #checksHost: boolean;
+  readonly #clients = new WeakMap<FastifyRequest, string>();
 
   constructor({ keys, origins, loopback }: AccessOptions) {
     this.#keys = keys.map(hashOf);
@@ -59,10 +62,18 @@ export class Access {
     });
   }
 
-  /** Returns the client of a request, for limits: its key, or without keys its network address. */
+  /**
+   * Returns the client of a request, for limits: its key, or without keys its network address. The first call, which must
+   * come when the request arrives, decides: a request whose client has disconnected has no address any more.
+   */
   clientOf(request: FastifyRequest): string {
+    const known = this.#clients.get(request);
+    if (known !== undefined) return known;
     const key = this.#keys.length === 0 ? null : this.#keyOf(request);
-    return key === null ? request.ip : `key ${key + 1}`;
+    const address: string | undefined = request.ip;
+    const client = key === null ? (address ?? UNKNOWN_ADDRESS) : `key ${key + 1}`;
+    this.#clients.set(request, client);
+    return client;
   }
 
   /** Returns the position of the request's key among the keys. Compares with all keys in constant time. */

@@ -73,6 +73,7 @@ export function createHttpServer(deps: HttpServerDeps): FastifyInstance {
 function reportServed(server: FastifyInstance, { access, clock, onServed }: HttpServerDeps): void {
   server.addHook('onRequest', async (request, reply) => {
     const start = clock.monotonic();
+    const client = access.clientOf(request);
     reply.raw.once('close', () => {
       const account = accountOf(request);
       const { model, promptTokens, cachedTokens, completionTokens, firstTokenAt } = account;
@@ -81,7 +82,7 @@ function reportServed(server: FastifyInstance, { access, clock, onServed }: Http
         path: request.url.split('?')[0]!,
         // nginx's status for a client that disconnected before the answer was complete.
         status: reply.raw.writableFinished ? reply.statusCode : 499,
-        client: access.clientOf(request),
+        client,
         model,
         promptTokens,
         cachedTokens,

@@ -1,5 +1,7 @@
 import { request as httpRequest } from 'node:http';
+import type { FastifyRequest } from 'fastify';
 import { describe, expect, it } from 'vitest';
+import { Access } from '../../../serve/http/access.ts';
 import { BODY_BYTES } from '../../../serve/http/server.ts';
 import { startModelServer } from '../../../serve/model-server.ts';
 import { fakeGenerator } from '../../utils/fake-generator.ts';
@@ -18,6 +20,16 @@ function statusFor(url: string, host: string): Promise<number> {
 }
 
 const bearer = (key: string) => ({ headers: { authorization: `Bearer ${key}` } });
+
+it('knows the client of a request even after its connection has ended', () => {
+  const access = new Access({ keys: [], origins: [], loopback: true });
+  const request = { ip: '192.0.2.1' as string | undefined };
+  const clientOf = () => access.clientOf(request as FastifyRequest);
+  expect(clientOf()).toBe('192.0.2.1');
+  request.ip = undefined;
+  expect(clientOf()).toBe('192.0.2.1');
+  expect(access.clientOf({} as FastifyRequest)).toBe('unknown');
+});
 
 describe('access to a server of models', () => {
   it('needs one of the keys, if there are keys; only /health answers everybody', async () => {

@@ -124,7 +124,7 @@ describe('a client that disconnects before its answer starts', () => {
     const socket = rawRequest(server.url, '/v1/chat/completions', chat);
     socket.once('connect', () => setTimeout(() => socket.destroy(), 20));
     await eventually(() => served.length === 1);
-    expect(served).toMatchObject([{ status: 499 }]);
+    expect(served).toMatchObject([{ status: 499, client: '127.0.0.1' }]);
     await ask('/v1/chat/completions', { ...chat, stream: false });
     await ask('/v1/chat/completions', { ...chat, stream: false });
   });
