@@ -127,7 +127,7 @@ export async function startModelServer(
   const clock = systemClock;
   const catalog = new Catalog(
     { base: name, maxLoaded: maxAdapters, sources: adapters.map(sourceOf) },
-    { generator, now: clock.now, ...(registry && { registry }) },
+    { generator, now: clock.now, log, ...(registry && { registry }) },
   );
   await catalog.preload();
   const { dir } = generator.model;

@@ -1,3 +1,4 @@
+import type { Logger } from '../../common/logger.ts';
 import type { Generator } from '../../lora/generate/types.ts';
 import { serveError } from '../errors.ts';
 import type { AdapterSource, ServedVersion, VersionChoice } from './adapter-source.ts';
@@ -21,6 +22,7 @@ export interface CatalogDeps {
   readonly generator: Pick<Generator, 'addAdapter' | 'removeAdapter'>;
   /** Milliseconds since 1970. */
   readonly now: () => number;
+  readonly log: Pick<Logger, 'warn'>;
   /** Returns the adapter of a name in the registry; null if there is none. @default there is no registry */
   readonly registry?: (name: string) => Promise<AdapterSource | null>;
 }
@@ -86,9 +88,9 @@ export class Catalog {
     for (const name of this.#sources.keys()) (await this.lease(name)).release();
   }
 
-  /** Lists the base and the named adapters. */
+  /** Lists the base and the named adapters, without those that cannot be read. They are logged. */
   async list(): Promise<ModelEntry[]> {
-    const adapters = [...this.#sources.values()].map(({ name }) => this.entry(name));
+    const adapters = [...this.#sources.keys()].map((name) => this.#unlessUnreadable(name, this.entry(name)));
     const found = await Promise.all(adapters);
     return [this.#baseEntry(this.base), ...found.filter((entry) => entry !== null)];
   }
@@ -133,10 +135,20 @@ export class Catalog {
     if (source !== undefined) return source.find(choice);
     if (choice !== null || !DIGEST.test(text)) return null;
     for (const source of this.#sources.values()) {
-      const version = await source.find({ digest: text });
+      const version = await this.#unlessUnreadable(source.name, source.find({ digest: text }));
       if (version !== null) return version;
     }
     return null;
+  }
+
+  /** Returns what was found, or null after an error, so that one unreadable adapter does not hide the others. */
+  async #unlessUnreadable<T>(name: string, finding: Promise<T | null>): Promise<T | null> {
+    try {
+      return await finding;
+    } catch (error) {
+      this.#deps.log.warn({ name, error }, 'adapter-unreadable');
+      return null;
+    }
   }
 
   #baseEntry(id: string): ModelEntry {

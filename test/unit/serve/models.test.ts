@@ -1,6 +1,7 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
+import { silentLogger } from '../../../monitor/log.ts';
 import { type AdapterSource, folderSource } from '../../../serve/models/adapter-source.ts';
 import { eventually } from '../../utils/eventually.ts';
 import { temporaryFolder } from '../../utils/folder.ts';
@@ -92,6 +93,29 @@ describe('the models of a server', () => {
     await ask('/v1/unload_lora_adapter', { lora_name: 'tale' });
     expect((await refused('/v1/completions', { model: 'tale', prompt: 'x' })).status).toBe(404);
     expect((await refused('/v1/unload_lora_adapter', { lora_name: 'tale' })).status).toBe(404);
+  });
+
+  it('leave out an adapter that cannot be read, and say so in the log', async () => {
+    const warn = vi.fn();
+    let isBroken = false;
+    const good = taggedSource('good', { latest: 'a' });
+    const source = taggedSource('bad', { latest: 'b' });
+    const bad: AdapterSource = {
+      ...source,
+      find: async (choice) => {
+        if (isBroken) throw new Error('the folder is gone');
+        return source.find(choice);
+      },
+    };
+    const { ask, refused } = await testServer({ adapters: [bad, good], log: { ...silentLogger, warn } });
+    isBroken = true;
+    const { data } = await ask('/v1/models');
+    expect(data.map(({ id }: { id: string }) => id)).toEqual(['nano', 'good']);
+    expect(warn).toHaveBeenCalledWith(expect.objectContaining({ name: 'bad' }), 'adapter-unreadable');
+    const request = { prompt: 'x', max_tokens: 1 };
+    await ask('/v1/completions', { ...request, model: digestOf('a') });
+    expect((await refused('/v1/completions', { ...request, model: digestOf('b') })).status).toBe(404);
+    expect((await refused('/v1/completions', { ...request, model: 'bad' })).status).toBe(500);
   });
 
   it('have different names', async () => {

@@ -11,6 +11,7 @@ import { type FakeGeneratorOptions, fakeGenerator } from '../../utils/fake-gener
 
 export interface TestServerOptions extends Partial<ModelServerOptions>, FakeGeneratorOptions {
   readonly registry?: ModelServerDeps['registry'];
+  readonly log?: ModelServerDeps['log'];
 }
 
 export type Json = Record<string, unknown> & {
@@ -19,7 +20,7 @@ export type Json = Record<string, unknown> & {
 };
 
 export async function testServer(options: TestServerOptions = {}) {
-  const { answer, beforeToken, context, registry, ...rest } = options;
+  const { answer, beforeToken, context, registry, log, ...rest } = options;
   const generator = await fakeGenerator({
     ...(answer && { answer }),
     ...(beforeToken && { beforeToken }),
@@ -28,7 +29,12 @@ export async function testServer(options: TestServerOptions = {}) {
   const served: ServedRequest[] = [];
   const server = await startModelServer(
     { name: 'nano', template: 'chatml', ...rest },
-    { generator, onServed: (request) => served.push(request), ...(registry && { registry }) },
+    {
+      generator,
+      onServed: (request) => served.push(request),
+      ...(registry && { registry }),
+      ...(log && { log }),
+    },
   );
   onTestFinished(() => server.stop({ deadlineMs: 0 }));
   const send = (path: string, body?: object, init: RequestInit = {}): Promise<Response> =>
