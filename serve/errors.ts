@@ -9,6 +9,7 @@ export const serveError = defineErrors({
   API_KEYS_INVALID: 'usage',
   CONTEXT_TOO_LONG: { kind: 'usage', next: 'shorten the prompt, or lower max_tokens' },
   MODEL_NOT_SERVED: { kind: 'notFound', next: 'GET /v1/models lists the models of this server' },
+  MODEL_FIXED: { kind: 'refused', next: 'only adapters that were loaded over HTTP can be unloaded' },
   MODEL_NAME_TAKEN: { kind: 'conflict', next: 'give the adapter another name: --adapter NAME=DIR' },
   SERVER_REFUSED: 'failed',
   SERVER_UNREACHABLE: { kind: 'notRunning', next: 'check the address: "swarm serve" prints it' },

@@ -29,6 +29,7 @@ const KNOWN: Readonly<Record<string, { status: number; code: string }>> = {
   GENERATOR_CLOSED: { status: 503, code: 'server_stopping' },
   GENERATOR_DIED: { status: 503, code: 'engine_failed' },
   HOST_REFUSED: { status: 403, code: 'host_refused' },
+  MODEL_FIXED: { status: 403, code: 'model_fixed' },
   MODEL_NOT_SERVED: { status: 404, code: 'model_not_found' },
   SERVE_BUSY: { status: 503, code: 'server_overloaded' },
   // nginx's status for a client that disconnected. Nobody reads this answer.

@@ -58,6 +58,8 @@ export class Catalog {
   readonly #deps: CatalogDeps;
   readonly #created: number;
   readonly #sources = new Map<string, AdapterSource>();
+  /** Names of the adapters that the operator chose. Clients cannot remove them. */
+  readonly #fixed: ReadonlySet<string>;
   readonly #loaded: LoadedAdapters;
 
   /** @throws SwarmError MODEL_NAME_TAKEN */
@@ -67,6 +69,7 @@ export class Catalog {
     this.#created = Math.floor(deps.now() / 1000);
     this.#loaded = new LoadedAdapters({ maxLoaded }, deps);
     for (const source of sources) this.#add(source);
+    this.#fixed = new Set(this.#sources.keys());
   }
 
   /** Finds and loads the model that a request names. @throws SwarmError MODEL_NOT_SERVED, ADAPTER_*, LORA_* */
@@ -114,8 +117,16 @@ export class Catalog {
     this.#add(source);
   }
 
-  /** Removes an adapter while the server runs. Running requests keep it. @throws SwarmError MODEL_NOT_SERVED */
+  /**
+   * Removes an adapter that was added while the server runs. Running requests keep it.
+   * @throws SwarmError MODEL_NOT_SERVED, MODEL_FIXED
+   */
   remove(name: string): void {
+    if (this.#fixed.has(name)) {
+      throw serveError('MODEL_FIXED', `the operator of the server chose the adapter "${name}"`, {
+        model: name,
+      });
+    }
     if (!this.#sources.delete(name)) {
       throw serveError('MODEL_NOT_SERVED', `the server has no adapter "${name}"`, { model: name });
     }

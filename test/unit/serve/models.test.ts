@@ -95,6 +95,16 @@ describe('the models of a server', () => {
     expect((await refused('/v1/unload_lora_adapter', { lora_name: 'tale' })).status).toBe(404);
   });
 
+  it('cannot be removed by a client if the operator chose them', async () => {
+    const tale = taggedSource('tale', { latest: 'a' });
+    const { ask, refused } = await testServer({ adapters: [tale], registry: async () => tale });
+    // To load the adapter again does not make it the client's.
+    await ask('/v1/load_lora_adapter', { lora_name: 'tale' });
+    const error = await refused('/v1/unload_lora_adapter', { lora_name: 'tale' });
+    expect(error).toMatchObject({ status: 403, code: 'model_fixed' });
+    await ask('/v1/completions', { model: 'tale', prompt: 'x', max_tokens: 1 });
+  });
+
   it('leave out an adapter that cannot be read, and say so in the log', async () => {
     const warn = vi.fn();
     let isBroken = false;
