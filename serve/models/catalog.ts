@@ -72,7 +72,7 @@ export class Catalog {
     this.#fixed = new Set(this.#sources.keys());
   }
 
-  /** Finds and loads the model that a request names. @throws SwarmError MODEL_NOT_SERVED, ADAPTER_*, LORA_* */
+  /** Finds and loads the model that a request names. @throws SwarmError MODEL_NOT_SERVED, SERVE_BUSY, ADAPTER_*, LORA_* */
   async lease(name: string): Promise<Lease> {
     if (name === this.base || name === BASE_ALIAS) {
       return { name, digest: null, adapter: undefined, release: () => {} };

@@ -1,4 +1,5 @@
 import type { Generator } from '../../lora/generate/types.ts';
+import { serveError } from '../errors.ts';
 import type { ServedVersion } from './adapter-source.ts';
 
 interface Loaded {
@@ -16,8 +17,8 @@ export interface HeldAdapter {
 }
 
 /**
- * The versions of adapters that are in the generator's memory. If there are too many, the version that has been unused
- * for the longest time is removed. A version that a request uses is not removed.
+ * The versions of adapters that are in the generator's memory. If all places are taken, a new version takes the place of
+ * the version that has been unused for the longest time. A version that a request uses is not removed.
  */
 export class LoadedAdapters {
   readonly #maxLoaded: number;
@@ -34,7 +35,10 @@ export class LoadedAdapters {
     this.#generator = generator;
   }
 
-  /** Loads a version if it is not loaded. It stays until `release` is called. @throws SwarmError ADAPTER_*, LORA_* */
+  /**
+   * Loads a version if it is not loaded. It stays until `release` is called.
+   * @throws SwarmError SERVE_BUSY if requests use all places, ADAPTER_*, LORA_*
+   */
   async hold({ digest, folder }: ServedVersion): Promise<HeldAdapter> {
     const loaded = this.#loaded.get(digest) ?? this.#load(folder);
     this.#loaded.delete(digest);
@@ -45,7 +49,6 @@ export class LoadedAdapters {
       if (released) return;
       released = true;
       loaded.users--;
-      this.#removeUnused();
     };
     try {
       return { id: await loaded.loading, release };
@@ -57,6 +60,7 @@ export class LoadedAdapters {
   }
 
   #load(folder: () => Promise<string>): Loaded {
+    this.#freePlace();
     const loading = this.#inOrder(async () => {
       const { id } = await this.#generator.addAdapter(await folder());
       loaded.id = id;
@@ -66,22 +70,24 @@ export class LoadedAdapters {
     return loaded;
   }
 
-  #removeUnused(): void {
-    // The version that was used last stays, because the next request is likely to use it.
-    for (const [digest, loaded] of [...this.#loaded].slice(0, -1)) {
-      if (this.#loaded.size <= this.#maxLoaded) return;
-      const { id, users } = loaded;
-      if (users > 0 || id === null) continue;
-      this.#loaded.delete(digest);
-      this.#inOrder(async () => {
-        // Another entry may use the same id: a version with equal content, or this version after it was loaded again.
-        if ([...this.#loaded.values()].every((other) => other.id !== id)) {
-          await this.#generator.removeAdapter(id);
-        }
-      }).catch(() => {
-        // The generator has ended, and its memory with it.
-      });
+  /** Removes an unused version if all places are taken. @throws SwarmError SERVE_BUSY */
+  #freePlace(): void {
+    if (this.#loaded.size < this.#maxLoaded) return;
+    const unused = [...this.#loaded].find(([, { users }]) => users === 0);
+    if (unused === undefined) {
+      const message = `requests use all ${this.#maxLoaded} adapters that the server may have in memory`;
+      throw serveError('SERVE_BUSY', message, { limit: this.#maxLoaded });
     }
+    const [digest, { id }] = unused;
+    this.#loaded.delete(digest);
+    this.#inOrder(async () => {
+      // Another entry may use the same id: a version with equal content, or this version after it was loaded again.
+      if (id !== null && [...this.#loaded.values()].every((other) => other.id !== id)) {
+        await this.#generator.removeAdapter(id);
+      }
+    }).catch(() => {
+      // The generator has ended, and its memory with it.
+    });
   }
 
   /** Runs loads and removals one after the other, so that a removal never hits a version that was loaded again. */

@@ -60,11 +60,11 @@ describe('the models of a server', () => {
   });
 
   it('follow a tag that moves, while running requests keep their version', async () => {
-    const tags = { latest: 'a' };
+    const tags = { latest: 'a', next: 'c' };
     const { promise, resolve } = Promise.withResolvers<void>();
     const { ask, generator } = await testServer({
       adapters: [taggedSource('tale', tags)],
-      maxAdapters: 1,
+      maxAdapters: 2,
       beforeToken: ({ adapter }) => (adapter === '/tale/a' ? promise : undefined),
     });
     const body = { model: 'tale', prompt: 'x', max_tokens: 2 };
@@ -75,9 +75,31 @@ describe('the models of a server', () => {
     expect(generator.loaded).toContain('/tale/a');
     resolve();
     expect((await first).system_fingerprint).toBe(digestOf('a'));
-    // The old version is unused now, and only one adapter may stay in memory.
-    await eventually(() => !generator.loaded.has('/tale/a'));
-    expect([...generator.loaded]).toEqual(['/tale/b']);
+    // Both versions are unused now. The one that was asked for first makes room.
+    await ask('/v1/completions', { ...body, model: 'tale:next' });
+    expect([...generator.loaded].toSorted()).toEqual(['/tale/b', '/tale/c']);
+  });
+
+  it('are refused with 503 while requests use all places in memory', async () => {
+    const letters = ['a', 'b', 'c', 'd', 'e', 'f'];
+    const tags = { latest: 'a', ...Object.fromEntries(letters.map((letter) => [letter, letter])) };
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const options = { adapters: [taggedSource('tale', tags)], maxAdapters: 2, beforeToken: () => promise };
+    const { send, ask, generator } = await testServer(options);
+    const body = { prompt: 'x', max_tokens: 1 };
+    const answers = letters.map((letter) => send('/v1/completions', { ...body, model: `tale:${letter}` }));
+    const refused = Promise.all(answers.map(async (answer) => (await answer).status === 503));
+    await eventually(() => generator.submitted.length === 2);
+    // Requests for an adapter in use are answered.
+    const [inUse] = generator.loaded;
+    const more = ask('/v1/completions', { ...body, model: `tale:${inUse!.at(-1)}` });
+    await eventually(() => generator.submitted.length === 3);
+    expect(generator.loaded.size).toBe(2);
+    resolve();
+    expect((await refused).filter(Boolean)).toHaveLength(4);
+    await more;
+    await ask('/v1/completions', { ...body, model: 'tale:f' });
+    expect(generator.loaded.size).toBe(2);
   });
 
   it('can be added and removed by their name in the registry, never by a path', async () => {
