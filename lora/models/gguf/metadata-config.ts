@@ -23,6 +23,12 @@ const FAMILIES: Readonly<Record<string, { readonly type: string; readonly classN
   gpt2: { type: 'gpt2', className: 'GPT2LMHeadModel' },
 };
 
+/**
+ * Maximum number of dimensions of a head. The largest published head has 512. The limit comes before parseConfig, because
+ * the factors of the rotary frequencies are compared with one number for each pair of dimensions.
+ */
+const MAX_HEAD_DIM = 8192;
+
 /** Original context length of Llama 3's scaling, if the file does not name one. */
 const LLAMA3_CONTEXT = 8192;
 /** Llama 3's factors of low and high frequencies. They are the same in all published models. */
@@ -75,6 +81,9 @@ function decoderConfig(metadata: Metadata, architecture: string, facts: TensorFa
   const hidden = number('embedding_length');
   const heads = number('attention.head_count');
   const headDim = optional('attention.key_length', hidden / heads);
+  // A comparison that also refuses NaN, which 0 / 0 gives.
+  if (!(headDim <= MAX_HEAD_DIM))
+    throw metadata.invalid(`${architecture}.attention.key_length`, `at most ${MAX_HEAD_DIM} per head`);
   for (const key of ['attention.value_length', 'rope.dimension_count'])
     if (optional(key, headDim) !== headDim)
       throw metadata.unsupported(`${architecture}.${key} other than the key length ${headDim}`);
@@ -137,6 +146,7 @@ function llama3Scaling(
   factors: Float32Array,
   { theta, headDim, original }: { theta: number; headDim: number; original: number },
 ): Json | null {
+  if (factors.length !== headDim / 2) return null;
   const factor = shortest(factors.reduce((most, value) => Math.max(most, value), 1));
   const scaling = {
     type: 'llama3' as const,
@@ -147,9 +157,7 @@ function llama3Scaling(
   };
   const plain = inverseFrequencies({ theta, scaling: null }, headDim);
   const scaled = inverseFrequencies({ theta, scaling }, headDim);
-  const same =
-    factors.length === plain.length &&
-    factors.every((value, i) => Math.abs(value - plain[i]! / scaled[i]!) <= 1e-5 * value);
+  const same = factors.every((value, i) => Math.abs(value - plain[i]! / scaled[i]!) <= 1e-5 * value);
   if (!same) return null;
   return {
     rope_type: 'llama3',

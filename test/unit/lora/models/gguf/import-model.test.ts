@@ -109,6 +109,19 @@ describe('refuses', () => {
   });
 });
 
+test('refuses heads of billions of dimensions before it allocates their frequencies', async () => {
+  const factors = [...tensors, { name: 'rope_freqs.weight', shape: [4] }];
+  const huge = imported((own) => own.set('llama.attention.key_length', number(4_000_000_000)), factors);
+  await expect(huge).rejects.toMatchObject({ code: 'GGUF_METADATA' });
+  const none = imported((own) => {
+    own.delete('llama.attention.key_length');
+    own.set('llama.attention.head_count', number(0));
+  }, factors);
+  await expect(none).rejects.toMatchObject({ code: 'GGUF_METADATA' });
+  const other = imported((own) => own.set('llama.attention.key_length', number(8192)), factors);
+  await expect(other).rejects.toMatchObject({ code: 'GGUF_UNSUPPORTED' });
+});
+
 test('metadata with a missing or another value is imported or refused with an error code', async () => {
   const values: (WrittenValue | null)[] = [
     null,
