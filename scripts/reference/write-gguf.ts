@@ -137,7 +137,7 @@ async function writeTokens(name: string, texts: readonly string[]): Promise<void
       const score = name === 'gemma' && /^(▁+|\n+|\t+)$/.test(text) ? 0 : -1 - (ranks.get(text) ?? 0);
       if (!/^<(0x..|unk|s|\/s)>$/.test(text)) tokens[id] = { text, score };
     }
-    model.merges = mergesOfScores(tokens);
+    model.merges = mergesOfScores(tokens, (what) => new Error(what));
   }
   const dir = join(out, 'tokenizers', name);
   await mkdir(dir, { recursive: true });

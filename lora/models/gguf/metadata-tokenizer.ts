@@ -139,7 +139,7 @@ function sentencePieceParts(metadata: Metadata, tokens: readonly Token[]) {
       fuse_unk: true,
       byte_fallback: true,
       vocab: Object.fromEntries(tokens.map(({ text }, id) => [text, id])),
-      merges: mergesOfScores(mergeable),
+      merges: mergesOfScores(mergeable, (what) => metadata.unsupported(what)),
     },
   };
   return { parts, addBos: true };

@@ -4,9 +4,25 @@
  * same tokens if the list has every pair of tokens that makes a token, in the order of the scores.
  */
 import { isObject, type Json } from '../config.ts';
+import { MAX_JSON_BYTES } from '../json.ts';
 
 /** The mark that stands for a space. */
 export const SPACE_MARK = '▁';
+
+/**
+ * Maximum number of merges. Gemma's 262,144 tokens give about 515,000. Their number can grow with the square of the
+ * vocabulary, so a small file could otherwise fill the disk and the memory.
+ */
+export const MAX_MERGES = 2 ** 21;
+
+/** Maximum length of all merges together, in UTF-16 units: a tokenizer.json with more could not be read again. */
+const MAX_MERGE_CHARACTERS = MAX_JSON_BYTES;
+
+/**
+ * Maximum length of a token that merges make, in UTF-16 units; the time for its pairs grows with the square. Published
+ * vocabularies have runs of spaces of up to 128.
+ */
+export const MAX_MERGED_LENGTH = 256;
 
 /** How a tokenizer.json marks spaces. */
 export interface SpaceMarks {
@@ -77,6 +93,7 @@ export function tokenScores(
   }
   for (const text of known) {
     if (text === null) continue;
+    if (text.length > MAX_MERGED_LENGTH) return null;
     if (splits && text.slice(1).includes(SPACE_MARK)) return null;
     if (splitsOf(text, known).length !== (pairs.get(text) ?? 0)) return null;
   }
@@ -103,17 +120,25 @@ function isRun(text: string): boolean {
   return new Set(text).size === 1;
 }
 
+interface SplitToken {
+  readonly pair: [string, string];
+  /** Length of the left part in code points. */
+  readonly left: number;
+}
+
 /** Returns the pairs of known tokens that make a token, with the shortest left part first. */
-function splitsOf(text: string, known: ReadonlySet<string | null>): [string, string][] {
-  const found: [string, string][] = [];
+function splitsOf(text: string, known: ReadonlySet<string | null>): SplitToken[] {
+  const found: SplitToken[] = [];
   let at = 0;
+  let left = 0;
   for (const character of text) {
     at += character.length;
+    left++;
     if (at === text.length) break;
     const right = text.slice(at);
     if (!known.has(right)) continue;
-    const left = text.slice(0, at);
-    if (known.has(left)) found.push([left, right]);
+    const start = text.slice(0, at);
+    if (known.has(start)) found.push({ pair: [start, right], left });
   }
   return found;
 }
@@ -122,23 +147,30 @@ function splitsOf(text: string, known: ReadonlySet<string | null>): [string, str
  * Returns the merges of a SentencePiece model, in the order in which transformers 5 lists them: the highest score first,
  * then the longest left part, then the longest right part.
  * @param tokens text and score of each token by id; null for tokens that merges cannot make
+ * @param unsupported makes the error for a vocabulary with too many merges or too long tokens
  */
 export function mergesOfScores(
   tokens: readonly ({ text: string; score: number } | null)[],
+  unsupported: (what: string) => Error,
 ): [string, string][] {
   const known = new Set(tokens.map((token) => token?.text ?? null));
-  const length = (text: string): number => [...text].length;
-  return tokens
-    .flatMap((token) => {
-      if (token === null) return [];
-      const { text, score } = token;
-      return splitsOf(text, known).map((pair) => ({
-        pair,
-        score,
-        left: length(pair[0]),
-        right: length(pair[1]),
-      }));
-    })
+  const found: { pair: [string, string]; score: number; left: number; right: number }[] = [];
+  let characters = 0;
+  for (const token of tokens) {
+    if (token === null) continue;
+    const { text, score } = token;
+    if (text.length > MAX_MERGED_LENGTH)
+      throw unsupported(`a token of ${text.length} characters (limit ${MAX_MERGED_LENGTH})`);
+    const splits = splitsOf(text, known);
+    characters += splits.length * text.length;
+    if (found.length + splits.length > MAX_MERGES || characters > MAX_MERGE_CHARACTERS)
+      throw unsupported(
+        `a vocabulary with more than ${MAX_MERGES} merges, or ${MAX_MERGE_CHARACTERS} characters in them`,
+      );
+    const length = [...text].length;
+    for (const { pair, left } of splits) found.push({ pair, score, left, right: length - left });
+  }
+  return found
     .sort((a, b) => b.score - a.score || b.left - a.left || b.right - a.right)
     .map(({ pair }) => pair);
 }

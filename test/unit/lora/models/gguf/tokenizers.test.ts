@@ -79,7 +79,10 @@ function complete(fixture: Fixture): Fixture {
     const isSpecial = /^<(0x..|unk|s|\/s)>$/.test(text);
     tokens[id] = isSpecial ? null : { text, score: -(ranks.get(text) ?? 0) };
   }
-  model.merges = mergesOfScores(Array.from(tokens, (token) => token ?? null));
+  model.merges = mergesOfScores(
+    Array.from(tokens, (token) => token ?? null),
+    (what) => new Error(what),
+  );
   return fixture;
 }
 
@@ -231,7 +234,7 @@ describe('scores of SentencePiece', () => {
   test('give merges with every pair, in the order of transformers', () => {
     const scores = [0, 0, -1, -3, 0, -2];
     const scored = tokens.map((text, i) => (text === null ? null : { text, score: scores[i]! }));
-    expect(mergesOfScores(scored)).toEqual(merges);
+    expect(mergesOfScores(scored, (what) => new Error(what))).toEqual(merges);
   });
 
   test('come from merges with every pair, and only from those', () => {
