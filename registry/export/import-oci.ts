@@ -1,4 +1,5 @@
-import { lstat, readFile } from 'node:fs/promises';
+import { constants } from 'node:fs';
+import { type FileHandle, open } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { z } from 'zod';
 import { isSwarmError } from '../../common/errors.ts';
@@ -91,13 +92,31 @@ async function readJson<S extends z.ZodType>(layout: string, path: string, schem
   }
 }
 
+/**
+ * A link could lead out of the layout, and opening a pipe would wait for a writer for ever. Windows lacks both flags, where the
+ * check of the opened file still refuses what is not a regular file.
+ */
+const OPEN_FLAGS = constants.O_RDONLY | (constants.O_NOFOLLOW ?? 0) | (constants.O_NONBLOCK ?? 0);
+
 async function readSmall(path: string, layout: string): Promise<Uint8Array> {
+  let file: FileHandle | undefined;
   try {
-    const { size } = await lstat(path);
-    if (size > OCI_JSON_BYTES) throw invalid(layout, `${path} has ${size} bytes (limit ${OCI_JSON_BYTES})`);
-    return new Uint8Array(await readFile(path));
+    file = await open(path, OPEN_FLAGS);
+    const stats = await file.stat();
+    if (!stats.isFile()) throw invalid(layout, `${path} is not a regular file`);
+    if (stats.size > OCI_JSON_BYTES)
+      throw invalid(layout, `${path} has ${stats.size} bytes (limit ${OCI_JSON_BYTES})`);
+    // One byte more than the size shows that the file grew.
+    const buffer = new Uint8Array(stats.size + 1);
+    let length = 0;
+    for (let bytesRead = -1; bytesRead !== 0 && length < buffer.length; length += bytesRead)
+      ({ bytesRead } = await file.read(buffer, length));
+    if (length !== stats.size) throw invalid(layout, `${path} changed while it was being read`);
+    return buffer.subarray(0, length);
   } catch (cause) {
     throw isSwarmError(cause) ? cause : invalid(layout, `${path} cannot be read`, undefined, cause);
+  } finally {
+    await file?.close();
   }
 }
 

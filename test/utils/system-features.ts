@@ -77,7 +77,6 @@ export const SYSTEM_FEATURES: Readonly<Record<string, SystemFeature>> = {
       'FAT, exFAT, Android and some network shares have no hard links; Windows asks for a privilege for symbolic ones',
     files: {
       'common/file-system.ts': 'copies instead, never over an existing name',
-      'registry/export/import-oci.ts': 'only reads the size of a small file',
       'registry/export/record-files.ts': 'refuses links, wherever they exist',
       'storage/private-home.ts': 'passes over links, wherever they exist',
       'lora/models/hub/cache.ts': 'copies instead of a symbolic link',

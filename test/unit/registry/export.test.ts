@@ -1,4 +1,5 @@
-import { readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
+import { execFileSync } from 'node:child_process';
+import { mkdir, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { parse } from 'yaml';
@@ -135,6 +136,21 @@ describe('an OCI image layout', () => {
       if (harm === 'link') await symlink('/etc/hostname', path);
       await expect(importOci(registry, { layout }), harm).rejects.toThrow(withCode('IMPORT_DAMAGED'));
       expect(registry.names()).toEqual([]);
+    }
+  });
+
+  // Windows has no pipes and devices among its files, and asks for a privilege for links.
+  it.skipIf(process.platform === 'win32')('is refused if its JSON is a pipe or a link', async () => {
+    for (const make of [
+      (path: string) => execFileSync('mkfifo', [path]),
+      (path: string) => symlink('/dev/zero', path),
+      (path: string) => mkdir(path),
+    ]) {
+      const { layout } = await exported();
+      const { registry } = await openTestRegistry();
+      await rm(join(layout, 'index.json'));
+      await make(join(layout, 'index.json'));
+      await expect(importOci(registry, { layout })).rejects.toThrow(withCode('OCI_INVALID'));
     }
   });
 
