@@ -52,36 +52,83 @@ export function isTrue(value: PythonValue): boolean {
   return isDictionary(value) ? Object.keys(value).length > 0 : Boolean(value);
 }
 
-/** Python's `==`. */
+/** Thrown for a value that is too large to print or compare. */
+export class ValueProblem extends Error {}
+
+/**
+ * Maximum number of values that one comparison or one text visits. A list may hold another list several times, so its text can be
+ * exponentially longer than what made it.
+ */
+const MAX_NODES = 1_000_000;
+/** Maximum length of the text of a value, in UTF-16 units; a rendered text has the same limit. */
+const MAX_TEXT = 16 * 1024 * 1024;
+/** Maximum nesting of lists and dictionaries, far below what overflows the stack. */
+const MAX_NESTING = 500;
+
+/** Counts the work for one value. */
+class Budget {
+  #nodes = 0;
+  #characters = 0;
+
+  /** @throws ValueProblem */
+  visit(depth: number): void {
+    if (++this.#nodes > MAX_NODES) throw new ValueProblem(`a value has more than ${MAX_NODES} parts`);
+    if (depth > MAX_NESTING) throw new ValueProblem(`a value is nested more than ${MAX_NESTING} deep`);
+  }
+
+  /** @throws ValueProblem */
+  write(text: string): string {
+    this.#characters += text.length;
+    if (this.#characters > MAX_TEXT) throw new ValueProblem(`a value has more than ${MAX_TEXT} characters`);
+    return text;
+  }
+}
+
+/** Python's `==`. @throws ValueProblem */
 export function isEqual(a: PythonValue, b: PythonValue): boolean {
+  return equal(a, b, new Budget(), 0);
+}
+
+function equal(a: PythonValue, b: PythonValue, budget: Budget, depth: number): boolean {
+  budget.visit(depth);
   const [left, right] = [numberOf(a), numberOf(b)];
   if (left !== null || right !== null) return left === right;
-  if (isList(a)) return isList(b) && a.length === b.length && a.every((item, i) => isEqual(item, b[i]!));
+  const same = (one: PythonValue, other: PythonValue) => equal(one, other, budget, depth + 1);
+  if (isList(a)) return isList(b) && a.length === b.length && a.every((item, i) => same(item, b[i]!));
   if (!isDictionary(a)) return a === b;
   if (!isDictionary(b)) return false;
   const keys = Object.keys(a);
   return (
     keys.length === Object.keys(b).length &&
-    keys.every((key) => Object.hasOwn(b, key) && isEqual(a[key]!, b[key]!))
+    keys.every((key) => Object.hasOwn(b, key) && same(a[key]!, b[key]!))
   );
 }
 
-/** Python's `str(value)`. */
+/** Python's `str(value)`. @throws ValueProblem */
 export function str(value: PythonValue): string {
   return typeof value === 'string' ? value : repr(value);
 }
 
-/** Python's `repr(value)`. */
+/** Python's `repr(value)`. @throws ValueProblem */
 export function repr(value: PythonValue): string {
+  return written(value, new Budget(), 0);
+}
+
+function written(value: PythonValue, budget: Budget, depth: number): string {
+  budget.visit(depth);
+  const inner = (item: PythonValue) => written(item, budget, depth + 1);
+  if (isList(value)) return `[${value.map(inner).join(', ')}]`;
+  if (!isDictionary(value)) return budget.write(scalarText(value));
+  return `{${Object.entries(value)
+    .map(([key, item]) => `${budget.write(quoted(key))}: ${inner(item)}`)
+    .join(', ')}}`;
+}
+
+function scalarText(value: null | boolean | number | string | Float): string {
   if (value === null) return 'None';
   if (typeof value === 'boolean') return value ? 'True' : 'False';
   if (typeof value === 'number') return String(value);
-  if (typeof value === 'string') return quoted(value);
-  if (value instanceof Float) return floatText(value.value);
-  if (isList(value)) return `[${value.map(repr).join(', ')}]`;
-  return `{${Object.entries(value)
-    .map(([key, item]) => `${quoted(key)}: ${repr(item)}`)
-    .join(', ')}}`;
+  return typeof value === 'string' ? quoted(value) : floatText(value.value);
 }
 
 /** Python's `repr` of a float: the shortest digits, with an exponent below 1e-4 and from 1e16 on. */
@@ -103,6 +150,8 @@ const ESCAPES: Readonly<Record<string, string>> = { '\\': '\\\\', '\n': '\\n', '
 
 /** Python's `repr` of a text. */
 function quoted(text: string): string {
+  // Most texts need no escapes, and the loop below takes a long time for millions of characters.
+  if (!/['\\]|[^ -~]/.test(text)) return `'${text}'`;
   const quote = text.includes("'") && !text.includes('"') ? '"' : "'";
   let result = '';
   for (const character of text) {

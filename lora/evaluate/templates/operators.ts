@@ -11,7 +11,7 @@ import {
 } from '../python/values.ts';
 import { TemplateProblem } from './problem.ts';
 
-/** Maximum length of a text or list that `*` makes. */
+/** Maximum length of a text or list that `*` makes, and of the number of times, which counts for an empty value too. */
 const MAX_REPEATED = 1_000_000;
 
 /** Computes `left operator right`, except for `and` and `or`. @throws TemplateProblem */
@@ -75,7 +75,8 @@ function repeated(value: PythonValue, times: number): PythonValue {
     throw new TemplateProblem(`${repr(value)} cannot be repeated`);
   }
   const count = Math.max(0, times);
-  if (value.length * count > MAX_REPEATED) throw new TemplateProblem(`a value is repeated ${count} times`);
+  if (!(Math.max(1, value.length) * count <= MAX_REPEATED))
+    throw new TemplateProblem(`a value is repeated ${count} times`);
   if (typeof value === 'string') return value.repeat(count);
   return Array.from({ length: count }, () => value).flat();
 }

@@ -3,7 +3,7 @@
  * at the end stays. The package @huggingface/jinja parses a template. Its interpreter is not used, because it prints
  * values like JavaScript, and the texts that a model reads would differ from Python's.
  */
-import { Float, isList, isTrue, type PythonValue, repr, str } from '../python/values.ts';
+import { Float, isList, isTrue, type PythonValue, repr, str, ValueProblem } from '../python/values.ts';
 import { constant, described, member, range, sliced } from './access.ts';
 import { applyFilter, DEFAULTS, itemsOf, runTest } from './filters.ts';
 import { type CallArguments, callMethod } from './methods.ts';
@@ -36,7 +36,14 @@ export class Template {
 
   /** Renders the template for a document. @throws TemplateProblem */
   render(document: Names): string {
-    return new Rendering().block(this.#program, new Scope(new Map(Object.entries(document)), null));
+    try {
+      return new Rendering().block(this.#program, new Scope(new Map(Object.entries(document)), null));
+    } catch (error) {
+      // JavaScript throws a RangeError for a text or list that is too long, and for a stack that is too deep.
+      if (error instanceof RangeError || error instanceof ValueProblem)
+        throw new TemplateProblem(`a value is too large: ${error.message}`);
+      throw error;
+    }
   }
 }
 

@@ -4,6 +4,7 @@ import { LiteralProblem, literalEval } from '../../../../../lora/evaluate/python
 import { PythonRandom } from '../../../../../lora/evaluate/python/random.ts';
 import { PatternProblem, PythonPattern } from '../../../../../lora/evaluate/python/regex.ts';
 import { Float, fromJson, isEqual, repr } from '../../../../../lora/evaluate/python/values.ts';
+import { TemplateProblem } from '../../../../../lora/evaluate/templates/problem.ts';
 import { Template } from '../../../../../lora/evaluate/templates/template.ts';
 
 const parts = JSON.parse(
@@ -59,6 +60,22 @@ describe('templates', () => {
     "{{'a' + 1}}",
   ])('refuses %s', (template) => {
     expect(() => new Template(template).render(document)).toThrow();
+  });
+});
+
+describe('a template whose values grow without limit is refused', () => {
+  const doubled = `{% set a=['x'] %}${'{% set a=[a,a] %}'.repeat(30)}`;
+  const nested = `{% set a=['x'] %}${'{% set a=[a] %}'.repeat(2000)}`;
+  it.each([
+    '{{ [] * 4000000000 }}',
+    "{{ '' * 4000000000 }}",
+    `${doubled}{{ a }}`,
+    `${doubled}{{ a == a }}`,
+    `${doubled}{{ [a] | string }}`,
+    `${nested}{{ a }}`,
+    `{% set t='x' * 1000000 %}{{ ${'[t]+'.repeat(20)}[] }}`,
+  ])('%#', (template) => {
+    expect(() => new Template(template).render({})).toThrow(TemplateProblem);
   });
 });
 
