@@ -1,11 +1,12 @@
 /** Python's `ast.literal_eval`: texts, numbers, lists, tuples, dictionaries, True, False and None. */
+import { MAX_NUMBER_LENGTH } from './text.ts';
 import { Float, type PythonValue, str } from './values.ts';
 
 /** Thrown for a text that is not a Python literal. */
 export class LiteralProblem extends Error {}
 
 const CONSTANTS: Readonly<Record<string, null | boolean>> = { None: null, True: true, False: false };
-const NUMBER = /[+-]?(?:0[xX][0-9a-fA-F]+|(?:\d[\d_]*\.?[\d_]*|\.\d[\d_]*)(?:[eE][+-]?\d+)?)/y;
+const NUMBER = /[+-]?(?:0[xX][0-9a-fA-F]+|(?:\d[\d_]*(?:\.[\d_]*)?|\.\d[\d_]*)(?:[eE][+-]?\d+)?)/y;
 const SIMPLE_ESCAPES: Readonly<Record<string, string>> = {
   n: '\n',
   t: '\t',
@@ -97,7 +98,9 @@ class LiteralParser {
     NUMBER.lastIndex = this.#at;
     const number = NUMBER.exec(this.#text)?.[0];
     if (number === undefined) throw this.#problem();
-    if (/^[+-]?0[\d_]*[1-9][\d_]*$/.test(number)) throw this.#problem();
+    if (number.length > MAX_NUMBER_LENGTH)
+      throw new LiteralProblem(`a number has more than ${MAX_NUMBER_LENGTH} digits`);
+    if (/^[+-]?0[\d_]+$/.test(number) && /[1-9]/.test(number)) throw this.#problem();
     this.#at += number.length;
     const value = Number(number.replaceAll('_', ''));
     return /^[+-]?(0[xX].*|[\d_]+)$/.test(number) ? value : new Float(value);

@@ -101,16 +101,17 @@ function replacementParts(replacement: string): (string | number)[] {
 }
 
 class Translator {
-  readonly #characters: readonly string[];
+  readonly #source: string;
+  /** Position in UTF-16 units. */
   #at = 0;
   #flags = new Set<string>();
 
   constructor(source: string) {
-    this.#characters = [...source];
+    this.#source = source;
   }
 
   translate(): { pattern: string; flags: string } {
-    const [, flags] = /^\(\?([a-zA-Z]+)\)/.exec(this.#rest()) ?? [];
+    const [, flags] = this.#match(/\(\?([a-zA-Z]+)\)/y) ?? [];
     if (flags !== undefined) {
       for (const flag of flags) {
         if (!'imsu'.includes(flag)) throw new PatternProblem(`the flag (?${flag}) is not supported`);
@@ -119,16 +120,27 @@ class Translator {
       this.#at += flags.length + 3;
     }
     let pattern = '';
-    while (this.#at < this.#characters.length) pattern += this.#item();
+    while (this.#at < this.#source.length) pattern += this.#item();
     return { pattern, flags: this.#flags.has('i') ? 'i' : '' };
   }
 
-  #rest(): string {
-    return this.#characters.slice(this.#at).join('');
+  /** Returns the next code point and passes over it; undefined at the end. */
+  #next(): string | undefined {
+    const code = this.#source.codePointAt(this.#at);
+    if (code === undefined) return undefined;
+    const character = String.fromCodePoint(code);
+    this.#at += character.length;
+    return character;
+  }
+
+  /** Matches a sticky expression here, or at another position, without a copy of the rest of the pattern. */
+  #match(expression: RegExp, at = this.#at): RegExpExecArray | null {
+    expression.lastIndex = at;
+    return expression.exec(this.#source);
   }
 
   #item(): string {
-    const character = this.#characters[this.#at++]!;
+    const character = this.#next()!;
     switch (character) {
       case '\\':
         return this.#escape(false);
@@ -157,26 +169,26 @@ class Translator {
   }
 
   #quantifier(text: string): string {
-    if (this.#characters[this.#at] === '+') throw new PatternProblem(`${text}+ is not supported`);
+    if (this.#source[this.#at] === '+') throw new PatternProblem(`${text}+ is not supported`);
     return text;
   }
 
   #repetition(): string {
-    const [all, low, comma, high] = /^(\d*)(?:(,)(\d*))?\}/.exec(this.#rest()) ?? [];
+    const [all, low, comma, high] = this.#match(/(\d*)(?:(,)(\d*))?\}/y) ?? [];
     if (all === undefined || (low === '' && comma === undefined)) return literal('{');
     this.#at += all.length;
     return this.#quantifier(comma === undefined ? `{${low}}` : `{${low || '0'},${high}}`);
   }
 
   #group(): string {
-    const rest = this.#rest();
-    if (!rest.startsWith('?')) return '(';
-    const named = /^\?P<(\w+)>/.exec(rest);
-    const reference = /^\?P=(\w+)\)/.exec(rest);
-    const comment = /^\?#[^)]*\)/.exec(rest);
-    const plain = /^\?(?::|=|!|<=|<!)/.exec(rest);
+    if (this.#source[this.#at] !== '?') return '(';
+    const named = this.#match(/\?P<(\w+)>/y);
+    const reference = this.#match(/\?P=(\w+)\)/y);
+    const comment = this.#match(/\?#[^)]*\)/y);
+    const plain = this.#match(/\?(?::|=|!|<=|<!)/y);
     const found = named ?? reference ?? comment ?? plain;
-    if (found === null) throw new PatternProblem(`(${rest.slice(0, 4)}… is not supported`);
+    if (found === null)
+      throw new PatternProblem(`(${this.#source.slice(this.#at, this.#at + 4)}… is not supported`);
     this.#at += found[0].length;
     if (named) return `(?<${named[1]}>`;
     if (reference) return `\\k<${reference[1]}>`;
@@ -185,13 +197,14 @@ class Translator {
 
   /** Translates the escape whose backslash was just read. */
   #escape(inClass: boolean): string {
-    const character = this.#characters[this.#at++];
+    const start = this.#at;
+    const character = this.#next();
     if (character === undefined) throw new PatternProblem('it ends with a backslash');
     const named = CLASSES[character];
     if (named !== undefined) return inClass ? named : `[${named}]`;
-    const hex = /^(?:x([0-9a-f]{2})|u([0-9a-f]{4})|U([0-9a-f]{8}))/i.exec(character + this.#rest());
+    const hex = this.#match(/(?:x([0-9a-f]{2})|u([0-9a-f]{4})|U([0-9a-f]{8}))/iy, start);
     if (hex) {
-      this.#at += hex[0].length - 1;
+      this.#at = start + hex[0].length;
       return point(Number.parseInt(hex[1] ?? hex[2] ?? hex[3]!, 16));
     }
     const control = CONTROLS[character] ?? (inClass && character === 'b' ? 8 : undefined);
@@ -204,19 +217,20 @@ class Translator {
 
   #characterClass(): string {
     let content = '';
-    if (this.#characters[this.#at] === '^') {
+    if (this.#source[this.#at] === '^') {
       content = '^';
       this.#at++;
     }
     for (let first = true; ; first = false) {
-      const character = this.#characters[this.#at++];
+      const character = this.#next();
       if (character === undefined) throw new PatternProblem('a class [… is not closed');
       if (character === ']' && !first) return `[${content}]`;
       const start = character === '\\' ? this.#escape(true) : point(character.codePointAt(0)!);
       content += start;
-      const [dash, end] = this.#characters.slice(this.#at, this.#at + 2);
-      if (dash !== '-' || end === undefined || end === ']') continue;
-      this.#at += 2;
+      const following = this.#source[this.#at + 1];
+      if (this.#source[this.#at] !== '-' || following === undefined || following === ']') continue;
+      this.#at++;
+      const end = this.#next()!;
       content += `-${end === '\\' ? this.#escape(true) : point(end.codePointAt(0)!)}`;
     }
   }

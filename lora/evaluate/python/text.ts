@@ -4,6 +4,12 @@
 export const SPACE_CLASS =
   '\\t-\\r\\x1c-\\x20\\x85\\xa0\\u1680\\u2000-\\u200a\\u2028\\u2029\\u202f\\u205f\\u3000';
 
+/**
+ * Maximum length of a text that is read as a number, in UTF-16 units. It is Python's limit for the digits of an `int`
+ * (sys.int_info.default_max_str_digits).
+ */
+export const MAX_NUMBER_LENGTH = 4300;
+
 const SPACES = new RegExp(`[${SPACE_CLASS}]+`, 'u');
 const LEADING = new RegExp(`^[${SPACE_CLASS}]+`, 'u');
 /** The look-behind keeps the search linear in a text with many runs of white space. */

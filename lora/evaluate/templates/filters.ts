@@ -1,6 +1,6 @@
 /** Jinja's filters and tests, as far as task files may use them, and lm-evaluation-harness's `regex_replace`. */
 import { PatternProblem, PythonPattern } from '../python/regex.ts';
-import { codePoints, strip } from '../python/text.ts';
+import { codePoints, MAX_NUMBER_LENGTH, strip } from '../python/text.ts';
 import {
   Float,
   isDictionary,
@@ -47,6 +47,7 @@ function toNumber(
 }
 
 function toInteger(value: PythonValue): PythonValue | null {
+  if (typeof value === 'string' && value.length > MAX_NUMBER_LENGTH) return null;
   const number =
     typeof value === 'string' ? Number(/^\s*[+-]?\d+\s*$/.test(value) ? value : toFloat(value)) : null;
   const known = number ?? numberOf(value);
@@ -55,7 +56,8 @@ function toInteger(value: PythonValue): PythonValue | null {
 
 function toFloat(value: PythonValue): number | null {
   if (typeof value !== 'string') return numberOf(value);
-  return /^\s*[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?\s*$/i.test(value) ? Number(value) : Number.NaN;
+  if (value.length > MAX_NUMBER_LENGTH) return Number.NaN;
+  return /^\s*[+-]?(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?\s*$/i.test(value) ? Number(value) : Number.NaN;
 }
 
 const FILTERS: Readonly<Record<string, Filter>> = {

@@ -105,6 +105,25 @@ describe('patterns', () => {
   });
 });
 
+describe('a long number or pattern takes time in proportion to its length:', () => {
+  const digits = '1'.repeat(1_000_000);
+  it('a filter gives its default', () => {
+    expect(new Template('{{ a|float(7) }} {{ a|int(8) }}').render({ a: `${digits}x` })).toBe('7 8');
+    expect(new Template('{{ "12."|float }} {{ " -1.5e1 "|int }}').render({})).toBe('12.0 -15');
+  });
+
+  it('a literal is refused', () => {
+    expect(() => literalEval('0'.repeat(1_000_000))).toThrow(LiteralProblem);
+    expect(() => literalEval(`[${'0'.repeat(4000)}.5e]`)).toThrow(LiteralProblem);
+  });
+
+  it('a pattern is translated', () => {
+    const pattern = new PythonPattern(`${'(?:\\x41|{a)'.repeat(30_000)}😀[😀-😎]`);
+    expect(pattern.source).toContain('😀');
+    expect(new PythonPattern('😀\\x41{2}[^😀-😎]').findAll('😀AAx')).toEqual([['😀AAx']]);
+  });
+});
+
 it('prints floats as Python does', () => {
   const printed = [1, 0.1, 1e16, 1.5e-5, 123456789.125, 1e-4, -0, 1e22].map((value) =>
     repr(new Float(value)),
