@@ -1,6 +1,6 @@
 /** Python's `ast.literal_eval`: texts, numbers, lists, tuples, dictionaries, True, False and None. */
 import { MAX_NUMBER_LENGTH } from './text.ts';
-import { Float, type PythonValue, str } from './values.ts';
+import { Float, type PythonValue, str, ValueProblem } from './values.ts';
 
 /** Thrown for a text that is not a Python literal. */
 export class LiteralProblem extends Error {}
@@ -26,7 +26,13 @@ const MAX_DEPTH = 50;
 /** Parses a literal. Sets become lists. @throws LiteralProblem */
 export function literalEval(source: string): PythonValue {
   const parser = new LiteralParser(source.replace(/^[ \t]+/, ''));
-  return parser.whole();
+  try {
+    return parser.whole();
+  } catch (error) {
+    // JavaScript throws a RangeError for a code point above U+10FFFF, and for a text that is too long.
+    if (error instanceof RangeError || error instanceof ValueProblem) throw new LiteralProblem(error.message);
+    throw error;
+  }
 }
 
 class LiteralParser {
@@ -163,7 +169,7 @@ class LiteralParser {
 
   #escape(): string {
     const rest = this.#text.slice(this.#at, this.#at + 9);
-    const hex = /^(?:x([0-9a-f]{2})|u([0-9a-f]{4})|U([0-9a-f]{8}))/i.exec(rest);
+    const hex = /^(?:x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8}))/.exec(rest);
     if (hex) {
       this.#at += hex[0].length;
       return String.fromCodePoint(Number.parseInt(hex[1] ?? hex[2] ?? hex[3]!, 16));

@@ -202,7 +202,7 @@ class Translator {
     if (character === undefined) throw new PatternProblem('it ends with a backslash');
     const named = CLASSES[character];
     if (named !== undefined) return inClass ? named : `[${named}]`;
-    const hex = this.#match(/(?:x([0-9a-f]{2})|u([0-9a-f]{4})|U([0-9a-f]{8}))/iy, start);
+    const hex = this.#match(/(?:x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8}))/y, start);
     if (hex) {
       this.#at = start + hex[0].length;
       return point(Number.parseInt(hex[1] ?? hex[2] ?? hex[3]!, 16));

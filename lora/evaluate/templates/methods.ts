@@ -9,6 +9,9 @@ export interface CallArguments {
   readonly named: ReadonlyMap<string, PythonValue>;
 }
 
+/** Largest width of `zfill`, in characters, as for a text that `*` makes. */
+const MAX_WIDTH = 1_000_000;
+
 type Method<T> = (on: T, args: readonly PythonValue[], call: CallArguments) => PythonValue;
 type Dictionary = { readonly [key: string]: PythonValue };
 
@@ -86,6 +89,12 @@ export function titled(value: string): string {
   return value.replace(/\p{L}+/gu, capitalised);
 }
 
+function zeroFilled(value: string, width: number): string {
+  if (width > MAX_WIDTH) throw new TemplateProblem(`zfill(${width}): the limit is ${MAX_WIDTH}`);
+  const sign = /^[+-]/.exec(value)?.[0] ?? '';
+  return sign + value.slice(sign.length).padStart(width - sign.length, '0');
+}
+
 const TEXT_METHODS: Readonly<Record<string, Method<string>>> = {
   strip: (on, [characters]) => trimmed(on, characters, strip, { start: true, end: true }),
   lstrip: (on, [characters]) => trimmed(on, characters, stripStart, { start: true, end: false }),
@@ -118,9 +127,7 @@ const TEXT_METHODS: Readonly<Record<string, Method<string>>> = {
   isalpha: (on) => /^\p{L}+$/u.test(on),
   isupper: (on) => on !== on.toLowerCase() && on === on.toUpperCase(),
   islower: (on) => on !== on.toUpperCase() && on === on.toLowerCase(),
-  zfill: (on, [width]) =>
-    (/^[+-]/.test(on) ? on[0]! : '') +
-    on.replace(/^[+-]/, '').padStart(whole(width, 0) - (/^[+-]/.test(on) ? 1 : 0), '0'),
+  zfill: (on, [width]) => zeroFilled(on, whole(width, 0)),
   format: (on, args, call) => formatted(on, args, call),
 };
 

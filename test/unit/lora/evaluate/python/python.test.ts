@@ -73,6 +73,9 @@ describe('a template whose values grow without limit is refused', () => {
     `${doubled}{{ a == a }}`,
     `${doubled}{{ [a] | string }}`,
     `${nested}{{ a }}`,
+    "{{ ('a'*1000000) | replace('a', 'b'*1000000) }}",
+    "{{ '1'.zfill(1000000000) }}",
+    `{{ ${'1+'.repeat(30_000)}1 }}`,
     `{% set t='x' * 1000000 %}{{ ${'[t]+'.repeat(20)}[] }}`,
   ])('%#', (template) => {
     expect(() => new Template(template).render({})).toThrow(TemplateProblem);
@@ -84,9 +87,12 @@ describe('literals', () => {
     expect(isEqual(literalEval(source), fromJson(value))).toBe(true);
   });
 
-  it.each(['', '[1', 'open("x")', "'a", '1 +', 'x', '007', `${'['.repeat(99)}`])('refuses %s', (source) => {
-    expect(() => literalEval(source)).toThrow(LiteralProblem);
-  });
+  it.each(['', '[1', 'open("x")', "'a", "'\\UFFFFFFFF'", '1 +', 'x', '007', `${'['.repeat(99)}`])(
+    'refuses %s',
+    (source) => {
+      expect(() => literalEval(source)).toThrow(LiteralProblem);
+    },
+  );
 });
 
 describe('patterns', () => {
@@ -105,10 +111,16 @@ describe('patterns', () => {
   });
 });
 
+it('reads escapes of eight digits in literals and patterns', () => {
+  expect(literalEval("'\\U0001F600\\u00e9\\x41'")).toBe('😀éA');
+  expect(new PythonPattern('\\U0001F600').findAll('a😀')).toEqual([['😀']]);
+});
+
 describe('a long number or pattern takes time in proportion to its length:', () => {
   const digits = '1'.repeat(1_000_000);
   it('a filter gives its default', () => {
     expect(new Template('{{ a|float(7) }} {{ a|int(8) }}').render({ a: `${digits}x` })).toBe('7 8');
+    expect(new Template("{{ '-1'.zfill(4) }}{{ '7'.zfill(3) }}").render({})).toBe('-001007');
     expect(new Template('{{ "12."|float }} {{ " -1.5e1 "|int }}').render({})).toBe('12.0 -15');
   });
 
