@@ -3,6 +3,7 @@ import { defineErrors } from '../common/errors.ts';
 export const registryError = defineErrors({
   BASE_UNKNOWN: { kind: 'usage', next: 'name the base with --model' },
   IMPORT_DAMAGED: { kind: 'failed', next: 'copy or download the files again' },
+  IMPORT_NAME: { kind: 'conflict', next: 'choose the name here with --name' },
   OCI_INVALID: { kind: 'failed', next: 'export the adapter again with "swarm adapter export --oci"' },
   REFERENCE_INVALID: {
     kind: 'usage',

@@ -1,4 +1,5 @@
 import { lstat } from 'node:fs/promises';
+import type { SwarmError } from '../../common/errors.ts';
 import { verifyMessage } from '../../protocol/signing.ts';
 import type { VersionManifest } from '../../protocol/version-manifest.ts';
 import { registryError } from '../errors.ts';
@@ -14,7 +15,8 @@ export interface ForeignVersion {
   readonly pathOf: (file: VersionManifest['files'][number]) => string;
   /**
    * Name of the adapter here. With another name, the version gets a new manifest, which names the original version as its
-   * parent. @default the name in the manifest, with which the version keeps its manifest, its signature and its digest
+   * parent. @default the name in the manifest, with which the version keeps its manifest, its signature and its digest,
+   * unless versions of another author have that name here
    */
   readonly name?: string | undefined;
   /** Where the version comes from, for the tag log. */
@@ -24,6 +26,7 @@ export interface ForeignVersion {
 
 /**
  * Adds a version that another machine signed. Checks the signature, and the size and digest of every file.
+ * @throws SwarmError IMPORT_NAME without a name, if versions of another author have the name in the manifest
  * @throws SwarmError IMPORT_DAMAGED a file is missing, or differs from the manifest
  * @throws SwarmError SIGNATURE_INVALID, MESSAGE_*, STORE_FULL, WRITE_FAILED; the signal's reason
  */
@@ -31,7 +34,8 @@ export async function recordFiles(
   registry: Registry,
   { envelope, pathOf, name, reason, signal }: ForeignVersion,
 ): Promise<{ version: AdapterVersion; created: boolean }> {
-  const { message: manifest, digest } = verifyMessage('version-manifest', envelope);
+  const { message: manifest, digest, author } = verifyMessage('version-manifest', envelope);
+  if (name === undefined) refuseTakenName(registry, manifest.name, author);
   const now = registry.clock.now();
   const held = manifest.files.map((file) => file.digest);
   const hold = registry.holds.hold(held, now);
@@ -39,7 +43,9 @@ export async function recordFiles(
     for (const file of manifest.files) {
       const path = pathOf(file);
       await requireFile(path, file);
-      await registry.blobs.importFile(path, { signal });
+      const imported = await registry.blobs.importFile(path, { signal });
+      // The path may lead to another file by now.
+      if (imported.digest !== file.digest) throw damaged(path, file.digest);
     }
     const own = name === undefined || name === manifest.name;
     const renamed = (): Promise<Uint8Array> => {
@@ -62,5 +68,21 @@ export async function requireFile(
 ): Promise<void> {
   const entry = await lstat(path).catch(() => null);
   if (entry?.isFile() && entry.size === size && (await digestOfFile(path)) === digest) return;
-  throw registryError('IMPORT_DAMAGED', `${path} is missing or damaged`, { path, digest });
+  throw damaged(path, digest);
+}
+
+function damaged(path: string, digest: string): SwarmError {
+  return registryError('IMPORT_DAMAGED', `${path} is missing or damaged`, { path, digest });
+}
+
+/**
+ * Refuses to take a name from a manifest if versions of another author have it here. The other side chooses that name, and would
+ * move the tag `latest` of an adapter that is in use to its own version.
+ * @throws SwarmError IMPORT_NAME
+ */
+function refuseTakenName(registry: Registry, name: string, author: string): void {
+  const other = registry.versions(name).find((version) => version.author !== author);
+  if (other === undefined) return;
+  const message = `the adapter is named "${name}" by ${author}, and ${other.label} of that name here is by ${other.author}`;
+  throw registryError('IMPORT_NAME', message, { name, author, version: other.label, found: other.author });
 }

@@ -1,15 +1,18 @@
 import { execFileSync } from 'node:child_process';
 import { mkdir, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import { parse } from 'yaml';
 import { exportFolder } from '../../../registry/export/export-folder.ts';
 import { exportMerged } from '../../../registry/export/export-merged.ts';
 import { exportOci } from '../../../registry/export/export-oci.ts';
 import { importOci } from '../../../registry/export/import-oci.ts';
+import { Registry } from '../../../registry/registry.ts';
 import { withCode } from '../../utils/codes.ts';
 import { temporaryFolder } from '../../utils/folder.ts';
+import { ManualClock } from '../../utils/manual-clock.ts';
 import { addSmall, BASE, openTestRegistry } from '../../utils/registry.ts';
+import { signerOf } from '../../utils/signers.ts';
 
 const json = async (...path: string[]) => JSON.parse(await readFile(join(...path), 'utf8'));
 
@@ -123,6 +126,29 @@ describe('an OCI image layout', () => {
     expect((await importOci(other, { layout })).created).toBe(false);
     const renamed = (await importOci(other, { layout, name: 'copy' })).version;
     expect(renamed).toMatchObject({ label: 'copy:v1', manifest: { parents: [{ digest: version.digest }] } });
+  });
+
+  it('does not move "latest" of an adapter of another author without --name', async () => {
+    const { version, layout } = await exported();
+    const home = join(await temporaryFolder(), 'registry');
+    const registry = await Registry.open(
+      { home },
+      { clock: new ManualClock(), signer: async () => signerOf(2) },
+    );
+    onTestFinished(() => registry.close());
+    const own = await addSmall(registry, 'demo', 2);
+    await expect(importOci(registry, { layout })).rejects.toThrow(withCode('IMPORT_NAME'));
+    expect(registry.resolve('demo').digest).toBe(own.digest);
+    const chosen = await importOci(registry, { layout, name: 'demo' });
+    expect(chosen.version).toMatchObject({ label: 'demo:v2', digest: version.digest });
+  });
+
+  it('is refused if a blob changes after it was checked', async () => {
+    const { layout } = await exported();
+    const { registry } = await openTestRegistry();
+    vi.spyOn(registry.blobs, 'importFile').mockResolvedValue({ digest: 'd'.repeat(64), size: 1 });
+    await expect(importOci(registry, { layout })).rejects.toThrow(withCode('IMPORT_DAMAGED'));
+    expect(registry.names()).toEqual([]);
   });
 
   it('is refused if a blob is damaged, missing, or a link', async () => {
