@@ -7,6 +7,7 @@ export const modelError = defineErrors({
   BASE_BITS: { kind: 'usage', next: 'choose another engine, or --base-bits 32' },
   BASE_DIGEST: { kind: 'failed', next: 'ask the operator of the coordinator to create the job again' },
   GGUF_ADAPTER: { kind: 'failed', next: 'export the merged model instead' },
+  GGUF_CHANGED: { kind: 'failed', next: 'run the command again when no program writes to the file' },
   GGUF_HEADER: { kind: 'failed', next: GET_FILE },
   GGUF_METADATA: { kind: 'failed', next: GET_FILE },
   GGUF_RANGE: { kind: 'failed', next: 'choose the type bf16 or f32' },

@@ -1,7 +1,9 @@
+import type { BigIntStats } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { makeFolder } from '../../../common/folders.ts';
 import { digestOf, digestRecords } from '../base/digest-cache.ts';
+import { modelError } from '../errors.ts';
 import { openFile } from '../json.ts';
 import { type ImportGgufOptions, importGguf } from './import-model.ts';
 
@@ -21,22 +23,32 @@ export function isGgufName(path: string): boolean {
 /**
  * Returns the Hugging Face folder of the model in a GGUF file. Converts the file on the first call. Later calls find the
  * folder by the digest of the file.
- * @throws SwarmError the errors of importGguf; FOLDER_UNUSABLE
+ * @throws SwarmError the errors of importGguf; GGUF_CHANGED the file changed meanwhile; FOLDER_UNUSABLE
  */
 export async function openGgufBase({ path, cacheDir, signal, onProgress }: GgufBaseOptions): Promise<string> {
   const { handle } = await openFile(path);
+  const before = await handle.stat({ bigint: true });
   const { digest } = await digestOf(path, handle, { records: digestRecords(cacheDir), signal });
   const parent = join(cacheDir, 'gguf', `${digest}-v${CONVERSION_VERSION}`);
   const output = join(parent, basename(path).replace(/\.gguf$/i, ''));
   if (await isFolder(output)) return output;
   await makeFolder(parent, { next: 'set SWARM_CACHE to a folder that you may write to' });
   try {
-    await importGguf({ path, output, signal, onProgress });
+    // The folder has the digest in its name, and the conversion opens the file again.
+    const beforeRename = () => requireSame(path, before);
+    await importGguf({ path, output, signal, onProgress, beforeRename });
   } catch (error) {
     // Another process may have converted the file in the meantime.
     if (!(await isFolder(output))) throw error;
   }
   return output;
+}
+
+/** @throws SwarmError GGUF_CHANGED */
+async function requireSame(path: string, before: BigIntStats): Promise<void> {
+  const now = await stat(path, { bigint: true }).catch(() => null);
+  if (now?.ino === before.ino && now.size === before.size && now.mtimeNs === before.mtimeNs) return;
+  throw modelError('GGUF_CHANGED', `${path} changed while it was being converted`, { file: path });
 }
 
 async function isFolder(path: string): Promise<boolean> {

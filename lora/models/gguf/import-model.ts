@@ -24,6 +24,8 @@ export interface ImportGgufOptions {
   readonly signal?: AbortSignal;
   /** Called after each piece of the weights with the bytes that were written, and with the bytes in all. */
   readonly onProgress?: (done: number, total: number) => void;
+  /** Called before the folder appears. If it rejects, no folder is written. */
+  readonly beforeRename?: () => Promise<void>;
 }
 
 /** Factors of the rotary frequencies. They are part of the config in Hugging Face's layout. */
@@ -47,7 +49,13 @@ interface Source {
  * @throws SwarmError GGUF_* the file is damaged, or has a feature that cannot be converted exactly
  * @throws SwarmError MODEL_CONFIG, MODEL_UNSUPPORTED, TENSORS_MISSING, TENSORS_SHAPE, TENSORS_UNEXPECTED
  */
-export async function importGguf({ path, output, signal, onProgress }: ImportGgufOptions): Promise<void> {
+export async function importGguf({
+  path,
+  output,
+  signal,
+  onProgress,
+  beforeRename,
+}: ImportGgufOptions): Promise<void> {
   const header = await readGguf(path);
   const metadata = new Metadata(header.metadata, path);
   refuseOtherFiles(metadata);
@@ -62,6 +70,7 @@ export async function importGguf({ path, output, signal, onProgress }: ImportGgu
     await writeJson(join(partial, 'config.json'), json);
     await writeTokenizer(partial, tokenizer, json);
     await writeWeights(path, join(partial, SINGLE_FILE), sources, { signal, onProgress });
+    await beforeRename?.();
     await renameDurably(partial, output);
   } catch (error) {
     await rm(partial, { recursive: true, force: true });
