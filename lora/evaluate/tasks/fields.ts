@@ -1,7 +1,7 @@
 /** Evaluates `doc_to_text`, `doc_to_target`, `doc_to_choice` and similar keys for a document. */
 import { evaluateError } from '../errors.ts';
 import { LiteralProblem, literalEval } from '../python/literal.ts';
-import { fromJson, isDictionary, isList, type PythonValue, str } from '../python/values.ts';
+import { fromJson, isDictionary, isList, type PythonValue, str, ValueProblem } from '../python/values.ts';
 import { TemplateProblem } from '../templates/problem.ts';
 import { Template } from '../templates/template.ts';
 import type { FieldSource, TaskConfig } from './config.ts';
@@ -46,10 +46,10 @@ export class Fields {
     let value: PythonValue;
     if (typeof source === 'string') {
       value = this.#value(key, source, document);
-      if (this.#isTemplate(source)) value = this.#literal(key, str(value));
+      if (this.#isTemplate(source)) value = this.#literal(key, this.#text(key, value));
     } else value = isDictionary(source) ? Object.values(fromJson(source) as object) : fromJson(source);
     if (!isList(value) || !value.every((choice) => typeof choice === 'string')) {
-      throw this.#problem(key, `the choices are ${str(value)}, which is not a list of texts`);
+      throw this.#problem(key, `the choices are ${this.#text(key, value)}, which is not a list of texts`);
     }
     return value as readonly string[];
   }
@@ -57,7 +57,17 @@ export class Fields {
   /** Returns the text of a column, or of a template. */
   plain(key: string, document: Document, source: FieldSource | null): string | null {
     if (source === null || source === '') return null;
-    return str(this.#value(key, source, document));
+    return this.#text(key, this.#value(key, source, document));
+  }
+
+  /** Returns the text of a value, which a column of a document may nest too deeply to print. */
+  #text(key: string, value: PythonValue): string {
+    try {
+      return str(value);
+    } catch (error) {
+      if (error instanceof ValueProblem) throw this.#problem(key, error.message, error);
+      throw error;
+    }
   }
 
   #isTemplate(source: FieldSource | null): source is string {

@@ -1,0 +1,15 @@
+import { expect, it } from 'vitest';
+import { fromJson } from '../../../../../lora/evaluate/python/values.ts';
+import type { TaskConfig } from '../../../../../lora/evaluate/tasks/config.ts';
+import { Fields } from '../../../../../lora/evaluate/tasks/fields.ts';
+import { withCode } from '../../../../utils/codes.ts';
+
+it('a column that is nested too deeply to print is a problem of the document', () => {
+  const config = { file: { path: 'task.yaml', entries: new Map() } } as unknown as TaskConfig;
+  const fields = new Fields(config, new Set(['question']));
+  const nested = (depth: number) => ({
+    question: fromJson(JSON.parse(`${'['.repeat(depth)}${']'.repeat(depth)}`)),
+  });
+  expect(fields.plain('doc_to_text', nested(2), 'question')).toBe('[[]]');
+  expect(() => fields.plain('doc_to_text', nested(1000), 'question')).toThrow(withCode('TASK_DOCUMENT'));
+});
