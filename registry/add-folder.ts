@@ -118,7 +118,8 @@ async function baseOf(
   }
   // A base that this registry has seen is described and checked again, unless its folder is gone or has changed.
   const seen = registry.baseFolder(named);
-  const found = seen === null ? null : await knownBase(seen, describing).catch(() => null);
+  const found =
+    seen === null ? null : await knownBase(seen, describing).catch(() => signal?.throwIfAborted() ?? null);
   if (found?.base.digest === named) return found;
   return { base: { name: null, revision: null, digest: named, tokenizer: null }, folder: null };
 }

@@ -55,7 +55,7 @@ async function share(context: Context, reference: string, flags: ShareFlags): Pr
         printLines(context, [
           `sharing ${label}  ${digest.slice(0, 12)}  until Ctrl-C`,
           `ticket ${ticket}`,
-          `next: on the other machine, run ${SWARM} adapter pull - and paste the ticket; whoever has the ticket can fetch the version`,
+          `next: on the other machine, run ${SWARM} adapter pull - and paste the ticket; anyone with the ticket can fetch the version`,
         ]);
       }
       if (!signal.aborted) await once(signal, 'abort');

@@ -75,6 +75,7 @@ export class RunningGeneration implements Generation {
     }
     this.#addRest();
     if (this.#text.stopped) {
+      // The caller has its whole text, so the error of the rest does not matter.
       computed.catch(() => {});
       this.#cancel.abort();
     }

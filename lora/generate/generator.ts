@@ -209,6 +209,7 @@ class GeneratorProcess implements Generator {
 
   async close(): Promise<void> {
     const timer = setTimeout(() => this.#child.process.kill('SIGKILL'), STOP_GRACE_MS);
+    // A process that has died answers with an error, and has stopped anyway.
     void this.#child.call('stop', null).catch(() => {});
     this.#child.fail(generateError('GENERATOR_CLOSED', 'the generator was closed'));
     await this.#child.closed;

@@ -46,6 +46,7 @@ export async function openGgufBase({ path, cacheDir, signal, onProgress }: GgufB
 
 /** @throws SwarmError GGUF_CHANGED */
 async function requireSame(path: string, before: BigIntStats): Promise<void> {
+  // A file that is gone has changed, too.
   const now = await stat(path, { bigint: true }).catch(() => null);
   if (now?.ino === before.ino && now.size === before.size && now.mtimeNs === before.mtimeNs) return;
   throw modelError('GGUF_CHANGED', `${path} changed while it was being converted`, { file: path });

@@ -38,7 +38,7 @@ const LLAMA3_HIGH = 4;
 /**
  * Makes the config.json of a model from the metadata of its GGUF file.
  * @throws SwarmError GGUF_METADATA a key is missing or has a wrong type
- * @throws SwarmError GGUF_UNSUPPORTED the architecture, or a feature of the model, is not implemented
+ * @throws SwarmError GGUF_UNSUPPORTED this program has no such architecture, or no such feature of a model
  */
 export function configOf(metadata: Metadata, facts: TensorFacts): Json {
   const architecture = metadata.text('general.architecture');
