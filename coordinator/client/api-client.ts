@@ -21,7 +21,7 @@ import type {
 import { coordinatorError } from '../errors.ts';
 import { type HttpResponse, readAll, readLines, request } from './http.ts';
 
-/** Longest time to wait for an answer, in milliseconds. A local daemon that takes longer is stuck. */
+/** Time to wait for an answer, in milliseconds. A daemon on the same machine that takes longer is stuck. */
 const ANSWER_MS = 10_000;
 
 /** Location of a coordinator's control API: the home of a coordinator on this machine, or its URL and token. */
@@ -29,16 +29,16 @@ export type CoordinatorAddress = { readonly home: string } | { readonly url: str
 
 /** Options of a client. */
 export interface ConnectOptions {
-  /** A node's API answers only `status` and `ready`. @default 'coordinator' */
+  /** Kind of daemon. A node's API answers only `status` and `ready`. @default 'coordinator' */
   readonly role?: 'coordinator' | 'node';
-  /** Ends every request of the client. @default never aborts */
+  /** When it aborts, all requests of the client end. @default never aborts */
   readonly signal?: AbortSignal;
 }
 
 /** Client of the control API of a daemon. */
 export class ApiClient {
   readonly url: string;
-  /** Home of the daemon; null when only its URL is known. */
+  /** Home of the daemon; null if only its URL is known. */
   readonly #home: string | null;
   readonly #role: Role;
   readonly #token: string | null;
@@ -60,7 +60,7 @@ export class ApiClient {
 
   /**
    * Opens a client of the daemon in a home.
-   * @throws SwarmError DAEMON_NOT_RUNNING when no daemon has written its file into the home
+   * @throws SwarmError DAEMON_NOT_RUNNING if the home has no file with the daemon's URL
    * @internal users call `connect`, which has defaults
    */
   static async open(home: string, role: Role, { signal }: { signal: AbortSignal }): Promise<ApiClient> {
@@ -72,7 +72,7 @@ export class ApiClient {
   /**
    * Opens a client of a coordinator or of a node.
    * @param where @default the home of the user's coordinator
-   * @throws SwarmError DAEMON_NOT_RUNNING when no daemon has written its file into the home
+   * @throws SwarmError DAEMON_NOT_RUNNING if the home has no file with the daemon's URL
    */
   static async connect(
     where: CoordinatorAddress = { home: resolveHomes().coordinator },
@@ -100,8 +100,8 @@ export class ApiClient {
   /**
    * Bans a node, and all other nodes of the person who answers for it.
    * @param peer whole peer id
-   * @param options `job`: the only job of the ban; null: all jobs. `reason`: the node sees it, up to 200 characters.
-   *   `forMs`: duration in milliseconds; null: for good
+   * @param options `job`: the job from which the node is banned, or null for all jobs. `reason`: a text of up to 200
+   *   characters, which the node sees. `forMs`: duration in milliseconds, or null for a permanent ban
    */
   ban(
     peer: string,
@@ -114,12 +114,15 @@ export class ApiClient {
     return this.#json('POST', `/v1/peers/${encodeURIComponent(peer)}/ban`, { job, reason, forMs });
   }
 
-  /** Lifts the strikes and bans of the person who answers for a node. @param options `job`: only this job; null: all */
+  /**
+   * Lifts the strikes and bans of the person who answers for a node.
+   * @param options `job`: the job in which they are lifted, or null for all jobs
+   */
   pardon(peer: string, { job = null }: { job?: string | null } = {}): Promise<PeerReceipts> {
     return this.#json('POST', `/v1/peers/${encodeURIComponent(peer)}/pardon`, { job });
   }
 
-  /** Tells what the coordinator knows about a node: its standing, strikes, receipts and scores. @param peer whole peer id */
+  /** Returns the standing, strikes, receipts and scores of a node. @param peer whole peer id */
   receipts(peer: string): Promise<PeerReceipts> {
     return this.#get(`/v1/peers/${encodeURIComponent(peer)}`);
   }
@@ -144,7 +147,10 @@ export class ApiClient {
     return (await this.#get<{ invites: InviteView[] }>(`/v1/jobs/${encodeURIComponent(id)}/invites`)).invites;
   }
 
-  /** Creates a personal invite. Its text cannot be read again. @throws SwarmError INVITE_EXISTS, TOO_MANY_INVITES */
+  /**
+   * Creates a personal invite. Only this call returns the text of the invite.
+   * @throws SwarmError INVITE_EXISTS, TOO_MANY_INVITES
+   */
   createInvite(id: string, options: CreateInviteOptions = {}): Promise<CreatedInvite> {
     return this.#json('POST', `/v1/jobs/${encodeURIComponent(id)}/invites`, options);
   }
@@ -159,7 +165,7 @@ export class ApiClient {
     return this.#json('POST', path, {});
   }
 
-  /** Restores the adapter of the checkpoint of a round, or of the one with the lowest held-out loss. */
+  /** Restores an earlier checkpoint's adapter. @param to round of the checkpoint; 'best' is the lowest held-out loss */
   rollBack(id: string, to: number | 'best'): Promise<JobSummary> {
     return this.#json('POST', `/v1/jobs/${encodeURIComponent(id)}/rollback`, { to });
   }
@@ -186,8 +192,8 @@ export class ApiClient {
   }
 
   /**
-   * Yields the events of a job after sequence number `after`. With `follow`, also yields new ones until the signal
-   * aborts.
+   * Yields the events of a job after sequence number `after`. With `follow`, waits for new events and yields them until
+   * the signal aborts.
    */
   async *events(
     id: string,
@@ -247,7 +253,7 @@ export class ApiClient {
           { cause: error },
         );
       }
-      // A killed daemon leaves its file behind, so the file does not show that the daemon runs.
+      // A killed daemon leaves its file behind, so a file in the home does not prove that the daemon runs.
       if (this.#home !== null) throw notRunning(this.#home, this.#role, error);
       throw storageError(
         'DAEMON_NOT_RUNNING',

@@ -10,7 +10,7 @@ import { requireKept } from '../require-kept.ts';
 
 /**
  * Copies a checkpoint's folder (PEFT files and the signed checkpoint) and checks the digest of its weights.
- * @param output folder to copy into; created when missing
+ * @param output folder to copy into; created if it does not exist
  * @throws SwarmError CHECKPOINT_DAMAGED, CHECKPOINT_PRUNED
  */
 export async function copyCheckpoint(
@@ -19,7 +19,8 @@ export async function copyCheckpoint(
 ): Promise<void> {
   requireKept({ round, kept });
   await mkdir(output, { recursive: true });
-  // The files of the home are private. A copy of the bytes alone gets the permissions that the user gives to new files.
+  // Copies bytes without file permissions. Only the daemon's user may read the files in the home, but the copy gets the
+  // usual permissions of new files.
   for (const name of await readdir(path))
     await pipeline(createReadStream(join(path, name)), createWriteStream(join(output, name)));
   const hash = createHash('sha256');

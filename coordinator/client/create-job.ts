@@ -12,16 +12,18 @@ import { startedJob } from './job-start.ts';
 
 /** Progress of one stage of a job's creation. */
 export interface JobProgress {
-  /** In this order: reading the base, packing the data, making the initial adapter, measuring the base's held-out loss. */
+  /** The stages in order: read the base, pack the data, make the initial adapter, measure its held-out loss. */
   stage: 'base' | 'data' | 'adapter' | 'baseline';
   /** Part of `total` that is done. The unit depends on the stage. */
   done: number;
   total: number;
 }
 
-/** Number of rows in the training files, number of unusable rows, and how the samples of the other rows were packed. */
+/** Figures of the packed training data. */
 export interface JobDataReport {
+  /** Number of records in the training files, and how many are unusable. */
   read: RowSummary;
+  /** Number of samples of the usable records, and how they were packed. */
   tally: RowTally;
 }
 
@@ -45,8 +47,9 @@ export interface CreatedJob {
 }
 
 /**
- * Creates a job on a coordinator of this machine. The coordinator reads base and data from the disk. Creating the same
- * job again changes nothing. Relative paths start from the current folder. A base on the hub is downloaded first.
+ * Creates a job on a coordinator that runs on this machine, because the coordinator reads the base and the data from
+ * disk. Creating the same job again changes nothing. Relative paths start from the current folder. A base that the spec
+ * names on the hub is downloaded first.
  *
  * @param where the coordinator: the result of `startCoordinator`, a home, a URL and token, or a client
  * @param spec the keys of a job file

@@ -4,7 +4,10 @@ import { isSwarmError } from '../../common/errors.ts';
 import type { JobEvent } from '../api/types.ts';
 import { ApiClient, type CoordinatorAddress } from './api-client.ts';
 
-/** Longest wait for an unreachable coordinator, in milliseconds. A restart after a crash or an upgrade takes less. */
+/**
+ * Time in milliseconds after which we give up on an unreachable coordinator. A restart after a crash or an upgrade is
+ * faster.
+ */
 const MAX_AWAY_MS = 60_000;
 const RETRY_MS = 500;
 
@@ -17,8 +20,8 @@ export interface FollowOptions {
 }
 
 /**
- * Yields all events of a job, past and future, each once. Continues after a restart of the coordinator. The iteration
- * does not end when the job ends. Break out of it at an event of type `finished`.
+ * Yields all past and future events of a job, each one once. Continues after a restart of the coordinator. The
+ * iteration does not end when the job ends, so break out of it at an event of type `finished`.
  *
  * @param where the coordinator, or a function that opens a client. The function is called again after a restart,
  * because a restarted daemon may have a new port.
@@ -46,7 +49,7 @@ export async function* followEvents(
     } catch (error) {
       signal.throwIfAborted();
       if (isAnswer(error)) throw error;
-      // An error that is not a SwarmError is a broken stream, so the coordinator was reachable until now.
+      // Any other error is a stream that broke after the coordinator had answered, so the wait starts again.
       if (!isSwarmError(error)) awaySince = null;
       else {
         awaySince ??= now();
@@ -58,9 +61,8 @@ export async function* followEvents(
 }
 
 /**
- * Returns whether a job that paused itself with an event `paused` is still paused. A pause by the operator does not
- * count.
- * @param pause sequence number of the event
+ * Returns whether a job that paused itself has been paused ever since. Returns false if the operator paused it.
+ * @param pause sequence number of the event `paused`
  * @throws the errors of `followEvents`; DAEMON_TIMEOUT after a minute without an answer
  */
 export function needsOperatorSince(
@@ -99,7 +101,7 @@ async function askWithRetries<T>(
   }
 }
 
-/** Returns whether the coordinator answered with an error. Such an error is final. Without an answer, callers try again. */
+/** Returns whether the error is an answer of the coordinator. Repeating the request would give the same answer. */
 function isAnswer(error: unknown): boolean {
   return isSwarmError(error) && error.code !== 'DAEMON_NOT_RUNNING' && error.code !== 'DAEMON_TIMEOUT';
 }

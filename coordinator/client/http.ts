@@ -6,8 +6,9 @@ export interface HttpResponse {
 }
 
 /**
- * Sends one HTTP request to loopback. The request has no timeout; only the signal ends it. We do not use Node's fetch,
- * because it closes a stream after five minutes without data, and more time can pass between two events.
+ * Sends one HTTP request to a daemon on this machine. The request has no timeout, but the signal can abort it. We do
+ * not use Node's fetch, because it closes a stream after five minutes without data, and more than five minutes can pass
+ * between two events of a job.
  */
 export function request(
   url: URL,

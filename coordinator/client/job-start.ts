@@ -5,8 +5,8 @@ import { findStart } from '../../registry/find-start.ts';
 import type { OpenRegistryOptions } from '../../registry/open.ts';
 
 /**
- * Fills in the settings of a job that starts from an adapter: the folder of the adapter, and the LoRA settings that the
- * job does not set.
+ * Completes the settings of a job that starts from an existing adapter. Finds the folder of the adapter, and takes the
+ * LoRA settings that the job does not set from the adapter.
  * @param written the job as its operator wrote it, without defaults
  * @param spec the job with absolute paths and the folder of its base
  * @throws SwarmError ADAPTER_START, ADAPTER_BASE, JOB_SPEC; the errors of `findStart` and `readPeftFolder`

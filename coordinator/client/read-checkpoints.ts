@@ -18,17 +18,18 @@ export interface VerifiedCheckpoint {
   /** Peer id of the coordinator that signed it. */
   readonly author: string;
   readonly checkpoint: Checkpoint;
-  /** Whether the folder has the weights. Coordinators delete the weights of old checkpoints. */
+  /** Whether the weights are still in the folder. A coordinator deletes the weights of old checkpoints. */
   readonly kept: boolean;
 }
 
 /**
- * Reads the checkpoints of a job from a folder of PEFT folders, such as a coordinator's
- * `<home>/checkpoints/<job name>`. Verifies all signatures and the digests of the weights that are still there. Also
- * verifies that all checkpoints have the same job and author, and that each one names the previous one as its parent.
+ * Reads the checkpoints of a job from a folder of PEFT folders, such as a coordinator's `<home>/checkpoints/<job
+ * name>`. Verifies the signature of each checkpoint, and the digest of its weights if they have not been deleted. Also
+ * verifies that all checkpoints have the same job and author, and that each checkpoint after the first names the
+ * previous checkpoint as its parent.
  *
  * @returns the checkpoints, oldest first
- * @throws SwarmError SIGNATURE_INVALID, MESSAGE_*, CHECKPOINT_DAMAGED; a system error when the folder cannot be read
+ * @throws SwarmError SIGNATURE_INVALID, MESSAGE_*, CHECKPOINT_DAMAGED; a system error if the folder cannot be read
  */
 export async function readCheckpoints(folder: string): Promise<VerifiedCheckpoint[]> {
   const found: VerifiedCheckpoint[] = [];

@@ -21,20 +21,25 @@ export interface JobCheck {
     /** Bytes of all data shards. A node fetches at most this much. */
     readonly bytes: number;
     readonly heldOut: { readonly rows: number; readonly tokens: number };
-    /** Number of unusable rows in the training files. They are few enough to continue without them. */
+    /**
+     * Number of unusable records in the training files. With too many of them, `checkJob` throws DATA_BAD_ROWS instead.
+     */
     readonly unusable: number;
   };
   readonly adapter: { readonly parameters: number; readonly bytes: number };
-  /** Largest update at each preset that rounds may use. With "auto", the preset depends on the number of nodes. */
+  /**
+   * Maximum size of an update at each preset that rounds may use. With "auto", the number of nodes in a round decides
+   * between two presets.
+   */
   readonly update: readonly { readonly preset: Preset; readonly bytes: number }[];
   /** Size of the manifest that every node gets. */
   readonly manifestBytes: number;
 }
 
 /**
- * Runs the same checks as the creation of the job, except those that run the base. Reads base and tokenizer, tokenizes
- * and packs every row of the data, matches the target modules, and splits off the held-out rows. Writes nothing but a
- * cache of the base's digests.
+ * Runs the same checks as the creation of the job, except those that compute with the base. Reads the base and the
+ * tokenizer, finds the target modules, splits off the held-out data, and tokenizes and packs all data. The only file
+ * that it writes is a cache of the base's digests.
  * @throws SwarmError MODEL_*, TENSORS_*, LORA_*, DATA_*, SEQUENCE_TOO_LONG, JOB_TOO_LARGE
  */
 export async function checkJob(
@@ -66,7 +71,8 @@ export async function checkJob(
   const parameters = adapterSize(layout);
   const adapterBytes = parameters * Float32Array.BYTES_PER_ELEMENT;
   const { data } = packed;
-  // All digests have the same length, so the manifest has its real size with any digest.
+  // No adapter has been made, so its digest is unknown. Any digest gives the manifest its real size, because all
+  // digests have the same length.
   const initial = { digest: sha256(new Uint8Array()), size: adapterBytes };
   const manifest = describeJob({ spec, model, base, data, layout, initial, createdAt: clock.now() });
   const { preset } = spec.rounds;

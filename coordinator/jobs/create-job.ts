@@ -27,7 +27,8 @@ import { packJobData } from './pack-data.ts';
 export type CreateJobLine =
   | { event: 'progress'; stage: 'base' | 'data' | 'adapter' | 'baseline'; done: number; total: number }
   /**
-   * Number of rows in the training files, number of unusable rows, and how the samples of the other rows were packed.
+   * `read`: number of records in the training files, and how many are unusable. `tally`: how the samples of the usable
+   * records were packed.
    */
   | { event: 'data'; read: RowSummary; tally: RowTally }
   | { event: 'created'; job: string; name: string; invite: string }
@@ -62,7 +63,7 @@ export class JobCreation {
     const { coordinator, network } = this.#deps;
     this.#running++;
     try {
-      // If an attempt with the same base has just failed, the cleaning may still be deleting that base.
+      // If an attempt with the same base has just failed, `clean` may still be deleting the folder of that base.
       await this.#cleaning;
       await coordinator.collector.withScope(async (scope) => {
         const prepared = await this.#prepare(spec, scope, onLine, signal);
@@ -81,12 +82,12 @@ export class JobCreation {
   }
 
   /**
-   * Deletes the folders of bases that no job uses, including those that a killed process left. The blob collector
-   * deletes their blobs.
+   * Deletes the folders of bases that no job uses, including folders that a killed process left behind. The blobs of
+   * these bases are deleted later, by garbage collection.
    */
   async clean(): Promise<void> {
     const { coordinator, log } = this.#deps;
-    // A job that is being created has a base folder, but it is not in the list of jobs yet.
+    // A job that is being created uses a base, but the job is not in the list of jobs yet.
     if (this.#running > 0) return;
     const keep = new Set(coordinator.jobs().map(({ context }) => context.manifest.base.digest));
     this.#cleaning = removeBases({
@@ -111,7 +112,7 @@ export class JobCreation {
     const { blobs, store, validator, clock } = this.#deps;
     let last = '';
     const progress = (stage: 'base' | 'data' | 'adapter' | 'baseline', done: number, total: number): void => {
-      // Send at most one line per percent, because the data can have millions of documents.
+      // Send at most one line per percent, because the data can have millions of examples.
       const point = `${stage} ${Math.floor((100 * done) / total)}`;
       if (point !== last) onLine({ event: 'progress', stage, done, total });
       last = point;

@@ -35,12 +35,12 @@ export async function openJobBase({
 }
 
 /**
- * Checks that an adapter of this layout, and a round's change of it, are small enough to be exchanged. Saved modules
- * can make them too large.
+ * Checks that an adapter of this layout and the deltas of its checkpoints are small enough to be sent to nodes. With
+ * saved modules, they can be too large.
  * @throws SwarmError LORA_TOO_LARGE
  */
 export function checkExchange(layout: AdapterLayout): void {
-  // The delta of a round is always published with the preset `dense`, whatever preset the updates have.
+  // The coordinator publishes a round's delta with the preset `dense`, even if the updates have a smaller preset.
   const { maximumBytes } = updateLimits(layout, 'dense');
   if (maximumBytes <= UPDATE_BYTES && maxAdapterBytes(layout) <= ADAPTER_BYTES) return;
   const parameters = adapterSize(layout);

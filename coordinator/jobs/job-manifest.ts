@@ -41,7 +41,9 @@ export function describeJob({
   } satisfies Manifest);
 }
 
-/** Returns the name of a base. A base from a hub has its name and commit on the hub; any other has its folder's name. */
+/**
+ * Returns the name and commit that a base has on the hub. For a base from elsewhere, returns the name of its folder.
+ */
 function nameOf(dir: string): Pick<Manifest['base'], 'name' | 'revision'> {
   return hubOrigin(dir) ?? { name: basename(dir) };
 }

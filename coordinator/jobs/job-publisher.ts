@@ -8,7 +8,7 @@ import type { JobRun } from '../job-run.ts';
 import { isOver } from '../round/round-machine.ts';
 
 export interface JobPublisherOptions {
-  /** Folder of the registry; null: publish nothing. */
+  /** Folder of the registry; null if nothing is published. */
   readonly registry: string | null;
 }
 
@@ -47,7 +47,7 @@ export class JobPublisher {
     if (run !== undefined) this.#publish(run);
   }
 
-  /** Waits until the publication that is running has ended. */
+  /** Waits until the running publication and those that wait behind it have ended. */
   stop(): Promise<void> {
     return this.#running;
   }

@@ -19,11 +19,14 @@ import type { BlobStore } from '../../storage/blobs.ts';
 import { coordinatorError } from '../errors.ts';
 
 export interface JobData {
-  /** Entry for the manifest. The shards that it names are blobs. */
+  /** The `data` entry of the manifest. It names the training shards, which are stored as blobs. */
   readonly data: Manifest['data'];
-  /** Packed held-out rows; see `decodeHeldOut`. They are never a blob, because every peer can fetch every blob. */
+  /**
+   * Packed held-out rows, encoded as `decodeHeldOut` reads them. They are not stored as a blob, because peers can fetch
+   * blobs, and held-out data must stay secret.
+   */
   readonly heldOut: Uint8Array;
-  /** Number of rows in the training files, and of those that could not be read or rendered. */
+  /** Number of records in the training files, and number of records that could not be read or rendered. */
   readonly read: RowSummary;
   /** Counts of the training samples that were packed, cut or left out. */
   readonly tally: RowTally;
@@ -33,7 +36,7 @@ export interface JobDataOptions {
   readonly spec: Pick<JobSpec, 'base' | 'data' | 'training' | 'seed'>;
   readonly tokenizer: TextTokenizer;
   readonly signal: AbortSignal;
-  /** Called with the number of examples packed so far and their total. */
+  /** Called with the number of examples packed so far, and the number of all examples. */
   readonly onProgress: (done: number, total: number) => void;
 }
 
@@ -43,14 +46,15 @@ export interface JobDataDeps {
 }
 
 /**
- * Largest number of held-out rows. The coordinator holds them in memory while it evaluates them, with up to 10 bytes
- * per token.
+ * Maximum number of held-out rows. While the coordinator evaluates them, they take up to 10 bytes of its memory per
+ * token.
  */
 const HELD_OUT_ROWS = 65_536;
 
 /**
- * Reads a job's examples, splits off the held-out ones, and renders and packs both parts. The training rows become
- * blobs. The data is read three times (counting, held-out, training), so that it need not fit into memory.
+ * Reads a job's examples, splits off the held-out examples, and renders and packs both parts. Stores the training rows
+ * as blobs. The data may be larger than memory, so it is read three times: to count the examples, to pack the held-out
+ * part, and to pack the training part.
  * @throws SwarmError DATA_*, TEMPLATE_*, HELD_OUT_TOO_LARGE, STORE_FULL
  */
 export async function packJobData(options: JobDataOptions, deps: JobDataDeps): Promise<JobData> {

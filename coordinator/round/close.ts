@@ -6,22 +6,22 @@ import { isProven, type PresentPeer } from './plan.ts';
 export interface Round {
   readonly number: number;
   readonly openedAt: number;
-  /** Longest duration of the round from `openedAt`. The head announces it. */
+  /** Maximum duration of the round in milliseconds, counted from `openedAt`. Nodes read it in the head. */
   readonly deadlineMs: number;
   /** No timeout closes the round before this time. After a restart of the coordinator, nodes need time to reconnect. */
   readonly notBefore: number;
   readonly assigned: readonly string[];
   readonly delivered: readonly string[];
-  /** Assigned nodes that left or lost their work before they delivered. */
+  /** Assigned nodes that left or lost their work before they delivered an update. */
   readonly left: readonly string[];
   /**
    * Assigned nodes that signed two different updates of this round, or were removed from the job. None of their updates
-   * counts in it.
+   * counts in this round.
    */
   readonly excluded: readonly string[];
   /**
-   * Time since which all nodes that have neither delivered nor left have been absent; null while one of these nodes is
-   * present.
+   * Time at which the last awaited node became absent; null while an awaited node is present. An assigned node is
+   * awaited until it delivers, leaves or is excluded.
    */
   readonly abandonedAt: number | null;
 }
@@ -33,9 +33,9 @@ export interface Arrival {
   readonly ms: number;
 }
 
-/** What the duration of a round depends on. */
+/** Facts that decide how long a round lasts. */
 export interface Timing {
-  /** Each peer that is ready to train. */
+  /** Peers that are ready to train, by peer id. */
   readonly present: Readonly<Record<string, PresentPeer>>;
   readonly arrivals: readonly Arrival[];
 }
@@ -46,43 +46,48 @@ export interface ClosingSettings {
   readonly maxSeconds: number;
 }
 
-/** Number of rounds whose arrivals predict the next one. Nodes come, go and change speed, so older rounds say little. */
+/**
+ * Number of earlier rounds whose arrivals predict those of a round. Nodes come, go and change speed, so rounds before
+ * these predict little.
+ */
 export const ARRIVAL_ROUNDS = 3;
 /**
- * The patience as a multiple of the 75th percentile of measured arrivals. The patience is the time after the opening of
- * a round from which a quorum is enough to close it.
+ * The patience as a multiple of the 75th percentile of measured arrivals. The patience is the time that a round waits
+ * for all assigned nodes. After that time, a quorum of updates is enough to close the round.
  */
 export const PATIENCE_FACTOR = 1.2;
-/** The longest duration of a round as a multiple of the patience. */
+/** Maximum duration of a round as a multiple of the patience. */
 export const DEADLINE_FACTOR = 2;
 /**
  * The patience of the first round as a multiple of the 75th percentile of its own arrivals. In the first round all
- * nodes have the same number of steps, so a node with a third of the fastest node's speed needs three times as long.
- * The plan allows for such nodes.
+ * nodes have the same number of steps, so a node with a third of the fastest node's speed needs three times as long. In
+ * later rounds, such a node gets a third of the steps (LEAST_STEPS_SHARE).
  */
 export const FIRST_ROUND_FACTOR = 3;
 /**
- * The shortest patience: one heartbeat. With a shorter one, rounds of a second or two would exclude nodes because of
- * mere jitter.
+ * Minimum patience: the time between two heartbeats. With less patience, rounds of a second or two would close without
+ * nodes whose updates the network delayed by chance.
  */
 export const LEAST_PATIENCE_MS = HEARTBEAT_INTERVAL_MS;
-/** Time that a round waits for any node to come back after all nodes have fallen silent. */
+/** Time that a round waits for a node to come back after all awaited nodes have fallen silent. */
 export const ABANDONED_MS = 3 * PEER_LOST_AFTER_MS;
 /** Time for nodes to reconnect and deliver after a restart of the coordinator. */
 export const RECOVERY_MS = 15_000;
 
 export type Verdict =
   | { verdict: 'close'; cause: 'complete' | 'quorum' | 'deadline' }
-  /** The round becomes a null round, because it has too few updates and waits for no more. */
+  /** The round becomes a null round, because it has too few updates and does not wait any longer. */
   | { verdict: 'null'; reason: string }
   /** The round stays open. It is judged again at `at`, or at the next event. */
   | { verdict: 'wait'; at: number; abandonedAt: number | null };
 
 /**
- * Returns the longest duration of a round that opens now: twice the patience, or `maxSeconds` if no arrival has been
- * measured yet. The duration doubles with each round in a row that ended with too few updates. The doubling is needed
- * when all nodes become slower, for example because their owners use the machines. Without it, the nodes would lose
- * their work in every round, and no new arrival would correct the measured times.
+ * Returns the maximum duration of a round that opens now: twice the patience, and `maxSeconds` at most. If no arrival
+ * has been measured yet, the maximum is `maxSeconds`.
+ *
+ * The maximum doubles with each round in a row that ended with too few updates, because all nodes may have become
+ * slower, for example while their owners use the machines. Without the doubling, these nodes would lose their work in
+ * every round, and no new arrival would correct the measured times.
  */
 export function deadlineMs(
   number: number,
@@ -102,7 +107,7 @@ export function deadlineOf({ openedAt, deadlineMs, notBefore }: Round): number {
   return Math.max(openedAt + deadlineMs, notBefore);
 }
 
-/** Returns the patience: the time from a round's opening after which a quorum is enough. null if nothing was measured. */
+/** Returns the patience (see PATIENCE_FACTOR) in milliseconds; null if no arrival has been measured. */
 export function patienceMs(number: number, { present, arrivals }: Timing): number | null {
   const counted = counting(arrivals, present);
   const measured = percentile75(counted.filter(({ round }) => round < number));
@@ -117,8 +122,8 @@ export function patienceMs(number: number, { present, arrivals }: Timing): numbe
  * - a quorum has delivered (see `hasQuorum`), and the patience is over;
  * - the deadline has passed.
  *
- * With fewer than minPeers updates, the round becomes a null round at the deadline. It becomes one earlier if every
- * node that has not delivered has left, or if all these nodes have been silent for ABANDONED_MS.
+ * With fewer than minPeers updates, the round becomes a null round at the deadline. The round becomes a null round
+ * earlier if every node that has not delivered has left, or if all these nodes have been silent for ABANDONED_MS.
  */
 export function judgeRound(round: Round, timing: Timing, settings: ClosingSettings, now: number): Verdict {
   const { present } = timing;
@@ -160,9 +165,9 @@ function tooFew(count: number, least: number, because: string): string {
 }
 
 /**
- * Returns whether the nodes that have delivered have the share `quorum` of the belief that all assigned nodes have
- * earned. A crowd of new identities that never deliver can therefore not hold up a round until its deadline. If no
- * present node has earned belief, all assigned nodes count equally.
+ * Returns whether enough nodes have delivered: the sum of their earned beliefs must be at least `quorum` times the sum
+ * over all assigned nodes. New identities have no earned belief, so a crowd of them that never delivers cannot hold up
+ * a round until its deadline. If no assigned node that is present has earned belief, all assigned nodes count equally.
  */
 function hasQuorum({ assigned, delivered }: Round, present: Timing['present'], quorum: number): boolean {
   const earnedBy = (peer: string): number =>
@@ -175,15 +180,16 @@ function hasQuorum({ assigned, delivered }: Round, present: Timing['present'], q
 }
 
 /**
- * Returns the arrivals that count: those of proven nodes, or all if there are none. Otherwise, a crowd of new identities
- * that deliver without training would end each round before the others can deliver.
+ * Returns the arrivals of proven nodes. If there are none, returns all arrivals. If the arrivals of other nodes always
+ * counted, a crowd of new identities that deliver without training would end each round before honest nodes can
+ * deliver.
  */
 function counting(arrivals: readonly Arrival[], present: Timing['present']): readonly Arrival[] {
   const proven = arrivals.filter(({ peer }) => Object.hasOwn(present, peer) && isProven(present[peer]!));
   return proven.length > 0 ? proven : arrivals;
 }
 
-/** Returns the nearest-rank percentile: the smallest arrival time that at least 75 % of the arrivals do not exceed. */
+/** Returns the 75th percentile of the arrival times by nearest rank; null if there are no arrivals. */
 function percentile75(arrivals: readonly Arrival[]): number | null {
   if (arrivals.length === 0) return null;
   const sorted = arrivals.map(({ ms }) => ms).sort((a, b) => a - b);

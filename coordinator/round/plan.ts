@@ -10,33 +10,40 @@ export type Assignment = Head['assignments'][number];
 /**
  * How far the coordinator trusts the person who answers for a node:
  * - `good`: has too few strikes for a consequence
- * - `probation`: gets the least steps
+ * - `probation`: gets the minimum number of steps
  * - `suspended`: gets no assignment
  * - `banned`: gets no assignment, and cannot join
  */
 export type Standing = 'good' | 'probation' | 'suspended' | 'banned';
 
-/** Facts about a node that is ready to train. They decide its share of a round. */
+/** Facts about a node that is ready to train. They decide how much work it gets in a round. */
 export interface PresentPeer {
-  /** Tokens per second, as `speedAfter` computes it; 0 while unmeasured. */
+  /** Tokens per second, as `speedAfter` computes them; 0 if the speed has not been measured. */
   readonly speed: number;
-  /** Shares of the node's scored updates, at most the newest BELIEF_UPDATES, newest first (merge/belief.ts). */
+  /**
+   * Shares (see `sharesOf` in merge/belief.ts) of the node's newest scored updates, at most BELIEF_UPDATES, newest
+   * first.
+   */
   readonly shares: readonly number[];
   readonly standing: Standing;
 }
 
 /** With "auto", rounds of at least this many nodes use "balanced", and smaller rounds use "dense" (decision 050). */
 export const AUTO_SPARSE_PEERS = 4;
-/** Smallest share of the fastest node's steps that a node gets. The updates of nodes that are even slower are late. */
+/**
+ * Minimum number of steps of a node, as a fraction of the fastest node's steps. A node with less than this fraction of
+ * the fastest node's speed gets the minimum too, and its updates arrive late.
+ */
 export const LEAST_STEPS_SHARE = 1 / 3;
-/** Largest speed that counts for a proven node, as a multiple of the median speed. */
+/** Speed at which the counted speed of a proven node is capped, as a multiple of the median speed (see `stepsOf`). */
 export const SPEED_MEDIANS = 3;
 /**
- * Share of the median belief from which a node gets the steps that its speed allows. A node with less belief gets fewer
- * steps. Beliefs are noisy, and the beliefs of honest nodes lie above this line (decision 043).
+ * Minimum belief with which a node gets all steps that its speed allows, as a fraction of the median belief. A node
+ * with less belief gets fewer steps. The fraction is below 1 because beliefs are noisy. It is low enough that the
+ * beliefs of honest nodes lie above it (decision 043).
  */
 export const FULL_BELIEF = 0.6;
-/** Share of a round's places that is kept for nodes that are not believed yet, if there are too few places for all. */
+/** Fraction of a round's places that is reserved for nodes that are not believed yet, if not all nodes get a place. */
 export const NEWCOMER_PLACES = 0.25;
 
 export interface PlanSettings {
@@ -53,19 +60,19 @@ export interface RoundPlan {
   readonly assignments: Assignment[];
 }
 
-/** Returns whether a node gets work. A round does not wait for nodes that get none. */
+/** Returns whether a node may get work. A round does not wait for nodes without work. */
 export function isAssignable({ standing }: PresentPeer): boolean {
   return standing === 'good' || standing === 'probation';
 }
 
 /**
  * Assigns a round's work to the nodes that are assignable. A node's steps are proportional to its speed times its
- * belief (see `stepsOf`), but at least a third of `localSteps`, and at most `localSteps`. An interval has exactly the
- * rows of its node's steps. Positions beyond the end of the data belong to a second permutation of the rows, and so on
- * (lora/data/permutation.ts, `epoch`).
+ * belief (see `stepsOf`), but at least a third of `localSteps`, and at most `localSteps`. The interval of a node has
+ * steps × batchSize rows. If the intervals together have more rows than the data, they continue in a second permutation
+ * of the rows, then in a third, and so on (see `epoch` in lora/data/permutation.ts).
  *
  * @param present nodes that are ready to train, by peer id
- * @param round number of the round, which rotates the choice if there are more peers than a round can take
+ * @param round number of the round. If more nodes are ready than a round can take, it decides whose turn it is
  */
 export function planRound(
   present: Readonly<Record<string, PresentPeer>>,
@@ -93,10 +100,10 @@ export function planRound(
 }
 
 /**
- * Chooses all peers, or as many as a round takes. In the second case, NEWCOMER_PLACES of the places are kept for peers
- * that are not believed yet, and the believed peers get the others, so that a crowd of new identities does not displace
- * them. Places that one group does not need go to the other. Each round begins at another place in the
- * list of peers, so that all take turns.
+ * Chooses the peers that take part in a round. If not all of them get a place, the fraction NEWCOMER_PLACES of the
+ * places is reserved for peers that are not believed yet. Believed peers get the other places, so a crowd of new
+ * identities cannot displace them. Places that one group does not fill go to the other group. Within a group, peers
+ * take turns, because each round starts at a different position of the sorted list.
  */
 function choose(
   sorted: readonly string[],
@@ -115,21 +122,22 @@ function choose(
 }
 
 /**
- * Returns the steps of each node, in proportion to its counted speed times its counted belief. The largest product gets
- * `localSteps`.
+ * Returns the steps of each node, in proportion to its counted speed times its counted belief. The node with the
+ * largest product gets `localSteps`.
  *
- * The counted speed is bounded, because a node that delivers without training seems fast, and every other node would
- * get fewer steps in comparison:
+ * The counted speed is capped as follows. Without a cap, a node that delivers without training would seem very fast,
+ * and all other nodes would get few steps.
  * - A proven node counts at most SPEED_MEDIANS times as fast as the median node.
  * - Any other node counts at most as fast as the median node. An unmeasured node counts as fast as the median node.
  *
  * Medians are weighted by the belief that nodes have earned, so new identities cannot move them.
  *
- * The counted belief is 1 from FULL_BELIEF times the median belief on, and proportionally less below. A node without
- * belief, or on probation, gets the least steps.
+ * The counted belief is 1 if the node's belief is at least FULL_BELIEF times the median belief. If it is lower, the
+ * counted belief is proportionally lower than 1. A node without belief, or on probation, gets the minimum number of
+ * steps (LEAST_STEPS_SHARE).
  *
- * In a job in which no node has earned belief, for example because nothing is scored, all nodes count as proven and as
- * fully believed.
+ * If none of the nodes has earned belief, for example because the job does not score updates, all nodes count as proven
+ * and have a counted belief of 1.
  */
 function stepsOf(peers: readonly PresentPeer[], localSteps: number): number[] {
   const earned = peers.map(({ shares }) => earnedBelief(shares));
@@ -161,7 +169,9 @@ function medianOfMeasured(peers: readonly PresentPeer[], weights: readonly numbe
   );
 }
 
-/** Returns whether a node's work has been believed, up to its newest update. */
+/**
+ * Returns whether a node is believed, has enough scored updates, and the share of the newest is at least BELIEF_LINE.
+ */
 export function isProven(peer: PresentPeer): boolean {
   return !isNewcomer(peer) && peer.shares[0]! >= BELIEF_LINE && beliefIn(peer) > 0;
 }

@@ -4,11 +4,11 @@ import { isAssignable, planRound } from './plan.ts';
 import type { CloseCause, Effect, Ending, JobState, MachineEvent, Transition } from './state.ts';
 
 /**
- * Time that a waiting job with enough nodes waits after each newcomer before it opens a round, because more newcomers
- * may follow.
+ * Time in milliseconds that a waiting job with enough nodes still waits after each arrival of a node, because more
+ * nodes may follow. Then the job opens a round.
  */
 export const GATHER_MS = HEARTBEAT_INTERVAL_MS;
-/** Longest time from the moment when enough nodes were present to the opening of the round. */
+/** Maximum time from the moment when enough nodes were present to the opening of the round. */
 export const GATHER_MOST_MS = 3 * GATHER_MS;
 /**
  * Number of attempts to merge or commit before the job pauses itself. A single failure can be temporary, for example
@@ -18,12 +18,12 @@ export const MERGE_ATTEMPTS = 3;
 /** Delay before the second attempt. The delay doubles with each further attempt. */
 export const RETRY_MS = 2_000;
 /**
- * Number of refused rounds in a row after which the job pauses itself. After so many refusals, the cause is rarely a
- * single node.
+ * Number of rounds in a row whose merge the gate refused, after which the job pauses itself. After so many refusals,
+ * the cause is probably in the data or the settings, and the operator must look for it.
  */
 export const REFUSALS_IN_A_ROW = 5;
 
-/** Returns when the next `tick` is due; null when only other events can change the state. */
+/** Returns the time at which the next `tick` is due; null if only other events can change the state. */
 export function dueAt(state: JobState, now: number): number | null {
   if (state.phase === 'waiting') return state.gathering?.until ?? null;
   if (state.phase === 'validating' || state.phase === 'committing') return state.retryAt;
@@ -51,7 +51,7 @@ export function isEnding({ ending }: JobState): boolean {
   return ending?.phase === 'finished';
 }
 
-/** Returns whether the round in progress restores a checkpoint, as the operator asked. Such a round has no nodes. */
+/** Returns whether the round in progress only restores a checkpoint for the operator. Such a round has no nodes. */
 export function isRollingBack({ rollBackTo, current }: JobState): boolean {
   return rollBackTo !== null && current !== null && current.assigned.length === 0;
 }
@@ -208,8 +208,9 @@ function openRollBack(state: JobState, now: number): Transition {
 }
 
 /**
- * Ends the round in progress and restores a checkpoint. A paused job is paused again afterwards. A merge or commit that
- * is running ends first. If it restores a checkpoint itself, the new request is ignored.
+ * Ends the round in progress and restores a checkpoint. A job that was paused is paused again afterwards. If a round is
+ * being merged or committed, that round ends first. If that round restores a checkpoint itself, the new request is
+ * ignored.
  */
 function rollBack(state: JobState, to: number, now: number): Transition {
   if (state.phase === 'validating' || state.phase === 'committing') {
@@ -312,7 +313,7 @@ function wait(state: JobState): Transition {
   };
 }
 
-/** Returns the reason of a waiting job, for people. */
+/** Returns a text for people that says why the job is waiting. */
 export function waitingReason({ minPeers }: { readonly minPeers: number }): string {
   return minPeers === 1 ? 'it needs a node' : `it needs ${minPeers} nodes`;
 }
@@ -322,15 +323,15 @@ function attemptFailed(state: JobState, reason: string, now: number): Transition
   const attempts = state.attempts + 1;
   if (attempts >= MERGE_ATTEMPTS) {
     if (state.ending?.phase === 'finished') return discard(state, reason, false, now);
-    // The closed round stays, so that a resumed job merges it again from the same updates.
+    // Keep the closed round, so that the job merges its updates again when the operator resumes the job.
     return rest({ ...state, attempts: 0, retryAt: null, ending: null }, { phase: 'paused', reason });
   }
   return stay({ ...state, attempts, retryAt: now + RETRY_MS * 2 ** (attempts - 1) });
 }
 
 /**
- * Pauses or stops the job. An open round closes with the updates that it has, or is discarded if they are fewer than
- * minPeers. A round that is being merged ends first.
+ * Pauses or stops the job. An open round closes with the updates that it has. If it has fewer than minPeers updates, it
+ * becomes a null round. A round that is being merged or committed ends first.
  */
 function end(state: JobState, ending: Ending, now: number): Transition {
   if (state.phase === 'validating' || state.phase === 'committing') return stay({ ...state, ending });
@@ -349,7 +350,7 @@ function end(state: JobState, ending: Ending, now: number): Transition {
 }
 
 function resume(state: JobState, now: number): Transition {
-  // A resume cancels a pause that has not taken effect yet. A stop is for good.
+  // A resume cancels a pause that has not taken effect yet. A stop cannot be cancelled.
   if (state.phase !== 'paused') return stay(isEnding(state) ? state : { ...state, ending: null });
   const next = { ...state, refusals: 0, shortRounds: 0, reason: '' };
   if (state.current) {

@@ -1,11 +1,12 @@
 import type { Manifest } from '../../protocol/manifest.ts';
 
-/** Largest growth of a node's speed from one round to the next, as a factor. */
+/** Maximum factor by which a node's speed grows from one round to the next. */
 export const SPEED_GROWTH = 1.5;
 
 /**
- * Returns the number of predicted tokens that `steps` optimiser steps are expected to train: their rows times the mean
- * number of predicted tokens of a row. An author claims the number of its tokens, but cannot influence this number.
+ * Returns how many tokens `steps` optimiser steps are expected to predict: their rows times the mean number of
+ * predicted tokens of a row. We use this number instead of the token count in the update, because the author of an
+ * update can write any count into it.
  */
 export function expectedTokens(
   steps: number,
@@ -16,10 +17,10 @@ export function expectedTokens(
 
 /**
  * Returns the speed of a node after an update has arrived, in tokens per second. The speed can fall to any value, but
- * grows by a factor of at most SPEED_GROWTH per round. A node that delivers without training would otherwise be
- * measured as thousands of times faster than the others. A late update can only lower the speed, so late updates of
- * several rounds that arrive together do not let the speed grow several times.
- * @param previous speed before the update; 0 while unmeasured
+ * grows by a factor of at most SPEED_GROWTH per round. Without this limit, a node that delivers without training would
+ * be measured as thousands of times faster than the others. A late update can only lower the speed. Therefore the speed
+ * does not grow several times when late updates of several rounds arrive together.
+ * @param previous speed before the update; 0 if it has not been measured
  * @param ms time from the opening of the update's round to its arrival
  */
 export function speedAfter(

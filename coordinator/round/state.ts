@@ -6,14 +6,14 @@ import type { PlanSettings, PresentPeer, RoundPlan } from './plan.ts';
  *
  *   waiting → training → collecting → validating → committing → training …      paused · finished
  *
- * waiting     fewer than minPeers nodes are present, or newcomers are still gathering
+ * waiting     fewer than minPeers nodes are present, or the job still waits for more nodes to arrive
  * training    a round is open; no update has arrived
  * collecting  a round is open; an update has arrived
  * validating  the round is closed; its updates are being merged and checked on held-out data
  * committing  a merge has passed the gate; its checkpoint is being made durable
  *
- * After every commit and every null round, `proceed` opens the next round or announces why there is none. The caller
- * makes effects durable together with their state, and reports their results as events.
+ * After every commit and every null round, `proceed` opens the next round or announces why there is none. The caller of
+ * `reduce` saves the effects together with the new state, carries them out, and reports their results as events.
  */
 export interface JobState {
   readonly settings: MachineSettings;
@@ -21,8 +21,8 @@ export interface JobState {
   /** The round in progress, the next one to open, or the last one of a job that is over. */
   readonly round: number;
   /**
-   * The round that has opened and has not yet ended with a checkpoint or as a null round; else null. In a paused job it
-   * is closed.
+   * The round that has opened and has not yet ended with a checkpoint or as a null round; null if there is none. In a
+   * paused job, it is a closed round that could not be merged or committed.
    */
   readonly current: Round | null;
   /** Number of committed checkpoints, without the initial one. */
@@ -31,27 +31,27 @@ export interface JobState {
   readonly refusals: number;
   /**
    * Number of rounds in a row since the last resume that ended with too few updates. Each such round doubles the
-   * longest duration of the next round. A round that a pause ended early counts too, although it says nothing about the
-   * nodes. The next resume resets the number.
+   * maximum duration of the next round. A round that a pause ended early counts too. That does no harm, because the
+   * next resume resets the number.
    */
   readonly shortRounds: number;
-  /** Each peer that is ready to train, and what decides its share of the next round. */
+  /** Peers that are ready to train, by peer id, with the facts that decide how much work they get in the next round. */
   readonly present: Readonly<Record<string, PresentPeer>>;
   readonly arrivals: readonly Arrival[];
   /**
-   * Set while enough peers are present to open a round, but the job waits for more: the time since when, and the time at
-   * which it stops waiting. null otherwise.
+   * Set while enough peers are present to open a round, but the job waits for more of them; otherwise null. `since`:
+   * time at which the wait began. `until`: time at which the wait ends.
    */
   readonly gathering: { readonly since: number; readonly until: number } | null;
   /** Number of failed attempts to merge or commit the closed round. */
   readonly attempts: number;
-  /** When the next attempt is due. */
+  /** Time at which the next attempt to merge is due; null if none is due. */
   readonly retryAt: number | null;
   /** The operator's pause or stop. It takes effect when the closed round has ended. */
   readonly ending: Ending | null;
   /**
-   * Round of the checkpoint that the operator wants to restore; null if there is no such request. The job does this in
-   * a round without nodes, as soon as no other round is being merged or committed.
+   * Round of the checkpoint that the operator wants to restore; null if there is no such request. The job restores the
+   * checkpoint in a round without nodes, as soon as no other round is being merged or committed.
    */
   readonly rollBackTo: number | null;
   readonly reason: string;
@@ -74,7 +74,7 @@ export type MachineEvent =
   | { type: 'peer-gone'; peer: string; reason: 'left' | 'silent' }
   /** Peers were removed from the job for good. If a round is open, their updates of that round do not count. */
   | { type: 'peers-removed'; peers: readonly string[] }
-  /** A peer is present, but its work of this round is lost. */
+  /** A peer has lost its work of this round, but is still present. */
   | { type: 'gave-up'; peer: string; round: number }
   /** The shares or the standing of peers have changed. Peers that are not present are ignored. */
   | { type: 'judged'; peers: Readonly<Record<string, Partial<Pick<PresentPeer, 'shares' | 'standing'>>>> }
@@ -87,7 +87,7 @@ export type MachineEvent =
   /** No merge passed the gate. */
   | { type: 'refused'; reason: string }
   | { type: 'committed' }
-  /** Merging or committing failed; the updates are not at fault. */
+  /** Merging or committing failed for a reason outside of the updates, so it is tried again. */
   | { type: 'attempt-failed'; reason: string }
   | { type: 'pause'; reason: string }
   | { type: 'resume' }
@@ -104,7 +104,9 @@ export type Effect =
   | { type: 'close'; round: number; cause: CloseCause }
   | { type: 'merge'; round: number }
   | { type: 'commit'; round: number }
-  /** Ends the round as a null round. `tried`: whether the gate refused its merge; false if it had too few updates. */
+  /**
+   * Ends the round as a null round. `tried`: whether it had enough updates, but the gate refused every merge of them.
+   */
   | { type: 'discard'; round: number; reason: string; tried: boolean }
   | { type: 'announce'; phase: 'waiting' | 'paused' | 'finished'; reason: string };
 
