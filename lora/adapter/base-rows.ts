@@ -7,7 +7,7 @@ import { floatDtype, tensorChunks } from '../models/weights/safetensors.ts';
 import type { TensorLocation } from '../models/weights/tensors.ts';
 import type { Delta } from './delta.ts';
 
-/** Bytes of weights per block. */
+/** Maximum bytes of weights in a block. A block has at least one row, even if the row is larger. */
 const BLOCK_BYTES = 4 * 2 ** 20;
 
 /**
@@ -30,7 +30,7 @@ export async function* rowBlocks(
 
 /**
  * Computes DoRA's norm of a module, ‖W + delta‖ over each row of the [out, in] weight, summed in double precision.
- * @param delta null: no change
+ * @param delta change of W; null for the norms of W itself
  * @returns [out]
  */
 export async function rowNorms(

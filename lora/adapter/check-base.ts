@@ -28,7 +28,7 @@ export async function checkBase(
   if (digest !== adapter.baseDigest)
     throw adapterError(
       'ADAPTER_BASE',
-      `the adapter was trained on the base ${adapter.baseDigest}, but ${model.dir} is ${digest}`,
+      `the adapter was trained on a base with the digest ${adapter.baseDigest}, but the base in ${model.dir} has the digest ${digest}`,
       { expected: adapter.baseDigest, found: digest },
       { next: nextBase(adapter) },
     );

@@ -29,7 +29,7 @@ export function maxAdapterBytes(layout: AdapterLayout): number {
  * identifies the adapter.
  *
  * @param tensors values in layout order
- * @param baseDigest digest of the base, written into the file's metadata; null: none
+ * @param baseDigest digest of the base for the file's metadata; null to write none
  * @throws SwarmError ADAPTER_TENSORS, TENSORS_ENTRY the tensors are not those of the layout
  */
 export function encodeAdapter(

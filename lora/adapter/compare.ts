@@ -1,6 +1,6 @@
 /**
- * Norms, cosines and ranks of the changes ΔW = scale·B A of adapters. All follow from r×r matrices, so the product B A, which
- * is as large as the weight, is never computed. Sums are in double precision.
+ * Norms, cosines and ranks of the changes ΔW = scale·B A of adapters. All are computed from r×r matrices, so the product
+ * B A, which is as large as the weight, is never needed. Sums are in double precision.
  */
 import type { ModuleMatrices } from './matrices.ts';
 import { eigenvalues, symmetricEigen } from './symmetric-eigen.ts';
@@ -8,7 +8,7 @@ import { eigenvalues, symmetricEigen } from './symmetric-eigen.ts';
 /** The changes of one module in two adapters. */
 export interface ModuleComparison {
   readonly name: string;
-  /** Rank of the matrices; null: the adapter does not change the module. */
+  /** Rank of the matrices in each adapter; null if the adapter does not change the module. */
   readonly rank: readonly [number | null, number | null];
   /** Frobenius norms ‖ΔW‖; 0 if the adapter does not change the module. */
   readonly norm: readonly [number, number];
@@ -17,7 +17,8 @@ export interface ModuleComparison {
   /** Cosine of the two changes, as vectors of all their entries; null if one of them is zero. */
   readonly cosine: number | null;
   /**
-   * ‖ΔW₂ − ΔW₁‖. It follows from norms and cosine, so a difference of less than 10⁻⁷ of the norms is rounding.
+   * ‖ΔW₂ − ΔW₁‖, computed from the norms and the inner product. A value below 10⁻⁷ of the norms is therefore only a
+   * rounding error.
    */
   readonly difference: number;
 }
@@ -48,7 +49,7 @@ function compareModules(
     rank: [first?.rank ?? null, second?.rank ?? null],
     norm,
     effectiveRank: [effectiveRank(first), effectiveRank(second)],
-    // Rounding can give a value slightly above 1.
+    // Rounding can make the quotient slightly larger than 1.
     cosine: bothChange && fits ? Math.max(-1, Math.min(1, product / (norm[0] * norm[1]))) : null,
     difference: Math.sqrt(Math.max(0, norm[0] ** 2 + norm[1] ** 2 - 2 * product)),
   };
@@ -67,8 +68,8 @@ function innerProduct(first: ModuleMatrices, second: ModuleMatrices): number {
 }
 
 /**
- * Returns the effective rank of scale·B A: exp of the entropy of the singular values, divided by their sum (Roy and Vetterli
- * 2007). It is k for k equal singular values. 0 for a change of zero.
+ * Returns the effective rank of scale·B A (Roy and Vetterli 2007): the singular values are divided by their sum, and the
+ * result is the exponential of their entropy. It is k for k equal singular values, and 0 for a change of zero.
  */
 export function effectiveRank(module: ModuleMatrices | null): number {
   if (module === null) return 0;
@@ -83,7 +84,8 @@ export function effectiveRank(module: ModuleMatrices | null): number {
 }
 
 /**
- * Returns the r largest singular values of scale·B A, largest first. Values below 10⁻⁷ of the largest are rounding.
+ * Returns the r largest singular values of scale·B A, largest first. Values below 10⁻⁷ of the largest are
+ * only rounding errors.
  *
  * With BᵀB = U Λ Uᵀ, the squares of the singular values are the eigenvalues of s² Λ^½ Uᵀ (A Aᵀ) U Λ^½.
  */

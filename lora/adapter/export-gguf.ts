@@ -13,7 +13,7 @@ import { baseWarning, checkBase } from './check-base.ts';
 import { writeAdapterGguf, writeModelGguf } from './gguf-files.ts';
 import { readPeftFolder } from './peft.ts';
 
-/** Name of the file with a merged model, and of the file with an adapter alone. */
+/** Names of the file for a model (a base, or a merged model) and of the file for an adapter alone. */
 const GGUF_MODEL_FILE = 'model.gguf';
 const GGUF_ADAPTER_FILE = 'adapter.gguf';
 /** Ollama's description of a model. `ollama create NAME -f Modelfile` reads it. */
@@ -29,7 +29,7 @@ export interface ExportGgufOptions {
   readonly output: string;
   /** Element type of matrices. An adapter alone can be f32 or f16. @default f16 */
   readonly type?: GgufType;
-  /** Whether the adapter is added to the base's weights. Without it, the file holds the adapter alone. @default true */
+  /** Whether the adapter is added to the base's weights. If false, the file holds the adapter alone. @default true */
   readonly merge?: boolean;
   /** Name of the model in the file. @default the name of the base */
   readonly name?: string;
@@ -41,7 +41,10 @@ export interface ExportGgufOptions {
   readonly signal?: AbortSignal;
   /** Called with the bytes of tensor data that have been written, and with the bytes in all. */
   readonly onProgress?: (done: number, total: number) => void;
-  /** Called with a sentence for each case in which llama.cpp behaves differently, and for a doubtful base. */
+  /**
+   * Called with a warning for each case in which llama.cpp gives other tokens than lora-swarm, and if the adapter may have
+   * been made for another base.
+   */
   readonly onWarning?: (text: string) => void;
 }
 
@@ -73,7 +76,7 @@ async function run(options: ExportGgufOptions): Promise<ExportedGguf> {
   if (!merge && options.adapter === undefined)
     throw modelError(
       'GGUF_ADAPTER',
-      'without merge, an adapter is needed',
+      'an export without merging writes an adapter alone, but no adapter is given',
       {},
       { kind: 'usage', next: 'name an adapter' },
     );

@@ -28,18 +28,18 @@ export interface GgufFileOptions extends WriteGgufOptions {
   readonly name: string;
   /** Element type of matrices. Vectors are always F32. */
   readonly type: WrittenType;
-  /** Called with a sentence for each known case in which llama.cpp gives different tokens. */
+  /** Called with a warning for each known case in which llama.cpp's tokenizer gives other tokens than the model's own. */
   readonly onWarning?: (text: string) => void;
 }
 
-/** Largest magnitude that rounds to a finite half. */
+/** Largest whole number that rounds to a finite float16. The largest float16 is 65,504, and 65,520 rounds to infinity. */
 const MAX_HALF = 65_519;
 
 /**
  * Writes a model as one GGUF file, streaming its weights. Adds an adapter to the weights before they are rounded to the
  * element type of the file.
  *
- * @param adapter null: the base alone
+ * @param adapter null to write the base alone
  * @returns the size of the file in bytes
  * @throws SwarmError GGUF_UNSUPPORTED llama.cpp cannot compute the model, or has no tokenizer like the model's
  * @throws SwarmError GGUF_RANGE a weight does not fit into the element type
@@ -84,7 +84,7 @@ function typeOf({ name }: TensorPlace, shape: readonly number[], type: WrittenTy
   return shape.at(-1)! % TENSOR_FORMATS[type].weights === 0 ? type : 'F16';
 }
 
-/** Passes values on. @throws SwarmError GGUF_RANGE a value is not finite, or too large for the type */
+/** Yields the values unchanged. @throws SwarmError GGUF_RANGE a value is not finite, or too large for the type */
 async function* inRange(values: Floats, type: WrittenType, tensor: string): AsyncGenerator<Float32Array> {
   const most = type === 'F16' ? MAX_HALF : Number.MAX_VALUE;
   for await (const piece of values) {
@@ -135,8 +135,8 @@ export async function writeAdapterGguf(
   if (adapter.lora.useDora) throw refused('magnitudes (DoRA)');
   if (copies.length > 0) throw refused(`a trained copy of ${copies[0]!.parameter}`);
   const values = new Map(adapter.layout.map(({ name }, i) => [name, adapter.tensors[i]!]));
-  // llama.cpp multiplies each module by alpha / rank, with one alpha for all modules. Modules with another scale get it
-  // through their B.
+  // llama.cpp multiplies the product B A of each module by alpha / rank, and the file has one alpha for all modules. If a
+  // module has another scale, its B is multiplied by the ratio of the two.
   const alpha = modules[0]!.scale * modules[0]!.rank;
   const tensors = modules.flatMap((module): GgufTensorToWrite[] => {
     if (module.embedding) throw refused('matrices of the embedding');

@@ -61,7 +61,7 @@ export async function initialAdapter(
  * - true: A is uniform between −1/√in and 1/√in (Kaiming-uniform with a = √5). B is zero, so that training starts
  *   exactly at the base.
  * - 'gaussian': A is normal with a standard deviation of 1/r. B is zero.
- * - false: A is as for true. B is uniform between −1/√r and 1/√r.
+ * - false: A is the same as with true. B is uniform between −1/√r and 1/√r.
  *
  * For an embedding, B is normal with a standard deviation of 1. A is zero or, if `init` is false, normal in the same way.
  *

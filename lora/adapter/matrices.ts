@@ -60,14 +60,18 @@ export async function readMatrices(folder: string): Promise<ModuleMatrices[]> {
 
 /** Returns α of each module. @throws SwarmError ADAPTER_CONFIG */
 function alphasOf(config: Record<string, unknown>, names: readonly string[]): number[] {
-  // PEFT's default, for files written by hand.
+  // 8 is PEFT's default. Files written by hand may lack lora_alpha.
   const alpha = config.lora_alpha ?? 8;
   const patterns = Object.entries((config.alpha_pattern ?? {}) as Record<string, unknown>);
   const values = [alpha, ...patterns.map(([, value]) => value)];
   if (!values.every((value) => typeof value === 'number' && Number.isFinite(value)))
-    throw adapterError('ADAPTER_CONFIG', 'adapter_config.json: lora_alpha or alpha_pattern is no number', {
-      field: 'lora_alpha',
-    });
+    throw adapterError(
+      'ADAPTER_CONFIG',
+      'adapter_config.json: lora_alpha or a value of alpha_pattern is not a number',
+      {
+        field: 'lora_alpha',
+      },
+    );
   const found = firstMatches(
     'alpha_pattern',
     names,

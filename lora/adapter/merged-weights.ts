@@ -57,7 +57,7 @@ function ratio(a: Float32Array, b: Float32Array): Float32Array {
 
 /**
  * Yields the values of one merged tensor in blocks of whole rows, before they are rounded to an element type.
- * @param change undefined: the values of the base
+ * @param change undefined if the adapter does not change the tensor
  */
 export async function* mergedValues(
   model: BaseModel,

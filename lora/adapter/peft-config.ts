@@ -21,8 +21,8 @@ const PEFT_VERSION = '0.21.2';
  * reader's defaults. As in PEFT's files, keys are sorted and indented by 2 spaces. Patterns keep their order, because
  * the first match counts.
  *
- * @param layout names of the adapter's tensors; `conv1d` where it is known. Without `conv1d`, PEFT detects Conv1D
- *   modules itself and warns.
+ * @param layout names of the adapter's tensors, and whether their modules are Conv1D. If this is unknown, PEFT detects
+ *   Conv1D modules itself and prints a warning.
  */
 export function encodePeftConfig(
   config: PeftConfig,
@@ -122,7 +122,7 @@ export function parsePeftConfig(json: Record<string, unknown>, model: ModelShape
       throw unsupported(field, value);
   }
   const lora = loraConfig({
-    // PEFT's defaults, for files written by hand.
+    // 8 is PEFT's default for both. Files written by hand may lack these fields.
     rank: (json.r ?? 8) as number,
     alpha: (json.lora_alpha ?? 8) as number,
     targets: parseTargets(json.target_modules, model),

@@ -24,7 +24,7 @@ export interface StartAdapter {
 const FREE: ReadonlySet<string> = new Set(['dropout', 'freezeA', 'initLoraWeights']);
 
 /**
- * Returns the LoRA settings of the adapter to start from, without those that training may choose again.
+ * Returns the LoRA settings of the adapter to start from, without the settings that a run may choose freely (`FREE`).
  * @throws the errors of `readPeftFolder`
  */
 export async function startSettings(
@@ -38,7 +38,7 @@ export async function startSettings(
 /**
  * Reads the adapter to start from, and checks that it has the LoRA settings of the training run and belongs to its base.
  * @returns its values in layout order, and the digest of the file that this program writes for them
- * @throws SwarmError ADAPTER_START (values: folder) its LoRA settings are others; ADAPTER_BASE and the errors of
+ * @throws SwarmError ADAPTER_START (values: folder) its LoRA settings differ from `lora`; ADAPTER_BASE and the errors of
  * `readPeftFolder`
  */
 export async function readStart(
@@ -65,7 +65,7 @@ export async function readStart(
   await checkBase(model, adapter, options);
   const base = await describeBase(model.dir, options);
   const warning = baseWarning(model, adapter);
-  // A warning has the form of an error, but is not thrown.
+  // A warning is a SwarmError too, but it is passed to `onWarning` and not thrown.
   if (warning !== null) options.onWarning?.(adapterError('ADAPTER_BASE', warning, { folder }));
   return { tensors: read.tensors, digest: sha256(encodeAdapter(layout, read.tensors, base.digest)) };
 }

@@ -1,4 +1,4 @@
-/** Sweeps after which the method has converged for every matrix of doubles; six to ten are usual. */
+/** Maximum number of sweeps over the matrix. The method usually converges after six to ten. */
 const MAX_SWEEPS = 30;
 
 /** Eigenvalues, and the eigenvectors as the columns of an n×n matrix. */

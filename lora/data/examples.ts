@@ -3,7 +3,7 @@
 /** The place that an example comes from, for messages. */
 export interface Origin {
   readonly file: string;
-  /** Counted from 1. In JSON lines and CSV: the number of the row's first line; otherwise the number of the row. */
+  /** Number of the row's first line in JSON lines and CSV, and number of the row in other files. Counted from 1. */
   readonly row: number;
 }
 

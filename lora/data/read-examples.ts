@@ -15,7 +15,7 @@ import type { RowReport } from './row-report.ts';
 const MAX_UNRECOGNISED = 10;
 
 export interface ReadExamplesOptions {
-  /** Format of all files. "auto": each file's format is recognised from its rows. @default "auto" */
+  /** Format of all files. With "auto", the format of each file is recognised from its rows. @default "auto" */
   format?: Format | 'auto';
   /**
    * Maps a field to the column that holds it, such as `{messages: 'dialog'}`. `role` and `content` name the keys of a

@@ -6,7 +6,10 @@ import type { Origin } from './examples.ts';
 
 /** A few bad rows in a large file are normal. A share above this suggests that the file is read in the wrong format. */
 export const DEFAULT_BAD_ROW_SHARE = 0.01;
-/** The share of bad rows is first checked after this many rows, or at the end of the data. */
+/**
+ * The share of bad rows is first checked after this many rows, or at the end of the data. After fewer rows, a single bad
+ * row would be a large share.
+ */
 const MIN_ROWS_SEEN = 10;
 
 /** A row that cannot be used. */
@@ -19,7 +22,10 @@ export interface BadRow {
 }
 
 export interface RowReportOptions {
-  /** Share of bad rows above which the run stops. 0: stops at the first bad row. 1: never stops. @default 0.01 */
+  /**
+   * Share of bad rows above which the run stops. With 0, it stops at the first bad row. With 1, it never stops because of
+   * bad rows. @default 0.01
+   */
   badRowShare?: number;
   /** Receives every bad row. */
   onBad?: (row: BadRow) => void;

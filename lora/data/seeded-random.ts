@@ -5,7 +5,10 @@
 export class SeededRandom {
   #state: number;
 
-  /** @param seed one or more numbers, each taken modulo 2^32. They are mixed, so (seed, epoch) gives a stream per epoch */
+  /**
+   * @param seed one or more numbers, each taken modulo 2^32. The numbers are mixed, so the seed (seed, epoch) gives
+   *   different random numbers in each epoch.
+   */
   constructor(...seed: number[]) {
     this.#state = 0x9e3779b9;
     for (const part of seed) this.#state = (Math.imul(this.#next() ^ (part | 0), 0x85ebca6b) + part) | 0;

@@ -14,13 +14,16 @@ import type { TextTokenizer } from './tokenizer.ts';
 const name = z.string().min(1).max(256);
 
 export const dataSettingsSchema = z.strictObject({
-  /** Format of the rows. "auto": each file's format is recognised from its rows. @default "auto" */
+  /** Format of the rows. With "auto", the format of each file is recognised from its rows. @default "auto" */
   format: z.enum(['auto', ...FORMATS]).default('auto'),
   /** Maps a field to the column that holds it, such as `messages: dialog`. `role` and `content` are keys of a message. */
   columns: z.record(name, name).default({}),
-  /** The tokens that are supervised. "auto": answers if the data has prompts, otherwise everything. @default "auto" */
+  /**
+   * The tokens that are supervised. With "auto", these are the answers if the data has prompts, and all tokens otherwise.
+   * @default "auto"
+   */
   trainOn: z.enum(['auto', ...TRAIN_ON]).default('auto'),
-  /** Chat template: `chatml`, `plain`, or a file. null: the model's. @default null */
+  /** Chat template: `chatml`, `plain`, or a file; null for the model's own. @default null */
   template: z.string().min(1).max(4096).nullable().default(null),
   /** Further variables for the chat template. @default none */
   templateVariables: z.record(name, z.union([z.string(), z.number(), z.boolean()])).default({}),
@@ -28,7 +31,10 @@ export const dataSettingsSchema = z.strictObject({
   packing: z.enum(PACKINGS).default('auto'),
   /** Treatment of samples that are longer than a row. @default "auto" */
   truncation: z.enum(TRUNCATIONS).default('auto'),
-  /** Share of bad rows above which the run stops. 0: stops at the first bad row. 1: never stops. @default 0.01 */
+  /**
+   * Share of bad rows above which the run stops. With 0, it stops at the first bad row. With 1, it never stops because of
+   * bad rows. @default 0.01
+   */
   badRowShare: z.number().min(0).max(1).default(DEFAULT_BAD_ROW_SHARE),
 });
 

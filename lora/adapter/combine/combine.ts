@@ -20,9 +20,9 @@ export interface CombineOptions {
   readonly density?: number;
   /** Rank of the result of `svd`. @default the largest rank of the adapters */
   readonly rank?: number;
-  /** How `ties` and `dare_ties` elect signs. @default 'total' */
+  /** Rule by which `ties` and `dare_ties` elect signs. @default 'total' */
   readonly signs?: SignRule;
-  /** Returns uniform numbers in [0, 1); `dare_linear` and `dare_ties` draw the values to keep. */
+  /** Returns uniform random numbers in [0, 1), by which `dare_linear` and `dare_ties` choose the values to keep. */
   readonly uniform: () => number;
 }
 
@@ -74,7 +74,8 @@ function combineModule(
       { module: first!.module.name, ranks: [rank, other.module.rank] },
     );
   }
-  // The weight is split between A and B. A negative sign goes to A only, or it would cancel.
+  // A and B are each multiplied by the square root of the weight, so that B A is multiplied by the weight. A negative sign
+  // goes to A only, because a sign in both A and B would cancel.
   const factors = parts.map(({ weight, module }) => weight * module.scale);
   const roots = factors.map((factor) => Math.sqrt(Math.abs(factor)));
   const signed = factors.map((factor, i) => (factor < 0 ? -roots[i]! : roots[i]!));
@@ -107,7 +108,10 @@ function combineTensors(
     : weightedSum(kept, weights);
 }
 
-/** Returns the sum of the changes: the rows of all A and the columns of all B side by side, for `svd` cut to a rank. */
+/**
+ * Returns matrices whose product B A is exactly the sum of the changes. A has the rows of all A, and B the columns of all
+ * B. For `svd`, the product is then approximated with a smaller rank.
+ */
 function combineExactly(
   parts: readonly Part[],
   { method, rank: wanted }: CombineOptions & { readonly rank: number },
@@ -131,7 +135,7 @@ function combineExactly(
   return { ...whole, rank: wanted, ...truncatedSvd({ rank, in: width, out, a, b }, wanted) };
 }
 
-/** Fills A and B up to a rank with zeros, which do not change B A. */
+/** Raises the rank of A and B by adding zeros, which do not change the product B A. */
 function padded(module: ModuleMatrices, rank: number): ModuleMatrices {
   if (module.rank === rank) return module;
   const a = new Float32Array(rank * module.in);

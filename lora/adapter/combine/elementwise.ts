@@ -1,6 +1,9 @@
 /** Rules that combine tensors of equal shape value by value, as PEFT's `merge_utils.py` (0.21.2) defines them. */
 
-/** How the sign of a value is elected: by the sum of the values, or by the number of positive and negative ones. */
+/**
+ * Rule that elects a sign from several values. `total` takes the sign of their sum. `frequency` takes the sign that more of
+ * the values have.
+ */
 export type SignRule = 'total' | 'frequency';
 
 /** Returns Σ wᵢ tᵢ. Sums in double precision and rounds once. */
@@ -31,9 +34,9 @@ export function keepRandom(tensor: Float32Array, density: number, uniform: () =>
 }
 
 /**
- * Merges values whose signs agree (TIES, Yadav et al. 2023). For each place, the sign with the larger sum or number is
- * elected, before the weights are applied. The result is the mean of wᵢ tᵢ over the values with this sign. A value of 0
- * has no sign, and counts for neither.
+ * Merges values whose signs agree (TIES, Yadav et al. 2023). For each entry, `rule` elects a sign from the unweighted values
+ * of all tensors. The result is the mean of wᵢ tᵢ over the values with this sign. A value of 0 has no sign, so it counts
+ * neither in the election nor in the mean.
  */
 export function mergeAgreeing(
   tensors: readonly Float32Array[],

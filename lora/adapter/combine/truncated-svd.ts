@@ -25,7 +25,8 @@ export function truncatedSvd(factors: Factors, rank: number): { a: Float32Array;
   const { rank: r, in: width, out } = factors;
   const left = symmetricEigen(gram(factors.b, r, out, { stride: r, step: 1 }), r);
   const largest = Math.max(0, ...left.values);
-  // Directions of B that are only rounding errors get 0, because they would be divided by a root that is almost 0.
+  // Directions of B that are only rounding errors get the root 0, and are skipped below. Otherwise they would be divided
+  // by a root that is almost 0.
   const roots = left.values.map((value) => (value > LEAST_SINGULAR ** 2 * largest ? Math.sqrt(value) : 0));
   const middle = new Float64Array(r * width);
   for (let k = 0; k < r; k++)
@@ -67,7 +68,7 @@ export function truncatedSvd(factors: Factors, rank: number): { a: Float32Array;
 
 /**
  * Returns the inner products of `count` vectors of `length` values: [count, count].
- * @param at distance between the values of a vector, and between two vectors
+ * @param layout `stride`: distance between two values of a vector; `step`: distance between the starts of two vectors
  */
 function gram(
   values: Float64Array,

@@ -19,7 +19,7 @@ export interface CsvRecord {
 }
 
 export interface CsvParserOptions {
-  /** null: the first of comma, semicolon and tab that occurs in the header outside quotes. */
+  /** Character between fields; null for the first of comma, semicolon and tab that the header contains outside quotes. */
   separator: string | null;
   /** Maximum length of a record, in characters. */
   maxCharacters: number;

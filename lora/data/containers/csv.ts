@@ -14,7 +14,7 @@ const REASONS = {
 /**
  * Reads CSV or TSV (RFC 4180) with a header line. Every value is a string. `row` is the line in which the row starts.
  * Blank lines are skipped.
- * @param separator null: the first of comma, semicolon and tab that occurs in the header
+ * @param separator null for the first of comma, semicolon and tab that the header contains
  * @throws DATA_CSV if there is no header, two columns have the same name, or a row exceeds the limit (for example
  *   because a quoted field never ends); errors of readUtf8Bytes
  */

@@ -24,7 +24,7 @@ export interface ByteOptions {
 
 /**
  * Reads a file in chunks. Gzip and zstd are recognised by their first bytes, not by the file's name, and decompressed
- * while reading. A decompression bomb costs time, but no memory.
+ * while reading. A decompression bomb costs time, but little memory, because only a few chunks are held.
  * @throws DATA_UNREADABLE if the file cannot be read, or the archive is damaged or truncated
  */
 export async function* readBytes(

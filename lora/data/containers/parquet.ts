@@ -44,7 +44,7 @@ const COMPRESSORS: Compressors = {
 /**
  * Reads Apache Parquet, one row group at a time. 64-bit integers become numbers, or strings beyond 2^53. Times become
  * ISO strings. `row` counts from 1.
- * @param wanted columns to read; all other columns get the value undefined. null: all columns
+ * @param wanted columns to read; all other columns get the value undefined. null to read all columns
  * @throws DATA_PARQUET (values: file, reason), DATA_UNREADABLE
  */
 export async function* readParquet(

@@ -1,4 +1,4 @@
-/** Thrown for a row that cannot be used. It becomes a BadRow. */
+/** Error for a row that cannot be used. The reader reports the row as a `BadRow`. */
 export class RowProblem extends Error {
   readonly code: string;
   constructor(code: string, reason: string) {

@@ -19,9 +19,9 @@ export interface Duplicate {
 export interface DuplicateCount {
   /** Number of samples that repeat an earlier one. An estimate if `sampledOneIn` is above 1. */
   count: number;
-  /** 1: every sample was compared. n: only one sample in n was compared, because there were too many to keep. */
+  /** 1 if every sample was compared. n if only one sample in n was compared, because there were too many to keep. */
   sampledOneIn: number;
-  /** The first duplicates found. */
+  /** The first duplicates found, at most MAX_NAMED. */
   named: Duplicate[];
 }
 

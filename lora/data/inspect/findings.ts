@@ -192,8 +192,8 @@ function* repetitionFindings({ duplicates, overlap, tally }: InspectionCounts): 
     yield finding(
       'warning',
       'OVERLAP',
-      `of ${countOf(overlap.heldOut, 'held-out sample')}, the training data contains ${about}${formatCount(overlap.equal)} completely, and ` +
-        `of ${formatCount(overlap.known)} at least half of the sequences of ${OVERLAP_TOKENS} trained tokens; the held-out loss will be too low`,
+      `the training data contains ${about}${formatCount(overlap.equal)} of ${countOf(overlap.heldOut, 'held-out sample')} completely, and at least half ` +
+        `of ${formatCount(overlap.known)} (counted in sequences of ${OVERLAP_TOKENS} trained tokens), so the held-out loss will be too low`,
       'remove these samples from the training data or from the held-out data',
     );
   } else if (overlap.touched > 0) {

@@ -52,7 +52,7 @@ export class HashTable {
     this.#values = new Float64Array(this.#slots);
   }
 
-  /** Number of hashes that each kept hash stands for. 1: all hashes are kept. */
+  /** Number of hashes that each kept hash stands for; 1 if all hashes are kept. */
   get scale(): number {
     return 2 ** this.#level;
   }

@@ -38,7 +38,7 @@ export interface InspectOptions {
    * inspected. @default 3
    */
   samples?: number;
-  /** Stop after this many training samples. null: inspect all of them. @default null */
+  /** Number of training samples after which the inspection stops; null to inspect all of them. @default null */
   limit?: number | null;
   /** The current time, milliseconds since 1970. Chat templates may print its date. */
   now: number;

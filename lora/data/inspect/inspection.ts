@@ -24,7 +24,7 @@ export interface ShownSample {
 export interface InspectionCounts {
   /** T, tokens per row. */
   sequenceLength: number;
-  /** Source of the chat template: a file, or "built in: chatml". null: there is no template. */
+  /** Source of the chat template: a file, or "built in: chatml"; null if there is no template. */
   template: string | null;
   /** Number of samples of each kind. */
   kinds: Partial<Record<Example['kind'], number>>;

@@ -1,4 +1,7 @@
-/** Largest length with its own counter: the maximum row length of a job. Longer samples are rare and kept in a list. */
+/**
+ * Maximum length that has its own counter, which is the maximum row length of a job. Longer samples are rare, so their
+ * lengths are kept in a list.
+ */
 const MAX_COUNTED = 131_072;
 const BINS = 12;
 

@@ -34,7 +34,7 @@ export interface OverlapCount {
   known: number;
   /** Samples that contain at least one sequence, that is, 13 or more consecutive supervised tokens. */
   withSequences: number;
-  /** 1: every sequence was looked up. n: only one sequence in n was looked up. */
+  /** 1 if every sequence was looked up. n if only one sequence in n was looked up. */
   sampledOneIn: number;
   named: KnownSample[];
 }

@@ -24,7 +24,7 @@ export interface CutOptions {
   length: number;
   /**
    * First input token of every piece after the first: the beginning-of-text token, for models that always saw one in
-   * pre-training. null: the token before the piece. @default null
+   * pre-training. null for the token before the piece. @default null
    */
   restart?: number | null;
 }
@@ -32,7 +32,7 @@ export interface CutOptions {
 /**
  * Cuts a sequence into pieces that predict every token after the first exactly once.
  *
- * @param trained 1 or 0 for each token; tokens with 0 get no label. null: all tokens are supervised
+ * @param trained 1 or 0 for each token; tokens with 0 get no label. null if all tokens are supervised
  */
 export function* cutSequence(
   sequence: readonly number[],

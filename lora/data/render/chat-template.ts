@@ -47,7 +47,7 @@ const configSchema = z.object({
  * As in transformers, the file `chat_template.jinja` takes precedence over the field `chat_template` in
  * tokenizer_config.json. Beside the file there may be `additional_chat_templates/tool_use.jinja`, for conversations
  * with tools. The field holds one template as text, or a list of named templates.
- * @param override name of a built-in template, or a file. null: the model's template
+ * @param override name of a built-in template, or a file; null for the model's own template
  * @throws TEMPLATE_UNREADABLE
  */
 export async function readTemplates(

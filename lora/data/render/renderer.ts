@@ -13,11 +13,11 @@ import { TemplateRunner } from './template-runner.ts';
 export interface RendererOptions {
   /** Folder of the model, with its chat template. */
   dir: string;
-  /** Template to use: `chatml`, `plain` or a file. null: the model's. @default null */
+  /** Template to use: `chatml`, `plain` or a file; null for the model's own. @default null */
   template?: string | null;
   /** Further variables for the template (`enable_thinking`, …). @default none */
   variables?: Readonly<Record<string, unknown>>;
-  /** null: `completion` for prompts and instructions, `assistant` for conversations. @default null */
+  /** Supervised tokens; null for `completion` with prompts and instructions, and `assistant` with conversations. */
   trainOn?: TrainOn | null;
   /** The current time, milliseconds since 1970. Chat templates may print its date. */
   now: number;
@@ -26,11 +26,11 @@ export interface RendererOptions {
 /** Tokenizer, template and settings for `renderExample`. Close the renderer after use. */
 export interface Renderer {
   readonly tokenizer: TextTokenizer;
-  /** null: there is no chat template. */
+  /** Sources of the chat template; null if there is none. */
   readonly sources: TemplateSources | null;
   readonly specialTokens: SpecialTokens;
   readonly trainOn: TrainOn | null;
-  /** null: there is no chat template. */
+  /** Runs the chat template; null if there is none. */
   readonly runner: TemplateRunner | null;
   close(): Promise<void>;
 }

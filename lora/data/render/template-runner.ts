@@ -16,7 +16,7 @@ const RENDER_DEADLINE_MS = 30_000;
 const START_DEADLINE_MS = 30_000;
 /** Heap limit of the process, MiB. A template holds one conversation at a time. */
 const MAX_HEAP_MB = 256;
-/** Longer reasons of refusals are cut to this length, in characters. */
+/** Maximum length of the reason for which a template refused a conversation, in characters. Longer reasons are cut. */
 const REASON_CHARACTERS = 1000;
 
 export interface RunnerData {

@@ -5,7 +5,7 @@
  * - u32: length of the header
  * - header, canonical CBOR: `{format, version, rows, sequenceLength, width}`
  * - ids of all rows, unsigned, `width` bytes each
- * - labels of all rows, unsigned, `width` bytes each; all bits set: nothing is predicted
+ * - labels of all rows, unsigned, `width` bytes each; all bits are set where nothing is predicted
  * - segments of all rows, u16
  *
  * Equal lists of rows give equal bytes.
@@ -19,8 +19,8 @@ import { dataError } from '../errors.ts';
 import { IGNORED_LABEL, type Row } from '../row.ts';
 
 /**
- * Maximum size of a shard in bytes. It is the size of one range in the blob protocol. A row larger than that becomes a
- * separate shard.
+ * Maximum size of a shard in bytes, so that one request of the blob protocol transfers a whole shard. A larger row becomes
+ * a separate shard.
  */
 export const SHARD_BYTES = 1024 * 1024;
 export const MAX_HEADER_BYTES = 256;

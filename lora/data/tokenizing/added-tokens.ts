@@ -1,8 +1,8 @@
 /**
  * Finds added tokens in a text, as the Rust library does.
  *
- * @huggingface/tokenizers 0.2.0 ignores `single_word`, applies `lstrip` and `rstrip` with JavaScript's idea of white
- * space, and does not read `added_tokens_decoder` of the config.
+ * In contrast, @huggingface/tokenizers 0.2.0 ignores `single_word`, applies `lstrip` and `rstrip` with JavaScript's
+ * definition of white space, and does not read `added_tokens_decoder` of the config.
  */
 import type { Normalize } from './normalizers.ts';
 import { escaped } from './patterns.ts';
@@ -22,7 +22,7 @@ export interface AddedToken {
   readonly special: boolean;
 }
 
-/** Text between added tokens, or the id of an added token. `first`: the section starts the text. */
+/** Text between added tokens, or the id of an added token. `first` is true if the section starts the text. */
 export type Section = { readonly text: string; readonly first: boolean } | { readonly id: number };
 
 // The Rust library uses \w and \s of the regex crate, which follow Unicode.

@@ -1,22 +1,22 @@
 import { type Part, unsupported } from './part.ts';
 
 /**
- * Limit of the ids. All ids are below it, so that a pair of ids fits into 53 bits. Real vocabularies have up to 2¹⁸
- * tokens.
+ * All ids must be below this number, so that a pair of ids fits into the 53 bits of an exact double. Real vocabularies
+ * have up to 2¹⁸ tokens.
  */
 const MAX_VOCABULARY = 2 ** 26;
 /** Maximum number of words whose tokens are cached. */
 const CACHED_WORDS = 20_000;
-/** Longest cached word, UTF-16 units. */
+/** Maximum length of a cached word, in UTF-16 units. Longer words rarely occur again. */
 const CACHED_LENGTH = 64;
 
 /**
  * Encodes words by byte-pair encoding: adjacent pairs of symbols are merged in the order of their rank, then from left
- * to right (Sennrich et al. 2016, section 3.2). A character without a token becomes the tokens of its UTF-8 bytes. If
- * these are missing, it becomes the unknown token; if that is missing too, it is left out. A heap of possible merges
- * makes the time n log n for n characters.
+ * to right (Sennrich et al. 2016, section 3.2). A character without a token becomes the tokens of its UTF-8 bytes. If the
+ * vocabulary lacks these tokens, the character becomes the unknown token. Without an unknown token, it is left out. A
+ * heap of possible merges makes the time n log n for n characters.
  *
- * @huggingface/tokenizers 0.2.0 fuses unknown tokens across words.
+ * Unlike this class, @huggingface/tokenizers 0.2.0 fuses unknown tokens across words.
  */
 export class BytePairEncoder {
   readonly vocabulary: ReadonlyMap<string, number>;
@@ -140,10 +140,10 @@ export class BytePairEncoder {
   }
 }
 
-/** Positions are below this, so that rank and position fit into 53 bits. */
+/** All positions are below this number, so that rank and position together fit into the 53 bits of an exact double. */
 const POSITIONS = 2 ** 31;
 
-/** A heap of possible merges: the lowest rank first, then the leftmost. Each is stored as rank × 2³¹ + position. */
+/** A heap of possible merges: the lowest rank first, then the leftmost. A merge is stored as rank × 2³¹ + position. */
 class MergeHeap {
   readonly #items: number[] = [];
 

@@ -1,7 +1,7 @@
 /**
  * Splits text into words, as the Rust library does.
  *
- * @huggingface/tokenizers 0.2.0 uses JavaScript's `\s` for byte-level words (U+FEFF counts as a space, U+0085 does not),
+ * In contrast, @huggingface/tokenizers 0.2.0 uses JavaScript's `\s` for byte-level words (U+FEFF counts as a space, U+0085 does not),
  * knows only the digits 0 to 9, treats the behaviours `MergedWith…` and `Contiguous` as `Isolated`, and never splits at
  * metaspaces.
  */
@@ -9,7 +9,7 @@ import { toByteCharacters } from './byte-characters.ts';
 import { type Part, partOf, partsOf, textOf, unsupported } from './part.ts';
 import { escaped, patternOf, translated } from './patterns.ts';
 
-/** Splits a piece of text into words. Tokens never span words. `first`: the piece starts the text. */
+/** Splits a piece of text into words. Tokens never span words. `first` is true if the piece starts the text. */
 export type PreTokenize = (text: string, first: boolean) => string[];
 
 /**
@@ -103,7 +103,7 @@ const BEHAVIORS: Readonly<Record<string, (found: readonly Piece[]) => string[]>>
   MergedWithPrevious: (found) => {
     const words: string[] = [];
     found.forEach(({ text, match }, i) => {
-      // A match directly after another match stays a word of its own.
+      // A match directly after another match becomes a separate word.
       if (match && i > 0 && !found[i - 1]!.match) words[words.length - 1] += text;
       else words.push(text);
     });
