@@ -36,14 +36,14 @@ export interface DynamicExecutable {
 
 export interface Engine {
   readonly name: EngineName;
-  /** Whether an engine that could use a GPU computes on the processor. @default unknown */
+  /** Whether the engine computes on the processor; undefined if the engine cannot tell. Only tfjs can. */
   readonly onProcessor?: boolean;
   /**
    * Compiles a graph for the device. `weights` may be null if the graph has no weights.
    * @throws SwarmError ENGINE_WEIGHTS when a weight is missing or has another shape, ENGINE_COMPILE
    */
   compile(graph: Graph, weights: WeightFile | null): Promise<Executable>;
-  /** Compiles a graph with dynamic sizes; undefined for an engine that cannot. @throws the errors of `compile` */
+  /** Compiles a graph with dynamic sizes; undefined if the engine cannot do this. @throws the errors of `compile` */
   compileDynamic?(
     graph: Graph,
     weights: WeightFile | null,
@@ -53,8 +53,8 @@ export interface Engine {
 
 export interface DynamicOptions extends Pick<EngineOptions, 'roundActivations'> {
   /**
-   * Whether to copy the weights into the order that the kernels need. It makes products of single tokens faster, and
-   * takes the memory of a copy.
+   * Whether to copy the weights into the order that the kernels need. Packed weights make products of single tokens
+   * faster, and the copy takes as much memory as the weights.
    * @default false
    */
   packWeights?: boolean;

@@ -14,9 +14,9 @@ export interface WeightEntry {
  * bits.
  */
 export interface BlockEntry {
-  /** 4 bits: uint8 [rows, blocks, bytes of a block], two codes in a byte. 8 bits: int8 [rows, 1, columns]. */
+  /** With 4 bits: uint8 [rows, blocks, bytes of a block], two codes in a byte. With 8 bits: int8 [rows, 1, columns]. */
   readonly codes: WeightEntry;
-  /** float32. 4 bits: [rows, blocks]. 8 bits: [rows of W, 1], shared by both copies. */
+  /** float32. The shape is [rows, blocks] with 4 bits. With 8 bits it is [rows of W, 1], and both copies share the scales. */
   readonly scales: WeightEntry;
 }
 
@@ -52,7 +52,10 @@ export interface BlockedEntry {
   /** Whether the outputs are the columns of the weight, instead of its rows. */
   readonly isTransposed: boolean;
   readonly bits: 4 | 8;
-  /** uint8 [outputs, blocks, bytes of a block]: the integer plus 8 (two in a byte, the first in the lower half) or 128. */
+  /**
+   * uint8 [outputs, blocks, bytes of a block]. A 4-bit integer is stored plus 8, two in a byte, the first in the lower half.
+   * An 8-bit integer is stored plus 128.
+   */
   readonly codes: WeightEntry;
   /** float32 [outputs, blocks]. */
   readonly scales: WeightEntry;

@@ -22,7 +22,7 @@ export interface Run {
   readonly options: { spec: TrainSpec; output: string; cacheDir: string; signal: AbortSignal };
   readonly model: BaseModel;
   readonly base: { readonly digest: string };
-  /** The adapter to start from, in layout order; null: a new one. */
+  /** The adapter to start from, in layout order; null for a new adapter. */
   readonly start: readonly Float32Array[] | null;
   readonly training: TrainingConfig;
   readonly settings: RunSettings;
@@ -35,7 +35,7 @@ export interface Run {
 
 export interface Attempt {
   readonly load: Workload;
-  /** State to continue from; null: the beginning. */
+  /** State to continue from; null to start from the beginning. */
   readonly from: RunState | null;
   /** Returns whether another attempt follows after this error. If so, this attempt writes no adapter to the output. */
   readonly continues: (error: unknown) => boolean;

@@ -47,9 +47,11 @@ export const runStateSchema = z.strictObject({
   lossBefore: z.number().nullable(),
   /** Held-out loss at this step; null if it was not measured. */
   heldOutLoss: z.number().nullable(),
+  /** The measurement with the lowest held-out loss; null if the loss was not measured. */
   best: evaluationSchema.nullable(),
+  /** Consecutive measurements without an improvement, for early stopping. */
   waited: z.int().nonnegative(),
-  /** Why the run is finished; null while it is not. */
+  /** Reason why the run has finished; null while it has not. */
   finished: z.enum(['steps', 'early-stopping']).nullable(),
   /** Settings with which the run was last started or resumed. */
   settings: runSettingsSchema,

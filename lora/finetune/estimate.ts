@@ -52,7 +52,7 @@ export interface RunEstimate {
   readonly tokens: number;
   readonly rows: number;
   readonly steps: number;
-  /** Whether tokens and rows were counted. Otherwise they are extrapolated from the beginning of the data. */
+  /** Whether tokens and rows were counted. If not, they are extrapolated from the beginning of the data. */
   readonly counted: boolean;
   readonly memory: RunMemory & {
     available: number;
@@ -76,7 +76,7 @@ export interface RunEstimate {
   readonly checkpointing: { readonly on: boolean; readonly reason: string | null };
 }
 
-/** Time of a forward pass, as a share of a training step. */
+/** Approximate time of a forward pass, as a share of the time of a training step. */
 const FORWARD_SHARE = 0.4;
 /** Largest size of a packed token in bytes: id, label and segment. */
 const PACKED_BYTES = 10;

@@ -85,7 +85,7 @@ export interface PreparedRun {
   readonly asked: Compute;
   /** The same settings, with the devices known. */
   readonly compute: ComputeOnDevices;
-  /** The checkpoint to continue from; null: start from the beginning. */
+  /** The checkpoint to continue from; null to start from the beginning. */
   readonly newest: RunState | null;
 }
 

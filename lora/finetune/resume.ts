@@ -52,7 +52,7 @@ export function resumeFrom(
   return { ...before, finished: null, waited: before.finished === 'early-stopping' ? 0 : before.waited };
 }
 
-/** Texts that stand for settings compared by digest in error messages, because a digest tells people nothing. */
+/** Names of the settings that are compared by digest. Errors print only the name, because a digest tells people nothing. */
 const DIGESTED: Readonly<Record<string, string>> = {
   base: 'the base model',
   'data.train': 'the data',

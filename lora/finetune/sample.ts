@@ -13,7 +13,7 @@ const SAMPLES = 1_000;
 const TOKENS = 300_000;
 
 export interface DataSample {
-  /** Tokens of all samples, and the supervised ones among them, over the whole data. */
+  /** Tokens of the whole data, and the number of supervised tokens among them. */
   readonly tokens: number;
   readonly trainedTokens: number;
   /** 95 % of the samples have at most this many tokens. */
@@ -22,7 +22,7 @@ export interface DataSample {
   readonly plainText: boolean;
   /** Estimates how many rows of this length the data fills. */
   rows(sequenceLength: number): number;
-  /** Whether all data was read. Otherwise the totals are extrapolated by bytes. */
+  /** Whether all data was read. If not, the totals are extrapolated from the part of the bytes that was read. */
   readonly exact: boolean;
 }
 

@@ -23,7 +23,7 @@ export interface GraphCost {
 
 const BYTES = { float32: 4, int64: 8 } as const;
 
-/** Operations whose result is their operand under another shape or name, without memory of its own. */
+/** Operations whose result is their operand with another shape or name, so that the result needs no memory. */
 const VIEWS: ReadonlySet<Operation> = new Set(['reshape', 'customGradient']);
 
 /** Operations whose result may overwrite an operand of the same size that no later node reads. */
@@ -95,7 +95,7 @@ function peakBytes(nodes: readonly GraphNode[], outputs: ReadonlySet<Tensor>): n
       output && IN_PLACE.has(node.operation)
         ? operands.find((tensor) => readers.get(tensor) === 1 && byteLength(tensor) === byteLength(output))
         : undefined;
-    // A result that no node reads and that is no output of the graph is never stored.
+    // A result is never stored if no node reads it and it is not an output of the graph.
     for (const tensor of fresh) if ((readers.get(tensor) ?? 0) > 0) held += byteLength(tensor);
     if (replaced) held -= byteLength(replaced);
     peak = Math.max(peak, held);

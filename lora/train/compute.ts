@@ -14,8 +14,8 @@ export type Devices = readonly [Device, ...Device[]];
 /** Settings for computing a model on one machine. */
 export interface Compute {
   /**
-   * Devices that share each batch. The first device makes the optimiser steps. `auto`: one device, with the fastest
-   * engine.
+   * Devices that share each batch. The first device makes the optimiser steps. With `auto`, a single device is used, with
+   * the fastest engine.
    * @default 'auto'
    */
   readonly devices: Devices | 'auto';
@@ -26,11 +26,11 @@ export interface Compute {
   /** Precision of matrix products with the base's weights. @default 'float32' */
   readonly precision: Precision;
   /**
-   * Gradient checkpointing. The results are bit for bit the same with and without it. `auto`: on if memory is short.
+   * Gradient checkpointing, which does not change a bit of the results. `auto` turns it on if memory is short.
    * @default 'auto'
    */
   readonly checkpointing: boolean | 'auto';
-  /** Bytes of the machine's memory that training may take. @default Infinity: all that is available */
+  /** Bytes of the machine's memory that training may take. @default Infinity, so that all available memory may be used */
   readonly memoryLimit: number;
 }
 
@@ -75,7 +75,10 @@ const passedSchema = computeInputSchema.extend({ engine: z.string(), origin: z.s
 
 /** Requested settings for computing a model. A key that is left out or undefined has its default. */
 export interface ComputeInput {
-  /** `auto`: the fastest engine that runs here; or devices separated by commas: "onnx-cuda:0,onnx-cuda:1". @default 'auto' */
+  /**
+   * `auto` for the fastest engine that runs on this machine, or devices separated by commas: "onnx-cuda:0,onnx-cuda:1".
+   * @default 'auto'
+   */
   readonly engine?: string | undefined;
   /** Threads of the engine, for each device. @default all hardware threads; for a node one less */
   readonly threads?: number | undefined;
@@ -84,11 +87,11 @@ export interface ComputeInput {
   /** Precision of matrix products with the base's weights. @default 'float32' */
   readonly precision?: Precision | undefined;
   /**
-   * Gradient checkpointing. The results are bit for bit the same with and without it. `auto`: on if memory is short.
+   * Gradient checkpointing, which does not change a bit of the results. `auto` turns it on if memory is short.
    * @default 'auto'
    */
   readonly gradientCheckpointing?: boolean | 'auto' | undefined;
-  /** Where `engine` was set, for error messages: "SWARM_ENGINE". */
+  /** Name of the place where `engine` was set, for error messages, such as "SWARM_ENGINE". */
   readonly origin?: string;
 }
 

@@ -149,7 +149,7 @@ function average(before: number | null, now: number): number {
 /**
  * Splits `count` micro-batches among devices. Each micro-batch goes to the device that would finish it first.
  *
- * @param speeds micro-batches per second; null: unknown, assumed to be the mean of the known speeds
+ * @param speeds micro-batches per second; null for an unknown speed, which is assumed to be the mean of the known speeds
  */
 export function split(count: number, speeds: readonly (number | null)[]): number[] {
   const known = speeds.filter((speed) => speed !== null);

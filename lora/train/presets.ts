@@ -115,7 +115,7 @@ const MANY_TOKENS = 1_000_000;
  * are.
  */
 const LEAST_STEPS = 50;
-/** Longest run, in steps, that counts as short. A short run tolerates a higher learning rate. */
+/** Maximum steps of a short run. A short run tolerates a higher learning rate. */
 const SHORT_RUN_STEPS = 100;
 const MOST_LENGTH = 2048;
 
@@ -232,7 +232,7 @@ function batchFor({ batchSize }: Recipe, rows: number): Chosen<number> {
     size === batchSize
       ? 'LoRA learns worse with large batches'
       : `so that ${about(rows)} rows give ${rows < LEAST_STEPS ? 'as many steps as possible' : `at least ${LEAST_STEPS} steps`}`;
-  return [size, why, `${NO_REGRET}: below 32`];
+  return [size, why, `${NO_REGRET}: fewer than 32 rows`];
 }
 
 function microBatchFor(batchSize: number, devices: number, fits: (rows: number) => boolean): Chosen<number> {

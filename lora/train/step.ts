@@ -34,14 +34,14 @@ export interface GraphSize {
   readonly batch: number;
   /** Number of tokens in a row. */
   readonly length: number;
-  /** Number of slots for supervised tokens. Only these slots get logits. @default null: all tokens get logits */
+  /** Number of slots for supervised tokens. Only these slots get logits; null if all tokens do. @default null */
   readonly supervised?: number | null;
 }
 
 export interface TrainingGraphOptions {
   /** Label smoothing: the share of each target that is spread over the vocabulary. @default 0 */
   labelSmoothing?: number;
-  /** NEFTune's α of the noise on the embeddings. @default 0: none */
+  /** NEFTune's α of the noise on the embeddings. @default 0, which adds no noise */
   neftuneAlpha?: number;
   /** Gradient checkpointing: whether the backward pass computes most of the forward pass again. @default false */
   checkpointing?: boolean;

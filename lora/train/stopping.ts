@@ -8,7 +8,7 @@ export interface Evaluation {
 }
 
 export interface StoppingRule {
-  /** Number of consecutive measurements without improvement after which training stops; null: never. */
+  /** Number of consecutive measurements without improvement that end the run; null if none do. */
   readonly patience: number | null;
   /** Smallest decrease that counts as an improvement, in nats per token. */
   readonly minDelta: number;

@@ -20,8 +20,8 @@ const SHARES = [2 / 16, 3 / 16, 4 / 16, 5 / 16, 6 / 16, 8 / 16, 10 / 16];
 const LEAST_TOKENS = 64;
 
 /**
- * Returns the number of slots of the graph for a pass in which `supervised` of `tokens` tokens are supervised. null:
- * logits for all tokens.
+ * Returns the number of slots of the graph for a pass in which `supervised` of `tokens` tokens are supervised. null means
+ * the graph that computes logits for all tokens.
  */
 export function supervisedSize(supervised: number, tokens: number): number | null {
   if (tokens < LEAST_TOKENS) return null;
@@ -54,9 +54,10 @@ export function supervisedFeeds(labels: BigInt64Array, size: number): Feeds {
   return { labels: kept, [SUPERVISED_INPUT]: chosen };
 }
 
-/** A compiled graph. `supervised`: its slots for supervised tokens; null: logits for all tokens. */
+/** A compiled graph. */
 export interface SizedExecutable {
   readonly executable: Executable;
+  /** Number of its slots for supervised tokens; null if it computes logits for all tokens. */
   readonly supervised: number | null;
 }
 

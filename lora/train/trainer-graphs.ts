@@ -24,7 +24,7 @@ interface TrainerGraphsDeps {
   weights: WeightFile;
   /** Name → values of all tensors of the adapter. */
   values: ReadonlyMap<string, Float32Array>;
-  /** Scale of the loss; null in float32. */
+  /** Scale of the loss; null if everything is computed in float32. */
   lossScale: LossScale | null;
 }
 

@@ -12,10 +12,10 @@ export function updateNorms(update: SparseUpdate): Float64Array {
 }
 
 /**
- * Computes factors that scale every tensor of every update down to at most the median norm of that tensor in the round,
- * so that a minority of the weight cannot raise any peer's influence. The factors are per tensor, because A and B of
- * LoRA differ in scale. The median is the lower weighted median over the updates that sent a value of the tensor. A node
- * that trains only a part of the adapter therefore does not affect the median of the other tensors.
+ * Computes factors that scale every tensor of every update down to at most the median norm of that tensor in the round.
+ * Peers with less than half of the weight can therefore not raise anyone's influence. The factors are per tensor, because A
+ * and B of LoRA differ in scale. The median is weighted, and taken over the updates that sent a value of the tensor. A
+ * node that trains only a part of the adapter therefore does not affect the median of the other tensors.
  * @param norms `updateNorms` of each update
  * @param weights weight of each update in the median. If all senders of a tensor have weight 0, they count equally.
  *   @default 1

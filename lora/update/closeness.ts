@@ -27,7 +27,7 @@ export interface Likeness {
 
 /**
  * Compares an update with the changes that the two halves of the repeated steps made.
- * @throws UPDATE_SHAPE if an adapter has other tensors than the update
+ * @throws UPDATE_SHAPE if an adapter and the update differ in their number of tensors
  */
 export function likeness(update: SparseUpdate, { before, middle, after }: RepeatedSteps): Likeness {
   for (const { length } of [before, middle, after]) {
@@ -35,7 +35,8 @@ export function likeness(update: SparseUpdate, { before, middle, after }: Repeat
     const message = `the repetition has ${length} tensors and the update ${update.tensors.length}`;
     throw updateError('UPDATE_SHAPE', message, { repetition: length, update: update.tensors.length });
   }
-  // Inner products of the update u and of the changes a and b of the two halves. A change is before minus after.
+  // Inner products of the update u and the changes a and b that the two halves make. A change is the adapter before minus
+  // the adapter after.
   let [uu, ua, ub, aa, ab, bb] = [0, 0, 0, 0, 0, 0];
   for (const [tensor, { indices, values }] of update.tensors.entries()) {
     const start = before[tensor]!;

@@ -4,9 +4,10 @@ import { planLayout, type UpdateLayout, zeros } from './layout.ts';
 import type { TensorUpdate } from './sparse.ts';
 
 /**
- * Smallest divisor of a coordinate, as a share of the round's total weight. Dividing by the weight of the coordinate's
- * senders alone would let one peer move the coordinate as far as all peers together. Dividing by the total weight would
- * shrink every sparse update. Decision 050 has the measurements.
+ * Smallest divisor of a coordinate (a value of the adapter), as a share of the round's total weight. A merge divides the
+ * sum of the sent values by the weight of their senders. Without this floor, a peer that alone sends a coordinate could
+ * move it as far as all peers together. Dividing always by the total weight would shrink every sparse update. Decision
+ * 050 has the measurements.
  */
 export const DEFAULT_DENOMINATOR_FLOOR = 0.25;
 

@@ -29,7 +29,7 @@ export interface UpdateScore {
  * Computes the inner product of a gradient and an update, in float64. An update is the adapter before minus the adapter
  * after, so the product is the first-order decrease of the loss.
  * @param scale factor per tensor, as `medianNormClip` returns it. @default 1
- * @throws UPDATE_SHAPE if the gradient has other tensors than the update
+ * @throws UPDATE_SHAPE if gradient and update differ in their number of tensors
  */
 export function lossDecrease(
   gradient: LossGradient,

@@ -2,7 +2,7 @@ import { CHUNK_VALUES, golombDivisor, keptCount } from './presets.ts';
 import { RATIO_STEPS } from './quantise.ts';
 import { scaleValue } from './scale.ts';
 
-/** The sent values of one tensor, by ascending row-major index. Null `indices`: all values, in order. */
+/** The sent values of one tensor, by ascending row-major index. `indices` is null if all values are sent, in order. */
 export interface TensorUpdate {
   readonly indices: Uint32Array | null;
   readonly values: Float32Array;

@@ -34,8 +34,8 @@ export function keepRandom(tensor: Float32Array, density: number, uniform: () =>
 }
 
 /**
- * Merges values whose signs agree (TIES, Yadav et al. 2023). For each entry, `rule` elects a sign from the unweighted values
- * of all tensors. The result is the mean of wᵢ tᵢ over the values with this sign. A value of 0 has no sign, so it counts
+ * Merges values whose signs agree (TIES, Yadav et al. 2023). For each entry, `rule` elects a sign from the unweighted
+ * values of all tensors. The result is the mean of wᵢ tᵢ over the values with this sign. A value of 0 has no sign, so it counts
  * neither in the election nor in the mean.
  */
 export function mergeAgreeing(

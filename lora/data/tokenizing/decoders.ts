@@ -1,8 +1,8 @@
 /**
  * Turns tokens into text, as the Rust library does.
  *
- * In contrast, @huggingface/tokenizers 0.2.0 removes spaces before punctuation by default, loses a leading U+FEFF in byte fallback,
- * and decodes invalid UTF-8 to a different number of U+FFFD characters.
+ * In contrast, @huggingface/tokenizers 0.2.0 removes spaces before punctuation by default, loses a leading U+FEFF in byte
+ * fallback, and decodes invalid UTF-8 to a different number of U+FFFD characters.
  */
 import { fromByteCharacters } from './byte-characters.ts';
 import { type Part, partOf, partsOf, textOf, unsupported } from './part.ts';

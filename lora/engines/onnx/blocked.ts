@@ -5,7 +5,7 @@ import type { BlockedEntry } from '../weights.ts';
 import { type Emitter, MICROSOFT } from './emitter.ts';
 import { type BlockNames, finishProduct, isQuantisedProduct } from './quantised.ts';
 
-/** Levels of MatMulNBits: in float32, or with blocks of activations rounded to 8 bits. */
+/** Accuracy levels of MatMulNBits. Level 1 computes in float32. Level 4 rounds blocks of activations to 8 bits. */
 const FLOAT32_ACCURACY = 1;
 const ROUNDED_ACCURACY = 4;
 

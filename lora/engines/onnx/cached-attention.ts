@@ -5,7 +5,8 @@ const INT32 = 6;
 
 /**
  * Emits GroupQueryAttention. The kernel takes [rows, tokens per row, width], and the number of rows follows from the
- * lengths. If the memory of its second and third result is that of the cache, it writes only the new keys and values.
+ * lengths. The second and third result are the updated cache. If they share the memory of the cache, the kernel writes
+ * only the new keys and values.
  */
 export function lowerCachedAttention(
   node: GraphNode<'cachedAttention'>,
@@ -32,7 +33,7 @@ export function lowerCachedAttention(
     num_heads: heads,
     kv_num_heads: keyValueHeads,
     scale: { float: scale },
-    // As here, the window counts the token itself (onnxruntime 1.23 and later).
+    // The window of our graph includes the token itself, as does that of onnxruntime since version 1.23.
     ...(window !== null && { local_window_size: window }),
     do_rotary: rotation.length > 0 ? 1 : 0,
   };

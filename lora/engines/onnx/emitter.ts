@@ -11,8 +11,9 @@ export interface Emitter {
   /** Returns the name of a one-dimensional int64 constant. */
   integers(values: readonly number[]): string;
   /**
-   * Returns the name of a one-dimensional int64 input with `values` as its default. onnxruntime computes in advance,
-   * and keeps, the values that depend only on constants. It does not do so for values that depend on an input.
+   * Returns the name of a one-dimensional int64 input with `values` as its default. Use it where a constant would cost
+   * memory: onnxruntime computes everything that depends only on constants in advance and keeps the results, but not what
+   * depends on an input.
    */
   variable(values: readonly number[]): string;
   /** Returns the value that `make` emitted under this key. Emits it at the first call. */

@@ -120,10 +120,11 @@ function sessionOptions(
     intraOpNumThreads: options.threads,
     interOpNumThreads: 1,
     graphOptimizationLevel: 'all',
-    // The arena keeps the peak memory of every size class. A 135M model would take 3.8 GB instead of 1.4 to 2.1 GB, at
-    // the same speed.
+    // The arena is off, because it keeps the peak memory of every size class. With it, training a model of 135M parameters
+    // would take 3.8 GB instead of 1.4 to 2.1 GB, at the same speed.
     enableCpuMemArena: false,
-    // One plan for all activations costs 0.6 GB at 135M parameters and saves no time.
+    // The memory pattern, which is one memory plan for all activations, is off. It costs 0.6 GB at 135M parameters and saves
+    // no time.
     enableMemPattern: false,
     // Only fatal messages are logged, because failures are thrown and the caller reports them.
     logSeverityLevel: 4,
@@ -144,9 +145,9 @@ function sessionOptions(
         intra_op: { allow_spinning: '1', spin_duration_us: '5' },
         // Prepacking gives each matrix product its own packed copy of its weight. Training would hold two copies of
         // each weight, because the forward pass multiplies with W and the backward pass with Wᵀ. Unpacked weights stay
-        // in the mapped file, and products of many tokens with them are as fast. The kernels of a quantised base,
-        // however, are fast only on packed weights. These are no larger than unpacked ones. Products of a single token
-        // with packed float32 weights take 0.75 times as long (decision 055).
+        // in the mapped file, and products of many tokens with unpacked weights are as fast. There are two exceptions. The
+        // kernels of a quantised base are fast only on packed weights, which are no larger than unpacked ones. Generation
+        // multiplies single tokens with float32 weights, which takes 0.75 times as long if they are packed (decision 055).
         disable_prepacking: packs ? '0' : '1',
         ...folder,
       },

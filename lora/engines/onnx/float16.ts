@@ -6,7 +6,7 @@ const FLOAT = 1;
 const FLOAT16 = 10;
 
 /**
- * Largest number of terms of a sum in float16. onnxruntime's WebGPU kernels accumulate in float16, so the error of a
+ * Maximum number of terms of a sum in float16. onnxruntime's WebGPU kernels accumulate in float16, so the error of a
  * matrix product grows with the square root of the number of terms. At 1,024 terms it is 0.25 % (x·Wᵀ) and 0.46 % (x·W)
  * of the result; at 8,192 terms it is 0.7 % and 1.3 %. Longer sums are split into chunks of this length, and the sums of
  * the chunks are added in float32. With chunks of half this length, there would be twice as many chunk sums to write,

@@ -31,8 +31,8 @@ export class ModelBuilder implements OnnxModel {
 
   /**
    * Adds initializers, each once. With `constant: false` they become inputs that have a default value and are never
-   * fed. onnxruntime computes in advance, and keeps, the values that depend only on constants. It does not do so for
-   * inputs.
+   * fed. onnxruntime computes everything that depends only on constants in advance and keeps the results, but not what
+   * depends on an input.
    */
   declare(initializers: readonly OnnxInitializer[], { constant }: { constant: boolean }): void {
     for (const initializer of initializers) {

@@ -28,7 +28,7 @@ export async function createTfjsEngine(
     compile: (graph, weights) => TfjsExecutable.compile(graph, weights, { tf, store, tensorLimit }),
   };
   await probe(tf, engine);
-  // A property of tfjs-node's backend; other backends lack it.
+  // The backend of tfjs-node has this property. Other backends lack it.
   const { isUsingGpuDevice } = tf.backend() as { isUsingGpuDevice?: boolean };
   return { ...engine, onProcessor: isUsingGpuDevice !== true };
 }

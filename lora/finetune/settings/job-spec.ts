@@ -17,7 +17,7 @@ export const jobSpecSchema = z.strictObject({
   base: path,
   /**
    * Adapter to start from: a PEFT folder, or a version in the registry of this machine (NAME, NAME:TAG, NAME:vN). LoRA
-   * settings that the file does not set are those of the adapter. @default null: a new adapter
+   * settings that the file does not set are those of the adapter. null for a new adapter. @default null
    */
   start: path.nullable().default(null),
   data: z.strictObject({
@@ -35,7 +35,7 @@ export const jobSpecSchema = z.strictObject({
   training: trainingSchema.prefault({}),
   rounds: roundsSchema.prefault({}),
   acceptance: acceptanceSchema.prefault({}),
-  /** Peers that may join. "open": all; "invite": those with the job's invite; or a list of peer ids. @default "open" */
+  /** Peers that may join: all ("open"), those with the job's invite ("invite"), or a list of peer ids. @default "open" */
   admission: z
     .union([
       z.literal('open'),

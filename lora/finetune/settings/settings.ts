@@ -11,19 +11,25 @@ import { jobSpecSchema } from './job-spec.ts';
 
 /** Settings of a run on one machine. In a swarm, the rounds and the coordinator decide these. */
 export const runSchema = z.strictObject({
-  /** Optimiser steps; null: as many as the epochs need. @default null */
+  /** Optimiser steps; null for as many as the epochs need. @default null */
   steps: z.int().positive().max(100_000_000).nullable().default(null),
   /** Passes over the data, where `steps` is null. @default 1 */
   epochs: z.number().positive().max(1_000_000).default(1),
-  /** Optimiser steps between two measurements of the held-out loss; 0: only before and after the run. @default 0 */
+  /**
+   * Optimiser steps between two measurements of the held-out loss. With 0, it is measured only before and after the run.
+   * @default 0
+   */
   evaluateEvery: z.int().nonnegative().max(100_000_000).default(0),
-  /** Number of consecutive measurements without improvement after which training stops; null: never. @default null */
+  /** Number of consecutive measurements without improvement that end the run; null if none do. @default null */
   patience: z.int().positive().max(1_000_000).nullable().default(null),
   /** Smallest decrease of the held-out loss that counts as an improvement, in nats per token. @default 0 */
   minDelta: z.number().min(0).max(100).default(0),
   /** The adapter that is written to the output, if the held-out loss was measured during training. @default "best" */
   final: z.enum(['best', 'last']).default('best'),
-  /** Optimiser steps between checkpoints; 0: only when interrupted, at a new best, and at the end. @default 100 */
+  /**
+   * Optimiser steps between checkpoints. A checkpoint is also written at every new best loss, on an interruption and at the
+   * end. With 0, there are no other checkpoints. @default 100
+   */
   checkpointEvery: z.int().nonnegative().max(100_000_000).default(100),
   /** Number of newest checkpoints to keep, in addition to the best one. @default 2 */
   keepCheckpoints: z.int().positive().max(10_000).default(2),
@@ -33,7 +39,7 @@ export const runSchema = z.strictObject({
 export const trainSpecSchema = z.strictObject({
   base: jobSpecSchema.shape.base,
   data: jobSpecSchema.shape.data.extend({
-    /** Files to measure the loss on, or the share of the examples that is held out; null: none. @default null */
+    /** Files to measure the loss on, or the share of the examples that is held out; null for neither. @default null */
     heldOut: z
       .union([z.number().gt(0).lt(1), z.array(z.string().min(1)).min(1)])
       .nullable()
@@ -77,7 +83,7 @@ export type FinetuneSettings = {
   readonly base?: string;
   /** Data files, and how they are read, rendered and packed. */
   readonly data?: Partial<z.input<typeof trainSpecSchema.shape.data>>;
-  /** Preset that chooses the settings that are not given. @default null: the defaults apply */
+  /** Preset that chooses the settings that are not given; null for the defaults. @default null */
   readonly preset?: PresetName | null;
   /** Shape of the adapter. */
   readonly lora?: z.input<typeof loraSchema>;

@@ -29,12 +29,15 @@ export interface CachedAttention {
   readonly values: Tensor;
 }
 
-/** The kernel needs head sizes that are multiples of 8. Smaller heads are padded with zeros, which changes no result. */
+/**
+ * Returns the size of a head in the cache. onnxruntime's kernel needs a multiple of 8, so heads of other sizes are padded
+ * with zeros, which changes no result.
+ */
 export function cachedHeadSize(headSize: number): number {
   return Math.ceil(headSize / 8) * 8;
 }
 
-/** The kernel rotates heads itself only if half of a head is a multiple of this. */
+/** onnxruntime's kernel can apply rotary embeddings itself only if half the size of a head is a multiple of this number. */
 const ROTATED_PAIRS = 8;
 
 /**

@@ -189,8 +189,8 @@ const CHUNK_STEP = 4096;
 /** Approximate limit in bytes of a tile of logits, and of the chunk of the head from which the tile is computed. */
 const TILE_BYTES = 16 * 2 ** 20;
 /**
- * Largest number of tokens of one pass over the head. Each pass dequantises the head once. With this many tokens, that
- * costs little compared with the matrix products.
+ * Maximum number of tokens of one pass over the head. Each pass dequantises the head once. With this many tokens,
+ * dequantising costs little compared with the matrix products.
  */
 const TILE_TOKENS = 2048;
 

@@ -6,7 +6,7 @@ import { reshape } from './layout.ts';
 export type Axes = number | readonly number[] | null;
 
 /**
- * Sums over the given axes (null: over all). Reduced axes are dropped, or kept with size 1.
+ * Sums over the given axes; null sums over all axes. Reduced axes are dropped, or kept with size 1.
  * @throws SwarmError GRAPH_SHAPE
  */
 export function reduceSum(x: Tensor, axis: Axes = null, keepDims = false): Tensor {
@@ -20,7 +20,7 @@ export function reduceSum(x: Tensor, axis: Axes = null, keepDims = false): Tenso
   )[0]!;
 }
 
-/** Averages over the given axes (null: over all). @throws SwarmError GRAPH_SHAPE */
+/** Averages over the given axes; null averages over all axes. @throws SwarmError GRAPH_SHAPE */
 export function reduceMean(x: Tensor, axis: Axes = null, keepDims = false): Tensor {
   const sum = reduceSum(x, axis, keepDims);
   return scale(sum, elementCount(sum.shape) / elementCount(x.shape));

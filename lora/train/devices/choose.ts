@@ -34,7 +34,7 @@ export interface ChosenEngine {
   readonly reason: string;
 }
 
-/** The engine that runs everywhere. */
+/** The engine that runs on every machine. */
 const PROCESSOR: EngineName = 'onnx-cpu';
 /** Engines in the order of preference, which decides between engines of about the same speed. */
 const CANDIDATES: readonly EngineName[] = ['onnx-cpu', 'onnx-cuda', 'onnx-webgpu', 'tfjs'];
@@ -81,7 +81,7 @@ export async function probeMachine(
  * Resolves `devices: 'auto'` to the fastest engine for this base in these formats. Uses the stored choice if it is
  * valid, and measures the engines otherwise. Named devices stay unchanged.
  *
- * @returns `reason`: why `auto` chose it; null for named devices
+ * @returns `reason`: why `auto` chose the engine; null for named devices
  * @throws SwarmError PRECISION if `auto` finds no engine for float16; the signal's reason
  */
 export async function resolveDevices(

@@ -83,8 +83,8 @@ export function predictedSpeed(
 }
 
 /**
- * Says which format an engine lacks, as text after the engine's name: "cannot compute in float16". null if it lacks
- * none.
+ * Says which format an engine lacks, as text to follow the engine's name: "cannot compute in float16". Returns null if
+ * the engine supports both formats.
  */
 export function missingFormat(
   { engine, speed }: Pick<EngineProbe, 'engine' | 'speed'>,

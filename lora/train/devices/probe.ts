@@ -34,7 +34,7 @@ export interface EngineProbe {
    * Whether the engine found only a software driver on the processor, not a GPU. `auto` never chooses such an engine.
    */
   readonly software: boolean;
-  /** Whether an engine that could use a GPU computes on the processor. @default false */
+  /** Whether the engine computes on the processor, although it could use a GPU. @default false */
   readonly onProcessor?: boolean;
   /** Why there is no speed, in the provider's own words. */
   readonly reason: string | null;
@@ -42,7 +42,7 @@ export interface EngineProbe {
   readonly needs: string | null;
 }
 
-/** Limit for a probe. Drivers compile for several seconds; a driver that takes longer than this hangs. */
+/** Limit for a probe. Drivers compile for several seconds, so a driver that takes longer than this limit has hung. */
 const DEADLINE_MS = 60_000;
 
 /**

@@ -41,8 +41,9 @@ const PROBE_MS = 400;
 const PROBE_ROWS = 2048;
 /** Approximate inner width of a block, as a multiple of the model's width. */
 const WIDENING = 3;
-/** Operations per run of a graph. With more operations, the overhead of a run matters less. */
+/** Operations on large tensors per run of a graph. With more operations, the overhead of a run matters less. */
 const CHAIN = 10;
+/** Operations on a single number per run of a graph. Their time is the overhead of an operation. */
 const CALLS = 100;
 /** Largest number of floating-point operations per run of a graph. */
 const RUN_FLOPS = 2 ** 34;

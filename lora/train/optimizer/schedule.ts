@@ -4,7 +4,7 @@ export interface Schedule {
   readonly schedule: 'constant' | 'linear' | 'cosine';
   /** Steps in which the rate rises linearly from 0. */
   readonly warmupSteps: number;
-  /** Warm-up as a share of `totalSteps`, rounded up; null: `warmupSteps` applies. */
+  /** Warm-up as a share of `totalSteps`, rounded up; null if `warmupSteps` applies. */
   readonly warmupRatio: number | null;
   /** Optimiser steps of the job, after which the linear and cosine schedules end. */
   readonly totalSteps: number;

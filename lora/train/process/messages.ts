@@ -39,7 +39,7 @@ export type TrainerMethods = {
       adapter: readonly Float32Array[];
       rows: readonly Row[];
       steps: number;
-      /** null: continue with the moments in memory. */
+      /** State to start from; null to continue with the moments in memory. */
       optimizer: AdamWState | null;
       position: JobPosition | null;
     };
