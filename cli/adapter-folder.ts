@@ -6,18 +6,21 @@ import type { Context } from './context.ts';
 export const ADAPTER_HELP =
   'folder of a PEFT adapter, or a version in the registry (NAME, NAME:TAG, NAME:vN, NAME@DIGEST)';
 
-/** The PEFT folder of an adapter, and the base that a registry binds it to. */
+/** The PEFT folder of an adapter, and what the registry says about it. */
 interface FoundAdapter {
   readonly folder: string;
-  /** Digest of the base; null if the adapter is a folder, whose file may hold the digest itself. */
+  /**
+   * Digest of the base that the registry records for the version; null if the user named a PEFT folder. The weights
+   * file of such a folder may contain the digest in its metadata.
+   */
   readonly baseDigest: string | null;
-  /** Digest of the version; null if the adapter is a folder. */
+  /** Digest of the version; null if the user named a PEFT folder. */
   readonly version: string | null;
 }
 
 /**
- * Returns the folder of an adapter that a person named. A PEFT folder comes first, so that a folder with the name of an
- * adapter is still found.
+ * Returns the folder of the adapter that the user named. If the name fits both a PEFT folder and an adapter in the
+ * registry, it means the folder.
  * @throws SwarmError VERSION_UNKNOWN, TAG_UNKNOWN, VERSION_DAMAGED
  */
 export async function adapterFolder(

@@ -35,7 +35,7 @@ export interface Context {
    * parent process dies.
    */
   readonly signal: AbortSignal;
-  /** Makes Ctrl-C call `handler` instead of aborting the signal. Returns a function that ends this. */
+  /** Makes Ctrl-C call `handler` instead of aborting the signal. The returned function removes the handler. */
   onInterrupt(handler: () => void): () => void;
   readonly version: string;
   /** Paths for starting this program again: the running Node.js and swarm.js. */

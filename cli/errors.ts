@@ -6,7 +6,7 @@ import { withCommandName } from './command-name.ts';
 import { cliError } from './error-codes.ts';
 import { exitCodes } from './exit-codes.ts';
 
-/** Longest message and advice that the CLI shows, in characters. */
+/** Maximum length of a message, and of its advice, that the CLI shows, in characters. */
 const SHOWN_CHARACTERS = 1000;
 const STACK_CHARACTERS = 10_000;
 
@@ -41,7 +41,7 @@ export function failureOf(error: unknown): Failure {
   if (isAbort(error)) return failure(commonError('INTERRUPTED', 'interrupted'));
   if (isSwarmError(error)) return failure(error);
   const message = messageOf(error);
-  // A refusal of the operating system (no permission, a full disk) is not a bug of ours.
+  // An error of the operating system (no permission, a full disk) is not a bug of this program.
   if (isSystemError(error)) {
     const { code, syscall } = error;
     return failure({ kind: 'failed', next: null, ...fromSystem(error), code, message, values: { syscall } });

@@ -3,8 +3,9 @@ import { resolveCache } from '../common/user-folders.ts';
 import type { Context } from './context.ts';
 
 /**
- * Returns the cache folder, and creates it if it is missing. A new one is for its owner only, because it holds the
- * weights of bases that may be private. An existing one keeps its permissions, because users may share it on purpose.
+ * Returns the cache folder, and creates it if it is missing. Only its owner can read a new folder, because it holds the
+ * weights of bases that may be private. An existing folder keeps its permissions, because users may share it on
+ * purpose.
  * @throws SwarmError FOLDER_UNUSABLE
  */
 export async function cacheFolder({

@@ -9,13 +9,13 @@ export interface GeneratorFlags {
   readonly model: string;
   readonly threads?: number | undefined;
   readonly baseBits?: BaseBits | undefined;
-  /** Longest sequence in tokens. */
+  /** Maximum length of a sequence, in tokens. */
   readonly context?: number | undefined;
-  /** Sequences that are computed at once. */
+  /** Number of sequences that are computed at once. */
   readonly rows?: number;
-  /** Sequences that may wait. */
+  /** Number of sequences that may wait. */
   readonly waiting?: number;
-  /** Memory for keys and values, and for the prefix cache. */
+  /** Bytes of memory for keys and values, and for the prefix cache. */
   readonly cacheBytes?: number;
 }
 

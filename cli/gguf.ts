@@ -1,4 +1,4 @@
-/** What the commands that write GGUF files share. */
+/** Functions that all commands that write GGUF files use. */
 import { Option } from 'commander';
 import { formatBytes } from '../common/text.ts';
 import { resolveCache } from '../common/user-folders.ts';

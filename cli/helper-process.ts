@@ -9,7 +9,7 @@ import type { Context } from './context.ts';
 import { cliError } from './error-codes.ts';
 import { DRAIN_MESSAGE } from './signals.ts';
 
-/** Number of lines, from the end of a process's output, that the error about its failure contains. */
+/** The error about a failed process contains this number of lines from the end of the process's output. */
 const LAST_LINES = 12;
 /** Milliseconds after which a process that does not stop is killed: a little longer than DRAIN_MS. */
 const STOP_MS = 6_000;
@@ -25,8 +25,8 @@ export interface HelperOptions {
 
 /**
  * Another `swarm` as a child process. The child leads its own process group, so Ctrl-C does not reach it. Instead, this
- * process stops its children in order. The child notices from the closed IPC channel when this process dies, even from
- * SIGKILL.
+ * process stops its children in order. When this process dies, even from SIGKILL, the IPC channel closes. The child
+ * notices that, and stops too.
  */
 export class HelperProcess {
   readonly name: string;

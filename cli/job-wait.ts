@@ -22,8 +22,8 @@ export interface WaitOptions extends HomeFlag {
 }
 
 /**
- * Follows a job until it ends, pauses itself or reaches the round in `until`. Prints the job's events to stdout and its
- * progress to stderr.
+ * Follows a job until it ends, reaches the round in `until`, or is paused because of a problem. Prints the job's events
+ * to stdout and its progress to stderr.
  * @throws SwarmError JOB_PAUSED, WAIT_TIMED_OUT, USAGE, DAEMON_NOT_RUNNING
  */
 export async function waitForJob(

@@ -45,7 +45,7 @@ export async function main(): Promise<void> {
           ),
         );
     } else {
-      // The reader of the output saw all that it wanted. That is not a failure.
+      // A program that reads the output may close it early, as `head` does. That is not a failure.
       process.exitCode = signal.reason instanceof OutputClosed ? exitCodes.ok : fail(error);
     }
   }

@@ -1,8 +1,8 @@
 import { exitCodes } from './exit-codes.ts';
 
 /**
- * Milliseconds in which a daemon hands back its round, saves and leaves. After this time, the process exits even if it
- * has not finished.
+ * Milliseconds in which a daemon must leave its round, save its state and disconnect. After this time, the process exits
+ * even if it has not finished.
  */
 export const DRAIN_MS = 5_000;
 
@@ -14,10 +14,10 @@ export class OutputClosed extends Error {
   override readonly name = 'AbortError';
 }
 
-/** Called at Ctrl-C instead of draining; null: Ctrl-C drains. */
+/** Called at Ctrl-C instead of draining; null if Ctrl-C drains. */
 let interruptHandler: (() => void) | null = null;
 
-/** Makes Ctrl-C call `handler` instead of draining the command. Returns a function that ends this. */
+/** Makes Ctrl-C call `handler` instead of draining the command. The returned function removes the handler. */
 export function catchInterrupts(handler: () => void): () => void {
   interruptHandler = handler;
   return () => {

@@ -12,7 +12,7 @@ import { parseTarget, type Target } from './target.ts';
 const STDIN = '-';
 /** Environment variable with an invite or with multiaddrs. */
 const VARIABLE = 'SWARM_INVITE';
-/** Largest text that is read from a file or from stdin, in bytes: an invite, with blank lines around it. */
+/** Maximum number of bytes that are read from a file or from stdin: enough for an invite with blank lines around it. */
 const TEXT_BYTES = 4 * INVITE_CHARACTERS;
 
 /** Help of an argument that names a job by its invite. */
@@ -78,13 +78,15 @@ async function fromFile(path: string): Promise<string[]> {
   return words(text, path);
 }
 
-/** Splits a text into its words. @param source of the text, for people */
+/** Splits a text into its words. @param source file, variable or stream that the text comes from, for error messages */
 function words(text: string, source: string): string[] {
   const found = text.slice(0, TEXT_BYTES).trim().split(/\s+/);
   if (found[0] !== '' && text.length <= TEXT_BYTES) return found;
   const missing = source === VARIABLE ? 'no invite was given' : `there is no invite in ${source}`;
   throw usageError(
-    text.length > TEXT_BYTES ? `${source} has more than ${TEXT_BYTES} bytes, so it is no invite` : missing,
+    text.length > TEXT_BYTES
+      ? `${source} has more than ${TEXT_BYTES} bytes, so it cannot be an invite`
+      : missing,
     `paste the invite after "${SWARM} node -", or name a file that contains it with --invite-file`,
   );
 }

@@ -15,7 +15,7 @@ export function registerDiff(adapter: Command, context: Context): void {
     .description('compare two versions: settings, metrics, and the change of each layer')
     .argument('<first>', VERSION_HELP)
     .argument('<second>', 'the other version')
-    .option('--all', 'show every module, not only a line for each layer')
+    .option('--all', 'show one line for each module instead of one for each layer')
     .addOption(registryOption())
     .addOption(jsonOption())
     .action((first: string, second: string, flags: DiffFlags) => diff(context, [first, second], flags));

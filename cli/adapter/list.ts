@@ -30,7 +30,7 @@ export function registerList(adapter: Command, context: Context): void {
 async function list(context: Context, name: string | undefined, flags: ListFlags): Promise<void> {
   await withRegistry(context, flags, (registry) => {
     const removed = flags.removed === true;
-    // A name without a version is an error, like a version that does not exist.
+    // For an adapter without versions, `resolve` throws the error.
     if (name !== undefined && registry.versions(name, { removed }).length === 0) registry.resolve(name);
     const names = name === undefined ? registry.names() : [name];
     const versions = names.flatMap((each) =>

@@ -21,7 +21,7 @@ interface MergeFlags extends RegistryFlags {
 /** A version to merge, as the command line names it. */
 interface Source {
   readonly reference: string;
-  /** null: the same part as the others. */
+  /** Factor of the version in the sum; null if none is given. Then it is 1 divided by the number of versions. */
   readonly weight: number | null;
 }
 
@@ -38,7 +38,7 @@ export function registerMerge(adapter: Command, context: Context): void {
     .addOption(
       new Option(
         '--method <method>',
-        'cat: the exact weighted sum, whose rank is the sum of the ranks; svd: its best approximation of a smaller rank; the others combine A and B separately, as PEFT does',
+        'cat computes the exact weighted sum, whose rank is the sum of the ranks of the versions; svd computes the best approximation of this sum with a smaller rank; the other methods combine the matrices A and B separately, as PEFT does',
       )
         .choices([...COMBINE_METHODS])
         .default('cat'),
@@ -56,10 +56,14 @@ export function registerMerge(adapter: Command, context: Context): void {
     .addOption(
       new Option(
         '--signs <rule>',
-        'how ties and dare_ties elect the sign of each value: by the sum of the values, or by their number (default: total)',
+        "rule by which ties and dare_ties choose the sign of each value: the sign of the sum of the versions' values (total), or the sign that most versions have (frequency) (default: total)",
       ).choices(['total', 'frequency']),
     )
-    .option('--seed <n>', 'seed of the values that dare_* keep (default: 0)', integer(0, 2 ** 32 - 1))
+    .option(
+      '--seed <n>',
+      'seed of the random choice of the values that dare_* keep (default: 0)',
+      integer(0, 2 ** 32 - 1),
+    )
     .option(
       '--tag <tag>',
       'tag to move to the resulting version, in addition to latest; may be repeated',
@@ -119,13 +123,15 @@ function refuseUseless({ method, ...flags }: MergeFlags): void {
 
 function source(text: string, previous: readonly Source[] = []): Source[] {
   if (previous.length === VERSION_PARENTS)
-    throw new InvalidArgumentError(`At most ${VERSION_PARENTS} versions.`);
+    throw new InvalidArgumentError(`Give at most ${VERSION_PARENTS} versions.`);
   const at = text.lastIndexOf('=');
   if (at === -1) return [...previous, { reference: text, weight: null }];
   const weight = text.slice(at + 1);
   const isNumber = /^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i.test(weight) && Math.abs(Number(weight)) <= 1e6;
   if (!isNumber || Number(weight) === 0) {
-    throw new InvalidArgumentError(`"${weight}" is not a weight: a number from -1e6 to 1e6, and not 0.`);
+    throw new InvalidArgumentError(
+      `"${weight}" is not a weight. Use a number from -1e6 to 1e6 that is not 0.`,
+    );
   }
   return [...previous, { reference: text.slice(0, at), weight: Number(weight) }];
 }

@@ -18,7 +18,9 @@ interface GcFlags extends RegistryFlags {
 export function registerRemove(adapter: Command, context: Context): void {
   adapter
     .command('rm')
-    .description('remove a version; its files stay for 24 hours and until "swarm adapter gc --delete"')
+    .description(
+      'remove a version; its files stay until you run "swarm adapter gc --delete", at least 24 hours later',
+    )
     .argument('<version>', VERSION_HELP)
     .option('--force', 'remove it even if it has tags other than latest; these tags are deleted')
     .addOption(registryOption())
@@ -30,7 +32,7 @@ export function registerRemove(adapter: Command, context: Context): void {
     .option('--delete', 'delete the files; without this option, the command only lists them')
     .option(
       '--grace <time>',
-      'keep files of versions that were removed less than this ago: 30m, 12h or 7d (default: 24h)',
+      'keep the files of versions that were removed within this time, such as 30m, 12h or 7d (default: 24h)',
       lifetime,
     )
     .addOption(registryOption())

@@ -17,7 +17,7 @@ export function registerShare(adapter: Command, context: Context): void {
   adapter
     .command('share')
     .description(
-      'let another machine fetch a version, until Ctrl-C; prints a ticket for "swarm adapter pull"',
+      'print a ticket with which "swarm adapter pull" on another machine fetches a version, and serve the version until Ctrl-C',
     )
     .argument('<version>', VERSION_HELP)
     .option(

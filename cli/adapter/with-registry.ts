@@ -18,7 +18,7 @@ export const VERSION_HELP =
 export const registryOption = (): Option =>
   new Option(
     '--registry <dir>',
-    'folder of the registry (environment variable: SWARM_REGISTRY; default: registry in SWARM_HOME, else in ~/.local/share/lora-swarm)',
+    'folder of the registry (environment variable: SWARM_REGISTRY; default: the folder registry in SWARM_HOME or, without that variable, in ~/.local/share/lora-swarm)',
   );
 
 /** Parses the name of an adapter. */

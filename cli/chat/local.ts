@@ -3,11 +3,11 @@ import { ChatPrompts } from '../../serve/chat-prompt.ts';
 import { serveError } from '../../serve/errors.ts';
 import type { ChatPartner } from './session.ts';
 
-/** Fewest tokens that an answer must have place for. */
+/** Minimum number of tokens that the context must have left for an answer. */
 const MIN_ANSWER = 32;
 
 export interface LocalChatOptions {
-  /** `chatml`, `plain` or a file. null: the model's template, or `plain` if the model has none. */
+  /** `chatml`, `plain` or a file; null for the model's own template, or for `plain` if the model has none. */
   readonly template: string | null;
   /** Id of the adapter in the generator. */
   readonly adapter: string | undefined;
@@ -17,16 +17,16 @@ export interface LocalChatOptions {
 
 /** A model in this process's generator as a chat partner. */
 export interface LocalChat extends ChatPartner {
-  /** Where the template comes from. */
+  /** Source of the chat template, for messages. */
   readonly template: string;
-  /** Whether the model has no template of its own and none was asked for. */
+  /** Whether `plain` is used because the model has no template and the user named none. */
   readonly isFallback: boolean;
   close(): Promise<void>;
 }
 
 /**
- * Opens a chat with a model on this machine. A base model without a chat template is used with the built-in template
- * `plain`; an answer then also ends where the model would go on with the user's next message.
+ * Opens a chat with a model on this machine. If the model has no chat template, the chat uses the built-in template
+ * `plain`. With this template, an answer also ends where the model begins to write the user's next message.
  */
 export async function openLocalChat(
   { template, adapter, maxTokens, sampling }: LocalChatOptions,
@@ -55,7 +55,7 @@ export async function openLocalChat(
         ...(isPlain && { stop: ['\nUser:'] }),
         signal,
       });
-      // The loop throws the same error.
+      // The loop below throws the same error, so this rejection needs no other handler.
       generation.result.catch(() => {});
       for await (const { text } of generation) if (text !== '') onText(text);
     },

@@ -5,9 +5,9 @@ import type { ChatPartner } from './session.ts';
 export interface RemoteChatOptions {
   /** Root of the server's URLs, with or without `/v1`. */
   readonly url: string;
-  /** null: the first adapter of the server, or its base if it has none. */
+  /** Name of the model; null for the first adapter of the server, or for its base if it has no adapter. */
   readonly model: string | null;
-  /** null: no key is sent. */
+  /** API key to send; null to send none. */
   readonly key: string | null;
   readonly maxTokens: number;
   readonly sampling: { readonly temperature: number; readonly topP: number; readonly seed: number };
@@ -92,7 +92,7 @@ async function* chunksOf(response: Response): AsyncGenerator<Chunk, void, undefi
   }
 }
 
-/** Returns the error of an answer with an error. */
+/** Converts the body and the HTTP status of a refused request to an error. */
 function refusal(text: string, status: number): SwarmError {
   let [message, code]: [string, string | null] = [text.slice(0, 500), null];
   try {

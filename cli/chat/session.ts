@@ -5,7 +5,7 @@ import type { ChatMessage } from '../../serve/chat-prompt.ts';
 import type { Context } from '../context.ts';
 import { printJson, printNote } from '../print.ts';
 
-/** Answers conversations. */
+/** A model that continues a conversation. */
 export interface ChatPartner {
   /**
    * Answers the last message. Calls `onText` with each piece of the answer.
@@ -19,11 +19,11 @@ export interface ChatPartner {
 
 export interface ChatSession {
   readonly partner: ChatPartner;
-  /** Instruction that precedes the conversation; null: none. */
+  /** Instruction that precedes the conversation; null if there is none. */
   readonly system: string | null;
-  /** What the user chats with. */
+  /** Text that names the model, shown when the chat begins. */
   readonly title: string;
-  /** Print each answer as one line of JSON. */
+  /** Whether to print each answer as one line of JSON. */
   readonly json: boolean;
 }
 
@@ -69,7 +69,7 @@ interface AnswerOptions {
   partner: ChatPartner;
   /** The conversation. Messages that do not fit are removed from it. */
   messages: ChatMessage[];
-  /** Number of messages at the start that stay. */
+  /** Number of messages at the start that are never removed. */
   kept: number;
   json: boolean;
 }
@@ -94,7 +94,7 @@ async function answer(context: Context, { partner, messages, kept, json }: Answe
       } catch (error) {
         signal.throwIfAborted();
         if (stopped.signal.aborted) break;
-        // A question and its answer are left out together, because templates expect them in turn.
+        // A question and its answer are left out together, because chat templates expect the two roles in alternation.
         const canShorten = isSwarmError(error, 'CONTEXT_TOO_LONG') && messages.length >= kept + 3;
         if (!canShorten) throw error;
         messages.splice(kept, 2);

@@ -58,7 +58,7 @@ export function registerCheckpoint(program: Command, context: Context): void {
       'number of the round that made the checkpoint (default: the newest checkpoint)',
       integer(0),
     )
-    .option('--merge', 'write a merged model: the base with the adapter folded into its weights')
+    .option('--merge', 'write a merged model: the base with the adapter added to its weights')
     .addOption(ggufOption('merge'))
     .option('--model <model>', `base model for --merge and --gguf: ${BASE_MODEL}`)
     .option('--force', 'write into <dir> even if it is not empty')
@@ -79,7 +79,7 @@ export function registerCheckpoint(program: Command, context: Context): void {
     .action((job: string | undefined, options: PublishOptions) => publish(context, job, options));
   checkpoint
     .command('pull')
-    .argument('<invite>', `${TARGET_HELP}; if you use one of the last two, leave this argument out`)
+    .argument('<invite>', `${TARGET_HELP}. With --invite-file or SWARM_INVITE, leave this argument out`)
     .argument('[dir]', 'folder to write to')
     .description(
       'download the newest checkpoint of a job from its swarm, as a PEFT adapter; works on any machine',
@@ -194,7 +194,7 @@ async function convert(
 ): Promise<void> {
   const { exportGguf, mergeModel } = await import('../../index.ts');
   if (gguf !== undefined) {
-    // The caller has checked the folder.
+    // The caller has already refused an output folder that is not empty, so `force` skips a second check.
     await writingGguf(context, (shared) =>
       exportGguf({ ...shared, ...files, type: gguf, merge, force: true }),
     );

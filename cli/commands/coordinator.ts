@@ -82,7 +82,10 @@ export function registerCoordinator(program: Command, context: Context): void {
       integer(0),
       KEPT_CHECKPOINTS,
     )
-    .option('--no-audits', 'do not audit updates: train no interval of a node again to compare the results')
+    .option(
+      '--no-audits',
+      'do not audit updates; an audit trains the interval of a node again, and compares the result with its update',
+    )
     .option('--no-publish', 'do not add the checkpoints of finished jobs to the registry of adapters')
     .addOption(registryOption())
     .addOption(logLevelOption())
@@ -115,7 +118,7 @@ async function run(context: Context, options: CoordinatorOptions): Promise<void>
     },
     { log, failpoint: armedFailpoint(context.environment) },
   );
-  // A request to its API can also stop the daemon.
+  // A request to the control API can also stop the daemon.
   const stopped = new AbortController();
   void coordinator.stopped.then(() => stopped.abort());
   const signal = AbortSignal.any([context.signal, stopped.signal]);

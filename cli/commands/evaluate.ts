@@ -24,7 +24,7 @@ export function registerEvaluate(program: Command, context: Context): void {
     )
     .option(
       '--against <adapter>',
-      `with --tasks: compare with another adapter on the same documents, or with the base alone (base); ${ADAPTER_HELP}`,
+      `with --tasks: adapter to compare with on the same documents: ${ADAPTER_HELP}; or "base" for the base alone`,
     )
     .option(
       '--report <dir>',
@@ -41,7 +41,7 @@ export function registerEvaluate(program: Command, context: Context): void {
     .option('--limit <n>', 'with --tasks: use only the first n documents of each task', integer(1))
     .option(
       '--max-length <n>',
-      "with --tasks: longest input in tokens; longer prompts lose their beginning (default: the model's context)",
+      "with --tasks: maximum length of an input in tokens; a longer prompt loses its beginning (default: the model's context)",
       integer(2),
     );
   addDataOptions(command, { packing: false })
@@ -56,6 +56,6 @@ async function evaluate(context: Context, { data, tasks, ...options }: EvaluateF
     'USAGE',
     'an evaluation takes either --data or --tasks',
     {},
-    { next: 'give one of the two' },
+    { next: 'give one of these two options' },
   );
 }

@@ -16,7 +16,7 @@ interface CreateOptions extends CommonOptions {
   name?: string;
   role: NonNullable<CreateInviteOptions['role']>;
   uses: number;
-  /** Milliseconds; Infinity: never. */
+  /** Milliseconds until the invite expires; Infinity if it never does. */
   expires: number;
 }
 
@@ -48,7 +48,7 @@ export function registerInvite(program: Command, context: Context): void {
     .addOption(
       new Option(
         '--expires <time>',
-        'time until no further machine may join, such as 30m, 12h or 7d, or never',
+        'time after which no further machine may join, such as 30m, 12h or 7d, or never',
       )
         .argParser(lifetime)
         .default(lifetime('7d'), '7d'),

@@ -56,7 +56,7 @@ export function registerNode(program: Command, context: Context): void {
     .addOption(homeOption())
     .option(
       '--job <digest>',
-      'digest of the job to join (default: the job that the invite names, or the first job of the coordinator if it names none)',
+      'digest of the job to join (default: the job that the invite names, or the first job of the coordinator if the invite names none)',
     )
     .option('--name <name>', 'name of this node that other peers see (default: made from its peer id)')
     .option(
@@ -177,7 +177,8 @@ async function run(context: Context, target: readonly string[], options: NodeOpt
     });
   } catch (error) {
     await node.stop({ deadlineMs: STOP_DEADLINE_MS });
-    // The API of a node that the coordinator has shut out closes before the node has stopped.
+    // If the coordinator shuts out the node, the API closes before the node has stopped, and the poll above fails. The
+    // user needs the reason in `stopped`, not the failure of the poll.
     throw (await node.stopped) ?? error;
   } finally {
     progress.clear();

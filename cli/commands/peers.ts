@@ -17,7 +17,7 @@ import { banLines, peerLines, receiptLines } from '../views/peers.ts';
  */
 const SUFFIX_CHARACTERS = 4;
 
-/** How to name a node on the command line. */
+/** Help text: the ways to name a node on the command line. */
 const NODE = 'its name, its peer id or the end of the peer id';
 
 interface CommonOptions {
@@ -32,7 +32,7 @@ interface PardonOptions extends CommonOptions {
 
 interface BanOptions extends PardonOptions {
   reason: string;
-  /** Milliseconds; Infinity: for good. */
+  /** Milliseconds that the ban lasts; Infinity if it never ends. */
   for: number;
 }
 
@@ -40,7 +40,7 @@ export function registerPeers(program: Command, context: Context): void {
   const command = program
     .command('peers')
     .helpCommand(false)
-    .description("list the nodes of the coordinator's jobs, ban and pardon them")
+    .description("list, ban and pardon the nodes of the coordinator's jobs")
     .option(
       '--why <peer>',
       `show the standing, the strikes and the outcome of every update of one node, with the reasons; name the node by ${NODE}`,
@@ -48,7 +48,8 @@ export function registerPeers(program: Command, context: Context): void {
     .addOption(homeOption())
     .addOption(jsonOption())
     .action((options: CommonOptions & { why?: string }) => peers(context, options));
-  // Commander gives --home and --json to the parent, wherever they stand, so the actions read the options of both.
+  // Commander assigns --home and --json to `peers` even if they stand after `ban` or `pardon`. The actions therefore
+  // read the options of both commands.
   const add = (name: string, text: string): Command =>
     command
       .command(name)

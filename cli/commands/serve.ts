@@ -68,7 +68,11 @@ export function registerServe(program: Command, context: Context): void {
     .option('--template <name>', "chat template: chatml, plain or a file (default: the model's)")
     .option('--threads <n>', ENGINE_THREADS, integer(1, 1024))
     .option('--base-bits <n>', 'bits per weight of the base: 32, 8 or 4 (default: 32)', baseBits)
-    .option('--context <n>', "longest sequence in tokens (default: the model's, at most 8192)", integer(16))
+    .option(
+      '--context <n>',
+      "maximum length of a sequence in tokens (default: the model's context, at most 8192)",
+      integer(16),
+    )
     .option('--parallel <n>', 'sequences that are computed at the same time', integer(1, 256), 8)
     .option(
       '--cache-mb <n>',
@@ -149,7 +153,8 @@ async function serve(context: Context, options: ServeOptions): Promise<void> {
       const { url, template } = server;
       if (options.json) printJson(context, { schemaVersion: 1, event: 'ready', url, models, template });
       else printLines(context, readyLines({ url, template, hasKeys: keys.length > 0 }, adapters, models));
-      // The process that computes the model may die, for example for lack of memory. The command then ends with its error.
+      // The process that computes the model may die, for example because memory ran out. The command then ends with the
+      // error of that process.
       await pollUntilAborted(signal, async () => {
         await raceSignal(generator.status(), signal).catch((error: unknown) => {
           if (!signal.aborted) throw error;

@@ -43,7 +43,7 @@ export async function prepareData(dir: string, { cwd }: { cwd: string }): Promis
   for (const { name, number } of chapters) {
     const part = partOf(number);
     counts[part]++;
-    // Padded numbers keep the order of the book when sorted by name.
+    // Leading zeros make the order of the file names the order of the book.
     const sorted = `chapter-${String(number).padStart(3, '0')}.txt`;
     await copyFile(join(folder, name), join(folders[part], sorted));
   }

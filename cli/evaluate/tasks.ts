@@ -26,15 +26,15 @@ export async function evaluateOnTasks(context: Context, options: TaskFlags): Pro
   const { evaluateTasks } = await import('../../index.ts');
   const { signal, cwd } = context;
   if (options.trainingLog !== undefined && options.report === undefined) {
-    throw commonError(
-      'USAGE',
-      '--training-log needs --report',
-      {},
-      { next: 'name the folder of the report' },
-    );
+    throw commonError('USAGE', '--training-log needs --report', {}, { next: 'add --report DIR' });
   }
   if (options.record && options.limit !== undefined) {
-    throw commonError('USAGE', '--record stores figures of all documents', {}, { next: 'leave out --limit' });
+    throw commonError(
+      'USAGE',
+      '--record needs figures over all documents, and --limit leaves out some',
+      {},
+      { next: 'leave out --limit' },
+    );
   }
   const recorded = options.record ? await recordedVersion(options.adapter) : null;
   const lossCurve = await trainingLosses(context, options);

@@ -9,7 +9,7 @@ export interface ApiKeyFlags {
   apiKeyFile?: string;
 }
 
-/** Shortest key. A shorter one can be guessed over the network. */
+/** Minimum length of a key, in characters. A shorter key could be guessed over the network. */
 const MIN_KEY = 16;
 const KEY = /^[\x21-\x7e]+$/;
 
@@ -40,7 +40,7 @@ export async function apiKeys(
   }
   for (const { key, where } of keys) {
     if (key.length >= MIN_KEY && KEY.test(key)) continue;
-    const message = `a key of ${where} is shorter than ${MIN_KEY} characters, or has a character that a header cannot hold`;
+    const message = `a key of ${where} is shorter than ${MIN_KEY} characters, or has a character that an HTTP header cannot contain`;
     throw serveError(
       'API_KEYS_INVALID',
       message,

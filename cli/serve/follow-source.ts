@@ -7,7 +7,10 @@ import {
   type ServedVersion,
 } from '../../index.ts';
 
-/** Time in milliseconds for which the newest checkpoint is not looked up again. A round takes longer. */
+/**
+ * Milliseconds for which the newest checkpoint is served without asking the coordinator again. A round takes longer, so
+ * asking more often would rarely find a new checkpoint.
+ */
 const FRESH_MS = 1_000;
 
 export interface FollowDeps {
@@ -15,7 +18,7 @@ export interface FollowDeps {
   readonly open: () => Promise<ApiClient>;
   /** Milliseconds, for measuring durations. */
   readonly now: () => number;
-  /** Called with a sentence when the coordinator does not answer, so that the last known checkpoint is served. */
+  /** Called with a message when the coordinator does not answer, and the last known checkpoint is served instead. */
   readonly onWarning: (text: string) => void;
 }
 

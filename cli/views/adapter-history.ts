@@ -28,7 +28,10 @@ function nodeText({ label, digest, version, edge, repeated }: LineageNode): stri
   return [label, digest.slice(0, 12), ...notes].join('  ');
 }
 
-/** Returns what differs between two versions. @param options.all a line for each module, not for each layer */
+/**
+ * Formats the differences between two versions.
+ * @param options.all print a line for each module instead of each layer
+ */
 export function diffLines(
   [first, second]: readonly [AdapterVersion, AdapterVersion],
   { sameBase, settings, metrics, modules }: VersionDiff,
@@ -73,8 +76,8 @@ function section(title: string, rows: readonly (readonly string[])[]): string[] 
 }
 
 /**
- * Sums up the modules of each layer. Norms are those of all its modules together, the cosine is that of the vectors of all
- * their entries, and effective ranks are means.
+ * Sums up the modules of each layer. Norms and the cosine are computed over the entries of all modules of the layer. The
+ * effective rank is the mean over its modules.
  */
 function byLayer(modules: readonly ModuleComparison[]): Omit<ModuleComparison, 'rank'>[] {
   const layers = new Map<string, ModuleComparison[]>();

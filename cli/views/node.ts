@@ -45,7 +45,7 @@ function jobLines({ round }: NodeStatus, job: NonNullable<NodeStatus['job']>): s
   ];
 }
 
-/** Returns a line about the standing of the node; nothing while it is good and without strikes. */
+/** Returns a line about the standing of the node; no line if the standing is good and the node has no strikes. */
 function standingLines({ standing }: NodeStatus): string[] {
   if (standing === null || (standing.kind === 'good' && standing.strikes === 0)) return [];
   return [`standing    ${standingText(standing)}`];
@@ -54,7 +54,7 @@ function standingLines({ standing }: NodeStatus): string[] {
 function standingText({ kind, untilRound, strikes }: NonNullable<NodeStatus['standing']>): string {
   const text = {
     good: 'good',
-    probation: `on probation up to round ${untilRound}: the node gets the least steps`,
+    probation: `on probation up to round ${untilRound}: the node gets the fewest steps`,
     suspended: `suspended up to round ${untilRound}: the node gets no work`,
   }[kind];
   return `${text}; ${countOf(strikes, 'strike')} (the receipts of its updates say why)`;
@@ -72,7 +72,7 @@ export function activity(status: NodeStatus): string {
   return `${state}${reason === '' ? '' : `: ${safeText(reason, NOTE)}`}`;
 }
 
-/** Returns a line about one update and its outcome, with a reason unless it was accepted. */
+/** Returns a line about one update and its outcome. The line explains the outcome unless the update was accepted. */
 export function updateLine({ round, bytes, code, detail, meaning, outcome }: NodeUpdate): string {
   const head = `round ${round}  ${formatBytes(bytes)}  ${code ?? 'sent'}`;
   if (outcome === 'counted') return `${head}, merged`;

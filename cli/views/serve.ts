@@ -18,13 +18,13 @@ export function readyLines(
   ];
 }
 
-/** Longest path and model name in an access line. */
+/** Maximum length of a path, and of a model name, in an access line, in characters. */
 const SHOWN_CHARACTERS = 100;
 
 /** Returns the access line of a request. @param now milliseconds since 1970 */
 export function servedLine(request: ServedRequest, now: number): string {
   const { method, status, client, promptTokens, completionTokens, ms, firstTokenMs } = request;
-  // A client chooses both, and they can be long.
+  // The client chooses path and model name, and both can be long.
   const path = safeText(request.path, { maxCharacters: SHOWN_CHARACTERS });
   const model = request.model === null ? null : safeText(request.model, { maxCharacters: SHOWN_CHARACTERS });
   const tokens =

@@ -40,7 +40,7 @@ export function jobLines(job: JobSummary): string[] {
     ...(rolledBack === null
       ? []
       : [`            rolled back in round ${rolledBack.round} to the checkpoint of round ${rolledBack.to}`]),
-    `            invite ${job.invite ?? `revoked; personal ones: ${SWARM} invite create ${job.name}`}`,
+    `            invite ${job.invite ?? `revoked; to create a personal invite, run ${SWARM} invite create ${job.name}`}`,
   ];
 }
 

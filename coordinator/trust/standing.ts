@@ -47,7 +47,7 @@ export interface CountedStrike {
 
 /** What follows from a person's strikes. */
 export interface Sentence {
-  /** The last round in which the person gets the least steps; 0 if it is not on probation. */
+  /** The last round in which the person gets the fewest steps; 0 if it is not on probation. */
   readonly probationUntil: number;
   /** The last round without an assignment; 0 if the person was never suspended. */
   readonly suspendedUntil: number;

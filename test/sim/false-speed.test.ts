@@ -55,7 +55,7 @@ async function runJob(seed: number, liar: { msPerStep: number; blunders: number 
 
 describe('a node that delivers at once without training', () => {
   for (const seed of [1, 2]) {
-    test(`seed ${seed}: takes no steps from the others, and gets the least steps and no weight`, async () => {
+    test(`seed ${seed}: takes no steps from the others, and gets the fewest steps and no weight`, async () => {
       const { steps, shares, speeds } = await runJob(seed, { msPerStep: 1, blunders: 1 });
       expect(speeds[NODES - 1]!).toBeGreaterThan(3 * speeds[0]!);
       for (const [round, given] of steps.entries()) {

@@ -43,7 +43,7 @@ const eventsOf = ({ store, toy }: World, ...types: JobEvent['type'][]): JobEvent
   store.events.after(toy.job, 0, 100_000).filter(({ type }) => types.includes(type));
 
 describe('a peer that flips the signs of its updates', () => {
-  test('gets the least steps after its second round, and no assignment after its third', async () => {
+  test('gets the fewest steps after its second round, and no assignment after its third', async () => {
     const { world, job, attacker, honest } = await attacked();
     await untilRound(world, 9);
     expect(assigned(world, attacker.id)).toEqual([1, 2, 3, 8, 9]);

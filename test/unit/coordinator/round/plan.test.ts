@@ -165,7 +165,7 @@ describe('belief and standing', () => {
     expect(stepsOf(swarm)).toEqual([30, 30, 30, 20, 10, 10]);
   });
 
-  test('a node on probation gets the least steps, also when no node has belief', () => {
+  test('a node on probation gets the fewest steps, also when no node has belief', () => {
     const swarm = { a: node(100, PROVEN), b: node(100, PROVEN, 'probation') };
     expect(stepsOf(swarm)).toEqual([30, 10]);
     expect(stepsOf({ a: node(0), b: node(0, [], 'probation') })).toEqual([30, 10]);
