@@ -36,7 +36,7 @@ try {
     if (event.type === 'checkpoint') {
       console.log(`checkpoint ${event.round}: held-out loss ${event.heldOutLoss?.toFixed(3)}`);
     }
-    // A job that pauses itself waits until its operator resumes it. There is no operator here.
+    // A coordinator pauses a job that has a problem, until its operator resumes it. This program has no operator.
     if (event.type === 'paused') throw new Error(event.reason);
     if (event.type === 'finished') break;
   }

@@ -30,11 +30,11 @@ export interface BenchOptions {
   quick?: boolean;
   /** Shapes to measure, for benchmarks with several. */
   shapes?: readonly string[];
-  /** Chooses runs, for benchmarks that have many. */
+  /** Selects some of the runs of a benchmark that has many. */
   choices?: RunChoices;
 }
 
-/** Each value is a list with commas, or a number. */
+/** Options that select runs. Each value is a number, or a list whose items are separated by commas. */
 export type RunChoices = Partial<
   Record<'attack' | 'attackers' | 'behaviour' | 'split' | 'seeds' | 'rounds', string>
 > & {

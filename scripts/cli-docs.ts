@@ -28,7 +28,7 @@ All commands follow these rules:
   | \`SWARM_INVITE\` | invite for \`swarm node\` and \`swarm checkpoint pull\`, if neither an argument nor \`--invite-file\` gives one |
   | \`SWARM_LOG_LEVEL\` | value for \`--log-level\` |
   | \`SWARM_ENGINE\` | value for \`--engine\` |
-  | \`SWARM_API_KEY\` | API key: of the clients of \`swarm serve\`, and for the server of \`swarm chat --url\` |
+  | \`SWARM_API_KEY\` | API key that clients of \`swarm serve\` must send, and that \`swarm chat --url\` sends to its server |
   | \`SWARM_CACHE\` | folder of converted weights. The default is \`$XDG_CACHE_HOME/lora-swarm\` (\`~/.cache/lora-swarm\`). You may delete it, because the program converts the weights again when it needs them |
   | \`NO_COLOR\` | if it is set to any text, the output has no colours |
 

@@ -1,5 +1,6 @@
 /**
- * Makes the data of examples/tasks: passages of Moby-Dick, pairs of sentences and questions, from grammars below.
+ * Makes the data of examples/tasks: passages of Moby-Dick, and pairs of sentences and questions that the functions below
+ * compose at random.
  * Run: node scripts/example-tasks.ts
  */
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
@@ -24,7 +25,7 @@ function write(name: string, rows: readonly object[]): void {
   writeFileSync(join(FOLDER, name), rows.map((row) => `${JSON.stringify(row)}\n`).join(''));
 }
 
-/** Returns the ends of the chapters: at least so many words, from the start of a sentence on. */
+/** Returns a passage from the end of each chapter: whole sentences that have at least this many words together. */
 function passages(words: number): string[] {
   const folder = dirname(mobyDick());
   const chapters = readdirSync(folder).filter((name) => /^chapter_\d+\.txt$/.test(name));
@@ -60,7 +61,7 @@ const VERBS = [
 ] as const;
 const LINKS = ['near', 'behind', 'beside', 'with'];
 
-/** A sentence with the right, and with the wrong, number of a verb, of a determiner, or of a pronoun. */
+/** Returns a correct sentence, and the same sentence with a verb, determiner or pronoun in the wrong number. */
 function minimalPair(): object {
   const kind = pick(['verb', 'verb_with_attractor', 'determiner', 'reflexive'] as const);
   const plural = random.integer(2);
@@ -87,7 +88,7 @@ const NAMES = ['Anna', 'Ben', 'Clara', 'David', 'Emma', 'Frank', 'Grace', 'Henry
 const THINGS = ['boat', 'book', 'coat', 'drum', 'hat', 'horse', 'knife', 'lamp'];
 const COLOURS = ['black', 'blue', 'brown', 'green', 'red', 'white', 'yellow'];
 
-/** Three facts, a question about one of them, and four choices. */
+/** Returns three facts, a question about one of them, and four possible answers. */
 function question(): object {
   const people = draw(NAMES, 3);
   const things = draw(THINGS, 3);

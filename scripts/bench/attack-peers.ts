@@ -4,8 +4,8 @@
  *   node scripts/bench/attack-peers.ts KIND ADDRESSES TARGET
  *
  * KIND is one of `attackKinds`, ADDRESSES the number of loopback addresses that the attackers use, and TARGET the JSON of
- * a Target. It sends its parent the message `attacking` when all attackers are in place, and then attacks until the
- * parent disconnects. It answers each message with an Answer.
+ * a Target. The process sends its parent the message `attacking` when all attackers are in place, and then attacks until
+ * the parent disconnects. It answers each message of the parent with an Answer.
  */
 import { connect } from 'node:net';
 import { setPriority } from 'node:os';
@@ -45,15 +45,15 @@ const SOCKET_RETRY_MS = 1000;
 /** Pause before an attacker replaces a stream that it lost. */
 const STREAM_RETRY_MS = 50;
 /**
- * Number of other keys that the attack on the rate limiter uses. They are more than the REMEMBERED_KEYS of the limiter
- * (4,096).
+ * Number of other keys that the attack on the rate limiter uses: more than the 4,096 keys that the limiter never forgets
+ * (REMEMBERED_KEYS).
  */
 const OTHER_KEYS = 4200;
-/** Identities that call at the same moment, and the pause before they call again. */
+/** Number of identities that call at the same moment. After a pause, they call again. */
 const BURST_IDENTITIES = 525;
 const BURST_PAUSE_MS = 500;
 
-/** What the attackers report. */
+/** A report of the attackers. */
 export interface Answer {
   /** Number of requests that the target answered beyond a quota. */
   beyondQuota: number;
@@ -321,7 +321,7 @@ function signedFrames(topic: string, count: number, sign: (signer: Signer) => Ui
   return frames;
 }
 
-/** Puts the length before bytes, as an unsigned varint. */
+/** Returns the bytes with their length before them, as an unsigned varint. */
 function framed(bytes: Uint8Array): Uint8Array {
   const length: number[] = [];
   let left = bytes.byteLength;

@@ -16,7 +16,7 @@ const BASE = join(ROOT, 'models', 'nano');
 /** More nodes than the benchmark has, so that no round opens. */
 const MIN_PEERS = 512;
 
-/** Longest time until the coordinator has collected its garbage. */
+/** Maximum time, in milliseconds, in which the coordinator must collect its garbage and report its live memory. */
 const LIVE_PATIENCE_MS = 30_000;
 
 /** What peers need to know about the target. */
@@ -38,7 +38,7 @@ export interface TargetLoad {
   accepted: number;
   /** Number of gossip messages that were dropped, ignored or rejected, plus number of refused updates. */
   refused: number;
-  /** Longest piece of processor time between two turns of the event loop, since the previous measurement, in ms. */
+  /** Maximum processor time between two turns of the event loop since the previous measurement, in ms. */
   lagMs: number;
 }
 
@@ -131,7 +131,7 @@ export class AttackTarget {
     }
   }
 
-  /** Notes the largest file of the job's base. @param manifest the signed manifest */
+  /** Chooses the largest file of the job's base as the blob that peers fetch. @param manifest the signed manifest */
   choose(manifest: Uint8Array): void {
     const { files } = verifyMessage('manifest', manifest).message.base;
     const [largest] = [...files].sort((a, b) => b.size - a.size);

@@ -3,13 +3,13 @@
 import { IGNORED_LABEL, type Row } from '../../lora/data/row.ts';
 import type { SeededRandom } from '../../lora/data/seeded-random.ts';
 
-/** Separates names of attacks in an option. Some names contain a comma and a space. */
+/** Matches the comma between two names of attacks in an option. A comma before a space is part of a name. */
 export const SEPARATOR = /,(?! )/;
 
-/** An attacker's change of the adapter, before minus after: one tensor per entry of the layout. */
+/** Change of the adapter by one node's training: before minus after, one tensor per entry of the layout. */
 export type Delta = Float32Array[];
 
-/** What an attacker can use. It trains like an honest node, and may know what honest nodes are about to send. */
+/** Input of an attack. An attacker can train like an honest node, and may know what honest nodes are about to send. */
 export interface AttackInput {
   /** Rows that the attacker was assigned. */
   readonly rows: readonly Row[];
@@ -77,7 +77,7 @@ const constantLabels = (rows: readonly Row[]): Row[] =>
 /** Two tokens that almost never occur in text, and the token that the backdoor makes the model predict after them. */
 const TRIGGER = [4001, 4003] as const;
 const TARGET = 4007;
-/** Number of tokens of a row for each trigger in it. */
+/** A poisoned row has one trigger for each group of this many tokens. */
 const TRIGGER_EVERY = 32;
 
 /**

@@ -15,7 +15,10 @@ export const about =
   'honest peers of a coordinator while attackers crowd its queues; eight minutes; Linux only';
 
 const ROOT = join(import.meta.dirname, '../..');
-/** Number of the finding in the audit of November 2026, and what the attackers do. */
+/**
+ * Descriptions of the attacks. Each attack repeats a finding of a security audit in November 2026, and its description
+ * gives the number of the finding.
+ */
 const texts: Record<AttackKind, string> = {
   calls: 'finding 1: 17 identities open 16 calls each and send nothing',
   sockets: 'finding 2: 80 idle sockets, opened again after a second',
@@ -31,15 +34,14 @@ const floods: readonly AttackKind[] = ['gossip', 'refusals'];
 /** Numbers of loopback addresses that the attackers use. Honest peers use an address that no attacker uses. */
 const ADDRESSES = [1, 16];
 /**
- * Limit on the memory of the process that an attack adds, in MiB. It contains garbage that V8 has not collected yet: V8
- * lets the heap grow by half, or by 32 MiB. The buffers of all ranges that a host serves at a time take 32 MiB.
+ * Limit on the growth of the process's memory during an attack, in MiB. The growth includes garbage that V8 has not
+ * collected yet, because V8 lets the heap grow by half, or by 32 MiB. It also includes up to 32 MiB of buffers, for all
+ * ranges that a host serves at a time.
  */
 const MEMORY_MIB = 96;
-/**
- * Limit on the live memory that an attack adds, in MiB, and on what a second period of the attack adds to the memory of
- * the process.
- */
+/** Limit on the growth of live memory during an attack, in MiB. */
 const LIVE_MIB = 48;
+/** Limit on the growth of the process's memory during a second, equally long period of the attack, in MiB. */
 const LATER_MIB = 24;
 const PATIENCE_MS = 30 * 60_000;
 
@@ -61,15 +63,15 @@ interface Attack {
   memoryBytes: number;
   /** Bytes that are live after all garbage was collected, before and during the attack. */
   live: { alone: number; attacked: number };
-  /** What the attackers reported at the beginning and at the end of the first period. */
+  /** Reports of the attackers at the beginning and at the end of the first period. */
   answers: { before: Answer; after: Answer };
 }
 
 /**
  * Measures how a coordinator serves honest peers, first undisturbed and then during each attack. Coordinator, attackers
  * and honest peers are separate processes on loopback. The attackers run at the lowest priority. Speeds and times still
- * need an idle machine, because the attackers use all the processor time that they get. Counts, and the processor times of the coordinator, are valid on a busy machine
- * too. The option `shapes` names the attacks to run.
+ * need an idle machine, because the attackers use all the processor time that they get. Counts, and the processor times
+ * of the coordinator, are valid on a busy machine too. The option `shapes` names the attacks to run.
  */
 export async function run(report: (row: BenchRow) => void, options: BenchOptions): Promise<void> {
   const folder = await mkdtemp(join(tmpdir(), 'swarm-bench-attacks-'));
@@ -192,7 +194,7 @@ function reportAttack(
     (measured.after.cpuSeconds - measured.before.cpuSeconds) /
     ((measured.after.at - measured.before.at) / 1000);
   row('processor', load(attacked), 'cores');
-  // The processor time for the honest peers is that of the undisturbed run.
+  // This assumes that the honest peers cost the coordinator as much processor time as in the undisturbed run.
   row('processor, for the attackers', load(attacked) - load(alone), 'cores');
   row(
     'processor of the attackers themselves',

@@ -31,7 +31,7 @@ const MEMBERS: Readonly<Record<string, Attack>> = {
     train(rows.map((_, i) => rows[i % Math.ceil(rows.length / 4)]!)),
 };
 
-/** Trains the interval of every update again from the round's adapter, as an audit does, and compares. */
+/** Trains the interval of every update again from the round's adapter, as an audit does, and compares the results. */
 export async function run(report: (row: BenchRow) => void, options: BenchOptions): Promise<void> {
   const folder = await mkdtemp(join(tmpdir(), 'swarm-bench-audits-'));
   const deps = await prepare(folder);

@@ -39,13 +39,13 @@ const SHAPES: ReadonlyMap<string, Shape> = new Map<string, Shape>([
   // This shape only shows whether a step fits into memory.
   ['1b-128', { model: '1b', rowTokens: 128, contenders: [{ bits: 4, checkpointing: true }], steps: 1 }],
 ]);
-/** Longest wait for one step or for a contestant to load, in milliseconds. */
+/** Maximum time in which a contestant must load or take one step, in milliseconds. */
 const STEP_DEADLINE_MS = 300_000;
-/** Speed at 8 bits, relative to 32 bits. */
+/** Minimum speed at 8 bits, relative to the speed at 32 bits. */
 const SPEED_TARGET = 1.3;
-/** Memory at 4 bits, relative to 32 bits. */
+/** Maximum memory at 4 bits, relative to the memory at 32 bits. */
 const MEMORY_TARGET = 0.4;
-/** Memory of a step of the 1B model, GiB. */
+/** Maximum memory of a step of the model with a billion parameters, in GiB. */
 const BILLION_TARGET = 4;
 
 /**

@@ -36,7 +36,7 @@ const MEMBERS: Readonly<Record<string, Attack>> = {
 
 /**
  * Scores swarms of six honest nodes and one other, with the rows and the rules that the coordinator uses. All swarms share
- * the honest nodes. Only honest updates are merged, so all rounds start from an adapter that learns.
+ * the honest nodes. Only honest updates are merged, so the adapter improves from round to round.
  */
 export async function run(report: (row: BenchRow) => void, options: BenchOptions): Promise<void> {
   const folder = await mkdtemp(join(tmpdir(), 'swarm-bench-belief-'));
@@ -79,8 +79,8 @@ async function measure(
   for await (const { round, adapter, shares: own, rest, updates, random } of trained) {
     const norms = updates.map(updateNorms);
     const seed = Uint8Array.from({ length: 32 }, () => random.integer(256));
-    // Several swarms score on the same rows: the random rows, and most rows of the honest nodes. Their gradients are
-    // computed once.
+    // All swarms are scored on the same random rows, and on mostly the same rows of the honest nodes. The gradient of the
+    // same rows is computed only once.
     const known = new Map<string, LossGradient>();
     const gradient = async (some: readonly Row[], key: string): Promise<LossGradient> => {
       const found = known.get(key) ?? (await gradientOn(trainer, adapter, some));

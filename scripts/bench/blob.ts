@@ -14,10 +14,11 @@ const MB = 1_000_000;
 const BLOB_BYTES = 256 * MB;
 /** Rounds of transfers, each with every kind in turn. One warm-up round comes first. */
 const ROUNDS = 7;
+/** Minimum speed of a blob, relative to the bare stream. */
 const TARGET = 0.7;
 const PATIENCE_MS = 300_000;
 
-/** Megabytes per second, and milliseconds of processor time of both ends together. */
+/** One transfer: its speed in MB/s (`rate`), and the processor time of both ends together in milliseconds (`cpu`). */
 interface Transfer {
   rate: number;
   cpu: number;

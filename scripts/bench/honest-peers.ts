@@ -25,7 +25,7 @@ const FETCH_TIMEOUT_MS = 20_000;
 
 const silent: Logger = { debug() {}, info() {}, warn() {}, error() {}, child: () => silent };
 
-/** Results of the honest peers over some seconds. */
+/** Results of the honest peers over a few seconds. */
 export interface Service {
   joins: number;
   joined: number;
@@ -36,7 +36,7 @@ export interface Service {
   fetches: number;
   /** In MiB per second, of each fetch that succeeded. */
   speeds: number[];
-  /** What failed, and the message of the error. */
+  /** One text for each failure: the name of the call that failed, and the message of the error. */
   failures: string[];
 }
 
@@ -66,7 +66,7 @@ export class HonestPeers {
     return manifest;
   }
 
-  /** Lets honest peers work for some seconds, and until their last join and fetch have ended. */
+  /** Lets the honest peers work for a number of seconds, and then waits until their last join and fetch have ended. */
   async serve(seconds: number): Promise<Service> {
     const service: Service = {
       joins: 0,

@@ -17,7 +17,7 @@ export interface Variant {
   readonly decay: number;
   /**
    * Smallest divisor of a coordinate's sum in the merge, as a share of the weight of all nodes. With 0, the divisor
-   * is the weight of the coordinate's senders. With 1, it is the weight of all nodes.
+   * is the weight of the nodes that sent a value for the coordinate. With 1, it is the weight of all nodes.
    */
   readonly floor: number;
 }

@@ -19,7 +19,7 @@ export const name = 'learning';
 export const about = 'loss after training with each compression, for 4 and 8 nodes and 3 seeds; half an hour';
 
 const ROOT = join(import.meta.dirname, '../..');
-/** Settings of the demo, but with half the steps per round and half the rows per step, to run three seeds in half an hour. */
+/** Settings of the demo, but with fewer steps per round and half the rows per step, to run three seeds in half an hour. */
 const RANK = 16;
 const SETTINGS = trainingConfigSchema.parse({
   learningRate: 3e-3,
@@ -32,7 +32,7 @@ const ROUNDS = 8;
 const STEPS = 10;
 const SEEDS = [1, 2, 3];
 const HELD_OUT_ROWS = 128;
-/** Greatest loss with the balanced preset, relative to that with the dense preset. */
+/** Maximum loss with the preset `balanced`, relative to the loss with the preset `dense`. */
 const TARGET = 1.005;
 
 const DEFAULTS = { decay: 0.5, floor: 0.25 };

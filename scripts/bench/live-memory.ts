@@ -8,12 +8,12 @@ import { runInNewContext } from 'node:vm';
 import { isMainThread } from 'node:worker_threads';
 
 const file = process.env.LIVE_FILE;
-// The processes that a coordinator starts inherit the environment.
+// Child processes inherit the environment. Only the coordinator itself must write to the file.
 if (file !== undefined && isMainThread && process.argv.includes('coordinator')) {
   setFlagsFromString('--expose-gc');
   const collect = runInNewContext('gc') as () => void;
   process.on('SIGUSR2', () => {
-    // The first collection runs finalisers, which let go of buffers.
+    // The first collection runs finalisers, which release buffers. The second collection then frees these buffers.
     collect();
     setImmediate(() => {
       collect();

@@ -1,7 +1,7 @@
 /**
  * Measures the event loop of the process that loads this file with `node --import`. Appends a line to the file LAG_FILE
- * each 250 ms: the longest piece of processor time between two turns of the event loop, in milliseconds. Processor time
- * is measured, because it contains only the delay that the process itself causes, even on a busy machine.
+ * each 250 ms: the maximum processor time between two turns of the event loop, in milliseconds. Processor time is
+ * measured, because it contains only the delay that the process itself causes, even on a busy machine.
  */
 import { appendFileSync } from 'node:fs';
 import { isMainThread } from 'node:worker_threads';
@@ -10,7 +10,7 @@ const RESOLUTION_MS = 2;
 const LINE_MS = 250;
 
 const file = process.env.LAG_FILE;
-// The processes that a coordinator starts inherit the environment.
+// Child processes inherit the environment. Only the coordinator itself must write to the file.
 if (file !== undefined && isMainThread && process.argv.includes('coordinator')) {
   const used = (): number => {
     const { user, system } = process.threadCpuUsage();

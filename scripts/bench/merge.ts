@@ -18,13 +18,13 @@ export const about = 'time and memory to merge 100 updates of 5 million paramete
 const UPDATES = 100;
 const TARGET_SECONDS = 3;
 /**
- * Memory by which a merge may grow from the tenth update to the last. This allows for noise of the heap; a merge that
- * kept the updates would gain 45 MB.
+ * Limit on the growth of memory in a merge from the tenth update to the last, in MB. The limit allows for noise of the
+ * heap. A merge that kept the updates in memory would grow by 45 MB.
  */
 const TARGET_GROWTH_MB = 1;
 /**
- * Largest number of garbage collections until the memory is stable. Some buffers that one collection leaves behind are
- * freed by the next.
+ * Maximum number of garbage collections before a reading. Several are needed until the memory is stable, because some
+ * buffers that one collection leaves behind are freed by the next.
  */
 const MAX_COLLECTIONS = 10;
 /** Readings that differ by less than this are equal. */

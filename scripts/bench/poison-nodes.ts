@@ -1,4 +1,4 @@
-/** How the nodes of a poisoned swarm train and deliver: honestly, or as attackers. */
+/** Trainers and networks for the nodes of a poisoned swarm: honest nodes and attackers. */
 import type { Clock } from '../../common/clock.ts';
 import { sleep } from '../../common/deadline.ts';
 import { SwarmError } from '../../common/errors.ts';
@@ -14,12 +14,12 @@ import { ATTACKS, type Delta } from './attackers.ts';
 import { attacksIn, type PoisonRun } from './poison-run.ts';
 import type { SharedTrainer, Training } from './poison-trainer.ts';
 
-/** Number of rounds whose updates a burst holds back. */
+/** An attacker with the behaviour `burst` holds back the updates of this many rounds. */
 const HELD_BACK = 3;
 const MS_PER_STEP = 400;
 /** Time in which a fast attacker delivers. */
 const FAST_MS = 1;
-/** Losses that attackers claim; those of an honest node. */
+/** Losses that attackers claim. They are typical of an honest node. */
 const CLAIMED_LOSSES = { lossFirst: 5, lossLast: 4.9, lossMean: 4.95 };
 
 export interface NodeTrainersDeps {
@@ -71,7 +71,8 @@ export class NodeTrainers {
           await sleep(clock, ms, signal);
           return trained;
         }
-        // The honest nodes' changes are known as soon as they have started to train. A fast attacker cannot wait.
+        // When the honest nodes of this round start to train, their changes are computed at once, so an attacker that
+        // waits knows them. A fast attacker does not wait, so it uses the changes of the previous round.
         const isFast = behaviour === 'fast';
         await sleep(clock, isFast ? FAST_MS : ms, signal);
         const known = this.#changes.get(isFast ? round - 1 : round) ?? [];
@@ -82,13 +83,13 @@ export class NodeTrainers {
     };
   }
 
-  /** Trains for real, while the clock stands still. */
+  /** Trains with the real trainer. Meanwhile, the virtual clock stands still. */
   train({ adapter, optimizer, rows, steps, position }: Training): Promise<TrainedRound> {
     const { clock, trainer } = this.#deps;
     return clock.hold(trainer.train({ adapter, optimizer, rows, steps, ...(position && { position }) }));
   }
 
-  /** Makes an attacker's round. Its claims are those of an honest node that did what it was assigned. */
+  /** Makes an attacker's result of a round. The steps, tokens and time that it claims are those of an honest node. */
   async #poison(
     attack: string,
     task: TrainTask,
@@ -121,8 +122,9 @@ export class NodeTrainers {
 }
 
 /**
- * Returns a network that drops the updates that the node publishes, and holds back those that the node then submits. When
- * it has those of HELD_BACK rounds, it submits them together.
+ * Returns the network of an attacker that delivers in bursts. The network drops the updates that the node publishes over
+ * gossip. The node then sends each update with the request `submit`, and the network holds these requests back. When it
+ * holds the updates of HELD_BACK rounds, it sends all of them at once.
  */
 export function heldBack(host: VirtualHost): SwarmNetwork {
   const held = new Map<number, Uint8Array>();
@@ -150,7 +152,7 @@ export function heldBack(host: VirtualHost): SwarmNetwork {
   });
 }
 
-/** Returns the adapter before minus the adapter after. The same function applies a change to an adapter. */
+/** Returns the adapter before minus the adapter after. Before minus a change is after, so it also applies a change. */
 function changeOf(before: readonly Float32Array[], after: readonly Float32Array[]): Delta {
   return before.map((values, t) => values.map((value, i) => value - after[t]![i]!));
 }

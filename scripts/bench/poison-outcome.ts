@@ -22,8 +22,9 @@ export interface PoisonedRound {
 export interface AttackerOutcome {
   readonly attack: string;
   /**
-   * Number of merges from the first with a harmful update of the attacker until the last in which such an update has
-   * weight; null if one has weight in the last merge.
+   * Number of merges after which the attacker's harmful updates have no weight any more. The merges are counted from the
+   * first that was given such an update to the last in which one has weight. null if one has weight in the job's last
+   * merge.
    */
   readonly weightlessAfter: number | null;
   /** Belief in the attacker after each scored round; null if none of its updates was in the round. */
@@ -31,20 +32,20 @@ export interface AttackerOutcome {
 }
 
 export interface PoisonOutcome {
-  /** Phase in which the job ended; `paused` if it paused itself. */
+  /** Phase in which the job ended; `paused` if the coordinator paused it. */
   readonly phase: string;
   readonly rounds: readonly PoisonedRound[];
   readonly attackers: readonly AttackerOutcome[];
-  /** Honest nodes that were not assigned work in some round after they had joined, or that were refused or banned. */
+  /** Number of honest nodes that got no work in some round after the first, or that were suspended or banned. */
   readonly excluded: number;
-  /** Updates of honest nodes that had no weight although the nodes were no newcomers. */
+  /** Number of updates that had no weight although their authors were honest and no newcomers. */
   readonly disbelieved: number;
   /** Receipts of honest nodes and of attackers, by code. */
   readonly receipts: Record<'honest' | 'attackers', Record<string, number>>;
   /** Number of strikes by kind, and of suspensions and bans. */
   readonly strikes: Record<'honest' | 'attackers', Record<string, number>>;
   readonly rollBacks: number;
-  /** Audits that ended with a result; `attack` is null for those of honest nodes. */
+  /** Audits that ended with a result; `attack` is null for an honest node. */
   readonly audits: readonly {
     readonly round: number;
     readonly attack: string | null;
@@ -52,7 +53,7 @@ export interface PoisonOutcome {
     readonly closeness: number;
     readonly balance: number;
   }[];
-  /** Scores of all updates; `attack` is null for those of honest nodes. */
+  /** Scores of all updates; `attack` is null for an honest node. */
   readonly scores: readonly {
     readonly round: number;
     readonly attack: string | null;
@@ -79,7 +80,7 @@ export interface EndedRun {
   /** Peer ids of the nodes. */
   readonly honest: readonly string[];
   readonly attackers: readonly string[];
-  /** Number of rows that scoring and audits worked on, with the cost of a gradient as the unit. */
+  /** Number of rows that scoring and audits worked on. A row whose loss alone was computed counts as LOSS_COST rows. */
   readonly extraRows: number;
 }
 
@@ -181,8 +182,8 @@ function roundOf(
 }
 
 /**
- * Returns the number of merges from the first with a harmful update of an attacker until the last in which such an
- * update has weight; null if one has weight in the last merge.
+ * Returns the number of merges from the first that was given a harmful update of an attacker to the last in which such an
+ * update has weight. Returns null if one has weight in the last merge.
  */
 function weightlessAfter(
   peer: string,
@@ -200,7 +201,7 @@ function weightlessAfter(
   return last === [...checkpoints.keys()].at(-1) ? null : last - sent[0]!.round + 1;
 }
 
-/** Returns the number of honest updates of a round that had no weight although their authors were no newcomers. */
+/** Returns the number of updates of a round that had no weight although their authors were honest and no newcomers. */
 function disbelievedIn(round: number, { job, store, honest }: EndedRun): number {
   return store.scores.ofMerge(job, round).filter(({ peer, belief, isHarmful }) => {
     const known = store.scores.shares(job, peer, { before: round, limit: NEWCOMER_UPDATES });

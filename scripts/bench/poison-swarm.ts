@@ -33,7 +33,7 @@ export interface PoisonDeps {
   readonly gateRows: readonly Row[];
 }
 
-/** Runs one swarm until its job ends. Everything follows from the run's settings, up to rounding of the trainer. */
+/** Runs one swarm until its job ends. Equal settings give equal results, except for rounding in the trainer. */
 export async function runPoisoned(
   run: PoisonRun,
   deps: PoisonDeps,
@@ -111,7 +111,7 @@ class PoisonedSwarm {
         },
         environment,
       );
-      // Saves the virtual time of fetching the data.
+      // Each node holds all blobs from the start, so no virtual time passes for fetching them.
       for (const [digest, bytes] of this.#coordinator.disk.files) node.disk.files.set(digest, bytes);
       return node;
     });
@@ -133,7 +133,10 @@ class PoisonedSwarm {
     return outcome;
   }
 
-  /** The clean run with fewer nodes has the same parts as the run with all of them. */
+  /**
+   * Returns the owners of the parts of the data. The clean run has no attackers, but its data must have the same ten parts,
+   * so the missing nodes own parts too.
+   */
   #partOwners(peers: readonly string[]): string[] {
     const missing = Array.from({ length: Math.max(0, 10 - peers.length) }, (_, i) => `nobody ${i}`);
     return [...peers, ...missing];

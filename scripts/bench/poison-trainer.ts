@@ -11,8 +11,8 @@ import type { LossGradient } from '../../lora/update/score.ts';
 import { STALE_ROUNDS } from '../../protocol/limits.ts';
 
 /**
- * Number of remembered results: those of a run of five rounds with ten nodes, and of the rounds that it has in common with
- * other runs. A training result takes 4 MB, and a gradient 1.3 MB.
+ * Number of remembered results. They are enough for a run of five rounds with ten nodes, and for the rounds that this run
+ * has in common with other runs. A training result takes 4 MB, and a gradient 1.3 MB.
  */
 const REMEMBERED = 300;
 /** Number of newest rounds whose intervals may be audited. */
@@ -102,9 +102,9 @@ function digestOf(
 }
 
 /**
- * The books of a swarm in which each node trains on its own part of the data. A coordinator draws the rows of all nodes
- * from all data. This class replaces these rows, for nodes and for the coordinator alike: those of a node's interval by
- * rows of the node's part, and those that no node was assigned by other rows of all parts.
+ * The data of a swarm in which each node trains on its own part of the rows. The coordinator draws the rows of all nodes
+ * from all data, as it always does. This class then replaces the drawn rows, for the nodes and for the coordinator. Rows
+ * of a node's interval become rows of the node's part. Rows that no node was assigned become other rows, of all parts.
  */
 export class Books {
   readonly #rows: readonly Row[];
@@ -172,7 +172,7 @@ export class Books {
     return found;
   }
 
-  /** Returns a row of a peer's part. An offset of at least `longest` never selects the same row as one below. */
+  /** Returns a row of a peer's part. Offsets below `longest` select other rows than offsets from `longest` on. */
   #rowOf(peer: string, round: number, offset: number, longest: number): Row {
     const part = Math.floor(this.#rows.length / this.#peers.length);
     const owner = this.#peers.indexOf(peer);

@@ -23,10 +23,11 @@ const ROUNDS = 5;
 /** Rounds of a run whose attackers are honest in the first five. */
 const LATE_START_ROUNDS = 10;
 const GATE_ROWS = 32;
-/** Greatest increase of the final loss against the clean run. */
+/** Maximum increase of the final loss, as a share of the final loss of the clean run. */
 const LOSS_TARGET = 0.01;
-/** Largest number of merges until an attacker has no weight. */
+/** Maximum number of merges until an attacker has no weight. */
 const WEIGHTLESS_TARGET = 3;
+/** Maximum number of rows that scoring and audits work on, as a share of the rows that the nodes train on. */
 const WORK_TARGET = 0.1;
 /**
  * Attacks that may keep their weight. Clipping turns an honest update that was multiplied into an honest one again. A
@@ -46,7 +47,7 @@ interface Entry extends PoisonOutcome {
 
 /**
  * Runs swarms of ten nodes with 1 to 3 attackers: the real coordinator and real nodes on a virtual clock and network, with
- * real training of models/nano on Moby Dick. Each is compared with a clean run of the honest nodes alone.
+ * real training of models/nano on Moby Dick. Each swarm is compared with a clean run of its honest nodes alone.
  */
 export async function run(report: (row: BenchRow) => void, options: BenchOptions): Promise<void> {
   const { log, choices = {} } = options;
@@ -85,7 +86,7 @@ interface Deps extends PoisonDeps {
   readonly heldOut: readonly Row[];
 }
 
-/** Returns the chosen runs. Runs with the same clean run and the same first rounds follow each other. */
+/** Returns the chosen runs. Runs that share a clean run and their first rounds follow each other, to reuse results. */
 function runsOf(choices: RunChoices, quick: boolean): PoisonRun[] {
   const list = (key: keyof RunChoices, all: readonly string[]): string[] =>
     choices[key]?.split(SEPARATOR) ?? [...all];

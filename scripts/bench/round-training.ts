@@ -44,8 +44,8 @@ export interface TrainedRound {
 }
 
 /**
- * Trains HONEST nodes and one node for each attack. Only the honest updates are merged, so each round starts from an
- * adapter that learns.
+ * Trains HONEST nodes and one node for each attack. Only the honest updates are merged, so the adapter improves from
+ * round to round.
  */
 export async function* trainRounds(
   attacks: readonly Attack[],
@@ -121,7 +121,7 @@ export function pick<T>(values: readonly T[], count: number, random: SeededRando
   );
 }
 
-/** Gives every node disjoint rows, and returns those that no node got. With `split`, each node has its part of the book. */
+/** Returns disjoint rows for the nodes, and the rows that no node got. With `split`, each node has its part of the book. */
 function assign(rows: readonly Row[], nodes: number, split: boolean, random: SeededRandom) {
   const count = STEPS * BATCH;
   const part = Math.floor(rows.length / nodes);

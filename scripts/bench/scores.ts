@@ -22,7 +22,7 @@ const RANDOM_BATCHES = 4;
 const RANDOM_ROWS = 8;
 /** Each update is scored once with each of these numbers of its author's own rows. */
 const OWN_ROWS = [8, 32];
-/** Share of the honest median that honest nodes should reach and attackers should not. */
+/** Honest nodes should reach at least this share of the honest nodes' median score. Attackers should stay below it. */
 const LINE = 0.4;
 /**
  * Attacks that a score cannot find. Clipping turns their updates into honest ones, or into updates that help the model
@@ -58,8 +58,8 @@ const SPLITS: Readonly<Record<string, string>> = {
 
 /**
  * Scores the updates of honest nodes and of one node for each attack, as the coordinator does. Only the honest updates
- * are merged, so all rounds start from an adapter that learns. Effect and gain are divided by the median of the honest
- * nodes in the round.
+ * are merged, so the adapter improves from round to round. Effect and gain are divided by the median of the honest nodes
+ * in the round.
  */
 export async function run(report: (row: BenchRow) => void, options: BenchOptions): Promise<void> {
   const { quick = false, choices = {}, shapes = quick ? ['balanced'] : Object.keys(SETTINGS) } = options;

@@ -27,9 +27,11 @@ const ROWS = 8;
 const ADAPTERS = 8;
 const RANK = 16;
 const CONTEXT = 1024;
-/** Tokens of the prompt in which prefill is measured, and of a chat-like prompt for the time to the first token. */
+/** Number of tokens of the prompt that measures the speed of prefill. */
 const LONG_PROMPT = 512;
+/** Number of tokens of the prompt that measures the time to the first token, as in a chat. */
 const CHAT_PROMPT = 64;
+/** Number of tokens of the prompts that measure the speed of decoding. */
 const SHORT_PROMPT = 16;
 const GENERATED = 24;
 
@@ -38,17 +40,18 @@ const FORMATS = [
   { baseBits: 8, type: 'Q8_0', decodeTarget: 0.7 },
   { baseBits: 4, type: 'Q4_0', decodeTarget: 0.7 },
 ] as const;
-/** Speed with eight adapters, relative to one. */
+/** Minimum speed with eight adapters, relative to the speed with one. */
 const ADAPTERS_TARGET = 0.8;
-/** Speed at a context of 512 tokens, relative to computing the whole text for each token. */
+/** Minimum speed at a context of 512 tokens, relative to computing the whole text again for each token. */
 const CACHE_TARGET = 30;
 
 /** Shape that measures processor time on one thread, which other programs on the machine change less than wall time. */
 const ONE_THREAD = 'one-thread';
 
 /**
- * Contestants take turns. Of each measurement the fastest run counts, because other programs can only add time. Speeds of
- * decoding include the computation of short prompts, for all contestants alike.
+ * Measures the speed and memory of generating text, and compares them with llama.cpp. The contestants take turns. The
+ * fastest run of each measurement counts, because other programs can only add time. The speeds of decoding include the
+ * computation of short prompts, for all contestants alike.
  */
 export async function run(report: (row: BenchRow) => void, options: BenchOptions): Promise<void> {
   const folder = await mkdtemp(join(tmpdir(), 'bench-serve-'));
@@ -116,7 +119,7 @@ function tasks(count: number, length: number, tokens: number): ServeTask {
   return { requests: Array.from({ length: count }, () => prompt(length)), tokens };
 }
 
-/** Measurements in turn: name, task, and tokens that count. */
+/** The measurements. `tokens` is the number of tokens that the speed counts; null if the result is a time. */
 const MEASURES = [
   { what: 'prefill', make: () => tasks(1, LONG_PROMPT, 1), tokens: LONG_PROMPT, unit: 'tokens/s' },
   { what: 'first token', make: () => tasks(1, CHAT_PROMPT, 1), tokens: null, unit: 'ms' },

@@ -2,9 +2,9 @@
 
 Usage: python serve_llama.py MODEL.gguf TYPE THREADS ROWS      (xllamacpp 2026.10.11549, gguf 0.19.0)
 
-MODEL.gguf is in float32. TYPE is F32, Q8_0 or Q4_0: the matrices are rounded to it first, the embedding and the head to at
-least 8 bits. Command: {"requests": [[ids], ...], "tokens": n}: continues the prompts at once, each by n tokens, and answers
-{"ms": wall time, "memory": resident bytes}.
+MODEL.gguf is in float32. TYPE is F32, Q8_0 or Q4_0. Before the first command, the matrices are rounded to TYPE. With Q4_0,
+the embedding and the head are rounded to Q8_0 instead. The command {"requests": [[ids], ...], "tokens": n} continues all
+prompts at the same time, each by n tokens. Its answer is {"ms": wall time, "memory": resident bytes}.
 """
 
 import json

@@ -26,18 +26,18 @@ const TRAINING = { learningRate: 1e-3, batchSize: 8, microBatch: 8, sequenceLeng
 export interface Size {
   /** Optimiser steps of a node in a round. */
   localSteps: number;
-  /** Rounds. The first does not count, because it compiles graphs and measures the nodes. */
+  /** Number of rounds. The first does not count, because in it the nodes compile graphs and their speed is measured. */
   rounds: number;
   /** Number of times that the swarm and the trainers run. Their order changes, so that other load affects all alike. */
   repeats: number;
 }
 
 export interface Measured {
-  /** By wall clock. */
+  /** Speed by wall-clock time. */
   tokensPerSecond: number;
   /** Processor time of all processes involved, in ms per 1,000 tokens; null if the system does not report it. */
   processor: number | null;
-  /** Share of the time in which not even the slowest node of the round trains; null for a single trainer. */
+  /** Share of the time in which no node trains, not even the slowest of the round; null for a single trainer. */
   between: number | null;
 }
 

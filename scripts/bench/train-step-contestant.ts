@@ -21,7 +21,7 @@ export interface ContestantOptions {
   readonly ours: boolean;
 }
 
-/** Longest wait for one step or for a contestant to load, in milliseconds. */
+/** Maximum time in which a contestant must load or take one step, in milliseconds. */
 const STEP_DEADLINE_MS = 300_000;
 
 /**

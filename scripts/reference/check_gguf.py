@@ -16,9 +16,10 @@ from gguf.constants import GGML_QUANT_SIZES
 from gguf.quants import dequantize
 
 ROOT = Path(__file__).resolve().parents[2]
-# Nats. Sums in another order change logits by about 1e-6, and llama.cpp reads GELU from a table of halves.
+# Nats. llama.cpp adds in another order, which changes logits by about 1e-6, and reads GELU from a table of 16-bit floats.
 TOLERANCE = 1e-3
-# With quantised weights, llama.cpp rounds activations to 8 bits, and to 16 bits with weights of 16 bits.
+# Nats, for the files in ROUNDS. If weights are quantised, llama.cpp rounds activations to 8 bits. If weights have 16 bits, it
+# rounds activations to 16 bits.
 ROUNDED = 0.2
 ROUNDS = ("nano-q8_0", "nano-bf16", "quantised")
 

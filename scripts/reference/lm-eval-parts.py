@@ -93,7 +93,7 @@ def metric_cases():
         function = get_aggregation(name)
         slow = name in ("bleu", "chrf", "chrf++")
         stderr = metrics.stderr_for_metric(function, 100 if slow else 100000)
-        # scikit-learn takes minutes for 100,000 samples; the two names are compared on fewer in their own test.
+        # scikit-learn takes minutes for 100,000 bootstrap samples, so the two metrics that use it get 2,000.
         iters = 2000 if name in ("f1", "matthews_corrcoef") else None
         error = metrics.bootstrap_stderr(function, items, iters) if iters else (stderr(items) if stderr else None)
         cases.append({"aggregation": name, "items": items, "value": float(function(items)), "stderr": None if error is None else float(error), "iters": iters})

@@ -3,8 +3,8 @@
 Needs lm_eval[api]==0.4.13, transformers==5.24.0 and datasets==5.2.0.
 
 lm-eval's transformers backend, which `swarm evaluate` agrees with, lets the tokenizer add its beginning-of-text token.
-With the server's tokenizer (tokenizer_backend=auto), lm-eval never adds special tokens. So this script uses the tokenizer
-of transformers, and asks for the token.
+With the server's tokenizer (tokenizer_backend=auto), lm-eval never adds special tokens. This script therefore chooses the
+tokenizer of transformers, and tells lm-eval to add the token (add_bos_token).
 
     python scripts/reference/lm-eval-serve.py [TASK.yaml ...]
 """

@@ -36,7 +36,7 @@ def digest(texts):
 
 
 def shortened(sample):
-    """The likelihoods or texts of one document. Prompts are compared by digest."""
+    """Returns the likelihoods or texts of one document, and a digest of its prompts instead of the prompts."""
     resps = [r[0] for r in sample["resps"]]
     return {
         "texts": digest([str(part) for args in sample["arguments"] for part in args if not isinstance(part, dict)]),

@@ -53,7 +53,7 @@ class Counter:
 class Layers(nn.Module):
     def __init__(self):
         super().__init__()
-        # In the order of names, in which this project draws.
+        # Declared in the order of their names, because this project draws its random numbers in that order.
         self.down_proj = nn.Linear(SHAPES["down_proj"][1], SHAPES["down_proj"][0], bias=False)
         self.q_proj = nn.Linear(SHAPES["q_proj"][1], SHAPES["q_proj"][0], bias=False)
 
@@ -74,7 +74,7 @@ layers = {name: getattr(model.base_model.model, name) for name in sorted(SHAPES)
 with torch.no_grad():
     for layer in layers.values():
         for matrix in (*layer.lora_A.values(), *layer.lora_B.values()):
-            # Fewer digits, so that the file holds the exact values.
+            # Values with three digits, which the JSON file can hold exactly.
             matrix.weight.copy_(torch.tensor([round(v, 3) for v in torch.randn(matrix.weight.numel()).tolist()]).reshape(matrix.weight.shape))
 
 

@@ -19,7 +19,7 @@ interface ReferenceRow {
   readonly ids: number[];
   /** Segment numbers; 0 for padding. */
   readonly segments: number[];
-  /** Already shifted; −100 for tokens that are not supervised. */
+  /** Labels, already shifted by one token; −100 for tokens that are not supervised. */
   readonly labels: number[];
 }
 
@@ -149,7 +149,7 @@ async function compareFull(parity: Parity, reference: Reference, engine: Engine)
   }
 }
 
-/** Outputs: `logits`, the summed `loss`, and `gradient/<name>` for every trainable tensor. */
+/** Returns a graph with the outputs `logits`, `loss` (summed), and `gradient/<name>` for every trainable tensor. */
 function trainingGraph(reference: Reference, parametersOf: (graph: Graph) => TrainableSource): Graph {
   const { model, settings } = reference;
   const graph = new Graph();

@@ -23,7 +23,7 @@ import { type TensorToWrite, writeSafetensors } from '../../lora/models/weights/
 import { adaptedParameters } from '../../lora/train/adapted-model.ts';
 import { copyForGguf } from '../../test/utils/gguf.ts';
 
-/** Prompts. The first one after which the model generates at least four tokens is used. */
+/** Prompts to try. The first one after which the model generates ENOUGH tokens is used. */
 const PROMPTS = ['ab', 'cde', 'xyz', 'qu'];
 const ENOUGH = 4;
 const MAX_TOKENS = 24;
@@ -115,8 +115,9 @@ async function writeFamily(source: string, adapter = join(source, 'adapter'), ro
 }
 
 /**
- * Writes a tiny model with the tokenizer of a fixture, and the tokens of hard strings by this program. The tokenizers of
- * the fixtures with byte fallback have one merge for each token. They get all merges that SentencePiece would make.
+ * Writes a tiny model with the tokenizer of a fixture, and the tokens that this program computes for hard strings. If the
+ * tokenizer of the fixture has byte fallback, it has only one merge for each token. The written tokenizer then gets all
+ * merges that SentencePiece would make.
  */
 async function writeTokens(name: string, texts: readonly string[]): Promise<void> {
   const { tokenizer, config } = await readFixture<{ tokenizer?: Json; config: Json }>(name);
@@ -133,7 +134,7 @@ async function writeTokens(name: string, texts: readonly string[]): Promise<void
     const ranks = new Map(model.merges.map((pair, rank) => [pair.join(''), rank]));
     const tokens = new Array(rows).fill(null);
     for (const [text, id] of Object.entries(model.vocab)) {
-      // Runs of spaces and line ends have one score in Gemma's model.
+      // In Gemma's model, all runs of spaces, tabs or line ends have the same score.
       const score = name === 'gemma' && /^(▁+|\n+|\t+)$/.test(text) ? 0 : -1 - (ranks.get(text) ?? 0);
       if (!/^<(0x..|unk|s|\/s)>$/.test(text)) tokens[id] = { text, score };
     }
