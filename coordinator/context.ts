@@ -19,7 +19,7 @@ import type { JoinRefusal } from './peers/admission.ts';
 import type { JobKeys } from './record/job-keys.ts';
 import type { Store, StoredBan, StoredJob } from './store/store.ts';
 
-/** External dependencies of a coordinator. The simulation replaces them with virtual ones. */
+/** External dependencies of a coordinator. The simulation in the tests passes simulated dependencies. */
 export interface CoordinatorDeps {
   readonly network: SwarmNetwork;
   readonly blobs: BlobStore;
@@ -33,7 +33,8 @@ export interface CoordinatorDeps {
   /** Called at each durable step. @default does nothing */
   readonly failpoint?: Failpoint;
   /**
-   * Called when a write to the store fails. The process must then end. @default throws the error outside of any promise
+   * Called when a write to the store fails. It must end the process. @default throws the error outside of any promise,
+   * so that the process ends
    */
   readonly fatal?: (error: unknown) => void;
   /** @default measures nothing */
@@ -54,14 +55,14 @@ export interface RoundMeter {
     job: string,
     measured: { seconds: number; scored: number; unscored: number; harmful: number; disbelieved: number },
   ): void;
-  /** An audit has ended. `share`: rows that all audits of the job trained, over the rows that its nodes trained. */
+  /** An audit has ended. `share`: rows trained by all audits of the job, divided by the rows that its nodes trained. */
   audit(
     job: string,
     measured: { verdict: 'passed' | 'failed' | 'dropped'; rows: number; seconds: number; share: number },
   ): void;
-  /** An update was refused on arrival, whether or not the refusal was recorded. */
+  /** An update was refused on arrival. Called even if the refusal was not recorded. */
   refusal(job: string, code: ReceiptCode): void;
-  /** A node asked to join. `code` is that of the refusal. */
+  /** A node asked to join. `code`: `ok`, or the code of the refusal. */
   join(job: string, code: 'ok' | JoinRefusal): void;
   /**
    * A member changed its description, appeared or disappeared, and the change was not recorded, because a quota of such
@@ -71,8 +72,12 @@ export interface RoundMeter {
 }
 
 /**
- * Result of the gate: the variant of the merge that passed, or `refused`. With `removed`, the updates of some persons are
- * left out. With `rolled-back`, the coordinator goes back to the best checkpoint.
+ * Result of the gate for a round:
+ * - `passed`: the merge passed unchanged
+ * - `half-rate`, `quarter-rate`: the merge passed with a half or a quarter of the outer rate
+ * - `removed`: the merge passed without the updates of some persons
+ * - `refused`: no variant of the merge passed
+ * - `rolled-back`: the held-out loss is too far above that of the best checkpoint, so the coordinator goes back to it
  */
 export type GateVerdict = 'passed' | 'half-rate' | 'quarter-rate' | 'removed' | 'refused' | 'rolled-back';
 
@@ -113,9 +118,9 @@ export interface Validator {
     options: EvaluateOptions,
   ): Promise<readonly RowLoss[]>;
   /**
-   * Makes optimiser steps, as a node does. Evaluations and gradients have priority: when one is requested, or when
-   * `pause` aborts, the training stops after the current micro-batch.
-   * @returns the state after the last complete step. It has made fewer steps than requested if it was stopped.
+   * Makes optimiser steps, as a node does. Evaluations and gradients have priority over these steps. When an evaluation
+   * or a gradient is requested, or when `pause` aborts, training stops after the current micro-batch.
+   * @returns the state after the last complete step. If training was stopped, this is before the last requested step.
    * @throws SwarmError when the computation failed. The error says nothing about the adapter.
    */
   train(
@@ -157,7 +162,10 @@ export interface StepsMade {
 
 export interface EvaluateOptions {
   readonly signal: AbortSignal;
-  /** Called when a device failed and the computation restarts with a lighter setting. `because` is for people. */
+  /**
+   * Called when a device failed and the computation restarts with settings that need less memory. `because` says why in
+   * words.
+   */
   readonly onFallback: (because: string) => void;
 }
 
@@ -189,7 +197,8 @@ export interface RetentionSettings {
   /** Number of newest checkpoints that keep their weights; 0 keeps all weights. @default KEPT_CHECKPOINTS */
   readonly checkpoints: number;
   /**
-   * Number of newest rounds whose payloads are kept. Payloads of rounds that updates can still name are always kept.
+   * Number of newest rounds whose payloads are kept. At least three rounds are kept, because an update that arrives up
+   * to two rounds late is still merged.
    * @default KEPT_ROUNDS
    */
   readonly rounds: number;
@@ -204,7 +213,8 @@ export interface RunContext {
   readonly keys: JobKeys;
   readonly deps: Required<CoordinatorDeps>;
   /**
-   * Quotas that all jobs share. The limiter has only a few keys, and peers cannot add any, so no key is ever displaced.
+   * Limiter of the quotas that all jobs share. Its keys are a few constants of the code, so peers cannot add keys, and
+   * the limiter forgets none.
    */
   readonly limiter: RateLimiter;
   /** Shared by all jobs, because they share a blob store. */
@@ -219,7 +229,7 @@ export interface RunContext {
   readonly enforcement: BanEnforcement;
 }
 
-/** Who is banned, and from which job; null: from all jobs. */
+/** The banned person, and the job of the ban. The job is null for a ban from all jobs. */
 type Banned = Pick<StoredBan, 'peer' | 'person' | 'job'>;
 
 /** Enforces a ban in all jobs that it concerns. */
@@ -236,6 +246,6 @@ export interface CurrentCheckpoint {
   readonly checkpoint: Checkpoint;
   /** Number of checkpoints before it in the job. */
   readonly ordinal: number;
-  /** Digest of the blob with the error feedback of the published deltas; null means zero. */
+  /** Digest of the blob with the part of the adapter that the published deltas have left out; null if it is zero. */
   readonly residual: string | null;
 }

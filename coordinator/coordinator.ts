@@ -18,13 +18,13 @@ import { isOver } from './round/round-machine.ts';
 import { banPeer, pardonPeer } from './sanctions.ts';
 import type { StoredJob } from './store/store.ts';
 
-/** Shortest prefix of a digest that may name a job. The prefix must also be unique. */
+/** Minimum length of a prefix of a digest that may name a job. The prefix must also be unique. */
 const LEAST_PREFIX = 4;
 
 export interface CoordinatorOptions {
   /** Checkpoints and rounds to keep. @default defaultRetention */
   readonly retention?: RetentionSettings;
-  /** Whether a share of the updates is trained again and compared. @default true */
+  /** Whether the coordinator audits updates: it trains some intervals again and compares the results. @default true */
   readonly audits?: boolean;
 }
 
@@ -56,17 +56,20 @@ export class Coordinator {
     this.#newcomers = new Newcomers(deps);
   }
 
-  /** Continues every job from the stored state. @throws SwarmError when a stored manifest or head is damaged */
+  /** Continues every job from its stored state. @throws SwarmError if a stored manifest or head is damaged */
   start(): void {
     for (const stored of this.#deps.store.jobs.all()) this.#add(stored);
     const { network, store } = this.#deps;
     this.#cleanups.push(...answerNodes({ network, store, runs: this.#runs, newcomers: this.#newcomers }));
     for (const run of this.#runs.values()) run.start();
-    // A process that was killed while it created a job may have left blobs.
+    // Delete blobs that a process left behind because it was killed while it created a job.
     void this.collector.sweep();
   }
 
-  /** Stops sending immediately. Resolves when running merges and commits have ended. No recorded data is lost. */
+  /**
+   * Stops sending messages immediately. Resolves when the running merges and commits have ended. Loses no recorded
+   * data.
+   */
   async stop(): Promise<void> {
     this.#stopping.abort(coordinatorError('STOPPED', 'the coordinator is stopping', {}));
     for (const cleanup of this.#cleanups.splice(0)) cleanup();
@@ -94,7 +97,10 @@ export class Coordinator {
       throw coordinatorError('JOB_UNKNOWN', `there is no job "${id}"`, { id });
     }
     const jobs = matching.map(({ context }) => context.job);
-    throw coordinatorError('JOB_AMBIGUOUS', `${jobs.length} jobs begin with "${id}"`, { id, jobs });
+    throw coordinatorError('JOB_AMBIGUOUS', `the digests of ${jobs.length} jobs begin with "${id}"`, {
+      id,
+      jobs,
+    });
   }
 
   /**
@@ -131,7 +137,8 @@ export class Coordinator {
 
   /**
    * Bans a peer, and all other peers of the person who answers for it.
-   * @param options `job`: id of the only job of the ban; null: all jobs. `until`: ms since the epoch; null: for good
+   * @param options `job`: id of the job of the ban, or null for all jobs. `until`: end of the ban in ms since the
+   * epoch, or null for a permanent ban
    * @throws SwarmError JOB_UNKNOWN, JOB_AMBIGUOUS
    */
   ban(peer: string, { job, ...ban }: { job: string | null; reason: string; until: number | null }): void {
@@ -141,7 +148,7 @@ export class Coordinator {
 
   /**
    * Lifts the strikes and the bans of the person who answers for a peer.
-   * @param options `job`: id of the only job in which the person is pardoned; null: all jobs
+   * @param options `job`: id of the job in which the person is pardoned, or null for all jobs
    * @throws SwarmError JOB_UNKNOWN, JOB_AMBIGUOUS
    */
   pardon(peer: string, { job }: { job: string | null }): void {

@@ -42,15 +42,15 @@ export interface CoordinatorDaemonOptions {
   readonly home?: string;
   /** Version that other peers see. @default the package's version */
   readonly version?: string;
-  /** Multiaddrs to listen on. @default the TCP port of the last start; at the first start any free port */
+  /** Multiaddrs to listen on. @default the TCP port of the last start, or any free port at the first start */
   readonly listen?: readonly string[];
-  /** Multiaddrs to announce besides the listen addresses, such as that of a router, without /p2p. @default none */
+  /** More multiaddrs to announce, such as the public address of a router, without /p2p. @default none */
   readonly announce?: readonly string[];
   /** Multiaddrs to stay connected to, with or without /p2p. @default none */
   readonly bootstrap?: readonly string[];
   /** Announce the coordinator in the local network. @default true */
   readonly mdns?: boolean;
-  /** Port of the control API on 127.0.0.1. @default 0: any free port */
+  /** Port of the control API on 127.0.0.1; 0 for any free port. @default 0 */
   readonly port?: number;
   /** Engine and settings for evaluating checkpoints, on one device. @default one thread of onnx-cpu */
   readonly compute?: ComputeInput;
@@ -60,10 +60,10 @@ export interface CoordinatorDaemonOptions {
    * @default 10
    */
   readonly keepCheckpoints?: number;
-  /** Audit updates: train a share of the nodes' work again and compare the results. @default true */
+  /** Whether to audit updates: the coordinator trains some of the nodes' work again and compares. @default true */
   readonly audits?: boolean;
   /**
-   * Folder of the registry to which the newest checkpoint of each finished job is added as a version; null: none.
+   * Folder of the registry to which the newest checkpoint of each finished job is added as a version; null for none.
    * @default null
    */
   readonly registry?: string | null;
@@ -89,8 +89,8 @@ export interface CoordinatorDaemonDeps {
   /** Called at each durable step, for tests that kill the process there. @default does nothing @internal */
   readonly failpoint?: Failpoint;
   /**
-   * Called when a write to the store fails. The process must then end with an error. @default throws the error outside
-   * of any promise
+   * Called when a write to the store fails. It must end the process with an error. @default throws the error outside of
+   * any promise
    */
   readonly fatal?: (error: unknown) => void;
   /** Called when a request to the API asks for the daemon to stop. @default stops the daemon */
@@ -105,7 +105,10 @@ export interface RunningCoordinator {
   readonly peerId: string;
   /** Multiaddrs that the coordinator listens on, each ending in /p2p/<peer id>. */
   readonly addresses: readonly string[];
-  /** Stops within the deadline. No accepted update is lost. Idempotent. @param options `deadlineMs`: @default 4,500 */
+  /**
+   * Stops the daemon within the deadline. No accepted update is lost. Idempotent.
+   * @param options `deadlineMs`: deadline in milliseconds, @default 4,500
+   */
   stop(options?: { deadlineMs?: number }): Promise<void>;
   /** Resolves when the daemon has stopped, for any reason. */
   readonly stopped: Promise<void>;

@@ -18,7 +18,7 @@ export const coordinatorError = defineErrors({
   FETCH_GAVE_WAY: 'failed',
   FIGURES_WRONG: 'failed',
   HELD_OUT_MISSING: 'notFound',
-  HELD_OUT_TOO_LARGE: { kind: 'failed', next: 'hold out less data: a few hundred documents are enough' },
+  HELD_OUT_TOO_LARGE: { kind: 'failed', next: 'hold out less data. A few hundred examples are enough' },
   INVITE_AMBIGUOUS: { kind: 'conflict', next: 'give more characters of the id' },
   INVITE_EXISTS: { kind: 'conflict', next: 'choose another name, or revoke the other invite' },
   INVITE_EXPIRED: { kind: 'refused', next: ASK_FOR_INVITE },
@@ -26,7 +26,7 @@ export const coordinatorError = defineErrors({
   INVITE_UNKNOWN: { kind: 'notFound', next: 'see all invites with "swarm invite list"' },
   INVITE_USED: {
     kind: 'refused',
-    next: `${ASK_FOR_INVITE}, or use the home folder with whose key this machine joined before`,
+    next: `${ASK_FOR_INVITE}. If this machine joined before, use the home folder that it had then`,
   },
   INVITE_WITHOUT_TOKEN: {
     kind: 'conflict',

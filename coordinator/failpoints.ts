@@ -1,6 +1,7 @@
 /**
- * Steps after which tests kill a coordinator, in order. The failpoint is called after each step with the step's name.
- * Tests kill the real or the simulated process there, and check that nothing is lost and that nothing counts twice.
+ * Steps of a round after which tests kill a coordinator, in order. After each step, the coordinator calls its failpoint
+ * with the name of the step. Tests kill the real or the simulated process in this call. After a restart, they check
+ * that nothing is lost and that nothing counts twice.
  */
 export const failpoints = [
   /** An update's payload is stored as a blob; no row of the database names it yet. */

@@ -59,7 +59,7 @@ export class JobRun {
     }
   }
 
-  /** Returns whether a peer may read what all members of the job may read. */
+  /** Returns whether a peer may read the job: its manifest, heads, checkpoints and scores. */
   mayRead(peer: string): boolean {
     if (this.members.mayRead(peer)) return true;
     return this.context.stored.admission.kind === 'open' && !this.members.invites.isShutOut(peer);
@@ -67,14 +67,14 @@ export class JobRun {
 
   start(): void {
     const { job, deps } = this.context;
-    // Deletes the weights and blobs that a killed process had released but not deleted, even if the job is over.
+    // Also if the job is over: delete weights and blobs that a killed process had released but not deleted.
     void this.record.retention.clean();
     if (isOver(this.driver.state)) return;
     this.members.removals.removeBanned();
     const { liveness } = this.members;
     const admits = (author: string): boolean => this.members.has(author);
-    // Only the coordinator reads these topics. If it forwarded them, any subscriber would learn who takes part in the
-    // job.
+    // Only the coordinator reads the messages of these topics. If it forwarded them, any subscriber would learn who
+    // takes part in the job.
     this.#cleanups.push(
       deps.network.subscribe(
         jobTopic(job, 'updates'),
@@ -103,7 +103,7 @@ export class JobRun {
 
   /**
    * Restores the adapter of an earlier checkpoint, as soon as no other round is being merged.
-   * @param to round of the checkpoint, or the checkpoint with the lowest held-out loss
+   * @param to round of the checkpoint, or `best` for the checkpoint with the lowest held-out loss
    * @returns the round of the checkpoint
    * @throws SwarmError CHECKPOINT_UNKNOWN, CHECKPOINT_PRUNED, JOB_OVER
    */

@@ -15,9 +15,7 @@ interface RequestDeps extends Pick<CoordinatorDeps, 'network' | 'store'> {
   readonly newcomers: Newcomers;
 }
 
-/**
- * Answers the requests of nodes, and serves the blobs of the jobs. Returns functions that end this.
- */
+/** Answers the requests of nodes, and serves the blobs of the jobs. Returns functions that stop the answers. */
 export function answerNodes({ network, store, runs, newcomers }: RequestDeps): (() => void)[] {
   const all = (): JobRun[] => [...runs.values()];
   const running = (job: string): JobRun => {
@@ -49,7 +47,7 @@ export function answerNodes({ network, store, runs, newcomers }: RequestDeps): (
     }),
     network.handle('join', async (peer, { job, ...request }, { signal }) => {
       const { context, members, scorers, record, ledger, intake } = running(job);
-      // Check the request before waiting, so that only nodes that may join wait in line. Members do not wait.
+      // Check the request before the wait, so that only nodes that may join wait in line. Members do not wait.
       if (members.checkJoin(peer, request) === 'newcomer') {
         await newcomers.wait(peer, signal).catch((error: unknown) => {
           members.countRefusal(error);
@@ -84,7 +82,8 @@ export function answerNodes({ network, store, runs, newcomers }: RequestDeps): (
       return { head: isNewer(head, known ?? null) ? envelope : null, keys: context.keys.message() };
     }),
     network.handle('submit', async (peer, { update }) => {
-      // If the update names none of our jobs, the job that its sender is a member of refuses it.
+      // If this coordinator does not run the job of the update, a job of which the sender is a member refuses the
+      // update.
       const run =
         runs.get(claimedUpdate(update)?.job ?? '') ?? all().find(({ members }) => members.has(peer));
       if (!run) throw coordinatorError('wrong-job', "this coordinator does not run the update's job");

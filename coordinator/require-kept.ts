@@ -1,6 +1,6 @@
 import { coordinatorError } from './errors.ts';
 
-/** @throws SwarmError CHECKPOINT_PRUNED when the coordinator has deleted the checkpoint's weights */
+/** Checks that a checkpoint still has its weights. @throws SwarmError CHECKPOINT_PRUNED */
 export function requireKept({ round, kept }: { round: number; kept: boolean }): void {
   if (kept) return;
   throw coordinatorError(

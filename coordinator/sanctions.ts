@@ -4,11 +4,11 @@ import type { JobRun } from './job-run.ts';
 import type { StoredBan } from './store/store.ts';
 
 interface SanctionDeps extends Pick<CoordinatorDeps, 'store' | 'clock'> {
-  /** The jobs that are concerned. */
+  /** The jobs in which the ban or the pardon applies. */
   readonly runs: readonly JobRun[];
 }
 
-/** An operator's ban. `job`: digest of the only job of the ban; null: all jobs. */
+/** An operator's ban. `job`: digest of the job of the ban; null for all jobs. */
 type NewBan = Pick<StoredBan, 'job' | 'reason' | 'until'>;
 
 /** Bans a peer, and all other peers of the person who answers for it. */
@@ -28,7 +28,7 @@ export function banPeer(peer: string, ban: NewBan, { runs, store, clock }: Sanct
 
 /**
  * Lifts the strikes and the bans of the person who answers for a peer.
- * @param options `job`: digest of the only job in which the person is pardoned; null: all jobs
+ * @param options `job`: digest of the job in which the person is pardoned; null for all jobs
  */
 export function pardonPeer(
   peer: string,
@@ -36,7 +36,7 @@ export function pardonPeer(
   { runs, store, clock }: SanctionDeps,
 ): void {
   for (const { driver, ledger } of runs) {
-    // A job that waits for nodes may go on with the pardoned ones.
+    // Dispatch an event, because a job that waits for nodes may now have enough: pardoned nodes may train again.
     driver.dispatch({ type: 'judged', peers: {} }, (outbox) =>
       ledger.pardon(ledger.who(peer), { onlyJob: job !== null }, outbox),
     );

@@ -8,18 +8,18 @@ const PAGE = 256;
 
 export interface EventLinesOptions {
   readonly job: string;
-  /** Events up to this sequence number are skipped. */
+  /** Sequence number. Only events with a higher number are returned. */
   readonly after: number;
   /**
-   * Whether to continue with new events after the stored ones. The lines then end when `return` is called or the daemon
-   * stops.
+   * Whether to wait for new events after the stored events. In this case, the lines end only if the signal aborts or
+   * the caller stops reading.
    */
   readonly follow: boolean;
 }
 
 /**
- * Yields a job's events as lines of JSON. Events are read from the store page by page, so that a slow reader does not
- * make the coordinator use more memory.
+ * Yields a job's events as lines of JSON. Reads the events from the store page by page, so that few of them are in
+ * memory even if the client reads slowly.
  */
 export async function* eventLines(
   { job, after, follow }: EventLinesOptions,

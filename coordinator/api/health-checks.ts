@@ -3,7 +3,7 @@ import type { Coordinator } from '../coordinator.ts';
 import { needsOperator } from '../round/round-machine.ts';
 import type { Store } from '../store/store.ts';
 
-/** A job's state machine counts as stopped if its timer is late by more than this. */
+/** Delay of a job's timer, in milliseconds, from which the state machine of the job counts as stopped. */
 const OVERDUE_MS = 30_000;
 
 /**

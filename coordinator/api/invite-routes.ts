@@ -12,9 +12,9 @@ import { checked } from './checked.ts';
 import type { CreatedInvite, InviteView } from './types.ts';
 
 const DAY_MS = 24 * 60 * 60 * 1000;
-/** Time for which an invite can be used, if the operator does not say. */
+/** Default lifetime of an invite. */
 const DEFAULT_LIFETIME_MS = 7 * DAY_MS;
-/** Longest time for which an invite can be used, unless it never expires. */
+/** Maximum lifetime of an invite that expires: ten years. */
 const LONGEST_LIFETIME_MS = 10 * 365 * DAY_MS;
 
 const requestSchema = z
@@ -22,7 +22,7 @@ const requestSchema = z
     name: nodeNameSchema.min(1).nullable().default(null),
     role: z.enum(['contributor', 'observer', 'operator']).default('contributor'),
     uses: z.int().min(1).max(ADMITTED_PEERS).default(1),
-    /** Milliseconds until the invite expires, on the coordinator's clock; null: never. */
+    /** Milliseconds until the invite expires, on the coordinator's clock; null if it never expires. */
     lifetimeMs: z.int().min(1).max(LONGEST_LIFETIME_MS).nullable().default(DEFAULT_LIFETIME_MS),
   })
   .prefault({});

@@ -8,20 +8,20 @@ import { checked } from './checked.ts';
 import type { Views } from './views.ts';
 
 /**
- * Maximum length of the reason for a ban, in characters. The 100 characters that it leaves are for the rest of the refusal,
- * which also says when the ban ends.
+ * Maximum length of the reason for a ban, in characters. The message that refuses a banned node has 100 characters
+ * more, because it also says when the ban ends.
  */
 const REASON_CHARACTERS = DETAIL_CHARACTERS - 100;
 /** Maximum duration of a temporary ban, in milliseconds: ten years. */
 const LONGEST_BAN_MS = 10 * 365 * 24 * 3_600_000;
 
-/** Name, digest or unique prefix of the digest of the only job that a command is about; null: all jobs. */
+/** The job that a command is about: its name, its digest or a unique prefix of its digest. null for all jobs. */
 const job = z.string().min(1).nullable().default(null);
 const banSchema = z
   .strictObject({
     job,
     reason: z.string().max(REASON_CHARACTERS).default(''),
-    /** Milliseconds until the ban ends, on the coordinator's clock; null: never. */
+    /** Milliseconds until the ban ends, on the coordinator's clock; null if it never ends. */
     forMs: z.int().min(1).max(LONGEST_BAN_MS).nullable().default(null),
   })
   .prefault({});
@@ -32,7 +32,7 @@ interface PeerRouteDeps extends Pick<CoordinatorDeps, 'clock'> {
   readonly views: Views;
 }
 
-/** Adds the routes that list peers, give the evidence behind the standing of a peer, and ban and pardon it. */
+/** Adds the routes that list peers, explain the standing of a peer, and ban or pardon a peer. */
 export function peerRoutes(server: FastifyInstance, { coordinator, views, clock }: PeerRouteDeps): void {
   type ByPeer = { Params: { peer: string } };
   const peerOf = (text: string): string => checked(peerIdSchema, text, 'peer');

@@ -24,11 +24,11 @@ import { peerRoutes } from './peer-routes.ts';
 import type { CreateJobLine } from './types.ts';
 import type { Views } from './views.ts';
 
-/** Largest request body. The largest real one, a job file with ten thousand paths, is smaller. */
+/** Maximum size of a request body. The largest body in practice, a job file with ten thousand paths, is smaller. */
 export const API_BODY_BYTES = 1024 * 1024;
 
 export interface ApiOptions {
-  /** Port on 127.0.0.1; 0 takes a free one. */
+  /** Port on 127.0.0.1; 0 for any free port. */
   readonly port: number;
   readonly token: string;
 }
@@ -57,8 +57,8 @@ const eventsSchema = z.object({
 });
 
 /**
- * Starts the control API, on loopback only and with a bearer token. docs/protocol.md describes it; types.ts has its
- * types.
+ * Starts the control API. It listens on loopback only, and each request needs the bearer token. docs/protocol.md
+ * describes the API, and types.ts has the types of its answers.
  * @throws SwarmError LISTEN_FAILED
  */
 export async function startApi(
@@ -76,7 +76,8 @@ export async function startApi(
     // Answers requests that reach no route, for example because their path is malformed.
     frameworkErrors: answerError,
   });
-  // A foreign web page can post text/plain and forms without a preflight request, but not JSON. So only JSON is parsed.
+  // The API parses only JSON. A browser lets a web page of another origin post text/plain and forms, but asks the API
+  // with a preflight request before it posts JSON.
   server.removeContentTypeParser('text/plain');
   onlyLoopbackNames(server);
   requireToken(server, options.token);
@@ -164,7 +165,10 @@ function jobRoutes(server: FastifyInstance, deps: ApiDeps): void {
   );
 }
 
-/** Streams progress, then the job or the error, as lines of JSON. The status is 200 once the job file is valid. */
+/**
+ * Streams lines of JSON: first the progress, then the job or the error. The HTTP status is 200 for every valid job
+ * file, even if the creation fails later.
+ */
 function createJob(spec: JobSpec, reply: FastifyReply, deps: ApiDeps): FastifyReply {
   const lines = new Readable({ read() {} });
   const write = (line: CreateJobLine): void => void lines.push(`${JSON.stringify(line)}\n`);

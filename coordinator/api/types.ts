@@ -6,7 +6,7 @@ import type { Role } from '../../protocol/rpc.ts';
 import type { InviteState } from '../peers/invites.ts';
 import type { JobState } from '../round/state.ts';
 
-/** Answers of the control API, which docs/protocol.md describes. The CLI prints them. */
+/** Answers of the control API. docs/protocol.md describes the API, and the CLI prints its answers. */
 
 /** The coordinator, its addresses and its jobs. */
 export interface CoordinatorStatus {
@@ -27,9 +27,9 @@ export interface JobSummary {
   phase: JobState['phase'];
   /** The round in progress, or the last one of a job that is over. The first round is 1. */
   round: number;
-  /** Number of planned rounds: those that end with a checkpoint, plus the null rounds so far. */
+  /** Number of rounds that the job is expected to have: the planned checkpoints, plus the null rounds so far. */
   rounds: number;
-  /** Seconds until the round's deadline; null when no round is open. */
+  /** Seconds until the round's deadline; null if no round is open. */
   secondsLeft: number | null;
   peers: number;
   baseLoss: number | null;
@@ -37,7 +37,10 @@ export interface JobSummary {
   checkpoint: { round: number; digest: string };
   /** The checkpoint with the lowest held-out loss; null if no loss was measured. */
   best: { round: number; heldOutLoss: number } | null;
-  /** The newest roll-back: its round, and the round whose checkpoint it restored. null if there was none. */
+  /**
+   * The newest roll-back; null if there was none. `round`: round of the roll-back. `to`: round of the checkpoint that
+   * it restored.
+   */
   rolledBack: { round: number; to: number } | null;
   tokensPerSecond: number;
   reason: string;
@@ -54,8 +57,8 @@ export interface InviteView {
   name: string | null;
   role: Role;
   /**
-   * An `active` invite admits further machines. One that is `used` or `expired` admits those that have used it before,
-   * and a `revoked` one admits none.
+   * An `active` invite admits further machines. A `used` or `expired` invite admits only machines that have used it
+   * before. A `revoked` invite admits no machine.
    */
   state: InviteState;
   /** Number of machines that may join with it; null if there is no limit, as for the shared invite. */
@@ -66,11 +69,11 @@ export interface InviteView {
   /** Time after which no further machine may join with it; null if it never expires. */
   expiresAt: number | null;
   revokedAt: number | null;
-  /** Machines that have used it. The name is null if the machine is no member of the job. */
+  /** Machines that have used it. The name is null if the machine is not a member of the job at present. */
   nodes: { peer: string; name: string | null; boundAt: number }[];
 }
 
-/** A new personal invite with its text, which the coordinator gives only once. */
+/** A new personal invite. Only the answer to its creation contains its text. */
 export interface CreatedInvite extends InviteView {
   /** Digest of the job. */
   job: string;
@@ -85,7 +88,7 @@ export interface CreateInviteOptions {
   role?: Role;
   /** Number of machines that may join with the invite. @default 1 */
   uses?: number;
-  /** Milliseconds until no further machine may join with it; null: never. @default 7 days */
+  /** Milliseconds after which no further machine may join with it; null if it never expires. @default 7 days */
   lifetimeMs?: number | null;
 }
 
@@ -100,7 +103,7 @@ export interface JobDetail extends JobSummary {
 export interface PeerView {
   peer: string;
   name: string;
-  /** Who answers for the node: `invite:ID` if it joined with a personal invite, else its peer id. */
+  /** The person who answers for the node: `invite:ID` if it joined with a personal invite, else its peer id. */
   person: string;
   role: Role;
   job: string;
@@ -138,18 +141,23 @@ export interface PeerScore {
    * if that mean is too low.
    */
   belief: number;
-  /** The update's effect and gain as a share of those of honest nodes, from 0 to 1; null if it could not be compared. */
+  /**
+   * Number from 0 to 1 that compares the update's effect and gain with the medians of its round; null if they could not
+   * be compared.
+   */
   share: number | null;
-  /** By how much the update lowers the loss on random rows, in nats per token; null if it was not measured. */
+  /**
+   * Estimate of how much the update lowers the loss on random rows, in nats per token; null if it was not measured.
+   */
   effect: number | null;
   /**
-   * By how much more the update lowers the loss on rows of its author's interval than on random rows, in nats per
-   * token; null if it was not measured.
+   * Estimate of how much more the update lowers the loss on rows of its author's interval than on random rows, in nats
+   * per token; null if it was not measured.
    */
   gain: number | null;
   /**
-   * By how much the loss on random rows falls if the whole update is applied, in nats per token; null if it was not
-   * measured. It is measured while the author is new or has low shares.
+   * Measured decrease of the loss on random rows after the whole update was applied, in nats per token; null if it was
+   * not measured. It is measured only for authors that are new or have low shares.
    */
   exact: number | null;
 }
@@ -181,19 +189,19 @@ export interface PeerStanding {
   strikes: number;
 }
 
-/** A recorded misdeed, and what shows it. */
+/** A recorded misdeed, with its evidence. */
 export interface PeerStrike {
   job: string;
-  /** The peer of the person that misbehaved. */
+  /** The node of the person that misbehaved. */
   peer: string;
   kind: StrikeKind;
   /** The kind in words. */
   meaning: string;
   /** The round of the misdeed. */
   round: number;
-  /** The newest round when the misdeed was found. */
+  /** The round that was the newest when the coordinator found the misdeed. */
   foundIn: number;
-  /** Digest of the update's payload; null if the misdeed is not a single update. */
+  /** Digest of the update's payload; null if the misdeed does not consist of one update. */
   digest: string | null;
   /** Figures that show the misdeed, for example `effect`, its standard error `error`, `gain` and `share`. */
   figures: Record<string, number>;
@@ -207,13 +215,16 @@ export interface PeerStrike {
 export interface BanView {
   peer: string;
   person: string;
-  /** Digest of the only job of the ban; null: all jobs. */
+  /** Digest of the job from which the person is banned; null for all jobs. */
   job: string | null;
-  /** `proof`: two signed updates of one round; `strikes`: too many suspensions; `operator`: `swarm peers ban`. */
+  /**
+   * `proof`: the peer signed two different updates of one round. `strikes`: the person was suspended too often.
+   * `operator`: the operator used `swarm peers ban`.
+   */
   cause: 'proof' | 'strikes' | 'operator';
   reason: string;
   at: number;
-  /** When the ban ends, in ms since the epoch; null: never. */
+  /** Time at which the ban ends, in ms since the epoch; null if it never ends. */
   until: number | null;
   pardonedAt: number | null;
 }
@@ -223,11 +234,11 @@ export interface CheckpointView {
   round: number;
   digest: string;
   parent: string | null;
-  /** Of a roll-back: the round whose checkpoint has the same adapter. null for every other checkpoint. */
+  /** Round of the checkpoint whose adapter this roll-back restored; null if this checkpoint is no roll-back. */
   restores: number | null;
   /** Folder in PEFT layout on the coordinator's machine. */
   path: string;
-  /** Whether the folder has the weights. The folder of an old checkpoint keeps only the signed record. */
+  /** Whether the weights are still in the folder. The folder of an old checkpoint has only the signed record. */
   kept: boolean;
   checkpoint: Checkpoint;
 }

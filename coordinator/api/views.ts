@@ -29,16 +29,17 @@ const MISDEEDS: Readonly<Record<StrikeKind, string>> = {
   outlier: 'the update is many times larger than the others of its round',
   'bad-payload': 'the payload that the node signed does not decode',
   disbelief: 'three scored updates in a row were hardly better than no work',
-  audit: 'the update is not close to what an audit got, which trained the same rows again',
+  audit:
+    'the update differs too much from the result of an audit, in which the coordinator trained on the same rows',
   conflicting:
-    'the node signed two different updates for the round, and the coordinator keeps both as proof; an honest node does this if it loses its database in the middle of a round, or if two machines use copies of its home: then lift the ban with "swarm peers pardon"',
+    'the node signed two different updates for the round, and the coordinator keeps both as proof. An honest node does this if it loses its database in the middle of a round, or if two machines use copies of its home. In that case, lift the ban with "swarm peers pardon"',
 };
 
-/** Largest number of receipts that `swarm peers --why` shows for one peer and job. */
+/** Maximum number of receipts that `swarm peers --why` shows for one peer and job. */
 const SHOWN_RECEIPTS = 200;
-/** Largest number of bans that `swarm peers` shows. */
+/** Maximum number of bans that `swarm peers` shows. */
 const SHOWN_BANS = 200;
-/** Largest number of scores that `swarm peers --why` shows for one peer and job. */
+/** Maximum number of scores that `swarm peers --why` shows for one peer and job. */
 const SHOWN_SCORES = 20;
 
 export interface ViewOptions {
@@ -230,7 +231,7 @@ export class Views {
     return store.bans.inForce(clock.now(), SHOWN_BANS).map(banView);
   }
 
-  /** Returns what a job has against a peer. The standing is null if the job does not know the peer. */
+  /** Returns a peer's strikes and standing in a job. The standing is null if the job does not know the peer. */
   #trust({ context, ledger, members }: JobRun, peer: string) {
     const { job, stored } = context;
     const { store } = this.#deps;
@@ -247,7 +248,7 @@ export class Views {
     return { who, strikes, standing: isKnown ? { ...place, standing, untilRound, strikes: counted } : null };
   }
 
-  /** Newest first. */
+  /** Returns all checkpoints of a job, newest first. */
   checkpoints(run: JobRun): CheckpointView[] {
     const stored = this.#deps.store.rounds.checkpoints(run.context.job);
     return stored.map((checkpoint) => this.checkpoint(run, checkpoint)).reverse();
@@ -261,7 +262,7 @@ export class Views {
     return { round, digest, parent, restores, path, kept: weights === 'held', checkpoint: message };
   }
 
-  /** Returns the seconds until the open round's deadline; null when no round is open. */
+  /** Returns the seconds until the open round's deadline; null if no round is open. */
   #secondsLeft(state: JobState): number | null {
     if (!state.current || !isOpen(state)) return null;
     return Math.max(0, (deadlineOf(state.current) - this.#deps.clock.monotonic()) / 1000);

@@ -2,7 +2,7 @@ import { timingSafeEqual } from 'node:crypto';
 import { coordinatorError } from '../errors.ts';
 import type { Admission } from '../store/store.ts';
 
-/** Codes of the refusals of requests to join. */
+/** Error code with which a request to join is refused. */
 export type JoinRefusal = (typeof JOIN_REFUSALS)[number];
 export const JOIN_REFUSALS = [
   'BANNED',
@@ -16,7 +16,7 @@ export const JOIN_REFUSALS = [
 ] as const;
 
 /**
- * Checks that a job admits a peer without a personal invite.
+ * Checks that a job admits a peer that shows no personal invite.
  * @param token token of the shared invite; null if there is none
  * @throws SwarmError NOT_ADMITTED
  */
@@ -38,7 +38,7 @@ export function checkAdmission(
   );
 }
 
-/** Compares in constant time. */
+/** Compares two tokens in constant time. */
 function equal(a: string, b: string): boolean {
   const left = Buffer.from(a);
   const right = Buffer.from(b);

@@ -3,17 +3,17 @@ import { isOpen } from '../round/round-machine.ts';
 import type { BlobUse } from '../store/blobs.ts';
 import type { Store } from '../store/store.ts';
 
-/** Uses of the blobs that every reader of a job may fetch. All other uses are of payloads of updates. */
+/** Uses of the blobs that every reader of a job may fetch. Blobs of all other uses are payloads of updates. */
 const FOR_READERS: readonly BlobUse[] = ['job', 'adapter', 'step'];
 
 /**
- * Returns whether a peer may fetch a blob. It may if one of the jobs that need the blob lets it:
+ * Returns whether a peer may fetch a blob. One of the jobs that need the blob must allow it:
  *
  * - An open job lets every peer fetch its base, data, checkpoints and, after their round has closed, its updates.
- * - Any other job lets its members and readers fetch base, data and checkpoints. Its updates go to members with the role
- *   `observer` or `operator`, after their round has closed. Contributors do not need the updates of others.
+ * - Any other job lets its members and readers fetch base, data and checkpoints. Its updates go to members with the
+ *   role `observer` or `operator`, after their round has closed. Contributors do not need the updates of others.
  *
- * The answer is the same for a blob that the peer may not have and for a blob that does not exist.
+ * Returns false both for a blob that the peer may not have and for a blob that does not exist.
  */
 export function mayFetch(
   peer: string,
@@ -21,7 +21,7 @@ export function mayFetch(
   { jobs, store }: { jobs: readonly JobRun[]; store: Store },
 ): boolean {
   const readable = new Map(jobs.filter((run) => run.mayRead(peer)).map((run) => [run.context.job, run]));
-  // Most strangers end here, without a query of the database.
+  // For most strangers, the answer is known here, without a query of the database.
   if (readable.size === 0) return false;
   return store.blobs.usesOf(digest).some(({ job, use, round }) => {
     const run = readable.get(job);

@@ -1,8 +1,11 @@
-/** Number of rounds for which an update protects its absent author from eviction, so that a short absence costs nothing. */
+/**
+ * Number of rounds for which an update protects its absent author from eviction, so that a node does not lose its place
+ * in the job because of a short absence.
+ */
 export const RECENT_ROUNDS = 64;
 /**
- * Number of rounds after which a present member may be evicted if it has never delivered an update. By then each member
- * has been assigned twice, even if 4,096 are present and a round takes 512.
+ * Number of rounds after which a present member may be evicted if it has never delivered an update. After 16 rounds,
+ * each member has been assigned work twice, even if 4,096 members are present and a round takes 512 of them.
  */
 export const IDLE_ROUNDS = 16;
 
@@ -10,11 +13,11 @@ export const IDLE_ROUNDS = 16;
 export interface Member {
   readonly peer: string;
   /**
-   * The newest round at the time when the member joined; for members that joined before this coordinator started, the
-   * newest round at that start.
+   * The newest round at the time when the member joined. For a member that joined before this coordinator process
+   * started, the newest round at the start of the process.
    */
   readonly joinedRound: number;
-  /** When the member was last heard, in milliseconds since the epoch. */
+  /** Time of the member's last sign of life, in milliseconds since the epoch. */
   readonly seenAt: number;
   readonly present: boolean;
   /** Whether the round in progress has work for the member. */
@@ -24,13 +27,14 @@ export interface Member {
 }
 
 /**
- * Chooses the member whose place a newcomer gets in a full job. Returns null if all must stay. Chooses in this order:
+ * Chooses the member that loses its place to a new node in a full job. Returns null if all members must stay. Chooses
+ * from the first of these groups that has members:
  * - absent members that have never delivered an update;
- * - present members that joined IDLE_ROUNDS ago and have never delivered one;
- * - absent members whose last update is more than RECENT_ROUNDS old.
+ * - present members that joined at least IDLE_ROUNDS rounds ago and have never delivered an update;
+ * - absent members whose last update is more than RECENT_ROUNDS rounds old.
  *
- * Within each of these groups, it chooses the member that has been silent for longest. Members that deliver updates are
- * never evicted, so a flood of newcomers cannot displace them.
+ * Within a group, it chooses the member that has been silent for longest. Present members that have delivered an update
+ * are never evicted, so a flood of new nodes cannot displace them.
  */
 export function memberToEvict(members: readonly Member[], round: number): string | null {
   const rank = ({ present, assigned, delivered, joinedRound }: Member): number | null => {

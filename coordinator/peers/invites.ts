@@ -8,19 +8,20 @@ import type { RevokedShared, StoredInvite, StoredPeer } from '../store/store.ts'
 import { checkAdmission } from './admission.ts';
 import { personOf } from './person.ts';
 
-/** Largest number of personal invites of a job, revoked ones included. They are all in memory. */
+/** Maximum number of personal invites of a job, including revoked invites, because all of them are in memory. */
 export const INVITES_PER_JOB = 4096;
 /** Name of a job's shared invite in commands and answers. No personal invite can have this name. */
 export const SHARED = 'shared';
 /** Size of a personal invite's token in bytes. Tokens of 32 random bytes cannot be guessed. */
 const TOKEN_BYTES = 32;
-/** Size of a personal invite's id in bytes. An id is no secret; people type its first characters. */
+/** Size of a personal invite's id in bytes. The id is short because people type it. It is not secret. */
 const ID_BYTES = 6;
-/** Shortest beginning of an id that selects an invite. */
+/** Minimum length of a prefix of an id that selects an invite. */
 const LEAST_PREFIX = 4;
 /**
- * Largest number of peers that may read without being members, because they showed the shared invite in a request for
- * the manifest. Above this number, the peer that asked first is forgotten, and has to ask again.
+ * Maximum number of peers that may read the job without being members, because they showed the shared invite in a
+ * request for the manifest. Above this number, the coordinator forgets the peer whose request is oldest. This peer then
+ * has to show the invite again.
  */
 const SHARED_READERS = 4096;
 
@@ -34,9 +35,9 @@ export interface InviteRequest {
   readonly expiresAt: number | null;
 }
 
-/** How a peer is admitted. */
+/** Invite and role with which a peer is admitted. */
 export interface Grant {
-  /** Id of the personal invite that the peer joins with; null without one. */
+  /** Id of the personal invite with which the peer joins; null if it joins without one. */
   readonly invite: string | null;
   readonly role: Role;
 }
@@ -45,8 +46,8 @@ export interface Grant {
 export type InviteState = 'active' | 'used' | 'expired' | 'revoked';
 
 /**
- * Returns the state of a personal invite. `used` and `expired` invites admit no further peers, and peers that have used
- * the invite before may still join again. A `revoked` invite admits no peer.
+ * Returns the state of a personal invite. `used` and `expired` invites admit no further peers, but peers that have used
+ * the invite before may join again. A `revoked` invite admits no peer.
  * @param bound number of peers that have used the invite
  */
 export function inviteState(invite: StoredInvite, bound: number, now: number): InviteState {
@@ -56,8 +57,8 @@ export function inviteState(invite: StoredInvite, bound: number, now: number): I
 }
 
 /**
- * The personal invites of a job and its shared invite. A peer that joins with a personal invite is bound to it: it may
- * join again any number of times, and the invite has one use less for other peers.
+ * The personal invites of a job and its shared invite. A peer that joins with a personal invite is bound to this
+ * invite. The peer may then join again any number of times, and all its joins together count as one use of the invite.
  */
 export class Invites {
   readonly #context: RunContext;
@@ -90,18 +91,18 @@ export class Invites {
     return this.#bound.get(id) ?? new Map();
   }
 
-  /** Time when the shared invite was revoked; null if it was not. */
+  /** Time when the shared invite was revoked; null if it has not been revoked. */
   get sharedRevokedAt(): number | null {
     return this.#revokedShared?.revokedAt ?? null;
   }
 
-  /** Token of the shared invite; null if the job needs none, or if the shared invite is revoked. */
+  /** Token of the shared invite; null if the job needs no token, or if the shared invite is revoked. */
   get sharedToken(): string | null {
     return this.#revokedShared === null ? this.#context.stored.token : null;
   }
 
   /**
-   * Creates a personal invite. The token is returned here only, and cannot be read again.
+   * Creates a personal invite. Only this call returns the token, because the store has only the token's digest.
    * @throws SwarmError INVITE_EXISTS, TOO_MANY_INVITES
    */
   create({ name, role, uses, expiresAt }: InviteRequest): { invite: StoredInvite; token: string } {
@@ -132,7 +133,7 @@ export class Invites {
   }
 
   /**
-   * Finds an invite by its name, its id or the beginning of its id. Revoked invites are found by their id only.
+   * Finds an invite by its name, its id or the beginning of its id. A revoked invite is not found by its name.
    * @returns null for the shared invite
    * @throws SwarmError INVITE_UNKNOWN, INVITE_AMBIGUOUS
    */
@@ -146,7 +147,9 @@ export class Invites {
       throw coordinatorError('INVITE_UNKNOWN', `the job has no invite "${text}"`, { invite: text });
     }
     const ids = matching.map(({ id }) => id);
-    throw coordinatorError('INVITE_AMBIGUOUS', `${ids.length} invites begin with "${text}"`, { ids });
+    throw coordinatorError('INVITE_AMBIGUOUS', `the ids of ${ids.length} invites begin with "${text}"`, {
+      ids,
+    });
   }
 
   /** Checks that an invite can be revoked. @throws SwarmError INVITE_WITHOUT_TOKEN */
@@ -158,8 +161,8 @@ export class Invites {
   }
 
   /**
-   * Revokes an invite for good. The caller has checked that it can be revoked, runs this in its transaction, and removes
-   * the members.
+   * Revokes an invite for good. The caller has checked that the invite can be revoked, calls this method in a
+   * transaction, and then removes the members that joined with the invite.
    * @param id null for the shared invite
    * @returns false if the invite is unknown or already revoked
    */
@@ -183,16 +186,16 @@ export class Invites {
     return true;
   }
 
-  /** Returns whether a member has lost the invite with which it joined. */
+  /** Returns whether the invite with which a member joined is revoked. */
   isRevoked({ invite }: Pick<StoredPeer, 'invite'>): boolean {
     if (invite === null) return this.#revokedShared !== null;
     return (this.#byId.get(invite)?.revokedAt ?? null) !== null;
   }
 
   /**
-   * Checks whether a peer may join, and says with which invite and role. Changes nothing.
+   * Checks whether a peer may join, and returns the invite and role with which it joins. Changes nothing.
    * @param token token that the peer shows; null if it shows none
-   * @param member the peer's entry, if it is a member already
+   * @param member the peer's entry in the list of members; null if the peer is not a member
    * @throws SwarmError NOT_ADMITTED, INVITE_REVOKED, INVITE_EXPIRED, INVITE_USED
    */
   check(peer: string, token: string | null, member: StoredPeer | null): Grant {
@@ -201,7 +204,7 @@ export class Invites {
     const shown = digest === null ? null : this.#invite(this.#byToken.get(digest));
     if (shown) return this.#use(shown, peer);
     if (member) return member;
-    // A peer that has used a personal invite stays that person, whatever it shows now.
+    // A peer that has used a personal invite still joins with this invite, even if it now shows another token or none.
     const bound = this.#invite(this.#newest.get(peer));
     if (bound) return this.#use(bound, peer);
     if (digest !== null && digest === this.#revokedShared?.tokenDigest) throw revoked(SHARED);
@@ -209,7 +212,7 @@ export class Invites {
     return { invite: null, role: 'contributor' };
   }
 
-  /** Binds a peer to the invite of its grant. The caller has checked the grant, and runs this in its transaction. */
+  /** Binds a peer to the invite of its grant. The caller has checked the grant, and calls this in a transaction. */
   bind(peer: string, { invite }: Grant): void {
     if (invite === null || this.#newest.get(peer) === invite) return;
     const { job, deps } = this.#context;
@@ -219,8 +222,8 @@ export class Invites {
   }
 
   /**
-   * Admits a peer that reads without joining: it asks for the manifest and fetches a checkpoint. A personal invite is
-   * bound as if the peer joined.
+   * Admits a peer that does not join, but only reads, for example to fetch a checkpoint. If the peer shows a personal
+   * invite, it is bound to this invite as if it joined.
    * @throws SwarmError as `check`
    */
   admitReader(peer: string, token: string | null, member: StoredPeer | null): void {
@@ -240,13 +243,15 @@ export class Invites {
     return this.#newest.get(peer) ?? null;
   }
 
-  /** Returns whether a peer was admitted as a reader, or has joined before, with an invite that is not revoked. */
+  /** Returns whether a peer may read the job because it once showed an invite that has not been revoked since. */
   isReader(peer: string): boolean {
     const bound = this.#invite(this.#newest.get(peer));
     return bound ? bound.revokedAt === null : this.#sharedReaders.has(peer);
   }
 
-  /** Returns the admitted readers that a person answers for. Members that have used a personal invite count as readers. */
+  /**
+   * Returns the admitted readers that a person answers for. Members that have used a personal invite count as readers.
+   */
   readersOf({ peer, person }: { peer: string; person: string }): string[] {
     const bound = [...this.#newest].flatMap(([other, invite]) =>
       personOf({ peer: other, invite }) === person ? [other] : [],

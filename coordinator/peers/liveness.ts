@@ -5,7 +5,10 @@ import type { Heartbeat } from '../../protocol/messages.ts';
 import { verifyMessage } from '../../protocol/signing.ts';
 import type { RunContext } from '../context.ts';
 
-/** Limit for one node. A node sends a heartbeat every 2 s and at each change of state. A round has three such changes. */
+/**
+ * Limit on the heartbeats of one node. In 10 s, a node sends five regular heartbeats (one every 2 s), and one more at
+ * each change of its state. Its state changes three times in a round.
+ */
 export const HEARTBEAT_QUOTA: Quota = { calls: 30, perMs: 10_000 };
 /**
  * States in which a node can start to train without delay. While it is joining or syncing, it may have gigabytes to
@@ -14,7 +17,7 @@ export const HEARTBEAT_QUOTA: Quota = { calls: 30, perMs: 10_000 };
 const READY: readonly Heartbeat['state'][] = ['training', 'publishing', 'awaiting'];
 
 export interface LivePeer {
-  /** Newest heartbeat; null until the first one after the node joined or the coordinator restarted. */
+  /** Newest heartbeat; null if none has arrived since the node joined or the coordinator restarted. */
   readonly heartbeat: Heartbeat | null;
   /** Time when the peer was last heard, on the monotonic clock. */
   readonly seenAt: number;
@@ -40,15 +43,18 @@ export class Liveness {
   readonly #isMember: (peer: string) => boolean;
   readonly #events: LivenessEvents;
   readonly #peers = new Map<string, LivePeer>();
-  /** When absent peers were last seen, on the monotonic clock. */
+  /** Times at which absent peers were last heard, on the monotonic clock. */
   readonly #gone = new Map<string, number>();
-  /** Absent peers that said goodbye. Their heartbeats do not count until they join again, and joining has a quota. */
+  /**
+   * Absent peers that said goodbye. Their heartbeats do not count until they join again. Joining has a quota, so a peer
+   * cannot come and go without limit.
+   */
   readonly #left = new Set<string>();
   /** Time in the newest heartbeat of each member, present or absent. */
   readonly #issued = new Map<string, number>();
   /**
-   * Limits the heartbeats of each member. The limiter remembers as many keys as a job can have members, so
-   * members do not displace each other's keys.
+   * Limits the heartbeats of each member. The limiter remembers as many keys as a job can have members, so it does not
+   * forget the key of any member.
    */
   readonly #limiter: RateLimiter;
 
@@ -68,12 +74,12 @@ export class Liveness {
     return this.#peers.get(peer) ?? null;
   }
 
-  /** Counts as present a peer that was training when the coordinator stopped. */
+  /** Marks a peer as present, because it was training when the coordinator stopped. */
   expect(peer: string): void {
     this.#peers.set(peer, { heartbeat: null, seenAt: this.#context.deps.clock.monotonic(), ready: true });
   }
 
-  /** Counts a peer that joined as present, but not as ready yet. */
+  /** Marks a peer that joined as present, but not as ready. */
   join(peer: string): void {
     const known = this.#peers.get(peer);
     const seenAt = this.#context.deps.clock.monotonic();
@@ -101,7 +107,7 @@ export class Liveness {
     this.#issued.delete(peer);
   }
 
-  /** Takes a message of the `peers` topic, a sealed heartbeat. Returns the verdict for gossip. */
+  /** Receives a sealed heartbeat from the topic `peers`. Returns the verdict on the message for gossipsub. */
   receive(bytes: Uint8Array, sender: string): 'accept' | 'ignore' | 'reject' {
     // Check membership first, because opening the seal and verifying the signature cost more. Anyone can sign any
     // number of heartbeats under new identities.
@@ -144,9 +150,9 @@ export class Liveness {
     const now = deps.clock.now();
     const known = this.#peers.get(author);
     if (heartbeat.job !== job || !this.#isMember(author) || this.#left.has(author)) return false;
-    // A replayed heartbeat must not keep a dead node present, so only a heartbeat newer than the last one counts. If the
-    // last one is dated further in the future than the tolerance, our clock was set back after it arrived. In that case
-    // an older time does not prove a replay.
+    // A replayed heartbeat must not keep a dead node present, so only a heartbeat with a later time than the last one
+    // counts. If the time of the last heartbeat is more than CLOCK_SKEW_MS in the future, our clock was set back after
+    // its arrival. Then an earlier time does not prove a replay.
     const last = this.#issued.get(author) ?? 0;
     if (heartbeat.issuedAt <= last && last <= now + CLOCK_SKEW_MS) return false;
     const skewMs = heartbeat.issuedAt - now;

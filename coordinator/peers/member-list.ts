@@ -5,9 +5,11 @@ import type { StoredPeer } from '../store/store.ts';
 export class MemberList {
   readonly #context: RunContext;
   readonly #peers: Map<string, StoredPeer>;
-  /** The newest round at the time when each member joined. Without those that joined before this coordinator started. */
+  /**
+   * The newest round when each member joined. Members from before the start of this coordinator process are not in it.
+   */
   readonly #joinedRounds = new Map<string, number>();
-  /** Newest round when this coordinator started. */
+  /** Newest round when this coordinator process started. */
   readonly #startRound: number;
 
   constructor(deps: { context: RunContext }) {
@@ -42,27 +44,29 @@ export class MemberList {
     this.#peers.set(member.peer, member);
   }
 
-  /** Changes a member, if the peer is one, in memory only. */
+  /** Changes fields of a member in memory only. Does nothing if the peer is not a member. */
   change(peer: string, fields: Partial<StoredPeer>): void {
     const known = this.#peers.get(peer);
     if (known) this.#peers.set(peer, { ...known, ...fields });
   }
 
-  /** Takes a member from the list. The caller writes it to the store. */
+  /** Removes a member from the list. The caller removes it from the store. */
   delete(peer: string): void {
     this.#peers.delete(peer);
     this.#joinedRounds.delete(peer);
   }
 
   /**
-   * Returns the newest round at the time when a member joined; for members that joined before this coordinator started,
-   * the newest round at that start.
+   * Returns the newest round at the time when a member joined. For a member that joined before this coordinator process
+   * started, returns the newest round at the start of the process.
    */
   joinedRound(peer: string): number {
     return this.#joinedRounds.get(peer) ?? this.#startRound;
   }
 
-  /** Records whether a member has said goodbye, so that people see it after a restart too. */
+  /**
+   * Records whether a member has said goodbye, so that `swarm peers` shows it even after a restart of the coordinator.
+   */
   recordGoodbye(peer: string, saidGoodbye: boolean): void {
     if (this.#peers.get(peer)?.saidGoodbye === saidGoodbye) return;
     this.#context.deps.store.peers.setGoodbye(this.#context.job, peer, saidGoodbye);

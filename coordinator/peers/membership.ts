@@ -17,13 +17,13 @@ import { MemberList } from './member-list.ts';
 import { Presence } from './presence.ts';
 import { Removals } from './removals.ts';
 
-/** Largest number of members of a job. Bounds the memory that strangers can make the coordinator use. */
+/** Maximum number of members of a job. It limits the memory that strangers can make the coordinator use. */
 export const ADMITTED_PEERS = 4096;
 
 /**
  * Limit on stored changes of one member's description. The name, version or engine of a node can change when its owner
- * restarts it. Each stored change is a write to disk, so changes above the limit are not stored. The node still takes
- * part.
+ * restarts the node. Each stored change is a write to disk, so changes above the limit are not stored. The node takes
+ * part nevertheless.
  */
 export const DESCRIPTIONS: Quota = { calls: 4, perMs: 10 * 60_000 };
 
@@ -37,7 +37,7 @@ export interface JoinRequest {
   readonly sentAt: number;
 }
 
-/** Admits nodes and readers to a job, and gives the place of an idle member to a newcomer. */
+/** Admits nodes and readers to a job. If the job is full, gives the place of an idle member to a new node. */
 export class Membership {
   readonly invites: Invites;
   readonly removals: Removals;
@@ -47,7 +47,9 @@ export class Membership {
   readonly #ledger: Ledger;
   readonly #list: MemberList;
   readonly #presence: Presence;
-  /** Has one key for each member. It remembers as many keys as a job can have members. */
+  /**
+   * Limits stored descriptions. It has one key for each member, and remembers as many keys as a job can have members.
+   */
   readonly #descriptions: RateLimiter;
 
   constructor(deps: {
@@ -55,7 +57,7 @@ export class Membership {
     driver: RoundDriver;
     receipts: Receipts;
     ledger: Ledger;
-    /** A member waits for the round after `round`. */
+    /** Called when a member waits for the round after `round`. */
     onIdle: (peer: string, round: number) => void;
   }) {
     this.#context = deps.context;
@@ -92,7 +94,8 @@ export class Membership {
   }
 
   /**
-   * Checks whether a node may join. A newcomer is checked before it waits in line, and again afterwards.
+   * Checks whether a node may join. A node that is not a member yet is checked before it waits in line (see
+   * `Newcomers`), and again afterwards.
    * @throws SwarmError CLOCK_OFF, NOT_ADMITTED, INVITE_REVOKED, INVITE_EXPIRED, INVITE_USED, BANNED
    */
   checkJoin(peer: string, request: JoinRequest): 'member' | 'newcomer' {
@@ -112,7 +115,7 @@ export class Membership {
   }
 
   /**
-   * Admits a peer that only reads: it asks for the manifest and the newest head, and fetches a checkpoint.
+   * Admits a peer that only reads. It asks for the manifest and the newest head, and fetches a checkpoint.
    * @throws SwarmError NOT_ADMITTED, INVITE_REVOKED, INVITE_EXPIRED, INVITE_USED, BANNED
    */
   admitReader(peer: string, token: string | null): void {
@@ -120,7 +123,9 @@ export class Membership {
     this.invites.admitReader(peer, token, this.get(peer));
   }
 
-  /** Returns whether a peer may read what only admitted peers may: it is a member or an admitted reader. */
+  /**
+   * Returns whether a peer is a member or an admitted reader. Such a peer may read the job even if the job is not open.
+   */
   mayRead(peer: string): boolean {
     if (this.has(peer)) return true;
     const who = whoIs({ peer, invite: this.invites.inviteOf(peer) });
@@ -171,7 +176,7 @@ export class Membership {
     for (const code of JOIN_REFUSALS) if (isSwarmError(error, code)) deps.meter.join(manifest.name, code);
   }
 
-  /** Removes a member to free a place for a newcomer. Returns false if all members must stay. */
+  /** Removes a member, so that a new node gets its place. Returns false if all members must stay. */
   #evict(): boolean {
     const { job, deps } = this.#context;
     const { current, round } = this.#driver.state;

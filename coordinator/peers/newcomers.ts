@@ -6,18 +6,18 @@ import { ROUND_PEERS, RPC_TIMEOUT_MS } from '../../protocol/limits.ts';
 import { coordinatorError } from '../errors.ts';
 
 /**
- * Limit on nodes that join a job for the first time, for all jobs together. It allows 1,024 nodes at once, twice as many
- * as a round can have, and then 51 per second. The limit is needed because each newcomer is written to disk, which takes
- * about a millisecond, and a new identity costs an attacker nothing.
+ * Limit on nodes that join a job for the first time, for all jobs together. It allows 1,024 nodes at once, twice as
+ * many as a round can have, and then 51 per second. The limit is needed because each newcomer is written to disk, which
+ * takes about a millisecond, and a new identity costs an attacker nothing.
  */
 export const NEWCOMERS: Quota = { calls: 2 * ROUND_PEERS, perMs: 20_000 };
-/** Longest wait of a newcomer. It ends 2 s before the time limit of the request, so that the answer arrives in time. */
+/** Maximum wait of a newcomer: 2 s less than the time limit of its request, so that the answer arrives in time. */
 export const PATIENCE_MS = RPC_TIMEOUT_MS - 2_000;
 
 /**
- * The line of newcomers, for all jobs. When more nodes join than the limit allows, the network addresses take turns. The
- * nodes at one address take turns among themselves. A node that is alone at its address waits for at most one
- * newcomer of each other address.
+ * The line in which newcomers of all jobs wait. A newcomer here is a node that joins a job for the first time. When
+ * more nodes join than the limit allows, the network addresses take turns, and the nodes at one address take turns
+ * among themselves. A node that is alone at its address therefore waits for at most one newcomer of each other address.
  */
 export class Newcomers {
   readonly #clock: Clock;
@@ -29,15 +29,15 @@ export class Newcomers {
     this.#clock = deps.clock;
     this.#network = deps.network;
     this.#limiter = new RateLimiter(deps);
-    // A turn does no work. It can only wait, and the event loop runs while it waits. So the number of turns in a row
-    // needs no limit.
+    // `sliceMs` limits how long turns block the event loop. These turns need no limit, because they only wait, and the
+    // event loop runs meanwhile.
     this.#turns = new FairTurns({ sliceMs: Infinity }, deps);
   }
 
   /**
-   * Waits until a newcomer may join. The newcomer leaves the line when the signal aborts, because its request then gets
-   * no answer.
-   * @throws SwarmError BUSY after PATIENCE_MS, or if the peer asks again meanwhile; the signal's reason
+   * Waits until a newcomer may join.
+   * @param signal aborts when the request of the newcomer ends. The newcomer then leaves the line
+   * @throws SwarmError BUSY after PATIENCE_MS, or if the peer sends a second request meanwhile; the signal's reason
    */
   async wait(peer: string, signal: AbortSignal): Promise<void> {
     const { calls, perMs } = NEWCOMERS;
@@ -50,7 +50,7 @@ export class Newcomers {
     }
     try {
       signal.throwIfAborted();
-      // A newcomer that has waited for too long leaves the line immediately, so that the line gets shorter.
+      // A newcomer that has waited for too long leaves the line without another wait, so that the line gets shorter.
       while (this.#clock.monotonic() > until || !this.#limiter.take('', NEWCOMERS)) {
         if (this.#clock.monotonic() > until) throw busy();
         await sleep(this.#clock, perMs / calls, signal);

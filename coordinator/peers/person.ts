@@ -1,12 +1,15 @@
 import type { StoredPeer } from '../store/store.ts';
 
-/** Marks the person behind a personal invite. A peer id never contains a colon. */
+/**
+ * Prefix of a person who uses a personal invite. No peer id begins with this prefix, because peer ids do not contain a
+ * colon.
+ */
 const INVITED = 'invite:';
 
 /**
- * Returns who answers for a node: `invite:ID` if the node joined with a personal invite, else its peer id. All nodes
- * that joined with the same personal invite are one person. The shared invite of a job names no person, because its
- * holders are unknown.
+ * Returns the person who answers for a node: `invite:ID` if the node joined with a personal invite, else its peer id.
+ * All nodes that joined with the same personal invite are one person. A node that joined with the shared invite is a
+ * person of its own, because the shared invite does not say who uses it.
  */
 export function personOf({ peer, invite }: Pick<StoredPeer, 'peer' | 'invite'>): string {
   return invite === null ? peer : INVITED + invite;

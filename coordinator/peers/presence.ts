@@ -10,12 +10,13 @@ import { presentPeer } from './present-peer.ts';
 
 /**
  * Limit on recorded arrivals and departures of one member. A node with a bad connection disappears every few minutes.
- * Arrivals and departures above the limit take effect too, but leave no event, because events are never deleted.
+ * Arrivals and departures above the limit take effect too, but no event records them, because the store keeps all
+ * events.
  */
 export const PRESENCES: Quota = { calls: 12, perMs: 60 * 60_000 };
 /**
  * Limit on recorded arrivals and departures of members that have never delivered an update, for all such members of all
- * jobs together. The limit is needed because such members cost an attacker nothing in an open job.
+ * jobs together. The limit is needed because an attacker can make any number of such members in an open job.
  */
 export const IDLE_PRESENCES: Quota = { calls: 4 * ROUND_PEERS, perMs: 60 * 60_000 };
 
@@ -25,7 +26,7 @@ interface PresenceDeps {
   readonly receipts: Receipts;
   readonly ledger: Ledger;
   readonly members: MemberList;
-  /** A member waits for the round after `round`. */
+  /** Called when a member waits for the round after `round`. */
   readonly onIdle: (peer: string, round: number) => void;
 }
 
@@ -33,7 +34,7 @@ interface PresenceDeps {
 export class Presence {
   readonly liveness: Liveness;
   readonly #deps: PresenceDeps;
-  /** Has one key for each member. It remembers as many keys as a job can have members. */
+  /** Limits recorded events. It has one key for each member, and remembers as many keys as a job can have members. */
   readonly #limiter: RateLimiter;
 
   constructor(deps: PresenceDeps) {
@@ -53,7 +54,7 @@ export class Presence {
     for (const peer of Object.keys(driver.state.present)) this.liveness.expect(peer);
   }
 
-  /** Notes that a member has another role. */
+  /** Reports a changed role of a member to the state machine of the job. */
   roleChanged(peer: string): void {
     if (this.#deps.members.get(peer)?.role !== 'contributor') {
       this.#deps.driver.dispatch({ type: 'peer-gone', peer, reason: 'left' });
@@ -73,7 +74,7 @@ export class Presence {
     });
   }
 
-  /** Only contributors are assigned work, so the state machine of the job does not hear of other members. */
+  /** Reports a ready member to the state machine of the job, if it is a contributor. Other members get no work. */
   #ready(peer: string): void {
     const { context, members, ledger, driver } = this.#deps;
     const { speed, role, ...member } = members.get(peer)!;
@@ -84,7 +85,7 @@ export class Presence {
 
   #gone(peer: string, reason: 'left' | 'silent'): void {
     const { members, driver } = this.#deps;
-    // The state machine has already been told of a removed member.
+    // A removed member is not in the list. `Removals` has already reported it to the state machine.
     const known = members.get(peer);
     if (!known) return;
     const records = this.#mayRecord(peer);

@@ -4,7 +4,7 @@ import type { PresentPeer, Standing } from '../round/plan.ts';
 
 type Context = Pick<RunContext, 'job' | 'deps'>;
 
-/** Returns what the state machine has to know about a node that is ready to train. */
+/** Returns the facts about a node that the state machine needs when the node is ready to train. */
 export function presentPeer(
   context: Context,
   { peer, speed, standing = 'good' }: { peer: string; speed: number; standing?: Standing },

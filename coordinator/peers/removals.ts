@@ -9,7 +9,9 @@ import type { Invites } from './invites.ts';
 import type { Liveness } from './liveness.ts';
 import type { MemberList } from './member-list.ts';
 
-/** Time from the removal of a member to the end of its connections. */
+/**
+ * Time in milliseconds from the removal of a member to the end of its connections. The last receipts need this time.
+ */
 const DISCONNECT_AFTER_MS = 500;
 
 /** Reason for removing a member for good. */
@@ -27,8 +29,8 @@ interface RemovalDeps {
 
 /**
  * Removes members for good, after a ban or the revocation of their invite. The transaction that records the cause also
- * changes the job key, so that no removed peer can read a later head. If the coordinator is killed before it has removed
- * the members, it removes them at its next start.
+ * changes the job key, so that no removed peer can read a later head. If the coordinator is killed before it has
+ * removed the members, it removes them at its next start.
  */
 export class Removals {
   readonly #deps: RemovalDeps;
@@ -48,7 +50,7 @@ export class Removals {
     driver.transact(() => {
       if (invites.revoke(id)) context.keys.rotate();
     });
-    // A reader is no member, but its connections are closed too.
+    // Close the connections of readers too. They are not members, so `removeRevoked` does not find them.
     if (id !== null) this.#disconnect(invites.boundTo(id).keys());
     this.removeRevoked();
   }
@@ -60,7 +62,9 @@ export class Removals {
     }
   }
 
-  /** Removes the members that a banned person answers for, and closes the connections of its other machines. */
+  /**
+   * Removes the members that a banned person answers for, and closes the connections of the person's other machines.
+   */
   removePerson(who: Who): void {
     const readers = this.#deps.invites.readersOf(who);
     const members = this.#membersOf(who);
@@ -69,14 +73,14 @@ export class Removals {
     this.#disconnect(readers.filter((peer) => !removed.has(peer)));
   }
 
-  /** Removes the members that are banned. A killed coordinator may have left some. */
+  /** Removes banned members that are still there because the coordinator was killed before it removed them. */
   removeBanned(): void {
     const { members, ledger } = this.#deps;
     const banned = members.all().filter((member) => ledger.bans.isBanned(whoIs(member)));
     this.#remove(banned, 'banned');
   }
 
-  /** Removes the members whose invite is revoked. A killed coordinator may have left some. */
+  /** Removes all members whose invite is revoked. */
   removeRevoked(): void {
     const { members, invites } = this.#deps;
     const revoked = members.all().filter((member) => invites.isRevoked(member));
@@ -88,8 +92,8 @@ export class Removals {
   }
 
   /**
-   * Removes members in one transaction. Their messages are refused from now on, and their updates that no merge has taken
-   * do not count.
+   * Removes members in one transaction. From now on, their messages are refused. Those of their updates that have not
+   * been merged do not count.
    */
   #remove(members: readonly StoredPeer[], reason: Cause): void {
     if (members.length === 0) return;
@@ -111,7 +115,7 @@ export class Removals {
       liveness.forget(peer);
       receipts.forget(peer);
     }
-    // The peers first get the receipts that say why.
+    // Before the connections end, the peers get the receipts that give the reason.
     deps.clock.after(DISCONNECT_AFTER_MS, () => this.#disconnect(peers));
   }
 
@@ -127,7 +131,7 @@ export class Removals {
     }
   }
 
-  /** Closes the connections of peers that are no members. */
+  /** Closes the connections of those of the peers that are not members. */
   #disconnect(peers: Iterable<string>): void {
     const { members, context } = this.#deps;
     for (const peer of peers) if (!members.has(peer)) context.deps.network.disconnect(peer);
