@@ -1,4 +1,4 @@
-import type { ApiClient, CreatedJob, JobDataReport, JobSpecInput } from '../index.ts';
+import type { ApiClient, CreatedJob, CreateJobOptions, JobDataReport, JobSpecInput } from '../index.ts';
 import { badRowSummary, badRowText, tallyLines } from './bad-rows.ts';
 import type { Context } from './context.ts';
 import { ProgressLine, percentDone, printNote } from './print.ts';
@@ -15,11 +15,13 @@ export async function submitJob(
   context: Pick<Context, 'stderr' | 'clock' | 'signal'>,
   api: ApiClient,
   spec: JobSpecInput,
+  place: Pick<CreateJobOptions, 'priority' | 'after'> = {},
 ): Promise<CreatedJob> {
   const { createJob } = await import('../index.ts');
   const progress = new ProgressLine(context);
   try {
     return await createJob(api, spec, {
+      ...place,
       signal: context.signal,
       onProgress: ({ stage, done, total }) =>
         progress.update(`${STAGES[stage]}  ${percentDone(done, total)}`),

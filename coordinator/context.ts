@@ -17,6 +17,7 @@ import type { BlobStore } from '../storage/blobs.ts';
 import type { Failpoint } from './failpoints.ts';
 import type { JoinRefusal } from './peers/admission.ts';
 import type { JobKeys } from './record/job-keys.ts';
+import type { QueuePlace } from './record/queue-place.ts';
 import type { Store, StoredBan, StoredJob } from './store/store.ts';
 
 /** External dependencies of a coordinator. The simulation in the tests passes simulated dependencies. */
@@ -211,6 +212,7 @@ export interface RunContext {
   readonly manifest: Manifest;
   readonly layout: AdapterLayout;
   readonly keys: JobKeys;
+  readonly place: QueuePlace;
   readonly deps: Required<CoordinatorDeps>;
   /**
    * Limiter of the quotas that all jobs share. Its keys are a few constants of the code, so peers cannot add keys, and

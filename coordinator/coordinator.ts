@@ -11,8 +11,10 @@ import { JobRun } from './job-run.ts';
 import { answerNodes } from './node-requests.ts';
 import { Newcomers } from './peers/newcomers.ts';
 import type { Removals } from './peers/removals.ts';
+import { openQueued } from './queue.ts';
 import { JobKeys } from './record/job-keys.ts';
 import { type PreparedJob, recordJob } from './record/new-job.ts';
+import { QueuePlace } from './record/queue-place.ts';
 import { defaultRetention } from './record/retention.ts';
 import { isOver } from './round/round-machine.ts';
 import { banPeer, pardonPeer } from './sanctions.ts';
@@ -62,6 +64,8 @@ export class Coordinator {
     const { network, store } = this.#deps;
     this.#cleanups.push(...answerNodes({ network, store, runs: this.#runs, newcomers: this.#newcomers }));
     for (const run of this.#runs.values()) run.start();
+    // A process that was killed when a job ended may not have opened the jobs that waited for it.
+    openQueued(this.jobs());
     // Delete blobs that a process left behind because it was killed while it created a job.
     void this.collector.sweep();
   }
@@ -115,14 +119,16 @@ export class Coordinator {
         const message = `${running} jobs are running (limit ${JOBS_PER_COORDINATOR})`;
         throw coordinatorError('TOO_MANY_JOBS', message, { jobs: running, limit: JOBS_PER_COORDINATOR });
       }
-      const { stored, event } = await this.collector.withScope((scope) =>
+      const { stored, events } = await this.collector.withScope((scope) =>
         recordJob(prepared, this.#deps, scope),
       );
       const known = this.#runs.get(stored.job);
       if (known) return known;
       const run = this.#add(stored);
-      if (event) this.#announce(event, stored.name);
+      for (const event of events) this.#announce(event, stored.name);
       run.start();
+      // The job that the new one waits for may have ended meanwhile.
+      openQueued(this.jobs());
       return run;
     } finally {
       release();
@@ -170,6 +176,7 @@ export class Coordinator {
 
   #announce(event: JobEvent, name: string): void {
     for (const listener of this.#listeners) listener(event, name);
+    if (event.type === 'finished' && !this.#stopping.signal.aborted) openQueued(this.jobs());
   }
 
   #add(stored: StoredJob): JobRun {
@@ -179,6 +186,7 @@ export class Coordinator {
       manifest: verifyMessage('manifest', stored.manifest).message,
       layout: stored.layout,
       keys: new JobKeys({ job: stored.job, deps: this.#deps }),
+      place: new QueuePlace(stored, this.#deps),
       deps: { ...this.#deps, log: this.#deps.log.child({ job: stored.name }) },
       limiter: this.#limiter,
       collector: this.collector,

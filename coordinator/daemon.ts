@@ -239,7 +239,7 @@ export async function startCoordinator(
         clock,
         log,
         signal: stopping.signal,
-        createJob: (spec, onLine, signal) => creation.create(spec, onLine, signal),
+        createJob: (...options) => creation.create(...options),
         shutdown: deps.onShutdown ?? (() => void stop()),
       },
     );

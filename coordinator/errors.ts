@@ -40,6 +40,10 @@ export const coordinatorError = defineErrors({
     next: 'read the log: logs/coordinator.log in the home of the coordinator',
   },
   JOB_OVER: 'conflict',
+  JOB_QUEUED: {
+    kind: 'conflict',
+    next: 'let it wait, open it now with "swarm job resume JOB", or end it with "swarm job stop JOB"',
+  },
   JOB_TOO_LARGE: { kind: 'failed', next: 'use less data or fewer files' },
   JOB_UNKNOWN: { kind: 'notFound', next: 'see all jobs with "swarm job list"' },
   LORA_TOO_LARGE: { kind: 'usage', next: 'choose a lower rank, fewer targets or fewer modulesToSave' },

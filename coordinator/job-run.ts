@@ -124,12 +124,27 @@ export class JobRun {
     return found.round;
   }
 
-  /** Carries out an operator's command. @throws SwarmError JOB_OVER */
+  /** Opens the job if it is queued. @param cause the job that it waits for has ended, or the operator resumes this job */
+  unqueue(cause: 'ended' | 'operator'): void {
+    this.driver.dispatch({ type: 'unqueue' }, (outbox) => {
+      this.context.place.leaveQueue();
+      outbox.event({ type: 'unqueued', cause });
+    });
+  }
+
+  /** Carries out an operator's command. @throws SwarmError JOB_OVER, JOB_QUEUED */
   operate(event: Extract<MachineEvent, { type: 'pause' | 'resume' | 'stop' | 'roll-back' }>): void {
     const { phase, round } = this.driver.state;
     if (isOver(this.driver.state)) throw coordinatorError('JOB_OVER', `the job is ${phase}`, { phase });
     if (isEnding(this.driver.state) && event.type !== 'stop') {
       throw coordinatorError('JOB_OVER', `the job was stopped and ends with round ${round}`, { phase });
+    }
+    if (phase === 'queued' && event.type !== 'stop') {
+      if (event.type !== 'resume') {
+        throw coordinatorError('JOB_QUEUED', `job ${this.context.stored.name} is queued and has not begun`);
+      }
+      this.unqueue('operator');
+      return;
     }
     this.driver.dispatch(event, (outbox) => {
       if (event.type === 'resume' && phase === 'paused') outbox.event({ type: 'resumed' });

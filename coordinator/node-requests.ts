@@ -7,6 +7,7 @@ import { claimedUpdate } from './intake/header-checks.ts';
 import type { JobRun } from './job-run.ts';
 import { mayFetch } from './peers/blob-access.ts';
 import type { Newcomers } from './peers/newcomers.ts';
+import { byPriority } from './queue.ts';
 import { isOver } from './round/round-machine.ts';
 
 interface RequestDeps extends Pick<CoordinatorDeps, 'network' | 'store'> {
@@ -33,10 +34,13 @@ export function answerNodes({ network, store, runs, newcomers }: RequestDeps): (
   network.serveBlobs((peer, digest) => mayFetch(peer, digest, { jobs: all(), store }));
   return [
     network.handle('jobs', async (peer, { invite }) => {
-      const visible = all().filter((run) => run.members.has(peer) || run.admits(peer, invite));
-      // Jobs that are over come last, because the answer may not have space for all jobs.
+      const visible = byPriority(all()).filter((run) => run.members.has(peer) || run.admits(peer, invite));
+      // A node without a named job joins the first open job. Jobs that are over come last, because the answer may not
+      // have space for all jobs.
+      const rank = ({ driver }: JobRun): number =>
+        isOver(driver.state) ? 2 : driver.state.phase === 'queued' ? 1 : 0;
       const jobs = visible
-        .sort((a, b) => Number(isOver(a.driver.state)) - Number(isOver(b.driver.state)))
+        .sort((a, b) => rank(a) - rank(b))
         .map(({ context, driver }) => ({
           job: context.job,
           name: context.manifest.name,

@@ -11,6 +11,10 @@ export type JobEvent = { sequence: number; at: number; job: string } & JobEventB
 /** The facts of an event, by its type. */
 export type JobEventBody =
   | { type: 'job-created'; name: string; parameters: number; rounds: number }
+  /** The job was created, and waits until the job `after` has ended. `afterName`: name of that job. */
+  | { type: 'queued'; after: string; afterName: string }
+  /** The job is no longer queued. `cause`: the other job has ended, or the operator resumed this job. */
+  | { type: 'unqueued'; cause: 'ended' | 'operator' }
   | { type: 'peer-joined'; peer: string; name: string; engine: string }
   | { type: 'peer-lost'; peer: string; name: string; reason: 'left' | 'silent' | 'revoked' | 'banned' }
   | { type: 'round-opened'; round: number; peers: number; preset: string; deadlineMs: number }

@@ -32,6 +32,8 @@ export const ADAPTER_BYTES = 1024 * MiB;
 export const ROUND_PEERS = 512;
 /** Largest number of jobs that one coordinator runs at a time. */
 export const JOBS_PER_COORDINATOR = 64;
+/** Largest priority of a job. The lowest is the negative of it. So few levels are enough, because 64 jobs can run. */
+export const MAX_PRIORITY = 1000;
 /** Largest number of base files of a manifest. Sharded models have tens of files. */
 export const BASE_FILES = 1000;
 /** Largest number of data shards of a manifest. 4,096 shards of 1 MiB hold 4 GiB of packed rows. */

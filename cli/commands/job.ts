@@ -3,6 +3,7 @@ import { type Command, InvalidArgumentError } from 'commander';
 import { table } from '../../common/text.ts';
 import { resolveCache } from '../../common/user-folders.ts';
 import type { JobSpec } from '../../lora/finetune/settings/job-spec.ts';
+import { MAX_PRIORITY } from '../../protocol/limits.ts';
 import { registryFolder } from '../adapter/with-registry.ts';
 import { baseFolder } from '../base-model.ts';
 import { SWARM } from '../command-name.ts';
@@ -10,7 +11,7 @@ import { chooseJob, coordinatorApi, JOB_ARGUMENT } from '../connect.ts';
 import type { Context } from '../context.ts';
 import { submitJob } from '../create-job.ts';
 import { type WaitOptions, waitForJob } from '../job-wait.ts';
-import { homeOption, jsonOption, number } from '../options.ts';
+import { homeOption, integer, jsonOption, number } from '../options.ts';
 import { printJson, printLines, printWarning } from '../print.ts';
 import { presetLines } from '../views/preset.ts';
 import { jobLines } from '../views/status.ts';
@@ -18,6 +19,12 @@ import { jobLines } from '../views/status.ts';
 interface CommonOptions {
   home?: string;
   json?: boolean;
+}
+
+interface CreateOptions extends CommonOptions {
+  dryRun?: boolean;
+  priority: number;
+  after?: string;
 }
 
 export function registerJob(program: Command, context: Context): void {
@@ -34,7 +41,17 @@ export function registerJob(program: Command, context: Context): void {
       '--dry-run',
       'only check the file, the base and the data, and print the job with all default settings and its sizes',
     )
-    .action((file: string, options: CommonOptions & { dryRun?: boolean }) => create(context, file, options));
+    .option(
+      '--priority <number>',
+      'place of the job: a node whose invite names no job joins the open job with the highest priority',
+      integer(-MAX_PRIORITY, MAX_PRIORITY),
+      0,
+    )
+    .option(
+      '--after <job>',
+      'keep the job in the queue until this other job has ended, by itself or stopped (default: the job opens at once)',
+    )
+    .action((file: string, options: CreateOptions) => create(context, file, options));
   add('list', 'list the jobs with their phase, round and loss').action((options: CommonOptions) =>
     list(context, options),
   );
@@ -43,7 +60,7 @@ export function registerJob(program: Command, context: Context): void {
     .action((id: string | undefined, options: CommonOptions) => show(context, id, options));
   for (const [action, text] of [
     ['pause', 'pause a job after its current round, until it is resumed'],
-    ['resume', 'continue a paused job'],
+    ['resume', 'continue a paused job, or open a queued one'],
     ['stop', 'end a job for good; its checkpoints stay'],
   ] as const) {
     add(action, text)
@@ -77,11 +94,7 @@ export function registerJob(program: Command, context: Context): void {
     .action((id: string | undefined, options: WaitOptions) => waitForJob(context, id, options));
 }
 
-async function create(
-  context: Context,
-  path: string,
-  options: CommonOptions & { dryRun?: boolean },
-): Promise<void> {
+async function create(context: Context, path: string, options: CreateOptions): Promise<void> {
   const [{ readJobFile }, { presetJob }, { jobWarmupWarning }, { startedJob }] = await Promise.all([
     import('../../lora/finetune/settings/job-file.ts'),
     import('../../lora/finetune/settings/job-preset.ts'),
@@ -117,8 +130,10 @@ async function dryRun(context: Context, spec: JobSpec, { json }: CommonOptions):
   else printLines(context, [...(await yamlLines(spec)), ...checkLines(check)]);
 }
 
-async function submit(context: Context, spec: JobSpec, options: CommonOptions): Promise<void> {
-  const created = await submitJob(context, await coordinatorApi(context, options), { ...spec, preset: null });
+async function submit(context: Context, spec: JobSpec, options: CreateOptions): Promise<void> {
+  const { priority, after = null } = options;
+  const api = await coordinatorApi(context, options);
+  const created = await submitJob(context, api, { ...spec, preset: null }, { priority, after });
   const [{ decodeInvite }, { privateAddressesWarning }] = await Promise.all([
     import('../../protocol/invite.ts'),
     import('../../net/addresses.ts'),
@@ -144,11 +159,12 @@ async function list(context: Context, options: CommonOptions): Promise<void> {
     printLines(
       context,
       table([
-        ['job', 'digest', 'phase', 'round', 'nodes', 'held-out loss'],
+        ['job', 'digest', 'phase', 'priority', 'round', 'nodes', 'held-out loss'],
         ...jobs.map((j) => [
           j.name,
           j.job.slice(0, 12),
-          j.phase,
+          j.after === null ? j.phase : `queued after ${j.after.name}`,
+          String(j.priority),
           `${j.round} of ${j.rounds}`,
           String(j.peers),
           (j.heldOutLoss ?? j.baseLoss)?.toFixed(4) ?? '–',

@@ -25,6 +25,12 @@ export class EventLines {
       case 'job-created':
         this.#rounds = event.rounds;
         return `job ${event.name}: ${formatCount(event.parameters)} adapter parameters, ${countOf(event.rounds, 'round')}`;
+      case 'queued':
+        return `queued: it waits until job ${event.afterName} has ended`;
+      case 'unqueued':
+        return event.cause === 'ended'
+          ? 'no longer queued: the job that it waited for has ended'
+          : 'no longer queued: the operator resumed it';
       case 'peer-joined':
         return `+ ${nodeName(event)} joined${event.engine === '' ? '' : ` (${safeText(event.engine, { maxCharacters: 32 })})`}`;
       case 'peer-lost':

@@ -52,6 +52,8 @@ export function jobActivity(job: JobDetail): string | null {
       return null;
     case 'paused':
       return `${job.name} is paused${job.reason === '' ? '' : `: ${safeText(job.reason)}`}`;
+    case 'queued':
+      return `${job.name} is queued: ${safeText(job.reason)}`;
     case 'waiting':
       return job.peers >= job.manifest.rounds.minPeers
         ? `${job.name} is about to start with ${nodes}`

@@ -11,12 +11,13 @@ import type { Health } from '../../monitor/health.ts';
 import { listenOnLoopback, onlyLoopbackNames, requireToken } from '../../monitor/loopback-server.ts';
 import { addMonitorRoutes } from '../../monitor/monitor-routes.ts';
 import { digestSchema } from '../../protocol/ids.ts';
-import { BLOB_RANGE_BYTES, DETAIL_CHARACTERS } from '../../protocol/limits.ts';
+import { BLOB_RANGE_BYTES, DETAIL_CHARACTERS, MAX_PRIORITY } from '../../protocol/limits.ts';
 import { storageError } from '../../storage/errors.ts';
 import type { CoordinatorDeps } from '../context.ts';
 import type { Coordinator } from '../coordinator.ts';
 import { coordinatorError } from '../errors.ts';
 import type { JobRun } from '../job-run.ts';
+import type { NewPlace } from '../jobs/create-job.ts';
 import { checked } from './checked.ts';
 import { eventLines } from './event-lines.ts';
 import { inviteRoutes } from './invite-routes.ts';
@@ -42,7 +43,12 @@ export interface ApiDeps extends Pick<CoordinatorDeps, 'network' | 'store' | 'bl
   /** Aborts when the daemon stops. Aborting ends the streamed answers. */
   readonly signal: AbortSignal;
   /** Creates and starts a job. */
-  createJob(spec: JobSpec, onLine: (line: CreateJobLine) => void, signal: AbortSignal): Promise<void>;
+  createJob(
+    spec: JobSpec,
+    place: NewPlace,
+    onLine: (line: CreateJobLine) => void,
+    signal: AbortSignal,
+  ): Promise<void>;
   /** Called when the operator stops the daemon through the API, after the answer has been sent. */
   shutdown(): void;
 }
@@ -51,6 +57,10 @@ const reasonSchema = z
   .strictObject({ reason: z.string().max(DETAIL_CHARACTERS).default('') })
   .default({ reason: '' });
 const rollBackSchema = z.strictObject({ to: z.union([z.literal('best'), z.int().nonnegative()]) });
+const placeSchema = z.object({
+  priority: z.coerce.number().int().min(-MAX_PRIORITY).max(MAX_PRIORITY).optional(),
+  after: z.string().min(1).max(64).optional(),
+});
 const eventsSchema = z.object({
   after: z.coerce.number().int().nonnegative().default(0),
   follow: z.enum(['0', '1', 'true', 'false']).default('0'),
@@ -131,7 +141,9 @@ function jobRoutes(server: FastifyInstance, deps: ApiDeps): void {
   const { coordinator, views, store } = deps;
   type ById = { Params: { id: string } };
   server.get('/v1/jobs', async () => ({ jobs: views.jobs() }));
-  server.post('/v1/jobs', async (request, reply) => createJob(parseJobSpec(request.body), reply, deps));
+  server.post('/v1/jobs', async (request, reply) =>
+    createJob(parseJobSpec(request.body), checked(placeSchema, request.query, 'query'), reply, deps),
+  );
   server.get<ById>('/v1/jobs/:id', async ({ params }) => views.detail(coordinator.find(params.id)));
   for (const type of ['pause', 'resume', 'stop'] as const) {
     server.post<ById>(`/v1/jobs/:id/${type}`, async ({ params, body }) => {
@@ -169,11 +181,11 @@ function jobRoutes(server: FastifyInstance, deps: ApiDeps): void {
  * Streams lines of JSON: first the progress, then the job or the error. The HTTP status is 200 for every valid job
  * file, even if the creation fails later.
  */
-function createJob(spec: JobSpec, reply: FastifyReply, deps: ApiDeps): FastifyReply {
+function createJob(spec: JobSpec, place: NewPlace, reply: FastifyReply, deps: ApiDeps): FastifyReply {
   const lines = new Readable({ read() {} });
   const write = (line: CreateJobLine): void => void lines.push(`${JSON.stringify(line)}\n`);
   deps
-    .createJob(spec, write, whileConnected(reply, deps))
+    .createJob(spec, place, write, whileConnected(reply, deps))
     .catch((error: unknown) => {
       const { status, body } = describeError(error);
       if (status === 500) deps.log.error({ name: spec.name, error }, 'job-not-created');

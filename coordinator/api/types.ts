@@ -44,6 +44,10 @@ export interface JobSummary {
   rolledBack: { round: number; to: number } | null;
   tokensPerSecond: number;
   reason: string;
+  /** Jobs with a higher priority come first. */
+  priority: number;
+  /** The job that must end before this one opens; null if this job is not queued. */
+  after: { job: string; name: string } | null;
   /** Whether the job paused itself (see `reason`) and continues only when its operator resumes it. */
   needsOperator: boolean;
   /** The shared invite, for `swarm node` on another machine; null if it is revoked. */

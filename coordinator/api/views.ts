@@ -7,6 +7,7 @@ import type { Coordinator } from '../coordinator.ts';
 import type { JobRun } from '../job-run.ts';
 import { inviteTo } from '../jobs/invite.ts';
 import { personOf } from '../peers/person.ts';
+import { awaitedBy, queuedReason } from '../queue.ts';
 import { deadlineOf } from '../round/close.ts';
 import { isOpen, needsOperator } from '../round/round-machine.ts';
 import type { JobState } from '../round/state.ts';
@@ -89,6 +90,7 @@ export class Views {
     const { stored, manifest } = context;
     const { digest, checkpoint, ordinal } = record.checkpoint;
     const { metrics, round } = checkpoint;
+    const awaited = awaitedBy(run, this.#coordinator.jobs());
     const position = { round: state.round, checkpoint: { round, ordinal } };
     return {
       job: context.job,
@@ -103,7 +105,9 @@ export class Views {
       checkpoint: { round, digest },
       ...this.#history(context.job),
       tokensPerSecond: metrics.seconds > 0 ? metrics.tokens / metrics.seconds : 0,
-      reason: state.reason,
+      reason: awaited === null ? state.reason : queuedReason(awaited),
+      priority: context.place.priority,
+      after: awaited && { job: awaited.context.job, name: awaited.context.stored.name },
       needsOperator: needsOperator(state),
       invite:
         members.invites.sharedRevokedAt === null

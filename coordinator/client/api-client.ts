@@ -19,6 +19,7 @@ import type {
   PeerView,
 } from '../api/types.ts';
 import { coordinatorError } from '../errors.ts';
+import type { NewPlace } from '../jobs/create-job.ts';
 import { type HttpResponse, readAll, readLines, request } from './http.ts';
 
 /** Time to wait for an answer, in milliseconds. A daemon on the same machine that takes longer is stuck. */
@@ -185,9 +186,17 @@ export class ApiClient {
    * Creates a job. Yields progress while the coordinator reads base and data, then the job.
    * @internal users call `createJob` of the library, which checks the settings first
    */
-  async *createJob(spec: object, signal = this.#signal): AsyncGenerator<CreateJobLine, void, undefined> {
+  async *createJob(
+    spec: object,
+    place: NewPlace = {},
+    signal = this.#signal,
+  ): AsyncGenerator<CreateJobLine, void, undefined> {
     const either = AbortSignal.any([this.#signal, signal]);
-    const response = await this.#send('POST', '/v1/jobs', either, spec);
+    const query = new URLSearchParams();
+    if (place.priority !== undefined) query.set('priority', String(place.priority));
+    if (place.after) query.set('after', place.after);
+    const path = query.size === 0 ? '/v1/jobs' : `/v1/jobs?${query}`;
+    const response = await this.#send('POST', path, either, spec);
     yield* readLines(response.body) as AsyncGenerator<CreateJobLine, void, undefined>;
   }
 

@@ -35,6 +35,10 @@ export interface CreateJobOptions {
   readonly onProgress?: (progress: JobProgress) => void;
   /** Called when the training data is packed. */
   readonly onData?: (data: JobDataReport) => void;
+  /** Jobs with a higher priority come first, from -1000 to 1000. @default 0 */
+  readonly priority?: number;
+  /** Name or digest of the job that must end before the new job opens. @default the new job opens at once */
+  readonly after?: string | null;
 }
 
 /** A new job. */
@@ -67,7 +71,7 @@ export function createJob(
 async function create(
   where: CoordinatorAddress | ApiClient,
   spec: JobSpecInput,
-  { signal = new AbortController().signal, onProgress, onData }: CreateJobOptions,
+  { signal = new AbortController().signal, onProgress, onData, ...place }: CreateJobOptions,
 ): Promise<CreatedJob> {
   const absolute = absolutePaths(parseJobSpec(spec), process.cwd());
   const filled = { ...absolute, base: await findBase({ base: absolute.base, signal }) };
@@ -75,7 +79,7 @@ async function create(
   const job =
     started.preset === null ? started : (await presetJob(written, started, { now: Date.now(), signal })).spec;
   const api = where instanceof ApiClient ? where : await ApiClient.connect(where, { signal });
-  for await (const line of api.createJob(job, signal)) {
+  for await (const line of api.createJob(job, place, signal)) {
     if (line.event === 'created') return { job: line.job, name: line.name, invite: line.invite };
     if (line.event === 'error') throw SwarmError.fromJSON(line);
     if (line.event === 'data') onData?.({ read: line.read, tally: line.tally });

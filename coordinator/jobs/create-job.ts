@@ -43,6 +43,14 @@ export interface JobCreationDeps extends Pick<CoordinatorDeps, 'network' | 'stor
 /** Size of an invite's token in bytes. 16 random bytes cannot be guessed. */
 const TOKEN_BYTES = 16;
 
+/** The place of a new job among the jobs of a coordinator. */
+export interface NewPlace {
+  /** Jobs with a higher priority come first. @default 0 */
+  readonly priority?: number;
+  /** Name, digest or prefix of the digest of the job that must end before the new one opens. @default none */
+  readonly after?: string | null;
+}
+
 /** Creates jobs from job files. A failed attempt leaves nothing behind. */
 export class JobCreation {
   readonly #home: string;
@@ -57,17 +65,24 @@ export class JobCreation {
 
   /**
    * Prepares, records and starts a job. Creating the same job again changes nothing.
-   * @throws SwarmError the errors of `#prepare` and of `Coordinator.create`
+   * @throws SwarmError the errors of `#prepare`, of `Coordinator.create`, and of `Coordinator.find` for `after`
    */
-  async create(spec: JobSpec, onLine: (line: CreateJobLine) => void, signal: AbortSignal): Promise<void> {
+  async create(
+    spec: JobSpec,
+    { priority = 0, after: awaited = null }: NewPlace,
+    onLine: (line: CreateJobLine) => void,
+    signal: AbortSignal,
+  ): Promise<void> {
     const { coordinator, network } = this.#deps;
+    const other = awaited === null ? null : coordinator.find(awaited).context.stored;
+    const after = other && { job: other.job, name: other.name };
     this.#running++;
     try {
       // If an attempt with the same base has just failed, `clean` may still be deleting the folder of that base.
       await this.#cleaning;
       await coordinator.collector.withScope(async (scope) => {
         const prepared = await this.#prepare(spec, scope, onLine, signal);
-        const { context } = await coordinator.create(prepared);
+        const { context } = await coordinator.create({ ...prepared, priority, after });
         onLine({
           event: 'created',
           job: context.job,

@@ -1,5 +1,5 @@
 import type { AdapterLayout } from '../../lora/adapter/layout.ts';
-import type { JobEvent } from '../../monitor/job-events.ts';
+import type { JobEvent, JobEventBody } from '../../monitor/job-events.ts';
 import { encodeCbor } from '../../protocol/cbor.ts';
 import type { Manifest } from '../../protocol/manifest.ts';
 import { type Checkpoint, messageBytes } from '../../protocol/messages.ts';
@@ -26,6 +26,10 @@ export interface PreparedJob {
   readonly baseLoss: number | null;
   /** Predicted tokens of those rows. */
   readonly baseTokens: number;
+  /** Jobs with a higher priority come first. @default 0 */
+  readonly priority?: number;
+  /** The job that must end before this one opens. @default the job opens at once */
+  readonly after?: { readonly job: string; readonly name: string } | null;
 }
 
 /** The first term of a job. A coordinator that takes the job over would have a higher one. */
@@ -34,17 +38,17 @@ const FIRST_TERM = 1;
 /**
  * Signs and records a job's manifest, its initial checkpoint and its first head, which has the phase `waiting`. Must
  * not run for two jobs at the same time, because jobs of the same name share a folder.
- * @returns the job and the event of its creation; the event is null if the job existed already
+ * @returns the job and the events of its creation; no events if the job existed already
  * @throws SwarmError JOB_EXISTS, JOB_TOO_LARGE, STORE_FULL, WRITE_FAILED
  */
 export async function recordJob(
   prepared: PreparedJob,
   { store, folders, network, clock }: CoordinatorDeps,
   scope: BlobScope,
-): Promise<{ stored: StoredJob; event: JobEvent | null }> {
-  const { manifest, layout, content } = prepared;
+): Promise<{ stored: StoredJob; events: JobEvent[] }> {
+  const { manifest, layout, content, priority = 0, after = null } = prepared;
   const known = findSameJob({ name: manifest.name, content }, store);
-  if (known) return { stored: known, event: null };
+  if (known) return { stored: known, events: [] };
 
   assertManifestFits(manifest);
   const envelope = signMessage('manifest', manifest, network.signer);
@@ -67,6 +71,8 @@ export async function recordJob(
     baseLoss: prepared.baseLoss,
     ending: null,
     rollBackTo: null,
+    priority,
+    afterJob: after?.job ?? null,
     createdAt: manifest.createdAt,
   };
   const { preset, count: rounds } = manifest.rounds;
@@ -78,7 +84,8 @@ export async function recordJob(
       preset: preset === 'auto' ? 'dense' : preset,
       assignments: [],
       deadlineMs: 0,
-      reason: waitingReason(manifest.rounds),
+      reason:
+        after === null ? waitingReason(manifest.rounds) : `it is queued until job ${after.name} has ended`,
       issuedAt: clock.now(),
     },
     { digest, checkpoint, ordinal: 0, residual: null },
@@ -98,13 +105,9 @@ export async function recordJob(
     store.blobs.use(job, 'adapter', 0, [checkpoint.adapter.digest]);
     store.jobs.putHead(job, 1, signMessage('head', head, network.signer));
     const { parameters } = manifest.adapter;
-    const event = store.events.append(job, clock.now(), {
-      type: 'job-created',
-      name: manifest.name,
-      parameters,
-      rounds,
-    });
-    return { stored, event };
+    const bodies: JobEventBody[] = [{ type: 'job-created', name: manifest.name, parameters, rounds }];
+    if (after !== null) bodies.push({ type: 'queued', after: after.job, afterName: after.name });
+    return { stored, events: bodies.map((body) => store.events.append(job, clock.now(), body)) };
   });
 }
 

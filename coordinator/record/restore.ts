@@ -31,6 +31,7 @@ export function restoreState({ job, stored, manifest, deps }: RunContext, head: 
     rollBackTo: stored.rollBackTo,
     reason: head.reason,
   };
+  if (stored.afterJob !== null && head.phase === 'waiting') return { ...base, phase: 'queued' };
   const unfinished = newest[0]?.outcome === null ? newest[0] : null;
   if (!unfinished) return { ...base, phase: restingPhase(head) };
 

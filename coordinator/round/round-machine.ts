@@ -121,6 +121,8 @@ export function reduce(state: JobState, event: MachineEvent, now: number): Trans
       return end(state, { phase: 'finished', reason: event.reason }, now);
     case 'resume':
       return resume(state, now);
+    case 'unqueue':
+      return state.phase === 'queued' ? unqueue(state, now) : stay(state);
     case 'roll-back':
       return rollBack(state, event.to, now);
     case 'tick':
@@ -311,6 +313,12 @@ function wait(state: JobState): Transition {
     state: { ...state, phase: 'waiting', gathering: null, reason },
     effects: [{ type: 'announce', phase: 'waiting', reason }],
   };
+}
+
+/** Opens a queued job. If enough nodes are present, it waits for further ones before it opens a round. */
+function unqueue(state: JobState, now: number): Transition {
+  const waiting = wait(state);
+  return { state: gather(waiting.state, now).state, effects: waiting.effects };
 }
 
 /** Returns a text for people that says why the job is waiting. */

@@ -6,6 +6,7 @@ import type { PlanSettings, PresentPeer, RoundPlan } from './plan.ts';
  *
  *   waiting → training → collecting → validating → committing → training …      paused · finished
  *
+ * queued      the job waits until another job has ended
  * waiting     fewer than minPeers nodes are present, or the job still waits for more nodes to arrive
  * training    a round is open; no update has arrived
  * collecting  a round is open; an update has arrived
@@ -17,7 +18,15 @@ import type { PlanSettings, PresentPeer, RoundPlan } from './plan.ts';
  */
 export interface JobState {
   readonly settings: MachineSettings;
-  readonly phase: 'waiting' | 'training' | 'collecting' | 'validating' | 'committing' | 'paused' | 'finished';
+  readonly phase:
+    | 'queued'
+    | 'waiting'
+    | 'training'
+    | 'collecting'
+    | 'validating'
+    | 'committing'
+    | 'paused'
+    | 'finished';
   /** The round in progress, the next one to open, or the last one of a job that is over. */
   readonly round: number;
   /**
@@ -91,6 +100,8 @@ export type MachineEvent =
   | { type: 'attempt-failed'; reason: string }
   | { type: 'pause'; reason: string }
   | { type: 'resume' }
+  /** The job that a queued job waits for has ended, or the operator does not want to wait for it. */
+  | { type: 'unqueue' }
   /** The operator restores the checkpoint of round `to`. An open round becomes a null round. */
   | { type: 'roll-back'; to: number }
   | { type: 'stop'; reason: string }

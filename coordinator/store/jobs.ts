@@ -23,11 +23,15 @@ export interface StoredJob {
   readonly ending: Ending | null;
   /** Round of the checkpoint that the operator wants to restore; null if there is no such request. */
   readonly rollBackTo: number | null;
+  /** Jobs with a higher priority come first. */
+  readonly priority: number;
+  /** Digest of the job that a queued job waits for; null if the job is not queued. */
+  readonly afterJob: string | null;
   readonly createdAt: number;
 }
 
 const JOB =
-  'job, name, content, manifest, layout, term, admission, token, base_loss, ending, roll_back_to, created_at';
+  'job, name, content, manifest, layout, term, admission, token, base_loss, ending, roll_back_to, priority, after_job, created_at';
 
 /** Jobs, their held-out data, and the newest signed head of each. */
 export class JobTable {
@@ -71,6 +75,10 @@ export class JobTable {
 
   setRollBack(job: string, rollBackTo: number | null): void {
     updateRows(this.#db, 'jobs', { job }, { rollBackTo });
+  }
+
+  setPlace(job: string, place: Pick<StoredJob, 'priority' | 'afterJob'>): void {
+    updateRows(this.#db, 'jobs', { job }, { ...place });
   }
 
   /** Replaces the newest head of a job. */

@@ -317,4 +317,10 @@ export const MIGRATIONS: readonly Migration[] = [
     PRIMARY KEY (job, round, peer)
   ) STRICT, WITHOUT ROWID
   `,
+  `
+  -- The place of a job in the queue. Jobs with a higher priority come first.
+  ALTER TABLE jobs ADD COLUMN priority INTEGER NOT NULL DEFAULT 0;
+  -- Digest of the job that a queued job waits for; NULL: the job is not queued.
+  ALTER TABLE jobs ADD COLUMN after_job TEXT
+  `,
 ];

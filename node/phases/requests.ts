@@ -71,8 +71,12 @@ export async function requestJoin(
   return answer;
 }
 
+/** Phases in which a job has no work for a node. */
+const CLOSED_PHASES: readonly string[] = ['queued', 'finished', 'failed'];
+
 /**
- * Returns the digests of the coordinator's jobs that the node may join and that are not over, in the coordinator's order.
+ * Returns the digests of the coordinator's jobs that the node may join and that are open, in the coordinator's order. A
+ * queued job is not open yet.
  * `others`: whether the coordinator has jobs that the node may not join.
  */
 export async function openJobs(
@@ -82,7 +86,7 @@ export async function openJobs(
   signal: AbortSignal,
 ): Promise<{ open: string[]; others: boolean }> {
   const { jobs, others } = await request(deps, coordinator, 'jobs', { invite }, signal);
-  const open = jobs.filter(({ phase }) => phase !== 'finished' && phase !== 'failed').map(({ job }) => job);
+  const open = jobs.filter(({ phase }) => !CLOSED_PHASES.includes(phase)).map(({ job }) => job);
   return { open, others };
 }
 

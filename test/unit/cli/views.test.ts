@@ -35,6 +35,8 @@ const job: JobSummary = {
   best: { round: 2, heldOutLoss: 4.5 },
   rolledBack: null,
   needsOperator: false,
+  priority: 0,
+  after: null,
   invite: 'swarm1abc',
 };
 
@@ -107,6 +109,7 @@ describe('the activity of a job', () => {
     expect(enough).toMatch(/\b2\b/);
     expect(enough).not.toContain('swarm node');
     expectSafe([jobActivity(detail({ phase: 'paused', reason: EVIL }))!]);
+    expectSafe([jobActivity(detail({ phase: 'queued', reason: EVIL }))!]);
     expect(jobActivity(detail({ phase: 'finished' }))).toBeNull();
   });
 });

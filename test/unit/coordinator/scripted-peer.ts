@@ -23,11 +23,14 @@ export class ScriptedPeer {
   readonly host: VirtualHost;
   /** Receipts pushed to it. */
   readonly notified: Receipt[] = [];
+  /** The job of its messages and requests. A test with several jobs changes it. */
+  job: string;
   readonly #world: World;
   #seals = 0;
 
   constructor(number: number, world: World) {
     this.#world = world;
+    this.job = world.toy.job;
     this.signer = signerOf(number);
     const { clock, random } = world;
     const isAlive = (): boolean => true;
@@ -42,10 +45,6 @@ export class ScriptedPeer {
 
   get id(): string {
     return this.signer.peerId;
-  }
-
-  get job(): string {
-    return this.#world.toy.job;
   }
 
   async ask<M extends RpcMethod>(method: M, body: RpcRequest<M>): Promise<RpcResponse<M>> {
@@ -129,7 +128,7 @@ export class ScriptedPeer {
 
   /** Seals a signed message to the coordinator. */
   sealed(envelope: Uint8Array, kind: SealContext['kind']): Uint8Array {
-    const recipient = this.#world.run.context.keys.message().seal;
+    const recipient = this.#world.coordinator.find(this.job).context.keys.message().seal;
     const { job, id: author } = this;
     return seal(envelope, recipient, { kind, job, author }, new Uint8Array(32).fill(++this.#seals));
   }

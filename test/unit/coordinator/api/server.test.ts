@@ -17,6 +17,7 @@ import type {
   PeerView,
 } from '../../../../coordinator/api/types.ts';
 import { Views } from '../../../../coordinator/api/views.ts';
+import type { NewPlace } from '../../../../coordinator/jobs/create-job.ts';
 import type { JobSpec } from '../../../../lora/finetune/settings/job-spec.ts';
 import { createCoordinatorMetrics } from '../../../../monitor/coordinator-metrics.ts';
 import { Health } from '../../../../monitor/health.ts';
@@ -38,7 +39,7 @@ afterEach(async () => {
 /** Starts the real API for a virtual coordinator. */
 async function api(
   world: World,
-  createJob?: (spec: JobSpec, onLine: (line: CreateJobLine) => void) => Promise<void>,
+  createJob?: (spec: JobSpec, place: NewPlace, onLine: (line: CreateJobLine) => void) => Promise<void>,
 ) {
   const { clock, store, disk, random } = world;
   const blobs = new MemoryBlobs({ disk, clock, random, isAlive: () => true });
@@ -403,12 +404,13 @@ describe('the API', () => {
 
   test('streams the creation of a job: progress, then the job or the error', async () => {
     const spec = { name: 'new', base: '/base', data: { train: '/data' } };
-    const good = await api(await new World().start(), async ({ rounds }, onLine) => {
+    const good = await api(await new World().start(), async ({ rounds }, place, onLine) => {
       expect(rounds.count).toBe(8);
+      expect(place).toEqual({ priority: -2, after: 'toy' });
       onLine({ event: 'progress', stage: 'base', done: 1, total: 2 });
       onLine({ event: 'created', job: 'j', name: 'new', invite: 'i' });
     });
-    const response = await good.post('/v1/jobs', spec);
+    const response = await good.post('/v1/jobs?priority=-2&after=toy', spec);
     expect(response.headers.get('content-type')).toBe('application/x-ndjson');
     const lines = (await response.text())
       .trim()
@@ -418,6 +420,7 @@ describe('the API', () => {
     const bad = await api(await new World().start(), async () => {
       throw new SwarmError('JOB_EXISTS', 'there is one', { name: 'new' });
     });
+    expect((await bad.post('/v1/jobs?priority=9999', spec)).status).toBe(400);
     const last = JSON.parse((await (await bad.post('/v1/jobs', spec)).text()).trim());
     expect(last).toEqual({
       event: 'error',

@@ -26,6 +26,8 @@ const JOB: StoredJob = {
   baseLoss: 4.5,
   ending: null,
   rollBackTo: null,
+  priority: 0,
+  afterJob: null,
   createdAt: 7,
 };
 

@@ -1,0 +1,31 @@
+/** The order of a coordinator's jobs, and the jobs that wait for others. */
+import type { JobRun } from './job-run.ts';
+import { isOver, needsOperator } from './round/round-machine.ts';
+
+/** Returns the jobs by priority, highest first. Of two jobs with the same priority, the older one comes first. */
+export function byPriority(runs: readonly JobRun[]): JobRun[] {
+  return [...runs].sort((a, b) => b.context.place.priority - a.context.place.priority);
+}
+
+/** Opens the queued jobs whose other job has ended, in the order of their priorities. */
+export function openQueued(runs: readonly JobRun[]): void {
+  for (const run of byPriority(runs)) {
+    const other = awaitedBy(run, runs);
+    if (other !== null && isOver(other.driver.state)) run.unqueue('ended');
+  }
+}
+
+/** Returns the job that a queued job waits for; null if the job is not queued. */
+export function awaitedBy({ context, driver }: JobRun, runs: readonly JobRun[]): JobRun | null {
+  if (driver.state.phase !== 'queued') return null;
+  return runs.find((other) => other.context.job === context.place.after) ?? null;
+}
+
+/** Returns what a queued job waits for, for people, and what its operator can do if the other job does not go on. */
+export function queuedReason({ context, driver }: JobRun): string {
+  const { name } = context.stored;
+  const { state } = driver;
+  if (state.phase !== 'paused') return `it waits until job ${name} has ended`;
+  const why = needsOperator(state) ? 'has a problem and is paused' : 'is paused';
+  return `it waits until job ${name} has ended, but ${name} ${why}: resume or stop ${name}`;
+}
