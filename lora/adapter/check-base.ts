@@ -64,5 +64,5 @@ export function baseWarning(
   if (sameName && sameCommit) return null;
   const made = `${baseModelName}${revision === null ? '' : `@${revision}`}`;
   const given = origin === null ? dir : `${origin.name}@${origin.revision}`;
-  return `the adapter was made for ${made}, but the base is ${given}; the adapter has no digest to compare the weights with`;
+  return `the adapter was made for ${made}, but the base is ${given}; the adapter has no digest of its base, so only the names can be compared`;
 }

@@ -23,7 +23,7 @@ export const adapterError = defineErrors({
   },
   COMBINE_PARTS: {
     kind: 'failed',
-    next: 'merge each adapter into the base instead, or train one without these parts',
+    next: 'merge each adapter into the base instead, or train an adapter that has only LoRA matrices',
   },
   COMBINE_RANKS: { kind: 'usage', next: 'use the method "cat" or "svd", which take adapters of any rank' },
   COMBINE_SHAPES: { kind: 'failed', next: 'check that both adapters were made for the same base' },

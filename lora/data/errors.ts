@@ -19,7 +19,7 @@ export const dataError = defineErrors({
   DATA_PARQUET: 'failed',
   DATA_TEMPLATE: {
     kind: 'failed',
-    next: 'make one sample per answer (--train-on turns), train on everything (--train-on all), or use a template that only appends',
+    next: 'make one sample per answer (--train-on turns), train on everything (--train-on all), or use a template that does not change earlier turns',
   },
   DATA_TOO_SMALL: {
     kind: 'failed',

@@ -100,7 +100,7 @@ export async function packFiles(
       'DATA_UNREADABLE',
       `packed rows cannot be written to ${dir}`,
       { file: dir },
-      { next: 'check who owns the folder' },
+      { next: 'check that you own this folder, or use another cache folder (SWARM_CACHE)' },
     );
   } finally {
     await renderer.close();

@@ -166,7 +166,7 @@ export class StoredRows {
     if (read === length) return bytes;
     throw dataError(
       'PACKED_INVALID',
-      `the packed rows in ${this.#path} end at byte ${at + read}`,
+      `the file ${this.#path} of packed rows is cut off: it ends at byte ${at + read}`,
       { file: this.#path, reason: 'cut off' },
       { next: 'delete that file; the data is then packed again' },
     );

@@ -82,7 +82,7 @@ export async function runAttempt(
       heldOutLoss: lossBefore,
     });
     if (from !== null) listener.onResumed?.(from.step);
-    // The old run's checkpoints are deleted only now, when this run has everything that it needs.
+    // Checkpoints of an earlier run are deleted only now, so that they survive if this run fails to start.
     else await checkpoints.clear();
     run.begun = true;
     const loop = new TrainingLoop(

@@ -147,7 +147,7 @@ export class CheckpointFolder {
 
   /** Reads adapter and moments of a step. @throws SwarmError TRAIN_CHECKPOINT, ADAPTER_*, OPTIMIZER_STATE */
   async load(step: number, layout: AdapterLayout): Promise<Pick<TrainingState, 'adapter' | 'optimizer'>> {
-    // Checks that the checkpoint is still intact, because the best checkpoint may be old.
+    // Checks the digests again, because the best checkpoint may be old and may have been damaged since it was written.
     await this.#state(step);
     const dir = this.#folderOf(step);
     return {

@@ -56,7 +56,7 @@ export async function finetune(
   if (resume && force) {
     throw commonError(
       'USAGE',
-      'resume continues a run and force starts a new one',
+      'resume and force cannot be combined, because resume continues a run and force starts a new one',
       {},
       { next: 'use either --resume or --force' },
     );

@@ -58,7 +58,7 @@ export function broadcastShapes(operation: string, a: Shape, b: Shape): Shape {
 export function resolveAxis(operation: string, axis: number, shape: Shape): number {
   const resolved = axis < 0 ? axis + shape.length : axis;
   if (!Number.isInteger(axis) || resolved < 0 || resolved >= shape.length) {
-    throw shapeError(operation, `axis ${axis} is not one of its axes`, shape);
+    throw shapeError(operation, `there is no axis ${axis}`, shape);
   }
   return resolved;
 }

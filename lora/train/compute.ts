@@ -184,7 +184,7 @@ function parseDevice(text: string, origin: string | undefined): Device {
   if (text === 'auto') {
     throw engineError(
       'ENGINE_UNKNOWN',
-      `auto chooses a single device and cannot share batches${from}`,
+      `auto chooses a single device, so it cannot be combined with other devices${from}`,
       { name: text },
       { next: 'name every device, or use auto alone' },
     );
@@ -194,7 +194,9 @@ function parseDevice(text: string, origin: string | undefined): Device {
       'ENGINE_UNKNOWN',
       `unknown engine "${text}"${from}`,
       { name: text },
-      { next: `${suggestion(text)}choose ${ENGINE_CHOICE_LIST}; "swarm doctor" shows which run here` },
+      {
+        next: `${suggestion(text)}choose ${ENGINE_CHOICE_LIST}; "swarm doctor" shows which engines run on this machine`,
+      },
     );
   }
   if (number === undefined) return { engine };

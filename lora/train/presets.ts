@@ -158,7 +158,7 @@ export function choosePreset(name: PresetName, input: PresetInput): Choice[] {
   const steps = given.steps ?? long;
   const open = given.steps === undefined && given.epochs === undefined;
   if (open && steps < whole) {
-    choose('run.steps', steps, 'enough to see whether the model learns', 'this program');
+    choose('run.steps', steps, 'enough to see whether the model learns', "lora-swarm's own rule");
   } else if (open) {
     const passes = epochs === 1 ? 'one pass' : 'several passes';
     const enough = data.tokens >= MANY_TOKENS ? ', which is enough' : '';
@@ -174,14 +174,14 @@ export function choosePreset(name: PresetName, input: PresetInput): Choice[] {
   choose(
     'training.schedule',
     'cosine',
-    'falls to a tenth, which steadies the last steps',
+    'the rate falls to a tenth, which steadies the last steps',
     'axolotl, LLaMA-Factory, torchtune',
   );
   choose(
     'training.warmupRatio',
     recipe.warmupRatio,
     'a share of all steps',
-    'usual: 0.03 (QLoRA) to 0.1 (axolotl)',
+    'usual values are 0.03 (QLoRA) to 0.1 (axolotl)',
   );
   if (data.heldOut) {
     const every = Math.max(1, Math.floor(steps / recipe.evaluations));
@@ -189,10 +189,15 @@ export function choosePreset(name: PresetName, input: PresetInput): Choice[] {
       'run.evaluateEvery',
       every,
       `${recipe.evaluations} measurements per run; the best adapter is kept`,
-      'this program',
+      "lora-swarm's own rule",
     );
     if (recipe.patience !== null) {
-      choose('run.patience', recipe.patience, 'stops when the loss no longer improves', 'this program');
+      choose(
+        'run.patience',
+        recipe.patience,
+        'stops when the loss no longer improves',
+        "lora-swarm's own rule",
+      );
     }
   }
   return choices;
@@ -239,7 +244,8 @@ function microBatchFor(batchSize: number, devices: number, fits: (rows: number) 
   const { microBatch: most, reason } = shareBatch({ batchSize, microBatch: batchSize }, devices);
   let rows = most;
   while (rows > 1 && !fits(rows)) rows = Math.ceil(rows / 2);
-  if (rows === most && reason !== null) return [rows, reason, 'this program; the result is the same'];
+  if (rows === most && reason !== null)
+    return [rows, reason, "lora-swarm's own rule; the result is the same"];
   const why = rows === most ? 'the whole batch fits into memory' : 'as many rows as fit into memory';
   return [rows, why, 'estimated from the graph; the result is the same'];
 }

@@ -88,7 +88,7 @@ export class TrainerGraphs {
   #prepareTraining(): TrainingGraphs {
     const { values, lossScale, model } = this.#deps;
     const { lora, training, compute } = this.#settings;
-    // The graph is built again for each size. Keeping it would take as much memory as the engine's copy of it.
+    // The graph is built again for each number of slots. Keeping it would take as much memory as the engine's copy of it.
     const graphFor = (supervised: number | null) =>
       trainingGraph(
         { ...this.size, supervised },

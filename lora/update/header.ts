@@ -37,7 +37,7 @@ export function checkHeader(bytes: Uint8Array, layout: UpdateLayout, preset: Pre
   const { minimumBytes, maximumBytes } = updateLimits(layout, preset);
   const given = bytes.length;
   if (given < minimumBytes || given > maximumBytes) {
-    const message = `the update has ${given} bytes; with preset ${preset} this adapter takes ${minimumBytes} to ${maximumBytes}`;
+    const message = `the update has ${given} bytes; an update of this adapter with preset ${preset} has ${minimumBytes} to ${maximumBytes}`;
     throw updateError('UPDATE_SIZE', message, {
       given,
       minimum: minimumBytes,
@@ -54,7 +54,7 @@ export function checkHeader(bytes: Uint8Array, layout: UpdateLayout, preset: Pre
       'UPDATE_HEADER',
       `the update has format version ${version}; this program reads version ${UPDATE_VERSION}`,
       { version, expected: UPDATE_VERSION },
-      { next: 'run the same release as the other side' },
+      { next: 'run the same release of lora-swarm as the sender of the update' },
     );
   }
   const code = bytes[PRESET_AT]!;

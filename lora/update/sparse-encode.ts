@@ -86,7 +86,7 @@ function writeChunk(sink: Sink, { kept, divisor }: ChunkCode, patterns: Uint32Ar
     // A lower level of zero has no sign, because −0 would be a second encoding of it.
     const lowerSign = levels.ratio === 0 ? 0 : NEGATIVE;
     const longest = remainderBits(divisor);
-    // Remainders below this take one bit less.
+    // Remainders below this number take one bit less (truncated binary code).
     const short = (1 << longest) - divisor;
     // Computes gap / divisor as a multiplication, which is exact for gaps below 2¹² and divisors below 2⁸.
     const reciprocal = Math.ceil(2 ** 20 / divisor);

@@ -44,7 +44,11 @@ export async function* readCsv(
         const double = names.find((name, i) => names.indexOf(name) !== i);
         if (double !== undefined) throw refuse(`there are two columns named "${double}"`, line);
         if (names.some((name) => name.includes('\r'))) {
-          throw refuse('its lines end in a carriage return only', line, 'save it with line feeds');
+          throw refuse(
+            'its lines end in carriage returns without line feeds',
+            line,
+            'save it with line feeds',
+          );
         }
         header = names;
       } else rows.push(rowOf(header, { line, raw, fault }));

@@ -27,11 +27,11 @@ const FAILURES: Record<SplitFailure, { reason: string; next?: string }> = {
   'cut-off': { reason: 'it ends inside a value', next: 'check that the file is complete' },
   'no-rows': {
     reason: 'it contains no array of rows',
-    next: 'write the rows as [{…}, {…}], or one row as an object; name other columns with --column (docs/data.md)',
+    next: 'write the rows as [{…}, {…}], or one row as an object; if its columns have unusual names, give them with --column (docs/data.md)',
   },
   'two-arrays': {
     reason: 'it contains more than one array of rows',
-    next: 'put each array into a file of its own',
+    next: 'put each array into a separate file',
   },
   'text-after-the-end': {
     reason: 'there is text after the end of the JSON value',

@@ -15,7 +15,7 @@ export async function readPlainText(file: string, options: ContainerOptions): Pr
     if (length <= MAX_DOCUMENT) continue;
     throw dataError(
       'DATA_UNREADABLE',
-      `${file} has more than ${MAX_DOCUMENT} characters, the limit of one document`,
+      `${file} has more than ${MAX_DOCUMENT} characters, which is the limit for one text file`,
       { file, limit: MAX_DOCUMENT },
       { next: 'split it into several files' },
     );

@@ -16,7 +16,10 @@ export function readCompletion(fields: Fields): ExampleBody {
   const prompt = side('prompt');
   const completion = side('completion');
   if (typeof prompt !== typeof completion) {
-    throw new RowProblem('ROW_FIELD', 'prompt and completion are not both text or both messages');
+    throw new RowProblem(
+      'ROW_FIELD',
+      'one of prompt and completion is a text and the other a list of messages; both must be of the same kind',
+    );
   }
   if (completion.length === 0) throw new RowProblem('ROW_EMPTY', 'the completion is empty');
   const tools = fields.optionalList('tools');

@@ -40,7 +40,7 @@ function* rowFindings(
       `${prefix}TEMPLATE_PREFIX`,
       `the chat template rewrites earlier turns of ${countOf(breaks.count, 'conversation')}${where}, first at ` +
         `${file}:${row}; training would stop there`,
-      'use --train-on turns, or a template that only appends',
+      'use --train-on turns, or a template that does not change earlier turns',
     );
   }
   const bad = read.bad - (breaks?.count ?? 0);
@@ -81,7 +81,7 @@ function* maskFindings({ tally }: InspectionCounts): Generator<Finding> {
       leftOut(tally) === tally.samples ? 'error' : 'warning',
       'UNTRAINED',
       `${countOf(tally.untrained, 'sample')} (${formatPercent(tally.untrained / tally.samples)}) without a trained token ` +
-        `${were(tally.untrained)} left out: conversations without an answer, or samples that lost their answer when they were cut`,
+        `${were(tally.untrained)} left out, such as a conversation without an answer or a sample that lost its answer when it was cut`,
     );
   }
   if (tally.merged > 0) {

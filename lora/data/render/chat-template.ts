@@ -112,7 +112,7 @@ function parseConfig(text: string | null, file: string): z.output<typeof configS
   }
   const parsed = configSchema.safeParse(value);
   if (parsed.success) return parsed.data;
-  throw unreadable(file, 'chat_template is not a text or a list of {name, template}', parsed.error);
+  throw unreadable(file, 'chat_template is neither a text nor a list of {name, template}', parsed.error);
 }
 
 async function readOptional(file: string): Promise<string | null> {

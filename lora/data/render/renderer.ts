@@ -182,7 +182,10 @@ function checkedTokens(
     }
     const label = labels[i]!;
     if (label === IGNORED) continue;
-    if (label !== id) throw refuse(`label ${i} is ${label}; it must be the token, ${id}, or ${IGNORED}`);
+    if (label !== id)
+      throw refuse(
+        `label ${i} is ${label}; it must be ${id}, which is the token at this index, or ${IGNORED}`,
+      );
     trained[i] = 1;
   }
   return { ids: [...ids], trained, merged: 0 };

@@ -150,7 +150,8 @@ export class TemplateRunner {
     try {
       return await this.#child!.call(method, request);
     } catch (error) {
-      // Values that JSON cannot hold, such as BigInts and circular references, cannot be sent.
+      // Any other error means that the conversation could not be sent, because JSON cannot hold one of its values, such as
+      // a BigInt.
       if (!isSwarmError(error)) throw refused(error instanceof Error ? error.message : String(error));
       if (error.code === 'ROW_TEMPLATE') throw refused(error.message.slice(0, REASON_CHARACTERS));
       const { code, message, values } = error;

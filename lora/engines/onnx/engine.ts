@@ -151,8 +151,8 @@ function sessionOptions(
         disable_prepacking: packs ? '0' : '1',
         ...folder,
       },
-      // Merging equal nodes is off. The graph has merged them already, except those that a pass repeats to save memory,
-      // and these must stay separate.
+      // onnxruntime must not merge equal nodes. Our graph has merged them already, except nodes that a pass repeats to
+      // save memory, which must stay separate.
       optimization: { disable_specified_optimizers: 'CommonSubexpressionElimination' },
     },
   };

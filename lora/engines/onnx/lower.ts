@@ -44,7 +44,7 @@ export const LOWERINGS: { readonly [K in Operation]: Lowering<K> } = {
     emit('ReduceSum', [x!, integers(attributes.axes)], options);
   },
   reshape({ attributes }, [x], outputs, { emit, integers }) {
-    // A reshape may infer one size. A shape with a dynamic size has only one.
+    // −1 lets onnxruntime infer a size. It can infer one size of a shape, and no shape has more than one dynamic size.
     const shape = attributes.shape.map((size) => (dynamicName(size) === undefined ? size : -1));
     emit('Reshape', [x!, integers(shape)], { outputs });
   },

@@ -47,7 +47,7 @@ function checked(file: YamlFile): JobSpec {
     throw file.wrong(
       field,
       problems,
-      'fix the file; --dry-run only checks the file and prints it with all defaults',
+      'fix the file; with --dry-run, the command only checks the file and prints it with all defaults',
     );
   }
 }

@@ -54,8 +54,8 @@ export async function presetLayer(
     fits: ({ rank, microBatch, sequenceLength }) => {
       const size = { lora: { rank }, training: { microBatch, batchSize: microBatch, sequenceLength } };
       const spec = resolveSpec(mergeLayers(rest, size));
-      // With unlimited memory, `auto` does not turn on gradient checkpointing to save memory. A smaller micro-batch is
-      // preferred, because gradient checkpointing costs time.
+      // `auto` is resolved as if memory were unlimited, so that it does not turn on gradient checkpointing to save memory.
+      // A smaller micro-batch is preferred, because gradient checkpointing costs time.
       const { compute: resolved } = decideForRun(model, spec, compute, Number.POSITIVE_INFINITY);
       return memoryOf(model, spec, resolved).total <= room;
     },

@@ -70,7 +70,7 @@ const CHANGEABLE = new Set([
   'alongside',
   'threads',
   'checkpointing',
-  // The values of the adapter are compared.
+  // The version may change, because the digest of the adapter's values is compared.
   'start.version',
 ]);
 /** Paths may change, because the digests of their content are compared. */

@@ -77,7 +77,8 @@ function rowOperands(tensor: Tensor): Set<number> | null {
   if (ROW_WISE[node.operation] === undefined) return null;
   const isProduct = node.operation === 'gemm';
   if (isProduct && (node as unknown as GraphNode<'gemm'>).attributes.transposeA) return null;
-  // An operand without rows, or with one row, is the same for all rows.
+  // Rows are selected only from operands with as many rows as the result. Other operands, such as a bias, apply to all
+  // rows.
   const belongs = (input: Tensor, i: number) =>
     !(isProduct && i === 1) && input.shape.length === 2 && input.shape[0] === shape[0];
   return new Set([...node.inputs.entries()].filter(([i, input]) => belongs(input, i)).map(([i]) => i));

@@ -121,7 +121,7 @@ async function chooseEngine(options: MachineOptions, deps: ProbeDeps): Promise<C
 
 /**
  * Starts the engine of every named device, each in a separate process, so that a missing device is reported before any
- * other work begins. onnx-cpu runs everywhere and is not tried.
+ * other work begins. onnx-cpu runs on every machine, so it is not tried.
  *
  * @throws SwarmError ENGINE_UNAVAILABLE; PRECISION for float16 on a device without it; the signal's reason
  */
@@ -136,10 +136,10 @@ export async function requireDevices(
     if ('reason' in result) {
       const { reason, needs } = result;
       const next =
-        needs === null ? undefined : `${needs}; or use --engine ${PROCESSOR}, which runs everywhere`;
+        needs === null ? undefined : `${needs}; or use --engine ${PROCESSOR}, which runs on every machine`;
       throw engineError(
         'ENGINE_UNAVAILABLE',
-        `${name} does not run here: ${reason}`,
+        `${name} does not run on this machine: ${reason}`,
         { engine: device.engine, reason, needs },
         { next },
       );
