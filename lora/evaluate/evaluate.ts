@@ -21,22 +21,22 @@ import { evaluateError } from './errors.ts';
 import { adapterFeeds, type ModelBundle } from './model-bundle.ts';
 
 /**
- * Longest window in tokens. The window is limited because the memory of attention grows with the square of its length.
- * Longer rows are scored in several windows.
+ * Maximum length of a window in tokens, because the memory of attention grows with the square of the length. Longer
+ * rows are scored in several windows.
  */
 const MAX_WINDOW = 4096;
 /** Window lengths are multiples of this number of tokens, so that texts of similar length use the same graph. */
 const WINDOW_STEP = 64;
-/** Tokens per run of the graph: enough to keep the cores busy, with logits of a few megabytes. */
+/** Tokens per run of the graph. So many keep the cores busy, and more would only need more memory for logits. */
 const TOKENS_PER_RUN = 1024;
 /** Rows are collected until they fill this many runs of the graph. */
 const RUNS_PER_TURN = 16;
-/** Number of tokens to read ahead. They take 32 MiB. The longest text within these tokens sets the window's length. */
+/** Number of tokens to read ahead, in 32 MiB of memory. The longest text among them sets the length of the window. */
 const LOOK_AHEAD_TOKENS = 4 * 2 ** 20;
 
-/** The texts or the data to measure the loss on. */
+/** The texts or data files on which the loss is measured. */
 export interface EvaluateOptions {
-  /** Texts, each as a separate row. Give either these or `data`. */
+  /** Texts. Each text is a row. Give either `texts` or `data`. */
   readonly texts?: AsyncIterable<string> | Iterable<string>;
   /** Data files, folders or glob patterns, in any format of docs/data.md. */
   readonly data?: string | readonly string[];
@@ -67,8 +67,8 @@ export interface Evaluation {
   /** e^loss */
   perplexity: number;
   /**
-   * Loss of all supervised tokens in bits per UTF-8 byte of text. This measure is comparable between tokenizers. null
-   * if not all examples are plain text, because a template adds tokens that are not in the data.
+   * Loss of all supervised tokens in bits per UTF-8 byte of text, a measure that is comparable between tokenizers. Null
+   * if an example is not plain text, because a template adds tokens that are not in the data.
    */
   bitsPerByte: number | null;
   rows: number;
@@ -81,7 +81,7 @@ export interface Evaluation {
 /** The tokens of an example. */
 interface Sequence {
   ids: readonly number[];
-  /** For each token 1 if it is supervised, else 0; null: all tokens are supervised. */
+  /** For each token 1 if it is supervised, else 0. Null if all tokens are supervised. */
   trained: Uint8Array | null;
   /** UTF-8 bytes of a plain text, else null. */
   bytes: number | null;
@@ -97,8 +97,8 @@ interface Sequence {
  * first 4 million tokens, but no longer than the model's context and no longer than 4,096 tokens. Memory does not grow
  * with the number of texts.
  *
- * @throws SwarmError USAGE without texts and data, or with both; EVALUATE_EMPTY without a token to predict; DATA_*,
- * TEMPLATE_*, ENGINE_*; the signal's reason
+ * @throws SwarmError USAGE if texts and data are both missing or both given; EVALUATE_EMPTY without a token to predict;
+ * DATA_*, TEMPLATE_*, ENGINE_*; the signal's reason
  */
 export async function evaluate(bundle: ModelBundle, options: EvaluateOptions): Promise<Evaluation> {
   const { texts, data, onBadRow, now = Date.now(), signal } = options;
@@ -242,7 +242,7 @@ function nothing(rows: number): SwarmError {
  * window, and predicts the tokens that no earlier window has predicted. Windows without a token to predict are left
  * out.
  *
- * @param trained 1 for tokens to predict, 0 for others; null: all are predicted
+ * @param trained 1 for tokens to predict, 0 for others; null to predict all tokens
  */
 export function* windows(
   sequence: readonly number[],

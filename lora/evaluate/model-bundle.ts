@@ -28,7 +28,7 @@ export interface ModelBundle {
   readonly weights: WeightFile;
   /** @internal */
   readonly tokenizer: TextTokenizer;
-  /** Settings of the adapter, and its tensors in layout order; null: the base alone. */
+  /** Settings of the adapter, and its tensors in layout order; null for the base alone. */
   readonly adapter: { readonly lora: LoraConfig; readonly tensors: readonly Float32Array[] } | null;
 }
 

@@ -12,14 +12,14 @@ import type { ModelShape } from '../models/targets.ts';
 
 /** An adapter in memory. */
 export interface ServedAdapter {
-  /** Digest of its settings and values. */
+  /** Digest of the adapter's settings and values. */
   readonly id: string;
   readonly lora: LoraConfig;
-  /** Values by the names of an adapter's tensors. */
+  /** Values of the adapter's tensors, by the tensors' names. */
   readonly tensors: ReadonlyMap<string, Float32Array>;
   /**
-   * Modules of an adapter that has only LoRA matrices. All such adapters share one graph. null for an adapter that has
-   * DoRA, trained biases, saved modules or an adapted embedding, and therefore a graph of its own.
+   * Modules of an adapter that has only LoRA matrices. All such adapters share one graph. Null for an adapter with
+   * DoRA, trained biases, saved modules or an adapted embedding, which needs a graph of its own.
    */
   readonly modules: readonly AdaptedModule[] | null;
   /** Largest rank of a module. */
@@ -53,9 +53,10 @@ const stackNames = (module: string) => ({ a: `A:${module}`, b: `B:${module}` });
 const MASK = 'adapters';
 
 /**
- * Returns parameters with the branches of several adapters: y = base(x) + ((x Aᵀ) ⊙ mask) B. A [rank, in] and B
- * [rank, out] hold the matrices of all adapters one after the other, each scaled. The mask [tokens, rank] is 1 where a
- * component belongs to the token's adapter, else 0, so one run may serve a different adapter in every row.
+ * Returns a parameter source with the branches of several adapters: y = base(x) + ((x Aᵀ) ⊙ mask) B. A [rank, in] and B
+ * [rank, out] hold the matrices of all adapters one after the other, so `rank` is the sum of their ranks. B is already
+ * multiplied by each adapter's scale. The mask [tokens, rank] is 1 where a component belongs to the token's adapter,
+ * else 0. One run can therefore use a different adapter in every row.
  */
 export function withAdapterStack(
   graph: Graph,
@@ -112,7 +113,7 @@ export class AdapterStack {
     }
   }
 
-  /** @param tokens the adapter of each token; null: the base alone */
+  /** @param tokens the adapter of each token; null for the base alone */
   feeds(tokens: readonly (ServedAdapter | null)[]): Readonly<Record<string, SizedValue>> {
     const mask = new Float32Array(tokens.length * this.#rank);
     for (const [token, adapter] of tokens.entries()) {

@@ -2,7 +2,7 @@ import type { ServedAdapter } from './adapters.ts';
 import type { DecodeModel } from './decode-model.ts';
 import { RowCache, tokenBytes } from './row-cache.ts';
 
-/** Capacities are multiples of this number of tokens, so that a growing row is seldom copied. */
+/** The capacity of a cache is a multiple of this number of tokens, so a growing row seldom has to be copied. */
 const CAPACITY_STEP = 256;
 
 /** Returns the capacity of a cache for a number of tokens. */
@@ -96,8 +96,8 @@ export class Batch<Row extends BatchRow> {
   }
 
   /**
-   * Returns the tokens of a row to copy. Between a step and the choice of the next token, all tokens of the row are in
-   * the cache. At other times, all but the last are.
+   * Returns the number of tokens of a row to copy. Between a step and the choice of the next token, the cache holds all
+   * tokens of the row. At other times, it holds all but the last one.
    */
   #cachedTokens({ tokens }: Row): number {
     return Math.min(tokens.length, this.#cache.capacity);

@@ -22,7 +22,7 @@ export interface DecodeModelOptions {
   readonly model: ModelShape;
   /** Weights of any format. */
   readonly weights: WeightFile;
-  /** Largest number of tokens of a row. */
+  /** Maximum number of tokens of a row. */
   readonly context: number;
 }
 
@@ -41,17 +41,17 @@ export interface DecodeRun {
   readonly cache: RowCache;
   /** New tokens of each row: one token per row, or any number of tokens if there is only one row. */
   readonly tokens: readonly (readonly number[])[];
-  /** Tokens of each row that are in the cache. */
+  /** Number of tokens of each row that are in the cache. */
   readonly cached: readonly number[];
-  /** The adapter of each row. An adapter with a graph of its own must be the adapter of all rows. */
+  /** The adapter of each row. If one of them has a graph of its own, it must be the adapter of all rows. */
   readonly adapters: readonly (ServedAdapter | null)[];
-  /** Indices of tokens in the concatenation of all rows. */
+  /** Tokens whose logits are wanted, as indices into the concatenated `tokens` of all rows. */
   readonly wanted: readonly number[];
   /** Whether to compute in float32 even if the weights have fewer bits. @default false */
   readonly exact?: boolean;
 }
 
-/** Marks the session that computes in float32 with weights of fewer bits. */
+/** Part of the key of sessions that do not round activations although the weights have fewer than 32 bits. */
 const EXACT = 'exact';
 
 type Modules = ReadonlyMap<string, { readonly in: number; readonly out: number }>;
@@ -73,7 +73,7 @@ export class DecodeModel {
     this.#deps = deps;
   }
 
-  /** Whether runs round activations, unless they are `exact`. */
+  /** Whether runs round activations, because the weights have fewer than 32 bits. Runs with `exact` never do. */
   get isRounded(): boolean {
     return this.#options.weights.blocked !== undefined;
   }
@@ -142,7 +142,7 @@ export class DecodeModel {
     return { session, feeds: this.#stack(used).feeds(tokens) };
   }
 
-  /** Makes sure that the shared graph has branches for all modules of these adapters. */
+  /** Ensures that the graph which adapters share has branches for all modules of these adapters. */
   async #include(adapters: readonly ServedAdapter[]): Promise<void> {
     const missing = adapters
       .flatMap(({ modules }) => modules!)

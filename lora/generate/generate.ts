@@ -12,7 +12,7 @@ import type { Sampling } from './types.ts';
 export interface GenerateOptions extends Sampling {
   /** Beginning of the text. */
   prompt: string;
-  /** Largest number of tokens to generate. @default 100 */
+  /** Maximum number of tokens to generate. @default 100 */
   maxTokens?: number;
   /** Called with each new piece of text. */
   onText?: (piece: string) => void;
@@ -33,8 +33,8 @@ export interface Generated {
 
 /**
  * Continues a prompt. The tokenizer's special tokens are added before the prompt. Equal seeds give equal texts. When
- * the text has become longer than the model's context, only its last tokens stay in the context, enough to fill half of
- * it.
+ * the text becomes longer than the model's context, the context is reduced to the last tokens of the text, which fill
+ * half of it.
  *
  * @throws SwarmError USAGE, ENGINE_*; the signal's reason
  */
@@ -45,7 +45,7 @@ export async function generate(bundle: ModelBundle, options: GenerateOptions): P
   let context = [...tokenizer.prefix, ...tokenizer.encode(prompt, { special: false })];
   // The model needs at least one token, even with an empty prompt and no beginning-of-text token.
   if (context.length === 0) context = [tokenizer.eosId ?? 0];
-  // The tables of positions grow with the limit, so it is no larger than needed.
+  // The graph has tables of positions that grow with the limit, so the limit is no larger than needed.
   const limit = Math.min(model.config.maxPositions, context.length + maxTokens);
   const sampler = new Sampler(options, context);
   const stream = new TextStream(tokenizer);

@@ -7,7 +7,9 @@ import type { ChosenToken, EndReason } from './work.ts';
 /** Computes the tokens of a request. `onToken` gets each token; the signal cancels the request. */
 export type Compute = (onToken: (token: ChosenToken) => void, signal: AbortSignal) => Promise<EndReason>;
 
-/** A running request: it turns tokens into text, ends at a stop text, and passes on cancellation. */
+/**
+ * A running request. It turns tokens into text, ends at a stop text, and passes a cancellation on to the computation.
+ */
 export class RunningGeneration implements Generation {
   readonly result: Promise<GenerationResult>;
   readonly #request: GenerateRequest;
@@ -16,9 +18,9 @@ export class RunningGeneration implements Generation {
   readonly #cancel = new AbortController();
   readonly #ids: number[] = [];
   #written = '';
-  /** Tokens for the reader. */
+  /** Tokens that the stream can yield. */
   readonly #ready: GeneratedToken[] = [];
-  /** Tokens whose text is held back. */
+  /** Tokens whose text is held back (see `TextStream`). */
   #waiting: GeneratedToken[] = [];
   #cachedTokens = 0;
   #isDone = false;
@@ -39,7 +41,8 @@ export class RunningGeneration implements Generation {
       this.#isDone = true;
       this.#notify();
     });
-    // A caller that reads only the stream gets the error from there.
+    // A caller that reads only the stream gets the error from the stream. `result` must not be an unhandled rejection
+    // then.
     this.result.catch(() => {});
   }
 
@@ -75,7 +78,7 @@ export class RunningGeneration implements Generation {
     }
     this.#addRest();
     if (this.#text.stopped) {
-      // The caller has its whole text, so the error of the rest does not matter.
+      // The text is complete, so an error of the cancelled computation does not matter.
       computed.catch(() => {});
       this.#cancel.abort();
     }
@@ -99,7 +102,7 @@ export class RunningGeneration implements Generation {
     if (!this.#text.holds) this.#release();
   }
 
-  /** Adds the text that was held back to the last token that waits for it. */
+  /** Adds the text that was held back to the last waiting token, and releases all waiting tokens. */
   #addRest(): void {
     const rest = this.#text.finish();
     this.#written += rest;

@@ -31,13 +31,14 @@ import type {
 } from './types.ts';
 
 /**
- * Default limit of a sequence, in tokens. The graph holds tables of rotary positions, which grow with this limit.
+ * Default maximum length of a sequence, in tokens. The graph has tables of rotary positions, which grow with the
+ * maximum.
  */
 const DEFAULT_CONTEXT = 8192;
 const DEFAULT_ROWS = 8;
 const DEFAULT_WAITING = 256;
 const DEFAULT_CACHE_BYTES = 2 ** 30;
-/** Time that the process has to release its engine after `stop`. */
+/** Time in milliseconds after which a process that was told to stop is killed. */
 const STOP_GRACE_MS = 3_000;
 
 /** A base with adapters, and limits. */
@@ -49,13 +50,13 @@ export interface OpenGeneratorOptions {
   /** Settings for computing. The engine must be `auto` or `onnx-cpu`. @default 32 bits, all hardware threads */
   readonly compute?: ComputeInput;
   /**
-   * Largest number of tokens of a sequence.
+   * Maximum number of tokens of a sequence.
    * @default the model's positions, but at most 8,192, and no more than fit into `cacheBytes`
    */
   readonly context?: number;
-  /** Largest number of requests that are computed at once. @default 8 */
+  /** Maximum number of requests that are computed at once. @default 8 */
   readonly rows?: number;
-  /** Largest number of requests that wait. @default 256 */
+  /** Maximum number of requests that wait. @default 256 */
   readonly waiting?: number;
   /** Memory for keys and values of running requests and for the prefix cache, in bytes. @default 1 GiB */
   readonly cacheBytes?: number;
@@ -190,7 +191,7 @@ class GeneratorProcess implements Generator {
   async addAdapter(folder: string, { signal }: { signal?: AbortSignal } = {}): Promise<LoadedAdapter> {
     const path = resolve(folder);
     return withAbortReason(signal, async () => {
-      // The process reads the adapter again. Here it is read to check that it belongs to the base.
+      // The process reads the adapter itself. This process reads it only to check that it belongs to the base.
       const adapter = await readPeftFolder(path, this.model);
       await checkBase(this.model, adapter, { signal, cacheDir: this.#cacheDir });
       const warning = baseWarning(this.model, adapter);
@@ -209,7 +210,7 @@ class GeneratorProcess implements Generator {
 
   async close(): Promise<void> {
     const timer = setTimeout(() => this.#child.process.kill('SIGKILL'), STOP_GRACE_MS);
-    // A process that has died answers with an error, and has stopped anyway.
+    // If the process has already died, the call fails, and there is nothing left to stop.
     void this.#child.call('stop', null).catch(() => {});
     this.#child.fail(generateError('GENERATOR_CLOSED', 'the generator was closed'));
     await this.#child.closed;

@@ -17,8 +17,9 @@ export interface Predictor {
 }
 
 /**
- * Returns a predictor that keeps keys and values in a cache if the engine can, else one that computes all tokens again.
- * @param limit largest number of tokens of a context
+ * Returns a predictor that keeps keys and values in a cache. If the engine has no such cache, returns a predictor that
+ * computes the whole context for every token.
+ * @param limit maximum number of tokens of a context
  */
 export function predictorFor(bundle: ModelBundle, limit: number): Predictor {
   const { compileDynamic } = bundle.engine;
@@ -30,7 +31,7 @@ export function predictorFor(bundle: ModelBundle, limit: number): Predictor {
 /** Number of prompt tokens that one run computes. The memory for attention scores grows with this number. */
 const CHUNK_TOKENS = 128;
 
-/** Computes only the tokens that the previous context did not have. */
+/** Computes only the tokens of a context that differ from the previous context. */
 class CachingPredictor implements Predictor {
   readonly #decoder: DecodeModel;
   readonly #adapter: ServedAdapter | null;
@@ -70,7 +71,7 @@ class CachingPredictor implements Predictor {
   }
 }
 
-/** Tokens of the first graph. A graph's run time depends on its length, so graphs grow with the text. */
+/** Length of the shortest graph, in tokens. A shorter graph runs faster, so short contexts use short graphs. */
 const SHORTEST_GRAPH = 32;
 
 /** Computes the whole context for every token, with graphs of growing length. */

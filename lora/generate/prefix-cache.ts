@@ -1,12 +1,14 @@
 import { RowCache } from './row-cache.ts';
 
-/** Shorter beginnings are computed again, because looking them up saves little. */
+/**
+ * Minimum length of a prefix in tokens. Shorter prefixes are computed again, because storing them would save little.
+ */
 const SHORTEST_TOKENS = 8;
 /** A lookup compares the tokens with those of every entry, so the number of entries is limited. */
 const MOST_ENTRIES = 64;
 
 interface Entry {
-  /** Everything besides the tokens that keys and values depend on. */
+  /** Stands for everything that keys and values depend on besides the tokens (see {@link PrefixCache}). */
   readonly key: string;
   readonly tokens: readonly number[];
   readonly cache: RowCache;
@@ -20,8 +22,8 @@ export interface PrefixCacheOptions {
 }
 
 /**
- * Keys and values of earlier sequences, for requests that begin in the same way. An entry is found only under the key
- * under which it was stored: the same base, adapter and number format.
+ * Keys and values of earlier sequences, for requests that begin with the same tokens. An entry is used only for
+ * requests with the same `key`, which stands for the adapter and the precision.
  */
 export class PrefixCache {
   readonly #options: PrefixCacheOptions;
@@ -37,9 +39,9 @@ export class PrefixCache {
   }
 
   /**
-   * Copies the longest known beginning of `tokens` to row 0 of `into`.
-   * @param most largest number of tokens to copy
-   * @returns the number of tokens copied; 0 if no entry helps
+   * Copies the keys and values of the longest known prefix of `tokens` to row 0 of `into`.
+   * @param most maximum number of tokens to copy
+   * @returns the number of tokens copied; 0 if no entry has a long enough prefix
    */
   restore(key: string, tokens: readonly number[], into: RowCache, most: number): number {
     let best: Entry | null = null;
@@ -55,7 +57,7 @@ export class PrefixCache {
     return longest;
   }
 
-  /** Stores the keys and values of `tokens` from a row of `from`. Removes entries that the new one makes useless. */
+  /** Stores the keys and values of `tokens` from a row of `from`. Removes entries that are prefixes of the new one. */
   store(key: string, tokens: readonly number[], from: RowCache, row: number): void {
     if (tokens.length < SHORTEST_TOKENS) return;
     const { shape, limit } = this.#options;

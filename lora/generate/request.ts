@@ -3,9 +3,11 @@ import { checkOptions } from '../../common/schema-problems.ts';
 import { generateError } from './errors.ts';
 import type { GenerateRequest, ScoreRequest } from './types.ts';
 
-/** Most likely tokens that a request may ask for, as in OpenAI's API. */
+/** Maximum number of most likely tokens that a request may ask for, as in OpenAI's API. */
 const MOST_TOP = 20;
-/** Each new token compares the text with every stop text, so their number and length are limited. */
+/**
+ * After each new token, the text is compared with every stop text, so the number and length of stop texts are limited.
+ */
 const MOST_STOPS = 16;
 const LONGEST_STOP = 1024;
 const MOST_END_TOKENS = 64;
@@ -44,7 +46,7 @@ const scoreSchema = z.object({
 /** Properties of a model that limit requests. */
 export interface RequestLimits {
   readonly vocabularySize: number;
-  /** Largest number of tokens of a sequence. */
+  /** Maximum number of tokens of a sequence. */
   readonly context: number;
 }
 

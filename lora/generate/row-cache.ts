@@ -11,17 +11,17 @@ export function tokenBytes(shape: Shape): number {
 }
 
 /**
- * Keys and values of some rows in memory, for all layers. Each layer's keys are one array [rows, KV, capacity, D], and
- * its values another. A graph reads and writes these arrays in place.
+ * Keys and values of some rows in memory, for all layers. A layer has one array for keys and one for values, each of
+ * shape [rows, KV, capacity, D] with KV key-value heads of padded size D. A graph reads and writes the arrays in place.
  */
 export class RowCache {
   readonly #shape: Shape;
   readonly #headSize: number;
-  /** By name, see `cacheNames`. */
+  /** Arrays by the names that `cacheNames` gives. */
   #arrays: Map<string, Float32Array>;
   #rows: number;
   #capacity: number;
-  /** Values by number of rows. They are kept, because making them at each step takes time. */
+  /** Results of `values` by number of rows. They are kept, because making them again at each step takes time. */
   readonly #values = new Map<number, Readonly<Record<string, SizedValue>>>();
 
   constructor(shape: Shape, rows: number, capacity: number) {
@@ -36,7 +36,7 @@ export class RowCache {
     return this.#rows;
   }
 
-  /** Tokens that each row has space for. */
+  /** Number of tokens for which each row has space. */
   get capacity(): number {
     return this.#capacity;
   }

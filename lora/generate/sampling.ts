@@ -1,7 +1,9 @@
 import { SeededRandom } from '../data/seeded-random.ts';
 import type { Sampling, TokenLogprob } from './types.ts';
 
-/** Buckets of logits, and the range of (largest logit − logit)/temperature that they cover. See `kthWeight`. */
+/**
+ * `kthWeight` counts logits in this many buckets. They cover (largest logit − logit) / temperature from 0 to `RANGE`.
+ */
 const BUCKETS = 2048;
 const RANGE = 64;
 
@@ -80,7 +82,7 @@ export function sample(
   return draw(chosen, weights, point * sum(chosen, weights));
 }
 
-/** Returns a weight that at least `k` tokens reach, and that is close to the k-th largest weight. */
+/** Returns a weight slightly below the k-th largest weight, so that at least `k` tokens reach it. */
 function kthWeight(logits: Float32Array, largest: number, temperature: number, k: number): number {
   const counts = new Uint32Array(BUCKETS);
   const perUnit = BUCKETS / RANGE / temperature;
@@ -91,7 +93,7 @@ function kthWeight(logits: Float32Array, largest: number, temperature: number, k
   let found = 0;
   for (let bucket = 0; bucket < BUCKETS; bucket++) {
     found += counts[bucket]!;
-    // One bucket more than needed makes up for rounding at the edge.
+    // The weight is taken one bucket lower than needed, because a token at the edge may be rounded to the wrong bucket.
     if (found >= k) return Math.exp((-(bucket + 2) * RANGE) / BUCKETS);
   }
   return 0;

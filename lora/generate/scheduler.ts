@@ -22,23 +22,24 @@ import {
 } from './work.ts';
 
 /**
- * Tokens of a prompt that one run computes: enough for fast matrix products, and few enough that the rows which are
- * being continued need not wait long in between.
+ * Number of prompt tokens that one run computes. It is large enough for fast matrix products, and small enough that
+ * running sequences do not wait long for their next token meanwhile.
  */
 const CHUNK_TOKENS = 128;
-/** Largest number of logits that one run of a scored sequence returns. They take 64 MiB. */
+/** Maximum number of logits that one run of a scored sequence returns. So many logits take 64 MiB. */
 const SCORED_LOGITS = 2 ** 24;
 
 /**
- * Continues sequences together. In turn, it computes the next token of every running sequence, and a part of the prompt
- * of the next one. Sequences join and leave between these runs.
+ * Continues sequences together (continuous batching). It alternates between two kinds of runs of the model. One
+ * computes the next token of every running sequence, the other a part of the prompt of the next sequence. Sequences
+ * join and leave between these runs.
  */
 export class Scheduler {
   readonly #model: DecodeModel;
   readonly #options: SchedulerOptions;
   readonly #queue = new FairQueue<Work>();
   readonly #prefixes: PrefixCache;
-  /** Batches by the adapter, if it has a graph of its own; '' is the batch of all other sequences. */
+  /** Batches by the id of an adapter that has a graph of its own. The batch '' holds all other sequences. */
   readonly #batches = new Map<string, Batch<Work>>();
   #prefill: Prefill | null = null;
   #loop: Promise<void> | null = null;
@@ -167,7 +168,9 @@ export class Scheduler {
     work.end(work.signal.reason);
   }
 
-  /** Starts to compute the prompt of the next request, if there is a place and memory for it. */
+  /**
+   * Starts to compute the prompt of the next request, if fewer than the maximum are running and there is memory for it.
+   */
   #admit(): void {
     const next = this.#queue.peek();
     if (next === undefined || this.#prefill !== null || this.#running >= this.#options.rows) return;
@@ -266,7 +269,10 @@ export class Scheduler {
     );
   }
 
-  /** Chooses the next token of a sequence. The sequence is in `batch`, or its keys and values are in `from`. */
+  /**
+   * Chooses the next token of a sequence. A sequence that is not yet in a batch joins one; `from` has its keys and
+   * values.
+   */
   #choose(work: Work, logits: Float32Array, batch: Batch<Work> | null, from?: RowCache): void {
     const generation = work.generation!;
     const { request, sampler, onToken, finish } = generation;

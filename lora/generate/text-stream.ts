@@ -1,6 +1,6 @@
 import type { TextTokenizer } from '../data/tokenizer.ts';
 
-/** The tokenizer writes this character for bytes that are not a whole UTF-8 character. */
+/** The tokenizer decodes bytes that do not form a whole UTF-8 character to this replacement character. */
 const INCOMPLETE = '\ufffd';
 
 /**
@@ -13,8 +13,8 @@ export class TextStream {
   readonly #special: boolean;
   readonly #ids: number[] = [];
   /**
-   * Tokens from `#start` on are decoded again with each new token. The text of the tokens before `#end` has been taken.
-   * Some decoders change the first token of a text, so decoding starts at an earlier token.
+   * Each new token is decoded together with the tokens from `#start` on, because some decoders change the first token
+   * of a text. The text of the tokens before `#end` has already been returned or held back.
    */
   #start = 0;
   #end = 0;
@@ -63,7 +63,8 @@ export class TextStream {
     if (this.#stopped) return '';
     const known = this.#decode(this.#start, this.#end);
     const fresh = whole.slice(known.length);
-    // Without new text, as after a special token, the next token is decoded together with more of the earlier ones.
+    // A special token may give no text. `#start` then stays, so that the next decoding also begins with tokens that
+    // have text.
     if (fresh !== '') {
       this.#start = this.#end;
       this.#end = this.#ids.length;

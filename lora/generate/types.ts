@@ -1,19 +1,20 @@
 import type { TextTokenizer } from '../data/tokenizer.ts';
 import type { BaseModel } from '../models/base/base-model.ts';
 
-/** How the next token is chosen from the logits. */
+/** Settings that determine how the next token is chosen from the logits. */
 export interface Sampling {
-  /** Divides the logits before the softmax. 0: always the most likely token. @default 0 */
+  /** Divides the logits before the softmax. With 0, always chooses the most likely token. @default 0 */
   readonly temperature?: number;
   /** Nucleus sampling: chooses among the most likely tokens with this total probability, in (0, 1]. @default 1 */
   readonly topP?: number;
-  /** Chooses among this many of the most likely tokens. 0: no limit. @default 0 */
+  /** Chooses among this many of the most likely tokens. With 0, there is no limit. @default 0 */
   readonly topK?: number;
   /** Leaves out tokens less likely than this share of the most likely token's probability, in [0, 1]. @default 0 */
   readonly minP?: number;
   /**
-   * Divides positive logits, and multiplies negative ones, of tokens that are in the prompt or were generated
-   * (Keskar et al. 2019, arXiv 1909.05858), as in transformers. Greater than 0. @default 1: no change
+   * Makes tokens that are in the prompt or were generated less likely: their positive logits are divided by this
+   * number, and their negative logits are multiplied by it (Keskar et al. 2019, arXiv 1909.05858), as in transformers.
+   * Greater than 0. @default 1, which changes nothing
    */
   readonly repetitionPenalty?: number;
   /** A whole number. Requests with equal tokens, sampling and seed get equal tokens. @default 0 */
@@ -27,7 +28,7 @@ export interface GenerateRequest {
   /** Id that `Generator.addAdapter` returned. @default the base alone */
   readonly adapter?: string | undefined;
   readonly sampling?: Sampling;
-  /** Largest number of tokens to generate. @default as many as fit into the context */
+  /** Maximum number of tokens to generate. @default as many as fit into the context */
   readonly maxTokens?: number;
   /**
    * Stop texts, which end the generation. The result ends before the first stop text. Text that may be the beginning of
@@ -40,13 +41,16 @@ export interface GenerateRequest {
   readonly special?: boolean;
   /**
    * Number of most likely tokens to report with each token, 0 to 20. With 0, only the chosen token's log-probability is
-   * reported. Log-probabilities are those of the unchanged logits: without temperature, penalty and cuts.
+   * reported. Log-probabilities are computed before temperature, repetition penalty, `topK`, `topP` and `minP` apply.
    * @default no log-probabilities
    */
   readonly logprobs?: number;
-  /** Name of the client. Requests of one client wait in one line, and the lines are served in turn. @default '' */
+  /** Name of the client. Waiting requests form one queue per client, and the queues are served in turn. @default '' */
   readonly client?: string;
-  /** When it aborts, the request stops computing, and its stream throws the signal's reason. @default never aborts */
+  /**
+   * If the signal aborts, the request stops computing, and its stream throws the signal's reason.
+   * @default never aborts
+   */
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -65,7 +69,7 @@ export interface GeneratedToken {
    * `GenerationResult.text`.
    */
   readonly text: string;
-  /** null unless the request has `logprobs`. */
+  /** Null if the request does not set `logprobs`. */
   readonly logprob: number | null;
   /** The most likely tokens, in falling order. Empty unless the request asks for them. */
   readonly top: readonly TokenLogprob[];
@@ -77,7 +81,10 @@ export interface GenerationResult {
   readonly text: string;
   /** Generated tokens. If `reason` is 'end', the last one is the end token, which has no text. */
   readonly ids: readonly number[];
-  /** 'end': an end token was generated; 'stop': a stop text was; 'length': `maxTokens` or the context is used up. */
+  /**
+   * 'end': an end token was generated. 'stop': a stop text was generated. 'length': `maxTokens` or the context is used
+   * up.
+   */
   readonly reason: 'end' | 'stop' | 'length';
   readonly promptTokens: number;
   /** Prompt tokens that were not computed, because an earlier request had the same beginning. */
@@ -99,8 +106,8 @@ export interface ScoredToken {
   /** Natural log-probability of the token after all tokens before it; null for the first token. */
   readonly logprob: number | null;
   /**
-   * The `top` most likely tokens at this position in falling order; null for the first token. The token is the model's
-   * first choice exactly if its `logprob` equals `top[0].logprob`; the two are then the same number.
+   * The `top` most likely tokens at this position, most likely first; null for the first token. The scored token is the
+   * most likely one if and only if its `logprob` and `top[0].logprob` are the same number.
    */
   readonly top: readonly TokenLogprob[] | null;
 }
@@ -148,7 +155,7 @@ export interface GeneratorStatus {
 export interface Generator {
   readonly model: BaseModel;
   readonly tokenizer: TextTokenizer;
-  /** Largest number of tokens of a sequence: prompt and generated tokens together. */
+  /** Maximum number of tokens of a sequence: prompt and generated tokens together. */
   readonly context: number;
   /** Tokens that end a generation: the tokenizer's end token, and those of the model's generation_config.json. */
   readonly endTokens: readonly number[];
@@ -161,8 +168,9 @@ export interface Generator {
    */
   submit(request: GenerateRequest): Generation;
   /**
-   * Returns the log-probability of each token of a sequence. A base of 8 or 4 bits has rounded weights here too, but
-   * activations are not rounded, so the result does not depend on how the sequence is divided.
+   * Returns the log-probability of each token of a sequence. With a base of 8 or 4 bits, weights are rounded as in
+   * generation, but activations are not. The result therefore does not depend on how the computation of the sequence is
+   * divided into runs.
    * @throws SwarmError as `submit` does
    */
   score(request: ScoreRequest): Promise<ScoredToken[]>;

@@ -12,7 +12,7 @@ export interface SequenceRequest {
   readonly sampling: Sampling;
   readonly maxTokens: number;
   readonly endTokens: readonly number[];
-  /** Number of most likely tokens to report; null: no log-probabilities. */
+  /** Number of most likely tokens to report; null for no log-probabilities at all. */
   readonly logprobs: number | null;
   readonly client: string;
 }
@@ -42,7 +42,7 @@ export type EndReason = 'end' | 'length';
 export interface Work {
   readonly client: string;
   readonly adapter: ServedAdapter | null;
-  /** All tokens so far. The last generated token is not computed yet. */
+  /** All tokens so far. The model has not yet been run on the last generated token. */
   readonly tokens: number[];
   readonly signal: AbortSignal;
   readonly end: (error: unknown) => void;
@@ -69,7 +69,7 @@ export interface Prefill {
 
 export interface SchedulerOptions {
   readonly config: CommonConfig;
-  /** Largest number of tokens of a sequence. */
+  /** Maximum number of tokens of a sequence. */
   readonly context: number;
   /** Sequences that are continued at once. */
   readonly rows: number;
@@ -87,7 +87,10 @@ export function workOf({
   return { client, adapter, tokens: [...tokens] };
 }
 
-/** Returns the key in the prefix cache. Float32 has a key of its own, because rounded activations give other values. */
+/**
+ * Returns the key in the prefix cache. Runs with and without rounded activations give different values, so their keys
+ * differ.
+ */
 export function prefixKey(adapter: string, exact: boolean): string {
   return exact ? `${adapter} exact` : adapter;
 }

@@ -12,15 +12,15 @@ export interface LinearModule {
   readonly name: string;
   readonly in: number;
   readonly out: number;
-  /** Whether it has a bias, `<name>.bias` [out]. */
+  /** Whether the module has a bias, the parameter `<name>.bias` of shape [out]. */
   readonly bias: boolean;
-  /** Whether its weight is stored as [in, out]: transformers' Conv1D, PEFT's fan_in_fan_out. */
+  /** Whether the weight is stored as [in, out], as in transformers' Conv1D. PEFT calls this `fan_in_fan_out`. */
   readonly conv1d: boolean;
 }
 
 /** Settings of one layer's attention. */
 export interface LayerAttention {
-  /** Number of tokens that a token sees, itself included; null: no limit. */
+  /** Number of tokens that a token sees, itself included; null if it sees all earlier tokens. */
   readonly window: number | null;
   /** Factor that attention scores are multiplied by. */
   readonly scale: number;
@@ -33,7 +33,7 @@ export interface LayerAttention {
 export interface SequenceInputs {
   readonly batch: number;
   readonly length: number;
-  /** Number of positions that a token may have. It is the length for whole sequences. */
+  /** Number of different positions, counted from 0. For whole sequences, it equals `length`. */
   readonly positionCount: number;
   /** Token ids, [B·T] int64. */
   readonly ids: Tensor;

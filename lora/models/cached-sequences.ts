@@ -9,7 +9,7 @@ export function cacheNames(layer: number): { keys: string; values: string } {
   return { keys: `keys.${layer}`, values: `values.${layer}` };
 }
 
-/** Returns the number of values that one token takes in `keys`, and again in `values`, of one layer. */
+/** Returns the number of values that one token has in `keys` of one layer. It has as many in `values`. */
 export function cacheWidth({
   keyValueHeads,
   headDim,
@@ -19,11 +19,14 @@ export function cacheWidth({
 
 /**
  * Declares the inputs of a forward pass over the newest tokens of some rows, whose earlier tokens are in a cache:
- * `ids` [tokens], `positions` [1, tokens], `lengths` [rows] (tokens of each row, the new ones included) and, for each
- * layer, the cache's keys and values [rows, KV, capacity, D′]. The updated cache is an output under the same names.
- * All sizes except KV and D′ are known only when the graph runs. See `cachedAttention` for the order of the tokens.
+ * - `ids` [tokens] and `positions` [1, tokens] of the new tokens. `cachedAttention` describes their order.
+ * - `lengths` [rows], the number of tokens of each row, including the new tokens.
+ * - For each layer, the cache's keys and values [rows, KV, capacity, D′], with KV key-value heads of padded size D′
+ *   (`cachedHeadSize`). The updated cache is an output under the same names.
  *
- * @param positionCount largest number of tokens of a row
+ * All sizes except KV and D′ are known only when the graph runs.
+ *
+ * @param positionCount maximum number of tokens of a row
  */
 export function cachedInputs(graph: Graph, config: CommonConfig, positionCount: number): SequenceInputs {
   const lengths = graph.input('lengths', [DYNAMIC.rows], 'int64');

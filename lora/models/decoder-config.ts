@@ -4,8 +4,8 @@ import { invalid, MAX_LAYERS, MAX_POSITIONS, readCount, readFlag, unsupported } 
 /** Defaults of transformers' config class of a family. */
 export interface DecoderDefaults {
   /**
-   * Number of key-value heads that a config without this field means. If the family has no such number, it is the number
-   * of heads. A null in the config always means the number of heads.
+   * Number of key-value heads if the config lacks the field `num_key_value_heads`. Default: the number of attention
+   * heads. If the field is null, the number of key-value heads is always the number of attention heads.
    */
   readonly keyValueHeads?: number;
   /** Default: hidden size / heads. */
@@ -43,7 +43,9 @@ export function readDimensions(json: Json, defaults: DecoderDefaults): Omit<Comm
   };
 }
 
-/** Attention window of each layer: the number of tokens that a token sees, itself included. Null: no window. */
+/**
+ * Attention window of each layer: the number of tokens that a token sees, itself included. Null if it has no window.
+ */
 export type Windows = readonly (number | null)[];
 
 /** Returns the windows of a model without sliding attention. */
@@ -52,8 +54,8 @@ export function noWindows(layers: number): Windows {
 }
 
 /**
- * Reads `sliding_window`, in tokens; null for no window.
- * @param missing the value if the field is missing
+ * Reads `sliding_window`, in tokens. Null means that there is no window.
+ * @param missing the window if the config lacks the field
  * @throws SwarmError MODEL_CONFIG
  */
 export function readWindow(json: Json, missing: number): number | null {

@@ -36,7 +36,10 @@ export const modelError = defineErrors({
   TENSORS_ENTRY: { kind: 'failed', next: GET_FILE },
   TENSORS_HEADER: { kind: 'failed', next: GET_FILE },
   TENSORS_MISSING: { kind: 'notFound', next: GET_MODEL },
-  TENSORS_SHAPE: { kind: 'failed', next: `${GET_MODEL}: config.json and weights do not belong together` },
+  TENSORS_SHAPE: {
+    kind: 'failed',
+    next: `${GET_MODEL}, because its config.json and weights do not belong together`,
+  },
   TENSORS_TRUNCATED: { kind: 'failed', next: GET_FILE },
   TENSORS_UNEXPECTED: { kind: 'failed', next: GET_MODEL },
 });

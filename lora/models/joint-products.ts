@@ -4,22 +4,22 @@ import { add, linear, slice } from '../graph/ops.ts';
 import type { LinearModule, ParameterSource } from './architecture.ts';
 import type { ModelShape } from './targets.ts';
 
-/** Names of modules that read the same values. */
+/** Names of modules that have the same input. */
 const SAME_INPUT = [
   ['q_proj', 'k_proj', 'v_proj'],
   ['gate_proj', 'up_proj'],
 ];
 
-/** Modules that read the same values, as one matrix product. */
+/** Modules that have the same input, so that one matrix product can compute all their outputs. */
 export interface JointProduct {
   /** Name of the joint weight in a weight file. */
   readonly name: string;
   readonly modules: readonly LinearModule[];
-  /** Shape of the joint weight: the sum of the outputs, and the inputs. */
+  /** Shape of the joint weight: the sum of the modules' output sizes, and their input size. */
   readonly shape: readonly [out: number, width: number];
 }
 
-/** Lists the modules of a model that one product can compute. */
+/** Lists the groups of modules of a model that one matrix product can compute. */
 export function jointProducts({ architecture, config }: ModelShape): JointProduct[] {
   const modules = new Map(architecture.linearModules(config).map((module) => [module.name, module]));
   const parents = new Set([...modules.keys()].map((name) => name.slice(0, name.lastIndexOf('.') + 1)));
@@ -34,7 +34,10 @@ export function jointProducts({ architecture, config }: ModelShape): JointProduc
   );
 }
 
-/** Adds joint weights to a file in float32, wherever the weights of the modules follow each other without a gap. */
+/**
+ * Returns a float32 weight file with additional entries for joint weights. A joint weight needs no new data if the
+ * weights of its modules follow each other in the file without a gap. Otherwise it is left out.
+ */
 export function withJointWeights(model: ModelShape, weights: WeightFile): WeightFile {
   const entries = new Map(weights.entries);
   for (const { name, modules, shape } of jointProducts(model)) {
@@ -50,7 +53,7 @@ function endOf({ offset, length }: WeightEntry): number {
   return offset + length;
 }
 
-/** Returns parameters that compute the products whose joint weight is in the file at once. */
+/** Returns a parameter source that computes modules with one matrix product if the file has their joint weight. */
 export function withJointProducts(
   graph: Graph,
   model: ModelShape,
@@ -72,7 +75,8 @@ export function withJointProducts(
       const place = places.get(name);
       if (place === undefined) return base.linear(name, x);
       const { product, start, module } = place;
-      // Equal operations on equal operands are one node, so the product is computed once.
+      // All modules add this product to the graph. The graph merges equal operations on equal operands, so it is
+      // computed once.
       const whole = linear(x, graph.weight(product.name, product.shape));
       const part = slice(whole, 1, start, start + module.out);
       return module.bias ? add(part, base.tensor(`${name}.bias`)) : part;

@@ -57,8 +57,8 @@ function reasonOf(cause: unknown): string {
 }
 
 /**
- * Parses a JSON object and refuses repeated keys. JSON.parse silently takes the last of two equal keys. Another reader
- * may take the first, and would see different contents.
+ * Parses a JSON object and refuses repeated keys. JSON.parse silently uses the last of two equal keys. Another program
+ * may use the first, and would see different contents.
  * @param file name of the source, for errors
  * @throws SwarmError MODEL_JSON
  */

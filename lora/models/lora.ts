@@ -62,9 +62,11 @@ export interface AdaptedModule extends TargetModule {
 export interface TrainedCopy {
   /** Its name in the adapter. */
   readonly tensor: string;
-  /** The parameter that it replaces. For a tied output head, which has no parameter of its own: `<head>.weight`. */
+  /**
+   * The parameter that the copy replaces. A tied output head has no parameter of its own; its name is `<head>.weight`.
+   */
   readonly parameter: string;
-  /** The parameter whose values it starts from. */
+  /** The parameter whose values the copy starts from. */
   readonly from: string;
   readonly shape: readonly number[];
   readonly group: 'bias' | 'saved';
@@ -78,7 +80,7 @@ export interface LoraPlacement {
   readonly useDora?: boolean;
   /** Whether A is an input that is not trained. Default: false. */
   readonly freezeA?: boolean;
-  /** Dropout: the share of A's inputs set to zero in training graphs. Default: 0. */
+  /** Share of A's inputs that dropout sets to zero in training graphs. Default: 0. */
   readonly dropout?: number;
 }
 
@@ -94,8 +96,8 @@ interface Branch {
  * Returns the frozen base with LoRA matrices (Hu et al. 2021): y = x Wᵀ + b + s·(x Aᵀ) Bᵀ, or with DoRA (Liu et al. 2024,
  * arXiv 2402.09353): y = b + m/‖W + s·BA‖ ⊙ (x Wᵀ + s·(x Aᵀ) Bᵀ). The norm is taken over each row of the [out, in] weight
  * and is a constant in the backward pass (section 4.3 of that paper). The adapter's tensors are inputs of the graph, fed
- * under their PEFT names. Row v of an adapted embedding is W[v] + s·A[:, v] Bᵀ. As in PEFT, training the embedding, by
- * matrices or as a saved module, leaves the weight of a tied output head as it was.
+ * under their PEFT names. Row v of an adapted embedding is W[v] + s·A[:, v] Bᵀ. If the embedding is trained, with
+ * matrices or as a saved module, a tied output head still uses the base's weight, as in PEFT.
  */
 export function withLora(graph: Graph, model: ModelShape, placement: LoraPlacement): TrainableSource {
   const { modules, copies = [], useDora = false, freezeA = false, dropout: rate = 0 } = placement;

@@ -5,7 +5,7 @@ import type { EvaluatedTask } from '../tasks/results.ts';
 import { valuesOf } from '../tasks/task.ts';
 import { bootstrapDifference, meanDifference, type PairedDifference, ratioDifference } from './paired.ts';
 
-/** Largest p at which a difference is called better or worse. With a larger p, it is called noise. */
+/** Up to this p, a difference is called better or worse. With a larger p, it is called noise. */
 const LARGEST_P = 0.05;
 
 /** A metric of a task for two models: the one that is compared, and the one that it is compared against. */
@@ -82,7 +82,7 @@ function effectOf(
     case 'weighted_perplexity':
       return ofPerplexity(ratioDifference(weighted(others), weighted(values)));
     case 'bits_per_byte': {
-      // More log-probability is fewer bits.
+      // A higher log-probability means fewer bits, so the sign changes, and the ends of the interval trade places.
       const { difference, low, high, p } = ratioDifference(weighted(others), weighted(values));
       const percent = (nats: number) => (-100 * nats) / Math.LN2 / against;
       return { change: percent(difference), low: percent(high), high: percent(low), p, unit: '%' };

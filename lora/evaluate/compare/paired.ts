@@ -13,13 +13,16 @@ export interface PairedDifference {
   readonly p: number;
 }
 
-/** Standard errors on each side of a 95 % interval of a normal distribution. */
+/** Half of the width of a 95 % interval of a normal distribution, in standard errors. */
 const Z95 = 1.959963984540054;
 const RESAMPLES = 2000;
 /** Above this number of documents whose answers differ, McNemar's test is computed with a normal distribution. */
 const MAX_EXACT = 1000;
 
-/** Mean difference. The interval is normal. The test is McNemar's if all values are 0 or 1, else a normal test. */
+/**
+ * Returns the mean difference, with the interval of a normal distribution. p is that of McNemar's test if all values
+ * are 0 or 1, else that of a normal test.
+ */
 export function meanDifference(first: readonly number[], second: readonly number[]): PairedDifference {
   const differences = Float64Array.from(second, (value, i) => value - first[i]!);
   const difference = differences.reduce((sum, value) => sum + value, 0) / differences.length;
@@ -33,7 +36,10 @@ export function meanDifference(first: readonly number[], second: readonly number
 }
 
 /**
- * Difference of log-probability per unit of weight: Σ(b − a) / Σw. The standard error is that of a ratio (delta method).
+ * Returns the difference of log-probability per unit of weight, Σ(b − a) / Σw. Its standard error is that of a ratio,
+ * by the delta method.
+ * @param first log-probability and weight of each document with the first model
+ * @param second the same with the second model
  */
 export function ratioDifference(
   first: readonly (readonly [number, number])[],
@@ -50,7 +56,9 @@ export function ratioDifference(
   return interval(difference, error, twoSided(difference, error));
 }
 
-/** Difference of any statistic, by a bootstrap that draws the same documents for both models. */
+/**
+ * Returns the difference of any statistic. The interval is that of a bootstrap with the same documents for both models.
+ */
 export function bootstrapDifference(first: Statistic, second: Statistic, count: number): PairedDifference {
   const all = Uint32Array.from({ length: count }, (_, i) => i);
   const difference = second(all) - first(all);
@@ -87,8 +95,8 @@ function twoSided(difference: number, error: number): number {
 }
 
 /**
- * McNemar's exact test (1947). It counts the documents that exactly one model answers correctly. If the models are
- * equally good, each is expected to have half of these documents. Returns the two-sided binomial p.
+ * Returns the two-sided p of McNemar's exact test (1947). This is a binomial test on the documents that exactly one of
+ * the models answers correctly. If the models are equally good, each is expected to be right in half of them.
  */
 export function mcnemar(gained: number, lost: number): number {
   const total = gained + lost;

@@ -1,4 +1,4 @@
-/** lm-evaluation-harness's aggregations of the values that documents have in a metric. */
+/** Aggregations of lm-evaluation-harness: they combine the values of a metric over all documents into one figure. */
 import { type BleuCounts, bleuCounts, bleuScore } from './bleu.ts';
 import { chrfCounts, chrfScore } from './chrf.ts';
 
@@ -25,7 +25,10 @@ export type Aggregation = (typeof AGGREGATIONS)[number];
 /** Computes a figure over some of the documents. */
 export type Statistic = (documents: Uint32Array) => number;
 
-/** Prepares an aggregation, so that it is quick for many samples of the documents. @throws RangeError for labels of f1 */
+/**
+ * Prepares an aggregation, so that it can be computed quickly for many samples of the documents.
+ * @throws RangeError f1 is used with a choice other than 0 and 1
+ */
 export function statisticOf(aggregation: Aggregation, values: readonly MetricValue[]): Statistic {
   switch (aggregation) {
     case 'mean':
@@ -134,7 +137,7 @@ function dot(a: Float64Array, b: Float64Array): number {
   return a.reduce((sum, value, i) => sum + value * b[i]!, 0);
 }
 
-/** Scores that are computed from counts, which add up over documents. */
+/** Makes the statistic of a score that is computed from counts. The counts of the documents are added up first. */
 function countsOf(
   values: readonly MetricValue[],
   count: (prediction: string, reference: string) => BleuCounts,

@@ -7,10 +7,13 @@ import { splitWords, stripEnd } from '../python/text.ts';
 import { countNgrams, countShared } from './ngrams.ts';
 
 const MAX_ORDER = 4;
-/** sacrebleu's logarithm of a precision of zero. */
+/** Number that sacrebleu uses as the logarithm of a precision of zero. */
 const LOG_OF_ZERO = -9999999999;
 
-/** Words of hypothesis and reference, then matching and total n-grams of each order. They add up over a corpus. */
+/**
+ * Counts of a text: words of the prediction and of the reference, then matching and total n-grams of each order. The
+ * counts of a corpus are the sums of those of its texts.
+ */
 export type BleuCounts = Int32Array;
 
 export const BLEU_COUNTS = 2 + 2 * MAX_ORDER;

@@ -8,7 +8,7 @@ export function countNgrams(items: readonly string[], order: number): Map<string
   return counts;
 }
 
-/** Counts the n-grams that both texts have. Each counts as often as in the text where it is rarer. */
+/** Counts the n-grams that two texts share. An n-gram counts as often as it occurs in the text that has fewer of it. */
 export function countShared(a: ReadonlyMap<string, number>, b: ReadonlyMap<string, number>): number {
   let shared = 0;
   for (const [ngram, count] of a) shared += Math.min(count, b.get(ngram) ?? 0);

@@ -34,7 +34,7 @@ function fMeasure(hits: number, predicted: number, expected: number): number {
   return precision + recall > 0 ? (2 * precision * recall) / (precision + recall) : 0;
 }
 
-/** Returns the lengths of the longest common subsequences of all beginnings, [expected + 1][words + 1]. */
+/** Returns the length of the longest common subsequence of each pair of prefixes, as [expected + 1][words + 1]. */
 function commonTable(expected: readonly string[], words: readonly string[]): Uint32Array[] {
   const table = [new Uint32Array(words.length + 1)];
   for (let i = 1; i <= expected.length; i++) {

@@ -5,12 +5,15 @@ import { type Aggregation, type MetricValue, type Statistic, statisticOf } from 
 
 /** Bootstrap samples of cheap aggregations. */
 const RESAMPLES = 100_000;
-/** Bootstrap samples of scores over text, which are slow to compute in Python. */
+/** Bootstrap samples of scores over text. lm-evaluation-harness draws few, because these scores are slow in Python. */
 const TEXT_RESAMPLES = 100;
-/** Samples that are drawn with one random generator. Chunk i has the seed i. */
+/** Number of samples that are drawn with one random generator. The generator of chunk i has the seed i. */
 const CHUNK = 1000;
 
-/** Formula, or number of bootstrap samples, for the standard error of an aggregation. Missing aggregations have none. */
+/**
+ * Method for the standard error of each aggregation: the formula for a mean, or a number of bootstrap samples. An
+ * aggregation that is not listed has no standard error.
+ */
 const METHODS: { readonly [K in Aggregation]?: 'mean' | number } = {
   mean: 'mean',
   median: RESAMPLES,
@@ -23,7 +26,7 @@ const METHODS: { readonly [K in Aggregation]?: 'mean' | number } = {
 };
 
 /**
- * Returns the standard error of an aggregation; null if it has none, or for fewer than two documents.
+ * Returns the standard error of an aggregation; null if the aggregation has none, or for fewer than two documents.
  * @param pause called between chunks of the bootstrap; throws in order to abort
  */
 export async function standardError(
@@ -40,7 +43,7 @@ export async function standardError(
 }
 
 /**
- * Returns the deviation of a statistic over bootstrap samples of the documents.
+ * Returns the standard deviation of a statistic over bootstrap samples of the documents.
  * @param resamples a multiple of 1,000, or less than 1,000
  */
 export async function bootstrapError(

@@ -5,7 +5,10 @@ import type { LanguageModel } from './language-model.ts';
 import { likelihoodsOf } from './score-shared.ts';
 import { scoreWindows } from './score-windows.ts';
 
-/** Returns an opened model as tasks use it. @param maxLength longest input in tokens. Default: the model's context */
+/**
+ * Wraps an opened model in the interface that tasks use.
+ * @param maxLength maximum length of an input in tokens. Default: the model's context
+ */
 export function languageModelOf(bundle: ModelBundle, maxLength?: number): LanguageModel {
   const limit = Math.min(maxLength ?? bundle.model.config.maxPositions, bundle.model.config.maxPositions);
   const encoder = new RequestEncoder(bundle.tokenizer, limit);

@@ -6,7 +6,7 @@ import type { ModelBundle } from '../model-bundle.ts';
 
 /** Sequences that are continued at once. */
 const ROWS = 8;
-/** Memory for keys and values, bytes. Half of it is for beginnings that later requests share. */
+/** Memory for keys and values, in bytes. At most half of it holds prefixes that later requests may share. */
 const CACHE_BYTES = 2 ** 30;
 
 /** A scheduler with the adapter of its requests. */
@@ -18,7 +18,7 @@ export interface DecodeSession {
 
 /**
  * Opens a session for `requests` requests of at most `context` tokens each. Returns null if the engine has no graphs of
- * dynamic size, or if a sequence would not fit into the memory for keys and values.
+ * dynamic size, because the cache needs them.
  */
 export function openDecodeSession(
   bundle: ModelBundle,

@@ -4,7 +4,7 @@ import { evaluateError } from '../errors.ts';
 import { stripEnd } from '../python/text.ts';
 import type { LikelihoodRequest } from './language-model.ts';
 
-/** Tokens to score: those from position `from` on, each given all tokens before it. */
+/** A sequence whose tokens from position `from` on are scored, each given all tokens before it. */
 export interface TokenSequence {
   readonly ids: readonly number[];
   /** At least 1. */
@@ -29,7 +29,7 @@ export class RequestEncoder {
   /** Encodes a context with its continuation. Tokens that do not fit are cut off at the start. */
   pair({ context, continuation }: LikelihoodRequest): TokenSequence {
     if (context === '') return this.#fitted(this.#withoutContext(continuation), 1);
-    // Spaces belong to the token after them.
+    // Spaces at the end of the context move to the continuation, because a token contains the space before its word.
     const shortened = stripEnd(context);
     const moved = context.slice(shortened.length) + continuation;
     const start = this.text(shortened);
@@ -45,7 +45,9 @@ export class RequestEncoder {
     return this.#fitted([...start, ...rest], start.length);
   }
 
-  /** Cuts a text into windows. Each of its tokens is scored once, and a window starts with one token of context. */
+  /**
+   * Cuts a text into windows. Each token of the text is scored once. A window starts with at least one context token.
+   */
   windows(text: string): TokenSequence[] {
     const ids = this.text(text);
     const size = this.#maxLength;
@@ -79,7 +81,7 @@ export class RequestEncoder {
     return ids.length === 0 ? [this.#first] : ids.slice(-fitting);
   }
 
-  /** Encodes with the tokenizer's special tokens, unless the text already starts with the first of them. */
+  /** Encodes a text. Adds the tokenizer's special tokens, unless the text already starts with the first of them. */
   text(text: string): number[] {
     return this.#tokenizer.encode(text, {
       special: this.#firstText === '' || !text.startsWith(this.#firstText),

@@ -1,4 +1,4 @@
-/** Continues many prompts greedily, several at a time, without a cache: for engines that cannot keep one. */
+/** Continues many prompts greedily, several at a time, for engines that have no cache of keys and values. */
 import type { Executable } from '../../engines/engine.ts';
 import { Graph } from '../../graph/graph.ts';
 import { selectRows } from '../../graph/passes/select-rows.ts';

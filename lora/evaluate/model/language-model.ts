@@ -25,7 +25,7 @@ export interface ModelOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
-/** A model, as tasks use it. Results have the order of the requests. */
+/** The interface through which tasks use a model. Results have the order of the requests. */
 export interface LanguageModel {
   /** Returns the log-probability of each continuation. */
   likelihoods(requests: readonly LikelihoodRequest[], options?: ModelOptions): Promise<Likelihood[]>;

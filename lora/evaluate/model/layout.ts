@@ -1,29 +1,29 @@
 /** Lays out token sequences in rows of equal length, so that one graph computes many of them at once. */
 import type { TokenSequence } from './encode.ts';
 
-/** Sequences that share one forward pass: the inputs of all are the beginning of the longest one's. */
+/** Sequences that share one forward pass, because the input of each is a prefix of the longest input. */
 export interface Piece {
-  /** Input tokens. */
+  /** Tokens of the longest input. */
   readonly ids: readonly number[];
-  /** Numbers of the sequences. */
+  /** Indices of the sequences in the list that `sharedPieces` got. */
   readonly members: readonly number[];
 }
 
 export interface PlacedPiece {
   readonly piece: Piece;
   readonly row: number;
-  /** Position of its first token in the row. */
+  /** Position of the piece's first token in the row. */
   readonly start: number;
 }
 
 /**
- * Groups sequences whose inputs are equal, or of which one is the beginning of another. They can share a forward pass,
- * because the logits of a position depend only on the tokens up to it. For example, the choices of a question have equal
- * inputs if each choice has one token, so they become one piece.
+ * Groups sequences whose inputs are equal or prefixes of each other. Such sequences can share a forward pass, because
+ * the logits of a position depend only on the tokens up to it. For example, if each choice of a question has one token,
+ * the sequences of all choices have the same input and become one piece.
  */
 export function sharedPieces(sequences: readonly TokenSequence[]): Piece[] {
   const inputs = sequences.map(({ ids }) => ids.slice(0, -1));
-  // In descending order, every input comes right after one that it is the beginning of, if there is one.
+  // In descending order, an input that is a prefix of others comes after all of them, so the last piece suffices below.
   const order = [...inputs.keys()].sort((a, b) => compare(inputs[b]!, inputs[a]!) || a - b);
   const pieces: { ids: readonly number[]; members: number[] }[] = [];
   for (const index of order) {
@@ -42,7 +42,7 @@ function compare(a: readonly number[], b: readonly number[]): number {
   return a.length - b.length;
 }
 
-/** Places pieces in rows of `length` tokens: each in the first row that has enough places left, longest pieces first. */
+/** Places pieces in rows of `length` tokens, longest pieces first. A piece goes to the first row with enough space. */
 export function placePieces(pieces: readonly Piece[], length: number): PlacedPiece[] {
   const free: number[] = [];
   let firstOpen = 0;
@@ -55,7 +55,7 @@ export function placePieces(pieces: readonly Piece[], length: number): PlacedPie
       if (row === free.length) free.push(length);
       const start = length - free[row]!;
       free[row]! -= size;
-      // Full rows at the front need not be looked at again.
+      // The search for a row skips the full rows at the front.
       while (firstOpen < free.length && free[firstOpen] === 0) firstOpen++;
       return { piece, row, start };
     })

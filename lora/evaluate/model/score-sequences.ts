@@ -14,16 +14,19 @@ import { type PlacedPiece, placePieces, sharedPieces } from './layout.ts';
 const TOKENS_PER_RUN = 1024;
 /** Length in tokens of the shortest rows. Longer rows have twice this length, four times, and so on. */
 const SHORTEST_ROW = 64;
-/** Largest size of the logits of one run, bytes. */
+/** Maximum size of the logits of one run, in bytes. */
 const LOGITS_BYTES = 64 * 2 ** 20;
-/** Sizes of graphs, as shares of the largest number of positions with logits. */
+/**
+ * Graphs are compiled for these shares of the maximum number of positions with logits. A run with few such positions
+ * uses a small graph, and computes few unneeded logits.
+ */
 const SHARES = [1 / 8, 1 / 4, 1 / 2, 1];
 
 /** A position whose logits are needed. */
 interface Slot {
   /** Index of the token in the run. */
   readonly token: number;
-  /** Sequences that have a scored token after this position, with that token. */
+  /** Sequences of which the next token is scored, with the id of that token. */
   readonly targets: readonly { readonly sequence: number; readonly id: number }[];
 }
 
@@ -94,7 +97,7 @@ class LogitScorer {
     const most = Math.max(1, Math.floor(LOGITS_BYTES / 4 / model.config.vocabularySize));
     const slots = Math.min(most, this.batch * length);
     const sizes = SHARES.map((share) => Math.ceil(share * slots));
-    // Where each graph has weights of its own, one graph serves all runs.
+    // If every graph has its own copy of the weights, one graph serves all runs.
     this.#sizes = isSized(engine, weights) ? sizes : sizes.slice(-1);
   }
 
@@ -166,7 +169,7 @@ class LogitScorer {
 
 type Mutable = { -readonly [K in keyof Likelihood]: Likelihood[K] };
 
-/** Adds the log-probabilities of a position's tokens. The sum over the vocabulary is in float64. */
+/** Adds the log-probabilities of a position's scored tokens to the results. Sums over the vocabulary in float64. */
 function addSlot(logits: Float32Array, { targets }: Slot, results: Mutable[]): void {
   let best = 0;
   for (let i = 1; i < logits.length; i++) if (logits[i]! > logits[best]!) best = i;

@@ -1,4 +1,4 @@
-/** Computes log-probabilities of sequences that begin in the same way, each beginning once. */
+/** Computes log-probabilities of sequences. A prefix that several sequences share is computed once. */
 import type { ModelBundle } from '../model-bundle.ts';
 import { openDecodeSession } from './decode-session.ts';
 import type { TokenSequence } from './encode.ts';
@@ -6,12 +6,14 @@ import type { Likelihood, ModelOptions } from './language-model.ts';
 import { scoreSequences } from './score-sequences.ts';
 
 /**
- * Tokens that sharing must save for each sequence. A run over a few tokens takes as long as one over this many, because it
- * reads all weights.
+ * Number of tokens per sequence that sharing prefixes must save to be used. Saving fewer tokens saves no time, because
+ * a run reads all weights, and so takes as long for a few tokens as for about this many.
  */
 const WORTHWHILE = 48;
 
-/** Scores each sequence as `scoreSequences` does. Shares beginnings through the cache if this is faster. */
+/**
+ * Scores sequences as `scoreSequences` does. Shares prefixes through the cache of keys and values if this is faster.
+ */
 export async function likelihoodsOf(
   bundle: ModelBundle,
   sequences: readonly TokenSequence[],
@@ -23,7 +25,7 @@ export async function likelihoodsOf(
     return before === undefined ? sum : sum + commonLength(sequences[before]!.ids, sequences[index]!.ids);
   }, 0);
   const longest = sequences.reduce((most, { ids }) => Math.max(most, ids.length), 0);
-  // The cache also computes the last token of a sequence, which the model may have no position for.
+  // With the cache, the last token of a sequence is computed too, so the model must have a position for it.
   const isWorthwhile = saved / sequences.length >= WORTHWHILE && longest <= bundle.model.config.maxPositions;
   const session = isWorthwhile ? openDecodeSession(bundle, longest, sequences.length) : null;
   if (session === null) return scoreSequences(bundle, sequences, options);
@@ -31,7 +33,7 @@ export async function likelihoodsOf(
   const results = new Array<Likelihood>(sequences.length);
   let done = 0;
   try {
-    // Sequences with the same beginning are neighbours, so that the beginning is still in the cache.
+    // In this order, sequences with the same prefix follow each other, so the prefix is still in the cache.
     await Promise.all(
       order.map(async (index) => {
         const { ids, from } = sequences[index]!;

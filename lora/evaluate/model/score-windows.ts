@@ -1,4 +1,7 @@
-/** Computes log-probabilities of whole texts. Every token counts, so no logits leave the engine, only losses. */
+/**
+ * Computes log-probabilities of whole texts. The graph returns one loss per token, which is far smaller than its
+ * logits.
+ */
 
 import { layOut, type Piece as RowPiece } from '../../data/packing/pieces.ts';
 import { IGNORED_LABEL, type Row } from '../../data/row.ts';
@@ -56,7 +59,7 @@ export async function scoreWindows(
   return sums;
 }
 
-/** Makes a row. The tokens before the scored ones have no label, and their loss is 0. */
+/** Makes a row of windows. Only scored tokens have a label. The loss of all other tokens is 0. */
 function packedRow(placed: readonly PlacedPiece[], windows: readonly TokenSequence[], length: number): Row {
   const pieces = placed.map(({ piece }): RowPiece => {
     const { ids, from } = windows[piece.members[0]!]!;

@@ -1,6 +1,6 @@
 import { Float, floatText, isDictionary, isList, type PythonValue } from './values.ts';
 
-/** Python's `json.dumps(value, indent=indent, ensure_ascii=False)`. @param indent null: one line */
+/** Python's `json.dumps(value, indent=indent, ensure_ascii=False)`. @param indent null for one line */
 export function dumps(value: PythonValue, indent: number | null = null, depth = 0): string {
   if (value instanceof Float) return floatText(value.value);
   const isContainer = isList(value) || isDictionary(value);

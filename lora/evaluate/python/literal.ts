@@ -139,7 +139,7 @@ class LiteralParser {
     return items.length > 0 ? items : Object.fromEntries(entries);
   }
 
-  /** Parses a text, and further texts right after it, which belong to it. */
+  /** Parses a text. Texts that follow it directly are joined to it, as in Python. */
   #texts(): string {
     let result = '';
     for (;;) {

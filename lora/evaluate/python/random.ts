@@ -8,10 +8,13 @@ const SHIFT = 397;
 const MATRIX = 0x9908b0df;
 const UPPER = 0x80000000;
 const LOWER = 0x7fffffff;
-/** 2^26 and 2^53: `random()` is (27 bits · 2^26 + 26 bits) / 2^53. */
+/** 2^26 and 2^53. `random()` draws a number of 27 bits and one of 26, and returns (first · 2^26 + second) / 2^53. */
 const LOW_BITS = 67108864;
 const MANTISSA = 9007199254740992;
-/** The largest pool that `sample` copies, for up to five items. CPython chooses it by the memory of a set. */
+/**
+ * The largest population that `sample` copies to draw up to five items. From a larger one, it collects drawn positions
+ * in a set. CPython chose the number by the memory that the set takes.
+ */
 const SMALL_POOL = 21;
 
 /** Mersenne Twister MT19937 (Matsumoto and Nishimura 1998), seeded and read as CPython 3.11 does. */

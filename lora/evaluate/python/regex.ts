@@ -62,7 +62,7 @@ export class PythonPattern {
     return this.#within(text, () => text.replaceAll(this.#expression, ''));
   }
 
-  /** Python's `re.sub(pattern, replacement, text, count)`. @param count 0: all matches */
+  /** Python's `re.sub(pattern, replacement, text, count)`. @param count 0 replaces all matches */
   replace(text: string, replacement: string, count: number): string {
     const parts = replacementParts(replacement);
     let done = 0;
@@ -133,7 +133,9 @@ class Translator {
     return character;
   }
 
-  /** Matches a sticky expression here, or at another position, without a copy of the rest of the pattern. */
+  /**
+   * Matches a sticky expression at the current position, or at `at`. Unlike a slice, it copies no part of the pattern.
+   */
   #match(expression: RegExp, at = this.#at): RegExpExecArray | null {
     expression.lastIndex = at;
     return expression.exec(this.#source);

@@ -56,8 +56,8 @@ export function isTrue(value: PythonValue): boolean {
 export class ValueProblem extends Error {}
 
 /**
- * Maximum number of values that one comparison or one text visits. A list may hold another list several times, so its text can be
- * exponentially longer than what made it.
+ * Maximum number of values that one comparison, or the conversion of one value to text, visits. A list may hold another
+ * list several times, so its text can be exponentially longer than the template that made it.
  */
 const MAX_NODES = 1_000_000;
 /** Maximum length of the text of a value, in UTF-16 units; a rendered text has the same limit. */

@@ -40,12 +40,12 @@ export function cardOf(report: Report): string {
   return `${lines.join('\n')}\n`;
 }
 
-/** Returns the name of a model for people: that of the adapter, or else of the base. */
+/** Returns a short name of a model: that of the adapter, or else that of the base. */
 export function nameOf({ base, adapter }: ModelNames): string {
   return basename(adapter ?? base);
 }
 
-/** Makes a sentence of a summary. */
+/** Turns a summary into a sentence. */
 export function sentence(summary: string): string {
   return summary === '' ? '' : `${summary[0]!.toUpperCase()}${summary.slice(1)}.`;
 }

@@ -11,7 +11,7 @@ export interface Figure {
   readonly shots: number | null;
   readonly higherIsBetter: boolean;
   readonly value: number;
-  /** null: the metric has none. */
+  /** Null if the metric has no standard error. */
   readonly standardError: number | null;
 }
 

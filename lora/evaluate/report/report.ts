@@ -10,7 +10,7 @@ import { taskDigest } from './sample-lines.ts';
 /** Names of a base and of an adapter. */
 export interface ModelNames {
   readonly base: string;
-  /** null: the base alone. */
+  /** Null for the base alone. */
   readonly adapter: string | null;
 }
 
@@ -22,9 +22,9 @@ export interface ShownDocument {
   readonly prompt: string;
   readonly correct: string;
   readonly answer: string;
-  /** null: only one model was evaluated. */
+  /** Answer of the model of `against`; null if only one model was evaluated. */
   readonly against: string | null;
-  /** Values in the first metric of the task. */
+  /** Value of the answer in the first metric of the task, and that of `against` if there are two models. */
   readonly values: readonly (number | null)[];
 }
 
@@ -43,7 +43,7 @@ export interface Report {
   readonly documents: readonly ShownDocument[];
 }
 
-/** Facts of a report that the evaluation itself does not hold. */
+/** Facts of a report that are not part of the evaluation's results. */
 export interface ReportFacts {
   readonly date: Date;
   /** Version of this program. */
@@ -55,7 +55,7 @@ export interface ReportFacts {
   readonly lossCurve?: LossCurve | null;
 }
 
-/** Documents of each task that the report shows. Documents with different values come first. */
+/** Number of documents per task that the report shows. Those in which the models have different values come first. */
 const SHOWN_DOCUMENTS = 10;
 /** Maximum length of the shown part of a prompt or an answer, in characters. */
 const SHOWN_CHARACTERS = 600;
@@ -117,7 +117,7 @@ function correctText({ target, choices }: DocumentResult): string {
   return typeof target === 'number' && choices !== null ? (choices.at(target) ?? str(target)) : str(target);
 }
 
-/** The answer of a model: its text, its most likely choice, or the log-probability of what it had to predict. */
+/** Returns a model's answer: its text, its most likely choice, or the log-probability of the text it had to predict. */
 function answerText({ answer, responses, choices }: DocumentResult): string {
   if (answer !== null) return answer;
   const scores = responses.map((response) =>

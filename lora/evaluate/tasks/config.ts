@@ -52,11 +52,14 @@ export interface TaskConfig extends Layout {
   readonly metrics: readonly TaskMetric[];
 }
 
-/** Largest number of tokens of an answer without `max_gen_toks`. */
+/** Maximum number of tokens of an answer if the task file has no `max_gen_toks`. */
 const DEFAULT_MAX_TOKENS = 256;
 const MAX_REPEATS = 1000;
 
-/** Keys that change nothing here. Contamination is only measured with a list of training texts. */
+/**
+ * Keys that have no effect in this program. The keys about contamination serve to compare documents with a list of
+ * training texts, and this program has no such list.
+ */
 const WITHOUT_EFFECT = ['tag', 'should_decontaminate', 'doc_to_decontamination_query', 'dataset_name'];
 const KNOWN = new Set([
   ...['task', 'task_alias', 'metadata', 'output_type', 'dataset_path', 'dataset_kwargs', 'training_split'],
@@ -74,7 +77,7 @@ export function parseTask(file: TaskFile): TaskConfig {
   }
   const outputType = (get('output_type') ?? 'generate_until') as OutputType;
   if (!OUTPUT_TYPES.includes(outputType)) {
-    throw file.wrong('output_type', `is ${String(outputType)}; it must be ${OUTPUT_TYPES.join(', ')}`);
+    throw file.wrong('output_type', `is ${String(outputType)}; it must be one of ${OUTPUT_TYPES.join(', ')}`);
   }
   const name = optionalText(file, 'task') ?? basename(file.path).replace(/\.[^.]*$/, '');
   const metadata = get('metadata') as { version?: unknown } | null;
@@ -139,7 +142,7 @@ function fieldOf(file: TaskFile, key: string, value: unknown): FieldSource | nul
   throw file.wrong(key, 'must be a column, a template or a list');
 }
 
-/** Largest number of few-shot examples in a prompt. */
+/** Maximum number of few-shot examples in a prompt. */
 const MAX_EXAMPLES = 1000;
 const FEWSHOT_KEY = 'fewshot_config';
 
@@ -189,7 +192,7 @@ const GENERATION_KEY = 'generation_kwargs';
 function parseGeneration(file: TaskFile, delimiter: string): GenerationSettings {
   const settings = file.entries.get(GENERATION_KEY)?.value ?? {};
   if (typeof settings !== 'object' || Array.isArray(settings))
-    throw file.wrong(GENERATION_KEY, 'must have keys');
+    throw file.wrong(GENERATION_KEY, 'must be keys with values');
   const {
     until = [delimiter],
     do_sample: sampled,
@@ -207,7 +210,7 @@ function parseGeneration(file: TaskFile, delimiter: string): GenerationSettings 
     throw file.wrong(GENERATION_KEY, 'has a value of until that is not a text');
   const maxTokens = TOKEN_LIMITS.map((key) => rest[key]).find((value) => value != null) ?? DEFAULT_MAX_TOKENS;
   if (typeof maxTokens !== 'number' || !Number.isInteger(maxTokens) || maxTokens < 1) {
-    throw file.wrong(GENERATION_KEY, 'has a limit of tokens that is not a whole number above 0');
+    throw file.wrong(GENERATION_KEY, 'has a maximum number of tokens that is not a whole number above 0');
   }
   return { until: texts as string[], maxTokens };
 }

@@ -12,12 +12,12 @@ import type { TaskMetric } from './metric-list.ts';
 /** Values by the name of the metric. */
 export type DocumentValues = Readonly<Record<string, MetricValue>>;
 
-/** Values of a continuation: its log-probability, and whether the model would have written it. */
+/** Returns the values of a continuation: its log-probability, and whether greedy decoding would have produced it. */
 export function continuationValues({ metrics }: TaskConfig, result: Likelihood): DocumentValues {
   return picked(metrics, { perplexity: result.logLikelihood, acc: Number(result.isGreedy) });
 }
 
-/** Values of a whole text, with its number of words or bytes as weight. */
+/** Returns the values of a whole text, with its number of words or bytes as weight. */
 export function rollingValues({ metrics }: TaskConfig, text: string, logLikelihood: number): DocumentValues {
   const words = splitAtSpaces(text).length;
   const bytes = Buffer.byteLength(text);
@@ -29,9 +29,9 @@ export function rollingValues({ metrics }: TaskConfig, text: string, logLikeliho
 }
 
 /**
- * Values of a question with choices.
+ * Returns the values of a question with choices.
  * @param gold number or text of the correct choice, or a list of numbers
- * @param results of each choice and, for `acc_mutual_info`, of each choice without the question
+ * @param results likelihoods of all choices and, for `acc_mutual_info`, of all choices without the question
  */
 export function choiceValues(
   { metrics, name }: TaskConfig,
@@ -66,7 +66,7 @@ export function choiceValues(
   return picked(metrics, values);
 }
 
-/** Values of a generated answer. @param gold the correct answer, or a list of correct answers */
+/** Returns the values of a generated answer. @param gold the correct answers */
 export function answerValues(
   { metrics, name }: TaskConfig,
   gold: readonly string[],

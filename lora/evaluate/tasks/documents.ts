@@ -20,7 +20,7 @@ export interface Split {
   readonly columns: ReadonlySet<string>;
 }
 
-/** Largest number of documents of a split, which are all held in memory. */
+/** Maximum number of documents of a split. It is limited because all of them are held in memory. */
 const MAX_DOCUMENTS = 2_000_000;
 const READERS = ['json', 'parquet'];
 
@@ -73,7 +73,9 @@ export class Splits {
   }
 }
 
-/** Returns the paths of each split. Files without a name of a split are the split `train`, as in `datasets`. */
+/**
+ * Returns the paths of each split. Files listed without the name of a split are the split `train`, as in `datasets`.
+ */
 function splitFiles(file: TaskFile): Map<string, string[]> {
   const reader = file.entries.get('dataset_path')?.value ?? null;
   if (typeof reader !== 'string') throw file.wrong('dataset_path', 'is missing');

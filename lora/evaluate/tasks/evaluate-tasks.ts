@@ -12,14 +12,14 @@ import { TaskFile } from './task-file.ts';
 /** Progress of an evaluation. */
 export interface TaskProgress {
   readonly task: string;
-  /** Whether the model is the one of `against`. */
+  /** Whether the model that is being evaluated is that of `against`. */
   readonly isAgainst: boolean;
   /** Requests that are done, and all requests of the task. A request is a continuation, a text or a prompt. */
   readonly done: number;
   readonly total: number;
 }
 
-/** Task files, and what to evaluate of them. */
+/** Task files, and settings of their evaluation. */
 export interface EvaluateTasksOptions {
   /** Files of tasks and groups in lm-evaluation-harness's YAML, see docs/evaluation.md. */
   readonly tasks: readonly string[];
@@ -27,7 +27,7 @@ export interface EvaluateTasksOptions {
   readonly against?: ModelBundle | undefined;
   /** Evaluates only the first documents of each task. @default all documents */
   readonly limit?: number | undefined;
-  /** Longest input in tokens. Longer prompts lose their beginning. @default the model's context */
+  /** Maximum length of an input in tokens. Longer prompts lose their beginning. @default the model's context */
   readonly maxLength?: number | undefined;
   /** Called while requests are computed. @default not called */
   readonly onProgress?: (progress: TaskProgress) => void;
@@ -58,7 +58,7 @@ export interface LoadedTasks {
 }
 
 /**
- * Reads the files of tasks and groups, and the documents. They can then be evaluated on several models.
+ * Reads the files of tasks and groups, and the documents. The loaded tasks can then be evaluated on several models.
  * @throws SwarmError TASK_FILE, TASK_UNSUPPORTED, TASK_DATA, TASK_DOCUMENT, DATA_*; the signal's reason
  */
 export async function loadTasks({ tasks: paths, limit, signal }: EvaluateTasksOptions): Promise<LoadedTasks> {
@@ -69,7 +69,7 @@ export async function loadTasks({ tasks: paths, limit, signal }: EvaluateTasksOp
     if (names.has(name)) {
       throw evaluateError(
         'TASK_FILE',
-        `${path}: another file has the same name of a task or group, ${name}`,
+        `${path}: the name ${name} is also the name of a task or group in another file`,
         {
           file: path,
           task: name,

@@ -19,13 +19,16 @@ export class Fields {
     this.#columns = columns;
   }
 
-  /** Returns the question; a number for tasks in which every choice has its own question. */
+  /**
+   * Returns the question. In tasks in which every choice has its own question, returns the number of the correct
+   * choice.
+   */
   text(document: Document, source: FieldSource | null = this.#config.docToText): PythonValue {
     const value = this.#value('doc_to_text', source, document);
     return this.#digits(value, source);
   }
 
-  /** Returns the answer, or the number of the correct choice, or a list of them. */
+  /** Returns the correct answer, the number of the correct choice, or a list of correct answers or numbers. */
   target(document: Document, source: FieldSource | null = this.#config.docToTarget): PythonValue {
     if (isList(source)) return fromJson(source);
     const value = this.#value('doc_to_target', source, document);
@@ -60,7 +63,7 @@ export class Fields {
     return this.#text(key, this.#value(key, source, document));
   }
 
-  /** Returns the text of a value, which a column of a document may nest too deeply to print. */
+  /** Returns the text of a value. @throws TASK_DOCUMENT if the value is nested too deeply or is too large to print */
   #text(key: string, value: PythonValue): string {
     try {
       return str(value);
@@ -95,7 +98,9 @@ export class Fields {
     }
   }
 
-  /** Returns the number that a template wrote, if the task has choices. */
+  /**
+   * Converts text to a number if the task has choices and a template wrote only digits. Leaves other values unchanged.
+   */
   #digits(value: PythonValue, source: FieldSource | null): PythonValue {
     if (this.#config.docToChoice === null || !this.#isTemplate(source)) return value;
     return typeof value === 'string' && /^\p{Nd}+$/u.test(value)

@@ -94,7 +94,10 @@ const STEP_OPTIONS: Readonly<Record<string, readonly string[]>> = {
   take_first_k: ['k'],
 };
 
-/** Returns the match with the number `group_select`; of its groups, the first that is not empty. */
+/**
+ * Makes the filter `regex`. It returns the match with the number `group_select`. If the pattern has several groups, it
+ * returns the first group of this match that is not empty.
+ */
 function extractor(options: Record<string, unknown>, file: TaskFile): (response: string) => string {
   const { regex_pattern = DEFAULT_PATTERN, group_select = 0, fallback = '[invalid]' } = options;
   if (typeof regex_pattern !== 'string' || !Number.isInteger(group_select) || typeof fallback !== 'string') {
@@ -106,7 +109,10 @@ function extractor(options: Record<string, unknown>, file: TaskFile): (response:
     if (matches.length === 0) return fallback;
     const match = matches.at(group_select as number);
     if (match === undefined)
-      throw file.wrong(KEY, `selects match ${String(group_select)} of ${matches.length}`);
+      throw file.wrong(
+        KEY,
+        `has a regex filter with group_select ${String(group_select)}, but a response has only ${matches.length} matches`,
+      );
     const found = match.length === 1 ? match[0] : match.find((group) => group !== '');
     return strip(found ?? fallback);
   };

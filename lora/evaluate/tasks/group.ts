@@ -7,7 +7,7 @@ import type { TaskFile } from './task-file.ts';
 /** A mean over the tasks of a group. */
 interface GroupMetric {
   readonly metric: string;
-  /** Names of filters; null: all that the tasks have. */
+  /** Names of filters; null for all filters of the tasks. */
   readonly filters: readonly string[] | null;
   /** Whether each task is weighted by its number of documents. */
   readonly weightBySize: boolean;
@@ -17,7 +17,7 @@ export interface GroupConfig {
   readonly name: string;
   readonly alias: string;
   readonly version: unknown;
-  /** Paths of the files of its tasks. */
+  /** Paths of the task files. */
   readonly files: readonly string[];
   readonly metrics: readonly GroupMetric[];
 }

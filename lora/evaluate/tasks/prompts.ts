@@ -22,7 +22,7 @@ export class FewshotSampler {
     this.#config = config;
   }
 
-  /** Returns the examples of a document. Each call continues the random numbers, so the order of the calls matters. */
+  /** Returns the examples for a document. All calls draw from one random generator, so their order matters. */
   draw(document: Document): readonly Document[] {
     const { fewshot, testSplit } = this.#config;
     const { count } = fewshot;
@@ -67,7 +67,7 @@ export class PromptBuilder {
     this.#sampler = sampler;
   }
 
-  /** Returns the prompt of a document; one per choice if every choice has its own question. */
+  /** Returns the prompt of a document, or one prompt per choice if every choice has its own question. */
   build(document: Document): string | string[] {
     const { description, docToChoice, genPrefix } = this.#config;
     const examples = this.#sampler.draw(document).map((example) => this.#example(example));
@@ -119,7 +119,9 @@ export class PromptBuilder {
   }
 }
 
-/** Joins a given beginning and the rest of an answer with a space, unless one of them has white space there. */
+/**
+ * Joins the beginning and the rest of an answer. Puts a space between them unless one of them has white space there.
+ */
 function withPrefix(prefix: string, answer: string): string {
   if (prefix === '' || answer === '') return prefix + answer;
   return endsWithSpace(prefix) || startsWithSpace(answer) ? prefix + answer : `${prefix} ${answer}`;

@@ -89,7 +89,7 @@ function shotsOf({ config }: Task): number {
   return config.fewshot.count;
 }
 
-/** Returns the number of few-shot examples that all tasks have; undefined if the tasks differ in it. */
+/** Returns the number of few-shot examples if it is the same in all tasks, else undefined. */
 function commonShots(tasks: readonly Task[]): number | undefined {
   return new Set(tasks.map(shotsOf)).size === 1 ? shotsOf(tasks[0]!) : undefined;
 }

@@ -10,7 +10,7 @@ const MAX_CHARACTERS = 1024 * 1024;
 /** Largest number of files that `include` may read. */
 const MAX_FILES = 32;
 
-/** A value with its place. */
+/** The value of a key, and the place where it is written. */
 export interface Entry {
   readonly value: unknown;
   readonly file: string;
@@ -19,7 +19,7 @@ export interface Entry {
 
 /** The keys of a task file and of the files that it includes. */
 export class TaskFile {
-  /** The file itself. Relative paths of data files start from its folder, or from the folder of the file that names them. */
+  /** Path of the task file. Relative paths of data files start from the folder of the file that names them. */
   readonly path: string;
   readonly entries: ReadonlyMap<string, Entry>;
 
@@ -28,7 +28,10 @@ export class TaskFile {
     this.entries = entries;
   }
 
-  /** Reads a file. Its own keys win over included ones. @throws TASK_FILE, TASK_UNSUPPORTED for `!function` */
+  /**
+   * Reads a file. Its own keys take precedence over included ones.
+   * @throws TASK_FILE, TASK_UNSUPPORTED for `!function`
+   */
   static async read(path: string): Promise<TaskFile> {
     return new TaskFile(path, await readEntries(resolve(path), new Set()));
   }

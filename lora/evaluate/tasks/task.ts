@@ -23,10 +23,10 @@ import type { TaskFile } from './task-file.ts';
 interface DocumentRequests {
   readonly document: Document;
   readonly target: PythonValue;
-  /** Choices, and the correct one, of a multiple_choice task; else null. */
+  /** The choices, and the correct choice, of a multiple_choice task; else null. */
   readonly choices: readonly string[] | null;
   readonly gold: PythonValue;
-  /** Context and continuation, or the text, or the prompt, of each request. */
+  /** For each request a context with its continuation, a whole text, or a prompt, depending on the output type. */
   readonly texts: readonly (readonly [string, string] | readonly [string])[];
 }
 
@@ -42,7 +42,7 @@ export interface DocumentResult {
   readonly requests: DocumentRequests['texts'];
   /** Answers of the model to each request: likelihoods, log-probabilities of whole texts, or texts. */
   readonly responses: readonly (Likelihood | number | string)[];
-  /** The answer after the filter, for generated answers. */
+  /** A generated answer after the filter; null for other output types. */
   readonly answer: string | null;
   readonly values: DocumentValues;
 }

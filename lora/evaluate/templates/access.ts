@@ -1,10 +1,10 @@
-/** Python's access to items and slices, and what else an expression of a template needs besides operators. */
+/** Functions for expressions of templates: constants, Python's items and slices, and `range`. */
 import { codePoints } from '../python/text.ts';
 import { isDictionary, isList, type PythonValue, str } from '../python/values.ts';
 import { TemplateProblem } from './problem.ts';
 import type { Expression } from './syntax.ts';
 
-/** Longest list that `range` makes. */
+/** Maximum length of a list that `range` makes. */
 const MAX_RANGE = 10_000;
 const CONSTANTS: Readonly<Record<string, PythonValue>> = {
   true: true,

@@ -9,7 +9,7 @@ export interface CallArguments {
   readonly named: ReadonlyMap<string, PythonValue>;
 }
 
-/** Largest width of `zfill`, in characters, as for a text that `*` makes. */
+/** Maximum width of `zfill`, in characters. Texts that the operator `*` makes have the same limit. */
 const MAX_WIDTH = 1_000_000;
 
 type Method<T> = (on: T, args: readonly PythonValue[], call: CallArguments) => PythonValue;

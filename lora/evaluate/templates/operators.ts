@@ -11,7 +11,7 @@ import {
 } from '../python/values.ts';
 import { TemplateProblem } from './problem.ts';
 
-/** Maximum length of a text or list that `*` makes, and of the number of times, which counts for an empty value too. */
+/** Maximum length of a text or list that `*` makes, and maximum number of repetitions, even of an empty value. */
 const MAX_REPEATED = 1_000_000;
 
 /** Computes `left operator right`, except for `and` and `or`. @throws TemplateProblem */

@@ -18,7 +18,7 @@ import {
   type Statement,
 } from './syntax.ts';
 
-/** Largest number of evaluated nodes of one rendering. */
+/** Maximum number of syntax nodes that one rendering evaluates. */
 const MAX_STEPS = 1_000_000;
 /** Maximum length of a rendered text, in characters. */
 const MAX_CHARACTERS = 16 * 1024 * 1024;

@@ -18,7 +18,7 @@ export interface GeneratorProcessOptions {
 }
 
 type Remote<Request> = Omit<Request, 'adapter'> & {
-  /** Id of a loaded adapter; null: the base alone. */
+  /** Id of a loaded adapter; null for the base alone. */
   adapter: string | null;
 };
 

@@ -44,14 +44,14 @@ export async function removeBases({
 }
 
 /**
- * File names that `prepareWeights` and `prepareServingWeights` give: the base's digest, the format, and the version of
- * the quantisation.
+ * Names of the files that `prepareWeights` and `prepareServingWeights` write. A name consists of the base's digest, the
+ * format and, for quantised weights, the version of the quantisation.
  */
 const WEIGHTS = /^[0-9a-f]{64}\.(?:f32|[qs](?<bits>[48])v(?<version>\d+))$/;
 /**
  * Time without a write, in milliseconds, after which a partial file counts as abandoned. A process that converts
- * weights writes more often than that. The process id in the file's name is not enough: if several containers share the
- * cache, the id can belong to a process of another container.
+ * weights writes far more often than once an hour. The process id in the file's name alone does not tell whether the
+ * writer still runs, because containers that share the cache cannot see each other's processes.
  */
 const ABANDONED_MS = 3_600_000;
 
@@ -76,7 +76,7 @@ export async function removeOutdated(
   }
 }
 
-/** Deletes the converted weights, of every base, whose base bits differ from `bits`. The folder need not exist. */
+/** Deletes all converted weights that have other base bits than `bits`, for all bases. The folder need not exist. */
 export async function removeOtherBits(
   cacheDir: string,
   { bits, onUndeleted }: { bits: BaseBits; onUndeleted: OnUndeleted },

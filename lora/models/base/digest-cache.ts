@@ -12,9 +12,9 @@ import { readJsonObject } from '../json.ts';
  */
 export const RECORDED_FROM_BYTES = 8 * 2 ** 20;
 /**
- * Minimum time in milliseconds between a file's last change and its record. Earlier records are not trusted, because a
- * further change within the time resolution of the file system would leave the file's times as they are. FAT has a
- * resolution of two seconds.
+ * Minimum time in milliseconds between a file's last change and its record. A record made sooner is not trusted: the
+ * file could change again so soon that the file system gives it the same times as before, and the second change would
+ * go unnoticed. FAT stores times in steps of two seconds.
  */
 export const SETTLED_MS = 2_000;
 const MAX_RECORD_BYTES = 16 * 2 ** 10;
@@ -47,11 +47,11 @@ export async function forgetDigests(cacheDir: string): Promise<void> {
 }
 
 /**
- * Returns the SHA-256 of a file, in hex, and its size in bytes; closes the handle. With a folder for records, a large file
- * is not read again while its path, device, inode, size, mtime and ctime are unchanged. The system sets the ctime itself,
- * so a tool that writes and then resets the mtime is noticed.
+ * Returns the SHA-256 of a file, in hex, and its size in bytes; closes the handle. If `records` is a folder, a large
+ * file is not read again while its path, device, inode, size, mtime and ctime are unchanged. Programs cannot set the
+ * ctime, so a change is noticed even if a program resets the mtime afterwards.
  *
- * @param records folder of the records; null: read the file
+ * @param records folder of the cached digests; null to read the file in any case
  */
 export async function digestOf(
   path: string,

@@ -18,12 +18,12 @@ export interface FindBaseOptions
   readonly folder?: string;
   /** Environment variables, for {@link hubSettings}. @default those of this process */
   readonly environment?: Environment;
-  /** Folder for models that are converted from GGUF files. @default SWARM_CACHE, else lora-swarm in the user's cache folder */
+  /** Folder for models converted from GGUF files. @default SWARM_CACHE, else `lora-swarm` in the user's cache folder */
   readonly cacheDir?: string;
 }
 
 /**
- * Returns the folder of a base. Fetches a hub model into the shared cache, and converts a GGUF file, first.
+ * Returns the folder of a base. First fetches a model from the hub into the shared cache, or converts a GGUF file.
  * @throws SwarmError MODEL_DIR `base` is neither a folder, a GGUF file nor a hub name; the errors of {@link fetchModel}
  *   and {@link openGgufBase}
  */

@@ -22,7 +22,7 @@ export interface RotaryConstants {
 export interface AttentionContext extends LayerAttention {
   readonly inputs: SequenceInputs;
   readonly rotary: RotaryConstants;
-  /** Applies the norm at a module path to the heads of queries or keys, [B, heads, T, D]; null: no norm. */
+  /** Applies the norm at a module path to the heads of queries or keys, [B, heads, T, D]; null if there is no norm. */
   readonly norm: ((heads: Tensor, module: string) => Tensor) | null;
 }
 

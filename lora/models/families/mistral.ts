@@ -18,7 +18,7 @@ export const mistral = llamaDecoder<MistralConfig>('mistral', (json) => {
   });
   const window = readWindow(json, 4096);
   const windows = layerWindows(json, dimensions.layers, window, () => window !== null);
-  // transformers ignores layer_types here, so a config with different types is for another implementation.
+  // transformers ignores layer_types in Mistral models, so a config with different types was made for another program.
   if (windows.some((one) => one !== window)) throw unsupported('layer_types', json.layer_types, [null]);
   return {
     family: 'mistral',

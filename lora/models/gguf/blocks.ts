@@ -64,7 +64,10 @@ const DECODERS: Readonly<Partial<Record<TensorType, DecodeBlock>>> = {
   },
 };
 
-/** Decodes Q4_K and Q5_K: eight groups of 32 weights, each w = d·scale·q − dmin·minimum. */
+/**
+ * Decodes a block of Q4_K or Q5_K: eight groups of 32 weights. A weight is d·scale·q − dmin·minimum, where d and dmin
+ * belong to the block, scale and minimum to the group, and `numberOf` returns the integer q.
+ */
 function decodeGroups(
   bytes: Uint8Array,
   at: number,
@@ -81,8 +84,9 @@ function decodeGroups(
 }
 
 /**
- * Reads scale and minimum of a group, 6 bits each. The first four groups are in the low six bits of bytes 0 to 7. The
- * others have their low four bits in bytes 8 to 11, and their high two bits in the high bits of bytes 0 to 7.
+ * Reads the scale and the minimum of a group, 6 bits each. Those of the first four groups are the low six bits of bytes
+ * 0 to 7. Those of the other groups have their low four bits in bytes 8 to 11, and their high two bits in the high bits
+ * of bytes 0 to 7.
  */
 function scaleAndMinimum(bytes: Uint8Array, at: number, group: number): [scale: number, minimum: number] {
   if (group < 4) return [bytes[at + group]! & 63, bytes[at + 4 + group]! & 63];
@@ -90,7 +94,10 @@ function scaleAndMinimum(bytes: Uint8Array, at: number, group: number): [scale: 
   return [(both & 15) | ((bytes[at + group - 4]! >> 6) << 4), (both >> 4) | ((bytes[at + group]! >> 6) << 4)];
 }
 
-/** Reads number i of Q5_0 or Q5_1: the fifth bit is bit i of four bytes, and 16 bytes with the low four bits follow. */
+/**
+ * Reads the five-bit integer of weight i in a block of Q5_0 or Q5_1. Its highest bit is bit i of the first four bytes.
+ * Its low four bits are in the 16 bytes after them.
+ */
 function fiveBits(bytes: Uint8Array, at: number, i: number): number {
   const byte = bytes[at + 4 + (i & 15)]!;
   return (i < 16 ? byte & 15 : byte >> 4) | (((bytes[at + (i >> 3)]! >> (i & 7)) & 1) << 4);

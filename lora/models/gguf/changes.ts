@@ -30,7 +30,7 @@ export function convertTensor(
 }
 
 /**
- * Changes the order of the rows in each head of D rows: row 2·i + h in GGUF, with h of 0 or 1, is row i + h·D/2 in
+ * Changes the order of the rows in each head of D rows. For h = 0 and h = 1, row 2·i + h in GGUF is row i + h·D/2 in
  * Hugging Face's layout.
  */
 async function* permuted(

@@ -18,7 +18,7 @@ export const ARCHITECTURES: Readonly<Record<ModelConfig['family'], string>> = {
 
 /** Number of layers of Gemma 3 27B, for which llama.cpp divides attention scores by a different number. */
 export const GEMMA_27B_LAYERS = 62;
-/** llama.cpp's rotary base for Gemma's layers with a window, and the period of layers without one. */
+/** llama.cpp's rotary base for Gemma 3's layers with a window. Every layer whose number is a multiple of 6 has none. */
 export const GEMMA_SLIDING_THETA = 10_000;
 export const GEMMA_PERIOD = 6;
 
@@ -83,7 +83,7 @@ function gemmaKeys(config: Gemma3Config): [string, WrittenValue][] {
   return keys;
 }
 
-/** Returns the number p for which the layers p, 2p, … (counted from 1), and no others, have no window. */
+/** Returns the number p such that exactly the layers p, 2p, … (counted from 1) have no window. */
 function slidingPeriod(windows: Gemma3Config['windows']): number {
   const first = windows.indexOf(null);
   // Without a layer of full attention, any period beyond the last layer is right.
@@ -93,7 +93,7 @@ function slidingPeriod(windows: Gemma3Config['windows']): number {
   return period;
 }
 
-/** Rotary positions. Llama 3's scaling is a tensor instead (see {@link ropeFactors}). */
+/** Returns the keys for rotary positions. Llama 3's scaling has no key, but a tensor (see {@link ropeFactors}). */
 function ropeKeys({ theta, scaling }: RopeConfig): [string, WrittenValue][] {
   const keys: [string, WrittenValue][] = [['rope.freq_base', f32(theta)]];
   if (scaling === null) return keys;

@@ -36,7 +36,10 @@ export interface TensorFormat {
   readonly weights: number;
   /** Bytes of a block. */
   readonly bytes: number;
-  /** ggml's number for a file most of whose matrices have this type (`general.file_type`); null if we write no such files. */
+  /**
+   * Value of `general.file_type`: ggml's number for a file in which most matrices have this type. Null if this program
+   * does not write such files.
+   */
   readonly fileType: number | null;
 }
 

@@ -34,7 +34,7 @@ export async function openGgufBase({ path, cacheDir, signal, onProgress }: GgufB
   if (await isFolder(output)) return output;
   await makeFolder(parent, { next: 'set SWARM_CACHE to a folder that you may write to' });
   try {
-    // The folder has the digest in its name, and the conversion opens the file again.
+    // The folder is named after the digest of the file. The conversion opens the file again, so it must be unchanged.
     const beforeRename = () => requireSame(path, before);
     await importGguf({ path, output, signal, onProgress, beforeRename });
   } catch (error) {
@@ -46,7 +46,7 @@ export async function openGgufBase({ path, cacheDir, signal, onProgress }: GgufB
 
 /** @throws SwarmError GGUF_CHANGED */
 async function requireSame(path: string, before: BigIntStats): Promise<void> {
-  // A file that is gone has changed, too.
+  // A file that has been deleted counts as changed.
   const now = await stat(path, { bigint: true }).catch(() => null);
   if (now?.ino === before.ino && now.size === before.size && now.mtimeNs === before.mtimeNs) return;
   throw modelError('GGUF_CHANGED', `${path} changed while it was being converted`, { file: path });

@@ -28,7 +28,7 @@ export interface ImportGgufOptions {
   readonly beforeRename?: () => Promise<void>;
 }
 
-/** Factors of the rotary frequencies. They are part of the config in Hugging Face's layout. */
+/** Tensor with the factors of the rotary frequencies. In Hugging Face's layout, the factors are part of the config. */
 const ROPE_FACTORS = 'rope_freqs.weight';
 /** The largest head has 512 dimensions, so this is far more than a file needs. */
 const MAX_ROPE_FACTORS = 4096;
@@ -188,7 +188,7 @@ async function writeTokenizer(
   { definition, config, endTokens, templates }: TokenizerFiles,
   { bos_token_id }: Json,
 ): Promise<void> {
-  // Without line breaks, because a large vocabulary would exceed the limit of a file.
+  // Written without line breaks, because with them a large vocabulary would exceed the maximum size of tokenizer.json.
   await writeDurably(join(dir, 'tokenizer.json'), JSON.stringify(definition));
   await writeJson(join(dir, 'tokenizer_config.json'), config);
   await writeJson(join(dir, 'generation_config.json'), {

@@ -81,7 +81,7 @@ function decoderConfig(metadata: Metadata, architecture: string, facts: TensorFa
   const hidden = number('embedding_length');
   const heads = number('attention.head_count');
   const headDim = optional('attention.key_length', hidden / heads);
-  // A comparison that also refuses NaN, which 0 / 0 gives.
+  // The comparison is negated so that it also refuses NaN, the result of 0 / 0 above.
   if (!(headDim <= MAX_HEAD_DIM))
     throw metadata.invalid(`${architecture}.attention.key_length`, `at most ${MAX_HEAD_DIM} per head`);
   for (const key of ['attention.value_length', 'rope.dimension_count'])
@@ -139,8 +139,8 @@ function ropeConfig(
 }
 
 /**
- * Finds the settings of Llama 3's scaling that give these factors. A file holds only the factors, so the settings that all
- * published models share are tried. Returns null if they give other factors.
+ * Finds the settings of Llama 3's scaling that give these factors. The file has only the factors, so this function
+ * tries the settings that all published models share. Returns null if these settings give other factors.
  */
 function llama3Scaling(
   factors: Float32Array,

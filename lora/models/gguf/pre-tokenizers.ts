@@ -10,9 +10,11 @@ export interface PreTokenizer {
   readonly name: string;
   /** Names that mean the same in llama.cpp. */
   readonly aliases: readonly string[];
-  /** Whether a word that is a token as a whole is taken without merges (`ignore_merges` of tokenizer.json). */
+  /**
+   * Whether a word that is in the vocabulary becomes one token without any merges (`ignore_merges` of tokenizer.json).
+   */
   readonly ignoreMerges: boolean;
-  /** Whether llama.cpp puts the BOS token before a text if the file does not say so. */
+  /** Whether llama.cpp puts the BOS token before a text if the file has no key `add_bos_token`. */
   readonly addBos: boolean;
   /** Whether transformers normalises text to NFC first. llama.cpp does not. */
   readonly nfc: boolean;

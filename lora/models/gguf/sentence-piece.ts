@@ -10,17 +10,19 @@ import { MAX_JSON_BYTES } from '../json.ts';
 export const SPACE_MARK = '▁';
 
 /**
- * Maximum number of merges. Gemma's 262,144 tokens give about 515,000. Their number can grow with the square of the
- * vocabulary, so a small file could otherwise fill the disk and the memory.
+ * Maximum number of merges. Gemma's 262,144 tokens give about 515,000 merges. The number of merges can grow with the
+ * square of the vocabulary, so without a limit a small file could fill the disk and the memory.
  */
 export const MAX_MERGES = 2 ** 21;
 
-/** Maximum length of all merges together, in UTF-16 units: a tokenizer.json with more could not be read again. */
+/**
+ * Maximum length of all merges together, in UTF-16 units. A longer tokenizer.json would be too large to be read again.
+ */
 const MAX_MERGE_CHARACTERS = MAX_JSON_BYTES;
 
 /**
- * Maximum length of a token that merges make, in UTF-16 units; the time for its pairs grows with the square. Published
- * vocabularies have runs of spaces of up to 128.
+ * Maximum length of a token that merges make, in UTF-16 units. The time to find its pairs grows with the square of its
+ * length. The longest such tokens of published vocabularies are runs of 128 spaces.
  */
 export const MAX_MERGED_LENGTH = 256;
 
@@ -50,7 +52,8 @@ export function spaceMarks({ normalizer, pre_tokenizer: pre }: Json): SpaceMarks
     return null;
   const scheme = pre.prepend_scheme ?? (pre.add_prefix_space === false ? 'never' : 'always');
   if (scheme !== 'always' && scheme !== 'first' && scheme !== 'never') return null;
-  // A Metaspace adds no second space before a text that begins with one, whatever its scheme. SentencePiece adds one.
+  // A Metaspace never adds a space before a text that begins with one, even with the scheme "always". SentencePiece
+  // does.
   return { prefix: scheme === 'never' ? 'never' : 'first', splits: pre.split !== false };
 }
 
@@ -68,12 +71,12 @@ function isWithoutEffect(pre: unknown): boolean {
 }
 
 /**
- * Returns scores with which SentencePiece makes these merges in this order; null if there are none.
+ * Returns scores with which SentencePiece makes these merges in this order; null if no scores do.
  *
- * Each token has one score, so all pairs that make a token must follow each other in the list. Tokens whose pairs are
- * mixed get the same score. Of equal scores, SentencePiece takes the leftmost pair, so this is allowed only where the
- * order does not matter: for added tokens, which are found before merging, and for runs of one character such as several
- * spaces, which grow from the left with either rule.
+ * Each token has one score, so all pairs that make a token must follow each other in the list. If the pairs of several
+ * tokens are mixed, these tokens get the same score. Among equal scores, SentencePiece merges the leftmost pair first.
+ * Equal scores are therefore allowed only where this changes no result: for added tokens, which are found before
+ * merging, and for runs of one character such as several spaces, which grow from the left in any case.
  *
  * @param tokens text of each token by id; null for tokens that merges cannot make
  * @param merges pairs in the order in which they are made

@@ -21,7 +21,7 @@ export interface TokenizerToWrite {
   readonly suffix: readonly number[];
   /** Ids of the tokens that end a text or a turn. */
   readonly endTokens: readonly number[];
-  /** Number of rows of the embedding. Rows without a token get a name. */
+  /** Number of rows of the embedding. A row without a token gets a placeholder such as `[PAD151665]`. */
   readonly rows: number;
   /** Chat templates by name. */
   readonly templates: Readonly<Record<string, string>>;
@@ -113,7 +113,8 @@ function listTokens(model: Json, added: readonly AddedToken[], rows: number): To
   }
   for (const { id, content, special } of added) {
     if (id >= rows) continue;
-    // Skips runs of spaces that merges can also make. If they were added tokens, llama.cpp would print the space marks.
+    // Runs of spaces that merges can also make stay normal tokens. As added tokens, llama.cpp would print them with the
+    // space mark in place of spaces.
     if (!special && model.byte_fallback === true && content.includes('▁') && mergeable.has(content)) continue;
     if (content === model.unk_token) continue;
     add(id, content, special ? TOKEN_TYPES.control : TOKEN_TYPES.userDefined);
@@ -121,7 +122,7 @@ function listTokens(model: Json, added: readonly AddedToken[], rows: number): To
   return tokens.map((token, id) => token ?? { text: `[PAD${id}]`, type: TOKEN_TYPES.unused });
 }
 
-/** Keys of a tokenizer over bytes. */
+/** Returns the metadata keys of a tokenizer over bytes. */
 function byteKeys(definition: Json, model: Json): [string, WrittenValue][] {
   const pre = preTokenizerLike(definition.pre_tokenizer, model.ignore_merges === true);
   if (pre === undefined)

@@ -28,7 +28,7 @@ export interface UploadedCommit {
   readonly url: string;
 }
 
-/** Status of a hub for a repository that exists already. */
+/** HTTP status with which a hub answers a request to create a repository that already exists. */
 const EXISTS = 409;
 /** Longest wait for the answer to one request, in milliseconds. A part of an upload has at most a few hundred MiB. */
 const REQUEST_MS = 10 * 60_000;
@@ -58,7 +58,8 @@ export async function uploadToHub(options: UploadOptions, deps: HubDeps): Promis
       files: await Promise.all(contents),
       commitTitle: title,
       branch: revision,
-      // The other protocol needs WebAssembly, and saves nothing for a file that is new as a whole.
+      // Xet, the hub's other upload protocol, needs WebAssembly. It skips the parts of a file that the hub already has,
+      // which saves nothing for a new file.
       useXet: false,
       abortSignal: signal,
     });
@@ -77,7 +78,7 @@ export async function uploadToHub(options: UploadOptions, deps: HubDeps): Promis
   }
 }
 
-/** Returns the `fetch` for the library: with a deadline, and with the token only for requests to the hub itself. */
+/** Returns the `fetch` for the library. It adds a deadline and, for requests to the hub itself, the token. */
 function uploadFetch(
   { endpoint, accessToken, signal }: UploadOptions,
   { clock, fetch }: HubDeps,

@@ -42,7 +42,7 @@ export async function prepareWeights(
     signal?: AbortSignal;
     /** @default 32 */
     bits?: BaseBits;
-    /** Outdated weights in `cacheDir` are deleted. @default ignores failures */
+    /** Called for outdated weights in `cacheDir` that could not be deleted. @default ignores them */
     onUndeleted?: OnUndeleted;
   } = {},
 ): Promise<WeightFile> {
@@ -64,8 +64,8 @@ export function weightFileSuffix(bits: BaseBits): string {
 }
 
 /**
- * Returns the size of the file in bytes. The weights take the same amount of memory, whether they are mapped or packed
- * for kernels.
+ * Returns the size of the weight file in bytes. The weights take the same amount of memory, whether an engine maps the
+ * file or packs the weights for its kernels.
  */
 export function weightFileBytes(model: ModelShape, bits: BaseBits): number {
   return layOut(model, bits).size;

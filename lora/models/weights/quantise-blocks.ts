@@ -1,6 +1,6 @@
 /**
- * Quantises a weight matrix for inference: blocks of 32 consecutive inputs of one output have a scale. It is the layout
- * of onnxruntime's MatMulNBits.
+ * Quantises a weight matrix for inference. In each row of W (one output), every block of 32 consecutive weights has one
+ * scale. onnxruntime's operator MatMulNBits uses this layout.
  */
 import type { BlockedEntry } from '../../engines/weights.ts';
 import type { QuantisedBits } from './quantise.ts';
@@ -10,7 +10,7 @@ export const BLOCK = 32;
 
 /**
  * Candidate scales at 4 bits, relative to the scale that fits the largest weight. A smaller scale clips that weight,
- * which may reduce the total error. At 8 bits nothing is gained.
+ * which may reduce the total error. At 8 bits, smaller scales do not reduce the error.
  */
 const TRIED_SCALES = [1, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7];
 

@@ -1,6 +1,6 @@
 /** Types of quantised weight matrices, and of the quantisers that make them. */
 
-/** One copy of a matrix [rows, columns]. */
+/** One of the two stored copies of a quantised matrix, W or Wᵀ, as [rows, columns]. */
 export interface Blocks {
   /**
    * At 4 bits, a code is the integer plus 8. A byte holds two codes, the first in its lower half. Shape: [rows, blocks,
@@ -8,7 +8,7 @@ export interface Blocks {
    * At 8 bits, a code is the integer as int8. Shape: [rows, columns].
    */
   readonly codes: Uint8Array;
-  /** At 4 bits, one per block: [rows, blocks]. At 8 bits, one per row of W, the same in both copies. */
+  /** At 4 bits, one scale per block: [rows, blocks]. At 8 bits, one per row of W; both copies have the same scales. */
   readonly scales: Float32Array;
 }
 

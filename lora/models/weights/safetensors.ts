@@ -23,8 +23,8 @@ export interface SafetensorsHeader {
 }
 
 /**
- * Maximum header size of a model file in bytes: room for 100,000 tensors. The reference implementation allows 100 MB, but
- * parsing that much of an untrusted file would take seconds.
+ * Maximum header size of a model file in bytes, enough for 100,000 tensors. The reference implementation allows 100 MB,
+ * but parsing that much of an untrusted file would take seconds.
  */
 export const MAX_HEADER_BYTES = 16 * 2 ** 20;
 /** Maximum number of dimensions. Weights of language models have two, convolutions up to five. */

@@ -10,10 +10,10 @@ import { BLOCK, quantiseBlocks } from './quantise-blocks.ts';
 import { Layout, writeAll, writeOnce } from './weight-cache.ts';
 
 /**
- * Converts a base's weights to a file for serving. Unlike the file of `prepareWeights`, it holds each matrix once, because
- * there is no backward pass, and in blocks for the kernel that is fastest for single tokens. Modules that read the same
- * values are one matrix (see `jointProducts`). Linear modules have `bits`
- * bits, the embedding and the output head 8; norms, biases and learned positions stay float32.
+ * Converts a base's weights to a file for serving. It has no transposed copies of the matrices, because there is no
+ * backward pass. The matrices are in blocks for the kernel that is fastest for single tokens. Modules with the same input
+ * are stored as one matrix (see `jointProducts`). Linear modules have `bits` bits, and the embedding and the output head
+ * have 8. Norms, biases and learned positions stay float32.
  *
  * @throws SwarmError MODEL_*, TENSORS_* the model's files have changed since it was opened
  */
