@@ -18,14 +18,17 @@ const LORA_FIELDS: Readonly<Record<string, string>> = {
   bias: 'bias',
 };
 
-/** Maximum length of the text of a setting, in characters. Longer texts are cut, because settings are only shown and compared. */
+/**
+ * Maximum length of a setting's text, in characters. Longer texts are cut, because settings are only shown and
+ * compared.
+ */
 const TEXT_CHARACTERS = 4096;
 
 /** Returns the settings in the content of adapter_config.json, under names such as "lora.rank". */
 export function loraSettings(config: Readonly<Record<string, unknown>>): Settings {
   const found = Object.entries(LORA_FIELDS).flatMap(([field, name]) => {
     const value = config[field];
-    // The order of target modules means nothing, and PEFT writes them in any order.
+    // PEFT writes the target modules in no fixed order, and their order has no effect, so they are sorted.
     return isEmpty(value) ? [] : [[name, field === 'target_modules' ? sorted(value) : value]];
   });
   return flatSettings({ lora: Object.fromEntries(found) as Record<string, unknown> });

@@ -36,7 +36,7 @@ export interface AddOptions extends VersionFacts {
   readonly base?: string | KnownBase;
   /** Tags besides `latest` to move to the version. @default none */
   readonly tags?: readonly string[];
-  /** Why the version is added, for the tag log. @default "added from a folder" */
+  /** Reason for the addition, which the tag log shows. @default "added from a folder" */
   readonly reason?: string;
   /** Folder that caches the digests of bases. @default no cache */
   readonly cacheDir?: string;
@@ -47,7 +47,7 @@ export interface AddOptions extends VersionFacts {
 /**
  * Adds a PEFT folder as a version. Copies the files, so the folder may change or vanish afterwards. If the folder of the
  * base is known, checks every tensor. Otherwise, checks only the header of the weight file.
- * @returns the version, and whether it is new; a folder with the same content as a version gives that version
+ * @returns the version, and whether it is new. If a version of this name has the same content, it is returned instead.
  * @throws SwarmError BASE_UNKNOWN neither the adapter nor the caller names the base
  * @throws SwarmError ADAPTER_BASE the adapter was made for another base
  * @throws SwarmError ADAPTER_*, MODEL_*, TENSORS_*, FILE_CHANGED, STORE_FULL, WRITE_FAILED; the signal's reason
@@ -75,7 +75,8 @@ export async function addFolder(
   }
   const paths = [ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE];
   const digests = await Promise.all(paths.map((path) => requireDigest(join(folder, path))));
-  // The hold comes before the copies, so that no garbage collection deletes them before the version is recorded.
+  // The files are protected before they are copied, so that no garbage collection deletes them before the version is
+  // recorded.
   const hold = registry.holds.hold(digests, registry.clock.now());
   try {
     const files: VersionManifest['files'] = [];
@@ -113,10 +114,11 @@ async function baseOf(
   const describing = { ...(cacheDir && { cacheDir }), ...(signal && { signal }) };
   if (base !== undefined) return knownBase(base, describing);
   if (named === null) {
-    const message = `the adapter in ${folder} does not hold the digest of its base, because another program wrote it`;
+    const message = `the adapter in ${folder} has no digest of its base, because another program wrote it`;
     throw registryError('BASE_UNKNOWN', message, { folder });
   }
-  // A base that this registry has seen is described and checked again, unless its folder is gone or has changed.
+  // If the registry has seen the base in a folder, and the folder still has it, the adapter is checked against that
+  // base.
   const seen = registry.baseFolder(named);
   const found =
     seen === null ? null : await knownBase(seen, describing).catch(() => signal?.throwIfAborted() ?? null);

@@ -1,7 +1,7 @@
 import { rmSync } from 'node:fs';
 import type { Registry } from './registry.ts';
 
-/** Time in milliseconds for which blobs that nothing needs are kept: a removed version can be added back until then. */
+/** Time in milliseconds for which unneeded blobs are kept, so that a removed version can still be restored. */
 export const GRACE_MS = 24 * 60 * 60 * 1000;
 
 /** Options of a garbage collection. */
@@ -20,8 +20,8 @@ export interface Collected {
 }
 
 /**
- * Garbage collection: finds the blobs that no version in use and no running addition or export needs, and that have been
- * unneeded for longer than the grace period. Deletes them only if asked to.
+ * Finds the blobs that no version in use and no running addition or export has needed during the grace period. Deletes
+ * these blobs only if `delete` is set.
  */
 export async function collectGarbage(registry: Registry, options: CollectOptions = {}): Promise<Collected> {
   const { delete: deletes = false, graceMs = GRACE_MS } = options;
@@ -43,7 +43,10 @@ export async function collectGarbage(registry: Registry, options: CollectOptions
   }
   return { deleted: deletes, blobs: found, bytes: found.reduce((sum, { size }) => sum + size, 0) };
 
-  /** Checks again and deletes while no other process can hold the blob or record a version that needs it. */
+  /**
+   * Checks again that a blob is unneeded, and deletes it. Other processes cannot write to the registry meanwhile, so
+   * none can start to need the blob between the check and the deletion.
+   */
   function deleteUnneeded(digest: string): boolean {
     return registry.exclusively(() => {
       if (holds.isNeeded(digest, now, before)) return false;

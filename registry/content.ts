@@ -1,7 +1,7 @@
 import { encodeCbor, sha256 } from '../protocol/cbor.ts';
 import type { VersionManifest } from '../protocol/version-manifest.ts';
 
-/** Returns a digest of base and files. Two versions of a name with the same digest are the same adapter. */
+/** Returns a digest of a version's base and files. Versions with equal digests contain the same adapter. */
 export function contentOf({ base, files }: Pick<VersionManifest, 'base' | 'files'>): string {
   const described = files
     .map(({ path, digest }) => ({ path, digest }))

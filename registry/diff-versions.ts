@@ -4,7 +4,7 @@ import { withFiles } from './export/export-folder.ts';
 import type { Registry } from './registry.ts';
 import { type AdapterVersion, allMetrics } from './version.ts';
 
-/** A setting or metric that differs between two versions; null: the version does not have it. */
+/** A setting or metric that differs between two versions. A value is null if the version does not have it. */
 export interface FactChange<Value> {
   readonly name: string;
   readonly first: Value | null;

@@ -10,7 +10,7 @@ import type { FileBlobs } from '../storage/blobs.ts';
 import { registryError } from './errors.ts';
 import type { AdapterVersion } from './version.ts';
 
-/** Age in milliseconds from which a half-made folder belongs to a process that was killed. */
+/** Age in milliseconds from which an unfinished folder counts as left by a process that was killed. */
 const ABANDONED_MS = 24 * 60 * 60 * 1000;
 /** Beginning of the names of folders in which uploads and downloads keep their files. */
 export const TRANSFER = 'transfer-';
@@ -63,7 +63,7 @@ export class FolderViews {
     return target;
   }
 
-  /** Deletes folders of versions that are no longer in use, and what killed processes left. */
+  /** Deletes the folders of versions that are no longer in use, and unfinished folders that killed processes left. */
   async sweep(keep: (name: string, number: number) => boolean, now: number): Promise<void> {
     const age = async (path: string): Promise<number> =>
       now - ((await stat(path).catch(() => null))?.mtimeMs ?? now);

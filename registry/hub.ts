@@ -1,4 +1,6 @@
-/** Versions on a Hugging Face hub: one repository for an adapter, one commit for a version. */
+/**
+ * Uploads and downloads versions with a Hugging Face hub. An adapter has a repository, and each version is a commit.
+ */
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { commonError } from '../common/common-errors.ts';
@@ -22,7 +24,7 @@ import type { AdapterVersion } from './version.ts';
 export interface HubAccount {
   /** URL of the hub, without a trailing slash. */
   readonly endpoint: string;
-  /** Token of the account; null: none. */
+  /** Token of the account; null if there is none. */
   readonly accessToken: string | null;
 }
 
@@ -40,7 +42,10 @@ export interface HubPushOptions extends HubAccount {
 export interface HubPullOptions extends HubAccount {
   /** `ORG/NAME`, or `ORG/NAME@REVISION`. */
   readonly repository: string;
-  /** Name of the adapter here. @default the name in the signed manifest, else the last part of the repository's name */
+  /**
+   * Name of the adapter in this registry.
+   * @default the name in the signed manifest, else the last part of the repository's name
+   */
   readonly name?: string | undefined;
   /** Folder of the base. Needed if the repository has no manifest of a version. */
   readonly base?: string | undefined;
@@ -52,7 +57,7 @@ const MIB = 2 ** 20;
 
 /**
  * Uploads a version to a model repository on a hub: the PEFT files, the model card and the manifest.
- * @returns the commit and its page
+ * @returns the commit and the URL of its page
  * @throws SwarmError USAGE, VERSION_DAMAGED, HUB_*; the signal's reason
  */
 export async function pushToHub(

@@ -7,11 +7,11 @@ export interface LineageNode {
   readonly digest: string;
   /** `NAME:vN`; for a version that this registry does not know, the label that its child gives it. */
   readonly label: string;
-  /** null: this registry does not know the version. */
+  /** Null if this registry does not know the version. */
   readonly version: AdapterVersion | null;
-  /** How the child was made from this version; null at the root. */
+  /** Method and weight by which the child was made from this version; null at the root. */
   readonly edge: Pick<VersionManifest['parents'][number], 'method' | 'weight'> | null;
-  /** Whether the parents are listed at an earlier node with the same version. */
+  /** Whether `parents` is empty because an earlier node with the same version lists them. */
   readonly repeated: boolean;
   readonly parents: readonly LineageNode[];
 }
@@ -19,7 +19,7 @@ export interface LineageNode {
 /** Returns the lineage of a version. A version that occurs several times is expanded once. */
 export function lineageOf(registry: Registry, version: AdapterVersion): LineageNode {
   const seen = new Set<string>();
-  // A parent's digest is inside the signed manifest of its child, so no version is its own ancestor.
+  // The recursion ends: a manifest contains the digests of its parents, so no version can be its own ancestor.
   const expand = (
     digest: string,
     label: string,

@@ -19,7 +19,7 @@ export async function loadVersion(
   const { digest } = await describeBase(model.dir, options);
   requireSameBase(version, { digest, where: model.dir });
   const adapter = await readPeftFolder(await registry.folder(version), model);
-  // A file that another program wrote does not hold the digest of its base, but the manifest does.
+  // The manifest always has the digest of the base. The adapter's file lacks it if another program wrote the file.
   const bound = { ...adapter, baseDigest: version.manifest.base.digest };
   await checkBase(model, bound, options);
   return bound;

@@ -15,21 +15,21 @@ import { requireSameBase } from './known-base.ts';
 import type { Registry } from './registry.ts';
 import type { AdapterVersion } from './version.ts';
 
-/** Sources, method and result of a merge of versions. */
+/** Versions to merge into one, and how. */
 export interface MergeVersionsOptions {
   /** Name of the adapter that the result becomes a version of. */
   readonly name: string;
-  /** The versions to merge, each with the factor of its change. A negative factor subtracts it. */
+  /** The versions to merge. Each has a weight, the factor of its change. A negative weight subtracts the change. */
   readonly sources: readonly { readonly version: AdapterVersion; readonly weight: number }[];
   /** @default 'cat', which gives exactly the weighted sum of the changes */
   readonly method?: CombineMethod;
-  /** Share of the values that `magnitude_prune`, `ties`, `dare_linear` and `dare_ties` keep. @default 0.5 */
+  /** Share of values that the methods `magnitude_prune`, `ties`, `dare_linear` and `dare_ties` keep. @default 0.5 */
   readonly density?: number;
   /** Rank of the result of `svd`. @default the largest rank of the versions */
   readonly rank?: number;
-  /** How `ties` and `dare_ties` elect the sign of each value. @default 'total' */
+  /** Rule by which `ties` and `dare_ties` choose the sign of each value. @default 'total' */
   readonly signs?: SignRule;
-  /** Seed of the values that `dare_linear` and `dare_ties` keep. @default 0 */
+  /** Seed of the random choice of values that `dare_linear` and `dare_ties` keep. @default 0 */
   readonly seed?: number;
   /** Tags besides `latest` to move to the result. @default none */
   readonly tags?: readonly string[];

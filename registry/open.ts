@@ -35,7 +35,7 @@ export async function openRegistry(
 function ownKey(home: string): () => Promise<Signer> {
   let signer: Promise<Signer> | undefined;
   return () => {
-    // The import takes a noticeable time, and commands that only read need no key.
+    // Imported late, because the import takes a noticeable time, and commands that only read need no key.
     signer ??= import('../net/identity.ts').then(
       async ({ loadIdentity }) => (await loadIdentity(home)).signer,
     );

@@ -26,7 +26,7 @@ export interface CheckpointToPublish {
   };
   /** Name of the adapter. @default the name of the job */
   readonly name?: string | undefined;
-  /** Why it is published, for the tag log. @default "checkpoint of a job" */
+  /** Reason for the publication, which the tag log shows. @default "checkpoint of a job" */
   readonly reason?: string;
 }
 
@@ -76,7 +76,7 @@ export function isPublished(registry: Registry, name: string, checkpoint: string
     .some(({ manifest }) => manifest.job?.checkpoint === checkpoint);
 }
 
-/** Returns a checkpoint of a job as `publishCheckpoint` expects it. */
+/** Converts a checkpoint of a job to the form that `publishCheckpoint` expects. */
 export function publishable(digest: string, { round, contributors, metrics }: Checkpoint) {
   const { heldOutLoss, heldOutTokens, trainLoss, tokens, seconds, drift } = metrics;
   const nodes = new Set(contributors.map(({ peer }) => peer)).size;
@@ -84,7 +84,7 @@ export function publishable(digest: string, { round, contributors, metrics }: Ch
   return { digest, round, metrics: known(all) };
 }
 
-/** Returns the metrics that are known. */
+/** Returns the metrics that are not null. */
 export function known(metrics: Readonly<Record<string, number | null>>): VersionManifest['metrics'] {
   return Object.fromEntries(
     Object.entries(metrics).filter((entry): entry is [string, number] => entry[1] !== null),

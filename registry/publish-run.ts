@@ -55,8 +55,9 @@ export async function publishRun(
 }
 
 /**
- * Returns the parent entry of the version that training started from; empty if the registry does not know it.
- * @param start digest of the version, if it is known, and digest of the file that this program writes for the adapter
+ * Returns the version that training started from, as an entry for the manifest's `parents`. Returns no entry if the
+ * registry does not know the version.
+ * @param start `version`: digest of the version, null if it is not known. `digest`: digest of the adapter's weight file
  */
 export function startOf(
   start: { version: string | null; digest: string } | null,
@@ -69,7 +70,7 @@ export function startOf(
   return parent === null ? [] : [{ digest: parent.digest, label: parent.label, method, weight: 1 }];
 }
 
-/** Returns a name for an adapter that resembles a folder's name. */
+/** Makes a valid name for an adapter from the name of a folder. */
 export function nameOf(folder: string): string {
   const name = basename(folder)
     .toLowerCase()
@@ -79,7 +80,7 @@ export function nameOf(folder: string): string {
   return nameSchema.safeParse(name).success ? name : 'adapter';
 }
 
-/** Returns the run's settings without paths, which are private and mean nothing on another machine. */
+/** Returns the run's settings without paths, because paths are private and useless on another machine. */
 function settingsOf({
   settings: { spec, engine, baseBits, precision },
 }: RunState): VersionManifest['settings'] {

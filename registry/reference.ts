@@ -1,7 +1,10 @@
 import { nameSchema } from '../protocol/ids.ts';
 import { registryError } from './errors.ts';
 
-/** A version as people write it: a name with a tag, a number or a digest. A bare name means the tag `latest`. */
+/**
+ * A reference to a version, as people write it: a name with a tag, a number or a digest. A name alone means the tag
+ * `latest`.
+ */
 export type VersionReference =
   | { readonly name: string; readonly tag: string }
   | { readonly name: string; readonly number: number }
@@ -10,7 +13,10 @@ export type VersionReference =
 /** The tag that always names the version that was added last. */
 export const LATEST = 'latest';
 
-/** Fewest digits of an abbreviated digest. With 8 digits, two of a million versions collide once in 10,000 registries. */
+/**
+ * Minimum number of digits of an abbreviated digest. Among 1,000 versions of a name, the probability that two digests
+ * begin with the same 8 digits is about 1 in 9,000.
+ */
 const DIGEST_DIGITS = 8;
 const NUMBER = /^v([1-9]\d{0,8})$/;
 const DIGEST = new RegExp(`^[0-9a-f]{${DIGEST_DIGITS},64}$`);
@@ -39,7 +45,7 @@ export function requireReference(text: string): VersionReference {
   });
 }
 
-/** Returns whether a text may be a tag. Texts such as "v3" may not, because they are numbers of versions. */
+/** Returns whether a text can be a tag. Texts such as "v3" cannot, because they are numbers of versions. */
 export function isTag(text: string): boolean {
   return nameSchema.safeParse(text).success && !/^v\d+$/.test(text);
 }

@@ -30,13 +30,13 @@ export interface RegistryDeps {
   readonly signer: () => Promise<Signer>;
 }
 
-/** A version to record whose files are blobs already. */
+/** A version to record. Its files must already be blobs of the registry. */
 export interface VersionToRecord {
   /** The signed manifest. */
   readonly envelope: Uint8Array;
   /** Tags besides `latest` to move to the version. @default none */
   readonly tags?: readonly string[];
-  /** Why the version was added, for the tag log. */
+  /** Reason for the addition, which the tag log shows. */
   readonly reason: string;
 }
 
@@ -205,8 +205,8 @@ export class Registry {
   }
 
   /**
-   * Undoes the newest change of a tag that has not been undone yet, so the tag names the version before that change again.
-   * Skips removed versions.
+   * Undoes the newest change of a tag that has not been undone yet, so that the tag names the version before that
+   * change again. If that version has been removed, goes further back.
    * @throws SwarmError TAG_UNKNOWN, ROLLBACK_EMPTY
    */
   rollback(name: string, tag: string, reason: string): Promise<TagChange> {
@@ -218,12 +218,15 @@ export class Registry {
     return this.#tags.all(name);
   }
 
-  /** Returns the changes of the tags of a name, oldest first. @param tag the tag; null: all tags */
+  /** Returns the changes of a name's tags, oldest first. @param tag the tag; null for all tags */
   tagLog(name: string, tag: string | null = null): TagChange[] {
     return this.#tags.log(name, tag);
   }
 
-  /** Stores metrics that were measured after the version was added. @param source what measured, such as a task file */
+  /**
+   * Stores metrics that were measured after the version was added.
+   * @param source name of the program or file that measured, such as the name of a task file
+   */
   measure(
     version: Pick<AdapterVersion, 'name' | 'number'>,
     source: string,
@@ -240,8 +243,8 @@ export class Registry {
   }
 
   /**
-   * Removes a version. Its files stay until garbage collection deletes them. If `latest` names it, `latest` moves to the
-   * newest version in use. With `force: true`, the version may have other tags, which are deleted.
+   * Removes a version. Its files stay until garbage collection deletes them. If the tag `latest` names the version, it
+   * moves to the newest version in use. If the version has other tags, `force: true` is needed, and deletes these tags.
    * @throws SwarmError VERSION_TAGGED, and the errors of `resolve`
    */
   async remove(reference: string | VersionReference, { force = false } = {}): Promise<AdapterVersion> {
@@ -255,7 +258,7 @@ export class Registry {
     });
   }
 
-  /** Remembers the folder of a base, as a hint for later exports. @internal */
+  /** Records in which folder a base was seen, so that later exports find it. @internal */
   rememberBase(digest: string, folder: string): void {
     this.#versions.rememberBase(digest, folder, this.clock.now());
   }

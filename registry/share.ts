@@ -1,4 +1,4 @@
-/** Versions that travel between two machines over libp2p, without a daemon. */
+/** Transfers versions between two machines over libp2p, without a daemon. */
 import { randomBytes } from 'node:crypto';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -29,7 +29,7 @@ export interface ShareOptions {
 export interface FetchVersionOptions {
   /** The line that `shareVersion` returned on the other machine. */
   readonly ticket: string;
-  /** Name of the adapter here. @default its name on the other machine */
+  /** Name of the adapter in this registry. @default its name on the other machine */
   readonly name?: string | undefined;
   /** @default never aborts */
   readonly signal?: AbortSignal;
@@ -51,14 +51,14 @@ export interface ShareDeps {
   readonly log: Logger;
 }
 
-/** Id of the key of a share. Keys have ids because the key of a job changes. The key of a share never changes. */
+/** Id of the key of a share. The protocol gives keys ids because the key of a job changes. A share has only one key. */
 const KEY_ID = 1;
-/** Largest signed manifest that is read back from the store, in bytes. */
+/** Maximum size of a signed manifest that is read from the blob store, in bytes. */
 const ENVELOPE_BYTES = 2 ** 20;
 
 /**
- * Serves the files of a version until `stop` is called. Only a peer that has the ticket gets the files. All other peers
- * get the answer that the files do not exist.
+ * Serves the files of a version until `stop` is called. Only a peer that has the ticket gets the files. Other peers get
+ * the same answer as if the files did not exist.
  * @throws SwarmError VERSION_DAMAGED, LISTEN_FAILED, USAGE for a wrong address
  */
 export async function shareVersion(
@@ -171,7 +171,7 @@ async function connect(network: SwarmNetwork, { addresses }: Ticket, signal: Abo
   throw failure;
 }
 
-/** Starts a host with a key of its own, because a second host with the registry's key would look like the same peer. */
+/** Starts a libp2p host with a new key. Two hosts that both used the registry's key would look like the same peer. */
 async function startHost(
   { home, blobs, clock }: Registry,
   addresses: { listen: readonly string[]; announce: readonly string[] },

@@ -3,10 +3,10 @@ import { isTag, LATEST, labelOf } from './reference.ts';
 import { type TagChange, type TagTable, tagStack } from './store/tags.ts';
 import type { VersionTable } from './store/versions.ts';
 
-/** Who moves a tag, when, and why. */
+/** The author, time and reason of a tag's move. */
 export type TagMove = Pick<TagChange, 'author' | 'at' | 'reason'>;
 
-/** The changes of tags. Every method must run inside a transaction of the database. */
+/** Changes tags. Every method must be called inside a transaction of the database. */
 export class TagWriter {
   readonly #tags: TagTable;
   readonly #versions: VersionTable;
@@ -16,7 +16,7 @@ export class TagWriter {
     this.#versions = deps.versions;
   }
 
-  /** Moves a tag. If the tag names the version already, the log gets no new line. @throws SwarmError TAG_NAME */
+  /** Moves a tag. If the tag already names the version, the log gets no new line. @throws SwarmError TAG_NAME */
   set({ name, number, tag }: { name: string; number: number; tag: string }, move: TagMove): TagChange {
     if (!isTag(tag)) {
       const message = `"${tag.slice(0, 80)}" cannot be a tag: tags have 1 to 64 characters from a-z 0-9 . _ -, and v1, v2, … are versions`;

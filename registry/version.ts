@@ -19,7 +19,7 @@ export interface AdapterVersion {
   readonly removedAt: number | null;
 }
 
-/** Returns all metrics of a version; a later measurement replaces an earlier one of the same name. */
+/** Returns all metrics of a version. If a metric was measured several times, its newest value counts. */
 export function allMetrics(
   version: Pick<AdapterVersion, 'manifest'>,
   measurements: readonly Measurement[],

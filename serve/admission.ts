@@ -8,11 +8,11 @@ export interface AdmissionLimits {
   readonly total: number;
 }
 
-/** Seconds that a refused client waits if no request has ended yet. */
+/** Seconds that a refused client is asked to wait if no request has ended yet. */
 const FIRST_RETRY_SECONDS = 1;
-/** Longest time in seconds that a refused client is asked to wait. */
+/** Maximum time in seconds that a refused client is asked to wait. */
 const MAX_RETRY_SECONDS = 60;
-/** Weight of the newest request in the mean time of a request. */
+/** Weight of the newest request in the moving average of request durations. */
 const NEWEST_SHARE = 0.2;
 
 /**
@@ -24,10 +24,10 @@ export class Admission {
   readonly #now: () => number;
   readonly #admitted = new Map<string, number>();
   #unanswered = 0;
-  /** Mean time of a request in seconds; null before the first request has ended. */
+  /** Moving average of request durations in seconds; null before the first request has ended. */
   #meanSeconds: number | null = null;
 
-  /** @param deps `now`: milliseconds, for measuring durations */
+  /** @param deps `now`: a clock in milliseconds, which is used only to measure durations */
   constructor(limits: AdmissionLimits, { now }: { now: () => number }) {
     this.limits = limits;
     this.#now = now;
@@ -40,15 +40,17 @@ export class Admission {
 
   /**
    * Admits a request. Returns a function that the caller calls when the request has been answered.
-   * @throws SwarmError SERVE_TOO_MANY for one client, SERVE_BUSY for all (values: `limit`, `retryAfter` in seconds);
-   *   SERVE_REQUEST for a request that is too large even alone
+   * @throws SwarmError SERVE_TOO_MANY the client has too many unanswered sequences (values: `limit`, `retryAfter` in
+   * seconds)
+   * @throws SwarmError SERVE_BUSY all clients together have too many (same values)
+   * @throws SwarmError SERVE_REQUEST the request alone has more sequences than a limit allows
    */
   admit(client: string, sequences: number): () => void {
     const own = this.#admitted.get(client) ?? 0;
     const { perClient, total } = this.limits;
     const largest = Math.min(perClient, total);
     if (sequences > largest) {
-      // No wait helps, so the client must not be told to send the request again.
+      // Waiting would not help, so the error does not ask the client to send the request again.
       const message = `the request has ${sequences} sequences (prompts × choices); the limit is ${largest}`;
       throw serveError('SERVE_REQUEST', message, { limit: largest });
     }

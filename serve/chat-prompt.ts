@@ -16,7 +16,7 @@ export interface ChatMessage {
 export interface ChatPromptOptions {
   /** Folder of the base, with its chat template. */
   readonly dir: string;
-  /** Template to use: `chatml`, `plain` or a file. null: the model's. */
+  /** Template to use: `chatml`, `plain` or the path of a file. Null for the model's own template. */
   readonly template: string | null;
 }
 
@@ -25,7 +25,7 @@ export interface ChatPromptOptions {
  * process with limits on time and memory.
  */
 export class ChatPrompts {
-  /** Where the template comes from, for people. */
+  /** Description of where the template comes from, which is shown to people. */
   readonly origin: string;
   readonly #sources: TemplateSources;
   readonly #specialTokens: SpecialTokens;
@@ -52,7 +52,7 @@ export class ChatPrompts {
   }
 
   /**
-   * Renders the messages, followed by the header of the answer.
+   * Renders the messages, followed by the beginning of the assistant's answer ("generation prompt").
    * @throws SwarmError SERVE_REQUEST if the template refuses the conversation; TEMPLATE_INVALID, TEMPLATE_LIMIT
    */
   async render(messages: readonly ChatMessage[]): Promise<string> {
@@ -61,13 +61,13 @@ export class ChatPrompts {
     try {
       const parts = [{ end: messages.length, addGenerationPrompt: true }];
       const { text, lengths, odd } = await runner.render({ template: 'default', messages, parts });
-      // The header follows the last message, so the prompt is usually not a beginning of `text`.
+      // `text` has no generation prompt. If it is not a prefix of the rendered prompt, the whole prompt is in `odd`.
       return odd?.text ?? text.slice(0, lengths[0]);
     } catch (error) {
       if (isSwarmError(error, 'ROW_TEMPLATE')) {
         throw serveError('SERVE_REQUEST', error.message, { param: 'messages' }, { cause: error });
       }
-      // After a limit, the process has ended. The next conversation starts a new one.
+      // A process that reached a limit has ended. The next conversation starts a new process.
       if (this.#runner === runner) this.#runner = null;
       await runner.close();
       throw error;

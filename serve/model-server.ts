@@ -25,14 +25,19 @@ import type { TokenizerInfo } from './http/tokens.ts';
 import { type AdapterSource, folderSource } from './models/adapter-source.ts';
 import { Catalog, type ModelEntry } from './models/catalog.ts';
 
-/** Default of {@link ModelServerOptions.maxAdapters}: 16 adapters of rank 16 on a 1B model take about 1 GB. */
+/**
+ * Default of {@link ModelServerOptions.maxAdapters}. 16 adapters of rank 16 for a model of 1 billion parameters take
+ * about 1 GB.
+ */
 export const MAX_ADAPTERS = 16;
-/** Default limits on unanswered sequences: a client may send one batch of the largest size. */
+/**
+ * Default limits on unanswered sequences. The limit per client allows one request with the maximum number of prompts.
+ */
 export const MAX_UNANSWERED = 1024;
 export const MAX_UNANSWERED_PER_CLIENT = 256;
 /** Default deadline for stopping, in milliseconds. */
 const STOP_MS = 4_500;
-/** Time in milliseconds in which stopped answers send their last event. */
+/** Time in milliseconds that a stopping server leaves to interrupted answers to send their last event. */
 const LAST_EVENT_MS = 300;
 const POLL_MS = 20;
 
@@ -52,19 +57,22 @@ export interface ModelServerOptions {
   readonly adapters?: readonly (AdapterSource | FolderAdapter)[];
   /** IP address or host name to listen on. @default 127.0.0.1 */
   readonly host?: string;
-  /** @default 0: any free port */
+  /** @default 0, which means any free port */
   readonly port?: number;
-  /** Keys that clients may send. Listening beyond loopback needs at least one key. @default none: no key is needed */
+  /**
+   * Valid API keys. A server that listens on more than loopback needs at least one. @default none, so that clients need
+   * no key
+   */
   readonly keys?: readonly string[];
   /** Origins of web pages that may send requests (CORS); `*` allows all. @default none */
   readonly origins?: readonly string[];
-  /** Chat template: `chatml`, `plain` or a file. null: the model's. @default null */
+  /** Chat template: `chatml`, `plain` or the path of a file. @default null, which means the model's own template */
   readonly template?: string | null;
-  /** Largest number of adapters in memory. @default 16 */
+  /** Maximum number of adapters in memory. @default 16 */
   readonly maxAdapters?: number;
-  /** Largest number of unanswered sequences. @default 1024 */
+  /** Maximum number of unanswered sequences of all clients together. @default 1024 */
   readonly maxUnanswered?: number;
-  /** Largest number of unanswered sequences of one client. @default 256 */
+  /** Maximum number of unanswered sequences of one client. @default 256 */
   readonly maxUnansweredPerClient?: number;
 }
 
@@ -93,15 +101,15 @@ export interface ModelServerDeps {
 
 /** A server that answers requests. */
 export interface ModelServer {
-  /** Root of its URLs. OpenAI clients get `<url>/v1` as their base URL. */
+  /** URL of the server. The base URL for OpenAI clients is `<url>/v1`. */
   readonly url: string;
-  /** Where the chat template comes from; null: the model has none. */
+  /** Description of where the chat template comes from; null if the model has none. */
   readonly template: string | null;
   /** Lists the base and the named adapters that the server offers now. */
   models(): Promise<ModelEntry[]>;
   /**
-   * Refuses new requests, waits for the running ones, and closes all connections. Requests that are still running shortly
-   * before the deadline end with an error. Idempotent. @param options `deadlineMs`: @default 4,500
+   * Refuses new requests, waits for the running ones, and closes all connections. Requests that still run 300 ms before
+   * the deadline end with an error. Idempotent. @param options `deadlineMs`: deadline in milliseconds, 4,500 by default
    */
   stop(options?: { deadlineMs?: number }): Promise<void>;
 }
@@ -155,7 +163,7 @@ export async function startModelServer(
     isDraining: () => isDraining,
     stopping: stopping.signal,
     onStreamError: ({ url }, error) => {
-      // The access line of the request says that its client has disconnected.
+      // If the client has disconnected, the access line of the request already says so.
       if (!isSwarmError(error, 'SERVE_CLIENT_GONE')) log.warn({ url, error }, 'stream-ended');
     },
   };

@@ -24,8 +24,8 @@ import {
 
 /**
  * Writes a version as an OCI image layout with the media types of ModelPack. Tools such as oras and skopeo can push the
- * layout to a registry of container images. Every file is a layer, and so is the signed manifest, so that an import keeps
- * the identity of the version.
+ * layout to a registry of container images. Every file is a layer. The signed manifest is a layer too, so that an
+ * import keeps the identity of the version.
  * @param output folder to write into; it is created if it is missing
  * @returns the digest of the image manifest, "sha256:…"
  * @throws SwarmError VERSION_DAMAGED, STORE_FULL, WRITE_FAILED, FOLDER_UNUSABLE

@@ -19,15 +19,16 @@ import {
 } from './oci-layout.ts';
 import { recordFiles, requireFile } from './record-files.ts';
 
-/** The image to import, and its name here. */
+/** The image to import, and the name of its adapter in this registry. */
 export interface ImportOptions {
   /** Folder of an OCI image layout. */
   readonly layout: string;
   /** Tag of the image, if the layout has several. @default the only image */
   readonly image?: string | undefined;
   /**
-   * Name of the adapter here. With another name, the version gets a new manifest, which names the imported version as its
-   * parent. @default the name in the layout, with which the version keeps its manifest, its signature and its digest
+   * Name of the adapter in this registry. With a name other than that in the layout, the version gets a new manifest,
+   * which names the imported version as its parent. @default the name in the layout, with which the version keeps its
+   * manifest, its signature and its digest
    */
   readonly name?: string | undefined;
   /** @default never aborts */
@@ -71,7 +72,7 @@ function choose(manifests: readonly Descriptor[], image: string | undefined, lay
   const known = manifests.map(nameOf).join(', ');
   throw invalid(
     layout,
-    `it has ${found.length} images${image === undefined ? '' : ` "${image}"`}`,
+    `it has ${found.length} images${image === undefined ? '' : ` with the tag "${image}"`}`,
     `choose one with --image: ${known}`,
   );
 }
@@ -93,8 +94,8 @@ async function readJson<S extends z.ZodType>(layout: string, path: string, schem
 }
 
 /**
- * A link could lead out of the layout, and opening a pipe would wait for a writer for ever. Windows lacks both flags, where the
- * check of the opened file still refuses what is not a regular file.
+ * Flags that refuse links, which could lead out of the layout, and that keep the opening of a pipe from waiting for a
+ * writer for ever. Windows has neither flag, but the opened file is also checked to be a regular file.
  */
 const OPEN_FLAGS = constants.O_RDONLY | (constants.O_NOFOLLOW ?? 0) | (constants.O_NONBLOCK ?? 0);
 
@@ -106,7 +107,7 @@ async function readSmall(path: string, layout: string): Promise<Uint8Array> {
     if (!stats.isFile()) throw invalid(layout, `${path} is not a regular file`);
     if (stats.size > OCI_JSON_BYTES)
       throw invalid(layout, `${path} has ${stats.size} bytes (limit ${OCI_JSON_BYTES})`);
-    // One byte more than the size shows that the file grew.
+    // The buffer has one byte more than the file, so that a file that grows meanwhile is noticed.
     const buffer = new Uint8Array(stats.size + 1);
     let length = 0;
     for (let bytesRead = -1; bytesRead !== 0 && length < buffer.length; length += bytesRead)

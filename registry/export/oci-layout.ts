@@ -14,9 +14,12 @@ export const FILE_PATH = 'org.cncf.model.filepath';
 /** Annotation with the tag of an image. */
 export const REF_NAME = 'org.opencontainers.image.ref.name';
 
-/** Largest index or manifest of a layout, in bytes. The image specification recommends this limit to registries. */
+/**
+ * Maximum size of an index or manifest, in bytes. The image specification recommends this limit to container
+ * registries.
+ */
 export const OCI_JSON_BYTES = 4 * 2 ** 20;
-/** Largest number of images in an index, and of layers in a manifest, that an import reads. */
+/** Maximum number of images in an index, and of layers in a manifest, that an import accepts. */
 const ENTRIES = 1024;
 
 const annotations = z.record(z.string().max(256), z.string().max(4096)).optional();

@@ -14,19 +14,19 @@ export interface ForeignVersion {
   /** Returns the path of a file. */
   readonly pathOf: (file: VersionManifest['files'][number]) => string;
   /**
-   * Name of the adapter here. With another name, the version gets a new manifest, which names the original version as its
-   * parent. @default the name in the manifest, with which the version keeps its manifest, its signature and its digest,
-   * unless versions of another author have that name here
+   * Name of the adapter in this registry. With a name other than that in the manifest, the version gets a new manifest,
+   * which names the original version as its parent. @default the name in the manifest, with which the version keeps its
+   * manifest, its signature and its digest
    */
   readonly name?: string | undefined;
-  /** Where the version comes from, for the tag log. */
+  /** Origin of the version, which the tag log shows. */
   readonly reason: string;
   readonly signal: AbortSignal;
 }
 
 /**
  * Adds a version that another machine signed. Checks the signature, and the size and digest of every file.
- * @throws SwarmError IMPORT_NAME without a name, if versions of another author have the name in the manifest
+ * @throws SwarmError IMPORT_NAME no `name` is given, and versions of another author have the name in the manifest
  * @throws SwarmError IMPORT_DAMAGED a file is missing, or differs from the manifest
  * @throws SwarmError SIGNATURE_INVALID, MESSAGE_*, STORE_FULL, WRITE_FAILED; the signal's reason
  */
@@ -44,7 +44,7 @@ export async function recordFiles(
       const path = pathOf(file);
       await requireFile(path, file);
       const imported = await registry.blobs.importFile(path, { signal });
-      // The path may lead to another file by now.
+      // The file may have been replaced since it was checked.
       if (imported.digest !== file.digest) throw damaged(path, file.digest);
     }
     const own = name === undefined || name === manifest.name;
@@ -59,7 +59,8 @@ export async function recordFiles(
 }
 
 /**
- * Checks that a path is a regular file of this size and digest. A link could lead out of a folder, and a pipe would never end.
+ * Checks that a path is a regular file of this size and digest. Links are refused because they could lead out of the
+ * folder, and pipes because reading one might never end.
  * @throws SwarmError IMPORT_DAMAGED
  */
 export async function requireFile(
@@ -76,8 +77,8 @@ function damaged(path: string, digest: string): SwarmError {
 }
 
 /**
- * Refuses to take a name from a manifest if versions of another author have it here. The other side chooses that name, and would
- * move the tag `latest` of an adapter that is in use to its own version.
+ * Refuses the name in a manifest if this registry has versions of another author under it. The author of the manifest
+ * chose the name. Without this check, any author could move the tag `latest` of an adapter that is in use.
  * @throws SwarmError IMPORT_NAME
  */
 function refuseTakenName(registry: Registry, name: string, author: string): void {

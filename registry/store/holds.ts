@@ -1,14 +1,14 @@
 import type { Database } from '../../storage/database.ts';
 
 /**
- * Time after which a hold ends even if its process was killed and did not release it. An addition or an export takes
- * minutes at most.
+ * Time in milliseconds after which a hold ends even if it was not released, because its process was killed. Additions
+ * and exports take minutes at most.
  */
 const HOLD_MS = 24 * 60 * 60 * 1000;
 
 /**
- * Protects blobs from garbage collection by this and other processes. A blob may be deleted only if no version in
- * use has it and no hold names it.
+ * Protects blobs from garbage collection by this and other processes. A hold is a list of blobs that an addition or
+ * export needs. A blob may be deleted only if no version in use has it and no hold lists it.
  */
 export class HoldTable {
   readonly #db: Database;
@@ -37,7 +37,8 @@ export class HoldTable {
 
   /**
    * Returns whether a blob must stay.
-   * @param removedSince files of versions that were removed after this time, in milliseconds since 1970, stay too
+   * @param removedSince time in milliseconds since 1970. Files of versions that were removed after this time must stay
+   * too
    */
   isNeeded(digest: string, now: number, removedSince: number): boolean {
     const sql = `SELECT EXISTS (

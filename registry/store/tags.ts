@@ -5,7 +5,7 @@ export interface TagChange {
   readonly tag: string;
   /** `rollback` undoes the newest change that is not undone yet; `delete` removes the tag. */
   readonly kind: 'set' | 'rollback' | 'delete';
-  /** Number of the version that the tag named before; null: none. */
+  /** Number of the version that the tag named before; null if the tag is new. */
   readonly from: number | null;
   /** Number of the version that the tag names now; null after `delete`. */
   readonly to: number | null;
@@ -17,7 +17,7 @@ export interface TagChange {
   readonly reason: string;
 }
 
-/** The log of all tags. Rows are only ever added; triggers of the database refuse everything else. */
+/** The log of all tags. Rows can only be added. Triggers of the database refuse changes and deletions. */
 export class TagTable {
   readonly #db: Database;
 
@@ -39,7 +39,7 @@ export class TagTable {
     return new Map(this.#db.all(sql, name).map(({ tag, to_number }) => [String(tag), Number(to_number)]));
   }
 
-  /** Returns the changes of the tags of a name, oldest first. @param tag the tag; null: all tags */
+  /** Returns the changes of a name's tags, oldest first. @param tag the tag; null for all tags */
   log(name: string, tag: string | null = null): TagChange[] {
     const sql = 'SELECT * FROM tag_log WHERE name = ? AND (? IS NULL OR tag = ?) ORDER BY id';
     return this.#db.all(sql, name, tag, tag).map((row) => ({
@@ -61,8 +61,8 @@ export class TagTable {
 }
 
 /**
- * Returns the versions that a tag has named, as a stack: the last number is the current one, and a roll-back takes the
- * last number off. So a second roll-back goes one step further back, and does not undo the first.
+ * Returns the numbers of the versions that a tag has named, as a stack. The last number is the current version, and a
+ * roll-back removes it. A second roll-back therefore goes one step further back, and does not undo the first.
  */
 export function tagStack(log: readonly Pick<TagChange, 'kind' | 'to'>[]): number[] {
   const stack: number[] = [];

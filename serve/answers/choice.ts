@@ -1,12 +1,12 @@
 import type { GeneratedToken, GenerateRequest, Generator, TokenLogprob } from '../../lora/generate/types.ts';
 
-/** Reason for which a text ends: the model or a stop string ended it, or it has the largest allowed length. */
+/** Reason for which a text ends. 'stop': the model or a stop string ended it. 'length': it has the maximum length. */
 export type FinishReason = 'stop' | 'length';
 
 /** A token of an answer with log-probabilities. */
 export interface LoggedToken {
   readonly id: number;
-  /** null: the first token of an echoed prompt, which follows no token. */
+  /** Null for the first token of an echoed prompt, because no token precedes it. */
   readonly logprob: number | null;
   readonly top: readonly TokenLogprob[] | null;
 }
@@ -14,13 +14,16 @@ export interface LoggedToken {
 /** A piece of the text of a choice. */
 export interface Piece {
   readonly text: string;
-  /** Tokens that have become certain with this piece; empty if no log-probabilities were asked for. */
+  /**
+   * Tokens whose text begins in this piece or earlier, and that no earlier piece lists. Empty without
+   * log-probabilities.
+   */
   readonly tokens: readonly LoggedToken[];
-  /** null: more pieces follow. */
+  /** Null if more pieces follow. */
   readonly finish: FinishReason | null;
   /** Number of tokens generated since the last piece. */
   readonly generated: number;
-  /** Number of prompt tokens that were not computed again; 0 in all but the last piece. */
+  /** Number of prompt tokens that were found in the prefix cache. The last piece has this number; all others have 0. */
   readonly cached: number;
 }
 
@@ -56,7 +59,7 @@ export async function* choicePieces(
   if (maxTokens === 0) return;
 
   const generation = generator.submit({ ...request, client, signal });
-  // The loop below throws the same error.
+  // The loop below throws the same error, so a rejection of `result` needs no handling.
   generation.result.catch(() => {});
   const waiting = new WaitingTokens(generator, { keepsStart: (request.stop ?? []).length > 0 });
   let generated = 0;
@@ -68,13 +71,13 @@ export async function* choicePieces(
     generated = 0;
   }
   const { reason, cachedTokens: cached } = await generation.result;
-  // After a stop string, the tokens that still wait are those of the stop string.
+  // If a stop string ended the text, the tokens that still wait belong to the stop string, which is not shown.
   const rest = reason === 'stop' ? [] : waiting.takeAll();
   const tokens = reason === 'end' && !listsEnd ? rest.slice(0, -1) : rest;
   yield { text: '', tokens, finish: reason === 'length' ? 'length' : 'stop', generated, cached };
 }
 
-/** Generated tokens that have not been listed, because none of their text has been shown. */
+/** Generated tokens that no piece has listed yet, because none of their text has been shown. */
 class WaitingTokens {
   readonly #tokenizer: Generator['tokenizer'];
   readonly #keepsStart: boolean;
@@ -82,7 +85,10 @@ class WaitingTokens {
   readonly #waiting: { token: GeneratedToken; start: number }[] = [];
   #shown = 0;
 
-  /** @param options `keepsStart`: remembers where the text of each token begins, because stop strings hold text back */
+  /**
+   * @param options `keepsStart`: records where the text of each token begins. This is needed with stop strings, because
+   *   the text of several tokens may be held back and then shown in part.
+   */
   constructor({ tokenizer }: Pick<Generator, 'tokenizer'>, { keepsStart }: { keepsStart: boolean }) {
     this.#tokenizer = tokenizer;
     this.#keepsStart = keepsStart;
@@ -94,7 +100,7 @@ class WaitingTokens {
     this.#waiting.push({ token, start });
   }
 
-  /** Removes and returns the tokens whose text begins within the next `characters` of the text. */
+  /** Removes and returns the tokens whose text begins within the next `characters` characters of the shown text. */
   take(characters: number): GeneratedToken[] {
     this.#shown += characters;
     const later = this.#waiting.findIndex(({ start }) => start >= this.#shown);

@@ -1,14 +1,14 @@
 import { type Choice, type ChoiceDeps, choicePieces, type Piece } from './choice.ts';
 
-/** A piece, and the position of its choice in the request. */
+/** A piece of a choice, with the index of the choice in the request. */
 export interface IndexedPiece extends Piece {
   readonly index: number;
 }
 
 /**
- * Computes the choices of a request and yields their pieces in the order in which they are computed. The choices are
- * computed even while the reader is slow, so a slow client does not keep the generator busy for longer. Leaving the
- * iteration stops the computation.
+ * Computes the choices of a request and yields their pieces in the order in which they are computed. The computation
+ * does not wait for the reader, so a slow client does not keep the generator busy for longer. If the caller leaves the
+ * iteration, the computation stops.
  *
  * @throws the first error of a choice, after stopping the others; the signal's reason
  */

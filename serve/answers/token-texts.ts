@@ -1,9 +1,9 @@
 import type { TextTokenizer } from '../../lora/data/tokenizer.ts';
 
 /**
- * Texts of single tokens, for log-probabilities. A token is decoded after another token, because a decoder may remove the
- * space before the first token of a text. Special tokens keep their text. A token that is a part of a character has the
- * text U+FFFD.
+ * Returns the texts of single tokens, which are listed with log-probabilities. A token is decoded together with a token
+ * before it, because a decoder may remove the space at the start of a text. Special tokens keep their text. A token
+ * that is only a part of a character has the text U+FFFD.
  */
 export class TokenTexts {
   readonly #tokenizer: TextTokenizer;

@@ -5,7 +5,7 @@ import { isLoopbackHost } from '../../monitor/loopback-server.ts';
 import { serveError } from '../errors.ts';
 
 export interface AccessOptions {
-  /** Keys that clients may send; none: every client may send requests. */
+  /** Valid API keys. If there are none, every client may send requests. */
   readonly keys: readonly string[];
   /** Origins of web pages that may send requests; `*` allows all. */
   readonly origins: readonly string[];
@@ -15,7 +15,7 @@ export interface AccessOptions {
 
 /** Path for health probes, which send no key. The answer says only whether the server works. */
 const PUBLIC = '/health';
-/** Client of requests whose connection had ended before they were read. */
+/** Name of the client of a request whose connection ended before the request was read. */
 const UNKNOWN_ADDRESS = 'unknown';
 /** Seconds for which a browser may remember the answer to a preflight request. */
 const PREFLIGHT_SECONDS = 600;
@@ -36,8 +36,9 @@ export class Access {
   }
 
   /**
-   * Makes a server refuse requests without a valid key (401). A server on loopback without keys refuses requests for
-   * another host name (403), because a foreign web page whose host name resolves to this machine sends such requests.
+   * Makes a server refuse requests without a valid key (401). A server on loopback without keys refuses requests whose
+   * header `Host` names another host (403). A foreign web page sends such requests if its own host name resolves to
+   * this machine (DNS rebinding).
    */
   protect(server: FastifyInstance): void {
     server.addHook('onRequest', async (request, reply) => {
@@ -63,8 +64,9 @@ export class Access {
   }
 
   /**
-   * Returns the client of a request, for limits: its key, or without keys its network address. The first call, which must
-   * come when the request arrives, decides: a request whose client has disconnected has no address any more.
+   * Returns the client of a request, by which limits count: its key or, without keys, its network address. The first
+   * call must come when the request arrives, because the address is gone once the client has disconnected. Later calls
+   * return the same client.
    */
   clientOf(request: FastifyRequest): string {
     const known = this.#clients.get(request);
@@ -76,7 +78,7 @@ export class Access {
     return client;
   }
 
-  /** Returns the position of the request's key among the keys. Compares with all keys in constant time. */
+  /** Returns the index of the request's key among the keys; null if it is not valid. Takes constant time per key. */
   #keyOf(request: FastifyRequest): number | null {
     const [, given] = /^Bearer +(\S+)$/i.exec(request.headers.authorization ?? '') ?? [];
     if (given === undefined) return null;

@@ -15,7 +15,7 @@ export interface Usage {
 
 /** An answer that is being computed. */
 export interface Running {
-  /** Digest of the adapter's version; null: the base alone. */
+  /** Digest of the adapter's version; null for the base alone. */
   readonly digest: string | null;
   readonly pieces: AsyncGenerator<IndexedPiece, void, undefined>;
   /** Token counts so far. They are complete when the pieces have ended. */
@@ -33,7 +33,7 @@ export interface AnswerRequest {
 }
 
 /**
- * Admits a request and loads its model. The iteration over the pieces computes the choices.
+ * Admits a request and loads its model. The choices are computed when the caller iterates over the pieces.
  *
  * @throws SwarmError SERVE_TOO_MANY, SERVE_BUSY, SERVE_STOPPING, SERVE_CLIENT_GONE, MODEL_NOT_SERVED, ADAPTER_*
  */
@@ -62,7 +62,7 @@ export async function startAnswer(
     lease.release();
     endAdmission();
   };
-  // The iteration may never start if the client disconnects, and then its `finally` never runs.
+  // If the client disconnects, the iteration may never start, and its `finally` would never run.
   whenClosed(exchange, end);
   if (signal.aborted) {
     end();
@@ -73,7 +73,7 @@ export async function startAnswer(
       const running = runChoices(choices(lease.adapter), { generator, client, signal });
       for await (const piece of running) {
         account.completionTokens += piece.generated;
-        // The other choices of a prompt always find it in the cache.
+        // Only the first choice of a prompt counts, because the others always find the prompt in the cache.
         if (piece.index % choicesPerPrompt === 0) account.cachedTokens += piece.cached;
         if (piece.text !== '') account.firstTokenAt ??= clock.monotonic();
         yield piece;
@@ -94,7 +94,7 @@ export async function startAnswer(
   };
 }
 
-/** Refuses a prompt of `prompt` tokens that leaves no place for the answer. @throws SwarmError CONTEXT_TOO_LONG */
+/** Checks that prompt and answer fit into the context, all in tokens. @throws SwarmError CONTEXT_TOO_LONG */
 export function checkLength(prompt: number, maxTokens: number, context: number): void {
   const needed = prompt + maxTokens;
   if (needed <= context) return;

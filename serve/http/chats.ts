@@ -116,7 +116,7 @@ export function chatRoutes(server: FastifyInstance, context: RouteContext): void
 function describeToken({ id, logprob, top }: LoggedToken, texts: TokenTexts): object {
   const describe = (token: { id: number; logprob: number }): object => {
     const text = texts.of(token.id);
-    // A part of a character has no text, and so its bytes cannot be derived from the text.
+    // A token that is a part of a character decodes to U+FFFD, so its bytes cannot be derived from the text.
     const bytes = text.includes('\ufffd') ? null : [...Buffer.from(text)];
     return { token: text, logprob: finite(token.logprob), bytes };
   };

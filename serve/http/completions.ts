@@ -11,12 +11,12 @@ import { MAX_TOP_LOGPROBS, optional, parseBody, samplingOf, sharedFields } from 
 import { finite } from './logprobs.ts';
 import { type Prompt, promptsOf } from './prompts.ts';
 
-/** OpenAI's default. */
+/** Default of `max_tokens`, as in OpenAI's API. */
 const MAX_TOKENS = 16;
 
 const completionSchema = z.looseObject({
   ...sharedFields,
-  /** Checked by `promptsOf`. */
+  /** `promptsOf` checks the prompt. */
   prompt: z.unknown(),
   max_tokens: z.int().min(0).nullish(),
   echo: optional(z.boolean(), false),
@@ -114,7 +114,7 @@ export function completionRoutes(server: FastifyInstance, context: RouteContext)
   });
 }
 
-/** Decodes prompts. Other requests are answered between two of them, because many prompts take seconds together. */
+/** Decodes prompts. Lets other requests run after each prompt, because many prompts together take seconds. */
 async function textsOf(prompts: readonly Prompt[]): Promise<string[]> {
   const texts: string[] = [];
   for (const { text } of prompts) {
@@ -148,8 +148,8 @@ class LogprobsOfChoice {
   }
 
   /**
-   * Returns the alternatives and the token itself, by their texts. If several have the same text, the most likely of
-   * them is listed, so a client still sees that another token was more likely than the chosen one.
+   * Returns the log-probabilities of the alternatives and of the token itself, by text. If several tokens have the same
+   * text, the most likely one is listed, so that a client sees whether a more likely token than the chosen one existed.
    */
   #alternatives(
     token: { id: number; logprob: number },

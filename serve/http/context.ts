@@ -14,7 +14,7 @@ export interface ServedRequest {
   readonly method: string;
   readonly path: string;
   readonly status: number;
-  /** Client as limits count it: an address, or the position of its key. */
+  /** Client by which limits count: `key N` with the position of its key, or its network address. */
   readonly client: string;
   /** Model as the request named it; null if it named none. */
   readonly model: string | null;
@@ -32,7 +32,7 @@ export interface RouteContext {
   readonly generator: Generator;
   readonly catalog: Catalog;
   readonly tokenTexts: TokenTexts;
-  /** null: the model has no chat template. */
+  /** Null if the model has no chat template. */
   readonly prompts: ChatPrompts | null;
   readonly admission: Admission;
   readonly access: Access;
@@ -40,15 +40,15 @@ export interface RouteContext {
   readonly clock: Clock;
   /** Returns a seed for requests that have none. */
   readonly randomSeed: () => number;
-  /** Returns whether the server takes no new requests, because it stops. */
+  /** Returns whether the server is stopping, and therefore refuses new requests. */
   readonly isDraining: () => boolean;
-  /** Aborts when the time for the running requests is over. */
+  /** Aborts when the server stops and the time for requests that still run is over. */
   readonly stopping: AbortSignal;
   /** Called with the error that ended a streamed answer. */
   readonly onStreamError: (request: FastifyRequest, error: unknown) => void;
 }
 
-/** Facts that a route adds to the access line of its request. */
+/** Facts about a request that its route collects for the access line. */
 export interface Account {
   model: string | null;
   promptTokens: number;
@@ -78,7 +78,10 @@ export interface Exchange {
   readonly reply: FastifyReply;
 }
 
-/** Calls `end` when the answer has been sent or its client has disconnected: at once, if that has happened already. */
+/**
+ * Calls `end` when the answer has been sent or its client has disconnected. If this has already happened, calls it at
+ * once.
+ */
 export function whenClosed({ request, reply }: Exchange, end: () => void): void {
   const { socket } = request.raw;
   const onClose = (): void => {
@@ -91,7 +94,8 @@ export function whenClosed({ request, reply }: Exchange, end: () => void): void 
     return;
   }
   reply.raw.once('close', onClose);
-  // The reply to a pipelined request has no socket while an earlier reply is unfinished, so it would never close.
+  // A reply to a pipelined request has no socket until the earlier replies are finished. If the client disconnects
+  // before, only the socket of the request closes.
   socket.once('close', onClose);
 }
 

@@ -1,7 +1,7 @@
 import { type ErrorKind, isSwarmError, type SwarmError } from '../../common/errors.ts';
 import { serveError } from '../errors.ts';
 
-/** An error in the form of OpenAI's API. Clients read `message`, and `code` to tell errors apart. */
+/** An error in the form of OpenAI's API. Clients show `message`, and distinguish errors by `code`. */
 export interface OpenAiError {
   readonly error: {
     readonly message: string;
@@ -32,7 +32,7 @@ const KNOWN: Readonly<Record<string, { status: number; code: string }>> = {
   MODEL_FIXED: { status: 403, code: 'model_fixed' },
   MODEL_NOT_SERVED: { status: 404, code: 'model_not_found' },
   SERVE_BUSY: { status: 503, code: 'server_overloaded' },
-  // nginx's status for a client that disconnected. Nobody reads this answer.
+  // nginx uses the status 499 for a client that has disconnected. The answer itself is never sent.
   SERVE_CLIENT_GONE: { status: 499, code: 'client_gone' },
   SERVE_NO_ROUTE: { status: 404, code: 'unknown_url' },
   SERVE_PARAMETER: { status: 400, code: 'unsupported_parameter' },
@@ -44,7 +44,7 @@ const KNOWN: Readonly<Record<string, { status: number; code: string }>> = {
 /** HTTP status of the other errors that a request can cause, by their kind. Errors of all other kinds get 500. */
 const STATUS_OF_KIND: Partial<Record<ErrorKind, number>> = { usage: 400, notFound: 404 };
 
-/** Shortest time in seconds before a client sends the request again, by HTTP status. Other statuses allow no retry. */
+/** Default of the header Retry-After in seconds, by HTTP status. Answers with other statuses have no such header. */
 const RETRY_SECONDS: Readonly<Record<number, number>> = { 429: 1, 503: 1 };
 
 /** Returns the answer to a request that failed. An unexpected error is not described, because it may name local paths. */

@@ -1,24 +1,26 @@
 import { z } from 'zod';
 import { serveError } from '../errors.ts';
 
-/** Largest number of alternatives that a request may ask for with each token. */
+/** Maximum number of alternatives that a request may ask for with each token. */
 export const MAX_TOP_LOGPROBS = 20;
-/** Largest number of choices per prompt. */
+/** Maximum number of choices per prompt. */
 const MAX_CHOICES = 16;
-/** Limits on stop strings, as in the generator. */
+/** Limits on stop strings. The generator has the same limits. */
 const MAX_STOPS = 16;
 const MAX_STOP_CHARACTERS = 1024;
-/** OpenAI's largest temperature. */
+/** Maximum temperature, as in OpenAI's API. */
 const MAX_TEMPERATURE = 2;
 
 /**
- * Largest number of characters in the texts of a request, together: 25 per token of the largest default context. Turning
- * a million characters into tokens takes 1 to 2 s, during which no other request is answered; this many take 0.2 to 0.4 s.
+ * Maximum number of characters in all texts of a request together: about 25 for each of the 8,192 tokens of the default
+ * context. While the texts are converted to tokens, no other request is answered. This takes 0.2 to 0.4 s for so many
+ * characters. A million characters would take 1 to 2 s.
  */
 export const MAX_CHARACTERS = 200_000;
 /**
- * Largest number of values in a body, without the prompts and token ids. A conversation of 1,000 messages has about 6,000.
- * A schema describes each wrong value, and the millions that fit into a body would take seconds and gigabytes.
+ * Maximum number of values in a body, without the prompts and token ids. A conversation of 1,000 messages has about
+ * 6,000 values. A body could hold millions. If they were wrong, the schema would describe each of them, which would
+ * take seconds and gigabytes.
  */
 const MAX_VALUES = 20_000;
 /** Parameters that may be lists of token ids. `checkIds` counts them. */
@@ -52,7 +54,7 @@ export const sharedFields = {
 
 type Shared = z.output<z.ZodObject<typeof sharedFields>>;
 
-/** Refuses texts that are too long together. @throws SwarmError SERVE_REQUEST */
+/** Refuses texts that together have too many characters. @throws SwarmError SERVE_REQUEST */
 export function checkCharacters(texts: readonly string[], param: string): void {
   const characters = texts.reduce((sum, { length }) => sum + length, 0);
   if (characters <= MAX_CHARACTERS) return;
@@ -60,16 +62,16 @@ export function checkCharacters(texts: readonly string[], param: string): void {
   throw serveError('SERVE_REQUEST', message, { param, characters, limit: MAX_CHARACTERS });
 }
 
-/** Returns the sampling of a choice. @param seed chosen by the server if the request has none */
+/** Returns the sampling settings of a choice. @param seed the request's seed, or the server's choice if it has none */
 export function samplingOf(
   { temperature, top_p: topP, top_k, min_p: minP, repetition_penalty: repetitionPenalty }: Shared,
   seed: number,
 ) {
-  // -1 means no limit, as in other servers.
+  // A top_k of -1 means no limit, as in other servers.
   return { temperature, topP, topK: Math.max(0, top_k), minP, repetitionPenalty, seed };
 }
 
-/** Returns whether a value of a parameter has no effect on the answer, because it means the same as the default. */
+/** Returns whether a parameter's value has no effect on the answer, because it means the same as leaving it out. */
 type IsNeutral = (value: unknown) => boolean;
 
 const isZero: IsNeutral = (value) => value === 0;

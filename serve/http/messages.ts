@@ -4,7 +4,7 @@ import { serveError } from '../errors.ts';
 import type { RouteContext } from './context.ts';
 import { checkCharacters } from './fields.ts';
 
-/** Largest number of messages of a conversation. */
+/** Maximum number of messages in a conversation. */
 const MAX_MESSAGES = 1000;
 
 const textPart = z.looseObject({ type: z.literal('text'), text: z.string() });

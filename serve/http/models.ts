@@ -22,7 +22,7 @@ export function modelRoutes(server: FastifyInstance, { catalog, generator }: Rou
     max_model_len: generator.context,
   });
   server.get('/v1/models', async () => ({ object: 'list', data: (await catalog.list()).map(describe) }));
-  // Names may contain slashes.
+  // The route has a wildcard because names may contain slashes.
   server.get<{ Params: { '*': string } }>('/v1/models/*', async ({ params }) => {
     const name = params['*'];
     const entry = await catalog.entry(name);

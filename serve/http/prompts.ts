@@ -3,7 +3,7 @@ import type { RouteContext } from './context.ts';
 import { checkCharacters } from './fields.ts';
 import { checkIds, MAX_IDS } from './token-ids.ts';
 
-/** Largest number of prompts of a request. */
+/** Maximum number of prompts in a request. */
 const MAX_PROMPTS = 256;
 
 /** A prompt of a completion. */
@@ -14,8 +14,8 @@ export interface Prompt {
 }
 
 /**
- * Parses a prompt: a text, token ids, or a list of texts or of lists of ids. Everything is checked before any text becomes
- * tokens. @throws SwarmError SERVE_REQUEST
+ * Parses a prompt: a text, token ids, a list of texts, or a list of lists of ids. Checks everything before any text is
+ * converted to tokens. @throws SwarmError SERVE_REQUEST
  */
 export function promptsOf(
   prompt: unknown,

@@ -8,13 +8,21 @@ import { errorAnswer } from './errors.ts';
 import { modelRoutes } from './models.ts';
 import { type TokenizerInfo, tokenRoutes } from './tokens.ts';
 
-/** Largest request body in bytes. The largest number of token ids needs 2 MiB; fields that are ignored may need more. */
+/**
+ * Maximum size of a request's body in bytes. The maximum number of token ids needs 2 MiB; ignored fields may need more.
+ */
 export const BODY_BYTES = 8 * 1024 * 1024;
 
-/** Time in milliseconds in which a client must send its whole request. A slow line sends 8 MiB in this time. */
+/**
+ * Time in milliseconds in which a client must send its whole request. A connection of 0.6 Mbit/s can send 8 MiB in this
+ * time.
+ */
 const REQUEST_MS = 120_000;
 
-/** Deadline for the state of the model, in milliseconds. The process answers between two steps of its computation. */
+/**
+ * Deadline for `generator.status()` in milliseconds. The process answers between two runs of the model, and a run can
+ * take seconds.
+ */
 const STATUS_MS = 30_000;
 
 export interface HttpServerDeps extends RouteContext {
@@ -40,7 +48,8 @@ export function createHttpServer(deps: HttpServerDeps): FastifyInstance {
     // Answers requests that reach no route, for example because their path is malformed.
     frameworkErrors: answerError,
   });
-  // A foreign web page can post text/plain and forms without a preflight request, but not JSON. So only JSON is parsed.
+  // Only JSON is parsed, because a foreign web page can post text/plain and forms without a preflight request, but not
+  // JSON.
   server.removeContentTypeParser('text/plain');
   server.addHook('onSend', async (_request, reply) => {
     reply.header('cache-control', 'no-store').header('x-content-type-options', 'nosniff');
@@ -80,7 +89,7 @@ function reportServed(server: FastifyInstance, { access, clock, onServed }: Http
       onServed({
         method: request.method,
         path: request.url.split('?')[0]!,
-        // nginx's status for a client that disconnected before the answer was complete.
+        // As in nginx, 499 means that the client disconnected before the answer was complete.
         status: reply.raw.writableFinished ? reply.statusCode : 499,
         client,
         model,

@@ -1,17 +1,19 @@
 import { serveError } from '../errors.ts';
 
-/** Largest number of token ids in the prompts of a request, together: 256 prompts of 1,024 tokens. */
+/** Maximum number of token ids in all prompts of a request together: 256 prompts of 1,024 tokens. */
 export const MAX_IDS = 262_144;
 /**
- * Largest number of token ids that a request to `/detokenize` may decode: more than a text of the largest number of
- * characters usually has. Decoding them takes about 0.7 s, during which no other request is answered.
+ * Maximum number of token ids in a request to `/detokenize`. A text of the maximum length (`MAX_CHARACTERS`) usually
+ * has fewer tokens. Decoding so many ids takes about 0.7 s, during which no other request is answered.
  */
 export const MAX_DECODED_IDS = 65_536;
 
 /**
- * Checks lists of token ids, and returns them. It stops at the first wrong id, because a schema would describe each of the
- * millions of wrong ids that fit into a body. @throws SwarmError SERVE_REQUEST
- * @param options `size`: number of the ids that exist; `limit`: largest number of ids, together; `param`: for errors
+ * Checks lists of token ids, and returns them. Stops at the first wrong id. A schema would describe every wrong id, and
+ * a body can hold millions of them. @throws SwarmError SERVE_REQUEST
+ * @param options `size`: number of tokens that exist. `limit`: maximum number of ids in all lists together. `param`:
+ * name
+ *   of the parameter, for errors
  */
 export function checkIds(
   lists: readonly unknown[],
@@ -36,7 +38,7 @@ export function checkIds(
       if (typeof id !== 'number' || !Number.isInteger(id) || id < 0) {
         throw serveError(
           'SERVE_REQUEST',
-          `the parameter "${param}" is wrong: a token id is not a whole number from 0`,
+          `the parameter "${param}" is wrong: a token id must be a whole number, 0 or greater`,
           { param },
         );
       }

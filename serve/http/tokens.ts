@@ -26,9 +26,9 @@ export interface TokenizerInfo {
 /** Adds `/tokenize`, `/detokenize` and `/tokenizer_info`, as vLLM has them. lm-evaluation-harness uses all three. */
 export function tokenRoutes(server: FastifyInstance, context: RouteContext, info: TokenizerInfo): void {
   const { tokenizer, context: length, model } = context.generator;
-  // A tokenizer may have more tokens than the model's embedding, or fewer.
+  // Either number can be the larger one: a tokenizer can have more or fewer tokens than the embedding has rows.
   const size = Math.max(tokenizer.vocabSize, model.config.vocabularySize);
-  /** Runs work for a request under the limits on unanswered requests, as one sequence. */
+  /** Runs work for a request. For the limits on unanswered sequences, the request counts as one sequence. */
   const admitted = async <T>(request: FastifyRequest, work: () => T | Promise<T>): Promise<T> => {
     if (context.isDraining()) throw serveError('SERVE_STOPPING', 'the server is stopping');
     const end = context.admission.admit(context.access.clientOf(request), 1);

@@ -18,16 +18,16 @@ export type VersionChoice = { readonly tag: string } | { readonly digest: string
 export interface AdapterSource {
   /** Name in requests, without a tag. */
   readonly name: string;
-  /** Where the adapter comes from, for people: a folder, the registry or a job. */
+  /** Description of where the adapter comes from, which is shown to people: a folder, the registry or a job. */
   readonly origin: string;
   /**
-   * Finds a version. @param choice null: the current version @returns null if there is no such version
+   * Finds a version. @param choice null for the current version @returns null if there is no such version
    * @throws SwarmError if the source cannot be read
    */
   find(choice: VersionChoice | null): Promise<ServedVersion | null>;
 }
 
-/** Returns a source with one folder. A folder whose files were replaced is a new version. */
+/** Returns a source with one folder. If the files of the folder are replaced, it counts as a new version. */
 export function folderSource(name: string, dir: string): AdapterSource {
   let known: { stamp: string; version: ServedVersion } | null = null;
   const current = async (): Promise<ServedVersion> => {

@@ -6,14 +6,14 @@ import { LoadedAdapters } from './loaded-adapters.ts';
 
 /** Name under which every server offers its base. */
 export const BASE_ALIAS = 'base';
-/** Shortest beginning of a digest that names a version. */
+/** Minimum number of digits of an abbreviated digest. */
 const MIN_DIGEST = 8;
 const DIGEST = /^[0-9a-f]{8,64}$/;
 
 export interface CatalogOptions {
   /** Name of the base in answers. */
   readonly base: string;
-  /** Largest number of adapters in memory. */
+  /** Maximum number of adapters in memory. */
   readonly maxLoaded: number;
   readonly sources: readonly AdapterSource[];
 }
@@ -23,7 +23,7 @@ export interface CatalogDeps {
   /** Milliseconds since 1970. */
   readonly now: () => number;
   readonly log: Pick<Logger, 'warn'>;
-  /** Returns the adapter of a name in the registry; null if there is none. @default there is no registry */
+  /** Returns the adapter with this name in the registry; null if there is none. @default there is no registry */
   readonly registry?: (name: string) => Promise<AdapterSource | null>;
 }
 
@@ -31,9 +31,9 @@ export interface CatalogDeps {
 export interface Lease {
   /** The name as the request gave it. */
   readonly name: string;
-  /** Digest of the adapter's version; null: the base alone. */
+  /** Digest of the adapter's version; null for the base alone. */
   readonly digest: string | null;
-  /** Name of the adapter for the generator; undefined: the base alone. */
+  /** Id of the adapter in the generator; undefined for the base alone. */
   readonly adapter: string | undefined;
   release(): void;
 }
@@ -91,7 +91,7 @@ export class Catalog {
     for (const name of this.#sources.keys()) (await this.lease(name)).release();
   }
 
-  /** Lists the base and the named adapters, without those that cannot be read. They are logged. */
+  /** Lists the base and the named adapters. Leaves out adapters that cannot be read, and logs a warning for each. */
   async list(): Promise<ModelEntry[]> {
     const adapters = [...this.#sources.keys()].map((name) => this.#unlessUnreadable(name, this.entry(name)));
     const found = await Promise.all(adapters);
@@ -152,7 +152,10 @@ export class Catalog {
     return null;
   }
 
-  /** Returns what was found, or null after an error, so that one unreadable adapter does not hide the others. */
+  /**
+   * Returns the result of `finding`. After an error, logs it and returns null, so that the other adapters are still
+   * listed.
+   */
   async #unlessUnreadable<T>(name: string, finding: Promise<T | null>): Promise<T | null> {
     try {
       return await finding;

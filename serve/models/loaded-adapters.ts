@@ -17,13 +17,13 @@ export interface HeldAdapter {
 }
 
 /**
- * The versions of adapters that are in the generator's memory. If all places are taken, a new version takes the place of
- * the version that has been unused for the longest time. A version that a request uses is not removed.
+ * The versions of adapters that are in the generator's memory. If the maximum number is loaded, a new version replaces
+ * the version that has been unused for the longest time. A version that a request uses is never removed.
  */
 export class LoadedAdapters {
   readonly #maxLoaded: number;
   readonly #generator: Pick<Generator, 'addAdapter' | 'removeAdapter'>;
-  /** By digest. The version that was used last is at the end. */
+  /** Versions by digest, from the least to the most recently used. */
   readonly #loaded = new Map<string, Loaded>();
   #last: Promise<unknown> = Promise.resolve();
 
@@ -36,8 +36,8 @@ export class LoadedAdapters {
   }
 
   /**
-   * Loads a version if it is not loaded. It stays until `release` is called.
-   * @throws SwarmError SERVE_BUSY if requests use all places, ADAPTER_*, LORA_*
+   * Loads a version if it is not loaded yet. The version stays in memory until `release` is called.
+   * @throws SwarmError SERVE_BUSY if the maximum number is loaded and requests use all of them; ADAPTER_*, LORA_*
    */
   async hold({ digest, folder }: ServedVersion): Promise<HeldAdapter> {
     const loaded = this.#loaded.get(digest) ?? this.#load(folder);
@@ -53,7 +53,7 @@ export class LoadedAdapters {
     try {
       return { id: await loaded.loading, release };
     } catch (error) {
-      // The next request tries again.
+      // A failed load is forgotten, so that the next request tries again.
       if (this.#loaded.get(digest) === loaded) this.#loaded.delete(digest);
       throw error;
     }
@@ -70,7 +70,7 @@ export class LoadedAdapters {
     return loaded;
   }
 
-  /** Removes an unused version if all places are taken. @throws SwarmError SERVE_BUSY */
+  /** Removes an unused version if the maximum number is loaded. @throws SwarmError SERVE_BUSY if none is unused */
   #freePlace(): void {
     if (this.#loaded.size < this.#maxLoaded) return;
     const unused = [...this.#loaded].find(([, { users }]) => users === 0);
@@ -81,12 +81,13 @@ export class LoadedAdapters {
     const [digest, { id }] = unused;
     this.#loaded.delete(digest);
     this.#inOrder(async () => {
-      // Another entry may use the same id: a version with equal content, or this version after it was loaded again.
+      // The id is that of the content. Another version with equal content, or this version loaded again, may still use
+      // it.
       if (id !== null && [...this.#loaded.values()].every((other) => other.id !== id)) {
         await this.#generator.removeAdapter(id);
       }
     }).catch(() => {
-      // The generator has ended, and its memory with it.
+      // The removal fails only if the generator has ended, and then its memory is free anyway.
     });
   }
 

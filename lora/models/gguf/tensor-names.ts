@@ -5,9 +5,8 @@ import type { ModelShape } from '../targets.ts';
 /**
  * The difference between a tensor in a GGUF file and the same tensor in a Hugging Face file:
  * - permuted: In the architecture "llama", llama.cpp rotates adjacent rows (2i, 2i + 1) of queries and keys.
- *   transformers rotates rows i and i + D/2 of a head of D rows. The file therefore has the rows of each head in
- * another
- *   order.
+ *   transformers rotates rows i and i + D/2 of a head of D rows. The file therefore has the rows of each
+ *   head in another order.
  * - transposed: transformers stores a Conv1D weight as [in, out], and GGUF as [out, in].
  * - shifted: transformers stores the weight of a Gemma norm as an offset from 1, and GGUF stores the whole weight.
  */
