@@ -1,4 +1,3 @@
-import { join } from 'node:path';
 import { raceSignal } from 'race-signal';
 import type { Clock } from '../common/clock.ts';
 import { sleep } from '../common/deadline.ts';
@@ -8,27 +7,19 @@ import type { AdapterLayout } from '../lora/adapter/layout.ts';
 import type { Row } from '../lora/data/row.ts';
 import { deviceNames } from '../lora/engines/names.ts';
 import { type OnUndeleted, removeBases, removeOtherBits } from '../lora/models/base/base-cleanup.ts';
-import { layOutBase } from '../lora/models/base/base-folder.ts';
-import { openBase } from '../lora/models/base/base-model.ts';
-import type { Compute, ComputeOnDevices, ResolvedCompute } from '../lora/train/compute.ts';
-import { jobTraining } from '../lora/train/config.ts';
-import { resolveDevices } from '../lora/train/devices/choose.ts';
+import type { Compute, ComputeOnDevices } from '../lora/train/compute.ts';
 import { type Fallback, fallbackFor, fallbackValues } from '../lora/train/devices/fallback.ts';
-import { shareBatch, shareLine } from '../lora/train/devices/shared-batch.ts';
 import { availableMemory } from '../lora/train/memory/available-memory.ts';
-import { checkpointingLine, decideCheckpointing } from '../lora/train/memory/checkpointing.ts';
-import { estimateTraining } from '../lora/train/memory/estimate.ts';
-import { memoryOfTrainers } from '../lora/train/memory/trainers.ts';
 import type { TrainerOptions } from '../lora/train/process/messages.ts';
 import { TrainerProcess } from '../lora/train/process/supervisor.ts';
 import type { RowLoss } from '../lora/train/step.ts';
 import type { TrainProgress } from '../lora/train/trainer.ts';
 import type { LossGradient } from '../lora/update/score.ts';
 import type { NodeMetrics } from '../monitor/node-metrics.ts';
-import { encodeCbor, sha256 } from '../protocol/cbor.ts';
 import type { Manifest } from '../protocol/manifest.ts';
 import type { FileBlobs } from '../storage/blobs.ts';
 import { nodeError } from './errors.ts';
+import { chooseDevices, type FittedJob, fitJob, type JobToTrain, jobToTrain } from './job-to-train.ts';
 import { backoffMs } from './machine/times.ts';
 import type { NodeTrainer, ScoreTrainer, TrainedRound, TrainTask } from './trainer.ts';
 
@@ -48,24 +39,25 @@ export interface TrainingProcessDeps {
 }
 
 /**
- * Runs the trainer process of one job at a time. If the process dies, its round is lost. The process is restarted so
- * that it is ready for the next round: immediately after a first failure, and after growing pauses if it fails again.
+ * Runs the trainer process of one job at a time. When the next job has the same base, the process keeps the base and
+ * turns to that job. If the process dies, its round is lost. The process is restarted so that it is ready for the next
+ * round: immediately after a first failure, and after growing pauses if it fails again.
  */
 export class TrainingProcess implements NodeTrainer, ScoreTrainer {
   readonly #options: TrainingProcessOptions;
   readonly #deps: TrainingProcessDeps;
   readonly #life = new AbortController();
-  /** Digest of the settings that the process was started with. */
-  #purpose: string | null = null;
+  /** The job that the process works on. The process has loaded its base. */
+  #job: JobToTrain | null = null;
   #process: Promise<TrainerProcess> | null = null;
   #settings: TrainerOptions | null = null;
-  /** The requested compute, on the devices chosen for the job. */
-  #compute: ComputeOnDevices | null = null;
-  /** Micro-batch of the job. The process uses a smaller one if a fallback has reduced it. */
-  #microBatch = 1;
+  /** Requested gradient checkpointing of the jobs on this base. */
+  #checkpointing: Compute['checkpointing'] = 'auto';
+  /** Bytes of memory that were available before the process started. */
+  #available = 0;
+  /** Settings of the jobs on this base, by purpose. A fallback changes those of its job. */
+  readonly #fitted = new Map<string, FittedJob>();
   #note: string | null = null;
-  /** Digest of the base that the process has loaded. */
-  #base: string | null = null;
   /** Failures since the last round that was trained. */
   #deaths = 0;
   #restarts = 0;
@@ -108,53 +100,85 @@ export class TrainingProcess implements NodeTrainer, ScoreTrainer {
   }
 
   async prepare(manifest: Manifest, { signal }: { signal: AbortSignal }): Promise<AdapterLayout> {
-    const { home } = this.#options;
-    const pathOf = (digest: string): string => this.#deps.blobs.path(digest);
-    const modelDir = await layOutBase({ home, base: manifest.base, pathOf });
-    const settings = {
-      modelDir,
-      cacheDir: join(home, 'cache'),
-      lora: manifest.lora,
-      training: jobTraining(manifest),
-    };
-    const purpose = sha256(encodeCbor(settings));
-    if (purpose !== this.#purpose) {
-      const compute = await this.#choose(modelDir, signal);
-      const before = this.#process;
-      this.#purpose = purpose;
-      this.#base = manifest.base.digest;
-      const { training } = settings;
-      const { microBatch, reason } = shareBatch(training, compute.devices.length);
-      if (reason !== null) this.#report('batch-shared', shareLine(reason));
-      this.#compute = compute;
-      this.#settings = {
-        ...settings,
-        training: { ...training, microBatch },
-        // `auto` is decided below, once the memory is free.
-        compute: { ...compute, checkpointing: compute.checkpointing === true },
-      };
-      this.#microBatch = training.microBatch;
-      this.#deaths = 0;
-      this.#process = (async () => {
-        await before?.then((process) => process.stop()).catch(() => {});
-        // policy.ts counts one copy of the base against the disk space that the machine's owner lends, so copies with
-        // other base bits are deleted.
-        const onUndeleted = this.#onUndeleted;
-        await removeOtherBits(settings.cacheDir, { bits: compute.baseBits, onUndeleted });
-        // The memory is free only after the previous process has ended.
-        await this.#decideCheckpointing(modelDir);
-        return this.#start();
-      })();
+    const job = await jobToTrain(manifest, this.#options.home, this.#deps.blobs);
+    if (job.purpose !== this.#job?.purpose) {
+      if (job.base === this.#job?.base) await this.#turnTo(job);
+      else await this.#load(job, signal);
     }
     return (await raceSignal(this.#living(), signal)).layout;
   }
 
+  /** Turns to another job on the base that the process has loaded. */
+  async #turnTo(job: JobToTrain): Promise<void> {
+    const fitted = await this.#fit(job, { ...this.#settings!.compute, checkpointing: this.#checkpointing });
+    const before = this.#process!;
+    this.#job = job;
+    this.#process = (async () => {
+      const process = await before.catch(() => null);
+      // The settings are read after the await, because a failed device may have changed them meanwhile.
+      this.#take(job, fitted, this.#settings!.compute);
+      if (!process?.alive) return this.#start();
+      const { lora } = job;
+      const { training, checkpointing } = fitted;
+      await process.turnTo({ lora, training, checkpointing });
+      return process;
+    })();
+    // The next call that needs the process gets the error, so the rejection is not unhandled.
+    this.#process.catch(() => {});
+  }
+
+  /** Starts a process for a job on another base. */
+  async #load(job: JobToTrain, signal: AbortSignal): Promise<void> {
+    const { clock, log } = this.#deps;
+    const { home, compute: asked } = this.#options;
+    const { compute, reason } = await chooseDevices(
+      { home, modelDir: job.modelDir, compute: asked, now: clock.now(), signal },
+      log,
+    );
+    const before = this.#process;
+    this.#job = job;
+    this.#note = reason;
+    this.#checkpointing = compute.checkpointing;
+    this.#fitted.clear();
+    const { modelDir, cacheDir, lora, training } = job;
+    // `auto` is decided below, once the memory is free.
+    const undecided = { ...compute, checkpointing: compute.checkpointing === true };
+    this.#settings = { modelDir, cacheDir, lora, training, compute: undecided };
+    this.#deaths = 0;
+    this.#process = (async () => {
+      await before?.then((process) => process.stop()).catch(() => {});
+      // policy.ts counts one copy of the base against the disk space that the machine's owner lends, so copies with
+      // other base bits are deleted.
+      const onUndeleted = this.#onUndeleted;
+      await removeOtherBits(cacheDir, { bits: compute.baseBits, onUndeleted });
+      // The memory is free only after the previous process has ended.
+      this.#available = availableMemory();
+      this.#take(job, await this.#fit(job, compute), compute);
+      return this.#start();
+    })();
+  }
+
+  /** Returns micro-batch and gradient checkpointing of a job: those of its last round, or newly chosen ones. */
+  async #fit(job: JobToTrain, compute: ComputeOnDevices): Promise<FittedJob> {
+    const known = this.#fitted.get(job.purpose);
+    if (known !== undefined) return known;
+    const fitted = await fitJob(job, { compute, available: this.#available }, this.#deps.log);
+    this.#note = [this.#note, ...fitted.notes].filter((note) => note !== null).join('; ');
+    return fitted;
+  }
+
+  #take(job: JobToTrain, fitted: FittedJob, compute: ComputeOnDevices): void {
+    const { modelDir, cacheDir, lora, purpose } = job;
+    const { training, checkpointing } = fitted;
+    this.#fitted.set(purpose, fitted);
+    this.#settings = { modelDir, cacheDir, lora, training, compute: { ...compute, checkpointing } };
+  }
+
   async keepBases(bases: ReadonlySet<string>): Promise<void> {
-    if (this.#base !== null && !bases.has(this.#base)) {
+    if (this.#job !== null && !bases.has(this.#job.base)) {
       const process = this.#process;
       this.#process = null;
-      this.#purpose = null;
-      this.#base = null;
+      this.#job = null;
       // Mapped files occupy the disk until their process has ended.
       await process?.then((running) => running.stop()).catch(() => {});
     }
@@ -238,7 +262,8 @@ export class TrainingProcess implements NodeTrainer, ScoreTrainer {
     if (fallback !== null) {
       const { compute, microBatch, reason } = fallback;
       const settings = this.#settings!;
-      this.#settings = { ...settings, training: { ...settings.training, microBatch }, compute };
+      const training = { ...settings.training, microBatch };
+      this.#take(this.#job!, { training, checkpointing: compute.checkpointing, notes: [] }, compute);
       this.#note = reason;
     }
     const values = isSwarmError(error) ? { code: error.code, reason: error.message, ...error.values } : {};
@@ -255,42 +280,8 @@ export class TrainingProcess implements NodeTrainer, ScoreTrainer {
   #fallback(error: unknown): Fallback | null {
     if (this.#settings === null) return null;
     const { compute, training } = this.#settings;
-    const asked = { compute: this.#options.compute, microBatch: this.#microBatch };
+    const asked = { compute: this.#options.compute, microBatch: this.#job?.training.microBatch ?? 1 };
     return fallbackFor(asked, { compute, microBatch: training.microBatch }, error);
-  }
-
-  async #choose(modelDir: string, signal: AbortSignal): Promise<ComputeOnDevices> {
-    const { clock, log } = this.#deps;
-    const { home, compute } = this.#options;
-    const model = await openBase(modelDir);
-    const options = { model, recordDir: join(home, 'engines'), now: clock.now(), signal };
-    const resolved = await resolveDevices(compute, options);
-    const reason = resolved.reason ?? 'set by the user';
-    log.info({ engine: resolved.compute.devices[0].engine, reason }, 'engine-chosen');
-    this.#note = reason;
-    return resolved.compute;
-  }
-
-  async #decideCheckpointing(modelDir: string): Promise<void> {
-    const model = await openBase(modelDir);
-    // Read the settings after the await, because another job may have been prepared meanwhile.
-    const settings = this.#settings!;
-    const { lora, training } = settings;
-    const { compute, reason } = decideCheckpointing(this.#compute!, {
-      available: availableMemory(),
-      needs: (resolved: ResolvedCompute) => {
-        const one = estimateTraining(model, { lora, training, compute: resolved }).memory;
-        return memoryOfTrainers(one, resolved).total;
-      },
-    });
-    this.#settings = { ...settings, compute };
-    if (reason !== null) this.#report('checkpointing-chosen', checkpointingLine(reason));
-  }
-
-  /** Reports a setting that was chosen automatically. */
-  #report(event: string, line: string): void {
-    this.#deps.log.info({ reason: line }, event);
-    this.#note = this.#note === null ? line : `${this.#note}; ${line}`;
   }
 
   async #start(): Promise<TrainerProcess> {

@@ -28,6 +28,20 @@ interface TrainerGraphsDeps {
   lossScale: LossScale | null;
 }
 
+/**
+ * Returns a text that is the same for two jobs on one base exactly if both need the same graphs. The optimiser, its
+ * learning rate, the size of the batch and the seed are no part of a graph.
+ */
+export function graphsKey({ lora, training, compute }: TrainerSettings): string {
+  const { microBatch, batchSize, sequenceLength, labelSmoothing, neftuneAlpha } = training;
+  const { checkpointing, precision } = compute;
+  const batch = Math.min(microBatch, batchSize);
+  return JSON.stringify([
+    lora,
+    { batch, sequenceLength, labelSmoothing, neftuneAlpha, checkpointing, precision },
+  ]);
+}
+
 /** The compiled training graphs, their input tensors, and the sums of the gradients. */
 export interface TrainingGraphs {
   readonly executables: SizedExecutables;

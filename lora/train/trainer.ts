@@ -3,6 +3,7 @@
 import { type AdapterLayout, adapterLayout } from '../adapter/layout.ts';
 import { checkTokens, type Row } from '../data/row.ts';
 import type { Engine, WeightFile } from '../engines/engine.ts';
+import { elementCount } from '../graph/shapes.ts';
 import type { BaseModel } from '../models/base/base-model.ts';
 import { batches } from './batches.ts';
 import {
@@ -19,7 +20,7 @@ import { parameterGroupOf } from './optimizer/parameter-groups.ts';
 import { learningRateAt } from './optimizer/schedule.ts';
 import { StepTally, type TrainProgress, type TrainResult } from './progress.ts';
 import { lossAndGradients, type RowLoss, rowLosses, seedFeed } from './step.ts';
-import { TrainerGraphs, type TrainerSettings } from './trainer-graphs.ts';
+import { graphsKey, TrainerGraphs, type TrainerSettings } from './trainer-graphs.ts';
 
 export type { TrainProgress, TrainResult } from './progress.ts';
 export type { TrainerSettings } from './trainer-graphs.ts';
@@ -65,9 +66,9 @@ export interface JobPosition {
 export class Trainer {
   /** Names and shapes of the adapter's tensors. All lists of tensors have this order. */
   readonly layout: AdapterLayout;
-  readonly #settings: TrainerSettings;
+  #settings: TrainerSettings;
   readonly #model: BaseModel;
-  readonly #optimizer: AdamW;
+  #optimizer: AdamW;
   readonly #values: Float32Array[];
   /** Name → values of the adapter's tensors: the same tensors as in `#values`. */
   readonly #named: ReadonlyMap<string, Float32Array>;
@@ -79,15 +80,26 @@ export class Trainer {
     this.#settings = settings;
     this.#model = deps.model;
     this.layout = adapterLayout(deps.model, settings.lora);
-    const { betas, epsilon, weightDecay } = settings.training;
-    const tensors = this.layout.map((tensor) => parameterGroupOf(tensor, settings.training));
-    this.#values = tensors.map(({ size }) => new Float32Array(size));
-    this.#optimizer = new AdamW({ tensors, betas, epsilon, weightDecay });
+    this.#optimizer = optimizerFor(this.layout, settings);
+    this.#values = this.layout.map(({ shape }) => new Float32Array(elementCount(shape)));
     this.#lossScale = settings.compute.precision === 'float16' ? new LossScale() : null;
     this.#named = new Map(this.layout.map(({ name }, i) => [name, this.#values[i]!]));
     this.#graphs = new TrainerGraphs(settings, { ...deps, values: this.#named, lossScale: this.#lossScale });
     const { workers = [], onLost = () => {} } = deps;
     this.#dataParallel = new DataParallel(workers, { microBatch: this.#graphs.size.batch, onLost });
+  }
+
+  /**
+   * Turns to another job on the same base. The compiled graphs and the adapter's tensors stay; the optimiser starts with
+   * zeros. The caller then sets the adapter and the moments of the job.
+   * @returns false if the job needs other graphs; then nothing has changed
+   */
+  turnTo(settings: TrainerSettings): boolean {
+    if (graphsKey(settings) !== graphsKey(this.#settings)) return false;
+    this.#settings = settings;
+    this.#optimizer = optimizerFor(this.layout, settings);
+    if (this.#lossScale !== null) this.#lossScale.state = new LossScale().state;
+    return true;
   }
 
   /** Copies `tensors` into the adapter. @throws SwarmError ADAPTER_SHAPE when counts or sizes differ from `layout` */
@@ -236,4 +248,10 @@ export class Trainer {
     };
     return { batch, length, pause };
   }
+}
+
+function optimizerFor(layout: AdapterLayout, { training }: TrainerSettings): AdamW {
+  const { betas, epsilon, weightDecay } = training;
+  const tensors = layout.map((tensor) => parameterGroupOf(tensor, training));
+  return new AdamW({ tensors, betas, epsilon, weightDecay });
 }

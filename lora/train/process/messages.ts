@@ -19,6 +19,11 @@ export interface TrainerOptions extends TrainerSettings {
   compute: ResolvedCompute;
 }
 
+/** Settings of a job that may change while a trainer process keeps its base. */
+export interface JobOfTrainer extends Pick<TrainerOptions, 'lora' | 'training'> {
+  readonly checkpointing: boolean;
+}
+
 /** State after some of the steps of a request. */
 export interface TrainedPart {
   adapter: Float32Array[];
@@ -34,6 +39,8 @@ export interface TrainedPart {
 /** Methods of a trainer process. It serves calls one after the other; see common/workers/calls.ts. */
 export type TrainerMethods = {
   start: { request: TrainerOptions; reply: AdapterLayout };
+  /** Turns to another job on the base that the process has loaded. The compiled graphs stay if the job needs the same. */
+  turnTo: { request: JobOfTrainer; reply: AdapterLayout };
   train: {
     request: {
       adapter: readonly Float32Array[];

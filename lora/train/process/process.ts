@@ -12,13 +12,22 @@ import { openBase } from '../../models/base/base-model.ts';
 import { prepareWeights } from '../../models/weights/prepare-weights.ts';
 import { checkCompute } from '../compute.ts';
 import { trainError } from '../errors.ts';
-import { Trainer, type TrainProgress } from '../trainer.ts';
-import type { TrainerMethods, TrainerOptions } from './messages.ts';
+import { Trainer, type TrainerDeps, type TrainProgress } from '../trainer.ts';
+import type { JobOfTrainer, TrainerMethods, TrainerOptions } from './messages.ts';
 import { TrainerProcess } from './supervisor.ts';
 
+/** What stays loaded when the process turns to another job. */
+interface Loaded {
+  readonly options: TrainerOptions;
+  readonly deps: Omit<TrainerDeps, 'workers'>;
+  /** Trainers on the other devices. A worker that has failed is no longer alive. */
+  readonly workers: readonly TrainerProcess[];
+}
+
+let loaded: Loaded | null = null;
 let trainer: Trainer | null = null;
 
-async function start(options: TrainerOptions, signal: AbortSignal): Promise<Trainer> {
+async function load(options: TrainerOptions, signal: AbortSignal): Promise<Loaded> {
   const { modelDir, cacheDir, compute } = options;
   const { threads, baseBits: bits, precision } = compute;
   checkCompute(compute);
@@ -38,16 +47,29 @@ async function start(options: TrainerOptions, signal: AbortSignal): Promise<Trai
     const alone = { ...options, compute: { ...compute, devices: [other] as const } };
     workers.push(await TrainerProcess.start(alone, { onLog: (line) => console.error(line), signal }));
   }
-  return new Trainer(options, {
-    model,
-    engine,
-    weights,
-    workers,
-    onLost: (name, error) => {
-      const reason = error instanceof Error ? error.message : String(error);
-      notify(`${name} failed: ${reason}; continuing without it`);
-    },
-  });
+  const onLost: TrainerDeps['onLost'] = (name, error) => {
+    const reason = error instanceof Error ? error.message : String(error);
+    notify(`${name} failed: ${reason}; continuing without it`);
+  };
+  return { options, deps: { model, engine, weights, onLost }, workers };
+}
+
+/**
+ * Turns to another job on the same base. If the job needs other graphs, the old graphs are released before the new ones
+ * are compiled, because on a GPU and with 4 base bits each graph has its own copy of the weights.
+ */
+async function turnTo(job: JobOfTrainer): Promise<Trainer> {
+  const { options, deps, workers } = loaded!;
+  const { lora, training, checkpointing } = job;
+  const current = started();
+  const settings = { ...options, lora, training, compute: { ...options.compute, checkpointing } };
+  const live = workers.filter(({ alive }) => alive);
+  await Promise.all(live.map((worker) => worker.turnTo(job)));
+  if (current.turnTo(settings)) return current;
+  // A new trainer has no graphs until its first round.
+  const next = new Trainer(settings, { ...deps, workers: live });
+  await current.dispose();
+  return next;
 }
 
 function started(): Trainer {
@@ -58,7 +80,12 @@ function started(): Trainer {
 const notify = serveCalls<TrainerMethods>(
   {
     start: async (options, { signal }) => {
-      trainer = await start(options, signal);
+      loaded = await load(options, signal);
+      trainer = new Trainer(options, { ...loaded.deps, workers: loaded.workers });
+      return trainer.layout;
+    },
+    turnTo: async (job) => {
+      trainer = await turnTo(job);
       return trainer.layout;
     },
     train: async ({ adapter, optimizer, rows, steps, position }, { signal, onProgress }) => {

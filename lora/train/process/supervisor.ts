@@ -13,7 +13,7 @@ import { trainError } from '../errors.ts';
 import type { AdamWState } from '../optimizer/adamw.ts';
 import type { RowLoss } from '../step.ts';
 import type { JobPosition, TrainProgress, TrainResult } from '../trainer.ts';
-import type { TrainedPart, TrainerMethods, TrainerOptions } from './messages.ts';
+import type { JobOfTrainer, TrainedPart, TrainerMethods, TrainerOptions } from './messages.ts';
 
 /** Time that an aborted trainer has to answer before it is killed. It answers after the current micro-batch. */
 const ABORT_GRACE_MS = 30_000;
@@ -80,6 +80,16 @@ export class TrainerProcess implements DataParallelWorker {
       await trainer.kill();
       throw error;
     }
+  }
+
+  /**
+   * Turns to another job on the base that the process has loaded. Requests from now on belong to that job. The process
+   * keeps its compiled graphs if the job needs the same ones, and otherwise compiles others at the next round. Waits for
+   * the requests before it.
+   * @throws SwarmError TRAINER_DIED, and LORA_* if the job's settings do not fit the base
+   */
+  async turnTo(job: JobOfTrainer): Promise<void> {
+    this.#layout = await this.#call('turnTo', job, {});
   }
 
   /** Names and shapes of the adapter's tensors. All lists of tensors have this order. */

@@ -2,6 +2,8 @@ import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { beforeEach, describe, expect, onTestFinished, test } from 'vitest';
 import { systemClock } from '../../../common/system-clock.ts';
+import { initialMatrices } from '../../../lora/adapter/initial.ts';
+import { adapterLayout } from '../../../lora/adapter/layout.ts';
 import { parseCompute, processorCompute } from '../../../lora/train/compute.ts';
 import { trainingConfigSchema } from '../../../lora/train/config.ts';
 import { estimateTraining } from '../../../lora/train/memory/estimate.ts';
@@ -10,6 +12,7 @@ import { zeros } from '../../../lora/update/layout.ts';
 import { silentLogger } from '../../../monitor/log.ts';
 import type { TrainTask } from '../../../node/trainer.ts';
 import { TrainingProcess, type TrainingProcessDeps } from '../../../node/training-process.ts';
+import type { Manifest } from '../../../protocol/manifest.ts';
 import { childrenOf } from '../../utils/children.ts';
 import { maxDifference } from '../../utils/reference.ts';
 import { measureGoneGpu, type TinyBase, tinyBase } from '../../utils/tiny-base.ts';
@@ -140,6 +143,88 @@ describe('the trainer of a node', () => {
     };
     expect(await noteWith(onProcessor)).not.toContain('gradient checkpointing');
     expect(await noteWith(onTwo)).toMatch(/gradient checkpointing\b.*\b2\b/);
+  });
+
+  describe('with several jobs on one base', () => {
+    /** Another job: other learning rate and batch, and the given settings of the adapter. */
+    const another = (lora: Partial<Manifest['lora']> = {}): Manifest => ({
+      ...bench.manifest,
+      name: 'another',
+      seed: 9,
+      lora: { ...bench.manifest.lora, ...lora },
+      training: { ...bench.manifest.training, learningRate: 5e-3, batchSize: 4, microBatch: 2 },
+    });
+    const taskOf = (manifest: Manifest, steps: number): TrainTask => {
+      const layout = adapterLayout(bench.model, manifest.lora);
+      const { batchSize } = manifest.training;
+      const rows = Array.from({ length: batchSize * steps }, (_, i) => bench.rows[i % bench.rows.length]!);
+      return { adapter: initialMatrices(layout, 3), rows, steps, optimizer: freshOptimizer(layout) };
+    };
+    const trained = async (trainer: TrainingProcess, manifest: Manifest, steps = 2) => {
+      await trainer.prepare(manifest, { signal: live() });
+      return (await trainer.train(taskOf(manifest, steps), { signal: live(), ...quiet })).adapter;
+    };
+    const alone = async (manifest: Manifest) => {
+      const trainer = new TrainingProcess({ home: bench.home, compute: onProcessor }, bench.deps);
+      onTestFinished(() => trainer.stop());
+      return trained(trainer, manifest);
+    };
+
+    test.each([
+      ['the same adapter', {}],
+      ['another rank', { rank: 3 }],
+      ['dropout', { dropout: 0.2 }],
+    ])(
+      'turns to a job with %s in the same process, with the results of a process of its own',
+      async (_, lora) => {
+        const { trainer, manifest } = bench;
+        const other = another(lora);
+        const first = await trained(trainer, manifest);
+        const { pid } = trainer;
+        expect(await trained(trainer, other)).toEqual(await alone(other));
+        expect(await trained(trainer, manifest)).toEqual(first);
+        expect(trainer.pid).toBe(pid);
+      },
+    );
+
+    test('turns to another job on several devices', async () => {
+      const trainer = new TrainingProcess({ home: bench.home, compute: onTwo }, bench.deps);
+      onTestFinished(() => trainer.stop());
+      const other = another({ rank: 3, dropout: 0.2 });
+      await trained(trainer, bench.manifest);
+      const together = await trained(trainer, other);
+      for (const [i, tensor] of (await alone(other)).entries()) {
+        expect(maxDifference(tensor, together[i]!)).toBeLessThan(1e-5);
+      }
+    });
+
+    test('keeps the fallback of a job when it turns to another job and back', async () => {
+      const { trainer, manifest } = bench;
+      await trainer.prepare(manifest, { signal: live() });
+      const training = trainer.train(taskOf(manifest, 2000), {
+        signal: live(),
+        onProgress: ({ step }) => step === 1 && process.kill(trainer.pid!, 'SIGKILL'),
+      });
+      await expect(training).rejects.toMatchObject({ code: 'TRAINER_DIED' });
+      const other = another();
+      expect(await trained(trainer, other)).toEqual(await alone(other));
+      const { pid } = trainer;
+      await trained(trainer, manifest);
+      expect(trainer.pid).toBe(pid);
+      expect(trainer.note).toMatch(/SIGKILL.*gradient checkpointing/);
+    });
+
+    test('refuses a job that does not fit the base, and goes on with the other', async () => {
+      const { trainer, manifest } = bench;
+      const first = await trained(trainer, manifest);
+      const { pid } = trainer;
+      const wrong = another({ targets: ['no_such_module'] });
+      await expect(trainer.prepare(wrong, { signal: live() })).rejects.toMatchObject({
+        code: 'LORA_TARGETS',
+      });
+      expect(await trained(trainer, manifest)).toEqual(first);
+      expect(trainer.pid).toBe(pid);
+    });
   });
 
   test('is replaced before the next round when it is killed between two rounds', async () => {
