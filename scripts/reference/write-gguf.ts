@@ -94,7 +94,7 @@ async function exported(options: Partial<ExportGgufOptions> & { base: string }, 
   await rename(file, to);
 }
 
-/** @param rope rotary positions instead of those of the model */
+/** @param rope rotary positions (`rope_parameters` of config.json) to use instead of the model's */
 async function writeFamily(source: string, adapter = join(source, 'adapter'), rope?: Json): Promise<void> {
   const variant = rope?.rope_type ?? basename(adapter);
   const name = `${basename(source)}${variant === 'adapter' ? '' : `-${variant}`}`;

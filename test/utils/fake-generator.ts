@@ -1,4 +1,4 @@
-/** A generator that computes nothing: it says what the test tells it to, and keeps the requests that it gets. */
+/** A generator that computes nothing. It answers with texts that the test chooses, and records the requests. */
 
 import { join } from 'node:path';
 import { commonError } from '../../common/common-errors.ts';

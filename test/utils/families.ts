@@ -26,8 +26,8 @@ export async function openFamily(fixture: string): Promise<FamilyFixture> {
 }
 
 /**
- * Makes rows of one segment each, in which the last `share` of the tokens is supervised except for every fifth of them, like
- * the answers of a conversation, which have gaps between them.
+ * Makes rows of one segment each. In the last `share` of each row, four of five tokens are supervised. The gaps are like
+ * those between the answers of a conversation.
  */
 export function completionRows(count: number, length: number, vocabulary: number, share: number): Row[] {
   return Array.from({ length: count }, (_, row) => {

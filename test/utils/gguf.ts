@@ -8,9 +8,9 @@ import { type TensorToWrite, writeSafetensors } from '../../lora/models/weights/
 type Json = Record<string, unknown>;
 
 /**
- * Copies a model to `dir`, and replaces its tokenizer, which only numbers words, by one over bytes. Changes the features
- * that llama.cpp cannot compute.
- * @param rope rotary positions instead of those of the model
+ * Copies a model to `dir`. Replaces its tokenizer by a tokenizer over bytes, because the tokenizer of the fixture only
+ * numbers words. Changes the features that llama.cpp cannot compute.
+ * @param rope rotary positions (`rope_parameters` of config.json) to use instead of the model's
  */
 export async function copyForGguf(source: string, dir: string, rope?: Json): Promise<string> {
   await cp(source, dir, { recursive: true });

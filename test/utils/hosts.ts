@@ -63,7 +63,7 @@ export async function startHost(
   return { network, blobs, home, peer: network.signer.peerId, logged };
 }
 
-/** Starts a libp2p node with our transports and gossip settings but without our protocols, to misbehave. */
+/** Starts a libp2p node with our transports and gossip settings but without our protocols, for a peer that misbehaves. */
 export async function startRaw(): Promise<Libp2p<{ pubsub: object }>> {
   const { privateKey } = await loadIdentity(await temporaryFolder());
   const options = { listen: [LOOPBACK], mdns: [], agent: 'hostile' };

@@ -23,7 +23,7 @@ export class HubServer {
   /** Method and path of every request, with its Range header if it has one. */
   readonly requests: string[] = [];
   readonly authorizations: (string | undefined)[] = [];
-  /** Tried in order until one answers. */
+  /** Faults, tried in order until one answers the request. */
   readonly faults: Fault[] = [];
   /** Entries per page of the listing. */
   pageSize = 3;

@@ -19,7 +19,8 @@ export function importGraph(sources: readonly SourceFile[]): ImportGraph {
 
 /** Returns the groups of modules that import each other, directly or through others of the group, sorted by path. */
 export function mutualImports(graph: ImportGraph): string[][] {
-  // A module that no other imports, or that imports no other, is in no cycle. What is left may still lie between two.
+  // A module that no other module imports, or that imports no other, is in no cycle, so it is removed. The modules that are
+  // left are in a cycle, or between two cycles.
   const left = new Map([...graph].map(([path, targets]) => [path, new Set(targets)]));
   for (let before = -1; before !== left.size; ) {
     before = left.size;

@@ -2,8 +2,7 @@
 import { posix } from 'node:path';
 import { declaredNames, importsOf, type Node, nameOf, parseModule, referencesOf } from './syntax.ts';
 
-/** The folders of the library. */
-const ROOMS = [
+const LIBRARY_FOLDERS = [
   'common',
   'protocol',
   'storage',
@@ -28,12 +27,12 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   node: ['common', 'protocol', 'storage', 'lora', 'net', 'monitor', 'registry'],
   coordinator: ['common', 'protocol', 'storage', 'lora', 'net', 'monitor', 'registry'],
   serve: ['common', 'protocol', 'storage', 'lora', 'net', 'monitor', 'registry'],
-  'index.ts': ROOMS,
-  cli: [...ROOMS, 'index.ts'],
+  'index.ts': LIBRARY_FOLDERS,
+  cli: [...LIBRARY_FOLDERS, 'index.ts'],
   // Programs of users: they import the package by its name.
   examples: [],
-  scripts: [...ROOMS, 'index.ts', 'cli', 'test'],
-  test: [...ROOMS, 'index.ts', 'cli', 'scripts'],
+  scripts: [...LIBRARY_FOLDERS, 'index.ts', 'cli', 'test'],
+  test: [...LIBRARY_FOLDERS, 'index.ts', 'cli', 'scripts'],
 };
 
 /** Packages that only one folder may import. Tests and scripts may import any package. */
@@ -42,19 +41,19 @@ const ONLY_IN: readonly { packages: RegExp; place: RegExp; name: string }[] = [
   { packages: /^(libp2p($|\/)|@libp2p\/|@chainsafe\/)/, place: /^net\//, name: 'net' },
 ];
 
-/** Files outside cli that may use process.env: the default of options, and variables that a native library reads. */
+/** Files outside cli that may use process.env: for defaults of options, and for variables that a native library reads. */
 const USES_ENVIRONMENT = [
   'common/environment.ts',
   'lora/engines/onnx/telemetry.ts',
   'lora/engines/tfjs/environment.ts',
 ];
 
-/** Files outside scripts and test that load an optional package, whose name or folder they look for. */
+/** Files outside scripts and test that may compute the argument of import(), because they look for an optional package. */
 const COMPUTED_IMPORTS = ['lora/engines/tfjs/packages.ts', 'cli/demo/data.ts'];
 
-/** Files whose results may depend on arguments alone, so that they can be replayed and recomputed. */
+/** Files whose functions must depend only on their arguments, so that anybody can compute the results again. */
 const PURE = /^(protocol\/|lora\/graph\/|lora\/update\/|coordinator\/round\/|node\/machine\/)/;
-/** Globals that pure files may not use, and the members of them that they may. */
+/** Globals that pure files may not use, except for the members in `may`. */
 const IMPURE: readonly { global: string; may?: readonly string[] }[] = [
   { global: 'Date', may: ['UTC', 'parse'] },
   { global: 'Math', may: Object.getOwnPropertyNames(Math).filter((name) => name !== 'random') },
@@ -66,7 +65,7 @@ const IMPURE: readonly { global: string; may?: readonly string[] }[] = [
   { global: 'setImmediate' },
   { global: 'globalThis' },
 ];
-/** Modules that pure files may not import, or the exports of them that they may. */
+/** Modules from which pure files may import nothing, or only exports that match `may`. */
 const IMPURE_MODULES: readonly { target: RegExp; may?: RegExp }[] = [
   { target: /^(node:)?(timers(\/promises)?|perf_hooks)$/ },
   {
@@ -136,7 +135,7 @@ export function importOffences(file: string, source: string): string[] {
   for (const { name, start, parent } of references) {
     const used = membersUsed(start, parent);
     if (name === 'process' && checksProcess) {
-      // A variable of the same name hides the global, but nothing that it holds has these members.
+      // A local variable may have the name `process` too. No such variable of this project has these members.
       const isOther = used === null && !declared.has(name);
       if (isOther || used?.some((member) => /^(env|argv|argv0|execArgv|\*)$/.test(member))) {
         add(start, 'can read process.env or process.argv, which only cli may');
@@ -157,7 +156,7 @@ export function importOffences(file: string, source: string): string[] {
     .map(({ start, text }) => `${file}:${source.slice(0, start).split('\n').length}: ${text}`);
 }
 
-/** Returns the members that the code takes of an object: `a.b`, `a['b']`, `const { b } = a`. null: another use. */
+/** Returns the members that the code takes of an object: `a.b`, `a['b']`, `const { b } = a`; null for any other use. */
 function membersUsed(start: number, parent: Node): string[] | null {
   const isObject = (node: unknown): boolean => (node as Node | null)?.start === start;
   if (parent.type === 'MemberExpression' && isObject(parent.object)) {

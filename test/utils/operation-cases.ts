@@ -217,7 +217,7 @@ export const OPERATION_CASES: Record<string, fc.Arbitrary<Differentiable>> = {
       differentiable({ x: [n, width], w: [vocabulary, width] }, from, (graph, { x, w }) => {
         const logits = ops.linear(x!, w!);
         const options = { smoothing: 0.2 };
-        // Doubling hides the output head from crossEntropy.
+        // If the logits do not come straight from a linear operation, crossEntropy cannot fuse the output head.
         return ops.crossEntropy(
           head ? logits : ops.scale(logits, 2),
           labelsOf(graph, n, vocabulary, labels),

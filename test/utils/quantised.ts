@@ -20,7 +20,7 @@ export function dequantise({ codes, scales }: Blocks, columns: number, bits: Qua
   return values;
 }
 
-/** Writes a float32 weight file to `path` with the numbers that a quantised weight file stands for. */
+/** Writes a float32 weight file to `path` with the dequantised values of a quantised weight file. */
 export async function dequantisedFile(weights: WeightFile, path: string): Promise<WeightFile> {
   const bytes = await readFile(weights.path);
   const part = ({ offset, length }: WeightEntry) => Uint8Array.from(bytes.subarray(offset, offset + length));

@@ -1,15 +1,15 @@
 /**
- * Features that differ between systems, and the shipped files that use them, each with its guard. The test of portability
- * compares this table with the sources.
+ * Features that differ between operating systems, and the shipped files that use them. Each file has a note on its guard:
+ * the reason why it works on all systems. test/unit/house/portability.test.ts compares this table with the sources.
  */
 import type { SourceFile } from './sources.ts';
 
 interface SystemFeature {
   /** Matches the code of a file that uses the feature. Comments are not searched. */
   readonly pattern: RegExp;
-  /** How systems differ. */
+  /** The difference between the systems. */
   readonly about: string;
-  /** How each file that uses it also works on the other systems. */
+  /** Files that use the feature, each with the reason why it works on the other systems. */
   readonly files: Readonly<Record<string, string>>;
 }
 

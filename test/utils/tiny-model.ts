@@ -1,4 +1,4 @@
-/** A random Llama of some ten thousand parameters, as a complete Hugging Face folder that can be trained. */
+/** A random Llama of about 30,000 parameters, as a complete Hugging Face folder that can be trained. */
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { llama } from '../../lora/models/families/llama.ts';

@@ -12,7 +12,7 @@ export function randomSource(seed: number): () => number {
   };
 }
 
-/** Distributions of a test tensor's values. Each is the hard case of some step of the encoder. */
+/** Distributions of a test tensor's values. Each is a hard case for one step of the encoder. */
 export const VALUE_KINDS = ['normal', 'heavy', 'sparse', 'equal', 'ties', 'zero', 'minute'] as const;
 export type ValueKind = (typeof VALUE_KINDS)[number];
 

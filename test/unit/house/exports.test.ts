@@ -9,8 +9,7 @@ const ENTRIES = ['index.ts', 'protocol/index.ts', 'lora/update/index.ts', 'cli/m
 const ALLOWED = [
   // A complete set of operations, which tests compare with their definitions.
   /^lora\/graph\/ops\.ts: /,
-  // Measured by scripts/bench/scores.ts. No round is scored yet.
-  /^lora\/update\/score\.ts: scoreUpdate$/,
+
   // For programs that keep several adapters in memory.
   /^registry\/load\.ts: loadVersion$/,
 ];

@@ -3,7 +3,7 @@ import { importOffences } from '../../utils/import-rules.ts';
 import { exportedNames, importsPastLibrary } from '../../utils/library-names.ts';
 import { SHIPPED, sourcesIn } from '../../utils/sources.ts';
 
-describe('the house', () => {
+describe('the repository', () => {
   it('keeps its import rules', () => {
     const files = sourcesIn([...SHIPPED, 'examples', 'scripts', 'test']);
     expect(files.length).toBeGreaterThan(50);
@@ -11,7 +11,7 @@ describe('the house', () => {
     expect(offences).toEqual([]);
   });
 
-  it('has a command line that imports from index.ts whatever index.ts exports', () => {
+  it('has a command line that imports from index.ts everything that index.ts exports', () => {
     const [index] = sourcesIn(['index.ts']);
     const names = exportedNames(index!.text);
     expect(names).toContain('finetune');
@@ -21,7 +21,7 @@ describe('the house', () => {
 });
 
 describe('imports that bypass index.ts', () => {
-  it('are listed with their file: static ones, dynamic ones, and those of types', () => {
+  it('are listed with their file, whether they are static, dynamic or of types only', () => {
     const names = exportedNames(
       "export { a, type B } from './lora/x.ts';\nexport async function c() {}\nexport type { D };",
     );
@@ -93,7 +93,7 @@ describe('import rules', () => {
     expect(importOffences('test/unit/a.ts', "import ort from 'onnxruntime-node';")).toEqual([]);
   });
 
-  it('keep clocks, randomness, timers and the process environment where they belong', () => {
+  it('let only some files use clocks, random numbers, timers and the process environment', () => {
     expect(importOffences('coordinator/round/round-machine.ts', 'const t = Date.now();\n')).toHaveLength(1);
     expect(importOffences('lora/update/a.ts', 'x();\nMath.random();\nsetTimeout(x, 1);')).toEqual([
       expect.stringMatching(/^lora\/update\/a\.ts:2: .*Math\.random/),

@@ -1,6 +1,6 @@
 /**
- * Tests of the code that depends on the system, which test/utils/system-features.ts lists. They stub what a system
- * lacks, so that Linux runs the guards of all systems. docs/systems.md says what was run on the real systems.
+ * Tests of the code that depends on the operating system (test/utils/system-features.ts lists it). Stubs replace the system
+ * calls, so that Linux runs the code for all systems. docs/systems.md says what has been run on the real systems.
  */
 import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
@@ -38,7 +38,10 @@ import { expectMode, pretendPlatform } from '../../utils/platform.ts';
 import { SHIPPED, sourcesIn } from '../../utils/sources.ts';
 import { SYSTEM_FEATURES, tableOffences } from '../../utils/system-features.ts';
 
-/** `refusals`: error codes of the next calls of a function, one per call. `pauses`: pauses between attempts, in ms; none is waited for. */
+/**
+ * `refusals`: error codes of the next calls of each function, one code per call. `pauses`: the pauses that the code asked
+ * for, in ms. No pause takes any time in these tests.
+ */
 const stubs = vi.hoisted(() => ({
   refusals: new Map<string, string[]>(),
   pauses: [] as number[],
@@ -114,7 +117,7 @@ describe('code that depends on the system', () => {
     expect(tableOffences(source('await link(from, to);'), table({ 'net/new.ts': 'x' }))).toEqual([]);
   });
 
-  it('is found by every pattern', () => {
+  it('is found by the pattern of its feature', () => {
     const uses: Record<string, readonly string[]> = {
       platform: ["process.platform === 'win32'", 'process.arch'],
       'files of Linux': ["readFile('/proc/x')", "join(root, 'sys/fs')", "'/tmp'", '`/dev/$' + '{x}`'],
@@ -156,7 +159,7 @@ describe('on Windows', () => {
     expect(await readdir(folder)).toEqual(['b']);
   });
 
-  it('a rename fails after two seconds, and at once with any other error', async () => {
+  it('a rename is given up after two seconds, and after any other error at once', async () => {
     pretendPlatform('win32');
     const path = join(await temporaryFolder(), 'file');
     stubs.pauses.length = 0;
@@ -260,7 +263,7 @@ describe('on Windows', () => {
     expect(lines).toEqual(['one', 'two']);
   });
 
-  it('converted weights that another process has mapped stay', async () => {
+  it('converted weights that another process has mapped are deleted at a later attempt', async () => {
     const cache = await temporaryFolder();
     const old = `${'a'.repeat(64)}.q8v1`;
     await writeFile(join(cache, old), 'weights');
