@@ -12,13 +12,15 @@ import { auditKey, type DrawnUpdate, drawAudits } from './draw.ts';
 import { isTrusted, LEAST_STEPS, type PersonResult } from './verdict.ts';
 
 /**
- * Largest number of chosen audits that wait. A coordinator that cannot keep up draws none until it has finished some.
+ * Number of waiting audits from which no more audits are drawn. A coordinator that is too slow for its audits then
+ * draws none until it has finished some.
  */
 export const WAITING_AUDITS = 4;
 
 /**
- * Number of parameters of the largest adapter whose updates are audited. An audit holds six tensors of the adapter's
- * size: the parent, the middle, the result, two moments and their copy in transit.
+ * Maximum number of parameters of an adapter whose updates are audited. The limit is needed because an audit holds six
+ * copies of the adapter's size in memory: the parent, the middle, the result, the two moments of AdamW, and the copy
+ * that is being sent to the trainer process.
  */
 const MOST_PARAMETERS = 64_000_000;
 
@@ -73,7 +75,7 @@ export class AuditRecord {
     this.#keepBlobs();
   }
 
-  /** Stores how an audit ended, and strikes the authors of updates whose failures count now. */
+  /** Stores the result of an audit. Then strikes the authors of all failed audits that count now. */
   finish(
     audit: UpdateKey,
     result: AuditResult,
@@ -82,7 +84,8 @@ export class AuditRecord {
     const { job, deps } = this.#context;
     const { audits, updates } = deps.store;
     const newest = this.#newestRound();
-    // A failure counts only if the coordinator's own results can be trusted. Until then, it waits for other results.
+    // A failed audit counts only if the coordinator's own computations can be trusted (see `isTrusted`). Until then, it
+    // stays undecided, and later results can decide it.
     audits.finish(job, audit, { ...result, decidedRound: result.state === 'failed' ? null : newest });
     this.#keepBlobs();
     if (result.state === 'dropped') return;
@@ -114,7 +117,7 @@ export class AuditRecord {
     this.#keepBlobs();
   }
 
-  /** Keeps the blobs that held and chosen audits need, and no others. */
+  /** Protects the blobs that held and chosen audits need, and releases those of all other audits. */
   #keepBlobs(): void {
     const { job, deps } = this.#context;
     const { audits, blobs } = deps.store;

@@ -14,22 +14,22 @@ import { type Repetition, readRepetition } from './repetition.ts';
 import { passes } from './verdict.ts';
 
 /**
- * Number of rounds after which an unfinished audit is dropped. A coordinator that needs longer cannot train as fast as
- * AUDIT_SHARE asks for.
+ * Number of rounds after which an unfinished audit is dropped. A coordinator that needs more rounds is too slow for the
+ * amount of work that AUDIT_SHARE allows.
  */
 const PATIENCE_ROUNDS = 16;
-/** Largest number of attempts. Each restart of the coordinator ends an attempt. */
+/** Maximum number of attempts at one audit. Each restart of the coordinator ends an attempt. */
 const MOST_ATTEMPTS = 3;
-/** Pause after an audit had to stop for the merge of another job. */
+/** Pause in milliseconds after an audit had to stop for the merge of another job. */
 const RETRY_MS = 1_000;
 
-/** An audit in progress. It is only in memory, so a restart repeats it. */
+/** An audit in progress. It is only in memory, so after a restart it begins again. */
 interface Work {
   readonly audit: StoredAudit;
   readonly repetition: Repetition;
   /** State after the steps made so far. */
   state: StepsMade;
-  /** The adapter after the first half of the steps; null before. */
+  /** The adapter after the first half of the steps; null until then. */
   middle: readonly Float32Array[] | null;
   seconds: number;
 }
@@ -43,8 +43,8 @@ export interface AuditorDeps extends Pick<EvaluateOptions, 'onFallback'> {
 }
 
 /**
- * Trains the intervals of chosen updates again, while the nodes train the next round. When the round closes, the work
- * stops after the current micro-batch, and continues after the merge.
+ * Trains the intervals of chosen updates again, while the nodes train the next round. When that round closes, the audit
+ * pauses after the current micro-batch, and continues after the merge.
  */
 export class Auditor {
   readonly #deps: AuditorDeps;
@@ -56,7 +56,7 @@ export class Auditor {
     this.#deps = deps;
   }
 
-  /** Starts or pauses the work, as the phase of the job allows. */
+  /** Starts or pauses the audits, depending on the phase of the job. */
   follow(phase: JobState['phase']): void {
     if (phase === 'training' || phase === 'collecting' || phase === 'waiting') {
       if (this.#pause.signal.aborted) this.#pause = new AbortController();
@@ -81,13 +81,14 @@ export class Auditor {
         // The next round may have opened while the last micro-batch was still running.
         if (!this.#pause.signal.aborted) this.#start();
       })
-      // An error here is a failed write, or the simulation's way to kill the process.
+      // An error here is a failed write. In the simulation, it can also be the error with which a test kills the
+      // process.
       .catch((error: unknown) => {
         if (!signal.aborted) deps.fatal(error);
       });
   }
 
-  /** Returns the next audit to do. */
+  /** Returns the next audit to do; null if there is none. */
   #next(): StoredAudit | null {
     const { context } = this.#deps;
     if (!context.audits) return null;
@@ -121,16 +122,16 @@ export class Auditor {
     return deps.store.audits.find(job, audit)?.state === 'chosen';
   }
 
-  /** Returns why an audit cannot be done; null if it can. */
+  /** Returns the reason why an audit cannot be done; null if it can be done. */
   #obstacle(audit: StoredAudit): string | null {
     const { job, deps } = this.#deps.context;
     const [newest] = deps.store.rounds.newest(job, 1);
     if (newest!.round > audit.chosenRound! + PATIENCE_ROUNDS) {
-      return `the coordinator did not finish it in ${PATIENCE_ROUNDS} rounds; give it more threads or a GPU`;
+      return `the coordinator did not finish the audit in ${PATIENCE_ROUNDS} rounds; give the coordinator more threads or a GPU`;
     }
     const isNew = this.#work === null || !isSameUpdate(this.#work.audit, audit);
     return isNew && audit.attempts >= MOST_ATTEMPTS
-      ? `the coordinator stopped during ${audit.attempts} attempts`
+      ? `the coordinator stopped or crashed during all ${audit.attempts} attempts`
       : null;
   }
 
@@ -159,8 +160,8 @@ export class Auditor {
   }
 
   /**
-   * Trains until `until` of the steps are made, or the audit must pause.
-   * @returns whether the steps are made
+   * Trains until `until` steps have been made in all, or the audit must pause.
+   * @returns whether the steps have been made
    */
   async #train(work: Work, until: number, pause: AbortSignal): Promise<boolean> {
     const { context, onFallback } = this.#deps;
@@ -180,7 +181,7 @@ export class Auditor {
       const made = await deps.validator.train({ job, manifest }, rest, { signal, pause, onFallback });
       work.seconds += (deps.clock.monotonic() - startedAt) / 1000;
       work.state = { ...made, steps: steps + made.steps, rows: used + made.rows };
-      // The result leaves out the last rows if they have no supervised tokens, because such rows make no step.
+      // `made.rows` does not count the last rows if they have no supervised tokens, because such rows make no step.
       if (made.isComplete) {
         work.state = { ...work.state, rows: end };
         return true;
@@ -204,7 +205,7 @@ export class Auditor {
     const passed = passes(found, { preset: update.preset, isFirst: position.before === 0 });
     const rows = this.#rowsSpent(audit);
     const verdict = passed ? 'passed' : 'failed';
-    // The database and signed messages hold finite numbers only.
+    // The balance may be infinite, but the database and signed messages hold finite numbers only.
     const { closeness } = found;
     const balance = Math.min(found.balance, Number.MAX_SAFE_INTEGER);
     transact((outbox) => {

@@ -5,22 +5,22 @@ import { BELIEF_UPDATES, beliefOf, gainErrorOf, isDoubtful, sharesOf } from '../
 import { planScoring } from '../merge/score-plan.ts';
 import { votesOf } from '../merge/update-weights.ts';
 
-/** Update of a round, as the coordinator published its figures. */
+/** An update in the figures that the coordinator published for a round. */
 type Published = Figures['updates'][number];
 
-/** What a witness needs to compute scores. */
+/** Facts and functions that a witness needs to compute scores. */
 export interface ScoreWitness {
   /** Number of rows in the job's data. */
   readonly rows: number;
   /** Reads the payload of an update and decodes it. */
   load(update: Published): Promise<SparseUpdate>;
-  /** Returns the gradient of the mean loss at the parent checkpoint, on the rows at positions of a round. */
+  /** Returns the gradient of the mean loss at the parent checkpoint, on the rows at the given positions of a round. */
   gradient(positions: readonly number[], round: number): Promise<LossGradient>;
   /** Returns the shares of a node's scored updates in earlier merges, newest first. A failed audit makes a share 0. */
   earlier(peer: string): readonly number[];
   /**
-   * Largest difference of an effect or a gain that passes, as a share of the largest published one. Devices and engines
-   * round differently.
+   * Maximum difference between a published and a computed effect (or gain), as a fraction of the largest published
+   * effect (or gain). They may differ because devices and engines round differently.
    * @default 0.02
    */
   readonly tolerance?: number;
@@ -38,10 +38,10 @@ export interface ScoreMismatch {
 const DEFAULT_TOLERANCE = 0.02;
 
 /**
- * Computes the scores of a round again, from the payloads and gradients of a witness. Effects and gains may differ by
- * the tolerance. Shares and beliefs follow from the published figures, so they must be equal. Exact effects are taken as
- * published.
- * @returns the figures that differ; empty if all are right
+ * Computes the scores of a round again, from the payloads and gradients of a witness. Published effects and gains may
+ * differ from the computed ones by the tolerance. Shares and beliefs are computed from the published effects and gains,
+ * so they must be equal. Exact effects are not checked.
+ * @returns the published figures that differ; empty if all are right
  */
 export async function checkScores(figures: Figures, witness: ScoreWitness): Promise<ScoreMismatch[]> {
   const { seed, updates, parent } = figures;
@@ -107,7 +107,7 @@ export async function checkScores(figures: Figures, witness: ScoreWitness): Prom
   );
   for (const [index, update] of updates.entries()) {
     const { score, share, belief, harmful } = update;
-    // Whether a late update is harmful is known from its effect, which is not published.
+    // A late update is judged by a figure that is not published, so it cannot be checked.
     if (update.parent !== parent && !isEmpty[index]) continue;
     const isOut = isEmpty[index]! || (score !== null && isHarmful(score));
     if (isOut !== harmful) note(update, 'harmful', Number(harmful), Number(isOut));

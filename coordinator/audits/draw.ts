@@ -1,30 +1,32 @@
-/** The choice of the updates that the coordinator trains again. */
+/** The choice of the updates that the coordinator audits. */
 import { createHash } from 'node:crypto';
 
 /** An update that may be chosen. */
 export interface AuditCandidate {
   readonly peer: string;
-  /** The round that the update was trained for. */
+  /** The round in which the update was trained. */
   readonly round: number;
   /** Number of rows that its audit would train. */
   readonly rows: number;
-  /** Whether the author is new or has low shares. Such an author counts as four others. */
+  /**
+   * Whether the author is new or has low shares. The updates of such an author have four times the weight in the draw.
+   */
   readonly isDoubtful: boolean;
 }
 
-/** An update with the random number by which it is drawn. */
+/** An update with the random number that decides the draw. */
 export interface DrawnUpdate {
   readonly peer: string;
   readonly round: number;
   readonly rows: number;
-  /** Between 0 and 1. */
+  /** Random number between 0 and 1. The greatest key is drawn first. */
   readonly key: number;
 }
 
 /**
- * Returns the key of an update: a uniform random number, or for a doubtful author the largest of four such numbers. The
- * update with the greatest key is drawn first, so the chance of an update is proportional to its weight of 1 or 4
- * (Efraimidis and Spirakis 2006, weighted reservoir sampling).
+ * Returns the key of an update: a uniform random number, or, for a doubtful author, the largest of four such numbers.
+ * The update with the greatest key is drawn first, so an update is drawn with a probability proportional to its weight,
+ * which is 1 or 4 (Efraimidis and Spirakis 2006, weighted reservoir sampling).
  * @param seed 32 random bytes, drawn after the round had closed
  */
 export function auditKey(
@@ -33,16 +35,17 @@ export function auditKey(
 ): number {
   const hash = createHash('sha256').update(seed).update(`${peer} ${round}`).digest();
   const uniform = (hash.readUIntBE(0, 6) + 0.5) / 2 ** 48;
-  // The fourth root has the distribution of the largest of four uniform numbers. Square roots have the same bits on
-  // every machine.
+  // The fourth root of a uniform number has the distribution of the largest of four uniform numbers. It is computed
+  // with square roots, because these have the same bits on every machine.
   return isDoubtful ? Math.sqrt(Math.sqrt(uniform)) : uniform;
 }
 
 /**
- * Chooses the updates with the greatest keys, as long as the rows suffice. The best remaining update is held, and takes
- * part in the next draws. A small swarm can afford an audit only every few rounds, and every update since the last
- * audit has the same chance, so its nodes cannot know a round that is safe.
- * @param updates the updates of the round that has ended, and the one that is held
+ * Chooses the updates with the greatest keys, as long as `credit` covers their rows. The first update that is too
+ * expensive is held, which means that it takes part in the next draws too. A small swarm has enough credit for an audit
+ * only every few rounds. Because of the held update, all updates since the last audit have the same chance, so no round
+ * is safe for cheats.
+ * @param updates the updates of the round that has ended, and the update that is held
  * @param credit number of rows that audits may train now
  */
 export function drawAudits(
@@ -53,7 +56,7 @@ export function drawAudits(
   const chosen: DrawnUpdate[] = [];
   let left = credit;
   for (const update of order) {
-    // The search ends here, because large intervals would never be audited if cheaper updates were preferred.
+    // Do not look for cheaper updates with smaller keys. Otherwise, large intervals would never be audited.
     if (update.rows > left) return { chosen, held: update };
     chosen.push(update);
     left -= update.rows;

@@ -1,4 +1,4 @@
-/** What an audit trains: the steps of a node's interval, from the checkpoint that the node started from. */
+/** Reads the input of an audit: the rows of a node's interval, and the checkpoint from which the node started. */
 import { decodeAdapter } from '../../lora/adapter/codec.ts';
 import type { Row } from '../../lora/data/row.ts';
 import { placesInRound, readRows } from '../../lora/data/shards/round-rows.ts';
@@ -8,14 +8,14 @@ import { verifyMessage } from '../../protocol/signing.ts';
 import type { RunContext } from '../context.ts';
 import type { StoredAudit } from '../store/store.ts';
 
-/** The steps of an audit. */
+/** The training steps that an audit repeats. */
 export interface Repetition {
   /** The adapter of the checkpoint that the node started from. */
   readonly parent: readonly Float32Array[];
   /** Rows in training order. */
   readonly rows: readonly Row[];
   readonly steps: number;
-  /** Progress of the job, for the learning rate. */
+  /** Progress of the job, which decides the learning rate. */
   readonly position: JobPosition & { readonly before: number };
 }
 
@@ -42,7 +42,7 @@ export async function readRepetition(audit: StoredAudit, context: RunContext): P
     rows,
     steps,
     position: {
-      // As in node/phases/train.ts.
+      // The same position as in node/phases/train.ts, so that the learning rates are the same.
       start: parent.ordinal * rounds.localSteps,
       perStep: rounds.localSteps / steps,
       before: steps * store.updates.roundsBefore(job, audit.peer, audit.round),

@@ -3,16 +3,16 @@ import type { Likeness } from '../../lora/update/closeness.ts';
 import type { Preset } from '../round/plan.ts';
 
 interface Lines {
-  /** Smallest closeness that passes. */
+  /** Minimum closeness that passes. */
   readonly least: number;
-  /** Closeness from which the balance is not judged, because the update is as close as one can be. */
+  /** Closeness from which the balance is not judged. Only honest nodes reached it in the measurements. */
   readonly clear: number;
 }
 
 /**
- * Lines of the closeness, for each preset. The fewer values an update keeps, the larger these values are, and the closer
- * they are to the repetition. Honest nodes reached at least 0.89 with tiny, 0.82 with balanced, 0.88 with quality and
- * 0.42 with dense. Nodes that sent copies or trained on other labels reached at most 0.78, 0.69, 0.34 and 0.33.
+ * Limits on the closeness, for each preset. If a preset keeps fewer values, it keeps the largest ones, which are closer
+ * to the repetition. Honest nodes reached at least 0.89 with tiny, 0.82 with balanced, 0.88 with quality and 0.42 with
+ * dense. Nodes that sent copies or trained on other labels reached at most 0.78, 0.69, 0.34 and 0.33 (decision 049).
  */
 export const CLOSENESS_LINES: Readonly<Record<Preset, Lines>> = {
   tiny: { least: 0.8, clear: 0.95 },
@@ -21,21 +21,21 @@ export const CLOSENESS_LINES: Readonly<Record<Preset, Lines>> = {
   dense: { least: 0.35, clear: 0.75 },
 };
 /**
- * Smallest balance that passes below a clear closeness. There, honest nodes had at least 0.93, and nodes that repeated
- * a quarter of their rows at most 0.12. Nodes that made half of their steps had 0.02 to 0.74.
+ * Minimum balance that passes if the closeness is not clear. Among updates without a clear closeness, honest nodes had
+ * at least 0.93, and nodes that repeated a quarter of their rows had at most 0.12. Nodes that made half of their steps
+ * had 0.02 to 0.74.
  */
 export const BALANCE_LINE = 0.5;
 /**
- * Smallest number of steps of an update that is audited. With fewer steps, a half is too short to be recognised, and
- * honest nodes came below the line of the closeness.
+ * Minimum number of steps of an update that is audited. With fewer steps, the two halves cannot be told apart, and the
+ * closeness of some honest nodes was below the limit.
  */
 export const LEAST_STEPS = 6;
 
 /**
- * Returns whether an update passes.
- * @param training `isFirst`: whether the author had sent no update before. Then its optimiser and the one of the
- *   repetition begin alike. The balance is not judged, because the warm-up of the learning rate would falsify it if
- *   earlier updates of the author were lost.
+ * Returns whether an update passes its audit.
+ * @param training `isFirst`: whether this is the author's first update. The balance of a first update is not judged,
+ *   because the warm-up of the learning rate falsifies it if earlier updates of the author were lost.
  */
 export function passes(
   { closeness, balance }: Likeness,
@@ -46,16 +46,17 @@ export function passes(
   return closeness >= clear || isFirst || balance >= BALANCE_LINE;
 }
 
-/** Newest result of each person whose updates were audited. */
+/** Result of the newest audit of a person. */
 export interface PersonResult {
   readonly person: string;
   readonly passed: boolean;
 }
 
 /**
- * Returns whether a failed audit may have consequences: more of the other audited persons have passed their newest audit
- * than have failed it. Otherwise the coordinator itself may be at fault, for example because its device computes
- * something else.
+ * Returns whether a failed audit of a person may have consequences. Among the other persons, more must have passed
+ * their newest audit than failed it. If most of them failed, the coordinator itself may be at fault, for example
+ * because its device computes wrong results.
+ * @param newest the newest results of all audited persons
  */
 export function isTrusted(person: string, newest: readonly PersonResult[]): boolean {
   const others = newest.filter((one) => one.person !== person);

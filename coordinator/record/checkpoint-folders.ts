@@ -12,8 +12,9 @@ export const SIGNED_FILE = 'checkpoint.cbor';
 export const READABLE_FILE = 'checkpoint.json';
 
 /**
- * Writes checkpoints to `<home>/checkpoints/<job>/<round>/`. Each folder has a PEFT adapter, the signed checkpoint and
- * a readable copy of it. The weights are a hard link to their blob if the file system supports links.
+ * Writes checkpoints to `<home>/checkpoints/<job>/<round>/`. Each folder has a PEFT adapter, the signed checkpoint
+ * (CBOR) and its content as JSON for people. If the file system supports hard links, the file of weights is a hard link
+ * to its blob.
  */
 export class FileCheckpointFolders implements CheckpointFolders {
   readonly #root: string;
@@ -51,8 +52,8 @@ export class FileCheckpointFolders implements CheckpointFolders {
       await writeSynced(join(work, SIGNED_FILE), envelope);
       await writeSynced(join(work, READABLE_FILE), `${JSON.stringify(readable(written), null, 2)}\n`);
       await syncFolder(work);
-      // A killed attempt may have left a folder that was never committed. A rename cannot replace a folder, so the old one
-      // is moved away first.
+      // A process that was killed may have left a folder that was never committed. A rename cannot replace a folder, so
+      // move the old folder away first.
       if (await exists(target))
         await renameWithRetry(target, join(parent, `.old-${randomBytes(6).toString('hex')}`));
       await renameDurably(work, target);

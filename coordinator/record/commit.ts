@@ -8,22 +8,23 @@ import { meanLoss } from '../merge/comparison.ts';
 import type { MergeCandidate, RollBack } from '../merge/merge-round.ts';
 import type { MergeSource } from '../merge/merge-updates.ts';
 
-/** A checkpoint whose blobs and folder are on disk. No row of the store names it yet. */
+/** A checkpoint whose blobs and folder are on disk, but which is not in the database yet. */
 export interface DurableCheckpoint {
   readonly digest: string;
   readonly checkpoint: Checkpoint;
   readonly envelope: Uint8Array;
-  /** Digest of the blob with the error feedback of the published deltas; null means zero. */
+  /** Digest of the blob with the part of the adapter that the published deltas have left out; null if it is zero. */
   readonly residual: string | null;
   /** Updates that the gate left out. */
   readonly leftOut: readonly MergeSource[];
-  /** The restored checkpoint and the reason; null if the checkpoint is a merge. */
+  /** The restored checkpoint and the reason for the roll-back; null if the checkpoint is a merge. */
   readonly rollBack: Pick<RollBack, 'to' | 'reason'> | null;
 }
 
 /**
- * Writes a candidate's blobs, its signed checkpoint and its folder. Repeating this writes the same bytes.
- * @param scope protects the blobs until the store names them
+ * Writes the blobs, the signed checkpoint and the folder of a merge that passed the gate. A second call with the same
+ * merge writes the same bytes.
+ * @param scope protects the blobs until the database refers to them
  * @throws SwarmError STORE_FULL, WRITE_FAILED, ROUND_NOT_CLOSED
  */
 export async function writeCheckpoint(
@@ -41,10 +42,10 @@ export async function writeCheckpoint(
 }
 
 /**
- * Writes the checkpoint of a roll-back, with the adapter of an earlier checkpoint. It has no delta, because a quantised
- * delta cannot give the exact bits of that adapter, so nodes fetch the whole adapter. The error feedback of the deltas
- * starts again at zero, because what it has left over belongs to the steps that are undone.
- * @param scope protects the blobs until the store names them
+ * Writes the checkpoint of a roll-back, with the adapter of an earlier checkpoint. The checkpoint has no delta, because
+ * a quantised delta cannot give the exact bits of that adapter. Nodes fetch the whole adapter instead. The residual of
+ * the deltas starts again at zero, because it belongs to the merges that are undone.
+ * @param scope protects the blobs until the database refers to them
  * @throws SwarmError STORE_FULL, WRITE_FAILED, ROUND_NOT_CLOSED
  */
 export async function writeRollBack(
@@ -80,7 +81,7 @@ export async function writeRollBack(
   return { ...signed, residual: null, leftOut: [], rollBack: { to, reason } };
 }
 
-/** Signs a checkpoint whose blobs are written, and writes its body and its folder. */
+/** Signs a checkpoint whose blobs have been written, and writes its body and its folder. */
 async function writeSigned(
   checkpoint: Checkpoint,
   scope: BlobScope,
@@ -88,7 +89,8 @@ async function writeSigned(
 ): Promise<Pick<DurableCheckpoint, 'digest' | 'checkpoint' | 'envelope'>> {
   const envelope = signMessage('checkpoint', checkpoint, deps.network.signer);
   const { digest } = verifyMessage('checkpoint', envelope);
-  // The checkpoint's body is a blob too, so that a peer can follow the parents back from a head.
+  // Store the checkpoint's body as a blob too. From a head, a peer can then fetch all earlier checkpoints, because each
+  // body names its parent.
   await scope.put(encodeCbor(checkpoint));
   deps.failpoint('checkpoint-blobs');
   await deps.folders.write({ manifest, layout, digest, checkpoint, envelope });
@@ -106,7 +108,10 @@ function closedRound(round: number, { job, deps }: RunContext): { openedAt: numb
   return { openedAt: record.openedAt, closedAt: record.closedAt };
 }
 
-/** Returns the checkpoint. Uses only what was recorded when the round closed, so that a repetition gives the same bytes. */
+/**
+ * Returns the checkpoint of a merge. Uses only facts that were recorded when the round closed, so that a second call
+ * returns the same checkpoint.
+ */
 function describeCheckpoint(
   { round, parent, merged, losses, rate }: MergeCandidate,
   adapter: { digest: string; size: number },
@@ -137,11 +142,11 @@ function describeCheckpoint(
     metrics: {
       heldOutLoss: meanLoss(losses),
       heldOutTokens: losses.reduce((sum, { tokens }) => sum + tokens, 0),
-      // Each loss is divided before it is added, because a stranger may claim the largest float and the sum must stay
-      // finite.
+      // Divide each loss before adding it. The sum must stay finite, and a node may claim the largest float as its
+      // loss.
       trainLoss: used.reduce((sum, { lossLast }) => sum + lossLast / used.length, 0),
       tokens: used.reduce((sum, { tokens }) => sum + tokens, 0),
-      // The clock may have been set back during the round, and a negative duration cannot be signed.
+      // The clock may have been set back during the round, but a checkpoint cannot hold a negative duration.
       seconds: Math.max(0, closedAt - openedAt) / 1000,
       outerRate: rate,
       updateBytes: used.reduce((sum, { size }) => sum + size, 0),

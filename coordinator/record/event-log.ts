@@ -1,7 +1,7 @@
 import type { Logger } from '../../common/logger.ts';
 import type { JobEvent } from '../../monitor/job-events.ts';
 
-/** Logs an event. Events that people want to see have level info or above; all others have level debug. */
+/** Logs an event: at level info or warn if operators need to see it, otherwise at level debug. */
 export function logEvents(log: Logger, event: JobEvent, job: string): void {
   switch (event.type) {
     case 'checkpoint': {

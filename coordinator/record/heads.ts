@@ -16,7 +16,7 @@ export interface HeadFields {
   readonly issuedAt: number;
 }
 
-/** Holds the newest head of a job. A head is recorded before it is published, and its bytes never change after that. */
+/** The newest head of a job. A head is recorded before it is published, and its bytes never change afterwards. */
 export class Heads {
   readonly #context: RunContext;
   #newest: { envelope: Uint8Array; head: Head };

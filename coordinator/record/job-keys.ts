@@ -12,9 +12,10 @@ interface Deps {
 }
 
 /**
- * The keys of a job. Nodes seal updates and heartbeats to one of them, which never changes. The coordinator encrypts
- * heads under the other, which it replaces when a member is removed or an invite is revoked. A removed member can then
- * read no later head.
+ * The two keys of a job:
+ * - Nodes seal their updates and heartbeats with a public key of the job, which never changes.
+ * - The coordinator encrypts heads with the job key. It replaces this key when a member is removed or an invite is
+ *   revoked, so that a removed member cannot read later heads.
  */
 export class JobKeys {
   readonly #job: string;
@@ -22,7 +23,7 @@ export class JobKeys {
   readonly #sealing: SealingKey;
   #stored: StoredKeys;
 
-  /** Reads the keys. Makes and records them for a job that has none, which is new or comes from an older version. */
+  /** Reads the keys. Makes and records keys for a job without keys: a new job, or a job of an older version. */
   constructor(deps: { job: string; deps: Deps }) {
     this.#job = deps.job;
     this.#deps = deps.deps;
@@ -48,12 +49,12 @@ export class JobKeys {
     return encryptHead(head, this.#job, this.#stored, this.#deps.randomBytes(NONCE_BYTES));
   }
 
-  /** Opens a message of a node. @throws SwarmError SEAL_INVALID */
+  /** Decrypts a sealed message of a node. @throws SwarmError SEAL_INVALID */
   open(sealed: Uint8Array, kind: SealContext['kind'], author: string): Uint8Array {
     return this.#sealing.open(sealed, { kind, job: this.#job, author });
   }
 
-  /** Replaces the key of heads. The new key is durable when this returns. */
+  /** Replaces the key of heads. The new key is durable when this method returns. */
   rotate(): void {
     const { seal, id } = this.#stored;
     this.#record({ seal, id: id + 1, key: this.#deps.randomBytes(JOB_KEY_BYTES) });

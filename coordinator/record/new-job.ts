@@ -11,20 +11,20 @@ import { waitingReason } from '../round/round-machine.ts';
 import { type Admission, jobBlobs, type StoredJob } from '../store/store.ts';
 import { makeHead } from './heads.ts';
 
-/** A job whose base, data and first adapter are in the blob store. It is not recorded yet. */
+/** A job whose base, data and first adapter are in the blob store, but which is not in the database yet. */
 export interface PreparedJob {
   readonly manifest: Manifest;
   readonly layout: AdapterLayout;
   /** Packed held-out rows. They never leave the coordinator. */
   readonly heldOut: Uint8Array;
   readonly admission: Admission;
-  /** Token of the job's invites; null for open jobs and lists of peers. */
+  /** Token of the job's shared invite; null if the job is open or admits a list of peers. */
   readonly token: string | null;
   /** Digest of all settings and data. Two jobs with the same name and the same content are the same job. */
   readonly content: string;
   /** Loss of the base on the held-out rows that the gate evaluates, in nats per token. */
   readonly baseLoss: number | null;
-  /** Predicted tokens of those rows. */
+  /** Number of predicted tokens of the rows on which `baseLoss` was measured. */
   readonly baseTokens: number;
   /** Jobs with a higher priority come first. @default 0 */
   readonly priority?: number;
@@ -32,12 +32,12 @@ export interface PreparedJob {
   readonly after?: { readonly job: string; readonly name: string } | null;
 }
 
-/** The first term of a job. A coordinator that takes the job over would have a higher one. */
+/** The first term of a job. Another coordinator that takes the job over must use a higher term. */
 const FIRST_TERM = 1;
 
 /**
- * Signs and records a job's manifest, its initial checkpoint and its first head, which has the phase `waiting`. Must
- * not run for two jobs at the same time, because jobs of the same name share a folder.
+ * Signs and records a job's manifest, its initial checkpoint and its first head, which has the phase `waiting`. The
+ * caller must not call this function for two jobs at the same time, because jobs of the same name share a folder.
  * @returns the job and the events of its creation; no events if the job existed already
  * @throws SwarmError JOB_EXISTS, JOB_TOO_LARGE, STORE_FULL, WRITE_FAILED
  */
@@ -111,7 +111,7 @@ export async function recordJob(
   });
 }
 
-/** Returns the manifest's size in bytes. @throws SwarmError JOB_TOO_LARGE when it exceeds what a message may hold */
+/** Returns the manifest's size in bytes. @throws SwarmError JOB_TOO_LARGE if it is too large for a message */
 export function assertManifestFits(manifest: Manifest): number {
   const size = encodeCbor(manifest).byteLength;
   if (size <= messageBytes.manifest) return size;
@@ -122,7 +122,7 @@ export function assertManifestFits(manifest: Manifest): number {
   );
 }
 
-/** Finds the stored job of this name. @throws SwarmError JOB_EXISTS when its settings or data differ */
+/** Finds the stored job of this name. @throws SwarmError JOB_EXISTS if its settings or data differ */
 export function findSameJob(
   { name, content }: { name: string; content: string },
   { jobs }: CoordinatorDeps['store'],
@@ -133,7 +133,7 @@ export function findSameJob(
   throw coordinatorError('JOB_EXISTS', message, { name, job: stored.job });
 }
 
-/** Returns the checkpoint of round 0: the untrained adapter. */
+/** Returns the checkpoint of round 0, which has the initial adapter. */
 export function initialCheckpoint(
   job: string,
   { manifest, baseLoss, baseTokens }: Pick<PreparedJob, 'manifest' | 'baseLoss' | 'baseTokens'>,

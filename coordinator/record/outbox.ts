@@ -4,8 +4,8 @@ import type { StoredReceipt } from '../store/store.ts';
 import type { Receipts } from './receipts.ts';
 
 /**
- * Events and receipts of one transaction. They are written to the store immediately. `flush` announces them after the
- * transaction has become durable.
+ * Events and receipts of one transaction. `event` and `receipt` write them to the store immediately. `flush` passes
+ * them to listeners and nodes, and must be called after the transaction has become durable.
  */
 export class Outbox {
   readonly #context: RunContext;
@@ -32,7 +32,7 @@ export class Outbox {
     this.#newReceipts.push(receipt);
   }
 
-  /** Makes `flush` run `action`. */
+  /** Runs `action` in `flush`, after the transaction. */
   afterwards(action: () => void): void {
     this.#actions.push(action);
   }

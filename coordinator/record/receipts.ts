@@ -5,18 +5,19 @@ import { signMessage } from '../../protocol/signing.ts';
 import type { RunContext } from '../context.ts';
 import type { StoredReceipt } from '../store/store.ts';
 
-/** Largest number of receipts being sent at the same time. */
+/** Maximum number of receipts that are sent at the same time. */
 const SENDING_AT_ONCE = 16;
 /**
- * Largest number of receipts waiting to be sent. Further receipts are dropped; the authors of the updates ask for them.
+ * Maximum number of receipts that wait to be sent. Further receipts are not sent, because the authors of the updates
+ * also ask for their receipts.
  */
 const WAITING = 2048;
-/** Largest number of peers with a tally: 4,096 members of the job, and 1,024 senders that never joined. */
+/** Maximum number of peers with a tally: 4,096 members of the job, and 1,024 senders that never joined. */
 const TALLIED_PEERS = 5 * 1024;
 
 /**
- * Numbers of a peer's accepted and refused updates, and the newest receipt. Each update counts once. An update that was
- * accepted and later refused by its merge counts as refused.
+ * Numbers of a peer's accepted and refused updates, and the peer's newest receipt. Each update counts once. An update
+ * that intake accepted and a merge refused counts as refused.
  */
 export interface Tally {
   readonly accepted: number;
@@ -26,11 +27,11 @@ export interface Tally {
 
 const NO_UPDATES: Tally = { accepted: 0, refused: 0, last: null };
 
-/** Codes of receipts for accepted updates that their merge refused. */
+/** Receipt codes for updates that intake accepted, but a merge refused. */
 const MERGE_REFUSALS: readonly ReceiptCode[] = ['left-out', 'outlier', 'harmful'];
 /**
  * Number of a peer's newest deliveries that are kept. Merges can still refuse the updates of the last STALE_ROUNDS + 1
- * rounds. One more delivery is kept, so that it remains if all of these are refused.
+ * rounds. One older delivery is kept, because it is the newest one if merges refuse all later updates.
  */
 const KEPT_DELIVERIES = STALE_ROUNDS + 2;
 
@@ -38,7 +39,7 @@ const KEPT_DELIVERIES = STALE_ROUNDS + 2;
 export class Receipts {
   readonly #context: RunContext;
   readonly #tallies = new Map<string, Tally>();
-  /** For each peer, the newest rounds, in ascending order, for which it has an update that was not refused. */
+  /** For each peer, the newest rounds for which it delivered an update that was not refused, in ascending order. */
   readonly #deliveries = new Map<string, readonly number[]>();
   readonly #waiting: { peer: string; receipt: Uint8Array }[] = [];
   #sending = 0;
@@ -55,13 +56,13 @@ export class Receipts {
     }
   }
 
-  /** Signs a receipt. The same receipt gives the same bytes every time. */
+  /** Signs a receipt. Signing the same receipt again returns the same bytes. */
   sign({ digest, ...receipt }: StoredReceipt): Uint8Array {
     const { job, deps } = this.#context;
     return signMessage('receipt', { job, update: digest, ...receipt }, deps.network.signer);
   }
 
-  /** Returns the newest receipt of a peer's update, signed; null when there is none. */
+  /** Returns the newest receipt of a peer's update, signed; null if there is none. */
   find(peer: string, digest: string): Uint8Array | null {
     const found = this.#context.deps.store.updates.receipt(this.#context.job, peer, digest);
     return found && this.sign(found);
@@ -109,8 +110,8 @@ export class Receipts {
   }
 
   /**
-   * Forgets an update that its merge refused, or that conflicts with another one. Such an update does not protect its
-   * author from eviction.
+   * Forgets the delivery of an update that a merge refused, or that conflicts with another update. Such an update does
+   * not protect its author from eviction.
    */
   #withdrawDelivery({ peer, round }: StoredReceipt): void {
     const others = this.#deliveries.get(peer)?.filter((other) => other !== round) ?? [];

@@ -6,8 +6,9 @@ import { ARRIVAL_ROUNDS, RECOVERY_MS, type Round } from '../round/close.ts';
 import { initialState, type JobState, type MachineSettings } from '../round/state.ts';
 
 /**
- * Rebuilds a job's state from the store. The round in progress and its assignments stay the same, and every recorded
- * update counts once. If the round is already closed but has no outcome, its merge starts again.
+ * Rebuilds a job's state from the store after a restart. The round in progress continues with the same assignments, and
+ * every recorded update counts once. If the round is closed but has no outcome, the state has the phase `validating`,
+ * so its merge starts again.
  * @param head the newest recorded head
  */
 export function restoreState({ job, stored, manifest, deps }: RunContext, head: Head): JobState {
@@ -40,7 +41,8 @@ export function restoreState({ job, stored, manifest, deps }: RunContext, head: 
     .filter(({ late }) => !late)
     .map(({ peer }) => peer);
   const assigned = unfinished.assignments.map(({ peer }) => peer);
-  // An assigned node keeps its place in the job until the round has ended, unless it is removed.
+  // Assigned nodes are not evicted during a round. Therefore an assigned node that is not a member any more was
+  // removed.
   const removed = assigned.filter((peer) => !speeds.has(peer));
   const current: Round = {
     number: unfinished.round,
@@ -56,7 +58,8 @@ export function restoreState({ job, stored, manifest, deps }: RunContext, head: 
   if (unfinished.closedAt !== null) {
     return { ...base, phase: head.phase === 'paused' ? 'paused' : 'validating', current };
   }
-  // Assumes that the round's nodes are still training. Nodes that are gone send no heartbeats and are dropped later.
+  // Assume that the round's nodes are still training. Nodes that are gone send no heartbeats, and count as silent
+  // later.
   const members = assigned.filter((peer) => speeds.has(peer));
   const present = Object.fromEntries(
     members.map((peer) => [peer, presentPeer({ job, deps }, { peer, speed: speeds.get(peer)! })]),
@@ -64,7 +67,7 @@ export function restoreState({ job, stored, manifest, deps }: RunContext, head: 
   return { ...base, phase: delivered.length > 0 ? 'collecting' : 'training', current, present };
 }
 
-/** Returns the phase of a job without a round in progress. */
+/** Returns the phase of a job that has no round in progress. */
 function restingPhase({ phase }: Head): JobState['phase'] {
   if (phase === 'training') return 'waiting';
   // The protocol has the phase `failed`, but no coordinator has ever recorded it.

@@ -4,28 +4,33 @@ import type { HeldCheckpoint } from '../store/store.ts';
 import type { Outbox } from './outbox.ts';
 
 /**
- * Number of newest checkpoints that keep their weights. Recomputing the merges of KEPT_ROUNDS rounds needs the parents
- * of these rounds. Two more are kept: the newest checkpoint, and one to roll back to.
+ * Number of newest checkpoints that keep their weights. Eight of them are the parents of the last KEPT_ROUNDS rounds,
+ * which a witness needs to compute the merges of these rounds again. The other two are the newest checkpoint, and one
+ * to roll back to.
  */
 export const KEPT_CHECKPOINTS = 10;
 /**
- * Number of newest rounds whose payloads and deltas are kept. They are needed to recompute the same bits of a merge,
- * and to compare a disputed update with its receipt. The author of an older update received its receipt long ago, and
- * could have disputed it since then.
+ * Number of newest rounds whose payloads and deltas are kept. Witnesses need them to compute a merge again, and
+ * operators need them to compare an update with its receipt after a complaint. The author of an older update has had
+ * enough time to complain.
  */
 export const KEPT_ROUNDS = 8;
 /**
- * Largest number of checkpoints, spread evenly over a job, that keep their weights, so that the whole course of the job
- * can be evaluated later.
+ * Maximum number of milestones. Milestones are checkpoints, spread evenly over a job, that keep their weights, so that
+ * the course of the whole job can be evaluated later.
  */
 export const MILESTONES = 16;
 
 export const defaultRetention: RetentionSettings = { checkpoints: KEPT_CHECKPOINTS, rounds: KEPT_ROUNDS };
 
 /**
- * Chooses the checkpoints whose weights are deleted. Weights are kept for the newest `newest` checkpoints, for the
- * milestones, for the checkpoint with the lowest held-out loss (the earliest, if several have the same loss), and for
- * the best one since the newest roll-back. Signed checkpoints stay, so that the chain can always be verified.
+ * Chooses the checkpoints whose weights are deleted. These checkpoints keep their weights:
+ * - the `newest` newest checkpoints
+ * - the milestones
+ * - the checkpoint with the lowest held-out loss (the earliest, if several have the same loss)
+ * - the best checkpoint since the newest roll-back
+ *
+ * The signed records of all checkpoints stay, so that the chain of checkpoints can always be verified.
  * @param held checkpoints whose weights are still kept, oldest first
  * @param count number of checkpoints planned for the job, which sets the distance between milestones
  * @param best round of the best checkpoint since the newest roll-back; null if it is unknown
@@ -46,7 +51,7 @@ export function checkpointsToEmpty(
     .map(({ round }) => round);
 }
 
-/** Deletes blobs and weights that a job no longer needs: first in the store and, once that is durable, on disk. */
+/** Releases blobs and weights that a job no longer needs in the database, and then deletes them from disk. */
 export class Retention {
   readonly #context: RunContext;
   #cleaning: Promise<void> = Promise.resolve();
@@ -56,8 +61,8 @@ export class Retention {
   }
 
   /**
-   * Releases old payloads, and the weights of old checkpoints, at the end of a round. The caller must be in the
-   * transaction that ends the round.
+   * Releases old payloads, and the weights of old checkpoints, at the end of a round. Must be called in the transaction
+   * that ends the round.
    * @param newest round of the newest checkpoint
    */
   release(round: number, newest: number, outbox: Outbox): void {
@@ -80,7 +85,7 @@ export class Retention {
   }
 
   /**
-   * Deletes from disk what the store has released, now or before a restart. Never rejects. After a failure, the next
+   * Deletes all blobs and weights that are released in the database from disk. Never rejects. After a failure, the next
    * call tries again.
    */
   clean(): Promise<void> {

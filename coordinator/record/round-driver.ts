@@ -18,8 +18,8 @@ import { restoreState } from './restore.ts';
 import type { RoundRecord } from './round-record.ts';
 
 /**
- * Drives a job's state machine. Each transition is computed, then written in one transaction, and only then acted upon.
- * Everything that other peers hear is therefore already durable.
+ * Drives a job's state machine. Computes each transition, writes it in one transaction, and only then acts on it and
+ * sends messages. Peers therefore never receive a message about a state that a crash could undo.
  */
 export class RoundDriver {
   readonly #context: RunContext;
@@ -72,12 +72,12 @@ export class RoundDriver {
     return this.#state;
   }
 
-  /** Number of milliseconds by which the machine's next tick is late; 0 while the tick is not due. */
+  /** Number of milliseconds by which the state machine's next tick is late; 0 if the tick is not due yet. */
   get overdueMs(): number {
     return this.#tickAt === null ? 0 : Math.max(0, this.#context.deps.clock.monotonic() - this.#tickAt);
   }
 
-  /** Publishes the head and continues the work that a killed coordinator left. */
+  /** Publishes the newest head, and continues a merge or an audit that the last stop of the coordinator interrupted. */
   start(): void {
     this.#record.heads.publish();
     if (this.#state.phase === 'validating') this.#startMerge(this.#state.round);
@@ -100,16 +100,16 @@ export class RoundDriver {
   }
 
   /**
-   * Makes one transition.
-   * @param write writes the records of the event itself, in the same transaction
-   * @param failpoint step that is reported to the failpoint when the transaction is durable
+   * Makes one transition of the state machine.
+   * @param write writes the records of the event itself, in the transaction of the transition
+   * @param failpoint step that is reported to the failpoint after the transaction
    * @throws the reason of the coordinator's stop, or an error of the store. After an error, the state is unchanged.
    */
   dispatch(event: MachineEvent, write?: (outbox: Outbox) => void, failpoint?: FailpointName): void {
     const { job, deps, signal } = this.#context;
     signal.throwIfAborted();
     const now = deps.clock.now();
-    // Rounds are timed by the monotonic clock, because it cannot be set. Records and messages have calendar time.
+    // Rounds are timed by the monotonic clock, because nobody can set it. Records and messages have calendar time.
     const present = this.#ledger.standings.applyTo(this.#state.present);
     const { state, effects } = reduce({ ...this.#state, present }, event, deps.clock.monotonic());
     const outbox = this.#outbox();
@@ -142,7 +142,7 @@ export class RoundDriver {
         .catch((error: unknown) => deps.log.warn({ error }, 'validator-not-released'));
     }
     this.#scheduleTick();
-    // The event may have left too few nodes, and suspended ones may then take part.
+    // If too few other nodes are left after the event, suspended nodes may take part (see `applyTo`).
     if (state.phase === 'waiting' && this.#ledger.standings.applyTo(state.present) !== state.present) {
       this.dispatch({ type: 'judged', peers: {} });
     }
@@ -153,8 +153,8 @@ export class RoundDriver {
   }
 
   /**
-   * Runs `write` in a transaction. A failed write is fatal. Otherwise the process would go on and send messages about a
-   * state that the store does not have, and after a restart the coordinator would contradict those messages.
+   * Runs `write` in a transaction. A failed write ends the process. If the process went on, it would send messages
+   * about a state that is not in the store, and after a restart the coordinator would contradict these messages.
    */
   #commit(write: () => void): void {
     try {
@@ -188,8 +188,8 @@ export class RoundDriver {
   }
 
   /**
-   * Records the misdeeds among the updates of a merge. Tells the state machine the shares of the nodes whose updates
-   * have just been scored.
+   * Records the misdeeds among the updates of a merge. Reports the new shares of nodes whose updates have been scored
+   * to the state machine.
    */
   #judgeAuthors(round: number, outliers: readonly UpdateKey[]): void {
     const { job, deps } = this.#context;
@@ -200,7 +200,7 @@ export class RoundDriver {
     );
   }
 
-  /** Returns the roll-back that the operator asked for. It is refused if the weights have been deleted meanwhile. */
+  /** Returns the roll-back that the operator requested, or a refusal if the weights have been deleted meanwhile. */
   #requestedRollBack(round: number, to: number): RollBack | { refused: string } {
     const { job, deps } = this.#context;
     const stored = deps.store.rounds.checkpoint(job, to);
@@ -222,7 +222,7 @@ export class RoundDriver {
     });
   }
 
-  /** Runs a merge or commit. After a failure, the state machine decides what to do, unless the coordinator is stopping. */
+  /** Runs a merge or commit. Reports a failure to the state machine, unless the coordinator is stopping. */
   #inBackground(work: (scope: BlobScope) => Promise<() => void>): void {
     const { signal, deps, manifest, collector } = this.#context;
     const run = async (scope: BlobScope): Promise<void> => {
@@ -234,7 +234,8 @@ export class RoundDriver {
       });
       if (!signal.aborted) next();
     };
-    // An error here is a failed write, which `#commit` has already reported, or the simulation's way to kill the process.
+    // An error here is a failed write, which `#commit` has reported already. In the simulation, it can also be the
+    // error with which a test kills the process.
     this.#background = this.#background
       .then(() => collector.withScope(run))
       .catch((error: unknown) => {

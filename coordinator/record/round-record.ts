@@ -13,10 +13,10 @@ import { Heads } from './heads.ts';
 import type { Outbox } from './outbox.ts';
 import { Retention } from './retention.ts';
 
-/** Number of rounds kept in memory: those that updates can still name. */
+/** Number of rounds kept in memory. Updates of older rounds are too late to be accepted. */
 const REMEMBERED_ROUNDS = STALE_ROUNDS + 1;
 
-/** Codes and details of the receipts for recorded updates that do not become part of a checkpoint. */
+/** Codes and details of the receipts for accepted updates that do not become part of a checkpoint. */
 const UNMERGED = {
   'left-out': {
     fate: 'left-out',
@@ -26,7 +26,7 @@ const UNMERGED = {
   harmful: {
     fate: 'left-out',
     code: 'harmful',
-    detail: 'its score is below zero by more than two standard errors, or it changes nothing',
+    detail: 'the update raises the loss by more than two standard errors, or changes nothing',
   },
   'null-round': { fate: 'null-round', code: 'null-round', detail: '' },
   'rolled-back': {
@@ -38,8 +38,8 @@ const UNMERGED = {
 } satisfies Record<string, { fate: Fate; code: ReceiptCode; detail: string }>;
 
 /**
- * Writes the effects of the state machine to the store, in the transaction of their transition. Keeps in memory the
- * newest head, the newest checkpoint, and the rounds that updates may name.
+ * Writes the effects of the state machine to the store, in the transaction of their transition. Keeps the newest head,
+ * the newest checkpoint and the rounds of which updates are still accepted in memory.
  */
 export class RoundRecord {
   readonly heads: Heads;
@@ -70,7 +70,7 @@ export class RoundRecord {
     return this.#checkpoint;
   }
 
-  /** Returns a round that updates may name; null if the round has not opened or is too old. */
+  /** Returns a round of which updates are still accepted; null if the round has not opened or is too old. */
   round(number: number): RoundFacts | null {
     return this.#rounds.get(number) ?? null;
   }
@@ -169,7 +169,8 @@ export class RoundRecord {
   ): void {
     const { job, deps } = this.#context;
     deps.store.rounds.close(job, round, now);
-    // A checkpoint can name at most ROUND_PEERS contributors. Late updates above that number wait for the next merge.
+    // A checkpoint can name at most ROUND_PEERS contributors. If there are more updates, some late updates wait for the
+    // next merge.
     deps.store.updates.select(job, round, round - STALE_ROUNDS, ROUND_PEERS);
     const updates = deps.store.updates.selected(job, round).length;
     outbox.event({ type: 'round-closed', round, updates, assigned: state.current!.assigned.length, cause });
@@ -179,7 +180,8 @@ export class RoundRecord {
     const { job, deps } = this.#context;
     const closed = deps.store.updates.selected(job, round);
     const own = deps.store.updates.ofRounds(job, round, round).filter(({ late }) => !late);
-    // A round that never closed discards only its own updates. Late updates of earlier rounds wait for the next merge.
+    // If the round never closed, no updates were selected. Discard only its own updates, so that late updates of
+    // earlier rounds wait for the next merge.
     const discarded = closed.length > 0 ? closed : own;
     this.#ledger.judgeUnmerged(round, discarded, outbox);
     for (const update of discarded) this.#discardUpdate(update, 'null-round', outbox);
@@ -225,7 +227,9 @@ export class RoundRecord {
     for (const update of expired) this.#discardUpdate(update, 'null-round', outbox);
   }
 
-  /** Records that an update is not merged. Its author gets a receipt and puts the update back into its error feedback. */
+  /**
+   * Records that an update is not merged. Its author gets a receipt, and adds the update back to its error feedback.
+   */
   #discardUpdate(update: StoredUpdate, reason: keyof typeof UNMERGED, outbox: Outbox): void {
     const { job, stored, deps } = this.#context;
     const { round, peer, digest } = update;

@@ -5,13 +5,13 @@ import { coordinatorError } from '../errors.ts';
 import type { StoredBan } from '../store/store.ts';
 import type { Who } from './who.ts';
 
-/** Takes the events of a transaction, and actions that follow when the transaction is durable. */
+/** Receives the events of a transaction, and actions that run after the transaction. */
 export interface Announcements {
   event(body: JobEventBody): void;
   afterwards(action: () => void): void;
 }
 
-/** The bans that concern a job: its own, and those from all jobs of the coordinator. */
+/** The bans that apply to a job: bans from this job, and bans from all jobs of the coordinator. */
 export class Bans {
   readonly #context: RunContext;
 
@@ -20,9 +20,9 @@ export class Bans {
   }
 
   /**
-   * Bans a person, from all jobs or from one. The transaction that records the ban also changes the job keys that the
-   * person has, so a kill cannot come between the two.
-   * @param outbox takes the events of the transaction that records the cause
+   * Bans a person from one job or from all jobs. The same transaction records the ban and changes the job keys that the
+   * person has, so a crash cannot separate these two steps.
+   * @param outbox outbox of the transaction that records the cause of the ban
    */
   impose(
     { peer, person }: Who,
@@ -48,7 +48,7 @@ export class Bans {
     return this.find(who) !== null;
   }
 
-  /** @throws SwarmError BANNED if a person is banned */
+  /** Checks that a person is not banned. @throws SwarmError BANNED */
   check(who: Who): void {
     const ban = this.find(who);
     if (ban !== null) throw bannedError(ban, this.#context.deps.clock.now());

@@ -19,8 +19,8 @@ type NamedUpdate = Pick<JudgedUpdate, 'peer' | 'round' | 'digest'>;
 export type NewStrike = Pick<StoredStrike, 'kind' | 'round' | 'digest' | 'figures'>;
 
 /**
- * Records the misdeeds of a job. They belong to the person who answers for a peer (see `personOf`). They therefore count
- * against all peers of the same personal invite.
+ * Records the misdeeds in a job. A misdeed of a peer counts against the person who answers for the peer (see
+ * `personOf`), and therefore against all peers of the same personal invite.
  */
 export class Ledger {
   readonly bans: Bans;
@@ -33,15 +33,15 @@ export class Ledger {
     this.standings = new Standings({ ...deps, bans: this.bans });
   }
 
-  /** Returns a peer and who answers for it. */
+  /** Returns a peer and the person who answers for it. */
   who(peer: string): Who {
     return this.standings.who(peer);
   }
 
   /**
-   * Records a misdeed of a peer, and the suspension or ban that follows from it. Does nothing if the misdeed is recorded
-   * already.
-   * @param outbox takes the events of the transaction that also records the evidence
+   * Records a misdeed of a peer, and the suspension or ban that follows from it. Does nothing if the misdeed is
+   * recorded already.
+   * @param outbox outbox of the transaction that also records the evidence
    */
   strike(peer: string, strike: NewStrike, outbox: Announcements): void {
     const { job, deps } = this.#context;
@@ -56,7 +56,7 @@ export class Ledger {
     outbox.event({ type: 'struck', peer, round, kind, standing: standingIn(after, foundIn + 1) });
     if (after.suspendedUntil === before.suspendedUntil) return;
     if (after.suspensions > MOST_SUSPENSIONS) {
-      const reason = `strikes again after ${MOST_SUSPENSIONS} suspensions`;
+      const reason = `new strikes after ${MOST_SUSPENSIONS} suspensions`;
       this.bans.impose(who, { cause: 'strikes', job, reason, until: at + BAN_MS }, outbox);
     } else {
       const { suspendedUntil: until, suspensions } = after;
@@ -65,8 +65,8 @@ export class Ledger {
   }
 
   /**
-   * Remembers that a payload which its author signed does not decode. It is judged with the other updates when a round
-   * ends, because only then it is known whether many nodes share the fault.
+   * Remembers a signed payload that does not decode. It is judged at the end of the round, together with the other
+   * updates, because only then the coordinator can see whether many nodes share the fault.
    */
   noteBadPayload(update: NamedUpdate): void {
     this.#store.strikes.noteBadPayload(this.#context.job, update);
@@ -81,18 +81,18 @@ export class Ledger {
     const { rounds } = this.#store;
     if (rounds.isJudged(job, round)) return;
     const merged = this.#mergedUpdates(round, outliers);
-    // A round that restores a checkpoint has no nodes. It says nothing about payloads that wait for their judgement.
+    // A round that restores a checkpoint has no updates. Bad payloads are then judged in the next round.
     const isClear = merged.length > 0 && this.#judge(round, merged, outbox);
     rounds.setJudged(job, round, isClear);
   }
 
-  /** Records the payloads that do not decode as misdeeds, when a round ends without a merge. */
+  /** Records payloads that do not decode as misdeeds, at the end of a round without a merge. */
   judgeUnmerged(round: number, delivered: readonly NamedUpdate[], outbox: Announcements): void {
     const updates = delivered.map((update) => this.#unscored(round, update));
     this.#judge(round, updates, outbox);
   }
 
-  /** Returns whether the scores of the round are clear. */
+  /** Records the misdeeds among the updates of a round. Returns whether the scores of the round are clear. */
   #judge(round: number, delivered: readonly JudgedUpdate[], outbox: Announcements): boolean {
     const { job } = this.#context;
     const bad = this.#store.strikes
@@ -106,8 +106,8 @@ export class Ledger {
   }
 
   /**
-   * Bans the author of two different updates that it signed for one round, for good and from all jobs. The store has
-   * both signed updates (`conflicts`).
+   * Bans a peer permanently from all jobs, because it signed two different updates for one round. The store keeps both
+   * signed updates as proof (`conflicts`).
    */
   convict(peer: string, { round, digest }: { round: number; digest: string }, outbox: Announcements): void {
     const who = this.who(peer);
@@ -121,8 +121,8 @@ export class Ledger {
   }
 
   /**
-   * Clears a person's strikes in this job, and lifts its bans.
-   * @param options `onlyJob`: leaves bans from all jobs in force
+   * Clears a person's strikes in this job, and lifts the person's bans.
+   * @param options `onlyJob`: if true, bans from all jobs stay in force
    */
   pardon(who: Who, { onlyJob }: { onlyJob: boolean }, outbox: Announcements): void {
     const { job, deps } = this.#context;

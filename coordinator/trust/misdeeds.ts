@@ -4,21 +4,21 @@ import { BELIEF_UPDATES, earnedBelief } from '../merge/belief.ts';
 import type { StoredScore } from '../store/scores.ts';
 
 /**
- * The scores of a round are clear if its median effect is this many standard errors above zero. Only clear scores lead
- * to strikes. When a job has almost converged, the effects of honest updates do not stand out from the noise, and one in
- * fourteen of these updates seems harmful.
+ * The scores of a round are clear if its median effect is more than this number of standard errors above zero. Only
+ * clear scores lead to strikes. When a job has almost converged, the effects of honest updates are lost in the noise,
+ * and one in fourteen of these updates seems harmful.
  */
 export const CLEAR_ERRORS = 3;
 /**
- * Share of the earned belief of a round. If authors with more than this share would be struck, the cause is probably a
- * shared fault, and no author is struck.
+ * Fraction of the earned belief of all authors of a round. If the authors that would be struck have more than this
+ * fraction, the cause is probably a fault that they share, and no author is struck.
  */
 export const SHARED_FAULT = 0.5;
 
-/** An update of a round, with its score and what is known of its author. */
+/** An update of a round, with its score and facts about its author. */
 export interface JudgedUpdate extends Pick<StoredScore, 'figures' | 'share' | 'belief' | 'isHarmful'> {
   readonly peer: string;
-  /** The round that the update was trained for. */
+  /** The round in which the update was trained. */
   readonly round: number;
   /** Digest of the payload. */
   readonly digest: string;
@@ -49,15 +49,15 @@ export interface Misdeed {
  * Returns the misdeeds among the updates of a round.
  * - `bad-payload`: the payload does not decode.
  * - `harmful`: the effect is more than two standard errors below zero, or all values are zero.
- * - `outlier`: the norm is far above the others.
- * - `disbelief`: the belief in the author is 0 after at least BELIEF_UPDATES scored updates. The next strike for
- *   disbelief needs as many new updates, because otherwise one bad update would count three times.
+ * - `outlier`: the norm is far above the norms of the other updates.
+ * - `disbelief`: the belief in the author is 0 after at least BELIEF_UPDATES scored updates. Another strike for
+ *   disbelief needs BELIEF_UPDATES new updates. Otherwise, one bad update would lead to three strikes.
  *
- * If the authors of what seem to be misdeeds have more than half of the belief that all authors of the round have
- * earned, the cause is probably a fault that many nodes share, such as a broken release or wrong settings. No author is
- * struck then. In a round in which no author has earned belief, all authors count the same.
+ * If the suspected authors have more than half of the earned belief of all authors of the round, the cause is probably
+ * a fault that many nodes share, such as a broken release or wrong settings. In this case, `isShared` is true, and the
+ * caller must strike no author. If no author has earned belief, all authors count equally.
  * @returns the misdeeds, the number of updates that seem to be misdeeds, whether these are a shared fault, and whether
- *   the scores of the round are clear
+ * the scores of the round are clear
  */
 export function misdeedsOf(updates: readonly JudgedUpdate[]): {
   readonly misdeeds: readonly Misdeed[];
@@ -69,8 +69,8 @@ export function misdeedsOf(updates: readonly JudgedUpdate[]): {
   const faulty = updates.filter((update) => suspicionOf(update) !== null);
   const misdeeds = faulty.flatMap((update): Misdeed[] => {
     const kind = suspicionOf(update)!;
-    // An update of zeros, or one that does not decode, has no figures. No noise can be its cause, so the scores need not
-    // be clear.
+    // An update that contains only zeros or does not decode has no figures. Noise cannot be the cause, so it is a
+    // misdeed even if the scores are not clear.
     if (!isClear && kind !== 'outlier' && update.figures !== null) return [];
     const { peer, round, digest } = update;
     return [{ peer, round, digest, kind, figures: evidenceOf(update) }];
@@ -84,7 +84,7 @@ export function misdeedsOf(updates: readonly JudgedUpdate[]): {
   return { misdeeds, faulty: faulty.length, isShared, isClear };
 }
 
-/** Returns the misdeed that an update seems to be, whether or not the scores are clear. */
+/** Returns the misdeed that an update seems to be, even if the scores are not clear; null for none. */
 function suspicionOf(update: JudgedUpdate): Misdeed['kind'] | null {
   const { share, belief, isHarmful, isOutlier, isBadPayload, scoredSince } = update;
   if (isBadPayload) return 'bad-payload';
@@ -94,7 +94,7 @@ function suspicionOf(update: JudgedUpdate): Misdeed['kind'] | null {
   return share !== null && belief === 0 && scoredSince >= BELIEF_UPDATES ? 'disbelief' : null;
 }
 
-/** Returns whether the median effect is CLEAR_ERRORS above zero. The median is weighted as in `sharesOf`. */
+/** Returns whether the median effect is clear (see CLEAR_ERRORS). The median is weighted as in `sharesOf`. */
 export function effectsAreClear(
   updates: readonly Pick<JudgedUpdate, 'figures' | 'steps' | 'earlier'>[],
 ): boolean {

@@ -1,12 +1,13 @@
 /**
- * The standing of a person, computed from its strikes. Decision 045 has the reasons for the numbers, and
- * test/unit/coordinator/trust/honest-nodes.test.ts measures how often they hit honest nodes.
+ * The standing of a person, computed from the person's strikes. Decision 045 has the reasons for the numbers.
+ * test/unit/coordinator/trust/honest-nodes.test.ts measures how often honest nodes are struck and suspended.
  */
 import type { StrikeKind } from '../../monitor/job-events.ts';
 
 /**
- * Points of a strike. Scores are noisy, so a strike that follows from scores counts one point. A failed audit counts
- * two, because few rounds are audited. It does not suspend alone, because its lines were measured with one model.
+ * Points of a strike. Scores are noisy, so a strike that follows from scores counts only one point. A failed audit
+ * counts two points, because few rounds are audited. It does not count three, which would suspend the person at once,
+ * because the limits of audits were measured with one model only.
  */
 export const POINTS: Readonly<Record<StrikeKind, number>> = {
   harmful: 1,
@@ -17,21 +18,21 @@ export const POINTS: Readonly<Record<StrikeKind, number>> = {
   conflicting: 3,
 };
 /**
- * Number of rounds after which a strike expires. In a model of the measured scores, no honest node of 10,000 got three
- * points within this time in 100 rounds (decision 045).
+ * Number of rounds after which a strike expires. In a simulation of 10,000 honest nodes over 100 rounds, with the
+ * measured spread of scores, no node got three points within 20 rounds (decision 045).
  */
 export const STRIKE_ROUNDS = 20;
-/** Points from which a person is on probation. One point alone has no consequence. */
+/** Number of points that leads to probation. One point has no consequence. */
 export const PROBATION_POINTS = 2;
-/** Points from which a person is suspended. A node with harmful updates reaches them in its third round. */
+/** Number of points that leads to suspension. A node that sends harmful updates has this number after three rounds. */
 export const SUSPENSION_POINTS = 3;
-/** Points from which a person is suspended again, within FORGET_ROUNDS of its last suspension. */
+/** Number of points that leads to another suspension, within FORGET_ROUNDS rounds of the last suspension. */
 export const NEXT_SUSPENSION_POINTS = 2;
 /** Number of rounds of the first suspension. Each further suspension is twice as long. */
 export const FIRST_SUSPENSION_ROUNDS = 4;
-/** Number of suspensions that a person may serve. Instead of the next one, it is banned from the job. */
+/** Maximum number of suspensions of a person. After these, the person is banned from the job instead. */
 export const MOST_SUSPENSIONS = 3;
-/** Number of rounds after the end of a suspension from which the next one counts as the first again. */
+/** Number of rounds after the end of a suspension, after which the next suspension counts as the first again. */
 export const FORGET_ROUNDS = 100;
 /** Duration of a ban for repeated strikes, in milliseconds: a week. Most jobs are shorter. */
 export const BAN_MS = 7 * 24 * 3600_000;
@@ -41,28 +42,28 @@ export interface CountedStrike {
   readonly kind: StrikeKind;
   /** The round of the misdeed. */
   readonly round: number;
-  /** The newest round when the misdeed was found. */
+  /** The round that was the newest when the coordinator found the misdeed. */
   readonly foundIn: number;
 }
 
-/** What follows from a person's strikes. */
+/** Consequences of a person's strikes. */
 export interface Sentence {
-  /** The last round in which the person gets the fewest steps; 0 if it is not on probation. */
+  /** The last round of the person's probation; 0 if the person was never on probation. */
   readonly probationUntil: number;
-  /** The last round without an assignment; 0 if the person was never suspended. */
+  /** The last round of the person's newest suspension; 0 if the person was never suspended. */
   readonly suspendedUntil: number;
-  /** Number of suspensions, without those that are forgotten. */
+  /** Number of suspensions. Suspensions are forgotten after FORGET_ROUNDS rounds. */
   readonly suspensions: number;
-  /** Points of the strikes that have not expired in the round of the newest strike. 0 after a suspension has begun. */
+  /** Sum of the points that had not expired at the newest strike. It starts again at 0 when a suspension begins. */
   readonly points: number;
 }
 
 /**
- * Computes what follows from a person's strikes.
+ * Computes the consequences of a person's strikes.
  *
- * Of several strikes for one round, only the heaviest counts, because they often have the same cause. This also holds
- * for a person with several nodes. When a suspension begins, earlier misdeeds are settled: those that are found later,
- * such as in late updates, do not count again.
+ * If a person gets several strikes for one round, even for several nodes, only the strike with the most points counts,
+ * because such strikes often have the same cause. A suspension settles all misdeeds of the rounds before it. If the
+ * coordinator finds such a misdeed later, for example in a late update, it does not count.
  * @param strikes in the order of recording, without those that were pardoned
  */
 export function sentenceOf(strikes: readonly CountedStrike[]): Sentence {
@@ -97,7 +98,7 @@ export function sentenceOf(strikes: readonly CountedStrike[]): Sentence {
   return sentence;
 }
 
-/** Returns the standing in a round of a person that is not banned. */
+/** Returns the standing that a person has in a round. The person must not be banned. */
 export function standingIn(
   { suspendedUntil, probationUntil }: Sentence,
   round: number,
@@ -106,7 +107,7 @@ export function standingIn(
   return round <= probationUntil ? 'probation' : 'good';
 }
 
-/** Returns the last round in which PROBATION_POINTS have not expired; 0 if there are fewer. */
+/** Returns the last round in which at least PROBATION_POINTS points have not expired; 0 if there are fewer points. */
 function endOfProbation(counted: readonly { foundIn: number; points: number }[]): number {
   let points = 0;
   for (const one of counted.toSorted((a, b) => b.foundIn - a.foundIn)) {

@@ -19,15 +19,17 @@ export interface PeerStanding {
 }
 
 /**
- * The standing of each peer in the next round of a job. Standings are computed from the stored strikes and bans, so a
- * restart changes nothing.
+ * The standing of each peer in the next round of a job. Standings are computed from the stored strikes and bans, so
+ * they are the same after a restart.
  */
 export class Standings {
   readonly #context: RunContext;
   readonly #bans: Bans;
-  /** Peers and persons with strikes that were not pardoned. All others are in good standing, or banned by the operator. */
+  /**
+   * Peers and persons with strikes that were not pardoned. All others have the standing good, unless they are banned.
+   */
   #struck: Set<string>;
-  /** Peers that were present lately: who answers for each, and what follows from the strikes, if there are any. */
+  /** Cache for peers that were present lately: the person, and the consequences of the person's strikes, if any. */
   readonly #present = new Map<string, { who: Who; sentence: Sentence | null }>();
 
   constructor(deps: { context: RunContext; bans: Bans }) {
@@ -36,19 +38,22 @@ export class Standings {
     this.#struck = this.#store.strikes.struck(this.#context.job);
   }
 
-  /** Returns a peer and who answers for it. A former member is still bound to the personal invite that it used last. */
+  /**
+   * Returns a peer and the person who answers for it. For a former member, the personal invite that it used last
+   * counts.
+   */
   who(peer: string): Who {
     const { job } = this.#context;
     const member = this.#store.peers.find(job, peer);
     return whoIs(member ?? { peer, invite: this.#store.invites.inviteOf(job, peer) });
   }
 
-  /** Returns whether a peer has strikes that count. */
+  /** Returns whether a peer has strikes that were not pardoned. */
   hasStruck(peer: string): boolean {
     return this.#struck.has(peer);
   }
 
-  /** Returns what follows from a person's strikes. */
+  /** Returns the consequences of a person's strikes. */
   sentence(who: Who): Sentence {
     return sentenceOf(this.#counting(who));
   }
@@ -69,7 +74,7 @@ export class Standings {
     return { standing, untilRound: until[standing], ban: null };
   }
 
-  /** Returns what the receipt of an update says about the strike that followed from it; empty if none did. */
+  /** Returns the text about a strike in the receipt of an update; empty if no strike followed from the update. */
   noteOn({ peer, round }: UpdateKey): string {
     const who = this.who(peer);
     const place = this.#counting(who).findIndex((strike) => strike.peer === peer && strike.round === round);
@@ -79,7 +84,7 @@ export class Standings {
     return `; this is strike ${place + 1}, and the standing of the node is now: ${standing}${end}`;
   }
 
-  /** Returns what a member learns of its own standing. */
+  /** Returns the standing that the coordinator reports to a member. */
   toldTo(peer: string): {
     kind: 'good' | 'probation' | 'suspended';
     untilRound: number | null;
@@ -87,14 +92,15 @@ export class Standings {
   } {
     const who = this.who(peer);
     const { standing, untilRound } = this.of(who);
-    // A banned peer is no member.
+    // A banned peer cannot be a member, so the standing is never `banned` here.
     const kind = standing === 'banned' ? 'suspended' : standing;
     return { kind, untilRound, strikes: this.#counting(who).length };
   }
 
   /**
-   * Returns the present peers with their standing. If the others are fewer than the job needs, suspended peers count as
-   * on probation. Otherwise, suspensions could stop a job, and they would never end, because they are counted in rounds.
+   * Returns the present peers with their standing. If fewer than minPeers other peers are present, suspended peers
+   * count as on probation. Otherwise, suspensions could stop the job. They would then never end, because their duration
+   * is a number of rounds.
    * @returns `present` itself if nothing has changed
    */
   applyTo(present: Readonly<Record<string, PresentPeer>>): Readonly<Record<string, PresentPeer>> {
@@ -115,7 +121,7 @@ export class Standings {
     return changed.length === 0 ? present : { ...present, ...Object.fromEntries(changed) };
   }
 
-  /** Notes that a person has a new strike. */
+  /** Updates the cache after a new strike of a person. */
   noteStrike({ peer, person }: Who): void {
     this.#struck.add(peer).add(person);
     for (const [key, { who }] of this.#present) {
@@ -123,13 +129,13 @@ export class Standings {
     }
   }
 
-  /** Notes that strikes were pardoned. */
+  /** Updates the cache after a pardon. */
   notePardon(): void {
     this.#struck = this.#store.strikes.struck(this.#context.job);
     this.#present.clear();
   }
 
-  /** Notes that a member has joined, perhaps with another invite, or that it has lost its place. */
+  /** Updates the cache after a member has joined, perhaps with another invite, or has lost its place. */
   memberChanged(peer: string): void {
     this.#present.delete(peer);
   }
