@@ -46,8 +46,8 @@ export interface ErrorJson {
 }
 
 /**
- * The error type of this project. Code branches on `code`. People read `message` (what happened, with which value) and
- * `next` (what to do). `values` holds the same facts for logs and JSON.
+ * The error type of this project. Programs tell errors apart by `code`. People read `message` (what happened, with
+ * which value) and `next` (what to do). `values` holds the same facts for logs and JSON.
  *
  * Modules create errors with the function that `defineErrors` returns.
  */
@@ -121,7 +121,7 @@ export function isSwarmError(error: unknown, code?: string): error is SwarmError
   return error instanceof SwarmError && (code === undefined || error.code === code);
 }
 
-/** The error codes of a module. Each has a kind, and can have advice that fits every use of the code. */
+/** The error codes of a module. Each code has a kind. It can have advice, which must fit every use of the code. */
 export type ErrorTable = Readonly<
   Record<string, ErrorKind | { readonly kind: ErrorKind; readonly next: string }>
 >;
@@ -166,7 +166,8 @@ const SYSTEM_ERRORS: readonly { codes: readonly string[]; kind: ErrorKind; next?
 ];
 
 /**
- * Returns kind and advice for a failed system call, to spread into `ErrorOptions`; empty for an error without a code.
+ * Returns kind and advice for a failed system call, to spread into `ErrorOptions`. Returns an empty object for an error
+ * without a code.
  */
 export function fromSystem(cause: unknown): Pick<ErrorOptions, 'kind' | 'next'> {
   if (!(cause instanceof Error && 'code' in cause)) return {};
@@ -175,4 +176,4 @@ export function fromSystem(cause: unknown): Pick<ErrorOptions, 'kind' | 'next'> 
 }
 
 /** Advice for an error that only a bug in this program can cause. */
-export const REPORT = 'report it with the command you ran and the output of "swarm version"';
+export const REPORT = 'report this bug, with the command that you ran and the output of "swarm version"';

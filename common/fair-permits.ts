@@ -1,4 +1,4 @@
-/** Author of a claim to a permit. */
+/** A peer that claims a permit. */
 export interface Claimant {
   /** Network address of the claimant. All claims of one address have one share. */
   readonly address: string;
@@ -9,16 +9,16 @@ export interface Claimant {
 }
 
 export interface FairPermitsOptions {
-  /** Largest number of permits that are held at the same time. */
+  /** Maximum number of permits that are held at the same time. */
   readonly total: number;
   /** Number of permits that are guaranteed to known claimants. The rest of `total` is guaranteed to strangers. */
   readonly reserved: number;
-  /** The permit that an identity loses first. */
+  /** Which of its permits an identity loses first. */
   readonly withdraws: 'oldest' | 'newest';
 }
 
 export interface FairPermitsDeps {
-  /** Returns whether a claimant is known. Strangers can become known while they hold a permit. */
+  /** Returns whether a claimant is known, for example as a member of a job. All other claimants are strangers. */
   knows(claimant: Claimant): boolean;
   /** Called when a claim was refused, and when a permit was withdrawn in favour of another claimant. */
   onRefusal(reason: 'full' | 'withdrawn'): void;
@@ -30,15 +30,15 @@ interface Permit extends Claimant {
 }
 
 /**
- * Permits that are shared fairly between addresses, and between the identities of an address. No claim waits: it is
- * granted or refused at once.
+ * Permits that are shared fairly between addresses, and between the identities of an address. A claim never waits,
+ * because it is granted or refused immediately.
  *
- * While permits are free, every claim is granted, so the machines behind one router can hold them all. When no permit
- * is free, the address that holds the most loses one to an address that holds fewer. Routers call this policy "longest
- * queue drop". So no peer can crowd out a claimant that is alone at its address. Its claim is granted as long as another
- * address holds at least two permits more than its own address. All known claimants together have a guaranteed number
- * of permits, and so have all strangers together. Each of these groups may also use permits that the other group leaves
- * free.
+ * While permits are free, every claim is granted, so the machines behind one router can hold all permits. When no
+ * permit is free, the address with the most permits loses one to an address with fewer permits. Routers call this
+ * policy "longest queue drop". A claimant that is alone at its address therefore cannot be crowded out: its claim is
+ * granted as long as another address holds at least two permits more. All known claimants together have a guaranteed
+ * number of permits, and so have all strangers together. Each of these two groups may also use permits that the other
+ * group leaves free.
  */
 export class FairPermits {
   readonly #options: FairPermitsOptions;
@@ -75,8 +75,8 @@ export class FairPermits {
   #withdrawFor(claimant: Claimant, group: Group): boolean {
     const other = group === this.#known ? this.#strangers : this.#known;
     for (;;) {
-      // No permit is free here. So if the claimant's group holds fewer permits than its guarantee, the other group holds
-      // more than its own guarantee.
+      // All permits are held at this point. If the claimant's group holds fewer permits than its guarantee, the other
+      // group therefore holds more than its own guarantee.
       const permits = group.size < this.#guaranteed(group) ? other.most() : group.rival(claimant);
       const permit = this.#options.withdraws === 'oldest' ? permits.at(0) : permits.at(-1);
       if (permit === undefined) return false;

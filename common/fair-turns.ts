@@ -12,15 +12,15 @@ export interface TurnClaim {
 
 export interface FairTurnsOptions {
   /**
-   * Milliseconds during which one turn may follow another directly. Then the event loop handles other work before the
-   * next turn begins, so that a long line of turns does not delay that work.
+   * Milliseconds during which turns may follow each other directly. After that, the event loop handles other work
+   * before the next turn begins, so that a long line of turns does not delay other work.
    */
   readonly sliceMs: number;
 }
 
 export interface FairTurnsDeps {
   readonly clock: Clock;
-  /** Calls back after the event loop has handled what is pending. @default setImmediate */
+  /** Calls `callback` after the event loop has handled all pending events. @default setImmediate */
   readonly afterLoop?: (callback: () => void) => void;
 }
 
@@ -28,10 +28,10 @@ type Waiter = (release: (() => void) | null) => void;
 
 /**
  * Decides the order of work that is done one piece at a time, such as verifying signatures. Known claimants and
- * strangers wait in two lines. If both lines have claims, they get turns alternately. Within a line, addresses take every
- * second turn one after the other, and the address with the fewest waiting claims gets each turn between. Within an
- * address, its peers take turns. So no address can delay the claims of another address by making many claims. An address
- * with one claim hardly waits at all while all others have many.
+ * strangers wait in two lines. If both lines have claims, they get turns alternately. Within a line, every second turn
+ * goes to the addresses in rotation, and every other turn to the address with the fewest waiting claims. Within an
+ * address, peers get turns in rotation. An address therefore cannot delay the claims of another address by making many
+ * claims. An address with one claim waits only briefly, even if all others have many claims.
  */
 export class FairTurns {
   readonly #sliceMs: number;
@@ -56,9 +56,9 @@ export class FairTurns {
   }
 
   /**
-   * Waits for a turn. Returns a function that ends the turn; the caller must call it. A peer has only one place in a
-   * line. If it makes a second claim while it waits, the second claim takes the place of the first, and the first claim
-   * gets null instead of a turn. A claim whose signal aborts leaves the line and gets null, too.
+   * Waits for a turn. Returns a function that ends the turn. The caller must call this function. A peer has only one
+   * place in a line. If a waiting peer makes a second claim, the second claim takes the place of the first, and the
+   * first claim gets null instead of a turn. A claim whose signal aborts leaves the line and gets null, too.
    */
   async take({ known, ...claim }: TurnClaim, signal?: AbortSignal): Promise<(() => void) | null> {
     if (signal?.aborted) return null;
@@ -119,8 +119,8 @@ export class FairTurns {
 }
 
 /**
- * Claims in fair order. Every second turn goes to the first address of the map, and the others to the one with the fewest
- * claims. After its turn, an address moves to the end of the map.
+ * A line of claims. Every second turn goes to the first address of the map, and every other turn to the address with
+ * the fewest claims. After its turn, an address moves to the end of the map.
  */
 class Line {
   readonly #addresses = new Map<string, Map<string, Waiter>>();
@@ -167,7 +167,8 @@ class Line {
     let next: [string, Map<string, Waiter>] | null = null;
     for (const entry of this.#addresses) {
       if (next === null || entry[1].size < next[1].size) next = entry;
-      // The first address with one claim has the fewest. In the other turns, the first address is next in any case.
+      // Stop at an address with one claim, because no address has fewer. In every second turn, stop at the first
+      // address.
       if (!this.#fewestNext || entry[1].size === 1) break;
     }
     this.#fewestNext = !this.#fewestNext;

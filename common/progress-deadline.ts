@@ -3,9 +3,9 @@ import { commonError } from './common-errors.ts';
 
 export interface ProgressOptions {
   clock: Clock;
-  /** Longest time without progress, in milliseconds. */
+  /** Maximum time without progress, in milliseconds. */
   idleMs: number;
-  /** Longest time in total, in milliseconds. */
+  /** Maximum total time, in milliseconds. */
   totalMs: number;
   signal: AbortSignal;
   /** Names the work in the error. */

@@ -1,7 +1,7 @@
 import type { Clock } from './clock.ts';
 
 /**
- * Longest delay of Node's timers, in milliseconds (24.8 days). Node would fire a timer with a longer delay immediately.
+ * Maximum delay of Node's timers, in milliseconds (24.8 days). Node would fire a timer with a longer delay immediately.
  */
 const LONGEST_TIMER_MS = 2 ** 31 - 1;
 

@@ -38,7 +38,7 @@ export function formatBytes(bytes: number): string {
   const units = ['B', 'kB', 'MB', 'GB', 'TB'];
   let value = bytes;
   let unit = 0;
-  // 999.5 kB would print as "1000 kB" instead of "1.0 MB".
+  // From 999.5 on, rounding would give "1000 kB" instead of "1.0 MB".
   while (value >= 999.5 && unit < units.length - 1) {
     value /= 1000;
     unit++;

@@ -1,7 +1,7 @@
 import type { JobEvent } from './job-events.ts';
 import { type JobMetrics, ROUND_SECONDS } from './job-metrics.ts';
 
-/** Creates the metrics that count events. Returns the function that counts one. */
+/** Creates the metrics that count events. Returns a function that counts one event. */
 export function eventMetrics(metrics: JobMetrics): (event: JobEvent, job: string) => void {
   const updates = metrics.counterBy(
     'swarm_updates_total',

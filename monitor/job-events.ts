@@ -87,11 +87,13 @@ export type JobEventBody =
       scorer?: string;
     }
   | { type: 'scoring-failed'; round: number; reason: string }
-  /** A misdeed was recorded. `round`: that of the update; `standing`: of the person who answers for the peer. */
+  /**
+   * A misdeed was recorded. `round` is the update's round. `standing` is that of the person who answers for the peer.
+   */
   | { type: 'struck'; peer: string; round: number; kind: StrikeKind; standing: Standing }
-  /** The peer gets no assignment after `round`, up to and with the round `until`. */
+  /** The peer gets no assignment in the rounds after `round`, up to and including the round `until`. */
   | { type: 'suspended'; peer: string; round: number; until: number; suspensions: number }
-  /** `until`: ms since the epoch; null: for good. */
+  /** `until` is the end of the ban in milliseconds since the Unix epoch, or null if the ban has no end. */
   | {
       type: 'banned';
       peer: string;
@@ -101,8 +103,9 @@ export type JobEventBody =
     }
   | { type: 'pardoned'; peer: string; strikes: number; bans: number }
   /**
-   * Authors with more than half of the round's earned belief would have been struck, so no author was struck. `faulty`:
-   * number of updates that seem to be misdeeds.
+   * The authors of seeming misdeeds had more than half of the round's earned belief. The cause is then probably a fault
+   * that many nodes share, such as a broken release, so no author got a strike. `faulty` is the number of these
+   * updates.
    */
   | { type: 'shared-fault'; round: number; faulty: number; updates: number }
   /** The coordinator trained the interval of an update again, and compared the results. */
@@ -114,9 +117,9 @@ export type JobEventBody =
       verdict: 'passed' | 'failed';
       /** Cosine of the update and the repeated training, from −1 to 1. */
       closeness: number;
-      /** How much of the second half of the steps is in the update, relative to how much of the first half is. */
+      /** Part of the second half of the steps that the update contains, relative to the part of the first half. */
       balance: number;
-      /** Number of rows that the audit trained, with all attempts. */
+      /** Number of rows that the audit trained, in all its attempts. */
       rows: number;
       seconds: number;
     }

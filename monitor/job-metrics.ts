@@ -6,7 +6,7 @@ export const WORK_SECONDS = [0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 3
 /** Bucket bounds in seconds. A round takes from seconds (demo) to an hour (large models). */
 export const ROUND_SECONDS = [1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 3600];
 
-/** Creates metrics in a registry. Each is returned as the function that adds to it. */
+/** Creates metrics in a registry. Each method returns a function that adds to the new metric. */
 export class JobMetrics {
   readonly #registers: Registry[];
 

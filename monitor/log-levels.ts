@@ -32,7 +32,7 @@ export function parseLevels(text: string, fallback: LogLevel): Levels {
   return { level, modules };
 }
 
-/** Returns the lowest level that a logger with these fields writes. */
+/** Returns the least severe level that a logger with these fields writes. */
 export function levelFor({ level, modules }: Levels, { module }: { module?: unknown }): LogLevel {
   return (typeof module === 'string' ? modules[module] : undefined) ?? level;
 }

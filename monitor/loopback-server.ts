@@ -33,8 +33,8 @@ export function onlyLoopbackNames(server: FastifyInstance): void {
 const PUBLIC = ['/healthz', '/readyz', '/metrics'];
 
 /**
- * Makes a server require a bearer token for all paths except `/healthz`, `/readyz` and `/metrics`. Other requests get 401
- * and UNAUTHORISED. Without the token, any user of the machine could read what the daemon does.
+ * Makes a server require a bearer token for all paths except `/healthz`, `/readyz` and `/metrics`. Other requests get
+ * 401 and UNAUTHORISED. Without the token, any user of the machine could read what the daemon does.
  */
 export function requireToken(server: FastifyInstance, token: string): void {
   const expected = Buffer.from(`Bearer ${token}`);

@@ -3,7 +3,7 @@ import type { Clock } from '../common/clock.ts';
 /** Milliseconds in which equal warnings are written once. The repetitions are counted and not written. */
 export const REPEAT_WINDOW_MS = 60_000;
 /**
- * Largest number of distinct warnings remembered at a time. Limits the memory if a peer keeps causing different
+ * Maximum number of distinct warnings remembered at a time. Limits the memory if a peer keeps causing different
  * warnings.
  */
 const MAX_WARNINGS = 256;

@@ -15,7 +15,7 @@ const PATHS = [
 
 /** The values that a scrape reads from a server. */
 export interface ServeGauges {
-  /** Sequences that are computed, and those that wait. */
+  /** Number of sequences that are being computed, and number of sequences that wait. */
   readonly running: number;
   readonly waiting: number;
   /** Bytes of the caches of running sequences, and of the prefix cache. */
@@ -40,7 +40,9 @@ export interface ServeMetrics {
   stop(): void;
 }
 
-/** Creates the metrics of a server of models. All labels have a fixed set of values. docs/metrics.md lists the metrics. */
+/**
+ * Creates the metrics of a server of models. All labels have a fixed set of values. docs/metrics.md lists the metrics.
+ */
 export function createServeMetrics(source: {
   version: string;
   /** Returns null if the process that computes the model has ended. */
@@ -50,7 +52,7 @@ export function createServeMetrics(source: {
   const registers = [registry];
   const requests = new Counter({
     name: 'swarm_serve_requests_total',
-    help: 'Requests that have ended, by path and HTTP status. 499: the client disconnected.',
+    help: 'Requests that have ended, by path and HTTP status. Status 499 means that the client disconnected.',
     labelNames: ['path', 'status'] as const,
     registers,
   });

@@ -33,7 +33,7 @@ export function privateAddressesWarning(addresses: readonly string[]): SwarmErro
   );
 }
 
-/** Sorts addresses by reach: public ones first, then those of local networks, then loopback. */
+/** Sorts addresses by reach: public addresses, then addresses of local networks, then loopback addresses. */
 export function sortByReach(addresses: readonly string[]): string[] {
   const rank = (address: string): number => {
     const parsed = multiaddr(address);
@@ -71,7 +71,7 @@ const failures: readonly { pattern: RegExp; reason: string; text: string; next: 
   {
     pattern: /dial self/i,
     reason: 'self',
-    text: 'the address is that of this peer itself',
+    text: 'this is an address of this peer itself',
     next: 'use the address of another peer',
   },
   {
@@ -114,8 +114,9 @@ export function connectError(address: string, cause: unknown): SwarmError {
 }
 
 /**
- * Peer ids and multiaddrs in an error text. They are left out when the text is matched, because their random letters can
- * match: one in 400 texts with two peer ids contains "dns" in upper or lower case.
+ * Matches peer ids and multiaddrs. They are removed from an error text before the patterns of `failures` are tried,
+ * because their random letters can match a pattern: one in 400 texts with two peer ids contains "dns" in upper or lower
+ * case.
  */
 const NAMES = /\b[1-9A-HJ-NP-Za-km-z]{40,}\b|\/(?:ip[46]|dns\w*)\/\S+/g;
 

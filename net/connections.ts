@@ -83,12 +83,12 @@ export class Connections {
     }
   }
 
-  /** Closes all connections to a peer at once. */
+  /** Closes all connections to a peer immediately. */
   disconnect(peer: string): void {
     const closed = netError('PEER_DISCONNECTED', 'this host has closed its connections to the peer', {
       peer,
     });
-    // A connection that is closed in an orderly way waits for the other side, which may be hostile.
+    // An orderly close would wait for the other side, which may be hostile. So the connections are aborted.
     for (const connection of this.#node.getConnections(peerIdFromString(peer))) connection.abort(closed);
   }
 
@@ -104,9 +104,9 @@ export class Connections {
     if (outbound !== undefined) await this.#node.dial(outbound.remoteAddr, { signal });
   }
 
-  /** Returns the protocols of a peer; none as long as identify has not reported them. */
+  /** Returns the protocols that a peer supports. The list is empty until identify has reported them. */
   async protocolsOf(peer: string): Promise<readonly string[]> {
-    // The store rejects an unknown peer.
+    // `get` rejects for a peer that the store does not contain.
     const known = await this.#node.peerStore.get(peerIdFromString(peer)).catch(() => null);
     return known?.protocols ?? [];
   }

@@ -8,7 +8,7 @@ import { netError } from './errors.ts';
 const SMALL_PIECE_BYTES = 1024;
 /** Size of a block for small pieces. */
 const BLOCK_BYTES = 4 * SMALL_PIECE_BYTES;
-/** Longest length prefix: an unsigned varint below 2^28. A longer prefix is refused. */
+/** Maximum size of a length prefix. It is an unsigned varint, so a frame has less than 2^28 bytes. */
 export const LENGTH_PREFIX_BYTES = 4;
 
 /**
@@ -25,7 +25,7 @@ export class FrameBuffer {
     return this.#length;
   }
 
-  /** Adds a piece; a small one is copied. */
+  /** Adds bytes that have arrived. A small piece is copied into a block. */
   add(piece: Uint8Array): void {
     this.#length += piece.length;
     if (piece.length > SMALL_PIECE_BYTES) {
@@ -51,8 +51,8 @@ export class FrameBuffer {
   }
 
   /**
-   * Removes the next frame and returns it as pieces; null if the frame is incomplete.
-   * @throws SwarmError FRAME_TOO_LARGE as soon as the length is known
+   * Removes the next frame and returns its pieces. Returns null if the frame is incomplete.
+   * @throws SwarmError FRAME_TOO_LARGE as soon as the length prefix has arrived
    */
   frame(maxBytes: number): Uint8Array[] | null {
     const header = this.#header(maxBytes);
@@ -61,7 +61,7 @@ export class FrameBuffer {
     return this.#take(header.length);
   }
 
-  /** Returns the length of the next frame and of its prefix; null if the prefix is incomplete. */
+  /** Returns the length of the next frame and the length of its prefix. Returns null if the prefix is incomplete. */
   #header(maxBytes: number): { length: number; prefix: number } | null {
     let length = 0;
     let index = 0;

@@ -13,15 +13,15 @@ import { FrameBuffer } from './frame-buffer.ts';
  */
 export const BLOCK_BYTES = 4 * 65_519 - 12;
 /**
- * Number of bytes that are read and discarded after a violation, so that the peer still receives our error. If more
- * bytes arrive, the stream is reset.
+ * Number of bytes that a peer may still send after it broke a limit. These bytes are discarded. The stream is not reset
+ * before that, because a reset would also drop the error that we send to the peer.
  */
 const IGNORED_BYTES = 4 * 1024 * 1024;
 
 export interface FrameStreamOptions {
   /**
-   * Greatest number of unread bytes, including prefixes. It is the number of bytes that the peer may send before it has
-   * to wait for an answer. If the peer sends more, reads fail with FRAME_FLOOD.
+   * Maximum number of unread bytes, including prefixes. The peer may send this many bytes before it has to wait for an
+   * answer. If the peer sends more, reads fail with FRAME_FLOOD.
    */
   unreadBytes: number;
 }
@@ -38,9 +38,9 @@ export class FrameStream {
   readonly #unreadBytes: number;
   readonly #stream: Stream;
   readonly #unread = new FrameBuffer();
-  /** The violation after which bytes are discarded. */
+  /** The error of the limit that the peer broke. From then on, bytes are discarded. */
   #refusal: unknown;
-  /** Bytes discarded since the violation. */
+  /** Number of bytes discarded since `#refusal` was set. */
   #ignored = 0;
   #ended = false;
   #error: Error | undefined;
@@ -56,8 +56,8 @@ export class FrameStream {
   }
 
   /**
-   * Reads the next frame and returns the chunks in which it arrived; null if the peer has closed its side after a whole
-   * frame.
+   * Reads the next frame and returns the chunks in which it arrived. Returns null if the peer has closed its side after
+   * a whole frame.
    * @throws SwarmError FRAME_TOO_LARGE, FRAME_FLOOD, FRAME_TRUNCATED, STREAM_CLOSED, or the signal's reason
    */
   async readChunks(maxBytes: number, signal: AbortSignal): Promise<readonly Uint8Array[] | null> {
@@ -74,7 +74,7 @@ export class FrameStream {
     }
   }
 
-  /** Reads the next frame. @throws the errors of {@link readChunks}, and FRAME_TRUNCATED if there is none */
+  /** Reads the next frame. @throws the errors of {@link readChunks}, and FRAME_TRUNCATED if no further frame arrives */
   async read(maxBytes: number, signal: AbortSignal): Promise<Uint8Array> {
     const chunks = await this.readChunks(maxBytes, signal);
     if (chunks === null) throw unfinished();
@@ -110,14 +110,14 @@ export class FrameStream {
   }
 
   /**
-   * Sends at most BLOCK_BYTES that already are frames, or parts of frames. The caller must not modify them until the
-   * peer has received them, because lower layers may hold them unencrypted after the stream has accepted them.
+   * Sends at most BLOCK_BYTES that already are frames, or parts of frames. The caller must not modify these bytes until
+   * the peer has received them, because lower layers may hold them unencrypted after the stream has accepted them.
    */
   async writeFramed(block: Uint8Array, signal: AbortSignal): Promise<void> {
     await this.#send(block, signal);
   }
 
-  /** Drops the unread bytes, and those that arrive from now on. Further reads fail with `reason`. */
+  /** Drops the unread bytes and all bytes that arrive later. Further reads fail with `reason`. */
   discard(reason: unknown): void {
     this.#refuse(reason);
     this.#wake?.();
@@ -183,8 +183,8 @@ export class FrameStream {
 }
 
 /**
- * Joins prefixes and frames into blocks, which halves the cost of a transfer. Each piece sent on its own would cost a
- * muxer frame, an encryption and several writes to the socket.
+ * Joins prefixes and frames into blocks. This halves the cost of a transfer, because each separately sent piece would
+ * cost a muxer frame, an encryption and several writes to the socket.
  */
 function* blocks(pieces: Iterable<Uint8Array>): Generator<Uint8Array> {
   let waiting: Uint8Array[] = [];
@@ -202,10 +202,10 @@ function* blocks(pieces: Iterable<Uint8Array>): Generator<Uint8Array> {
 }
 
 /**
- * Waits until the stream has passed on all its bytes, and accepts more. The event `drain` alone does not show this:
- * libp2p 3.3.11 sends it to all streams of a connection when the connection is no longer saturated, even to a stream
- * that still holds its bytes because its peer does not read. This function does not use `stream.onDrain()` either. In
- * `@libp2p/utils` 7.4.1, `onDrain` waits at its first call only, because its promise is never renewed.
+ * Waits until the stream has passed on all its bytes, and accepts more. For a stream that holds bytes, the event is
+ * `idle`. The event `drain` is not enough: libp2p 3.3.11 sends `drain` to all streams of a connection when the
+ * connection is no longer saturated, even to a stream that still holds bytes because its peer does not read. The method
+ * `stream.onDrain()` of `@libp2p/utils` 7.4.1 cannot be used, because it waits at its first call only.
  * @throws SwarmError STREAM_CLOSED, or the signal's reason
  */
 async function drained(stream: Stream, signal: AbortSignal): Promise<void> {

@@ -9,25 +9,26 @@ import { HEARTBEAT_INTERVAL_MS, ROUND_PEERS } from '../protocol/limits.ts';
 import type { GossipDrop, NetworkMeter } from './meter.ts';
 
 /**
- * Most messages of admitted authors that one peer may hand over. In a full round, a relay passes on one heartbeat of
- * each node per interval. The limit is twice that number, because a node also sends a heartbeat whenever its state
- * changes.
+ * Maximum rate at which one peer may pass us messages of admitted authors. In a full round, a peer passes on one
+ * heartbeat of each node per heartbeat interval. The limit is twice that number, because a node also sends a heartbeat
+ * whenever its state changes.
  */
 export const HANDED_OVER: Quota = { calls: 2 * ROUND_PEERS, perMs: HEARTBEAT_INTERVAL_MS };
 /**
- * Most unwanted messages that one peer may hand over before its stream is slowed down. An RPC without a wanted message
- * counts as one, and so does a subscription. A node that has lost its place and does not know it yet goes on sending
- * heartbeats. For each such node, a relay passes on five heartbeats in 10 s, so the limit is enough for fifty such
- * nodes.
+ * Maximum rate at which one peer may pass us unwanted messages before its stream is slowed down. A gossipsub RPC
+ * without a wanted message counts as one unwanted message, and so does a subscription. An honest peer also passes on
+ * unwanted messages: a node that has lost its place in the job, and does not know it yet, still sends five heartbeats
+ * in 10 s. The limit is enough for fifty such nodes.
  */
 export const UNWANTED: Quota = { calls: 256, perMs: 10_000 };
 /**
- * Number of unwanted messages after which a turn ends. Checking one takes about 10 µs, so a turn takes about a
+ * Number of unwanted messages after which a turn ends. Checking a message takes about 10 µs, so a turn takes about a
  * millisecond.
  */
 const UNWANTED_PER_TURN = 128;
 /**
- * Time during which one turn may follow another directly. Then the event loop handles other work before the next turn.
+ * Time during which turns may follow each other directly. After that, the event loop handles other work before the next
+ * turn.
  */
 const SLICE_MS = 8;
 /**
@@ -36,13 +37,13 @@ const SLICE_MS = 8;
  */
 const FLOOD_PAUSE_MS = 0.5;
 /**
- * Number of unwanted messages that a peer pauses for before the next peer in the line. Without this limit, a peer that
- * sends thousands of messages in an RPC would hold up the line for seconds.
+ * Maximum number of unwanted messages that a peer pauses for in one turn. Then the next peer in the line has its turn.
+ * Without this limit, a peer that sends thousands of messages in one RPC would hold up the line for seconds.
  */
 const PAUSED_AT_ONCE = 100;
-/** Half-life of the counts behind the soft score. A flood is forgiven within minutes. */
+/** Half-life of the counts from which the soft score is computed. A flood is forgiven within minutes. */
 const SCORE_HALF_LIFE_MS = 10_000;
-/** Number of unwanted messages that do not lower the score: as many as UNWANTED allows. */
+/** Number of unwanted messages that do not lower the score. It is the number that UNWANTED allows in 10 s. */
 const FORGIVEN_UNWANTED = UNWANTED.calls;
 /**
  * Number of unwanted messages that one accepted message makes up for, so that an honest relay with hostile neighbours
@@ -84,7 +85,7 @@ export interface GossipGateDeps {
 
 /** Facts about topics and peers that decide which messages the gate drops. */
 export interface GateRules {
-  /** Largest message of a topic in bytes; null if we do not subscribe to the topic. */
+  /** Returns the maximum size of a topic's messages in bytes, or null if we do not subscribe to the topic. */
   messageBytes(topic: string): number | null;
   /** Returns whether a handler of the topic wants messages of an author. */
   admits(topic: string, author: string): boolean;
@@ -95,10 +96,11 @@ export interface GateRules {
 }
 
 /**
- * Checks each gossip message before gossipsub verifies its signature. Verifying costs a hundred times as much as this
- * check. Anyone can sign any number of messages under new identities. So a message whose author no handler admits is
- * dropped here, and counts as unwanted for the peer that handed it over. gossipsub verifies the remaining messages in
- * turns, which addresses and peers get in fair order. Between turns the event loop handles other work.
+ * Checks each gossip message before gossipsub verifies its signature, because verifying costs a hundred times as much
+ * as this check, and anyone can sign any number of messages under new identities. If no handler admits the author of a
+ * message, the message is dropped here, and counts as unwanted for the peer that passed it to us. gossipsub verifies
+ * the remaining messages in turns, which addresses and peers get in fair order. Between turns, the event loop handles
+ * other work.
  *
  * The gate replaces the method `handleReceivedRpc`, because gossipsub has no hook that runs before it verifies the
  * signature.
@@ -136,15 +138,18 @@ export class GossipGate {
   }
 
   /**
-   * Notes that a handler accepted or ignored a message. Rejected messages are not counted here, because gossipsub
-   * counts them in its topic score.
+   * Counts a message that a handler accepted or ignored, for the soft score of the peer `via`, which passed it to us. A
+   * rejected message is not counted here, because gossipsub counts it in its topic score.
    */
   judged(via: string, verdict: 'accept' | 'ignore' | 'reject'): void {
     if (verdict === 'accept') this.#countsOf(via).accepted++;
     if (verdict === 'ignore') this.#countsOf(via).unwanted++;
   }
 
-  /** Returns a peer's score for the unwanted messages that it handed over lately; 0 is best. */
+  /**
+   * Returns the soft score of a peer, which gossipsub adds to its own score of the peer. The soft score falls with the
+   * unwanted messages that the peer has passed to us lately. 0 is the best score.
+   */
   softScore(peer: string): number {
     const counts = this.#counts.get(peer);
     if (counts === undefined) return 0;
@@ -159,9 +164,9 @@ export class GossipGate {
    */
   async #receive(from: PeerId, { messages, control, ...rest }: RPC): Promise<void> {
     const via = from.toString();
-    // The turns keep one waiting claim for each name, and a second claim replaces the first. Several streams of a peer can
-    // have a waiting RPC, so each RPC claims its turns under a name of its own. Otherwise, the later RPC would replace the
-    // waiting one, which would never be handled.
+    // `FairTurns` keeps one waiting claim for each name, and a second claim under this name replaces the first. Several
+    // streams of a peer can have a waiting RPC at the same time. Each RPC therefore claims its turns under its own
+    // name. Otherwise, the later RPC would replace the earlier one, which would never be handled.
     const peer = `${via} ${this.#received++}`;
     const claim = { address: this.#networkOf(via), peer, known: this.#rules.knows(via) };
     let end = await this.#turns.take(claim);
@@ -186,12 +191,11 @@ export class GossipGate {
       end?.();
       for (const [reason, count] of dropped) this.#meter.gossipDropped(reason, count);
     }
-    // gossipsub limits control messages itself. Handling some of them includes waiting, which must not hold up the
-    // turns.
+    // gossipsub limits control messages itself. To handle some of them, it waits, which must not hold up the turns.
     if (control !== undefined) await this.#handle(from, { subscriptions: [], messages: [], control });
     this.#countsOf(via).unwanted += unwanted;
-    // RPCs without a wanted message cost time, too. An honest peer sends a few such RPCs per second, and sends its
-    // subscriptions once.
+    // RPCs without a wanted message and subscriptions cost time, too, so they count as unwanted messages. An honest
+    // peer sends only a few such RPCs per second, and sends its subscriptions once.
     const idle = (unwanted === messages.length ? 1 : 0) + rest.subscriptions.length;
     await this.#slowDown(via, unwanted + idle, claim);
   }
@@ -200,7 +204,7 @@ export class GossipGate {
     return subscribe !== true || this.#rules.maySubscribe(topic ?? '', via);
   }
 
-  /** Returns the reason to drop a message without verifying it; null if it is to be verified. */
+  /** Returns the reason to drop a message without verifying it, or null if gossipsub must verify it. */
   #reasonToDrop(via: string, message: RPC.Message): GossipDrop | null {
     const { topic, from, data } = message;
     const maxBytes = this.#rules.messageBytes(topic);
@@ -225,8 +229,8 @@ export class GossipGate {
   }
 
   /**
-   * Subtracts unwanted messages from the quota of the peer that handed them over. Pauses the peer's stream if they
-   * exceed the quota.
+   * Subtracts unwanted messages from the quota of the peer that passed them to us. If they exceed the quota, pauses the
+   * peer's stream.
    */
   async #slowDown(via: string, unwanted: number, claim: TurnClaim): Promise<void> {
     let excess = 0;

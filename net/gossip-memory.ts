@@ -3,11 +3,13 @@ import { sleep } from '../common/deadline.ts';
 import type { Claimant, FairPermits } from '../common/fair-permits.ts';
 import { GOSSIP_RPC_BYTES } from '../protocol/limits.ts';
 
-/** Bytes of an incomplete RPC that need no permit. A heartbeat and most other RPCs are smaller. */
+/**
+ * Number of bytes of an incomplete RPC that need no permit. Most RPCs are smaller, for example all with a heartbeat.
+ */
 const FREE_BYTES = 32 * 1024;
-/** Bytes of an incomplete RPC that one permit allows. An update that travels in its message needs one permit. */
+/** Number of bytes of an incomplete RPC that one permit allows. An update with an inline payload needs one permit. */
 export const PERMIT_BYTES = 256 * 1024;
-/** Pause before a stream claims again the permits that it did not get. Its peer waits meanwhile. */
+/** Pause before a stream claims its permits again after it did not get them. Meanwhile, the peer has to wait. */
 const RETRY_MS = 250;
 
 export interface GossipMemoryDeps {
@@ -50,15 +52,15 @@ export class IncompleteRpc {
   }
 
   /**
-   * Notes that bytes have arrived. If an RPC is incomplete after them, waits until there is memory for the whole RPC. All
-   * of it is claimed at once, so that two streams never wait for each other.
+   * Notes that bytes have arrived. If the last RPC is still incomplete, waits until there is memory for the whole RPC.
+   * The memory is claimed in one step, so that two streams never wait for each other.
    * @throws the signal's reason
    */
   async add(bytes: Iterable<Uint8Array>, signal: AbortSignal): Promise<void> {
     const length = this.#lengths.add(bytes);
     this.#complete = length === 0;
-    // gossipsub ends the stream when it gets the prefix of such an RPC. There would never be enough memory for it, and each
-    // attempt to claim it could take permits from other addresses.
+    // Claim nothing for an RPC above the limit, because gossipsub ends the stream when it reads the RPC's prefix. There
+    // would never be enough memory, and each attempt to claim it could take permits from other addresses.
     if (length > GOSSIP_RPC_BYTES) return;
     const needed = Math.ceil(Math.max(0, length - FREE_BYTES) / PERMIT_BYTES);
     if (needed <= this.#releases.length) return;
@@ -66,7 +68,7 @@ export class IncompleteRpc {
     while (!this.#take(needed)) await sleep(this.#deps.clock, RETRY_MS, signal);
   }
 
-  /** Notes that gossipsub has handled all RPCs that are complete. */
+  /** Notes that gossipsub has handled all complete RPCs. */
   handled(): void {
     if (this.#complete) this.release();
   }
@@ -103,7 +105,7 @@ class RpcLengths {
   #value = 0;
   #bits = 0;
 
-  /** Returns the length of the RPC that is incomplete after these bytes; 0 if none is. */
+  /** Returns the length of the RPC that is still incomplete after these bytes, or 0 if all are complete. */
   add(bytes: Iterable<Uint8Array>): number {
     for (const piece of bytes) {
       for (let at = 0; at < piece.length; ) {

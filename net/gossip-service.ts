@@ -18,9 +18,12 @@ const CACHED_HEARTBEATS = 12;
 const OFFERED_HEARTBEATS = 6;
 /** Time for which a message is recognised as a duplicate. Later replays are refused because they name an old round. */
 const SEEN_MS = 120_000;
-/** Time to deliver a requested message. Lodestar found that the default of 3 s penalises honest peers that stall. */
+/**
+ * Time to deliver a requested message. With the default of 3 s, honest peers that stall were penalised in Lodestar, an
+ * Ethereum client that uses the same library.
+ */
 const IWANT_FOLLOW_UP_MS = 12_000;
-/** Smallest message announced with IDONTWANT. For a smaller message, the announcement costs more than a duplicate. */
+/** Minimum size of messages announced with IDONTWANT. For a smaller message, that costs more than a duplicate. */
 const IDONTWANT_FROM_BYTES = 16 * 1024;
 /**
  * Time until a pruned peer may join the mesh again. The default of 60 s would keep a restarted peer out for longer than
@@ -29,13 +32,13 @@ const IDONTWANT_FROM_BYTES = 16 * 1024;
 const PRUNE_BACKOFF_MS = 15_000;
 const UNSUBSCRIBE_BACKOFF_MS = 2_000;
 const GRAFT_FLOOD_MS = 5_000;
-/** Largest number of topics of one peer: all channels of all jobs of a coordinator. */
+/** Maximum number of topics of one peer: all channels of all jobs of a coordinator. */
 const TOPICS_PER_PEER = JOBS_PER_COORDINATOR * jobChannels.length;
 /** Bytes that gossipsub adds to the length of each topic when it limits the memory of a peer's topics. */
 const TOPIC_OVERHEAD_BYTES = 1024;
 const TOPIC_BYTES = 128;
 /**
- * Largest number of message ids in one IHAVE: twice the number of heartbeats that the nodes of a full round send during
+ * Maximum number of message ids in one IHAVE: twice the number of heartbeats that the nodes of a full round send during
  * OFFERED_HEARTBEATS.
  */
 const OFFERED_MESSAGES =
@@ -43,7 +46,7 @@ const OFFERED_MESSAGES =
 /** Space for the signed envelope around the body of a message. */
 const ENVELOPE_BYTES = 1024;
 /**
- * Largest number of peers that may share one address, for example in a lab. If more peers share an address, gossipsub
+ * Maximum number of peers that may share one address, for example in a lab. If more peers share an address, gossipsub
  * penalises them as one attacker.
  */
 const PEERS_PER_ADDRESS = 64;
@@ -60,7 +63,7 @@ const FORGIVEN_BREACHES = 6;
 
 const channelKind: Record<JobChannel, MessageKind> = { heads: 'head', updates: 'update', peers: 'heartbeat' };
 
-/** Returns the greatest message size of a topic in bytes; null for a foreign topic. */
+/** Returns the maximum message size of a topic in bytes, or null if the topic is not of this protocol. */
 export function topicMessageBytes(topic: string): number | null {
   const parsed = parseJobTopic(topic);
   return parsed === null ? null : messageBytes[channelKind[parsed.channel]] + ENVELOPE_BYTES;

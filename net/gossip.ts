@@ -30,7 +30,7 @@ interface GossipRuntime extends GatedRuntime {
   reportMessageValidationResult(messageId: string, from: string, verdict: GossipVerdict): void;
   readonly streamsOutbound: ReadonlyMap<string, { readonly rawStream: Stream }>;
   readonly streamsInbound: ReadonlyMap<string, { readonly rawStream: PulledStream }>;
-  /** Consulted before gossipsub stores anything about a topic. */
+  /** gossipsub checks this set before it stores anything about a topic. */
   allowedTopics: { has(topic: string): boolean } | null;
   readonly score: GatedRuntime['score'] & {
     readonly params: { readonly topics: Record<string, TopicScoreParams> };
@@ -52,7 +52,7 @@ interface Arrival {
 }
 
 /**
- * Largest number of messages that wait for a verdict. Further messages are dropped, so that a flood does not exhaust
+ * Maximum number of messages that wait for a verdict. Further messages are dropped, so that a flood does not exhaust
  * memory.
  */
 const PENDING_VERDICTS = 1024;
@@ -123,8 +123,8 @@ export class Gossip {
     if (!this.subscribers(topic).some((peer) => this.#runtime.streamsOutbound.has(peer))) return 0;
     const { clock, meter } = this.#deps;
     const start = clock.monotonic();
-    // Send heads to all subscribers at once. Nodes often know only their coordinator. Nodes outside its mesh would
-    // otherwise learn of a head only at gossip's next heartbeat.
+    // Send heads to all subscribers, not only to those in the gossip mesh. Many nodes know only their coordinator. A
+    // node outside the coordinator's mesh would otherwise learn of a head only at the next heartbeat of gossipsub.
     const channel = parseJobTopic(topic)!.channel;
     const { recipients } = await this.#runtime.publish(topic, bytes, { floodPublish: channel === 'heads' });
     meter.gossipMessage({
@@ -180,7 +180,7 @@ export class Gossip {
     const claimant = { address: this.#deps.networkOf(peer), peer };
     const giveWay = (): void =>
       stream.abort(
-        netError('STREAM_CLOSED', 'an incomplete message gave way to messages of other addresses'),
+        netError('STREAM_CLOSED', 'messages of other addresses needed the memory of an incomplete message'),
       );
     return new PulledStream({ stream, memory: this.#memory.of(claimant, giveWay) });
   }
@@ -208,7 +208,7 @@ export class Gossip {
           seconds: (clock.monotonic() - start) / 1000,
         });
         this.#gate.judged(via, verdict);
-        // gossipsub forwards what is accepted.
+        // gossipsub forwards every accepted message. `ignore` keeps a message from being forwarded.
         const keeps = verdict === 'accept' && !this.#forwards(msg.topic);
         this.#runtime.reportMessageValidationResult(msgId, via, keeps ? 'ignore' : verdict);
       });

@@ -2,16 +2,16 @@ import { constants, PerformanceObserver } from 'node:perf_hooks';
 import { setFlagsFromString } from 'node:v8';
 
 /**
- * Percentage by which V8's heap may grow beyond its live objects before V8 marks the whole heap. V8's own choice is up to
- * 300 %.
+ * Percentage by which V8's heap may grow beyond its live objects before V8 collects the whole heap. V8's own choice is
+ * up to 300 %.
  */
 const GROWTH_PERCENT = 50;
 /**
- * Growth that is always allowed, in bytes. With half as much, V8 marks a small heap so often that a transfer of blobs
- * takes twice the processor time.
+ * Growth that is always allowed, in bytes. With half as much, V8 collects a small heap so often that a transfer of
+ * blobs takes twice the processor time.
  */
 const LEAST_GROWTH_BYTES = 32 * 2 ** 20;
-/** Live objects of a host that has just started, in bytes. */
+/** Size of the live objects of a host that has just started, in bytes. */
 const FIRST_LIVE_BYTES = 25 * 2 ** 20;
 
 let observer: PerformanceObserver | undefined;
@@ -37,12 +37,12 @@ export function limitHeapGrowth(): void {
   observer.observe({ entryTypes: ['gc'] });
 }
 
-/** V8 reads the flag at the end of each collection of the whole heap. */
+/** Sets the growth that V8 allows. V8 reads the flag at the end of each collection of the whole heap. */
 function allowGrowth(liveBytes: number): void {
   setFlagsFromString(`--heap-growing-percent=${growthPercent(liveBytes)}`);
 }
 
-/** Returns the percentage by which a heap with so many bytes of live objects may grow. */
+/** Returns the percentage by which a heap may grow. @param liveBytes size of its live objects */
 export function growthPercent(liveBytes: number): number {
   return Math.max(GROWTH_PERCENT, Math.ceil((100 * LEAST_GROWTH_BYTES) / liveBytes));
 }

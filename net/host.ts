@@ -39,7 +39,7 @@ import { limitYoungGeneration } from './young-generation.ts';
 export interface HostOptions {
   /** Multiaddrs to listen on; port 0 takes any free port. */
   listen: readonly string[];
-  /** Multiaddrs to announce besides the listen addresses, such as a router's, without /p2p. @default [] */
+  /** Multiaddrs to announce in addition to the listen addresses, such as a router's, without /p2p. @default [] */
   announce?: readonly string[];
   /** Multiaddrs to stay connected to, with or without /p2p. */
   bootstrap: readonly string[];
@@ -50,8 +50,8 @@ export interface HostOptions {
   /** Name and version of the program, sent to peers. */
   agent: string;
   /**
-   * Peers that receive what this host publishes on the channels `updates` and `peers`. No other peer learns that the host
-   * publishes there. @default every peer that subscribes
+   * Peers that receive what this host publishes on the channels `updates` and `peers`. No other peer learns that the
+   * host publishes there. @default every peer that subscribes
    */
   confidants?: readonly string[];
   watchdog?: WatchdogOptions;
@@ -177,7 +177,7 @@ class Host implements SwarmNetwork {
     } catch (cause) {
       const listen = this.#options.listen.join(', ');
       const text = cause instanceof Error ? cause.message : String(cause);
-      // libp2p surrounds the system's reason with a stack and with advice on its own configuration.
+      // Keep only the system's reason. libp2p adds a stack, and advice on its own configuration.
       const reason = /\blisten (E[A-Z]+: [^\n]*)/.exec(text)?.[1]?.trim() ?? text;
       throw commonError('LISTEN_FAILED', `could not listen on ${listen}: ${reason}`, { listen }, { cause });
     }

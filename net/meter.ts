@@ -30,8 +30,9 @@ export type SharedQueue = 'handshakes' | 'connections' | 'streams' | 'calls' | '
 export interface Refusal {
   queue: SharedQueue;
   /**
-   * `full`: the peer has its share of a full queue. `withdrawn`: its place went to a peer with a smaller share. `rate`:
-   * its address opens connections too fast. `stalled`: it made no progress.
+   * `full`: the queue is full and the peer already has its share of places. `withdrawn`: the peer's place went to a
+   * peer with a smaller share. `rate`: the peer's address opens connections too fast. `stalled`: the peer made no
+   * progress.
    */
   reason: 'full' | 'withdrawn' | 'rate' | 'stalled';
 }
@@ -56,13 +57,13 @@ export interface GossipRecord {
 }
 
 /**
- * Reason for dropping a gossip message before its signature is verified:
- * `not-subscribed` we do not subscribe to its topic
- * `not-admitted`   no handler wants messages of its author
- * `malformed`      it names no author with an Ed25519 key
- * `too-large`      it is larger than the limit of its topic
- * `too-many`       the peer that handed it over exceeds its quota
- * `low-score`      the score of that peer is too low
+ * Reasons for dropping a gossip message before its signature is verified:
+ * `not-subscribed` we do not subscribe to the message's topic
+ * `not-admitted`   no handler wants messages of this author
+ * `malformed`      the message names no author with an Ed25519 key
+ * `too-large`      the message is larger than the limit of its topic
+ * `too-many`       the peer that passed the message to us exceeds its quota
+ * `low-score`      the gossip score of the peer that passed the message to us is too low
  */
 export const gossipDrops = [
   'not-subscribed',

@@ -13,15 +13,15 @@ export interface SwarmNetwork {
   /** Lists the peers with an open connection. */
   peers(): PeerConnection[];
   /**
-   * Returns the network address under which a connected peer claims its fair shares: its IPv4 address, or the first 64
-   * bits of its IPv6 address. Returns the peer id if the peer is not connected.
+   * Returns the network address of a connected peer: its IPv4 address, or the first 64 bits of its IPv6 address. All
+   * peers with one network address get one fair share. Returns the peer id if the peer is not connected.
    */
   networkOf(peer: string): string;
   /** Saves an address and stays connected to it, also after restarts. @throws SwarmError CONNECT_FAILED if malformed */
   addPersistentPeer(address: string): void;
   /** Connects to an address. Returns the peer id. @throws SwarmError CONNECT_FAILED, or the signal's reason */
   connect(address: string, options: { signal: AbortSignal }): Promise<string>;
-  /** Closes all connections to a peer at once. The peer may connect again. */
+  /** Closes all connections to a peer immediately. The peer may connect again. */
   disconnect(peer: string): void;
 
   /** Publishes to all subscribers. Returns the number of peers that the message was sent to; 0 is not an error. */
@@ -63,8 +63,8 @@ export interface SwarmNetwork {
   serveBlobs(mayFetch: MayFetch): void;
 
   /**
-   * Reserves a part of every queue that strangers can enter (connections, requests, ranges of blobs) for the peers that
-   * `isKnown` accepts. The addresses of the coordinators are known in any case.
+   * Reserves a part of every queue that strangers can enter (connections, requests, ranges of blobs) for the peers for
+   * which `isKnown` returns true. A persistent peer, such as a node's coordinator, is always known.
    */
   reserveFor(isKnown: (peer: string) => boolean): void;
 
@@ -89,8 +89,8 @@ export interface PeerConnection {
 }
 
 /**
- * Answers a call. The signal aborts when the answer is no longer wanted: the time limit has passed, or the call had to
- * give way to a call of another address. A handler that waits must stop waiting then.
+ * Answers a call. The signal aborts when the answer is no longer wanted, because the time limit has passed or the
+ * call's place in the queue was given to another address. A handler that waits must stop waiting then.
  */
 export type RpcHandler<M extends RpcMethod> = (
   peer: string,
@@ -126,8 +126,8 @@ export interface FetchBlobOptions {
   /** Returns the proof for a holder that we are admitted to the job of the blob. @default sends no proof */
   prove?: (holder: string) => BlobProof;
   /**
-   * Whether the blob is fetched even if the local store has it. Then the holders cannot tell whether the store has it, and
-   * the fetch succeeds only if one of them does. @default false
+   * Whether to fetch the blob even if the local store has it. Holders then cannot find out whether the store has the
+   * blob, and the fetch succeeds only if a holder has the blob. @default false
    */
   again?: boolean;
   signal: AbortSignal;

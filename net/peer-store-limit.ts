@@ -1,4 +1,4 @@
-/** Largest number of disconnected peers that stay in libp2p's peer store. */
+/** Maximum number of disconnected peers that stay in libp2p's peer store. */
 const DISCONNECTED_PEERS = 2048;
 
 /**

@@ -4,13 +4,13 @@ import type { Clock } from '../common/clock.ts';
 import { writeDurably } from '../common/durable.ts';
 import type { Logger } from '../common/logger.ts';
 
-/** Wait after the first failed dial. The wait doubles with each further failure. */
+/** Pause after the first failed dial. The pause doubles with each further failure. */
 const BACKOFF_MS = 500;
 const BACKOFF_LIMIT_MS = 60_000;
 /** Interval at which connected peers are checked, in case a disconnect event was missed. */
 const CHECK_MS = 15_000;
 /**
- * Largest number of saved addresses of coordinators and their standbys. At this number, a new address replaces the
+ * Maximum number of saved addresses of coordinators and their standbys. At this number, a new address replaces the
  * least recently used one.
  */
 const SAVED_ADDRESSES = 256;
@@ -67,7 +67,7 @@ export class PersistentPeers {
     for (const address of this.#saved) this.add(address, { save: false });
   }
 
-  /** Keeps a connection to an address from now on. @param options `save`: also after a restart */
+  /** Keeps a connection to an address from now on. @param options.save whether to do so after a restart, too */
   add(address: string, { save }: { save: boolean }): void {
     if (save) this.#save(address);
     if (this.#peers.has(address)) return;
@@ -122,7 +122,7 @@ export class PersistentPeers {
       entry.failures++;
       const waitMs = this.#backoff(entry.failures);
       const reason = error instanceof Error ? error.message : String(error);
-      // Only the first failure is worth a warning.
+      // Only the first failure is logged as a warning, because dialling never ends.
       const level = entry.failures === 1 ? 'warn' : 'debug';
       this.#deps.log[level](
         { address: entry.address, failures: entry.failures, waitMs, reason },
@@ -134,7 +134,7 @@ export class PersistentPeers {
     }
   }
 
-  /** Returns 0.5 to 1.5 times the nominal wait, so that not all peers dial a restarted peer at the same time. */
+  /** Returns 0.5 to 1.5 times the nominal pause, so that not all peers dial a restarted peer at the same time. */
   #backoff(failures: number): number {
     const nominal = Math.min(BACKOFF_LIMIT_MS, BACKOFF_MS * 2 ** Math.max(0, failures - 1));
     return nominal * (0.5 + this.#deps.random());

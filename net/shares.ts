@@ -3,14 +3,14 @@ import { ROUND_PEERS } from '../protocol/limits.ts';
 import type { NetworkMeter, SharedQueue } from './meter.ts';
 
 /**
- * The size of each queue, and the part that is reserved for known peers. There are no limits per address or identity,
- * because {@link FairPermits} divides a full queue evenly.
+ * The number of places in each queue, and how many of them are reserved for known peers. No limit per address or
+ * identity is needed, because {@link FairPermits} divides a full queue evenly between addresses.
  */
 const QUEUES: Readonly<Record<SharedQueue, FairPermitsOptions>> = {
   /**
    * Inbound connections in the handshake. Each costs a socket, a few kilobytes and a key exchange. The identity of the
-   * peer is not known yet, so the reserve is for addresses of known peers. Known peers need the reserve, for example,
-   * when all of them reconnect at once.
+   * peer is not known yet, so the reserve is for addresses of known peers. Known peers need the reserve when many of
+   * them reconnect at the same time.
    */
   handshakes: { total: 256, reserved: 128, withdraws: 'oldest' },
   /**
@@ -19,8 +19,8 @@ const QUEUES: Readonly<Record<SharedQueue, FairPermitsOptions>> = {
    */
   connections: { total: 2 * ROUND_PEERS + 256, reserved: 2 * ROUND_PEERS, withdraws: 'newest' },
   /**
-   * Inbound streams of all protocols, including those of libp2p. An honest peer uses about ten. An open stream that sends
-   * nothing takes 8 KB of the heap, so all of them take at most 70 MB.
+   * Inbound streams of all protocols, including those of libp2p. An honest peer uses about ten. An open stream that
+   * sends nothing takes 8 KB of the heap, so all of them take at most 70 MB.
    */
   streams: { total: 8192, reserved: 6144, withdraws: 'newest' },
   /** Inbound calls, from the opening of their stream to the answer. Each may hold a request and an answer in memory. */
@@ -30,21 +30,22 @@ const QUEUES: Readonly<Record<SharedQueue, FairPermitsOptions>> = {
    */
   ranges: { total: 64, reserved: 32, withdraws: 'oldest' },
   /**
-   * Gossip RPCs that arrive or wait to be handled, in units of 256 KiB (gossip-memory.ts), 128 MiB in all. The updates of a full round fit when
-   * they all arrive at once.
+   * Memory of gossip RPCs that arrive or wait to be handled, in units of 256 KiB (gossip-memory.ts), 128 MiB in all.
+   * This is enough if all updates of a full round arrive at the same time.
    */
   gossip: { total: ROUND_PEERS, reserved: (3 * ROUND_PEERS) / 4, withdraws: 'oldest' },
 };
 /**
- * Buffers of 1.25 MiB that blob streams keep between requests. They are shared like a queue, but the meter counts no
- * refusals, because a stream without a kept buffer is served too, only more slowly.
+ * Buffers of 1.25 MiB that blob streams keep between requests. They are shared like a queue. The meter counts no
+ * refusals here, because a stream that gets no buffer is also served, only more slowly.
  */
 const BUFFERS: FairPermitsOptions = { total: 32, reserved: 16, withdraws: 'oldest' };
 
 /**
- * Bytes that arrived on inbound streams and that nobody has read yet, in units of 64 KiB (libp2p/unread-bytes.ts). Known
- * peers may have 320 MiB: when each node of a full round sends large messages at once, each gossip stream holds up to 576
- * KiB. Strangers may have 32 MiB, and not what known peers leave free, because an attacker could then fill it at any time.
+ * Bytes that arrived on inbound streams and that nobody has read yet, in units of 64 KiB (libp2p/unread-bytes.ts).
+ * Known peers may have 320 MiB, because each gossip stream holds up to 576 KiB when all nodes of a full round send
+ * large messages at the same time. Strangers may have 32 MiB. They may not also use what known peers leave free,
+ * because an attacker would fill that memory.
  */
 const UNREAD_OF_KNOWN = 10 * ROUND_PEERS;
 const UNREAD_OF_STRANGERS = 512;

@@ -1,31 +1,31 @@
 import { PerformanceObserver } from 'node:perf_hooks';
 import { getHeapSpaceStatistics, setFlagsFromString } from 'node:v8';
 
-/** Bytes of network buffers, in MB, after which V8 collects the young generation (default 32). */
+/** Size of the network buffers, in MB, at which V8 collects the young generation. V8's default is 32. */
 const BUFFERS_MB = 4;
 /** First version of V8 (Node 24) with the flag for BUFFERS_MB. Earlier versions would print an error. */
 const SINCE_V8 = [13, 6] as const;
 /**
- * Size of the young generation, in bytes, from which on it does not grow. V8's own limit is 128 MiB. A smaller young
+ * Size of the young generation, in bytes, above which it may not grow. V8's own limit is 128 MiB. A smaller young
  * generation would be collected so often that many short-lived objects would move to the old generation.
  */
 const LARGEST_BYTES = 16 * 2 ** 20;
 
 let observer: PerformanceObserver | undefined;
-/** Factor by which V8 may grow the young generation at a time, as set last. */
+/** Factor by which V8 currently may grow the young generation in one step. */
 let factor = 2;
 
 /**
  * Keeps V8's young generation small.
  *
- * First, V8 frees dead network buffers with cheap collections of the young generation. Buffers lie outside V8's heap, so
- * they fill the memory long before the young generation is full. By default, V8 therefore marks the whole heap every 20
- * MB received. A transfer of 256 MB takes 2.0 s of processor time with the default size, and 1.3 s with this size
+ * First, V8 frees dead network buffers with cheap collections of the young generation. Buffers lie outside V8's heap,
+ * so they fill the memory long before the young generation is full. By default, V8 therefore marks the whole heap every
+ * 20 MB received. A transfer of 256 MB takes 2.0 s of processor time with the default size, and 1.3 s with this size
  * (docs/decisions/040-network.md).
  *
- * Second, the young generation stays small itself. V8 doubles its size while many objects survive, up to 128 MiB. Then it
- * fills all of this memory before each collection, so the process keeps it. In a flood of gossip, this was a third of the
- * memory by which a coordinator grew (docs/decisions/042-crowding.md).
+ * Second, the young generation stays small itself. V8 doubles its size while many objects survive, up to 128 MiB. Then
+ * it fills all of this memory before each collection, so the process keeps it. In a flood of gossip, this was a third
+ * of the memory by which a coordinator grew (docs/decisions/042-crowding.md).
  *
  * The settings affect the whole process. This function may be called at any time.
  */

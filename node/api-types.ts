@@ -29,8 +29,9 @@ export interface NodeStatus {
   round: number;
   /** How far the coordinator trusts the person who answers for this node; null before the node has joined a job. */
   standing: OwnStanding | null;
-  /** Optimiser steps made and planned in this round. */
+  /** Number of optimiser steps made in this round. */
   step: number;
+  /** Number of optimiser steps planned for this round. */
   steps: number;
   tokensPerSecond: number;
   /** The running download, in bytes; null when there is none. */
@@ -49,7 +50,9 @@ export interface NodeJob {
   role: Role;
   /** null before the first head. */
   phase: Head['phase'] | null;
-  /** Rounds of the job: the manifest's count plus the null rounds so far. */
+  /**
+   * Number of rounds of the job: the count in the manifest, which leaves out null rounds, plus the null rounds so far.
+   */
   rounds: number;
   preset: Head['preset'] | null;
   checkpoint: { round: number; digest: string; heldOutLoss: number | null } | null;

@@ -12,13 +12,13 @@ export interface BlobAudience {
 }
 
 /**
- * Returns whether a peer may fetch a blob from this node. The coordinator may fetch updates, base, data and adapter. A peer
- * that may read the job may fetch base, data and adapter. No peer may fetch anything else, such as the error feedback or
- * the moments of the optimiser.
+ * Returns whether a peer may fetch a blob from this node. The coordinator may fetch updates, base, data and adapter. A
+ * peer that may read the job may fetch base, data and adapter. No peer may fetch anything else, such as the error
+ * feedback or the moments of the optimiser.
  */
 export function mayFetch(digest: string, { store, isCoordinator, job, mayRead }: BlobAudience): boolean {
   if (isCoordinator) return store.useOf(digest).length > 0;
-  // Most strangers end here, without a query of the database.
+  // Requests of strangers end here, so that they cost no database query.
   if (job === null || !mayRead) return false;
   const isShared = (use: BlobUse): boolean => use.job === job && use.kind !== 'update';
   return store.useOf(digest).some(isShared);

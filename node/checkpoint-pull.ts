@@ -26,14 +26,14 @@ import { FileBlobStore } from '../storage/blob-store.ts';
 import { nodeError } from './errors.ts';
 import { connect, request } from './phases/requests.ts';
 
-/** Addresses of a swarm, and the folder that its newest checkpoint is written to. */
+/** The swarm to fetch a checkpoint from, and where to write it. */
 export interface PullOptions extends JobTarget {
   /** Folder for the PEFT files. It is created if it is missing. */
   readonly output: string;
   /**
    * Folder of the key with which this machine downloads checkpoints. The key stays the same, so that a personal invite
-   * counts this machine once. Not used without a token. @default SWARM_HOME/reader, else lora-swarm/reader in the user's
-   * data folder
+   * counts this machine only once. Ignored if no invite token is given, because each download then makes a new key.
+   * @default SWARM_HOME/reader, else lora-swarm/reader in the user's data folder
    */
   readonly keyFolder?: string;
   /** Version that other peers see. @default the package's version */
@@ -44,7 +44,7 @@ export interface PullOptions extends JobTarget {
   readonly registry?: Registry;
   /** Name of the adapter in the registry. @default the name of the job */
   readonly name?: string | undefined;
-  /** Called as the adapter's bytes arrive. */
+  /** Called whenever bytes of the adapter have arrived, with the number of bytes so far. */
   readonly onProgress?: (progress: { round: number; bytes: number; total: number }) => void;
 }
 
@@ -62,8 +62,8 @@ export interface PulledCheckpoint {
 }
 
 /**
- * Fetches the newest checkpoint from a swarm into a PEFT folder. Bytes that have arrived are kept in `<output>.partial`
- * until all are there, so that a second call continues where the first one ended.
+ * Fetches the newest checkpoint from a swarm into a PEFT folder. Until the download is complete, its bytes are kept in
+ * `<output>.partial`, so that a second call continues where the first one ended.
  * @throws SwarmError INVITE_INVALID, NO_ADDRESS, FOLDER_UNUSABLE, CONNECT_FAILED, JOB_NOT_FOUND, CHECKPOINT_UNTRUSTED,
  *   and refusals of the network and of admission
  */
@@ -87,10 +87,10 @@ async function pull(options: PullOptions, clock: Clock): Promise<PulledCheckpoin
   }
   await requireNoFile(output);
   const home = `${output}.partial`;
-  // If an earlier call left bytes, they are kept even when this call fails.
+  // Bytes that an earlier call left are kept, even if this call fails before its own download begins.
   let keepPartial = existsSync(home);
   const blobs = await FileBlobStore.open({ home }, { clock });
-  // Without a token there is no reason to be recognised, so each download has a new key.
+  // Without an invite token, the coordinator need not recognise this machine, so each download has a new key.
   const keyFolder = target.token === null ? home : (options.keyFolder ?? resolveHomes().reader);
   const identity = await loadIdentity(keyFolder);
   const network = await createHost(
@@ -131,7 +131,12 @@ async function newestHead(
       'JOB_NOT_FOUND',
       `the coordinator has ${jobs.length} jobs`,
       { jobs },
-      { next: jobs.length === 0 ? "ask the coordinator's operator" : `choose one with --job: ${names}` },
+      {
+        next:
+          jobs.length === 0
+            ? "ask the coordinator's operator whether a job is running, and for an invite to it"
+            : `choose one with --job: ${names}`,
+      },
     );
   }
   const answer = await request(deps, coordinator, 'manifest', { job, invite: token }, signal);
@@ -155,7 +160,7 @@ async function newestHead(
   return { job, manifest: manifest.message, head: head.message };
 }
 
-/** Adds the checkpoint to the registry of the options. @returns the label of its version; null without a registry */
+/** Adds the checkpoint to the registry, if the options have one. @returns the label of its version, or null */
 async function publish(
   { output, registry, name }: PullOptions,
   { job, manifest, head }: { job: string; manifest: Manifest; head: Head },
@@ -183,6 +188,6 @@ async function writeFolder(output: string, weights: string, { lora, base }: Mani
   const config = { lora, baseModelName: base.name, revision: base.revision ?? null };
   const configFile = join(output, ADAPTER_CONFIG_FILE);
   await writeFile(configFile, encodePeftConfig(config, layout));
-  // Blobs are private. The adapter gets the permissions that the user gives to new files.
+  // Only the owner can read blob files. The adapter gets the permissions that the user's new files have.
   await copyRights(configFile, target);
 }

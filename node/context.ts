@@ -21,8 +21,8 @@ export interface SwarmNodeOptions {
   /** Multiaddrs of the coordinator, each ending in /p2p/<peer id>. The first that answers is used. */
   addresses: readonly string[];
   /**
-   * Digest of the job. With null, the node takes the coordinator's first job that is not over, and the next such job
-   * after that one has ended.
+   * Digest of the job. If null, the node joins the coordinator's first job that is not over. When that job has ended,
+   * the node joins the next one.
    */
   job: string | null;
   /** Token of an invite; null for open jobs. */
@@ -32,11 +32,11 @@ export interface SwarmNodeOptions {
   /** Program and version. */
   agent: string;
   policy: NodePolicy;
-  /** The node's trainer processes. The policy limits their memory. @default one process */
+  /** Number of the node's trainer processes, and of the copies of the base in memory. @default one of each */
   trainers?: Trainers;
 }
 
-/** Counts what happens, for metrics. */
+/** The metrics that the node's work changes. */
 export type NodeMeter = Pick<NodeMetrics, 'receiptArrived' | 'roundTrained' | 'roundLost'>;
 
 export interface SwarmNodeDeps {
@@ -51,11 +51,17 @@ export interface SwarmNodeDeps {
   meter: NodeMeter;
   /** Uniform in [0, 1). */
   random: () => number;
-  /** Called once, when the coordinator has shut this node out. The node then does nothing more. @default does nothing */
+  /**
+   * Called once, when the coordinator has shut this node out. The node then does nothing more.
+   * @default does nothing
+   */
   onShutOut?: (error: SwarmError) => void;
   /** Returns random bytes that no peer can predict. */
   randomBytes: (count: number) => Uint8Array;
-  /** Called with the node's standing, as each answer to a request to join tells it. @default does nothing */
+  /**
+   * Called with the node's standing after each request to join, because the answer contains it.
+   * @default does nothing
+   */
   onStanding?: (standing: OwnStanding) => void;
 }
 
@@ -69,7 +75,7 @@ export interface Download {
   total: number;
 }
 
-/** One job of a node, as its phases see it. */
+/** The job that a node is in, and all that the functions in `phases/` need to work on it. */
 export interface PhaseContext {
   readonly options: SwarmNodeOptions;
   readonly deps: SwarmNodeDeps;
@@ -93,20 +99,23 @@ export interface ReadyContext extends PhaseContext {
   readonly layout: AdapterLayout;
 }
 
-/** An adapter in memory. Its encoded bytes have the digest that a head names. */
+/** The adapter that a node holds in memory. */
 export interface HeldAdapter {
-  /** Digest of the checkpoint that it belongs to. */
+  /** Digest of the checkpoint that the adapter belongs to. */
   readonly checkpoint: string;
+  /** Digest of the encoded adapter, which is also in the head. */
   readonly digest: string;
   readonly tensors: readonly Float32Array[];
 }
 
-/** Largest number of peers that one blob is fetched from. Eight are enough to spread the load of a large base. */
+/**
+ * Maximum number of peers from which one blob is fetched. Eight peers are enough to spread the load of a large base.
+ */
 const MAX_HOLDERS = 8;
 
 /**
- * Returns the peers that probably have a job's blobs, and the proof for them that this node is admitted to the job. These
- * peers are the coordinator, and connected nodes that the head names.
+ * Returns the peers that probably have a job's blobs: the coordinator, and the connected nodes that the head names.
+ * `prove` makes the proof that this node is admitted to the job, which such a peer asks for.
  */
 export function sourcesOf(
   { deps, coordinator, keys }: PhaseContext,

@@ -50,17 +50,21 @@ export interface NodeDaemonOptions extends JobTarget {
   version?: string;
   /** Multiaddrs to listen on. @default any free TCP port */
   listen?: readonly string[];
-  /** Find the coordinator and the other nodes of its jobs in the local network. @default true */
+  /** Whether to find the coordinator and the other nodes of its jobs in the local network by mDNS. @default true */
   mdns?: boolean;
   /**
    * Engine, devices and settings of the trainer. `policy.maxMemoryBytes` is the memory limit of the trainer.
    * @default the fastest engine that runs, with all hardware threads but one
    */
   compute?: ComputeInput;
-  /** Limits of what the machine lends. @default four fifths of its memory, a base of 32 GiB, 100 GiB of disk */
+  /**
+   * Limits on what the machine's owner lends to jobs. @default four fifths of the machine's memory, a base of 32 GiB,
+   * 100 GiB of disk space
+   */
   policy?: Partial<NodePolicy>;
   /**
-   * Offers the coordinator to compute scores of updates. Needs an invite with the role `operator`.
+   * Whether the node offers to compute scores of updates for the coordinator. This needs an invite with the role
+   * `operator`.
    * @default false
    */
   scores?: boolean;
@@ -257,7 +261,7 @@ export async function startNode(options: NodeDaemonOptions, deps: NodeDaemonDeps
     const file = await writeDaemonFile(home, { role: 'node', pid, url, peerId, addresses, startedAt });
     teardown.add(() => rm(file, { force: true }));
     log.info({ peerId, url, addresses }, 'node-started');
-    // The node may stop by itself from now on, so all steps of the teardown must be known.
+    // Start the node last. Once started, it may stop by itself, which runs all steps of the teardown.
     swarmNode.start();
     return { home, url, peerId, stop, stopped };
   } catch (error) {
@@ -266,7 +270,10 @@ export async function startNode(options: NodeDaemonOptions, deps: NodeDaemonDeps
   }
 }
 
-/** Returns the option `confidants`: the coordinators, if all their addresses contain a peer id. */
+/**
+ * Returns the option `confidants` of the host: the coordinators, as the only peers to which the host sends this node's
+ * updates and heartbeats. If an address lacks a peer id, returns no such option, because the list would be incomplete.
+ */
 function confidantsAt(addresses: readonly string[]): { confidants?: string[] } {
   const confidants = coordinatorsAt(addresses);
   return confidants.length === addresses.length ? { confidants } : {};

@@ -7,7 +7,7 @@ import type { PhaseContext } from './context.ts';
 import { verifyHead } from './phases/requests.ts';
 import { errorFields, type Tasks } from './tasks.ts';
 
-/** Longest pause before a node asks for a new key, in milliseconds. */
+/** Maximum of the random pause before a node asks for a new key, in milliseconds. */
 const RENEW_JITTER_MS = 500;
 
 interface HeadGossipDeps {
@@ -53,7 +53,7 @@ export class HeadGossip {
     }
   }
 
-  /** Decrypts a head. Renews the keys if they do not fit. Returns null for a head that cannot be read. */
+  /** Decrypts a head. Returns null if the node's keys cannot decrypt it, and asks for newer keys if those may help. */
   #decrypt(data: Uint8Array): Uint8Array | null {
     const { keys, deps } = this.#deps.context;
     try {

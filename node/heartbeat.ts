@@ -5,24 +5,24 @@ import { jobTopic } from '../protocol/topics.ts';
 import type { SwarmNodeDeps } from './context.ts';
 import type { JobKeys } from './job-keys.ts';
 
-/** Fields of a heartbeat that the caller provides; the loop adds the others. */
+/** Fields of a heartbeat that the caller provides. The loop adds the other fields. */
 export type HeartbeatFields = Omit<Heartbeat, 'engine' | 'bytesSent' | 'bytesReceived' | 'issuedAt'>;
 
-/** Shortest pause between two heartbeats. Coordinators limit how often a node may send one. */
+/** Minimum pause between two heartbeats, because coordinators limit how often a node may send one. */
 const MIN_INTERVAL_MS = 500;
 
 export interface HeartbeatLoop {
   /**
-   * Sends the next heartbeat as soon as MIN_INTERVAL_MS allows. Callers use it for changes that the coordinator waits
-   * for.
+   * Sends the next heartbeat as soon as MIN_INTERVAL_MS allows. Call it after a change that the coordinator waits for,
+   * such as the end of a phase.
    */
   beatSoon(): void;
   stop(): void;
 }
 
 /**
- * Sends a heartbeat immediately and then every HEARTBEAT_INTERVAL_MS, sealed to the coordinator. Training does not delay heartbeats, because it
- * runs in another process.
+ * Sends a heartbeat immediately and then every HEARTBEAT_INTERVAL_MS, sealed to the coordinator. Training runs in
+ * another process, so it does not delay heartbeats.
  */
 export function startHeartbeat(
   deps: SwarmNodeDeps,
@@ -64,9 +64,9 @@ export function startHeartbeat(
 }
 
 /**
- * Returns the time of the next heartbeat. Coordinators accept heartbeats only in ascending order of time, so the time
- * is later than the last one even if the clock has been set back. The exception is a clock that was ahead by more than
- * CLOCK_SKEW_MS: coordinators have refused the heartbeats with that time, so the corrected time is used.
+ * Returns the time to write into the next heartbeat. Coordinators accept heartbeats only in ascending order of time, so
+ * this time is later than the previous one, even if the clock has been set back. If the clock was set back by more than
+ * CLOCK_SKEW_MS, the new time is used as it is, because coordinators refused the heartbeats with the wrong time anyway.
  */
 function nextIssuedAt(before: number, now: number): number {
   return before - now > CLOCK_SKEW_MS ? now : Math.max(now, before + 1);

@@ -18,7 +18,7 @@ export interface NodeHttpDeps {
   status: () => NodeStatus;
 }
 
-/** Largest request body. No route of a node takes a body, so the limit is small. */
+/** Maximum size of a request body. No route of a node takes a body, so the limit is small. */
 const BODY_BYTES = 1024;
 
 /** Starts the node's HTTP server: read-only, on the loopback interface. @throws SwarmError LISTEN_FAILED */

@@ -21,15 +21,16 @@ export class JobKeys {
     this.#keys = keys;
   }
 
-  /** Takes the keys of a newer answer. */
+  /** Replaces the keys by those of a newer answer of the coordinator. */
   learn(keys: JobKeysMessage): void {
     this.#keys = keys;
   }
 
   /**
-   * Decrypts a head of the topic `heads`. Returns `outdated` for a head under an earlier key, which is older than the newest
-   * head. Returns `unknown` for a head that the node needs newer keys for.
-   * @throws SwarmError HEAD_UNREADABLE if the head is damaged, or if the coordinator has lost the keys and made others
+   * Decrypts a head from the gossip topic `heads`. Returns `outdated` if an earlier key encrypted it, because a newer
+   * head must then exist. Returns `unknown` if a newer key encrypted it, which this node does not have yet.
+   * @throws SwarmError HEAD_UNREADABLE if the head is damaged, or if the coordinator has lost its keys and made new
+   *   ones
    */
   read(bytes: Uint8Array): Uint8Array | 'outdated' | 'unknown' {
     const id = keyIdOf(bytes);
@@ -43,7 +44,7 @@ export class JobKeys {
     return proveMembership(this.#job, this.#keys, { requester: this.#self, holder });
   }
 
-  /** Returns whether the proof of a peer shows that it has the newest key, and so is admitted to the job. */
+  /** Returns whether a peer is admitted to the job. Its proof must show that it has the newest key. */
   admits(peer: string, proof: BlobProof | null): boolean {
     const ends = { requester: peer, holder: this.#self };
     return proof !== null && provesMembership(proof, this.#job, this.#keys, ends);

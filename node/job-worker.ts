@@ -13,12 +13,12 @@ import { ScoreService } from './score-service.ts';
 import type { TrainedRound } from './trainer.ts';
 
 /**
- * A node's work in one job. Keeps the adapter that the node holds and the result of the round that it trained. Each
- * phase is a method, which resolves with the event that ends the phase.
+ * Does a node's work in one job. Keeps the node's current adapter, and the result of a trained round until its update
+ * is built. Each phase is a method. It resolves with the event that tells the state machine that the phase has ended.
  */
 export class JobWorker {
   readonly context: PhaseContext;
-  /** Progress in the round that is being trained. Between rounds: the progress of the last one. */
+  /** Progress in the round that is being trained. Between rounds, this is the progress in the last round. */
   progress: { step: number; steps: number; tokensPerSecond: number };
   download: Download | null = null;
   #ready: ReadyContext | null = null;
@@ -35,7 +35,7 @@ export class JobWorker {
     this.progress = { step: 0, steps: 0, tokensPerSecond };
   }
 
-  /** The context, once the job is prepared. */
+  /** The context of the prepared job. Read it only after `prepare` has ended. */
   get ready(): ReadyContext {
     return this.#ready!;
   }
@@ -48,16 +48,17 @@ export class JobWorker {
     const { trainer, store, log } = context.deps;
     const { engine } = trainer;
     this.#ready = await prepare(context, head, signal);
-    // The engine may depend on the base. The coordinator shows the engine to people, so the node joins again to report
-    // the engine.
+    // The choice of the engine may depend on the base. The coordinator shows the engine to people, so the node joins
+    // again to report a changed engine.
     if (trainer.engine !== engine) await requestJoin(context.options, context.deps, context, signal);
     if (context.deps.scoreTrainer !== undefined && context.role !== 'operator') {
       log.warn({ role: context.role }, 'offer-to-score-not-taken');
     }
     const known = store.history(context.job);
     const { pending } = known;
-    // The node has lost its database, or an older copy of it was restored. If it trained this round again, it would sign
-    // a second, different update, for which the coordinator bans it.
+    // The coordinator has an update that the node's database does not contain. The database was lost, or an older copy
+    // of it was restored. The node must not train that round again: it would sign a second, different update, and the
+    // coordinator bans nodes that do so.
     const isForgotten = delivered !== null && delivered > known.lastRound;
     if (isForgotten) log.warn({ round: delivered, lastRound: known.lastRound }, 'update-forgotten');
     const lastRound = isForgotten ? delivered : known.lastRound;
@@ -95,7 +96,10 @@ export class JobWorker {
     return { type: 'update-built', work, update };
   }
 
-  /** Computes figures of an update, as the coordinator asks. @throws SwarmError NOT_SCORING, and see `ScoreService` */
+  /**
+   * Computes the numbers from which the coordinator makes the scores of an update.
+   * @throws SwarmError NOT_SCORING, and the errors of `ScoreService`
+   */
   async measure(request: RpcRequest<'measure'>, signal: AbortSignal): Promise<number[]> {
     const { scoreTrainer } = this.context.deps;
     if (this.#ready === null || scoreTrainer === undefined) {

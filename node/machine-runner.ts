@@ -4,13 +4,13 @@ import { dueAt, type NodeEffect, type NodeEvent, type NodeState } from './machin
 
 export interface MachineRunnerOptions {
   initial: NodeState;
-  /** Starts an effect. It may dispatch events before it returns, or later. */
+  /** Starts an effect. The effect may dispatch events during this call, or later. */
   perform: (effect: NodeEffect) => void;
   /** Called after all queued events have been reduced. */
   onChange: (state: NodeState, before: NodeState) => void;
 }
 
-/** Drives the state machine: reduces events one at a time and in order, and dispatches the ticks that it needs. */
+/** Runs the state machine: passes it one event at a time, in order, and sends it a `tick` when it needs one. */
 export class MachineRunner {
   readonly #options: MachineRunnerOptions;
   readonly #clock: Clock;
@@ -40,7 +40,7 @@ export class MachineRunner {
     try {
       for (let next = this.#events.shift(); next; next = this.#events.shift()) this.#reduce(next);
     } finally {
-      // If an effect throws, the caller gets the error. The machine still accepts the next event and gets its tick.
+      // If an effect throws, the caller gets the error. The state machine still accepts events and gets its next tick.
       this.#reducing = false;
       this.#scheduleTick();
     }

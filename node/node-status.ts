@@ -5,7 +5,7 @@ import type { NodeJob, NodeStatus } from './api-types.ts';
 import type { SwarmNodeDeps, SwarmNodeOptions } from './context.ts';
 import type { SwarmNode, SwarmNodeView } from './swarm-node.ts';
 
-/** Number of updates in a status. */
+/** Maximum number of updates in a status. */
 const SHOWN_UPDATES = 20;
 
 export interface StatusSource {
@@ -53,7 +53,10 @@ export function nodeStatus({ swarmNode, options, deps, ...source }: StatusSource
   };
 }
 
-/** Returns why the node waits. The state machine knows nothing of observers and suspensions. */
+/**
+ * Returns why the node waits. Roles and suspensions are checked here, because the state machine does not know about
+ * them.
+ */
 function reasonOf({ state, context, standing }: SwarmNodeView, scores: boolean): string {
   if (state.phase !== 'awaiting' || context === null) return state.reason;
   if (standing?.kind === 'suspended' && (state.head?.round ?? 0) <= (standing.untilRound ?? 0)) {

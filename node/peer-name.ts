@@ -11,8 +11,8 @@ const ANIMALS =
   'panda perch pike plover pony quail rabbit raven robin seal shrew sloth snail stork swan tern toad trout vole whale wren';
 
 /**
- * Makes a readable name from a peer id, such as "brave-otter". A peer always gets the same name. Names are not unique, and
- * prove nothing about a peer.
+ * Makes a readable name from a peer id, such as "brave-otter". A peer always gets the same name. Names are not unique,
+ * and prove nothing about a peer.
  */
 export function peerName(peerId: string): string {
   const hash = createHash('sha256').update(peerId).digest();

@@ -3,14 +3,15 @@ import { ONE_TRAINER, type Trainers } from '../lora/train/memory/trainers.ts';
 import type { Manifest } from '../protocol/manifest.ts';
 import { nodeError } from './errors.ts';
 
-/** Limits of what the owner of a machine lends, in bytes. The node takes no job whose manifest needs more. */
+/** Limits on what the owner of a machine lends, in bytes. The node refuses a job that needs more. */
 export interface NodePolicy {
-  /** Largest base model, as downloaded. @default 32 GiB */
+  /** Limit of the size of the base model's files. @default 32 GiB */
   maxBaseBytes: number;
-  /** Base, its float32 copy, data and adapter files together. @default 100 GiB */
+  /** Limit of the disk space for the base, its float32 copy, the data and the adapter together. @default 100 GiB */
   maxDiskBytes: number;
   /**
-   * Weights, adapter, gradients and moments of all trainer processes, and a round's rows. Activations are not counted.
+   * Limit of the memory for weights, adapter, gradients and moments of all trainer processes, and for a round's rows.
+   * Activations are not counted.
    * @default Infinity (the daemon sets four fifths of the machine's memory)
    */
   maxMemoryBytes: number;
@@ -31,11 +32,14 @@ const TRAINER_ADAPTERS = 4;
  * Number of copies of the adapter in the daemon: adapter, pseudo-gradient, error feedback, the update being encoded.
  */
 const DAEMON_ADAPTERS = 4;
-/** Number of files of the adapter's size: error feedback, two moments, adapter and its successor, pending updates. */
+/**
+ * Disk space for a job's adapter and updates, as a multiple of the adapter's size: one for the error feedback, two for
+ * the moments, two for the adapter and its successor, and one for all pending updates.
+ */
 const ADAPTER_FILES = 6;
 /** Number of copies of a round's rows: one in the daemon, and one in the trainer. */
 const ROW_COPIES = 2;
-/** Memory of a row besides its tokens: its index and its arrays (113 bytes measured). */
+/** Memory of a row in addition to its tokens, for its index and its array objects. 113 bytes were measured. */
 const ROW_OVERHEAD_BYTES = 128;
 /** Bytes of a token in a row: 4 for its id, 4 for its label, 2 for its segment. */
 const TOKEN_BYTES = 10;
@@ -94,14 +98,14 @@ function forTrainers({ processes, bases }: Trainers): string {
 }
 
 /**
- * Lists the ways to make the job fit. If fewer base bits are enough, the list names the largest number of bits with
- * which the job fits.
+ * Returns advice that lists the ways to make the job fit into the memory limit. If fewer base bits are enough, the list
+ * names the largest number of bits with which the job fits.
  */
 function memoryAdvice(manifest: Manifest, { processes, baseBits }: Trainers, allowed: number): string {
   const ways = ['raise --max-memory'];
   if (processes > 1) ways.push('name fewer devices in --engine');
   const fitting = BASE_BITS.filter((bits) => bits < baseBits)
-    // Processes do not share a packed base. Each process has its own copy.
+    // Each process needs its own copy of a base with 8 or 4 bits.
     .map((bits) => ({ bits, ...demandOf(manifest, { processes, bases: processes, baseBits: bits }) }))
     .find(({ memory }) => memory <= allowed);
   if (fitting) ways.push(`pass --base-bits ${fitting.bits} (needs ${gibibytes(fitting.memory)})`);

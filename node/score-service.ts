@@ -12,12 +12,15 @@ import type { ScoreTrainer } from './trainer.ts';
 type Request = RpcRequest<'measure'>;
 type Update = NonNullable<Request['update']>;
 
-/** Computes figures of updates for a coordinator that has little processor time. Answers one request after the other. */
+/**
+ * Computes, for a slow coordinator, the numbers from which it makes the scores of updates. Works on one request at a
+ * time.
+ */
 export class ScoreService {
   readonly #oneAtATime = pLimit(1);
   /**
-   * Gradients at the adapter of the newest request, by batch, the least recently used first. Most requests have the same
-   * four batches of random rows.
+   * Cached gradients of the loss at the adapter of the newest request. The key is the batch. The least recently used
+   * gradient is the first. The cache helps because most requests contain the same four batches of random rows.
    */
   readonly #gradients = new Map<string, LossGradient>();
   #adapter = '';
@@ -28,6 +31,7 @@ export class ScoreService {
   }
 
   /**
+   * Computes one number for each batch of the request: a loss, or the decrease of the loss by the update.
    * @param held the adapter that the node holds
    * @throws SwarmError NOT_SCORING if the node holds another adapter, WRONG_SCALE, UPDATE_*, BLOB_*, and errors of the
    *   trainer
@@ -75,7 +79,7 @@ export class ScoreService {
     return gradient;
   }
 
-  /** Fetches and decodes an update. The payload does not stay in the blob store. */
+  /** Fetches and decodes an update. The payload is deleted from the blob store afterwards. */
   #load(context: ReadyContext, { digest, size, preset, scale }: Update, signal: AbortSignal) {
     const { deps, collector, layout } = context;
     const factors = new Float32Array(scale.slice().buffer);

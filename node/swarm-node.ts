@@ -27,12 +27,12 @@ import { publishUpdate, settleUpdate } from './phases/updates.ts';
 import { errorFields, reasonOf, Tasks } from './tasks.ts';
 import { UpdateReceipts } from './update-receipts.ts';
 
-/** State of a node. Its status and its health checks read it. */
+/** State of a running node, from which its status and its health checks are made. */
 export interface SwarmNodeView extends Pick<JobWorker, 'progress' | 'download'> {
   readonly state: NodeState;
   /** null before the coordinator has admitted the node. */
   readonly standing: OwnStanding | null;
-  /** The refusal with which the coordinator has shut this node out; null if it has not. */
+  /** The coordinator's final refusal, for example because it has banned this node; null if there is none. */
   readonly shutOut: SwarmError | null;
   /** null before the node has joined a job. */
   readonly context: PhaseContext | null;
@@ -41,8 +41,9 @@ export interface SwarmNodeView extends Pick<JobWorker, 'progress' | 'download'> 
 const NO_PROGRESS = { step: 0, steps: 0, tokensPerSecond: 0 };
 
 /**
- * A node's part in the swarm. Turns heads, receipts and results into events of the state machine, and carries out its
- * effects. Clock, disk and randomness are dependencies, so that the simulation can replace them.
+ * Runs a node. Turns heads, receipts and the results of its work into events of the state machine, and carries out the
+ * effects that the state machine returns. Clock, disk and randomness are dependencies, so that the simulation can
+ * replace them.
  */
 export class SwarmNode {
   readonly #options: SwarmNodeOptions;
@@ -76,7 +77,7 @@ export class SwarmNode {
     this.#receipts = new UpdateReceipts({
       dispatch: (event) => this.#runner.dispatch(event),
       life: this.#tasks.life,
-      // The answer to a request to join tells the standing.
+      // A strike may have changed the node's standing. The node joins again, because the answer contains the standing.
       onStrike: () => this.#tasks.run('poll', () => this.#poll(true)),
       endsWith: (error) => this.#endsWith(error),
     });
@@ -103,7 +104,8 @@ export class SwarmNode {
     this.#leaveNetwork = [
       network.handle('notify', async (peer, { receipt }) => {
         const context = this.#worker?.context;
-        // A refusal would name the job, so strangers get the same answer as the coordinator.
+        // A refusal would show which job this node is in. Other peers therefore get the same empty answer as the
+        // coordinator.
         if (peer === context?.coordinator)
           this.#receipts.take(context, verifyReceipt(receipt, context), null);
         return {};
@@ -119,12 +121,15 @@ export class SwarmNode {
         if (type === 'connect' && isCoordinator(peer)) this.#runner.dispatch({ type: 'connected' });
       }),
     ];
-    // Deletes blobs that an earlier process wrote and did not record.
+    // Deletes blobs that an earlier process wrote, but did not record before it ended.
     this.#tasks.run('sweep', () => this.#collector.sweep());
     this.#runner.dispatch({ type: 'start' });
   }
 
-  /** Abandons the round in progress, submits the updates that have no receipt, and leaves the job within the deadline. */
+  /**
+   * Abandons the round in progress, submits the updates that have no receipt, and leaves the job. Ends after
+   * `deadlineMs` at the latest.
+   */
   async stop({ deadlineMs }: { deadlineMs: number }): Promise<void> {
     const { clock, log } = this.#deps;
     this.#runner.dispatch({ type: 'stop' });
@@ -199,7 +204,7 @@ export class SwarmNode {
       if ('work' in effect) meter.roundLost(isSwarmError(error) ? error.code : 'unknown');
       event = failureEvent(effect, reasonOf(error), random());
     }
-    // A stored update must be sent even if the effect has been aborted meanwhile.
+    // The database already contains a built update. It must be sent even if the effect was aborted in the meantime.
     if (!signal.aborted || event.type === 'update-built') this.#runner.dispatch(event);
   }
 
@@ -222,7 +227,10 @@ export class SwarmNode {
     return this.#enter(joined).prepare(joined, signal);
   }
 
-  /** Starts to follow the job's heads and to send heartbeats, before the base is fetched. */
+  /**
+   * Returns the worker of a joined job. For a new job, also starts to follow its heads and to send heartbeats: fetching
+   * the base can take long, and the coordinator must see the node meanwhile.
+   */
   #enter({ job, coordinator, manifest, isOpen, role, keys: sent }: JoinedJob): JobWorker {
     const current = this.#worker?.context;
     if (this.#worker && current?.job === job && current.coordinator === coordinator) {
@@ -267,7 +275,8 @@ export class SwarmNode {
     const { context } = this.#worker!;
     const { head: known } = this.#runner.state;
     const head = await requestHead(context, { known, rejoin }, this.#tasks.life).catch((error: unknown) => {
-      // The coordinator no longer counts this node as a member, for example because the job was full.
+      // The coordinator no longer counts this node as a member, for example because the job was full and another node
+      // took the place. The node then joins again.
       const isForgotten = isSwarmError(error, 'RPC_REFUSED') && error.values.code === 'NOT_ADMITTED';
       if (rejoin || !isForgotten) throw error;
       return requestHead(context, { known, rejoin: true }, this.#tasks.life);
@@ -275,7 +284,9 @@ export class SwarmNode {
     if (head && context === this.#worker?.context) this.#runner.dispatch({ type: 'head', head });
   }
 
-  /** If an error says that the coordinator has shut this node out, ends its part in the swarm and returns true. */
+  /**
+   * Returns whether an error is a final refusal by the coordinator. If so, the node leaves the job and stops working.
+   */
   #endsWith(error: unknown): boolean {
     if (!isShutOut(error)) return false;
     if (this.#shutOut === null) {
@@ -302,7 +313,7 @@ export class SwarmNode {
     this.#cancelWatch = this.#deps.clock.after(JOB_WATCH_MS, watch);
   }
 
-  /** Joins the coordinator's next job, if there is one. */
+  /** Joins the coordinator's next job. If there is none yet, looks again later. */
   async #watchJobs(): Promise<void> {
     const { job, coordinator } = this.#worker!.context;
     const { open } = await openJobs(this.#options, this.#deps, coordinator, this.#tasks.life).catch(() => ({

@@ -1,7 +1,10 @@
 import { isSwarmError, messageOf } from '../common/errors.ts';
 import type { Logger } from '../common/logger.ts';
 
-/** The asynchronous tasks of a node: at most one main task, which can be aborted alone, and other tasks beside it. */
+/**
+ * Keeps track of a node's asynchronous tasks. At most one of them is the main task, which can be aborted while the
+ * others continue.
+ */
 export class Tasks {
   readonly #log: Logger;
   readonly #life = new AbortController();
@@ -27,7 +30,7 @@ export class Tasks {
     this.#main.abort(new Error('a newer head asks for other work'));
   }
 
-  /** Runs a task beside the main one. Its failure is logged as `<name>-failed`. */
+  /** Runs a task beside the main task. If it fails, the failure is logged as `<name>-failed`. */
   run(name: string, task: () => Promise<unknown>): void {
     this.#track(
       task().then(
@@ -60,7 +63,7 @@ export class Tasks {
   }
 }
 
-/** Returns the message of an error and the advice about it, for people. */
+/** Returns a text for people: the message of an error, followed by the advice that the error contains. */
 export function reasonOf(error: unknown): string {
   if (isSwarmError(error) && error.next !== null) return `${error.message}; ${error.next}`;
   return messageOf(error);

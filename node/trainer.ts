@@ -8,11 +8,14 @@ import type { Manifest } from '../protocol/manifest.ts';
 
 /** One round for a trainer to train. */
 export interface TrainTask {
-  /** In layout order. Not modified. */
+  /** Tensors of the adapter, in the order of the layout. The trainer does not modify them. */
   readonly adapter: readonly Float32Array[];
   readonly rows: readonly Row[];
   readonly steps: number;
-  /** Moments to start from. They are passed each time, because the trainer may still hold those of an aborted round. */
+  /**
+   * Moments to start from. The trainer's own moments may be those of an aborted round, so it does not continue from
+   * them.
+   */
   readonly optimizer: AdamWState;
   /** The job's position in the learning-rate schedule. @default the step count of the moments */
   readonly position?: JobPosition;
@@ -24,7 +27,9 @@ export interface TrainedRound {
   readonly result: TrainResult;
 }
 
-/** Trains the rounds of a node. A real node does this in a supervised process; the simulation needs no process. */
+/**
+ * Trains the rounds of a node. `TrainingProcess` does this in a child process. The simulation has a simpler trainer.
+ */
 export interface NodeTrainer {
   /** Engine and device, for people; empty until they are chosen. */
   readonly engine: string;
@@ -53,7 +58,7 @@ export interface NodeTrainer {
   stop(): Promise<void>;
 }
 
-/** Computes what the scores of updates need, for the job that the node's trainer is prepared for. */
+/** Computes the gradients and losses that scores of updates are made from. Uses the job that was prepared last. */
 export interface ScoreTrainer {
   /**
    * Returns the gradient of the mean loss over rows with respect to the adapter, in nats per supervised token.

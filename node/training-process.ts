@@ -69,10 +69,12 @@ export class TrainingProcess implements NodeTrainer, ScoreTrainer {
     this.#deps = deps;
   }
 
-  /** Logs a file that a clean-up left, because the count of the disk space that a job needs does not include it. */
+  /** Logs a file that could not be deleted. It takes disk space that the check of the owner's limit does not count. */
   readonly #onUndeleted: OnUndeleted = (undeleted) => this.#deps.log.warn(undeleted, 'base-not-removed');
 
-  /** Devices of the process. Before the first job: the named devices, or an empty text for `auto`. */
+  /**
+   * Names of the process's devices. Before the first job, these are the owner's choice; for `auto`, the text is empty.
+   */
   get engine(): string {
     const { devices } = (this.#settings ?? this.#options).compute;
     return devices === 'auto' ? '' : deviceNames(devices, ', ');
@@ -87,8 +89,8 @@ export class TrainingProcess implements NodeTrainer, ScoreTrainer {
   }
 
   /**
-   * Number of rounds that the process has received and not ended: one in training, and aborted ones that are still
-   * ending.
+   * Number of rounds that the process has received and not ended. These are the round in training, and aborted rounds
+   * whose last micro-batch is still running.
    */
   get queue(): number {
     return this.#queue;
@@ -196,7 +198,8 @@ export class TrainingProcess implements NodeTrainer, ScoreTrainer {
     };
     const task = { adapter, rows, steps, optimizer, position, onProgress: report, signal };
     try {
-      // The process ends an aborted round after the current micro-batch. The next round waits in the process, not here.
+      // An aborted round ends only after its current micro-batch. The next round is sent to the process immediately,
+      // and waits there.
       this.#queue++;
       const training = process.train(task).finally(() => this.#queue--);
       const { adapter: trained, ...result } = await raceSignal(training, signal);
@@ -272,7 +275,8 @@ export class TrainingProcess implements NodeTrainer, ScoreTrainer {
     // The error is null when the process died between two rounds.
     meter.trainerRestarted(isSwarmError(error) ? error.code : 'TRAINER_DIED');
     this.#process = sleep(clock, pauseMs, this.#life.signal).then(() => this.#start());
-    // The next call that needs the process gets the error, so the rejection is not unhandled.
+    // Marks the rejection of a failed start as handled. The next call that needs the process awaits the promise and
+    // gets the error.
     this.#process.catch(() => {});
   }
 

@@ -4,7 +4,7 @@ import type { PhaseContext } from './context.ts';
 import type { NodeEffect, NodeEvent } from './machine/state.ts';
 import { requestReceipt, submitUpdate } from './phases/requests.ts';
 
-/** Codes of receipts that are sent together with a strike. */
+/** Receipt codes for which the coordinator also gives a strike. */
 const STRIKES: readonly ReceiptCode[] = ['harmful', 'outlier'];
 
 interface UpdateReceiptsDeps {
@@ -13,7 +13,9 @@ interface UpdateReceiptsDeps {
   readonly life: AbortSignal;
   /** Called when a receipt may have changed the standing of this node. */
   readonly onStrike: () => void;
-  /** Ends the node's part in the swarm if an error says that the coordinator has shut it out, and returns true. */
+  /**
+   * Returns whether an error is a final refusal by the coordinator. If so, the node leaves the job and stops working.
+   */
   readonly endsWith: (error: unknown) => boolean;
 }
 

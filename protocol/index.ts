@@ -1,4 +1,6 @@
-/** The wire protocol of the swarm, without I/O: messages, signatures, encryption, manifests, invites, ids and limits. */
+/**
+ * The wire protocol of the swarm, without I/O: messages, signatures, encryption, manifests, invites, ids and limits.
+ */
 export { decodeCbor, encodeCbor, sha256 } from './cbor.ts';
 export { type HeadOrder, isNewer } from './head-order.ts';
 export {

@@ -4,9 +4,9 @@ import { decodeCbor, encodeCbor } from './cbor.ts';
 import { protocolError } from './errors.ts';
 import { digestSchema } from './ids.ts';
 
-/** Largest number of addresses in one invite. More would make the line too long to paste with ease. */
+/** Maximum number of addresses in one invite. More addresses would make the line too long to paste conveniently. */
 export const INVITE_ADDRESSES = 8;
-/** Greatest length of an invite. Eight addresses of 256 bytes, a job and a token stay below this length in base64. */
+/** Maximum length of an invite. Eight addresses of 256 bytes, a job and a token stay below this length in base64. */
 export const INVITE_CHARACTERS = 4096;
 /** Marks a line as an invite of version 1. */
 const PREFIX = 'swarm1';
@@ -24,7 +24,7 @@ const inviteSchema = z.strictObject({
       (addresses) => new Set(addresses.map((address) => PEER_ADDRESS.exec(address)?.[2])).size === 1,
       'must all belong to one coordinator',
     ),
-  /** Digest of the job. With null, the contributor names the job, or joins the coordinator's only job. */
+  /** Digest of the job. If null, the contributor chooses a job of the coordinator. */
   job: digestSchema.nullable(),
   /** Required by jobs with admission "invite"; null for open jobs. */
   token: z.string().min(1).max(128).nullable(),
@@ -64,7 +64,9 @@ export function decodeInvite(text: string): Invite {
   }
 }
 
-/** The way to a job: an invite, or the addresses of its coordinator, and the job and token if they are known. */
+/**
+ * Where to find a job: an invite, or the addresses of its coordinator, with the job and the token if they are known.
+ */
 export interface JobTarget {
   /** Text of an invite. It gives the addresses, the token, and perhaps the job. */
   readonly invite?: string;
@@ -77,7 +79,7 @@ export interface JobTarget {
 }
 
 /**
- * Reads the invite of a target. The target's other fields take precedence over it.
+ * Reads the invite of a target. The target's other fields take precedence over the fields of the invite.
  * @throws SwarmError INVITE_INVALID
  */
 export function resolveTarget({ invite, addresses, job, token }: JobTarget): Invite {

@@ -5,7 +5,7 @@ import { joined, NONCE_BYTES, TAG_BYTES } from './sealing.ts';
 
 /** Size of a job key in bytes. */
 export const JOB_KEY_BYTES = 32;
-/** Largest id of a job key: four bytes. */
+/** Maximum id of a job key. An id takes four bytes. */
 export const LARGEST_KEY_ID = 0xffff_ffff;
 const ID_BYTES = 4;
 /** Number of bytes by which an encrypted head is longer than its content. */
@@ -18,8 +18,8 @@ export interface JobKey {
 }
 
 /**
- * Encrypts a signed head with AES-256-GCM. The result consists of the id of the key (4 bytes, big-endian), the nonce (12
- * bytes), the ciphertext and the tag (16 bytes).
+ * Encrypts a signed head with AES-256-GCM. The result consists of the id of the key (4 bytes, big-endian), the nonce
+ * (12 bytes), the ciphertext and the tag (16 bytes).
  * @param nonce 12 fresh random bytes
  */
 export function encryptHead(
@@ -40,16 +40,16 @@ export function keyIdOf(bytes: Uint8Array): number | null {
   return new DataView(bytes.buffer, bytes.byteOffset).getUint32(0);
 }
 
-/** Decrypts a head. @throws SwarmError HEAD_UNREADABLE if the key or the job is another one, or if a byte was changed */
+/** Decrypts a head. @throws SwarmError HEAD_UNREADABLE if the key or the job does not fit, or if a byte was changed */
 export function decryptHead(bytes: Uint8Array, job: string, { id, key }: JobKey): Uint8Array {
   try {
-    if (keyIdOf(bytes) !== id) throw new Error('it names another key');
+    if (keyIdOf(bytes) !== id) throw new Error('the head names another key');
     const cipher = createDecipheriv('aes-256-gcm', key, bytes.subarray(ID_BYTES, ID_BYTES + NONCE_BYTES));
     cipher.setAAD(associated(job, id));
     cipher.setAuthTag(bytes.subarray(-TAG_BYTES));
     return joined(cipher.update(bytes.subarray(ID_BYTES + NONCE_BYTES, -TAG_BYTES)), cipher.final());
   } catch (cause) {
-    const message = `a head does not decrypt with key ${id} of the job`;
+    const message = `a head cannot be decrypted with key ${id} of the job`;
     throw protocolError('HEAD_UNREADABLE', message, { job, id }, { cause });
   }
 }
@@ -64,9 +64,9 @@ function idBytes(id: number): Uint8Array {
   return bytes;
 }
 
-/** Shows that the peer that requests a blob has the key of the job, and so is admitted. */
+/** Proof that the peer that requests a blob has the job key, and is therefore admitted to the job. */
 export interface BlobProof {
-  /** Number of the key. */
+  /** Id of the key. */
   readonly id: number;
   readonly mac: Uint8Array;
 }

@@ -13,7 +13,7 @@ export const blobRefSchema = z.strictObject({
 export type BlobRef = z.infer<typeof blobRefSchema>;
 
 /**
- * Largest number of names or patterns in a list. A PEFT configuration may list every module, and the largest Llama has
+ * Maximum number of names or patterns in a list. A PEFT configuration may list every module, and the largest Llama has
  * 882 linear modules.
  */
 const MODULES = 1024;
@@ -22,7 +22,7 @@ const moduleNames = z.array(z.string().min(1).max(256)).max(MODULES);
 /** A regular expression over module paths. */
 const modulePattern = z.string().min(1).max(1024);
 /**
- * Highest rank in a job or an adapter file. With a higher rank, LoRA would cost more than the layers that it adapts.
+ * Maximum rank in a job or an adapter file. With a higher rank, LoRA would cost more than the layers that it adapts.
  */
 const rank = count.max(1024);
 const alpha = z.number().positive().max(65536);
@@ -51,7 +51,10 @@ export const loraSchema = z
     excludeModules: z.union([modulePattern, moduleNames]).default([]),
     /** Indices of the blocks whose modules are adapted; empty means all. @default [] */
     layersToTransform: z.array(z.int().nonnegative().max(1023)).max(1024).default([]),
-    /** A rank for each pattern. A pattern matches the end of a module path; the first matching one wins. @default {} */
+    /**
+     * A rank for each pattern. A pattern matches the end of a module path. The first matching pattern wins.
+     * @default {}
+     */
     rankPattern: byPattern(rank),
     /** An alpha for each pattern. Patterns match as in `rankPattern`. @default {} */
     alphaPattern: byPattern(alpha),
@@ -67,7 +70,10 @@ export const loraSchema = z
     bias: z.enum(['none', 'all', 'lora_only']).default('none'),
     /** Trains B only; A keeps its initial values. @default false */
     freezeA: z.boolean().default(false),
-    /** `true`: uniform A in ±1/√in, B zero; "gaussian": normal A, B zero; `false`: A and B random. @default true */
+    /**
+     * Initial A and B. `true`: A uniform in ±1/√in, B zero. "gaussian": A normal, B zero. `false`: both random.
+     * @default true
+     */
     initLoraWeights: z.union([z.boolean(), z.literal('gaussian')]).default(true),
   })
   .superRefine(({ targets, layersToTransform }, context) => {
@@ -80,7 +86,7 @@ export const loraSchema = z
       });
   });
 
-/** Parameter groups that can have weight decay (`AdapterTensor.group`). Biases never have it. */
+/** Parameter groups that can have weight decay (`AdapterTensor.group`). Biases never have weight decay. */
 const decayGroupSchema = z.enum(['A', 'B', 'magnitude', 'saved']);
 
 /** Training on each node: AdamW, in optimiser steps of `batchSize` rows. */
@@ -98,7 +104,7 @@ export const trainingSchema = z.strictObject({
   betas: z.tuple([z.number().min(0).lt(1), z.number().min(0).lt(1)]).default([0.9, 0.95]),
   epsilon: z.number().positive().max(1).default(1e-8),
   weightDecay: z.number().min(0).max(1).default(0),
-  /** Groups with weight decay. One-dimensional tensors of "saved" (norms, biases) never have it. @default A, B, saved */
+  /** Groups with weight decay, except one-dimensional tensors of "saved" (norms, biases). @default A, B, saved */
   weightDecayGroups: z.array(decayGroupSchema).max(4).default(['A', 'B', 'saved']),
   /** LoRA+: ratio of the learning rate of B (and of one-dimensional tensors) to that of A. @default 1 */
   loraPlusRatio: z.number().positive().max(1000).default(1),
@@ -106,7 +112,7 @@ export const trainingSchema = z.strictObject({
   neftuneAlpha: z.number().min(0).max(1000).default(0),
   /** Share of each target's probability that is spread over the whole vocabulary, in training only. @default 0 */
   labelSmoothing: z.number().min(0).lt(1).default(0),
-  /** Greatest global gradient norm. @default 1 */
+  /** Maximum global norm of the gradient. A larger gradient is scaled down to this norm. @default 1 */
   clipNorm: z.number().positive().max(1e6).default(1),
   /** Rows per optimiser step. @default 8 */
   batchSize: count.max(4096).default(8),
@@ -129,15 +135,15 @@ export const roundsSchema = z.strictObject({
    */
   localSteps: count.max(10_000).default(20),
   /**
-   * Fewest nodes with which a round opens, and fewest updates that are merged. With fewer updates, the round is a null
-   * round.
+   * Minimum number of nodes to open a round, and minimum number of updates to merge. With fewer updates, the round is a
+   * null round.
    * @default 2
    */
   minPeers: count.max(512).default(2),
   /** Share of the assigned nodes whose updates are enough to close a round before its deadline. @default 0.6 */
   quorum: z.number().gt(0).max(1).default(0.6),
   /**
-   * Longest duration of a round, in seconds. After the first rounds, the coordinator knows how long updates take, and
+   * Maximum duration of a round, in seconds. After the first rounds, the coordinator knows how long updates take, and
    * usually sets an earlier deadline.
    * @default 600
    */
@@ -148,7 +154,8 @@ export const roundsSchema = z.strictObject({
   errorFeedbackDecay: z.number().min(0).max(1).default(0.5),
   /**
    * For each value of the adapter, the merge divides the weighted sum of the updates that contain this value by the
-   * weight of these updates, or by this share of the weight of all updates, whichever is greater. @default 0.25
+   * weight of these updates, or by this share of the weight of all updates, whichever is greater. So a few updates
+   * alone do not move a value by their full step. @default 0.25
    */
   denominatorFloor: z.number().min(0).max(1).default(0.25),
   /** Outer learning rate. @default 1 */
@@ -158,9 +165,9 @@ export const roundsSchema = z.strictObject({
 /** When a merged adapter may become the next checkpoint. */
 export const acceptanceSchema = z.strictObject({
   /**
-   * Largest increase of the held-out loss with which a merge passes, as a share of the loss. An increase of up to two
-   * standard errors passes too, up to 2.5 times this value (or 0.005 if that is more). All other limits of the gate are
-   * multiples of this value as well (docs/workflow.md). @default 0.002
+   * Maximum increase of the held-out loss with which a merge passes, as a share of the loss. A larger increase also
+   * passes if it is at most two standard errors, and at most 2.5 times this value or 0.005, whichever is more. All
+   * other limits of the gate are multiples of this value as well (docs/workflow.md). @default 0.002
    */
   tolerance: z.number().min(0).max(1).default(0.002),
   /** Held-out rows that the gate evaluates in each round; 0 means all. @default 64 */
@@ -206,7 +213,9 @@ export const manifestSchema = z.strictObject({
       )
       .min(1)
       .max(DATA_SHARDS),
-    /** The coordinator does not publish its held-out data. The digest shows if it exchanges the data later. */
+    /**
+     * The coordinator does not publish its held-out data, but it cannot replace the data later without a new digest.
+     */
     heldOut: z.strictObject({ digest: digestSchema, rows: count, tokens: z.int().nonnegative() }),
   }),
   lora: loraSchema,

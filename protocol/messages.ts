@@ -160,7 +160,7 @@ export const figuresSchema = z.strictObject({
         preset: presetSchema,
         /** The checkpoint that the update was trained from. */
         parent: digestSchema,
-        /** What the author was assigned. */
+        /** The author's assignment: the interval [start, end) and the number of steps. */
         start: index,
         end: index,
         steps: index,
@@ -199,8 +199,9 @@ export const heartbeatSchema = z.strictObject({
    * that has not opened yet.
    */
   round: index,
-  /** Optimiser steps done in this round, out of `steps`. */
+  /** Number of optimiser steps done in this round. */
   step: index,
+  /** Number of optimiser steps assigned for this round. */
   steps: index,
   tokensPerSecond: finite.nonnegative(),
   engine: labelSchema,
@@ -227,7 +228,7 @@ export type MessageKind = keyof typeof messageSchemas;
 export type Messages = { [K in MessageKind]: z.infer<(typeof messageSchemas)[K]> };
 /** The newest checkpoint and the next round, as the coordinator announces them. */
 export type Head = Messages['head'];
-/** A node's update of a round: header, claims, and the payload or its digest. */
+/** A node's update of a round: its assignment, its own figures about the training, and the payload or its digest. */
 export type Update = Messages['update'];
 /** The coordinator's answer to an update. */
 export type Receipt = Messages['receipt'];
@@ -238,7 +239,7 @@ export type Heartbeat = Messages['heartbeat'];
 /** Scores, beliefs and audits of a round's updates. */
 export type Figures = Messages['figures'];
 
-/** Greatest body of each kind in bytes. */
+/** Maximum size of a message body in bytes, by kind. */
 export const messageBytes: Record<MessageKind, number> = {
   manifest: RPC_MESSAGE_BYTES / 2,
   head: CONTROL_MESSAGE_BYTES,

@@ -1,6 +1,6 @@
 /**
- * The reason codes of receipts and their meanings. The code alone decides what the author does: after `accepted` and `late`
- * the update counts; after any other code the author adds the update back to its error feedback.
+ * The reason codes of receipts and their meanings. The code alone decides what the author does: after `accepted` and
+ * `late` the update counts; after any other code the author adds the update back to its error feedback.
  */
 export const receiptMeanings = {
   accepted:
@@ -22,7 +22,7 @@ export const receiptMeanings = {
   'size-mismatch': 'the payload does not have the declared size or digest',
   'bad-payload': 'the payload does not decode: wrong structure, index out of bounds or trailing bytes',
   'not-finite':
-    'a scale in the payload has a code above 8191: the scale is above 2¹⁷, infinite or no number; for a NaN in the message itself, the code is `malformed`',
+    'a scale in the payload has a code above 8191: the scale is above 2¹⁷, infinite or not a number; for a NaN in the message itself, the code is `malformed`',
   'wrong-preset': 'the round uses a different compression preset',
   'not-admitted': 'the node has not joined the job, or has lost its place',
   'rate-limited': 'the node sent too many updates; wait for the next round',

@@ -34,8 +34,8 @@ const standing = z.strictObject({
 });
 const role = z.enum(['contributor', 'observer', 'operator']);
 /**
- * What a member of a job may do. A contributor trains. An observer reads heads, checkpoints and blobs, and gets no work. An
- * operator has the same rights as an observer, and may compute scores for the coordinator.
+ * The rights of a member of a job. A contributor trains. An observer reads heads, checkpoints and blobs, and gets no
+ * work. An operator has the same rights as an observer, and may compute scores for the coordinator.
  */
 export type Role = z.infer<typeof role>;
 const empty = z.strictObject({});
@@ -46,14 +46,14 @@ export const jobKeysSchema = z.strictObject({
     ({ length }) => length === SEALING_KEY_BYTES,
     `must be ${SEALING_KEY_BYTES} bytes`,
   ),
-  /** Id and key under which the coordinator encrypts heads now. */
+  /** Id and bytes of the key with which the coordinator currently encrypts heads. */
   id: z.int().positive().max(LARGEST_KEY_ID),
   key: bytesSchema.refine(({ length }) => length === JOB_KEY_BYTES, `must be ${JOB_KEY_BYTES} bytes`),
 });
 const job = digestSchema;
 
 /**
- * The methods, each with the schemas of its request and response, their greatest sizes in bytes, and the quota of each
+ * The methods, each with the schemas of its request and response, their maximum sizes in bytes, and the quota of each
  * peer. Signed envelopes travel as bytes, and their receiver verifies them.
  */
 export const rpcMethods = {
@@ -72,8 +72,8 @@ export const rpcMethods = {
     quota: { calls: 20, perMs: 10_000 },
   },
   /**
-   * Joins a job. Returns the signed manifest, the newest head, who may join the job, the caller's role and standing, the
-   * newest round for which the caller has sent an update, and the job's keys.
+   * Joins a job. Returns the signed manifest, the newest head, who may join the job, the caller's role and standing,
+   * the newest round for which the caller has sent an update, and the job's keys.
    */
   join: {
     request: z.strictObject({
@@ -106,7 +106,7 @@ export const rpcMethods = {
     maxResponseBytes: RPC_MESSAGE_BYTES,
     quota: { calls: 10, perMs: 10_000 },
   },
-  /** Returns manifest and head, for a peer that downloads a checkpoint without joining. Admission is the same. */
+  /** Returns manifest and head, for a peer that downloads a checkpoint without joining. The peer must be admitted. */
   manifest: {
     request: z.strictObject({ job, invite }),
     response: z.strictObject({ manifest: envelope, head: envelope.nullable() }),
@@ -123,8 +123,8 @@ export const rpcMethods = {
     quota: { calls: 10, perMs: 10_000 },
   },
   /**
-   * Returns the newest head, for nodes that gossip did not reach; null if it is not newer than `known`. Also returns the
-   * job's keys. Only peers that may read the job get an answer.
+   * Returns the newest head, for nodes that gossip did not reach; null if it is not newer than `known`. Also returns
+   * the job's keys. Only peers that may read the job get an answer.
    */
   head: {
     request: z.strictObject({ job, known: headOrderSchema.optional() }),
@@ -162,8 +162,9 @@ export const rpcMethods = {
   },
   /**
    * Computes figures of one update for its score, one for each batch of rows: the inner product of the gradient and the
-   * update (`products`), or the mean loss with the update (`losses`). Called by the coordinator, on nodes that offered it
-   * when they joined. The products are empty without an update, and the node prepares the gradients.
+   * update (`products`), or the mean loss with the update (`losses`). The coordinator calls this method on nodes that
+   * offered to compute scores when they joined. A request for `products` without an update makes the node prepare the
+   * gradients, and returns no figures.
    */
   measure: {
     request: z.strictObject({

@@ -1,6 +1,6 @@
 /**
- * Encryption to the coordinator of a job. This is HPKE in its base mode (RFC 9180), for a single message, with the suite
- * DHKEM(X25519, HKDF-SHA256), HKDF-SHA256 and AES-256-GCM. The functions of the RFC keep their names in comments.
+ * Encryption to the coordinator of a job. This is HPKE in its base mode (RFC 9180), for a single message, with the
+ * suite DHKEM(X25519, HKDF-SHA256), HKDF-SHA256 and AES-256-GCM. The comments use the RFC's names of its functions.
  */
 import {
   createCipheriv,
@@ -23,7 +23,7 @@ export const SEAL_BYTES = SEALING_KEY_BYTES + TAG_BYTES;
 /** Size of the nonce of AES-GCM in bytes. */
 export const NONCE_BYTES = 12;
 
-/** Facts that a sealed message is bound to. With other facts, it does not open. */
+/** Facts that a sealed message is bound to. With other facts, the message cannot be decrypted. */
 export interface SealContext {
   readonly kind: 'update' | 'heartbeat';
   /** Digest of the job. */
@@ -49,7 +49,7 @@ const NO_PSK = labeled(SUITE, 'secret', EMPTY);
 const PKCS8_PREFIX = Buffer.from('302e020100300506032b656e04220420', 'hex');
 const SPKI_PREFIX = Buffer.from('302a300506032b656e032100', 'hex');
 
-/** The private key of a job, which opens what nodes seal. */
+/** The private key of a job. It decrypts the messages that nodes seal. */
 export class SealingKey {
   /** The raw public key. Anyone may know it. */
   readonly publicKey: Uint8Array;
@@ -158,7 +158,9 @@ function rawPublicKey(key: KeyObject): Uint8Array {
   return new Uint8Array(der.subarray(SPKI_PREFIX.length));
 }
 
-/** Concatenates into bytes of their own. Small buffers of Node share memory. */
+/**
+ * Concatenates parts into an array that has its own memory. A small Buffer of Node.js would share memory with others.
+ */
 export function joined(...parts: readonly Uint8Array[]): Uint8Array<ArrayBuffer> {
   const bytes = new Uint8Array(parts.reduce((sum, { byteLength }) => sum + byteLength, 0));
   let at = 0;
@@ -170,6 +172,6 @@ export function joined(...parts: readonly Uint8Array[]): Uint8Array<ArrayBuffer>
 }
 
 function invalid({ kind, job, author }: SealContext, cause?: unknown): Error {
-  const message = `a sealed ${kind} of ${author} does not open with the key of the job`;
+  const message = `a sealed ${kind} of ${author} cannot be decrypted with the key of the job`;
   return protocolError('SEAL_INVALID', message, { kind, job, author }, { cause });
 }

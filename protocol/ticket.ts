@@ -7,11 +7,11 @@ import { INVITE_ADDRESSES, PEER_ADDRESS } from './invite.ts';
 import { JOB_KEY_BYTES } from './job-key.ts';
 import { messageBytes } from './messages.ts';
 
-/** Greatest length of a ticket. Eight addresses of 256 bytes, two digests and a key stay below this length in base64. */
+/** Maximum length of a ticket. Eight addresses of 256 bytes, two digests and a key stay below this length in base64. */
 export const TICKET_CHARACTERS = 4096;
 /** Marks a line as a ticket of version 1. */
 const PREFIX = 'swarmv1';
-/** Bytes that a signed manifest has besides its body. */
+/** Maximum number of bytes that a signed manifest has in addition to its body. */
 const ENVELOPE_BYTES = 512;
 
 const ticketSchema = z.strictObject({
@@ -30,10 +30,10 @@ const ticketSchema = z.strictObject({
       .positive()
       .max(messageBytes['version-manifest'] + ENVELOPE_BYTES),
   }),
-  /** Secret of this share. Requests for blobs prove that they know it. */
+  /** Secret key of this ticket. A peer that requests a blob must prove that it has the key. */
   key: bytesSchema.refine((bytes) => bytes.byteLength === JOB_KEY_BYTES, `must be ${JOB_KEY_BYTES} bytes`),
 });
-/** A way to fetch one version of an adapter from another machine. */
+/** The content of a ticket: all that a machine needs to fetch one version of an adapter from another machine. */
 export type Ticket = z.infer<typeof ticketSchema>;
 
 /** Encodes a ticket as one line: `swarmv1` and base64url of canonical CBOR. Keeps the first addresses. */

@@ -2,13 +2,13 @@ import { z } from 'zod';
 import { digestSchema, nameSchema } from './ids.ts';
 import { ADAPTER_BYTES } from './limits.ts';
 
-/** Largest number of files of a version: weights, config, and a few that other programs add. */
+/** Maximum number of files of a version: weights, config, and a few that other programs add. */
 export const VERSION_FILES = 16;
-/** Largest number of parents of a version. Merges of more adapters than this are made in several steps. */
+/** Maximum number of parents of a version. Merges of more adapters than this are made in several steps. */
 export const VERSION_PARENTS = 64;
-/** Largest number of data digests of a version. A run and a job have two: training and held-out data. */
+/** Maximum number of data digests of a version. A run and a job have two: training and held-out data. */
 export const VERSION_DATA = 64;
-/** Largest number of settings, and of metrics, of a version. A run has about 60 settings. */
+/** Maximum number of settings, and of metrics, of a version. A run has about 60 settings. */
 export const VERSION_FACTS = 512;
 
 const index = z.int().nonnegative();
@@ -22,7 +22,9 @@ export const versionFileSchema = z
 /** The name of a setting or metric, such as "training.learningRate" or "task.acc,none". */
 const factName = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9 ._,:/@%+-]{0,127}$/, 'must be a plain name');
 
-/** Settings by name. A list is written as JSON text, so that every value is a scalar and two versions can be compared. */
+/**
+ * Settings by name. A list is written as JSON text, so that every value is a scalar and two versions can be compared.
+ */
 export const versionSettingsSchema = z
   .record(factName, z.union([z.string().max(4096), z.number(), z.boolean(), z.null()]))
   .refine(
@@ -57,7 +59,9 @@ export const versionManifestSchema = z.strictObject({
     /** Commit of the hub repository `name`; null if the base came from a folder. */
     revision: label.nullable(),
     digest: digestSchema,
-    /** Digest of the base's tokenizer files; null if the machine that added the version had only the digest of the base. */
+    /**
+     * Digest of the base's tokenizer files; null if the machine that added the version had only the digest of the base.
+     */
     tokenizer: digestSchema.nullable(),
   }),
   /** Sorted by path, which is a plain file name. */
@@ -93,7 +97,7 @@ export const versionManifestSchema = z.strictObject({
   /** Digests of the packed training and held-out data. */
   data: z.array(z.strictObject({ name: label, digest: digestSchema })).max(VERSION_DATA),
   settings: versionSettingsSchema,
-  /** What was known when the version was added. A registry stores later measurements beside the manifest. */
+  /** Metrics that were known when the version was added. A registry stores later metrics beside the manifest. */
   metrics: versionMetricsSchema,
   createdAt: index,
 });

@@ -15,8 +15,8 @@ export interface FileBlobStoreOptions {
   /** The home of the daemon; blobs are in `<home>/blobs/<first two digits>/<digest>`. */
   home: string;
   /**
-   * Whether several processes use the store at the same time. If so, opening it keeps the half-written files of the last
-   * day, because another process may be writing them. @default false
+   * Whether several processes use the store at the same time. If so, opening it keeps the half-written files of the
+   * last day, because another process may be writing them. @default false
    */
   shared?: boolean;
 }
@@ -46,7 +46,7 @@ export interface ResumableBlobs extends FileBlobs {
 
 /** Bytes per read while a file is imported. Larger reads would need more memory, smaller ones more system calls. */
 const IMPORT_CHUNK_BYTES = 1024 * 1024;
-/** Only the owner may read blobs: the coordinator decides who else gets one. */
+/** Only the owner may read blobs, because the coordinator decides which peers get a blob. */
 const FOLDER_MODE = 0o700;
 const FILE_MODE = 0o600;
 /** In a shared store, a half-written file that nothing was written to for a day is deleted. */
@@ -80,7 +80,7 @@ export class FileBlobStore implements ResumableBlobs {
     return store;
   }
 
-  /** Yields all whole blobs, in any order. @returns with each its size in bytes and the time of its last change */
+  /** Yields every whole blob in any order, with its size in bytes and the time of its last change. */
   async *list(): AsyncGenerator<{ digest: string; size: number; modifiedAt: number }, void, undefined> {
     for (const folder of await readdir(this.#root)) {
       if (!/^[0-9a-f]{2}$/.test(folder)) continue;

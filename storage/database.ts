@@ -15,7 +15,7 @@ export interface DatabaseOptions {
   readonly migrations: readonly Migration[];
 }
 
-/** Longest time that a statement waits for another process's transaction, for example in a person's SQLite shell. */
+/** Maximum time that a statement waits for another process's transaction, for example in a person's SQLite shell. */
 const BUSY_TIMEOUT_MS = 5_000;
 
 /** Primary result codes of SQLite (https://sqlite.org/rescode.html) for faults of the disk or the file. */
@@ -143,14 +143,17 @@ function makePrivate(path: string): void {
   try {
     closeSync(openSync(path, 'ax', 0o600));
   } catch {
-    // The file exists, or SQLite will report why it cannot.
+    // Either the file exists already, or SQLite will report why it cannot be created.
   }
 }
 
-/** Converts a fault of the disk or the file to a SwarmError. Any other error is a bug in this program and stays unchanged. */
+/**
+ * Converts a fault of the disk or the file to a SwarmError. Any other error is a bug in this program and stays
+ * unchanged.
+ */
 function storeError(cause: unknown, path: string): unknown {
   if (!(cause instanceof Error && 'errcode' in cause && typeof cause.errcode === 'number')) return cause;
-  // The lower byte is the primary code; the rest is detail.
+  // The lowest byte is the primary code. The higher bytes are details.
   const code = cause.errcode & 0xff;
   const values = { path, errcode: cause.errcode };
   if (code === SQLITE_FULL) {

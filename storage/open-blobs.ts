@@ -1,7 +1,7 @@
 import type { Clock } from '../common/clock.ts';
 import type { BlobReader, ResumableBlobs } from './blob-store.ts';
 
-/** Largest number of files that stay open between requests, so that the next request need not open its file again. */
+/** Maximum number of files that stay open between requests, so that the next request need not open its file again. */
 const IDLE_FILES = 16;
 /** An idle file is closed after this time, so that the space of a deleted blob becomes free. */
 const IDLE_MS = 5_000;

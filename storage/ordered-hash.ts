@@ -1,7 +1,7 @@
 import { BLOB_RANGE_BYTES } from '../protocol/limits.ts';
 import { type Release, type RunningHash, startHash } from './running-hash.ts';
 
-/** Largest number of ranges kept in memory until they can be hashed. Further ranges are read back from disk. */
+/** Maximum number of ranges kept in memory until they can be hashed. Further ranges are read back from disk. */
 export const HELD_RANGES = 16;
 
 export interface OrderedHashDeps {
@@ -31,8 +31,8 @@ export class OrderedHash {
   /** Adds a range that has been written to disk. Calls `release` when the memory of `bytes` may be reused. */
   add(range: number, bytes: Uint8Array, release: Release): void {
     this.#feed(range, bytes, release);
-    // Read back ranges now, while others still arrive, because reading them all at the end would take longer. `digest`
-    // reports failures.
+    // Read ranges back now, while other ranges still arrive. Reading them all at the end would take longer. If this
+    // fails, `digest` reports the error.
     if (this.#deps.has(this.#next)) this.#catchUp().catch(() => {});
   }
 

@@ -29,7 +29,7 @@ interface PartialBlobDeps {
  * Each save also starts to flush the new ranges to the disk, so that `finish` does not have to flush the whole blob.
  */
 const RANGES_PER_SAVE = 32;
-/** Only the owner may read partial blobs, as whole ones. */
+/** Only the owner may read partial blobs. The same holds for whole blobs. */
 const FILE_MODE = 0o600;
 
 /**
@@ -87,12 +87,12 @@ export class PartialBlob {
     }
   }
 
-  /** Whether some ranges come from an earlier attempt. It is not known which holder sent those. */
+  /** Whether some ranges come from an earlier attempt. It is not known which holder sent these ranges. */
   get resumed(): boolean {
     return this.#resumed;
   }
 
-  /** Bytes present. */
+  /** Number of bytes that have arrived. */
   get bytes(): number {
     const lastIsHere = this.ranges > 0 && this.has(this.ranges - 1);
     const shortfall = lastIsHere ? this.ranges * BLOB_RANGE_BYTES - this.size : 0;

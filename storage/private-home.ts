@@ -18,10 +18,10 @@ interface Tightened {
 }
 
 /**
- * Removes the permissions of all other users from a home and from everything in it, so that only its owner can read keys,
- * tokens, databases, data and logs. A home that was created by hand, copied or restored from a backup often gives such
- * permissions. The permissions of the owner stay as they are, and links are not followed. Logs once what it changed. Does nothing
- * on Windows, where permissions are inherited from the folder, and the folder of a user is private.
+ * Removes the permissions of all other users from a home and from everything in it, so that only its owner can read
+ * keys, tokens, databases, data and logs. A home that was created by hand, copied or restored from a backup often gives
+ * such permissions. The permissions of the owner stay as they are, and links are not followed. Logs how many entries it
+ * changed. Does nothing on Windows, where files inherit the permissions of the user's folder, which is private.
  */
 export async function makeHomePrivate(home: string, deps: { log: Logger }): Promise<void> {
   if (process.platform === 'win32') return;

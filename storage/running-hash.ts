@@ -17,7 +17,9 @@ export interface RunningHash {
 /** Tells the owner of a piece that it may write to the piece again. */
 export type Release = (bytes: Uint8Array) => void;
 
-/** Smallest blob that is hashed in a thread. For smaller blobs, starting the thread takes longer than hashing. */
+/**
+ * Minimum size of a blob that is hashed in a thread. For a smaller blob, starting the thread takes longer than hashing.
+ */
 const THREAD_FROM_BYTES = 32 * 1024 * 1024;
 
 /** Starts to hash `size` bytes. Hashes a large blob in a thread, so that the event loop stays free for the network. */

@@ -47,7 +47,7 @@ type ToCaller =
   | { type: 'notice'; text: string };
 
 export interface CallOptions<Progress> {
-  /** Asks the callee to abort. The call settles when the callee answers; it then throws the callee's error. */
+  /** Asks the callee to abort. The call then waits for the callee's answer, and throws the callee's error. */
   signal?: AbortSignal | undefined;
   onProgress?: ((progress: Progress) => void) | undefined;
   onSent?: (() => void) | undefined;
@@ -190,7 +190,8 @@ export interface ServeOptions {
 }
 
 /**
- * Serves calls, by default one after the other in the order of their arrival. This is the answering end of {@link Calls}.
+ * Serves calls, by default one after the other in the order of their arrival. This is the answering end of {@link
+ * Calls}.
  *
  * @returns a function that sends a notice to the caller
  */

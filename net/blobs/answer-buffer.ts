@@ -11,9 +11,9 @@ export interface AnswerBlock {
 
 /**
  * The memory of one answer in wire format: the header and the range, both in frames. The range is read from disk
- * directly into the frames, so that nothing is copied or allocated between reading and encrypting. The memory of a block
- * is allocated when the block is first needed. A buffer that does not keep its blocks has only the memory of the block
- * that waits to be sent and of those that lower layers hold.
+ * directly into the frames, so that nothing is copied or allocated between reading and encrypting. The memory of a
+ * block is allocated when the block is first needed. A buffer that does not keep its blocks has only the memory of the
+ * block that waits to be sent and of those that lower layers hold.
  *
  * Bytes passed to a stream may wait unencrypted in lower layers, which do not signal when they are done. So a buffer
  * belongs to one stream, and is reused only when the next request arrives on that stream. A peer sends its next request
@@ -63,7 +63,7 @@ export class AnswerBuffer {
   }
 }
 
-/** The bytes of an answer in order. A number stands for so many bytes of the range. */
+/** Yields the parts of an answer in order. A number n stands for the next n bytes of the range. */
 function* segments(header: Uint8Array, length: number): Generator<Uint8Array | number> {
   yield prefixOf(header.length);
   yield header;
@@ -74,7 +74,10 @@ function* segments(header: Uint8Array, length: number): Generator<Uint8Array | n
   }
 }
 
-/** Only its length matters: the encoder computes a prefix from a frame. */
+/**
+ * Stands for a frame of the range in `prefixOf`. The encoder needs a frame to compute a prefix, but reads only its
+ * length.
+ */
 const FRAME = new Uint8Array(BLOB_FRAME_BYTES);
 
 const FULL_PREFIX = prefixOf(BLOB_FRAME_BYTES);

@@ -12,20 +12,20 @@ import { RangeQueue } from './range-queue.ts';
 import { openRangeStream, type RangeStream } from './range-stream.ts';
 
 /**
- * Number of streams to one holder. Each requests one range at a time. Six streams keep the connection busy while other
- * ranges are stored.
+ * Number of streams to one holder. Each stream requests one range at a time. Six streams keep the connection busy while
+ * ranges that have arrived are stored.
  */
 const STREAMS_PER_HOLDER = 6;
-/** Largest number of holders that ranges are requested from at the same time. */
+/** Maximum number of holders that ranges are requested from at the same time. */
 const HOLDERS_AT_ONCE = 4;
 /**
  * Number of ranges in memory per holder. Each stream has two: the range that is arriving, and the previous range, which
  * is being written and hashed.
  */
 const BUFFERS_PER_HOLDER = 2 * STREAMS_PER_HOLDER;
-/** Number of failures in a row on one stream after which its holder is given up. */
+/** Number of failures in a row on one stream after which no more ranges are requested from its holder. */
 const TRIES = 3;
-/** Number of `busy` answers in a row after which a holder is given up. */
+/** Number of `busy` answers in a row after which no more ranges are requested from a holder. */
 const BUSY_TRIES = 60;
 const RETRY_MS = 250;
 const RETRY_LIMIT_MS = 4_000;
@@ -50,7 +50,9 @@ export interface DownloadDeps {
   meter: NetworkMeter;
 }
 
-/** One attempt to complete a blob. It fetches from several holders at once, and several ranges at a time from each. */
+/**
+ * One attempt to complete a blob. Fetches from several holders at once, and several ranges at a time from each holder.
+ */
 export class Download {
   /** The errors of the holders that were given up. */
   readonly failures = new Map<string, unknown>();
@@ -71,8 +73,8 @@ export class Download {
     this.#deps = deps;
     this.#signal = AbortSignal.any([options.signal, this.#stop.signal]);
     this.#queue = new RangeQueue(options.partial);
-    // The number of buffers includes HELD_RANGES for ranges that wait to be hashed. Without these, waiting ranges could
-    // take all buffers, and none would be left for the range that must be hashed before them.
+    // HELD_RANGES of the buffers are for ranges that wait to be hashed. Without these buffers, the waiting ranges could
+    // take all buffers, and no buffer would be left for the range that must be hashed before them.
     const holders = Math.min(HOLDERS_AT_ONCE, options.holders.length);
     this.#buffers = new RangeBuffers({ most: HELD_RANGES + holders * BUFFERS_PER_HOLDER }, deps);
   }
@@ -175,7 +177,7 @@ export class Download {
       if (await partial.write(range, bytes, (part) => this.#buffers.give(part))) this.sources.add(peer);
       this.#queue.arrived(range);
       onProgress?.({ bytes: partial.bytes, total: partial.size });
-      // Some requests may still wait for a range that another holder has delivered. Aborting ends them.
+      // Some requests may still wait for a range that another holder has delivered. The abort ends these requests.
       if (partial.complete) this.#stop.abort();
     } catch (error) {
       this.#failure ??= { error };

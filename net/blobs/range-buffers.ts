@@ -1,7 +1,9 @@
 import { Permits } from '../../common/permits.ts';
 import { BLOB_RANGE_BYTES } from '../../protocol/limits.ts';
 
-/** Largest number of spare buffers of 1 MiB that are kept for the next blob. A fetch from one holder uses as many. */
+/**
+ * Maximum number of unused buffers of 1 MiB that are kept for the next blob. A fetch from one holder uses 28 buffers.
+ */
 const SPARE_BUFFERS = 28;
 
 /**
@@ -21,13 +23,13 @@ export class RangePool {
   }
 }
 
-/** The buffers of one blob. At most `most` are in use at a time; a caller that needs another one waits. */
+/** The buffers for one blob. At most `most` buffers are in use at a time. A caller that needs another buffer waits. */
 export class RangeBuffers {
   readonly #pool: RangePool;
   readonly #permits: Permits;
   readonly #releases: (() => void)[] = [];
 
-  /** @param options `most`: greatest number of buffers in use */
+  /** @param options.most maximum number of buffers in use */
   constructor(options: { most: number }, deps: { pool: RangePool }) {
     this.#permits = new Permits(options.most);
     this.#pool = deps.pool;

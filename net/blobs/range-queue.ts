@@ -2,9 +2,9 @@ import { raceSignal } from 'race-signal';
 import type { PartialBlob } from '../../storage/partial-blob.ts';
 
 /**
- * Decides which range each stream requests next. Missing ranges are requested in order. Once all have been requested,
- * an idle stream takes the range that was requested first and has not arrived, and requests it from a second holder. So
- * a slow holder does not delay the whole blob.
+ * Decides which range each stream requests next. Missing ranges are requested in order. Once all of them have been
+ * requested, an idle stream requests the range that has been awaited for longest from a second holder. A slow holder
+ * therefore does not delay the whole blob.
  */
 export class RangeQueue {
   readonly #partial: PartialBlob;
@@ -19,7 +19,7 @@ export class RangeQueue {
       if (!partial.has(range)) this.#waiting.push(range);
   }
 
-  /** Waits for a range to request from a peer and returns it; null once all ranges have arrived, or on abort. */
+  /** Waits for a range to request from a peer. Returns null when all ranges have arrived, or on abort. */
   async next(peer: string, signal: AbortSignal): Promise<number | null> {
     while (!signal.aborted && !this.#partial.complete) {
       const range = this.#waiting.pop() ?? this.#second(peer);

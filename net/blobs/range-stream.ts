@@ -18,7 +18,7 @@ import {
 } from './wire.ts';
 
 /**
- * Largest number of unread bytes: one range, and as many bytes again for the frame prefixes, because a holder may send
+ * Maximum number of unread bytes: one range, and as many bytes again for the frame prefixes, because a holder may send
  * small frames.
  */
 const UNREAD_BYTES = 2 * BLOB_RANGE_BYTES;

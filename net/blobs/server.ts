@@ -27,12 +27,12 @@ import {
 } from './wire.ts';
 
 /**
- * Longest time that a peer may need to take one block of a range. At the lowest speed of a transfer, 16 KiB/s, a block
+ * Maximum time that a peer may need to take one block of a range. At the lowest speed of a transfer, 16 KiB/s, a block
  * of 256 KiB takes 16 s.
  */
 const RANGE_STALL_MS = 20_000;
 /**
- * Largest number of unread bytes: one request, because a peer sends the next one only after the whole answer has
+ * Maximum number of unread bytes: one request, because a peer sends the next one only after the whole answer has
  * arrived.
  */
 const UNREAD_BYTES = LENGTH_PREFIX_BYTES + BLOB_HEADER_BYTES;
@@ -89,7 +89,7 @@ export class BlobServer {
     let isFirst = true;
     const buffer = (): AnswerBuffer => {
       if (kept !== undefined) return kept;
-      // A peer that has not taken a whole answer yet may be one that never reads.
+      // The first answer of a stream gets no kept buffer, because the peer may be one that never reads.
       const permit = isFirst
         ? null
         : buffers.take(from, () => {
@@ -140,8 +140,8 @@ export class BlobServer {
   }
 
   /**
-   * Checks the right to the blob before the range takes a place in the queue, so that strangers cannot hold places. For
-   * them, a blob that they may not have and a blob that does not exist look the same.
+   * Serves a range if the peer may fetch the blob. Checks this before the range takes a place in the queue, so that
+   * strangers cannot hold places. A refused peer gets the same answer as for a blob that does not exist.
    */
   async #serveIfAllowed(
     from: Claimant,
@@ -201,7 +201,7 @@ interface AnswerStream {
 }
 
 function busy(): Error {
-  return netError('BLOB_BUSY', 'the range gave way to one of another address or identity');
+  return netError('BLOB_BUSY', 'the place of this range was given to another address or identity');
 }
 
 async function answerFrom(
@@ -227,9 +227,9 @@ async function answerFrom(
 }
 
 /**
- * Lays out an answer, in groups of blocks that are read from the disk together. If the buffer keeps its memory, one group
- * is the cheapest. Otherwise each block is a group, so that a block is read when the peer has taken the one before, and a
- * peer that does not read its range costs little.
+ * Lays out an answer, in groups of blocks that are read from the disk together. If the buffer keeps its memory, all
+ * blocks are one group, because one read is the cheapest. Otherwise each block is a group, and is read only when the
+ * peer has taken the previous block. A peer that does not read its range then takes little memory.
  */
 function* readTogether(buffer: AnswerBuffer, header: BlobAnswer, length: number): Generator<AnswerBlock[]> {
   const blocks = buffer.lay(encodeCbor(header), length);

@@ -3,12 +3,12 @@ import { bytesSchema, digestSchema } from '../../protocol/ids.ts';
 import { LARGEST_KEY_ID, PROOF_BYTES } from '../../protocol/job-key.ts';
 import { BLOB_BYTES, BLOB_RANGE_BYTES } from '../../protocol/limits.ts';
 
-/** Greatest size of a request and of an answer header: a few fields of CBOR. */
+/** Maximum size of a request and of an answer header: a few fields of CBOR. */
 export const BLOB_HEADER_BYTES = 256;
-/** Largest number of blob streams per connection. Each carries at most one range at a time. */
+/** Maximum number of blob streams per connection. Each carries at most one range at a time. */
 export const BLOB_STREAMS_PER_CONNECTION = 8;
 /**
- * Longest time to transfer a range. 1 MiB in 64 s is 16 KiB/s. A slower transfer is not worth a stream.
+ * Maximum time to transfer a range. It corresponds to a speed of 16 KiB/s. A slower transfer is not worth a stream.
  */
 export const BLOB_RANGE_TIMEOUT_MS = 64_000;
 
@@ -27,7 +27,10 @@ export const blobRequestSchema = z.strictObject({
 export type BlobRequest = z.infer<typeof blobRequestSchema>;
 
 export const blobAnswerSchema = z.strictObject({
-  /** `ok`: the bytes follow; `missing`: no such blob; `range`: the range is beyond its end; `busy`: ask again later. */
+  /**
+   * `ok`: the bytes follow. `missing`: the holder does not have the blob. `range`: the range ends beyond the end of the
+   * blob. `busy`: ask again later.
+   */
   status: z.enum(['ok', 'missing', 'range', 'busy']),
   /** Size of the whole blob in bytes; 0 for `missing` and `busy`. */
   total: z.int().nonnegative().max(BLOB_BYTES),

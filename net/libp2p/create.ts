@@ -14,7 +14,7 @@ import { publicAddresses } from './public-addresses.ts';
 import { quietLogger } from './quiet-logger.ts';
 import type { Traffic } from './traffic.ts';
 
-/** Longest total time of a handshake. inbound-handshakes.ts ends a handshake without progress earlier. */
+/** Maximum total time of a handshake. inbound-handshakes.ts ends a handshake without progress earlier. */
 const HANDSHAKE_TIMEOUT_MS = 10_000;
 const PARALLEL_DIALS = 32;
 /**
@@ -34,7 +34,7 @@ const PING_TIMEOUT_MS = 15_000;
 const STREAM_WINDOW_BYTES = 1024 * 1024;
 const STREAM_READ_BUFFER_BYTES = 2 * STREAM_WINDOW_BYTES;
 /**
- * Largest number of streams per connection and direction (inbound, outbound). It is above the sum of the limits of rpc,
+ * Maximum number of streams per connection and direction (inbound, outbound). It is above the sum of the limits of rpc,
  * blobs, gossip, identify and ping.
  */
 const STREAMS_PER_CONNECTION = 128;

@@ -17,7 +17,7 @@ interface NoiseConnection {
   decrypt(message: Bytes): Bytes;
 }
 
-/** Greatest size of a noise message, and the size of its tag (noise specification, 3). */
+/** Maximum size of a noise message, and the size of its tag (noise specification, 3). */
 const MESSAGE_BYTES = 65_535;
 const TAG_BYTES = 16;
 

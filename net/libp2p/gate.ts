@@ -54,5 +54,8 @@ export function gate({ traffic, shares, handshakes, slices }: GateDeps): Connect
 }
 
 function gaveWay(): Error {
-  return netError('CONNECTION_REFUSED', 'the connection gave way to one of another address or identity');
+  return netError(
+    'CONNECTION_REFUSED',
+    'the place of this connection was given to another address or identity',
+  );
 }

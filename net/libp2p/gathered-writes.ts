@@ -8,9 +8,9 @@ import { netError } from '../errors.ts';
 import { socketOf } from './tcp-socket.ts';
 
 /**
- * Largest number of bytes that may wait for a peer to read. Streams stop sending much earlier, when the system takes no
- * more bytes. Answers of the muxer do not stop: each data frame causes a window update. Without this limit, a peer that
- * sends many small frames and reads nothing could fill the memory with these answers.
+ * Maximum number of bytes that may wait for a peer to read. Streams stop sending much earlier, when the system accepts
+ * no more bytes. But the muxer answers each data frame with a window update in any case. Without this limit, a peer
+ * that sends many small frames and reads nothing could fill the memory with these answers.
  */
 export const WAITING_BYTES = 4 * 1024 * 1024;
 

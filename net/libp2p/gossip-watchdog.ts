@@ -12,8 +12,8 @@ export interface WatchdogOptions {
   /** Milliseconds between two checks. @default 5000 */
   intervalMs?: number;
   /**
-   * Longest silence of gossip, in milliseconds. A new connection is not checked before this time has passed. @default
-   * 10000
+   * Time without gossip after which a peer is reconnected, in milliseconds. A new connection is not checked before this
+   * time has passed. @default 10000
    */
   graceMs?: number;
 }

@@ -26,7 +26,7 @@ interface TcpListener {
 const NEW_CONNECTIONS = { calls: 20, perMs: 1000 };
 /** Addresses without this limit, because whole swarms may start on one machine at once. */
 const LOOPBACK = /^(127\.|::1$|::ffff:127\.)/;
-/** Longest time without a byte in a handshake. A handshake takes a few round trips. */
+/** Maximum time without a byte in a handshake. A handshake takes a few round trips. */
 const HANDSHAKE_IDLE_MS = 3_000;
 
 export interface HandshakeDeps {
@@ -39,7 +39,7 @@ export interface HandshakeDeps {
 export class InboundHandshakes {
   readonly #deps: HandshakeDeps;
   readonly #limiter: RateLimiter;
-  /** Ends the handshake of a socket. */
+  /** Functions that end the handshake of a socket. */
   readonly #ends = new WeakMap<Socket, () => void>();
 
   constructor(deps: HandshakeDeps) {
@@ -57,7 +57,7 @@ export class InboundHandshakes {
     };
   }
 
-  /** Returns whether a handshake may begin. It lasts until {@link end} or until the socket closes. */
+  /** Returns whether a handshake may begin. Its place is taken until {@link end} is called or the socket closes. */
   begin(socket: Socket): boolean {
     const { shares, clock, meter } = this.#deps;
     const ip = socket.remoteAddress;

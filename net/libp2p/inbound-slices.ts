@@ -12,7 +12,7 @@ import type { Shares } from '../shares.ts';
 import { networkOf } from './remote-network.ts';
 import { socketOf } from './tcp-socket.ts';
 
-/** Longest time that one turn of the event loop spends on arriving bytes, in milliseconds. */
+/** Maximum time that one turn of the event loop spends on arriving bytes, in milliseconds. */
 const SLICE_MS = 8;
 
 /** The members of a TCP connection that its published type leaves out. */
@@ -31,8 +31,8 @@ export interface InboundSlicesDeps {
 /**
  * Processes the bytes that arrive on connections in slices of time. When the time of a turn of the event loop is used
  * up, the connections whose bytes are left wait in line for the next turn. {@link FairTurns} decides the order of
- * addresses, and of the connections of an address. A socket is paused while it waits, so that at most a few of its bytes
- * are in memory.
+ * addresses, and of the connections of an address. A socket is paused while it waits, so that at most a few of its
+ * bytes are in memory.
  */
 export class InboundSlices {
   readonly #turns: FairTurns;

@@ -1,6 +1,6 @@
 /**
- * Answers to pings. Written instead of the service of `@libp2p/ping` 3.1.13, which takes bytes from the stream without a
- * limit while the peer does not read its answers. One connection can fill a gigabyte of memory in that way. If the
+ * Answers to pings. Written instead of the service of `@libp2p/ping` 3.1.13, which takes bytes from the stream without
+ * a limit while the peer does not read its answers. One connection can fill a gigabyte of memory in that way. If the
  * service paused the stream, this file would not be needed.
  */
 
@@ -39,7 +39,7 @@ export function echo(stream: Stream): void {
   stream.addEventListener('message', ({ data }: StreamMessageEvent) => {
     if (stream.writeStatus !== 'writable') return;
     flows = stream.send(data) && flows;
-    // At the end of `resume`, yamux would undo a pause.
+    // Yamux would undo a pause at the end of `resume`, so `resume` below pauses again.
     if (!resuming) pause();
   });
   const resume = (): void => {
@@ -50,7 +50,7 @@ export function echo(stream: Stream): void {
     resuming = false;
     pause();
   };
-  // `drain` also comes while the stream still holds bytes. Then `idle` follows.
+  // `drain` can also occur while the stream still holds bytes. In that case, `idle` follows.
   stream.addEventListener('drain', resume);
   stream.addEventListener('idle', resume);
   stream.addEventListener('remoteCloseWrite', () => void stream.close().catch(abort));

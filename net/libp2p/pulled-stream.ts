@@ -1,8 +1,8 @@
 /**
  * Backpressure for gossip. Written for `@libp2p/gossipsub` 17.1.1, which reads an inbound stream through an unbounded
- * queue (`pipe` of `@libp2p/utils` 7). The stream sends window updates for bytes that no code has handled yet, so a peer
- * that sends faster than we judge its messages fills our memory. If gossipsub paused the stream, this file would not be
- * needed.
+ * queue (`pipe` of `@libp2p/utils` 7). The stream sends window updates for bytes that no code has handled yet, so a
+ * peer that sends faster than we judge its messages fills our memory. If gossipsub paused the stream, this file would
+ * not be needed.
  */
 
 import type { Stream } from '@libp2p/interface';
@@ -11,15 +11,15 @@ import type { IncompleteRpc } from '../gossip-memory.ts';
 import { noteUnhandled } from './unread-bytes.ts';
 
 /**
- * Largest number of bytes that have been taken off a gossip stream and still wait for the reader. Above this, the
+ * Maximum number of bytes that have been taken off a gossip stream and still wait for the reader. Above this, the
  * stream is paused, and its flow-control window fills. The limit is a few hundred heartbeats, more than an honest peer
  * sends at once.
  */
 export const UNREAD_BYTES = 64 * 1024;
 /**
- * Largest flow-control window of a gossip stream. It is the initial window of yamux, the smallest that a stream can have.
- * A paused stream holds at most two windows and UNREAD_BYTES. At a round-trip time of 100 ms this window allows
- * 2.5 MB/s, more than gossip needs.
+ * Maximum flow-control window of a gossip stream. It is yamux's initial window, because a stream cannot have a smaller
+ * one. A paused stream holds at most two windows and UNREAD_BYTES. At a round-trip time of 100 ms, this window allows
+ * 2.5 MB/s, which is more than gossip needs.
  */
 const WINDOW_BYTES = 256 * 1024;
 
@@ -96,11 +96,11 @@ export class PulledStream {
           change(-next.byteLength);
           await this.#memory.add(next instanceof Uint8Array ? [next] : next, closed.signal);
           yield next;
-          // The reader asks for more, so it has handled what is complete.
+          // The reader asks for more bytes, so it has handled all complete RPCs.
           this.#memory.handled();
         } else if (stream.readStatus === 'paused') {
-          // Calls onMessage with the bytes that arrived during the pause. If onMessage paused the stream again, the end of
-          // `resume` would undo that in yamux but not in the stream. The peer could then send without a limit.
+          // Calls onMessage with the bytes that arrived during the pause. If onMessage paused the stream again, the end
+          // of `resume` would undo that in yamux but not in the stream. The peer could then send without a limit.
           resuming = true;
           stream.resume();
           resuming = false;

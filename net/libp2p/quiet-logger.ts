@@ -8,8 +8,8 @@ const quiet: Logger = Object.assign(() => {}, {
 });
 
 /**
- * A logger for libp2p that does nothing. libp2p's own logger creates a dozen functions and looks at the terminal for each
- * connection, muxer and stream, although the lines are never read. To see the lines, remove this option in create.ts and
- * set `DEBUG=libp2p:*`.
+ * A logger for libp2p that does nothing. libp2p's own logger creates a dozen functions and looks at the terminal for
+ * each connection, muxer and stream, although the lines are never read. To see the lines, remove this option in
+ * create.ts and set `DEBUG=libp2p:*`.
  */
 export const quietLogger: ComponentLogger = { forComponent: () => quiet };

@@ -1,8 +1,8 @@
 /**
- * Limits of the bytes that arrived on inbound streams and that nobody has read yet. Written for `@libp2p/utils` 7.4.1 and
- * `@libp2p/yamux` 8.0.3. Each of their streams holds up to 2 MiB: yamux sends window updates as soon as bytes arrive, even
- * on a stream that nobody reads any more, such as one of identify after its answer. If libp2p had a limit for all streams
- * of an address, this file would not be needed.
+ * Limits of the bytes that arrived on inbound streams and that nobody has read yet. Written for `@libp2p/utils` 7.4.1
+ * and `@libp2p/yamux` 8.0.3. Each of their streams holds up to 2 MiB: yamux sends window updates as soon as bytes
+ * arrive, even on a stream that nobody reads any more, such as one of identify after its answer. If libp2p had a limit
+ * for all streams of an address, this file would not be needed.
  */
 
 import type { Stream } from '@libp2p/interface';
@@ -22,9 +22,10 @@ interface BufferedStream extends Stream {
 const limited = new WeakMap<Stream, UnreadBytes>();
 
 /**
- * Makes a stream claim permits while it holds unread bytes. A stream that gets no permit, or loses one to another address,
- * is reset.
- * @param permits returns the permits for known peers or those for strangers, depending on what the peer is at the moment
+ * Makes a stream claim permits while it holds unread bytes. A stream that gets no permit, or loses one to another
+ * address, is reset.
+ * @param permits returns the permits for known peers or those for strangers, depending on what the peer is at the
+ *   moment
  */
 export function limitUnread(stream: Stream, claimant: Claimant, permits: () => FairPermits): void {
   limited.set(stream, new UnreadBytes(stream as BufferedStream, claimant, permits));
@@ -76,6 +77,6 @@ class UnreadBytes {
 
   #giveWay(): void {
     this.#release(0);
-    this.#stream.abort(netError('STREAM_CLOSED', 'unread bytes gave way to those of other addresses'));
+    this.#stream.abort(netError('STREAM_CLOSED', 'other addresses needed the memory of the unread bytes'));
   }
 }

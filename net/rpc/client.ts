@@ -19,7 +19,7 @@ import type { Streams } from '../libp2p/streams.ts';
 import type { NetworkMeter } from '../meter.ts';
 import { ANSWER_OVERHEAD_BYTES, isOversized, oversized, refusalSchema } from './wire.ts';
 
-/** Largest number of outbound calls in progress per connection. */
+/** Maximum number of outbound calls in progress per connection. */
 const OUTBOUND_CALLS_PER_CONNECTION = 64;
 
 const ASK_FOR_INVITE = 'ask the operator of the job for a new invite';

@@ -16,11 +16,13 @@ import type { NetworkMeter, RpcCall } from '../meter.ts';
 import type { RpcHandler } from '../network.ts';
 import { ANSWER_OVERHEAD_BYTES, isOversized, METHOD_NAME_BYTES, oversized } from './wire.ts';
 
-/** Largest number of inbound calls in progress per connection. A node makes a handful at a time. */
+/** Maximum number of inbound calls in progress per connection. A node makes a handful at a time. */
 const INBOUND_CALLS_PER_CONNECTION = 16;
-/** Largest number of calls in progress per connection that use an old version of the protocol. All of them are refused. */
+/**
+ * Maximum number of calls in progress per connection that use an old version of the protocol. All of them are refused.
+ */
 const OLD_CALLS_PER_CONNECTION = 2;
-/** Largest number of bytes that a caller may send: the method name and the largest request of any method. */
+/** Maximum number of bytes that a caller may send: the method name and the largest request of any method. */
 const UNREAD_CALL_BYTES =
   2 * LENGTH_PREFIX_BYTES +
   METHOD_NAME_BYTES +

@@ -5,8 +5,8 @@ import { protocolError } from '../../protocol/errors.ts';
 import { DETAIL_CHARACTERS } from '../../protocol/limits.ts';
 
 /**
- * Longest method name. The name is sent as a separate frame, so that the size limit of the body is known before the
- * body is read.
+ * Maximum length of a method name. The name is sent as a separate frame, so that the size limit of the body is known
+ * before the body is read.
  */
 export const METHOD_NAME_BYTES = 32;
 /** Space for the envelope of an answer, or for the largest refusal. */

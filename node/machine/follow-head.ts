@@ -11,7 +11,8 @@ import { sameWork, workOf } from './work.ts';
 const REJOIN_AFTER_IDLE_ROUNDS = 3;
 
 /**
- * Adopts a newer head: settles the updates whose outcome the head decides, then starts the work that the head asks for.
+ * Makes a newer head the state's head. Settles the updates whose outcome the head decides, then starts the work that
+ * the head asks for.
  */
 export function followHead(state: NodeState, head: Head, now: number): Transition {
   const pending: PendingUpdate[] = [];

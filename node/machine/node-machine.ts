@@ -27,8 +27,8 @@ export function reduce(state: NodeState, event: NodeEvent, now: number): Transit
         phase: 'awaiting',
         failures: 0,
         retryAt: null,
-        // Joining fetches the base. That can take so long that the head is old by now, so the node asks for the newest
-        // head.
+        // Joining includes fetching the base, which can take long. The head may therefore be old by now, and the node
+        // asks for the newest head.
         pollAt: now,
         reason: 'the coordinator has not announced a round yet',
         lastRound: event.history.lastRound,
@@ -110,7 +110,7 @@ export function reduce(state: NodeState, event: NodeEvent, now: number): Transit
         state: { ...leaving(state), reason: 'stopping' },
         effects: [
           { type: 'abort' },
-          // A last attempt to deliver. An update that does not arrive is sent again after the next start.
+          // Try once more to deliver the updates. An update that does not arrive is sent again after the next start.
           ...state.pending
             .filter(({ code }) => code === null)
             .map(({ round, generation }) => ({ type: 'submit' as const, round, generation })),
@@ -177,7 +177,10 @@ function receipt(state: NodeState, round: number, code: ReceiptCode, generation:
   });
 }
 
-/** Changes one pending update, or removes it (null). Leaves `publishing` once the open round's update has its receipt. */
+/**
+ * Changes one pending update, or removes it if `change` returns null. Ends the phase `publishing` if the update of the
+ * open round now has its receipt.
+ */
 function withPending(
   state: NodeState,
   round: number,

@@ -28,8 +28,8 @@ export interface PendingUpdate {
 }
 
 /**
- * How an update ended. `counted`: it is part of a checkpoint. `restored`: it is not, and the node has put it back into
- * its error feedback.
+ * Outcome of an update. `counted` means that the update is part of a checkpoint. `restored` means that it is part of
+ * none, and that the node has added it back to its error feedback.
  */
 export type Outcome = 'counted' | 'restored';
 
@@ -63,16 +63,20 @@ export function onReceipt(
 ): PendingUpdate | Outcome {
   if (!counts(code)) return 'restored';
   if (head && generation === pending.generation && isFinal(code, pending.round, head)) return 'counted';
-  // After a head that ended the round, an unasked receipt does not replace the answer that the node has asked for.
+  // Once a head has ended the round, the node asks for the receipt. An unasked receipt does not replace that answer,
+  // because it may be older than the head.
   const answered = generation === pending.generation || !head || !isPast(head, pending.round);
   return { ...pending, code, asks: 0, askAt: answered ? null : pending.askAt };
 }
 
-/** Returns whether a receipt with this code is final. The coordinator gave it while `head` was its newest head. */
+/**
+ * Returns whether a receipt with this code is final.
+ * @param head the coordinator's newest head when it gave the receipt
+ */
 function isFinal(code: ReceiptCode, round: number, head: Head): boolean {
   if (!isPast(head, round)) return false;
   if (isOver(head)) return true;
-  // A late update is merged in the round that is open when it arrives, or never.
+  // An update may be up to STALE_ROUNDS rounds late. It is merged in the round that is open when it arrives, or never.
   const last = code === 'late' ? round + STALE_ROUNDS + 1 : round;
   return head.round > last;
 }

@@ -71,7 +71,7 @@ export type NodeEffect =
   | { type: 'ask'; round: number; generation: number }
   /** Sends an update directly to the coordinator, in a request. */
   | { type: 'submit'; round: number; generation: number }
-  /** Records the outcome of an update; a restored one goes back into the error feedback. */
+  /** Records the outcome of an update. A restored update is added back to the error feedback. */
   | { type: 'settle'; round: number; outcome: Outcome }
   /**
    * Asks for the newest head. With `rejoin`, the node asks by joining again, because the coordinator may have forgotten
@@ -80,7 +80,7 @@ export type NodeEffect =
   | { type: 'poll'; rejoin: boolean }
   | { type: 'leave' };
 
-/** An effect that ends with an event. At most one of them runs at a time. */
+/** An effect whose end is reported by an event. At most one such effect runs at a time. */
 export type MainEffect = Extract<NodeEffect, { type: 'join' | 'sync' | 'train' | 'build-update' }>;
 
 export interface Transition {
@@ -119,7 +119,7 @@ export function initialState(self: string): NodeState {
 export function dueAt(state: NodeState): number | null {
   if (state.phase === 'leaving') return null;
   const times = [state.retryAt, state.pollAt];
-  // Before it has joined, the node does not know which coordinator to ask.
+  // A node that is still joining does not know yet which coordinator to ask for receipts.
   if (state.phase !== 'joining') times.push(...state.pending.map(({ askAt }) => askAt));
   const set = times.filter((time) => time !== null);
   return set.length > 0 ? Math.min(...set) : null;

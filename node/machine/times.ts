@@ -1,10 +1,13 @@
 import { RPC_TIMEOUT_MS } from '../../protocol/limits.ts';
 
-/** Time without a new head after which the node asks for the newest. A head is announced once; gossip may lose it. */
+/**
+ * Time without a new head after which the node asks for the newest. Each head is announced once, and gossip may lose
+ * it.
+ */
 export const HEAD_SILENCE_MS = 10_000;
 /**
- * Time without a receipt after which the node asks for it, because the update or the receipt may be lost. The receipt
- * of a small update takes one round trip and one fsync.
+ * Time without a receipt after which the node asks for it, because the update or the receipt may be lost. Normally the
+ * receipt of a small update takes far less, namely one round trip and one fsync.
  */
 export const RECEIPT_WAIT_MS = 3_000;
 /** Time without an answer after which the node asks for a receipt again. */
@@ -13,7 +16,7 @@ export const ASK_AGAIN_MS = RPC_TIMEOUT_MS + 1_000;
 export const JOB_WATCH_MS = 10_000;
 /** Pause after the first failed attempt to join, to sync, or to start the trainer. */
 export const RETRY_FIRST_MS = 500;
-/** Longest pause between two such attempts. */
+/** Maximum pause between two attempts to join, to sync, or to start the trainer. */
 export const RETRY_LONGEST_MS = 30_000;
 
 /**

@@ -36,7 +36,7 @@ export function workOf(head: Head, self: string): Work | null {
   };
 }
 
-/** Compares all fields. Work in progress for `a` can continue for `b` only if all fields are equal. */
+/** Returns whether all fields are equal. Otherwise, work in progress for `a` cannot continue as work for `b`. */
 export function sameWork(a: Work, b: Work): boolean {
   return (Object.keys(a) as (keyof Work)[]).every((field) => a[field] === b[field]);
 }

@@ -37,7 +37,9 @@ export async function connect(
 /** Codes with which a coordinator shuts a node out. The answer stays the same when the node asks again. */
 const FINAL_REFUSALS: readonly unknown[] = ['BANNED', 'INVITE_EXPIRED', 'INVITE_REVOKED', 'INVITE_USED'];
 
-/** Returns whether an error is the answer of a coordinator that shuts this node out, so that the node must not retry. */
+/**
+ * Returns whether an error is the answer of a coordinator that shuts this node out, so that the node must not retry.
+ */
 export function isShutOut(error: unknown): error is SwarmError {
   return isSwarmError(error, 'RPC_REFUSED') && FINAL_REFUSALS.includes(error.values.code);
 }
@@ -55,7 +57,7 @@ export function request<M extends RpcMethod>(
   );
 }
 
-/** Asks to take part in a job. Asking again changes nothing. */
+/** Asks the coordinator to make this node a member of a job. A member may ask again. */
 export async function requestJoin(
   { name, agent, invite }: SwarmNodeOptions,
   deps: SwarmNodeDeps,
@@ -76,8 +78,7 @@ const CLOSED_PHASES: readonly string[] = ['queued', 'finished', 'failed'];
 
 /**
  * Returns the digests of the coordinator's jobs that the node may join and that are open, in the coordinator's order. A
- * queued job is not open yet.
- * `others`: whether the coordinator has jobs that the node may not join.
+ * queued job is not open yet. `others` says whether the coordinator also has jobs that the node may not join.
  */
 export async function openJobs(
   { invite }: Pick<SwarmNodeOptions, 'invite'>,
@@ -92,8 +93,8 @@ export async function openJobs(
 
 /**
  * Asks for a head that is newer than `known`, and for the job's keys. Returns null when there is no such head.
- * @param options.rejoin if true, joins the job again and takes the head from the answer. This also reaches a
- *   coordinator that has forgotten the node.
+ * @param options.rejoin if true, joins the job again and takes the head from the answer. This also works if the
+ *   coordinator has forgotten the node.
  */
 export async function requestHead(
   context: PhaseContext,
@@ -121,7 +122,10 @@ export async function requestReceipt(
   return receipt && verifyReceipt(receipt, context);
 }
 
-/** Sends a round's update to the coordinator and returns its receipt. @throws SwarmError UPDATE_UNKNOWN, UPDATE_ENDED */
+/**
+ * Sends a round's update to the coordinator and returns its receipt.
+ * @throws SwarmError UPDATE_UNKNOWN, UPDATE_ENDED
+ */
 export async function submitUpdate(
   context: PhaseContext,
   round: number,

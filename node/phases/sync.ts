@@ -83,7 +83,7 @@ async function withDelta(
     if (sha256(encoded) !== adapter.digest) {
       throw nodeError(
         'DELTA_MISMATCH',
-        `the delta ${delta.digest} does not lead to the adapter ${adapter.digest} of its checkpoint`,
+        `applying the delta ${delta.digest} does not give the adapter ${adapter.digest} of its checkpoint`,
         {
           delta: delta.digest,
           adapter: adapter.digest,

@@ -31,7 +31,7 @@ export async function train(
     );
   }
   const { localSteps } = manifest.rounds;
-  // The machine's owner agreed to the manifest. A head must not ask for more steps than the manifest.
+  // The machine's owner agreed to the manifest. A head must not ask for more steps than the manifest allows.
   if (work.steps > localSteps) {
     throw nodeError(
       'WORK_TOO_LARGE',
@@ -41,8 +41,8 @@ export async function train(
   }
   const rows = await rowsOf(context, work, work.steps * manifest.training.batchSize, options.signal);
   const optimizer = await loadOptimizer(context);
-  // The learning rate depends on the number of checkpoints of the job. A node that is late or slow therefore uses the same
-  // rate as the others, and a null round does not change the rate.
+  // The learning rate depends on the number of checkpoints of the job. A node that is late or slow therefore uses the
+  // same rate as the others, and a null round does not change the rate.
   const position = { start: work.committed * localSteps, perStep: localSteps / work.steps };
   const outcome = await deps.trainer.train(
     { adapter: before.tensors, rows, steps: work.steps, optimizer, position },
@@ -62,7 +62,7 @@ export async function train(
   return outcome;
 }
 
-/** Largest encoded state of the optimiser: two moments of the adapter's size, and the step count. */
+/** Maximum size of the encoded state of the optimiser: two moments of the adapter's size, and the step count. */
 const OPTIMIZER_BYTES = 2 * ADAPTER_BYTES + 8;
 
 /** Reads the moments that were stored with the last update. Returns zeros if there are none or if they are damaged. */

@@ -10,8 +10,8 @@ import type { Work } from '../machine/work.ts';
 import type { TrainedRound } from '../trainer.ts';
 
 /**
- * Builds a round's update. Stores the update, the error feedback and the optimiser's moments in one transaction. From
- * then on these bytes are this node's only update of the round.
+ * Builds a round's update. Stores the update, the error feedback and the optimiser's moments in one transaction. After
+ * that, the node never makes another update of this round.
  * @returns digest and size of the payload
  * @throws SwarmError UPDATE_EXISTS, UPDATE_VALUES (training diverged), STORE_FULL, or the signal's reason. After an
  *   error, nothing is stored.
@@ -70,8 +70,9 @@ export function buildUpdate(
 }
 
 /**
- * Publishes a stored update over gossip, sealed to the coordinator, unless its outcome is recorded.
- * @returns the number of peers that it was sent to
+ * Publishes a stored update over gossip, sealed to the coordinator. Does nothing if the update's outcome is already
+ * recorded.
+ * @returns the number of peers that the update was sent to
  */
 export async function publishUpdate({ deps, job, keys }: ReadyContext, round: number): Promise<number> {
   const record = deps.store.update(job, round);
@@ -97,8 +98,8 @@ export function settleUpdate(
       const payload = outcome === 'restored' ? await loadPayload(context, record.update) : null;
       if (payload) {
         const restored = await loadFeedback(context);
-        // The residual has decayed in each round since the update's round. The update decays by the same factor, as if
-        // it had stayed in the residual.
+        // The residual has decayed in each round since the update's round. The update gets the same decay, as if it had
+        // been in the residual all the time.
         const rounds = Math.max(0, deps.store.job(job).feedbackRound - round);
         restored.restore(payload, rounds);
         feedback = await scope.put(restored.encode());
@@ -108,7 +109,7 @@ export function settleUpdate(
   );
 }
 
-/** Size of the checksum and the layout digest, which precede the residual. The residual is as large as the adapter. */
+/** Size of the checksum and the layout digest, which a stored residual begins with. */
 const RESIDUAL_HEADER_BYTES = 64;
 
 /** Reads a payload. Returns null if it is damaged. The content of the update is then lost, and training continues. */

@@ -14,9 +14,8 @@ export interface JobFilesRecord {
 }
 
 /**
- * Records which jobs have files on the disk. The files of a finished job stay until the node takes its next job,
- * because the next job may have the same base or data. The disk space that the machine's owner lends is for all jobs
- * together.
+ * Records which jobs have files on the disk. The files of a finished job stay until the node joins its next job,
+ * because that job may have the same base or data. The owner's limit on disk space is for all jobs together.
  */
 export class JobFiles {
   readonly #db: Database;

@@ -12,10 +12,10 @@ import { ensureJob, markUnused } from './statements.ts';
 /** A job's stored state without its updates. Digests name blobs in the blob store. */
 export interface JobRecord {
   readonly job: string;
-  /** The encoded error feedback; `feedbackRound` is the last round that was added to it. */
+  /** Digest of the encoded error feedback. Its last round is `feedbackRound`. */
   readonly feedback: string | null;
   readonly feedbackRound: number;
-  /** Moments of AdamW after `feedbackRound`. */
+  /** Digest of AdamW's encoded moments after the round `feedbackRound`. */
   readonly optimizer: string | null;
   /** Digest of the checkpoint that `adapter` belongs to. */
   readonly checkpoint: string | null;
@@ -42,7 +42,9 @@ export interface UpdateRecord {
   readonly at: number;
 }
 
-/** A job's reason to keep a blob: as a part of its base or data, as its newest adapter, or as the payload of an update. */
+/**
+ * A job's reason to keep a blob: as a part of its base or data, as its newest adapter, or as the payload of an update.
+ */
 export interface BlobUse {
   readonly job: string;
   readonly kind: 'files' | 'adapter' | 'update';
@@ -60,8 +62,8 @@ export interface BuiltUpdate {
 
 /**
  * A node's SQLite database. Each method is one durable transaction. Large values are blobs, and the database holds
- * their digests. A blob is listed in the table `loose` before it is written and after it is replaced, so that unneeded
- * blobs are deleted even after a crash.
+ * their digests. The table `loose` lists the blobs that may be unneeded: new blobs before they are written, and old
+ * blobs after they are replaced. Even after a crash, the garbage collection therefore finds them.
  */
 export class NodeStore implements UnusedBlobs {
   /** Base and data of the jobs. */
@@ -79,7 +81,10 @@ export class NodeStore implements UnusedBlobs {
     return new NodeStore(new Database({ path, migrations: MIGRATIONS }));
   }
 
-  /** Writes without changing anything. @throws SwarmError STORE_* if the database cannot be written */
+  /**
+   * Checks that the database can be written, with a write that changes nothing.
+   * @throws SwarmError STORE_* if it cannot
+   */
   probe(): void {
     this.#db.run('UPDATE jobs SET adapter_bytes = adapter_bytes');
   }
@@ -198,9 +203,9 @@ export class NodeStore implements UnusedBlobs {
   }
 
   /**
-   * Records an update's outcome. For a restored update, the caller passes the error feedback to which it has added the
-   * update back.
-   * @returns false if the update was already settled; then nothing changes
+   * Records an update's outcome. For a restored update, `feedback` is the digest of the error feedback that contains
+   * the update again.
+   * @returns false if the update was already settled. Nothing is changed then.
    */
   settle(job: string, round: number, settled: { outcome: Outcome; feedback: string | null }): boolean {
     return this.#db.transaction(() => {
@@ -222,7 +227,9 @@ export class NodeStore implements UnusedBlobs {
     });
   }
 
-  /** Returns why jobs keep a blob. Leaves out the error feedback and the moments, which never leave the node. */
+  /**
+   * Returns the reasons of jobs to keep a blob. Leaves out error feedback and moments, because no peer may fetch them.
+   */
   useOf(digest: string): BlobUse[] {
     return this.#db
       .all(USES, digest, digest, digest)
@@ -248,7 +255,7 @@ export class NodeStore implements UnusedBlobs {
     this.#db.run('DELETE FROM loose WHERE digest = ?', digest);
   }
 
-  /** Records a notice as shown. @returns whether this home has not shown it before */
+  /** Records that a notice has been shown. @returns true if this home had not shown the notice before */
   firstTime(notice: string): boolean {
     return this.#db.run('INSERT OR IGNORE INTO notices (name) VALUES (?)', notice) === 1;
   }

@@ -1,6 +1,6 @@
 import type { Migration } from '../../storage/database.ts';
 
-/** The schema of a node's store, one entry per version; a released entry never changes. */
+/** The schema of a node's store. Each entry migrates to the next version. An entry never changes after its release. */
 export const MIGRATIONS: readonly Migration[] = [
   `
   CREATE TABLE jobs (

@@ -1,8 +1,8 @@
 import type { Database, Row } from '../../storage/database.ts';
 
 /**
- * Adds blobs to the table `loose`, because no row names them yet, or no row names them any more. Call it in the
- * transaction that changes the row.
+ * Adds blobs to the table `loose`, which lists blobs that may be unneeded. Call it in the transaction that changes the
+ * row that names them.
  */
 export function markUnused(db: Database, ...digests: (Row[string] | undefined)[]): void {
   for (const digest of digests)
