@@ -19,14 +19,17 @@ export const MAX_ADAPTER_HEADER_BYTES = 2 ** 20;
 /** Metadata key with the digest of the adapter's base. PEFT ignores it. */
 export const BASE_DIGEST_KEY = 'base_digest';
 
-/** Returns the maximum size in bytes of an adapter file that a peer may send: float32 values and the largest header. */
+/**
+ * Returns the maximum size in bytes of an adapter file that a peer may send: float32 values and a header of maximum
+ * size.
+ */
 export function maxAdapterBytes(layout: AdapterLayout): number {
   return 8 + MAX_ADAPTER_HEADER_BYTES + adapterSize(layout) * Float32Array.BYTES_PER_ELEMENT;
 }
 
 /**
- * Encodes `adapter_model.safetensors` in float32. Equal values give equal bytes on every machine, so the SHA-256 of the bytes
- * identifies the adapter.
+ * Encodes `adapter_model.safetensors` in float32. Equal values give equal bytes on every machine, so the SHA-256 of the
+ * bytes identifies the adapter.
  *
  * @param tensors values in layout order
  * @param baseDigest digest of the base for the file's metadata; null to write none

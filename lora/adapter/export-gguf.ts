@@ -23,7 +23,7 @@ const MODELFILE = 'Modelfile';
 export interface ExportGgufOptions {
   /** A model folder in Hugging Face layout, a GGUF file, or `ORG/NAME[@REVISION]` on the hub. */
   readonly base: string;
-  /** Folder of a PEFT adapter. @default none: the base alone */
+  /** Folder of a PEFT adapter. @default none, so that the base alone is written */
   readonly adapter?: string;
   /** Folder to write to. */
   readonly output: string;
@@ -39,11 +39,11 @@ export interface ExportGgufOptions {
   readonly cacheDir?: string;
   /** @default never aborts */
   readonly signal?: AbortSignal;
-  /** Called with the bytes of tensor data that have been written, and with the bytes in all. */
+  /** Called with the bytes of tensor data that have been written, and with the total number of bytes. */
   readonly onProgress?: (done: number, total: number) => void;
   /**
-   * Called with a warning for each case in which llama.cpp gives other tokens than lora-swarm, and if the adapter may have
-   * been made for another base.
+   * Called with a warning for each case in which llama.cpp gives other tokens than lora-swarm, and if the adapter may
+   * have been made for another base.
    */
   readonly onWarning?: (text: string) => void;
 }
@@ -59,11 +59,11 @@ export interface ExportedGguf {
 }
 
 /**
- * Writes a model, or an adapter alone, as a GGUF file for llama.cpp, Ollama and related programs. Beside a model it writes
- * a Modelfile for Ollama.
+ * Writes a model, or an adapter alone, as a GGUF file for llama.cpp, Ollama and related programs. Beside a model it
+ * writes a Modelfile for Ollama.
  *
- * @throws SwarmError USAGE; MODEL_*, HUB_*, ADAPTER_*, LORA_*; OUTPUT_EXISTS; GGUF_UNSUPPORTED, GGUF_ADAPTER, GGUF_RANGE;
- *   the signal's reason
+ * @throws SwarmError USAGE; MODEL_*, HUB_*, ADAPTER_*, LORA_*; OUTPUT_EXISTS; GGUF_UNSUPPORTED, GGUF_ADAPTER,
+ *   GGUF_RANGE; the signal's reason
  */
 export function exportGguf(options: ExportGgufOptions): Promise<ExportedGguf> {
   return withAbortReason(options.signal, () => run(options));

@@ -25,7 +25,7 @@ export const MAX_CONFIG_BYTES = 2 ** 20;
 /** An adapter read from a folder: settings, layout and values. */
 export interface Adapter extends PeftConfig {
   readonly layout: AdapterLayout;
-  /** In layout order. */
+  /** Values of the tensors, in layout order. */
   readonly tensors: readonly Float32Array[];
   /** Digest of the adapter's base (see describeBase); null if another program wrote the adapter. */
   readonly baseDigest: string | null;
@@ -39,7 +39,7 @@ export interface AdapterToWrite {
   readonly baseModelName: string | null;
   /** Commit of the base on its hub. @default null */
   readonly revision?: string | null;
-  /** @default null */
+  /** Digest of the base. @default null */
   readonly baseDigest?: string | null;
 }
 
@@ -52,8 +52,8 @@ export function isPeftFolder(path: string): Promise<boolean> {
 }
 
 /**
- * Writes a PEFT adapter folder: `adapter_model.safetensors`, then `adapter_config.json`. Each file is written durably and
- * appears complete or not at all.
+ * Writes a PEFT adapter folder: `adapter_model.safetensors`, then `adapter_config.json`. Each file is written durably
+ * and appears complete or not at all.
  * @throws SwarmError STORE_FULL, WRITE_FAILED
  */
 export async function writePeftFolder(dir: string, adapter: AdapterToWrite): Promise<void> {

@@ -8,7 +8,7 @@ import type { LoraConfig } from './lora-config.ts';
 
 /** The modules that an adapter changes, and the base parameters that it trains. */
 export interface AdapterPlan {
-  /** In the model's order. */
+  /** The adapted modules, in the model's order. */
   readonly modules: readonly AdaptedModule[];
   readonly copies: readonly TrainedCopy[];
 }
@@ -68,8 +68,8 @@ function byPattern(
 }
 
 /**
- * Removes exclusions and patterns that match nothing. PEFT ignores them, and they are common in lists written for several
- * model families.
+ * Removes exclusions and patterns that match nothing. PEFT ignores them, and they are common in lists written for
+ * several model families.
  */
 export function withoutUnmatched(model: ModelShape, lora: LoraConfig): LoraConfig {
   const names = targetModules(model, lora).map(({ name }) => name);

@@ -10,7 +10,7 @@ export interface SymmetricEigen {
 /**
  * Computes eigenvalues and eigenvectors of a symmetric matrix with the cyclic Jacobi method (Golub and Van Loan, Matrix
  * Computations, section 8.5), which finds small eigenvalues of a positive matrix accurately.
- * @param matrix [n, n], row by row; only read
+ * @param matrix [n, n], row by row; stays unchanged
  */
 export function symmetricEigen(matrix: Float64Array, n: number): SymmetricEigen {
   const m = Float64Array.from(matrix);

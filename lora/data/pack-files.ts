@@ -22,8 +22,8 @@ import { StoredRows } from './stored-rows.ts';
 import type { TextTokenizer } from './tokenizer.ts';
 
 /**
- * Number of packed sets kept in the cache. A packed set is the rows of one data set with one choice of settings. The least
- * recently used set is deleted first. A set is 1.5 to 2.5 times as large as its text.
+ * Number of packed sets kept in the cache. A packed set is the rows of one data set with one choice of settings. The
+ * least recently used set is deleted first. A set is 1.5 to 2.5 times as large as its text.
  */
 const KEPT_SETS = 8;
 /** Prefix of folders that are still being written. Folders left behind by a killed run are deleted after a day. */

@@ -3,7 +3,7 @@ import { dataError } from './errors.ts';
 /** Label of a position that the loss does not count; the value that Hugging Face uses. */
 export const IGNORED_LABEL = -100;
 
-/** A fixed number of tokens, T, as training reads them. */
+/** A packed row: T tokens that training reads as one unit. */
 export interface Row {
   /** [T] input tokens; 0 in padding. */
   readonly ids: Uint32Array;

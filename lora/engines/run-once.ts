@@ -5,7 +5,7 @@ import type { Engine } from './types.ts';
 /**
  * Compiles and runs a graph without weights once, to find out whether the device can run it. Then disposes of the
  * compiled graph, even after an error.
- * @throws what compiling and running throw
+ * @throws the errors of compiling and running
  */
 export async function runOnce(
   engine: Engine,

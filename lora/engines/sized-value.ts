@@ -1,7 +1,7 @@
 import './onnx/telemetry.ts';
 import { Tensor as OnnxTensor } from 'onnxruntime-node';
 
-/** A value with its shape. It refers to the array's memory, so it may be used in many runs, and as a result too. */
+/** A value with its shape. It refers to the memory of an array, so many runs can read it, and a run can write to it. */
 export type SizedValue = OnnxTensor;
 
 /** Wraps an array, or a part of one, as a value for a `DynamicExecutable`. */

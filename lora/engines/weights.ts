@@ -10,13 +10,16 @@ export interface WeightEntry {
 }
 
 /**
- * A copy of a matrix as integer codes with scales. See lora/models/weights/quantise.ts for the layouts at 4 bits and at 8
- * bits.
+ * A copy of a matrix as integer codes with scales. See lora/models/weights/quantise.ts for the layouts at 4 bits and at
+ * 8 bits.
  */
 export interface BlockEntry {
   /** With 4 bits: uint8 [rows, blocks, bytes of a block], two codes in a byte. With 8 bits: int8 [rows, 1, columns]. */
   readonly codes: WeightEntry;
-  /** float32. The shape is [rows, blocks] with 4 bits. With 8 bits it is [rows of W, 1], and both copies share the scales. */
+  /**
+   * float32. The shape is [rows, blocks] with 4 bits. With 8 bits it is [rows of W, 1], and both copies share the
+   * scales.
+   */
   readonly scales: WeightEntry;
 }
 
@@ -43,8 +46,8 @@ export interface TableEntry {
 }
 
 /**
- * A matrix stored once in 4 or 8 bits, in blocks of 32 inputs of one output, for inference. Rows of an 8-bit matrix can
- * also be looked up.
+ * A matrix stored once in 4 or 8 bits for inference. A block holds the weights of 32 inputs of one output. Rows of an
+ * 8-bit matrix can also be looked up.
  */
 export interface BlockedEntry {
   /** Shape of the weight in the model. */
@@ -53,8 +56,8 @@ export interface BlockedEntry {
   readonly isTransposed: boolean;
   readonly bits: 4 | 8;
   /**
-   * uint8 [outputs, blocks, bytes of a block]. A 4-bit integer is stored plus 8, two in a byte, the first in the lower half.
-   * An 8-bit integer is stored plus 128.
+   * uint8 [outputs, blocks, bytes of a block]. A 4-bit integer is stored plus 8, two in a byte, the first in the lower
+   * half. An 8-bit integer is stored plus 128.
    */
   readonly codes: WeightEntry;
   /** float32 [outputs, blocks]. */

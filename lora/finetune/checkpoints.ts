@@ -61,7 +61,7 @@ export const runStateSchema = z.strictObject({
 export type RunState = z.output<typeof runStateSchema>;
 
 export interface TrainingState {
-  /** In layout order. */
+  /** Values of the adapter, in layout order. */
   readonly adapter: readonly Float32Array[];
   readonly optimizer: AdamWState;
   readonly state: Omit<RunState, 'digests' | 'schemaVersion'>;

@@ -34,7 +34,7 @@ export interface EstimateRunOptions {
 
 /** Bytes that a run writes to disk. */
 export interface DiskEstimate {
-  /** Converted weights, in the cache; 0 if a file of that size is already there. */
+  /** Converted weights, in the cache; 0 if the cache already has a file of that size. */
   readonly weights: number;
   /** Packed rows, in the cache. */
   readonly data: number;

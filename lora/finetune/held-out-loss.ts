@@ -2,7 +2,7 @@ import type { StoredRows } from '../data/stored-rows.ts';
 import type { TrainerProcess } from '../train/process/supervisor.ts';
 import type { FinetuneListener } from './listener.ts';
 
-/** Held-out rows per message to the trainer. */
+/** Held-out rows per request to the trainer. Progress is reported before each request. */
 const ROWS_PER_CALL = 256;
 
 export interface HeldOutDeps {

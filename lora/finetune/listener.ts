@@ -93,7 +93,7 @@ export interface RunEvaluation {
   step: number;
   /** Held-out loss in nats per supervised token. */
   heldOutLoss: number;
-  /** Whether it is the lowest loss so far. */
+  /** Whether this loss is the lowest so far. */
   best: boolean;
 }
 

@@ -26,7 +26,9 @@ import { idleDevicesWarning, idleSettings } from './settings/warnings.ts';
 
 /** Options of an estimate, and of a fine-tuning run. */
 export interface PrepareOptions {
-  /** Settings. `base` and `data.train` are required, except with `resume`. Relative paths start from the current folder. */
+  /**
+   * Settings. `base` and `data.train` are required, except with `resume`. Relative paths start from the current folder.
+   */
   settings: FinetuneSettings;
   /** Folder of the adapter and the checkpoints; null for an estimate, which writes none. */
   output: string | null;
@@ -39,7 +41,7 @@ export interface PrepareOptions {
   from?: StartAdapter | undefined;
   /** Settings for computing. They override those in the checkpoint of a resumed run. @default {} */
   compute?: ComputeInput | undefined;
-  /** Settings for computing that neither `compute` nor the checkpoint has. @default {} */
+  /** Settings for computing that are used where neither `compute` nor the checkpoint has a value. @default {} */
   computeDefaults?: ComputeInput | undefined;
   /**
    * Folder where converted weights, packed data and engine choices are kept between runs.
@@ -92,8 +94,8 @@ export interface PreparedRun {
 /**
  * Merges settings, checkpoint and preset, and chooses the engine.
  * @param options as `withDefaults` returns them
- * @throws SwarmError USAGE, FOLDER_UNUSABLE, BASE_BITS, PRECISION, ENGINE_UNKNOWN, MODEL_*, DATA_*; errors of `findBase`;
- * the signal's reason
+ * @throws SwarmError USAGE, FOLDER_UNUSABLE, BASE_BITS, PRECISION, ENGINE_UNKNOWN, MODEL_*, DATA_*; errors of
+ *   `findBase`; the signal's reason
  */
 export async function prepareRun(
   options: PrepareOptions & Defaults,

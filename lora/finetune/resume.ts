@@ -8,7 +8,7 @@ import { differences, type RunSettings } from './settings/run-settings.ts';
 export interface ResumeOptions {
   /** Folder of the run. */
   output: string;
-  /** Settings of this start. */
+  /** Settings with which the run is resumed now. */
   settings: RunSettings;
   training: TrainingConfig;
 }
@@ -52,7 +52,9 @@ export function resumeFrom(
   return { ...before, finished: null, waited: before.finished === 'early-stopping' ? 0 : before.waited };
 }
 
-/** Names of the settings that are compared by digest. Errors print only the name, because a digest tells people nothing. */
+/**
+ * Names of the settings that are compared by digest. Errors print only the name, because a digest tells people nothing.
+ */
 const DIGESTED: Readonly<Record<string, string>> = {
   base: 'the base model',
   'data.train': 'the data',

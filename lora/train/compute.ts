@@ -14,8 +14,8 @@ export type Devices = readonly [Device, ...Device[]];
 /** Settings for computing a model on one machine. */
 export interface Compute {
   /**
-   * Devices that share each batch. The first device makes the optimiser steps. With `auto`, a single device is used, with
-   * the fastest engine.
+   * Devices that share each batch. The first device makes the optimiser steps. With `auto`, a single device is used,
+   * with the fastest engine.
    * @default 'auto'
    */
   readonly devices: Devices | 'auto';
@@ -30,7 +30,9 @@ export interface Compute {
    * @default 'auto'
    */
   readonly checkpointing: boolean | 'auto';
-  /** Bytes of the machine's memory that training may take. @default Infinity, so that all available memory may be used */
+  /**
+   * Bytes of the machine's memory that training may take. @default Infinity, so that all available memory may be used
+   */
   readonly memoryLimit: number;
 }
 

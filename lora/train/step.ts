@@ -138,7 +138,7 @@ export function rowFeeds(
 }
 
 export interface LossAndGradients {
-  /** Nats, summed over the supervised tokens. */
+  /** Loss in nats, summed over the supervised tokens. */
   lossSum: number;
   /** Supervised tokens. */
   tokens: number;
@@ -172,7 +172,7 @@ export function seedFeed(seed: number, step: number, microBatch: number, rows: r
   };
 }
 
-/** One graph for all rows, or one per number of supervised tokens. */
+/** One graph that serves all rows, or one graph for each number of slots for supervised tokens. */
 export type Runnable = Executable | SizedExecutables;
 
 async function sizedFor(runnable: Runnable, rows: readonly Row[]): Promise<SizedExecutable> {
@@ -218,7 +218,7 @@ export async function lossAndGradients(
 
 /** Loss of one row. */
 export interface RowLoss {
-  /** Nats, summed over the row's supervised tokens. */
+  /** Loss in nats, summed over the row's supervised tokens. */
   readonly lossSum: number;
   /** Number of supervised tokens. */
   readonly tokens: number;

@@ -8,7 +8,7 @@ export interface TensorUpdate {
   readonly values: Float32Array;
 }
 
-/** Bits of a kept value's code. */
+/** Bits of a kept value's code: whether the value is negative, and whether it has the upper of the two levels. */
 export const NEGATIVE = 2;
 export const UPPER = 1;
 

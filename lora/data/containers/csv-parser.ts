@@ -11,6 +11,7 @@ export interface CsvRecord {
   line: number;
   fields: string[];
   /**
+   * Reason why the record cannot be used; null if it can.
    * - `quotes`: there is text after a closing quote
    * - `open`: the text ends inside quotes
    * - `long`: the record exceeds `maxCharacters`; parsing stops at this record
@@ -19,7 +20,9 @@ export interface CsvRecord {
 }
 
 export interface CsvParserOptions {
-  /** Character between fields; null for the first of comma, semicolon and tab that the header contains outside quotes. */
+  /**
+   * Character between fields; null for the first of comma, semicolon and tab that the header contains outside quotes.
+   */
   separator: string | null;
   /** Maximum length of a record, in characters. */
   maxCharacters: number;

@@ -4,7 +4,10 @@ import { CsvParser } from './csv-parser.ts';
 import { notUtf8Error, readUtf8Bytes } from './file-bytes.ts';
 import { type ContainerOptions, MAX_ROW_BYTES, notUtf8, type RawRow, type RowBatches } from './raw-rows.ts';
 
-/** Maximum number of columns in a file. */
+/**
+ * Maximum number of columns in a file. Each row becomes an object with one property per column, so the limit saves
+ * memory if a file is not really CSV.
+ */
 const MAX_COLUMNS = 10_000;
 const REASONS = {
   quotes: 'there is text after a closing quote (inside quotes, a quote is written twice)',

@@ -128,7 +128,9 @@ function isListOfObjects(value: unknown): boolean {
   return Array.isArray(value) && typeof value[0] === 'object' && value[0] !== null;
 }
 
-/** Returns the first line that is not blank, and the first visible byte after it; null if `head` lacks one of the two. */
+/**
+ * Returns the first line that is not blank, and the first visible byte after it; null if `head` lacks one of the two.
+ */
 function firstLine(head: Buffer): { line: Buffer; next: number } | null {
   const start = head.findIndex(isVisible);
   const end = start < 0 ? -1 : head.indexOf(NEWLINE, start);

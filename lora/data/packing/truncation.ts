@@ -17,7 +17,10 @@ export interface Sample {
   readonly trained: Uint8Array;
 }
 
-/** `shorten` keeps at least this share of a row for the prompt. Beyond that, it cuts the end of the sample. */
+/**
+ * Share of a row that `shorten` keeps for the prompt, at least. If the sample is then still too long, `shorten` cuts the
+ * end of the sample.
+ */
 const CONTEXT_SHARE = 1 / 4;
 
 /**

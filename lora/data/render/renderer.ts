@@ -144,7 +144,7 @@ function renderCompletion(
   return { ids, trained: new Uint8Array(ids.length).fill(1, start), merged: start < alone.length ? 1 : 0 };
 }
 
-/** Encodes with the tokenizer's prefix, but without its suffix, which belongs only at the end of a whole text. */
+/** Encodes a text with the tokenizer's prefix, but without its suffix, which belongs only at the end of a whole text. */
 function encodeText(text: string, tokenizer: TextTokenizer): number[] {
   const { prefix, suffix } = tokenizer;
   const ids = tokenizer.encode(text);

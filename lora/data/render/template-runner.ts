@@ -14,7 +14,7 @@ import { MAX_RENDERED_CHARACTERS, templateLimit } from './template-limit.ts';
 const RENDER_DEADLINE_MS = 30_000;
 /** Deadline for starting the process, in milliseconds. It starts in 0.1 s, but a machine under load may delay it. */
 const START_DEADLINE_MS = 30_000;
-/** Heap limit of the process, MiB. A template holds one conversation at a time. */
+/** Heap limit of the process, MiB. A template holds one conversation at a time, so it usually needs far less. */
 const MAX_HEAP_MB = 256;
 /** Maximum length of the reason for which a template refused a conversation, in characters. Longer reasons are cut. */
 const REASON_CHARACTERS = 1000;

@@ -1,7 +1,7 @@
 import { predictedTokens, type Row } from '../row.ts';
 import { encodeShards, MAX_HEADER_BYTES, SHARD_BYTES } from './shard-codec.ts';
 
-/** The two numbers that determine the size of a packed row. */
+/** The two numbers that determine the maximum size of a packed row in bytes. */
 export interface RowSize {
   readonly sequenceLength: number;
   readonly vocabSize: number;

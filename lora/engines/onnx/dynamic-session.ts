@@ -6,7 +6,7 @@ import { messageOf, providerMessage } from './provider-message.ts';
 
 type Values<Value> = Readonly<Record<string, Value>>;
 
-/** A compiled graph whose sizes are known only when it runs, on the processor. */
+/** A compiled graph for the processor, whose sizes are known only when it runs. */
 export class DynamicSession implements DynamicExecutable {
   #session: InferenceSession | null;
 

@@ -35,8 +35,8 @@ import {
 import { emitTable, lowerTableUse, type Table } from './tables.ts';
 
 /**
- * Encodes a graph as an ONNX model. The model contains only what the outputs depend on, and refers to weights by the
- * base name of the weight file and their location in it.
+ * Encodes a graph as an ONNX model. The model contains only what the outputs depend on. It refers to weights by the file
+ * name of the weight file, without its folder, and by their location in this file.
  * @throws SwarmError ENGINE_WEIGHTS when the file lacks a weight or has it in another shape
  */
 export function buildModel(

@@ -42,7 +42,10 @@ const configSchema = z.strictObject({
 /** The settings of a config file, with absolute paths. */
 export interface ConfigFile {
   layer: Layer;
-  /** Settings for computing, like the flags of `swarm train`. `engine: auto` is in `computeDefaults` instead. */
+  /**
+   * Settings for computing, like the flags of `swarm train`. `engine: auto` is in `computeDefaults` instead, so that it
+   * does not override the engine in a checkpoint.
+   */
   compute: Pick<ComputeInput, 'engine' | 'baseBits' | 'precision' | 'gradientCheckpointing'>;
   /** Settings for computing that apply only if the checkpoint of a resumed run does not have them. */
   computeDefaults: ComputeInput;

@@ -1,9 +1,9 @@
-/** Recognises the names that other tools give to our settings, so that an error can say what the setting is called here. */
+/** Recognises the names that other tools give to our settings, so that an error can give our name for the setting. */
 import type { Problem } from '../../../common/schema-problems.ts';
 
 /**
- * Our key for each name of PEFT, transformers, TRL, axolotl, LLaMA-Factory, torchtune and mlx-lm. docs/training.md has the
- * same names as a table.
+ * Our key for each name of PEFT, transformers, TRL, axolotl, LLaMA-Factory, torchtune and mlx-lm. docs/training.md has
+ * the same names as a table.
  */
 const NAMES: Readonly<Record<string, string>> = {
   base_model: 'base',

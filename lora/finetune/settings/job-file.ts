@@ -19,8 +19,8 @@ export interface JobFile {
 
 /**
  * Reads a job file. Relative paths in it start from the folder of the file and are returned as absolute paths. The name
- * of a base on the hub stays unchanged. The coordinator runs on the same machine, so a missing path is already an error
- * here.
+ * of a base on the hub stays unchanged. The coordinator runs on the same machine, so a missing path is an
+ * error.
  * @throws SwarmError JOB_FILE_MISSING, JOB_PATH_MISSING, JOB_SPEC (values: line and column, or field)
  */
 export async function readJobFile(path: string): Promise<JobFile> {

@@ -24,11 +24,14 @@ export const runSchema = z.strictObject({
   patience: z.int().positive().max(1_000_000).nullable().default(null),
   /** Smallest decrease of the held-out loss that counts as an improvement, in nats per token. @default 0 */
   minDelta: z.number().min(0).max(100).default(0),
-  /** The adapter that is written to the output, if the held-out loss was measured during training. @default "best" */
+  /**
+   * The adapter that is written to the output: "best" for the one with the lowest held-out loss, or "last". If the loss
+   * was not measured during training, the last adapter is written. @default "best"
+   */
   final: z.enum(['best', 'last']).default('best'),
   /**
-   * Optimiser steps between checkpoints. A checkpoint is also written at every new best loss, on an interruption and at the
-   * end. With 0, there are no other checkpoints. @default 100
+   * Optimiser steps between checkpoints. A checkpoint is also written at every new best loss, on an interruption and at
+   * the end. With 0, there are no other checkpoints. @default 100
    */
   checkpointEvery: z.int().nonnegative().max(100_000_000).default(100),
   /** Number of newest checkpoints to keep, in addition to the best one. @default 2 */

@@ -12,7 +12,7 @@ import type { Layer, TrainSpec } from './settings.ts';
 const IDLE: readonly {
   block: 'training' | 'run';
   key: string;
-  /** Completes "… has no effect while". */
+  /** Text that completes the sentence "FIELD has no effect while …". */
   while: string;
   is(spec: TrainSpec): boolean;
 }[] = [

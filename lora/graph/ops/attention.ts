@@ -97,10 +97,10 @@ export function attention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOpt
   return y;
 }
 
-/** [B, heads, T, D] ⇄ [B, T, heads, D] */
+/** Permutation that swaps heads and tokens: [B, heads, T, D] ⇄ [B, T, heads, D]. */
 const SWAP = [0, 2, 1, 3];
 
-/** Queries start ≤ t < end. They see no keys outside from ≤ t < end. */
+/** A tile of queries: those of the tokens start ≤ t < end. They see only keys of the tokens from ≤ t < end. */
 interface Tile {
   readonly start: number;
   readonly from: number;

@@ -110,7 +110,7 @@ function smoothed(
   );
 }
 
-/** Returns the operands of `linear(x, w)` if it made the logits, else none. */
+/** Returns the operands x and w if `linear(x, w)` made the logits, and an empty list otherwise. */
 function outputHead(logits: Tensor): readonly Tensor[] {
   const node = logits.node;
   if (node?.operation !== 'gemm' || node.inputs.length !== 2) return [];

@@ -10,7 +10,7 @@ export interface ProductOptions {
   transposeB?: boolean;
   /** Factor of the matrix product. @default 1 */
   scale?: number;
-  /** Computes in float16, for 2-D operands: see `gemm` in operations.ts. Gradients are float32. @default false */
+  /** Computes in float16 (see `gemm` in operations.ts). Only for 2-D operands. Gradients stay float32. @default false */
   float16?: boolean;
 }
 

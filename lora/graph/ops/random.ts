@@ -2,12 +2,15 @@ import { type Graph, requireDType, type Tensor } from '../graph.ts';
 import { elementCount, type Shape, shapeError } from '../shapes.ts';
 import { multiply } from './elementwise.ts';
 
-/** Odd constants, taken from the golden ratio, SplitMix and MurmurHash. Any odd number with mixed bits would do. */
+/**
+ * Odd numbers by which the seed and the numbers of rows and columns are multiplied before they are hashed. They come
+ * from the golden ratio, SplitMix and MurmurHash. Any odd number with mixed bits would do.
+ */
 export const UNIFORM_STEPS = {
   seed: 0x9e3779b1,
   row: 0x85ebca6b,
   column: 0xc2b2ae35,
-  /** Step from the key of the first factor to the key of the second. */
+  /** Difference between the keys of the second factor and the first factor in `uniform`. */
   factor: 0x27d4eb2f,
 } as const;
 

@@ -1,5 +1,5 @@
 /**
- * Chooses the engine with which a machine trains a base. It is the fastest engine that runs in a measurement, and the
+ * Chooses the engine with which a machine trains a base: the fastest of the engines that run in a measurement. The
  * choice is stored.
  */
 

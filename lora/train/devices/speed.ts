@@ -25,7 +25,10 @@ export interface MachineSpeed {
 }
 
 export interface SpeedOptions {
-  /** Tokens of a micro-batch and width of the model. Products of small matrices reach a lower speed. */
+  /**
+   * Tokens of a micro-batch and width of the model. The measured matrix products have this size, because products of
+   * small matrices reach a lower speed.
+   */
   tokens: number;
   width: number;
   /** Bits of a base weight. @default 32 */
@@ -45,7 +48,7 @@ const WIDENING = 3;
 const CHAIN = 10;
 /** Operations on a single number per run of a graph. Their time is the overhead of an operation. */
 const CALLS = 100;
-/** Largest number of floating-point operations per run of a graph. */
+/** Maximum number of floating-point operations per run of a graph. It keeps a run short on a slow device. */
 const RUN_FLOPS = 2 ** 34;
 
 /**

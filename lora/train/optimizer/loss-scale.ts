@@ -7,7 +7,7 @@ import { trainError } from '../errors.ts';
 /** Scalar input by which the loss is multiplied before the backward pass. */
 export const LOSS_SCALE_INPUT = 'lossScale';
 
-/** State of the loss scale. With the optimiser's state, it is enough to continue bit for bit. */
+/** State of the loss scale. A run in float16 stores it with the optimiser's state, to continue bit for bit. */
 export interface LossScaleState {
   /** A power of two, because multiplying and dividing by it is exact in float32. */
   readonly scale: number;

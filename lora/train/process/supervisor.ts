@@ -25,7 +25,7 @@ const STDERR_TAIL = 4_000;
 export interface SupervisorDeps {
   /** Called with each line of the trainer's standard error. */
   onLog?: (line: string) => void;
-  /** Called with a sentence for the user when the trainer has changed the way it trains. */
+  /** Called with a sentence for the user when one of several devices has failed, and training continues without it. */
   onNotice?: (text: string) => void;
   signal?: AbortSignal;
 }
