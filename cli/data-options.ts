@@ -21,13 +21,13 @@ export interface DataFlags {
 
 /** Help text of options that take data files. */
 export const DATA_FILES =
-  'files, folders or patterns: .jsonl, .json, .csv, .tsv, .parquet, .txt, also .gz and .zst';
+  'files, folders or patterns in the formats .jsonl, .json, .csv, .tsv, .parquet and .txt, which may be compressed (.gz, .zst)';
 
 /** Adds the options of commands that read data. @param packing whether to add the options for packing samples into rows */
 export function addDataOptions(command: Command, { packing }: { packing: boolean }): Command {
   command
     .addOption(
-      new Option('--format <name>', 'format of the rows; auto recognises it for each file')
+      new Option('--format <name>', 'format of the records; auto detects the format of each file')
         .choices(['auto', ...FORMATS])
         .default('auto'),
     )
@@ -39,7 +39,7 @@ export function addDataOptions(command: Command, { packing }: { packing: boolean
     .addOption(
       new Option(
         '--train-on <tokens>',
-        'tokens that count in the loss; auto means the answers if the data has prompts, and otherwise all tokens',
+        'tokens that count in the loss; auto means the answers if the data has prompts, and otherwise all tokens; docs/data.md explains the choices',
       )
         .choices(['auto', ...TRAIN_ON])
         .default('auto'),
@@ -71,7 +71,7 @@ export function addDataOptions(command: Command, { packing }: { packing: boolean
   }
   return command.option(
     '--bad-rows <share>',
-    'largest share of unusable rows to accept, from 0 to 1',
+    'maximum share of unusable records, from 0 to 1; if there are more, the command fails',
     number(0, 1),
     0.01,
   );

@@ -11,7 +11,7 @@ import { ProgressLine, printNote } from './print.ts';
 export function ggufOption(merge: string): Option {
   return new Option(
     '--gguf <type>',
-    `write a GGUF file for llama.cpp and Ollama, with matrices of this type: with --${merge} the whole model and a Modelfile, else the adapter alone (f32 or f16)`,
+    `write a GGUF file for llama.cpp and Ollama, with matrices of this type. With --${merge}, the file contains the whole model, and a Modelfile is written too. Without --${merge}, the file contains only the adapter, and the type must be f32 or f16`,
   ).choices(GGUF_TYPES);
 }
 

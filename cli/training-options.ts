@@ -174,7 +174,7 @@ export function addOptimizerOptions(command: Command): Command {
     .option('--epsilon <number>', `ε of AdamW (default: ${training.epsilon})`, number(Number.MIN_VALUE, 1))
     .option(
       '--clip-norm <norm>',
-      `largest global norm of the gradient; a larger gradient is scaled down to this norm (default: ${training.clipNorm})`,
+      `maximum global norm of the gradient; a larger gradient is scaled down to this norm (default: ${training.clipNorm})`,
       number(1e-9, 1e6),
     )
     .option(

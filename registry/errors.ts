@@ -3,14 +3,14 @@ import { defineErrors } from '../common/errors.ts';
 export const registryError = defineErrors({
   BASE_UNKNOWN: { kind: 'usage', next: 'name the base with --model' },
   IMPORT_DAMAGED: { kind: 'failed', next: 'copy or download the files again' },
-  IMPORT_NAME: { kind: 'conflict', next: 'choose the name here with --name' },
+  IMPORT_NAME: { kind: 'conflict', next: 'choose a name for this registry with --name' },
   OCI_INVALID: { kind: 'failed', next: 'export the adapter again with "swarm adapter export --oci"' },
   REFERENCE_INVALID: {
     kind: 'usage',
     next: 'write NAME, NAME:TAG, NAME:vN or NAME@DIGEST; "swarm adapter list" shows all names',
   },
   RUN_MISSING: { kind: 'notFound', next: 'name the output folder of a run that has ended' },
-  ROLLBACK_EMPTY: { kind: 'failed', next: '"swarm adapter log NAME --tags" shows the changes of the tags' },
+  ROLLBACK_EMPTY: { kind: 'failed', next: '"swarm adapter tag NAME" shows the changes of the tags' },
   TAG_NAME: { kind: 'usage', next: 'choose another tag' },
   TAG_UNKNOWN: { kind: 'notFound', next: '"swarm adapter list NAME" shows the tags' },
   TICKET_UNTRUSTED: { kind: 'failed', next: 'ask for a new ticket' },

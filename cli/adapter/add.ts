@@ -17,7 +17,11 @@ export function registerAdd(adapter: Command, context: Context): void {
   adapter
     .command('add')
     .description('add a PEFT folder to the registry as a new version of an adapter')
-    .argument('<name>', 'name of the adapter, from a-z 0-9 . _ -', adapterName)
+    .argument(
+      '<name>',
+      'name of the adapter, made of the characters a to z, 0 to 9, ".", "_" and "-"',
+      adapterName,
+    )
     .argument('<dir>', 'PEFT folder: adapter_config.json and adapter_model.safetensors')
     .option(
       '--model <model>',
@@ -25,7 +29,7 @@ export function registerAdd(adapter: Command, context: Context): void {
     )
     .option(
       '--tag <tag>',
-      'tag to move to the added version, in addition to latest; may be repeated',
+      'tag to move to the added version, in addition to the tag latest; repeatable',
       collect,
     )
     .addOption(registryOption())

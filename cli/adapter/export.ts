@@ -61,7 +61,11 @@ export function registerExport(adapter: Command, context: Context): void {
     .command('import')
     .description('add a version from an OCI image layout that "swarm adapter export --oci" wrote')
     .argument('<dir>', 'folder of the OCI image layout')
-    .option('--name <name>', 'name of the adapter here (default: its name in the layout)', adapterName)
+    .option(
+      '--name <name>',
+      'name of the adapter in this registry (default: its name in the layout)',
+      adapterName,
+    )
     .option('--image <tag>', 'tag of the image, if the layout has several')
     .addOption(registryOption())
     .addOption(jsonOption())

@@ -26,11 +26,11 @@ export function registerHub(adapter: Command, context: Context): void {
   adapter
     .command('push')
     .description(
-      'upload a version with its model card to a repository on the Hugging Face hub (HF_TOKEN, HF_ENDPOINT)',
+      'upload a version with its model card to a repository on the Hugging Face hub (environment variables: HF_TOKEN, HF_ENDPOINT)',
     )
     .argument('<version>', VERSION_HELP)
     .argument('<repository>', 'ORG/NAME[@BRANCH]; a repository that does not exist is created')
-    .option('--private', 'make a new repository private')
+    .option('--private', 'if the repository is created, make it private')
     .addOption(registryOption())
     .addOption(jsonOption())
     .action((reference: string, repository: string, flags: PushFlags) =>
@@ -45,7 +45,11 @@ export function registerHub(adapter: Command, context: Context): void {
       '<source>',
       'ORG/NAME[@REVISION] on the hub; a ticket of "swarm adapter share"; or - to read the ticket from stdin',
     )
-    .option('--name <name>', 'name of the adapter here (default: its name in the repository)', adapterName)
+    .option(
+      '--name <name>',
+      'name of the adapter in this registry (default: its name in the repository or ticket)',
+      adapterName,
+    )
     .option(
       '--model <model>',
       `base of the adapter: ${BASE_MODEL}; needed if "swarm adapter push" did not upload the adapter`,

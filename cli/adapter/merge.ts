@@ -29,7 +29,7 @@ export function registerMerge(adapter: Command, context: Context): void {
   adapter
     .command('merge')
     .description('merge versions of one base into a new version, with the methods of PEFT')
-    .argument('<name>', 'name of the adapter that the result becomes a version of', adapterName)
+    .argument('<name>', 'name of the adapter to which the result is added as a version', adapterName)
     .argument(
       '<version...>',
       'VERSION or VERSION=WEIGHT, for example poems:best=0.7; a negative weight subtracts what the version has learned (default weight: 1 divided by the number of versions)',
@@ -66,7 +66,7 @@ export function registerMerge(adapter: Command, context: Context): void {
     )
     .option(
       '--tag <tag>',
-      'tag to move to the resulting version, in addition to latest; may be repeated',
+      'tag to move to the resulting version, in addition to the tag latest; repeatable',
       collect,
     )
     .addOption(registryOption())

@@ -22,7 +22,7 @@ export function registerRemove(adapter: Command, context: Context): void {
       'remove a version; its files stay until you run "swarm adapter gc --delete", at least 24 hours later',
     )
     .argument('<version>', VERSION_HELP)
-    .option('--force', 'remove it even if it has tags other than latest; these tags are deleted')
+    .option('--force', 'remove the version even if it has tags other than latest; these tags are deleted')
     .addOption(registryOption())
     .addOption(jsonOption())
     .action((reference: string, flags: RemoveFlags) => remove(context, reference, flags));

@@ -27,7 +27,7 @@ export function registerShare(adapter: Command, context: Context): void {
     )
     .option(
       '--announce <multiaddr>',
-      'further address at which the other machine can reach this one; repeatable',
+      'additional address at which the other machine can reach this one; repeatable',
       announcedAddress,
     )
     .addOption(registryOption())

@@ -12,7 +12,7 @@ interface TagFlags extends RegistryFlags {
   delete?: boolean;
 }
 
-const REASON = ['--reason <text>', 'why the tag moves, for the log of the tag'] as const;
+const REASON = ['--reason <text>', 'reason for the move, which the log of the tag shows'] as const;
 /** Maximum length of a reason in the log of a tag, in characters. */
 const REASON_CHARACTERS = 300;
 
@@ -21,7 +21,10 @@ export function registerTag(adapter: Command, context: Context): void {
     .command('tag')
     .description('move a tag to a version, or show the log of the tags of an adapter')
     .argument('<version>', VERSION_HELP)
-    .argument('[tag]', 'tag to move, from a-z 0-9 . _ - (default: show the log of all tags)')
+    .argument(
+      '[tag]',
+      'tag to move, made of the characters a to z, 0 to 9, ".", "_" and "-" (default: show the log of all tags)',
+    )
     .option(...REASON)
     .option('--delete', 'delete the tag; its log stays')
     .addOption(registryOption())
@@ -31,8 +34,8 @@ export function registerTag(adapter: Command, context: Context): void {
     );
   adapter
     .command('rollback')
-    .description('move a tag back to the version that it named before; repeat it to go further back')
-    .argument('<tag>', 'NAME:TAG, or NAME for its tag latest')
+    .description('move a tag back to the version that it named before; repeat the command to go further back')
+    .argument('<tag>', 'tag to move back: NAME:TAG, or NAME for the tag latest of this adapter')
     .option(...REASON)
     .addOption(registryOption())
     .addOption(jsonOption())

@@ -44,7 +44,7 @@ export function registerChat(program: Command, context: Context): void {
       '--template <name>',
       "chat template: chatml, plain or a file (default: the model's, or plain if it has none)",
     )
-    .option('--max-tokens <n>', 'largest number of tokens of an answer', integer(1, 131072), 512)
+    .option('--max-tokens <n>', 'maximum number of tokens of an answer', integer(1, 131072), 512)
     .option(
       '--temperature <t>',
       'sampling temperature; 0 always takes the most likely token',

@@ -58,7 +58,7 @@ export function registerCoordinator(program: Command, context: Context): void {
     )
     .option(
       '--announce <multiaddr>',
-      'further address at which nodes can reach this coordinator, such as the public address of your router; repeatable',
+      'additional address at which nodes can reach this coordinator, such as the public address of your router; repeatable',
       announcedAddress,
     )
     .option('--bootstrap <multiaddr>', 'address of a peer to stay connected to; repeatable', bootstrapAddress)

@@ -31,7 +31,7 @@ export function registerData(program: Command, context: Context): void {
       'show samples as the model sees them, mark the tokens that count in the loss, and report problems of the data',
     )
     .requiredOption('--model <model>', `base model, for its tokenizer and chat template: ${BASE_MODEL}`)
-    .requiredOption('--data <path...>', `training data: ${DATA_FILES}`, collect)
+    .requiredOption('--data <path...>', `training data, as ${DATA_FILES}`, collect)
     .option(
       '--held-out <path...>',
       'held-out data; the command reports samples that are also in the training data',

@@ -16,7 +16,7 @@ export function registerEvaluate(program: Command, context: Context): void {
     .command('evaluate')
     .description('measure a model, with or without an adapter: its loss on data, or its answers to tasks');
   addModelOptions(command)
-    .option('--data <path...>', `data to measure the loss on: ${DATA_FILES}`, collect)
+    .option('--data <path...>', `data to measure the loss on, as ${DATA_FILES}`, collect)
     .option(
       '--tasks <file...>',
       "task files with the keys of lm-evaluation-harness's YAML and data in local files (docs/evaluation.md); instead of --data",

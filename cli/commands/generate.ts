@@ -20,7 +20,7 @@ export function registerGenerate(program: Command, context: Context): void {
     .description('continue a text with a model, with or without an adapter');
   addModelOptions(command)
     .requiredOption('--prompt <text>', 'beginning of the text, which the model continues')
-    .option('--max-tokens <n>', 'largest number of tokens to generate', integer(1, 131072), 100)
+    .option('--max-tokens <n>', 'maximum number of tokens to generate', integer(1, 131072), 100)
     .option(
       '--temperature <t>',
       'sampling temperature; 0 always takes the most likely token',

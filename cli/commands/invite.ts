@@ -34,14 +34,14 @@ export function registerInvite(program: Command, context: Context): void {
     .addOption(
       new Option(
         '--role <role>',
-        'what the nodes that join may do: a contributor trains; an observer and an operator only read',
+        'role of the nodes that join: a contributor trains; an observer and an operator only read',
       )
         .choices(['contributor', 'observer', 'operator'])
         .default('contributor'),
     )
     .option(
       '--uses <n>',
-      'number of machines that may join; a machine is known by its key and may join again at any time',
+      'number of machines that may join; a machine that has joined may join again at any time',
       integer(1),
       1,
     )

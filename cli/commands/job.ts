@@ -43,13 +43,13 @@ export function registerJob(program: Command, context: Context): void {
     )
     .option(
       '--priority <number>',
-      'place of the job: a node whose invite names no job joins the open job with the highest priority',
+      'priority of the job; a node whose invite names no job joins the open job with the highest priority',
       integer(-MAX_PRIORITY, MAX_PRIORITY),
       0,
     )
     .option(
       '--after <job>',
-      'keep the job in the queue until this other job has ended, by itself or stopped (default: the job opens at once)',
+      'keep the new job in a queue until this other job has finished or was stopped (default: open the new job at once)',
     )
     .action((file: string, options: CreateOptions) => create(context, file, options));
   add('list', 'list the jobs with their phase, round and loss').action((options: CommonOptions) =>
@@ -61,11 +61,11 @@ export function registerJob(program: Command, context: Context): void {
   for (const [action, text] of [
     ['pause', 'pause a job after its current round, until it is resumed'],
     ['resume', 'continue a paused job, or open a queued one'],
-    ['stop', 'end a job for good; its checkpoints stay'],
+    ['stop', 'end a job for good; its checkpoints are kept'],
   ] as const) {
     add(action, text)
       .argument(...JOB_ARGUMENT)
-      .option('--reason <text>', 'reason that the status of the job shows (default: none)', '')
+      .option('--reason <text>', 'text that "swarm status" shows as the reason (default: none)', '')
       .action((id: string | undefined, options: CommonOptions & { reason: string }) =>
         act(context, id, action, options),
       );

@@ -61,7 +61,7 @@ export function registerNode(program: Command, context: Context): void {
     .option('--name <name>', 'name of this node that other peers see (default: made from its peer id)')
     .option(
       '--listen <multiaddr>',
-      'address to listen on; repeatable (default: /ip4/0.0.0.0/tcp/0, any free TCP port)',
+      'address to listen on; repeatable (default: /ip4/0.0.0.0/tcp/0, which means any free TCP port)',
       listenAddress,
     )
     .option('--no-mdns', 'do not look for peers on the local network (mDNS)')
@@ -85,11 +85,11 @@ export function registerNode(program: Command, context: Context): void {
       '--score',
       'compute scores of updates for the coordinator; needs an invite with the role operator',
     )
-    .option('--max-base <GiB>', 'largest base model to download, in GiB (default: 32)', number(0))
-    .option('--max-disk <GiB>', 'disk space to lend, in GiB (default: 100)', number(0))
+    .option('--max-base <GiB>', 'maximum size of a base model to download, in GiB (default: 32)', number(0))
+    .option('--max-disk <GiB>', 'maximum disk space to use, in GiB (default: 100)', number(0))
     .option(
       '--max-memory <GiB>',
-      "memory to lend, in GiB (default: four fifths of the machine's memory)",
+      "maximum memory to use, in GiB (default: four fifths of the machine's memory)",
       number(0),
     )
     .addOption(logLevelOption())

@@ -17,8 +17,8 @@ import { banLines, peerLines, receiptLines } from '../views/peers.ts';
  */
 const SUFFIX_CHARACTERS = 4;
 
-/** Help text: the ways to name a node on the command line. */
-const NODE = 'its name, its peer id or the end of the peer id';
+/** Help text of an argument that names a node. */
+const NODE = 'name of the node, its peer id or the end of the peer id';
 
 interface CommonOptions {
   home?: string;
@@ -43,7 +43,7 @@ export function registerPeers(program: Command, context: Context): void {
     .description("list, ban and pardon the nodes of the coordinator's jobs")
     .option(
       '--why <peer>',
-      `show the standing, the strikes and the outcome of every update of one node, with the reasons; name the node by ${NODE}`,
+      `show the standing, the strikes and the outcome of every update of one node, with the reasons; <peer> is the ${NODE}`,
     )
     .addOption(homeOption())
     .addOption(jsonOption())
@@ -55,7 +55,10 @@ export function registerPeers(program: Command, context: Context): void {
       .command(name)
       .description(text)
       .argument('<peer>', NODE)
-      .option('--job <job>', 'only in this job, by its name or digest (default: in all jobs)')
+      .option(
+        '--job <job>',
+        'apply the command only to this job, given by its name or digest (default: to all jobs)',
+      )
       .option('--yes', 'do not ask for confirmation on a terminal')
       .addOption(homeOption())
       .addOption(jsonOption());

@@ -73,18 +73,23 @@ export function registerServe(program: Command, context: Context): void {
       "maximum length of a sequence in tokens (default: the model's context, at most 8192)",
       integer(16),
     )
-    .option('--parallel <n>', 'sequences that are computed at the same time', integer(1, 256), 8)
+    .option('--parallel <n>', 'number of sequences that are computed at the same time', integer(1, 256), 8)
     .option(
       '--cache-mb <n>',
       'memory for the keys and values of sequences and for the prefix cache, in MiB',
       integer(1),
       1024,
     )
-    .option('--max-adapters <n>', 'largest number of adapters in memory', integer(1, 4096), 16)
-    .option('--max-unanswered <n>', 'largest number of unanswered sequences', integer(1, 100_000), 1024)
+    .option('--max-adapters <n>', 'maximum number of adapters in memory', integer(1, 4096), 16)
+    .option(
+      '--max-unanswered <n>',
+      'maximum number of sequences that wait or are computed; beyond it, the server refuses requests',
+      integer(1, 100_000),
+      1024,
+    )
     .option(
       '--max-per-client <n>',
-      'largest number of unanswered sequences of one client: an API key or, without keys, an address',
+      'the same maximum for each client: an API key or, without keys, a network address',
       integer(1, 100_000),
       256,
     )

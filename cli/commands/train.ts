@@ -34,7 +34,7 @@ export function registerTrain(program: Command, context: Context): void {
     .description('fine-tune a model on this machine alone, without a swarm')
     .optionsGroup('Basic:')
     .option('--model <model>', `base model: ${BASE_MODEL}`)
-    .option('--data <path...>', `training data: ${DATA_FILES}`, collect)
+    .option('--data <path...>', `training data, as ${DATA_FILES}`, collect)
     .option('--output <dir>', 'folder for the PEFT adapter and the checkpoints of the run')
     .addOption(
       choice(
@@ -61,7 +61,7 @@ export function registerTrain(program: Command, context: Context): void {
     .option('--force', 'overwrite files in the output folder')
     .option(
       '--config <file>',
-      'YAML file with settings: the keys of a job file, and a block "run" (docs/training.md); flags override it',
+      'YAML file with settings: the keys of a job file, and a section "run" (docs/training.md); flags override the file',
     )
     .option(
       '--seed <n>',
