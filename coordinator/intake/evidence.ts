@@ -3,8 +3,9 @@ import { encodeCbor } from '../../protocol/cbor.ts';
 import type { Update } from '../../protocol/messages.ts';
 
 /**
- * A signed update without its inline payload, a few hundred bytes long. Together with the payload's blob it still
- * proves who sent which update. The signature covers the inline payload, so verification first puts the payload back.
+ * A signed update without its inline payload, a few hundred bytes long. Together with the payload's blob, it still
+ * proves who sent which update. The signature covers the inline payload, so the payload must be put back before the
+ * signature can be verified (`restoreEnvelope`).
  */
 interface Evidence {
   kind: string;
@@ -14,7 +15,9 @@ interface Evidence {
   inlined: boolean;
 }
 
-/** Removes the inline payload from a signed update and encodes the rest as evidence. @param envelope a verified update */
+/**
+ * Removes the inline payload from a signed update and encodes the rest as evidence. @param envelope a verified update
+ */
 export function keepEvidence(envelope: Uint8Array): Uint8Array {
   const { kind, author, body, signature } = decode<Omit<Evidence, 'inlined'>>(envelope);
   const update = decode<Update>(body);
@@ -23,7 +26,7 @@ export function keepEvidence(envelope: Uint8Array): Uint8Array {
   return encodeCbor({ kind, author, body: bare, signature, inlined } satisfies Evidence);
 }
 
-/** Returns whether two updates by one author say the same. They may differ in how the payload is sent. */
+/** Returns whether an update equals an earlier one of its author. Only one of the two may have its payload inline. */
 export function saysTheSame(update: Update, evidence: Uint8Array): boolean {
   const bare = encodeCbor({ ...update, inline: null });
   return Buffer.compare(bare, decode<Evidence>(evidence).body) === 0;

@@ -11,7 +11,7 @@ import type { ReceiptCode } from '../../protocol/receipts.ts';
 import { type Verified, verifyMessage } from '../../protocol/signing.ts';
 import type { RoundFacts } from '../store/store.ts';
 
-/** Reason for refusing an update. The code is for the author's program, and the detail is for people. */
+/** Reason for refusing an update. The author's program reads the code, and people read the detail. */
 export interface Refusal {
   readonly code: ReceiptCode;
   readonly detail: string;
@@ -21,30 +21,30 @@ export interface Refusal {
 export interface HeaderFacts {
   readonly job: string;
   readonly term: number;
-  /** The round whose merge an update would join if it arrived now; null when the job merges no more updates. */
+  /** The round whose merge an update would join if it arrived now; null if the job merges no more updates. */
   readonly mergeRound: number | null;
-  /** Number of predicted tokens in a row. */
+  /** Maximum number of predicted tokens in a row. */
   readonly sequenceLength: number;
   /** Number of rows in an optimiser step. */
   readonly batchSize: number;
   readonly layout: AdapterLayout;
-  /** The round that the update names; null when it has not opened or is too old. */
+  /** The round that the update names; null if it has not opened or is too old. */
   readonly round: RoundFacts | null;
   /** Whether the author is a member of the job. */
   readonly admitted: boolean;
   /**
-   * Whether a different update of the author for that round is recorded or being checked. Also true if the author is
-   * excluded from the round because it signed two different updates.
+   * Whether a different update of the author for the same round is recorded or being checked. Also true if the author
+   * has been excluded from the round because it signed two different updates.
    */
   readonly conflicts: boolean;
 }
 
-/** Refusal of an update whose author is not a member of the job, or no longer is. */
+/** Refusal of an update whose author is not a member of the job now. */
 export const NOT_ADMITTED: Refusal = { code: 'not-admitted', detail: 'the node has not joined this job' };
 
 type Check = (update: Update, author: string, facts: HeaderFacts) => Refusal | null;
 
-/** Reads and verifies a message of the updates topic. The author of a message that fails is unknown. */
+/** Reads a message of the topic `updates`, and verifies its signature. If this fails, the author is unknown. */
 export function readUpdate(bytes: Uint8Array): Verified<'update'> | Refusal {
   if (bytes.byteLength > GOSSIP_MESSAGE_BYTES) {
     return refuse('too-large', `the message has ${bytes.byteLength} bytes (limit ${GOSSIP_MESSAGE_BYTES})`);
@@ -59,7 +59,7 @@ export function readUpdate(bytes: Uint8Array): Verified<'update'> | Refusal {
   }
 }
 
-/** The claims of an unverified message. */
+/** The claims of an update whose signature has not been verified. */
 export interface ClaimedUpdate {
   /** Digest of a job. */
   readonly job: string;
@@ -74,7 +74,7 @@ const claimSchema = z.object({
   payload: z.object({ digest: digestSchema }),
 });
 
-/** Reads what a message claims to be, without verifying its signature. Returns null if the message is no update. */
+/** Reads the claims of an update without verifying its signature. Returns null if the message is not an update. */
 export function claimedUpdate(bytes: Uint8Array): ClaimedUpdate | null {
   try {
     const claim = claimSchema.parse(decode(decode<{ body: Uint8Array }>(bytes).body));
@@ -84,7 +84,7 @@ export function claimedUpdate(bytes: Uint8Array): ClaimedUpdate | null {
   }
 }
 
-/** Runs all checks that do not need the payload, cheapest first. Returns null when the header passes. */
+/** Runs all checks that do not need the payload, cheapest first. Returns null if the header passes. */
 export function checkHeader(update: Update, author: string, facts: HeaderFacts): Refusal | null {
   for (const check of CHECKS) {
     const refusal = check(update, author, facts);
@@ -176,7 +176,7 @@ const CHECKS: readonly Check[] = [
   },
 ];
 
-/** Returns whether the refusal proves that the sender broke the protocol. Gossip then lowers the sender's score. */
+/** Returns whether the refusal proves that the sender broke the protocol. Gossipsub then lowers the sender's score. */
 export function isBreach(code: ReceiptCode): boolean {
   return code === 'too-large' || code === 'malformed' || code === 'bad-signature';
 }

@@ -28,20 +28,22 @@ import { type RefusedUpdate, UpdateRecorder } from './update-recorder.ts';
 
 /**
  * Limit on messages with updates from one member. An honest node makes one update per round. It sends this update up to
- * twice over gossip and once by request.
+ * twice over gossipsub, and once by request.
  */
 export const UPDATE_QUOTA: Quota = { calls: 20, perMs: 30_000 };
 /**
- * Largest total size, in bytes, of the inline payloads that wait for their check. Updates above this size are dropped,
- * and their authors submit them again later.
+ * Maximum total size, in bytes, of the inline payloads that wait for their check. If an update exceeds it, its author
+ * gets the error BUSY and submits the update again later.
  */
 export const WAITING_BYTES = 64 * 1024 * 1024;
 
-/** Result for an update. The verdict on its header is known immediately. The receipt needs a check of the payload. */
+/**
+ * Result for an update. The verdict on its header is known immediately. The receipt follows after the payload's check.
+ */
 export interface Judged {
-  /** The verdict for gossip. */
+  /** The verdict for gossipsub. */
   readonly verdict: 'accept' | 'ignore' | 'reject';
-  /** @throws SwarmError BUSY when too many payloads are waiting for their check */
+  /** The receipt of the update. Rejects with SwarmError BUSY if too many payloads are waiting for their check. */
   readonly receipt: Promise<StoredReceipt>;
 }
 
@@ -56,8 +58,9 @@ interface Checking {
 }
 
 /**
- * Checks and records updates: first cheap checks, then the payload, then the record. Three limits bound the memory,
- * whatever arrives: a rate per peer, one update per round and assigned peer, and WAITING_BYTES in total.
+ * Checks and records updates. First come cheap checks of the header, then the check of the payload, then the record.
+ * Three limits bound the memory that peers can make the coordinator use: a rate per peer, one update per round and
+ * assigned peer, and WAITING_BYTES for all payloads together.
  */
 export class Intake {
   readonly #context: RunContext;
@@ -68,8 +71,8 @@ export class Intake {
   readonly #payloads: PayloadIntake;
   readonly #recorder: UpdateRecorder;
   /**
-   * Limits the updates of each member. The limiter remembers as many keys as a job can have members, so
-   * members do not displace each other's keys.
+   * Limits the updates of each member. The limiter remembers as many keys as a job can have members, so it does not
+   * forget the key of any member.
    */
   readonly #limiter: RateLimiter;
   /** Updates whose payloads are being checked, by round and author. */
@@ -102,7 +105,8 @@ export class Intake {
   }
 
   /**
-   * Returns the newest round for which a peer has an update that is recorded or is being checked; null if there is none.
+   * Returns the newest round for which a peer has an update that is recorded or is being checked; null if there is
+   * none.
    */
   newestRoundOf(peer: string): number | null {
     const checked = [...this.#checking.values()].flatMap(({ author, round }) =>
@@ -113,10 +117,10 @@ export class Intake {
   }
 
   /**
-   * Takes a message that should be an update.
-   * @param sender peer that sent the message in its own name: the author of a gossip message, or the caller of a
+   * Receives a message that claims to be an update.
+   * @param sender peer that sent the message in its own name: the author of a gossipsub message, or the caller of a
    *   request
-   * @param options.sealed whether the message is sealed, as all gossip is
+   * @param options.sealed whether the message is sealed, as all updates over gossipsub are
    */
   receive(bytes: Uint8Array, sender: string, { sealed }: { sealed: boolean }): Judged {
     // Check membership first, because opening the seal and verifying the signature cost more. Anyone can sign any
@@ -148,8 +152,8 @@ export class Intake {
   }
 
   /**
-   * Tells the round not to wait for a node any longer. Called when the node waits for the next round although its
-   * update of this round is missing, for example because its trainer died.
+   * Makes the round stop waiting for a node. Called when the node waits for the next round although it has not
+   * delivered its update, for example because its trainer died.
    */
   giveUp(peer: string, round: number): void {
     const { current } = this.#driver.state;
@@ -162,7 +166,7 @@ export class Intake {
 
   #judge({ author, message: update }: Verified<'update'>, envelope: Uint8Array, sender: string): Judged {
     const { digest } = update.payload;
-    // Only the author has a reason to send an update. The refusal goes to the sender.
+    // Only the author has a reason to send an update. If another peer sent it, that peer gets the refusal.
     if (sender !== author) {
       const detail = `a replay of an update of ${author}`;
       return this.#refuse({ code: 'duplicate', detail }, unreadable(sender, envelope));
@@ -204,8 +208,8 @@ export class Intake {
   }
 
   /**
-   * Returns the receipt that an update already has, or will have after the check in progress. Returns null if there is
-   * none, or if the update must be checked again.
+   * Returns the receipt that an update already has, or gets from a check in progress. Returns null if the update is
+   * new, or must be checked again.
    */
   #standing(
     update: Update,
@@ -214,14 +218,14 @@ export class Intake {
   ): Promise<StoredReceipt> | null {
     const { job, deps } = this.#context;
     if (update.job !== job) return null;
-    // The same update may arrive over two paths. Both get the same receipt.
+    // The same update may arrive twice, over gossipsub and by request. It gets one receipt.
     const isSame = earlier !== null && saysTheSame(update, earlier.evidence);
     if (isSame && 'receipt' in earlier) return earlier.receipt;
     const issued = deps.store.updates.receipt(job, author, update.payload.digest);
     if (issued?.round !== update.round) return null;
-    // The receipt `unavailable` stands even if the payload becomes available later. The author has put the update back
-    // into its error feedback and sends its content with the next round, so accepting the update now would count it
-    // twice.
+    // The receipt `unavailable` is final, even if the payload becomes available later. The author has added the update
+    // back to its error feedback, and sends its content with the next round. If the update were accepted now, it would
+    // count twice.
     const isFinal = issued.code === 'unavailable' || issued.code === 'conflicting';
     return isSame || isFinal ? Promise.resolve(issued) : null;
   }
@@ -308,19 +312,19 @@ function key(round: number, peer: string): string {
   return `${round}/${peer}`;
 }
 
-/** Describes a stranger's message, whose signature has not been checked. */
+/** Describes a message of a peer that is not a member. The signature of the message has not been checked. */
 function unverified(sender: string, bytes: Uint8Array): RefusedUpdate {
   const claim = claimedUpdate(bytes);
   if (claim === null) return unreadable(sender, bytes);
   return { peer: sender, digest: claim.payload, round: claim.round, update: null };
 }
 
-/** Describes a message whose refusal goes to its sender, because its author is unknown or did not send it. */
+/** Describes a message whose author is unknown, or is not its sender. The refusal goes to the sender. */
 function unreadable(sender: string, bytes: Uint8Array): RefusedUpdate {
   return { peer: sender, digest: sha256(bytes), update: null };
 }
 
-/** Returns a rejected promise that does not need a handler. */
+/** Returns a rejected promise that does not cause an error if nobody handles it. */
 function rejected(error: SwarmError): Promise<never> {
   const promise = Promise.reject(error);
   promise.catch(() => {});

@@ -7,23 +7,23 @@ import { BLOB_IDLE_TIMEOUT_MS } from '../../protocol/limits.ts';
 import { coordinatorError } from '../errors.ts';
 
 /**
- * Largest number of announced payloads fetched at the same time, each from a different author. A slow author therefore
- * takes up only one of these fetches, whatever it announces. A fetch holds at most 28 ranges of 1 MiB in memory
- * (net/blobs/download.ts), so all fetches together stay below 0.5 GiB. More fetches would hardly be faster: 16 authors
- * with an upstream of 2 Mbit/s already exceed the downstream of most coordinators.
+ * Maximum number of payloads that are fetched at the same time. Each fetch has a different author, so a slow author
+ * takes up only one of them. A fetch holds at most 28 ranges of 1 MiB in memory (net/blobs/download.ts), so all fetches
+ * together stay below 0.5 GiB. More fetches would hardly be faster, because 16 authors with an upstream of 2 Mbit/s
+ * already use the downstream of most coordinators.
  */
 export const FETCHES_AT_ONCE = 16;
 /**
- * Rate in bytes per second at which a fetch keeps its place in any case: 2 Mbit/s, the upstream of a slow line. A slower
- * fetch gives way when another author waits.
+ * Minimum rate, in bytes per second, with which a fetch keeps its place although another author waits. It is 2 Mbit/s,
+ * the upstream of a slow line. A slower fetch gives way to the author that waits.
  */
 export const LEAST_FETCH_RATE = 256 * 1024;
 /**
- * Longest time without a byte, in milliseconds. It is enough for one stream that fails and a second one that works.
- * Every fetch keeps its place for this time, whatever the size of its payload.
+ * Time without a byte, in milliseconds, after which a fetch fails. It is long enough for one stream that fails and a
+ * second stream that works. Every fetch keeps its place for at least this time, even if its payload is small.
  */
 export const FETCH_STALL_MS = 2 * BLOB_IDLE_TIMEOUT_MS;
-/** Pause after which an author that waits looks again for a fetch that must give way. */
+/** Pause in milliseconds between two searches for a fetch that must give way to an author that waits. */
 const LOOK_MS = 1_000;
 
 /** Returns the time, in milliseconds from its start, after which a fetch gives way to an author that waits. */
@@ -39,7 +39,7 @@ interface Payload {
 /** A fetch in progress. */
 interface Running {
   readonly digest: string;
-  /** When it gives way to others, on the monotonic clock. */
+  /** Time from which the fetch gives way to other authors, on the monotonic clock. */
   readonly dueAt: number;
   readonly giveWay: AbortController;
 }
@@ -50,13 +50,13 @@ export interface PayloadFetchesDeps {
 }
 
 /**
- * Fetches announced payloads from their authors. A fetch may take any time as long as bytes arrive. Only while another
- * author waits for its place, a fetch that is slower than LEAST_FETCH_RATE ends.
+ * Fetches announced payloads from their authors. A fetch may take any time as long as bytes arrive. But if another
+ * author waits for its place, a fetch that is slower than LEAST_FETCH_RATE is ended.
  */
 export class PayloadFetches {
   readonly #deps: PayloadFetchesDeps;
   readonly #places = new Permits(FETCHES_AT_ONCE);
-  /** One permit for each author, and one for each digest. */
+  /** One permit for each author, and one for each digest, so that no author and no blob has two fetches. */
   readonly #alone = new Permits(1);
   readonly #running = new Set<Running>();
 
@@ -66,8 +66,9 @@ export class PayloadFetches {
 
   /**
    * Fetches a payload into the blob store.
-   * @param again whether the payload is fetched even if the store has it
-   * @throws SwarmError FETCH_GAVE_WAY, DEADLINE_EXCEEDED without progress, the errors of `fetchBlob`; the signal's reason
+   * @param again whether to fetch the payload even if the blob store has it
+   * @throws SwarmError FETCH_GAVE_WAY, DEADLINE_EXCEEDED if no bytes arrive, the errors of `fetchBlob`; the signal's
+   * reason
    */
   async fetch(
     author: string,
@@ -101,8 +102,9 @@ export class PayloadFetches {
   }
 
   /**
-   * Takes three permits in this order: that of the author, that of the blob, and a place. If another author has
-   * announced the same blob and does not serve it, waiting for that author does not count as a part of the fetch.
+   * Takes three permits in this order: the permit of the author, the permit of the blob, and a place. If a fetch of the
+   * same blob from another author is stuck, this method waits for its end. This wait does not count as part of the
+   * fetch.
    */
   async #place(author: string, digest: string, signal: AbortSignal): Promise<() => void> {
     const taken: (() => void)[] = [];
@@ -130,7 +132,10 @@ export class PayloadFetches {
     }
   }
 
-  /** Waits for a permit. Meanwhile ends the slowest of the fetches that `isInTheWay` names, once it is overdue. */
+  /**
+   * Waits for a permit. Meanwhile, looks at the fetches that `isInTheWay` selects, and ends the slowest if it is
+   * overdue.
+   */
   async #endingSlow<T>(take: () => Promise<T>, isInTheWay: (running: Running) => boolean): Promise<T> {
     const { clock } = this.#deps;
     const look = (): void => {
@@ -142,7 +147,7 @@ export class PayloadFetches {
       }
       cancel = clock.after(LOOK_MS, look);
     };
-    // A free permit is taken before this timer.
+    // If a permit is free, `take` gets it before this timer runs.
     let cancel = clock.after(0, look);
     try {
       return await take();

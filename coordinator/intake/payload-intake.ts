@@ -10,11 +10,11 @@ import type { Refusal } from './header-checks.ts';
 import { PayloadFetches } from './payload-fetches.ts';
 
 /**
- * Largest number of payloads checked at once. Each payload is in memory as a whole, up to 64 MiB. A check never waits
- * for a peer, so no peer can hold up the others.
+ * Maximum number of payloads that are checked at once, because each payload is in memory as a whole (up to 64 MiB). A
+ * check never waits for a peer, so no peer can delay the checks of other peers.
  */
 export const PAYLOADS_AT_ONCE = 4;
-/** Codes of fetch errors whose cause is our own disk, not the author. */
+/** Codes of fetch errors that the coordinator's own disk causes, not the author. */
 const OWN_FAULTS: readonly string[] = ['STORE_FULL', 'WRITE_FAILED', 'HASH_FAILED'];
 
 /** Fetches and checks payloads. */
@@ -32,7 +32,7 @@ export class PayloadIntake {
    * Fetches an update's payload if it is not inline, checks that it decodes, and stores it as a durable blob.
    * @param scope protects the blob from garbage collection
    * @returns null, or the reason for refusing the payload
-   * @throws SwarmError STORE_FULL, WRITE_FAILED, HASH_FAILED: failures of our own disk, not the author's fault
+   * @throws SwarmError STORE_FULL, WRITE_FAILED, HASH_FAILED if the coordinator's own disk fails
    */
   async take(author: string, update: Update, scope: BlobScope): Promise<Refusal | null> {
     await scope.hold(update.payload.digest);
@@ -56,7 +56,7 @@ export class PayloadIntake {
       return null;
     } catch (error) {
       if (!isSwarmError(error)) throw error;
-      // The stored blob differs from the announced one, or it is gone.
+      // The stored blob differs from the announced payload, or it has been deleted.
       if (BLOB_CODES.has(error.code)) return fetchRefusal(error.code, error.message);
       if (!PAYLOAD_CODES.has(error.code)) throw error;
       deps.log.debug({ peer: author, code: error.code, bytes: size }, 'payload-refused');
@@ -67,8 +67,9 @@ export class PayloadIntake {
   }
 
   /**
-   * Fetches an announced payload from its author, also if the store has it for another reason. Otherwise an author that
-   * knows only the digest of a blob could pass the blob off as its own work, and could tell whether the store has it.
+   * Fetches an announced payload from its author, even if the blob store has the same bytes from another peer.
+   * Otherwise, an author that knows only the digest of a blob could pass the blob off as its own work, and could find
+   * out whether the store has it.
    */
   async #fetchOwn(author: string, ref: { digest: string; size: number }): Promise<Refusal | null> {
     const { job, signal, deps } = this.#context;

@@ -15,22 +15,22 @@ import { keepEvidence } from './evidence.ts';
 import type { Refusal } from './header-checks.ts';
 
 /**
- * Largest number of refusals recorded and logged per member and round. An honest node causes one or two, for example
- * when it submits an update again. Further refusals of a member, and all refusals of strangers, are counted but not
- * recorded.
+ * Maximum number of refusals that are recorded and logged for one member in one round. An honest node causes one or
+ * two, for example if it submits an update again. Further refusals of a member, and all refusals of peers that are not
+ * members, are counted but not recorded.
  */
 export const RECORDED_REFUSALS = 8;
 /**
  * Limit on recorded refusals of all members together. The limit is needed because each record waits for the disk and is
- * kept, and because becoming a member of an open job costs an attacker nothing. The first refusal of an assigned node
- * in a round does not count towards this limit, so that no other member can displace it.
+ * kept, and an attacker can make any number of members in an open job. The first refusal of an assigned node in a round
+ * does not count towards this limit, so other members cannot prevent its record.
  */
 export const ALL_REFUSALS: Quota = { calls: 512, perMs: 60_000 };
 
 /**
- * Largest total size of a job's proofs against nodes that signed two updates of a round: enough for 120 proofs with two
- * inline payloads each. Above this size, new proofs are kept without their payloads. Other peers cannot verify a proof
- * without payloads, and have to trust the coordinator.
+ * Maximum total size, in bytes, of a job's proofs against nodes that signed two updates of a round. It is enough for
+ * 120 proofs with two inline payloads each. Above this size, new proofs are kept without their payloads. Other peers
+ * cannot verify a proof without payloads, and have to trust the coordinator.
  */
 export const PROOF_BYTES = 64 * 1024 * 1024;
 
@@ -38,7 +38,7 @@ export const PROOF_BYTES = 64 * 1024 * 1024;
 export interface Conflict {
   readonly round: number;
   readonly peer: string;
-  /** Payload digests and signed messages, in the order of arrival. */
+  /** The update that arrived first: digest of its payload, its signed message, and its evidence (see evidence.ts). */
   readonly first: {
     readonly digest: string;
     readonly envelope: Uint8Array | null;
@@ -49,13 +49,13 @@ export interface Conflict {
 
 /** A refused update, and the peer that gets the refusal. */
 export interface RefusedUpdate {
-  /** The author; if the message has no valid author, the sender. */
+  /** The author of the update, or the sender if the message has no valid author. */
   readonly peer: string;
-  /** Digest of the payload; if no payload could be read, digest of the whole message. */
+  /** Digest of the payload, or of the whole message if no payload could be read. */
   readonly digest: string;
   /** The round that an unverified message claims. @default the round of `update`, or else the job's round */
   readonly round?: number;
-  /** null if the message could not be read or was not verified. */
+  /** The update; null if the message could not be read, or if its signature was not verified. */
   readonly update: Update | null;
 }
 
@@ -87,7 +87,7 @@ export class UpdateRecorder {
     this.#members = deps.members;
   }
 
-  /** Records an update that has passed every check and whose payload is a durable blob. */
+  /** Records an update that has passed all checks, and whose payload is a durable blob. */
   accept(author: string, update: Update, envelope: Uint8Array): StoredReceipt {
     const { job, stored, manifest, deps } = this.#context;
     const { state } = this.#driver;
@@ -95,8 +95,8 @@ export class UpdateRecorder {
     const { round, preset, tokens, payload, seconds, lossFirst, lossLast } = update;
     const { digest, size } = payload;
     const { current } = state;
-    // The node's speed is measured from the time when the round opened. That time is known on the monotonic clock only
-    // for the current round. For an earlier round, wall-clock times are compared.
+    // The node's speed is measured from the time when the round opened. Only for the current round is this time known
+    // on the monotonic clock. For an earlier round, use times of the wall clock.
     const taken =
       current?.number === round
         ? deps.clock.monotonic() - current.openedAt
@@ -137,8 +137,8 @@ export class UpdateRecorder {
   }
 
   /**
-   * Records two different updates of a round as proof against their author. The first update no longer counts, unless a
-   * merge has already taken it. Returns the receipt of the second update.
+   * Records two different updates of a round as proof against their author. The first update does not count any more,
+   * except if a merge has already taken it. Returns the receipt of the second update.
    */
   exclude({ round, peer, first, second }: Conflict): StoredReceipt {
     const { job, stored, manifest, deps } = this.#context;
@@ -185,7 +185,8 @@ export class UpdateRecorder {
   }
 
   /**
-   * Counts a refusal. Records the refusals of members, within limits. Refusals of strangers leave nothing in the store.
+   * Counts a refusal. If the peer is a member, also records the refusal, within limits. Refusals of other peers leave
+   * nothing in the store.
    */
   refuse(
     { code, detail: full }: Refusal,
@@ -198,7 +199,7 @@ export class UpdateRecorder {
     const receipt: StoredReceipt = { term: stored.term, round, peer, digest, code, detail, issuedAt };
     deps.meter.refusal(manifest.name, code);
     if (!this.#members.has(peer)) return receipt;
-    // The author signed this payload, so no other peer can have made it.
+    // The author signed the digest of this payload, so it is the author's own fault.
     const isMisdeed = update !== null && (code === 'bad-payload' || code === 'not-finite');
     const note = (): void => {
       if (isMisdeed) this.#ledger.noteBadPayload({ peer, round, digest });

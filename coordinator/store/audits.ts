@@ -4,27 +4,28 @@ import type { UpdateKey } from './update-key.ts';
 
 /**
  * State of an audit:
- * `held`     the update may be chosen later, when the audits may cost that much
- * `chosen`   the update is to be trained again, or is being trained again
- * `passed`, `failed`   the result
- * `dropped`  there is no result; see `reason`
+ * `held`     the audit is too expensive now, but may be chosen later
+ * `chosen`   the audit waits or is in progress
+ * `passed`, `failed`   the audit has this result
+ * `dropped`  the audit ended without a result; see `reason`
  */
 export type AuditState = 'held' | 'chosen' | 'passed' | 'failed' | 'dropped';
 
 /** The audit of one update. */
 export interface StoredAudit {
   readonly peer: string;
-  /** The round that the update was trained for. */
+  /** The round in which the update was trained. */
   readonly round: number;
   readonly state: AuditState;
-  /** The random number by which the update was drawn. The update with the greatest key is chosen first. */
+  /** The random number that decides the draw. The update with the greatest key is chosen first. */
   readonly key: number;
-  /** The round whose merge had the update. */
+  /** The round whose merge included the update. */
   readonly mergeRound: number;
-  /** The round after whose end the audit was chosen; null while the update is held. */
+  /** The audit was chosen at the end of this round; null if it is still held. */
   readonly chosenRound: number | null;
   /**
-   * The newest round when the result began to count; null before. A failed audit counts from the merge of this round on.
+   * The round that was the newest when the result began to count; null if it does not count yet. A failed audit counts
+   * from the merge of this round on.
    */
   readonly decidedRound: number | null;
   /** Number of rows that one attempt trains. */
@@ -35,13 +36,13 @@ export interface StoredAudit {
   readonly closeness: number | null;
   /** Balance of the halves of the steps in the update; null without a result. See lora/update/closeness.ts. */
   readonly balance: number | null;
-  /** Time that the last attempt took. */
+  /** Duration of the last attempt in seconds; null if there was none. */
   readonly seconds: number | null;
-  /** Why the audit was dropped; empty for any other state. */
+  /** Reason why the audit was dropped; empty in any other state. */
   readonly reason: string;
 }
 
-/** How an audit ended. */
+/** Final state of an audit, with its figures. */
 export type AuditResult = Pick<StoredAudit, 'state' | 'closeness' | 'balance' | 'seconds' | 'reason'>;
 
 /** The random bytes drawn at the end of a round, and the rows that the job had trained by then. */
@@ -79,7 +80,7 @@ export class AuditTable {
     insertInto(this.#db, 'audits', { job, ...audit, state: 'held' });
   }
 
-  /** Deletes a held update, because another one has a greater key. */
+  /** Deletes a held audit, because another audit has a greater key. */
   remove(job: string, { peer, round }: UpdateKey): void {
     this.#db.run('DELETE FROM audits WHERE job = ? AND round = ? AND peer = ?', job, round, peer);
   }
@@ -94,7 +95,7 @@ export class AuditTable {
     this.#db.run(sql, job, round, peer);
   }
 
-  /** Records how an audit ended. */
+  /** Records the end of an audit. */
   finish(
     job: string,
     { peer, round }: UpdateKey,
@@ -103,7 +104,7 @@ export class AuditTable {
     updateRows(this.#db, 'audits', { job, round, peer }, { ...result });
   }
 
-  /** Makes a failed audit count. */
+  /** Records that a failed audit counts, because the coordinator's own results can be trusted (see `isTrusted`). */
   decide(job: string, { peer, round }: UpdateKey, decidedRound: number): void {
     updateRows(this.#db, 'audits', { job, round, peer }, { decidedRound });
   }
@@ -139,7 +140,7 @@ export class AuditTable {
       .map((row) => fromRow(row));
   }
 
-  /** Returns the number of rows of all attempts, and of the chosen audits that have none yet. */
+  /** Returns the number of rows of all attempts so far, plus the rows of chosen audits without an attempt yet. */
   spent(job: string): number {
     const row = this.#db.one(
       `SELECT coalesce(sum(rows * max(attempts, CASE state WHEN 'chosen' THEN 1 ELSE 0 END)), 0) AS rows

@@ -1,24 +1,27 @@
 import type { Database } from '../../storage/database.ts';
 import { fromRow, insertInto } from './fields.ts';
 
-/** `proof`: two signed updates of one round; `strikes`: too many suspensions; `operator`: the operator's decision. */
+/**
+ * `proof`: a peer signed two different updates of one round. `strikes`: the person was suspended too often. `operator`:
+ * the operator decided to ban the person.
+ */
 type BanCause = 'proof' | 'strikes' | 'operator';
 
-/** A person that may not take part. */
+/** The ban of a person. */
 export interface StoredBan {
   readonly id: number;
-  /** The peer that was banned, and who answered for it. Other peers of this person are banned too. */
+  /** The peer that was banned. All other peers of `person`, who answers for this peer, are banned too. */
   readonly peer: string;
   readonly person: string;
-  /** The only job of the ban; null: all jobs of the coordinator. */
+  /** The job from which the person is banned; null for all jobs of the coordinator. */
   readonly job: string | null;
   readonly cause: BanCause;
   /** Reason, for people. */
   readonly reason: string;
   readonly at: number;
-  /** When the ban ends; null: never. */
+  /** Time at which the ban ends; null if it never ends. */
   readonly until: number | null;
-  /** When the operator lifted the ban; null if it was not lifted. */
+  /** Time at which the operator lifted the ban; null if it was not lifted. */
   readonly pardonedAt: number | null;
 }
 
@@ -34,7 +37,10 @@ export class BanTable {
     insertInto(this.#db, 'bans', { ...ban });
   }
 
-  /** Returns the ban of a person in a job that ends last; null if the person may take part. @param now ms since the epoch */
+  /**
+   * Returns the ban of a person in a job that ends last; null if the person may take part. @param now ms since the
+   * epoch
+   */
   find(job: string, { peer, person }: { peer: string; person: string }, now: number): StoredBan | null {
     const row = this.#db.one(
       `SELECT * FROM bans WHERE (peer = ? OR person = ?) AND (job IS NULL OR job = ?)
@@ -59,7 +65,7 @@ export class BanTable {
       .map((row) => fromRow(row));
   }
 
-  /** Returns all bans of a person, also those that are over, oldest first. */
+  /** Returns all bans of a person, including bans that are over, oldest first. */
   of({ peer, person }: { peer: string; person: string }): StoredBan[] {
     return this.#db
       .all('SELECT * FROM bans WHERE peer = ? OR person = ? ORDER BY id', peer, person)
@@ -68,8 +74,8 @@ export class BanTable {
 
   /**
    * Lifts the bans of a person.
-   * @param job lifts only those of this job; null: lifts all
-   * @returns how many were in force
+   * @param job the job whose bans are lifted; null for all bans of the person
+   * @returns the number of lifted bans that were in force
    */
   pardon(who: { peer: string; person: string }, job: string | null, at: number): number {
     const inForce = this.of(who).filter(

@@ -3,12 +3,12 @@ import type { UnusedBlobs } from '../../storage/blob-collector.ts';
 import type { Database } from '../../storage/database.ts';
 
 /**
- * A job's reason to keep a blob:
- * `job`      its base, its data and the bodies of its checkpoints, for as long as the job exists
- * `adapter`  a checkpoint's weights
- * `step`     a checkpoint's delta, and the delta's quantisation error
- * `update`   an update's payload
- * `audit`    payload and parent's weights of an update that may be trained again
+ * A job's reason to keep a blob. The blob contains
+ * `job`      the base, the data or the body of a checkpoint, which are kept as long as the job exists
+ * `adapter`  the weights of a checkpoint
+ * `step`     the delta of a checkpoint, or the quantisation error of the delta
+ * `update`   the payload of an update
+ * `audit`    the payload of an update that may be audited, or the weights from which it was trained
  */
 export type BlobUse = 'job' | 'adapter' | 'step' | 'update' | 'audit';
 
@@ -17,7 +17,7 @@ export function jobBlobs({ base, data }: Manifest): string[] {
   return [...base.files, ...data.shards].map(({ digest }) => digest);
 }
 
-/** Tables of the blobs that jobs need, and of blobs that may be in the blob store although no job needs them. */
+/** Lists of the blobs that jobs need, and of the blobs that garbage collection may delete. */
 export class BlobTable implements UnusedBlobs {
   readonly #db: Database;
 
@@ -25,7 +25,7 @@ export class BlobTable implements UnusedBlobs {
     this.#db = db;
   }
 
-  /** Records that a job needs blobs. The caller must be in the transaction of the row that names the blobs. */
+  /** Records that a job needs blobs. Must be called in the transaction that writes the row with their digests. */
   use(job: string, use: BlobUse, round: number, digests: readonly string[]): void {
     for (const digest of digests) {
       this.#db.run(
@@ -39,7 +39,9 @@ export class BlobTable implements UnusedBlobs {
     }
   }
 
-  /** Ends the uses in the rounds `first` to `last`. The next sweep deletes the blobs unless another use remains. */
+  /**
+   * Ends the uses in the rounds `first` to `last`. The next garbage collection deletes blobs that have no other use.
+   */
   release(job: string, use: BlobUse, first: number, last: number): void {
     const range = [job, use, first, last] as const;
     const which = 'job = ? AND use = ? AND round BETWEEN ? AND ?';
@@ -50,7 +52,7 @@ export class BlobTable implements UnusedBlobs {
     this.#db.run(`DELETE FROM blob_uses WHERE ${which}`, ...range);
   }
 
-  /** Returns the reasons of all jobs to keep a blob. The round is 0 if the blob belongs to the whole job. */
+  /** Returns the reasons of all jobs to keep a blob. The round is 0 if the whole job needs the blob. */
   usesOf(digest: string): { job: string; use: BlobUse; round: number }[] {
     return this.#db
       .all('SELECT job, use, round FROM blob_uses WHERE digest = ?', digest)

@@ -8,7 +8,9 @@ export interface StoredConflict {
   /** The signed updates in the order of their arrival. */
   readonly first: Uint8Array;
   readonly second: Uint8Array;
-  /** Whether anybody can verify both signatures. false if inline payloads were removed, because proofs had no space left. */
+  /**
+   * Whether anybody can verify both signatures. false if inline payloads were removed because of the limit PROOF_BYTES.
+   */
   readonly complete: boolean;
   readonly recordedAt: number;
 }

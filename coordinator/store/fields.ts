@@ -1,8 +1,8 @@
-/** Rows as objects. A column `found_in` is the field `foundIn`. */
+/** Converts rows of the database to objects and back. The column `found_in` becomes the field `foundIn`. */
 import type { SQLInputValue } from 'node:sqlite';
 import type { Database, Row } from '../../storage/database.ts';
 
-/** Fields of the columns that were read so far, and the columns of the fields that were written. */
+/** Caches of the conversions: the field of each column name, and (in `columnOf`) the column of each field name. */
 const fieldOf = new Map<string, string>();
 const columnOf = new Map<string, string>();
 

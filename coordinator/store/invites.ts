@@ -2,9 +2,9 @@ import type { Role } from '../../protocol/rpc.ts';
 import type { Database } from '../../storage/database.ts';
 import { fromRow, insertInto, updateRows } from './fields.ts';
 
-/** A personal invite. The store has no token, only its digest. */
+/** A personal invite. The store has only the digest of its token, not the token itself. */
 export interface StoredInvite {
-  /** Random id, which is no secret. */
+  /** Random id, which is not secret. */
   readonly id: string;
   readonly name: string | null;
   readonly role: Role;
@@ -54,7 +54,9 @@ export class InviteTable {
     updateRows(this.#db, 'invites', { job, id }, { revokedAt: at });
   }
 
-  /** Binds a peer to an invite. If the peer is already bound to it, this binding becomes its newest one. */
+  /**
+   * Binds a peer to an invite. If the peer is already bound to this invite, the invite becomes the one it used last.
+   */
   bind(job: string, { invite, peer, boundAt }: StoredBinding): void {
     this.#db.run(
       `INSERT INTO invite_peers (job, invite, peer, bound_at) VALUES (?, ?, ?, ?)
@@ -84,7 +86,7 @@ export class InviteTable {
     updateRows(this.#db, 'jobs', { job }, changes);
   }
 
-  /** Returns null if the shared invite of a job is not revoked. */
+  /** Returns the revoked shared invite of a job; null if the shared invite is not revoked. */
   revokedShared(job: string): RevokedShared | null {
     const row = this.#db.one(
       'SELECT shared_revoked_at, shared_digest FROM jobs WHERE job = ? AND shared_revoked_at IS NOT NULL',

@@ -2,7 +2,7 @@ import type { Database } from '../../storage/database.ts';
 
 /** The secret keys of a job. */
 export interface StoredKeys {
-  /** Private key that opens what nodes seal. */
+  /** Private key that decrypts the messages that nodes seal. */
   readonly seal: Uint8Array;
   /** Id of the key under which heads are encrypted. */
   readonly id: number;
@@ -18,7 +18,7 @@ export class KeyTable {
     this.#db = db;
   }
 
-  /** Returns null for a job of a version that had no keys. */
+  /** Returns the keys of a job; null if a version of this program without such keys created the job. */
   find(job: string): StoredKeys | null {
     const row = this.#db.one('SELECT seal, key_id, key FROM job_keys WHERE job = ?', job);
     return row && { seal: row.seal as Uint8Array, id: row.key_id as number, key: row.key as Uint8Array };

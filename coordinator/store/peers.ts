@@ -7,12 +7,12 @@ export interface StoredPeer {
   readonly name: string;
   readonly agent: string;
   readonly engine: string;
-  /** Tokens per second, measured over whole rounds; 0 while unmeasured. */
+  /** Tokens per second, measured over whole rounds; 0 if the speed has not been measured. */
   readonly speed: number;
   readonly joinedAt: number;
-  /** Whether the peer said that it leaves. false if it fell silent. */
+  /** Whether the absent peer announced that it leaves. false if its heartbeats stopped. */
   readonly saidGoodbye: boolean;
-  /** Id of the personal invite with which the peer joined; null without one. See `personOf`. */
+  /** Id of the personal invite with which the peer joined; null if it joined without one. See `personOf`. */
   readonly invite: string | null;
   readonly role: Role;
 }

@@ -13,7 +13,7 @@ export interface StoredRound {
   readonly outcome: RoundOutcome | null;
 }
 
-/** Facts about a round that its updates are checked against. */
+/** Facts about a round. Its updates are checked against them. */
 export type RoundFacts = Pick<StoredRound, 'round' | 'parent' | 'preset' | 'openedAt' | 'assignments'>;
 
 /** `refused`: the gate refused the merge; `short`: there were too few updates. Both are null rounds. */
@@ -24,10 +24,10 @@ export interface NewCheckpoint {
   readonly digest: string;
   /** Signed checkpoint. */
   readonly envelope: Uint8Array;
-  /** Digest of the blob with the error feedback of the published deltas; null means zero, as at the start. */
+  /** Digest of the blob with the part of the adapter that the published deltas have left out; null if it is zero. */
   readonly residual: string | null;
   readonly heldOutLoss: number | null;
-  /** Of a roll-back: the earlier round whose checkpoint has the same adapter. null for every other checkpoint. */
+  /** Round of the checkpoint whose adapter this roll-back restored; null if this checkpoint is no roll-back. */
   readonly restores: number | null;
 }
 
@@ -36,7 +36,7 @@ export type Weights = 'held' | 'leaving' | 'gone';
 
 export type StoredCheckpoint = NewCheckpoint & { readonly weights: Weights };
 
-/** A checkpoint with its weights. */
+/** A checkpoint whose weights are kept. */
 export interface HeldCheckpoint {
   readonly round: number;
   /** Number of checkpoints before it in the job. */
@@ -64,7 +64,7 @@ export class RoundTable {
     updateRows(this.#db, 'rounds', { job, round }, { outcome });
   }
 
-  /** Records that the authors of a round's merge were judged. @param isClear whether its scores were clear */
+  /** Records that the updates of a round's merge have been judged. @param isClear whether the scores were clear */
   setJudged(job: string, round: number, isClear: boolean): void {
     updateRows(this.#db, 'rounds', { job, round }, { scoresClear: isClear ? 1 : 0 });
   }
@@ -80,7 +80,7 @@ export class RoundTable {
     return (this.#db.one(sql, job)?.round as number | undefined) ?? 0;
   }
 
-  /** Returns the number of the newest round; 0 if no round has opened. Unlike `newest`, it does not read the round itself. */
+  /** Returns the number of the newest round; 0 if no round has opened. This is faster than `newest`. */
   newestNumber(job: string): number {
     const row = this.#db.one('SELECT round FROM rounds WHERE job = ? ORDER BY round DESC LIMIT 1', job);
     return (row?.round as number | undefined) ?? 0;
@@ -104,7 +104,10 @@ export class RoundTable {
     return row!.n as number;
   }
 
-  /** Returns the number of rounds that the gate refused since the newest checkpoint, or since a later resume of the job. */
+  /**
+   * Returns the number of rounds that the gate refused since the newest checkpoint and since the last resume of the
+   * job.
+   */
   refusals(job: string): number {
     const row = this.#db.one(
       `SELECT count(*) AS n FROM rounds JOIN jobs USING (job)
@@ -116,8 +119,8 @@ export class RoundTable {
   }
 
   /**
-   * Returns how many of the newest rounds in a row ended with too few updates. Counts no round before the last resume
-   * of the job.
+   * Returns the number of newest rounds in a row that ended with too few updates. Rounds before the last resume of the
+   * job do not count.
    */
   shortRounds(job: string): number {
     const row = this.#db.one(
@@ -147,7 +150,7 @@ export class RoundTable {
       .map((row) => fromRow(row));
   }
 
-  /** Marks a checkpoint's weights as released. This is the first of two steps of deleting them. */
+  /** Marks a checkpoint's weights as released. This is the first of two steps that delete them. */
   releaseWeights(job: string, round: number): void {
     this.#setWeights(job, round, 'leaving');
   }
@@ -159,7 +162,7 @@ export class RoundTable {
       .map(({ round }) => round as number);
   }
 
-  /** Marks a checkpoint's weights as deleted, after its folder has been emptied. This is the second of two steps. */
+  /** Marks a checkpoint's weights as deleted, after they have been deleted from its folder. This is the second step. */
   markWeightsGone(job: string, round: number): void {
     this.#setWeights(job, round, 'gone');
   }
@@ -180,9 +183,9 @@ export class RoundTable {
   }
 
   /**
-   * Returns the best checkpoint since the newest roll-back: the one with the lowest held-out loss, and the earliest of
-   * several with the same loss. The roll-back itself counts. Checkpoints before it do not count, because an operator may
-   * have restored one of them although another one had a lower loss. Returns null if no loss was measured.
+   * Returns the checkpoint with the lowest held-out loss since the newest roll-back, and the earliest of several with
+   * the same loss. The roll-back itself counts. Checkpoints before the roll-back do not count, because the operator may
+   * have restored an adapter although another checkpoint had a lower loss. Returns null if no loss was measured.
    */
   best(job: string): StoredCheckpoint | null {
     const row = this.#db.one(
@@ -195,7 +198,7 @@ export class RoundTable {
     return row && fromRow(row);
   }
 
-  /** Returns the checkpoint with the lowest held-out loss of all; null if no loss was measured. */
+  /** Returns the checkpoint of the whole job with the lowest held-out loss; null if no loss was measured. */
   lowestLoss(job: string): StoredCheckpoint | null {
     const row = this.#db.one(
       `SELECT * FROM checkpoints WHERE job = ? AND held_out_loss IS NOT NULL

@@ -4,18 +4,18 @@ import { fromRow, insertInto } from './fields.ts';
 /** Figures of an update, and the belief in its author. See lora/update/score.ts and merge/belief.ts. */
 export interface StoredScore {
   readonly peer: string;
-  /** The round that the update was trained for. */
+  /** The round in which the update was trained. */
   readonly round: number;
-  /** The round whose merge has the update. */
+  /** The round whose merge included the update, or left it out. */
   readonly mergeRound: number;
-  /** null: the update was not scored. */
+  /** Measured figures, in nats per token; null if the update was not scored. */
   readonly figures: {
     readonly effect: number;
     readonly effectError: number;
     readonly gain: number;
-    /** Decrease of the loss on random rows if the whole update is applied; null if it was not measured. */
+    /** Measured decrease of the loss on random rows after the whole update was applied; null if it was not measured. */
     readonly exact: number | null;
-    /** Number of rows of the author's interval that the gain was measured on. */
+    /** Number of rows of the author's interval on which the gain was measured. */
     readonly ownRows: number;
   } | null;
   /** Number from 0 to 1 that compares effect and gain with the medians of the round (`sharesOf`); null if unknown. */
@@ -26,11 +26,11 @@ export interface StoredScore {
   readonly isHarmful: boolean;
 }
 
-/** A score as a row of the table. A score without figures has no effect. */
+/** The figures of a score. In a row of the table, they are columns. A row without figures has the effect null. */
 type Figures = NonNullable<StoredScore['figures']>;
 type ScoreRow = Omit<StoredScore, 'figures'> & Omit<Figures, 'effect'> & { readonly effect: number | null };
 
-/** Scores of updates, and the seeds that chose the rows for them. */
+/** Scores of updates, and the seeds that chose the rows on which they were measured. */
 export class ScoreTable {
   readonly #db: Database;
 
@@ -53,7 +53,7 @@ export class ScoreTable {
     insertInto(this.#db, 'scores', { job, ...score, ...(figures ?? { ownRows: 0 }), isHarmful });
   }
 
-  /** Returns the scores of a merge, sorted by peer and round; empty if it was not scored. */
+  /** Returns the scores of the updates of a merge, sorted by peer and round; empty if they were not scored. */
   ofMerge(job: string, mergeRound: number): StoredScore[] {
     return this.#db
       .all(
@@ -76,7 +76,7 @@ export class ScoreTable {
       .map(readScore);
   }
 
-  /** Returns the number of a peer's known shares in merges after `after`, up to and with `last`. */
+  /** Returns the number of a peer's known shares in the merges of the rounds from `after` + 1 to `last`. */
   countShares(job: string, peer: string, { after, last }: { after: number; last: number }): number {
     const row = this.#db.one(
       `SELECT count(*) AS n FROM scores WHERE job = ? AND peer = ? AND merge_round > ? AND merge_round <= ?
@@ -90,8 +90,8 @@ export class ScoreTable {
   }
 
   /**
-   * Returns a peer's known shares in merges before `mergeRound`, newest first. The share of an update is 0 if an audit
-   * of it has failed by then.
+   * Returns a peer's known shares in merges before round `before`, newest first. The share of an update is 0 if its
+   * audit had failed by then.
    */
   shares(job: string, peer: string, { before, limit }: { before: number; limit: number }): number[] {
     return this.#db

@@ -31,7 +31,10 @@ export type { StoredScore } from './scores.ts';
 export type { StoredStrike } from './strikes.ts';
 export type { Fate, StoredReceipt, StoredUpdate } from './updates.ts';
 
-/** The SQLite database of a coordinator: all that it must know after a restart. Large values are blobs, named by digest. */
+/**
+ * The SQLite database of a coordinator, with all that the coordinator must know after a restart. Large values are in
+ * the blob store, and the database has their digests.
+ */
 export class Store {
   readonly jobs: JobTable;
   readonly keys: KeyTable;
@@ -49,7 +52,7 @@ export class Store {
   readonly #db: Database;
 
   /**
-   * @param path of the SQLite file, or ":memory:"
+   * @param path path of the SQLite file, or ":memory:"
    * @throws SwarmError STORE_NEWER, STORE_CORRUPT, STORE_REFUSED
    */
   constructor(path: string) {
@@ -69,14 +72,14 @@ export class Store {
     this.blobs = new BlobTable(this.#db);
   }
 
-  /** Makes all writes of `work` durable, or none of them. */
+  /** Runs `work` in a transaction: all its writes become durable, or none. */
   transaction<T>(work: () => T): T {
     return this.#db.transaction(work);
   }
 
   /**
-   * Tests whether the database can be written, with a write that changes nothing.
-   * @throws SwarmError, e.g. STORE_FULL
+   * Tests whether the database accepts writes, with a write that changes nothing.
+   * @throws SwarmError if it does not, for example STORE_FULL
    */
   probe(): void {
     this.#db.transaction(() => this.#db.run('UPDATE jobs SET term = term'));

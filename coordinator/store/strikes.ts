@@ -2,22 +2,22 @@ import type { StrikeKind } from '../../monitor/job-events.ts';
 import type { Database, Row } from '../../storage/database.ts';
 import { fromRow, insertInto } from './fields.ts';
 
-/** A recorded misdeed of a person, and what shows it. */
+/** A recorded misdeed of a person, with its evidence. */
 export interface StoredStrike {
   readonly peer: string;
-  /** Who answers for the peer. See `personOf`. */
+  /** The person who answers for the peer. See `personOf`. */
   readonly person: string;
   readonly kind: StrikeKind;
-  /** The round of the update that is the misdeed. */
+  /** The round of the misdeed, in which its update was trained. */
   readonly round: number;
-  /** The newest round that had opened when the misdeed was found. */
+  /** The round that was the newest when the coordinator found the misdeed. */
   readonly foundIn: number;
-  /** Digest of the update's payload; null if the misdeed is not a single update. */
+  /** Digest of the update's payload; null if the misdeed does not consist of one update. */
   readonly digest: string | null;
   /** Figures that show the misdeed, for example effect and standard error. */
   readonly figures: Readonly<Record<string, number>>;
   readonly at: number;
-  /** When the operator pardoned the person; null if the strike counts. */
+  /** Time at which the operator pardoned the person; null if the strike still counts. */
   readonly pardonedAt: number | null;
 }
 
@@ -38,14 +38,14 @@ export class StrikeTable {
   insert(job: string, strike: Omit<StoredStrike, 'pardonedAt'>): boolean {
     const known = 'SELECT 1 FROM strikes WHERE job = ? AND peer = ? AND round = ? AND kind = ?';
     if (this.#db.one(known, job, strike.peer, strike.round, strike.kind) !== null) return false;
-    // JSON holds finite numbers only. A figure that is not finite is no evidence, so it is left out.
+    // Leave out figures that are not finite, because JSON cannot hold them.
     const figures = Object.entries(strike.figures).filter(([, value]) => Number.isFinite(value));
     const stored = { ...strike, figures: JSON.stringify(Object.fromEntries(figures)) };
     insertInto(this.#db, 'strikes', { job, ...stored });
     return true;
   }
 
-  /** Remembers an update whose payload does not decode, until a round ends. One for each peer and round is enough. */
+  /** Remembers an update whose payload does not decode, until a round ends. Keeps only the first per peer and round. */
   noteBadPayload(job: string, { peer, round, digest }: BadPayload): void {
     const sql = 'INSERT OR IGNORE INTO bad_payloads (job, round, peer, digest) VALUES (?, ?, ?, ?)';
     this.#db.run(sql, job, round, peer, digest);
@@ -59,8 +59,8 @@ export class StrikeTable {
   }
 
   /**
-   * Returns the strikes of a person in the order of recording. Includes those of the peer from a time when it belonged to
-   * another person.
+   * Returns the strikes of a person in the order of recording. Includes strikes of the peer from the time when another
+   * person answered for it.
    */
   of(job: string, { peer, person }: { peer: string; person: string }): StoredStrike[] {
     return this.#db
@@ -84,7 +84,9 @@ export class StrikeTable {
     return new Set(rows.map(({ who }) => who as string));
   }
 
-  /** Marks the strikes of a person as pardoned, so that they no longer count. Returns how many there were. */
+  /**
+   * Marks the strikes of a person as pardoned, so that they do not count any more. Returns the number of these strikes.
+   */
   pardon(job: string, { peer, person }: { peer: string; person: string }, at: number): number {
     const counting = this.of(job, { peer, person }).filter(({ pardonedAt }) => pardonedAt === null);
     this.#db.run(

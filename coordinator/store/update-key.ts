@@ -1,4 +1,4 @@
-/** Names an update of a job: its author, and the round that it was trained for. */
+/** Identifies an update of a job by its author and the round in which it was trained. */
 export interface UpdateKey {
   readonly peer: string;
   readonly round: number;

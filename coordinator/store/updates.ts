@@ -4,7 +4,7 @@ import type { Preset } from '../round/plan.ts';
 import { fromRow, insertInto, updateRows } from './fields.ts';
 import type { UpdateKey } from './update-key.ts';
 
-/** Fate of a recorded update. It is `open` until the update's merge has ended. */
+/** Fate of an accepted update. It is `open` until the merge of the update has ended. */
 export type Fate = 'open' | 'merged' | 'left-out' | 'null-round' | 'outlier';
 
 export interface StoredUpdate {
@@ -18,7 +18,7 @@ export interface StoredUpdate {
   readonly evidence: Uint8Array;
   readonly arrivedAt: number;
   readonly late: boolean;
-  /** The closed round whose merge includes the update; null while no merge includes it. */
+  /** The closed round whose merge takes the update; null if no merge has taken it yet. */
   readonly mergeRound: number | null;
   readonly fate: Fate;
 }
@@ -33,7 +33,7 @@ export interface StoredReceipt {
   readonly issuedAt: number;
 }
 
-/** Columns of a receipt that are signed, so no other column may be read. */
+/** Columns of a receipt. All of them are signed, so other columns must not be read. */
 const RECEIPT = 'term, round, peer, digest, code, detail, issued_at';
 
 /** Accepted updates, and every receipt. */
@@ -58,7 +58,9 @@ export class UpdateTable {
     return row && readUpdate(row);
   }
 
-  /** Returns the number of rounds before `round` for which a peer has a recorded update, accepted or refused. */
+  /**
+   * Returns the number of rounds before `round` for which a peer sent an update that is recorded, accepted or refused.
+   */
   roundsBefore(job: string, peer: string, round: number): number {
     const sql = 'SELECT count(DISTINCT round) AS n FROM receipts WHERE job = ? AND peer = ? AND round < ?';
     const row = this.#db.one(sql, job, peer, round);
@@ -72,8 +74,8 @@ export class UpdateTable {
   }
 
   /**
-   * Selects the updates that a closing round merges: its own updates, and the late updates of the rounds from `oldest`
-   * on that are not in any merge yet. If there are more than `limit` updates, selects those of the newest rounds.
+   * Selects the updates that a closing round merges: its own updates, and late updates of the rounds from `oldest` on
+   * that no merge has taken. If there are more than `limit` updates, selects those of the newest rounds.
    */
   select(job: string, round: number, oldest: number, limit: number): void {
     this.#db.run(
@@ -91,8 +93,8 @@ export class UpdateTable {
   }
 
   /**
-   * Returns two kinds of rounds for each peer: the newest round whose update no merge has refused, and every round
-   * whose update a merge can still refuse.
+   * Returns deliveries of each peer: the newest update whose merge has ended without refusing it, and all updates whose
+   * merge has not ended.
    */
   deliveries(job: string): UpdateKey[] {
     return this.#db
@@ -110,7 +112,7 @@ export class UpdateTable {
   selected(job: string, round: number): StoredUpdate[] {
     return this.#db
       .all(
-        // SQLite has no statistics here. Without INDEXED BY it would scan all updates of the job by the primary key.
+        // SQLite has no statistics about this table. Without INDEXED BY, it would read all updates of the job.
         `SELECT * FROM updates INDEXED BY updates_by_merge
          WHERE job = ? AND merge_round = ? ORDER BY peer, round`,
         job,
@@ -119,7 +121,7 @@ export class UpdateTable {
       .map(readUpdate);
   }
 
-  /** Returns the updates of rounds up to `last` that no merge took. */
+  /** Returns the updates of rounds up to `last` that no merge has taken. */
   unclaimed(job: string, last: number): StoredUpdate[] {
     return this.#db
       .all(
@@ -152,7 +154,7 @@ export class UpdateTable {
     insertInto(this.#db, 'receipts', { job, ...receipt });
   }
 
-  /** Returns the newest receipt of a peer's update. */
+  /** Returns the newest receipt of a peer's update; null if there is none. */
   receipt(job: string, peer: string, digest: string): StoredReceipt | null {
     const sql = `SELECT ${RECEIPT} FROM receipts WHERE job = ? AND peer = ? AND digest = ? ORDER BY id DESC LIMIT 1`;
     const row = this.#db.one(sql, job, peer, digest);
