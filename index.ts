@@ -2,9 +2,9 @@
  * lora-swarm as a library: fine-tune a model on one machine, use the result, and run a swarm.
  *
  * The import starts nothing and loads neither an engine nor the network. Each function loads the modules that it needs
- * when it is called. Long-running functions accept an `AbortSignal`; when it aborts, they throw its reason. An error
- * that a callback throws ends the call. The call then throws that error, or an error with that error as its `cause`.
- * All other errors are of class {@link SwarmError}. Branch on their `code`.
+ * when it is called. Long-running functions accept an `AbortSignal`. When the signal aborts, they throw its reason. An
+ * error that a callback throws ends the call. The call then throws this error, or an error that has it as its `cause`.
+ * All other errors are of class {@link SwarmError}, and have a `code` by which programs can tell them apart.
  */
 import type { ScoreMismatch, ScoreWitness } from './coordinator/audits/check-scores.ts';
 import type { ApiClient, ConnectOptions, CoordinatorAddress } from './coordinator/client/api-client.ts';
@@ -68,8 +68,8 @@ export { mobyDick, nanoModel } from './common/samples.ts';
  * `checkpoints`. Starts one child process for each device. `swarm train` calls this function.
  *
  * @param listener callbacks for progress and warnings
- * @throws SwarmError USAGE, FOLDER_UNUSABLE, OUTPUT_EXISTS, OUTPUT_BUSY, RESUME_CONFLICT, ENGINE_*, MODEL_*, HUB_*, DATA_*,
- * LORA_*, TRAINER_*, GRADIENT_NOT_FINITE
+ * @throws SwarmError USAGE, FOLDER_UNUSABLE, OUTPUT_EXISTS, OUTPUT_BUSY, RESUME_CONFLICT, ENGINE_*, MODEL_*, HUB_*,
+ *   DATA_*, LORA_*, TRAINER_*, GRADIENT_NOT_FINITE
  */
 export async function finetune(
   options: FinetuneOptions,
@@ -80,8 +80,9 @@ export async function finetune(
 }
 
 /**
- * Estimates the memory, disk space and time that a fine-tuning run needs. Reads only the beginning of the data, measures
- * the speed of the machine for about a second, and writes nothing to `output`. `swarm train --dry-run` calls this function.
+ * Estimates the memory, disk space and time that a fine-tuning run needs. Reads only the beginning of the data,
+ * measures the speed of the machine for about a second, and writes nothing to `output`. `swarm train --dry-run` calls
+ * this function.
  *
  * @throws SwarmError USAGE, FOLDER_UNUSABLE, ENGINE_*, MODEL_*, HUB_*, DATA_*, LORA_*
  */
@@ -94,9 +95,9 @@ export async function estimateFinetune(
 }
 
 /**
- * Opens a base with its tokenizer and, optionally, an adapter. Checks that the adapter belongs to the base. The first call
- * for a base writes converted weights to the cache folder. The result holds no process, open file or device memory while
- * it is not in use, so it has no `close`.
+ * Opens a base with its tokenizer and, optionally, an adapter. Checks that the adapter belongs to the base. The first
+ * call for a base writes converted weights to the cache folder. The result holds no process, open file or device memory
+ * while it is not in use, so it has no `close`.
  *
  * @throws SwarmError MODEL_*, HUB_*, ADAPTER_*, LORA_*, ENGINE_*, BASE_BITS, PRECISION; USAGE for several devices
  */
@@ -105,19 +106,20 @@ export async function openModel(options: OpenModelOptions, deps?: OpenModelDeps)
 }
 
 /**
- * Measures the loss of a model on texts or data files. Runs in this process, and blocks its event loop while it computes a
- * batch.
+ * Measures the loss of a model on texts or data files. Runs in this process, and blocks its event loop while it
+ * computes a batch.
  *
- * @throws SwarmError USAGE if neither or both of `texts` and `data` are given; EVALUATE_EMPTY, DATA_*, TEMPLATE_*, ENGINE_*
+ * @throws SwarmError USAGE if neither or both of `texts` and `data` are given; EVALUATE_EMPTY, DATA_*, TEMPLATE_*,
+ *   ENGINE_*
  */
 export async function evaluate(model: ModelBundle, options: EvaluateOptions): Promise<Evaluation> {
   return (await import('./lora/evaluate/evaluate.ts')).evaluate(model, options);
 }
 
 /**
- * Evaluates a model on task files with the keys of lm-evaluation-harness's YAML (docs/evaluation.md). Figures and standard
- * errors are those of lm-evaluation-harness 0.4.13. With the option `against`, it compares two models on the same documents.
- * Runs in this process, and blocks its event loop while it computes a batch.
+ * Evaluates a model on tasks. Task files have the YAML keys of lm-evaluation-harness (docs/evaluation.md), and figures
+ * and standard errors agree with lm-evaluation-harness 0.4.13. With the option `against`, compares two models on the
+ * same documents. Runs in this process, and blocks its event loop while it computes a batch.
  *
  * @throws SwarmError TASK_*, DATA_*, ENGINE_*
  */
@@ -129,8 +131,8 @@ export async function evaluateTasks(
 }
 
 /**
- * Writes the report of an evaluation into a folder: one JSON file, a Markdown card with `model-index`, an HTML page, and the
- * files that lm-evaluation-harness writes.
+ * Writes the report of an evaluation into a folder: one JSON file, a Markdown card with `model-index`, an HTML page,
+ * and the files that lm-evaluation-harness writes.
  *
  * @returns the paths of the files
  * @throws SwarmError FOLDER_UNUSABLE; a system error if a file cannot be written
@@ -144,8 +146,8 @@ export async function writeReport(
 }
 
 /**
- * Continues a text. The same prompt, options and seed give the same text. Runs in this process, and blocks its event loop
- * while it computes a token. `openGenerator` is better for several texts.
+ * Continues a text. The same prompt, options and seed give the same text. Runs in this process, and blocks its event
+ * loop while it computes a token. `openGenerator` is better for several texts.
  *
  * @throws SwarmError USAGE, ENGINE_*
  */
@@ -154,8 +156,8 @@ export async function generate(model: ModelBundle, options: GenerateOptions): Pr
 }
 
 /**
- * Starts a process that holds a base with any number of adapters, and continues many sequences of tokens at once. It also
- * scores given tokens. It computes on the processor. Close it when it is no longer needed.
+ * Starts a process that holds a base with any number of adapters, and continues many sequences of tokens at once. It
+ * also scores given tokens. The process computes on the processor, not on a GPU. Close the result after use.
  *
  * @throws SwarmError USAGE, MODEL_*, HUB_*, ADAPTER_*, LORA_*, ENGINE_*, GENERATOR_DIED
  */
@@ -176,8 +178,8 @@ export async function mergeModel(options: MergeModelOptions): Promise<void> {
 }
 
 /**
- * Writes a model, or an adapter alone, as a GGUF file for llama.cpp, Ollama and related programs. Writes a Modelfile for
- * Ollama beside a model.
+ * Writes a model, or an adapter alone, as a GGUF file for llama.cpp, Ollama and related programs. Writes a Modelfile
+ * for Ollama beside a model.
  *
  * @throws SwarmError USAGE, MODEL_*, HUB_*, ADAPTER_*, LORA_*, OUTPUT_EXISTS, GGUF_*
  */
@@ -210,8 +212,8 @@ export async function startNode(options: NodeDaemonOptions, deps?: NodeDaemonDep
 }
 
 /**
- * Opens a client of a daemon's control API. The client shows status, peers, jobs and checkpoints, and can pause, resume and
- * stop jobs.
+ * Opens a client of a daemon's control API. The client shows status, peers, jobs and checkpoints, and can pause, resume
+ * and stop jobs.
  *
  * @param where @default the home of this user's coordinator
  * @throws SwarmError DAEMON_NOT_RUNNING
@@ -254,7 +256,7 @@ export async function* followEvents(
 }
 
 /**
- * Reads the checkpoints of a job from the folder in which its coordinator keeps them, `<home>/checkpoints/<job name>`.
+ * Reads the checkpoints of a job from the folder `<home>/checkpoints/<job name>`, where its coordinator keeps them.
  * Verifies their signatures, the digests of their weights, and their order.
  *
  * @returns the checkpoints, oldest first
@@ -265,10 +267,11 @@ export async function readCheckpoints(folder: string): Promise<VerifiedCheckpoin
 }
 
 /**
- * Computes the scores of a round again and compares them with the figures that the coordinator published. A witness gets
- * the figures with the request `figures` of the protocol, and computes gradients with the base and the data of the job.
+ * Computes the scores of a round again and compares them with the figures that the coordinator published. A witness
+ * gets the figures with the request `figures` of the protocol, and computes gradients with the base and the data of the
+ * job.
  *
- * @returns the figures that differ; empty if all are right
+ * @returns the figures that differ; an empty list if all figures are right
  */
 export async function checkScores(figures: Figures, witness: ScoreWitness): Promise<ScoreMismatch[]> {
   return (await import('./coordinator/audits/check-scores.ts')).checkScores(figures, witness);
@@ -285,7 +288,8 @@ export async function pullCheckpoint(options: PullOptions): Promise<PulledCheckp
 }
 
 /**
- * Opens a registry of adapters on this machine. Several processes may use a registry at the same time. Close it after use.
+ * Opens a registry of adapters on this machine. Several processes may use a registry at the same time. Close it after
+ * use.
  *
  * @throws SwarmError FOLDER_UNUSABLE, STORE_NEWER, STORE_CORRUPT, STORE_REFUSED
  */
@@ -297,8 +301,8 @@ export async function openRegistry(
 }
 
 /**
- * Adds a PEFT folder to a registry as a version. Copies its files. A folder with the same base and files as an earlier version
- * of the same name gives that version.
+ * Adds a PEFT folder to a registry as a version. Copies its files. If the name already has a version with the same base
+ * and files, returns that version.
  *
  * @returns the version, and whether it is new
  * @throws SwarmError BASE_UNKNOWN, ADAPTER_BASE, ADAPTER_*, MODEL_*, TENSORS_*, FILE_CHANGED, STORE_FULL, WRITE_FAILED
@@ -311,8 +315,8 @@ export async function addFolder(
 }
 
 /**
- * Adds the adapter of a finished training run to a registry, with the run's settings, the digests of its data, its losses,
- * and the version that it started from. `swarm train` calls this function.
+ * Adds the adapter of a finished training run to a registry, with the run's settings, the digests of its data, its
+ * losses, and the version that it started from. `swarm train` calls this function.
  *
  * @throws SwarmError RUN_MISSING, and the errors of `addFolder`
  */
@@ -354,7 +358,8 @@ export async function lineageOf(registry: Registry, version: AdapterVersion): Pr
 }
 
 /**
- * Writes a version as a PEFT folder, with a model card for the Hugging Face hub (`README.md`) and its manifest (`swarm.json`).
+ * Writes a version as a PEFT folder, with a model card for the Hugging Face hub (`README.md`) and its manifest
+ * (`swarm.json`).
  *
  * @param output folder to write into; files of the same names are overwritten
  * @throws SwarmError VERSION_DAMAGED, STORE_FULL, WRITE_FAILED, FOLDER_UNUSABLE
@@ -424,8 +429,8 @@ export async function importOci(
 }
 
 /**
- * Uploads a version with its model card to a model repository on a Hugging Face hub. Creates the repository if it does not
- * exist.
+ * Uploads a version with its model card to a model repository on a Hugging Face hub. Creates the repository if it does
+ * not exist.
  *
  * @throws SwarmError USAGE, VERSION_DAMAGED, HUB_*
  */
@@ -450,19 +455,19 @@ export async function pullFromHub(
 }
 
 /**
- * Finds the files that no version of a registry needs, and deletes them if asked to. Keeps what was removed in the last
- * 24 hours, and what a running addition or export of any process needs.
+ * Finds the files that no version of a registry needs, and deletes them if asked to. Keeps files that became unneeded
+ * in the last 24 hours, and files that a running addition or export of any process needs.
  */
 export async function collectGarbage(registry: Registry, options?: CollectOptions): Promise<Collected> {
   return (await import('./registry/collect-garbage.ts')).collectGarbage(registry, options);
 }
 
 /**
- * Serves a model and its adapters over HTTP, with OpenAI's API. The model is a generator, which another process computes.
- * `swarm serve` calls this function.
+ * Serves a model and its adapters over HTTP, with OpenAI's API. The generator in `deps` computes the model, in another
+ * process. `swarm serve` calls this function.
  *
- * @throws SwarmError USAGE, API_KEY_MISSING, MODEL_NAME_TAKEN, MODEL_NOT_SERVED, ADAPTER_*, LORA_*, TEMPLATE_UNREADABLE,
- * LISTEN_FAILED
+ * @throws SwarmError USAGE, API_KEY_MISSING, MODEL_NAME_TAKEN, MODEL_NOT_SERVED, ADAPTER_*, LORA_*,
+ *   TEMPLATE_UNREADABLE, LISTEN_FAILED
  */
 export async function startModelServer(
   options: ModelServerOptions,
