@@ -65,7 +65,7 @@ export async function addFolder(
   if (named !== null && named !== known.base.digest) {
     throw adapterError(
       'ADAPTER_BASE',
-      `the adapter in ${folder} was trained on the base ${named}, but ${known.folder ?? 'the given base'} is ${known.base.digest}`,
+      `the adapter in ${folder} was trained on the base with the digest ${named}, but ${known.folder ?? 'the given base'} has the digest ${known.base.digest}`,
       { expected: named, found: known.base.digest },
     );
   }

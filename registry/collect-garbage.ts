@@ -12,8 +12,9 @@ export interface CollectOptions {
   readonly graceMs?: number;
 }
 
-/** The blobs that were found, or deleted. */
+/** The unneeded blobs that a garbage collection found. */
 export interface Collected {
+  /** Whether the blobs were deleted. */
   readonly deleted: boolean;
   readonly blobs: readonly { readonly digest: string; readonly size: number }[];
   readonly bytes: number;

@@ -43,7 +43,7 @@ export function requireSameBase(
   const named = name === null ? null : `${name}${revision === null ? '' : `@${revision}`}`;
   throw adapterError(
     'ADAPTER_BASE',
-    `${label} was trained on the base ${expected}${named === null ? '' : ` (${named})`}, but ${base.where} is ${base.digest}`,
+    `${label} was trained on the base with the digest ${expected}${named === null ? '' : ` (${named})`}, but the base of ${base.where} has the digest ${base.digest}`,
     { version: label, expected, found: base.digest },
     named === null ? {} : { next: `use the base that the adapter was trained on: ${named}` },
   );

@@ -17,7 +17,7 @@ import type { AdapterVersion } from './version.ts';
 
 /** Versions to merge into one, and how. */
 export interface MergeVersionsOptions {
-  /** Name of the adapter that the result becomes a version of. */
+  /** Name of the adapter to which the result is added as a version. */
   readonly name: string;
   /** The versions to merge. Each has a weight, the factor of its change. A negative weight subtracts the change. */
   readonly sources: readonly { readonly version: AdapterVersion; readonly weight: number }[];

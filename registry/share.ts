@@ -33,7 +33,7 @@ export interface FetchVersionOptions {
   readonly name?: string | undefined;
   /** @default never aborts */
   readonly signal?: AbortSignal;
-  /** Called as bytes arrive. `bytes` have arrived so far, of `total` bytes of all files. */
+  /** Called as bytes arrive, with the number of bytes so far and the size of all files in bytes. */
   readonly onProgress?: (progress: { bytes: number; total: number }) => void;
 }
 

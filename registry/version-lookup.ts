@@ -46,7 +46,10 @@ export class VersionLookup {
     throw registryError('REFERENCE_INVALID', message, values, { next: 'give more digits of the digest' });
   }
 
-  /** Verifies the manifest of a row, and adds its tags. @throws SwarmError SIGNATURE_INVALID, MESSAGE_* */
+  /**
+   * Converts a row to a version: verifies its manifest, and looks up its tags.
+   * @throws SwarmError SIGNATURE_INVALID, MESSAGE_*
+   */
   view(stored: StoredVersion): AdapterVersion {
     const { name, number, addedAt, removedAt } = stored;
     const { author, message, digest } = verifyMessage('version-manifest', stored.envelope);

@@ -12,7 +12,10 @@ export const serveError = defineErrors({
   MODEL_FIXED: { kind: 'refused', next: 'only adapters that were loaded over HTTP can be unloaded' },
   MODEL_NAME_TAKEN: { kind: 'conflict', next: 'give the adapter another name: --adapter NAME=DIR' },
   SERVER_REFUSED: 'failed',
-  SERVER_UNREACHABLE: { kind: 'notRunning', next: 'check the address: "swarm serve" prints it' },
+  SERVER_UNREACHABLE: {
+    kind: 'notRunning',
+    next: 'use the address that "swarm serve" prints when it starts',
+  },
   SERVE_BUSY: { kind: 'conflict', next: 'send the request again later' },
   SERVE_CLIENT_GONE: 'interrupted',
   SERVE_FAILED: { kind: 'internal', next: REPORT },

@@ -8,6 +8,6 @@ export const evaluateError = defineErrors({
   TASK_FILE: { kind: 'usage', next: 'correct the task file (docs/evaluation.md)' },
   TASK_UNSUPPORTED: {
     kind: 'usage',
-    next: 'write the task without it (docs/evaluation.md lists what is supported), or use lm-evaluation-harness',
+    next: 'write the task without this feature (see docs/evaluation.md for what is supported), or use lm-evaluation-harness',
   },
 });

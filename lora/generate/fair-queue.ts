@@ -1,6 +1,6 @@
-/** Items that wait in one line for each client. The lines are served in turn. */
+/** A queue for each client. The queues are served in turn, so that no client has to wait for all items of another. */
 export class FairQueue<Item> {
-  /** The next line to serve is the first one. */
+  /** The queues by client. The first queue is served next. */
   readonly #lines = new Map<string, Item[]>();
   #size = 0;
 
@@ -25,12 +25,12 @@ export class FairQueue<Item> {
     this.#size++;
   }
 
-  /** Returns the next item, which stays in its line. */
+  /** Returns the next item without removing it. */
   peek(): Item | undefined {
     return this.#lines.values().next().value?.[0];
   }
 
-  /** Removes and returns the next item. The line of its client becomes the last one. */
+  /** Removes and returns the next item. The queue of its client is then served last. */
   shift(): Item | undefined {
     const first = this.#lines.entries().next().value;
     if (first === undefined) return undefined;

@@ -224,7 +224,7 @@ class GeneratorProcess implements Generator {
 
 function died({ code, signal, stderr, cause }: ChildEnd): SwarmError {
   const how = signal !== null ? `was killed by ${signal}` : `exited with code ${code}`;
-  const advice = signal === 'SIGKILL' ? ' (out of memory?)' : '';
+  const advice = signal === 'SIGKILL' ? ', possibly because memory ran out' : '';
   return generateError(
     'GENERATOR_DIED',
     `the generator process ${how}${advice}`,

@@ -136,11 +136,13 @@ export interface LoadedAdapter {
 
 /** State of a generator, for health pages and metrics. */
 export interface GeneratorStatus {
-  /** Number of requests that are being computed. `waiting` is the number of those that wait. */
+  /** Number of requests that are being computed. */
   readonly running: number;
+  /** Number of requests that wait. */
   readonly waiting: number;
-  /** Bytes of the key-value caches of running requests, and of the prefix cache. */
+  /** Bytes of the key-value caches of running requests. */
   readonly cacheBytes: number;
+  /** Bytes of the prefix cache. */
   readonly prefixBytes: number;
   /** Resident memory of the process, in bytes. */
   readonly memoryBytes: number;
@@ -149,7 +151,7 @@ export interface GeneratorStatus {
 }
 
 /**
- * A base in memory, with any number of adapters, that continues many requests at once. It computes in a process of its
+ * A base in memory, with any number of adapters. It continues the texts of many requests at once, in a process of its
  * own.
  */
 export interface Generator {

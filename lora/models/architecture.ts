@@ -43,8 +43,8 @@ export interface SequenceInputs {
    */
   readonly positions: Tensor;
   /**
-   * Adds causal attention to the graph: q [B, H, T, D], k and v [B, KV, T, D] → [B·T, H·D]. Forward passes call it once
-   * for each layer, in order.
+   * Adds causal attention to the graph: q [B, H, T, D], k and v [B, KV, T, D] → [B·T, H·D], with H heads, KV key-value
+   * heads and head size D. Forward passes call this method once for each layer, in order.
    */
   attend(q: Tensor, k: Tensor, v: Tensor, layer: LayerAttention): Tensor;
 }

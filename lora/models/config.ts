@@ -29,7 +29,7 @@ export const MAX_DIMENSION = 2 ** 21;
 /** Maximum number of layers, because the list of parameters grows with it. Llama 3.1 405B has 126. */
 export const MAX_LAYERS = 1024;
 
-/** Maximum of `max_position_embeddings`; rows are far shorter. */
+/** Maximum of `max_position_embeddings`. Published configs have far smaller values. */
 export const MAX_POSITIONS = 2 ** 31;
 
 export type Json = Readonly<Record<string, unknown>>;
@@ -38,7 +38,10 @@ export function isObject(value: unknown): value is Json {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
-/** Reads a whole number from `least` to `most`; `fallback` if the field is missing or null. @throws SwarmError MODEL_CONFIG */
+/**
+ * Reads a whole number from `least` to `most`. Returns `fallback` if the field is missing or null.
+ * @throws SwarmError MODEL_CONFIG
+ */
 export function readCount(
   json: Json,
   field: string,
@@ -52,7 +55,7 @@ export function readCount(
   return value;
 }
 
-/** Reads a positive number; `fallback` if the field is missing or null. @throws SwarmError MODEL_CONFIG */
+/** Reads a positive number. Returns `fallback` if the field is missing or null. @throws SwarmError MODEL_CONFIG */
 export function readPositive(json: Json, field: string, fallback?: number): number {
   const value = json[field] ?? fallback;
   if (typeof value !== 'number' || !Number.isFinite(value) || value <= 0)
@@ -60,7 +63,7 @@ export function readPositive(json: Json, field: string, fallback?: number): numb
   return value;
 }
 
-/** Reads a boolean; `fallback` if the field is missing or null. @throws SwarmError MODEL_CONFIG */
+/** Reads a boolean. Returns `fallback` if the field is missing or null. @throws SwarmError MODEL_CONFIG */
 export function readFlag(json: Json, field: string, fallback: boolean): boolean {
   const value = json[field] ?? fallback;
   if (typeof value !== 'boolean') throw invalid(field, 'true or false', value);

@@ -12,7 +12,7 @@ export interface ExportMergedOptions {
   readonly output: string;
   /** Folder of the base. @default the folder where the base was last seen on this machine */
   readonly base?: string;
-  /** Folder where digests of bases are kept. @default SWARM_CACHE, else lora-swarm in the user's cache folder */
+  /** Folder that caches the digests of bases. @default SWARM_CACHE, else lora-swarm in the user's cache folder */
   readonly cacheDir?: string;
   /** @default never aborts */
   readonly signal?: AbortSignal;
@@ -35,7 +35,7 @@ export async function exportMerged(
 }
 
 /**
- * Returns the folder of a version's base, after comparing its digest.
+ * Returns the folder of a version's base, after checking that the base in it has the right digest.
  * @param options `base`: the folder. @default the folder where the base was last seen on this machine
  * @throws SwarmError BASE_UNKNOWN, ADAPTER_BASE
  */

@@ -27,7 +27,7 @@ export function modelRoutes(server: FastifyInstance, { catalog, generator }: Rou
     const name = params['*'];
     const entry = await catalog.entry(name);
     if (entry === null) {
-      throw serveError('MODEL_NOT_SERVED', `the model "${name}" does not exist here`, { model: name });
+      throw serveError('MODEL_NOT_SERVED', `this server has no model "${name}"`, { model: name });
     }
     return describe(entry);
   });

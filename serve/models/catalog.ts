@@ -80,7 +80,7 @@ export class Catalog {
     const version = await this.#find(name);
     if (version === null) {
       const known = [this.base, ...this.#sources.keys()];
-      throw serveError('MODEL_NOT_SERVED', `the model "${name}" does not exist here`, { model: name, known });
+      throw serveError('MODEL_NOT_SERVED', `this server has no model "${name}"`, { model: name, known });
     }
     const { id, release } = await this.#loaded.hold(version);
     return { name, digest: version.digest, adapter: id, release };
@@ -123,7 +123,7 @@ export class Catalog {
    */
   remove(name: string): void {
     if (this.#fixed.has(name)) {
-      throw serveError('MODEL_FIXED', `the operator of the server chose the adapter "${name}"`, {
+      throw serveError('MODEL_FIXED', `the adapter "${name}" was chosen when the server was started`, {
         model: name,
       });
     }

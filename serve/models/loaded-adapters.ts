@@ -75,7 +75,7 @@ export class LoadedAdapters {
     if (this.#loaded.size < this.#maxLoaded) return;
     const unused = [...this.#loaded].find(([, { users }]) => users === 0);
     if (unused === undefined) {
-      const message = `requests use all ${this.#maxLoaded} adapters that the server may have in memory`;
+      const message = `the server has ${this.#maxLoaded} adapters in memory, its maximum, and requests use all of them`;
       throw serveError('SERVE_BUSY', message, { limit: this.#maxLoaded });
     }
     const [digest, { id }] = unused;

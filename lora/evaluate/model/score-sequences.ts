@@ -65,7 +65,7 @@ export function rowLength(size: number, maxPositions: number): number {
   return Math.max(size, Math.min(length, maxPositions));
 }
 
-/** Yields the pieces of `batch` rows at a time. */
+/** Splits pieces into runs of the graph. A run has the pieces of `batch` rows. */
 function* runsOf(placed: readonly PlacedPiece[], batch: number): Generator<PlacedPiece[]> {
   let run: PlacedPiece[] = [];
   let end = batch;

@@ -6,8 +6,8 @@ import type { Likelihood, ModelOptions } from './language-model.ts';
 import { scoreSequences } from './score-sequences.ts';
 
 /**
- * Number of tokens per sequence that sharing prefixes must save to be used. Saving fewer tokens saves no time, because
- * a run reads all weights, and so takes as long for a few tokens as for about this many.
+ * Prefixes are shared only if this saves the computation of so many tokens per sequence. Saving fewer tokens saves no
+ * time: a run reads all weights, so it takes as long for a few tokens as for about 48.
  */
 const WORTHWHILE = 48;
 

@@ -60,9 +60,9 @@ export class ValueProblem extends Error {}
  * list several times, so its text can be exponentially longer than the template that made it.
  */
 const MAX_NODES = 1_000_000;
-/** Maximum length of the text of a value, in UTF-16 units; a rendered text has the same limit. */
+/** Maximum length of the text of a value, in UTF-16 units. A rendered template has the same limit. */
 const MAX_TEXT = 16 * 1024 * 1024;
-/** Maximum nesting of lists and dictionaries, far below what overflows the stack. */
+/** Maximum depth of nested lists and dictionaries. It is far below the depth that overflows the stack. */
 const MAX_NESTING = 500;
 
 /** Counts the work for one value. */

@@ -4,7 +4,7 @@ import type { LossCurve, LossPoint } from './loss-curve.ts';
 const [WIDTH, HEIGHT] = [640, 240];
 /** Space for the numbers at the axes. */
 const [LEFT, BOTTOM, TOP] = [56, 28, 12];
-/** Largest number of points of a drawn line. */
+/** Maximum number of points in a drawn line. The picture is too small to show more. */
 const MAX_POINTS = 400;
 
 /** Returns the image of a training run's losses. */

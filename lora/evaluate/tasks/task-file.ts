@@ -7,7 +7,7 @@ import { evaluateError } from '../errors.ts';
 
 /** Maximum length of a task file, in characters. */
 const MAX_CHARACTERS = 1024 * 1024;
-/** Largest number of files that `include` may read. */
+/** Maximum number of files that `include` may read. */
 const MAX_FILES = 32;
 
 /** The value of a key, and the place where it is written. */

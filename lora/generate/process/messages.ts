@@ -10,7 +10,7 @@ export interface GeneratorProcessOptions {
   cacheDir: string;
   threads: number;
   baseBits: BaseBits;
-  /** See `OpenGeneratorOptions`. */
+  /** This field and the next ones have the meaning of those of `OpenGeneratorOptions`. */
   context: number;
   rows: number;
   waiting: number;

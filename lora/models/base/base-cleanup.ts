@@ -13,7 +13,7 @@ const DIGEST_CHARACTERS = 64;
  */
 export type OnUndeleted = (undeleted: { path: string; error: unknown }) => void;
 
-/** Describes an undeleted file in a line of text. */
+/** Describes, in one line of text, a file that could not be deleted. */
 export function undeletedLine({ path, error }: Parameters<OnUndeleted>[0]): string {
   return `could not delete ${path}: ${error instanceof Error ? error.message : String(error)}`;
 }

@@ -23,7 +23,7 @@ export async function layOutBase({ home, base, pathOf }: BaseFolderOptions): Pro
   if (digest !== base.digest) {
     throw modelError(
       'BASE_DIGEST',
-      `the base files of the manifest have the digest ${digest}, but the manifest says ${base.digest}`,
+      `the manifest lists base files with the digest ${digest}, but says that the base has the digest ${base.digest}`,
       { expected: base.digest, found: digest },
     );
   }

@@ -17,7 +17,7 @@ export class Metadata {
     return this.#values.has(key);
   }
 
-  /** Returns a number; `fallback` if the key is missing. @throws SwarmError GGUF_METADATA */
+  /** Reads a number. Returns `fallback` if the key is missing. @throws SwarmError GGUF_METADATA */
   number(key: string): number;
   number<T>(key: string, fallback: T): number | T;
   number<T>(key: string, ...fallback: [T?]): number | T | undefined {
@@ -27,7 +27,7 @@ export class Metadata {
     throw this.invalid(key, 'a number');
   }
 
-  /** Returns a text; `fallback` if the key is missing. @throws SwarmError GGUF_METADATA */
+  /** Reads a text. Returns `fallback` if the key is missing. @throws SwarmError GGUF_METADATA */
   text(key: string): string;
   text<T>(key: string, fallback: T): string | T;
   text<T>(key: string, ...fallback: [T?]): string | T | undefined {
@@ -37,7 +37,7 @@ export class Metadata {
     throw this.invalid(key, 'a text');
   }
 
-  /** Returns a boolean; `fallback` if the key is missing. @throws SwarmError GGUF_METADATA */
+  /** Reads a boolean. Returns `fallback` if the key is missing. @throws SwarmError GGUF_METADATA */
   flag(key: string, fallback: boolean): boolean {
     const value = this.#values.get(key) ?? fallback;
     if (typeof value === 'boolean') return value;

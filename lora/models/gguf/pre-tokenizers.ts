@@ -98,7 +98,7 @@ export function preTokenizerLike(part: unknown, ignoreMerges: boolean): PreToken
   );
 }
 
-/** Returns the part's steps in a form in which equal steps are equal texts. */
+/** Returns the steps of a pre-tokenizer in a uniform form, in which equal steps have equal JSON texts. */
 function stepsOf(part: unknown): unknown[] {
   if (!isObject(part)) return [];
   return part.type === 'Sequence' && Array.isArray(part.pretokenizers)

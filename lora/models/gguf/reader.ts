@@ -106,7 +106,7 @@ export function parseGguf(start: Uint8Array, fileSize: number, file: string): Gg
   const cursor = new Cursor(start, fileSize, file);
   if (cursor.u32() !== MAGIC) throw cursor.malformed('it does not start with "GGUF"', 'magic');
   const version = cursor.u32();
-  // A file in big-endian order has the version in the highest byte.
+  // If the file is in big-endian order, its version appears in the highest byte of the number.
   if (version !== 2 && version !== 3)
     throw unsupported(file, version % 2 ** 24 === 0 ? 'big-endian byte order' : `version ${version}`);
   const tensorCount = cursor.count('the number of tensors', MAX_TENSORS);
@@ -164,7 +164,7 @@ function readTensorInfo(cursor: Cursor, file: string, alignment: number) {
     });
   const { weights, bytes } = TENSOR_FORMATS[type];
   if (reversed[0]! % weights !== 0)
-    throw cursor.malformed(`rows of ${name} have ${reversed[0]} weights, no multiple of ${weights}`, name);
+    throw cursor.malformed(`rows of ${name} have ${reversed[0]} weights, not a multiple of ${weights}`, name);
   const offset = cursor.count(`the offset of ${name}`, Number.MAX_SAFE_INTEGER);
   if (offset % alignment !== 0) throw cursor.malformed(`${name} is not aligned to ${alignment} bytes`, name);
   // Computed in BigInt, because a product beyond 2^53 would be rounded.

@@ -43,7 +43,8 @@ export interface WriteGgufOptions {
 /**
  * Writes a GGUF file with {@link writeDurably}. Tensors stream through memory.
  * @returns the size of the file in bytes
- * @throws SwarmError GGUF_WRITE a tensor's name is too long, its rows are no whole blocks, or its data do not fill its shape
+ * @throws SwarmError GGUF_WRITE a tensor's name is too long, its rows do not consist of whole blocks, or its data do
+ * not fill its shape
  */
 export async function writeGguf(
   path: string,
@@ -88,7 +89,10 @@ function check(tensor: GgufTensorToWrite): void {
   if (Buffer.byteLength(tensor.name) > MAX_NAME_BYTES)
     throw writeError(tensor, `has a name of more than ${MAX_NAME_BYTES} bytes`);
   if ((tensor.shape.at(-1) ?? 0) % weights !== 0)
-    throw writeError(tensor, `cannot be stored as ${tensor.type}: its rows are no multiple of ${weights}`);
+    throw writeError(
+      tensor,
+      `cannot be stored as ${tensor.type}, because its row length is not a multiple of ${weights}`,
+    );
 }
 
 function writeError({ name, shape }: GgufTensorToWrite, reason: string) {

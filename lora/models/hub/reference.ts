@@ -41,7 +41,7 @@ export function repositoryFolder(name: string): string {
   return `models--${name.replaceAll('/', '--')}`;
 }
 
-/** The model and commit that a folder of the cache is a copy of. */
+/** The model and the commit from which a folder of the cache was downloaded. */
 export interface HubOrigin {
   readonly name: string;
   /** A commit. */

@@ -9,7 +9,7 @@ export const MAX_TRIES = 5;
 /** Pause before the second attempt, in milliseconds. It doubles before each further attempt. */
 export const FIRST_PAUSE_MS = 1_000;
 /**
- * Longest pause in milliseconds that a hub may ask for with Retry-After. A longer pause ends the request with an error.
+ * Maximum pause in milliseconds. If a hub asks for a longer pause with Retry-After, the request ends with an error.
  */
 export const MAX_PAUSE_MS = 60_000;
 /** Deadline for the first byte of a response, in milliseconds. */

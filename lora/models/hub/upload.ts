@@ -30,7 +30,9 @@ export interface UploadedCommit {
 
 /** HTTP status with which a hub answers a request to create a repository that already exists. */
 const EXISTS = 409;
-/** Longest wait for the answer to one request, in milliseconds. A part of an upload has at most a few hundred MiB. */
+/**
+ * Deadline for the answer to one request, in milliseconds. It is long because a request may upload a few hundred MiB.
+ */
 const REQUEST_MS = 10 * 60_000;
 
 /**
@@ -45,7 +47,8 @@ export async function uploadToHub(options: UploadOptions, deps: HubDeps): Promis
   }
   const repo = { type: 'model', name } as const;
   const fetch = uploadFetch(options, deps);
-  // The library requires credentials, and refuses tokens that do not begin with `hf_`. The fetch above sends the real one.
+  // The library requires a token, and refuses tokens that do not begin with `hf_`. The fetch above sends the real
+  // token.
   const credentials = { accessToken: 'hf_' };
   const shared = { repo, hubUrl: endpoint, fetch, ...credentials };
   try {

@@ -47,7 +47,10 @@ export function decodeFloats(bytes: Uint8Array, dtype: FloatDtype): Float32Array
   return values;
 }
 
-/** Converts float32 to little-endian elements. Rounds to nearest, ties to even, as PyTorch does. For F32 returns a view. */
+/**
+ * Converts float32 to little-endian elements. Rounds to nearest, ties to even, as PyTorch does. For F32, the result is
+ * a view of `values`.
+ */
 export function encodeFloats(values: Float32Array, dtype: FloatDtype): Uint8Array {
   if (dtype === 'F32') return new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
   const bits = new Uint32Array(values.buffer, values.byteOffset, values.length);
