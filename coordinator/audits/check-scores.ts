@@ -102,7 +102,8 @@ export async function checkScores(figures: Figures, witness: ScoreWitness): Prom
       const { steps } = update;
       const gainError = gainErrorOf(effectError, { ownRows, randomRows });
       const whole = exact === null ? null : { effect: exact, steps };
-      return { effect: effect / steps, gain, gainError, exact: whole, earlier: witness.earlier(update.peer) };
+      const perStep = { effect: effect / steps, effectError: effectError / steps };
+      return { ...perStep, gain, gainError, exact: whole, earlier: witness.earlier(update.peer) };
     }),
   );
   for (const [index, update] of updates.entries()) {

@@ -40,6 +40,17 @@ const CLEAR_GAIN = 3;
 /** Standard error of the median of n normally distributed values, as a multiple of that of their mean. */
 const MEDIAN_ERROR = Math.sqrt(Math.PI / 2);
 
+/**
+ * The effects of a round are clear if their median is at least this many standard errors of one effect above zero. When a
+ * job has almost converged, the effects of honest updates do not stand out from the noise.
+ */
+export const CLEAR_ERRORS = 3;
+/**
+ * Largest allowance for the noise of an effect, in standard errors. An update whose effect is this far below zero is
+ * harmful.
+ */
+const MOST_ALLOWANCE = 2;
+
 /** Share below which an author's next updates are scored on more rows. */
 const CLEAR_SHARE = 0.6;
 /**
@@ -52,6 +63,8 @@ const BELIEF_STEPS = 256;
 export interface Scored {
   /** Effect divided by the number of assigned steps, because an honest node with fewer steps has less effect. */
   readonly effect: number;
+  /** Standard error of the effect, divided by the number of assigned steps like the effect. */
+  readonly effectError: number;
   readonly gain: number;
   /** Standard error of the gain, which is measured on few rows. */
   readonly gainError: number;
@@ -68,8 +81,12 @@ export interface Scored {
  * they are. In a job's first round, all updates have the same weight.
  *
  * If the median gain is not clearly above 0, or not above the standard error of a single gain, the gains do not stand out
- * from the noise. Then the share is the quotient of the effects alone. If the median effect is not above 0, the updates cannot be
- * compared.
+ * from the noise. Then the share is the quotient of the effects alone. If the median effect is not above 0 either, the
+ * updates cannot be compared.
+ *
+ * If the gains stand out from their noise, and the effects do not, the same allowance is added to each effect and to the
+ * median effect before the division (see `allowanceOf`). Noise then changes a share little, and the share follows mostly
+ * from the gain.
  *
  * If exact effects were measured, the share is at most 1 − overshoot/MOST_OVERSHOOT. A node that does a few steps and
  * multiplies its update has an effect and a gain like an honest node, because both are estimates to first order. But the
@@ -80,15 +97,21 @@ export function sharesOf(updates: readonly Scored[]): number[] | null {
   const earned = updates.map(({ earlier }) => earnedBelief(earlier));
   const weights = earned.some((weight) => weight > 0) ? earned : updates.map(() => 1);
   const median = (figure: (update: Scored) => number): number => weightedMedian(updates.map(figure), weights);
-  const effect = median((update) => update.effect);
-  if (!(effect > 0)) return null;
   const gain = median((update) => update.gain);
   const gainError = median((update) => update.gainError);
   const ofMedian = (MEDIAN_ERROR * gainError) / Math.sqrt(weights.filter((weight) => weight > 0).length);
   const gainShows = gain > Math.max(gainError, CLEAR_GAIN * ofMedian);
+  const effect = median((update) => update.effect);
+  const allowance = gainShows
+    ? allowanceOf(
+        effect,
+        median((update) => update.effectError),
+      )
+    : 0;
+  if (!(effect + allowance > 0)) return null;
   const exact = gainShows ? medianExact(updates, weights) : null;
   return updates.map((update) => {
-    const share = update.effect / effect;
+    const share = (update.effect + allowance) / (effect + allowance);
     const shares = gainShows ? [share, update.gain / gain] : [share];
     if (exact !== null && update.exact) {
       const expected = exact.perStep * Math.min(update.exact.steps, exact.steps);
@@ -97,6 +120,15 @@ export function sharesOf(updates: readonly Scored[]): number[] | null {
     }
     return Math.max(0, Math.min(1, ...shares));
   });
+}
+
+/**
+ * Returns the allowance for the noise of effects. It is 0 if the median effect is clear, and MOST_ALLOWANCE standard errors
+ * if the median is 0 or less. Between these two it falls evenly, so noise never decides between two different rules.
+ */
+function allowanceOf(effect: number, error: number): number {
+  const unclear = 1 - Math.max(0, effect) / (CLEAR_ERRORS * error);
+  return error > 0 ? MOST_ALLOWANCE * error * Math.max(0, unclear) : 0;
 }
 
 /**

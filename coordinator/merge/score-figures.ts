@@ -64,7 +64,8 @@ export function sharesByIndex(
       const { effect, effectError, gain, exact, ownRows } = figures.get(index)!;
       const gainError = gainErrorOf(effectError, { ownRows, randomRows });
       const whole = exact === null ? null : { effect: exact, steps };
-      return { effect: effect / steps, gain, gainError, exact: whole, earlier };
+      const perStep = { effect: effect / steps, effectError: effectError / steps };
+      return { ...perStep, gain, gainError, exact: whole, earlier };
     }),
   );
   return new Map(shares?.map((share, i) => [measured[i]!.index, share]));

@@ -1,14 +1,8 @@
 /** Finds the misdeeds among the updates of a round. */
 import { weightedMedian } from '../../lora/update/weights.ts';
-import { BELIEF_UPDATES, earnedBelief } from '../merge/belief.ts';
+import { BELIEF_UPDATES, CLEAR_ERRORS, earnedBelief } from '../merge/belief.ts';
 import type { StoredScore } from '../store/scores.ts';
 
-/**
- * The scores of a round are clear if its median effect is more than this number of standard errors above zero. Only
- * clear scores lead to strikes. When a job has almost converged, the effects of honest updates are lost in the noise,
- * and one in fourteen of these updates seems harmful.
- */
-export const CLEAR_ERRORS = 3;
 /**
  * Fraction of the earned belief of all authors of a round. If the authors that would be struck have more than this
  * fraction, the cause is probably a fault that they share, and no author is struck.
@@ -94,7 +88,10 @@ function suspicionOf(update: JudgedUpdate): Misdeed['kind'] | null {
   return share !== null && belief === 0 && scoredSince >= BELIEF_UPDATES ? 'disbelief' : null;
 }
 
-/** Returns whether the median effect is clear (see CLEAR_ERRORS). The median is weighted as in `sharesOf`. */
+/**
+ * Returns whether the median effect is CLEAR_ERRORS standard errors above zero. Only then do scores lead to strikes. When a
+ * job has almost converged, one in fourteen honest updates seems harmful. The median is weighted as in `sharesOf`.
+ */
 export function effectsAreClear(
   updates: readonly Pick<JudgedUpdate, 'figures' | 'steps' | 'earlier'>[],
 ): boolean {

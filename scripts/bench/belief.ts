@@ -130,6 +130,7 @@ async function measure(
       const shares = sharesOf(
         scored.map(({ effect, effectError, gain, exact, ownRows }, m) => ({
           effect: effect / steps[m]!,
+          effectError: effectError / steps[m]!,
           gain,
           exact: exact === null ? null : { effect: exact, steps: steps[m]! },
           gainError: gainErrorOf(effectError, { ownRows, randomRows }),

@@ -58,6 +58,7 @@ export interface PoisonOutcome {
     readonly round: number;
     readonly attack: string | null;
     readonly effect: number | null;
+    readonly effectError: number | null;
     readonly gain: number | null;
     readonly share: number | null;
   }[];
@@ -131,6 +132,7 @@ export function outcomeOf(ended: EndedRun): PoisonOutcome {
         round,
         attack: attackOfPeer(peer),
         effect: figures?.effect ?? null,
+        effectError: figures?.effectError ?? null,
         gain: figures?.gain ?? null,
         share,
       })),

@@ -94,6 +94,7 @@ test('with a real trainer, honest nodes are believed, and a sign flip, a lazy no
 
   const figures = scores.map(({ effect, effectError, gain }) => ({
     effect,
+    effectError,
     gain,
     gainError: gainErrorOf(effectError, { ownRows: 16, randomRows: 32 }),
     earlier: [],

@@ -2,6 +2,7 @@ import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import {
   beliefOf,
+  CLEAR_ERRORS,
   MOST_OVERSHOOT,
   NEWCOMER_SHARE,
   type Scored,
@@ -10,6 +11,7 @@ import {
 
 const scored = (effect: number, gain: number, earlier: readonly number[] = []): Scored => ({
   effect,
+  effectError: 0.1,
   gain,
   gainError: 0.1,
   earlier,
@@ -31,6 +33,7 @@ test('identities that have earned nothing do not move the medians', () => {
 
 test('a gain below its own noise does not count, and without any effect nothing can be compared', () => {
   expect(sharesOf([scored(1, 0.05), scored(1, -0.05), scored(0.5, 0.02)])).toEqual([1, 1, 0.5]);
+  expect(sharesOf([scored(0, 0.05), scored(-1, 0.05), scored(-1, 0)])).toBeNull();
   expect(sharesOf([scored(0, 1), scored(-1, 1), scored(-1, 1)])).toBeNull();
   expect(sharesOf([])).toBeNull();
 });
@@ -41,6 +44,42 @@ test('gains of a small swarm count only if their median is clearly above zero', 
   // The median of many gains has a smaller error.
   const many = [...Array<Scored>(9).fill(scored(1, 0.15)), scored(1, -0.1)];
   expect(sharesOf(many)!.at(-1)).toBe(0);
+});
+
+/** An update of a job that has almost converged: its effect has a standard error of 1, and its gain is clear. */
+const late = (effect: number, gain = 1): Scored => ({ ...scored(effect, gain), effectError: 1 });
+
+test('if effects do not stand out from their noise, and gains do, the share follows mostly from the gain', () => {
+  // The differences between these effects are smaller than one standard error.
+  const noise = [late(0.6), late(0.1), late(-0.3), late(0.4), late(0.1, 0.5), late(0.1, 0.1)];
+  const shares = sharesOf(noise)!;
+  expect(shares[2]).toBeGreaterThan(0.75);
+  expect(shares.slice(3)).toEqual([1, 0.5, expect.closeTo(0.1)]);
+  // An update of which the effect is as far below zero as that of a harmful one has the share 0.
+  expect(sharesOf([late(0), late(0), late(0), late(-2)])).toEqual([1, 1, 1, 0]);
+  // The median effect may be below zero by chance, but not clearly.
+  expect(sharesOf([late(-0.5), late(-0.5), late(-0.5)])).toEqual([1, 1, 1]);
+  expect(sharesOf([late(-2), late(-2), late(-2)])).toBeNull();
+});
+
+test('where effects are clear, their noise changes nothing; where they are not, no share falls (property)', () => {
+  const figure = fc.double({ min: -2, max: 2, noNaN: true });
+  const one = fc.record({ effect: figure, gain: figure });
+  const error = fc.double({ min: 0.001, max: 2, noNaN: true });
+  fc.assert(
+    fc.property(fc.array(one, { minLength: 3, maxLength: 12 }), error, (given, effectError) => {
+      const all = given.map(({ effect, gain }) => ({ ...scored(effect, gain), effectError }));
+      const shares = sharesOf(all);
+      const exact = sharesOf(all.map((each) => ({ ...each, effectError: 0 })));
+      if (exact === null) return;
+      const effects = given.map(({ effect }) => effect).sort((a, b) => a - b);
+      const isClear = effects[(effects.length - 1) >> 1]! >= CLEAR_ERRORS * effectError;
+      for (const [i, share] of shares!.entries()) {
+        if (isClear) expect(share).toBe(exact[i]);
+        else expect(share).toBeGreaterThanOrEqual(exact[i]! - 1e-12);
+      }
+    }),
+  );
 });
 
 test('small differences between exact effects do not count, however small the gain is', () => {

@@ -24,6 +24,8 @@ export interface Spreads {
   readonly noise: number;
   /** Whether gains are only noise, as in a job whose data has fewer rows than an interval. @default false */
   readonly hasNoGain?: boolean;
+  /** Mean gain as a multiple of the mean effect. It is large in a job that has almost converged. @default 1 */
+  readonly gainOverEffect?: number;
 }
 
 /**
@@ -35,6 +37,8 @@ export type Behaviour = (round: number, normal: () => number) => { effect: numbe
 export interface ModelledNode {
   readonly strikes: CountedStrike[];
   readonly beliefs: number[];
+  /** Shares of its scored updates, oldest first. */
+  readonly scored: number[];
   /** Share of the node in the weight of each round's merge. */
   readonly weights: number[];
   /** Rounds in which the node was suspended. */
@@ -66,6 +70,7 @@ export function playRounds(
     scoredSince: 0,
     strikes: [] as CountedStrike[],
     beliefs: [] as number[],
+    scored: [] as number[],
     weights: [] as number[],
     suspended: [] as number[],
   }));
@@ -84,7 +89,7 @@ export function playRounds(
     const figures = assigned.map((node) => {
       const behaviour = others[nodes.indexOf(node) - honest]?.(round, normal);
       const effect = behaviour?.effect ?? node.effect * (1 + spreads.effect * normal());
-      const gain = behaviour?.gain ?? gainOf(node);
+      const gain = (spreads.gainOverEffect ?? 1) * (behaviour?.gain ?? gainOf(node));
       const ofBatch = spreads.noise * Math.sqrt(RANDOM_BATCHES);
       const batches = common.map((z) => effect + ofBatch * Math.SQRT1_2 * (z + normal()));
       const mean = batches.reduce((sum, value) => sum + value, 0) / RANDOM_BATCHES;
@@ -95,7 +100,7 @@ export function playRounds(
     const shares = sharesOf(
       figures.map(({ effect, effectError, gain }, i) => {
         const gainError = gainErrorOf(effectError, rowsRead);
-        return { effect, gain, gainError, earlier: assigned[i]!.shares };
+        return { effect, effectError, gain, gainError, earlier: assigned[i]!.shares };
       }),
     );
     const judged = assigned.map((node, i): JudgedUpdate => {
@@ -129,7 +134,9 @@ export function playRounds(
       if (misdeed) node.strikes.push({ kind: misdeed.kind, round, foundIn: round });
       node.scoredSince = !isClear || misdeed?.kind === 'disbelief' ? 0 : scoredSince;
       node.beliefs.push(belief);
-      if (share !== null) node.shares = [share, ...node.shares].slice(0, BELIEF_UPDATES);
+      if (share === null) continue;
+      node.scored.push(share);
+      node.shares = [share, ...node.shares].slice(0, BELIEF_UPDATES);
     }
   }
   return nodes;
