@@ -2,6 +2,7 @@ import { weightedMedian } from '../../lora/update/weights.ts';
 import { ROUND_PEERS } from '../../protocol/limits.ts';
 import type { Manifest } from '../../protocol/manifest.ts';
 import type { Head } from '../../protocol/messages.ts';
+import { LEAST_STEPS } from '../audits/verdict.ts';
 import { BELIEF_LINE, BELIEF_UPDATES, beliefOf, earnedBelief } from '../merge/belief.ts';
 
 export type Preset = Head['preset'];
@@ -134,7 +135,8 @@ function choose(
  *
  * The counted belief is 1 if the node's belief is at least FULL_BELIEF times the median belief. If it is lower, the
  * counted belief is proportionally lower than 1. A node without belief, or on probation, gets the minimum number of
- * steps (LEAST_STEPS_SHARE).
+ * steps (LEAST_STEPS_SHARE). On probation, this minimum is at least LEAST_STEPS, because an interval with fewer steps is
+ * not audited. Otherwise, a node that failed an audit would not be audited again while it is on probation.
  *
  * If none of the nodes has earned belief, for example because the job does not score updates, all nodes count as proven
  * and have a counted belief of 1.
@@ -153,9 +155,10 @@ function stepsOf(peers: readonly PresentPeer[], localSteps: number): number[] {
   });
   const largest = Math.max(0, ...worths);
   const least = Math.ceil(localSteps * LEAST_STEPS_SHARE);
-  return worths.map((worth) => {
+  return worths.map((worth, i) => {
     const share = largest > 0 ? worth / largest : 0;
-    return Math.min(localSteps, Math.max(least, Math.round(localSteps * share)));
+    const ownLeast = peers[i]!.standing === 'probation' ? Math.max(least, LEAST_STEPS) : least;
+    return Math.min(localSteps, Math.max(ownLeast, Math.round(localSteps * share)));
   });
 }
 

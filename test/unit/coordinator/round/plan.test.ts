@@ -1,5 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import { LEAST_STEPS } from '../../../../coordinator/audits/verdict.ts';
 import {
   LEAST_STEPS_SHARE,
   NEWCOMER_PLACES,
@@ -170,6 +171,17 @@ describe('belief and standing', () => {
     expect(stepsOf(swarm)).toEqual([30, 10]);
     expect(stepsOf({ a: node(0), b: node(0, [], 'probation') })).toEqual([30, 10]);
     expect(stepsOf({ a: node(0, [], 'probation') })).toEqual([10]);
+  });
+
+  test('a node on probation gets an interval that an audit can judge', () => {
+    const steps = (localSteps: number): number[] =>
+      planRound({ a: node(100, PROVEN), b: node(100, PROVEN, 'probation'), c: node(100, [0, 0, 0]) }, 1, {
+        ...settings,
+        localSteps,
+      }).assignments.map((one) => one.steps);
+    expect(steps(8)).toEqual([8, LEAST_STEPS, 3]);
+    expect(steps(30)).toEqual([30, 10, 10]);
+    expect(steps(4)).toEqual([4, 4, 2]);
   });
 
   test('suspended and banned nodes get no work', () => {
