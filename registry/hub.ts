@@ -13,10 +13,12 @@ import { uploadToHub } from '../lora/models/hub/upload.ts';
 import { ADAPTER_BYTES } from '../protocol/limits.ts';
 import { messageBytes } from '../protocol/messages.ts';
 import { addFolder } from './add-folder.ts';
+import { registryError } from './errors.ts';
 import { ENVELOPE_FILE, exportFolder } from './export/export-folder.ts';
 import { recordFiles } from './export/record-files.ts';
 import { inTemporaryFolder } from './folder-views.ts';
 import { nameOf } from './publish-run.ts';
+import { LATEST } from './reference.ts';
 import type { Registry } from './registry.ts';
 import type { AdapterVersion } from './version.ts';
 
@@ -80,6 +82,7 @@ export async function pushToHub(
 /**
  * Downloads an adapter from a repository on a hub and adds it as a version. If the repository has the signed manifest of a
  * version, the version has the same digest on this machine. For any other PEFT adapter, `base` must be given.
+ * @throws SwarmError IMPORT_NAME without a name, if an adapter from elsewhere has the name of the repository here
  * @throws SwarmError USAGE, HUB_*, IMPORT_DAMAGED, SIGNATURE_INVALID, BASE_UNKNOWN, and the errors of `addFolder`
  */
 export async function pullFromHub(
@@ -96,15 +99,33 @@ export async function pullFromHub(
       { name: ENVELOPE_FILE, maxBytes: messageBytes['version-manifest'] + MIB, optional: true },
     ];
     const commit = await downloadFiles({ reference, files, folder, signal, ...account }, deps);
-    const reason = `from ${reference.name} at ${commit.slice(0, 12)}`;
+    const source = `from ${reference.name} at `;
+    const reason = `${source}${commit.slice(0, 12)}`;
     const envelope = await readFile(join(folder, ENVELOPE_FILE)).catch(() => null);
     if (envelope !== null && base === undefined) {
       const pathOf = ({ path }: { path: string }): string => join(folder, path);
       return recordFiles(registry, { envelope: new Uint8Array(envelope), pathOf, name, reason, signal });
     }
     const own = name ?? nameOf(reference.name);
+    if (name === undefined) refuseOtherSource(registry, own, { repository: reference.name, source });
     return addFolder(registry, { name: own, folder, ...(base !== undefined && { base }), reason, signal });
   });
+}
+
+/**
+ * Refuses to take the name of a repository if the newest version of that name here comes from elsewhere. The tag `latest` of
+ * an adapter that is in use would move to the adapter of the repository.
+ * @throws SwarmError IMPORT_NAME
+ */
+function refuseOtherSource(
+  registry: Registry,
+  name: string,
+  { repository, source }: { repository: string; source: string },
+): void {
+  const newest = registry.tagLog(name, LATEST).at(-1);
+  if (newest === undefined || newest.reason.startsWith(source)) return;
+  const message = `an adapter named "${name}" exists here, and its newest version is not from ${repository}`;
+  throw registryError('IMPORT_NAME', message, { name, repository, reason: newest.reason });
 }
 
 function requireRepository(text: string): HubReference {

@@ -65,6 +65,23 @@ describe('a version on a hub', () => {
     expect(version).toMatchObject({ label: 'mine:v1', manifest: { base: { digest: BASE } } });
   });
 
+  it('does not take the name of an adapter that comes from elsewhere, unless the caller gives the name', async () => {
+    const { hub, registry, account } = await hubWorld();
+    await pushToHub(registry, await addSmall(registry, 'demo', 1), account);
+    hub.models.get('ada/demo')!.files.delete('swarm-version.cbor');
+    const { registry: other } = await openTestRegistry();
+    const mine = await addSmall(other, 'demo', 2);
+    await expect(pullFromHub(other, account)).rejects.toThrow(withCode('IMPORT_NAME'));
+    expect(other.resolve('demo').digest).toBe(mine.digest);
+    const { version } = await pullFromHub(other, { ...account, name: 'demo' });
+    expect(version.label).toBe('demo:v2');
+    // The newest version is from this repository now.
+    expect(await pullFromHub(other, account)).toMatchObject({
+      created: false,
+      version: { label: 'demo:v2' },
+    });
+  });
+
   it('needs a token that the hub accepts, and the name of a repository', async () => {
     const { registry, account } = await hubWorld();
     const version = await addSmall(registry, 'demo', 1);
