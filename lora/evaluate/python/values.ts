@@ -31,6 +31,16 @@ export function fromJson(value: unknown): PythonValue {
   return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, fromJson(item)]));
 }
 
+/** Returns whether lists and objects are nested more than `most` deep. Visits level after level, so the stack stays short. */
+export function isDeeperThan(value: unknown, most: number): boolean {
+  let level = [value];
+  for (let depth = 0; depth <= most; depth++) {
+    level = level.flatMap((one) => (typeof one === 'object' && one !== null ? Object.values(one) : []));
+    if (level.length === 0) return false;
+  }
+  return true;
+}
+
 export function isList(value: unknown): value is readonly PythonValue[] {
   return Array.isArray(value);
 }

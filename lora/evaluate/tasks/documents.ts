@@ -6,7 +6,7 @@ import { readParquet } from '../../data/containers/parquet.ts';
 import type { RowBatches } from '../../data/containers/raw-rows.ts';
 import { type DataFile, dataFiles } from '../../data/files.ts';
 import { evaluateError } from '../errors.ts';
-import { fromJson, type PythonValue } from '../python/values.ts';
+import { fromJson, isDeeperThan, type PythonValue } from '../python/values.ts';
 import type { TaskConfig } from './config.ts';
 import type { TaskFile } from './task-file.ts';
 
@@ -22,6 +22,8 @@ export interface Split {
 
 /** Maximum number of documents of a split. It is limited because all of them are held in memory. */
 const MAX_DOCUMENTS = 2_000_000;
+/** Maximum nesting of the lists and objects of a document. Deeper values cannot be printed or compared. */
+const MAX_NESTING = 256;
 const READERS = ['json', 'parquet'];
 
 /** The splits of a task, read when they are first needed. */
@@ -117,6 +119,13 @@ async function readSplit(paths: readonly string[], signal: AbortSignal | undefin
             ...row,
             file: file.file,
           });
+        }
+        if (isDeeperThan(row.value, MAX_NESTING)) {
+          throw evaluateError(
+            'TASK_DATA',
+            `${file.file}:${row.row}: its values are nested more than ${MAX_NESTING} deep`,
+            { file: file.file, row: row.row, most: MAX_NESTING },
+          );
         }
         for (const name of Object.keys(row.value)) columns.add(name);
         rows.push(fromJson(row.value) as Document);

@@ -27,6 +27,7 @@ beforeAll(async () => {
   dir = await mkdtemp(join(tmpdir(), 'tasks-'));
   const rows = ['a', 'b', 'c', 'd'].map((q, i) => ({ q, n: i, a: `answer ${q}`, choices: ['x', 'yy'] }));
   await writeFile(join(dir, 'rows.jsonl'), rows.map((row) => JSON.stringify(row)).join('\n'));
+  await writeFile(join(dir, 'deep.jsonl'), `{"q":"a"}\n{"q":${'['.repeat(600)}${']'.repeat(600)}}\n`);
 });
 afterAll(() => rm(dir, { recursive: true, force: true }));
 
@@ -72,6 +73,7 @@ describe('a task file is refused', () => {
     [`${CHOICES}doc_to_text: [\n`, 'TASK_FILE', 'YAML', null],
     [CHOICES.replace('json', 'cais/mmlu'), 'TASK_UNSUPPORTED', 'cais/mmlu', 1],
     [CHOICES.replace('test_split: test', 'test_split: dev'), 'TASK_FILE', 'dev', 3],
+    [CHOICES.replace('rows.jsonl', 'deep.jsonl'), 'TASK_DATA', 'deep.jsonl:2', null],
     [CHOICES.replace('{{q}}', '{{missing}}'), 'TASK_DOCUMENT', 'missing', 5],
     [CHOICES.replace('choices', 'q'), 'TASK_DOCUMENT', 'list', 6],
     [`include: task.yaml\n${CHOICES}`, 'TASK_FILE', 'itself', null],
