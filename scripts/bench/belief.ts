@@ -22,8 +22,11 @@ import {
 } from './round-training.ts';
 
 export const name = 'belief';
-export const about = 'belief in six honest nodes and one attacker after each round; twenty minutes';
+export const about =
+  'belief in six honest nodes and one attacker after each round; five minutes for a preset and a split';
 
+/** Presets that option --shape can choose. */
+const PRESETS = ['balanced', 'dense'] as const;
 const ROUNDS = 6;
 const INTERVAL = STEPS * BATCH;
 /** A node that trains honestly, but is so slow that it is assigned a third of the steps. */
@@ -39,17 +42,16 @@ const MEMBERS: Readonly<Record<string, Attack>> = {
  * the honest nodes. Only honest updates are merged, so the adapter improves from round to round.
  */
 export async function run(report: (row: BenchRow) => void, options: BenchOptions): Promise<void> {
+  const { quick = false, choices = {}, shapes = quick ? ['balanced'] : PRESETS } = options;
+  const splits = choices.split?.split(',') ?? ['own-book', 'even'];
+  const rounds = Number(choices.rounds ?? (quick ? 2 : ROUNDS));
   const folder = await mkdtemp(join(tmpdir(), 'swarm-bench-belief-'));
   const deps = await prepare(folder);
   try {
-    for (const preset of options.quick ? (['balanced'] as const) : (['balanced', 'dense'] as const)) {
-      for (const split of [true, false]) {
-        await measure(
-          { preset, split, rounds: options.quick ? 2 : ROUNDS, seed: 1 },
-          deps,
-          report,
-          options.log,
-        );
+    for (const preset of PRESETS.filter((one) => shapes.includes(one))) {
+      for (const split of splits) {
+        const settings = { preset, split: split !== 'even', rounds, seed: 1 };
+        await measure(settings, deps, report, options.log);
       }
     }
   } finally {
