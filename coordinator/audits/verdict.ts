@@ -1,6 +1,6 @@
 /** Judges an audit. Decision 049 has the measurements behind the numbers. */
 import type { Likeness } from '../../lora/update/closeness.ts';
-import type { Preset } from '../round/plan.ts';
+import type { Preset } from '../../lora/update/index.ts';
 
 interface Lines {
   /** Minimum closeness that passes. */
