@@ -20,7 +20,7 @@ interface FoundAdapter {
 
 /**
  * Returns the folder of the adapter that the user named. If the name fits both a PEFT folder and an adapter in the
- * registry, it means the folder.
+ * registry, the function chooses the folder.
  * @throws SwarmError VERSION_UNKNOWN, TAG_UNKNOWN, VERSION_DAMAGED
  */
 export async function adapterFolder(

@@ -5,7 +5,7 @@
 // not the npm registry. If that host is not reachable, the whole installation fails. The libraries are not needed for
 // the CPU and WebGPU, so this file changes the default of the install step to "skip".
 // ONNXRUNTIME_NODE_INSTALL=cuda12 still installs the libraries.
-// A checkout does the same with "allowScripts" in package.json, which npm reads for the root project only.
+// A checkout skips the step with "allowScripts" in package.json, which npm reads for the root project only.
 import { readFileSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
@@ -13,7 +13,7 @@ import { dirname, join } from 'node:path';
 const DEFAULT = "process.env.ONNXRUNTIME_NODE_INSTALL ||= 'skip';\n";
 
 try {
-  // The package does not export its package.json, so the path of its main file leads to its folder.
+  // onnxruntime-node does not export its package.json, so its folder is found through its main file.
   const main = createRequire(import.meta.url).resolve('onnxruntime-node');
   const script = join(dirname(main), '..', 'script', 'install.js');
   const text = readFileSync(script, 'utf8');

@@ -1,4 +1,4 @@
-/** The command that starts this program: `npx swarm` in a checkout, which runs the .ts sources; else `swarm`. */
+/** The command that starts this program: `npx swarm` in a checkout, which runs the .ts sources, and otherwise `swarm`. */
 export const SWARM = import.meta.url.endsWith('.ts') ? 'npx swarm' : 'swarm';
 
 /** Matches a command in advice, such as `swarm job list`: at the start, or after a quotation mark, a bracket or a colon. */

@@ -15,5 +15,10 @@ export async function confirm(context: Context, question: string): Promise<void>
     if (answer.includes('\n')) break;
   }
   if (/^\s*y(es)?\s*$/i.test(answer.split('\n')[0]!)) return;
-  throw cliError('NOT_CONFIRMED', 'nothing was changed', {}, { next: 'answer "y", or add --yes' });
+  throw cliError(
+    'NOT_CONFIRMED',
+    'the answer was not yes, so nothing was changed',
+    {},
+    { next: 'answer "y", or add --yes' },
+  );
 }

@@ -62,7 +62,7 @@ function failure({ kind, code, message, next, values }: ErrorJson): Failure {
   return { kind, exitCode: exitCodes[kind], code, message: text, next: advice, values };
 }
 
-/** Returns whether the user aborted the command. This program's signal and Node.js give such an error the same name. */
+/** Returns whether the user aborted the command. The errors of this program's signal and of Node.js have the same name. */
 function isAbort(error: unknown): boolean {
   return error instanceof Error && error.name === 'AbortError';
 }

@@ -66,7 +66,7 @@ export const bootstrapAddress = addresses(bootstrapAddressSchema);
 function addresses(schema: z.ZodType<string>) {
   return (value: string, earlier: string[] | undefined): string[] => {
     const { error } = schema.safeParse(value);
-    if (error) throw new InvalidArgumentError(`It ${error.issues[0]!.message}.`);
+    if (error) throw new InvalidArgumentError(`The address ${error.issues[0]!.message}.`);
     return collect(value, earlier);
   };
 }

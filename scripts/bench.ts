@@ -122,7 +122,7 @@ const { values, positionals } = parseArgs({
     quick: { type: 'boolean', default: false },
     python: { type: 'string' },
     shape: { type: 'string', multiple: true },
-    // Options that choose runs.
+    // Options that select some of the runs of a benchmark.
     attack: { type: 'string' },
     attackers: { type: 'string' },
     behaviour: { type: 'string' },

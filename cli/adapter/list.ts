@@ -30,7 +30,7 @@ export function registerList(adapter: Command, context: Context): void {
 async function list(context: Context, name: string | undefined, flags: ListFlags): Promise<void> {
   await withRegistry(context, flags, (registry) => {
     const removed = flags.removed === true;
-    // For an adapter without versions, `resolve` throws the error.
+    // If the adapter has no versions, `resolve` throws VERSION_UNKNOWN.
     if (name !== undefined && registry.versions(name, { removed }).length === 0) registry.resolve(name);
     const names = name === undefined ? registry.names() : [name];
     const versions = names.flatMap((each) =>

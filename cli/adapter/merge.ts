@@ -21,7 +21,7 @@ interface MergeFlags extends RegistryFlags {
 /** A version to merge, as the command line names it. */
 interface Source {
   readonly reference: string;
-  /** Factor of the version in the sum; null if none is given. Then it is 1 divided by the number of versions. */
+  /** Factor of the version in the sum; null if the user gave none, which means 1 divided by the number of versions. */
   readonly weight: number | null;
 }
 
@@ -116,7 +116,7 @@ function refuseUseless({ method, ...flags }: MergeFlags): void {
     if (flags[flag as keyof typeof used] !== undefined && !isUsed)
       throw usageError(
         `--${flag} has no effect with --method ${method}`,
-        'leave it out, or choose another method',
+        'leave out this option, or choose another method',
       );
   }
 }

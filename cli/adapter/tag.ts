@@ -43,7 +43,7 @@ export function registerTag(adapter: Command, context: Context): void {
 }
 
 async function log(context: Context, reference: string, flags: TagFlags): Promise<void> {
-  if (flags.delete) throw usageError('--delete needs the tag to delete', 'add the tag after the name');
+  if (flags.delete) throw usageError('--delete needs the name of a tag', 'name the tag after the version');
   await withRegistry(context, flags, (registry) => {
     const { name } = registry.resolve(reference);
     const changes = registry.tagLog(name);
@@ -67,7 +67,10 @@ async function rollback(context: Context, reference: string, flags: TagFlags): P
   const { requireReference } = await import('../../registry/reference.ts');
   const parsed = requireReference(reference);
   if (!('tag' in parsed))
-    throw usageError(`"${reference}" names a version, and versions do not move`, 'name a tag: NAME:TAG');
+    throw usageError(
+      `"${reference}" names a version, and only a tag can be moved back`,
+      'name a tag: NAME:TAG',
+    );
   await withRegistry(context, flags, async (registry) => {
     const reason = reasonOf(flags, 'swarm adapter rollback');
     print(context, parsed.name, await registry.rollback(parsed.name, parsed.tag, reason), flags);

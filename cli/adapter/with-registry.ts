@@ -24,7 +24,7 @@ export const registryOption = (): Option =>
 /** Parses the name of an adapter. */
 export function adapterName(text: string): string {
   const { error } = nameSchema.safeParse(text);
-  if (error) throw new InvalidArgumentError(`It ${error.issues[0]!.message}.`);
+  if (error) throw new InvalidArgumentError(`The name ${error.issues[0]!.message}.`);
   return text;
 }
 

@@ -17,7 +17,7 @@ export interface LocalChatOptions {
 
 /** A model in this process's generator as a chat partner. */
 export interface LocalChat extends ChatPartner {
-  /** Source of the chat template, for messages. */
+  /** Text that tells the user where the chat template comes from. */
   readonly template: string;
   /** Whether `plain` is used because the model has no template and the user named none. */
   readonly isFallback: boolean;

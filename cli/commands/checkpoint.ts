@@ -213,7 +213,10 @@ interface PullOptions extends TargetOptions {
   registry?: string;
 }
 
-/** @param first the invite; or the folder, if the invite comes from a file or a variable and `second` is missing */
+/**
+ * Runs `swarm checkpoint pull`.
+ * @param first the invite. If the invite comes from a file or a variable, `second` is missing and `first` is the folder
+ */
 async function pull(
   context: Context,
   first: string,
@@ -236,7 +239,7 @@ async function pull(
     });
   const pulled = await (options.publish ? withRegistry(context, options, pullWith) : pullWith())
     .catch(async (error: unknown) => {
-      // Removes the folder only if it is empty.
+      // rmdir removes the folder only if it is empty.
       await rmdir(output).catch(() => {});
       throw error;
     })

@@ -54,7 +54,7 @@ async function evaluate(context: Context, { data, tasks, ...options }: EvaluateF
   if (tasks !== undefined && data === undefined) return evaluateOnTasks(context, { ...options, tasks });
   throw commonError(
     'USAGE',
-    'an evaluation takes either --data or --tasks',
+    'swarm evaluate needs either --data or --tasks',
     {},
     { next: 'give one of these two options' },
   );

@@ -213,7 +213,7 @@ async function rollBack(
 function roundOrBest(text: string): number | 'best' {
   if (text === 'best') return text;
   if (/^\d{1,9}$/.test(text)) return Number(text);
-  throw new InvalidArgumentError('Use a round or "best".');
+  throw new InvalidArgumentError('Use the number of a round, or "best".');
 }
 
 async function yamlLines(value: object): Promise<string[]> {

@@ -57,8 +57,8 @@ interface Daemon {
 }
 
 /**
- * Returns the daemons that answer in the named home, or in the default homes. A killed daemon leaves its file behind but
- * does not answer.
+ * Returns the daemons that answer in the named home, or in the default homes. A daemon that was killed leaves its daemon
+ * file in the home, but does not answer.
  * @throws SwarmError DAEMON_NOT_RUNNING if none answers
  */
 async function running(context: Context, home: string | undefined): Promise<Daemon[]> {

@@ -34,13 +34,13 @@ export async function apiKeys(
   if (apiKey !== undefined) {
     printNote(
       context,
-      'every user of this machine can see the arguments of a command, so --api-key shows them the key; --api-key-file FILE does not',
+      '--api-key shows the key to every user of this machine, because they can read the arguments of a command; use --api-key-file FILE instead',
     );
     keys.push({ key: apiKey, where: '--api-key' });
   }
   for (const { key, where } of keys) {
     if (key.length >= MIN_KEY && KEY.test(key)) continue;
-    const message = `a key of ${where} is shorter than ${MIN_KEY} characters, or has a character that an HTTP header cannot contain`;
+    const message = `a key from ${where} is shorter than ${MIN_KEY} characters, or has a character that an HTTP header cannot contain`;
     throw serveError(
       'API_KEYS_INVALID',
       message,

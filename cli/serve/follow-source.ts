@@ -14,7 +14,7 @@ import {
 const FRESH_MS = 1_000;
 
 export interface FollowDeps {
-  /** Opens a client of the coordinator. It is called again after a restart, which may change the port. */
+  /** Opens a client of the coordinator. Called again after a restart of the coordinator, which may change the port. */
   readonly open: () => Promise<ApiClient>;
   /** Milliseconds, for measuring durations. */
   readonly now: () => number;
@@ -23,8 +23,9 @@ export interface FollowDeps {
 }
 
 /**
- * Returns the checkpoints of a job of the coordinator on this machine: the newest one, or with `JOB:ROUND` the one of a
- * round. While the coordinator does not answer, the last known checkpoint stays in use.
+ * Returns a source that serves the checkpoints of a job of the coordinator on this machine: the newest checkpoint or, if a
+ * request names `JOB:ROUND`, that of the round. While the coordinator does not answer, the last known checkpoint stays in
+ * use.
  * @throws SwarmError JOB_UNKNOWN, DAEMON_NOT_RUNNING
  */
 export async function followSource(

@@ -60,7 +60,7 @@ function peerRow(peer: PeerView): string[] {
   ];
 }
 
-/** A table of the bans in force; empty without any. */
+/** A table of the bans that are in force; no lines if there are none. */
 export function banLines(bans: readonly BanView[]): string[] {
   if (bans.length === 0) return [];
   return [

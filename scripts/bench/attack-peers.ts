@@ -45,8 +45,8 @@ const SOCKET_RETRY_MS = 1000;
 /** Pause before an attacker replaces a stream that it lost. */
 const STREAM_RETRY_MS = 50;
 /**
- * Number of other keys that the attack on the rate limiter uses: more than the 4,096 keys that the limiter never forgets
- * (REMEMBERED_KEYS).
+ * Number of other keys that the attack on the rate limiter uses. The number is larger than the REMEMBERED_KEYS of the
+ * limiter (4,096), so that the limiter has to forget keys.
  */
 const OTHER_KEYS = 4200;
 /** Number of identities that call at the same moment. After a pause, they call again. */

@@ -1,4 +1,4 @@
-/** Dishonest nodes for benchmarks: how each one makes the update that it sends. */
+/** Attacks of dishonest nodes, for benchmarks: functions that make the changes which such nodes send. */
 
 import { IGNORED_LABEL, type Row } from '../../lora/data/row.ts';
 import type { SeededRandom } from '../../lora/data/seeded-random.ts';

@@ -21,7 +21,7 @@ const TARGET_MILLISECONDS = 150;
 const TARGET_BYTES: Record<Preset, number> = { tiny: 0.0195, balanced: 0.059, quality: 0.101, dense: 0.51 };
 /** Limit on the percentage by which the bits of an index may exceed the bound log₂ C(n, k) / k. */
 const TARGET_OVERHEAD = 3;
-/** Repeats. The fastest counts, because other load can only add time. */
+/** Number of measurements. The fastest one counts, because other load can only add time. */
 const REPEATS = 9;
 const ROUNDS = 16;
 const QUICK_ROUNDS = 2;

@@ -9,7 +9,7 @@ export function cpuMilliseconds(): number {
   return (user + system) / 1000;
 }
 
-/** Ticks of /proc per second: USER_HZ, 100 on every Linux that Node.js runs on. */
+/** Number of ticks per second in which /proc counts processor time (USER_HZ): 100 on every Linux that Node.js runs on. */
 const TICKS_PER_SECOND = 100;
 
 /**

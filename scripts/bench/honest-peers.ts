@@ -14,10 +14,10 @@ import { jobTopic } from '../../protocol/topics.ts';
 import { FileBlobStore } from '../../storage/blob-store.ts';
 import type { Target } from './attack-target.ts';
 
-/** Members that are connected all the time. */
+/** Number of members that are connected all the time. */
 const MEMBERS = 4;
 const HEARTBEAT_MS = 250;
-/** Pause between two joins of new nodes, and between two fetches. */
+/** Pause between two joins of new nodes, and between two fetches, in milliseconds. */
 const JOIN_PAUSE_MS = 200;
 /** Time limit of a join or request. A join or request that fails or takes longer is recorded with this time. */
 const JOIN_TIMEOUT_MS = 10_000;
@@ -31,10 +31,10 @@ export interface Service {
   joined: number;
   /** Seconds that each join, and each request of a member, took. A failure counts with the time limit. */
   times: number[];
-  /** Heartbeats that members sent. */
+  /** Number of heartbeats that members sent. */
   sent: number;
   fetches: number;
-  /** In MiB per second, of each fetch that succeeded. */
+  /** Speed of each fetch that succeeded, in MiB per second. */
   speeds: number[];
   /** One text for each failure: the name of the call that failed, and the message of the error. */
   failures: string[];

@@ -30,11 +30,11 @@ const MAX_COLLECTIONS = 10;
 /** Readings that differ by less than this are equal. */
 const SAME_BYTES = 10_000;
 /**
- * Number of different updates. The other updates repeat them under other peer ids. For the merge, that is as much work
- * as if all differed.
+ * Number of different updates. The other updates are copies of these under other peer ids. For the merge, that is as much
+ * work as if all updates differed.
  */
 const DISTINCT = 10;
-/** Repeats. The fastest counts. */
+/** Number of measurements. The fastest one counts, because other load can only add time. */
 const REPEATS = 3;
 /** The adapter of a 135M-parameter Llama at rank 16: 30 layers of seven modules, 4.9 million parameters. */
 const SHAPES = [

@@ -22,9 +22,8 @@ export interface PoisonedRound {
 export interface AttackerOutcome {
   readonly attack: string;
   /**
-   * Number of merges after which the attacker's harmful updates have no weight any more. The merges are counted from the
-   * first that was given such an update to the last in which one has weight. null if one has weight in the job's last
-   * merge.
+   * Number of merges from the attacker's first harmful update to the last merge in which a harmful update of the attacker
+   * has weight; null if one has weight in the job's last merge.
    */
   readonly weightlessAfter: number | null;
   /** Belief in the attacker after each scored round; null if none of its updates was in the round. */
@@ -184,8 +183,8 @@ function roundOf(
 }
 
 /**
- * Returns the number of merges from the first that was given a harmful update of an attacker to the last in which such an
- * update has weight. Returns null if one has weight in the last merge.
+ * Returns the number of merges from an attacker's first harmful update to the last merge in which a harmful update of the
+ * attacker has weight; null if one has weight in the job's last merge.
  */
 function weightlessAfter(
   peer: string,

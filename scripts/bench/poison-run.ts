@@ -18,9 +18,9 @@ export interface PoisonRun {
   /** Data of the nodes: rows drawn evenly from all data, or rows of each node's own part of the book or of two books. */
   readonly split: (typeof SPLITS)[number];
   readonly seed: number;
-  /** Checkpoints until the job ends. */
+  /** Number of checkpoints after which the job ends. */
   readonly rounds: number;
-  /** Honest nodes. */
+  /** Number of honest nodes. */
   readonly honest: number;
   /** Optimiser steps of the fastest node in a round. */
   readonly steps: number;

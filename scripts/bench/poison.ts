@@ -95,7 +95,9 @@ function runsOf(choices: RunChoices, quick: boolean): PoisonRun[] {
     .flatMap((attack) => attack.split(' + '))
     .filter((attack) => attack !== 'none' && !(attack in ATTACKS));
   if (unknown.length > 0)
-    throw new Error(`no attack is called ${unknown.join(', ')}: ${Object.keys(ATTACKS).join(', ')}`);
+    throw new Error(
+      `no attack is called ${unknown.join(', ')}; the attacks are ${Object.keys(ATTACKS).join(', ')}`,
+    );
   const seeds = Array.from({ length: Number(choices.seeds ?? 1) }, (_, i) => i + 1);
   const runs: PoisonRun[] = [];
   for (const seed of seeds) {

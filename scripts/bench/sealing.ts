@@ -14,7 +14,7 @@ export const about =
 const JOB = 'ab'.repeat(32);
 /** Size of a head with the assignments of about 100 nodes. */
 const HEAD_BYTES = 16 * 1024;
-/** Repeats of each measurement. The fastest counts, because other load can only add time. */
+/** Number of times that each measurement is made. The fastest one counts, because other load can only add time. */
 const REPEATS = 7;
 const MESSAGES = 500;
 

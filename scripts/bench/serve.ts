@@ -71,7 +71,7 @@ interface Setup {
   readonly base: string;
   readonly cacheDir: string;
   readonly adapters: readonly string[];
-  /** null without a Python that has llama.cpp. */
+  /** Path of the model as a GGUF file; null if no Python with llama.cpp was named. */
   readonly gguf: string | null;
   readonly python: string;
   readonly turns: number;
@@ -231,7 +231,7 @@ async function measureAdapters(
     });
     for (const folder of adapters) ids.push((await generator.addAdapter(folder)).id);
     const one = ids.map(() => ids[0]!);
-    // The same process takes both parts in turn.
+    // The same generator computes both in turn: all requests with one adapter, and each request with another adapter.
     const [single, several] = await alternate(
       [contestant, contestant],
       (i) => ({ ...tasks(ROWS, SHORT_PROMPT, GENERATED), adapters: i === 0 ? one : ids }),

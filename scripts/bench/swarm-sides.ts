@@ -18,7 +18,7 @@ import { groupCpuMilliseconds, processGroup } from './cpu-time.ts';
 
 const ROOT = join(import.meta.dirname, '../..');
 const BASE = join(ROOT, 'models', 'nano');
-/** Nodes of the swarm, each with a trainer of one thread. */
+/** Number of nodes of the swarm. Each has a trainer with one thread. */
 export const NODES = 3;
 const LORA = loraConfig({ rank: 16, alpha: 32 });
 const TRAINING = { learningRate: 1e-3, batchSize: 8, microBatch: 8, sequenceLength: 128 };
@@ -91,7 +91,7 @@ export async function measureSwarm(
     let slowest = 0;
     const processor = () => groupCpuMilliseconds(helpers.map(({ pid }) => pid!));
     for await (const event of followEvents(open, job, { signal, now: systemClock.now })) {
-      // The benchmark has no operator who would resume it.
+      // The benchmark has no operator who would resume a paused job.
       if (event.type === 'paused') throw new Error(`the job of the benchmark has paused: ${event.reason}`);
       if (event.type === 'finished') break;
       if (event.type === 'update') slowest = Math.max(slowest, event.seconds);

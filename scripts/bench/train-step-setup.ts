@@ -89,7 +89,7 @@ export interface Setup {
   config: ModelConfig;
   /** Content of the model's config.json. */
   huggingFaceConfig: object;
-  /** Base parameters, then adapters, each at a multiple of 4,096 bytes. Offset and length in bytes. */
+  /** Places of the tensors in the file, in bytes: base parameters, then adapters. Each offset is a multiple of 4,096. */
   entries: [name: string, place: { offset: number; length: number; shape: Shape }][];
 }
 

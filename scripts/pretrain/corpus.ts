@@ -12,7 +12,7 @@ import { SeededRandom } from '../../lora/data/seeded-random.ts';
 import type { TextTokenizer } from '../../lora/data/tokenizer.ts';
 import { packSequences } from './pack-documents.ts';
 
-/** One speech in this many is held out, spread over the two centuries. */
+/** One in this many speeches is held out, so that the held-out speeches are spread over the two centuries. */
 const HELD_OUT_EVERY = 20;
 /** Share of passages that are cut shorter than a row, so that the model also learns short texts. */
 const SHORT_PASSAGES = 0.3;

@@ -25,7 +25,7 @@ const SAVE_EVERY_STEPS = 250;
 
 export interface PretrainOptions {
   stateDir: string;
-  /** null: as many steps as fit into `seconds`, by a measurement at the start. */
+  /** Number of steps; null for as many as fit into `seconds`, according to a measurement at the start. */
   steps: number | null;
   seconds: number;
 }

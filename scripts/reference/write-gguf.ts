@@ -178,7 +178,7 @@ function isKnown(text: string, tokenizer: Json, config: Json): boolean {
   if (normalizer?.type === 'NFC' && text.normalize('NFC') !== text) return true;
   if (pre?.type === 'Metaspace')
     return /^[ ▁]/.test(text) || added.some(({ content }) => text.includes(content));
-  // An added token that is a run of marks is not searched for in the text.
+  // Texts with an added token that contains `▁` are another known case.
   return added.some(({ content }) => content.includes('▁') && text.includes(content));
 }
 
@@ -219,7 +219,7 @@ const families = await readdir(join(fixtures, 'families'));
 const given = (await readdir(out)).filter((name) => name.endsWith('.gguf'));
 for (const name of families) await writeFamily(join(fixtures, 'families', name));
 for (const name of ['llama-tiny-tied', 'llama-tiny-untied']) await writeFamily(join(fixtures, name));
-// Ranks and alphas that differ between modules, and rsLoRA.
+// The adapter `patterns` has ranks and alphas that differ between modules, and rsLoRA.
 await writeFamily(join(fixtures, 'llama-tiny-untied'), join(fixtures, 'adapters', 'patterns'));
 for (const [family, rope] of [
   ['qwen2-tied', { rope_type: 'linear', factor: 3, rope_theta: 1000 }],
