@@ -37,7 +37,7 @@ export interface ExportGgufOptions {
   readonly force?: boolean;
   /** Folder where digests of bases are kept. @default SWARM_CACHE, else lora-swarm in the user's cache folder */
   readonly cacheDir?: string;
-  /** @default never aborts */
+  /** Aborts the export. @default none, so that nothing aborts it */
   readonly signal?: AbortSignal;
   /** Called with the bytes of tensor data that have been written, and with the total number of bytes. */
   readonly onProgress?: (done: number, total: number) => void;

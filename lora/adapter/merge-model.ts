@@ -17,7 +17,7 @@ export interface MergeModelOptions {
   readonly output: string;
   /** Folder where digests of bases are kept. @default SWARM_CACHE, else lora-swarm in the user's cache folder */
   readonly cacheDir?: string;
-  /** @default never aborts */
+  /** Aborts the merge. @default none, so that nothing aborts it */
   readonly signal?: AbortSignal;
   /** Called with a sentence when the adapter may have been made for another base. */
   readonly onWarning?: (text: string) => void;

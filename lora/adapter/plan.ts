@@ -115,7 +115,9 @@ function refuseUnmatched(model: ModelShape, lora: LoraConfig, names: readonly st
   );
 }
 
-/** Returns the entries of modulesToSave that match a module. PEFT ignores the others if at least one matches. */
+/**
+ * Returns the entries of modulesToSave that match a module. PEFT ignores entries without a match if any entry matches.
+ */
 export function knownSaved(model: ModelShape, entries: readonly string[]): string[] {
   const parameters = ownParameters(model);
   return entries.filter((entry) => parameters.some(({ name }) => isUnder(name, entry)));

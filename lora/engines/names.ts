@@ -9,7 +9,7 @@ export type OnnxEngineName = Exclude<EngineName, 'tfjs'>;
 /** A processor or GPU, with the engine that runs graphs on it. */
 export interface Device {
   readonly engine: EngineName;
-  /** Number of the device; only onnx-cuda numbers them. @default 0 */
+  /** Number of the device. Only onnx-cuda has more than one device, so only onnx-cuda numbers its devices. @default 0 */
   readonly device?: number;
 }
 

@@ -50,7 +50,7 @@ export interface PrepareOptions {
   cacheDir?: string;
   /** Milliseconds since 1970. @default now */
   now?: number;
-  /** @default never aborts */
+  /** Aborts the run or the estimate. @default none, so that nothing aborts it */
   signal?: AbortSignal;
 }
 

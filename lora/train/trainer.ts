@@ -90,9 +90,9 @@ export class Trainer {
   }
 
   /**
-   * Turns to another job on the same base. The compiled graphs and the adapter's tensors stay; the optimiser starts with
-   * zeros. The caller then sets the adapter and the moments of the job.
-   * @returns false if the job needs other graphs; then nothing has changed
+   * Switches to another job on the same base. The compiled graphs and the adapter's tensors stay. The optimiser starts
+   * with zeros. The caller then sets the adapter and the moments of the job.
+   * @returns false if the job needs other graphs; the trainer is then unchanged
    */
   turnTo(settings: TrainerSettings): boolean {
     if (graphsKey(settings) !== graphsKey(this.#settings)) return false;

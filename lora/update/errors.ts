@@ -1,8 +1,8 @@
 import { defineErrors } from '../../common/errors.ts';
 
 /**
- * Errors of lora/update. The first eight are about bytes from a peer or a disk, the others about arguments from this
- * program. docs/update-format.md lists the check behind each code.
+ * Errors of lora/update. The codes up to UPDATE_RESIDUAL are about bytes from a peer or a disk. The remaining codes are
+ * about arguments from this program. docs/update-format.md lists the check behind each code.
  */
 export const updateError = defineErrors({
   /** The length is outside the limits that follow from layout and preset, or differs from the length in the header. */

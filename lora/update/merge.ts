@@ -36,8 +36,9 @@ export interface Contribution {
  *
  *     Σ wᵢ·cᵢ·vᵢ / max(Σ wᵢ over its senders, floor·Σ wᵢ over all)
  *
- * in float32, summed in the order of `add`. The same updates in the same order give the same bits. Memory is at most
- * two numbers per coordinate, for any number of updates.
+ * where update i has the weight wᵢ, the factor cᵢ (`scale`) and the value vᵢ of the coordinate. All arithmetic is in
+ * float32, and the sums are in the order of `add`, so the same updates in the same order give the same bits. Memory is
+ * at most two numbers per coordinate, for any number of updates.
  */
 export class Merge {
   readonly #layout: UpdateLayout;

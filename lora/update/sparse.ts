@@ -19,7 +19,7 @@ export interface ChunkCode {
   readonly divisor: number;
 }
 
-/** Lists the chunks of a tensor of `size` values: full ones, then at most one short one. */
+/** Lists the chunks of a tensor of `size` values: full chunks, then at most one shorter chunk. */
 export function* chunksOf(
   size: number,
   kept: number,

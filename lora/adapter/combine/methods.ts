@@ -9,9 +9,9 @@ export const COMBINE_METHODS = [
   'dare_ties',
 ] as const;
 /**
- * A method of combining adapters, with its name in PEFT. `cat` gives exactly Σ wᵢ ΔWᵢ. `svd` gives the best approximation
- * of this sum with a smaller rank. The others combine A and B separately, so their result also contains products Bᵢ Aⱼ of
- * different adapters.
+ * A method of combining adapters, with its name in PEFT. `cat` gives exactly Σ wᵢ ΔWᵢ. `svd` gives the best
+ * approximation of this sum with a smaller rank. The other methods combine A and B separately, so their result also
+ * contains products Bᵢ Aⱼ of different adapters.
  */
 export type CombineMethod = (typeof COMBINE_METHODS)[number];
 

@@ -53,7 +53,8 @@ export async function openRenderer(
 }
 
 /**
- * Renders one example. Errors with a code in EXAMPLE_CODES concern only this example; others concern all examples.
+ * Renders one example. Errors with a code in EXAMPLE_CODES concern only this example. All other errors concern every
+ * example.
  * @throws ROW_TEMPLATE, ROW_TURNS, ROW_TOKENS, DATA_TEMPLATE, TEMPLATE_MISSING, TEMPLATE_INVALID, TEMPLATE_LIMIT
  */
 export async function renderExample(example: Example, renderer: Renderer): Promise<Rendered> {

@@ -48,7 +48,7 @@ export function withinDeadline<T>(run: () => T, length: number, deadlineMs = DEA
   try {
     script.runInContext(context, { timeout });
   } catch (cause) {
-    // The error was made in the other context, which has its own Error class, so `instanceof Error` would be false.
+    // The error comes from the vm context, which has its own Error class, so `instanceof Error` would be false.
     if ((cause as { code?: unknown } | null)?.code !== 'ERR_SCRIPT_EXECUTION_TIMEOUT') throw cause;
     throw dataError(
       'TOKENIZER_LIMIT',

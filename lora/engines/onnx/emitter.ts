@@ -12,11 +12,11 @@ export interface Emitter {
   integers(values: readonly number[]): string;
   /**
    * Returns the name of a one-dimensional int64 input with `values` as its default. Use it where a constant would cost
-   * memory: onnxruntime computes everything that depends only on constants in advance and keeps the results, but not what
-   * depends on an input.
+   * memory: onnxruntime computes everything that depends only on constants in advance and keeps the results, but not
+   * what depends on an input.
    */
   variable(values: readonly number[]): string;
-  /** Returns the value that `make` emitted under this key. Emits it at the first call. */
+  /** Returns the name of the value for this key. The first call with a key emits the value with `make`. */
   once(key: string, make: () => string): string;
   /** Returns the name of a float32 scalar constant. */
   scalar(value: number): string;

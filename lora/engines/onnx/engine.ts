@@ -136,8 +136,9 @@ function sessionOptions(
         // Flushes denormals to zero. Softmax turns masked scores into denormals (half of all scores at 4 rows of 128
         // tokens). Processors take a hundred times as long to multiply denormals as to multiply other numbers, and
         // without the flush a step takes 4 % longer (decision 013). On x86, onnxruntime changes this mode for its own
-        // threads. At the first session of a process it also does so for the calling thread, which runs JavaScript.
-        // From then on JavaScript reads denormal doubles and float32 as zero too, except in copies of whole arrays.
+        // threads. At the first session of a process, it also changes the mode of the calling thread, which runs
+        // JavaScript. From then on JavaScript reads denormal doubles and float32 as zero too, except in copies of whole
+        // arrays.
         set_denormal_as_zero: '1',
         // A thread spins for 5 µs before it sleeps, because waking it takes longer than the gap between most
         // operations. This saves 4 % of a step (decision 013). Spinning longer saves no more and takes cores from other

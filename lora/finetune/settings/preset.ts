@@ -14,8 +14,8 @@ import { type Layer, mergeLayers, resolveSpec } from './settings.ts';
 const MEMORY_SHARE = 0.6;
 
 /**
- * Returns the settings of a preset for this model and data. Settings in `layer` stay, and the others are chosen to
- * match.
+ * Returns the settings of a preset for this model and data. Settings in `layer` stay, and the preset chooses the other
+ * settings to match them.
  */
 export async function presetLayer(
   name: PresetName,

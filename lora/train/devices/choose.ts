@@ -54,7 +54,7 @@ const NO_GPU = 'no GPU was found';
 /** Options for choosing the engine that trains a model on this machine. */
 export interface ChooseOptions extends Omit<ProbeOptions, 'compute'> {
   model: ModelShape;
-  /** Folder where choices are kept. */
+  /** Folder where chosen engines are stored. */
   recordDir: string;
   /** Milliseconds since 1970. */
   now: number;

@@ -39,7 +39,7 @@ export interface TrainedPart {
 /** Methods of a trainer process. It serves calls one after the other; see common/workers/calls.ts. */
 export type TrainerMethods = {
   start: { request: TrainerOptions; reply: AdapterLayout };
-  /** Turns to another job on the base that the process has loaded. The compiled graphs stay if the job needs the same. */
+  /** Switches to another job on the base that the process has loaded. Compiled graphs stay if the job can use them. */
   turnTo: { request: JobOfTrainer; reply: AdapterLayout };
   train: {
     request: {

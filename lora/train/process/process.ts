@@ -16,7 +16,7 @@ import { Trainer, type TrainerDeps, type TrainProgress } from '../trainer.ts';
 import type { JobOfTrainer, TrainerMethods, TrainerOptions } from './messages.ts';
 import { TrainerProcess } from './supervisor.ts';
 
-/** What stays loaded when the process turns to another job. */
+/** The parts that stay loaded when the process switches to another job. */
 interface Loaded {
   readonly options: TrainerOptions;
   readonly deps: Omit<TrainerDeps, 'workers'>;
@@ -55,8 +55,8 @@ async function load(options: TrainerOptions, signal: AbortSignal): Promise<Loade
 }
 
 /**
- * Turns to another job on the same base. If the job needs other graphs, the old graphs are released before the new ones
- * are compiled, because on a GPU and with 4 base bits each graph has its own copy of the weights.
+ * Switches to another job on the same base. If the job needs other graphs, the old graphs are released before the new
+ * ones are compiled, because on a GPU and with 4 base bits each graph has its own copy of the weights.
  */
 async function turnTo(job: JobOfTrainer): Promise<Trainer> {
   const { options, deps, workers } = loaded!;
@@ -66,7 +66,7 @@ async function turnTo(job: JobOfTrainer): Promise<Trainer> {
   const live = workers.filter(({ alive }) => alive);
   await Promise.all(live.map((worker) => worker.turnTo(job)));
   if (current.turnTo(settings)) return current;
-  // A new trainer has no graphs until its first round.
+  // The new trainer compiles its graphs only in its first round, after the old graphs have been released.
   const next = new Trainer(settings, { ...deps, workers: live });
   await current.dispose();
   return next;

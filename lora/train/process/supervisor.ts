@@ -83,9 +83,9 @@ export class TrainerProcess implements DataParallelWorker {
   }
 
   /**
-   * Turns to another job on the base that the process has loaded. Requests from now on belong to that job. The process
-   * keeps its compiled graphs if the job needs the same ones, and otherwise compiles others at the next round. Waits for
-   * the requests before it.
+   * Switches to another job on the base that the process has loaded. Later requests belong to that job. The process
+   * keeps its compiled graphs if the job can use them, and otherwise compiles new graphs at the next round. Waits until
+   * earlier requests have been answered.
    * @throws SwarmError TRAINER_DIED, and LORA_* if the job's settings do not fit the base
    */
   async turnTo(job: JobOfTrainer): Promise<void> {
