@@ -27,9 +27,9 @@ import { adapterFeeds, type ModelBundle } from './model-bundle.ts';
 const MAX_WINDOW = 4096;
 /** Window lengths are multiples of this number of tokens, so that texts of similar length use the same graph. */
 const WINDOW_STEP = 64;
-/** Tokens per run of the graph. So many keep the cores busy, and more would only need more memory for logits. */
+/** Tokens per run of the graph. This many keep the cores busy. More would only need more memory for logits. */
 const TOKENS_PER_RUN = 1024;
-/** Rows are collected until they fill this many runs of the graph. */
+/** Rows are collected until they fill this many runs of the graph. Then all of them are computed. */
 const RUNS_PER_TURN = 16;
 /** Number of tokens to read ahead, in 32 MiB of memory. The longest text among them sets the length of the window. */
 const LOOK_AHEAD_TOKENS = 4 * 2 ** 20;
@@ -72,7 +72,7 @@ export interface Evaluation {
    */
   bitsPerByte: number | null;
   rows: number;
-  /** UTF-8 bytes of the texts; null if `bitsPerByte` is null. */
+  /** Number of UTF-8 bytes of the texts; null if `bitsPerByte` is null. */
   bytes: number | null;
   /** Rows of `data`, and how many of them could not be used; null for `texts`. */
   read: RowSummary | null;

@@ -53,7 +53,7 @@ export interface OpenModelOptions {
   readonly signal?: AbortSignal;
   /** Called before an engine is measured for `auto`. A measurement takes about 2 seconds. */
   readonly onProbe?: (engine: EngineName) => void;
-  /** Called with a sentence when the adapter may have been made for another base. */
+  /** Called with a warning, in one sentence, if the adapter may have been made for another base. */
   readonly onWarning?: (text: string) => void;
 }
 

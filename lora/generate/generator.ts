@@ -64,7 +64,7 @@ export interface OpenGeneratorOptions {
   readonly cacheDir?: string;
   /** Aborts the opening. @default never aborts */
   readonly signal?: AbortSignal;
-  /** Called with a sentence when an adapter may have been made for another base. */
+  /** Called with a warning, in one sentence, if an adapter may have been made for another base. */
   readonly onWarning?: (text: string) => void;
   /** Called with each line of the process's standard error. */
   readonly onLog?: (line: string) => void;

@@ -26,7 +26,7 @@ import {
  * running sequences do not wait long for their next token meanwhile.
  */
 const CHUNK_TOKENS = 128;
-/** Maximum number of logits that one run of a scored sequence returns. So many logits take 64 MiB. */
+/** Maximum number of logits that one run of a scored sequence returns. This many logits take 64 MiB. */
 const SCORED_LOGITS = 2 ** 24;
 
 /**

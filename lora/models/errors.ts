@@ -12,7 +12,10 @@ export const modelError = defineErrors({
   GGUF_METADATA: { kind: 'failed', next: GET_FILE },
   GGUF_RANGE: { kind: 'failed', next: 'choose the type bf16 or f32' },
   GGUF_TRUNCATED: { kind: 'failed', next: GET_FILE },
-  GGUF_UNSUPPORTED: { kind: 'failed', next: 'use the model as a Hugging Face folder' },
+  GGUF_UNSUPPORTED: {
+    kind: 'failed',
+    next: 'use the Hugging Face folder of the model instead of a GGUF file',
+  },
   GGUF_WRITE: { kind: 'failed', next: REPORT },
   LORA_PATTERN: { kind: 'usage', next: 'list module names instead of a pattern' },
   LORA_TARGETS: 'usage',

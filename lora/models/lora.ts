@@ -28,7 +28,7 @@ export function matrixName(module: Pick<TargetModule, 'name' | 'embedding'>, mat
   return `${PEFT_PREFIX}${module.name}.${suffix}`;
 }
 
-/** Returns the module whose A has this tensor name; null for other tensors. */
+/** Returns the module to which the matrix A with this tensor name belongs; null for other tensors. */
 export function adaptedModuleOf(tensor: string): string | null {
   const suffix = ['.lora_A.weight', '.lora_embedding_A'].find((ending) => tensor.endsWith(ending));
   return suffix === undefined ? null : tensor.slice(PEFT_PREFIX.length, -suffix.length);

@@ -16,7 +16,7 @@ export interface ExportMergedOptions {
   readonly cacheDir?: string;
   /** @default never aborts */
   readonly signal?: AbortSignal;
-  /** Called with a sentence when the adapter may have been made for another base. */
+  /** Called with a warning, in one sentence, if the adapter may have been made for another base. */
   readonly onWarning?: (text: string) => void;
 }
 

@@ -84,6 +84,6 @@ function damaged(path: string, digest: string): SwarmError {
 function refuseTakenName(registry: Registry, name: string, author: string): void {
   const other = registry.versions(name).find((version) => version.author !== author);
   if (other === undefined) return;
-  const message = `the adapter is named "${name}" by ${author}, and ${other.label} of that name here is by ${other.author}`;
+  const message = `the imported adapter "${name}" is by ${author}, but ${other.label} in this registry is by ${other.author}`;
   throw registryError('IMPORT_NAME', message, { name, author, version: other.label, found: other.author });
 }

@@ -12,7 +12,7 @@ import { type PlacedPiece, placePieces, sharedPieces } from './layout.ts';
 
 /** Tokens of one run of a graph. */
 const TOKENS_PER_RUN = 1024;
-/** Length in tokens of the shortest rows. Longer rows have twice this length, four times, and so on. */
+/** Length of the shortest rows, in tokens. Longer rows have 2, 4, 8, … times this length. */
 const SHORTEST_ROW = 64;
 /** Maximum size of the logits of one run, in bytes. */
 const LOGITS_BYTES = 64 * 2 ** 20;

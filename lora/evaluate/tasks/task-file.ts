@@ -116,7 +116,10 @@ function parseEntries(text: string, file: string): Map<string, Entry> {
   if (error !== undefined) {
     const line = error.linePos?.[0].line;
     const reason = error.message.split('\n')[0]!.replace(/ at line \d+, column \d+:?$/, '');
-    throw evaluateError('TASK_FILE', `${file}:${line ?? 1}: not YAML: ${reason}`, { file, line });
+    throw evaluateError('TASK_FILE', `${file}:${line ?? 1}: this is not valid YAML: ${reason}`, {
+      file,
+      line,
+    });
   }
   visit(document, {
     Node: (_, node) => {

@@ -22,7 +22,7 @@ export interface Gemma3Config extends DecoderConfig {
   readonly family: 'gemma3_text';
   /** Rotary positions of the layers with full attention, and of those with a window. */
   readonly rope: { readonly full: RopeConfig; readonly sliding: RopeConfig };
-  /** Number by whose square root attention scores are divided. */
+  /** Attention scores are divided by the square root of this number (`query_pre_attn_scalar`). */
   readonly queryScalar: number;
 }
 

@@ -51,7 +51,8 @@ const DECODERS: Readonly<Partial<Record<TensorType, DecodeBlock>>> = {
       return low | (((bytes[at + 16 + i]! >> group) & 1) << 4);
     }),
   Q6_K: (bytes, at, out, to) => {
-    // 128 bytes with the low four bits, 64 bytes with the high two, 16 scales, and the scale of the scales.
+    // A block has 128 bytes with the low four bits of the weights, 64 bytes with their high two bits, 16 scales, and a
+    // scale for these scales.
     const scale = half(bytes, at + 208);
     for (let index = 0; index < 256; index++) {
       const [side, quarter, i] = [index >> 7, (index >> 5) & 3, index & 31];

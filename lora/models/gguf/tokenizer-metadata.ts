@@ -200,6 +200,6 @@ function unsupported(what: string): SwarmError {
     'GGUF_UNSUPPORTED',
     `llama.cpp has no tokenizer with ${what}, so the model cannot be written as GGUF`,
     { what },
-    { next: 'use the model as a Hugging Face folder' },
+    { next: 'export the model as a Hugging Face folder instead' },
   );
 }

@@ -74,7 +74,7 @@ export class HubCache {
     await mkdir(dirname(target), { recursive: true });
     await rm(target, { force: true });
     const blob = this.blob(etag);
-    // Windows needs a special privilege for symbolic links.
+    // Copies the file if there is no right to make symbolic links, as is usual on Windows.
     await symlink(relative(dirname(target), blob), target).catch(() => copyFile(blob, target));
   }
 

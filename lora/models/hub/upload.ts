@@ -68,7 +68,10 @@ export async function uploadToHub(options: UploadOptions, deps: HubDeps): Promis
     });
     const commit = uploaded?.commit;
     if (commit === undefined)
-      throw hubError('HUB_RESPONSE', `${endpoint} made no commit`, { endpoint, name });
+      throw hubError('HUB_RESPONSE', `${endpoint} accepted the upload but made no commit`, {
+        endpoint,
+        name,
+      });
     return { commit: commit.oid, url: commit.url };
   } catch (error) {
     signal.throwIfAborted();
