@@ -1,4 +1,4 @@
-/** Entry of the worker thread that merges the updates of large adapters and checks large payloads. */
+/** Entry of the worker thread that merges, decodes and checks updates of large adapters. */
 import { readFile } from 'node:fs/promises';
 import { serveCalls } from '../../common/workers/calls.ts';
 import { parentChannel } from '../../common/workers/entry.ts';

@@ -16,13 +16,13 @@ import {
 } from './merge-updates.ts';
 
 /**
- * Number of values that a merge processes in about 100 ms, including the measurement of drift. Starting a thread takes
- * as long, so smaller merges run in the calling thread.
+ * Maximum number of values that are processed in the calling thread. A merge processes them in about 100 ms, including
+ * the measurement of drift. Starting a worker thread takes as long, so a thread is worth it only for larger merges.
  */
 export const INLINE_VALUES = 1_000_000;
 
 export type ArithmeticMethods = {
-  /** `paths`: the file of each blob, by digest. */
+  /** Merges updates. `paths`: path of the file of each blob, by digest. */
   merge: { request: { input: MergeInput; paths: Readonly<Record<string, string>> }; reply: Merged };
   decode: {
     request: { path: string; digest: string; layout: AdapterLayout; preset: Preset };
@@ -81,7 +81,7 @@ function hasFiles(blobs: BlobStore): blobs is FileBlobs {
   return 'path' in blobs;
 }
 
-/** Runs a task in a new thread, which takes 0.1 s to start. When the thread ends, all memory of the task is freed. */
+/** Runs a task in a new thread, which takes 0.1 s to start. All memory of the task is freed when the thread ends. */
 export async function inThread<N extends keyof ArithmeticMethods>(
   method: N,
   request: ArithmeticMethods[N]['request'],

@@ -20,46 +20,48 @@ export const NEWCOMER_SHARE = 0.25;
 export const BELIEF_LINE = 0.2;
 
 /**
- * Overshoot from which the share of an update is 0, as a multiple of the median gain. The overshoot is the exact effect
- * that the assigned steps should have, minus the exact effect of the update.
+ * The overshoot of an update is the exact effect that its assigned steps should have, minus its measured exact effect.
+ * From this overshoot on, as a multiple of the median gain, the share of an update is 0.
  */
 export const MOST_OVERSHOOT = 0.4;
 /**
- * Smallest median gain that overshoots are compared with, as a share of the median exact effect. If nodes learn little
- * from their own rows that other rows do not teach, the gain is smaller than the differences between honest nodes.
+ * Overshoots are divided by the median gain, but at least by this fraction of the median exact effect. The reason is
+ * that the median gain can be very small, if nodes learn little from their own rows that other rows do not teach. Then
+ * even the differences between honest nodes are larger than the gain.
  */
 const LEAST_GAIN_SHARE = 0.25;
-/** Smallest number of exact effects from which the median is computed. With fewer, no overshoot is computed. */
+/** Minimum number of exact effects for their median. With fewer, no overshoot is computed. */
 export const LEAST_EXACT = 3;
 
 /**
- * The gains of a round count if their median is at least this many of its own standard errors above 0. In a job with less
- * data than an interval has rows, all gains are noise, and nodes would lose their belief by chance.
+ * The gains of a round count only if their median is more than this number of its standard errors above 0. Otherwise,
+ * nodes would lose belief by chance in jobs with little data. If the data has fewer rows than an interval, all gains
+ * are noise.
  */
 const CLEAR_GAIN = 3;
-/** Standard error of the median of n normally distributed values, as a multiple of that of their mean. */
+/** Standard error of the median of n normally distributed values, divided by the standard error of their mean. */
 const MEDIAN_ERROR = Math.sqrt(Math.PI / 2);
 
 /**
- * The effects of a round are clear if their median is at least this many standard errors of one effect above zero. When a
- * job has almost converged, the effects of honest updates do not stand out from the noise.
+ * The effects of a round are clear if their median is at least this many standard errors of one effect above zero. When
+ * a job has almost converged, the effects of honest updates are lost in the noise.
  */
 export const CLEAR_ERRORS = 3;
 /**
- * Largest allowance for the noise of an effect, in standard errors. An update whose effect is this far below zero is
- * harmful.
+ * Maximum allowance for the noise of an effect, in standard errors. An update whose effect is more than this number of
+ * standard errors below zero is harmful.
  */
 const MOST_ALLOWANCE = 2;
 
-/** Share below which an author's next updates are scored on more rows. */
+/** An author with a lower share is doubtful, so its next updates are scored on more rows. */
 const CLEAR_SHARE = 0.6;
 /**
- * Beliefs are multiples of 1/256. If no limit changed a weight in a signed checkpoint (see `weighUpdates`), anyone can
- * find the exact belief from it.
+ * Beliefs are multiples of 1/256, so that anyone can compute the exact belief from a weight in a signed checkpoint, if
+ * no limit changed that weight (see `weighUpdates`).
  */
 const BELIEF_STEPS = 256;
 
-/** Figures of one scored update, and what its author did before. */
+/** Figures of one scored update, and the earlier shares of its author. */
 export interface Scored {
   /** Effect divided by the number of assigned steps, because an honest node with fewer steps has less effect. */
   readonly effect: number;
@@ -80,17 +82,18 @@ export interface Scored {
  * author's newest earlier shares. New identities have no earlier shares, so they cannot move the medians, however many
  * they are. In a job's first round, all updates have the same weight.
  *
- * If the median gain is not clearly above 0, or not above the standard error of a single gain, the gains do not stand out
- * from the noise. Then the share is the quotient of the effects alone. If the median effect is not above 0 either, the
- * updates cannot be compared.
+ * If the median gain is not clearly above 0, or not above the standard error of a single gain, the gains are lost in
+ * the noise. In this case, the share is the quotient of the effects alone. If the median effect is not above 0 either,
+ * the updates cannot be compared.
  *
- * If the gains stand out from their noise, and the effects do not, the same allowance is added to each effect and to the
- * median effect before the division (see `allowanceOf`). Noise then changes a share little, and the share follows mostly
- * from the gain.
+ * If the gains are above the noise but the effects are not, the same allowance is added to each effect and to the
+ * median effect before the division (see `allowanceOf`). Noise then changes a share little, and the share follows
+ * mostly from the gain.
  *
- * If exact effects were measured, the share is at most 1 − overshoot/MOST_OVERSHOOT. A node that does a few steps and
- * multiplies its update has an effect and a gain like an honest node, because both are estimates to first order. But the
- * whole update moves the adapter too far in one direction, and raises the loss.
+ * If exact effects were measured, the share is at most 1 − overshoot/MOST_OVERSHOOT. This finds nodes that make only a
+ * few steps and multiply their update. Effect and gain of such an update are like those of an honest node, because both
+ * are estimates to first order. But the whole update moves the adapter too far in one direction, so its exact effect is
+ * low.
  * @returns null if the updates cannot be compared
  */
 export function sharesOf(updates: readonly Scored[]): number[] | null {
@@ -123,8 +126,9 @@ export function sharesOf(updates: readonly Scored[]): number[] | null {
 }
 
 /**
- * Returns the allowance for the noise of effects. It is 0 if the median effect is clear, and MOST_ALLOWANCE standard errors
- * if the median is 0 or less. Between these two it falls evenly, so noise never decides between two different rules.
+ * Returns the allowance for the noise of effects. It is 0 if the median effect is clear, and MOST_ALLOWANCE standard
+ * errors if the median is 0 or less. Between these two cases it changes linearly, so that noise never makes a sudden
+ * difference.
  */
 function allowanceOf(effect: number, error: number): number {
   const unclear = 1 - Math.max(0, effect) / (CLEAR_ERRORS * error);
@@ -132,8 +136,9 @@ function allowanceOf(effect: number, error: number): number {
 }
 
 /**
- * Returns the weighted medians of the exact effect per step and of the steps; null if too few were measured. Later steps
- * have less effect than the first ones, so an author with more steps than the median need not have more effect.
+ * Returns the weighted medians of the exact effect per step and of the number of steps; null if too few exact effects
+ * were measured. The median number of steps is needed because later steps have less effect than the first steps.
+ * Therefore an author with more steps than the median is not expected to have more effect.
  */
 function medianExact(
   updates: readonly Scored[],
@@ -155,9 +160,9 @@ function medianExact(
 }
 
 /**
- * Returns the belief in a node: the mean of its newest shares, with NEWCOMER_SHARE for each that is missing; 0 below
- * BELIEF_LINE.
- * @param shares of the node's scored updates, newest first
+ * Returns the belief in a node: the mean of its newest shares, with NEWCOMER_SHARE for each missing share. Returns 0 if
+ * the mean is below BELIEF_LINE.
+ * @param shares shares of the node's scored updates, newest first
  */
 export function beliefOf(shares: readonly number[]): number {
   const known = newest(shares);
@@ -167,15 +172,15 @@ export function beliefOf(shares: readonly number[]): number {
 }
 
 /**
- * Returns the belief that a node has earned: the mean of its newest shares, where a missing share counts as 0. It is the
- * node's weight in medians, so new identities have none.
- * @param shares of the node's scored updates, newest first
+ * Returns the belief that a node has earned: the mean of its newest shares, where a missing share counts as 0. The
+ * earned belief is the node's weight in medians, so new identities have no weight there.
+ * @param shares shares of the node's scored updates, newest first
  */
 export function earnedBelief(shares: readonly number[]): number {
   return mean(newest(shares), BELIEF_UPDATES);
 }
 
-/** Returns whether an author's next update should be scored on more rows: a new author, or one with a low share. */
+/** Returns whether an author is new or has a low share. The next update of such an author is scored on more rows. */
 export function isDoubtful(shares: readonly number[]): boolean {
   const known = newest(shares);
   return known.length < BELIEF_UPDATES || known.some((share) => share < CLEAR_SHARE);

@@ -1,4 +1,4 @@
-/** Statistics and limits of the gate: the losses of adapters on the same held-out rows. */
+/** Statistics and limits of the gate, which compares the losses of adapters on the same held-out rows. */
 import type { RowLoss } from '../../lora/train/step.ts';
 
 /**
@@ -7,27 +7,28 @@ import type { RowLoss } from '../../lora/train/step.ts';
  */
 export const LEAST_UNIT = 0.002;
 /**
- * Largest worsening against the parent that passes because of its standard error. Two standard errors alone are no
- * limit, because a merge that ruins 3 of 64 rows raises the mean and the standard error alike.
+ * Maximum increase of the loss over the parent's loss that can pass as noise. Two standard errors alone would not be a
+ * limit, because a merge that ruins 3 of 64 rows raises both the mean loss and the standard error.
  */
 export const NOISE_LIMIT = 2.5;
 /**
- * Largest worsening against the best checkpoint. Without this limit, a worsening of `tolerance` in every round passes. In
- * the last round of a job, the limits are those against the parent, because no later round can make up for a worsening.
+ * Maximum increase of the loss over that of the best checkpoint. Without this limit, the loss could rise by `tolerance`
+ * in every round. In the last round of a job, the stricter limits for the parent apply instead, because no later round
+ * can lower the loss again.
  */
 export const BEST_LIMIT = 10;
-/** Largest worsening of the worst rows against the parent. */
+/** Maximum increase of the loss on the worst rows, compared with the parent. */
 export const WORST_ROWS_LIMIT = 50;
-/** Largest worsening of the worst rows against the best checkpoint, which may be many rounds old. */
+/** Maximum increase of the loss on the worst rows, compared with the best checkpoint, which may be many rounds old. */
 export const WORST_ROWS_BEST_LIMIT = 100;
 
 /**
- * Changes are shares of the loss, but of at least this loss, in nats per token. The noise of training falls more slowly
- * than the loss, so shares of a very low loss would be mostly noise.
+ * Changes are divided by the loss, but at least by this loss, in nats per token. The noise of training falls more
+ * slowly than the loss, so changes relative to a very low loss would be mostly noise.
  */
 export const LEAST_LOSS = 0.5;
 
-/** Share of the rows that count as the worst ones: 4 of 64. */
+/** Fraction of the rows that count as the worst rows: 4 of 64. */
 export const WORST_SHARE = 1 / 16;
 
 /** Returns the mean loss in nats per predicted token; null if the rows have no predicted token. */
@@ -37,15 +38,15 @@ export function meanLoss(rows: readonly RowLoss[]): number | null {
 }
 
 /**
- * The change from one adapter to another. All figures are shares of the first adapter's loss (or of LEAST_LOSS if that is
- * more), where 0.01 means that the loss is 1 % higher.
+ * The change from one adapter to another. All figures are divided by the first adapter's loss (or by LEAST_LOSS if that
+ * is more), so 0.01 means that the loss is 1 % higher.
  */
 export interface Change {
-  /** Increase in loss, averaged over the rows; negative when the second adapter is better. */
+  /** Increase in loss, averaged over the rows; negative if the second adapter is better. */
   readonly worsening: number;
   /** Standard error of `worsening`; 0 for a single row. */
   readonly standardError: number;
-  /** Increase in loss, averaged over the worst rows (WORST_SHARE of all): those whose loss increases most. */
+  /** Increase in loss, averaged over the worst rows: the fraction WORST_SHARE of the rows with the largest increase. */
   readonly worstRows: number;
 }
 
@@ -77,7 +78,7 @@ export function changeOf(before: readonly RowLoss[], after: readonly RowLoss[]):
   };
 }
 
-/** Returns the largest worsening that noise alone can explain, as a share of the loss. */
+/** Returns the maximum increase of the loss that noise alone can explain, relative to the loss. */
 export function noiseLimit(tolerance: number): number {
   return NOISE_LIMIT * Math.max(tolerance, LEAST_UNIT);
 }
@@ -85,15 +86,17 @@ export function noiseLimit(tolerance: number): number {
 /** Result of the comparison of a merge with its parent and with the best checkpoint. */
 export interface Judgement {
   readonly passes: boolean;
-  /** Worsening against the parent; infinite if a loss is not finite. */
+  /** Increase of the loss over the parent's loss; infinite if a loss is not finite. */
   readonly worsening: number;
-  /** Whether the worst rows are beyond their limit against the parent. */
+  /** Whether the loss on the worst rows is above its limit, compared with the parent. */
   readonly ruinsRows: boolean;
   /** Whether the merge is good enough compared with its parent, but not compared with the best checkpoint. */
   readonly isDrifted: boolean;
-  /** Largest quotient of a worsening and its limit. Of two merges that do not pass, the one with less is better. */
+  /**
+   * Maximum of all increases of the loss, each divided by its limit. Of two merges that do not pass, lower is better.
+   */
   readonly severity: number;
-  /** Why the merge does not pass, for people; empty if it passes. */
+  /** Text for people that says why the merge does not pass; empty if it passes. */
   readonly reason: string;
 }
 
@@ -112,8 +115,9 @@ export interface JudgeOptions {
 }
 
 /**
- * Judges a merge. Its mean loss may be worse than its parent's by two standard errors, up to NOISE_LIMIT, or by
- * `tolerance`. All other limits are fixed multiples of the tolerance. A loss that is not finite never passes.
+ * Judges a merge. Its mean loss may exceed its parent's by `tolerance`, or, if that is more, by two standard errors,
+ * but not by more than NOISE_LIMIT. All other limits are fixed multiples of the tolerance. A loss that is not finite
+ * never passes.
  */
 export function judge(
   { before, best, after }: Losses,
@@ -137,7 +141,7 @@ export function judge(
       { than: BEST, rows: WORST, by: overBest.worstRows, limit: WORST_ROWS_BEST_LIMIT * unit },
     );
   }
-  // The comparison is written so that a value that is not a number does not pass.
+  // Write the comparison so that NaN does not pass.
   const failed = found.filter(({ by, limit }) => !(by <= limit));
   const [first] = failed;
   const severity = Math.max(...found.map(({ by, limit, scale = limit }) => by / scale));
@@ -160,7 +164,7 @@ interface Finding {
   readonly rows: typeof WORST | '';
   readonly by: number;
   readonly limit: number;
-  /** Denominator of the severity, if the limit can be 0. @default limit */
+  /** Number by which `by` is divided for the severity, because `limit` can be 0. @default limit */
   readonly scale?: number;
 }
 

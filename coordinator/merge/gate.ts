@@ -3,20 +3,20 @@ import type { RowLoss } from '../../lora/train/step.ts';
 import type { GateVerdict } from '../context.ts';
 import { type Judgement, judge, noiseLimit } from './comparison.ts';
 
-/** Largest share of the merge's weight that the gate removes. At least half of the believed work must be merged. */
+/** Maximum fraction of the merge's weight that the gate removes, so that at least half of the weight is merged. */
 export const REMOVED_SHARE = 0.5;
 /**
- * Largest number of evaluations in one round. With 12 persons, it is enough to evaluate the merge without each of them,
- * and then the merges without the worst two, three, five and six of them.
+ * Maximum number of evaluations in one round. With 12 persons, it is enough for the merge without each of them, and
+ * then for the merges without the worst two, three, five and six of them.
  */
 export const MOST_EVALUATIONS = 24;
-/** Largest number of persons whose removal is evaluated one at a time. */
+/** Maximum number of persons whose removal is evaluated one at a time. */
 export const PERSONS_ALONE = 12;
 
 /**
- * The gate chooses the best of many merges, so chance alone makes a removal look helpful. This effect grows with the
- * removed share of the weight. A removal must lower the loss by the limit of the noise times (1 + this number × the
- * removed share).
+ * The gate chooses the best of many merges, so a removal can look helpful by chance. This effect grows with the removed
+ * fraction of the weight. Therefore a removal must lower the loss by more than the limit of the noise times (1 + this
+ * number × removed fraction).
  */
 const CHANCE_OF_CHOICE = 2;
 
@@ -45,8 +45,8 @@ export interface GateInput<Source, Merged> {
   merge(sources: readonly Source[], rate: number): Promise<Merged | null>;
   evaluate(merged: Merged): Promise<readonly RowLoss[]>;
   /**
-   * Returns the persons whose updates are in the merge of all updates, the most suspicious first. An update of no person
-   * is not merged again.
+   * Returns the persons whose updates are in the merge of all updates, the most suspicious first. Updates of none of
+   * these persons, such as outliers, are left out of all further merges.
    * @param merged null if the merge of all updates failed
    */
   personsOf(merged: Merged | null): readonly Person<Source>[];
@@ -68,30 +68,31 @@ export type GateResult<Source, Merged> =
       readonly accepted: false;
       readonly reason: string;
       /**
-       * Whether the parent is too far behind the best checkpoint: a variant of the merge was good enough compared with
-       * the parent, but not compared with the best checkpoint.
+       * Whether a variant of the merge was good enough compared with the parent, but not compared with the best
+       * checkpoint. The parent itself is then too far behind the best checkpoint.
        */
       readonly isDrifted: boolean;
     };
 
 /**
- * Tries variants of the merge and takes the first that passes:
- * 1. all updates at the job's rate;
- * 2. without the suspects, the most suspicious first: without one person, two, three, five, eight and so on;
- * 3. all updates at half the rate;
- * 4. without each person in turn; then without the two persons whose removal helped most, then three, five and so on;
- * 5. the best variant of step 4 at half the rate;
- * 6. all updates at a quarter of the rate.
+ * Tries variants of the merge in this order, and takes the first variant that passes:
+ * 1. all updates at the job's outer rate
+ * 2. without suspects: without the most suspicious one, then without two, three, five, eight suspects and so on
+ * 3. all updates at half the rate
+ * 4. without each person in turn, and then without the two, three, five and so on whose removal helped most
+ * 5. the best variant of step 4 at half the rate
+ * 6. all updates at a quarter of the rate
  *
- * Step 2 comes before half the rate, because half the rate would keep half of a harmful step. Step 4 comes after it,
- * because too high a rate would make the gate remove persons who did nothing wrong. For the same reason, steps 4 and 5
- * take only a merge whose loss is lower than that of all updates by more than noise can explain, unless the merge of all
- * updates ruins rows.
+ * Step 2 comes before step 3, because half the rate would keep half of a harmful update. Step 4 comes after step 3,
+ * because the gate must not remove persons who did nothing wrong if only the rate is too high. For the same reason,
+ * steps 4 and 5 take a merge only if its loss is lower than that of all updates by more than noise can explain, or if
+ * the merge of all updates ruins rows.
  *
- * After a removal has passed, the gate goes on as long as the persons to be removed raise the loss.
+ * After a removal has passed, the gate removes more persons as long as these persons raise the loss.
  *
- * No variant removes more than REMOVED_SHARE of the merge's weight. If a variant is good enough compared with the
- * parent, but not compared with the best checkpoint, then no update of this round is at fault, and the gate stops.
+ * No variant removes more than the fraction REMOVED_SHARE of the merge's weight. If a variant is good enough compared
+ * with the parent, but not compared with the best checkpoint, then no update of this round is at fault, and the gate
+ * stops.
  */
 export function passGate<Source, Merged>(
   input: GateInput<Source, Merged>,
@@ -99,7 +100,7 @@ export function passGate<Source, Merged>(
   return new Attempts(input).run();
 }
 
-/** One merge and its effect on the held-out loss. `merged` is null if an adapter cannot hold the values. */
+/** A variant of the merge, with its held-out losses. `merged` is null if an adapter cannot hold its values. */
 interface Attempt<Source, Merged> {
   readonly merged: Merged | null;
   readonly losses: readonly RowLoss[];
@@ -178,8 +179,9 @@ class Attempts<Source, Merged> {
   }
 
   /**
-   * Removes the first person, the first two, three, five and so on. After a merge has passed, goes on as long as the next
-   * persons raise the loss. Otherwise, attackers would stay in the merge if honest updates offset their harm.
+   * Removes the first person, then the first two, three, five and so on. After a merge has passed, goes on as long as
+   * the next persons raise the loss. Otherwise, attackers would stay in the merge if the honest updates outweigh their
+   * harm.
    * @param first the attempt without the first person; null if it has not been made
    * @returns the best attempt; null if there was none
    */
@@ -200,9 +202,9 @@ class Attempts<Source, Merged> {
   }
 
   /**
-   * Returns whether the persons whom only `next` removes raise the loss by more than noise can explain. A merge also
-   * becomes better if it loses updates that change nothing, because the other updates get their weight. This part of the
-   * gain does not count, because such updates do no harm.
+   * Returns whether the persons that only `next` removes raise the loss by more than noise can explain. The removal of
+   * updates that change nothing also makes a merge better, because the other updates get their weight. This part of the
+   * improvement does not count, because such updates do no harm.
    */
   #isBetter(next: Attempt<Source, Merged>, passed: Attempt<Source, Merged>): boolean {
     const gain = passed.judgement.worsening - next.judgement.worsening;
@@ -212,7 +214,7 @@ class Attempts<Source, Merged> {
     return next.judgement.passes && gain > noiseLimit(this.#input.tolerance) + ofNothing;
   }
 
-  /** Returns whether a removal without the evidence of scores helps by more than chance. */
+  /** Returns whether the removal of persons who are not suspects helps by more than chance can explain. */
   #helps({ judgement, removed }: Attempt<Source, Merged>, whole: Attempt<Source, Merged>): boolean {
     const share = weightOf(removed) / weightOf(this.#persons!);
     const chance = noiseLimit(this.#input.tolerance) * (1 + CHANCE_OF_CHOICE * share);
@@ -261,13 +263,13 @@ class Attempts<Source, Merged> {
   }
 }
 
-/** Verdict on a merge of all updates, by the share of the job's rate. */
+/** Verdict on a merge of all updates at a lower rate, by the fraction of the job's rate. */
 const VERDICTS = new Map([
   [1 / 2, 'half-rate'],
   [1 / 4, 'quarter-rate'],
 ] as const);
 
-/** Yields growing numbers from `first` to `last`: each is half as large again as the one before, and at least one more. */
+/** Yields growing numbers from `first` to `last`. Each is 1.5 times the previous one, rounded up. `last` comes last. */
 function* growing(first: number, last: number): Generator<number> {
   for (let count = first; count < last; count += Math.ceil(count / 2)) yield count;
   if (last >= first) yield last;

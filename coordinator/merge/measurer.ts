@@ -14,7 +14,7 @@ import type { StoredUpdate } from '../store/store.ts';
 import { loadUpdate } from './arithmetic.ts';
 import { meanLoss } from './comparison.ts';
 
-/** An update that is not empty. */
+/** An update that has values other than zero. */
 export interface Sent {
   /** Index of the update among those of the merge. */
   readonly index: number;
@@ -29,20 +29,22 @@ export interface Batch {
   readonly positions: readonly number[];
 }
 
-/** Inner products of an update with gradients: the estimated decrease of the loss, in nats per token. */
+/**
+ * Inner products of an update with gradients. Each estimates how much the update lowers the loss, in nats per token.
+ */
 export interface Products {
   /** One for each batch of random rows. */
   readonly random: readonly number[];
-  /** On the rows of the author; null if they were not asked for. */
+  /** Product with the gradient on rows of the author's interval; null if the caller gave no such rows. */
   readonly own: number | null;
 }
 
 /** Computes the figures of a round's updates at the checkpoint that the round starts from. */
 export interface Measurer {
-  /** Adds a batch of random rows. Computes its gradient. */
+  /** Adds a batch of random rows, and computes its gradient for later calls of `products`. */
   addRandom(batch: Batch): Promise<void>;
   products(sent: Sent, own: Batch | null): Promise<Products>;
-  /** Returns the mean loss, in nats per token. @param sent an update to apply first */
+  /** Returns the mean loss, in nats per token. @param sent update to apply before; null for none */
   loss(sent: Sent | null, batch: Batch): Promise<number>;
 }
 

@@ -24,11 +24,11 @@ import { suspicionOf } from './suspicion.ts';
 import { believableTokens } from './update-weights.ts';
 
 /**
- * Longest time that the gate searches for a merge that passes, as a multiple of the round's duration. Without a
- * checkpoint, the work of the whole round is lost, so it is worth about as much time.
+ * Time limit for the gate's search for a merge that passes, as a multiple of the round's duration. The limit is
+ * generous, because without a merge that passes, the work of the whole round is lost.
  */
 const SEARCH_ROUNDS = 2;
-/** Shortest limit of that time, in milliseconds. */
+/** Minimum of the time limit for the gate's search, in milliseconds. */
 const LEAST_SEARCH_MS = 60_000;
 
 /** A merge that has passed the gate. No part of it is durable yet. */
@@ -44,34 +44,35 @@ export interface MergeCandidate {
   readonly leftOut: readonly MergeSource[];
 }
 
-/** A decision to go back to an earlier checkpoint instead of merging a round. Nothing of it is durable yet. */
+/** A decision to go back to an earlier checkpoint instead of merging a round. No part of it is durable yet. */
 export interface RollBack {
   readonly round: number;
   readonly parent: CurrentCheckpoint;
-  /** The checkpoint whose adapter comes back. */
+  /** The checkpoint whose adapter is restored. */
   readonly to: Checkpoint;
-  /** For people. */
+  /** Reason for the roll-back, for people. */
   readonly reason: string;
 }
 
 /**
- * Scores a closed round's updates, merges them, and takes the result through the gate. If this is repeated, for example
- * after a restart, it gives the same bits, except if the time for the search of a merge that passes runs out.
+ * Scores a closed round's updates, merges them, and takes the result through the gate. A repetition, for example after
+ * a restart, gives the same bits, except if the gate's search for a merge runs out of time.
  */
 export class RoundMerge {
   readonly #context: RunContext;
   readonly #scoring: UpdateScoring;
   readonly #onFallback: EvaluateOptions['onFallback'];
   /**
-   * Held-out losses by round: those of the newest and of the best checkpoint, and of a candidate that may become the next
-   * one. They are measured again after a restart, because the device may be another one then.
+   * Held-out losses of the newest checkpoint, of the best checkpoint, and of a candidate that may become the next
+   * checkpoint, by round. They are not stored but measured again after a restart, because the device may have changed.
    */
   readonly #losses = new Map<number, readonly RowLoss[]>();
 
   constructor(deps: ScoringDeps) {
     this.#context = deps.context;
     this.#onFallback = (because) => {
-      // From now on, another device or setting computes the losses.
+      // From now on, another device or other settings compute the losses, so earlier losses cannot be compared any
+      // more.
       this.#losses.clear();
       deps.onFallback(because);
     };
@@ -79,9 +80,9 @@ export class RoundMerge {
   }
 
   /**
-   * Scores and merges the updates that were selected when the round closed. If the disk has lost one of them, the round is
-   * refused, because a retry would miss the same update. The authors put the updates of a refused round back into their
-   * error feedback, so no other update is lost.
+   * Scores and merges the updates that were selected when the round closed. If the payload of one of them is missing or
+   * damaged on disk, refuses the round, because a retry would fail in the same way. The authors add the updates of a
+   * refused round back to their error feedback, so the other updates are not lost.
    * @returns the candidate, or the reason why no variant of the merge passed, or a roll-back if the parent is too far
    *   behind the best checkpoint
    * @throws SwarmError when merging or evaluating failed
@@ -118,12 +119,12 @@ export class RoundMerge {
     }
   }
 
-  /** Adds to each update what decides its weight. Leaves out harmful updates. */
+  /** Adds the facts that decide its weight to each update. Leaves out harmful updates. */
   #sourcesOf(round: number, updates: readonly StoredUpdate[], scores: readonly StoredScore[]): MergeSource[] {
     const { job, manifest, deps } = this.#context;
     const { store } = deps;
     const rounds = store.rounds.newest(job, STALE_ROUNDS + 1);
-    // A node that is no member any more is still bound to the invite that it used last, as in `Ledger.who`.
+    // For a node that is not a member any more, the invite that it used last counts, as in `Ledger.who`.
     const invites = new Map<string, string | null>([
       ...store.invites.bindings(job).map(({ peer, invite }) => [peer, invite] as const),
       ...store.peers.all(job).map(({ peer, invite }) => [peer, invite] as const),
@@ -139,7 +140,8 @@ export class RoundMerge {
     return known.flatMap(({ update, steps, earlier, share, belief, isHarmful }): MergeSource[] => {
       if (isHarmful) return [];
       const { peer, round: made, digest, size, preset, tokens } = update;
-      // Good updates of earlier rounds do not make up for one that was not trained.
+      // An update with a very low share was probably not trained. It gets no weight, even if the author's earlier
+      // updates were good.
       const isUntrained = isClear && share !== null && share < BELIEF_LINE;
       return [
         {
@@ -188,7 +190,7 @@ export class RoundMerge {
     return Math.max(LEAST_SEARCH_MS, SEARCH_ROUNDS * duration);
   }
 
-  /** Returns the persons behind the updates of a merge, the most suspicious first. Outliers of the merge are excluded. */
+  /** Returns the authors of the updates of a merge as persons, the most suspicious first. Leaves out outliers. */
   #personsOf(
     merged: Merged | null,
     sources: readonly MergeSource[],
@@ -231,7 +233,7 @@ export class RoundMerge {
     try {
       return await merge(input, { blobs: deps.blobs, signal });
     } catch (error) {
-      // The content of the updates is the cause, so a retry would fail the same way.
+      // The cause is in the updates, so a retry would fail in the same way.
       if (isSwarmError(error, 'UPDATE_VALUES')) return null;
       throw error;
     } finally {
@@ -242,8 +244,8 @@ export class RoundMerge {
   }
 
   /**
-   * Returns the best checkpoint so far, unless the parent has the same adapter. If the disk has lost its weights, merges
-   * are compared with their parent alone.
+   * Returns the best checkpoint so far; null if the parent has the same adapter. Also returns null if its weights are
+   * missing or damaged on disk. Merges are then compared with their parent alone.
    */
   async #bestBefore(parent: CurrentCheckpoint): Promise<Best | null> {
     const { job, deps } = this.#context;

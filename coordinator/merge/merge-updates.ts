@@ -17,7 +17,7 @@ import {
 import { ADAPTER_BYTES, UPDATE_BYTES } from '../../protocol/limits.ts';
 import { votesOf, type Weighable, weighUpdates } from './update-weights.ts';
 
-/** A recorded update: the blob of its payload, and what its author claims about it. */
+/** An accepted update, with the digest of its payload and the facts that decide its weight. */
 export interface MergeSource extends Weighable {
   readonly peer: string;
   /** Digest of the payload's blob. */
@@ -37,11 +37,11 @@ export interface MergeInput {
   readonly denominatorFloor: number;
   /** Blob of the parent's adapter. */
   readonly adapter: { readonly digest: string; readonly size: number };
-  /** Digest of the blob with the error feedback of the published deltas; null means zero. */
+  /** Digest of the blob with the part of the adapter that the published deltas have left out; null if it is zero. */
   readonly residual: string | null;
   /**
-   * The weight of each source in a signed checkpoint. A peer that recomputes a merge takes the weights from there,
-   * because it does not know which person answers for a node. @default computed by `weighUpdates`
+   * The weight of each source in a signed checkpoint. A witness that computes a merge again takes the weights from the
+   * checkpoint, because it does not know which person answers for a node. @default computed by `weighUpdates`
    */
   readonly weights?: readonly number[];
 }
@@ -69,7 +69,7 @@ export interface Merged {
   readonly residual: Uint8Array;
   readonly contributors: readonly MergedUpdate[];
   readonly outliers: readonly MergeSource[];
-  /** See `drift` in lora/update; null with fewer than two contributors. */
+  /** Disagreement of the updates (see `drift` in lora/update); null if the merge has fewer than two contributors. */
   readonly drift: number | null;
 }
 
@@ -82,11 +82,11 @@ export type ReadBlob = (digest: string, maxBytes: number) => Promise<Uint8Array>
  * and because the nodes have accumulated different error feedback.
  */
 export const OUTLIER_FACTOR = 30;
-/** Smallest number of updates for finding outliers. With fewer, the median does not show which update is the outlier. */
+/** Minimum number of updates for finding outliers. With fewer, the median does not show which update is the outlier. */
 export const OUTLIER_UPDATES = 3;
-/** Largest number of updates on which drift is measured. The measurement holds all of them in memory at once. */
+/** Maximum number of updates on which drift is measured, because all of them are in memory at once. */
 export const DRIFT_UPDATES = 8;
-/** Largest stored residual: a checksum and a layout digest, then values of the adapter's size. */
+/** Maximum size of a stored residual: a checksum and a layout digest, followed by values of the adapter's size. */
 const RESIDUAL_BYTES = ADAPTER_BYTES + 64;
 
 /**
@@ -97,8 +97,8 @@ const RESIDUAL_BYTES = ADAPTER_BYTES + 64;
  * `denominatorFloor` times the total weight. All sums are computed in float32 and in the given order. The mean times
  * `rate` is quantised for publication, with error feedback of decay 1.
  *
- * The result depends only on the input, so any peer that has the blobs can recompute the same bits. Each update is read
- * twice, and only one is in memory at a time, except those that drift is measured on.
+ * The result depends only on the input, so any peer that has the blobs can compute the same bits. Each update is read
+ * twice. Only one update is in memory at a time, apart from the updates on which drift is measured.
  */
 export async function mergeUpdates(input: MergeInput, read: ReadBlob): Promise<Merged> {
   const { layout } = input;
@@ -107,7 +107,7 @@ export async function mergeUpdates(input: MergeInput, read: ReadBlob): Promise<M
 
   const norms = new Map<MergeSource, Float64Array>();
   for (const source of input.sources) norms.set(source, updateNorms(await load(source)));
-  // A checkpoint names only updates that were merged, so there are no outliers among them.
+  // With the weights of a checkpoint, the sources are its contributors, so there are no outliers among them.
   const outliers = input.weights
     ? []
     : findOutliers(input.sources, (source) => euclideanNorm(norms.get(source)!));
@@ -178,15 +178,15 @@ function driftOf(
   ).rho;
 }
 
-/** Returns the number of values that a merge processes. A merge with many values would block the event loop. */
+/** Returns the number of values that a merge processes. A merge of many values would block the event loop. */
 export function mergedValues(layout: AdapterLayout, updates: number): number {
   return planLayout(layout).parameters * (updates + 1);
 }
 
 /**
- * Finds the outliers. Repeats the search until none is left, because each removal moves the median. The median is
- * weighted like those of `weighUpdates`, so that a crowd of newcomers with tiny updates does not make outliers of the
- * others.
+ * Finds the outliers. Repeats the search until it finds no more, because each removal changes the median. The median is
+ * weighted like the medians of `weighUpdates`, so that a crowd of newcomers with tiny updates cannot make the updates
+ * of honest nodes look like outliers.
  */
 function findOutliers(all: readonly MergeSource[], norm: (source: MergeSource) => number): MergeSource[] {
   const outliers: MergeSource[] = [];

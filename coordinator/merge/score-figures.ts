@@ -1,4 +1,4 @@
-/** The figures of a round's updates: effects, gains and exact effects, from gradients and losses at the parent. */
+/** Computes the figures of a round's updates (effects, gains and exact effects) from gradients and losses. */
 import { effectOf, isHarmful } from '../../lora/update/score.ts';
 import type { CurrentCheckpoint, RunContext } from '../context.ts';
 import { coordinatorError } from '../errors.ts';
@@ -9,16 +9,16 @@ import type { Batch, Measurer, Sent } from './measurer.ts';
 import { type ExactPlan, LEAST_OWN_ROWS, planScoring } from './score-plan.ts';
 
 /**
- * Time limit of a round's scoring, as a share of the round's duration. The limit is needed because the nodes wait for
- * the next round meanwhile. The time to prepare the computation does not count. A slow coordinator reads fewer rows per
- * update, and the updates that are left when the time is over get no score.
+ * Time limit of a round's scoring, as a fraction of the round's duration. The limit is needed because the nodes wait
+ * for the next round meanwhile. The time to prepare the computation does not count. A slow coordinator uses fewer rows
+ * per update. Updates that have not been scored when the time is over get no score.
  */
 const TIME_SHARE = 0.5;
-/** Shortest time limit, in milliseconds. */
+/** Minimum of the time limit of scoring, in milliseconds. */
 const LEAST_MS = 500;
 /**
- * Smallest share of a round's updates that must be scored in time. The median of fewer updates says little about the
- * rest.
+ * Minimum fraction of a round's updates that must be scored in time. The median of fewer updates says little about the
+ * others.
  */
 const LEAST_SCORED = 0.5;
 
@@ -42,9 +42,9 @@ type FiguresOfUpdate = NonNullable<StoredScore['figures']>;
 export interface RoundFigures {
   /** Figures by the `index` of the candidates. */
   readonly figures: ReadonlyMap<number, FiguresOfUpdate>;
-  /** Number of random rows that the effects were computed on. */
+  /** Number of random rows on which the effects were computed. */
   readonly randomRows: number;
-  /** Number of rows that were read. */
+  /** Number of rows that were read in all, including the rows of the authors. */
   readonly rows: number;
   /** The `index` values of candidates and late updates that raise the loss. */
   readonly harmful: ReadonlySet<number>;
@@ -109,7 +109,7 @@ export class RoundMeasurement {
     const measurer = this.#measurer;
     const [first, ...others] = plan.random;
     await measurer.addRandom(this.#counted(round, first!));
-    // The first gradient prepares the computation. The clock starts after it.
+    // Start the clock after the first gradient, because this gradient includes the preparation of the computation.
     const startedAt = clock.monotonic();
     for (const positions of others) await measurer.addRandom(this.#counted(round, positions));
     const randomRows = this.#rows;
@@ -136,11 +136,11 @@ export class RoundMeasurement {
       throw coordinatorError('SCORING_SLOW', message, values);
     }
     const shares = sharesByIndex(candidates, { figures, randomRows });
-    // An exact effect can only lower a share, so it is not needed for an update without weight.
+    // An exact effect can only lower a share, so it is not needed for an update that has no weight anyway.
     const isWeightless = (index: number): boolean =>
       harmful.has(index) || (shares.get(index) ?? 1) < BELIEF_LINE;
     await this.#addExact(plan.exact, candidates, { figures, isWeightless, isOver });
-    // The effect of a late update needs no further gradient.
+    // Check the effects of late updates too. The gradients that they need have been computed already.
     for (const sent of late) {
       const { random } = await measurer.products(sent, null);
       if (isHarmful(effectOf(random))) harmful.add(sent.index);
@@ -174,12 +174,12 @@ export class RoundMeasurement {
     }
   }
 
-  /** Returns the mean loss on random rows, in nats per token. @param sent an update to apply first */
+  /** Returns the mean loss on random rows, in nats per token. @param sent update to apply before; null for none */
   #loss(sent: Sent | null, positions: readonly number[]): Promise<number> {
     return this.#measurer.loss(sent, this.#counted(this.#closed.round, positions));
   }
 
-  /** Counts the rows of a batch that is about to be read. */
+  /** Returns a batch of rows that is about to be read, and counts its rows. */
   #counted(round: number, positions: readonly number[]): Batch {
     this.#rows += positions.length;
     return { round, positions };

@@ -1,48 +1,49 @@
-/** The choice of the rows that a round's updates are scored on. */
+/** The choice of the rows on which a round's updates are scored. */
 import { createHash } from 'node:crypto';
 import { permutation } from '../../lora/data/permutation.ts';
 import { LEAST_EXACT } from './belief.ts';
 import { LOSS_COST, SCORING_SHARE } from './extra-work.ts';
 
 /**
- * Number of batches of rows that no node was assigned. The spread of the batches' gradients gives the standard error of
- * the effect.
+ * Number of batches of random rows, which are rows that were assigned to no node. The spread of the effects on the
+ * batches gives the standard error of the effect.
  */
 export const RANDOM_BATCHES = 4;
-/** Largest number of rows of one such batch. */
+/** Maximum number of rows in a batch of random rows. */
 export const RANDOM_ROWS = 8;
 /**
- * Smallest number of rows of one such batch, even if scoring then reads more than SCORING_SHARE. If only one update is
- * scored, one row is enough, because its share does not depend on the effect.
+ * Minimum number of rows in a batch of random rows, even if scoring then costs more than SCORING_SHARE. If only one
+ * update is scored, one row is enough, because the share of a single update does not depend on its effect.
  */
 const LEAST_RANDOM_ROWS = 2;
-/** Largest share of the scoring's cost that goes to the gradients on these rows. */
+/** Maximum fraction of the cost of scoring that goes into gradients on random rows. */
 const RANDOM_SHARE = 0.25;
 /**
- * Smallest number of rows of an author's interval that its update is scored on, even if scoring then reads more than
+ * Minimum number of rows of an author's interval on which its update is scored, even if scoring then costs more than
  * SCORING_SHARE. With fewer rows, the noise hides the gain.
  */
 export const LEAST_OWN_ROWS = 8;
 /**
- * Largest number of rows of an author's interval that its update is scored on. The gain on 64 rows has little noise
- * left.
+ * Maximum number of rows of an author's interval on which its update is scored. The gain on 64 rows has so little noise
+ * that more rows are not needed.
  */
 export const MOST_OWN_ROWS = 64;
 /**
- * Number of rows beyond LEAST_OWN_ROWS that a doubtful author gets for each such row of any other author.
+ * Beyond LEAST_OWN_ROWS, an update of a doubtful author is scored on this many times as many rows as an update of
+ * another author.
  */
 const DOUBT_FACTOR = 4;
 
-/** Largest number of random rows on which an update is applied as a whole, and the loss is measured again. */
+/** Maximum number of random rows on which exact effects are measured. */
 export const EXACT_ROWS = 16;
-/** Smallest number of such rows. On fewer rows, the losses say too little about an update. */
+/** Minimum number of random rows on which exact effects are measured. On fewer rows, exact effects are too noisy. */
 export const LEAST_EXACT_ROWS = 8;
-/** Number of other authors, who are not doubtful, whose exact effects are measured for comparison. */
+/** Number of authors who are not doubtful, and whose exact effects are measured for comparison. */
 export const REFERENCES = 3;
 
 /** An update that is to be scored. */
 export interface Candidate {
-  /** Author and round, which name the update. */
+  /** Author and round, which identify the update. */
   readonly key: string;
   /** Interval of positions that the author was assigned. */
   readonly start: number;
@@ -65,13 +66,13 @@ export interface ScorePlan {
   readonly exact: ExactPlan;
 }
 
-/** The measurement of exact effects. There is none if no author is doubtful, or if too few rows are left for it. */
+/** The measurement of exact effects. It is empty if no author is doubtful, or if the budget is too small for it. */
 export interface ExactPlan {
   /** Positions, taken from the random rows. */
   readonly positions: readonly number[];
-  /** Candidates in the order of measuring: first some authors who are not doubtful, then the doubtful ones. */
+  /** Candidates in the order of measuring: first a few authors who are not doubtful, then the doubtful authors. */
   readonly candidates: readonly number[];
-  /** Largest number of candidates that are measured. */
+  /** Maximum number of candidates that are measured. */
   readonly most: number;
 }
 
@@ -79,8 +80,8 @@ const NO_EXACT: ExactPlan = { positions: [], candidates: [], most: 0 };
 
 /**
  * Chooses the rows. Their gradients and losses cost at most SCORING_SHARE times as much as the gradients of the rows
- * that the nodes trained on, if the intervals of N candidates have at least 100 · (1 + 1/N) rows on average. With smaller
- * intervals, the smallest numbers of rows cost more.
+ * that the nodes trained on, if the intervals of N candidates have at least 100 · (1 + 1/N) rows on average. With
+ * smaller intervals, the minimum numbers of rows cost more.
  * @param assignedEnd first position of the round that no node was assigned
  * @param rows number of rows in the data
  * @param seed 32 random bytes, drawn after the round had closed
@@ -106,7 +107,7 @@ export function planScoring(
     );
     return randomPositions(perBatch * RANDOM_BATCHES, { assignedEnd, rows, seed });
   };
-  // Two thirds of the spare rows are left for exact effects, if any can be measured.
+  // Leave two thirds of the spare budget for exact effects, if any can be measured.
   let random = randomFor(spare / 3);
   const exact = planExact(wanted, { random, budget: spare - random.length });
   if (exact === NO_EXACT) random = randomFor(spare);
@@ -142,7 +143,7 @@ function planExact(
   if (random.length < LEAST_EXACT_ROWS) return NO_EXACT;
   const affordable = Math.floor(budget / 2 / LOSS_COST / (1 + candidates.length));
   const count = Math.max(LEAST_EXACT_ROWS, Math.min(EXACT_ROWS, random.length, affordable));
-  // The losses before the updates are measured once.
+  // Subtract 1, because the loss without any update is measured too.
   const most = Math.min(candidates.length, Math.floor(budget / LOSS_COST / count) - 1);
   return most < LEAST_EXACT ? NO_EXACT : { positions: random.slice(0, count), candidates, most };
 }
@@ -157,7 +158,7 @@ function rankedBySeed(candidates: readonly Candidate[], seed: Uint8Array): numbe
   return candidates.map((_, i) => i).sort((a, b) => (ranks[a]! < ranks[b]! ? -1 : 1));
 }
 
-/** Returns random positions that no node was assigned. If too few of these are left, chooses from all positions. */
+/** Returns random positions that were assigned to no node. If too few of them are left, chooses from all positions. */
 function randomPositions(
   count: number,
   { assignedEnd, rows, seed }: { assignedEnd: number; rows: number; seed: Uint8Array },
@@ -167,7 +168,7 @@ function randomPositions(
   return choose(rows, Math.min(count, rows), seed, 'random');
 }
 
-/** Returns different random numbers below `below`. */
+/** Returns `count` distinct random integers from 0 to `below` − 1. */
 function choose(below: number, count: number, seed: Uint8Array, purpose: string): number[] {
   const permute = permutation(below, keyOf(seed, purpose));
   return Array.from({ length: count }, (_, i) => permute(i));

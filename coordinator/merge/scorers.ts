@@ -1,4 +1,4 @@
-/** Scores that a node of the operator computes. Decision 052 has the reasons. */
+/** Figures that a scorer (a node of the operator) computes for the coordinator. Decision 052 has the reasons. */
 import { withDeadline } from '../../common/deadline.ts';
 import { RPC_TIMEOUT_MS } from '../../protocol/limits.ts';
 import type { RpcRequest } from '../../protocol/rpc.ts';
@@ -6,18 +6,18 @@ import type { CurrentCheckpoint, RunContext } from '../context.ts';
 import { coordinatorError } from '../errors.ts';
 import type { Batch, Measurer, Products, Sent } from './measurer.ts';
 
-/** Number of rounds in which a node that did not answer in time is not asked again. */
+/** Number of rounds for which a scorer that did not answer in time is not asked again. */
 const ROUNDS_AFTER_SILENCE = 8;
 /**
- * Largest difference between a figure of a node and that of the coordinator, as a share of `scaleOf`. Devices, engines
- * and base bits round differently.
+ * Maximum difference between a figure of a scorer and the coordinator's own figure, divided by `scaleOf`. The figures
+ * may differ because devices, engines and base bits round differently.
  */
 const TOLERANCE = 0.1;
 
-/** The nodes of a job that offer to compute scores. */
+/** The scorers of a job: nodes that offer to compute figures for the coordinator. */
 export class Scorers {
   readonly #isReady: (peer: string) => boolean;
-  /** Nodes that have offered it, and the first round in which each is asked again. */
+  /** The scorers, with the first round in which each of them may be asked. */
   readonly #resumeAt = new Map<string, number>();
 
   /** @param deps `isReady`: whether a peer is present and has the role `operator` */
@@ -25,36 +25,36 @@ export class Scorers {
     this.#isReady = deps.isReady;
   }
 
-  /** Notes whether a node that joins offers to compute scores. */
+  /** Notes whether a node that joins offers to be a scorer. */
   note(peer: string, offers: boolean): void {
     if (!offers) this.#resumeAt.delete(peer);
     else if (!this.#resumeAt.has(peer)) this.#resumeAt.set(peer, 0);
   }
 
-  /** Returns the node that computes the scores of a round; null if none offers it. */
+  /** Returns the scorer that computes the figures of a round; null if there is none. */
   choose(round: number): string | null {
     for (const [peer, resumeAt] of this.#resumeAt) if (round >= resumeAt && this.#isReady(peer)) return peer;
     return null;
   }
 
-  /** Notes that a node did not answer, or did so too late. */
+  /** Notes that a scorer did not answer in time. */
   noteSilence(peer: string, round: number): void {
     this.#resumeAt.set(peer, round + ROUNDS_AFTER_SILENCE);
   }
 
-  /** Notes that a figure of a node was wrong. It is not asked again before the coordinator restarts. */
+  /** Notes that a figure of a scorer was wrong. This scorer is not asked again before the coordinator restarts. */
   noteWrong(peer: string): void {
     this.#resumeAt.set(peer, Infinity);
   }
 }
 
-/** Has a node compute the figures. Each request has the deadline RPC_TIMEOUT_MS. */
+/** Asks a scorer to compute the figures. Each request has the time limit RPC_TIMEOUT_MS. */
 export class RemoteMeasurer implements Measurer {
   readonly #peer: string;
   readonly #parent: CurrentCheckpoint;
   readonly #context: RunContext;
   readonly #random: Batch[] = [];
-  /** The answers, for the spot check. */
+  /** The answers of the scorer, for the spot check in `check`. */
   readonly #products: { sent: Sent; own: Batch | null; products: Products }[] = [];
   readonly #losses: { sent: Sent | null; batch: Batch; loss: number }[] = [];
 
@@ -84,10 +84,12 @@ export class RemoteMeasurer implements Measurer {
   }
 
   /**
-   * Computes the figures of one update again: its product with one random batch, its product with the author's rows, and
-   * its exact effect if that was measured. The choice is random, and is made after all answers have arrived.
+   * Computes the figures of one update again: its product with one random batch, its product with the author's rows,
+   * and its exact effect if that was measured. Chooses the update and the batch at random, after all answers have
+   * arrived.
+   * @param own computes the figures for comparison
    * @param below returns a random integer below a number
-   * @returns the largest difference, as a share of `scaleOf`, and whether it is small enough
+   * @returns the largest difference, divided by `scaleOf`, and whether it is small enough
    */
   async check(
     own: Measurer,
@@ -137,14 +139,15 @@ export class RemoteMeasurer implements Measurer {
     );
     const expected = sent === null && what === 'products' ? 0 : batches.length;
     if (figures.length === expected && figures.every(Number.isFinite)) return figures;
-    const message = `node ${this.#peer} sent ${figures.length} figures, ${expected} were asked for`;
+    const message = `node ${this.#peer} sent ${figures.length} figures, but ${expected} finite figures were requested`;
     throw coordinatorError('FIGURES_WRONG', message, { peer: this.#peer, expected });
   }
 }
 
 /**
- * Returns the size of figures that differences are compared with: the median of a node's answers, or the largest figure
- * that the coordinator computed itself if that is larger. A node cannot raise it with one huge answer.
+ * Returns the scale by which differences are divided: the median of a scorer's answers, or the largest figure that the
+ * coordinator computed itself, whichever is larger. Because it is a median, a scorer cannot raise the scale with one
+ * huge answer.
  */
 export function scaleOf(answers: readonly number[], own: readonly number[]): number {
   const sorted = answers.map(Math.abs).sort((a, b) => a - b);

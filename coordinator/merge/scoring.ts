@@ -18,13 +18,14 @@ import { RemoteMeasurer, type Scorers } from './scorers.ts';
 import { votesOf } from './update-weights.ts';
 
 /**
- * Number of rounds from a failed attempt to the next attempt. The rounds between them are not scored, because a failed
- * attempt can take long.
+ * Number of rounds from a failed attempt to the next attempt. The rounds between them are not scored, because each
+ * failed attempt can take a long time.
  */
 const ROUNDS_AFTER_FAILURE = 8;
 /**
- * Number of parameters of the largest adapter whose updates are scored. Scoring holds five gradients of four bytes per
- * parameter in memory: one for each random batch, and one for an author's rows.
+ * Maximum number of parameters of an adapter whose updates are scored. The limit is needed because scoring holds five
+ * gradients in memory, with four bytes per parameter: one for each of the four random batches, and one for an author's
+ * rows.
  */
 const MOST_PARAMETERS = 64_000_000;
 
@@ -37,10 +38,10 @@ export interface ScoringDeps extends Pick<EvaluateOptions, 'onFallback'> {
 }
 
 /**
- * Scores the updates of a closed round before they are merged, and turns the scores into belief. The seed that chooses
- * the rows is drawn after the round has closed, so that no author can know the rows in advance. Seed and scores are
- * stored before the merge uses them. A repetition after a crash therefore gives the same weights, and anyone with the
- * data can check the scores.
+ * Scores the updates of a closed round before they are merged, and computes beliefs from the scores. The seed that
+ * chooses the rows is drawn after the round has closed, so that no author can know the rows in advance. Seed and scores
+ * are stored before the merge uses them. Therefore a repetition after a crash gives the same weights, and anyone with
+ * the data can check the scores.
  */
 export class UpdateScoring {
   readonly #deps: ScoringDeps;
@@ -136,14 +137,15 @@ export class UpdateScoring {
       const before = this.#unscored(round, update);
       const found = figures.get(index) ?? null;
       const isOut = isEmpty[index]! || harmful.has(index);
-      // A late update can be harmful although its author is honest, because the others have moved on since its parent.
-      // The merge leaves it out, but its share stays unknown.
+      // A late update can be harmful although its author is honest, because the adapter has changed since the
+      // checkpoint from which it was trained. The merge leaves the update out, but its share stays unknown.
       const share = isEmpty[index] || (isOut && isOfParent[index]) ? 0 : (shares.get(index) ?? null);
       if (share !== null) {
         const belief = beliefOf([share, ...earlier[index]!]);
         return { ...before, figures: found, share, belief, isHarmful: isOut };
       }
-      // Without this limit, a node could avoid scores by always being late.
+      // Limit the belief in the author of a late update, so that a node does not gain by always being late, where it
+      // gets no scores.
       const belief = isOfParent[index] ? before.belief : Math.min(before.belief, NEWCOMER_SHARE);
       return { ...before, figures: found, belief, isHarmful: isOut };
     });
@@ -151,8 +153,8 @@ export class UpdateScoring {
   }
 
   /**
-   * Has a node of the operator compute the figures, if one offers it. If it does not answer in time, or if a spot check
-   * shows a wrong figure, the coordinator computes all of them itself.
+   * Asks a scorer to compute the figures, if there is one. If the scorer does not answer in time, or if a spot check
+   * shows a wrong figure, the coordinator computes all figures itself.
    */
   async #measure(
     closed: ClosedRound,
@@ -183,7 +185,7 @@ export class UpdateScoring {
     return { ...measured, scorer: null };
   }
 
-  /** Returns the score of an update without figures. Its belief comes from the author's earlier updates. */
+  /** Returns a score without figures for an update. Its belief comes from the author's earlier updates. */
   #unscored(mergeRound: number, { peer, round }: StoredUpdate): StoredScore {
     const belief = beliefOf(this.#sharesBefore(mergeRound, peer));
     return { peer, round, mergeRound, figures: null, share: null, belief, isHarmful: false };

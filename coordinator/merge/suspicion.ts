@@ -1,12 +1,13 @@
 import type { Person } from './gate.ts';
 
 /**
- * Share (see merge/belief.ts) below which an update is suspicious. In decision 043, this line separates attackers from
- * most honest updates. A suspicious update is removed only if the merge with it does not pass the gate.
+ * Share (see merge/belief.ts) below which an update is suspicious. In the measurements of decision 043, this limit
+ * separates attackers from most honest updates. A suspicious update is removed only if the merge with it does not pass
+ * the gate.
  */
 export const SUSPECT_SHARE = 0.4;
 
-/** An update in a merge, and what is known about it. */
+/** An update in a merge, with the facts that decide how suspicious it is. */
 export interface KnownUpdate<Source> {
   readonly source: Source;
   /** Person who answers for the author; see `personOf`. */
@@ -18,8 +19,9 @@ export interface KnownUpdate<Source> {
 }
 
 /**
- * Groups updates by person, the most suspicious person first: persons with suspicious updates by the lowest share, then
- * persons without scores by the greatest norm, then all others by the lowest share.
+ * Groups updates by person, and sorts the persons from the most to the least suspicious. First come persons with
+ * suspicious updates, by the lowest share. Then come persons without scores, by the greatest norm. Last come all other
+ * persons, by the lowest share.
  */
 export function suspicionOf<Source>(updates: readonly KnownUpdate<Source>[]): Person<Source>[] {
   const byPerson = Map.groupBy(updates, ({ person }) => person);

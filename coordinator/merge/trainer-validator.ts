@@ -23,8 +23,8 @@ import { decodeHeldOut, gateRows } from './held-out.ts';
 export interface TrainerValidatorOptions {
   readonly home: string;
   /**
-   * Device and settings. The setting for gradient checkpointing has no effect here: gradients always use it, and
-   * evaluations have no backward pass.
+   * Device and settings. The setting for gradient checkpointing has no effect here, because gradients always use
+   * gradient checkpointing, and evaluations have no backward pass.
    */
   readonly compute: Compute;
 }
@@ -37,10 +37,10 @@ export interface TrainerValidatorDeps {
   readonly heldOut: (job: string) => Uint8Array | null;
 }
 
-/** Largest number of trainer processes, busy or idle. Each holds a base model in memory. */
+/** Maximum number of trainer processes, busy or idle, because each process holds a base model in memory. */
 const PROCESSES = 2;
 
-/** Computes something in a job's trainer process. */
+/** A computation in a job's trainer process. */
 type Work<T> = (trainer: TrainerProcess, ready: Ready, signal: AbortSignal) => Promise<T>;
 
 interface Ready {
@@ -51,9 +51,9 @@ interface Ready {
 
 /**
  * Evaluates adapters and computes gradients in one trainer process per job. The process is started on first use, and
- * again after it has died. If its device fails, the process is restarted with a smaller micro-batch or on the CPU, and the
- * computation starts again. This changes the losses only by rounding errors, which are far smaller than the worsening
- * that the gate tolerates.
+ * again after it has died. If its device fails, the process is restarted with a smaller micro-batch or on the CPU, and
+ * the computation starts again. The losses then differ only by rounding errors, which are far smaller than the changes
+ * of the loss that the gate tolerates.
  */
 export class TrainerValidator implements Validator {
   readonly #options: TrainerValidatorOptions;
@@ -68,7 +68,7 @@ export class TrainerValidator implements Validator {
   readonly #fallbacks = new Map<string, Workload>();
   /** Held-out data of jobs that are not recorded yet. */
   readonly #unrecorded = new Map<string, Uint8Array>();
-  /** Aborted to stop an audit, whose job is the value, before more urgent work. */
+  /** Running audits: the controller that stops each audit when more urgent work arrives, and the audit's job. */
   readonly #audits = new Map<AbortController, string>();
   readonly #life = new AbortController();
 
@@ -168,8 +168,8 @@ export class TrainerValidator implements Validator {
   }
 
   /**
-   * Waits until fewer than PROCESSES processes are computing. A computing process must not be ended to make room for
-   * another, because its result would be lost.
+   * Waits until fewer than PROCESSES processes are computing. A process that computes must not be ended in favour of
+   * another process, because its result would be lost.
    */
   async #begin(job: string, signal: AbortSignal): Promise<void> {
     while (this.#working.length >= PROCESSES) await once(this.#turns, 'ended', { signal });
@@ -184,7 +184,7 @@ export class TrainerValidator implements Validator {
       } catch (error) {
         const because = signal.aborted ? null : await this.#fallBack(job, ready, error);
         const process = await ready.process.catch(() => null);
-        // A process that died or never started is not used again.
+        // Keep the process if it is alive, except if it must be restarted with other settings.
         if (because === null && process?.alive) throw error;
         if (this.#ready.get(job.job) === ready) this.#ready.delete(job.job);
         await process?.stop();
@@ -210,7 +210,9 @@ export class TrainerValidator implements Validator {
     await known?.process.then((process) => process.stop()).catch(() => {});
   }
 
-  /** Chooses lighter settings for the job's next process. Returns the reason, for people; null if no setting would help. */
+  /**
+   * Chooses settings with less memory for the job's next process. Returns the reason; null if no settings would help.
+   */
   async #fallBack({ job, manifest }: ValidationJob, { load }: Ready, error: unknown): Promise<string | null> {
     const { microBatch } = manifest.training;
     const asked = { compute: { ...this.#options.compute, checkpointing: false }, microBatch };
@@ -250,7 +252,8 @@ export class TrainerValidator implements Validator {
     const known = this.#fallbacks.get(job);
     const load = known ? Promise.resolve(known) : modelDir.then((dir) => this.#choose(dir, manifest));
     const process = Promise.all([modelDir, load]).then(([dir, load]) => this.#start(dir, manifest, load));
-    // `#runNow` waits for both promises and reports their errors, so the errors are not unhandled.
+    // Do not treat errors of these promises as unhandled. `#runNow` waits for both promises later, and reports the
+    // errors.
     load.catch(() => {});
     process.catch(() => {});
     return { load, process, rows };

@@ -3,28 +3,28 @@ import { capWeights, stalenessWeight, weightedMedian } from '../../lora/update/i
 import type { Manifest } from '../../protocol/manifest.ts';
 import { expectedTokens } from '../round/speed.ts';
 
-/** Largest total weight of one person's updates in a merge, as a multiple of the median person's total weight. */
+/** Maximum total weight of one person's updates in a merge, as a multiple of the median person's total weight. */
 export const PERSON_MEDIANS = 2;
 /**
- * Largest share of a merge's total weight that all newcomers have together, if there are believed nodes. With open
+ * Maximum fraction of a merge's total weight that all newcomers have together, if there are believed nodes. With open
  * admission, an attacker can make any number of newcomers at no cost. With a quarter, the believed nodes have three
  * times the weight of all newcomers, so newcomers can cancel at most a third of what the believed nodes learn.
  */
 export const NEWCOMERS_SHARE = 0.25;
 
 /**
- * Largest ratio of the tokens that an author claims to the tokens that its assigned rows are expected to have. Rows have
- * different numbers of predicted tokens, so an honest author may have somewhat more than expected.
+ * Maximum ratio of the tokens that an author claims to the tokens that its assigned rows are expected to have. Rows
+ * have different numbers of predicted tokens, so an honest author may have trained somewhat more tokens than expected.
  */
 const CLAIM_SLACK = 1.25;
 
-/** What decides the weight of an update. */
+/** Facts that decide the weight of an update. */
 export interface Weighable {
-  /** The round that the update was trained for. */
+  /** The round in which the update was trained. */
   readonly round: number;
   /** Number of tokens that the author claims to have trained. */
   readonly tokens: number;
-  /** Largest number of tokens that counts; see `believableTokens`. */
+  /** Maximum number of tokens that counts; see `believableTokens`. */
   readonly mostTokens: number;
   /** The belief in the author, from 0 to 1 (merge/belief.ts). */
   readonly belief: number;
@@ -34,7 +34,7 @@ export interface Weighable {
   readonly isNewcomer: boolean;
 }
 
-/** Returns the largest number of tokens that counts for an update whose author was assigned `steps` optimiser steps. */
+/** Returns the maximum number of tokens that counts for an update whose author was assigned `steps` optimiser steps. */
 export function believableTokens(steps: number, manifest: Pick<Manifest, 'data' | 'training'>): number {
   return Math.ceil(CLAIM_SLACK * expectedTokens(steps, manifest));
 }
@@ -44,14 +44,14 @@ export function believableTokens(steps: number, manifest: Pick<Manifest, 'data' 
  * 1. The weight begins with the number of trained tokens. It is at most `mostTokens`, and at most WEIGHT_CAP_MEDIANS
  *    times the median number.
  * 2. It is multiplied by the belief in the author and, with a staleness of τ rounds, by (1+τ)^−½.
- * 3. If all updates of a person together weigh more than PERSON_MEDIANS times what the median person has, they are
- *    scaled down to this limit. Late updates are included, so updates that were held back gain nothing by arriving
- *    together.
- * 4. If there are believed nodes, and the updates of all newcomers together weigh more than NEWCOMERS_SHARE of the total,
- *    the updates of newcomers are scaled down to this share.
+ * 3. If all updates of a person together weigh more than PERSON_MEDIANS times the total weight of the median person,
+ *    they are scaled down to this limit. Late updates are included, so a person gains nothing by sending several
+ *    updates at once.
+ * 4. If there are believed nodes, and the updates of all newcomers together have more than the fraction NEWCOMERS_SHARE
+ *    of the total weight, the updates of newcomers are scaled down to this fraction.
  *
- * Both medians are weighted by belief, and newcomers do not count in them if there are believed nodes. New identities
- * can therefore not move the medians. If no limit acts, a weight is the one of step 2.
+ * Both medians are weighted by belief, and newcomers do not count in them if there are believed nodes. Therefore new
+ * identities cannot move the medians. If no limit applies, the weight of an update is that of step 2.
  * @param round number of the round that is merged
  */
 export function weighUpdates(updates: readonly Weighable[], round: number): number[] {
@@ -65,8 +65,8 @@ export function weighUpdates(updates: readonly Weighable[], round: number): numb
 }
 
 /**
- * Returns the weight of each update's author in medians: the belief in it, but 0 for a newcomer. If there are no believed
- * nodes, all updates with belief have the same weight.
+ * Returns the weight of each update's author in medians. It is the belief in the author, but 0 for a newcomer. If there
+ * are no believed nodes, all authors with belief above 0 have the same weight.
  */
 export function votesOf(updates: readonly Pick<Weighable, 'belief' | 'isNewcomer'>[]): number[] {
   const believed = updates.map(({ belief, isNewcomer }) => (isNewcomer ? 0 : belief));
