@@ -19,10 +19,10 @@ const job = { rounds, training, acceptance: { tolerance: 0.002 } };
 const FLOOD = 5_000;
 const MEBIBYTE = 1024 * 1024;
 /**
- * Bound on the relative difference of the final losses. Runs of this job differ, because the number of steps of a node
- * depends on its speed: 21 runs without the hostile peer, on a busy machine, ended from 0.7 % below to 1.4 % above their
- * mean; four with it from 0.6 % below to 0.1 % above. test/unit/coordinator/job-run.test.ts checks that no bit of a
- * refused update gets into a checkpoint.
+ * Limit on the relative difference between the final losses with and without the hostile peer. Even two runs without it
+ * differ, because the number of steps of a node depends on its speed. On a busy machine, 21 runs without the hostile peer
+ * ended between 0.7 % below and 1.4 % above their mean, and four runs with it between 0.6 % below and 0.1 % above. That no
+ * bit of a refused update gets into a checkpoint is checked by test/unit/coordinator/job-run.test.ts.
  */
 const RUNS_DIFFER = 0.03;
 
@@ -109,9 +109,9 @@ it('a hostile peer is refused with a reason code for each attack, and does not c
     },
   ];
 
-  // In each round: four attacks, then a well-formed update of a thousand times the magnitude. After a rate limit, the
-  // attacks continue in the next round in which the peer is assigned, since its strikes get it suspended. Two updates of
-  // one round come last, because they get it banned.
+  // In each round, the peer makes four attacks, and then sends a well-formed update of a thousand times the magnitude. After
+  // a rate limit, it continues in the next round in which it has an assignment. Its strikes suspend it, so this may not be
+  // the next round of the job. The attack with two updates of one round comes last, because it gets the peer banned.
   let round = 0;
   let before = 0;
   const scaled: number[] = [];

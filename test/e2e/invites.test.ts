@@ -22,7 +22,7 @@ async function shutOut(name: string, node: Daemon): Promise<unknown> {
   return error.values.code;
 }
 
-it('a person joins with an invite that no other machine can use, and is thrown out when it is revoked', async () => {
+it('a person joins with an invite that no other machine can use, and is removed when the invite is revoked', async () => {
   const swarm = await TestSwarm.create();
   const coordinator = await (await swarm.coordinator()).ready();
   await swarm.createJob({ admission: 'invite', rounds: { minPeers: 1, count: 400, localSteps: 50 } });
@@ -38,7 +38,7 @@ it('a person joins with an invite that no other machine can use, and is thrown o
     'never',
   );
 
-  // No invite stands in the arguments of a process.
+  // No process has an invite in its arguments.
   const start = (name: string): Daemon =>
     new Daemon(name, swarm.nodeArguments(name, ['-']), {}, `${ada.text}\n`);
   const first = await start('ada').ready();
@@ -59,7 +59,7 @@ it('a person joins with an invite that no other machine can use, and is thrown o
   expect(peers).toMatchObject([{ peer: bobId, person: `invite:${bob.id}`, connected: true }]);
   expect(await shutOut('ada', first)).toBe('INVITE_REVOKED');
 
-  // Neither her key nor her invite comes in again, also after a restart of the coordinator.
+  // Her key and her invite are refused from now on, also after a restart of the coordinator.
   expect(await shutOut('ada', start('ada'))).toBe('INVITE_REVOKED');
   await coordinator.interrupt();
   await (await swarm.coordinator()).ready();

@@ -172,7 +172,7 @@ async function startSwarm() {
   return { coordinator, api, job, invite, peers, addresses };
 }
 
-/** What no peer outside the job may learn, in each form in which a message could contain it. */
+/** Secrets that no peer outside the job may learn, in each encoding in which a message could contain them. */
 async function secretsOf(api: ApiClient, peers: PeerView[], detail: JobDetail): Promise<Map<string, Buffer>> {
   const secrets = new Map<string, Buffer>();
   const text = (what: string, value: string): void =>

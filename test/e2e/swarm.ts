@@ -17,7 +17,7 @@ import { makeTinyModel, TINY_TEXT } from '../utils/tiny-model.ts';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
 export const swarmFile = join(root, 'cli', 'swarm.js');
-/** Longest wait in milliseconds. Everything that a test waits for happens much earlier. */
+/** Maximum wait in milliseconds. Everything that a test waits for happens much earlier. */
 export const PATIENCE_MS = 120_000;
 
 type Line = Record<string, unknown>;

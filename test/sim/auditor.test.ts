@@ -9,7 +9,7 @@ const train: NonNullable<WorldOptions['train']> = (adapter, rows) => {
   const slope = gradient(adapter, rows);
   return adapter.map((tensor, t) => tensor.map((value, i) => value - 0.05 * slope[t]![i]!));
 };
-/** Gradients that say nothing, so that no score finds a node. */
+/** Returns gradients that are all zero, so that no score can find an attacker. */
 const blind: NonNullable<WorldOptions['gradient']> = (adapter) =>
   adapter.map(({ length }) => new Float32Array(length));
 

@@ -10,14 +10,14 @@ import { type VirtualEnvironment, VirtualNode } from '../utils/virtual/virtual-n
 import { COORDINATOR, VirtualCoordinator } from './virtual-coordinator.ts';
 
 const NODES = 5;
-/** So many that audits, which are drawn by chance, hardly miss all of them. */
+/** Numbers of liars and rounds. Audits are drawn at random, but in so many rounds they are unlikely to miss both liars. */
 const LIARS = 2;
 const ROUNDS = 100;
-/** A node with low shares gets a third of these steps, of which the balance can still be judged. */
+/** Steps of a round. A node with low shares gets a third of them, which is enough to judge the balance. */
 const LOCAL_STEPS = 18;
 const MS_PER_STEP = 50;
 
-/** Trains on the first batch of the interval again and again, and claims to have trained on all of it. */
+/** Trains on the first batch of the interval again and again, and claims to have trained on the whole interval. */
 class Repeater extends FakeTrainer {
   override train(...[task, run]: Parameters<FakeTrainer['train']>): ReturnType<FakeTrainer['train']> {
     const batch = task.rows.slice(0, task.rows.length / task.steps);

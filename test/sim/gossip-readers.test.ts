@@ -37,7 +37,7 @@ describe('messages of nodes', () => {
     expect(overheard.heard).toEqual([]);
   });
 
-  it('reach only the peers in whom the node confides, whichever peers subscribe', async () => {
+  it('reach only the peers that the node names as confidants, whichever peers subscribe', async () => {
     const [coordinator, stranger] = await Promise.all([startHost(), startHost()]);
     const node = await startHost({ confidants: [coordinator.peer] });
     await Promise.all([join(stranger, node), join(coordinator, node)]);
