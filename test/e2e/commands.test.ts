@@ -46,7 +46,7 @@ it('commands take a job from its file to an adapter', { timeout: 240_000 }, asyn
     rounds: { count: 2, localSteps: 10, minPeers: 1 },
     admission: 'invite',
   };
-  // JSON is YAML.
+  // A JSON file is also a YAML file.
   await writeFile(join(folder, 'job.yaml'), JSON.stringify(job));
   await writeFile(join(folder, 'wrong.yaml'), JSON.stringify({ ...job, ruonds: 3 }));
   const wrong = await ask('job', 'create', 'wrong.yaml');
@@ -134,7 +134,7 @@ it('commands take a job from its file to an adapter', { timeout: 240_000 }, asyn
   const newest = (await ask('checkpoint', 'show', '--json')).json;
   expect((await complete()).system_fingerprint).toBe(newest.digest);
 
-  // A home has one daemon, of one role.
+  // A home can have only one daemon, of one role.
   expect((await ask('coordinator')).status).toBe(6);
   expect((await ask('node', swarm.invite)).status).toBe(6);
   expect((await node.interrupt()).code).toBe(0);

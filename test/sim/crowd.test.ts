@@ -17,7 +17,7 @@ for (let seed = 1; seed <= SEEDS; seed++) {
     const { store } = swarm.coordinator;
     const events = store.events.after(swarm.toy.job, 0, 100_000);
     const theirs = events.filter((event) => 'peer' in event && !honest.has(event.peer));
-    // Limits start anew when the coordinator does.
+    // After each restart, the coordinator's limits count from zero again.
     const starts = 1 + swarm.counts.crashes;
     expect(theirs.length).toBeLessThanOrEqual(starts * 10 * (PRESENCES.calls + 2));
     expect(theirs.filter(({ type }) => type === 'update')).toEqual([]);

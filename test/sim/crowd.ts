@@ -52,7 +52,7 @@ export class Crowd {
       from: signer.peerId,
       bytes: signMessage('update', { job, ...place, ...figures, ...payload } satisfies Update, signer),
     }));
-    // The witness checks what honest peers say.
+    // The witness checks only the messages of honest peers.
     const strangers = new Set(this.#hosts.map(({ peer }) => peer));
     const hear = network.onMessage;
     network.onMessage = (message) => {

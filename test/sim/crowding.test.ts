@@ -12,8 +12,8 @@ import { join, startAttacker, startHost, type TestHost } from '../utils/hosts.ts
 import { testKeys } from '../utils/job-keys.ts';
 
 /**
- * Attackers that try to take every place of a queue, from one address and from 16. Honest peers have the address
- * 127.0.0.1 and the attackers those after it, which Linux alone lets a process use without setting them up.
+ * Attackers that try to take every place of a queue, from one address and from 16. Honest peers use the address 127.0.0.1,
+ * and attackers use the addresses after it. Only Linux lets a process use these addresses without configuring them first.
  */
 const attackers = (addresses: number): string[] =>
   Array.from({ length: addresses }, (_, i) => `127.0.0.${i + 2}`);

@@ -13,7 +13,7 @@ const MS_PER_STEP = 50;
 
 interface Swarm {
   readonly nodes: number;
-  /** Nodes that train the wrong way. */
+  /** Number of nodes that train away from the optimum. */
   readonly attackers: number;
   /** Time for a step of the slowest node, as a multiple of that of the fastest. */
   readonly slowest: number;

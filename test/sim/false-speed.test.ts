@@ -59,8 +59,8 @@ describe('a node that delivers at once without training', () => {
       const { steps, shares, speeds } = await runJob(seed, { msPerStep: 1, blunders: 1 });
       expect(speeds[NODES - 1]!).toBeGreaterThan(3 * speeds[0]!);
       for (const [round, given] of steps.entries()) {
-        // Belief is noisy on few rows, so an honest node may get somewhat fewer steps. Compared with a false speed, all of
-        // them would get a third.
+        // Belief is noisy on few rows, so an honest node may get somewhat fewer steps. If the
+        // coordinator believed the false speed, all honest nodes would get a third of the steps.
         const honest = given.slice(0, -1);
         const mean = honest.reduce((sum, steps) => sum + steps, 0) / honest.length;
         expect(mean, `round ${round + 1}: ${given}`).toBeGreaterThan(0.8 * LOCAL_STEPS);

@@ -43,7 +43,7 @@ afterAll(async () => {
 const lossOf = async (adapter: readonly Float32Array[]) =>
   meanLoss(await deps.trainer.evaluate(adapter, deps.gateRows))!;
 
-/** Runs a swarm of which a third attacks, and its clean run. Checks what holds for all attacks. */
+/** Runs a swarm in which a third of the nodes attack, and a clean run without them. Checks what holds for all attacks. */
 async function attacked(attack: string, settings: Partial<PoisonRun>): Promise<PoisonOutcome> {
   const clean = await runPoisoned({ ...CLEAN, ...settings, behaviour: 'plain' }, deps);
   const outcome = await runPoisoned({ ...CLEAN, ...settings, attack, attackers: 2 }, deps);

@@ -17,7 +17,7 @@ const BEST_ROUND = 1;
 const ROLL_BACK_ROUND = BEST_ROUND + 11;
 const ROUNDS = ROLL_BACK_ROUND + 1;
 
-/** A change of all values by 1 changes the loss by its own amount. The rows differ a little. */
+/** A change of all values by 1 changes the loss by BASE_LOSS. The losses of the rows differ a little. */
 function losses(adapter: readonly Float32Array[]): { lossSum: number; tokens: number }[] {
   const values = adapter.flatMap((tensor) => [...tensor]);
   const mean = values.reduce((sum, value) => sum + value, 0) / values.length;

@@ -11,13 +11,13 @@ import { Witness } from './witness.ts';
 const FAULTS_MS = 45_000;
 /** The job must finish within this time after the last fault. Virtual ms. */
 const DEADLINE_MS = 20 * 60_000;
-/** Longest time from a write to the crash that it triggers: between two writes, or just after the last. */
+/** Maximum time from a write to the crash that it triggers: the crash falls between two writes, or just after the last. */
 const WRITE_CRASH_MS = 25;
 /** The operator looks after a paused job at this interval, and resumes it. */
 const OPERATOR_MS = 10_000;
-/** Longest absence of a crashed process or a cut-off host. */
+/** Maximum absence of a crashed process or of a host that is cut off. */
 const LONGEST_ABSENCE_MS = 15_000;
-/** Largest error of a clock, so that any two clocks stay within the tolerance (CLOCK_SKEW_MS). */
+/** Maximum error of a clock. With it, any two clocks differ by less than the tolerance (CLOCK_SKEW_MS). */
 const WRONG_MS = 29_000;
 const START = 1_700_000_000_000;
 
