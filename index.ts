@@ -490,6 +490,7 @@ export type {
   PeerStanding,
   PeerStrike,
   PeerView,
+  SettingsChange,
 } from './coordinator/api/types.ts';
 export type { ScoreMismatch, ScoreWitness } from './coordinator/audits/check-scores.ts';
 export type { JobDataReport, JobProgress } from './coordinator/client/create-job.ts';

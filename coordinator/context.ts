@@ -17,6 +17,7 @@ import type { BlobStore } from '../storage/blobs.ts';
 import type { Failpoint } from './failpoints.ts';
 import type { JoinRefusal } from './peers/admission.ts';
 import type { JobKeys } from './record/job-keys.ts';
+import type { JobSettings } from './record/job-settings.ts';
 import type { QueuePlace } from './record/queue-place.ts';
 import type { Store, StoredBan, StoredJob } from './store/store.ts';
 
@@ -213,6 +214,7 @@ export interface RunContext {
   readonly layout: AdapterLayout;
   readonly keys: JobKeys;
   readonly place: QueuePlace;
+  readonly settings: JobSettings;
   readonly deps: Required<CoordinatorDeps>;
   /**
    * Limiter of the quotas that all jobs share. Its keys are a few constants of the code, so peers cannot add keys, and

@@ -13,6 +13,7 @@ import { Newcomers } from './peers/newcomers.ts';
 import type { Removals } from './peers/removals.ts';
 import { openQueued } from './queue.ts';
 import { JobKeys } from './record/job-keys.ts';
+import { JobSettings } from './record/job-settings.ts';
 import { type PreparedJob, recordJob } from './record/new-job.ts';
 import { QueuePlace } from './record/queue-place.ts';
 import { defaultRetention } from './record/retention.ts';
@@ -180,13 +181,15 @@ export class Coordinator {
   }
 
   #add(stored: StoredJob): JobRun {
+    const manifest = verifyMessage('manifest', stored.manifest).message;
     const context: RunContext = {
       job: stored.job,
       stored,
-      manifest: verifyMessage('manifest', stored.manifest).message,
+      manifest,
       layout: stored.layout,
       keys: new JobKeys({ job: stored.job, deps: this.#deps }),
       place: new QueuePlace(stored, this.#deps),
+      settings: new JobSettings({ stored, manifest }, this.#deps),
       deps: { ...this.#deps, log: this.#deps.log.child({ job: stored.name }) },
       limiter: this.#limiter,
       collector: this.collector,

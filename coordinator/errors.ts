@@ -51,6 +51,8 @@ export const coordinatorError = defineErrors({
   REQUEST_INVALID: 'usage',
   ROUND_NOT_CLOSED: 'failed',
   SEQUENCE_TOO_LONG: 'usage',
+  SETTING_FIXED: 'usage',
+  SETTING_INVALID: 'usage',
   STOPPED: 'failed',
   TOO_MANY_INVITES: { kind: 'conflict', next: 'create one invite with a larger --uses instead' },
   TOO_MANY_JOBS: { kind: 'conflict', next: 'stop a job: "swarm job stop JOB"' },

@@ -5,9 +5,12 @@ import { jobTopic } from '../protocol/topics.ts';
 import type { RunContext } from './context.ts';
 import { coordinatorError } from './errors.ts';
 import { Intake } from './intake/intake.ts';
+import { changedValues, type JobChange } from './job-changes.ts';
 import { Scorers } from './merge/scorers.ts';
 import { Membership } from './peers/membership.ts';
+import type { Outbox } from './record/outbox.ts';
 import { Receipts } from './record/receipts.ts';
+import { machineSettings } from './record/restore.ts';
 import { RoundDriver } from './record/round-driver.ts';
 import { RoundRecord } from './record/round-record.ts';
 import { requireKept } from './require-kept.ts';
@@ -124,6 +127,50 @@ export class JobRun {
     return found.round;
   }
 
+  /**
+   * Changes settings of the job. They hold from the next round that opens; the priority holds at once.
+   * @param change settings with new values
+   * @throws SwarmError JOB_OVER, SETTING_INVALID
+   */
+  change({ priority, ...values }: JobChange, { reason }: { reason: string }): void {
+    const { manifest, settings, place, deps } = this.context;
+    const { state } = this.driver;
+    this.#requireRunning();
+    const after = { ...settings.newest, ...values };
+    const changes = changedValues(settings.newest, after);
+    const least = state.committed + 1;
+    if (after.count !== settings.newest.count && after.count < least) {
+      throw coordinatorError(
+        'SETTING_INVALID',
+        `rounds.count is ${after.count}, but the job already has ${state.committed} checkpoints`,
+        { key: 'rounds.count', least },
+        { next: `use at least ${least}, or end the job with "swarm job stop JOB"` },
+      );
+    }
+    const fromRound = state.current === null ? state.round : state.round + 1;
+    const write = (outbox: Outbox): void => {
+      if (changes.length > 0) {
+        const { digest } = settings.record(after, { fromRound, reason, now: deps.clock.now() });
+        outbox.event({ type: 'settings-changed', fromRound, digest, changes, reason });
+      }
+      if (priority !== undefined && priority !== place.priority) {
+        outbox.event({ type: 'priority-changed', before: place.priority, after: priority });
+        place.setPriority(priority);
+      }
+    };
+    if (changes.length === 0) this.driver.transact(write);
+    else this.driver.dispatch({ type: 'settings', settings: machineSettings(manifest, after) }, write);
+  }
+
+  /** @throws SwarmError JOB_OVER */
+  #requireRunning(): void {
+    const { phase, round } = this.driver.state;
+    if (isOver(this.driver.state)) throw coordinatorError('JOB_OVER', `the job is ${phase}`, { phase });
+    if (isEnding(this.driver.state)) {
+      throw coordinatorError('JOB_OVER', `the job was stopped and ends with round ${round}`, { phase });
+    }
+  }
+
   /** Opens the job if it is queued. @param cause the job that it waits for has ended, or the operator resumes this job */
   unqueue(cause: 'ended' | 'operator'): void {
     this.driver.dispatch({ type: 'unqueue' }, (outbox) => {
@@ -134,11 +181,8 @@ export class JobRun {
 
   /** Carries out an operator's command. @throws SwarmError JOB_OVER, JOB_QUEUED */
   operate(event: Extract<MachineEvent, { type: 'pause' | 'resume' | 'stop' | 'roll-back' }>): void {
-    const { phase, round } = this.driver.state;
-    if (isOver(this.driver.state)) throw coordinatorError('JOB_OVER', `the job is ${phase}`, { phase });
-    if (isEnding(this.driver.state) && event.type !== 'stop') {
-      throw coordinatorError('JOB_OVER', `the job was stopped and ends with round ${round}`, { phase });
-    }
+    const { phase } = this.driver.state;
+    if (event.type !== 'stop' || isOver(this.driver.state)) this.#requireRunning();
     if (phase === 'queued' && event.type !== 'stop') {
       if (event.type !== 'resume') {
         throw coordinatorError('JOB_QUEUED', `job ${this.context.stored.name} is queued and has not begun`);

@@ -99,6 +99,10 @@ export function answerNodes({ network, store, runs, newcomers }: RequestDeps): (
       members.invites.checkNotRevoked(peer);
       return { receipt: receipts.find(peer, update) };
     }),
+    network.handle('settings', async (peer, { job, record }) => {
+      readable(job, peer, 'settings');
+      return { settings: store.jobs.settingsRecord(job, record) };
+    }),
     network.handle('figures', async (peer, { job, round }) => {
       const { context } = readable(job, peer, 'scores');
       return { figures: signedFigures(round, context) };

@@ -15,6 +15,18 @@ export type JobEventBody =
   | { type: 'queued'; after: string; afterName: string }
   /** The job is no longer queued. `cause`: the other job has ended, or the operator resumed this job. */
   | { type: 'unqueued'; cause: 'ended' | 'operator' }
+  /**
+   * The operator changed settings of the job. They hold from the round `fromRound`. `digest`: that of the signed record;
+   * `changes`: the settings that changed, by their keys in the job file.
+   */
+  | {
+      type: 'settings-changed';
+      fromRound: number;
+      digest: string;
+      changes: { key: string; before: number; after: number }[];
+      reason: string;
+    }
+  | { type: 'priority-changed'; before: number; after: number }
   | { type: 'peer-joined'; peer: string; name: string; engine: string }
   | { type: 'peer-lost'; peer: string; name: string; reason: 'left' | 'silent' | 'revoked' | 'banned' }
   | { type: 'round-opened'; round: number; peers: number; preset: string; deadlineMs: number }

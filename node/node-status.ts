@@ -79,7 +79,7 @@ function jobOf({ state: { head }, context }: SwarmNodeView): NodeJob | null {
     adapterParameters: manifest.adapter.parameters,
     role,
     phase: head?.phase ?? null,
-    rounds: totalRounds(manifest.rounds.count, head),
+    rounds: totalRounds(head?.settings?.values.count ?? manifest.rounds.count, head),
     preset: head?.preset ?? null,
     checkpoint: head && {
       round: head.checkpoint.round,

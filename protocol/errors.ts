@@ -13,6 +13,7 @@ export const protocolError = defineErrors({
   PEER_ID_INVALID: 'usage',
   SEALING_KEY_INVALID: 'failed',
   SEAL_INVALID: 'failed',
+  SETTINGS_CHAIN: 'failed',
   SIGNATURE_INVALID: 'failed',
   TICKET_INVALID: {
     kind: 'usage',

@@ -47,6 +47,8 @@ export {
   rpcMethods,
 } from './rpc.ts';
 export { type SealContext, SealingKey, seal } from './sealing.ts';
+export { firstSettings, type RunningSettings, runningSettingsSchema } from './settings.ts';
+export { settingsAt, type VerifiedSettings, verifySettings } from './settings-chain.ts';
 export { type Signer, signerFromSeed, signMessage, type Verified, verifyMessage } from './signing.ts';
 export { type JobChannel, jobChannels, jobTopic, parseJobTopic } from './topics.ts';
 export { type VersionManifest, versionManifestSchema } from './version-manifest.ts';

@@ -12,6 +12,7 @@ import {
 } from './limits.ts';
 import { blobRefSchema, manifestSchema, presetSchema } from './manifest.ts';
 import { receiptCodes } from './receipts.ts';
+import { headSettingsSchema, settingsRecordSchema } from './settings.ts';
 import { versionManifestSchema } from './version-manifest.ts';
 
 const index = z.int().nonnegative();
@@ -62,6 +63,8 @@ export const headSchema = z.strictObject({
   /** The updates merged into the checkpoint, by payload digest. */
   included: z.array(z.strictObject({ peer: peerIdSchema, update: digestSchema })).max(ROUND_PEERS),
   reason: z.string().max(DETAIL_CHARACTERS),
+  /** Settings of `round` that the operator has changed since the job began. Absent if they are those of the manifest. */
+  settings: headSettingsSchema.optional(),
   issuedAt: index,
 });
 
@@ -134,6 +137,8 @@ export const checkpointSchema = z.strictObject({
      */
     drift: finite.nullable(),
   }),
+  /** Digest of the newest change of the job's settings that `round` has. Absent if it has those of the manifest. */
+  settings: digestSchema.optional(),
   createdAt: index,
 });
 
@@ -219,6 +224,7 @@ export const messageSchemas = {
   checkpoint: checkpointSchema,
   heartbeat: heartbeatSchema,
   figures: figuresSchema,
+  settings: settingsRecordSchema,
   'version-manifest': versionManifestSchema,
 } as const;
 
@@ -238,6 +244,8 @@ export type Checkpoint = Messages['checkpoint'];
 export type Heartbeat = Messages['heartbeat'];
 /** Scores, beliefs and audits of a round's updates. */
 export type Figures = Messages['figures'];
+/** A change of a job's settings. */
+export type SettingsRecord = Messages['settings'];
 
 /** Maximum size of a message body in bytes, by kind. */
 export const messageBytes: Record<MessageKind, number> = {
@@ -248,5 +256,6 @@ export const messageBytes: Record<MessageKind, number> = {
   checkpoint: CONTROL_MESSAGE_BYTES,
   heartbeat: 2048,
   figures: RPC_MESSAGE_BYTES / 2,
+  settings: 2048,
   'version-manifest': RPC_MESSAGE_BYTES / 2,
 };

@@ -161,6 +161,17 @@ export const rpcMethods = {
     quota: { calls: 10, perMs: 10_000 },
   },
   /**
+   * Returns a signed change of the job's settings, by the digest that a head, a checkpoint or the next change names; null
+   * if the job has no such change. Only peers that may read the job get an answer.
+   */
+  settings: {
+    request: z.strictObject({ job, record: digestSchema }),
+    response: z.strictObject({ settings: envelope.nullable() }),
+    maxRequestBytes: 256,
+    maxResponseBytes: 4096,
+    quota: { calls: 40, perMs: 10_000 },
+  },
+  /**
    * Computes figures of one update for its score, one for each batch of rows: the inner product of the gradient and the
    * update (`products`), or the mean loss with the update (`losses`). The coordinator calls this method on nodes that
    * offered to compute scores when they joined. A request for `products` without an update makes the node prepare the

@@ -2,6 +2,7 @@ import { resolve } from 'node:path';
 import { type Command, InvalidArgumentError } from 'commander';
 import { table } from '../../common/text.ts';
 import { resolveCache } from '../../common/user-folders.ts';
+import { CHANGEABLE_KEYS } from '../../coordinator/job-changes.ts';
 import type { JobSpec } from '../../lora/finetune/settings/job-spec.ts';
 import { MAX_PRIORITY } from '../../protocol/limits.ts';
 import { registryFolder } from '../adapter/with-registry.ts';
@@ -11,10 +12,11 @@ import { chooseJob, coordinatorApi, JOB_ARGUMENT } from '../connect.ts';
 import type { Context } from '../context.ts';
 import { submitJob } from '../create-job.ts';
 import { type WaitOptions, waitForJob } from '../job-wait.ts';
+import { keyValues } from '../key-values.ts';
 import { homeOption, integer, jsonOption, number } from '../options.ts';
 import { printJson, printLines, printWarning } from '../print.ts';
 import { presetLines } from '../views/preset.ts';
-import { jobLines } from '../views/status.ts';
+import { changeLines, historyLines, jobLines } from '../views/status.ts';
 
 interface CommonOptions {
   home?: string;
@@ -79,6 +81,20 @@ export function registerJob(program: Command, context: Context): void {
     )
     .action((id: string | undefined, options: CommonOptions & { to: number | 'best' }) =>
       rollBack(context, id, options),
+    );
+  add('set', 'change settings of a job while it runs, from its next round on')
+    .argument('<job>', JOB_ARGUMENT[1])
+    .argument(
+      '<setting...>',
+      `KEY=VALUE with a key of the job file: ${CHANGEABLE_KEYS.join(', ')}; the priority changes at once`,
+    )
+    .option(
+      '--reason <text>',
+      'reason for the change, which the history of the job shows (default: none)',
+      '',
+    )
+    .action((id: string, settings: string[], options: CommonOptions & { reason: string }) =>
+      change(context, id, settings, options),
     );
   add(
     'wait',
@@ -180,7 +196,12 @@ async function show(context: Context, id: string | undefined, options: CommonOpt
   if (options.json) printJson(context, { schemaVersion: 1, ...detail });
   else {
     const createdAt = new Date(detail.manifest.createdAt).toISOString();
-    printLines(context, [...jobLines(detail), '', ...(await yamlLines({ ...detail.manifest, createdAt }))]);
+    printLines(context, [
+      ...jobLines(detail),
+      ...historyLines(detail),
+      '',
+      ...(await yamlLines({ ...detail.manifest, createdAt })),
+    ]);
   }
 }
 
@@ -208,6 +229,20 @@ async function rollBack(
     const what = to === 'best' ? 'its best checkpoint' : `the checkpoint of round ${to}`;
     printLines(context, [`job ${summary.name} goes back to ${what}; it is ${summary.phase}`]);
   }
+}
+
+async function change(
+  context: Context,
+  id: string,
+  settings: readonly string[],
+  { reason, json, ...options }: CommonOptions & { reason: string },
+): Promise<void> {
+  const changes = await keyValues(settings);
+  const api = await coordinatorApi(context, options);
+  const before = await api.job(id);
+  const after = await api.changeSettings(id, changes, reason);
+  if (json) printJson(context, { schemaVersion: 1, ...after });
+  else printLines(context, changeLines(before, after));
 }
 
 function roundOrBest(text: string): number | 'best' {

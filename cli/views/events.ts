@@ -7,7 +7,7 @@ import {
   formatLoss,
   safeText,
 } from '../../common/text.ts';
-import type { JobEvent } from '../../index.ts';
+import type { JobEvent, SettingsChange } from '../../index.ts';
 import { shortPeer } from '../../protocol/ids.ts';
 
 /** Turns a job's events into lines of text: mainly one per round, with the change of the held-out loss. */
@@ -31,6 +31,11 @@ export class EventLines {
         return event.cause === 'ended'
           ? 'no longer queued: the job that it waited for has ended'
           : 'no longer queued: the operator resumed it';
+      case 'settings-changed':
+        this.#countChanged(event);
+        return `from round ${event.fromRound}: ${changeText(event.changes)}${detail(event.reason)}`;
+      case 'priority-changed':
+        return `priority ${event.before} → ${event.after}`;
       case 'peer-joined':
         return `+ ${nodeName(event)} joined${event.engine === '' ? '' : ` (${safeText(event.engine, { maxCharacters: 32 })})`}`;
       case 'peer-lost':
@@ -85,6 +90,11 @@ export class EventLines {
     }
   }
 
+  #countChanged({ changes }: Extract<JobEvent, { type: 'settings-changed' }>): void {
+    const count = changes.find(({ key }) => key === 'rounds.count');
+    if (count !== undefined && this.#rounds !== null) this.#rounds += count.after - count.before;
+  }
+
   #checkpoint(event: Extract<JobEvent, { type: 'checkpoint' }>): string | null {
     const change =
       this.#last === null || event.heldOutLoss === null
@@ -114,6 +124,11 @@ export class EventLines {
     const losses = lossBefore === null ? '' : `, before ${formatLoss(lossBefore)}`;
     return `round ${String(round).padStart(3)}  rolled back to round ${to}: held-out loss ${formatLoss(heldOutLoss)}${losses}${detail(reason)}`;
   }
+}
+
+/** Returns the settings that a change of a job has changed, with their values before and after. */
+export function changeText(changes: SettingsChange['changes']): string {
+  return changes.map(({ key, before, after }) => `${key} ${before} → ${after}`).join(', ');
 }
 
 /** Returns the name of a node, if it has one, and the end of its peer id. */

@@ -9,6 +9,7 @@ import {
 } from '../../common/text.ts';
 import type { CoordinatorStatus, JobDetail, JobSummary } from '../../index.ts';
 import { SWARM } from '../command-name.ts';
+import { changeText } from './events.ts';
 
 /** The status of a coordinator, on one screen. */
 export function coordinatorLines(status: CoordinatorStatus, url: string): string[] {
@@ -40,6 +41,11 @@ export function jobLines(job: JobSummary): string[] {
     ...(rolledBack === null
       ? []
       : [`            rolled back in round ${rolledBack.round} to the checkpoint of round ${rolledBack.to}`]),
+    ...(job.newestChange === null
+      ? []
+      : [
+          `            from round ${job.newestChange.fromRound}: ${changeText(job.newestChange.changes)} (${SWARM} job show ${job.name})`,
+        ]),
     `            invite ${job.invite ?? `revoked; to create a personal invite, run ${SWARM} invite create ${job.name}`}`,
   ];
 }
@@ -55,9 +61,9 @@ export function jobActivity(job: JobDetail): string | null {
     case 'queued':
       return `${job.name} is queued: ${safeText(job.reason)}`;
     case 'waiting':
-      return job.peers >= job.manifest.rounds.minPeers
+      return job.peers >= job.settings.minPeers
         ? `${job.name} is about to start with ${nodes}`
-        : `${job.name} is waiting for nodes: it has ${job.peers} and needs ${job.manifest.rounds.minPeers}; they join with "${SWARM} node -" and the invite`;
+        : `${job.name} is waiting for nodes: it has ${job.peers} and needs ${job.settings.minPeers}; they join with "${SWARM} node -" and the invite`;
     default: {
       const { assigned, received } = job.updates;
       const left = job.secondsLeft === null ? '' : `, at most ${formatDuration(job.secondsLeft)} left`;
@@ -87,4 +93,21 @@ function nextFor(jobs: readonly JobSummary[]): string {
   const finished = jobs.find((job) => job.phase === 'finished');
   if (finished) return `${SWARM} checkpoint export ${finished.name} DIR`;
   return `${SWARM} peers`;
+}
+
+/** Returns what a change of a job's settings has changed. */
+export function changeLines(before: JobDetail, after: JobDetail): string[] {
+  const lines = after.settingsChanges
+    .slice(before.settingsChanges.length)
+    .map(({ fromRound, changes }) => `from round ${fromRound}: ${changeText(changes)}`);
+  if (before.priority !== after.priority) lines.push(`priority ${before.priority} → ${after.priority}`);
+  return lines.length === 0 ? ['nothing has changed: the job already has these settings'] : lines;
+}
+
+/** Returns a line for each change of a job's settings, oldest first. */
+export function historyLines({ settingsChanges }: JobDetail): string[] {
+  return settingsChanges.map(({ fromRound, changes, digest, reason, at }) => {
+    const why = reason === '' ? '' : `  (${safeText(reason)})`;
+    return `changed     from round ${fromRound}: ${changeText(changes)}${why}  ${new Date(at).toISOString()}  ${digest.slice(0, 12)}`;
+  });
 }

@@ -16,6 +16,7 @@ import { storageError } from '../../storage/errors.ts';
 import type { CoordinatorDeps } from '../context.ts';
 import type { Coordinator } from '../coordinator.ts';
 import { coordinatorError } from '../errors.ts';
+import { parseChange } from '../job-changes.ts';
 import type { JobRun } from '../job-run.ts';
 import type { NewPlace } from '../jobs/create-job.ts';
 import { checked } from './checked.ts';
@@ -57,6 +58,10 @@ const reasonSchema = z
   .strictObject({ reason: z.string().max(DETAIL_CHARACTERS).default('') })
   .default({ reason: '' });
 const rollBackSchema = z.strictObject({ to: z.union([z.literal('best'), z.int().nonnegative()]) });
+const changesSchema = z.strictObject({
+  changes: z.record(z.string().max(256), z.unknown()),
+  reason: z.string().max(DETAIL_CHARACTERS).default(''),
+});
 const placeSchema = z.object({
   priority: z.coerce.number().int().min(-MAX_PRIORITY).max(MAX_PRIORITY).optional(),
   after: z.string().min(1).max(64).optional(),
@@ -157,6 +162,12 @@ function jobRoutes(server: FastifyInstance, deps: ApiDeps): void {
     const run = coordinator.find(params.id);
     run.rollBack(checked(rollBackSchema, body ?? undefined, 'to').to);
     return views.job(run);
+  });
+  server.post<ById>('/v1/jobs/:id/settings', async ({ params, body }) => {
+    const run = coordinator.find(params.id);
+    const { changes, reason } = checked(changesSchema, body ?? undefined, 'changes');
+    run.change(parseChange(run.context.stored.name, changes), { reason });
+    return views.detail(run);
   });
   server.get<ById>('/v1/jobs/:id/events', async ({ params, query }, reply) => {
     const { job } = coordinator.find(params.id).context;

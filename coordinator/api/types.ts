@@ -3,6 +3,7 @@ import type { Manifest } from '../../protocol/manifest.ts';
 import type { Checkpoint, Heartbeat } from '../../protocol/messages.ts';
 import type { ReceiptCode } from '../../protocol/receipts.ts';
 import type { Role } from '../../protocol/rpc.ts';
+import type { RunningSettings } from '../../protocol/settings.ts';
 import type { InviteState } from '../peers/invites.ts';
 import type { JobState } from '../round/state.ts';
 
@@ -48,6 +49,8 @@ export interface JobSummary {
   priority: number;
   /** The job that must end before this one opens; null if this job is not queued. */
   after: { job: string; name: string } | null;
+  /** The newest change of the job's settings; null if they are those of the manifest. */
+  newestChange: SettingsChange | null;
   /** Whether the job paused itself (see `reason`) and continues only when its operator resumes it. */
   needsOperator: boolean;
   /** The shared invite, for `swarm node` on another machine; null if it is revoked. */
@@ -96,9 +99,28 @@ export interface CreateInviteOptions {
   lifetimeMs?: number | null;
 }
 
+/** A change of a job's settings. */
+export interface SettingsChange {
+  /** 1 for the first change of the job. */
+  sequence: number;
+  /** Digest of the signed record, which heads and checkpoints name. */
+  digest: string;
+  /** The first round with these settings. */
+  fromRound: number;
+  /** The settings that changed, by their keys in the job file. */
+  changes: { key: string; before: number; after: number }[];
+  reason: string;
+  at: number;
+}
+
 /** A job with its manifest and the state of its round. */
 export interface JobDetail extends JobSummary {
+  /** The settings with which the job was created. */
   manifest: Manifest;
+  /** The newest values of the settings that may change while the job runs. */
+  settings: RunningSettings;
+  /** All changes of these settings, oldest first. */
+  settingsChanges: SettingsChange[];
   createdAt: number;
   updates: { round: number; assigned: string[]; received: string[] };
 }

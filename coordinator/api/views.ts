@@ -4,6 +4,7 @@ import { verifyMessage } from '../../protocol/signing.ts';
 import { totalRounds } from '../../protocol/total-rounds.ts';
 import type { CoordinatorDeps } from '../context.ts';
 import type { Coordinator } from '../coordinator.ts';
+import { changedValues } from '../job-changes.ts';
 import type { JobRun } from '../job-run.ts';
 import { inviteTo } from '../jobs/invite.ts';
 import { personOf } from '../peers/person.ts';
@@ -22,6 +23,7 @@ import type {
   PeerScore,
   PeerStrike,
   PeerView,
+  SettingsChange,
 } from './types.ts';
 
 /** Kinds of misdeeds in words. */
@@ -87,7 +89,7 @@ export class Views {
   job(run: JobRun): JobSummary {
     const { context, driver, record, members } = run;
     const { state } = driver;
-    const { stored, manifest } = context;
+    const { stored, settings } = context;
     const { digest, checkpoint, ordinal } = record.checkpoint;
     const { metrics, round } = checkpoint;
     const awaited = awaitedBy(run, this.#coordinator.jobs());
@@ -97,7 +99,7 @@ export class Views {
       name: stored.name,
       phase: state.phase,
       round: state.round,
-      rounds: totalRounds(manifest.rounds.count, position),
+      rounds: totalRounds(settings.newest.count, position),
       secondsLeft: this.#secondsLeft(state),
       peers: members.liveness.size,
       baseLoss: stored.baseLoss,
@@ -107,6 +109,7 @@ export class Views {
       tokensPerSecond: metrics.seconds > 0 ? metrics.tokens / metrics.seconds : 0,
       reason: awaited === null ? state.reason : queuedReason(awaited),
       priority: context.place.priority,
+      newestChange: this.#changes(run).at(-1) ?? null,
       after: awaited && { job: awaited.context.job, name: awaited.context.stored.name },
       needsOperator: needsOperator(state),
       invite:
@@ -114,6 +117,14 @@ export class Views {
           ? inviteTo({ job: context.job, token: members.invites.sharedToken }, this.#deps.network)
           : null,
     };
+  }
+
+  #changes({ context: { settings } }: JobRun): SettingsChange[] {
+    return settings.changes.map(({ digest, record }) => {
+      const { sequence, fromRound, values, reason, issuedAt } = record;
+      const changes = changedValues(settings.before(sequence), values);
+      return { sequence, digest, fromRound, changes, reason, at: issuedAt };
+    });
   }
 
   #history(job: string): Pick<JobSummary, 'best' | 'rolledBack'> {
@@ -138,6 +149,8 @@ export class Views {
     return {
       ...this.job(run),
       manifest: run.context.manifest,
+      settings: run.context.settings.newest,
+      settingsChanges: this.#changes(run),
       createdAt: run.context.stored.createdAt,
       updates: {
         round,

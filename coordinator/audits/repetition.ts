@@ -2,6 +2,7 @@
 import { decodeAdapter } from '../../lora/adapter/codec.ts';
 import type { Row } from '../../lora/data/row.ts';
 import { placesInRound, readRows } from '../../lora/data/shards/round-rows.ts';
+import { changedJobSchedule } from '../../lora/train/config.ts';
 import type { JobPosition } from '../../lora/train/trainer.ts';
 import { ADAPTER_BYTES } from '../../protocol/limits.ts';
 import { verifyMessage } from '../../protocol/signing.ts';
@@ -24,13 +25,15 @@ export interface Repetition {
  * @throws SwarmError BLOB_MISSING, BLOB_CORRUPT
  */
 export async function readRepetition(audit: StoredAudit, context: RunContext): Promise<Repetition> {
-  const { job, manifest, layout, deps, signal } = context;
+  const { job, manifest, settings, layout, deps, signal } = context;
   const { store, blobs } = deps;
   const { data, training, rounds } = manifest;
   const facts = store.rounds.find(job, audit.round)!;
   const parent = store.rounds.checkpointOf(job, facts.parent)!;
   const { digest } = verifyMessage('checkpoint', parent.envelope).message.adapter;
   const { start, end, steps } = facts.assignments.find(({ peer }) => peer === audit.peer)!;
+  const isChanged = settings.recordAt(audit.round) !== null;
+  const schedule = changedJobSchedule(manifest, isChanged ? settings.at(audit.round) : undefined);
   const positions = Array.from({ length: steps * training.batchSize }, (_, i) => start + (i % (end - start)));
   const key = { job, round: audit.round, parent: facts.parent };
   const rows = await readRows(data, placesInRound(data, key, positions), {
@@ -45,6 +48,7 @@ export async function readRepetition(audit: StoredAudit, context: RunContext): P
       // The same position as in node/phases/train.ts, so that the learning rates are the same.
       start: parent.ordinal * rounds.localSteps,
       perStep: rounds.localSteps / steps,
+      ...(schedule && { schedule }),
       before: steps * store.updates.roundsBefore(job, audit.peer, audit.round),
     },
   };

@@ -171,6 +171,16 @@ export class ApiClient {
     return this.#json('POST', `/v1/jobs/${encodeURIComponent(id)}/rollback`, { to });
   }
 
+  /**
+   * Changes settings of a job while it runs. They hold from the next round that opens; the priority holds at once.
+   * @param changes new values of training.learningRate, rounds.count, rounds.minPeers, rounds.maxSeconds or priority
+   * @param reason why, for the nodes and the history of the job
+   * @throws SwarmError SETTING_FIXED, SETTING_INVALID, JOB_SPEC, JOB_OVER
+   */
+  changeSettings(id: string, changes: Readonly<Record<string, unknown>>, reason = ''): Promise<JobDetail> {
+    return this.#json('POST', `/v1/jobs/${encodeURIComponent(id)}/settings`, { changes, reason });
+  }
+
   /** Lists the checkpoints of a job, newest first. */
   async checkpoints(id: string): Promise<CheckpointView[]> {
     const path = `/v1/jobs/${encodeURIComponent(id)}/checkpoints`;

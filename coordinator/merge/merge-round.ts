@@ -166,14 +166,14 @@ export class RoundMerge {
     sources: readonly MergeSource[],
     scores: readonly StoredScore[],
   ): Promise<GateResult<MergeSource, Merged>> {
-    const { manifest, layout, deps } = this.#context;
+    const { manifest, settings, layout, deps } = this.#context;
     const { rounds, acceptance } = manifest;
     const until = deps.clock.monotonic() + this.#searchMs(round);
     return passGate<MergeSource, Merged>({
       sources,
       rate: rounds.outerRate,
       tolerance: acceptance.tolerance,
-      isLast: parent.ordinal + 1 >= rounds.count,
+      isLast: parent.ordinal + 1 >= settings.at(round).count,
       before: await this.#lossesOf(parent.checkpoint),
       best: best?.losses ?? null,
       merge: (sources, rate) => this.#merge(round, parent, sources, rate),

@@ -75,6 +75,7 @@ export async function writeRollBack(
       updateBytes: 0,
       drift: null,
     },
+    ...settingsOf(round, context),
     createdAt: closedAt,
   };
   const signed = await writeSigned(checkpoint, scope, context);
@@ -152,6 +153,13 @@ function describeCheckpoint(
       updateBytes: used.reduce((sum, { size }) => sum + size, 0),
       drift: merged.drift,
     },
+    ...settingsOf(round, context),
     createdAt: closedAt,
   };
+}
+
+/** Returns the field `settings` of a round's checkpoint; nothing if the round has the settings of the manifest. */
+function settingsOf(round: number, { settings }: RunContext): Pick<Checkpoint, 'settings'> {
+  const record = settings.recordAt(round);
+  return record === null ? {} : { settings: record };
 }

@@ -35,9 +35,10 @@ export class Heads {
 
   /** Signs and records the next head. The caller must be in a transaction. */
   record(fields: HeadFields, current: CurrentCheckpoint): void {
-    const { job, stored, deps } = this.#context;
+    const { job, stored, settings, deps } = this.#context;
     const sequence = this.#newest.head.sequence + 1;
-    const head = makeHead({ job, term: stored.term, sequence }, fields, current);
+    const id = { job, term: stored.term, sequence };
+    const head = { ...makeHead(id, fields, current), ...settings.headFields(fields.round) };
     const envelope = signMessage('head', head, deps.network.signer);
     deps.store.jobs.putHead(job, sequence, envelope);
     this.#newest = { envelope, head };

@@ -1,5 +1,6 @@
 import type { Manifest } from '../../protocol/manifest.ts';
 import type { Head } from '../../protocol/messages.ts';
+import type { RunningSettings } from '../../protocol/settings.ts';
 import type { RunContext } from '../context.ts';
 import { presentPeer } from '../peers/present-peer.ts';
 import { ARRIVAL_ROUNDS, RECOVERY_MS, type Round } from '../round/close.ts';
@@ -11,7 +12,8 @@ import { initialState, type JobState, type MachineSettings } from '../round/stat
  * so its merge starts again.
  * @param head the newest recorded head
  */
-export function restoreState({ job, stored, manifest, deps }: RunContext, head: Head): JobState {
+export function restoreState(context: RunContext, head: Head): JobState {
+  const { job, stored, manifest, settings, deps } = context;
   const { store, clock } = deps;
   const now = clock.monotonic();
   const newest = store.rounds.newest(job, ARRIVAL_ROUNDS + 1);
@@ -22,7 +24,7 @@ export function restoreState({ job, stored, manifest, deps }: RunContext, head: 
       .map(({ peer, arrivedAt }) => ({ peer, round, ms: Math.max(1, arrivedAt - openedAt) })),
   );
   const base: JobState = {
-    ...initialState(machineSettings(manifest)),
+    ...initialState(machineSettings(manifest, settings.newest)),
     round: head.round,
     committed: store.rounds.count(job, 'checkpoint'),
     refusals: store.rounds.refusals(job),
@@ -36,6 +38,9 @@ export function restoreState({ job, stored, manifest, deps }: RunContext, head: 
   const unfinished = newest[0]?.outcome === null ? newest[0] : null;
   if (!unfinished) return { ...base, phase: restingPhase(head) };
 
+  const running = machineSettings(manifest, settings.at(unfinished.round));
+  const isChanged = settings.recordAt(unfinished.round) !== settings.newestRecord;
+  const inRound = { settings: running, nextSettings: isChanged ? base.settings : null };
   const delivered = store.updates
     .ofRounds(job, unfinished.round, unfinished.round)
     .filter(({ late }) => !late)
@@ -56,7 +61,7 @@ export function restoreState({ job, stored, manifest, deps }: RunContext, head: 
     abandonedAt: null,
   };
   if (unfinished.closedAt !== null) {
-    return { ...base, phase: head.phase === 'paused' ? 'paused' : 'validating', current };
+    return { ...base, ...inRound, phase: head.phase === 'paused' ? 'paused' : 'validating', current };
   }
   // Assume that the round's nodes are still training. Nodes that are gone send no heartbeats, and count as silent
   // later.
@@ -64,7 +69,7 @@ export function restoreState({ job, stored, manifest, deps }: RunContext, head: 
   const present = Object.fromEntries(
     members.map((peer) => [peer, presentPeer({ job, deps }, { peer, speed: speeds.get(peer)! })]),
   );
-  return { ...base, phase: delivered.length > 0 ? 'collecting' : 'training', current, present };
+  return { ...base, ...inRound, phase: delivered.length > 0 ? 'collecting' : 'training', current, present };
 }
 
 /** Returns the phase of a job that has no round in progress. */
@@ -74,7 +79,11 @@ function restingPhase({ phase }: Head): JobState['phase'] {
   return phase === 'failed' ? 'finished' : phase;
 }
 
-function machineSettings({ rounds, training }: Manifest): MachineSettings {
-  const { count, localSteps, minPeers, quorum, maxSeconds, preset } = rounds;
+/** Returns the settings of the state machine. @param running the settings that may change while the job runs */
+export function machineSettings(
+  { rounds, training }: Manifest,
+  { count, minPeers, maxSeconds }: RunningSettings,
+): MachineSettings {
+  const { localSteps, quorum, preset } = rounds;
   return { count, localSteps, minPeers, quorum, maxSeconds, preset, batchSize: training.batchSize };
 }

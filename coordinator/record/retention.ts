@@ -66,10 +66,10 @@ export class Retention {
    * @param newest round of the newest checkpoint
    */
   release(round: number, newest: number, outbox: Outbox): void {
-    const { job, manifest, retention, deps } = this.#context;
+    const { job, settings, retention, deps } = this.#context;
     const { rounds, blobs } = deps.store;
     if (retention.checkpoints > 0) {
-      const { count } = manifest.rounds;
+      const { count } = settings.newest;
       const held = rounds.held(job);
       const best = rounds.best(job)?.round ?? null;
       for (const old of checkpointsToEmpty(held, { newest: retention.checkpoints, count, best })) {

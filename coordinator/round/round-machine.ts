@@ -123,6 +123,8 @@ export function reduce(state: JobState, event: MachineEvent, now: number): Trans
       return resume(state, now);
     case 'unqueue':
       return state.phase === 'queued' ? unqueue(state, now) : stay(state);
+    case 'settings':
+      return changeSettings(state, event.settings, now);
     case 'roll-back':
       return rollBack(state, event.to, now);
     case 'tick':
@@ -286,8 +288,10 @@ function discard(state: JobState, reason: string, tried: boolean, now: number): 
 
 /** Continues after a committed checkpoint or a null round. */
 function proceed(state: JobState, now: number): Transition {
-  const done: JobState = { ...state, current: null, attempts: 0, retryAt: null, ending: null };
-  if (state.committed >= state.settings.count) return rest(done, { phase: 'finished', reason: '' });
+  const settings = state.nextSettings ?? state.settings;
+  const ended = { current: null, attempts: 0, retryAt: null, ending: null, nextSettings: null };
+  const done: JobState = { ...state, ...ended, settings };
+  if (state.committed >= settings.count) return rest(done, { phase: 'finished', reason: '' });
   if (state.ending?.phase === 'finished') return rest(done, state.ending);
   const next: JobState = { ...done, round: state.round + 1 };
   if (state.rollBackTo !== null) return openRollBack({ ...next, ending: state.ending }, now);
@@ -319,6 +323,17 @@ function wait(state: JobState): Transition {
 function unqueue(state: JobState, now: number): Transition {
   const waiting = wait(state);
   return { state: gather(waiting.state, now).state, effects: waiting.effects };
+}
+
+/** Changes the settings at once, or at the end of the round in progress. */
+function changeSettings(state: JobState, settings: JobState['settings'], now: number): Transition {
+  if (state.current) return stay({ ...state, nextSettings: settings });
+  const changed: JobState = { ...state, settings };
+  if (state.phase !== 'waiting') return stay(changed);
+  // The job may need fewer nodes now, so it gets a new reason, and may have enough nodes.
+  const waiting = wait(changed);
+  const next = gather({ ...waiting.state, gathering: state.gathering }, now);
+  return { state: next.state, effects: [...waiting.effects, ...next.effects] };
 }
 
 /** Returns a text for people that says why the job is waiting. */

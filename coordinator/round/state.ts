@@ -18,6 +18,8 @@ import type { PlanSettings, PresentPeer, RoundPlan } from './plan.ts';
  */
 export interface JobState {
   readonly settings: MachineSettings;
+  /** Settings that the operator has changed. They hold when the round in progress has ended; null without a change. */
+  readonly nextSettings: MachineSettings | null;
   readonly phase:
     | 'queued'
     | 'waiting'
@@ -102,6 +104,8 @@ export type MachineEvent =
   | { type: 'resume' }
   /** The job that a queued job waits for has ended, or the operator does not want to wait for it. */
   | { type: 'unqueue' }
+  /** The operator changed settings. If a round is in progress, they hold from the next one. */
+  | { type: 'settings'; settings: MachineSettings }
   /** The operator restores the checkpoint of round `to`. An open round becomes a null round. */
   | { type: 'roll-back'; to: number }
   | { type: 'stop'; reason: string }
@@ -129,6 +133,7 @@ export interface Transition {
 export function initialState(settings: MachineSettings): JobState {
   return {
     settings,
+    nextSettings: null,
     phase: 'waiting',
     round: 1,
     current: null,

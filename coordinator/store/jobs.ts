@@ -81,6 +81,23 @@ export class JobTable {
     updateRows(this.#db, 'jobs', { job }, { ...place });
   }
 
+  /** Adds a signed change of a job's settings. */
+  addSettings(job: string, change: { sequence: number; digest: string; envelope: Uint8Array }): void {
+    insertInto(this.#db, 'job_settings', { job, ...change });
+  }
+
+  /** Returns the signed changes of a job's settings, oldest first. */
+  settings(job: string): Uint8Array[] {
+    const sql = 'SELECT envelope FROM job_settings WHERE job = ? ORDER BY sequence';
+    return this.#db.all(sql, job).map(({ envelope }) => envelope as Uint8Array);
+  }
+
+  /** Returns the signed change with a digest; null if the job has no such change. */
+  settingsRecord(job: string, digest: string): Uint8Array | null {
+    const row = this.#db.one('SELECT envelope FROM job_settings WHERE job = ? AND digest = ?', job, digest);
+    return (row?.envelope as Uint8Array) ?? null;
+  }
+
   /** Replaces the newest head of a job. */
   putHead(job: string, sequence: number, envelope: Uint8Array): void {
     this.#db.run('INSERT INTO heads (job, sequence, envelope) VALUES (?, ?, ?)', job, sequence, envelope);

@@ -323,4 +323,14 @@ export const MIGRATIONS: readonly Migration[] = [
   -- Digest of the job that a queued job waits for; NULL: the job is not queued.
   ALTER TABLE jobs ADD COLUMN after_job TEXT
   `,
+  `
+  -- Changes of a job's settings. Each is signed, and names the one before it by its digest.
+  CREATE TABLE job_settings (
+    job TEXT NOT NULL REFERENCES jobs,
+    sequence INTEGER NOT NULL,      -- from 1
+    digest TEXT NOT NULL,
+    envelope BLOB NOT NULL,         -- signed
+    PRIMARY KEY (job, sequence)
+  ) STRICT, WITHOUT ROWID
+  `,
 ];

@@ -112,7 +112,7 @@ export class Standings {
     };
     const standings = new Map(peers.map((peer) => [peer, standingOf(peer)] as const));
     const assignable = peers.filter((peer) => ASSIGNABLE.includes(standings.get(peer)!)).length;
-    const isShort = assignable < this.#context.manifest.rounds.minPeers;
+    const isShort = assignable < this.#context.settings.newest.minPeers;
     const changed = peers.flatMap((peer) => {
       const own = standings.get(peer)!;
       const standing = own === 'suspended' && isShort ? 'probation' : own;

@@ -1,6 +1,8 @@
 /** Settings of a trainer: the block `training` of a manifest, the job's number of steps, and its seed. */
 import { z } from 'zod';
 import { type Manifest, trainingSchema } from '../../protocol/manifest.ts';
+import type { RunningSettings } from '../../protocol/settings.ts';
+import type { ScheduleChange } from './optimizer/schedule.ts';
 
 export const trainingConfigSchema = trainingSchema.extend({
   /** Optimiser steps of the whole job, at which the schedule ends. In a swarm, rounds × local steps. @default 1000 */
@@ -10,6 +12,16 @@ export const trainingConfigSchema = trainingSchema.extend({
 });
 
 export type TrainingConfig = z.output<typeof trainingConfigSchema>;
+
+/** Returns the schedule of the learning rate in a round whose settings have changed; undefined without a change. */
+export function changedJobSchedule(
+  { rounds }: Pick<Manifest, 'rounds'>,
+  changed: Pick<RunningSettings, 'learningRate' | 'count'> | undefined,
+): ScheduleChange | undefined {
+  if (changed === undefined) return undefined;
+  const { learningRate, count } = changed;
+  return { learningRate, totalSteps: count * rounds.localSteps };
+}
 
 /** Returns a job's training settings. A linear or cosine schedule of the learning rate ends when the job ends. */
 export function jobTraining({ training, rounds, seed }: Manifest): TrainingConfig {

@@ -17,7 +17,7 @@ import { trainError } from './errors.ts';
 import { AdamW, type AdamWState } from './optimizer/adamw.ts';
 import { LossScale, requireLossScale } from './optimizer/loss-scale.ts';
 import { parameterGroupOf } from './optimizer/parameter-groups.ts';
-import { learningRateAt } from './optimizer/schedule.ts';
+import { changedSchedule, learningRateAt, type ScheduleChange } from './optimizer/schedule.ts';
 import { StepTally, type TrainProgress, type TrainResult } from './progress.ts';
 import { lossAndGradients, type RowLoss, rowLosses, seedFeed } from './step.ts';
 import { graphsKey, TrainerGraphs, type TrainerSettings } from './trainer-graphs.ts';
@@ -61,6 +61,8 @@ export interface JobPosition {
    * optimiser, although the node whose work it repeats has made steps before. @default 0
    */
   readonly before?: number;
+  /** Changes of the learning rate since the job began. @default the settings of the trainer */
+  readonly schedule?: ScheduleChange;
 }
 
 export class Trainer {
@@ -146,6 +148,7 @@ export class Trainer {
   async train({ rows, steps, position, onProgress, signal }: TrainRequest): Promise<TrainResult> {
     const { training } = this.#settings;
     const { executables, gradients } = this.#graphs.training();
+    const schedule = changedSchedule(training, position?.schedule);
     const tally = new StepTally(steps);
     let taken = 0;
     for await (const batch of batches(rows, training.batchSize, steps)) {
@@ -164,7 +167,7 @@ export class Trainer {
       );
       if (tokens === 0) continue;
       const reached = position && position.start + tally.result.steps * position.perStep;
-      const learningRate = learningRateAt(training, step + (position?.before ?? 0), reached);
+      const learningRate = learningRateAt(schedule, step + (position?.before ?? 0), reached);
       const gradientNorm = this.#optimizer.step(
         this.#values,
         this.layout.map(({ name }) => gradients.get(name) ?? null),

@@ -16,6 +16,9 @@ export interface Work {
   readonly end: number;
   /** Optimiser steps. */
   readonly steps: number;
+  /** Learning rate and number of checkpoints, if the operator has changed them; null: those of the manifest. */
+  readonly learningRate: number | null;
+  readonly count: number | null;
 }
 
 /** Returns the node's part of a head's round, or null when the head assigns it none. */
@@ -33,6 +36,8 @@ export function workOf(head: Head, self: string): Work | null {
     start: own.start,
     end: own.end,
     steps: own.steps,
+    learningRate: head.settings?.values.learningRate ?? null,
+    count: head.settings?.values.count ?? null,
   };
 }
 

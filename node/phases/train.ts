@@ -1,4 +1,5 @@
 import { isSwarmError } from '../../common/errors.ts';
+import { changedJobSchedule } from '../../lora/train/config.ts';
 import { decodeOptimizer, freshOptimizer } from '../../lora/train/optimizer/optimizer-state.ts';
 import type { TrainProgress } from '../../lora/train/trainer.ts';
 import { ADAPTER_BYTES } from '../../protocol/limits.ts';
@@ -43,7 +44,14 @@ export async function train(
   const optimizer = await loadOptimizer(context);
   // The learning rate depends on the number of checkpoints of the job. A node that is late or slow therefore uses the
   // same rate as the others, and a null round does not change the rate.
-  const position = { start: work.committed * localSteps, perStep: localSteps / work.steps };
+  const { learningRate, count } = work;
+  const isChanged = learningRate !== null && count !== null;
+  const schedule = changedJobSchedule(manifest, isChanged ? { learningRate, count } : undefined);
+  const position = {
+    start: work.committed * localSteps,
+    perStep: localSteps / work.steps,
+    ...(schedule && { schedule }),
+  };
   const outcome = await deps.trainer.train(
     { adapter: before.tensors, rows, steps: work.steps, optimizer, position },
     options,

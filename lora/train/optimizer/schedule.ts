@@ -12,6 +12,18 @@ export interface Schedule {
   readonly finalFraction: number;
 }
 
+/** Settings of a schedule that may change while a job runs. */
+export type ScheduleChange = Pick<Schedule, 'learningRate' | 'totalSteps'>;
+
+/**
+ * Returns a schedule with a changed learning rate and number of steps. The warm-up keeps its steps, because a warm-up that
+ * grows with the number of steps would otherwise begin again.
+ */
+export function changedSchedule(schedule: Schedule, change: ScheduleChange | undefined): Schedule {
+  if (change === undefined) return schedule;
+  return { ...schedule, ...change, warmupRatio: null, warmupSteps: warmupStepsOf(schedule) };
+}
+
 /** Returns the steps of warm-up. A share is rounded up, as in transformers. */
 export function warmupStepsOf({
   warmupSteps,

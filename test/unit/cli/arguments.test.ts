@@ -2,6 +2,7 @@ import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { choosePeer } from '../../../cli/commands/peers.ts';
+import { keyValues } from '../../../cli/key-values.ts';
 import { integer, lifetime, number } from '../../../cli/options.ts';
 import { parseTarget } from '../../../cli/target.ts';
 import { readTarget } from '../../../cli/target-input.ts';
@@ -33,6 +34,22 @@ describe('homes', () => {
     expect(resolveHomes(undefined, { HOME: '/h' }, '/').reader).toBe('/h/.local/share/lora-swarm/reader');
     expect(resolveCache({ HOME: '/h' }, '/')).toBe('/h/.cache/lora-swarm');
     expect(resolveCache({ SWARM_CACHE: 'c', HOME: '/h' }, '/w')).toBe('/w/c');
+  });
+});
+
+describe('settings as KEY=VALUE', () => {
+  it('have the types of YAML', async () => {
+    expect(await keyValues(['rounds.count=20', 'training.learningRate=5e-4', 'name=a=b'])).toEqual({
+      'rounds.count': 20,
+      'training.learningRate': 5e-4,
+      name: 'a=b',
+    });
+  });
+
+  it('are refused without a key or a value, and if a key is given twice', async () => {
+    for (const texts of [['rounds.count'], ['=3'], ['a=1', 'a=2'], ['a="']]) {
+      await expect(keyValues(texts), texts.join(' ')).rejects.toMatchObject({ code: 'USAGE' });
+    }
   });
 });
 

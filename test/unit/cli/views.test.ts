@@ -37,6 +37,7 @@ const job: JobSummary = {
   needsOperator: false,
   priority: 0,
   after: null,
+  newestChange: null,
   invite: 'swarm1abc',
 };
 
@@ -95,7 +96,7 @@ describe('the activity of a job', () => {
   const detail = (changes: Partial<JobDetail>): JobDetail =>
     ({
       ...job,
-      manifest: { rounds: { minPeers: 2 } },
+      settings: { minPeers: 2 },
       updates: { round: 3, assigned: ['a', 'b'], received: ['a'] },
       ...changes,
     }) as JobDetail;

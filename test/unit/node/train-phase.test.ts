@@ -45,6 +45,8 @@ async function taskFor(change: Partial<Work>): Promise<TrainTask> {
     start: 0,
     end: 16,
     steps: 4,
+    learningRate: null,
+    count: null,
     ...change,
   };
   const onProgress = (_: TrainProgress): void => {};
@@ -64,6 +66,11 @@ describe('the position in the learning-rate schedule', () => {
 
   it('does not move with null rounds', async () => {
     expect((await taskFor({ round: 8, committed: 2 })).position).toEqual({ start: 8, perStep: 1 });
+  });
+
+  it('has the learning rate and the number of rounds that the head announces', async () => {
+    const { position } = await taskFor({ learningRate: 1e-4, count: 50 });
+    expect(position!.schedule).toEqual({ learningRate: 1e-4, totalSteps: 50 * 4 });
   });
 
   it('ends a round at the same point with fewer steps', async () => {

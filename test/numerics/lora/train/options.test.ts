@@ -158,6 +158,15 @@ describe('options of training', () => {
     expect(rates[0]).toBeCloseTo(at(52) / 2);
     expect(rates[1]).toBeCloseTo(at(54));
     expect(rates[2]).toBeCloseTo(at(56));
+    // The operator has changed the learning rate and the number of rounds.
+    const schedule = { learningRate: 2e-3, totalSteps: 202 };
+    await trainer.train({
+      rows,
+      steps: 1,
+      position: { start: 52, perStep: 2, schedule },
+      onProgress: ({ learningRate }) => rates.push(learningRate),
+    });
+    expect(rates[3]).toBeCloseTo(2e-3 * (0.1 + 0.9 * (1 - 50 / 200)));
     await trainer.dispose();
   });
 });

@@ -432,6 +432,25 @@ describe('the API', () => {
     });
   });
 
+  test('changes settings: 400 for one that cannot change, 409 when the job is over', async () => {
+    const world = await new World({ rounds: { count: 8 } }).start();
+    const { post } = await api(world);
+    const change = (changes: object): Promise<Response> => post('/v1/jobs/toy/settings', { changes });
+    const detail = await json<JobDetail>(change({ 'rounds.count': 9, priority: 3 }));
+    expect(detail).toMatchObject({
+      rounds: 9,
+      priority: 3,
+      settings: { count: 9 },
+      settingsChanges: [{ fromRound: 1, changes: [{ key: 'rounds.count', before: 8, after: 9 }] }],
+      manifest: { rounds: { count: 8 } },
+    });
+    expect(detail.newestChange).toEqual(detail.settingsChanges[0]);
+    expect(await statusAndCode(await change({ 'lora.rank': 4 }))).toEqual([400, 'SETTING_FIXED']);
+    expect(await statusAndCode(await change({ 'rounds.kount': 4 }))).toEqual([400, 'JOB_SPEC']);
+    world.run.operate({ type: 'stop', reason: '' });
+    expect(await statusAndCode(await change({ priority: 1 }))).toEqual([409, 'JOB_OVER']);
+  });
+
   test('answers a shutdown before it begins', async () => {
     const { post, shutdowns } = await api(await new World().start());
     expect((await post('/v1/shutdown', {})).status).toBe(200);

@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it, test } from 'vitest';
 import {
+  changedSchedule,
   learningRateAt,
   type Schedule,
   warmupStepsOf,
@@ -32,6 +33,15 @@ describe('the learning rate', () => {
   it('rises to its peak over the warm-up and stays there', () => {
     const constant: Schedule = { ...base, schedule: 'constant' };
     expect([0, 1, 3, 4, 5000].map((at) => learningRateAt(constant, at))).toEqual([0.5, 1, 2, 2, 2]);
+  });
+
+  it('changes with the job, and the warm-up does not begin again', () => {
+    const before: Schedule = { ...base, warmupRatio: 0.5, schedule: 'constant' };
+    const after = changedSchedule(before, { learningRate: 1, totalSteps: 1000 });
+    expect(warmupStepsOf(after)).toBe(52);
+    expect(learningRateAt(before, 60)).toBe(2);
+    expect(learningRateAt(after, 60)).toBe(1);
+    expect(changedSchedule(before, undefined)).toBe(before);
   });
 
   it('falls to its final fraction, and stays there', () => {

@@ -1,0 +1,111 @@
+/** Which settings of a job may change while it runs, and why the others may not. */
+import { z } from 'zod';
+import { parseJobSpec } from '../lora/finetune/settings/job-spec.ts';
+import { setKeys } from '../lora/finetune/settings/set-keys.ts';
+import { MAX_PRIORITY } from '../protocol/limits.ts';
+import { type RunningSettings, runningSettingsSchema } from '../protocol/settings.ts';
+import { coordinatorError } from './errors.ts';
+
+/** A change that the operator asks for: settings of the rounds, or the priority. */
+export type JobChange = Partial<RunningSettings> & { readonly priority?: number };
+
+/** The settings that may change, by their keys in the job file. */
+const FIELDS = {
+  'training.learningRate': 'learningRate',
+  'rounds.count': 'count',
+  'rounds.minPeers': 'minPeers',
+  'rounds.maxSeconds': 'maxSeconds',
+  priority: 'priority',
+} as const satisfies Record<string, keyof JobChange>;
+
+export type ChangeableKey = keyof typeof FIELDS;
+export const CHANGEABLE_KEYS = Object.keys(FIELDS) as ChangeableKey[];
+
+const prioritySchema = z.int().min(-MAX_PRIORITY).max(MAX_PRIORITY);
+
+const NEW_FILE = 'create another job from a job file: "swarm job create FILE"';
+
+/** Reasons why the other settings of a job file stay as they are, by the first part of their key. */
+const FIXED: Readonly<Record<string, string>> = {
+  name: 'the name is part of the signed definition of the job',
+  base: 'the nodes have loaded this base, and every checkpoint belongs to it',
+  start: 'the job has begun with its first adapter',
+  data: 'the nodes have fetched the data, and losses on other held-out data cannot be compared',
+  preset: 'the preset chose settings when the job was created',
+  lora: 'the shape of the adapter is the same in all checkpoints',
+  training: 'the trainers of the nodes were started with it',
+  rounds: 'the nodes agreed to it when they joined, and witnesses repeat merges with it',
+  acceptance: 'all checkpoints of a job pass the same check',
+  admission: 'the invites of the job depend on it',
+  seed: 'the first adapter and the order of the data depend on it',
+};
+
+/** Advice for settings that a clone cannot change either. */
+const NEXT: Readonly<Record<string, string>> = {
+  name: 'make another job with another name: "swarm job clone JOB --name NAME"',
+  base: NEW_FILE,
+  start: NEW_FILE,
+  data: NEW_FILE,
+  preset: NEW_FILE,
+  admission: NEW_FILE,
+};
+
+/** The keys that every job file has. They complete a change to a whole job, which can be checked. */
+const SKELETON = { name: 'job', base: 'base', data: { train: 'data' } };
+
+/**
+ * Checks the changes of a running job.
+ * @param changes new values, by their keys in the job file
+ * @throws SwarmError SETTING_FIXED, SETTING_INVALID; JOB_SPEC for an unknown key or a wrong value
+ */
+export function parseChange(
+  job: string,
+  { priority, ...changes }: Readonly<Record<string, unknown>>,
+): JobChange {
+  parseJobSpec(setKeys(SKELETON, changes));
+  const change: Record<string, unknown> = {};
+  for (const [key, value] of Object.entries(changes)) change[fieldOf(job, key)] = value;
+  if (priority === undefined) return runningSettingsSchema.partial().parse(change);
+  const result = prioritySchema.safeParse(priority);
+  if (!result.success) {
+    throw coordinatorError(
+      'SETTING_INVALID',
+      `priority is ${JSON.stringify(priority)}; it must be a whole number from ${-MAX_PRIORITY} to ${MAX_PRIORITY}`,
+      { key: 'priority' },
+    );
+  }
+  return { ...runningSettingsSchema.partial().parse(change), priority: result.data };
+}
+
+function fieldOf(job: string, key: string): keyof JobChange {
+  if (Object.hasOwn(FIELDS, key)) return FIELDS[key as ChangeableKey];
+  const [group] = key.split('.') as [string];
+  throw coordinatorError(
+    'SETTING_FIXED',
+    `${key} cannot change while the job runs: ${FIXED[group]}; these settings can: ${CHANGEABLE_KEYS.join(', ')}`,
+    { key, known: CHANGEABLE_KEYS },
+    {
+      next: NEXT[group] ?? `make another job with the new value: "swarm job clone ${job} --set ${key}=VALUE"`,
+    },
+  );
+}
+
+/** Returns the key of a setting in the job file. */
+export function keyOf(field: keyof JobChange): ChangeableKey {
+  return CHANGEABLE_KEYS.find((key) => FIELDS[key] === field)!;
+}
+
+/** A setting that changed. `key`: its key in the job file. */
+export interface ChangedValue {
+  key: string;
+  before: number;
+  after: number;
+}
+
+/** Returns the settings that differ. */
+export function changedValues(before: RunningSettings, after: RunningSettings): ChangedValue[] {
+  const fields = Object.keys(runningSettingsSchema.shape) as (keyof RunningSettings)[];
+  return fields
+    .filter((field) => before[field] !== after[field])
+    .map((field) => ({ key: keyOf(field), before: before[field], after: after[field] }));
+}

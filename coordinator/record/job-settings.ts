@@ -1,0 +1,86 @@
+import type { Manifest } from '../../protocol/manifest.ts';
+import type { Head } from '../../protocol/messages.ts';
+import { firstSettings, type RunningSettings } from '../../protocol/settings.ts';
+import { settingsAt, type VerifiedSettings, verifySettings } from '../../protocol/settings-chain.ts';
+import { type Signer, signMessage, verifyMessage } from '../../protocol/signing.ts';
+import type { Store, StoredJob } from '../store/store.ts';
+
+interface Deps {
+  readonly store: Pick<Store, 'jobs'>;
+  readonly network: { readonly signer: Signer };
+}
+
+/**
+ * The settings of a job that may change while it runs. Each change is a signed record, which names the record before it
+ * by its digest. The manifest never changes. Heads and checkpoints name the newest record that their round has.
+ */
+export class JobSettings {
+  readonly #stored: Pick<StoredJob, 'job' | 'term'>;
+  readonly #first: RunningSettings;
+  readonly #deps: Deps;
+  readonly #changes: VerifiedSettings[];
+
+  /** @throws SwarmError SETTINGS_CHAIN, SIGNATURE_INVALID, MESSAGE_* if a stored record is damaged */
+  constructor(options: { stored: Pick<StoredJob, 'job' | 'term'>; manifest: Manifest }, deps: Deps) {
+    const { job } = options.stored;
+    this.#stored = options.stored;
+    this.#first = firstSettings(options.manifest);
+    this.#deps = deps;
+    const coordinator = deps.network.signer.peerId;
+    this.#changes = verifySettings(deps.store.jobs.settings(job), { job, coordinator });
+  }
+
+  /** All changes, oldest first. */
+  get changes(): readonly VerifiedSettings[] {
+    return this.#changes;
+  }
+
+  /** The settings after the newest change. They may begin only with the next round. */
+  get newest(): RunningSettings {
+    return this.#changes.at(-1)?.record.values ?? this.#first;
+  }
+
+  /** Digest of the newest change; null without changes. */
+  get newestRecord(): string | null {
+    return this.#changes.at(-1)?.digest ?? null;
+  }
+
+  /** Returns the settings of a round. */
+  at(round: number): RunningSettings {
+    return settingsAt(this.#changes, round)?.record.values ?? this.#first;
+  }
+
+  /** Returns the digest of the newest change that a round has; null for the settings of the manifest. */
+  recordAt(round: number): string | null {
+    return settingsAt(this.#changes, round)?.digest ?? null;
+  }
+
+  /** Returns the field `settings` of a round's head; nothing for the settings of the manifest. */
+  headFields(round: number): Pick<Head, 'settings'> {
+    const record = this.recordAt(round);
+    return record === null ? {} : { settings: { record, values: this.at(round) } };
+  }
+
+  /** Returns the settings before a change. @param sequence number of the change */
+  before(sequence: number): RunningSettings {
+    return this.#changes[sequence - 2]?.record.values ?? this.#first;
+  }
+
+  /** Signs and records a change. The caller must be in a transaction. */
+  record(
+    values: RunningSettings,
+    { fromRound, reason, now }: { fromRound: number; reason: string; now: number },
+  ): VerifiedSettings {
+    const { job, term } = this.#stored;
+    const { store, network } = this.#deps;
+    const sequence = this.#changes.length + 1;
+    const previous = this.#changes.at(-1)?.digest ?? null;
+    const message = { job, term, sequence, previous, fromRound, values, reason, issuedAt: now };
+    const envelope = signMessage('settings', message, network.signer);
+    const { digest } = verifyMessage('settings', envelope);
+    store.jobs.addSettings(job, { sequence, digest, envelope });
+    const change = { digest, record: message };
+    this.#changes.push(change);
+    return change;
+  }
+}

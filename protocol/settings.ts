@@ -1,0 +1,45 @@
+import { z } from 'zod';
+import { digestSchema } from './ids.ts';
+import { DETAIL_CHARACTERS } from './limits.ts';
+import { type Manifest, roundsSchema, trainingSchema } from './manifest.ts';
+
+/** Settings that the operator of a job may change while the job runs. The manifest has their first values. */
+export const runningSettingsSchema = z.strictObject({
+  learningRate: trainingSchema.shape.learningRate.unwrap(),
+  /** Number of checkpoints until the job is finished. A decay of the learning rate ends there too. */
+  count: roundsSchema.shape.count.unwrap(),
+  minPeers: roundsSchema.shape.minPeers.unwrap(),
+  maxSeconds: roundsSchema.shape.maxSeconds.unwrap(),
+});
+/** The values of the settings that may change while a job runs. */
+export type RunningSettings = z.infer<typeof runningSettingsSchema>;
+
+/** One change of a job's settings. The digest of its body identifies it in heads and checkpoints. */
+export const settingsRecordSchema = z.strictObject({
+  job: digestSchema,
+  term: z.int().positive(),
+  /** 1 for the first change of the job. Each further change has the next number. */
+  sequence: z.int().positive(),
+  /** Digest of the previous change; null for the first one. */
+  previous: digestSchema.nullable(),
+  /** The first round with these settings. Several changes may name the same round; the last one of them counts. */
+  fromRound: z.int().positive(),
+  /** All settings after the change, also those that did not change. */
+  values: runningSettingsSchema,
+  /** A text for people. */
+  reason: z.string().max(DETAIL_CHARACTERS),
+  issuedAt: z.int().nonnegative(),
+});
+
+/** The changed settings of a round, as its head announces them. */
+export const headSettingsSchema = z.strictObject({
+  /** Digest of the newest change that the round has. */
+  record: digestSchema,
+  values: runningSettingsSchema,
+});
+
+/** Returns the first values of the settings that may change. */
+export function firstSettings({ training, rounds }: Pick<Manifest, 'training' | 'rounds'>): RunningSettings {
+  const { count, minPeers, maxSeconds } = rounds;
+  return { learningRate: training.learningRate, count, minPeers, maxSeconds };
+}
