@@ -4,7 +4,10 @@ import { countOf } from '../../common/text.ts';
 import { dataError } from './errors.ts';
 import type { Origin } from './examples.ts';
 
-/** A few bad rows in a large file are normal. A share above this suggests that the file is read in the wrong format. */
+/**
+ * Default of the share of bad rows above which a run stops. A few bad rows in a large file are normal. A larger share
+ * suggests that the file is read in the wrong format.
+ */
 export const DEFAULT_BAD_ROW_SHARE = 0.01;
 /**
  * The share of bad rows is first checked after this many rows, or at the end of the data. After fewer rows, a single bad
@@ -23,8 +26,8 @@ export interface BadRow {
 
 export interface RowReportOptions {
   /**
-   * Share of bad rows above which the run stops. With 0, it stops at the first bad row. With 1, it never stops because of
-   * bad rows. @default 0.01
+   * Share of bad rows above which the run stops. With 0, it stops at the first bad row. With 1, it never stops because
+   * of bad rows. @default 0.01
    */
   badRowShare?: number;
   /** Receives every bad row. */

@@ -28,7 +28,7 @@ export function encodeDense(
       const code = blockScale(values, start, end);
       if (code > MAXIMUM_SCALE_CODE) {
         const { name } = layout[tensor]!;
-        throw updateError('UPDATE_VALUES', `a value of ${name} is not finite or too large`, { name });
+        throw updateError('UPDATE_VALUES', `a value of ${name} is too large or not finite`, { name });
       }
       bytes[at] = code;
       bytes[at + 1] = code >>> 8;

@@ -8,8 +8,8 @@ export interface ShownToken {
 }
 
 /**
- * Maximum number of tokens that a character may span. After a character that spans more, every token of the sample is
- * decoded alone.
+ * Maximum number of tokens that a character may span. A character has at most 4 bytes in UTF-8, so it rarely spans more
+ * than 4 tokens. After a character that spans more than this maximum, every token of the sample is decoded alone.
  */
 const MAX_WAIT = 8;
 

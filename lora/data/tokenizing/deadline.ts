@@ -25,7 +25,10 @@ export function needsDeadline(part: unknown): boolean {
   );
 }
 
-/** Deadline per text, milliseconds. */
+/**
+ * Deadline per text, milliseconds, to which CHARACTER_MS is added per character. Only an expression that hangs takes
+ * longer.
+ */
 export const DEADLINE_MS = 10_000;
 /** Extra time per character, milliseconds: ten times what slow tokenizers need. */
 const CHARACTER_MS = 0.01;

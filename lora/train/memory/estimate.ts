@@ -55,7 +55,10 @@ const RUNTIME_BYTES = 150 * 2 ** 20;
  */
 const ADAPTER_SETS = 8;
 const FLOAT_BYTES = 4;
-/** Estimates were up to 5 % too low (docs/decisions/080-training.md), and other programs need memory too. */
+/**
+ * Factor by which the available memory must exceed an estimate. Estimates were up to 5 % too low
+ * (docs/decisions/080-training.md), and other programs need memory too.
+ */
 const MARGIN = 1.25;
 
 /** Returns whether an estimate of `bytes`, plus a quarter as a reserve, fits into `available` bytes. */

@@ -3,8 +3,8 @@ import { trainError } from '../errors.ts';
 import type { AdamWState } from './adamw.ts';
 
 /**
- * Format: steps (float64), all first moments, all second moments (float32), and for float16 the loss scale and the runs
- * since it changed (float64). Little-endian, like every machine that we support.
+ * Format of a stored state: steps (float64), all first moments, all second moments (float32), and for float16 the loss
+ * scale and the runs since it changed (float64). Little-endian, like every machine that we support.
  */
 const HEADER_BYTES = 8;
 const LOSS_SCALE_BYTES = 16;
