@@ -82,7 +82,8 @@ export async function pushToHub(
 /**
  * Downloads an adapter from a repository on a hub and adds it as a version. If the repository has the signed manifest of a
  * version, the version has the same digest on this machine. For any other PEFT adapter, `base` must be given.
- * @throws SwarmError IMPORT_NAME without a name, if an adapter from elsewhere has the name of the repository here
+ * @throws SwarmError IMPORT_NAME no `name` is given, and this registry has an adapter of the repository's name from
+ * elsewhere
  * @throws SwarmError USAGE, HUB_*, IMPORT_DAMAGED, SIGNATURE_INVALID, BASE_UNKNOWN, and the errors of `addFolder`
  */
 export async function pullFromHub(
@@ -113,8 +114,8 @@ export async function pullFromHub(
 }
 
 /**
- * Refuses to take the name of a repository if the newest version of that name here comes from elsewhere. The tag `latest` of
- * an adapter that is in use would move to the adapter of the repository.
+ * Refuses the name of a repository if this registry has an adapter of that name whose newest version came from
+ * elsewhere. Without this check, the tag `latest` of that adapter would move to a version from the repository.
  * @throws SwarmError IMPORT_NAME
  */
 function refuseOtherSource(
@@ -124,7 +125,7 @@ function refuseOtherSource(
 ): void {
   const newest = registry.tagLog(name, LATEST).at(-1);
   if (newest === undefined || newest.reason.startsWith(source)) return;
-  const message = `an adapter named "${name}" exists here, and its newest version is not from ${repository}`;
+  const message = `this registry has an adapter "${name}" whose newest version is not from ${repository}`;
   throw registryError('IMPORT_NAME', message, { name, repository, reason: newest.reason });
 }
 

@@ -35,7 +35,7 @@ export interface DecodeModelDeps {
   readonly float32?: () => Promise<WeightFile>;
 }
 
-/** New tokens of some rows. */
+/** One run of the model, which computes new tokens of some rows. */
 export interface DecodeRun {
   /** Holds the rows' earlier keys and values in its first rows, and receives the new ones. */
   readonly cache: RowCache;
@@ -103,7 +103,7 @@ export class DecodeModel {
     return wanted.map((_, i) => logits!.subarray(i * size, (i + 1) * size));
   }
 
-  /** Releases what an adapter uses. */
+  /** Releases the matrices and the graph of an adapter. */
   async forget({ id }: ServedAdapter): Promise<void> {
     this.#stacks = this.#stacks.filter(({ key }) => !key.split(' ').includes(id));
     await this.#release(`own ${id}`);

@@ -41,7 +41,7 @@ const DEFAULT_CACHE_BYTES = 2 ** 30;
 /** Time in milliseconds after which a process that was told to stop is killed. */
 const STOP_GRACE_MS = 3_000;
 
-/** A base with adapters, and limits. */
+/** Options of a generator: its base, its adapters and its limits. */
 export interface OpenGeneratorOptions {
   /** Folder of a base in Hugging Face layout, or `ORG/NAME[@REVISION]` on the hub. */
   readonly base: string;

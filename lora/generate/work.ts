@@ -38,7 +38,10 @@ export interface ChosenToken {
 /** Why a sequence ended: at an end token, or because it is as long as allowed. */
 export type EndReason = 'end' | 'length';
 
-/** Work that begins with the computation of a prompt. */
+/**
+ * A sequence in the scheduler. It is either continued (`generation`) or scored (`scored`). In both cases, its prompt is
+ * computed first.
+ */
 export interface Work {
   readonly client: string;
   readonly adapter: ServedAdapter | null;
@@ -71,9 +74,9 @@ export interface SchedulerOptions {
   readonly config: CommonConfig;
   /** Maximum number of tokens of a sequence. */
   readonly context: number;
-  /** Sequences that are continued at once. */
+  /** Maximum number of sequences that are continued at once. */
   readonly rows: number;
-  /** Sequences that may wait. */
+  /** Maximum number of sequences that wait. */
   readonly waiting: number;
   /** Bytes for the keys and values of running sequences, and for the prefix cache. */
   readonly cacheBytes: number;

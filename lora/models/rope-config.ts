@@ -38,8 +38,8 @@ export interface Llama3Scaling {
 }
 
 /**
- * YaRN: how far a frequency is scaled down depends on its number of turns within the original context, and attention
- * scores are sharpened.
+ * YaRN. How far a frequency is scaled down depends on its number of turns within the original context. Attention scores
+ * are also sharpened, by `attentionFactor`.
  */
 export interface YarnScaling {
   readonly type: 'yarn';

@@ -14,7 +14,7 @@ export type Targets = 'all-linear' | ModuleNames;
 export interface TargetRules {
   readonly targets: Targets;
   readonly excludeModules: ModuleNames;
-  /** Block numbers; empty: all blocks. */
+  /** Block numbers. An empty list means all blocks. */
   readonly layersToTransform: readonly number[];
   readonly modulesToSave: readonly string[];
 }
@@ -79,7 +79,10 @@ export function knownNames(model: ModelShape, list: readonly string[]): string[]
   return list.filter((entry) => names.some((name) => matches(name, entry)));
 }
 
-/** Returns a module's block number by PEFT's rule, the first numbered segment of its path; or null. */
+/**
+ * Returns the number of the block to which a module belongs; null if it belongs to none. As in PEFT, this is the first
+ * segment of the module's path that is a number.
+ */
 export function layerOf(name: string): number | null {
   const index = /^.*?\.[^.]*\.(\d+)\./.exec(name)?.[1];
   return index === undefined ? null : Number(index);

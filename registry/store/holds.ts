@@ -17,7 +17,7 @@ export class HoldTable {
     this.#db = db;
   }
 
-  /** Holds blobs that exist or are about to be written. @returns the number of the hold, for `release` */
+  /** Protects blobs that exist, or that the caller will write. @returns the number of the hold, for `release` */
   hold(digests: Iterable<string>, now: number): number {
     return this.#db.transaction(() => {
       const { id } = this.#db.one('INSERT INTO holds (expires_at) VALUES (?) RETURNING id', now + HOLD_MS)!;

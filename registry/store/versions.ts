@@ -90,7 +90,7 @@ export class VersionTable {
       this.#db.run('INSERT INTO version_files VALUES (?, ?, ?)', name, number, file);
   }
 
-  /** Marks a version as removed at a time; null marks it as in use again. */
+  /** Records the time at which a version was removed. With null, the version is in use again. */
   setRemoved(name: string, number: number, removedAt: number | null): void {
     const sql = 'UPDATE versions SET removed_at = ? WHERE name = ? AND number = ?';
     this.#db.run(sql, removedAt, name, number);

@@ -29,7 +29,7 @@ export interface CatalogDeps {
 
 /** A model that a request uses. It stays in memory until `release` is called. */
 export interface Lease {
-  /** The name as the request gave it. */
+  /** The name that the request gave. */
   readonly name: string;
   /** Digest of the adapter's version; null for the base alone. */
   readonly digest: string | null;
@@ -58,7 +58,7 @@ export class Catalog {
   readonly #deps: CatalogDeps;
   readonly #created: number;
   readonly #sources = new Map<string, AdapterSource>();
-  /** Names of the adapters that the operator chose. Clients cannot remove them. */
+  /** Names of the adapters that were chosen when the server was started. Clients cannot remove them. */
   readonly #fixed: ReadonlySet<string>;
   readonly #loaded: LoadedAdapters;
 

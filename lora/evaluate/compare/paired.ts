@@ -16,7 +16,7 @@ export interface PairedDifference {
 /** Half of the width of a 95 % interval of a normal distribution, in standard errors. */
 const Z95 = 1.959963984540054;
 const RESAMPLES = 2000;
-/** With more documents that exactly one model answers correctly, a normal test replaces McNemar's exact test. */
+/** If exactly one model is right on more documents than this, a normal test replaces McNemar's exact test. */
 const MAX_EXACT = 1000;
 
 /**

@@ -3,9 +3,12 @@
 import { PythonRandom } from '../python/random.ts';
 import { type Aggregation, type MetricValue, type Statistic, statisticOf } from './aggregate.ts';
 
-/** Bootstrap samples of cheap aggregations. */
+/** Number of bootstrap samples for aggregations that are quick to compute. */
 const RESAMPLES = 100_000;
-/** Bootstrap samples of scores over text. lm-evaluation-harness draws few, because these scores are slow in Python. */
+/**
+ * Number of bootstrap samples for scores over text. lm-evaluation-harness draws few, because these scores are slow in
+ * Python.
+ */
 const TEXT_RESAMPLES = 100;
 /** Number of samples that are drawn with one random generator. The generator of chunk i has the seed i. */
 const CHUNK = 1000;

@@ -14,7 +14,7 @@ export interface TokenSequence {
 export class RequestEncoder {
   readonly #tokenizer: TextTokenizer;
   readonly #maxLength: number;
-  /** First token of a text without a context. */
+  /** Token that is put before a text without a context, so that the first token of the text can be scored too. */
   readonly #first: number;
   readonly #firstText: string;
 

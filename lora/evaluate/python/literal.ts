@@ -20,7 +20,7 @@ const SIMPLE_ESCAPES: Readonly<Record<string, string>> = {
   '"': '"',
   '\n': '',
 };
-/** Deepest nesting of lists. */
+/** Maximum depth of nested lists. */
 const MAX_DEPTH = 50;
 
 /** Parses a literal. Sets become lists. @throws LiteralProblem */

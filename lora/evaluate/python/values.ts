@@ -55,7 +55,7 @@ export function numberOf(value: PythonValue): number | null {
   return typeof value === 'number' || typeof value === 'boolean' ? Number(value) : null;
 }
 
-/** Python's truth of a value. */
+/** Python's `bool(value)`. */
 export function isTrue(value: PythonValue): boolean {
   if (value instanceof Float) return value.value !== 0;
   if (isList(value)) return value.length > 0;

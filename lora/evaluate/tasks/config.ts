@@ -4,7 +4,7 @@ import { type FilterPipeline, parseFilters } from './filters.ts';
 import { OUTPUT_TYPES, type OutputType, parseMetrics, type TaskMetric } from './metric-list.ts';
 import type { TaskFile } from './task-file.ts';
 
-/** A text of a document as a column, a template or a fixed value. */
+/** Rule that gives a text of a document: the name of a column, a template or a fixed value. */
 export type FieldSource = string | number | readonly unknown[] | Readonly<Record<string, unknown>>;
 
 /** Rules by which a document is written into a prompt. */

@@ -57,7 +57,7 @@ export function range(args: readonly PythonValue[]): number[] {
   return Array.from({ length }, (_, i) => start + i * step);
 }
 
-/** Names an expression in an error. */
+/** Describes an expression for an error message. */
 export function described(expression: Expression): string {
   if (expression.type === 'Identifier') return `"${expression.value}"`;
   if (expression.type !== 'MemberExpression') return 'a value';

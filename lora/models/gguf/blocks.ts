@@ -137,7 +137,9 @@ export function encodeBlocks(values: Float32Array, type: WrittenType): Uint8Arra
   return bytes;
 }
 
-/** Q8_0: 32 weights as integers up to ±127 and one scale, a half: the largest magnitude / 127. */
+/**
+ * Encodes a block of Q8_0: 32 weights as integers from −127 to 127, and a float16 scale, the largest magnitude / 127.
+ */
 function encodeQ8(values: Float32Array, bytes: Uint8Array, at: number): void {
   let largest = 0;
   for (const value of values) largest = Math.max(largest, Math.abs(value));

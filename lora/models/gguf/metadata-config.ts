@@ -4,7 +4,7 @@ import { inverseFrequencies } from '../rope.ts';
 import { GEMMA_27B_LAYERS, GEMMA_PERIOD, GEMMA_SLIDING_THETA } from './config-metadata.ts';
 import { type Metadata, shortest } from './metadata.ts';
 
-/** The parts of a GGUF file's tensors that the config depends on. */
+/** Facts about the tensors of a GGUF file that the config depends on. */
 export interface TensorFacts {
   /** Returns whether the file has a tensor. */
   has(name: string): boolean;
@@ -24,8 +24,8 @@ const FAMILIES: Readonly<Record<string, { readonly type: string; readonly classN
 };
 
 /**
- * Maximum number of dimensions of a head. The largest published head has 512. The limit comes before parseConfig, because
- * the factors of the rotary frequencies are compared with one number for each pair of dimensions.
+ * Maximum number of dimensions of a head. The largest published head has 512. The limit is checked before parseConfig
+ * runs, because the factors of the rotary frequencies are compared with one number for each pair of dimensions.
  */
 const MAX_HEAD_DIM = 8192;
 

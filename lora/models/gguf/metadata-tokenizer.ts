@@ -61,7 +61,9 @@ export function tokenizerOf(metadata: Metadata): TokenizerFiles {
   return { definition, config, endTokens, templates: readTemplates(metadata) };
 }
 
-/** Reads the tokens by id. Leaves out names at the end of the list that only fill rows of the embedding. */
+/**
+ * Reads the tokens by id. Leaves out placeholders at the end of the list, which exist only for unused embedding rows.
+ */
 function readTokens(metadata: Metadata): Token[] {
   const texts = metadata.texts('tokenizer.ggml.tokens');
   if (texts === null) throw metadata.invalid('tokenizer.ggml.tokens', 'a list of texts');

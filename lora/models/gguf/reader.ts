@@ -17,7 +17,7 @@ import {
 /** A tensor in a GGUF file. */
 export interface GgufTensor {
   readonly type: TensorType;
-  /** The last axis is contiguous, as in safetensors. The file lists the axes in the opposite order. */
+  /** Shape in row-major order (the last axis is contiguous), as in safetensors. The file lists the axes in reverse. */
   readonly shape: readonly number[];
   /** Position of the first byte in the file. */
   readonly offset: number;
@@ -37,9 +37,9 @@ export const MAX_GGUF_HEADER_BYTES = 128 * 2 ** 20;
 export const MAX_TENSORS = 100_000;
 /** Maximum number of metadata keys; files have a few dozen. */
 export const MAX_KEYS = 10_000;
-/** Maximum length of a key in bytes, by the format. */
+/** The format's maximum length of a key, in bytes. */
 const MAX_KEY_BYTES = 65_535;
-/** Maximum number of dimensions of a tensor, by the format. */
+/** The format's maximum number of dimensions of a tensor. */
 const MAX_DIMENSIONS = 4;
 /** Maximum alignment in bytes. Files use 32, and page sizes are far smaller than this. */
 const MAX_ALIGNMENT = 2 ** 20;

@@ -64,7 +64,9 @@ function stepsOf(normalizer: unknown): Json[] {
     : [normalizer];
 }
 
-/** Returns whether a pre-tokenizer does nothing after spaces have been replaced. Gemma's splits at spaces. */
+/**
+ * Returns whether a pre-tokenizer does nothing once spaces have been replaced. For example, Gemma's splits at spaces.
+ */
 function isWithoutEffect(pre: unknown): boolean {
   if (pre === null || pre === undefined) return true;
   return isObject(pre) && pre.type === 'Split' && isObject(pre.pattern) && pre.pattern.String === ' ';

@@ -16,8 +16,9 @@ export interface TokenizerToWrite {
   readonly added: readonly AddedToken[];
   /** Special tokens by transformers' names, such as `eos_token`. */
   readonly specialTokens: Readonly<Record<string, string>>;
-  /** Ids that the tokenizer puts around a text. */
+  /** Ids of the tokens that the tokenizer puts before a text. */
   readonly prefix: readonly number[];
+  /** Ids of the tokens that the tokenizer puts after a text. */
   readonly suffix: readonly number[];
   /** Ids of the tokens that end a text or a turn. */
   readonly endTokens: readonly number[];

@@ -28,7 +28,7 @@ export type WrittenMetadata = ReadonlyMap<string, WrittenValue>;
 export interface GgufTensorToWrite {
   readonly name: string;
   readonly type: WrittenType;
-  /** The last axis is contiguous. */
+  /** Shape in row-major order: the last axis is contiguous. */
   readonly shape: readonly number[];
   /** Yields the weights in order. Every piece except the last is a multiple of 32 weights long. */
   readonly data: () => AsyncIterable<Float32Array> | Iterable<Float32Array>;
@@ -131,7 +131,10 @@ function encodeValue({ type, value }: WrittenValue): Uint8Array {
   );
 }
 
-/** Encodes texts, each with its length in bytes before it. A vocabulary has hundreds of thousands. */
+/**
+ * Encodes texts into one array, because a vocabulary has hundreds of thousands of texts. Before each text is its length
+ * in bytes.
+ */
 function texts(values: readonly string[]): Uint8Array {
   const lengths = values.map((value) => Buffer.byteLength(value));
   const bytes = Buffer.alloc(lengths.reduce((sum, length) => sum + 8 + length, 0));

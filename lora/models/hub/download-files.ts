@@ -7,7 +7,7 @@ import { transfer } from './transfer.ts';
 
 export interface DownloadOptions extends HubAccess {
   readonly reference: HubReference;
-  /** Files of the repository's top folder, each with the largest size to accept in bytes. */
+  /** Files of the repository's top folder, each with the maximum size in bytes that is accepted. */
   readonly files: readonly {
     readonly name: string;
     readonly maxBytes: number;

@@ -100,7 +100,10 @@ function withRetryTime(failure: SwarmError, pause: number): SwarmError {
   return failure.with({ values: { ...failure.values, seconds }, next });
 }
 
-/** Reads Retry-After (RFC 9110, section 10.2.3), seconds or a date, in milliseconds; null if missing or malformed. */
+/**
+ * Reads the header Retry-After (RFC 9110, section 10.2.3), which has seconds or a date. Returns milliseconds; null if
+ * the header is missing or malformed.
+ */
 function retryAfter(headers: Headers, clock: Clock): number | null {
   const value = headers.get('retry-after');
   if (value === null) return null;

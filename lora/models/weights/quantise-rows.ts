@@ -1,9 +1,9 @@
 import type { QuantisedMatrix, Quantiser } from './quantiser.ts';
 
 /**
- * Largest integer of an 8-bit weight; only 7 of the 8 bits are used. x86 processors without VNNI add two products of a
- * uint8 and an int8 in 16 bits, with saturation. With integers up to 63, the sum is at most 2 · 255 · 63 = 32,130,
- * which fits.
+ * Largest integer of an 8-bit weight. Only 7 of the 8 bits are used, because x86 processors without VNNI add two
+ * products of a uint8 and an int8 in 16 bits, with saturation. With integers up to 63, the sum is at most 2 · 255 · 63
+ * = 32,130, which fits into 16 bits.
  */
 export const LARGEST_INT8 = 63;
 

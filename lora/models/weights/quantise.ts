@@ -48,7 +48,7 @@ class TileQuantiser implements Quantiser {
   readonly #columns: number;
   readonly #plain: Blocks;
   readonly #transposed: Blocks;
-  /** Rows of W waiting for their tiles to be complete: at most TILE_SIDE. */
+  /** Rows of W that wait until their tiles are complete: at most TILE_SIDE. */
   readonly #band: Float32Array;
   #filled = 0;
   #row = 0;

@@ -89,7 +89,7 @@ function matrix(shape: readonly number[]): readonly [number, number] {
   return shape as readonly [number, number];
 }
 
-/** Returns the bytes of one row of the first axis. */
+/** Returns the size of one row in bytes. */
 function rowBytes({ length, shape }: WeightEntry): number {
   return length / shape[0]!;
 }
