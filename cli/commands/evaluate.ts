@@ -19,16 +19,16 @@ export function registerEvaluate(program: Command, context: Context): void {
     .option('--data <path...>', `data to measure the loss on, as ${DATA_FILES}`, collect)
     .option(
       '--tasks <file...>',
-      "task files with the keys of lm-evaluation-harness's YAML and data in local files (docs/evaluation.md); instead of --data",
+      'task files to evaluate the model on, instead of --data: YAML files with the keys of lm-evaluation-harness, and data in local files (docs/evaluation.md)',
       collect,
     )
     .option(
       '--against <adapter>',
-      `with --tasks: adapter to compare with on the same documents: ${ADAPTER_HELP}; or "base" for the base alone`,
+      `with --tasks: compare with this adapter on the same documents. Give a ${ADAPTER_HELP}, or "base" for the base alone`,
     )
     .option(
       '--report <dir>',
-      'with --tasks: write a report into this folder: JSON, a Markdown card, an HTML page, and the answers to all documents',
+      'with --tasks: write a report into this folder, as JSON, as a Markdown card and as an HTML page, with the answers to all documents',
     )
     .option(
       '--training-log <file>',
