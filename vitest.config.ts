@@ -4,7 +4,7 @@ import { TEST_REGISTRY } from './test/utils/registry-folder.ts';
 /** Unit tests that replace Node's own modules. */
 const MOCKS_NODE = ['test/unit/house/portability.test.ts', 'test/unit/house/windows-paths.test.ts'];
 
-/** The tiers of tests, by cost; CONTRIBUTING.md says what belongs in which. */
+/** The tiers of tests, in the order of their cost. CONTRIBUTING.md says which tests belong in which tier. */
 const tiers = {
   // A worker loads the sources once for all its files, which halves the time. A file that mocks modules needs its own.
   unit: { testTimeout: 30_000, isolate: false, exclude: MOCKS_NODE },
@@ -17,7 +17,7 @@ const tiers = {
 
 export default defineConfig({
   test: {
-    // As many workers as the machine has processors: vitest alone would leave one idle.
+    // Starts as many workers as the machine has processors. By default, vitest would leave one processor idle.
     maxWorkers: '100%',
     hookTimeout: 60_000,
     env: { SWARM_REGISTRY: TEST_REGISTRY },
