@@ -57,7 +57,7 @@ export function supervisedFeeds(labels: BigInt64Array, size: number): Feeds {
 /** A compiled graph. */
 export interface SizedExecutable {
   readonly executable: Executable;
-  /** Number of its slots for supervised tokens; null if it computes logits for all tokens. */
+  /** Number of the graph's slots for supervised tokens; null if the graph computes logits for all tokens. */
   readonly supervised: number | null;
 }
 
