@@ -6,7 +6,7 @@ import { ProgressLine, printNote } from './print.ts';
 export const BASE_MODEL =
   'a folder in Hugging Face format, a GGUF file, or ORG/NAME[@REVISION] to download from the hub';
 
-/** Shortest time in milliseconds over which a download speed is measured. */
+/** Minimum time in milliseconds over which a download speed is measured. */
 const MIN_SPEED_MS = 500;
 
 /**

@@ -44,7 +44,7 @@ export function timeOfDay(at: number): string {
   return new Date(at).toTimeString().slice(0, 8);
 }
 
-/** Shortest time between two progress lines in a pipe or file, where a line cannot be overwritten. */
+/** Minimum time between two progress lines in a pipe or file, where a line cannot be overwritten. */
 const PLAIN_INTERVAL_MS = 5_000;
 
 /** A sanitised line of progress on stderr. A terminal overwrites it; elsewhere a new line appears at most every 5 s. */

@@ -82,11 +82,11 @@ export function registerJob(program: Command, context: Context): void {
     .action((id: string | undefined, options: CommonOptions & { to: number | 'best' }) =>
       rollBack(context, id, options),
     );
-  add('set', 'change settings of a job while it runs, from its next round on')
+  add('set', 'change settings of a job while it runs')
     .argument('<job>', JOB_ARGUMENT[1])
     .argument(
       '<setting...>',
-      `KEY=VALUE with a key of the job file: ${CHANGEABLE_KEYS.join(', ')}; the priority changes at once`,
+      `setting to change, as KEY=VALUE; the keys are ${CHANGEABLE_KEYS.join(', ')}, as in a job file. A new priority applies at once, and all other settings apply from the next round on`,
     )
     .option(
       '--reason <text>',

@@ -12,7 +12,7 @@ import { printJson, printLines } from '../print.ts';
 import { banLines, peerLines, receiptLines } from '../views/peers.ts';
 
 /**
- * Smallest number of characters from the end of a peer id that can select a peer. A shorter end often matches several
+ * Minimum number of characters from the end of a peer id that can select a peer. A shorter end often matches several
  * peers.
  */
 const SUFFIX_CHARACTERS = 4;

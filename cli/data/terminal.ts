@@ -7,7 +7,7 @@ import type { ShownToken } from '../../lora/data/inspect/token-texts.ts';
 import type { Output } from '../context.ts';
 import { paint, type Style } from './paint.ts';
 
-/** Largest number of tokens of a sample that a terminal shows. The HTML report and --json show more. */
+/** Maximum number of tokens of a sample that a terminal shows. The HTML report and --json show more. */
 const SHOWN_TOKENS = 400;
 const BAR_COLUMNS = 40;
 

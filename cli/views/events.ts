@@ -126,7 +126,7 @@ export class EventLines {
   }
 }
 
-/** Returns the settings that a change of a job has changed, with their values before and after. */
+/** Formats a change of settings: each changed key with its values before and after. */
 export function changeText(changes: SettingsChange['changes']): string {
   return changes.map(({ key, before, after }) => `${key} ${before} → ${after}`).join(', ');
 }

@@ -95,7 +95,7 @@ function nextFor(jobs: readonly JobSummary[]): string {
   return `${SWARM} peers`;
 }
 
-/** Returns what a change of a job's settings has changed. */
+/** Formats the changes that `swarm job set` made to a job. */
 export function changeLines(before: JobDetail, after: JobDetail): string[] {
   const lines = after.settingsChanges
     .slice(before.settingsChanges.length)

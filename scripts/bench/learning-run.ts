@@ -16,7 +16,7 @@ export interface Variant {
   /** Decay of the error feedback. */
   readonly decay: number;
   /**
-   * Smallest divisor of a coordinate's sum in the merge, as a share of the weight of all nodes. With 0, the divisor
+   * Minimum divisor of a coordinate's sum in the merge, as a share of the weight of all nodes. With 0, the divisor
    * is the weight of the nodes that sent a value for the coordinate. With 1, it is the weight of all nodes.
    */
   readonly floor: number;

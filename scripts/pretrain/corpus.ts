@@ -16,7 +16,7 @@ import { packSequences } from './pack-documents.ts';
 const HELD_OUT_EVERY = 20;
 /** Share of passages that are cut shorter than a row, so that the model also learns short texts. */
 const SHORT_PASSAGES = 0.3;
-/** Smallest target length of a passage, in tokens. */
+/** Minimum target length of a passage, in tokens. */
 const SHORTEST_PASSAGE = 24;
 
 export interface Speech {
