@@ -55,7 +55,7 @@ export async function renameDurably(from: string, to: string): Promise<void> {
  * or a file in the renamed folder.
  */
 const HELD_OPEN: readonly unknown[] = ['EACCES', 'EBUSY', 'EPERM'];
-/** Milliseconds between the attempts on Windows: 1.9 s in all. A virus scanner closes a new file sooner than that. */
+/** Pauses between the attempts on Windows, in milliseconds: 1.9 s in all. A virus scanner closes a new file sooner. */
 const RENAME_PAUSES_MS = [10, 30, 60, 100, 200, 500, 1000];
 
 /**
@@ -130,7 +130,9 @@ export function parsePartialName(name: string): { target: string; pid: number } 
   return found !== null && Number(found[2]) > 0 ? { target: found[1]!, pid: Number(found[2]) } : null;
 }
 
-/** Returns whether a process with this id runs on this machine (in a container: in the same container). */
+/**
+ * Returns whether a process with this id runs on this machine. Inside a container, sees only the container's processes.
+ */
 export function isAlive(pid: number): boolean {
   try {
     return process.kill(pid, 0);

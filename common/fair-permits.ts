@@ -1,6 +1,6 @@
 /** A peer that claims a permit. */
 export interface Claimant {
-  /** Network address of the claimant. All claims of one address have one share. */
+  /** Network address of the claimant. All claims from one address together get one share. */
   readonly address: string;
   /**
    * Identity of the claimant; empty while it is unknown. The share of an address is split evenly among its identities.
@@ -13,7 +13,7 @@ export interface FairPermitsOptions {
   readonly total: number;
   /** Number of permits that are guaranteed to known claimants. The rest of `total` is guaranteed to strangers. */
   readonly reserved: number;
-  /** Which of its permits an identity loses first. */
+  /** The permit that an identity loses first: its oldest or its newest. */
   readonly withdraws: 'oldest' | 'newest';
 }
 

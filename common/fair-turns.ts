@@ -2,7 +2,7 @@ import type { Clock } from './clock.ts';
 
 /** A claim to a turn. */
 export interface TurnClaim {
-  /** Network address that the claim comes from. All claims of one address have one share. */
+  /** Network address that the claim comes from. All claims from one address together get one share. */
   readonly address: string;
   /** Identity within the address. The share of an address is split evenly among its identities. */
   readonly peer: string;

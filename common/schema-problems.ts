@@ -5,7 +5,7 @@ import { z } from 'zod';
 import { commonError } from './common-errors.ts';
 
 export interface Problem {
-  /** Path of the field, joined by dots; "" for the whole file. */
+  /** Path of the field, joined by dots. It is empty if the problem is about the whole file. */
   field: string;
   text: string;
 }
@@ -65,7 +65,7 @@ function unknownKey(field: string, key: string, known: readonly string[]): Probl
   return { field, text: `"${field}" is not a known key; ${hint}` };
 }
 
-/** Describes the value that was found: "is 5", "is missing" or "is wrong". */
+/** Describes the value that was found, such as "is 5", "is missing" or "is wrong". */
 function foundText(value: unknown, path: readonly PropertyKey[]): string {
   const found = valueAt(value, path);
   if (found !== undefined) {
@@ -98,7 +98,7 @@ function keysOf(schema: JsonSchema | null): string[] {
   return Object.keys(schema?.properties ?? {});
 }
 
-/** Describes the allowed values: "a whole number from 1 to 512"; "" if the schema does not say. */
+/** Describes the allowed values, such as "a whole number from 1 to 512". Returns "" if the schema does not say. */
 function allowedBy(schema: JsonSchema): string {
   if (schema.description !== undefined) return schema.description;
   if (schema.anyOf || schema.enum || Array.isArray(schema.type))

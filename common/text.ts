@@ -3,8 +3,8 @@
 /** Maximum length of an untrusted string that a terminal or a log line shows, in characters. */
 const SHOWN_CHARACTERS = 300;
 
-// C0 and C1 controls move the cursor or start escape sequences; the bidirectional and invisible format
-// characters make text look different from its bytes (CVE-2021-42574).
+// The first group, C0 and C1 controls, moves the cursor or starts escape sequences. The other characters, bidirectional
+// and invisible format characters, make text look different from its bytes (CVE-2021-42574).
 const UNSAFE = /[\p{Cc}\u2028\u2029\u061c\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]/gu;
 
 /**

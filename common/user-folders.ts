@@ -12,7 +12,9 @@ export interface Homes {
   node: string;
   /** Folder of the key with which this machine downloads checkpoints. */
   reader: string;
-  /** Whether the user named the home. A named home is the same folder for both roles; the default homes differ. */
+  /**
+   * Whether the user named the home. A named home is the same folder for both roles. The default homes are different.
+   */
   named: boolean;
 }
 

@@ -29,7 +29,7 @@ export interface CoordinatorMetrics {
   readonly registry: Registry;
   /** Counts an event. Call this once for each event, after the event is durable. */
   observe(event: JobEvent, jobName: string): void;
-  /** Takes the coordinator's measurements of merges, gates, refusals and joins. */
+  /** Receives the coordinator's measurements of merges, gates, refusals and joins. */
   readonly meter: CoordinatorMeter;
   stop(): void;
 }

@@ -11,13 +11,13 @@ export type JobEvent = { sequence: number; at: number; job: string } & JobEventB
 /** The facts of an event, by its type. */
 export type JobEventBody =
   | { type: 'job-created'; name: string; parameters: number; rounds: number }
-  /** The job was created, and waits until the job `after` has ended. `afterName`: name of that job. */
+  /** The job was created, and waits until the job `after` has ended. `afterName` is the name of the job `after`. */
   | { type: 'queued'; after: string; afterName: string }
-  /** The job is no longer queued. `cause`: the other job has ended, or the operator resumed this job. */
+  /** The job is no longer queued, because the other job has ended (`ended`) or the operator resumed this job. */
   | { type: 'unqueued'; cause: 'ended' | 'operator' }
   /**
-   * The operator changed settings of the job. They hold from the round `fromRound`. `digest`: that of the signed record;
-   * `changes`: the settings that changed, by their keys in the job file.
+   * The operator changed settings of the job. The new settings hold from the round `fromRound` on. `digest` is that of
+   * the signed record. `changes` contains the settings that changed, under their keys in the job file.
    */
   | {
       type: 'settings-changed';
@@ -49,7 +49,7 @@ export type JobEventBody =
       round: number;
       updates: number;
       assigned: number;
-      /** `operator`: the operator paused or stopped the job, and the round merged the updates that it had. */
+      /** `operator` means that the operator paused or stopped the job. The round merged the updates that it had. */
       cause: 'complete' | 'quorum' | 'deadline' | 'operator';
     }
   | {

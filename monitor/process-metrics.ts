@@ -35,8 +35,8 @@ export function processRegistry(source: ProcessSource): { registry: Registry; st
     labelNames: ['quantile'] as const,
     registers,
     collect() {
-      // The histogram holds the times between two runs of the sampling timer. The time above the sampling period is
-      // lag.
+      // The histogram holds the times between two runs of the sampling timer. The part of such a time above the
+      // sampling period is the lag.
       const lag = (ns: number) =>
         Number.isFinite(ns) ? Math.max(0, ns / NANOSECONDS - LOOP_SAMPLE_MS / 1000) : 0;
       this.set({ quantile: '0.5' }, lag(loop.percentile(50)));

@@ -57,7 +57,7 @@ export class Connections {
     return this.#node.getConnections(peerIdFromString(peer)).length > 0;
   }
 
-  /** Returns the network address of a peer; the peer id if the peer is not connected. */
+  /** Returns the network address of a peer, or the peer id if the peer is not connected. */
   networkOf(peer: string): string {
     const [connection] = this.#node.getConnections(peerIdFromString(peer));
     return connection === undefined ? peer : networkOf(connection.remoteAddr);

@@ -2,13 +2,15 @@ import type { SwarmError } from '../common/errors.ts';
 import { netError } from './errors.ts';
 
 /**
- * Pieces up to this size are copied into a block. If single bytes were kept as they arrive, each would take over 100
- * bytes of memory for its object, and would keep alive the buffer in which it arrived.
+ * Pieces up to this size are copied into a block. If single bytes were kept as they arrive, each byte would take over
+ * 100 bytes of memory for its object, and would keep alive the buffer in which it arrived.
  */
 const SMALL_PIECE_BYTES = 1024;
 /** Size of a block for small pieces. */
 const BLOCK_BYTES = 4 * SMALL_PIECE_BYTES;
-/** Maximum size of a length prefix. It is an unsigned varint, so a frame has less than 2^28 bytes. */
+/**
+ * Maximum size of a length prefix in bytes. It is a varint with 7 bits per byte, so a frame has less than 2^28 bytes.
+ */
 export const LENGTH_PREFIX_BYTES = 4;
 
 /**

@@ -4,7 +4,7 @@ import type { Claimant, FairPermits } from '../common/fair-permits.ts';
 import { GOSSIP_RPC_BYTES } from '../protocol/limits.ts';
 
 /**
- * Number of bytes of an incomplete RPC that need no permit. Most RPCs are smaller, for example all with a heartbeat.
+ * Number of bytes of an incomplete RPC that need no permit. Most RPCs are smaller, for example those with heartbeats.
  */
 const FREE_BYTES = 32 * 1024;
 /** Number of bytes of an incomplete RPC that one permit allows. An update with an inline payload needs one permit. */
@@ -20,7 +20,7 @@ export interface GossipMemoryDeps {
 
 /**
  * Limits the memory of gossip RPCs that have begun to arrive and are not handled yet. gossipsub keeps the bytes of an
- * RPC until the RPC is complete. Without this limit, each stream could hold as many bytes as the largest RPC has.
+ * RPC until the RPC is complete. Without this limit, each stream could hold as many bytes as an RPC may have.
  */
 export class GossipMemory {
   readonly #deps: GossipMemoryDeps;
@@ -42,7 +42,7 @@ export class IncompleteRpc {
   readonly #deps: GossipMemoryDeps;
   readonly #lengths = new RpcLengths();
   readonly #releases: (() => void)[] = [];
-  /** Whether no RPC is incomplete. */
+  /** Whether every RPC that has begun to arrive is complete. */
   #complete = true;
 
   constructor(claimant: Claimant, onWithdrawn: () => void, deps: GossipMemoryDeps) {

@@ -23,7 +23,7 @@ const SEEN_MS = 120_000;
  * Ethereum client that uses the same library.
  */
 const IWANT_FOLLOW_UP_MS = 12_000;
-/** Minimum size of messages announced with IDONTWANT. For a smaller message, that costs more than a duplicate. */
+/** Minimum size of messages announced with IDONTWANT. For a smaller message, announcing costs more than a duplicate. */
 const IDONTWANT_FROM_BYTES = 16 * 1024;
 /**
  * Time until a pruned peer may join the mesh again. The default of 60 s would keep a restarted peer out for longer than
@@ -51,8 +51,8 @@ const ENVELOPE_BYTES = 1024;
  */
 const PEERS_PER_ADDRESS = 64;
 /**
- * The penalty grows with the square of a peer's rejected messages. A peer with nine rejected messages within the
- * half-life is ignored.
+ * Factor of the penalty for a peer's rejected messages. The penalty grows with the square of their number, so a peer
+ * with nine rejected messages within the half-life is ignored.
  */
 const REJECT_WEIGHT = -1;
 const REJECT_HALF_LIFE_MS = 10 * 60_000;
@@ -105,7 +105,7 @@ const peerScore: Partial<PeerScoreParams> = {
   // twelfth node on.
   IPColocationFactorWhitelist: new Set(['127.0.0.1', '::1']),
   behaviourPenaltyThreshold: FORGIVEN_BREACHES,
-  // The soft score of gossip-gate.ts has the scale of the total score.
+  // The weight is 1, because the soft score of gossip-gate.ts has the same scale as the total score.
   appSpecificWeight: 1,
 };
 

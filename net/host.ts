@@ -76,7 +76,7 @@ const GOSSIP_PROTOCOL_PREFIX = '/meshsub/';
  * @throws SwarmError USAGE for a wrong address in the options; LISTEN_FAILED
  */
 export async function createHost(options: HostOptions, deps: HostDeps): Promise<SwarmNetwork> {
-  // If an address to announce is wrong, libp2p throws only later, from a timer.
+  // Check the addresses here. If an address to announce is wrong, libp2p throws only later, from a timer.
   checkOptions(hostAddressesSchema, options);
   limitYoungGeneration();
   limitHeapGrowth();

@@ -23,9 +23,9 @@ let factor = 2;
  * 20 MB received. A transfer of 256 MB takes 2.0 s of processor time with the default size, and 1.3 s with this size
  * (docs/decisions/040-network.md).
  *
- * Second, the young generation stays small itself. V8 doubles its size while many objects survive, up to 128 MiB. Then
- * it fills all of this memory before each collection, so the process keeps it. In a flood of gossip, this was a third
- * of the memory by which a coordinator grew (docs/decisions/042-crowding.md).
+ * Second, the young generation stays small itself. V8 doubles its size while many objects survive, up to 128 MiB. V8
+ * then fills the whole young generation before each collection, so the process never gives this memory back. In a flood
+ * of gossip, this was a third of the memory by which a coordinator grew (docs/decisions/042-crowding.md).
  *
  * The settings affect the whole process. This function may be called at any time.
  */
@@ -40,7 +40,9 @@ export function limitYoungGeneration(): void {
   observer.observe({ entryTypes: ['gc'] });
 }
 
-/** V8 reads the flag whenever the young generation is about to grow. With a factor of 1, it keeps its size. */
+/**
+ * Sets the growth factor. V8 reads it when the young generation is about to grow. A factor of 1 prevents the growth.
+ */
 function limitGrowth(): void {
   const { space_size: bytes } = getHeapSpaceStatistics().find(
     ({ space_name }) => space_name === 'new_space',

@@ -36,7 +36,7 @@ export interface NodeStatus {
   tokensPerSecond: number;
   /** The running download, in bytes; null when there is none. */
   download: { what: 'base' | 'data' | 'adapter'; bytes: number; total: number } | null;
-  /** The newest own updates, newest first. */
+  /** The newest updates of this node, newest first. */
   updates: NodeUpdate[];
 }
 

@@ -1,4 +1,7 @@
-/** The settings with which a trainer process works on a job: those of its manifest, and those that depend on the machine. */
+/**
+ * The settings with which a trainer process works on a job: those of its manifest, and those that depend on the
+ * machine.
+ */
 import { join } from 'node:path';
 import type { Logger } from '../common/logger.ts';
 import { adapterLayout } from '../lora/adapter/layout.ts';
@@ -24,7 +27,10 @@ export interface JobToTrain extends Pick<TrainerOptions, 'modelDir' | 'cacheDir'
   readonly base: string;
 }
 
-/** Lays out the base of a job in the node's home. @throws SwarmError BASE_DIGEST */
+/**
+ * Lays out the base of a job in the node's home, and returns the settings of the job.
+ * @throws SwarmError BASE_DIGEST
+ */
 export async function jobToTrain(manifest: Manifest, home: string, blobs: FileBlobs): Promise<JobToTrain> {
   const { base, lora } = manifest;
   const modelDir = await layOutBase({ home, base, pathOf: (digest) => blobs.path(digest) });
@@ -42,7 +48,7 @@ interface DeviceChoice {
   readonly signal: AbortSignal;
 }
 
-/** Chooses the devices for a base, and says why. */
+/** Chooses the devices for a base. Returns and logs the reason for the choice. */
 export async function chooseDevices(
   { home, modelDir, compute, now, signal }: DeviceChoice,
   log: Logger,
@@ -56,7 +62,7 @@ export async function chooseDevices(
 
 /** Settings of a job that depend on the machine. */
 export interface FittedJob {
-  /** Settings of the manifest, except the micro-batch, which may be smaller. */
+  /** Settings of training from the manifest. Only the micro-batch may be smaller than in the manifest. */
   readonly training: TrainingConfig;
   readonly checkpointing: boolean;
   /** One sentence for people about each setting that was chosen automatically. */
@@ -70,7 +76,10 @@ interface Machine {
   readonly available: number;
 }
 
-/** Chooses micro-batch and gradient checkpointing of a job. @throws SwarmError LORA_* if the job does not fit its base */
+/**
+ * Chooses micro-batch and gradient checkpointing of a job.
+ * @throws SwarmError LORA_* if the job does not fit its base
+ */
 export async function fitJob(
   { modelDir, lora, training }: JobToTrain,
   { compute, available }: Machine,

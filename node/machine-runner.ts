@@ -6,7 +6,7 @@ export interface MachineRunnerOptions {
   initial: NodeState;
   /** Starts an effect. The effect may dispatch events during this call, or later. */
   perform: (effect: NodeEffect) => void;
-  /** Called after all queued events have been reduced. */
+  /** Called after the state machine has processed all queued events. */
   onChange: (state: NodeState, before: NodeState) => void;
 }
 
@@ -33,7 +33,7 @@ export class MachineRunner {
   dispatch(event: NodeEvent): void {
     if (this.#ended) return;
     this.#events.push(event);
-    // An event that an effect dispatches is reduced after all effects of the current event have started.
+    // An event that an effect dispatches is processed after all effects of the current event have started.
     if (this.#reducing) return;
     const before = this.#state;
     this.#reducing = true;

@@ -55,7 +55,10 @@ export class TrainingProcess implements NodeTrainer, ScoreTrainer {
   #checkpointing: Compute['checkpointing'] = 'auto';
   /** Bytes of memory that were available before the process started. */
   #available = 0;
-  /** Settings of the jobs on this base, by purpose. A fallback changes those of its job. */
+  /**
+   * Settings of the jobs on this base. The key is the job's `purpose`. A fallback changes the settings of the current
+   * job.
+   */
   readonly #fitted = new Map<string, FittedJob>();
   #note: string | null = null;
   /** Failures since the last round that was trained. */
@@ -110,7 +113,7 @@ export class TrainingProcess implements NodeTrainer, ScoreTrainer {
     return (await raceSignal(this.#living(), signal)).layout;
   }
 
-  /** Turns to another job on the base that the process has loaded. */
+  /** Switches to another job on the base that the process has loaded. */
   async #turnTo(job: JobToTrain): Promise<void> {
     const fitted = await this.#fit(job, { ...this.#settings!.compute, checkpointing: this.#checkpointing });
     const before = this.#process!;
@@ -125,7 +128,7 @@ export class TrainingProcess implements NodeTrainer, ScoreTrainer {
       await process.turnTo({ lora, training, checkpointing });
       return process;
     })();
-    // The next call that needs the process gets the error, so the rejection is not unhandled.
+    // Marks the rejection as handled. The next call that needs the process awaits the promise and gets the error.
     this.#process.catch(() => {});
   }
 
@@ -143,7 +146,7 @@ export class TrainingProcess implements NodeTrainer, ScoreTrainer {
     this.#checkpointing = compute.checkpointing;
     this.#fitted.clear();
     const { modelDir, cacheDir, lora, training } = job;
-    // `auto` is decided below, once the memory is free.
+    // `checkpointing: 'auto'` is decided below, when the previous process has freed its memory.
     const undecided = { ...compute, checkpointing: compute.checkpointing === true };
     this.#settings = { modelDir, cacheDir, lora, training, compute: undecided };
     this.#deaths = 0;
@@ -160,7 +163,10 @@ export class TrainingProcess implements NodeTrainer, ScoreTrainer {
     })();
   }
 
-  /** Returns micro-batch and gradient checkpointing of a job: those of its last round, or newly chosen ones. */
+  /**
+   * Returns micro-batch and gradient checkpointing of a job. Chooses them if the process has not trained the job
+   * before.
+   */
   async #fit(job: JobToTrain, compute: ComputeOnDevices): Promise<FittedJob> {
     const known = this.#fitted.get(job.purpose);
     if (known !== undefined) return known;

@@ -32,7 +32,7 @@ export const ADAPTER_BYTES = 1024 * MiB;
 export const ROUND_PEERS = 512;
 /** Maximum number of jobs that one coordinator runs at a time. */
 export const JOBS_PER_COORDINATOR = 64;
-/** Maximum priority of a job. The minimum is −1,000. So few levels are enough, because at most 64 jobs can run. */
+/** Maximum priority of a job. The minimum is −1,000. No more levels are needed, because at most 64 jobs can run. */
 export const MAX_PRIORITY = 1000;
 /** Maximum number of base files of a manifest. Sharded models have tens of files. */
 export const BASE_FILES = 1000;

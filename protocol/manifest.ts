@@ -38,7 +38,7 @@ function byPattern<T extends z.ZodType>(value: T) {
   return z.preprocess((given) => (isMap(given) ? Object.entries(given) : given), pairs.default([]));
 }
 
-/** The LoRA shape, with the terms and rules of PEFT; see docs/training.md. */
+/** Settings of the adapter, with the names and rules of PEFT; see docs/training.md. */
 export const loraSchema = z
   .strictObject({
     /** @default 16 */
@@ -162,7 +162,7 @@ export const roundsSchema = z.strictObject({
   outerRate: z.number().positive().max(10).default(1),
 });
 
-/** When a merged adapter may become the next checkpoint. */
+/** Rules by which the gate decides whether a merged adapter becomes the next checkpoint. */
 export const acceptanceSchema = z.strictObject({
   /**
    * Maximum increase of the held-out loss with which a merge passes, as a share of the loss. A larger increase also

@@ -38,7 +38,7 @@ export const headSchema = z.strictObject({
     digest: digestSchema,
     /** The round that produced the checkpoint; 0 is the initial adapter. */
     round: index,
-    /** Number of earlier checkpoints; less than `round` after null rounds. */
+    /** Number of earlier checkpoints. After null rounds, it is smaller than `round`. */
     ordinal: index,
     adapter: adapterRef,
     /**
@@ -63,7 +63,9 @@ export const headSchema = z.strictObject({
   /** The updates merged into the checkpoint, by payload digest. */
   included: z.array(z.strictObject({ peer: peerIdSchema, update: digestSchema })).max(ROUND_PEERS),
   reason: z.string().max(DETAIL_CHARACTERS),
-  /** Settings of `round` that the operator has changed since the job began. Absent if they are those of the manifest. */
+  /**
+   * Settings of `round` that the operator has changed since the job began. Absent if they are those of the manifest.
+   */
   settings: headSettingsSchema.optional(),
   issuedAt: index,
 });
@@ -137,7 +139,7 @@ export const checkpointSchema = z.strictObject({
      */
     drift: finite.nullable(),
   }),
-  /** Digest of the newest change of the job's settings that `round` has. Absent if it has those of the manifest. */
+  /** Digest of the newest change of the job's settings that applies to `round`. Absent if no change applies to it. */
   settings: digestSchema.optional(),
   createdAt: index,
 });

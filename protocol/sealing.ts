@@ -40,7 +40,7 @@ const EMPTY = Buffer.alloc(0);
 const HASH_BYTES = 32;
 /** Size of a key of AES-256 in bytes. */
 const KEY_BYTES = 32;
-/** The values of the key schedule that are the same for all messages: there is no pre-shared key. */
+/** Parts of the key schedule that are the same for all messages, because there is no pre-shared key. */
 const BASE_MODE = Uint8Array.of(0);
 const PSK_ID_HASH = extract(labeled(SUITE, 'psk_id_hash', EMPTY));
 const NO_PSK = labeled(SUITE, 'secret', EMPTY);

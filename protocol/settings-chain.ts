@@ -41,7 +41,7 @@ export function verifySettings(
   return verified;
 }
 
-/** Returns the change that a round has: the last one whose first round is not later. null for the manifest's settings. */
+/** Returns the last change that applies to a round, or null if the round has the settings of the manifest. */
 export function settingsAt(changes: readonly VerifiedSettings[], round: number): VerifiedSettings | null {
   return changes.findLast(({ record }) => record.fromRound <= round) ?? null;
 }

@@ -6,7 +6,7 @@ import { type Manifest, roundsSchema, trainingSchema } from './manifest.ts';
 /** Settings that the operator of a job may change while the job runs. The manifest has their first values. */
 export const runningSettingsSchema = z.strictObject({
   learningRate: trainingSchema.shape.learningRate.unwrap(),
-  /** Number of checkpoints until the job is finished. A decay of the learning rate ends there too. */
+  /** Number of checkpoints until the job is finished. A schedule that lowers the learning rate ends with it, too. */
   count: roundsSchema.shape.count.unwrap(),
   minPeers: roundsSchema.shape.minPeers.unwrap(),
   maxSeconds: roundsSchema.shape.maxSeconds.unwrap(),
@@ -22,9 +22,9 @@ export const settingsRecordSchema = z.strictObject({
   sequence: z.int().positive(),
   /** Digest of the previous change; null for the first one. */
   previous: digestSchema.nullable(),
-  /** The first round with these settings. Several changes may name the same round; the last one of them counts. */
+  /** The first round with these settings. If several changes name the same round, the last of these changes counts. */
   fromRound: z.int().positive(),
-  /** All settings after the change, also those that did not change. */
+  /** All settings after the change, including those that did not change. */
   values: runningSettingsSchema,
   /** A text for people. */
   reason: z.string().max(DETAIL_CHARACTERS),
@@ -33,7 +33,7 @@ export const settingsRecordSchema = z.strictObject({
 
 /** The changed settings of a round, as its head announces them. */
 export const headSettingsSchema = z.strictObject({
-  /** Digest of the newest change that the round has. */
+  /** Digest of the newest change that applies to the round. */
   record: digestSchema,
   values: runningSettingsSchema,
 });

@@ -43,7 +43,7 @@ const STREAM_INACTIVITY_MS = 120_000;
 
 export interface NodeOptions {
   listen: readonly string[];
-  /** Multiaddrs to announce besides the listen addresses. @default [] */
+  /** Multiaddrs to announce in addition to the listen addresses. @default [] */
   announce?: readonly string[];
   mdns: readonly string[];
   agent: string;

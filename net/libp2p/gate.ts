@@ -23,8 +23,8 @@ export interface GateDeps {
 
 /**
  * Returns the connection gater of a host. The gater gives each address its share of the connections, and refuses peers
- * without an Ed25519 key. It also counts the bytes of connections, makes the connections gather their writes, and gives
- * them turns to process what arrives.
+ * without an Ed25519 key. It also makes each connection count its bytes (traffic.ts), send a message with one system
+ * call (gathered-writes.ts), and process arriving bytes in turns (inbound-slices.ts).
  */
 export function gate({ traffic, shares, handshakes, slices }: GateDeps): ConnectionGater {
   const denied = (peer: PeerId, connection: MultiaddrConnection): boolean => {

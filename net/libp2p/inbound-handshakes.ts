@@ -47,7 +47,7 @@ export class InboundHandshakes {
     this.#limiter = new RateLimiter(deps);
   }
 
-  /** Creates the TCP transport. Its listeners close a socket that gets no share, before libp2p sees the socket. */
+  /** Creates the TCP transport. Its listeners close a socket that gets no permit, before libp2p sees the socket. */
   transport(options: TCPOptions): (components: TCPComponents) => Transport {
     return (components) => {
       const library = tcp(options)(components);

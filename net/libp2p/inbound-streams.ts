@@ -61,7 +61,7 @@ export interface InboundStreamsDeps {
   meter: NetworkMeter;
 }
 
-/** Resets inbound streams that arrive too fast, get no share, or must give way to streams of other peers. */
+/** Resets inbound streams that arrive too fast, get no permit, or lose their permit to another peer. */
 export function shareStreams(node: Libp2p, deps: InboundStreamsDeps): void {
   const limiter = new RateLimiter(deps);
   node.addEventListener('connection:open', ({ detail: connection }: CustomEvent<Connection>) => {

@@ -26,7 +26,7 @@ interface YamuxConnection {
 
 const HEADER_BYTES = 12;
 /**
- * Smallest allowed mean size of data frames, in bytes. The frames of honest peers are larger: pings have 32 bytes,
+ * Minimum mean size of data frames, in bytes. The frames of honest peers are larger: pings have 32 bytes,
  * protocol names about 20.
  */
 const MEAN_FRAME_BYTES = 16;

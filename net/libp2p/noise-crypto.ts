@@ -10,8 +10,8 @@ import { defaultCrypto } from '@libp2p/noise/crypto';
 const CIPHER = 'chacha20-poly1305';
 const TAG = { authTagLength: 16 };
 /**
- * Smallest size, in bytes, of the messages that Node's crypto handles. For smaller messages the library's WebAssembly
- * is used, because it starts faster. The library has the same threshold.
+ * Minimum size, in bytes, of messages that are encrypted with Node's crypto. For smaller messages, the library's
+ * WebAssembly is used, because it starts faster. The library has the same threshold.
  */
 const LARGE_BYTES = 1200;
 

@@ -99,8 +99,9 @@ export class PulledStream {
           // The reader asks for more bytes, so it has handled all complete RPCs.
           this.#memory.handled();
         } else if (stream.readStatus === 'paused') {
-          // Calls onMessage with the bytes that arrived during the pause. If onMessage paused the stream again, the end
-          // of `resume` would undo that in yamux but not in the stream. The peer could then send without a limit.
+          // `resume` calls onMessage with the bytes that arrived during the pause. If onMessage paused the stream
+          // again, the end of `resume` would undo that in yamux but not in the stream. The peer could then send without
+          // a limit.
           resuming = true;
           stream.resume();
           resuming = false;

@@ -16,8 +16,9 @@ export interface Work {
   readonly end: number;
   /** Optimiser steps. */
   readonly steps: number;
-  /** Learning rate and number of checkpoints, if the operator has changed them; null: those of the manifest. */
+  /** Learning rate that the operator has set; null if it is that of the manifest. */
   readonly learningRate: number | null;
+  /** Number of checkpoints that the operator has set; null if it is that of the manifest. */
   readonly count: number | null;
 }
 
