@@ -19,7 +19,7 @@ const MIN_PEERS = 512;
 /** Maximum time, in milliseconds, in which the coordinator must collect its garbage and report its live memory. */
 const LIVE_PATIENCE_MS = 30_000;
 
-/** What peers need to know about the target. */
+/** Facts about the target that peers need. */
 export interface Target {
   address: string;
   peer: string;

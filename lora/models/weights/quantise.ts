@@ -142,7 +142,10 @@ function bestScale(tile: Float32Array): number {
   return best;
 }
 
-/** The rounding is inlined, because it runs for every weight and every candidate scale. */
+/**
+ * Returns the sum of the squared rounding errors of a tile at a scale. The rounding is inlined, because it runs for every
+ * weight and every candidate scale.
+ */
 function squaredError(tile: Float32Array, scale: number): number {
   const inverse = scale === 0 ? 0 : 1 / scale;
   let sum = 0;

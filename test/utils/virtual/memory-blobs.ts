@@ -4,7 +4,7 @@ import type { BlobStore } from '../../../storage/blobs.ts';
 import type { SeededRandom } from './seeded-random.ts';
 import type { VirtualClock } from './virtual-clock.ts';
 
-/** Shortest and longest time until a write or a deletion is durable, ms. */
+/** Minimum and maximum time until a write or a deletion is durable, in ms. */
 const WRITE_MS: [number, number] = [0.5, 20];
 
 /** A disk, whose files survive the processes that use it. */

@@ -16,7 +16,7 @@ import type { SeededRandom } from './seeded-random.ts';
 import type { VirtualClock } from './virtual-clock.ts';
 
 export interface NetworkWeather {
-  /** Shortest and longest delay of a message, ms. */
+  /** Minimum and maximum delay of a message, in ms. */
   delayMs: [number, number];
   /** Share of messages, requests and blob ranges that are lost. */
   loss: number;
@@ -24,7 +24,7 @@ export interface NetworkWeather {
   duplicates: number;
 }
 
-/** Longest pause before a lost connection is dialled again. */
+/** Maximum pause before a lost connection is dialled again, in ms. */
 const REDIAL_MS = 1_000;
 
 /** The network of a simulated swarm: all hosts, and the delays and losses of their messages. */
