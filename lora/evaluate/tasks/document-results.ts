@@ -83,7 +83,7 @@ export function answerValues(
     if (isSeveral) {
       throw evaluateError(
         'TASK_UNSUPPORTED',
-        `${name}: the metric ${metric.name} with several correct answers is not supported`,
+        `${name}: the metric ${metric.name} supports only one correct answer, and a document has several`,
         { name, metric: metric.name },
       );
     }

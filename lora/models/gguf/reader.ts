@@ -53,7 +53,7 @@ const CHUNK_BYTES = 4 * 2 ** 20;
  * against the size of the file before anything is allocated for it. Reads no tensor data.
  *
  * @throws SwarmError MODEL_FILE_MISSING
- * @throws SwarmError GGUF_HEADER the file is no GGUF file, or its header contradicts itself
+ * @throws SwarmError GGUF_HEADER the file is not a GGUF file, or its header contradicts itself
  * @throws SwarmError GGUF_TRUNCATED the file ends before its last tensor does
  * @throws SwarmError GGUF_UNSUPPORTED the version, the byte order or a tensor's type is not supported
  */
