@@ -15,7 +15,7 @@ export const storageError = defineErrors({
   HOME_ROLE: 'conflict',
   STORE_CORRUPT: {
     kind: 'failed',
-    next: 'put a backup in its place, or move the file away to start without its contents',
+    next: 'replace the file with a backup, or move it away to start without its contents',
   },
   STORE_NEWER: { kind: 'failed', next: 'update lora-swarm' },
   STORE_REFUSED: { kind: 'refused', next: 'check the disk, and the owner and permissions of the file' },

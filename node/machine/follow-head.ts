@@ -78,7 +78,7 @@ function idleReason(head: Head): string {
   const because = head.reason === '' ? '' : `: ${head.reason}`;
   switch (head.phase) {
     case 'training':
-      return `round ${head.round} began without this node; it takes part from the next round`;
+      return `round ${head.round} began without this node; the node takes part from the next round`;
     case 'waiting':
       return `the job waits${because}`;
     case 'paused':

@@ -153,7 +153,7 @@ export function verifyHead(bytes: Uint8Array, expected: { coordinator: string; j
   if (author === coordinator && message.job === job) return message;
   throw nodeError(
     'HEAD_MISMATCH',
-    `expected a head of job ${job} by ${coordinator}, not of job ${message.job} by ${author}`,
+    `expected a head of job ${job}, signed by ${coordinator}, but got one of job ${message.job}, signed by ${author}`,
     {
       job: message.job,
       author,
@@ -169,7 +169,7 @@ export function verifyReceipt(bytes: Uint8Array, { coordinator, job, deps }: Pha
   if (author === coordinator && message.job === job && message.peer === peerId) return message;
   throw nodeError(
     'RECEIPT_MISMATCH',
-    `expected a receipt of job ${job} for ${peerId} by ${coordinator}, not of job ${message.job} for ${message.peer} by ${author}`,
+    `expected a receipt of job ${job} for ${peerId}, signed by ${coordinator}, but got one of job ${message.job} for ${message.peer}, signed by ${author}`,
     { author, job: message.job, peer: message.peer },
   );
 }
