@@ -32,7 +32,7 @@ export interface CoordinatorDeps {
   readonly log: Logger;
   /** Returns random bytes that no peer can predict. @default those of node:crypto */
   readonly randomBytes?: (count: number) => Uint8Array;
-  /** Called at each durable step. @default does nothing */
+  /** Called after each step of failpoints.ts, so that tests can kill the coordinator there. @default does nothing */
   readonly failpoint?: Failpoint;
   /**
    * Called when a write to the store fails. It must end the process. @default throws the error outside of any promise,
@@ -248,7 +248,7 @@ export interface BanEnforcement {
 export interface CurrentCheckpoint {
   readonly digest: string;
   readonly checkpoint: Checkpoint;
-  /** Number of checkpoints before it in the job. */
+  /** Number of checkpoints of the job before this checkpoint. */
   readonly ordinal: number;
   /** Digest of the blob with the part of the adapter that the published deltas have left out; null if it is zero. */
   readonly residual: string | null;

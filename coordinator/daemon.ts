@@ -86,7 +86,7 @@ const optionsSchema = z
 export interface CoordinatorDaemonDeps {
   /** @default logs nothing */
   readonly log?: Logger;
-  /** Called at each durable step, for tests that kill the process there. @default does nothing @internal */
+  /** Called after each step of failpoints.ts, so that tests can kill the process. @default does nothing @internal */
   readonly failpoint?: Failpoint;
   /**
    * Called when a write to the store fails. It must end the process with an error. @default throws the error outside of

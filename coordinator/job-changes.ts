@@ -1,4 +1,4 @@
-/** Which settings of a job may change while it runs, and why the others may not. */
+/** Defines which settings of a job may change while it runs, and why all others may not. */
 import { z } from 'zod';
 import { parseJobSpec } from '../lora/finetune/settings/job-spec.ts';
 import { setKeys } from '../lora/finetune/settings/set-keys.ts';
@@ -25,7 +25,7 @@ const prioritySchema = z.int().min(-MAX_PRIORITY).max(MAX_PRIORITY);
 
 const NEW_FILE = 'create another job from a job file: "swarm job create FILE"';
 
-/** Reasons why the other settings of a job file stay as they are, by the first part of their key. */
+/** Reasons why all other settings of a job file cannot change, by the first part of their key. */
 const FIXED: Readonly<Record<string, string>> = {
   name: 'the name is part of the signed definition of the job',
   base: 'the nodes have loaded this base, and every checkpoint belongs to it',
@@ -50,7 +50,7 @@ const NEXT: Readonly<Record<string, string>> = {
   admission: NEW_FILE,
 };
 
-/** The keys that every job file has. They complete a change to a whole job, which can be checked. */
+/** The keys that every job file must have. They are added to a change, so that it can be checked like a job file. */
 const SKELETON = { name: 'job', base: 'base', data: { train: 'data' } };
 
 /**
@@ -102,7 +102,7 @@ export interface ChangedValue {
   after: number;
 }
 
-/** Returns the settings that differ. */
+/** Returns the settings that differ between `before` and `after`. */
 export function changedValues(before: RunningSettings, after: RunningSettings): ChangedValue[] {
   const fields = Object.keys(runningSettingsSchema.shape) as (keyof RunningSettings)[];
   return fields

@@ -128,7 +128,7 @@ export class JobRun {
   }
 
   /**
-   * Changes settings of the job. They hold from the next round that opens; the priority holds at once.
+   * Changes settings of the job. New settings apply from the next round that opens. A new priority applies at once.
    * @param change settings with new values
    * @throws SwarmError JOB_OVER, SETTING_INVALID
    */
@@ -162,7 +162,7 @@ export class JobRun {
     else this.driver.dispatch({ type: 'settings', settings: machineSettings(manifest, after) }, write);
   }
 
-  /** @throws SwarmError JOB_OVER */
+  /** Checks that the job has not ended, and does not end with the current round. @throws SwarmError JOB_OVER */
   #requireRunning(): void {
     const { phase, round } = this.driver.state;
     if (isOver(this.driver.state)) throw coordinatorError('JOB_OVER', `the job is ${phase}`, { phase });
@@ -171,7 +171,10 @@ export class JobRun {
     }
   }
 
-  /** Opens the job if it is queued. @param cause the job that it waits for has ended, or the operator resumes this job */
+  /**
+   * Opens the job if it is queued.
+   * @param cause `ended` if the awaited job has ended, `operator` if the operator resumes this job
+   */
   unqueue(cause: 'ended' | 'operator'): void {
     this.driver.dispatch({ type: 'unqueue' }, (outbox) => {
       this.context.place.leaveQueue();

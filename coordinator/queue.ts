@@ -1,4 +1,4 @@
-/** The order of a coordinator's jobs, and the jobs that wait for others. */
+/** The order of a coordinator's jobs, and the jobs that wait for other jobs. */
 import type { JobRun } from './job-run.ts';
 import { isOver, needsOperator } from './round/round-machine.ts';
 
@@ -7,7 +7,7 @@ export function byPriority(runs: readonly JobRun[]): JobRun[] {
   return [...runs].sort((a, b) => b.context.place.priority - a.context.place.priority);
 }
 
-/** Opens the queued jobs whose other job has ended, in the order of their priorities. */
+/** Opens all queued jobs for which the awaited job has ended, in the order of their priorities. */
 export function openQueued(runs: readonly JobRun[]): void {
   for (const run of byPriority(runs)) {
     const other = awaitedBy(run, runs);
@@ -21,8 +21,13 @@ export function awaitedBy({ context, driver }: JobRun, runs: readonly JobRun[]):
   return runs.find((other) => other.context.job === context.place.after) ?? null;
 }
 
-/** Returns what a queued job waits for, for people, and what its operator can do if the other job does not go on. */
-export function queuedReason({ context, driver }: JobRun): string {
+/**
+ * Returns a text for people that says what a queued job waits for. If the awaited job is paused, the text also says
+ * what the operator can do.
+ * @param awaited the job that the queued job waits for
+ */
+export function queuedReason(awaited: JobRun): string {
+  const { context, driver } = awaited;
   const { name } = context.stored;
   const { state } = driver;
   if (state.phase !== 'paused') return `it waits until job ${name} has ended`;

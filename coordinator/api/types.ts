@@ -49,7 +49,7 @@ export interface JobSummary {
   priority: number;
   /** The job that must end before this one opens; null if this job is not queued. */
   after: { job: string; name: string } | null;
-  /** The newest change of the job's settings; null if they are those of the manifest. */
+  /** The newest change of the job's settings; null if they have not changed since the creation of the job. */
   newestChange: SettingsChange | null;
   /** Whether the job paused itself (see `reason`) and continues only when its operator resumes it. */
   needsOperator: boolean;
@@ -103,7 +103,7 @@ export interface CreateInviteOptions {
 export interface SettingsChange {
   /** 1 for the first change of the job. */
   sequence: number;
-  /** Digest of the signed record, which heads and checkpoints name. */
+  /** Digest of the signed record of this change. Heads and checkpoints contain it. */
   digest: string;
   /** The first round with these settings. */
   fromRound: number;
@@ -188,7 +188,7 @@ export interface PeerScore {
   exact: number | null;
 }
 
-/** `swarm peers --why PEER`: what the coordinator knows about a peer. */
+/** Facts that the coordinator knows about a peer, for `swarm peers --why PEER`. */
 export interface PeerReceipts {
   peer: string;
   /** At most 200 for each job, newest first. */

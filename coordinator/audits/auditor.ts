@@ -66,7 +66,7 @@ export class Auditor {
     }
   }
 
-  /** Resolves when the work has stopped. The caller must have aborted the context's signal before. */
+  /** Stops the audit, and waits for its end. The caller must have aborted the context's signal before. */
   async stop(): Promise<void> {
     this.#pause.abort();
     await this.#running;

@@ -166,15 +166,19 @@ export class ApiClient {
     return this.#json('POST', path, {});
   }
 
-  /** Restores an earlier checkpoint's adapter. @param to round of the checkpoint; 'best' is the lowest held-out loss */
+  /**
+   * Restores the adapter of an earlier checkpoint.
+   * @param to round of the checkpoint, or `best` for the checkpoint with the lowest held-out loss
+   */
   rollBack(id: string, to: number | 'best'): Promise<JobSummary> {
     return this.#json('POST', `/v1/jobs/${encodeURIComponent(id)}/rollback`, { to });
   }
 
   /**
-   * Changes settings of a job while it runs. They hold from the next round that opens; the priority holds at once.
+   * Changes settings of a job while it runs. New settings apply from the next round that opens. A new priority applies
+   * at once.
    * @param changes new values of training.learningRate, rounds.count, rounds.minPeers, rounds.maxSeconds or priority
-   * @param reason why, for the nodes and the history of the job
+   * @param reason reason for the change, which the nodes and the history of the job show
    * @throws SwarmError SETTING_FIXED, SETTING_INVALID, JOB_SPEC, JOB_OVER
    */
   changeSettings(id: string, changes: Readonly<Record<string, unknown>>, reason = ''): Promise<JobDetail> {

@@ -27,8 +27,8 @@ import { PayloadIntake } from './payload-intake.ts';
 import { type RefusedUpdate, UpdateRecorder } from './update-recorder.ts';
 
 /**
- * Limit on messages with updates from one member. An honest node makes one update per round. It sends this update up to
- * twice over gossipsub, and once by request.
+ * Limit on messages with updates from one member. An honest node sends at most three messages per round: its update up
+ * to twice over gossipsub, and once by request. The limit is therefore enough for rounds of 5 s.
  */
 export const UPDATE_QUOTA: Quota = { calls: 20, perMs: 30_000 };
 /**
@@ -235,7 +235,10 @@ export class Intake {
     return { verdict, receipt: Promise.resolve(this.#recorder.refuse(refusal, refused)) };
   }
 
-  /** @param scope protects the payload from garbage collection until the database refers to it */
+  /**
+   * Checks the payload of an update, and records the update or its refusal.
+   * @param scope protects the payload from garbage collection until the database refers to it
+   */
   async #take(
     author: string,
     update: Update,

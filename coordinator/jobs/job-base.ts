@@ -12,7 +12,7 @@ import { storageError } from '../../storage/errors.ts';
 import { coordinatorError } from '../errors.ts';
 
 /**
- * Opens a job's base and lays out the adapter for it.
+ * Opens a job's base, and computes the layout of its adapter.
  * @throws SwarmError MODEL_*, TENSORS_*, LORA_*, SEQUENCE_TOO_LONG
  */
 export async function openJobBase({

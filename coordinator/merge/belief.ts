@@ -16,12 +16,12 @@ export const BELIEF_UPDATES = 3;
  * updates.
  */
 export const NEWCOMER_SHARE = 0.25;
-/** A belief is set to 0 if it is below this line. The mean share of nodes that trained honestly is greater. */
+/** A lower belief is set to 0. The mean share of nodes that trained honestly is higher (decision 043). */
 export const BELIEF_LINE = 0.2;
 
 /**
- * The overshoot of an update is the exact effect that its assigned steps should have, minus its measured exact effect.
- * From this overshoot on, as a multiple of the median gain, the share of an update is 0.
+ * Overshoot at which the share of an update becomes 0, as a multiple of the median gain. The overshoot of an update is
+ * the exact effect that its assigned steps should have, minus its measured exact effect.
  */
 export const MOST_OVERSHOOT = 0.4;
 /**

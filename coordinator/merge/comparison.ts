@@ -7,19 +7,23 @@ import type { RowLoss } from '../../lora/train/step.ts';
  */
 export const LEAST_UNIT = 0.002;
 /**
- * Maximum increase of the loss over the parent's loss that can pass as noise. Two standard errors alone would not be a
- * limit, because a merge that ruins 3 of 64 rows raises both the mean loss and the standard error.
+ * Maximum increase of the loss over the parent's loss that can pass as noise, as a multiple of the tolerance. Two
+ * standard errors alone would not be a limit, because a merge that ruins 3 of 64 rows raises both the mean loss and the
+ * standard error.
  */
 export const NOISE_LIMIT = 2.5;
 /**
- * Maximum increase of the loss over that of the best checkpoint. Without this limit, the loss could rise by `tolerance`
- * in every round. In the last round of a job, the stricter limits for the parent apply instead, because no later round
- * can lower the loss again.
+ * Maximum increase of the loss over that of the best checkpoint, as a multiple of the tolerance. Without this limit,
+ * the loss could rise by `tolerance` in every round. In the last round of a job, the stricter limits for the parent
+ * apply instead, because no later round can lower the loss again.
  */
 export const BEST_LIMIT = 10;
-/** Maximum increase of the loss on the worst rows, compared with the parent. */
+/** Maximum increase of the loss on the worst rows over the parent's, as a multiple of the tolerance. */
 export const WORST_ROWS_LIMIT = 50;
-/** Maximum increase of the loss on the worst rows, compared with the best checkpoint, which may be many rounds old. */
+/**
+ * Maximum increase of the loss on the worst rows over that of the best checkpoint, as a multiple of the tolerance. It
+ * is higher than WORST_ROWS_LIMIT, because the best checkpoint may be many rounds old.
+ */
 export const WORST_ROWS_BEST_LIMIT = 100;
 
 /**

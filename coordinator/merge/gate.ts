@@ -250,7 +250,7 @@ class Attempts<Source, Merged> {
     if (attempt.judgement.passes || attempt.judgement.isDrifted) this.#last ??= attempt;
   }
 
-  /** Returns the persons in their order, without those whose removal would remove more than REMOVED_SHARE in total. */
+  /** Returns those persons, in order, that can be removed together without removing more than REMOVED_SHARE. */
   #removable(persons: readonly Person<Source>[]): Person<Source>[] {
     const total = weightOf(this.#persons!);
     let removed = 0;

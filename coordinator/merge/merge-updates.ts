@@ -92,10 +92,10 @@ const RESIDUAL_BYTES = ADAPTER_BYTES + 64;
 /**
  * Merges a round's updates and applies the step to the adapter.
  *
- * Every tensor is clipped to its median norm over the updates, which is weighted by their weights in the merge (see
- * `weighUpdates`). Then the updates are averaged with these weights. The divisor of each value is at least
- * `denominatorFloor` times the total weight. All sums are computed in float32 and in the given order. The mean times
- * `rate` is quantised for publication, with error feedback of decay 1.
+ * Every tensor of an update is clipped to the median of this tensor's norms in all updates. The median is weighted by
+ * the weights of the updates in the merge (see `weighUpdates`). Then the updates are averaged with these weights. The
+ * divisor of each value is at least `denominatorFloor` times the total weight. All sums are computed in float32 and in
+ * the given order. The mean times `rate` is quantised for publication, with error feedback of decay 1.
  *
  * The result depends only on the input, so any peer that has the blobs can compute the same bits. Each update is read
  * twice. Only one update is in memory at a time, apart from the updates on which drift is measured.

@@ -19,7 +19,7 @@ const READY: readonly Heartbeat['state'][] = ['training', 'publishing', 'awaitin
 export interface LivePeer {
   /** Newest heartbeat; null if none has arrived since the node joined or the coordinator restarted. */
   readonly heartbeat: Heartbeat | null;
-  /** Time when the peer was last heard, on the monotonic clock. */
+  /** Time of the peer's last sign of life, on the monotonic clock. */
   readonly seenAt: number;
   /** Whether the peer has been ready to train since it joined. It stays ready while it is syncing between rounds. */
   readonly ready: boolean;
@@ -43,7 +43,7 @@ export class Liveness {
   readonly #isMember: (peer: string) => boolean;
   readonly #events: LivenessEvents;
   readonly #peers = new Map<string, LivePeer>();
-  /** Times at which absent peers were last heard, on the monotonic clock. */
+  /** Times of the last sign of life of absent peers, on the monotonic clock. */
   readonly #gone = new Map<string, number>();
   /**
    * Absent peers that said goodbye. Their heartbeats do not count until they join again. Joining has a quota, so a peer
@@ -88,7 +88,9 @@ export class Liveness {
     if (!known) this.#events.onPresent(peer);
   }
 
-  /** Returns when a peer was last heard, in ms since the epoch; null if this coordinator process has never heard it. */
+  /**
+   * Returns the time of a peer's last sign of life, in ms since the epoch; null if this process has not heard from it.
+   */
   seenAt(peer: string): number | null {
     const { clock } = this.#context.deps;
     const at = this.#peers.get(peer)?.seenAt ?? this.#gone.get(peer);

@@ -10,7 +10,8 @@ import type { Liveness } from './liveness.ts';
 import type { MemberList } from './member-list.ts';
 
 /**
- * Time in milliseconds from the removal of a member to the end of its connections. The last receipts need this time.
+ * Time in milliseconds from the removal of a member to the end of its connections. In this time, the last receipts
+ * reach the member.
  */
 const DISCONNECT_AFTER_MS = 500;
 

@@ -35,7 +35,7 @@ export class FileCheckpointFolders implements CheckpointFolders {
       await rm(join(this.path(job, round), name), { force: true });
   }
 
-  /** @throws SwarmError STORE_FULL, WRITE_FAILED */
+  /** Writes the folder of a checkpoint. @throws SwarmError STORE_FULL, WRITE_FAILED */
   async write(written: CheckpointToWrite): Promise<void> {
     const { manifest, layout, checkpoint, envelope } = written;
     const target = this.path(manifest.name, checkpoint.round);

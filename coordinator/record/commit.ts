@@ -158,7 +158,7 @@ function describeCheckpoint(
   };
 }
 
-/** Returns the field `settings` of a round's checkpoint; nothing if the round has the settings of the manifest. */
+/** Returns an object with a checkpoint's field `settings`. It is empty if the round has the manifest's settings. */
 function settingsOf(round: number, { settings }: RunContext): Pick<Checkpoint, 'settings'> {
   const record = settings.recordAt(round);
   return record === null ? {} : { settings: record };

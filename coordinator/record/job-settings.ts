@@ -11,8 +11,9 @@ interface Deps {
 }
 
 /**
- * The settings of a job that may change while it runs. Each change is a signed record, which names the record before it
- * by its digest. The manifest never changes. Heads and checkpoints name the newest record that their round has.
+ * The settings of a job that may change while it runs. The manifest has the first settings, and never changes. Each
+ * change is a signed record that contains the digest of the previous record. Heads and checkpoints contain the digest
+ * of the newest record that applies to their round.
  */
 export class JobSettings {
   readonly #stored: Pick<StoredJob, 'job' | 'term'>;
@@ -35,12 +36,12 @@ export class JobSettings {
     return this.#changes;
   }
 
-  /** The settings after the newest change. They may begin only with the next round. */
+  /** The settings after the newest change. They may apply only from the next round on. */
   get newest(): RunningSettings {
     return this.#changes.at(-1)?.record.values ?? this.#first;
   }
 
-  /** Digest of the newest change; null without changes. */
+  /** Digest of the newest change; null if there was none. */
   get newestRecord(): string | null {
     return this.#changes.at(-1)?.digest ?? null;
   }
@@ -50,12 +51,15 @@ export class JobSettings {
     return settingsAt(this.#changes, round)?.record.values ?? this.#first;
   }
 
-  /** Returns the digest of the newest change that a round has; null for the settings of the manifest. */
+  /** Returns the digest of the newest change that applies to a round; null if the round has the manifest's settings. */
   recordAt(round: number): string | null {
     return settingsAt(this.#changes, round)?.digest ?? null;
   }
 
-  /** Returns the field `settings` of a round's head; nothing for the settings of the manifest. */
+  /**
+   * Returns an object with the field `settings` of a round's head. It is empty if the round has the manifest's
+   * settings.
+   */
   headFields(round: number): Pick<Head, 'settings'> {
     const record = this.recordAt(round);
     return record === null ? {} : { settings: { record, values: this.at(round) } };

@@ -31,7 +31,7 @@ const NO_UPDATES: Tally = { accepted: 0, refused: 0, last: null };
 const MERGE_REFUSALS: readonly ReceiptCode[] = ['left-out', 'outlier', 'harmful'];
 /**
  * Number of a peer's newest deliveries that are kept. Merges can still refuse the updates of the last STALE_ROUNDS + 1
- * rounds. One older delivery is kept, because it is the newest one if merges refuse all later updates.
+ * rounds. One older delivery is kept, because it becomes the newest delivery if merges refuse all later updates.
  */
 const KEPT_DELIVERIES = STALE_ROUNDS + 2;
 

@@ -51,7 +51,7 @@ export function checkpointsToEmpty(
     .map(({ round }) => round);
 }
 
-/** Releases blobs and weights that a job no longer needs in the database, and then deletes them from disk. */
+/** Removes blobs and weights that a job no longer needs: first from the database, and then from disk. */
 export class Retention {
   readonly #context: RunContext;
   #cleaning: Promise<void> = Promise.resolve();
@@ -85,8 +85,8 @@ export class Retention {
   }
 
   /**
-   * Deletes all blobs and weights that are released in the database from disk. Never rejects. After a failure, the next
-   * call tries again.
+   * Deletes from disk all blobs and weights that the database lists as released. Never rejects. After a failure, the
+   * next call tries again.
    */
   clean(): Promise<void> {
     this.#cleaning = this.#cleaning.then(async () => {

@@ -47,8 +47,8 @@ export interface ClosingSettings {
 }
 
 /**
- * Number of earlier rounds whose arrivals predict those of a round. Nodes come, go and change speed, so rounds before
- * these predict little.
+ * Number of earlier rounds from whose arrivals the patience of a round is computed. Nodes come, go and change speed, so
+ * even older rounds predict little.
  */
 export const ARRIVAL_ROUNDS = 3;
 /**
@@ -82,7 +82,7 @@ export type Verdict =
   | { verdict: 'wait'; at: number; abandonedAt: number | null };
 
 /**
- * Returns the maximum duration of a round that opens now: twice the patience, and `maxSeconds` at most. If no arrival
+ * Returns the maximum duration of a round that opens now: twice the patience, but at most `maxSeconds`. If no arrival
  * has been measured yet, the maximum is `maxSeconds`.
  *
  * The maximum doubles with each round in a row that ended with too few updates, because all nodes may have become

@@ -57,7 +57,9 @@ export interface PlanSettings {
 
 export interface RoundPlan {
   readonly preset: Preset;
-  /** Sorted by peer id. The first interval starts at 0, and each other one starts where the previous one ends. */
+  /**
+   * Sorted by peer id. The first interval starts at 0, and each further interval starts where the previous one ends.
+   */
   readonly assignments: Assignment[];
 }
 
@@ -135,8 +137,8 @@ function choose(
  *
  * The counted belief is 1 if the node's belief is at least FULL_BELIEF times the median belief. If it is lower, the
  * counted belief is proportionally lower than 1. A node without belief, or on probation, gets the minimum number of
- * steps (LEAST_STEPS_SHARE). On probation, this minimum is at least LEAST_STEPS, because an interval with fewer steps is
- * not audited. Otherwise, a node that failed an audit would not be audited again while it is on probation.
+ * steps (LEAST_STEPS_SHARE). On probation, this minimum is at least LEAST_STEPS, because an interval with fewer steps
+ * is not audited. Otherwise, a node that failed an audit would not be audited again while it is on probation.
  *
  * If none of the nodes has earned belief, for example because the job does not score updates, all nodes count as proven
  * and have a counted belief of 1.
@@ -173,7 +175,7 @@ function medianOfMeasured(peers: readonly PresentPeer[], weights: readonly numbe
 }
 
 /**
- * Returns whether a node is believed, has enough scored updates, and the share of the newest is at least BELIEF_LINE.
+ * Returns whether a node is proven: no newcomer, with belief above 0, and with a newest share of at least BELIEF_LINE.
  */
 export function isProven(peer: PresentPeer): boolean {
   return !isNewcomer(peer) && peer.shares[0]! >= BELIEF_LINE && beliefIn(peer) > 0;

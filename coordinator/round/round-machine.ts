@@ -319,7 +319,7 @@ function wait(state: JobState): Transition {
   };
 }
 
-/** Opens a queued job. If enough nodes are present, it waits for further ones before it opens a round. */
+/** Opens a queued job. Even if enough nodes are present, the job waits a little for more nodes before a round opens. */
 function unqueue(state: JobState, now: number): Transition {
   const waiting = wait(state);
   return { state: gather(waiting.state, now).state, effects: waiting.effects };
@@ -330,7 +330,7 @@ function changeSettings(state: JobState, settings: JobState['settings'], now: nu
   if (state.current) return stay({ ...state, nextSettings: settings });
   const changed: JobState = { ...state, settings };
   if (state.phase !== 'waiting') return stay(changed);
-  // The job may need fewer nodes now, so it gets a new reason, and may have enough nodes.
+  // The job may need fewer nodes now. Announce the new number, and check whether enough nodes are present.
   const waiting = wait(changed);
   const next = gather({ ...waiting.state, gathering: state.gathering }, now);
   return { state: next.state, effects: [...waiting.effects, ...next.effects] };

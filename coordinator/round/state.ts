@@ -18,7 +18,7 @@ import type { PlanSettings, PresentPeer, RoundPlan } from './plan.ts';
  */
 export interface JobState {
   readonly settings: MachineSettings;
-  /** Settings that the operator has changed. They hold when the round in progress has ended; null without a change. */
+  /** Settings that the operator has changed. They apply after the round in progress; null if there is no change. */
   readonly nextSettings: MachineSettings | null;
   readonly phase:
     | 'queued'
@@ -38,11 +38,11 @@ export interface JobState {
   readonly current: Round | null;
   /** Number of committed checkpoints, without the initial one. */
   readonly committed: number;
-  /** Number of rounds in a row since the last resume that the gate refused. */
+  /** Number of rounds in a row that the gate refused, counted since the last resume. */
   readonly refusals: number;
   /**
-   * Number of rounds in a row since the last resume that ended with too few updates. Each such round doubles the
-   * maximum duration of the next round. A round that a pause ended early counts too. That does no harm, because the
+   * Number of rounds in a row that ended with too few updates, counted since the last resume. Each such round doubles
+   * the maximum duration of the next round. A round that a pause ended early counts too. That does no harm, because the
    * next resume resets the number.
    */
   readonly shortRounds: number;
@@ -104,7 +104,7 @@ export type MachineEvent =
   | { type: 'resume' }
   /** The job that a queued job waits for has ended, or the operator does not want to wait for it. */
   | { type: 'unqueue' }
-  /** The operator changed settings. If a round is in progress, they hold from the next one. */
+  /** The operator changed settings. If a round is in progress, they apply from the next round on. */
   | { type: 'settings'; settings: MachineSettings }
   /** The operator restores the checkpoint of round `to`. An open round becomes a null round. */
   | { type: 'roll-back'; to: number }

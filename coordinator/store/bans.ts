@@ -38,8 +38,8 @@ export class BanTable {
   }
 
   /**
-   * Returns the ban of a person in a job that ends last; null if the person may take part. @param now ms since the
-   * epoch
+   * Returns the ban that keeps a person out of a job for the longest time; null if the person may take part.
+   * @param now ms since the epoch
    */
   find(job: string, { peer, person }: { peer: string; person: string }, now: number): StoredBan | null {
     const row = this.#db.one(

@@ -62,8 +62,8 @@ export class JobTable {
   }
 
   /**
-   * Records that the operator has resumed a job at `round`. From now on, refusals and short rounds before this round do
-   * not count for the numbers of such rounds in a row.
+   * Records that the operator has resumed a job at `round`. `RoundTable.refusals` and `RoundTable.shortRounds` do not
+   * count earlier rounds any more.
    */
   setResumed(job: string, round: number): void {
     updateRows(this.#db, 'jobs', { job }, { resumedRound: round });

@@ -39,7 +39,7 @@ export type StoredCheckpoint = NewCheckpoint & { readonly weights: Weights };
 /** A checkpoint whose weights are kept. */
 export interface HeldCheckpoint {
   readonly round: number;
-  /** Number of checkpoints before it in the job. */
+  /** Number of checkpoints of the job before this checkpoint. */
   readonly ordinal: number;
   readonly heldOutLoss: number | null;
 }

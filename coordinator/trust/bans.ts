@@ -38,7 +38,7 @@ export class Bans {
     outbox.afterwards(() => enforcement.remove(concerned));
   }
 
-  /** Returns the ban of a person that ends last; null if the person may take part. */
+  /** Returns the ban that keeps a person out of this job for the longest time; null if the person may take part. */
   find(who: Who): StoredBan | null {
     const { job, deps } = this.#context;
     return deps.store.bans.find(job, who, deps.clock.now());

@@ -9,7 +9,7 @@ import { BAN_MS, MOST_SUSPENSIONS, standingIn } from './standing.ts';
 import { Standings } from './standings.ts';
 import type { Who } from './who.ts';
 
-/** Score of an update that was not scored. */
+/** Values of an update that has no score. */
 const UNSCORED = { figures: null, share: null, belief: 0, isHarmful: false } as const;
 
 /** Author, round and payload of an update. */

@@ -89,8 +89,9 @@ function suspicionOf(update: JudgedUpdate): Misdeed['kind'] | null {
 }
 
 /**
- * Returns whether the median effect is CLEAR_ERRORS standard errors above zero. Only then do scores lead to strikes. When a
- * job has almost converged, one in fourteen honest updates seems harmful. The median is weighted as in `sharesOf`.
+ * Returns whether the median effect is more than CLEAR_ERRORS standard errors above zero. Only then do scores lead to
+ * strikes, because one in fourteen honest updates seems harmful when a job has almost converged. The median is weighted
+ * as in `sharesOf`.
  */
 export function effectsAreClear(
   updates: readonly Pick<JudgedUpdate, 'figures' | 'steps' | 'earlier'>[],
