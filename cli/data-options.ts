@@ -63,7 +63,7 @@ export function addDataOptions(command: Command, { packing }: { packing: boolean
       .addOption(
         new Option(
           '--truncation <name>',
-          'what to do with samples longer than a row; docs/data.md explains the choices',
+          'what to do with samples that are longer than a row; docs/data.md explains the choices',
         )
           .choices(TRUNCATIONS)
           .default('auto'),

@@ -28,7 +28,7 @@ export function registerInvite(program: Command, context: Context): void {
   const add = (name: string, text: string): Command =>
     invite.command(name).description(text).addOption(homeOption()).addOption(jsonOption());
 
-  add('create', 'create a personal invite and print it; it cannot be printed again')
+  add('create', 'create a personal invite and print it; the text of the invite cannot be printed again')
     .argument(...JOB_ARGUMENT)
     .option('--name <name>', 'name by which you know the person or machine (default: none)')
     .addOption(

@@ -56,7 +56,7 @@ export function registerNode(program: Command, context: Context): void {
     .addOption(homeOption())
     .option(
       '--job <digest>',
-      'digest of the job to join (default: the job that the invite names, or the first job of the coordinator if the invite names none)',
+      'digest of the job to join (default: the job that the invite names or, if it names none, the open job with the highest priority)',
     )
     .option('--name <name>', 'name of this node that other peers see (default: made from its peer id)')
     .option(
