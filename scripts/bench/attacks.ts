@@ -178,14 +178,12 @@ function reportAttack(
   row('honest joins', percent(service.joined, service.joins), '%', 100, true);
   row('honest deliveries', percent(after.accepted - before.accepted, service.sent), '%', 100, true);
   row('fetches', percent(service.speeds.length, service.fetches), '%', 100, true);
-  row(
-    'fetch speed / undisturbed',
-    quantile(service.speeds, 0.5) / quantile(alone.service.speeds, 0.5),
-    '×',
-    0.5,
-    true,
-  );
+  const speed = (measured: Measured): number =>
+    quantile(measured.service.speeds, 0.5) / quantile(alone.service.speeds, 0.5);
+  row('fetch speed / undisturbed', speed(attacked), '×', 0.5, true);
+  row('fetch speed / undisturbed, second period', speed(later), '×', 0.5, true);
   row('honest request, p95', quantile(service.times, 0.95), 's', 0.5);
+  row('honest request, p95, second period', quantile(later.service.times, 0.95), 's', 0.5);
   row('honest request, p95, undisturbed', quantile(alone.service.times, 0.95), 's');
   row('event loop lag, processor time', after.lagMs, 'ms', 100);
   row('event loop lag, undisturbed', alone.after.lagMs, 'ms');
