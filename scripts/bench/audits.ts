@@ -6,99 +6,139 @@ import type { Row } from '../../lora/data/row.ts';
 import { freshOptimizer } from '../../lora/train/optimizer/optimizer-state.ts';
 import type { Trainer } from '../../lora/train/trainer.ts';
 import { likeness, type RepeatedSteps } from '../../lora/update/closeness.ts';
+import { decodeUpdate, ErrorFeedback, type Preset } from '../../lora/update/index.ts';
 import type { BenchOptions, BenchRow } from '../bench.ts';
-import { ATTACKS, type Attack } from './attackers.ts';
-import { prepare } from './learning.ts';
-import { HONEST, type RoundSettings, STEPS, trainRounds } from './round-training.ts';
+import { ATTACKS, type Attack, SEPARATOR } from './attackers.ts';
+import { type AuditSetting, bookRows, SETTINGS, trainersOf } from './audit-settings.ts';
+import { HONEST, trainRounds } from './round-training.ts';
 
 export const name = 'audits';
-export const about = 'how close updates are to a repetition of their training, in each round; half an hour';
+export const about =
+  'how close updates are to a repetition of their training, in several settings; a minute or two a setting';
+
+const PRESETS: readonly Preset[] = ['tiny', 'balanced', 'quality', 'dense'];
+const ROUNDS = 4;
 
 /** Attacks that the scores do not find, or find late. */
 const MEMBERS: Readonly<Record<string, Attack>> = {
-  ...Object.fromEntries(
-    [
-      'lazy, scaled up',
-      'half the steps, scaled up',
-      'copy',
-      'copy with noise',
-      'ALIE',
-      'shuffled labels',
-    ].map((attack) => [attack, ATTACKS[attack]!]),
-  ),
-  'own work minus the mean': ATTACKS['own work minus the mean']!,
+  ...ATTACKS,
   'a quarter of the rows': async ({ rows, train }) =>
     train(rows.map((_, i) => rows[i % Math.ceil(rows.length / 4)]!)),
 };
+const DEFAULT_MEMBERS = [
+  'lazy, scaled up',
+  'half the steps, scaled up',
+  'a quarter of the rows',
+  'copy',
+  'ALIE',
+  'shuffled labels',
+];
 
-/** Trains the interval of every update again from the round's adapter, as an audit does, and compares the results. */
+/** What was seen of one kind of node with one preset. */
+interface Seen {
+  readonly closeness: number[];
+  readonly balance: number[];
+  passed: number;
+}
+
+/**
+ * Trains the interval of every update again from the round's adapter, as an audit does, and compares. All nodes train once;
+ * their changes are compressed with each preset. The merges have the preset `balanced`.
+ */
 export async function run(report: (row: BenchRow) => void, options: BenchOptions): Promise<void> {
+  const { quick = false, choices = {}, shapes = quick ? ['nano'] : Object.keys(SETTINGS) } = options;
+  const members = choices.attack?.split(SEPARATOR) ?? (quick ? ['shuffled labels'] : DEFAULT_MEMBERS);
+  const rounds = Number(choices.rounds ?? (quick ? 2 : ROUNDS));
   const folder = await mkdtemp(join(tmpdir(), 'swarm-bench-audits-'));
-  const deps = await prepare(folder);
   try {
-    for (const preset of options.quick ? (['balanced'] as const) : (['balanced', 'dense', 'tiny'] as const)) {
-      const settings = { preset, split: false, rounds: options.quick ? 2 : 5, seed: 1 };
-      await measure(settings, deps, report, options.log);
+    for (const label of shapes) {
+      const setting = SETTINGS[label];
+      if (!setting) throw new Error(`no setting is called ${label}: ${Object.keys(SETTINGS).join(', ')}`);
+      for (let seed = 1; seed <= Number(choices.seeds ?? 1); seed++) {
+        const seen = await measure(setting, { members, rounds, seed, folder, log: options.log });
+        for (const [key, found] of seen) report(rowOf(`${label}, seed ${seed}`, key, found));
+      }
     }
   } finally {
-    await deps.trainer.dispose();
     await rm(folder, { recursive: true, force: true });
   }
 }
 
+/** Returns what was seen, by preset and kind of node. */
 async function measure(
-  settings: RoundSettings,
-  deps: { trainer: Trainer; rows: readonly Row[] },
-  report: (row: BenchRow) => void,
-  log: (line: string) => void,
-): Promise<void> {
-  const { preset, rounds } = settings;
-  const members = Object.entries(MEMBERS);
-  const seen = new Map<string, { closeness: number[]; balance: number[]; passed: number }>();
-  for await (const { round, adapter, shares, updates } of trainRounds(
-    members.map(([, attack]) => attack),
-    settings,
-    deps,
-  )) {
-    for (const [i, update] of updates.entries()) {
-      const who = i < HONEST ? 'honest' : members[i - HONEST]![0];
-      const steps = await repeat(adapter, shares[i]!, round, deps.trainer);
-      const found = likeness(update, steps);
-      const known = seen.get(who) ?? { closeness: [], balance: [], passed: 0 };
-      known.closeness.push(found.closeness);
-      known.balance.push(found.balance);
-      if (passes(found, { preset, isFirst: round === 1 })) known.passed++;
-      seen.set(who, known);
-      log(
-        `round ${round} ${who}: closeness ${found.closeness.toFixed(2)} balance ${found.balance.toFixed(2)}`,
-      );
+  setting: AuditSetting,
+  options: {
+    members: readonly string[];
+    rounds: number;
+    seed: number;
+    folder: string;
+    log: (line: string) => void;
+  },
+): Promise<Map<string, Seen>> {
+  const { members, rounds, seed, folder, log } = options;
+  const { nodes, coordinator, dispose } = await trainersOf(setting, folder);
+  const seen = new Map<string, Seen>();
+  const feedbacks = PRESETS.map(() =>
+    Array.from({ length: HONEST + members.length }, () => new ErrorFeedback({ layout: nodes.layout })),
+  );
+  const { steps } = setting;
+  const settings = { preset: 'balanced' as const, split: false, rounds, seed, steps };
+  const attacks = members.map((attack) => MEMBERS[attack]!);
+  try {
+    const rows = await bookRows(setting.length);
+    for await (const { round, adapter, shares, deltas } of trainRounds(attacks, settings, {
+      trainer: nodes,
+      rows,
+    })) {
+      for (const [i, delta] of deltas.entries()) {
+        const who = i < HONEST ? 'honest' : members[i - HONEST]!;
+        const repeated = await repeat(adapter, shares[i]!, { round, steps, trainer: coordinator });
+        for (const [p, preset] of PRESETS.entries()) {
+          const feedback = feedbacks[p]![i]!;
+          feedback.add(delta);
+          const found = likeness(decodeUpdate(feedback.compress(preset), nodes.layout, preset), repeated);
+          // In its first update, a node and the repetition begin alike.
+          const key = `${preset}, ${who}${round === 1 ? ', first update' : ''}`;
+          const known = seen.get(key) ?? { closeness: [], balance: [], passed: 0 };
+          seen.set(key, known);
+          known.closeness.push(found.closeness);
+          known.balance.push(found.balance);
+          if (passes(found, { preset, isFirst: round === 1 })) known.passed++;
+          const { closeness, balance } = found;
+          log(`round ${round} ${key}: closeness ${closeness.toFixed(2)} balance ${balance.toFixed(2)}`);
+        }
+      }
     }
+  } finally {
+    await dispose();
   }
+  return seen;
+}
+
+function rowOf(label: string, key: string, { closeness, balance, passed }: Seen): BenchRow {
   const range = (values: readonly number[]): string =>
     `${Math.min(...values).toFixed(2)} to ${Math.max(...values).toFixed(2)}`;
-  for (const [who, { closeness, balance, passed }] of seen) {
-    const isHonest = who === 'honest';
-    report({
-      name: `${name} ${who}`,
-      value: isHonest ? Math.min(...closeness) : Math.max(...closeness),
-      unit: '',
-      target: isHonest ? CLOSENESS_LINES[preset].least : null,
-      met: isHonest ? passed === closeness.length : null,
-      reference: `${preset}, ${rounds} rounds; ${passed} of ${closeness.length} pass; closeness ${range(closeness)}, balance ${range(balance)}`,
-    });
-  }
+  const isHonest = key.includes('honest');
+  const preset = PRESETS.find((one) => key.startsWith(one))!;
+  return {
+    name: `${name} ${label}: ${key}`,
+    value: isHonest ? Math.min(...closeness) : Math.max(...closeness),
+    unit: '',
+    target: isHonest ? CLOSENESS_LINES[preset].least : null,
+    met: isHonest ? passed === closeness.length : null,
+    reference: `${passed} of ${closeness.length} pass; closeness ${range(closeness)}, balance ${range(balance)}`,
+  };
 }
 
 /** Repeats the steps of an interval. */
 async function repeat(
   before: readonly Float32Array[],
   rows: readonly Row[],
-  round: number,
-  trainer: Trainer,
+  { round, steps, trainer }: { round: number; steps: number; trainer: Trainer },
 ): Promise<RepeatedSteps> {
-  const earlier = STEPS * (round - 1);
-  const half = Math.ceil(STEPS / 2);
-  const batch = rows.length / STEPS;
+  const earlier = steps * (round - 1);
+  const half = Math.ceil(steps / 2);
+  const batch = rows.length / steps;
   trainer.setParameters(before);
   trainer.setOptimizerState(freshOptimizer(trainer.layout));
   const train = (first: number, last: number) => {
@@ -107,6 +147,6 @@ async function repeat(
   };
   await train(0, half);
   const middle = trainer.parameters();
-  await train(half, STEPS);
+  await train(half, steps);
   return { before, middle, after: trainer.parameters() };
 }

@@ -136,17 +136,24 @@ function average(values: readonly number[]): number {
   return values.reduce((sum, value) => sum + value, 0) / values.length;
 }
 
-/** Returns a trainer of models/nano. */
+/** Returns a trainer of models/nano, or of another base with the same tokenizer. */
 export async function nanoTrainer(
   cacheDir: string,
   {
+    base = join(ROOT, 'models/nano'),
     bits = 32,
     roundActivations = true,
     learningRate = SETTINGS.learningRate,
     rank = RANK,
-  }: { bits?: BaseBits; roundActivations?: boolean; learningRate?: number; rank?: number } = {},
+  }: {
+    base?: string;
+    bits?: BaseBits;
+    roundActivations?: boolean;
+    learningRate?: number;
+    rank?: number;
+  } = {},
 ): Promise<Trainer> {
-  const model = await openBase(join(ROOT, 'models/nano'));
+  const model = await openBase(base);
   const engine = await createEngine('onnx-cpu', { threads: availableParallelism(), roundActivations });
   const weights = await prepareWeights(model, cacheDir, { bits });
   return new Trainer(

@@ -28,6 +28,8 @@ export interface RoundSettings {
   readonly split: boolean;
   readonly rounds: number;
   readonly seed: number;
+  /** Steps of each node in a round. @default STEPS */
+  readonly steps?: number;
 }
 
 export interface TrainedRound {
@@ -38,6 +40,8 @@ export interface TrainedRound {
   readonly shares: readonly Row[][];
   /** Rows that no node was assigned. */
   readonly rest: readonly Row[];
+  /** The nodes' changes before compression. */
+  readonly deltas: readonly Delta[];
   /** The nodes' updates, as they arrive over the network. */
   readonly updates: readonly SparseUpdate[];
   readonly random: SeededRandom;
@@ -49,7 +53,7 @@ export interface TrainedRound {
  */
 export async function* trainRounds(
   attacks: readonly Attack[],
-  { preset, split, rounds, seed }: RoundSettings,
+  { preset, split, rounds, seed, steps = STEPS }: RoundSettings,
   { trainer, rows }: { trainer: Trainer; rows: readonly Row[] },
 ): AsyncGenerator<TrainedRound> {
   const { layout } = trainer;
@@ -60,28 +64,28 @@ export async function* trainRounds(
   }));
   let adapter = initialMatrices(layout, seed);
   for (let round = 1; round <= rounds; round++) {
-    const { shares, rest } = assign(rows, nodes.length, split, random);
-    const train = async (node: { optimizer: AdamWState }, some: readonly Row[], steps: number) => {
+    const { shares, rest } = assign(rows, { nodes: nodes.length, count: steps * BATCH, split, random });
+    const train = async (node: { optimizer: AdamWState }, some: readonly Row[], made: number) => {
       trainer.setParameters(adapter);
       trainer.setOptimizerState(node.optimizer);
-      await trainer.train({ rows: some, steps });
+      await trainer.train({ rows: some, steps: made });
       node.optimizer = trainer.optimizerState();
       const after = trainer.parameters();
       return adapter.map((values, t) => values.map((value, i) => value - after[t]![i]!));
     };
     const honest: Delta[] = [];
-    for (let i = 0; i < HONEST; i++) honest.push(await train(nodes[i]!, shares[i]!, STEPS));
+    for (let i = 0; i < HONEST; i++) honest.push(await train(nodes[i]!, shares[i]!, steps));
     const deltas = [...honest];
     for (const [i, attack] of attacks.entries()) {
       const node = nodes[HONEST + i]!;
-      const input = { rows: shares[HONEST + i]!, steps: STEPS, honest, random };
-      deltas.push(await attack({ ...input, train: (some, steps = STEPS) => train(node, some, steps) }));
+      const input = { rows: shares[HONEST + i]!, steps, honest, random };
+      deltas.push(await attack({ ...input, train: (some, made = steps) => train(node, some, made) }));
     }
     const updates = nodes.map(({ feedback }, i) => {
       feedback.add(deltas[i]!);
       return decodeUpdate(feedback.compress(preset), layout, preset);
     });
-    yield { round, adapter, shares, rest, updates, random };
+    yield { round, adapter, shares, rest, deltas, updates, random };
     adapter = outerStep(adapter, meanOf(updates.slice(0, HONEST), adapter), 1);
   }
 }
@@ -122,8 +126,10 @@ export function pick<T>(values: readonly T[], count: number, random: SeededRando
 }
 
 /** Returns disjoint rows for the nodes, and the rows that no node got. With `split`, each node has its part of the book. */
-function assign(rows: readonly Row[], nodes: number, split: boolean, random: SeededRandom) {
-  const count = STEPS * BATCH;
+function assign(
+  rows: readonly Row[],
+  { nodes, count, split, random }: { nodes: number; count: number; split: boolean; random: SeededRandom },
+) {
   const part = Math.floor(rows.length / nodes);
   if (part < count + 2) throw new Error(`${rows.length} rows are too few for ${nodes} nodes`);
   const shuffled = (some: readonly Row[]): Row[] => pick(some, some.length, random);

@@ -9,6 +9,7 @@ import { type LossGradient, scoreUpdate, type UpdateScore } from '../../lora/upd
 import type { BenchOptions, BenchRow } from '../bench.ts';
 import { ATTACKS, SEPARATOR } from './attackers.ts';
 import { nanoTrainer, prepare } from './learning.ts';
+import { type RandomFamily, writeRandomBase } from './random-base.ts';
 import { gradientOn, HONEST, honestMedian, pick, type RoundSettings, trainRounds } from './round-training.ts';
 import { twoBooks } from './two-books.ts';
 
@@ -34,6 +35,8 @@ interface Setting {
   readonly preset: Preset;
   /** Rank of the adapter. @default that of the benchmark `learning` */
   readonly rank?: number;
+  /** Family of a base with random weights. @default models/nano */
+  readonly family?: RandomFamily;
   /** Bits of the nodes' base. The coordinator computes scores on a base of 32 bits. @default 32 */
   readonly bits?: BaseBits;
 }
@@ -47,6 +50,8 @@ const SETTINGS: Readonly<Record<string, Setting>> = {
   'rank 4': { preset: 'balanced', rank: 4 },
   '8 bits': { preset: 'balanced', bits: 8 },
   '4 bits': { preset: 'balanced', bits: 4 },
+  'random llama': { preset: 'balanced', family: 'llama' },
+  'random qwen3': { preset: 'balanced', family: 'qwen3' },
 };
 
 /** Ways to split the data, which option --split can choose. */
@@ -70,9 +75,11 @@ export async function run(report: (row: BenchRow) => void, options: BenchOptions
   await ready.dispose();
   try {
     for (const label of shapes) {
-      const { preset, rank, bits = 32 } = SETTINGS[label]!;
-      const scorer = await nanoTrainer(folder, rank === undefined ? {} : { rank });
-      const trainer = bits === 32 ? scorer : await nanoTrainer(folder, { bits, ...(rank && { rank }) });
+      const { preset, rank, family, bits = 32 } = SETTINGS[label]!;
+      const base = family && (await writeRandomBase(join(folder, family), family));
+      const model = { ...(rank && { rank }), ...(base && { base }) };
+      const scorer = await nanoTrainer(folder, model);
+      const trainer = bits === 32 ? scorer : await nanoTrainer(folder, { ...model, bits });
       for (const split of choices.split?.split(',') ?? Object.keys(SPLITS)) {
         const settings = { preset, split: split !== 'even', rounds, seed: 1 };
         const data =
