@@ -8,7 +8,7 @@
  */
 import type { ScoreMismatch, ScoreWitness } from './coordinator/audits/check-scores.ts';
 import type { ApiClient, ConnectOptions, CoordinatorAddress } from './coordinator/client/api-client.ts';
-import type { CreatedJob, CreateJobOptions } from './coordinator/client/create-job.ts';
+import type { CloneJobOptions, CreatedJob, CreateJobOptions } from './coordinator/client/create-job.ts';
 import type { FollowOptions } from './coordinator/client/follow.ts';
 import type { VerifiedCheckpoint } from './coordinator/client/read-checkpoints.ts';
 import type {
@@ -237,6 +237,22 @@ export async function createJob(
   options?: CreateJobOptions,
 ): Promise<CreatedJob> {
   return (await import('./coordinator/client/create-job.ts')).createJob(where, spec, options);
+}
+
+/**
+ * Creates a copy of a job on its coordinator, with changed settings. The copy has the same base, data and held-out rows.
+ * `swarm job clone` calls this function.
+ *
+ * @param where the coordinator: the result of `startCoordinator`, its home, its URL and token, or a client
+ * @param job name, digest or a unique prefix of the digest
+ * @throws SwarmError JOB_UNKNOWN, SETTING_FIXED, JOB_SPEC, JOB_EXISTS, DAEMON_NOT_RUNNING, JOB_NOT_CREATED, LORA_*
+ */
+export async function cloneJob(
+  where: CoordinatorAddress | ApiClient,
+  job: string,
+  options?: CloneJobOptions,
+): Promise<CreatedJob> {
+  return (await import('./coordinator/client/create-job.ts')).cloneJob(where, job, options);
 }
 
 /**
@@ -559,6 +575,7 @@ export type {
   AdapterVersion,
   AddOptions,
   ApiClient,
+  CloneJobOptions,
   Collected,
   CollectOptions,
   ConnectOptions,

@@ -1,7 +1,8 @@
 import type { ApiClient, CreatedJob, CreateJobOptions, JobDataReport, JobSpecInput } from '../index.ts';
 import { badRowSummary, badRowText, tallyLines } from './bad-rows.ts';
+import { SWARM } from './command-name.ts';
 import type { Context } from './context.ts';
-import { ProgressLine, percentDone, printNote } from './print.ts';
+import { ProgressLine, percentDone, printJson, printLines, printNote, printWarning } from './print.ts';
 
 const STAGES = {
   base: 'reading the base model',
@@ -18,10 +19,17 @@ export async function submitJob(
   place: Pick<CreateJobOptions, 'priority' | 'after'> = {},
 ): Promise<CreatedJob> {
   const { createJob } = await import('../index.ts');
+  return withProgress(context, (options) => createJob(api, spec, { ...place, ...options }));
+}
+
+/** Runs a function that creates a job, and shows its progress on stderr. */
+export async function withProgress(
+  context: Pick<Context, 'stderr' | 'clock' | 'signal'>,
+  create: (options: CreateJobOptions) => Promise<CreatedJob>,
+): Promise<CreatedJob> {
   const progress = new ProgressLine(context);
   try {
-    return await createJob(api, spec, {
-      ...place,
+    return await create({
       signal: context.signal,
       onProgress: ({ stage, done, total }) =>
         progress.update(`${STAGES[stage]}  ${percentDone(done, total)}`),
@@ -32,6 +40,28 @@ export async function submitJob(
     });
   } finally {
     progress.clear();
+  }
+}
+
+/** Prints a new job with its invite, and warns if no other machine can use the invite. */
+export async function printCreated(
+  context: Context,
+  { job, name, invite }: CreatedJob,
+  { json = false }: { json?: boolean },
+): Promise<void> {
+  const [{ decodeInvite }, { privateAddressesWarning }] = await Promise.all([
+    import('../protocol/invite.ts'),
+    import('../net/addresses.ts'),
+  ]);
+  const unreachable = privateAddressesWarning(decodeInvite(invite).addresses);
+  if (unreachable !== null) printWarning(context, unreachable);
+  if (json) printJson(context, { schemaVersion: 1, job, name, invite });
+  else {
+    printLines(context, [
+      `job ${name}  ${job}`,
+      `invite ${invite}`,
+      `next: on every machine that joins, run ${SWARM} node - and paste the invite`,
+    ]);
   }
 }
 

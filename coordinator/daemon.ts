@@ -240,6 +240,7 @@ export async function startCoordinator(
         log,
         signal: stopping.signal,
         createJob: (...options) => creation.create(...options),
+        cloneJob: (...options) => creation.clone(...options),
         shutdown: deps.onShutdown ?? (() => void stop()),
       },
     );

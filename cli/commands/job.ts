@@ -2,21 +2,19 @@ import { resolve } from 'node:path';
 import { type Command, InvalidArgumentError } from 'commander';
 import { table } from '../../common/text.ts';
 import { resolveCache } from '../../common/user-folders.ts';
-import { CHANGEABLE_KEYS } from '../../coordinator/job-changes.ts';
 import type { JobSpec } from '../../lora/finetune/settings/job-spec.ts';
-import { MAX_PRIORITY } from '../../protocol/limits.ts';
 import { registryFolder } from '../adapter/with-registry.ts';
 import { baseFolder } from '../base-model.ts';
 import { SWARM } from '../command-name.ts';
 import { chooseJob, coordinatorApi, JOB_ARGUMENT } from '../connect.ts';
 import type { Context } from '../context.ts';
-import { submitJob } from '../create-job.ts';
+import { printCreated, submitJob } from '../create-job.ts';
 import { type WaitOptions, waitForJob } from '../job-wait.ts';
-import { keyValues } from '../key-values.ts';
-import { homeOption, integer, jsonOption, number } from '../options.ts';
+import { homeOption, jsonOption, number } from '../options.ts';
 import { printJson, printLines, printWarning } from '../print.ts';
 import { presetLines } from '../views/preset.ts';
-import { changeLines, historyLines, jobLines } from '../views/status.ts';
+import { historyLines, jobLines } from '../views/status.ts';
+import { afterOption, priorityOption, registerJobChanges } from './job-changes.ts';
 
 interface CommonOptions {
   home?: string;
@@ -43,16 +41,8 @@ export function registerJob(program: Command, context: Context): void {
       '--dry-run',
       'only check the file, the base and the data, and print the job with all default settings and its sizes',
     )
-    .option(
-      '--priority <number>',
-      'priority of the job; a node whose invite names no job joins the open job with the highest priority',
-      integer(-MAX_PRIORITY, MAX_PRIORITY),
-      0,
-    )
-    .option(
-      '--after <job>',
-      'keep the new job in a queue until this other job has finished or was stopped (default: open the new job at once)',
-    )
+    .addOption(priorityOption().default(0))
+    .addOption(afterOption())
     .action((file: string, options: CreateOptions) => create(context, file, options));
   add('list', 'list the jobs with their phase, round and loss').action((options: CommonOptions) =>
     list(context, options),
@@ -82,20 +72,7 @@ export function registerJob(program: Command, context: Context): void {
     .action((id: string | undefined, options: CommonOptions & { to: number | 'best' }) =>
       rollBack(context, id, options),
     );
-  add('set', 'change settings of a job while it runs')
-    .argument('<job>', JOB_ARGUMENT[1])
-    .argument(
-      '<setting...>',
-      `setting to change, as KEY=VALUE; the keys are ${CHANGEABLE_KEYS.join(', ')}, as in a job file. A new priority applies at once, and all other settings apply from the next round on`,
-    )
-    .option(
-      '--reason <text>',
-      'reason for the change, which the history of the job shows (default: none)',
-      '',
-    )
-    .action((id: string, settings: string[], options: CommonOptions & { reason: string }) =>
-      change(context, id, settings, options),
-    );
+  registerJobChanges(add, context);
   add(
     'wait',
     'print the events of a job until it ends, reaches a round, or is paused because of a problem (exit code 9)',
@@ -150,21 +127,7 @@ async function submit(context: Context, spec: JobSpec, options: CreateOptions): 
   const { priority, after = null } = options;
   const api = await coordinatorApi(context, options);
   const created = await submitJob(context, api, { ...spec, preset: null }, { priority, after });
-  const [{ decodeInvite }, { privateAddressesWarning }] = await Promise.all([
-    import('../../protocol/invite.ts'),
-    import('../../net/addresses.ts'),
-  ]);
-  const unreachable = privateAddressesWarning(decodeInvite(created.invite).addresses);
-  if (unreachable !== null) printWarning(context, unreachable);
-  if (options.json) {
-    printJson(context, { schemaVersion: 1, job: created.job, name: created.name, invite: created.invite });
-  } else {
-    printLines(context, [
-      `job ${created.name}  ${created.job}`,
-      `invite ${created.invite}`,
-      `next: on every machine that joins, run ${SWARM} node - and paste the invite`,
-    ]);
-  }
+  await printCreated(context, created, options);
 }
 
 async function list(context: Context, options: CommonOptions): Promise<void> {
@@ -229,20 +192,6 @@ async function rollBack(
     const what = to === 'best' ? 'its best checkpoint' : `the checkpoint of round ${to}`;
     printLines(context, [`job ${summary.name} goes back to ${what}; it is ${summary.phase}`]);
   }
-}
-
-async function change(
-  context: Context,
-  id: string,
-  settings: readonly string[],
-  { reason, json, ...options }: CommonOptions & { reason: string },
-): Promise<void> {
-  const changes = await keyValues(settings);
-  const api = await coordinatorApi(context, options);
-  const before = await api.job(id);
-  const after = await api.changeSettings(id, changes, reason);
-  if (json) printJson(context, { schemaVersion: 1, ...after });
-  else printLines(context, changeLines(before, after));
 }
 
 function roundOrBest(text: string): number | 'best' {

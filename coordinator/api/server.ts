@@ -5,12 +5,11 @@ import { z } from 'zod';
 import type { ErrorJson, ErrorKind } from '../../common/errors.ts';
 import { isSwarmError } from '../../common/errors.ts';
 import type { Logger } from '../../common/logger.ts';
-import type { JobSpec } from '../../lora/finetune/settings/job-spec.ts';
-import { parseJobSpec } from '../../lora/finetune/settings/job-spec.ts';
+import { type JobSpec, parseJobSpec } from '../../lora/finetune/settings/job-spec.ts';
 import type { Health } from '../../monitor/health.ts';
 import { listenOnLoopback, onlyLoopbackNames, requireToken } from '../../monitor/loopback-server.ts';
 import { addMonitorRoutes } from '../../monitor/monitor-routes.ts';
-import { digestSchema } from '../../protocol/ids.ts';
+import { digestSchema, nameSchema } from '../../protocol/ids.ts';
 import { BLOB_RANGE_BYTES, DETAIL_CHARACTERS, MAX_PRIORITY } from '../../protocol/limits.ts';
 import { storageError } from '../../storage/errors.ts';
 import type { CoordinatorDeps } from '../context.ts';
@@ -18,6 +17,7 @@ import type { Coordinator } from '../coordinator.ts';
 import { coordinatorError } from '../errors.ts';
 import { parseChange } from '../job-changes.ts';
 import type { JobRun } from '../job-run.ts';
+import type { CloneOptions } from '../jobs/clone-job.ts';
 import type { NewPlace } from '../jobs/create-job.ts';
 import { checked } from './checked.ts';
 import { eventLines } from './event-lines.ts';
@@ -50,6 +50,13 @@ export interface ApiDeps extends Pick<CoordinatorDeps, 'network' | 'store' | 'bl
     onLine: (line: CreateJobLine) => void,
     signal: AbortSignal,
   ): Promise<void>;
+  /** Creates and starts a copy of a job. */
+  cloneJob(
+    job: string,
+    options: CloneOptions & NewPlace,
+    onLine: (line: CreateJobLine) => void,
+    signal: AbortSignal,
+  ): Promise<void>;
   /** Called when the operator stops the daemon through the API, after the answer has been sent. */
   shutdown(): void;
 }
@@ -66,6 +73,13 @@ const placeSchema = z.object({
   priority: z.coerce.number().int().min(-MAX_PRIORITY).max(MAX_PRIORITY).optional(),
   after: z.string().min(1).max(64).optional(),
 });
+const cloneSchema = z
+  .strictObject({
+    name: nameSchema.nullable().default(null),
+    changes: z.record(z.string().max(256), z.unknown()).default({}),
+    ...placeSchema.shape,
+  })
+  .default({ name: null, changes: {} });
 const eventsSchema = z.object({
   after: z.coerce.number().int().nonnegative().default(0),
   follow: z.enum(['0', '1', 'true', 'false']).default('0'),
@@ -146,9 +160,20 @@ function jobRoutes(server: FastifyInstance, deps: ApiDeps): void {
   const { coordinator, views, store } = deps;
   type ById = { Params: { id: string } };
   server.get('/v1/jobs', async () => ({ jobs: views.jobs() }));
-  server.post('/v1/jobs', async (request, reply) =>
-    createJob(parseJobSpec(request.body), checked(placeSchema, request.query, 'query'), reply, deps),
-  );
+  server.post('/v1/jobs', async (request, reply) => {
+    const spec = parseJobSpec(request.body);
+    const place = checked(placeSchema, request.query, 'query');
+    const create = (onLine: (line: CreateJobLine) => void, signal: AbortSignal): Promise<void> =>
+      deps.createJob(spec, place, onLine, signal);
+    return streamCreation(spec.name, create, reply, deps);
+  });
+  server.post<ById>('/v1/jobs/:id/clone', async ({ params, body }, reply) => {
+    const { job, stored } = coordinator.find(params.id).context;
+    const options = checked(cloneSchema, body ?? undefined, 'body');
+    const create = (onLine: (line: CreateJobLine) => void, signal: AbortSignal): Promise<void> =>
+      deps.cloneJob(job, options, onLine, signal);
+    return streamCreation(stored.name, create, reply, deps);
+  });
   server.get<ById>('/v1/jobs/:id', async ({ params }) => views.detail(coordinator.find(params.id)));
   for (const type of ['pause', 'resume', 'stop'] as const) {
     server.post<ById>(`/v1/jobs/:id/${type}`, async ({ params, body }) => {
@@ -189,17 +214,21 @@ function jobRoutes(server: FastifyInstance, deps: ApiDeps): void {
 }
 
 /**
- * Streams lines of JSON: first the progress, then the job or the error. The HTTP status is 200 for every valid job
- * file, even if the creation fails later.
+ * Streams lines of JSON: first the progress, then the job or the error. The HTTP status is 200 for every valid request,
+ * even if the creation fails later.
  */
-function createJob(spec: JobSpec, place: NewPlace, reply: FastifyReply, deps: ApiDeps): FastifyReply {
+function streamCreation(
+  name: string,
+  create: (onLine: (line: CreateJobLine) => void, signal: AbortSignal) => Promise<void>,
+  reply: FastifyReply,
+  deps: ApiDeps,
+): FastifyReply {
   const lines = new Readable({ read() {} });
   const write = (line: CreateJobLine): void => void lines.push(`${JSON.stringify(line)}\n`);
-  deps
-    .createJob(spec, place, write, whileConnected(reply, deps))
+  create(write, whileConnected(reply, deps))
     .catch((error: unknown) => {
       const { status, body } = describeError(error);
-      if (status === 500) deps.log.error({ name: spec.name, error }, 'job-not-created');
+      if (status === 500) deps.log.error({ name, error }, 'job-not-created');
       write({ event: 'error', ...body });
     })
     .finally(() => lines.push(null));

@@ -19,6 +19,7 @@ import type {
   PeerView,
 } from '../api/types.ts';
 import { coordinatorError } from '../errors.ts';
+import type { CloneOptions } from '../jobs/clone-job.ts';
 import type { NewPlace } from '../jobs/create-job.ts';
 import { type HttpResponse, readAll, readLines, request } from './http.ts';
 
@@ -211,6 +212,23 @@ export class ApiClient {
     if (place.after) query.set('after', place.after);
     const path = query.size === 0 ? '/v1/jobs' : `/v1/jobs?${query}`;
     const response = await this.#send('POST', path, either, spec);
+    yield* readLines(response.body) as AsyncGenerator<CreateJobLine, void, undefined>;
+  }
+
+  /**
+   * Creates a copy of a job. Yields progress, then the job.
+   * @internal users call `cloneJob` of the library
+   */
+  async *cloneJob(
+    id: string,
+    options: CloneOptions & NewPlace,
+    signal = this.#signal,
+  ): AsyncGenerator<CreateJobLine, void, undefined> {
+    const either = AbortSignal.any([this.#signal, signal]);
+    const { priority, after, ...rest } = options;
+    const place = { ...(priority !== undefined && { priority }), ...(after && { after }) };
+    const body = { ...rest, ...place };
+    const response = await this.#send('POST', `/v1/jobs/${encodeURIComponent(id)}/clone`, either, body);
     yield* readLines(response.body) as AsyncGenerator<CreateJobLine, void, undefined>;
   }
 

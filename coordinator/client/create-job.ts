@@ -6,6 +6,7 @@ import { absolutePaths } from '../../lora/finetune/settings/absolute-paths.ts';
 import { presetJob } from '../../lora/finetune/settings/job-preset.ts';
 import { type JobSpecInput, parseJobSpec } from '../../lora/finetune/settings/job-spec.ts';
 import { findBase } from '../../lora/models/base/find-base.ts';
+import type { CreateJobLine } from '../api/types.ts';
 import { coordinatorError } from '../errors.ts';
 import { ApiClient, type CoordinatorAddress } from './api-client.ts';
 import { startedJob } from './job-start.ts';
@@ -79,7 +80,43 @@ async function create(
   const job =
     started.preset === null ? started : (await presetJob(written, started, { now: Date.now(), signal })).spec;
   const api = where instanceof ApiClient ? where : await ApiClient.connect(where, { signal });
-  for await (const line of api.createJob(job, place, signal)) {
+  return readCreation(api.createJob(job, place, signal), { onProgress, onData });
+}
+
+/** Options of a copy of a job. */
+export interface CloneJobOptions extends Omit<CreateJobOptions, 'onData'> {
+  /** @default the name of the job and a number, such as `poems-2` */
+  readonly name?: string | null;
+  /** New values of settings, by their keys in the job file, such as `lora.rank`. @default none */
+  readonly changes?: Readonly<Record<string, unknown>>;
+}
+
+/**
+ * Creates a copy of a job with the same base, data and held-out rows, which the coordinator has already. Settings that
+ * were changed while the job ran have their newest values. The priority is that of the job if the options have none.
+ *
+ * @param where the coordinator: the result of `startCoordinator`, a home, a URL and token, or a client
+ * @param job name, digest or a unique prefix of the digest
+ * @throws SwarmError JOB_UNKNOWN, SETTING_FIXED, JOB_SPEC, JOB_EXISTS, DAEMON_NOT_RUNNING, JOB_NOT_CREATED, LORA_*; the
+ *   signal's reason
+ */
+export function cloneJob(
+  where: CoordinatorAddress | ApiClient,
+  job: string,
+  options: CloneJobOptions = {},
+): Promise<CreatedJob> {
+  const { signal = new AbortController().signal, onProgress, ...clone } = options;
+  return withAbortReason(options.signal, async () => {
+    const api = where instanceof ApiClient ? where : await ApiClient.connect(where, { signal });
+    return readCreation(api.cloneJob(job, clone, signal), { onProgress });
+  });
+}
+
+async function readCreation(
+  lines: AsyncIterable<CreateJobLine>,
+  { onProgress, onData }: Pick<CreateJobOptions, 'onProgress' | 'onData'>,
+): Promise<CreatedJob> {
+  for await (const line of lines) {
     if (line.event === 'created') return { job: line.job, name: line.name, invite: line.invite };
     if (line.event === 'error') throw SwarmError.fromJSON(line);
     if (line.event === 'data') onData?.({ read: line.read, tally: line.tally });

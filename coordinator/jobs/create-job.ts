@@ -1,4 +1,3 @@
-import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
 import type { ErrorJson } from '../../common/errors.ts';
 import { encodeAdapter } from '../../lora/adapter/codec.ts';
@@ -16,9 +15,10 @@ import type { CoordinatorDeps } from '../context.ts';
 import type { Coordinator } from '../coordinator.ts';
 import { meanLoss } from '../merge/comparison.ts';
 import type { TrainerValidator } from '../merge/trainer-validator.ts';
-import { findSameJob, type PreparedJob } from '../record/new-job.ts';
+import { contentOf, findSameJob, type PreparedJob } from '../record/new-job.ts';
 import type { Admission } from '../store/store.ts';
-import { inviteTo } from './invite.ts';
+import { type CloneOptions, prepareClone } from './clone-job.ts';
+import { inviteTo, newToken } from './invite.ts';
 import { importBase, openJobBase } from './job-base.ts';
 import { describeJob } from './job-manifest.ts';
 import { packJobData } from './pack-data.ts';
@@ -40,15 +40,12 @@ export interface JobCreationDeps extends Pick<CoordinatorDeps, 'network' | 'stor
   readonly validator: TrainerValidator;
 }
 
-/** Size of an invite's token in bytes. 16 random bytes cannot be guessed. */
-const TOKEN_BYTES = 16;
-
 /** The place of a new job among the jobs of a coordinator. */
 export interface NewPlace {
   /** Jobs with a higher priority come first. @default 0 */
   readonly priority?: number;
   /** Name, digest or prefix of the digest of the job that must end before the new one opens. @default none */
-  readonly after?: string | null;
+  readonly after?: string | null | undefined;
 }
 
 /** Creates jobs from job files. A failed attempt leaves nothing behind. */
@@ -67,11 +64,40 @@ export class JobCreation {
    * Prepares, records and starts a job. Creating the same job again changes nothing.
    * @throws SwarmError the errors of `#prepare`, of `Coordinator.create`, and of `Coordinator.find` for `after`
    */
-  async create(
+  create(
     spec: JobSpec,
-    { priority = 0, after: awaited = null }: NewPlace,
+    place: NewPlace,
     onLine: (line: CreateJobLine) => void,
     signal: AbortSignal,
+  ): Promise<void> {
+    return this.#record((scope) => this.#prepare(spec, scope, onLine, signal), place, onLine);
+  }
+
+  /**
+   * Records and starts a copy of a job. It shares the files of the job, so the operator's disk is not read.
+   * @param job name, digest or prefix of the digest
+   * @throws SwarmError the errors of `prepareClone`, of `Coordinator.create`, and of `Coordinator.find`
+   */
+  async clone(
+    job: string,
+    { priority, after, ...options }: CloneOptions & NewPlace,
+    onLine: (line: CreateJobLine) => void,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const run = this.#deps.coordinator.find(job);
+    const onProgress = (stage: 'adapter' | 'baseline', done: number, total: number): void =>
+      onLine({ event: 'progress', stage, done, total });
+    await this.#record(
+      (scope) => prepareClone(run, options, { ...this.#deps, home: this.#home, scope, onProgress, signal }),
+      { priority: priority ?? run.context.place.priority, after },
+      onLine,
+    );
+  }
+
+  async #record(
+    prepare: (scope: BlobScope) => Promise<PreparedJob>,
+    { priority = 0, after: awaited = null }: NewPlace,
+    onLine: (line: CreateJobLine) => void,
   ): Promise<void> {
     const { coordinator, network } = this.#deps;
     const other = awaited === null ? null : coordinator.find(awaited).context.stored;
@@ -81,14 +107,9 @@ export class JobCreation {
       // If an attempt with the same base has just failed, `clean` may still be deleting the folder of that base.
       await this.#cleaning;
       await coordinator.collector.withScope(async (scope) => {
-        const prepared = await this.#prepare(spec, scope, onLine, signal);
-        const { context } = await coordinator.create({ ...prepared, priority, after });
-        onLine({
-          event: 'created',
-          job: context.job,
-          name: spec.name,
-          invite: inviteTo(context.stored, network),
-        });
+        const { context } = await coordinator.create({ ...(await prepare(scope)), priority, after });
+        const { job, stored } = context;
+        onLine({ event: 'created', job, name: stored.name, invite: inviteTo(stored, network) });
       });
     } finally {
       this.#running--;
@@ -159,8 +180,7 @@ export class JobCreation {
 
     const manifest = describeJob({ spec, model, base, data, layout, initial, createdAt: clock.now() });
     const admission = admissionOf(spec);
-    const { createdAt: _, ...chosen } = manifest;
-    const content = sha256(encodeCbor({ ...chosen, admission }));
+    const content = contentOf(manifest, admission);
     progress('baseline', 0, 1);
     // If the job exists already, the base was measured when the job was created.
     const losses = findSameJob({ name: spec.name, content }, store)
@@ -174,7 +194,7 @@ export class JobCreation {
       layout,
       heldOut,
       admission,
-      token: admission.kind === 'invite' ? randomBytes(TOKEN_BYTES).toString('base64url') : null,
+      token: newToken(admission),
       content,
       baseLoss: meanLoss(losses),
       baseTokens: losses.reduce((sum, { tokens }) => sum + tokens, 0),

@@ -1,7 +1,16 @@
+import { randomBytes } from 'node:crypto';
 import { sortByReach } from '../../net/addresses.ts';
 import type { SwarmNetwork } from '../../net/network.ts';
 import { encodeInvite, INVITE_ADDRESSES } from '../../protocol/invite.ts';
-import type { StoredJob } from '../store/store.ts';
+import type { Admission, StoredJob } from '../store/store.ts';
+
+/** Size of an invite's token in bytes. 16 random bytes cannot be guessed. */
+const TOKEN_BYTES = 16;
+
+/** Returns a token for the invites of a new job; null if the job needs none. */
+export function newToken({ kind }: Admission): string | null {
+  return kind === 'invite' ? randomBytes(TOKEN_BYTES).toString('base64url') : null;
+}
 
 /**
  * Returns the text of an invite to a job. The addresses that most machines can reach come first.

@@ -1,6 +1,6 @@
 import type { AdapterLayout } from '../../lora/adapter/layout.ts';
 import type { JobEvent, JobEventBody } from '../../monitor/job-events.ts';
-import { encodeCbor } from '../../protocol/cbor.ts';
+import { encodeCbor, sha256 } from '../../protocol/cbor.ts';
 import type { Manifest } from '../../protocol/manifest.ts';
 import { type Checkpoint, messageBytes } from '../../protocol/messages.ts';
 import { signMessage, verifyMessage } from '../../protocol/signing.ts';
@@ -120,6 +120,11 @@ export function assertManifestFits(manifest: Manifest): number {
     `the job's manifest has ${size} bytes, but a message can have at most ${messageBytes.manifest}`,
     { size, limit: messageBytes.manifest, shards: manifest.data.shards.length },
   );
+}
+
+/** Returns the digest of everything that the operator chose. Two jobs with the same name and digest are the same job. */
+export function contentOf({ createdAt: _, ...chosen }: Manifest, admission: Admission): string {
+  return sha256(encodeCbor({ ...chosen, admission }));
 }
 
 /** Finds the stored job of this name. @throws SwarmError JOB_EXISTS if its settings or data differ */

@@ -66,6 +66,8 @@ async function api(
       log: silentLogger,
       signal: stopping.signal,
       createJob: createJob ?? (async () => {}),
+      cloneJob: async (job, options, onLine) =>
+        onLine({ event: 'created', job, name: JSON.stringify(options), invite: 'i' }),
       shutdown: () => shutdowns++,
     },
   );

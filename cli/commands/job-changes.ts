@@ -1,0 +1,100 @@
+import { type Command, Option } from 'commander';
+import { CHANGEABLE_KEYS } from '../../coordinator/job-changes.ts';
+import { MAX_PRIORITY } from '../../protocol/limits.ts';
+import { coordinatorApi, JOB_ARGUMENT } from '../connect.ts';
+import type { Context } from '../context.ts';
+import { printCreated, withProgress } from '../create-job.ts';
+import { keyValues } from '../key-values.ts';
+import { integer } from '../options.ts';
+import { printJson, printLines } from '../print.ts';
+import { changeLines } from '../views/status.ts';
+
+interface CommonOptions {
+  home?: string;
+  json?: boolean;
+}
+
+interface CloneOptions extends CommonOptions {
+  set?: string[];
+  name?: string;
+  priority?: number;
+  after?: string;
+}
+
+/** Registers the commands that change jobs or copy them. @param add adds a subcommand of `job` */
+export function registerJobChanges(add: (name: string, text: string) => Command, context: Context): void {
+  add('set', 'change settings of a job while it runs')
+    .argument('<job>', JOB_ARGUMENT[1])
+    .argument(
+      '<setting...>',
+      `setting to change, as KEY=VALUE; the keys are ${CHANGEABLE_KEYS.join(', ')}, as in a job file. A new priority applies at once, and all other settings apply from the next round on`,
+    )
+    .option(
+      '--reason <text>',
+      'reason for the change, which the history of the job shows (default: none)',
+      '',
+    )
+    .action((id: string, settings: string[], options: CommonOptions & { reason: string }) =>
+      change(context, id, settings, options),
+    );
+  add('clone', 'create a copy of a job, with the base and data that the coordinator already has')
+    .argument('<job>', JOB_ARGUMENT[1])
+    .option(
+      '--set <setting...>',
+      'KEY=VALUE with a key of the job file, such as lora.rank=32 (default: no change)',
+    )
+    .option('--name <name>', 'name of the copy (default: the name of the job and a number, such as poems-2)')
+    .addOption(priorityOption('that of the job'))
+    .addOption(afterOption())
+    .action((id: string, options: CloneOptions) => clone(context, id, options));
+}
+
+/** @param text what the default is; @default commander shows the value */
+export function priorityOption(text?: string): Option {
+  const end = text === undefined ? '' : ` (default: ${text})`;
+  return new Option(
+    '--priority <number>',
+    `place of the job: a node whose invite names no job joins the open job with the highest priority${end}`,
+  ).argParser(integer(-MAX_PRIORITY, MAX_PRIORITY));
+}
+
+export function afterOption(): Option {
+  return new Option(
+    '--after <job>',
+    'keep the job in the queue until this other job has ended, by itself or stopped (default: the job opens at once)',
+  );
+}
+
+async function change(
+  context: Context,
+  id: string,
+  settings: readonly string[],
+  { reason, json, ...options }: CommonOptions & { reason: string },
+): Promise<void> {
+  const changes = await keyValues(settings);
+  const api = await coordinatorApi(context, options);
+  const before = await api.job(id);
+  const after = await api.changeSettings(id, changes, reason);
+  if (json) printJson(context, { schemaVersion: 1, ...after });
+  else printLines(context, changeLines(before, after));
+}
+
+async function clone(
+  context: Context,
+  id: string,
+  { set = [], name, priority, after, ...options }: CloneOptions,
+): Promise<void> {
+  const changes = await keyValues(set);
+  const { cloneJob } = await import('../../index.ts');
+  const api = await coordinatorApi(context, options);
+  const what = {
+    name: name ?? null,
+    changes,
+    ...(priority !== undefined && { priority }),
+    ...(after && { after }),
+  };
+  const created = await withProgress(context, ({ onData: _, ...progress }) =>
+    cloneJob(api, id, { ...what, ...progress }),
+  );
+  await printCreated(context, created, options);
+}

@@ -1,0 +1,43 @@
+/** Copies of jobs, and changes while they run, on a real coordinator in this process. */
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { expect, test } from 'vitest';
+import { startCoordinator } from '../../coordinator/daemon.ts';
+import { cloneJob, connect, createJob } from '../../index.ts';
+import { temporaryFolder } from '../utils/folder.ts';
+import { makeTinyModel, TINY_TEXT } from '../utils/tiny-model.ts';
+
+test('a copy of a job needs no file of the operator, even with another rank and seed', async () => {
+  const folder = await temporaryFolder();
+  const train = join(folder, 'train.txt');
+  await writeFile(train, TINY_TEXT);
+  const coordinator = await startCoordinator({ home: join(folder, 'home'), mdns: false });
+  try {
+    const spec = {
+      name: 'tale',
+      base: await makeTinyModel(join(folder, 'model')),
+      data: { train, heldOut: 0.3 },
+      lora: { rank: 4 },
+      training: { sequenceLength: 32, batchSize: 4, microBatch: 4 },
+    };
+    const first = await createJob(coordinator, spec);
+    const same = await cloneJob(coordinator, 'tale');
+    const other = await cloneJob(coordinator, 'tale', {
+      name: 'wide',
+      changes: { 'lora.rank': 8, seed: 5 },
+      priority: 3,
+      after: same.job,
+    });
+    const api = await connect(coordinator);
+    const [job, copy, wide] = await Promise.all([first, same, other].map(({ job }) => api.job(job)));
+    expect(same.name).toBe('tale-2');
+    expect(copy!.manifest).toEqual({ ...job!.manifest, name: 'tale-2', createdAt: copy!.createdAt });
+    expect(wide).toMatchObject({ phase: 'queued', priority: 3, after: { name: 'tale-2' } });
+    expect(wide!.manifest.adapter.parameters).toBe(2 * job!.manifest.adapter.parameters);
+    expect(wide!.manifest.data).toEqual(job!.manifest.data);
+    // B is zero at the start, so the untrained adapter changes nothing, whatever its rank is.
+    expect(wide!.baseLoss).toBeCloseTo(job!.baseLoss!, 6);
+  } finally {
+    await coordinator.stop();
+  }
+});
