@@ -30,7 +30,7 @@ export const coordinatorError = defineErrors({
   },
   INVITE_WITHOUT_TOKEN: {
     kind: 'conflict',
-    next: 'create the job with "admission: invite" to decide who may join',
+    next: 'to decide who may join, create a new job with "admission: invite"',
   },
   JOB_AMBIGUOUS: { kind: 'conflict', next: 'give more characters of the digest' },
   JOB_EXISTS: { kind: 'conflict', next: 'choose another name' },
@@ -42,7 +42,7 @@ export const coordinatorError = defineErrors({
   JOB_OVER: 'conflict',
   JOB_QUEUED: {
     kind: 'conflict',
-    next: 'let it wait, open it now with "swarm job resume JOB", or end it with "swarm job stop JOB"',
+    next: 'wait until the job opens by itself, open it now with "swarm job resume JOB", or end it with "swarm job stop JOB"',
   },
   JOB_TOO_LARGE: { kind: 'failed', next: 'use less data or fewer files' },
   JOB_UNKNOWN: { kind: 'notFound', next: 'see all jobs with "swarm job list"' },

@@ -33,11 +33,11 @@ const FIXED: Readonly<Record<string, string>> = {
   data: 'the nodes have fetched the data, and losses on other held-out data cannot be compared',
   preset: 'the preset chose settings when the job was created',
   lora: 'the shape of the adapter is the same in all checkpoints',
-  training: 'the trainers of the nodes were started with it',
-  rounds: 'the nodes agreed to it when they joined, and witnesses repeat merges with it',
+  training: 'the trainers of the nodes were started with this setting',
+  rounds: 'the nodes agreed to this setting when they joined, and witnesses repeat merges with it',
   acceptance: 'all checkpoints of a job pass the same check',
-  admission: 'the invites of the job depend on it',
-  seed: 'the first adapter and the order of the data depend on it',
+  admission: 'the invites of the job depend on this setting',
+  seed: 'the first adapter and the order of the data depend on this setting',
 };
 
 /** Advice for settings that a clone cannot change either. */
@@ -82,7 +82,7 @@ function fieldOf(job: string, key: string): keyof JobChange {
   const [group] = key.split('.') as [string];
   throw coordinatorError(
     'SETTING_FIXED',
-    `${key} cannot change while the job runs: ${FIXED[group]}; these settings can: ${CHANGEABLE_KEYS.join(', ')}`,
+    `${key} cannot change while the job runs, because ${FIXED[group]}; these settings can change: ${CHANGEABLE_KEYS.join(', ')}`,
     { key, known: CHANGEABLE_KEYS },
     {
       next: NEXT[group] ?? `make another job with the new value: "swarm job clone ${job} --set ${key}=VALUE"`,

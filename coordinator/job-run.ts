@@ -70,7 +70,7 @@ export class JobRun {
 
   start(): void {
     const { job, deps } = this.context;
-    // Also if the job is over: delete weights and blobs that a killed process had released but not deleted.
+    // Delete weights and blobs that a killed process had released but not deleted. Do this even if the job is over.
     void this.record.retention.clean();
     if (isOver(this.driver.state)) return;
     this.members.removals.removeBanned();
@@ -117,7 +117,7 @@ export class JobRun {
     if (!found) {
       throw coordinatorError(
         'CHECKPOINT_UNKNOWN',
-        `job ${stored.name} has no checkpoint of ${to === 'best' ? 'a known loss' : `round ${to}`}`,
+        `job ${stored.name} has no checkpoint ${to === 'best' ? 'with a measured loss' : `of round ${to}`}`,
         { round: to, known: rounds.checkpointRounds(job) },
         { next: `see all its checkpoints with "swarm checkpoint list ${stored.name}"` },
       );

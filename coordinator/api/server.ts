@@ -146,7 +146,8 @@ function readRoutes(server: FastifyInstance, { views, blobs }: ApiDeps): void {
   server.get<{ Params: { digest: string } }>('/v1/blobs/:digest', async ({ params }, reply) => {
     const digest = checked(digestSchema, params.digest, 'digest');
     const size = await blobs.size(digest);
-    if (size === null) throw storageError('BLOB_MISSING', `there is no blob ${digest} here`, { digest });
+    if (size === null)
+      throw storageError('BLOB_MISSING', `the coordinator has no blob ${digest}`, { digest });
     const ranges = async function* (): AsyncGenerator<Uint8Array> {
       for (let at = 0; at < size; at += BLOB_RANGE_BYTES)
         yield await blobs.read(digest, at, BLOB_RANGE_BYTES);

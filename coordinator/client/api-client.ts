@@ -321,5 +321,8 @@ function apiError(status: number, text: string, where: { path: string; home: str
   }
   const code =
     status === 401 || status === 403 ? 'API_REFUSED' : status === 404 ? 'API_NOT_FOUND' : 'API_FAILED';
-  return coordinatorError(code, `the daemon answered ${status} to ${where.path}`, { status, ...where });
+  return coordinatorError(code, `the daemon answered the request ${where.path} with HTTP status ${status}`, {
+    status,
+    ...where,
+  });
 }

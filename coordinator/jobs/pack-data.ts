@@ -107,7 +107,7 @@ async function packRendered(
   for await (const row of checked.rows) {
     heldOutRows.push(row);
     if (heldOutRows.length <= HELD_OUT_ROWS) continue;
-    throw coordinatorError('HELD_OUT_TOO_LARGE', `the held-out data makes more than ${HELD_OUT_ROWS} rows`, {
+    throw coordinatorError('HELD_OUT_TOO_LARGE', `the held-out data fills more than ${HELD_OUT_ROWS} rows`, {
       limit: HELD_OUT_ROWS,
     });
   }

@@ -144,8 +144,8 @@ export class UpdateScoring {
         const belief = beliefOf([share, ...earlier[index]!]);
         return { ...before, figures: found, share, belief, isHarmful: isOut };
       }
-      // Limit the belief in the author of a late update, so that a node does not gain by always being late, where it
-      // gets no scores.
+      // Limit the belief in the author of a late update. Late updates get no scores, so without this limit, a node
+      // could keep a high belief by always being late.
       const belief = isOfParent[index] ? before.belief : Math.min(before.belief, NEWCOMER_SHARE);
       return { ...before, figures: found, belief, isHarmful: isOut };
     });

@@ -139,7 +139,8 @@ export class TrainerValidator implements Validator {
         trainer.trainPart({ ...training, signal: inner }),
       );
     } catch (error) {
-      // The process was killed because it did not stop in time, or no step had begun.
+      // After a pause, this error means that the process was killed because it did not stop in time, or that no step
+      // had begun.
       if (isPaused()) {
         const { adapter, optimizer } = training;
         return { adapter, optimizer, steps: 0, rows: 0, isComplete: false };
