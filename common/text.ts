@@ -10,7 +10,7 @@ const UNSAFE = /[\p{Cc}\u2028\u2029\u061c\u200b-\u200f\u202a-\u202e\u2060-\u2069
 /**
  * Sanitises an untrusted string for a terminal. Control and direction characters become "·", so that the string can
  * neither send escape sequences nor forge a line. Tabs and newlines become spaces. With `multiline`, which callers set
- * for generated text, they are kept.
+ * for generated text, tabs and newlines are kept.
  */
 export function safeText(
   text: string,

@@ -21,7 +21,7 @@ export interface NodeHttpDeps {
 /** Maximum size of a request body. No route of a node takes a body, so the limit is small. */
 const BODY_BYTES = 1024;
 
-/** Starts the node's HTTP server: read-only, on the loopback interface. @throws SwarmError LISTEN_FAILED */
+/** Starts the node's read-only HTTP server on the loopback interface. @throws SwarmError LISTEN_FAILED */
 export async function startNodeHttp(
   options: NodeHttpOptions,
   deps: NodeHttpDeps,

@@ -187,7 +187,7 @@ export class TrainingProcess implements NodeTrainer, ScoreTrainer {
       const process = this.#process;
       this.#process = null;
       this.#job = null;
-      // Mapped files occupy the disk until their process has ended.
+      // Stop the process first. The disk space of deleted files becomes free only when no process maps them any more.
       await process?.then((running) => running.stop()).catch(() => {});
     }
     await removeBases({ home: this.#options.home, keep: bases, onUndeleted: this.#onUndeleted });

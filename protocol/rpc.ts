@@ -141,7 +141,7 @@ export const rpcMethods = {
     maxResponseBytes: 4096,
     quota: { calls: 10, perMs: 10_000 },
   },
-  /** Returns the receipt of an update; null if the coordinator never saw it. */
+  /** Returns the receipt of an update, or null if the coordinator never saw the update. */
   receipt: {
     request: z.strictObject({ job, update: digestSchema }),
     response: z.strictObject({ receipt: envelope.nullable() }),

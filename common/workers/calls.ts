@@ -185,7 +185,7 @@ export interface ServeOptions {
   failed: MakeError;
   /** Makes the error of a call that ends with an AbortError. @default `failed` */
   aborted?: MakeError;
-  /** Serves every call as soon as it arrives, beside those that are running. @default false: one after the other */
+  /** Serves every call as soon as it arrives, while earlier calls still run. @default false: one after the other */
   concurrent?: boolean;
 }
 

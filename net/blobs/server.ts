@@ -43,7 +43,10 @@ export interface BlobServerDeps {
   clock: Clock;
   log: Logger;
   meter: NetworkMeter;
-  /** Permits for ranges that are being sent. Each such range takes half a MiB of memory, besides the kept buffers. */
+  /**
+   * Permits for ranges that are being sent. Each such range takes half a MiB of memory, in addition to the kept
+   * buffers.
+   */
   ranges: FairPermits;
   /**
    * Permits for the buffers of 1.25 MiB that streams keep between requests, from their second request on. A stream
