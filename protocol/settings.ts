@@ -22,7 +22,7 @@ export const settingsRecordSchema = z.strictObject({
   sequence: z.int().positive(),
   /** Digest of the previous change; null for the first one. */
   previous: digestSchema.nullable(),
-  /** The first round with these settings. If several changes name the same round, the last of these changes counts. */
+  /** The first round with these settings. If several changes name the same round, the newest of these changes applies. */
   fromRound: z.int().positive(),
   /** All settings after the change, including those that did not change. */
   values: runningSettingsSchema,

@@ -16,9 +16,9 @@ export interface Work {
   readonly end: number;
   /** Optimiser steps. */
   readonly steps: number;
-  /** Learning rate that the operator has set; null if it is that of the manifest. */
+  /** Learning rate that the operator has set, or null if the manifest's learning rate applies. */
   readonly learningRate: number | null;
-  /** Number of checkpoints that the operator has set; null if it is that of the manifest. */
+  /** Number of checkpoints that the operator has set, or null if the manifest's number applies. */
   readonly count: number | null;
 }
 
