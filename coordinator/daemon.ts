@@ -28,6 +28,7 @@ import { startApi } from './api/server.ts';
 import { Views } from './api/views.ts';
 import { Coordinator } from './coordinator.ts';
 import type { Failpoint } from './failpoints.ts';
+import { checkJob } from './jobs/check-job.ts';
 import { JobCreation } from './jobs/create-job.ts';
 import { JobPublisher } from './jobs/job-publisher.ts';
 import { TrainerValidator } from './merge/trainer-validator.ts';
@@ -241,6 +242,10 @@ export async function startCoordinator(
         signal: stopping.signal,
         createJob: (...options) => creation.create(...options),
         cloneJob: (...options) => creation.clone(...options),
+        checkJob: async (spec, onLine, signal) => {
+          const options = { cacheDir: join(home, 'cache'), signal, onProgress: onLine };
+          onLine({ event: 'checked', check: await checkJob(spec, options, { clock }) });
+        },
         shutdown: deps.onShutdown ?? (() => void stop()),
       },
     );

@@ -29,17 +29,23 @@ export function onlyLoopbackNames(server: FastifyInstance): void {
   });
 }
 
-/** Paths for probes and scrapers, which have no token. Their answers contain no peer, path or secret. */
-const PUBLIC = ['/healthz', '/readyz', '/metrics'];
+declare module 'fastify' {
+  interface FastifyContextConfig {
+    /**
+     * Whether the route needs no token, because its answers contain no peer, path or secret. @default false
+     */
+    isPublic?: boolean;
+  }
+}
 
 /**
- * Makes a server require a bearer token for all paths except `/healthz`, `/readyz` and `/metrics`. Other requests get
- * 401 and UNAUTHORISED. Without the token, any user of the machine could read what the daemon does.
+ * Makes a server require a bearer token for all routes that are not public. Other requests get 401 and UNAUTHORISED.
+ * Without the token, any user of the machine could read what the daemon does.
  */
 export function requireToken(server: FastifyInstance, token: string): void {
   const expected = Buffer.from(`Bearer ${token}`);
   server.addHook('onRequest', async (request, reply) => {
-    if (PUBLIC.includes(request.url)) return;
+    if (request.routeOptions.config?.isPublic) return;
     const given = Buffer.from(request.headers.authorization ?? '');
     if (given.length === expected.length && timingSafeEqual(given, expected)) return;
     const error = monitorError('UNAUTHORISED', 'the request has no valid bearer token');

@@ -14,7 +14,7 @@ export function addMonitorRoutes(
     ['/healthz', 'live'],
     ['/readyz', 'ready'],
   ] as const) {
-    server.get(path, async (_request, reply) => {
+    server.get(path, { config: { isPublic: true } }, async (_request, reply) => {
       const report = await deps.health.report(kind);
       return reply
         .code(report.ok ? 200 : 503)
@@ -22,7 +22,7 @@ export function addMonitorRoutes(
         .send(report);
     });
   }
-  server.get('/metrics', async (_request, reply) =>
+  server.get('/metrics', { config: { isPublic: true } }, async (_request, reply) =>
     reply.header('content-type', deps.registry.contentType).send(await deps.registry.metrics()),
   );
 }

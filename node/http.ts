@@ -3,6 +3,7 @@ import Fastify, { type FastifyInstance } from 'fastify';
 import type { Health } from '../monitor/health.ts';
 import { listenOnLoopback, onlyLoopbackNames, requireToken } from '../monitor/loopback-server.ts';
 import { addMonitorRoutes } from '../monitor/monitor-routes.ts';
+import { addPageRoutes } from '../monitor/page.ts';
 import type { NodeStatus } from './api-types.ts';
 
 export interface NodeHttpOptions {
@@ -30,6 +31,7 @@ export async function startNodeHttp(
   onlyLoopbackNames(server);
   requireToken(server, options.token);
   addMonitorRoutes(server, deps);
+  addPageRoutes(server);
   server.get('/v1/status', async (_request, reply) =>
     reply.header('cache-control', 'no-store').send(deps.status()),
   );

@@ -15,6 +15,10 @@ export interface EventLinesOptions {
    * the caller stops reading.
    */
   readonly follow: boolean;
+  /** Only events of these types. @default all types */
+  readonly types?: readonly string[] | undefined;
+  /** Largest number of events. @default no limit */
+  readonly limit?: number | undefined;
 }
 
 /**
@@ -22,21 +26,23 @@ export interface EventLinesOptions {
  * memory even if the client reads slowly.
  */
 export async function* eventLines(
-  { job, after, follow }: EventLinesOptions,
+  { job, after, follow, types, limit = Number.POSITIVE_INFINITY }: EventLinesOptions,
   { coordinator, store, signal }: { coordinator: Coordinator; store: Store; signal: AbortSignal },
 ): AsyncGenerator<string, void, undefined> {
   let last = after;
+  let left = limit;
   let wake = (): void => {};
   const unsubscribe = coordinator.onEvent((event) => event.job === job && wake());
   try {
-    while (!signal.aborted) {
+    while (!signal.aborted && left > 0) {
       // Listen before reading the store, so that no event between reading and waiting is missed.
       const news = new Promise<void>((resolve) => {
         wake = resolve;
       });
-      const page: JobEvent[] = store.events.after(job, last, PAGE);
+      const page: JobEvent[] = store.events.after(job, last, Math.min(PAGE, left), types);
       for (const event of page) {
         last = event.sequence;
+        left--;
         yield `${JSON.stringify(event)}\n`;
       }
       if (page.length === PAGE) continue;

@@ -9,6 +9,7 @@ import { type JobSpec, parseJobSpec } from '../../lora/finetune/settings/job-spe
 import type { Health } from '../../monitor/health.ts';
 import { listenOnLoopback, onlyLoopbackNames, requireToken } from '../../monitor/loopback-server.ts';
 import { addMonitorRoutes } from '../../monitor/monitor-routes.ts';
+import { addPageRoutes } from '../../monitor/page.ts';
 import { digestSchema, nameSchema } from '../../protocol/ids.ts';
 import { BLOB_RANGE_BYTES, DETAIL_CHARACTERS, MAX_PRIORITY } from '../../protocol/limits.ts';
 import { storageError } from '../../storage/errors.ts';
@@ -23,7 +24,7 @@ import { checked } from './checked.ts';
 import { eventLines } from './event-lines.ts';
 import { inviteRoutes } from './invite-routes.ts';
 import { peerRoutes } from './peer-routes.ts';
-import type { CreateJobLine } from './types.ts';
+import type { CheckJobLine, CreateJobLine } from './types.ts';
 import type { Views } from './views.ts';
 
 /** Maximum size of a request body. The largest body in practice, a job file with ten thousand paths, is smaller. */
@@ -57,6 +58,8 @@ export interface ApiDeps extends Pick<CoordinatorDeps, 'network' | 'store' | 'bl
     onLine: (line: CreateJobLine) => void,
     signal: AbortSignal,
   ): Promise<void>;
+  /** Runs the checks of `createJob`, and creates nothing. */
+  checkJob(spec: JobSpec, onLine: (line: CheckJobLine) => void, signal: AbortSignal): Promise<void>;
   /** Called when the operator stops the daemon through the API, after the answer has been sent. */
   shutdown(): void;
 }
@@ -80,8 +83,20 @@ const cloneSchema = z
     ...placeSchema.shape,
   })
   .default({ name: null, changes: {} });
+/** Largest number of events that `last` and `limit` may ask for. */
+const MOST_EVENTS = 100_000;
 const eventsSchema = z.object({
   after: z.coerce.number().int().nonnegative().default(0),
+  /** Only the newest events, this many. */
+  last: z.coerce.number().int().positive().max(MOST_EVENTS).optional(),
+  limit: z.coerce.number().int().positive().max(MOST_EVENTS).optional(),
+  /** Types of events, separated by commas. */
+  types: z
+    .string()
+    .min(1)
+    .max(1024)
+    .transform((text) => text.split(','))
+    .optional(),
   follow: z.enum(['0', '1', 'true', 'false']).default('0'),
 });
 
@@ -123,6 +138,7 @@ export async function startApi(
       ),
   );
   addMonitorRoutes(server, deps);
+  addPageRoutes(server);
   readRoutes(server, deps);
   peerRoutes(server, deps);
   jobRoutes(server, deps);
@@ -161,19 +177,29 @@ function jobRoutes(server: FastifyInstance, deps: ApiDeps): void {
   const { coordinator, views, store } = deps;
   type ById = { Params: { id: string } };
   server.get('/v1/jobs', async () => ({ jobs: views.jobs() }));
-  server.post('/v1/jobs', async (request, reply) => {
-    const spec = parseJobSpec(request.body);
-    const place = checked(placeSchema, request.query, 'query');
-    const create = (onLine: (line: CreateJobLine) => void, signal: AbortSignal): Promise<void> =>
-      deps.createJob(spec, place, onLine, signal);
-    return streamCreation(spec.name, create, reply, deps);
+  server.post('/v1/jobs', async ({ body, query }, reply) => {
+    const spec = parseJobSpec(body);
+    const place = checked(placeSchema, query, 'query');
+    return streamJob(
+      spec.name,
+      (write, signal) => deps.createJob(spec, place, write, signal),
+      reply,
+      deps,
+    );
+  });
+  server.post('/v1/jobs/check', async ({ body }, reply) => {
+    const spec = parseJobSpec(body);
+    return streamJob(spec.name, (write, signal) => deps.checkJob(spec, write, signal), reply, deps);
   });
   server.post<ById>('/v1/jobs/:id/clone', async ({ params, body }, reply) => {
     const { job, stored } = coordinator.find(params.id).context;
     const options = checked(cloneSchema, body ?? undefined, 'body');
-    const create = (onLine: (line: CreateJobLine) => void, signal: AbortSignal): Promise<void> =>
-      deps.cloneJob(job, options, onLine, signal);
-    return streamCreation(stored.name, create, reply, deps);
+    return streamJob(
+      stored.name,
+      (write, signal) => deps.cloneJob(job, options, write, signal),
+      reply,
+      deps,
+    );
   });
   server.get<ById>('/v1/jobs/:id', async ({ params }) => views.detail(coordinator.find(params.id)));
   for (const type of ['pause', 'resume', 'stop'] as const) {
@@ -197,8 +223,9 @@ function jobRoutes(server: FastifyInstance, deps: ApiDeps): void {
   });
   server.get<ById>('/v1/jobs/:id/events', async ({ params, query }, reply) => {
     const { job } = coordinator.find(params.id).context;
-    const { after, follow } = checked(eventsSchema, query, 'after');
-    const options = { job, after, follow: follow === '1' || follow === 'true' };
+    const { after, last, follow, ...filter } = checked(eventsSchema, query, 'after');
+    const start = last === undefined ? after : Math.max(after, store.events.newest(job) - last);
+    const options = { job, after: start, follow: follow === '1' || follow === 'true', ...filter };
     return stream(reply, eventLines(options, { coordinator, store, signal: whileConnected(reply, deps) }));
   });
   server.get<ById>('/v1/jobs/:id/checkpoints', async ({ params }) => ({
@@ -215,18 +242,18 @@ function jobRoutes(server: FastifyInstance, deps: ApiDeps): void {
 }
 
 /**
- * Streams lines of JSON: first the progress, then the job or the error. The HTTP status is 200 for every valid request,
- * even if the creation fails later.
+ * Streams lines of JSON: first the progress, then the job, the figures of the check, or the error. The HTTP status is
+ * 200 for every valid request, even if the creation fails later.
  */
-function streamCreation(
+function streamJob(
   name: string,
-  create: (onLine: (line: CreateJobLine) => void, signal: AbortSignal) => Promise<void>,
+  work: (write: (line: CreateJobLine | CheckJobLine) => void, signal: AbortSignal) => Promise<void>,
   reply: FastifyReply,
   deps: ApiDeps,
 ): FastifyReply {
   const lines = new Readable({ read() {} });
-  const write = (line: CreateJobLine): void => void lines.push(`${JSON.stringify(line)}\n`);
-  create(write, whileConnected(reply, deps))
+  const write = (line: CreateJobLine | CheckJobLine): void => void lines.push(`${JSON.stringify(line)}\n`);
+  work(write, whileConnected(reply, deps))
     .catch((error: unknown) => {
       const { status, body } = describeError(error);
       if (status === 500) deps.log.error({ name, error }, 'job-not-created');

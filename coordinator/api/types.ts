@@ -1,9 +1,12 @@
+import type { HealthMark } from '../../monitor/health-rules.ts';
 import type { JobEvent, Standing, StrikeKind } from '../../monitor/job-events.ts';
 import type { Manifest } from '../../protocol/manifest.ts';
 import type { Checkpoint, Heartbeat } from '../../protocol/messages.ts';
 import type { ReceiptCode } from '../../protocol/receipts.ts';
 import type { Role } from '../../protocol/rpc.ts';
 import type { RunningSettings } from '../../protocol/settings.ts';
+import type { JobCheck } from '../jobs/check-job.ts';
+import type { CreateJobLine } from '../jobs/create-job.ts';
 import type { InviteState } from '../peers/invites.ts';
 import type { JobState } from '../round/state.ts';
 
@@ -53,6 +56,8 @@ export interface JobSummary {
   newestChange: SettingsChange | null;
   /** Whether the job paused itself (see `reason`) and continues only when its operator resumes it. */
   needsOperator: boolean;
+  /** The rule of monitor/health-rules.ts that applies to the job. */
+  health: HealthMark;
   /** The shared invite, for `swarm node` on another machine; null if it is revoked. */
   invite: string | null;
 }
@@ -145,6 +150,10 @@ export interface PeerView {
   engine: string;
   rttMs: number | null;
   lastSeenSeconds: number;
+  /** Seconds since state, round, step or download last changed. */
+  stillSeconds: number;
+  /** The rule of monitor/health-rules.ts that applies to the node. */
+  health: HealthMark;
   /** Number of the node's updates that neither the coordinator nor a merge refused. */
   accepted: number;
   /** Number of the node's updates that the coordinator or a merge refused. */
@@ -268,6 +277,11 @@ export interface CheckpointView {
   kept: boolean;
   checkpoint: Checkpoint;
 }
+
+/** A line of the answer to a check of a job: progress, then the result or an error. */
+export type CheckJobLine =
+  | Extract<CreateJobLine, { event: 'progress' | 'error' }>
+  | { event: 'checked'; check: JobCheck };
 
 export type { CreateJobLine } from '../jobs/create-job.ts';
 export type { JobEvent };

@@ -1,5 +1,6 @@
+import { jobHealth, peerHealth } from '../../monitor/health-rules.ts';
 import type { StrikeKind } from '../../monitor/job-events.ts';
-import { receiptMeanings } from '../../protocol/receipts.ts';
+import { counts, receiptMeanings } from '../../protocol/receipts.ts';
 import { verifyMessage } from '../../protocol/signing.ts';
 import { totalRounds } from '../../protocol/total-rounds.ts';
 import type { CoordinatorDeps } from '../context.ts';
@@ -93,6 +94,7 @@ export class Views {
     const { digest, checkpoint, ordinal } = record.checkpoint;
     const { metrics, round } = checkpoint;
     const awaited = awaitedBy(run, this.#coordinator.jobs());
+    const history = this.#history(context.job);
     const position = { round: state.round, checkpoint: { round, ordinal } };
     return {
       job: context.job,
@@ -105,13 +107,19 @@ export class Views {
       baseLoss: stored.baseLoss,
       heldOutLoss: metrics.heldOutLoss,
       checkpoint: { round, digest },
-      ...this.#history(context.job),
+      ...history,
       tokensPerSecond: metrics.seconds > 0 ? metrics.tokens / metrics.seconds : 0,
       reason: awaited === null ? state.reason : queuedReason(awaited),
       priority: context.place.priority,
       newestChange: this.#changes(run).at(-1) ?? null,
       after: awaited && { job: awaited.context.job, name: awaited.context.stored.name },
       needsOperator: needsOperator(state),
+      health: jobHealth({
+        ...state,
+        needsOperator: needsOperator(state),
+        heldOutLoss: metrics.heldOutLoss,
+        bestLoss: history.best?.heldOutLoss ?? null,
+      }),
       invite:
         members.invites.sharedRevokedAt === null
           ? inviteTo({ job: context.job, token: members.invites.sharedToken }, this.#deps.network)
@@ -171,6 +179,12 @@ export class Views {
         const heartbeat = present?.heartbeat ?? null;
         const { accepted, refused, last } = receipts.tally(entry.peer);
         const seenAt = members.liveness.seenAt(entry.peer) ?? entry.joinedAt;
+        const state = present ? (heartbeat?.state ?? 'joining') : entry.saidGoodbye ? 'left' : 'lost';
+        const standing = ledger.standings.ofMember(entry);
+        const rttMs = connection?.rttMs ?? null;
+        const lastSeenSeconds = Math.max(0, (clock.now() - seenAt) / 1000);
+        const stillSeconds = present ? (clock.monotonic() - present.progressAt) / 1000 : lastSeenSeconds;
+        const refusal = last && !counts(last.code) ? receiptMeanings[last.code] : null;
         return {
           peer: entry.peer,
           name: entry.name,
@@ -180,20 +194,22 @@ export class Views {
           jobName: context.stored.name,
           address: connection?.address ?? null,
           connected: connection !== undefined,
-          state: present ? (heartbeat?.state ?? 'joining') : entry.saidGoodbye ? 'left' : 'lost',
+          state,
           round: heartbeat?.round ?? 0,
           step: heartbeat?.step ?? 0,
           steps: heartbeat?.steps ?? 0,
           tokensPerSecond: heartbeat?.tokensPerSecond ?? entry.speed,
           // A node with engine `auto` knows its engine only after it has joined.
           engine: heartbeat?.engine ?? entry.engine,
-          rttMs: connection?.rttMs ?? null,
-          lastSeenSeconds: Math.max(0, (clock.now() - seenAt) / 1000),
+          rttMs,
+          lastSeenSeconds,
+          stillSeconds,
+          health: peerHealth({ state, standing, stillSeconds, lastSeenSeconds, rttMs, refusal }),
           accepted,
           refused,
           score: this.#scores(context.job, entry.peer, 1)[0] ?? null,
           last: last && { round: last.round, code: last.code, detail: last.detail },
-          standing: ledger.standings.ofMember(entry),
+          standing,
           bytesSent: heartbeat?.bytesSent ?? 0,
           bytesReceived: heartbeat?.bytesReceived ?? 0,
         };

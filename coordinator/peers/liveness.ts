@@ -16,11 +16,19 @@ export const HEARTBEAT_QUOTA: Quota = { calls: 30, perMs: 10_000 };
  */
 const READY: readonly Heartbeat['state'][] = ['training', 'publishing', 'awaiting'];
 
+/**
+ * Bytes that a node must receive between two heartbeats (2 s) to count as downloading. Gossip and requests alone stay
+ * below this.
+ */
+const DOWNLOAD_BYTES = 64 * 1024;
+
 export interface LivePeer {
   /** Newest heartbeat; null if none has arrived since the node joined or the coordinator restarted. */
   readonly heartbeat: Heartbeat | null;
   /** Time of the peer's last sign of life, on the monotonic clock. */
   readonly seenAt: number;
+  /** When the state, round, step or download in its heartbeats last changed, on the monotonic clock. */
+  readonly progressAt: number;
   /** Whether the peer has been ready to train since it joined. It stays ready while it is syncing between rounds. */
   readonly ready: boolean;
 }
@@ -76,7 +84,8 @@ export class Liveness {
 
   /** Marks a peer as present, because it was training when the coordinator stopped. */
   expect(peer: string): void {
-    this.#peers.set(peer, { heartbeat: null, seenAt: this.#context.deps.clock.monotonic(), ready: true });
+    const now = this.#context.deps.clock.monotonic();
+    this.#peers.set(peer, { heartbeat: null, seenAt: now, progressAt: now, ready: true });
   }
 
   /** Marks a peer that joined as present, but not as ready. */
@@ -84,7 +93,12 @@ export class Liveness {
     const known = this.#peers.get(peer);
     const seenAt = this.#context.deps.clock.monotonic();
     this.#left.delete(peer);
-    this.#peers.set(peer, { heartbeat: known?.heartbeat ?? null, seenAt, ready: known?.ready ?? false });
+    this.#peers.set(peer, {
+      heartbeat: known?.heartbeat ?? null,
+      seenAt,
+      progressAt: known?.progressAt ?? seenAt,
+      ready: known?.ready ?? false,
+    });
     if (!known) this.#events.onPresent(peer);
   }
 
@@ -168,10 +182,24 @@ export class Liveness {
       return true;
     }
     const ready = READY.includes(heartbeat.state) || (known?.ready ?? false);
-    this.#peers.set(author, { heartbeat, seenAt: deps.clock.monotonic(), ready });
+    const seenAt = deps.clock.monotonic();
+    const progressAt = known && !hasProgress(known.heartbeat, heartbeat) ? known.progressAt : seenAt;
+    this.#peers.set(author, { heartbeat, seenAt, progressAt, ready });
     if (!known) this.#events.onPresent(author);
     if (ready && !known?.ready) this.#events.onReady(author);
     if (heartbeat.state === 'awaiting') this.#events.onIdle(author, heartbeat.round);
     return true;
   }
+}
+
+/** Returns whether a node did something between two of its heartbeats. While it fetches files, received bytes count. */
+function hasProgress(before: Heartbeat | null, after: Heartbeat): boolean {
+  if (before === null) return true;
+  const fetches = after.state === 'joining' || after.state === 'syncing';
+  return (
+    before.state !== after.state ||
+    before.round !== after.round ||
+    before.step !== after.step ||
+    (fetches && after.bytesReceived - before.bytesReceived >= DOWNLOAD_BYTES)
+  );
 }

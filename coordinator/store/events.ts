@@ -10,8 +10,7 @@ export class EventTable {
   }
 
   append(job: string, at: number, body: JobEventBody): JobEvent {
-    const row = this.#db.one('SELECT max(sequence) AS last FROM events WHERE job = ?', job);
-    const sequence = ((row?.last as number | null) ?? 0) + 1;
+    const sequence = this.newest(job) + 1;
     this.#db.run(
       'INSERT INTO events (job, sequence, at, body) VALUES (?, ?, ?, ?)',
       job,
@@ -22,16 +21,24 @@ export class EventTable {
     return { sequence, at, job, ...body };
   }
 
-  /** Returns at most `limit` events after `sequence`. */
-  after(job: string, sequence: number, limit: number): JobEvent[] {
+  /** Returns at most `limit` events after `sequence`. @param types only events of these types. @default all types */
+  after(job: string, sequence: number, limit: number, types?: readonly string[]): JobEvent[] {
+    const ofTypes = types ? `AND json_extract(body, '$.type') IN (${types.map(() => '?').join(', ')})` : '';
     return this.#db
       .all(
-        'SELECT * FROM events WHERE job = ? AND sequence > ? ORDER BY sequence LIMIT ?',
+        `SELECT * FROM events WHERE job = ? AND sequence > ? ${ofTypes} ORDER BY sequence LIMIT ?`,
         job,
         sequence,
+        ...(types ?? []),
         limit,
       )
       .map(readEvent);
+  }
+
+  /** Returns the number of the job's newest event; 0 if there is none. */
+  newest(job: string): number {
+    const row = this.#db.one('SELECT max(sequence) AS last FROM events WHERE job = ?', job);
+    return (row?.last as number | null) ?? 0;
   }
 }
 

@@ -68,6 +68,7 @@ async function api(
       createJob: createJob ?? (async () => {}),
       cloneJob: async (job, options, onLine) =>
         onLine({ event: 'created', job, name: JSON.stringify(options), invite: 'i' }),
+      checkJob: async () => {},
       shutdown: () => shutdowns++,
     },
   );

@@ -1,0 +1,124 @@
+/** The rules by which the page and the CLI call a peer or a job healthy. Each rule is a level and a reason in words. */
+import { countOf, formatDuration } from '../common/text.ts';
+import type { Standing } from './job-events.ts';
+
+/**
+ * `green`: it works. `yellow`: it works less well than it could. `red`: it needs its operator. `grey`: it takes no part
+ * now, as planned.
+ */
+export type HealthLevel = 'green' | 'yellow' | 'red' | 'grey';
+
+/** The level of a peer or job, and the rule that decided it. */
+export interface HealthMark {
+  readonly level: HealthLevel;
+  readonly reason: string;
+}
+
+/** Seconds without progress after which a peer that should be working is yellow. Loading a model can take as long. */
+export const SLOW_SECONDS = 60;
+/** Seconds without progress after which a peer that should be working is red. */
+export const STUCK_SECONDS = 300;
+/** Round-trip time in ms from which a peer is yellow: ten times that of a good connection between two continents. */
+export const SLOW_RTT_MS = 2_000;
+/** Number of rounds in a row with too few updates from which a job is red. */
+export const SHORT_ROUNDS = 3;
+/** Share by which the newest held-out loss may exceed the best one before a job is yellow. */
+export const WORSE_SHARE = 0.01;
+
+/** What the rules need to know about a peer. */
+export interface PeerFacts {
+  /** State in the newest heartbeat, or `left` or `lost`. */
+  readonly state: string;
+  readonly standing: Standing;
+  /** Seconds since state, round, step or download last changed. */
+  readonly stillSeconds: number;
+  readonly lastSeenSeconds: number;
+  readonly rttMs: number | null;
+  /** Whether the coordinator or a merge refused the newest update, and why. */
+  readonly refusal: string | null;
+}
+
+/** What the rules need to know about a job. */
+export interface JobFacts {
+  readonly phase: string;
+  readonly reason: string;
+  readonly needsOperator: boolean;
+  /** Number of rounds in a row that ended with too few updates. */
+  readonly shortRounds: number;
+  /** Number of rounds in a row that the gate refused. */
+  readonly refusals: number;
+  readonly heldOutLoss: number | null;
+  readonly bestLoss: number | null;
+}
+
+/** States in which a peer waits for others. In all other states it should make progress. */
+const WAITS = ['awaiting', 'leaving'];
+
+/** Returns the health of a peer: the first rule that applies. */
+export function peerHealth(peer: PeerFacts): HealthMark {
+  const { state, standing, stillSeconds, rttMs, refusal } = peer;
+  if (standing === 'banned') return { level: 'grey', reason: 'banned' };
+  if (state === 'left') return { level: 'grey', reason: 'left the job by itself' };
+  if (state === 'lost')
+    return { level: 'red', reason: `no heartbeat for ${formatDuration(peer.lastSeenSeconds)}` };
+  if (standing === 'suspended') return { level: 'red', reason: 'suspended: it gets no work' };
+  if (!WAITS.includes(state) && stillSeconds >= SLOW_SECONDS) {
+    const level = stillSeconds >= STUCK_SECONDS ? 'red' : 'yellow';
+    return { level, reason: `${state} without progress for ${formatDuration(stillSeconds)}` };
+  }
+  if (standing === 'probation') return { level: 'yellow', reason: 'on probation: it gets little work' };
+  if (refusal !== null) return { level: 'yellow', reason: `its newest update was refused: ${refusal}` };
+  if (rttMs !== null && rttMs >= SLOW_RTT_MS)
+    return { level: 'yellow', reason: `slow connection: ${Math.round(rttMs)} ms` };
+  return { level: 'green', reason: state === 'awaiting' ? 'ready for the next round' : state };
+}
+
+/** Returns the health of a job: the first rule that applies. */
+export function jobHealth(job: JobFacts): HealthMark {
+  const { phase, shortRounds, refusals, heldOutLoss, bestLoss } = job;
+  if (phase === 'finished') return { level: 'grey', reason: 'finished' };
+  if (job.needsOperator) return { level: 'red', reason: `paused itself: ${job.reason}` };
+  if (phase === 'paused') return { level: 'grey', reason: 'paused by the operator' };
+  if (shortRounds > 0) {
+    const level = shortRounds >= SHORT_ROUNDS ? 'red' : 'yellow';
+    return { level, reason: `${countOf(shortRounds, 'round')} in a row ended with too few updates` };
+  }
+  if (refusals > 0) {
+    return { level: 'yellow', reason: `the held-out check refused ${countOf(refusals, 'round')} in a row` };
+  }
+  if (phase === 'waiting') return { level: 'yellow', reason: job.reason || 'waiting for nodes' };
+  if (heldOutLoss !== null && bestLoss !== null && heldOutLoss > bestLoss * (1 + WORSE_SHARE)) {
+    const percent = (100 * (heldOutLoss / bestLoss - 1)).toFixed(1);
+    return { level: 'yellow', reason: `the held-out loss is ${percent} % above that of the best checkpoint` };
+  }
+  return { level: 'green', reason: phase };
+}
+
+/** All rules in words, in the order in which they are tried, for help texts. */
+export const HEALTH_RULES: Readonly<Record<'peer' | 'job', readonly HealthMark[]>> = {
+  peer: [
+    { level: 'grey', reason: 'banned, or left the job by itself' },
+    { level: 'red', reason: 'lost: no heartbeat for 10 s' },
+    { level: 'red', reason: 'suspended because of strikes' },
+    { level: 'red', reason: `should work, but made no progress for ${STUCK_SECONDS / 60} minutes` },
+    { level: 'yellow', reason: `should work, but made no progress for ${SLOW_SECONDS} s` },
+    { level: 'yellow', reason: 'on probation because of strikes' },
+    { level: 'yellow', reason: 'the newest update was refused' },
+    { level: 'yellow', reason: `round-trip time of ${SLOW_RTT_MS / 1000} s or more` },
+    { level: 'green', reason: 'everything else' },
+  ],
+  job: [
+    { level: 'grey', reason: 'finished' },
+    { level: 'red', reason: 'paused itself, and waits for its operator' },
+    { level: 'grey', reason: 'paused by the operator' },
+    { level: 'red', reason: `${SHORT_ROUNDS} or more rounds in a row ended with too few updates` },
+    { level: 'yellow', reason: 'the newest round ended with too few updates' },
+    { level: 'yellow', reason: 'the held-out check refused the newest round' },
+    { level: 'yellow', reason: 'waiting for nodes' },
+    {
+      level: 'yellow',
+      reason: `held-out loss more than ${100 * WORSE_SHARE} % above that of the best checkpoint`,
+    },
+    { level: 'green', reason: 'everything else' },
+  ],
+};

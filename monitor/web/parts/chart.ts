@@ -1,0 +1,151 @@
+import { html } from 'htm/preact';
+import { useEffect, useRef, useState } from 'preact/hooks';
+import uPlot from 'uplot';
+
+/** Height of a chart in CSS pixels. */
+const HEIGHT = 260;
+
+/** A line of a chart. */
+export interface Line {
+  readonly label: string;
+  /** CSS variable with its colour, for example `--blue`. */
+  readonly colour: string;
+  /** Values at the chart's x; null where there is none. */
+  readonly values: readonly (number | null)[];
+  /** @default false */
+  readonly dashed?: boolean;
+}
+
+interface ChartProps {
+  readonly title: string;
+  /** Label of x, for example `round`. */
+  readonly xLabel: string;
+  readonly x: readonly number[];
+  readonly lines: readonly Line[];
+  /** Formats a value for axes and legend. */
+  readonly format: (value: number) => string;
+}
+
+/** A line chart. Its values are also in a table, for readers who cannot see the chart. */
+export function Chart({ title, xLabel, x, lines, format }: ChartProps) {
+  const box = useRef<HTMLDivElement>(null);
+  const plot = useRef<uPlot | null>(null);
+  const theme = useTheme();
+  const labels = lines.map(({ label }) => label).join();
+  // biome-ignore lint/correctness/useExhaustiveDependencies: the plot is made anew only if its lines or colours change
+  useEffect(() => {
+    const element = box.current!;
+    plot.current = new uPlot(optionsOf({ xLabel, lines, format }, element), dataOf(x, lines), element);
+    const resized = new ResizeObserver(() =>
+      plot.current?.setSize({ width: element.clientWidth, height: HEIGHT }),
+    );
+    resized.observe(element);
+    return () => {
+      resized.disconnect();
+      plot.current?.destroy();
+    };
+  }, [labels, theme, xLabel]);
+  useEffect(() => plot.current?.setData(dataOf(x, lines)), [x, lines]);
+  return html`<figure>
+    <figcaption>${title}</figcaption>
+    <div ref=${box} class="chart" role="img" aria-label=${summaryOf({ title, xLabel, x, lines, format })}></div>
+    <details>
+      <summary>Values as a table</summary>
+      <${ValueTable} title=${title} xLabel=${xLabel} x=${x} lines=${lines} format=${format} />
+    </details>
+  </figure>`;
+}
+
+/** Number of newest values in the table of a chart. */
+const TABLE_ROWS = 100;
+
+function ValueTable({ title, xLabel, x, lines, format }: ChartProps) {
+  const start = Math.max(0, x.length - TABLE_ROWS);
+  return html`<div class="scroll" role="region" aria-label=${title} tabindex="0">
+    <table>
+      <caption>
+        ${title}${start > 0 && `, the newest ${TABLE_ROWS} values`}
+      </caption>
+      <thead>
+        <tr>
+          <th scope="col" class="number">${xLabel}</th>
+          ${lines.map(({ label }) => html`<th scope="col" class="number">${label}</th>`)}
+        </tr>
+      </thead>
+      <tbody>
+        ${x
+          .slice(start)
+          .map((at, i) => ({ at, i: i + start }))
+          .reverse()
+          .map(
+            ({ at, i }) => html`<tr>
+              <td class="number">${at}</td>
+              ${lines.map(({ values }) => html`<td class="number">${values[i] == null ? '–' : format(values[i])}</td>`)}
+            </tr>`,
+          )}
+      </tbody>
+    </table>
+  </div>`;
+}
+
+function summaryOf({ title, xLabel, x, lines, format }: ChartProps): string {
+  const parts = lines.flatMap(({ label, values }) => {
+    const known = values.flatMap((value, i) => (value === null ? [] : [{ value, at: x[i]! }]));
+    const [first, last] = [known[0], known.at(-1)];
+    if (!first || !last) return [];
+    return [
+      `${label} from ${format(first.value)} at ${xLabel} ${first.at} to ${format(last.value)} at ${xLabel} ${last.at}`,
+    ];
+  });
+  return `${title}: ${parts.length === 0 ? 'no values yet' : parts.join('; ')}`;
+}
+
+function dataOf(x: readonly number[], lines: readonly Line[]): uPlot.AlignedData {
+  return [[...x], ...lines.map(({ values }) => [...values])];
+}
+
+function optionsOf(
+  { xLabel, lines, format }: Pick<ChartProps, 'xLabel' | 'lines' | 'format'>,
+  element: HTMLElement,
+): uPlot.Options {
+  const style = getComputedStyle(element);
+  const colour = (name: string): string => style.getPropertyValue(name).trim();
+  const axis = {
+    stroke: colour('--quiet'),
+    grid: { stroke: colour('--line'), width: 1 },
+    ticks: { stroke: colour('--line'), width: 1 },
+  };
+  return {
+    width: element.clientWidth,
+    height: HEIGHT,
+    scales: { x: { time: false } },
+    cursor: { drag: { x: true, y: false } },
+    axes: [
+      { ...axis, label: xLabel },
+      { ...axis, size: 70, values: (_plot, values) => values.map((value) => format(value)) },
+    ],
+    series: [
+      { label: xLabel },
+      ...lines.map((line) => ({
+        label: line.label,
+        stroke: colour(line.colour),
+        width: 2,
+        spanGaps: true,
+        ...(line.dashed && { dash: [6, 4] }),
+        value: (_plot: uPlot, value: number | null) => (value === null ? '–' : format(value)),
+      })),
+    ],
+  };
+}
+
+/** Returns the colour scheme, and renders again when the user changes it. */
+function useTheme(): 'dark' | 'light' {
+  const query = matchMedia('(prefers-color-scheme: dark)');
+  const [dark, setDark] = useState(query.matches);
+  useEffect(() => {
+    const changed = (event: MediaQueryListEvent): void => setDark(event.matches);
+    query.addEventListener('change', changed);
+    return () => query.removeEventListener('change', changed);
+  }, [query]);
+  return dark ? 'dark' : 'light';
+}

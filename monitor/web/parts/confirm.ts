@@ -1,0 +1,72 @@
+import { html } from 'htm/preact';
+import { useEffect, useRef, useState } from 'preact/hooks';
+import type { ApiError } from '../api.ts';
+import { Failure } from './notice.ts';
+
+interface ConfirmProps {
+  /** Label of the button that opens the dialog, and of the one that confirms. */
+  readonly label: string;
+  /** What will happen, in one or two sentences. */
+  readonly effect: string;
+  /** Label of a text that the user may give. @default the dialog asks for no text */
+  readonly asks?: string;
+  /** @default false */
+  readonly danger?: boolean;
+  /** @throws ApiError, which the dialog shows */
+  act(text: string): Promise<unknown>;
+  /** Called after the action has succeeded. */
+  onDone(): void;
+}
+
+/** A button whose action happens only after the user has confirmed it in a dialog. */
+export function Confirm({ label, effect, asks, danger = false, act, onDone }: ConfirmProps) {
+  const dialog = useRef<HTMLDialogElement>(null);
+  const [open, setOpen] = useState(false);
+  const [text, setText] = useState('');
+  const [busy, setBusy] = useState(false);
+  const [error, setError] = useState<ApiError | null>(null);
+  useEffect(() => {
+    if (open) dialog.current?.showModal();
+    else dialog.current?.close();
+  }, [open]);
+  const run = async (event: SubmitEvent): Promise<void> => {
+    event.preventDefault();
+    setBusy(true);
+    setError(null);
+    try {
+      await act(text);
+      setOpen(false);
+      setText('');
+      onDone();
+    } catch (failure) {
+      setError(failure as ApiError);
+    } finally {
+      setBusy(false);
+    }
+  };
+  return html`<button type="button" class=${danger ? 'danger' : ''} onClick=${() => setOpen(true)}>${label}</button>
+    <dialog ref=${dialog} onClose=${() => setOpen(false)} aria-label=${label}>
+      ${
+        open &&
+        html`<form onSubmit=${run}>
+          <h2>${label}?</h2>
+          <p>${effect}</p>
+          ${
+            asks &&
+            html`<label
+              >${asks}
+              <input
+                value=${text}
+                maxlength="200"
+                onInput=${(event: InputEvent) => setText((event.target as HTMLInputElement).value)}
+            /></label>`
+          }
+          <${Failure} error=${error} />
+          <div class="buttons">
+            <button type="button" onClick=${() => setOpen(false)}>Cancel</button>
+            <button type="submit" class=${danger ? 'danger' : 'main'} disabled=${busy}>${label}</button>
+          </div>
+        </form>`
+      }
+    </dialog>`;
+}

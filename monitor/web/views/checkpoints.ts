@@ -1,0 +1,93 @@
+import { html } from 'htm/preact';
+import { formatCount, formatLoss } from '../../../common/text.ts';
+import type { CheckpointView, JobDetail } from '../../../coordinator/api/types.ts';
+import { jobPath, post } from '../api.ts';
+import { formatDate } from '../format.ts';
+import { usePolled } from '../live.ts';
+import { Confirm } from '../parts/confirm.ts';
+import { Failure, Loading } from '../parts/notice.ts';
+import { type Column, Table } from '../parts/table.ts';
+
+/** Time between two requests for all checkpoints, in milliseconds. The answer is large in a long job. */
+const POLL_MS = 10_000;
+
+/** The checkpoints of a job, with the best one, lineage and roll-back. */
+export function CheckpointsPart({ job, onChange }: { job: JobDetail; onChange(): void }) {
+  const { data, error, refresh } = usePolled<{ checkpoints: CheckpointView[] }>(
+    `${jobPath(job.job)}/checkpoints`,
+    POLL_MS,
+  );
+  if (data === null)
+    return error ? html`<${Failure} error=${error} />` : html`<${Loading} what="the checkpoints" />`;
+  const done = (): void => {
+    refresh();
+    onChange();
+  };
+  return html`<section>
+    <h2>Checkpoints</h2>
+    <${Failure} error=${error} />
+    <p>Export one with <code>swarm checkpoint export ${job.name} FOLDER</code>.</p>
+    <${Table}
+      caption="Checkpoints"
+      columns=${columnsOf(job, done)}
+      rows=${data.checkpoints}
+      id=${({ digest }: CheckpointView) => digest}
+      empty="There is no checkpoint yet."
+    />
+  </section>`;
+}
+
+function columnsOf(job: JobDetail, onDone: () => void): readonly Column<CheckpointView>[] {
+  return [
+    {
+      title: 'Round',
+      cell: ({ round }) => html`${round}${round === job.best?.round && html` <strong>best</strong>`}`,
+      by: ({ round }) => round,
+      numeric: true,
+    },
+    {
+      title: 'Held-out loss',
+      cell: ({ checkpoint }) => formatLoss(checkpoint.metrics.heldOutLoss),
+      by: ({ checkpoint }) => checkpoint.metrics.heldOutLoss ?? Number.POSITIVE_INFINITY,
+      numeric: true,
+    },
+    {
+      title: 'Nodes',
+      cell: ({ checkpoint }) => checkpoint.contributors.length,
+      by: ({ checkpoint }) => checkpoint.contributors.length,
+      numeric: true,
+    },
+    {
+      title: 'Tokens',
+      cell: ({ checkpoint }) => formatCount(checkpoint.metrics.tokens),
+      by: ({ checkpoint }) => checkpoint.metrics.tokens,
+      numeric: true,
+    },
+    {
+      title: 'Time',
+      cell: ({ checkpoint }) => formatDate(checkpoint.createdAt),
+      by: ({ checkpoint }) => checkpoint.createdAt,
+    },
+    {
+      title: 'Lineage',
+      cell: ({ digest, parent, restores }) =>
+        restores === null
+          ? html`<code>${digest.slice(0, 8)}</code>${parent && html` from <code>${parent.slice(0, 8)}</code>`}`
+          : html`restores round ${restores}`,
+    },
+    { title: 'Weights', cell: ({ kept }) => (kept ? 'kept' : 'deleted') },
+    {
+      title: 'Action',
+      cell: ({ round, kept }) =>
+        kept &&
+        round !== job.checkpoint.round &&
+        html`<${Confirm}
+          label="Roll back"
+          danger
+          effect=${`The adapter of round ${round} becomes the newest checkpoint again. Later checkpoints stay in the history, but nodes train from this one.`}
+          act=${() => post(`${jobPath(job.job)}/rollback`, { to: round })}
+          onDone=${onDone}
+        />`,
+    },
+  ];
+}

@@ -1,0 +1,168 @@
+import { html } from 'htm/preact';
+import { useMemo } from 'preact/hooks';
+import { formatDuration, formatLoss } from '../../../common/text.ts';
+import type { JobDetail, PeerView } from '../../../coordinator/api/types.ts';
+import type { JobEvent } from '../../job-events.ts';
+import { jobPath, post } from '../api.ts';
+import { useEvents, usePolled } from '../live.ts';
+import { Confirm } from '../parts/confirm.ts';
+import { Mark } from '../parts/mark.ts';
+import { Failure, Loading } from '../parts/notice.ts';
+import { Progress } from '../parts/progress.ts';
+import { CheckpointsPart } from './checkpoints.ts';
+import { EventsPart } from './events.ts';
+import { HistoryCharts } from './history.ts';
+import { roundsDone } from './overview.ts';
+import { PeersPart } from './peers.ts';
+import { ReplayPart } from './replay.ts';
+import { RoundPart } from './round.ts';
+import { SettingsPart } from './settings.ts';
+
+/** Types of events that the charts and the replay need. Updates and arrivals, which are many, are not among them. */
+const HISTORY = 'types=round-opened,checkpoint,null-round,rolled-back,finished';
+/** Largest number of these events: two per round of 10,000 rounds, with some to spare. */
+const KEPT_HISTORY = 25_000;
+
+const PARTS = [
+  { part: '', title: 'Overview' },
+  { part: 'peers', title: 'Peers' },
+  { part: 'checkpoints', title: 'Checkpoints' },
+  { part: 'events', title: 'Events' },
+  { part: 'replay', title: 'Replay' },
+  { part: 'settings', title: 'Settings' },
+];
+
+interface JobViewProps {
+  readonly job: string;
+  /** Which part of the view is shown: one of PARTS. */
+  readonly part: string;
+  /** Called when the state of the job was changed here. */
+  onChange(): void;
+}
+
+/** A job: its state, charts, peers, checkpoints and events, and what its operator can do. */
+export function JobView({ job: name, part, onChange }: JobViewProps) {
+  const { data: job, error, refresh } = usePolled<JobDetail>(jobPath(name));
+  const peers = usePolled<{ peers: PeerView[] }>('/v1/peers');
+  const { events: history } = useEvents(name, HISTORY, KEPT_HISTORY);
+  const own = useMemo(
+    () => (peers.data?.peers ?? []).filter((peer) => peer.job === job?.job),
+    [peers.data, job?.job],
+  );
+  if (job === null) return error ? html`<${Failure} error=${error} />` : html`<${Loading} what="the job" />`;
+  const changed = (): void => {
+    refresh();
+    onChange();
+  };
+  const href = (to: string) => `#/jobs/${encodeURIComponent(name)}${to === '' ? '' : `/${to}`}`;
+  return html`<h1>${job.name} <${Mark} health=${job.health} /></h1>
+    <p>${job.health.reason}</p>
+    <${Failure} error=${error} />
+    <nav class="parts" aria-label="Parts of the job">
+      ${PARTS.map(
+        (one) =>
+          html`<a href=${href(one.part)} aria-current=${one.part === part ? 'page' : undefined}>${one.title}</a>`,
+      )}
+    </nav>
+    ${partOf(part, { job, peers: own, history, onChange: changed })}`;
+}
+
+interface PartProps {
+  readonly job: JobDetail;
+  readonly peers: readonly PeerView[];
+  readonly history: readonly JobEvent[];
+  onChange(): void;
+}
+
+function partOf(part: string, props: PartProps) {
+  const { job, peers, history, onChange } = props;
+  switch (part) {
+    case 'peers':
+      return html`<${PeersPart} peers=${peers} />`;
+    case 'checkpoints':
+      return html`<${CheckpointsPart} job=${job} onChange=${onChange} />`;
+    case 'events':
+      return html`<${EventsPart} job=${job} peers=${peers} />`;
+    case 'replay':
+      return html`<${ReplayPart} job=${job} peers=${peers} history=${history} />`;
+    case 'settings':
+      return html`<${SettingsPart} job=${job} />`;
+    default:
+      return html`<${OverviewPart} ...${props} />`;
+  }
+}
+
+function OverviewPart({ job, peers, history, onChange }: PartProps) {
+  const left = timeLeft(history, job);
+  return html`<section>
+      <${Progress} label="Rounds of ${job.name}" done=${roundsDone(job)} total=${job.rounds} unit="rounds" />
+      <dl class="facts">
+        <dt>Held-out loss</dt>
+        <dd>${formatLoss(job.heldOutLoss)} (base ${formatLoss(job.baseLoss)})</dd>
+        <dt>Best checkpoint</dt>
+        <dd>${job.best ? `${formatLoss(job.best.heldOutLoss)}, round ${job.best.round}` : 'none yet'}</dd>
+        <dt>Time left</dt>
+        <dd>${left === null ? 'not known yet' : `about ${formatDuration(left)}`}</dd>
+        <dt>Speed</dt>
+        <dd>${Math.round(job.tokensPerSecond).toLocaleString('en-US')} tokens/s in the newest round</dd>
+      </dl>
+      <${Steering} job=${job} onChange=${onChange} />
+    </section>
+    <${RoundPart} job=${job} peers=${peers} history=${history} />
+    <${HistoryCharts} history=${history} />
+    <section>
+      <h2>Invite</h2>
+      ${
+        job.invite === null
+          ? html`<p>The shared invite is revoked.</p>`
+          : html`<p>On another machine, run <code>swarm node -</code> and paste this invite:</p>
+              <p><code class="long">${job.invite}</code></p>`
+      }
+    </section>`;
+}
+
+/** Buttons for what the operator can do with the job now. */
+function Steering({ job, onChange }: { job: JobDetail; onChange(): void }) {
+  const act = (action: string) => (reason: string) => post(`${jobPath(job.job)}/${action}`, { reason });
+  const asks = 'Reason, which the nodes see';
+  if (job.phase === 'finished') return null;
+  return html`<div class="buttons">
+    ${
+      job.phase === 'paused'
+        ? html`<${Confirm}
+            label="Resume"
+            effect="The job opens its next round."
+            act=${() => post(`${jobPath(job.job)}/resume`, {})}
+            onDone=${onChange}
+          />`
+        : html`<${Confirm}
+            label="Pause"
+            effect="The job merges the updates of the open round, and then waits until it is resumed."
+            asks=${asks}
+            act=${act('pause')}
+            onDone=${onChange}
+          />`
+    }
+    <${Confirm}
+      label="Stop"
+      danger
+      effect="The job merges the updates of the open round and ends for good. Its checkpoints stay."
+      asks=${asks}
+      act=${act('stop')}
+      onDone=${onChange}
+    />
+  </div>`;
+}
+
+/** Number of newest rounds from which the time left is estimated. */
+const ESTIMATE_ROUNDS = 10;
+
+/** Estimates the seconds until the job ends, from the times of its newest checkpoints; null with fewer than two. */
+function timeLeft(history: readonly JobEvent[], job: JobDetail): number | null {
+  const times = history
+    .flatMap(({ type, at }) => (type === 'checkpoint' ? [at] : []))
+    .slice(-ESTIMATE_ROUNDS - 1);
+  if (times.length < 2 || job.phase === 'finished' || job.phase === 'paused') return null;
+  const perRound = (times.at(-1)! - times[0]!) / (times.length - 1) / 1000;
+  return perRound * (job.rounds - roundsDone(job));
+}

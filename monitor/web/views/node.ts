@@ -1,0 +1,81 @@
+import { html } from 'htm/preact';
+import { formatBytes, formatCount, formatDuration, formatLoss } from '../../../common/text.ts';
+import type { NodeStatus, NodeUpdate } from '../../../node/api-types.ts';
+import { formatDate } from '../format.ts';
+import { Progress } from '../parts/progress.ts';
+import { type Column, Table } from '../parts/table.ts';
+
+const UPDATES: readonly Column<NodeUpdate>[] = [
+  { title: 'Round', cell: ({ round }) => round, by: ({ round }) => round, numeric: true },
+  { title: 'Size', cell: ({ bytes }) => formatBytes(bytes), by: ({ bytes }) => bytes, numeric: true },
+  { title: 'Receipt', cell: ({ code }) => code ?? 'none yet', by: ({ code }) => code ?? '' },
+  { title: 'Meaning', cell: ({ meaning, detail }) => (detail === '' ? meaning : `${meaning}: ${detail}`) },
+  { title: 'Time', cell: ({ at }) => formatDate(at), by: ({ at }) => at },
+];
+
+/** A node: what it does now, its job, and its newest updates. */
+export function NodeView({ status }: { status: NodeStatus }) {
+  const { job, coordinator, download, standing } = status;
+  return html`<h1>${status.name}</h1>
+    <p>
+      ${status.state}${status.reason !== '' && `: ${status.reason}`}. ${
+        coordinator.connected
+          ? 'Connected to the coordinator.'
+          : 'Not connected to the coordinator; the node keeps dialling.'
+      }
+    </p>
+    ${
+      status.state === 'training' &&
+      html`<${Progress} label="Steps of this round" done=${status.step} total=${status.steps} unit="steps" />`
+    }
+    ${
+      download !== null &&
+      html`<p>Fetching the ${download.what}: ${formatBytes(download.bytes)} of ${formatBytes(download.total)}</p>`
+    }
+    ${
+      job !== null &&
+      html`<section>
+        <h2>Job ${job.name}</h2>
+        <${Progress} label="Rounds" done=${status.round} total=${job.rounds} unit="rounds" />
+        <dl class="facts">
+          <dt>Base</dt>
+          <dd>${job.base.name}, ${formatCount(job.base.parameters)} parameters</dd>
+          <dt>Adapter</dt>
+          <dd>${formatCount(job.adapterParameters)} parameters</dd>
+          <dt>Role</dt>
+          <dd>${job.role}</dd>
+          <dt>Held-out loss</dt>
+          <dd>${job.checkpoint ? `${formatLoss(job.checkpoint.heldOutLoss)} in round ${job.checkpoint.round}` : 'none yet'}</dd>
+          <dt>Standing</dt>
+          <dd>${standing === null ? 'not known yet' : standing.kind}</dd>
+        </dl>
+      </section>`
+    }
+    <section>
+      <h2>This machine</h2>
+      <dl class="facts">
+        <dt>Engine</dt>
+        <dd>${status.engine || 'not chosen yet'}${status.engineNote !== null && ` (${status.engineNote})`}</dd>
+        <dt>Speed</dt>
+        <dd>${formatCount(status.tokensPerSecond)} tokens/s</dd>
+        <dt>Traffic</dt>
+        <dd>sent ${formatBytes(status.traffic.sent)}, received ${formatBytes(status.traffic.received)}</dd>
+        <dt>Up</dt>
+        <dd>${formatDuration(status.uptimeSeconds)}</dd>
+        <dt>Restarts of the trainer</dt>
+        <dd>${status.trainerRestarts}</dd>
+        <dt>Peer id</dt>
+        <dd><code class="long">${status.peerId}</code></dd>
+      </dl>
+    </section>
+    <section>
+      <h2>Newest updates</h2>
+      <${Table}
+        caption="Newest updates"
+        columns=${UPDATES}
+        rows=${status.updates}
+        id=${({ update }: NodeUpdate) => update}
+        empty="This node has made no update yet."
+      />
+    </section>`;
+}

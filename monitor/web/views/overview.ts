@@ -1,0 +1,42 @@
+import { html } from 'htm/preact';
+import { formatBytes, formatDuration, formatLoss } from '../../../common/text.ts';
+import type { CoordinatorStatus, JobSummary } from '../../../coordinator/api/types.ts';
+import { Mark } from '../parts/mark.ts';
+import { Progress } from '../parts/progress.ts';
+
+/** All jobs of a coordinator. */
+export function OverviewView({ status }: { status: CoordinatorStatus }) {
+  const { jobs, traffic } = status;
+  return html`<h1>Jobs</h1>
+    ${
+      jobs.length === 0 &&
+      html`<p>
+        There are no jobs yet. <a href="#/new">Create one here</a>, or with <code>swarm job create FILE.yaml</code>.
+      </p>`
+    }
+    <ul class="cards">
+      ${jobs.map((job) => html`<li key=${job.job}><${JobCard} job=${job} /></li>`)}
+    </ul>
+    <p class="quiet">
+      Up for ${formatDuration(status.uptimeSeconds)}, sent ${formatBytes(traffic.sent)}, received${' '}
+      ${formatBytes(traffic.received)}, peer id <code class="long">${status.peerId}</code>
+    </p>`;
+}
+
+function JobCard({ job }: { job: JobSummary }) {
+  return html`<article>
+    <h2><a href="#/jobs/${encodeURIComponent(job.name)}">${job.name}</a> <${Mark} health=${job.health} /></h2>
+    <p>${job.health.reason}</p>
+    <${Progress} label="Rounds of ${job.name}" done=${roundsDone(job)} total=${job.rounds} unit="rounds" />
+    <p>
+      Held-out loss ${formatLoss(job.heldOutLoss ?? job.baseLoss)}${
+        job.best && html`, best ${formatLoss(job.best.heldOutLoss)} in round ${job.best.round}`
+      }, ${job.peers} ${job.peers === 1 ? 'node' : 'nodes'}
+    </p>
+  </article>`;
+}
+
+/** Returns the number of rounds that have ended. */
+export function roundsDone(job: JobSummary): number {
+  return job.phase === 'finished' ? job.checkpoint.round : Math.max(0, job.round - 1);
+}

@@ -1,0 +1,93 @@
+import { html } from 'htm/preact';
+import { useEffect, useMemo, useState } from 'preact/hooks';
+import { formatDuration } from '../../../common/text.ts';
+import type { JobDetail, PeerView } from '../../../coordinator/api/types.ts';
+import type { JobEvent } from '../../job-events.ts';
+import { type ApiError, jobPath, lines } from '../api.ts';
+import { formatDate } from '../format.ts';
+import { Failure, Loading } from '../parts/notice.ts';
+import { EventTable } from './events.ts';
+
+/** Largest number of events of one round that are loaded. */
+const ROUND_EVENTS = 5_000;
+
+interface ReplayProps {
+  readonly job: JobDetail;
+  readonly peers: readonly PeerView[];
+  readonly history: readonly JobEvent[];
+}
+
+/** Shows what was known at any past moment: the user chooses a round, and then a moment of it. */
+export function ReplayPart({ job, peers, history }: ReplayProps) {
+  const rounds = useMemo(() => history.filter(({ type }) => type === 'round-opened'), [history]);
+  const [chosen, setChosen] = useState<number | null>(null);
+  const at = Math.min(chosen ?? rounds.length - 1, rounds.length - 1);
+  const opened = rounds[at];
+  if (opened?.type !== 'round-opened') return html`<p class="quiet">No round has opened yet.</p>`;
+  return html`<section>
+    <h2>Replay</h2>
+    <label
+      >Round ${opened.round}, opened ${formatDate(opened.at)}
+      <input
+        type="range"
+        min="0"
+        max=${rounds.length - 1}
+        value=${at}
+        onInput=${(event: InputEvent) => setChosen(Number((event.target as HTMLInputElement).value))}
+    /></label>
+    <${Moments} key=${opened.sequence} job=${job} peers=${peers} from=${opened.sequence} to=${rounds[at + 1]?.sequence ?? null} />
+  </section>`;
+}
+
+interface MomentsProps {
+  readonly job: JobDetail;
+  readonly peers: readonly PeerView[];
+  /** Sequence number of the event that opened the round. */
+  readonly from: number;
+  /** Sequence number of the event that opened the next round; null for the newest round. */
+  readonly to: number | null;
+}
+
+function Moments({ job, peers, from, to }: MomentsProps) {
+  const [events, setEvents] = useState<readonly JobEvent[] | null>(null);
+  const [error, setError] = useState<ApiError | null>(null);
+  const [moment, setMoment] = useState<number | null>(null);
+  useEffect(() => {
+    const ended = new AbortController();
+    const load = async (): Promise<void> => {
+      const limit = to === null ? ROUND_EVENTS : Math.min(ROUND_EVENTS, to - from);
+      const found: JobEvent[] = [];
+      const path = `${jobPath(job.job)}/events?after=${from - 1}&limit=${limit}`;
+      for await (const event of lines<JobEvent>(path, ended.signal)) found.push(event);
+      setEvents(found);
+    };
+    load().catch((failure: unknown) => {
+      if (!ended.signal.aborted) setError(failure as ApiError);
+    });
+    return () => ended.abort();
+  }, [job.job, from, to]);
+  if (error !== null) return html`<${Failure} error=${error} />`;
+  if (events === null) return html`<${Loading} what="the round" />`;
+  const last = Math.min(moment ?? events.length - 1, events.length - 1);
+  const shown = events.slice(0, last + 1);
+  const delivered = shown.filter((event) => event.type === 'update' && isAccepted(event.code)).length;
+  const after = (events[last]!.at - events[0]!.at) / 1000;
+  return html`<label
+      >Moment: ${formatDuration(after)} after the round opened
+      <input
+        type="range"
+        min="0"
+        max=${events.length - 1}
+        value=${last}
+        onInput=${(event: InputEvent) => setMoment(Number((event.target as HTMLInputElement).value))}
+    /></label>
+    <p>
+      Until then, ${delivered} ${delivered === 1 ? 'update had' : 'updates had'} been accepted. The newest event was${' '}
+      <strong>${events[last]!.type}</strong>.
+    </p>
+    <${EventTable} events=${shown} peers=${peers} />`;
+}
+
+function isAccepted(code: string): boolean {
+  return code === 'accepted' || code === 'late';
+}

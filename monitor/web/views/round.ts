@@ -1,0 +1,63 @@
+import { html } from 'htm/preact';
+import { formatCount, formatDuration } from '../../../common/text.ts';
+import type { JobDetail, PeerView } from '../../../coordinator/api/types.ts';
+import type { JobEvent } from '../../job-events.ts';
+import { Mark } from '../parts/mark.ts';
+
+/** Phases of a round, in their order. */
+const PHASES = ['waiting', 'training', 'collecting', 'validating', 'committing'] as const;
+/** Largest number of nodes that the timeline shows. The other ones are in the table of peers. */
+const SHOWN = 24;
+
+/** The round in progress: its phase, and for each assigned node whether it trains, has delivered or is waited for. */
+export function RoundPart({
+  job,
+  peers,
+  history,
+}: {
+  job: JobDetail;
+  peers: readonly PeerView[];
+  history: readonly JobEvent[];
+}) {
+  const { assigned, received } = job.updates;
+  const opened = history.findLast((event) => event.type === 'round-opened' && event.round === job.round);
+  const rows = assigned.map((peer) => ({ peer, view: peers.find((one) => one.peer === peer) ?? null }));
+  // Nodes that are waited for come first, because a round with hundreds of nodes does not fit.
+  rows.sort((a, b) => Number(received.includes(a.peer)) - Number(received.includes(b.peer)));
+  return html`<section>
+    <h2>Round ${job.round} of ${job.rounds}</h2>
+    <ol class="phases">
+      ${PHASES.map((phase) => html`<li aria-current=${job.phase === phase ? 'step' : undefined}>${phase}</li>`)}
+    </ol>
+    <p>
+      ${job.reason !== '' && html`${job.reason}. `}
+      ${opened && html`Open for ${formatDuration((Date.now() - opened.at) / 1000)}. `}
+      ${job.secondsLeft !== null && html`At most ${formatDuration(job.secondsLeft)} left. `}
+      ${assigned.length > 0 && html`${received.length} of ${assigned.length} updates have arrived.`}
+    </p>
+    <ul class="timeline">
+      ${rows.slice(0, SHOWN).map(
+        ({ peer, view }) => html`<li key=${peer}>
+          <a href="#/peers/${encodeURIComponent(peer)}">${view?.name ?? peer.slice(-8)}</a>
+          <${Share} view=${view} delivered=${received.includes(peer)} />
+          ${view && html`<${Mark} health=${view.health} short />`}
+        </li>`,
+      )}
+    </ul>
+    ${rows.length > SHOWN && html`<p class="quiet">and ${formatCount(rows.length - SHOWN)} other nodes</p>`}
+  </section>`;
+}
+
+/** What a node has done in the round: a bar of its steps, and its state in words. */
+function Share({ view, delivered }: { view: PeerView | null; delivered: boolean }) {
+  const steps = delivered ? 1 : (view?.steps ?? 0);
+  const step = delivered ? 1 : (view?.step ?? 0);
+  const words = delivered
+    ? 'delivered'
+    : view === null
+      ? 'not a member any more'
+      : view.state === 'training'
+        ? `training, step ${view.step} of ${view.steps}`
+        : view.state;
+  return html`<progress aria-hidden="true" max=${Math.max(1, steps)} value=${step}></progress> <span>${words}</span>`;
+}

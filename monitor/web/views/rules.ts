@@ -1,0 +1,17 @@
+import { html } from 'htm/preact';
+import { HEALTH_RULES } from '../../health-rules.ts';
+import { Mark } from '../parts/mark.ts';
+
+/** The rules by which the page calls peers and jobs healthy. */
+export function RulesView() {
+  return html`<h1>Health rules</h1>
+    <p>The first rule that applies decides. The reason stands beside each mark.</p>
+    ${(['job', 'peer'] as const).map(
+      (kind) => html`<section>
+        <h2>${kind === 'job' ? 'Jobs' : 'Peers'}</h2>
+        <ol>
+          ${HEALTH_RULES[kind].map((rule) => html`<li><${Mark} health=${rule} /> ${rule.reason}</li>`)}
+        </ol>
+      </section>`,
+    )}`;
+}
