@@ -1,6 +1,7 @@
 import { defineErrors } from '../common/errors.ts';
 
 export const cliError = defineErrors({
+  BROWSER_NOT_OPENED: 'failed',
   DATA_PROBLEMS: 'failed',
   DEMO_OVER: 'failed',
   HELPER_FAILED: 'failed',

@@ -12,6 +12,7 @@ import { registerGenerate } from './commands/generate.ts';
 import { registerInvite } from './commands/invite.ts';
 import { registerJob } from './commands/job.ts';
 import { registerNode } from './commands/node.ts';
+import { registerOpen } from './commands/open.ts';
 import { registerPeers } from './commands/peers.ts';
 import { registerServe } from './commands/serve.ts';
 import { registerStatus } from './commands/status.ts';
@@ -55,6 +56,7 @@ Exit codes: docs/exit-codes.md`,
     registerJob,
     registerInvite,
     registerStatus,
+    registerOpen,
     registerPeers,
     registerCheckpoint,
     registerData,

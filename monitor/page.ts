@@ -25,6 +25,9 @@ const PACKAGES: Readonly<Record<string, { file: URL; type: string }>> = {
   'uplot.css': { file: new URL('uPlot.min.css', import.meta.resolve('uplot')), type: CSS },
 };
 
+/** Modules outside monitor/web that the page imports. */
+const SHARED = ['common/text', 'monitor/health-rules'];
+
 /** Tells browsers where the packages are that modules import by name. */
 const IMPORT_MAP = JSON.stringify({
   imports: {
@@ -86,7 +89,7 @@ function pageFiles(): Map<string, PageFile> {
   const modules = readdirSync(join(ROOT, 'monitor/web'), { recursive: true, encoding: 'utf8' })
     .filter((path) => path.endsWith(EXTENSION) && !path.endsWith(`.d${EXTENSION}`))
     .map((path) => `monitor/web/${path.split(sep).join('/')}`);
-  for (const path of [...modules, `common/text${EXTENSION}`]) {
+  for (const path of [...modules, ...SHARED.map((name) => `${name}${EXTENSION}`)]) {
     files.set(`/page/${path}`, { type: JAVASCRIPT, read: once(() => moduleText(join(ROOT, path))) });
   }
   const style = join(ROOT, 'monitor/web/style.css');

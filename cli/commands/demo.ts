@@ -68,5 +68,6 @@ function nextLines(context: Context, adapter: string): string[] {
     `  ${SWARM} evaluate --model ${model} --adapter ${folder}adapter --data ${folder}data/test`,
     `  ${SWARM} train --model ${model} --data ${folder}data/train --output alone    # trains on the same text without a swarm`,
     `  ${SWARM} coordinator --home ${folder}coordinator    # starts the coordinator again, with all its checkpoints`,
+    `  ${SWARM} open --home ${folder}coordinator    # opens its page in a browser: losses, rounds, peers, checkpoints`,
   ];
 }

@@ -1,21 +1,12 @@
-import { dirname } from 'node:path';
 import type { Command } from 'commander';
 import { safeText } from '../../common/text.ts';
-import { type Homes, resolveHomes } from '../../common/user-folders.ts';
-import {
-  type ApiClient,
-  type CoordinatorStatus,
-  connect,
-  isSwarmError,
-  type NodeStatus,
-  type SwarmError,
-} from '../../index.ts';
-import { homeRole, notRunning, type Role, readDaemonFile } from '../../storage/daemon-home.ts';
-import { storageError } from '../../storage/errors.ts';
+import type { ApiClient } from '../../index.ts';
+import type { Role } from '../../storage/daemon-home.ts';
 import type { Context } from '../context.ts';
 import { cliError } from '../error-codes.ts';
 import { homeOption, jsonOption } from '../options.ts';
 import { printJson, printLines } from '../print.ts';
+import { runningDaemons } from '../running-daemons.ts';
 import { nodeLines } from '../views/node.ts';
 import { coordinatorLines } from '../views/status.ts';
 
@@ -36,7 +27,7 @@ export function registerStatus(program: Command, context: Context): void {
 }
 
 async function status(context: Context, { home, json, check }: StatusOptions): Promise<void> {
-  const daemons = await running(context, home);
+  const daemons = await runningDaemons(context, home);
   for (const [i, { role, api, answer }] of daemons.entries()) {
     if (json) printJson(context, answer);
     else {
@@ -48,48 +39,6 @@ async function status(context: Context, { home, json, check }: StatusOptions): P
     }
     if (check) await assertReady(api, role);
   }
-}
-
-interface Daemon {
-  role: Role;
-  api: ApiClient;
-  answer: CoordinatorStatus | NodeStatus;
-}
-
-/**
- * Returns the daemons that answer in the named home, or in the default homes. A daemon that was killed leaves its daemon
- * file in the home, but does not answer.
- * @throws SwarmError DAEMON_NOT_RUNNING if none answers
- */
-async function running(context: Context, home: string | undefined): Promise<Daemon[]> {
-  const homes = resolveHomes(home, context.environment, context.cwd);
-  const found: Daemon[] = [];
-  for (const role of ['coordinator', 'node'] as const) {
-    if ((await readDaemonFile(homes[role], role)) === null) continue;
-    try {
-      const api = await connect({ home: homes[role] }, { role, signal: context.signal });
-      found.push({ role, api, answer: await api.status<CoordinatorStatus | NodeStatus>() });
-    } catch (error) {
-      if (!isSwarmError(error, 'DAEMON_NOT_RUNNING')) throw error;
-    }
-  }
-  if (found.length === 0) throw noneRunning(homes);
-  return found;
-}
-
-function noneRunning({ coordinator, node, named }: Homes): SwarmError {
-  const where = named ? coordinator : dirname(coordinator);
-  const owner = named ? homeRole(coordinator) : null;
-  if (owner !== null) return notRunning(coordinator, owner);
-  const flag = named ? ` --home ${coordinator}` : '';
-  return storageError(
-    'DAEMON_NOT_RUNNING',
-    `neither a coordinator nor a node is running in ${where}`,
-    { homes: named ? [coordinator] : [coordinator, node] },
-    {
-      next: `start a daemon: "swarm coordinator${flag}" runs jobs, and "swarm node -${flag}" joins a job; if a daemon runs in another home folder, name that folder with --home`,
-    },
-  );
 }
 
 async function assertReady(api: ApiClient, role: Role): Promise<void> {

@@ -94,6 +94,7 @@ export class Views {
     const { digest, checkpoint, ordinal } = record.checkpoint;
     const { metrics, round } = checkpoint;
     const awaited = awaitedBy(run, this.#coordinator.jobs());
+    const reason = awaited === null ? state.reason : queuedReason(awaited);
     const history = this.#history(context.job);
     const position = { round: state.round, checkpoint: { round, ordinal } };
     return {
@@ -109,13 +110,14 @@ export class Views {
       checkpoint: { round, digest },
       ...history,
       tokensPerSecond: metrics.seconds > 0 ? metrics.tokens / metrics.seconds : 0,
-      reason: awaited === null ? state.reason : queuedReason(awaited),
+      reason,
       priority: context.place.priority,
       newestChange: this.#changes(run).at(-1) ?? null,
       after: awaited && { job: awaited.context.job, name: awaited.context.stored.name },
       needsOperator: needsOperator(state),
       health: jobHealth({
         ...state,
+        reason,
         needsOperator: needsOperator(state),
         heldOutLoss: metrics.heldOutLoss,
         bestLoss: history.best?.heldOutLoss ?? null,

@@ -4,12 +4,12 @@ import { forgetToken, takeToken } from './token.ts';
 
 /** The daemon refused a request, or does not answer. */
 export class ApiError extends Error {
-  /** Code of the error; `NO_ANSWER` if the daemon does not answer. */
-  readonly code: string;
+  /** Code of the error; null if the daemon does not answer. */
+  readonly code: string | null;
   /** What to do next; empty if the daemon gives no advice. */
   readonly next: string;
 
-  constructor({ code, message, next = '' }: { code: string; message: string; next?: string }) {
+  constructor({ code, message, next = '' }: { code: string | null; message: string; next?: string }) {
     super(message);
     this.code = code;
     this.next = next;
@@ -24,7 +24,7 @@ async function send(path: string, init: RequestInit): Promise<Response> {
     response = await fetch(path, { ...init, headers });
   } catch (error) {
     if (init.signal?.aborted) throw error;
-    throw new ApiError({ code: 'NO_ANSWER', message: 'the daemon does not answer' });
+    throw new ApiError({ code: null, message: 'the daemon does not answer' });
   }
   if (response.ok) return response;
   if (response.status === 401) forgetToken();

@@ -1,6 +1,6 @@
 import { html } from 'htm/preact';
 import { useEffect, useRef, useState } from 'preact/hooks';
-import uPlot from 'uplot';
+import type uPlot from 'uplot';
 
 /** Height of a chart in CSS pixels. */
 const HEIGHT = 260;
@@ -31,23 +31,36 @@ export function Chart({ title, xLabel, x, lines, format }: ChartProps) {
   const box = useRef<HTMLDivElement>(null);
   const plot = useRef<uPlot | null>(null);
   const theme = useTheme();
+  const [problem, setProblem] = useState<string | null>(null);
+  const newest = useRef({ x, lines, format });
+  newest.current = { x, lines, format };
   const labels = lines.map(({ label }) => label).join();
-  // biome-ignore lint/correctness/useExhaustiveDependencies: the plot is made anew only if its lines or colours change
   useEffect(() => {
     const element = box.current!;
-    plot.current = new uPlot(optionsOf({ xLabel, lines, format }, element), dataOf(x, lines), element);
-    const resized = new ResizeObserver(() =>
-      plot.current?.setSize({ width: element.clientWidth, height: HEIGHT }),
-    );
-    resized.observe(element);
+    let ended = false;
+    let resized: ResizeObserver | undefined;
+    const draw = async (): Promise<void> => {
+      // uPlot throws while it is loaded if the browser's language is unusual, for example with LANG=C.
+      const { default: Plot } = await import('uplot');
+      if (ended) return;
+      const { x, lines, format } = newest.current;
+      const made = new Plot(optionsOf({ xLabel, lines, format }, element), dataOf(x, lines), element);
+      plot.current = made;
+      resized = new ResizeObserver(() => made.setSize({ width: element.clientWidth, height: HEIGHT }));
+      resized.observe(element);
+    };
+    draw().catch((error: unknown) => setProblem(String(error)));
     return () => {
-      resized.disconnect();
+      ended = true;
+      resized?.disconnect();
       plot.current?.destroy();
+      plot.current = null;
     };
   }, [labels, theme, xLabel]);
   useEffect(() => plot.current?.setData(dataOf(x, lines)), [x, lines]);
   return html`<figure>
     <figcaption>${title}</figcaption>
+    ${problem !== null && html`<p class="quiet">The chart cannot be drawn (${problem}). The table has its values.</p>`}
     <div ref=${box} class="chart" role="img" aria-label=${summaryOf({ title, xLabel, x, lines, format })}></div>
     <details>
       <summary>Values as a table</summary>

@@ -5,7 +5,7 @@ import type { ApiError } from '../api.ts';
 export function Failure({ error }: { error: ApiError | null }) {
   if (error === null) return null;
   const text =
-    error.code === 'NO_ANSWER'
+    error.code === null
       ? 'The daemon does not answer. The page shows the last known state and tries again every 2 seconds.'
       : error.message;
   return html`<p class="failure" role="alert">${text}${error.next && html` <em>Next: ${error.next}</em>`}</p>`;

@@ -21,6 +21,7 @@ import type { NewPlace } from '../../../../coordinator/jobs/create-job.ts';
 import type { JobSpec } from '../../../../lora/finetune/settings/job-spec.ts';
 import { createCoordinatorMetrics } from '../../../../monitor/coordinator-metrics.ts';
 import { Health } from '../../../../monitor/health.ts';
+import { SLOW_SECONDS } from '../../../../monitor/health-rules.ts';
 import { silentLogger } from '../../../../monitor/log.ts';
 import { decodeInvite } from '../../../../protocol/invite.ts';
 import { verifyMessage } from '../../../../protocol/signing.ts';
@@ -68,7 +69,7 @@ async function api(
       createJob: createJob ?? (async () => {}),
       cloneJob: async (job, options, onLine) =>
         onLine({ event: 'created', job, name: JSON.stringify(options), invite: 'i' }),
-      checkJob: async () => {},
+      checkJob: async ({ name }, onLine) => onLine({ event: 'checked', check: `of ${name}` as never }),
       shutdown: () => shutdowns++,
     },
   );
@@ -376,6 +377,10 @@ describe('the API', () => {
       types(await (await call(`/v1/jobs/toy/events${query}`)).text());
     expect(await past('')).toEqual(['job-created', 'peer-joined', 'peer-joined', 'round-opened']);
     expect(await past('?after=3')).toEqual(['round-opened']);
+    expect(await past('?types=job-created,round-opened')).toEqual(['job-created', 'round-opened']);
+    expect(await past('?limit=2')).toEqual(['job-created', 'peer-joined']);
+    expect(await past('?last=2')).toEqual(['peer-joined', 'round-opened']);
+    expect(await past('?last=2&types=round-opened')).toEqual(['round-opened']);
     const following = await call('/v1/jobs/toy/events?after=3&follow=1');
     const reader = following.body!.pipeThrough(new TextDecoderStream()).getReader();
     expect(types((await reader.read()).value!)).toEqual(['round-opened']);
@@ -383,6 +388,35 @@ describe('the API', () => {
     expect(types((await reader.read()).value!)).toContain('paused');
     stopping.abort();
     expect((await reader.read()).done).toBe(true);
+  });
+
+  test('calls a node that stands still unhealthy, and one that makes steps healthy', async () => {
+    const world = new World({ rounds: { minPeers: 2 } });
+    const { peers } = await training(world, 2);
+    for (let second = 0; second < 2 * SLOW_SECONDS; second += 2) {
+      await peers[0]!.heartbeat('training', { round: 1, step: second, steps: 500 });
+      await peers[1]!.heartbeat('training', { round: 1, step: 7, steps: 500 });
+      await world.pass(2_000);
+    }
+    // The API gets a host of its own, to which heartbeats would go instead.
+    const { call } = await api(world);
+    const { peers: views } = await json<{ peers: PeerView[] }>(call('/v1/peers'));
+    const health = new Map(views.map(({ peer, health }) => [peer, health.level]));
+    expect(health.get(peers[0]!.id)).toBe('green');
+    expect(health.get(peers[1]!.id)).toBe('yellow');
+  });
+
+  test('checks a job file without creating a job', async () => {
+    const world = new World();
+    const { post } = await api(world);
+    expect(await statusAndCode(await post('/v1/jobs/check', { name: 'x' }))).toEqual([400, 'JOB_SPEC']);
+    const text = await (await post('/v1/jobs/check', { name: 'x', base: 'b', data: { train: 't' } })).text();
+    expect(
+      text
+        .trim()
+        .split('\n')
+        .map((line) => JSON.parse(line)),
+    ).toEqual([{ event: 'checked', check: 'of x' }]);
   });
 
   test('returns checkpoints, and blobs as bytes', async () => {

@@ -1,0 +1,74 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { join } from 'node:path';
+import type { Command } from 'commander';
+import { writeDurably } from '../../common/durable.ts';
+import { readToken } from '../../storage/api-token.ts';
+import { SWARM } from '../command-name.ts';
+import type { Context } from '../context.ts';
+import { cliError } from '../error-codes.ts';
+import { homeOption, jsonOption } from '../options.ts';
+import { printJson, printLines } from '../print.ts';
+import { runningDaemons } from '../running-daemons.ts';
+
+interface OpenOptions {
+  home?: string;
+  json?: boolean;
+  print?: boolean;
+}
+
+export function registerOpen(program: Command, context: Context): void {
+  program
+    .command('open')
+    .description('open the web page of the coordinator or node on this machine in a browser')
+    .addOption(homeOption())
+    .option('--print', 'print the address of the page instead; it contains the token of the daemon')
+    .addOption(jsonOption())
+    .action((options: OpenOptions) => open(context, options));
+}
+
+async function open(context: Context, { home, json, print }: OpenOptions): Promise<void> {
+  for (const daemon of await runningDaemons(context, home)) {
+    const { role, api } = daemon;
+    const address = `${api.url}/#token=${encodeURIComponent((await readToken(daemon.home)) ?? '')}`;
+    const shown = print ? address : api.url;
+    if (!print) await openBrowser(daemon.home, role, address);
+    if (json) printJson(context, { schemaVersion: 1, role, home: daemon.home, url: shown });
+    else printLines(context, [print ? shown : `opened the page of the ${role}: ${shown}`]);
+  }
+}
+
+/** Programs that open a file with the user's browser. */
+const OPENERS: Readonly<Partial<Record<NodeJS.Platform, readonly [string, ...string[]]>>> = {
+  darwin: ['open'],
+  win32: ['rundll32', 'url.dll,FileProtocolHandler'],
+};
+
+/**
+ * Opens an address in the user's browser. Other users of the machine can read the arguments of processes. So the
+ * browser gets a file of the daemon's home, which only its owner can read, and the file leads to the address.
+ * @throws SwarmError BROWSER_NOT_OPENED
+ */
+async function openBrowser(home: string, role: string, address: string): Promise<void> {
+  const file = join(home, 'page.html');
+  const html = `<!doctype html><meta charset="utf-8"><title>lora-swarm</title>
+<meta http-equiv="refresh" content="0; url=${address}"><a href="${address}">The page of the ${role}</a>
+`;
+  await writeDurably(file, html, { mode: 0o600 });
+  const [command, ...args] = OPENERS[process.platform] ?? ['xdg-open'];
+  const child = spawn(command, [...args, file], { stdio: 'ignore' });
+  const reason = await once(child, 'exit').then(
+    ([code]) =>
+      code === 0 || process.platform === 'win32' ? null : `${command} ended with exit code ${code}`,
+    (error: Error) => error.message,
+  );
+  if (reason === null) return;
+  throw cliError(
+    'BROWSER_NOT_OPENED',
+    `no browser could be opened: ${reason}`,
+    { reason },
+    {
+      next: `print the address with "${SWARM} open --home ${home} --print", and open it in a browser on this machine; on another machine, forward the port first, for example with "ssh -L"`,
+    },
+  );
+}

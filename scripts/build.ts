@@ -1,0 +1,12 @@
+/** Builds the published package into dist: `npm run build`. The page needs its own run of tsc, with the types of browsers. */
+import { copyFileSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { runCommand } from './run-command.ts';
+
+const ROOT = join(import.meta.dirname, '..');
+
+rmSync(join(ROOT, 'dist'), { recursive: true, force: true });
+for (const config of ['tsconfig.build.json', 'monitor/web/tsconfig.build.json']) {
+  await runCommand('tsc', ['-p', config], ROOT, process.env);
+}
+copyFileSync(join(ROOT, 'monitor/web/style.css'), join(ROOT, 'dist/monitor/web/style.css'));

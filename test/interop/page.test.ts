@@ -1,0 +1,134 @@
+/** The web page of coordinator and node in a real browser. */
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { afterAll, beforeAll, expect, it as test } from 'vitest';
+import { Daemon, TestSwarm } from '../e2e/swarm.ts';
+import { accessibilityProblems, type Browser, openBrowser, type Page } from './browser.ts';
+
+/** Time for installing and starting the browser. */
+const INSTALL_MS = 300_000;
+/** A name that a hostile node could choose. */
+const EVIL = '<img src=x onerror=alert(1)>';
+
+let browser: Browser | { missing: string };
+beforeAll(async () => {
+  browser = await openBrowser();
+}, INSTALL_MS);
+afterAll(() => ('newPage' in browser ? browser.close() : undefined));
+
+function it(name: string, body: (browser: Browser) => Promise<void>): void {
+  test(name, async ({ skip }) => {
+    if ('missing' in browser) skip(browser.missing);
+    else await body(browser);
+  });
+}
+
+/** Returns the address of the page of the daemon in a home, as `swarm open --print` prints it. */
+async function addressOf(home: string): Promise<string> {
+  const daemon = new Daemon('open', ['open', '--home', home, '--print', '--json']);
+  const { url } = await daemon.line('the address', () => true);
+  return String(url);
+}
+
+/** Opens a page, and collects its errors. */
+async function open(
+  browser: Browser,
+  address: string,
+  width: number,
+  colorScheme: 'light' | 'dark' = 'light',
+) {
+  const page = await browser.newPage({ width, height: 800, colorScheme });
+  const errors: string[] = [];
+  page.on('pageerror', ({ message }) => errors.push(message));
+  page.on('console', (message) => message.type() === 'error' && errors.push(message.text()));
+  await page.goto(address);
+  return { page, errors };
+}
+
+/** Shows a view, and waits for its heading. */
+async function show(page: Page, view: string, heading: string): Promise<void> {
+  await page.evaluate(`location.hash = ${JSON.stringify(view)}`);
+  await page.waitForSelector(`:is(h1, h2):has-text("${heading}")`);
+}
+
+it('shows a job to its operator, who pauses and resumes it', async (browser) => {
+  const swarm = await TestSwarm.create();
+  await (await swarm.coordinator()).ready();
+  await swarm.createJob({ rounds: { count: 200 } });
+  const other = swarm.node('otter').ready();
+  await new Daemon(
+    'evil',
+    swarm.nodeArguments('evil', [swarm.invite]).map((text) => (text === 'evil' ? EVIL : text)),
+  ).ready();
+  await other;
+  await swarm.until('the third round', (event) => event.type === 'checkpoint' && event.round === 3);
+
+  const address = await addressOf(swarm.home);
+  const views = [
+    ['#/', 'Jobs'],
+    ['#/jobs/tale', 'Invite'],
+    ['#/jobs/tale/peers', 'Peers'],
+    ['#/jobs/tale/checkpoints', 'Checkpoints'],
+    ['#/jobs/tale/events', 'Events'],
+    ['#/jobs/tale/replay', 'Replay'],
+    ['#/jobs/tale/settings', 'Settings'],
+    ['#/new', 'What the job will be'],
+    ['#/health', 'Health rules'],
+  ] as const;
+  for (const [width, scheme] of [
+    [1280, 'light'],
+    [360, 'dark'],
+  ] as const) {
+    const { page, errors } = await open(browser, address, width, scheme);
+    for (const [view, heading] of views) {
+      await show(page, view, heading);
+      expect(await page.evaluate<number>('document.documentElement.scrollWidth'), view).toBeLessThanOrEqual(
+        width,
+      );
+      expect(await accessibilityProblems(page), view).toEqual([]);
+    }
+    // The token is in the tab's storage, and no longer in the address.
+    expect(await page.evaluate<string>('location.href')).not.toContain('token');
+    expect(errors).toEqual([]);
+  }
+
+  const { page, errors } = await open(browser, address, 1280);
+  await show(page, '#/jobs/tale/peers', 'Peers');
+  await page.waitForSelector('td:has-text("otter")');
+  expect(await page.textContent('table')).toContain(EVIL);
+  expect(await page.evaluate<number>('document.querySelectorAll("td img").length')).toBe(0);
+
+  await show(page, '#/jobs/tale', 'Invite');
+  await page.click('button:has-text("Pause")');
+  await page.fill('dialog[open] input', 'lunch');
+  // The dialog has the focus, and the Enter key confirms it.
+  await page.keyboard.press('Enter');
+  await page.waitForSelector('button:has-text("Resume")');
+  const events = await swarm.until('the pause', ({ type }) => type === 'paused');
+  expect(events.at(-1)).toMatchObject({ type: 'paused', reason: 'lunch' });
+  await page.click('button:has-text("Resume")');
+  await page.click('dialog[open] button[type=submit]');
+  await swarm.until('the job goes on', ({ type }) => type === 'resumed');
+  expect(errors).toEqual([]);
+
+  const node = await open(browser, await addressOf(swarm.homeOf('otter')), 360);
+  await node.page.waitForSelector('h1:has-text("otter")');
+  await node.page.waitForSelector('h2:has-text("Job tale")');
+  expect(await accessibilityProblems(node.page)).toEqual([]);
+  expect(node.errors).toEqual([]);
+});
+
+it('asks for the token if the address has none, and refuses a wrong one', async (browser) => {
+  const swarm = await TestSwarm.create();
+  const coordinator = await (await swarm.coordinator()).ready();
+  const { api } = coordinator.lines.find(({ event }) => event === 'ready')!;
+  const { page } = await open(browser, `${api}/`, 1280);
+  await page.waitForSelector('input[type=password]');
+  expect(await accessibilityProblems(page)).toEqual([]);
+  await page.fill('input[type=password]', 'wrong');
+  await page.click('button[type=submit]');
+  await page.waitForSelector('input[type=password]');
+  await page.fill('input[type=password]', await readFile(join(swarm.home, 'api-token'), 'utf8'));
+  await page.click('button[type=submit]');
+  await page.waitForSelector('h1:has-text("Jobs")');
+});
