@@ -77,6 +77,7 @@ export function peerHealth(peer: PeerFacts): HealthMark {
 export function jobHealth(job: JobFacts): HealthMark {
   const { phase, shortRounds, refusals, heldOutLoss, bestLoss } = job;
   if (phase === 'finished') return { level: 'grey', reason: 'finished' };
+  if (phase === 'queued') return { level: 'grey', reason: job.reason };
   if (job.needsOperator) return { level: 'red', reason: `paused itself: ${job.reason}` };
   if (phase === 'paused') return { level: 'grey', reason: 'paused by the operator' };
   if (shortRounds > 0) {
@@ -108,7 +109,7 @@ export const HEALTH_RULES: Readonly<Record<'peer' | 'job', readonly HealthMark[]
     { level: 'green', reason: 'everything else' },
   ],
   job: [
-    { level: 'grey', reason: 'finished' },
+    { level: 'grey', reason: 'finished, or queued until another job has ended' },
     { level: 'red', reason: 'paused itself, and waits for its operator' },
     { level: 'grey', reason: 'paused by the operator' },
     { level: 'red', reason: `${SHORT_ROUNDS} or more rounds in a row ended with too few updates` },

@@ -25,7 +25,18 @@ const GROUPS: readonly { title: string; types: readonly JobEvent['type'][] }[] =
   },
   {
     title: 'Job',
-    types: ['job-created', 'paused', 'resumed', 'finished', 'scoring-failed', 'evaluation-lighter'],
+    types: [
+      'job-created',
+      'queued',
+      'unqueued',
+      'settings-changed',
+      'priority-changed',
+      'paused',
+      'resumed',
+      'finished',
+      'scoring-failed',
+      'evaluation-lighter',
+    ],
   },
 ];
 

@@ -65,6 +65,7 @@ describe('the health of a job', () => {
     const level = (facts: Partial<JobFacts>) => jobHealth({ ...job, ...facts }).level;
     expect(level({})).toBe('green');
     expect(level({ phase: 'finished', shortRounds: 5 })).toBe('grey');
+    expect(level({ phase: 'queued' })).toBe('grey');
     expect(level({ phase: 'paused' })).toBe('grey');
     expect(level({ phase: 'paused', needsOperator: true })).toBe('red');
     expect(level({ phase: 'waiting' })).toBe('yellow');
