@@ -5,7 +5,7 @@
 import { createHash } from 'node:crypto';
 import { readdirSync, readFileSync } from 'node:fs';
 import { stripTypeScriptTypes } from 'node:module';
-import { join, sep } from 'node:path';
+import { join } from 'node:path';
 import type { FastifyInstance, FastifyReply } from 'fastify';
 
 const ROOT = join(import.meta.dirname, '..');
@@ -88,7 +88,7 @@ function pageFiles(): Map<string, PageFile> {
   const files = new Map<string, PageFile>();
   const modules = readdirSync(join(ROOT, 'monitor/web'), { recursive: true, encoding: 'utf8' })
     .filter((path) => path.endsWith(EXTENSION) && !path.endsWith(`.d${EXTENSION}`))
-    .map((path) => `monitor/web/${path.split(sep).join('/')}`);
+    .map((path) => `monitor/web/${path.replaceAll('\\', '/')}`);
   for (const path of [...modules, ...SHARED.map((name) => `${name}${EXTENSION}`)]) {
     files.set(`/page/${path}`, { type: JAVASCRIPT, read: once(() => moduleText(join(ROOT, path))) });
   }

@@ -99,7 +99,8 @@ const runModule = (source: string, env: NodeJS.ProcessEnv = process.env) =>
 
 describe('code that depends on the system', () => {
   it('is in the table, with its guard', () => {
-    const sources = sourcesIn(SHIPPED, ['.ts', '.js']);
+    // The page runs in browsers, where paths are those of URLs and the user's language decides how dates look.
+    const sources = sourcesIn(SHIPPED, ['.ts', '.js']).filter(({ path }) => !path.startsWith('monitor/web/'));
     expect(sources.length).toBeGreaterThan(300);
     expect(tableOffences(sources)).toEqual([]);
   });
