@@ -1,12 +1,10 @@
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { join } from 'node:path';
 import type { Command } from 'commander';
 import { writeDurably } from '../../common/durable.ts';
 import { readToken } from '../../storage/api-token.ts';
-import { SWARM } from '../command-name.ts';
 import type { Context } from '../context.ts';
 import { cliError } from '../error-codes.ts';
+import { openFile } from '../open-file.ts';
 import { homeOption, jsonOption } from '../options.ts';
 import { printJson, printLines } from '../print.ts';
 import { runningDaemons } from '../running-daemons.ts';
@@ -38,12 +36,6 @@ async function open(context: Context, { home, json, print }: OpenOptions): Promi
   }
 }
 
-/** Programs that open a file with the user's browser. */
-const OPENERS: Readonly<Partial<Record<NodeJS.Platform, readonly [string, ...string[]]>>> = {
-  darwin: ['open'],
-  win32: ['rundll32', 'url.dll,FileProtocolHandler'],
-};
-
 /**
  * Opens an address in the user's browser. Other users of the machine can read the arguments of processes. So the
  * browser gets a file of the daemon's home, which only its owner can read, and the file leads to the address.
@@ -55,20 +47,14 @@ async function openBrowser(home: string, role: string, address: string): Promise
 <meta http-equiv="refresh" content="0; url=${address}"><a href="${address}">The page of the ${role}</a>
 `;
   await writeDurably(file, html, { mode: 0o600 });
-  const [command, ...args] = OPENERS[process.platform] ?? ['xdg-open'];
-  const child = spawn(command, [...args, file], { stdio: 'ignore' });
-  const reason = await once(child, 'exit').then(
-    ([code]) =>
-      code === 0 || process.platform === 'win32' ? null : `${command} ended with exit code ${code}`,
-    (error: Error) => error.message,
-  );
+  const reason = await openFile(file);
   if (reason === null) return;
   throw cliError(
     'BROWSER_NOT_OPENED',
     `no browser could be opened: ${reason}`,
     { reason },
     {
-      next: `print the address with "${SWARM} open --home ${home} --print", and open it in a browser on this machine; on another machine, forward the port first, for example with "ssh -L"`,
+      next: `print the address with "swarm open --home ${home} --print", and open it in a browser on this machine; on another machine, forward the port first, for example with "ssh -L"`,
     },
   );
 }

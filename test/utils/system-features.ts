@@ -29,6 +29,7 @@ export const SYSTEM_FEATURES: Readonly<Record<string, SystemFeature>> = {
         'sysctl on macOS, /proc/cpuinfo elsewhere; without either the instructions are unknown',
       'cli/helper-process.ts': 'Windows: asks by a message to stop, kills without a process group',
       'cli/signals.ts': 'Windows: Ctrl-Break drains as well',
+      'cli/open-file.ts': 'open on macOS, rundll32 on Windows; a failure is reported with the way without it',
       'common/durable.ts': 'Windows: renames are tried again, folders are not synced',
       'storage/private-home.ts': 'Windows: does nothing, as rights belong to the folder of the user',
       'lora/models/hub/settings.ts': 'Windows: "~\\" means the home folder as "~/" does',
@@ -62,6 +63,7 @@ export const SYSTEM_FEATURES: Readonly<Record<string, SystemFeature>> = {
       'net/persistent-peers.ts': MODE,
       'cli/daemon-run.ts': MODE,
       'cli/folders.ts': MODE,
+      'cli/commands/open.ts': MODE,
       'storage/blob-store.ts': MODE,
       'storage/daemon-home.ts': MODE,
       'storage/partial-blob.ts': MODE,
@@ -121,6 +123,7 @@ export const SYSTEM_FEATURES: Readonly<Record<string, SystemFeature>> = {
     files: {
       'lora/doctor/machine.ts': 'sysctl on macOS only; a failure means unknown',
       'cli/helper-process.ts': 'starts the running Node.js with a script',
+      'cli/open-file.ts': 'programs of the system, none of which is a script on Windows',
       'common/workers/child-process.ts': 'fork: the running Node.js',
       'lora/train/memory/mac-memory.ts': 'vm_stat on macOS only; a failure means unknown',
     },

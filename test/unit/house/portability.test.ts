@@ -10,6 +10,7 @@ import { pathToFileURL } from 'node:url';
 import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import { processContext } from '../../../cli/context.ts';
 import { HelperProcess } from '../../../cli/helper-process.ts';
+import { openerOf } from '../../../cli/open-file.ts';
 import { isAlive, renameWithRetry, syncFolder, writeDurably } from '../../../common/durable.ts';
 import { freeBytesOf, linkOrCopy, restrictToOwner } from '../../../common/file-system.ts';
 import { ChildCalls } from '../../../common/workers/child-process.ts';
@@ -224,6 +225,16 @@ describe('on Windows', () => {
       ).status;
     expect(drainOn('win32')).toBe(7);
     expect(drainOn('linux')).toBe(8);
+  });
+
+  it('each system opens a file in a browser with a program of its own', () => {
+    const on = (platform: NodeJS.Platform): readonly string[] => {
+      pretendPlatform(platform);
+      return openerOf('page.html');
+    };
+    expect(on('win32')).toEqual(['rundll32', 'url.dll,FileProtocolHandler', 'page.html']);
+    expect(on('darwin')).toEqual(['open', 'page.html']);
+    expect(on('linux')).toEqual(['xdg-open', 'page.html']);
   });
 
   it('exit codes say that a trainer ran out of memory', () => {
