@@ -31,7 +31,8 @@ import type { OpenGeneratorDeps, OpenGeneratorOptions } from './lora/generate/ge
 import type { Generator } from './lora/generate/types.ts';
 import type { JobEvent } from './monitor/job-events.ts';
 import type { PulledCheckpoint, PullOptions } from './node/checkpoint-pull.ts';
-import type { NodeDaemonDeps, NodeDaemonOptions, RunningNode } from './node/daemon.ts';
+import type { NodeDaemonDeps, RunningNode } from './node/daemon.ts';
+import type { NodeDaemonOptions } from './node/daemon-options.ts';
 import type { Figures } from './protocol/messages.ts';
 import type { AddOptions } from './registry/add-folder.ts';
 import type { Collected, CollectOptions } from './registry/collect-garbage.ts';
@@ -556,7 +557,7 @@ export type { MachineSpeed } from './lora/train/devices/speed.ts';
 export type { Choice, PresetName } from './lora/train/presets.ts';
 export type { LossGradient } from './lora/update/score.ts';
 export type { JobEventBody, Standing, StrikeKind } from './monitor/job-events.ts';
-export type { NodeJob, NodeStatus, NodeUpdate } from './node/api-types.ts';
+export type { NodeActivity, NodeJob, NodeJobStatus, NodeStatus, NodeUpdate } from './node/api-types.ts';
 export type { Outcome } from './node/machine/pending-update.ts';
 export type { NodePolicy } from './node/policy.ts';
 export type { JobTarget } from './protocol/invite.ts';

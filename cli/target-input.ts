@@ -6,14 +6,19 @@ import { SWARM } from './command-name.ts';
 import type { Context } from './context.ts';
 import { usageError } from './errors.ts';
 import { printNote } from './print.ts';
-import { parseTarget, type Target } from './target.ts';
+import { parseTarget, parseTargets, type Target, type WeightedTarget } from './target.ts';
 
 /** Argument that stands for the standard input. */
 const STDIN = '-';
 /** Environment variable with an invite or with multiaddrs. */
 const VARIABLE = 'SWARM_INVITE';
-/** Maximum number of bytes that are read from a file or from stdin: enough for an invite with blank lines around it. */
-const TEXT_BYTES = 4 * INVITE_CHARACTERS;
+/** Maximum number of bytes that are read from a file or from stdin: enough for the invites of a node, with blank lines. */
+const TEXT_BYTES = 20 * INVITE_CHARACTERS;
+/**
+ * Time without further input after which the invites of a node are complete, in milliseconds. A terminal and some pipes
+ * stay open after the last line. Pasted lines arrive together.
+ */
+const QUIET_MS = 300;
 
 /** Help of an argument that names a job by its invite. */
 export const TARGET_HELP =
@@ -25,6 +30,10 @@ export const inviteFileOption = (): Option =>
     '--invite-file <file>',
     'file with the invite, or with multiaddrs (environment variable with the invite itself: SWARM_INVITE)',
   );
+
+/** Help of the argument of a command that takes part in several jobs. */
+export const TARGETS_HELP =
+  'invites of the jobs, or multiaddrs of their coordinators; "-" reads them from stdin, one per line. A node with several jobs trains one round at a time; INVITE=2 gives a job twice the share of the others. Other users of this machine can read arguments, so pass invites by stdin, --invite-file or SWARM_INVITE instead';
 
 export interface TargetOptions {
   /** Value of --job. */
@@ -40,24 +49,73 @@ export interface TargetOptions {
  * @throws SwarmError USAGE, INVITE_INVALID
  */
 export async function readTarget(
-  context: Pick<Context, 'cwd' | 'environment' | 'stderr' | 'stdin' | 'signal'>,
+  context: InputContext,
   given: readonly string[],
-  { job, inviteFile }: TargetOptions,
+  options: TargetOptions,
 ): Promise<Target> {
-  const { cwd, environment } = context;
+  return parseTarget(await readWords(context, given, options, () => lineFromStdin(context)), options.job);
+}
+
+/**
+ * Reads the jobs of a node from the same places as {@link readTarget}. From stdin, it reads all lines.
+ * @throws SwarmError USAGE, INVITE_INVALID
+ */
+export async function readTargets(
+  context: InputContext & Pick<Context, 'clock'>,
+  given: readonly string[],
+  options: TargetOptions,
+): Promise<WeightedTarget[]> {
+  return parseTargets(await readWords(context, given, options, () => linesFromStdin(context)), options.job);
+}
+
+type InputContext = Pick<Context, 'cwd' | 'environment' | 'stderr' | 'stdin' | 'signal'>;
+
+async function readWords(
+  { cwd, environment }: InputContext,
+  given: readonly string[],
+  { inviteFile }: TargetOptions,
+  fromStdin: () => Promise<string[]>,
+): Promise<readonly string[]> {
   if (given.length > 0 && inviteFile !== undefined) {
     throw usageError('give the invite as an argument or with --invite-file, not both');
   }
   if (given.length > 1 && given.includes(STDIN)) {
     throw usageError('"-" reads all addresses from stdin, so give no other address');
   }
-  if (given[0] === STDIN) return parseTarget(await fromStdin(context), job);
-  if (given.length > 0) return parseTarget(given, job);
-  if (inviteFile !== undefined) return parseTarget(await fromFile(resolve(cwd, inviteFile)), job);
-  return parseTarget(words(environment[VARIABLE] ?? '', VARIABLE), job);
+  if (given[0] === STDIN) return fromStdin();
+  if (given.length > 0) return given;
+  if (inviteFile !== undefined) return fromFile(resolve(cwd, inviteFile));
+  return words(environment[VARIABLE] ?? '', VARIABLE);
 }
 
-async function fromStdin({
+/** Reads lines until the input ends, or until it pauses after a line that is not blank. */
+async function linesFromStdin({
+  stdin,
+  stderr,
+  signal,
+  clock,
+}: Pick<Context, 'stderr' | 'stdin' | 'signal' | 'clock'>): Promise<string[]> {
+  if (stdin.isTerminal)
+    printNote({ stderr }, 'paste the invite, then press Enter; several invites: one per line');
+  const quiet = new AbortController();
+  let cancel = (): void => {};
+  let text = '';
+  try {
+    for await (const chunk of stdin.read(AbortSignal.any([signal, quiet.signal]))) {
+      cancel();
+      text += chunk;
+      if (text.length > TEXT_BYTES) break;
+      if (/\S\s*\n\s*$/.test(text)) cancel = clock.after(QUIET_MS, () => quiet.abort());
+    }
+  } catch (error) {
+    if (!quiet.signal.aborted) throw error;
+  } finally {
+    cancel();
+  }
+  return words(text, 'stdin');
+}
+
+async function lineFromStdin({
   stdin,
   stderr,
   signal,

@@ -4,6 +4,9 @@ import { SWARM } from './command-name.ts';
 import { usageError } from './errors.ts';
 import { isPeerAddress } from './options.ts';
 
+/** Largest weight of a job. */
+const MAX_WEIGHT = 1000;
+
 /** A job and the coordinator that runs it. */
 export interface Target {
   /** Multiaddrs of its coordinator. */
@@ -47,4 +50,51 @@ export function parseTarget(target: readonly string[], job: string | undefined):
     );
   }
   return { addresses: target, job: job ?? null, token: null };
+}
+
+/** A job of a node, and its share of the trainer. */
+export interface WeightedTarget extends Target {
+  weight: number;
+}
+
+/** A target with its weight: an invite or a multiaddr, "=", and a number. Neither of the two contains "=". */
+const WEIGHTED = /^([^=]*)=(.*)$/s;
+
+/**
+ * Parses the jobs of a node: any number of invites, and multiaddrs of coordinators. The multiaddrs of one coordinator are
+ * one target. `INVITE=2` gives the job of the invite the weight 2.
+ * @param job value of --job
+ * @throws SwarmError USAGE, INVITE_INVALID
+ */
+export function parseTargets(words: readonly string[], job: string | undefined): WeightedTarget[] {
+  const groups = new Map<string, { words: string[]; weight: number }>();
+  for (const word of words) {
+    const [, target = word, weight] = WEIGHTED.exec(word) ?? [];
+    const key = keyOf(target);
+    const group = groups.get(key) ?? { words: [], weight: 1 };
+    group.words.push(target);
+    if (weight !== undefined) group.weight = parseWeight(weight, target);
+    groups.set(key, group);
+  }
+  if (groups.size > 1 && job !== undefined) {
+    throw usageError(
+      '--job names the job of one coordinator, but this node gets several invites or coordinators',
+      'leave out --job; an invite names its job',
+    );
+  }
+  return [...groups.values()].map((group) => ({ ...parseTarget(group.words, job), weight: group.weight }));
+}
+
+/** Returns a text that is the same for all multiaddrs of one coordinator. */
+function keyOf(target: string): string {
+  return isPeerAddress(target) ? target.slice(target.lastIndexOf('/')) : target;
+}
+
+function parseWeight(text: string, target: string): number {
+  const weight = Number(text);
+  if (text.trim() !== '' && weight > 0 && weight <= MAX_WEIGHT) return weight;
+  throw usageError(
+    `"${text}" after "${target.slice(0, 12)}…=" is no weight: a weight is a number above 0, at most ${MAX_WEIGHT}`,
+    'write INVITE=2 to give a job twice the share of the others',
+  );
 }

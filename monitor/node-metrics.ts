@@ -5,6 +5,15 @@ import { type ProcessSource, processRegistry } from './process-metrics.ts';
 /** Bucket bounds in seconds. A round takes from seconds (demo) to an hour (large models). */
 const TRAIN_SECONDS = [1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 3600];
 
+/** The values that a scrape reads about one job of a node. */
+export interface JobGauges {
+  /** null before the node has joined a job. */
+  job: { job: string } | null;
+  state: string;
+  round: number;
+  trainerSeconds: number;
+}
+
 /** The values that a scrape reads from a node. The states are those of a heartbeat. */
 export interface NodeGauges {
   state: string;
@@ -14,6 +23,8 @@ export interface NodeGauges {
   tokensPerSecond: number;
   /** Number of rounds that the trainer process has received and not yet ended. */
   trainerQueue: number;
+  /** The jobs of all invites of the node. */
+  jobs: readonly JobGauges[];
 }
 
 export interface NodeMetricsSource extends ProcessSource {
@@ -36,7 +47,13 @@ export interface NodeMetrics {
   stop(): void;
 }
 
-/** Creates the metrics of a node. All labels have a fixed set of values. docs/metrics.md lists the metrics. */
+/** Number of digits of a job's digest in a label. */
+const JOB_DIGITS = 12;
+
+/**
+ * Creates the metrics of a node. The label `job` has one value for each job that the node takes part in at the moment. All
+ * other labels have a fixed set of values. docs/metrics.md lists the metrics.
+ */
 export function createNodeMetrics(source: NodeMetricsSource): NodeMetrics {
   const { registry, stop } = processRegistry(source);
   const registers = [registry];
@@ -78,6 +95,47 @@ export function createNodeMetrics(source: NodeMetricsSource): NodeMetrics {
       for (const one of states) this.set({ state: one }, one === state ? 1 : 0);
     },
   });
+
+  const ofJobs = (
+    name: string,
+    help: string,
+    labelNames: ('job' | 'state')[],
+    read: (job: JobGauges) => { labels?: { state: string }; value: number },
+  ): void => {
+    new Gauge({
+      name,
+      help,
+      labelNames,
+      registers,
+      collect() {
+        // Removes the values of jobs that the node no longer takes part in, and of earlier states.
+        this.reset();
+        for (const one of source.node().jobs) {
+          if (one.job === null) continue;
+          const { labels, value } = read(one);
+          this.set({ job: one.job.job.slice(0, JOB_DIGITS), ...labels }, value);
+        }
+      },
+    });
+  };
+  ofJobs(
+    'swarm_job_state',
+    '1 for the current state of the node in a job.',
+    ['job', 'state'],
+    ({ state }) => ({
+      labels: { state },
+      value: 1,
+    }),
+  );
+  ofJobs('swarm_job_round', 'Round of the newest head of a job.', ['job'], ({ round }) => ({
+    value: round,
+  }));
+  ofJobs(
+    'swarm_job_trainer_seconds',
+    'Time for which the trainer has worked for a job since the node started, seconds.',
+    ['job'],
+    ({ trainerSeconds }) => ({ value: trainerSeconds }),
+  );
 
   const updates = new Counter({
     name: 'swarm_updates_total',

@@ -4,22 +4,8 @@ import type { Role } from '../protocol/rpc.ts';
 import type { OwnStanding } from './context.ts';
 import type { Outcome } from './machine/pending-update.ts';
 
-/** Answer to GET /v1/status of a node (HTTP on the loopback interface). The CLI prints it. */
-export interface NodeStatus {
-  schemaVersion: 1;
-  role: 'node';
-  peerId: string;
-  name: string;
-  version: string;
-  addresses: string[];
-  uptimeSeconds: number;
-  traffic: { sent: number; received: number };
-  /** Empty until the node has chosen an engine. */
-  engine: string;
-  /** Reason for the choice of this engine, or the fallback after a device failed; null until the engine is chosen. */
-  engineNote: string | null;
-  /** Number of restarts of the trainer process. */
-  trainerRestarts: number;
+/** What a node does for one invite. */
+export interface NodeActivity {
   coordinator: { addresses: string[]; peer: string | null; connected: boolean };
   job: NodeJob | null;
   state: Heartbeat['state'];
@@ -36,6 +22,39 @@ export interface NodeStatus {
   tokensPerSecond: number;
   /** The running download, in bytes; null when there is none. */
   download: { what: 'base' | 'data' | 'adapter'; bytes: number; total: number } | null;
+}
+
+/** What a node does for one invite, and its share of the trainer. */
+export interface NodeJobStatus extends NodeActivity {
+  /** The jobs of a node get shares of the trainer's time in proportion to their weights. */
+  weight: number;
+  /** Time for which the trainer has worked for this invite since the node started, in seconds. */
+  trainerSeconds: number;
+  /** The refusal with which the coordinator has shut this node out; null if it has not. */
+  shutOut: { code: string; message: string } | null;
+}
+
+/**
+ * Answer to GET /v1/status of a node (HTTP on the loopback interface). The CLI prints it. The fields of `NodeActivity` are
+ * those of the first invite whose coordinator has not shut the node out. `jobs` has them for all invites.
+ */
+export interface NodeStatus extends NodeActivity {
+  schemaVersion: 1;
+  role: 'node';
+  peerId: string;
+  name: string;
+  version: string;
+  addresses: string[];
+  uptimeSeconds: number;
+  traffic: { sent: number; received: number };
+  /** Empty until the node has chosen an engine. */
+  engine: string;
+  /** Reason for the choice of this engine, or the fallback after a device failed; null until the engine is chosen. */
+  engineNote: string | null;
+  /** Number of restarts of the trainer process. */
+  trainerRestarts: number;
+  /** The jobs of all invites, in the order of the invites. */
+  jobs: NodeJobStatus[];
   /** The newest updates of this node, newest first. */
   updates: NodeUpdate[];
 }

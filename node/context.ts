@@ -1,6 +1,5 @@
 import type { LimitFunction } from 'p-limit';
 import type { Clock } from '../common/clock.ts';
-import type { SwarmError } from '../common/errors.ts';
 import type { Logger } from '../common/logger.ts';
 import type { AdapterLayout } from '../lora/adapter/layout.ts';
 import type { Trainers } from '../lora/train/memory/trainers.ts';
@@ -14,6 +13,7 @@ import type { BlobCollector } from '../storage/blob-collector.ts';
 import type { BlobStore } from '../storage/blobs.ts';
 import type { JobKeys } from './job-keys.ts';
 import type { NodePolicy } from './policy.ts';
+import type { TrainerShare } from './sharing/shared-trainer.ts';
 import type { NodeStore } from './store/node-store.ts';
 import type { NodeTrainer, ScoreTrainer } from './trainer.ts';
 
@@ -34,12 +34,17 @@ export interface SwarmNodeOptions {
   policy: NodePolicy;
   /** Number of the node's trainer processes, and of the copies of the base in memory. @default one of each */
   trainers?: Trainers;
+  /**
+   * Weight of this job. The jobs of a node get shares of the trainer's time in proportion to their weights. @default 1
+   */
+  weight?: number;
 }
 
 /** The metrics that the node's work changes. */
 export type NodeMeter = Pick<NodeMetrics, 'receiptArrived' | 'roundTrained' | 'roundLost'>;
 
-export interface SwarmNodeDeps {
+/** Dependencies that all jobs of a node share. */
+export interface NodeDeps {
   network: SwarmNetwork;
   blobs: BlobStore;
   trainer: NodeTrainer;
@@ -51,13 +56,29 @@ export interface SwarmNodeDeps {
   meter: NodeMeter;
   /** Uniform in [0, 1). */
   random: () => number;
-  /**
-   * Called once, when the coordinator has shut this node out. The node then does nothing more.
-   * @default does nothing
-   */
-  onShutOut?: (error: SwarmError) => void;
   /** Returns random bytes that no peer can predict. */
   randomBytes: (count: number) => Uint8Array;
+}
+
+/** The job of another invite of the node. */
+export interface SiblingJob {
+  /** Digest of the job that this invite names or has joined; null before the node has joined a job with it. */
+  readonly job: string | null;
+  /** null before the node has joined the job. */
+  readonly manifest: Manifest | null;
+  /** Whether the job needs nothing more from this node. */
+  readonly isDone: boolean;
+}
+
+/** Dependencies of the node's work for one invite. */
+export interface SwarmNodeDeps extends Omit<NodeDeps, 'trainer'> {
+  /** The node's trainer. Each call waits until this job has its turn. */
+  trainer: TrainerShare;
+  collector: BlobCollector;
+  /** Returns the jobs of the node's other invites. */
+  siblings: () => readonly SiblingJob[];
+  /** Called once, when the coordinator has shut this node out. The node then does nothing more for this invite. */
+  onShutOut: () => void;
   /**
    * Called with the node's standing after each request to join, because the answer contains it.
    * @default does nothing

@@ -2,95 +2,36 @@ import { randomBytes } from 'node:crypto';
 import { rm } from 'node:fs/promises';
 import { availableParallelism, totalmem } from 'node:os';
 import { join } from 'node:path';
-import { z } from 'zod';
 import type { SwarmError } from '../common/errors.ts';
 import { lockHome } from '../common/file-lock.ts';
 import type { Logger } from '../common/logger.ts';
 import { packageVersion } from '../common/package.ts';
-import { checkOptions } from '../common/schema-problems.ts';
 import { systemClock } from '../common/system-clock.ts';
 import { Teardown } from '../common/teardown.ts';
 import { resolveHomes } from '../common/user-folders.ts';
-import { type ComputeInput, parseCompute } from '../lora/train/compute.ts';
+import { parseCompute } from '../lora/train/compute.ts';
 import { trainersOf } from '../lora/train/memory/trainers.ts';
 import { Health } from '../monitor/health.ts';
 import { silentLogger } from '../monitor/log.ts';
-import { portSchema } from '../monitor/loopback-server.ts';
 import { NetworkMetrics } from '../monitor/network-metrics.ts';
 import { createNodeMetrics } from '../monitor/node-metrics.ts';
 import { parseAddress } from '../net/addresses.ts';
 import { createHost } from '../net/host.ts';
 import { loadIdentity } from '../net/identity.ts';
-import { nodeNameSchema, versionSchema } from '../protocol/ids.ts';
-import { type JobTarget, resolveTarget } from '../protocol/invite.ts';
 import { loadToken } from '../storage/api-token.ts';
 import { FileBlobStore } from '../storage/blob-store.ts';
 import { claimHome, writeDaemonFile } from '../storage/daemon-home.ts';
 import { makeHomePrivate } from '../storage/private-home.ts';
 import { CONSENT_NOTICE } from './consent.ts';
-import type { SwarmNodeDeps, SwarmNodeOptions } from './context.ts';
+import type { NodeDeps, SwarmNodeOptions } from './context.ts';
+import { checkDaemonOptions, type NodeDaemonOptions, resolveTargets } from './daemon-options.ts';
 import { startNodeHttp } from './http.ts';
 import { nodeStatus } from './node-status.ts';
 import { peerName } from './peer-name.ts';
-import { defaultPolicy, type NodePolicy } from './policy.ts';
+import { defaultPolicy } from './policy.ts';
+import { SwarmNodes } from './sharing/swarm-nodes.ts';
 import { NodeStore } from './store/node-store.ts';
-import { SwarmNode } from './swarm-node.ts';
 import { TrainingProcess } from './training-process.ts';
-
-/** Options of a node. Give it an `invite`, or the `addresses` of a coordinator. */
-export interface NodeDaemonOptions extends JobTarget {
-  /**
-   * Folder of the node's key, database, blobs and log. @default SWARM_HOME, else lora-swarm/node in the user's data
-   * folder
-   */
-  home?: string;
-  /** Name of the node that other peers see, up to 64 characters. @default made from its peer id, see `peerName` */
-  name?: string;
-  /** Version that other peers see. @default the package's version */
-  version?: string;
-  /** Multiaddrs to listen on. @default any free TCP port */
-  listen?: readonly string[];
-  /** Whether to find the coordinator and the other nodes of its jobs in the local network by mDNS. @default true */
-  mdns?: boolean;
-  /**
-   * Engine, devices and settings of the trainer. `policy.maxMemoryBytes` is the memory limit of the trainer.
-   * @default the fastest engine that runs, with all hardware threads but one
-   */
-  compute?: ComputeInput;
-  /**
-   * Limits on what the machine's owner lends to jobs. @default four fifths of the machine's memory, a base of 32 GiB,
-   * 100 GiB of disk space
-   */
-  policy?: Partial<NodePolicy>;
-  /**
-   * Whether the node offers to compute scores of updates for the coordinator. This needs an invite with the role
-   * `operator`.
-   * @default false
-   */
-  scores?: boolean;
-  /** Port of the HTTP server on 127.0.0.1. @default 0: any free port */
-  port?: number;
-}
-
-const bytesSchema = z.custom<number>(
-  (value) => typeof value === 'number' && value >= 0,
-  'must be a number of bytes, 0 or more',
-);
-
-/** `parseCompute`, `resolveTarget` and `createHost` check the other options. */
-const optionsSchema = z
-  .object({
-    home: z.string().min(1),
-    name: nodeNameSchema,
-    version: versionSchema,
-    mdns: z.boolean(),
-    scores: z.boolean(),
-    port: portSchema,
-    policy: z
-      .object({ maxBaseBytes: bytesSchema, maxDiskBytes: bytesSchema, maxMemoryBytes: bytesSchema })
-      .partial(),
-  })
-  .partial();
 
 /** Dependencies of a node. All have defaults. */
 export interface NodeDaemonDeps {
@@ -112,7 +53,8 @@ export interface RunningNode {
   stop(options?: { deadlineMs?: number }): Promise<void>;
   /**
    * Resolves when the node has stopped: with null after `stop`, or with the refusal (RPC_REFUSED, with the reason in
-   * `values.code`) if the coordinator has shut the node out. The node then stops by itself.
+   * `values.code`) if the coordinator has shut the node out. The node then stops by itself. A node with several jobs stops
+   * when the coordinators of all jobs have shut it out.
    */
   readonly stopped: Promise<SwarmError | null>;
 }
@@ -131,10 +73,11 @@ const DRAIN_SHARE = 0.6;
  *   TOKEN_INVALID, and the errors of `parseCompute`
  */
 export async function startNode(options: NodeDaemonOptions, deps: NodeDaemonDeps = {}): Promise<RunningNode> {
-  checkOptions(optionsSchema, options);
+  checkDaemonOptions(options);
   const { home = resolveHomes().node, version = packageVersion() } = options;
   const { log = silentLogger } = deps;
-  const { addresses: coordinator, job, token: invite } = resolveTarget(options);
+  const targets = resolveTargets(options);
+  const coordinators = targets.flatMap(({ addresses }) => addresses);
   // One thread stays free for the daemon and for other programs.
   const threads = Math.max(1, availableParallelism() - 1);
   const computed = parseCompute(options.compute ?? {}, { threads });
@@ -155,10 +98,10 @@ export async function startNode(options: NodeDaemonOptions, deps: NodeDaemonDeps
       {
         listen: options.listen ?? ['/ip4/0.0.0.0/tcp/0'],
         bootstrap: [],
-        mdns: options.mdns === false ? [] : coordinatorsAt(coordinator),
+        mdns: options.mdns === false ? [] : coordinatorsAt(coordinators),
         home,
         agent,
-        ...confidantsAt(coordinator),
+        ...confidantsAt(coordinators),
       },
       { identity, blobs, log: log.child({ module: 'net' }), clock: systemClock, meter: networkMetrics },
     );
@@ -169,8 +112,8 @@ export async function startNode(options: NodeDaemonOptions, deps: NodeDaemonDeps
       traffic: () => network.traffic(),
       connections: () => network.peers().length,
       node: () => {
-        const { state, round, step, steps, tokensPerSecond } = status();
-        return { state, round, step, steps, tokensPerSecond, trainerQueue: trainer.queue };
+        const { state, round, step, steps, tokensPerSecond, jobs } = status();
+        return { state, round, step, steps, tokensPerSecond, trainerQueue: trainer.queue, jobs };
       },
     });
     teardown.add(() => metrics.stop());
@@ -188,16 +131,20 @@ export async function startNode(options: NodeDaemonOptions, deps: NodeDaemonDeps
     );
     teardown.add(() => trainer.stop());
 
-    const nodeOptions: SwarmNodeOptions = {
-      addresses: coordinator,
-      job,
-      invite,
-      name: options.name ?? peerName(identity.signer.peerId),
-      agent,
-      policy,
-      trainers: trainersOf(compute),
-    };
-    const nodeDeps: SwarmNodeDeps = {
+    const name = options.name ?? peerName(identity.signer.peerId);
+    const nodeOptions = targets.map(
+      ({ addresses, job, token, weight }): SwarmNodeOptions => ({
+        addresses,
+        job,
+        invite: token,
+        weight,
+        name,
+        agent,
+        policy,
+        trainers: trainersOf(compute),
+      }),
+    );
+    const nodeDeps: NodeDeps = {
       network,
       blobs,
       trainer,
@@ -211,10 +158,10 @@ export async function startNode(options: NodeDaemonOptions, deps: NodeDaemonDeps
     };
     let finish = (): void => {};
     const stopped = new Promise<SwarmError | null>((resolve) => {
-      finish = () => resolve(swarmNode.view().shutOut);
+      finish = () => resolve(nodes.shutOut);
     });
     const stop = ({ deadlineMs = STOP_MS }: { deadlineMs?: number } = {}): Promise<void> => {
-      const drain = (): Promise<void> => swarmNode.stop({ deadlineMs: DRAIN_SHARE * deadlineMs });
+      const drain = (): Promise<void> => nodes.stop({ deadlineMs: DRAIN_SHARE * deadlineMs });
       return teardown.stop({
         deadlineMs,
         first: () => Promise.all([drain(), trainer.stop()]),
@@ -224,11 +171,11 @@ export async function startNode(options: NodeDaemonOptions, deps: NodeDaemonDeps
         },
       });
     };
-    const swarmNode = new SwarmNode(nodeOptions, { ...nodeDeps, onShutOut: () => void stop() });
+    const nodes = new SwarmNodes(nodeOptions, { ...nodeDeps, onShutOut: () => void stop() });
     const status = () =>
       nodeStatus({
-        swarmNode,
-        options: nodeOptions,
+        nodes,
+        name,
         deps: nodeDeps,
         version,
         startedAt,
@@ -236,13 +183,14 @@ export async function startNode(options: NodeDaemonOptions, deps: NodeDaemonDeps
     const health = new Health({ clock: systemClock });
     teardown.add(
       health.add('ready', 'job', () => {
-        const { state } = swarmNode.view();
-        return state.phase === 'joining' ? `not in a job yet: ${state.reason}` : null;
+        const jobs = status().jobs.filter(({ shutOut }) => shutOut === null);
+        if (jobs.some(({ state }) => state !== 'joining')) return null;
+        return `not in a job yet: ${jobs.map(({ reason }) => reason).join('; ')}`;
       }),
       health.add('ready', 'coordinator', () =>
-        status().coordinator.connected
+        status().jobs.some(({ coordinator }) => coordinator.connected)
           ? null
-          : 'no connection to the coordinator; the node keeps dialling it',
+          : `no connection to ${targets.length === 1 ? 'the' : 'any'} coordinator; the node keeps dialling`,
       ),
       health.add('ready', 'store', () => {
         store.probe();
@@ -262,7 +210,7 @@ export async function startNode(options: NodeDaemonOptions, deps: NodeDaemonDeps
     teardown.add(() => rm(file, { force: true }));
     log.info({ peerId, url, addresses }, 'node-started');
     // Start the node last. Once started, it may stop by itself, which runs all steps of the teardown.
-    swarmNode.start();
+    nodes.start();
     return { home, url, peerId, stop, stopped };
   } catch (error) {
     await teardown.run();

@@ -13,6 +13,7 @@ export const nodeError = defineErrors({
   NOTHING_TRAINED: { kind: 'failed', next: ASK_OPERATOR },
   CHECKPOINT_UNTRUSTED: 'failed',
   JOB_NOT_FOUND: 'notFound',
+  JOB_TWICE: { kind: 'conflict', next: 'give the node one invite for each job' },
   NOT_SCORING: 'refused',
   NO_ADDRESS: { kind: 'failed', next: 'start the node with an invite: swarm node -, and paste the invite' },
   NO_OPEN_JOB: 'failed',

@@ -1,32 +1,39 @@
 import { countOf } from '../common/text.ts';
 import { receiptMeanings } from '../protocol/receipts.ts';
 import { totalRounds } from '../protocol/total-rounds.ts';
-import type { NodeJob, NodeStatus } from './api-types.ts';
-import type { SwarmNodeDeps, SwarmNodeOptions } from './context.ts';
+import type { NodeJob, NodeJobStatus, NodeStatus } from './api-types.ts';
+import type { NodeDeps } from './context.ts';
+import { reportedState } from './reported-state.ts';
+import type { SwarmNodes } from './sharing/swarm-nodes.ts';
 import type { SwarmNode, SwarmNodeView } from './swarm-node.ts';
 
 /** Maximum number of updates in a status. */
 const SHOWN_UPDATES = 20;
 
 export interface StatusSource {
-  swarmNode: SwarmNode;
-  options: SwarmNodeOptions;
-  deps: SwarmNodeDeps;
+  nodes: SwarmNodes;
+  /** Display name of the node. */
+  name: string;
+  deps: NodeDeps;
   version: string;
   startedAt: number;
 }
 
 /** Returns the status of a node. */
-export function nodeStatus({ swarmNode, options, deps, ...source }: StatusSource): NodeStatus {
+export function nodeStatus({ nodes, name, deps, ...source }: StatusSource): NodeStatus {
   const { network, store, trainer, clock } = deps;
-  const view = swarmNode.view();
-  const { state, context, progress, download } = view;
-  const peer = context?.coordinator ?? null;
+  const jobs = nodes.all.map((node) => jobStatus(node, deps));
+  const {
+    weight: _w,
+    trainerSeconds: _s,
+    shutOut: _r,
+    ...activity
+  } = jobs.find(({ shutOut }) => shutOut === null) ?? jobs[0]!;
   return {
     schemaVersion: 1,
     role: 'node',
     peerId: network.signer.peerId,
-    name: options.name,
+    name,
     version: source.version,
     addresses: network.addresses(),
     uptimeSeconds: (clock.now() - source.startedAt) / 1000,
@@ -34,18 +41,8 @@ export function nodeStatus({ swarmNode, options, deps, ...source }: StatusSource
     engine: trainer.engine,
     engineNote: trainer.note,
     trainerRestarts: trainer.restarts,
-    coordinator: {
-      addresses: [...options.addresses],
-      peer,
-      connected: network.peers().some((connection) => connection.peer === peer),
-    },
-    job: jobOf(view),
-    state: state.phase,
-    reason: reasonOf(view, deps.scoreTrainer !== undefined),
-    round: state.head?.round ?? 0,
-    standing: view.standing,
-    ...progress,
-    download,
+    ...activity,
+    jobs,
     updates: store.updates(SHOWN_UPDATES).map(({ job, round, update, bytes, code, detail, outcome, at }) => {
       const meaning = code === null ? 'no receipt yet' : receiptMeanings[code];
       return { job, round, update, bytes, code, detail, meaning, outcome, at };
@@ -53,11 +50,35 @@ export function nodeStatus({ swarmNode, options, deps, ...source }: StatusSource
   };
 }
 
+function jobStatus(node: SwarmNode, { network, scoreTrainer }: NodeDeps): NodeJobStatus {
+  const view = node.view();
+  const { state, context, progress, download, busyWith, weight, trainerSeconds, shutOut } = view;
+  const peer = context?.coordinator ?? null;
+  return {
+    coordinator: {
+      addresses: [...node.addresses],
+      peer,
+      connected: network.peers().some((connection) => connection.peer === peer),
+    },
+    job: jobOf(view),
+    state: reportedState(state.phase, busyWith),
+    reason: reasonOf(view, scoreTrainer !== undefined),
+    round: state.head?.round ?? 0,
+    standing: view.standing,
+    ...progress,
+    download,
+    weight,
+    trainerSeconds,
+    shutOut: shutOut && { code: String(shutOut.values.code), message: shutOut.message },
+  };
+}
+
 /**
- * Returns why the node waits. Roles and suspensions are checked here, because the state machine does not know about
- * them.
+ * Returns why the node waits. The state machine knows nothing of other jobs, of observers and of suspensions.
  */
-function reasonOf({ state, context, standing }: SwarmNodeView, scores: boolean): string {
+function reasonOf({ state, context, standing, busyWith, download }: SwarmNodeView, scores: boolean): string {
+  const needsTrainer = state.phase === 'training' || (state.phase === 'joining' && download === null);
+  if (needsTrainer && busyWith !== null) return `the trainer is busy with the job ${busyWith}`;
   if (state.phase !== 'awaiting' || context === null) return state.reason;
   if (standing?.kind === 'suspended' && (state.head?.round ?? 0) <= (standing.untilRound ?? 0)) {
     return `this node is suspended up to round ${standing.untilRound}, because of ${countOf(standing.strikes, 'strike')}`;

@@ -1,3 +1,4 @@
+import { countOf } from '../common/text.ts';
 import { BASE_BITS, estimatedBaseBytes } from '../lora/models/base/base-bits.ts';
 import { ONE_TRAINER, type Trainers } from '../lora/train/memory/trainers.ts';
 import type { Manifest } from '../protocol/manifest.ts';
@@ -37,43 +38,80 @@ const DAEMON_ADAPTERS = 4;
  * the moments, two for the adapter and its successor, and one for all pending updates.
  */
 const ADAPTER_FILES = 6;
-/** Number of copies of a round's rows: one in the daemon, and one in the trainer. */
-const ROW_COPIES = 2;
 /** Memory of a row in addition to its tokens, for its index and its array objects. 113 bytes were measured. */
 const ROW_OVERHEAD_BYTES = 128;
 /** Bytes of a token in a row: 4 for its id, 4 for its label, 2 for its segment. */
 const TOKEN_BYTES = 10;
 
+interface Demand {
+  base: number;
+  disk: number;
+  memory: number;
+}
+
 /**
  * Returns the bytes that a job needs from a machine, computed from its manifest. The disk space includes a float32 copy
  * of the base. A node with 8 or 4 base bits keeps a smaller copy instead.
+ * @param others manifests of the jobs that the node trains at the same time. Disk space and memory are then those of all
+ *   jobs together. A base or data that several jobs share counts once. The trainer holds one job at a time, so it counts
+ *   with the largest of its jobs.
  */
 export function demandOf(
   manifest: Manifest,
   trainers: Trainers = ONE_TRAINER,
-): { base: number; disk: number; memory: number } {
-  const sum = (sizes: readonly { size: number }[]): number =>
-    sizes.reduce((total, { size }) => total + size, 0);
-  const base = sum(manifest.base.files);
-  const { parameters } = manifest.base;
-  const adapter = manifest.adapter.parameters * FLOAT_BYTES;
-  const data = sum(manifest.data.shards);
-  const rows = manifest.rounds.localSteps * manifest.training.batchSize;
-  const tokens = Math.min(data, rows * manifest.data.sequenceLength * TOKEN_BYTES);
+  others: readonly Manifest[] = [],
+): Demand {
+  const manifests = [manifest, ...others];
+  const sum = (values: readonly number[]): number => values.reduce((total, value) => total + value, 0);
+  const sizeOf = (files: readonly { size: number }[]): number => sum(files.map(({ size }) => size));
+  const adapterOf = ({ adapter }: Manifest): number => adapter.parameters * FLOAT_BYTES;
+  const bases = new Map(
+    manifests.map(({ base }) => [base.digest, sizeOf(base.files) + base.parameters * FLOAT_BYTES]),
+  );
+  const shards = new Map(
+    manifests.flatMap(({ data }) => data.shards.map(({ digest, size }) => [digest, size])),
+  );
+  const inTrainer = manifests.map((one) => {
+    const weights = trainers.bases * estimatedBaseBytes(one.base.parameters, trainers.baseBits);
+    return weights + trainers.processes * TRAINER_ADAPTERS * adapterOf(one) + tokenBytesOf(one);
+  });
+  const inDaemon = manifests.map((one) => {
+    const rows = one.rounds.localSteps * one.training.batchSize;
+    return DAEMON_ADAPTERS * adapterOf(one) + tokenBytesOf(one) + rows * ROW_OVERHEAD_BYTES;
+  });
   return {
-    base,
-    disk: base + parameters * FLOAT_BYTES + data + ADAPTER_FILES * adapter,
-    memory:
-      trainers.bases * estimatedBaseBytes(parameters, trainers.baseBits) +
-      (DAEMON_ADAPTERS + trainers.processes * TRAINER_ADAPTERS) * adapter +
-      ROW_COPIES * tokens +
-      rows * ROW_OVERHEAD_BYTES,
+    base: sizeOf(manifest.base.files),
+    disk:
+      sum([...bases.values()]) +
+      sum([...shards.values()]) +
+      ADAPTER_FILES * sum(manifests.map((one) => adapterOf(one))),
+    memory: Math.max(...inTrainer) + sum(inDaemon),
   };
 }
 
-/** @throws SwarmError POLICY_BASE, POLICY_DISK, POLICY_MEMORY if the job needs more than the machine's owner lends */
-export function checkPolicy(manifest: Manifest, policy: NodePolicy, trainers: Trainers = ONE_TRAINER): void {
-  const demand = demandOf(manifest, trainers);
+/** Returns the bytes of one copy of a round's rows. The daemon has one copy, and the trainer another. */
+function tokenBytesOf({ rounds, training, data }: Manifest): number {
+  const shards = data.shards.reduce((total, { size }) => total + size, 0);
+  return Math.min(shards, rounds.localSteps * training.batchSize * data.sequenceLength * TOKEN_BYTES);
+}
+
+interface PolicyCheck {
+  /** @default one trainer process */
+  readonly trainers?: Trainers | undefined;
+  /** Manifests of the jobs that the node trains at the same time. @default none */
+  readonly others?: readonly Manifest[];
+}
+
+/**
+ * @throws SwarmError POLICY_BASE, POLICY_DISK, POLICY_MEMORY if the job, together with the other jobs of the node, needs
+ *   more than the machine's owner lends
+ */
+export function checkPolicy(
+  manifest: Manifest,
+  policy: NodePolicy,
+  { trainers = ONE_TRAINER, others = [] }: PolicyCheck = {},
+): void {
+  const demand = demandOf(manifest, trainers, others);
   const checks = [
     ['POLICY_BASE', 'a base model', demand.base, policy.maxBaseBytes],
     ['POLICY_DISK', 'disk space', demand.disk, policy.maxDiskBytes],
@@ -83,11 +121,13 @@ export function checkPolicy(manifest: Manifest, policy: NodePolicy, trainers: Tr
     if (needed <= allowed) continue;
     const isMemory = code === 'POLICY_MEMORY';
     const processes = isMemory ? forTrainers(trainers) : '';
+    const isSum = others.length > 0 && code !== 'POLICY_BASE';
+    const together = isSum ? `, together with ${countOf(others.length, 'other job')} of this node,` : '';
     throw nodeError(
       code,
-      `the job "${manifest.name}" needs ${what} of ${gibibytes(needed)}${processes}; this node lends ${gibibytes(allowed)}`,
+      `the job "${manifest.name}"${together} needs ${what} of ${gibibytes(needed)}${processes}; this node lends ${gibibytes(allowed)}`,
       { needed, allowed, job: manifest.name },
-      isMemory ? { next: memoryAdvice(manifest, trainers, allowed) } : {},
+      isMemory ? { next: memoryAdvice({ manifest, others }, trainers, allowed) } : {},
     );
   }
 }
@@ -101,12 +141,16 @@ function forTrainers({ processes, bases }: Trainers): string {
  * Returns advice that lists the ways to make the job fit into the memory limit. If fewer base bits are enough, the list
  * names the largest number of bits with which the job fits.
  */
-function memoryAdvice(manifest: Manifest, { processes, baseBits }: Trainers, allowed: number): string {
+function memoryAdvice(
+  { manifest, others }: { manifest: Manifest; others: readonly Manifest[] },
+  { processes, baseBits }: Trainers,
+  allowed: number,
+): string {
   const ways = ['raise --max-memory'];
   if (processes > 1) ways.push('name fewer devices in --engine');
   const fitting = BASE_BITS.filter((bits) => bits < baseBits)
     // Each process needs its own copy of a base with 8 or 4 bits.
-    .map((bits) => ({ bits, ...demandOf(manifest, { processes, bases: processes, baseBits: bits }) }))
+    .map((bits) => ({ bits, ...demandOf(manifest, { processes, bases: processes, baseBits: bits }, others) }))
     .find(({ memory }) => memory <= allowed);
   if (fitting) ways.push(`pass --base-bits ${fitting.bits} (needs ${gibibytes(fitting.memory)})`);
   return `${ways.join(', ')}, or choose another job`;

@@ -1,12 +1,11 @@
 import pLimit from 'p-limit';
 import { withDeadline } from '../common/deadline.ts';
 import { isSwarmError, type SwarmError } from '../common/errors.ts';
-import { BlobCollector } from '../storage/blob-collector.ts';
-import { mayFetch } from './blob-access.ts';
-import type { OwnStanding, PhaseContext, SwarmNodeDeps, SwarmNodeOptions } from './context.ts';
-import { nodeError } from './errors.ts';
-import { HeadGossip } from './head-gossip.ts';
-import { type HeartbeatLoop, startHeartbeat } from './heartbeat.ts';
+import type { BlobProof } from '../protocol/job-key.ts';
+import type { Manifest } from '../protocol/manifest.ts';
+import type { RpcRequest } from '../protocol/rpc.ts';
+import type { OwnStanding, PhaseContext, SiblingJob, SwarmNodeDeps, SwarmNodeOptions } from './context.ts';
+import { JobContact } from './job-contact.ts';
 import { JobKeys } from './job-keys.ts';
 import { JobWorker } from './job-worker.ts';
 import {
@@ -19,7 +18,6 @@ import {
   type NodeState,
 } from './machine/state.ts';
 import { JOB_WATCH_MS } from './machine/times.ts';
-import { openedRound } from './machine/work.ts';
 import { MachineRunner } from './machine-runner.ts';
 import { type JoinedJob, join } from './phases/join.ts';
 import { isShutOut, openJobs, request, requestHead, verifyReceipt } from './phases/requests.ts';
@@ -36,35 +34,40 @@ export interface SwarmNodeView extends Pick<JobWorker, 'progress' | 'download'> 
   readonly shutOut: SwarmError | null;
   /** null before the node has joined a job. */
   readonly context: PhaseContext | null;
+  /** Name of the job that has the trainer while this job waits for it; null if this job does not wait. */
+  readonly busyWith: string | null;
+  readonly weight: number;
+  /** Time for which this job has had the trainer, in seconds. */
+  readonly trainerSeconds: number;
 }
 
 const NO_PROGRESS = { step: 0, steps: 0, tokensPerSecond: 0 };
 
 /**
- * Runs a node. Turns heads, receipts and the results of its work into events of the state machine, and carries out the
+ * Runs a node in the jobs of one invite, one job at a time. Turns heads, receipts and the results of its work into events of the state machine, and carries out the
  * effects that the state machine returns. Clock, disk and randomness are dependencies, so that the simulation can
  * replace them.
  */
-export class SwarmNode {
+export class SwarmNode implements SiblingJob {
   readonly #options: SwarmNodeOptions;
   readonly #deps: SwarmNodeDeps;
-  readonly #collector: BlobCollector;
   readonly #feedbackLock = pLimit(1);
   readonly #runner: MachineRunner;
   readonly #tasks: Tasks;
   readonly #receipts: UpdateReceipts;
+  /** Digest of the job that the invite names or that the node has joined last. */
+  #job: string | null;
   #worker: JobWorker | null = null;
-  #heartbeat: HeartbeatLoop | null = null;
-  #heads: HeadGossip | null = null;
+  #contact: JobContact | null = null;
   #cancelWatch = (): void => {};
-  #leaveNetwork: (() => void)[] = [];
+  #stopListening = (): void => {};
   #shutOut: SwarmError | null = null;
   #standing: OwnStanding | null = null;
 
   constructor(options: SwarmNodeOptions, deps: SwarmNodeDeps) {
     this.#options = options;
+    this.#job = options.job;
     this.#deps = { ...deps, onStanding: (standing) => this.#onStanding(standing) };
-    this.#collector = new BlobCollector(deps);
     this.#tasks = new Tasks(deps);
     this.#runner = new MachineRunner(
       {
@@ -85,44 +88,75 @@ export class SwarmNode {
 
   view(): SwarmNodeView {
     const { context = null, progress = NO_PROGRESS, download = null } = this.#worker ?? {};
-    const { shutOut, standing } = { shutOut: this.#shutOut, standing: this.#standing };
-    return { state: this.#runner.state, shutOut, standing, context, progress, download };
+    const { busyWith, weight, usedSeconds } = this.#deps.trainer;
+    return {
+      state: this.#runner.state,
+      shutOut: this.#shutOut,
+      standing: this.#standing,
+      context,
+      progress,
+      download,
+      busyWith,
+      weight,
+      trainerSeconds: usedSeconds,
+    };
+  }
+
+  /** Addresses of the coordinator. */
+  get addresses(): readonly string[] {
+    return this.#options.addresses;
+  }
+
+  /** Digest of the job that the invite names or that the node has joined with it; null if there is none. */
+  get job(): string | null {
+    return this.#shutOut === null ? this.#job : null;
+  }
+
+  /** null before the node has joined the job. */
+  get manifest(): Manifest | null {
+    const context = this.#worker?.context;
+    return context && context.job === this.job ? context.manifest : null;
+  }
+
+  /** Whether the job needs nothing more from this node. */
+  get isDone(): boolean {
+    return this.#shutOut !== null || isDone(this.#runner.state);
+  }
+
+  /** Peer id of the job's coordinator; null before the node has joined the job. */
+  get coordinator(): string | null {
+    return this.#worker?.context.coordinator ?? null;
+  }
+
+  /** Returns whether the invite has an address of this peer. */
+  isCoordinator(peer: string): boolean {
+    return this.#options.addresses.some((address) => address.endsWith(`/p2p/${peer}`));
+  }
+
+  /** Returns the digest of the job if a peer may read it; otherwise null. */
+  readableJob(peer: string, proof: BlobProof | null): string | null {
+    const context = this.#worker?.context;
+    return context && (context.isOpen || context.keys.admits(peer, proof)) ? context.job : null;
+  }
+
+  /** Takes a receipt that the coordinator sent unasked. @throws SwarmError RECEIPT_MISMATCH, and errors of signatures */
+  takeReceipt(receipt: Uint8Array): void {
+    const context = this.#worker?.context;
+    if (context) this.#receipts.take(context, verifyReceipt(receipt, context), null);
+  }
+
+  /** Computes figures of an update for the coordinator, as `JobWorker.measure` does. */
+  measure(request: RpcRequest<'measure'>, signal: AbortSignal): Promise<number[]> {
+    return this.#worker!.measure(request, signal);
   }
 
   start(): void {
-    const { network } = this.#deps;
-    const { addresses } = this.#options;
-    for (const address of addresses) network.addPersistentPeer(address);
-    const isCoordinator = (peer: string): boolean =>
-      addresses.some((address) => address.endsWith(`/p2p/${peer}`));
-    network.serveBlobs((peer, digest, proof) => {
-      const { store } = this.#deps;
-      const { job = null, isOpen = false, keys } = this.#worker?.context ?? {};
-      const mayRead = isOpen || (keys?.admits(peer, proof) ?? false);
-      return mayFetch(digest, { store, isCoordinator: isCoordinator(peer), job, mayRead });
+    const { network, trainer } = this.#deps;
+    for (const address of this.#options.addresses) network.addPersistentPeer(address);
+    this.#stopListening = network.onPeer(({ type, peer }) => {
+      if (type === 'connect' && this.isCoordinator(peer)) this.#runner.dispatch({ type: 'connected' });
     });
-    this.#leaveNetwork = [
-      network.handle('notify', async (peer, { receipt }) => {
-        const context = this.#worker?.context;
-        // A refusal would show which job this node is in. Other peers therefore get the same empty answer as the
-        // coordinator.
-        if (peer === context?.coordinator)
-          this.#receipts.take(context, verifyReceipt(receipt, context), null);
-        return {};
-      }),
-      network.handle('measure', async (peer, request, { signal }) => {
-        const { coordinator, job } = this.#worker?.context ?? {};
-        if (peer !== coordinator || request.job !== job) {
-          throw nodeError('NOT_SCORING', 'this node computes no scores for the caller');
-        }
-        return { figures: await this.#worker!.measure(request, signal) };
-      }),
-      network.onPeer(({ type, peer }) => {
-        if (type === 'connect' && isCoordinator(peer)) this.#runner.dispatch({ type: 'connected' });
-      }),
-    ];
-    // Deletes blobs that an earlier process wrote, but did not record before it ended.
-    this.#tasks.run('sweep', () => this.#collector.sweep());
+    trainer.onWait = () => this.#onWait();
     this.#runner.dispatch({ type: 'start' });
   }
 
@@ -140,11 +174,19 @@ export class SwarmNode {
     this.#tasks.end();
     this.#cancelWatch();
     this.#leaveJob();
-    for (const leave of this.#leaveNetwork) leave();
+    this.#stopListening();
+  }
+
+  /** Reports at once that the node waits for its trainer, or no longer waits. */
+  #onWait(): void {
+    const { trainer, log } = this.#deps;
+    const { busyWith } = trainer;
+    if (busyWith !== null) log.info({ busyWith }, 'trainer-busy');
+    this.#contact?.beatSoon();
   }
 
   #onChange(state: NodeState, before: NodeState): void {
-    if (state.phase !== before.phase) this.#heartbeat?.beatSoon();
+    if (state.phase !== before.phase) this.#contact?.beatSoon();
     if (state.phase !== before.phase || state.reason !== before.reason) {
       const { phase, reason, head } = state;
       this.#deps.log.debug({ phase, reason, round: head?.round ?? 0 }, 'state-changed');
@@ -222,7 +264,9 @@ export class SwarmNode {
   }
 
   async #join(signal: AbortSignal): Promise<NodeEvent> {
-    const joined = await join(this.#options, this.#deps, signal);
+    const joined = await join(this.#options, this.#deps, signal, (job) => {
+      this.#job = job;
+    });
     signal.throwIfAborted();
     return this.#enter(joined).prepare(joined, signal);
   }
@@ -240,29 +284,22 @@ export class SwarmNode {
     this.#leaveJob();
     const options = this.#options;
     const deps = this.#deps;
-    const { name, agent } = options;
-    const local = { collector: this.#collector, feedbackLock: this.#feedbackLock };
+    const local = { collector: deps.collector, feedbackLock: this.#feedbackLock };
     const keys = new JobKeys({ job, self: deps.network.signer.peerId }, sent);
     const facts = { job, coordinator, manifest, keys, isOpen, role };
     const worker = new JobWorker({ options, deps, ...local, ...facts });
     this.#worker = worker;
-    this.#heads = new HeadGossip({
-      context: worker.context,
-      newest: () => this.#runner.state.head,
-      onHead: (head) => this.#runner.dispatch({ type: 'head', head }),
-      renewKeys: () => this.#poll(false),
+    this.#contact = new JobContact({
+      worker,
+      runner: this.#runner,
       tasks: this.#tasks,
-    });
-    this.#heartbeat = startHeartbeat(deps, keys, () => {
-      const { phase, head } = this.#runner.state;
-      return { job, name, agent, state: phase, round: openedRound(head), ...worker.progress };
+      renewKeys: () => this.#poll(false),
     });
     return worker;
   }
 
   #leaveJob(): void {
-    this.#heads?.stop();
-    this.#heartbeat?.stop();
+    this.#contact?.stop();
   }
 
   #onStanding(standing: OwnStanding): void {
@@ -294,7 +331,7 @@ export class SwarmNode {
       this.#deps.log.error({ ...errorFields(error), refusal: error.values.code }, 'shut-out');
       this.#leaveJob();
       this.#runner.dispatch({ type: 'shut-out', reason: reasonOf(error) });
-      this.#deps.onShutOut?.(error);
+      this.#deps.onShutOut();
     }
     return true;
   }

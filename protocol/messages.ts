@@ -199,7 +199,8 @@ export const heartbeatSchema = z.strictObject({
   job: digestSchema,
   name: labelSchema,
   agent: labelSchema,
-  state: z.enum(['joining', 'syncing', 'training', 'publishing', 'awaiting', 'leaving']),
+  /** `busy`: the node has work in this round, but its trainer still trains another job. */
+  state: z.enum(['joining', 'syncing', 'busy', 'training', 'publishing', 'awaiting', 'leaving']),
   /**
    * The newest round that the node knows to be open or committed. If a node in state `awaiting` has delivered no update
    * in this round, its work is lost, and the coordinator stops waiting for the node. So a node must never name a round

@@ -24,8 +24,8 @@ import {
   precisionOption,
 } from '../options.ts';
 import { ProgressLine, printJson, printLines, timeOfDay } from '../print.ts';
-import { inviteFileOption, readTarget, TARGET_HELP, type TargetOptions } from '../target-input.ts';
-import { NodeLines, NodeProgress } from '../views/node.ts';
+import { inviteFileOption, readTargets, TARGETS_HELP, type TargetOptions } from '../target-input.ts';
+import { NodeLines, NodeProgress, weightText } from '../views/node.ts';
 import { addressLines } from '../views/status.ts';
 
 interface NodeOptions extends TargetOptions {
@@ -50,8 +50,8 @@ interface NodeOptions extends TargetOptions {
 export function registerNode(program: Command, context: Context): void {
   program
     .command('node')
-    .description('lend this machine to a job: train its adapter as a node of the swarm')
-    .argument('[target...]', TARGET_HELP)
+    .description('lend this machine to one or more jobs: train their adapters as a node of the swarm')
+    .argument('[target...]', TARGETS_HELP)
     .addOption(inviteFileOption())
     .addOption(homeOption())
     .option(
@@ -99,7 +99,7 @@ export function registerNode(program: Command, context: Context): void {
 
 async function run(context: Context, target: readonly string[], options: NodeOptions): Promise<void> {
   const home = resolveHomes(options.home, context.environment, context.cwd).node;
-  const where = await readTarget(context, target, options);
+  const targets = await readTargets(context, target, options);
   const compute = givenCompute(options, context.environment);
   // Refuses a wrong option before the home is created.
   parseCompute(compute);
@@ -114,7 +114,7 @@ async function run(context: Context, target: readonly string[], options: NodeOpt
   const node = await startNode(
     {
       home,
-      ...where,
+      targets,
       ...(options.name === undefined ? {} : { name: options.name }),
       version: context.version,
       ...(options.listen === undefined ? {} : { listen: options.listen }),
@@ -149,7 +149,7 @@ async function run(context: Context, target: readonly string[], options: NodeOpt
         ...(firstTime ? [...CONSENT_NOTICE.split('\n'), ''] : []),
         `node        ${name}  ${peerId}`,
         ...addressLines(addresses),
-        `coordinator ${where.addresses[0]}`,
+        ...targets.map(({ addresses, weight }) => `coordinator ${addresses[0]}${weightText(weight)}`),
         `home        ${home}${firstTime ? '  (back up its file "identity": the key of this node)' : ''}`,
         `api         ${node.url}`,
         'ready       Ctrl-C leaves the round and stops this node',
@@ -168,7 +168,7 @@ async function run(context: Context, target: readonly string[], options: NodeOpt
         // Outside a terminal, each step would print a new line. Only downloads are shown there, because one can take an
         // hour.
         if (doing === null) progress.clear();
-        else if (context.stderr.isTTY || now.download !== null) progress.update(doing);
+        else if (context.stderr.isTTY || isDownloading(now)) progress.update(doing);
         return;
       }
       const key = stateKey(now);
@@ -192,15 +192,22 @@ async function run(context: Context, target: readonly string[], options: NodeOpt
 }
 
 /** Returns a key that changes whenever --json must print a "state" event. Progress within a round does not change it. */
-function stateKey({ state, round, job, coordinator, updates }: NodeStatus): string {
+function stateKey({ jobs, updates }: NodeStatus): string {
   return JSON.stringify([
-    state,
-    round,
-    job?.job,
-    job?.phase,
-    coordinator.connected,
+    jobs.map(({ state, round, job, coordinator, shutOut }) => [
+      state,
+      round,
+      job?.job,
+      job?.phase,
+      coordinator.connected,
+      shutOut?.code,
+    ]),
     updates.map((u) => [u.update, u.code]),
   ]);
+}
+
+function isDownloading({ jobs }: NodeStatus): boolean {
+  return jobs.some(({ download }) => download !== null);
 }
 
 const GIB = 1024 ** 3;

@@ -19,18 +19,69 @@ const NOTE = { maxCharacters: 600 };
 
 /** The status of a node, on one screen. */
 export function nodeLines(status: NodeStatus, url: string): string[] {
-  const { job, coordinator, traffic } = status;
+  const { traffic } = status;
+  const engine = status.engine === '' ? [] : [`engine      ${engineText(status)}`];
+  const jobs = perJob(status);
+  const [only] = jobs;
   return [
     `node        ${status.name}  ${status.peerId}  v${status.version}  up ${formatDuration(status.uptimeSeconds)}`,
     `api         ${url}`,
+    ...(jobs.length === 1 ? contactLines(only!) : []),
+    ...engine,
+    ...(jobs.length === 1 ? stateLines(only!) : []),
+    `traffic     sent ${formatBytes(traffic.sent)}, received ${formatBytes(traffic.received)}`,
+    ...(jobs.length === 1 ? updateLines(only!) : jobs.flatMap((job, i) => sharedJobLines(job, i, status))),
+  ];
+}
+
+/**
+ * Returns one status for each job of a node. Its fields are those of the job, and its updates are those of the job.
+ */
+function perJob(status: NodeStatus): NodeStatus[] {
+  if (status.jobs.length < 2) return [status];
+  return status.jobs.map((one) => {
+    const updates = status.updates.filter(({ job }) => job === one.job?.job);
+    return { ...status, ...one, updates };
+  });
+}
+
+/** Returns the lines of one of several jobs, which share the trainer of the node. */
+function sharedJobLines(job: NodeStatus, index: number, { jobs }: NodeStatus): string[] {
+  const { weight, trainerSeconds, shutOut } = jobs[index]!;
+  const total = jobs.reduce((sum, one) => sum + one.trainerSeconds, 0);
+  const used = total > 0 ? `, ${percentDone(trainerSeconds, total)} of the trainer's time so far` : '';
+  return [
+    '',
+    ...contactLines(job),
+    `share       weight ${weight}${used}`,
+    ...(shutOut === null ? stateLines(job) : [`state       ${shutOutText(shutOut)}`]),
+    ...updateLines(job),
+  ];
+}
+
+function contactLines(status: NodeStatus): string[] {
+  const { job, coordinator } = status;
+  return [
     `coordinator ${coordinator.peer ?? coordinator.addresses[0] ?? 'none'}${coordinator.connected ? '' : '  not connected'}`,
     ...(job === null ? [] : jobLines(status, job)),
-    ...(status.engine === '' ? [] : [`engine      ${engineText(status)}`]),
-    `state       ${activity(status)}`,
-    ...standingLines(status),
-    `traffic     sent ${formatBytes(traffic.sent)}, received ${formatBytes(traffic.received)}`,
-    ...status.updates.slice(0, SHOWN_UPDATES).map((update) => `update      ${updateLine(update)}`),
   ];
+}
+
+function stateLines(status: NodeStatus): string[] {
+  return [`state       ${activity(status)}`, ...standingLines(status)];
+}
+
+function updateLines({ updates }: NodeStatus): string[] {
+  return updates.slice(0, SHOWN_UPDATES).map((update) => `update      ${updateLine(update)}`);
+}
+
+function shutOutText({ message }: NonNullable<NodeStatus['jobs'][number]['shutOut']>): string {
+  return `shut out: ${safeText(message, NOTE)}`;
+}
+
+/** Returns the weight of a job for the end of a line; an empty text for the weight 1. */
+export function weightText(weight: number): string {
+  return weight === 1 ? '' : `  weight ${weight}`;
 }
 
 function engineText({ engine, engineNote }: NodeStatus): string {
@@ -85,8 +136,19 @@ export function updateLine({ round, bytes, code, detail, meaning, outcome }: Nod
 export class NodeProgress {
   #start: { what: string; bytes: number; at: number } | null = null;
 
-  /** @param now milliseconds @returns null when nothing is in progress */
+  /**
+   * @param now milliseconds
+   * @returns a line about the first job that downloads, or else about the job that trains; null when nothing is in progress
+   */
   line(status: NodeStatus, now: number): string | null {
+    const jobs = perJob(status);
+    const job =
+      jobs.find(({ download }) => download !== null) ?? jobs.find(({ state }) => state === 'training');
+    const line = this.#lineOf(job ?? jobs[0]!, now);
+    return line !== null && jobs.length > 1 ? `${labelOf(job!)}${line}` : line;
+  }
+
+  #lineOf(status: NodeStatus, now: number): string | null {
     const { download } = status;
     if (download === null) {
       this.#start = null;
@@ -101,9 +163,46 @@ export class NodeProgress {
   }
 }
 
+/** Names the job at the beginning of a line, for a node with several jobs. */
+function labelOf({ job, coordinator }: NodeStatus): string {
+  const name = job === null ? (coordinator.peer ?? coordinator.addresses[0])?.slice(-8) : job.name;
+  return `${name ?? 'no coordinator'}: `;
+}
+
 /** Compares successive statuses of a node, and makes a line for each change. */
 export class NodeLines {
+  readonly #jobs: JobLines[] = [];
+
+  next(status: NodeStatus): string[] {
+    const jobs = perJob(status);
+    return jobs.flatMap((job, i) => {
+      this.#jobs[i] ??= new JobLines({ showsEngine: i === 0 });
+      const lines = this.#jobs[i].next(job);
+      const shutOut = status.jobs[i]?.shutOut ?? null;
+      if (jobs.length === 1) return lines;
+      const refused = this.#jobs[i].isShutOut(shutOut !== null) ? [shutOutText(shutOut!)] : [];
+      return [...lines, ...refused].map((line) => `${labelOf(job)}${line}`);
+    });
+  }
+}
+
+/** Makes the lines about one job of a node. */
+class JobLines {
+  readonly #showsEngine: boolean;
   #last: NodeStatus | null = null;
+  #shutOut = false;
+
+  /** @param options `showsEngine`: whether to make lines about the engine, which all jobs share */
+  constructor({ showsEngine }: { showsEngine: boolean }) {
+    this.#showsEngine = showsEngine;
+  }
+
+  /** Returns whether the coordinator has shut the node out since the last call. */
+  isShutOut(now: boolean): boolean {
+    const before = this.#shutOut;
+    this.#shutOut = now;
+    return now && !before;
+  }
 
   next(status: NodeStatus): string[] {
     const before = this.#last;
@@ -128,7 +227,8 @@ export class NodeLines {
       lines.push(`standing ${standingText(standing)}`);
     }
     const { engineNote } = status;
-    if (engineNote !== null && engineNote !== before?.engineNote) lines.push(`engine ${engineText(status)}`);
+    if (this.#showsEngine && engineNote !== null && engineNote !== before?.engineNote)
+      lines.push(`engine ${engineText(status)}`);
     const { download } = status;
     if (download !== null && download.what !== before?.download?.what) {
       lines.push(`fetching ${DOWNLOADS[download.what]}, ${formatBytes(download.total)}`);
@@ -154,8 +254,11 @@ export class NodeLines {
     }
     const phase = job?.phase ?? null;
     if ((phase === 'finished' || phase === 'failed' || phase === 'paused') && phase !== before?.job?.phase) {
+      const isOnly = status.jobs.length < 2;
       const after =
-        phase === 'paused' ? '' : '; this node now only serves its files to other peers; Ctrl-C stops it';
+        phase === 'paused'
+          ? ''
+          : `; this node now only serves its files to other peers${isOnly ? '; Ctrl-C stops it' : ''}`;
       lines.push(
         `job ${job!.name} is ${phase}, held-out loss ${formatLoss(job!.checkpoint?.heldOutLoss)}${after}`,
       );

@@ -11,10 +11,11 @@ import type { RunContext } from '../context.ts';
  */
 export const HEARTBEAT_QUOTA: Quota = { calls: 30, perMs: 10_000 };
 /**
- * States in which a node can start to train without delay. While it is joining or syncing, it may have gigabytes to
+ * States in which a node can start to train without delay, or as soon as its trainer has finished a round of another
+ * job. While it is joining or syncing, it may have gigabytes to
  * fetch first.
  */
-const READY: readonly Heartbeat['state'][] = ['training', 'publishing', 'awaiting'];
+const READY: readonly Heartbeat['state'][] = ['busy', 'training', 'publishing', 'awaiting'];
 
 /**
  * Bytes that a node must receive between two heartbeats (2 s) to count as downloading. Gossip and requests alone stay

@@ -7,7 +7,7 @@ import { isOver, type Work } from './work.ts';
 export interface NodeState {
   /** Own peer id. */
   readonly self: string;
-  readonly phase: Heartbeat['state'];
+  readonly phase: Exclude<Heartbeat['state'], 'busy'>;
   /** The newest head. */
   readonly head: Head | null;
   /** Digest of the adapter in memory. */

@@ -34,16 +34,24 @@ export interface JoinedJob {
 
 /**
  * Connects to the coordinator and joins a job.
- * @throws SwarmError NO_ADDRESS, NO_OPEN_JOB, MANIFEST_MISMATCH, BASE_DIGEST; errors of the network, of admission and
+ * @param take called with the job before the request to join. From then on, the node joins it with no other invite.
+ * @throws SwarmError NO_ADDRESS, NO_OPEN_JOB, JOB_TWICE, MANIFEST_MISMATCH, BASE_DIGEST; errors of the network, of admission and
  *   of signatures
  */
 export async function join(
   options: SwarmNodeOptions,
   deps: SwarmNodeDeps,
   signal: AbortSignal,
+  take: (job: string) => void,
 ): Promise<JoinedJob> {
   const coordinator = await connect(options.addresses, deps, signal);
   const job = options.job ?? (await firstOpenJob(options, deps, coordinator, signal));
+  // If the node trained one job for two invites, it would sign two different updates of a round. The coordinator bans a
+  // node for that.
+  if (deps.siblings().some((sibling) => sibling.job === job)) {
+    throw nodeError('JOB_TWICE', `another invite of this node is for the same job ${job}`, { job });
+  }
+  take(job);
   const answer = await requestJoin(options, deps, { coordinator, job }, signal);
   const { author, digest, message: manifest } = verifyMessage('manifest', answer.manifest);
   if (author !== coordinator || digest !== job) {
@@ -92,7 +100,8 @@ export async function prepare(
   signal: AbortSignal,
 ): Promise<ReadyContext> {
   const { manifest, deps, options } = context;
-  checkPolicy(manifest, options.policy, options.trainers);
+  const others = deps.siblings().flatMap((sibling) => (sibling.isDone ? [] : (sibling.manifest ?? [])));
+  checkPolicy(manifest, options.policy, { trainers: options.trainers, others });
   await makeRoom(context);
   const { files } = manifest.base;
   const total = files.reduce((sum, { size }) => sum + size, 0);
@@ -127,16 +136,22 @@ export async function prepare(
  * Registers the job's base and data. Deletes the files of jobs that are over. Also deletes files of other jobs while
  * all jobs together need more disk space than the machine's owner lends.
  */
-async function makeRoom({ deps, collector, manifest, job, options }: PhaseContext): Promise<void> {
+async function makeRoom(context: PhaseContext): Promise<void> {
+  const { deps, collector, manifest, job, coordinator, options } = context;
   const { jobFiles } = deps.store;
   jobFiles.register({
     job,
+    coordinator,
     base: manifest.base.digest,
     blobs: [...manifest.base.files, ...manifest.data.shards].map(({ digest }) => digest),
     diskBytes: demandOf(manifest).disk,
     at: deps.clock.now(),
   });
-  const surplus = jobFiles.surplus(job, options.policy.maxDiskBytes);
+  const siblings = deps.siblings();
+  const jobsOf = (isDone: boolean): string[] =>
+    siblings.flatMap((sibling) => (sibling.isDone === isDone ? (sibling.job ?? []) : []));
+  const jobs = { active: new Set([job, ...jobsOf(false)]), finished: new Set(jobsOf(true)) };
+  const surplus = jobFiles.surplus(jobs, options.policy.maxDiskBytes);
   if (surplus.length === 0) return;
   for (const other of surplus) jobFiles.release(other);
   deps.log.info({ jobs: surplus }, 'job-files-released');

@@ -78,7 +78,8 @@ const CLOSED_PHASES: readonly string[] = ['queued', 'finished', 'failed'];
 
 /**
  * Returns the digests of the coordinator's jobs that the node may join and that are open, in the coordinator's order. A
- * queued job is not open yet. `others` says whether the coordinator also has jobs that the node may not join.
+ * queued job is not open yet. Leaves out the jobs of the node's other invites. `others` says whether the coordinator also
+ * has jobs that the node may not join.
  */
 export async function openJobs(
   { invite }: Pick<SwarmNodeOptions, 'invite'>,
@@ -87,7 +88,10 @@ export async function openJobs(
   signal: AbortSignal,
 ): Promise<{ open: string[]; others: boolean }> {
   const { jobs, others } = await request(deps, coordinator, 'jobs', { invite }, signal);
-  const open = jobs.filter(({ phase }) => !CLOSED_PHASES.includes(phase)).map(({ job }) => job);
+  const taken = new Set(deps.siblings().map((sibling) => sibling.job));
+  const open = jobs
+    .filter(({ job, phase }) => !CLOSED_PHASES.includes(phase) && !taken.has(job))
+    .map(({ job }) => job);
   return { open, others };
 }
 

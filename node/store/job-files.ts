@@ -4,6 +4,8 @@ import { ensureJob, markUnused } from './statements.ts';
 /** The files of a job: its base and data as blobs, and the disk space that the job needs in all. */
 export interface JobFilesRecord {
   readonly job: string;
+  /** Peer id of the coordinator. */
+  readonly coordinator: string;
   /** Digest of the base. */
   readonly base: string;
   /** Base files and data shards. */
@@ -25,11 +27,12 @@ export class JobFiles {
   }
 
   /** Protects a job's blobs from deletion. Call it before fetching them. */
-  register({ job, base, blobs, diskBytes, at }: JobFilesRecord): void {
+  register({ job, coordinator, base, blobs, diskBytes, at }: JobFilesRecord): void {
     this.#db.transaction(() => {
       ensureJob(this.#db, job);
       this.#db.run(
-        'UPDATE jobs SET base = ?, disk_bytes = ?, used_at = ?, over = 0 WHERE job = ?',
+        'UPDATE jobs SET coordinator = ?, base = ?, disk_bytes = ?, used_at = ?, over = 0 WHERE job = ?',
+        coordinator,
         base,
         diskBytes,
         at,
@@ -46,22 +49,27 @@ export class JobFiles {
   }
 
   /**
-   * Returns the other jobs whose files must be deleted before `job` starts. These are all other jobs that are over. If
-   * the remaining jobs need more than `maxBytes`, the jobs that have been unused for longest are added until the rest
-   * fits. A base or data that several jobs share counts for each of these jobs.
+   * Returns the jobs whose files must be deleted before a job starts. These are the jobs that are over and that the node
+   * no longer takes part in. If the remaining jobs need more than `maxBytes`, the jobs that have been unused for longest
+   * are added until the rest fits. A base or data that several jobs share counts for each of these jobs.
+   * @param jobs `active`: the jobs that the node trains, or is about to train; their files stay. `finished`: jobs that are
+   *   over, but whose files the node still serves; they stay if there is space
    */
-  surplus(job: string, maxBytes: number): string[] {
-    const rows = this.#db.all(
-      'SELECT job, over, disk_bytes FROM jobs WHERE base IS NOT NULL ORDER BY job = ? DESC, used_at DESC, job',
-      job,
-    );
-    let bytes = 0;
+  surplus(
+    { active, finished }: { active: ReadonlySet<string>; finished: ReadonlySet<string> },
+    maxBytes: number,
+  ): string[] {
+    const rows = this.#db
+      .all('SELECT job, over, disk_bytes FROM jobs WHERE base IS NOT NULL ORDER BY used_at DESC, job')
+      .map((row) => ({ job: String(row.job), isOver: row.over === 1, bytes: Number(row.disk_bytes) }));
+    let bytes = rows.filter(({ job }) => active.has(job)).reduce((sum, { bytes: some }) => sum + some, 0);
     const surplus = rows.filter((row) => {
-      if (row.job !== job && row.over === 1) return true;
-      bytes += Number(row.disk_bytes);
-      return row.job !== job && bytes > maxBytes;
+      if (active.has(row.job)) return false;
+      if (row.isOver && !finished.has(row.job)) return true;
+      bytes += row.bytes;
+      return bytes > maxBytes;
     });
-    return surplus.map((row) => String(row.job));
+    return surplus.map(({ job }) => job);
   }
 
   /** Releases all blobs of a job for deletion. The records of its updates stay. */

@@ -47,6 +47,8 @@ export interface UpdateRecord {
  */
 export interface BlobUse {
   readonly job: string;
+  /** Peer id of the job's coordinator; null for a job that the node last joined with an older release. */
+  readonly coordinator: string | null;
   readonly kind: 'files' | 'adapter' | 'update';
 }
 
@@ -231,9 +233,11 @@ export class NodeStore implements UnusedBlobs {
    * Returns the reasons of jobs to keep a blob. Leaves out error feedback and moments, because no peer may fetch them.
    */
   useOf(digest: string): BlobUse[] {
-    return this.#db
-      .all(USES, digest, digest, digest)
-      .map(({ job, kind }) => ({ job: String(job), kind: kind as BlobUse['kind'] }));
+    return this.#db.all(USES, digest, digest, digest).map(({ job, coordinator, kind }) => ({
+      job: String(job),
+      coordinator: text(coordinator),
+      kind: kind as BlobUse['kind'],
+    }));
   }
 
   /** Lists a blob in `loose`, before it is written and before any row names it. */
@@ -261,9 +265,11 @@ export class NodeStore implements UnusedBlobs {
   }
 }
 
-const USES = `SELECT job, 'files' AS kind FROM job_blobs WHERE digest = ?
-  UNION ALL SELECT job, 'adapter' FROM jobs WHERE adapter = ?
-  UNION ALL SELECT job, 'update' FROM updates WHERE digest = ? AND outcome IS NULL`;
+const USES = `SELECT uses.job, uses.kind, jobs.coordinator FROM (
+    SELECT job, 'files' AS kind FROM job_blobs WHERE digest = ?
+    UNION ALL SELECT job, 'adapter' FROM jobs WHERE adapter = ?
+    UNION ALL SELECT job, 'update' FROM updates WHERE digest = ? AND outcome IS NULL
+  ) AS uses LEFT JOIN jobs ON jobs.job = uses.job`;
 
 const UNUSED = `SELECT digest FROM loose WHERE
   NOT EXISTS (SELECT 1 FROM jobs WHERE loose.digest IN (jobs.feedback, jobs.optimizer, jobs.adapter))

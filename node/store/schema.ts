@@ -40,4 +40,8 @@ export const MIGRATIONS: readonly Migration[] = [
   -- The message of a settled update is never sent again.
   UPDATE updates SET envelope = x'' WHERE outcome IS NOT NULL;
   `,
+  `
+  -- Peer id of the job's coordinator. Only this coordinator may fetch the job's updates.
+  ALTER TABLE jobs ADD COLUMN coordinator TEXT;
+  `,
 ];

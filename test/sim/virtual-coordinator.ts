@@ -16,6 +16,7 @@ import { decodeAdapter } from '../../lora/adapter/codec.ts';
 import type { Row } from '../../lora/data/row.ts';
 import { sha256 } from '../../protocol/cbor.ts';
 import type { Role } from '../../protocol/rpc.ts';
+import type { Signer } from '../../protocol/signing.ts';
 import { signerOf } from '../utils/signers.ts';
 import { distance, gradientOn, lossOn, trainStep } from '../utils/virtual/fake-trainer.ts';
 import { MemoryBlobs, MemoryDisk } from '../utils/virtual/memory-blobs.ts';
@@ -111,6 +112,8 @@ class FakeValidator implements Validator {
 
 export interface VirtualCoordinatorOptions {
   readonly toy: ToyJob;
+  /** Key of the coordinator, which has signed the job. @default COORDINATOR */
+  readonly signer?: Signer;
   readonly retention: RetentionSettings;
   /** @default one with the loss of FakeTrainer */
   readonly validator?: Validator;
@@ -128,7 +131,7 @@ export interface VirtualCoordinatorOptions {
 export class VirtualCoordinator {
   readonly disk = new MemoryDisk();
   readonly store = new Store(':memory:');
-  readonly peer = COORDINATOR.peerId;
+  readonly signer: Signer;
   /** Error of the machine's clock. */
   wrongMs = 0;
   readonly #options: VirtualCoordinatorOptions;
@@ -139,7 +142,12 @@ export class VirtualCoordinator {
   constructor(options: VirtualCoordinatorOptions, environment: VirtualEnvironment) {
     this.#options = options;
     this.#environment = environment;
+    this.signer = options.signer ?? COORDINATOR;
     for (const bytes of options.toy.blobs) this.disk.files.set(sha256(bytes), bytes);
+  }
+
+  get peer(): string {
+    return this.signer.peerId;
   }
 
   get alive(): boolean {
@@ -160,7 +168,7 @@ export class VirtualCoordinator {
       isAlive,
       onWrite: () => onWrite?.(this.peer),
     });
-    const host = network.host({ signer: COORDINATOR, blobs, isAlive });
+    const host = network.host({ signer: this.signer, blobs, isAlive });
     this.#process = process;
     const coordinator = new Coordinator(
       { retention: this.#options.retention, audits: this.#options.audits ?? true },

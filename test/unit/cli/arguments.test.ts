@@ -4,8 +4,9 @@ import { describe, expect, it } from 'vitest';
 import { choosePeer } from '../../../cli/commands/peers.ts';
 import { keyValues } from '../../../cli/key-values.ts';
 import { integer, lifetime, number } from '../../../cli/options.ts';
-import { parseTarget } from '../../../cli/target.ts';
-import { readTarget } from '../../../cli/target-input.ts';
+import { parseTarget, parseTargets } from '../../../cli/target.ts';
+import { readTarget, readTargets } from '../../../cli/target-input.ts';
+import { systemClock } from '../../../common/system-clock.ts';
 import { resolveCache, resolveHomes } from '../../../common/user-folders.ts';
 import { encodeInvite } from '../../../protocol/invite.ts';
 import { fakeContext } from '../../utils/cli-context.ts';
@@ -78,6 +79,58 @@ describe('the target of a node', () => {
     for (const [target, job, code] of wrong) {
       expect(() => parseTarget(target, job), target.join(' ')).toThrow(withCode(code));
     }
+  });
+});
+
+describe('the jobs of a node', () => {
+  const OTHER = ADDRESS.replace(/.$/, (last) => (last === 'x' ? 'y' : 'x'));
+  const invite = encodeInvite({ addresses: [ADDRESS], job: JOB, token: 'secret' });
+  const second = encodeInvite({ addresses: [ADDRESS], job: 'ee'.repeat(32), token: 'other' });
+
+  it('are invites, and the addresses of each coordinator', () => {
+    const near = ADDRESS.replace('/ip4/', '/dns4/');
+    expect(parseTargets([invite, OTHER, second], undefined)).toEqual([
+      { addresses: [ADDRESS], job: JOB, token: 'secret', weight: 1 },
+      { addresses: [OTHER], job: null, token: null, weight: 1 },
+      { addresses: [ADDRESS], job: 'ee'.repeat(32), token: 'other', weight: 1 },
+    ]);
+    expect(parseTargets([ADDRESS, near], JOB)).toEqual([
+      { addresses: [ADDRESS, near], job: JOB, token: null, weight: 1 },
+    ]);
+  });
+
+  it('have weights', () => {
+    const weights = (words: string[]) => parseTargets(words, undefined).map(({ weight }) => weight);
+    expect(weights([`${invite}=2`, second, `${OTHER}=0.5`])).toEqual([2, 1, 0.5]);
+    for (const wrong of ['', '0', '-1', 'x', '1e9', 'Infinity']) {
+      expect(() => weights([`${invite}=${wrong}`]), wrong).toThrow(withCode('USAGE'));
+    }
+  });
+
+  it('are not chosen with --job if there are several', () => {
+    expect(() => parseTargets([invite, OTHER], JOB)).toThrow(withCode('USAGE'));
+    expect(() => parseTargets([invite, 'nonsense'], undefined)).toThrow(withCode('USAGE'));
+  });
+
+  it('are read from stdin, one per line, up to a pause or the end', async () => {
+    const read = async (...chunks: string[]) => {
+      const stdin = {
+        isTerminal: true,
+        async *read(signal: AbortSignal): AsyncGenerator<string> {
+          yield* chunks;
+          await new Promise((_, reject) => {
+            signal.addEventListener('abort', () => reject(signal.reason));
+          });
+        },
+      };
+      const { context } = fakeContext({ stdin, clock: systemClock });
+      return (await readTargets(context, ['-'], {})).map(({ job, weight }) => [job, weight]);
+    };
+    expect(await read(`${invite}\n`)).toEqual([[JOB, 1]]);
+    expect(await read(`${invite}=3\n`, `${second}\n`)).toEqual([
+      [JOB, 3],
+      ['ee'.repeat(32), 1],
+    ]);
   });
 });
 

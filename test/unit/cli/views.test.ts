@@ -410,6 +410,7 @@ describe('a node', () => {
     steps: 20,
     tokensPerSecond: 800,
     download: null,
+    jobs: [],
     updates: [update],
   };
 
@@ -420,6 +421,34 @@ describe('a node', () => {
     expect(lines.join('\n')).toMatch(/^engine +onnx-cpu$/m);
     expect(nodeLines({ ...node, engine: '' }, '').join('\n')).not.toMatch(/^engine/m);
     expect(lines.join('\n')).not.toMatch(/^standing/m);
+  });
+
+  it('with several jobs has lines about each of them', () => {
+    const shared = { ...node, weight: 2, trainerSeconds: 30, shutOut: null };
+    const second: NodeStatus['jobs'][number] = {
+      ...shared,
+      job: { ...node.job!, job: 'cd'.repeat(32), name: 'alice' },
+      state: 'busy',
+      reason: 'the trainer is busy with the job moby',
+      weight: 1,
+      trainerSeconds: 10,
+    };
+    const several = (other = second): NodeStatus => ({ ...node, jobs: [shared, other] });
+    const lines = nodeLines(several(), 'http://127.0.0.1:1');
+    expectSafe(lines);
+    const text = lines.join('\n');
+    expect(text).toMatch(
+      /moby.*weight 2, 75 %.*training.*update.*alice.*weight 1, 25 %.*busy with the job moby/s,
+    );
+    expect(text.match(/^update/gm)).toHaveLength(1);
+    const news = new NodeLines();
+    const joined = news.next(several());
+    expect(joined.filter((line) => line.startsWith('moby: '))).toHaveLength(3);
+    expect(joined).toContainEqual(expect.stringMatching(/^alice: busy.*moby/));
+    const refused = { ...second, shutOut: { code: 'BANNED', message: 'you are banned' } };
+    expect(news.next(several(refused))).toEqual([expect.stringMatching(/^alice: .*you are banned/)]);
+    expect(news.next(several(refused))).toEqual([]);
+    expect(new NodeProgress().line(several(), 0)).toMatch(/^moby: training.*\b3\b.*\b20\b/);
   });
 
   it('has a standing, if there is something to say about it, and a line for each change', () => {

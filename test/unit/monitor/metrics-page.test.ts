@@ -44,7 +44,15 @@ function byName(a: Entry, b: Entry): number {
 }
 
 const source = { version: '0.1.0', traffic: () => ({ sent: 0, received: 0 }), connections: () => 0 };
-const node = () => ({ state: 'joining', round: 0, step: 0, steps: 0, tokensPerSecond: 0, trainerQueue: 0 });
+const node = () => ({
+  state: 'joining',
+  round: 0,
+  step: 0,
+  steps: 0,
+  tokensPerSecond: 0,
+  trainerQueue: 0,
+  jobs: [],
+});
 
 it.each([
   ['Node', () => createNodeMetrics({ ...source, node })],

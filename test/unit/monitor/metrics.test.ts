@@ -1,9 +1,18 @@
 import { afterEach, describe, expect, it } from 'vitest';
 import { createCoordinatorMetrics } from '../../../monitor/coordinator-metrics.ts';
 import type { JobEvent } from '../../../monitor/job-events.ts';
-import { createNodeMetrics } from '../../../monitor/node-metrics.ts';
+import { createNodeMetrics, type JobGauges } from '../../../monitor/node-metrics.ts';
 
 const PEER = `12D3KooW${'a'.repeat(44)}`;
+const NODE = {
+  state: 'joining',
+  round: 1,
+  step: 2,
+  steps: 3,
+  tokensPerSecond: 4,
+  trainerQueue: 1,
+  jobs: [],
+};
 const stops: (() => void)[] = [];
 afterEach(() => {
   for (const stop of stops.splice(0)) stop();
@@ -131,7 +140,7 @@ describe('coordinator metrics', () => {
     const node = createNodeMetrics({
       version: '0.1.0',
       traffic: () => ({ sent: 0, received: 0 }),
-      node: () => ({ state: 'training', round: 1, step: 2, steps: 3, tokensPerSecond: 4, trainerQueue: 1 }),
+      node: () => ({ ...NODE, state: 'training' }),
       connections: () => 1,
     });
     stops.push(node.stop);
@@ -147,18 +156,38 @@ describe('coordinator metrics', () => {
 });
 
 describe('node metrics', () => {
+  it('have the state and the share of the trainer of each job', async () => {
+    const jobs = ['training', 'busy'].map((state, i) => ({
+      job: { job: `${i}`.repeat(64) },
+      state,
+      round: 7,
+      trainerSeconds: 10 * i,
+    }));
+    const joining = { job: null, state: 'joining', round: 0, trainerSeconds: 0 };
+    let shown: readonly JobGauges[] = [...jobs, joining];
+    const node = createNodeMetrics({
+      version: '0.1.0',
+      traffic: () => ({ sent: 0, received: 0 }),
+      node: () => ({ ...NODE, jobs: shown }),
+      connections: () => 1,
+    });
+    stops.push(node.stop);
+    const states = async () =>
+      (await node.registry.metrics()).split('\n').filter((line) => line.startsWith('swarm_job_state'));
+    expect(await states()).toEqual([
+      'swarm_job_state{job="000000000000",state="training"} 1',
+      'swarm_job_state{job="111111111111",state="busy"} 1',
+    ]);
+    expect(await value(node.registry, 'swarm_job_trainer_seconds{job="111111111111"}')).toBe('10');
+    shown = [{ ...jobs[0]!, state: 'awaiting' }];
+    expect(await states()).toEqual(['swarm_job_state{job="000000000000",state="awaiting"} 1']);
+  });
+
   it('counts receipts, tokens and trainer restarts', async () => {
     const node = createNodeMetrics({
       version: '0.1.0',
       traffic: () => ({ sent: 0, received: 0 }),
-      node: () => ({
-        state: 'training',
-        round: 2,
-        step: 5,
-        steps: 20,
-        tokensPerSecond: 1200,
-        trainerQueue: 1,
-      }),
+      node: () => ({ ...NODE, state: 'training', round: 2, step: 5, steps: 20, tokensPerSecond: 1200 }),
       connections: () => 1,
     });
     stops.push(node.stop);

@@ -16,18 +16,18 @@ const BLOBS = {
   optimizer: '5'.repeat(64),
   foreign: '6'.repeat(64),
   absent: '7'.repeat(64),
+  shared: 'c'.repeat(64),
 };
-const [NODE, MEMBER, STRANGER] = [1, 2, 3].map((number) => signerOf(number).peerId) as [
-  string,
-  string,
-  string,
-];
+const [NODE, MEMBER, STRANGER, COORDINATOR, OTHER] = [1, 2, 3, 4, 5].map(
+  (number) => signerOf(number).peerId,
+) as [string, string, string, string, string];
 
 function openStore(): NodeStore {
   const store = new NodeStore(new Database({ path: ':memory:', migrations: MIGRATIONS }));
-  const files = { base: '8'.repeat(64), diskBytes: 1, at: 1 };
-  store.jobFiles.register({ ...files, job: JOB, blobs: [BLOBS.shard] });
-  store.jobFiles.register({ ...files, job: 'b'.repeat(64), blobs: [BLOBS.foreign] });
+  const files = { base: '8'.repeat(64), diskBytes: 1, at: 1, coordinator: COORDINATOR };
+  store.jobFiles.register({ ...files, job: JOB, blobs: [BLOBS.shard, BLOBS.shared] });
+  const other = { ...files, coordinator: OTHER };
+  store.jobFiles.register({ ...other, job: 'b'.repeat(64), blobs: [BLOBS.foreign, BLOBS.shared] });
   store.saveAdapter(JOB, { checkpoint: '9'.repeat(64), digest: BLOBS.adapter, bytes: 1 });
   store.saveUpdate({
     update: {
@@ -46,33 +46,31 @@ function openStore(): NodeStore {
   return store;
 }
 
-/** Returns the names of the blobs that a node serves to the coordinator, to a member and to a stranger. */
-function served(store: NodeStore, job: string | null = JOB) {
-  const to = (isCoordinator: boolean, mayRead: boolean): string[] =>
-    Object.entries(BLOBS)
-      .filter(([, digest]) => mayFetch(digest, { store, isCoordinator, job, mayRead }))
-      .map(([name]) => name);
-  return { coordinator: to(true, false), member: to(false, true), stranger: to(false, false) };
+/** Returns the names of the blobs that a node serves to a coordinator, or to a peer that may read some jobs. */
+function served(store: NodeStore, coordinator: string | null, readable: readonly string[] = []): string[] {
+  const audience = { store, coordinator, readable: new Set(readable) };
+  return Object.entries(BLOBS)
+    .filter(([, digest]) => mayFetch(digest, audience))
+    .map(([name]) => name);
 }
 
-test('a node serves updates to its coordinator only, and error feedback and moments to no peer', () => {
-  expect(served(openStore())).toEqual({
-    coordinator: ['shard', 'adapter', 'update', 'foreign'],
-    member: ['shard', 'adapter'],
-    stranger: [],
-  });
+test('a node serves updates to their coordinator only, and error feedback and moments to no peer', () => {
+  const store = openStore();
+  expect(served(store, COORDINATOR)).toEqual(['shard', 'adapter', 'update', 'shared']);
+  expect(served(store, null, [JOB])).toEqual(['shard', 'adapter', 'shared']);
+  expect(served(store, null)).toEqual([]);
 });
 
-test('a node that has not joined serves only its coordinator', () => {
-  const { coordinator, member } = served(openStore(), null);
-  expect(coordinator).toContain('update');
-  expect(member).toEqual([]);
+test('a coordinator gets nothing of the jobs of another coordinator, unless it may read them', () => {
+  const store = openStore();
+  expect(served(store, OTHER)).toEqual(['foreign', 'shared']);
+  expect(served(store, OTHER, [JOB])).toEqual(['shard', 'adapter', 'foreign', 'shared']);
 });
 
 test('a settled update is no longer served', () => {
   const store = openStore();
   store.settle(JOB, 1, { outcome: 'counted', feedback: null });
-  expect(served(store).coordinator).not.toContain('update');
+  expect(served(store, COORDINATOR)).not.toContain('update');
 });
 
 test('a peer is admitted by a proof with the newest key, which no other peer can use, and not at another node', () => {

@@ -84,16 +84,23 @@ test('a settled update keeps no message', () => {
 test('deletes files of finished jobs first, then of the jobs unused longest, until the rest fits; keeps shared blobs', () => {
   const { jobFiles } = store;
   const enter = (job: string, at: number, blobs: string[]): void =>
-    jobFiles.register({ job, base: `base of ${job}`, blobs, diskBytes: 10, at });
+    jobFiles.register({ job, coordinator: 'c', base: `base of ${job}`, blobs, diskBytes: 10, at });
   enter('a', 1, ['shared', 'only a']);
   enter('b', 2, ['only b']);
   enter('c', 3, ['shared', 'only c']);
   enter('d', 4, ['only d']);
   jobFiles.markOver('c');
-  expect(jobFiles.surplus('d', 1000)).toEqual(['c']);
-  expect(jobFiles.surplus('d', 20).sort()).toEqual(['a', 'c']);
+  const surplus = (maxBytes: number, active = ['d'], finished: string[] = []) =>
+    jobFiles.surplus({ active: new Set(active), finished: new Set(finished) }, maxBytes).sort();
+  expect(surplus(1000)).toEqual(['c']);
+  expect(surplus(20)).toEqual(['a', 'c']);
   // The current job stays, whatever its size: checkPolicy has compared it with the owner's limit.
-  expect(jobFiles.surplus('d', 5).sort()).toEqual(['a', 'b', 'c']);
+  expect(surplus(5)).toEqual(['a', 'b', 'c']);
+  // All jobs that the node trains now stay, and the files of a job that has just finished stay if there is space.
+  expect(surplus(5, ['a', 'd'])).toEqual(['b', 'c']);
+  expect(surplus(1000, ['d'], ['c'])).toEqual([]);
+  expect(surplus(30, ['d'], ['c'])).toEqual(['a']);
+  expect(surplus(10, ['d'], ['c'])).toEqual(['a', 'b', 'c']);
   jobFiles.release('c');
   expect(store.unused()).toEqual(['only c']);
   jobFiles.release('a');

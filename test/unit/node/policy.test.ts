@@ -65,10 +65,39 @@ test('counts the adapter of every trainer process, and a base for each that cann
 
 test('refuses two trainers if only one fits', () => {
   const lends = { ...defaultPolicy, maxMemoryBytes: demand.memory };
-  expect(() => checkPolicy(manifest, lends, ONE_TRAINER)).not.toThrow();
-  expect(() => checkPolicy(manifest, lends, { ...ONE_TRAINER, processes: 2 })).toThrow(
+  expect(() => checkPolicy(manifest, lends, { trainers: ONE_TRAINER })).not.toThrow();
+  expect(() => checkPolicy(manifest, lends, { trainers: { ...ONE_TRAINER, processes: 2 } })).toThrow(
     withCode('POLICY_MEMORY'),
   );
+});
+
+describe('several jobs at once', () => {
+  const { parameters } = manifest.base;
+  const adapter = 4 * manifest.adapter.parameters;
+  const other = { ...manifest, name: 'other' };
+  const foreign = { ...other, base: { ...manifest.base, digest: 'f'.repeat(64) } };
+
+  test('count a shared base and shared data once', () => {
+    expect(demandOf(manifest, ONE_TRAINER, [other]).disk - demand.disk).toBe(6 * adapter);
+    const base = demand.base + 4 * parameters;
+    expect(demandOf(manifest, ONE_TRAINER, [foreign]).disk - demand.disk).toBe(6 * adapter + base);
+  });
+
+  test('need the memory of one trainer', () => {
+    const more = (another: typeof manifest): number =>
+      demandOf(manifest, ONE_TRAINER, [another]).memory - demand.memory;
+    expect(more(foreign)).toBe(more(other));
+    expect(more(other)).toBeLessThan(demand.memory - 4 * parameters);
+  });
+
+  test('are refused if they need too much together, with the number of the other jobs', () => {
+    const lends = { ...defaultPolicy, maxDiskBytes: demand.disk };
+    expect(() => checkPolicy(manifest, lends)).not.toThrow();
+    const check = () => checkPolicy(manifest, lends, { others: [foreign] });
+    expect(check).toThrow(
+      expect.objectContaining({ code: 'POLICY_DISK', message: expect.stringContaining('1 other job') }),
+    );
+  });
 });
 
 describe('fewer base bits', () => {
@@ -77,7 +106,12 @@ describe('fewer base bits', () => {
     checkPolicy(
       manifest,
       { ...defaultPolicy, maxMemoryBytes },
-      trainersOf({ devices: Array(processes).fill({ engine: 'onnx-cpu' }) as unknown as Devices, baseBits }),
+      {
+        trainers: trainersOf({
+          devices: Array(processes).fill({ engine: 'onnx-cpu' }) as unknown as Devices,
+          baseBits,
+        }),
+      },
     );
   const refusal = (next: unknown) => expect.objectContaining({ code: 'POLICY_MEMORY', next });
   const suggests = (bits: number) => refusal(expect.stringContaining(`--base-bits ${bits} `));

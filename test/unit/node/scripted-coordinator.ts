@@ -4,7 +4,7 @@ import { sha256 } from '../../../protocol/cbor.ts';
 import type { Head, Update } from '../../../protocol/messages.ts';
 import type { ReceiptCode } from '../../../protocol/receipts.ts';
 import type { Role } from '../../../protocol/rpc.ts';
-import { signMessage, verifyMessage } from '../../../protocol/signing.ts';
+import { type Signer, signMessage, verifyMessage } from '../../../protocol/signing.ts';
 import { jobTopic } from '../../../protocol/topics.ts';
 import { encryptedHead, testKeys, testSealing } from '../../utils/job-keys.ts';
 import { signerOf } from '../../utils/signers.ts';
@@ -39,16 +39,21 @@ export class ScriptedCoordinator {
   keyId = 1;
   head: Head | null = null;
   readonly #toy: ToyJob;
+  readonly #signer: Signer;
   readonly #receipts = new Map<string, ReceiptCode>();
   #sequence = 0;
 
-  constructor({ toy }: { toy: ToyJob }, environment: VirtualEnvironment) {
+  constructor(
+    { toy, signer = COORDINATOR }: { toy: ToyJob; signer?: Signer },
+    environment: VirtualEnvironment,
+  ) {
     this.#toy = toy;
+    this.#signer = signer;
     const { clock, network, random } = environment;
     for (const bytes of toy.blobs) this.disk.files.set(sha256(bytes), bytes);
     const isAlive = (): boolean => true;
     const blobs = new MemoryBlobs({ disk: this.disk, clock, random, isAlive });
-    this.host = network.host({ signer: COORDINATOR, blobs, isAlive });
+    this.host = network.host({ signer, blobs, isAlive });
     this.host.serveBlobs(() => true);
     const { job } = toy;
     this.host.handle('jobs', async () => ({
@@ -130,7 +135,7 @@ export class ScriptedCoordinator {
       issuedAt: 0,
       ...changes,
     };
-    const signed = signMessage('head', this.head, COORDINATOR);
+    const signed = signMessage('head', this.head, this.#signer);
     await this.host.publish(jobTopic(job, 'heads'), encryptedHead(signed, job, this.keyId));
   }
 
@@ -147,14 +152,14 @@ export class ScriptedCoordinator {
   }
 
   #signedHead() {
-    return this.head && bytes(signMessage('head', this.head, COORDINATOR));
+    return this.head && bytes(signMessage('head', this.head, this.#signer));
   }
 
   #receipt(peer: string, update: string, code: ReceiptCode) {
     const round = this.updates.find(({ payload }) => payload.digest === update)?.round ?? 1;
     const { job } = this.#toy;
     const receipt = { job, term: 1, round, peer, update, code, detail: '', issuedAt: 0 };
-    return bytes(signMessage('receipt', receipt, COORDINATOR));
+    return bytes(signMessage('receipt', receipt, this.#signer));
   }
 }
 

@@ -244,8 +244,8 @@ test('says that it is an observer, and waits without work', async () => {
   await coordinator.open(1, []);
   await at.until(() => at.phase() === 'awaiting');
   const { context } = node.swarmNode.view();
-  const { options, deps } = context!;
-  const status = nodeStatus({ swarmNode: node.swarmNode, options, deps, version: 'test', startedAt: 0 });
+  const { deps } = context!;
+  const status = nodeStatus({ nodes: node.nodes, name: 'node-1', deps, version: 'test', startedAt: 0 });
   expect(status).toMatchObject({ reason: expect.stringContaining('observer'), job: { role: 'observer' } });
 });
 
@@ -260,9 +260,8 @@ test('learns its standing after a harmful update, and says that it is suspended'
   coordinator.code = 'harmful';
   await coordinator.open(2, [node.peer]);
   await at.until(() => node.swarmNode.view().standing?.kind === 'suspended');
-  const { options, deps } = context!;
-  const status = () =>
-    nodeStatus({ swarmNode: node.swarmNode, options, deps, version: 'test', startedAt: 0 });
+  const { deps } = context!;
+  const status = () => nodeStatus({ nodes: node.nodes, name: 'node-1', deps, version: 'test', startedAt: 0 });
   await coordinator.open(3, []);
   await at.until(() => at.phase() === 'awaiting' && status().round === 3);
   expect(status()).toMatchObject({

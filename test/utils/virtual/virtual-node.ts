@@ -3,11 +3,11 @@ import type { Logger } from '../../../common/logger.ts';
 import type { AdapterLayout } from '../../../lora/adapter/layout.ts';
 import type { SwarmNetwork } from '../../../net/network.ts';
 import type { SwarmNodeOptions } from '../../../node/context.ts';
-import { isDone } from '../../../node/machine/state.ts';
 import { defaultPolicy } from '../../../node/policy.ts';
+import { SwarmNodes } from '../../../node/sharing/swarm-nodes.ts';
 import { NodeStore } from '../../../node/store/node-store.ts';
 import { MIGRATIONS } from '../../../node/store/schema.ts';
-import { SwarmNode } from '../../../node/swarm-node.ts';
+import type { SwarmNode } from '../../../node/swarm-node.ts';
 import type { NodeTrainer, ScoreTrainer } from '../../../node/trainer.ts';
 import type { Signer } from '../../../protocol/signing.ts';
 import { Database } from '../../../storage/database.ts';
@@ -42,6 +42,8 @@ export interface VirtualNodeOptions {
   /** Returns the network that the node uses, for nodes that break the protocol. @default `host` */
   networkFor?: (host: VirtualHost) => SwarmNetwork;
   options?: Partial<SwarmNodeOptions>;
+  /** Further invites of the node, which differ from the first in these options. @default none */
+  more?: readonly Partial<SwarmNodeOptions>[];
 }
 
 /** A machine with a node. Its disk and database survive the node's processes. */
@@ -54,7 +56,7 @@ export class VirtualNode {
   readonly #options: VirtualNodeOptions;
   readonly #environment: VirtualEnvironment;
   #process: { alive: boolean } = { alive: false };
-  #swarmNode: SwarmNode | null = null;
+  #nodes: SwarmNodes | null = null;
   #host: VirtualHost | null = null;
   #trainer: FakeTrainer | null = null;
 
@@ -72,13 +74,18 @@ export class VirtualNode {
     return this.#process.alive;
   }
 
-  get swarmNode(): SwarmNode {
-    return this.#swarmNode!;
+  get nodes(): SwarmNodes {
+    return this.#nodes!;
   }
 
-  /** Whether the job needs nothing more of this node. */
+  /** The node's part in the job of its first invite. */
+  get swarmNode(): SwarmNode {
+    return this.nodes.all[0]!;
+  }
+
+  /** Whether its jobs need nothing more of this node. */
   get done(): boolean {
-    return isDone(this.swarmNode.view().state);
+    return this.nodes.all.every(({ isDone }) => isDone);
   }
 
   get host(): VirtualHost {
@@ -114,30 +121,29 @@ export class VirtualNode {
     this.#process = process;
     this.#host = host;
     this.#trainer = trainer;
-    this.#swarmNode = new SwarmNode(
-      {
-        addresses: [addressOf(coordinator)],
-        job: null,
-        invite: null,
-        name: `node-${number}`,
-        agent: 'sim',
-        policy: defaultPolicy,
-        ...this.#options.options,
-      },
-      {
-        network: networkFor(host),
-        blobs,
-        trainer: trainerFor(own),
-        ...(scoreTrainer && { scoreTrainer }),
-        store: new NodeStore(this.database),
-        clock: own,
-        log: log.child({ node: number }),
-        random: random.next,
-        randomBytes: (count) => Uint8Array.from({ length: count }, () => random.integer(0, 255)),
-        meter: { receiptArrived: () => {}, roundTrained: () => {}, roundLost: () => {} },
-      },
-    );
-    this.#swarmNode.start();
+    const options: SwarmNodeOptions = {
+      addresses: [addressOf(coordinator)],
+      job: null,
+      invite: null,
+      name: `node-${number}`,
+      agent: 'sim',
+      policy: defaultPolicy,
+      ...this.#options.options,
+    };
+    const { more = [] } = this.#options;
+    this.#nodes = new SwarmNodes([options, ...more.map((other) => ({ ...options, ...other }))], {
+      network: networkFor(host),
+      blobs,
+      trainer: trainerFor(own),
+      ...(scoreTrainer && { scoreTrainer }),
+      store: new NodeStore(this.database),
+      clock: own,
+      log: log.child({ node: number }),
+      random: random.next,
+      randomBytes: (count) => Uint8Array.from({ length: count }, () => random.integer(0, 255)),
+      meter: { receiptArrived: () => {}, roundTrained: () => {}, roundLost: () => {} },
+    });
+    this.#nodes.start();
   }
 
   /** Kills the process, as SIGKILL does. Only the disk and the database remain. */

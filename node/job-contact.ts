@@ -1,0 +1,51 @@
+import { HeadGossip } from './head-gossip.ts';
+import { type HeartbeatLoop, startHeartbeat } from './heartbeat.ts';
+import type { JobWorker } from './job-worker.ts';
+import type { NodeState } from './machine/state.ts';
+import { openedRound } from './machine/work.ts';
+import type { MachineRunner } from './machine-runner.ts';
+import { reportedState } from './reported-state.ts';
+import type { Tasks } from './tasks.ts';
+
+interface JobContactDeps {
+  readonly worker: JobWorker;
+  readonly runner: MachineRunner;
+  readonly tasks: Tasks;
+  /** Asks the coordinator for the newest keys and head of the job. */
+  readonly renewKeys: () => Promise<void>;
+}
+
+/** A node's contact with the coordinator of a job over gossip: it receives heads and sends heartbeats. */
+export class JobContact {
+  readonly #heads: HeadGossip;
+  readonly #heartbeat: HeartbeatLoop;
+
+  constructor({ worker, runner, tasks, renewKeys }: JobContactDeps) {
+    const { context } = worker;
+    const { job, options, deps, keys } = context;
+    const { name, agent } = options;
+    const state = (): NodeState => runner.state;
+    this.#heads = new HeadGossip({
+      context,
+      newest: () => state().head,
+      onHead: (head) => runner.dispatch({ type: 'head', head }),
+      renewKeys,
+      tasks,
+    });
+    this.#heartbeat = startHeartbeat(deps, keys, () => {
+      const { phase, head } = state();
+      const reported = reportedState(phase, deps.trainer.busyWith);
+      return { job, name, agent, state: reported, round: openedRound(head), ...worker.progress };
+    });
+  }
+
+  /** Sends the next heartbeat soon, because the coordinator waits for the change. */
+  beatSoon(): void {
+    this.#heartbeat.beatSoon();
+  }
+
+  stop(): void {
+    this.#heads.stop();
+    this.#heartbeat.stop();
+  }
+}

@@ -1,0 +1,96 @@
+import type { SwarmError } from '../../common/errors.ts';
+import { verifyMessage } from '../../protocol/signing.ts';
+import { BlobCollector } from '../../storage/blob-collector.ts';
+import { mayFetch } from '../blob-access.ts';
+import type { NodeDeps, SwarmNodeOptions } from '../context.ts';
+import { nodeError } from '../errors.ts';
+import { SwarmNode } from '../swarm-node.ts';
+import { SharedTrainer } from './shared-trainer.ts';
+
+export interface SwarmNodesDeps extends NodeDeps {
+  /** Called once, when the coordinators of all invites have shut this node out. @default does nothing */
+  onShutOut?: (error: SwarmError) => void;
+}
+
+/**
+ * A node with its jobs: one `SwarmNode` for each invite. They share the network, the blobs, the database and the trainer.
+ * A job that ends, or whose coordinator shuts the node out, does not affect the others.
+ */
+export class SwarmNodes {
+  /** In the order of the invites. */
+  readonly all: readonly SwarmNode[];
+  readonly #deps: SwarmNodesDeps;
+  readonly #collector: BlobCollector;
+  #leaveNetwork: (() => void)[] = [];
+
+  /** @param options of each invite */
+  constructor(options: readonly SwarmNodeOptions[], deps: SwarmNodesDeps) {
+    const { trainer, scoreTrainer = null } = deps;
+    this.#deps = deps;
+    this.#collector = new BlobCollector(deps);
+    const shared = new SharedTrainer({ trainer, scoreTrainer, clock: deps.clock });
+    const log = (one: SwarmNodeOptions, index: number) =>
+      options.length === 1 ? deps.log : deps.log.child({ invite: index + 1, job: one.job?.slice(0, 12) });
+    const nodes: SwarmNode[] = [];
+    for (const [index, one] of options.entries()) {
+      const share = shared.share(one.weight ?? 1);
+      const node = new SwarmNode(one, {
+        ...deps,
+        log: log(one, index),
+        trainer: share,
+        ...(scoreTrainer !== null && { scoreTrainer: share }),
+        collector: this.#collector,
+        siblings: () => nodes.filter((other) => other !== node),
+        onShutOut: () => this.#onShutOut(),
+      });
+      nodes.push(node);
+    }
+    this.all = nodes;
+  }
+
+  /** The refusal of the first invite, if the coordinators of all invites have shut this node out; otherwise null. */
+  get shutOut(): SwarmError | null {
+    const refusals = this.all.map((node) => node.view().shutOut);
+    return refusals.every((refusal) => refusal !== null) ? (refusals[0] ?? null) : null;
+  }
+
+  start(): void {
+    const { network, store, log } = this.#deps;
+    network.serveBlobs((peer, digest, proof) => {
+      const coordinator = this.all.some((node) => node.isCoordinator(peer)) ? peer : null;
+      const readable = new Set(this.all.flatMap((node) => node.readableJob(peer, proof) ?? []));
+      return mayFetch(digest, { store, coordinator, readable });
+    });
+    this.#leaveNetwork = [
+      network.handle('notify', async (peer, { receipt }) => {
+        const nodes = this.all.filter((node) => node.coordinator === peer);
+        // A refusal would show which job this node is in. Other peers therefore get the same empty answer as the
+        // coordinator.
+        if (nodes.length === 0) return {};
+        const { job } = verifyMessage('receipt', receipt).message;
+        // If the receipt is for another job, the node of any job refuses it.
+        (nodes.find((node) => node.job === job) ?? nodes[0]!).takeReceipt(receipt);
+        return {};
+      }),
+      network.handle('measure', async (peer, request, { signal }) => {
+        const node = this.all.find(({ coordinator, job }) => coordinator === peer && job === request.job);
+        if (!node) throw nodeError('NOT_SCORING', 'this node computes no scores for the caller');
+        return { figures: await node.measure(request, signal) };
+      }),
+    ];
+    // Deletes blobs that an earlier process wrote, but did not record before it ended.
+    void this.#collector.sweep().catch((error: unknown) => log.warn({ error }, 'sweep-failed'));
+    for (const node of this.all) node.start();
+  }
+
+  /** Stops all jobs as `SwarmNode.stop` does. Ends after `deadlineMs` at the latest. */
+  async stop({ deadlineMs }: { deadlineMs: number }): Promise<void> {
+    await Promise.all(this.all.map((node) => node.stop({ deadlineMs })));
+    for (const leave of this.#leaveNetwork) leave();
+  }
+
+  #onShutOut(): void {
+    const { shutOut } = this;
+    if (shutOut !== null) this.#deps.onShutOut?.(shutOut);
+  }
+}

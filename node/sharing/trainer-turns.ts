@@ -1,0 +1,168 @@
+import { raceSignal } from 'race-signal';
+import type { Clock } from '../../common/clock.ts';
+
+/**
+ * Share of the trained time for which the trainer may stand idle, so that a job with too little time gets the next turn.
+ * Without idle time, two jobs would always alternate, whatever their weights: when the round of one job ends, its next
+ * round has not begun yet, and only the other job waits.
+ */
+export const IDLE_SHARE = 0.05;
+/** Longest idle time that can be saved up. */
+export const LONGEST_IDLE_MS = 60_000;
+/**
+ * The trainer waits for a job for at most this multiple of the job's last pause between two turns, and for at least
+ * LEAST_PATIENCE_MS.
+ */
+const PAUSE_FACTOR = 2;
+const LEAST_PATIENCE_MS = 100;
+/** Expected length of a job's first pause. */
+const FIRST_PAUSE_MS = 1_000;
+
+/** A turn that a user waits for. */
+interface Claim {
+  readonly user: TurnUser;
+  /** Virtual time at which the user claimed the turn. */
+  readonly since: number;
+  readonly grant: () => void;
+}
+
+/** The jobs of a node use the trainer through these objects, one object for each job. */
+export class TurnUser {
+  /** Share of the trainer, in relation to the weights of the other users. */
+  readonly weight: number;
+  /** Milliseconds of all turns so far. */
+  usedMs = 0;
+  /** Virtual time at which the last turn ended: the time used, divided by the weight. */
+  finish = 0;
+  /** When the last turn ended, while the user claims no other; null while it claims or has a turn, and before the first. */
+  endedAt: number | null = null;
+  /** Time between the last two turns during which the user claimed none; null before the second turn. */
+  pauseMs: number | null = null;
+
+  constructor(weight: number) {
+    this.weight = weight;
+  }
+}
+
+/**
+ * Decides which user has the trainer. A turn lasts as long as the user likes. The time of all turns is divided in
+ * proportion to the weights (start-time fair queueing, Goyal et al. 1996): each claim gets a virtual start, which is the
+ * time that its user has used so far, divided by the user's weight. The lowest start comes first. A user that has claimed
+ * no turn for a while does not save up time, so it cannot keep the others waiting later.
+ */
+export class TrainerTurns {
+  readonly #clock: Clock;
+  readonly #users: TurnUser[] = [];
+  readonly #claims: Claim[] = [];
+  #holder: TurnUser | null = null;
+  /** Virtual start of the newest turn. */
+  #virtual = 0;
+  /** Idle time that may still be spent. */
+  #idleMs = 0;
+  /** When the trainer began to stand idle although a user waits for it; null if it does not. */
+  #idleSince: number | null = null;
+  #cancelIdle = (): void => {};
+
+  constructor(deps: { clock: Clock }) {
+    this.#clock = deps.clock;
+  }
+
+  /** Adds a user. @param weight greater than 0 */
+  join(weight: number): TurnUser {
+    const user = new TurnUser(weight);
+    this.#users.push(user);
+    return user;
+  }
+
+  /** The user that has the trainer; null while it is free. */
+  get holder(): TurnUser | null {
+    return this.#holder;
+  }
+
+  /**
+   * Waits for a turn.
+   * @returns a function that ends the turn; the caller must call it
+   * @throws the signal's reason if it aborts first
+   */
+  async claim(user: TurnUser, signal: AbortSignal): Promise<() => void> {
+    signal.throwIfAborted();
+    const now = this.#clock.monotonic();
+    if (user.endedAt !== null) user.pauseMs = now - user.endedAt;
+    user.endedAt = null;
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const claim: Claim = { user, since: this.#virtual, grant: resolve };
+    this.#claims.push(claim);
+    this.#next();
+    try {
+      await raceSignal(promise, signal);
+    } catch (error) {
+      this.#withdraw(claim);
+      throw error;
+    }
+    const since = this.#clock.monotonic();
+    let ended = false;
+    return () => {
+      if (ended) return;
+      ended = true;
+      this.#end(claim, this.#clock.monotonic() - since);
+    };
+  }
+
+  #withdraw(claim: Claim): void {
+    const place = this.#claims.indexOf(claim);
+    // The signal may abort after the turn was granted and before `claim` returns it.
+    if (place < 0) this.#end(claim, 0);
+    else this.#claims.splice(place, 1);
+  }
+
+  #end(claim: Claim, ms: number): void {
+    const { user } = claim;
+    user.finish = startOf(claim) + ms / user.weight;
+    user.usedMs += ms;
+    if (!this.#claims.some((other) => other.user === user)) user.endedAt = this.#clock.monotonic();
+    this.#idleMs = Math.min(LONGEST_IDLE_MS, this.#idleMs + IDLE_SHARE * ms);
+    this.#holder = null;
+    this.#next();
+  }
+
+  /** Gives the trainer to the claim that comes first, or waits for a user that has had too little of it. */
+  #next(): void {
+    this.#cancelIdle();
+    const first = this.#claims.reduce<Claim | null>(
+      (best, claim) => (best === null || startOf(claim) < startOf(best) ? claim : best),
+      null,
+    );
+    if (this.#holder !== null || first === null) return;
+    const now = this.#clock.monotonic();
+    const spent = this.#idleSince === null ? 0 : now - this.#idleSince;
+    const patience = this.#patienceFor(first, now, this.#idleMs - spent);
+    if (patience > 0) {
+      this.#idleSince ??= now;
+      this.#cancelIdle = this.#clock.after(patience, () => this.#next());
+      return;
+    }
+    this.#idleMs -= spent;
+    this.#idleSince = null;
+    this.#claims.splice(this.#claims.indexOf(first), 1);
+    this.#virtual = startOf(first);
+    this.#holder = first.user;
+    first.grant();
+  }
+
+  /** Returns for how long to wait for users that would come before `first`. Returns 0 if they take too long to return. */
+  #patienceFor(first: Claim, now: number, idleMs: number): number {
+    const times = this.#users
+      .filter(({ finish, endedAt }) => endedAt !== null && finish < startOf(first))
+      .map(({ pauseMs, endedAt }) => {
+        const expected = PAUSE_FACTOR * (pauseMs ?? FIRST_PAUSE_MS);
+        return Math.max(LEAST_PATIENCE_MS, expected) - (now - endedAt!);
+      })
+      .filter((ms) => ms > 0 && ms <= idleMs);
+    return Math.max(0, ...times);
+  }
+}
+
+/** Returns the virtual time at which a turn begins. The claim with the lowest start gets the next turn. */
+function startOf({ user, since }: Claim): number {
+  return Math.max(since, user.finish);
+}

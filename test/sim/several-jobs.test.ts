@@ -1,0 +1,126 @@
+import { expect, test } from 'vitest';
+import { silentLogger } from '../../monitor/log.ts';
+import { verifyMessage } from '../../protocol/signing.ts';
+import { signerOf } from '../utils/signers.ts';
+import { SeededRandom } from '../utils/virtual/seeded-random.ts';
+import { type ToyJob, toyJob } from '../utils/virtual/toy-job.ts';
+import { VirtualClock } from '../utils/virtual/virtual-clock.ts';
+import { addressOf, VirtualNetwork } from '../utils/virtual/virtual-network.ts';
+import { type VirtualEnvironment, VirtualNode } from '../utils/virtual/virtual-node.ts';
+import { VirtualCoordinator } from './virtual-coordinator.ts';
+
+const SIGNERS = [signerOf(200), signerOf(201)] as const;
+const SEEDS = 6;
+const ROUNDS = 8;
+const STEP_MS = 500;
+const CRASHES = 3;
+const DEADLINE_MS = 30 * 60_000;
+
+interface Swarms {
+  readonly clock: VirtualClock;
+  readonly random: SeededRandom;
+  readonly coordinators: readonly VirtualCoordinator[];
+  readonly toys: readonly ToyJob[];
+  /** The first node takes part in both jobs, the others in one each. */
+  readonly nodes: readonly VirtualNode[];
+}
+
+/** Two coordinators with one job each, and a node that takes part in both jobs, with a weight for each. */
+function twoSwarms(seed: number, weights: readonly [number, number] = [1, 1]): Swarms {
+  const random = new SeededRandom(seed);
+  const clock = new VirtualClock(1_700_000_000_000);
+  const network = new VirtualNetwork({ delayMs: [1, 50], loss: 0, duplicates: 0 }, { clock, random });
+  const environment: VirtualEnvironment = { clock, network, random, log: silentLogger };
+  const toys = SIGNERS.map((signer, i) =>
+    toyJob(signer, { rounds: { count: ROUNDS, minPeers: 1, maxSeconds: 60 + i, localSteps: 12 } }),
+  );
+  const retention = { checkpoints: 1, rounds: 0 };
+  const coordinators = toys.map(
+    (toy, i) => new VirtualCoordinator({ toy, signer: SIGNERS[i]!, retention }, environment),
+  );
+  const options = { layout: toys[0]!.layout, msPerStep: STEP_MS };
+  const both = new VirtualNode(
+    {
+      ...options,
+      number: 1,
+      coordinator: SIGNERS[0].peerId,
+      options: { weight: weights[0] },
+      more: [{ addresses: [addressOf(SIGNERS[1].peerId)], weight: weights[1] }],
+    },
+    environment,
+  );
+  const alone = SIGNERS.map(
+    ({ peerId }, i) => new VirtualNode({ ...options, number: i + 2, coordinator: peerId }, environment),
+  );
+  return { clock, random, coordinators, toys, nodes: [both, ...alone] };
+}
+
+/** Returns the violated rules. Each update is merged at most once, and its node knows whether it was merged. */
+function violations({ coordinators, toys, nodes }: Swarms): string[] {
+  return coordinators.flatMap(({ store }, i) => {
+    const { job } = toys[i]!;
+    const merged = store.rounds.checkpoints(job).flatMap(({ envelope }) => {
+      const { contributors } = verifyMessage('checkpoint', envelope).message;
+      return contributors.map(({ peer, round }) => `${peer} ${round}`);
+    });
+    const twice = merged.filter((key, at) => merged.indexOf(key) < at);
+    const wrong = nodes.flatMap((node) =>
+      node.store
+        .updates(Number.MAX_SAFE_INTEGER)
+        .filter((update) => update.job === job)
+        .map(({ round, outcome }) => ({ key: `${node.peer} ${round}`, outcome }))
+        .filter(({ key, outcome }) => (outcome === 'counted') !== merged.includes(key))
+        .map(({ key, outcome }) => `job ${i}: ${key} is ${outcome}`),
+    );
+    return [...twice.map((key) => `job ${i}: ${key} is merged twice`), ...wrong];
+  });
+}
+
+function mergedOf({ coordinators, toys }: Swarms, node: VirtualNode): number[] {
+  return coordinators.map(
+    ({ store }, i) =>
+      store.rounds.checkpoints(toys[i]!.job).filter(({ envelope }) => {
+        const { contributors } = verifyMessage('checkpoint', envelope).message;
+        return contributors.some(({ peer }) => peer === node.peer);
+      }).length,
+  );
+}
+
+for (let seed = 1; seed <= SEEDS; seed++) {
+  test(`seed ${seed}: a node that is killed again and again takes part in both jobs, exactly once per round`, async () => {
+    const swarms = twoSwarms(seed);
+    const { clock, random, coordinators, nodes } = swarms;
+    for (const machine of [...coordinators, ...nodes]) machine.start();
+    for (let crash = 0; crash < CRASHES; crash++) {
+      await clock.run(() => false, random.integer(3_000, 15_000));
+      const machine = random.pick([nodes[0]!, nodes[0]!, ...coordinators]);
+      machine.crash();
+      await clock.run(() => false, random.integer(10, 5_000));
+      machine.start();
+    }
+    const over = (): boolean => coordinators.every(({ finished }) => finished) && nodes[0]!.done;
+    expect(await clock.run(over, DEADLINE_MS), `seed ${seed}`).toBe(true);
+    await clock.run(() => false, 2_000);
+    expect(violations(swarms), `seed ${seed}`).toEqual([]);
+    for (const merged of mergedOf(swarms, nodes[0]!)) expect(merged, `seed ${seed}`).toBeGreaterThan(0);
+  });
+}
+
+test('a node that shares its trainer gets fewer steps in each job, and delivers in most rounds', async () => {
+  const swarms = twoSwarms(1);
+  const { clock, coordinators, nodes, toys } = swarms;
+  for (const machine of [...coordinators, ...nodes]) machine.start();
+  expect(await clock.run(() => coordinators.every(({ finished }) => finished), DEADLINE_MS)).toBe(true);
+  for (const merged of mergedOf(swarms, nodes[0]!)) expect(merged).toBeGreaterThanOrEqual(ROUNDS - 3);
+  // Its updates have fewer tokens, because its coordinators measure a lower speed.
+  const contributors = coordinators.flatMap(({ store }, i) =>
+    store.rounds
+      .checkpoints(toys[i]!.job)
+      .flatMap(({ envelope }) => verifyMessage('checkpoint', envelope).message.contributors),
+  );
+  const meanTokens = (isShared: boolean): number => {
+    const some = contributors.filter(({ peer }) => (peer === nodes[0]!.peer) === isShared);
+    return some.reduce((sum, { tokens }) => sum + tokens, 0) / some.length;
+  };
+  expect(meanTokens(true)).toBeLessThan(0.9 * meanTokens(false));
+});

@@ -1,0 +1,114 @@
+import { expect, test } from 'vitest';
+import { silentLogger } from '../../../../monitor/log.ts';
+import type { SwarmNodeOptions } from '../../../../node/context.ts';
+import { nodeStatus } from '../../../../node/node-status.ts';
+import { reportedState } from '../../../../node/reported-state.ts';
+import { signerOf } from '../../../utils/signers.ts';
+import { SeededRandom } from '../../../utils/virtual/seeded-random.ts';
+import { type ToyJob, toyJob } from '../../../utils/virtual/toy-job.ts';
+import { VirtualClock } from '../../../utils/virtual/virtual-clock.ts';
+import { addressOf, VirtualNetwork } from '../../../utils/virtual/virtual-network.ts';
+import { type VirtualEnvironment, VirtualNode } from '../../../utils/virtual/virtual-node.ts';
+import { ScriptedCoordinator } from '../scripted-coordinator.ts';
+
+const SIGNERS = [signerOf(200), signerOf(201)] as const;
+const STEP_MS = 1_000;
+
+/** Sets up one node with two invites, and a scripted coordinator for each of them. */
+function setUp(more: Partial<SwarmNodeOptions> = {}) {
+  const random = new SeededRandom(1);
+  const clock = new VirtualClock(1_000_000);
+  const network = new VirtualNetwork({ delayMs: [1, 20], loss: 0, duplicates: 0 }, { clock, random });
+  const environment: VirtualEnvironment = { clock, network, random, log: silentLogger };
+  const toys = SIGNERS.map((signer, i) => toyJob(signer, { rounds: { count: 20 + i } })) as [ToyJob, ToyJob];
+  const [first, second] = toys.map(
+    (toy, i) => new ScriptedCoordinator({ toy, signer: SIGNERS[i]! }, environment),
+  ) as [ScriptedCoordinator, ScriptedCoordinator];
+  const node = new VirtualNode(
+    {
+      number: 1,
+      coordinator: SIGNERS[0].peerId,
+      layout: toys[0].layout,
+      msPerStep: STEP_MS,
+      more: [{ addresses: [addressOf(SIGNERS[1].peerId)], ...more }],
+    },
+    environment,
+  );
+  const status = () => {
+    const { deps } = node.swarmNode.view().context!;
+    return nodeStatus({ nodes: node.nodes, name: 'node-1', deps, version: 'test', startedAt: 0 });
+  };
+  const states = () =>
+    node.nodes.all.map((one) => {
+      const { state, busyWith } = one.view();
+      return reportedState(state.phase, busyWith);
+    });
+  const until = async (what: () => boolean) => expect(await clock.run(what, 120_000)).toBe(true);
+  const pass = (ms: number) => clock.run(() => false, ms);
+  return { node, first, second, status, states, until, pass };
+}
+
+test('a node trains for two coordinators, one round after the other', async () => {
+  const { node, first, second, status, states, until } = setUp();
+  await first.open(1, [node.peer]);
+  node.start();
+  await until(() => states()[0] === 'training');
+  await second.open(1, [node.peer]);
+  await until(() => states()[1] === 'busy');
+  expect(status()).toMatchObject({
+    state: 'training',
+    job: { name: 'toy' },
+    jobs: [{ state: 'training' }, { state: 'busy', reason: expect.stringContaining('toy') }],
+  });
+  await until(() => first.updates.length === 1);
+  expect(second.updates).toEqual([]);
+  await until(() => second.updates.length === 1);
+  expect(second.states).toEqual(expect.arrayContaining(['busy', 'training']));
+  await until(() => states().every((state) => state === 'awaiting'));
+  const seconds = status().jobs.map(({ trainerSeconds }) => trainerSeconds);
+  for (const spent of seconds) expect(spent).toBeGreaterThanOrEqual(4);
+  expect(status().updates.map(({ code }) => code)).toEqual(['accepted', 'accepted']);
+});
+
+test('a coordinator that shuts the node out does not stop the other job; the last one ends the node', async () => {
+  const { node, first, second, status, until, pass } = setUp();
+  second.refusal = 'INVITE_REVOKED';
+  second.admits = false;
+  await first.open(1, [node.peer]);
+  node.start();
+  await until(() => first.updates.length === 1 && status().jobs[1]!.shutOut !== null);
+  expect(status().jobs[1]).toMatchObject({ state: 'leaving', shutOut: { code: 'INVITE_REVOKED' } });
+  expect(node.nodes.shutOut).toBeNull();
+  await first.open(2, [node.peer]);
+  await until(() => first.updates.length === 2);
+  first.refusal = 'INVITE_USED';
+  first.admits = false;
+  first.host.disconnect(node.peer);
+  await pass(5_000);
+  expect(node.nodes.shutOut).toMatchObject({ values: { code: 'INVITE_USED' } });
+});
+
+test('an invite without a job does not join the job of another invite', async () => {
+  const { node, first, status, until, pass } = setUp({ addresses: [addressOf(SIGNERS[0].peerId)] });
+  await first.open(1, [node.peer]);
+  node.start();
+  await until(() => first.updates.length === 1);
+  await pass(30_000);
+  expect(first.updates).toHaveLength(1);
+  const states = status().jobs.map(({ state }) => state);
+  expect(states.sort()).toEqual(['awaiting', 'joining']);
+  expect(status().jobs.find(({ state }) => state === 'joining')!.reason).toContain('no open job');
+});
+
+test('a round that its job no longer needs gives way, and the node trains the newer round', async () => {
+  const { node, first, second, states, until } = setUp();
+  await first.open(1, [node.peer]);
+  node.start();
+  await until(() => states()[0] === 'training');
+  await second.open(1, [node.peer]);
+  await until(() => states()[1] === 'busy');
+  await second.open(2, [node.peer]);
+  await until(() => second.updates.length === 1);
+  expect(second.updates).toMatchObject([{ round: 2 }]);
+  expect(first.updates).toMatchObject([{ round: 1 }]);
+});
