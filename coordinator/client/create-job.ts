@@ -85,7 +85,7 @@ async function create(
 
 /** Options of a copy of a job. */
 export interface CloneJobOptions extends Omit<CreateJobOptions, 'onData'> {
-  /** @default the name of the job and a number, such as `poems-2` */
+  /** @default the name of the job followed by a number, such as `poems-2` */
   readonly name?: string | null;
   /** New values of settings, by their keys in the job file, such as `lora.rank`. @default none */
   readonly changes?: Readonly<Record<string, unknown>>;
@@ -93,7 +93,8 @@ export interface CloneJobOptions extends Omit<CreateJobOptions, 'onData'> {
 
 /**
  * Creates a copy of a job with the same base, data and held-out rows, which the coordinator has already. Settings that
- * were changed while the job ran have their newest values. The priority is that of the job if the options have none.
+ * were changed while the job ran have their newest values. If the options have no priority, the copy has the priority
+ * of the job.
  *
  * @param where the coordinator: the result of `startCoordinator`, a home, a URL and token, or a client
  * @param job name, digest or a unique prefix of the digest

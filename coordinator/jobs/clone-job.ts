@@ -21,9 +21,9 @@ import { cloneName } from './clone-name.ts';
 import { newToken } from './invite.ts';
 import { checkExchange } from './job-base.ts';
 
-/** What a copy of a job changes. */
+/** Changes that a copy of a job makes to the original job. */
 export interface CloneOptions {
-  /** @default the name of the job and the lowest free number from 2, such as `poems-2` */
+  /** @default the name of the job followed by the lowest free number from 2, such as `poems-2` */
   readonly name?: string | null;
   /** New values of settings, by their keys in the job file. @default none */
   readonly changes?: Readonly<Record<string, unknown>>;
@@ -39,9 +39,9 @@ export interface CloneDeps extends Pick<CoordinatorDeps, 'store' | 'clock'> {
   readonly signal: AbortSignal;
 }
 
-/** Parts of a job that its copy shares, and why. */
+/** Parts of a job that its copy cannot change, with the reason. */
 const SHARED: Readonly<Record<string, string>> = {
-  name: 'the option --name (`name`) sets it',
+  name: 'the option --name (`name`) sets the name of a copy',
   base: 'a copy uses the files of the base that the coordinator has',
   start: 'a copy begins with the first adapter of the job',
   data: 'a copy uses the packed data that the coordinator has',
@@ -51,9 +51,10 @@ const SHARED: Readonly<Record<string, string>> = {
 const SEQUENCE_LENGTH = 'training.sequenceLength';
 
 /**
- * Prepares a copy of a job with changed settings. It shares base, data and held-out rows with the job, so nothing is read
- * from the operator's disk. Settings that were changed while the job ran have their newest values.
- * @throws SwarmError JOB_SPEC, SETTING_FIXED, JOB_EXISTS, LORA_*, CHECKPOINT_PRUNED; errors of the base and of the trainer
+ * Prepares a copy of a job with changed settings. The copy shares base, data and held-out rows with the job, so nothing
+ * is read from the operator's disk. Settings that were changed while the job ran have their newest values.
+ * @throws SwarmError JOB_SPEC, SETTING_FIXED, JOB_EXISTS, LORA_*, CHECKPOINT_PRUNED; errors of the base and of the
+ *   trainer
  */
 export async function prepareClone(
   run: JobRun,
@@ -99,7 +100,7 @@ export async function prepareClone(
   return { ...common, baseLoss: meanLoss(losses), baseTokens };
 }
 
-/** Returns the settings of a job with changes. @throws SwarmError SETTING_FIXED, JOB_SPEC */
+/** Returns the newest settings of a job, with the changes applied. @throws SwarmError SETTING_FIXED, JOB_SPEC */
 function changedSpec({ context }: JobRun, changes: Readonly<Record<string, unknown>>): JobSpec {
   const { manifest, settings } = context;
   const { learningRate, ...rounds } = settings.newest;
@@ -141,7 +142,8 @@ function changedSpec({ context }: JobRun, changes: Readonly<Record<string, unkno
 }
 
 /**
- * Returns the adapter that the copy begins with: that of the job, or a new one if the shape or the seed has changed.
+ * Returns the adapter that the copy begins with: the first adapter of the job, or a new adapter if the shape or the
+ * seed has changed.
  * @throws SwarmError SETTING_FIXED if a job that began with another adapter would get a new one; LORA_*
  */
 async function firstAdapter(

@@ -1,7 +1,7 @@
-/** Largest number of characters of a job's name (`nameSchema`). */
+/** Maximum number of characters of a job's name (`nameSchema`). */
 const NAME_CHARACTERS = 64;
 
-/** Returns the name of a copy: that of the job, and the lowest free number from 2. */
+/** Returns the name of a copy: the name of the job followed by the lowest free number from 2. */
 export function cloneName(name: string, isTaken: (name: string) => boolean): string {
   for (let number = 2; ; number++) {
     const end = `-${number}`;

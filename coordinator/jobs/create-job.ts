@@ -74,7 +74,8 @@ export class JobCreation {
   }
 
   /**
-   * Records and starts a copy of a job. It shares the files of the job, so the operator's disk is not read.
+   * Records and starts a copy of a job. The copy shares the files of the job, so nothing is read from the operator's
+   * disk.
    * @param job name, digest or prefix of the digest
    * @throws SwarmError the errors of `prepareClone`, of `Coordinator.create`, and of `Coordinator.find`
    */
