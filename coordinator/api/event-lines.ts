@@ -17,7 +17,7 @@ export interface EventLinesOptions {
   readonly follow: boolean;
   /** Only events of these types. @default all types */
   readonly types?: readonly string[] | undefined;
-  /** Largest number of events. @default no limit */
+  /** Maximum number of events. @default no limit */
   readonly limit?: number | undefined;
 }
 

@@ -58,7 +58,7 @@ export interface ApiDeps extends Pick<CoordinatorDeps, 'network' | 'store' | 'bl
     onLine: (line: CreateJobLine) => void,
     signal: AbortSignal,
   ): Promise<void>;
-  /** Runs the checks of `createJob`, and creates nothing. */
+  /** Checks a job as `createJob` does, but creates nothing. */
   checkJob(spec: JobSpec, onLine: (line: CheckJobLine) => void, signal: AbortSignal): Promise<void>;
   /** Called when the operator stops the daemon through the API, after the answer has been sent. */
   shutdown(): void;
@@ -83,11 +83,11 @@ const cloneSchema = z
     ...placeSchema.shape,
   })
   .default({ name: null, changes: {} });
-/** Largest number of events that `last` and `limit` may ask for. */
+/** Maximum of the query parameters `last` and `limit`: a number of events. */
 const MOST_EVENTS = 100_000;
 const eventsSchema = z.object({
   after: z.coerce.number().int().nonnegative().default(0),
-  /** Only the newest events, this many. */
+  /** Number of events. The answer then has only the newest events, up to this number. */
   last: z.coerce.number().int().positive().max(MOST_EVENTS).optional(),
   limit: z.coerce.number().int().positive().max(MOST_EVENTS).optional(),
   /** Types of events, separated by commas. */

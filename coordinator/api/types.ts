@@ -56,7 +56,7 @@ export interface JobSummary {
   newestChange: SettingsChange | null;
   /** Whether the job paused itself (see `reason`) and continues only when its operator resumes it. */
   needsOperator: boolean;
-  /** The rule of monitor/health-rules.ts that applies to the job. */
+  /** Level of the job's health, and the reason. monitor/health-rules.ts has the rules. */
   health: HealthMark;
   /** The shared invite, for `swarm node` on another machine; null if it is revoked. */
   invite: string | null;
@@ -150,9 +150,9 @@ export interface PeerView {
   engine: string;
   rttMs: number | null;
   lastSeenSeconds: number;
-  /** Seconds since state, round, step or download last changed. */
+  /** Seconds since the node's state, round, step or download last changed. */
   stillSeconds: number;
-  /** The rule of monitor/health-rules.ts that applies to the node. */
+  /** Level of the node's health, and the reason. monitor/health-rules.ts has the rules. */
   health: HealthMark;
   /** Number of the node's updates that neither the coordinator nor a merge refused. */
   accepted: number;

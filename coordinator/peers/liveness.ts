@@ -12,14 +12,13 @@ import type { RunContext } from '../context.ts';
 export const HEARTBEAT_QUOTA: Quota = { calls: 30, perMs: 10_000 };
 /**
  * States in which a node can start to train without delay, or as soon as its trainer has finished a round of another
- * job. While it is joining or syncing, it may have gigabytes to
- * fetch first.
+ * job. While a node is joining or syncing, it may first have to fetch gigabytes.
  */
 const READY: readonly Heartbeat['state'][] = ['busy', 'training', 'publishing', 'awaiting'];
 
 /**
- * Bytes that a node must receive between two heartbeats (2 s) to count as downloading. Gossip and requests alone stay
- * below this.
+ * Bytes that a node must receive between two heartbeats (2 s) to count as downloading. Without a download, gossip and
+ * requests stay below this number.
  */
 const DOWNLOAD_BYTES = 64 * 1024;
 
@@ -28,7 +27,7 @@ export interface LivePeer {
   readonly heartbeat: Heartbeat | null;
   /** Time of the peer's last sign of life, on the monotonic clock. */
   readonly seenAt: number;
-  /** When the state, round, step or download in its heartbeats last changed, on the monotonic clock. */
+  /** Time at which the state, round, step or download in the peer's heartbeats last changed, on the monotonic clock. */
   readonly progressAt: number;
   /** Whether the peer has been ready to train since it joined. It stays ready while it is syncing between rounds. */
   readonly ready: boolean;
@@ -193,7 +192,10 @@ export class Liveness {
   }
 }
 
-/** Returns whether a node did something between two of its heartbeats. While it fetches files, received bytes count. */
+/**
+ * Returns whether a node made progress between two of its heartbeats. While a node is joining or syncing, a download is
+ * progress too.
+ */
 function hasProgress(before: Heartbeat | null, after: Heartbeat): boolean {
   if (before === null) return true;
   const fetches = after.state === 'joining' || after.state === 'syncing';

@@ -132,7 +132,7 @@ export class Removals {
     }
   }
 
-  /** Closes the connections of those of the peers that are not members. */
+  /** Closes the connections of all given peers that are not members. */
   #disconnect(peers: Iterable<string>): void {
     const { members, context } = this.#deps;
     for (const peer of peers) if (!members.has(peer)) context.deps.network.disconnect(peer);

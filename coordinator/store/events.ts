@@ -21,7 +21,7 @@ export class EventTable {
     return { sequence, at, job, ...body };
   }
 
-  /** Returns at most `limit` events after `sequence`. @param types only events of these types. @default all types */
+  /** Returns at most `limit` events after `sequence`. @param types types of the events; undefined for all types */
   after(job: string, sequence: number, limit: number, types?: readonly string[]): JobEvent[] {
     const ofTypes = types ? `AND json_extract(body, '$.type') IN (${types.map(() => '?').join(', ')})` : '';
     return this.#db
