@@ -1,7 +1,7 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { CLOSENESS_LINES, passes } from '../../coordinator/audits/verdict.ts';
+import { AUDIT_LINES, passes } from '../../coordinator/audits/verdict.ts';
 import type { Row } from '../../lora/data/row.ts';
 import { freshOptimizer } from '../../lora/train/optimizer/optimizer-state.ts';
 import type { Trainer } from '../../lora/train/trainer.ts';
@@ -124,7 +124,7 @@ function rowOf(label: string, key: string, { closeness, balance, passed }: Seen)
     name: `${name} ${label}: ${key}`,
     value: isHonest ? Math.min(...closeness) : Math.max(...closeness),
     unit: '',
-    target: isHonest ? CLOSENESS_LINES[preset].least : null,
+    target: isHonest ? AUDIT_LINES[preset].least : null,
     met: isHonest ? passed === closeness.length : null,
     reference: `${passed} of ${closeness.length} pass; closeness ${range(closeness)}, balance ${range(balance)}`,
   };
