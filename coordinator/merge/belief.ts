@@ -97,25 +97,21 @@ export interface Scored {
  * @returns null if the updates cannot be compared
  */
 export function sharesOf(updates: readonly Scored[]): number[] | null {
-  const earned = updates.map(({ earlier }) => earnedBelief(earlier));
-  const weights = earned.some((weight) => weight > 0) ? earned : updates.map(() => 1);
-  const median = (figure: (update: Scored) => number): number => weightedMedian(updates.map(figure), weights);
-  const gain = median((update) => update.gain);
-  const gainError = median((update) => update.gainError);
-  const ofMedian = (MEDIAN_ERROR * gainError) / Math.sqrt(weights.filter((weight) => weight > 0).length);
-  const gainShows = gain > Math.max(gainError, CLEAR_GAIN * ofMedian);
-  const effect = median((update) => update.effect);
-  const allowance = gainShows
-    ? allowanceOf(
-        effect,
-        median((update) => update.effectError),
-      )
-    : 0;
+  const weights = voices(updates);
+  const gain = clearGain(updates);
+  const median = (figure: 'effect' | 'effectError'): number =>
+    weightedMedian(
+      updates.map((update) => update[figure]),
+      weights,
+    );
+  const effect = median('effect');
+  const allowance = gain === null ? 0 : allowanceOf(effect, median('effectError'));
   if (!(effect + allowance > 0)) return null;
-  const exact = gainShows ? medianExact(updates, weights) : null;
+  const exact = gain === null ? null : medianExact(updates, weights);
   return updates.map((update) => {
     const share = (update.effect + allowance) / (effect + allowance);
-    const shares = gainShows ? [share, update.gain / gain] : [share];
+    if (gain === null) return Math.max(0, Math.min(1, share));
+    const shares = [share, update.gain / gain];
     if (exact !== null && update.exact) {
       const expected = exact.perStep * Math.min(update.exact.steps, exact.steps);
       const unit = Math.max(gain, LEAST_GAIN_SHARE * exact.perStep * exact.steps);
@@ -123,6 +119,27 @@ export function sharesOf(updates: readonly Scored[]): number[] | null {
     }
     return Math.max(0, Math.min(1, ...shares));
   });
+}
+
+/**
+ * Returns the median gain of a round; null if it does not stand out from the noise (see `sharesOf`).
+ */
+export function clearGain(updates: readonly Pick<Scored, 'gain' | 'gainError' | 'earlier'>[]): number | null {
+  const weights = voices(updates);
+  const median = (figure: 'gain' | 'gainError'): number =>
+    weightedMedian(
+      updates.map((update) => update[figure]),
+      weights,
+    );
+  const [gain, error] = [median('gain'), median('gainError')];
+  const ofMedian = (MEDIAN_ERROR * error) / Math.sqrt(weights.filter((weight) => weight > 0).length);
+  return gain > Math.max(error, CLEAR_GAIN * ofMedian) ? gain : null;
+}
+
+/** Returns the weights of updates in medians: the belief that their authors have earned, or 1 if none has earned any. */
+function voices(updates: readonly Pick<Scored, 'earlier'>[]): number[] {
+  const earned = updates.map(({ earlier }) => earnedBelief(earlier));
+  return earned.some((weight) => weight > 0) ? earned : updates.map(() => 1);
 }
 
 /**

@@ -14,13 +14,13 @@ import {
 import { personOf } from '../peers/person.ts';
 import type { StoredScore, StoredUpdate } from '../store/store.ts';
 import { isSameUpdate } from '../store/update-key.ts';
-import { effectsAreClear } from '../trust/misdeeds.ts';
 import { merge } from './arithmetic.ts';
-import { BELIEF_LINE, BELIEF_UPDATES } from './belief.ts';
+import { BELIEF_UPDATES } from './belief.ts';
 import { type GateResult, type Person, passGate } from './gate.ts';
 import type { Merged, MergeSource } from './merge-updates.ts';
 import { type ScoringDeps, UpdateScoring } from './scoring.ts';
 import { suspicionOf } from './suspicion.ts';
+import { untrainedUpdates } from './untrained.ts';
 import { believableTokens } from './update-weights.ts';
 
 /**
@@ -136,13 +136,10 @@ export class RoundMerge {
       const earlier = store.scores.shares(job, peer, { before: round, limit: BELIEF_UPDATES });
       return { update, steps, earlier, ...scores.find((score) => isSameUpdate(score, update))! };
     });
-    const isClear = effectsAreClear(known);
-    return known.flatMap(({ update, steps, earlier, share, belief, isHarmful }): MergeSource[] => {
+    const untrained = untrainedUpdates(known);
+    return known.flatMap(({ update, steps, earlier, belief, isHarmful }, i): MergeSource[] => {
       if (isHarmful) return [];
       const { peer, round: made, digest, size, preset, tokens } = update;
-      // An update with a very low share was probably not trained. It gets no weight, even if the author's earlier
-      // updates were good.
-      const isUntrained = isClear && share !== null && share < BELIEF_LINE;
       return [
         {
           peer,
@@ -152,7 +149,7 @@ export class RoundMerge {
           preset,
           tokens,
           mostTokens: believableTokens(steps, manifest),
-          belief: isUntrained ? 0 : belief,
+          belief: untrained[i] ? 0 : belief,
           person: personOf({ peer, invite: invites.get(peer) ?? null }),
           isNewcomer: earlier.length < BELIEF_UPDATES,
         },

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { type Behaviour, playRounds } from './modelled-swarm.ts';
+import { type Behaviour, playRounds, type Spreads } from './modelled-swarm.ts';
 
 const SWARMS = 15;
 const NODES = 10;
@@ -33,7 +33,12 @@ const TIMES: Readonly<Record<string, (round: number) => boolean>> = {
  * Returns the weight of the attackers in the merges after their first TARGET attacks, as a share of the weight that as
  * many honest nodes would have.
  */
-function laterWeight(attack: keyof typeof ATTACKS, times: string, attackers: number): number {
+function laterWeight(
+  attack: keyof typeof ATTACKS,
+  times: string,
+  attackers: number,
+  spreads: Spreads = SPREADS,
+): number {
   const { effect, gain } = ATTACKS[attack];
   const attacks = TIMES[times]!;
   const behaviour: Behaviour = (round, normal) =>
@@ -43,7 +48,7 @@ function laterWeight(attack: keyof typeof ATTACKS, times: string, attackers: num
     .filter(attacks)
     .slice(TARGET);
   const weights = Array.from({ length: SWARMS }, (_, i) => {
-    const nodes = playRounds({ honest: NODES - attackers, others, rounds: ROUNDS, seed: i + 1 }, SPREADS);
+    const nodes = playRounds({ honest: NODES - attackers, others, rounds: ROUNDS, seed: i + 1 }, spreads);
     const honest = nodes.slice(0, NODES - attackers);
     expect(honest.filter(({ suspended }) => suspended.length > 0)).toEqual([]);
     const bad = nodes.slice(NODES - attackers);
@@ -63,5 +68,13 @@ describe(`the weight of one to three of ${NODES} nodes after ${TARGET} attacks, 
         }
       });
     }
+  }
+});
+
+test('where the effects are noise because a job has almost converged, on-off attackers have as little weight', () => {
+  const spreads = { ...SPREADS, noise: 1, gainOverEffect: 20 };
+  for (const attack of Object.keys(ATTACKS) as (keyof typeof ATTACKS)[]) {
+    // Before the gain alone could take the weight of an update, these attackers had 0.5 to 0.8.
+    expect(laterWeight(attack, 'on-off', 3, spreads), attack).toBeLessThanOrEqual(ATTACKS[attack].most[1]);
   }
 });

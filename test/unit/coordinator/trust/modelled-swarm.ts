@@ -1,11 +1,6 @@
-import {
-  BELIEF_LINE,
-  BELIEF_UPDATES,
-  beliefOf,
-  gainErrorOf,
-  sharesOf,
-} from '../../../../coordinator/merge/belief.ts';
+import { BELIEF_UPDATES, beliefOf, gainErrorOf, sharesOf } from '../../../../coordinator/merge/belief.ts';
 import { LEAST_OWN_ROWS, RANDOM_BATCHES } from '../../../../coordinator/merge/score-plan.ts';
+import { untrainedUpdates } from '../../../../coordinator/merge/untrained.ts';
 import { weighUpdates } from '../../../../coordinator/merge/update-weights.ts';
 import { type JudgedUpdate, misdeedsOf } from '../../../../coordinator/trust/misdeeds.ts';
 import { type CountedStrike, sentenceOf, standingIn } from '../../../../coordinator/trust/standing.ts';
@@ -115,9 +110,10 @@ export function playRounds(
     });
     const { misdeeds, isShared, isClear } = misdeedsOf(judged);
     // As in coordinator/merge/merge-round.ts.
+    const untrained = untrainedUpdates(judged);
     const weights = weighUpdates(
-      judged.map(({ peer, share, belief, isHarmful, earlier }) => {
-        const isOut = isHarmful || (isClear && share !== null && share < BELIEF_LINE);
+      judged.map(({ peer, belief, isHarmful, earlier }, i) => {
+        const isOut = isHarmful || untrained[i]!;
         const isNewcomer = earlier.length < BELIEF_UPDATES;
         return { round, tokens: 1, mostTokens: 1, belief: isOut ? 0 : belief, person: peer, isNewcomer };
       }),

@@ -1,0 +1,35 @@
+import type { StoredScore } from '../store/store.ts';
+import { effectsAreClear } from '../trust/misdeeds.ts';
+import { BELIEF_LINE, clearGain, gainErrorOf } from './belief.ts';
+import { RANDOM_BATCHES, RANDOM_ROWS } from './score-plan.ts';
+
+/** An update of a merge, with its score. */
+export interface JudgedSource extends Pick<StoredScore, 'figures' | 'share'> {
+  /** Number of assigned optimiser steps. */
+  readonly steps: number;
+  /** Shares of the author's updates in earlier merges, newest first. */
+  readonly earlier: readonly number[];
+}
+
+/**
+ * Returns for each update of a merge whether it was probably not trained on its rows. Such an update gets no weight, however
+ * good the earlier updates of its author were.
+ *
+ * If the effects of the round are clear, the share decides. If they are not, as in a job that has almost converged, but the
+ * gains are, the gain decides alone, because the effects of honest updates are noise.
+ */
+export function untrainedUpdates(updates: readonly JudgedSource[]): boolean[] {
+  if (effectsAreClear(updates)) return updates.map(({ share }) => share !== null && share < BELIEF_LINE);
+  const gains = updates.flatMap(({ figures, earlier }) => {
+    if (figures === null) return [];
+    const { gain, effectError, ownRows } = figures;
+    // The number of random rows is not stored. The error is the largest with the most rows.
+    const gainError = gainErrorOf(effectError, { ownRows, randomRows: RANDOM_BATCHES * RANDOM_ROWS });
+    return [{ gain, gainError, earlier }];
+  });
+  const median = clearGain(gains);
+  return updates.map(
+    ({ figures, share }) =>
+      median !== null && share !== null && figures !== null && figures.gain < BELIEF_LINE * median,
+  );
+}
