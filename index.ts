@@ -66,7 +66,7 @@ export { mobyDick, nanoModel } from './common/samples.ts';
 
 /**
  * Trains an adapter on this machine and writes it to `output` as a PEFT folder, with checkpoints in the subfolder
- * `checkpoints`. Starts one child process for each device. `swarm train` calls this function.
+ * `checkpoints`. Starts one child process for each device. `lora-swarm train` calls this function.
  *
  * @param listener callbacks for progress and warnings
  * @throws SwarmError USAGE, FOLDER_UNUSABLE, OUTPUT_EXISTS, OUTPUT_BUSY, RESUME_CONFLICT, ENGINE_*, MODEL_*, HUB_*,
@@ -82,8 +82,8 @@ export async function finetune(
 
 /**
  * Estimates the memory, disk space and time that a fine-tuning run needs. Reads only the beginning of the data,
- * measures the speed of the machine for about a second, and writes nothing to `output`. `swarm train --dry-run` calls
- * this function.
+ * measures the speed of the machine for about a second, and writes nothing to `output`. `lora-swarm train --dry-run`
+ * calls this function.
  *
  * @throws SwarmError USAGE, FOLDER_UNUSABLE, ENGINE_*, MODEL_*, HUB_*, DATA_*, LORA_*
  */
@@ -242,7 +242,7 @@ export async function createJob(
 
 /**
  * Creates a copy of a job on its coordinator, with changed settings. The copy has the same base, data and held-out rows.
- * `swarm job clone` calls this function.
+ * `lora-swarm job clone` calls this function.
  *
  * @param where the coordinator: the result of `startCoordinator`, its home, its URL and token, or a client
  * @param job name, digest or a unique prefix of the digest
@@ -333,7 +333,7 @@ export async function addFolder(
 
 /**
  * Adds the adapter of a finished training run to a registry, with the run's settings, the digests of its data, its
- * losses, and the version that it started from. `swarm train` calls this function.
+ * losses, and the version that it started from. `lora-swarm train` calls this function.
  *
  * @throws SwarmError RUN_MISSING, and the errors of `addFolder`
  */
@@ -481,7 +481,7 @@ export async function collectGarbage(registry: Registry, options?: CollectOption
 
 /**
  * Serves a model and its adapters over HTTP, with OpenAI's API. The generator in `deps` computes the model, in another
- * process. `swarm serve` calls this function.
+ * process. `lora-swarm serve` calls this function.
  *
  * @throws SwarmError USAGE, API_KEY_MISSING, MODEL_NAME_TAKEN, MODEL_NOT_SERVED, ADAPTER_*, LORA_*,
  *   TEMPLATE_UNREADABLE, LISTEN_FAILED

@@ -1,8 +1,11 @@
-/** The command that starts this program: `npx swarm` in a checkout, which runs the .ts sources, and otherwise `swarm`. */
-export const SWARM = import.meta.url.endsWith('.ts') ? 'npx swarm' : 'swarm';
+/** The command that starts this program: in a checkout, which runs the .ts sources, npx must find it. */
+export const SWARM = import.meta.url.endsWith('.ts') ? 'npx lora-swarm' : 'lora-swarm';
 
-/** Matches a command in advice, such as `swarm job list`: at the start, or after a quotation mark, a bracket or a colon. */
-const COMMAND_IN_TEXT = /(^|["'`(]|: )swarm (?=[a-z])/g;
+/**
+ * Matches a command in a text, such as `lora-swarm job list`: at the start, or after a quotation mark, a bracket or a
+ * colon.
+ */
+const COMMAND_IN_TEXT = /(^|["'`(]|: )lora-swarm (?=[a-z])/g;
 
 /** Rewrites each command in a piece of advice to start with SWARM. */
 export function withCommandName(advice: string): string {

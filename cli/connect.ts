@@ -30,7 +30,7 @@ export async function chooseJob(api: ApiClient, named: string | undefined): Prom
       'JOB_NOT_FOUND',
       'this coordinator has no jobs',
       {},
-      { next: 'create one with "swarm job create FILE.yaml"' },
+      { next: 'create one with "lora-swarm job create FILE.yaml"' },
     );
   }
   throw usageError(

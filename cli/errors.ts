@@ -22,7 +22,7 @@ export function notPublished(error: unknown, output: string): SwarmError {
     'NOT_PUBLISHED',
     `the adapter in ${output} could not be added to the registry: ${message}`,
     { output, code },
-    { cause: error, next: `add it later with: swarm adapter add NAME ${output}` },
+    { cause: error, next: `add it later with: lora-swarm adapter add NAME ${output}` },
   );
 }
 
@@ -71,9 +71,9 @@ function isSystemError(error: unknown): error is Error & { code: string; syscall
   return error instanceof Error && 'syscall' in error && 'code' in error && typeof error.code === 'string';
 }
 
-/** Returns the line "swarm: message" and, if there is advice, the line "  next: advice". */
+/** Returns the line "lora-swarm: message" and, if there is advice, the line "  next: advice". */
 export function failureLines({ message, next }: Failure): string[] {
-  return [`swarm: ${message}`, ...(next === null ? [] : [`  next: ${next}`])];
+  return [`lora-swarm: ${message}`, ...(next === null ? [] : [`  next: ${next}`])];
 }
 
 /** Returns the failure as one JSON object. Its `event` distinguishes it from data in a stream of JSON lines. */

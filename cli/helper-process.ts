@@ -17,16 +17,16 @@ const STOP_MS = 6_000;
 export interface HelperOptions {
   /** Shown to the user: "coordinator", "node otter". */
   name: string;
-  /** Arguments of `swarm`. They include `--json`, so that the output can be parsed. */
+  /** Arguments of `lora-swarm`. They include `--json`, so that the output can be parsed. */
   arguments: readonly string[];
   /** File that receives everything that the process prints. */
   logFile: string;
 }
 
 /**
- * Another `swarm` as a child process. The child leads its own process group, so Ctrl-C does not reach it. Instead, this
- * process stops its children in order. When this process dies, even from SIGKILL, the IPC channel closes. The child
- * notices that, and stops too.
+ * Another `lora-swarm` as a child process. The child leads its own process group, so Ctrl-C does not reach it. Instead,
+ * this process stops its children in order. When this process dies, even from SIGKILL, the IPC channel closes. The
+ * child notices that, and stops too.
  */
 export class HelperProcess {
   readonly name: string;

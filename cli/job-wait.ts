@@ -75,7 +75,7 @@ export async function waitForJob(
       'WAIT_TIMED_OUT',
       `job ${name} has not ${round === null ? 'finished' : `reached round ${round}`} after ${options.timeout} s`,
       { until: options.until, seconds: options.timeout },
-      { next: 'the job continues; wait again, or see "swarm status"' },
+      { next: 'the job continues; wait again, or see "lora-swarm status"' },
     );
   } finally {
     finished.abort();

@@ -23,7 +23,7 @@ export function printJson({ stdout }: Pick<Context, 'stdout'>, value: object): v
 
 /** Prints a note to stderr, sanitised as in {@link printLines}. */
 export function printNote({ stderr }: Pick<Context, 'stderr'>, text: string): void {
-  stderr.write(`swarm: ${safeText(text, { maxCharacters: NOTE_CHARACTERS })}\n`);
+  stderr.write(`lora-swarm: ${safeText(text, { maxCharacters: NOTE_CHARACTERS })}\n`);
 }
 
 /** Prints a warning with its advice to stderr. */

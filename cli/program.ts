@@ -26,7 +26,7 @@ import { usageError } from './errors.ts';
  * imported when a command runs, so that help and status appear at once.
  */
 export function createProgram(context: Context): Command {
-  const program = new Command('swarm')
+  const program = new Command('lora-swarm')
     .description('Fine-tune a LoRA adapter of a language model together with other machines, peer to peer.')
     .version(context.version, '-V, --version')
     .helpCommand(false)
@@ -35,7 +35,7 @@ export function createProgram(context: Context): Command {
     .configureOutput({
       writeOut: (text) => context.stdout.write(text),
       writeErr: (text) => context.stderr.write(text),
-      outputError: (text, write) => write(text.replace(/^error: /, 'swarm: ')),
+      outputError: (text, write) => write(text.replace(/^error: /, 'lora-swarm: ')),
     })
     .showHelpAfterError('  next: add --help to see the arguments and options of this command')
     .addHelpText(
@@ -89,7 +89,7 @@ function explain(program: Command, names: readonly string[]): void {
     const found = command.commands.find((child) => child.name() === name);
     if (found === undefined) {
       const known = command.commands.map((child) => child.name()).join(', ');
-      const where = command === program ? '' : ` in "swarm ${command.name()}"`;
+      const where = command === program ? '' : ` in "lora-swarm ${command.name()}"`;
       throw usageError(
         `there is no command "${name}"${where}`,
         known === '' ? undefined : `use one of: ${known}`,

@@ -57,7 +57,7 @@ function noneRunning({ coordinator, node, named }: Homes): SwarmError {
     `neither a coordinator nor a node is running in ${where}`,
     { homes: named ? [coordinator] : [coordinator, node] },
     {
-      next: `start a daemon: "swarm coordinator${flag}" runs jobs, and "swarm node -${flag}" joins a job; if a daemon runs in another home folder, name that folder with --home`,
+      next: `start a daemon: "lora-swarm coordinator${flag}" runs jobs, and "lora-swarm node -${flag}" joins a job; if a daemon runs in another home folder, name that folder with --home`,
     },
   );
 }

@@ -9,7 +9,7 @@ export const DRAIN_MS = 5_000;
 /** Message that asks a helper process to drain on Windows, which has no signal for this. */
 export const DRAIN_MESSAGE = 'drain';
 
-/** Reason of the drain signal when the program that read our output has ended, as in `swarm … | head`. */
+/** Reason of the drain signal when the program that read our output has ended, as in `lora-swarm … | head`. */
 export class OutputClosed extends Error {
   override readonly name = 'AbortError';
 }
@@ -36,15 +36,17 @@ export function drainOnSignals(): AbortSignal {
   let isSignalled = false;
   const drain = (why: string): void => {
     if (isSignalled) {
-      process.stderr.write('swarm: ended at once\n');
+      process.stderr.write('lora-swarm: ended at once\n');
       process.exit(exitCodes.interrupted);
     }
     isSignalled = true;
     process.stderr.write(
-      `swarm: ${why}; stopping within ${DRAIN_MS / 1000} s, another Ctrl-C stops at once\n`,
+      `lora-swarm: ${why}; stopping within ${DRAIN_MS / 1000} s, another Ctrl-C stops at once\n`,
     );
     setTimeout(() => {
-      process.stderr.write(`swarm: did not stop within ${DRAIN_MS / 1000} s; ends now, without saving\n`);
+      process.stderr.write(
+        `lora-swarm: did not stop within ${DRAIN_MS / 1000} s; ends now, without saving\n`,
+      );
       process.exit(exitCodes.interrupted);
     }, DRAIN_MS).unref();
     const error = new Error('interrupted');

@@ -10,8 +10,8 @@
   var parts = found.split('.');
   if (Number(parts[0]) < needed[0] || (Number(parts[0]) === needed[0] && Number(parts[1]) < needed[1])) {
     console.error(
-      'swarm: this is Node.js ' + found + ' (' + process.execPath + ') but lora-swarm needs ' + needed.join('.') +
-      ' or newer: in a checkout run "npm ci", then "npx swarm ..." or "npm run ...", which use their own Node.js'
+      'lora-swarm: this is Node.js ' + found + ' (' + process.execPath + ') but lora-swarm needs ' + needed.join('.') +
+      ' or newer: in a checkout run "npm ci", then "npx lora-swarm ..." or "npm run ...", which use their own Node.js'
     );
     process.exit(1);
   }
@@ -37,7 +37,7 @@
     })
     .then(undefined, function (error) {
       if (error && error.code === 'ERR_MODULE_NOT_FOUND') {
-        console.error('swarm: a package is missing (' + error.message.split('\n')[0] + '): run "npm ci" first');
+        console.error('lora-swarm: a package is missing (' + error.message.split('\n')[0] + '): run "npm ci" first');
         process.exit(1);
       }
       console.error(error);

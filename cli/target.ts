@@ -46,7 +46,7 @@ export function parseTarget(target: readonly string[], job: string | undefined):
   if (wrong !== undefined) {
     throw usageError(
       `"${wrong}" is neither an invite nor a multiaddr that ends in /p2p/PEER`,
-      'paste the invite that "swarm job create" or "swarm status" prints on the coordinator',
+      'paste the invite that "lora-swarm job create" or "lora-swarm status" prints on the coordinator',
     );
   }
   return { addresses: target, job: job ?? null, token: null };

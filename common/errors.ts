@@ -176,4 +176,4 @@ export function fromSystem(cause: unknown): Pick<ErrorOptions, 'kind' | 'next'> 
 }
 
 /** Advice for an error that only a bug in this program can cause. */
-export const REPORT = 'report this bug, with the command that you ran and the output of "swarm version"';
+export const REPORT = 'report this bug, with the command that you ran and the output of "lora-swarm version"';

@@ -23,7 +23,7 @@ export const CHANGEABLE_KEYS = Object.keys(FIELDS) as ChangeableKey[];
 
 const prioritySchema = z.int().min(-MAX_PRIORITY).max(MAX_PRIORITY);
 
-const NEW_FILE = 'create another job from a job file: "swarm job create FILE"';
+const NEW_FILE = 'create another job from a job file: "lora-swarm job create FILE"';
 
 /** Reasons why all other settings of a job file cannot change, by the first part of their key. */
 const FIXED: Readonly<Record<string, string>> = {
@@ -42,7 +42,7 @@ const FIXED: Readonly<Record<string, string>> = {
 
 /** Advice for settings that a clone cannot change either. */
 const NEXT: Readonly<Record<string, string>> = {
-  name: 'make another job with another name: "swarm job clone JOB --name NAME"',
+  name: 'make another job with another name: "lora-swarm job clone JOB --name NAME"',
   base: NEW_FILE,
   start: NEW_FILE,
   data: NEW_FILE,
@@ -85,7 +85,9 @@ function fieldOf(job: string, key: string): keyof JobChange {
     `${key} cannot change while the job runs, because ${FIXED[group]}; these settings can change: ${CHANGEABLE_KEYS.join(', ')}`,
     { key, known: CHANGEABLE_KEYS },
     {
-      next: NEXT[group] ?? `make another job with the new value: "swarm job clone ${job} --set ${key}=VALUE"`,
+      next:
+        NEXT[group] ??
+        `make another job with the new value: "lora-swarm job clone ${job} --set ${key}=VALUE"`,
     },
   );
 }

@@ -119,7 +119,7 @@ export class JobRun {
         'CHECKPOINT_UNKNOWN',
         `job ${stored.name} has no checkpoint ${to === 'best' ? 'with a measured loss' : `of round ${to}`}`,
         { round: to, known: rounds.checkpointRounds(job) },
-        { next: `see all its checkpoints with "swarm checkpoint list ${stored.name}"` },
+        { next: `see all its checkpoints with "lora-swarm checkpoint list ${stored.name}"` },
       );
     }
     requireKept({ round: found.round, kept: found.weights === 'held' });
@@ -144,7 +144,7 @@ export class JobRun {
         'SETTING_INVALID',
         `rounds.count is ${after.count}, but the job already has ${state.committed} checkpoints`,
         { key: 'rounds.count', least },
-        { next: `use at least ${least}, or end the job with "swarm job stop JOB"` },
+        { next: `use at least ${least}, or end the job with "lora-swarm job stop JOB"` },
       );
     }
     const fromRound = state.current === null ? state.round : state.round + 1;

@@ -9,7 +9,7 @@ export function requireKept({ round, kept }: { round: number; kept: boolean }): 
     { round },
     {
       next:
-        '"swarm checkpoint list" shows which rounds still have weights; to keep all weights from now on, start the ' +
+        '"lora-swarm checkpoint list" shows which rounds still have weights; to keep all weights from now on, start the ' +
         'coordinator with --keep-checkpoints 0',
     },
   );

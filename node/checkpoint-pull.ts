@@ -173,7 +173,7 @@ async function publish(
     manifest,
     checkpoint: { digest, round, metrics: known({ heldOutLoss, round }) },
     name,
-    reason: 'swarm checkpoint pull',
+    reason: 'lora-swarm checkpoint pull',
   });
   return version.label;
 }

@@ -15,7 +15,10 @@ export const nodeError = defineErrors({
   JOB_NOT_FOUND: 'notFound',
   JOB_TWICE: { kind: 'conflict', next: 'give the node one invite for each job' },
   NOT_SCORING: 'refused',
-  NO_ADDRESS: { kind: 'failed', next: 'start the node with an invite: swarm node -, and paste the invite' },
+  NO_ADDRESS: {
+    kind: 'failed',
+    next: 'start the node with an invite: lora-swarm node -, and paste the invite',
+  },
   NO_OPEN_JOB: 'failed',
   RECEIPT_MISMATCH: 'failed',
   TRAINER_NOT_PREPARED: { kind: 'failed', next: REPORT },

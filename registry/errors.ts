@@ -4,15 +4,15 @@ export const registryError = defineErrors({
   BASE_UNKNOWN: { kind: 'usage', next: 'name the base with --model' },
   IMPORT_DAMAGED: { kind: 'failed', next: 'copy or download the files again' },
   IMPORT_NAME: { kind: 'conflict', next: 'choose a name for this registry with --name' },
-  OCI_INVALID: { kind: 'failed', next: 'export the adapter again with "swarm adapter export --oci"' },
+  OCI_INVALID: { kind: 'failed', next: 'export the adapter again with "lora-swarm adapter export --oci"' },
   REFERENCE_INVALID: {
     kind: 'usage',
-    next: 'write NAME, NAME:TAG, NAME:vN or NAME@DIGEST; "swarm adapter list" shows all names',
+    next: 'write NAME, NAME:TAG, NAME:vN or NAME@DIGEST; "lora-swarm adapter list" shows all names',
   },
   RUN_MISSING: { kind: 'notFound', next: 'name the output folder of a run that has ended' },
-  ROLLBACK_EMPTY: { kind: 'failed', next: '"swarm adapter tag NAME" shows the changes of the tags' },
+  ROLLBACK_EMPTY: { kind: 'failed', next: '"lora-swarm adapter tag NAME" shows the changes of the tags' },
   TAG_NAME: { kind: 'usage', next: 'choose another tag' },
-  TAG_UNKNOWN: { kind: 'notFound', next: '"swarm adapter list NAME" shows the tags' },
+  TAG_UNKNOWN: { kind: 'notFound', next: '"lora-swarm adapter list NAME" shows the tags' },
   TICKET_UNTRUSTED: { kind: 'failed', next: 'ask for a new ticket' },
   VERSION_DAMAGED: {
     kind: 'failed',
@@ -20,5 +20,5 @@ export const registryError = defineErrors({
   },
   VERSION_REMOVED: { kind: 'notFound', next: 'add the adapter again to restore it' },
   VERSION_TAGGED: { kind: 'conflict', next: 'move the tag first, or remove the version with --force' },
-  VERSION_UNKNOWN: { kind: 'notFound', next: '"swarm adapter list" shows the names and versions' },
+  VERSION_UNKNOWN: { kind: 'notFound', next: '"lora-swarm adapter list" shows the names and versions' },
 });

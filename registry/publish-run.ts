@@ -48,7 +48,7 @@ export async function publishRun(
     ],
     settings: settingsOf(state),
     metrics: metricsOf(result),
-    reason: 'swarm train',
+    reason: 'lora-swarm train',
     ...(cacheDir !== undefined && { cacheDir }),
     ...(signal && { signal }),
   });

@@ -10,7 +10,7 @@ export const cliPage = fileURLToPath(new URL('../docs/cli.md', import.meta.url))
 const INTRODUCTION = `# Commands
 
 This page lists all commands and their options. \`node scripts/cli-docs.ts\` generates it from the commands, and a test
-compares the two. In a checkout of this repository, run the commands as \`npx swarm …\`, which uses the Node.js that
+compares the two. In a checkout of this repository, run the commands as \`npx lora-swarm …\`, which uses the Node.js that
 \`npm ci\` installed there.
 
 All commands follow these rules:
@@ -25,10 +25,10 @@ All commands follow these rules:
   | variable | meaning |
   |---|---|
   | \`SWARM_HOME\` | value for \`--home\`, the home folder of the daemon. The default is a folder for each role (coordinator or node) in \`$XDG_DATA_HOME/lora-swarm\` (\`~/.local/share/lora-swarm\`) |
-  | \`SWARM_INVITE\` | invite for \`swarm node\` and \`swarm checkpoint pull\`, if neither an argument nor \`--invite-file\` gives one |
+  | \`SWARM_INVITE\` | invite for \`lora-swarm node\` and \`lora-swarm checkpoint pull\`, if neither an argument nor \`--invite-file\` gives one |
   | \`SWARM_LOG_LEVEL\` | value for \`--log-level\` |
   | \`SWARM_ENGINE\` | value for \`--engine\` |
-  | \`SWARM_API_KEY\` | API key that clients of \`swarm serve\` must send, and that \`swarm chat --url\` sends to its server |
+  | \`SWARM_API_KEY\` | API key that clients of \`lora-swarm serve\` must send, and that \`lora-swarm chat --url\` sends to its server |
   | \`SWARM_CACHE\` | folder of converted weights. The default is \`$XDG_CACHE_HOME/lora-swarm\` (\`~/.cache/lora-swarm\`). You may delete it, because the program converts the weights again when it needs them |
   | \`NO_COLOR\` | if it is set to any text, the output has no colours |
 
@@ -43,7 +43,7 @@ All commands follow these rules:
 export function renderCliPage(): string {
   const program = createProgram(fakeContext().context);
   const commands = program.commands.filter((command) => command.name() !== 'help');
-  const sections = commands.flatMap((command) => section(command, 'swarm'));
+  const sections = commands.flatMap((command) => section(command, 'lora-swarm'));
   return `${INTRODUCTION}\n${sections.join('\n')}`;
 }
 
@@ -59,7 +59,7 @@ function section(command: Command, parent: string): string[] {
       ...children.flatMap((child) => section(child, name)),
     ];
   }
-  const level = parent === 'swarm' ? '##' : '###';
+  const level = parent === 'lora-swarm' ? '##' : '###';
   return [`${level} ${[name, ...args].join(' ')}\n\n${sentence(command)}\n\n${options(command)}\n`];
 }
 

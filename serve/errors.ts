@@ -14,7 +14,7 @@ export const serveError = defineErrors({
   SERVER_REFUSED: 'failed',
   SERVER_UNREACHABLE: {
     kind: 'notRunning',
-    next: 'use the address that "swarm serve" prints when it starts',
+    next: 'use the address that "lora-swarm serve" prints when it starts',
   },
   SERVE_BUSY: { kind: 'conflict', next: 'send the request again later' },
   SERVE_CLIENT_GONE: 'interrupted',

@@ -1,4 +1,4 @@
-/** A server of models with OpenAI's API, as `swarm serve` runs it. */
+/** A server of models with OpenAI's API, as `lora-swarm serve` runs it. */
 import { randomInt } from 'node:crypto';
 import { isIP } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';

@@ -75,12 +75,12 @@ export function notRunning(home: string, role: Role, cause?: unknown): SwarmErro
       `${message}: it is the home of a ${owner}`,
       { home, role, owner },
       {
-        next: `name the home of a ${role} with --home, or look at the ${owner} with "swarm status --home ${home}"`,
+        next: `name the home of a ${role} with --home, or look at the ${owner} with "lora-swarm status --home ${home}"`,
         cause,
       },
     );
   }
-  const start = role === 'coordinator' ? 'swarm coordinator' : 'swarm node -';
+  const start = role === 'coordinator' ? 'lora-swarm coordinator' : 'lora-swarm node -';
   return storageError(
     'DAEMON_NOT_RUNNING',
     message,

@@ -47,7 +47,7 @@ async function add(context: Context, name: string, dir: string, flags: AddFlags)
       folder: resolve(cwd, dir),
       ...(base !== undefined && { base }),
       ...(flags.tag && { tags: flags.tag }),
-      reason: 'swarm adapter add',
+      reason: 'lora-swarm adapter add',
       cacheDir: resolveCache(environment, cwd),
       signal,
     });

@@ -59,7 +59,7 @@ export function registerExport(adapter: Command, context: Context): void {
     .action((reference: string, dir: string, flags: ExportFlags) => exportTo(context, reference, dir, flags));
   adapter
     .command('import')
-    .description('add a version from an OCI image layout that "swarm adapter export --oci" wrote')
+    .description('add a version from an OCI image layout that "lora-swarm adapter export --oci" wrote')
     .argument('<dir>', 'folder of the OCI image layout')
     .option(
       '--name <name>',

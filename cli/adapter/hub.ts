@@ -43,7 +43,7 @@ export function registerHub(adapter: Command, context: Context): void {
     )
     .argument(
       '<source>',
-      'ORG/NAME[@REVISION] on the hub; a ticket of "swarm adapter share"; or - to read the ticket from stdin',
+      'ORG/NAME[@REVISION] on the hub; a ticket of "lora-swarm adapter share"; or - to read the ticket from stdin',
     )
     .option(
       '--name <name>',
@@ -52,7 +52,7 @@ export function registerHub(adapter: Command, context: Context): void {
     )
     .option(
       '--model <model>',
-      `base of the adapter: ${BASE_MODEL}; needed if "swarm adapter push" did not upload the adapter`,
+      `base of the adapter: ${BASE_MODEL}; needed if "lora-swarm adapter push" did not upload the adapter`,
     )
     .addOption(registryOption())
     .addOption(jsonOption())

@@ -43,7 +43,9 @@ async function list(context: Context, name: string | undefined, flags: ListFlags
       const listed = versions.map(({ version, measurements }) => ({ ...versionJson(version), measurements }));
       printJson(context, { schemaVersion: 1, versions: listed });
     } else if (versions.length === 0) {
-      printLines(context, ['the registry is empty; "swarm train" and "swarm adapter add" add versions']);
+      printLines(context, [
+        'the registry is empty; "lora-swarm train" and "lora-swarm adapter add" add versions',
+      ]);
     } else printLines(context, versionTable(versions));
   });
 }

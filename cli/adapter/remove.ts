@@ -19,7 +19,7 @@ export function registerRemove(adapter: Command, context: Context): void {
   adapter
     .command('rm')
     .description(
-      'remove a version; its files stay until you run "swarm adapter gc --delete", at least 24 hours later',
+      'remove a version; its files stay until you run "lora-swarm adapter gc --delete", at least 24 hours later',
     )
     .argument('<version>', VERSION_HELP)
     .option('--force', 'remove the version even if it has tags other than latest; these tags are deleted')

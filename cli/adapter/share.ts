@@ -17,7 +17,7 @@ export function registerShare(adapter: Command, context: Context): void {
   adapter
     .command('share')
     .description(
-      'print a ticket with which "swarm adapter pull" on another machine fetches a version, and serve the version until Ctrl-C',
+      'print a ticket with which "lora-swarm adapter pull" on another machine fetches a version, and serve the version until Ctrl-C',
     )
     .argument('<version>', VERSION_HELP)
     .option(

@@ -55,7 +55,7 @@ async function log(context: Context, reference: string, flags: TagFlags): Promis
 async function move(context: Context, reference: string, tag: string, flags: TagFlags): Promise<void> {
   await withRegistry(context, flags, async (registry) => {
     const { name } = registry.resolve(reference);
-    const reason = reasonOf(flags, 'swarm adapter tag');
+    const reason = reasonOf(flags, 'lora-swarm adapter tag');
     const change = flags.delete
       ? await registry.untag(name, tag, reason)
       : await registry.tag(reference, tag, reason);
@@ -72,7 +72,7 @@ async function rollback(context: Context, reference: string, flags: TagFlags): P
       'name a tag: NAME:TAG',
     );
   await withRegistry(context, flags, async (registry) => {
-    const reason = reasonOf(flags, 'swarm adapter rollback');
+    const reason = reasonOf(flags, 'lora-swarm adapter rollback');
     print(context, parsed.name, await registry.rollback(parsed.name, parsed.tag, reason), flags);
   });
 }

@@ -34,7 +34,7 @@ export function registerChat(program: Command, context: Context): void {
       `base model: ${BASE_MODEL}; with --url, a name that the server lists (default: its first adapter)`,
     )
     .option('--adapter <adapter>', `${ADAPTER_HELP} (default: none, the base alone)`)
-    .option('--url <url>', 'chat with the server at this address, as "swarm serve" prints it')
+    .option('--url <url>', 'chat with the server at this address, as "lora-swarm serve" prints it')
     .option(
       '--api-key-file <file>',
       'file with the API key of the server on its first line (environment variable: SWARM_API_KEY)',
@@ -84,7 +84,7 @@ async function chat(context: Context, options: ChatOptions): Promise<void> {
     return runChat(context, { partner, ...session, title: `chat with ${partner.model} at ${url}` });
   }
   if (model === undefined) {
-    throw usageError('swarm chat needs a model', 'use --model MODEL, or --url URL of a running server');
+    throw usageError('lora-swarm chat needs a model', 'use --model MODEL, or --url URL of a running server');
   }
   const { openLocalChat } = await import('../chat/local.ts');
   const adapter = options.adapter === undefined ? null : await adapterFolder(context, options.adapter);

@@ -176,7 +176,7 @@ async function publish(context: Context, job: string | undefined, options: Publi
       manifest,
       checkpoint: publishable(view.digest, view.checkpoint),
       name: options.name,
-      reason: 'swarm checkpoint publish',
+      reason: 'lora-swarm checkpoint publish',
     });
     if (options.json) printJson(context, { schemaVersion: 1, created, ...versionJson(version) });
     else
@@ -214,7 +214,7 @@ interface PullOptions extends TargetOptions {
 }
 
 /**
- * Runs `swarm checkpoint pull`.
+ * Runs `lora-swarm checkpoint pull`.
  * @param first the invite. If the invite comes from a file or a variable, `second` is missing and `first` is the folder
  */
 async function pull(

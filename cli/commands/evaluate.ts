@@ -32,11 +32,11 @@ export function registerEvaluate(program: Command, context: Context): void {
     )
     .option(
       '--training-log <file>',
-      'with --report: output of "swarm train --json", whose losses the report shows',
+      'with --report: output of "lora-swarm train --json", whose losses the report shows',
     )
     .option(
       '--record',
-      'with --tasks: store the figures with the version that --adapter names (see "swarm adapter show")',
+      'with --tasks: store the figures with the version that --adapter names (see "lora-swarm adapter show")',
     )
     .option('--limit <n>', 'with --tasks: use only the first n documents of each task', integer(1))
     .option(
@@ -54,7 +54,7 @@ async function evaluate(context: Context, { data, tasks, ...options }: EvaluateF
   if (tasks !== undefined && data === undefined) return evaluateOnTasks(context, { ...options, tasks });
   throw commonError(
     'USAGE',
-    'swarm evaluate needs either --data or --tasks',
+    'lora-swarm evaluate needs either --data or --tasks',
     {},
     { next: 'give one of these two options' },
   );

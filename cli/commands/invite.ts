@@ -60,7 +60,7 @@ export function registerInvite(program: Command, context: Context): void {
   add('revoke', 'revoke an invite for good, and remove the nodes that joined with it')
     .argument(
       '<invite>',
-      'name of a personal invite, its id or the beginning of the id; or "shared" for the invite that "swarm job create" prints',
+      'name of a personal invite, its id or the beginning of the id; or "shared" for the invite that "lora-swarm job create" prints',
     )
     .argument(...JOB_ARGUMENT)
     .action((id: string, job: string | undefined, options: CommonOptions) =>

@@ -57,7 +57,7 @@ export function registerJob(program: Command, context: Context): void {
   ] as const) {
     add(action, text)
       .argument(...JOB_ARGUMENT)
-      .option('--reason <text>', 'text that "swarm status" shows as the reason (default: none)', '')
+      .option('--reason <text>', 'text that "lora-swarm status" shows as the reason (default: none)', '')
       .action((id: string | undefined, options: CommonOptions & { reason: string }) =>
         act(context, id, action, options),
       );

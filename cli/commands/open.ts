@@ -54,7 +54,7 @@ async function openBrowser(home: string, role: string, address: string): Promise
     `no browser could be opened: ${reason}`,
     { reason },
     {
-      next: `print the address with "swarm open --home ${home} --print", and open it in a browser on this machine; on another machine, forward the port first, for example with "ssh -L"`,
+      next: `print the address with "lora-swarm open --home ${home} --print", and open it in a browser on this machine; on another machine, forward the port first, for example with "ssh -L"`,
     },
   );
 }

@@ -150,7 +150,7 @@ export function choosePeer(peers: readonly Pick<PeerView, 'peer' | 'name'>[], te
       'PEER_NOT_FOUND',
       `no node has the name "${text}" or a peer id that ends with it`,
       {},
-      { next: 'list the nodes with "swarm peers"' },
+      { next: 'list the nodes with "lora-swarm peers"' },
     );
   }
   throw usageError(`"${text}" matches ${ids.length} nodes: ${ids.join(', ')}`, 'give the whole peer id');

@@ -11,7 +11,7 @@ import type { LengthSummary } from '../../lora/data/inspect/lengths.ts';
 import { OVERLAP_TOKENS } from '../../lora/data/inspect/overlap.ts';
 
 /** Marks a file as a report of this command. */
-const GENERATOR = '<meta name="generator" content="swarm data inspect">';
+const GENERATOR = '<meta name="generator" content="lora-swarm data inspect">';
 /** Number of bytes at the start of a file that are searched for this mark. */
 const HEAD_BYTES = 512;
 

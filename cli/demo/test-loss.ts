@@ -1,7 +1,7 @@
 import type { ModelBundle } from '../../index.ts';
 import type { Context } from '../context.ts';
 
-/** Measures the loss of base and adapter on the test chapters as `swarm evaluate` does, in nats per token. */
+/** Measures the loss of base and adapter on the test chapters as `lora-swarm evaluate` does, in nats per token. */
 export async function testLosses(
   { signal }: Pick<Context, 'signal'>,
   { test, bundle }: { test: string; bundle: ModelBundle },

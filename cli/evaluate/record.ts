@@ -4,7 +4,7 @@ import { withRegistry } from '../adapter/with-registry.ts';
 import type { Context } from '../context.ts';
 
 /** Name of this command in the registry's measurements. */
-const SOURCE = 'swarm evaluate';
+const SOURCE = 'lora-swarm evaluate';
 
 /** Returns the reference of an adapter whose figures can be stored. @throws USAGE if the adapter is not a version */
 export async function recordedVersion(adapter: string | undefined): Promise<string> {

@@ -35,7 +35,7 @@ export async function adapterSource(
   if (reference === null) {
     throw usageError(
       `--adapter "${text}" is neither a folder with a PEFT adapter nor a version in the registry`,
-      'use NAME=DIR, or NAME, NAME:TAG, NAME:vN or NAME@DIGEST of "swarm adapter list"',
+      'use NAME=DIR, or NAME, NAME:TAG, NAME:vN or NAME@DIGEST of "lora-swarm adapter list"',
     );
   }
   return registrySource({ reference, base }, { registry: await registry() });

@@ -4,7 +4,7 @@ import type { Layer } from '../../lora/finetune/settings/settings.ts';
 import type { DataFlags } from '../data-options.ts';
 import { type AdapterFlags, adapterLayer, type OptimizerFlags, optimizerLayer } from '../training-options.ts';
 
-/** Flags of `swarm train`, named as commander names them. A flag that is not given is undefined. */
+/** Flags of `lora-swarm train`, named as commander names them. A flag that is not given is undefined. */
 export interface TrainFlags
   extends AdapterFlags,
     OptimizerFlags,

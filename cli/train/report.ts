@@ -138,7 +138,7 @@ export class TrainReport implements FinetuneListener {
     if (json) this.#tell('partial', { step, adapter: output, resumable }, () => []);
     else {
       this.#note(`the adapter after step ${step} is in ${output}`);
-      if (resumable) this.#note(`continue with: swarm train --resume --output ${output}`);
+      if (resumable) this.#note(`continue with: lora-swarm train --resume --output ${output}`);
     }
   }
 

@@ -60,11 +60,11 @@ export class EventLines {
       case 'scored':
         return event.disbelieved === 0
           ? null
-          : `! round ${event.round}: ${countOf(event.disbelieved, 'update')} with weight 0, because the scores of their nodes are low (see swarm peers)`;
+          : `! round ${event.round}: ${countOf(event.disbelieved, 'update')} with weight 0, because the scores of their nodes are low (see lora-swarm peers)`;
       case 'scoring-failed':
         return `! round ${event.round}: the updates were not scored: ${safeText(event.reason)}`;
       case 'suspended':
-        return `! node ${shortPeer(event.peer)} gets no work up to round ${event.until}, because of repeated strikes (see swarm peers --why)`;
+        return `! node ${shortPeer(event.peer)} gets no work up to round ${event.until}, because of repeated strikes (see lora-swarm peers --why)`;
       case 'banned':
         return `! node ${shortPeer(event.peer)} is banned ${event.until === null ? 'for good' : `until ${new Date(event.until).toISOString()}`}${detail(event.reason)}`;
       case 'pardoned':

@@ -2,7 +2,7 @@ import { countOf, formatCount, formatDuration, safeText } from '../../common/tex
 import type { AdapterSource, ServedRequest } from '../../index.ts';
 import { timeOfDay } from '../print.ts';
 
-/** Returns the lines that `swarm serve` prints when it is ready. */
+/** Returns the lines that `lora-swarm serve` prints when it is ready. */
 export function readyLines(
   { url, template, hasKeys }: { url: string; template: string | null; hasKeys: boolean },
   adapters: readonly AdapterSource[],

@@ -95,7 +95,7 @@ function nextFor(jobs: readonly JobSummary[]): string {
   return `${SWARM} peers`;
 }
 
-/** Formats the changes that `swarm job set` made to a job. */
+/** Formats the changes that `lora-swarm job set` made to a job. */
 export function changeLines(before: JobDetail, after: JobDetail): string[] {
   const lines = after.settingsChanges
     .slice(before.settingsChanges.length)

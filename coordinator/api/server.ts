@@ -272,7 +272,7 @@ function findCheckpoint({ context }: JobRun, round: string, { rounds }: ApiDeps[
     'CHECKPOINT_UNKNOWN',
     message,
     { round, known: rounds.checkpointRounds(job) },
-    { next: `see all its checkpoints with "swarm checkpoint list ${stored.name}"` },
+    { next: `see all its checkpoints with "lora-swarm checkpoint list ${stored.name}"` },
   );
 }
 

@@ -58,7 +58,7 @@ export interface JobSummary {
   needsOperator: boolean;
   /** Level of the job's health, and the reason. monitor/health-rules.ts has the rules. */
   health: HealthMark;
-  /** The shared invite, for `swarm node` on another machine; null if it is revoked. */
+  /** The shared invite, for `lora-swarm node` on another machine; null if it is revoked. */
   invite: string | null;
 }
 
@@ -197,7 +197,7 @@ export interface PeerScore {
   exact: number | null;
 }
 
-/** Facts that the coordinator knows about a peer, for `swarm peers --why PEER`. */
+/** Facts that the coordinator knows about a peer, for `lora-swarm peers --why PEER`. */
 export interface PeerReceipts {
   peer: string;
   /** At most 200 for each job, newest first. */
@@ -254,7 +254,7 @@ export interface BanView {
   job: string | null;
   /**
    * `proof`: the peer signed two different updates of one round. `strikes`: the person was suspended too often.
-   * `operator`: the operator used `swarm peers ban`.
+   * `operator`: the operator used `lora-swarm peers ban`.
    */
   cause: 'proof' | 'strikes' | 'operator';
   reason: string;

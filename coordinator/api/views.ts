@@ -36,14 +36,14 @@ const MISDEEDS: Readonly<Record<StrikeKind, string>> = {
   audit:
     'the update differs too much from the result of an audit, in which the coordinator trained on the same rows',
   conflicting:
-    'the node signed two different updates for the round, and the coordinator keeps both as proof. An honest node does this if it loses its database in the middle of a round, or if two machines use copies of its home. In that case, lift the ban with "swarm peers pardon"',
+    'the node signed two different updates for the round, and the coordinator keeps both as proof. An honest node does this if it loses its database in the middle of a round, or if two machines use copies of its home. In that case, lift the ban with "lora-swarm peers pardon"',
 };
 
-/** Maximum number of receipts that `swarm peers --why` shows for one peer and job. */
+/** Maximum number of receipts that `lora-swarm peers --why` shows for one peer and job. */
 const SHOWN_RECEIPTS = 200;
-/** Maximum number of bans that `swarm peers` shows. */
+/** Maximum number of bans that `lora-swarm peers` shows. */
 const SHOWN_BANS = 200;
-/** Maximum number of scores that `swarm peers --why` shows for one peer and job. */
+/** Maximum number of scores that `lora-swarm peers --why` shows for one peer and job. */
 const SHOWN_SCORES = 20;
 
 export interface ViewOptions {

@@ -31,7 +31,9 @@ export async function copyCheckpoint(
       'CHECKPOINT_DAMAGED',
       `the weights in ${path} have the digest ${found} instead of ${checkpoint.adapter.digest}`,
       { path, found, expected: checkpoint.adapter.digest },
-      { next: 'pull the checkpoint from the swarm: "swarm checkpoint pull - DIR", and paste the invite' },
+      {
+        next: 'pull the checkpoint from the swarm: "lora-swarm checkpoint pull - DIR", and paste the invite',
+      },
     );
   }
 }

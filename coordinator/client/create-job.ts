@@ -47,7 +47,7 @@ export interface CreatedJob {
   /** Digest of its manifest. */
   job: string;
   name: string;
-  /** Invite for `swarm node`. */
+  /** Invite for `lora-swarm node`. */
   invite: string;
 }
 

@@ -114,7 +114,9 @@ function changedSpec({ context }: JobRun, changes: Readonly<Record<string, unkno
         { key },
         {
           next:
-            group === 'name' ? 'use --name NAME' : 'create a job from a job file: "swarm job create FILE"',
+            group === 'name'
+              ? 'use --name NAME'
+              : 'create a job from a job file: "lora-swarm job create FILE"',
         },
       );
     }
@@ -170,7 +172,7 @@ async function firstAdapter(
       isSame ? 'CHECKPOINT_PRUNED' : 'SETTING_FIXED',
       `job ${manifest.name} began with the values of another adapter, ${isSame ? 'and they have been deleted' : 'so a copy cannot change lora or seed'}`,
       { job: context.job },
-      { next: 'create a job from a job file with the key "start": "swarm job create FILE"' },
+      { next: 'create a job from a job file with the key "start": "lora-swarm job create FILE"' },
     );
   }
   if (isSame)

@@ -131,7 +131,7 @@ export class RoundMeasurement {
       if (isHarmful(effect)) harmful.add(sent.index);
     }
     if (figures.size < LEAST_SCORED * candidates.length) {
-      const message = `only ${figures.size} of ${candidates.length} updates could be scored in ${Math.round(limit)} ms; give the coordinator more threads or a GPU, or start "swarm node --score" on a faster machine`;
+      const message = `only ${figures.size} of ${candidates.length} updates could be scored in ${Math.round(limit)} ms; give the coordinator more threads or a GPU, or start "lora-swarm node --score" on a faster machine`;
       const values = { scored: figures.size, updates: candidates.length, ms: limit };
       throw coordinatorError('SCORING_SLOW', message, values);
     }

@@ -32,7 +32,7 @@ export function checkAdmission(
   throw coordinatorError(
     'NOT_ADMITTED',
     admission.kind === 'invite'
-      ? 'this job needs an invite. Its operator can make one with `swarm invite create`'
+      ? 'this job needs an invite. Its operator can make one with `lora-swarm invite create`'
       : `this job admits only listed nodes, and ${asked.peer} is not one of them`,
     { admission: admission.kind, peer: asked.peer },
   );

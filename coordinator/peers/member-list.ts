@@ -65,7 +65,8 @@ export class MemberList {
   }
 
   /**
-   * Records whether a member has said goodbye, so that `swarm peers` shows it even after a restart of the coordinator.
+   * Records whether a member has said goodbye, so that `lora-swarm peers` shows it even after a restart of the
+   * coordinator.
    */
   recordGoodbye(peer: string, saidGoodbye: boolean): void {
     if (this.#peers.get(peer)?.saidGoodbye === saidGoodbye) return;

@@ -10,7 +10,7 @@ export const dataError = defineErrors({
   },
   DATA_COLUMNS: { kind: 'usage', next: 'give --column only for the fields of one format (docs/data.md)' },
   DATA_CSV: 'failed',
-  DATA_EMPTY: { kind: 'failed', next: 'look at the data with "swarm data inspect"' },
+  DATA_EMPTY: { kind: 'failed', next: 'look at the data with "lora-swarm data inspect"' },
   DATA_ENCODING: 'usage',
   DATA_FORMAT: 'usage',
   DATA_JSON: 'failed',

@@ -1,4 +1,4 @@
-/** Checks whether this machine can train, and how fast. `swarm doctor` prints the result. */
+/** Checks whether this machine can train, and how fast. `lora-swarm doctor` prints the result. */
 import { join } from 'node:path';
 import { countOf, formatBytes } from '../../common/text.ts';
 import { ENGINE_NAMES, type EngineName } from '../engines/names.ts';
@@ -109,7 +109,7 @@ export async function diagnose(
   if (onProcessor && !fitsMemory(memory.total, available)) {
     const less = `--micro-batch 1${baseBits === 4 ? '' : ' --base-bits 4'}`;
     problems.push(
-      `training ${countOf(rows, 'row')} of ${sequenceLength} tokens on the processor needs ${formatBytes(memory.total)} of memory and a quarter more as a reserve, even with gradient checkpointing, but only ${formatBytes(available)} is available; "swarm train ${less}" needs less`,
+      `training ${countOf(rows, 'row')} of ${sequenceLength} tokens on the processor needs ${formatBytes(memory.total)} of memory and a quarter more as a reserve, even with gradient checkpointing, but only ${formatBytes(available)} is available; "lora-swarm train ${less}" needs less`,
     );
   }
   return {

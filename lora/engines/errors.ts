@@ -15,7 +15,7 @@ export const engineError = defineErrors({
   ENGINE_THREADS: { kind: 'failed', next: 'set --threads to a whole number of at least 1' },
   ENGINE_UNAVAILABLE: {
     kind: 'failed',
-    next: 'run "swarm doctor" to see what each engine lacks, or use --engine auto, which takes the fastest that runs',
+    next: 'run "lora-swarm doctor" to see what each engine lacks, or use --engine auto, which takes the fastest that runs',
   },
   ENGINE_UNKNOWN: 'usage',
   ENGINE_WEIGHTS: 'failed',

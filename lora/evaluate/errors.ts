@@ -2,7 +2,7 @@ import { defineErrors } from '../../common/errors.ts';
 
 export const evaluateError = defineErrors({
   EVALUATE_EMPTY: { kind: 'failed', next: 'use rows of at least two tokens' },
-  EVALUATE_LOG: { kind: 'usage', next: 'give a file with the output of "swarm train --json"' },
+  EVALUATE_LOG: { kind: 'usage', next: 'give a file with the output of "lora-swarm train --json"' },
   TASK_DATA: { kind: 'failed', next: 'correct the data files that the task file names' },
   TASK_DOCUMENT: { kind: 'failed', next: 'correct the template, or the document' },
   TASK_FILE: { kind: 'usage', next: 'correct the task file (docs/evaluation.md)' },

@@ -1,4 +1,4 @@
-/** Loss of a model on data, as `swarm evaluate` reports it. */
+/** Loss of a model on data, as `lora-swarm evaluate` reports it. */
 
 import type { z } from 'zod';
 import { withAbortReason } from '../../common/abort-reason.ts';

@@ -1,6 +1,6 @@
 /**
- * Checkpoints of `swarm train`: folders `checkpoints/step-00000100` in the output, each with everything that a resume
- * needs. A checkpoint is written under a temporary name, synced, and then renamed, so a killed process leaves no
+ * Checkpoints of `lora-swarm train`: folders `checkpoints/step-00000100` in the output, each with everything that a
+ * resume needs. A checkpoint is written under a temporary name, synced, and then renamed, so a killed process leaves no
  * incomplete checkpoint.
  */
 
@@ -113,7 +113,7 @@ export class CheckpointFolder {
       await rm(partial, { recursive: true, force: true }).catch(() => {});
       const error = writeError(cause, final);
       if (!isSwarmError(error, 'STORE_FULL')) throw error;
-      const next = `free disk space, then continue with: swarm train --resume --output ${dirname(this.path)}`;
+      const next = `free disk space, then continue with: lora-swarm train --resume --output ${dirname(this.path)}`;
       const message = `no disk space left for the checkpoint ${final}`;
       throw commonError('STORE_FULL', message, { path: final }, { next, cause });
     }

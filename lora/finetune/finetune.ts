@@ -1,4 +1,4 @@
-/** Fine-tuning on one machine. `finetune` is the entry point for programs and for `swarm train`. */
+/** Fine-tuning on one machine. `finetune` is the entry point for programs and for `lora-swarm train`. */
 import { resolve } from 'node:path';
 import { withAbortReason } from '../../common/abort-reason.ts';
 import { commonError } from '../../common/common-errors.ts';

@@ -16,15 +16,15 @@ export interface RunMemory extends MemoryEstimate {
   /** Trainer processes, one for each device. */
   readonly trainers: number;
   /**
-   * Bytes of the process that runs `swarm train`: the adapter, the moments while it writes them, and the rows of a few
-   * steps.
+   * Bytes of the process that runs `lora-swarm train`: the adapter, the moments while it writes them, and the rows of a
+   * few steps.
    */
   readonly command: number;
 }
 
-/** Measured memory of the `swarm train` process in bytes, without copies of the adapter. */
+/** Measured memory of the `lora-swarm train` process in bytes, without copies of the adapter. */
 const COMMAND_BYTES = 130 * 2 ** 20;
-/** Largest number of copies of the adapter's values that the `swarm train` process holds at one time. */
+/** Largest number of copies of the adapter's values that the `lora-swarm train` process holds at one time. */
 const COMMAND_SETS = 5;
 
 /**

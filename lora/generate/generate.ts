@@ -1,4 +1,4 @@
-/** Generates text, as `swarm generate` does. */
+/** Generates text, as `lora-swarm generate` does. */
 import { z } from 'zod';
 import { checkOptions } from '../../common/schema-problems.ts';
 import type { ModelBundle } from '../evaluate/model-bundle.ts';

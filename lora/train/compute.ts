@@ -197,7 +197,7 @@ function parseDevice(text: string, origin: string | undefined): Device {
       `unknown engine "${text}"${from}`,
       { name: text },
       {
-        next: `${suggestion(text)}choose ${ENGINE_CHOICE_LIST}; "swarm doctor" shows which engines run on this machine`,
+        next: `${suggestion(text)}choose ${ENGINE_CHOICE_LIST}; "lora-swarm doctor" shows which engines run on this machine`,
       },
     );
   }

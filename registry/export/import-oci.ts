@@ -52,7 +52,7 @@ export async function importOci(
   const signed = layers.find(({ annotations }) => annotations?.[FILE_PATH] === ENVELOPE_FILE);
   if (signed === undefined) {
     const next =
-      'unpack the image with another tool, and add its folder with "swarm adapter add NAME DIR --model MODEL"';
+      'unpack the image with another tool, and add its folder with "lora-swarm adapter add NAME DIR --model MODEL"';
     throw invalid(layout, 'the image has no signed manifest of a version', next);
   }
   const envelope = await readSmall(join(layout, await checkedBlob(layout, signed)), layout);

@@ -68,7 +68,9 @@ export function llama({ python, gguf, type, threads, rows }: LlamaOptions): Cont
   };
 }
 
-/** Returns the milliseconds of one token after `context`, as `swarm generate` computed it before it had a cache. */
+/**
+ * Returns the milliseconds of one token after `context`, as `lora-swarm generate` computed it before it had a cache.
+ */
 export async function millisecondsWithoutCache(
   bundle: ModelBundle,
   context: readonly number[],

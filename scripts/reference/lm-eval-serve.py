@@ -1,8 +1,8 @@
-"""Runs lm-evaluation-harness against `swarm serve` (local-completions), and compares its results with those of
-`swarm evaluate --tasks` on the same task files. Prints a table, and fails if a metric differs by more than a millionth.
+"""Runs lm-evaluation-harness against `lora-swarm serve` (local-completions), and compares its results with those of
+`lora-swarm evaluate --tasks` on the same task files. Prints a table, and fails if a metric differs by more than a millionth.
 Needs lm_eval[api]==0.4.13, transformers==5.24.0 and datasets==5.2.0.
 
-lm-eval's transformers backend, which `swarm evaluate` agrees with, lets the tokenizer add its beginning-of-text token.
+lm-eval's transformers backend, which `lora-swarm evaluate` agrees with, lets the tokenizer add its beginning-of-text token.
 With the server's tokenizer (tokenizer_backend=auto), lm-eval never adds special tokens. This script therefore chooses the
 tokenizer of transformers, and tells lm-eval to add the token (add_bos_token).
 
@@ -74,7 +74,7 @@ def main():
         url = json.loads(server.stdout.readline())["url"]
         # The server prints a line per request, and would wait for a reader once the pipe is full.
         log = subprocess.Popen(["cat"], stdin=server.stdout, stdout=subprocess.DEVNULL)
-        print("| task | metric | lm-eval through the server | swarm evaluate | difference |\n|---|---|---|---|---|")
+        print("| task | metric | lm-eval through the server | lora-swarm evaluate | difference |\n|---|---|---|---|---|")
         for path in files:
             theirs, ours = served(path, url), evaluated(path)
             for metric in (name for name in theirs if "," in name):

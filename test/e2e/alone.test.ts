@@ -151,7 +151,7 @@ describe('a single machine', { timeout: 120_000 }, () => {
   it('fails with an exit code and the name of what is missing', () => {
     const missing = swarm('evaluate', '--model', 'nowhere', '--data', 'held-out.jsonl');
     expect(missing.status).toBe(4);
-    expect(missing.stderr).toMatch(/^swarm: .*nowhere/);
+    expect(missing.stderr).toMatch(/^lora-swarm: .*nowhere/);
     expect(swarm('evaluate', '--model', model, '--data', 'nothing.jsonl').status).toBe(4);
     expect(swarm('evaluate', '--model', model).status).toBe(2);
     const json = swarm(

@@ -1,4 +1,4 @@
-/** `swarm demo` as a user runs it: its output, and that no process outlives it. */
+/** `lora-swarm demo` as a user runs it: its output, and that no process outlives it. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';

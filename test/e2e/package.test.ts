@@ -99,8 +99,8 @@ beforeAll(async () => {
 
 afterAll(() => rm(folder, { recursive: true, force: true }));
 
-it('npx swarm demo trains a model', async () => {
-  const lines = (await output('npx', 'swarm', 'demo', '--json', '--nodes', '2', '--rounds', '1'))
+it('npx lora-swarm demo trains a model', async () => {
+  const lines = (await output('npx', 'lora-swarm', 'demo', '--json', '--nodes', '2', '--rounds', '1'))
     .trim()
     .split('\n');
   const summary = JSON.parse(lines.at(-1)!) as { event: string; baseLoss: number; finalLoss: number };

@@ -7,7 +7,7 @@ import { packageRoot } from '../../common/package.ts';
 import { temporaryFolder } from '../utils/folder.ts';
 import { nanoAdapter, serveNano } from '../utils/served-nano.ts';
 
-/** Runs a command that must succeed, and returns the JSON that it prints. Only `swarm chat` reads the input. */
+/** Runs a command that must succeed, and returns the JSON that it prints. Only `lora-swarm chat` reads the input. */
 async function swarm(environment: Record<string, string>, ...args: string[]) {
   const child = spawn(process.execPath, [join(packageRoot(), 'cli', 'swarm.js'), ...args, '--json'], {
     env: { ...process.env, ...environment },
@@ -22,7 +22,7 @@ async function swarm(environment: Record<string, string>, ...args: string[]) {
   return JSON.parse(out.trimEnd().split('\n').at(-1)!);
 }
 
-it('swarm serve follows a tag that moves, and lets running requests end', async () => {
+it('lora-swarm serve follows a tag that moves, and lets running requests end', async () => {
   const folder = await temporaryFolder();
   const environment = { SWARM_REGISTRY: join(folder, 'registry') };
   const add = async (seed: number): Promise<string> => {

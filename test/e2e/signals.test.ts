@@ -61,7 +61,7 @@ describe.skipIf(!HAS_SIGNALS)('signals', () => {
   });
 });
 
-describe.skipIf(!HAS_SIGNALS)('a signal to the whole process group of swarm train', () => {
+describe.skipIf(!HAS_SIGNALS)('a signal to the whole process group of lora-swarm train', () => {
   const folder = mkdtempSync(join(tmpdir(), 'swarm-signals-'));
   beforeAll(async () => {
     await makeTinyModel(join(folder, 'model'));
@@ -77,7 +77,7 @@ describe.skipIf(!HAS_SIGNALS)('a signal to the whole process group of swarm trai
     part?: string;
   }
 
-  /** Runs `swarm train` until its end, in a process group of its own. `onLine` may send a signal to the group. */
+  /** Runs `lora-swarm train` until its end, in a process group of its own. `onLine` may send a signal to the group. */
   async function train(
     output: string,
     more: readonly string[],

@@ -28,7 +28,8 @@ describe('swarm.js', () => {
       expect(status, version).toBe(1);
       expect(stdout, version).toBe('');
       expect(stderr.trimEnd().split('\n'), version).toHaveLength(1);
-      for (const part of [version, '22.18', 'npm ci', 'npx swarm']) expect(stderr, version).toContain(part);
+      for (const part of [version, '22.18', 'npm ci', 'npx lora-swarm'])
+        expect(stderr, version).toContain(part);
     }
   });
 

@@ -22,7 +22,7 @@ export const PATIENCE_MS = 120_000;
 
 type Line = Record<string, unknown>;
 
-/** A running `swarm …` process. Parses the JSON lines that it prints. */
+/** A running `lora-swarm …` process. Parses the JSON lines that it prints. */
 export class Daemon {
   readonly process: ChildProcess;
   readonly exited: Promise<{ code: number | null; signal: NodeJS.Signals | null }>;

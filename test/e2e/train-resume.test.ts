@@ -1,4 +1,4 @@
-/** `swarm train` as a user runs it, killed and resumed. */
+/** `lora-swarm train` as a user runs it, killed and resumed. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { mkdtempSync, rmSync } from 'node:fs';
@@ -21,7 +21,7 @@ interface Line {
   [more: string]: unknown;
 }
 
-/** Runs `swarm train`. @param onLine may send a signal */
+/** Runs `lora-swarm train`. @param onLine may send a signal */
 function swarm(args: readonly string[], onLine: (line: Line, child: ChildProcess) => void = () => {}) {
   const child = spawn(process.execPath, [SWARM, 'train', ...args, '--json'], {
     cwd: folder,

@@ -23,7 +23,7 @@ function it(name: string, body: (browser: Browser) => Promise<void>): void {
   });
 }
 
-/** Returns the address of the page of the daemon in a home, as `swarm open --print` prints it. */
+/** Returns the address of the page of the daemon in a home, as `lora-swarm open --print` prints it. */
 async function addressOf(home: string): Promise<string> {
   const daemon = new Daemon('open', ['open', '--home', home, '--print', '--json']);
   const { url } = await daemon.line('the address', () => true);

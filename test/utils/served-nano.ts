@@ -1,4 +1,4 @@
-/** A process of `swarm serve` with models/nano. */
+/** A process of `lora-swarm serve` with models/nano. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';
@@ -22,8 +22,8 @@ export interface ServedNano {
 }
 
 /**
- * Starts `swarm serve` on any free port. @param prepare gets an empty folder, which is deleted at the end, and returns the
- * further arguments
+ * Starts `lora-swarm serve` on any free port. @param prepare gets an empty folder, which is deleted at the end, and
+ * returns the further arguments
  */
 export async function serveNano(
   prepare: (folder: string) => Promise<string[]>,
@@ -52,7 +52,7 @@ export async function serveNano(
       const line = JSON.parse(text) as { event: string; url: string };
       if (line.event === 'ready') resolve(line.url);
     });
-    child.once('exit', () => reject(new Error(`swarm serve has ended:\n${errors}`)));
+    child.once('exit', () => reject(new Error(`lora-swarm serve has ended:\n${errors}`)));
   });
   return { url, process: child, stop };
 }

@@ -1,4 +1,4 @@
-/** Reads the losses of a training run from the output of `swarm train --json`. */
+/** Reads the losses of a training run from the output of `lora-swarm train --json`. */
 import { readFile } from 'node:fs/promises';
 import { fromSystem } from '../../../common/errors.ts';
 import { evaluateError } from '../errors.ts';

@@ -1,4 +1,4 @@
-/** Evaluates models on task files, as `swarm evaluate --tasks` does. */
+/** Evaluates models on task files, as `lora-swarm evaluate --tasks` does. */
 import { type Comparison, compare } from '../compare/compare.ts';
 import { evaluateError } from '../errors.ts';
 import { languageModelOf } from '../model/bundle-model.ts';

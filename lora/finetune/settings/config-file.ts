@@ -1,4 +1,4 @@
-/** The YAML file of `swarm train --config`: the keys of a job file, and a block `run`. */
+/** The YAML file of `lora-swarm train --config`: the keys of a job file, and a block `run`. */
 
 import { dirname, resolve } from 'node:path';
 import { z } from 'zod';
@@ -43,8 +43,8 @@ const configSchema = z.strictObject({
 export interface ConfigFile {
   layer: Layer;
   /**
-   * Settings for computing, like the flags of `swarm train`. `engine: auto` is in `computeDefaults` instead, so that it
-   * does not override the engine in a checkpoint.
+   * Settings for computing, like the flags of `lora-swarm train`. `engine: auto` is in `computeDefaults` instead, so
+   * that it does not override the engine in a checkpoint.
    */
   compute: Pick<ComputeInput, 'engine' | 'baseBits' | 'precision' | 'gradientCheckpointing'>;
   /** Settings for computing that apply only if the checkpoint of a resumed run does not have them. */

@@ -44,8 +44,8 @@ const CANDIDATES: readonly EngineName[] = ['onnx-cpu', 'onnx-cuda', 'onnx-webgpu
  */
 const ADVANTAGE = 1.25;
 /**
- * Time until a stored choice expires, so that a newly installed driver is noticed. `swarm doctor` measures again even
- * before that time.
+ * Time until a stored choice expires, so that a newly installed driver is noticed. `lora-swarm doctor` measures again
+ * even before that time.
  */
 const VALID_MS = 7 * 24 * 3_600_000;
 const MAX_RECORD_BYTES = 64 * 1024;
@@ -94,7 +94,7 @@ export async function resolveDevices(
   const { engine, reason } = await chooseEngine({ ...options, compute }, deps);
   return {
     compute: { ...compute, devices: [{ engine }] },
-    reason: reason.replace(NO_GPU, `${NO_GPU} ("swarm doctor" shows what is missing)`),
+    reason: reason.replace(NO_GPU, `${NO_GPU} ("lora-swarm doctor" shows what is missing)`),
   };
 }
 
@@ -171,7 +171,7 @@ function noFloat16(probes: readonly EngineProbe[]): SwarmError {
     'PRECISION',
     `no engine of this machine can compute in float16 (${reasons.join('; ')})`,
     {},
-    { next: 'use --precision float32; "swarm doctor" shows what each engine needs' },
+    { next: 'use --precision float32; "lora-swarm doctor" shows what each engine needs' },
   );
 }
 

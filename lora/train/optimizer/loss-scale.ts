@@ -89,7 +89,7 @@ export class LossScale {
 
 /** Advice after an overflow. Adapter and moments are float32, so the run can continue without float16. */
 const WITHOUT_FLOAT16 =
-  'continue with --precision float32: run "swarm train" with --resume, or start the node again; if that fails too, start over with a lower --learning-rate';
+  'continue with --precision float32: run "lora-swarm train" with --resume, or start the node again; if that fails too, start over with a lower --learning-rate';
 
 function overflow(what: string, scale: number): SwarmError {
   return trainError(

@@ -26,7 +26,7 @@ export function CheckpointsPart({ job, onChange }: { job: JobDetail; onChange():
   return html`<section>
     <h2>Checkpoints</h2>
     <${Failure} error=${error} />
-    <p>Export one with <code>swarm checkpoint export ${job.name} FOLDER</code>.</p>
+    <p>Export one with <code>lora-swarm checkpoint export ${job.name} FOLDER</code>.</p>
     <${Table}
       caption="Checkpoints"
       columns=${columnsOf(job, done)}

@@ -115,7 +115,7 @@ function OverviewPart({ job, peers, history, onChange }: PartProps) {
       ${
         job.invite === null
           ? html`<p>The shared invite is revoked.</p>`
-          : html`<p>On another machine, run <code>swarm node -</code> and paste this invite:</p>
+          : html`<p>On another machine, run <code>lora-swarm node -</code> and paste this invite:</p>
               <p><code class="long">${job.invite}</code></p>`
       }
     </section>`;

@@ -11,7 +11,7 @@ export function OverviewView({ status }: { status: CoordinatorStatus }) {
     ${
       jobs.length === 0 &&
       html`<p>
-        There are no jobs yet. <a href="#/new">Create one here</a>, or with <code>swarm job create FILE.yaml</code>.
+        There are no jobs yet. <a href="#/new">Create one here</a>, or with <code>lora-swarm job create FILE.yaml</code>.
       </p>`
     }
     <ul class="cards">

@@ -32,7 +32,7 @@ test('with fewer base bits the text has their speed, and says which engines were
   expect(text).toMatch(/tfjs +skipped/);
   expect(text).toMatch(/tfjs: .*8 bits/);
   expect(text).toMatch(/^auto .*\b[\d,]+ tokens\/s\b.*\b8 bits\b/m);
-  expect(text).toMatch(/next: npx swarm train --model \S+ --base-bits 8 --data/);
+  expect(text).toMatch(/next: npx lora-swarm train --model \S+ --base-bits 8 --data/);
   expect(await textOf(true, { baseBits: 4 })).toMatch(/^base .*gradient checkpointing\b.*\b4 bits\b/m);
 });
 
@@ -43,7 +43,7 @@ test('the command measures this machine, and prints text or JSON', async () => {
       cwd: folder,
       environment: { SWARM_CACHE: join(folder, 'cache') },
     });
-    await createProgram(context).parseAsync(['node', 'swarm', 'doctor', '--threads', '1', ...args]);
+    await createProgram(context).parseAsync(['node', 'lora-swarm', 'doctor', '--threads', '1', ...args]);
     return out();
   };
   const nano = join(import.meta.dirname, '../../../models/nano');

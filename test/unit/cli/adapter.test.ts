@@ -6,7 +6,7 @@ import { withCode } from '../../utils/codes.ts';
 import { temporaryFolder } from '../../utils/folder.ts';
 import { BASE, smallPeftFolder } from '../../utils/registry.ts';
 
-/** Returns a function that runs `swarm adapter` with a registry of its own. */
+/** Returns a function that runs `lora-swarm adapter` with a registry of its own. */
 async function adapterCommand() {
   const environment = { SWARM_REGISTRY: join(await temporaryFolder(), 'registry') };
   return async (...args: string[]) => {
@@ -16,7 +16,7 @@ async function adapterCommand() {
   };
 }
 
-describe('swarm adapter', () => {
+describe('lora-swarm adapter', () => {
   it('adds, lists, shows, tags, rolls back and removes versions', async () => {
     const run = await adapterCommand();
     const json = async (...args: string[]) => JSON.parse(await run(...args, '--json'));

@@ -82,16 +82,18 @@ async function kindsOfCodes(root: string): Promise<Map<string, ErrorKind>> {
 describe('a failure', () => {
   it('is printed as a message and advice', () => {
     const failure = failureOf(usageError('there is no such thing', 'try another'));
-    expect(failureLines(failure)).toEqual(['swarm: there is no such thing', '  next: try another']);
+    expect(failureLines(failure)).toEqual(['lora-swarm: there is no such thing', '  next: try another']);
     expect(failure.exitCode).toBe(2);
-    expect(failureLines(failureOf(new SwarmError('X', 'it broke')))).toEqual(['swarm: it broke']);
+    expect(failureLines(failureOf(new SwarmError('X', 'it broke')))).toEqual(['lora-swarm: it broke']);
   });
 
   it('names commands as the user starts them, in advice of every module', () => {
-    const next = 'see "swarm status", or: swarm job list; the swarm itself is fine';
+    const next = 'see "lora-swarm status", or: lora-swarm job list; the swarm itself is fine';
     const failure = failureOf(new SwarmError('X', 'it broke', {}, { next }));
-    expect(failure.next).toBe('see "npx swarm status", or: npx swarm job list; the swarm itself is fine');
-    expect(withCommandName('swarm job list --json')).toBe('npx swarm job list --json');
+    expect(failure.next).toBe(
+      'see "npx lora-swarm status", or: npx lora-swarm job list; the swarm itself is fine',
+    );
+    expect(withCommandName('lora-swarm job list --json')).toBe('npx lora-swarm job list --json');
   });
 
   it('is one object with --json, with code, values and exit code', () => {
@@ -112,7 +114,7 @@ describe('a failure', () => {
 
   it('has no control characters, even in a message from a peer', () => {
     const [line] = failureLines(failureOf(new SwarmError('RPC_REFUSED', '\u001b[2Jgone\nswarm: fine')));
-    expect(line).toBe('swarm: ·[2Jgone swarm: fine');
+    expect(line).toBe('lora-swarm: ·[2Jgone swarm: fine');
   });
 
   it('that is not a SwarmError exits with 70 and asks for a report', () => {

@@ -68,7 +68,7 @@ describe('waiting for a job', () => {
     const error = await waitForJob(context, JOB, { home, until: 'finished' }).catch((e: unknown) => e);
     expect(failureOf(error)).toMatchObject({ code: 'JOB_PAUSED', exitCode: 9 });
     expect(failureOf(error).message).toContain(REASON);
-    expect(failureOf(error).next).toContain('swarm job resume moby');
+    expect(failureOf(error).next).toContain('lora-swarm job resume moby');
     expect(out()).toContain('paused');
   });
 

@@ -26,7 +26,7 @@ function expectSafe(text: string): void {
   expect(text).toContain('owned');
   for (const line of text.trimEnd().split('\n')) {
     expect(line).not.toMatch(CONTROLS);
-    expect(line).not.toMatch(/^swarm: all is well/);
+    expect(line).not.toMatch(/^lora-swarm: all is well/);
   }
 }
 

@@ -54,7 +54,7 @@ describe('the command line', () => {
   it('suggests the command that was probably meant', async () => {
     const { error, err } = await parse('stauts');
     expect(error).toBeInstanceOf(CommanderError);
-    expect(err).toMatch(/^swarm: .*stauts/);
+    expect(err).toMatch(/^lora-swarm: .*stauts/);
     expect(err).toContain('status');
     expect(err).toContain('next: ');
   });
@@ -68,7 +68,7 @@ describe('the command line', () => {
 
   it('has help for commands in groups, and refuses unknown names', async () => {
     expect((await parse('help', 'job', 'create')).out).toContain('--dry-run');
-    expect((await parse('help')).out).toContain('swarm node -');
+    expect((await parse('help')).out).toContain('lora-swarm node -');
     expect((await parse('help', 'job', 'craete')).error).toMatchObject({ code: 'USAGE' });
   });
 
@@ -113,13 +113,13 @@ describe('the command line', () => {
       const { error } = await parse(...args, '--home', '/nowhere/at/all');
       expect(error, args.join(' ')).toMatchObject({
         code: 'DAEMON_NOT_RUNNING',
-        next: expect.stringContaining('swarm coordinator --home /nowhere/at/all'),
+        next: expect.stringContaining('lora-swarm coordinator --home /nowhere/at/all'),
       });
     }
     const { error } = await parse('status', '--home', '/nowhere/at/all');
     expect(error).toMatchObject({
       code: 'DAEMON_NOT_RUNNING',
-      next: expect.stringMatching(/swarm coordinator .*swarm node -/),
+      next: expect.stringMatching(/lora-swarm coordinator .*lora-swarm node -/),
     });
   });
 });

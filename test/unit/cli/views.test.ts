@@ -68,7 +68,7 @@ describe('the status of a coordinator', () => {
       '1.2 MB',
       '2,100 tokens/s',
       'swarm1abc',
-      'swarm peers',
+      'lora-swarm peers',
     ]) {
       expect(text, part).toContain(part);
     }
@@ -77,17 +77,19 @@ describe('the status of a coordinator', () => {
     expect(text).not.toContain('best');
     const behind = { ...job, best: { round: 1, heldOutLoss: 4.4 }, rolledBack: { round: 7, to: 1 } };
     expect(coordinatorLines(status([behind]), '').join('\n')).toMatch(/4\.4000.*\b1\b.*\b7\b.*\b1\b/s);
-    expect(coordinatorLines(status([]), '').at(-1)).toContain('swarm job create');
+    expect(coordinatorLines(status([]), '').at(-1)).toContain('lora-swarm job create');
     expect(coordinatorLines(status([{ ...job, phase: 'finished' }]), '').at(-1)).toContain(
-      'swarm checkpoint export moby',
+      'lora-swarm checkpoint export moby',
     );
     expect(coordinatorLines(status([{ ...job, phase: 'waiting', peers: 0 }]), '').at(-1)).toContain(
-      'swarm node',
+      'lora-swarm node',
     );
     // One node has joined, and the job waits for more.
-    expect(coordinatorLines(status([{ ...job, phase: 'waiting' }]), '').at(-1)).toContain('swarm node -');
+    expect(coordinatorLines(status([{ ...job, phase: 'waiting' }]), '').at(-1)).toContain(
+      'lora-swarm node -',
+    );
     expect(coordinatorLines(status([{ ...job, phase: 'paused', needsOperator: true }]), '').at(-1)).toContain(
-      'swarm job resume moby',
+      'lora-swarm job resume moby',
     );
     expectSafe(coordinatorLines(status([{ ...job, reason: EVIL }]), ''));
   });
@@ -106,10 +108,10 @@ describe('the activity of a job', () => {
     expect(jobActivity(detail({ peers: 4 }))).toMatch(
       /\b3\b.*\b8\b.*training.*\b4\b.*\b1\b.*\b2\b.*\b18 s\b/,
     );
-    expect(jobActivity(detail({ phase: 'waiting' }))).toMatch(/\b1\b.*\b2\b.*swarm node -/);
+    expect(jobActivity(detail({ phase: 'waiting' }))).toMatch(/\b1\b.*\b2\b.*lora-swarm node -/);
     const enough = jobActivity(detail({ phase: 'waiting', peers: 2 }));
     expect(enough).toMatch(/\b2\b/);
-    expect(enough).not.toContain('swarm node');
+    expect(enough).not.toContain('lora-swarm node');
     expectSafe([jobActivity(detail({ phase: 'paused', reason: EVIL }))!]);
     expectSafe([jobActivity(detail({ phase: 'queued', reason: EVIL }))!]);
     expect(jobActivity(detail({ phase: 'finished' }))).toBeNull();
@@ -161,7 +163,7 @@ describe('peers', () => {
     expect(silent, 'shows that the node is not connected').not.toContain('training ');
     expect(peerLines([{ ...peer, role: 'observer' }])[1]).toContain('observer');
     expect(connected).not.toContain('contributor');
-    expect(peerLines([]).join()).toContain('swarm node');
+    expect(peerLines([]).join()).toContain('lora-swarm node');
   });
 
   it('have a reason for each refused update', () => {

@@ -62,7 +62,7 @@ test('reports too little memory if the processor trains, but not if a GPU trains
     }),
   });
   expect(base!.chosen!.engine).toBe('onnx-cpu');
-  expect(problems).toEqual([expect.stringContaining('"swarm train --micro-batch 1 --base-bits 4"')]);
+  expect(problems).toEqual([expect.stringContaining('"lora-swarm train --micro-batch 1 --base-bits 4"')]);
 });
 
 test('of a machine that cannot train has the reason', async () => {

@@ -1,4 +1,4 @@
-/** Training options through the trainer, as a node and `swarm train` use them. */
+/** Training options through the trainer, as a node and `lora-swarm train` use them. */
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

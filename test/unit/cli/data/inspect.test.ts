@@ -35,7 +35,7 @@ const talk = (question: string, answer: string) => ({
   ],
 });
 
-describe('swarm data inspect', () => {
+describe('lora-swarm data inspect', () => {
   it('reports what a model would learn from conversations, and the problems of the data', async () => {
     const rows = Array.from({ length: 60 }, (_, i) =>
       talk(`What is ${i}?`, `It is the number ${i} and it was before.`),

@@ -13,7 +13,7 @@ import { addSmall, BASE, openTestRegistry, smallPeftFolder } from '../../../util
 
 const [A, B] = ['first-key-of-a-client', 'second-key-of-a-client'];
 
-describe('API keys of swarm serve', () => {
+describe('API keys of lora-swarm serve', () => {
   it('come from a file, the environment and the command line, which warns', async () => {
     const cwd = await temporaryFolder();
     await writeFile(join(cwd, 'keys'), `# keys\n${A}\n\n${B}\n`);
@@ -37,7 +37,7 @@ describe('API keys of swarm serve', () => {
   });
 });
 
-describe('adapters of swarm serve', () => {
+describe('adapters of lora-swarm serve', () => {
   it('are folders with a name, folders, or versions of the registry', async () => {
     const { registry } = await openTestRegistry();
     const first = await addSmall(registry, 'tale', 1);

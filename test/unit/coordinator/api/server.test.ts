@@ -431,7 +431,7 @@ describe('the API', () => {
     expect(unknown.status).toBe(404);
     expect(await unknown.json()).toMatchObject({
       code: 'CHECKPOINT_UNKNOWN',
-      next: expect.stringContaining('swarm checkpoint list toy'),
+      next: expect.stringContaining('lora-swarm checkpoint list toy'),
     });
     const blob = await call(`/v1/blobs/${latest.checkpoint.adapter.digest}`);
     expect(new Uint8Array(await blob.arrayBuffer())).toEqual(new Uint8Array(world.toy.initial));

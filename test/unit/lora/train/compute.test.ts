@@ -62,7 +62,7 @@ describe('a compute', () => {
 
   it('suggests the engine whose name contains the text, if there is only one', () => {
     const nextFor = (engine: string) => errorOf(() => parseCompute({ engine }))?.next;
-    expect(nextFor('cuda')).toMatch(/onnx-cuda\?.*"swarm doctor"/);
+    expect(nextFor('cuda')).toMatch(/onnx-cuda\?.*"lora-swarm doctor"/);
     expect(nextFor('WebGPU')).toContain('onnx-webgpu?');
     expect(nextFor('onnx')).not.toContain('?');
   });

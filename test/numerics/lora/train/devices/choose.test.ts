@@ -151,9 +151,9 @@ describe('the engine', () => {
   test('is the processor, without a measurement, if nothing else runs', async () => {
     const { asked, deps } = machine({ 'onnx-cpu': 1 });
     const chosen = await choose(on(), deps);
-    expect(chosen).toEqual({ engine: 'onnx-cpu', reason: expect.stringContaining('"swarm doctor"') });
+    expect(chosen).toEqual({ engine: 'onnx-cpu', reason: expect.stringContaining('"lora-swarm doctor"') });
     const again = await choose(on(), machine({}).deps);
-    expect(again.reason).toMatch(/"swarm doctor".*\b\d{4}-\d\d-\d\d\b/);
+    expect(again.reason).toMatch(/"lora-swarm doctor".*\b\d{4}-\d\d-\d\d\b/);
     expect(asked).not.toContain('onnx-cpu');
   });
 
