@@ -159,7 +159,8 @@ function stepsOf(peers: readonly PresentPeer[], localSteps: number): number[] {
   const least = Math.ceil(localSteps * LEAST_STEPS_SHARE);
   return worths.map((worth, i) => {
     const share = largest > 0 ? worth / largest : 0;
-    const ownLeast = peers[i]!.standing === 'probation' ? Math.max(least, LEAST_STEPS) : least;
+    const isAudited = peers[i]!.standing === 'probation' && localSteps >= LEAST_STEPS;
+    const ownLeast = isAudited ? Math.max(least, LEAST_STEPS) : least;
     return Math.min(localSteps, Math.max(ownLeast, Math.round(localSteps * share)));
   });
 }
