@@ -30,6 +30,14 @@ export function badRowSummary({ rows, bad, reasons }: RowSummary): string | null
   return `${formatCount(bad)} of ${countOf(rows, 'row')}: ${each}`;
 }
 
+/** Returns a line for each listed bad row: at most ten for each reason. */
+export function badRowLines({ reasons }: RowSummary): string[] {
+  return reasons.flatMap(({ code, count, rows }) => [
+    ...rows.map(badRowText),
+    ...(count > rows.length ? [`and ${formatCount(count - rows.length)} more with ${code}`] : []),
+  ]);
+}
+
 /** Returns one line that counts the samples that were cut, split or left out; no line if there are none. */
 export function tallyLines({ samples, truncated, dropped, split, untrained }: RowTally): string[] {
   const parts = [

@@ -1,7 +1,9 @@
 import { countOf, formatBytes, formatCount } from '../common/text.ts';
 import type { JobCheck } from '../coordinator/jobs/check-job.ts';
+import type { JobProgress } from '../index.ts';
 import type { JobSpec } from '../lora/finetune/settings/job-spec.ts';
 import type { Context } from './context.ts';
+import { dataLines, stageProgress } from './create-job.ts';
 import { cacheFolder } from './folders.ts';
 import { ProgressLine, percentDone } from './print.ts';
 
@@ -12,8 +14,8 @@ export async function checkJobSpec(context: Context, spec: JobSpec): Promise<Job
   try {
     const { signal, clock } = context;
     const cacheDir = await cacheFolder(context);
-    const onProgress = ({ done, total }: { done: number; total: number }): void =>
-      progress.update(`reading base and data  ${percentDone(done, total)}`);
+    const onProgress = ({ stage, done, total }: JobProgress): void =>
+      progress.update(stageProgress(stage, ['base', 'data'], percentDone(done, total)));
     return await checkJob(spec, { cacheDir, signal, onProgress }, { clock });
   } finally {
     progress.clear();
@@ -22,12 +24,12 @@ export async function checkJobSpec(context: Context, spec: JobSpec): Promise<Job
 
 /** Returns the result as YAML comments, so that the output of a dry run is a valid job file. */
 export function checkLines({ base, data, adapter, update, manifestBytes }: JobCheck): string[] {
-  const { heldOut, unusable } = data;
+  const { heldOut, read, tally } = data;
   return [
     `base      ${base.name}, ${formatCount(base.parameters)} parameters, ${formatBytes(base.bytes)}`,
     `training  ${countOf(data.rows, 'row')}, ${countOf(data.tokens, 'token')}, ${formatBytes(data.bytes)}`,
     `held out  ${countOf(heldOut.rows, 'row')}, ${countOf(heldOut.tokens, 'token')}`,
-    ...(unusable > 0 ? [`left out  ${countOf(unusable, 'row')} that cannot be used`] : []),
+    ...dataLines({ read, tally }).map((line) => `data      ${line}`),
     `adapter   ${formatCount(adapter.parameters)} parameters, ${formatBytes(adapter.bytes)}`,
     ...update.map(
       ({ preset, bytes }) => `update    at most ${formatBytes(bytes)} per node and round (${preset})`,

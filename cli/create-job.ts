@@ -1,5 +1,6 @@
 import type { ApiClient, CreatedJob, CreateJobOptions, JobDataReport, JobSpecInput } from '../index.ts';
-import { badRowSummary, badRowText, tallyLines } from './bad-rows.ts';
+import { mostAreCut } from '../lora/data/packing/tally.ts';
+import { badRowLines, badRowSummary, tallyLines } from './bad-rows.ts';
 import { SWARM } from './command-name.ts';
 import type { Context } from './context.ts';
 import { ProgressLine, percentDone, printJson, printLines, printNote, printWarning } from './print.ts';
@@ -10,6 +11,7 @@ const STAGES = {
   adapter: 'creating the initial adapter',
   baseline: "measuring the base's held-out loss",
 } as const;
+type Stage = keyof typeof STAGES;
 
 /** Creates a job on the coordinator and shows progress on stderr. @throws SwarmError with the coordinator's code */
 export async function submitJob(
@@ -22,20 +24,34 @@ export async function submitJob(
   return withProgress(context, (options) => createJob(api, spec, { ...place, ...options }));
 }
 
-/** Runs a function that creates a job, and shows its progress on stderr. */
+/**
+ * Formats the progress of one stage. The number of the stage shows that the percentage starts again at 0 because the next
+ * stage began.
+ */
+export function stageProgress(stage: Stage, stages: readonly Stage[], percent: string): string {
+  return `step ${stages.indexOf(stage) + 1} of ${stages.length}: ${STAGES[stage]}  ${percent}`;
+}
+
+/**
+ * Runs a function that creates a job, and shows its progress on stderr.
+ * @param stages the stages that the creation goes through
+ */
 export async function withProgress(
   context: Pick<Context, 'stderr' | 'clock' | 'signal'>,
   create: (options: CreateJobOptions) => Promise<CreatedJob>,
+  stages: readonly Stage[] = ['base', 'data', 'adapter', 'baseline'],
 ): Promise<CreatedJob> {
   const progress = new ProgressLine(context);
   try {
     return await create({
       signal: context.signal,
       onProgress: ({ stage, done, total }) =>
-        progress.update(`${STAGES[stage]}  ${percentDone(done, total)}`),
+        progress.update(stageProgress(stage, stages, percentDone(done, total))),
       onData: (data) => {
         progress.clear();
         for (const text of dataLines(data)) printNote(context, text);
+        const cut = mostAreCut(data.tally);
+        if (cut !== null) printWarning(context, cut);
       },
     });
   } finally {
@@ -65,12 +81,12 @@ export async function printCreated(
   }
 }
 
-/** Returns lines about rows that cannot be used, with an example of each reason, and about cut or omitted samples. */
-function dataLines({ read, tally }: JobDataReport): string[] {
+/** Returns lines about rows that cannot be used, the first of each reason, and about samples that were cut or left out. */
+export function dataLines({ read, tally }: JobDataReport): string[] {
   const leftOut = badRowSummary(read);
   return [
     ...(leftOut === null ? [] : [`left out ${leftOut}`]),
-    ...read.reasons.map(({ first }) => `for example ${badRowText(first)}`),
+    ...badRowLines(read),
     // Plain text is always split into rows, so the number of split samples says nothing.
     ...tallyLines({ ...tally, split: 0 }),
   ];

@@ -93,8 +93,10 @@ async function clone(
     ...(priority !== undefined && { priority }),
     ...(after && { after }),
   };
-  const created = await withProgress(context, ({ onData: _, ...progress }) =>
-    cloneJob(api, id, { ...what, ...progress }),
+  const created = await withProgress(
+    context,
+    ({ onData: _, ...progress }) => cloneJob(api, id, { ...what, ...progress }),
+    ['adapter', 'baseline'],
   );
   await printCreated(context, created, options);
 }

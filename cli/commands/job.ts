@@ -119,6 +119,7 @@ async function create(context: Context, path: string, options: CreateOptions): P
 async function dryRun(context: Context, spec: JobSpec, { json }: CommonOptions): Promise<void> {
   const { checkJobSpec, checkLines } = await import('../check-job.ts');
   const check = await checkJobSpec(context, spec);
+  for (const warning of check.warnings) printWarning(context, warning);
   if (json) printJson(context, { schemaVersion: 1, spec, check });
   else printLines(context, [...(await yamlLines(spec)), ...checkLines(check)]);
 }

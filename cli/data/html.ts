@@ -124,11 +124,13 @@ function lengthSection(lengths: LengthSummary | null): string {
 
 function badRows(title: string, read: RowSummary | null): string {
   if (read === null || read.reasons.length === 0) return '';
-  const rows = read.reasons.map(
-    ({ code, count, first }) =>
-      `<tr><td>${escapeHtml(code)}</td><td>${formatCount(count)}</td><td>${place(first.origin)}</td><td>${escapeHtml(first.reason)}</td></tr>`,
+  const rows = read.reasons.flatMap(({ code, count, rows }) =>
+    rows.map(
+      ({ origin, reason }) =>
+        `<tr><td>${escapeHtml(code)}</td><td>${formatCount(count)}</td><td>${place(origin)}</td><td>${escapeHtml(reason)}</td></tr>`,
+    ),
   );
-  return `<h2>${title}</h2><table><tr><th>code</th><th>rows</th><th>first row</th><th>reason</th></tr>${rows.join('')}</table>`;
+  return `<h2>${title}</h2><table><tr><th>code</th><th>rows with this code</th><th>row</th><th>reason</th></tr>${rows.join('')}</table>`;
 }
 
 function repeated({ duplicates, overlap }: Inspection): string {

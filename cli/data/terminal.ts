@@ -112,10 +112,12 @@ function summaryLines(inspection: Inspection): string[] {
 function readLines(name: string, { rows, bad, reasons }: RowSummary): string[] {
   return [
     `${name.padEnd(13)} ${formatCount(rows)}, ${formatCount(bad)} of them unusable`,
-    ...reasons.map(
-      ({ code, count, first }) =>
-        `              ${formatCount(count)} ${code}, first ${safeText(`${first.origin.file}:${first.origin.row}: ${first.reason}`)}`,
-    ),
+    ...reasons.flatMap(({ code, count, rows }) => [
+      `              ${formatCount(count)} ${code}${count > rows.length ? `, the first ${rows.length}:` : ':'}`,
+      ...rows.map(
+        ({ origin, reason }) => `                ${safeText(`${origin.file}:${origin.row}: ${reason}`)}`,
+      ),
+    ]),
   ];
 }
 

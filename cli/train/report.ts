@@ -14,6 +14,7 @@ import type {
   RunStep,
   SwarmError,
 } from '../../index.ts';
+import { mostAreCut } from '../../lora/data/packing/tally.ts';
 import { fallbackValues } from '../../lora/train/devices/fallback.ts';
 import { shareLine } from '../../lora/train/devices/shared-batch.ts';
 import { checkpointingLine } from '../../lora/train/memory/checkpointing.ts';
@@ -75,10 +76,13 @@ export class TrainReport implements FinetuneListener {
   onData(data: PackedPart): void {
     const { part, read, tally } = data;
     const skipped = badRowSummary(read);
+    const cut = mostAreCut(tally);
     this.#tell('data', data, () =>
-      [...(skipped === null ? [] : [`left out ${skipped}`]), ...tallyLines(tally)].map(
-        (line) => `${part} data: ${line}`,
-      ),
+      [
+        ...(skipped === null ? [] : [`left out ${skipped}`]),
+        ...tallyLines(tally),
+        ...(cut === null ? [] : [`${cut.message}; ${cut.next}`]),
+      ].map((line) => `${part} data: ${line}`),
     );
   }
 

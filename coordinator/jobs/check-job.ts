@@ -1,5 +1,7 @@
 import type { Clock } from '../../common/clock.ts';
 import { adapterSize } from '../../lora/adapter/layout.ts';
+import { mostAreCut, type RowTally } from '../../lora/data/packing/tally.ts';
+import type { RowSummary } from '../../lora/data/row-report.ts';
 import { loadTokenizer } from '../../lora/data/tokenizer.ts';
 import type { JobSpec } from '../../lora/finetune/settings/job-spec.ts';
 import { describeBase } from '../../lora/models/base/base-identity.ts';
@@ -22,9 +24,12 @@ export interface JobCheck {
     readonly bytes: number;
     readonly heldOut: { readonly rows: number; readonly tokens: number };
     /**
-     * Number of unusable records in the training files. With too many of them, `checkJob` throws DATA_BAD_ROWS instead.
+     * Number of records in the training files, and the unusable ones among them. With too many of them, `checkJob` throws
+     * DATA_BAD_ROWS instead.
      */
-    readonly unusable: number;
+    readonly read: RowSummary;
+    /** Counts of the training samples that were packed, cut or left out. */
+    readonly tally: RowTally;
   };
   readonly adapter: { readonly parameters: number; readonly bytes: number };
   /**
@@ -32,6 +37,8 @@ export interface JobCheck {
    * between two presets.
    */
   readonly update: readonly { readonly preset: Preset; readonly bytes: number }[];
+  /** Warnings about the data, each with advice. */
+  readonly warnings: readonly { readonly message: string; readonly next: string }[];
   /** Size of the manifest that every node gets. */
   readonly manifestBytes: number;
 }
@@ -75,6 +82,7 @@ export async function checkJob(
   // digests have the same length.
   const initial = { digest: sha256(new Uint8Array()), size: adapterBytes };
   const manifest = describeJob({ spec, model, base, data, layout, initial, createdAt: clock.now() });
+  const cut = mostAreCut(packed.tally);
   const { preset } = spec.rounds;
   const presets: Preset[] = preset === 'auto' ? ['dense', 'balanced'] : [preset];
   return {
@@ -84,10 +92,12 @@ export async function checkJob(
       tokens: data.tokens,
       bytes: data.shards.reduce((sum, { size }) => sum + size, 0),
       heldOut: { rows: data.heldOut.rows, tokens: data.heldOut.tokens },
-      unusable: packed.read.bad,
+      read: packed.read,
+      tally: packed.tally,
     },
     adapter: { parameters, bytes: adapterBytes },
     update: presets.map((name) => ({ preset: name, bytes: updateLimits(layout, name).maximumBytes })),
+    warnings: cut === null ? [] : [{ message: cut.message, next: cut.next }],
     manifestBytes: assertManifestFits(manifest),
   };
 }

@@ -6,7 +6,7 @@ const OTHER_TEMPLATE = 'use another template with --template: chatml, plain, or 
 export const dataError = defineErrors({
   DATA_BAD_ROWS: {
     kind: 'failed',
-    next: 'correct the rows, or allow more of them with --bad-rows (in job files data.badRowShare)',
+    next: 'list the rows with "lora-swarm data inspect" and correct them, or allow more of them with --bad-rows (in job files data.badRowShare)',
   },
   DATA_COLUMNS: { kind: 'usage', next: 'give --column only for the fields of one format (docs/data.md)' },
   DATA_CSV: 'failed',
@@ -31,6 +31,7 @@ export const dataError = defineErrors({
   PACK_LENGTH: 'failed',
   ROWS_COUNT: 'failed',
   ROWS_POSITION: 'failed',
+  ROW_ROLE: 'failed',
   ROW_TEMPLATE: 'failed',
   ROW_TOKEN: { kind: 'failed', next: "pack the data with this model's tokenizer" },
   ROW_TOKENS: 'failed',
@@ -50,6 +51,7 @@ export const dataError = defineErrors({
 
 /** Codes of errors that concern one example only. All other errors of rendering concern every example. */
 export const EXAMPLE_CODES: ReadonlySet<string> = new Set<keyof typeof dataError.table>([
+  'ROW_ROLE',
   'ROW_TEMPLATE',
   'ROW_TOKENS',
   'ROW_TURNS',

@@ -1,6 +1,6 @@
 /** Reports rows that cannot be used, counts them by reason, and stops the run if there are too many. */
 
-import { countOf } from '../../common/text.ts';
+import { countOf, formatPercent } from '../../common/text.ts';
 import { dataError } from './errors.ts';
 import type { Origin } from './examples.ts';
 
@@ -9,11 +9,8 @@ import type { Origin } from './examples.ts';
  * suggests that the file is read in the wrong format.
  */
 export const DEFAULT_BAD_ROW_SHARE = 0.01;
-/**
- * The share of bad rows is first checked after this many rows, or at the end of the data. After fewer rows, a single bad
- * row would be a large share.
- */
-const MIN_ROWS_SEEN = 10;
+/** Maximum number of bad rows that a summary lists for each reason. All bad rows are counted. */
+const LISTED_ROWS = 10;
 
 /** A row that cannot be used. */
 export interface BadRow {
@@ -26,8 +23,8 @@ export interface BadRow {
 
 export interface RowReportOptions {
   /**
-   * Share of bad rows above which the run stops. With 0, it stops at the first bad row. With 1, it never stops because
-   * of bad rows. @default 0.01
+   * Share of bad rows, among all rows of all files, above which the run stops. With 0, it stops at the first bad row.
+   * With 1, it never stops because of bad rows. @default 0.01
    */
   badRowShare?: number;
   /** Receives every bad row. */
@@ -40,8 +37,8 @@ export interface RowSummary {
   rows: number;
   /** Rows that cannot be used. */
   bad: number;
-  /** Reasons, the most frequent first, each with the first row that has this problem. */
-  reasons: { code: string; count: number; first: BadRow }[];
+  /** Reasons, the most frequent first, each with its first bad rows (at most 10). */
+  reasons: { code: string; count: number; rows: BadRow[] }[];
 }
 
 /**
@@ -51,7 +48,7 @@ export interface RowSummary {
 export class RowReport {
   readonly #share: number;
   readonly #onBad: (row: BadRow) => void;
-  readonly #reasons = new Map<string, { count: number; first: BadRow }>();
+  readonly #reasons = new Map<string, { count: number; rows: BadRow[] }>();
   #seen = 0;
   #refused = 0;
 
@@ -65,23 +62,28 @@ export class RowReport {
     this.#seen++;
   }
 
-  /** Reports a row that cannot be used. @throws DATA_BAD_ROWS if there are too many */
+  /** Reports a row that cannot be used. @throws DATA_BAD_ROWS if the share is 0 */
   bad(row: BadRow): void {
     this.#refused++;
-    const known = this.#reasons.get(row.code);
-    if (known) known.count++;
-    else this.#reasons.set(row.code, { count: 1, first: row });
+    const reason = this.#reasons.get(row.code) ?? { count: 0, rows: [] };
+    this.#reasons.set(row.code, reason);
+    reason.count++;
+    if (reason.rows.length < LISTED_ROWS) reason.rows.push(row);
     this.#onBad(row);
-    if (this.#share === 0 || this.#seen >= MIN_ROWS_SEEN) this.#check();
+    if (this.#share === 0) this.#check();
   }
 
-  /** Checks the share of bad rows at the end of the data, however few rows there are. @throws DATA_BAD_ROWS */
+  /**
+   * Checks the share of bad rows. Called at the end of the data, because the bad rows may lie close together, so the share
+   * among the first rows says little about the share among all rows.
+   * @throws DATA_BAD_ROWS
+   */
   finish(): void {
     this.#check();
   }
 
   summary(): RowSummary {
-    const reasons = [...this.#reasons].map(([code, { count, first }]) => ({ code, count, first }));
+    const reasons = [...this.#reasons].map(([code, { count, rows }]) => ({ code, count, rows: [...rows] }));
     reasons.sort((a, b) => b.count - a.count);
     return { rows: this.#seen, bad: this.#refused, reasons };
   }
@@ -89,11 +91,13 @@ export class RowReport {
   #check(): void {
     if (this.#refused === 0 || this.#refused <= this.#share * this.#seen) return;
     const { rows, bad, reasons } = this.summary();
-    const { first, code } = reasons[0]!;
+    const { rows: listed, code, count } = reasons[0]!;
+    const { origin, reason } = listed[0]!;
+    const limit = Number((100 * this.#share).toPrecision(6));
     throw dataError(
       'DATA_BAD_ROWS',
-      `${bad} of ${countOf(rows, 'row')} cannot be used (limit ${Number((100 * this.#share).toPrecision(6))} %); ` +
-        `the most frequent reason is ${code}, first at ${first.origin.file}:${first.origin.row}: ${first.reason}`,
+      `${bad} of ${countOf(rows, 'row')} cannot be used (${formatPercent(bad / rows)}, limit ${limit} %); ` +
+        `the most frequent reason is ${code} (${countOf(count, 'row')}), first at ${origin.file}:${origin.row}: ${reason}`,
       { rows, bad, share: this.#share, reasons },
     );
   }

@@ -33,7 +33,7 @@ const indexSchema = z.strictObject({
   read: z.object({
     rows: count,
     bad: count,
-    reasons: z.array(z.object({ code: z.string(), count, first: bad })),
+    reasons: z.array(z.object({ code: z.string(), count, rows: z.array(bad) })),
   }),
   tally: z.record(z.string(), z.number()).transform((tally): RowTally => ({ ...newTally(), ...tally })),
 });

@@ -55,7 +55,7 @@ export function readMessages(fields: Fields, keys: MessageKeys, style: 'messages
   return { kind: 'messages', messages, ...(tools && tools.length > 0 && { tools }) };
 }
 
-/** @throws RowProblem ROW_MESSAGE, ROW_ROLE */
+/** @throws RowProblem ROW_MESSAGE, ROW_ROLE, ROW_EMPTY */
 export function messagesOf(
   list: readonly unknown[],
   keys: MessageKeys,
@@ -64,8 +64,23 @@ export function messagesOf(
   return list.map((item, i) => {
     if (!isObject(item))
       throw new RowProblem('ROW_MESSAGE', `message ${i + 1} is ${describe(item)}, not an object`);
-    return style === 'messages' ? message(item, keys, i + 1) : sharegpt(item, keys, i + 1);
+    const read = style === 'messages' ? message(item, keys, i + 1) : sharegpt(item, keys, i + 1);
+    if (isEmptyAnswer(read)) {
+      throw new RowProblem('ROW_EMPTY', `message ${i + 1}, an answer of the assistant, is empty`);
+    }
+    return read;
   });
+}
+
+/**
+ * Returns whether a message is an answer without content, from which a model would learn to say nothing. An answer may
+ * consist of tool calls or of another text, such as its reasoning. An answer of weight 0 is not trained.
+ */
+function isEmptyAnswer({ role, content, weight, name: _, ...more }: Message): boolean {
+  if (role !== 'assistant' || weight === 0 || content.trim() !== '') return false;
+  return !Object.values(more).some(
+    (value) => Array.isArray(value) || (typeof value === 'string' && value !== ''),
+  );
 }
 
 function message(item: RowValue, keys: MessageKeys, number: number): Message {

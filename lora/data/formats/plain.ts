@@ -21,7 +21,9 @@ export function readCompletion(fields: Fields): ExampleBody {
       'one of prompt and completion is a text and the other a list of messages; both must be of the same kind',
     );
   }
-  if (completion.length === 0) throw new RowProblem('ROW_EMPTY', 'the completion is empty');
+  if (completion.length === 0 || (typeof completion === 'string' && completion.trim() === '')) {
+    throw new RowProblem('ROW_EMPTY', 'the completion is empty');
+  }
   const tools = fields.optionalList('tools');
   return { kind: 'completion', prompt, completion, ...(tools && tools.length > 0 && { tools }) };
 }
@@ -29,7 +31,7 @@ export function readCompletion(fields: Fields): ExampleBody {
 /** Reads a row in Alpaca format: `instruction` and `output`; optional: `input`, `system`, `history`. */
 export function readInstruction(fields: Fields): ExampleBody {
   const output = fields.text('output');
-  if (output === '') throw new RowProblem('ROW_EMPTY', 'the output is empty');
+  if (output.trim() === '') throw new RowProblem('ROW_EMPTY', 'the output is empty');
   const history = (fields.optionalList('history') ?? []).map((turn, i): [string, string] => {
     if (Array.isArray(turn) && turn.length === 2 && turn.every((text) => typeof text === 'string')) {
       return [turn[0], turn[1]];

@@ -1,4 +1,5 @@
 import { countOf, formatCount, formatPercent } from '../../../common/text.ts';
+import { mostAreCut } from '../packing/tally.ts';
 import type { RowSummary } from '../row-report.ts';
 import type { Finding, InspectionCounts, Level } from './inspection.ts';
 import { OVERLAP_TOKENS } from './overlap.ts';
@@ -34,7 +35,7 @@ function* rowFindings(
   const [prefix, where] = heldOut ? ['HELD_OUT_', ' of the held-out data'] : ['', ''];
   const breaks = read.reasons.find(({ code }) => code === 'DATA_TEMPLATE');
   if (breaks !== undefined) {
-    const { file, row } = breaks.first.origin;
+    const { file, row } = breaks.rows[0]!.origin;
     yield finding(
       'error',
       `${prefix}TEMPLATE_PREFIX`,
@@ -156,7 +157,9 @@ function* lengthFindings({ tally, fill, sequenceLength }: InspectionCounts): Gen
       `${countOf(tally.dropped, 'sample')} of more than ${sequenceLength} tokens ${were(tally.dropped)} left out`,
     );
   }
-  if (tally.truncated > 0) {
+  const most = mostAreCut(tally);
+  if (most !== null) yield finding('warning', most.code, most.message, most.next);
+  else if (tally.truncated > 0) {
     const share = tally.truncated / tally.samples;
     yield finding(
       share > MANY_TRUNCATED ? 'warning' : 'note',

@@ -86,6 +86,7 @@ export class SamplePacker {
     const { tally } = this;
     tally.samples++;
     tally.sampleTokens += ids.length;
+    tally.longest = Math.max(tally.longest, ids.length);
     if (merged > 0) tally.merged++;
     if (!predicts(trained)) {
       tally.untrained++;

@@ -1,4 +1,4 @@
-import { countOf } from '../../../common/text.ts';
+import { countOf, formatCount } from '../../../common/text.ts';
 
 /** Counters of the samples that were packed, cut or left out, and of the resulting rows. */
 export interface RowTally {
@@ -6,6 +6,8 @@ export interface RowTally {
   samples: number;
   /** Tokens of all samples before truncation. */
   sampleTokens: number;
+  /** Tokens of the longest sample before truncation. */
+  longest: number;
   /** Samples that were too long for a row and were cut to fit. */
   truncated: number;
   /** Samples that were too long for a row and were left out. */
@@ -27,6 +29,7 @@ export function newTally(): RowTally {
   return {
     samples: 0,
     sampleTokens: 0,
+    longest: 0,
     truncated: 0,
     dropped: 0,
     split: 0,
@@ -35,6 +38,28 @@ export function newTally(): RowTally {
     rows: 0,
     rowTokens: 0,
     trainedTokens: 0,
+  };
+}
+
+/** Share of cut samples above which a warning is given: the model would rarely see a sample as it was written. */
+const MOST_CUT = 0.5;
+
+/** Returns a warning with advice if most samples, or all of them, are longer than a packed row and were cut; else null. */
+export function mostAreCut({
+  samples,
+  truncated,
+  longest,
+}: RowTally): { code: 'MOST_CUT'; message: string; next: string } | null {
+  if (truncated <= MOST_CUT * samples) return null;
+  const which =
+    truncated === samples
+      ? `every sample (${formatCount(samples)} of ${formatCount(samples)})`
+      : `${formatCount(truncated)} of ${countOf(samples, 'sample')}`;
+  return {
+    code: 'MOST_CUT',
+    message: `${which} did not fit into a packed row and was cut, so the model learns from incomplete texts`,
+    // The last token of a sample is predicted, but is not an input.
+    next: `raise training.sequenceLength (--sequence-length); ${longest - 1} is enough for the longest sample`,
   };
 }
 

@@ -1,6 +1,6 @@
 import { isSwarmError } from '../../../common/errors.ts';
 import { EXAMPLE_CODES } from '../errors.ts';
-import type { Example } from '../examples.ts';
+import type { Example, Origin } from '../examples.ts';
 import type { RowReport } from '../row-report.ts';
 import type { Rendered } from './rendered.ts';
 import { type Renderer, renderExample } from './renderer.ts';
@@ -36,6 +36,8 @@ export async function* renderExamples(
   { report, signal, countTemplateBreaks = false }: RenderOptions,
 ): AsyncGenerator<RenderedExample, void, undefined> {
   const ahead: { example: Example; rendering: Promise<Rendered> }[] = [];
+  /** The row of the last bad example. With `turns`, a row gives several examples, but counts as one bad row. */
+  let lastBad: Origin | null = null;
   const next = async (): Promise<RenderedExample | null> => {
     const { example, rendering } = ahead.shift()!;
     signal?.throwIfAborted();
@@ -47,6 +49,8 @@ export async function* renderExamples(
         (EXAMPLE_CODES.has(error.code) || (countTemplateBreaks && error.code === 'DATA_TEMPLATE'));
       if (!concernsOneRow) throw error;
       const reason = String(error.values.reason ?? error.message);
+      if (example.origin === lastBad) return null;
+      lastBad = example.origin;
       report.bad({ origin: example.origin, code: error.code, reason });
       return null;
     }

@@ -7,6 +7,7 @@ import { alpacaText, instructionMessages } from './alpaca.ts';
 import { readTemplates, type SpecialTokens, type TemplateSources } from './chat-template.ts';
 import { type Conversation, renderConversation } from './conversation.ts';
 import type { Rendered, TrainOn } from './rendered.ts';
+import { checkRoles } from './roles.ts';
 import { commonPrefix } from './spans.ts';
 import { TemplateRunner } from './template-runner.ts';
 
@@ -55,7 +56,7 @@ export async function openRenderer(
 /**
  * Renders one example. Errors with a code in EXAMPLE_CODES concern only this example. All other errors concern every
  * example.
- * @throws ROW_TEMPLATE, ROW_TURNS, ROW_TOKENS, DATA_TEMPLATE, TEMPLATE_MISSING, TEMPLATE_INVALID, TEMPLATE_LIMIT
+ * @throws ROW_ROLE, ROW_TEMPLATE, ROW_TURNS, ROW_TOKENS, DATA_TEMPLATE, TEMPLATE_MISSING, TEMPLATE_INVALID, TEMPLATE_LIMIT
  */
 export async function renderExample(example: Example, renderer: Renderer): Promise<Rendered> {
   const { tokenizer } = renderer;
@@ -122,6 +123,7 @@ function renderMessages(
       { file: origin.file, row: origin.row },
     );
   }
+  checkRoles(conversation.messages, sources, origin);
   const template =
     conversation.tools !== null && Object.hasOwn(sources.templates, 'tool_use') ? 'tool_use' : 'default';
   return renderConversation({ origin, conversation, trainOn, template }, { runner, tokenizer });

@@ -129,7 +129,7 @@ export function LaunchView() {
 }
 
 function CheckFacts({ check }: { check: Check }) {
-  const { base, data, adapter, update, manifestBytes } = check;
+  const { base, data, adapter, update, manifestBytes, warnings } = check;
   return html`<dl class="facts">
     <dt>Base</dt>
     <dd>${base.name}, ${formatCount(base.parameters)} parameters, ${formatBytes(base.bytes)} to download per node</dd>
@@ -140,7 +140,13 @@ function CheckFacts({ check }: { check: Check }) {
     <dt>Held-out data</dt>
     <dd>${formatCount(data.heldOut.rows)} rows, ${formatCount(data.heldOut.tokens)} predicted tokens</dd>
     <dt>Unusable rows</dt>
-    <dd>${formatCount(data.unusable)}</dd>
+    <dd>${formatCount(data.read.bad)} of ${formatCount(data.read.rows)}${data.read.reasons.map(
+      ({ code, count, rows }) =>
+        html`<details><summary>${formatCount(count)} ${code}</summary><ul>${rows.map(
+          ({ origin, reason }) => html`<li>${origin.file}:${origin.row}: ${reason}</li>`,
+        )}</ul></details>`,
+    )}</dd>
+    ${warnings.map(({ message, next }) => html`<dt>Warning</dt><dd><strong>${message}</strong>; ${next}</dd>`)}
     <dt>Largest update</dt>
     <dd>${update.map(({ preset, bytes }) => `${formatBytes(bytes)} (${preset})`).join(', ')}</dd>
     <dt>Manifest</dt>

@@ -1,6 +1,6 @@
 import { Command } from 'commander';
 import { describe, expect, it } from 'vitest';
-import { badRowSummary, firstRows, tallyLines } from '../../../cli/bad-rows.ts';
+import { badRowLines, badRowSummary, firstRows, tallyLines } from '../../../cli/bad-rows.ts';
 import { addDataOptions, type DataFlags, dataSettings } from '../../../cli/data-options.ts';
 import { newTally } from '../../../lora/data/packing/tally.ts';
 import { DEFAULT_BAD_ROW_SHARE, RowReport } from '../../../lora/data/row-report.ts';
@@ -75,6 +75,9 @@ describe('rows that were left out', () => {
     }
     expect(named).toEqual([50, 100, 150, 200, 250, 300, 350, 400, 450, 500]);
     expect(badRowSummary(report.summary())).toBe('24 of 1,200 rows: 20 ROW_A, 4 ROW_B');
+    const lines = badRowLines(report.summary());
+    expect(lines).toHaveLength(15);
+    expect(lines[10]).toContain('10 more with ROW_A');
   });
 
   it('are followed by a line about changed samples', () => {

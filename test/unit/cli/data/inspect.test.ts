@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createProgram } from '../../../../cli/program.ts';
+import type { BadRow } from '../../../../index.ts';
 import { fakeContext } from '../../../utils/cli-context.ts';
 import { makeTinyModel } from '../../../utils/tiny-model.ts';
 
@@ -27,6 +28,8 @@ async function inspect(...args: string[]) {
     );
   return { error, out: out() };
 }
+
+const range = (from: number, to: number): number[] => Array.from({ length: to - from }, (_, i) => from + i);
 
 const talk = (question: string, answer: string) => ({
   messages: [
@@ -100,6 +103,35 @@ describe('lora-swarm data inspect', () => {
     expect(JSON.parse(out)).toMatchObject({ read: { rows: 6, bad: 5 } });
   });
 
+  it('lists ten bad rows of each reason, with empty answers and unknown roles', async () => {
+    const customer = { messages: [{ role: 'customer', content: 'Hi' }, talk('', 'b').messages[1]] };
+    const good = Array.from({ length: 30 }, (_, i) => talk(`${i}?`, `${i}!`));
+    await write('mixed.jsonl', [...good, customer, ...Array(12).fill(talk('a', ' \n'))]);
+    for (const template of ['plain', 'chatml']) {
+      const { out } = await inspect('--data', 'mixed.jsonl', '--template', template, '--json');
+      const { reasons } = JSON.parse(out).read;
+      expect(reasons).toMatchObject([
+        { code: 'ROW_EMPTY', count: 12 },
+        { code: 'ROW_ROLE', count: 1, rows: [{ origin: { row: 31 } }] },
+      ]);
+      expect(reasons[0].rows.map(({ origin }: BadRow) => origin.row)).toEqual(range(32, 42));
+    }
+    const { out } = await inspect('--data', 'mixed.jsonl', '--template', 'plain');
+    expect(out).toContain('mixed.jsonl:41: ');
+    expect(out).not.toContain('mixed.jsonl:42: ');
+    expect(out).toContain('"customer"');
+  });
+
+  it('warns if every sample is cut, with the length that is enough', async () => {
+    await write('long.jsonl', [{ prompt: 'a', completion: 'word '.repeat(90) }]);
+    const { error, out } = await inspect('--data', 'long.jsonl', '--sequence-length', '16', '--json');
+    expect(error).toBeNull();
+    const { findings, tally } = JSON.parse(out);
+    const finding = findings.find(({ code }: { code: string }) => code === 'MOST_CUT');
+    expect(finding).toMatchObject({ level: 'warning' });
+    expect(finding.next).toContain(String(tally.longest - 1));
+  });
+
   it('counts conversations whose earlier turns the template rewrites, and continues', async () => {
     await writeFile(
       join(dir, 'forgetful.jinja'),
@@ -110,7 +142,7 @@ describe('lora-swarm data inspect', () => {
     const { error, out } = await inspect('--data', 'turns.jsonl', '--template', 'forgetful.jinja', '--json');
     expect(error).toMatchObject({ code: 'DATA_PROBLEMS', values: { codes: ['TEMPLATE_PREFIX', 'EMPTY'] } });
     expect(JSON.parse(out).read.reasons).toMatchObject([
-      { code: 'DATA_TEMPLATE', first: { origin: { row: 1 } } },
+      { code: 'DATA_TEMPLATE', rows: [{ origin: { row: 1 } }, { origin: { row: 2 } }] },
     ]);
   });
 

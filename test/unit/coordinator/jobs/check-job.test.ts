@@ -17,6 +17,8 @@ async function data(name: string, documents: number): Promise<string> {
   return path;
 }
 
+const heldOut = (): Promise<string> => data('held-out.jsonl', 2);
+
 function check(changes: Partial<JobSpecInput> = {}): Promise<JobCheck> {
   const cacheDir = join(folder, 'cache');
   const options = { cacheDir, signal: new AbortController().signal, onProgress: () => {} };
@@ -49,6 +51,31 @@ describe('checkJob', () => {
     expect(dense!.bytes / found.adapter.parameters).toBeGreaterThan(0.5);
     expect(balanced!.bytes).toBeLessThan(dense!.bytes);
     expect(found.manifestBytes).toBeGreaterThan(500);
+  });
+
+  test('lists bad rows, and warns if every sample is cut', async () => {
+    const messages = (role: string, answer: string) => ({
+      messages: [
+        { role, content: 'Who?' },
+        { role: 'assistant', content: answer },
+      ],
+    });
+    const long = Array.from({ length: 12 }, (_, i) => messages('user', `${i} ${TINY_TEXT.repeat(3)}`));
+    const rows = [...long, messages('customer', 'Me.'), messages('user', '')];
+    const path = join(folder, 'talks.jsonl');
+    await writeFile(path, rows.map((row) => JSON.stringify(row)).join('\n'));
+    const { data, warnings } = await check({
+      data: { train: path, heldOut: await heldOut(), template: 'plain', badRowShare: 0.5 },
+    });
+    expect(data.read).toMatchObject({ rows: 14, bad: 2 });
+    expect(data.read.reasons.map(({ code, rows }) => [code, rows[0]!.origin.row])).toEqual(
+      expect.arrayContaining([
+        ['ROW_ROLE', 13],
+        ['ROW_EMPTY', 14],
+      ]),
+    );
+    expect(data.tally).toMatchObject({ samples: 12, truncated: 12 });
+    expect(warnings).toMatchObject([{ next: expect.stringContaining(String(data.tally.longest - 1)) }]);
   });
 
   test.each<[string, () => Promise<Partial<JobSpecInput>>]>([

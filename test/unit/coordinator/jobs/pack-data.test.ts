@@ -112,7 +112,7 @@ describe('packJobData', () => {
     expect(read).toMatchObject({
       rows: 100,
       bad: 1,
-      reasons: [{ code: 'ROW_EMPTY', first: { origin: { row: 100 } } }],
+      reasons: [{ code: 'ROW_EMPTY', rows: [{ origin: { row: 100 } }] }],
     });
     expect(tally).toMatchObject({ samples: 79, rows: data.rows });
     const shards = await Promise.all(

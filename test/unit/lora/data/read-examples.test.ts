@@ -253,9 +253,11 @@ describe('rows that cannot be used', () => {
     [{ messages: [{ content: 'x' }] }, 'ROW_MESSAGE'],
     [{ messages: [{ role: 'user' }] }, 'ROW_MESSAGE'],
     [{ messages: [] }, 'ROW_EMPTY'],
+    [{ messages: [{ role: 'assistant', content: ' ' }] }, 'ROW_EMPTY'],
     [{ messages: '[{"role"' }, 'ROW_FIELD'],
     [{ conversations: [{ from: 'narrator', value: 'x' }] }, 'ROW_ROLE'],
     [{ prompt: 'p', completion: '' }, 'ROW_EMPTY'],
+    [{ prompt: 'p', completion: '\n' }, 'ROW_EMPTY'],
     [{ prompt: 'p', completion: turns }, 'ROW_FIELD'],
     [{ instruction: 'i', output: '' }, 'ROW_EMPTY'],
     [{ instruction: 'i', output: 'o', history: [['a']] }, 'ROW_FIELD'],
@@ -289,15 +291,15 @@ describe('rows that cannot be used', () => {
     expect(report.summary()).toMatchObject({
       rows: 100,
       bad: 2,
-      reasons: [{ code: 'ROW_FIELD', count: 2, first: { origin: { row: 2 } } }],
+      reasons: [{ code: 'ROW_FIELD', count: 2, rows: [{ origin: { row: 2 } }, { origin: { row: 3 } }] }],
     });
-    const path = await rows(10, 990);
-    // The run stops long before the end: nine of the first ten rows are bad.
-    await expect(read(path, { share: 0.02 })).rejects.toMatchObject({
+    // The share counts all rows, although the bad rows are most of the first rows.
+    expect((await read(await rows(14, 986), { share: 0.02 })).examples).toHaveLength(986);
+    await expect(read(await rows(14, 986), { share: 0.01 })).rejects.toMatchObject({
       code: 'DATA_BAD_ROWS',
-      values: { rows: 10, bad: 9 },
+      values: { rows: 1000, bad: 14 },
+      message: expect.stringContaining('1.4 %'),
     });
-    // For fewer than ten rows, the share is checked at the end.
     await expect(read(await rows(1, 4), { share: 0.02 })).rejects.toMatchObject({
       code: 'DATA_BAD_ROWS',
       values: { rows: 5, bad: 1 },

@@ -16,7 +16,7 @@ describe('findings', () => {
     const reason = (code: string, count: number) => ({
       code,
       count,
-      first: { origin: { file: 'a', row: 1 }, code, reason: 'so' },
+      rows: [{ origin: { file: 'a', row: 1 }, code, reason: 'so' }],
     });
     const { tally, specialTokens } = inspectionCounts();
     expect(codes({ read: { rows: 10, bad: 1, reasons: [reason('ROW_NOT_JSON', 1)] } })).toEqual([
@@ -31,6 +31,7 @@ describe('findings', () => {
     const heldOutRead = { rows: 10, bad: 2, reasons: [reason('ROW_FIELD', 1), reason('DATA_TEMPLATE', 1)] };
     expect(codes({ heldOutRead })).toEqual(['error HELD_OUT_TEMPLATE_PREFIX', 'error HELD_OUT_BAD_ROWS']);
     expect(codes({ tally: newTally() })).toEqual(['error EMPTY']);
+    expect(codes({ tally: { ...tally, truncated: 10, longest: 900 } })).toEqual(['warning MOST_CUT']);
     expect(codes({ tally: { ...tally, untrained: 10 } })).toEqual(['error UNTRAINED']);
     expect(codes({ tally: { ...tally, untrained: 4, dropped: 6 } })).toEqual([
       'error UNTRAINED',

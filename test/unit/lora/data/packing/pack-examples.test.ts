@@ -151,7 +151,7 @@ describe('rows of examples', () => {
     expect(tally).toMatchObject({ samples: 2, untrained: 1, rows: 1, trainedTokens: 1 });
     expect(report.summary()).toMatchObject({
       bad: 1,
-      reasons: [{ code: 'ROW_TOKENS', count: 1, first: { origin: { row: 2 } } }],
+      reasons: [{ code: 'ROW_TOKENS', count: 1, rows: [{ origin: { row: 2 } }] }],
     });
   });
 
