@@ -97,7 +97,7 @@ export async function checkJob(
     },
     adapter: { parameters, bytes: adapterBytes },
     update: presets.map((name) => ({ preset: name, bytes: updateLimits(layout, name).maximumBytes })),
-    warnings: cut === null ? [] : [{ message: cut.message, next: cut.next }],
+    warnings: cut === null ? [] : [cut],
     manifestBytes: assertManifestFits(manifest),
   };
 }

@@ -158,7 +158,7 @@ function* lengthFindings({ tally, fill, sequenceLength }: InspectionCounts): Gen
     );
   }
   const most = mostAreCut(tally);
-  if (most !== null) yield finding('warning', most.code, most.message, most.next);
+  if (most !== null) yield finding('warning', 'MOST_CUT', most.message, most.next);
   else if (tally.truncated > 0) {
     const share = tally.truncated / tally.samples;
     yield finding(

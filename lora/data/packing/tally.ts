@@ -49,14 +49,13 @@ export function mostAreCut({
   samples,
   truncated,
   longest,
-}: RowTally): { code: 'MOST_CUT'; message: string; next: string } | null {
+}: RowTally): { message: string; next: string } | null {
   if (truncated <= MOST_CUT * samples) return null;
   const which =
     truncated === samples
       ? `every sample (${formatCount(samples)} of ${formatCount(samples)})`
       : `${formatCount(truncated)} of ${countOf(samples, 'sample')}`;
   return {
-    code: 'MOST_CUT',
     message: `${which} did not fit into a packed row and was cut, so the model learns from incomplete texts`,
     // The last token of a sample is predicted, but is not an input.
     next: `raise training.sequenceLength (--sequence-length); ${longest - 1} is enough for the longest sample`,
