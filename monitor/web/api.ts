@@ -46,6 +46,9 @@ export async function post<T>(path: string, body: object = {}): Promise<T> {
   return (await send(path, postInit(body))).json() as Promise<T>;
 }
 
+/** Time for which lines are parsed without a pause, in milliseconds. A frame of a screen takes 16 ms. */
+const PARSE_MS = 8;
+
 /**
  * Yields the lines of a streamed answer.
  * @param body of a POST request. @default a GET request
@@ -55,12 +58,19 @@ export async function* lines<T>(path: string, signal: AbortSignal, body?: object
   const response = await send(path, body === undefined ? { signal } : { ...postInit(body), signal });
   const reader = response.body!.pipeThrough(new TextDecoderStream()).getReader();
   let rest = '';
+  let since = performance.now();
   for (;;) {
     const { done, value } = await reader.read();
     if (done) break;
     const parts = (rest + value).split('\n');
     rest = parts.pop()!;
-    for (const part of parts) if (part !== '') yield JSON.parse(part) as T;
+    for (const part of parts) {
+      if (part !== '') yield JSON.parse(part) as T;
+      if (performance.now() - since < PARSE_MS) continue;
+      // The browser draws a frame, so that a long history does not freeze the page.
+      await new Promise((resolve) => setTimeout(resolve));
+      since = performance.now();
+    }
   }
   if (rest !== '') yield JSON.parse(rest) as T;
 }

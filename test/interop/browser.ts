@@ -57,9 +57,13 @@ export async function openBrowser(): Promise<Browser | { missing: string }> {
     if (failed !== null) return { missing: `the browser cannot be installed: ${failed}` };
   }
   const { resolve } = createRequire(join(FOLDER, 'package.json'));
-  const { chromium } = await import(pathToFileURL(resolve('playwright-core')).href);
+  // Playwright is a CommonJS module, so its exports are in `default`.
+  const { default: playwright } = await import(pathToFileURL(resolve('playwright-core')).href);
   const { default: files } = await import(pathToFileURL(resolve('@sparticuz/chromium')).href);
-  const browser = await chromium.launch({ executablePath: await files.executablePath(), args: files.args });
+  const browser = await playwright.chromium.launch({
+    executablePath: await files.executablePath(),
+    args: files.args,
+  });
   return {
     newPage: ({ width, height, colorScheme }) =>
       browser.newPage({ viewport: { width, height }, colorScheme, locale: 'en-US' }),

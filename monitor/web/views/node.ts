@@ -1,6 +1,6 @@
 import { html } from 'htm/preact';
 import { formatBytes, formatCount, formatDuration, formatLoss } from '../../../common/text.ts';
-import type { NodeStatus, NodeUpdate } from '../../../node/api-types.ts';
+import type { NodeJobStatus, NodeStatus, NodeUpdate } from '../../../node/api-types.ts';
 import { formatDate } from '../format.ts';
 import { Progress } from '../parts/progress.ts';
 import { type Column, Table } from '../parts/table.ts';
@@ -13,44 +13,10 @@ const UPDATES: readonly Column<NodeUpdate>[] = [
   { title: 'Time', cell: ({ at }) => formatDate(at), by: ({ at }) => at },
 ];
 
-/** A node: what it does now, its job, and its newest updates. */
+/** A node: what it does now, its jobs, and its newest updates. */
 export function NodeView({ status }: { status: NodeStatus }) {
-  const { job, coordinator, download, standing } = status;
   return html`<h1>${status.name}</h1>
-    <p>
-      ${status.state}${status.reason !== '' && `: ${status.reason}`}. ${
-        coordinator.connected
-          ? 'Connected to the coordinator.'
-          : 'Not connected to the coordinator; the node keeps dialling.'
-      }
-    </p>
-    ${
-      status.state === 'training' &&
-      html`<${Progress} label="Steps of this round" done=${status.step} total=${status.steps} unit="steps" />`
-    }
-    ${
-      download !== null &&
-      html`<p>Fetching the ${download.what}: ${formatBytes(download.bytes)} of ${formatBytes(download.total)}</p>`
-    }
-    ${
-      job !== null &&
-      html`<section>
-        <h2>Job ${job.name}</h2>
-        <${Progress} label="Rounds" done=${status.round} total=${job.rounds} unit="rounds" />
-        <dl class="facts">
-          <dt>Base</dt>
-          <dd>${job.base.name}, ${formatCount(job.base.parameters)} parameters</dd>
-          <dt>Adapter</dt>
-          <dd>${formatCount(job.adapterParameters)} parameters</dd>
-          <dt>Role</dt>
-          <dd>${job.role}</dd>
-          <dt>Held-out loss</dt>
-          <dd>${job.checkpoint ? `${formatLoss(job.checkpoint.heldOutLoss)} in round ${job.checkpoint.round}` : 'none yet'}</dd>
-          <dt>Standing</dt>
-          <dd>${standing === null ? 'not known yet' : standing.kind}</dd>
-        </dl>
-      </section>`
-    }
+    ${status.jobs.map((one, i) => html`<${Activity} key=${one.job?.job ?? i} activity=${one} />`)}
     <section>
       <h2>This machine</h2>
       <dl class="facts">
@@ -78,4 +44,50 @@ export function NodeView({ status }: { status: NodeStatus }) {
         empty="This node has made no update yet."
       />
     </section>`;
+}
+
+/** What the node does for one invite. */
+function Activity({ activity }: { activity: NodeJobStatus }) {
+  const { job, coordinator, download, standing, shutOut } = activity;
+  return html`<section>
+    <h2>${job === null ? `Coordinator ${coordinator.addresses[0] ?? 'unknown'}` : `Job ${job.name}`}</h2>
+    <p>
+      ${activity.state}${activity.reason !== '' && `: ${activity.reason}`}. ${
+        coordinator.connected
+          ? 'Connected to the coordinator.'
+          : 'Not connected to the coordinator; the node keeps dialling.'
+      }
+    </p>
+    ${shutOut !== null && html`<p class="failure">The coordinator has shut this node out: ${shutOut.message}</p>`}
+    ${
+      activity.state === 'training' &&
+      html`<${Progress} label="Steps of this round" done=${activity.step} total=${activity.steps} unit="steps" />`
+    }
+    ${
+      download !== null &&
+      html`<p>Fetching the ${download.what}: ${formatBytes(download.bytes)} of ${formatBytes(download.total)}</p>`
+    }
+    ${
+      job !== null &&
+      html`<${Progress} label="Rounds" done=${activity.round} total=${job.rounds} unit="rounds" />
+        <dl class="facts">
+          <dt>Base</dt>
+          <dd>${job.base.name}, ${formatCount(job.base.parameters)} parameters</dd>
+          <dt>Adapter</dt>
+          <dd>${formatCount(job.adapterParameters)} parameters</dd>
+          <dt>Role</dt>
+          <dd>${job.role}</dd>
+          <dt>Held-out loss</dt>
+          <dd>${
+            job.checkpoint
+              ? `${formatLoss(job.checkpoint.heldOutLoss)} in round ${job.checkpoint.round}`
+              : 'none yet'
+          }</dd>
+          <dt>Standing</dt>
+          <dd>${standing === null ? 'not known yet' : standing.kind}</dd>
+          <dt>Trainer</dt>
+          <dd>${formatDuration(activity.trainerSeconds)} for this job, with weight ${activity.weight}</dd>
+        </dl>`
+    }
+  </section>`;
 }

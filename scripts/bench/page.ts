@@ -1,0 +1,190 @@
+import Fastify, { type FastifyInstance } from 'fastify';
+import type { JobDetail, PeerView } from '../../coordinator/api/types.ts';
+import { peerHealth } from '../../monitor/health-rules.ts';
+import type { JobEvent } from '../../monitor/job-events.ts';
+import { addPageRoutes } from '../../monitor/page.ts';
+import { openBrowser, type Page } from '../../test/interop/browser.ts';
+import type { BenchOptions, BenchRow } from '../bench.ts';
+
+export const name = 'page';
+export const about = 'the web page with 1,000 peers and 10,000 rounds; half a minute; Linux x64 only';
+
+const PEERS = 1_000;
+const ROUNDS = 10_000;
+/** Time for which the frames of a view are counted, in milliseconds. The page asks for new facts every 2 s meanwhile. */
+const WATCH_MS = 6_000;
+/** Longest time between two frames that users do not notice as a pause, in milliseconds. */
+const PAUSE_MS = 100;
+
+const VIEWS = [
+  { view: '#/jobs/large', heading: 'Rounds', what: 'overview' },
+  { view: '#/jobs/large/peers', heading: 'Peers', what: 'peers' },
+  { view: '#/jobs/large/events', heading: 'Events', what: 'events' },
+] as const;
+
+/** Measures how long the page shows no new frame, and how long its views take to appear. */
+export async function run(
+  report: (row: BenchRow) => void,
+  { log, quick = false }: BenchOptions,
+): Promise<void> {
+  const browser = await openBrowser();
+  if ('missing' in browser) throw new Error(browser.missing);
+  const server = Fastify();
+  try {
+    addPageRoutes(server);
+    addFacts(server, quick ? { peers: 50, rounds: 100 } : { peers: PEERS, rounds: ROUNDS });
+    const url = await server.listen({ host: '127.0.0.1', port: 0 });
+    for (const { view, heading, what } of VIEWS) {
+      log(`page: ${what}`);
+      const page = await browser.newPage({ width: 1280, height: 900, colorScheme: 'light' });
+      const { shown, longest, frames } = await watch(page, `${url}/#token=t&/${view.slice(2)}`, heading);
+      const reference = `${PEERS} peers, ${ROUNDS} rounds; ${frames} frames in ${WATCH_MS / 1000} s`;
+      const row = (value: string, ms: number, target: number): BenchRow => ({
+        name: `${what}: ${value}`,
+        value: Math.round(ms),
+        unit: 'ms',
+        target,
+        met: ms <= target,
+        reference,
+      });
+      report(row('until it is shown', shown, 3_000));
+      report(row('longest time without a frame', longest, PAUSE_MS));
+    }
+  } finally {
+    await browser.close();
+    await server.close();
+  }
+}
+
+async function watch(page: Page, address: string, heading: string) {
+  const start = performance.now();
+  await page.goto(address);
+  await page.waitForSelector(`h2:has-text("${heading}")`);
+  // The first events and peers arrive after the heading.
+  await page.waitForSelector('td, canvas');
+  const shown = performance.now() - start;
+  const times = await page.evaluate<number[]>(`new Promise((resolve) => {
+    const times = [];
+    const end = performance.now() + ${WATCH_MS};
+    const frame = (now) => {
+      times.push(now);
+      if (now < end) requestAnimationFrame(frame);
+      else resolve(times);
+    };
+    requestAnimationFrame(frame);
+  })`);
+  const gaps = times.slice(1).map((time, i) => time - times[i]!);
+  return { shown, longest: Math.max(...gaps), frames: gaps.length };
+}
+
+/** Answers the requests of the page with made-up facts. The steps of the peers change with each answer. */
+function addFacts(server: FastifyInstance, size: { peers: number; rounds: number }): void {
+  let answers = 0;
+  const events = eventsOf(size);
+  const job = jobOf(size);
+  server.get('/v1/status', async () => ({
+    role: 'coordinator',
+    version: 'bench',
+    peerId: 'peer',
+    uptimeSeconds: 1,
+    traffic: { sent: 0, received: 0 },
+    jobs: [job],
+  }));
+  server.get('/v1/jobs/large', async () => job);
+  server.get('/v1/peers', async () => {
+    answers++;
+    return { peers: Array.from({ length: size.peers }, (_, i) => peerOf(i, answers)), bans: [] };
+  });
+  server.get<{ Querystring: { types?: string; last?: string; after?: string } }>(
+    '/v1/jobs/large/events',
+    async ({ query }, reply) => {
+      const types = query.types?.split(',');
+      const matching = events
+        .filter(
+          ({ type, sequence }) => (types?.includes(type) ?? true) && sequence > Number(query.after ?? 0),
+        )
+        .slice(query.last === undefined ? 0 : -Number(query.last));
+      reply.hijack();
+      reply.raw.writeHead(200, { 'content-type': 'application/x-ndjson' });
+      for (const event of matching) reply.raw.write(`${JSON.stringify(event)}\n`);
+      // The stream stays open, as that of a running job does.
+    },
+  );
+}
+
+function eventsOf({ rounds }: { rounds: number }): JobEvent[] {
+  const found: JobEvent[] = [];
+  const add = (body: object): void => {
+    found.push({ sequence: found.length + 1, at: 1e12 + found.length * 1000, job: 'j', ...body } as JobEvent);
+  };
+  for (let round = 1; round <= rounds; round++) {
+    add({ type: 'round-opened', round, peers: 8, preset: 'balanced', deadlineMs: 60_000 });
+    for (let peer = 0; peer < 4; peer++) {
+      add({ type: 'update', round, peer: `peer${peer}`, code: 'accepted', detail: '', bytes: 80_000 });
+    }
+    const heldOutLoss = 3 + 2 / Math.sqrt(round);
+    const facts = {
+      digest: 'd',
+      trainLoss: heldOutLoss + 0.1,
+      updates: 4,
+      tokens: 4000,
+      tokensPerSecond: 900,
+    };
+    add({ type: 'checkpoint', round, heldOutLoss, ...facts, updateBytes: 320_000, seconds: 4 });
+  }
+  return found;
+}
+
+function jobOf({ peers, rounds }: { peers: number; rounds: number }): JobDetail {
+  const assigned = Array.from({ length: peers }, (_, i) => `peer${i}`);
+  return {
+    job: 'large',
+    name: 'large',
+    phase: 'training',
+    round: rounds + 1,
+    rounds: 2 * rounds,
+    secondsLeft: 20,
+    peers,
+    baseLoss: 5,
+    heldOutLoss: 3.02,
+    checkpoint: { round: rounds, digest: 'd' },
+    best: null,
+    tokensPerSecond: 900,
+    reason: '',
+    health: { level: 'green', reason: 'training' },
+    invite: null,
+    updates: { round: rounds + 1, assigned, received: assigned.slice(0, peers / 2) },
+  } as unknown as JobDetail;
+}
+
+function peerOf(i: number, answers: number): PeerView {
+  const facts = {
+    state: 'training',
+    standing: 'good',
+    stillSeconds: i % 7 === 0 ? 90 : 1,
+    lastSeenSeconds: 1,
+    rttMs: 20 + (i % 80),
+    refusal: null,
+  } as const;
+  return {
+    ...facts,
+    peer: `peer${i}`,
+    name: `node-${i}`,
+    job: 'large',
+    jobName: 'large',
+    connected: true,
+    address: '/ip4/127.0.0.1/tcp/1',
+    round: 1,
+    step: (i + answers) % 100,
+    steps: 100,
+    tokensPerSecond: 100 + i,
+    engine: 'onnx-cpu',
+    health: peerHealth(facts),
+    accepted: i,
+    refused: 0,
+    last: null,
+    score: null,
+    bytesSent: 1000 * i,
+    bytesReceived: 0,
+  } as unknown as PeerView;
+}
