@@ -31,6 +31,7 @@ export function Chart({ title, xLabel, x, lines, format }: ChartProps) {
   const box = useRef<HTMLDivElement>(null);
   const plot = useRef<uPlot | null>(null);
   const theme = useTheme();
+  const [open, setOpen] = useState(false);
   const [problem, setProblem] = useState<string | null>(null);
   const newest = useRef({ x, lines, format });
   newest.current = { x, lines, format };
@@ -62,9 +63,9 @@ export function Chart({ title, xLabel, x, lines, format }: ChartProps) {
     <figcaption>${title}</figcaption>
     ${problem !== null && html`<p class="quiet">The chart cannot be drawn (${problem}). The table has its values.</p>`}
     <div ref=${box} class="chart" role="img" aria-label=${summaryOf({ title, xLabel, x, lines, format })}></div>
-    <details>
+    <details onToggle=${(event: Event) => setOpen((event.target as HTMLDetailsElement).open)}>
       <summary>Values as a table</summary>
-      <${ValueTable} title=${title} xLabel=${xLabel} x=${x} lines=${lines} format=${format} />
+      ${open && html`<${ValueTable} title=${title} xLabel=${xLabel} x=${x} lines=${lines} format=${format} />`}
     </details>
   </figure>`;
 }

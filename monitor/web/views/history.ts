@@ -9,8 +9,12 @@ type CheckpointEvent = Extract<JobEvent, { type: 'checkpoint' }>;
 
 /** Charts of all rounds of a job: losses, speed and size of updates. */
 export function HistoryCharts({ history }: { history: readonly JobEvent[] }) {
-  const charts = useMemo(() => chartsOf(history), [history]);
-  const { x, heldOut, train, speed, bytes, nulls } = charts;
+  // Drawing thousands of rounds takes long, so the charts change only with the history.
+  return useMemo(() => chartsFor(history), [history]);
+}
+
+function chartsFor(history: readonly JobEvent[]) {
+  const { x, heldOut, train, speed, bytes, nulls } = seriesOf(history);
   if (history.length === 0) return html`<${Loading} what="the charts" />`;
   return html`<section>
     <h2>Rounds</h2>
@@ -45,7 +49,7 @@ export function HistoryCharts({ history }: { history: readonly JobEvent[] }) {
   </section>`;
 }
 
-function chartsOf(history: readonly JobEvent[]) {
+function seriesOf(history: readonly JobEvent[]) {
   const rounds = history.filter((event): event is CheckpointEvent => event.type === 'checkpoint');
   return {
     x: rounds.map(({ round }) => round),

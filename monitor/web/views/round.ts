@@ -21,9 +21,11 @@ export function RoundPart({
 }) {
   const { assigned, received } = job.updates;
   const opened = history.findLast((event) => event.type === 'round-opened' && event.round === job.round);
-  const rows = assigned.map((peer) => ({ peer, view: peers.find((one) => one.peer === peer) ?? null }));
-  // Nodes that are waited for come first, because a round with hundreds of nodes does not fit.
-  rows.sort((a, b) => Number(received.includes(a.peer)) - Number(received.includes(b.peer)));
+  const views = new Map(peers.map((view) => [view.peer, view]));
+  const arrived = new Set(received);
+  const rows = assigned.map((peer) => ({ peer, view: views.get(peer) ?? null }));
+  // Nodes that the round waits for come first, because a round with hundreds of nodes does not fit.
+  rows.sort((a, b) => Number(arrived.has(a.peer)) - Number(arrived.has(b.peer)));
   return html`<section>
     <h2>Round ${job.round} of ${job.rounds}</h2>
     <ol class="phases">
@@ -39,7 +41,7 @@ export function RoundPart({
       ${rows.slice(0, SHOWN).map(
         ({ peer, view }) => html`<li key=${peer}>
           <a href="#/peers/${encodeURIComponent(peer)}">${view?.name ?? peer.slice(-8)}</a>
-          <${Share} view=${view} delivered=${received.includes(peer)} />
+          <${Share} view=${view} delivered=${arrived.has(peer)} />
           ${view && html`<${Mark} health=${view.health} short />`}
         </li>`,
       )}
