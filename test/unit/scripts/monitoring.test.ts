@@ -1,0 +1,74 @@
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { expect, it } from 'vitest';
+import { ALERTS } from '../../../scripts/monitoring/alerts.ts';
+import { coordinatorDashboard, nodeDashboard } from '../../../scripts/monitoring/dashboards.ts';
+import { monitoringFiles } from '../../../scripts/monitoring.ts';
+
+const DOCS = join(import.meta.dirname, '../../../docs');
+/** Labels that Prometheus itself adds. */
+const ADDED = ['instance', 'job', 'le'];
+
+/** The labels of each metric, from docs/metrics.md, which its own test compares with the registered metrics. */
+function metrics(): Map<string, Set<string>> {
+  const found = new Map<string, Set<string>>();
+  for (const [, name, kind, labels] of readFileSync(join(DOCS, 'metrics.md'), 'utf8').matchAll(
+    /^\| `(\w+)` \| (\w+) \|([^|]*)\|/gm,
+  )) {
+    const names = [...labels!.matchAll(/`(\w+)`/g)].map(([, label]) => label!);
+    const full = kind === 'histogram' ? `${name}_bucket` : name!;
+    found.set(full, new Set([...(found.get(full) ?? []), ...names, ...ADDED]));
+  }
+  return found;
+}
+
+/** All expressions, each with the labels that its legend or its texts name. */
+function expressions(): { expr: string; named: string[] }[] {
+  const labelsIn = (text: string): string[] =>
+    [...text.matchAll(/\{\{ ?(?:\$labels\.)?(\w+) ?\}\}/g)].map(([, label]) => label!);
+  const panels = [coordinatorDashboard, nodeDashboard].flatMap((dashboard) =>
+    dashboard.panels.flatMap((panel) =>
+      panel.queries.map(({ expr, legend }) => ({ expr, named: labelsIn(legend) })),
+    ),
+  );
+  const alerts = ALERTS.map(({ expr, annotations }) => ({
+    expr,
+    named: labelsIn(`${annotations.summary} ${annotations.description}`),
+  }));
+  return [...panels, ...alerts];
+}
+
+it('the files of docs/monitoring are those that the script writes', () => {
+  for (const [path, text] of Object.entries(monitoringFiles())) {
+    expect(readFileSync(join(DOCS, 'monitoring', path), 'utf8'), path).toBe(text);
+  }
+});
+
+it('every metric and label of dashboards and alerts exists', () => {
+  const known = metrics();
+  for (const { expr, named } of expressions()) {
+    const used = [...expr.matchAll(/\bswarm_\w+/g)].map(([name]) => name);
+    for (const name of used) expect(known.has(name), `${name} in ${expr}`).toBe(true);
+    const labels = new Set(used.flatMap((name) => [...known.get(name)!]));
+    if (used.length === 0) continue;
+    const inSelectors = [...expr.matchAll(/\{([^}]*)\}/g)].flatMap(([, selector]) =>
+      [...selector!.matchAll(/(\w+)\s*(?:=~|!~|!=|=)/g)].map(([, label]) => label!),
+    );
+    const grouped = [...expr.matchAll(/\b(?:by|on)\s*\(([^)]*)\)/g)].flatMap(([, list]) =>
+      list!.split(/,\s*/),
+    );
+    for (const label of [...inSelectors, ...grouped, ...named]) {
+      expect(labels.has(label), `label ${label} of ${expr}`).toBe(true);
+    }
+    // A legend can show only labels that an aggregation keeps.
+    const kept = /^\w*\(?.*sum by \(([^)]*)\)/.exec(expr)?.[1]?.split(/,\s*/);
+    if (kept) for (const label of named) expect(kept, `legend of ${expr}`).toContain(label);
+  }
+});
+
+it('every panel of a dashboard has its own place', () => {
+  const { panels } = JSON.parse(monitoringFiles()['grafana/coordinator.json']!) as {
+    panels: { gridPos: { x: number; y: number } }[];
+  };
+  expect(new Set(panels.map(({ gridPos: { x, y } }) => `${x} ${y}`)).size).toBe(panels.length);
+});
