@@ -32,7 +32,7 @@ import type { Generator } from './lora/generate/types.ts';
 import type { JobEvent } from './monitor/job-events.ts';
 import type { PulledCheckpoint, PullOptions } from './node/checkpoint-pull.ts';
 import type { NodeDaemonDeps, RunningNode } from './node/daemon.ts';
-import type { NodeDaemonOptions } from './node/daemon-options.ts';
+import type { NodeDaemonOptions, NodeTarget } from './node/daemon-options.ts';
 import type { Figures } from './protocol/messages.ts';
 import type { AddOptions } from './registry/add-folder.ts';
 import type { Collected, CollectOptions } from './registry/collect-garbage.ts';
@@ -203,7 +203,8 @@ export async function startCoordinator(
 }
 
 /**
- * Starts a node and its network in this process. A child process does the training. The option `invite` names the job.
+ * Starts a node and its network in this process. A child process does the training. The option `invite` names the
+ * job, or `targets` names several jobs.
  *
  * @throws SwarmError USAGE, INVITE_INVALID, HOME_ROLE, HOME_LOCKED, IDENTITY_CORRUPT, STORE_NEWER, LISTEN_FAILED,
  * TOKEN_INVALID, ENGINE_UNKNOWN
@@ -616,6 +617,7 @@ export type {
   ModelServerOptions,
   NodeDaemonDeps,
   NodeDaemonOptions,
+  NodeTarget,
   OpenGeneratorDeps,
   OpenGeneratorOptions,
   OpenModelDeps,

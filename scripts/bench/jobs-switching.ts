@@ -1,0 +1,109 @@
+import { mkdir, readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { initialMatrices } from '../../lora/adapter/initial.ts';
+import { adapterSize } from '../../lora/adapter/layout.ts';
+import { loraConfig } from '../../lora/adapter/lora-config.ts';
+import type { Row } from '../../lora/data/row.ts';
+import { openBase } from '../../lora/models/base/base-model.ts';
+import { processorCompute } from '../../lora/train/compute.ts';
+import { trainingConfigSchema } from '../../lora/train/config.ts';
+import { freshOptimizer } from '../../lora/train/optimizer/optimizer-state.ts';
+import type { TrainerOptions } from '../../lora/train/process/messages.ts';
+import { TrainerProcess } from '../../lora/train/process/supervisor.ts';
+import { writeRandomModel } from './base-bits-model.ts';
+
+const NANO = join(import.meta.dirname, '../../models/nano');
+const SHAPE = { batchSize: 4, microBatch: 4, sequenceLength: 128 };
+/** Rounds of one job alone, and of two jobs in turns. */
+const ROUNDS = 6;
+/** Bytes of a token in a row: its id, label and segment. */
+const TOKEN_BYTES = 10;
+
+type Job = Pick<TrainerOptions, 'lora' | 'training'>;
+
+/** What a second job costs a trainer process. */
+export interface Switching {
+  /** Highest resident memory of the process after a round of the second job, minus that after rounds of the first alone. */
+  readonly extraBytes: number;
+  /** Adapter, two moments and rows of the second job. */
+  readonly allowedBytes: number;
+  /** Seconds of a round of one step, without and with a change of the job. */
+  readonly same: number;
+  readonly changed: number;
+}
+
+/** Trains rounds of one job, and then rounds of two jobs in turns, in one process. */
+export async function measureSwitching(
+  modelDir: string,
+  ranks: readonly [number, number],
+  folder: string,
+): Promise<Switching> {
+  const model = await openBase(modelDir);
+  const jobs = ranks.map(
+    (rank, i): Job => ({
+      lora: loraConfig({ rank, alpha: 32 }),
+      training: trainingConfigSchema.parse({ ...SHAPE, learningRate: 1e-3 * (i + 1), seed: i }),
+    }),
+  );
+  const compute = processorCompute({ threads: 1 });
+  const trainer = await TrainerProcess.start({
+    modelDir,
+    cacheDir: join(folder, 'cache'),
+    ...jobs[0]!,
+    compute,
+  });
+  try {
+    const { vocabularySize } = model.config;
+    const round = async (job: Job): Promise<{ seconds: number; bytes: number }> => {
+      const startedAt = performance.now();
+      await trainer.turnTo({ ...job, checkpointing: false });
+      const adapter = initialMatrices(trainer.layout, 1);
+      const rows = Array.from({ length: SHAPE.batchSize }, (_, i) => row(vocabularySize, i));
+      await trainer.train({ adapter, rows, steps: 1, optimizer: freshOptimizer(trainer.layout) });
+      const seconds = (performance.now() - startedAt) / 1000;
+      return { seconds, bytes: await residentBytes(trainer.pid!) };
+    };
+    // The first rounds compile the graph and fill the allocator's pools.
+    const alone = [];
+    for (let i = 0; i < ROUNDS; i++) alone.push(await round(jobs[0]!));
+    const both = [];
+    for (let i = 0; i < ROUNDS; i++) both.push(await round(jobs[(i + 1) % 2]!));
+    const highest = (some: readonly { bytes: number }[]): number =>
+      Math.max(...some.map(({ bytes }) => bytes));
+    const fastest = (some: readonly { seconds: number }[]): number =>
+      Math.min(...some.map(({ seconds }) => seconds));
+    return {
+      extraBytes: highest(both) - highest(alone),
+      allowedBytes:
+        3 * 4 * adapterSize(trainer.layout) + SHAPE.batchSize * SHAPE.sequenceLength * TOKEN_BYTES,
+      same: fastest(alone),
+      changed: fastest(both),
+    };
+  } finally {
+    await trainer.stop();
+  }
+}
+
+/** Returns the folder of the measured base: the 135M shape, or models/nano for a quick run. */
+export async function baseToSwitch(folder: string, quick: boolean): Promise<string> {
+  if (quick) return NANO;
+  const dir = join(folder, '135m');
+  await mkdir(dir);
+  return writeRandomModel(dir, '135m');
+}
+
+function row(vocabularySize: number, seed: number): Row {
+  const at = (t: number) => ((seed + t) * 7919) % vocabularySize;
+  const length = SHAPE.sequenceLength;
+  return {
+    ids: Uint32Array.from({ length }, (_, t) => at(t)),
+    labels: Int32Array.from({ length }, (_, t) => at(t + 1)),
+    segments: new Uint16Array(length).fill(1),
+  };
+}
+
+/** Resident memory of a process (Linux only). */
+async function residentBytes(pid: number): Promise<number> {
+  const status = await readFile(`/proc/${pid}/status`, 'utf8');
+  return 1024 * Number(/VmRSS:\s+(\d+)/.exec(status)![1]);
+}
