@@ -496,6 +496,7 @@ export async function startModelServer(
 
 export type {
   BanView,
+  CheckpointTasks,
   CheckpointView,
   CoordinatorStatus,
   CreatedInvite,
@@ -503,6 +504,7 @@ export type {
   InviteView,
   JobDetail,
   JobSummary,
+  JobTasksView,
   PeerReceipts,
   PeerScore,
   PeerStanding,

@@ -8,6 +8,9 @@ import { checkOptions } from '../common/schema-problems.ts';
 import { systemClock } from '../common/system-clock.ts';
 import { Teardown } from '../common/teardown.ts';
 import { resolveHomes } from '../common/user-folders.ts';
+import { deviceNames } from '../lora/engines/names.ts';
+import { evaluateInProcess } from '../lora/evaluate/process/task-process.ts';
+import { layOutBase } from '../lora/models/base/base-folder.ts';
 import { type ComputeInput, parseOneDevice } from '../lora/train/compute.ts';
 import { createCoordinatorMetrics } from '../monitor/coordinator-metrics.ts';
 import { Health } from '../monitor/health.ts';
@@ -31,6 +34,7 @@ import type { Failpoint } from './failpoints.ts';
 import { checkJob } from './jobs/check-job.ts';
 import { JobCreation } from './jobs/create-job.ts';
 import { JobPublisher } from './jobs/job-publisher.ts';
+import { TaskEvaluator } from './jobs/task-evaluator.ts';
 import { TrainerValidator } from './merge/trainer-validator.ts';
 import { FileCheckpointFolders } from './record/checkpoint-folders.ts';
 import { logEvents } from './record/event-log.ts';
@@ -202,10 +206,26 @@ export async function startCoordinator(
     coordinator.onEvent((event, name) => logEvents(log, event, name));
     const publisher = new JobPublisher(
       { registry: options.registry ?? null },
-      { coordinator, folders, log, clock, signer: identity.signer },
+      { coordinator, store, folders, log, clock, signer: identity.signer },
     );
     coordinator.onEvent((event) => publisher.observe(event));
     teardown.add(() => publisher.stop());
+    const { devices, threads, baseBits, precision } = compute;
+    const engine = devices === 'auto' ? devices : deviceNames(devices, ',');
+    const evaluator = new TaskEvaluator(
+      { cacheDir: join(home, 'cache'), compute: { engine, threads, baseBits, precision } },
+      {
+        coordinator,
+        store,
+        folders,
+        clock,
+        log,
+        baseFolder: (base) => layOutBase({ home, base, pathOf: (digest) => blobs.path(digest) }),
+        evaluate: evaluateInProcess,
+      },
+    );
+    coordinator.onEvent((event) => evaluator.observe(event));
+    teardown.add(() => evaluator.stop());
     const health = new Health({ clock });
     addHealthChecks(health, { coordinator, store });
 
@@ -226,6 +246,7 @@ export async function startCoordinator(
 
     coordinator.start();
     publisher.start();
+    evaluator.start();
     await creation.clean();
     const { url, server } = await startApi(
       { port: options.port ?? 0, token },

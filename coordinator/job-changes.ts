@@ -37,6 +37,7 @@ const FIXED: Readonly<Record<string, string>> = {
   rounds: 'the nodes agreed to this setting when they joined, and witnesses repeat merges with it',
   acceptance: 'all checkpoints of a job pass the same check',
   admission: 'the invites of the job depend on this setting',
+  tasks: 'checkpoints are compared on the same tasks',
   seed: 'the first adapter and the order of the data depend on this setting',
 };
 

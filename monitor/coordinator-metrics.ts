@@ -15,6 +15,7 @@ export interface JobGauges {
   baseLoss: number | null;
   heldOutLoss: number | null;
   tokensPerSecond: number;
+  tasks: { readonly newest: { readonly value: number | null } | null } | null;
 }
 
 export interface CoordinatorMetricsSource extends ProcessSource {
@@ -65,6 +66,11 @@ export function createCoordinatorMetrics(source: CoordinatorMetricsSource): Coor
     'swarm_held_out_loss',
     'Held-out loss of the newest checkpoint, nats per token.',
     (j) => j.heldOutLoss,
+  );
+  gauge(
+    'swarm_task_value',
+    'Value of the chosen metric of the job, of the newest evaluated checkpoint.',
+    (j) => j.tasks?.newest?.value ?? null,
   );
   gauge('swarm_base_loss', 'Held-out loss of the base model, nats per token.', (j) => j.baseLoss);
   gauge(

@@ -26,6 +26,21 @@ export type JobEventBody =
       changes: { key: string; before: number; after: number }[];
       reason: string;
     }
+  /**
+   * A checkpoint was evaluated on the tasks of the job. `figures`: by names such as `questions.exact_match,none`. `value`: of
+   * the metric that decides which checkpoint is the best; null if the job names no metric.
+   */
+  | {
+      type: 'tasks-evaluated';
+      round: number;
+      figures: Record<string, number>;
+      metric: string | null;
+      value: number | null;
+      /** Whether no earlier checkpoint has an equal or a better value. */
+      isBest: boolean;
+      seconds: number;
+    }
+  | { type: 'tasks-failed'; round: number; reason: string }
   | { type: 'priority-changed'; before: number; after: number }
   | { type: 'peer-joined'; peer: string; name: string; engine: string }
   | { type: 'peer-lost'; peer: string; name: string; reason: 'left' | 'silent' | 'revoked' | 'banned' }

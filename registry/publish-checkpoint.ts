@@ -28,6 +28,8 @@ export interface CheckpointToPublish {
   readonly name?: string | undefined;
   /** Reason for the publication, which the tag log shows. @default "checkpoint of a job" */
   readonly reason?: string;
+  /** Tags besides `latest` to move to the version. @default none */
+  readonly tags?: readonly string[];
 }
 
 /**
@@ -44,6 +46,7 @@ export function publishCheckpoint(
     checkpoint,
     name = manifest.name,
     reason = 'checkpoint of a job',
+    tags = [],
   }: CheckpointToPublish,
 ): Promise<{ version: AdapterVersion; created: boolean }> {
   const { base, data, training, rounds, acceptance, seed } = manifest;
@@ -66,14 +69,18 @@ export function publishCheckpoint(
     settings: flatSettings({ training, rounds, acceptance, seed }),
     metrics,
     reason,
+    tags,
   });
 }
 
-/** Returns whether a checkpoint has been published under a name, even if its version has been removed since. */
-export function isPublished(registry: Registry, name: string, checkpoint: string): boolean {
-  return registry
-    .versions(name, { removed: true })
-    .some(({ manifest }) => manifest.job?.checkpoint === checkpoint);
+/** Returns the version of a checkpoint under a name, even if it has been removed; null if it was never published. */
+export function publishedVersion(
+  registry: Registry,
+  name: string,
+  checkpoint: string,
+): AdapterVersion | null {
+  const versions = registry.versions(name, { removed: true });
+  return versions.find(({ manifest }) => manifest.job?.checkpoint === checkpoint) ?? null;
 }
 
 /** Converts a checkpoint of a job to the form that `publishCheckpoint` expects. */

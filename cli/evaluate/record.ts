@@ -22,19 +22,15 @@ export async function recordedVersion(adapter: string | undefined): Promise<stri
  * Stores the figures of an adapter with its version in the registry, under names such as `questions.exact_match,none`.
  * @returns the label of the version, such as `moby:v3`
  */
-export function recordFigures(
+export async function recordFigures(
   context: Context,
   reference: string,
-  { results }: TaskResults,
+  figures: TaskResults,
 ): Promise<string> {
-  const metrics = Object.entries(results).flatMap(([task, values]) =>
-    Object.entries(values).flatMap(([key, value]) =>
-      key.includes(',') && typeof value === 'number' ? [[`${task}.${key}`, value] as const] : [],
-    ),
-  );
+  const { flatFigures } = await import('../../lora/evaluate/tasks/flat-figures.ts');
   return withRegistry(context, {}, (registry) => {
     const version = registry.resolve(reference);
-    registry.measure(version, SOURCE, Object.fromEntries(metrics));
+    registry.measure(version, SOURCE, flatFigures(figures));
     return version.label;
   });
 }

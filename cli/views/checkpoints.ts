@@ -1,27 +1,43 @@
-import { formatBytes, formatCount, formatDuration, formatLoss, table } from '../../common/text.ts';
+import { formatBytes, formatCount, formatDuration, formatLoss, safeText, table } from '../../common/text.ts';
 import type { CheckpointView } from '../../index.ts';
 import { shortPeer } from '../../protocol/ids.ts';
 
 /** A table of a job's checkpoints. */
 export function checkpointTable(checkpoints: readonly CheckpointView[]): string[] {
+  const hasTasks = checkpoints.some(({ tasks }) => tasks !== null);
+  const ifTasks = (cell: string): string[] => (hasTasks ? [cell] : []);
   return table([
-    ['round', 'held-out loss', 'nodes', 'tokens', 'update bytes', 'weights', 'digest'],
-    ...checkpoints.map(({ round, restores, digest, kept, checkpoint }) => [
+    [
+      'round',
+      'held-out loss',
+      ...ifTasks('tasks'),
+      'nodes',
+      'tokens',
+      'update bytes',
+      'weights',
+      'digest',
+      '',
+    ],
+    ...checkpoints.map(({ round, restores, digest, kept, isBest, tasks, checkpoint }) => [
       restores === null ? String(round) : `${round} (= ${restores})`,
       formatLoss(checkpoint.metrics.heldOutLoss),
+      ...ifTasks(
+        tasks === null ? '–' : (tasks.value?.toFixed(4) ?? (tasks.figures ? 'evaluated' : 'failed')),
+      ),
       // A merge can include two updates of a node: that of its round, and a late one. The node counts once.
       String(new Set(checkpoint.contributors.map(({ peer }) => peer)).size),
       formatCount(checkpoint.metrics.tokens),
       formatBytes(checkpoint.metrics.updateBytes),
       kept ? 'kept' : 'deleted',
       digest.slice(0, 12),
+      isBest ? 'best' : '',
     ]),
   ]);
 }
 
 /** One checkpoint with its parent, contributors and metrics. */
 export function checkpointLines(view: CheckpointView): string[] {
-  const { round, restores, digest, parent, path, kept, checkpoint } = view;
+  const { round, restores, digest, parent, path, kept, isBest, tasks, checkpoint } = view;
   const { metrics, contributors } = checkpoint;
   return [
     `checkpoint    round ${round}  ${digest}`,
@@ -33,6 +49,8 @@ export function checkpointLines(view: CheckpointView): string[] {
     `created       ${new Date(checkpoint.createdAt).toISOString()} in ${formatDuration(metrics.seconds)}`,
     `held-out loss ${formatLoss(metrics.heldOutLoss)} over ${formatCount(metrics.heldOutTokens)} tokens`,
     `training loss ${formatLoss(metrics.trainLoss)} over ${formatCount(metrics.tokens)} tokens`,
+    ...(isBest ? ['best          the best checkpoint of the job so far'] : []),
+    ...taskLines(tasks),
     `outer rate    ${metrics.outerRate}`,
     ...(metrics.drift === null ? [] : [`drift         ${metrics.drift.toFixed(4)}`]),
     ...contributors.map(
@@ -40,4 +58,13 @@ export function checkpointLines(view: CheckpointView): string[] {
         `update        ${shortPeer(c.peer)}  round ${c.round}  weight ${c.weight.toFixed(3)}  ${formatCount(c.tokens)} tokens`,
     ),
   ];
+}
+
+/** Returns a line for each figure of a checkpoint, without the standard errors, or one with the reason of a failure. */
+function taskLines(tasks: CheckpointView['tasks']): string[] {
+  if (tasks === null) return [];
+  if (tasks.figures === null) return [`tasks         not evaluated: ${safeText(tasks.reason)}`];
+  return Object.entries(tasks.figures)
+    .filter(([name]) => !name.includes('_stderr,'))
+    .map(([name, value]) => `task          ${safeText(name)} ${value.toFixed(4)}`);
 }

@@ -34,6 +34,10 @@ export class EventLines {
       case 'settings-changed':
         this.#countChanged(event);
         return `from round ${event.fromRound}: ${changeText(event.changes)}${detail(event.reason)}`;
+      case 'tasks-evaluated':
+        return `round ${String(event.round).padStart(3)}  ${figuresText(event)}`;
+      case 'tasks-failed':
+        return `! round ${event.round}: the checkpoint was not evaluated on the tasks: ${safeText(event.reason)}`;
       case 'priority-changed':
         return `priority ${event.before} → ${event.after}`;
       case 'peer-joined':
@@ -151,7 +155,26 @@ function finished(
   return `${end}: held-out loss ${formatLoss(heldOutLoss)}, ${formatChange(percent, 1)} % compared with the initial adapter (${formatLoss(baseLoss)})`;
 }
 
+/** Maximum number of figures in a line. */
+const SHOWN_FIGURES = 4;
+
+/** Returns the chosen metric of an evaluated checkpoint, or its first figures if no metric is chosen. */
+function figuresText({
+  metric,
+  value,
+  isBest,
+  figures,
+}: Extract<JobEvent, { type: 'tasks-evaluated' }>): string {
+  if (metric !== null && value !== null) {
+    return `${safeText(metric)} ${value.toFixed(4)}${isBest ? ', the best so far' : ''}`;
+  }
+  const names = Object.keys(figures).filter((name) => !name.includes('_stderr,'));
+  const shown = names.slice(0, SHOWN_FIGURES).map((name) => `${safeText(name)} ${figures[name]!.toFixed(4)}`);
+  return [...shown, ...(names.length > SHOWN_FIGURES ? ['…'] : [])].join(', ');
+}
+
 /** Says why a node is no longer present, after its name. */
+
 export function lostBecause(reason: Extract<JobEvent, { type: 'peer-lost' }>['reason']): string {
   switch (reason) {
     case 'left':

@@ -46,6 +46,7 @@ export function jobLines(job: JobSummary): string[] {
       : [
           `            from round ${job.newestChange.fromRound}: ${changeText(job.newestChange.changes)} (${SWARM} job show ${job.name})`,
         ]),
+    ...tasksLines(job),
     `            invite ${job.invite ?? `revoked; to create a personal invite, run ${SWARM} invite create ${job.name}`}`,
   ];
 }
@@ -70,6 +71,17 @@ export function jobActivity(job: JobDetail): string | null {
       return `${job.name} round ${job.round} of ${job.rounds}: ${job.phase}, ${nodes}, ${received.length} of ${assigned.length} updates${left}`;
     }
   }
+}
+
+/** Returns a line with the newest and the best value of the metric that the job has chosen; nothing without such values. */
+function tasksLines({ tasks }: JobSummary): string[] {
+  const { metric = null, newest = null, best = null } = tasks ?? {};
+  if (metric === null || newest === null || newest.value === null) return [];
+  const better =
+    best === null || best.round === newest.round
+      ? ''
+      : `, best ${best.value.toFixed(4)} in round ${best.round}`;
+  return [`            ${safeText(metric)} ${newest.value.toFixed(4)} in round ${newest.round}${better}`];
 }
 
 function lossOf({ baseLoss, heldOutLoss }: JobSummary): string {

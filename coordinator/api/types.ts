@@ -9,6 +9,7 @@ import type { JobCheck } from '../jobs/check-job.ts';
 import type { CreateJobLine } from '../jobs/create-job.ts';
 import type { InviteState } from '../peers/invites.ts';
 import type { JobState } from '../round/state.ts';
+import type { CheckpointTasks, JobTasksView, SettingsChange } from './job-types.ts';
 
 /** Answers of the control API. docs/protocol.md describes the API, and the CLI prints its answers. */
 
@@ -54,6 +55,8 @@ export interface JobSummary {
   after: { job: string; name: string } | null;
   /** The newest change of the job's settings; null if they have not changed since the creation of the job. */
   newestChange: SettingsChange | null;
+  /** The tasks on which checkpoints are evaluated; null if the job has none. */
+  tasks: JobTasksView | null;
   /** Whether the job paused itself (see `reason`) and continues only when its operator resumes it. */
   needsOperator: boolean;
   /** Level of the job's health, and the reason. monitor/health-rules.ts has the rules. */
@@ -102,20 +105,6 @@ export interface CreateInviteOptions {
   uses?: number;
   /** Milliseconds after which no further machine may join with it; null if it never expires. @default 7 days */
   lifetimeMs?: number | null;
-}
-
-/** A change of a job's settings. */
-export interface SettingsChange {
-  /** 1 for the first change of the job. */
-  sequence: number;
-  /** Digest of the signed record of this change. Heads and checkpoints contain it. */
-  digest: string;
-  /** The first round with these settings. */
-  fromRound: number;
-  /** The settings that changed, by their keys in the job file. */
-  changes: { key: string; before: number; after: number }[];
-  reason: string;
-  at: number;
 }
 
 /** A job with its manifest and the state of its round. */
@@ -275,6 +264,10 @@ export interface CheckpointView {
   path: string;
   /** Whether the weights are still in the folder. The folder of an old checkpoint has only the signed record. */
   kept: boolean;
+  /** Whether it is the best checkpoint of the job so far: by the chosen metric of its tasks, or else by the held-out loss. */
+  isBest: boolean;
+  /** Result of the evaluation on the job's tasks; null if the checkpoint was not evaluated. */
+  tasks: CheckpointTasks | null;
   checkpoint: Checkpoint;
 }
 
@@ -284,4 +277,5 @@ export type CheckJobLine =
   | { event: 'checked'; check: JobCheck };
 
 export type { CreateJobLine } from '../jobs/create-job.ts';
+export type { CheckpointTasks, JobTasksView, SettingsChange } from './job-types.ts';
 export type { JobEvent };

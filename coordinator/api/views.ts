@@ -5,7 +5,6 @@ import { verifyMessage } from '../../protocol/signing.ts';
 import { totalRounds } from '../../protocol/total-rounds.ts';
 import type { CoordinatorDeps } from '../context.ts';
 import type { Coordinator } from '../coordinator.ts';
-import { changedValues } from '../job-changes.ts';
 import type { JobRun } from '../job-run.ts';
 import { inviteTo } from '../jobs/invite.ts';
 import { personOf } from '../peers/person.ts';
@@ -14,6 +13,7 @@ import { deadlineOf } from '../round/close.ts';
 import { isOpen, needsOperator } from '../round/round-machine.ts';
 import type { JobState } from '../round/state.ts';
 import type { StoredBan, StoredCheckpoint } from '../store/store.ts';
+import { checkpointTasks, type EvaluatedCheckpoints, jobTasks, settingsChanges } from './job-views.ts';
 import type {
   BanView,
   CheckpointView,
@@ -24,7 +24,6 @@ import type {
   PeerScore,
   PeerStrike,
   PeerView,
-  SettingsChange,
 } from './types.ts';
 
 /** Kinds of misdeeds in words. */
@@ -112,7 +111,8 @@ export class Views {
       tokensPerSecond: metrics.seconds > 0 ? metrics.tokens / metrics.seconds : 0,
       reason,
       priority: context.place.priority,
-      newestChange: this.#changes(run).at(-1) ?? null,
+      newestChange: settingsChanges(run).at(-1) ?? null,
+      tasks: jobTasks(context.job, this.#deps.store),
       after: awaited && { job: awaited.context.job, name: awaited.context.stored.name },
       needsOperator: needsOperator(state),
       health: jobHealth({
@@ -127,14 +127,6 @@ export class Views {
           ? inviteTo({ job: context.job, token: members.invites.sharedToken }, this.#deps.network)
           : null,
     };
-  }
-
-  #changes({ context: { settings } }: JobRun): SettingsChange[] {
-    return settings.changes.map(({ digest, record }) => {
-      const { sequence, fromRound, values, reason, issuedAt } = record;
-      const changes = changedValues(settings.before(sequence), values);
-      return { sequence, digest, fromRound, changes, reason, at: issuedAt };
-    });
   }
 
   #history(job: string): Pick<JobSummary, 'best' | 'rolledBack'> {
@@ -160,7 +152,7 @@ export class Views {
       ...this.job(run),
       manifest: run.context.manifest,
       settings: run.context.settings.newest,
-      settingsChanges: this.#changes(run),
+      settingsChanges: settingsChanges(run),
       createdAt: run.context.stored.createdAt,
       updates: {
         round,
@@ -283,18 +275,33 @@ export class Views {
     return { who, strikes, standing: isKnown ? { ...place, standing, untilRound, strikes: counted } : null };
   }
 
-  /** Returns all checkpoints of a job, newest first. */
+  /** Newest first. */
   checkpoints(run: JobRun): CheckpointView[] {
     const stored = this.#deps.store.rounds.checkpoints(run.context.job);
-    return stored.map((checkpoint) => this.checkpoint(run, checkpoint)).reverse();
+    const tasks = checkpointTasks(run.context.job, this.#deps.store);
+    return stored.map((checkpoint) => this.#checkpoint(run, checkpoint, tasks)).reverse();
   }
 
   checkpoint(run: JobRun, stored: StoredCheckpoint): CheckpointView {
+    return this.#checkpoint(run, stored, checkpointTasks(run.context.job, this.#deps.store));
+  }
+
+  #checkpoint(run: JobRun, stored: StoredCheckpoint, tasks: EvaluatedCheckpoints): CheckpointView {
     const { round, digest, envelope, weights, restores } = stored;
     const { message } = verifyMessage('checkpoint', envelope);
     const path = this.#deps.folders.path(run.context.stored.name, round);
     const { parent } = message;
-    return { round, digest, parent, restores, path, kept: weights === 'held', checkpoint: message };
+    return {
+      round,
+      digest,
+      parent,
+      restores,
+      path,
+      isBest: round === tasks.best,
+      tasks: tasks.byRound.get(round) ?? null,
+      kept: weights === 'held',
+      checkpoint: message,
+    };
   }
 
   /** Returns the seconds until the open round's deadline; null if no round is open. */

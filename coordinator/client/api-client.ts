@@ -1,5 +1,3 @@
-import type { ErrorJson } from '../../common/errors.ts';
-import { SwarmError } from '../../common/errors.ts';
 import { resolveHomes } from '../../common/user-folders.ts';
 import { readToken } from '../../storage/api-token.ts';
 import { notRunning, type Role, readDaemonFile } from '../../storage/daemon-home.ts';
@@ -21,6 +19,7 @@ import type {
 import { coordinatorError } from '../errors.ts';
 import type { CloneOptions } from '../jobs/clone-job.ts';
 import type { NewPlace } from '../jobs/create-job.ts';
+import { apiError } from './api-error.ts';
 import { type HttpResponse, readAll, readLines, request } from './http.ts';
 
 /** Time to wait for an answer, in milliseconds. A daemon on the same machine that takes longer is stuck. */
@@ -307,22 +306,4 @@ export class ApiClient {
       );
     }
   }
-}
-
-function apiError(status: number, text: string, where: { path: string; home: string | null }): SwarmError {
-  try {
-    const error = JSON.parse(text) as Partial<ErrorJson>;
-    if (typeof error.code === 'string' && typeof error.message === 'string') {
-      const { code, message, values = {}, kind = 'failed', next = null } = error;
-      return SwarmError.fromJSON({ code, message, values, kind, next });
-    }
-  } catch {
-    // The body is not JSON of our API. The HTTP status decides the code below.
-  }
-  const code =
-    status === 401 || status === 403 ? 'API_REFUSED' : status === 404 ? 'API_NOT_FOUND' : 'API_FAILED';
-  return coordinatorError(code, `the daemon answered the request ${where.path} with HTTP status ${status}`, {
-    status,
-    ...where,
-  });
 }

@@ -11,6 +11,7 @@ import { assertManifestFits } from '../record/new-job.ts';
 import type { CreateJobLine } from './create-job.ts';
 import { openJobBase } from './job-base.ts';
 import { describeJob } from './job-manifest.ts';
+import { readJobTasks } from './job-tasks.ts';
 import { packJobData } from './pack-data.ts';
 
 /** The figures of a job, measured on its base and data without creating the job. Sizes are in bytes. */
@@ -47,7 +48,7 @@ export interface JobCheck {
  * Runs the same checks as the creation of the job, except those that compute with the base. Reads the base and the
  * tokenizer, finds the target modules, splits off the held-out data, and tokenizes and packs all data. The only file
  * that it writes is a cache of the base's digests.
- * @throws SwarmError MODEL_*, TENSORS_*, LORA_*, DATA_*, SEQUENCE_TOO_LONG, JOB_TOO_LARGE
+ * @throws SwarmError MODEL_*, TENSORS_*, LORA_*, DATA_*, TASK_*, SEQUENCE_TOO_LONG, JOB_TOO_LARGE
  */
 export async function checkJob(
   spec: JobSpec,
@@ -62,6 +63,7 @@ export async function checkJob(
   },
   { clock }: { clock: Pick<Clock, 'now'> },
 ): Promise<JobCheck> {
+  await readJobTasks(spec, { signal });
   const { model, layout } = await openJobBase(spec);
   const base = await describeBase(spec.base, { signal, cacheDir });
   const baseBytes = base.files.reduce((sum, { size }) => sum + size, 0);

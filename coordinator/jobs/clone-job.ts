@@ -17,6 +17,7 @@ import type { JobRun } from '../job-run.ts';
 import { meanLoss } from '../merge/comparison.ts';
 import type { TrainerValidator } from '../merge/trainer-validator.ts';
 import { contentOf, findSameJob, type PreparedJob } from '../record/new-job.ts';
+import type { JobTasks } from '../store/store.ts';
 import { cloneName } from './clone-name.ts';
 import { newToken } from './invite.ts';
 import { checkExchange } from './job-base.ts';
@@ -45,6 +46,8 @@ const SHARED: Readonly<Record<string, string>> = {
   base: 'a copy uses the files of the base that the coordinator has',
   start: 'a copy begins with the first adapter of the job',
   data: 'a copy uses the packed data that the coordinator has',
+  'tasks.files': 'a copy is evaluated on the same tasks',
+  'tasks.metric': 'a copy is compared by the same metric',
   preset: 'the preset has already chosen the settings of the job',
   admission: 'a copy admits the same nodes',
 };
@@ -63,7 +66,7 @@ export async function prepareClone(
 ): Promise<PreparedJob> {
   const { stored, manifest: original } = run.context;
   const { store, clock, validator, signal } = deps;
-  const spec = changedSpec(run, changes);
+  const spec = changedSpec(run, store.tasks.of(stored.job), changes);
   const { lora, training, rounds, acceptance, seed } = spec;
   deps.onProgress('adapter', 0, 1);
   const first = await firstAdapter(run, spec, deps);
@@ -80,9 +83,18 @@ export async function prepareClone(
     createdAt: clock.now(),
   } satisfies Manifest);
   const { admission } = stored;
-  const content = contentOf(manifest, admission);
+  const tasks = changedTasks(store.tasks.of(stored.job), spec);
+  const content = contentOf(manifest, admission, tasks);
   const heldOut = store.jobs.heldOut(stored.job)!;
-  const common = { manifest, layout: first.layout, heldOut, admission, token: newToken(admission), content };
+  const common = {
+    manifest,
+    layout: first.layout,
+    heldOut,
+    admission,
+    token: newToken(admission),
+    content,
+    tasks,
+  };
 
   const isMeasured =
     first.initial.digest === original.adapter.initial.digest &&
@@ -100,13 +112,26 @@ export async function prepareClone(
   return { ...common, baseLoss: meanLoss(losses), baseTokens };
 }
 
+/** Returns the tasks of a copy. Files and metric are those of the job. */
+function changedTasks(tasks: JobTasks | null, { tasks: changed }: JobSpec): JobTasks | null {
+  if (tasks === null || changed === null) return null;
+  return { ...tasks, every: changed.every, limit: changed.limit };
+}
+
 /** Returns the newest settings of a job, with the changes applied. @throws SwarmError SETTING_FIXED, JOB_SPEC */
-function changedSpec({ context }: JobRun, changes: Readonly<Record<string, unknown>>): JobSpec {
+function changedSpec(
+  { context }: JobRun,
+  tasks: JobTasks | null,
+  changes: Readonly<Record<string, unknown>>,
+): JobSpec {
   const { manifest, settings } = context;
   const { learningRate, ...rounds } = settings.newest;
   for (const key of Object.keys(changes)) {
     const [group, , ...deeper] = key.split('.') as [string];
-    const why = SHARED[group] ?? (key === SEQUENCE_LENGTH ? SHARED.data : undefined);
+    const why =
+      (key === 'tasks' ? SHARED['tasks.files'] : SHARED[key]) ??
+      SHARED[group] ??
+      (key === SEQUENCE_LENGTH ? SHARED.data : undefined);
     if (why !== undefined) {
       throw coordinatorError(
         'SETTING_FIXED',
@@ -137,6 +162,7 @@ function changedSpec({ context }: JobRun, changes: Readonly<Record<string, unkno
         rounds: { ...manifest.rounds, ...rounds },
         acceptance: manifest.acceptance,
         seed: manifest.seed,
+        ...(tasks && { tasks: { files: [...tasks.files], every: tasks.every, limit: tasks.limit } }),
       },
       changes,
     ),

@@ -21,6 +21,7 @@ import { type CloneOptions, prepareClone } from './clone-job.ts';
 import { inviteTo, newToken } from './invite.ts';
 import { importBase, openJobBase } from './job-base.ts';
 import { describeJob } from './job-manifest.ts';
+import { readJobTasks } from './job-tasks.ts';
 import { packJobData } from './pack-data.ts';
 
 /** One line of the answer to POST /v1/jobs: progress of the preparation, then the job or the error. */
@@ -138,7 +139,7 @@ export class JobCreation {
   /**
    * Imports base and data as blobs, makes the first adapter, and measures the base on the held-out rows.
    * @param scope protects the blobs until the job is recorded
-   * @throws SwarmError MODEL_*, TENSORS_*, LORA_*, DATA_*, SEQUENCE_TOO_LONG, JOB_EXISTS, STORE_FULL, TRAINER_*
+   * @throws SwarmError MODEL_*, TENSORS_*, LORA_*, DATA_*, TASK_*, SEQUENCE_TOO_LONG, JOB_EXISTS, STORE_FULL, TRAINER_*
    */
   async #prepare(
     spec: JobSpec,
@@ -155,6 +156,7 @@ export class JobCreation {
       last = point;
     };
 
+    const tasks = await readJobTasks(spec, { signal });
     const { model, layout } = await openJobBase(spec);
     const cacheDir = join(this.#home, 'cache');
     const base = await importBase(spec.base, { cacheDir, signal }, { blobs, scope }, (done, total) =>
@@ -181,7 +183,7 @@ export class JobCreation {
 
     const manifest = describeJob({ spec, model, base, data, layout, initial, createdAt: clock.now() });
     const admission = admissionOf(spec);
-    const content = contentOf(manifest, admission);
+    const content = contentOf(manifest, admission, tasks);
     progress('baseline', 0, 1);
     // If the job exists already, the base was measured when the job was created.
     const losses = findSameJob({ name: spec.name, content }, store)
@@ -197,6 +199,7 @@ export class JobCreation {
       admission,
       token: newToken(admission),
       content,
+      tasks,
       baseLoss: meanLoss(losses),
       baseTokens: losses.reduce((sum, { tokens }) => sum + tokens, 0),
     };

@@ -1,11 +1,14 @@
 import type { Clock } from '../../common/clock.ts';
 import type { Logger } from '../../common/logger.ts';
 import type { JobEvent } from '../../monitor/job-events.ts';
-import type { Signer } from '../../protocol/signing.ts';
+import { type Signer, verifyMessage } from '../../protocol/signing.ts';
+import type { Registry } from '../../registry/registry.ts';
+import type { AdapterVersion } from '../../registry/version.ts';
 import type { CheckpointFolders } from '../context.ts';
 import type { Coordinator } from '../coordinator.ts';
 import type { JobRun } from '../job-run.ts';
 import { isOver } from '../round/round-machine.ts';
+import type { Store, TaskResult } from '../store/store.ts';
 
 export interface JobPublisherOptions {
   /** Folder of the registry; null if nothing is published. */
@@ -14,15 +17,23 @@ export interface JobPublisherOptions {
 
 export interface JobPublisherDeps {
   readonly coordinator: Pick<Coordinator, 'jobs'>;
+  readonly store: Store;
   readonly folders: Pick<CheckpointFolders, 'path'>;
   readonly log: Logger;
   readonly clock: Clock;
   readonly signer: Signer;
 }
 
+/** Tag of the best checkpoint of a job. */
+const BEST = 'best';
+/** Name of this program part in the registry's measurements. */
+const SOURCE = 'tasks of the job';
+
 /**
- * Adds the newest checkpoint of each finished job to the registry of adapters. A job that finished before a crash is
- * published at the next start. A failure is logged and does not disturb the jobs.
+ * Adds checkpoints to the registry of adapters: the newest one of each finished job, and the best one, which gets the tag
+ * `best`. The best checkpoint is the one with the best value of the job's chosen metric, as soon as it is evaluated. In a job
+ * without a chosen metric, it is the one with the lowest held-out loss when the job has finished. After a crash, the
+ * next start makes up for what is missing. A failure is logged and does not disturb the jobs.
  */
 export class JobPublisher {
   readonly #options: JobPublisherOptions;
@@ -35,19 +46,19 @@ export class JobPublisher {
     this.#deps = deps;
   }
 
-  /** Publishes the jobs that have finished and have not been published. */
+  /** Publishes what an earlier process has not published. */
   start(): void {
-    for (const run of this.#deps.coordinator.jobs()) if (isOver(run.driver.state)) this.#publish(run);
+    for (const run of this.#deps.coordinator.jobs()) this.#publish(run);
   }
 
-  /** Publishes the job of an event if the job has finished. */
+  /** Publishes the job of an event if the job has finished or has a new best checkpoint. */
   observe(event: JobEvent): void {
-    if (event.type !== 'finished') return;
+    if (event.type !== 'finished' && event.type !== 'tasks-evaluated') return;
     const run = this.#deps.coordinator.jobs().find(({ context }) => context.job === event.job);
     if (run !== undefined) this.#publish(run);
   }
 
-  /** Waits until the running publication and those that wait behind it have ended. */
+  /** Waits until the publication that is running has ended. */
   stop(): Promise<void> {
     return this.#running;
   }
@@ -57,33 +68,88 @@ export class JobPublisher {
     if (registry === null) return;
     const { manifest } = run.context;
     this.#running = this.#running.then(() =>
-      this.#add(run, registry).catch((error: unknown) =>
+      this.#addAll(run, registry).catch((error: unknown) =>
         this.#deps.log.warn({ job: manifest.name, registry, error }, 'job-not-published'),
       ),
     );
   }
 
-  async #add(run: JobRun, home: string): Promise<void> {
-    const { folders, log, clock, signer } = this.#deps;
-    const { job, manifest } = run.context;
-    const { digest, checkpoint } = run.record.checkpoint;
-    const [{ openRegistry }, { isPublished, publishable, publishCheckpoint }] = await Promise.all([
-      import('../../registry/open.ts'),
-      import('../../registry/publish-checkpoint.ts'),
-    ]);
+  async #addAll(run: JobRun, home: string): Promise<void> {
+    const { store, clock, signer } = this.#deps;
+    const best = this.#bestRound(run);
+    const newest = isOver(run.driver.state) ? run.record.checkpoint.checkpoint.round : null;
+    if (best === null && newest === null) return;
+    const { openRegistry } = await import('../../registry/open.ts');
     const registry = await openRegistry({ home }, { clock, signer: async () => signer });
     try {
-      if (isPublished(registry, manifest.name, digest)) return;
-      const { version } = await publishCheckpoint(registry, {
-        folder: folders.path(manifest.name, checkpoint.round),
-        job,
-        manifest,
-        checkpoint: publishable(digest, checkpoint),
-        reason: 'the job finished',
-      });
-      log.info({ job: manifest.name, version: version.label, registry: home }, 'job-published');
+      // The version that is added last gets the tag `latest`, so the newest checkpoint comes last.
+      if (best !== null) await this.#addBest(run, best, registry);
+      if (newest !== null && newest !== best) await this.#add(run, newest, registry, 'the job finished');
+      // The registry has only figures of all documents, so that those of different versions can be compared.
+      const { job } = run.context;
+      const results = store.tasks.of(job)?.limit === null ? store.tasks.results(job) : [];
+      for (const result of results) this.#measure(run, result, registry);
     } finally {
       registry.close();
     }
+  }
+
+  /** Returns the round of the best checkpoint; null if it is not known yet, or if no round was better than the start. */
+  #bestRound({ context, driver }: JobRun): number | null {
+    const { tasks, rounds } = this.#deps.store;
+    const { job } = context;
+    const isByTasks = (tasks.of(job)?.metric ?? null) !== null;
+    const best = isByTasks ? tasks.best(job) : isOver(driver.state) ? rounds.best(job) : null;
+    return best === null || best.round === 0 ? null : best.round;
+  }
+
+  /** Publishes the best checkpoint, and moves the tag to it. An operator may move the tag elsewhere afterwards. */
+  async #addBest(run: JobRun, round: number, registry: Registry): Promise<void> {
+    const { name } = run.context.stored;
+    const reason = `the best checkpoint of the job, of round ${round}`;
+    const version = await this.#add(run, round, registry, reason, [BEST]);
+    if (version === null || version.removedAt !== null) return;
+    const wasTagged = registry.tagLog(name, BEST).some(({ to }) => to === version.number);
+    if (!wasTagged) await registry.tag({ name, number: version.number }, BEST, reason);
+  }
+
+  /** Returns the version of a checkpoint, which is published if it was not. null if its weights have been deleted. */
+  async #add(
+    run: JobRun,
+    round: number,
+    registry: Registry,
+    reason: string,
+    tags: readonly string[] = [],
+  ): Promise<AdapterVersion | null> {
+    const { store, folders, log } = this.#deps;
+    const { job, manifest } = run.context;
+    const { publishable, publishCheckpoint, publishedVersion } = await import(
+      '../../registry/publish-checkpoint.ts'
+    );
+    const stored = store.rounds.checkpoint(job, round)!;
+    const known = publishedVersion(registry, manifest.name, stored.digest);
+    if (known !== null || stored.weights !== 'held') return known;
+    const { message } = verifyMessage('checkpoint', stored.envelope);
+    const { version } = await publishCheckpoint(registry, {
+      folder: folders.path(manifest.name, round),
+      job,
+      manifest,
+      checkpoint: publishable(stored.digest, message),
+      reason,
+      tags,
+    });
+    log.info({ job: manifest.name, round, version: version.label, registry: registry.home }, 'job-published');
+    return version;
+  }
+
+  /** Stores the figures of a checkpoint with its version, once. */
+  #measure(run: JobRun, { round, figures }: TaskResult, registry: Registry): void {
+    const { store } = this.#deps;
+    const { job, manifest } = run.context;
+    const digest = store.rounds.checkpoint(job, round)?.digest;
+    const version = registry.versions(manifest.name).find((one) => one.manifest.job?.checkpoint === digest);
+    if (version === undefined || figures === null) return;
+    const isStored = registry.measurements(version).some(({ source }) => source === SOURCE);
+    if (!isStored) registry.measure(version, SOURCE, figures);
   }
 }

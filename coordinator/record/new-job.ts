@@ -8,7 +8,7 @@ import type { BlobScope } from '../../storage/blob-collector.ts';
 import type { CoordinatorDeps } from '../context.ts';
 import { coordinatorError } from '../errors.ts';
 import { waitingReason } from '../round/round-machine.ts';
-import { type Admission, jobBlobs, type StoredJob } from '../store/store.ts';
+import { type Admission, type JobTasks, jobBlobs, type StoredJob } from '../store/store.ts';
 import { makeHead } from './heads.ts';
 
 /** A job whose base, data and first adapter are in the blob store, but which is not in the database yet. */
@@ -26,6 +26,8 @@ export interface PreparedJob {
   readonly baseLoss: number | null;
   /** Number of predicted tokens of the rows on which `baseLoss` was measured. */
   readonly baseTokens: number;
+  /** Tasks on which checkpoints are evaluated. @default none */
+  readonly tasks?: JobTasks | null;
   /** Jobs with a higher priority come first. @default 0 */
   readonly priority?: number;
   /** The job that must end before this one opens. @default the job opens at once */
@@ -46,7 +48,7 @@ export async function recordJob(
   { store, folders, network, clock }: CoordinatorDeps,
   scope: BlobScope,
 ): Promise<{ stored: StoredJob; events: JobEvent[] }> {
-  const { manifest, layout, content, priority = 0, after = null } = prepared;
+  const { manifest, layout, content, priority = 0, after = null, tasks = null } = prepared;
   const known = findSameJob({ name: manifest.name, content }, store);
   if (known) return { stored: known, events: [] };
 
@@ -92,6 +94,7 @@ export async function recordJob(
   );
   return store.transaction(() => {
     store.jobs.insert(stored, prepared.heldOut);
+    if (tasks !== null) store.tasks.set(job, tasks);
     const heldOutLoss = prepared.baseLoss;
     store.rounds.putCheckpoint(job, {
       round: 0,
@@ -123,8 +126,12 @@ export function assertManifestFits(manifest: Manifest): number {
 }
 
 /** Returns the digest of everything that the operator chose. Two jobs with the same name and digest are the same job. */
-export function contentOf({ createdAt: _, ...chosen }: Manifest, admission: Admission): string {
-  return sha256(encodeCbor({ ...chosen, admission }));
+export function contentOf(
+  { createdAt: _, ...chosen }: Manifest,
+  admission: Admission,
+  tasks: JobTasks | null,
+): string {
+  return sha256(encodeCbor({ ...chosen, admission, ...(tasks && { tasks }) }));
 }
 
 /** Finds the stored job of this name. @throws SwarmError JOB_EXISTS if its settings or data differ */

@@ -29,16 +29,21 @@ export const defaultRetention: RetentionSettings = { checkpoints: KEPT_CHECKPOIN
  * - the milestones
  * - the checkpoint with the lowest held-out loss (the earliest, if several have the same loss)
  * - the best checkpoint since the newest roll-back
+ * - the best checkpoint by the tasks of the job
  *
  * The signed records of all checkpoints stay, so that the chain of checkpoints can always be verified.
  * @param held checkpoints whose weights are still kept, oldest first
  * @param count number of checkpoints planned for the job, which sets the distance between milestones
- * @param best round of the best checkpoint since the newest roll-back; null if it is unknown
+ * @param best rounds of the best checkpoint since the newest roll-back, and of the best one by the tasks of the job
  * @returns the rounds of the chosen checkpoints
  */
 export function checkpointsToEmpty(
   held: readonly HeldCheckpoint[],
-  { newest, count, best: recent = null }: { newest: number; count: number; best?: number | null },
+  {
+    newest,
+    count,
+    best: kept = [],
+  }: { newest: number; count: number; best?: readonly (number | undefined)[] },
 ): number[] {
   const stride = Math.max(1, Math.ceil(count / MILESTONES));
   let best: HeldCheckpoint | null = null;
@@ -47,7 +52,7 @@ export function checkpointsToEmpty(
   }
   return held
     .slice(0, Math.max(0, held.length - newest))
-    .filter((one) => one.ordinal % stride !== 0 && one !== best && one.round !== recent)
+    .filter((one) => one.ordinal % stride !== 0 && one !== best && !kept.includes(one.round))
     .map(({ round }) => round);
 }
 
@@ -71,7 +76,7 @@ export class Retention {
     if (retention.checkpoints > 0) {
       const { count } = settings.newest;
       const held = rounds.held(job);
-      const best = rounds.best(job)?.round ?? null;
+      const best = [rounds.best(job)?.round, deps.store.tasks.best(job)?.round];
       for (const old of checkpointsToEmpty(held, { newest: retention.checkpoints, count, best })) {
         rounds.releaseWeights(job, old);
         blobs.release(job, 'adapter', old, old);

@@ -333,4 +333,22 @@ export const MIGRATIONS: readonly Migration[] = [
     PRIMARY KEY (job, sequence)
   ) STRICT, WITHOUT ROWID
   `,
+  `
+  -- Tasks on which the checkpoints of a job are evaluated.
+  CREATE TABLE job_tasks (
+    job TEXT PRIMARY KEY REFERENCES jobs,
+    settings TEXT NOT NULL          -- JSON, see JobTasks
+  ) STRICT, WITHOUT ROWID;
+
+  CREATE TABLE task_results (
+    job TEXT NOT NULL REFERENCES jobs,
+    round INTEGER NOT NULL,         -- of the checkpoint
+    figures TEXT,                   -- JSON; NULL: the evaluation failed
+    score REAL,                     -- the chosen metric, or its negative if lower values are better; NULL: none is chosen
+    reason TEXT NOT NULL,           -- of a failure
+    seconds REAL NOT NULL,
+    at INTEGER NOT NULL,
+    PRIMARY KEY (job, round)
+  ) STRICT, WITHOUT ROWID
+  `,
 ];

@@ -12,6 +12,7 @@ import { RoundTable } from './rounds.ts';
 import { MIGRATIONS } from './schema.ts';
 import { ScoreTable } from './scores.ts';
 import { StrikeTable } from './strikes.ts';
+import { TaskTable } from './tasks.ts';
 import { UpdateTable } from './updates.ts';
 
 export type { AuditResult, StoredAudit } from './audits.ts';
@@ -29,6 +30,7 @@ export type {
 } from './rounds.ts';
 export type { StoredScore } from './scores.ts';
 export type { StoredStrike } from './strikes.ts';
+export type { JobTasks, TaskResult } from './tasks.ts';
 export type { Fate, StoredReceipt, StoredUpdate } from './updates.ts';
 
 /**
@@ -45,6 +47,7 @@ export class Store {
   readonly strikes: StrikeTable;
   readonly bans: BanTable;
   readonly audits: AuditTable;
+  readonly tasks: TaskTable;
   readonly events: EventTable;
   readonly peers: PeerTable;
   readonly invites: InviteTable;
@@ -66,6 +69,7 @@ export class Store {
     this.strikes = new StrikeTable(this.#db);
     this.bans = new BanTable(this.#db);
     this.audits = new AuditTable(this.#db);
+    this.tasks = new TaskTable(this.#db);
     this.events = new EventTable(this.#db);
     this.peers = new PeerTable(this.#db);
     this.invites = new InviteTable(this.#db);

@@ -1,4 +1,4 @@
-import { defineErrors } from '../../common/errors.ts';
+import { defineErrors, REPORT } from '../../common/errors.ts';
 
 export const evaluateError = defineErrors({
   EVALUATE_EMPTY: { kind: 'failed', next: 'use rows of at least two tokens' },
@@ -6,6 +6,9 @@ export const evaluateError = defineErrors({
   TASK_DATA: { kind: 'failed', next: 'correct the data files that the task file names' },
   TASK_DOCUMENT: { kind: 'failed', next: 'correct the template, or the document' },
   TASK_FILE: { kind: 'usage', next: 'correct the task file (docs/evaluation.md)' },
+  TASKS_FAILED: { kind: 'internal', next: REPORT },
+  TASKS_DIED: { kind: 'failed', next: 'if memory ran out, use fewer threads or --base-bits 8' },
+  TASK_METRIC: { kind: 'usage', next: 'choose one of these metrics' },
   TASK_UNSUPPORTED: {
     kind: 'usage',
     next: 'write the task without this feature (see docs/evaluation.md for what is supported), or use lm-evaluation-harness',

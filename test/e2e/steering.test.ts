@@ -1,16 +1,20 @@
 /** Copies of jobs, and changes while they run, on a real coordinator in this process. */
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { expect, test } from 'vitest';
 import { startCoordinator } from '../../coordinator/daemon.ts';
 import { cloneJob, connect, createJob } from '../../index.ts';
 import { temporaryFolder } from '../utils/folder.ts';
 import { makeTinyModel, TINY_TEXT } from '../utils/tiny-model.ts';
 
-test('a copy of a job needs no file of the operator, even with another rank and seed', async () => {
+const MINIMAL_PAIRS = fileURLToPath(new URL('../../examples/tasks/minimal-pairs.yaml', import.meta.url));
+
+test('a copy of a job needs no file of the operator, and its checkpoints are evaluated on tasks', async () => {
   const folder = await temporaryFolder();
-  const train = join(folder, 'train.txt');
-  await writeFile(train, TINY_TEXT);
+  const train = join(folder, 'train.jsonl');
+  const texts = Array.from({ length: 20 }, (_, i) => JSON.stringify({ text: TINY_TEXT.slice(i, i + 200) }));
+  await writeFile(train, texts.join('\n'));
   const coordinator = await startCoordinator({ home: join(folder, 'home'), mdns: false });
   try {
     const spec = {
@@ -19,7 +23,10 @@ test('a copy of a job needs no file of the operator, even with another rank and 
       data: { train, heldOut: 0.3 },
       lora: { rank: 4 },
       training: { sequenceLength: 32, batchSize: 4, microBatch: 4 },
+      tasks: { files: MINIMAL_PAIRS, every: 3, metric: 'minimal_pairs.acc', limit: 4 },
     };
+    const wrong = createJob(coordinator, { ...spec, tasks: { ...spec.tasks, metric: 'minimal_pairs.f1' } });
+    await expect(wrong).rejects.toMatchObject({ code: 'TASK_METRIC' });
     const first = await createJob(coordinator, spec);
     const same = await cloneJob(coordinator, 'tale');
     const other = await cloneJob(coordinator, 'tale', {
@@ -35,6 +42,10 @@ test('a copy of a job needs no file of the operator, even with another rank and 
     expect(wide).toMatchObject({ phase: 'queued', priority: 3, after: { name: 'tale-2' } });
     expect(wide!.manifest.adapter.parameters).toBe(2 * job!.manifest.adapter.parameters);
     expect(wide!.manifest.data).toEqual(job!.manifest.data);
+    expect(job!.tasks).toMatchObject({ every: 3, metric: 'minimal_pairs.acc,none' });
+    await expect
+      .poll(async () => (await api.checkpoints('tale'))[0]!.tasks, { timeout: 60_000 })
+      .toMatchObject({ reason: '', value: expect.any(Number) });
     // B is zero at the start, so the untrained adapter changes nothing, whatever its rank is.
     expect(wide!.baseLoss).toBeCloseTo(job!.baseLoss!, 6);
   } finally {

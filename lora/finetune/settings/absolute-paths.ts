@@ -4,18 +4,17 @@ import { absoluteBase } from '../../models/base/find-base.ts';
 import type { Layer } from './settings.ts';
 
 /**
- * Makes the paths in settings absolute: base, data files, chat template, and the adapter to start from. Names of bases on
+ * Makes the paths in settings absolute: base, data files, chat template, task files, and the adapter to start from. Names of bases on
  * the hub, of built-in templates and of adapters in the registry stay unchanged. Missing keys stay missing.
  *
  * @param folder folder that relative paths start from
  */
-export function absolutePaths<Settings extends Pick<Layer, 'base' | 'data'> & { start?: string | null }>(
-  settings: Settings,
-  folder: string,
-): Settings {
+export function absolutePaths<
+  Settings extends Pick<Layer, 'base' | 'data'> & { start?: string | null; tasks?: unknown },
+>(settings: Settings, folder: string): Settings {
   const all = (paths: unknown): unknown =>
     isPaths(paths) ? [paths].flat().map((path) => resolve(folder, path)) : paths;
-  const { base, data, start } = settings;
+  const { base, data, start, tasks } = settings;
   const { train, heldOut, template } = { ...data };
   const files = {
     ...data,
@@ -27,6 +26,7 @@ export function absolutePaths<Settings extends Pick<Layer, 'base' | 'data'> & { 
     ...settings,
     ...(base !== undefined && { base: absoluteBase(base, folder) }),
     ...(data !== undefined && { data: files }),
+    ...(isTasks(tasks) && { tasks: { ...tasks, files: all(tasks.files) } }),
     ...(typeof start === 'string' && { start: absoluteStart(start, folder) }),
   };
 }
@@ -34,6 +34,10 @@ export function absolutePaths<Settings extends Pick<Layer, 'base' | 'data'> & { 
 /** An adapter to start from is a path if it has a slash or begins with a dot; otherwise it names a version in the registry. */
 function absoluteStart(start: string, folder: string): string {
   return /[/\\]|^\./.test(start) ? resolve(folder, start) : start;
+}
+
+function isTasks(value: unknown): value is { files: unknown } {
+  return typeof value === 'object' && value !== null && 'files' in value;
 }
 
 /** Returns whether a value is a path or a list of paths. The schema refuses all other values. */

@@ -11,7 +11,7 @@ import { type Layer, trainSpecSchema } from './settings.ts';
 import { YamlFile } from './yaml-file.ts';
 
 const { base, data, lora, training, run, preset, seed } = trainSpecSchema.shape;
-const { name, rounds, acceptance, admission, start } = jobSpecSchema.shape;
+const { name, rounds, acceptance, admission, start, tasks } = jobSpecSchema.shape;
 
 /**
  * All keys are optional. The keys of a job that matter only in a swarm are checked and then ignored, so that a job file
@@ -37,6 +37,7 @@ const configSchema = z.strictObject({
   rounds: rounds.optional(),
   acceptance: acceptance.optional(),
   admission: admission.optional(),
+  tasks: tasks.optional(),
 });
 
 /** The settings of a config file, with absolute paths. */
@@ -70,7 +71,8 @@ export async function readConfigFile(path: string): Promise<ConfigFile> {
   if (!result.success) refuse(specProblems(configSchema, value, result.error.issues));
   // Takes the values as written, without the schema's defaults, because flags or a preset may set what is missing.
   const written = value as Record<string, unknown> & Pick<Layer, 'data' | 'training'> & ConfigFile['compute'];
-  const { name: _name, rounds: _rounds, acceptance: _acceptance, admission: _admission, ...own } = written;
+  const { name: _name, rounds: _rounds, acceptance: _acceptance, admission: _admission, ...others } = written;
+  const { tasks: _tasks, ...own } = others;
   const { output, training: settings, engine, baseBits, precision, gradientCheckpointing, ...rest } = own;
   const { start, ...layer } = absolutePaths(
     {

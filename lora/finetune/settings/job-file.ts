@@ -26,12 +26,13 @@ export interface JobFile {
 export async function readJobFile(path: string): Promise<JobFile> {
   const file = await YamlFile.read(path, 'job file');
   const spec = absolutePaths(checked(file), dirname(path));
-  const { base, data, start } = spec;
+  const { base, data, start, tasks } = spec;
   // A base that is not a path is a name on the hub.
   if (isAbsolute(base)) await assertExists('base', [base], path);
   if (start !== null && isAbsolute(start)) await assertExists('start', [start], path);
   await assertExists('data.train', data.train, path);
   if (typeof data.heldOut !== 'number') await assertExists('data.heldOut', data.heldOut, path);
+  if (tasks !== null) await assertExists('tasks.files', tasks.files, path);
   const { template } = data;
   if (template !== null && !isBuiltIn(template)) await assertExists('data.template', template, path);
   return { spec, written: file.value as JobSpecInput };

@@ -10,6 +10,20 @@ const path = z.string().min(1).max(4096).describe('a path');
 /** Files, folders or glob patterns; see `dataFiles`. */
 const paths = z.union([path, z.array(path).min(1).max(10_000).describe('a list of paths')]);
 
+const jobTasksSchema = z.strictObject({
+  /** Task files, with the keys of lm-evaluation-harness (docs/evaluation.md). */
+  files: paths,
+  /** Evaluates every n-th checkpoint, and the last one. @default 1 */
+  every: z.int().positive().max(1_000_000).default(1),
+  /**
+   * Metric that decides which checkpoint is the best: `TASK.METRIC` or `TASK.METRIC,FILTER`.
+   * @default null: the held-out loss decides
+   */
+  metric: z.string().min(1).max(256).nullable().default(null),
+  /** Number of documents of each task to evaluate. @default null: all documents */
+  limit: z.int().positive().nullable().default(null),
+});
+
 /** A job as its operator writes it, in YAML or JSON. */
 export const jobSpecSchema = z.strictObject({
   name: nameSchema,
@@ -35,6 +49,8 @@ export const jobSpecSchema = z.strictObject({
   training: trainingSchema.prefault({}),
   rounds: roundsSchema.prefault({}),
   acceptance: acceptanceSchema.prefault({}),
+  /** Tasks on which the coordinator evaluates checkpoints. @default null: none */
+  tasks: jobTasksSchema.nullable().default(null),
   /** Peers that may join: all ("open"), those with the job's invite ("invite"), or a list of peer ids. @default "open" */
   admission: z
     .union([

@@ -39,6 +39,7 @@ const job: JobSummary = {
   priority: 0,
   after: null,
   newestChange: null,
+  tasks: null,
   invite: 'swarm1abc',
 };
 
@@ -328,6 +329,8 @@ describe('checkpoints', () => {
       parent: null,
       restores: null,
       kept: true,
+      isBest: false,
+      tasks: null,
       path: '/c/0002',
       checkpoint: {
         job: DIGEST,

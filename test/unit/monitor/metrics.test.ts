@@ -29,6 +29,7 @@ function coordinator() {
     baseLoss: 4.5,
     heldOutLoss: null,
     tokensPerSecond: 900,
+    tasks: { newest: { value: 0.75 } },
   };
   const metrics = createCoordinatorMetrics({
     version: '0.1.0',
@@ -118,6 +119,7 @@ describe('coordinator metrics', () => {
     expect(await value(metrics.registry, 'swarm_round{job="whale"}')).toBe('3');
     expect(await value(metrics.registry, 'swarm_base_loss{job="whale"}')).toBe('4.5');
     expect(await value(metrics.registry, 'swarm_held_out_loss{job="whale"}')).toBeUndefined();
+    expect(await value(metrics.registry, 'swarm_task_value{job="whale"}')).toBe('0.75');
     job.phase = 'validating';
     const phase = (p: string) => value(metrics.registry, `swarm_job_phase{job="whale",phase="${p}"}`);
     expect([await phase('validating'), await phase('training')]).toEqual(['1', '0']);

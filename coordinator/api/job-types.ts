@@ -1,0 +1,39 @@
+/** Parts of the answers about a job: changes of its settings, and its tasks. */
+
+/** The tasks of a job, and the figures that decide which checkpoint is the best. */
+export interface JobTasksView {
+  /** Every n-th checkpoint is evaluated, and the last one. */
+  every: number;
+  /** Metric that decides which checkpoint is the best; null if the held-out loss decides. */
+  metric: string | null;
+  /** The newest evaluated checkpoint, and its value of the metric; null before the first evaluation. */
+  newest: { round: number; value: number | null } | null;
+  /** The best checkpoint by the metric; null if no metric is chosen, or before the first evaluation. */
+  best: { round: number; value: number } | null;
+}
+
+/** A change of a job's settings. */
+export interface SettingsChange {
+  /** 1 for the first change of the job. */
+  sequence: number;
+  /** Digest of the signed record of this change. Heads and checkpoints contain it. */
+  digest: string;
+  /** The first round with these settings. */
+  fromRound: number;
+  /** The settings that changed, by their keys in the job file. */
+  changes: { key: string; before: number; after: number }[];
+  reason: string;
+  at: number;
+}
+
+/** Figures of a checkpoint on the tasks of its job. */
+export interface CheckpointTasks {
+  /** Figures by names such as `questions.exact_match,none`; null if the evaluation failed. */
+  figures: Record<string, number> | null;
+  /** Value of the chosen metric; null if no metric is chosen. */
+  value: number | null;
+  /** Why the evaluation failed; empty otherwise. */
+  reason: string;
+  seconds: number;
+  at: number;
+}

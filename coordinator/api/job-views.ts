@@ -1,0 +1,51 @@
+import { changedValues } from '../job-changes.ts';
+import type { JobRun } from '../job-run.ts';
+import type { JobTasks, Store, TaskResult } from '../store/store.ts';
+import type { CheckpointTasks, JobTasksView, SettingsChange } from './job-types.ts';
+
+/** The results of a job's checkpoints. */
+export interface EvaluatedCheckpoints {
+  readonly byRound: ReadonlyMap<number, CheckpointTasks>;
+  /** Round of the best checkpoint; null if it is not known. */
+  readonly best: number | null;
+}
+
+/** Returns the tasks of a job and the newest and the best value of its metric; null if the job has no tasks. */
+export function jobTasks(job: string, { tasks }: Store): JobTasksView | null {
+  const settings = tasks.of(job);
+  if (settings === null) return null;
+  const [newest, best] = [tasks.newest(job), tasks.best(job)];
+  return {
+    every: settings.every,
+    metric: settings.metric?.figure ?? null,
+    newest: newest && { round: newest.round, value: metricValue(newest, settings) },
+    best: best && { round: best.round, value: metricValue(best, settings)! },
+  };
+}
+
+/** Returns the results of all checkpoints of a job. Without a chosen metric, the held-out loss decides which is the best. */
+export function checkpointTasks(job: string, { tasks, rounds }: Store): EvaluatedCheckpoints {
+  const settings = tasks.of(job);
+  const byRound = new Map(
+    tasks.results(job).map((result): [number, CheckpointTasks] => {
+      const { figures, reason, seconds, at } = result;
+      return [result.round, { figures, value: metricValue(result, settings), reason, seconds, at }];
+    }),
+  );
+  const best = settings?.metric ? tasks.best(job) : rounds.best(job);
+  return { byRound, best: best?.round ?? null };
+}
+
+function metricValue({ figures }: TaskResult, settings: JobTasks | null): number | null {
+  const metric = settings?.metric ?? null;
+  return metric === null ? null : (figures?.[metric.figure] ?? null);
+}
+
+/** Returns the changes of a job's settings, oldest first. */
+export function settingsChanges({ context: { settings } }: JobRun): SettingsChange[] {
+  return settings.changes.map(({ digest, record }) => {
+    const { sequence, fromRound, values, reason, issuedAt } = record;
+    const changes = changedValues(settings.before(sequence), values);
+    return { sequence, digest, fromRound, changes, reason, at: issuedAt };
+  });
+}

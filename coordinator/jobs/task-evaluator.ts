@@ -1,0 +1,129 @@
+import type { Clock } from '../../common/clock.ts';
+import { messageOf } from '../../common/errors.ts';
+import type { Logger } from '../../common/logger.ts';
+import type { FlatFigures, TaskProcessRequest } from '../../lora/evaluate/process/messages.ts';
+import type { JobEvent } from '../../monitor/job-events.ts';
+import type { Manifest } from '../../protocol/manifest.ts';
+import type { CheckpointFolders } from '../context.ts';
+import type { Coordinator } from '../coordinator.ts';
+import type { JobRun } from '../job-run.ts';
+import { byPriority } from '../queue.ts';
+import { isOver } from '../round/round-machine.ts';
+import type { JobTasks, Store } from '../store/store.ts';
+
+export interface TaskEvaluatorOptions {
+  /** Folder of converted weights. */
+  readonly cacheDir: string;
+  /** Settings for computing, on one device. */
+  readonly compute: TaskProcessRequest['compute'];
+}
+
+export interface TaskEvaluatorDeps {
+  readonly coordinator: Pick<Coordinator, 'jobs'>;
+  readonly store: Store;
+  /** Returns the folder of a base, in Hugging Face layout. */
+  readonly baseFolder: (base: Manifest['base']) => Promise<string>;
+  readonly folders: Pick<CheckpointFolders, 'path'>;
+  readonly clock: Clock;
+  readonly log: Logger;
+  /** Evaluates an adapter on tasks. The process of the coordinator must not be blocked meanwhile. */
+  readonly evaluate: (
+    request: TaskProcessRequest,
+    options: { signal: AbortSignal; onLog: (line: string) => void },
+  ) => Promise<FlatFigures>;
+}
+
+/** Events after which a job may have a checkpoint to evaluate. */
+const OCCASIONS: readonly JobEvent['type'][] = ['job-created', 'checkpoint', 'rolled-back', 'finished'];
+
+/**
+ * Evaluates checkpoints on the tasks of their jobs, one after the other, while the rounds of the jobs go on. A checkpoint
+ * whose weights are deleted before its turn is left out. An evaluation that a restart interrupts begins again.
+ */
+export class TaskEvaluator {
+  readonly #options: TaskEvaluatorOptions;
+  readonly #deps: TaskEvaluatorDeps;
+  readonly #life = new AbortController();
+  #running: Promise<void> | null = null;
+
+  constructor(options: TaskEvaluatorOptions, deps: TaskEvaluatorDeps) {
+    this.#options = options;
+    this.#deps = deps;
+  }
+
+  /** Evaluates the checkpoints that an earlier process left. */
+  start(): void {
+    this.#running ??= this.#evaluateAll().finally(() => {
+      this.#running = null;
+    });
+  }
+
+  observe({ type }: JobEvent): void {
+    // The next turn of the event loop, because the transaction of the event may not be over for its listeners.
+    if (OCCASIONS.includes(type) && !this.#life.signal.aborted) setImmediate(() => this.start());
+  }
+
+  /** Ends the evaluation that is running. It begins again at the next start of the coordinator. */
+  async stop(): Promise<void> {
+    this.#life.abort();
+    await this.#running;
+  }
+
+  async #evaluateAll(): Promise<void> {
+    for (;;) {
+      const due = this.#life.signal.aborted ? null : this.#nextDue();
+      if (due === null) return;
+      await this.#evaluate(due.run, due.tasks, due.round);
+    }
+  }
+
+  /** Returns the oldest due checkpoint of the job with the highest priority. */
+  #nextDue(): { run: JobRun; tasks: JobTasks; round: number } | null {
+    const { coordinator, store } = this.#deps;
+    for (const run of byPriority(coordinator.jobs())) {
+      const { job } = run.context;
+      const tasks = store.tasks.of(job);
+      if (tasks === null) continue;
+      const last = isOver(run.driver.state) ? run.record.checkpoint.checkpoint.round : null;
+      const due = store.tasks
+        .unevaluated(job)
+        .find(({ round, ordinal }) => ordinal % tasks.every === 0 || round === last);
+      if (due !== undefined) return { run, tasks, round: due.round };
+    }
+    return null;
+  }
+
+  async #evaluate(run: JobRun, { files, metric, limit }: JobTasks, round: number): Promise<void> {
+    const { store, baseFolder, folders, clock, log, evaluate } = this.#deps;
+    const { cacheDir, compute } = this.#options;
+    const { job, stored, manifest } = run.context;
+    const { signal } = this.#life;
+    const since = clock.monotonic();
+    const onLog = (line: string): void => log.debug({ line }, 'tasks-output');
+    let figures: FlatFigures | null = null;
+    let reason = '';
+    try {
+      const base = await baseFolder(manifest.base);
+      const adapter = folders.path(stored.name, round);
+      figures = await evaluate({ base, adapter, tasks: files, limit, compute, cacheDir }, { signal, onLog });
+    } catch (error) {
+      // Without its weights, the checkpoint is no longer among those to evaluate.
+      if (signal.aborted || store.rounds.checkpoint(job, round)?.weights !== 'held') return;
+      reason = messageOf(error);
+      log.warn({ job: stored.name, round, error }, 'tasks-not-evaluated');
+    }
+    if (signal.aborted) return;
+    const seconds = (clock.monotonic() - since) / 1000;
+    const value = metric === null ? null : (figures?.[metric.figure] ?? null);
+    const score = value === null ? null : metric!.higherIsBetter ? value : -value;
+    run.driver.transact((outbox) => {
+      store.tasks.add(job, { round, figures, score, reason, seconds, at: clock.now() });
+      if (figures === null) outbox.event({ type: 'tasks-failed', round, reason });
+      else {
+        const isBest = score !== null && store.tasks.best(job)?.round === round;
+        const name = metric?.figure ?? null;
+        outbox.event({ type: 'tasks-evaluated', round, figures, metric: name, value, isBest, seconds });
+      }
+    });
+  }
+}

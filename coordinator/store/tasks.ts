@@ -1,0 +1,95 @@
+import type { FlatFigures } from '../../lora/evaluate/process/messages.ts';
+import type { ChosenMetric } from '../../lora/evaluate/tasks/chosen-metric.ts';
+import type { Database, Row } from '../../storage/database.ts';
+import { fromRow, insertInto } from './fields.ts';
+
+/** Tasks on which the checkpoints of a job are evaluated. */
+export interface JobTasks {
+  /** Absolute paths of task files. */
+  readonly files: readonly string[];
+  /** Every n-th checkpoint is evaluated, and the last one. */
+  readonly every: number;
+  /** Metric that decides which checkpoint is the best; null: the held-out loss decides. */
+  readonly metric: ChosenMetric | null;
+  /** Number of documents of each task; null: all documents. */
+  readonly limit: number | null;
+}
+
+/** The figures of a checkpoint, or why it has none. */
+export interface TaskResult {
+  /** Round of the checkpoint. */
+  readonly round: number;
+  /** null if the evaluation failed. */
+  readonly figures: FlatFigures | null;
+  /** The chosen metric, or its negative if lower values are better. null if no metric is chosen, or after a failure. */
+  readonly score: number | null;
+  /** Why the evaluation failed; empty otherwise. */
+  readonly reason: string;
+  readonly seconds: number;
+  readonly at: number;
+}
+
+/** The tasks of jobs, and the figures of their checkpoints. */
+export class TaskTable {
+  readonly #db: Database;
+
+  constructor(db: Database) {
+    this.#db = db;
+  }
+
+  set(job: string, tasks: JobTasks): void {
+    insertInto(this.#db, 'job_tasks', { job, settings: JSON.stringify(tasks) });
+  }
+
+  /** Returns the tasks of a job; null if the job has none. */
+  of(job: string): JobTasks | null {
+    const row = this.#db.one('SELECT settings FROM job_tasks WHERE job = ?', job);
+    return row && (JSON.parse(row.settings as string) as JobTasks);
+  }
+
+  add(job: string, { figures, ...result }: TaskResult): void {
+    insertInto(this.#db, 'task_results', { job, ...result, figures: figures && JSON.stringify(figures) });
+  }
+
+  /** Returns the results of a job's checkpoints, oldest first. */
+  results(job: string): TaskResult[] {
+    return this.#db.all('SELECT * FROM task_results WHERE job = ? ORDER BY round', job).map(readResult);
+  }
+
+  /** Returns the result with the best score: the earliest of several with the same score. null if there is no score. */
+  best(job: string): TaskResult | null {
+    const row = this.#db.one(
+      'SELECT * FROM task_results WHERE job = ? AND score IS NOT NULL ORDER BY score DESC, round LIMIT 1',
+      job,
+    );
+    return row && readResult(row);
+  }
+
+  /** Returns the newest result with figures; null if there is none. */
+  newest(job: string): TaskResult | null {
+    const row = this.#db.one(
+      'SELECT * FROM task_results WHERE job = ? AND figures IS NOT NULL ORDER BY round DESC LIMIT 1',
+      job,
+    );
+    return row && readResult(row);
+  }
+
+  /** Returns the checkpoints that have weights and no result, oldest first, with their numbers in the job. */
+  unevaluated(job: string): { round: number; ordinal: number }[] {
+    return this.#db
+      .all(
+        `SELECT round, ordinal FROM (
+           SELECT round, weights, row_number() OVER (ORDER BY round) - 1 AS ordinal
+           FROM checkpoints WHERE job = ?)
+         WHERE weights = 'held' AND round NOT IN (SELECT round FROM task_results WHERE job = ?) ORDER BY round`,
+        job,
+        job,
+      )
+      .map((row) => fromRow(row));
+  }
+}
+
+function readResult(row: Row): TaskResult {
+  const figures = row.figures === null ? null : (JSON.parse(row.figures as string) as FlatFigures);
+  return { ...fromRow<TaskResult>(row), figures };
+}

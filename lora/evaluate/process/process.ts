@@ -1,0 +1,35 @@
+/**
+ * Entry of a process that evaluates an adapter on tasks. The engine blocks its thread while it computes. In a process of
+ * its own, it does not delay a coordinator's messages.
+ */
+import { setPriority } from 'node:os';
+import { serveCalls } from '../../../common/workers/calls.ts';
+import { parentChannel } from '../../../common/workers/entry.ts';
+import { evaluateError } from '../errors.ts';
+import { openModel } from '../model-bundle.ts';
+import { evaluateTasks } from '../tasks/evaluate-tasks.ts';
+import { flatFigures } from '../tasks/flat-figures.ts';
+import type { TaskProcessMethods } from './messages.ts';
+
+/** Nice value of the process. Rounds wait for the gate, which computes in another process, but not for tasks. */
+const NICE = 10;
+
+try {
+  setPriority(NICE);
+} catch {
+  // Some systems do not allow it. The evaluation then competes with the gate, but its figures are the same.
+}
+
+serveCalls<TaskProcessMethods>(
+  {
+    evaluate: async ({ tasks, limit, ...model }, { signal }) => {
+      const bundle = await openModel({ ...model, signal });
+      const { figures } = await evaluateTasks(bundle, { tasks, limit: limit ?? undefined, signal });
+      return flatFigures(figures);
+    },
+  },
+  {
+    channel: parentChannel(),
+    failed: (message, options) => evaluateError('TASKS_FAILED', message, {}, options),
+  },
+);

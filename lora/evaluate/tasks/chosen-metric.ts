@@ -1,0 +1,46 @@
+import { evaluateError } from '../errors.ts';
+import type { LoadedTasks } from './evaluate-tasks.ts';
+
+/** A metric by which checkpoints are compared. */
+export interface ChosenMetric {
+  /** Name among the flat figures, such as `questions.exact_match,none`. */
+  readonly figure: string;
+  readonly higherIsBetter: boolean;
+}
+
+/**
+ * Finds a metric of tasks or groups.
+ * @param name `TASK.METRIC` or `TASK.METRIC,FILTER`, such as `questions.exact_match`; without a filter, the first one
+ * @throws SwarmError TASK_METRIC if the tasks have no such metric. Its values list those that they have.
+ */
+export function chooseMetric(name: string, { tasks, groups }: LoadedTasks): ChosenMetric {
+  const known = tasks.flatMap(({ config }) =>
+    config.filters.flatMap(({ name: filter }) =>
+      config.metrics.map((metric) => ({
+        figure: `${config.name}.${metric.name},${filter}`,
+        higherIsBetter: metric.higherIsBetter,
+      })),
+    ),
+  );
+  const means = groups.flatMap(({ config, tasks: members }) =>
+    config.metrics.flatMap(({ metric }) => {
+      const one = known.find(({ figure }) => members.some((task) => figure.startsWith(`${task}.${metric},`)));
+      return one === undefined
+        ? []
+        : [
+            {
+              figure: `${config.name}.${metric},${one.figure.split(',').at(-1)}`,
+              higherIsBetter: one.higherIsBetter,
+            },
+          ];
+    }),
+  );
+  const all = [...known, ...means];
+  const found = all.find(({ figure }) => figure === name || figure.startsWith(`${name},`));
+  if (found !== undefined) return found;
+  const names = all.map(({ figure }) => figure);
+  throw evaluateError('TASK_METRIC', `the tasks have no metric ${name}; they have ${names.join(' ')}`, {
+    metric: name,
+    known: names,
+  });
+}

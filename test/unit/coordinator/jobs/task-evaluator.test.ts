@@ -1,0 +1,179 @@
+import { describe, expect, onTestFinished, test } from 'vitest';
+import { JobPublisher } from '../../../../coordinator/jobs/job-publisher.ts';
+import { TaskEvaluator } from '../../../../coordinator/jobs/task-evaluator.ts';
+import type { JobTasks } from '../../../../coordinator/store/store.ts';
+import { silentLogger } from '../../../../monitor/log.ts';
+import { openTestRegistry, smallPeftFolder } from '../../../utils/registry.ts';
+import { noFolders } from '../../../utils/virtual/no-folders.ts';
+import { ScriptedPeer } from '../scripted-peer.ts';
+import { COORDINATOR, World } from '../world.ts';
+
+const FIGURE = 'words.acc,none';
+const TASKS: JobTasks = {
+  files: ['/words.yaml'],
+  every: 2,
+  metric: { figure: FIGURE, higherIsBetter: true },
+  limit: 5,
+};
+
+/** Plays a whole job of some rounds. */
+async function played(count: number, tasks: JobTasks | null = TASKS): Promise<World> {
+  const world = await new World({ rounds: { minPeers: 1, count }, baseLoss: 1000 }).start();
+  if (tasks !== null) world.store.tasks.set(world.toy.job, tasks);
+  const finished = (): boolean => world.run.driver.state.phase === 'finished';
+  await new ScriptedPeer(1, world).work(() => 0.01, finished);
+  await world.until(finished, 'the end');
+  return world;
+}
+
+/** Starts an evaluator whose figures follow from the round. An error is the result of a failed evaluation. */
+function evaluator(world: World, valueAt: (round: number) => number | Error | Promise<number>) {
+  const asked: number[] = [];
+  const started = new TaskEvaluator(
+    { cacheDir: 'cache', compute: {} },
+    {
+      coordinator: world.coordinator,
+      store: world.store,
+      folders: noFolders,
+      clock: world.clock.process(() => true),
+      log: silentLogger,
+      baseFolder: async () => 'base',
+      evaluate: async ({ adapter, tasks, limit }) => {
+        expect([tasks, limit]).toEqual([TASKS.files, TASKS.limit]);
+        const round = Number(adapter.split('/').at(-1));
+        asked.push(round);
+        const value = await valueAt(round);
+        if (value instanceof Error) throw value;
+        return { [FIGURE]: value, 'words.acc_stderr,none': 0.1 };
+      },
+    },
+  );
+  world.coordinator.onEvent((event) => started.observe(event));
+  onTestFinished(() => started.stop());
+  const isDone = (): boolean => asked.length > 0 && world.store.tasks.unevaluated(world.toy.job).length === 0;
+  return { started, asked, isDone };
+}
+
+const rounds = (world: World): number[] => world.store.tasks.results(world.toy.job).map(({ round }) => round);
+const eventsOf = (world: World, ...types: string[]) =>
+  world.store.events.after(world.toy.job, 0, 100).filter(({ type }) => types.includes(type));
+
+describe('the checkpoints of a job with tasks', () => {
+  test('are evaluated at the start, every second time and at the end, and the best is found', async () => {
+    const world = await played(5);
+    const { started, asked } = evaluator(world, (round) => [0.1, 0, 0.7, 0, 0.3, 0.7][round]!);
+    started.start();
+    await expect.poll(() => rounds(world)).toEqual([0, 2, 4, 5]);
+    expect(asked).toEqual([0, 2, 4, 5]);
+    const events = eventsOf(world, 'tasks-evaluated');
+    expect(events.map((event) => 'isBest' in event && event.isBest)).toEqual([true, true, false, false]);
+    expect(events[1]).toMatchObject({ round: 2, metric: FIGURE, value: 0.7, figures: { [FIGURE]: 0.7 } });
+    expect(world.store.tasks.best(world.toy.job)?.round).toBe(2);
+  });
+
+  test('are evaluated while the rounds go on', async () => {
+    const world = await new World({ rounds: { minPeers: 1, count: 4 } }).start();
+    world.store.tasks.set(world.toy.job, { ...TASKS, every: 1 });
+    const first = Promise.withResolvers<number>();
+    const { started } = evaluator(world, (round) => (round === 0 ? first.promise : round));
+    started.start();
+    const finished = (): boolean => world.run.driver.state.phase === 'finished';
+    await new ScriptedPeer(1, world).work(() => 0.01, finished);
+    await world.until(finished, 'the end');
+    expect(rounds(world)).toEqual([]);
+    first.resolve(0);
+    await expect.poll(() => rounds(world)).toEqual([0, 1, 2, 3, 4]);
+  });
+
+  test('have a reason if they could not be evaluated, and are not tried again', async () => {
+    const world = await played(2);
+    const { started, asked } = evaluator(world, (round) => (round === 0 ? new Error('no such file') : 1));
+    started.start();
+    await expect.poll(() => rounds(world)).toEqual([0, 2]);
+    expect(eventsOf(world, 'tasks-failed')).toMatchObject([{ round: 0, reason: 'no such file' }]);
+    started.start();
+    await started.stop();
+    expect(asked).toEqual([0, 2]);
+  });
+
+  test('are evaluated after a restart if the evaluation was interrupted', async () => {
+    const world = await played(2);
+    const never = Promise.withResolvers<number>();
+    const before = evaluator(world, () => never.promise);
+    before.started.start();
+    await expect.poll(() => before.asked).toEqual([0]);
+    const stopped = before.started.stop();
+    never.resolve(1);
+    await stopped;
+    expect(rounds(world)).toEqual([]);
+    evaluator(world, () => 1).started.start();
+    await expect.poll(() => rounds(world)).toEqual([0, 2]);
+  });
+});
+
+describe('the registry', () => {
+  /** Publishes with the registry of a test. Each round has a PEFT folder of its own. */
+  async function publisher(world: World) {
+    const folders = await Promise.all(
+      [0, 1, 2, 3, 4].map((round) => smallPeftFolder(round, world.toy.manifest.base.digest)),
+    );
+    const { registry, home } = await openTestRegistry();
+    const deps = {
+      coordinator: world.coordinator,
+      store: world.store,
+      folders: { path: (_job: string, round: number) => folders[round]! },
+      log: silentLogger,
+      clock: world.clock.process(() => true),
+      signer: COORDINATOR,
+    };
+    return { registry, published: () => new JobPublisher({ registry: home }, deps) };
+  }
+  const result = (round: number, score: number) => ({
+    round,
+    score,
+    figures: { [FIGURE]: score },
+    reason: '',
+    seconds: 1,
+    at: 0,
+  });
+
+  test('gets the best checkpoint by the tasks as `best`, and the last one as `latest`', async () => {
+    const world = await played(4, { ...TASKS, limit: null });
+    const { job } = world.toy;
+    for (const [round, score] of [
+      [0, 0.1],
+      [2, 0.9],
+      [4, 0.3],
+    ] as const) {
+      world.store.tasks.add(job, result(round, score));
+    }
+    const { registry, published } = await publisher(world);
+    const run = async (): Promise<void> => {
+      const one = published();
+      one.start();
+      await one.stop();
+    };
+    await run();
+    const roundOf = (reference: string) => registry.resolve(reference).manifest.job?.round;
+    expect([roundOf('toy:best'), roundOf('toy:latest')]).toEqual([2, 4]);
+    const best = registry.resolve('toy:best');
+    expect(registry.measurements(best)).toMatchObject([{ metrics: { [FIGURE]: 0.9 } }]);
+
+    // The operator moves the tag, and a restart leaves it there.
+    await registry.tag('toy:latest', 'best', 'I like it');
+    await run();
+    expect(roundOf('toy:best')).toBe(4);
+    expect(registry.versions('toy')).toHaveLength(2);
+  });
+
+  test('gets the checkpoint with the lowest held-out loss as `best` without tasks', async () => {
+    const world = await played(3, null);
+    const best = world.store.rounds.best(world.toy.job)!.round;
+    const { registry, published } = await publisher(world);
+    const one = published();
+    one.start();
+    await one.stop();
+    expect(registry.resolve('toy:best').manifest.job?.round).toBe(best);
+    expect(registry.resolve('toy:latest').manifest.job?.round).toBe(3);
+  });
+});
