@@ -2,13 +2,13 @@ import { planLayout } from '../../lora/update/index.ts';
 import type { Checkpoint } from '../../protocol/messages.ts';
 import { verifyMessage } from '../../protocol/signing.ts';
 import type { RunContext } from '../context.ts';
-import { BELIEF_UPDATES, isDoubtful } from '../merge/belief.ts';
+import { BELIEF_UPDATES } from '../merge/belief.ts';
 import { AUDIT_SHARE } from '../merge/extra-work.ts';
 import type { Assignment } from '../round/plan.ts';
 import type { AuditResult, StoredCheckpoint } from '../store/store.ts';
 import type { Announcements } from '../trust/bans.ts';
 import type { Ledger } from '../trust/ledger.ts';
-import { auditKey, type DrawnUpdate, drawAudits } from './draw.ts';
+import { auditKey, type DrawnUpdate, drawAudits, isWatched } from './draw.ts';
 import { isTrusted, LEAST_STEPS, type PersonResult } from './verdict.ts';
 
 /**
@@ -54,14 +54,14 @@ export class AuditRecord {
       weighty.reduce((sum, update) => sum + this.#intervalRows(update), 0);
     store.audits.putDraw(job, { round, seed, trained });
 
+    const results = store.audits.results(job);
     const fresh = weighty.flatMap((update): DrawnUpdate[] => {
       if (this.#blobsOf(update) === null || this.#steps(update) < LEAST_STEPS) return [];
       const rows = this.#intervalRows(update);
       const shares = store.scores.shares(job, update.peer, { before: round, limit: BELIEF_UPDATES });
       const { peer, round: made } = update;
-      return [
-        { peer, round: made, rows, key: auditKey(seed, { ...update, isDoubtful: isDoubtful(shares) }) },
-      ];
+      const watched = isWatched({ peer, round, shares }, results);
+      return [{ peer, round: made, rows, key: auditKey(seed, { ...update, isWatched: watched }) }];
     });
     const before = store.audits.inState(job, 'held');
     const credit = AUDIT_SHARE * trained - store.audits.spent(job);

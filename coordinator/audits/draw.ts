@@ -1,5 +1,7 @@
 /** The choice of the updates that the coordinator audits. */
 import { createHash } from 'node:crypto';
+import { isDoubtful } from '../merge/belief.ts';
+import { STRIKE_ROUNDS } from '../trust/standing.ts';
 
 /** An update that may be chosen. */
 export interface AuditCandidate {
@@ -9,9 +11,10 @@ export interface AuditCandidate {
   /** Number of rows that its audit would train. */
   readonly rows: number;
   /**
-   * Whether the author is new or has low shares. The updates of such an author have four times the weight in the draw.
+   * Whether the author is new, has low shares or has failed an audit lately (`isWatched`). The updates of such an author
+   * have four times the weight in the draw.
    */
-  readonly isDoubtful: boolean;
+  readonly isWatched: boolean;
 }
 
 /** An update with the random number that decides the draw. */
@@ -24,20 +27,37 @@ export interface DrawnUpdate {
 }
 
 /**
- * Returns the key of an update: a uniform random number, or, for a doubtful author, the largest of four such numbers.
+ * Returns whether the updates of an author have a higher weight in the draw. This holds for a new author, for one with low
+ * shares, and for one that failed an audit in the last STRIKE_ROUNDS rounds. The last condition is needed because an author
+ * can earn high shares within three rounds, long before its strike expires.
+ * @param author shares of its newest scored updates, newest first
+ * @param results all audits of the job that have a result
+ */
+export function isWatched(
+  { peer, round, shares }: { peer: string; round: number; shares: readonly number[] },
+  results: readonly { readonly peer: string; readonly round: number; readonly state: string }[],
+): boolean {
+  const hasFailed = results.some(
+    (one) => one.peer === peer && one.state === 'failed' && one.round > round - STRIKE_ROUNDS,
+  );
+  return hasFailed || isDoubtful(shares);
+}
+
+/**
+ * Returns the key of an update: a uniform random number, or, for a watched author, the largest of four such numbers.
  * The update with the greatest key is drawn first, so an update is drawn with a probability proportional to its weight,
  * which is 1 or 4 (Efraimidis and Spirakis 2006, weighted reservoir sampling).
  * @param seed 32 random bytes, drawn after the round had closed
  */
 export function auditKey(
   seed: Uint8Array,
-  { peer, round, isDoubtful }: Pick<AuditCandidate, 'peer' | 'round' | 'isDoubtful'>,
+  { peer, round, isWatched }: Pick<AuditCandidate, 'peer' | 'round' | 'isWatched'>,
 ): number {
   const hash = createHash('sha256').update(seed).update(`${peer} ${round}`).digest();
   const uniform = (hash.readUIntBE(0, 6) + 0.5) / 2 ** 48;
   // The fourth root of a uniform number has the distribution of the largest of four uniform numbers. It is computed
   // with square roots, because these have the same bits on every machine.
-  return isDoubtful ? Math.sqrt(Math.sqrt(uniform)) : uniform;
+  return isWatched ? Math.sqrt(Math.sqrt(uniform)) : uniform;
 }
 
 /**

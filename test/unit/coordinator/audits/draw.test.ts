@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { auditKey, type DrawnUpdate, drawAudits } from '../../../../coordinator/audits/draw.ts';
+import { auditKey, type DrawnUpdate, drawAudits, isWatched } from '../../../../coordinator/audits/draw.ts';
 import { AUDIT_SHARE } from '../../../../coordinator/merge/extra-work.ts';
 
 const seedOf = (number: number): Uint8Array => Uint8Array.from({ length: 32 }, (_, i) => (number >> i) & 255);
@@ -32,7 +32,7 @@ describe('the draw of audits', () => {
     let held: DrawnUpdate | null = null;
     for (let round = 1; round <= 500; round++) {
       const fresh = ['a', 'b'].map((peer) => {
-        const key = auditKey(seedOf(round), { peer, round, isDoubtful: false });
+        const key = auditKey(seedOf(round), { peer, round, isWatched: false });
         return { peer, round, rows, key };
       });
       trained += 2 * rows;
@@ -51,7 +51,7 @@ describe('the draw of audits', () => {
     let credit = 0;
     for (let round = 1; round <= 25_000; round++) {
       const fresh = ['a', 'b'].map((peer) => {
-        return { peer, round, rows: 1, key: auditKey(seedOf(round), { peer, round, isDoubtful: false }) };
+        return { peer, round, rows: 1, key: auditKey(seedOf(round), { peer, round, isWatched: false }) };
       });
       credit += 2 * AUDIT_SHARE;
       const drawn = drawAudits([...fresh, ...(held ? [held] : [])], credit + 1e-9);
@@ -65,13 +65,27 @@ describe('the draw of audits', () => {
     expect(older).toBeLessThan(0.65);
   });
 
-  test('a doubtful author is chosen about as often as four others together', () => {
+  test('an author that failed an audit stays watched while the strike counts, whatever its shares', () => {
+    const results = [
+      { peer: 'a', round: 10, state: 'failed' },
+      { peer: 'b', round: 10, state: 'passed' },
+    ];
+    const author = (peer: string, round: number, shares = [1, 1, 1]) =>
+      isWatched({ peer, round, shares }, results);
+    expect(author('a', 29)).toBe(true);
+    expect(author('a', 30)).toBe(false);
+    expect(author('b', 11)).toBe(false);
+    expect(author('b', 11, [1, 0.1, 1])).toBe(true);
+    expect(author('c', 11, [1, 1])).toBe(true);
+  });
+
+  test('a watched author is chosen about as often as four others together', () => {
     let doubtful = 0;
     const draws = 4_000;
     for (let round = 1; round <= draws; round++) {
       const updates = ['a', 'b', 'c', 'd', 'e'].map((peer) => {
-        const isDoubtful = peer === 'a';
-        return { peer, round, rows: 1, key: auditKey(seedOf(round), { peer, round, isDoubtful }) };
+        const isWatched = peer === 'a';
+        return { peer, round, rows: 1, key: auditKey(seedOf(round), { peer, round, isWatched }) };
       });
       if (drawAudits(updates, 1).chosen[0]!.peer === 'a') doubtful++;
     }
