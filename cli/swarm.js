@@ -1,19 +1,28 @@
 #!/usr/bin/env node
 // biome-ignore-all lint: ES5 only, so that every Node.js can parse it
 
-// The `bin` of package.json. This file uses only ES5, and hides import() in eval. So an old Node.js can parse the file,
-// and prints one line about the version instead of a syntax error.
+// The `bin` of package.json. This file uses only ES5, and hides import() in eval. So an old Node.js can parse the file.
+// It then runs the program with a newer Node.js, or prints one line about the version instead of a syntax error.
 // biome-ignore format: ES5 allows no comma after the last argument of a call
 (function () {
   var needed = [22, 18];
   var found = process.versions.node;
   var parts = found.split('.');
   if (Number(parts[0]) < needed[0] || (Number(parts[0]) === needed[0] && Number(parts[1]) < needed[1])) {
-    console.error(
-      'lora-swarm: this is Node.js ' + found + ' (' + process.execPath + ') but lora-swarm needs ' + needed.join('.') +
-      ' or newer: in a checkout run "npm ci", then "npx lora-swarm ..." or "npm run ...", which use their own Node.js'
-    );
-    process.exit(1);
+    var tooOld = function () {
+      console.error(
+        'lora-swarm: this is Node.js ' + found + ' (' + process.execPath + ') but lora-swarm needs ' + needed.join('.') +
+        ' or newer, for example from "npm install -g node@24"; in a checkout run "npm ci", then "npx lora-swarm ..."'
+      );
+      process.exit(1);
+    };
+    // newer-node.js itself needs Node.js 16.
+    if (Number(parts[0]) < 16) return tooOld();
+    return void eval("import('./newer-node.js')")
+      .then(function (module) {
+        return module.runWithNewerNode(needed);
+      })
+      .then(tooOld, tooOld);
   }
 
   // Some supported versions of Node.js print that node:sqlite or type stripping is experimental. Users cannot act on

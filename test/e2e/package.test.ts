@@ -108,6 +108,35 @@ it('npx lora-swarm demo trains a model', async () => {
   expect(summary.finalLoss).toBeLessThan(summary.baseLoss);
 });
 
+it('a coordinator of the package serves the web page with its modules', async () => {
+  const home = join(folder, 'page');
+  const options = ['--home', home, '--listen', '/ip4/127.0.0.1/tcp/0', '--no-mdns', '--json'];
+  // Without npx, which would not pass on the signal below.
+  const script = join('node_modules', 'lora-swarm', 'cli', 'swarm.js');
+  const coordinator = program('node', script, 'coordinator', ...options);
+  const ready = new Promise<string>((resolve) => {
+    let text = '';
+    coordinator.child.stdout!.on('data', (piece: string) => {
+      text += piece;
+      if (text.includes('\n')) resolve(text.slice(0, text.indexOf('\n')));
+    });
+  });
+  const line = await Promise.race([ready, coordinator.end.then(({ err }) => Promise.reject(new Error(err)))]);
+  const { api } = JSON.parse(line) as { api: string };
+  const signal = AbortSignal.timeout(PATIENCE_MS);
+  const page = await (await fetch(api, { signal })).text();
+  const [, main] = /<script type="module" src="([^"]+)"/.exec(page)!;
+  for (const path of [main!, '/page/packages/preact.js']) {
+    const module = await fetch(new URL(path, api), { signal });
+    expect([module.status, module.headers.get('content-type')], path).toEqual([
+      200,
+      expect.stringContaining('text/javascript'),
+    ]);
+  }
+  coordinator.child.kill();
+  await coordinator.end;
+});
+
 it('importing the library starts, writes and changes nothing, and loads no native module', async () => {
   await writeFile(
     join(app, 'import.js'),

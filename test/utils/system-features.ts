@@ -25,6 +25,7 @@ export const SYSTEM_FEATURES: Readonly<Record<string, SystemFeature>> = {
     pattern: /\bprocess\.(platform|arch)\b/,
     about: 'a branch for one system is code that Linux never runs',
     files: {
+      'cli/newer-node.js': 'Windows: node.exe, and a shell that starts npm',
       'lora/doctor/machine.ts':
         'sysctl on macOS, /proc/cpuinfo elsewhere; without either the instructions are unknown',
       'cli/helper-process.ts': 'Windows: asks by a message to stop, kills without a process group',
@@ -93,6 +94,7 @@ export const SYSTEM_FEATURES: Readonly<Record<string, SystemFeature>> = {
     pattern: /\bSIG[A-Z]{3,}\b/,
     about: 'Windows knows no signals between processes: every kill() ends the process at once',
     files: {
+      'cli/newer-node.js': 'Windows: kill() ends the child at once; the other signals only have a handler',
       'cli/commands/coordinator.ts': 'kills its own process, on every system',
       'cli/helper-process.ts': 'Windows: a message instead of SIGTERM',
       'cli/signals.ts':
@@ -121,6 +123,7 @@ export const SYSTEM_FEATURES: Readonly<Record<string, SystemFeature>> = {
     pattern: /'(node:)?child_process'/,
     about: 'Windows starts no scripts by their #! line, and npm and npx are .cmd files there',
     files: {
+      'cli/newer-node.js': 'node.exe on Windows, and a shell that starts npm',
       'lora/doctor/machine.ts': 'sysctl on macOS only; a failure means unknown',
       'cli/helper-process.ts': 'starts the running Node.js with a script',
       'cli/open-file.ts': 'programs of the system, none of which is a script on Windows',
@@ -137,6 +140,8 @@ export const SYSTEM_FEATURES: Readonly<Record<string, SystemFeature>> = {
     pattern: /\bhomedir\(|\bXDG_|\bAPPDATA\b|\btmpdir\(|\.HOME\b/,
     about: 'HOME is not set on Windows, and XDG folders are a custom of Linux',
     files: {
+      'cli/newer-node.js':
+        'homedir() as in common/user-folders.ts, whose TypeScript an old Node.js cannot run',
       'common/user-folders.ts': 'homedir() without HOME; the same folders below it on every system',
       'lora/models/hub/settings.ts':
         'homedir() without HOME; the folders of huggingface_hub, which has them on every system',
@@ -159,6 +164,7 @@ export const SYSTEM_FEATURES: Readonly<Record<string, SystemFeature>> = {
     pattern: /\.pathname\b|\bfileURLToPath\(/,
     about: 'the pathname of a file URL is no path on Windows ("/C:/…"), nor where a path has spaces',
     files: {
+      'cli/newer-node.js': 'fileURLToPath',
       'common/package.ts': FILE_URL,
       'common/workers/child-process.ts': FILE_URL,
     },
@@ -167,6 +173,8 @@ export const SYSTEM_FEATURES: Readonly<Record<string, SystemFeature>> = {
     pattern: /(?<!\.)\brename(Sync)?\(/,
     about: 'Windows does not rename what another process has open: call renameWithRetry of common/durable.ts',
     files: {
+      'cli/newer-node.js':
+        'a folder that no other process has opened; a failure prints the advice of swarm.js',
       'common/durable.ts': 'Windows: tries again for two seconds',
       'monitor/log-file.ts':
         'a log that cannot be rotated drops lines until it can; the other outputs have them',
