@@ -22,7 +22,7 @@ import { banPeer, pardonPeer } from './sanctions.ts';
 import type { StoredJob } from './store/store.ts';
 
 /** Minimum length of a prefix of a digest that may name a job. The prefix must also be unique. */
-const LEAST_PREFIX = 4;
+const MIN_PREFIX_LENGTH = 4;
 
 export interface CoordinatorOptions {
   /** Checkpoints and rounds to keep. @default defaultRetention */
@@ -96,7 +96,7 @@ export class Coordinator {
     const exact = this.#runs.get(id) ?? this.jobs().find(({ context }) => context.manifest.name === id);
     if (exact) return exact;
     const matching =
-      id.length >= LEAST_PREFIX ? this.jobs().filter(({ context }) => context.job.startsWith(id)) : [];
+      id.length >= MIN_PREFIX_LENGTH ? this.jobs().filter(({ context }) => context.job.startsWith(id)) : [];
     if (matching.length === 1) return matching[0]!;
     if (matching.length === 0) {
       throw coordinatorError('JOB_UNKNOWN', `there is no job "${id}"`, { id });

@@ -10,7 +10,7 @@ const GROWTH_PERCENT = 50;
  * Growth that is always allowed, in bytes. With half as much, V8 collects a small heap so often that a transfer of
  * blobs takes twice the processor time.
  */
-const LEAST_GROWTH_BYTES = 32 * 2 ** 20;
+const MIN_GROWTH_BYTES = 32 * 2 ** 20;
 /** Size of the live objects of a host that has just started, in bytes. */
 const FIRST_LIVE_BYTES = 25 * 2 ** 20;
 
@@ -44,5 +44,5 @@ function allowGrowth(liveBytes: number): void {
 
 /** Returns the percentage by which a heap may grow. @param liveBytes size of its live objects */
 export function growthPercent(liveBytes: number): number {
-  return Math.max(GROWTH_PERCENT, Math.ceil((100 * LEAST_GROWTH_BYTES) / liveBytes));
+  return Math.max(GROWTH_PERCENT, Math.ceil((100 * MIN_GROWTH_BYTES) / liveBytes));
 }

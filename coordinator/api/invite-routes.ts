@@ -15,7 +15,7 @@ const DAY_MS = 24 * 60 * 60 * 1000;
 /** Default lifetime of an invite. */
 const DEFAULT_LIFETIME_MS = 7 * DAY_MS;
 /** Maximum lifetime of an invite that expires: ten years. */
-const LONGEST_LIFETIME_MS = 10 * 365 * DAY_MS;
+const MAX_LIFETIME_MS = 10 * 365 * DAY_MS;
 
 const requestSchema = z
   .strictObject({
@@ -23,7 +23,7 @@ const requestSchema = z
     role: z.enum(['contributor', 'observer', 'operator']).default('contributor'),
     uses: z.int().min(1).max(ADMITTED_PEERS).default(1),
     /** Milliseconds until the invite expires, on the coordinator's clock; null if it never expires. */
-    lifetimeMs: z.int().min(1).max(LONGEST_LIFETIME_MS).nullable().default(DEFAULT_LIFETIME_MS),
+    lifetimeMs: z.int().min(1).max(MAX_LIFETIME_MS).nullable().default(DEFAULT_LIFETIME_MS),
   })
   .prefault({});
 

@@ -13,7 +13,7 @@ import type { Views } from './views.ts';
  */
 const REASON_CHARACTERS = DETAIL_CHARACTERS - 100;
 /** Maximum duration of a temporary ban, in milliseconds: ten years. */
-const LONGEST_BAN_MS = 10 * 365 * 24 * 3_600_000;
+const MAX_BAN_MS = 10 * 365 * 24 * 3_600_000;
 
 /** The job that a command is about: its name, its digest or a unique prefix of its digest. null for all jobs. */
 const job = z.string().min(1).nullable().default(null);
@@ -22,7 +22,7 @@ const banSchema = z
     job,
     reason: z.string().max(REASON_CHARACTERS).default(''),
     /** Milliseconds until the ban ends, on the coordinator's clock; null if it never ends. */
-    forMs: z.int().min(1).max(LONGEST_BAN_MS).nullable().default(null),
+    forMs: z.int().min(1).max(MAX_BAN_MS).nullable().default(null),
   })
   .prefault({});
 const pardonSchema = z.strictObject({ job }).prefault({});

@@ -84,12 +84,12 @@ const cloneSchema = z
   })
   .default({ name: null, changes: {} });
 /** Maximum of the query parameters `last` and `limit`: a number of events. */
-const MOST_EVENTS = 100_000;
+const MAX_EVENTS = 100_000;
 const eventsSchema = z.object({
   after: z.coerce.number().int().nonnegative().default(0),
   /** Number of events. The answer then has only the newest events, up to this number. */
-  last: z.coerce.number().int().positive().max(MOST_EVENTS).optional(),
-  limit: z.coerce.number().int().positive().max(MOST_EVENTS).optional(),
+  last: z.coerce.number().int().positive().max(MAX_EVENTS).optional(),
+  limit: z.coerce.number().int().positive().max(MAX_EVENTS).optional(),
   /** Types of events, separated by commas. */
   types: z
     .string()

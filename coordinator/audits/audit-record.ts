@@ -9,7 +9,7 @@ import type { AuditResult, StoredCheckpoint } from '../store/store.ts';
 import type { Announcements } from '../trust/bans.ts';
 import type { Ledger } from '../trust/ledger.ts';
 import { auditKey, type DrawnUpdate, drawAudits, isWatched } from './draw.ts';
-import { isTrusted, LEAST_STEPS, type PersonResult } from './verdict.ts';
+import { isTrusted, MIN_STEPS, type PersonResult } from './verdict.ts';
 
 /**
  * Number of waiting audits from which no more audits are drawn. A coordinator that is too slow for its audits then
@@ -22,7 +22,7 @@ export const WAITING_AUDITS = 4;
  * copies of the adapter's size in memory: the parent, the middle, the result, the two moments of AdamW, and the copy
  * that is being sent to the trainer process.
  */
-const MOST_PARAMETERS = 64_000_000;
+const MAX_PARAMETERS = 64_000_000;
 
 /** Names an update. */
 interface UpdateKey {
@@ -45,7 +45,7 @@ export class AuditRecord {
   draw({ round, contributors }: Pick<Checkpoint, 'round' | 'contributors'>): void {
     const { job, layout, deps, audits: isOn } = this.#context;
     const { store } = deps;
-    if (!isOn || planLayout(layout).parameters > MOST_PARAMETERS) return;
+    if (!isOn || planLayout(layout).parameters > MAX_PARAMETERS) return;
     if (store.audits.inState(job, 'chosen').length >= WAITING_AUDITS) return;
     const seed = deps.randomBytes(32);
     const weighty = contributors.filter(({ weight }) => weight > 0);
@@ -56,7 +56,7 @@ export class AuditRecord {
 
     const results = store.audits.results(job);
     const fresh = weighty.flatMap((update): DrawnUpdate[] => {
-      if (this.#blobsOf(update) === null || this.#steps(update) < LEAST_STEPS) return [];
+      if (this.#blobsOf(update) === null || this.#steps(update) < MIN_STEPS) return [];
       const rows = this.#intervalRows(update);
       const shares = store.scores.shares(job, update.peer, { before: round, limit: BELIEF_UPDATES });
       const { peer, round: made } = update;

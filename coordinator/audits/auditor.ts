@@ -19,7 +19,7 @@ import { passes } from './verdict.ts';
  */
 const PATIENCE_ROUNDS = 16;
 /** Maximum number of attempts at one audit. Each restart of the coordinator ends an attempt. */
-const MOST_ATTEMPTS = 3;
+const MAX_ATTEMPTS = 3;
 /** Pause in milliseconds after an audit had to stop for the merge of another job. */
 const RETRY_MS = 1_000;
 
@@ -130,7 +130,7 @@ export class Auditor {
       return `the coordinator did not finish the audit in ${PATIENCE_ROUNDS} rounds; give the coordinator more threads or a GPU`;
     }
     const isNew = this.#work === null || !isSameUpdate(this.#work.audit, audit);
-    return isNew && audit.attempts >= MOST_ATTEMPTS
+    return isNew && audit.attempts >= MAX_ATTEMPTS
       ? `the coordinator stopped or crashed during all ${audit.attempts} attempts`
       : null;
   }

@@ -33,7 +33,7 @@ export const AUDIT_LINES: Readonly<Record<Preset, Lines>> = {
  * Minimum number of steps of an update that is audited. With fewer steps, the two halves cannot be told apart, and the
  * closeness of some honest nodes was below the limit.
  */
-export const LEAST_STEPS = 6;
+export const MIN_STEPS = 6;
 
 /**
  * Returns whether an update passes its audit.

@@ -17,7 +17,7 @@ export const FETCHES_AT_ONCE = 16;
  * Minimum rate, in bytes per second, with which a fetch keeps its place although another author waits. It is 2 Mbit/s,
  * the upstream of a slow line. A slower fetch gives way to the author that waits.
  */
-export const LEAST_FETCH_RATE = 256 * 1024;
+export const MIN_FETCH_RATE = 256 * 1024;
 /**
  * Time without a byte, in milliseconds, after which a fetch fails. It is long enough for one stream that fails and a
  * second stream that works. Every fetch keeps its place for at least this time, even if its payload is small.
@@ -28,7 +28,7 @@ const LOOK_MS = 1_000;
 
 /** Returns the time, in milliseconds from its start, after which a fetch gives way to an author that waits. */
 export function fetchTimeoutMs(size: number): number {
-  return FETCH_STALL_MS + Math.ceil((size / LEAST_FETCH_RATE) * 1000);
+  return FETCH_STALL_MS + Math.ceil((size / MIN_FETCH_RATE) * 1000);
 }
 
 interface Payload {
@@ -51,7 +51,7 @@ export interface PayloadFetchesDeps {
 
 /**
  * Fetches announced payloads from their authors. A fetch may take any time as long as bytes arrive. But if another
- * author waits for its place, a fetch that is slower than LEAST_FETCH_RATE is ended.
+ * author waits for its place, a fetch that is slower than MIN_FETCH_RATE is ended.
  */
 export class PayloadFetches {
   readonly #deps: PayloadFetchesDeps;

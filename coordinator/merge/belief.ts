@@ -23,15 +23,15 @@ export const BELIEF_LINE = 0.2;
  * Overshoot at which the share of an update becomes 0, as a multiple of the median gain. The overshoot of an update is
  * the exact effect that its assigned steps should have, minus its measured exact effect.
  */
-export const MOST_OVERSHOOT = 0.4;
+export const MAX_OVERSHOOT = 0.4;
 /**
  * Overshoots are divided by the median gain, but at least by this fraction of the median exact effect. The reason is
  * that the median gain can be very small, if nodes learn little from their own rows that other rows do not teach. Then
  * even the differences between honest nodes are larger than the gain.
  */
-const LEAST_GAIN_SHARE = 0.25;
+const MIN_GAIN_SHARE = 0.25;
 /** Minimum number of exact effects for their median. With fewer, no overshoot is computed. */
-export const LEAST_EXACT = 3;
+export const MIN_EXACT_EFFECTS = 3;
 
 /**
  * The gains of a round count only if their median is more than this number of its standard errors above 0. Otherwise,
@@ -51,7 +51,7 @@ export const CLEAR_ERRORS = 3;
  * Maximum allowance for the noise of an effect, in standard errors. An update whose effect is more than this number of
  * standard errors below zero is harmful.
  */
-const MOST_ALLOWANCE = 2;
+const MAX_ALLOWANCE = 2;
 
 /** An author with a lower share is doubtful, so its next updates are scored on more rows. */
 const CLEAR_SHARE = 0.6;
@@ -90,7 +90,7 @@ export interface Scored {
  * median effect before the division (see `allowanceOf`). Noise then changes a share little, and the share follows
  * mostly from the gain.
  *
- * If exact effects were measured, the share is at most 1 − overshoot/MOST_OVERSHOOT. This finds nodes that make only a
+ * If exact effects were measured, the share is at most 1 − overshoot/MAX_OVERSHOOT. This finds nodes that make only a
  * few steps and multiply their update. Effect and gain of such an update are like those of an honest node, because both
  * are estimates to first order. But the whole update moves the adapter too far in one direction, so its exact effect is
  * low.
@@ -114,8 +114,8 @@ export function sharesOf(updates: readonly Scored[]): number[] | null {
     const shares = [share, update.gain / gain];
     if (exact !== null && update.exact) {
       const expected = exact.perStep * Math.min(update.exact.steps, exact.steps);
-      const unit = Math.max(gain, LEAST_GAIN_SHARE * exact.perStep * exact.steps);
-      shares.push(1 - (expected - update.exact.effect) / unit / MOST_OVERSHOOT);
+      const unit = Math.max(gain, MIN_GAIN_SHARE * exact.perStep * exact.steps);
+      shares.push(1 - (expected - update.exact.effect) / unit / MAX_OVERSHOOT);
     }
     return Math.max(0, Math.min(1, ...shares));
   });
@@ -143,13 +143,13 @@ function voices(updates: readonly Pick<Scored, 'earlier'>[]): number[] {
 }
 
 /**
- * Returns the allowance for the noise of effects. It is 0 if the median effect is clear, and MOST_ALLOWANCE standard
+ * Returns the allowance for the noise of effects. It is 0 if the median effect is clear, and MAX_ALLOWANCE standard
  * errors if the median is 0 or less. Between these two cases it changes linearly, so that noise never makes a sudden
  * difference.
  */
 function allowanceOf(effect: number, error: number): number {
   const unclear = 1 - Math.max(0, effect) / (CLEAR_ERRORS * error);
-  return error > 0 ? MOST_ALLOWANCE * error * Math.max(0, unclear) : 0;
+  return error > 0 ? MAX_ALLOWANCE * error * Math.max(0, unclear) : 0;
 }
 
 /**
@@ -162,7 +162,7 @@ function medianExact(
   weights: readonly number[],
 ): { perStep: number; steps: number } | null {
   const measured = updates.flatMap(({ exact }, i) => (exact ? [{ ...exact, weight: weights[i]! }] : []));
-  if (measured.length < LEAST_EXACT || measured.every(({ weight }) => weight === 0)) return null;
+  if (measured.length < MIN_EXACT_EFFECTS || measured.every(({ weight }) => weight === 0)) return null;
   const weight = measured.map((one) => one.weight);
   return {
     perStep: weightedMedian(

@@ -5,7 +5,7 @@ import type { RowLoss } from '../../lora/train/step.ts';
  * The limits below are multiples of the job's tolerance, or of this value if the tolerance is lower. A lower tolerance
  * does not make training or measuring any less noisy. Decision 047 has the measurements behind the multiples.
  */
-export const LEAST_UNIT = 0.002;
+export const MIN_UNIT = 0.002;
 /**
  * Maximum increase of the loss over the parent's loss that can pass as noise, as a multiple of the tolerance. Two
  * standard errors alone would not be a limit, because a merge that ruins 3 of 64 rows raises both the mean loss and the
@@ -30,7 +30,7 @@ export const WORST_ROWS_BEST_LIMIT = 100;
  * Changes are divided by the loss, but at least by this loss, in nats per token. The noise of training falls more
  * slowly than the loss, so changes relative to a very low loss would be mostly noise.
  */
-export const LEAST_LOSS = 0.5;
+export const MIN_LOSS = 0.5;
 
 /** Fraction of the rows that count as the worst rows: 4 of 64. */
 export const WORST_SHARE = 1 / 16;
@@ -42,7 +42,7 @@ export function meanLoss(rows: readonly RowLoss[]): number | null {
 }
 
 /**
- * The change from one adapter to another. All figures are divided by the first adapter's loss (or by LEAST_LOSS if that
+ * The change from one adapter to another. All figures are divided by the first adapter's loss (or by MIN_LOSS if that
  * is more), so 0.01 means that the loss is 1 % higher.
  */
 export interface Change {
@@ -70,7 +70,7 @@ export function changeOf(before: readonly RowLoss[], after: readonly RowLoss[]):
   }
   const count = differences.length;
   if (count === 0) return null;
-  const loss = Math.max(sum / count, LEAST_LOSS);
+  const loss = Math.max(sum / count, MIN_LOSS);
   const worsening = mean(differences);
   const squares = differences.reduce((total, d) => total + (d - worsening) ** 2, 0);
   const standardError = count > 1 ? Math.sqrt(squares / (count - 1) / count) : 0;
@@ -84,7 +84,7 @@ export function changeOf(before: readonly RowLoss[], after: readonly RowLoss[]):
 
 /** Returns the maximum increase of the loss that noise alone can explain, relative to the loss. */
 export function noiseLimit(tolerance: number): number {
-  return NOISE_LIMIT * Math.max(tolerance, LEAST_UNIT);
+  return NOISE_LIMIT * Math.max(tolerance, MIN_UNIT);
 }
 
 /** Result of the comparison of a merge with its parent and with the best checkpoint. */
@@ -127,7 +127,7 @@ export function judge(
   { before, best, after }: Losses,
   { tolerance, isLast = false }: JudgeOptions,
 ): Judgement {
-  const unit = Math.max(tolerance, LEAST_UNIT);
+  const unit = Math.max(tolerance, MIN_UNIT);
   const allowed = ({ standardError }: Change): number =>
     Math.max(tolerance, Math.min(2 * standardError, noiseLimit(tolerance)));
   const step = changeOf(before, after);

@@ -9,7 +9,7 @@ export const REMOVED_SHARE = 0.5;
  * Maximum number of evaluations in one round. With 12 persons, it is enough for the merge without each of them, and
  * then for the merges without the worst two, three, five and six of them.
  */
-export const MOST_EVALUATIONS = 24;
+export const MAX_EVALUATIONS = 24;
 /** Maximum number of persons whose removal is evaluated one at a time. */
 export const PERSONS_ALONE = 12;
 
@@ -164,7 +164,7 @@ class Attempts<Source, Merged> {
   async #searchAll(whole: Attempt<Source, Merged>, persons: readonly Person<Source>[]): Promise<void> {
     const { rate } = this.#input;
     const alone: Attempt<Source, Merged>[] = [];
-    const left = (MOST_EVALUATIONS - this.#evaluations) >> 1;
+    const left = (MAX_EVALUATIONS - this.#evaluations) >> 1;
     for (const person of persons.slice(0, Math.min(PERSONS_ALONE, left))) {
       if (this.#hasEnded || this.#removable([person]).length === 0) continue;
       alone.push(await this.#try([person], rate));
@@ -222,7 +222,7 @@ class Attempts<Source, Merged> {
   }
 
   get #hasEnded(): boolean {
-    return this.#last !== null || this.#evaluations >= MOST_EVALUATIONS || !this.#input.hasTime();
+    return this.#last !== null || this.#evaluations >= MAX_EVALUATIONS || !this.#input.hasTime();
   }
 
   /** Makes an attempt that ends the search if it passes. Returns null if the search has ended already. */

@@ -29,7 +29,7 @@ import { believableTokens } from './update-weights.ts';
  */
 const SEARCH_ROUNDS = 2;
 /** Minimum of the time limit for the gate's search, in milliseconds. */
-const LEAST_SEARCH_MS = 60_000;
+const MIN_SEARCH_MS = 60_000;
 
 /** A merge that has passed the gate. No part of it is durable yet. */
 export interface MergeCandidate {
@@ -148,7 +148,7 @@ export class RoundMerge {
           size,
           preset,
           tokens,
-          mostTokens: believableTokens(steps, manifest),
+          maxTokens: believableTokens(steps, manifest),
           belief: untrained[i] ? 0 : belief,
           person: personOf({ peer, invite: invites.get(peer) ?? null }),
           isNewcomer: earlier.length < BELIEF_UPDATES,
@@ -184,7 +184,7 @@ export class RoundMerge {
     const { job, deps } = this.#context;
     const facts = deps.store.rounds.newest(job, 1).find((one) => one.round === round);
     const duration = facts?.closedAt ? facts.closedAt - facts.openedAt : 0;
-    return Math.max(LEAST_SEARCH_MS, SEARCH_ROUNDS * duration);
+    return Math.max(MIN_SEARCH_MS, SEARCH_ROUNDS * duration);
   }
 
   /** Returns the authors of the updates of a merge as persons, the most suspicious first. Leaves out outliers. */

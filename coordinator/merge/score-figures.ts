@@ -6,7 +6,7 @@ import type { Assignment } from '../round/plan.ts';
 import type { StoredRound, StoredScore } from '../store/store.ts';
 import { BELIEF_LINE, gainErrorOf, isDoubtful, sharesOf } from './belief.ts';
 import type { Batch, Measurer, Sent } from './measurer.ts';
-import { type ExactPlan, LEAST_OWN_ROWS, planScoring } from './score-plan.ts';
+import { type ExactPlan, MIN_OWN_ROWS, planScoring } from './score-plan.ts';
 
 /**
  * Time limit of a round's scoring, as a fraction of the round's duration. The limit is needed because the nodes wait
@@ -15,12 +15,12 @@ import { type ExactPlan, LEAST_OWN_ROWS, planScoring } from './score-plan.ts';
  */
 const TIME_SHARE = 0.5;
 /** Minimum of the time limit of scoring, in milliseconds. */
-const LEAST_MS = 500;
+const MIN_SCORING_MS = 500;
 /**
  * Minimum fraction of a round's updates that must be scored in time. The median of fewer updates says little about the
  * others.
  */
-const LEAST_SCORED = 0.5;
+const MIN_SCORED_SHARE = 0.5;
 
 export interface ClosedRound {
   readonly round: number;
@@ -113,7 +113,7 @@ export class RoundMeasurement {
     const startedAt = clock.monotonic();
     for (const positions of others) await measurer.addRandom(this.#counted(round, positions));
     const randomRows = this.#rows;
-    const limit = Math.max(LEAST_MS, TIME_SHARE * (facts.closedAt! - facts.openedAt));
+    const limit = Math.max(MIN_SCORING_MS, TIME_SHARE * (facts.closedAt! - facts.openedAt));
     const spent = clock.monotonic() - startedAt;
     const isOver = (): boolean => clock.monotonic() - startedAt > limit;
     const perRow = spent / Math.max(1, randomRows - first!.length);
@@ -122,7 +122,7 @@ export class RoundMeasurement {
     for (const { candidate, positions } of plan.own) {
       if (isOver()) break;
       const sent = candidates[candidate]!;
-      const chosen = positions.slice(0, Math.max(LEAST_OWN_ROWS, Math.floor(affordable * positions.length)));
+      const chosen = positions.slice(0, Math.max(MIN_OWN_ROWS, Math.floor(affordable * positions.length)));
       const own = this.#counted(sent.update.round, chosen);
       const products = await measurer.products(sent, own);
       const effect = effectOf(products.random);
@@ -130,7 +130,7 @@ export class RoundMeasurement {
       figures.set(sent.index, { ...effect, gain, exact: null, ownRows: chosen.length });
       if (isHarmful(effect)) harmful.add(sent.index);
     }
-    if (figures.size < LEAST_SCORED * candidates.length) {
+    if (figures.size < MIN_SCORED_SHARE * candidates.length) {
       const message = `only ${figures.size} of ${candidates.length} updates could be scored in ${Math.round(limit)} ms; give the coordinator more threads or a GPU, or start "lora-swarm node --score" on a faster machine`;
       const values = { scored: figures.size, updates: candidates.length, ms: limit };
       throw coordinatorError('SCORING_SLOW', message, values);

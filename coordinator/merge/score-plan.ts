@@ -1,7 +1,7 @@
 /** The choice of the rows on which a round's updates are scored. */
 import { createHash } from 'node:crypto';
 import { permutation } from '../../lora/data/permutation.ts';
-import { LEAST_EXACT } from './belief.ts';
+import { MIN_EXACT_EFFECTS } from './belief.ts';
 import { LOSS_COST, SCORING_SHARE } from './extra-work.ts';
 
 /**
@@ -15,21 +15,21 @@ export const RANDOM_ROWS = 8;
  * Minimum number of rows in a batch of random rows, even if scoring then costs more than SCORING_SHARE. If only one
  * update is scored, one row is enough, because the share of a single update does not depend on its effect.
  */
-const LEAST_RANDOM_ROWS = 2;
+const MIN_RANDOM_ROWS = 2;
 /** Maximum fraction of the cost of scoring that goes into gradients on random rows. */
 const RANDOM_SHARE = 0.25;
 /**
  * Minimum number of rows of an author's interval on which its update is scored, even if scoring then costs more than
  * SCORING_SHARE. With fewer rows, the noise hides the gain.
  */
-export const LEAST_OWN_ROWS = 8;
+export const MIN_OWN_ROWS = 8;
 /**
  * Maximum number of rows of an author's interval on which its update is scored. The gain on 64 rows has so little noise
  * that more rows are not needed.
  */
-export const MOST_OWN_ROWS = 64;
+export const MAX_OWN_ROWS = 64;
 /**
- * Beyond LEAST_OWN_ROWS, an update of a doubtful author is scored on this many times as many rows as an update of
+ * Beyond MIN_OWN_ROWS, an update of a doubtful author is scored on this many times as many rows as an update of
  * another author.
  */
 const DOUBT_FACTOR = 4;
@@ -37,7 +37,7 @@ const DOUBT_FACTOR = 4;
 /** Maximum number of random rows on which exact effects are measured. */
 export const EXACT_ROWS = 16;
 /** Minimum number of random rows on which exact effects are measured. On fewer rows, exact effects are too noisy. */
-export const LEAST_EXACT_ROWS = 8;
+export const MIN_EXACT_ROWS = 8;
 /** Number of authors who are not doubtful, and whose exact effects are measured for comparison. */
 export const REFERENCES = 3;
 
@@ -92,8 +92,8 @@ export function planScoring(
 ): ScorePlan {
   const trained = candidates.reduce((sum, { start, end }) => sum + end - start, 0);
   const budget = SCORING_SHARE * trained;
-  const leastOwn = candidates.map(({ start, end }) => Math.min(end - start, LEAST_OWN_ROWS));
-  const spare = budget - leastOwn.reduce((sum, count) => sum + count, 0);
+  const minOwn = candidates.map(({ start, end }) => Math.min(end - start, MIN_OWN_ROWS));
+  const spare = budget - minOwn.reduce((sum, count) => sum + count, 0);
   const ranked = rankedBySeed(candidates, seed);
   const isDoubtfulOne = (candidate: number): boolean => candidates[candidate]!.isDoubtful;
   const doubtful = ranked.filter(isDoubtfulOne);
@@ -102,7 +102,7 @@ export function planScoring(
 
   const randomFor = (most: number): number[] => {
     const perBatch = Math.max(
-      Math.min(LEAST_RANDOM_ROWS, candidates.length),
+      Math.min(MIN_RANDOM_ROWS, candidates.length),
       Math.min(RANDOM_ROWS, Math.floor(Math.min(RANDOM_SHARE * budget, most) / RANDOM_BATCHES)),
     );
     return randomPositions(perBatch * RANDOM_BATCHES, { assignedEnd, rows, seed });
@@ -117,7 +117,7 @@ export function planScoring(
   const own = candidates.map((candidate, i) => {
     const { key, start, end } = candidate;
     const more = Math.max(0, Math.floor((left * doubt(candidate)) / doubts));
-    const count = Math.min(end - start, MOST_OWN_ROWS, leastOwn[i]! + more);
+    const count = Math.min(end - start, MAX_OWN_ROWS, minOwn[i]! + more);
     const positions = choose(end - start, count, seed, key).map((position) => start + position);
     return { candidate: i, positions };
   });
@@ -133,19 +133,19 @@ export function planScoring(
 }
 
 /**
- * Plans the exact effects of candidates. If the budget is small, fewer candidates are measured, on LEAST_EXACT_ROWS
+ * Plans the exact effects of candidates. If the budget is small, fewer candidates are measured, on MIN_EXACT_ROWS
  * rows. Half of a large budget is left for gradients.
  */
 function planExact(
   candidates: readonly number[],
   { random, budget }: { random: readonly number[]; budget: number },
 ): ExactPlan {
-  if (random.length < LEAST_EXACT_ROWS) return NO_EXACT;
+  if (random.length < MIN_EXACT_ROWS) return NO_EXACT;
   const affordable = Math.floor(budget / 2 / LOSS_COST / (1 + candidates.length));
-  const count = Math.max(LEAST_EXACT_ROWS, Math.min(EXACT_ROWS, random.length, affordable));
+  const count = Math.max(MIN_EXACT_ROWS, Math.min(EXACT_ROWS, random.length, affordable));
   // Subtract 1, because the loss without any update is measured too.
   const most = Math.min(candidates.length, Math.floor(budget / LOSS_COST / count) - 1);
-  return most < LEAST_EXACT ? NO_EXACT : { positions: random.slice(0, count), candidates, most };
+  return most < MIN_EXACT_EFFECTS ? NO_EXACT : { positions: random.slice(0, count), candidates, most };
 }
 
 function costOf({ positions, most }: ExactPlan): number {

@@ -27,7 +27,7 @@ const ROUNDS_AFTER_FAILURE = 8;
  * gradients in memory, with four bytes per parameter: one for each of the four random batches, and one for an author's
  * rows.
  */
-const MOST_PARAMETERS = 64_000_000;
+const MAX_PARAMETERS = 64_000_000;
 
 export interface ScoringDeps extends Pick<EvaluateOptions, 'onFallback'> {
   readonly context: RunContext;
@@ -67,7 +67,7 @@ export class UpdateScoring {
     const stored = deps.store.scores.ofMerge(job, round);
     if (stored.length > 0 || updates.length === 0) return stored;
     const unscored = updates.map((update) => this.#unscored(round, update));
-    if (round < this.#resumeAt || planLayout(layout).parameters > MOST_PARAMETERS) return unscored;
+    if (round < this.#resumeAt || planLayout(layout).parameters > MAX_PARAMETERS) return unscored;
     const seed = deps.store.scores.seed(job, round) ?? deps.randomBytes(32);
     if (deps.store.scores.seed(job, round) === null) {
       record(() => deps.store.scores.putSeed(job, round, seed), null);

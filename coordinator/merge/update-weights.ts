@@ -24,8 +24,8 @@ export interface Weighable {
   readonly round: number;
   /** Number of tokens that the author claims to have trained. */
   readonly tokens: number;
-  /** Maximum number of tokens that counts; see `believableTokens`. */
-  readonly mostTokens: number;
+  /** Maximum number of tokens for which the update gets weight. `believableTokens` computes it. */
+  readonly maxTokens: number;
   /** The belief in the author, from 0 to 1 (merge/belief.ts). */
   readonly belief: number;
   /** The person who answers for the author (peers/person.ts). */
@@ -34,14 +34,17 @@ export interface Weighable {
   readonly isNewcomer: boolean;
 }
 
-/** Returns the maximum number of tokens that counts for an update whose author was assigned `steps` optimiser steps. */
+/**
+ * Returns the maximum number of tokens for which an update gets weight, if its author was assigned `steps` optimiser
+ * steps. If the author claims more tokens, the surplus adds no weight.
+ */
 export function believableTokens(steps: number, manifest: Pick<Manifest, 'data' | 'training'>): number {
   return Math.ceil(CLAIM_SLACK * expectedTokens(steps, manifest));
 }
 
 /**
  * Returns the weight of each update of a merge, in float32:
- * 1. The weight begins with the number of trained tokens. It is at most `mostTokens`, and at most WEIGHT_CAP_MEDIANS
+ * 1. The weight begins with the number of trained tokens. It is at most `maxTokens`, and at most WEIGHT_CAP_MEDIANS
  *    times the median number.
  * 2. It is multiplied by the belief in the author and, with a staleness of τ rounds, by (1+τ)^−½.
  * 3. If all updates of a person together weigh more than PERSON_MEDIANS times the total weight of the median person,
@@ -56,7 +59,7 @@ export function believableTokens(steps: number, manifest: Pick<Manifest, 'data' 
  */
 export function weighUpdates(updates: readonly Weighable[], round: number): number[] {
   const votes = votesOf(updates);
-  const tokens = updates.map((update) => Math.min(update.tokens, update.mostTokens));
+  const tokens = updates.map((update) => Math.min(update.tokens, update.maxTokens));
   const capped = capWeights(tokens, weightedMedian(tokens, votes));
   const weights = updates.map(({ round: made, belief }, i) =>
     Math.fround(capped[i]! * stalenessWeight(Math.max(0, round - made)) * belief),

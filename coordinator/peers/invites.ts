@@ -17,7 +17,7 @@ const TOKEN_BYTES = 32;
 /** Size of a personal invite's id in bytes. The id is short because people type it. It is not secret. */
 const ID_BYTES = 6;
 /** Minimum length of a prefix of an id that selects an invite. */
-const LEAST_PREFIX = 4;
+const MIN_PREFIX_LENGTH = 4;
 /**
  * Maximum number of peers that may read the job without being members, because they showed the shared invite in a
  * request for the manifest. Above this number, the coordinator forgets the peer whose request is oldest. This peer then
@@ -141,7 +141,8 @@ export class Invites {
     if (text === SHARED) return null;
     const exact = this.#named(text) ?? this.#byId.get(text);
     if (exact) return exact;
-    const matching = text.length >= LEAST_PREFIX ? this.all().filter(({ id }) => id.startsWith(text)) : [];
+    const matching =
+      text.length >= MIN_PREFIX_LENGTH ? this.all().filter(({ id }) => id.startsWith(text)) : [];
     if (matching.length === 1) return matching[0]!;
     if (matching.length === 0) {
       throw coordinatorError('INVITE_UNKNOWN', `the job has no invite "${text}"`, { invite: text });

@@ -61,14 +61,14 @@ export const DEADLINE_FACTOR = 2;
 /**
  * The patience of the first round as a multiple of the 75th percentile of its own arrivals. In the first round all
  * nodes have the same number of steps, so a node with a third of the fastest node's speed needs three times as long. In
- * later rounds, such a node gets a third of the steps (LEAST_STEPS_SHARE).
+ * later rounds, such a node gets a third of the steps (MIN_STEPS_SHARE).
  */
 export const FIRST_ROUND_FACTOR = 3;
 /**
  * Minimum patience: the time between two heartbeats. With less patience, rounds of a second or two would close without
  * nodes whose updates the network delayed by chance.
  */
-export const LEAST_PATIENCE_MS = HEARTBEAT_INTERVAL_MS;
+export const MIN_PATIENCE_MS = HEARTBEAT_INTERVAL_MS;
 /** Time that a round waits for a node to come back after all awaited nodes have fallen silent. */
 export const ABANDONED_MS = 3 * PEER_LOST_AFTER_MS;
 /** Time for nodes to reconnect and deliver after a restart of the coordinator. */
@@ -98,7 +98,7 @@ export function deadlineMs(
   const most = settings.maxSeconds * 1000;
   const measured = percentile75(counting(arrivals, present).filter(({ round }) => round < number));
   if (measured === null) return most;
-  const patience = Math.max(LEAST_PATIENCE_MS, PATIENCE_FACTOR * measured);
+  const patience = Math.max(MIN_PATIENCE_MS, PATIENCE_FACTOR * measured);
   return Math.min(most, DEADLINE_FACTOR * patience * 2 ** shortRounds);
 }
 
@@ -111,9 +111,9 @@ export function deadlineOf({ openedAt, deadlineMs, notBefore }: Round): number {
 export function patienceMs(number: number, { present, arrivals }: Timing): number | null {
   const counted = counting(arrivals, present);
   const measured = percentile75(counted.filter(({ round }) => round < number));
-  if (measured !== null) return Math.max(LEAST_PATIENCE_MS, PATIENCE_FACTOR * measured);
+  if (measured !== null) return Math.max(MIN_PATIENCE_MS, PATIENCE_FACTOR * measured);
   const own = percentile75(counted);
-  return own === null ? null : Math.max(LEAST_PATIENCE_MS, FIRST_ROUND_FACTOR * own);
+  return own === null ? null : Math.max(MIN_PATIENCE_MS, FIRST_ROUND_FACTOR * own);
 }
 
 /**

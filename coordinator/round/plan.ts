@@ -2,7 +2,7 @@ import { weightedMedian } from '../../lora/update/weights.ts';
 import { ROUND_PEERS } from '../../protocol/limits.ts';
 import type { Manifest } from '../../protocol/manifest.ts';
 import type { Head } from '../../protocol/messages.ts';
-import { LEAST_STEPS } from '../audits/verdict.ts';
+import { MIN_STEPS } from '../audits/verdict.ts';
 import { BELIEF_LINE, BELIEF_UPDATES, beliefOf, earnedBelief } from '../merge/belief.ts';
 
 export type Preset = Head['preset'];
@@ -35,7 +35,7 @@ export const AUTO_SPARSE_PEERS = 4;
  * Minimum number of steps of a node, as a fraction of the fastest node's steps. A node with less than this fraction of
  * the fastest node's speed gets the minimum too, and its updates arrive late.
  */
-export const LEAST_STEPS_SHARE = 1 / 3;
+export const MIN_STEPS_SHARE = 1 / 3;
 /** Speed at which the counted speed of a proven node is capped, as a multiple of the median speed (see `stepsOf`). */
 export const SPEED_MEDIANS = 3;
 /**
@@ -137,7 +137,7 @@ function choose(
  *
  * The counted belief is 1 if the node's belief is at least FULL_BELIEF times the median belief. If it is lower, the
  * counted belief is proportionally lower than 1. A node without belief, or on probation, gets the minimum number of
- * steps (LEAST_STEPS_SHARE). On probation, this minimum is at least LEAST_STEPS, because an interval with fewer steps
+ * steps (MIN_STEPS_SHARE). On probation, this minimum is at least MIN_STEPS, because an interval with fewer steps
  * is not audited. Otherwise, a node that failed an audit would not be audited again while it is on probation.
  *
  * If none of the nodes has earned belief, for example because the job does not score updates, all nodes count as proven
@@ -156,11 +156,11 @@ function stepsOf(peers: readonly PresentPeer[], localSteps: number): number[] {
     return isScored && fullBelief > 0 ? speed * Math.min(1, beliefIn(peer) / fullBelief) : speed;
   });
   const largest = Math.max(0, ...worths);
-  const least = Math.ceil(localSteps * LEAST_STEPS_SHARE);
+  const least = Math.ceil(localSteps * MIN_STEPS_SHARE);
   return worths.map((worth, i) => {
     const share = largest > 0 ? worth / largest : 0;
-    const isAudited = peers[i]!.standing === 'probation' && localSteps >= LEAST_STEPS;
-    const ownLeast = isAudited ? Math.max(least, LEAST_STEPS) : least;
+    const isAudited = peers[i]!.standing === 'probation' && localSteps >= MIN_STEPS;
+    const ownLeast = isAudited ? Math.max(least, MIN_STEPS) : least;
     return Math.min(localSteps, Math.max(ownLeast, Math.round(localSteps * share)));
   });
 }

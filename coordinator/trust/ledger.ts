@@ -5,7 +5,7 @@ import type { StoredStrike } from '../store/store.ts';
 import { isSameUpdate, type UpdateKey } from '../store/update-key.ts';
 import { type Announcements, Bans } from './bans.ts';
 import { type JudgedUpdate, misdeedsOf } from './misdeeds.ts';
-import { BAN_MS, MOST_SUSPENSIONS, standingIn } from './standing.ts';
+import { BAN_MS, MAX_SUSPENSIONS, standingIn } from './standing.ts';
 import { Standings } from './standings.ts';
 import type { Who } from './who.ts';
 
@@ -55,8 +55,8 @@ export class Ledger {
     const { kind, round } = strike;
     outbox.event({ type: 'struck', peer, round, kind, standing: standingIn(after, foundIn + 1) });
     if (after.suspendedUntil === before.suspendedUntil) return;
-    if (after.suspensions > MOST_SUSPENSIONS) {
-      const reason = `new strikes after ${MOST_SUSPENSIONS} suspensions`;
+    if (after.suspensions > MAX_SUSPENSIONS) {
+      const reason = `new strikes after ${MAX_SUSPENSIONS} suspensions`;
       this.bans.impose(who, { cause: 'strikes', job, reason, until: at + BAN_MS }, outbox);
     } else {
       const { suspendedUntil: until, suspensions } = after;

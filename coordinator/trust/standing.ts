@@ -31,7 +31,7 @@ export const NEXT_SUSPENSION_POINTS = 2;
 /** Number of rounds of the first suspension. Each further suspension is twice as long. */
 export const FIRST_SUSPENSION_ROUNDS = 4;
 /** Maximum number of suspensions of a person. After these, the person is banned from the job instead. */
-export const MOST_SUSPENSIONS = 3;
+export const MAX_SUSPENSIONS = 3;
 /** Number of rounds after the end of a suspension, after which the next suspension counts as the first again. */
 export const FORGET_ROUNDS = 100;
 /** Duration of a ban for repeated strikes, in milliseconds: a week. Most jobs are shorter. */

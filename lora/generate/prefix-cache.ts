@@ -3,9 +3,9 @@ import { RowCache } from './row-cache.ts';
 /**
  * Minimum length of a prefix in tokens. Shorter prefixes are computed again, because storing them would save little.
  */
-const SHORTEST_TOKENS = 8;
+const MIN_TOKENS = 8;
 /** A lookup compares the tokens with those of every entry, so the number of entries is limited. */
-const MOST_ENTRIES = 64;
+const MAX_ENTRIES = 64;
 
 interface Entry {
   /** Stands for everything that keys and values depend on besides the tokens (see {@link PrefixCache}). */
@@ -45,7 +45,7 @@ export class PrefixCache {
    */
   restore(key: string, tokens: readonly number[], into: RowCache, most: number): number {
     let best: Entry | null = null;
-    let longest = SHORTEST_TOKENS - 1;
+    let longest = MIN_TOKENS - 1;
     for (const entry of this.#entries) {
       if (entry.key !== key) continue;
       const common = Math.min(commonLength(entry.tokens, tokens), most);
@@ -59,7 +59,7 @@ export class PrefixCache {
 
   /** Stores the keys and values of `tokens` from a row of `from`. Removes entries that are prefixes of the new one. */
   store(key: string, tokens: readonly number[], from: RowCache, row: number): void {
-    if (tokens.length < SHORTEST_TOKENS) return;
+    if (tokens.length < MIN_TOKENS) return;
     const { shape, limit } = this.#options;
     const related = this.#entries.filter((entry) => entry.key === key);
     if (related.some((entry) => commonLength(entry.tokens, tokens) === tokens.length)) return;
@@ -76,7 +76,7 @@ export class PrefixCache {
   /** Removes the least recently used entries until the others take at most `limit` bytes. */
   shrink(limit: number): void {
     let bytes = this.bytes;
-    while (this.#entries.length > 0 && (bytes > limit || this.#entries.length > MOST_ENTRIES)) {
+    while (this.#entries.length > 0 && (bytes > limit || this.#entries.length > MAX_ENTRIES)) {
       bytes -= this.#entries.shift()!.cache.bytes;
     }
   }

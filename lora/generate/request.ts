@@ -4,13 +4,13 @@ import { generateError } from './errors.ts';
 import type { GenerateRequest, ScoreRequest } from './types.ts';
 
 /** Maximum number of most likely tokens that a request may ask for, as in OpenAI's API. */
-const MOST_TOP = 20;
+const MAX_TOP_TOKENS = 20;
 /**
  * After each new token, the text is compared with every stop text, so the number and length of stop texts are limited.
  */
-const MOST_STOPS = 16;
-const LONGEST_STOP = 1024;
-const MOST_END_TOKENS = 64;
+const MAX_STOPS = 16;
+const MAX_STOP_LENGTH = 1024;
+const MAX_END_TOKENS = 64;
 
 /** Schema of the options of sampling. */
 export const samplingSchema = z.object({
@@ -29,16 +29,16 @@ const generateSchema = z.object({
   adapter: z.string().optional(),
   sampling: samplingSchema.optional(),
   maxTokens: z.int().min(1).optional(),
-  stop: z.array(z.string().min(1).max(LONGEST_STOP)).max(MOST_STOPS).optional(),
-  endTokens: z.array(id).max(MOST_END_TOKENS).optional(),
-  logprobs: z.int().min(0).max(MOST_TOP).optional(),
+  stop: z.array(z.string().min(1).max(MAX_STOP_LENGTH)).max(MAX_STOPS).optional(),
+  endTokens: z.array(id).max(MAX_END_TOKENS).optional(),
+  logprobs: z.int().min(0).max(MAX_TOP_TOKENS).optional(),
   client: z.string().max(256).optional(),
 });
 
 const scoreSchema = z.object({
   tokens: z.array(id).min(1),
   adapter: z.string().optional(),
-  top: z.int().min(0).max(MOST_TOP).optional(),
+  top: z.int().min(0).max(MAX_TOP_TOKENS).optional(),
   from: z.int().min(1).optional(),
   client: z.string().max(256).optional(),
 });

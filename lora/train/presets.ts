@@ -60,13 +60,13 @@ export interface Choice {
 }
 
 interface Recipe {
-  readonly leastRank: number;
-  readonly mostRank: number;
+  readonly minRank: number;
+  readonly maxRank: number;
   readonly batchSize: number;
   readonly textLength: number;
   readonly warmupRatio: number;
   readonly epochs: number;
-  readonly mostSteps: number;
+  readonly maxSteps: number;
   /** Number of times that the held-out loss is measured during a run. */
   readonly evaluations: number;
   readonly patience: number | null;
@@ -74,35 +74,35 @@ interface Recipe {
 
 const RECIPES: Readonly<Record<PresetName, Recipe>> = {
   auto: {
-    leastRank: 16,
-    mostRank: 64,
+    minRank: 16,
+    maxRank: 64,
     batchSize: 16,
     textLength: 512,
     warmupRatio: 0.05,
     epochs: 3,
-    mostSteps: Number.POSITIVE_INFINITY,
+    maxSteps: Number.POSITIVE_INFINITY,
     evaluations: 10,
     patience: null,
   },
   quick: {
-    leastRank: 8,
-    mostRank: 8,
+    minRank: 8,
+    maxRank: 8,
     batchSize: 8,
     textLength: 256,
     warmupRatio: 0.1,
     epochs: 1,
-    mostSteps: 100,
+    maxSteps: 100,
     evaluations: 4,
     patience: null,
   },
   thorough: {
-    leastRank: 32,
-    mostRank: 256,
+    minRank: 32,
+    maxRank: 256,
     batchSize: 16,
     textLength: 1024,
     warmupRatio: 0.05,
     epochs: 3,
-    mostSteps: Number.POSITIVE_INFINITY,
+    maxSteps: Number.POSITIVE_INFINITY,
     evaluations: 20,
     patience: 4,
   },
@@ -114,10 +114,10 @@ const MANY_TOKENS = 1_000_000;
  * Number of steps below which a preset chooses smaller batches. Fewer steps teach little, however large the batches
  * are.
  */
-const LEAST_STEPS = 50;
+const MIN_STEPS = 50;
 /** Maximum steps of a short run. A short run tolerates a higher learning rate. */
 const SHORT_RUN_STEPS = 100;
-const MOST_LENGTH = 2048;
+const MAX_LENGTH = 2048;
 
 /** Exponents of the width in Tinker's formula. Families that it does not name get the cautious exponent. */
 const WIDTH_EXPONENT: Readonly<Record<string, number>> = { llama: 0.781, mistral: 0.781 };
@@ -154,7 +154,7 @@ export function choosePreset(name: PresetName, input: PresetInput): Choice[] {
   const epochs = given.epochs ?? (data.tokens < MANY_TOKENS ? recipe.epochs : 1);
   const batchSize = given.batchSize ?? choose('training.batchSize', ...batchFor(recipe, rows * epochs));
   const whole = Math.max(1, Math.ceil((rows * epochs) / batchSize));
-  const long = given.epochs === undefined ? Math.min(recipe.mostSteps, whole) : whole;
+  const long = given.epochs === undefined ? Math.min(recipe.maxSteps, whole) : whole;
   const steps = given.steps ?? long;
   const open = given.steps === undefined && given.epochs === undefined;
   if (open && steps < whole) {
@@ -205,15 +205,15 @@ export function choosePreset(name: PresetName, input: PresetInput): Choice[] {
 
 type Chosen<T> = [value: T, why: string, source: string];
 
-function rankFor({ leastRank, mostRank }: Recipe, model: ModelFacts, data: DataFacts): Chosen<number> {
-  let rank = leastRank;
-  while (rank < mostRank && rank * model.parametersPerRank < data.tokens) rank *= 2;
+function rankFor({ minRank, maxRank }: Recipe, model: ModelFacts, data: DataFacts): Chosen<number> {
+  let rank = minRank;
+  while (rank < maxRank && rank * model.parametersPerRank < data.tokens) rank *= 2;
   const size = `${about(rank * model.parametersPerRank)} adapter parameters for ${about(data.tokens)} tokens`;
   return [rank, size, `${NO_REGRET}: at least one parameter per token`];
 }
 
 function lengthFor({ textLength }: Recipe, model: ModelFacts, data: DataFacts): Chosen<number> {
-  const most = Math.min(MOST_LENGTH, model.maxPositions);
+  const most = Math.min(MAX_LENGTH, model.maxPositions);
   if (data.plainText) {
     return [
       Math.min(textLength, most),
@@ -232,11 +232,11 @@ function lengthFor({ textLength }: Recipe, model: ModelFacts, data: DataFacts): 
 
 function batchFor({ batchSize }: Recipe, rows: number): Chosen<number> {
   let size = batchSize;
-  while (size > 1 && rows / size < LEAST_STEPS) size /= 2;
+  while (size > 1 && rows / size < MIN_STEPS) size /= 2;
   const why =
     size === batchSize
       ? 'LoRA learns worse with large batches'
-      : `so that ${about(rows)} rows give ${rows < LEAST_STEPS ? 'as many steps as possible' : `at least ${LEAST_STEPS} steps`}`;
+      : `so that ${about(rows)} rows give ${rows < MIN_STEPS ? 'as many steps as possible' : `at least ${MIN_STEPS} steps`}`;
   return [size, why, `${NO_REGRET}: fewer than 32 rows`];
 }
 

@@ -17,14 +17,14 @@ export const SUPERVISED_INPUT = 'supervised';
  */
 const SHARES = [2 / 16, 3 / 16, 4 / 16, 5 / 16, 6 / 16, 8 / 16, 10 / 16];
 /** A pass of fewer tokens computes all logits. A smaller output head would save less than another graph costs. */
-const LEAST_TOKENS = 64;
+const MIN_TOKENS = 64;
 
 /**
  * Returns the number of slots of the graph for a pass in which `supervised` of `tokens` tokens are supervised. null means
  * the graph that computes logits for all tokens.
  */
 export function supervisedSize(supervised: number, tokens: number): number | null {
-  if (tokens < LEAST_TOKENS) return null;
+  if (tokens < MIN_TOKENS) return null;
   const sizes = SHARES.map((share) => Math.ceil(share * tokens));
   return sizes.find((size) => supervised <= size) ?? null;
 }

@@ -102,7 +102,8 @@ export class TrainerGraphs {
   #prepareTraining(): TrainingGraphs {
     const { values, lossScale, model } = this.#deps;
     const { lora, training, compute } = this.#settings;
-    // The graph is built again for each number of slots. Keeping it would take as much memory as the engine's copy of it.
+    // Each size of the graph has its own number of slots for supervised tokens (supervised.ts). The graph is built anew
+    // for each size, because a graph kept for later takes as much memory as the engine's copy.
     const graphFor = (supervised: number | null) =>
       trainingGraph(
         { ...this.size, supervised },

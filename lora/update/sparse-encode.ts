@@ -31,8 +31,10 @@ interface Sink {
 }
 
 /**
- * Encodes a sparse update: the values of largest magnitude of every chunk, at two levels per chunk.
- * @returns the payload, after `HEADER_BYTES` zero bytes that the caller replaces by the header; and the decoded values
+ * Encodes a sparse update. From every chunk, only the values of largest magnitude are sent. Their magnitudes are
+ * rounded to two levels, which `lloydLevels` chooses for each chunk.
+ * @returns `bytes`: the payload, after `HEADER_BYTES` zero bytes that the caller overwrites with the header; `tensors`:
+ *   the values that a decoder gets from the payload
  * @throws UPDATE_VALUES when a value is too large or not finite
  */
 export function encodeSparse(

@@ -8,13 +8,13 @@ import type { Clock } from '../../common/clock.ts';
  */
 export const IDLE_SHARE = 0.05;
 /** Longest idle time that can be saved up. */
-export const LONGEST_IDLE_MS = 60_000;
+export const MAX_IDLE_MS = 60_000;
 /**
  * The trainer waits for a job for at most this multiple of the job's last pause between two turns, and for at least
- * LEAST_PATIENCE_MS.
+ * MIN_PATIENCE_MS.
  */
 const PAUSE_FACTOR = 2;
-const LEAST_PATIENCE_MS = 100;
+const MIN_PATIENCE_MS = 100;
 /** Expected length of a job's first pause. */
 const FIRST_PAUSE_MS = 1_000;
 
@@ -120,7 +120,7 @@ export class TrainerTurns {
     user.finish = startOf(claim) + ms / user.weight;
     user.usedMs += ms;
     if (!this.#claims.some((other) => other.user === user)) user.endedAt = this.#clock.monotonic();
-    this.#idleMs = Math.min(LONGEST_IDLE_MS, this.#idleMs + IDLE_SHARE * ms);
+    this.#idleMs = Math.min(MAX_IDLE_MS, this.#idleMs + IDLE_SHARE * ms);
     this.#holder = null;
     this.#next();
   }
@@ -155,7 +155,7 @@ export class TrainerTurns {
       .filter(({ finish, endedAt }) => endedAt !== null && finish < startOf(first))
       .map(({ pauseMs, endedAt }) => {
         const expected = PAUSE_FACTOR * (pauseMs ?? FIRST_PAUSE_MS);
-        return Math.max(LEAST_PATIENCE_MS, expected) - (now - endedAt!);
+        return Math.max(MIN_PATIENCE_MS, expected) - (now - endedAt!);
       })
       .filter((ms) => ms > 0 && ms <= idleMs);
     return Math.max(0, ...times);

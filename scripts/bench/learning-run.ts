@@ -179,7 +179,7 @@ async function merge(
         ...keep(payload),
         preset,
         tokens,
-        mostTokens: tokens,
+        maxTokens: tokens,
         belief: 1,
         person: String(i),
         isNewcomer: true,

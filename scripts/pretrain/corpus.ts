@@ -17,7 +17,7 @@ const HELD_OUT_EVERY = 20;
 /** Share of passages that are cut shorter than a row, so that the model also learns short texts. */
 const SHORT_PASSAGES = 0.3;
 /** Minimum target length of a passage, in tokens. */
-const SHORTEST_PASSAGE = 24;
+const MIN_PASSAGE_TOKENS = 24;
 
 export interface Speech {
   readonly name: string;
@@ -74,7 +74,7 @@ export class PassageSampler {
     // A passage of n + 1 tokens fills n positions of a row.
     const limit = () =>
       random.uniform() < SHORT_PASSAGES
-        ? SHORTEST_PASSAGE + random.integer(this.#sequenceLength - SHORTEST_PASSAGE)
+        ? MIN_PASSAGE_TOKENS + random.integer(this.#sequenceLength - MIN_PASSAGE_TOKENS)
         : this.#sequenceLength;
     for (const speech of this.#speeches) {
       let passage = [bosId!];

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { LEAST_STEPS } from '../../coordinator/audits/verdict.ts';
+import { MIN_STEPS } from '../../coordinator/audits/verdict.ts';
 import { AUDIT_SHARE } from '../../coordinator/merge/extra-work.ts';
 import { type Behaviour, gradient, ToySwarm } from '../unit/coordinator/toy-swarm.ts';
 import type { WorldOptions } from '../unit/coordinator/world.ts';
@@ -22,7 +22,7 @@ async function played(behaviours: readonly Behaviour[], options: WorldOptions = 
     // The gate must pass every merge, whatever the nodes send.
     losses: () => [{ lossSum: 8, tokens: 8 }],
     ...options,
-    rounds: { count: ROUNDS, localSteps: LEAST_STEPS, ...options.rounds },
+    rounds: { count: ROUNDS, localSteps: MIN_STEPS, ...options.rounds },
   });
   // Without a pause, the quota of heartbeats would be used up.
   await swarm.play(await swarm.start(), ROUNDS, 2_000);
@@ -95,7 +95,7 @@ describe('audits', () => {
         return world.kill();
       },
       gradient: blind,
-      rounds: { count: ROUNDS, localSteps: LEAST_STEPS },
+      rounds: { count: ROUNDS, localSteps: MIN_STEPS },
     });
     const { world } = swarm;
     let head = await swarm.start();

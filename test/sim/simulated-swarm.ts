@@ -16,7 +16,7 @@ const WRITE_CRASH_MS = 25;
 /** The operator looks after a paused job at this interval, and resumes it. */
 const OPERATOR_MS = 10_000;
 /** Maximum absence of a crashed process or of a host that is cut off. */
-const LONGEST_ABSENCE_MS = 15_000;
+const MAX_ABSENCE_MS = 15_000;
 /** Maximum error of a clock. With it, any two clocks differ by less than the tolerance (CLOCK_SKEW_MS). */
 const WRONG_MS = 29_000;
 const START = 1_700_000_000_000;
@@ -163,7 +163,7 @@ export class SimulatedSwarm {
     this.counts.crashes++;
     machine.crash();
     const random = this.#random;
-    this.clock.after(random.between(10, random.pick([500, LONGEST_ABSENCE_MS])), () => this.#up(machine));
+    this.clock.after(random.between(10, random.pick([500, MAX_ABSENCE_MS])), () => this.#up(machine));
   }
 
   #cutOff(): void {
@@ -171,7 +171,7 @@ export class SimulatedSwarm {
     this.counts.partitions++;
     const random = this.#random;
     const { peer } = random.pick([this.coordinator, ...this.nodes]);
-    this.clock.after(random.between(500, LONGEST_ABSENCE_MS), this.network.isolate(peer));
+    this.clock.after(random.between(500, MAX_ABSENCE_MS), this.network.isolate(peer));
   }
 
   /** Sets a machine's clock forward or back. */

@@ -1,7 +1,7 @@
 import { symmetricEigen } from '../symmetric-eigen.ts';
 
 /** Singular values below this share of the largest are rounding errors of float32, and are left out. */
-const LEAST_SINGULAR = 1e-7;
+const MIN_SINGULAR = 1e-7;
 
 /** A product B A of low rank. */
 export interface Factors {
@@ -27,7 +27,7 @@ export function truncatedSvd(factors: Factors, rank: number): { a: Float32Array;
   const largest = Math.max(0, ...left.values);
   // Directions of B that are only rounding errors get the root 0, and are skipped below. Otherwise they would be divided
   // by a root that is almost 0.
-  const roots = left.values.map((value) => (value > LEAST_SINGULAR ** 2 * largest ? Math.sqrt(value) : 0));
+  const roots = left.values.map((value) => (value > MIN_SINGULAR ** 2 * largest ? Math.sqrt(value) : 0));
   const middle = new Float64Array(r * width);
   for (let k = 0; k < r; k++)
     for (let i = 0; i < r; i++) {
@@ -39,7 +39,7 @@ export function truncatedSvd(factors: Factors, rank: number): { a: Float32Array;
   const order = right.values
     .map((value, k) => ({ k, singular: Math.sqrt(Math.max(0, value)) }))
     .sort((one, two) => two.singular - one.singular);
-  const least = LEAST_SINGULAR * order[0]!.singular;
+  const least = MIN_SINGULAR * order[0]!.singular;
   const a = new Float32Array(rank * width);
   const b = new Float32Array(out * rank);
   for (const [row, { k, singular }] of order.slice(0, rank).entries()) {

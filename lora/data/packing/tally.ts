@@ -42,7 +42,7 @@ export function newTally(): RowTally {
 }
 
 /** Share of cut samples above which a warning is given: the model would rarely see a sample as it was written. */
-const MOST_CUT = 0.5;
+const MAX_CUT_SHARE = 0.5;
 
 /** Returns a warning with advice if most samples, or all of them, are longer than a packed row and were cut; else null. */
 export function mostAreCut({
@@ -50,7 +50,7 @@ export function mostAreCut({
   truncated,
   longest,
 }: RowTally): { message: string; next: string } | null {
-  if (truncated <= MOST_CUT * samples) return null;
+  if (truncated <= MAX_CUT_SHARE * samples) return null;
   const which =
     truncated === samples
       ? `every sample (${formatCount(samples)} of ${formatCount(samples)})`

@@ -12,7 +12,7 @@ const FLOAT16 = 10;
  * the chunks are added in float32. With chunks of half this length, there would be twice as many chunk sums to write,
  * and the error would be 0.7 times as large.
  */
-export const LONGEST_SUM = 1024;
+export const MAX_SUM_TERMS = 1024;
 
 /**
  * Emits x·W or x·Wᵀ with operands in float16. onnxruntime casts a weight once, when it creates the session, and keeps
@@ -34,7 +34,7 @@ export function lowerFloat16Product(
   const [x, w] = inputs.slice(0, 2).map(float16) as [string, string];
   const axes = [1, transposeB ? 1 : 0];
   const attributes = { transA: 0, transB: transposeB ? 1 : 0, alpha: { float: 1 }, beta: { float: 1 } };
-  const pieces = provider === 'webgpu' ? Math.ceil(depth / LONGEST_SUM) : 1;
+  const pieces = provider === 'webgpu' ? Math.ceil(depth / MAX_SUM_TERMS) : 1;
   const bounds = Array.from({ length: pieces + 1 }, (_, i) => Math.round((i * depth) / pieces));
   // The bounds are not constants. Otherwise onnxruntime would fold slices of a weight into a second copy on the device.
   const slice = (name: string, axis: number, i: number) =>

@@ -23,7 +23,8 @@ export interface PlacedPiece {
  */
 export function sharedPieces(sequences: readonly TokenSequence[]): Piece[] {
   const inputs = sequences.map(({ ids }) => ids.slice(0, -1));
-  // In descending order, an input that is a prefix of others comes after all of them, so the last piece suffices below.
+  // The inputs are sorted in descending order. An input that is a prefix of others then comes directly after them, so it
+  // only has to be compared with the last piece.
   const order = [...inputs.keys()].sort((a, b) => compare(inputs[b]!, inputs[a]!) || a - b);
   const pieces: { ids: readonly number[]; members: number[] }[] = [];
   for (const index of order) {

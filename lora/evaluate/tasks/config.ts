@@ -192,7 +192,7 @@ const GENERATION_KEY = 'generation_kwargs';
 function parseGeneration(file: TaskFile, delimiter: string): GenerationSettings {
   const settings = file.entries.get(GENERATION_KEY)?.value ?? {};
   if (typeof settings !== 'object' || Array.isArray(settings))
-    throw file.wrong(GENERATION_KEY, 'must be keys with values');
+    throw file.wrong(GENERATION_KEY, 'must be a mapping (lines of "key: value")');
   const {
     until = [delimiter],
     do_sample: sampled,

@@ -12,7 +12,7 @@ export const OUTPUT_TYPES = [
 ] as const;
 export type OutputType = (typeof OUTPUT_TYPES)[number];
 
-/** A metric of a task, and how the values of its documents are combined. */
+/** A metric of a task. Its aggregation combines the values of all documents into one figure. */
 export interface TaskMetric {
   readonly name: string;
   readonly aggregation: Aggregation;

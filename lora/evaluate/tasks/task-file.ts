@@ -135,7 +135,9 @@ function parseEntries(text: string, file: string): Map<string, Entry> {
     },
   });
   if (!isMap(document.contents)) {
-    throw evaluateError('TASK_FILE', `${file}: a task file must be a list of keys with values`, { file });
+    throw evaluateError('TASK_FILE', `${file}: a task file must be a YAML mapping (lines of "key: value")`, {
+      file,
+    });
   }
   const plain = toPlain(document, file);
   const entries = new Map<string, Entry>();

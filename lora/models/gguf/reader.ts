@@ -43,7 +43,7 @@ const MAX_KEY_BYTES = 65_535;
 const MAX_DIMENSIONS = 4;
 /** Maximum alignment in bytes. Files use 32, and page sizes are far smaller than this. */
 const MAX_ALIGNMENT = 2 ** 20;
-/** Bytes that the first attempt to parse a header reads. */
+/** Number of bytes that are read before the first attempt to parse the header. */
 const FIRST_READ_BYTES = 2 ** 20;
 /** Bytes per read of tensor data. */
 const CHUNK_BYTES = 4 * 2 ** 20;

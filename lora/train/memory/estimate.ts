@@ -115,7 +115,7 @@ const SLOWNESS = 2;
  * Smallest time in seconds that an operation takes, however few values it has. It is used on a processor, where the
  * probe measures a smaller time than training takes.
  */
-const LEAST_SECONDS_PER_OPERATION = 5e-6;
+const MIN_SECONDS_PER_OPERATION = 5e-6;
 /** A whole step reaches this share of the speed of its single operations. */
 const EFFICIENCY = 0.85;
 
@@ -132,7 +132,7 @@ export function secondsPerStep(
   const { flopsPerStep, baseFlopsPerStep, trafficPerStep, operationsPerStep } = work;
   const baseFlops = (precision === 'float16' ? speed.float16Flops : speed.baseFlops) ?? speed.flops;
   const products = (flopsPerStep - baseFlopsPerStep) / speed.flops + baseFlopsPerStep / baseFlops;
-  const perOperation = Math.max(LEAST_SECONDS_PER_OPERATION, speed.secondsPerOperation);
+  const perOperation = Math.max(MIN_SECONDS_PER_OPERATION, speed.secondsPerOperation);
   const others = (SLOWNESS * trafficPerStep) / speed.bytes + operationsPerStep * perOperation;
   return (products + others) / EFFICIENCY;
 }

@@ -113,7 +113,7 @@ describe('a round', () => {
         round: 1,
         sources: contributors.map(({ peer, round, update: digest, tokens }) => {
           const size = world.disk.files.get(digest)!.byteLength;
-          const unknown = { mostTokens: tokens, belief: 1, person: peer, isNewcomer: false };
+          const unknown = { maxTokens: tokens, belief: 1, person: peer, isNewcomer: false };
           return { peer, round, digest, size, preset: head.preset, tokens, ...unknown };
         }),
         weights: contributors.map(({ weight }) => weight),

@@ -12,7 +12,7 @@ import { type TinyDeps, tinyDeps, tinyRows, tinySettings, tinyTrainer } from '..
 
 const STEPS = 12;
 /** Largest loss allowed, as a multiple of that of an adapter trained on the float32 base. */
-const MOST_LOSS = { 8: 1.005, 4: 1.02 } as const;
+const MAX_LOSS = { 8: 1.005, 4: 1.02 } as const;
 
 let dir: string;
 let deps: TinyDeps;
@@ -49,7 +49,7 @@ describe('a trainer on a base of fewer bits', () => {
     };
     const [before, full, fewer] = [await lossOf(start), await trained(32), await trained(baseBits)];
     expect(full).toBeLessThan(0.9 * before);
-    expect(fewer).toBeLessThan(full * MOST_LOSS[baseBits]);
+    expect(fewer).toBeLessThan(full * MAX_LOSS[baseBits]);
     expect((await readdir(deps.cacheDir)).some((name) => name.includes(`.q${baseBits}v`))).toBe(true);
   });
 

@@ -3,7 +3,7 @@ import { SwarmError } from '../../../../common/errors.ts';
 import {
   FETCHES_AT_ONCE,
   fetchTimeoutMs,
-  LEAST_FETCH_RATE,
+  MIN_FETCH_RATE,
 } from '../../../../coordinator/intake/payload-fetches.ts';
 import { PAYLOADS_AT_ONCE } from '../../../../coordinator/intake/payload-intake.ts';
 import { sha256 } from '../../../../protocol/cbor.ts';
@@ -104,6 +104,6 @@ test('a full disk of ours refuses no update: it is accepted once there is room',
 
 test('the time that a payload gets while others wait grows with its size at the slowest rate', () => {
   expect(fetchTimeoutMs(0)).toBeGreaterThan(0);
-  expect(fetchTimeoutMs(10 * LEAST_FETCH_RATE) - fetchTimeoutMs(0)).toBe(10_000);
+  expect(fetchTimeoutMs(10 * MIN_FETCH_RATE) - fetchTimeoutMs(0)).toBe(10_000);
   expect(fetchTimeoutMs(UPDATE_BYTES)).toBeLessThan(5 * 60_000);
 });

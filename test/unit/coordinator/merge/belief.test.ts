@@ -3,7 +3,7 @@ import { expect, test } from 'vitest';
 import {
   beliefOf,
   CLEAR_ERRORS,
-  MOST_OVERSHOOT,
+  MAX_OVERSHOOT,
   NEWCOMER_SHARE,
   type Scored,
   sharesOf,
@@ -98,8 +98,8 @@ test('small differences between exact effects do not count, however small the ga
 test('an update that misses the exact effect of its steps by a part of the gain loses as much of its share', () => {
   const exact = (effect: number, steps = 10): Scored => ({ ...scored(1, 1), exact: { effect, steps } });
   const honest = [exact(0.2), exact(0.2), exact(0.2)];
-  expect(sharesOf([...honest, exact(0.2 - MOST_OVERSHOOT / 2)])![3]).toBeCloseTo(0.5);
-  expect(sharesOf([...honest, exact(0.2 - 2 * MOST_OVERSHOOT)])![3]).toBe(0);
+  expect(sharesOf([...honest, exact(0.2 - MAX_OVERSHOOT / 2)])![3]).toBeCloseTo(0.5);
+  expect(sharesOf([...honest, exact(0.2 - 2 * MAX_OVERSHOOT)])![3]).toBe(0);
   // A node with few steps does not need the effect of many.
   expect(sharesOf([...honest, exact(0.06, 3)])![3]).toBe(1);
   expect(sharesOf([...honest, scored(1, 1)])![3]).toBe(1);

@@ -4,7 +4,7 @@ import {
   BEST_LIMIT,
   changeOf,
   judge,
-  LEAST_UNIT,
+  MIN_UNIT,
   meanLoss,
   NOISE_LIMIT,
   WORST_ROWS_BEST_LIMIT,
@@ -12,7 +12,7 @@ import {
 } from '../../../../coordinator/merge/comparison.ts';
 import {
   type GateResult,
-  MOST_EVALUATIONS,
+  MAX_EVALUATIONS,
   type Person,
   passGate,
   REMOVED_SHARE,
@@ -155,7 +155,7 @@ describe('judge', () => {
           const best = rows(some.map(({ best }) => best));
           const after = rows(some.map(({ before, change }) => before * (1 + change)));
           const judgement = judge({ before, best, after }, { tolerance });
-          const unit = Math.max(tolerance, LEAST_UNIT);
+          const unit = Math.max(tolerance, MIN_UNIT);
           const step = changeOf(before, after)!;
           const over = changeOf(best, after)!;
           if (judgement.passes) {
@@ -422,7 +422,7 @@ describe('passGate', () => {
     await fc.assert(
       fc.asyncProperty(fc.array(source, { minLength: 1, maxLength: 60 }), async (sources) => {
         const { result, merges } = await run(sources);
-        expect(merges.length).toBeLessThanOrEqual(MOST_EVALUATIONS);
+        expect(merges.length).toBeLessThanOrEqual(MAX_EVALUATIONS);
         const total = sources.reduce((sum, { weight }) => sum + weight, 0);
         for (const { sources: some } of merges) {
           const left = some.reduce((sum, { weight = 1 }) => sum + weight, 0);

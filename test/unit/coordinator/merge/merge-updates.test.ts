@@ -79,7 +79,7 @@ class Bench {
     const { bytes } = encodeUpdate(this.layout, this.tensors(100 * number, scale), 'balanced');
     const { peerId } = signerOf(number);
     const tokens = 1000 + number;
-    const common = { preset: 'balanced', size: bytes.byteLength, tokens, mostTokens: tokens } as const;
+    const common = { preset: 'balanced', size: bytes.byteLength, tokens, maxTokens: tokens } as const;
     const trust = { belief: 1, person: peerId, isNewcomer: false };
     return { peer: peerId, round, digest: this.put(bytes), ...common, ...trust };
   }

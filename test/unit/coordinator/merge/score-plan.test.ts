@@ -1,12 +1,12 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { LEAST_EXACT } from '../../../../coordinator/merge/belief.ts';
+import { MIN_EXACT_EFFECTS } from '../../../../coordinator/merge/belief.ts';
 import { LOSS_COST, SCORING_SHARE } from '../../../../coordinator/merge/extra-work.ts';
 import {
   type Candidate,
   EXACT_ROWS,
-  LEAST_OWN_ROWS,
-  MOST_OWN_ROWS,
+  MAX_OWN_ROWS,
+  MIN_OWN_ROWS,
   planScoring,
   RANDOM_BATCHES,
   REFERENCES,
@@ -95,8 +95,8 @@ test('doubtful authors come first and get four times as many of the rows beyond 
       .map(({ candidate }) => candidate)
       .sort(),
   ).toEqual([0, 1]);
-  expect(sizes(plan).slice(0, 2)).toEqual([MOST_OWN_ROWS, MOST_OWN_ROWS]);
-  expect(Math.min(...sizes(plan))).toBeGreaterThan(LEAST_OWN_ROWS);
+  expect(sizes(plan).slice(0, 2)).toEqual([MAX_OWN_ROWS, MAX_OWN_ROWS]);
+  expect(Math.min(...sizes(plan))).toBeGreaterThan(MIN_OWN_ROWS);
   const small = planScoring(candidates(3, 12), { assignedEnd: 36, rows: 96, seed });
   expect(sizes(small)).toEqual([8, 8, 8]);
   expect(sizes(planScoring(candidates(3, 4), { assignedEnd: 12, rows: 96, seed }))).toEqual([4, 4, 4]);
@@ -115,7 +115,7 @@ test('exact effects are measured for doubtful authors and some others, as far as
   expect(exact.most).toBe(REFERENCES + 2);
   // In the first round of a job, all authors are new. Four nodes can afford three exact effects, ten nodes all.
   for (const [count, most] of [
-    [4, LEAST_EXACT],
+    [4, MIN_EXACT_EFFECTS],
     [10, 10],
     [100, 100],
   ] as const) {

@@ -15,7 +15,7 @@ function update(person: string, overrides: Partial<Weighable> = {}): Weighable {
   return {
     round: ROUND,
     tokens: 1000,
-    mostTokens: 1e9,
+    maxTokens: 1e9,
     belief: 1,
     person,
     isNewcomer: false,
@@ -36,7 +36,7 @@ function totalsByPerson(updates: readonly Weighable[], weights: readonly number[
 const anyUpdate = fc.record({
   round: fc.integer({ min: ROUND - 2, max: ROUND }),
   tokens: fc.integer({ min: 1, max: 1e9 }),
-  mostTokens: fc.integer({ min: 1, max: 1e9 }),
+  maxTokens: fc.integer({ min: 1, max: 1e9 }),
   belief: fc.oneof(fc.constant(0), fc.double({ min: 0.2, max: 1, noNaN: true })),
   person: fc.constantFrom('a', 'b', 'c', 'd', 'e', 'f', 'g', 'h'),
   isNewcomer: fc.boolean(),
@@ -67,8 +67,8 @@ describe('weighUpdates', () => {
     const most = believableTokens(10, manifest as Parameters<typeof believableTokens>[1]);
     expect(most).toBe(1.25 * 10 * 4 * 20);
     const updates = [
-      update('a', { tokens: 800, mostTokens: most }),
-      update('b', { tokens: 1500, mostTokens: most }),
+      update('a', { tokens: 800, maxTokens: most }),
+      update('b', { tokens: 1500, maxTokens: most }),
     ];
     expect(weighUpdates(updates, ROUND)).toEqual([800, most]);
   });

@@ -1,8 +1,8 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { LEAST_STEPS } from '../../../../coordinator/audits/verdict.ts';
+import { MIN_STEPS } from '../../../../coordinator/audits/verdict.ts';
 import {
-  LEAST_STEPS_SHARE,
+  MIN_STEPS_SHARE,
   NEWCOMER_PLACES,
   type PresentPeer,
   planRound,
@@ -89,7 +89,7 @@ describe('planRound', () => {
             expect(start).toBe(end);
             expect(next - start).toBe(steps * batchSize);
             expect(steps).toBeLessThanOrEqual(localSteps);
-            expect(steps).toBeGreaterThanOrEqual(Math.ceil(localSteps * LEAST_STEPS_SHARE));
+            expect(steps).toBeGreaterThanOrEqual(Math.ceil(localSteps * MIN_STEPS_SHARE));
             end = next;
           }
           const assignable = Object.keys(given).filter((peer) => given[peer]!.standing !== 'suspended');
@@ -179,7 +179,7 @@ describe('belief and standing', () => {
         ...settings,
         localSteps,
       }).assignments.map((one) => one.steps);
-    expect(steps(8)).toEqual([8, LEAST_STEPS, 3]);
+    expect(steps(8)).toEqual([8, MIN_STEPS, 3]);
     expect(steps(30)).toEqual([30, 10, 10]);
     // A job with so few steps is not audited.
     expect(steps(4)).toEqual([4, 2, 2]);

@@ -1,5 +1,5 @@
 import { BELIEF_UPDATES, beliefOf, gainErrorOf, sharesOf } from '../../../../coordinator/merge/belief.ts';
-import { LEAST_OWN_ROWS, RANDOM_BATCHES } from '../../../../coordinator/merge/score-plan.ts';
+import { MIN_OWN_ROWS, RANDOM_BATCHES } from '../../../../coordinator/merge/score-plan.ts';
 import { untrainedUpdates } from '../../../../coordinator/merge/untrained.ts';
 import { weighUpdates } from '../../../../coordinator/merge/update-weights.ts';
 import { type JudgedUpdate, misdeedsOf } from '../../../../coordinator/trust/misdeeds.ts';
@@ -69,7 +69,7 @@ export function playRounds(
     weights: [] as number[],
     suspended: [] as number[],
   }));
-  const rowsRead = { ownRows: LEAST_OWN_ROWS, randomRows: RANDOM_BATCHES * RANDOM_ROWS };
+  const rowsRead = { ownRows: MIN_OWN_ROWS, randomRows: RANDOM_BATCHES * RANDOM_ROWS };
   const gainOf = (node: { gain: number }): number =>
     spreads.hasNoGain
       ? gainErrorOf(spreads.noise, rowsRead) * normal()
@@ -90,7 +90,7 @@ export function playRounds(
       const mean = batches.reduce((sum, value) => sum + value, 0) / RANDOM_BATCHES;
       const squares = batches.reduce((sum, value) => sum + (value - mean) ** 2, 0);
       const effectError = Math.sqrt(squares / (RANDOM_BATCHES - 1) / RANDOM_BATCHES);
-      return { effect: mean, effectError, gain, exact: null, ownRows: LEAST_OWN_ROWS };
+      return { effect: mean, effectError, gain, exact: null, ownRows: MIN_OWN_ROWS };
     });
     const shares = sharesOf(
       figures.map(({ effect, effectError, gain }, i) => {
@@ -115,7 +115,7 @@ export function playRounds(
       judged.map(({ peer, belief, isHarmful, earlier }, i) => {
         const isOut = isHarmful || untrained[i]!;
         const isNewcomer = earlier.length < BELIEF_UPDATES;
-        return { round, tokens: 1, mostTokens: 1, belief: isOut ? 0 : belief, person: peer, isNewcomer };
+        return { round, tokens: 1, maxTokens: 1, belief: isOut ? 0 : belief, person: peer, isNewcomer };
       }),
       round,
     );

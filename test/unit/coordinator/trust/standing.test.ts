@@ -4,7 +4,7 @@ import {
   type CountedStrike,
   FIRST_SUSPENSION_ROUNDS,
   FORGET_ROUNDS,
-  MOST_SUSPENSIONS,
+  MAX_SUSPENSIONS,
   STRIKE_ROUNDS,
   sentenceOf,
   standingIn,
@@ -84,7 +84,7 @@ describe('a suspension', () => {
 });
 
 test('who never stops is struck in nine rounds, and is then over the number of suspensions', () => {
-  const strikes = persistent(MOST_SUSPENSIONS + 1);
+  const strikes = persistent(MAX_SUSPENSIONS + 1);
   expect(strikes).toHaveLength(9);
   expect(strikes.at(-1)!.foundIn).toBe(37);
 });
