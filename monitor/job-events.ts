@@ -36,7 +36,7 @@ export type JobEventBody =
       figures: Record<string, number>;
       metric: string | null;
       value: number | null;
-      /** Whether no earlier checkpoint has an equal or a better value. */
+      /** Whether it is the best checkpoint so far. Of several with the same value, the lowest held-out loss decides. */
       isBest: boolean;
       seconds: number;
     }

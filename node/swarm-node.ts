@@ -195,6 +195,8 @@ export class SwarmNode implements SiblingJob {
       const { job } = state.head!;
       this.#tasks.run('mark-job-over', async () => this.#deps.store.jobFiles.markOver(job));
     }
+    // A state that stays done changes at every poll of the head. Such a change must not put the next look at the jobs off.
+    if (isDone(state) === isDone(before)) return;
     this.#cancelWatch();
     if (this.#options.job === null && isDone(state)) this.#watchJobsLater();
   }

@@ -56,10 +56,15 @@ export class TaskTable {
     return this.#db.all('SELECT * FROM task_results WHERE job = ? ORDER BY round', job).map(readResult);
   }
 
-  /** Returns the result with the best score: the earliest of several with the same score. null if there is no score. */
+  /**
+   * Returns the result with the best score. Of several with the same score, returns the one with the lowest held-out loss,
+   * because accuracies on few documents are often equal. null if there is no score.
+   */
   best(job: string): TaskResult | null {
     const row = this.#db.one(
-      'SELECT * FROM task_results WHERE job = ? AND score IS NOT NULL ORDER BY score DESC, round LIMIT 1',
+      `SELECT task_results.* FROM task_results JOIN checkpoints USING (job, round)
+       WHERE job = ? AND score IS NOT NULL
+       ORDER BY score DESC, held_out_loss IS NULL, held_out_loss, round LIMIT 1`,
       job,
     );
     return row && readResult(row);

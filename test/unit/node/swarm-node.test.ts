@@ -339,6 +339,24 @@ test('refuses a job whose base digest does not match its files, and fetches noth
   expect(at.node.disk.files.size).toBe(0);
 });
 
+test('looks for the next job again and again after its job has ended', async () => {
+  const { node, coordinator, toy } = at;
+  let asked = 0;
+  coordinator.host.handle('jobs', async () => {
+    asked++;
+    return { jobs: [{ job: toy.job, name: 'toy', phase: coordinator.head!.phase }], others: false };
+  });
+  await coordinator.open(1, [node.peer]);
+  node.start();
+  await at.until(() => coordinator.updates.length === 1);
+  await coordinator.open(1, [], { phase: 'finished' });
+  await at.until(() => node.done);
+  asked = 0;
+  // The node also asks for the newest head every ten seconds.
+  await at.pass(45_000);
+  expect(asked).toBeGreaterThanOrEqual(3);
+});
+
 test('deletes the files that only the previous job needed when it turns to another job', async () => {
   const { node, coordinator, toy, network } = at;
   await coordinator.open(1, [node.peer]);
