@@ -34,8 +34,9 @@ export async function waitForJob(
   const round = untilRound(options.until);
   const open = () => coordinatorApi(context, options);
   const api = await open();
-  const { job, name, rounds, baseLoss } = await api.job(await chooseJob(api, id));
-  if (round !== null && round > rounds) {
+  const { job, name, rounds, roundsDone, baseLoss, ...at } = await api.job(await chooseJob(api, id));
+  const nullRounds = Math.max(at.round - 1, at.checkpoint.round) - roundsDone;
+  if (round !== null && round > rounds + nullRounds) {
     throw usageError(`job ${name} has only ${rounds} rounds, so it never reaches round ${round}`);
   }
   const timeout = options.timeout === undefined ? [] : [AbortSignal.timeout(options.timeout * 1000)];

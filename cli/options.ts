@@ -19,6 +19,13 @@ export function integer(min: number, max: number = Number.MAX_SAFE_INTEGER) {
   };
 }
 
+/** Commander parser of a checkpoint: the number of its round, or "best" for the lowest held-out loss. */
+export function roundOrBest(text: string): number | 'best' {
+  if (text === 'best') return text;
+  if (/^\d{1,9}$/.test(text)) return Number(text);
+  throw new InvalidArgumentError('Use the number of a round, or "best".');
+}
+
 /** Returns a commander parser of numbers in a range, ends included. */
 export function number(min: number, max: number = Number.MAX_VALUE) {
   return (text: string): number => {

@@ -72,6 +72,18 @@ export function formatPercent(share: number): string {
   return `${value > 0 && value < 9.95 ? value.toFixed(value < 0.095 ? 2 : 1) : Math.round(value)} %`;
 }
 
+/**
+ * Formats the position of a job: "round 21 of 40". Rounds without a checkpoint (null rounds) have numbers too, so after the
+ * first of them the number of the round can exceed the total: "round 43 (38 of 40 done)".
+ */
+export function roundText(
+  round: number,
+  { rounds, roundsDone }: { rounds: number; roundsDone: number },
+): string {
+  const hadNullRounds = round > roundsDone + 1 || round > rounds;
+  return hadNullRounds ? `round ${round} (${roundsDone} of ${rounds} done)` : `round ${round} of ${rounds}`;
+}
+
 /** Formats a loss with four decimals; "–" if there is none. */
 export function formatLoss(loss: number | null | undefined): string {
   return loss === null || loss === undefined ? '–' : loss.toFixed(4);

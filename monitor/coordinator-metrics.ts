@@ -60,7 +60,11 @@ export function createCoordinatorMetrics(source: CoordinatorMetricsSource): Coor
     });
   };
   gauge('swarm_round', 'Round in progress, or the last one of a finished job.', (j) => j.round);
-  gauge('swarm_rounds', 'Rounds of the job: the planned ones plus the null rounds so far.', (j) => j.rounds);
+  gauge(
+    'swarm_rounds',
+    'Checkpoints that the job makes; rounds without a checkpoint do not count.',
+    (j) => j.rounds,
+  );
   gauge('swarm_peers', 'Nodes that take part in the job.', (j) => j.peers);
   gauge(
     'swarm_held_out_loss',

@@ -69,10 +69,12 @@ export interface NodeJob {
   role: Role;
   /** null before the first head. */
   phase: Head['phase'] | null;
-  /**
-   * Number of rounds of the job: the count in the manifest, which leaves out null rounds, plus the null rounds so far.
-   */
+  /** Reason of the phase, such as the operator's reason for a pause; empty if there is none. */
+  reason: string;
+  /** Number of checkpoints that the job makes. Rounds without a checkpoint (null rounds) do not count. */
   rounds: number;
+  /** Number of checkpoints so far, without the initial one. */
+  roundsDone: number;
   preset: Head['preset'] | null;
   checkpoint: { round: number; digest: string; heldOutLoss: number | null } | null;
 }

@@ -1,6 +1,5 @@
 import { countOf } from '../common/text.ts';
 import { receiptMeanings } from '../protocol/receipts.ts';
-import { totalRounds } from '../protocol/total-rounds.ts';
 import type { NodeJob, NodeJobStatus, NodeStatus } from './api-types.ts';
 import type { NodeDeps } from './context.ts';
 import { reportedState } from './reported-state.ts';
@@ -100,7 +99,9 @@ function jobOf({ state: { head }, context }: SwarmNodeView): NodeJob | null {
     adapterParameters: manifest.adapter.parameters,
     role,
     phase: head?.phase ?? null,
-    rounds: totalRounds(head?.settings?.values.count ?? manifest.rounds.count, head),
+    reason: head?.reason ?? '',
+    rounds: head?.settings?.values.count ?? manifest.rounds.count,
+    roundsDone: head?.checkpoint.ordinal ?? 0,
     preset: head?.preset ?? null,
     checkpoint: head && {
       round: head.checkpoint.round,

@@ -13,7 +13,7 @@ import { chooseJob, coordinatorApi, JOB_ARGUMENT } from '../connect.ts';
 import type { Context } from '../context.ts';
 import { usageError } from '../errors.ts';
 import { ggufOption, writingGguf } from '../gguf.ts';
-import { homeOption, integer, jsonOption } from '../options.ts';
+import { homeOption, jsonOption, roundOrBest } from '../options.ts';
 import { ProgressLine, printJson, printLines, printNote } from '../print.ts';
 import { inviteFileOption, readTarget, TARGET_HELP, type TargetOptions } from '../target-input.ts';
 import { versionJson } from '../views/adapters.ts';
@@ -25,8 +25,15 @@ interface CommonOptions {
 }
 
 interface RoundOptions extends CommonOptions {
-  round?: number;
+  round?: number | 'best';
 }
+
+/** Option of the commands that take one checkpoint. */
+const ROUND = [
+  '--round <round>',
+  'round of the checkpoint, or "best" for the best checkpoint of the job (default: the newest checkpoint)',
+  roundOrBest,
+] as const;
 
 export function registerCheckpoint(program: Command, context: Context): void {
   const checkpoint = program
@@ -41,11 +48,7 @@ export function registerCheckpoint(program: Command, context: Context): void {
     .action((job: string | undefined, options: CommonOptions) => list(context, job, options));
   add('show', 'show one checkpoint: its parent, contributors and metrics')
     .argument(...JOB_ARGUMENT)
-    .option(
-      '--round <n>',
-      'number of the round that made the checkpoint (default: the newest checkpoint)',
-      integer(0),
-    )
+    .option(...ROUND)
     .action((job: string | undefined, options: RoundOptions) => show(context, job, options));
   add('export', 'write a checkpoint to a folder: as a PEFT adapter, merged into its base, or as GGUF')
     .argument(
@@ -53,11 +56,7 @@ export function registerCheckpoint(program: Command, context: Context): void {
       'name of a job, its digest or the beginning of the digest; or, with --merge or --gguf, a PEFT folder',
     )
     .argument('<dir>', 'folder to write to')
-    .option(
-      '--round <n>',
-      'number of the round that made the checkpoint (default: the newest checkpoint)',
-      integer(0),
-    )
+    .option(...ROUND)
     .option('--merge', 'write a merged model: the base with the adapter added to its weights')
     .addOption(ggufOption('merge'))
     .option('--model <model>', `base model for --merge and --gguf: ${BASE_MODEL}`)
@@ -65,11 +64,7 @@ export function registerCheckpoint(program: Command, context: Context): void {
     .action((job: string, dir: string, options: ExportOptions) => exportTo(context, job, dir, options));
   add('publish', 'add a checkpoint of a job to the registry of adapters')
     .argument(...JOB_ARGUMENT)
-    .option(
-      '--round <n>',
-      'number of the round that made the checkpoint (default: the newest checkpoint)',
-      integer(0),
-    )
+    .option(...ROUND)
     .option(
       '--name <name>',
       'name of the adapter in the registry (default: the name of the job)',
@@ -119,9 +114,13 @@ async function show(context: Context, job: string | undefined, options: RoundOpt
 async function find(
   api: ApiClient,
   job: string | undefined,
-  round: number | undefined,
+  round: number | 'best' | undefined,
 ): Promise<CheckpointView> {
-  return api.checkpoint(await chooseJob(api, job), round ?? 'latest');
+  const id = await chooseJob(api, job);
+  if (round !== 'best') return api.checkpoint(id, round ?? 'latest');
+  const best = (await api.checkpoints(id)).find(({ isBest }) => isBest);
+  // A job has no best checkpoint until one has been evaluated.
+  return best ?? api.checkpoint(id, 'latest');
 }
 
 interface ExportOptions extends RoundOptions {

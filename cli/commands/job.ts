@@ -1,6 +1,6 @@
 import { resolve } from 'node:path';
-import { type Command, InvalidArgumentError } from 'commander';
-import { table } from '../../common/text.ts';
+import type { Command } from 'commander';
+import { roundText, table } from '../../common/text.ts';
 import { resolveCache } from '../../common/user-folders.ts';
 import type { JobSpec } from '../../lora/finetune/settings/job-spec.ts';
 import { registryFolder } from '../adapter/with-registry.ts';
@@ -10,7 +10,7 @@ import { chooseJob, coordinatorApi, JOB_ARGUMENT } from '../connect.ts';
 import type { Context } from '../context.ts';
 import { printCreated, submitJob } from '../create-job.ts';
 import { type WaitOptions, waitForJob } from '../job-wait.ts';
-import { homeOption, jsonOption, number } from '../options.ts';
+import { homeOption, jsonOption, number, roundOrBest } from '../options.ts';
 import { printJson, printLines, printWarning } from '../print.ts';
 import { presetLines } from '../views/preset.ts';
 import { historyLines, jobLines } from '../views/status.ts';
@@ -55,12 +55,15 @@ export function registerJob(program: Command, context: Context): void {
     ['resume', 'continue a paused job, or open a queued one'],
     ['stop', 'end a job for good; its checkpoints are kept'],
   ] as const) {
-    add(action, text)
-      .argument(...JOB_ARGUMENT)
-      .option('--reason <text>', 'text that "lora-swarm status" shows as the reason (default: none)', '')
-      .action((id: string | undefined, options: CommonOptions & { reason: string }) =>
-        act(context, id, action, options),
+    const command = add(action, text).argument(...JOB_ARGUMENT);
+    if (action !== 'resume')
+      command.option(
+        '--reason <text>',
+        'reason, which "lora-swarm status" and the nodes of the job show (default: none)',
       );
+    command.action((id: string | undefined, options: CommonOptions & { reason?: string }) =>
+      act(context, id, action, options),
+    );
   }
   add('rollback', 'restore the adapter of an earlier checkpoint, and continue from there')
     .argument(...JOB_ARGUMENT)
@@ -145,7 +148,7 @@ async function list(context: Context, options: CommonOptions): Promise<void> {
           j.job.slice(0, 12),
           j.after === null ? j.phase : `queued after ${j.after.name}`,
           String(j.priority),
-          `${j.round} of ${j.rounds}`,
+          roundText(j.round, j).slice('round '.length),
           String(j.peers),
           (j.heldOutLoss ?? j.baseLoss)?.toFixed(4) ?? '–',
         ]),
@@ -173,10 +176,10 @@ async function act(
   context: Context,
   id: string | undefined,
   action: 'pause' | 'resume' | 'stop',
-  options: CommonOptions & { reason: string },
+  options: CommonOptions & { reason?: string },
 ): Promise<void> {
   const api = await coordinatorApi(context, options);
-  const summary = await api.act(await chooseJob(api, id), action, options.reason);
+  const summary = await api.act(await chooseJob(api, id), action, options.reason ?? '');
   if (options.json) printJson(context, { schemaVersion: 1, ...summary });
   else printLines(context, [`job ${summary.name} is ${summary.phase}`]);
 }
@@ -193,12 +196,6 @@ async function rollBack(
     const what = to === 'best' ? 'its best checkpoint' : `the checkpoint of round ${to}`;
     printLines(context, [`job ${summary.name} goes back to ${what}; it is ${summary.phase}`]);
   }
-}
-
-function roundOrBest(text: string): number | 'best' {
-  if (text === 'best') return text;
-  if (/^\d{1,9}$/.test(text)) return Number(text);
-  throw new InvalidArgumentError('Use the number of a round, or "best".');
 }
 
 async function yamlLines(value: object): Promise<string[]> {

@@ -14,6 +14,7 @@ import { shortPeer } from '../../protocol/ids.ts';
 export class EventLines {
   #last: number | null;
   #rounds: number | null = null;
+  #roundsDone = 0;
 
   constructor({ baseLoss = null }: { baseLoss?: number | null } = {}) {
     this.#last = baseLoss;
@@ -24,6 +25,7 @@ export class EventLines {
     switch (event.type) {
       case 'job-created':
         this.#rounds = event.rounds;
+        this.#roundsDone = 0;
         return `job ${event.name}: ${formatCount(event.parameters)} adapter parameters, ${countOf(event.rounds, 'round')}`;
       case 'queued':
         return `queued: it waits until job ${event.afterName} has ended`;
@@ -54,12 +56,12 @@ export class EventLines {
           ? null
           : `! round ${event.round}: update of ${shortPeer(event.peer)} not merged: ${event.code}${detail(event.detail)}`;
       case 'checkpoint':
+        this.#roundsDone++;
         return this.#checkpoint(event);
       case 'rolled-back':
+        this.#roundsDone++;
         return this.#rolledBack(event);
       case 'null-round':
-        // Null rounds have a number too, but do not count towards the job's rounds.
-        if (this.#rounds !== null) this.#rounds++;
         return `round ${String(event.round).padStart(3)}  null round: ${safeText(event.reason)}`;
       case 'scored':
         return event.disbelieved === 0
@@ -88,7 +90,7 @@ export class EventLines {
       case 'resumed':
         return 'resumed';
       case 'finished':
-        return finished(event, this.#rounds);
+        return finished(event, { rounds: this.#rounds, roundsDone: this.#roundsDone });
       default:
         return null;
     }
@@ -144,12 +146,15 @@ function detail(text: string): string {
   return text === '' ? '' : `: ${safeText(text)}`;
 }
 
-/** @param rounds number of rounds of the job; null when unknown */
+/** @param options.rounds number of rounds of the job; null when unknown */
 function finished(
   { round, heldOutLoss, baseLoss }: Extract<JobEvent, { type: 'finished' }>,
-  rounds: number | null,
+  { rounds, roundsDone }: { rounds: number | null; roundsDone: number },
 ): string {
-  const end = rounds !== null && round < rounds ? `stopped after ${round} of ${rounds} rounds` : 'finished';
+  const end =
+    rounds !== null && roundsDone < rounds
+      ? `stopped after ${roundsDone} of ${countOf(rounds, 'round')}`
+      : 'finished';
   if (heldOutLoss === null || baseLoss === null || round === 0) return end;
   const percent = ((heldOutLoss - baseLoss) / baseLoss) * 100;
   return `${end}: held-out loss ${formatLoss(heldOutLoss)}, ${formatChange(percent, 1)} % compared with the initial adapter (${formatLoss(baseLoss)})`;

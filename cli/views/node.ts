@@ -4,6 +4,7 @@ import {
   formatCount,
   formatDuration,
   formatLoss,
+  roundText,
   safeText,
 } from '../../common/text.ts';
 import type { NodeStatus, NodeUpdate } from '../../index.ts';
@@ -88,10 +89,15 @@ function engineText({ engine, engineNote }: NodeStatus): string {
   return engineNote === null ? engine : `${engine}: ${safeText(engineNote, NOTE)}`;
 }
 
+/** Returns the coordinator's reason for the phase of a job, for the end of a sentence. */
+function because({ reason }: NonNullable<NodeStatus['job']>): string {
+  return reason === '' ? '' : `: ${safeText(reason, NOTE)}`;
+}
+
 function jobLines({ round }: NodeStatus, job: NonNullable<NodeStatus['job']>): string[] {
   const loss = job.checkpoint === null ? '' : `  held-out loss ${formatLoss(job.checkpoint.heldOutLoss)}`;
   return [
-    `job         ${job.name}  ${job.job.slice(0, 12)}  round ${round} of ${job.rounds}  ${job.phase ?? 'unknown'}${loss}`,
+    `job         ${job.name}  ${job.job.slice(0, 12)}  ${roundText(round, job)}  ${job.phase ?? 'unknown'}${because(job)}${loss}`,
     `base        ${safeText(job.base.name)}  ${formatCount(job.base.parameters)} parameters, adapter ${formatCount(job.adapterParameters)}`,
   ];
 }
@@ -260,7 +266,7 @@ class JobLines {
           ? ''
           : `; this node now only serves its files to other peers${isOnly ? '; Ctrl-C stops it' : ''}`;
       lines.push(
-        `job ${job!.name} is ${phase}, held-out loss ${formatLoss(job!.checkpoint?.heldOutLoss)}${after}`,
+        `job ${job!.name} is ${phase}${because(job!)}, held-out loss ${formatLoss(job!.checkpoint?.heldOutLoss)}${after}`,
       );
     }
     return lines;

@@ -5,6 +5,7 @@ import {
   formatCount,
   formatDuration,
   formatLoss,
+  roundText,
   safeText,
 } from '../../common/text.ts';
 import type { CoordinatorStatus, JobDetail, JobSummary } from '../../index.ts';
@@ -36,7 +37,7 @@ export function jobLines(job: JobSummary): string[] {
   const why = job.reason === '' ? '' : `  (${safeText(job.reason)})`;
   const speed = job.tokensPerSecond > 0 ? `, ${formatCount(job.tokensPerSecond)} tokens/s` : '';
   return [
-    `job         ${job.name}  ${job.job.slice(0, 12)}  round ${job.round} of ${job.rounds}  ${job.phase}${left}${why}`,
+    `job         ${job.name}  ${job.job.slice(0, 12)}  ${roundText(job.round, job)}  ${job.phase}${left}${why}`,
     `            held-out loss ${lossOf(job)}${bestOf(job)}, ${countOf(job.peers, 'node')}${speed}`,
     ...(rolledBack === null
       ? []
@@ -68,7 +69,7 @@ export function jobActivity(job: JobDetail): string | null {
     default: {
       const { assigned, received } = job.updates;
       const left = job.secondsLeft === null ? '' : `, at most ${formatDuration(job.secondsLeft)} left`;
-      return `${job.name} round ${job.round} of ${job.rounds}: ${job.phase}, ${nodes}, ${received.length} of ${assigned.length} updates${left}`;
+      return `${job.name} ${roundText(job.round, job)}: ${job.phase}, ${nodes}, ${received.length} of ${assigned.length} updates${left}`;
     }
   }
 }

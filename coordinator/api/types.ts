@@ -32,8 +32,10 @@ export interface JobSummary {
   phase: JobState['phase'];
   /** The round in progress, or the last one of a job that is over. The first round is 1. */
   round: number;
-  /** Number of rounds that the job is expected to have: the planned checkpoints, plus the null rounds so far. */
+  /** Number of checkpoints that the job makes. Rounds without a checkpoint (null rounds) do not count. */
   rounds: number;
+  /** Number of checkpoints so far, without the initial one. */
+  roundsDone: number;
   /** Seconds until the round's deadline; null if no round is open. */
   secondsLeft: number | null;
   peers: number;

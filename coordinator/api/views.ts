@@ -2,7 +2,6 @@ import { jobHealth, peerHealth } from '../../monitor/health-rules.ts';
 import type { StrikeKind } from '../../monitor/job-events.ts';
 import { counts, receiptMeanings } from '../../protocol/receipts.ts';
 import { verifyMessage } from '../../protocol/signing.ts';
-import { totalRounds } from '../../protocol/total-rounds.ts';
 import type { CoordinatorDeps } from '../context.ts';
 import type { Coordinator } from '../coordinator.ts';
 import type { JobRun } from '../job-run.ts';
@@ -95,13 +94,13 @@ export class Views {
     const awaited = awaitedBy(run, this.#coordinator.jobs());
     const reason = awaited === null ? state.reason : queuedReason(awaited);
     const history = this.#history(context.job);
-    const position = { round: state.round, checkpoint: { round, ordinal } };
     return {
       job: context.job,
       name: stored.name,
       phase: state.phase,
       round: state.round,
-      rounds: totalRounds(settings.newest.count, position),
+      rounds: settings.newest.count,
+      roundsDone: ordinal,
       secondsLeft: this.#secondsLeft(state),
       peers: members.liveness.size,
       baseLoss: stored.baseLoss,

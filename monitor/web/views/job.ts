@@ -12,7 +12,6 @@ import { Progress } from '../parts/progress.ts';
 import { CheckpointsPart } from './checkpoints.ts';
 import { EventsPart } from './events.ts';
 import { HistoryCharts } from './history.ts';
-import { roundsDone } from './overview.ts';
 import { PeersPart } from './peers.ts';
 import { ReplayPart } from './replay.ts';
 import { RoundPart } from './round.ts';
@@ -95,7 +94,7 @@ function partOf(part: string, props: PartProps) {
 function OverviewPart({ job, peers, history, onChange }: PartProps) {
   const left = timeLeft(history, job);
   return html`<section>
-      <${Progress} label="Rounds of ${job.name}" done=${roundsDone(job)} total=${job.rounds} unit="rounds" />
+      <${Progress} label="Rounds of ${job.name}" done=${job.roundsDone} total=${job.rounds} unit="rounds" />
       <dl class="facts">
         <dt>Held-out loss</dt>
         <dd>${formatLoss(job.heldOutLoss)} (base ${formatLoss(job.baseLoss)})</dd>
@@ -164,5 +163,5 @@ function timeLeft(history: readonly JobEvent[], job: JobDetail): number | null {
     .slice(-ESTIMATE_ROUNDS - 1);
   if (times.length < 2 || job.phase === 'finished' || job.phase === 'paused') return null;
   const perRound = (times.at(-1)! - times[0]!) / (times.length - 1) / 1000;
-  return perRound * (job.rounds - roundsDone(job));
+  return perRound * (job.rounds - job.roundsDone);
 }

@@ -69,7 +69,7 @@ function Activity({ activity }: { activity: NodeJobStatus }) {
     }
     ${
       job !== null &&
-      html`<${Progress} label="Rounds" done=${activity.round} total=${job.rounds} unit="rounds" />
+      html`<${Progress} label="Rounds" done=${job.roundsDone} total=${job.rounds} unit="rounds" />
         <dl class="facts">
           <dt>Base</dt>
           <dd>${job.base.name}, ${formatCount(job.base.parameters)} parameters</dd>

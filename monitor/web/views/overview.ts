@@ -27,16 +27,11 @@ function JobCard({ job }: { job: JobSummary }) {
   return html`<article>
     <h2><a href="#/jobs/${encodeURIComponent(job.name)}">${job.name}</a> <${Mark} health=${job.health} /></h2>
     <p>${job.health.reason}</p>
-    <${Progress} label="Rounds of ${job.name}" done=${roundsDone(job)} total=${job.rounds} unit="rounds" />
+    <${Progress} label="Rounds of ${job.name}" done=${job.roundsDone} total=${job.rounds} unit="rounds" />
     <p>
       Held-out loss ${formatLoss(job.heldOutLoss ?? job.baseLoss)}${
         job.best && html`, best ${formatLoss(job.best.heldOutLoss)} in round ${job.best.round}`
       }, ${job.peers} ${job.peers === 1 ? 'node' : 'nodes'}
     </p>
   </article>`;
-}
-
-/** Returns the number of rounds that have ended. */
-export function roundsDone(job: JobSummary): number {
-  return job.phase === 'finished' ? job.checkpoint.round : Math.max(0, job.round - 1);
 }

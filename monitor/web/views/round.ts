@@ -1,5 +1,5 @@
 import { html } from 'htm/preact';
-import { formatCount, formatDuration } from '../../../common/text.ts';
+import { formatCount, formatDuration, roundText } from '../../../common/text.ts';
 import type { JobDetail, PeerView } from '../../../coordinator/api/types.ts';
 import type { JobEvent } from '../../job-events.ts';
 import { Mark } from '../parts/mark.ts';
@@ -27,7 +27,7 @@ export function RoundPart({
   // Nodes that the round waits for come first, because a round with hundreds of nodes does not fit.
   rows.sort((a, b) => Number(arrived.has(a.peer)) - Number(arrived.has(b.peer)));
   return html`<section>
-    <h2>Round ${job.round} of ${job.rounds}</h2>
+    <h2>R${roundText(job.round, job).slice(1)}</h2>
     <ol class="phases">
       ${PHASES.map((phase) => html`<li aria-current=${job.phase === phase ? 'step' : undefined}>${phase}</li>`)}
     </ol>

@@ -21,6 +21,7 @@ async function coordinator(
     job: JOB,
     name: 'moby',
     rounds: 8,
+    roundsDone: 1,
     phase: 'paused',
     baseLoss: 5,
     reason: REASON,

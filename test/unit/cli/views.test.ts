@@ -25,6 +25,7 @@ const job: JobSummary = {
   phase: 'training',
   round: 3,
   rounds: 8,
+  roundsDone: 2,
   secondsLeft: 18,
   peers: 1,
   baseLoss: 5,
@@ -309,11 +310,13 @@ describe("a job's events", () => {
     const end = { type: 'finished', round: 8, heldOutLoss: 4, baseLoss: 5 };
     expect(lines.line(event(end))).toMatch(/^finished: .*−20\.0 %/);
     lines.line(event({ type: 'job-created', name: 'moby', parameters: 1, rounds: 9 }));
-    expect(lines.line(event(end))).toMatch(/^(?!finished).*\b8\b.*\b9\b.*−20\.0 %/);
     expect(lines.line(event({ ...end, round: 0 }))).toMatch(/^(?!finished).*\b0\b.*\b9\b[^%]*$/);
-    // A null round adds one, as in the status.
-    lines.line(event({ type: 'null-round', round: 8, reason: 'too few' }));
-    expect(lines.line(event({ ...end, round: 9 }))).toMatch(/^(?!finished).*\b9\b.*\b10\b/);
+    for (let round = 1; round <= 8; round++) lines.line(event({ ...checkpoint, round }));
+    expect(lines.line(event(end))).toMatch(/^(?!finished).*\b8\b.*\b9\b.*−20\.0 %/);
+    // A null round has a number, but does not count.
+    lines.line(event({ type: 'null-round', round: 9, reason: 'too few' }));
+    lines.line(event({ ...checkpoint, round: 10 }));
+    expect(lines.line(event({ ...end, round: 10 }))).toMatch(/^finished/);
     // A node that has not chosen its engine yet sends none.
     const joined = { type: 'peer-joined', peer: PEER, name: 'otter', engine: '' };
     expect(lines.line(event({ ...joined, engine: 'onnx-cpu' }))).toContain('(onnx-cpu)');
@@ -403,7 +406,9 @@ describe('a node', () => {
       adapterParameters: 100_000,
       role: 'contributor',
       phase: 'training',
+      reason: '',
       rounds: 8,
+      roundsDone: 2,
       preset: 'dense',
       checkpoint: { round: 0, digest: DIGEST, heldOutLoss: 5 },
     },
@@ -503,6 +508,10 @@ describe('a node', () => {
     expect(lines.next(lost)).toEqual([]);
     const over = { ...lost, job: { ...node.job!, phase: 'finished' as const } };
     expect(lines.next(over).join()).toMatch(/moby .*\bfinished\b.* 5\.0000.*Ctrl-C/);
+    const paused = { ...over, job: { ...node.job!, phase: 'paused' as const, reason: EVIL } };
+    const told = lines.next(paused);
+    expect(told.join()).toMatch(/moby .*\bpaused: ot.*ter/);
+    expectSafe(told);
   });
 
   it('prints only what it is waiting for at first', () => {

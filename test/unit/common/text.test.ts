@@ -5,6 +5,7 @@ import {
   formatChange,
   formatDuration,
   lossPicture,
+  roundText,
   safeText,
   table,
 } from '../../../common/text.ts';
@@ -68,6 +69,15 @@ describe('charts and tables', () => {
     expect(filled[0]).toBe(4);
     expect(filled.toSorted((a, b) => b - a)).toEqual(filled);
     expect(filled.at(-1)).toBeGreaterThan(0);
+  });
+
+  it('keeps the total number of rounds after null rounds', () => {
+    const text = (round: number, roundsDone: number) => roundText(round, { rounds: 40, roundsDone });
+    expect(text(0, 0)).toBe('round 0 of 40');
+    expect(text(21, 20)).toBe('round 21 of 40');
+    expect(text(40, 40)).toBe('round 40 of 40');
+    expect(text(21, 18)).toMatch(/\b21\b.*\b18 of 40\b/);
+    expect(text(41, 40)).toMatch(/\b41\b.*\b40 of 40\b/);
   });
 
   it('aligns the columns of a table', () => {

@@ -25,6 +25,7 @@ function coordinator() {
     phase: 'training',
     round: 3,
     rounds: 8,
+    roundsDone: 1,
     peers: 3,
     baseLoss: 4.5,
     heldOutLoss: null,
