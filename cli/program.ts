@@ -16,6 +16,7 @@ import { registerOpen } from './commands/open.ts';
 import { registerPeers } from './commands/peers.ts';
 import { registerServe } from './commands/serve.ts';
 import { registerStatus } from './commands/status.ts';
+import { registerTrack } from './commands/track.ts';
 import { registerTrain } from './commands/train.ts';
 import { registerVersion } from './commands/version.ts';
 import type { Context } from './context.ts';
@@ -58,6 +59,7 @@ Exit codes: docs/exit-codes.md`,
     registerStatus,
     registerOpen,
     registerPeers,
+    registerTrack,
     registerCheckpoint,
     registerData,
     registerTrain,

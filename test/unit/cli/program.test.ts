@@ -31,6 +31,7 @@ describe('the command line', () => {
       'status',
       'open',
       'peers',
+      'track',
       'checkpoint',
       'data',
       'train',

@@ -1,0 +1,108 @@
+import { join } from 'node:path';
+import type { Command } from 'commander';
+import { formatLoss } from '../../common/text.ts';
+import type { JobDetail } from '../../index.ts';
+import { openCsv } from '../../monitor/tracking/csv.ts';
+import { openMlflow } from '../../monitor/tracking/mlflow.ts';
+import type { Point, Tracker } from '../../monitor/tracking/points.ts';
+import { openTensorboard } from '../../monitor/tracking/tensorboard.ts';
+import { track as copyFigures } from '../../monitor/tracking/track.ts';
+import { chooseJob, coordinatorApi, JOB_ARGUMENT } from '../connect.ts';
+import type { Context } from '../context.ts';
+import { usageError } from '../errors.ts';
+import { homeOption, jsonOption } from '../options.ts';
+import { ProgressLine, printJson, printLines } from '../print.ts';
+
+interface TrackOptions {
+  home?: string;
+  csv?: string;
+  tensorboard?: string;
+  mlflow?: string;
+  experiment: string;
+  follow: boolean;
+  json?: boolean;
+}
+
+export function registerTrack(program: Command, context: Context): void {
+  program
+    .command('track')
+    .description(
+      'copy the losses and speeds of all rounds of a job to a table, TensorBoard or MLflow, and go on until the job ends',
+    )
+    .argument(...JOB_ARGUMENT)
+    .addOption(homeOption())
+    .option('--csv <file>', 'write a table with one row per round')
+    .option(
+      '--tensorboard <folder>',
+      'write a run for TensorBoard into this folder; start it with "tensorboard --logdir FOLDER"',
+    )
+    .option(
+      '--mlflow <url>',
+      'add a run to this MLflow server; the variable MLFLOW_TRACKING_TOKEN has its token, if it needs one',
+    )
+    .option('--experiment <name>', 'experiment of MLflow to which the run is added', 'lora-swarm')
+    .option('--no-follow', 'end after the rounds that have ended so far')
+    .addOption(jsonOption())
+    .action((job: string | undefined, options: TrackOptions) => track(context, job, options));
+}
+
+async function track(context: Context, named: string | undefined, options: TrackOptions): Promise<void> {
+  if (!options.csv && !options.tensorboard && !options.mlflow) {
+    throw usageError('no destination is given', 'add --csv FILE, --tensorboard FOLDER or --mlflow URL');
+  }
+  const api = await coordinatorApi(context, options);
+  const job = await api.job(await chooseJob(api, named));
+  const trackers = await openTrackers(context, job, options);
+  const progress = new ProgressLine(context);
+  let rounds = 0;
+  const onPoint = (point: Point): void => {
+    rounds++;
+    if (options.json) printJson(context, { schemaVersion: 1, event: 'point', ...point });
+    else progress.update(`round ${point.round}: held-out loss ${formatLoss(point.values['loss/held_out'])}`);
+  };
+  const open = () => coordinatorApi(context, options);
+  const { signal } = context;
+  const { followEvents } = await import('../../index.ts');
+  const events = options.follow
+    ? followEvents(open, job.job, { signal })
+    : api.events(job.job, { follow: false, signal });
+  try {
+    await copyFigures(events, trackers, { past: job.checkpoint.round, onPoint });
+  } finally {
+    progress.clear();
+  }
+  if (!options.json) printLines(context, [`${job.name}: copied ${rounds} rounds`, ...nextLines(options)]);
+}
+
+async function openTrackers(context: Context, job: JobDetail, options: TrackOptions): Promise<Tracker[]> {
+  const { csv, tensorboard, mlflow, experiment } = options;
+  const { signal, environment } = context;
+  const { manifest, name, createdAt } = job;
+  const parameters = {
+    base: manifest.base.name,
+    rank: String(manifest.lora.rank),
+    learning_rate: String(manifest.training.learningRate),
+    rounds: String(manifest.rounds.count),
+    local_steps: String(manifest.rounds.localSteps),
+  };
+  return [
+    ...(csv ? [await openCsv(csv)] : []),
+    ...(tensorboard ? [await openTensorboard(join(tensorboard, name), { name, createdAt })] : []),
+    ...(mlflow
+      ? [
+          await openMlflow(
+            { url: mlflow, token: environment.MLFLOW_TRACKING_TOKEN ?? null, experiment, signal },
+            { digest: job.job, name, createdAt, parameters },
+          ),
+        ]
+      : []),
+  ];
+}
+
+function nextLines({ csv, tensorboard, mlflow }: TrackOptions): string[] {
+  return [
+    ...(csv ? [`table       ${csv}`] : []),
+    ...(tensorboard ? [`next        tensorboard --logdir ${tensorboard}`] : []),
+    ...(mlflow ? [`run         ${mlflow}`] : []),
+  ];
+}

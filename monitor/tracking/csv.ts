@@ -1,0 +1,31 @@
+import { open } from 'node:fs/promises';
+import { commonError } from '../../common/common-errors.ts';
+import { FIGURES, type Point, type Tracker } from './points.ts';
+
+const HEADER = `round,time,${FIGURES.join(',')}\n`;
+
+/**
+ * Writes a table with one row per round. A table that an earlier call wrote is written anew, with all rounds.
+ * @throws SwarmError OUTPUT_EXISTS if the file holds something else
+ */
+export async function openCsv(path: string): Promise<Tracker> {
+  const file = await open(path, 'a+');
+  const { bytesRead, buffer } = await file.read(Buffer.alloc(HEADER.length), 0, HEADER.length, 0);
+  if (bytesRead > 0 && buffer.toString('utf8', 0, bytesRead) !== HEADER) {
+    await file.close();
+    const next = 'choose another path, or delete the file';
+    throw commonError('OUTPUT_EXISTS', `${path} exists and is no table of a job`, { path }, { next });
+  }
+  await file.truncate(0);
+  await file.appendFile(HEADER);
+  return {
+    after: 0,
+    add: (points) => file.appendFile(points.map(rowOf).join('')),
+    close: () => file.close(),
+  };
+}
+
+function rowOf({ round, at, values }: Point): string {
+  const cells = FIGURES.map((figure) => values[figure] ?? '');
+  return `${[round, new Date(at).toISOString(), ...cells].join(',')}\n`;
+}

@@ -1,0 +1,41 @@
+import type { JobEvent } from '../job-events.ts';
+import { type Point, pointOf, type Tracker } from './points.ts';
+
+/** Number of points that are added at once while the past of a job is read. */
+const BATCH = 100;
+
+/**
+ * Copies the figures of a job's events to trackers, until the job ends or the events do.
+ * @param past the round of the newest checkpoint at the start. Earlier rounds are added in batches
+ * @param onPoint called after the trackers have a point
+ */
+export async function track(
+  events: AsyncIterable<JobEvent>,
+  trackers: readonly Tracker[],
+  { past, onPoint }: { past: number; onPoint: (point: Point) => void },
+): Promise<void> {
+  let waiting: Point[] = [];
+  let finished = false;
+  const flush = async (): Promise<void> => {
+    const points = waiting;
+    waiting = [];
+    if (points.length === 0) return;
+    for (const tracker of trackers) {
+      await tracker.add(points.filter(({ sequence }) => sequence > tracker.after));
+    }
+    for (const point of points) onPoint(point);
+  };
+  try {
+    for await (const event of events) {
+      const point = pointOf(event);
+      if (point !== null) waiting.push(point);
+      finished = event.type === 'finished';
+      const isBehind = point === null || point.round < past;
+      if (finished || waiting.length >= BATCH || !isBehind) await flush();
+      if (finished) break;
+    }
+    await flush();
+  } finally {
+    await Promise.all(trackers.map((tracker) => tracker.close(finished)));
+  }
+}
