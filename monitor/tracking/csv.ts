@@ -1,4 +1,4 @@
-import { open } from 'node:fs/promises';
+import { open, readFile } from 'node:fs/promises';
 import { commonError } from '../../common/common-errors.ts';
 import { FIGURES, type Point, type Tracker } from './points.ts';
 
@@ -9,14 +9,15 @@ const HEADER = `round,time,${FIGURES.join(',')}\n`;
  * @throws SwarmError OUTPUT_EXISTS if the file holds something else
  */
 export async function openCsv(path: string): Promise<Tracker> {
-  const file = await open(path, 'a+');
-  const { bytesRead, buffer } = await file.read(Buffer.alloc(HEADER.length), 0, HEADER.length, 0);
-  if (bytesRead > 0 && buffer.toString('utf8', 0, bytesRead) !== HEADER) {
-    await file.close();
+  const before = await readFile(path, 'utf8').catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') return '';
+    throw error;
+  });
+  if (before !== '' && !before.startsWith(HEADER)) {
     const next = 'choose another path, or delete the file';
     throw commonError('OUTPUT_EXISTS', `${path} exists and is no table of a job`, { path }, { next });
   }
-  await file.truncate(0);
+  const file = await open(path, 'w');
   await file.appendFile(HEADER);
   return {
     after: 0,
