@@ -101,8 +101,9 @@ class RpcLengths {
   #missing = 0;
   /** Length of the current RPC. */
   #length = 0;
-  /** Value and bits of an incomplete prefix. */
+  /** Value of the part of a length prefix that has arrived so far. The prefix is a varint. */
   #value = 0;
+  /** Number of bits of this part. A byte of a varint has seven bits of the value. */
   #bits = 0;
 
   /** Returns the length of the RPC that is still incomplete after these bytes, or 0 if all are complete. */
@@ -117,7 +118,7 @@ class RpcLengths {
         }
         const byte = piece[at++]!;
         this.#value += (byte & 0x7f) * 2 ** this.#bits;
-        // gossipsub ends a stream whose prefix is too long, so its value does not matter here.
+        // gossipsub ends a stream whose prefix is too long, so the value of such a prefix does not matter here.
         this.#bits = Math.min(this.#bits + 7, 49);
         if (byte >= 0x80) continue;
         this.#length = this.#value;

@@ -70,7 +70,7 @@ export class Batch<Row extends BatchRow> {
     this.#resize(this.rows.length, capacityFor(longest));
   }
 
-  /** Computes the last token of every row and returns the logits after it. */
+  /** Runs the model on the last token of every row. Returns the logits of each row's next token. */
   async step(model: DecodeModel): Promise<Float32Array[]> {
     const { rows } = this;
     this.#fit(rows.length, Math.max(...rows.map(({ tokens }) => tokens.length)));
@@ -96,8 +96,8 @@ export class Batch<Row extends BatchRow> {
   }
 
   /**
-   * Returns the number of tokens of a row to copy. Between a step and the choice of the next token, the cache holds all
-   * tokens of the row. At other times, it holds all but the last one.
+   * Returns the number of a row's tokens whose keys and values are in the cache. Between a step and the choice of the next token, the
+   * cache holds all tokens of the row. At other times, it holds all tokens but the last one.
    */
   #cachedTokens({ tokens }: Row): number {
     return Math.min(tokens.length, this.#cache.capacity);

@@ -6,8 +6,8 @@ import { cachedInputs } from '../models/cached-sequences.ts';
 import type { ModelShape } from '../models/targets.ts';
 
 /**
- * Builds the graph that computes some new tokens of some rows with a cache (see `cachedInputs`). Its output `logits`
- * [wanted, vocabulary] has the logits of the tokens with the indices `wanted`.
+ * Builds the graph that runs the model on new tokens of rows whose earlier keys and values are in a cache (see
+ * `cachedInputs`). Its output `logits` [wanted, vocabulary] has the logits of the tokens with the indices `wanted`.
  */
 export function decodeGraph(
   model: ModelShape,

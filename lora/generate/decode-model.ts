@@ -35,9 +35,9 @@ export interface DecodeModelDeps {
   readonly float32?: () => Promise<WeightFile>;
 }
 
-/** One run of the model, which computes new tokens of some rows. */
+/** The inputs of one run of the model on new tokens of one or more rows. */
 export interface DecodeRun {
-  /** Holds the rows' earlier keys and values in its first rows, and receives the new ones. */
+  /** Its first rows hold the keys and values of the earlier tokens. The run adds those of the new tokens. */
   readonly cache: RowCache;
   /** New tokens of each row: one token per row, or any number of tokens if there is only one row. */
   readonly tokens: readonly (readonly number[])[];
@@ -78,7 +78,7 @@ export class DecodeModel {
     return this.#options.weights.blocked !== undefined;
   }
 
-  /** Computes the tokens and returns the logits of those that are wanted, each [vocabulary]. */
+  /** Runs the model on the tokens. Returns the logits of each wanted token, [vocabulary]. */
   async run({ cache, tokens, cached, adapters, wanted, exact = false }: DecodeRun): Promise<Float32Array[]> {
     const perRow = tokens[0]!.length;
     const ids = tokens.flat();
@@ -150,7 +150,7 @@ export class DecodeModel {
     if (missing.length === 0) return;
     this.#modules = new Map([...this.#modules, ...missing.map((module) => [module.name, module] as const)]);
     this.#stacks = [];
-    // The shared graph computes requests without an adapter too, so that there is only one packed copy of the weights.
+    // The shared graph is also used for requests without an adapter, so that there is only one packed copy of the weights.
     for (const kind of ['base', 'stack']) {
       for (const key of [kind, `${kind} ${EXACT}`]) await this.#release(key);
     }

@@ -18,7 +18,7 @@ export interface Predictor {
 
 /**
  * Returns a predictor that keeps keys and values in a cache. If the engine has no such cache, returns a predictor that
- * computes the whole context for every token.
+ * runs the model on the whole context for each new token.
  * @param limit maximum number of tokens of a context
  */
 export function predictorFor(bundle: ModelBundle, limit: number): Predictor {
@@ -28,10 +28,10 @@ export function predictorFor(bundle: ModelBundle, limit: number): Predictor {
     : new CachingPredictor(bundle, limit, compileDynamic);
 }
 
-/** Number of prompt tokens that one run computes. The memory for attention scores grows with this number. */
+/** Maximum number of tokens in one run of the model. The memory for attention scores grows with this number. */
 const CHUNK_TOKENS = 128;
 
-/** Computes only the tokens of a context that differ from the previous context. */
+/** Runs the model only on the tokens of a context that follow the part in common with the previous context. */
 class CachingPredictor implements Predictor {
   readonly #decoder: DecodeModel;
   readonly #adapter: ServedAdapter | null;
@@ -47,7 +47,7 @@ class CachingPredictor implements Predictor {
 
   async next(context: readonly number[]): Promise<Float32Array> {
     const common = context.findIndex((token, i) => token !== this.#tokens[i]);
-    // At least the last token is computed, because its logits are needed.
+    // The model runs at least on the last token, because its logits are needed.
     let start = common < 0 ? context.length - 1 : common;
     if (context.length > this.#cache.capacity) this.#cache.resize(1, capacityFor(context.length), [start]);
     for (;;) {
@@ -71,10 +71,13 @@ class CachingPredictor implements Predictor {
   }
 }
 
-/** Length of the shortest graph, in tokens. A shorter graph runs faster, so short contexts use short graphs. */
+/** Number of positions of the shortest graph. A graph with fewer positions runs faster. */
 const SHORTEST_GRAPH = 32;
 
-/** Computes the whole context for every token, with graphs of growing length. */
+/**
+ * Runs the model on the whole context for each new token. A graph has a fixed number of positions, so a longer graph is
+ * compiled when the context no longer fits.
+ */
 class RecomputingPredictor implements Predictor {
   readonly #bundle: ModelBundle;
   readonly #adapter: Map<string, Float32Array>;

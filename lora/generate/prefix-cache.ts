@@ -1,7 +1,7 @@
 import { RowCache } from './row-cache.ts';
 
 /**
- * Minimum length of a prefix in tokens. Shorter prefixes are computed again, because storing them would save little.
+ * Minimum length of a stored prefix in tokens. With shorter prefixes, the cache would save little work.
  */
 const MIN_TOKENS = 8;
 /** A lookup compares the tokens with those of every entry, so the number of entries is limited. */

@@ -22,17 +22,17 @@ import {
 } from './work.ts';
 
 /**
- * Number of prompt tokens that one run computes. It is large enough for fast matrix products, and small enough that
- * running sequences do not wait long for their next token meanwhile.
+ * Maximum number of prompt tokens in one run of the model. It is large enough for fast matrix products, and small enough
+ * that the sequences which are being continued do not wait long for their next token.
  */
 const CHUNK_TOKENS = 128;
 /** Maximum number of logits that one run of a scored sequence returns. This many logits take 64 MiB. */
 const SCORED_LOGITS = 2 ** 24;
 
 /**
- * Continues sequences together (continuous batching). It alternates between two kinds of runs of the model. One
- * computes the next token of every running sequence, the other a part of the prompt of the next sequence. Sequences
- * join and leave between these runs.
+ * Continues sequences together (continuous batching). It alternates between two kinds of runs of the model. The
+ * first kind predicts the next token of every running sequence. The second kind runs the model on a part of a new
+ * sequence's prompt. Sequences join and leave between these runs.
  */
 export class Scheduler {
   readonly #model: DecodeModel;
@@ -126,7 +126,7 @@ export class Scheduler {
     this.#loop ??= this.#run();
   }
 
-  /** Computes until nothing is left to do. An unexpected error ends all sequences. */
+  /** Runs the model until no sequence is left. An unexpected error ends all sequences. */
   async #run(): Promise<void> {
     try {
       await this.#compute();
@@ -138,13 +138,13 @@ export class Scheduler {
       this.#prefill = null;
       for (const work of works) work.end(error);
     }
-    // A request may have arrived after the last look at the queue.
+    // A request may have arrived after the queue was last checked.
     this.#loop = this.#queue.size > 0 ? this.#run() : null;
   }
 
   async #compute(): Promise<void> {
     for (;;) {
-      // Lets new requests and cancellations in. A run of the graph blocks the thread.
+      // A run of the graph blocks the thread. New requests and cancellations are handled between two runs.
       await new Promise(setImmediate);
       this.#dropCancelled();
       this.#admit();
@@ -228,7 +228,7 @@ export class Scheduler {
     this.#prefixes.shrink(Math.max(0, cacheBytes - others - batch.bytesWith(0)));
   }
 
-  /** Computes the next part of the prompt. After the last part, the sequence joins its batch. */
+  /** Runs the model on the next part of the prompt. After the last part, the sequence joins its batch. */
   async #computePrompt(): Promise<void> {
     const prefill = this.#prefill;
     if (prefill === null) return;

@@ -87,7 +87,7 @@ export interface GenerationResult {
    */
   readonly reason: 'end' | 'stop' | 'length';
   readonly promptTokens: number;
-  /** Prompt tokens that were not computed, because an earlier request had the same beginning. */
+  /** Number of prompt tokens whose keys and values came from the prefix cache. */
   readonly cachedTokens: number;
 }
 

@@ -5,7 +5,7 @@ import type { RowCache } from './row-cache.ts';
 import { logSumExp, type Sampler, topTokens } from './sampling.ts';
 import type { Sampling, ScoredToken, TokenLogprob } from './types.ts';
 
-/** A sequence to continue, in the process that computes it. */
+/** A sequence to continue, as the generator process gets it. */
 export interface SequenceRequest {
   readonly tokens: readonly number[];
   readonly adapter: ServedAdapter | null;

@@ -7,16 +7,16 @@ import type { TensorUpdate } from './sparse.ts';
 import { decodeSparse } from './sparse-decode.ts';
 import { encodeSparse } from './sparse-encode.ts';
 
-/** A decoded update: for each tensor of the layout, the indices and values that were sent. */
+/** A decoded update: for each tensor of the layout, the indices and values that the encoded update contains. */
 export interface SparseUpdate {
   readonly preset: Preset;
   readonly tensors: readonly TensorUpdate[];
 }
 
 /**
- * Encodes one round's change of an adapter in the format of docs/update-format.md. Deterministic.
- * @param tensors values to send, one Float32Array per entry of the layout (the error-feedback accumulator)
- * @returns the bytes, and the update exactly as a decoder gets it from the bytes
+ * Encodes one round's change of an adapter in the format of docs/update-format.md. Equal values give equal bytes.
+ * @param tensors values to compress, one Float32Array per entry of the layout. They include the error feedback
+ * @returns the encoded bytes, and the same update that a decoder reads from these bytes
  * @throws UPDATE_SHAPE when tensors and layout differ, UPDATE_VALUES when a value is too large or not finite
  */
 export function compressUpdate(
@@ -32,7 +32,10 @@ export function compressUpdate(
   return { bytes, update: { preset, tensors: sent } };
 }
 
-/** Encodes as `compressUpdate` does, and returns the sent values as full tensors. */
+/**
+ * Compresses like `compressUpdate`, but returns full tensors instead of a SparseUpdate. `sent` has the values that a
+ * decoder reads from `bytes`, and 0 for each value that the compression left out.
+ */
 export function encodeUpdate(
   layout: UpdateLayout,
   tensors: readonly Float32Array[],
@@ -54,7 +57,7 @@ export function decodeUpdate(bytes: Uint8Array, layout: UpdateLayout, preset: Pr
   return { preset, tensors };
 }
 
-/** Returns an update as full tensors, 0 where nothing was sent. */
+/** Returns an update as full tensors, with 0 for each value that the update does not contain. */
 export function toTensors(layout: UpdateLayout, update: SparseUpdate): Float32Array[] {
   const tensors = zeros(layout);
   addUpdate(tensors, update, 1);

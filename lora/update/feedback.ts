@@ -11,7 +11,7 @@ import type { Preset } from './presets.ts';
  */
 export const DEFAULT_DECAY = 0.5;
 
-/** Layout and decay of an error feedback. */
+/** Options of an error feedback: the adapter's layout, and the decay. */
 export interface ErrorFeedbackOptions {
   readonly layout: UpdateLayout;
   /** β, the share of the residual that survives a round: 0 keeps nothing, 1 keeps all. @default 0.5 */
@@ -61,7 +61,7 @@ export class ErrorFeedback {
   }
 
   /**
-   * Encodes the residual as an update, and subtracts what the update sends.
+   * Encodes the residual as an update, and subtracts the decoded values of this update from the residual.
    * @throws UPDATE_VALUES; the residual is then unchanged
    */
   compress(preset: Preset): Uint8Array {
@@ -71,7 +71,7 @@ export class ErrorFeedback {
   }
 
   /**
-   * Adds back to the residual an update that was not accepted.
+   * Adds an update that was not accepted back to the residual.
    * @param bytes the update, as `compress` returned it
    * @param rounds number of rounds since `compress`: the calls to `add` plus the missed rounds. The update decays by as
    *   many rounds, as if it had stayed in the residual. @default 0

@@ -5,9 +5,9 @@ import type { TensorUpdate } from './sparse.ts';
 
 /**
  * Smallest divisor of a coordinate (a value of the adapter), as a share of the round's total weight. A merge divides the
- * sum of the sent values by the weight of their senders. Without this floor, a peer that alone sends a coordinate could
- * move it as far as all peers together. Dividing always by the total weight would shrink every sparse update. Decision
- * 050 has the measurements.
+ * weighted sum of a coordinate's values by the total weight of the peers that sent a value for it. Without this minimum,
+ * a peer that alone sends a coordinate could move it as far as all peers together. If the divisor were always the total
+ * weight of the round, every sparse update would shrink. Decision 050 has the measurements.
  */
 export const DEFAULT_DENOMINATOR_FLOOR = 0.25;
 
@@ -45,7 +45,8 @@ export class Merge {
   readonly #floor: number;
   readonly #sums: Float32Array[];
   /**
-   * Weight of the senders, per tensor: one number while every update sends the whole tensor, else one per coordinate.
+   * For each tensor, the total weight of the updates that contain a coordinate. This is one number as long as every
+   * update contains the whole tensor, and otherwise one number per coordinate.
    */
   readonly #weights: (number | Float32Array)[];
   #total = 0;

@@ -44,7 +44,8 @@ export interface PublishedDelta {
 
 /**
  * Encodes rate·delta as the coordinator publishes it. The outer rate is applied here and nowhere else.
- * @param feedback error feedback with decay 1. It holds what earlier rounds left unsent, and stays unchanged.
+ * @param feedback error feedback with decay 1. It holds the values that the deltas of earlier rounds left out. It stays
+ *   unchanged.
  * @param preset preset of the encoding. @default 'dense'
  * @throws UPDATE_WEIGHT, UPDATE_SHAPE, UPDATE_VALUES
  */

@@ -2,7 +2,10 @@ import { CHUNK_VALUES, golombDivisor, keptCount } from './presets.ts';
 import { RATIO_STEPS } from './quantise.ts';
 import { scaleValue } from './scale.ts';
 
-/** The sent values of one tensor, by ascending row-major index. `indices` is null if all values are sent, in order. */
+/**
+ * The values of one tensor that an update contains, by ascending row-major index. `indices` is null if the update
+ * contains all values of the tensor.
+ */
 export interface TensorUpdate {
   readonly indices: Uint32Array | null;
   readonly values: Float32Array;
@@ -35,7 +38,10 @@ export function* chunksOf(
   }
 }
 
-/** Computes the four values that a chunk can send, by their code. They are exact products, equal on every machine. */
+/**
+ * Computes the four values that a kept value of a chunk can have after decoding, by their code. The values are exact
+ * products, so they are equal on every machine.
+ */
 export function setDecodedValues(decoded: Float32Array, scale: number, ratio: number): void {
   const upper = scaleValue(scale);
   const lower = (upper * ratio) / RATIO_STEPS;

@@ -1,8 +1,8 @@
 import { updateError } from './errors.ts';
 
 /**
- * Largest number of a node's tokens that count, as a multiple of the round's median. This limit keeps a single fast
- * node from getting a majority of the weight.
+ * Maximum number of trained tokens that a node gets weight for, as a multiple of the round's median number. This limit
+ * keeps a single fast node from getting a majority of the weight.
  */
 export const WEIGHT_CAP_MEDIANS = 2;
 
@@ -31,7 +31,7 @@ export function weightedMedian(values: readonly number[], weights: readonly numb
 }
 
 /**
- * Computes the weights of a round's updates: tokens trained, capped at twice the median, in float32.
+ * Computes the weights of a round's updates: numbers of trained tokens, limited to twice the median, in float32.
  * @param median the median number of tokens. @default the lower median of `tokens`
  * @throws UPDATE_WEIGHT when a count is not a finite number above 0
  */

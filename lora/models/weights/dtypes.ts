@@ -68,19 +68,20 @@ function toBfloat(bits: number): number {
   return (bits + 0x7fff + ((bits >>> 16) & 1)) >>> 16;
 }
 
-/** Converts float32 bits to IEEE half bits (1 sign, 5 exponent, 10 mantissa). */
+/** Converts float32 bits to float16 bits (1 sign bit, 5 exponent bits, 10 mantissa bits). */
 function toHalf(bits: number): number {
   const sign = (bits >>> 16) & 0x8000;
   const magnitude = bits & 0x7fffffff;
   if (magnitude > 0x7f800000) return sign | 0x7e00;
   if (magnitude >= 0x477ff000) return sign | 0x7c00; // 65,520 and above round to infinity
   if (magnitude >= 0x38800000) {
-    // Halves from 2^-14 on are normal. The bias of the exponent changes from 127 to 15, and 13 mantissa bits are
-    // rounded away.
+    // From 2^-14 on, a float16 is a normal number. The bias of the exponent changes from 127 to 15, and 13 mantissa
+    // bits are rounded away.
     const rebiased = magnitude - 0x38000000;
     return sign | ((rebiased + 0xfff + ((rebiased >>> 13) & 1)) >>> 13);
   }
-  // Smaller halves are multiples of 2^-24. The mantissa is shifted together with its hidden bit.
+  // Below 2^-14, a float16 is a subnormal number: a multiple of 2^-24 without a hidden bit. The hidden bit of the float32
+  // therefore becomes part of the mantissa.
   const shift = 126 - (magnitude >>> 23);
   if (shift > 24) return sign;
   const mantissa = (magnitude & 0x7fffff) | 0x800000;
@@ -88,13 +89,13 @@ function toHalf(bits: number): number {
   return sign | ((mantissa + half - 1 + ((mantissa >>> shift) & 1)) >>> shift);
 }
 
-/** Converts a number to IEEE half bits, rounded to nearest, ties to even. The number is rounded to float32 first. */
+/** Converts a number to float16 bits, rounded to nearest, ties to even. The number is rounded to float32 first. */
 export function halfBits(value: number): number {
   single[0] = value;
   return toHalf(singleBits[0]!);
 }
 
-/** Returns the value of IEEE half bits. */
+/** Returns the value of float16 bits. */
 export function halfValue(half: number): number {
   return halfTable()[half]!;
 }
@@ -104,7 +105,9 @@ const singleBits = new Uint32Array(single.buffer);
 
 let halves: Float32Array | null = null;
 
-/** Returns the float32 values of all 65,536 halves. A look-up in this table is four times as fast as a computation. */
+/**
+ * Returns the values of all 65,536 float16 numbers. A look-up in this table is four times as fast as a computation.
+ */
 function halfTable(): Float32Array {
   if (halves) return halves;
   halves = new Float32Array(0x10000);
