@@ -12,6 +12,10 @@ export const cliError = defineErrors({
   PACKAGE_MISSING: 'notFound',
   PEER_NOT_FOUND: 'notFound',
   READY_TIMEOUT: 'timeout',
+  SERVICE_EXISTS: 'conflict',
+  SERVICE_FAILED: 'failed',
+  SERVICE_NOT_FOUND: 'notFound',
+  SERVICE_UNSUPPORTED: 'failed',
   UNHEALTHY: 'unhealthy',
   WAIT_TIMED_OUT: 'timeout',
 });

@@ -15,6 +15,7 @@ import { registerNode } from './commands/node.ts';
 import { registerOpen } from './commands/open.ts';
 import { registerPeers } from './commands/peers.ts';
 import { registerServe } from './commands/serve.ts';
+import { registerService } from './commands/service.ts';
 import { registerStatus } from './commands/status.ts';
 import { registerTrack } from './commands/track.ts';
 import { registerTrain } from './commands/train.ts';
@@ -58,6 +59,7 @@ Exit codes: docs/exit-codes.md`,
     registerInvite,
     registerStatus,
     registerOpen,
+    registerService,
     registerPeers,
     registerTrack,
     registerCheckpoint,

@@ -68,6 +68,20 @@ export async function readTargets(
   return parseTargets(await readWords(context, given, options, () => linesFromStdin(context)), options.job);
 }
 
+/**
+ * Reads the jobs of a node as {@link readTargets} does, and returns their text, one per line.
+ * @throws SwarmError USAGE, INVITE_INVALID
+ */
+export async function readInviteText(
+  context: InputContext & Pick<Context, 'clock'>,
+  given: readonly string[],
+  options: TargetOptions,
+): Promise<string> {
+  const words = await readWords(context, given, options, () => linesFromStdin(context));
+  parseTargets(words, options.job);
+  return words.join('\n');
+}
+
 type InputContext = Pick<Context, 'cwd' | 'environment' | 'stderr' | 'stdin' | 'signal'>;
 
 async function readWords(

@@ -25,6 +25,8 @@ export const SYSTEM_FEATURES: Readonly<Record<string, SystemFeature>> = {
     pattern: /\bprocess\.(platform|arch)\b/,
     about: 'a branch for one system is code that Linux never runs',
     files: {
+      'cli/commands/service.ts':
+        'chooses the service manager; on other systems, the command says that there is none',
       'cli/newer-node.js': 'Windows: node.exe, and a shell that starts npm',
       'lora/doctor/machine.ts':
         'sysctl on macOS, /proc/cpuinfo elsewhere; without either the instructions are unknown',
@@ -54,6 +56,9 @@ export const SYSTEM_FEATURES: Readonly<Record<string, SystemFeature>> = {
     pattern: /\bchmod|\b0o[0-7]{3}\b|\bumask\b|\bget[eug]+id\b/,
     about: 'Windows and some file systems have no rights for owner, group and others',
     files: {
+      'cli/service/launchd.ts': 'a number in a file of macOS',
+      'cli/service/manage.ts': MODE,
+      'cli/commands/service.ts': MODE,
       'common/durable.ts': MODE,
       'common/file-lock.ts': MODE,
       'common/file-system.ts': 'ENOTSUP and ENOSYS are passed over',
@@ -123,6 +128,7 @@ export const SYSTEM_FEATURES: Readonly<Record<string, SystemFeature>> = {
     pattern: /'(node:)?child_process'/,
     about: 'Windows starts no scripts by their #! line, and npm and npx are .cmd files there',
     files: {
+      'cli/service/run-call.ts': 'programs of the system, none of which is a script on Windows',
       'cli/newer-node.js': 'node.exe on Windows, and a shell that starts npm',
       'lora/doctor/machine.ts': 'sysctl on macOS only; a failure means unknown',
       'cli/helper-process.ts': 'starts the running Node.js with a script',
@@ -140,6 +146,7 @@ export const SYSTEM_FEATURES: Readonly<Record<string, SystemFeature>> = {
     pattern: /\bhomedir\(|\bXDG_|\bAPPDATA\b|\btmpdir\(|\.HOME\b/,
     about: 'HOME is not set on Windows, and XDG folders are a custom of Linux',
     files: {
+      'cli/commands/service.ts': 'homedir() without HOME, as in common/user-folders.ts',
       'cli/newer-node.js':
         'homedir() as in common/user-folders.ts, whose TypeScript an old Node.js cannot run',
       'common/user-folders.ts': 'homedir() without HOME; the same folders below it on every system',

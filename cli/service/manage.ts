@@ -1,0 +1,152 @@
+/** Installs, removes and looks at the services of a user. */
+import { readFile, rm } from 'node:fs/promises';
+import { dirname } from 'node:path';
+import { writeDurably } from '../../common/durable.ts';
+import { makeFolder } from '../../common/folders.ts';
+import type { Role } from '../../storage/daemon-home.ts';
+import { cliError } from '../error-codes.ts';
+import { launchd } from './launchd.ts';
+import { type Call, MARK, type Service, type ServiceId, type ServiceManager, type User } from './service.ts';
+import { systemd } from './systemd.ts';
+import { windowsTasks } from './windows-tasks.ts';
+
+export interface ServiceSystem {
+  readonly manager: ServiceManager;
+  readonly user: User;
+  /** Runs a program to its end. `code` is 127 if the program does not exist. */
+  run(call: Call): Promise<{ code: number; output: string }>;
+}
+
+/** Returns the service manager of an operating system. @throws SwarmError SERVICE_UNSUPPORTED */
+export function managerOf(platform: NodeJS.Platform): ServiceManager {
+  const managers: Partial<Record<NodeJS.Platform, ServiceManager>> = {
+    linux: systemd,
+    darwin: launchd,
+    win32: windowsTasks,
+  };
+  const manager = managers[platform];
+  if (manager !== undefined) return manager;
+  throw cliError(
+    'SERVICE_UNSUPPORTED',
+    `this program knows no service manager for ${platform}`,
+    { platform },
+    { next: 'start the daemon with the service manager of your system; docs/install.md has an example' },
+  );
+}
+
+interface InstallOptions {
+  /** Starts the service. Without it, only the file is written. */
+  readonly start: boolean;
+  /** Replaces a file that differs. */
+  readonly force: boolean;
+}
+
+/**
+ * Writes the file of a service, and starts the service.
+ * @returns path of the file, and the calls that were made or, without `start`, that the user can make
+ * @throws SwarmError SERVICE_EXISTS, SERVICE_FAILED
+ */
+export async function installService(
+  service: Service,
+  { start, force }: InstallOptions,
+  system: ServiceSystem,
+): Promise<{ file: string; calls: Call[] }> {
+  const { manager, user } = system;
+  const file = manager.file(service, user);
+  const text = manager.text(service);
+  const found = await textOf(file, manager);
+  if (found !== null && found !== text && !force) {
+    throw cliError(
+      'SERVICE_EXISTS',
+      `${file} exists and differs from the file that this command would write`,
+      { file },
+      { next: 'look at the file, and add --force to replace it' },
+    );
+  }
+  await makeFolder(dirname(file));
+  await writeDurably(file, encoded(text, manager), { mode: 0o600 });
+  const calls = manager.start(service, user);
+  if (start) for (const call of calls) await runOrThrow(call, system, file);
+  return { file, calls };
+}
+
+/**
+ * Stops a service and deletes its file. The home of the daemon stays.
+ * @returns path of the deleted file
+ * @throws SwarmError SERVICE_NOT_FOUND, SERVICE_EXISTS
+ */
+export async function uninstallService(service: ServiceId, system: ServiceSystem): Promise<string> {
+  const { manager, user, run } = system;
+  const file = manager.file(service, user);
+  const found = await textOf(file, manager);
+  if (found === null) throw notInstalled(service.role, file);
+  if (!found.includes(MARK)) {
+    throw cliError(
+      'SERVICE_EXISTS',
+      `${file} was not written by this program`,
+      { file },
+      { next: 'delete the file yourself, if you no longer need it' },
+    );
+  }
+  // A service that does not run cannot be stopped, so failures of these calls are ignored.
+  for (const call of manager.stop(service, user)) await run(call);
+  await rm(file);
+  for (const call of manager.forget()) await run(call);
+  return file;
+}
+
+export interface ServiceState {
+  readonly role: Role;
+  readonly file: string;
+  readonly installed: boolean;
+  readonly running: boolean;
+}
+
+export async function serviceState(service: ServiceId, system: ServiceSystem): Promise<ServiceState> {
+  const { manager, user, run } = system;
+  const file = manager.file(service, user);
+  const installed = (await textOf(file, manager)) !== null;
+  const running = installed && manager.isRunning(await run(manager.state(service, user)));
+  return { role: service.role, file, installed, running };
+}
+
+/** @throws SwarmError SERVICE_NOT_FOUND */
+export async function assertInstalled(service: ServiceId, system: ServiceSystem): Promise<void> {
+  const { file, installed } = await serviceState(service, system);
+  if (!installed) throw notInstalled(service.role, file);
+}
+
+function notInstalled(role: Role, file: string): Error {
+  return cliError(
+    'SERVICE_NOT_FOUND',
+    `the ${role} is not installed as a service: there is no ${file}`,
+    { role, file },
+    { next: `install it with "lora-swarm service install ${role}"` },
+  );
+}
+
+async function runOrThrow(call: Call, { run, manager }: ServiceSystem, file: string): Promise<void> {
+  const { code, output } = await run(call);
+  if (code === 0) return;
+  const reason = code === 127 ? `there is no program ${call[0]}` : output.trim().split('\n').at(-1);
+  throw cliError(
+    'SERVICE_FAILED',
+    `${file} was written, but ${manager.name} did not start the service: ${reason}`,
+    { file, call, code },
+    { next: `run "${call.join(' ')}" yourself, or start the daemon in a terminal` },
+  );
+}
+
+async function textOf(file: string, { encoding }: ServiceManager): Promise<string | null> {
+  try {
+    return (await readFile(file, encoding)).replace(/^\uFEFF/, '');
+  } catch (error) {
+    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return null;
+    throw error;
+  }
+}
+
+/** Returns the bytes of a text. UTF-16 needs a byte order mark. */
+function encoded(text: string, { encoding }: ServiceManager): Buffer {
+  return Buffer.from(encoding === 'utf16le' ? `\uFEFF${text}` : text, encoding);
+}

@@ -1,0 +1,31 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import type { Call } from './service.ts';
+
+/** Runs a program, and returns its exit code and its output. @returns code 127 if there is no such program */
+export async function runCall([program, ...args]: Call): Promise<{ code: number; output: string }> {
+  const child = spawn(program, args, { stdio: ['ignore', 'pipe', 'pipe'], timeout: CALL_MS });
+  let output = '';
+  for (const stream of [child.stdout, child.stderr]) {
+    stream.setEncoding('utf8').on('data', (text: string) => {
+      output += text;
+    });
+  }
+  return once(child, 'close').then(
+    ([code]) => ({ code: (code as number | null) ?? 1, output }),
+    () => ({ code: 127, output: `there is no program ${program}` }),
+  );
+}
+
+/** Runs a program whose output goes to the user. @returns its exit code */
+export async function showCall([program, ...args]: Call, signal: AbortSignal): Promise<number> {
+  const child = spawn(program, args, { stdio: ['ignore', 'inherit', 'inherit'], signal });
+  return once(child, 'close').then(
+    ([code]) => (code as number | null) ?? 1,
+    // Ctrl-C ends a program that follows a log.
+    () => (signal.aborted ? 0 : 127),
+  );
+}
+
+/** Starting a service returns at once. A service may take STOP_SECONDS to stop. */
+const CALL_MS = 60_000;
