@@ -50,7 +50,7 @@ export interface FinetuneListener {
   onPartial?(state: { step: number; resumable: boolean }): void;
 }
 
-/** Rows and samples of the training data or the held-out data. */
+/** Counts of what was read and packed, for either the training data or the held-out data. */
 export interface PackedPart {
   part: 'train' | 'held-out';
   /** Number of rows in the files, and how many of them cannot be used. */
@@ -61,8 +61,9 @@ export interface PackedPart {
 
 /** Size of a run, as known before its first step. */
 export interface RunPlan {
-  /** Supervised tokens and rows of the training data. */
+  /** Number of supervised tokens of the training data. */
   tokens: number;
+  /** Number of packed rows of the training data. */
   rows: number;
   /** Optimiser steps of the whole run. */
   steps: number;

@@ -1,13 +1,14 @@
 /**
- * Answers to pings. Written instead of the service of `@libp2p/ping` 3.1.13, which takes bytes from the stream without
- * a limit while the peer does not read its answers. One connection can fill a gigabyte of memory in that way. If the
- * service paused the stream, this file would not be needed.
+ * Answers to pings. Written instead of the service of `@libp2p/ping` 3.1.13, which reads bytes from the stream without
+ * a limit even while the peer does not read the answers. A peer can therefore fill a gigabyte of memory with one
+ * connection. If the service paused the stream, this file would not be needed.
  */
 
 import type { Libp2p, Stream, StreamMessageEvent } from '@libp2p/interface';
 
-/** Protocol and limit of the ping specification of libp2p. */
+/** Name of the protocol in libp2p's ping specification. */
 const PING_PROTOCOL = '/ipfs/ping/1.0.0';
+/** Maximum number of ping streams of one connection, as libp2p's ping specification sets it. */
 const STREAMS_PER_CONNECTION = 2;
 
 /** The component of a libp2p node that this service needs. */

@@ -6,7 +6,7 @@ import type { Registry } from '../registry.ts';
 import type { AdapterVersion } from '../version.ts';
 import { withFiles } from './export-folder.ts';
 
-/** Output and base of a merged model. */
+/** Options of `exportMerged`: the folders to write to and to read from, and callbacks. */
 export interface ExportMergedOptions {
   /** Folder of the merged model: must not exist, or must be empty. */
   readonly output: string;

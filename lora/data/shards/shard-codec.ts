@@ -74,7 +74,7 @@ export function decodeRows(bytes: Uint8Array): Row[] {
   return Array.from({ length: header.rows }, (_, i) => decodeRow(header, i, read));
 }
 
-/** Position and format of the rows in a shard. */
+/** Number, size, element width and offset of the rows in a shard, read from the shard's header. */
 export interface ShardLayout {
   readonly rows: number;
   readonly sequenceLength: number;

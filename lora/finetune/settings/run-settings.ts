@@ -12,7 +12,7 @@ const deviceNumber = z.int().nonnegative().optional();
 export const runSettingsSchema = z.strictObject({
   spec: trainSpecSchema,
   totalSteps: z.int().positive(),
-  /** Engine and number of the first device. */
+  /** Engine of the first device. `device` is the number of this device. */
   engine: z.enum(ENGINE_NAMES),
   device: deviceNumber,
   /** The other devices that share each batch. @default none */
