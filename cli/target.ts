@@ -4,7 +4,7 @@ import { SWARM } from './command-name.ts';
 import { usageError } from './errors.ts';
 import { isPeerAddress } from './options.ts';
 
-/** Largest weight of a job. */
+/** Maximum weight of a job. */
 const MAX_WEIGHT = 1000;
 
 /** A job and the coordinator that runs it. */

@@ -59,7 +59,7 @@ export interface NodeDaemonOptions extends JobTarget {
   port?: number;
 }
 
-/** Largest number of jobs of a node. Each keeps its adapter and its moments in the memory of the node. */
+/** Maximum number of jobs of a node. Each job's adapter and optimiser moments stay in the memory of the node. */
 export const NODE_TARGETS = 16;
 
 const weightSchema = z.number().positive().max(1000);

@@ -116,7 +116,7 @@ export const trainingSchema = z.strictObject({
   clipNorm: z.number().positive().max(1e6).default(1),
   /** Rows per optimiser step. @default 8 */
   batchSize: count.max(4096).default(8),
-  /** Rows that pass through the model at once; gradients accumulate over the batch. @default 8 */
+  /** Number of rows that pass through the model at once. Gradients accumulate over the batch. @default 8 */
   microBatch: count.max(4096).default(8),
   /** Tokens per row. @default 128 */
   sequenceLength: count.min(8).max(131072).default(128),

@@ -49,7 +49,7 @@ export type AuditResult = Pick<StoredAudit, 'state' | 'closeness' | 'balance' | 
 export interface AuditDraw {
   readonly round: number;
   readonly seed: Uint8Array;
-  /** Rows of all merged updates of the job, up to this round. */
+  /** Number of rows of all merged updates of the job, up to this round. */
   readonly trained: number;
 }
 

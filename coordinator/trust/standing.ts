@@ -22,11 +22,17 @@ export const POINTS: Readonly<Record<StrikeKind, number>> = {
  * measured spread of scores, no node got three points within 20 rounds (decision 045).
  */
 export const STRIKE_ROUNDS = 20;
-/** Number of points that leads to probation. One point has no consequence. */
+/** A person with at least this number of points is on probation. One point has no consequence. */
 export const PROBATION_POINTS = 2;
-/** Number of points that leads to suspension. A node that sends harmful updates has this number after three rounds. */
+/**
+ * A person with at least this number of points is suspended. A node whose updates are all harmful reaches this number
+ * after three rounds.
+ */
 export const SUSPENSION_POINTS = 3;
-/** Number of points that leads to another suspension, within FORGET_ROUNDS rounds of the last suspension. */
+/**
+ * Number of points for another suspension within FORGET_ROUNDS rounds after the last one. A person with at least this
+ * number is suspended again.
+ */
 export const NEXT_SUSPENSION_POINTS = 2;
 /** Number of rounds of the first suspension. Each further suspension is twice as long. */
 export const FIRST_SUSPENSION_ROUNDS = 4;

@@ -33,9 +33,9 @@ export interface RowReportOptions {
 
 /** Number of rows, and the reasons why some cannot be used. */
 export interface RowSummary {
-  /** All rows read. */
+  /** Number of rows read. */
   rows: number;
-  /** Rows that cannot be used. */
+  /** Number of rows that cannot be used. */
   bad: number;
   /** Reasons, the most frequent first, each with its first bad rows (at most 10). */
   reasons: { code: string; count: number; rows: BadRow[] }[];

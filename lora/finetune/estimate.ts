@@ -78,7 +78,7 @@ export interface RunEstimate {
 
 /** Approximate time of a forward pass, as a share of the time of a training step. */
 const FORWARD_SHARE = 0.4;
-/** Largest size of a packed token in bytes: id, label and segment. */
+/** Maximum size of a packed token in bytes: id, label and segment. */
 const PACKED_BYTES = 10;
 /** Values in a checkpoint for each value of the adapter: the value itself and two moments of the optimiser. */
 const CHECKPOINT_SETS = 3;

@@ -13,7 +13,7 @@ import type { RunSettings } from './settings/run-settings.ts';
 import { lengthOf } from './settings/settings.ts';
 
 /**
- * Largest number of steps per request to the trainer. The rows of these steps are in memory at once and are sent in one
+ * Maximum number of steps per request to the trainer. The rows of these steps are in memory at once and are sent in one
  * message.
  */
 const STEPS_PER_CALL = 20;

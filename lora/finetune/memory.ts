@@ -24,7 +24,7 @@ export interface RunMemory extends MemoryEstimate {
 
 /** Measured memory of the `lora-swarm train` process in bytes, without copies of the adapter. */
 const COMMAND_BYTES = 130 * 2 ** 20;
-/** Largest number of copies of the adapter's values that the `lora-swarm train` process holds at one time. */
+/** Maximum number of copies of the adapter's values that the `lora-swarm train` process holds at one time. */
 const COMMAND_SETS = 5;
 
 /**

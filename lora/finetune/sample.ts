@@ -13,7 +13,7 @@ const SAMPLES = 1_000;
 const TOKENS = 300_000;
 
 export interface DataSample {
-  /** Tokens of the whole data, and the number of supervised tokens among them. */
+  /** Number of tokens of the whole data, and number of supervised tokens among them. */
   readonly tokens: number;
   readonly trainedTokens: number;
   /** 95 % of the samples have at most this many tokens. */

@@ -31,7 +31,7 @@ export interface ChosenToken {
   readonly id: number;
   readonly logprob: number | null;
   readonly top: readonly TokenLogprob[];
-  /** Tokens of the prompt that were found in the prefix cache. */
+  /** Number of tokens of the prompt that were found in the prefix cache. */
   readonly cachedTokens: number;
 }
 

@@ -4,13 +4,13 @@
  * Graphs with such sizes serve decoding; they have no gradients.
  */
 export const DYNAMIC = {
-  /** Tokens of one run: rows × tokens per row. */
+  /** Number of tokens of one run: rows × tokens per row. */
   tokens: 1_000_003,
-  /** Rows of the key-value cache that one run reads and writes. */
+  /** Number of rows of the key-value cache that one run reads and writes. */
   rows: 1_000_033,
-  /** Tokens that a row of the key-value cache has space for. */
+  /** Number of tokens that fit into a row of the key-value cache. */
   capacity: 1_000_037,
-  /** Tokens of one run whose logits are needed. */
+  /** Number of tokens of one run whose logits are needed. */
   wanted: 1_000_039,
   /** Sum of the ranks of all adapters that one run applies. */
   rank: 1_000_081,

@@ -40,7 +40,7 @@ export interface DataParallelWorker {
 }
 
 export interface DataParallelOptions {
-  /** Rows of one pass through the model. A batch is split into multiples of this number. */
+  /** Number of rows in one pass through the model. A batch is split into multiples of this number. */
   microBatch: number;
   /**
    * Called when a worker failed. This device then computes the worker's rows; later batches are split among the

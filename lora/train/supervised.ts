@@ -73,7 +73,7 @@ export function isSized({ name }: Pick<Engine, 'name'>, { quantised }: WeightFil
 }
 
 export interface SizedOptions {
-  /** Tokens of a pass, with padding. */
+  /** Number of tokens in a pass through the model, including padding. */
   readonly tokens: number;
   /** Whether several sizes may be compiled: `isSized`. */
   readonly sized: boolean;

@@ -39,7 +39,7 @@ export interface TrainerDeps {
 export interface TrainRequest {
   /** Rows, which are read in order, `batchSize` per optimiser step. When the rows run out, training ends early. */
   rows: AsyncIterable<Row> | Iterable<Row>;
-  /** Largest number of optimiser steps to make. */
+  /** Maximum number of optimiser steps to make. */
   steps: number;
   /** Progress of the job. @default the steps of this optimiser, for a run on one machine */
   position?: JobPosition;

@@ -12,7 +12,8 @@ const LARGEST = 7;
 
 /**
  * Encodes a dense update: 4-bit integers with one scale per block. ±7 stands for the largest magnitude of the block.
- * @returns the payload, after `HEADER_BYTES` zero bytes that the caller replaces by the header; and the decoded values
+ * @returns `bytes`: the payload, after `HEADER_BYTES` zero bytes that the caller overwrites with the header; `tensors`:
+ *   the values that a decoder gets from the payload
  * @throws UPDATE_VALUES when a value is too large or not finite
  */
 export function encodeDense(

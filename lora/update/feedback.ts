@@ -151,7 +151,7 @@ export class ErrorFeedback {
 }
 
 /**
- * Largest change of a weight in one round. A larger change means that training has diverged. The scales of the format
+ * Maximum change of a weight in one round. A larger change means that training has diverged. The scales of the format
  * can encode larger changes.
  */
 const LARGEST_CHANGE = 2 ** 16;

@@ -21,7 +21,7 @@ export interface LayoutPlan {
 }
 
 /**
- * Largest number of values of a layout. This limit keeps every offset and every sum of sizes within int32, which the
+ * Maximum number of values of a layout. This limit keeps every offset and every sum of sizes within int32, which the
  * loops over typed arrays need.
  */
 export const MAX_LAYOUT_PARAMETERS = 2 ** 30;

@@ -96,7 +96,7 @@ function blockBitsAtMost(length: number): number {
 export interface UpdateLimits {
   readonly minimumBytes: number;
   readonly maximumBytes: number;
-  /** Largest number of values that can be sent. */
+  /** Maximum number of values that can be sent. */
   readonly maximumValues: number;
 }
 

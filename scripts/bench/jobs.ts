@@ -11,9 +11,9 @@ export const about =
   'two jobs at once on 4 nodes against one after the other, and what a second job costs; six minutes';
 
 const ROOT = join(import.meta.dirname, '../..');
-/** Largest time of two jobs at once, in relation to one after the other. */
+/** Maximum time of two jobs at once, as a multiple of the time of the same jobs one after the other. */
 const TARGET_TIME = 1.1;
-/** Largest difference of a final loss, in percent. Two runs of one job differ by about as much. */
+/** Maximum difference of a final loss, in percent. Two runs of the same job differ by about as much. */
 const TARGET_LOSS = 0.5;
 const FULL: JobsSize & { repeats: number } = { rounds: 3, localSteps: 20, repeats: 2 };
 const QUICK: JobsSize & { repeats: number } = { rounds: 2, localSteps: 6, repeats: 1 };

@@ -13,7 +13,7 @@ const PEERS = 1_000;
 const ROUNDS = 10_000;
 /** Time for which the frames of a view are counted, in milliseconds. The page asks for new facts every 2 s meanwhile. */
 const WATCH_MS = 6_000;
-/** Longest time between two frames that users do not notice as a pause, in milliseconds. */
+/** Maximum time between two frames that users do not notice as a pause, in milliseconds. */
 const PAUSE_MS = 100;
 
 const VIEWS = [

@@ -30,7 +30,7 @@ const STEP_DEADLINE_MS = 300_000;
  */
 export class Contestant {
   readonly name: string;
-  /** The steps that count. */
+  /** The measured steps, without the warm-up steps. */
   readonly steps: Step[] = [];
   /** Reason of a failure; null if there was none. */
   failure: string | null = null;

@@ -12,7 +12,7 @@ import { trainableParameters } from './trainable-parameters.ts';
 
 /** Losses are measured on rows of the full context length. */
 const { batch, length }: Stage = STAGES.at(-1)!;
-/** Rows that are evaluated for a report during training. The README's losses are over all held-out rows. */
+/** Number of rows that are evaluated for a report during training. The README's losses are over all held-out rows. */
 const REPORT_ROWS = 48;
 
 export interface HeldOutLoss {

@@ -14,7 +14,7 @@ export interface ServedRequest {
   readonly method: string;
   readonly path: string;
   readonly status: number;
-  /** Client by which limits count: `key N` with the position of its key, or its network address. */
+  /** Name of the client in limits: `key N`, where N is the position of its API key, or its network address. */
   readonly client: string;
   /** Model as the request named it; null if it named none. */
   readonly model: string | null;

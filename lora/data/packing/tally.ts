@@ -1,12 +1,12 @@
 import { countOf, formatCount } from '../../../common/text.ts';
 
-/** Counters of the samples that were packed, cut or left out, and of the resulting rows. */
+/** Numbers of samples that were packed, cut or left out, and of the resulting rows and tokens. */
 export interface RowTally {
   /** Samples rendered. */
   samples: number;
-  /** Tokens of all samples before truncation. */
+  /** Number of tokens of all samples before truncation. */
   sampleTokens: number;
-  /** Tokens of the longest sample before truncation. */
+  /** Number of tokens of the longest sample before truncation. */
   longest: number;
   /** Samples that were too long for a row and were cut to fit. */
   truncated: number;

@@ -8,7 +8,7 @@ import type { TensorFlow } from './lower.ts';
 import { WeightStore } from './weight-store.ts';
 
 export interface TfjsOptions {
-  /** Largest number of tensors that this process creates; see {@link TENSOR_LIMIT}. @default TENSOR_LIMIT */
+  /** Maximum number of tensors that this process creates; see {@link TENSOR_LIMIT}. @default TENSOR_LIMIT */
   tensorLimit?: number;
 }
 

@@ -11,7 +11,7 @@ import { LOWERINGS, type Lowering, type TensorFlow, type Value } from './lower.t
 import type { WeightLease, WeightStore } from './weight-store.ts';
 
 /**
- * Largest number of tensors that one process creates. libtensorflow's add-on numbers its tensors with an int32 that
+ * Maximum number of tensors that one process creates. libtensorflow's add-on numbers its tensors with an int32 that
  * starts at 0 and never reuses a number (next_tensor_id_ in tfjs-node's tfjs_backend.cc), so it overflows after 2^31
  * tensors. We read tfjs-core's own tensor ids instead, which grow at about the same rate. In one training step of a
  * tiny model, tfjs-core's ids grew by 741 and the add-on's numbers by 738. Half of the range leaves room for operations

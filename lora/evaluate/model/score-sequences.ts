@@ -10,7 +10,7 @@ import type { TokenSequence } from './encode.ts';
 import type { Likelihood, ModelOptions } from './language-model.ts';
 import { type PlacedPiece, placePieces, sharedPieces } from './layout.ts';
 
-/** Tokens of one run of a graph. */
+/** Number of tokens that one run of a graph computes. */
 const TOKENS_PER_RUN = 1024;
 /** Length of the shortest rows, in tokens. Longer rows have 2, 4, 8, … times this length. */
 const SHORTEST_ROW = 64;
@@ -30,7 +30,10 @@ interface Slot {
   readonly targets: readonly { readonly sequence: number; readonly id: number }[];
 }
 
-/** Returns the log-probability of the scored tokens of each sequence, and whether each of them is the most likely. */
+/**
+ * Returns for each sequence the log-probability of its scored tokens, and whether greedy decoding would have chosen all
+ * of these tokens.
+ */
 export async function scoreSequences(
   bundle: ModelBundle,
   sequences: readonly TokenSequence[],

@@ -13,7 +13,7 @@ import type { ModelOptions } from './language-model.ts';
 import { type PlacedPiece, placePieces } from './layout.ts';
 import { rowLength } from './score-sequences.ts';
 
-/** Tokens of one run of a graph. */
+/** Number of tokens that one run of a graph computes. */
 const TOKENS_PER_RUN = 1024;
 
 /** Returns the log-probability of the scored tokens of each window. */

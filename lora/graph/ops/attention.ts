@@ -18,7 +18,7 @@ export const ATTENTION_TILE = 128;
 export interface AttentionOptions {
   /** [B, T] int64, from 0 at the start of each segment. */
   readonly positions: Tensor;
-  /** Largest number of tokens that a token sees, including itself; null for no limit. */
+  /** Maximum number of tokens that a token sees, including itself; null for no limit. */
   readonly window: number | null;
   /** Factor of the scores. */
   readonly scale: number;

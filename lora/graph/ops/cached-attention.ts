@@ -15,7 +15,7 @@ export interface LayerCache {
 }
 
 export interface CachedAttentionOptions {
-  /** Largest number of tokens that a token sees, including itself; null for no limit. */
+  /** Maximum number of tokens that a token sees, including itself; null for no limit. */
   readonly window: number | null;
   /** Factor of the scores. */
   readonly scale: number;

@@ -45,7 +45,7 @@ export class Cursor {
     return this.#view.getUint32(this.#take(4), true);
   }
 
-  /** Reads a u64 that counts something. @throws SwarmError GGUF_HEADER above `most` */
+  /** Reads a u64 that is a count or a length. @throws SwarmError GGUF_HEADER if it is above `most` */
   count(what: string, most: number): number {
     const value = this.#view.getBigUint64(this.#take(8), true);
     if (value > BigInt(most)) throw this.malformed(`${what} is ${value}, and the maximum is ${most}`, what);

@@ -6,7 +6,7 @@ import type { Compute, ResolvedCompute } from '../compute.ts';
 /** Settings of a trainer that a fallback may change, because they do not change what is trained. */
 export interface Workload {
   readonly compute: ResolvedCompute;
-  /** Rows that pass through the model at once. An optimiser step takes as many passes as its batch needs. */
+  /** Number of rows that pass through the model at once. An optimiser step takes as many passes as its batch needs. */
   readonly microBatch: number;
 }
 

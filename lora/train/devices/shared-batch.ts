@@ -1,7 +1,7 @@
 /** Cuts the batches of several devices into micro-batches. */
 
 export interface SharedBatch {
-  /** Rows of a micro-batch, on every device. */
+  /** Number of rows of a micro-batch. It is the same on every device. */
   readonly microBatch: number;
   /** Why the micro-batch has fewer rows than it would have on a single device; null if it has as many. */
   readonly reason: string | null;

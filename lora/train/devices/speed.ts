@@ -40,7 +40,7 @@ export interface SpeedOptions {
 
 /** Time of one measurement, long enough to get past the first runs of a graph, which are slow. */
 const PROBE_MS = 400;
-/** Largest number of rows of the probe's matrices. More rows do not raise the measured speed. */
+/** Maximum number of rows of the probe's matrices. More rows do not raise the measured speed. */
 const PROBE_ROWS = 2048;
 /** Approximate inner width of a block, as a multiple of the model's width. */
 const WIDENING = 3;

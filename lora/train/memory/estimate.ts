@@ -20,7 +20,7 @@ export interface MemoryEstimate {
    * most of the weights for its kernels.
    */
   readonly weights: number;
-  /** Largest amount of a micro-batch's values that exist at the same time. */
+  /** Maximum size of the values of a micro-batch that exist at the same time. */
   readonly activations: number;
   /** Adapter, gradients, two moments, and the copies that are sent to the parent process and written to disk. */
   readonly adapter: number;

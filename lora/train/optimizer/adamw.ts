@@ -27,7 +27,7 @@ export interface StepOptions {
   learningRate: number;
   /** Factor for the gradients, applied first: 1/tokens turns sums into means. */
   gradientScale: number;
-  /** Largest L2 norm of the scaled gradient over all tensors; 0 turns clipping off. */
+  /** Maximum L2 norm of the scaled gradient over all tensors. 0 turns clipping off. */
   clipNorm: number;
 }
 

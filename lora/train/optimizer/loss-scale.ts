@@ -21,7 +21,7 @@ export interface LossScaleState {
  */
 const INITIAL_SCALE = 2 ** 10;
 /**
- * Smallest and largest scale. With a larger scale, gradients would come near float32's own limit. If gradients overflow
+ * Minimum and maximum scale. With a larger scale, gradients would come near float32's own limit. If gradients overflow
  * even with the smallest scale, the run fails.
  */
 const [SMALLEST_SCALE, LARGEST_SCALE] = [2 ** -10, 2 ** 24];

@@ -33,7 +33,7 @@ export interface SupervisorDeps {
 export interface TrainOptions {
   adapter: readonly Float32Array[];
   rows: readonly Row[];
-  /** Largest number of optimiser steps to make. The trainer makes fewer if the rows run out. */
+  /** Maximum number of optimiser steps to make. The trainer makes fewer if the rows run out. */
   steps: number;
   /** Moments to start from. @default those in the trainer's memory: zeros after a start */
   optimizer?: AdamWState | null;

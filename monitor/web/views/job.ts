@@ -19,7 +19,7 @@ import { SettingsPart } from './settings.ts';
 
 /** Types of events that the charts and the replay need. Updates and arrivals, which are many, are not among them. */
 const HISTORY = 'types=round-opened,checkpoint,null-round,rolled-back,finished';
-/** Largest number of these events: two per round of 10,000 rounds, with some to spare. */
+/** Maximum number of these events. It is somewhat more than two events per round of 10,000 rounds. */
 const KEPT_HISTORY = 25_000;
 
 const PARTS = [

@@ -8,7 +8,7 @@ import { formatDate } from '../format.ts';
 import { Failure, Loading } from '../parts/notice.ts';
 import { EventTable } from './events.ts';
 
-/** Largest number of events of one round that are loaded. */
+/** Maximum number of events of one round that are loaded. */
 const ROUND_EVENTS = 5_000;
 
 interface ReplayProps {

@@ -6,7 +6,7 @@ import { Mark } from '../parts/mark.ts';
 
 /** Phases of a round, in their order. */
 const PHASES = ['waiting', 'training', 'collecting', 'validating', 'committing'] as const;
-/** Largest number of nodes that the timeline shows. The other ones are in the table of peers. */
+/** Maximum number of nodes that the timeline shows. The table of peers has the other nodes. */
 const SHOWN = 24;
 
 /** The round in progress: its phase, and for each assigned node whether it trains, has delivered or is waited for. */
