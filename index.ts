@@ -560,7 +560,14 @@ export type { MachineSpeed } from './lora/train/devices/speed.ts';
 export type { Choice, PresetName } from './lora/train/presets.ts';
 export type { LossGradient } from './lora/update/score.ts';
 export type { JobEventBody, Standing, StrikeKind } from './monitor/job-events.ts';
-export type { NodeActivity, NodeJob, NodeJobStatus, NodeStatus, NodeUpdate } from './node/api-types.ts';
+export type {
+  NodeActivity,
+  NodeCost,
+  NodeJob,
+  NodeJobStatus,
+  NodeStatus,
+  NodeUpdate,
+} from './node/api-types.ts';
 export type { Outcome } from './node/machine/pending-update.ts';
 export type { NodePolicy } from './node/policy.ts';
 export type { JobTarget } from './protocol/invite.ts';

@@ -12,6 +12,8 @@ export interface Output {
   readonly isTTY: boolean;
   /** Width of the terminal. @default 80 */
   readonly columns: number;
+  /** Height of the terminal. @default 24 */
+  readonly rows: number;
   readonly color: boolean;
 }
 
@@ -75,6 +77,9 @@ function output(stream: NodeJS.WriteStream, environment: Environment): Output {
     get columns() {
       // Some terminals report 0.
       return stream.columns || 80;
+    },
+    get rows() {
+      return stream.rows || 24;
     },
     // https://no-color.org: any non-empty value turns colours off.
     color: isTTY && !environment.NO_COLOR && environment.TERM !== 'dumb',

@@ -1,10 +1,23 @@
 import { join } from 'node:path';
 import type { Logger } from '../index.ts';
-import { createLogger, type LogOutput } from '../monitor/log.ts';
+import { createLogger, type LineSink, type LogOutput } from '../monitor/log.ts';
 import { LogFile } from '../monitor/log-file.ts';
 import { parseLevels } from '../monitor/log-levels.ts';
 import type { Role } from '../storage/daemon-home.ts';
 import type { Context } from './context.ts';
+
+interface DaemonLogOptions {
+  readonly home: string;
+  readonly role: Role;
+  readonly logLevel: string | undefined;
+  /** Gets the warnings and errors in place of stderr, because the terminal shows a screen. */
+  readonly screen?: LineSink;
+}
+
+/** Returns the path of a daemon's log file. */
+export function logFileOf(home: string, role: Role): string {
+  return join(home, 'logs', `${role}.log`);
+}
 
 /**
  * Creates the log of a daemon. It writes JSON lines of level `info` and above to `<home>/logs/<role>.log`. It writes
@@ -13,16 +26,18 @@ import type { Context } from './context.ts';
  */
 export function daemonLog(
   context: Pick<Context, 'stderr' | 'environment' | 'clock'>,
-  { home, role, logLevel }: { home: string; role: Role; logLevel: string | undefined },
+  { home, role, logLevel, screen }: DaemonLogOptions,
 ): Logger {
   const levels = logLevel ?? context.environment.SWARM_LOG_LEVEL ?? '';
   const outputs: LogOutput[] = [
     {
-      sink: new LogFile(join(home, 'logs', `${role}.log`)),
+      sink: new LogFile(logFileOf(home, role)),
       levels: parseLevels(levels, 'info'),
       format: 'json',
     },
-    stderrOutput(context, levels),
+    screen === undefined
+      ? stderrOutput(context, levels)
+      : { sink: screen, levels: parseLevels('', 'warn'), format: 'json' },
   ];
   const log = createLogger({ outputs }, { clock: context.clock });
   // After an uncaught exception main.ts ends the process. This log entry gives the reason.

@@ -1,6 +1,7 @@
 import { createReadStream } from 'node:fs';
 import { resolve } from 'node:path';
 import { Option } from 'commander';
+import { type KnownJob, readKnownJobs } from '../node/known-jobs.ts';
 import { INVITE_CHARACTERS } from '../protocol/invite.ts';
 import { SWARM } from './command-name.ts';
 import type { Context } from './context.ts';
@@ -33,7 +34,7 @@ export const inviteFileOption = (): Option =>
 
 /** Help of the argument of a command that takes part in several jobs. */
 export const TARGETS_HELP =
-  'invites of the jobs, or multiaddrs of their coordinators; "-" reads them from stdin, one per line. A node with several jobs trains one round at a time; INVITE=2 gives a job twice the share of the others. Other users of this machine can read arguments, so pass invites by stdin, --invite-file or SWARM_INVITE instead';
+  'invites of the jobs, or multiaddrs of their coordinators (default: the jobs that this node has joined before and that have not ended); "-" reads them from stdin, one per line. A node with several jobs trains one round at a time; INVITE=2 gives a job twice the share of the others. Other users of this machine can read arguments, so pass invites by stdin, --invite-file or SWARM_INVITE instead';
 
 export interface TargetOptions {
   /** Value of --job. */
@@ -57,14 +58,25 @@ export async function readTarget(
 }
 
 /**
- * Reads the jobs of a node from the same places as {@link readTarget}. From stdin, it reads all lines.
+ * Reads the jobs of a node from the same places as {@link readTarget}. From stdin, it reads all lines. If no place has an
+ * invite, returns the jobs that the node of the home has joined before.
  * @throws SwarmError USAGE, INVITE_INVALID
  */
 export async function readTargets(
   context: InputContext & Pick<Context, 'clock'>,
   given: readonly string[],
   options: TargetOptions,
-): Promise<WeightedTarget[]> {
+  home: string,
+): Promise<readonly (WeightedTarget | KnownJob)[]> {
+  const isGiven = given.length > 0 || options.inviteFile !== undefined || options.job !== undefined;
+  if (!isGiven && (context.environment[VARIABLE] ?? '').trim() === '') {
+    const known = await readKnownJobs(home);
+    if (known.length > 0) return known;
+    throw usageError(
+      `no invite was given, and the node in ${home} is in no job that continues`,
+      `paste the invite after "${SWARM} node -", or name a file that contains it with --invite-file`,
+    );
+  }
   return parseTargets(await readWords(context, given, options, () => linesFromStdin(context)), options.job);
 }
 

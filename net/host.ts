@@ -29,6 +29,7 @@ import type {
   RpcHandler,
   SubscribeOptions,
   SwarmNetwork,
+  UnreachablePeer,
 } from './network.ts';
 import { PersistentPeers } from './persistent-peers.ts';
 import { RpcClient } from './rpc/client.ts';
@@ -201,6 +202,10 @@ class Host implements SwarmNetwork {
   addPersistentPeer(address: string): void {
     parseAddress(address);
     this.#persistent.add(address, { save: true });
+  }
+
+  unreachablePeers(): UnreachablePeer[] {
+    return this.#persistent.unreachable();
   }
 
   connect(address: string, { signal }: { signal: AbortSignal }): Promise<string> {

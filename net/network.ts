@@ -19,6 +19,8 @@ export interface SwarmNetwork {
   networkOf(peer: string): string;
   /** Saves an address and stays connected to it, also after restarts. @throws SwarmError CONNECT_FAILED if malformed */
   addPersistentPeer(address: string): void;
+  /** Lists the persistent peers that did not answer the newest attempt to connect. */
+  unreachablePeers(): UnreachablePeer[];
   /** Connects to an address. Returns the peer id. @throws SwarmError CONNECT_FAILED, or the signal's reason */
   connect(address: string, options: { signal: AbortSignal }): Promise<string>;
   /** Closes all connections to a peer immediately. The peer may connect again. */
@@ -76,6 +78,17 @@ export interface SwarmNetwork {
    */
   onPeer(listener: (event: { type: 'connect' | 'disconnect'; peer: string }) => void): () => void;
   stop(): Promise<void>;
+}
+
+/** A persistent peer that does not answer. */
+export interface UnreachablePeer {
+  readonly address: string;
+  /** Failed attempts in a row. */
+  readonly failures: number;
+  /** Error of the newest attempt. */
+  readonly reason: string;
+  /** Milliseconds until the next attempt. */
+  readonly retryInMs: number;
 }
 
 export interface PeerConnection {

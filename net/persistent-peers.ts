@@ -3,6 +3,7 @@ import { z } from 'zod';
 import type { Clock } from '../common/clock.ts';
 import { writeDurably } from '../common/durable.ts';
 import type { Logger } from '../common/logger.ts';
+import type { UnreachablePeer } from './network.ts';
 
 /** Pause after the first failed dial. The pause doubles with each further failure. */
 const BACKOFF_MS = 500;
@@ -35,6 +36,10 @@ interface PersistentPeer {
   /** Last peer id seen at this address. */
   peer: string | null;
   failures: number;
+  /** Error of the newest attempt; empty after a success. */
+  reason: string;
+  /** Time of the next attempt, on the monotonic clock. */
+  nextAt: number;
   dialling: boolean;
   cancel: () => void;
 }
@@ -71,7 +76,15 @@ export class PersistentPeers {
   add(address: string, { save }: { save: boolean }): void {
     if (save) this.#save(address);
     if (this.#peers.has(address)) return;
-    const entry: PersistentPeer = { address, peer: null, failures: 0, dialling: false, cancel: () => {} };
+    const entry: PersistentPeer = {
+      address,
+      peer: null,
+      failures: 0,
+      reason: '',
+      nextAt: 0,
+      dialling: false,
+      cancel: () => {},
+    };
     this.#peers.set(address, entry);
     void this.#attempt(entry);
   }
@@ -92,6 +105,19 @@ export class PersistentPeers {
   has(peer: string): boolean {
     for (const entry of this.#peers.values()) if (entry.peer === peer) return true;
     return false;
+  }
+
+  /** Returns the addresses at which the newest attempts failed. */
+  unreachable(): UnreachablePeer[] {
+    const now = this.#deps.clock.monotonic();
+    return [...this.#peers.values()]
+      .filter(({ failures }) => failures > 0)
+      .map(({ address, failures, reason, nextAt }) => ({
+        address,
+        failures,
+        reason,
+        retryInMs: Math.max(0, nextAt - now),
+      }));
   }
 
   /** Notes that the last connection to a peer has closed. */
@@ -117,11 +143,13 @@ export class PersistentPeers {
         this.#deps.log.info({ address, peer, failures }, 'peer-reached');
       }
       entry.failures = 0;
+      entry.reason = '';
       this.#schedule(entry, CHECK_MS);
     } catch (error) {
       entry.failures++;
       const waitMs = this.#backoff(entry.failures);
       const reason = error instanceof Error ? error.message : String(error);
+      entry.reason = reason;
       // Only the first failure is logged as a warning, because dialling never ends.
       const level = entry.failures === 1 ? 'warn' : 'debug';
       this.#deps.log[level](
@@ -143,6 +171,7 @@ export class PersistentPeers {
   #schedule(entry: PersistentPeer, ms: number): void {
     entry.cancel();
     if (this.#stopped || this.#peers.get(entry.address) !== entry) return;
+    entry.nextAt = this.#deps.clock.monotonic() + ms;
     entry.cancel = this.#deps.clock.after(ms, () => void this.#attempt(entry));
   }
 

@@ -3,14 +3,23 @@ import type { ReceiptCode } from '../protocol/receipts.ts';
 import type { Role } from '../protocol/rpc.ts';
 import type { OwnStanding } from './context.ts';
 import type { Outcome } from './machine/pending-update.ts';
+import type { JobTotals, Traffic } from './store/totals.ts';
 
 /** What a node does for one invite. */
 export interface NodeActivity {
-  coordinator: { addresses: string[]; peer: string | null; connected: boolean };
+  coordinator: {
+    addresses: string[];
+    peer: string | null;
+    connected: boolean;
+    /** The newest failed attempts to connect; null while connected and before the first failure. */
+    unreachable: { reason: string; failures: number; retrySeconds: number } | null;
+  };
   job: NodeJob | null;
   state: Heartbeat['state'];
   /** Reason why the node waits; empty while it trains. */
   reason: string;
+  /** Seconds until the next attempt to join or to fetch the adapter; null if no attempt is planned. */
+  retrySeconds: number | null;
   /** 0 before the first head. */
   round: number;
   /** How far the coordinator trusts the person who answers for this node; null before the node has joined a job. */
@@ -20,6 +29,8 @@ export interface NodeActivity {
   /** Number of optimiser steps planned for this round. */
   steps: number;
   tokensPerSecond: number;
+  /** Whether the job has ended, this node holds its last adapter, and all its updates are settled. */
+  done: boolean;
   /** The running download, in bytes; null when there is none. */
   download: { what: 'base' | 'data' | 'adapter'; bytes: number; total: number } | null;
 }
@@ -55,8 +66,24 @@ export interface NodeStatus extends NodeActivity {
   trainerRestarts: number;
   /** The jobs of all invites, in the order of the invites. */
   jobs: NodeJobStatus[];
+  /** The work of this node since its home was created, by job; the job with the newest update comes first. */
+  totals: JobTotals[];
+  cost: NodeCost;
   /** The newest updates of this node, newest first. */
   updates: NodeUpdate[];
+}
+
+/** What the node costs its machine. */
+export interface NodeCost {
+  /** Processor time per second of time, of the node and of its trainer: 2 means that two threads were busy. */
+  cpuThreads: number;
+  /** Memory of the node and of its trainer. */
+  memoryBytes: number;
+  /** Size of the node's home; null before it is known. */
+  diskBytes: number | null;
+  bytesPerSecond: Traffic;
+  /** Traffic of this month (UTC) over all starts of the node. */
+  month: Traffic & { month: string };
 }
 
 /** The job of a node. */

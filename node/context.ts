@@ -12,6 +12,7 @@ import type { Role, RpcResponse } from '../protocol/rpc.ts';
 import type { BlobCollector } from '../storage/blob-collector.ts';
 import type { BlobStore } from '../storage/blobs.ts';
 import type { JobKeys } from './job-keys.ts';
+import type { KnownJobs } from './known-jobs.ts';
 import type { NodePolicy } from './policy.ts';
 import type { TrainerShare } from './sharing/shared-trainer.ts';
 import type { NodeStore } from './store/node-store.ts';
@@ -43,6 +44,9 @@ export interface SwarmNodeOptions {
 /** The metrics that the node's work changes. */
 export type NodeMeter = Pick<NodeMetrics, 'receiptArrived' | 'roundTrained' | 'roundLost'>;
 
+/** Keeps the invites of the node's jobs for the next start. */
+export type InviteMemory = Pick<KnownJobs, 'remember' | 'forget'>;
+
 /** Dependencies that all jobs of a node share. */
 export interface NodeDeps {
   network: SwarmNetwork;
@@ -51,6 +55,8 @@ export interface NodeDeps {
   /** Computes scores for the coordinator. @default the node does not offer this */
   scoreTrainer?: ScoreTrainer;
   store: NodeStore;
+  /** @default keeps no invites */
+  knownJobs?: InviteMemory;
   clock: Clock;
   log: Logger;
   meter: NodeMeter;

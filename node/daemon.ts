@@ -26,6 +26,8 @@ import { CONSENT_NOTICE } from './consent.ts';
 import type { NodeDeps, SwarmNodeOptions } from './context.ts';
 import { checkDaemonOptions, type NodeDaemonOptions, resolveTargets } from './daemon-options.ts';
 import { startNodeHttp } from './http.ts';
+import { KnownJobs } from './known-jobs.ts';
+import { MachineUse } from './machine-use.ts';
 import { nodeStatus } from './node-status.ts';
 import { peerName } from './peer-name.ts';
 import { defaultPolicy } from './policy.ts';
@@ -107,6 +109,8 @@ export async function startNode(options: NodeDaemonOptions, deps: NodeDaemonDeps
     );
     teardown.add(() => network.stop());
     const policy = { ...defaultPolicy, maxMemoryBytes: MEMORY_SHARE * totalmem(), ...options.policy };
+    const knownJobs = new KnownJobs({ home }, { log });
+    teardown.add(() => knownJobs.saved());
     const metrics = createNodeMetrics({
       version,
       traffic: () => network.traffic(),
@@ -131,6 +135,11 @@ export async function startNode(options: NodeDaemonOptions, deps: NodeDaemonDeps
     );
     teardown.add(() => trainer.stop());
 
+    const use = new MachineUse(
+      { home },
+      { clock: systemClock, log, totals: store.totals, traffic: () => network.traffic(), trainer },
+    );
+    teardown.add(() => use.stop());
     const name = options.name ?? peerName(identity.signer.peerId);
     const nodeOptions = targets.map(
       ({ addresses, job, token, weight }): SwarmNodeOptions => ({
@@ -150,6 +159,7 @@ export async function startNode(options: NodeDaemonOptions, deps: NodeDaemonDeps
       trainer,
       ...(options.scores && { scoreTrainer: trainer }),
       store,
+      knownJobs,
       clock: systemClock,
       log,
       random: Math.random,
@@ -179,6 +189,7 @@ export async function startNode(options: NodeDaemonOptions, deps: NodeDaemonDeps
         deps: nodeDeps,
         version,
         startedAt,
+        cost: () => use.cost(),
       });
     const health = new Health({ clock: systemClock });
     teardown.add(
@@ -211,6 +222,7 @@ export async function startNode(options: NodeDaemonOptions, deps: NodeDaemonDeps
     log.info({ peerId, url, addresses }, 'node-started');
     // Start the node last. Once started, it may stop by itself, which runs all steps of the teardown.
     nodes.start();
+    use.start();
     return { home, url, peerId, stop, stopped };
   } catch (error) {
     await teardown.run();

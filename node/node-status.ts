@@ -1,7 +1,8 @@
 import { countOf } from '../common/text.ts';
 import { receiptMeanings } from '../protocol/receipts.ts';
-import type { NodeJob, NodeJobStatus, NodeStatus } from './api-types.ts';
+import type { NodeActivity, NodeCost, NodeJob, NodeJobStatus, NodeStatus } from './api-types.ts';
 import type { NodeDeps } from './context.ts';
+import { isDone } from './machine/state.ts';
 import { reportedState } from './reported-state.ts';
 import type { SwarmNodes } from './sharing/swarm-nodes.ts';
 import type { SwarmNode, SwarmNodeView } from './swarm-node.ts';
@@ -16,6 +17,7 @@ export interface StatusSource {
   deps: NodeDeps;
   version: string;
   startedAt: number;
+  cost: () => NodeCost;
 }
 
 /** Returns the status of a node. */
@@ -42,6 +44,8 @@ export function nodeStatus({ nodes, name, deps, ...source }: StatusSource): Node
     trainerRestarts: trainer.restarts,
     ...activity,
     jobs,
+    totals: store.totals.jobs(),
+    cost: source.cost(),
     updates: store.updates(SHOWN_UPDATES).map(({ job, round, update, bytes, code, detail, outcome, at }) => {
       const meaning = code === null ? 'no receipt yet' : receiptMeanings[code];
       return { job, round, update, bytes, code, detail, meaning, outcome, at };
@@ -49,27 +53,43 @@ export function nodeStatus({ nodes, name, deps, ...source }: StatusSource): Node
   };
 }
 
-function jobStatus(node: SwarmNode, { network, scoreTrainer }: NodeDeps): NodeJobStatus {
+function jobStatus(node: SwarmNode, { network, scoreTrainer, clock }: NodeDeps): NodeJobStatus {
   const view = node.view();
   const { state, context, progress, download, busyWith, weight, trainerSeconds, shutOut } = view;
   const peer = context?.coordinator ?? null;
+  const connected = network.peers().some((connection) => connection.peer === peer);
   return {
     coordinator: {
       addresses: [...node.addresses],
       peer,
-      connected: network.peers().some((connection) => connection.peer === peer),
+      connected,
+      unreachable: unreachableOf(node, network),
     },
     job: jobOf(view),
     state: reportedState(state.phase, busyWith),
     reason: reasonOf(view, scoreTrainer !== undefined),
+    retrySeconds: state.retryAt === null ? null : Math.max(0, state.retryAt - clock.monotonic()) / 1000,
     round: state.head?.round ?? 0,
     standing: view.standing,
     ...progress,
+    done: isDone(state),
     download,
     weight,
     trainerSeconds,
     shutOut: shutOut && { code: String(shutOut.values.code), message: shutOut.message },
   };
+}
+
+/** Returns the address of the coordinator that is tried next; null while connected and before the first failure. */
+function unreachableOf(
+  node: SwarmNode,
+  network: NodeDeps['network'],
+): NodeActivity['coordinator']['unreachable'] {
+  if (network.peers().some(({ peer }) => node.isCoordinator(peer))) return null;
+  const failed = network.unreachablePeers().filter(({ address }) => node.addresses.includes(address));
+  const [next] = failed.sort((a, b) => a.retryInMs - b.retryInMs);
+  if (next === undefined) return null;
+  return { reason: next.reason, failures: next.failures, retrySeconds: next.retryInMs / 1000 };
 }
 
 /**

@@ -194,6 +194,8 @@ export class SwarmNode implements SiblingJob {
     if (isDone(state) && !isDone(before)) {
       const { job } = state.head!;
       this.#tasks.run('mark-job-over', async () => this.#deps.store.jobFiles.markOver(job));
+      // An invite that names no job is also for the next job of the coordinator.
+      if (this.#options.job !== null) this.#deps.knownJobs?.forget(this.#options);
     }
     // A state that stays done changes at every poll of the head. Such a change must not put the next look at the jobs off.
     if (isDone(state) === isDone(before)) return;
@@ -270,6 +272,7 @@ export class SwarmNode implements SiblingJob {
       this.#job = job;
     });
     signal.throwIfAborted();
+    this.#deps.knownJobs?.remember(this.#options, joined.manifest.name);
     return this.#enter(joined).prepare(joined, signal);
   }
 

@@ -10,7 +10,7 @@ import { type OnUndeleted, removeBases, removeOtherBits } from '../lora/models/b
 import type { Compute, ComputeOnDevices } from '../lora/train/compute.ts';
 import { type Fallback, fallbackFor, fallbackValues } from '../lora/train/devices/fallback.ts';
 import { availableMemory } from '../lora/train/memory/available-memory.ts';
-import type { TrainerOptions } from '../lora/train/process/messages.ts';
+import type { ProcessUse, TrainerOptions } from '../lora/train/process/messages.ts';
 import { TrainerProcess } from '../lora/train/process/supervisor.ts';
 import type { RowLoss } from '../lora/train/step.ts';
 import type { TrainProgress } from '../lora/train/trainer.ts';
@@ -66,6 +66,7 @@ export class TrainingProcess implements NodeTrainer, ScoreTrainer {
   #restarts = 0;
   #queue = 0;
   #pid: number | null = null;
+  #use: (ProcessUse & { readonly at: number }) | null = null;
 
   constructor(options: TrainingProcessOptions, deps: TrainingProcessDeps) {
     this.#options = options;
@@ -102,6 +103,14 @@ export class TrainingProcess implements NodeTrainer, ScoreTrainer {
   /** Process id of the newest trainer process; null before the first. */
   get pid(): number | null {
     return this.#pid;
+  }
+
+  /**
+   * Processor time and memory of the trainer process at its newest step, and the time of the report on the monotonic
+   * clock; null before the first step of a process. With several devices, this is the process of the first one.
+   */
+  get use(): (ProcessUse & { readonly at: number }) | null {
+    return this.#use;
   }
 
   async prepare(manifest: Manifest, { signal }: { signal: AbortSignal }): Promise<AdapterLayout> {
@@ -200,6 +209,7 @@ export class TrainingProcess implements NodeTrainer, ScoreTrainer {
     const process = await raceSignal(this.#living(), signal);
     const report = (progress: TrainProgress): void => {
       this.#deps.meter.stepMade();
+      if (process.use !== null) this.#use = { ...process.use, at: this.#deps.clock.monotonic() };
       onProgress(progress);
     };
     const task = { adapter, rows, steps, optimizer, position, onProgress: report, signal };
@@ -304,6 +314,7 @@ export class TrainingProcess implements NodeTrainer, ScoreTrainer {
     const deps = { onLog, onNotice, signal: this.#life.signal };
     const process = await TrainerProcess.start(this.#settings!, deps);
     this.#pid = process.pid ?? null;
+    this.#use = null;
     return process;
   }
 }

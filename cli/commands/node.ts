@@ -8,9 +8,11 @@ import type { BaseBits } from '../../lora/models/base/base-bits.ts';
 import { parseCompute } from '../../lora/train/compute.ts';
 import { claimHome } from '../../storage/daemon-home.ts';
 import type { Context } from '../context.ts';
-import { daemonLog } from '../daemon-log.ts';
+import { daemonLog, logFileOf } from '../daemon-log.ts';
 import { keepFilesPrivate, pollUntilAborted, STOP_DEADLINE_MS } from '../daemon-run.ts';
 import { enginesOption, givenCompute } from '../engine.ts';
+import { NodeScreen } from '../node-screen/screen.ts';
+import { ScreenWarnings } from '../node-screen/warnings.ts';
 import {
   BASE_BITS_HELP,
   baseBits,
@@ -27,6 +29,7 @@ import { ProgressLine, printJson, printLines, timeOfDay } from '../print.ts';
 import { inviteFileOption, readTargets, TARGETS_HELP, type TargetOptions } from '../target-input.ts';
 import { NodeLines, NodeProgress, weightText } from '../views/node.ts';
 import { addressLines } from '../views/status.ts';
+import { farewell } from '../views/thanks.ts';
 
 interface NodeOptions extends TargetOptions {
   home?: string;
@@ -43,6 +46,7 @@ interface NodeOptions extends TargetOptions {
   maxBase?: number;
   maxDisk?: number;
   maxMemory?: number;
+  once?: boolean;
   logLevel?: string;
   json?: boolean;
 }
@@ -92,6 +96,10 @@ export function registerNode(program: Command, context: Context): void {
       "maximum memory to use, in GiB (default: four fifths of the machine's memory)",
       number(0),
     )
+    .option(
+      '--once',
+      'stop when all jobs have ended (default: go on with the next job of the coordinator, and serve files until stopped)',
+    )
     .addOption(logLevelOption())
     .addOption(jsonOption())
     .action((target: string[], options: NodeOptions) => run(context, target, options));
@@ -99,7 +107,7 @@ export function registerNode(program: Command, context: Context): void {
 
 async function run(context: Context, target: readonly string[], options: NodeOptions): Promise<void> {
   const home = resolveHomes(options.home, context.environment, context.cwd).node;
-  const targets = await readTargets(context, target, options);
+  const targets = await readTargets(context, target, options, home);
   const compute = givenCompute(options, context.environment);
   // Refuses a wrong option before the home is created.
   parseCompute(compute);
@@ -110,7 +118,15 @@ async function run(context: Context, target: readonly string[], options: NodeOpt
     import('../../index.ts'),
     import('../../node/consent.ts'),
   ]);
-  const log = daemonLog(context, { home, role: 'node', logLevel: options.logLevel });
+  // In a terminal, a screen shows the warnings. Raw log lines would run through it.
+  const warnings = new ScreenWarnings();
+  const hasScreen = !options.json && context.stderr.isTTY && context.stdout.isTTY;
+  const log = daemonLog(context, {
+    home,
+    role: 'node',
+    logLevel: options.logLevel,
+    ...(hasScreen && { screen: warnings }),
+  });
   const node = await startNode(
     {
       home,
@@ -129,7 +145,9 @@ async function run(context: Context, target: readonly string[], options: NodeOpt
   const ended = new AbortController();
   void node.stopped.then(() => ended.abort());
   const signal = AbortSignal.any([context.signal, ended.signal]);
+  let latest: NodeStatus | null = null;
   const progress = new ProgressLine(context);
+  const screen = new NodeScreen(context, { warnings, logFile: logFileOf(home, 'node') });
   try {
     // This client gets no signal, because the status of the daemon is also needed while the daemon drains.
     const api = await connect({ home }, { role: 'node' });
@@ -149,10 +167,11 @@ async function run(context: Context, target: readonly string[], options: NodeOpt
         ...(firstTime ? [...CONSENT_NOTICE.split('\n'), ''] : []),
         `node        ${name}  ${peerId}`,
         ...addressLines(addresses),
-        ...targets.map(({ addresses, weight }) => `coordinator ${addresses[0]}${weightText(weight)}`),
+        ...targets.flatMap(targetLines),
         `home        ${home}${firstTime ? '  (back up its file "identity": the key of this node)' : ''}`,
         `api         ${node.url}`,
         'ready       Ctrl-C leaves the round and stops this node',
+        ...(hasScreen ? [''] : []),
       ]);
     }
     const lines = new NodeLines();
@@ -160,6 +179,13 @@ async function run(context: Context, target: readonly string[], options: NodeOpt
     let last = '';
     await pollUntilAborted(signal, async () => {
       const now = await api.status<NodeStatus>();
+      if (options.once && now.jobs.every(({ done, shutOut }) => done || shutOut !== null)) ended.abort();
+      latest = now;
+      if (hasScreen) {
+        // A message about an interruption may follow the screen already.
+        if (!context.signal.aborted) screen.show(now);
+        return;
+      }
       if (!options.json) {
         const news = lines.next(now).map((line) => `${timeOfDay(context.clock.now())}  ${line}`);
         if (news.length > 0) progress.clear();
@@ -185,10 +211,22 @@ async function run(context: Context, target: readonly string[], options: NodeOpt
     await node.stop({ deadlineMs: STOP_DEADLINE_MS });
     if (options.json) printJson(context, { schemaVersion: 1, event: 'stopped' });
     else
-      printLines(context, ['stopped     an update that was not delivered yet is saved for the next start']);
+      printLines(context, [
+        'stopped     an update that was not delivered yet is saved for the next start',
+        ...(latest === null ? [] : farewell(latest)),
+      ]);
   }
   const refusal = await node.stopped;
   if (refusal !== null) throw refusal;
+}
+
+/** Returns a line with the coordinator of a job, and the job's name if the node joins it again without an invite. */
+function targetLines(target: Awaited<ReturnType<typeof readTargets>>[number]): string[] {
+  const { addresses, weight } = target;
+  return [
+    ...('name' in target ? [`rejoins     ${target.name}, with the invite that this home keeps`] : []),
+    `coordinator ${addresses[0]}${weightText(weight)}`,
+  ];
 }
 
 /** Returns a key that changes whenever --json must print a "state" event. Progress within a round does not change it. */

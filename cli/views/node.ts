@@ -11,12 +11,13 @@ import type { NodeStatus, NodeUpdate } from '../../index.ts';
 import { NOT_YET_CONNECTED } from '../../node/machine/state.ts';
 import { counts } from '../../protocol/receipts.ts';
 import { percentDone } from '../print.ts';
+import { thanksTexts } from './thanks.ts';
 
 const DOWNLOADS = { base: 'the base model', data: 'data', adapter: 'the adapter' } as const;
 /** Number of newest updates that the status of a node shows. */
 const SHOWN_UPDATES = 5;
 /** A note about the engine contains the error of its driver and a path, so it is longer than other texts. */
-const NOTE = { maxCharacters: 600 };
+export const NOTE = { maxCharacters: 600 };
 
 /** The status of a node, on one screen. */
 export function nodeLines(status: NodeStatus, url: string): string[] {
@@ -38,7 +39,7 @@ export function nodeLines(status: NodeStatus, url: string): string[] {
 /**
  * Returns one status for each job of a node. Its fields are those of the job, and its updates are those of the job.
  */
-function perJob(status: NodeStatus): NodeStatus[] {
+export function perJob(status: NodeStatus): NodeStatus[] {
   if (status.jobs.length < 2) return [status];
   return status.jobs.map((one) => {
     const updates = status.updates.filter(({ job }) => job === one.job?.job);
@@ -76,7 +77,7 @@ function updateLines({ updates }: NodeStatus): string[] {
   return updates.slice(0, SHOWN_UPDATES).map((update) => `update      ${updateLine(update)}`);
 }
 
-function shutOutText({ message }: NonNullable<NodeStatus['jobs'][number]['shutOut']>): string {
+export function shutOutText({ message }: NonNullable<NodeStatus['jobs'][number]['shutOut']>): string {
   return `shut out: ${safeText(message, NOTE)}`;
 }
 
@@ -108,7 +109,7 @@ function standingLines({ standing }: NodeStatus): string[] {
   return [`standing    ${standingText(standing)}`];
 }
 
-function standingText({ kind, untilRound, strikes }: NonNullable<NodeStatus['standing']>): string {
+export function standingText({ kind, untilRound, strikes }: NonNullable<NodeStatus['standing']>): string {
   const text = {
     good: 'good',
     probation: `on probation up to round ${untilRound}: the node gets the fewest steps`,
@@ -269,6 +270,7 @@ class JobLines {
         `job ${job!.name} is ${phase}${because(job!)}, held-out loss ${formatLoss(job!.checkpoint?.heldOutLoss)}${after}`,
       );
     }
+    if (status.done && !before?.done && job !== null) lines.push(...thanksTexts(job, status.totals));
     return lines;
   }
 }

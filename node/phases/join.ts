@@ -141,6 +141,7 @@ async function makeRoom(context: PhaseContext): Promise<void> {
   const { jobFiles } = deps.store;
   jobFiles.register({
     job,
+    name: manifest.name,
     coordinator,
     base: manifest.base.digest,
     blobs: [...manifest.base.files, ...manifest.data.shards].map(({ digest }) => digest),

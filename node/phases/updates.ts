@@ -58,6 +58,7 @@ export function buildUpdate(
         feedback: await scope.put(feedback.encode()),
         optimizer: await scope.put(encodeOptimizer(trained.optimizer)),
         tokensPerSecond: result.seconds > 0 ? result.tokens / result.seconds : 0,
+        work: { tokens: result.tokens, seconds: result.seconds },
       };
       signal.throwIfAborted();
       const { round, preset } = work;

@@ -4,6 +4,7 @@ import { ensureJob, markUnused } from './statements.ts';
 /** The files of a job: its base and data as blobs, and the disk space that the job needs in all. */
 export interface JobFilesRecord {
   readonly job: string;
+  readonly name: string;
   /** Peer id of the coordinator. */
   readonly coordinator: string;
   /** Digest of the base. */
@@ -27,11 +28,12 @@ export class JobFiles {
   }
 
   /** Protects a job's blobs from deletion. Call it before fetching them. */
-  register({ job, coordinator, base, blobs, diskBytes, at }: JobFilesRecord): void {
+  register({ job, name, coordinator, base, blobs, diskBytes, at }: JobFilesRecord): void {
     this.#db.transaction(() => {
       ensureJob(this.#db, job);
       this.#db.run(
-        'UPDATE jobs SET coordinator = ?, base = ?, disk_bytes = ?, used_at = ?, over = 0 WHERE job = ?',
+        'UPDATE jobs SET name = ?, coordinator = ?, base = ?, disk_bytes = ?, used_at = ?, over = 0 WHERE job = ?',
+        name,
         coordinator,
         base,
         diskBytes,

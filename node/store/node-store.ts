@@ -8,6 +8,7 @@ import type { JobHistory } from '../machine/state.ts';
 import { JobFiles } from './job-files.ts';
 import { MIGRATIONS } from './schema.ts';
 import { ensureJob, markUnused } from './statements.ts';
+import { Totals } from './totals.ts';
 
 /** A job's stored state without its updates. Digests name blobs in the blob store. */
 export interface JobRecord {
@@ -60,6 +61,8 @@ export interface BuiltUpdate {
   readonly feedback: string;
   readonly optimizer: string;
   readonly tokensPerSecond: number;
+  /** Supervised tokens that the update was trained on, and the time that this took. */
+  readonly work: { readonly tokens: number; readonly seconds: number };
 }
 
 /**
@@ -70,12 +73,15 @@ export interface BuiltUpdate {
 export class NodeStore implements UnusedBlobs {
   /** Base and data of the jobs. */
   readonly jobFiles: JobFiles;
+  /** Totals of this home: work and traffic. */
+  readonly totals: Totals;
   readonly #db: Database;
 
   /** @param db with the schema of `MIGRATIONS` */
   constructor(db: Database) {
     this.#db = db;
     this.jobFiles = new JobFiles(db);
+    this.totals = new Totals(db);
   }
 
   /** @throws SwarmError STORE_NEWER (a newer release wrote the file), STORE_CORRUPT, STORE_REFUSED */
@@ -147,7 +153,7 @@ export class NodeStore implements UnusedBlobs {
    * Stores an update, the error feedback and the optimiser's moments: all of them or none.
    * @throws SwarmError UPDATE_EXISTS if the round already has an update
    */
-  saveUpdate({ update, feedback, optimizer, tokensPerSecond }: BuiltUpdate): void {
+  saveUpdate({ update, feedback, optimizer, tokensPerSecond, work }: BuiltUpdate): void {
     const { job, round } = update;
     this.#db.transaction(() => {
       const taken = this.#db.one('SELECT digest FROM updates WHERE job = ? AND round = ?', job, round);
@@ -160,7 +166,8 @@ export class NodeStore implements UnusedBlobs {
       const before = this.job(job);
       ensureJob(this.#db, job);
       this.#db.run(
-        'INSERT INTO updates (job, round, digest, bytes, preset, envelope, at) VALUES (?, ?, ?, ?, ?, ?, ?)',
+        `INSERT INTO updates (job, round, digest, bytes, preset, envelope, at, tokens, seconds)
+           VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`,
         job,
         round,
         update.update,
@@ -168,6 +175,8 @@ export class NodeStore implements UnusedBlobs {
         update.preset,
         update.envelope,
         update.at,
+        work.tokens,
+        work.seconds,
       );
       this.#db.run(
         'UPDATE jobs SET feedback = ?, feedback_round = ?, optimizer = ?, tokens_per_second = ? WHERE job = ?',

@@ -44,4 +44,12 @@ export const MIGRATIONS: readonly Migration[] = [
   -- Peer id of the job's coordinator. Only this coordinator may fetch the job's updates.
   ALTER TABLE jobs ADD COLUMN coordinator TEXT;
   `,
+  `
+  -- Name of the job, and the work in each update, for the totals of this home.
+  ALTER TABLE jobs ADD COLUMN name TEXT;
+  ALTER TABLE updates ADD COLUMN tokens INTEGER NOT NULL DEFAULT 0;
+  ALTER TABLE updates ADD COLUMN seconds REAL NOT NULL DEFAULT 0;
+  -- Bytes on all connections, by month of UTC ("2026-11").
+  CREATE TABLE traffic (month TEXT PRIMARY KEY, sent INTEGER NOT NULL, received INTEGER NOT NULL) STRICT;
+  `,
 ];

@@ -87,7 +87,7 @@ export class AttackTarget {
       },
       clock: systemClock,
       signal,
-      stderr: { write: () => {}, isTTY: false, columns: 80, color: false },
+      stderr: { write: () => {}, isTTY: false, columns: 80, rows: 24, color: false },
     };
     const listen = ['--listen', '/ip4/127.0.0.1/tcp/0', '--no-mdns', '--threads', '1', '--json'];
     const helper = new HelperProcess(

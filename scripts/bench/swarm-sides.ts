@@ -54,7 +54,7 @@ export async function measureSwarm(
     environment: process.env,
     clock: systemClock,
     signal,
-    stderr: { write: () => {}, isTTY: false, columns: 80, color: false },
+    stderr: { write: () => {}, isTTY: false, columns: 80, rows: 24, color: false },
   };
   const home = join(folder, 'coordinator');
   const common = ['--listen', '/ip4/127.0.0.1/tcp/0', '--no-mdns', '--threads', '1', '--json'];

@@ -13,6 +13,7 @@ export function fakeContext(overrides: Partial<Context> = {}): {
     },
     isTTY: false,
     columns: 80,
+    rows: 24,
     color: false,
   });
   const context: Context = {

@@ -71,6 +71,7 @@ export const SYSTEM_FEATURES: Readonly<Record<string, SystemFeature>> = {
       'cli/folders.ts': MODE,
       'cli/commands/open.ts': MODE,
       'storage/blob-store.ts': MODE,
+      'node/known-jobs.ts': MODE,
       'storage/daemon-home.ts': MODE,
       'storage/partial-blob.ts': MODE,
       'registry/folder-views.ts': MODE,
@@ -246,6 +247,7 @@ export const SYSTEM_FEATURES: Readonly<Record<string, SystemFeature>> = {
     files: {
       'cli/commands/demo.ts': 'without a terminal: plain lines',
       'cli/commands/node.ts': 'without a terminal: plain lines',
+      'cli/node-screen/live-area.ts': 'only in a terminal; all systems know these escape sequences',
       'cli/context.ts': '80 columns where the width is unknown; no colours with NO_COLOR or TERM=dumb',
       'cli/daemon-log.ts': 'without a terminal: JSON',
       'cli/job-wait.ts': 'without a terminal: no waiting for a person',

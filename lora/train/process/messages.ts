@@ -36,6 +36,17 @@ export interface TrainedPart {
   isComplete: boolean;
 }
 
+/** Progress of a round, and what the trainer process has used so far. */
+export interface ProcessProgress extends TrainProgress {
+  readonly use: ProcessUse;
+}
+
+/** Processor time of a process since its start, in seconds, and its memory now. */
+export interface ProcessUse {
+  readonly cpuSeconds: number;
+  readonly residentBytes: number;
+}
+
 /** Methods of a trainer process. It serves calls one after the other; see common/workers/calls.ts. */
 export type TrainerMethods = {
   start: { request: TrainerOptions; reply: AdapterLayout };
@@ -51,7 +62,7 @@ export type TrainerMethods = {
       position: JobPosition | null;
     };
     reply: TrainResult & { adapter: Float32Array[] };
-    progress: TrainProgress;
+    progress: ProcessProgress;
   };
   /** Like `train`, but an abort is no error. The reply then has the state after the last complete step. */
   trainPart: {

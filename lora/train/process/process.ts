@@ -13,7 +13,7 @@ import { prepareWeights } from '../../models/weights/prepare-weights.ts';
 import { checkCompute } from '../compute.ts';
 import { trainError } from '../errors.ts';
 import { Trainer, type TrainerDeps, type TrainProgress } from '../trainer.ts';
-import type { JobOfTrainer, TrainerMethods, TrainerOptions } from './messages.ts';
+import type { JobOfTrainer, ProcessUse, TrainerMethods, TrainerOptions } from './messages.ts';
 import { TrainerProcess } from './supervisor.ts';
 
 /** The parts that stay loaded when the process switches to another job. */
@@ -77,6 +77,11 @@ function started(): Trainer {
   return trainer;
 }
 
+function processUse(): ProcessUse {
+  const { user, system } = process.cpuUsage();
+  return { cpuSeconds: (user + system) / 1e6, residentBytes: process.memoryUsage.rss() };
+}
+
 const notify = serveCalls<TrainerMethods>(
   {
     start: async (options, { signal }) => {
@@ -92,7 +97,8 @@ const notify = serveCalls<TrainerMethods>(
       const current = started();
       current.setParameters(adapter);
       if (optimizer !== null) current.setOptimizerState(optimizer);
-      const options = { rows, steps, position: position ?? undefined, onProgress, signal };
+      const report = (progress: TrainProgress): void => onProgress({ ...progress, use: processUse() });
+      const options = { rows, steps, position: position ?? undefined, onProgress: report, signal };
       const result = await current.train(options);
       return { ...result, adapter: current.parameters() };
     },

@@ -13,7 +13,14 @@ import { trainError } from '../errors.ts';
 import type { AdamWState } from '../optimizer/adamw.ts';
 import type { RowLoss } from '../step.ts';
 import type { JobPosition, TrainProgress, TrainResult } from '../trainer.ts';
-import type { JobOfTrainer, TrainedPart, TrainerMethods, TrainerOptions } from './messages.ts';
+import type {
+  JobOfTrainer,
+  ProcessProgress,
+  ProcessUse,
+  TrainedPart,
+  TrainerMethods,
+  TrainerOptions,
+} from './messages.ts';
 
 /** Time that an aborted trainer has to answer before it is killed. It answers after the current micro-batch. */
 const ABORT_GRACE_MS = 30_000;
@@ -53,6 +60,7 @@ export class TrainerProcess implements DataParallelWorker {
   readonly #child: ChildCalls<TrainerMethods>;
   #alive = true;
   #layout: AdapterLayout = [];
+  #use: ProcessUse | null = null;
 
   private constructor(name: string, { onLog, onNotice }: SupervisorDeps) {
     this.name = name;
@@ -101,6 +109,11 @@ export class TrainerProcess implements DataParallelWorker {
     return this.#child.process.pid;
   }
 
+  /** What the process had used when it reported its newest step; null before the first step. */
+  get use(): ProcessUse | null {
+    return this.#use;
+  }
+
   get alive(): boolean {
     return this.#alive;
   }
@@ -119,7 +132,11 @@ export class TrainerProcess implements DataParallelWorker {
     signal,
   }: TrainOptions): Promise<TrainedAdapter> {
     const request = { adapter, rows, steps, optimizer, position };
-    return this.#call('train', request, { onProgress, signal });
+    const report = (progress: ProcessProgress): void => {
+      this.#use = progress.use;
+      onProgress?.(progress);
+    };
+    return this.#call('train', request, { onProgress: report, signal });
   }
 
   /**

@@ -124,7 +124,7 @@ describe('the jobs of a node', () => {
         },
       };
       const { context } = fakeContext({ stdin, clock: systemClock });
-      return (await readTargets(context, ['-'], {})).map(({ job, weight }) => [job, weight]);
+      return (await readTargets(context, ['-'], {}, '/nowhere')).map(({ job, weight }) => [job, weight]);
     };
     expect(await read(`${invite}\n`)).toEqual([[JOB, 1]]);
     expect(await read(`${invite}=3\n`, `${second}\n`)).toEqual([

@@ -14,6 +14,7 @@ import type {
 } from '../../../coordinator/api/types.ts';
 import type { NodeStatus, NodeUpdate } from '../../../node/api-types.ts';
 import { NOT_YET_CONNECTED } from '../../../node/machine/state.ts';
+import { NO_COST } from '../../utils/node-status.ts';
 
 const PEER = `12D3KooW${'a'.repeat(44)}`;
 const DIGEST = 'ab'.repeat(32);
@@ -398,7 +399,7 @@ describe('a node', () => {
     engine: 'onnx-cpu',
     engineNote: null,
     trainerRestarts: 0,
-    coordinator: { addresses: ['/ip4/1.2.3.4/tcp/1'], peer: PEER, connected: true },
+    coordinator: { addresses: ['/ip4/1.2.3.4/tcp/1'], peer: PEER, connected: true, unreachable: null },
     job: {
       job: DIGEST,
       name: 'moby',
@@ -420,6 +421,10 @@ describe('a node', () => {
     steps: 20,
     tokensPerSecond: 800,
     download: null,
+    done: false,
+    retrySeconds: null,
+    totals: [],
+    cost: NO_COST,
     jobs: [],
     updates: [update],
   };

@@ -24,7 +24,7 @@ const [NODE, MEMBER, STRANGER, COORDINATOR, OTHER] = [1, 2, 3, 4, 5].map(
 
 function openStore(): NodeStore {
   const store = new NodeStore(new Database({ path: ':memory:', migrations: MIGRATIONS }));
-  const files = { base: '8'.repeat(64), diskBytes: 1, at: 1, coordinator: COORDINATOR };
+  const files = { name: 'toy', base: '8'.repeat(64), diskBytes: 1, at: 1, coordinator: COORDINATOR };
   store.jobFiles.register({ ...files, job: JOB, blobs: [BLOBS.shard, BLOBS.shared] });
   const other = { ...files, coordinator: OTHER };
   store.jobFiles.register({ ...other, job: 'b'.repeat(64), blobs: [BLOBS.foreign, BLOBS.shared] });
@@ -42,6 +42,7 @@ function openStore(): NodeStore {
     feedback: BLOBS.feedback,
     optimizer: BLOBS.optimizer,
     tokensPerSecond: 1,
+    work: { tokens: 1, seconds: 1 },
   });
   return store;
 }

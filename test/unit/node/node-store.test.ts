@@ -36,6 +36,7 @@ function save(
     feedback: digests.feedback ?? digest('feedback', round),
     optimizer: digests.optimizer ?? digest('optimizer', round),
     tokensPerSecond: 5,
+    work: { tokens: 100 * round, seconds: round },
   });
 }
 
@@ -84,7 +85,15 @@ test('a settled update keeps no message', () => {
 test('deletes files of finished jobs first, then of the jobs unused longest, until the rest fits; keeps shared blobs', () => {
   const { jobFiles } = store;
   const enter = (job: string, at: number, blobs: string[]): void =>
-    jobFiles.register({ job, coordinator: 'c', base: `base of ${job}`, blobs, diskBytes: 10, at });
+    jobFiles.register({
+      job,
+      name: `name of ${job}`,
+      coordinator: 'c',
+      base: `base of ${job}`,
+      blobs,
+      diskBytes: 10,
+      at,
+    });
   enter('a', 1, ['shared', 'only a']);
   enter('b', 2, ['only b']);
   enter('c', 3, ['shared', 'only c']);
@@ -165,4 +174,26 @@ test('deletes blobs that no row names: replaced ones, and those of aborted work 
   })();
   await clock.run(() => done, 10_000);
   expect([...disk.files.keys()].sort()).toEqual([named('feedback 2'), named('optimizer 1')].sort());
+});
+
+test('totals count the updates that the coordinator accepted, and survive a new job', () => {
+  const files = { base: 'b', blobs: [], diskBytes: 1, coordinator: 'c', at: 1 };
+  store.jobFiles.register({ ...files, job: JOB, name: 'moby' });
+  for (const round of [1, 2, 3, 4]) save(round);
+  store.saveReceipt(JOB, 1, { code: 'accepted', detail: '' });
+  store.settle(JOB, 1, { outcome: 'counted', feedback: null });
+  store.saveReceipt(JOB, 2, { code: 'harmful', detail: '' });
+  store.settle(JOB, 2, { outcome: 'restored', feedback: null });
+  store.saveReceipt(JOB, 3, { code: 'accepted', detail: '' });
+  expect(store.totals.jobs()).toEqual([
+    { job: JOB, name: 'moby', accepted: 2, refused: 1, tokens: 400, seconds: 4 },
+  ]);
+});
+
+test('the traffic of a month adds up', () => {
+  store.totals.addTraffic('2026-11', { sent: 1, received: 2 });
+  store.totals.addTraffic('2026-11', { sent: 10, received: 20 });
+  store.totals.addTraffic('2026-12', { sent: 5, received: 5 });
+  expect(store.totals.traffic('2026-11')).toEqual({ sent: 11, received: 22 });
+  expect(store.totals.traffic('2027-01')).toEqual({ sent: 0, received: 0 });
 });

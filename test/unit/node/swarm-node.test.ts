@@ -13,6 +13,7 @@ import { INLINE_UPDATE_BYTES } from '../../../protocol/limits.ts';
 import type { Head } from '../../../protocol/messages.ts';
 import { jobTopic } from '../../../protocol/topics.ts';
 import { encryptedHead } from '../../utils/job-keys.ts';
+import { NO_COST } from '../../utils/node-status.ts';
 import { signerOf } from '../../utils/signers.ts';
 import { MemoryBlobs, MemoryDisk } from '../../utils/virtual/memory-blobs.ts';
 import { SeededRandom } from '../../utils/virtual/seeded-random.ts';
@@ -245,7 +246,14 @@ test('says that it is an observer, and waits without work', async () => {
   await at.until(() => at.phase() === 'awaiting');
   const { context } = node.swarmNode.view();
   const { deps } = context!;
-  const status = nodeStatus({ nodes: node.nodes, name: 'node-1', deps, version: 'test', startedAt: 0 });
+  const status = nodeStatus({
+    nodes: node.nodes,
+    name: 'node-1',
+    deps,
+    version: 'test',
+    startedAt: 0,
+    cost: () => NO_COST,
+  });
   expect(status).toMatchObject({ reason: expect.stringContaining('observer'), job: { role: 'observer' } });
 });
 
@@ -261,7 +269,15 @@ test('learns its standing after a harmful update, and says that it is suspended'
   await coordinator.open(2, [node.peer]);
   await at.until(() => node.swarmNode.view().standing?.kind === 'suspended');
   const { deps } = context!;
-  const status = () => nodeStatus({ nodes: node.nodes, name: 'node-1', deps, version: 'test', startedAt: 0 });
+  const status = () =>
+    nodeStatus({
+      nodes: node.nodes,
+      name: 'node-1',
+      deps,
+      version: 'test',
+      startedAt: 0,
+      cost: () => NO_COST,
+    });
   await coordinator.open(3, []);
   await at.until(() => at.phase() === 'awaiting' && status().round === 3);
   expect(status()).toMatchObject({
@@ -364,6 +380,8 @@ test('deletes the files that only the previous job needed when it turns to anoth
   await at.until(() => coordinator.updates.length === 1);
   await coordinator.open(1, [], { phase: 'finished' });
   await at.until(() => node.done);
+  // The invite names no job, so it is kept for the next job of the coordinator.
+  expect([...node.known]).toEqual([toy.manifest.name]);
   // The files stay after the end of the job, because the next job may have the same base.
   for (const bytes of toy.blobs) expect(node.disk.files.has(sha256(bytes))).toBe(true);
 

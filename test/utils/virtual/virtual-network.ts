@@ -253,6 +253,10 @@ export class VirtualHost implements SwarmNetwork {
     throw new SwarmError('BLOB_UNAVAILABLE', `none of ${holders.length} holders gave ${digest}`, { digest });
   }
 
+  unreachablePeers(): [] {
+    return [];
+  }
+
   traffic(): { sent: number; received: number } {
     return { sent: 0, received: 0 };
   }

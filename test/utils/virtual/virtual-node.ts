@@ -50,6 +50,8 @@ export interface VirtualNodeOptions {
 export class VirtualNode {
   readonly signer: Signer;
   readonly disk = new MemoryDisk();
+  /** Names of the jobs whose invites the node keeps. */
+  readonly known = new Set<string>();
   readonly database = new Database({ path: ':memory:', migrations: MIGRATIONS });
   /** Error of the machine's clock. */
   wrongMs = 0;
@@ -137,6 +139,10 @@ export class VirtualNode {
       trainer: trainerFor(own),
       ...(scoreTrainer && { scoreTrainer }),
       store: new NodeStore(this.database),
+      knownJobs: {
+        remember: (_invite, name) => void this.known.add(name),
+        forget: () => this.known.clear(),
+      },
       clock: own,
       log: log.child({ node: number }),
       random: random.next,

@@ -3,6 +3,7 @@ import { silentLogger } from '../../../../monitor/log.ts';
 import type { SwarmNodeOptions } from '../../../../node/context.ts';
 import { nodeStatus } from '../../../../node/node-status.ts';
 import { reportedState } from '../../../../node/reported-state.ts';
+import { NO_COST } from '../../../utils/node-status.ts';
 import { signerOf } from '../../../utils/signers.ts';
 import { SeededRandom } from '../../../utils/virtual/seeded-random.ts';
 import { type ToyJob, toyJob } from '../../../utils/virtual/toy-job.ts';
@@ -36,7 +37,14 @@ function setUp(more: Partial<SwarmNodeOptions> = {}) {
   );
   const status = () => {
     const { deps } = node.swarmNode.view().context!;
-    return nodeStatus({ nodes: node.nodes, name: 'node-1', deps, version: 'test', startedAt: 0 });
+    return nodeStatus({
+      nodes: node.nodes,
+      name: 'node-1',
+      deps,
+      version: 'test',
+      startedAt: 0,
+      cost: () => NO_COST,
+    });
   };
   const states = () =>
     node.nodes.all.map((one) => {

@@ -1,0 +1,229 @@
+import {
+  countOf,
+  formatBytes,
+  formatCount,
+  formatDuration,
+  formatLoss,
+  safeText,
+} from '../../common/text.ts';
+import type { NodeStatus } from '../../index.ts';
+import { counts } from '../../protocol/receipts.ts';
+import { percentDone, timeOfDay } from '../print.ts';
+import { activity, NOTE, perJob, shutOutText, standingText, updateLine } from '../views/node.ts';
+import { thanksTexts, workText } from '../views/thanks.ts';
+import { bar, columnsOf, cut, wrap } from './columns.ts';
+import type { TimeLeft } from './pace.ts';
+import type { ScreenWarning } from './warnings.ts';
+
+/** All that the screen of a node shows. */
+export interface ScreenState {
+  readonly status: NodeStatus;
+  /** Time left of each job, in the order of the jobs. */
+  readonly timeLeft: readonly TimeLeft[];
+  /** Progress of a download, with its speed; null if there is none. */
+  readonly download: string | null;
+  /** Newest first. */
+  readonly warnings: readonly ScreenWarning[];
+  /** Newest first. Times are in milliseconds since 1970. */
+  readonly news: readonly { readonly at: number; readonly text: string }[];
+  /** Path of the log file. */
+  readonly logFile: string;
+}
+
+/** Size of a terminal in characters. */
+export interface ScreenSize {
+  readonly columns: number;
+  readonly rows: number;
+}
+
+/** Columns of the labels at the beginning of the lines. */
+const LABEL = 12;
+const BAR = 20;
+/** Columns that a line has at least. A narrower terminal cuts the lines. */
+const LEAST_COLUMNS = 30;
+/** Number of lines for one text; the rest of a longer text is in the log or in `status`. */
+const LINES_OF_TEXT = 3;
+const SHOWN_NEWS = 6;
+const SHOWN_WARNINGS = 3;
+
+/**
+ * Returns the lines of the screen of a node: what happens now, progress, contribution, cost, refusals, waiting, warnings
+ * and news. The lines fit into the columns, and only as many news are shown as fit into the rows. All texts of others are
+ * sanitised.
+ */
+export function screenLines(state: ScreenState, { columns, rows }: ScreenSize): string[] {
+  const { status, warnings, news, logFile } = state;
+  // One column stays free, because a full line would wrap in some terminals.
+  const width = Math.max(LEAST_COLUMNS, columns - 1);
+  const lines = (label: string, text: string, limit = LINES_OF_TEXT): string[] =>
+    wrap(safeText(text, NOTE), { columns: width - LABEL, lines: limit }).map((line, i) =>
+      `${i === 0 ? padded(label) : ' '.repeat(LABEL)}${line}`.trimEnd(),
+    );
+  const jobs = jobsOf(status);
+  const body = [
+    ...lines(
+      'node',
+      `${status.name}  …${status.peerId.slice(-8)}  up ${formatDuration(status.uptimeSeconds)}`,
+    ),
+    '',
+    ...jobs.flatMap((job, i) =>
+      jobs.length === 1 ? onlyJob(job, state, lines) : oneOfSeveral(job, i, state, lines),
+    ),
+    ...totalsText(status).flatMap((text, i) => lines(i === 0 ? 'contributed' : 'in all', text)),
+    ...lines('costs', costText(status)),
+    ...lines('traffic', trafficText(status)),
+    ...jobs.flatMap((job) => refusalText(job)).flatMap((text) => lines('refused', text)),
+    ...(status.engineNote === null ? [] : lines('engine', `${status.engine}: ${status.engineNote}`, 2)),
+    ...warnings
+      .slice(0, SHOWN_WARNINGS)
+      .flatMap(({ text, count, at }) =>
+        lines('warning', `${timeOfDay(at)} ${text}${count > 1 ? ` (${formatCount(count)} times)` : ''}`),
+      ),
+  ];
+  const end = ['', cut(`Ctrl-C leaves the round and stops this node; log: ${safeText(logFile)}`, width)];
+  const room = rows - 1 - body.length - end.length;
+  const recent: string[] = [];
+  for (const { at, text } of news.slice(0, SHOWN_NEWS)) {
+    const next = lines(recent.length === 0 ? 'recent' : '', `${timeOfDay(at)} ${text}`, 2);
+    if (recent.length + next.length > room) break;
+    recent.push(...next);
+  }
+  return [...body, ...recent, ...end];
+}
+
+/** Returns one status for each job of a node, with the updates of that job only. */
+export function jobsOf(status: NodeStatus): NodeStatus[] {
+  return perJob(status).map((one) => ({
+    ...one,
+    updates: one.updates.filter(({ job }) => job === one.job?.job),
+  }));
+}
+
+type Lines = (label: string, text: string, limit?: number) => string[];
+
+function onlyJob(job: NodeStatus, { timeLeft, download, status }: ScreenState, lines: Lines): string[] {
+  const { shutOut = null } = status.jobs[0] ?? {};
+  const left = timeLeft[0] ?? { round: null, job: null };
+  return [
+    ...lines('now', shutOut === null ? (download ?? nowText(job)) : shutOutText(shutOut)),
+    ...(shutOut === null ? waitText(job).flatMap((text) => lines('waiting', text)) : []),
+    ...(job.state === 'training' ? lines('round', progressText(job.step, job.steps, left.round)) : []),
+    ...(job.job === null ? [] : lines('job', jobText(job, left.job))),
+    ...standingOf(job).flatMap((text) => lines('standing', text)),
+    ...thanksOf(job, status).flatMap((text, i) => lines(i === 0 ? 'thanks' : '', text)),
+  ];
+}
+
+function oneOfSeveral(job: NodeStatus, index: number, state: ScreenState, lines: Lines): string[] {
+  const { weight, shutOut, trainerSeconds } = state.status.jobs[index]!;
+  const left = state.timeLeft[index] ?? { round: null, job: null };
+  const { name } = job.job ?? { name: `job ${index + 1}` };
+  const total = state.status.jobs.reduce((sum, one) => sum + one.trainerSeconds, 0);
+  const share = `weight ${weight}, ${percentDone(trainerSeconds, total)} of the trainer's time`;
+  if (shutOut !== null) return lines(name, shutOutText(shutOut));
+  // A job whose turn has not come waits for the trainer. `nowText` says this already.
+  const waits = job.state === 'busy' ? [] : waitText(job);
+  const isDownloading = job.download !== null && state.download !== null;
+  return [
+    ...lines(name, isDownloading ? state.download! : nowText(job)),
+    ...waits.flatMap((text) => lines('', text)),
+    ...(job.job === null ? [] : lines('', `${jobText(job, left.job)}; ${share}`)),
+    ...standingOf(job).flatMap((text) => lines('', `standing ${text}`)),
+    ...thanksOf(job, state.status).flatMap((text) => lines('', text)),
+  ];
+}
+
+function padded(label: string): string {
+  const text = cut(safeText(label), LABEL - 1);
+  return text + ' '.repeat(LABEL - columnsOf(text));
+}
+
+function nowText(job: NodeStatus): string {
+  switch (job.state) {
+    case 'joining':
+      return job.job === null ? 'joining the job' : `preparing the job ${job.job.name}`;
+    case 'syncing':
+      return `fetching the adapter for round ${job.round}`;
+    case 'busy':
+      return `round ${job.round} waits for the trainer: ${job.reason}`;
+    case 'publishing':
+      return `sending the update of round ${job.round}`;
+    case 'awaiting':
+      return `waiting`;
+    case 'leaving':
+      return 'stopping';
+    case 'training':
+      return activity(job);
+  }
+}
+
+/** Returns what the node waits for, and when it tries again; no text if it waits for nothing. */
+function waitText({ coordinator, state, reason, retrySeconds }: NodeStatus): string[] {
+  const { unreachable, connected } = coordinator;
+  if (unreachable !== null) {
+    const next = `attempt ${unreachable.failures + 1} in ${formatDuration(unreachable.retrySeconds)}`;
+    return [`cannot reach the coordinator: ${unreachable.reason}; ${next}`];
+  }
+  if (state === 'training' || state === 'publishing' || reason === '') {
+    return connected || state === 'joining'
+      ? []
+      : ['the connection to the coordinator is lost; connecting again'];
+  }
+  return [retrySeconds === null ? reason : `${reason}; next attempt in ${formatDuration(retrySeconds)}`];
+}
+
+function progressText(done: number, total: number, secondsLeft: number | null): string {
+  const left = secondsLeft === null ? '' : `, about ${formatDuration(secondsLeft)} left`;
+  return `${bar(total > 0 ? done / total : 0, BAR)} ${percentDone(done, total)}${left}`;
+}
+
+function jobText({ job }: NodeStatus, secondsLeft: number | null): string {
+  const { name, phase, reason, rounds, roundsDone, checkpoint } = job!;
+  const loss = checkpoint === null ? '' : `; held-out loss ${formatLoss(checkpoint.heldOutLoss)}`;
+  const why = reason === '' ? '' : ` (${reason})`;
+  if (phase === 'finished' || phase === 'failed') return `${name} is ${phase}${why}${loss}`;
+  const progress = progressText(roundsDone, rounds, phase === 'paused' ? null : secondsLeft);
+  const paused = phase === 'paused' ? `, paused${why}` : '';
+  return `${progress}: ${roundsDone} of ${countOf(rounds, 'round')} of ${name} done${paused}${loss}`;
+}
+
+function standingOf({ standing }: NodeStatus): string[] {
+  return standing === null || (standing.kind === 'good' && standing.strikes === 0)
+    ? []
+    : [standingText(standing)];
+}
+
+function thanksOf({ done, job }: NodeStatus, { totals }: NodeStatus): string[] {
+  return done && job !== null ? thanksTexts(job, totals) : [];
+}
+
+/** Returns the totals of the present jobs, and those of all jobs of this home if there were others. */
+export function totalsText({ totals, jobs }: Pick<NodeStatus, 'totals' | 'jobs'>): string[] {
+  if (totals.length === 0) return ['nothing yet'];
+  const present = new Set(jobs.map(({ job }) => job?.job));
+  const own = totals.filter(({ job }) => present.has(job));
+  const all = `${workText(totals)} in ${countOf(totals.length, 'job')}`;
+  return own.length === totals.length
+    ? [workText(own)]
+    : [own.length === 0 ? 'nothing yet' : workText(own), all];
+}
+
+function costText({ cost }: NodeStatus): string {
+  const disk = cost.diskBytes === null ? '' : `, disk ${formatBytes(cost.diskBytes)}`;
+  return `CPU ${cost.cpuThreads.toFixed(1)} threads, memory ${formatBytes(cost.memoryBytes)}${disk}`;
+}
+
+function trafficText({ cost }: NodeStatus): string {
+  const { bytesPerSecond: now, month } = cost;
+  const speed = `${formatBytes(now.sent)}/s up, ${formatBytes(now.received)}/s down`;
+  return `${speed}; this month ${formatBytes(month.sent)} up, ${formatBytes(month.received)} down`;
+}
+
+/** Returns the newest update of a job that did not count, with the reason. */
+function refusalText({ updates, jobs, job }: NodeStatus): string[] {
+  const refused = updates.find(
+    ({ code, outcome }) => outcome === 'restored' || (code !== null && !counts(code)),
+  );
+  if (refused === undefined) return [];
+  return [`${jobs.length > 1 ? `${job?.name}: ` : ''}${updateLine(refused)}`];
+}

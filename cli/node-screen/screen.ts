@@ -1,0 +1,57 @@
+import type { NodeStatus } from '../../index.ts';
+import type { Context } from '../context.ts';
+import { NodeLines, NodeProgress } from '../views/node.ts';
+import { jobsOf, screenLines } from './lines.ts';
+import { LiveArea } from './live-area.ts';
+import { JobPace } from './pace.ts';
+import type { ScreenWarnings } from './warnings.ts';
+
+/** Number of news that are remembered. */
+const NEWS = 20;
+/** Time for which a warning stays on the screen, in milliseconds. */
+const WARNING_MS = 600_000;
+
+interface ScreenOptions {
+  readonly warnings: ScreenWarnings;
+  /** Path of the log file. */
+  readonly logFile: string;
+}
+
+/** The screen of a node in a terminal. It is drawn again in the same place when something changes. */
+export class NodeScreen {
+  readonly #context: Pick<Context, 'stderr' | 'clock'>;
+  readonly #options: ScreenOptions;
+  readonly #area: LiveArea;
+  readonly #lines = new NodeLines();
+  readonly #progress = new NodeProgress();
+  readonly #paces: JobPace[] = [];
+  #news: { at: number; text: string }[] = [];
+
+  constructor(context: Pick<Context, 'stderr' | 'clock'>, options: ScreenOptions) {
+    this.#context = context;
+    this.#options = options;
+    this.#area = new LiveArea(context.stderr);
+  }
+
+  show(status: NodeStatus): void {
+    const { stderr, clock } = this.#context;
+    const { warnings, logFile } = this.#options;
+    const now = clock.now();
+    const news = this.#lines.next(status).map((text) => ({ at: now, text }));
+    this.#news = [...news.reverse(), ...this.#news].slice(0, NEWS);
+    const progress = this.#progress.line(status, now);
+    const jobs = jobsOf(status);
+    const state = {
+      status,
+      timeLeft: jobs.map((job, i) => {
+        this.#paces[i] ??= new JobPace();
+        return this.#paces[i].next(job, now);
+      }),
+      download: jobs.some(({ download }) => download !== null) ? progress : null,
+      warnings: warnings.newest(NEWS, now - WARNING_MS),
+      news: this.#news,
+      logFile,
+    };
+    this.#area.draw(screenLines(state, stderr));
+  }
+}

@@ -1,0 +1,109 @@
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { z } from 'zod';
+import { writeDurably } from '../common/durable.ts';
+import { messageOf } from '../common/errors.ts';
+import type { Logger } from '../common/logger.ts';
+import { digestSchema } from '../protocol/ids.ts';
+import { INVITE_CHARACTERS } from '../protocol/invite.ts';
+
+/** Maximum number of invites in the file. A new invite replaces the oldest. */
+const KNOWN_JOBS = 16;
+
+const knownJobSchema = z.strictObject({
+  /** Multiaddrs of the coordinator. */
+  addresses: z.array(z.string().max(512)).min(1).max(64),
+  /** Digest of the job that the invite names; null if the coordinator chooses the job. */
+  job: digestSchema.nullable(),
+  /** Token of the invite; null for open jobs. */
+  token: z.string().max(INVITE_CHARACTERS).nullable(),
+  weight: z.number().positive(),
+  /** Name of the job that the node last joined with the invite. */
+  name: z.string().max(256),
+});
+const fileSchema = z.strictObject({ version: z.literal(1), jobs: z.array(knownJobSchema).max(KNOWN_JOBS) });
+
+/** An invite with which the node of a home has joined a job. */
+export type KnownJob = Readonly<z.infer<typeof knownJobSchema>>;
+
+interface Invite {
+  readonly addresses: readonly string[];
+  readonly job: string | null;
+  /** Its token. */
+  readonly invite: string | null;
+  readonly weight?: number | undefined;
+}
+
+/**
+ * Keeps the invites with which a node has joined jobs, so that the node can join them again after a restart. The file can
+ * be read by its owner only, because an invite contains a token.
+ */
+export class KnownJobs {
+  readonly #path: string;
+  readonly #log: Logger;
+  #writing: Promise<void> = Promise.resolve();
+
+  constructor({ home }: { home: string }, deps: { log: Logger }) {
+    this.#path = pathOf(home);
+    this.#log = deps.log;
+  }
+
+  /** Adds the invite of a job that the node has joined. @param name of the job */
+  remember(invite: Invite, name: string): void {
+    const { addresses, job, invite: token, weight = 1 } = invite;
+    const known: KnownJob = { addresses: [...addresses], job, token, weight, name };
+    this.#change((jobs) => [...without(jobs, invite), known].slice(-KNOWN_JOBS));
+  }
+
+  /** Removes the invite of a job that has ended. */
+  forget(invite: Invite): void {
+    this.#change((jobs) => without(jobs, invite));
+  }
+
+  /** Resolves when all changes are on the disk. */
+  saved(): Promise<void> {
+    return this.#writing;
+  }
+
+  #change(change: (jobs: KnownJob[]) => KnownJob[]): void {
+    this.#writing = this.#writing.then(async () => {
+      try {
+        const before = await read(this.#path);
+        const jobs = change(before);
+        if (JSON.stringify(jobs) === JSON.stringify(before)) return;
+        await writeDurably(this.#path, `${JSON.stringify({ version: 1, jobs }, null, 2)}\n`, { mode: 0o600 });
+      } catch (error) {
+        this.#log.warn({ path: this.#path, reason: messageOf(error) }, 'known-jobs-not-saved');
+      }
+    });
+  }
+}
+
+/** Returns the invites with which the node of a home has joined jobs that have not ended; the newest comes last. */
+export function readKnownJobs(home: string): Promise<KnownJob[]> {
+  return read(pathOf(home));
+}
+
+function pathOf(home: string): string {
+  return join(home, 'known-jobs.json');
+}
+
+/** Reads the file. A missing or damaged file contains no jobs: the user then gives the invite again. */
+async function read(path: string): Promise<KnownJob[]> {
+  try {
+    return fileSchema.parse(JSON.parse(await readFile(path, 'utf8'))).jobs;
+  } catch {
+    return [];
+  }
+}
+
+function without(jobs: readonly KnownJob[], { addresses, job }: Invite): KnownJob[] {
+  const coordinators = new Set(addresses.map(peerOf));
+  return jobs.filter(
+    (one) => one.job !== job || !one.addresses.some((address) => coordinators.has(peerOf(address))),
+  );
+}
+
+function peerOf(address: string): string {
+  return address.slice(address.lastIndexOf('/') + 1);
+}

@@ -1,0 +1,191 @@
+import { expect, it, test } from 'vitest';
+import { bar, columnsOf, cut, wrap } from '../../../../cli/node-screen/columns.ts';
+import { type ScreenState, screenLines } from '../../../../cli/node-screen/lines.ts';
+import { LiveArea } from '../../../../cli/node-screen/live-area.ts';
+import { JobPace, roundSeconds } from '../../../../cli/node-screen/pace.ts';
+import { NodeScreen } from '../../../../cli/node-screen/screen.ts';
+import { ScreenWarnings } from '../../../../cli/node-screen/warnings.ts';
+import { NodeLines } from '../../../../cli/views/node.ts';
+import { farewell } from '../../../../cli/views/thanks.ts';
+import type { NodeStatus, NodeUpdate } from '../../../../node/api-types.ts';
+import { FakeTerminal } from '../../../utils/fake-terminal.ts';
+import { exampleStatus, JOB } from '../../../utils/node-status.ts';
+
+const EVIL = 'ot\u001b[2Jter\nnode: fine \u{1f4a3} 模型';
+const SIZE = { columns: 80, rows: 40 };
+
+const update = (round: number, changes: Partial<NodeUpdate> = {}): NodeUpdate => ({
+  job: JOB.job,
+  round,
+  update: String(round).padStart(64, '0'),
+  bytes: 84_000,
+  code: 'accepted',
+  detail: '',
+  meaning: '',
+  outcome: 'counted',
+  at: round * 10_000,
+  ...changes,
+});
+
+const totals = [{ job: JOB.job, name: 'moby', accepted: 35, refused: 1, tokens: 1_200_000, seconds: 3660 }];
+
+function state(status: Partial<NodeStatus> = {}, changes: Partial<ScreenState> = {}): ScreenState {
+  return {
+    status: exampleStatus({ totals, ...status }),
+    timeLeft: [{ round: 18, job: 4320 }],
+    download: null,
+    warnings: [],
+    news: [],
+    logFile: '/home/me/node/logs/node.log',
+    ...changes,
+  };
+}
+
+/** Joins the continuation of a text with its first line. */
+const joined = (lines: readonly string[]): string => lines.join('\n').replace(/\n {12}/g, ' ');
+const text = (...of: Parameters<typeof state>): string => joined(screenLines(state(...of), SIZE));
+
+it('shows what happens, progress with the time left, totals and costs', () => {
+  const cost = {
+    cpuThreads: 2.94,
+    memoryBytes: 1.4e9,
+    diskBytes: 3.2e9,
+    bytesPerSecond: { sent: 12_000, received: 0 },
+    month: { month: '2026-11', sent: 1.2e9, received: 3.4e9 },
+  };
+  const other = { ...totals[0]!, job: 'ef'.repeat(32), accepted: 77, refused: 0 };
+  const shown = text({ cost, totals: [...totals, other] });
+  for (const part of ['brave-otter', '2 h 14 min', '62 %', '18 s', '1 h 12 min', '20 of 40', '2.9130']) {
+    expect(shown, part).toContain(part);
+  }
+  for (const part of ['2.9 threads', '1.4 GB', '3.2 GB', '12 kB/s', '/logs/node.log']) {
+    expect(shown, part).toContain(part);
+  }
+  expect(shown).toMatch(/35 rounds.*\b1 not.*1,200,000 tokens.*1 h 1 min/s);
+  expect(shown).toMatch(/112 rounds.* 2 jobs/);
+  expect(shown).toMatch(/month 1\.2 GB.*3\.4 GB/);
+});
+
+it('says what was refused and why, and what it waits for', () => {
+  const refused = update(20, { code: 'harmful', outcome: 'restored', meaning: 'the update raises the loss' });
+  const foreign = update(22, { job: 'ef'.repeat(32), code: 'outlier', outcome: 'restored' });
+  const shown = text({ updates: [foreign, refused] });
+  expect(shown).toMatch(/^refused .*20.*harmful.*raises the loss/m);
+  expect(shown).not.toContain('outlier');
+  const waiting = text({ state: 'awaiting', reason: 'the job waits: 1 of 2 nodes', retrySeconds: 30 });
+  expect(waiting).toMatch(/^waiting .*1 of 2 nodes.* 30 s/m);
+  const unreachable = { reason: 'no answer within 10 s', failures: 4, retrySeconds: 12 };
+  const coordinator = { addresses: [], peer: null, connected: false, unreachable };
+  const lost = text({ coordinator, state: 'joining', reason: 'could not connect' });
+  expect(lost.match(/^waiting .*no answer within 10 s.* 5 .*12 s/gm)).toHaveLength(1);
+  expect(lost).not.toContain('could not connect');
+});
+
+it('thanks at the end of a job, with the command that fetches the adapter', () => {
+  const finished = { ...JOB, phase: 'finished' as const };
+  const over = { job: finished, state: 'awaiting' as const, done: true, reason: 'the job is finished' };
+  const shown = text(over);
+  expect(shown).toMatch(/^thanks .*moby.*35 rounds/m);
+  expect(shown).toMatch(/checkpoint pull - moby/);
+  const news = new NodeLines();
+  news.next(exampleStatus({ totals }));
+  const lines = news.next(exampleStatus({ ...over, totals }));
+  expect(lines.filter((line) => /thank you.*35 rounds|checkpoint pull/.test(line))).toHaveLength(2);
+  expect(news.next(exampleStatus({ ...over, totals }))).toEqual([]);
+  expect(farewell(exampleStatus({ totals }))[0]).toMatch(/35 rounds.*1 job/);
+  expect(farewell(exampleStatus())).toEqual([]);
+});
+
+it('has lines for each of several jobs, with its share', () => {
+  const one = exampleStatus().jobs[0]!;
+  const busy = {
+    ...one,
+    state: 'busy' as const,
+    reason: 'the trainer is busy',
+    job: { ...JOB, name: 'alice' },
+  };
+  const out = { ...one, shutOut: { code: 'BANNED', message: 'banned for copies' } };
+  const shown = text({ jobs: [{ ...one, weight: 2, trainerSeconds: 60 }, busy, out] });
+  expect(shown).toMatch(/^moby .*step 5 of 8/m);
+  expect(shown).toMatch(/weight 2, 50 %/);
+  expect(shown).toMatch(/^alice .*trainer is busy/m);
+  expect(shown).toMatch(/banned for copies/);
+});
+
+test.each([
+  [80, 24],
+  [40, 12],
+  [20, 5],
+  [200, 60],
+])('fits into %i × %i and shows no control characters', (columns, rows) => {
+  const evil = { ...JOB, name: EVIL, base: { ...JOB.base, name: EVIL } };
+  const long = 'a reason that is too long '.repeat(40);
+  const terminal = new FakeTerminal(columns, rows);
+  const warnings = Array.from({ length: 5 }, () => ({ text: EVIL + long, count: 3, at: 0 }));
+  const news = Array.from({ length: 9 }, (_, i) => ({ at: i, text: EVIL + long }));
+  const hostile = state(
+    { name: 'n'.repeat(64), job: evil, state: 'awaiting', reason: EVIL + long, engineNote: long },
+    { warnings, news },
+  );
+  const lines = screenLines(hostile, terminal);
+  for (const line of lines) expect(line).not.toMatch(/\p{Cc}/u);
+  if (columns >= 40) for (const line of lines) expect(columnsOf(line)).toBeLessThan(columns);
+  new LiveArea(terminal).draw(lines);
+  expect(terminal.lines.length).toBeLessThan(rows);
+});
+
+it('draws in the same place, also after the terminal became narrower', () => {
+  const terminal = new FakeTerminal(80, 24);
+  terminal.write('before\n');
+  const area = new LiveArea(terminal);
+  area.draw(['a'.repeat(60), 'second', 'third']);
+  area.draw(['one', 'two']);
+  expect(terminal.lines).toEqual(['before', 'one', 'two']);
+  area.draw(['x'.repeat(100)]);
+  expect(terminal.lines).toEqual(['before', `${'x'.repeat(78)}…`]);
+  terminal.resize(40);
+  area.draw(['narrow']);
+  expect(terminal.lines).toEqual(['before', 'narrow']);
+  const { writes } = terminal;
+  area.draw(['narrow']);
+  expect(terminal.writes).toBe(writes);
+  area.clear();
+  expect(terminal.lines).toEqual(['before']);
+});
+
+it('keeps news and warnings on the screen, and repeats no warning', () => {
+  const terminal = new FakeTerminal(80, 30);
+  let now = 1000;
+  const clock = { now: () => now, monotonic: () => now, after: () => () => {} };
+  const warnings = new ScreenWarnings();
+  const screen = new NodeScreen({ stderr: terminal, clock }, { warnings, logFile: 'log' });
+  screen.show(exampleStatus({ step: 0, updates: [update(19), update(18), update(17)] }));
+  const entry = { time: new Date(0).toISOString(), msg: 'train-failed', round: 20, reason: 'out of memory' };
+  for (const one of [entry, entry, { ...entry, msg: 'peer-unreachable' }])
+    warnings.write(JSON.stringify(one));
+  now = 5000;
+  screen.show(exampleStatus({ step: 4, updates: [update(20, { outcome: null }), update(19), update(18)] }));
+  const shown = joined(terminal.lines);
+  expect(shown).toMatch(/training failed \(round 20\): out of memory \(2 times\)/);
+  expect(shown).not.toContain('unreachable');
+  // Four of eight steps took 4 s, and an update came every 10 s.
+  expect(shown).toMatch(/50 %, about 4\.0 s left/);
+  expect(shown).toMatch(/about 3 min 15 s left: 20 of 40 rounds/);
+  expect(shown).toMatch(/recent .*round 20 .*accepted/);
+});
+
+it('estimates the time left only where it can', () => {
+  expect(roundSeconds([update(3)])).toBeNull();
+  expect(roundSeconds([update(9), update(7), update(6)])).toBe(10);
+  const { status } = state();
+  expect(new JobPace().next({ ...status, step: 0 }, 0)).toEqual({ round: null, job: null });
+});
+
+it('counts columns of wide and combining characters', () => {
+  expect([columnsOf('模型'), columnsOf('e\u0301'), columnsOf('\u{1f4a3}')]).toEqual([4, 1, 2]);
+  expect(cut('模型模型', 4)).toBe('模…');
+  expect(cut('ab', 0)).toBe('');
+  expect(wrap('one two three four', { columns: 8, lines: 2 })).toEqual(['one two', 'three f…']);
+  expect(wrap('x'.repeat(20), { columns: 8, lines: 2 })).toEqual(['xxxxxxx…']);
+  expect([bar(-1, 4), bar(0.5, 4), bar(9, 4)]).toEqual(['░░░░', '██░░', '████']);
+});
