@@ -57,8 +57,8 @@ export interface WeightedTarget extends Target {
   weight: number;
 }
 
-/** A target with its weight: an invite or a multiaddr, "=", and a number. Neither of the two contains "=". */
-const WEIGHTED = /^([^=]*)=(.*)$/s;
+/** A target with its weight: an invite or a multiaddr, "=", and a number. Neither an invite nor a peer id contains "=". */
+const WEIGHTED = /^(.*)=([^=/]*)$/s;
 
 /**
  * Parses the jobs of a node: any number of invites, and multiaddrs of coordinators. The multiaddrs of one coordinator are
@@ -72,7 +72,7 @@ export function parseTargets(words: readonly string[], job: string | undefined):
     const [, target = word, weight] = WEIGHTED.exec(word) ?? [];
     const key = keyOf(target);
     const group = groups.get(key) ?? { words: [], weight: 1 };
-    group.words.push(target);
+    if (!group.words.includes(target)) group.words.push(target);
     if (weight !== undefined) group.weight = parseWeight(weight, target);
     groups.set(key, group);
   }

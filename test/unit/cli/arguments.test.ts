@@ -102,6 +102,7 @@ describe('the jobs of a node', () => {
   it('have weights', () => {
     const weights = (words: string[]) => parseTargets(words, undefined).map(({ weight }) => weight);
     expect(weights([`${invite}=2`, second, `${OTHER}=0.5`])).toEqual([2, 1, 0.5]);
+    expect(weights([invite, `${invite}=2`])).toEqual([2]);
     for (const wrong of ['', '0', '-1', 'x', '1e9', 'Infinity']) {
       expect(() => weights([`${invite}=${wrong}`]), wrong).toThrow(withCode('USAGE'));
     }
