@@ -14,7 +14,7 @@ import {
   type GradientSums,
 } from './data-parallel.ts';
 import { trainError } from './errors.ts';
-import { AdamW, type AdamWState } from './optimizer/adamw.ts';
+import { AdamW, type AdamWOptions, type AdamWState } from './optimizer/adamw.ts';
 import { LossScale, requireLossScale } from './optimizer/loss-scale.ts';
 import { parameterGroupOf } from './optimizer/parameter-groups.ts';
 import { changedSchedule, learningRateAt, type ScheduleChange } from './optimizer/schedule.ts';
@@ -70,7 +70,7 @@ export class Trainer {
   readonly layout: AdapterLayout;
   #settings: TrainerSettings;
   readonly #model: BaseModel;
-  #optimizer: AdamW;
+  readonly #optimizer: AdamW;
   readonly #values: Float32Array[];
   /** Name → values of the adapter's tensors: the same tensors as in `#values`. */
   readonly #named: ReadonlyMap<string, Float32Array>;
@@ -82,7 +82,7 @@ export class Trainer {
     this.#settings = settings;
     this.#model = deps.model;
     this.layout = adapterLayout(deps.model, settings.lora);
-    this.#optimizer = optimizerFor(this.layout, settings);
+    this.#optimizer = new AdamW(optimizerOptions(this.layout, settings));
     this.#values = this.layout.map(({ shape }) => new Float32Array(elementCount(shape)));
     this.#lossScale = settings.compute.precision === 'float16' ? new LossScale() : null;
     this.#named = new Map(this.layout.map(({ name }, i) => [name, this.#values[i]!]));
@@ -99,7 +99,7 @@ export class Trainer {
   turnTo(settings: TrainerSettings): boolean {
     if (graphsKey(settings) !== graphsKey(this.#settings)) return false;
     this.#settings = settings;
-    this.#optimizer = optimizerFor(this.layout, settings);
+    this.#optimizer.restart(optimizerOptions(this.layout, settings));
     if (this.#lossScale !== null) this.#lossScale.state = new LossScale().state;
     return true;
   }
@@ -253,8 +253,8 @@ export class Trainer {
   }
 }
 
-function optimizerFor(layout: AdapterLayout, { training }: TrainerSettings): AdamW {
+function optimizerOptions(layout: AdapterLayout, { training }: TrainerSettings): AdamWOptions {
   const { betas, epsilon, weightDecay } = training;
   const tensors = layout.map((tensor) => parameterGroupOf(tensor, training));
-  return new AdamW({ tensors, betas, epsilon, weightDecay });
+  return { tensors, betas, epsilon, weightDecay };
 }

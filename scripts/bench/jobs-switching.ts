@@ -23,7 +23,10 @@ type Job = Pick<TrainerOptions, 'lora' | 'training'>;
 
 /** What a second job costs a trainer process. */
 export interface Switching {
-  /** Highest resident memory of the process after a round of the second job, minus that after rounds of the first alone. */
+  /**
+   * Resident memory of the process with two jobs, minus that with the first alone. Each is the lowest value after a round,
+   * which contains the least garbage.
+   */
   readonly extraBytes: number;
   /** Adapter, two moments and rows of the second job. */
   readonly allowedBytes: number;
@@ -68,12 +71,13 @@ export async function measureSwitching(
     for (let i = 0; i < ROUNDS; i++) alone.push(await round(jobs[0]!));
     const both = [];
     for (let i = 0; i < ROUNDS; i++) both.push(await round(jobs[(i + 1) % 2]!));
-    const highest = (some: readonly { bytes: number }[]): number =>
-      Math.max(...some.map(({ bytes }) => bytes));
+    // The first two rounds are left out, because the process is still growing.
+    const lowest = (some: readonly { bytes: number }[]): number =>
+      Math.min(...some.slice(2).map(({ bytes }) => bytes));
     const fastest = (some: readonly { seconds: number }[]): number =>
       Math.min(...some.map(({ seconds }) => seconds));
     return {
-      extraBytes: highest(both) - highest(alone),
+      extraBytes: lowest(both) - lowest(alone),
       allowedBytes:
         3 * 4 * adapterSize(trainer.layout) + SHAPE.batchSize * SHAPE.sequenceLength * TOKEN_BYTES,
       same: fastest(alone),

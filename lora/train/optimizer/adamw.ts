@@ -32,13 +32,21 @@ export interface StepOptions {
 }
 
 export class AdamW {
-  readonly #options: Required<AdamWOptions>;
+  #options: Required<AdamWOptions>;
   #current: AdamWState;
 
   constructor(options: AdamWOptions) {
-    this.#options = { epsilon: 1e-8, ...options };
+    this.#options = withEpsilon(options);
     const zeros = () => options.tensors.map(({ size }) => new Float32Array(size));
     this.#current = { step: 0, m: zeros(), v: zeros() };
+  }
+
+  /** Starts again at step 0 with other options. The moments of the tensors, whose sizes are the same, become zero. */
+  restart(options: AdamWOptions): void {
+    this.#options = withEpsilon(options);
+    const { m, v } = this.#current;
+    for (const moment of [...m, ...v]) moment.fill(0);
+    this.#current = { step: 0, m, v };
   }
 
   get steps(): number {
@@ -109,12 +117,17 @@ export class AdamW {
         expected: tensors.length,
       });
     }
-    this.#current = {
-      step: state.step,
-      m: state.m.map((tensor) => tensor.slice()),
-      v: state.v.map((tensor) => tensor.slice()),
-    };
+    // Copied into the tensors that exist, because new ones would take the memory of the moments again until the next
+    // garbage collection.
+    const { m, v } = this.#current;
+    for (const [i, tensor] of m.entries()) tensor.set(state.m[i]!);
+    for (const [i, tensor] of v.entries()) tensor.set(state.v[i]!);
+    this.#current = { step: state.step, m, v };
   }
+}
+
+function withEpsilon(options: AdamWOptions): Required<AdamWOptions> {
+  return { epsilon: 1e-8, ...options };
 }
 
 function gradientNorm(gradients: readonly (Float32Array | null)[]): number {

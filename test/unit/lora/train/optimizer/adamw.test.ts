@@ -62,4 +62,27 @@ describe('AdamW', () => {
     optimizer.importState(state);
     expect(optimizer.steps).toBe(0);
   });
+
+  it('restarts with other options as a new optimiser does', () => {
+    const tensors = [{ size: 2, decay: true }];
+    const options = { tensors, betas: [0.8, 0.9] as const, weightDecay: 0.1 };
+    const used = new AdamW({ tensors, betas: [0.9, 0.95], weightDecay: 0 });
+    used.step([Float32Array.of(1, 2)], [Float32Array.of(3, 4)], step);
+    used.restart(options);
+    expect(used.steps).toBe(0);
+    const results = [used, new AdamW(options)].map((optimizer) => {
+      const parameters = [Float32Array.of(1, 2)];
+      optimizer.step(parameters, [Float32Array.of(-1, 5)], step);
+      return { parameters, state: optimizer.exportState() };
+    });
+    expect(results[0]).toEqual(results[1]);
+  });
+
+  it('copies a state that it imports', () => {
+    const optimizer = new AdamW({ tensors: [{ size: 1, decay: true }], betas: [0.9, 0.95], weightDecay: 0 });
+    const state = { step: 3, m: [Float32Array.of(1)], v: [Float32Array.of(2)] };
+    optimizer.importState(state);
+    optimizer.step([new Float32Array(1)], [Float32Array.of(1)], step);
+    expect(state).toEqual({ step: 3, m: [Float32Array.of(1)], v: [Float32Array.of(2)] });
+  });
 });
