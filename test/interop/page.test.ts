@@ -109,6 +109,12 @@ it('shows a job to its operator, who pauses and resumes it', async (browser) => 
   await page.click('button:has-text("Resume")');
   await page.click('dialog[open] button[type=submit]');
   await swarm.until('the job goes on', ({ type }) => type === 'resumed');
+
+  await show(page, '#/jobs/tale/settings', 'Manifest');
+  await page.click('button:has-text("Change rounds")');
+  await page.fill('dialog[open] input', '300');
+  await page.keyboard.press('Enter');
+  await page.waitForSelector('td:has-text("200 → 300")');
   expect(errors).toEqual([]);
 
   const node = await open(browser, await addressOf(swarm.homeOf('otter')), 360);

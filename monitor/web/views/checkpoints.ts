@@ -41,7 +41,7 @@ function columnsOf(job: JobDetail, onDone: () => void): readonly Column<Checkpoi
   return [
     {
       title: 'Round',
-      cell: ({ round }) => html`${round}${round === job.best?.round && html` <strong>best</strong>`}`,
+      cell: ({ round, isBest }) => html`${round}${isBest && html` <strong>best</strong>`}`,
       by: ({ round }) => round,
       numeric: true,
     },
@@ -51,6 +51,16 @@ function columnsOf(job: JobDetail, onDone: () => void): readonly Column<Checkpoi
       by: ({ checkpoint }) => checkpoint.metrics.heldOutLoss ?? Number.POSITIVE_INFINITY,
       numeric: true,
     },
+    ...(job.tasks === null
+      ? []
+      : [
+          {
+            title: job.tasks.metric ?? 'Tasks',
+            cell: ({ tasks }: CheckpointView) => (tasks === null ? '–' : taskCell(tasks)),
+            by: ({ tasks }: CheckpointView) => tasks?.value ?? Number.NEGATIVE_INFINITY,
+            numeric: true,
+          },
+        ]),
     {
       title: 'Nodes',
       cell: ({ checkpoint }) => checkpoint.contributors.length,
@@ -90,4 +100,11 @@ function columnsOf(job: JobDetail, onDone: () => void): readonly Column<Checkpoi
         />`,
     },
   ];
+}
+
+/** The value of the chosen metric, and all figures when the pointer rests on it. */
+function taskCell({ figures, value, reason }: NonNullable<CheckpointView['tasks']>) {
+  if (figures === null) return html`<span title=${reason}>failed</span>`;
+  const all = Object.entries(figures).map(([name, figure]) => `${name} ${Number(figure.toPrecision(4))}`);
+  return html`<span title=${all.join('\n')}>${value === null ? `${all.length} figures` : value.toPrecision(4)}</span>`;
 }

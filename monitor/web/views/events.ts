@@ -30,6 +30,8 @@ const GROUPS: readonly { title: string; types: readonly JobEvent['type'][] }[] =
       'queued',
       'unqueued',
       'settings-changed',
+      'tasks-evaluated',
+      'tasks-failed',
       'priority-changed',
       'paused',
       'resumed',

@@ -85,7 +85,7 @@ function partOf(part: string, props: PartProps) {
     case 'replay':
       return html`<${ReplayPart} job=${job} peers=${peers} history=${history} />`;
     case 'settings':
-      return html`<${SettingsPart} job=${job} />`;
+      return html`<${SettingsPart} job=${job} onChange=${onChange} />`;
     default:
       return html`<${OverviewPart} ...${props} />`;
   }
