@@ -3,6 +3,7 @@ import { SWARM } from './command-name.ts';
 import { registerAdapter } from './commands/adapter.ts';
 import { registerChat } from './commands/chat.ts';
 import { registerCheckpoint } from './commands/checkpoint.ts';
+import { registerCompletion } from './commands/completion.ts';
 import { registerCoordinator } from './commands/coordinator.ts';
 import { registerData } from './commands/data.ts';
 import { registerDemo } from './commands/demo.ts';
@@ -71,6 +72,7 @@ Exit codes: docs/exit-codes.md`,
     registerServe,
     registerChat,
     registerDoctor,
+    registerCompletion,
     registerVersion,
   ]) {
     register(program, context);

@@ -42,6 +42,8 @@ describe('the command line', () => {
       'serve',
       'chat',
       'doctor',
+      'completion',
+      'complete',
       'version',
     ]);
     for (const command of leaves(program)) {

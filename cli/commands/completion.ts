@@ -1,0 +1,50 @@
+import { Argument, type Command } from 'commander';
+import type { Context } from '../context.ts';
+import { jsonOption } from '../options.ts';
+import { printJson } from '../print.ts';
+
+const SHELLS = ['bash', 'zsh', 'fish', 'powershell'] as const;
+
+export function registerCompletion(program: Command, context: Context): void {
+  program
+    .command('completion')
+    .description(
+      'print a script with which a shell completes commands, options, jobs, peers, adapters and tags',
+    )
+    .addArgument(new Argument('<shell>', 'the shell').choices(SHELLS))
+    .addOption(jsonOption())
+    .action(async (shell: (typeof SHELLS)[number], { json }: { json?: boolean }) => {
+      const [{ script }, { printedBy }] = await Promise.all([
+        import('@bomb.sh/tab'),
+        import('../completion/suggest.ts'),
+      ]);
+      const printed = printedBy(() => script(shell, program.name(), program.name())).join('\n');
+      const text = shell === 'bash' ? withColons(printed) : printed;
+      if (json) printJson(context, { schemaVersion: 1, shell, script: text });
+      else context.stdout.write(`${text}\n`);
+    });
+  program
+    .command('complete', { hidden: true })
+    .description(
+      'print suggestions for the last word of a command line; the scripts of "completion" use this command',
+    )
+    .argument('[word...]', 'after "--": the words after the name of the program')
+    .addOption(jsonOption())
+    .action(async (words: string[], { json }: { json?: boolean }) => {
+      const [{ suggest, suggestionText }, { valuesOf }] = await Promise.all([
+        import('../completion/suggest.ts'),
+        import('../completion/values.ts'),
+      ]);
+      const suggestions = await suggest(program, words, (kind) => valuesOf(context, kind));
+      if (json) printJson(context, { schemaVersion: 1, ...suggestions });
+      else context.stdout.write(`${suggestionText(suggestions)}\n`);
+    });
+}
+
+/**
+ * Lets bash complete values with a colon, such as `demo:best`. bash starts a new word after a colon, so the function of
+ * bash-completion must remove the part before it from each suggestion. The script of @bomb.sh/tab 0.0.22 does not call it.
+ */
+function withColons(script: string): string {
+  return script.replace(/^( *)COMPREPLY=.*completions\[\*\].*$/m, '$&\n$1__ltrim_colon_completions "$cur"');
+}

@@ -1,0 +1,136 @@
+/** Suggestions for the words of a command line, from the definitions of the commands and from values of this machine. */
+import { RootCommand, ShellCompDirective, type Command as TabCommand } from '@bomb.sh/tab';
+import type { Argument, Command, Option } from 'commander';
+
+/** Kinds of values that this machine knows. */
+export type ValueKind = 'jobs' | 'peers' | 'adapters' | 'tags';
+
+/** A value, and a description that shells show beside it. */
+export type Value = readonly [value: string, description: string];
+
+/** Kinds of the values of arguments and options, by their names. */
+const KINDS: Readonly<Record<string, ValueKind>> = {
+  job: 'jobs',
+  '--job': 'jobs',
+  '--after': 'jobs',
+  peer: 'peers',
+  '--why': 'peers',
+  version: 'tags',
+  first: 'tags',
+  second: 'tags',
+  tag: 'tags',
+  '--adapter': 'tags',
+  '--from': 'tags',
+  name: 'adapters',
+};
+
+/**
+ * Matches values that a shell takes literally. Peers choose their names, and the script for bash expands suggestions, so
+ * a name such as `$(command)` would run the command.
+ */
+const SAFE_VALUE = /^[\w.][\w.:@/+-]*$/;
+
+export interface Suggestions {
+  readonly values: readonly Value[];
+  /** Whether the shell must suggest files, because the program knows no values. */
+  readonly files: boolean;
+}
+
+/**
+ * Returns the suggestions for the last word. @param words after the name of the program; the last one may be empty
+ * @param load returns the values of a kind
+ */
+export async function suggest(
+  program: Command,
+  words: readonly string[],
+  load: (kind: ValueKind) => Promise<readonly Value[]>,
+): Promise<Suggestions> {
+  // The handlers of @bomb.sh/tab are synchronous. So the first run finds the kind of value, and the second run uses it.
+  const asked = new Set<ValueKind>();
+  const first = run(program, words, (kind) => {
+    asked.add(kind);
+    return [];
+  });
+  if (asked.size === 0) return first;
+  const loaded = new Map(
+    await Promise.all([...asked].map(async (kind) => [kind, await load(kind)] as const)),
+  );
+  const { values } = run(program, words, (kind) => loaded.get(kind) ?? []);
+  return { values, files: false };
+}
+
+/** Returns suggestions in the form that the scripts of @bomb.sh/tab read. */
+export function suggestionText({ values, files }: Suggestions): string {
+  const directive = files
+    ? ShellCompDirective.ShellCompDirectiveDefault
+    : ShellCompDirective.ShellCompDirectiveNoFileComp;
+  return [...values.map(([value, description]) => `${value}\t${description}`), `:${directive}`].join('\n');
+}
+
+function run(
+  program: Command,
+  words: readonly string[],
+  valuesOf: (kind: ValueKind) => readonly Value[],
+): Suggestions {
+  const root = new RootCommand();
+  describe(root, program, valuesOf);
+  for (const [name, command] of nested(program, '')) {
+    describe(root.command(name, command.description()), command, valuesOf);
+  }
+  const lines = printedBy(() => root.parse([...words]));
+  const values = lines.slice(0, -1).map((line): Value => {
+    const [value, description = ''] = line.split('\t');
+    return [value!, description];
+  });
+  return { values, files: values.length === 0 && !words.at(-1)?.startsWith('-') };
+}
+
+/** Yields all commands, and the commands inside them, with their names after the name of the program. */
+function* nested(command: Command, before: string): Generator<[string, Command]> {
+  for (const child of command.createHelp().visibleCommands(command)) {
+    if (child.name() === 'help' && before !== '') continue;
+    const name = before === '' ? child.name() : `${before} ${child.name()}`;
+    yield [name, child];
+    yield* nested(child, name);
+  }
+}
+
+function describe(tab: TabCommand, command: Command, valuesOf: (kind: ValueKind) => readonly Value[]): void {
+  for (const option of command.createHelp().visibleOptions(command)) {
+    const name = option.long?.slice(2);
+    if (name === undefined) continue;
+    const short = option.short?.slice(1);
+    // Without a handler, the package takes an option for one without a value.
+    if (!option.required && !option.optional) tab.option(name, option.description, short!);
+    else tab.option(name, option.description, handler(option, option.long!, valuesOf), short);
+  }
+  for (const argument of command.registeredArguments) {
+    tab.argument(argument.name(), handler(argument, argument.name(), valuesOf), argument.variadic);
+  }
+}
+
+function handler(
+  { argChoices }: Option | Argument,
+  name: string,
+  valuesOf: (kind: ValueKind) => readonly Value[],
+) {
+  return (complete: (value: string, description: string) => void): void => {
+    const kind = KINDS[name];
+    const known = kind === undefined ? [] : valuesOf(kind).filter(([value]) => SAFE_VALUE.test(value));
+    const values = argChoices?.map((choice): Value => [choice, '']) ?? known;
+    for (const [value, description] of values) complete(value, description);
+  };
+}
+
+/** Returns the lines that a function prints. @bomb.sh/tab prints its results with console.log. */
+export function printedBy(work: () => void): string[] {
+  const { log } = console;
+  const texts: string[] = [];
+  console.log = (text: unknown) => texts.push(String(text));
+  try {
+    work();
+  } finally {
+    console.log = log;
+  }
+  return texts.flatMap((text) => text.split('\n'));
+}

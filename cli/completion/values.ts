@@ -1,0 +1,46 @@
+import { existsSync } from 'node:fs';
+import { shortPeer } from '../../protocol/ids.ts';
+import { registryFolder, withRegistry } from '../adapter/with-registry.ts';
+import { coordinatorApi } from '../connect.ts';
+import type { Context } from '../context.ts';
+import type { Value, ValueKind } from './suggest.ts';
+
+/** Time for the values of a running coordinator. A person waits for them after each press of the Tab key. */
+const VALUES_MS = 2_000;
+
+/** Returns the values of a kind; none if the coordinator does not run or does not answer. */
+export async function valuesOf(context: Context, kind: ValueKind): Promise<readonly Value[]> {
+  const signal = AbortSignal.any([context.signal, AbortSignal.timeout(VALUES_MS)]);
+  try {
+    return await LOADERS[kind]({ ...context, signal });
+  } catch {
+    // An error message would stand in the middle of the command line.
+    return [];
+  }
+}
+
+const LOADERS: Readonly<Record<ValueKind, (context: Context) => Promise<readonly Value[]>>> = {
+  jobs: async (context) =>
+    (await (await coordinatorApi(context, {})).jobs()).map(({ name, phase }) => [name, phase]),
+  peers: async (context) =>
+    (await (await coordinatorApi(context, {})).peers()).map(({ name, peer }) => [name, shortPeer(peer)]),
+  adapters: (context) =>
+    fromRegistry(context, (registry) => registry.names().map((name): Value => [name, 'adapter'])),
+  tags: (context) =>
+    fromRegistry(context, (registry) =>
+      registry
+        .names()
+        .flatMap((name): Value[] => [
+          [name, 'adapter'],
+          ...[...registry.tags(name)].map(([tag, number]): Value => [`${name}:${tag}`, `version ${number}`]),
+        ]),
+    ),
+};
+
+/** Reads the registry. A registry that does not exist is not created. */
+async function fromRegistry(
+  context: Context,
+  read: Parameters<typeof withRegistry<readonly Value[]>>[2],
+): Promise<readonly Value[]> {
+  return existsSync(registryFolder(context)) ? await withRegistry(context, {}, read) : [];
+}

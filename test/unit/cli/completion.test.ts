@@ -1,0 +1,87 @@
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { expect, it, onTestFinished } from 'vitest';
+import { suggest, type Value, type ValueKind } from '../../../cli/completion/suggest.ts';
+import { createProgram } from '../../../cli/program.ts';
+import { fakeContext } from '../../utils/cli-context.ts';
+
+const VALUES: Record<ValueKind, Value[]> = {
+  jobs: [
+    ['moby', 'training'],
+    ['tale', 'paused'],
+  ],
+  peers: [
+    ['badger', '…uteebY'],
+    ['$(touch x)', 'a hostile name'],
+    ['b`id`', 'a hostile name'],
+  ],
+  adapters: [['demo', 'adapter']],
+  tags: [
+    ['demo', 'adapter'],
+    ['demo:best', 'version 2'],
+  ],
+};
+
+async function valuesFor(line: string): Promise<string[]> {
+  const program = createProgram(fakeContext().context);
+  const { values } = await suggest(program, line.split(' '), async (kind) => VALUES[kind]);
+  return values.map(([value]) => value);
+}
+
+it.each([
+  ['jo', ['job']],
+  ['job pau', ['pause']],
+  ['job pause ', ['moby', 'tale']],
+  ['job pause --json t', ['tale']],
+  ['job set mo', ['moby']],
+  ['job create job.yaml --after ', ['moby', 'tale']],
+  ['peers --why ', ['badger']],
+  ['peers ban b', ['badger']],
+  ['adapter list ', ['demo']],
+  ['adapter show demo:', ['demo:best']],
+  ['generate --adapter ', ['demo', 'demo:best']],
+  ['service install c', ['coordinator']],
+  ['completion f', ['fish']],
+  ['status --che', ['--check']],
+])('completes "%s"', async (line, expected) => {
+  expect(await valuesFor(line)).toEqual(expected);
+});
+
+it('lets the shell suggest files where the program knows no values', async () => {
+  const program = createProgram(fakeContext().context);
+  const filesFor = async (line: string): Promise<boolean> =>
+    (await suggest(program, line.split(' '), async () => [])).files;
+  expect(await filesFor('train --data ')).toBe(true);
+  expect(await filesFor('job create ')).toBe(true);
+  expect(await filesFor('job pause ')).toBe(false);
+  expect(await filesFor('status --unknown')).toBe(false);
+});
+
+async function output(...args: string[]): Promise<string> {
+  const home = mkdtempSync(join(tmpdir(), 'swarm-test-'));
+  onTestFinished(() => rmSync(home, { recursive: true }));
+  const { context, out } = fakeContext({
+    environment: { SWARM_HOME: home, SWARM_REGISTRY: join(home, 'none') },
+  });
+  await createProgram(context).parseAsync(args, { from: 'user' });
+  return out();
+}
+
+it('the command "complete" prints suggestions, a description and a directive, also without a coordinator', async () => {
+  expect(await output('complete', '--', 'job', 'res')).toMatch(/^resume\t.+\n:4\n$/);
+  expect(await output('complete', '--', 'job', 'pause', '')).toBe(':4\n');
+  expect(await output('complete', '--', 'adapter', 'show', '')).toBe(':4\n');
+});
+
+it.each(['bash', 'zsh', 'fish', 'powershell'])('the script for %s calls "complete"', async (shell) => {
+  const script = await output('completion', shell);
+  expect(script).toMatch(/complete '?--/);
+  expect(script.includes('__ltrim_colon_completions')).toBe(shell === 'bash');
+  if (shell !== 'bash' || process.platform === 'win32') return;
+  expect(spawnSync('bash', ['-n'], { input: script, encoding: 'utf8' })).toMatchObject({
+    status: 0,
+    stderr: '',
+  });
+});
