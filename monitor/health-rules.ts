@@ -29,6 +29,8 @@ export const WORSE_SHARE = 0.01;
 export interface PeerFacts {
   /** State in the newest heartbeat, or `left` or `lost`. */
   readonly state: string;
+  /** Why the node takes no work for now; null if it takes work. */
+  readonly hold: string | null;
   readonly standing: Standing;
   /** Seconds since state, round, step or download last changed. */
   readonly stillSeconds: number;
@@ -56,12 +58,13 @@ const WAITS = ['awaiting', 'leaving'];
 
 /** Returns the health of a peer: the first rule that applies. */
 export function peerHealth(peer: PeerFacts): HealthMark {
-  const { state, standing, stillSeconds, rttMs, refusal } = peer;
+  const { state, hold, standing, stillSeconds, rttMs, refusal } = peer;
   if (standing === 'banned') return { level: 'grey', reason: 'banned' };
   if (state === 'left') return { level: 'grey', reason: 'left the job by itself' };
   if (state === 'lost')
     return { level: 'red', reason: `no heartbeat for ${formatDuration(peer.lastSeenSeconds)}` };
   if (standing === 'suspended') return { level: 'red', reason: 'suspended: it gets no work' };
+  if (hold !== null) return { level: 'yellow', reason: `takes no work: ${hold}` };
   if (!WAITS.includes(state) && stillSeconds >= SLOW_SECONDS) {
     const level = stillSeconds >= STUCK_SECONDS ? 'red' : 'yellow';
     return { level, reason: `${state} without progress for ${formatDuration(stillSeconds)}` };
@@ -101,6 +104,7 @@ export const HEALTH_RULES: Readonly<Record<'peer' | 'job', readonly HealthMark[]
     { level: 'grey', reason: 'banned, or left the job by itself' },
     { level: 'red', reason: 'lost: no heartbeat for 10 s' },
     { level: 'red', reason: 'suspended because of strikes' },
+    { level: 'yellow', reason: 'takes no work for now, for the reason that its machine or owner gives' },
     { level: 'red', reason: `should work, but made no progress for ${STUCK_SECONDS / 60} minutes` },
     { level: 'yellow', reason: `should work, but made no progress for ${SLOW_SECONDS} s` },
     { level: 'yellow', reason: 'on probation because of strikes' },

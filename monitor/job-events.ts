@@ -1,3 +1,4 @@
+import type { HoldReason } from '../protocol/holds.ts';
 import type { ReceiptCode } from '../protocol/receipts.ts';
 
 /** Kind of a misdeed. docs/workflow.md explains them. */
@@ -43,6 +44,8 @@ export type JobEventBody =
   | { type: 'tasks-failed'; round: number; reason: string }
   | { type: 'priority-changed'; before: number; after: number }
   | { type: 'peer-joined'; peer: string; name: string; engine: string }
+  /** A node takes no work for now, for this reason. `reason` is null when the node takes work again. */
+  | { type: 'peer-held'; peer: string; name: string; reason: HoldReason | null; detail: string }
   | { type: 'peer-lost'; peer: string; name: string; reason: 'left' | 'silent' | 'revoked' | 'banned' }
   | { type: 'round-opened'; round: number; peers: number; preset: string; deadlineMs: number }
   | {

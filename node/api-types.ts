@@ -2,6 +2,7 @@ import type { Head, Heartbeat } from '../protocol/messages.ts';
 import type { ReceiptCode } from '../protocol/receipts.ts';
 import type { Role } from '../protocol/rpc.ts';
 import type { OwnStanding } from './context.ts';
+import type { Hold } from './hold.ts';
 import type { Outcome } from './machine/pending-update.ts';
 import type { JobTotals, Traffic } from './store/totals.ts';
 
@@ -18,6 +19,8 @@ export interface NodeActivity {
   state: Heartbeat['state'];
   /** Reason why the node waits; empty while it trains. */
   reason: string;
+  /** Why the node takes no work until somebody changes something; null if it takes work. */
+  hold: Hold | null;
   /** Seconds until the next attempt to join or to fetch the adapter; null if no attempt is planned. */
   retrySeconds: number | null;
   /** 0 before the first head. */

@@ -1,5 +1,6 @@
 import { HeadGossip } from './head-gossip.ts';
 import { type HeartbeatLoop, startHeartbeat } from './heartbeat.ts';
+import type { Hold } from './hold.ts';
 import type { JobWorker } from './job-worker.ts';
 import type { NodeState } from './machine/state.ts';
 import { openedRound } from './machine/work.ts';
@@ -11,6 +12,8 @@ interface JobContactDeps {
   readonly worker: JobWorker;
   readonly runner: MachineRunner;
   readonly tasks: Tasks;
+  /** Returns why the node takes no work; null if it takes work. */
+  readonly hold: () => Hold | null;
   /** Asks the coordinator for the newest keys and head of the job. */
   readonly renewKeys: () => Promise<void>;
 }
@@ -20,7 +23,7 @@ export class JobContact {
   readonly #heads: HeadGossip;
   readonly #heartbeat: HeartbeatLoop;
 
-  constructor({ worker, runner, tasks, renewKeys }: JobContactDeps) {
+  constructor({ worker, runner, tasks, hold, renewKeys }: JobContactDeps) {
     const { context } = worker;
     const { job, options, deps, keys } = context;
     const { name, agent } = options;
@@ -35,7 +38,16 @@ export class JobContact {
     this.#heartbeat = startHeartbeat(deps, keys, () => {
       const { phase, head } = state();
       const reported = reportedState(phase, deps.trainer.busyWith);
-      return { job, name, agent, state: reported, round: openedRound(head), ...worker.progress };
+      const held = hold();
+      return {
+        job,
+        name,
+        agent,
+        state: reported,
+        round: openedRound(head),
+        ...worker.progress,
+        ...(held && { hold: held }),
+      };
     });
   }
 

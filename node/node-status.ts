@@ -68,6 +68,7 @@ function jobStatus(node: SwarmNode, { network, scoreTrainer, clock }: NodeDeps):
     job: jobOf(view),
     state: reportedState(state.phase, busyWith),
     reason: reasonOf(view, scoreTrainer !== undefined),
+    hold: view.hold,
     retrySeconds: state.retryAt === null ? null : Math.max(0, state.retryAt - clock.monotonic()) / 1000,
     round: state.head?.round ?? 0,
     standing: view.standing,

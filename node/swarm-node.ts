@@ -5,6 +5,7 @@ import type { BlobProof } from '../protocol/job-key.ts';
 import type { Manifest } from '../protocol/manifest.ts';
 import type { RpcRequest } from '../protocol/rpc.ts';
 import type { OwnStanding, PhaseContext, SiblingJob, SwarmNodeDeps, SwarmNodeOptions } from './context.ts';
+import { type Hold, holdOf } from './hold.ts';
 import { JobContact } from './job-contact.ts';
 import { JobKeys } from './job-keys.ts';
 import { JobWorker } from './job-worker.ts';
@@ -37,6 +38,8 @@ export interface SwarmNodeView extends Pick<JobWorker, 'progress' | 'download'> 
   /** Name of the job that has the trainer while this job waits for it; null if this job does not wait. */
   readonly busyWith: string | null;
   readonly weight: number;
+  /** Why the node cannot join until somebody changes something; null if it can. */
+  readonly hold: Hold | null;
   /** Time for which this job has had the trainer, in seconds. */
   readonly trainerSeconds: number;
 }
@@ -63,6 +66,7 @@ export class SwarmNode implements SiblingJob {
   #stopListening = (): void => {};
   #shutOut: SwarmError | null = null;
   #standing: OwnStanding | null = null;
+  #hold: Hold | null = null;
 
   constructor(options: SwarmNodeOptions, deps: SwarmNodeDeps) {
     this.#options = options;
@@ -97,6 +101,7 @@ export class SwarmNode implements SiblingJob {
       progress,
       download,
       busyWith,
+      hold: this.#hold,
       weight,
       trainerSeconds: usedSeconds,
     };
@@ -246,12 +251,20 @@ export class SwarmNode implements SiblingJob {
       event = await this.#resultOf(effect, signal);
     } catch (error) {
       if (signal.aborted || this.#endsWith(error)) return;
+      if (effect.type === 'join') this.#setHold(holdOf(error));
       log.warn(errorFields(error), `${effect.type}-failed`);
       if ('work' in effect) meter.roundLost(isSwarmError(error) ? error.code : 'unknown');
       event = failureEvent(effect, reasonOf(error), random());
     }
     // The database already contains a built update. It must be sent even if the effect was aborted in the meantime.
+    if (event.type === 'joined') this.#setHold(null);
     if (!signal.aborted || event.type === 'update-built') this.#runner.dispatch(event);
+  }
+
+  #setHold(hold: Hold | null): void {
+    const isNews = hold?.reason !== this.#hold?.reason;
+    this.#hold = hold;
+    if (isNews) this.#contact?.beatSoon();
   }
 
   #resultOf(effect: MainEffect, signal: AbortSignal): Promise<NodeEvent> {
@@ -297,6 +310,7 @@ export class SwarmNode implements SiblingJob {
     this.#contact = new JobContact({
       worker,
       runner: this.#runner,
+      hold: () => this.#hold,
       tasks: this.#tasks,
       renewKeys: () => this.#poll(false),
     });

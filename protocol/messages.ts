@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { holdReasons } from './holds.ts';
 import { bytesSchema, digestSchema, labelSchema, peerIdSchema } from './ids.ts';
 import {
   ADAPTER_BYTES,
@@ -215,6 +216,11 @@ export const heartbeatSchema = z.strictObject({
   engine: labelSchema,
   bytesSent: index,
   bytesReceived: index,
+  /**
+   * Why the node takes no work until somebody changes something. The coordinator assigns it no rows meanwhile. Absent if
+   * the node takes work.
+   */
+  hold: z.strictObject({ reason: z.enum(holdReasons), detail: labelSchema }).optional(),
   issuedAt: index,
 });
 

@@ -7,9 +7,10 @@ import {
   safeText,
 } from '../../common/text.ts';
 import type { NodeStatus } from '../../index.ts';
+import { NOT_YET_CONNECTED } from '../../node/machine/state.ts';
 import { counts } from '../../protocol/receipts.ts';
 import { percentDone, timeOfDay } from '../print.ts';
-import { activity, NOTE, perJob, shutOutText, standingText, updateLine } from '../views/node.ts';
+import { activity, holdText, NOTE, perJob, shutOutText, standingText, updateLine } from '../views/node.ts';
 import { thanksTexts, workText } from '../views/thanks.ts';
 import { bar, columnsOf, cut, wrap } from './columns.ts';
 import type { TimeLeft } from './pace.ts';
@@ -149,7 +150,8 @@ function nowText(job: NodeStatus): string {
     case 'publishing':
       return `sending the update of round ${job.round}`;
     case 'awaiting':
-      return `waiting`;
+      if (job.done) return 'the job has ended; this node still serves its files to other peers';
+      return job.reason === '' || job.retrySeconds !== null ? 'waiting' : `waiting: ${job.reason}`;
     case 'leaving':
       return 'stopping';
     case 'training':
@@ -157,14 +159,16 @@ function nowText(job: NodeStatus): string {
   }
 }
 
-/** Returns what the node waits for, and when it tries again; no text if it waits for nothing. */
-function waitText({ coordinator, state, reason, retrySeconds }: NodeStatus): string[] {
+/** Returns what went wrong, what to change, or when the node tries again; no text if all is well. */
+function waitText({ coordinator, state, reason, retrySeconds, hold }: NodeStatus): string[] {
   const { unreachable, connected } = coordinator;
   if (unreachable !== null) {
     const next = `attempt ${unreachable.failures + 1} in ${formatDuration(unreachable.retrySeconds)}`;
     return [`cannot reach the coordinator: ${unreachable.reason}; ${next}`];
   }
-  if (state === 'training' || state === 'publishing' || reason === '') {
+  if (hold !== null) return [holdText({ reason })];
+  const isWell = retrySeconds === null && (state !== 'joining' || reason === NOT_YET_CONNECTED);
+  if (isWell || reason === '') {
     return connected || state === 'joining'
       ? []
       : ['the connection to the coordinator is lost; connecting again'];
@@ -193,7 +197,8 @@ function standingOf({ standing }: NodeStatus): string[] {
     : [standingText(standing)];
 }
 
-function thanksOf({ done, job }: NodeStatus, { totals }: NodeStatus): string[] {
+/** Returns the thanks for a job that has ended; no text for a job that goes on. */
+export function thanksOf({ done, job }: NodeStatus, { totals }: NodeStatus): string[] {
   return done && job !== null ? thanksTexts(job, totals) : [];
 }
 

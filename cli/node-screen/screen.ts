@@ -1,7 +1,7 @@
 import type { NodeStatus } from '../../index.ts';
 import type { Context } from '../context.ts';
 import { NodeLines, NodeProgress } from '../views/node.ts';
-import { jobsOf, screenLines } from './lines.ts';
+import { jobsOf, screenLines, thanksOf } from './lines.ts';
 import { LiveArea } from './live-area.ts';
 import { JobPace } from './pace.ts';
 import type { ScreenWarnings } from './warnings.ts';
@@ -37,10 +37,15 @@ export class NodeScreen {
     const { stderr, clock } = this.#context;
     const { warnings, logFile } = this.#options;
     const now = clock.now();
-    const news = this.#lines.next(status).map((text) => ({ at: now, text }));
+    const jobs = jobsOf(status);
+    const thanks = jobs.flatMap((job) => thanksOf(job, status));
+    const news = this.#lines
+      .next(status)
+      // The thanks have lines of their own.
+      .filter((text) => !thanks.some((own) => text.endsWith(own)))
+      .map((text) => ({ at: now, text }));
     this.#news = [...news.reverse(), ...this.#news].slice(0, NEWS);
     const progress = this.#progress.line(status, now);
-    const jobs = jobsOf(status);
     const state = {
       status,
       timeLeft: jobs.map((job, i) => {

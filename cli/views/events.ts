@@ -8,6 +8,7 @@ import {
   safeText,
 } from '../../common/text.ts';
 import type { JobEvent, SettingsChange } from '../../index.ts';
+import { holdMeanings } from '../../protocol/holds.ts';
 import { shortPeer } from '../../protocol/ids.ts';
 
 /** Turns a job's events into lines of text: mainly one per round, with the change of the held-out loss. */
@@ -44,6 +45,10 @@ export class EventLines {
         return `priority ${event.before} → ${event.after}`;
       case 'peer-joined':
         return `+ ${nodeName(event)} joined${event.engine === '' ? '' : ` (${safeText(event.engine, { maxCharacters: 32 })})`}`;
+      case 'peer-held':
+        return event.reason === null
+          ? `+ ${nodeName(event)} takes work again`
+          : `! ${nodeName(event)} takes no work: ${holdMeanings[event.reason]}${detail(event.detail)}`;
       case 'peer-lost':
         return `- ${nodeName(event)} ${lostBecause(event.reason)}`;
       case 'update':

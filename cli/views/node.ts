@@ -253,7 +253,11 @@ class JobLines {
       }
     }
     if (cannotJoin(status) && status.reason !== before?.reason) {
-      lines.push(`cannot join yet: ${safeText(status.reason, NOTE)}; retrying`);
+      lines.push(
+        status.hold === null
+          ? `cannot join yet: ${safeText(status.reason, NOTE)}; retrying`
+          : holdText(status),
+      );
     }
     if (status.state !== before?.state || status.round !== before?.round) {
       if (status.state === 'training') lines.push(`training round ${status.round}: ${status.steps} steps`);
@@ -273,6 +277,11 @@ class JobLines {
     if (status.done && !before?.done && job !== null) lines.push(...thanksTexts(job, status.totals));
     return lines;
   }
+}
+
+/** Returns why a node takes no work, and that it needs a person. The reason contains the advice. */
+export function holdText({ reason }: Pick<NodeStatus, 'reason'>): string {
+  return `cannot take part until you change this: ${safeText(reason, NOTE)}`;
 }
 
 /** Returns whether the node is connected but cannot join, for example because no engine runs. */

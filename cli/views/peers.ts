@@ -44,7 +44,7 @@ function peerRow(peer: PeerView): string[] {
     nodeName(peer),
     peer.jobName,
     [
-      peer.state,
+      peer.hold === null || gone ? peer.state : `no work (${peer.hold.reason})`,
       ...(peer.role === 'contributor' ? [] : [peer.role]),
       ...(gone || peer.connected ? [] : ['not connected']),
     ].join(', '),

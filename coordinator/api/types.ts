@@ -1,5 +1,6 @@
 import type { HealthMark } from '../../monitor/health-rules.ts';
 import type { JobEvent, Standing, StrikeKind } from '../../monitor/job-events.ts';
+import type { HoldReason } from '../../protocol/holds.ts';
 import type { Manifest } from '../../protocol/manifest.ts';
 import type { Checkpoint, Heartbeat } from '../../protocol/messages.ts';
 import type { ReceiptCode } from '../../protocol/receipts.ts';
@@ -134,6 +135,8 @@ export interface PeerView {
   connected: boolean;
   /** State in the newest heartbeat. `left`: the node disconnected by itself; `lost`: its heartbeats stopped. */
   state: Heartbeat['state'] | 'left' | 'lost';
+  /** Why the node takes no work for now; null if it takes work. */
+  hold: { reason: HoldReason; detail: string } | null;
   round: number;
   step: number;
   steps: number;

@@ -1,5 +1,6 @@
 import { jobHealth, peerHealth } from '../../monitor/health-rules.ts';
 import type { StrikeKind } from '../../monitor/job-events.ts';
+import { holdMeanings } from '../../protocol/holds.ts';
 import { counts, receiptMeanings } from '../../protocol/receipts.ts';
 import { verifyMessage } from '../../protocol/signing.ts';
 import type { CoordinatorDeps } from '../context.ts';
@@ -170,6 +171,7 @@ export class Views {
         const connection = connections.get(entry.peer);
         const present = members.liveness.get(entry.peer);
         const heartbeat = present?.heartbeat ?? null;
+        const held = heartbeat?.hold ?? null;
         const { accepted, refused, last } = receipts.tally(entry.peer);
         const seenAt = members.liveness.seenAt(entry.peer) ?? entry.joinedAt;
         const state = present ? (heartbeat?.state ?? 'joining') : entry.saidGoodbye ? 'left' : 'lost';
@@ -188,6 +190,7 @@ export class Views {
           address: connection?.address ?? null,
           connected: connection !== undefined,
           state,
+          hold: held,
           round: heartbeat?.round ?? 0,
           step: heartbeat?.step ?? 0,
           steps: heartbeat?.steps ?? 0,
@@ -197,7 +200,15 @@ export class Views {
           rttMs,
           lastSeenSeconds,
           stillSeconds,
-          health: peerHealth({ state, standing, stillSeconds, lastSeenSeconds, rttMs, refusal }),
+          health: peerHealth({
+            state,
+            hold: held && holdMeanings[held.reason],
+            standing,
+            stillSeconds,
+            lastSeenSeconds,
+            rttMs,
+            refusal,
+          }),
           accepted,
           refused,
           score: this.#scores(context.job, entry.peer, 1)[0] ?? null,

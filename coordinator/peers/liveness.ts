@@ -22,6 +22,8 @@ const READY: readonly Heartbeat['state'][] = ['busy', 'training', 'publishing', 
  */
 const DOWNLOAD_BYTES = 64 * 1024;
 
+export type Hold = NonNullable<Heartbeat['hold']>;
+
 export interface LivePeer {
   /** Newest heartbeat; null if none has arrived since the node joined or the coordinator restarted. */
   readonly heartbeat: Heartbeat | null;
@@ -41,6 +43,8 @@ export interface LivenessEvents {
   onReady(peer: string): void;
   /** A node waits for the round after `round`, because its update of `round` has been delivered or is lost. */
   onIdle(peer: string, round: number): void;
+  /** A node takes no work for now (`hold` is the reason), or takes work again (null). */
+  onHold(peer: string, hold: Hold | null): void;
   /** A node disappeared. */
   onGone(peer: string, reason: 'left' | 'silent'): void;
 }
@@ -181,11 +185,13 @@ export class Liveness {
       this.leave(author);
       return true;
     }
-    const ready = READY.includes(heartbeat.state) || (known?.ready ?? false);
+    const { hold = null } = heartbeat;
+    const ready = hold === null && (READY.includes(heartbeat.state) || (known?.ready ?? false));
     const seenAt = deps.clock.monotonic();
     const progressAt = known && !hasProgress(known.heartbeat, heartbeat) ? known.progressAt : seenAt;
     this.#peers.set(author, { heartbeat, seenAt, progressAt, ready });
     if (!known) this.#events.onPresent(author);
+    if (hold?.reason !== known?.heartbeat?.hold?.reason) this.#events.onHold(author, hold);
     if (ready && !known?.ready) this.#events.onReady(author);
     if (heartbeat.state === 'awaiting') this.#events.onIdle(author, heartbeat.round);
     return true;

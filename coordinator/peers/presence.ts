@@ -4,7 +4,7 @@ import type { RunContext } from '../context.ts';
 import type { Receipts } from '../record/receipts.ts';
 import type { RoundDriver } from '../record/round-driver.ts';
 import type { Ledger } from '../trust/ledger.ts';
-import { Liveness } from './liveness.ts';
+import { type Hold, Liveness } from './liveness.ts';
 import type { MemberList } from './member-list.ts';
 import { presentPeer } from './present-peer.ts';
 
@@ -48,6 +48,7 @@ export class Presence {
         onPresent: (peer) => this.#arrived(peer),
         onReady: (peer) => this.#ready(peer),
         onIdle,
+        onHold: (peer, hold) => this.#held(peer, hold),
         onGone: (peer, reason) => this.#gone(peer, reason),
       },
     });
@@ -81,6 +82,16 @@ export class Presence {
     if (role !== 'contributor') return;
     const standing = ledger.standings.ofMember(member);
     driver.dispatch({ type: 'peer-ready', peer, ...presentPeer(context, { peer, speed, standing }) });
+  }
+
+  /** Takes a node that takes no work out of the plan of rounds, and does not wait for its update. */
+  #held(peer: string, hold: Hold | null): void {
+    const { members, driver } = this.#deps;
+    if (hold !== null) driver.dispatch({ type: 'peer-gone', peer, reason: 'left' });
+    if (!this.#mayRecord(peer)) return;
+    const { name } = members.get(peer)!;
+    const { reason, detail } = hold ?? { reason: null, detail: '' };
+    driver.transact((outbox) => outbox.event({ type: 'peer-held', peer, name, reason, detail }));
   }
 
   #gone(peer: string, reason: 'left' | 'silent'): void {

@@ -38,6 +38,7 @@ export function logEvents(log: Logger, event: JobEvent, job: string): void {
       return;
     }
     case 'peer-joined':
+    case 'peer-held':
     case 'peer-lost':
     case 'paused':
     case 'resumed':

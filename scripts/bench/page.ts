@@ -161,6 +161,7 @@ function peerOf(i: number, answers: number): PeerView {
   const facts = {
     state: 'training',
     standing: 'good',
+    hold: null,
     stillSeconds: i % 7 === 0 ? 90 : 1,
     lastSeenSeconds: 1,
     rttMs: 20 + (i % 80),

@@ -38,6 +38,7 @@ export function exampleStatus(changes: Partial<NodeStatus> = {}): NodeStatus {
     job: JOB,
     state: 'training',
     reason: '',
+    hold: null,
     retrySeconds: null,
     round: 21,
     standing: { kind: 'good', untilRound: null, strikes: 0 },

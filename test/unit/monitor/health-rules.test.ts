@@ -14,6 +14,7 @@ import {
 const peer: PeerFacts = {
   state: 'training',
   standing: 'good',
+  hold: null,
   stillSeconds: 1,
   lastSeenSeconds: 1,
   rttMs: 40,
@@ -56,6 +57,7 @@ describe('the health of a peer', () => {
     expect(level({ standing: 'suspended' })).toBe('red');
     expect(level({ standing: 'probation' })).toBe('yellow');
     expect(level({ refusal: 'too large' })).toBe('yellow');
+    expect(level({ hold: 'the disk is full' })).toBe('yellow');
     expect(level({ rttMs: SLOW_RTT_MS })).toBe('yellow');
   });
 });

@@ -22,6 +22,8 @@ export class ScriptedCoordinator {
   readonly updates: Update[] = [];
   readonly left: string[] = [];
   readonly states: string[] = [];
+  /** Reasons in the heartbeats of nodes that take no work. */
+  readonly holds: string[] = [];
   /** Rounds in the heartbeats of awaiting nodes. */
   readonly idle: number[] = [];
   joins = 0;
@@ -102,7 +104,8 @@ export class ScriptedCoordinator {
     });
     this.host.subscribe(jobTopic(job, 'peers'), ({ from, data }) => {
       const opened = testSealing.open(data, { kind: 'heartbeat', job, author: from });
-      const { state, round } = verifyMessage('heartbeat', opened).message;
+      const { state, round, hold } = verifyMessage('heartbeat', opened).message;
+      if (hold) this.holds.push(hold.reason);
       if (this.states.at(-1) !== state) this.states.push(state);
       if (state === 'awaiting') this.idle.push(round);
       return 'accept';

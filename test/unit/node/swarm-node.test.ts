@@ -327,6 +327,12 @@ test('refuses a job that needs more than the owner lends, and fetches nothing', 
   await at.until(() => at.coordinator.joins === 2);
   expect(at.codes('join-failed')[0]).toBe('POLICY_BASE');
   expect(at.node.swarmNode.view().state.reason).toContain('--max-base');
+  // The operator sees the reason, too.
+  expect(at.node.swarmNode.view().hold).toMatchObject({
+    reason: 'base',
+    detail: expect.stringContaining('GiB'),
+  });
+  await at.until(() => at.coordinator.holds.includes('base'));
   expect(at.node.disk.files.size).toBe(0);
 });
 

@@ -81,12 +81,30 @@ it('says what was refused and why, and what it waits for', () => {
   expect(lost).not.toContain('could not connect');
 });
 
+it('says that a limit has to be changed, and does not speak of retrying', () => {
+  const reason = 'the job needs disk space of 2 GiB; this node lends 1 GiB; raise --max-disk';
+  const hold = { reason: 'disk', detail: 'needs 2 GiB, may use 1 GiB' } as const;
+  const held = { state: 'joining', reason, hold, retrySeconds: 30 } as const;
+  const shown = text(held);
+  expect(shown).toMatch(/^waiting .*--max-disk/m);
+  expect(shown).not.toMatch(/attempt|retry/);
+  const [line] = new NodeLines().next(exampleStatus({ ...held })).filter((one) => one.includes('--max-disk'));
+  expect(line).not.toContain('retrying');
+});
+
 it('thanks at the end of a job, with the command that fetches the adapter', () => {
   const finished = { ...JOB, phase: 'finished' as const };
   const over = { job: finished, state: 'awaiting' as const, done: true, reason: 'the job is finished' };
   const shown = text(over);
   expect(shown).toMatch(/^thanks .*moby.*35 rounds/m);
   expect(shown).toMatch(/checkpoint pull - moby/);
+  expect(text({ state: 'awaiting', reason: 'it needs a node' })).toMatch(/^now +waiting: it needs a node$/m);
+  const terminal = new FakeTerminal(80, 40);
+  const clock = { now: () => 0, monotonic: () => 0, after: () => () => {} };
+  const screen = new NodeScreen({ stderr: terminal, clock }, { warnings: new ScreenWarnings(), logFile: '' });
+  screen.show(exampleStatus({ totals }));
+  screen.show(exampleStatus({ ...over, totals }));
+  expect(terminal.lines.filter((line) => line.includes('thank you'))).toHaveLength(1);
   const news = new NodeLines();
   news.next(exampleStatus({ totals }));
   const lines = news.next(exampleStatus({ ...over, totals }));

@@ -49,6 +49,26 @@ describe('liveness', () => {
     expect(Object.keys(world.run.driver.state.present)).toEqual([peer.id]);
   });
 
+  test('a node that takes no work is in no plan, and its reason is an event; then it is back', async () => {
+    const world = new World();
+    const { peers } = await training(world, 2);
+    const [held, other] = peers as [ScriptedPeer, ScriptedPeer];
+    const hold = { reason: 'disk', detail: 'needs 2 GiB, may use 1 GiB' } as const;
+
+    await held.heartbeat('training', { hold });
+    await held.heartbeat('awaiting', { hold });
+    const present = (): string[] => Object.keys(world.run.driver.state.present);
+    expect(present()).toEqual([other.id]);
+    // The open round does not wait for it.
+    expect(world.run.driver.state.current?.left).toEqual([held.id]);
+    const events = () =>
+      world.store.events.after(world.toy.job, 0, 100).filter(({ type }) => type === 'peer-held');
+    expect(events()).toMatchObject([{ peer: held.id, ...hold }]);
+    await held.heartbeat('awaiting');
+    expect(present().sort()).toEqual([held.id, other.id].sort());
+    expect(events().at(-1)).toMatchObject({ peer: held.id, reason: null });
+  });
+
   test('a silent node is lost, and is present again after a heartbeat', async () => {
     const world = new World();
     const { peers } = await training(world, 2);

@@ -1,0 +1,14 @@
+/** Reasons why a node takes no work for now, with their meanings. */
+export const holdMeanings = {
+  base: "the job's base is larger than the owner of the machine allows (--max-base)",
+  disk: 'the job needs more disk space than the owner of the machine allows (--max-disk)',
+  memory: 'the job needs more memory than the owner of the machine allows (--max-memory)',
+  'disk-full': 'the disk of the machine is full',
+  engine: 'the machine has no engine that can train the job',
+  clock: 'the clock of the machine is wrong',
+  version: 'the node runs another version of lora-swarm than the coordinator',
+} as const;
+
+/** Reason why a node takes no work for now. */
+export type HoldReason = keyof typeof holdMeanings;
+export const holdReasons = Object.keys(holdMeanings) as [HoldReason, ...HoldReason[]];
