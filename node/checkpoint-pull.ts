@@ -8,6 +8,7 @@ import { requireNoFile } from '../common/folders.ts';
 import { packageVersion } from '../common/package.ts';
 import { systemClock } from '../common/system-clock.ts';
 import { resolveHomes } from '../common/user-folders.ts';
+import { CHAT_TEMPLATE_FILE } from '../lora/adapter/adapter-template.ts';
 import { MAX_ADAPTER_HEADER_BYTES } from '../lora/adapter/codec.ts';
 import { ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE } from '../lora/adapter/peft.ts';
 import { encodePeftConfig } from '../lora/adapter/peft-config.ts';
@@ -178,7 +179,7 @@ async function publish(
   return version.label;
 }
 
-async function writeFolder(output: string, weights: string, { lora, base }: Manifest): Promise<void> {
+async function writeFolder(output: string, weights: string, { lora, base, data }: Manifest): Promise<void> {
   const { entries } = await readHeader(weights, MAX_ADAPTER_HEADER_BYTES);
   const layout = [...entries.keys()].map((name) => ({ name }));
   await mkdir(output, { recursive: true });
@@ -188,6 +189,9 @@ async function writeFolder(output: string, weights: string, { lora, base }: Mani
   const config = { lora, baseModelName: base.name, revision: base.revision ?? null };
   const configFile = join(output, ADAPTER_CONFIG_FILE);
   await writeFile(configFile, encodePeftConfig(config, layout));
+  // With --force, the folder may have the template of another adapter.
+  await rm(join(output, CHAT_TEMPLATE_FILE), { force: true });
+  if (data.chatTemplate !== undefined) await writeFile(join(output, CHAT_TEMPLATE_FILE), data.chatTemplate);
   // Only the owner can read blob files. The adapter gets the permissions that the user's new files have.
   await copyRights(configFile, target);
 }

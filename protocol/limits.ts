@@ -38,6 +38,8 @@ export const MAX_PRIORITY = 1000;
 export const BASE_FILES = 1000;
 /** Maximum number of data shards of a manifest. 4,096 shards of 1 MiB hold 4 GiB of packed rows. */
 export const DATA_SHARDS = 4096;
+/** Maximum length of a chat template. The longest published templates have about 20,000 characters. */
+export const CHAT_TEMPLATE_CHARACTERS = 128 * KiB;
 /** Maximum size of a data shard, which a node decodes as a whole. The longest row (131,072 tokens of 10 bytes) fits. */
 export const DATA_SHARD_BYTES = 1536 * KiB;
 

@@ -1,6 +1,13 @@
 import { z } from 'zod';
 import { digestSchema, nameSchema } from './ids.ts';
-import { ADAPTER_BYTES, BASE_FILES, BLOB_BYTES, DATA_SHARD_BYTES, DATA_SHARDS } from './limits.ts';
+import {
+  ADAPTER_BYTES,
+  BASE_FILES,
+  BLOB_BYTES,
+  CHAT_TEMPLATE_CHARACTERS,
+  DATA_SHARD_BYTES,
+  DATA_SHARDS,
+} from './limits.ts';
 
 const count = z.int().positive();
 
@@ -217,6 +224,8 @@ export const manifestSchema = z.strictObject({
      * The coordinator does not publish its held-out data, but it cannot replace the data later without a new digest.
      */
     heldOut: z.strictObject({ digest: digestSchema, rows: count, tokens: z.int().nonnegative() }),
+    /** Chat template of the data; absent if it is the base's own, or if the base has none and the data needs none. */
+    chatTemplate: z.string().max(CHAT_TEMPLATE_CHARACTERS).optional(),
   }),
   lora: loraSchema,
   adapter: z.strictObject({

@@ -1,4 +1,5 @@
 import { join } from 'node:path';
+import { adapterTemplate, CHAT_TEMPLATE_FILE } from '../lora/adapter/adapter-template.ts';
 import { BASE_DIGEST_KEY, MAX_ADAPTER_HEADER_BYTES } from '../lora/adapter/codec.ts';
 import { adapterError } from '../lora/adapter/errors.ts';
 import {
@@ -27,7 +28,7 @@ export type VersionFacts = Partial<
 /** A PEFT folder to add, and what is known about it. */
 export interface AddOptions extends VersionFacts {
   readonly name: string;
-  /** PEFT folder: `adapter_config.json` and `adapter_model.safetensors`. */
+  /** PEFT folder: `adapter_config.json`, `adapter_model.safetensors`, and `chat_template.jinja` if the adapter has one. */
   readonly folder: string;
   /**
    * Folder of the base, or its description. Needed if another program wrote the adapter.
@@ -73,7 +74,8 @@ export async function addFolder(
     await readPeftFolder(folder, await openBase(known.folder));
     registry.rememberBase(known.base.digest, known.folder);
   }
-  const paths = [ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE];
+  const template = (await adapterTemplate(folder)) === null ? [] : [CHAT_TEMPLATE_FILE];
+  const paths = [ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE, ...template];
   const digests = await Promise.all(paths.map((path) => requireDigest(join(folder, path))));
   // The files are protected before they are copied, so that no garbage collection deletes them before the version is
   // recorded.

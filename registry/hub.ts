@@ -5,6 +5,7 @@ import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { commonError } from '../common/common-errors.ts';
 import { systemClock } from '../common/system-clock.ts';
+import { CHAT_TEMPLATE_FILE } from '../lora/adapter/adapter-template.ts';
 import { ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE } from '../lora/adapter/peft.ts';
 import { downloadFiles } from '../lora/models/hub/download-files.ts';
 import { type HubReference, parseHubReference } from '../lora/models/hub/reference.ts';
@@ -97,6 +98,7 @@ export async function pullFromHub(
     const files = [
       { name: ADAPTER_CONFIG_FILE, maxBytes: MIB },
       { name: ADAPTER_WEIGHTS_FILE, maxBytes: ADAPTER_BYTES },
+      { name: CHAT_TEMPLATE_FILE, maxBytes: MIB, optional: true },
       { name: ENVELOPE_FILE, maxBytes: messageBytes['version-manifest'] + MIB, optional: true },
     ];
     const commit = await downloadFiles({ reference, files, folder, signal, ...account }, deps);

@@ -42,7 +42,7 @@ export function registerChat(program: Command, context: Context): void {
     .option('--system <text>', 'instruction that precedes the conversation')
     .option(
       '--template <name>',
-      "chat template: chatml, plain or a file (default: the model's, or plain if it has none)",
+      "chat template: chatml, plain or a file (default: the adapter's, else the model's, else plain)",
     )
     .option('--max-tokens <n>', 'maximum number of tokens of an answer', integer(1, 131072), 512)
     .option(
@@ -86,7 +86,10 @@ async function chat(context: Context, options: ChatOptions): Promise<void> {
   if (model === undefined) {
     throw usageError('lora-swarm chat needs a model', 'use --model MODEL, or --url URL of a running server');
   }
-  const { openLocalChat } = await import('../chat/local.ts');
+  const [{ openLocalChat }, { adapterTemplate }] = await Promise.all([
+    import('../chat/local.ts'),
+    import('../../lora/adapter/adapter-template.ts'),
+  ]);
   const adapter = options.adapter === undefined ? null : await adapterFolder(context, options.adapter);
   const { threads, baseBits } = options;
   const generator = await openCliGenerator(context, { model, threads, baseBits, rows: 1 });
@@ -94,7 +97,8 @@ async function chat(context: Context, options: ChatOptions): Promise<void> {
     const loaded = adapter === null ? null : await generator.addAdapter(adapter.folder);
     const partner = await openLocalChat(
       {
-        template: templateOf(context.cwd, options.template),
+        template:
+          templateOf(context.cwd, options.template) ?? (adapter && (await adapterTemplate(adapter.folder))),
         adapter: loaded?.id,
         ...settings,
       },

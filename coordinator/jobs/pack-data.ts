@@ -129,12 +129,14 @@ async function packRendered(
     });
   }
   const heldOut = encodeCbor(encodeShards(heldOutRows));
+  const template = spec.data.template === null ? undefined : renderer.sources?.templates.default;
   const tokens = heldOutRows.reduce((sum, row) => sum + predictedTokens(row), 0);
   return {
     data: {
       ...trained,
       sequenceLength,
       heldOut: { digest: sha256(heldOut), rows: heldOutRows.length, tokens },
+      ...(template !== undefined && { chatTemplate: template }),
     },
     heldOut,
     read: training.report.summary(),

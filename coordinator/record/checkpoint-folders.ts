@@ -3,6 +3,7 @@ import { mkdir, open, readdir, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { renameDurably, renameWithRetry, syncFolder, writeError } from '../../common/durable.ts';
 import { linkOrCopy } from '../../common/file-system.ts';
+import { CHAT_TEMPLATE_FILE } from '../../lora/adapter/adapter-template.ts';
 import { ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE } from '../../lora/adapter/peft.ts';
 import { encodePeftConfig } from '../../lora/adapter/peft-config.ts';
 import type { FileBlobs } from '../../storage/blobs.ts';
@@ -12,8 +13,8 @@ export const SIGNED_FILE = 'checkpoint.cbor';
 export const READABLE_FILE = 'checkpoint.json';
 
 /**
- * Writes checkpoints to `<home>/checkpoints/<job>/<round>/`. Each folder has a PEFT adapter, the signed checkpoint
- * (CBOR) and its content as JSON for people. If the file system supports hard links, the file of weights is a hard link
+ * Writes checkpoints to `<home>/checkpoints/<job>/<round>/`. Each folder has a PEFT adapter, the job's chat template if it
+ * is not the base's own, the signed checkpoint (CBOR) and its content as JSON for people. If the file system supports hard links, the file of weights is a hard link
  * to its blob.
  */
 export class FileCheckpointFolders implements CheckpointFolders {
@@ -49,6 +50,8 @@ export class FileCheckpointFolders implements CheckpointFolders {
       const { lora, base } = manifest;
       const config = { lora, baseModelName: base.name, revision: base.revision ?? null };
       await writeSynced(join(work, ADAPTER_CONFIG_FILE), encodePeftConfig(config, layout));
+      const { chatTemplate } = manifest.data;
+      if (chatTemplate !== undefined) await writeSynced(join(work, CHAT_TEMPLATE_FILE), chatTemplate);
       await writeSynced(join(work, SIGNED_FILE), envelope);
       await writeSynced(join(work, READABLE_FILE), `${JSON.stringify(readable(written), null, 2)}\n`);
       await syncFolder(work);

@@ -8,6 +8,7 @@ import { decodeFloats, encodeFloats } from '../models/weights/dtypes.ts';
 import { floatDtype } from '../models/weights/safetensors.ts';
 import { type StreamedTensor, writeSafetensors } from '../models/weights/safetensors-writer.ts';
 import { INDEX_FILE } from '../models/weights/tensors.ts';
+import { CHAT_TEMPLATE_FILE } from './adapter-template.ts';
 import { rowBlocks } from './base-rows.ts';
 import { checkBase } from './check-base.ts';
 import { checkFinite } from './codec.ts';
@@ -25,6 +26,7 @@ const COMPANIONS = ['added_tokens.json', 'merges.txt', 'vocab.json', 'tokenizer.
  * all.
  *
  * @param outDir must not exist, or must be empty
+ * @param options.template file of a chat template that replaces the base's templates. @default null, the base's templates
  * @throws SwarmError ADAPTER_BASE the adapter was trained on another base, or does not fit this one
  * @throws SwarmError ADAPTER_TIED_HEAD the embedding and output head are tied, and the adapter changes only one of them
  * @throws SwarmError ADAPTER_NOT_FINITE a merged weight overflows its element type or is not a number
@@ -34,7 +36,7 @@ export async function mergeIntoBase(
   model: BaseModel,
   adapter: Adapter,
   outDir: string,
-  options: DescribeOptions = {},
+  { template = null, ...options }: DescribeOptions & { readonly template?: string | null } = {},
 ): Promise<void> {
   await checkBase(model, adapter, options);
   const changes = await changesByWeight(model, adapter, options.signal);
@@ -48,7 +50,9 @@ export async function mergeIntoBase(
       if (present.has(file)) await copyFile(join(model.dir, file), join(partial, file));
     }
     const templates = dirname(TOOL_TEMPLATE_FILE);
-    if (present.has(templates)) {
+    // The template for conversations with tools belongs to the base's own template.
+    if (template !== null) await copyFile(template, join(partial, CHAT_TEMPLATE_FILE));
+    else if (present.has(templates)) {
       const to = join(partial, templates);
       await cp(join(model.dir, templates), to, { recursive: true, dereference: true });
     }

@@ -3,6 +3,7 @@ import { makeFolder } from '../../common/folders.ts';
 import { resolveCache } from '../../common/user-folders.ts';
 import { openBase } from '../models/base/base-model.ts';
 import { findBase } from '../models/base/find-base.ts';
+import { adapterTemplate } from './adapter-template.ts';
 import { baseWarning } from './check-base.ts';
 import { mergeIntoBase } from './merge-into-base.ts';
 import { readPeftFolder } from './peft.ts';
@@ -24,7 +25,8 @@ export interface MergeModelOptions {
 }
 
 /**
- * Writes a merged model: the base with the adapter folded into its weights, an ordinary Hugging Face folder.
+ * Writes a merged model: the base with the adapter folded into its weights, an ordinary Hugging Face folder. If the
+ * adapter has a chat template, it replaces that of the base.
  *
  * @throws SwarmError MODEL_*, HUB_*, ADAPTER_*, LORA_*, OUTPUT_EXISTS; the signal's reason
  */
@@ -39,5 +41,9 @@ async function merge({ adapter: adapterDir, output, ...options }: MergeModelOpti
   await makeFolder(cacheDir, { next: 'set SWARM_CACHE to a folder that you may write to' });
   const warning = baseWarning(model, adapter);
   if (warning !== null) onWarning?.(warning);
-  await mergeIntoBase(model, adapter, output, { signal, cacheDir });
+  await mergeIntoBase(model, adapter, output, {
+    signal,
+    cacheDir,
+    template: await adapterTemplate(adapterDir),
+  });
 }

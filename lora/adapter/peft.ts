@@ -1,9 +1,10 @@
-import { mkdir, stat } from 'node:fs/promises';
+import { mkdir, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { writeDurably } from '../../common/durable.ts';
 import type { BaseModel } from '../models/base/base-model.ts';
 import { readJsonObject } from '../models/json.ts';
 import { readHeader, readTensor } from '../models/weights/safetensors.ts';
+import { CHAT_TEMPLATE_FILE } from './adapter-template.ts';
 import { withoutBaseCopies } from './base-copies.ts';
 import {
   BASE_DIGEST_KEY,
@@ -41,6 +42,8 @@ export interface AdapterToWrite {
   readonly revision?: string | null;
   /** Digest of the base. @default null */
   readonly baseDigest?: string | null;
+  /** Chat template that the adapter was trained with, if it is not the base's own. @default null */
+  readonly chatTemplate?: string | null;
 }
 
 /** Returns whether a path is a folder with a PEFT adapter. */
@@ -52,17 +55,22 @@ export function isPeftFolder(path: string): Promise<boolean> {
 }
 
 /**
- * Writes a PEFT adapter folder: `adapter_model.safetensors`, then `adapter_config.json`. Each file is written durably
+ * Writes a PEFT adapter folder: `adapter_model.safetensors`, `adapter_config.json`, and `chat_template.jinja` if the
+ * adapter has a chat template. Each file is written durably
  * and appears complete or not at all.
  * @throws SwarmError STORE_FULL, WRITE_FAILED
  */
 export async function writePeftFolder(dir: string, adapter: AdapterToWrite): Promise<void> {
   const { layout, tensors, lora, baseModelName, revision = null, baseDigest = null } = adapter;
+  const { chatTemplate = null } = adapter;
   await mkdir(dir, { recursive: true });
   const weights = encodeAdapter(layout, tensors, baseDigest);
   const config = encodePeftConfig({ lora, baseModelName, revision }, layout);
   await writeDurably(join(dir, ADAPTER_WEIGHTS_FILE), weights);
   await writeDurably(join(dir, ADAPTER_CONFIG_FILE), config);
+  const template = join(dir, CHAT_TEMPLATE_FILE);
+  if (chatTemplate === null) await rm(template, { force: true });
+  else await writeDurably(template, chatTemplate);
 }
 
 /**

@@ -1,8 +1,10 @@
+import { basename } from 'node:path';
 import { writeError } from '../../common/durable.ts';
 import { isSwarmError, type SwarmError } from '../../common/errors.ts';
 import { initialAdapter } from '../adapter/initial.ts';
 import { adapterSize } from '../adapter/layout.ts';
 import { type AdapterToWrite, writePeftFolder } from '../adapter/peft.ts';
+import { replacingTemplate } from '../data/render/chat-template.ts';
 import type { StoredRows } from '../data/stored-rows.ts';
 import type { BaseModel } from '../models/base/base-model.ts';
 import { hubOrigin } from '../models/hub/reference.ts';
@@ -61,9 +63,11 @@ export async function runAttempt(
     const about: Omit<AdapterToWrite, 'tensors'> = {
       layout,
       lora,
-      baseModelName: origin?.name ?? modelDir,
+      // The whole path would tell everybody who gets the adapter about the folders of this machine.
+      baseModelName: origin?.name ?? basename(modelDir),
       revision: origin?.revision ?? null,
       baseDigest: base.digest,
+      chatTemplate: await replacingTemplate(modelDir, spec.data.template),
     };
     const start =
       from === null

@@ -40,7 +40,7 @@ it('commands take a job from its file to an adapter', { timeout: 240_000 }, asyn
   const job = {
     name: 'tale',
     base: './base',
-    data: { train: './text.jsonl', heldOut: 0.2 },
+    data: { train: './text.jsonl', heldOut: 0.2, template: 'plain' },
     lora: { rank: 4, alpha: 8 },
     training: { sequenceLength: 32, batchSize: 4, microBatch: 4 },
     rounds: { count: 2, localSteps: 10, minPeers: 1 },
@@ -96,7 +96,7 @@ it('commands take a job from its file to an adapter', { timeout: 240_000 }, asyn
   const pulled = await run('checkpoint', 'pull', swarm.invite, 'pulled', '--json');
   expect(pulled.status, pulled.err).toBe(0);
   expect(pulled.json).toMatchObject({ name: 'tale', round: 2 });
-  for (const file of ['adapter_config.json', 'adapter_model.safetensors']) {
+  for (const file of ['adapter_config.json', 'adapter_model.safetensors', 'chat_template.jinja']) {
     const [a, b] = await Promise.all(['exported', 'pulled'].map((dir) => readFile(join(folder, dir, file))));
     expect(a!.equals(b!), file).toBe(true);
   }

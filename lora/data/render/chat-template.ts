@@ -67,6 +67,17 @@ export async function readTemplates(
   };
 }
 
+/**
+ * Returns the source of the template that replaces the model's own.
+ * @param override name of a built-in template, or a file; null for the model's own template
+ * @returns null for the model's own template
+ * @throws TEMPLATE_UNREADABLE
+ */
+export async function replacingTemplate(dir: string, override: string | null): Promise<string | null> {
+  if (override === null) return null;
+  return (await readTemplates(dir, override)).sources?.templates.default ?? null;
+}
+
 async function chooseTemplates(
   dir: string,
   override: string | null,

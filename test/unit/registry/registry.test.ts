@@ -37,6 +37,15 @@ describe('a registry', () => {
     expect(registry.versions('demo')).toHaveLength(2);
   });
 
+  it('keeps the chat template of an adapter', async () => {
+    const { registry } = await openTestRegistry();
+    const folder = await smallPeftFolder(1);
+    await writeFile(join(folder, 'chat_template.jinja'), '{{ messages }}');
+    const { version } = await addFolder(registry, { name: 'demo', folder });
+    const view = await registry.folder(version);
+    expect(await readFile(join(view, 'chat_template.jinja'), 'utf8')).toBe('{{ messages }}');
+  });
+
   it('keeps its versions and the files of its adapters when it is opened again', async () => {
     const { registry, home } = await openTestRegistry();
     const folder = await smallPeftFolder(1);

@@ -92,6 +92,16 @@ test('refuses a base that the adapter was not trained on', async () => {
   expect(await readdir(parent)).toEqual(['good']);
 });
 
+test("writes the adapter's chat template in place of the base's", async () => {
+  const { model, adapter } = await openReference('untied');
+  const parent = await temporaryFolder();
+  const template = join(parent, 'mine.jinja');
+  await writeFile(template, '{{ messages }}');
+  const dir = join(parent, 'merged');
+  await mergeIntoBase(model, adapter, dir, { template });
+  expect(await readFile(join(dir, 'chat_template.jinja'), 'utf8')).toBe('{{ messages }}');
+});
+
 test('refuses an adapter on a tied output head', async () => {
   const { model } = await openReference('tied');
   const lora = loraConfig({ rank: 2, alpha: 4, targets: ['lm_head'] });

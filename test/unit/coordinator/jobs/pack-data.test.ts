@@ -115,6 +115,7 @@ describe('packJobData', () => {
       reasons: [{ code: 'ROW_EMPTY', rows: [{ origin: { row: 100 } }] }],
     });
     expect(tally).toMatchObject({ samples: 79, rows: data.rows });
+    expect(data.chatTemplate).toContain('<|im_start|>');
     const shards = await Promise.all(
       data.shards.map(({ digest }) => blobs.get(digest, { maxBytes: SHARD_BYTES })),
     );

@@ -49,6 +49,14 @@ async function setUp() {
 }
 
 describe('FileCheckpointFolders', () => {
+  test('writes the chat template of a job that does not use the template of its base', async () => {
+    const { written, folders } = await setUp();
+    const { manifest } = written;
+    const chatTemplate = '{{ messages }}';
+    await folders.write({ ...written, manifest: { ...manifest, data: { ...manifest.data, chatTemplate } } });
+    expect(await readFile(join(folders.path('toy', 3), 'chat_template.jinja'), 'utf8')).toBe(chatTemplate);
+  });
+
   test('writes a PEFT folder with the signed checkpoint, and links the weights to their blob', async () => {
     const { home, blobs, written, initial, folders } = await setUp();
     await folders.write(written);

@@ -1,6 +1,7 @@
 import { readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
+import { adapterTemplate } from '../../../../lora/adapter/adapter-template.ts';
 import { initialMatrices } from '../../../../lora/adapter/initial.ts';
 import { adapterLayout } from '../../../../lora/adapter/layout.ts';
 import { loraConfig } from '../../../../lora/adapter/lora-config.ts';
@@ -61,6 +62,15 @@ test.each<[string | string[], string[]]>([
     revision: 'abc',
     baseDigest,
   });
+});
+
+test('writes the chat template of an adapter, and removes that of an earlier adapter', async () => {
+  const { adapter } = await openReference('untied');
+  const dir = await temporaryFolder();
+  await writePeftFolder(dir, { ...adapter, chatTemplate: '{{ messages }}' });
+  expect(await readFile((await adapterTemplate(dir))!, 'utf8')).toBe('{{ messages }}');
+  await writePeftFolder(dir, adapter);
+  expect(await adapterTemplate(dir)).toBeNull();
 });
 
 test('reads an adapter that PEFT wrote', async () => {
