@@ -33,12 +33,17 @@ export function privateAddressesWarning(addresses: readonly string[]): SwarmErro
   );
 }
 
+/** Returns which machines can connect to an address: "this machine", "local network" or "internet". */
+export function reachOf(address: string): 'this machine' | 'local network' | 'internet' {
+  const parsed = multiaddr(address);
+  if (isLoopback(parsed)) return 'this machine';
+  return isPrivate(parsed) ? 'local network' : 'internet';
+}
+
 /** Sorts addresses by reach: public addresses, then addresses of local networks, then loopback addresses. */
 export function sortByReach(addresses: readonly string[]): string[] {
-  const rank = (address: string): number => {
-    const parsed = multiaddr(address);
-    return isLoopback(parsed) ? 2 : isPrivate(parsed) ? 1 : 0;
-  };
+  const order = ['internet', 'local network', 'this machine'];
+  const rank = (address: string): number => order.indexOf(reachOf(address));
   return addresses.toSorted((a, b) => rank(a) - rank(b));
 }
 

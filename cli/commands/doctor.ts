@@ -7,7 +7,7 @@ import { BASE_MODEL, baseFolder } from '../base-model.ts';
 import type { Context } from '../context.ts';
 import { measuringLine } from '../engine.ts';
 import { cliError } from '../error-codes.ts';
-import { BASE_BITS_HELP, baseBits, integer, jsonOption, precisionOption } from '../options.ts';
+import { BASE_BITS_HELP, baseBits, homeOption, integer, jsonOption, precisionOption } from '../options.ts';
 import { ProgressLine, printJson, printLines } from '../print.ts';
 import { doctorLines } from '../views/doctor.ts';
 
@@ -16,6 +16,8 @@ interface DoctorFlags {
   baseBits: BaseBits;
   precision: Precision;
   threads?: number;
+  swarm?: boolean;
+  home?: string;
   json?: boolean;
 }
 
@@ -33,8 +35,17 @@ export function registerDoctor(program: Command, context: Context): void {
     )
     .option('--base-bits <bits>', BASE_BITS_HELP, baseBits, 32)
     .addOption(precisionOption().default('float32'))
+    .option(
+      '--swarm',
+      'check the coordinator and node that run on this machine, instead of the engines: which addresses the invites have, disk, versions, and why a node does not contribute',
+    )
+    .addOption(homeOption())
     .addOption(jsonOption())
-    .action((flags: DoctorFlags) => doctor(context, flags));
+    .action(async (flags: DoctorFlags) => {
+      if (!flags.swarm) return doctor(context, flags);
+      const { doctorSwarm } = await import('../doctor/swarm.ts');
+      return doctorSwarm(context, flags);
+    });
 }
 
 async function doctor(context: Context, flags: DoctorFlags): Promise<void> {

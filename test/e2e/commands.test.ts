@@ -85,6 +85,8 @@ it('commands take a job from its file to an adapter', { timeout: 240_000 }, asyn
   ]);
   const list = await ask('checkpoint', 'list', '--json');
   expect(list.json.checkpoints.map((checkpoint: { round: number }) => checkpoint.round)).toEqual([2, 1, 0]);
+  const checked = await ask('doctor', '--swarm', '--json');
+  expect(checked.json.daemons[0].addresses[0]).toMatchObject({ reach: 'this machine' });
   expect((await ask('checkpoint', 'show', '--round', '7')).status).toBe(4);
   expect((await ask('job', 'rollback', 'tale', '--to', '7')).status).toBe(4);
   expect((await ask('job', 'rollback', 'tale', '--to', 'best')).status).toBe(6);

@@ -1,0 +1,138 @@
+/** Finds the reasons why a coordinator or node on this machine does not work as it should. */
+
+import { countOf, formatBytes, safeText } from '../../common/text.ts';
+import type { CoordinatorStatus, NodeStatus, PeerView } from '../../index.ts';
+import type { NodeJobStatus } from '../../node/api-types.ts';
+import { counts } from '../../protocol/receipts.ts';
+import { SWARM } from '../command-name.ts';
+import { nodeName } from '../views/events.ts';
+
+/** Free disk space in bytes below which a warning is given: a base and a few checkpoints need about as much. */
+const LOW_DISK_BYTES = 2 ** 30;
+
+/** `error`: the daemon does not work. `warning`: it works less well than it could. `note`: worth knowing. */
+export type FindingLevel = 'error' | 'warning' | 'note';
+
+export interface DaemonFinding {
+  readonly level: FindingLevel;
+  readonly message: string;
+  /** Advice, or null. */
+  readonly next: string | null;
+}
+
+/** The records of a daemon. */
+export interface DaemonFacts {
+  readonly answer: CoordinatorStatus | NodeStatus;
+  /** Failing checks of readiness. */
+  readonly failing: readonly { readonly check: string; readonly reason: string }[];
+  /** Nodes of all jobs; empty for a node. */
+  readonly peers: readonly PeerView[];
+  /** Free bytes on the disk of the home folder. */
+  readonly freeBytes: number;
+  /** Version of this program. */
+  readonly version: string;
+  /** Warning about the addresses of the coordinator's invites; null if there is none, and for a node. */
+  readonly unreachable: { readonly message: string; readonly next: string | null } | null;
+}
+
+/** Returns the findings about a daemon, the most severe first. */
+export function daemonFindings(facts: DaemonFacts): DaemonFinding[] {
+  const { answer } = facts;
+  const all = [
+    ...commonFindings(facts),
+    ...(answer.role === 'coordinator' ? coordinatorFindings(answer, facts) : nodeFindings(answer)),
+  ];
+  const order: readonly FindingLevel[] = ['error', 'warning', 'note'];
+  return all.sort((a, b) => order.indexOf(a.level) - order.indexOf(b.level));
+}
+
+function finding(level: FindingLevel, message: string, next: string | null = null): DaemonFinding {
+  return { level, message, next };
+}
+
+function* commonFindings({ answer, failing, freeBytes, version }: DaemonFacts): Generator<DaemonFinding> {
+  for (const { check, reason } of failing) yield finding('error', `${check}: ${reason}`);
+  if (answer.version !== version) {
+    yield finding(
+      'warning',
+      `the ${answer.role} runs version ${answer.version}, and this program is version ${version}`,
+      `stop the ${answer.role} and start it again`,
+    );
+  }
+  if (freeBytes < LOW_DISK_BYTES) {
+    yield finding('warning', `only ${formatBytes(freeBytes)} of the disk are free`, 'free disk space');
+  }
+}
+
+function* coordinatorFindings(
+  { jobs }: CoordinatorStatus,
+  { peers, unreachable }: DaemonFacts,
+): Generator<DaemonFinding> {
+  if (unreachable !== null) yield finding('warning', unreachable.message, unreachable.next);
+  for (const { name, health } of jobs) {
+    if (health.level === 'green' || health.level === 'grey') continue;
+    yield finding(health.level === 'red' ? 'error' : 'warning', `job ${name}: ${health.reason}`);
+  }
+  for (const peer of peers) {
+    const { health, jobName } = peer;
+    if (health.level === 'green' || health.level === 'grey') continue;
+    const message = `node ${nodeName(peer)} in job ${jobName}: ${health.reason}`;
+    yield finding('warning', message, `${SWARM} peers --why ${peer.peer}`);
+  }
+}
+
+function* nodeFindings(status: NodeStatus): Generator<DaemonFinding> {
+  for (const one of status.jobs) yield* activityFindings(one, status);
+}
+
+/** Answers the question why a node does not contribute to a job. */
+function* activityFindings(one: NodeJobStatus, { updates }: NodeStatus): Generator<DaemonFinding> {
+  const { coordinator, job, state, reason, standing, shutOut } = one;
+  const name = job === null ? 'a job' : `job ${job.name}`;
+  if (shutOut !== null) {
+    yield finding('error', `${name}: the coordinator has shut this node out: ${shutOut.message}`);
+    return;
+  }
+  if (!coordinator.connected) {
+    yield finding(
+      'error',
+      `${name}: not connected to the coordinator at ${coordinator.addresses.join(', ')}`,
+      'check that the coordinator is running, and that this machine can reach one of these addresses',
+    );
+  } else if (state === 'joining' && reason !== '') {
+    yield finding('error', `${name}: this node cannot join yet: ${reason}`);
+  }
+  if (standing !== null && standing.kind !== 'good') {
+    const effect = standing.kind === 'suspended' ? 'gets no work' : 'is on probation, and gets little work';
+    yield finding(
+      standing.kind === 'suspended' ? 'error' : 'warning',
+      `${name}: this node ${effect} up to round ${standing.untilRound}, because of ${countOf(standing.strikes, 'strike')}`,
+      `ask the operator for the output of "${SWARM} peers --why"`,
+    );
+  }
+  if (job === null) return;
+  if (job.role !== 'contributor') {
+    yield finding('note', `${name}: this node is an ${job.role}, which gets no work`);
+  }
+  const because = job.reason === '' ? '' : `: ${job.reason}`;
+  if (job.phase !== null && job.phase !== 'training') {
+    yield finding('note', `${name} is ${job.phase}${because}`);
+  }
+  const newest = updates.find((update) => update.job === job.job && update.code !== null);
+  if (newest !== undefined && !counts(newest.code!)) {
+    const detail = newest.detail === '' ? '' : ` (${newest.detail})`;
+    yield finding(
+      'warning',
+      `${name}: the update of round ${newest.round} did not count: ${newest.code}: ${newest.meaning}${detail}`,
+    );
+  }
+}
+
+/** Formats the findings about a daemon. Texts of peers are made safe for a terminal. */
+export function findingLines(findings: readonly DaemonFinding[]): string[] {
+  if (findings.length === 0) return ['ok          no problems found'];
+  return findings.flatMap(({ level, message, next }) => [
+    `${level.padEnd(11)} ${safeText(message, { maxCharacters: 1000 })}`,
+    ...(next === null ? [] : [`${' '.repeat(12)}${safeText(next, { maxCharacters: 300 })}`]),
+  ]);
+}

@@ -1,0 +1,72 @@
+import { statfs } from 'node:fs/promises';
+import { formatBytes } from '../../common/text.ts';
+import { decodeInvite } from '../../protocol/invite.ts';
+import type { Context } from '../context.ts';
+import { cliError } from '../error-codes.ts';
+import { printJson, printLines } from '../print.ts';
+import { type Daemon, runningDaemons } from '../running-daemons.ts';
+import { type DaemonFinding, daemonFindings, findingLines } from './daemon-findings.ts';
+
+/** A daemon of this machine, and what was found. */
+interface DaemonReport {
+  readonly role: Daemon['role'];
+  readonly home: string;
+  readonly version: string;
+  /** Addresses that others dial: those in the invites of a coordinator, and those of a node. */
+  readonly addresses: readonly { readonly address: string; readonly reach: string }[];
+  /** Free bytes on the disk of the home folder. */
+  readonly freeBytes: number;
+  readonly findings: readonly DaemonFinding[];
+}
+
+/**
+ * Checks the daemons of this machine: `lora-swarm doctor --swarm`.
+ * @throws SwarmError DAEMON_NOT_RUNNING; UNHEALTHY if a daemon does not work
+ */
+export async function doctorSwarm(
+  context: Context,
+  { home, json = false }: { home?: string; json?: boolean },
+): Promise<void> {
+  const reports: DaemonReport[] = [];
+  for (const daemon of await runningDaemons(context, home)) reports.push(await examine(daemon, context));
+  const errors = reports.flatMap(({ findings }) => findings.filter(({ level }) => level === 'error'));
+  if (json && errors.length === 0) printJson(context, { schemaVersion: 1, daemons: reports });
+  else if (!json) printLines(context, reports.flatMap(reportLines));
+  if (errors.length === 0) return;
+  // With --json this error is the only object that is printed, so it contains the reports.
+  const { message, next } = errors[0]!;
+  throw cliError('UNHEALTHY', message, { daemons: reports }, next === null ? {} : { next });
+}
+
+async function examine({ role, home, api, answer }: Daemon, { version }: Context): Promise<DaemonReport> {
+  const { privateAddressesWarning, reachOf, sortByReach } = await import('../../net/addresses.ts');
+  const [{ failing }, peers, disk] = await Promise.all([
+    api.ready(),
+    role === 'coordinator' ? api.peers() : [],
+    statfs(home),
+  ]);
+  const invites = answer.role === 'coordinator' ? answer.jobs.map(({ invite }) => invite) : [];
+  const invited = invites.flatMap((invite) => (invite === null ? [] : decodeInvite(invite).addresses));
+  const addresses = sortByReach([...new Set(invited.length > 0 ? invited : answer.addresses)]);
+  const freeBytes = disk.bavail * disk.bsize;
+  const unreachable = answer.role === 'coordinator' ? privateAddressesWarning(addresses) : null;
+  return {
+    role,
+    home,
+    version: answer.version,
+    addresses: addresses.map((address) => ({ address, reach: reachOf(address) })),
+    freeBytes,
+    findings: daemonFindings({ answer, failing, peers, freeBytes, version, unreachable }),
+  };
+}
+
+function reportLines({ role, home, version, addresses, freeBytes, findings }: DaemonReport): string[] {
+  return [
+    `${role.padEnd(11)} ${home}, version ${version}`,
+    ...addresses.map(
+      ({ address, reach }, i) => `${i === 0 ? 'addresses  ' : '           '} ${address}  ${reach}`,
+    ),
+    `disk        ${formatBytes(freeBytes)} free`,
+    ...findingLines(findings),
+  ];
+}

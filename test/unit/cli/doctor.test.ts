@@ -1,0 +1,94 @@
+import { describe, expect, it } from 'vitest';
+import { type DaemonFacts, daemonFindings, findingLines } from '../../../cli/doctor/daemon-findings.ts';
+import type { CoordinatorStatus, NodeStatus } from '../../../index.ts';
+import { reachOf } from '../../../net/addresses.ts';
+import type { NodeJobStatus } from '../../../node/api-types.ts';
+
+const healthy = { failing: [], peers: [], freeBytes: 2 ** 40, version: '1.0.0', unreachable: null };
+
+/** Returns the findings about a node with one job, as "level message". */
+function nodeFindings(
+  job: object,
+  { updates = [], ...facts }: { updates?: object[] } & Partial<DaemonFacts> = {},
+) {
+  const activity = {
+    coordinator: { addresses: ['/ip4/10.0.0.1/tcp/4'], peer: 'p', connected: true },
+    job: { job: 'ab', name: 'moby', role: 'contributor', phase: 'training', reason: '' },
+    state: 'training',
+    reason: '',
+    standing: { kind: 'good', untilRound: null, strikes: 0 },
+    shutOut: null,
+    ...job,
+  } as unknown as NodeJobStatus;
+  const answer = { role: 'node', version: '1.0.0', jobs: [activity], updates } as unknown as NodeStatus;
+  return daemonFindings({ ...healthy, ...facts, answer }).map(({ level, message }) => `${level} ${message}`);
+}
+
+describe('lora-swarm doctor --swarm', () => {
+  it('finds nothing about a node that works', () => {
+    expect(nodeFindings({})).toEqual([]);
+    expect(findingLines([])).toHaveLength(1);
+  });
+
+  it('says why a node does not contribute', () => {
+    const shutOut = { code: 'BANNED', message: 'this node is banned' };
+    expect(nodeFindings({ shutOut, state: 'joining' })).toEqual([expect.stringMatching(/^error .*banned/)]);
+    const coordinator = { addresses: ['/ip4/10.0.0.1/tcp/4'], peer: 'p', connected: false };
+    expect(nodeFindings({ coordinator })).toEqual([expect.stringMatching(/^error .*10\.0\.0\.1/)]);
+    const clock = "the node's clock is 90 s behind the coordinator's";
+    expect(nodeFindings({ state: 'joining', reason: clock })).toEqual([
+      expect.stringMatching(/^error .*90 s/),
+    ]);
+    const standing = { kind: 'suspended', untilRound: 7, strikes: 3 };
+    expect(nodeFindings({ standing })).toEqual([expect.stringMatching(/^error .*round 7.*3 strikes/)]);
+    const job = { job: 'ab', name: 'moby', role: 'observer', phase: 'paused', reason: 'lunch' };
+    expect(nodeFindings({ job })).toEqual([
+      expect.stringMatching(/^note .*observer/),
+      expect.stringMatching(/^note .*paused: lunch/),
+    ]);
+    const refused = { job: 'ab', round: 3, code: 'harmful', meaning: 'worse with it', detail: '' };
+    expect(nodeFindings({}, { updates: [refused] })).toEqual([
+      expect.stringMatching(/^warning .*round 3.*harmful/),
+    ]);
+    expect(nodeFindings({}, { updates: [{ ...refused, code: 'accepted' }] })).toEqual([]);
+  });
+
+  it('finds failing checks, a full disk and another version', () => {
+    const failing = [{ check: 'store', reason: 'the database cannot be written' }];
+    expect(nodeFindings({}, { failing, freeBytes: 5_000_000, version: '2.0.0' })).toEqual([
+      expect.stringMatching(/^error store/),
+      expect.stringMatching(/^warning .*1\.0\.0.*2\.0\.0/),
+      expect.stringMatching(/^warning .*5.*MB/),
+    ]);
+  });
+
+  it("names a coordinator's private addresses, and its jobs and nodes that do not work", () => {
+    const health = (level: string) => ({ level, reason: 'because' });
+    const jobs = [
+      { name: 'a', health: health('green') },
+      { name: 'b', health: health('red') },
+    ];
+    const peers = [
+      { peer: 'x', name: 'otter', jobName: 'a', health: health('yellow') },
+      { peer: 'y', name: 'hen', jobName: 'a', health: health('grey') },
+    ];
+    const answer = { role: 'coordinator', version: '1.0.0', jobs } as unknown as CoordinatorStatus;
+    const unreachable = { message: 'all addresses are private', next: 'use --announce' };
+    const found = daemonFindings({ ...healthy, answer, peers: peers as never, unreachable });
+    expect(found).toMatchObject([
+      { level: 'error', message: expect.stringContaining('job b') },
+      { level: 'warning', next: unreachable.next },
+      {
+        level: 'warning',
+        message: expect.stringContaining('otter'),
+        next: expect.stringContaining('--why x'),
+      },
+    ]);
+    expect(findingLines(found)).toHaveLength(5);
+  });
+
+  it('tells from where an address can be reached', () => {
+    const addresses = ['/ip4/127.0.0.1/tcp/1', '/ip4/192.168.1.2/tcp/1', '/ip4/1.1.1.1/tcp/1'];
+    expect(addresses.map(reachOf)).toEqual(['this machine', 'local network', 'internet']);
+  });
+});
