@@ -9,6 +9,7 @@ import { modelError } from '../models/errors.ts';
 import type { WrittenType } from '../models/gguf/blocks.ts';
 import type { GgufType } from '../models/gguf/format.ts';
 import { hubOrigin } from '../models/hub/reference.ts';
+import { adapterTemplate } from './adapter-template.ts';
 import { baseWarning, checkBase } from './check-base.ts';
 import { writeAdapterGguf, writeModelGguf } from './gguf-files.ts';
 import { readPeftFolder } from './peft.ts';
@@ -111,7 +112,8 @@ async function run(options: ExportGgufOptions): Promise<ExportedGguf> {
     return { file, bytes, modelfile: null };
   }
   const file = join(output, GGUF_MODEL_FILE);
-  const bytes = await writeModelGguf(file, model, adapter, details);
+  const template = options.adapter === undefined ? null : await adapterTemplate(options.adapter);
+  const bytes = await writeModelGguf(file, model, adapter, { ...details, template });
   const modelfile = join(output, MODELFILE);
   await writeDurably(modelfile, `FROM ./${GGUF_MODEL_FILE}\n`);
   return { file, bytes, modelfile };

@@ -30,6 +30,8 @@ export interface GgufFileOptions extends WriteGgufOptions {
   readonly type: WrittenType;
   /** Called with a warning for each known case in which llama.cpp's tokenizer gives other tokens than the model's own. */
   readonly onWarning?: (text: string) => void;
+  /** File of a chat template that replaces the base's templates in a model. @default null, the base's templates */
+  readonly template?: string | null;
 }
 
 /** Largest whole number that rounds to a finite float16. The largest float16 is 65,504, and 65,520 rounds to infinity. */
@@ -49,7 +51,7 @@ export async function writeModelGguf(
   path: string,
   model: BaseModel,
   adapter: Adapter | null,
-  { name, type, signal, onProgress, onWarning = () => {} }: GgufFileOptions,
+  { name, type, signal, onProgress, onWarning = () => {}, template = null }: GgufFileOptions,
 ): Promise<number> {
   const { config, architecture } = model;
   const metadata: WrittenMetadata = new Map<string, WrittenValue>([
@@ -58,7 +60,7 @@ export async function writeModelGguf(
     ['general.name', { type: 'string', value: name }],
     ['general.file_type', { type: 'u32', value: TENSOR_FORMATS[type].fileType }],
     ['general.quantization_version', { type: 'u32', value: 2 }],
-    ...(await readTokenizer(model, onWarning)),
+    ...(await readTokenizer(model, template, onWarning)),
   ]);
   const changes = adapter === null ? new Map() : await changesByWeight(model, adapter, signal);
   const places = tensorPlaces(model);
@@ -101,12 +103,13 @@ async function* inRange(values: Floats, type: WrittenType, tensor: string): Asyn
 
 async function readTokenizer(
   { dir, config }: BaseModel,
+  template: string | null,
   onNote: (text: string) => void,
 ): Promise<WrittenMetadata> {
   const definition = await readJsonObject(join(dir, 'tokenizer.json'));
   const settings = await readJsonObject(join(dir, 'tokenizer_config.json')).catch(() => ({}));
   const { prefix, suffix } = await loadTokenizer(dir);
-  const { sources, specialTokens } = await readTemplates(dir, null);
+  const { sources, specialTokens } = await readTemplates(dir, template);
   const added = addedTokens(definition, settings);
   const templates = sources?.templates ?? {};
   const endTokens = await readEndTokens(dir);

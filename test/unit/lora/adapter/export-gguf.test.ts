@@ -11,7 +11,7 @@ import { readTensor } from '../../../../lora/models/weights/safetensors.ts';
 import { writeSafetensors } from '../../../../lora/models/weights/safetensors-writer.ts';
 import { withCode } from '../../../utils/codes.ts';
 import { FAMILY_FIXTURES } from '../../../utils/families.ts';
-import { temporaryFolder } from '../../../utils/folder.ts';
+import { copyOf, temporaryFolder } from '../../../utils/folder.ts';
 import { copyForGguf, readGgufTensors } from '../../../utils/gguf.ts';
 import { FIXTURES } from '../../../utils/reference.ts';
 import { makeTinyModel } from '../../../utils/tiny-model.ts';
@@ -216,4 +216,13 @@ test('progress grows to its total, and an abort ends the export with its reason'
   const reason = new Error('stop');
   const onProgress = () => controller.abort(reason);
   await expect(exported({ base, onProgress, signal: controller.signal })).rejects.toBe(reason);
+});
+
+test("a merged model has the adapter's chat template", async () => {
+  const base = await copied('llama-tiny-untied');
+  const adapter = await copyOf(join(FIXTURES, 'llama-tiny-untied', 'adapter'));
+  await writeFile(join(adapter, 'chat_template.jinja'), '{{ messages }}');
+  const { file } = await exported({ base, adapter });
+  const { metadata } = await readGguf(file);
+  expect(metadata.get('tokenizer.chat_template')).toBe('{{ messages }}');
 });
