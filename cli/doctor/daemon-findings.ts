@@ -2,7 +2,6 @@
 
 import { countOf, formatBytes, safeText } from '../../common/text.ts';
 import type { CoordinatorStatus, NodeStatus, PeerView } from '../../index.ts';
-import type { NodeJobStatus } from '../../node/api-types.ts';
 import { counts } from '../../protocol/receipts.ts';
 import { SWARM } from '../command-name.ts';
 import { nodeName } from '../views/events.ts';
@@ -27,7 +26,7 @@ export interface DaemonFacts {
   readonly failing: readonly { readonly check: string; readonly reason: string }[];
   /** Nodes of all jobs; empty for a node. */
   readonly peers: readonly PeerView[];
-  /** Free bytes on the disk of the home folder. */
+  /** Free bytes on the disk of the home folder; Infinity if they are unknown. */
   readonly freeBytes: number;
   /** Version of this program. */
   readonly version: string;
@@ -86,7 +85,10 @@ function* nodeFindings(status: NodeStatus): Generator<DaemonFinding> {
 }
 
 /** Answers the question why a node does not contribute to a job. */
-function* activityFindings(one: NodeJobStatus, { updates }: NodeStatus): Generator<DaemonFinding> {
+function* activityFindings(
+  one: NodeStatus['jobs'][number],
+  { updates }: NodeStatus,
+): Generator<DaemonFinding> {
   const { coordinator, job, state, reason, standing, shutOut } = one;
   const name = job === null ? 'a job' : `job ${job.name}`;
   if (shutOut !== null) {

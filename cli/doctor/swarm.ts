@@ -1,4 +1,4 @@
-import { statfs } from 'node:fs/promises';
+import { freeBytesOf } from '../../common/file-system.ts';
 import { formatBytes } from '../../common/text.ts';
 import { decodeInvite } from '../../protocol/invite.ts';
 import type { Context } from '../context.ts';
@@ -14,8 +14,8 @@ interface DaemonReport {
   readonly version: string;
   /** Addresses that others dial: those in the invites of a coordinator, and those of a node. */
   readonly addresses: readonly { readonly address: string; readonly reach: string }[];
-  /** Free bytes on the disk of the home folder. */
-  readonly freeBytes: number;
+  /** Free bytes on the disk of the home folder; null if they are unknown. */
+  readonly freeBytes: number | null;
   readonly findings: readonly DaemonFinding[];
 }
 
@@ -40,23 +40,23 @@ export async function doctorSwarm(
 
 async function examine({ role, home, api, answer }: Daemon, { version }: Context): Promise<DaemonReport> {
   const { privateAddressesWarning, reachOf, sortByReach } = await import('../../net/addresses.ts');
-  const [{ failing }, peers, disk] = await Promise.all([
+  const [{ failing }, peers, free] = await Promise.all([
     api.ready(),
     role === 'coordinator' ? api.peers() : [],
-    statfs(home),
+    freeBytesOf(home),
   ]);
   const invites = answer.role === 'coordinator' ? answer.jobs.map(({ invite }) => invite) : [];
   const invited = invites.flatMap((invite) => (invite === null ? [] : decodeInvite(invite).addresses));
   const addresses = sortByReach([...new Set(invited.length > 0 ? invited : answer.addresses)]);
-  const freeBytes = disk.bavail * disk.bsize;
   const unreachable = answer.role === 'coordinator' ? privateAddressesWarning(addresses) : null;
   return {
     role,
     home,
     version: answer.version,
     addresses: addresses.map((address) => ({ address, reach: reachOf(address) })),
-    freeBytes,
-    findings: daemonFindings({ answer, failing, peers, freeBytes, version, unreachable }),
+    // Infinity means that the file system does not tell. JSON has no infinity.
+    freeBytes: free === Infinity ? null : free,
+    findings: daemonFindings({ answer, failing, peers, freeBytes: free, version, unreachable }),
   };
 }
 
@@ -66,7 +66,7 @@ function reportLines({ role, home, version, addresses, freeBytes, findings }: Da
     ...addresses.map(
       ({ address, reach }, i) => `${i === 0 ? 'addresses  ' : '           '} ${address}  ${reach}`,
     ),
-    `disk        ${formatBytes(freeBytes)} free`,
+    ...(freeBytes === null ? [] : [`disk        ${formatBytes(freeBytes)} free`]),
     ...findingLines(findings),
   ];
 }
