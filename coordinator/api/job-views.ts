@@ -1,3 +1,4 @@
+import { bestRound } from '../best-checkpoint.ts';
 import { changedValues } from '../job-changes.ts';
 import type { JobRun } from '../job-run.ts';
 import type { JobTasks, Store, TaskResult } from '../store/store.ts';
@@ -24,7 +25,8 @@ export function jobTasks(job: string, { tasks }: Store): JobTasksView | null {
 }
 
 /** Returns the results of all checkpoints of a job. Without a chosen metric, the held-out loss decides which is the best. */
-export function checkpointTasks(job: string, { tasks, rounds }: Store): EvaluatedCheckpoints {
+export function checkpointTasks(job: string, store: Store): EvaluatedCheckpoints {
+  const { tasks } = store;
   const settings = tasks.of(job);
   const byRound = new Map(
     tasks.results(job).map((result): [number, CheckpointTasks] => {
@@ -32,8 +34,7 @@ export function checkpointTasks(job: string, { tasks, rounds }: Store): Evaluate
       return [result.round, { figures, value: metricValue(result, settings), reason, seconds, at }];
     }),
   );
-  const best = settings?.metric ? tasks.best(job) : rounds.best(job);
-  return { byRound, best: best?.round ?? null };
+  return { byRound, best: bestRound(job, store) };
 }
 
 function metricValue({ figures }: TaskResult, settings: JobTasks | null): number | null {

@@ -13,6 +13,7 @@ import { addPageRoutes } from '../../monitor/page.ts';
 import { digestSchema, nameSchema } from '../../protocol/ids.ts';
 import { BLOB_RANGE_BYTES, DETAIL_CHARACTERS, MAX_PRIORITY } from '../../protocol/limits.ts';
 import { storageError } from '../../storage/errors.ts';
+import { bestRound } from '../best-checkpoint.ts';
 import type { CoordinatorDeps } from '../context.ts';
 import type { Coordinator } from '../coordinator.ts';
 import { coordinatorError } from '../errors.ts';
@@ -262,10 +263,12 @@ function whileConnected(reply: FastifyReply, { signal }: Pick<ApiDeps, 'signal'>
   return AbortSignal.any([gone.signal, signal]);
 }
 
-function findCheckpoint({ context }: JobRun, round: string, { rounds }: ApiDeps['store']) {
+function findCheckpoint({ context }: JobRun, round: string, store: ApiDeps['store']) {
   const { job, stored } = context;
+  const { rounds } = store;
+  const best = round === 'best' ? bestRound(job, store) : null;
   const found =
-    round === 'latest' ? rounds.newestCheckpoints(job, 1)[0] : rounds.checkpoint(job, Number(round));
+    round === 'latest' ? rounds.newestCheckpoints(job, 1)[0] : rounds.checkpoint(job, best ?? Number(round));
   if (found) return found;
   const message = `job ${stored.name} has no checkpoint of round ${round}`;
   throw coordinatorError(

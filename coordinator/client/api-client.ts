@@ -192,7 +192,7 @@ export class ApiClient {
   }
 
   /** Returns the checkpoint of a round. @throws SwarmError CHECKPOINT_UNKNOWN */
-  checkpoint(id: string, round: number | 'latest'): Promise<CheckpointView> {
+  checkpoint(id: string, round: number | 'latest' | 'best'): Promise<CheckpointView> {
     return this.#get(`/v1/jobs/${encodeURIComponent(id)}/checkpoints/${encodeURIComponent(round)}`);
   }
 

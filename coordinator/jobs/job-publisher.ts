@@ -4,6 +4,7 @@ import type { JobEvent } from '../../monitor/job-events.ts';
 import { type Signer, verifyMessage } from '../../protocol/signing.ts';
 import type { Registry } from '../../registry/registry.ts';
 import type { AdapterVersion } from '../../registry/version.ts';
+import { bestRound } from '../best-checkpoint.ts';
 import type { CheckpointFolders } from '../context.ts';
 import type { Coordinator } from '../coordinator.ts';
 import type { JobRun } from '../job-run.ts';
@@ -96,11 +97,10 @@ export class JobPublisher {
 
   /** Returns the round of the best checkpoint; null if it is not known yet, or if no round was better than the start. */
   #bestRound({ context, driver }: JobRun): number | null {
-    const { tasks, rounds } = this.#deps.store;
-    const { job } = context;
-    const isByTasks = (tasks.of(job)?.metric ?? null) !== null;
-    const best = isByTasks ? tasks.best(job) : isOver(driver.state) ? rounds.best(job) : null;
-    return best === null || best.round === 0 ? null : best.round;
+    const { store } = this.#deps;
+    const isByTasks = (store.tasks.of(context.job)?.metric ?? null) !== null;
+    const best = isByTasks || isOver(driver.state) ? bestRound(context.job, store) : null;
+    return best === 0 ? null : best;
   }
 
   /** Publishes the best checkpoint, and moves the tag to it. An operator may move the tag elsewhere afterwards. */

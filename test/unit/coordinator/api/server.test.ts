@@ -429,6 +429,13 @@ describe('the API', () => {
     const latest = await json<CheckpointView>(call('/v1/jobs/toy/checkpoints/latest'));
     expect(latest).toEqual(checkpoints[0]);
     expect(await (await call('/v1/jobs/toy/checkpoints/0')).json()).toEqual(latest);
+    const best = await json<CheckpointView>(call('/v1/jobs/toy/checkpoints/best'));
+    expect(best).toMatchObject({ round: 0, isBest: true, tasks: null });
+    const figures = { 'words.acc,none': 0.5 };
+    world.store.tasks.add(world.toy.job, { round: 0, figures, score: null, reason: '', seconds: 1, at: 1 });
+    expect(await json<CheckpointView>(call('/v1/jobs/toy/checkpoints/0'))).toMatchObject({
+      tasks: { figures: { 'words.acc,none': 0.5 }, value: null, reason: '' },
+    });
     const unknown = await call('/v1/jobs/toy/checkpoints/7');
     expect(unknown.status).toBe(404);
     expect(await unknown.json()).toMatchObject({

@@ -35,6 +35,11 @@ describe('checkpointsToEmpty', () => {
   });
 });
 
+test('the best checkpoint by the tasks of a job keeps its weights', () => {
+  const held = [1, 2, 3, 4].map((round) => ({ round, ordinal: round, heldOutLoss: 5 - round }));
+  expect(checkpointsToEmpty(held, { newest: 1, count: 100, best: [undefined, 2] })).toEqual([1, 3]);
+});
+
 const COUNT = 34;
 const OPTIONS: WorldOptions = {
   rounds: { count: COUNT, minPeers: 1, localSteps: 1 },
