@@ -11,6 +11,7 @@ import type { ApiClient, ConnectOptions, CoordinatorAddress } from './coordinato
 import type { CloneJobOptions, CreatedJob, CreateJobOptions } from './coordinator/client/create-job.ts';
 import type { FollowOptions } from './coordinator/client/follow.ts';
 import type { VerifiedCheckpoint } from './coordinator/client/read-checkpoints.ts';
+import type { CreatedSweep, SweepSpec } from './coordinator/client/sweep-jobs.ts';
 import type {
   CoordinatorDaemonDeps,
   CoordinatorDaemonOptions,
@@ -258,6 +259,21 @@ export async function cloneJob(
 }
 
 /**
+ * Makes copies of a job with different settings, and lets them race: again and again, the half with the higher held-out
+ * losses is stopped. `lora-swarm job sweep` calls this function. Calling it again after an interruption continues.
+ *
+ * @param where the coordinator: the result of `startCoordinator`, its home, its URL and token, or a client
+ * @throws SwarmError JOB_SPEC, SWEEP_INVALID, JOB_UNKNOWN, SETTING_FIXED, DAEMON_NOT_RUNNING
+ */
+export async function sweepJobs(
+  where: CoordinatorAddress | ApiClient,
+  spec: SweepSpec,
+  options?: Pick<CreateJobOptions, 'signal' | 'onProgress'>,
+): Promise<CreatedSweep> {
+  return (await import('./coordinator/client/sweep-jobs.ts')).sweepJobs(where, spec, options);
+}
+
+/**
  * Yields all events of a job, past and future, each once. If the coordinator restarts, the iteration goes on. The
  * iteration does not end when the job ends. Break out of it at an event of type `finished` or `failed`.
  *
@@ -494,6 +510,7 @@ export async function startModelServer(
   return (await import('./serve/model-server.ts')).startModelServer(options, deps);
 }
 
+export type { SweepJobView, SweepView } from './coordinator/api/sweep-views.ts';
 export type {
   BanView,
   CheckpointTasks,
@@ -594,6 +611,7 @@ export type {
   CoordinatorDaemonDeps,
   CoordinatorDaemonOptions,
   CreatedJob,
+  CreatedSweep,
   CreateJobOptions,
   EstimateDeps,
   EvaluateOptions,
@@ -642,6 +660,7 @@ export type {
   ReportFacts,
   RunningCoordinator,
   RunningNode,
+  SweepSpec,
   TaskEvaluation,
   VerifiedCheckpoint,
   VersionDiff,

@@ -34,6 +34,7 @@ import type { Failpoint } from './failpoints.ts';
 import { checkJob } from './jobs/check-job.ts';
 import { JobCreation } from './jobs/create-job.ts';
 import { JobPublisher } from './jobs/job-publisher.ts';
+import { Sweeps } from './jobs/sweeps.ts';
 import { TaskEvaluator } from './jobs/task-evaluator.ts';
 import { TrainerValidator } from './merge/trainer-validator.ts';
 import { FileCheckpointFolders } from './record/checkpoint-folders.ts';
@@ -225,6 +226,9 @@ export async function startCoordinator(
       },
     );
     coordinator.onEvent((event) => evaluator.observe(event));
+    const sweeps = new Sweeps({ coordinator, store, clock, log });
+    coordinator.onEvent((event) => sweeps.observe(event));
+    teardown.add(() => sweeps.stop());
     teardown.add(() => evaluator.stop());
     const health = new Health({ clock });
     addHealthChecks(health, { coordinator, store });
@@ -247,6 +251,7 @@ export async function startCoordinator(
     coordinator.start();
     publisher.start();
     evaluator.start();
+    sweeps.start();
     await creation.clean();
     const { url, server } = await startApi(
       { port: options.port ?? 0, token },
@@ -263,6 +268,7 @@ export async function startCoordinator(
         signal: stopping.signal,
         createJob: (...options) => creation.create(...options),
         cloneJob: (...options) => creation.clone(...options),
+        createSweep: (sweep) => sweeps.create(sweep),
         checkJob: async (spec, onLine, signal) => {
           const options = { cacheDir: join(home, 'cache'), signal, onProgress: onLine };
           onLine({ event: 'checked', check: await checkJob(spec, options, { clock }) });

@@ -53,6 +53,7 @@ export const coordinatorError = defineErrors({
   SEQUENCE_TOO_LONG: 'usage',
   SETTING_FIXED: 'usage',
   SETTING_INVALID: 'usage',
+  SWEEP_INVALID: { kind: 'usage', next: 'correct the sweep, or choose another name' },
   STOPPED: 'failed',
   TOO_MANY_INVITES: { kind: 'conflict', next: 'create one invite with a larger --uses instead' },
   TOO_MANY_JOBS: { kind: 'conflict', next: 'stop a job: "lora-swarm job stop JOB"' },

@@ -41,6 +41,8 @@ export type JobEventBody =
       isBest: boolean;
       seconds: number;
     }
+  /** The job is the last one of a sweep. */
+  | { type: 'sweep-won'; sweep: string; heldOutLoss: number | null }
   | { type: 'tasks-failed'; round: number; reason: string }
   | { type: 'priority-changed'; before: number; after: number }
   | { type: 'peer-joined'; peer: string; name: string; engine: string }

@@ -116,11 +116,8 @@ async function find(
   job: string | undefined,
   round: number | 'best' | undefined,
 ): Promise<CheckpointView> {
-  const id = await chooseJob(api, job);
-  if (round !== 'best') return api.checkpoint(id, round ?? 'latest');
-  const best = (await api.checkpoints(id)).find(({ isBest }) => isBest);
-  // A job has no best checkpoint until one has been evaluated.
-  return best ?? api.checkpoint(id, 'latest');
+  // Without any measured loss, a job has no best checkpoint, and the coordinator refuses with CHECKPOINT_UNKNOWN.
+  return api.checkpoint(await chooseJob(api, job), round ?? 'latest');
 }
 
 interface ExportOptions extends RoundOptions {

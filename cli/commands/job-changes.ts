@@ -1,6 +1,9 @@
+import { resolve } from 'node:path';
 import { type Command, Option } from 'commander';
 import { CHANGEABLE_KEYS } from '../../coordinator/job-changes.ts';
+import type { SweepSpec } from '../../index.ts';
 import { MAX_PRIORITY } from '../../protocol/limits.ts';
+import { SWARM } from '../command-name.ts';
 import { coordinatorApi, JOB_ARGUMENT } from '../connect.ts';
 import type { Context } from '../context.ts';
 import { printCreated, withProgress } from '../create-job.ts';
@@ -8,6 +11,7 @@ import { keyValues } from '../key-values.ts';
 import { integer } from '../options.ts';
 import { printJson, printLines } from '../print.ts';
 import { changeLines } from '../views/status.ts';
+import { sweepLines } from '../views/sweeps.ts';
 
 interface CommonOptions {
   home?: string;
@@ -37,6 +41,12 @@ export function registerJobChanges(add: (name: string, text: string) => Command,
     .action((id: string, settings: string[], options: CommonOptions & { reason: string }) =>
       change(context, id, settings, options),
     );
+  add(
+    'sweep',
+    'let variants of a job race: again and again, the half with the higher held-out losses is stopped',
+  )
+    .argument('[file]', 'YAML file of the sweep (docs/workflow.md); without it, the command lists all sweeps')
+    .action((file: string | undefined, options: CommonOptions) => sweep(context, file, options));
   add('clone', 'create a copy of a job, with the base and data that the coordinator already has')
     .argument('<job>', JOB_ARGUMENT[1])
     .option(
@@ -47,6 +57,32 @@ export function registerJobChanges(add: (name: string, text: string) => Command,
     .addOption(priorityOption('that of the job'))
     .addOption(afterOption())
     .action((id: string, options: CloneOptions) => clone(context, id, options));
+}
+
+async function sweep(context: Context, file: string | undefined, options: CommonOptions): Promise<void> {
+  const api = await coordinatorApi(context, options);
+  if (file === undefined) {
+    const sweeps = await api.sweeps();
+    if (options.json) printJson(context, { schemaVersion: 1, sweeps });
+    else printLines(context, sweeps.length === 0 ? ['no sweeps'] : sweepLines(sweeps));
+    return;
+  }
+  const [{ YamlFile }, { sweepJobs }] = await Promise.all([
+    import('../../lora/finetune/settings/yaml-file.ts'),
+    import('../../index.ts'),
+  ]);
+  const { value } = await YamlFile.read(resolve(context.cwd, file), 'sweep file');
+  const created = await sweepJobs(api, value as SweepSpec, { signal: context.signal });
+  if (options.json) {
+    printJson(context, { schemaVersion: 1, ...created });
+    return;
+  }
+  const invites = created.jobs.map(({ invite }) => invite);
+  printLines(context, [
+    ...sweepLines([created.sweep]),
+    ...invites.map((invite) => `invite ${invite}`),
+    `next: on every machine that joins, run ${SWARM} node - and paste all of the invites; ${SWARM} job sweep shows the race`,
+  ]);
 }
 
 /** @param text what the default is; @default commander shows the value */

@@ -39,6 +39,8 @@ export class EventLines {
         return `from round ${event.fromRound}: ${changeText(event.changes)}${detail(event.reason)}`;
       case 'tasks-evaluated':
         return `round ${String(event.round).padStart(3)}  ${figuresText(event)}`;
+      case 'sweep-won':
+        return `won the sweep ${safeText(event.sweep)}, held-out loss ${formatLoss(event.heldOutLoss)}`;
       case 'tasks-failed':
         return `! round ${event.round}: the checkpoint was not evaluated on the tasks: ${safeText(event.reason)}`;
       case 'priority-changed':

@@ -21,10 +21,12 @@ import { parseChange } from '../job-changes.ts';
 import type { JobRun } from '../job-run.ts';
 import type { CloneOptions } from '../jobs/clone-job.ts';
 import type { NewPlace } from '../jobs/create-job.ts';
+import type { NewSweep } from '../jobs/sweeps.ts';
 import { checked } from './checked.ts';
 import { eventLines } from './event-lines.ts';
 import { inviteRoutes } from './invite-routes.ts';
 import { peerRoutes } from './peer-routes.ts';
+import { sweepRoutes } from './sweep-routes.ts';
 import type { CheckJobLine, CreateJobLine } from './types.ts';
 import type { Views } from './views.ts';
 
@@ -61,6 +63,8 @@ export interface ApiDeps extends Pick<CoordinatorDeps, 'network' | 'store' | 'bl
   ): Promise<void>;
   /** Checks a job as `createJob` does, but creates nothing. */
   checkJob(spec: JobSpec, onLine: (line: CheckJobLine) => void, signal: AbortSignal): Promise<void>;
+  /** Records and starts a race between jobs. */
+  createSweep(sweep: NewSweep): void;
   /** Called when the operator stops the daemon through the API, after the answer has been sent. */
   shutdown(): void;
 }
@@ -144,6 +148,7 @@ export async function startApi(
   peerRoutes(server, deps);
   jobRoutes(server, deps);
   inviteRoutes(server, deps);
+  sweepRoutes(server, deps);
   server.post('/v1/shutdown', async (_request, reply) => {
     reply.raw.once('finish', () => deps.shutdown());
     return {};

@@ -2,6 +2,7 @@ import { resolveHomes } from '../../common/user-folders.ts';
 import { readToken } from '../../storage/api-token.ts';
 import { notRunning, type Role, readDaemonFile } from '../../storage/daemon-home.ts';
 import { storageError } from '../../storage/errors.ts';
+import type { SweepView } from '../api/sweep-views.ts';
 import type {
   BanView,
   CheckpointView,
@@ -19,6 +20,7 @@ import type {
 import { coordinatorError } from '../errors.ts';
 import type { CloneOptions } from '../jobs/clone-job.ts';
 import type { NewPlace } from '../jobs/create-job.ts';
+import type { NewSweep } from '../jobs/sweeps.ts';
 import { apiError } from './api-error.ts';
 import { type HttpResponse, readAll, readLines, request } from './http.ts';
 
@@ -183,6 +185,19 @@ export class ApiClient {
    */
   changeSettings(id: string, changes: Readonly<Record<string, unknown>>, reason = ''): Promise<JobDetail> {
     return this.#json('POST', `/v1/jobs/${encodeURIComponent(id)}/settings`, { changes, reason });
+  }
+
+  /**
+   * Starts a race between jobs.
+   * @internal users call `sweepJobs` of the library
+   */
+  createSweep(sweep: NewSweep): Promise<SweepView> {
+    return this.#json('POST', '/v1/sweeps', sweep);
+  }
+
+  /** Lists the races between jobs, oldest first. */
+  async sweeps(): Promise<SweepView[]> {
+    return (await this.#get<{ sweeps: SweepView[] }>('/v1/sweeps')).sweeps;
   }
 
   /** Lists the checkpoints of a job, newest first. */

@@ -27,6 +27,10 @@ export interface JobPublisherDeps {
 
 /** Tag of the best checkpoint of a job. */
 const BEST = 'best';
+/** Tag of the winner of a sweep, under the name of the sweep. */
+const WINNER = 'winner';
+/** Events after which a job may have something to publish. */
+const OCCASIONS: readonly JobEvent['type'][] = ['finished', 'tasks-evaluated', 'sweep-won'];
 /** Name of this program part in the registry's measurements. */
 const SOURCE = 'tasks of the job';
 
@@ -34,7 +38,8 @@ const SOURCE = 'tasks of the job';
  * Adds checkpoints to the registry of adapters: the newest one of each finished job, and the best one, which gets the tag
  * `best`. The best checkpoint is the one with the best value of the job's chosen metric, as soon as it is evaluated. In a job
  * without a chosen metric, it is the one with the lowest held-out loss when the job has finished. After a crash, the
- * next start makes up for what is missing. A failure is logged and does not disturb the jobs.
+ * next start makes up for what is missing. The best checkpoint of a job that won a sweep also becomes a version under the
+ * name of the sweep, with the tag `winner`. A failure is logged and does not disturb the jobs.
  */
 export class JobPublisher {
   readonly #options: JobPublisherOptions;
@@ -54,7 +59,7 @@ export class JobPublisher {
 
   /** Publishes the job of an event if the job has finished or has a new best checkpoint. */
   observe(event: JobEvent): void {
-    if (event.type !== 'finished' && event.type !== 'tasks-evaluated') return;
+    if (!OCCASIONS.includes(event.type)) return;
     const run = this.#deps.coordinator.jobs().find(({ context }) => context.job === event.job);
     if (run !== undefined) this.#publish(run);
   }
@@ -86,6 +91,10 @@ export class JobPublisher {
       // The version that is added last gets the tag `latest`, so the newest checkpoint comes last.
       if (best !== null) await this.#addBest(run, best, registry);
       if (newest !== null && newest !== best) await this.#add(run, newest, registry, 'the job finished');
+      for (const sweep of newest === null ? [] : store.sweeps.wonBy(run.context.job)) {
+        const reason = `the job ${run.context.stored.name} won the sweep`;
+        await this.#add(run, best ?? newest!, registry, reason, [WINNER], sweep);
+      }
       // The registry has only figures of all documents, so that those of different versions can be compared.
       const { job } = run.context;
       const results = store.tasks.of(job)?.limit === null ? store.tasks.results(job) : [];
@@ -120,6 +129,7 @@ export class JobPublisher {
     registry: Registry,
     reason: string,
     tags: readonly string[] = [],
+    name = run.context.stored.name,
   ): Promise<AdapterVersion | null> {
     const { store, folders, log } = this.#deps;
     const { job, manifest } = run.context;
@@ -127,7 +137,7 @@ export class JobPublisher {
       '../../registry/publish-checkpoint.ts'
     );
     const stored = store.rounds.checkpoint(job, round)!;
-    const known = publishedVersion(registry, manifest.name, stored.digest);
+    const known = publishedVersion(registry, name, stored.digest);
     if (known !== null || stored.weights !== 'held') return known;
     const { message } = verifyMessage('checkpoint', stored.envelope);
     const { version } = await publishCheckpoint(registry, {
@@ -137,6 +147,7 @@ export class JobPublisher {
       checkpoint: publishable(stored.digest, message),
       reason,
       tags,
+      name,
     });
     log.info({ job: manifest.name, round, version: version.label, registry: registry.home }, 'job-published');
     return version;

@@ -351,4 +351,22 @@ export const MIGRATIONS: readonly Migration[] = [
     PRIMARY KEY (job, round)
   ) STRICT, WITHOUT ROWID
   `,
+  `
+  -- Races between jobs.
+  CREATE TABLE sweeps (
+    name TEXT PRIMARY KEY,
+    rounds INTEGER NOT NULL,        -- checkpoints before the first halving
+    halvings INTEGER NOT NULL DEFAULT 0,
+    created_at INTEGER NOT NULL
+  ) STRICT, WITHOUT ROWID;
+
+  CREATE TABLE sweep_jobs (
+    sweep TEXT NOT NULL REFERENCES sweeps,
+    job TEXT NOT NULL REFERENCES jobs,
+    variant TEXT NOT NULL,
+    out_at INTEGER,                 -- number of the halving that stopped the job; NULL: it is in the race
+    loss REAL,                      -- at the newest halving
+    UNIQUE (sweep, job)
+  ) STRICT
+  `,
 ];

@@ -12,6 +12,7 @@ import { RoundTable } from './rounds.ts';
 import { MIGRATIONS } from './schema.ts';
 import { ScoreTable } from './scores.ts';
 import { StrikeTable } from './strikes.ts';
+import { SweepTable } from './sweeps.ts';
 import { TaskTable } from './tasks.ts';
 import { UpdateTable } from './updates.ts';
 
@@ -30,6 +31,7 @@ export type {
 } from './rounds.ts';
 export type { StoredScore } from './scores.ts';
 export type { StoredStrike } from './strikes.ts';
+export type { StoredEntry, StoredSweep } from './sweeps.ts';
 export type { JobTasks, TaskResult } from './tasks.ts';
 export type { Fate, StoredReceipt, StoredUpdate } from './updates.ts';
 
@@ -48,6 +50,7 @@ export class Store {
   readonly bans: BanTable;
   readonly audits: AuditTable;
   readonly tasks: TaskTable;
+  readonly sweeps: SweepTable;
   readonly events: EventTable;
   readonly peers: PeerTable;
   readonly invites: InviteTable;
@@ -70,6 +73,7 @@ export class Store {
     this.bans = new BanTable(this.#db);
     this.audits = new AuditTable(this.#db);
     this.tasks = new TaskTable(this.#db);
+    this.sweeps = new SweepTable(this.#db);
     this.events = new EventTable(this.#db);
     this.peers = new PeerTable(this.#db);
     this.invites = new InviteTable(this.#db);

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { expect, test } from 'vitest';
 import { startCoordinator } from '../../coordinator/daemon.ts';
-import { cloneJob, connect, createJob } from '../../index.ts';
+import { cloneJob, connect, createJob, sweepJobs } from '../../index.ts';
 import { temporaryFolder } from '../utils/folder.ts';
 import { makeTinyModel, TINY_TEXT } from '../utils/tiny-model.ts';
 
@@ -46,6 +46,21 @@ test('a copy of a job needs no file of the operator, and its checkpoints are eva
     await expect
       .poll(async () => (await api.checkpoints('tale'))[0]!.tasks, { timeout: 60_000 })
       .toMatchObject({ reason: '', value: expect.any(Number) });
+    const sweep = {
+      name: 'race',
+      job: 'tale',
+      variants: [{}, { 'training.learningRate': 1e-4 }],
+      jobs: ['wide'],
+    };
+    const { sweep: started, jobs } = await sweepJobs(coordinator, sweep);
+    expect(jobs.map(({ name }) => name)).toEqual(['race-1', 'race-2']);
+    expect(started.jobs.map(({ variant }) => variant)).toEqual([
+      'no change',
+      'training.learningRate=0.0001',
+      '',
+    ]);
+    // An interrupted command can be repeated.
+    expect((await sweepJobs(coordinator, sweep)).sweep).toEqual(started);
     // B is zero at the start, so the untrained adapter changes nothing, whatever its rank is.
     expect(wide!.baseLoss).toBeCloseTo(job!.baseLoss!, 6);
   } finally {

@@ -18,6 +18,7 @@ import type {
 } from '../../../../coordinator/api/types.ts';
 import { Views } from '../../../../coordinator/api/views.ts';
 import type { NewPlace } from '../../../../coordinator/jobs/create-job.ts';
+import { Sweeps } from '../../../../coordinator/jobs/sweeps.ts';
 import type { JobSpec } from '../../../../lora/finetune/settings/job-spec.ts';
 import { createCoordinatorMetrics } from '../../../../monitor/coordinator-metrics.ts';
 import { Health } from '../../../../monitor/health.ts';
@@ -66,6 +67,7 @@ async function api(
       log: silentLogger,
       signal: stopping.signal,
       createJob: createJob ?? (async () => {}),
+      createSweep: (sweep) => new Sweeps({ ...deps, log: silentLogger }).create(sweep),
       cloneJob: async (job, options, onLine) =>
         onLine({ event: 'created', job, name: JSON.stringify(options), invite: 'i' }),
       checkJob: async ({ name }, onLine) => onLine({ event: 'checked', check: `of ${name}` as never }),

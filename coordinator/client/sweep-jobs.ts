@@ -1,0 +1,61 @@
+import { z } from 'zod';
+import { specProblems } from '../../common/schema-problems.ts';
+import { finetuneError } from '../../lora/finetune/errors.ts';
+import { nameSchema } from '../../protocol/ids.ts';
+import type { SweepView } from '../api/sweep-views.ts';
+import { ApiClient, type CoordinatorAddress } from './api-client.ts';
+import { type CreatedJob, type CreateJobOptions, cloneJob } from './create-job.ts';
+
+const sweepSchema = z.strictObject({
+  name: nameSchema,
+  /** Name of the job whose copies are the variants. */
+  job: z.string().min(1),
+  /** Changed settings of each variant, by their keys in the job file. */
+  variants: z.array(z.record(z.string(), z.unknown())).min(1).max(32),
+  /** Further jobs of the race, for example with other data but the same held-out rows. @default none */
+  jobs: z.array(z.string().min(1)).max(32).default([]),
+  /** Number of checkpoints after which half of the jobs are stopped. It doubles with each halving. @default 2 */
+  rounds: z.int().positive().max(100_000).default(2),
+});
+/** A race between variants of a job. */
+export type SweepSpec = z.input<typeof sweepSchema>;
+
+/** A new race, and the invites of its new jobs. */
+export interface CreatedSweep {
+  readonly sweep: SweepView;
+  readonly jobs: readonly CreatedJob[];
+}
+
+/**
+ * Makes copies of a job and lets them race: again and again, the half with the higher held-out losses is stopped. Calling it
+ * again after an interruption continues where it was.
+ * @throws SwarmError JOB_SPEC, SWEEP_INVALID, and the errors of `cloneJob`
+ */
+export async function sweepJobs(
+  where: CoordinatorAddress | ApiClient,
+  spec: SweepSpec,
+  options: Pick<CreateJobOptions, 'signal' | 'onProgress'> = {},
+): Promise<CreatedSweep> {
+  const parsed = sweepSchema.safeParse(spec);
+  if (!parsed.success) {
+    const problems = specProblems(sweepSchema, spec, parsed.error.issues).map(({ text }) => text);
+    throw finetuneError('JOB_SPEC', `the sweep is wrong: ${problems.join('; ')}`, { field: '', problems });
+  }
+  const { name, job, variants, jobs, rounds } = parsed.data;
+  const { signal = new AbortController().signal } = options;
+  const api = where instanceof ApiClient ? where : await ApiClient.connect(where, { signal });
+  const created: CreatedJob[] = [];
+  for (const [i, changes] of variants.entries()) {
+    created.push(await cloneJob(api, job, { ...options, name: `${name}-${i + 1}`, changes }));
+  }
+  const entries = [
+    ...created.map((copy, i) => ({ job: copy.job, variant: variantText(variants[i]!) })),
+    ...jobs.map((other) => ({ job: other, variant: '' })),
+  ];
+  return { sweep: await api.createSweep({ name, rounds, jobs: entries }), jobs: created };
+}
+
+function variantText(changes: Readonly<Record<string, unknown>>): string {
+  const parts = Object.entries(changes).map(([key, value]) => `${key}=${JSON.stringify(value)}`);
+  return parts.length === 0 ? 'no change' : parts.join(' ');
+}

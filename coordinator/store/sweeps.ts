@@ -1,0 +1,67 @@
+import type { Database } from '../../storage/database.ts';
+import { fromRow, insertInto, updateRows } from './fields.ts';
+
+/** A race between jobs. */
+export interface StoredSweep {
+  readonly name: string;
+  /** Number of checkpoints after which the first half of the jobs is stopped. It doubles with each halving. */
+  readonly rounds: number;
+  /** Number of halvings so far. */
+  readonly halvings: number;
+  readonly createdAt: number;
+}
+
+/** A job of a sweep. */
+export interface StoredEntry {
+  readonly job: string;
+  /** The settings in which the job differs from the others, for people. */
+  readonly variant: string;
+  /** Number of the halving that stopped the job, from 1; null if the job is still in the race. */
+  readonly outAt: number | null;
+  /** Held-out loss at the newest halving; null before the first one, or if the job had a problem. */
+  readonly loss: number | null;
+}
+
+/** Sweeps and their jobs. */
+export class SweepTable {
+  readonly #db: Database;
+
+  constructor(db: Database) {
+    this.#db = db;
+  }
+
+  add(
+    { name, rounds, createdAt }: Omit<StoredSweep, 'halvings'>,
+    entries: readonly Pick<StoredEntry, 'job' | 'variant'>[],
+  ): void {
+    insertInto(this.#db, 'sweeps', { name, rounds, createdAt });
+    for (const { job, variant } of entries) insertInto(this.#db, 'sweep_jobs', { sweep: name, job, variant });
+  }
+
+  all(): StoredSweep[] {
+    return this.#db.all('SELECT * FROM sweeps ORDER BY created_at, name').map((row) => fromRow(row));
+  }
+
+  entries(sweep: string): StoredEntry[] {
+    const sql = 'SELECT job, variant, out_at, loss FROM sweep_jobs WHERE sweep = ? ORDER BY rowid';
+    return this.#db.all(sql, sweep).map((row) => fromRow(row));
+  }
+
+  /** Returns the names of the sweeps whose last job is this one. */
+  wonBy(job: string): string[] {
+    const sql = `SELECT sweep FROM sweep_jobs WHERE job = ? AND out_at IS NULL AND 1 =
+      (SELECT count(*) FROM sweep_jobs AS other WHERE other.sweep = sweep_jobs.sweep AND other.out_at IS NULL)`;
+    return this.#db.all(sql, job).map(({ sweep }) => sweep as string);
+  }
+
+  /** Records a halving: the losses of the jobs that were in the race, and which of them are out. */
+  halve(
+    { name, halvings }: Pick<StoredSweep, 'name' | 'halvings'>,
+    judged: readonly { job: string; loss: number | null; isOut: boolean }[],
+  ): void {
+    updateRows(this.#db, 'sweeps', { name }, { halvings: halvings + 1 });
+    for (const { job, loss, isOut } of judged) {
+      updateRows(this.#db, 'sweep_jobs', { sweep: name, job }, { loss, outAt: isOut ? halvings + 1 : null });
+    }
+  }
+}

@@ -1,0 +1,130 @@
+import { describe, expect, onTestFinished, test } from 'vitest';
+import { sweepViews } from '../../../../coordinator/api/sweep-views.ts';
+import type { JobRun } from '../../../../coordinator/job-run.ts';
+import { Sweeps } from '../../../../coordinator/jobs/sweeps.ts';
+import { silentLogger } from '../../../../monitor/log.ts';
+import { withCode } from '../../../utils/codes.ts';
+import { ScriptedPeer } from '../scripted-peer.ts';
+import { World } from '../world.ts';
+
+/** How much a round of each job lowers the loss. */
+const DELTAS = { toy: 0.01, slow: 0.002, fast: 0.03, slowest: 0.001 } as const;
+type Name = keyof typeof DELTAS;
+const NAMES = Object.keys(DELTAS) as Name[];
+
+function sweepsOf(world: World): Sweeps {
+  const { coordinator, store } = world;
+  const sweeps = new Sweeps({
+    coordinator,
+    store,
+    clock: world.clock.process(() => true),
+    log: silentLogger,
+  });
+  coordinator.onEvent((event) => sweeps.observe(event));
+  onTestFinished(() => sweeps.stop());
+  return sweeps;
+}
+
+/** Starts a coordinator with four jobs in a race. */
+async function race(rounds = 1): Promise<{ world: World; sweeps: Sweeps; run: (name: Name) => JobRun }> {
+  const world = await new World({ rounds: { minPeers: 1, count: 6 }, baseLoss: 1000 }).start();
+  const prepared = world.prepared();
+  for (const name of NAMES.slice(1)) {
+    const manifest = { ...prepared.manifest, name };
+    await world.settle(world.coordinator.create({ ...prepared, content: name, manifest }));
+  }
+  const sweeps = sweepsOf(world);
+  sweeps.create({ name: 'race', rounds, jobs: NAMES.map((job) => ({ job, variant: job })) });
+  return { world, sweeps, run: (name) => world.coordinator.find(name) };
+}
+
+/** Lets a node train each of some jobs until the job has ended or has enough checkpoints. */
+async function train(world: World, names: readonly Name[], checkpoints: number): Promise<void> {
+  const isDone = (name: Name): boolean => {
+    const { phase, committed } = world.coordinator.find(name).driver.state;
+    return phase === 'finished' || committed >= checkpoints;
+  };
+  for (const name of names) {
+    const peer = new ScriptedPeer(1 + NAMES.indexOf(name), world);
+    peer.job = world.coordinator.find(name).context.job;
+    await peer.work(
+      () => DELTAS[name],
+      () => isDone(name),
+    );
+  }
+  await world.until(() => names.every(isDone), 'the checkpoints');
+}
+
+const phases = (world: World): string[] =>
+  NAMES.map((name) => `${name} ${world.coordinator.find(name).driver.state.phase}`);
+
+describe('a sweep', () => {
+  test('stops the half with the higher losses again and again, until one job has won', async () => {
+    const { world, run } = await race();
+    await train(world, NAMES, 1);
+    await expect.poll(() => run('slowest').driver.state.phase).toBe('finished');
+    expect(run('slow').driver.state.phase).toBe('finished');
+    await train(world, ['toy', 'fast'], 2);
+    await expect.poll(() => run('toy').driver.state.phase).toBe('finished');
+
+    expect(run('fast').driver.state.phase).not.toBe('finished');
+    const [view] = sweepViews(world);
+    expect(view).toMatchObject({ name: 'race', winner: 'fast' });
+    expect(view!.jobs.map(({ name, outAt }) => [name, outAt])).toEqual([
+      ['toy', 2],
+      ['slow', 1],
+      ['fast', null],
+      ['slowest', 1],
+    ]);
+    expect(world.store.sweeps.wonBy(run('fast').context.job)).toEqual(['race']);
+    expect(world.store.sweeps.wonBy(run('toy').context.job)).toEqual([]);
+    const events = world.store.events.after(run('fast').context.job, 0, 200);
+    expect(events.filter(({ type }) => type === 'sweep-won')).toHaveLength(1);
+  });
+
+  test('waits for all jobs, and judges one that its operator stopped as the worst', async () => {
+    const { world, run } = await race();
+    await train(world, ['toy', 'slow', 'slowest'], 1);
+    expect(phases(world)).not.toContain('slowest finished');
+    run('fast').operate({ type: 'stop', reason: '' });
+    await expect.poll(() => run('slowest').driver.state.phase).toBe('finished');
+    expect(
+      sweepViews(world)[0]!
+        .jobs.filter(({ outAt }) => outAt === 1)
+        .map(({ name }) => name),
+    ).toEqual(['fast', 'slowest']);
+  });
+
+  test('goes on after a restart between the record of a halving and the stop of its jobs', async () => {
+    const { world, sweeps, run } = await race();
+    sweeps.stop();
+    const judged = NAMES.map((name) => ({
+      job: run(name).context.job,
+      loss: 1,
+      isOut: name === 'slow' || name === 'slowest',
+    }));
+    world.store.sweeps.halve({ name: 'race', halvings: 0 }, judged);
+    expect(() => world.kill()).toThrow();
+    await world.start();
+    sweepsOf(world).start();
+    expect(phases(world)).toEqual(['toy waiting', 'slow finished', 'fast waiting', 'slowest finished']);
+  });
+
+  test('is refused if its jobs cannot be compared, and is the same if it is started again', async () => {
+    const { world, sweeps } = await race();
+    const again = { name: 'race', rounds: 1, jobs: NAMES.map((job) => ({ job, variant: job })) };
+    sweeps.create(again);
+    expect(sweepViews(world)).toHaveLength(1);
+    expect(() => sweeps.create({ ...again, rounds: 2 })).toThrow(withCode('SWEEP_INVALID'));
+    const one = { job: 'toy', variant: '' };
+    expect(() => sweeps.create({ name: 'b', rounds: 1, jobs: [one, one] })).toThrow(
+      withCode('SWEEP_INVALID'),
+    );
+    const { manifest } = world.prepared();
+    const data = { ...manifest.data, heldOut: { ...manifest.data.heldOut, digest: 'ab'.repeat(32) } };
+    const other = { ...world.prepared(), content: 'other', manifest: { ...manifest, name: 'other', data } };
+    await world.settle(world.coordinator.create(other));
+    const jobs = [one, { job: 'other', variant: '' }];
+    expect(() => sweeps.create({ name: 'c', rounds: 1, jobs })).toThrow(withCode('SWEEP_INVALID'));
+  });
+});
