@@ -1,12 +1,12 @@
 import { describe, expect, onTestFinished, test } from 'vitest';
-import { JobPublisher } from '../../../../coordinator/jobs/job-publisher.ts';
-import { TaskEvaluator } from '../../../../coordinator/jobs/task-evaluator.ts';
-import type { JobTasks } from '../../../../coordinator/store/store.ts';
-import { silentLogger } from '../../../../monitor/log.ts';
-import { openTestRegistry, smallPeftFolder } from '../../../utils/registry.ts';
-import { noFolders } from '../../../utils/virtual/no-folders.ts';
-import { ScriptedPeer } from '../scripted-peer.ts';
-import { COORDINATOR, World } from '../world.ts';
+import { JobPublisher } from '../../coordinator/jobs/job-publisher.ts';
+import { TaskEvaluator } from '../../coordinator/jobs/task-evaluator.ts';
+import type { JobTasks } from '../../coordinator/store/store.ts';
+import { silentLogger } from '../../monitor/log.ts';
+import { ScriptedPeer } from '../unit/coordinator/scripted-peer.ts';
+import { COORDINATOR, World } from '../unit/coordinator/world.ts';
+import { openTestRegistry, smallPeftFolder } from '../utils/registry.ts';
+import { noFolders } from '../utils/virtual/no-folders.ts';
 
 const FIGURE = 'words.acc,none';
 const TASKS: JobTasks = {

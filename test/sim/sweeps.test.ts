@@ -1,11 +1,11 @@
 import { describe, expect, onTestFinished, test } from 'vitest';
-import { sweepViews } from '../../../../coordinator/api/sweep-views.ts';
-import type { JobRun } from '../../../../coordinator/job-run.ts';
-import { Sweeps } from '../../../../coordinator/jobs/sweeps.ts';
-import { silentLogger } from '../../../../monitor/log.ts';
-import { withCode } from '../../../utils/codes.ts';
-import { ScriptedPeer } from '../scripted-peer.ts';
-import { World } from '../world.ts';
+import { sweepViews } from '../../coordinator/api/sweep-views.ts';
+import type { JobRun } from '../../coordinator/job-run.ts';
+import { Sweeps } from '../../coordinator/jobs/sweeps.ts';
+import { silentLogger } from '../../monitor/log.ts';
+import { ScriptedPeer } from '../unit/coordinator/scripted-peer.ts';
+import { World } from '../unit/coordinator/world.ts';
+import { withCode } from '../utils/codes.ts';
 
 /** How much a round of each job lowers the loss. */
 const DELTAS = { toy: 0.01, slow: 0.002, fast: 0.03, slowest: 0.001 } as const;
