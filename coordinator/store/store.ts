@@ -31,7 +31,7 @@ export type {
 } from './rounds.ts';
 export type { StoredScore } from './scores.ts';
 export type { StoredStrike } from './strikes.ts';
-export type { StoredEntry, StoredSweep } from './sweeps.ts';
+export type { StoredSweep } from './sweeps.ts';
 export type { JobTasks, TaskResult } from './tasks.ts';
 export type { Fate, StoredReceipt, StoredUpdate } from './updates.ts';
 
