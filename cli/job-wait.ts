@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import { countOf } from '../common/text.ts';
 import { needsOperatorSince } from '../coordinator/client/follow.ts';
 import { type ApiClient, followEvents } from '../index.ts';
 import { SWARM } from './command-name.ts';
@@ -37,7 +38,7 @@ export async function waitForJob(
   const { job, name, rounds, roundsDone, baseLoss, ...at } = await api.job(await chooseJob(api, id));
   const nullRounds = Math.max(at.round - 1, at.checkpoint.round) - roundsDone;
   if (round !== null && round > rounds + nullRounds) {
-    throw usageError(`job ${name} has only ${rounds} rounds, so it never reaches round ${round}`);
+    throw usageError(`job ${name} has only ${countOf(rounds, 'round')}, so it never reaches round ${round}`);
   }
   const timeout = options.timeout === undefined ? [] : [AbortSignal.timeout(options.timeout * 1000)];
   const finished = new AbortController();

@@ -53,10 +53,10 @@ export function mostAreCut({
   if (truncated <= MAX_CUT_SHARE * samples) return null;
   const which =
     truncated === samples
-      ? `every sample (${formatCount(samples)} of ${formatCount(samples)})`
+      ? `all ${countOf(samples, 'sample')}`
       : `${formatCount(truncated)} of ${countOf(samples, 'sample')}`;
   return {
-    message: `${which} did not fit into a packed row and was cut, so the model learns from incomplete texts`,
+    message: `${which} were longer than a packed row and were cut, so the model learns from incomplete texts`,
     // The last token of a sample is predicted, but is not an input.
     next: `raise training.sequenceLength (--sequence-length); ${longest - 1} is enough for the longest sample`,
   };
