@@ -1,17 +1,12 @@
-import {
-  countOf,
-  formatBytes,
-  formatCount,
-  formatDuration,
-  formatLoss,
-  safeText,
-} from '../../common/text.ts';
+import { countOf, formatCount, formatDuration, formatLoss, safeText } from '../../common/text.ts';
 import type { NodeStatus } from '../../index.ts';
 import { NOT_YET_CONNECTED } from '../../node/machine/state.ts';
 import { counts } from '../../protocol/receipts.ts';
 import { percentDone, timeOfDay } from '../print.ts';
-import { activity, holdText, NOTE, perJob, shutOutText, standingText, updateLine } from '../views/node.ts';
-import { thanksTexts, workText } from '../views/thanks.ts';
+import { costText, monthText, speedText, totalsText } from '../views/contribution.ts';
+import { activity, holdText, NOTE, perJob, shutOutText, updateLine } from '../views/node.ts';
+import { standingText } from '../views/standing.ts';
+import { thanksTexts } from '../views/thanks.ts';
 import { bar, columnsOf, cut, wrap } from './columns.ts';
 import type { TimeLeft } from './pace.ts';
 import type { ScreenWarning } from './warnings.ts';
@@ -72,7 +67,7 @@ export function screenLines(state: ScreenState, { columns, rows }: ScreenSize): 
     ),
     ...totalsText(status).flatMap((text, i) => lines(i === 0 ? 'contributed' : 'in all', text)),
     ...lines('costs', costText(status)),
-    ...lines('traffic', trafficText(status)),
+    ...lines('traffic', `${speedText(status)}; ${monthText(status)}`),
     ...jobs.flatMap((job) => refusalText(job)).flatMap((text) => lines('refused', text)),
     ...(status.engineNote === null ? [] : lines('engine', `${status.engine}: ${status.engineNote}`, 2)),
     ...warnings
@@ -200,28 +195,6 @@ function standingOf({ standing }: NodeStatus): string[] {
 /** Returns the thanks for a job that has ended; no text for a job that goes on. */
 export function thanksOf({ done, job }: NodeStatus, { totals }: NodeStatus): string[] {
   return done && job !== null ? thanksTexts(job, totals) : [];
-}
-
-/** Returns the totals of the present jobs, and those of all jobs of this home if there were others. */
-export function totalsText({ totals, jobs }: Pick<NodeStatus, 'totals' | 'jobs'>): string[] {
-  if (totals.length === 0) return ['nothing yet'];
-  const present = new Set(jobs.map(({ job }) => job?.job));
-  const own = totals.filter(({ job }) => present.has(job));
-  const all = `${workText(totals)} in ${countOf(totals.length, 'job')}`;
-  return own.length === totals.length
-    ? [workText(own)]
-    : [own.length === 0 ? 'nothing yet' : workText(own), all];
-}
-
-function costText({ cost }: NodeStatus): string {
-  const disk = cost.diskBytes === null ? '' : `, disk ${formatBytes(cost.diskBytes)}`;
-  return `CPU ${cost.cpuThreads.toFixed(1)} threads, memory ${formatBytes(cost.memoryBytes)}${disk}`;
-}
-
-function trafficText({ cost }: NodeStatus): string {
-  const { bytesPerSecond: now, month } = cost;
-  const speed = `${formatBytes(now.sent)}/s up, ${formatBytes(now.received)}/s down`;
-  return `${speed}; this month ${formatBytes(month.sent)} up, ${formatBytes(month.received)} down`;
 }
 
 /** Returns the newest update of a job that did not count, with the reason. */

@@ -1,5 +1,4 @@
 import {
-  countOf,
   formatBytes,
   formatCount,
   formatDuration,
@@ -11,6 +10,8 @@ import type { NodeStatus, NodeUpdate } from '../../index.ts';
 import { NOT_YET_CONNECTED } from '../../node/machine/state.ts';
 import { counts } from '../../protocol/receipts.ts';
 import { percentDone } from '../print.ts';
+import { costText, monthText, totalsText } from './contribution.ts';
+import { standingLines, standingText } from './standing.ts';
 import { thanksTexts } from './thanks.ts';
 
 const DOWNLOADS = { base: 'the base model', data: 'data', adapter: 'the adapter' } as const;
@@ -31,7 +32,9 @@ export function nodeLines(status: NodeStatus, url: string): string[] {
     ...(jobs.length === 1 ? contactLines(only!) : []),
     ...engine,
     ...(jobs.length === 1 ? stateLines(only!) : []),
-    `traffic     sent ${formatBytes(traffic.sent)}, received ${formatBytes(traffic.received)}`,
+    ...totalsText(status).map((text, i) => `${i === 0 ? 'contributed' : 'in all     '} ${text}`),
+    `costs       ${costText(status)}`,
+    `traffic     sent ${formatBytes(traffic.sent)}, received ${formatBytes(traffic.received)}; ${monthText(status)}`,
     ...(jobs.length === 1 ? updateLines(only!) : jobs.flatMap((job, i) => sharedJobLines(job, i, status))),
   ];
 }
@@ -101,21 +104,6 @@ function jobLines({ round }: NodeStatus, job: NonNullable<NodeStatus['job']>): s
     `job         ${job.name}  ${job.job.slice(0, 12)}  ${roundText(round, job)}  ${job.phase ?? 'unknown'}${because(job)}${loss}`,
     `base        ${safeText(job.base.name)}  ${formatCount(job.base.parameters)} parameters, adapter ${formatCount(job.adapterParameters)}`,
   ];
-}
-
-/** Returns a line about the standing of the node; no line if the standing is good and the node has no strikes. */
-function standingLines({ standing }: NodeStatus): string[] {
-  if (standing === null || (standing.kind === 'good' && standing.strikes === 0)) return [];
-  return [`standing    ${standingText(standing)}`];
-}
-
-export function standingText({ kind, untilRound, strikes }: NonNullable<NodeStatus['standing']>): string {
-  const text = {
-    good: 'good',
-    probation: `on probation up to round ${untilRound}: the node gets the fewest steps`,
-    suspended: `suspended up to round ${untilRound}: the node gets no work`,
-  }[kind];
-  return `${text}; ${countOf(strikes, 'strike')} (the receipts of its updates say why)`;
 }
 
 /** Returns what the node is doing, or why it is waiting. */

@@ -14,7 +14,7 @@ import type {
 } from '../../../coordinator/api/types.ts';
 import type { NodeStatus, NodeUpdate } from '../../../node/api-types.ts';
 import { NOT_YET_CONNECTED } from '../../../node/machine/state.ts';
-import { NO_COST } from '../../utils/node-status.ts';
+import { exampleStatus, NO_COST } from '../../utils/node-status.ts';
 
 const PEER = `12D3KooW${'a'.repeat(44)}`;
 const DIGEST = 'ab'.repeat(32);
@@ -436,6 +436,10 @@ describe('a node', () => {
     expectSafe(lines);
     expect(lines.join('\n')).toMatch(/training\b.*\b1\b.*\b3\b.*\b20\b.*\b800 tokens\/s/);
     expect(lines.join('\n')).toMatch(/^engine +onnx-cpu$/m);
+    const given = { job: DIGEST, name: 'moby', accepted: 35, refused: 1, tokens: 1_200_000, seconds: 60 };
+    const text = nodeLines(exampleStatus({ totals: [given] }), '').join('\n');
+    expect(text).toMatch(/^contributed .*35 rounds.*1,200,000 tokens/m);
+    expect(text).toMatch(/^costs .*threads.*\n^traffic .*this month/m);
     expect(nodeLines({ ...node, engine: '' }, '').join('\n')).not.toMatch(/^engine/m);
     expect(lines.join('\n')).not.toMatch(/^standing/m);
   });

@@ -1,0 +1,33 @@
+/** What a machine contributes to jobs, and what this costs the machine, in texts. */
+import { countOf, formatBytes } from '../../common/text.ts';
+import type { NodeStatus } from '../../index.ts';
+import { workText } from './thanks.ts';
+
+/** Returns the totals of the present jobs, and those of all jobs of this home if there were others. */
+export function totalsText({ totals, jobs }: Pick<NodeStatus, 'totals' | 'jobs'>): string[] {
+  if (totals.length === 0) return ['nothing yet'];
+  const present = new Set(jobs.map(({ job }) => job?.job));
+  const own = totals.filter(({ job }) => present.has(job));
+  const all = `${workText(totals)} in ${countOf(totals.length, 'job')}`;
+  return own.length === totals.length
+    ? [workText(own)]
+    : [own.length === 0 ? 'nothing yet' : workText(own), all];
+}
+
+/** Returns processor, memory and disk space that the node uses now. */
+export function costText({ cost }: Pick<NodeStatus, 'cost'>): string {
+  const disk = cost.diskBytes === null ? '' : `, disk ${formatBytes(cost.diskBytes)}`;
+  return `CPU ${cost.cpuThreads.toFixed(1)} threads, memory ${formatBytes(cost.memoryBytes)}${disk}`;
+}
+
+/** Returns the traffic now. */
+export function speedText({ cost }: Pick<NodeStatus, 'cost'>): string {
+  const { sent, received } = cost.bytesPerSecond;
+  return `${formatBytes(sent)}/s up, ${formatBytes(received)}/s down`;
+}
+
+/** Returns the traffic of this month. */
+export function monthText({ cost }: Pick<NodeStatus, 'cost'>): string {
+  const { sent, received } = cost.month;
+  return `this month ${formatBytes(sent)} up, ${formatBytes(received)} down`;
+}
