@@ -1,4 +1,5 @@
-// Runs the program with a newer Node.js, when the one that started it is too old. swarm.js loads this file only then.
+// Runs the program with a newer Node.js, if the Node.js that started it is too old. swarm.js loads this file only in
+// that case.
 import { spawn, spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { constants, homedir } from 'node:os';

@@ -45,7 +45,7 @@ export function lifetime(text: string): number {
   const [, count, unit] = /^([1-9]\d{0,3})([mhd])$/.exec(text) ?? [];
   if (count === undefined) {
     throw new InvalidArgumentError(
-      'Use a whole number of minutes, hours or days, as in 30m, 12h or 7d, or never.',
+      'Use a whole number of minutes, hours or days, such as 30m, 12h or 7d, or "never".',
     );
   }
   return Number(count) * UNITS_MS[unit as keyof typeof UNITS_MS];

@@ -73,7 +73,7 @@ export async function readTargets(
     const known = await readKnownJobs(home);
     if (known.length > 0) return known;
     throw usageError(
-      `no invite was given, and the node in ${home} is in no job that continues`,
+      `no invite was given, and the node in ${home} belongs to no job that still runs`,
       `paste the invite after "${SWARM} node -", or name a file that contains it with --invite-file`,
     );
   }

@@ -94,7 +94,7 @@ function parseWeight(text: string, target: string): number {
   const weight = Number(text);
   if (text.trim() !== '' && weight > 0 && weight <= MAX_WEIGHT) return weight;
   throw usageError(
-    `"${text}" after "${target.slice(0, 12)}…=" is no weight: a weight is a number above 0, at most ${MAX_WEIGHT}`,
+    `"${text}" after "${target.slice(0, 12)}…=" is not a weight, which is a number above 0 and at most ${MAX_WEIGHT}`,
     'write INVITE=2 to give a job twice the share of the others',
   );
 }

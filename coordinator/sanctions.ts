@@ -36,7 +36,8 @@ export function pardonPeer(
   { runs, store, clock }: SanctionDeps,
 ): void {
   for (const { driver, ledger } of runs) {
-    // Dispatch an event, because a job that waits for nodes may now have enough: pardoned nodes may train again.
+    // Pardoned nodes may train again, so a job that waits for nodes may now have enough of them. The event lets the
+    // state machine check this.
     driver.dispatch({ type: 'judged', peers: {} }, (outbox) =>
       ledger.pardon(ledger.who(peer), { onlyJob: job !== null }, outbox),
     );

@@ -4,7 +4,7 @@ import { nanoModel, openGenerator, startModelServer } from 'lora-swarm';
 
 const [folder] = process.argv.slice(2);
 
-// The generator computes the model in a process of its own.
+// The generator runs the model in a separate process.
 const generator = await openGenerator({ base: nanoModel(), compute: { threads: 1 } });
 const server = await startModelServer(
   { name: 'nano', adapters: folder === undefined ? [] : [{ name: 'mine', folder }] },

@@ -28,7 +28,7 @@ export function privateAddressesWarning(addresses: readonly string[]): SwarmErro
   if (!addresses.every((address) => isPrivate(multiaddr(address)))) return null;
   return netError(
     'ADDRESSES_PRIVATE',
-    `peers in other networks cannot connect: all addresses are private (${addresses.join(', ') || 'none'})`,
+    `peers in other networks cannot connect, because all addresses are private (${addresses.join(', ') || 'none'})`,
     { addresses },
   );
 }

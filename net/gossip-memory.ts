@@ -59,8 +59,8 @@ export class IncompleteRpc {
   async add(bytes: Iterable<Uint8Array>, signal: AbortSignal): Promise<void> {
     const length = this.#lengths.add(bytes);
     this.#complete = length === 0;
-    // Claim nothing for an RPC above the limit, because gossipsub ends the stream when it reads the RPC's prefix. There
-    // would never be enough memory, and each attempt to claim it could take permits from other addresses.
+    // Claim nothing for an RPC above the limit, because gossipsub ends the stream when it reads the length of the RPC.
+    // There would never be enough memory, and each attempt to claim it could take permits from other addresses.
     if (length > GOSSIP_RPC_BYTES) return;
     const needed = Math.ceil(Math.max(0, length - FREE_BYTES) / PERMIT_BYTES);
     if (needed <= this.#releases.length) return;

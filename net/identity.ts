@@ -57,8 +57,8 @@ async function create(home: string, path: string): Promise<Uint8Array> {
       await file.close();
     }
     // Unlike a rename, a link fails if another process has created the file first. In that case this process uses the
-    // key of the other process. Without hard links the file is a copy. A process that reads half of the copy fails with
-    // IDENTITY_CORRUPT; its next start works.
+    // key of the other process. On a file system without hard links, the file is copied. A process that reads the copy
+    // before it is complete fails with IDENTITY_CORRUPT, and works when it is started again.
     await linkOrCopy(temporary, path).catch((error: NodeJS.ErrnoException) => {
       if (error.code !== 'EEXIST') throw error;
     });

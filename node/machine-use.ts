@@ -101,7 +101,8 @@ export class MachineUse {
     this.#daemonThreads = (now.daemonCpu - before.daemonCpu) / seconds;
     const { sent, received } = difference(now.traffic, before.traffic);
     this.#speed = { sent: sent / seconds, received: received / seconds };
-    // The trainer reports after each step. A step can be longer than the interval; then the last value stays.
+    // The trainer reports after each step. If a step takes longer than the interval, there is no new report, and the
+    // last value stays.
     const { trainer: to } = now;
     const { trainer: from } = before;
     const isNews = to !== null && from !== null && to.at > from.at && to.cpuSeconds >= from.cpuSeconds;

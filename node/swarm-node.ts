@@ -202,7 +202,8 @@ export class SwarmNode implements SiblingJob {
       // An invite that names no job is also for the next job of the coordinator.
       if (this.#options.job !== null) this.#deps.knownJobs?.forget(this.#options);
     }
-    // A state that stays done changes at every poll of the head. Such a change must not put the next look at the jobs off.
+    // A state that stays done changes at every poll of the head. Such a change must not postpone the next check for a
+    // new job.
     if (isDone(state) === isDone(before)) return;
     this.#cancelWatch();
     if (this.#options.job === null && isDone(state)) this.#watchJobsLater();

@@ -26,7 +26,7 @@ interface Tightened {
 export async function makeHomePrivate(home: string, deps: { log: Logger }): Promise<void> {
   if (process.platform === 'win32') return;
   const done: Tightened = { changed: 0, failed: 0, example: null };
-  // The home itself may be a link that its owner made.
+  // Follows the home itself if it is a link, because its owner may have made that link. So this is `stat`, not `lstat`.
   await tighten(home, (await stat(home)).mode, done);
   await tightenFolder(home, done);
   const { changed, failed, example } = done;

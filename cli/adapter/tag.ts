@@ -43,7 +43,11 @@ export function registerTag(adapter: Command, context: Context): void {
 }
 
 async function log(context: Context, reference: string, flags: TagFlags): Promise<void> {
-  if (flags.delete) throw usageError('--delete needs the name of a tag', 'name the tag after the version');
+  if (flags.delete)
+    throw usageError(
+      '--delete needs the name of a tag',
+      'give the tag as the second argument: lora-swarm adapter tag NAME TAG --delete',
+    );
   await withRegistry(context, flags, (registry) => {
     const { name } = registry.resolve(reference);
     const changes = registry.tagLog(name);

@@ -85,19 +85,19 @@ async function sweep(context: Context, file: string | undefined, options: Common
   ]);
 }
 
-/** @param text what the default is; @default commander shows the value */
+/** @param text text of the default in the help. Without it, commander adds the default value. */
 export function priorityOption(text?: string): Option {
   const end = text === undefined ? '' : ` (default: ${text})`;
   return new Option(
     '--priority <number>',
-    `place of the job: a node whose invite names no job joins the open job with the highest priority${end}`,
+    `priority of the job. A node whose invite names no job joins the open job with the highest priority${end}`,
   ).argParser(integer(-MAX_PRIORITY, MAX_PRIORITY));
 }
 
 export function afterOption(): Option {
   return new Option(
     '--after <job>',
-    'keep the job in the queue until this other job has ended, by itself or stopped (default: the job opens at once)',
+    'keep the job in the queue until this other job has finished or was stopped (default: the job opens at once)',
   );
 }
 

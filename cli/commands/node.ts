@@ -182,7 +182,8 @@ async function run(context: Context, target: readonly string[], options: NodeOpt
       if (options.once && now.jobs.every(({ done, shutOut }) => done || shutOut !== null)) ended.abort();
       latest = now;
       if (hasScreen) {
-        // A message about an interruption may follow the screen already.
+        // After an interruption, a message about it may stand below the screen already, so the screen is not drawn
+        // again.
         if (!context.signal.aborted) screen.show(now);
         return;
       }

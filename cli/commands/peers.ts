@@ -65,7 +65,10 @@ export function registerPeers(program: Command, context: Context): void {
   add('ban', 'remove a node, and all other nodes of the same personal invite, and refuse them from now on')
     .option('--reason <text>', 'reason that the node sees (default: none)', '')
     .addOption(
-      new Option('--for <time>', 'time after which the ban ends, such as 30m, 12h or 7d, or never')
+      new Option(
+        '--for <time>',
+        'time after which the ban ends, such as 30m, 12h or 7d; "never" means no end',
+      )
         .argParser(lifetime)
         .default(Number.POSITIVE_INFINITY, 'never'),
     )

@@ -89,7 +89,7 @@ export function registerServe(program: Command, context: Context): void {
     )
     .option(
       '--max-per-client <n>',
-      'the same maximum for each client: an API key or, without keys, a network address',
+      'maximum number of sequences of one client that wait or are computed; a client is an API key or, without keys, a network address',
       integer(1, 100_000),
       256,
     )

@@ -49,7 +49,7 @@ export function registerService(program: Command, context: Context): void {
   const service = program
     .command('service')
     .description('run a node or a coordinator in the background, without a terminal');
-  const role = (): Argument => new Argument('<role>', 'the daemon').choices(ROLES);
+  const role = (): Argument => new Argument('<role>', 'daemon that the service runs').choices(ROLES);
   service
     .command('install')
     .description(
@@ -124,7 +124,7 @@ async function install(
   const secret = more.find((word) => /^(swarm1|--home\b|--invite-file\b)/.test(word));
   if (secret !== undefined) {
     throw usageError(
-      `${secret.startsWith('-') ? secret : 'an invite'} cannot be an option of the daemon: other users can read its arguments`,
+      `${secret.startsWith('-') ? secret : 'an invite'} cannot be an option of the daemon, because other users can read the arguments of a process`,
       'give --home or --invite-file before "--", or pass the invite in SWARM_INVITE',
     );
   }

@@ -41,7 +41,7 @@ export function registerTrack(program: Command, context: Context): void {
       'add a run to this MLflow server; the variable MLFLOW_TRACKING_TOKEN has its token, if it needs one',
     )
     .option('--experiment <name>', 'experiment of MLflow to which the run is added', 'lora-swarm')
-    .option('--no-follow', 'end after the rounds that have ended so far')
+    .option('--no-follow', 'copy only the rounds that have ended so far, and stop')
     .addOption(jsonOption())
     .action((job: string | undefined, options: TrackOptions) => track(context, job, options));
 }

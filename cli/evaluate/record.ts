@@ -12,7 +12,7 @@ export async function recordedVersion(adapter: string | undefined): Promise<stri
   if (adapter !== undefined && parseReference(adapter) !== null) return adapter;
   throw commonError(
     'USAGE',
-    '--record stores figures with a version of the registry, and --adapter names no version',
+    '--record stores figures with a version of the registry, but --adapter names no version',
     { adapter },
     { next: 'name a version with --adapter, such as NAME or NAME:v3' },
   );

@@ -22,7 +22,7 @@ export async function showCall([program, ...args]: Call, signal: AbortSignal): P
   const child = spawn(program, args, { stdio: ['ignore', 'inherit', 'inherit'], signal });
   return once(child, 'close').then(
     ([code]) => (code as number | null) ?? 1,
-    // Ctrl-C ends a program that follows a log.
+    // Exit code 0 after an abort, because Ctrl-C is the usual way to end a program that follows a log.
     () => (signal.aborted ? 0 : 127),
   );
 }

@@ -199,7 +199,7 @@ export class UpdateRecorder {
     const receipt: StoredReceipt = { term: stored.term, round, peer, digest, code, detail, issuedAt };
     deps.meter.refusal(manifest.name, code);
     if (!this.#members.has(peer)) return receipt;
-    // The author signed the digest of this payload, so it is the author's own fault.
+    // The author signed the digest of this payload, so the author is to blame for a payload that cannot be used.
     const isMisdeed = update !== null && (code === 'bad-payload' || code === 'not-finite');
     const note = (): void => {
       if (isMisdeed) this.#ledger.noteBadPayload({ peer, round, digest });

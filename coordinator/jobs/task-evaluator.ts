@@ -59,7 +59,7 @@ export class TaskEvaluator {
   }
 
   observe({ type }: JobEvent): void {
-    // The next turn of the event loop, because the transaction of the event may not be over for its listeners.
+    // Start in the next turn of the event loop, when all listeners have received the events of the transaction.
     if (OCCASIONS.includes(type) && !this.#life.signal.aborted) setImmediate(() => this.start());
   }
 
@@ -107,7 +107,7 @@ export class TaskEvaluator {
       const adapter = folders.path(stored.name, round);
       figures = await evaluate({ base, adapter, tasks: files, limit, compute, cacheDir }, { signal, onLog });
     } catch (error) {
-      // Without its weights, the checkpoint is no longer among those to evaluate.
+      // If the weights of the checkpoint were deleted meanwhile, it is no longer among the checkpoints to evaluate.
       if (signal.aborted || store.rounds.checkpoint(job, round)?.weights !== 'held') return;
       reason = messageOf(error);
       log.warn({ job: stored.name, round, error }, 'tasks-not-evaluated');

@@ -23,7 +23,7 @@ export function untrainedUpdates(updates: readonly JudgedSource[]): boolean[] {
   const gains = updates.flatMap(({ figures, earlier }) => {
     if (figures === null) return [];
     const { gain, effectError, ownRows } = figures;
-    // The number of random rows is not stored. The error is the largest with the most rows.
+    // The number of random rows is not stored. Assume the maximum number, with which the error is largest.
     const gainError = gainErrorOf(effectError, { ownRows, randomRows: RANDOM_BATCHES * RANDOM_ROWS });
     return [{ gain, gainError, earlier }];
   });

@@ -111,9 +111,13 @@ export class Invites {
       throw coordinatorError('INVITE_EXISTS', `the job has an invite with the name "${name}"`, { name });
     }
     if (this.#byId.size >= INVITES_PER_JOB) {
-      throw coordinatorError('TOO_MANY_INVITES', `the job has ${INVITES_PER_JOB} personal invites`, {
-        limit: INVITES_PER_JOB,
-      });
+      throw coordinatorError(
+        'TOO_MANY_INVITES',
+        `the job already has ${INVITES_PER_JOB} personal invites, which is the maximum`,
+        {
+          limit: INVITES_PER_JOB,
+        },
+      );
     }
     const token = randomBytes(TOKEN_BYTES).toString('base64url');
     const invite: StoredInvite = {

@@ -103,7 +103,7 @@ async function writeSigned(
 function closedRound(round: number, { job, deps }: RunContext): { openedAt: number; closedAt: number } {
   const record = deps.store.rounds.newest(job, 1)[0];
   if (record?.round !== round || record.closedAt === null) {
-    const message = `round ${round} is not the job's closed round`;
+    const message = `round ${round} is not the newest round of the job, or has not closed`;
     throw coordinatorError('ROUND_NOT_CLOSED', message, { job, round });
   }
   return { openedAt: record.openedAt, closedAt: record.closedAt };

@@ -181,7 +181,7 @@ function parseInit(value: unknown): LoraConfig['initLoraWeights'] {
     `adapter_config.json: init_lora_weights is ${JSON.stringify(value)}, which changes the base's weights, so the adapter does not fit the base that it names`,
     { field: 'init_lora_weights', found: value },
     {
-      next: 'convert the adapter with PEFT (path_initial_model_for_weight_conversion), or merge it into its base there',
+      next: 'convert the adapter with PEFT (path_initial_model_for_weight_conversion), or merge it into its base with PEFT',
     },
   );
 }

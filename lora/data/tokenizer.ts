@@ -88,7 +88,7 @@ function buildTokenizer(definition: Json, config: Json): TextTokenizer {
   const added = addedTokens(definition, config);
   const finder = new AddedTokens(added, normalize);
   const tokens = new Map([...encoder.vocabulary].map(([token, id]) => [id, token]));
-  // As in the Rust library, tokens that are searched for in normalized text decode to their normalized form.
+  // As in Hugging Face's Rust library, tokens that are searched for in normalized text decode to their normalized form.
   for (const { id, content, normalized } of added) tokens.set(id, normalized ? normalize(content) : content);
   const special = new Set(added.flatMap((token) => (token.special ? [token.id] : [])));
   const idOf = (name: string): number | null => {

@@ -93,7 +93,8 @@ function kthWeight(logits: Float32Array, largest: number, temperature: number, k
   let found = 0;
   for (let bucket = 0; bucket < BUCKETS; bucket++) {
     found += counts[bucket]!;
-    // The weight is taken one bucket lower than needed, because a token at the edge may be rounded to the wrong bucket.
+    // Returns the lower bound of the next bucket instead of this one, because rounding may put a token at the edge into
+    // the wrong bucket.
     if (found >= k) return Math.exp((-(bucket + 2) * RANGE) / BUCKETS);
   }
   return 0;

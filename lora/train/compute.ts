@@ -207,7 +207,7 @@ function parseDevice(text: string, origin: string | undefined): Device {
     'USAGE',
     `${engine} has no numbered devices: "${text}"${from}`,
     { name: text },
-    { next: `write ${engine}: only onnx-cuda numbers its devices` },
+    { next: `write ${engine} without a number, because only onnx-cuda numbers its devices` },
   );
 }
 

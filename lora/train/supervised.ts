@@ -98,7 +98,7 @@ export class SizedExecutables {
     if (executable === undefined) {
       executable = this.#compile(supervised);
       this.#compiled.set(supervised, executable);
-      // A later attempt may find enough memory.
+      // Forget a failed compilation, because a later attempt may find enough memory.
       executable.catch(() => this.#compiled.delete(supervised));
     }
     return { executable: await executable, supervised };

@@ -35,8 +35,8 @@ export function likeness(update: SparseUpdate, { before, middle, after }: Repeat
     const message = `the repetition has ${length} tensors and the update ${update.tensors.length}`;
     throw updateError('UPDATE_SHAPE', message, { repetition: length, update: update.tensors.length });
   }
-  // Inner products of the update u and the changes a and b that the two halves make. A change is the adapter before minus
-  // the adapter after.
+  // Inner products of the update u, the change a that the first half of the repeated steps makes, and the change b that
+  // the second half makes. A change is the adapter before the steps minus the adapter after them.
   let [uu, ua, ub, aa, ab, bb] = [0, 0, 0, 0, 0, 0];
   for (const [tensor, { indices, values }] of update.tensors.entries()) {
     const start = before[tensor]!;

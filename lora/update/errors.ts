@@ -22,7 +22,7 @@ export const updateError = defineErrors({
   /** A stored residual with a wrong checksum. */
   UPDATE_RESIDUAL: { kind: 'failed', next: 'start from an empty residual' },
   /** Values to encode that are too large for a scale or not finite. */
-  UPDATE_VALUES: { kind: 'failed', next: 'training has diverged: skip this round' },
+  UPDATE_VALUES: { kind: 'failed', next: 'skip this round, because training has diverged' },
   /** A number or length of tensors, factors or updates that does not fit the layout. */
   UPDATE_SHAPE: 'failed',
   /** Updates added to a merge twice, out of order, or after its end. */

@@ -15,7 +15,7 @@ export async function openCsv(path: string): Promise<Tracker> {
   });
   if (before !== '' && !before.startsWith(HEADER)) {
     const next = 'choose another path, or delete the file';
-    throw commonError('OUTPUT_EXISTS', `${path} exists and is no table of a job`, { path }, { next });
+    throw commonError('OUTPUT_EXISTS', `${path} exists and is not a table of a job`, { path }, { next });
   }
   const file = await open(path, 'w');
   await file.appendFile(HEADER);

@@ -40,7 +40,8 @@ export function echo(stream: Stream): void {
   stream.addEventListener('message', ({ data }: StreamMessageEvent) => {
     if (stream.writeStatus !== 'writable') return;
     flows = stream.send(data) && flows;
-    // Yamux would undo a pause at the end of `resume`, so `resume` below pauses again.
+    // While `stream.resume` runs, do not pause. Yamux would undo the pause at the end of that call, so the function
+    // below pauses after it.
     if (!resuming) pause();
   });
   const resume = (): void => {

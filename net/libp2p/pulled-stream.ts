@@ -99,9 +99,9 @@ export class PulledStream {
           // The reader asks for more bytes, so it has handled all complete RPCs.
           this.#memory.handled();
         } else if (stream.readStatus === 'paused') {
-          // `resume` calls onMessage with the bytes that arrived during the pause. If onMessage paused the stream
-          // again, the end of `resume` would undo that in yamux but not in the stream. The peer could then send without
-          // a limit.
+          // `resume` calls onMessage with the bytes that arrived during the pause. onMessage must not pause the stream
+          // inside this call. The end of `resume` would let yamux receive again, while the stream would still count as
+          // paused. The peer could then send without a limit.
           resuming = true;
           stream.resume();
           resuming = false;

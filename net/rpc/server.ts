@@ -156,7 +156,7 @@ export class RpcServer {
 
 /** Returns the refusal of a call in an old version of the protocol. The old program prints the message to its user. */
 function outdated(protocol: string): SwarmError {
-  const message = `this peer speaks ${RPC_PROTOCOL} and no longer ${protocol}: update lora-swarm`;
+  const message = `this peer speaks ${RPC_PROTOCOL} and no longer ${protocol}, so the caller must update lora-swarm`;
   return netError('PROTOCOL_VERSION', message, { protocol });
 }
 

@@ -63,8 +63,8 @@ export function onReceipt(
 ): PendingUpdate | Outcome {
   if (!counts(code)) return 'restored';
   if (head && generation === pending.generation && isFinal(code, pending.round, head)) return 'counted';
-  // Once a head has ended the round, the node asks for the receipt. An unasked receipt does not replace that answer,
-  // because it may be older than the head.
+  // Once a head has ended the round, the node asks for the receipt. A receipt that the coordinator sent without being
+  // asked does not replace the answer, because it may be older than the head.
   const answered = generation === pending.generation || !head || !isPast(head, pending.round);
   return { ...pending, code, asks: 0, askAt: answered ? null : pending.askAt };
 }

@@ -68,7 +68,7 @@ export class SwarmNodes {
         // coordinator.
         if (nodes.length === 0) return {};
         const { job } = verifyMessage('receipt', receipt).message;
-        // If the receipt is for another job, the node of any job refuses it.
+        // If no node is in the job of the receipt, the first node gets the receipt, and refuses it.
         (nodes.find((node) => node.job === job) ?? nodes[0]!).takeReceipt(receipt);
         return {};
       }),

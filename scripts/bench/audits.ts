@@ -53,7 +53,10 @@ export async function run(report: (row: BenchRow) => void, options: BenchOptions
   try {
     for (const label of shapes) {
       const setting = SETTINGS[label];
-      if (!setting) throw new Error(`no setting is called ${label}: ${Object.keys(SETTINGS).join(', ')}`);
+      if (!setting)
+        throw new Error(
+          `no setting is called ${label}; the settings are ${Object.keys(SETTINGS).join(', ')}`,
+        );
       for (let seed = 1; seed <= Number(choices.seeds ?? 1); seed++) {
         const seen = await measure(setting, { members, rounds, seed, folder, log: options.log });
         for (const [key, found] of seen) report(rowOf(`${label}, seed ${seed}`, key, found));
@@ -97,7 +100,8 @@ async function measure(
           const feedback = feedbacks[p]![i]!;
           feedback.add(delta);
           const found = likeness(decodeUpdate(feedback.compress(preset), nodes.layout, preset), repeated);
-          // In its first update, a node and the repetition begin alike.
+          // The first update has a key of its own. A node has no error feedback before its first update, and neither
+          // has the repetition.
           const key = `${preset}, ${who}${round === 1 ? ', first update' : ''}`;
           const known = seen.get(key) ?? { closeness: [], balance: [], passed: 0 };
           seen.set(key, known);

@@ -92,7 +92,7 @@ export async function measureJobs(
     const losses = await Promise.all(
       jobs.map(async ({ job }) => {
         for await (const event of followEvents(open, job, { signal, now: systemClock.now })) {
-          // The benchmark has no operator who would resume it.
+          // The benchmark has no operator who would resume a paused job.
           if (event.type === 'paused') throw new Error(`a job of the benchmark has paused: ${event.reason}`);
           if (event.type === 'round-opened' && event.at < first) {
             first = event.at;

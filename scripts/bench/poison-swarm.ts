@@ -68,8 +68,8 @@ class PoisonedSwarm {
       training: { batchSize: BATCH, microBatch: BATCH },
       rounds: { count: run.rounds, localSteps: run.steps, minPeers: 2, preset: 'balanced' },
     });
-    // Rounds sort nodes by peer id. With these numbers the attackers come last, so honest nodes have the same rows as
-    // in the clean run.
+    // Rounds sort nodes by peer id. The numbers of the nodes are sorted by peer id too, so that the attackers, which
+    // get the last numbers, come last in a round. The honest nodes then have the same rows as in the clean run.
     const numbers = Array.from({ length: run.honest + run.attackers }, (_, i) => i + 1).sort((a, b) =>
       signerOf(a).peerId < signerOf(b).peerId ? -1 : 1,
     );

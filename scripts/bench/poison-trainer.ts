@@ -154,7 +154,7 @@ export class Books {
           );
         }
       }
-      throw new Error('a node read rows that it was not assigned');
+      throw new Error('a node read rows that were not assigned to it');
     });
   }
 
@@ -168,11 +168,11 @@ export class Books {
       const places = rows.map((row) => positions.get(this.#places.get(keyOf(row))!)!);
       return assignments.some(({ start, end }) => places.every((place) => start <= place && place < end));
     });
-    if (!found) throw new Error('an audit read rows that no node was assigned');
+    if (!found) throw new Error('an audit read rows that were assigned to no node');
     return found;
   }
 
-  /** Returns a row of a peer's part. Offsets below `longest` select other rows than offsets from `longest` on. */
+  /** Returns a row of a peer's part. An offset below `longest` never gives the same row as a larger offset. */
   #rowOf(peer: string, round: number, offset: number, longest: number): Row {
     const part = Math.floor(this.#rows.length / this.#peers.length);
     const owner = this.#peers.indexOf(peer);

@@ -71,7 +71,7 @@ export class PassageSampler {
 
   *#passages(random: SeededRandom): Generator<number[]> {
     const { bosId, eosId } = this.#tokenizer;
-    // A passage of n + 1 tokens fills n positions of a row.
+    // A passage of n + 1 tokens fills n positions of a row, because its last token is predicted, but is not an input.
     const limit = () =>
       random.uniform() < SHORT_PASSAGES
         ? MIN_PASSAGE_TOKENS + random.integer(this.#sequenceLength - MIN_PASSAGE_TOKENS)

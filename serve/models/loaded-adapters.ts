@@ -81,8 +81,8 @@ export class LoadedAdapters {
     const [digest, { id }] = unused;
     this.#loaded.delete(digest);
     this.#inOrder(async () => {
-      // The id is that of the content. Another version with equal content, or this version loaded again, may still use
-      // it.
+      // The id belongs to the content of the adapter. Another version with equal content, or this version loaded again,
+      // may still use the id.
       if (id !== null && [...this.#loaded.values()].every((other) => other.id !== id)) {
         await this.#generator.removeAdapter(id);
       }

@@ -25,7 +25,7 @@ export interface AddedToken {
 /** Text between added tokens, or the id of an added token. `first` is true if the section starts the text. */
 export type Section = { readonly text: string; readonly first: boolean } | { readonly id: number };
 
-// The Rust library uses \w and \s of the regex crate, which follow Unicode.
+// Hugging Face's Rust library uses \w and \s of the regex crate, which follow Unicode.
 const STARTS_WITH_WORD = /^[\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\u200c\u200d]/u;
 const ENDS_WITH_WORD = /[\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\u200c\u200d]$/u;
 const SPACE = /^\p{White_Space}$/u;

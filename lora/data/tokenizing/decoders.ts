@@ -78,7 +78,8 @@ function byteFallback(tokens: readonly string[]): string[] {
 function metaspace(part: Part): Decode {
   const replacement = textOf(part.replacement ?? '▁', 'decoder.replacement');
   const prefixed = part.prepend_scheme !== 'never' && part.add_prefix_space !== false;
-  // The Rust library removes every metaspace mark from the first token, even if encoding added only one of them.
+  // Hugging Face's Rust library removes every metaspace mark from the first token, even if encoding added only one of
+  // them.
   return (tokens) => tokens.map((token, i) => token.replaceAll(replacement, i === 0 && prefixed ? '' : ' '));
 }
 

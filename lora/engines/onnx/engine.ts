@@ -133,12 +133,12 @@ function sessionOptions(
         // onnxruntime's passes for quantised models are off, because they would dequantise a table again for each
         // matrix product that reads the table.
         disable_quant_qdq: '1',
-        // Flushes denormals to zero. Softmax turns masked scores into denormals (half of all scores at 4 rows of 128
-        // tokens). Processors take a hundred times as long to multiply denormals as to multiply other numbers, and
-        // without the flush a step takes 4 % longer (decision 013). On x86, onnxruntime changes this mode for its own
-        // threads. At the first session of a process, it also changes the mode of the calling thread, which runs
-        // JavaScript. From then on JavaScript reads denormal doubles and float32 as zero too, except in copies of whole
-        // arrays.
+        // Flushes denormals to zero. Softmax turns masked scores into denormals. In 4 rows of 128 tokens, half of all
+        // scores are masked. Processors take a hundred times as long to multiply denormals as to multiply other
+        // numbers, and without the flush a step takes 4 % longer (decision 013). On x86, onnxruntime changes this mode
+        // for its own threads. At the first session of a process, it also changes the mode of the calling thread, which
+        // runs JavaScript. From then on, JavaScript also reads denormal doubles and float32 numbers as zero. Only a
+        // copy of a whole array keeps them.
         set_denormal_as_zero: '1',
         // A thread spins for 5 µs before it sleeps, because waking it takes longer than the gap between most
         // operations. This saves 4 % of a step (decision 013). Spinning longer saves no more and takes cores from other
@@ -146,9 +146,10 @@ function sessionOptions(
         intra_op: { allow_spinning: '1', spin_duration_us: '5' },
         // Prepacking gives each matrix product its own packed copy of its weight. Training would hold two copies of
         // each weight, because the forward pass multiplies with W and the backward pass with Wᵀ. Unpacked weights stay
-        // in the mapped file, and products of many tokens with unpacked weights are as fast. There are two exceptions. The
-        // kernels of a quantised base are fast only on packed weights, which are no larger than unpacked ones. Generation
-        // multiplies single tokens with float32 weights, which takes 0.75 times as long if they are packed (decision 055).
+        // in the mapped file, and matrix products of many tokens are as fast without packing. There are two exceptions.
+        // The kernels of a quantised base are fast only on packed weights, which are no larger than unpacked ones.
+        // Generation multiplies single tokens with float32 weights, which takes 0.75 times as long if the weights are
+        // packed (decision 055).
         disable_prepacking: packs ? '0' : '1',
         ...folder,
       },

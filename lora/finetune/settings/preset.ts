@@ -22,7 +22,7 @@ export async function presetLayer(
   layer: Layer,
   { compute, now, signal }: { compute: ComputeOnDevices; now: number; signal: AbortSignal },
 ): Promise<{ layer: Layer; choices: readonly Choice[] }> {
-  // The block `run` may be incomplete until the preset has chosen its settings.
+  // Leaves out the block `run`, which may be invalid until the preset has chosen its missing settings.
   const { run: _, ...rest } = layer;
   const spec = resolveSpec(rest);
   const model = await openBase(spec.base);

@@ -85,7 +85,7 @@ export function idleDevicesWarning(
     batchSize >= devices.length ? `start with --micro-batch ${rows}` : 'use a larger --batch-size';
   return finetuneError(
     'DEVICES_IDLE',
-    `${idle} of the ${devices.length} devices ${are} idle: a batch of ${batchSize} rows makes only ${pieces} of ${microBatch} rows`,
+    `${idle} of the ${devices.length} devices ${are} idle, because a batch of ${batchSize} rows has only ${pieces} of ${microBatch} rows`,
     { devices: devices.length, parts },
     { next: `${change}, or name fewer devices in --engine` },
   );

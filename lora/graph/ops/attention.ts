@@ -70,8 +70,8 @@ export function attention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOpt
     const dy = reshape(backward.gradient, byToken);
     const along = transpose(reduceSum(multiply(dy, reshape(y, byToken)), -1, true), SWAP);
     const perHead = transpose(dy, SWAP);
-    // If there is only one tile, its weights are kept. They take about a tenth of a layer's activations (SmolLM2-135M,
-    // 4 rows of 128 tokens).
+    // If there is only one tile, its attention weights are kept and not computed again. They take about a tenth of a
+    // layer's activations (SmolLM2-135M, 4 rows of 128 tokens).
     const parts = tiles.map((tile) =>
       backwardOf(tiles.length > 1 ? recomputed(tile, [q, k, v, mask]) : tile, perHead, along, options.scale),
     );

@@ -114,8 +114,8 @@ function listTokens(model: Json, added: readonly AddedToken[], rows: number): To
   }
   for (const { id, content, special } of added) {
     if (id >= rows) continue;
-    // Runs of spaces that merges can also make stay normal tokens. As added tokens, llama.cpp would print them with the
-    // space mark in place of spaces.
+    // Some added tokens are runs of spaces, which merges can also make. Such a token stays a normal token, because
+    // llama.cpp would print an added token with the space mark "▁" in place of the spaces.
     if (!special && model.byte_fallback === true && content.includes('▁') && mergeable.has(content)) continue;
     if (content === model.unk_token) continue;
     add(id, content, special ? TOKEN_TYPES.control : TOKEN_TYPES.userDefined);

@@ -74,7 +74,7 @@ export class HubCache {
     await mkdir(dirname(target), { recursive: true });
     await rm(target, { force: true });
     const blob = this.blob(etag);
-    // Copies the file if there is no right to make symbolic links, as is usual on Windows.
+    // Copies the file if this process may not make symbolic links, as is usual on Windows.
     await symlink(relative(dirname(target), blob), target).catch(() => copyFile(blob, target));
   }
 

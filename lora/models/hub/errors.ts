@@ -16,7 +16,7 @@ export const hubError = defineErrors({
   HUB_NOT_FOUND: 'notFound',
   HUB_RATE_LIMITED: {
     kind: 'timeout',
-    next: 'try again later, or set HF_TOKEN: a hub allows more requests with a token',
+    next: 'try again later, or set HF_TOKEN, because a hub allows more requests with a token',
   },
   HUB_RESPONSE: { kind: 'failed', next: 'check HF_ENDPOINT; if it is right, try again later' },
   HUB_REVISION_NOT_FOUND: 'notFound',
@@ -29,6 +29,6 @@ export const hubError = defineErrors({
   HUB_UNAVAILABLE: { kind: 'timeout', next: 'try again later; the download will continue where it stopped' },
   HUB_UNREACHABLE: {
     kind: 'timeout',
-    next: 'check the network; a model that is in the cache can be used without one',
+    next: 'check the network; a model that is in the cache can be used without a network',
   },
 });

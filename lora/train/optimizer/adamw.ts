@@ -111,14 +111,14 @@ export class AdamW {
     const fits = (list: Float32Array[]) =>
       list.length === tensors.length && list.every((tensor, i) => tensor.length === tensors[i]!.size);
     if (!Number.isSafeInteger(state.step) || state.step < 0 || !fits(state.m) || !fits(state.v)) {
-      throw trainError('OPTIMIZER_STATE', 'the optimiser state belongs to different tensors', {
+      throw trainError('OPTIMIZER_STATE', 'the optimiser state does not fit the trained tensors', {
         step: state.step,
         tensors: state.m.length,
         expected: tensors.length,
       });
     }
-    // Copied into the tensors that exist, because new ones would take the memory of the moments again until the next
-    // garbage collection.
+    // Copied into the existing tensors. With new tensors, the moments would take memory twice until the next garbage
+    // collection.
     const { m, v } = this.#current;
     for (const [i, tensor] of m.entries()) tensor.set(state.m[i]!);
     for (const [i, tensor] of v.entries()) tensor.set(state.v[i]!);

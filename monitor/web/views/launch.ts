@@ -154,7 +154,7 @@ function CheckFacts({ check }: { check: Check }) {
   </dl>`;
 }
 
-/** Returns the job file that the fields describe. @throws ApiError if the further settings are no JSON object */
+/** Returns the job file that the fields describe. @throws ApiError if the further settings are not a JSON object */
 function specOf(values: Record<string, string>, more: string): object {
   const spec: Record<string, unknown> = {};
   for (const { path, ...field } of [...FIELDS, { path: 'admission' }]) {
@@ -166,7 +166,7 @@ function specOf(values: Record<string, string>, more: string): object {
   try {
     return merged(spec, JSON.parse(more) as Record<string, unknown>);
   } catch (cause) {
-    const message = `the further settings are no JSON object: ${(cause as Error).message}`;
+    const message = `the further settings are not a JSON object: ${(cause as Error).message}`;
     throw new ApiError({ code: 'USAGE', message, next: 'write {"key": value, …}' });
   }
 }
