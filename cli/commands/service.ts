@@ -53,7 +53,7 @@ export function registerService(program: Command, context: Context): void {
   service
     .command('install')
     .description(
-      'install and start a service of your user: a unit of systemd, an agent of launchd, or a scheduled task of Windows',
+      'install and start a service of your user: a systemd user unit, a launchd agent or a Windows scheduled task',
     )
     .addArgument(role())
     .argument(
