@@ -72,7 +72,8 @@ function foundText(value: unknown, path: readonly PropertyKey[]): string {
     const text = JSON.stringify(found) ?? String(found);
     return `is ${text.length > SHOWN_CHARACTERS ? `${text.slice(0, SHOWN_CHARACTERS)}…` : text}`;
   }
-  // Some fields are transformed before they are checked. The path of such a field can be absent from the given value.
+  // The schema transforms some fields before it checks them, so the path of a problem may not exist in the given value.
+  // A field is missing only if the object that should contain it was given.
   const place = valueAt(value, path.slice(0, -1));
   return typeof place === 'object' && place !== null ? 'is missing' : 'is wrong';
 }

@@ -95,7 +95,7 @@ export const topicScore: TopicScoreParams = {
   meshFailurePenaltyWeight: 0,
   meshFailurePenaltyDecay: 0.5,
   invalidMessageDeliveriesWeight: REJECT_WEIGHT,
-  // Scores decay once per second. This factor halves them over the half-life.
+  // Once per second, scores are multiplied by this factor. After one half-life, half of a score is left.
   invalidMessageDeliveriesDecay: 0.5 ** (1000 / REJECT_HALF_LIFE_MS),
 };
 

@@ -18,7 +18,7 @@ export interface BlobAudience {
  * error feedback or the moments of the optimiser.
  */
 export function mayFetch(digest: string, { store, coordinator, readable }: BlobAudience): boolean {
-  // Most strangers end here, without a query of the database.
+  // For most strangers, the answer is known here, without a query of the database.
   if (coordinator === null && readable.size === 0) return false;
   const isForPeer = (use: BlobUse): boolean =>
     (coordinator !== null && use.coordinator === coordinator) ||

@@ -19,7 +19,8 @@ export interface LineageNode {
 /** Returns the lineage of a version. A version that occurs several times is expanded once. */
 export function lineageOf(registry: Registry, version: AdapterVersion): LineageNode {
   const seen = new Set<string>();
-  // The recursion ends: a manifest contains the digests of its parents, so no version can be its own ancestor.
+  // The recursion ends, because no version can be its own ancestor. A manifest contains the digests of its parents, so
+  // the parents existed before it.
   const expand = (
     digest: string,
     label: string,

@@ -108,7 +108,7 @@ export async function checkScores(figures: Figures, witness: ScoreWitness): Prom
   );
   for (const [index, update] of updates.entries()) {
     const { score, share, belief, harmful } = update;
-    // A late update is judged by a figure that is not published, so it cannot be checked.
+    // The coordinator judges a late update by a figure that it does not publish, so a witness cannot check the score.
     if (update.parent !== parent && !isEmpty[index]) continue;
     const isOut = isEmpty[index]! || (score !== null && isHarmful(score));
     if (isOut !== harmful) note(update, 'harmful', Number(harmful), Number(isOut));

@@ -145,7 +145,7 @@ export function judge(
       { than: BEST, rows: WORST, by: overBest.worstRows, limit: WORST_ROWS_BEST_LIMIT * unit },
     );
   }
-  // Write the comparison so that NaN does not pass.
+  // The comparison is negated, so that NaN counts as failed.
   const failed = found.filter(({ by, limit }) => !(by <= limit));
   const [first] = failed;
   const severity = Math.max(...found.map(({ by, limit, scale = limit }) => by / scale));

@@ -92,7 +92,8 @@ export class BlobServer {
     let isFirst = true;
     const buffer = (): AnswerBuffer => {
       if (kept !== undefined) return kept;
-      // The first answer of a stream gets no kept buffer, because the peer may be one that never reads.
+      // The buffer of the first answer is not kept for later answers, and takes no permit, because the peer may be one
+      // that never reads.
       const permit = isFirst
         ? null
         : buffers.take(from, () => {

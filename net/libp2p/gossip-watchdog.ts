@@ -63,7 +63,7 @@ export class Watchdog {
     const { clock, log } = this.#deps;
     const now = clock.monotonic();
     const peers = await this.#deps.survey();
-    // After the clock was set back, a connection may seem to start in the future. Such a connection is not new.
+    // If the clock was set back, a connection may seem to start in the future. Such a connection does not count as new.
     const isNew = (ageMs: number): boolean => ageMs >= 0 && ageMs < this.#graceMs;
     const silent = peers.filter(({ flows, connectedAt }) => !flows && !isNew(clock.now() - connectedAt));
     const names = new Set(silent.map(({ peer }) => peer));

@@ -161,7 +161,7 @@ function outdated(protocol: string): SwarmError {
 }
 
 function busy(): SwarmError {
-  return netError('RPC_BUSY', 'it is serving as many calls of your address as it can at the moment');
+  return netError('RPC_BUSY', 'this peer is already serving as many calls of your address as it can');
 }
 
 /** Returns the error that the caller receives. Only SwarmErrors are passed on, because others may contain secrets. */

@@ -208,7 +208,8 @@ class Attackers {
       for (;;) {
         await use();
         const begin = performance.now();
-        // Call from one node after the other, because this attack is about keys and not about bursts.
+        // Call from one node after the other, because this attack tests a large number of keys, and not calls at the same
+        // moment.
         for (const node of others) await Promise.all(methods.map((method) => this.#call(node, method, {})));
         const refilled = (calls * (performance.now() - begin)) / rpcMethods.head.quota.perMs;
         beyondQuota = Math.max(beyondQuota, (await use()) - Math.ceil(refilled) - 2);

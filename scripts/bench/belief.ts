@@ -81,8 +81,8 @@ async function measure(
   for await (const { round, adapter, shares: own, rest, updates, random } of trained) {
     const norms = updates.map(updateNorms);
     const seed = Uint8Array.from({ length: 32 }, () => random.integer(256));
-    // All swarms are scored on the same random rows, and on mostly the same rows of the honest nodes. The gradient of the
-    // same rows is computed only once.
+    // All swarms are scored on the same random rows. The rows of the honest nodes are mostly the same too. The gradient
+    // on rows that several swarms share is computed only once.
     const known = new Map<string, LossGradient>();
     const gradient = async (some: readonly Row[], key: string): Promise<LossGradient> => {
       const found = known.get(key) ?? (await gradientOn(trainer, adapter, some));

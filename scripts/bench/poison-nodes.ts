@@ -71,8 +71,9 @@ export class NodeTrainers {
           await sleep(clock, ms, signal);
           return trained;
         }
-        // When the honest nodes of this round start to train, their changes are computed at once, so an attacker that
-        // waits knows them. A fast attacker does not wait, so it uses the changes of the previous round.
+        // An honest node computes its change when it starts to train, before its virtual training time passes. An
+        // attacker that waits for as long as the training takes therefore knows the changes of all honest nodes. A fast
+        // attacker does not wait, so it uses the changes of the previous round.
         const isFast = behaviour === 'fast';
         await sleep(clock, isFast ? FAST_MS : ms, signal);
         const known = this.#changes.get(isFast ? round - 1 : round) ?? [];

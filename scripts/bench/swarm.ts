@@ -30,7 +30,7 @@ export async function run(report: (row: BenchRow) => void, options: BenchOptions
   const folder = await mkdtemp(join(tmpdir(), 'swarm-bench-'));
   const signal = AbortSignal.timeout(PATIENCE_MS);
   const [load] = loadavg() as [number, number, number];
-  // The load is an average over a minute. A benchmark that has just ended still adds up to 1 per core.
+  // The load is an average over a minute. A benchmark that has just ended can still add 1 to it for each core.
   if (load > availableParallelism() + 1) {
     options.log(`swarm: the machine is busy (load ${load.toFixed(0)}): only processor times are reliable`);
   }

@@ -111,7 +111,9 @@ export class TemplateRunner {
 
   /** Ends the process. Rejects waiting requests. */
   async close(): Promise<void> {
-    this.#fail(dataError('TEMPLATE_CLOSED', 'the chat template was closed during use', {}));
+    this.#fail(
+      dataError('TEMPLATE_CLOSED', 'the process that renders the chat template was closed during use', {}),
+    );
     this.#child?.hold(true);
     await this.#child?.closed;
   }

@@ -100,7 +100,7 @@ class LogitScorer {
     const most = Math.max(1, Math.floor(LOGITS_BYTES / 4 / model.config.vocabularySize));
     const slots = Math.min(most, this.batch * length);
     const sizes = SHARES.map((share) => Math.ceil(share * slots));
-    // If every graph has its own copy of the weights, one graph serves all runs.
+    // If each graph has its own copy of the weights, memory is saved by using only the largest graph for all runs.
     this.#sizes = isSized(engine, weights) ? sizes : sizes.slice(-1);
   }
 

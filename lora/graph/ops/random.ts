@@ -41,7 +41,7 @@ export function uniform(shape: Shape, seed: Tensor, stream: number): Tensor {
     throw shapeError('uniform', 'the seed must be one number [1]', seed.shape);
   if (!Number.isInteger(stream) || stream < 0 || stream >= 2 ** 31)
     throw shapeError('uniform', `stream ${stream} is not a whole number from 0 to 2^31 − 1`, shape);
-  // The gradient rule contributes nothing, because the seed is an integer.
+  // The gradient rule is empty, because the seed is an integer and has no gradient.
   return seed.graph.apply('uniform', [seed], { shape: [...shape], stream }, [{ shape }], () => {})[0]!;
 }
 
@@ -58,7 +58,7 @@ export function dropout(x: Tensor, rate: number, seed: Tensor, stream: number): 
     throw shapeError('dropout', `the rate is ${rate}; it must be at least 0 and below 1`, x.shape);
   if (rate === 0) return x;
   const random = uniform(x.shape, seed, stream);
-  // The mask is a step function of the random numbers, so its gradient rule contributes nothing.
+  // The gradient rule is empty, because the mask is a step function of the random numbers, with gradient 0.
   const mask = x.graph.apply('keepMask', [random], { rate }, [{ shape: x.shape }], () => {})[0]!;
   return multiply(x, mask);
 }

@@ -66,8 +66,8 @@ function segmentsOf(forward: readonly GraphNode[], from: Tensor): Map<GraphNode,
       if ((lastRead.get(output) ?? index) > index) live.add(output);
     }
     const [only] = node.outputs;
-    // A tensor with one reader is a link in a chain of operations and not the residual stream. A cut there saves
-    // nothing.
+    // Start a new segment only at the residual stream, which has several readers. A tensor with one reader is a link in
+    // a chain of operations, and a cut there saves no memory.
     if (live.size === 1 && live.has(only!) && readers(forward, only!) > 1) segment++;
   }
   return segments;

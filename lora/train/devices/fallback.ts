@@ -18,8 +18,8 @@ export interface Fallback extends Workload {
 
 /** Errors that a device can cause. Any other error would also occur with less load. */
 const DEVICE_ERRORS = new Set(['TRAINER_DIED', 'ENGINE_COMPILE', 'ENGINE_RUN']);
-// The message "too many storage buffers" also counts. WebGPU limits the size of a buffer and the number of buffers of a
-// kernel, and a tensor that is larger than one buffer takes several.
+// The message "too many storage buffers" also means that a tensor was too large. WebGPU limits the size of a buffer and
+// the number of buffers of a kernel, and a tensor that is larger than one buffer takes several.
 const OUT_OF_MEMORY =
   /out.of.memory|bad_alloc|alloc\w* (failed|error)|fail\w* to alloc|exceed\w* .*(limit|size|memory)|too many storage buffers/i;
 /** The system sends SIGKILL when memory runs out; a failed allocation in native code ends in SIGABRT. */
