@@ -12,7 +12,7 @@ export type ErrorKind =
   | 'internal'
   | 'interrupted';
 
-// A record instead of a list, so that the compiler reports a missing kind.
+// This is a record instead of a list, so that the compiler reports a missing kind.
 const ERROR_KINDS: Readonly<Record<ErrorKind, true>> = {
   failed: true,
   usage: true,

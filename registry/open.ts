@@ -35,7 +35,8 @@ export async function openRegistry(
 function ownKey(home: string): () => Promise<Signer> {
   let signer: Promise<Signer> | undefined;
   return () => {
-    // Imported late, because the import takes a noticeable time, and commands that only read need no key.
+    // Imports the module only here, because the import takes a noticeable time, and commands that only read need no
+    // key.
     signer ??= import('../net/identity.ts').then(
       async ({ loadIdentity }) => (await loadIdentity(home)).signer,
     );

@@ -19,7 +19,7 @@ export class LiveArea {
     const isSame = fitted.length === this.#shown.length && fitted.every((line, i) => line === this.#shown[i]);
     if (isSame && columns === this.#columns) return;
     const text = fitted.map((line) => `${line}\u001b[K\n`).join('');
-    // One write, so that the terminal never shows a half-drawn area.
+    // Writes everything in one call, so that the terminal never shows a half-drawn area.
     this.#output.write(`${this.#toTop()}${text}\u001b[J`);
     this.#shown = fitted;
     this.#columns = columns;

@@ -50,7 +50,8 @@ export class Sweeps {
 
   observe({ type, job }: JobEvent): void {
     if (!OCCASIONS.includes(type)) return;
-    // The next turn of the event loop, because the transition of the job that caused the event is not over.
+    // Decide in the next turn of the event loop, because listeners are called before the transition of the job that
+    // caused the event has ended.
     setImmediate(() => {
       const { sweeps } = this.#deps.store;
       if (this.#isStopped) return;

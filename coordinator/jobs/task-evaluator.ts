@@ -59,7 +59,8 @@ export class TaskEvaluator {
   }
 
   observe({ type }: JobEvent): void {
-    // Start in the next turn of the event loop, when all listeners have received the events of the transaction.
+    // Start in the next turn of the event loop, because listeners are called before the transition of the job that
+    // caused the event has ended.
     if (OCCASIONS.includes(type) && !this.#life.signal.aborted) setImmediate(() => this.start());
   }
 

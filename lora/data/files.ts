@@ -90,7 +90,7 @@ async function filesOf(path: string): Promise<DataFile[]> {
     .filter((item) => !item.isDirectory() && !item.name.startsWith('.'))
     .map(({ name }) => name)
     .sort();
-  // Checked first, because JSON files beside Arrow files describe the data set and are not data.
+  // This check comes first, because JSON files beside Arrow files describe the data set and are not data.
   if (names.some((name) => ARROW.test(name))) throw arrow(path);
   const files: DataFile[] = [];
   for (const name of names) {

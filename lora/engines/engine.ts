@@ -30,7 +30,7 @@ export async function createEngine(name: EngineName, options: EngineOptions): Pr
     );
   }
   if (name !== 'tfjs') return createOnnxEngine(name, options);
-  // Imported here instead of at the top, so that only a run on tfjs waits for these files to load.
+  // Imports these files here instead of at the top, so that only a run on tfjs waits for them.
   const [{ createTfjsEngine }, { findTensorFlow }] = await Promise.all([
     import('./tfjs/engine.ts'),
     import('./tfjs/packages.ts'),

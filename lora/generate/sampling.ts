@@ -114,7 +114,7 @@ function draw(ids: Iterable<number>, weights: Float64Array, point: number): numb
     left -= weights[id]!;
     if (left < 0) return id;
   }
-  // Reached only if rounding makes the sum smaller than the point.
+  // The loop ends without a result only if rounding makes the sum smaller than the point.
   return last;
 }
 

@@ -23,7 +23,7 @@ export type Extent =
   /** One or more whole segments of the name, which dots separate. Used for the entries of `modules_to_save`. */
   | 'segments';
 
-// Built as in PEFT (tuners_utils, utils/other). PEFT puts no group around a 'segments' pattern, so neither do we.
+// These expressions are built as in PEFT (tuners_utils, utils/other). PEFT puts no group around a 'segments' pattern, so neither do we.
 const SOURCES: Readonly<Record<Extent, (pattern: string) => string>> = {
   whole: (pattern) => `^(?:${pattern})$`,
   end: (pattern) => `^(.*\\.)?(${pattern})$`,

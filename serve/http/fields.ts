@@ -124,7 +124,7 @@ function checkValues(body: object): void {
   let count = 0;
   for (const [param, parameter] of Object.entries(body)) {
     if (ID_LISTS.includes(param)) continue;
-    // Not recursive, because a body may be nested deeper than the stack.
+    // A loop instead of recursion, because a body may be nested deeper than the stack.
     const open: unknown[] = [parameter];
     while (open.length > 0) {
       const value = open.pop();

@@ -166,7 +166,7 @@ class OnnxExecutable implements Executable {
   #session: InferenceSession | null;
 
   constructor(graph: Graph, session: InferenceSession) {
-    // Copied, because the graph may grow after it was compiled.
+    // Copies inputs and outputs, because the graph may grow after it was compiled.
     this.#inputs = new Map(graph.inputs);
     this.#outputs = [...graph.outputs.keys()];
     this.#session = session;

@@ -49,7 +49,7 @@ export class TfjsExecutable implements Executable {
   private constructor(graph: Graph, { tf, tensorLimit }: TfjsDeps, nodes: readonly GraphNode[]) {
     this.#tf = tf;
     this.#tensorLimit = tensorLimit;
-    // Copied, because the graph may grow after it was compiled.
+    // Copies the maps, because the graph may grow after it was compiled.
     this.#inputs = new Map(graph.inputs);
     this.#outputs = new Map(graph.outputs);
     this.#steps = stepsOf(nodes, new Set(graph.inputs.values()), new Set(graph.outputs.values()));
@@ -65,7 +65,7 @@ export class TfjsExecutable implements Executable {
       for (const [tensor, data] of graph.constants) {
         if (used.has(tensor)) executable.#resident.set(tensor, executable.#send('a constant', tensor, data));
       }
-      // One after the other, because a weight exists twice while it is sent.
+      // Sends the weights one after the other, because a weight is in memory twice while it is sent.
       for (const [name, tensor] of graph.weights) {
         if (!used.has(tensor)) continue;
         const lease = await deps.store.acquire(name, tensor, weights);
@@ -99,7 +99,7 @@ export class TfjsExecutable implements Executable {
       }
       const outputs: Record<string, Float32Array> = {};
       for (const [name, tensor] of this.#outputs) {
-        // Copied, because a backend may return its own array or the caller's.
+        // Copies the values, because a backend may return its own array or the caller's.
         outputs[name] = (await valueIn(tensor).data<'float32'>()).slice();
       }
       return outputs;

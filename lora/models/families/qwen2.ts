@@ -19,7 +19,7 @@ export const qwen2 = llamaDecoder<Qwen2Config>('qwen2', (json) => {
   return {
     family: 'qwen2',
     ...dimensions,
-    // Hard-coded in transformers' Qwen2; the config has no field for it.
+    // transformers hard-codes these biases for Qwen2, and the config has no field for them.
     queryKeyValueBias: true,
     outputBias: false,
     mlpBias: false,

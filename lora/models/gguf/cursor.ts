@@ -71,7 +71,7 @@ export class Cursor {
     if (element === 'array') throw this.malformed(`${key} is an array of arrays`, key);
     const length = this.count(`the number of elements of ${key}`, MAX_ELEMENTS - this.#elements);
     this.#elements += length;
-    // Checked before anything is allocated. A string takes at least the 8 bytes of its length.
+    // Checks the length before it allocates memory for it. A string takes at least the 8 bytes of its length.
     this.require(length * (element === 'string' ? 8 : SIZES[element]!));
     const values: (number | bigint | boolean | string)[] = [];
     for (let i = 0; i < length; i++) values.push(this.#scalar(element, key));

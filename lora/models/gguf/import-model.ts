@@ -188,7 +188,7 @@ async function writeTokenizer(
   { definition, config, endTokens, templates }: TokenizerFiles,
   { bos_token_id }: Json,
 ): Promise<void> {
-  // Written without line breaks, because with them a large vocabulary would exceed the maximum size of tokenizer.json.
+  // Writes JSON without line breaks, because with them a large vocabulary would exceed the maximum size of tokenizer.json.
   await writeDurably(join(dir, 'tokenizer.json'), JSON.stringify(definition));
   await writeJson(join(dir, 'tokenizer_config.json'), config);
   await writeJson(join(dir, 'generation_config.json'), {

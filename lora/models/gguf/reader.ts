@@ -167,7 +167,7 @@ function readTensorInfo(cursor: Cursor, file: string, alignment: number) {
     throw cursor.malformed(`rows of ${name} have ${reversed[0]} weights, not a multiple of ${weights}`, name);
   const offset = cursor.count(`the offset of ${name}`, Number.MAX_SAFE_INTEGER);
   if (offset % alignment !== 0) throw cursor.malformed(`${name} is not aligned to ${alignment} bytes`, name);
-  // Computed in BigInt, because a product beyond 2^53 would be rounded.
+  // Computes in BigInt, because a product beyond 2^53 would be rounded.
   const count = reversed.reduce((product, size) => product * BigInt(size), 1n);
   const length = (count / BigInt(weights)) * BigInt(bytes);
   return [name, { type, shape: reversed.reverse(), offset, length }] as const;

@@ -136,7 +136,7 @@ async function fetchCommit(
     return file;
   });
   await fetcher.fetchAll(weights);
-  // Written last, because it marks the snapshot as complete.
+  // Records the missing files last, because these records mark the snapshot as complete.
   for (const path of COMPANIONS) if (!listed.has(path)) await cache.recordMissing(commit, path);
 }
 

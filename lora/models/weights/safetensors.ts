@@ -127,7 +127,7 @@ function parseEntry(name: string, value: unknown, start: number, file: string): 
     throw entryError(file, name, 'shape', `at most ${MAX_TENSOR_RANK} whole numbers`, shape);
   if (!isCounts(offsets) || offsets.length !== 2 || offsets[0]! > offsets[1]!)
     throw entryError(file, name, 'data_offsets', 'two ascending whole numbers', offsets);
-  // Computed in BigInt. A product beyond 2^53 or 2^64 would be rounded or wrap around, and could match by accident.
+  // Computes in BigInt. A product beyond 2^53 or 2^64 would be rounded or wrap around, and could match by accident.
   const expected = shape.reduce((product, size) => product * BigInt(size), BigInt(bytes));
   const length = offsets[1]! - offsets[0]!;
   if (expected !== BigInt(length))

@@ -117,8 +117,8 @@ export class AdamW {
         expected: tensors.length,
       });
     }
-    // Copied into the existing tensors. With new tensors, the moments would take memory twice until the next garbage
-    // collection.
+    // Copies the moments into the existing tensors. With new tensors, they would take memory twice until the next
+    // garbage collection.
     const { m, v } = this.#current;
     for (const [i, tensor] of m.entries()) tensor.set(state.m[i]!);
     for (const [i, tensor] of v.entries()) tensor.set(state.v[i]!);
