@@ -125,8 +125,8 @@ class Group {
   }
 
   /**
-   * Finds the address that holds the most permits, and the identity that holds the most of these. Returns the permits
-   * of that identity, oldest first.
+   * Finds the address that holds the most permits, and the peer id that holds the most permits of this address. Returns
+   * the permits of this peer id, oldest first.
    */
   most(): Permit[] {
     return largest(this.#addresses.values())?.most() ?? [];

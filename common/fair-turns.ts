@@ -119,8 +119,8 @@ export class FairTurns {
 }
 
 /**
- * A line of claims. Every second turn goes to the first address of the map, and every other turn to the address with
- * the fewest claims. After its turn, an address moves to the end of the map.
+ * A line of claims. Turns go alternately to the first address of the map and to the address with the fewest claims.
+ * After its turn, an address moves to the end of the map.
  */
 class Line {
   readonly #addresses = new Map<string, Map<string, Waiter>>();

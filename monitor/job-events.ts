@@ -37,7 +37,10 @@ export type JobEventBody =
       figures: Record<string, number>;
       metric: string | null;
       value: number | null;
-      /** Whether it is the best checkpoint so far. Of several with the same value, the lowest held-out loss decides. */
+      /**
+       * Whether this checkpoint has the best value so far. Of several checkpoints with the same value, the one with the
+       * lowest held-out loss is the best.
+       */
       isBest: boolean;
       seconds: number;
     }

@@ -296,7 +296,7 @@ export class TrainingProcess implements NodeTrainer, ScoreTrainer {
     this.#process.catch(() => {});
   }
 
-  /** Returns the fallback that a restart after this error uses, or null for the same settings. */
+  /** Returns the fallback that a restart after this error uses; null if the restart uses the same settings again. */
   #fallback(error: unknown): Fallback | null {
     if (this.#settings === null) return null;
     const { compute, training } = this.#settings;

@@ -60,7 +60,7 @@ export const windowsTasks: ServiceManager = {
   advice: 'the service runs while you are logged in',
 };
 
-/** A task has no variables of its own, so cmd sets them. */
+/** A scheduled task cannot set environment variables, so cmd.exe sets them before it starts the program. */
 function commandOf(program: string, environment: Readonly<Record<string, string>>): string {
   return Object.keys(environment).length === 0 ? program : 'cmd.exe';
 }

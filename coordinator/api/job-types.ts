@@ -2,7 +2,7 @@
 
 /** The tasks of a job, and the figures that decide which checkpoint is the best. */
 export interface JobTasksView {
-  /** Every n-th checkpoint is evaluated, and the last one. */
+  /** Number n: every n-th checkpoint is evaluated, and also the last one. */
   every: number;
   /** Metric that decides which checkpoint is the best; null if the held-out loss decides. */
   metric: string | null;

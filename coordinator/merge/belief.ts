@@ -43,7 +43,7 @@ const CLEAR_GAIN = 3;
 const MEDIAN_ERROR = Math.sqrt(Math.PI / 2);
 
 /**
- * The effects of a round are clear if their median is at least this many standard errors of one effect above zero. When
+ * The effects of a round are clear if their median is at least this number times the standard error of one effect. When
  * a job has almost converged, the effects of honest updates are lost in the noise.
  */
 export const CLEAR_ERRORS = 3;
@@ -136,7 +136,10 @@ export function clearGain(updates: readonly Pick<Scored, 'gain' | 'gainError' | 
   return gain > Math.max(error, CLEAR_GAIN * ofMedian) ? gain : null;
 }
 
-/** Returns the weights of updates in medians: the belief that their authors have earned, or 1 if none has earned any. */
+/**
+ * Returns the weight of each update in medians: the belief that its author has earned. If no author has earned belief,
+ * all updates have the weight 1.
+ */
 function voices(updates: readonly Pick<Scored, 'earlier'>[]): number[] {
   const earned = updates.map(({ earlier }) => earnedBelief(earlier));
   return earned.some((weight) => weight > 0) ? earned : updates.map(() => 1);

@@ -33,7 +33,7 @@ export interface Batch {
  * Inner products of an update with gradients. Each estimates how much the update lowers the loss, in nats per token.
  */
 export interface Products {
-  /** One for each batch of random rows. */
+  /** Products with the gradients on random rows, one for each batch. */
   readonly random: readonly number[];
   /** Product with the gradient on rows of the author's interval; null if the caller gave no such rows. */
   readonly own: number | null;

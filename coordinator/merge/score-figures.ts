@@ -148,7 +148,7 @@ export class RoundMeasurement {
     return { figures, randomRows, rows: this.#rows, harmful };
   }
 
-  /** Adds exact effects to the figures, until as many are measured as planned, or the time is over. */
+  /** Measures exact effects and adds them to the figures. Stops after `most` measurements, or when the time is over. */
   async #addExact(
     { positions, candidates: order, most }: ExactPlan,
     candidates: readonly Candidate[],
@@ -179,7 +179,7 @@ export class RoundMeasurement {
     return this.#measurer.loss(sent, this.#counted(this.#closed.round, positions));
   }
 
-  /** Returns a batch of rows that is about to be read, and counts its rows. */
+  /** Makes a batch of rows that a measurement is about to read, and adds its rows to the count. */
   #counted(round: number, positions: readonly number[]): Batch {
     this.#rows += positions.length;
     return { round, positions };

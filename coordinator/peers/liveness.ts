@@ -164,7 +164,7 @@ export class Liveness {
     this.#events.onGone(peer, reason);
   }
 
-  /** Returns whether the heartbeat counts. */
+  /** Processes a heartbeat. Returns false, and changes nothing, if the heartbeat does not count. */
   #take(author: string, heartbeat: Heartbeat): boolean {
     const { job, deps } = this.#context;
     const now = deps.clock.now();

@@ -48,7 +48,8 @@ export class Membership {
   readonly #list: MemberList;
   readonly #presence: Presence;
   /**
-   * Limits stored descriptions. It has one key for each member, and remembers as many keys as a job can have members.
+   * Limits how often a member's description is stored. Its keys are peer ids. It remembers as many keys as a job can
+   * have members.
    */
   readonly #descriptions: RateLimiter;
 

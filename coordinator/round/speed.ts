@@ -1,6 +1,6 @@
 import type { Manifest } from '../../protocol/manifest.ts';
 
-/** Maximum factor by which a node's speed grows from one round to the next. */
+/** Maximum factor by which the recorded speed of a node grows from one round to the next. */
 export const SPEED_GROWTH = 1.5;
 
 /**

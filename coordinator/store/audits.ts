@@ -65,7 +65,7 @@ export class AuditTable {
     insertInto(this.#db, 'audit_draws', { job, ...draw });
   }
 
-  /** Returns the draw at the end of a round; null if there was none. */
+  /** Returns the draw of audits at the end of a round; null if there was none. */
   draw(job: string, round: number): AuditDraw | null {
     const row = this.#db.one('SELECT * FROM audit_draws WHERE job = ? AND round = ?', job, round);
     return row && fromRow(row);
@@ -80,7 +80,7 @@ export class AuditTable {
     insertInto(this.#db, 'audits', { job, ...audit, state: 'held' });
   }
 
-  /** Deletes a held audit, because another audit has a greater key. */
+  /** Deletes an audit in the state `held`. */
   remove(job: string, { peer, round }: UpdateKey): void {
     this.#db.run('DELETE FROM audits WHERE job = ? AND round = ? AND peer = ?', job, round, peer);
   }

@@ -7,11 +7,11 @@ import { fromRow, insertInto } from './fields.ts';
 export interface JobTasks {
   /** Absolute paths of task files. */
   readonly files: readonly string[];
-  /** Every n-th checkpoint is evaluated, and the last one. */
+  /** Number n: every n-th checkpoint is evaluated, and also the last one. */
   readonly every: number;
-  /** Metric that decides which checkpoint is the best; null: the held-out loss decides. */
+  /** Metric that decides which checkpoint is the best; null if the held-out loss decides. */
   readonly metric: ChosenMetric | null;
-  /** Number of documents of each task; null: all documents. */
+  /** Number of documents of each task that are evaluated; null for all documents. */
   readonly limit: number | null;
 }
 

@@ -44,8 +44,8 @@ function nextBase({
 }
 
 /**
- * Compares the names of an adapter's base and of this base. For an adapter without a digest, the names are the only
- * evidence of its base.
+ * Compares the base that an adapter names with the base in `dir`, by name and commit. If the adapter has no digest of
+ * its base, only this comparison can show that it was made for another base.
  * @returns a warning if the names or commits differ, else null
  */
 export function baseWarning(

@@ -84,8 +84,8 @@ export function effectiveRank(module: ModuleMatrices | null): number {
 }
 
 /**
- * Returns the r largest singular values of scale·B A, largest first. Values below 10⁻⁷ of the largest are
- * only rounding errors.
+ * Returns the singular values of s·B A, largest first: as many as the rank, because all others are 0. Here s is the
+ * scale of the module. Values below 10⁻⁷ of the largest are only rounding errors.
  *
  * With BᵀB = U Λ Uᵀ, the squares of the singular values are the eigenvalues of s² Λ^½ Uᵀ (A Aᵀ) U Λ^½.
  */

@@ -26,7 +26,10 @@ export function eigenvalues(matrix: Float64Array, n: number): number[] {
   return symmetricEigen(matrix, n).values;
 }
 
-/** Returns the largest entry off the diagonal, or 0 if all are below the rounding of their diagonal entries. */
+/**
+ * Returns the largest absolute value off the diagonal. Entries below the rounding error of their diagonal entries count
+ * as 0.
+ */
 function offDiagonal(m: Float64Array, n: number): number {
   let largest = 0;
   for (let p = 0; p < n; p++)

@@ -24,7 +24,7 @@ import { runSettingsSchema } from './settings/run-settings.ts';
 const FOLDER = 'checkpoints';
 const OPTIMIZER_FILE = 'optimizer.bin';
 const STATE_FILE = 'state.json';
-/** With eight digits, names sort like numbers up to a hundred million steps. */
+/** Names of checkpoints have eight digits, so they sort like numbers up to a hundred million steps. */
 const NAME = /^step-(\d{8})$/;
 const LEFT_OVER = /^\.step-\d{8}\.(partial|removed)$/;
 

@@ -84,7 +84,10 @@ export class TrainingLoop {
     return true;
   }
 
-  /** Returns the adapter for the output: the best one measured, or the last. @throws SwarmError TRAIN_CHECKPOINT */
+  /**
+   * Returns the adapter for the output: the one with the lowest held-out loss, or the last one if the settings ask for
+   * it or no loss was measured. @throws SwarmError TRAIN_CHECKPOINT
+   */
   async result(): Promise<{ adapter: readonly Float32Array[]; step: number; heldOutLoss: number | null }> {
     const { best, step, heldOutLoss } = this.state;
     if (this.#run.final === 'last' || best === null || best.step === step) {

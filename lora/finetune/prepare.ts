@@ -85,7 +85,7 @@ export interface PreparedRun {
   readonly spec: TrainSpec;
   /** Settings for computing, as the user asked for them. */
   readonly asked: Compute;
-  /** The same settings, with the devices known. */
+  /** The settings of `asked`, with the devices chosen. */
   readonly compute: ComputeOnDevices;
   /** The checkpoint to continue from; null to start from the beginning. */
   readonly newest: RunState | null;

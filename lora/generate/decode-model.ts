@@ -12,7 +12,10 @@ import { AdapterStack, type ServedAdapter, withAdapterStack } from './adapters.t
 import { decodeGraph } from './decode-graph.ts';
 import type { RowCache } from './row-cache.ts';
 
-/** Number of adapter stacks that are kept, because building a stack copies all its matrices. */
+/**
+ * Number of adapter stacks that are kept. A stack holds the joined matrices of the adapters of one run. It is kept for
+ * later runs with the same adapters, because building it copies all matrices.
+ */
 const KEPT_STACKS = 4;
 
 /** Compiles graphs with dynamic sizes. */
@@ -37,7 +40,7 @@ export interface DecodeModelDeps {
 
 /** The inputs of one run of the model on new tokens of one or more rows. */
 export interface DecodeRun {
-  /** Its first rows hold the keys and values of the earlier tokens. The run adds those of the new tokens. */
+  /** Keys and values of the earlier tokens, in its first rows. The run adds the keys and values of the new tokens. */
   readonly cache: RowCache;
   /** New tokens of each row: one token per row, or any number of tokens if there is only one row. */
   readonly tokens: readonly (readonly number[])[];

@@ -91,8 +91,8 @@ export function workOf({
 }
 
 /**
- * Returns the key in the prefix cache. Runs with and without rounded activations give different values, so their keys
- * differ.
+ * Returns the key in the prefix cache. If activations are rounded, the cached values differ from those of an exact
+ * computation, so the two have different keys.
  */
 export function prefixKey(adapter: string, exact: boolean): string {
   return exact ? `${adapter} exact` : adapter;

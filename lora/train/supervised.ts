@@ -16,7 +16,10 @@ export const SUPERVISED_INPUT = 'supervised';
  * few of the graphs.
  */
 const SHARES = [2 / 16, 3 / 16, 4 / 16, 5 / 16, 6 / 16, 8 / 16, 10 / 16];
-/** A pass of fewer tokens computes all logits. A smaller output head would save less than another graph costs. */
+/**
+ * If a pass through the model has fewer tokens than this, it computes the logits of all tokens. Skipping some of them
+ * would save less time than compiling another graph takes.
+ */
 const MIN_TOKENS = 64;
 
 /**
@@ -75,11 +78,11 @@ export function isSized({ name }: Pick<Engine, 'name'>, { quantised }: WeightFil
 export interface SizedOptions {
   /** Number of tokens in a pass through the model, including padding. */
   readonly tokens: number;
-  /** Whether several sizes may be compiled: `isSized`. */
+  /** Whether graphs of several sizes may be compiled (the result of `isSized`). */
   readonly sized: boolean;
 }
 
-/** The compiled sizes of one graph. */
+/** One graph, compiled for several numbers of supervised tokens. */
 export class SizedExecutables {
   readonly #compiled = new Map<number | null, Promise<Executable>>();
   readonly #options: SizedOptions;

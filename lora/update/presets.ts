@@ -43,10 +43,10 @@ export const RATIO_BITS = 7;
 /** Bytes of a scale in the dense preset, where a scale takes whole bytes. The upper bits are 0. */
 export const BLOCK_SCALE_BYTES = 2;
 
-/** Bits of a kept value: sign and magnitude. */
+/** Number of bits of a kept value: one for the sign and one for the magnitude. */
 export const VALUE_BITS = 2;
 
-/** Bytes before the payload: magic 3, version 1, layout digest 8, length 4, preset 1. */
+/** Size of the header before the payload, in bytes: magic 3, version 1, layout digest 8, length 4, preset 1. */
 export const HEADER_BYTES = 17;
 
 /**
@@ -67,7 +67,7 @@ export function golombDivisor(length: number, kept: number): number {
   return Math.max(1, Math.ceil((693 * length - 850 * kept) / (1000 * kept)));
 }
 
-/** Returns the bits of the longest remainder in truncated binary: ⌈log₂ divisor⌉. */
+/** Returns the number of bits of the longest remainder in truncated binary: ⌈log₂ divisor⌉. */
 export function remainderBits(divisor: number): number {
   return 32 - Math.clz32(divisor - 1);
 }

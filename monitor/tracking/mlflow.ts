@@ -93,7 +93,10 @@ class Mlflow {
     return run;
   }
 
-  /** Adds the figures of points, and notes the newest event in the same request, so that none is added twice. */
+  /**
+   * Adds the figures of points. Each request also stores the number of the newest event whose figures it has, so that no
+   * figures are added twice.
+   */
   async log(id: string, points: readonly Point[]): Promise<void> {
     let metrics: object[] = [];
     let sequence = 0;

@@ -7,7 +7,7 @@ import { type ApiError, get, jobPath, lines } from './api.ts';
 const POLL_MS = 2_000;
 /** Time before a broken stream of events is opened again, in milliseconds. */
 const REOPEN_MS = 2_000;
-/** Events that arrive within this time are shown together, in milliseconds. */
+/** Time in milliseconds during which events are collected before they are shown together. */
 const BATCH_MS = 200;
 
 export interface Polled<T> {

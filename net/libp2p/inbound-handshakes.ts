@@ -1,8 +1,8 @@
 /**
- * Shares of inbound handshakes. Written for `@libp2p/tcp` 11.0.28, whose listener builds several objects and timers for
- * each socket before libp2p asks whether to accept it. libp2p's own limits are the same for all addresses together
- * (`maxIncomingPendingConnections`), so one address can use them up. Therefore create.ts turns those limits off. If
- * libp2p asked for each socket first, this file would be shorter.
+ * Gives each address a share of the inbound handshakes. Written for `@libp2p/tcp` 11.0.28, whose listener builds several
+ * objects and timers for each socket before libp2p asks whether to accept the socket. libp2p's own limit
+ * (`maxIncomingPendingConnections`) counts the handshakes of all addresses together, so one address can use it up.
+ * Therefore create.ts turns this limit off. If libp2p asked before it builds the objects, this file would be shorter.
  */
 
 import type { Server, Socket } from 'node:net';

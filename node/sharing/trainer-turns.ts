@@ -21,7 +21,7 @@ const FIRST_PAUSE_MS = 1_000;
 /** A turn that a user waits for. */
 interface Claim {
   readonly user: TurnUser;
-  /** Virtual time at which the user claimed the turn. */
+  /** Virtual time (see {@link TrainerTurns}) at which the user claimed the turn. */
   readonly since: number;
   readonly grant: () => void;
 }
@@ -55,7 +55,7 @@ export class TrainerTurns {
   readonly #users: TurnUser[] = [];
   readonly #claims: Claim[] = [];
   #holder: TurnUser | null = null;
-  /** Virtual start of the newest turn. */
+  /** The current virtual time: the virtual start of the newest turn. */
   #virtual = 0;
   /** Idle time that may still be spent. */
   #idleMs = 0;

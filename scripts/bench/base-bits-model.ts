@@ -13,7 +13,10 @@ const PIECE = 2 ** 20;
 /** Weights are uniform in ± this value, which is about the spread of a trained model's weights. */
 const SPREAD = 0.035;
 
-/** Writes a model folder with random weights in bf16. Its tokenizer is that of models/nano, because no text is encoded. */
+/**
+ * Writes a model folder with random weights in bf16. The tokenizer is a copy of that of models/nano. The benchmark encodes
+ * no text, so any tokenizer would do.
+ */
 export async function writeRandomModel(dir: string, model: keyof typeof MODELS): Promise<string> {
   const config = parseConfig(MODELS[model]);
   const tensors = architectureOf(config)

@@ -86,7 +86,10 @@ interface Deps extends PoisonDeps {
   readonly heldOut: readonly Row[];
 }
 
-/** Returns the chosen runs. Runs that share a clean run and their first rounds follow each other, to reuse results. */
+/**
+ * Returns the chosen runs. Runs that are compared with the same clean run follow each other. Their first rounds are equal,
+ * so the trainer reuses its results.
+ */
 function runsOf(choices: RunChoices, quick: boolean): PoisonRun[] {
   const list = (key: keyof RunChoices, all: readonly string[]): string[] =>
     choices[key]?.split(SEPARATOR) ?? [...all];

@@ -21,7 +21,7 @@ export const about =
 const RANDOM_BATCHES = 4;
 /** Number of rows in a batch of random rows. */
 const RANDOM_ROWS = 8;
-/** Each update is scored once with each of these numbers of its author's own rows. */
+/** Numbers of rows of the author's interval. Each update is scored once with each of these numbers. */
 const OWN_ROWS = [8, 32];
 /** Honest nodes should reach at least this share of the honest nodes' median score. Attackers should stay below it. */
 const LINE = 0.4;

@@ -14,7 +14,7 @@ export interface ServeTask {
 
 export interface ServeResult {
   readonly ms: number;
-  /** Resident memory afterwards, in bytes. */
+  /** Resident memory of the contestant after the task, in bytes. */
   readonly memory: number;
 }
 

@@ -45,7 +45,10 @@ const ADAPTERS_TARGET = 0.8;
 /** Minimum speed at a context of 512 tokens, relative to computing the whole text again for each token. */
 const CACHE_TARGET = 30;
 
-/** Shape that measures processor time on one thread, which other programs on the machine change less than wall time. */
+/**
+ * With this shape, the benchmark runs on one thread and measures processor time. Other programs on the machine change
+ * processor time less than wall time.
+ */
 const ONE_THREAD = 'one-thread';
 
 /**

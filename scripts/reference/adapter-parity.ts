@@ -1,4 +1,7 @@
-/** Measures the differences between this engine and PEFT on an adapter of make_adapters.py, for the tests and the table. */
+/**
+ * Measures the differences between lora-swarm and PEFT on an adapter that make_adapters.py wrote. Tests and
+ * adapter-table.ts use the results.
+ */
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type Adapter, readPeftFolder } from '../../lora/adapter/peft.ts';

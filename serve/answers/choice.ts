@@ -15,7 +15,7 @@ export interface LoggedToken {
 export interface Piece {
   readonly text: string;
   /**
-   * Tokens whose text begins in this piece or earlier, and that no earlier piece lists. Empty without
+   * Tokens whose text begins in this piece or earlier, and that no earlier piece lists. Empty if the request asks for no
    * log-probabilities.
    */
   readonly tokens: readonly LoggedToken[];

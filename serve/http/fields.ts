@@ -19,8 +19,8 @@ const MAX_TEMPERATURE = 2;
 export const MAX_CHARACTERS = 200_000;
 /**
  * Maximum number of values in a body, without the prompts and token ids. A conversation of 1,000 messages has about
- * 6,000 values. A body could hold millions. If they were wrong, the schema would describe each of them, which would
- * take seconds and gigabytes.
+ * 6,000 values. Without this limit, a body could hold millions of wrong values. The schema would describe each of them,
+ * which would take seconds and gigabytes.
  */
 const MAX_VALUES = 20_000;
 /** Parameters that may be lists of token ids. `checkIds` counts them. */

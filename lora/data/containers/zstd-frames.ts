@@ -33,7 +33,7 @@ class FrameWalker {
   #state: State = 'magic';
   /** Number of bytes of the current field that have been read so far. */
   #count = 0;
-  /** Little-endian value of these bytes. */
+  /** The bytes of the current field that have been read so far, as a little-endian number. */
   #value = 0;
   /** Bytes to skip before the next field. */
   #skip = 0;

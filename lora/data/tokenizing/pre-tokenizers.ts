@@ -1,9 +1,9 @@
 /**
- * Splits text into words, as the Rust library does.
+ * Splits text into words, as Hugging Face's Rust library `tokenizers` does.
  *
- * In contrast, @huggingface/tokenizers 0.2.0 uses JavaScript's `\s` for byte-level words (U+FEFF counts as a space, U+0085
- * does not), knows only the digits 0 to 9, treats the behaviours `MergedWith…` and `Contiguous` as `Isolated`, and never
- * splits at metaspaces.
+ * In contrast, the JavaScript library @huggingface/tokenizers 0.2.0 uses JavaScript's `\s` for byte-level words (U+FEFF
+ * counts as a space, U+0085 does not), knows only the digits 0 to 9, treats the behaviours `MergedWith…` and
+ * `Contiguous` as `Isolated`, and never splits at metaspaces.
  */
 import { toByteCharacters } from './byte-characters.ts';
 import { type Part, partOf, partsOf, textOf, unsupported } from './part.ts';

@@ -6,8 +6,8 @@ import type { Likelihood, ModelOptions } from './language-model.ts';
 import { scoreSequences } from './score-sequences.ts';
 
 /**
- * Prefixes are shared only if this saves the computation of so many tokens per sequence. Saving fewer tokens saves no
- * time: a run reads all weights, so it takes as long for a few tokens as for about 48.
+ * Prefixes are shared only if this saves the computation of at least this number of tokens per sequence. Saving fewer
+ * tokens saves no time, because a run reads all weights, and therefore takes as long for a few tokens as for about 48.
  */
 const WORTHWHILE = 48;
 

@@ -69,7 +69,7 @@ export class PythonRandom {
     for (let i = 0; i < into.length; i++) into[i] = Math.floor(this.random() * size);
   }
 
-  /** The reference implementation's `init_by_array`. */
+  /** Seeds the state, as `init_by_array` does in the reference implementation of the Mersenne Twister. */
   #seed(key: readonly number[]): void {
     const state = this.#state;
     state[0] = 19650218;

@@ -9,15 +9,17 @@ import { isList, type PythonValue, str } from '../python/values.ts';
 import type { TaskConfig } from './config.ts';
 import type { TaskMetric } from './metric-list.ts';
 
-/** Values by the name of the metric. */
+/** Values of one document by the name of the metric. */
 export type DocumentValues = Readonly<Record<string, MetricValue>>;
 
-/** Returns the values of a continuation: its log-probability, and whether greedy decoding would have produced it. */
+/**
+ * Returns the metrics' values of a continuation: its log-probability, and whether greedy decoding would have produced it.
+ */
 export function continuationValues({ metrics }: TaskConfig, result: Likelihood): DocumentValues {
   return picked(metrics, { perplexity: result.logLikelihood, acc: Number(result.isGreedy) });
 }
 
-/** Returns the values of a whole text, with its number of words or bytes as weight. */
+/** Returns the metrics' values of a whole text. Each value has the number of words or bytes of the text as its weight. */
 export function rollingValues({ metrics }: TaskConfig, text: string, logLikelihood: number): DocumentValues {
   const words = splitAtSpaces(text).length;
   const bytes = Buffer.byteLength(text);
@@ -29,7 +31,7 @@ export function rollingValues({ metrics }: TaskConfig, text: string, logLikeliho
 }
 
 /**
- * Returns the values of a question with choices.
+ * Returns the metrics' values of a question with choices.
  * @param gold number or text of the correct choice, or a list of numbers
  * @param results likelihoods of all choices and, for `acc_mutual_info`, of all choices without the question
  */
@@ -66,7 +68,7 @@ export function choiceValues(
   return picked(metrics, values);
 }
 
-/** Returns the values of a generated answer. @param gold the correct answers */
+/** Returns the metrics' values of a generated answer. @param gold the correct answers */
 export function answerValues(
   { metrics, name }: TaskConfig,
   gold: readonly string[],

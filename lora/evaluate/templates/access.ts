@@ -15,7 +15,7 @@ const CONSTANTS: Readonly<Record<string, PythonValue>> = {
   None: null,
 };
 
-/** Returns the value of a name that every template has; undefined for others. */
+/** Returns the value of a constant that every template can use, such as `true`; undefined for all other names. */
 export function constant(name: string): PythonValue | undefined {
   return Object.hasOwn(CONSTANTS, name) ? CONSTANTS[name] : undefined;
 }

@@ -10,7 +10,7 @@ export const UNIFORM_STEPS = {
   seed: 0x9e3779b1,
   row: 0x85ebca6b,
   column: 0xc2b2ae35,
-  /** Difference between the keys of the second factor and the first factor in `uniform`. */
+  /** Added before hashing for the second factor in `uniform`, so that its hashes differ from those of the first. */
   factor: 0x27d4eb2f,
 } as const;
 

@@ -57,7 +57,7 @@ export function selectRows(x: Tensor, ids: Tensor): Tensor {
   return select(x);
 }
 
-/** Returns the tensors that are needed in all rows to compute some rows of x. */
+/** Returns the tensors of which all rows are needed, even if only some rows of x are computed. */
 function neededWhole(x: Tensor): Set<Tensor> {
   const whole = new Set<Tensor>();
   for (const node of ancestorNodes(x.graph.nodes, x).reverse()) {

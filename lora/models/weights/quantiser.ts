@@ -20,6 +20,6 @@ export interface QuantisedMatrix {
 /** Quantises a matrix given in pieces, in row-major order. Keeps only the quantised copies in memory. */
 export interface Quantiser {
   add(values: Float32Array): void;
-  /** Returns the copies; called after the last piece. */
+  /** Returns the quantised matrix. The caller must have added the last piece before. */
   finish(): QuantisedMatrix;
 }
