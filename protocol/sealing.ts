@@ -125,7 +125,7 @@ function schedule(
   return { key: from('key', KEY_BYTES), nonce: from('base_nonce', NONCE_BYTES) };
 }
 
-/** Runs HKDF: Extract, then Expand to `size` bytes. If `input` is labeled, this Extract is LabeledExtract of the RFC. */
+/** HKDF: Extract, then Expand to `size` bytes. With an `input` from `labeled`, Extract is LabeledExtract of the RFC. */
 function derive(input: Uint8Array, salt: Uint8Array, info: Uint8Array, size: number): Uint8Array {
   return new Uint8Array(hkdfSync('sha256', input, salt, info, size));
 }
@@ -140,7 +140,7 @@ function labeled(suite: Uint8Array, label: string, input: Uint8Array): Buffer {
   return Buffer.concat([VERSION, suite, Buffer.from(label), input]);
 }
 
-/** Returns the `info` that LabeledExpand of the RFC passes to Expand. @param size bytes that Expand makes, at most 255 */
+/** Returns the `info` that LabeledExpand of the RFC passes to Expand. @param size bytes of Expand's output, up to 255 */
 function expansion(suite: Uint8Array, label: string, info: Uint8Array, size: number): Buffer {
   return Buffer.concat([Uint8Array.of(0, size), labeled(suite, label, info)]);
 }

@@ -94,8 +94,8 @@ class Mlflow {
   }
 
   /**
-   * Adds the figures of points. Each request also stores the number of the newest event whose figures it has, so that no
-   * figures are added twice.
+   * Adds the figures of points. Each request also stores the number of the newest event whose figures it has, so that
+   * no figures are added twice.
    */
   async log(id: string, points: readonly Point[]): Promise<void> {
     let metrics: object[] = [];

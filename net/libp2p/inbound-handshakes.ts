@@ -1,6 +1,6 @@
 /**
- * Gives each address a share of the inbound handshakes. Written for `@libp2p/tcp` 11.0.28, whose listener builds several
- * objects and timers for each socket before libp2p asks whether to accept the socket. libp2p's own limit
+ * Gives each address a share of the inbound handshakes. Written for `@libp2p/tcp` 11.0.28, whose listener builds
+ * several objects and timers for each socket before libp2p asks whether to accept the socket. libp2p's own limit
  * (`maxIncomingPendingConnections`) counts the handshakes of all addresses together, so one address can use it up.
  * Therefore create.ts turns this limit off. If libp2p asked before it builds the objects, this file would be shorter.
  */

@@ -87,8 +87,8 @@ interface Deps extends PoisonDeps {
 }
 
 /**
- * Returns the chosen runs. Runs that are compared with the same clean run follow each other. Their first rounds are equal,
- * so the trainer reuses its results.
+ * Returns the chosen runs. Runs that are compared with the same clean run follow each other. Their first rounds are
+ * equal, so the trainer reuses its results.
  */
 function runsOf(choices: RunChoices, quick: boolean): PoisonRun[] {
   const list = (key: keyof RunChoices, all: readonly string[]): string[] =>

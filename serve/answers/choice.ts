@@ -15,8 +15,8 @@ export interface LoggedToken {
 export interface Piece {
   readonly text: string;
   /**
-   * Tokens whose text begins in this piece or earlier, and that no earlier piece lists. Empty if the request asks for no
-   * log-probabilities.
+   * Tokens whose text begins in this piece or earlier, and that no earlier piece lists. Empty if the request asks for
+   * no log-probabilities.
    */
   readonly tokens: readonly LoggedToken[];
   /** Null if more pieces follow. */

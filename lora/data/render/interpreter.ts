@@ -81,7 +81,7 @@ function lengthOf({ value }: Value): number {
   return Array.isArray(value) ? value.length : 0;
 }
 
-/** The expression `not ""`, from which `create` takes the type of boolean values. The package has no boolean literal. */
+/** The expression `not ""`. From its value, `create` takes the boolean type. The package has no boolean literal. */
 const A_BOOLEAN: Node = {
   type: 'UnaryExpression',
   operator: { value: 'not' },

@@ -1,8 +1,8 @@
 /** Python's rules for white space and code points, which differ from JavaScript's. */
 
 /**
- * The characters for which Python's `str.isspace` is true, for use in a character class of a regular expression. Python's
- * `\s` matches the same characters.
+ * The characters for which Python's `str.isspace` is true, for use in a character class of a regular expression.
+ * Python's `\s` matches the same characters.
  */
 export const SPACE_CLASS =
   '\\t-\\r\\x1c-\\x20\\x85\\xa0\\u1680\\u2000-\\u200a\\u2028\\u2029\\u202f\\u205f\\u3000';

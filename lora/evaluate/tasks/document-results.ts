@@ -13,13 +13,14 @@ import type { TaskMetric } from './metric-list.ts';
 export type DocumentValues = Readonly<Record<string, MetricValue>>;
 
 /**
- * Returns the metrics' values of a continuation: its log-probability, and whether greedy decoding would have produced it.
+ * Returns the metrics' values of a continuation: its log-probability, and whether greedy decoding would have produced
+ * it.
  */
 export function continuationValues({ metrics }: TaskConfig, result: Likelihood): DocumentValues {
   return picked(metrics, { perplexity: result.logLikelihood, acc: Number(result.isGreedy) });
 }
 
-/** Returns the metrics' values of a whole text. Each value has the number of words or bytes of the text as its weight. */
+/** Returns the metrics' values of a whole text. The weight of a value is the number of words or bytes of the text. */
 export function rollingValues({ metrics }: TaskConfig, text: string, logLikelihood: number): DocumentValues {
   const words = splitAtSpaces(text).length;
   const bytes = Buffer.byteLength(text);

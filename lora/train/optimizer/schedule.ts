@@ -16,8 +16,8 @@ export interface Schedule {
 export type ScheduleChange = Pick<Schedule, 'learningRate' | 'totalSteps'>;
 
 /**
- * Returns a schedule with a changed learning rate and number of steps. The number of warm-up steps stays the same. If it
- * grew with the number of steps, a run that has finished its warm-up could be in its warm-up again.
+ * Returns a schedule with a changed learning rate and number of steps. The number of warm-up steps stays the same. If
+ * it grew with the number of steps, a run that has finished its warm-up could be in its warm-up again.
  */
 export function changedSchedule(schedule: Schedule, change: ScheduleChange | undefined): Schedule {
   if (change === undefined) return schedule;
