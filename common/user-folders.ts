@@ -13,7 +13,7 @@ export interface Homes {
   /** Folder of the key with which this machine downloads checkpoints. */
   reader: string;
   /**
-   * Whether the user named the home. A named home is the same folder for both roles. The default homes are different.
+   * Whether the user named the home. If so, coordinator and node have the same home. By default, each has its own.
    */
   named: boolean;
 }

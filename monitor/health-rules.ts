@@ -40,7 +40,7 @@ export interface PeerFacts {
   readonly refusal: string | null;
 }
 
-/** What the rules need to know about a job. */
+/** Facts about a job that the rules read. */
 export interface JobFacts {
   readonly phase: string;
   readonly reason: string;

@@ -113,7 +113,7 @@ export class GossipGate {
   readonly #networkOf: (peer: string) => string;
   readonly #handle: GatedRuntime['handleReceivedRpc'];
   readonly #turns: FairTurns;
-  /** The line of the peers that exceed the quota of unwanted messages. A turn in this line is a pause. */
+  /** Queue of the peers that exceed the quota of unwanted messages. At its turn in this queue, a peer has to pause. */
   readonly #floods: FairTurns;
   /** Number of RPCs that have arrived. */
   #received = 0;

@@ -45,7 +45,11 @@ export class UpdateReceipts {
     }
   }
 
-  /** @param generation generation of the answered request; null if the coordinator sent the receipt unasked */
+  /**
+   * Stores a receipt.
+   * @param generation `generation` of the request that the receipt answers (see `PendingUpdate`); null if the
+   *   coordinator sent the receipt unasked
+   */
   take({ job, deps }: PhaseContext, receipt: Receipt, generation: number | null): void {
     const { store, log, meter } = deps;
     const { round, update, code, detail } = receipt;

@@ -2,7 +2,7 @@ import { z } from 'zod';
 
 /** The position of a head among the heads of its job: by term, then by sequence. */
 export const headOrderSchema = z.strictObject({ term: z.int().positive(), sequence: z.int().positive() });
-/** A position, as `headOrderSchema` checks it. */
+/** The position of a head among the heads of its job. */
 export type HeadOrder = z.infer<typeof headOrderSchema>;
 
 /**

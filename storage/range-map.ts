@@ -9,7 +9,9 @@ export class RangeMap {
   readonly #size: number;
   readonly #bits: Uint8Array;
   #count = 0;
-  /** Saves run one after the other, because they share a temporary file. */
+  /**
+   * Settles when the last save has ended. Each save waits for the save before it, because all use one temporary file.
+   */
   #saving: Promise<void> = Promise.resolve();
 
   /**

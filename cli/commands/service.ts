@@ -183,7 +183,10 @@ async function describe(
   };
 }
 
-/** Writes the invite to a file in the home that only its owner can read. Without an invite, keeps the file of before. */
+/**
+ * Writes the invite to the file `invite` in the home, which only its owner can read. If no invite was given, keeps the
+ * file of an earlier installation.
+ */
 async function keepInvite(context: Context, home: string, inviteFile: string | undefined): Promise<string> {
   const file = join(home, 'invite');
   const isNew = inviteFile !== undefined || !!context.environment.SWARM_INVITE;

@@ -35,7 +35,7 @@ export interface ScreenSize {
 /** Columns of the labels at the beginning of the lines. */
 const LABEL = 12;
 const BAR = 20;
-/** Columns that a line has at least. A narrower terminal cuts the lines. */
+/** Minimum width for which lines are made, in columns. A narrower terminal cuts the lines. */
 const LEAST_COLUMNS = 30;
 /** Number of lines for one text; the rest of a longer text is in the log or in `status`. */
 const LINES_OF_TEXT = 3;

@@ -6,7 +6,7 @@ import { LiveArea } from './live-area.ts';
 import { JobPace } from './pace.ts';
 import type { ScreenWarnings } from './warnings.ts';
 
-/** Number of news that are remembered. */
+/** Maximum number of news items that are kept in memory. */
 const NEWS = 20;
 /** Time for which a warning stays on the screen, in milliseconds. */
 const WARNING_MS = 600_000;

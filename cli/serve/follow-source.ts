@@ -16,7 +16,7 @@ const FRESH_MS = 1_000;
 export interface FollowDeps {
   /** Opens a client of the coordinator. Called again after a restart of the coordinator, which may change the port. */
   readonly open: () => Promise<ApiClient>;
-  /** Milliseconds, for measuring durations. */
+  /** Returns a time in milliseconds, from which durations are measured. */
   readonly now: () => number;
   /** Called with a message when the coordinator does not answer, and the last known checkpoint is served instead. */
   readonly onWarning: (text: string) => void;

@@ -20,7 +20,7 @@ export type Call = readonly [string, ...string[]];
 export interface User {
   /** Home folder of the user. */
   readonly folder: string;
-  /** Number of the user; -1 on Windows. */
+  /** The user's id (uid); -1 on Windows. */
   readonly id: number;
   /** Folder of the user's configuration files: XDG_CONFIG_HOME, else `.config` in the home folder. */
   readonly config: string;

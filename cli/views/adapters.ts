@@ -2,7 +2,7 @@ import { formatBytes, formatLoss, table } from '../../common/text.ts';
 import type { AdapterVersion, Measurement, TagChange } from '../../index.ts';
 import { allMetrics } from '../../registry/version.ts';
 
-/** A version with its later measurements. */
+/** A version with the measurements that were recorded after it was added. */
 interface Listed {
   readonly version: AdapterVersion;
   readonly measurements: readonly Measurement[];

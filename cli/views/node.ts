@@ -40,7 +40,8 @@ export function nodeLines(status: NodeStatus, url: string): string[] {
 }
 
 /**
- * Returns one status for each job of a node. Its fields are those of the job, and its updates are those of the job.
+ * Splits the status of a node into one status for each of its jobs, which contains only the fields and updates of the
+ * job.
  */
 export function perJob(status: NodeStatus): NodeStatus[] {
   if (status.jobs.length < 2) return [status];

@@ -117,7 +117,7 @@ export class AuditRecord {
     this.#keepBlobs();
   }
 
-  /** Protects the blobs that held and chosen audits need, and releases those of all other audits. */
+  /** Protects the blobs of audits that are chosen or held for the next draw. Releases the blobs of all other audits. */
   #keepBlobs(): void {
     const { job, deps } = this.#context;
     const { audits, blobs } = deps.store;

@@ -200,7 +200,7 @@ export class Intake {
     return { verdict: 'accept', receipt };
   }
 
-  /** Returns the author's update of the same round that is being checked or is recorded; null if there is none. */
+  /** Returns an author's update of the round of this update, if it is being checked or is recorded; otherwise null. */
   #earlier({ job, round }: Update, author: string): Checking | StoredUpdate | null {
     if (job !== this.#context.job) return null;
     const { updates } = this.#context.deps.store;

@@ -22,7 +22,7 @@ import { cloneName } from './clone-name.ts';
 import { newToken } from './invite.ts';
 import { checkExchange } from './job-base.ts';
 
-/** Changes that a copy of a job makes to the original job. */
+/** Differences between a copy of a job and the original job. */
 export interface CloneOptions {
   /** @default the name of the job followed by the lowest free number from 2, such as `poems-2` */
   readonly name?: string | null;
@@ -40,7 +40,7 @@ export interface CloneDeps extends Pick<CoordinatorDeps, 'store' | 'clock'> {
   readonly signal: AbortSignal;
 }
 
-/** Parts of a job that its copy cannot change, with the reason. */
+/** Keys of a job file that the changes of a copy cannot contain, each with the reason. */
 const SHARED: Readonly<Record<string, string>> = {
   name: 'the option --name (`name`) sets the name of a copy',
   base: 'a copy uses the files of the base that the coordinator has',

@@ -38,7 +38,7 @@ export interface MergeCandidate {
   readonly merged: Merged;
   /** Held-out losses of the merged adapter. */
   readonly losses: readonly RowLoss[];
-  /** The outer rate that passed. */
+  /** The outer rate with which the merge passed the gate. */
   readonly rate: number;
   /** Updates that the gate left out. */
   readonly leftOut: readonly MergeSource[];
@@ -241,8 +241,9 @@ export class RoundMerge {
   }
 
   /**
-   * Returns the best checkpoint so far; null if the parent has the same adapter. Also returns null if its weights are
-   * missing or damaged on disk. Merges are then compared with their parent alone.
+   * Returns the best checkpoint so far. Returns null if the parent has the same adapter as the best checkpoint, or if
+   * the weights of the best checkpoint are missing or damaged on disk. Merges are then compared with their parent
+   * alone.
    */
   async #bestBefore(parent: CurrentCheckpoint): Promise<Best | null> {
     const { job, deps } = this.#context;

@@ -38,8 +38,8 @@ const UNMERGED = {
 } satisfies Record<string, { fate: Fate; code: ReceiptCode; detail: string }>;
 
 /**
- * Writes the effects of the state machine to the store, in the transaction of their transition. Keeps the newest head,
- * the newest checkpoint and the rounds of which updates are still accepted in memory.
+ * Writes the effects of the state machine to the store, in the transaction of their transition. Keeps in memory the
+ * newest head, the newest checkpoint, and the newest rounds, because their updates are still accepted.
  */
 export class RoundRecord {
   readonly heads: Heads;

@@ -8,7 +8,7 @@ export interface StoredStrike {
   /** The person who answers for the peer. See `personOf`. */
   readonly person: string;
   readonly kind: StrikeKind;
-  /** The round of the misdeed, in which its update was trained. */
+  /** The round of the misdeed. If the misdeed is an update, this is the round in which it was trained. */
   readonly round: number;
   /** The round that was the newest when the coordinator found the misdeed. */
   readonly foundIn: number;

@@ -96,8 +96,8 @@ export class Batch<Row extends BatchRow> {
   }
 
   /**
-   * Returns the number of a row's tokens whose keys and values are in the cache. Between a step and the choice of the next token, the
-   * cache holds all tokens of the row. At other times, it holds all tokens but the last one.
+   * Returns the number of a row's tokens whose keys and values are in the cache. Between a step and the choice of the
+   * next token, the cache holds all tokens of the row. At other times, it holds all tokens but the last one.
    */
   #cachedTokens({ tokens }: Row): number {
     return Math.min(tokens.length, this.#cache.capacity);

@@ -2,7 +2,7 @@ import { join } from 'node:path';
 import { isSwarmError } from '../../common/errors.ts';
 import { readJsonObject } from '../models/json.ts';
 
-/** Maximum size of generation_config.json in bytes; published ones have less than 1 KiB. */
+/** Maximum size of generation_config.json in bytes. Files of published models have less than 1 KiB. */
 const MAX_CONFIG_BYTES = 2 ** 20;
 
 /**

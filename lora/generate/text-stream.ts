@@ -41,7 +41,7 @@ export class TextStream {
     return this.#isIncomplete || this.#held !== '';
   }
 
-  /** Adds a token and returns the text that became certain. */
+  /** Adds a token. Returns the new text, except the part that is held back. */
   add(id: number): string {
     this.#ids.push(id);
     const whole = this.#decode(this.#start, this.#ids.length);

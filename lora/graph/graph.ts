@@ -152,8 +152,9 @@ export class Graph {
   }
 
   /**
-   * Appends a copy of a node of this graph or another, on operands of the same shapes, even if there is an equal node.
-   * The copy has no gradient rule, because a rule refers to the tensors that it was made for.
+   * Appends a copy of a node of this graph or of another graph. The inputs of the copy must have the same shapes as
+   * those of the node. Unlike `apply`, this method appends a node even if the graph has an equal one. The copy has no
+   * gradient rule, because a rule refers to the tensors that it was made for.
    */
   repeat(node: GraphNode, inputs: readonly Tensor[]): readonly Tensor[] {
     for (const input of inputs) this.#checkOwn(node.operation, input);

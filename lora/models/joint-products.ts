@@ -35,8 +35,9 @@ export function jointProducts({ architecture, config }: ModelShape): JointProduc
 }
 
 /**
- * Returns a float32 weight file with additional entries for joint weights. A joint weight needs no new data if the
- * weights of its modules follow each other in the file without a gap. Otherwise it is left out.
+ * Adds an entry for each joint weight to a float32 weight file. A joint weight consists of the weights of several
+ * modules (see `JointProduct`). It needs no new data if these weights follow each other in the file without a gap.
+ * Otherwise it gets no entry.
  */
 export function withJointWeights(model: ModelShape, weights: WeightFile): WeightFile {
   const entries = new Map(weights.entries);

@@ -62,7 +62,7 @@ const computeInputSchema = z.object({
   gradientCheckpointing: z.union([z.boolean(), z.literal('auto')]),
 });
 
-/** Schemas of the keys, for a config file. */
+/** Schemas of single settings, for the schema of a config file. */
 export const {
   engine: engineSchema,
   baseBits: baseBitsSchema,

@@ -6,7 +6,10 @@ import { EMPTY_SCALE, MAXIMUM_SCALE_CODE, scaleCode, scaleValue } from './scale.
  */
 const LLOYD_ROUNDS = 5;
 
-/** Largest ratio of two levels, in steps of 1/128. Levels with a larger ratio become one level. */
+/**
+ * Maximum ratio of the lower level to the upper level, in steps of 1/128. Two levels with a larger ratio are replaced
+ * by one level.
+ */
 const LARGEST_RATIO = 126;
 
 /** Denominator of the ratio: lower level = scale · ratio / 128, exact in float32. */
@@ -30,9 +33,9 @@ export function magnitudesOf(length: number): Magnitudes {
 export interface Levels {
   /** Scale code of the upper level; EMPTY_SCALE when there is nothing to send, or OUT_OF_RANGE. */
   scale: number;
-  /** Lower level as a fraction of the upper, in steps of 1/128; 0 when there is one level. */
+  /** Lower level divided by the upper level, in steps of 1/128; 0 if there is only one level. */
   ratio: number;
-  /** Bit patterns above this are sent as the upper level. */
+  /** Magnitudes whose bit pattern is above this number are sent as the upper level. */
   threshold: number;
 }
 

@@ -1,7 +1,7 @@
 import type { JobEvent } from '../job-events.ts';
 import { type Point, pointOf, type Tracker } from './points.ts';
 
-/** Number of points that are added at once while the past of a job is read. */
+/** Number of points that are added at once while the earlier events of a job are read. */
 const BATCH = 100;
 
 /**

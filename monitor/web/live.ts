@@ -64,7 +64,7 @@ export function usePolled<T>(path: string, ms = POLL_MS): Polled<T> {
   return { data: current.data, error: current.error, refresh: () => again.current() };
 }
 
-/** Events of a job, and whether those from before the page was opened have all arrived. */
+/** The newest events of a job, and the error of the stream of events; null while the stream works. */
 export interface Followed {
   readonly events: readonly JobEvent[];
   readonly error: ApiError | null;

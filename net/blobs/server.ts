@@ -200,7 +200,7 @@ const STATUS_CODES: Readonly<Record<BlobAnswer['status'], string>> = {
 /** The stream of an answer, and its buffer. */
 interface AnswerStream {
   frames: FrameStream;
-  /** Returns the buffer, allocated only for an answer with bytes. */
+  /** Returns the buffer. Called only for an answer with bytes, so that other answers allocate none. */
   buffer: () => AnswerBuffer;
 }
 

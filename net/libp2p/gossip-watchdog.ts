@@ -58,7 +58,7 @@ export class Watchdog {
     this.#cancel();
   }
 
-  /** Checks all peers once. */
+  /** Checks all peers once, and reconnects those that have been without gossip for too long. */
   async check(): Promise<void> {
     const { clock, log } = this.#deps;
     const now = clock.monotonic();

@@ -45,7 +45,10 @@ export type NodeEvent =
   /** The update is durable. From now on it is sent, even if the newest head no longer asks for its round. */
   | { type: 'update-built'; work: Work; update: string }
   | { type: 'build-failed'; work: Work; reason: string }
-  /** `generation`: generation of the answered request; null if the coordinator sent the receipt unasked. */
+  /**
+   * `generation`: that of the request that the receipt answers (see `PendingUpdate`); null if the coordinator sent the
+   * receipt unasked.
+   */
   | { type: 'receipt'; round: number; code: ReceiptCode; generation: number | null }
   /** The coordinator has never seen the update. */
   | { type: 'receipt-unknown'; round: number }

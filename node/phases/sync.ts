@@ -10,8 +10,8 @@ import { type HeldAdapter, type ReadyContext, sourcesOf } from '../context.ts';
 import { nodeError } from '../errors.ts';
 
 /**
- * Gets the adapter of a head. Tries these sources, the cheapest first: memory, the blob store, the held adapter plus
- * the round's delta, a download of the whole adapter.
+ * Gets the adapter of a head. Tries these sources, the cheapest first: memory, the blob store, the round's delta added
+ * to the adapter that this node has (`held`), a download of the whole adapter.
  * @throws SwarmError BLOB_*, ADAPTER_*, TENSORS_*
  */
 export function sync(

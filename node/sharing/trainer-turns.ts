@@ -32,9 +32,9 @@ export class TurnUser {
   readonly weight: number;
   /** Milliseconds of all turns so far. */
   usedMs = 0;
-  /** Virtual time at which the last turn ended: the time used, divided by the weight. */
+  /** Virtual time at which the user's last turn ended: the time that the user has used, divided by its weight. */
   finish = 0;
-  /** When the last turn ended, while the user claims no other; null while it claims or has a turn, and before the first. */
+  /** Time at which the user's last turn ended; null while the user has or claims a turn, and before its first turn. */
   endedAt: number | null = null;
   /** Time between the last two turns during which the user claimed none; null before the second turn. */
   pauseMs: number | null = null;
@@ -149,7 +149,10 @@ export class TrainerTurns {
     first.grant();
   }
 
-  /** Returns for how long to wait for users that would come before `first`. Returns 0 if they take too long to return. */
+  /**
+   * Returns for how many milliseconds to wait for users that would get their turn before `first` if they claimed one
+   * now. Returns 0 if these users are not expected to claim a turn within `idleMs`.
+   */
   #patienceFor(first: Claim, now: number, idleMs: number): number {
     const times = this.#users
       .filter(({ finish, endedAt }) => endedAt !== null && finish < startOf(first))

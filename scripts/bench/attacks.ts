@@ -57,13 +57,13 @@ interface Attack {
   addresses: number;
   alone: Measured;
   attacked: Measured;
-  /** The second period of the attack, as long as the first. */
+  /** Measured during the second period of the attack, which is as long as the first. */
   later: Measured;
   /** Memory of the process just before the attack. */
   memoryBytes: number;
   /** Bytes that are live after all garbage was collected, before and during the attack. */
   live: { alone: number; attacked: number };
-  /** Reports of the attackers at the beginning and at the end of the first period. */
+  /** Reports of the attackers at the beginning and at the end of the first period of the attack. */
   answers: { before: Answer; after: Answer };
 }
 

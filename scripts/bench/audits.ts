@@ -42,8 +42,9 @@ interface Seen {
 }
 
 /**
- * Trains the interval of every update again from the round's adapter, as an audit does, and compares. All nodes train once;
- * their changes are compressed with each preset. The merges have the preset `balanced`.
+ * Trains the interval of every update again from the round's adapter, as an audit does, and compares the result with
+ * the update. All nodes train once, and their changes are compressed with each preset. The merges use the preset
+ * `balanced`.
  */
 export async function run(report: (row: BenchRow) => void, options: BenchOptions): Promise<void> {
   const { quick = false, choices = {}, shapes = quick ? ['nano'] : Object.keys(SETTINGS) } = options;

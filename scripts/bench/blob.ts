@@ -12,7 +12,7 @@ export const about =
 
 const MB = 1_000_000;
 const BLOB_BYTES = 256 * MB;
-/** Rounds of transfers, each with every kind in turn. One warm-up round comes first. */
+/** Number of rounds. In each round, every kind of transfer runs once. One warm-up round comes first. */
 const ROUNDS = 7;
 /** Minimum speed of a blob, relative to the bare stream. */
 const TARGET = 0.7;

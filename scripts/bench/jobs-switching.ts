@@ -28,7 +28,7 @@ export interface Switching {
    * which contains the least garbage.
    */
   readonly extraBytes: number;
-  /** Adapter, two moments and rows of the second job. */
+  /** Maximum of `extraBytes`: the size of the second job's adapter, its two moments and its rows. */
   readonly allowedBytes: number;
   /** Seconds of a round of one step, without and with a change of the job. */
   readonly same: number;

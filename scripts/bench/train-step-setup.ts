@@ -56,7 +56,9 @@ export interface BenchShape {
   readonly model: keyof typeof MODELS;
   /** Tokens per row. */
   readonly length: number;
-  /** Turns of each contestant. Turns and steps are as many as fit into nine minutes on two cores. */
+  /**
+   * Turns of each contestant. Turns and steps are chosen so that the benchmark takes at most nine minutes on two cores.
+   */
   readonly turns: number;
   /**
    * Steps of a turn. The first step warms up caches and allocators and does not count, unless it is the only one.

@@ -10,7 +10,7 @@ import type { Bpe } from './bpe.ts';
 
 export const BOS = '<|begin_of_text|>';
 export const EOS = '<|end_of_text|>';
-/** In the order of their ids. */
+/** The special tokens in the order of their ids. */
 export const SPECIAL_TOKENS = [BOS, EOS] as const;
 
 export async function writeTokenizer(dir: string, bpe: Bpe, contextLength: number): Promise<void> {

@@ -49,7 +49,7 @@ class FrameWalker {
     return this.#state === 'magic' ? this.#count + this.#skip > 0 : this.#state !== 'lost';
   }
 
-  /** Returns the positions after the frames that end in this chunk. */
+  /** Returns, for each frame that ends in this chunk, the position of the byte after the frame. */
   ends(chunk: Buffer): number[] {
     const found: number[] = [];
     for (let at = 0; at < chunk.length && this.#state !== 'lost'; ) {

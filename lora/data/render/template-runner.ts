@@ -43,7 +43,10 @@ export interface Part {
 export interface RenderedParts {
   /** The whole conversation. */
   readonly text: string;
-  /** Length of each part, in characters. Sending all texts would be quadratic in the length of the conversation. */
+  /**
+   * Length of the text of each part, in characters. The texts are not returned, because their total length can grow
+   * with the square of the length of the conversation.
+   */
   readonly lengths: readonly number[];
   /** The first part that is not a prefix of `text`; null if all parts are prefixes. Later parts were not rendered. */
   readonly odd: { readonly part: number; readonly text: string } | null;

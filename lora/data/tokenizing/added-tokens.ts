@@ -11,13 +11,13 @@ import { escaped } from './patterns.ts';
 export interface AddedToken {
   readonly id: number;
   readonly content: string;
-  /** Match only if no word character is adjacent. */
+  /** Whether the token is found only where no word character is adjacent. */
   readonly single_word: boolean;
-  /** Include the white space before it. */
+  /** Whether the token takes in the white space before it. */
   readonly lstrip: boolean;
-  /** Include the white space after it. */
+  /** Whether the token takes in the white space after it. */
   readonly rstrip: boolean;
-  /** Search for the token's normalized form in the normalized text. */
+  /** Whether the token's normalized form is searched for in the normalized text. */
   readonly normalized: boolean;
   readonly special: boolean;
 }

@@ -28,7 +28,9 @@ export interface EmitOptions {
   readonly attributes?: Readonly<Record<string, Attribute>>;
   /** Operator domain. @default the ONNX standard's */
   readonly domain?: string;
-  /** Names of all outputs. Needed if the node has several outputs, or computes the result of the graph's operation. */
+  /**
+   * Names of all outputs. Needed if the node has several outputs, or if its output is that of the graph's operation.
+   */
   readonly outputs?: readonly string[];
 }
 

@@ -35,14 +35,14 @@ function blocksOf({ plain }: QuantisedEntry): { side: number; blocks: number } {
 export type Direction = 'plain' | 'transposed';
 
 /**
- * Returns the copy that the kernel needs. The kernel for 4 bits needs blocks along the summed axis; the kernel for 8
- * bits needs the summed axis as the first axis.
+ * Returns the copy of the weight that the kernel for this product needs. The kernel for 4 bits needs blocks along the
+ * summed axis. The kernel for 8 bits needs the summed axis as the first axis.
  */
 export function directionOf({ attributes: { transposeB } }: Gemm, { bits }: QuantisedEntry): Direction {
   return transposeB === (bits === 4) ? 'plain' : 'transposed';
 }
 
-/** Emits x·W or x·Wᵀ at 4 bits. For x·W and x·Wᵀ alike, the scales lie along the summed axis. */
+/** Emits x·W or x·Wᵀ at 4 bits. In both cases, the blocks that share a scale lie along the summed axis. */
 export function lowerTiledProduct(
   node: Gemm,
   inputs: readonly string[],

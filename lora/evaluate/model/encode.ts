@@ -66,7 +66,7 @@ export class RequestEncoder {
     return windows;
   }
 
-  /** Encodes a prompt to continue. @param room tokens that the answer may have */
+  /** Encodes a prompt that the model continues. @param room maximum number of tokens of the answer */
   prompt(text: string, room: number): number[] {
     const fitting = this.#maxLength - room;
     if (fitting < 1) {

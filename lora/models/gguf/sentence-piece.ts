@@ -30,7 +30,7 @@ export const MAX_MERGED_LENGTH = 256;
 export interface SpaceMarks {
   /** Where a space is added: at the start of every text between added tokens, only at the very start, or nowhere. */
   readonly prefix: 'always' | 'first' | 'never';
-  /** Whether text is split before each mark, so that no token has a mark after another character. */
+  /** Whether text is split before each mark of a space. If so, a token has such a mark only at its start. */
   readonly splits: boolean;
 }
 

@@ -67,8 +67,10 @@ export function comparedCheckpointing(
 }
 
 /**
- * Predicts the tokens per second of a measured engine; null if the engine does not run or lacks one of the formats.
- * @param available bytes of memory; if they do not suffice, gradient checkpointing is on. @default Infinity
+ * Predicts the tokens per second of a measured engine. Returns null if the engine does not run, or does not support the
+ * base bits or the precision.
+ * @param available bytes of memory. The prediction assumes gradient checkpointing if training would otherwise need
+ *   more. @default Infinity
  */
 export function predictedSpeed(
   model: ModelShape,

@@ -25,9 +25,9 @@ const OUT_OF_MEMORY =
 /** The system sends SIGKILL when memory runs out; a failed allocation in native code ends in SIGABRT. */
 const MEMORY_SIGNALS = new Set(['SIGKILL', 'SIGABRT']);
 /**
- * Windows reports exit codes instead. An abort in V8 or Node.js ends with 134. An abort in native code ends with 3 or
- * with the NTSTATUS 0xC0000409, whose name STACK_BUFFER_OVERRUN is misleading. 0xC0000017 is NO_MEMORY. 0xC000012D is
- * COMMITMENT_LIMIT, a full page file.
+ * Exit codes that count as a lack of memory on Windows, which has no signals. An abort in V8 or Node.js ends with 134.
+ * An abort in native code ends with 3 or with the NTSTATUS 0xC0000409, whose name STACK_BUFFER_OVERRUN is misleading.
+ * 0xC0000017 is NO_MEMORY. 0xC000012D is COMMITMENT_LIMIT, a full page file.
  */
 const MEMORY_EXIT_CODES = new Set([134, 0xc0000409, 3, 0xc0000017, 0xc000012d]);
 

@@ -1,4 +1,4 @@
-/** Cuts the batches of several devices into micro-batches. */
+/** Cuts a batch that several devices share into micro-batches. */
 
 export interface SharedBatch {
   /** Number of rows of a micro-batch. It is the same on every device. */

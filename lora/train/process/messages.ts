@@ -36,7 +36,7 @@ export interface TrainedPart {
   isComplete: boolean;
 }
 
-/** Progress of a round, and what the trainer process has used so far. */
+/** Progress of a round, and the processor time and memory of the trainer process. */
 export interface ProcessProgress extends TrainProgress {
   readonly use: ProcessUse;
 }

@@ -22,9 +22,9 @@ import type {
   TrainerOptions,
 } from './messages.ts';
 
-/** Time that an aborted trainer has to answer before it is killed. It answers after the current micro-batch. */
+/** Time in milliseconds after which an aborted trainer is killed. It normally answers after the current micro-batch. */
 const ABORT_GRACE_MS = 30_000;
-/** Time that a trainer has to release its engine after `stop`. */
+/** Time in milliseconds for a trainer to release its engine after `stop`. */
 const STOP_GRACE_MS = 3_000;
 /** Number of characters kept from the end of the trainer's standard error. */
 const STDERR_TAIL = 4_000;
