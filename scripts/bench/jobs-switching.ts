@@ -1,5 +1,7 @@
 import { mkdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setTimeout } from 'node:timers/promises';
+import { pathToFileURL } from 'node:url';
 import { initialMatrices } from '../../lora/adapter/initial.ts';
 import { adapterSize } from '../../lora/adapter/layout.ts';
 import { loraConfig } from '../../lora/adapter/lora-config.ts';
@@ -16,6 +18,9 @@ const NANO = join(import.meta.dirname, '../../models/nano');
 const SHAPE = { batchSize: 4, microBatch: 4, sequenceLength: 128 };
 /** Rounds of one job alone, and of two jobs in turns. */
 const ROUNDS = 6;
+/** Time that a process gets to collect its garbage. */
+const COLLECT_MS = 1_000;
+const COLLECTOR = pathToFileURL(join(import.meta.dirname, 'collect-garbage.ts')).href;
 /** Bytes of a token in a row: its id, label and segment. */
 const TOKEN_BYTES = 10;
 
@@ -24,37 +29,48 @@ type Job = Pick<TrainerOptions, 'lora' | 'training'>;
 /** What a second job costs a trainer process. */
 export interface Switching {
   /**
-   * Resident memory of the process with two jobs, minus that with the first alone. Each is the lowest value after a round,
-   * which contains the least garbage.
+   * Resident memory of the process with two jobs, minus that with the first alone. Each is the lowest value after a round
+   * and a garbage collection.
    */
   readonly extraBytes: number;
-  /** Maximum of `extraBytes`: the size of the second job's adapter, its two moments and its rows. */
+  /**
+   * Maximum of `extraBytes`: the size of an adapter, its two moments and the rows of a round, for the first job. The rank
+   * of the second job is not larger.
+   */
   readonly allowedBytes: number;
   /** Seconds of a round of one step, without and with a change of the job. */
   readonly same: number;
   readonly changed: number;
 }
 
-/** Trains rounds of one job, and then rounds of two jobs in turns, in one process. */
+/**
+ * Trains rounds of one job, and then rounds of two jobs in turns, in one process.
+ * @param ranks `first` and `second`: ranks of the jobs. If `second` is null, the first job trains all rounds, which shows
+ *   how much a process grows without a second job
+ */
 export async function measureSwitching(
   modelDir: string,
-  ranks: readonly [number, number],
+  { first, second }: { first: number; second: number | null },
   folder: string,
 ): Promise<Switching> {
   const model = await openBase(modelDir);
-  const jobs = ranks.map(
+  const jobs = [first, second ?? first].map(
     (rank, i): Job => ({
       lora: loraConfig({ rank, alpha: 32 }),
       training: trainingConfigSchema.parse({ ...SHAPE, learningRate: 1e-3 * (i + 1), seed: i }),
     }),
   );
   const compute = processorCompute({ threads: 1 });
+  const before = process.env.NODE_OPTIONS;
+  process.env.NODE_OPTIONS = `--import ${COLLECTOR}`;
   const trainer = await TrainerProcess.start({
     modelDir,
     cacheDir: join(folder, 'cache'),
     ...jobs[0]!,
     compute,
   });
+  if (before === undefined) delete process.env.NODE_OPTIONS;
+  else process.env.NODE_OPTIONS = before;
   try {
     const { vocabularySize } = model.config;
     const round = async (job: Job): Promise<{ seconds: number; bytes: number }> => {
@@ -70,7 +86,7 @@ export async function measureSwitching(
     const alone = [];
     for (let i = 0; i < ROUNDS; i++) alone.push(await round(jobs[0]!));
     const both = [];
-    for (let i = 0; i < ROUNDS; i++) both.push(await round(jobs[(i + 1) % 2]!));
+    for (let i = 0; i < ROUNDS; i++) both.push(await round(jobs[second === null ? 0 : (i + 1) % 2]!));
     // The first two rounds are left out, because the process is still growing.
     const lowest = (some: readonly { bytes: number }[]): number =>
       Math.min(...some.slice(2).map(({ bytes }) => bytes));
@@ -106,8 +122,10 @@ function row(vocabularySize: number, seed: number): Row {
   };
 }
 
-/** Resident memory of a process (Linux only). */
+/** Returns the resident memory of a process after it has collected its garbage (Linux only). */
 async function residentBytes(pid: number): Promise<number> {
+  process.kill(pid, 'SIGUSR2');
+  await setTimeout(COLLECT_MS);
   const status = await readFile(`/proc/${pid}/status`, 'utf8');
   return 1024 * Number(/VmRSS:\s+(\d+)/.exec(status)![1]);
 }
