@@ -10,7 +10,8 @@ import { COORDINATOR, VirtualCoordinator } from './virtual-coordinator.ts';
 
 const NODES = 4;
 const ROUNDS = 6;
-const LOCAL_STEPS = 6;
+/** A third of these steps, the fewest that a node gets, is also the fewest that a node on probation gets. */
+const LOCAL_STEPS = 18;
 
 /** Runs a job in which all nodes train at one speed, but the last one delivers at once and sends harmful updates. */
 async function runJob(seed: number, liar: { msPerStep: number; blunders: number }) {
