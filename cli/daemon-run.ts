@@ -1,7 +1,9 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { DRAIN_MS } from './signals.ts';
 
-/** Milliseconds in which a daemon must stop. The last 500 ms of the drain remain for the process to end. */
+/**
+ * Milliseconds in which a daemon must stop. The process itself then has the last 500 ms of DRAIN_MS to end.
+ */
 export const STOP_DEADLINE_MS = DRAIN_MS - 500;
 const POLL_MS = 500;
 

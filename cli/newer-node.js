@@ -6,7 +6,7 @@ import { constants, homedir } from 'node:os';
 import { delimiter, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
-/** Release line that is fetched: the long-term support of 2026. */
+/** Major version of Node.js that is downloaded: the long-term support release of 2026. */
 const LINE = 24;
 const ROOT = dirname(dirname(fileURLToPath(import.meta.url)));
 const EXE = process.platform === 'win32' ? 'node.exe' : 'node';

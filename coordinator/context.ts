@@ -86,10 +86,10 @@ export type GateVerdict = 'passed' | 'half-rate' | 'quarter-rate' | 'removed' | 
 /** Measures adapters in a process with the job's base. */
 export interface Validator {
   /**
-   * Returns the losses of an adapter on the job's held-out rows. The rows and their order are always the same, so that
-   * the losses of two adapters can be compared row by row.
+   * Returns the losses of an adapter on the job's held-out rows. The rows and their order are always the
+   * same, so that the losses of two adapters can be compared row by row.
    * @param adapter tensors in layout order
-   * @throws SwarmError when the evaluation failed. The error says nothing about the quality of the adapter.
+   * @throws SwarmError when the evaluation failed. The error does not mean that the adapter is bad.
    */
   evaluate(
     job: ValidationJob,
@@ -97,10 +97,10 @@ export interface Validator {
     options: EvaluateOptions,
   ): Promise<readonly RowLoss[]>;
   /**
-   * Returns the gradient of the mean training loss over the rows, in nats per supervised token, with respect to the
-   * adapter.
+   * Returns the gradient of the mean training loss over the rows, in nats per supervised token, with respect
+   * to the adapter.
    * @param adapter tensors in layout order
-   * @throws SwarmError when the computation failed. The error says nothing about the adapter.
+   * @throws SwarmError when the computation failed. The error does not mean that the adapter is bad.
    */
   gradient(
     job: ValidationJob,
@@ -111,7 +111,7 @@ export interface Validator {
   /**
    * Returns the training losses of an adapter on rows, in their order.
    * @param adapter tensors in layout order
-   * @throws SwarmError when the evaluation failed. The error says nothing about the adapter.
+   * @throws SwarmError when the evaluation failed. The error does not mean that the adapter is bad.
    */
   losses(
     job: ValidationJob,
@@ -120,10 +120,12 @@ export interface Validator {
     options: EvaluateOptions,
   ): Promise<readonly RowLoss[]>;
   /**
-   * Makes optimiser steps, as a node does. Evaluations and gradients have priority over these steps. When an evaluation
-   * or a gradient is requested, or when `pause` aborts, training stops after the current micro-batch.
-   * @returns the state after the last complete step. If training was stopped, this is before the last requested step.
-   * @throws SwarmError when the computation failed. The error says nothing about the adapter.
+   * Makes optimiser steps, as a node does. Evaluations and gradients have priority over these steps. When an
+   * evaluation or a gradient is requested, or when `pause` aborts, training stops after the current
+   * micro-batch.
+   * @returns the state after the last complete step. If training was stopped, this step is not the last
+   *   requested one.
+   * @throws SwarmError when the computation failed. The error does not mean that the adapter is bad.
    */
   train(
     job: ValidationJob,
@@ -158,7 +160,7 @@ export interface StepsMade {
   readonly steps: number;
   /** Number of rows used. */
   readonly rows: number;
-  /** Whether all steps were made, or the rows ran out. */
+  /** True if all steps were made, or if no rows were left. False if training was stopped before. */
   readonly isComplete: boolean;
 }
 

@@ -144,8 +144,8 @@ export class Coordinator {
 
   /**
    * Bans a peer, and all other peers of the person who answers for it.
-   * @param options `job`: id of the job of the ban, or null for all jobs. `until`: end of the ban in ms since the
-   * epoch, or null for a permanent ban
+   * @param options `job`: id of the job from which the person is banned, or null for all jobs. `until`: end
+   *   of the ban in ms since the epoch, or null for a permanent ban
    * @throws SwarmError JOB_UNKNOWN, JOB_AMBIGUOUS
    */
   ban(peer: string, { job, ...ban }: { job: string | null; reason: string; until: number | null }): void {

@@ -3,8 +3,8 @@ import { countOf, formatDuration } from '../common/text.ts';
 import type { Standing } from './job-events.ts';
 
 /**
- * `green`: it works. `yellow`: it works less well than it could. `red`: it needs its operator. `grey`: it takes no part
- * now, as planned.
+ * `green`: the peer or job works. `yellow`: it works less well than it could. `red`: it needs its operator.
+ * `grey`: it does nothing now, as planned.
  */
 export type HealthLevel = 'green' | 'yellow' | 'red' | 'grey';
 

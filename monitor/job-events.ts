@@ -28,8 +28,9 @@ export type JobEventBody =
       reason: string;
     }
   /**
-   * A checkpoint was evaluated on the tasks of the job. `figures`: by names such as `questions.exact_match,none`. `value`: of
-   * the metric that decides which checkpoint is the best; null if the job names no metric.
+   * A checkpoint was evaluated on the tasks of the job. `figures` has keys such as
+   * `questions.exact_match,none`. `value` is the figure of `metric`, which decides which checkpoint is the
+   * best. `metric` and `value` are null if the job names no metric.
    */
   | {
       type: 'tasks-evaluated';

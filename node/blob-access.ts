@@ -6,8 +6,8 @@ export interface BlobAudience {
   /** The requester, if it is a coordinator that this node was told to use; otherwise null. */
   readonly coordinator: string | null;
   /**
-   * The jobs of this node that the requester may read: open jobs, and those whose key the requester has proved that it
-   * has.
+   * The jobs of this node that the requester may read: open jobs, and jobs for which the requester sent a
+   * valid proof that it has the job key.
    */
   readonly readable: ReadonlySet<string>;
 }

@@ -28,7 +28,7 @@ export interface JobToTrain extends Pick<TrainerOptions, 'modelDir' | 'cacheDir'
 }
 
 /**
- * Lays out the base of a job in the node's home, and returns the settings of the job.
+ * Makes the folder of a job's base in the node's home, and returns the settings of the job.
  * @throws SwarmError BASE_DIGEST
  */
 export async function jobToTrain(manifest: Manifest, home: string, blobs: FileBlobs): Promise<JobToTrain> {

@@ -93,8 +93,8 @@ export class TrainingProcess implements NodeTrainer, ScoreTrainer {
   }
 
   /**
-   * Number of rounds that the process has received and not ended. These are the round in training, and aborted rounds
-   * whose last micro-batch is still running.
+   * Number of rounds that the process has received and has not finished. These are the round in training, and
+   * aborted rounds whose last micro-batch is still running.
    */
   get queue(): number {
     return this.#queue;
@@ -173,8 +173,8 @@ export class TrainingProcess implements NodeTrainer, ScoreTrainer {
   }
 
   /**
-   * Returns micro-batch and gradient checkpointing of a job. Chooses them if the process has not trained the job
-   * before.
+   * Returns the micro-batch and the gradient checkpointing of a job. Chooses both if the process has not
+   * trained the job before.
    */
   async #fit(job: JobToTrain, compute: ComputeOnDevices): Promise<FittedJob> {
     const known = this.#fitted.get(job.purpose);

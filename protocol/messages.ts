@@ -185,7 +185,10 @@ export const figuresSchema = z.strictObject({
         share: finite.nullable(),
         belief: finite,
         harmful: z.boolean(),
-        /** Result of the audit, and the newest round at that time; null without a result. */
+        /**
+         * Result of the audit; null if there is none. `decidedRound` is the newest round at the time of the
+         * result.
+         */
         audit: z
           .strictObject({ closeness: finite, balance: finite, passed: z.boolean(), decidedRound: index })
           .nullable(),

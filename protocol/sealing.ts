@@ -63,7 +63,8 @@ export class SealingKey {
 
   /**
    * Decrypts a sealed message.
-   * @throws SwarmError SEAL_INVALID if the message is damaged, or was sealed to another key or for other facts
+   * @throws SwarmError SEAL_INVALID if the message is damaged, or was sealed with another public key or
+   *   another context
    */
   open(sealed: Uint8Array, context: SealContext): Uint8Array {
     if (sealed.byteLength < SEAL_BYTES) throw invalid(context);
@@ -108,7 +109,7 @@ export function seal(
   return joined(encapsulated, cipher.update(content), cipher.final(), cipher.getAuthTag());
 }
 
-/** ExtractAndExpand and KeySchedule of the RFC, for the base mode and the first message. */
+/** ExtractAndExpand and KeySchedule of RFC 9180, for the base mode and the first message. */
 function schedule(
   shared: Uint8Array,
   encapsulated: Uint8Array,
@@ -125,7 +126,10 @@ function schedule(
   return { key: from('key', KEY_BYTES), nonce: from('base_nonce', NONCE_BYTES) };
 }
 
-/** HKDF: Extract, then Expand to `size` bytes. With an `input` from `labeled`, Extract is LabeledExtract of the RFC. */
+/**
+ * HKDF: Extract, then Expand to `size` bytes. With an `input` from `labeled`, Extract is LabeledExtract of
+ * RFC 9180.
+ */
 function derive(input: Uint8Array, salt: Uint8Array, info: Uint8Array, size: number): Uint8Array {
   return new Uint8Array(hkdfSync('sha256', input, salt, info, size));
 }

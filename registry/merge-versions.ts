@@ -19,7 +19,10 @@ import type { AdapterVersion } from './version.ts';
 export interface MergeVersionsOptions {
   /** Name of the adapter to which the result is added as a version. */
   readonly name: string;
-  /** The versions to merge. Each has a weight, the factor of its change. A negative weight subtracts the change. */
+  /**
+   * The versions to merge. The change that a version makes to the base is multiplied by its weight. A
+   * negative weight subtracts the change.
+   */
   readonly sources: readonly { readonly version: AdapterVersion; readonly weight: number }[];
   /** @default 'cat', which gives exactly the weighted sum of the changes */
   readonly method?: CombineMethod;

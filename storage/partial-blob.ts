@@ -25,8 +25,9 @@ interface PartialBlobDeps {
 }
 
 /**
- * Number of ranges written between two saves of the map. A restarted process fetches at most this many ranges again.
- * Each save also starts to flush the new ranges to the disk, so that `finish` does not have to flush the whole blob.
+ * Number of ranges written between two saves of the map, which records the ranges on the disk. A restarted
+ * process fetches at most this many ranges again. Each save also starts to flush the new ranges to the disk,
+ * so that `finish` does not have to flush the whole blob.
  */
 const RANGES_PER_SAVE = 32;
 /** Only the owner may read partial blobs. The same holds for whole blobs. */

@@ -18,7 +18,7 @@ export type DemoEvent =
       name: string;
       invite: string;
       parameters: number;
-      /** Loss of the base on the gate's chapters, in nats per token. */
+      /** Loss of the base on the held-out chapters, in nats per token. */
       baseLoss: number;
     }
   | ({ event: 'job-event' } & JobEvent)

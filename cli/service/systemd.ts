@@ -27,7 +27,7 @@ SystemCallFilter=~@privileged
 SystemCallErrorNumber=EPERM
 InaccessiblePaths=-%h/.ssh -%h/.gnupg -%h/.aws -%h/.kube -%h/.mozilla -%h/.password-store`.trim();
 
-/** Caches of graphics drivers, which start faster with them. */
+/** Cache folders of graphics drivers. A driver starts faster if it can use its cache. */
 const DRIVER_CACHES = '-%h/.cache/mesa_shader_cache -%h/.nv';
 
 /** User units of systemd. */

@@ -75,7 +75,10 @@ export class AuditRecord {
     this.#keepBlobs();
   }
 
-  /** Stores the result of an audit. Then strikes the authors of all failed audits that count now. */
+  /**
+   * Stores the result of an audit. Then records a strike against the author of each failed audit that counts
+   * now.
+   */
   finish(
     audit: UpdateKey,
     result: AuditResult,

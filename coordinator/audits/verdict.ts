@@ -6,8 +6,9 @@ interface Lines {
   /** Minimum closeness that passes. */
   readonly least: number;
   /**
-   * Closeness from which the balance is not judged. With models/nano, only honest nodes reached it. If both halves of the
-   * steps make nearly the same change, every update reaches it, and the balance says nothing.
+   * Closeness from which the balance is not judged. With models/nano, only honest nodes reached this
+   * closeness. If both halves of the steps make nearly the same change, every update reaches it, but then the
+   * balance says nothing.
    */
   readonly clear: number;
   /**

@@ -24,7 +24,7 @@ export interface JobProgress {
 export interface JobDataReport {
   /** Number of records in the training files, and how many are unusable. */
   read: RowSummary;
-  /** Number of samples of the usable records, and how they were packed. */
+  /** Number of samples made from the usable records, and how these samples were packed. */
   tally: RowTally;
 }
 

@@ -185,7 +185,10 @@ export class UpdateScoring {
     return { ...measured, scorer: null };
   }
 
-  /** Returns a score without figures for an update. Its belief comes from the author's earlier updates. */
+  /**
+   * Returns the score of an update that was not measured. It has no figures, and its belief comes from the
+   * author's earlier updates.
+   */
   #unscored(mergeRound: number, { peer, round }: StoredUpdate): StoredScore {
     const belief = beliefOf(this.#sharesBefore(mergeRound, peer));
     return { peer, round, mergeRound, figures: null, share: null, belief, isHarmful: false };

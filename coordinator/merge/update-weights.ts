@@ -68,8 +68,9 @@ export function weighUpdates(updates: readonly Weighable[], round: number): numb
 }
 
 /**
- * Returns the weight of each update's author in medians. It is the belief in the author, but 0 for a newcomer. If there
- * are no believed nodes, all authors with belief above 0 have the same weight.
+ * Returns the weight that each update's author has in weighted medians. This weight is the belief in the
+ * author, but 0 for a newcomer. If there are no believed nodes, all authors with belief above 0 have the same
+ * weight.
  */
 export function votesOf(updates: readonly Pick<Weighable, 'belief' | 'isNewcomer'>[]): number[] {
   const believed = updates.map(({ belief, isNewcomer }) => (isNewcomer ? 0 : belief));

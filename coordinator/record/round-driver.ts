@@ -188,8 +188,8 @@ export class RoundDriver {
   }
 
   /**
-   * Records the misdeeds among the updates of a merge. Reports the new shares of nodes whose updates have been scored
-   * to the state machine.
+   * Records the misdeeds among the updates of a merge. Sends the state machine the new shares of the nodes
+   * whose updates have been scored.
    */
   #judgeAuthors(round: number, outliers: readonly UpdateKey[]): void {
     const { job, deps } = this.#context;

@@ -25,7 +25,7 @@ export function insertInto(
   db.run(`INSERT INTO ${table} (${columns.join(', ')}) VALUES (${places.join(', ')})`, ...values);
 }
 
-/** Changes the rows that have the fields of `key`. */
+/** Changes the rows whose fields are equal to those of `key`. */
 export function updateRows(
   db: Database,
   table: string,

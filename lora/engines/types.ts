@@ -23,7 +23,7 @@ export interface Executable {
 export interface DynamicExecutable {
   /**
    * Computes all outputs.
-   * @param into for each output the value that receives it, or null for new memory
+   * @param into for each output, the value whose memory receives it, or null to allocate new memory
    * @throws SwarmError ENGINE_RUN, ENGINE_DISPOSED
    */
   run(

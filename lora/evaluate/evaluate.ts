@@ -27,7 +27,10 @@ import { adapterFeeds, type ModelBundle } from './model-bundle.ts';
 const MAX_WINDOW = 4096;
 /** Window lengths are multiples of this number of tokens, so that texts of similar length use the same graph. */
 const WINDOW_STEP = 64;
-/** Tokens per run of the graph. This many keep the cores busy. More would only need more memory for logits. */
+/**
+ * Tokens per run of the graph. This number of tokens keeps the cores busy. More tokens would only need more
+ * memory for logits.
+ */
 const TOKENS_PER_RUN = 1024;
 /** Rows are collected until they fill this many runs of the graph. Then all of them are computed. */
 const RUNS_PER_TURN = 16;

@@ -5,7 +5,7 @@ import { RowCache, tokenBytes } from './row-cache.ts';
 /** The capacity of a cache is a multiple of this number of tokens, so a growing row seldom has to be copied. */
 const CAPACITY_STEP = 256;
 
-/** Returns the capacity of a cache for a number of tokens. */
+/** Returns the capacity in tokens of a cache that must hold this number of tokens. */
 export function capacityFor(tokens: number): number {
   return Math.ceil(tokens / CAPACITY_STEP) * CAPACITY_STEP;
 }

@@ -57,8 +57,9 @@ export interface JobPosition {
   /** Steps of the job per step of this node: 1, or more for a node that makes fewer steps than planned. */
   readonly perStep: number;
   /**
-   * Steps that count as warm-up of the learning rate, in addition to those of the optimiser. An audit starts with a new
-   * optimiser, although the node whose work it repeats has made steps before. @default 0
+   * Number of steps to add to the optimiser's own step count for the warm-up of the learning rate. An audit
+   * needs this, because it starts with a new optimiser, although the node whose work it repeats had already
+   * made steps. @default 0
    */
   readonly before?: number;
   /** Changes of the learning rate since the job began. @default the settings of the trainer */

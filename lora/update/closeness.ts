@@ -8,7 +8,9 @@ import { updateError } from './errors.ts';
 /** An adapter: one tensor per entry of the update's layout. */
 type Adapter = readonly Float32Array[];
 
-/** Adapters of a repetition: before the steps, after the first half of them, and after all. */
+/**
+ * Adapters of a repeated training: before the steps, after the first half of the steps, and after all steps.
+ */
 export interface RepeatedSteps {
   readonly before: Adapter;
   readonly middle: Adapter;

@@ -14,7 +14,10 @@ interface LoraModule {
 
 /** Difference between averaging the factors A and B and averaging the products B·A. */
 export interface Drift {
-  /** ‖Σwᵢ·BᵢAᵢ − B̄Ā‖ / ‖Σwᵢ·BᵢAᵢ − B₀A₀‖ over all modules; 0 when no tensor has changed. */
+  /**
+   * ‖Σwᵢ·BᵢAᵢ − B̄Ā‖ / ‖Σwᵢ·BᵢAᵢ − B₀A₀‖ over all modules; 0 when no tensor has changed. Ā and B̄ are the
+   * weighted averages of the factors, and A₀ and B₀ the factors before the round.
+   */
   readonly rho: number;
   /** The same ratio for each module, by the module's name without the lora_A or lora_B suffix. */
   readonly modules: ReadonlyMap<string, number>;

@@ -14,7 +14,7 @@ export const DEFAULT_DENOMINATOR_FLOOR = 0.25;
 /** Settings of a merge. */
 export interface MergeOptions {
   readonly layout: UpdateLayout;
-  /** Smallest divisor of a coordinate, as a share of the total weight. @default 0.25 */
+  /** Minimum divisor of a coordinate's sum, as a share of the total weight. @default 0.25 */
   readonly denominatorFloor?: number;
 }
 

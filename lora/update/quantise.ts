@@ -1,8 +1,8 @@
 import { EMPTY_SCALE, MAXIMUM_SCALE_CODE, scaleCode, scaleValue } from './scale.ts';
 
 /**
- * Rounds of Lloyd's algorithm. After 5, the error on pseudo-gradients is at most 3 % above the smallest possible error
- * with two levels.
+ * Iterations of Lloyd's algorithm. After 5 iterations, the error on pseudo-gradients is at most 3 % above the
+ * smallest possible error with two levels.
  */
 const LLOYD_ROUNDS = 5;
 

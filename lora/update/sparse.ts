@@ -39,7 +39,7 @@ export function* chunksOf(
 }
 
 /**
- * Computes the four values that a kept value of a chunk can have after decoding, by their code. The values are exact
+ * Sets `decoded[code]` to the value that each of the four codes of a chunk stands for. The values are exact
  * products, so they are equal on every machine.
  */
 export function setDecodedValues(decoded: Float32Array, scale: number, ratio: number): void {

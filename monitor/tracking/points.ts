@@ -25,7 +25,10 @@ export type Figure = (typeof FIGURES)[number];
 
 /** A tool that records the curves of a job. */
 export interface Tracker {
-  /** Number of the newest event that the tool has already. Points up to this event are not added again. */
+  /**
+   * Sequence number of the newest event that the tool already has. Points of events up to this number are not
+   * added again.
+   */
   readonly after: number;
   /** Adds points, in the order of their rounds. */
   add(points: readonly Point[]): Promise<void>;

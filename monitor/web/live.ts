@@ -1,4 +1,4 @@
-/** Hooks that keep what the page shows up to date. */
+/** Hooks that keep the facts on the page up to date. */
 import { useEffect, useRef, useState } from 'preact/hooks';
 import type { JobEvent } from '../job-events.ts';
 import { type ApiError, get, jobPath, lines } from './api.ts';

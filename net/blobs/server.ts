@@ -32,8 +32,8 @@ import {
  */
 const RANGE_STALL_MS = 20_000;
 /**
- * Maximum number of unread bytes: one request, because a peer sends the next one only after the whole answer has
- * arrived.
+ * Maximum number of unread bytes. It is the size of one request, because a peer sends its next request only
+ * after the whole answer has arrived.
  */
 const UNREAD_BYTES = LENGTH_PREFIX_BYTES + BLOB_HEADER_BYTES;
 

@@ -51,9 +51,10 @@ export function onHead(
 }
 
 /**
- * Applies a receipt. Returns the update's outcome if the receipt is final, otherwise the update with the receipt's
- * code.
- * @param generation the generation of the answered request; null if the coordinator sent the receipt unasked
+ * Applies a receipt. Returns the update's outcome if the receipt is final, otherwise the update with the
+ * receipt's code.
+ * @param generation the `generation` that the answered request carried; null if the coordinator sent the
+ *   receipt unasked
  */
 export function onReceipt(
   pending: PendingUpdate,

@@ -254,7 +254,7 @@ export class NodeStore implements UnusedBlobs {
     markUnused(this.#db, digest);
   }
 
-  /** Returns the blobs in `loose` that no row names. */
+  /** Returns the blobs in the table `loose` that no row of another table refers to. */
   unused(): string[] {
     return this.#db.all(UNUSED).map(({ digest }) => String(digest));
   }

@@ -34,7 +34,7 @@ const DEFAULT_MEMBERS = [
   'shuffled labels',
 ];
 
-/** What was seen of one kind of node with one preset. */
+/** Results of the audits of one kind of node with one preset. */
 interface Seen {
   readonly closeness: number[];
   readonly balance: number[];
@@ -68,7 +68,7 @@ export async function run(report: (row: BenchRow) => void, options: BenchOptions
   }
 }
 
-/** Returns what was seen, by preset and kind of node. */
+/** Returns the results of the audits, by preset and kind of node. */
 async function measure(
   setting: AuditSetting,
   options: {

@@ -54,9 +54,10 @@ const VARIANTS: ReadonlyMap<number, readonly Variant[]> = new Map([
 const QUICK: typeof VARIANTS = new Map([[4, [single, dense, balanced]]]);
 
 /**
- * Measures by how much compression raises the loss. 4 and 8 nodes fine-tune models/nano on Moby Dick with the real codec and
- * the coordinator's merge. Each node has its own optimiser, rows and error feedback. The swarm is compared with one machine
- * that trains on the same tokens. Equal seeds draw the same rows for all variants, so losses are compared seed by seed.
+ * Measures by how much compression raises the loss. Swarms of 4 and of 8 nodes fine-tune models/nano on Moby
+ * Dick with the real codec and the coordinator's merge. Each node has its own optimiser, rows and error
+ * feedback. Each swarm is compared with one machine that trains on the same tokens. Equal seeds draw the same
+ * rows for all variants, so losses are compared seed by seed.
  */
 export async function run(report: (row: BenchRow) => void, options: BenchOptions): Promise<void> {
   const folder = await mkdtemp(join(tmpdir(), 'swarm-bench-learning-'));

@@ -27,7 +27,7 @@ const TARGET_GROWTH_MB = 1;
  * buffers that one collection leaves behind are freed by the next.
  */
 const MAX_COLLECTIONS = 10;
-/** Readings that differ by less than this are equal. */
+/** Two readings of the memory count as equal if they differ by fewer bytes than this. */
 const SAME_BYTES = 10_000;
 /**
  * Number of different updates. The other updates are copies of these under other peer ids. For the merge, that is as much

@@ -31,7 +31,10 @@ export interface PoisonRun {
 /** Number of rounds in which an attacker with a late start is honest. */
 const GOOD_ROUNDS = 5;
 
-/** Returns the attack of one of the attackers, which take turns in a list of attacks. */
+/**
+ * Returns the attack of one attacker. `attack` may list several attacks (`A + B`), which are assigned to the
+ * attackers in turn.
+ */
 export function attackOf(attacker: number, attack: string): string {
   const attacks = attack.split(' + ');
   return attacks[attacker % attacks.length]!;

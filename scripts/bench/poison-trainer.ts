@@ -158,7 +158,7 @@ export class Books {
     });
   }
 
-  /** Returns the round in which all rows belong to the interval of one node. */
+  /** Returns the round in which the interval of one node contains all of these rows. */
   #roundOf(
     rows: readonly Row[],
     { job, rounds }: { job: string; rounds: readonly StoredRound[] },

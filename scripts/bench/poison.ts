@@ -30,8 +30,9 @@ const WEIGHTLESS_TARGET = 3;
 /** Maximum number of rows that scoring and audits work on, as a share of the rows that the nodes train on. */
 const WORK_TARGET = 0.1;
 /**
- * Attacks that may keep their weight. Clipping turns an honest update that was multiplied into an honest one again. A
- * backdoor does not raise the loss, and nothing here detects it.
+ * Attacks whose attackers may keep their weight. The attack `times N` multiplies an honest update by N, and
+ * clipping undoes this multiplication. A backdoor does not raise the loss, and the coordinator does not
+ * detect it.
  */
 const NO_TARGET = ['times 3', 'times 100', 'backdoor'];
 

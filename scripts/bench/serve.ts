@@ -112,7 +112,9 @@ async function prepare(folder: string, { log, python, shapes, quick = false }: B
 type Format = (typeof FORMATS)[number];
 
 let prompts = 0;
-/** Returns tokens that no earlier prompt began with, so that no cache of prefixes helps. */
+/**
+ * Returns a prompt that begins differently from all earlier prompts, so that a prefix cache does not help.
+ */
 function prompt(length: number): number[] {
   prompts++;
   return Array.from({ length }, (_, i) => (prompts * 7919 + i * (i + 31)) % 4096);
@@ -261,7 +263,7 @@ async function measureAdapters(
   }
 }
 
-/** Compares a token at a context of 512 tokens with and without a cache, at 32 bits. */
+/** Compares the time of one token with and without a cache, after 512 tokens of context, at 32 bits. */
 async function measureCache(report: (row: BenchRow) => void, setup: Setup): Promise<void> {
   const { base, cacheDir, turns, threads } = setup;
   const compute = { engine: 'onnx-cpu', threads };

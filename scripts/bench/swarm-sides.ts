@@ -115,7 +115,10 @@ export async function measureSwarm(
   }
 }
 
-/** Times one trainer process after its first steps, on as many tokens as the swarm. */
+/**
+ * Measures one trainer process on as many tokens as the swarm trains on. The first two steps are not
+ * measured.
+ */
 export async function measureTrainer(
   folder: string,
   threads: number,

@@ -6,9 +6,9 @@ export interface Panel {
   /** What the panel says, and when to act. */
   readonly description: string;
   readonly kind: 'timeseries' | 'stat';
-  /** Unit of Grafana, for example `s`, `bytes` or `none`. */
+  /** Grafana unit, for example `s`, `bytes` or `none`. */
   readonly unit: string;
-  /** Expressions of PromQL, each with its legend. */
+  /** PromQL expressions, each with its legend. */
   readonly queries: readonly { readonly expr: string; readonly legend: string }[];
 }
 

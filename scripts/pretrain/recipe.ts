@@ -59,9 +59,10 @@ export interface Stage {
 }
 
 /**
- * The stages of training: short rows first, then the full context. With the same tokens per step, short rows have twice
- * as many passages and need less time for attention. After 400 steps, the loss on training text was 4.89 nats per token
- * in a run that began with short rows, and 5.19 in one that began with long rows.
+ * The stages of training: short rows first, then the full context. With the same number of tokens per step, a
+ * batch of short rows has twice as many passages and needs less time for attention. After 400 steps, the loss
+ * on training text was 4.89 nats per token in a run that began with short rows, and 5.19 nats per token in
+ * one that began with long rows.
  */
 export const STAGES: readonly Stage[] = [
   { until: 0.8, batch: 8, length: 256 },

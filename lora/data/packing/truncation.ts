@@ -18,8 +18,8 @@ export interface Sample {
 }
 
 /**
- * Share of a row that `shorten` keeps for the prompt, at least. If the sample is then still too long, `shorten` cuts the
- * end of the sample.
+ * Minimum share of a row that `shorten` keeps for the prompt. If the prompt has been cut to this share and
+ * the sample is still too long, `shorten` cuts the end of the sample.
  */
 const CONTEXT_SHARE = 1 / 4;
 

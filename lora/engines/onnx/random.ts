@@ -24,7 +24,9 @@ export function lowerUniform(
   const multiply = (a: string, b: string) => emit('Mul', [a, b]);
   /** x·(2x + 1) */
   const permute = (x: string) => multiply(x, add(add(x, x), word(1)));
-  /** Carries upper bits down, which multiplication cannot do, then lower bits up. */
+  /**
+   * Adds the upper bits to the lower bits, because a multiplication only moves bits upwards. Then multiplies.
+   */
   const mix = (x: string) => permute(add(x, emit('Div', [x, word(2 ** 16)])));
   const hash = (x: string) => mix(mix(mix(x)));
   const words = (values: readonly number[], shape: readonly number[]) =>

@@ -39,7 +39,10 @@ function permute(x: number): number {
   return Math.imul(x, 2 * x + 1);
 }
 
-/** Carries upper bits down, which multiplication cannot do, then lower bits up. The division rounds towards zero. */
+/**
+ * Adds the upper bits to the lower bits, because a multiplication only moves bits upwards. Then multiplies.
+ * The division rounds towards zero.
+ */
 function mix(x: number): number {
   return permute((x + ((x / 2 ** 16) | 0)) | 0);
 }

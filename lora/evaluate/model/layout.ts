@@ -5,7 +5,7 @@ import type { TokenSequence } from './encode.ts';
 export interface Piece {
   /** Tokens of the longest input. */
   readonly ids: readonly number[];
-  /** Indices of the sequences in the list that `sharedPieces` got. */
+  /** Indices of the sequences in the list that was passed to `sharedPieces`. */
   readonly members: readonly number[];
 }
 

@@ -139,7 +139,7 @@ class LiteralParser {
     return items.length > 0 ? items : Object.fromEntries(entries);
   }
 
-  /** Parses a text. Texts that follow it directly are joined to it, as in Python. */
+  /** Parses a string literal. Appends string literals that follow it directly, as Python does. */
   #texts(): string {
     let result = '';
     for (;;) {

@@ -24,7 +24,10 @@ export interface ShownDocument {
   readonly answer: string;
   /** Answer of the model of `against`; null if only one model was evaluated. */
   readonly against: string | null;
-  /** Value of the answer in the first metric of the task, and that of `against` if there are two models. */
+  /**
+   * Values of the task's first metric: for `answer`, and, if two models were evaluated, for the answer
+   * `against`.
+   */
   readonly values: readonly (number | null)[];
 }
 

@@ -22,7 +22,10 @@ export class FewshotSampler {
     this.#config = config;
   }
 
-  /** Returns the examples for a document. All calls draw from one random generator, so their order matters. */
+  /**
+   * Returns the few-shot examples for a document. All calls draw from one random generator, so the order of
+   * the calls matters.
+   */
   draw(document: Document): readonly Document[] {
     const { fewshot, testSplit } = this.#config;
     const { count } = fewshot;

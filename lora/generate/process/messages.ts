@@ -10,7 +10,7 @@ export interface GeneratorProcessOptions {
   cacheDir: string;
   threads: number;
   baseBits: BaseBits;
-  /** This field and the next ones have the meaning of those of `OpenGeneratorOptions`. */
+  /** This field and the three fields below are the same as in `OpenGeneratorOptions`. */
   context: number;
   rows: number;
   waiting: number;

@@ -20,7 +20,7 @@ export interface AttentionOptions {
   readonly positions: Tensor;
   /** Maximum number of tokens that a token sees, including itself; null for no limit. */
   readonly window: number | null;
-  /** Factor of the scores. */
+  /** Factor by which the attention scores q kᵀ are multiplied. */
   readonly scale: number;
 }
 

@@ -189,12 +189,15 @@ const CHUNK_STEP = 4096;
 /** Approximate limit in bytes of a tile of logits, and of the chunk of the head from which the tile is computed. */
 const TILE_BYTES = 16 * 2 ** 20;
 /**
- * Maximum number of tokens of one pass over the head. Each pass dequantises the head once. With this many tokens,
- * dequantising costs little compared with the matrix products.
+ * Maximum number of tokens that are multiplied with the head at a time. The head is dequantised once for each
+ * such group of tokens. With this many tokens, dequantising costs little compared with the matrix products.
  */
 const TILE_TOKENS = 2048;
 
-/** Returns how many rows [.., width] of a head to multiply at a time with the hidden states of `tokens` tokens. */
+/**
+ * Returns the number of rows of a head [.., width] that are multiplied at a time with the hidden states of
+ * `tokens` tokens.
+ */
 export function vocabularyChunk(tokens: number, width: number): number {
   const widest = Math.max(width, Math.min(tokens, TILE_TOKENS));
   return CHUNK_STEP * Math.max(1, Math.floor(TILE_BYTES / 4 / widest / CHUNK_STEP));

@@ -18,8 +18,9 @@ export const ARCHITECTURES: Readonly<Record<ModelConfig['family'], string>> = {
 
 /** Number of layers of Gemma 3 27B, for which llama.cpp divides attention scores by a different number. */
 export const GEMMA_27B_LAYERS = 62;
-/** llama.cpp's rotary base for Gemma 3's layers with a window. Every layer whose number is a multiple of 6 has none. */
+/** Base of the rotary positions that llama.cpp assumes for the sliding-window layers of Gemma 3. */
 export const GEMMA_SLIDING_THETA = 10_000;
+/** A layer of Gemma 3 has no window if its number, counted from 1, is a multiple of this number. */
 export const GEMMA_PERIOD = 6;
 
 /**

@@ -6,7 +6,7 @@ import { preTokenizerLike } from './pre-tokenizers.ts';
 import { spaceMarks, tokenScores } from './sentence-piece.ts';
 import type { WrittenMetadata, WrittenValue } from './writer.ts';
 
-/** llama.cpp's kinds of tokens. */
+/** Token types of llama.cpp, with their numbers in a GGUF file. */
 export const TOKEN_TYPES = { normal: 1, unknown: 2, control: 3, userDefined: 4, unused: 5, byte: 6 } as const;
 
 export interface TokenizerToWrite {

@@ -8,7 +8,10 @@ export interface Blocks {
    * At 8 bits, a code is the integer as int8. Shape: [rows, columns].
    */
   readonly codes: Uint8Array;
-  /** At 4 bits, one scale per block: [rows, blocks]. At 8 bits, one per row of W; both copies have the same scales. */
+  /**
+   * At 4 bits, one scale per block: [rows, blocks]. At 8 bits, one scale per row of W. The copies of W and Wᵀ
+   * then have the same scales.
+   */
   readonly scales: Float32Array;
 }
 

@@ -19,7 +19,10 @@ import { SettingsPart } from './settings.ts';
 
 /** Types of events that the charts and the replay need. Updates and arrivals, which are many, are not among them. */
 const HISTORY = 'types=round-opened,checkpoint,null-round,rolled-back,finished';
-/** Maximum number of these events. It is somewhat more than two events per round of 10,000 rounds. */
+/**
+ * Maximum number of events of these types that the page keeps. It is enough for 10,000 rounds with 2.5 events
+ * each.
+ */
 const KEPT_HISTORY = 25_000;
 
 const PARTS = [
