@@ -6,7 +6,7 @@ import type { Context } from './context.ts';
 /** Maximum length of a note, in characters. Notes quote models, adapters and data, whose texts can have any length. */
 const NOTE_CHARACTERS = 2000;
 
-/** Prints lines to stdout, sanitised: they can contain texts of models, data and peers. */
+/** Prints lines to stdout. Sanitises them, because they can contain texts of models, data and peers. */
 export function printLines({ stdout }: Pick<Context, 'stdout'>, lines: Iterable<string>): void {
   for (const line of lines) stdout.write(`${safeText(line, { maxCharacters: Number.POSITIVE_INFINITY })}\n`);
 }

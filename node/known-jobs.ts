@@ -88,7 +88,10 @@ function pathOf(home: string): string {
   return join(home, 'known-jobs.json');
 }
 
-/** Reads the file. A missing or damaged file contains no jobs: the user then gives the invite again. */
+/**
+ * Reads the file. A missing or damaged file counts as a file without jobs, so the user has to give the invite
+ * again.
+ */
 async function read(path: string): Promise<KnownJob[]> {
   try {
     return fileSchema.parse(JSON.parse(await readFile(path, 'utf8'))).jobs;

@@ -81,7 +81,10 @@ function jobStatus(node: SwarmNode, { network, scoreTrainer, clock }: NodeDeps):
   };
 }
 
-/** Returns the address of the coordinator that is tried next; null while connected and before the first failure. */
+/**
+ * Returns the newest failure to connect to the coordinator's address that the node tries next; null while the
+ * node is connected and before the first failure.
+ */
 function unreachableOf(
   node: SwarmNode,
   network: NodeDeps['network'],

@@ -14,8 +14,8 @@ import { coordinatorError } from '../errors.ts';
  */
 export const FETCHES_AT_ONCE = 16;
 /**
- * Minimum rate, in bytes per second, with which a fetch keeps its place although another author waits. It is 2 Mbit/s,
- * the upstream of a slow line. A slower fetch gives way to the author that waits.
+ * Minimum rate, in bytes per second, at which a fetch keeps its place while another author waits. The rate is
+ * 2 Mbit/s, the upstream of a slow line. A slower fetch gives way to the author that waits.
  */
 export const MIN_FETCH_RATE = 256 * 1024;
 /**

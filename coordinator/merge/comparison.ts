@@ -50,7 +50,10 @@ export interface Change {
   readonly worsening: number;
   /** Standard error of `worsening`; 0 for a single row. */
   readonly standardError: number;
-  /** Increase in loss, averaged over the worst rows: the fraction WORST_SHARE of the rows with the largest increase. */
+  /**
+   * Increase in loss, averaged over the worst rows. They are the fraction WORST_SHARE of all rows, with the
+   * largest increases.
+   */
   readonly worstRows: number;
 }
 

@@ -14,9 +14,9 @@ export const MAX_EVALUATIONS = 24;
 export const PERSONS_ALONE = 12;
 
 /**
- * The gate chooses the best of many merges, so a removal can look helpful by chance. This effect grows with the removed
- * fraction of the weight. Therefore a removal must lower the loss by more than the limit of the noise times (1 + this
- * number × removed fraction).
+ * The gate chooses the best of many merges, so a removal can look helpful by chance. This effect grows with
+ * the removed fraction of the weight. Therefore a removal must lower the loss by more than the noise limit
+ * times (1 + this number × removed fraction).
  */
 const CHANCE_OF_CHOICE = 2;
 

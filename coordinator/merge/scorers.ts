@@ -17,7 +17,7 @@ const TOLERANCE = 0.1;
 /** The scorers of a job: nodes that offer to compute figures for the coordinator. */
 export class Scorers {
   readonly #isReady: (peer: string) => boolean;
-  /** The scorers, with the first round in which each of them may be asked. */
+  /** The scorers, with the first round for which each of them may be asked for figures. */
   readonly #resumeAt = new Map<string, number>();
 
   /** @param deps `isReady`: whether a peer is present and has the role `operator` */

@@ -34,7 +34,10 @@ const WINDOW_STEP = 64;
 const TOKENS_PER_RUN = 1024;
 /** Rows are collected until they fill this many runs of the graph. Then all of them are computed. */
 const RUNS_PER_TURN = 16;
-/** Number of tokens to read ahead, in 32 MiB of memory. The longest text among them sets the length of the window. */
+/**
+ * Number of tokens to read ahead, which take 32 MiB of memory. The longest text among these tokens sets the
+ * length of the window.
+ */
 const LOOK_AHEAD_TOKENS = 4 * 2 ** 20;
 
 /** The texts or data files on which the loss is measured. */

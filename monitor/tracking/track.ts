@@ -5,9 +5,9 @@ import { type Point, pointOf, type Tracker } from './points.ts';
 const BATCH = 100;
 
 /**
- * Copies the figures of a job's events to trackers, until the job ends or the events do.
- * @param past the round of the newest checkpoint at the start. Earlier rounds are added in batches
- * @param onPoint called after the trackers have a point
+ * Copies the figures of a job's events to trackers, until the job or the stream of events ends.
+ * @param options `past`: the round of the newest checkpoint at the start. Points of earlier rounds are added
+ *   in batches. `onPoint`: called after a point has been added to all trackers
  */
 export async function track(
   events: AsyncIterable<JobEvent>,

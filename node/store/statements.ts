@@ -1,8 +1,8 @@
 import type { Database, Row } from '../../storage/database.ts';
 
 /**
- * Adds blobs to the table `loose`, which lists blobs that may be unneeded. Call it in the transaction that changes the
- * row that names them.
+ * Adds blobs to the table `loose`, which lists blobs that may be unneeded. Call this in the transaction that
+ * changes the row with their digests.
  */
 export function markUnused(db: Database, ...digests: (Row[string] | undefined)[]): void {
   for (const digest of digests)

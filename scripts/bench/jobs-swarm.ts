@@ -13,7 +13,10 @@ const BASE = join(ROOT, 'models', 'nano');
 /** Nodes, each with a trainer of one thread, and each in both jobs. */
 export const NODES = 4;
 const NAMES = ['first', 'second'] as const;
-/** The jobs differ in their rank, so that a node compiles its graphs again whenever it changes the job. */
+/**
+ * The jobs differ in their rank, so that a node compiles its graphs again whenever it switches to the other
+ * job.
+ */
 const RANKS = [16, 8] as const;
 const TRAINING = { learningRate: 1e-3, batchSize: 8, microBatch: 8, sequenceLength: 128 };
 

@@ -20,7 +20,7 @@ const STEPS_PER_ITEM = 4;
 
 type Sides = 'strip' | 'lstrip' | 'rstrip';
 
-/** Interprets a template like Python and stops after MAX_STEPS. */
+/** Interprets a template as Python does, and stops after MAX_STEPS. */
 export class PythonInterpreter extends Interpreter {
   #steps = 0;
   /** Expressions that loops iterate over. Each item costs steps, even if the loop body is empty. */

@@ -1,6 +1,6 @@
 /**
- * Runs chat templates in a child process with limits on time and memory. A thread would not do, because a thread that
- * exhausts its heap kills the whole process.
+ * Runs chat templates in a child process with limits on time and memory. A thread is not enough, because a
+ * thread that exhausts its heap kills the whole process.
  */
 
 import { z } from 'zod';

@@ -20,7 +20,7 @@ export interface MetricComparison {
   /** value − against in percentage points or points of the metric, or the relative change of a perplexity in percent. */
   readonly change: number;
   readonly unit: 'points' | '%';
-  /** Ends of the 95 % interval of `change`. */
+  /** Bounds of the 95 % confidence interval of `change`. */
   readonly low: number;
   readonly high: number;
   readonly p: number;

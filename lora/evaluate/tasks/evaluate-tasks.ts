@@ -12,7 +12,7 @@ import { TaskFile } from './task-file.ts';
 /** Progress of an evaluation. */
 export interface TaskProgress {
   readonly task: string;
-  /** Whether the model that is being evaluated is that of `against`. */
+  /** Whether the model that is being evaluated is the one given as `against`. */
   readonly isAgainst: boolean;
   /** Requests that are done, and all requests of the task. A request is a continuation, a text or a prompt. */
   readonly done: number;

@@ -26,7 +26,10 @@ interface DocumentRequests {
   /** The choices, and the correct choice, of a multiple_choice task; else null. */
   readonly choices: readonly string[] | null;
   readonly gold: PythonValue;
-  /** For each request a context with its continuation, a whole text, or a prompt, depending on the output type. */
+  /**
+   * The text of each request. Depending on the output type, it is a context with its continuation, a whole
+   * text, or a prompt.
+   */
   readonly texts: readonly (readonly [string, string] | readonly [string])[];
 }
 
