@@ -7,7 +7,7 @@ const TRAIN_SECONDS = [1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 3600];
 
 /** The values that a scrape reads about one job of a node. */
 export interface JobGauges {
-  /** null before the node has joined a job. */
+  /** Label with the digest of the job; null before the node has joined a job. */
   job: { job: string } | null;
   state: string;
   round: number;

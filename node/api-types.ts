@@ -23,7 +23,7 @@ export interface NodeActivity {
   hold: Hold | null;
   /** Seconds until the next attempt to join or to fetch the adapter; null if no attempt is planned. */
   retrySeconds: number | null;
-  /** 0 before the first head. */
+  /** Round of the newest head; 0 before the first head. */
   round: number;
   /** How far the coordinator trusts the person who answers for this node; null before the node has joined a job. */
   standing: OwnStanding | null;
@@ -61,7 +61,7 @@ export interface NodeStatus extends NodeActivity {
   addresses: string[];
   uptimeSeconds: number;
   traffic: { sent: number; received: number };
-  /** Empty until the node has chosen an engine. */
+  /** Engine of the trainer; empty until the node has chosen one. */
   engine: string;
   /** Reason for the choice of this engine, or the fallback after a device failed; null until the engine is chosen. */
   engineNote: string | null;
@@ -97,7 +97,7 @@ export interface NodeJob {
   adapterParameters: number;
   /** What the node may do in the job. An observer or operator gets no work. */
   role: Role;
-  /** null before the first head. */
+  /** Phase of the job; null before the first head. */
   phase: Head['phase'] | null;
   /** Reason of the phase, such as the operator's reason for a pause; empty if there is none. */
   reason: string;
@@ -115,11 +115,11 @@ export interface NodeUpdate {
   round: number;
   update: string;
   bytes: number;
-  /** null before the first receipt. */
+  /** Code of the newest receipt; null before the first receipt. */
   code: ReceiptCode | null;
   detail: string;
   meaning: string;
-  /** null until the update is settled. */
+  /** Outcome of the update; null until the update is settled. */
   outcome: Outcome | null;
   at: number;
 }

@@ -70,7 +70,7 @@ export interface NodeDeps {
 export interface SiblingJob {
   /** Digest of the job that this invite names or has joined; null before the node has joined a job with it. */
   readonly job: string | null;
-  /** null before the node has joined the job. */
+  /** The job's manifest; null before the node has joined the job. */
   readonly manifest: Manifest | null;
   /** Whether the job needs nothing more from this node. */
   readonly isDone: boolean;

@@ -7,7 +7,7 @@ import { addPageRoutes } from '../monitor/page.ts';
 import type { NodeStatus } from './api-types.ts';
 
 export interface NodeHttpOptions {
-  /** 0 takes a free port. */
+  /** Port to listen on; 0 for any free port. */
   port: number;
   /** Bearer token for /v1/status. */
   token: string;

@@ -48,7 +48,7 @@ export class KnownJobs {
     this.#log = deps.log;
   }
 
-  /** Adds the invite of a job that the node has joined. @param name of the job */
+  /** Adds the invite of a job that the node has joined. @param name name of the job */
   remember(invite: Invite, name: string): void {
     const { addresses, job, invite: token, weight = 1 } = invite;
     const known: KnownJob = { addresses: [...addresses], job, token, weight, name };

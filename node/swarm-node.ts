@@ -29,11 +29,11 @@ import { UpdateReceipts } from './update-receipts.ts';
 /** State of a running node, from which its status and its health checks are made. */
 export interface SwarmNodeView extends Pick<JobWorker, 'progress' | 'download'> {
   readonly state: NodeState;
-  /** null before the coordinator has admitted the node. */
+  /** How far the coordinator trusts this node; null before the coordinator has admitted the node. */
   readonly standing: OwnStanding | null;
   /** The coordinator's final refusal, for example because it has banned this node; null if there is none. */
   readonly shutOut: SwarmError | null;
-  /** null before the node has joined a job. */
+  /** Context of the job; null before the node has joined a job. */
   readonly context: PhaseContext | null;
   /** Name of the job that has the trainer while this job waits for it; null if this job does not wait. */
   readonly busyWith: string | null;
@@ -117,7 +117,7 @@ export class SwarmNode implements SiblingJob {
     return this.#shutOut === null ? this.#job : null;
   }
 
-  /** null before the node has joined the job. */
+  /** Returns the job's manifest; null before the node has joined the job. */
   get manifest(): Manifest | null {
     const context = this.#worker?.context;
     return context && context.job === this.job ? context.manifest : null;

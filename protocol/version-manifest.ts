@@ -64,7 +64,7 @@ export const versionManifestSchema = z.strictObject({
      */
     tokenizer: digestSchema.nullable(),
   }),
-  /** Sorted by path, which is a plain file name. */
+  /** Files of the version, sorted by path. A path is a plain file name. */
   files: z
     .array(
       z.strictObject({

@@ -7,7 +7,7 @@ export interface LineageNode {
   readonly digest: string;
   /** `NAME:vN`; for a version that this registry does not know, the label that its child gives it. */
   readonly label: string;
-  /** Null if this registry does not know the version. */
+  /** The version; null if this registry does not know it. */
   readonly version: AdapterVersion | null;
   /** Method and weight by which the child was made from this version; null at the root. */
   readonly edge: Pick<VersionManifest['parents'][number], 'method' | 'weight'> | null;

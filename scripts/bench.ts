@@ -13,7 +13,7 @@ import { parseArgs } from 'node:util';
 /** One measured value. `met`: whether the value reaches its target; null without a target. */
 export interface BenchRow {
   name: string;
-  /** null when the benchmark failed. */
+  /** The measured value; null if the benchmark failed. */
   value: number | null;
   unit: string;
   target: number | null;

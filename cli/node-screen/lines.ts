@@ -20,7 +20,7 @@ export interface ScreenState {
   readonly download: string | null;
   /** Newest first. */
   readonly warnings: readonly ScreenWarning[];
-  /** Newest first. Times are in milliseconds since 1970. */
+  /** News, newest first. Times are in milliseconds since 1970. */
   readonly news: readonly { readonly at: number; readonly text: string }[];
   /** Path of the log file. */
   readonly logFile: string;

@@ -285,7 +285,7 @@ export class Views {
     return { who, strikes, standing: isKnown ? { ...place, standing, untilRound, strikes: counted } : null };
   }
 
-  /** Newest first. */
+  /** Returns the checkpoints of a job, newest first. */
   checkpoints(run: JobRun): CheckpointView[] {
     const stored = this.#deps.store.rounds.checkpoints(run.context.job);
     const tasks = checkpointTasks(run.context.job, this.#deps.store);

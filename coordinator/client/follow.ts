@@ -13,7 +13,7 @@ const RETRY_MS = 500;
 
 /** Options for following a job. */
 export interface FollowOptions {
-  /** When it aborts, the iteration throws its reason. @default never aborts */
+  /** When this signal aborts, the iteration throws the signal's reason. @default never aborts */
   readonly signal?: AbortSignal;
   /** Returns a time in milliseconds. Only differences of times are used. @default Date.now */
   readonly now?: () => number;

@@ -21,7 +21,7 @@ export interface JobCheck {
     readonly rows: number;
     /** Number of predicted tokens. */
     readonly tokens: number;
-    /** Bytes of all data shards. A node fetches at most this much. */
+    /** Bytes of all data shards. A node fetches at most this number of bytes. */
     readonly bytes: number;
     readonly heldOut: { readonly rows: number; readonly tokens: number };
     /**

@@ -51,8 +51,8 @@ export interface Change {
   /** Standard error of `worsening`; 0 for a single row. */
   readonly standardError: number;
   /**
-   * Increase in loss, averaged over the worst rows. They are the fraction WORST_SHARE of all rows, with the
-   * largest increases.
+   * Increase in loss, averaged over the worst rows: the fraction WORST_SHARE of all rows whose loss increased
+   * most.
    */
   readonly worstRows: number;
 }

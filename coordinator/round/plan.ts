@@ -58,7 +58,8 @@ export interface PlanSettings {
 export interface RoundPlan {
   readonly preset: Preset;
   /**
-   * Sorted by peer id. The first interval starts at 0, and each further interval starts where the previous one ends.
+   * The assignments, sorted by peer id. The first interval starts at 0, and each further interval starts
+   * where the previous one ends.
    */
   readonly assignments: Assignment[];
 }

@@ -19,7 +19,7 @@ export interface JobTasks {
 export interface TaskResult {
   /** Round of the checkpoint. */
   readonly round: number;
-  /** null if the evaluation failed. */
+  /** Figures of the tasks; null if the evaluation failed. */
   readonly figures: FlatFigures | null;
   /** The chosen metric, or its negative if lower values are better. null if no metric is chosen, or after a failure. */
   readonly score: number | null;

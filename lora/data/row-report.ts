@@ -74,8 +74,8 @@ export class RowReport {
   }
 
   /**
-   * Checks the share of bad rows. Called at the end of the data, because the bad rows may lie close together, so the share
-   * among the first rows says little about the share among all rows.
+   * Checks the share of bad rows. Called at the end of the data, because bad rows may lie close together. The
+   * share among the first rows therefore says little about the share among all rows.
    * @throws DATA_BAD_ROWS
    */
   finish(): void {

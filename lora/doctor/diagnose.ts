@@ -63,7 +63,7 @@ export interface Diagnosis extends Formats {
   /** Size of the measured matrix products: tokens × width by width × (3 · width). */
   readonly measured: ProbeSize;
   readonly engines: readonly EngineReport[];
-  /** null without a base. */
+  /** Report about the base; null if no base was given. */
   readonly base: BaseReport | null;
   /** Reasons why this machine cannot train; empty if it can. */
   readonly problems: readonly string[];

@@ -22,7 +22,7 @@ export interface ServedAdapter {
    * DoRA, trained biases, saved modules or an adapted embedding, which needs a graph of its own.
    */
   readonly modules: readonly AdaptedModule[] | null;
-  /** Largest rank of a module. */
+  /** Maximum LoRA rank of all modules. */
   readonly rank: number;
 }
 

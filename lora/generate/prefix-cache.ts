@@ -27,7 +27,7 @@ export interface PrefixCacheOptions {
  */
 export class PrefixCache {
   readonly #options: PrefixCacheOptions;
-  /** From the least to the most recently used. */
+  /** Entries, from the least to the most recently used. */
   #entries: Entry[] = [];
 
   constructor(options: PrefixCacheOptions) {

@@ -69,7 +69,7 @@ export interface GeneratedToken {
    * `GenerationResult.text`.
    */
   readonly text: string;
-  /** Null if the request does not set `logprobs`. */
+  /** Log-probability of the token; null if the request does not set `logprobs`. */
   readonly logprob: number | null;
   /** The most likely tokens, in falling order. Empty unless the request asks for them. */
   readonly top: readonly TokenLogprob[];

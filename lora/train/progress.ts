@@ -53,7 +53,7 @@ export class StepTally {
   #started = performance.now();
   #lossSum = 0;
 
-  /** @param steps largest number of steps of the request */
+  /** @param steps maximum number of steps of the request */
   constructor(steps: number) {
     this.#steps = steps;
   }

@@ -73,7 +73,7 @@ export interface Followed {
 /**
  * Follows the events of a job. A broken stream is opened again after the last event that arrived.
  * @param filter query of the request, for example `last=200` or `types=checkpoint`
- * @param keep largest number of events that are kept; the oldest are dropped
+ * @param keep maximum number of events to keep. The oldest events are dropped
  */
 export function useEvents(job: string, filter: string, keep: number): Followed {
   const [state, setState] = useState<Followed>({ events: [], error: null });

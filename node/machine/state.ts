@@ -18,7 +18,7 @@ export interface NodeState {
   readonly work: Work | null;
   /** The newest round that has an update or was lost. No round up to this one is trained again. */
   readonly lastRound: number;
-  /** Oldest first. */
+  /** Updates whose outcome is not known yet, oldest first. */
   readonly pending: readonly PendingUpdate[];
   /** Failed attempts in a row to join or to sync. */
   readonly failures: number;

@@ -32,7 +32,7 @@ export class SharedTrainer {
     this.#turns = new TrainerTurns(deps);
   }
 
-  /** Returns the trainer as one job uses it. @param weight of the job, greater than 0 */
+  /** Returns one job's share of the trainer. @param weight weight of the job, greater than 0 */
   share(weight: number): TrainerShare {
     const user = this.#turns.join(weight);
     const share = new TrainerShare({ shared: this, user, ...this.#deps });

@@ -36,7 +36,7 @@ export interface UpdateRecord {
   readonly preset: Preset;
   /** The signed message, as it was first sent; null once the update is settled. */
   readonly envelope: Uint8Array<ArrayBuffer> | null;
-  /** null until the update is settled. */
+  /** Outcome of the update; null until the update is settled. */
   readonly outcome: Outcome | null;
   readonly code: ReceiptCode | null;
   readonly detail: string;
@@ -195,7 +195,7 @@ export class NodeStore implements UnusedBlobs {
     return row && updateRecord(row);
   }
 
-  /** Newest first. */
+  /** Returns the newest updates of all jobs, newest first. */
   updates(limit: number): UpdateRecord[] {
     return this.#db
       .all('SELECT * FROM updates ORDER BY at DESC, round DESC LIMIT ?', limit)

@@ -49,7 +49,7 @@ export class Totals {
     }));
   }
 
-  /** Adds bytes to the traffic of a month. @param month of UTC, as in "2026-11" */
+  /** Adds bytes to the traffic of a month. @param month month in UTC, as in "2026-11" */
   addTraffic(month: string, { sent, received }: Traffic): void {
     this.#db.run(
       `INSERT INTO traffic (month, sent, received) VALUES (?, ?, ?)
@@ -60,7 +60,7 @@ export class Totals {
     );
   }
 
-  /** Returns the traffic of a month, as far as it is stored. @param month of UTC, as in "2026-11" */
+  /** Returns the traffic of a month, as far as it is stored. @param month month in UTC, as in "2026-11" */
   traffic(month: string): Traffic {
     const row = this.#db.one('SELECT sent, received FROM traffic WHERE month = ?', month);
     return { sent: Number(row?.sent ?? 0), received: Number(row?.received ?? 0) };

@@ -8,7 +8,7 @@ export interface PoisonRun {
   readonly attack: string;
   readonly attackers: number;
   /**
-   * - `plain`: attackers deliver when the others do
+   * - `plain`: attackers deliver when honest nodes do
    * - `fast`: they deliver at once, as if they were very fast
    * - `burst`: they hold back the updates of three rounds and deliver them together
    * - `late-start`: they are honest in the first GOOD_ROUNDS rounds

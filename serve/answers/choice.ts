@@ -19,7 +19,7 @@ export interface Piece {
    * no log-probabilities.
    */
   readonly tokens: readonly LoggedToken[];
-  /** Null if more pieces follow. */
+  /** Reason why the choice ended; null if more pieces follow. */
   readonly finish: FinishReason | null;
   /** Number of tokens generated since the last piece. */
   readonly generated: number;

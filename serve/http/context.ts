@@ -32,7 +32,7 @@ export interface RouteContext {
   readonly generator: Generator;
   readonly catalog: Catalog;
   readonly tokenTexts: TokenTexts;
-  /** Null if the model has no chat template. */
+  /** Makes prompts from conversations; null if the model has no chat template. */
   readonly prompts: ChatPrompts | null;
   readonly admission: Admission;
   readonly access: Access;

@@ -35,11 +35,11 @@ export interface InspectionCounts {
   tally: RowTally;
   /** Fill ratio: share of the positions in packed rows that hold tokens. null if there are no rows. */
   fill: number | null;
-  /** null if there are no samples. */
+  /** Lengths of the samples; null if there are no samples. */
   lengths: LengthSummary | null;
   specialTokens: SpecialTokenCount;
   duplicates: DuplicateCount;
-  /** null if there is no held-out data. */
+  /** Overlap of training data and held-out data; null if there is no held-out data. */
   overlap: OverlapCount | null;
   share: NodeShare;
   samples: ShownSample[];

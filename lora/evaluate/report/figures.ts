@@ -11,7 +11,7 @@ export interface Figure {
   readonly shots: number | null;
   readonly higherIsBetter: boolean;
   readonly value: number;
-  /** Null if the metric has no standard error. */
+  /** Standard error of `value`; null if the metric has none. */
   readonly standardError: number | null;
 }
 

@@ -10,7 +10,7 @@ import { taskDigest } from './sample-lines.ts';
 /** Names of a base and of an adapter. */
 export interface ModelNames {
   readonly base: string;
-  /** Null for the base alone. */
+  /** Name of the adapter; null for the base alone. */
   readonly adapter: string | null;
 }
 

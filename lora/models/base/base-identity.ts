@@ -15,7 +15,7 @@ export interface BaseFile {
 export interface BaseDescription {
   /** SHA-256 of the canonical CBOR of `files`, in hex ({@link baseDigest}): the identity of the base. */
   readonly digest: string;
-  /** Sorted by path. */
+  /** Files of the base, sorted by path. */
   readonly files: readonly BaseFile[];
 }
 

@@ -28,7 +28,7 @@ export type ProbeMethods = {
 
 export interface EngineProbe {
   readonly engine: EngineName;
-  /** null if the engine does not run, or was not measured. */
+  /** Measured speed; null if the engine does not run, or was not measured. */
   readonly speed: MachineSpeed | null;
   /**
    * Whether the engine found only a software driver on the processor, not a GPU. `auto` never chooses such an engine.
