@@ -10,7 +10,10 @@ export interface StopOptions {
   readonly last: () => void;
 }
 
-/** The steps that close what a daemon has opened. They run when it stops, or when its start fails half-way. */
+/**
+ * The steps that close what a daemon has opened. The steps run when the daemon stops, or when its start fails
+ * half-way.
+ */
 export class Teardown {
   readonly #steps: (() => unknown)[] = [];
   readonly #clock: Clock;

@@ -67,7 +67,8 @@ interface GossipDeps {
   /** Returns the network address of a connected peer. Several peers can have the same address. */
   networkOf(peer: string): string;
   /**
-   * Peers that may subscribe to the channels `updates` and `peers`, and so receive what we publish there.
+   * Peers that may subscribe to the channels `updates` and `peers`, and so receive the messages that we
+   * publish on these channels.
    * @default all
    */
   confidants?: readonly string[] | undefined;

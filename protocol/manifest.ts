@@ -71,7 +71,7 @@ export const loraSchema = z
     useDora: z.boolean().default(false),
     /** Share of A's inputs that a training step sets to zero. @default 0 */
     dropout: z.number().min(0).lt(1).default(0),
-    /** Saved modules: they are trained whole, and the adapter contains the trained copies. @default [] */
+    /** Saved modules, which are trained as a whole. The adapter contains their trained copies. @default [] */
     modulesToSave: moduleNames.max(64).default([]),
     /** Trained biases: none, all of the model, or those of the adapted modules. @default "none" */
     bias: z.enum(['none', 'all', 'lora_only']).default('none'),

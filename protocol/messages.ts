@@ -71,7 +71,10 @@ export const headSchema = z.strictObject({
   issuedAt: index,
 });
 
-/** A node's update of one round. `payload` refers to the encoded bytes; `inline` holds them if they are small. */
+/**
+ * A node's update of one round. `payload` refers to the encoded bytes. `inline` contains these bytes if they
+ * are small.
+ */
 export const updateSchema = z.strictObject({
   ...roundFields,
   parent: digestSchema,

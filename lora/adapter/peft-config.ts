@@ -100,7 +100,10 @@ const EMPTY = [
   'velora_config',
 ];
 
-/** Values of init_lora_weights that do not change the base; they do not matter for a trained adapter. */
+/**
+ * Values of `init_lora_weights` that leave the base unchanged. An adapter that was initialised in one of
+ * these ways fits the unchanged base.
+ */
 const INITS_KEEPING_BASE = ['orthogonal', 'eva', 'mica'];
 
 /**

@@ -181,7 +181,7 @@ function compared(entry: Entry, clean: Entry): BenchRow {
   };
 }
 
-/** Returns whether an attacker has lost its weight in time. */
+/** Returns whether an attacker lost its weight within WEIGHTLESS_TARGET merges. */
 function isWeightless(after: number | null): boolean {
   return after !== null && after <= WEIGHTLESS_TARGET;
 }

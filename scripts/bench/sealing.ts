@@ -18,7 +18,10 @@ const HEAD_BYTES = 16 * 1024;
 const REPEATS = 7;
 const MESSAGES = 500;
 
-/** Compares the cost of sealing with that of the signature, which a coordinator verifies for each message of a member. */
+/**
+ * Compares the cost of sealing and encryption with the cost of verifying a signature. A coordinator verifies
+ * a signature for each message of a member.
+ */
 export async function run(report: (row: BenchRow) => void, { quick }: BenchOptions): Promise<void> {
   const signer = signerFromSeed(randomBytes(32));
   const key = new SealingKey(randomBytes(32));

@@ -38,7 +38,7 @@ interface JobViewProps {
   readonly job: string;
   /** Which part of the view is shown: one of PARTS. */
   readonly part: string;
-  /** Called when the state of the job was changed here. */
+  /** Called after the user has changed the state of the job with this view. */
   onChange(): void;
 }
 
@@ -123,7 +123,7 @@ function OverviewPart({ job, peers, history, onChange }: PartProps) {
     </section>`;
 }
 
-/** Buttons for what the operator can do with the job now. */
+/** Buttons for the actions that the operator can take on the job now. */
 function Steering({ job, onChange }: { job: JobDetail; onChange(): void }) {
   const act = (action: string) => (reason: string) => post(`${jobPath(job.job)}/${action}`, { reason });
   const asks = 'Reason, which the nodes see';
