@@ -177,7 +177,8 @@ function medianOfMeasured(peers: readonly PresentPeer[], weights: readonly numbe
 }
 
 /**
- * Returns whether a node is proven: no newcomer, with belief above 0, and with a newest share of at least BELIEF_LINE.
+ * Returns whether a node is proven. A proven node is not a newcomer, has a belief above 0, and its newest
+ * share is at least BELIEF_LINE.
  */
 export function isProven(peer: PresentPeer): boolean {
   return !isNewcomer(peer) && peer.shares[0]! >= BELIEF_LINE && beliefIn(peer) > 0;

@@ -1,4 +1,7 @@
-/** Aggregations of lm-evaluation-harness: they combine the values of a metric over all documents into one figure. */
+/**
+ * Aggregations of lm-evaluation-harness, which combine the values of a metric over all documents into one
+ * figure.
+ */
 import { type BleuCounts, bleuCounts, bleuScore } from './bleu.ts';
 import { chrfCounts, chrfScore } from './chrf.ts';
 
