@@ -41,7 +41,7 @@ export class FairTurns {
   readonly #strangers = new Line();
   #lastKnown = false;
   #held = false;
-  /** When the current slice of time began; null after the event loop has run. */
+  /** Time at which the current slice of time began; null after the event loop has run. */
   #sliceStart: number | null = null;
 
   constructor({ sliceMs }: FairTurnsOptions, { clock, afterLoop = setImmediate }: FairTurnsDeps) {

@@ -25,11 +25,11 @@ export const SHORT_ROUNDS = 3;
 /** Share by which the newest held-out loss may exceed the best one before a job is yellow. */
 export const WORSE_SHARE = 0.01;
 
-/** What the rules need to know about a peer. */
+/** Facts about a peer that the rules need. */
 export interface PeerFacts {
   /** State in the newest heartbeat, or `left` or `lost`. */
   readonly state: string;
-  /** Why the node takes no work for now; null if it takes work. */
+  /** Reason why the node takes no work for now; null if it takes work. */
   readonly hold: string | null;
   readonly standing: Standing;
   /** Seconds since state, round, step or download last changed. */

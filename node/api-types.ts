@@ -6,7 +6,7 @@ import type { Hold } from './hold.ts';
 import type { Outcome } from './machine/pending-update.ts';
 import type { JobTotals, Traffic } from './store/totals.ts';
 
-/** What a node does for one invite. */
+/** Activity of a node for one invite. */
 export interface NodeActivity {
   coordinator: {
     addresses: string[];
@@ -19,7 +19,7 @@ export interface NodeActivity {
   state: Heartbeat['state'];
   /** Reason why the node waits; empty while it trains. */
   reason: string;
-  /** Why the node takes no work until somebody changes something; null if it takes work. */
+  /** Reason why the node takes no work until somebody changes something; null if it takes work. */
   hold: Hold | null;
   /** Seconds until the next attempt to join or to fetch the adapter; null if no attempt is planned. */
   retrySeconds: number | null;
@@ -38,7 +38,7 @@ export interface NodeActivity {
   download: { what: 'base' | 'data' | 'adapter'; bytes: number; total: number } | null;
 }
 
-/** What a node does for one invite, and its share of the trainer. */
+/** Activity of a node for one invite, and its share of the trainer. */
 export interface NodeJobStatus extends NodeActivity {
   /** The jobs of a node get shares of the trainer's time in proportion to their weights. */
   weight: number;
@@ -76,7 +76,7 @@ export interface NodeStatus extends NodeActivity {
   updates: NodeUpdate[];
 }
 
-/** What the node costs its machine. */
+/** Cost of the node to its machine. */
 export interface NodeCost {
   /** Processor time per second of time, of the node and of its trainer: 2 means that two threads were busy. */
   cpuThreads: number;
@@ -95,7 +95,7 @@ export interface NodeJob {
   name: string;
   base: { name: string; digest: string; parameters: number };
   adapterParameters: number;
-  /** What the node may do in the job. An observer or operator gets no work. */
+  /** Role of the node in the job. An observer or operator gets no work. */
   role: Role;
   /** Phase of the job; null before the first head. */
   phase: Head['phase'] | null;

@@ -116,7 +116,7 @@ export interface PhaseContext {
   readonly keys: JobKeys;
   /** Whether everyone may join the job, and so may read its base, data and adapter. */
   readonly isOpen: boolean;
-  /** What this node may do in the job. Only a contributor gets work. */
+  /** Role of this node in the job. Only a contributor gets work. */
   readonly role: Role;
   onDownload(download: Download | null): void;
 }

@@ -1,7 +1,7 @@
 import { isSwarmError } from '../common/errors.ts';
 import type { HoldReason } from '../protocol/holds.ts';
 
-/** Why a node takes no work until somebody changes something. */
+/** Reason why a node takes no work until somebody changes something. */
 export interface Hold {
   readonly reason: HoldReason;
   /** The needed and the allowed amount, if the reason has amounts; otherwise empty. Up to 64 characters. */

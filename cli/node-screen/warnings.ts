@@ -4,7 +4,7 @@ import type { LineSink } from '../../monitor/log.ts';
 /** A warning of the log, for the screen. */
 export interface ScreenWarning {
   readonly text: string;
-  /** How often the warning came. */
+  /** Number of times that the warning came. */
   readonly count: number;
   /** Time of the newest one, in milliseconds since 1970. */
   readonly at: number;

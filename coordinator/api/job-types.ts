@@ -32,7 +32,7 @@ export interface CheckpointTasks {
   figures: Record<string, number> | null;
   /** Value of the chosen metric; null if no metric is chosen. */
   value: number | null;
-  /** Why the evaluation failed; empty otherwise. */
+  /** Reason why the evaluation failed; empty otherwise. */
   reason: string;
   seconds: number;
   at: number;

@@ -135,7 +135,7 @@ export interface PeerView {
   connected: boolean;
   /** State in the newest heartbeat. `left`: the node disconnected by itself; `lost`: its heartbeats stopped. */
   state: Heartbeat['state'] | 'left' | 'lost';
-  /** Why the node takes no work for now; null if it takes work. */
+  /** Reason why the node takes no work for now; null if it takes work. */
   hold: { reason: HoldReason; detail: string } | null;
   round: number;
   step: number;

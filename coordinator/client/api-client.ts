@@ -34,7 +34,7 @@ export type CoordinatorAddress = { readonly home: string } | { readonly url: str
 export interface ConnectOptions {
   /** Kind of daemon. A node's API answers only `status` and `ready`. @default 'coordinator' */
   readonly role?: 'coordinator' | 'node';
-  /** When it aborts, all requests of the client end. @default never aborts */
+  /** When this signal aborts, all requests of the client end. @default never aborts */
   readonly signal?: AbortSignal;
 }
 

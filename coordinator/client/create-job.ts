@@ -30,7 +30,7 @@ export interface JobDataReport {
 
 /** Callbacks and signal for the creation of a job. */
 export interface CreateJobOptions {
-  /** When it aborts, the coordinator drops the unfinished job. @default never aborts */
+  /** When this signal aborts, the coordinator drops the unfinished job. @default never aborts */
   readonly signal?: AbortSignal;
   /** Called while the coordinator reads base and data. */
   readonly onProgress?: (progress: JobProgress) => void;

@@ -23,7 +23,7 @@ export interface TaskResult {
   readonly figures: FlatFigures | null;
   /** The chosen metric, or its negative if lower values are better. null if no metric is chosen, or after a failure. */
   readonly score: number | null;
-  /** Why the evaluation failed; empty otherwise. */
+  /** Reason why the evaluation failed; empty otherwise. */
   readonly reason: string;
   readonly seconds: number;
   readonly at: number;

@@ -35,7 +35,7 @@ export interface ChosenToken {
   readonly cachedTokens: number;
 }
 
-/** Why a sequence ended: at an end token, or because it is as long as allowed. */
+/** Reason why a sequence ended: at an end token, or because it is as long as allowed. */
 export type EndReason = 'end' | 'length';
 
 /**

@@ -3,7 +3,7 @@ import type { JobEvent } from '../job-events.ts';
 /** The figures of one round of a job, as experiment trackers take them. */
 export interface Point {
   readonly round: number;
-  /** When the round ended, in ms since the epoch. */
+  /** Time at which the round ended, in ms since the epoch. */
   readonly at: number;
   /** Number of the event in its job. */
   readonly sequence: number;

@@ -6,7 +6,7 @@ import { forgetToken, takeToken } from './token.ts';
 export class ApiError extends Error {
   /** Code of the error; null if the daemon does not answer. */
   readonly code: string | null;
-  /** What to do next; empty if the daemon gives no advice. */
+  /** Advice about what to do next; empty if the daemon gives no advice. */
   readonly next: string;
 
   constructor({ code, message, next = '' }: { code: string | null; message: string; next?: string }) {

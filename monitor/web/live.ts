@@ -13,7 +13,7 @@ const BATCH_MS = 200;
 export interface Polled<T> {
   /** The newest answer; null before the first one. */
   readonly data: T | null;
-  /** Why the newest request failed; null if it did not. */
+  /** Reason why the newest request failed; null if it succeeded. */
   readonly error: ApiError | null;
   /** Requests the facts at once, for example after an action. */
   refresh(): void;

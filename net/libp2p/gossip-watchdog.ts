@@ -32,7 +32,7 @@ export class Watchdog {
   readonly #intervalMs: number;
   readonly #graceMs: number;
   readonly #deps: WatchdogDeps;
-  /** When each peer was first found without gossip, in monotonic milliseconds. */
+  /** Time at which each peer was first found without gossip, in monotonic milliseconds. */
   readonly #silentSince = new Map<string, number>();
   #cancel: () => void = () => {};
   #stopped = false;

@@ -23,7 +23,7 @@ export interface PendingUpdate {
    * Number of requests for the receipt since the last answer. The pause before the next request grows with this number.
    */
   readonly asks: number;
-  /** When to ask for the receipt next, on the monotonic clock; null while the update waits for the next head. */
+  /** Time to ask for the receipt next, on the monotonic clock; null while the update waits for the next head. */
   readonly askAt: number | null;
 }
 

@@ -24,9 +24,9 @@ export interface NodeState {
   readonly failures: number;
   /** Rounds in a row that had no work for this node. */
   readonly idleRounds: number;
-  /** When to try again to join or to sync. */
+  /** Time of the next attempt to join or to sync; null if none is planned. */
   readonly retryAt: number | null;
-  /** When to ask for the newest head. */
+  /** Time to ask for the newest head; null if the node does not plan to ask. */
   readonly pollAt: number | null;
   /** Reason why the node waits, for people. */
   readonly reason: string;

@@ -25,7 +25,7 @@ export interface JoinedJob {
   readonly head: Head | null;
   /** Whether everyone may join the job. */
   readonly isOpen: boolean;
-  /** What this node may do in the job. */
+  /** Role of this node in the job. */
   readonly role: Role;
   /** Newest round for which the coordinator has an update of this node; null if there is none. */
   readonly delivered: number | null;

@@ -59,7 +59,7 @@ export class TrainerTurns {
   #virtual = 0;
   /** Idle time that may still be spent. */
   #idleMs = 0;
-  /** When the trainer began to stand idle although a user waits for it; null if this is not the case. */
+  /** Time at which the trainer began to stand idle although a user waits for it; null if this is not the case. */
   #idleSince: number | null = null;
   #cancelIdle = (): void => {};
 

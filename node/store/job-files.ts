@@ -12,7 +12,7 @@ export interface JobFilesRecord {
   /** Base files and data shards. */
   readonly blobs: readonly string[];
   readonly diskBytes: number;
-  /** When the node last joined the job, as a Unix time in milliseconds. */
+  /** Time at which the node last joined the job, as a Unix time in milliseconds. */
   readonly at: number;
 }
 

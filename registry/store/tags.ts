@@ -13,7 +13,7 @@ export interface TagChange {
   readonly at: number;
   /** Peer id of the machine's key. */
   readonly author: string;
-  /** Why the tag was moved, in a few words. */
+  /** Reason why the tag was moved, in a few words. */
   readonly reason: string;
 }
 

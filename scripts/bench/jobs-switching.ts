@@ -26,11 +26,11 @@ const TOKEN_BYTES = 10;
 
 type Job = Pick<TrainerOptions, 'lora' | 'training'>;
 
-/** What a second job costs a trainer process. */
+/** Cost of a second job to a trainer process. */
 export interface Switching {
   /**
-   * Resident memory of the process with two jobs, minus that with the first alone. Each is the lowest value after a round
-   * and a garbage collection.
+   * Resident memory of the process with two jobs, minus its resident memory with the first job alone. Each of the
+   * two is the lowest value after a round and a garbage collection.
    */
   readonly extraBytes: number;
   /**

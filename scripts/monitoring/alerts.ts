@@ -2,7 +2,7 @@
 export interface Alert {
   readonly alert: string;
   readonly expr: string;
-  /** How long the expression must hold before the alert fires. */
+  /** Time for which the expression must hold before the alert fires. */
   readonly for: string;
   readonly labels: { readonly severity: 'warning' | 'critical' };
   readonly annotations: { readonly summary: string; readonly description: string };

@@ -22,7 +22,7 @@ type Remote<Request> = Omit<Request, 'adapter'> & {
   adapter: string | null;
 };
 
-/** What `status` reports about the scheduler. */
+/** Status of the scheduler, as `status` reports it. */
 export interface ProcessStatus {
   running: number;
   waiting: number;

@@ -26,7 +26,7 @@ const MAX_MERGE_CHARACTERS = MAX_JSON_BYTES;
  */
 export const MAX_MERGED_LENGTH = 256;
 
-/** How a tokenizer.json marks spaces. */
+/** Way in which a tokenizer.json marks spaces. */
 export interface SpaceMarks {
   /** Where a space is added: at the start of every text between added tokens, only at the very start, or nowhere. */
   readonly prefix: 'always' | 'first' | 'never';

@@ -3,7 +3,7 @@
 export interface SharedBatch {
   /** Number of rows of a micro-batch. It is the same on every device. */
   readonly microBatch: number;
-  /** Why the micro-batch has fewer rows than it would have on a single device; null if it has as many. */
+  /** Reason why the micro-batch has fewer rows than it would have on a single device; null if it has as many. */
   readonly reason: string | null;
 }
 

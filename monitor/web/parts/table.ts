@@ -7,9 +7,9 @@ const PAGE_ROWS = 50;
 /** A column of a table. */
 export interface Column<T> {
   readonly title: string;
-  /** What a cell shows: a text, or an element. */
+  /** Content of a cell: a text, or an element. */
   readonly cell: (row: T) => unknown;
-  /** What the column is sorted by. @default the column cannot be sorted */
+  /** Value that the column is sorted by. @default the column cannot be sorted */
   readonly by?: (row: T) => number | string;
   /** Whether the cells are numbers, which are aligned to the right. @default false */
   readonly numeric?: boolean;

@@ -46,7 +46,7 @@ export function NodeView({ status }: { status: NodeStatus }) {
     </section>`;
 }
 
-/** What the node does for one invite. */
+/** Activity of the node for one invite. */
 function Activity({ activity }: { activity: NodeJobStatus }) {
   const { job, coordinator, download, standing, shutOut } = activity;
   return html`<section>
