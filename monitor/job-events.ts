@@ -17,8 +17,9 @@ export type JobEventBody =
   /** The job is no longer queued, because the other job has ended (`ended`) or the operator resumed this job. */
   | { type: 'unqueued'; cause: 'ended' | 'operator' }
   /**
-   * The operator changed settings of the job. The new settings hold from the round `fromRound` on. `digest` is that of
-   * the signed record. `changes` contains the settings that changed, under their keys in the job file.
+   * The operator changed settings of the job. The new settings hold from the round `fromRound` on. `digest`
+   * is the digest of the signed record. `changes` contains the settings that changed, under their keys in the
+   * job file.
    */
   | {
       type: 'settings-changed';
@@ -124,7 +125,8 @@ export type JobEventBody =
     }
   | { type: 'scoring-failed'; round: number; reason: string }
   /**
-   * A misdeed was recorded. `round` is the update's round. `standing` is that of the person who answers for the peer.
+   * A misdeed was recorded. `round` is the update's round. `standing` is the standing of the person who
+   * answers for the peer.
    */
   | { type: 'struck'; peer: string; round: number; kind: StrikeKind; standing: Standing }
   /** The peer gets no assignment in the rounds after `round`, up to and including the round `until`. */

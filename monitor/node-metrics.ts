@@ -14,7 +14,7 @@ export interface JobGauges {
   trainerSeconds: number;
 }
 
-/** The values that a scrape reads from a node. The states are those of a heartbeat. */
+/** The values that a scrape reads from a node. The states are the states in a heartbeat. */
 export interface NodeGauges {
   state: string;
   round: number;

@@ -65,7 +65,8 @@ export const headSchema = z.strictObject({
   included: z.array(z.strictObject({ peer: peerIdSchema, update: digestSchema })).max(ROUND_PEERS),
   reason: z.string().max(DETAIL_CHARACTERS),
   /**
-   * Settings of `round` that the operator has changed since the job began. Absent if they are those of the manifest.
+   * Settings of `round` that the operator has changed since the job began. Absent if all settings are as in
+   * the manifest.
    */
   settings: headSettingsSchema.optional(),
   issuedAt: index,

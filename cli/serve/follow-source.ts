@@ -23,9 +23,9 @@ export interface FollowDeps {
 }
 
 /**
- * Returns a source that serves the checkpoints of a job of the coordinator on this machine: the newest checkpoint or, if a
- * request names `JOB:ROUND`, that of the round. While the coordinator does not answer, the last known checkpoint stays in
- * use.
+ * Returns a source that serves the checkpoints of a job of the coordinator on this machine: the newest
+ * checkpoint or, if a request names `JOB:ROUND`, the checkpoint of this round. While the coordinator does not
+ * answer, the last known checkpoint stays in use.
  * @throws SwarmError JOB_UNKNOWN, DAEMON_NOT_RUNNING
  */
 export async function followSource(

@@ -112,7 +112,7 @@ export async function prepareClone(
   return { ...common, baseLoss: meanLoss(losses), baseTokens };
 }
 
-/** Returns the tasks of a copy. Files and metric are those of the job. */
+/** Returns the tasks of a copy of a job. The copy has the same task files and metric as the job. */
 function changedTasks(tasks: JobTasks | null, { tasks: changed }: JobSpec): JobTasks | null {
   if (tasks === null || changed === null) return null;
   return { ...tasks, every: changed.every, limit: changed.limit };

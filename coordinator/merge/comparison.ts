@@ -13,16 +13,16 @@ export const MIN_UNIT = 0.002;
  */
 export const NOISE_LIMIT = 2.5;
 /**
- * Maximum increase of the loss over that of the best checkpoint, as a multiple of the tolerance. Without this limit,
- * the loss could rise by `tolerance` in every round. In the last round of a job, the stricter limits for the parent
- * apply instead, because no later round can lower the loss again.
+ * Maximum increase of the loss over the loss of the best checkpoint, as a multiple of the tolerance. Without
+ * this limit, the loss could rise by `tolerance` in every round. In the last round of a job, the stricter
+ * limits for the parent apply instead, because no later round can lower the loss again.
  */
 export const BEST_LIMIT = 10;
 /** Maximum increase of the loss on the worst rows over the parent's, as a multiple of the tolerance. */
 export const WORST_ROWS_LIMIT = 50;
 /**
- * Maximum increase of the loss on the worst rows over that of the best checkpoint, as a multiple of the tolerance. It
- * is higher than WORST_ROWS_LIMIT, because the best checkpoint may be many rounds old.
+ * Maximum increase of the loss on the worst rows over the loss of the best checkpoint, as a multiple of the
+ * tolerance. It is higher than WORST_ROWS_LIMIT, because the best checkpoint may be many rounds old.
  */
 export const WORST_ROWS_BEST_LIMIT = 100;
 

@@ -54,7 +54,7 @@ export function believableTokens(steps: number, manifest: Pick<Manifest, 'data' 
  *    of the total weight, the updates of newcomers are scaled down to this fraction.
  *
  * Both medians are weighted by belief, and newcomers do not count in them if there are believed nodes. Therefore new
- * identities cannot move the medians. If no limit applies, the weight of an update is that of step 2.
+ * identities cannot move the medians. If no limit applies, the weight of an update is the result of step 2.
  * @param round number of the round that is merged
  */
 export function weighUpdates(updates: readonly Weighable[], round: number): number[] {

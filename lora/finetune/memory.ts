@@ -51,8 +51,8 @@ export function decideForRun(
 }
 
 /**
- * Returns the largest micro-batch that fits into memory and is smaller than that of `spec`; null if not even one
- * row fits.
+ * Returns the largest micro-batch that fits into memory and is smaller than the micro-batch of `spec`; null
+ * if not even one row fits.
  */
 export function microBatchThatFits(
   model: ModelShape,

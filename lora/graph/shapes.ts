@@ -16,7 +16,10 @@ export function formatShape(shape: Shape): string {
   return `[${shape.join(', ')}]`;
 }
 
-/** Makes the error for a shape mismatch in an operation. `shapes` are those of the operands, in argument order. */
+/**
+ * Makes the error for a shape mismatch in an operation. `shapes` are the shapes of the operands, in argument
+ * order.
+ */
 export function shapeError(
   operation: string,
   expectation: string,

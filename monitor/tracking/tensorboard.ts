@@ -87,7 +87,10 @@ export function crc32c(data: Uint8Array): number {
   return (crc ^ 0xffffffff) >>> 0;
 }
 
-/** A record contains checksums. Its masked checksum differs from that of the bytes, so that records can be nested. */
+/**
+ * Returns the checksum of the data with the mask that record files use. The mask is needed because the data of a
+ * record may itself contain checksums.
+ */
 function maskedCrc(data: Uint8Array): number {
   const crc = crc32c(data);
   return (((crc >>> 15) | (crc << 17)) + 0xa282ead8) >>> 0;

@@ -46,8 +46,8 @@ export type NodeEvent =
   | { type: 'update-built'; work: Work; update: string }
   | { type: 'build-failed'; work: Work; reason: string }
   /**
-   * `generation`: that of the request that the receipt answers (see `PendingUpdate`); null if the coordinator sent the
-   * receipt unasked.
+   * `generation` is the number that the answered request carried (see `PendingUpdate`); null if the
+   * coordinator sent the receipt unasked.
    */
   | { type: 'receipt'; round: number; code: ReceiptCode; generation: number | null }
   /** The coordinator has never seen the update. */

@@ -64,7 +64,7 @@ export const SETTINGS: Readonly<Record<string, AuditSetting>> = {
   gpt2: { ...NANO, base: 'gpt2' },
 };
 
-/** Makes the trainer of the nodes and that of the coordinator. */
+/** Makes one trainer for the nodes and one for the coordinator. */
 export async function trainersOf(
   setting: AuditSetting,
   folder: string,

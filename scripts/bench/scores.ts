@@ -33,7 +33,7 @@ const NOT_FOUND = ['times 3', 'times 100', 'half the steps, scaled up', 'backdoo
 
 interface Setting {
   readonly preset: Preset;
-  /** Rank of the adapter. @default that of the benchmark `learning` */
+  /** Rank of the adapter. @default the rank of the benchmark `learning` */
   readonly rank?: number;
   /** Family of a base with random weights. @default models/nano */
   readonly family?: RandomFamily;

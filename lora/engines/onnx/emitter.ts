@@ -29,7 +29,8 @@ export interface EmitOptions {
   /** Operator domain. @default the ONNX standard's */
   readonly domain?: string;
   /**
-   * Names of all outputs. Needed if the node has several outputs, or if its output is that of the graph's operation.
+   * Names of all outputs. Needed if the node has several outputs, or if its output is the output of the
+   * graph's operation.
    */
   readonly outputs?: readonly string[];
 }

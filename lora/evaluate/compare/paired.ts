@@ -20,8 +20,8 @@ const RESAMPLES = 2000;
 const MAX_EXACT = 1000;
 
 /**
- * Returns the mean difference, with the interval of a normal distribution. p is that of McNemar's test if all values
- * are 0 or 1, else that of a normal test.
+ * Returns the mean difference, with the confidence interval of a normal distribution. `p` comes from
+ * McNemar's test if all values are 0 or 1, else from a normal test.
  */
 export function meanDifference(first: readonly number[], second: readonly number[]): PairedDifference {
   const differences = Float64Array.from(second, (value, i) => value - first[i]!);
@@ -36,8 +36,8 @@ export function meanDifference(first: readonly number[], second: readonly number
 }
 
 /**
- * Returns the difference of log-probability per unit of weight, Σ(b − a) / Σw. Its standard error is that of a ratio,
- * by the delta method.
+ * Returns the difference of log-probability per unit of weight, Σ(b − a) / Σw. Its standard error is computed
+ * for a ratio, with the delta method.
  * @param first log-probability and weight of each document with the first model
  * @param second the same with the second model
  */
@@ -57,7 +57,8 @@ export function ratioDifference(
 }
 
 /**
- * Returns the difference of any statistic. The interval is that of a bootstrap with the same documents for both models.
+ * Returns the difference of any statistic. The confidence interval comes from a bootstrap that draws the same
+ * documents for both models.
  */
 export function bootstrapDifference(first: Statistic, second: Statistic, count: number): PairedDifference {
   const all = Uint32Array.from({ length: count }, (_, i) => i);

@@ -40,7 +40,7 @@ export function cardOf(report: Report): string {
   return `${lines.join('\n')}\n`;
 }
 
-/** Returns a short name of a model: that of the adapter, or else that of the base. */
+/** Returns a short name of a model: the name of the adapter or, if there is none, of the base. */
 export function nameOf({ base, adapter }: ModelNames): string {
   return basename(adapter ?? base);
 }
