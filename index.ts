@@ -274,7 +274,7 @@ export async function sweepJobs(
 }
 
 /**
- * Yields all events of a job, past and future, each once. If the coordinator restarts, the iteration goes on. The
+ * Yields all events of a job, past and future, each once. If the coordinator restarts, the iteration continues. The
  * iteration does not end when the job ends. Break out of it at an event of type `finished` or `failed`.
  *
  * @param where the coordinator, or a function that opens a client

@@ -55,7 +55,7 @@ export async function renameDurably(from: string, to: string): Promise<void> {
  * or a file in the renamed folder.
  */
 const HELD_OPEN: readonly unknown[] = ['EACCES', 'EBUSY', 'EPERM'];
-/** Pauses between the attempts on Windows, in milliseconds: 1.9 s in all. A virus scanner closes a new file sooner. */
+/** Pauses between the attempts on Windows, in milliseconds: 1.9 s in total. A virus scanner closes a new file sooner. */
 const RENAME_PAUSES_MS = [10, 30, 60, 100, 200, 500, 1000];
 
 /**

@@ -157,7 +157,7 @@ export type JobEventBody =
       closeness: number;
       /** Part of the second half of the steps that the update contains, relative to the part of the first half. */
       balance: number;
-      /** Number of rows that the audit trained, in all its attempts. */
+      /** Number of rows that the audit trained on in all attempts together. */
       rows: number;
       seconds: number;
     }

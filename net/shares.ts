@@ -26,11 +26,11 @@ const QUEUES: Readonly<Record<SharedQueue, FairPermitsOptions>> = {
   /** Inbound calls, from the opening of their stream to the answer. Each may hold a request and an answer in memory. */
   calls: { total: 256, reserved: 128, withdraws: 'oldest' },
   /**
-   * Ranges of blobs that are being sent. The blocks that wait to be sent take half a MiB for each range, 32 MiB in all.
+   * Ranges of blobs that are being sent. The blocks that wait to be sent take half a MiB for each range, 32 MiB in total.
    */
   ranges: { total: 64, reserved: 32, withdraws: 'oldest' },
   /**
-   * Memory of gossip RPCs that arrive or wait to be handled, in units of 256 KiB (gossip-memory.ts), 128 MiB in all.
+   * Memory of gossip RPCs that arrive or wait to be handled, in units of 256 KiB (gossip-memory.ts), 128 MiB in total.
    * This is enough if all updates of a full round arrive at the same time.
    */
   gossip: { total: ROUND_PEERS, reserved: (3 * ROUND_PEERS) / 4, withdraws: 'oldest' },

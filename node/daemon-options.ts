@@ -23,7 +23,7 @@ export interface NodeTarget extends JobTarget {
 export interface NodeDaemonOptions extends JobTarget {
   /**
    * The jobs of the node, of one or more coordinators, at most NODE_TARGETS. The trainer works on one job at a time, and
-   * turns to another job after a round. @default the one job that the fields of `JobTarget` describe
+   * switches to another job after a round. @default the one job that the fields of `JobTarget` describe
    */
   targets?: readonly NodeTarget[];
   /**

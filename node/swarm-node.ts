@@ -144,7 +144,10 @@ export class SwarmNode implements SiblingJob {
     return context && (context.isOpen || context.keys.admits(peer, proof)) ? context.job : null;
   }
 
-  /** Takes a receipt that the coordinator sent unasked. @throws SwarmError RECEIPT_MISMATCH, and errors of signatures */
+  /**
+   * Takes a receipt that the coordinator sent without a request.
+   * @throws SwarmError RECEIPT_MISMATCH, and errors of signatures
+   */
   takeReceipt(receipt: Uint8Array): void {
     const context = this.#worker?.context;
     if (context) this.#receipts.take(context, verifyReceipt(receipt, context), null);

@@ -13,7 +13,7 @@ export function columnsOf(text: string): number {
   return columns;
 }
 
-/** Shortens a text to a number of columns; "…" stands for what was cut off. */
+/** Shortens a text to a number of columns; "…" replaces the rest. */
 export function cut(text: string, columns: number): string {
   if (columnsOf(text) <= columns) return text;
   let kept = '';

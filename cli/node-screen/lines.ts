@@ -192,7 +192,7 @@ function standingOf({ standing }: NodeStatus): string[] {
     : [standingText(standing)];
 }
 
-/** Returns the thanks for a job that has ended; no text for a job that goes on. */
+/** Returns the thanks for a job that has ended; no text for a job that has not ended. */
 export function thanksOf({ done, job }: NodeStatus, { totals }: NodeStatus): string[] {
   return done && job !== null ? thanksTexts(job, totals) : [];
 }

@@ -133,7 +133,7 @@ export interface PeerView {
   jobName: string;
   address: string | null;
   connected: boolean;
-  /** State in the newest heartbeat. `left`: the node disconnected by itself; `lost`: its heartbeats stopped. */
+  /** State in the newest heartbeat. `left` means that the node said goodbye, and `lost` that its heartbeats stopped. */
   state: Heartbeat['state'] | 'left' | 'lost';
   /** Reason why the node takes no work for now; null if it takes work. */
   hold: { reason: HoldReason; detail: string } | null;

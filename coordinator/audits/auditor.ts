@@ -160,7 +160,7 @@ export class Auditor {
   }
 
   /**
-   * Trains until `until` steps have been made in all, or the audit must pause.
+   * Trains until `until` steps have been made in total, or the audit must pause.
    * @returns whether the steps have been made
    */
   async #train(work: Work, until: number, pause: AbortSignal): Promise<boolean> {

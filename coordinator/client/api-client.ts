@@ -159,7 +159,7 @@ export class ApiClient {
   }
 
   /**
-   * Revokes an invite for good, and removes the nodes that joined with it.
+   * Permanently revokes an invite, and removes the nodes that joined with it.
    * @param invite `shared`, or the name, the id or the beginning of the id of a personal invite
    * @throws SwarmError INVITE_UNKNOWN, INVITE_AMBIGUOUS, INVITE_WITHOUT_TOKEN
    */

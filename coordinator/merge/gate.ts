@@ -179,7 +179,7 @@ class Attempts<Source, Merged> {
   }
 
   /**
-   * Removes the first person, then the first two, three, five and so on. After a merge has passed, goes on as long as
+   * Removes the first person, then the first two, three, five and so on. After a merge has passed, continues as long as
    * the next persons raise the loss. Otherwise, attackers would stay in the merge if the honest updates outweigh their
    * harm.
    * @param first the attempt without the first person; null if it has not been made

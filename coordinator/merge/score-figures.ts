@@ -44,7 +44,7 @@ export interface RoundFigures {
   readonly figures: ReadonlyMap<number, FiguresOfUpdate>;
   /** Number of random rows on which the effects were computed. */
   readonly randomRows: number;
-  /** Number of rows that were read in all, including the rows of the authors. */
+  /** Total number of rows that were read, including the rows of the authors. */
   readonly rows: number;
   /** The `index` values of candidates and late updates that raise the loss. */
   readonly harmful: ReadonlySet<number>;

@@ -166,7 +166,7 @@ export class Invites {
   }
 
   /**
-   * Revokes an invite for good. The caller has checked that the invite can be revoked, calls this method in a
+   * Permanently revokes an invite. The caller has checked that the invite can be revoked, calls this method in a
    * transaction, and then removes the members that joined with the invite.
    * @param id null for the shared invite
    * @returns false if the invite is unknown or already revoked

@@ -15,7 +15,7 @@ import type { MemberList } from './member-list.ts';
  */
 const DISCONNECT_AFTER_MS = 500;
 
-/** Reason for removing a member for good. */
+/** Reason for removing a member permanently. */
 type Cause = 'revoked' | 'banned';
 
 interface RemovalDeps {
@@ -29,9 +29,9 @@ interface RemovalDeps {
 }
 
 /**
- * Removes members for good, after a ban or the revocation of their invite. The transaction that records the cause also
- * changes the job key, so that no removed peer can read a later head. If the coordinator is killed before it has
- * removed the members, it removes them at its next start.
+ * Removes members permanently, after a ban or the revocation of their invite. The transaction that records
+ * the cause also changes the job key, so that no removed peer can read a later head. If the coordinator is
+ * killed before it has removed the members, it removes them at its next start.
  */
 export class Removals {
   readonly #deps: RemovalDeps;
@@ -41,7 +41,7 @@ export class Removals {
   }
 
   /**
-   * Revokes an invite for good and removes its members.
+   * Permanently revokes an invite and removes its members.
    * @param id null for the shared invite
    * @throws SwarmError INVITE_WITHOUT_TOKEN
    */

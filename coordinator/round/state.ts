@@ -83,7 +83,7 @@ export type MachineEvent =
   /** A peer became ready to train, perhaps again. */
   | ({ type: 'peer-ready'; peer: string } & PresentPeer)
   | { type: 'peer-gone'; peer: string; reason: 'left' | 'silent' }
-  /** Peers were removed from the job for good. If a round is open, their updates of that round do not count. */
+  /** Peers were removed from the job permanently. If a round is open, their updates of that round do not count. */
   | { type: 'peers-removed'; peers: readonly string[] }
   /** A peer has lost its work of this round, but is still present. */
   | { type: 'gave-up'; peer: string; round: number }

@@ -2,7 +2,7 @@ import type { ServedAdapter } from './adapters.ts';
 import type { DecodeModel } from './decode-model.ts';
 import { RowCache, tokenBytes } from './row-cache.ts';
 
-/** The capacity of a cache is a multiple of this number of tokens, so a growing row seldom has to be copied. */
+/** The capacity of a cache is a multiple of this number of tokens, so a growing row rarely has to be copied. */
 const CAPACITY_STEP = 256;
 
 /** Returns the capacity in tokens of a cache that must hold this number of tokens. */

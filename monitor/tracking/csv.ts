@@ -5,7 +5,7 @@ import { FIGURES, type Point, type Tracker } from './points.ts';
 const HEADER = `round,time,${FIGURES.join(',')}\n`;
 
 /**
- * Writes a table with one row per round. A table that an earlier call wrote is written anew, with all rounds.
+ * Writes a table with one row per round. A table that an earlier call wrote is written again, with all rounds.
  * @throws SwarmError OUTPUT_EXISTS if the file holds something else
  */
 export async function openCsv(path: string): Promise<Tracker> {

@@ -15,7 +15,7 @@ const VALUE = { tag: 1, simpleValue: 2 };
 
 /**
  * Writes the figures of a job as scalars. TensorBoard shows the folder of the file as a run. The name of the file depends
- * on the job alone, so a second call writes the same file anew, and TensorBoard shows no point twice.
+ * on the job alone, so a second call writes the same file again, and TensorBoard shows no point twice.
  * @param folder the folder of the run
  * @param job when the job was created, in ms since the epoch, and its name
  */

@@ -1,7 +1,7 @@
 import { CODE_P2P_CIRCUIT, type Multiaddr } from '@multiformats/multiaddr';
 
 /**
- * Number of groups at the start of an IPv6 address, 64 bits in all, that name its network. A host can usually take any
+ * Number of groups at the start of an IPv6 address, 64 bits in total, that name its network. A host can usually take any
  * address of its network, so the network has one share.
  */
 const NETWORK_GROUPS = 4;

@@ -18,7 +18,7 @@ interface SharedTrainerDeps {
 
 /**
  * The trainer of a node, which the jobs of the node share. One job at a time has it, for a whole round. Between two
- * rounds, the trainer turns to the job that gets the next turn.
+ * rounds, the trainer switches to the job that gets the next turn.
  */
 export class SharedTrainer {
   readonly #deps: SharedTrainerDeps;

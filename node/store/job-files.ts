@@ -1,7 +1,7 @@
 import type { Database } from '../../storage/database.ts';
 import { ensureJob, markUnused } from './statements.ts';
 
-/** The files of a job: its base and data as blobs, and the disk space that the job needs in all. */
+/** The files of a job: its base and data as blobs, and the total disk space that the job needs. */
 export interface JobFilesRecord {
   readonly job: string;
   readonly name: string;

@@ -11,7 +11,7 @@ export type GgufValue = number | bigint | boolean | string | readonly (number | 
  */
 export const MAX_ELEMENTS = 2 ** 22;
 
-/** Thrown when the header goes on beyond the bytes that have been read so far. */
+/** Thrown when the header is longer than the bytes that have been read so far. */
 export class NeedMoreBytes extends Error {}
 
 const text = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });

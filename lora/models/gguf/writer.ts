@@ -35,7 +35,7 @@ export interface GgufTensorToWrite {
 }
 
 export interface WriteGgufOptions {
-  /** Called after each piece with the bytes of tensor data written so far, and with the bytes in all. */
+  /** Called after each piece with the bytes of tensor data written so far, and with the total number of bytes. */
   readonly onProgress?: (done: number, total: number) => void;
   readonly signal?: AbortSignal;
 }
