@@ -37,7 +37,7 @@ export interface PullOptions extends JobTarget {
    * @default SWARM_HOME/reader, else lora-swarm/reader in the user's data folder
    */
   readonly keyFolder?: string;
-  /** Version that other peers see. @default the package's version */
+  /** Version of this program that other peers see. @default the package's version */
   readonly version?: string;
   /** @default never aborts */
   readonly signal?: AbortSignal;

@@ -51,7 +51,7 @@ export class TrainingProcess implements NodeTrainer, ScoreTrainer {
   #job: JobToTrain | null = null;
   #process: Promise<TrainerProcess> | null = null;
   #settings: TrainerOptions | null = null;
-  /** Requested gradient checkpointing of the jobs on this base. */
+  /** The requested setting of gradient checkpointing. For each job on this base, `auto` becomes true or false. */
   #checkpointing: Compute['checkpointing'] = 'auto';
   /** Bytes of memory that were available before the process started. */
   #available = 0;
@@ -256,7 +256,10 @@ export class TrainingProcess implements NodeTrainer, ScoreTrainer {
     await process?.stop();
   }
 
-  /** Returns the running process. Replaces one that died between two rounds. @throws SwarmError TRAINER_NOT_PREPARED */
+  /**
+   * Returns the running process. If it died between two rounds, starts it again. @throws SwarmError
+   * TRAINER_NOT_PREPARED
+   */
   async #living(): Promise<TrainerProcess> {
     if (!this.#process) {
       throw nodeError('TRAINER_NOT_PREPARED', 'no job has been prepared for this trainer');

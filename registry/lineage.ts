@@ -5,7 +5,9 @@ import type { AdapterVersion } from './version.ts';
 /** A version and the versions that it was made from. */
 export interface LineageNode {
   readonly digest: string;
-  /** `NAME:vN`; for a version that this registry does not know, the label that its child gives it. */
+  /**
+   * `NAME:vN`. If this registry does not know the version, the label is from the manifest that names it as a parent.
+   */
   readonly label: string;
   /** The version; null if this registry does not know it. */
   readonly version: AdapterVersion | null;

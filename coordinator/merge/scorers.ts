@@ -88,7 +88,7 @@ export class RemoteMeasurer implements Measurer {
    * and its exact effect if that was measured. Chooses the update and the batch at random, after all answers have
    * arrived.
    * @param own computes the figures for comparison
-   * @param below returns a random integer below a number
+   * @param below returns a random integer from 0 to `limit` − 1
    * @returns the largest difference, divided by `scaleOf`, and whether it is small enough
    */
   async check(

@@ -6,10 +6,11 @@ export class MemberList {
   readonly #context: RunContext;
   readonly #peers: Map<string, StoredPeer>;
   /**
-   * The newest round when each member joined. Members from before the start of this coordinator process are not in it.
+   * For each member, the number of the round that was the newest when the member joined. It has no entry for a member
+   * that joined before this coordinator process started.
    */
   readonly #joinedRounds = new Map<string, number>();
-  /** Newest round when this coordinator process started. */
+  /** Number of the round that was the newest when this coordinator process started. */
   readonly #startRound: number;
 
   constructor(deps: { context: RunContext }) {

@@ -89,7 +89,7 @@ export class Receipts {
     this.#deliveries.delete(peer);
   }
 
-  /** Counts a receipt without sending it. */
+  /** Counts a receipt in the tally of its peer, without sending it. */
   count(receipt: StoredReceipt): void {
     const { peer, code } = receipt;
     this.#add(peer, code, 1);

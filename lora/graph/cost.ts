@@ -9,7 +9,7 @@ export interface GraphCost {
   readonly flops: number;
   /** Floating-point operations of the matrix products that are marked for float16. */
   readonly float16Flops: number;
-  /** Bytes that all other operations read and write. */
+  /** Bytes that all operations except matrix products read and write. */
   readonly trafficBytes: number;
   /** Number of operations, except views (`VIEWS`), which compute nothing. */
   readonly operations: number;

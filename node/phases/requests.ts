@@ -150,7 +150,7 @@ function storedUpdate({ deps, job }: PhaseContext, round: number): UpdateRecord 
   throw nodeError('UPDATE_UNKNOWN', `the store has no update of round ${round}`, { job, round });
 }
 
-/** @throws SwarmError HEAD_MISMATCH if the head is of another job or author, and the errors of `verifyMessage` */
+/** @throws SwarmError HEAD_MISMATCH the head is of another job or author; the errors of `verifyMessage` */
 export function verifyHead(bytes: Uint8Array, expected: { coordinator: string; job: string }): Head {
   const { author, message } = verifyMessage('head', bytes);
   const { coordinator, job } = expected;
@@ -166,7 +166,7 @@ export function verifyHead(bytes: Uint8Array, expected: { coordinator: string; j
   );
 }
 
-/** @throws SwarmError RECEIPT_MISMATCH if the receipt is for another job or peer, or by another author */
+/** @throws SwarmError RECEIPT_MISMATCH if the receipt is for another job or node, or not signed by the coordinator */
 export function verifyReceipt(bytes: Uint8Array, { coordinator, job, deps }: PhaseContext): Receipt {
   const { author, message } = verifyMessage('receipt', bytes);
   const { peerId } = deps.network.signer;

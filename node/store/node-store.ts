@@ -263,7 +263,7 @@ export class NodeStore implements UnusedBlobs {
     return this.#db.one(`${UNUSED} AND digest = ?`, digest) !== null;
   }
 
-  /** Removes a deleted blob from `loose`. */
+  /** Removes a deleted blob from the table `loose`, which lists blobs that may be unneeded. */
   forget(digest: string): void {
     this.#db.run('DELETE FROM loose WHERE digest = ?', digest);
   }

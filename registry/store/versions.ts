@@ -7,7 +7,7 @@ export interface StoredVersion {
   readonly number: number;
   /** Digest of the manifest's body. */
   readonly digest: string;
-  /** Digest of base and files. */
+  /** Digest of the version's base and files, by which a version that is added again is recognised. */
   readonly content: string;
   /** The signed manifest. */
   readonly envelope: Uint8Array;

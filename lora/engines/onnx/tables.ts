@@ -8,7 +8,7 @@ import { type BlockNames, emitSum, finishProduct, isQuantisedProduct } from './q
 /** A weight of a graph that is stored as a table of 8-bit rows. */
 export interface Table {
   readonly entry: TableEntry;
-  /** Returns the ONNX values of rows start ≤ row < end. */
+  /** Returns the names of the ONNX values that hold the rows from `start` to `end` − 1. */
   rows(start: number, end: number): BlockNames;
 }
 

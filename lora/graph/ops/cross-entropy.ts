@@ -182,8 +182,8 @@ function isFrozen(w: Tensor): boolean {
 }
 
 /**
- * Chunks have a multiple of this many rows. Each chunk therefore starts at a page boundary of the weight file (4,096
- * bytes), whatever the size of a row.
+ * The number of rows of a chunk is a multiple of this number. Each chunk therefore starts at a page boundary of the
+ * weight file (4,096 bytes), whatever the size of a row.
  */
 const CHUNK_STEP = 4096;
 /** Approximate limit in bytes of a tile of logits, and of the chunk of the head from which the tile is computed. */

@@ -124,7 +124,7 @@ function joinTerms(group: readonly Gemm[], put: Put): void {
     put(other, (copy) => copy.replace(other as unknown as GraphNode, [copy.of(other.inputs[2]!)]));
 }
 
-/** Concatenates one operand of all products along an axis. */
+/** Concatenates, along an axis, the operand with the index `operand` of all products. */
 function joined(copy: GraphCopy, group: readonly Gemm[], operand: number, axis: number): Tensor {
   return concat(
     group.map(({ inputs }) => copy.of(inputs[operand]!)),

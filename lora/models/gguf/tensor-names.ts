@@ -91,7 +91,7 @@ function changeOf(
   return { kind: module?.conv1d && leaf === 'weight' ? 'transposed' : 'same' };
 }
 
-/** Returns whether the output rows of this module are in another order in GGUF files. */
+/** Returns whether GGUF files have the output rows of this module in another order than Hugging Face's files. */
 export function isPermuted(gguf: string, family: ModelConfig['family']): boolean {
   return (family === 'llama' || family === 'mistral') && /\.attn_[qk]$/.test(gguf);
 }

@@ -13,11 +13,11 @@ import type { TrainerSettings } from '../trainer.ts';
 
 /** Memory of a trainer process in bytes, by use. */
 export interface MemoryEstimate {
-  /** Node.js, the engine's library and its kernels. */
+  /** Memory of Node.js, the engine's library and its kernels. */
   readonly runtime: number;
   /**
-   * The frozen base. At 32 bits all processes share the weights, as pages of a file. With fewer bits, each process packs
-   * most of the weights for its kernels.
+   * Memory of the frozen base. At 32 bits, all processes share the weights, as pages of a file. With fewer bits, each
+   * process makes its own copy of most of the weights, in the order that its kernels need.
    */
   readonly weights: number;
   /** Maximum size of the values of a micro-batch that exist at the same time. */
