@@ -76,7 +76,7 @@ export function peerHealth(peer: PeerFacts): HealthMark {
   return { level: 'green', reason: state === 'awaiting' ? 'ready for the next round' : state };
 }
 
-/** Returns the health of a job: the first rule that applies. */
+/** Returns the health of a job, which the first rule that applies decides. */
 export function jobHealth(job: JobFacts): HealthMark {
   const { phase, shortRounds, refusals, heldOutLoss, bestLoss } = job;
   if (phase === 'finished') return { level: 'grey', reason: 'finished' };

@@ -132,7 +132,7 @@ export const trainingSchema = z.strictObject({
 /** Compression presets of updates; see lora-swarm/update. */
 export const presetSchema = z.enum(['tiny', 'balanced', 'quality', 'dense']);
 
-/** Rounds, and the merge of their updates. */
+/** Settings of the rounds, and of the merge of their updates. */
 export const roundsSchema = z.strictObject({
   /** Checkpoints until the job is finished. @default 8 */
   count: count.max(1_000_000).default(8),

@@ -5,7 +5,7 @@ import { parentChannel } from '../common/workers/entry.ts';
 import { storageError } from './errors.ts';
 
 export type HashMethods = {
-  /** Replies when the piece is hashed and its memory may be reused. */
+  /** Hashes a piece. The reply means that the memory of the piece may be reused. */
   update: { request: Uint8Array; reply: null };
   digest: { request: null; reply: string };
 };

@@ -3,7 +3,7 @@ import type { TaskResults } from '../../index.ts';
 import { withRegistry } from '../adapter/with-registry.ts';
 import type { Context } from '../context.ts';
 
-/** Name of this command in the registry's measurements. */
+/** Name under which the registry records measurements of this command. */
 const SOURCE = 'lora-swarm evaluate';
 
 /** Returns the reference of an adapter whose figures can be stored. @throws USAGE if the adapter is not a version */

@@ -1,12 +1,12 @@
 import { safeText } from '../../common/text.ts';
 import type { LineSink } from '../../monitor/log.ts';
 
-/** A warning of the log, for the screen. */
+/** A warning that was logged, and that the screen of a node shows. */
 export interface ScreenWarning {
   readonly text: string;
   /** Number of times that the warning came. */
   readonly count: number;
-  /** Time of the newest one, in milliseconds since 1970. */
+  /** Time of the newest of these warnings, in milliseconds since 1970. */
   readonly at: number;
 }
 

@@ -33,7 +33,7 @@ export function versionTable(versions: readonly Listed[]): string[] {
   ]);
 }
 
-/** Everything about one version. */
+/** Returns lines that show everything about one version. */
 export function versionLines(
   version: AdapterVersion,
   measurements: readonly Measurement[],

@@ -29,7 +29,7 @@ export interface ChildEnd {
   readonly signal: NodeJS.Signals | null;
   /** The error that prevented the start of the process; undefined if it started. */
   readonly cause: Error | undefined;
-  /** The end of its standard error output. */
+  /** The last characters of the child's standard error output. */
   readonly stderr: string;
 }
 

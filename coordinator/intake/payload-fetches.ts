@@ -26,7 +26,7 @@ export const FETCH_STALL_MS = 2 * BLOB_IDLE_TIMEOUT_MS;
 /** Pause in milliseconds between two searches for a fetch that must give way to an author that waits. */
 const LOOK_MS = 1_000;
 
-/** Returns the time, in milliseconds from its start, after which a fetch gives way to an author that waits. */
+/** Returns the time in milliseconds after which a running fetch gives way to an author that waits. @param size bytes */
 export function fetchTimeoutMs(size: number): number {
   return FETCH_STALL_MS + Math.ceil((size / MIN_FETCH_RATE) * 1000);
 }

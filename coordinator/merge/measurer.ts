@@ -16,7 +16,7 @@ import { meanLoss } from './comparison.ts';
 
 /** An update that has values other than zero. */
 export interface Sent {
-  /** Index of the update among those of the merge. */
+  /** Index of this update in the list of the updates of the merge. */
   readonly index: number;
   readonly update: StoredUpdate;
   /** Clipping factor of each tensor. */

@@ -45,7 +45,7 @@ export interface ScoringDeps extends Pick<EvaluateOptions, 'onFallback'> {
  */
 export class UpdateScoring {
   readonly #deps: ScoringDeps;
-  /** First round that is scored again after a failure. */
+  /** After scoring has failed, no round before this one is scored. */
   #resumeAt = 0;
 
   constructor(deps: ScoringDeps) {

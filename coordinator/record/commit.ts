@@ -99,7 +99,7 @@ async function writeSigned(
   return { digest, checkpoint, envelope };
 }
 
-/** Returns the times of the job's closed round. @throws SwarmError ROUND_NOT_CLOSED */
+/** Returns the times at which a closed round was opened and closed. @throws SwarmError ROUND_NOT_CLOSED */
 function closedRound(round: number, { job, deps }: RunContext): { openedAt: number; closedAt: number } {
   const record = deps.store.rounds.newest(job, 1)[0];
   if (record?.round !== round || record.closedAt === null) {

@@ -38,7 +38,7 @@ export class JobKeys {
     this.#sealing = new SealingKey(this.#stored.seal);
   }
 
-  /** Returns the keys for a peer that may read the job. */
+  /** Returns the message with the job's keys, for a peer that may read the job. */
   message(): JobKeysMessage {
     const { id, key } = this.#stored;
     return { seal: this.#sealing.publicKey, id, key };

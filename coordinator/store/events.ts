@@ -35,7 +35,7 @@ export class EventTable {
       .map(readEvent);
   }
 
-  /** Returns the number of the job's newest event; 0 if there is none. */
+  /** Returns the sequence number of the job's newest event; 0 if there is none. */
   newest(job: string): number {
     const row = this.#db.one('SELECT max(sequence) AS last FROM events WHERE job = ?', job);
     return (row?.last as number | null) ?? 0;

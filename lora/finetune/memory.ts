@@ -13,7 +13,7 @@ import type { TrainSpec } from './settings/settings.ts';
 
 /** Bytes of a run in all its processes. */
 export interface RunMemory extends MemoryEstimate {
-  /** Trainer processes, one for each device. */
+  /** Number of trainer processes. Each device has one. */
   readonly trainers: number;
   /**
    * Bytes of the process that runs `lora-swarm train`: the adapter, the moments while it writes them, and the rows of a

@@ -151,8 +151,8 @@ export interface GeneratorStatus {
 }
 
 /**
- * A base in memory, with any number of adapters. It continues the texts of many requests at once, in a process of its
- * own.
+ * A base in memory, with any number of adapters. It continues the texts of many requests at once, in a separate
+ * process.
  */
 export interface Generator {
   readonly model: BaseModel;

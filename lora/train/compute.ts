@@ -26,7 +26,8 @@ export interface Compute {
   /** Precision of matrix products with the base's weights. @default 'float32' */
   readonly precision: Precision;
   /**
-   * Gradient checkpointing, which does not change a bit of the results. `auto` turns it on if memory is short.
+   * Whether to use gradient checkpointing. The results are the same, bit for bit. `auto` turns it on if memory is
+   * short.
    * @default 'auto'
    */
   readonly checkpointing: boolean | 'auto';
@@ -89,7 +90,8 @@ export interface ComputeInput {
   /** Precision of matrix products with the base's weights. @default 'float32' */
   readonly precision?: Precision | undefined;
   /**
-   * Gradient checkpointing, which does not change a bit of the results. `auto` turns it on if memory is short.
+   * Whether to use gradient checkpointing. The results are the same, bit for bit. `auto` turns it on if memory is
+   * short.
    * @default 'auto'
    */
   readonly gradientCheckpointing?: boolean | 'auto' | undefined;

@@ -19,8 +19,8 @@ export interface NoiseOptions {
 }
 
 /**
- * Returns parameters that add noise to the embeddings. As in transformers, L is the length of a row with its padding,
- * and d the width of the model.
+ * Returns parameters that add noise to the embeddings. The noise is uniform in ±α/√(L·d). As in transformers, L is the
+ * length of a row with its padding, and d the width of the model.
  */
 export function noisyEmbeddings(
   graph: Graph,

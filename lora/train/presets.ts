@@ -108,7 +108,7 @@ const RECIPES: Readonly<Record<PresetName, Recipe>> = {
   },
 };
 
-/** With at least this many tokens, one pass over the data is enough. With fewer, the recipe's `epochs` applies. */
+/** With at least this many tokens, one pass over the data is enough. With fewer, the preset's `epochs` applies. */
 const MANY_TOKENS = 1_000_000;
 /**
  * Number of steps below which a preset chooses smaller batches. Fewer steps teach little, however large the batches

@@ -1,4 +1,4 @@
-/** The page of a daemon. Its address has the view in its fragment, for example `#/jobs/moby/peers`. */
+/** The page of a daemon. The fragment of its address names the view, for example `#/jobs/moby/peers`. */
 import { html, render } from 'htm/preact';
 import { useEffect, useState } from 'preact/hooks';
 import type { CoordinatorStatus } from '../../coordinator/api/types.ts';

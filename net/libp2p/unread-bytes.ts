@@ -14,7 +14,9 @@ export const UNREAD_PERMIT_BYTES = 64 * 1024;
 /** Unread bytes of a stream that need no permit: a request that arrives before its reader is ready. */
 const FREE_BYTES = 4 * 1024;
 
-/** The method of a stream that its published type leaves out. It passes unread bytes on if the stream has a reader. */
+/**
+ * A method of libp2p's streams that the published type `Stream` lacks. It passes unread bytes to the stream's reader.
+ */
 interface BufferedStream extends Stream {
   dispatchReadBuffer(): void;
 }

@@ -30,9 +30,12 @@ interface Claim {
 export class TurnUser {
   /** Share of the trainer, in relation to the weights of the other users. */
   readonly weight: number;
-  /** Milliseconds of all turns so far. */
+  /** Total time of the user's turns so far, in milliseconds. */
   usedMs = 0;
-  /** Virtual time at which the user's last turn ended: the time that the user has used, divided by its weight. */
+  /**
+   * Virtual time at which the user's last turn ended. In virtual time, a turn lasts its duration divided by the user's
+   * weight.
+   */
   finish = 0;
   /** Time at which the user's last turn ended; null while the user has or claims a turn, and before its first turn. */
   endedAt: number | null = null;

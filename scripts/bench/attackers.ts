@@ -20,7 +20,7 @@ export interface AttackInput {
   train(rows: readonly Row[], steps?: number): Promise<Delta>;
   /** Steps of the assignment. */
   readonly steps: number;
-  /** The honest nodes' changes of this round. */
+  /** Changes of the adapter that the honest nodes computed in this round. */
   readonly honest: readonly Delta[];
   readonly random: SeededRandom;
 }

@@ -20,7 +20,7 @@ const STEPS = 8;
 /** A swarm without attackers, which is small so that it can run for a hundred rounds. */
 const HONEST_SWARM = { attackers: 0, honest: 6, steps: 4, unequal: true };
 const ROUNDS = 5;
-/** Rounds of a run whose attackers are honest in the first five. */
+/** Number of rounds of a run whose attackers are honest in the first five rounds. */
 const LATE_START_ROUNDS = 10;
 const GATE_ROWS = 32;
 /** Maximum increase of the final loss, as a share of the final loss of the clean run. */

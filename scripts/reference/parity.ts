@@ -1,4 +1,7 @@
-/** Measures the differences between this engine and transformers + PEFT on a reference model, for the tests and the table. */
+/**
+ * Measures the differences between this engine and transformers + PEFT on a reference model, for tests and for
+ * parity-table.ts.
+ */
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type Adapter, readPeftFolder } from '../../lora/adapter/peft.ts';

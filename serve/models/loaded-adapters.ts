@@ -91,7 +91,7 @@ export class LoadedAdapters {
     });
   }
 
-  /** Runs loads and removals one after the other, so that a removal never hits a version that was loaded again. */
+  /** Runs loads and removals one after the other, so that no removal unloads a version that was loaded again. */
   #inOrder<T>(work: () => Promise<T>): Promise<T> {
     const result = this.#last.then(work);
     this.#last = result.catch(() => {});

@@ -41,7 +41,7 @@ export function newTally(): RowTally {
   };
 }
 
-/** Share of cut samples above which a warning is given: the model would rarely see a sample as it was written. */
+/** Share of cut samples above which a warning is given, because the model then rarely sees a whole sample. */
 const MAX_CUT_SHARE = 0.5;
 
 /** Returns a warning with advice if most samples, or all of them, are longer than a packed row and were cut; else null. */

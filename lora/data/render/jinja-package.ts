@@ -10,7 +10,7 @@ export interface Value {
   readonly value: unknown;
 }
 
-/** A node of the syntax tree, with the properties that are read here. */
+/** A node of a template's syntax tree, with the properties that this program reads. */
 export interface Node {
   readonly type: string;
   readonly value?: unknown;

@@ -12,7 +12,9 @@ import { MAX_RENDERED_CHARACTERS, templateLimit } from './template-limit.ts';
 
 /** Deadline per conversation, in milliseconds. Rendering takes a few milliseconds; the deadline stops endless loops. */
 const RENDER_DEADLINE_MS = 30_000;
-/** Deadline for starting the process, in milliseconds. It starts in 0.1 s, but a machine under load may delay it. */
+/**
+ * Deadline for the start of the process, in milliseconds. The start takes 0.1 s, but longer on a machine under load.
+ */
 const START_DEADLINE_MS = 30_000;
 /** Heap limit of the process, MiB. A template holds one conversation at a time, so it usually needs far less. */
 const MAX_HEAP_MB = 256;

@@ -15,7 +15,7 @@ const VERSION = '4.22.0';
 const BACKEND = 'tensorflow';
 
 export interface FindOptions {
-  /** Threads inside one operation. */
+  /** Number of threads that compute one operation. */
   threads: number;
   /** File or URL whose node_modules are searched. @default this file, so the installation's node_modules */
   from?: string;

@@ -5,7 +5,7 @@ import type { EvaluatedTask } from '../tasks/results.ts';
 import { valuesOf } from '../tasks/task.ts';
 import { bootstrapDifference, meanDifference, type PairedDifference, ratioDifference } from './paired.ts';
 
-/** Up to this p, a difference is called better or worse. With a larger p, it is called noise. */
+/** Maximum p-value with which a difference is called better or worse. With a larger p-value, it is called noise. */
 const LARGEST_P = 0.05;
 
 /** A metric of a task for two models: the one that is compared, and the one that it is compared against. */

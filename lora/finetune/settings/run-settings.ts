@@ -105,7 +105,7 @@ export function differences(before: RunSettings, now: RunSettings): Difference[]
   return found;
 }
 
-/** Maps paths to the JSON of their values. A list is one value. */
+/** Returns the JSON of each value in an object, by the value's path, such as `spec.run.steps`. A list is one value. */
 function flatten(value: object, prefix = ''): Map<string, string> {
   const flat = new Map<string, string>();
   for (const [key, inner] of Object.entries(value)) {

@@ -4,7 +4,7 @@ import { preTokenizerNamed } from './pre-tokenizers.ts';
 import { mergesOfScores, SPACE_MARK } from './sentence-piece.ts';
 import { TOKEN_TYPES } from './tokenizer-metadata.ts';
 
-/** Maximum size of a chat template in bytes; the longest published ones have about 20 kB. */
+/** Maximum size of a chat template in bytes. The longest published templates have about 20 kB. */
 const MAX_TEMPLATE_BYTES = 2 ** 20;
 
 /** The tokenizer of a model in the form of Hugging Face's files. */

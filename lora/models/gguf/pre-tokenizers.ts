@@ -31,7 +31,10 @@ function split(regex: string): Json {
   return { type: 'Split', pattern: { Regex: regex }, behavior: 'Isolated', invert: false };
 }
 
-/** The words of Llama 3 and Qwen 2, which differ only in their numbers. */
+/**
+ * Returns the regular expression that splits text into words for Llama 3 and Qwen 2. Their expressions differ only in
+ * the part `numbers`.
+ */
 function wordsWithNumbers(numbers: string): string {
   return String.raw`(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|${numbers}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+`;
 }

@@ -58,7 +58,7 @@ export async function prepareWeights(
   return bits === 32 ? { path, entries } : { path, entries, quantised, tables };
 }
 
-/** Returns the ending of a cached file's name. */
+/** Returns the suffix of the name of a cached weight file. */
 export function weightFileSuffix(bits: BaseBits): string {
   return bits === 32 ? '.f32' : `.q${bits}v${QUANTISATION_VERSION}`;
 }

@@ -24,7 +24,7 @@ export interface JobOfTrainer extends Pick<TrainerOptions, 'lora' | 'training'> 
   readonly checkpointing: boolean;
 }
 
-/** State after some of the steps of a request. */
+/** State of training after some or all steps of a request. */
 export interface TrainedPart {
   adapter: Float32Array[];
   optimizer: AdamWState;

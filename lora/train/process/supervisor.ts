@@ -42,7 +42,7 @@ export interface TrainOptions {
   rows: readonly Row[];
   /** Maximum number of optimiser steps to make. The trainer makes fewer if the rows run out. */
   steps: number;
-  /** Moments to start from. @default those in the trainer's memory: zeros after a start */
+  /** AdamW's moments to start from. @default the moments in the trainer's memory, which are zeros after its start */
   optimizer?: AdamWState | null;
   /** Progress of the job. @default the steps of the optimiser */
   position?: JobPosition | null;

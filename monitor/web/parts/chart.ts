@@ -8,9 +8,9 @@ const HEIGHT = 260;
 /** A line of a chart. */
 export interface Line {
   readonly label: string;
-  /** CSS variable with its colour, for example `--blue`. */
+  /** CSS variable with the colour of the line, for example `--blue`. */
   readonly colour: string;
-  /** Values at the chart's x; null where there is none. */
+  /** One value for each x of the chart; null where there is no value. */
   readonly values: readonly (number | null)[];
   /** @default false */
   readonly dashed?: boolean;
