@@ -9,7 +9,7 @@ export const DRAIN_MS = 5_000;
 /** Message that asks a helper process to drain on Windows, which has no signal for this. */
 export const DRAIN_MESSAGE = 'drain';
 
-/** Reason of the drain signal when the program that read our output has ended, as in `lora-swarm … | head`. */
+/** Abort reason of the drain signal if the program that reads the output has ended, as in `lora-swarm … | head`. */
 export class OutputClosed extends Error {
   override readonly name = 'AbortError';
 }

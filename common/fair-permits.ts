@@ -36,9 +36,9 @@ interface Permit extends Claimant {
  * While permits are free, every claim is granted, so the machines behind one router can hold all permits. When no
  * permit is free, the address with the most permits loses one to an address with fewer permits. Routers call this
  * policy "longest queue drop". A claimant that is alone at its address therefore cannot be crowded out: its claim is
- * granted as long as another address holds at least two permits more. All known claimants together have a guaranteed
- * number of permits, and so have all strangers together. Each of these two groups may also use permits that the other
- * group leaves free.
+ * granted as long as another address holds at least two permits more than its own. All known claimants together have a
+ * guaranteed number of permits, and so have all strangers together. Each of these two groups may also use permits that
+ * the other group leaves free.
  */
 export class FairPermits {
   readonly #options: FairPermitsOptions;

@@ -19,8 +19,8 @@ export const WAITING_AUDITS = 4;
 
 /**
  * Maximum number of parameters of an adapter whose updates are audited. The limit is needed because an audit holds six
- * copies of the adapter's size in memory: the parent, the middle, the result, the two moments of AdamW, and the copy
- * that is being sent to the trainer process.
+ * copies of the adapter's size in memory: the adapter before training, after half of the steps and after all steps, the
+ * two moments of AdamW, and the copy that is being sent to the trainer process.
  */
 const MAX_PARAMETERS = 64_000_000;
 

@@ -44,7 +44,7 @@ const SOURCE = 'tasks of the job';
 export class JobPublisher {
   readonly #options: JobPublisherOptions;
   readonly #deps: JobPublisherDeps;
-  /** Publications run one after the other. */
+  /** Settles when all publications so far have ended. They run one at a time. */
   #running: Promise<void> = Promise.resolve();
 
   constructor(options: JobPublisherOptions, deps: JobPublisherDeps) {
@@ -52,12 +52,12 @@ export class JobPublisher {
     this.#deps = deps;
   }
 
-  /** Publishes what an earlier process has not published. */
+  /** Adds the checkpoints that an earlier process has not added. */
   start(): void {
     for (const run of this.#deps.coordinator.jobs()) this.#publish(run);
   }
 
-  /** Publishes the job of an event if the job has finished or has a new best checkpoint. */
+  /** Adds checkpoints of an event's job to the registry if the job has finished, has a new best one or has won a sweep. */
   observe(event: JobEvent): void {
     if (!OCCASIONS.includes(event.type)) return;
     const run = this.#deps.coordinator.jobs().find(({ context }) => context.job === event.job);

@@ -33,8 +33,8 @@ export interface Generated {
 
 /**
  * Continues a prompt. The tokenizer's special tokens are added before the prompt. Equal seeds give equal texts. When
- * the text becomes longer than the model's context, the context is reduced to the last tokens of the text, which fill
- * half of it.
+ * the text becomes longer than the model's context, the model continues from only its last tokens, as many as fill half
+ * of the context.
  *
  * @throws SwarmError USAGE, ENGINE_*; the signal's reason
  */

@@ -71,7 +71,7 @@ export class ErrorFeedback {
   }
 
   /**
-   * Adds an update that was not accepted back to the residual.
+   * Adds an update back to the residual, because the update was not accepted.
    * @param bytes the update, as `compress` returned it
    * @param rounds number of rounds since `compress`: the calls to `add` plus the missed rounds. The update decays by as
    *   many rounds, as if it had stayed in the residual. @default 0

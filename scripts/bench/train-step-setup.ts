@@ -110,7 +110,7 @@ export function tokenAt(index: number, vocabulary: number): { id: number; label:
   return { id: (index * 7919) % vocabulary, label: ((index + 1) * 104_729) % vocabulary };
 }
 
-/** Returns the batch, with the last `share` of each row supervised. */
+/** Returns a batch in which the last tokens of each row are supervised. @param share fraction of supervised tokens */
 export function benchRows({ config, rows, rowTokens }: Setup, share: number): Row[] {
   return Array.from({ length: rows }, (_, row) => {
     const tokens = Array.from({ length: rowTokens }, (_, t) =>

@@ -1,6 +1,6 @@
 import type { Example, Message } from '../examples.ts';
 
-/** Returns whether a turn is trained when assistant turns are trained. */
+/** Returns whether training on assistant turns includes this turn. */
 export function isTrainedTurn({ role, weight }: Message): boolean {
   // In OpenAI's fine-tuning format, "weight": 0 leaves a turn out of the loss.
   return role === 'assistant' && weight !== 0;
