@@ -57,7 +57,10 @@ export class JobPublisher {
     for (const run of this.#deps.coordinator.jobs()) this.#publish(run);
   }
 
-  /** Adds checkpoints of an event's job to the registry if the job has finished, has a new best one or has won a sweep. */
+  /**
+   * Adds checkpoints of the event's job to the registry if the job has finished, has a new best checkpoint or has won a
+   * sweep.
+   */
   observe(event: JobEvent): void {
     if (!OCCASIONS.includes(event.type)) return;
     const run = this.#deps.coordinator.jobs().find(({ context }) => context.job === event.job);
