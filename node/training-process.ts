@@ -257,8 +257,8 @@ export class TrainingProcess implements NodeTrainer, ScoreTrainer {
   }
 
   /**
-   * Returns the running process. If it died between two rounds, starts it again. @throws SwarmError
-   * TRAINER_NOT_PREPARED
+   * Returns the running process. If it died between two rounds, starts it again.
+   * @throws SwarmError TRAINER_NOT_PREPARED
    */
   async #living(): Promise<TrainerProcess> {
     if (!this.#process) {
