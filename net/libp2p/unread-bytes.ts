@@ -14,7 +14,7 @@ export const UNREAD_PERMIT_BYTES = 64 * 1024;
 /** Unread bytes of a stream that need no permit: a request that arrives before its reader is ready. */
 const FREE_BYTES = 4 * 1024;
 
-/** A stream with a method that the published type lacks. The method passes unread bytes to the reader, if there is one. */
+/** A stream with a method that its published type lacks. The method passes unread bytes to the reader, if any. */
 interface BufferedStream extends Stream {
   dispatchReadBuffer(): void;
 }
