@@ -28,7 +28,7 @@ const PACKAGES: Readonly<Record<string, { file: URL; type: string }>> = {
 /** Modules outside monitor/web that the page imports. */
 const SHARED = ['common/text', 'monitor/health-rules'];
 
-/** Tells browsers where the packages are that modules import by name. */
+/** The import map: tells browsers the URLs of the packages that modules import by name. */
 const IMPORT_MAP = JSON.stringify({
   imports: {
     preact: '/page/packages/preact.js',

@@ -101,9 +101,9 @@ class RpcLengths {
   #missing = 0;
   /** Length of the current RPC. */
   #length = 0;
-  /** Value of the part of a length prefix that has arrived so far. The prefix is a varint. */
+  /** Value of the length prefix, as far as its bytes have arrived. The prefix is a varint. */
   #value = 0;
-  /** Number of bits of this part. A byte of a varint has seven bits of the value. */
+  /** Number of bits in `#value`. Each byte of a varint adds seven bits. */
   #bits = 0;
 
   /** Returns the length of the RPC that is still incomplete after these bytes, or 0 if all are complete. */

@@ -52,7 +52,7 @@ export interface GossipRecord {
   /** "published" for our own messages. */
   verdict: 'accept' | 'ignore' | 'reject' | 'published';
   bytes: number;
-  /** Time until the verdict, or until the message was handed to the streams. */
+  /** Inbound: time until our verdict on the message. Outbound: time until the message was handed to the streams. */
   seconds: number;
 }
 

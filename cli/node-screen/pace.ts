@@ -17,11 +17,11 @@ export function roundSeconds(updates: readonly Pick<NodeUpdate, 'round' | 'at'>[
   return gaps.length === 0 ? null : gaps.sort((a, b) => a - b)[Math.floor(gaps.length / 2)]!;
 }
 
-/** Time left in seconds; null if it is not known. */
+/** Estimates of the time left. */
 export interface TimeLeft {
-  /** Until this node has trained its part of the round. */
+  /** Seconds until this node has trained its part of the round; null if unknown. */
   readonly round: number | null;
-  /** Until the last round of the job ends. */
+  /** Seconds until the last round of the job ends; null if unknown. */
   readonly job: number | null;
 }
 

@@ -6,9 +6,9 @@ interface Lines {
   /** Minimum closeness that passes. */
   readonly least: number;
   /**
-   * Closeness from which the balance is not judged. With models/nano, only honest nodes reached this
-   * closeness. If both halves of the steps make nearly the same change, every update reaches it, but then the
-   * balance says nothing.
+   * If the closeness is at least this value, the balance is not judged. In the measurements with models/nano, only
+   * honest nodes reached it. If both halves of the steps make nearly the same change, every update reaches it, also that
+   * of a node that stopped after half of the steps, and the balance cannot tell them apart.
    */
   readonly clear: number;
   /**

@@ -100,8 +100,8 @@ export interface Judgement {
   /** Whether the merge is good enough compared with its parent, but not compared with the best checkpoint. */
   readonly isDrifted: boolean;
   /**
-   * Maximum of all increases of the loss, each divided by its limit. Of two merges that do not pass, the one
-   * with the lower severity is better.
+   * Maximum of all increases of the loss, each divided by its limit. If two merges do not pass, the one with the lower
+   * severity is better.
    */
   readonly severity: number;
   /** Text for people that says why the merge does not pass; empty if it passes. */

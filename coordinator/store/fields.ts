@@ -2,7 +2,7 @@
 import type { SQLInputValue } from 'node:sqlite';
 import type { Database, Row } from '../../storage/database.ts';
 
-/** Caches of the conversions: the field of each column name, and (in `columnOf`) the column of each field name. */
+/** Caches of converted names. `fieldOf` maps a column's name to its field's name, and `columnOf` maps it back. */
 const fieldOf = new Map<string, string>();
 const columnOf = new Map<string, string>();
 

@@ -30,8 +30,8 @@ export const PROBATION_POINTS = 2;
  */
 export const SUSPENSION_POINTS = 3;
 /**
- * Number of points for another suspension within FORGET_ROUNDS rounds after the last one. A person with at least this
- * number is suspended again.
+ * A person who has been suspended before is suspended again at this number of points. If the last suspension ended more
+ * than FORGET_ROUNDS rounds ago, SUSPENSION_POINTS applies instead.
  */
 export const NEXT_SUSPENSION_POINTS = 2;
 /** Number of rounds of the first suspension. Each further suspension is twice as long. */

@@ -27,7 +27,7 @@ export interface FinetuneListener {
   onData?(data: PackedPart): void;
   /** The size of the run is known. */
   onPlan?(plan: RunPlan): void;
-  /** The run continues after this step. */
+  /** A run was resumed. It continues after this step. */
   onResumed?(step: number): void;
   /** A setting or state is allowed but probably not intended. The run continues. */
   onWarning?(warning: SwarmError): void;

@@ -78,7 +78,7 @@ export interface LoraPlacement {
   readonly copies?: readonly TrainedCopy[];
   /** Default: false. */
   readonly useDora?: boolean;
-  /** Whether A is an input that is not trained. Default: false. */
+  /** Whether A is frozen: an input of the graph without a gradient. Default: false. */
   readonly freezeA?: boolean;
   /** Share of A's inputs that dropout sets to zero in training graphs. Default: 0. */
   readonly dropout?: number;

@@ -73,8 +73,8 @@ export function remainderBits(divisor: number): number {
 }
 
 /**
- * Returns the largest number of bits that the gaps of a chunk can take. Their unary parts add up to at most (length −
- * kept)/divisor.
+ * Returns the maximum number of bits for the Golomb codes of a chunk's gaps (the gaps between the indices of its kept
+ * values). The unary parts of the codes add up to at most (length − kept)/divisor, plus one bit for each code.
  */
 function indexBitsAtMost(length: number, kept: number): number {
   const divisor = golombDivisor(length, kept);

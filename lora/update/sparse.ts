@@ -11,11 +11,14 @@ export interface TensorUpdate {
   readonly values: Float32Array;
 }
 
-/** Bits of a kept value's code: whether the value is negative, and whether it has the upper of the two levels. */
+/**
+ * Bits of the code of a kept value. NEGATIVE is set if the value is negative, UPPER if its magnitude is the larger of
+ * the two levels of its chunk.
+ */
 export const NEGATIVE = 2;
 export const UPPER = 1;
 
-/** Coding of a chunk's kept values, the same for all full chunks. */
+/** Parameters that encode the kept values of a chunk. All full chunks have the same parameters. */
 export interface ChunkCode {
   readonly kept: number;
   /** Golomb divisor of the gaps. */

@@ -88,8 +88,8 @@ export function crc32c(data: Uint8Array): number {
 }
 
 /**
- * Returns the checksum of the data with the mask that record files use. The mask is needed because the data of a
- * record may itself contain checksums.
+ * Returns the masked CRC-32C of the TFRecord format. The mask is needed because a record may contain other records, and
+ * a CRC of data that already contains plain CRCs is a weak check.
  */
 function maskedCrc(data: Uint8Array): number {
   const crc = crc32c(data);

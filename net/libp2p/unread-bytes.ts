@@ -11,7 +11,10 @@ import { netError } from '../errors.ts';
 
 /** Bytes that one permit allows. */
 export const UNREAD_PERMIT_BYTES = 64 * 1024;
-/** Unread bytes of a stream that need no permit: a request that arrives before its reader is ready. */
+/**
+ * Number of unread bytes that a stream may hold without a permit, because a request may arrive before its reader is
+ * ready.
+ */
 const FREE_BYTES = 4 * 1024;
 
 /** A stream with a method that its published type lacks. The method passes unread bytes to the reader, if any. */

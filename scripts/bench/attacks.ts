@@ -31,7 +31,7 @@ const texts: Record<AttackKind, string> = {
 };
 /** Attacks whose messages are all refused, so that the processor time per message can be measured. */
 const floods: readonly AttackKind[] = ['gossip', 'refusals'];
-/** Numbers of loopback addresses that the attackers use. Honest peers use an address that no attacker uses. */
+/** Each attack runs with each of these numbers of attacker addresses (loopback). Honest peers use another address. */
 const ADDRESSES = [1, 16];
 /**
  * Limit on the growth of the process's memory during an attack, in MiB. The growth includes garbage that V8 has not

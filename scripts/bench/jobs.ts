@@ -13,7 +13,10 @@ export const about =
 const ROOT = join(import.meta.dirname, '../..');
 /** Maximum time of two jobs at once, as a multiple of the time of the same jobs one after the other. */
 const TARGET_TIME = 1.1;
-/** Maximum difference of a final loss, in percent. Two runs of the same job differ by about as much. */
+/**
+ * Maximum difference between the final losses of a job alone and at the same time as another job, in percent. Two runs
+ * of the same job differ by about as much.
+ */
 const TARGET_LOSS = 0.5;
 const FULL: JobsSize & { repeats: number } = { rounds: 3, localSteps: 20, repeats: 2 };
 const QUICK: JobsSize & { repeats: number } = { rounds: 2, localSteps: 6, repeats: 1 };

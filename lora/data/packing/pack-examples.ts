@@ -57,7 +57,7 @@ interface PiecePacker {
 export class SamplePacker {
   readonly tally: RowTally;
   readonly #options: Required<Pick<PackingOptions, 'sequenceLength' | 'packing' | 'truncation'>>;
-  /** First token of the later pieces of a sample that is split. */
+  /** Token put before every piece of a split sample except the first; null if the tokenizer puts none before a text. */
   readonly #restart: number | null;
   readonly #packers: Record<Exclude<Packing, 'auto'>, PiecePacker>;
 

@@ -20,8 +20,8 @@ const RESAMPLES = 2000;
 const MAX_EXACT = 1000;
 
 /**
- * Returns the mean difference, with the confidence interval of a normal distribution. `p` comes from
- * McNemar's test if all values are 0 or 1, else from a normal test.
+ * Returns the mean difference, with the 95 % confidence interval of a normal distribution. The p-value comes from
+ * McNemar's test if all values are 0 or 1, otherwise from a normal test.
  */
 export function meanDifference(first: readonly number[], second: readonly number[]): PairedDifference {
   const differences = Float64Array.from(second, (value, i) => value - first[i]!);

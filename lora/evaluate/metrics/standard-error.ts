@@ -10,7 +10,7 @@ const RESAMPLES = 100_000;
  * in Python.
  */
 const TEXT_RESAMPLES = 100;
-/** Number of samples that are drawn with one random generator. The generator of chunk i has the seed i. */
+/** Number of bootstrap samples that are drawn with one random generator. The generator of chunk i has the seed i. */
 const CHUNK = 1000;
 
 /**
@@ -47,7 +47,7 @@ export async function standardError(
 
 /**
  * Returns the standard deviation of a statistic over bootstrap samples of the documents.
- * @param resamples a multiple of 1,000, or less than 1,000
+ * @param resamples number of bootstrap samples. It must be a multiple of CHUNK or less than CHUNK.
  */
 export async function bootstrapError(
   statistic: Statistic,

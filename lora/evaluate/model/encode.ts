@@ -18,7 +18,7 @@ export class RequestEncoder {
   readonly #first: number;
   readonly #firstText: string;
 
-  /** @param maxLength longest input in tokens */
+  /** @param maxLength maximum length of an input, in tokens */
   constructor(tokenizer: TextTokenizer, maxLength: number) {
     this.#tokenizer = tokenizer;
     this.#maxLength = maxLength;

@@ -24,9 +24,9 @@ const SHARES = [1 / 8, 1 / 4, 1 / 2, 1];
 
 /** A position whose logits are needed. */
 interface Slot {
-  /** Index of the token in the run. */
+  /** Index of the position among all tokens of the graph's run. */
   readonly token: number;
-  /** Sequences of which the next token is scored, with the id of that token. */
+  /** Sequences whose next token is scored with these logits, and the id of that token. */
   readonly targets: readonly { readonly sequence: number; readonly id: number }[];
 }
 

@@ -11,7 +11,10 @@ import { evaluateTasks } from '../tasks/evaluate-tasks.ts';
 import { flatFigures } from '../tasks/flat-figures.ts';
 import type { TaskProcessMethods } from './messages.ts';
 
-/** Nice value of the process. Rounds wait for the gate, which computes in another process, but not for tasks. */
+/**
+ * Nice value of the process. The priority is low, because a round waits for the gate, which computes in another process,
+ * but not for tasks.
+ */
 const NICE = 10;
 
 try {

@@ -38,7 +38,7 @@ export function splitWords(text: string): string[] {
   return text.split(SPACES).filter((word) => word !== '');
 }
 
-/** Python's `re.split(r'\s+', text)`. White space at an end gives an empty part there. */
+/** Python's `re.split(r'\s+', text)`. White space at the start or end of the text gives an empty part there. */
 export function splitAtSpaces(text: string): string[] {
   return text.split(SPACES);
 }

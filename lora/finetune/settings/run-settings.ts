@@ -22,7 +22,7 @@ export const runSettingsSchema = z.strictObject({
   baseBits: z.literal(BASE_BITS).default(32),
   /** @default 'float32' */
   precision: z.enum(PRECISIONS).default('float32'),
-  /** Gradient checkpointing, as the user set it. @default false, because runs without this key did not use it */
+  /** Gradient checkpointing, as the user set it. @default false, because releases without this key did not have it */
   checkpointing: z.union([z.boolean(), z.literal('auto')]).default(false),
   /** Digests of the base model, and of the packed rows. */
   base: z.string(),

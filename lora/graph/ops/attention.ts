@@ -100,7 +100,7 @@ export function attention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOpt
 /** Permutation that swaps heads and tokens: [B, heads, T, D] ⇄ [B, T, heads, D]. */
 const SWAP = [0, 2, 1, 3];
 
-/** A tile of queries: those of the tokens start ≤ t < end. They see only keys of the tokens from ≤ t < end. */
+/** A tile: the queries of tokens `start` to `end` − 1. They attend only to the keys of tokens `from` to `end` − 1. */
 interface Tile {
   readonly start: number;
   readonly from: number;

@@ -90,8 +90,8 @@ function layOut(model: ModelShape, bits: BaseBits) {
 }
 
 /**
- * Lists the weights of all linear modules except the output head. The head always has 8 bits, because its logits must
- * separate close candidates, and because a tied head is also used for lookups.
+ * Lists the weights of all linear modules except the output head. The head always has 8 bits. With fewer bits, the
+ * logits of tokens with similar probabilities could swap their order. A tied head is also the embedding table.
  */
 function quantisable({ architecture, config }: ModelShape): Set<string> {
   const modules = architecture.linearModules(config).filter(({ name }) => name !== architecture.head);
