@@ -11,7 +11,9 @@ import { DRAIN_MESSAGE } from './signals.ts';
 
 /** The error about a failed process contains this number of lines from the end of the process's output. */
 const LAST_LINES = 12;
-/** Milliseconds after which a process that does not stop is killed: a little longer than DRAIN_MS. */
+/**
+ * Milliseconds after which a process that does not stop is killed. It gets DRAIN_MS (5 s) to stop, and a second more.
+ */
 const STOP_MS = 6_000;
 
 export interface HelperOptions {

@@ -27,8 +27,8 @@ export const UNWANTED: Quota = { calls: 256, perMs: 10_000 };
  */
 const UNWANTED_PER_TURN = 128;
 /**
- * Time during which turns may follow each other directly. After that, the event loop handles other work before the next
- * turn.
+ * Time during which turns of different peers may follow each other directly. After that, the event loop handles other
+ * work before the next turn.
  */
 const SLICE_MS = 8;
 /**

@@ -7,8 +7,8 @@ import { setFlagsFromString } from 'node:v8';
  */
 const GROWTH_PERCENT = 50;
 /**
- * Growth that is always allowed, in bytes. With half as much, V8 collects a small heap so often that a transfer of
- * blobs takes twice the processor time.
+ * Number of bytes by which the heap may always grow before V8 collects it. With half of this number, V8 collects a
+ * small heap so often that a transfer of blobs takes twice the processor time.
  */
 const MIN_GROWTH_BYTES = 32 * 2 ** 20;
 /** Size of the live objects of a host that has just started, in bytes. */

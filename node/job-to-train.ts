@@ -21,7 +21,7 @@ import type { FileBlobs } from '../storage/blobs.ts';
 
 /** Settings of a job that follow from its manifest. */
 export interface JobToTrain extends Pick<TrainerOptions, 'modelDir' | 'cacheDir' | 'lora' | 'training'> {
-  /** Digest of all these settings. */
+  /** Digest of all settings of this object except `base`. */
   readonly purpose: string;
   /** Digest of the base. */
   readonly base: string;

@@ -6,7 +6,10 @@ import { type Manifest, roundsSchema, trainingSchema } from './manifest.ts';
 /** Settings that the operator of a job may change while the job runs. The manifest has their first values. */
 export const runningSettingsSchema = z.strictObject({
   learningRate: trainingSchema.shape.learningRate.unwrap(),
-  /** Number of checkpoints until the job is finished. A schedule that lowers the learning rate ends with it, too. */
+  /**
+   * Number of checkpoints after which the job is finished. A schedule that lowers the learning rate ends at the same
+   * time.
+   */
   count: roundsSchema.shape.count.unwrap(),
   minPeers: roundsSchema.shape.minPeers.unwrap(),
   maxSeconds: roundsSchema.shape.maxSeconds.unwrap(),

@@ -7,8 +7,8 @@ interface Lines {
   readonly least: number;
   /**
    * If the closeness is at least this value, the balance is not judged. In the measurements with models/nano, only
-   * honest nodes reached it. If both halves of the steps make nearly the same change, every update reaches it, also that
-   * of a node that stopped after half of the steps, and the balance cannot tell them apart.
+   * honest nodes reached it. If both halves of the steps make nearly the same change, every update reaches it, also
+   * that of a node that stopped after half of the steps, and the balance cannot tell them apart.
    */
   readonly clear: number;
   /**
@@ -19,12 +19,15 @@ interface Lines {
 }
 
 /**
- * Limits for each preset. If a preset keeps fewer values, it keeps the largest ones, which are closer to the
- * repetition. Decision 049 measured, in the order tiny, balanced, quality, dense:
- * - lowest closeness of an honest update: 0.89, 0.82, 0.81, 0.42
- * - highest closeness of a node that sent copies or trained on other labels: 0.78, 0.69, 0.56, 0.33
- * - lowest balance of an honest update: 0.42, 0.54, 0.55, 0.72
- * - highest balance of a node that made half of its 8 steps: 0.07, 0.11, 0.16, 0.38
+ * Limits for each preset, from these measurements (decision 049):
+ *
+ *                                                       tiny  balanced  quality  dense
+ * lowest closeness of an honest node                    0.89      0.82     0.81   0.42
+ * highest closeness with copies or with other labels    0.78      0.69     0.56   0.33
+ * lowest balance of an honest update                    0.42      0.54     0.55   0.72
+ * highest balance after half of 8 steps                 0.07      0.11     0.16   0.38
+ *
+ * A preset that keeps few values keeps the largest ones, whose closeness to the repeated training is higher.
  */
 export const AUDIT_LINES: Readonly<Record<Preset, Lines>> = {
   tiny: { least: 0.8, clear: 0.95, balance: 0.25 },

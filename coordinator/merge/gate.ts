@@ -263,7 +263,7 @@ class Attempts<Source, Merged> {
   }
 }
 
-/** Verdict on a merge of all updates at a lower rate, by the fraction of the job's rate. */
+/** Verdict on a merge of all updates at a lower outer rate. The key is the fraction of the job's outer rate. */
 const VERDICTS = new Map([
   [1 / 2, 'half-rate'],
   [1 / 4, 'quarter-rate'],

@@ -68,7 +68,7 @@ export interface ScorePlan {
 
 /** The measurement of exact effects. It is empty if no author is doubtful, or if the budget is too small for it. */
 export interface ExactPlan {
-  /** Positions, taken from the random rows. */
+  /** Positions of the rows on which exact effects are measured. They are some of the random rows. */
   readonly positions: readonly number[];
   /** Candidates in the order of measuring: first a few authors who are not doubtful, then the doubtful authors. */
   readonly candidates: readonly number[];

@@ -12,11 +12,12 @@ export interface JudgedSource extends Pick<StoredScore, 'figures' | 'share'> {
 }
 
 /**
- * Returns for each update of a merge whether it was probably not trained on its rows. Such an update gets no weight, however
- * good the earlier updates of its author were.
+ * Returns for each update of a merge whether it was probably not trained on its rows. Such an update gets no weight,
+ * even if the earlier updates of its author were good.
  *
- * If the effects of the round are clear, the share decides. If they are not, as in a job that has almost converged, but the
- * gains are, the gain decides alone, because the effects of honest updates are noise.
+ * If the effects of the round are clear, the share of an update decides. In a job that has almost converged, the
+ * effects of honest updates are mostly noise. Then the gain alone decides, if the gains are clear. If the gains are
+ * not clear either, all updates count as trained.
  */
 export function untrainedUpdates(updates: readonly JudgedSource[]): boolean[] {
   if (effectsAreClear(updates)) return updates.map(({ share }) => share !== null && share < BELIEF_LINE);

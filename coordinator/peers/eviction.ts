@@ -14,7 +14,7 @@ export interface Member {
   readonly peer: string;
   /**
    * The newest round at the time when the member joined. For a member that joined before this coordinator process
-   * started, the newest round at the start of the process.
+   * started, this is the newest round at the start of the process.
    */
   readonly joinedRound: number;
   /** Time of the member's last sign of life, in milliseconds since the epoch. */

@@ -119,7 +119,7 @@ export function patienceMs(number: number, { present, arrivals }: Timing): numbe
 /**
  * Decides whether a round closes now. It closes at the earliest of these:
  * - every assigned node has delivered, left or fallen silent, and there are at least minPeers updates;
- * - a quorum has delivered (see `hasQuorum`), and the patience is over;
+ * - a quorum has delivered (see `hasQuorum`), and the time that the round waits for all nodes is over (`patienceMs`);
  * - the deadline has passed.
  *
  * With fewer than minPeers updates, the round becomes a null round at the deadline. The round becomes a null round

@@ -70,13 +70,13 @@ export function isAssignable({ standing }: PresentPeer): boolean {
 }
 
 /**
- * Assigns a round's work to the nodes that are assignable. A node's steps are proportional to its speed times its
- * belief (see `stepsOf`), but at least a third of `localSteps`, and at most `localSteps`. The interval of a node has
- * steps × batchSize rows. If the intervals together have more rows than the data, they continue in a second permutation
- * of the rows, then in a third, and so on (see `epoch` in lora/data/permutation.ts).
+ * Assigns a round's work to the nodes with good standing or on probation. A node's steps are proportional to its
+ * speed times its belief (see `stepsOf`), but at least a third of `localSteps`, and at most `localSteps`. The
+ * interval of a node has steps × batchSize rows. If the intervals together have more rows than the data, they
+ * continue in a second permutation of the rows, then in a third, and so on (see `epoch` in lora/data/permutation.ts).
  *
  * @param present nodes that are ready to train, by peer id
- * @param round number of the round. If more nodes are ready than a round can take, it decides whose turn it is
+ * @param round number of the round. If more nodes are ready than a round can take, this number decides whose turn it is
  */
 export function planRound(
   present: Readonly<Record<string, PresentPeer>>,

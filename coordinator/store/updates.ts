@@ -93,7 +93,7 @@ export class UpdateTable {
   }
 
   /**
-   * Returns deliveries of each peer: the newest update whose merge has ended without refusing it, and all updates whose
+   * Returns, for each peer, the newest update that was merged or whose round became a null round, and all updates whose
    * merge has not ended.
    */
   deliveries(job: string): UpdateKey[] {

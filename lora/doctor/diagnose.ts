@@ -25,7 +25,7 @@ import { describeMachine, type MachineReport } from './machine.ts';
 
 /** The engine that runs on every machine. */
 const PROCESSOR: EngineName = 'onnx-cpu';
-/** Size of the measured matrix products if there is no base. Larger products reach no higher speed. */
+/** Size of the measured matrix products if no base is given. Larger products reach no higher speed. */
 const MEASURED = { tokens: 2048, width: 1024 };
 
 export interface EngineReport extends EngineProbe {

@@ -8,7 +8,7 @@ import type { ChosenToken, EndReason } from './work.ts';
 export type Compute = (onToken: (token: ChosenToken) => void, signal: AbortSignal) => Promise<EndReason>;
 
 /**
- * A running request. It turns tokens into text, ends at a stop text, and passes a cancellation on to the computation.
+ * A running request. It turns tokens into text, ends at a stop string, and passes a cancellation on to the computation.
  */
 export class RunningGeneration implements Generation {
   readonly result: Promise<GenerationResult>;

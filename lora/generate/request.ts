@@ -6,7 +6,7 @@ import type { GenerateRequest, ScoreRequest } from './types.ts';
 /** Maximum number of most likely tokens that a request may ask for, as in OpenAI's API. */
 const MAX_TOP_TOKENS = 20;
 /**
- * After each new token, the text is compared with every stop text, so the number and length of stop texts are limited.
+ * After each new token, the text is compared with every stop string, so their number and length are limited.
  */
 const MAX_STOPS = 16;
 const MAX_STOP_LENGTH = 1024;

@@ -5,7 +5,7 @@ const INCOMPLETE = '\ufffd';
 
 /**
  * Turns tokens into text as they arrive. A piece never ends within a character, and text that may be the beginning of a
- * stop text is held back.
+ * stop string is held back.
  */
 export class TextStream {
   readonly #tokenizer: Pick<TextTokenizer, 'decode'>;
@@ -31,12 +31,12 @@ export class TextStream {
     this.#special = special;
   }
 
-  /** Whether a stop text was found. The stream then gives no more text. */
+  /** Whether a stop string was found. The stream then gives no more text. */
   get stopped(): boolean {
     return this.#stopped;
   }
 
-  /** Whether some text is held back: a part of a character, or what may be the beginning of a stop text. */
+  /** Whether some text is held back: a part of a character, or what may be the beginning of a stop string. */
   get holds(): boolean {
     return this.#isIncomplete || this.#held !== '';
   }

@@ -31,8 +31,9 @@ export interface GenerateRequest {
   /** Maximum number of tokens to generate. @default as many as fit into the context */
   readonly maxTokens?: number;
   /**
-   * Stop texts, which end the generation. The result ends before the first stop text. Text that may be the beginning of
-   * a stop text is held back until later tokens decide. At most 16 texts of at most 1,024 characters. @default none
+   * Stop strings, which end the generation. The result ends before the first stop string. Text that may be the
+   * beginning of a stop string is held back until later tokens show whether it is. At most 16 stop strings of at most
+   * 1,024 characters. @default none
    */
   readonly stop?: readonly string[];
   /** Token ids that end the generation. @default `Generator.endTokens` */
@@ -77,13 +78,13 @@ export interface GeneratedToken {
 
 /** The end of a generation. */
 export interface GenerationResult {
-  /** Generated text, without the stop text. */
+  /** Generated text, without the stop string. */
   readonly text: string;
   /** Generated tokens. If `reason` is 'end', the last one is the end token, which has no text. */
   readonly ids: readonly number[];
   /**
-   * 'end': an end token was generated. 'stop': a stop text was generated. 'length': `maxTokens` or the context is used
-   * up.
+   * 'end': an end token was generated. 'stop': a stop string was generated. 'length': `maxTokens` or the context is
+   * used up.
    */
   readonly reason: 'end' | 'stop' | 'length';
   readonly promptTokens: number;

@@ -1,7 +1,7 @@
 /**
- * Sizes that are known only when a graph runs. A shape holds numbers, so each such size is represented by a prime number
- * that no size of a model equals. The onnx engine declares it as a symbolic dimension, and writes −1 for it in a reshape.
- * Graphs with such sizes serve decoding; they have no gradients.
+ * Sizes that are known only when a graph runs. A shape holds numbers, so a large prime number, which is not the size of
+ * anything in a model, stands for each such size. The onnx engine declares the size as a symbolic dimension, and writes
+ * −1 for it in a reshape. Graphs with such sizes are used for decoding and have no gradients.
  */
 export const DYNAMIC = {
   /** Number of tokens of one run: rows × tokens per row. */

@@ -29,8 +29,8 @@ interface TrainerGraphsDeps {
 }
 
 /**
- * Returns a text that is the same for two jobs on one base exactly if both need the same graphs. The optimiser, its
- * learning rate, the size of the batch and the seed are no part of a graph.
+ * Returns a text that is the same for two jobs on one base if and only if both need the same graphs. The optimiser, its
+ * learning rate, the batch size and the seed do not affect the graphs.
  */
 export function graphsKey({ lora, training, compute }: TrainerSettings): string {
   const { microBatch, batchSize, sequenceLength, labelSmoothing, neftuneAlpha } = training;

@@ -123,7 +123,10 @@ function moduleDrift(
   };
 }
 
-/** Numbers of the blocks in a Gram matrix: start, mean change, then each peer's change. Each has `rank` components. */
+/**
+ * Indices of the blocks in a Gram matrix: the start, the mean change, then the change of each peer. Each block takes
+ * `rank` rows and columns of the matrix.
+ */
 const START = 0;
 const MEAN = 1;
 const FIRST_PEER = 2;

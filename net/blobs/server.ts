@@ -231,9 +231,10 @@ async function answerFrom(
 }
 
 /**
- * Lays out an answer, in groups of blocks that are read from the disk together. If the buffer keeps its memory, all
- * blocks are one group, because one read is the cheapest. Otherwise each block is a group, and is read only when the
- * peer has taken the previous block. A peer that does not read its range then takes little memory.
+ * Lays out an answer in groups of blocks. The blocks of a group are read from the disk together. If the buffer keeps
+ * its memory for the next answer, all blocks are one group, because a single read is the cheapest. Otherwise each
+ * block is a group, and is read only when the peer has taken the previous block, so a peer that does not read its
+ * range takes little memory.
  */
 function* readTogether(buffer: AnswerBuffer, header: BlobAnswer, length: number): Generator<AnswerBlock[]> {
   const blocks = buffer.lay(encodeCbor(header), length);

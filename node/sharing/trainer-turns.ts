@@ -128,7 +128,10 @@ export class TrainerTurns {
     this.#next();
   }
 
-  /** Gives the trainer to the claim that comes first, or waits for a user that has had too little of it. */
+  /**
+   * Gives the trainer to the claim with the lowest start. If a user that would come before it will probably claim a
+   * turn soon, first waits a short time for that user.
+   */
   #next(): void {
     this.#cancelIdle();
     const first = this.#claims.reduce<Claim | null>(

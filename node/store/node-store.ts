@@ -239,7 +239,8 @@ export class NodeStore implements UnusedBlobs {
   }
 
   /**
-   * Returns the reasons of jobs to keep a blob. Leaves out error feedback and moments, because no peer may fetch them.
+   * Returns which jobs need a blob, and for what. Leaves out error feedback and moments, because no peer may fetch
+   * them.
    */
   useOf(digest: string): BlobUse[] {
     return this.#db.all(USES, digest, digest, digest).map(({ job, coordinator, kind }) => ({

@@ -29,10 +29,11 @@ interface Case {
 }
 
 /**
- * Fine-tunes models/nano on Moby Dick, first on one machine and then in a swarm. One machine takes the same steps on each
- * base. The result is evaluated on that base and, as a coordinator does, on the base of 32 bits. A swarm of four nodes with
- * 32, 8, 4 and 4 bits is compared with four nodes of 32 bits, with the real codec and merge. Equal seeds draw the same
- * rows, so losses are compared seed by seed.
+ * Fine-tunes models/nano on Moby Dick, first on one machine and then in a swarm. One machine takes the same steps on
+ * a 32-bit, an 8-bit and a 4-bit base. Each adapter is evaluated on the base that it was trained on and, as a
+ * coordinator does, on the 32-bit base. A swarm of four nodes with bases of 32, 8, 4 and 4 bits is compared with a
+ * swarm of four nodes with 32-bit bases, with the real codec and merge. Equal seeds draw the same rows, so losses are
+ * compared seed by seed.
  */
 export async function run(report: (row: BenchRow) => void, options: BenchOptions): Promise<void> {
   const folder = await mkdtemp(join(tmpdir(), 'swarm-bench-base-bits-'));

@@ -9,7 +9,7 @@ const MIB = 1024 * 1024;
 /** The rows of the file repeat after this many bytes. */
 const BLOCK_BYTES = MIB;
 /**
- * Heap limit of the process in MiB; a process that exceeds it ends. Packing needs no more heap than reading. But the
+ * Heap limit of the process in MiB. A process that exceeds it ends. Packing needs no more heap than reading. But the
  * buffers of packing count towards V8's trigger for garbage collection. With a limit below about 150 MiB, V8 would
  * spend most of its time collecting garbage.
  */

@@ -26,11 +26,11 @@ const TOKEN_BYTES = 10;
 
 type Job = Pick<TrainerOptions, 'lora' | 'training'>;
 
-/** Cost of a second job to a trainer process. */
+/** The cost of a second job in a trainer process. */
 export interface Switching {
   /**
-   * Resident memory of the process with two jobs, minus its resident memory with the first job alone. Each of the
-   * two is the lowest value after a round and a garbage collection.
+   * Resident memory of the process with two jobs, minus its resident memory with the first job alone. Memory is
+   * measured after each round and a garbage collection, and the lowest value counts.
    */
   readonly extraBytes: number;
   /**
@@ -38,8 +38,9 @@ export interface Switching {
    * of the second job is not larger.
    */
   readonly allowedBytes: number;
-  /** Seconds of a round of one step, without and with a change of the job. */
+  /** Seconds that a round of one step takes if the previous round was of the same job. */
   readonly same: number;
+  /** Seconds that a round of one step takes if the previous round was of the other job. */
   readonly changed: number;
 }
 

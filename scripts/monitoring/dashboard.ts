@@ -15,7 +15,10 @@ export interface Panel {
 export interface Dashboard {
   readonly uid: string;
   readonly title: string;
-  /** Label that the user chooses at the top, and a metric that has all its values; null: there is no choice. */
+  /**
+   * Label whose value the user chooses at the top of the dashboard, and a metric that has all values of the label.
+   * null if there is nothing to choose.
+   */
   readonly choice: { readonly label: string; readonly metric: string } | null;
   readonly panels: readonly Panel[];
 }

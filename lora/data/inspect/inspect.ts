@@ -48,11 +48,14 @@ export interface InspectOptions {
 }
 
 export interface InspectProgress {
-  /** Bytes read of the current data set. The held-out data is read both before and after the training data. */
+  /**
+   * Bytes read from the current data set so far. The held-out data is read before the training data, and again after
+   * it.
+   */
   readonly bytes: number;
   /** Size of the current data set, bytes. */
   readonly totalBytes: number;
-  /** Examples read of the current data set. */
+  /** Number of examples read from the current data set so far. */
   readonly examples: number;
 }
 

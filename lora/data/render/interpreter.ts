@@ -118,7 +118,10 @@ function strip(text: string, sides: Sides, characters: string | null): string {
 
 const NUMBERS = ['IntegerValue', 'FloatValue', 'BooleanValue'];
 
-/** Python's `==`: values of different types differ, but booleans are numbers. Lists and maps are compared by content. */
+/**
+ * Python's `==`. Values of different types are never equal, but a boolean equals the number 0 or 1. Lists and maps
+ * are compared by content.
+ */
 function equal(a: Value, b: Value): boolean {
   if (NUMBERS.includes(a.type) && NUMBERS.includes(b.type)) return Number(a.value) === Number(b.value);
   const [left, right]: [unknown, unknown] = [a.value, b.value];

@@ -52,8 +52,8 @@ function emitNumbers({ codes, scales }: BlockNames, { emit }: Emitter, outputs?:
 }
 
 /**
- * Emits x·W or x·Wᵀ with W in chunks of rows. Each chunk gives one product. For x·Wᵀ the products are concatenated along
- * the columns; for x·W they are added.
+ * Emits x·W or x·Wᵀ, where W is split into chunks of rows, with one matrix product for each chunk. The results are
+ * concatenated along the columns for x·Wᵀ, and added for x·W.
  */
 function lowerProduct(
   node: GraphNode<'gemm'>,

@@ -96,7 +96,9 @@ function weightedMeanOf(values: readonly MetricValue[]): Statistic {
   };
 }
 
-/** F1 of the choice 1, as scikit-learn's `f1_score` computes it. It is defined for the choices 0 and 1 only. */
+/**
+ * Binary F1 score, as in scikit-learn's `f1_score`: choice 1 is the positive class, and choice 0 the negative class.
+ */
 function binaryF1(values: readonly MetricValue[]): Statistic {
   const pairs = values as readonly (readonly [number, number])[];
   if (pairs.some((pair) => pair.some((choice) => choice !== 0 && choice !== 1))) {

@@ -10,15 +10,15 @@ export interface RecomputeOptions {
 }
 
 /**
- * Rewrites a training graph for gradient checkpointing (Chen et al. 2016, arXiv 1604.06174): the backward pass recomputes
- * most of the forward values that it reads, instead of keeping them.
+ * Rewrites a training graph for gradient checkpointing (Chen et al. 2016, arXiv 1604.06174): the backward pass
+ * recomputes most of the forward values that it reads, instead of keeping them.
  *
- * The forward pass is cut into segments at every tensor through which all later values depend on `from`. In a model
- * with a residual stream these are the stream's values after each addition, so there are two cuts per block. Values
- * that cross between segments are kept. A value that only its own segment reads is recomputed from the kept values,
- * right before the backward pass first needs it. The last matrix product of a segment is read only by the addition to the
- * residual stream. The gradient of an addition reads no values, so this product is never recomputed. The last segment is
- * kept, because the backward pass begins with it.
+ * The forward pass is cut into segments. A cut is at each tensor that lies on all paths from `from` to later values.
+ * In a model with a residual stream, these tensors are the stream's values after each addition, so there are two cuts
+ * per block. Values that a later segment reads are kept. A value that only its own segment reads is recomputed from
+ * the kept values, right before the backward pass first needs it. The last matrix product of a segment is read only
+ * by the addition to the residual stream. The gradient of an addition reads no values, so this product is never
+ * recomputed. The values of the last segment are kept, because the backward pass begins there.
  *
  * All operations are pure, so every output is the same bit for bit. Each copy is listed where it is needed; an engine
  * must keep that order and must not merge equal nodes.

@@ -34,10 +34,10 @@ const ROW_WISE: { readonly [K in Operation]?: Builder<K> } = {
 };
 
 /**
- * Returns rows ids[s] of x for every s, with gradients, as gatherRows does: x [N, C], ids [S] int64 → [S, C]. Rebuilds
- * the row-wise operations that lead to x for these rows only. In a transformer, these are all operations after the
- * attention of the last block, whose keys and values need all rows. If all rows of a value are needed, it is not
- * rebuilt, and the selected rows are gathered from it.
+ * Selects rows of a matrix, with gradients: x [N, C], ids [S] int64 → [S, C], where row s of the result is row ids[s]
+ * of x. Gives the same result as gatherRows, but rebuilds the row-wise operations that lead to x so that they compute
+ * only these rows. In a transformer, these are all operations after the attention of the last block, whose keys and
+ * values need all rows. A value of which all rows are needed is not rebuilt. The selected rows are gathered from it.
  *
  * Call this before differentiation, which uses the gradient rules of the rebuilt operations. x itself becomes dead
  * unless another node reads it.
@@ -68,8 +68,8 @@ function neededWhole(x: Tensor): Set<Tensor> {
 }
 
 /**
- * Returns the positions of the operands whose row n gives row n of a matrix; null if the matrix's node does not compute
- * row by row.
+ * Returns the indices of the operands that a node reads row by row: row n of the result depends on row n of the
+ * operand. Returns null if the node that computes the matrix is not row-wise.
  */
 function rowOperands(tensor: Tensor): Set<number> | null {
   const { node, shape } = tensor;

@@ -53,7 +53,10 @@ export function availableMemory(root = '/'): number {
   return availableOnMac() ?? process.availableMemory();
 }
 
-/** Returns the free bytes of each control group of this process that has a memory limit. A missing file means no limit. */
+/**
+ * Returns the free bytes of each control group of this process that has a memory limit. A missing file means no
+ * limit.
+ */
 function roomsInGroups(root: string): number[] {
   const found = groupOf(read(join(root, 'proc/self/cgroup')));
   if (found === null) return [];

@@ -44,7 +44,7 @@ export interface TrainOptions {
   steps: number;
   /** AdamW's moments to start from. @default the moments in the trainer's memory, which are zeros after its start */
   optimizer?: AdamWState | null;
-  /** Progress of the job. @default the steps of the optimiser */
+  /** Position of these steps in the job. @default the number of the optimiser's steps */
   position?: JobPosition | null;
   onProgress?: (progress: TrainProgress) => void;
   signal?: AbortSignal;
