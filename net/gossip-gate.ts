@@ -58,7 +58,10 @@ const UNWANTED_PER_POINT = 64;
  * above −80.
  */
 export const LOWEST_SOFT_SCORE = -40;
-/** Number of peers whose counts are kept. If there are more, peers without a connection are forgotten. */
+/**
+ * Number of peers whose numbers of unwanted and accepted messages are kept. If there are more peers, those without a
+ * connection are forgotten.
+ */
 const COUNTED_PEERS = 4096;
 
 /** The members of `@libp2p/gossipsub` 17.1.1 that the gate uses and that its published type leaves out. */

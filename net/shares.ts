@@ -36,8 +36,8 @@ const QUEUES: Readonly<Record<SharedQueue, FairPermitsOptions>> = {
   gossip: { total: ROUND_PEERS, reserved: (3 * ROUND_PEERS) / 4, withdraws: 'oldest' },
 };
 /**
- * Buffers of 1.25 MiB that blob streams keep between requests. They are shared like a queue. The meter counts no
- * refusals here, because a stream that gets no buffer is also served, only more slowly.
+ * Buffers of 1.25 MiB that blob streams keep between requests. The buffers are shared like the places of a queue. The
+ * meter does not count a stream that gets no buffer as refused, because the stream is still served, only more slowly.
  */
 const BUFFERS: FairPermitsOptions = { total: 32, reserved: 16, withdraws: 'oldest' };
 

@@ -142,7 +142,7 @@ const MAX_HOLDERS = 8;
 
 /**
  * Returns the peers that probably have a job's blobs: the coordinator, and the connected nodes that the head names.
- * `prove` makes the proof that this node is admitted to the job, which such a peer asks for.
+ * These peers ask for a proof that this node is admitted to the job. `prove` makes the proof.
  */
 export function sourcesOf(
   { deps, coordinator, keys }: PhaseContext,

@@ -250,7 +250,7 @@ class Attempts<Source, Merged> {
     if (attempt.judgement.passes || attempt.judgement.isDrifted) this.#last ??= attempt;
   }
 
-  /** Returns those persons, in order, that can be removed together without removing more than REMOVED_SHARE. */
+  /** Returns persons, in order, whose updates together have at most the fraction REMOVED_SHARE of the total weight. */
   #removable(persons: readonly Person<Source>[]): Person<Source>[] {
     const total = weightOf(this.#persons!);
     let removed = 0;

@@ -115,7 +115,7 @@ export type CloseCause = 'complete' | 'quorum' | 'deadline' | 'operator';
 
 export type Effect =
   | ({ type: 'open'; round: number; deadlineMs: number } & RoundPlan)
-  /** Selects the round's updates; `merge` follows. */
+  /** Selects the round's updates. The next effect is `merge`. */
   | { type: 'close'; round: number; cause: CloseCause }
   | { type: 'merge'; round: number }
   | { type: 'commit'; round: number }

@@ -68,8 +68,9 @@ function innerProduct(first: ModuleMatrices, second: ModuleMatrices): number {
 }
 
 /**
- * Returns the effective rank of scale·B A (Roy and Vetterli 2007): the singular values are divided by their sum, and the
- * result is the exponential of their entropy. It is k for k equal singular values, and 0 for a change of zero.
+ * Returns the effective rank of scale·B A (Roy and Vetterli 2007): the exponential of the entropy of the singular
+ * values divided by their sum. It is k if k singular values are equal and all others are 0. It is 0 if the matrix is
+ * zero.
  */
 export function effectiveRank(module: ModuleMatrices | null): number {
   if (module === null) return 0;

@@ -40,7 +40,7 @@ export class BlobFetcher {
   }
 
   /**
-   * Fetches a blob, unless the store has it and the option `again` is not set.
+   * Fetches a blob. If the store already has the blob, fetches it only with the option `again`.
    * @throws SwarmError BLOB_UNAVAILABLE, BLOB_CORRUPT, BLOB_SIZE, STORE_FULL, WRITE_FAILED; the signal's reason; an
    *   error that `onProgress` throws
    */

@@ -10,7 +10,8 @@ export interface ChosenMetric {
 
 /**
  * Finds a metric of tasks or groups.
- * @param name `TASK.METRIC` or `TASK.METRIC,FILTER`, such as `questions.exact_match`; without a filter, the first one
+ * @param name `TASK.METRIC`, such as `questions.exact_match`, or `TASK.METRIC,FILTER`. A name without a filter means
+ *   the first filter of the task.
  * @throws SwarmError TASK_METRIC if the tasks have no such metric. Its values list those that they have.
  */
 export function chooseMetric(name: string, { tasks, groups }: LoadedTasks): ChosenMetric {

@@ -42,8 +42,8 @@ export function foldBranches(graph: Graph): Graph {
 
 /**
  * Returns a function that counts the different computations that read a tensor. Tensors that are computed in the same
- * way count as one tensor. Gradient checkpointing computes some values twice. Both copies have the same count, so both
- * are folded or neither is, and they are equal bit for bit.
+ * way count as one tensor. Gradient checkpointing computes some values twice. The two copies have the same count, so
+ * either both are folded or neither is. Therefore they stay equal bit for bit.
  */
 function readersOf(graph: Graph): (tensor: Tensor) => number {
   const known = new Map<Tensor, string>();

@@ -4,7 +4,10 @@ import { trainError } from '../errors.ts';
 import type { LossScaleState } from './loss-scale.ts';
 
 export interface AdamWOptions {
-  /** Per tensor: number of values, whether weight decay applies, factor of the learning rate (default 1). */
+  /**
+   * For each tensor: its number of values, whether it has weight decay, and its factor of the learning rate (default
+   * 1).
+   */
   tensors: readonly { size: number; decay: boolean; rate?: number }[];
   betas: readonly [number, number];
   /** @default 1e-8 */
@@ -16,8 +19,9 @@ export interface AdamWOptions {
 export interface AdamWState {
   /** Optimiser steps made. */
   step: number;
-  /** First and second moments. */
+  /** First moments. */
   m: Float32Array[];
+  /** Second moments. */
   v: Float32Array[];
   /** Present if gradients are computed in float16. */
   lossScale?: LossScaleState;
