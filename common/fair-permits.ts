@@ -133,9 +133,9 @@ class Group {
   }
 
   /**
-   * Returns the permits, oldest first, of the identity that must give one of them to a claimant; none if the claimant
-   * has its share. After the permit has changed hands, the loser still holds at least as many permits as the claimant.
-   * Otherwise two claimants could take the same permit from each other without end.
+   * Returns the permits, oldest first, of the peer that must give one of them to a claimant. Returns an empty list if
+   * the claimant already has its share. The peer that gives a permit away still holds at least as many permits as the
+   * claimant. Otherwise the two could take the same permit from each other again and again.
    */
   rival({ address, peer }: Claimant): Permit[] {
     const own = this.#addresses.get(address);

@@ -121,11 +121,9 @@ export interface Validator {
     options: EvaluateOptions,
   ): Promise<readonly RowLoss[]>;
   /**
-   * Makes optimiser steps, as a node does. Evaluations and gradients have priority over these steps. When an
-   * evaluation or a gradient is requested, or when `pause` aborts, training stops after the current
-   * micro-batch.
-   * @returns the state after the last complete step. If training was stopped, this step is not the last
-   *   requested one.
+   * Makes optimiser steps, as a node does. Evaluations and gradients have priority over these steps. When an evaluation
+   * or a gradient is requested, or when `pause` aborts, training stops after the current micro-batch.
+   * @returns the state after the last complete step. If training was stopped, this is before the last requested step.
    * @throws SwarmError when the computation failed. The error does not mean that the adapter is bad.
    */
   train(

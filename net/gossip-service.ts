@@ -51,8 +51,8 @@ const ENVELOPE_BYTES = 1024;
  */
 const PEERS_PER_ADDRESS = 64;
 /**
- * Factor of the penalty for a peer's rejected messages. The penalty grows with the square of their number, so a peer
- * with nine rejected messages within the half-life is ignored.
+ * Factor of the penalty for a peer's rejected messages. The penalty grows with the square of their number. Nine
+ * rejected messages in a short time give a score of −81, and gossipsub ignores a peer below −80.
  */
 const REJECT_WEIGHT = -1;
 const REJECT_HALF_LIFE_MS = 10 * 60_000;

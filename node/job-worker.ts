@@ -14,7 +14,8 @@ import type { TrainedRound } from './trainer.ts';
 
 /**
  * Does a node's work in one job. Keeps the node's current adapter, and the result of a trained round until its update
- * is built. Each phase is a method. It resolves with the event that tells the state machine that the phase has ended.
+ * is built. Each phase of the work is a method, which resolves with the event that tells the state machine that the
+ * phase has ended.
  */
 export class JobWorker {
   readonly context: PhaseContext;

@@ -79,9 +79,9 @@ export interface ExactPlan {
 const NO_EXACT: ExactPlan = { positions: [], candidates: [], most: 0 };
 
 /**
- * Chooses the rows. Their gradients and losses cost at most SCORING_SHARE times as much as the gradients of the rows
- * that the nodes trained on, if the intervals of N candidates have at least 100 · (1 + 1/N) rows on average. With
- * smaller intervals, the minimum numbers of rows cost more.
+ * Chooses the rows for the scores. Their gradients and losses cost at most SCORING_SHARE times as much as the
+ * gradients of the rows that the nodes trained on, if the intervals of N candidates have at least 100 · (1 + 1/N)
+ * rows on average. With smaller intervals, the minimum numbers of rows cost more.
  * @param assignedEnd first position of the round that no node was assigned
  * @param rows number of rows in the data
  * @param seed 32 random bytes, drawn after the round had closed
