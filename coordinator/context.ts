@@ -121,9 +121,11 @@ export interface Validator {
     options: EvaluateOptions,
   ): Promise<readonly RowLoss[]>;
   /**
-   * Makes optimiser steps, as a node does. Evaluations and gradients have priority over these steps. When an evaluation
-   * or a gradient is requested, or when `pause` aborts, training stops after the current micro-batch.
-   * @returns the state after the last complete step. If training was stopped, this is before the last requested step.
+   * Makes optimiser steps, as a node does. Evaluations and gradients have priority over these steps. When an
+   * evaluation or a gradient is requested, or when `pause` aborts, training stops after the current
+   * micro-batch.
+   * @returns the state after the last complete step. If training was stopped, this step is not the last
+   *   requested one.
    * @throws SwarmError when the computation failed. The error does not mean that the adapter is bad.
    */
   train(
@@ -251,6 +253,6 @@ export interface CurrentCheckpoint {
   readonly checkpoint: Checkpoint;
   /** Number of checkpoints of the job before this checkpoint. */
   readonly ordinal: number;
-  /** Digest of the blob with the part of the adapter that the published deltas have left out; null if it is zero. */
+  /** Digest of the blob with the part of the adapter that the published deltas left out; null if there is none. */
   readonly residual: string | null;
 }

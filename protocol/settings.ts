@@ -25,7 +25,10 @@ export const settingsRecordSchema = z.strictObject({
   sequence: z.int().positive(),
   /** Digest of the previous change; null for the first one. */
   previous: digestSchema.nullable(),
-  /** The first round with these settings. If several changes name the same round, the newest of these changes applies. */
+  /**
+   * The first round in which the changed settings apply. If several changes name the same round, the newest of these
+   * changes applies.
+   */
   fromRound: z.int().positive(),
   /** All settings after the change, including those that did not change. */
   values: runningSettingsSchema,

@@ -4,7 +4,7 @@ import { SWARM } from '../command-name.ts';
 
 type Totals = NodeStatus['totals'];
 
-/** Returns the sum of a node's work in some jobs, in one text. */
+/** Returns a text with the total of a node's work in the given jobs. */
 export function workText(totals: Totals): string {
   const sum = (field: 'accepted' | 'refused' | 'tokens' | 'seconds'): number =>
     totals.reduce((total, one) => total + one[field], 0);

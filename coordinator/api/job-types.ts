@@ -18,7 +18,7 @@ export interface SettingsChange {
   sequence: number;
   /** Digest of the signed record of this change. Heads and checkpoints contain it. */
   digest: string;
-  /** The first round with these settings. */
+  /** The first round in which the changed settings apply. */
   fromRound: number;
   /** The settings that changed, by their keys in the job file. */
   changes: { key: string; before: number; after: number }[];

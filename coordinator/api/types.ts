@@ -79,15 +79,15 @@ export interface InviteView {
    * before. A `revoked` invite admits no machine.
    */
   state: InviteState;
-  /** Number of machines that may join with it; null if there is no limit, as for the shared invite. */
+  /** Number of machines that may join with the invite; null if there is no limit, as for the shared invite. */
   uses: number | null;
-  /** Number of machines that have used it. */
+  /** Number of machines that have used the invite. */
   used: number;
   createdAt: number;
-  /** Time after which no further machine may join with it; null if it never expires. */
+  /** Time after which no further machine may join with the invite; null if it never expires. */
   expiresAt: number | null;
   revokedAt: number | null;
-  /** Machines that have used it. The name is null if the machine is not a member of the job at present. */
+  /** Machines that have used the invite. The name is null if the machine is not a member of the job at present. */
   nodes: { peer: string; name: string | null; boundAt: number }[];
 }
 

@@ -93,8 +93,8 @@ export class Removals {
   }
 
   /**
-   * Removes members in one transaction. From now on, their messages are refused. Those of their updates that have not
-   * been merged do not count.
+   * Removes members in one transaction. From now on, their messages are refused, and their updates that have not been
+   * merged yet do not count.
    */
   #remove(members: readonly StoredPeer[], reason: Cause): void {
     if (members.length === 0) return;

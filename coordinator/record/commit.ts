@@ -13,7 +13,7 @@ export interface DurableCheckpoint {
   readonly digest: string;
   readonly checkpoint: Checkpoint;
   readonly envelope: Uint8Array;
-  /** Digest of the blob with the part of the adapter that the published deltas have left out; null if it is zero. */
+  /** Digest of the blob with the part of the adapter that the published deltas left out; null if there is none. */
   readonly residual: string | null;
   /** Updates that the gate left out. */
   readonly leftOut: readonly MergeSource[];

@@ -24,7 +24,7 @@ export interface NewCheckpoint {
   readonly digest: string;
   /** Signed checkpoint. */
   readonly envelope: Uint8Array;
-  /** Digest of the blob with the part of the adapter that the published deltas have left out; null if it is zero. */
+  /** Digest of the blob with the part of the adapter that the published deltas left out; null if there is none. */
   readonly residual: string | null;
   readonly heldOutLoss: number | null;
   /** Round of the checkpoint whose adapter this roll-back restored; null if this checkpoint is no roll-back. */

@@ -46,7 +46,7 @@ export interface PresetInput {
   readonly given: Given;
   /** Devices that share each batch. @default 1 */
   readonly devices?: number;
-  /** Whether a micro-batch of this size fits into memory with this rank. */
+  /** Returns whether training with an adapter of this rank and micro-batches of this size fits into memory. */
   fits(size: { microBatch: number; sequenceLength: number; rank: number }): boolean;
 }
 

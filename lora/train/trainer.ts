@@ -73,7 +73,7 @@ export class Trainer {
   readonly #model: BaseModel;
   readonly #optimizer: AdamW;
   readonly #values: Float32Array[];
-  /** Name → values of the adapter's tensors: the same tensors as in `#values`. */
+  /** The tensors of `#values` by their names. */
   readonly #named: ReadonlyMap<string, Float32Array>;
   readonly #dataParallel: DataParallel;
   readonly #lossScale: LossScale | null;

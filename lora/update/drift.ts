@@ -19,7 +19,7 @@ export interface Drift {
    * weighted averages of the factors, and A₀ and B₀ the factors before the round.
    */
   readonly rho: number;
-  /** The same ratio for each module, by the module's name without the lora_A or lora_B suffix. */
+  /** The ratio `rho` of each module alone. The key is the module's name without the suffix for A or B. */
   readonly modules: ReadonlyMap<string, number>;
 }
 

@@ -4,7 +4,7 @@ import { planLayout, type UpdateLayout } from './layout.ts';
 /** Name of a compression preset, which sets how many values are sent. docs/update-format.md lists the size of each. */
 export type Preset = 'tiny' | 'balanced' | 'quality' | 'dense';
 
-/** Wire code of a preset, and the share of values that it keeps. */
+/** Wire code of a preset, and the number of values that it keeps. */
 export interface PresetSettings {
   /** Byte of the preset on the wire. */
   readonly code: number;

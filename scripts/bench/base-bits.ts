@@ -21,7 +21,7 @@ interface Shape {
   readonly model: keyof typeof MODELS;
   readonly rowTokens: number;
   readonly contenders: readonly Contender[];
-  /** Number of steps of each contestant that count. If more than one counts, a warm-up step comes first. */
+  /** Number of measured steps of each contestant. If there is more than one, an unmeasured warm-up step comes first. */
   readonly steps: number;
 }
 

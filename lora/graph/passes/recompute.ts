@@ -77,7 +77,7 @@ function readers(forward: readonly GraphNode[], tensor: Tensor): number {
   return forward.filter(({ inputs }) => inputs.includes(tensor)).length;
 }
 
-/** Returns the tensors of the forward pass that a later segment of it reads. */
+/** Returns the tensors that one segment of the forward pass computes and another segment reads. */
 function tensorsBetween(
   forward: readonly GraphNode[],
   segments: ReadonlyMap<GraphNode, number>,

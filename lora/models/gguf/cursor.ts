@@ -63,7 +63,7 @@ export class Cursor {
     }
   }
 
-  /** Reads a value of metadata, with its type before it. */
+  /** Reads a value of metadata. The type of the value comes first in the file. */
   value(key: string): GgufValue {
     const type = this.#type(key);
     if (type !== 'array') return this.#scalar(type, key);

@@ -45,7 +45,7 @@ export class AdamW {
     this.#current = { step: 0, m: zeros(), v: zeros() };
   }
 
-  /** Starts again at step 0 with other options. The moments of the tensors, whose sizes are the same, become zero. */
+  /** Starts again at step 0 with other options for tensors of the same sizes. All moments become zero. */
   restart(options: AdamWOptions): void {
     this.#options = withEpsilon(options);
     const { m, v } = this.#current;
