@@ -81,12 +81,12 @@ export class HelperProcess {
     return this.#child.pid;
   }
 
-  /** The last lines of its output. */
+  /** The last lines of the output of the process. */
   get lastLines(): readonly string[] {
     return this.#lines;
   }
 
-  /** Calls `listener` with every JSON line of its output. */
+  /** Calls `listener` with every line of JSON in the output of the process. */
   onEvent(listener: (event: Record<string, unknown>) => void): void {
     this.#listeners.add(listener);
   }

@@ -14,7 +14,7 @@ import type { Context } from './context.ts';
 
 /** A daemon that answers. */
 export interface Daemon {
-  /** Its home folder. */
+  /** Home folder of the daemon. */
   home: string;
   role: Role;
   api: ApiClient;

@@ -9,7 +9,7 @@ const MAX_WEIGHT = 1000;
 
 /** A job and the coordinator that runs it. */
 export interface Target {
-  /** Multiaddrs of its coordinator. */
+  /** Multiaddrs of the job's coordinator. */
   addresses: readonly string[];
   /** Digest of the job; null if the coordinator chooses it. */
   job: string | null;

@@ -29,7 +29,7 @@ export type KnownJob = Readonly<z.infer<typeof knownJobSchema>>;
 interface Invite {
   readonly addresses: readonly string[];
   readonly job: string | null;
-  /** Its token. */
+  /** Token of the invite; null if it has none. */
   readonly invite: string | null;
   readonly weight?: number | undefined;
 }

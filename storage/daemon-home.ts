@@ -13,7 +13,7 @@ export type Role = 'coordinator' | 'node';
 export interface DaemonFile {
   role: Role;
   pid: number;
-  /** Root of its HTTP API on 127.0.0.1. */
+  /** Root URL of the daemon's HTTP API on 127.0.0.1. */
   url: string;
   peerId: string;
   addresses: readonly string[];

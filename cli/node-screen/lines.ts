@@ -18,7 +18,7 @@ export interface ScreenState {
   readonly timeLeft: readonly TimeLeft[];
   /** Progress of a download, with its speed; null if there is none. */
   readonly download: string | null;
-  /** Newest first. */
+  /** The warnings that are on the screen, newest first. */
   readonly warnings: readonly ScreenWarning[];
   /** News, newest first. Times are in milliseconds since 1970. */
   readonly news: readonly { readonly at: number; readonly text: string }[];

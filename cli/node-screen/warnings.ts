@@ -39,7 +39,7 @@ const REMEMBERED = 16;
 
 /** Takes the lines that the log writes to a terminal, and keeps them for the screen. */
 export class ScreenWarnings implements LineSink {
-  /** By the text of the warning; the newest last. */
+  /** The remembered warnings by their text, the newest last. */
   readonly #warnings = new Map<string, ScreenWarning>();
 
   /** @param line one log entry, as JSON */

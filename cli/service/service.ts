@@ -33,9 +33,9 @@ export interface ServiceManager {
   readonly name: string;
   /** Path of the file that describes the service. */
   file(service: ServiceId, user: User): string;
-  /** Content of that file. It contains {@link MARK}. */
+  /** Content of the file that describes the service. It contains {@link MARK}. */
   text(service: Service): string;
-  /** Encoding of that file. */
+  /** Encoding of the file that describes the service. */
   readonly encoding: 'utf8' | 'utf16le';
   /** Calls that register the service, start it now, and start it at every login. */
   start(service: ServiceId, user: User): Call[];

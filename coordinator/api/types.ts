@@ -106,7 +106,7 @@ export interface CreateInviteOptions {
   role?: Role;
   /** Number of machines that may join with the invite. @default 1 */
   uses?: number;
-  /** Milliseconds after which no further machine may join with it; null if it never expires. @default 7 days */
+  /** Milliseconds after which no further machine may join with the invite; null for no limit. @default 7 days */
   lifetimeMs?: number | null;
 }
 
@@ -194,9 +194,9 @@ export interface PeerScore {
 /** Facts that the coordinator knows about a peer, for `lora-swarm peers --why PEER`. */
 export interface PeerReceipts {
   peer: string;
-  /** At most 200 for each job, newest first. */
+  /** The newest receipts of the peer, at most 200 for each job, newest first. */
   receipts: { job: string; round: number; code: ReceiptCode; detail: string; meaning: string; at: number }[];
-  /** At most 20 for each job, newest first. */
+  /** The scores of the newest updates of the peer, at most 20 for each job, newest first. */
   scores: PeerScore[];
   /** The standing of the person who answers for the peer, in each job that knows the peer. */
   standings: PeerStanding[];

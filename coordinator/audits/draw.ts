@@ -8,7 +8,7 @@ export interface AuditCandidate {
   readonly peer: string;
   /** The round in which the update was trained. */
   readonly round: number;
-  /** Number of rows that its audit would train. */
+  /** Number of rows on which an audit of the update would train. */
   readonly rows: number;
   /**
    * Whether the author is new, has low shares or has failed an audit lately (`isWatched`). The updates of such an author

@@ -44,7 +44,7 @@ export interface CreateJobOptions {
 
 /** A new job. */
 export interface CreatedJob {
-  /** Digest of its manifest. */
+  /** Digest of the manifest of the created job. */
   job: string;
   name: string;
   /** Invite for `lora-swarm node`. */

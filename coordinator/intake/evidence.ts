@@ -35,7 +35,7 @@ export function saysTheSame(update: Update, evidence: Uint8Array): boolean {
   return Buffer.compare(bare, decode<Evidence>(evidence).body) === 0;
 }
 
-/** Returns whether evidence needs its payload to be verified. */
+/** Returns whether the payload must be put back into the evidence before its signature can be verified. */
 export function lacksPayload(evidence: Uint8Array): boolean {
   return decode<Evidence>(evidence).inlined;
 }

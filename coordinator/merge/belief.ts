@@ -70,7 +70,7 @@ export interface Scored {
   readonly gain: number;
   /** Standard error of the gain, which is measured on few rows. */
   readonly gainError: number;
-  /** Exact effect, and number of assigned steps. @default null, which means that it was not measured */
+  /** Exact effect, and number of assigned steps; null if the exact effect was not measured. @default null */
   readonly exact?: { readonly effect: number; readonly steps: number } | null;
   /** Shares of the author's newest scored updates before this one, newest first. */
   readonly earlier: readonly number[];

@@ -47,8 +47,8 @@ export interface ClosingSettings {
 }
 
 /**
- * Number of earlier rounds from whose arrivals the patience of a round is computed. Nodes come, go and change speed, so
- * even older rounds predict little.
+ * Number of earlier rounds from whose arrivals the patience of a round (see PATIENCE_FACTOR) is computed. Nodes come,
+ * go and change speed, so even older rounds predict little.
  */
 export const ARRIVAL_ROUNDS = 3;
 /**
@@ -56,7 +56,7 @@ export const ARRIVAL_ROUNDS = 3;
  * for all assigned nodes. After that time, a quorum of updates is enough to close the round.
  */
 export const PATIENCE_FACTOR = 1.2;
-/** Maximum duration of a round as a multiple of the patience. */
+/** Maximum duration of a round as a multiple of its patience (see PATIENCE_FACTOR). */
 export const DEADLINE_FACTOR = 2;
 /**
  * The patience of the first round as a multiple of the 75th percentile of its own arrivals. In the first round all

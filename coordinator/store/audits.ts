@@ -28,9 +28,9 @@ export interface StoredAudit {
    * from the merge of this round on.
    */
   readonly decidedRound: number | null;
-  /** Number of rows that one attempt trains. */
+  /** Number of rows on which one attempt trains. */
   readonly rows: number;
-  /** Number of attempts that were started. A restart of the coordinator ends an attempt. */
+  /** Number of attempts to train the interval again. A restart of the coordinator ends a running attempt. */
   readonly attempts: number;
   /** Closeness of the update to the repeated training; null without a result. */
   readonly closeness: number | null;

@@ -50,8 +50,8 @@ export interface Misdeed {
  * If the suspected authors have more than half of the earned belief of all authors of the round, the cause is probably
  * a fault that many nodes share, such as a broken release or wrong settings. In this case, `isShared` is true, and the
  * caller must strike no author. If no author has earned belief, all authors count equally.
- * @returns the misdeeds, the number of updates that seem to be misdeeds, whether these are a shared fault, and whether
- * the scores of the round are clear
+ * @returns `misdeeds`, the number `faulty` of updates that seem to be misdeeds, whether a shared fault caused them
+ * (`isShared`), and whether the scores of the round are clear (`isClear`)
  */
 export function misdeedsOf(updates: readonly JudgedUpdate[]): {
   readonly misdeeds: readonly Misdeed[];

@@ -19,7 +19,8 @@ export const POINTS: Readonly<Record<StrikeKind, number>> = {
 };
 /**
  * Number of rounds after which a strike expires. In a simulation of 10,000 honest nodes over 100 rounds, with the
- * measured spread of scores, no node got three points within 20 rounds (decision 045).
+ * measured spread of scores, no node got strikes of three points, which would suspend it, within 20 rounds (decision
+ * 045).
  */
 export const STRIKE_ROUNDS = 20;
 /** A person with at least this number of points is on probation. One point has no consequence. */

@@ -33,7 +33,7 @@ export interface EngineReport extends EngineProbe {
   readonly lacks: string | null;
   /** Predicted training speed in tokens per second; null without a base, or if the engine cannot train it. */
   readonly tokensPerSecond: number | null;
-  /** The same prediction with `--precision float16`; null also if the device does not support float16. */
+  /** Predicted speed with `--precision float16`; null also if the device does not support float16. */
   readonly tokensPerSecondInFloat16: number | null;
 }
 

@@ -87,7 +87,7 @@ export interface Evaluation {
 /** The tokens of an example. */
 interface Sequence {
   ids: readonly number[];
-  /** For each token 1 if it is supervised, else 0. Null if all tokens are supervised. */
+  /** Holds 1 for each supervised token and 0 for each other token; null if all tokens are supervised. */
   trained: Uint8Array | null;
   /** UTF-8 bytes of a plain text, else null. */
   bytes: number | null;

@@ -31,7 +31,7 @@ export interface SampleOptions {
   settings: DataSettings;
   /** Folder of the base, which has the tokenizer and the chat template. */
   modelDir: string;
-  /** Milliseconds since 1970. */
+  /** The current time, in milliseconds since 1970. */
   now: number;
   signal: AbortSignal;
 }

@@ -115,7 +115,7 @@ export interface ScoredToken {
 
 /** A sequence to score. */
 export interface ScoreRequest {
-  /** At least one token, at most `Generator.context`. */
+  /** Tokens of the sequence: at least one, at most `Generator.context`. */
   readonly tokens: readonly number[];
   /** @default the base alone */
   readonly adapter?: string | undefined;

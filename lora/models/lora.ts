@@ -60,7 +60,7 @@ export interface AdaptedModule extends TargetModule {
 
 /** A trained copy of a base parameter: a bias, or a parameter of a saved module. */
 export interface TrainedCopy {
-  /** Its name in the adapter. */
+  /** Name of the copy in the adapter. */
   readonly tensor: string;
   /**
    * The parameter that the copy replaces. A tied output head has no parameter of its own; its name is `<head>.weight`.

@@ -21,14 +21,16 @@ export interface Likeness {
   /** Cosine of the update and the repetition over the values that the update contains, from −1 to 1. */
   readonly closeness: number;
   /**
-   * How much of the second half of the steps is in the update, relative to how much of the first half is. An author who
-   * stopped after half of the steps has a balance near 0. Both amounts are coefficients of a least-squares fit.
+   * How much of the second half of the steps the update contains, divided by how much of the first half it contains. An
+   * author who stopped after half of the steps has a balance near 0. Both amounts are coefficients of a least-squares
+   * fit of the update by the changes of the two halves.
    */
   readonly balance: number;
 }
 
 /**
- * Compares an update with the changes that the two halves of the repeated steps made.
+ * Compares an update with a repetition of its training: with the changes of the adapter in the first half of the
+ * repeated steps, and in the second half.
  * @throws UPDATE_SHAPE if an adapter and the update differ in their number of tensors
  */
 export function likeness(update: SparseUpdate, { before, middle, after }: RepeatedSteps): Likeness {

@@ -50,9 +50,9 @@ function patternOf(value: number): number {
 
 /**
  * Finds two levels that minimise the squared error of the first `count` magnitudes (S. Lloyd, "Least squares
- * quantization in PCM", 1982), starting from the extremes. The decoder requires that a chunk uses its upper level and,
- * if the ratio is not 0, also its lower level. Therefore at least one magnitude lies above the threshold and, if the
- * ratio is not 0, at least one lies at or below it.
+ * quantization in PCM", 1982), starting from the extremes. Writes them to `levels`. The decoder requires that a chunk
+ * uses every level that it has: the upper level and, if `levels.ratio` is not 0, also the lower level. Therefore at
+ * least one magnitude lies above the threshold and, if there is a lower level, at least one lies at or below it.
  */
 export function lloydLevels({ values, patterns }: Magnitudes, count: number, levels: Levels): void {
   let lower = Number.POSITIVE_INFINITY;

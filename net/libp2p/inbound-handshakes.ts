@@ -20,11 +20,11 @@ interface TcpListener {
 }
 
 /**
- * Number of new connections that one address may open. The limit is enough for a school class that starts its nodes
- * behind one router at once.
+ * Number of new connections that one address may open per second. The limit is enough for a school class that
+ * starts its nodes behind one router at once.
  */
 const NEW_CONNECTIONS = { calls: 20, perMs: 1000 };
-/** Addresses without this limit, because whole swarms may start on one machine at once. */
+/** Loopback addresses may open any number of connections, because whole swarms may start on one machine at once. */
 const LOOPBACK = /^(127\.|::1$|::ffff:127\.)/;
 /** Maximum time without a byte in a handshake. A handshake takes a few round trips. */
 const HANDSHAKE_IDLE_MS = 3_000;

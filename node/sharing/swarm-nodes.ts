@@ -17,7 +17,7 @@ export interface SwarmNodesDeps extends NodeDeps {
  * A job that ends, or whose coordinator shuts the node out, does not affect the others.
  */
 export class SwarmNodes {
-  /** In the order of the invites. */
+  /** One node for each invite, in the order of the invites. */
   readonly all: readonly SwarmNode[];
   readonly #deps: SwarmNodesDeps;
   readonly #collector: BlobCollector;

@@ -15,7 +15,7 @@ export const MAX_IDLE_MS = 60_000;
  */
 const PAUSE_FACTOR = 2;
 const MIN_PATIENCE_MS = 100;
-/** Expected length of a job's first pause. */
+/** Expected pause between the first two turns of a job, in milliseconds. */
 const FIRST_PAUSE_MS = 1_000;
 
 /** A turn that a user waits for. */

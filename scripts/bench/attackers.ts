@@ -40,7 +40,7 @@ function withNormOf(delta: Delta, like: Delta): Delta {
   });
 }
 
-/** Mean and standard deviation of the honest changes, per value. */
+/** Returns mean and standard deviation of the changes of the honest nodes, for each value of the adapter. */
 function moments(honest: readonly Delta[]): { mean: Delta; deviation: Delta } {
   const mean = map(honest[0]!, (_, t, i) => honest.reduce((sum, d) => sum + d[t]![i]!, 0) / honest.length);
   const deviation = map(mean, (m, t, i) =>

@@ -10,7 +10,7 @@ import { groupCpuMilliseconds } from './cpu-time.ts';
 
 const ROOT = join(import.meta.dirname, '../..');
 const BASE = join(ROOT, 'models', 'nano');
-/** Nodes, each with a trainer of one thread, and each in both jobs. */
+/** Number of nodes. Each node takes part in both jobs, and its trainer has one thread. */
 export const NODES = 4;
 const NAMES = ['first', 'second'] as const;
 /**

@@ -77,7 +77,7 @@ export interface EndedRun {
   readonly job: string;
   readonly store: Store;
   readonly phase: string;
-  /** Peer ids of the nodes. */
+  /** Peer ids of the honest nodes. */
   readonly honest: readonly string[];
   readonly attackers: readonly string[];
   /** Number of rows that scoring and audits worked on. A row whose loss alone was computed counts as LOSS_COST rows. */

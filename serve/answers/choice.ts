@@ -6,7 +6,7 @@ export type FinishReason = 'stop' | 'length';
 /** A token of an answer with log-probabilities. */
 export interface LoggedToken {
   readonly id: number;
-  /** Null for the first token of an echoed prompt, because no token precedes it. */
+  /** Log-probability; null for the first token of an echoed prompt, because no token precedes it. */
   readonly logprob: number | null;
   readonly top: readonly TokenLogprob[] | null;
 }

@@ -23,7 +23,7 @@ export interface TokenizerInfo {
   readonly chat_template: string | null;
 }
 
-/** Adds `/tokenize`, `/detokenize` and `/tokenizer_info`, as vLLM has them. lm-evaluation-harness uses all three. */
+/** Adds the routes `/tokenize`, `/detokenize` and `/tokenizer_info` of vLLM. lm-evaluation-harness uses all three. */
 export function tokenRoutes(server: FastifyInstance, context: RouteContext, info: TokenizerInfo): void {
   const { tokenizer, context: length, model } = context.generator;
   // Either number can be the larger one: a tokenizer can have more or fewer tokens than the embedding has rows.

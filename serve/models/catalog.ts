@@ -20,7 +20,7 @@ export interface CatalogOptions {
 
 export interface CatalogDeps {
   readonly generator: Pick<Generator, 'addAdapter' | 'removeAdapter'>;
-  /** Milliseconds since 1970. */
+  /** Returns the current time, in milliseconds since 1970. */
   readonly now: () => number;
   readonly log: Pick<Logger, 'warn'>;
   /** Returns the adapter with this name in the registry; null if there is none. @default there is no registry */

@@ -4,7 +4,7 @@ import { cutSequence, layOut, MAX_PIECES, type Piece } from './pieces.ts';
 export interface PackOptions {
   /** T, tokens per row. */
   sequenceLength: number;
-  /** First token of later pieces, see `CutOptions.restart`. @default null */
+  /** First token of the later pieces of a sample that is split; see `CutOptions.restart`. @default null */
   restart?: number | null;
 }
 

@@ -205,7 +205,7 @@ function addsThinly({ attributes: { transposeA, beta }, inputs: [a, , addend] }:
   return beta === 1 && rank(addend) === 2 && a!.shape[transposeA ? 0 : 1]! <= THIN_DEPTH;
 }
 
-/** Returns 1 for labels ≥ 0, else 0, in float32: clip(label + 1, 0, 1), because labels are integers. */
+/** Returns 1 for labels ≥ 0, else 0, in float32. Labels are integers, so this is clip(label + 1, 0, 1). */
 function supervised(labels: string, emit: Emitter['emit'], integers: Emitter['integers']): string {
   const clipped = emit('Min', [
     emit('Max', [emit('Add', [labels, integers([1])]), integers([0])]),

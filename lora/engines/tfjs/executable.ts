@@ -41,7 +41,7 @@ export class TfjsExecutable implements Executable {
   readonly #outputs: ReadonlyMap<string, Tensor>;
   readonly #steps: readonly Step[];
   readonly #ranges: ReadonlyMap<Tensor, IdRange>;
-  /** Weights and constants. */
+  /** Weights and constants, which stay on the device between runs. */
   readonly #resident = new Map<Tensor, Value>();
   readonly #leases: WeightLease[] = [];
   #disposed = false;

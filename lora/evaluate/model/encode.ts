@@ -7,7 +7,7 @@ import type { LikelihoodRequest } from './language-model.ts';
 /** A sequence whose tokens from position `from` on are scored, each given all tokens before it. */
 export interface TokenSequence {
   readonly ids: readonly number[];
-  /** At least 1. */
+  /** Position of the first token that is scored, at least 1. */
   readonly from: number;
 }
 

@@ -2,7 +2,7 @@
 import type { LossCurve, LossPoint } from './loss-curve.ts';
 
 const [WIDTH, HEIGHT] = [640, 240];
-/** Space for the numbers at the axes. */
+/** Space for the numbers at the axes, in the units of WIDTH and HEIGHT. */
 const [LEFT, BOTTOM, TOP] = [56, 28, 12];
 /** Maximum number of points in a drawn line. The picture is too small to show more. */
 const MAX_POINTS = 400;

@@ -58,7 +58,7 @@ export interface ReportFacts {
   readonly lossCurve?: LossCurve | null;
 }
 
-/** Number of documents per task that the report shows. Those in which the models have different values come first. */
+/** Number of documents per task that the report shows. Documents on which the two models differ come first. */
 const SHOWN_DOCUMENTS = 10;
 /** Maximum length of the shown part of a prompt or an answer, in characters. */
 const SHOWN_CHARACTERS = 600;

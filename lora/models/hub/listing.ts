@@ -6,7 +6,7 @@ import { type HubReference, isCommit } from './reference.ts';
 import { type HubDeps, request } from './requests.ts';
 
 export interface HubAccess {
-  /** Without a trailing slash. */
+  /** URL of the hub, without a trailing slash. */
   readonly endpoint: string;
   readonly accessToken: string | null;
   /** Attempts per request. @default MAX_TRIES */

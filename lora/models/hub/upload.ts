@@ -8,9 +8,9 @@ import type { HubReference } from './reference.ts';
 import type { HubDeps } from './requests.ts';
 
 export interface UploadOptions {
-  /** The repository, and the branch in place of a revision. */
+  /** The repository to write to. Its `revision` is the name of a branch. */
   readonly reference: HubReference;
-  /** Without a trailing slash. */
+  /** URL of the hub, without a trailing slash. */
   readonly endpoint: string;
   readonly accessToken: string | null;
   /** Names in the repository, and the paths of the files on this machine. */

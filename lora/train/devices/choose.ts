@@ -56,7 +56,7 @@ export interface ChooseOptions extends Omit<ProbeOptions, 'compute'> {
   model: ModelShape;
   /** Folder where chosen engines are stored. */
   recordDir: string;
-  /** Milliseconds since 1970. */
+  /** The current time, in milliseconds since 1970. */
   now: number;
 }
 

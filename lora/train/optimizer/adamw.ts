@@ -23,7 +23,7 @@ export interface AdamWState {
   m: Float32Array[];
   /** Second moments. */
   v: Float32Array[];
-  /** Present if gradients are computed in float16. */
+  /** State of the loss scale; absent if gradients are computed in float32. */
   lossScale?: LossScaleState;
 }
 
