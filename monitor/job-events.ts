@@ -46,7 +46,7 @@ export type JobEventBody =
       isBest: boolean;
       seconds: number;
     }
-  /** The job is the last one of a sweep. */
+  /** The job won a sweep: it is the only job of the sweep that is left. */
   | { type: 'sweep-won'; sweep: string; heldOutLoss: number | null }
   | { type: 'tasks-failed'; round: number; reason: string }
   | { type: 'priority-changed'; before: number; after: number }
@@ -113,7 +113,7 @@ export type JobEventBody =
       round: number;
       scored: number;
       unscored: number;
-      /** Number of updates that the merge left out. */
+      /** Number of harmful updates. The merge left them out. */
       harmful: number;
       /** Number of updates without weight, because the belief in their authors is 0. */
       disbelieved: number;

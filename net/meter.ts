@@ -49,7 +49,7 @@ export interface RpcCall {
 export interface GossipRecord {
   channel: string;
   direction: 'inbound' | 'outbound';
-  /** "published" for our own messages. */
+  /** Verdict on the message; "published" for our own messages. */
   verdict: 'accept' | 'ignore' | 'reject' | 'published';
   bytes: number;
   /** Inbound: time until our verdict on the message. Outbound: time until the message was handed to the streams. */

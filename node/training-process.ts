@@ -61,7 +61,7 @@ export class TrainingProcess implements NodeTrainer, ScoreTrainer {
    */
   readonly #fitted = new Map<string, FittedJob>();
   #note: string | null = null;
-  /** Failures since the last round that was trained. */
+  /** Number of failures of the process since it last trained a round. */
   #deaths = 0;
   #restarts = 0;
   #queue = 0;

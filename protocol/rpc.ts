@@ -184,7 +184,7 @@ export const rpcMethods = {
       parent: digestSchema,
       adapter: digestSchema,
       what: z.enum(['products', 'losses']),
-      /** Positions in the order of a round's rows. */
+      /** The batches, each as positions in the order of a round's rows. */
       batches: z
         .array(
           z.strictObject({
@@ -199,7 +199,7 @@ export const rpcMethods = {
           digest: digestSchema,
           size: z.int().positive().max(UPDATE_BYTES),
           preset: presetSchema,
-          /** Factor of each tensor, as float32 in little-endian order. */
+          /** Clipping factor of each tensor, as float32 in little-endian order. */
           scale: bytesSchema,
         })
         .nullable(),

@@ -139,7 +139,7 @@ function extract(input: Uint8Array): Buffer {
   return createHmac('sha256', EMPTY).update(input).digest();
 }
 
-/** The input of LabeledExtract. */
+/** Returns the bytes that LabeledExtract of the RFC passes to Extract. */
 function labeled(suite: Uint8Array, label: string, input: Uint8Array): Buffer {
   return Buffer.concat([VERSION, suite, Buffer.from(label), input]);
 }

@@ -32,7 +32,7 @@ export const settingsRecordSchema = z.strictObject({
   fromRound: z.int().positive(),
   /** All settings after the change, including those that did not change. */
   values: runningSettingsSchema,
-  /** A text for people. */
+  /** Reason for the change, as a text for people. */
   reason: z.string().max(DETAIL_CHARACTERS),
   issuedAt: z.int().nonnegative(),
 });

@@ -33,7 +33,7 @@ export interface HubAccount {
 
 /** Options of an upload to a hub. */
 export interface HubPushOptions extends HubAccount {
-  /** `ORG/NAME`, or `ORG/NAME@BRANCH`. */
+  /** The repository to upload to: `ORG/NAME`, or `ORG/NAME@BRANCH`. */
   readonly repository: string;
   /** Whether a repository that does not exist yet becomes private. @default false */
   readonly isPrivate?: boolean;
@@ -43,7 +43,7 @@ export interface HubPushOptions extends HubAccount {
 
 /** Options of a download from a hub. */
 export interface HubPullOptions extends HubAccount {
-  /** `ORG/NAME`, or `ORG/NAME@REVISION`. */
+  /** The repository to download from: `ORG/NAME`, or `ORG/NAME@REVISION`. */
   readonly repository: string;
   /**
    * Name of the adapter in this registry.

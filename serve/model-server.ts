@@ -43,9 +43,9 @@ const POLL_MS = 20;
 
 /** An adapter in a folder. */
 export interface FolderAdapter {
-  /** Name in requests. */
+  /** Name of the adapter in requests. */
   readonly name: string;
-  /** PEFT folder. */
+  /** PEFT folder of the adapter. */
   readonly folder: string;
 }
 

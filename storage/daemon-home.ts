@@ -17,7 +17,7 @@ export interface DaemonFile {
   url: string;
   peerId: string;
   addresses: readonly string[];
-  /** Milliseconds since 1970. */
+  /** Time at which the daemon started, in milliseconds since 1970. */
   startedAt: number;
 }
 

@@ -148,7 +148,7 @@ class Attempts<Source, Merged> {
     return { accepted: false, isDrifted, reason: isDrifted ? reason : `${reason}; ${tried}` };
   }
 
-  /** Tries steps 2 to 6. Ends when `#last` is set. */
+  /** Tries steps 2 to 6 of the list above {@link passGate}. Ends when `#last` is set. */
   async #search(whole: Attempt<Source, Merged>): Promise<void> {
     const { rate } = this.#input;
     const persons = this.#persons!.filter(({ weight }) => weight > 0);
@@ -160,7 +160,7 @@ class Attempts<Source, Merged> {
     await this.#next([], rate / 4);
   }
 
-  /** Tries steps 4 and 5. */
+  /** Tries steps 4 and 5 of the list above {@link passGate}. */
   async #searchAll(whole: Attempt<Source, Merged>, persons: readonly Person<Source>[]): Promise<void> {
     const { rate } = this.#input;
     const alone: Attempt<Source, Merged>[] = [];

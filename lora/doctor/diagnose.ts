@@ -74,7 +74,7 @@ export interface DiagnoseOptions extends ProbeOptions {
   modelDir: string | null;
   /** Folder that keeps the engine chosen for each base: the cache folder of `finetune`. */
   cacheDir: string;
-  /** Milliseconds since 1970. */
+  /** The current time, in milliseconds since 1970. */
   now: number;
 }
 

@@ -39,7 +39,7 @@ export interface QuantisedEntry {
  */
 export interface TableEntry {
   readonly shape: readonly [rows: number, columns: number];
-  /** int8 [rows, columns]. */
+  /** The 8-bit integers: int8 [rows, columns]. */
   readonly codes: WeightEntry;
   /** float32 [rows]: the factor of each row's codes. */
   readonly scales: WeightEntry;
@@ -60,7 +60,7 @@ export interface BlockedEntry {
    * half. An 8-bit integer is stored plus 128.
    */
   readonly codes: WeightEntry;
-  /** float32 [outputs, blocks]. */
+  /** The factor of each block: float32 [outputs, blocks]. */
   readonly scales: WeightEntry;
 }
 

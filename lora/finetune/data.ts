@@ -11,7 +11,7 @@ import type { TrainSpec } from './settings/settings.ts';
 export interface RunDataOptions {
   /** Folder where packed rows are kept between runs. */
   cacheDir: string;
-  /** Milliseconds since 1970. Chat templates can print the date. */
+  /** The current time, in milliseconds since 1970. Chat templates can print the date. */
   now: number;
   signal: AbortSignal;
 }

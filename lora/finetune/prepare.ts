@@ -48,7 +48,7 @@ export interface PrepareOptions {
    * @default SWARM_CACHE, else lora-swarm in the user's cache folder
    */
   cacheDir?: string;
-  /** Milliseconds since 1970. @default now */
+  /** The current time, in milliseconds since 1970. @default the time of the call */
   now?: number;
   /** Aborts the run or the estimate. @default none, so that nothing aborts it */
   signal?: AbortSignal;

@@ -8,7 +8,7 @@ export interface DecoderDefaults {
    * heads. If the field is null, the number of key-value heads is always the number of attention heads.
    */
   readonly keyValueHeads?: number;
-  /** Default: hidden size / heads. */
+  /** Size of a head. Default: hidden size / number of attention heads. */
   readonly headDim?: number;
   readonly maxPositions: number;
   readonly tieWordEmbeddings: boolean;

@@ -74,9 +74,9 @@ export interface TrainedCopy {
 
 export interface LoraPlacement {
   readonly modules: readonly AdaptedModule[];
-  /** Default: none. */
+  /** Trained copies of base parameters. Default: none. */
   readonly copies?: readonly TrainedCopy[];
-  /** Default: false. */
+  /** Whether the modules have magnitudes (DoRA). Default: false. */
   readonly useDora?: boolean;
   /** Whether A is frozen: an input of the graph without a gradient. Default: false. */
   readonly freezeA?: boolean;

@@ -44,7 +44,7 @@ export interface PresetInput {
   readonly model: ModelFacts;
   readonly data: DataFacts;
   readonly given: Given;
-  /** Devices that share each batch. @default 1 */
+  /** Number of devices that share each batch. @default 1 */
   readonly devices?: number;
   /** Returns whether training with an adapter of this rank and micro-batches of this size fits into memory. */
   fits(size: { microBatch: number; sequenceLength: number; rank: number }): boolean;

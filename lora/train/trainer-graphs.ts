@@ -22,7 +22,7 @@ interface TrainerGraphsDeps {
   engine: Engine;
   /** The base's weights, as `prepareWeights` returns them. */
   weights: WeightFile;
-  /** Name → values of all tensors of the adapter. */
+  /** Values of all tensors of the adapter, by the tensors' names. */
   values: ReadonlyMap<string, Float32Array>;
   /** Scale of the loss; null if everything is computed in float32. */
   lossScale: LossScale | null;

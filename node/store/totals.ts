@@ -15,7 +15,7 @@ export interface JobTotals {
   readonly seconds: number;
 }
 
-/** Bytes on all connections. */
+/** Bytes sent and received on all connections. */
 export interface Traffic {
   readonly sent: number;
   readonly received: number;

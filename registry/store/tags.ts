@@ -9,7 +9,7 @@ export interface TagChange {
   readonly from: number | null;
   /** Number of the version that the tag names now; null after `delete`. */
   readonly to: number | null;
-  /** Milliseconds since 1970. */
+  /** Time of the change, in milliseconds since 1970. */
   readonly at: number;
   /** Peer id of the machine's key. */
   readonly author: string;

@@ -12,7 +12,7 @@ export interface StoredVersion {
   /** The signed manifest. */
   readonly envelope: Uint8Array;
   readonly addedAt: number;
-  /** Milliseconds since 1970; null while the version is in use. */
+  /** Time of the removal, in milliseconds since 1970; null while the version is in use. */
   readonly removedAt: number | null;
 }
 

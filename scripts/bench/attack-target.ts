@@ -13,7 +13,7 @@ import { verifyMessage } from '../../protocol/signing.ts';
 
 const ROOT = join(import.meta.dirname, '../..');
 const BASE = join(ROOT, 'models', 'nano');
-/** More nodes than the benchmark has, so that no round opens. */
+/** Setting `minPeers` of the job. The benchmark has fewer nodes than this, so no round opens. */
 const MIN_PEERS = 512;
 
 /** Maximum time, in milliseconds, in which the coordinator must collect its garbage and report its live memory. */

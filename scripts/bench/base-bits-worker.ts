@@ -28,7 +28,7 @@ export interface BaseBitsTask {
 export interface BaseBitsStep {
   readonly milliseconds: number;
   readonly cpuMilliseconds: number;
-  /** Nats per token. */
+  /** Loss in nats per token. */
   readonly loss: number;
   readonly peakBytes: number;
 }

@@ -16,9 +16,9 @@ import { writeRandomModel } from './base-bits-model.ts';
 
 const NANO = join(import.meta.dirname, '../../models/nano');
 const SHAPE = { batchSize: 4, microBatch: 4, sequenceLength: 128 };
-/** Rounds of one job alone, and of two jobs in turns. */
+/** Number of measured rounds of one job alone, and then of two jobs in turns. */
 const ROUNDS = 6;
-/** Time that a process gets to collect its garbage. */
+/** Time that a process gets to collect its garbage, in milliseconds. */
 const COLLECT_MS = 1_000;
 const COLLECTOR = pathToFileURL(join(import.meta.dirname, 'collect-garbage.ts')).href;
 /** Bytes of a token in a row: its id, label and segment. */

@@ -17,7 +17,7 @@ import type { SharedTrainer, Training } from './poison-trainer.ts';
 /** An attacker with the behaviour `burst` holds back the updates of this many rounds. */
 const HELD_BACK = 3;
 const MS_PER_STEP = 400;
-/** Time in which a fast attacker delivers. */
+/** Time in which a fast attacker delivers its update, in milliseconds. */
 const FAST_MS = 1;
 /** Losses that attackers claim. They are typical of an honest node. */
 const CLAIMED_LOSSES = { lossFirst: 5, lossLast: 4.9, lossMean: 4.95 };

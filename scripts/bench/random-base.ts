@@ -11,7 +11,7 @@ import { architectureOf } from './train-step-setup.ts';
 
 /** Standard deviation of the weights. A random base of this deviation learns faster than one with 0.02. */
 const DEVIATION = 0.06;
-/** The tokenizer of models/nano has as many tokens. */
+/** Vocabulary size: the number of tokens of the tokenizer of models/nano. */
 const VOCABULARY = 4096;
 
 const SIZES = {

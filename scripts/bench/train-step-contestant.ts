@@ -8,7 +8,7 @@ export interface Step {
   readonly cpuMilliseconds: number;
   /** Floating-point operations of its matrix products. Only our own contestants report them. */
   readonly flops?: number;
-  /** Nats per supervised token. */
+  /** Loss in nats per supervised token. */
   readonly loss: number;
   readonly peakBytes: number;
 }

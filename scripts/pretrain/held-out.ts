@@ -16,7 +16,7 @@ const { batch, length }: Stage = STAGES.at(-1)!;
 const REPORT_ROWS = 48;
 
 export interface HeldOutLoss {
-  /** Nats per supervised token. */
+  /** Loss in nats per supervised token. */
   loss: number;
   tokens: number;
   /** Bits of all supervised tokens, end-of-text tokens included, per UTF-8 byte of text. */

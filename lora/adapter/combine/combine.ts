@@ -7,7 +7,7 @@ import { truncatedSvd } from './truncated-svd.ts';
 
 /** An adapter to combine. */
 export interface CombineSource {
-  /** Name for messages. */
+  /** Name of the adapter in messages. */
   readonly label: string;
   /** Factor of the adapter's change. May be negative, which subtracts what the adapter has learned. */
   readonly weight: number;

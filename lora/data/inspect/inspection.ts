@@ -12,7 +12,7 @@ import type { ShownToken } from './token-texts.ts';
 export interface ShownSample {
   origin: Example['origin'];
   kind: Example['kind'];
-  /** The first tokens. */
+  /** The first tokens of the sample. */
   tokens: ShownToken[];
   /** Number of further tokens, which are not shown. */
   more: number;
@@ -65,6 +65,6 @@ export interface Finding {
 
 /** The result of `inspect`. */
 export interface Inspection extends InspectionCounts {
-  /** The most severe first. */
+  /** The findings, the most severe first. */
   findings: Finding[];
 }

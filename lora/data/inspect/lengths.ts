@@ -19,7 +19,7 @@ export interface LengthSummary {
   mean: number;
   shortest: number;
   median: number;
-  /** The 95th percentile. */
+  /** 95th percentile of the lengths. */
   p95: number;
   longest: number;
   /**
@@ -42,7 +42,7 @@ export class LengthCounter {
     this.#tokens += length;
   }
 
-  /** Returns null if there was no sample. */
+  /** Returns a summary of the lengths; null if there was no sample. */
   summary(): LengthSummary | null {
     const samples = this.#samples;
     if (samples === 0) return null;

@@ -2,7 +2,7 @@ import { countOf, formatCount } from '../../../common/text.ts';
 
 /** Numbers of samples that were packed, cut or left out, and of the resulting rows and tokens. */
 export interface RowTally {
-  /** Samples rendered. */
+  /** Number of rendered samples. */
   samples: number;
   /** Number of tokens of all samples before truncation. */
   sampleTokens: number;

@@ -90,7 +90,7 @@ function inOrder(graph: Graph): GraphNode[] {
 interface LoweringOptions {
   /** Whether the base is stored in 8 or 4 bits. */
   readonly isQuantised: boolean;
-  /** See EngineOptions. */
+  /** Whether activations are rounded to 8 bits; see `EngineOptions`. */
   readonly roundActivations: boolean;
 }
 

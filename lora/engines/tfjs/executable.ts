@@ -29,7 +29,7 @@ interface Step {
 export interface TfjsDeps {
   readonly tf: TensorFlow;
   readonly store: WeightStore;
-  /** See {@link TENSOR_LIMIT}. */
+  /** Maximum number of tensors; see {@link TENSOR_LIMIT}. */
   readonly tensorLimit: number;
 }
 

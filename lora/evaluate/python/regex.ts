@@ -102,7 +102,7 @@ function replacementParts(replacement: string): (string | number)[] {
 
 class Translator {
   readonly #source: string;
-  /** Position in UTF-16 units. */
+  /** Position in the source, in UTF-16 units. */
   #at = 0;
   #flags = new Set<string>();
 

@@ -6,7 +6,7 @@ import { evaluateError } from '../errors.ts';
 /** A loss of a training run. */
 export interface LossPoint {
   readonly step: number;
-  /** Nats per token. */
+  /** Loss in nats per token. */
   readonly loss: number;
 }
 

@@ -18,7 +18,7 @@ export interface ModelNames {
 export interface ShownDocument {
   readonly task: string;
   readonly id: number;
-  /** End of the prompt. */
+  /** The last part of the prompt. */
   readonly prompt: string;
   readonly correct: string;
   readonly answer: string;
@@ -33,7 +33,7 @@ export interface ShownDocument {
 
 export interface Report {
   readonly schemaVersion: 1;
-  /** ISO 8601. */
+  /** Time of the evaluation, in ISO 8601 format. */
   readonly date: string;
   readonly version: string;
   readonly model: ModelNames;

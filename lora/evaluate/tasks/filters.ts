@@ -82,7 +82,7 @@ function parseStep(name: string, options: Record<string, unknown>, file: TaskFil
   }
 }
 
-/** The filters, with their options. */
+/** Names of the options that each filter accepts. */
 const STEP_OPTIONS: Readonly<Record<string, readonly string[]>> = {
   regex: ['regex_pattern', 'group_select', 'fallback'],
   map: ['mapping_dict', 'default_value'],

@@ -90,9 +90,9 @@ export type FinetuneSettings = {
   readonly preset?: PresetName | null;
   /** Shape of the adapter. */
   readonly lora?: z.input<typeof loraSchema>;
-  /** Optimiser, batch and rows. */
+  /** Settings of the optimiser, the batch and the rows. */
   readonly training?: z.input<typeof trainingSchema>;
-  /** Length, evaluations and checkpoints. */
+  /** Length of the run, its evaluations and its checkpoints. */
   readonly run?: z.input<typeof runSchema>;
   /** Seed of the initial adapter, the held-out examples and the order of rows. @default 0 */
   readonly seed?: number;

@@ -16,7 +16,7 @@ import { reduceSum } from './reduce.ts';
 export const ATTENTION_TILE = 128;
 
 export interface AttentionOptions {
-  /** [B, T] int64, from 0 at the start of each segment. */
+  /** [B, T] int64. Positions count from 0 at the start of each segment. */
   readonly positions: Tensor;
   /** Maximum number of tokens that a token sees, including itself; null for no limit. */
   readonly window: number | null;

@@ -6,9 +6,9 @@ import { pad, reshape, slice, transpose } from './layout.ts';
 
 /** The keys and values of a layer's earlier tokens. */
 export interface LayerCache {
-  /** [rows, KV, capacity, D′], where D′ is `cachedHeadSize(D)`. */
+  /** Keys: [rows, KV, capacity, D′], where D′ is `cachedHeadSize(D)`. */
   readonly keys: Tensor;
-  /** The shape of `keys`. */
+  /** Values, in the same shape as `keys`. */
   readonly values: Tensor;
   /** Number of tokens of each row, including those of this run: [rows] int64. */
   readonly lengths: Tensor;
@@ -17,7 +17,7 @@ export interface LayerCache {
 export interface CachedAttentionOptions {
   /** Maximum number of tokens that a token sees, including itself; null for no limit. */
   readonly window: number | null;
-  /** Factor of the scores. */
+  /** Factor by which the attention scores are multiplied. */
   readonly scale: number;
 }
 

@@ -95,7 +95,7 @@ export function halfBits(value: number): number {
   return toHalf(singleBits[0]!);
 }
 
-/** Returns the value of float16 bits. */
+/** Returns the number whose float16 bits are `half`. */
 export function halfValue(half: number): number {
   return halfTable()[half]!;
 }

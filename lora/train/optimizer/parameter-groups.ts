@@ -9,11 +9,11 @@ export interface GroupedTensor {
 }
 
 export interface ParameterGroup {
-  /** Number of values. */
+  /** Number of values of the tensor. */
   readonly size: number;
   /** Whether weight decay applies. */
   readonly decay: boolean;
-  /** Factor of the learning rate. */
+  /** Factor by which the learning rate is multiplied for this tensor. */
   readonly rate: number;
 }
 
