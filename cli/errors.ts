@@ -32,7 +32,7 @@ export interface Failure {
   exitCode: number;
   code: string;
   message: string;
-  /** Advice. */
+  /** Advice about what to do; null if there is none. */
   next: string | null;
   values: Readonly<Record<string, unknown>>;
 }

@@ -83,7 +83,7 @@ export interface SwarmNetwork {
 /** A persistent peer that does not answer. */
 export interface UnreachablePeer {
   readonly address: string;
-  /** Failed attempts in a row. */
+  /** Number of failed attempts in a row. */
   readonly failures: number;
   /** Error of the newest attempt. */
   readonly reason: string;

@@ -24,7 +24,7 @@ const fileSchema = z.strictObject({
 export interface PersistentPeersDeps {
   clock: Clock;
   log: Logger;
-  /** Random number in [0, 1). */
+  /** Returns a random number in [0, 1). */
   random: () => number;
   /** Connects, and returns the peer id at the address. */
   dial(address: string): Promise<string>;

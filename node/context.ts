@@ -30,7 +30,7 @@ export interface SwarmNodeOptions {
   invite: string | null;
   /** Display name of the node. */
   name: string;
-  /** Program and version. */
+  /** Name and version of the program. */
   agent: string;
   policy: NodePolicy;
   /** Number of the node's trainer processes, and of the copies of the base in memory. @default one of each */
@@ -60,7 +60,7 @@ export interface NodeDeps {
   clock: Clock;
   log: Logger;
   meter: NodeMeter;
-  /** Uniform in [0, 1). */
+  /** Returns a random number, uniform in [0, 1). */
   random: () => number;
   /** Returns random bytes that no peer can predict. */
   randomBytes: (count: number) => Uint8Array;

@@ -5,7 +5,7 @@ import type { Measurement } from './store/versions.ts';
 export interface AdapterVersion {
   readonly name: string;
   readonly number: number;
-  /** `NAME:vN`. */
+  /** Name and number of the version: `NAME:vN`. */
   readonly label: string;
   /** Digest of the manifest: the version's identity on every machine. */
   readonly digest: string;

@@ -15,7 +15,7 @@ export type FindingLevel = 'error' | 'warning' | 'note';
 export interface DaemonFinding {
   readonly level: FindingLevel;
   readonly message: string;
-  /** Advice, or null. */
+  /** Advice about what to do; null if there is none. */
   readonly next: string | null;
 }
 

@@ -13,7 +13,7 @@ export function versionJson({ number, ...version }: AdapterVersion) {
   return { ...version, version: number };
 }
 
-/** A table of versions. */
+/** Returns a table of versions, as lines. */
 export function versionTable(versions: readonly Listed[]): string[] {
   return table([
     ['version', 'tags', 'held-out loss', 'base', 'rank', 'size', 'added', 'digest'],

@@ -1,7 +1,7 @@
 import { formatLoss, safeText, table } from '../../common/text.ts';
 import type { SweepView } from '../../index.ts';
 
-/** Returns a table for each sweep: its jobs, those that are still in the race first. */
+/** Returns a table of the jobs of each sweep. Jobs that no halving has stopped come first. */
 export function sweepLines(sweeps: readonly SweepView[]): string[] {
   return sweeps.flatMap(({ name, nextRounds, winner, jobs }, i) => {
     const head =

@@ -59,7 +59,7 @@ interface Pending {
   onProgress: ((progress: never) => void) | undefined;
 }
 
-/** The calling end. */
+/** The caller's end of a connection to a child process or thread. */
 export class Calls<M extends Methods> {
   readonly #channel: Channel;
   readonly #pending = new Map<number, Pending>();

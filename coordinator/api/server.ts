@@ -63,7 +63,7 @@ export interface ApiDeps extends Pick<CoordinatorDeps, 'network' | 'store' | 'bl
   ): Promise<void>;
   /** Checks a job as `createJob` does, but creates nothing. */
   checkJob(spec: JobSpec, onLine: (line: CheckJobLine) => void, signal: AbortSignal): Promise<void>;
-  /** Records and starts a race between jobs. */
+  /** Records and starts a sweep. */
   createSweep(sweep: NewSweep): void;
   /** Called when the operator stops the daemon through the API, after the answer has been sent. */
   shutdown(): void;

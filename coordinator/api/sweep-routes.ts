@@ -11,7 +11,7 @@ import { sweepViews } from './sweep-views.ts';
 interface SweepRouteDeps {
   readonly coordinator: Coordinator;
   readonly store: Store;
-  /** Records and starts a race between jobs. */
+  /** Records and starts a sweep. */
   createSweep(sweep: NewSweep): void;
 }
 

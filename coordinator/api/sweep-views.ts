@@ -1,32 +1,32 @@
 import type { Coordinator } from '../coordinator.ts';
 import type { Store } from '../store/store.ts';
 
-/** A race between jobs. */
+/** A sweep: jobs of which the half with the higher held-out losses is stopped, again and again, until one is left. */
 export interface SweepView {
   name: string;
   /** Number of checkpoints after which the next half of the jobs is stopped. */
   nextRounds: number;
-  /** Name of the job that won; null while more than one job is in the race. */
+  /** Name of the job that won; null while more than one job is left. */
   winner: string | null;
   jobs: SweepJobView[];
 }
 
-/** A job of a race. */
+/** A job of a sweep. */
 export interface SweepJobView {
   job: string;
   name: string;
   /** The settings in which the job differs from the others. */
   variant: string;
   phase: string;
-  /** Number of its checkpoints. */
+  /** Number of checkpoints of the job. */
   checkpoints: number;
   /** Held-out loss at the newest halving, or of the newest checkpoint before the first halving; null if unknown. */
   heldOutLoss: number | null;
-  /** Number of the halving that stopped the job; null if it is still in the race. */
+  /** Number of the halving that stopped the job; null if no halving has stopped it. */
   outAt: number | null;
 }
 
-/** Returns all races, oldest first. */
+/** Returns all sweeps, oldest first. */
 export function sweepViews({ coordinator, store }: { coordinator: Coordinator; store: Store }): SweepView[] {
   return store.sweeps.all().map(({ name, rounds, halvings }) => {
     const jobs = store.sweeps.entries(name).map(({ job, variant, outAt, loss }): SweepJobView => {

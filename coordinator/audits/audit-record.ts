@@ -24,7 +24,7 @@ export const WAITING_AUDITS = 4;
  */
 const MAX_PARAMETERS = 64_000_000;
 
-/** Names an update. */
+/** Author and round, which identify an update. */
 interface UpdateKey {
   readonly peer: string;
   readonly round: number;

@@ -3,7 +3,7 @@ import type { Likeness } from '../../lora/update/closeness.ts';
 import type { Preset } from '../../lora/update/index.ts';
 
 interface Lines {
-  /** Minimum closeness that passes. */
+  /** Minimum closeness with which an update passes. */
   readonly least: number;
   /**
    * If the closeness is at least this value, the balance is not judged. In the measurements with models/nano, only

@@ -188,14 +188,14 @@ export class ApiClient {
   }
 
   /**
-   * Starts a race between jobs.
+   * Starts a sweep.
    * @internal users call `sweepJobs` of the library
    */
   createSweep(sweep: NewSweep): Promise<SweepView> {
     return this.#json('POST', '/v1/sweeps', sweep);
   }
 
-  /** Lists the races between jobs, oldest first. */
+  /** Lists the sweeps, oldest first. */
   async sweeps(): Promise<SweepView[]> {
     return (await this.#get<{ sweeps: SweepView[] }>('/v1/sweeps')).sweeps;
   }

@@ -11,7 +11,7 @@ import { SIGNED_FILE } from '../record/checkpoint-folders.ts';
 
 /** A checkpoint whose signature and weights have been verified. */
 export interface VerifiedCheckpoint {
-  /** PEFT folder. */
+  /** PEFT folder of the checkpoint. */
   readonly path: string;
   /** Digest of the signed checkpoint, which is its identity. */
   readonly digest: string;

@@ -12,23 +12,23 @@ const sweepSchema = z.strictObject({
   job: z.string().min(1),
   /** Changed settings of each variant, by their keys in the job file. */
   variants: z.array(z.record(z.string(), z.unknown())).min(1).max(32),
-  /** Further jobs of the race, for example with other data but the same held-out rows. @default none */
+  /** Further jobs of the sweep, for example with other data but the same held-out rows. @default none */
   jobs: z.array(z.string().min(1)).max(32).default([]),
   /** Number of checkpoints after which half of the jobs are stopped. It doubles with each halving. @default 2 */
   rounds: z.int().positive().max(100_000).default(2),
 });
-/** A race between variants of a job. */
+/** Description of a sweep. */
 export type SweepSpec = z.input<typeof sweepSchema>;
 
-/** A new race, and the invites of its new jobs. */
+/** A new sweep, and the new jobs with their invites. */
 export interface CreatedSweep {
   readonly sweep: SweepView;
   readonly jobs: readonly CreatedJob[];
 }
 
 /**
- * Makes copies of a job and lets them race: again and again, the half with the higher held-out losses is stopped. Calling it
- * again after an interruption continues where it was.
+ * Makes copies of a job and starts a sweep of them. Again and again, the coordinator stops the half with the higher
+ * held-out losses. After an interruption, a second call continues the work of the first.
  * @throws SwarmError JOB_SPEC, SWEEP_INVALID, and the errors of `cloneJob`
  */
 export async function sweepJobs(

@@ -7,7 +7,7 @@ import type { JobRun } from '../job-run.ts';
 import { isEnding, isOver, needsOperator } from '../round/round-machine.ts';
 import type { Store, StoredSweep } from '../store/store.ts';
 
-/** A race between jobs, as its operator starts it. */
+/** A sweep, as its operator starts it. */
 export interface NewSweep {
   readonly name: string;
   readonly rounds: number;
@@ -26,9 +26,10 @@ export interface SweepsDeps {
 const OCCASIONS: readonly JobEvent['type'][] = ['checkpoint', 'rolled-back', 'finished', 'paused'];
 
 /**
- * Runs races between jobs by successive halving (Jamieson and Talwalkar, arXiv 1502.07943). When all jobs of a race have
- * enough checkpoints, the half with the higher held-out losses is stopped. The number of checkpoints then doubles, until one
- * job is left. Each halving is recorded before jobs are stopped, so a restart continues the race.
+ * Runs sweeps by successive halving (Jamieson and Talwalkar, arXiv 1502.07943). When all jobs of a sweep have enough
+ * checkpoints, the half with the higher held-out losses is stopped. The required number of checkpoints then doubles.
+ * This is repeated until one job is left. Each halving is recorded before jobs are stopped, so the sweep continues after
+ * a restart.
  */
 export class Sweeps {
   readonly #deps: SweepsDeps;
@@ -38,12 +39,12 @@ export class Sweeps {
     this.#deps = deps;
   }
 
-  /** Continues the races that an earlier process left. */
+  /** Continues all sweeps. */
   start(): void {
     for (const sweep of this.#deps.store.sweeps.all()) this.#advance(sweep);
   }
 
-  /** Decides nothing more. */
+  /** After this call, no sweep stops a job any more. */
   stop(): void {
     this.#isStopped = true;
   }
@@ -62,7 +63,7 @@ export class Sweeps {
   }
 
   /**
-   * Records and starts a race. Starting the same race again changes nothing.
+   * Records and starts a sweep. Starting the same sweep again changes nothing.
    * @throws SwarmError SWEEP_INVALID, JOB_UNKNOWN, JOB_AMBIGUOUS
    */
   create({ name, rounds, jobs }: NewSweep): void {
@@ -86,7 +87,7 @@ export class Sweeps {
     this.start();
   }
 
-  /** Stops the jobs that are out, and halves the race as often as the checkpoints of its jobs allow. */
+  /** Stops the jobs that have lost, and halves the sweep as often as the checkpoints of its jobs allow. */
   #advance(sweep: StoredSweep): void {
     const { store, log } = this.#deps;
     for (let { halvings } = sweep; ; halvings++) {

@@ -58,7 +58,7 @@ export interface MergedUpdate {
 }
 
 export interface Merged {
-  /** The next adapter: `adapter_model.safetensors`. */
+  /** The merged adapter, as the bytes of an `adapter_model.safetensors`. */
   readonly adapter: Uint8Array;
   /**
    * The step from the parent's adapter to `adapter`, as an encoded dense update. Applying the step gives exactly the

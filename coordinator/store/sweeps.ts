@@ -1,7 +1,7 @@
 import type { Database } from '../../storage/database.ts';
 import { fromRow, insertInto, updateRows } from './fields.ts';
 
-/** A race between jobs. */
+/** A sweep: jobs of which the half with the higher held-out losses is stopped, again and again, until one is left. */
 export interface StoredSweep {
   readonly name: string;
   /** Number of checkpoints after which the first half of the jobs is stopped. It doubles with each halving. */
@@ -16,7 +16,7 @@ export interface StoredEntry {
   readonly job: string;
   /** The settings in which the job differs from the others, for people. */
   readonly variant: string;
-  /** Number of the halving that stopped the job, from 1; null if the job is still in the race. */
+  /** Number of the halving that stopped the job, from 1; null if no halving has stopped it. */
   readonly outAt: number | null;
   /** Held-out loss at the newest halving; null before the first one, or if the job had a problem. */
   readonly loss: number | null;
@@ -54,7 +54,7 @@ export class SweepTable {
     return this.#db.all(sql, job).map(({ sweep }) => sweep as string);
   }
 
-  /** Records a halving: the losses of the jobs that were in the race, and which of them are out. */
+  /** Records a halving: the losses of the jobs that were left, and which of these jobs it stops (`isOut`). */
   halve(
     { name, halvings }: Pick<StoredSweep, 'name' | 'halvings'>,
     judged: readonly { job: string; loss: number | null; isOut: boolean }[],

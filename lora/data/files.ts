@@ -22,7 +22,7 @@ const ARROW = /\.(arrow|feather)$/i;
 export interface DataFile {
   file: string;
   container: Container;
-  /** Size on disk, bytes. */
+  /** Size on disk, in bytes. */
   bytes: number;
 }
 

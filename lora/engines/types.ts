@@ -61,7 +61,7 @@ export interface DynamicOptions extends Pick<EngineOptions, 'roundActivations'> 
 }
 
 export interface EngineOptions {
-  /** Threads inside one operation. */
+  /** Number of threads that compute one operation. */
   threads: number;
   /** Index of the device in CUDA's numbering; other engines have only one device. @default 0 */
   device?: number;

@@ -73,7 +73,7 @@ export interface WeightFile {
   readonly quantised?: ReadonlyMap<string, QuantisedEntry>;
   /** Embedding and output head of an 8-bit or 4-bit base, in 8 bits. @default none */
   readonly tables?: ReadonlyMap<string, TableEntry>;
-  /** Matrices for inference. @default none */
+  /** Matrices in 4 or 8 bits for inference. @default none */
   readonly blocked?: ReadonlyMap<string, BlockedEntry>;
 }
 

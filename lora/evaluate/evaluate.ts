@@ -68,9 +68,9 @@ export interface ExamplesToEvaluate {
 export interface Evaluation {
   /** Mean negative log-likelihood, in nats per supervised token. */
   loss: number;
-  /** Supervised tokens. */
+  /** Number of supervised tokens. */
   tokens: number;
-  /** e^loss */
+  /** Perplexity: e^loss. */
   perplexity: number;
   /**
    * Loss of all supervised tokens in bits per UTF-8 byte of text, a measure that is comparable between tokenizers. Null

@@ -33,11 +33,11 @@ const evaluationSchema = z.strictObject({ step: z.int().nonnegative(), loss: z.n
 /** Progress of a run. Numbers that JSON cannot express, such as NaN, are null. */
 export const runStateSchema = z.strictObject({
   schemaVersion: z.literal(1),
-  /** Optimiser steps made. */
+  /** Number of optimiser steps made. */
   step: z.int().nonnegative(),
   /** Rows trained on, over all epochs. The next step continues after them. */
   rows: z.int().nonnegative(),
-  /** Supervised tokens trained on. */
+  /** Number of supervised tokens trained on. */
   tokens: z.int().nonnegative(),
   /** Seconds spent on training steps. */
   seconds: z.number().nonnegative(),

@@ -65,7 +65,7 @@ export interface RunPlan {
   tokens: number;
   /** Number of packed rows of the training data. */
   rows: number;
-  /** Optimiser steps of the whole run. */
+  /** Number of optimiser steps of the whole run. */
   steps: number;
   /** Number of values in the adapter. */
   parameters: number;
@@ -81,9 +81,9 @@ export interface RunStep {
   loss: number;
   learningRate: number;
   gradientNorm: number;
-  /** Passes over the data so far. */
+  /** Number of passes over the data so far. */
   epoch: number;
-  /** Supervised tokens trained on so far. */
+  /** Number of supervised tokens trained on so far. */
   tokens: number;
   tokensPerSecond: number;
   secondsLeft: number;
@@ -102,9 +102,9 @@ export interface RunEvaluation {
 export interface FinetuneResult {
   /** Folder of the base model. */
   base: string;
-  /** Optimiser steps made. */
+  /** Number of optimiser steps made. */
   step: number;
-  /** Supervised tokens trained on. */
+  /** Number of supervised tokens trained on. */
   tokens: number;
   seconds: number;
   /** Loss of the last step; null when no step was made. */

@@ -5,7 +5,7 @@ import type { CommonConfig } from '../models/config.ts';
 
 type Shape = Pick<CommonConfig, 'layers' | 'keyValueHeads' | 'headDim'>;
 
-/** Returns the bytes of one token in a cache. */
+/** Returns the number of bytes that one token takes in a cache. */
 export function tokenBytes(shape: Shape): number {
   return 2 * shape.layers * cacheWidth(shape) * Float32Array.BYTES_PER_ELEMENT;
 }

@@ -1,14 +1,14 @@
 /** Progress and result of the optimiser steps of one request. */
 
 export interface TrainProgress {
-  /** Steps of this request made so far. */
+  /** Number of steps of this request made so far. */
   step: number;
   steps: number;
-  /** Rows used so far. */
+  /** Number of rows used so far. */
   rows: number;
   /** Mean loss of the step, in nats per supervised token. */
   loss: number;
-  /** Supervised tokens so far. */
+  /** Number of supervised tokens so far. */
   tokens: number;
   /** Loss in nats, summed over `tokens`. */
   lossSum: number;
@@ -20,7 +20,7 @@ export interface TrainProgress {
 
 export interface TrainResult {
   steps: number;
-  /** Supervised tokens. */
+  /** Number of supervised tokens. */
   tokens: number;
   seconds: number;
   /**
@@ -31,11 +31,11 @@ export interface TrainResult {
   lossMean: number;
 }
 
-/** Sums of one step. */
+/** Sums over the rows of one step. */
 interface Step extends Pick<TrainProgress, 'rows' | 'learningRate' | 'gradientNorm'> {
   /** Loss in nats, summed over the step's supervised tokens. */
   readonly lossSum: number;
-  /** Supervised tokens of the step. */
+  /** Number of supervised tokens of the step. */
   readonly tokens: number;
 }
 

@@ -140,7 +140,7 @@ export function rowFeeds(
 export interface LossAndGradients {
   /** Loss in nats, summed over the supervised tokens. */
   lossSum: number;
-  /** Supervised tokens. */
+  /** Number of supervised tokens. */
   tokens: number;
 }
 

@@ -5,7 +5,7 @@ import { isOver, type Work } from './work.ts';
 
 /** State of a node in one job. Times are on the monotonic clock, in milliseconds. */
 export interface NodeState {
-  /** Own peer id. */
+  /** Peer id of this node. */
   readonly self: string;
   readonly phase: Exclude<Heartbeat['state'], 'busy'>;
   /** The newest head. */
@@ -20,9 +20,9 @@ export interface NodeState {
   readonly lastRound: number;
   /** Updates whose outcome is not known yet, oldest first. */
   readonly pending: readonly PendingUpdate[];
-  /** Failed attempts in a row to join or to sync. */
+  /** Number of failed attempts in a row to join or to sync. */
   readonly failures: number;
-  /** Rounds in a row that had no work for this node. */
+  /** Number of rounds in a row that had no work for this node. */
   readonly idleRounds: number;
   /** Time of the next attempt to join or to sync; null if none is planned. */
   readonly retryAt: number | null;

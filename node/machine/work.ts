@@ -14,7 +14,7 @@ export interface Work {
   /** Interval [start, end) of positions in the round's permutation. */
   readonly start: number;
   readonly end: number;
-  /** Optimiser steps. */
+  /** Number of optimiser steps. */
   readonly steps: number;
   /** Learning rate that the operator has set, or null if the manifest's learning rate applies. */
   readonly learningRate: number | null;

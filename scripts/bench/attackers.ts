@@ -18,7 +18,7 @@ export interface AttackInput {
    * @param steps optimiser steps. @default those of the assignment
    */
   train(rows: readonly Row[], steps?: number): Promise<Delta>;
-  /** Steps of the assignment. */
+  /** Number of optimiser steps of the assignment. */
   readonly steps: number;
   /** Changes of the adapter that the honest nodes computed in this round. */
   readonly honest: readonly Delta[];

@@ -19,7 +19,7 @@ import { BATCH } from './round-training.ts';
 /** How the nodes train. The coordinator repeats their training with onnx-cpu on a base of 32 bits. */
 export interface AuditSetting {
   readonly base: 'nano' | RandomFamily;
-  /** Tokens of a row. */
+  /** Number of tokens in a row. */
   readonly length: number;
   /** Steps of a node in a round. */
   readonly steps: number;
@@ -101,7 +101,7 @@ function trainingOf(length: number) {
   });
 }
 
-/** Rows of Moby Dick. */
+/** Returns packed rows of the text of Moby Dick. */
 export async function bookRows(length: number): Promise<Row[]> {
   const folder = dirname(mobyDick());
   const files = (await readdir(folder)).filter((file) => file.startsWith('chapter_')).sort();

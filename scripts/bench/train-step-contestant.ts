@@ -109,7 +109,7 @@ export class Contestant {
     return (this.steps[0]!.flops! * 1000) / this.cpuMilliseconds;
   }
 
-  /** Peak of resident memory. */
+  /** Peak of resident memory, in MiB. */
   get mebibytes(): number {
     return Math.round(Math.max(...this.steps.map(({ peakBytes }) => peakBytes)) / 2 ** 20);
   }

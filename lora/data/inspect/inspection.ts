@@ -59,7 +59,7 @@ export interface Finding {
   level: Level;
   code: string;
   message: string;
-  /** Advice about the finding, or null. */
+  /** Advice about the finding; null if there is none. */
   next: string | null;
 }
 

@@ -18,7 +18,7 @@ export interface SpecialTokenCount {
   withoutEnd: number;
   /** Number of unknown tokens in all samples. */
   unknownTokens: number;
-  /** Samples with unknown tokens. */
+  /** Number of samples with unknown tokens. */
   withUnknown: number;
 }
 

@@ -26,7 +26,7 @@ export interface Emitter {
 
 export interface EmitOptions {
   readonly attributes?: Readonly<Record<string, Attribute>>;
-  /** Operator domain. @default the ONNX standard's */
+  /** Domain of the operator. @default the domain of the ONNX standard */
   readonly domain?: string;
   /**
    * Names of all outputs. Needed if the node has several outputs, or if its output is the output of the

@@ -34,7 +34,7 @@ export interface TensorFormat {
   readonly id: number;
   /** Number of weights in a block. Rows consist of whole blocks. */
   readonly weights: number;
-  /** Bytes of a block. */
+  /** Size of a block in bytes. */
   readonly bytes: number;
   /**
    * Value of `general.file_type`: ggml's number for a file in which most matrices have this type. Null if this program

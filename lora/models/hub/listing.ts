@@ -9,7 +9,7 @@ export interface HubAccess {
   /** URL of the hub, without a trailing slash. */
   readonly endpoint: string;
   readonly accessToken: string | null;
-  /** Attempts per request. @default MAX_TRIES */
+  /** Maximum number of attempts per request. @default MAX_TRIES */
   readonly tries?: number;
   readonly signal: AbortSignal;
 }

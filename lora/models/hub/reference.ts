@@ -3,7 +3,7 @@ import { basename, dirname } from 'node:path';
 /** A model on a hub, written `org/name` or `org/name@revision`. */
 export interface HubReference {
   readonly name: string;
-  /** Branch, tag or commit. */
+  /** Name of a branch or tag, or a commit. */
   readonly revision: string;
 }
 
@@ -44,7 +44,7 @@ export function repositoryFolder(name: string): string {
 /** The model and the commit from which a folder of the cache was downloaded. */
 export interface HubOrigin {
   readonly name: string;
-  /** A commit. */
+  /** Commit of the model. */
   readonly revision: string;
 }
 

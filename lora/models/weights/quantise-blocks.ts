@@ -5,7 +5,7 @@
 import type { BlockedEntry } from '../../engines/weights.ts';
 import type { QuantisedBits } from './quantise.ts';
 
-/** Weights of a block. */
+/** Number of weights in a block. */
 export const BLOCK = 32;
 
 /**

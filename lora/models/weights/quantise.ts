@@ -31,9 +31,9 @@ export function createQuantiser(rows: number, columns: number, bits: QuantisedBi
 export interface BlockLayout {
   /** Number of weights per block. At 8 bits, a block is a whole row. */
   readonly side: number;
-  /** Blocks per row. */
+  /** Number of blocks in a row. */
   readonly blocks: number;
-  /** Bytes per block. */
+  /** Size of a block in bytes. */
   readonly bytes: number;
 }
 

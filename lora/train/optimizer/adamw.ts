@@ -17,7 +17,7 @@ export interface AdamWOptions {
 
 /** State from which an optimiser continues bit for bit. All lists have the order and sizes of the tensors. */
 export interface AdamWState {
-  /** Optimiser steps made. */
+  /** Number of optimiser steps made. */
   step: number;
   /** First moments. */
   m: Float32Array[];
