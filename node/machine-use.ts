@@ -8,7 +8,10 @@ import type { TrainingProcess } from './training-process.ts';
 
 /** Interval between two readings of processor time and traffic. Speeds are averages over this interval. */
 const SAMPLE_MS = 5_000;
-/** Interval at which the size of the home is read and the traffic is stored. A crash loses the traffic since then. */
+/**
+ * Interval at which the size of the home is read and the traffic is stored. A crash loses the traffic of about one
+ * interval at most.
+ */
 const STORE_MS = 60_000;
 
 interface MachineUseDeps {
@@ -61,7 +64,7 @@ export class MachineUse {
     });
   }
 
-  /** Stores the traffic since the last time. Call it before the database closes. */
+  /** Stores the traffic that is not stored yet. The caller must call this before it closes the database. */
   stop(): void {
     this.#cancel();
     this.#storeTraffic();

@@ -1,4 +1,4 @@
-/** What a machine contributes to jobs, and what this costs the machine, in texts. */
+/** Texts about the contributions of a machine to jobs, and about their costs for the machine. */
 import { countOf, formatBytes } from '../../common/text.ts';
 import type { NodeStatus } from '../../index.ts';
 import { workText } from './thanks.ts';

@@ -123,9 +123,9 @@ export interface JudgeOptions {
 }
 
 /**
- * Judges a merge. Its mean loss may exceed that of its parent by `tolerance`. If two standard errors of the difference
- * are more than `tolerance`, it may exceed it by two standard errors, but at most by `noiseLimit(tolerance)`. All other
- * limits are fixed multiples of the tolerance. A loss that is not finite never passes.
+ * Judges a merge. The maximum increase of its mean loss over the parent's is `tolerance` or two standard errors of the
+ * increase, whichever is more. The two standard errors count only up to `noiseLimit(tolerance)`. All other limits are
+ * fixed multiples of the tolerance. A loss that is not finite never passes.
  */
 export function judge(
   { before, best, after }: Losses,

@@ -105,8 +105,8 @@ export class RoundTable {
   }
 
   /**
-   * Returns the number of rounds that the gate refused since the newest checkpoint and since the last resume of the
-   * job.
+   * Returns the number of rounds that the gate refused after the newest checkpoint and after the last resume of the
+   * job, whichever is later.
    */
   refusals(job: string): number {
     const row = this.#db.one(

@@ -136,7 +136,7 @@ interface Block {
   readonly values: ArrayLike<number>;
 }
 
-/** Lists for one tensor its start, the weighted mean of its changes, and each change. */
+/** Lists three things of one tensor: its values in the adapter, the weighted mean of its changes, and each change. */
 function blocks(
   tensor: number,
   adapter: readonly Float32Array[],

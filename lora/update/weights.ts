@@ -16,8 +16,8 @@ export function lowerMedian(values: ArrayLike<number>): number {
 }
 
 /**
- * Returns the smallest value at which the weights of all values up to it reach half of the total weight; 0 if there are
- * no values.
+ * Returns the weighted median: the smallest value such that this value and all smaller values have at least half of the
+ * total weight. Returns 0 if there are no values.
  */
 export function weightedMedian(values: readonly number[], weights: readonly number[]): number {
   const order = values.map((_, i) => i).sort((a, b) => values[a]! - values[b]!);

@@ -1,5 +1,5 @@
 /**
- * Turns tokens into text, as the Rust library does.
+ * Turns tokens into text, as Hugging Face's Rust library `tokenizers` does.
  *
  * In contrast, @huggingface/tokenizers 0.2.0 removes spaces before punctuation by default, loses a leading U+FEFF in byte
  * fallback, and decodes invalid UTF-8 to a different number of U+FFFD characters.
