@@ -47,9 +47,9 @@ export interface SwarmNodeView extends Pick<JobWorker, 'progress' | 'download'> 
 const NO_PROGRESS = { step: 0, steps: 0, tokensPerSecond: 0 };
 
 /**
- * Runs a node in the jobs of one invite, one job at a time. Turns heads, receipts and the results of its work into events of the state machine, and carries out the
- * effects that the state machine returns. Clock, disk and randomness are dependencies, so that the simulation can
- * replace them.
+ * Runs a node in the jobs of one invite, one job at a time. Turns heads, receipts and the results of its work into
+ * events of the state machine, and carries out the effects that the state machine returns. Clock, disk and randomness are
+ * dependencies, so that the simulation can replace them.
  */
 export class SwarmNode implements SiblingJob {
   readonly #options: SwarmNodeOptions;

@@ -1,8 +1,8 @@
 /**
  * Finds added tokens in a text, as Hugging Face's Rust library `tokenizers` does.
  *
- * In contrast, the JavaScript library @huggingface/tokenizers 0.2.0 ignores `single_word`, applies `lstrip` and `rstrip`
- * with JavaScript's definition of white space, and does not read `added_tokens_decoder` of the config.
+ * In contrast, the JavaScript library @huggingface/tokenizers 0.2.0 ignores `single_word`, applies `lstrip` and
+ * `rstrip` with JavaScript's definition of white space, and does not read `added_tokens_decoder` of the config.
  */
 import type { Normalize } from './normalizers.ts';
 import { escaped } from './patterns.ts';
