@@ -28,9 +28,9 @@ type Waiter = (release: (() => void) | null) => void;
 
 /**
  * Decides the order of work that is done one piece at a time, such as verifying signatures. Known claimants and
- * strangers wait in two lines. If both lines have claims, they get turns alternately. Within a line, every second turn
- * goes to the addresses in rotation, and every other turn to the address with the fewest waiting claims. Within an
- * address, peers get turns in rotation. An address therefore cannot delay the claims of another address by making many
+ * strangers wait in two lines. If both lines have claims, they get turns alternately. Within a line, turns go
+ * alternately to the next address in rotation and to the address with the fewest waiting claims. Within an address,
+ * peers get turns in rotation. An address therefore cannot delay the claims of another address by making many
  * claims. An address with one claim waits only briefly, even if all others have many claims.
  */
 export class FairTurns {
