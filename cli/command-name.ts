@@ -1,4 +1,4 @@
-/** The command that starts this program: in a checkout, which runs the .ts sources, npx must find it. */
+/** The command that starts this program. A checkout runs the .ts sources, and needs npx to find the command. */
 export const SWARM = import.meta.url.endsWith('.ts') ? 'npx lora-swarm' : 'lora-swarm';
 
 /**

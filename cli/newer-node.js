@@ -12,7 +12,8 @@ const ROOT = dirname(dirname(fileURLToPath(import.meta.url)));
 const EXE = process.platform === 'win32' ? 'node.exe' : 'node';
 
 /**
- * Returns a Node.js that fits: the one of a checkout, the one that an earlier call fetched, or one in PATH.
+ * Returns the path of a suitable Node.js: the one in a checkout's node_modules, the one that an earlier call fetched,
+ * or one in PATH.
  * @param {{ root: string, cache: string, path: string, fits: (file: string) => boolean }} places
  * @returns {string | null} null if there is none
  */

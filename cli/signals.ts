@@ -14,10 +14,10 @@ export class OutputClosed extends Error {
   override readonly name = 'AbortError';
 }
 
-/** Called at Ctrl-C instead of draining; null if Ctrl-C drains. */
+/** Called at Ctrl-C, in place of stopping the command. null if Ctrl-C stops the command. */
 let interruptHandler: (() => void) | null = null;
 
-/** Makes Ctrl-C call `handler` instead of draining the command. The returned function removes the handler. */
+/** Makes Ctrl-C call `handler` instead of stopping the command. The returned function removes the handler. */
 export function catchInterrupts(handler: () => void): () => void {
   interruptHandler = handler;
   return () => {

@@ -41,7 +41,7 @@ const FIXED: Readonly<Record<string, string>> = {
   seed: 'the first adapter and the order of the data depend on this setting',
 };
 
-/** Advice for settings that a clone cannot change either. */
+/** Advice for settings that `lora-swarm job clone --set` cannot change. For all others, the advice is this command. */
 const NEXT: Readonly<Record<string, string>> = {
   name: 'make another job with another name: "lora-swarm job clone JOB --name NAME"',
   base: NEW_FILE,

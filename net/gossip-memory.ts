@@ -4,7 +4,8 @@ import type { Claimant, FairPermits } from '../common/fair-permits.ts';
 import { GOSSIP_RPC_BYTES } from '../protocol/limits.ts';
 
 /**
- * Number of bytes of an incomplete RPC that need no permit. Most RPCs are smaller, for example those with heartbeats.
+ * Maximum number of bytes of an incomplete RPC that may be held without a permit. Most RPCs are smaller, for example
+ * those with heartbeats.
  */
 const FREE_BYTES = 32 * 1024;
 /** Number of bytes of an incomplete RPC that one permit allows. An update with an inline payload needs one permit. */

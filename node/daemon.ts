@@ -44,7 +44,7 @@ export interface NodeDaemonDeps {
 /** A node in this process. */
 export interface RunningNode {
   readonly home: string;
-  /** Root of its HTTP API: /v1/status (with the bearer token in `<home>/api-token`), /metrics, /healthz, /readyz. */
+  /** URL of the node's HTTP API: /v1/status (bearer token in `<home>/api-token`), /metrics, /healthz, /readyz. */
   readonly url: string;
   readonly peerId: string;
   /**

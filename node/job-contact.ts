@@ -51,7 +51,7 @@ export class JobContact {
     });
   }
 
-  /** Sends the next heartbeat soon, because the coordinator waits for the change. */
+  /** Sends the next heartbeat soon, because the state that it reports has changed and the coordinator should know. */
   beatSoon(): void {
     this.#heartbeat.beatSoon();
   }

@@ -97,7 +97,8 @@ function unreachableOf(
 }
 
 /**
- * Returns why the node waits. The state machine knows nothing of other jobs, of observers and of suspensions.
+ * Returns why the node waits. The reason in `state` is not enough, because the state machine does not know about other
+ * jobs, observers and suspensions.
  */
 function reasonOf({ state, context, standing, busyWith, download }: SwarmNodeView, scores: boolean): string {
   const needsTrainer = state.phase === 'training' || (state.phase === 'joining' && download === null);

@@ -112,7 +112,7 @@ export class SwarmNode implements SiblingJob {
     return this.#options.addresses;
   }
 
-  /** Digest of the job that the invite names or that the node has joined with it; null if there is none. */
+  /** Digest of the job that the invite names, or that the node has joined with the invite; null if there is none. */
   get job(): string | null {
     return this.#shutOut === null ? this.#job : null;
   }

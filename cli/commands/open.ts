@@ -38,7 +38,7 @@ async function open(context: Context, { home, json, print }: OpenOptions): Promi
 
 /**
  * Opens an address in the user's browser. Other users of the machine can read the arguments of processes. So the
- * browser gets a file of the daemon's home, which only its owner can read, and the file leads to the address.
+ * browser opens a file in the daemon's home, which only its owner can read, and the file redirects to the address.
  * @throws SwarmError BROWSER_NOT_OPENED
  */
 async function openBrowser(home: string, role: string, address: string): Promise<void> {

@@ -27,5 +27,5 @@ export async function showCall([program, ...args]: Call, signal: AbortSignal): P
   );
 }
 
-/** Starting a service returns at once. A service may take STOP_SECONDS to stop. */
+/** Time limit of a call, in milliseconds. The slowest calls stop a service, which may take up to STOP_SECONDS. */
 const CALL_MS = 60_000;

@@ -41,7 +41,7 @@ export interface ServiceManager {
   start(service: ServiceId, user: User): Call[];
   /** Calls that stop the service and remove it from the system, before its file is deleted. */
   stop(service: ServiceId, user: User): Call[];
-  /** Calls after the file was deleted. */
+  /** Calls to make after the file has been deleted, so that the system notices the deletion. */
   forget(): Call[];
   /** A call whose output tells whether the service runs. */
   state(service: ServiceId, user: User): Call;

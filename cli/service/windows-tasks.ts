@@ -73,7 +73,7 @@ function argumentsOf(command: readonly string[], environment: Readonly<Record<st
 }
 
 /**
- * Quotes an argument as the C library of Windows splits command lines.
+ * Quotes an argument, so that the C library of Windows, which splits the command line, gets it back unchanged.
  * @see https://learn.microsoft.com/cpp/c-language/parsing-c-command-line-arguments
  */
 function quoted(word: string): string {

@@ -12,8 +12,8 @@ import { auditKey, type DrawnUpdate, drawAudits, isWatched } from './draw.ts';
 import { isTrusted, MIN_STEPS, type PersonResult } from './verdict.ts';
 
 /**
- * Number of waiting audits from which no more audits are drawn. A coordinator that is too slow for its audits then
- * draws none until it has finished some.
+ * While this many audits wait, no more audits are drawn. So a coordinator that is too slow for its audits draws none
+ * until it has finished some.
  */
 export const WAITING_AUDITS = 4;
 

@@ -44,7 +44,7 @@ export const MIN_STEPS = 6;
 /**
  * Returns whether an update passes its audit.
  * @param training `isFirst`: whether this is the author's first update. The balance of a first update is not judged,
- *   because the warm-up of the learning rate falsifies it if earlier updates of the author were lost.
+ *   because the warm-up of the learning rate distorts the balance if earlier updates of the author were lost.
  */
 export function passes(
   { closeness, balance }: Likeness,

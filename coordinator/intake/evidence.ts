@@ -26,10 +26,7 @@ export function keepEvidence(envelope: Uint8Array): Uint8Array {
   return encodeCbor({ kind, author, body: bare, signature, inlined } satisfies Evidence);
 }
 
-/**
- * Returns whether an update is the same as the update in the evidence, even if only one of them has its
- * payload inline.
- */
+/** Returns whether an update and the evidence agree in all fields except the inline payload, which evidence lacks. */
 export function saysTheSame(update: Update, evidence: Uint8Array): boolean {
   const bare = encodeCbor({ ...update, inline: null });
   return Buffer.compare(bare, decode<Evidence>(evidence).body) === 0;

@@ -77,7 +77,10 @@ export class Intake {
   readonly #limiter: RateLimiter;
   /** Updates whose payloads are being checked, by round and author. */
   readonly #checking = new Map<string, Checking>();
-  /** Rounds and authors whose second, different update is being recorded. */
+  /**
+   * Keys (round and author) of conflicts that are being recorded. A conflict is a second, different update of an author
+   * for the same round.
+   */
   readonly #excluding = new Set<string>();
   #waitingBytes = 0;
 

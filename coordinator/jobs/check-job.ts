@@ -19,7 +19,7 @@ export interface JobCheck {
   readonly base: { readonly name: string; readonly parameters: number; readonly bytes: number };
   readonly data: {
     readonly rows: number;
-    /** Number of predicted tokens. */
+    /** Number of supervised tokens. */
     readonly tokens: number;
     /** Bytes of all data shards. A node fetches at most this number of bytes. */
     readonly bytes: number;

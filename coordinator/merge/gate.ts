@@ -6,8 +6,8 @@ import { type Judgement, judge, noiseLimit } from './comparison.ts';
 /** Maximum fraction of the merge's weight that the gate removes, so that at least half of the weight is merged. */
 export const REMOVED_SHARE = 0.5;
 /**
- * Maximum number of evaluations in one round. With 12 persons, it is enough for the merge without each of them, and
- * then for the merges without the worst two, three, five and six of them.
+ * Maximum number of evaluations in one round. With 12 persons, 24 evaluations are enough to leave out each person in
+ * turn, and then to leave out the worst two, three, five and six persons together.
  */
 export const MAX_EVALUATIONS = 24;
 /** Maximum number of persons whose removal is evaluated one at a time. */
@@ -45,8 +45,8 @@ export interface GateInput<Source, Merged> {
   merge(sources: readonly Source[], rate: number): Promise<Merged | null>;
   evaluate(merged: Merged): Promise<readonly RowLoss[]>;
   /**
-   * Returns the persons whose updates are in the merge of all updates, the most suspicious first. Updates of none of
-   * these persons, such as outliers, are left out of all further merges.
+   * Returns the persons whose updates are in the merge of all updates, the most suspicious first. An update that is not
+   * in this merge, for example because it is an outlier, is left out of all further merges too.
    * @param merged null if the merge of all updates failed
    */
   personsOf(merged: Merged | null): readonly Person<Source>[];

@@ -29,8 +29,8 @@ export const MIN_OWN_ROWS = 8;
  */
 export const MAX_OWN_ROWS = 64;
 /**
- * Beyond MIN_OWN_ROWS, an update of a doubtful author is scored on this many times as many rows as an update of
- * another author.
+ * Every update is scored on MIN_OWN_ROWS rows of its author's interval, and on more rows if the cost allows it. A
+ * doubtful author gets this many times as many of the additional rows as another author.
  */
 const DOUBT_FACTOR = 4;
 

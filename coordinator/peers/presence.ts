@@ -34,7 +34,10 @@ interface PresenceDeps {
 export class Presence {
   readonly liveness: Liveness;
   readonly #deps: PresenceDeps;
-  /** Limits recorded events. It has one key for each member, and remembers as many keys as a job can have members. */
+  /**
+   * Limits the recorded arrivals and departures of each member (PRESENCES). It remembers as many keys as a job can have
+   * members, so it forgets no member.
+   */
   readonly #limiter: RateLimiter;
 
   constructor(deps: PresenceDeps) {

@@ -24,7 +24,7 @@ export interface PreparedJob {
   readonly content: string;
   /** Loss of the base on the held-out rows that the gate evaluates, in nats per token. */
   readonly baseLoss: number | null;
-  /** Number of predicted tokens of the rows on which `baseLoss` was measured. */
+  /** Number of supervised tokens in the rows on which `baseLoss` was measured. */
   readonly baseTokens: number;
   /** Tasks on which checkpoints are evaluated. @default none */
   readonly tasks?: JobTasks | null;

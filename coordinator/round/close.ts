@@ -71,7 +71,7 @@ export const FIRST_ROUND_FACTOR = 3;
 export const MIN_PATIENCE_MS = HEARTBEAT_INTERVAL_MS;
 /** Time that a round waits for a node to come back after all awaited nodes have fallen silent. */
 export const ABANDONED_MS = 3 * PEER_LOST_AFTER_MS;
-/** Time for nodes to reconnect and deliver after a restart of the coordinator. */
+/** Time for nodes to reconnect and deliver their updates after a restart of the coordinator, in milliseconds. */
 export const RECOVERY_MS = 15_000;
 
 export type Verdict =

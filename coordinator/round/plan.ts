@@ -36,7 +36,7 @@ export const AUTO_SPARSE_PEERS = 4;
  * the fastest node's speed gets the minimum too, and its updates arrive late.
  */
 export const MIN_STEPS_SHARE = 1 / 3;
-/** Speed at which the counted speed of a proven node is capped, as a multiple of the median speed (see `stepsOf`). */
+/** Maximum speed that counts for a proven node, as a multiple of the median speed (see `stepsOf`). */
 export const SPEED_MEDIANS = 3;
 /**
  * Minimum belief with which a node gets all steps that its speed allows, as a fraction of the median belief. A node

@@ -46,7 +46,7 @@ export function isOver(state: JobState): boolean {
   return state.phase === 'finished';
 }
 
-/** Returns whether the operator stopped the job, so that it ends with the closed round. */
+/** Returns whether the operator stopped the job while its round was closed, so that the job ends with this round. */
 export function isEnding({ ending }: JobState): boolean {
   return ending?.phase === 'finished';
 }

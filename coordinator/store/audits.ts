@@ -34,7 +34,7 @@ export interface StoredAudit {
   readonly attempts: number;
   /** Closeness of the update to the repeated training; null without a result. */
   readonly closeness: number | null;
-  /** Balance of the halves of the steps in the update; null without a result. See lora/update/closeness.ts. */
+  /** Balance of the update (see lora/update/closeness.ts); null if the audit has no result. */
   readonly balance: number | null;
   /** Duration of the last attempt in seconds; null if there was none. */
   readonly seconds: number | null;

@@ -18,7 +18,7 @@ export class KeyTable {
     this.#db = db;
   }
 
-  /** Returns the keys of a job; null if a version of this program without such keys created the job. */
+  /** Returns the keys of a job; null if the job was created by an old version of this program, which had no keys. */
   find(job: string): StoredKeys | null {
     const row = this.#db.one('SELECT seal, key_id, key FROM job_keys WHERE job = ?', job);
     return row && { seal: row.seal as Uint8Array, id: row.key_id as number, key: row.key as Uint8Array };

@@ -155,7 +155,7 @@ export class RoundTable {
     this.#setWeights(job, round, 'leaving');
   }
 
-  /** Returns the rounds of checkpoints whose released weights are still in their folders. */
+  /** Returns the rounds of checkpoints whose weights are released, but may not be deleted from their folder yet. */
   leaving(job: string): number[] {
     return this.#db
       .all("SELECT round FROM checkpoints WHERE job = ? AND weights = 'leaving' ORDER BY round", job)

@@ -135,7 +135,7 @@ export class Standings {
     this.#present.clear();
   }
 
-  /** Updates the cache after a member has joined, perhaps with another invite, or has lost its place. */
+  /** Forgets a peer's cached standing, after it has joined (perhaps with another invite) or is no longer a member. */
   memberChanged(peer: string): void {
     this.#present.delete(peer);
   }

@@ -46,7 +46,7 @@ export interface DecodeRun {
   readonly tokens: readonly (readonly number[])[];
   /** Number of tokens of each row that are in the cache. */
   readonly cached: readonly number[];
-  /** The adapter of each row. If one of them has a graph of its own, it must be the adapter of all rows. */
+  /** The adapter of each row. If an adapter has a graph of its own, all rows must have this adapter. */
   readonly adapters: readonly (ServedAdapter | null)[];
   /** Tokens whose logits are wanted, as indices into the concatenated `tokens` of all rows. */
   readonly wanted: readonly number[];

@@ -3,7 +3,7 @@ import type { Graph, Tensor } from '../graph/graph.ts';
 import { add, randomSeed, scale, subtract, uniform } from '../graph/ops.ts';
 import type { Architecture, ParameterSource } from '../models/architecture.ts';
 
-/** Random stream of the noise. The streams of dropout are hashes of module names. */
+/** Number of the random stream that the noise is drawn from. Dropout uses hashes of module names as stream numbers. */
 const NOISE_STREAM = 0;
 
 export interface NoiseOptions {

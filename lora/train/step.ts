@@ -93,8 +93,8 @@ export function trainingGraph(
 }
 
 /**
- * Builds a graph of the forward pass. Output: `losses` in nats, one for each token or for each supervised slot; 0 for
- * unsupervised tokens.
+ * Builds a graph of the forward pass. Its output `losses` contains a loss in nats for each token or, if
+ * `size.supervised` is set, for each slot for a supervised token. The loss of an unsupervised token is 0.
  */
 export function lossGraph(size: GraphSize, parametersOf: (graph: Graph) => ParameterSource): Graph {
   const graph = new Graph();
@@ -172,7 +172,7 @@ export function seedFeed(seed: number, step: number, microBatch: number, rows: r
   };
 }
 
-/** One graph that serves all rows, or one graph for each number of slots for supervised tokens. */
+/** One graph for all rows, or several graphs that differ in their number of slots for supervised tokens. */
 export type Runnable = Executable | SizedExecutables;
 
 async function sizedFor(runnable: Runnable, rows: readonly Row[]): Promise<SizedExecutable> {

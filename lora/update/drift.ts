@@ -92,7 +92,10 @@ export function drift(
   return { rho: ratio(errors, moves), modules };
 }
 
-/** Computes two squared norms: of the error of separate averaging, and of the change of the exact average. */
+/**
+ * Computes two squared norms. `error`: the difference between the mean of the products B·A and the product of the means
+ * of B and A. `move`: the change of the mean of the products B·A in this round.
+ */
 function moduleDrift(
   { a, b, rank, inputs, outputs }: LoraModule,
   adapter: readonly Float32Array[],

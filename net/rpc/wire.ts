@@ -9,7 +9,7 @@ import { DETAIL_CHARACTERS } from '../../protocol/limits.ts';
  * before the body is read.
  */
 export const METHOD_NAME_BYTES = 32;
-/** Space for the envelope of an answer, or for the largest refusal. */
+/** Bytes allowed for the CBOR envelope of an answer, in addition to its body. The largest refusal also fits. */
 export const ANSWER_OVERHEAD_BYTES = 2048;
 
 /** An answer that refuses a call. */

@@ -60,7 +60,7 @@ export class TrainerTurns {
   #holder: TurnUser | null = null;
   /** The current virtual time: the virtual start of the newest turn. */
   #virtual = 0;
-  /** Idle time that may still be spent. */
+  /** Time that the trainer may still stand idle, in milliseconds. */
   #idleMs = 0;
   /** Time at which the trainer began to stand idle although a user waits for it; null if this is not the case. */
   #idleSince: number | null = null;

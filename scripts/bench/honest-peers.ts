@@ -29,7 +29,7 @@ const silent: Logger = { debug() {}, info() {}, warn() {}, error() {}, child: ()
 export interface Service {
   joins: number;
   joined: number;
-  /** Seconds that each join, and each request of a member, took. If it failed, its time limit is listed instead. */
+  /** Seconds that each join, and each request of a member, took. For a failed call, the list has the time limit. */
   times: number[];
   /** Number of heartbeats that members sent. */
   sent: number;

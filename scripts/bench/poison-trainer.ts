@@ -72,7 +72,7 @@ export class SharedTrainer {
     });
   }
 
-  /** Returns the remembered result of equal arguments, or that of `work`. */
+  /** Returns the result of `work`, or the remembered result of an earlier call with equal arguments. */
   #once<T>(
     settings: readonly unknown[],
     data: { tensors: readonly Float32Array[]; rows: readonly Row[] },
@@ -110,7 +110,7 @@ export class Books {
   readonly #rows: readonly Row[];
   readonly #peers: readonly string[];
   readonly #places: ReadonlyMap<string, number>;
-  /** Position of each row in a round, by round. */
+  /** For each round, a map from the index of a row in `rows` to the row's position in the round. */
   readonly #positions = new Map<number, Map<number, number>>();
 
   /** @param peers owners of the parts of `rows`, in order */

@@ -45,7 +45,10 @@ export class Contestant {
     this.#setup = setup;
   }
 
-  /** Takes `steps` steps. The first of several does not count. A process that dies sets `failure` and gets no further turn. */
+  /**
+   * Starts the process and makes `steps` steps. If there are several steps, the first one does not count. If the
+   * process dies, sets `failure`. The contestant then gets no further turn.
+   */
   async turn(steps: number, log: (line: string) => void): Promise<void> {
     const { command, args, ours } = this.#options;
     const environment = ours ? GRAPH_PROCESS_ENVIRONMENT : {};

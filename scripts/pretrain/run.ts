@@ -179,7 +179,10 @@ class Run {
     return learningRateAt({ ...RECIPE, totalSteps: this.#state.totalSteps }, step);
   }
 
-  /** Returns the stage of the next step, with enough rows for it. Opens the next stage and draws the next epoch when due. */
+  /**
+   * Returns the stage to which the next step belongs. Opens the next stage if the current stage is over, and draws the
+   * rows of the next epoch if too few rows are left for the step.
+   */
   async #stage(): Promise<OpenStage> {
     const state = this.#state;
     if (this.#open !== null) {

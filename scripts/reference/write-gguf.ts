@@ -115,8 +115,8 @@ async function writeFamily(source: string, adapter = join(source, 'adapter'), ro
 }
 
 /**
- * Writes a tiny model with the tokenizer of a fixture, and the tokens that this program computes for hard strings. If the
- * tokenizer of the fixture has byte fallback, it has only one merge for each token. The written tokenizer then gets all
+ * Writes a tiny model with the tokenizer of a fixture, and the tokens that lora-swarm computes for `texts`. The fixture
+ * of a tokenizer with byte fallback has only one merge for each token. In this case, the written tokenizer gets all
  * merges that SentencePiece would make.
  */
 async function writeTokens(name: string, texts: readonly string[]): Promise<void> {

@@ -77,7 +77,7 @@ export async function* choicePieces(
   yield { text: '', tokens, finish: reason === 'length' ? 'length' : 'stop', generated, cached };
 }
 
-/** Generated tokens that no piece has listed yet, because none of their text has been shown. */
+/** Generated tokens whose text has not been shown yet. The piece that shows this text also lists the tokens. */
 class WaitingTokens {
   readonly #tokenizer: Generator['tokenizer'];
   readonly #keepsStart: boolean;

@@ -29,7 +29,10 @@ export interface DuplicateCount {
 export class DuplicateCounter {
   readonly #table = new HashTable();
   readonly #places = new Places();
-  /** Estimated number of duplicates. Each duplicate found adds the table's scale at that time. */
+  /**
+   * Estimated number of duplicates. If the table keeps one sample in n, each duplicate that is found adds n to this
+   * number.
+   */
   #found = 0;
   readonly #named: Duplicate[] = [];
 

@@ -6,9 +6,9 @@ const MAX_COUNTED = 131_072;
 const BINS = 12;
 
 export interface LengthBin {
-  /** Shortest length in the bin, tokens. */
+  /** Minimum length in the bin, in tokens. */
   from: number;
-  /** Longest length in the bin, tokens. */
+  /** Maximum length in the bin, in tokens. */
   to: number;
   samples: number;
 }

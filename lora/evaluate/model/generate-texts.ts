@@ -8,7 +8,7 @@ import { adapterFeeds, type ModelBundle } from '../model-bundle.ts';
 import type { ModelOptions } from './language-model.ts';
 import { rowLength } from './score-sequences.ts';
 
-/** Prompts that are continued at the same time. */
+/** Number of prompts that are continued at the same time. */
 const BATCH = 8;
 
 /** A prompt in tokens. */

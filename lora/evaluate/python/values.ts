@@ -75,7 +75,7 @@ const MAX_TEXT = 16 * 1024 * 1024;
 /** Maximum depth of nested lists and dictionaries. It is far below the depth that overflows the stack. */
 const MAX_NESTING = 500;
 
-/** Counts the work for one value. */
+/** Counts the visited parts and the written characters of one value, and throws if there are too many. */
 class Budget {
   #nodes = 0;
   #characters = 0;

@@ -102,7 +102,7 @@ function picked(
   return Object.fromEntries(metrics.map(({ name }) => [name, values[name]!]));
 }
 
-/** Returns the numbers of the correct choices. A choice that does not exist gets the number −100. */
+/** Returns the indices of the correct choices. A choice that does not exist gets the index −100. */
 function correctChoices(gold: PythonValue, choices: readonly string[]): number[] {
   if (isList(gold)) return gold.flatMap((one) => correctChoices(one, choices));
   const index = typeof gold === 'boolean' ? Number(gold) : gold;

@@ -110,10 +110,10 @@ export const gpt2: Architecture<Gpt2Config> = {
     return source.linear(HEAD, norm(x, 'transformer.ln_f'));
   },
 
-  /** Files saved from the model without its head, such as OpenAI's own, do not have the prefix. */
+  /** Files saved from the model without its head, such as OpenAI's own, do not have the prefix `transformer.`. */
   canonicalName: (name) => (/^(transformer|lm_head)\./.test(name) ? name : `transformer.${name}`),
 
-  /** Causal masks, which old files hold. */
+  /** Old files also contain causal masks. */
   isBuffer: (name) => /\.attn\.(masked_)?bias$/.test(name),
 };
 

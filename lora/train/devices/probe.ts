@@ -36,7 +36,7 @@ export interface EngineProbe {
   readonly software: boolean;
   /** Whether the engine computes on the processor, although it could use a GPU. @default false */
   readonly onProcessor?: boolean;
-  /** Reason why there is no speed, in the provider's own words. */
+  /** Reason why there is no speed, such as the error message of the engine or of its driver. */
   readonly reason: string | null;
   /** Requirements of the engine that this machine may lack; null if they are unknown. */
   readonly needs: string | null;

@@ -44,9 +44,9 @@ const PROBE_MS = 400;
 const PROBE_ROWS = 2048;
 /** Approximate inner width of a block, as a multiple of the model's width. */
 const WIDENING = 3;
-/** Operations on large tensors per run of a graph. With more operations, the overhead of a run matters less. */
+/** Number of operations on large tensors in one graph. With more operations, the overhead of a run matters less. */
 const CHAIN = 10;
-/** Operations on a single number per run of a graph. Their time is the overhead of an operation. */
+/** Number of operations in the graph that works on a single number. Its time measures the overhead of an operation. */
 const CALLS = 100;
 /** Maximum number of floating-point operations per run of a graph. It keeps a run short on a slow device. */
 const RUN_FLOPS = 2 ** 34;

@@ -79,7 +79,7 @@ function groupOf(text: string): { version: ControlGroups; path: string } | null 
   return second ? { version: VERSION_2, path: second[3]! } : null;
 }
 
-/** Returns the free bytes of a group; null if the group has no limit, or a limit above the machine's memory. */
+/** Returns the free bytes of a control group; null if it has no limit, or a limit above the machine's memory. */
 function roomIn(group: string, { limits, current, filePages }: ControlGroups): number | null {
   const limit = Math.min(...limits.map((name) => bytes(read(join(group, name)))));
   const used = bytes(read(join(group, current)));
