@@ -24,8 +24,9 @@ let factor = 2;
  * (docs/decisions/040-network.md).
  *
  * Second, the young generation stays small itself. V8 doubles its size while many objects survive, up to 128 MiB. V8
- * then fills the whole young generation before each collection, so the process never gives this memory back. In a flood
- * of gossip, this was a third of the memory by which a coordinator grew (docs/decisions/042-crowding.md).
+ * then fills the whole young generation before each collection, so the process never gives this memory back. When a
+ * coordinator was flooded with gossip, a third of its additional memory was young generation
+ * (docs/decisions/042-crowding.md).
  *
  * The settings affect the whole process. This function may be called at any time.
  */

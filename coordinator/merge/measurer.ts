@@ -33,9 +33,9 @@ export interface Batch {
  * Inner products of an update with gradients. Each estimates how much the update lowers the loss, in nats per token.
  */
 export interface Products {
-  /** Products with the gradients on random rows, one for each batch. */
+  /** Inner products of the update with the gradients on random rows, one for each batch. */
   readonly random: readonly number[];
-  /** Product with the gradient on rows of the author's interval; null if the caller gave no such rows. */
+  /** Inner product of the update with the gradient on rows of its author's interval; null without such rows. */
   readonly own: number | null;
 }
 

@@ -4,15 +4,15 @@
  * −1 for it in a reshape. Graphs with such sizes are used for decoding and have no gradients.
  */
 export const DYNAMIC = {
-  /** Number of tokens of one run: rows × tokens per row. */
+  /** Stands for the number of tokens of one run: rows × tokens per row. */
   tokens: 1_000_003,
-  /** Number of rows of the key-value cache that one run reads and writes. */
+  /** Stands for the number of rows of the key-value cache that one run reads and writes. */
   rows: 1_000_033,
-  /** Number of tokens that fit into a row of the key-value cache. */
+  /** Stands for the number of tokens that fit into a row of the key-value cache. */
   capacity: 1_000_037,
-  /** Number of tokens of one run whose logits are needed. */
+  /** Stands for the number of tokens of one run whose logits are needed. */
   wanted: 1_000_039,
-  /** Sum of the ranks of all adapters that one run applies. */
+  /** Stands for the sum of the ranks of all adapters that one run applies. */
   rank: 1_000_081,
 } as const;
 

@@ -35,9 +35,9 @@ export const CHUNK_VALUES = 4096;
  */
 export const BLOCK_VALUES = 256;
 
-/** Bits of a chunk's scale. */
+/** Number of bits of a chunk's scale. */
 export const SCALE_BITS = 13;
-/** Bits of the ratio that follows the scale: the chunk's lower magnitude divided by its upper magnitude. */
+/** Number of bits of the ratio that follows the scale: the chunk's lower magnitude divided by its upper magnitude. */
 export const RATIO_BITS = 7;
 
 /** Bytes of a scale in the dense preset, where a scale takes whole bytes. The upper bits are 0. */

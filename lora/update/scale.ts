@@ -8,10 +8,10 @@
 /** Code of a chunk or block without values. */
 export const EMPTY_SCALE = 0;
 
-/** Code of the largest scale, about 2¹⁷. If a weight changes more in one round, training has diverged. */
+/** Code of the largest scale. This scale is about 2¹⁷. If a weight changes more in one round, training has diverged. */
 export const MAXIMUM_SCALE_CODE = 2 ** 13 - 1;
 
-/** bfloat16 pattern of 2⁻⁴⁷. Its code is EMPTY_SCALE, so the smallest scale is one step above. */
+/** Bit pattern of the bfloat16 2⁻⁴⁷, whose code is EMPTY_SCALE. The smallest scale is the next larger bfloat16. */
 const OFFSET = (127 - 47) << 7;
 
 const float = new Float32Array(1);

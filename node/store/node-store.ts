@@ -115,7 +115,10 @@ export class NodeStore implements UnusedBlobs {
     };
   }
 
-  /** Returns the job's newest round and its updates without an outcome, for the state machine after a restart. */
+  /**
+   * Returns the newest round for which this node made an update, and the job's updates that have no outcome yet. The
+   * state machine continues from them after a restart.
+   */
   history(job: string): JobHistory {
     const rows = this.#db.all(
       'SELECT round, digest, outcome, code FROM updates WHERE job = ? ORDER BY round',

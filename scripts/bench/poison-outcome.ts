@@ -12,7 +12,7 @@ export interface PoisonedRound {
   readonly share: number | null;
   /** Share of the attackers in the assigned steps. */
   readonly assigned: number;
-  /** Number of poisoned updates among those that the round closed with. */
+  /** Number of poisoned updates among the updates that had arrived when the round closed. */
   readonly poisoned: number;
   readonly honestBelief: { readonly least: number; readonly mean: number } | null;
   readonly attackersBelief: number | null;

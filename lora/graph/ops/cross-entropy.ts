@@ -255,7 +255,10 @@ function combine(a: PartialSoftmax, b: PartialSoftmax): PartialSoftmax {
   return { logSum, mean: add(share(a), share(b)) };
 }
 
-/** log Σ e^x over each row: x [N, V] and its softmax → [N, 1]. */
+/**
+ * Computes log Σ e^x over each row: x [N, V] → [N, 1].
+ * @param probabilities softmax of x, [N, V]. With it, the ONNX engines need no sum: the result is max(x) − log max(softmax)
+ */
 function logSumExp(x: Tensor, probabilities: Tensor): Tensor {
   const outputs = [{ shape: [x.shape[0]!, 1] }];
   return x.graph.apply('logSumExp', [x, probabilities], {}, outputs, null)[0]!;

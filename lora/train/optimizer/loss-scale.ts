@@ -25,7 +25,7 @@ const INITIAL_SCALE = 2 ** 10;
  * even with the smallest scale, the run fails.
  */
 const [SMALLEST_SCALE, LARGEST_SCALE] = [2 ** -10, 2 ** 24];
-/** Number of runs without overflow after which the scale doubles, as in PyTorch and in the paper. */
+/** Number of runs of the graph without overflow after which the scale doubles. PyTorch and the paper use it too. */
 const GROWTH_RUNS = 2000;
 
 /** @throws SwarmError OPTIMIZER_STATE for an invalid loss scale */
