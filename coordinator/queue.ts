@@ -7,7 +7,7 @@ export function byPriority(runs: readonly JobRun[]): JobRun[] {
   return [...runs].sort((a, b) => b.context.place.priority - a.context.place.priority);
 }
 
-/** Opens all queued jobs for which the awaited job has ended, in the order of their priorities. */
+/** Opens every queued job that waited for a job which has ended. Jobs with a higher priority are opened first. */
 export function openQueued(runs: readonly JobRun[]): void {
   for (const run of byPriority(runs)) {
     const other = awaitedBy(run, runs);

@@ -10,7 +10,7 @@ import { GOSSIP_RPC_BYTES } from '../protocol/limits.ts';
 const FREE_BYTES = 32 * 1024;
 /** Number of bytes of an incomplete RPC that one permit allows. An update with an inline payload needs one permit. */
 export const PERMIT_BYTES = 256 * 1024;
-/** Pause before a stream claims its permits again after it did not get them. Meanwhile, the peer has to wait. */
+/** Milliseconds before a stream that got no permits claims them again. Meanwhile, the peer has to wait. */
 const RETRY_MS = 250;
 
 export interface GossipMemoryDeps {

@@ -7,7 +7,7 @@ import type { Registry } from './registry.ts';
 import type { AdapterVersion } from './version.ts';
 
 /**
- * Reads the settings and tensors of a version, and checks by digest that it was made for this base.
+ * Reads the settings and tensors of a version, and checks by digest that the version was made for this base.
  * @throws SwarmError ADAPTER_BASE (values: expected, found) it was made for another base; VERSION_DAMAGED, ADAPTER_*
  */
 export async function loadVersion(

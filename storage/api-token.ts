@@ -17,7 +17,8 @@ export async function readToken(home: string): Promise<string | null> {
 }
 
 /**
- * Reads the token of a daemon's HTTP API from the home, or creates it on first use. Only its owner can read the file.
+ * Reads the token of a daemon's HTTP API from the home, or creates it on first use. Only the user who owns the home can
+ * read the token's file.
  * @throws SwarmError TOKEN_INVALID, WRITE_FAILED, STORE_FULL
  */
 export async function loadToken(home: string): Promise<string> {

@@ -269,7 +269,7 @@ export interface CheckpointView {
   path: string;
   /** Whether the weights are still in the folder. The folder of an old checkpoint has only the signed record. */
   kept: boolean;
-  /** Whether it is the best checkpoint of the job so far: by the chosen metric of its tasks, or else by the held-out loss. */
+  /** Whether this is the job's best checkpoint so far, by the chosen metric of its tasks or else by held-out loss. */
   isBest: boolean;
   /** Result of the evaluation on the job's tasks; null if the checkpoint was not evaluated. */
   tasks: CheckpointTasks | null;

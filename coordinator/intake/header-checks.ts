@@ -23,7 +23,7 @@ export interface HeaderFacts {
   readonly term: number;
   /** The round whose merge an update would join if it arrived now; null if the job merges no more updates. */
   readonly mergeRound: number | null;
-  /** Maximum number of predicted tokens in a row. */
+  /** Maximum number of supervised tokens in a row. */
   readonly sequenceLength: number;
   /** Number of rows in an optimiser step. */
   readonly batchSize: number;

@@ -35,7 +35,7 @@ export const MIN_LOSS = 0.5;
 /** Fraction of the rows that count as the worst rows: 4 of 64. */
 export const WORST_SHARE = 1 / 16;
 
-/** Returns the mean loss in nats per predicted token; null if the rows have no predicted token. */
+/** Returns the mean loss in nats per supervised token; null if the rows have no predicted token. */
 export function meanLoss(rows: readonly RowLoss[]): number | null {
   const tokens = rows.reduce((sum, row) => sum + row.tokens, 0);
   return tokens > 0 ? rows.reduce((sum, row) => sum + row.lossSum, 0) / tokens : null;
@@ -59,8 +59,8 @@ export interface Change {
 
 /**
  * Compares the losses of two adapters row by row, so that the difficulty of a row cancels out. Each row counts equally.
- * Rows without predicted tokens are ignored.
- * @returns null if no row has predicted tokens
+ * Rows without supervised tokens are ignored.
+ * @returns null if no row has supervised tokens
  */
 export function changeOf(before: readonly RowLoss[], after: readonly RowLoss[]): Change | null {
   const differences: number[] = [];
@@ -95,9 +95,9 @@ export interface Judgement {
   readonly passes: boolean;
   /** Increase of the loss over the parent's loss; infinite if a loss is not finite. */
   readonly worsening: number;
-  /** Whether the loss on the worst rows is above its limit, compared with the parent. */
+  /** Whether the loss on the worst rows is above the parent's loss by more than the limit WORST_ROWS_LIMIT. */
   readonly ruinsRows: boolean;
-  /** Whether the merge is good enough compared with its parent, but not compared with the best checkpoint. */
+  /** Whether the merge passes the limits that compare it with its parent, but not those for the best checkpoint. */
   readonly isDrifted: boolean;
   /**
    * Maximum of all increases of the loss, each divided by its limit. If two merges do not pass, the one with the lower

@@ -14,7 +14,7 @@ export const NEWCOMERS_SHARE = 0.25;
 
 /**
  * Maximum ratio of the tokens that an author claims to the tokens that its assigned rows are expected to have. Rows
- * have different numbers of predicted tokens, so an honest author may have trained somewhat more tokens than expected.
+ * have different numbers of supervised tokens, so an honest author may have trained somewhat more tokens than expected.
  */
 const CLAIM_SLACK = 1.25;
 

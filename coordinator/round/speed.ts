@@ -5,7 +5,7 @@ export const SPEED_GROWTH = 1.5;
 
 /**
  * Returns how many tokens `steps` optimiser steps are expected to predict: their rows times the mean number of
- * predicted tokens of a row. We use this number instead of the token count in the update, because the author of an
+ * supervised tokens of a row. We use this number instead of the token count in the update, because the author of an
  * update can write any count into it.
  */
 export function expectedTokens(

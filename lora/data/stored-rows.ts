@@ -118,7 +118,7 @@ export class StoredRows {
     return this.#index.rows;
   }
 
-  /** Number of predicted tokens in all rows. */
+  /** Number of supervised tokens in all rows. */
   get tokens(): number {
     return this.#index.tokens;
   }

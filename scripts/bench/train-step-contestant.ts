@@ -6,7 +6,7 @@ import { GRAPH_PROCESS_ENVIRONMENT } from '../../lora/engines/allocator.ts';
 export interface Step {
   readonly milliseconds: number;
   readonly cpuMilliseconds: number;
-  /** Floating-point operations of its matrix products. Only our own contestants report them. */
+  /** Floating-point operations of the step's matrix products. Only our own contestants report them. */
   readonly flops?: number;
   /** Loss in nats per supervised token. */
   readonly loss: number;

@@ -11,7 +11,7 @@ export interface RowSize {
 export interface Shard {
   bytes: Uint8Array;
   rows: number;
-  /** Number of predicted tokens in the rows. */
+  /** Number of supervised tokens in the rows. */
   tokens: number;
 }
 

@@ -257,7 +257,7 @@ function combine(a: PartialSoftmax, b: PartialSoftmax): PartialSoftmax {
 
 /**
  * Computes log Σ e^x over each row: x [N, V] → [N, 1].
- * @param probabilities softmax of x, [N, V]. With it, the ONNX engines need no sum: the result is max(x) − log max(softmax)
+ * @param probabilities softmax of x, [N, V]. It saves the ONNX engines the sum: max(x) − log max(softmax) is the result
  */
 function logSumExp(x: Tensor, probabilities: Tensor): Tensor {
   const outputs = [{ shape: [x.shape[0]!, 1] }];
