@@ -35,7 +35,7 @@ export const MIN_LOSS = 0.5;
 /** Fraction of the rows that count as the worst rows: 4 of 64. */
 export const WORST_SHARE = 1 / 16;
 
-/** Returns the mean loss in nats per supervised token; null if the rows have no predicted token. */
+/** Returns the mean loss in nats per supervised token; null if the rows have no supervised token. */
 export function meanLoss(rows: readonly RowLoss[]): number | null {
   const tokens = rows.reduce((sum, row) => sum + row.tokens, 0);
   return tokens > 0 ? rows.reduce((sum, row) => sum + row.lossSum, 0) / tokens : null;
