@@ -128,7 +128,7 @@ const TINKER = 'Tinker cookbook, hyperparam_utils';
 
 /**
  * Returns the learning rate of LoRA with α = 32 for a width of the model: 5e-5 × 10 × (2000 / width)^exponent (Tinker
- * cookbook, Thinking Machines 2025). The 10 is there because LoRA tolerates ten times the rate of full fine-tuning.
+ * cookbook, Thinking Machines 2025). The factor is 10 because LoRA tolerates ten times the rate of full fine-tuning.
  * @returns two significant digits
  */
 export function rateForWidth(family: string, hiddenSize: number): number {

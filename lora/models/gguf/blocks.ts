@@ -5,7 +5,7 @@
 import { decodeFloats, encodeFloats, halfBits, halfValue, isFloatDtype } from '../weights/dtypes.ts';
 import { TENSOR_FORMATS, type TensorType } from './format.ts';
 
-/** Decodes one block at `at` and writes its weights to `out` from index `to`. */
+/** Decodes the block that begins at byte `at`, and writes its weights to `out` from index `to` on. */
 type DecodeBlock = (bytes: Uint8Array, at: number, out: Float32Array, to: number) => void;
 
 const { fround } = Math;
