@@ -29,7 +29,10 @@ export function findNode({ root, cache, path, fits }) {
   return places.find(fits) ?? null;
 }
 
-/** Name of the npm package with the program, without install scripts. The package "node" depends on these packages too. */
+/**
+ * Returns the name of the npm package that contains Node.js for a platform, and needs no install scripts. The npm
+ * package "node" depends on these packages too.
+ */
 export function nodePackage(platform = process.platform, arch = process.arch) {
   const prefix = platform === 'darwin' && arch === 'arm64' ? 'node-bin' : 'node';
   return `${prefix}-${platform === 'win32' ? 'win' : platform}-${arch}`;

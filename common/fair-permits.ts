@@ -13,7 +13,7 @@ export interface FairPermitsOptions {
   readonly total: number;
   /** Number of permits that are guaranteed to known claimants. The rest of `total` is guaranteed to strangers. */
   readonly reserved: number;
-  /** The permit that an identity loses first: its oldest or its newest. */
+  /** The permit that an identity loses first to another claimant: its oldest or its newest. */
   readonly withdraws: 'oldest' | 'newest';
 }
 

@@ -110,8 +110,9 @@ export class FrameStream {
   }
 
   /**
-   * Sends at most BLOCK_BYTES that already are frames, or parts of frames. The caller must not modify these bytes until
-   * the peer has received them, because lower layers may hold them unencrypted after the stream has accepted them.
+   * Sends a block of at most BLOCK_BYTES that consists of frames or parts of frames. The caller must not modify the
+   * block until the peer has received it, because lower layers may hold its bytes unencrypted after the stream has
+   * accepted them.
    */
   async writeFramed(block: Uint8Array, signal: AbortSignal): Promise<void> {
     await this.#send(block, signal);

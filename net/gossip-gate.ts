@@ -22,8 +22,8 @@ export const HANDED_OVER: Quota = { calls: 2 * ROUND_PEERS, perMs: HEARTBEAT_INT
  */
 export const UNWANTED: Quota = { calls: 256, perMs: 10_000 };
 /**
- * Number of unwanted messages after which a turn ends. Checking a message takes about 10 µs, so a turn takes about a
- * millisecond.
+ * Number of unwanted messages of one peer that are checked before another peer has its turn. Checking a message takes
+ * about 10 µs, so a turn takes about a millisecond.
  */
 const UNWANTED_PER_TURN = 128;
 /**
@@ -50,7 +50,7 @@ const FORGIVEN_UNWANTED = UNWANTED.calls;
  * keeps its score.
  */
 const UNWANTED_PER_ACCEPTED = 4;
-/** Number of unwanted messages, above the forgiven ones, that lowers the score by 1. */
+/** Number of unwanted messages beyond FORGIVEN_UNWANTED that lowers a peer's soft score by 1. */
 const UNWANTED_PER_POINT = 64;
 /**
  * Lowest soft score. If a score is below −10, gossipsub offers the peer no messages and answers none of its offers.

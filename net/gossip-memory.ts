@@ -30,7 +30,10 @@ export class GossipMemory {
     this.#deps = deps;
   }
 
-  /** Returns the memory of a stream. @param onWithdrawn called when the stream has to give up its incomplete RPC */
+  /**
+   * Returns an object that claims and releases memory for the RPCs of one stream.
+   * @param onWithdrawn called when the stream has to give up its incomplete RPC
+   */
   of(claimant: Claimant, onWithdrawn: () => void): IncompleteRpc {
     return new IncompleteRpc(claimant, onWithdrawn, this.#deps);
   }

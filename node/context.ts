@@ -68,7 +68,7 @@ export interface NodeDeps {
 
 /** The job of another invite of the node. */
 export interface SiblingJob {
-  /** Digest of the job that this invite names or has joined; null before the node has joined a job with it. */
+  /** Digest of the job that the invite names or that the node joined with it; null if neither is known yet. */
   readonly job: string | null;
   /** The job's manifest; null before the node has joined the job. */
   readonly manifest: Manifest | null;

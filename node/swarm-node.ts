@@ -294,8 +294,8 @@ export class SwarmNode implements SiblingJob {
   }
 
   /**
-   * Returns the worker of a joined job. For a new job, also starts to follow its heads and to send heartbeats: fetching
-   * the base can take long, and the coordinator must see the node meanwhile.
+   * Returns the worker of a joined job. For a new job, also starts to follow its heads and to send heartbeats, because
+   * fetching the base can take long and the coordinator must know meanwhile that the node is present.
    */
   #enter({ job, coordinator, manifest, isOpen, role, keys: sent }: JoinedJob): JobWorker {
     const current = this.#worker?.context;

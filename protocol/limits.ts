@@ -9,7 +9,7 @@ const MiB = 1024 * KiB;
 export const INLINE_UPDATE_BYTES = 256 * KiB;
 /** Maximum size of a gossip message: an inline payload and its signed fields. Checked before the message is decoded. */
 export const GOSSIP_MESSAGE_BYTES = INLINE_UPDATE_BYTES + 8 * KiB;
-/** Maximum size of a gossip RPC, which is a batch of messages. A larger RPC ends the stream, so all batches must fit. */
+/** Maximum size of a gossip RPC, which is a batch of messages. The receiver ends the stream after a larger RPC. */
 export const GOSSIP_RPC_BYTES = 4 * MiB;
 /** Maximum number of bytes that wait to be sent to a peer over gossip. If more bytes wait, the stream ends. */
 export const GOSSIP_SEND_BUFFER_BYTES = 16 * MiB;

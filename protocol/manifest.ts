@@ -102,7 +102,7 @@ export const trainingSchema = z.strictObject({
   learningRate: z.number().positive().max(1).default(1e-3),
   /** Course of the learning rate after the warm-up. @default "constant" */
   schedule: z.enum(['constant', 'linear', 'cosine']).default('constant'),
-  /** "linear" and "cosine" end at this share of the learning rate. @default 0.1 */
+  /** The schedules "linear" and "cosine" end at this fraction of `learningRate`. @default 0.1 */
   finalFraction: z.number().min(0).max(1).default(0.1),
   /** Optimiser steps of linear warm-up, counted over all rounds of a node. @default 20 */
   warmupSteps: z.int().nonnegative().max(1_000_000).default(20),

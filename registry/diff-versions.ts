@@ -13,7 +13,7 @@ export interface FactChange<Value> {
 
 /** Differences between two versions. */
 export interface VersionDiff {
-  /** Whether both belong to the same base. */
+  /** Whether the two versions belong to the same base. */
   readonly sameBase: boolean;
   readonly settings: readonly FactChange<string | number | boolean | null>[];
   readonly metrics: readonly FactChange<number>[];

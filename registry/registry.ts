@@ -123,7 +123,7 @@ export class Registry {
     return stored === undefined ? null : this.#lookup.view(stored);
   }
 
-  /** Returns the version of a name with the same base and files, even if it was removed; null if there is none. */
+  /** Returns the version with the same name, base and files, even if it was removed; null if there is none. */
   sameContent(manifest: Pick<VersionManifest, 'name' | 'base' | 'files'>): AdapterVersion | null {
     const stored = this.#versions.byContent(manifest.name, contentOf(manifest));
     return stored === null ? null : this.#lookup.view(stored);

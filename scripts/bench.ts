@@ -18,7 +18,7 @@ export interface BenchRow {
   unit: string;
   target: number | null;
   met: boolean | null;
-  /** Conditions of the measurement, or what it is compared with. */
+  /** Text about the conditions of the measurement, or about the value that it is compared with. */
   reference: string;
 }
 

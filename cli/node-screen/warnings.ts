@@ -4,7 +4,7 @@ import type { LineSink } from '../../monitor/log.ts';
 /** A warning that was logged, and that the screen of a node shows. */
 export interface ScreenWarning {
   readonly text: string;
-  /** Number of times that the warning came. */
+  /** Number of times that the warning was logged. */
   readonly count: number;
   /** Time of the newest of these warnings, in milliseconds since 1970. */
   readonly at: number;

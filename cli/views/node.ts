@@ -17,7 +17,10 @@ import { thanksTexts } from './thanks.ts';
 const DOWNLOADS = { base: 'the base model', data: 'data', adapter: 'the adapter' } as const;
 /** Number of newest updates that the status of a node shows. */
 const SHOWN_UPDATES = 5;
-/** A note about the engine contains the error of its driver and a path, so it is longer than other texts. */
+/**
+ * Maximum length of a reason or a note about the engine. The note may contain an error of the engine's driver and a
+ * path, so it may be longer than other texts.
+ */
 export const NOTE = { maxCharacters: 600 };
 
 /** The status of a node, on one screen. */

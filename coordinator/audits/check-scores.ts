@@ -16,7 +16,10 @@ export interface ScoreWitness {
   load(update: Published): Promise<SparseUpdate>;
   /** Returns the gradient of the mean loss at the parent checkpoint, on the rows at the given positions of a round. */
   gradient(positions: readonly number[], round: number): Promise<LossGradient>;
-  /** Returns the shares of a node's scored updates in earlier merges, newest first. A failed audit makes a share 0. */
+  /**
+   * Returns the shares of a node's scored updates in earlier merges, newest first. An update that failed its audit has
+   * the share 0.
+   */
   earlier(peer: string): readonly number[];
   /**
    * Maximum difference between a published and a computed effect (or gain), as a fraction of the largest published

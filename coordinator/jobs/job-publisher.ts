@@ -125,7 +125,7 @@ export class JobPublisher {
     if (!wasTagged) await registry.tag({ name, number: version.number }, BEST, reason);
   }
 
-  /** Returns the version of a checkpoint, which is published if it was not. null if its weights have been deleted. */
+  /** Publishes a checkpoint once, and returns its version. Returns null if its weights were deleted before that. */
   async #add(
     run: JobRun,
     round: number,

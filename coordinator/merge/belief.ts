@@ -16,7 +16,7 @@ export const BELIEF_UPDATES = 3;
  * updates.
  */
 export const NEWCOMER_SHARE = 0.25;
-/** A lower belief is set to 0. The mean share of nodes that trained honestly is higher (decision 043). */
+/** A belief below this value is set to 0. Nodes that trained honestly have a higher mean share (decision 043). */
 export const BELIEF_LINE = 0.2;
 
 /**

@@ -18,10 +18,13 @@ export const NOISE_LIMIT = 2.5;
  * limits for the parent apply instead, because no later round can lower the loss again.
  */
 export const BEST_LIMIT = 10;
-/** Maximum increase of the loss on the worst rows over the parent's, as a multiple of the tolerance. */
+/**
+ * Maximum increase of the loss on the worst rows (see `Change.worstRows`) over the parent's loss on the same rows, as a
+ * multiple of the tolerance.
+ */
 export const WORST_ROWS_LIMIT = 50;
 /**
- * Maximum increase of the loss on the worst rows over the loss of the best checkpoint, as a multiple of the
+ * Maximum increase of the loss on the worst rows over the best checkpoint's loss on the same rows, as a multiple of the
  * tolerance. It is higher than WORST_ROWS_LIMIT, because the best checkpoint may be many rounds old.
  */
 export const WORST_ROWS_BEST_LIMIT = 100;

@@ -5,9 +5,9 @@
 
 /** Maximum extra work in a job with default settings, as a fraction of the rows that the nodes train. */
 export const EXTRA_SHARE = 0.1;
-/** Part of EXTRA_SHARE that audits may take: rows that the coordinator trains again. */
+/** Maximum work for audits, in which the coordinator trains rows again. It is a part of EXTRA_SHARE. */
 export const AUDIT_SHARE = 0.02;
-/** Part of EXTRA_SHARE that scores may take: gradients, and losses for exact effects. */
+/** Maximum work for scores, which are computed from gradients, and from losses for exact effects. */
 export const SCORING_SHARE = EXTRA_SHARE - AUDIT_SHARE;
 /** Cost of computing the loss of a row, as a fraction of the cost of its gradient. */
 export const LOSS_COST = 1 / 3;

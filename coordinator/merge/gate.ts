@@ -179,9 +179,9 @@ class Attempts<Source, Merged> {
   }
 
   /**
-   * Removes the first person, then the first two, three, five and so on. After a merge has passed, continues as long as
-   * the next persons raise the loss. Otherwise, attackers would stay in the merge if the honest updates outweigh their
-   * harm.
+   * Tries merges without the first person, then without the first two, three, five and so on. After a merge has passed,
+   * goes on as long as the removal of the next persons lowers the loss. If the search ended at the first merge that
+   * passes, attackers would stay in it whenever the honest updates outweigh their harm.
    * @param first the attempt without the first person; null if it has not been made
    * @returns the best attempt; null if there was none
    */

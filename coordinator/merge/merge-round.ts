@@ -119,7 +119,7 @@ export class RoundMerge {
     }
   }
 
-  /** Adds the facts that decide its weight to each update. Leaves out harmful updates. */
+  /** Adds to each update the facts that decide the update's weight. Leaves out harmful updates. */
   #sourcesOf(round: number, updates: readonly StoredUpdate[], scores: readonly StoredScore[]): MergeSource[] {
     const { job, manifest, deps } = this.#context;
     const { store } = deps;
@@ -208,7 +208,7 @@ export class RoundMerge {
     return suspicionOf(known);
   }
 
-  /** Merges updates at a rate. Returns null if the step would exceed the values that an adapter can hold. */
+  /** Merges updates with the outer rate `rate`. Returns null if the new adapter would have values out of range. */
   async #merge(
     round: number,
     parent: CurrentCheckpoint,

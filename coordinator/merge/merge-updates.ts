@@ -179,7 +179,7 @@ function driftOf(
   ).rho;
 }
 
-/** Returns the number of values that a merge processes. A merge of many values would block the event loop. */
+/** Returns the number of values that a merge processes. If it is large, the caller runs the merge in another thread. */
 export function mergedValues(layout: AdapterLayout, updates: number): number {
   return planLayout(layout).parameters * (updates + 1);
 }

@@ -18,8 +18,8 @@ import { RemoteMeasurer, type Scorers } from './scorers.ts';
 import { votesOf } from './update-weights.ts';
 
 /**
- * Number of rounds from a failed attempt to the next attempt. The rounds between them are not scored, because each
- * failed attempt can take a long time.
+ * Number of rounds from a failed attempt to score updates to the next attempt. The rounds between them are not scored,
+ * because each failed attempt can take a long time.
  */
 const ROUNDS_AFTER_FAILURE = 8;
 /**

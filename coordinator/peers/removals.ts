@@ -56,7 +56,7 @@ export class Removals {
     this.removeRevoked();
   }
 
-  /** Changes the job key if a person may have it. The caller records a ban of this person in the same transaction. */
+  /** Changes the job key if a machine of the person may have it. The caller bans the person in the same transaction. */
   changeKeyOf(who: Who): void {
     if (this.#membersOf(who).length > 0 || this.#deps.invites.readersOf(who).length > 0) {
       this.#deps.context.keys.rotate();

@@ -83,7 +83,7 @@ export class Receipts {
     this.#deliveries.set(peer, rounds.slice(-KEPT_DELIVERIES));
   }
 
-  /** Forgets a peer's tally and its deliveries. */
+  /** Forgets how many updates of a peer were accepted and refused, and which rounds it delivered. */
   forget(peer: string): void {
     this.#tallies.delete(peer);
     this.#deliveries.delete(peer);

@@ -15,7 +15,7 @@ export const GATHER_MOST_MS = 3 * GATHER_MS;
  * when an evaluation runs out of memory.
  */
 export const MERGE_ATTEMPTS = 3;
-/** Delay before the second attempt. The delay doubles with each further attempt. */
+/** Delay before the second attempt to merge or commit. The delay doubles with each further attempt. */
 export const RETRY_MS = 2_000;
 /**
  * Number of rounds in a row whose merge the gate refused, after which the job pauses itself. After so many refusals,

@@ -21,7 +21,7 @@ export interface StoredAudit {
   readonly key: number;
   /** The round whose merge included the update. */
   readonly mergeRound: number;
-  /** The audit was chosen at the end of this round; null if it is still held. */
+  /** The round at whose end the audit was chosen; null if the audit is still held. */
   readonly chosenRound: number | null;
   /**
    * The round that was the newest when the result began to count; null if it does not count yet. A failed audit counts

@@ -55,7 +55,8 @@ export class InviteTable {
   }
 
   /**
-   * Binds a peer to an invite. If the peer is already bound to this invite, the invite becomes the one it used last.
+   * Binds a peer to an invite. If the peer is bound to it already, only the time of the binding changes, so that
+   * `inviteOf` returns this invite.
    */
   bind(job: string, { invite, peer, boundAt }: StoredBinding): void {
     this.#db.run(

@@ -74,7 +74,7 @@ export class RoundTable {
     return row !== null && row.scores_clear !== null;
   }
 
-  /** Returns the newest judged round whose scores were not clear; 0 if there is none. */
+  /** Returns the newest round whose updates were judged and whose scores were not clear; 0 if there is none. */
   newestUnclear(job: string): number {
     const sql = 'SELECT round FROM rounds WHERE job = ? AND scores_clear = 0 ORDER BY round DESC LIMIT 1';
     return (this.#db.one(sql, job)?.round as number | undefined) ?? 0;
@@ -150,7 +150,7 @@ export class RoundTable {
       .map((row) => fromRow(row));
   }
 
-  /** Marks a checkpoint's weights as released. This is the first of two steps that delete them. */
+  /** Marks a checkpoint's weights as released, so that they are deleted from its folder next. */
   releaseWeights(job: string, round: number): void {
     this.#setWeights(job, round, 'leaving');
   }
@@ -162,7 +162,7 @@ export class RoundTable {
       .map(({ round }) => round as number);
   }
 
-  /** Marks a checkpoint's weights as deleted, after they have been deleted from its folder. This is the second step. */
+  /** Marks a checkpoint's weights as deleted. The caller has deleted them from the checkpoint's folder. */
   markWeightsGone(job: string, round: number): void {
     this.#setWeights(job, round, 'gone');
   }

@@ -39,8 +39,8 @@ export class Standings {
   }
 
   /**
-   * Returns a peer and the person who answers for it. For a former member, the personal invite that it used last
-   * counts.
+   * Returns a peer and the person who answers for it. A former member belongs to the person of the personal invite that
+   * it used last.
    */
   who(peer: string): Who {
     const { job } = this.#context;

@@ -222,7 +222,7 @@ async function score(
   return { loss, tokens, perplexity: Math.exp(loss), bitsPerByte, rows, bytes, read: null };
 }
 
-/** Reads the first sequences; the longest of them sets the window. */
+/** Reads the first sequences. The caller chooses the window length by the longest of them. */
 async function lookAhead(
   sequences: AsyncGenerator<Sequence>,
   signal: AbortSignal | undefined,

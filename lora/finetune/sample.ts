@@ -91,8 +91,8 @@ export async function sampleData(
 }
 
 /**
- * Estimates the number of rows of packed samples: first fit, longest sample first. A sample may have one token more
- * than a row, because its last token is predicted and is not an input.
+ * Estimates the number of rows of packed samples, by packing them first-fit decreasing. A sample may have one token
+ * more than a row, because its last token is predicted and is not an input.
  * @param lengths in ascending order
  */
 function packedRows(lengths: readonly number[], sequenceLength: number): number {

@@ -37,7 +37,7 @@ export class Batch<Row extends BatchRow> {
     return this.#cache;
   }
 
-  /** Returns the size in bytes of a cache that also fits a row of `tokens` tokens. With 0, no row is added. */
+  /** Returns the bytes of a cache for all rows and one more row of `tokens` tokens. If `tokens` is 0, adds no row. */
   bytesWith(tokens: number): number {
     const lengths = this.rows.map((row) => row.tokens.length);
     const rows = this.rows.length + (tokens > 0 ? 1 : 0);

@@ -126,7 +126,7 @@ export function logSumExp(logits: Float32Array): number {
   return largest + Math.log(total);
 }
 
-/** Returns the `count` most likely tokens in falling order; equal ones by id. */
+/** Returns the `count` most likely tokens, most likely first. Equally likely tokens are sorted by id. */
 export function topTokens(logits: Float32Array, count: number, normaliser: number): TokenLogprob[] {
   const ids: number[] = [];
   for (let i = 0; i < logits.length && count > 0; i++) {

@@ -33,8 +33,8 @@ export interface SequenceFeeds extends Record<string, BigInt64Array> {
 }
 
 /**
- * Makes the feeds for `sequenceInputs(graph, rows.length, length)`. Positions restart at 0 with every segment; attention
- * also derives from them which tokens each token sees (`causalMask`).
+ * Makes the feeds for `sequenceInputs(graph, rows.length, length)`. Positions restart at 0 with every segment, so the
+ * attention mask can be computed from the positions (`causalMask`).
  *
  * @throws SwarmError SEQUENCE_LENGTH a row is not exactly `length` tokens long
  */

@@ -122,7 +122,7 @@ function gradientOf(name: string): string {
   return `gradient/${name}`;
 }
 
-/** Returns the feeds of `batch` rows of `length` tokens. Missing rows are padding. */
+/** Returns the feeds of `batch` rows of `length` tokens. If there are fewer than `batch` rows, adds rows of padding. */
 export function rowFeeds(
   rows: readonly Row[],
   { batch, length, supervised = null }: Omit<GraphSize, 'config' | 'architecture'>,

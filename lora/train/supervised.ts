@@ -23,8 +23,8 @@ const SHARES = [2 / 16, 3 / 16, 4 / 16, 5 / 16, 6 / 16, 8 / 16, 10 / 16];
 const MIN_TOKENS = 64;
 
 /**
- * Returns the number of slots of the graph for a pass in which `supervised` of `tokens` tokens are supervised. null means
- * the graph that computes logits for all tokens.
+ * Chooses the graph for a pass in which `supervised` of `tokens` tokens are supervised. Returns the number of tokens
+ * for which that graph computes logits; null for the graph that computes logits for all tokens.
  */
 export function supervisedSize(supervised: number, tokens: number): number | null {
   if (tokens < MIN_TOKENS) return null;

@@ -164,8 +164,9 @@ interface Gram {
 }
 
 /**
- * Computes the dot product of every two rank components of the blocks. `locate` maps an index to component and
- * position.
+ * Computes the Gram matrix of the blocks. Each block is a matrix A or B, which has one vector for each rank component.
+ * The result has the dot product of every two of these vectors.
+ * @param locate maps the index of a value in a block to its component and its position in the component's vector
  */
 function gram(
   list: readonly Block[],

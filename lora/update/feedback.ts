@@ -6,8 +6,8 @@ import { checkTensors, planLayout, type UpdateLayout, zeros } from './layout.ts'
 import type { Preset } from './presets.ts';
 
 /**
- * Default decay, chosen for LoRA with few peers. With the published value of 0.95, a peer would send changes that the
- * updates of other peers have already made.
+ * Default decay, chosen for LoRA with few peers. With SparseLoCo's published value of 0.95, a peer would send changes
+ * that the updates of other peers have already made (decision 050).
  */
 export const DEFAULT_DECAY = 0.5;
 

@@ -31,7 +31,7 @@ export function magnitudesOf(length: number): Magnitudes {
 
 /** The two magnitudes that stand for the kept values of a chunk. */
 export interface Levels {
-  /** Scale code of the upper level; EMPTY_SCALE when there is nothing to send, or OUT_OF_RANGE. */
+  /** Scale code of the upper level; EMPTY_SCALE if there is nothing to send; OUT_OF_RANGE if the level is too large. */
   scale: number;
   /** Lower level divided by the upper level, in steps of 1/128; 0 if there is only one level. */
   ratio: number;

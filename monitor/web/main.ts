@@ -61,7 +61,7 @@ function viewOf(path: readonly string[], status: Status, refresh: () => void) {
   return html`<${OverviewView} status=${status} />`;
 }
 
-/** Moves the focus without changing the fragment, which has the view. */
+/** Moves the focus without changing the fragment of the address, because the fragment names the view that is shown. */
 function skipToMain(event: Event): void {
   event.preventDefault();
   document.getElementById('main')?.focus();

@@ -7,7 +7,7 @@ import type { Clock } from '../../common/clock.ts';
  * round has not begun yet, and only the other job waits.
  */
 export const IDLE_SHARE = 0.05;
-/** Maximum idle time that can be saved up, in milliseconds. */
+/** Maximum idle time that the trainer may have left over from IDLE_SHARE, in milliseconds. */
 export const MAX_IDLE_MS = 60_000;
 /**
  * The trainer waits for a job for at most this multiple of the job's last pause between two turns, and for at least

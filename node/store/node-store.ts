@@ -13,7 +13,7 @@ import { Totals } from './totals.ts';
 /** A job's stored state without its updates. Digests name blobs in the blob store. */
 export interface JobRecord {
   readonly job: string;
-  /** Digest of the encoded error feedback. Its last round is `feedbackRound`. */
+  /** Digest of the encoded error feedback after the round `feedbackRound`. */
   readonly feedback: string | null;
   readonly feedbackRound: number;
   /** Digest of AdamW's encoded moments after the round `feedbackRound`. */
@@ -253,7 +253,7 @@ export class NodeStore implements UnusedBlobs {
     }));
   }
 
-  /** Lists a blob in `loose`, before it is written and before any row names it. */
+  /** Adds a blob to the table `loose` of unneeded blobs, before the blob is written and before any row names it. */
   markUnused(digest: string): void {
     markUnused(this.#db, digest);
   }

@@ -25,7 +25,7 @@ export interface AuditSetting {
   readonly steps: number;
   /** Rank of the adapter. */
   readonly rank: number;
-  /** Bits of the nodes' base. */
+  /** Base bits of the nodes. */
   readonly bits: BaseBits;
   readonly engine: 'onnx-cpu' | 'tfjs';
   readonly learningRate: number;

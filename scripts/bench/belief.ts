@@ -38,8 +38,9 @@ const MEMBERS: Readonly<Record<string, Attack>> = {
 };
 
 /**
- * Scores swarms of six honest nodes and one other, with the rows and the rules that the coordinator uses. All swarms share
- * the honest nodes. Only honest updates are merged, so the adapter improves from round to round.
+ * Scores swarms of six honest nodes and one attacker or slow node, on the same rows and by the same rules as the
+ * coordinator. All swarms have the same honest nodes. Only honest updates are merged, so the adapter improves from
+ * round to round.
  */
 export async function run(report: (row: BenchRow) => void, options: BenchOptions): Promise<void> {
   const { quick = false, choices = {}, shapes = quick ? ['balanced'] : PRESETS } = options;

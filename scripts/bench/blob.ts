@@ -14,8 +14,9 @@ const MB = 1_000_000;
 const BLOB_BYTES = 256 * MB;
 /** Number of rounds. In each round, every kind of transfer runs once. One warm-up round comes first. */
 const ROUNDS = 7;
-/** Minimum speed of a blob, relative to the bare stream. */
+/** Minimum speed of the kind `host`, as a fraction of the speed of the kind `bare`. */
 const TARGET = 0.7;
+/** Time after which the benchmark is aborted. */
 const PATIENCE_MS = 300_000;
 
 /** One transfer: its speed in MB/s (`rate`), and the processor time of both ends together in milliseconds (`cpu`). */

@@ -63,7 +63,7 @@ export async function run(report: (row: BenchRow) => void, options: BenchOptions
   }
 }
 
-/** Joins what a node would send in each round into one large adapter, so that coding it takes long enough to be timed. */
+/** Joins the pseudo-gradients of all rounds into one large adapter, so that coding it takes long enough to be timed. */
 async function joinedRounds(count: number, log: (line: string) => void) {
   const { layout, rounds } = await pseudoGradients(count, log);
   const large: UpdateLayout = rounds.flatMap((_, round) =>

@@ -153,7 +153,10 @@ export function heldBack(host: VirtualHost): SwarmNetwork {
   });
 }
 
-/** Returns the adapter before minus the adapter after. Before minus a change is after, so it also applies a change. */
+/**
+ * Returns `before` minus `after`. With the adapters before and after training, the result is the change that a node
+ * sends. With an adapter and such a change, the result is the adapter after the change.
+ */
 function changeOf(before: readonly Float32Array[], after: readonly Float32Array[]): Delta {
   return before.map((values, t) => values.map((value, i) => value - after[t]![i]!));
 }

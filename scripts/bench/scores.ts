@@ -106,7 +106,7 @@ async function measure(
   log: (line: string) => void,
 ): Promise<void> {
   const { rounds } = settings;
-  /** Lowest and highest share of the honest median, over all rounds, by node and figure. */
+  /** Lowest and highest value over all rounds, by node and figure, relative to the median of the honest nodes. */
   const seen = new Map<string, { least: number; most: number }>();
   const note = (who: string, share: number): void => {
     const { least, most } = seen.get(who) ?? { least: Infinity, most: -Infinity };

@@ -124,7 +124,7 @@ function tasks(count: number, length: number, tokens: number): ServeTask {
   return { requests: Array.from({ length: count }, () => prompt(length)), tokens };
 }
 
-/** The measurements. `tokens` is the number of tokens that the speed counts; null if the result is a time. */
+/** The measurements. A speed is `tokens` divided by the measured time. If `tokens` is null, the result is the time. */
 const MEASURES = [
   { what: 'prefill', make: () => tasks(1, LONG_PROMPT, 1), tokens: LONG_PROMPT, unit: 'tokens/s' },
   { what: 'first token', make: () => tasks(1, CHAT_PROMPT, 1), tokens: null, unit: 'ms' },

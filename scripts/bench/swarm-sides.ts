@@ -86,8 +86,9 @@ export async function measureSwarm(
     let tokens = 0;
     let from: { at: number; processor: number | null } | null = null;
     let to = 0;
-    /** Training seconds of the slowest node of a round: summed over the timed rounds, and in the open round. */
+    /** Training seconds of the slowest node of each timed round, summed over these rounds. */
     let trained = 0;
+    /** Training seconds of the slowest node of the open round. */
     let slowest = 0;
     const processor = () => groupCpuMilliseconds(helpers.map(({ pid }) => pid!));
     for await (const event of followEvents(open, job, { signal, now: systemClock.now })) {

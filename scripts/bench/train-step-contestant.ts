@@ -17,7 +17,7 @@ export interface ContestantOptions {
   readonly name: string;
   readonly command: string;
   readonly args: readonly string[];
-  /** Whether it runs with the allocator settings of our trainers. */
+  /** Whether the contestant runs with the allocator settings of our trainers. */
   readonly ours: boolean;
 }
 

@@ -1,5 +1,5 @@
 /**
- * Prints the differences between this engine and PEFT on the adapters of make_adapters.py, as a Markdown table.
+ * Prints the differences between lora-swarm and PEFT on the adapters of make_adapters.py, as a Markdown table.
  *
  * Usage: node scripts/reference/adapter-table.ts [onnx-cpu|onnx-webgpu]
  */

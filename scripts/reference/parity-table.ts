@@ -1,5 +1,5 @@
 /**
- * Prints the differences between this engine and transformers + PEFT on every reference model, as a Markdown table.
+ * Prints the differences between lora-swarm and transformers + PEFT on every reference model, as a Markdown table.
  *
  * Usage: node scripts/reference/parity-table.ts
  */

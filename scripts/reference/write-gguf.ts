@@ -164,7 +164,7 @@ async function writeTokens(name: string, texts: readonly string[]): Promise<void
   await writeFile(join(out, 'tokenizers', `${name}.json`), JSON.stringify({ texts: compared, ids, omitted }));
 }
 
-/** Returns whether llama.cpp is known to give other tokens. docs/gguf.md lists the cases. */
+/** Returns whether llama.cpp is known to split a text into other tokens than lora-swarm (see docs/gguf.md). */
 function isKnown(text: string, tokenizer: Json, config: Json): boolean {
   const { normalizer, pre_tokenizer: pre } = tokenizer as Record<string, { type?: string } | null>;
   const added = [

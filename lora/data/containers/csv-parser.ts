@@ -48,7 +48,7 @@ export class CsvParser {
     this.#maxCharacters = maxCharacters;
   }
 
-  /** Adds text, which may end anywhere. Returns the records that are complete. */
+  /** Adds text, which may end in the middle of a record. Returns the records that are complete. */
   push(text: string): CsvRecord[] {
     this.#rest += text;
     // An incomplete record is parsed again only when its length has doubled, so that the total time stays linear.

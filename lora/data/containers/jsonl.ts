@@ -17,7 +17,10 @@ export function readJsonLines(file: string, options: ContainerOptions): RowBatch
   return jsonLines(readUtf8Bytes(file, options));
 }
 
-/** Reads rows from chunks, which may end anywhere. Lines end in LF or CRLF. Blank lines are skipped, but counted. */
+/**
+ * Reads rows from chunks, which may end in the middle of a line. Lines end in LF or CRLF. Blank lines are skipped, but
+ * counted.
+ */
 export async function* jsonLines(
   chunks: AsyncIterable<Buffer>,
   { maxBytes = MAX_ROW_BYTES }: { maxBytes?: number } = {},

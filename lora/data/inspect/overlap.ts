@@ -28,11 +28,11 @@ export interface OverlapCount {
   heldOut: number;
   /** Samples with the same tokens and mask as a training sample. An estimate if the count of duplicates is an estimate. */
   equal: number;
-  /** Samples that share at least one sequence with the training data. */
+  /** Samples that share at least one sequence of OVERLAP_TOKENS tokens with the training data. */
   touched: number;
-  /** Samples with at least half of their sequences in the training data. */
+  /** Samples of whose sequences of OVERLAP_TOKENS tokens at least half occur in the training data. */
   known: number;
-  /** Samples that contain at least one sequence, that is, 13 or more consecutive supervised tokens. */
+  /** Samples that are long enough to compare, because they have 13 or more consecutive supervised tokens. */
   withSequences: number;
   /** 1 if every sequence was looked up. n if only one sequence in n was looked up. */
   sampledOneIn: number;

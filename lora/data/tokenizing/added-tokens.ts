@@ -11,13 +11,13 @@ import { escaped } from './patterns.ts';
 export interface AddedToken {
   readonly id: number;
   readonly content: string;
-  /** Whether the token is found only where no word character is adjacent. */
+  /** Whether the token matches only where no word character is next to it. */
   readonly single_word: boolean;
-  /** Whether the token takes in the white space before it. */
+  /** Whether a match includes the white space before the token. */
   readonly lstrip: boolean;
-  /** Whether the token takes in the white space after it. */
+  /** Whether a match includes the white space after the token. */
   readonly rstrip: boolean;
-  /** Whether the token's normalized form is searched for in the normalized text. */
+  /** Whether the normalized form of the token is searched for in the normalized text. */
   readonly normalized: boolean;
   readonly special: boolean;
 }

@@ -110,7 +110,7 @@ class LoweredGraph {
     this.#options = options;
   }
 
-  /** Adds a weight. A quantised weight has no value of its own; each use of it decides how it is dequantised. */
+  /** Adds a weight. A quantised weight gets no ONNX value here, because every use of the weight dequantises it. */
   addWeight(tensor: Tensor, weight: StoredWeight): void {
     this.#weights.set(tensor, weight);
     if (weight.kind !== 'float32') return;

@@ -2,7 +2,7 @@
  * Sets the environment variables of libtensorflow that the user has not set. libtensorflow reads them when it is
  * loaded. Only the main thread can set them, because a worker thread has a copy of the environment.
  *
- * @param threads threads inside one operation
+ * @param threads number of threads that compute one operation together
  */
 export function setTensorFlowEnvironment(threads: number): void {
   process.env.TF_NUM_INTRAOP_THREADS ??= `${threads}`;

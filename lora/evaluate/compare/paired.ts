@@ -57,8 +57,8 @@ export function ratioDifference(
 }
 
 /**
- * Returns the difference of any statistic. The confidence interval comes from a bootstrap that draws the same
- * documents for both models.
+ * Returns the difference of a statistic between two models. The confidence interval comes from a bootstrap that draws
+ * the same documents for both models.
  */
 export function bootstrapDifference(first: Statistic, second: Statistic, count: number): PairedDifference {
   const all = Uint32Array.from({ length: count }, (_, i) => i);

@@ -18,7 +18,7 @@ export interface TokenPrompt {
   readonly maxTokens: number;
 }
 
-/** Returns the answers, without the text that ended them. */
+/** Returns the generated texts, without the stop string that ended them. */
 export async function generateTexts(
   bundle: ModelBundle,
   prompts: readonly TokenPrompt[],

@@ -45,9 +45,9 @@ export interface ModelEvaluation {
 
 /** The results of a model, and its comparison with another one. */
 export interface TaskEvaluation extends ModelEvaluation {
-  /** Results of the model of `against`; null without one. */
+  /** Results of the model that the option `against` names; null without this option. */
   readonly against: ModelEvaluation | null;
-  /** Differences with their 95 % intervals; null without `against`. */
+  /** Differences between the two models with their 95 % intervals; null without the option `against`. */
   readonly comparison: Comparison | null;
 }
 

@@ -40,7 +40,7 @@ export interface DocumentResult {
   readonly filter: string;
   readonly document: Document;
   readonly target: PythonValue;
-  /** The choices of a multiple_choice task, in the order of the first requests; else null. */
+  /** The choices of a multiple_choice task, each with the index of its first request; null for other output types. */
   readonly choices: readonly string[] | null;
   readonly requests: DocumentRequests['texts'];
   /** Answers of the model to each request: likelihoods, log-probabilities of whole texts, or texts. */

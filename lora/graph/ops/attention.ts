@@ -143,7 +143,7 @@ function forwardOf(tile: Tile, [q, k, v, mask]: Operands, scale: number): TileFo
   return { ...tile, weights, queries, keys, values, output };
 }
 
-/** Returns the tile with new nodes for the tensors that the backward pass reads. */
+/** Returns the tile with new nodes, which compute the tensors that the backward pass reads a second time. */
 function recomputed(tile: TileForward, operands: Operands): TileForward {
   const repeat = recomputerFrom(operands);
   const { queries, keys, values, weights } = tile;

@@ -204,9 +204,9 @@ export function vocabularyChunk(tokens: number, width: number): number {
 }
 
 /**
- * For every chunk of the head computes the softmax p, the log-sum-exp s, and p·w. Two chunks combine with the weights
- * e^(s₁ − s) and e^(s₂ − s), where s is the log-sum-exp of both. No weight exceeds 1, so small probabilities keep their
- * digits.
+ * Computes the softmax p, the log-sum-exp s, and p·w for each chunk of the rows of the head w. Two chunks are combined
+ * with the weights e^(s₁ − s) and e^(s₂ − s), where s is the log-sum-exp of both chunks. No weight exceeds 1, so small
+ * probabilities keep their precision.
  */
 function frozenHeadCrossEntropy(x: Tensor, w: Tensor, labels: Tensor, chunk: number): Tensor {
   const [tokens] = x.shape as readonly [number, number];

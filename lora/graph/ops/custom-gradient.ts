@@ -1,6 +1,9 @@
 import type { GradientRule, Tensor } from '../graph.ts';
 
-/** Returns the value of `result`, with `rule` as its gradient rule. Inputs 1, 2, … of the rule are `operands`. */
+/**
+ * Returns a tensor with the values of `result` and the gradient rule `rule`. The rule sees `result` as input 0, and the
+ * `operands` as inputs 1, 2, and so on.
+ */
 export function withGradient(result: Tensor, operands: readonly Tensor[], rule: GradientRule): Tensor {
   const output = [{ shape: result.shape }];
   return result.graph.apply('customGradient', [result, ...operands], {}, output, rule)[0]!;

@@ -29,10 +29,11 @@ export function randomSeed(graph: Graph): Tensor {
  * Take the tensor as a matrix [R, C], where C is the last axis. A value is the upper 24 of the 32 bits of
  * f((aᵢ + bⱼ)·(a′ᵢ + b′ⱼ)). Here a and a′ are hashes of seed, stream and row; b and b′ are hashes of seed, stream and
  * column. The second factor is odd. f(x) = x·(2x + 1) is the permutation of RC6 (Rivest et al. 1998), which carries
- * every lower bit into the upper bits. Only additions and multiplications need a pass over the tensor.
+ * every lower bit into the upper bits. The hashes are computed once for each row and column, so a value of the tensor
+ * costs only a few additions and multiplications.
  *
  * @param seed int64 [1], see randomSeed
- * @param stream whole number from 0 to 2^31 − 1, a different one for each use in a graph
+ * @param stream whole number from 0 to 2^31 − 1, different for each use in a graph
  * @throws SwarmError GRAPH_SHAPE, GRAPH_DTYPE
  */
 export function uniform(shape: Shape, seed: Tensor, stream: number): Tensor {

@@ -109,7 +109,7 @@ function fold(copy: GraphCopy, { x, base, low, high, sum }: LowRankSum): void {
   copy.replace(high as unknown as GraphNode, copy.graph.repeat(node, [left, folded, ...rest]));
 }
 
-/** Appends a product with the shape of `like`, even if there is an equal one. */
+/** Appends a matrix product whose result has the shape of `like`, even if the graph already has an equal product. */
 function gemm(
   copy: GraphCopy,
   like: Tensor,

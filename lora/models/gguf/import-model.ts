@@ -22,7 +22,7 @@ export interface ImportGgufOptions {
   /** The folder that is written. It must not exist. */
   readonly output: string;
   readonly signal?: AbortSignal;
-  /** Called after each piece of the weights with the bytes that were written, and with the total number of bytes. */
+  /** Called after each piece of the weights, with the bytes written so far and the bytes of all weights. */
   readonly onProgress?: (done: number, total: number) => void;
   /** Called before the folder appears. If it rejects, no folder is written. */
   readonly beforeRename?: () => Promise<void>;

@@ -25,7 +25,7 @@ const FAMILIES: Readonly<Record<string, { readonly type: string; readonly classN
 
 /**
  * Maximum number of dimensions of a head. The largest published head has 512. The limit is checked before parseConfig
- * runs, because the factors of the rotary frequencies are compared with one number for each pair of dimensions.
+ * runs, because `llama3Scaling` then computes a number for each pair of dimensions.
  */
 const MAX_HEAD_DIM = 8192;
 
@@ -139,8 +139,9 @@ function ropeConfig(
 }
 
 /**
- * Finds the settings of Llama 3's scaling that give these factors. The file has only the factors, so this function
- * tries the settings that all published models share. Returns null if these settings give other factors.
+ * Finds the settings of Llama 3's RoPE scaling that give the file's factors of the rotary frequencies. The file has
+ * only these factors, so this function tries the settings that all published models share. Returns null if these
+ * settings give other factors.
  */
 function llama3Scaling(
   factors: Float32Array,

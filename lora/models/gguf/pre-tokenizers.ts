@@ -8,7 +8,7 @@ import { isObject } from '../config.ts';
 export interface PreTokenizer {
   /** The name that this program writes. */
   readonly name: string;
-  /** Names that mean the same in llama.cpp. */
+  /** Other names for which llama.cpp splits text in the same way. */
   readonly aliases: readonly string[];
   /**
    * Whether a word that is in the vocabulary becomes one token without any merges (`ignore_merges` of tokenizer.json).

@@ -107,7 +107,10 @@ function scaleOf8(block: Float32Array): number {
   return Math.fround(largest / 127);
 }
 
-/** Returns the candidate scale with the least squared error. Its sign makes the largest weight −8. */
+/**
+ * Returns the 4-bit scale with the least squared error among the candidates of TRIED_SCALES. The weight of largest
+ * magnitude divided by a scale is negative, because codes reach −8 but only +7.
+ */
 function scaleOf4(block: Float32Array): number {
   let largest = 0;
   for (const value of block) if (Math.abs(value) > Math.abs(largest)) largest = value;

@@ -1,6 +1,6 @@
 /**
- * Chooses the engine with which a machine trains a base: the fastest of the engines that run in a measurement. The
- * choice is stored.
+ * Chooses the engine with which a machine trains a base. Each engine is measured, and the fastest one that runs is
+ * chosen. The choice is stored.
  */
 
 import { mkdir } from 'node:fs/promises';

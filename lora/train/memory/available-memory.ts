@@ -7,9 +7,9 @@ import { availableOnMac } from './mac-memory.ts';
 /** Files in a control group's folder, for one version of Linux control groups. */
 interface ControlGroups {
   readonly folder: string;
-  /** Files with a limit in bytes, or "max". */
+  /** Files that contain a limit in bytes, or "max" for no limit. */
   readonly limits: readonly string[];
-  /** File with the bytes in use, page cache included. */
+  /** File that contains the group's memory in use, in bytes, with the page cache. */
   readonly current: string;
   /** Keys of memory.stat that count file pages, including those of subgroups. */
   readonly filePages: readonly string[];

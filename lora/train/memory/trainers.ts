@@ -8,7 +8,7 @@ export interface Trainers {
   readonly processes: number;
   /** Number of copies of the base. */
   readonly bases: number;
-  /** Bits of a weight in each copy. */
+  /** Base bits of each copy. */
   readonly baseBits: BaseBits;
 }
 

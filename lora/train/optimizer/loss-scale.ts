@@ -9,7 +9,7 @@ export const LOSS_SCALE_INPUT = 'lossScale';
 
 /** State of the loss scale. A run in float16 stores it with the optimiser's state, to continue bit for bit. */
 export interface LossScaleState {
-  /** A power of two, because multiplying and dividing by it is exact in float32. */
+  /** Factor of the loss: a power of two, because multiplying and dividing by such a number is exact in float32. */
   readonly scale: number;
   /** Number of runs of the graph since the scale changed. */
   readonly runs: number;

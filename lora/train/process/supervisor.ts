@@ -109,7 +109,7 @@ export class TrainerProcess implements DataParallelWorker {
     return this.#child.process.pid;
   }
 
-  /** Resources that the process had used when it reported its newest step; null before the first step. */
+  /** Processor time and memory of the process when it reported its newest step; null before the first step. */
   get use(): ProcessUse | null {
     return this.#use;
   }
