@@ -19,5 +19,6 @@ try {
   const text = readFileSync(script, 'utf8');
   if (!text.startsWith(DEFAULT)) writeFileSync(script, DEFAULT + text);
 } catch {
-  // In a checkout onnxruntime-node is not installed yet. After any other failure, its install step runs unchanged.
+  // In a checkout, onnxruntime-node is not installed yet, so there is nothing to change. If the file cannot be changed for
+  // another reason, the install step of onnxruntime-node runs as it is.
 }

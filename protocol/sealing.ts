@@ -14,7 +14,7 @@ import {
 } from 'node:crypto';
 import { protocolError } from './errors.ts';
 
-/** Size of a private key, of a public key and of the secret that each seal needs, in bytes. */
+/** Size of a private key, of a public key, and of the random secret from which `seal` makes its ephemeral key, in bytes. */
 export const SEALING_KEY_BYTES = 32;
 /** Size of the tag of AES-GCM in bytes. */
 export const TAG_BYTES = 16;

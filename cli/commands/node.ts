@@ -98,7 +98,7 @@ export function registerNode(program: Command, context: Context): void {
     )
     .option(
       '--once',
-      'stop when all jobs have ended (default: go on with the next job of the coordinator, and serve files until stopped)',
+      'stop when all jobs of this node have ended (default: keep running, serve their files to other nodes, and join the next job of the coordinator)',
     )
     .addOption(logLevelOption())
     .addOption(jsonOption())

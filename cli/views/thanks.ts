@@ -26,7 +26,7 @@ export function thanksTexts({ name, job }: NonNullable<NodeStatus['job']>, total
   ];
 }
 
-/** Returns the last lines of a node that stops: what the machine has contributed over the life of its home. */
+/** Returns the lines that a node prints when it stops: what it has contributed since its home folder was created. */
 export function farewell({ totals }: NodeStatus): string[] {
   if (totals.every(({ accepted }) => accepted === 0)) return [];
   return [`contributed ${workText(totals)}, in ${countOf(totals.length, 'job')}; thank you`];

@@ -4,11 +4,11 @@
  * −1 for it in a reshape. Graphs with such sizes are used for decoding and have no gradients.
  */
 export const DYNAMIC = {
-  /** Stands for the number of tokens of one run: rows × tokens per row. */
+  /** Stands for the number of tokens of one run: the number of texts in the batch times the tokens of each. */
   tokens: 1_000_003,
-  /** Stands for the number of rows of the key-value cache that one run reads and writes. */
+  /** Stands for the number of texts in the batch. Each has its own row of the key-value cache. */
   rows: 1_000_033,
-  /** Stands for the number of tokens that fit into a row of the key-value cache. */
+  /** Stands for the number of tokens that fit into one row of the key-value cache. */
   capacity: 1_000_037,
   /** Stands for the number of tokens of one run whose logits are needed. */
   wanted: 1_000_039,

@@ -11,7 +11,10 @@ export const EMPTY_SCALE = 0;
 /** Code of the largest scale. This scale is about 2¹⁷. If a weight changes more in one round, training has diverged. */
 export const MAXIMUM_SCALE_CODE = 2 ** 13 - 1;
 
-/** Bit pattern of the bfloat16 2⁻⁴⁷, whose code is EMPTY_SCALE. The smallest scale is the next larger bfloat16. */
+/**
+ * Difference between the bit pattern of a scale, which is a bfloat16 number, and its code. It is the bit pattern of 2⁻⁴⁷. The
+ * smallest scale has the code 1, and is the next larger bfloat16 number.
+ */
 const OFFSET = (127 - 47) << 7;
 
 const float = new Float32Array(1);

@@ -3,8 +3,9 @@ import { trainError } from '../errors.ts';
 import type { AdamWState } from './adamw.ts';
 
 /**
- * Format of a stored state: steps (float64), all first moments, all second moments (float32), and for float16 the loss
- * scale and the runs since it changed (float64). Little-endian, like every machine that we support.
+ * Format of a stored state: number of steps (float64), all first moments, all second moments (float32). With float16, the
+ * loss scale and the number of runs of the graph since it last changed follow (float64). All numbers are little-endian, like those of
+ * every machine that we support.
  */
 const HEADER_BYTES = 8;
 const LOSS_SCALE_BYTES = 16;
