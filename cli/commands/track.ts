@@ -86,8 +86,6 @@ async function openTrackers(context: Context, job: JobDetail, options: TrackOpti
     local_steps: String(manifest.rounds.localSteps),
   };
   return [
-    ...(csv ? [await openCsv(csv)] : []),
-    ...(tensorboard ? [await openTensorboard(join(tensorboard, name), { name, createdAt })] : []),
     ...(mlflow
       ? [
           await openMlflow(
@@ -96,6 +94,9 @@ async function openTrackers(context: Context, job: JobDetail, options: TrackOpti
           ),
         ]
       : []),
+    // The server may refuse. Files are written only after it has accepted.
+    ...(csv ? [await openCsv(csv, job.job)] : []),
+    ...(tensorboard ? [await openTensorboard(join(tensorboard, name), { name, createdAt })] : []),
   ];
 }
 

@@ -30,7 +30,7 @@ export function managerOf(platform: NodeJS.Platform): ServiceManager {
     'SERVICE_UNSUPPORTED',
     `this program knows no service manager for ${platform}`,
     { platform },
-    { next: 'start the daemon with the service manager of your system; docs/install.md has an example' },
+    { next: 'start the daemon with the service manager of your system' },
   );
 }
 

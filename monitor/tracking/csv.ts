@@ -2,26 +2,31 @@ import { open, readFile } from 'node:fs/promises';
 import { commonError } from '../../common/common-errors.ts';
 import { FIGURES, type Point, type Tracker } from './points.ts';
 
-const HEADER = `round,time,${FIGURES.join(',')}\n`;
+const HEADER = `job,round,time,${FIGURES.join(',')}\n`;
+/** Number of characters of the digest in each row. They tell the tables of two jobs apart. */
+const DIGEST_CHARACTERS = 16;
 
 /**
  * Writes a table with one row per round. A table that an earlier call wrote is written again, with all rounds.
- * @throws SwarmError OUTPUT_EXISTS if the file holds something else
+ * @param digest of the job
+ * @throws SwarmError OUTPUT_EXISTS if the file holds something else, such as the table of another job
  */
-export async function openCsv(path: string): Promise<Tracker> {
+export async function openCsv(path: string, digest: string): Promise<Tracker> {
+  const job = digest.slice(0, DIGEST_CHARACTERS);
   const before = await readFile(path, 'utf8').catch((error: NodeJS.ErrnoException) => {
     if (error.code === 'ENOENT') return '';
     throw error;
   });
-  if (before !== '' && !before.startsWith(HEADER)) {
+  const isOwn = before === HEADER || before.startsWith(`${HEADER}${job},`);
+  if (before !== '' && !isOwn) {
     const next = 'choose another path, or delete the file';
-    throw commonError('OUTPUT_EXISTS', `${path} exists and is not a table of a job`, { path }, { next });
+    throw commonError('OUTPUT_EXISTS', `${path} exists and is not a table of this job`, { path }, { next });
   }
   const file = await open(path, 'w');
   await file.appendFile(HEADER);
   return {
     after: 0,
-    add: (points) => file.appendFile(points.map(rowOf).join('')),
+    add: (points) => file.appendFile(points.map((point) => `${job},${rowOf(point)}`).join('')),
     close: () => file.close(),
   };
 }

@@ -53,22 +53,30 @@ describe('a table', () => {
     for (let i = 0; i < 2; i++) {
       await track(
         events(checkpoint(0), checkpoint(1), checkpoint(2, null), finished),
-        [await openCsv(path)],
+        [await openCsv(path, 'ab'.repeat(32))],
         silent,
       );
     }
     expect((await readFile(path, 'utf8')).trim().split('\n')).toEqual([
-      'round,time,loss/held_out,loss/train,round/updates,round/tokens,round/seconds,round/update_bytes,speed/tokens_per_second',
-      '0,2023-11-14T22:13:20.000Z,5,,,,,,',
-      '1,2023-11-14T22:13:21.000Z,4.9,,3,1200,3,9000,400',
-      '2,2023-11-14T22:13:22.000Z,,,3,1200,3,9000,400',
+      'job,round,time,loss/held_out,loss/train,round/updates,round/tokens,round/seconds,round/update_bytes,speed/tokens_per_second',
+      'abababababababab,0,2023-11-14T22:13:20.000Z,5,,,,,,',
+      'abababababababab,1,2023-11-14T22:13:21.000Z,4.9,,3,1200,3,9000,400',
+      'abababababababab,2,2023-11-14T22:13:22.000Z,,,3,1200,3,9000,400',
     ]);
+  });
+
+  it('never overwrites the table of another job', async () => {
+    const path = join(await temporaryFolder(), 'curve.csv');
+    await track(events(checkpoint(0), finished), [await openCsv(path, 'ab'.repeat(32))], silent);
+    const before = await readFile(path, 'utf8');
+    await expect(openCsv(path, 'cd'.repeat(32))).rejects.toEqual(withCode('OUTPUT_EXISTS', { path }));
+    expect(await readFile(path, 'utf8')).toBe(before);
   });
 
   it('never overwrites another file', async () => {
     const path = join(await temporaryFolder(), 'notes.csv');
     await writeFile(path, 'my notes\n');
-    await expect(openCsv(path)).rejects.toEqual(withCode('OUTPUT_EXISTS', { path }));
+    await expect(openCsv(path, 'ab'.repeat(32))).rejects.toEqual(withCode('OUTPUT_EXISTS', { path }));
     expect(await readFile(path, 'utf8')).toBe('my notes\n');
   });
 });
