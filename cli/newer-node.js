@@ -49,7 +49,14 @@ function fetchNode(cache) {
   const folder = mkdtempSync(join(cache, 'fetching-node-'));
   try {
     writeFileSync(join(folder, 'package.json'), '{ "private": true }\n');
-    const quiet = ['--no-audit', '--no-fund', '--no-update-notifier', '--loglevel=error', '--global=false'];
+    const quiet = [
+      '--ignore-scripts',
+      '--no-audit',
+      '--no-fund',
+      '--no-update-notifier',
+      '--loglevel=error',
+      '--global=false',
+    ];
     const { status } = spawnSync('npm', ['install', ...quiet, `${nodePackage()}@${LINE}`], {
       cwd: folder,
       // The output of npm must not mix with the output of the command.

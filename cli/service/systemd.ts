@@ -43,7 +43,7 @@ Description=lora-swarm ${role}
 Type=exec
 ExecStart=${command.map(quoted).join(' ')}
 ${Object.entries(environment)
-  .map(([name, value]) => `Environment=${quoted(`${name}=${value}`)}\n`)
+  .map(([name, value]) => `Environment=${quotedValue(`${name}=${value}`)}\n`)
   .join('')}Restart=on-failure
 RestartSec=${RESTART_SECONDS}
 # A wrong option or a refused invite stays wrong.
@@ -55,7 +55,7 @@ TimeoutStopSec=${STOP_SECONDS}
 Nice=10
 
 ${HARDENING}
-ReadWritePaths=${[home, ...writable].map((folder) => quoted(`-${folder}`)).join(' ')} ${DRIVER_CACHES}
+ReadWritePaths=${[home, ...writable].map((folder) => quotedValue(`-${folder}`)).join(' ')} ${DRIVER_CACHES}
 
 [Install]
 WantedBy=default.target
@@ -88,5 +88,10 @@ function unit(role: 'coordinator' | 'node'): string {
  * @see systemd.syntax(7), "Quoting", and systemd.service(5), "Command lines"
  */
 function quoted(word: string): string {
-  return `"${word.replace(/[\\"]/g, '\\$&').replaceAll('%', '%%').replaceAll('$', '$$$$').replaceAll('\n', '\\n')}"`;
+  return quotedValue(word).replaceAll('$', '$$$$');
+}
+
+/** Quotes a word of another setting. Unlike in a command line, `$` has no meaning in these settings. */
+function quotedValue(word: string): string {
+  return `"${word.replace(/[\\"]/g, '\\$&').replaceAll('%', '%%').replaceAll('\n', '\\n')}"`;
 }

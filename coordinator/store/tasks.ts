@@ -57,14 +57,17 @@ export class TaskTable {
   }
 
   /**
-   * Returns the result with the best score. Of several with the same score, returns the one with the lowest held-out loss,
+   * Returns the result with the best score since the newest roll-back, because the operator may have withdrawn an earlier
+   * checkpoint although it had a higher score. Of several with the same score, returns the one with the lowest held-out loss,
    * because accuracies on few documents are often equal. null if there is no score.
    */
   best(job: string): TaskResult | null {
     const row = this.#db.one(
       `SELECT task_results.* FROM task_results JOIN checkpoints USING (job, round)
-       WHERE job = ? AND score IS NOT NULL
+       WHERE job = ? AND score IS NOT NULL AND round >= coalesce(
+         (SELECT max(round) FROM checkpoints WHERE job = ? AND restores IS NOT NULL), 0)
        ORDER BY score DESC, held_out_loss IS NULL, held_out_loss, round LIMIT 1`,
+      job,
       job,
     );
     return row && readResult(row);

@@ -58,8 +58,8 @@ export class SharedTrainer {
     { onTurn, work }: { onTurn: () => void; work: (layout: AdapterLayout | null) => Promise<T> },
   ): Promise<T> {
     const end = await this.#turns.claim(user, signal);
-    onTurn();
     try {
+      onTurn();
       let layout: AdapterLayout | null = null;
       if (this.#prepared !== manifest) {
         // If the preparation fails or is aborted, the trainer may be between two jobs.

@@ -72,6 +72,26 @@ describe('the checkpoints of a job with tasks', () => {
     expect(world.store.tasks.best(world.toy.job)?.round).toBe(5);
   });
 
+  test('that the operator rolled back are no longer the best', async () => {
+    const world = await new World({ rounds: { minPeers: 1, count: 9 }, baseLoss: 1000 }).start();
+    const { job } = world.toy;
+    world.store.tasks.set(job, { ...TASKS, every: 1 });
+    const newest = (): number => world.run.record.checkpoint.checkpoint.round;
+    await new ScriptedPeer(1, world).work(
+      () => 0.01,
+      () => newest() >= 3,
+    );
+    await world.until(() => newest() >= 3, 'the third round');
+    world.run.rollBack(1);
+    await world.until(() => world.store.rounds.newestRollBack(job) !== null, 'the roll-back');
+    const { round } = world.store.rounds.newestRollBack(job)!;
+    const { started, isDone } = evaluator(world, (at) => (at < round ? at : 0.5));
+    started.start();
+    await expect.poll(isDone).toBe(true);
+    expect(world.store.tasks.best(job)?.round ?? round).toBeGreaterThanOrEqual(round);
+    expect(rounds(world)).toContain(3);
+  });
+
   test('are evaluated while the rounds go on', async () => {
     const world = await new World({ rounds: { minPeers: 1, count: 4 } }).start();
     world.store.tasks.set(world.toy.job, { ...TASKS, every: 1 });

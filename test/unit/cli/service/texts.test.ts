@@ -39,6 +39,12 @@ it('a unit of systemd quotes its words, restarts failures and limits what the da
   expect(lines.join('\n')).not.toMatch(/^(MemoryDenyWriteExecute|PrivateDevices|ProtectClock)/m);
 });
 
+it('a unit of systemd doubles a dollar sign only in the command line, where it begins a variable', () => {
+  const text = systemd.text({ ...service, home: '/home/a$b', environment: { SWARM_CACHE: '/c$d' } });
+  expect(text).toContain('Environment="SWARM_CACHE=/c$d"\n');
+  expect(text).toContain('ReadWritePaths="-/home/a$b" ');
+});
+
 it('systemd finds no fault in the unit', async ({ skip }) => {
   if (spawnSync('systemd-analyze', ['--version']).status !== 0) return skip('there is no systemd-analyze');
   const file = join(await temporaryFolder(), 'lora-swarm-node.service');
