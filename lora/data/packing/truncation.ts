@@ -58,7 +58,7 @@ function shorten(sample: Sample, limit: number): Sample {
   const end = Math.max(limit, trained.lastIndexOf(1) + 1);
   // The first token is never predicted, so it does not belong to the answer.
   const first = trained.indexOf(1, 1);
-  const prompt = first < 0 ? ids.length : first;
+  const prompt = first < 0 ? end : first;
   const context = Math.min(prompt, Math.max(1, Math.floor(limit * CONTEXT_SHARE)));
   const kept = Math.max(context, prompt - (end - limit));
   const head = Math.floor(kept / 2);

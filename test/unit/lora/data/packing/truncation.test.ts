@@ -32,6 +32,11 @@ describe('truncation', () => {
     expect(kept('abcdWXYZ', 8, 'drop')).toBe('abcdWXYZ');
   });
 
+  it('shortens a sample without trained tokens to its beginning', () => {
+    const whole = { ids: [0, 1, 2, 3, 4, 5, 6, 7], trained: new Uint8Array(8) };
+    expect(truncate(whole, 3, 'shorten')!.ids).toEqual([0, 1, 2]);
+  });
+
   it('shortens to any length, keeping the order and a trained token', () => {
     fc.assert(
       fc.property(
