@@ -1,14 +1,14 @@
 import { isSwarmError } from '../common/errors.ts';
 import type { HoldReason } from '../protocol/holds.ts';
 
-/** Reason why a node takes no work until somebody changes something. */
+/** Reason why a node takes no work until its owner changes something. */
 export interface Hold {
   readonly reason: HoldReason;
   /** The needed and the allowed amount, if the reason has amounts; otherwise empty. Up to 64 characters. */
   readonly detail: string;
 }
 
-/** Errors of joining after which a further attempt fails in the same way, unless somebody changes something. */
+/** Errors of joining after which a further attempt fails in the same way, unless the owner of the machine changes something. */
 const REASONS: Readonly<Record<string, HoldReason>> = {
   POLICY_BASE: 'base',
   POLICY_DISK: 'disk',

@@ -128,6 +128,7 @@ export class TrainingProcess implements NodeTrainer, ScoreTrainer {
     const before = this.#process!;
     this.#job = job;
     this.#process = (async () => {
+      // The error of a process that did not start was reported when it failed. This one starts a new process.
       const process = await before.catch(() => null);
       // The settings are read after the await, because a failed device may have changed them meanwhile.
       this.#take(job, fitted, this.#settings!.compute);

@@ -224,7 +224,7 @@ export const heartbeatSchema = z.strictObject({
   bytesSent: index,
   bytesReceived: index,
   /**
-   * Why the node takes no work until somebody changes something. The coordinator assigns it no rows meanwhile. Absent if
+   * Why the node takes no work until its owner changes something. The coordinator assigns it no rows meanwhile. Absent if
    * the node takes work.
    */
   hold: z.strictObject({ reason: z.enum(holdReasons), detail: labelSchema }).optional(),

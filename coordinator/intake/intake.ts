@@ -330,7 +330,7 @@ function unreadable(sender: string, bytes: Uint8Array): RefusedUpdate {
   return { peer: sender, digest: sha256(bytes), update: null };
 }
 
-/** Returns a rejected promise that does not cause an error if nobody handles it. */
+/** Returns a rejected promise that causes no error if it is not handled. */
 function rejected(error: SwarmError): Promise<never> {
   const promise = Promise.reject(error);
   promise.catch(() => {});

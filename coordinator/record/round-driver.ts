@@ -109,7 +109,7 @@ export class RoundDriver {
     const { job, deps, signal } = this.#context;
     signal.throwIfAborted();
     const now = deps.clock.now();
-    // Rounds are timed by the monotonic clock, because nobody can set it. Records and messages have calendar time.
+    // Rounds are timed by the monotonic clock, because it cannot be set. Records and messages have calendar time.
     const present = this.#ledger.standings.applyTo(this.#state.present);
     const { state, effects } = reduce({ ...this.#state, present }, event, deps.clock.monotonic());
     const outbox = this.#outbox();

@@ -53,5 +53,6 @@ async function requireSame(path: string, before: BigIntStats): Promise<void> {
 }
 
 async function isFolder(path: string): Promise<boolean> {
+  // A path that cannot be read is not a folder. Opening it as a file then reports why.
   return (await stat(path).catch(() => null))?.isDirectory() ?? false;
 }
