@@ -2,8 +2,8 @@ import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { afterEach, describe, expect, it } from 'vitest';
-import { type Part, TemplateRunner } from '../../../../../lora/data/render/template-runner.ts';
-import { temporaryFolder } from '../../../../utils/folder.ts';
+import { type Part, TemplateRunner } from '../../../../lora/data/render/template-runner.ts';
+import { temporaryFolder } from '../../../utils/folder.ts';
 
 let runner: TemplateRunner | undefined;
 afterEach(() => runner?.close());
