@@ -16,9 +16,9 @@
       );
       process.exit(1);
     };
-    // newer-node.js itself needs Node.js 16.
+    // install/newer-node.js itself needs Node.js 16.
     if (Number(parts[0]) < 16) return tooOld();
-    return void eval("import('./newer-node.js')")
+    return void eval("import('./install/newer-node.js')")
       .then(function (module) {
         return module.runWithNewerNode(needed);
       })

@@ -1,9 +1,9 @@
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
 import { resolveCache } from '../../common/user-folders.ts';
-import { BASE_MODEL, baseFolder } from '../base-model.ts';
 import type { Context } from '../context.ts';
-import { collect, jsonOption } from '../options.ts';
+import { BASE_MODEL, baseFolder } from '../models/base-model.ts';
+import { collect, jsonOption } from '../options/common.ts';
 import { printJson, printLines } from '../print.ts';
 import { versionJson } from '../views/adapters.ts';
 import { adapterName, type RegistryFlags, registryOption, withRegistry } from './with-registry.ts';

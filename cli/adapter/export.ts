@@ -3,10 +3,10 @@ import { type Command, Option } from 'commander';
 import { claimOutput } from '../../common/folders.ts';
 import { resolveCache } from '../../common/user-folders.ts';
 import type { AdapterVersion, GgufType, Registry } from '../../index.ts';
-import { BASE_MODEL, baseFolder } from '../base-model.ts';
 import type { Context } from '../context.ts';
-import { ggufOption, writingGguf } from '../gguf.ts';
-import { jsonOption } from '../options.ts';
+import { BASE_MODEL, baseFolder } from '../models/base-model.ts';
+import { ggufOption, writingGguf } from '../models/gguf.ts';
+import { jsonOption } from '../options/common.ts';
 import { printJson, printLines, printNote } from '../print.ts';
 import { versionJson } from '../views/adapters.ts';
 import {

@@ -1,7 +1,7 @@
 import type { Command } from 'commander';
-import { BASE_MODEL, baseFolder } from '../base-model.ts';
 import type { Context } from '../context.ts';
-import { jsonOption } from '../options.ts';
+import { BASE_MODEL, baseFolder } from '../models/base-model.ts';
+import { jsonOption } from '../options/common.ts';
 import { printJson, printLines } from '../print.ts';
 import { versionJson } from '../views/adapters.ts';
 import { fetchShared, readLine } from './share.ts';

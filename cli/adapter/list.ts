@@ -1,6 +1,6 @@
 import type { Command } from 'commander';
 import type { Context } from '../context.ts';
-import { jsonOption } from '../options.ts';
+import { jsonOption } from '../options/common.ts';
 import { printJson, printLines } from '../print.ts';
 import { versionJson, versionLines, versionTable } from '../views/adapters.ts';
 import { type RegistryFlags, registryOption, VERSION_HELP, withRegistry } from './with-registry.ts';

@@ -4,7 +4,7 @@ import { COMBINE_METHODS, SPARSE_METHODS } from '../../lora/adapter/combine/meth
 import { VERSION_PARENTS } from '../../protocol/version-manifest.ts';
 import type { Context } from '../context.ts';
 import { usageError } from '../errors.ts';
-import { collect, integer, jsonOption, number } from '../options.ts';
+import { collect, integer, jsonOption, number } from '../options/common.ts';
 import { printJson, printLines } from '../print.ts';
 import { versionJson } from '../views/adapters.ts';
 import { adapterName, type RegistryFlags, registryOption, withRegistry } from './with-registry.ts';

@@ -1,7 +1,7 @@
 import type { Command } from 'commander';
 import { formatBytes } from '../../common/text.ts';
 import type { Context } from '../context.ts';
-import { jsonOption, lifetime } from '../options.ts';
+import { jsonOption, lifetime } from '../options/common.ts';
 import { printJson, printLines } from '../print.ts';
 import { versionJson } from '../views/adapters.ts';
 import { type RegistryFlags, registryOption, VERSION_HELP, withRegistry } from './with-registry.ts';

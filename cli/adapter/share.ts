@@ -4,7 +4,7 @@ import { formatBytes } from '../../common/text.ts';
 import type { Registry } from '../../index.ts';
 import { SWARM } from '../command-name.ts';
 import type { Context } from '../context.ts';
-import { announcedAddress, jsonOption, listenAddress } from '../options.ts';
+import { announcedAddress, jsonOption, listenAddress } from '../options/common.ts';
 import { ProgressLine, printJson, printLines } from '../print.ts';
 import { type RegistryFlags, registryOption, VERSION_HELP, withRegistry } from './with-registry.ts';
 

@@ -2,7 +2,7 @@ import type { Command } from 'commander';
 import type { TagChange } from '../../index.ts';
 import type { Context } from '../context.ts';
 import { usageError } from '../errors.ts';
-import { jsonOption } from '../options.ts';
+import { jsonOption } from '../options/common.ts';
 import { printJson, printLines } from '../print.ts';
 import { tagLogLines } from '../views/adapters.ts';
 import { type RegistryFlags, registryOption, VERSION_HELP, withRegistry } from './with-registry.ts';

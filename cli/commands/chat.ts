@@ -1,12 +1,12 @@
 import { randomInt } from 'node:crypto';
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
-import { ADAPTER_HELP, adapterFolder } from '../adapter-folder.ts';
-import { BASE_MODEL } from '../base-model.ts';
+import { ADAPTER_HELP, adapterFolder } from '../adapter/folder.ts';
 import type { Context } from '../context.ts';
 import { usageError } from '../errors.ts';
-import { openCliGenerator } from '../generator.ts';
-import { baseBits, ENGINE_THREADS, integer, jsonOption, number } from '../options.ts';
+import { BASE_MODEL } from '../models/base-model.ts';
+import { openCliGenerator } from '../models/generator.ts';
+import { baseBits, ENGINE_THREADS, integer, jsonOption, number } from '../options/common.ts';
 import { printNote } from '../print.ts';
 import { type ApiKeyFlags, apiKeys } from '../serve/api-keys.ts';
 

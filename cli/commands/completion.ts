@@ -1,6 +1,6 @@
 import { Argument, type Command } from 'commander';
 import type { Context } from '../context.ts';
-import { jsonOption } from '../options.ts';
+import { jsonOption } from '../options/common.ts';
 import { printJson } from '../print.ts';
 
 const SHELLS = ['bash', 'zsh', 'fish', 'powershell'] as const;

@@ -10,9 +10,8 @@ import { claimHome } from '../../storage/daemon-home.ts';
 import { registryFolder, registryOption } from '../adapter/with-registry.ts';
 import { SWARM } from '../command-name.ts';
 import type { Context } from '../context.ts';
-import { daemonLog } from '../daemon-log.ts';
-import { keepFilesPrivate, pollUntilAborted, STOP_DEADLINE_MS } from '../daemon-run.ts';
-import { engineOption, givenCompute } from '../engine.ts';
+import { daemonLog } from '../daemon/log.ts';
+import { keepFilesPrivate, pollUntilAborted, STOP_DEADLINE_MS } from '../daemon/run.ts';
 import { usageError } from '../errors.ts';
 import {
   announcedAddress,
@@ -22,7 +21,8 @@ import {
   jsonOption,
   listenAddress,
   logLevelOption,
-} from '../options.ts';
+} from '../options/common.ts';
+import { engineOption, givenCompute } from '../options/engine.ts';
 import { printJson, printLines, timeOfDay } from '../print.ts';
 import { EventLines } from '../views/events.ts';
 import { addressLines } from '../views/status.ts';

@@ -3,11 +3,11 @@ import { resolve } from 'node:path';
 import type { Command } from 'commander';
 import { countOf, formatBytes } from '../../common/text.ts';
 import { trainingSchema } from '../../protocol/manifest.ts';
-import { BASE_MODEL, baseFolder } from '../base-model.ts';
 import type { Context } from '../context.ts';
-import { addDataOptions, DATA_FILES, type DataFlags, dataSettings } from '../data-options.ts';
 import { cliError } from '../error-codes.ts';
-import { collect, integer, jsonOption } from '../options.ts';
+import { BASE_MODEL, baseFolder } from '../models/base-model.ts';
+import { collect, integer, jsonOption } from '../options/common.ts';
+import { addDataOptions, DATA_FILES, type DataFlags, dataSettings } from '../options/data.ts';
 import { ProgressLine, printJson, printLines, printPainted } from '../print.ts';
 
 interface InspectFlags extends DataFlags {

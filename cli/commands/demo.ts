@@ -6,7 +6,7 @@ import { SWARM } from '../command-name.ts';
 import type { Context } from '../context.ts';
 import type { DemoEvent } from '../demo/events.ts';
 import { DemoView } from '../demo/view.ts';
-import { integer, jsonOption } from '../options.ts';
+import { integer, jsonOption } from '../options/common.ts';
 import { ProgressLine, printJson, printLines } from '../print.ts';
 
 interface DemoFlags {

@@ -3,11 +3,18 @@ import { resolveCache } from '../../common/user-folders.ts';
 import type { Precision } from '../../lora/engines/precision.ts';
 import type { BaseBits } from '../../lora/models/base/base-bits.ts';
 import { mergeComputeInputs, parseCompute } from '../../lora/train/compute.ts';
-import { BASE_MODEL, baseFolder } from '../base-model.ts';
 import type { Context } from '../context.ts';
-import { measuringLine } from '../engine.ts';
 import { cliError } from '../error-codes.ts';
-import { BASE_BITS_HELP, baseBits, homeOption, integer, jsonOption, precisionOption } from '../options.ts';
+import { BASE_MODEL, baseFolder } from '../models/base-model.ts';
+import {
+  BASE_BITS_HELP,
+  baseBits,
+  homeOption,
+  integer,
+  jsonOption,
+  precisionOption,
+} from '../options/common.ts';
+import { measuringLine } from '../options/engine.ts';
 import { ProgressLine, printJson, printLines } from '../print.ts';
 import { doctorLines } from '../views/doctor.ts';
 

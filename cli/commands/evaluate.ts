@@ -1,12 +1,12 @@
 import type { Command } from 'commander';
 import { commonError } from '../../common/common-errors.ts';
-import { ADAPTER_HELP } from '../adapter-folder.ts';
+import { ADAPTER_HELP } from '../adapter/folder.ts';
 import type { Context } from '../context.ts';
-import { addDataOptions, DATA_FILES } from '../data-options.ts';
 import { type DataEvaluationFlags, evaluateData } from '../evaluate/data.ts';
 import { evaluateOnTasks, type TaskFlags } from '../evaluate/tasks.ts';
-import { addModelOptions } from '../model-options.ts';
-import { collect, integer, jsonOption } from '../options.ts';
+import { collect, integer, jsonOption } from '../options/common.ts';
+import { addDataOptions, DATA_FILES } from '../options/data.ts';
+import { addModelOptions } from '../options/model.ts';
 
 type EvaluateFlags = Omit<DataEvaluationFlags, 'data'> &
   Omit<TaskFlags, 'tasks'> & { data?: string[]; tasks?: string[] };

@@ -1,8 +1,8 @@
 import type { Command } from 'commander';
 import { safeText } from '../../common/text.ts';
 import type { Context } from '../context.ts';
-import { addModelOptions, type ModelFlags, openModelBundle } from '../model-options.ts';
-import { integer, jsonOption, number } from '../options.ts';
+import { integer, jsonOption, number } from '../options/common.ts';
+import { addModelOptions, type ModelFlags, openModelBundle } from '../options/model.ts';
 import { printJson } from '../print.ts';
 
 interface GenerateOptions extends ModelFlags {

@@ -1,9 +1,9 @@
 import type { Command } from 'commander';
 import { Option } from 'commander';
 import type { CreateInviteOptions } from '../../index.ts';
-import { chooseJob, coordinatorApi, JOB_ARGUMENT } from '../connect.ts';
 import type { Context } from '../context.ts';
-import { homeOption, integer, jsonOption, lifetime } from '../options.ts';
+import { chooseJob, coordinatorApi, JOB_ARGUMENT } from '../daemon/connect.ts';
+import { homeOption, integer, jsonOption, lifetime } from '../options/common.ts';
 import { printJson, printLines, printWarning } from '../print.ts';
 import { createdInviteLines, inviteTable } from '../views/invites.ts';
 

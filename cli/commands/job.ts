@@ -4,13 +4,13 @@ import { roundText, table } from '../../common/text.ts';
 import { resolveCache } from '../../common/user-folders.ts';
 import type { JobSpec } from '../../lora/finetune/settings/job-spec.ts';
 import { registryFolder } from '../adapter/with-registry.ts';
-import { baseFolder } from '../base-model.ts';
 import { SWARM } from '../command-name.ts';
-import { chooseJob, coordinatorApi, JOB_ARGUMENT } from '../connect.ts';
 import type { Context } from '../context.ts';
-import { printCreated, submitJob } from '../create-job.ts';
-import { type WaitOptions, waitForJob } from '../job-wait.ts';
-import { homeOption, jsonOption, number, roundOrBest } from '../options.ts';
+import { chooseJob, coordinatorApi, JOB_ARGUMENT } from '../daemon/connect.ts';
+import { printCreated, submitJob } from '../job/create.ts';
+import { type WaitOptions, waitForJob } from '../job/wait.ts';
+import { baseFolder } from '../models/base-model.ts';
+import { homeOption, jsonOption, number, roundOrBest } from '../options/common.ts';
 import { printJson, printLines, printWarning } from '../print.ts';
 import { presetLines } from '../views/preset.ts';
 import { historyLines, jobLines } from '../views/status.ts';
@@ -120,7 +120,7 @@ async function create(context: Context, path: string, options: CreateOptions): P
 
 /** Checks a job without a coordinator. */
 async function dryRun(context: Context, spec: JobSpec, { json }: CommonOptions): Promise<void> {
-  const { checkJobSpec, checkLines } = await import('../check-job.ts');
+  const { checkJobSpec, checkLines } = await import('../job/check.ts');
   const check = await checkJobSpec(context, spec);
   for (const warning of check.warnings) printWarning(context, warning);
   if (json) printJson(context, { schemaVersion: 1, spec, check });

@@ -8,9 +8,8 @@ import type { BaseBits } from '../../lora/models/base/base-bits.ts';
 import { parseCompute } from '../../lora/train/compute.ts';
 import { claimHome } from '../../storage/daemon-home.ts';
 import type { Context } from '../context.ts';
-import { daemonLog, logFileOf } from '../daemon-log.ts';
-import { keepFilesPrivate, pollUntilAborted, STOP_DEADLINE_MS } from '../daemon-run.ts';
-import { enginesOption, givenCompute } from '../engine.ts';
+import { daemonLog, logFileOf } from '../daemon/log.ts';
+import { keepFilesPrivate, pollUntilAborted, STOP_DEADLINE_MS } from '../daemon/run.ts';
 import { NodeScreen } from '../node-screen/screen.ts';
 import { ScreenWarnings } from '../node-screen/warnings.ts';
 import {
@@ -24,9 +23,10 @@ import {
   logLevelOption,
   number,
   precisionOption,
-} from '../options.ts';
+} from '../options/common.ts';
+import { enginesOption, givenCompute } from '../options/engine.ts';
+import { inviteFileOption, readTargets, TARGETS_HELP, type TargetOptions } from '../options/target-input.ts';
 import { ProgressLine, printJson, printLines, timeOfDay } from '../print.ts';
-import { inviteFileOption, readTargets, TARGETS_HELP, type TargetOptions } from '../target-input.ts';
 import { NodeLines, NodeProgress, weightText } from '../views/node.ts';
 import { addressLines } from '../views/status.ts';
 import { farewell } from '../views/thanks.ts';

@@ -3,11 +3,11 @@ import type { Command } from 'commander';
 import { writeDurably } from '../../common/durable.ts';
 import { readToken } from '../../storage/api-token.ts';
 import type { Context } from '../context.ts';
+import { openFile } from '../daemon/open-file.ts';
+import { runningDaemons } from '../daemon/running.ts';
 import { cliError } from '../error-codes.ts';
-import { openFile } from '../open-file.ts';
-import { homeOption, jsonOption } from '../options.ts';
+import { homeOption, jsonOption } from '../options/common.ts';
 import { printJson, printLines } from '../print.ts';
-import { runningDaemons } from '../running-daemons.ts';
 
 interface OpenOptions {
   home?: string;

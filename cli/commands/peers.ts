@@ -3,11 +3,11 @@ import { Option } from 'commander';
 import type { BanView, PeerView } from '../../index.ts';
 import { SWARM } from '../command-name.ts';
 import { confirm } from '../confirm.ts';
-import { coordinatorApi } from '../connect.ts';
 import type { Context } from '../context.ts';
+import { coordinatorApi } from '../daemon/connect.ts';
 import { cliError } from '../error-codes.ts';
 import { usageError } from '../errors.ts';
-import { homeOption, jsonOption, lifetime } from '../options.ts';
+import { homeOption, jsonOption, lifetime } from '../options/common.ts';
 import { printJson, printLines } from '../print.ts';
 import { banLines, peerLines, receiptLines } from '../views/peers.ts';
 

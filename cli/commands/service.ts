@@ -9,7 +9,8 @@ import { claimHome, type Role } from '../../storage/daemon-home.ts';
 import type { Context } from '../context.ts';
 import { cliError } from '../error-codes.ts';
 import { usageError } from '../errors.ts';
-import { homeOption, integer, jsonOption } from '../options.ts';
+import { homeOption, integer, jsonOption } from '../options/common.ts';
+import { inviteFileOption, readInviteText } from '../options/target-input.ts';
 import { printJson, printLines } from '../print.ts';
 import {
   assertInstalled,
@@ -21,7 +22,6 @@ import {
 } from '../service/manage.ts';
 import { runCall, showCall } from '../service/run-call.ts';
 import type { Service, ServiceId } from '../service/service.ts';
-import { inviteFileOption, readInviteText } from '../target-input.ts';
 
 interface ServiceOptions {
   home?: string;

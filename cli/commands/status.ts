@@ -3,10 +3,10 @@ import { safeText } from '../../common/text.ts';
 import type { ApiClient } from '../../index.ts';
 import type { Role } from '../../storage/daemon-home.ts';
 import type { Context } from '../context.ts';
+import { runningDaemons } from '../daemon/running.ts';
 import { cliError } from '../error-codes.ts';
-import { homeOption, jsonOption } from '../options.ts';
+import { homeOption, jsonOption } from '../options/common.ts';
 import { printJson, printLines } from '../print.ts';
-import { runningDaemons } from '../running-daemons.ts';
 import { nodeLines } from '../views/node.ts';
 import { coordinatorLines } from '../views/status.ts';
 

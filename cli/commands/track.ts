@@ -7,10 +7,10 @@ import { openMlflow } from '../../monitor/tracking/mlflow.ts';
 import type { Point, Tracker } from '../../monitor/tracking/points.ts';
 import { openTensorboard } from '../../monitor/tracking/tensorboard.ts';
 import { track as copyFigures } from '../../monitor/tracking/track.ts';
-import { chooseJob, coordinatorApi, JOB_ARGUMENT } from '../connect.ts';
 import type { Context } from '../context.ts';
+import { chooseJob, coordinatorApi, JOB_ARGUMENT } from '../daemon/connect.ts';
 import { usageError } from '../errors.ts';
-import { homeOption, jsonOption } from '../options.ts';
+import { homeOption, jsonOption } from '../options/common.ts';
 import { ProgressLine, printJson, printLines } from '../print.ts';
 
 interface TrackOptions {

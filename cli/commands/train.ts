@@ -4,14 +4,12 @@ import { resolveCache } from '../../common/user-folders.ts';
 import type { AdapterVersion, FinetuneEstimate, FinetuneResult, FinetuneSettings } from '../../index.ts';
 import { mergeComputeInputs } from '../../lora/train/compute.ts';
 import { PRESETS } from '../../lora/train/presets.ts';
+import { ADAPTER_HELP, adapterFolder } from '../adapter/folder.ts';
 import { adapterName, registryOption, withRegistry } from '../adapter/with-registry.ts';
-import { ADAPTER_HELP, adapterFolder } from '../adapter-folder.ts';
-import { BASE_MODEL, baseFolder } from '../base-model.ts';
 import type { Context } from '../context.ts';
-import { addDataOptions, DATA_FILES } from '../data-options.ts';
-import { enginesOption, environmentCompute } from '../engine.ts';
 import { notPublished, usageError } from '../errors.ts';
 import { cacheFolder } from '../folders.ts';
+import { BASE_MODEL, baseFolder } from '../models/base-model.ts';
 import {
   BASE_BITS_HELP,
   baseBits,
@@ -22,11 +20,13 @@ import {
   jsonOption,
   number,
   precisionOption,
-} from '../options.ts';
+} from '../options/common.ts';
+import { addDataOptions, DATA_FILES } from '../options/data.ts';
+import { enginesOption, environmentCompute } from '../options/engine.ts';
+import { addAdapterOptions, addOptimizerOptions, choice } from '../options/training.ts';
 import { printJson, printLines } from '../print.ts';
 import { flagLayer, type TrainFlags } from '../train/flag-layer.ts';
 import { TrainReport } from '../train/report.ts';
-import { addAdapterOptions, addOptimizerOptions, choice } from '../training-options.ts';
 
 export function registerTrain(program: Command, context: Context): void {
   const command = program

@@ -1,8 +1,8 @@
 import { existsSync } from 'node:fs';
 import { shortPeer } from '../../protocol/ids.ts';
 import { registryFolder, withRegistry } from '../adapter/with-registry.ts';
-import { coordinatorApi } from '../connect.ts';
 import type { Context } from '../context.ts';
+import { coordinatorApi } from '../daemon/connect.ts';
 import type { Value, ValueKind } from './suggest.ts';
 
 /** Time for the values of a running coordinator. A person waits for them after each press of the Tab key. */

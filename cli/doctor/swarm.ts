@@ -2,9 +2,9 @@ import { freeBytesOf } from '../../common/file-system.ts';
 import { formatBytes } from '../../common/text.ts';
 import { decodeInvite } from '../../protocol/invite.ts';
 import type { Context } from '../context.ts';
+import { type Daemon, runningDaemons } from '../daemon/running.ts';
 import { cliError } from '../error-codes.ts';
 import { printJson, printLines } from '../print.ts';
-import { type Daemon, runningDaemons } from '../running-daemons.ts';
 import { type DaemonFinding, daemonFindings, findingLines } from './daemon-findings.ts';
 
 /** A daemon of this machine, and what was found. */

@@ -1,10 +1,10 @@
 import { resolve } from 'node:path';
 import { countOf, formatCount } from '../../common/text.ts';
 import type { Evaluation } from '../../index.ts';
-import { badRowSummary, printedRows } from '../bad-rows.ts';
 import type { Context } from '../context.ts';
-import { type DataFlags, dataSettings } from '../data-options.ts';
-import { type ModelFlags, openModelBundle } from '../model-options.ts';
+import { badRowSummary, printedRows } from '../data/bad-rows.ts';
+import { type DataFlags, dataSettings } from '../options/data.ts';
+import { type ModelFlags, openModelBundle } from '../options/model.ts';
 import { printJson, printLines } from '../print.ts';
 
 export interface DataEvaluationFlags extends ModelFlags, DataFlags {

@@ -1,8 +1,8 @@
 import type { ComputeInput, PresetName } from '../../index.ts';
 import { absolutePaths } from '../../lora/finetune/settings/absolute-paths.ts';
 import type { Layer } from '../../lora/finetune/settings/settings.ts';
-import type { DataFlags } from '../data-options.ts';
-import { type AdapterFlags, adapterLayer, type OptimizerFlags, optimizerLayer } from '../training-options.ts';
+import type { DataFlags } from '../options/data.ts';
+import { type AdapterFlags, adapterLayer, type OptimizerFlags, optimizerLayer } from '../options/training.ts';
 
 /** Flags of `lora-swarm train`, named as commander names them. A flag that is not given is undefined. */
 export interface TrainFlags

@@ -18,10 +18,10 @@ import { mostAreCut } from '../../lora/data/packing/tally.ts';
 import { fallbackValues } from '../../lora/train/devices/fallback.ts';
 import { shareLine } from '../../lora/train/devices/shared-batch.ts';
 import { checkpointingLine } from '../../lora/train/memory/checkpointing.ts';
-import { badRowSummary, badRowText, firstRows, tallyLines } from '../bad-rows.ts';
 import { SWARM, withCommandName } from '../command-name.ts';
 import type { Context } from '../context.ts';
-import { measuringLine } from '../engine.ts';
+import { badRowSummary, badRowText, firstRows, tallyLines } from '../data/bad-rows.ts';
+import { measuringLine } from '../options/engine.ts';
 import { ProgressLine, percentDone, printJson, printLines, printNote } from '../print.ts';
 import { presetLines } from '../views/preset.ts';
 

@@ -1,7 +1,7 @@
 import { join } from 'node:path';
-import { submitJob } from '../../cli/create-job.ts';
+import { HelperProcess } from '../../cli/daemon/helper-process.ts';
 import type { DemoData } from '../../cli/demo/data.ts';
-import { HelperProcess } from '../../cli/helper-process.ts';
+import { submitJob } from '../../cli/job/create.ts';
 import { systemClock } from '../../common/system-clock.ts';
 import { ApiClient } from '../../coordinator/client/api-client.ts';
 import { followEvents } from '../../coordinator/client/follow.ts';

@@ -27,12 +27,13 @@ export const SYSTEM_FEATURES: Readonly<Record<string, SystemFeature>> = {
     files: {
       'cli/commands/service.ts':
         'chooses the service manager; on other systems, the command says that there is none',
-      'cli/newer-node.js': 'Windows: node.exe, and a shell that starts npm',
+      'cli/install/newer-node.js': 'Windows: node.exe, and a shell that starts npm',
       'lora/doctor/machine.ts':
         'sysctl on macOS, /proc/cpuinfo elsewhere; without either the instructions are unknown',
-      'cli/helper-process.ts': 'Windows: asks by a message to stop, kills without a process group',
+      'cli/daemon/helper-process.ts': 'Windows: asks by a message to stop, kills without a process group',
       'cli/signals.ts': 'Windows: Ctrl-Break drains as well',
-      'cli/open-file.ts': 'open on macOS, rundll32 on Windows; a failure is reported with the way without it',
+      'cli/daemon/open-file.ts':
+        'open on macOS, rundll32 on Windows; a failure is reported with the way without it',
       'common/durable.ts': 'Windows: renames are tried again, folders are not synced',
       'storage/private-home.ts': 'Windows: does nothing, as rights belong to the folder of the user',
       'lora/models/hub/settings.ts': 'Windows: "~\\" means the home folder as "~/" does',
@@ -67,7 +68,7 @@ export const SYSTEM_FEATURES: Readonly<Record<string, SystemFeature>> = {
       'monitor/log-file.ts': MODE,
       'net/identity.ts': MODE,
       'net/persistent-peers.ts': MODE,
-      'cli/daemon-run.ts': MODE,
+      'cli/daemon/run.ts': MODE,
       'cli/folders.ts': MODE,
       'cli/commands/open.ts': MODE,
       'storage/blob-store.ts': MODE,
@@ -100,9 +101,10 @@ export const SYSTEM_FEATURES: Readonly<Record<string, SystemFeature>> = {
     pattern: /\bSIG[A-Z]{3,}\b/,
     about: 'Windows knows no signals between processes: every kill() ends the process at once',
     files: {
-      'cli/newer-node.js': 'Windows: kill() ends the child at once; the other signals only have a handler',
+      'cli/install/newer-node.js':
+        'Windows: kill() ends the child at once; the other signals only have a handler',
       'cli/commands/coordinator.ts': 'kills its own process, on every system',
-      'cli/helper-process.ts': 'Windows: a message instead of SIGTERM',
+      'cli/daemon/helper-process.ts': 'Windows: a message instead of SIGTERM',
       'cli/signals.ts':
         'handlers of signals that never come are harmless; Ctrl-C and closing a console come on Windows too',
       'common/workers/child-process.ts': KILL,
@@ -120,7 +122,7 @@ export const SYSTEM_FEATURES: Readonly<Record<string, SystemFeature>> = {
       'process groups and zombies exist on POSIX systems only; a detached process of Windows has a console of its own',
     files: {
       'cli/commands/coordinator.ts': 'kills its own process',
-      'cli/helper-process.ts':
+      'cli/daemon/helper-process.ts':
         'Windows: kills the child alone, whose trainers end with it; its console window is hidden',
       'common/durable.ts': 'signal 0 asks whether a process runs, on every system; EPERM means that it does',
     },
@@ -130,10 +132,10 @@ export const SYSTEM_FEATURES: Readonly<Record<string, SystemFeature>> = {
     about: 'Windows starts no scripts by their #! line, and npm and npx are .cmd files there',
     files: {
       'cli/service/run-call.ts': 'programs of the system, none of which is a script on Windows',
-      'cli/newer-node.js': 'node.exe on Windows, and a shell that starts npm',
+      'cli/install/newer-node.js': 'node.exe on Windows, and a shell that starts npm',
       'lora/doctor/machine.ts': 'sysctl on macOS only; a failure means unknown',
-      'cli/helper-process.ts': 'starts the running Node.js with a script',
-      'cli/open-file.ts': 'programs of the system, none of which is a script on Windows',
+      'cli/daemon/helper-process.ts': 'starts the running Node.js with a script',
+      'cli/daemon/open-file.ts': 'programs of the system, none of which is a script on Windows',
       'common/workers/child-process.ts': 'fork: the running Node.js',
       'lora/train/memory/mac-memory.ts': 'vm_stat on macOS only; a failure means unknown',
     },
@@ -148,7 +150,7 @@ export const SYSTEM_FEATURES: Readonly<Record<string, SystemFeature>> = {
     about: 'HOME is not set on Windows, and XDG folders are a custom of Linux',
     files: {
       'cli/commands/service.ts': 'homedir() without HOME, as in common/user-folders.ts',
-      'cli/newer-node.js':
+      'cli/install/newer-node.js':
         'homedir() as in common/user-folders.ts, whose TypeScript an old Node.js cannot run',
       'common/user-folders.ts': 'homedir() without HOME; the same folders below it on every system',
       'lora/models/hub/settings.ts':
@@ -172,7 +174,7 @@ export const SYSTEM_FEATURES: Readonly<Record<string, SystemFeature>> = {
     pattern: /\.pathname\b|\bfileURLToPath\(/,
     about: 'the pathname of a file URL is no path on Windows ("/C:/…"), nor where a path has spaces',
     files: {
-      'cli/newer-node.js': 'fileURLToPath',
+      'cli/install/newer-node.js': 'fileURLToPath',
       'common/package.ts': FILE_URL,
       'common/workers/child-process.ts': FILE_URL,
     },
@@ -181,7 +183,7 @@ export const SYSTEM_FEATURES: Readonly<Record<string, SystemFeature>> = {
     pattern: /(?<!\.)\brename(Sync)?\(/,
     about: 'Windows does not rename what another process has open: call renameWithRetry of common/durable.ts',
     files: {
-      'cli/newer-node.js':
+      'cli/install/newer-node.js':
         'a folder that no other process has opened; a failure prints the advice of swarm.js',
       'common/durable.ts': 'Windows: tries again for two seconds',
       'monitor/log-file.ts':
@@ -249,8 +251,8 @@ export const SYSTEM_FEATURES: Readonly<Record<string, SystemFeature>> = {
       'cli/commands/node.ts': 'without a terminal: plain lines',
       'cli/node-screen/live-area.ts': 'only in a terminal; all systems know these escape sequences',
       'cli/context.ts': '80 columns where the width is unknown; no colours with NO_COLOR or TERM=dumb',
-      'cli/daemon-log.ts': 'without a terminal: JSON',
-      'cli/job-wait.ts': 'without a terminal: no waiting for a person',
+      'cli/daemon/log.ts': 'without a terminal: JSON',
+      'cli/job/wait.ts': 'without a terminal: no waiting for a person',
       'cli/signals.ts': 'a closed terminal: output is dropped until the command has stopped',
       'cli/print.ts': 'without a terminal: plain lines',
     },
@@ -260,7 +262,7 @@ export const SYSTEM_FEATURES: Readonly<Record<string, SystemFeature>> = {
       /\btoLocale|\bIntl\.|\blocaleCompare\(|\bget(Hours|Minutes|Date|Day|Month|FullYear|TimezoneOffset)\(/,
     about: 'language and time zone of the user would change texts and orders',
     files: {
-      'cli/options.ts': 'the locale is named',
+      'cli/options/common.ts': 'the locale is named',
       'common/text.ts': 'the locale is named',
       'lora/engines/names.ts': 'the locale is named',
       'lora/train/devices/choose.ts': 'the locale is named',

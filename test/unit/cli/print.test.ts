@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { expect, it, onTestFinished } from 'vitest';
-import { printedRows } from '../../../cli/bad-rows.ts';
+import { printedRows } from '../../../cli/data/bad-rows.ts';
 import { failureLines, failureOf, stackText } from '../../../cli/errors.ts';
 import { ProgressLine, printJson, printLines, printNote } from '../../../cli/print.ts';
 import { TrainReport } from '../../../cli/train/report.ts';

@@ -1,7 +1,7 @@
 import { readFile, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
-import { readTargets } from '../../../cli/target-input.ts';
+import { readTargets } from '../../../cli/options/target-input.ts';
 import { silentLogger } from '../../../monitor/log.ts';
 import { KnownJobs, readKnownJobs } from '../../../node/known-jobs.ts';
 import { fakeContext } from '../../utils/cli-context.ts';

@@ -2,13 +2,13 @@ import { Command } from 'commander';
 import { describe, expect, it } from 'vitest';
 import { registerTrain } from '../../../../cli/commands/train.ts';
 import type { Context } from '../../../../cli/context.ts';
-import { flagLayer, type TrainFlags } from '../../../../cli/train/flag-layer.ts';
 import {
   adapterLayer,
   addAdapterOptions,
   addOptimizerOptions,
   optimizerLayer,
-} from '../../../../cli/training-options.ts';
+} from '../../../../cli/options/training.ts';
+import { flagLayer, type TrainFlags } from '../../../../cli/train/flag-layer.ts';
 import { mergeLayers, resolveSpec, runSchema } from '../../../../lora/finetune/settings/settings.ts';
 import { loraSchema, trainingSchema } from '../../../../protocol/manifest.ts';
 import { withCode } from '../../../utils/codes.ts';

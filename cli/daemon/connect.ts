@@ -1,0 +1,40 @@
+import { resolveHomes } from '../../common/user-folders.ts';
+import { type ApiClient, connect } from '../../index.ts';
+import { nodeError } from '../../node/errors.ts';
+import type { Context } from '../context.ts';
+import { usageError } from '../errors.ts';
+
+export interface HomeFlag {
+  home?: string;
+}
+
+/** Name and help of the argument that selects a job. */
+export const JOB_ARGUMENT = [
+  '[job]',
+  'name of a job, its digest or the beginning of the digest (default: the only job)',
+] as const;
+
+/** Connects to the coordinator that runs in the chosen home. @throws SwarmError DAEMON_NOT_RUNNING */
+export function coordinatorApi(context: Context, { home }: HomeFlag): Promise<ApiClient> {
+  const homes = resolveHomes(home, context.environment, context.cwd);
+  return connect({ home: homes.coordinator }, context);
+}
+
+/** Returns the named job, or the coordinator's only job. @throws SwarmError JOB_NOT_FOUND, USAGE */
+export async function chooseJob(api: ApiClient, named: string | undefined): Promise<string> {
+  if (named !== undefined) return named;
+  const jobs = await api.jobs();
+  if (jobs.length === 1) return jobs[0]!.job;
+  if (jobs.length === 0) {
+    throw nodeError(
+      'JOB_NOT_FOUND',
+      'this coordinator has no jobs',
+      {},
+      { next: 'create one with "lora-swarm job create FILE.yaml"' },
+    );
+  }
+  throw usageError(
+    `this coordinator has ${jobs.length} jobs: ${jobs.map((j) => j.name).join(', ')}`,
+    'add the name of one of these jobs to the command',
+  );
+}

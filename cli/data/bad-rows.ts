@@ -1,0 +1,50 @@
+import { countOf, formatCount } from '../../common/text.ts';
+import type { BadRow, RowSummary, RowTally } from '../../index.ts';
+import type { Context } from '../context.ts';
+import { printNote } from '../print.ts';
+
+/** Number of bad rows that get a line each. The summary counts all bad rows. */
+const NAMED_ROWS = 10;
+
+/** Returns a callback that prints the first bad rows to stderr. */
+export function printedRows(context: Pick<Context, 'stderr'>): (row: BadRow) => void {
+  return firstRows((row) => printNote(context, badRowText(row)));
+}
+
+/** Returns a callback that passes only the first NAMED_ROWS rows to `onRow`. */
+export function firstRows(onRow: (row: BadRow) => void): (row: BadRow) => void {
+  let named = 0;
+  return (row) => {
+    if (named++ < NAMED_ROWS) onRow(row);
+  };
+}
+
+export function badRowText({ origin, code, reason }: BadRow): string {
+  return `${origin.file}:${origin.row}: ${code}: ${reason}`;
+}
+
+/** Returns a summary such as `3 of 1,000 rows: 2 ROW_FIELD, 1 ROW_EMPTY`; null if every row was used. */
+export function badRowSummary({ rows, bad, reasons }: RowSummary): string | null {
+  if (bad === 0) return null;
+  const each = reasons.map(({ code, count }) => `${formatCount(count)} ${code}`).join(', ');
+  return `${formatCount(bad)} of ${countOf(rows, 'row')}: ${each}`;
+}
+
+/** Returns a line for each listed bad row: at most ten for each reason. */
+export function badRowLines({ reasons }: RowSummary): string[] {
+  return reasons.flatMap(({ code, count, rows }) => [
+    ...rows.map(badRowText),
+    ...(count > rows.length ? [`and ${formatCount(count - rows.length)} more with ${code}`] : []),
+  ]);
+}
+
+/** Returns one line that counts the samples that were cut, split or left out; no line if there are none. */
+export function tallyLines({ samples, truncated, dropped, split, untrained }: RowTally): string[] {
+  const parts = [
+    [truncated, 'cut to fit a row'],
+    [split, 'split into several pieces'],
+    [dropped, 'left out because they are longer than a row'],
+    [untrained, 'left out because no token counts in the loss'],
+  ].flatMap(([count, what]) => (count === 0 ? [] : [`${formatCount(Number(count))} ${what}`]));
+  return parts.length === 0 ? [] : [`of ${countOf(samples, 'sample')}: ${parts.join(', ')}`];
+}

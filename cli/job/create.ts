@@ -1,0 +1,93 @@
+import type { ApiClient, CreatedJob, CreateJobOptions, JobDataReport, JobSpecInput } from '../../index.ts';
+import { mostAreCut } from '../../lora/data/packing/tally.ts';
+import { SWARM } from '../command-name.ts';
+import type { Context } from '../context.ts';
+import { badRowLines, badRowSummary, tallyLines } from '../data/bad-rows.ts';
+import { ProgressLine, percentDone, printJson, printLines, printNote, printWarning } from '../print.ts';
+
+const STAGES = {
+  base: 'reading the base model',
+  data: 'packing the data',
+  adapter: 'creating the initial adapter',
+  baseline: "measuring the base's held-out loss",
+} as const;
+type Stage = keyof typeof STAGES;
+
+/** Creates a job on the coordinator and shows progress on stderr. @throws SwarmError with the coordinator's code */
+export async function submitJob(
+  context: Pick<Context, 'stderr' | 'clock' | 'signal'>,
+  api: ApiClient,
+  spec: JobSpecInput,
+  place: Pick<CreateJobOptions, 'priority' | 'after'> = {},
+): Promise<CreatedJob> {
+  const { createJob } = await import('../../index.ts');
+  return withProgress(context, (options) => createJob(api, spec, { ...place, ...options }));
+}
+
+/**
+ * Formats the progress of one stage. The number of the stage shows that the percentage starts again at 0 because the next
+ * stage began.
+ */
+export function stageProgress(stage: Stage, stages: readonly Stage[], percent: string): string {
+  return `step ${stages.indexOf(stage) + 1} of ${stages.length}: ${STAGES[stage]}  ${percent}`;
+}
+
+/**
+ * Runs a function that creates a job, and shows its progress on stderr.
+ * @param stages the stages that the creation goes through
+ */
+export async function withProgress(
+  context: Pick<Context, 'stderr' | 'clock' | 'signal'>,
+  create: (options: CreateJobOptions) => Promise<CreatedJob>,
+  stages: readonly Stage[] = ['base', 'data', 'adapter', 'baseline'],
+): Promise<CreatedJob> {
+  const progress = new ProgressLine(context);
+  try {
+    return await create({
+      signal: context.signal,
+      onProgress: ({ stage, done, total }) =>
+        progress.update(stageProgress(stage, stages, percentDone(done, total))),
+      onData: (data) => {
+        progress.clear();
+        for (const text of dataLines(data)) printNote(context, text);
+        const cut = mostAreCut(data.tally);
+        if (cut !== null) printWarning(context, cut);
+      },
+    });
+  } finally {
+    progress.clear();
+  }
+}
+
+/** Prints a new job with its invite, and warns if no other machine can use the invite. */
+export async function printCreated(
+  context: Context,
+  { job, name, invite }: CreatedJob,
+  { json = false }: { json?: boolean },
+): Promise<void> {
+  const [{ decodeInvite }, { privateAddressesWarning }] = await Promise.all([
+    import('../../protocol/invite.ts'),
+    import('../../net/addresses.ts'),
+  ]);
+  const unreachable = privateAddressesWarning(decodeInvite(invite).addresses);
+  if (unreachable !== null) printWarning(context, unreachable);
+  if (json) printJson(context, { schemaVersion: 1, job, name, invite });
+  else {
+    printLines(context, [
+      `job ${name}  ${job}`,
+      `invite ${invite}`,
+      `next: on every machine that joins, run ${SWARM} node - and paste the invite`,
+    ]);
+  }
+}
+
+/** Returns lines about rows that cannot be used, the first of each reason, and about samples that were cut or left out. */
+export function dataLines({ read, tally }: JobDataReport): string[] {
+  const leftOut = badRowSummary(read);
+  return [
+    ...(leftOut === null ? [] : [`left out ${leftOut}`]),
+    ...badRowLines(read),
+    // Plain text is always split into rows, so the number of split samples says nothing.
+    ...tallyLines({ ...tally, split: 0 }),
+  ];
+}

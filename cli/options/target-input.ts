@@ -1,0 +1,176 @@
+import { createReadStream } from 'node:fs';
+import { resolve } from 'node:path';
+import { Option } from 'commander';
+import { type KnownJob, readKnownJobs } from '../../node/known-jobs.ts';
+import { INVITE_CHARACTERS } from '../../protocol/invite.ts';
+import { SWARM } from '../command-name.ts';
+import type { Context } from '../context.ts';
+import { usageError } from '../errors.ts';
+import { printNote } from '../print.ts';
+import { parseTarget, parseTargets, type Target, type WeightedTarget } from './target.ts';
+
+/** Argument that stands for the standard input. */
+const STDIN = '-';
+/** Environment variable with an invite or with multiaddrs. */
+const VARIABLE = 'SWARM_INVITE';
+/** Maximum number of bytes that are read from a file or from stdin: enough for the invites of a node, with blank lines. */
+const TEXT_BYTES = 20 * INVITE_CHARACTERS;
+/**
+ * Time without further input after which the invites of a node are complete, in milliseconds. A terminal and some pipes
+ * stay open after the last line. Pasted lines arrive together.
+ */
+const QUIET_MS = 300;
+
+/** Help of an argument that names a job by its invite. */
+export const TARGET_HELP =
+  'invite of the job, or multiaddrs of its coordinator; "-" reads them from stdin. Other users of this machine can read arguments, so pass an invite by stdin, --invite-file or SWARM_INVITE instead';
+
+/** Returns the option --invite-file. `readTarget` also reads SWARM_INVITE. */
+export const inviteFileOption = (): Option =>
+  new Option(
+    '--invite-file <file>',
+    'file with the invite, or with multiaddrs (environment variable with the invite itself: SWARM_INVITE)',
+  );
+
+/** Help of the argument of a command that takes part in several jobs. */
+export const TARGETS_HELP =
+  'invites of the jobs, or multiaddrs of their coordinators (default: the jobs that this node has joined before and that have not ended); "-" reads them from stdin, one per line. A node with several jobs trains one round at a time; INVITE=2 gives a job twice the share of the others. Other users of this machine can read arguments, so pass invites by stdin, --invite-file or SWARM_INVITE instead';
+
+export interface TargetOptions {
+  /** Value of --job. */
+  readonly job?: string;
+  /** Value of --invite-file. */
+  readonly inviteFile?: string;
+}
+
+/**
+ * Reads an invite, or the multiaddrs of a coordinator: from the arguments, from stdin if the argument is "-", from the
+ * file of --invite-file, or else from SWARM_INVITE. Every command that takes an invite uses this function, so that no
+ * command forces a token into its arguments.
+ * @throws SwarmError USAGE, INVITE_INVALID
+ */
+export async function readTarget(
+  context: InputContext,
+  given: readonly string[],
+  options: TargetOptions,
+): Promise<Target> {
+  return parseTarget(await readWords(context, given, options, () => lineFromStdin(context)), options.job);
+}
+
+/**
+ * Reads the jobs of a node from the same places as {@link readTarget}. From stdin, it reads all lines. If no place has an
+ * invite, returns the jobs that the node of the home has joined before.
+ * @throws SwarmError USAGE, INVITE_INVALID
+ */
+export async function readTargets(
+  context: InputContext & Pick<Context, 'clock'>,
+  given: readonly string[],
+  options: TargetOptions,
+  home: string,
+): Promise<readonly (WeightedTarget | KnownJob)[]> {
+  const isGiven = given.length > 0 || options.inviteFile !== undefined || options.job !== undefined;
+  if (!isGiven && (context.environment[VARIABLE] ?? '').trim() === '') {
+    const known = await readKnownJobs(home);
+    if (known.length > 0) return known;
+    throw usageError(
+      `no invite was given, and the node in ${home} belongs to no job that still runs`,
+      `paste the invite after "${SWARM} node -", or name a file that contains it with --invite-file`,
+    );
+  }
+  return parseTargets(await readWords(context, given, options, () => linesFromStdin(context)), options.job);
+}
+
+/**
+ * Reads the jobs of a node as {@link readTargets} does, and returns their text, one per line.
+ * @throws SwarmError USAGE, INVITE_INVALID
+ */
+export async function readInviteText(
+  context: InputContext & Pick<Context, 'clock'>,
+  given: readonly string[],
+  options: TargetOptions,
+): Promise<string> {
+  const words = await readWords(context, given, options, () => linesFromStdin(context));
+  parseTargets(words, options.job);
+  return words.join('\n');
+}
+
+type InputContext = Pick<Context, 'cwd' | 'environment' | 'stderr' | 'stdin' | 'signal'>;
+
+async function readWords(
+  { cwd, environment }: InputContext,
+  given: readonly string[],
+  { inviteFile }: TargetOptions,
+  fromStdin: () => Promise<string[]>,
+): Promise<readonly string[]> {
+  if (given.length > 0 && inviteFile !== undefined) {
+    throw usageError('give the invite as an argument or with --invite-file, not both');
+  }
+  if (given.length > 1 && given.includes(STDIN)) {
+    throw usageError('"-" reads all addresses from stdin, so give no other address');
+  }
+  if (given[0] === STDIN) return fromStdin();
+  if (given.length > 0) return given;
+  if (inviteFile !== undefined) return fromFile(resolve(cwd, inviteFile));
+  return words(environment[VARIABLE] ?? '', VARIABLE);
+}
+
+/** Reads lines until the input ends, or until it pauses after a line that is not blank. */
+async function linesFromStdin({
+  stdin,
+  stderr,
+  signal,
+  clock,
+}: Pick<Context, 'stderr' | 'stdin' | 'signal' | 'clock'>): Promise<string[]> {
+  if (stdin.isTerminal)
+    printNote({ stderr }, 'paste the invite, then press Enter; several invites: one per line');
+  const quiet = new AbortController();
+  let cancel = (): void => {};
+  let text = '';
+  try {
+    for await (const chunk of stdin.read(AbortSignal.any([signal, quiet.signal]))) {
+      cancel();
+      text += chunk;
+      if (text.length > TEXT_BYTES) break;
+      if (/\S\s*\n\s*$/.test(text)) cancel = clock.after(QUIET_MS, () => quiet.abort());
+    }
+  } catch (error) {
+    if (!quiet.signal.aborted) throw error;
+  } finally {
+    cancel();
+  }
+  return words(text, 'stdin');
+}
+
+async function lineFromStdin({
+  stdin,
+  stderr,
+  signal,
+}: Pick<Context, 'stderr' | 'stdin' | 'signal'>): Promise<string[]> {
+  if (stdin.isTerminal) printNote({ stderr }, 'paste the invite, then press Enter');
+  // In a terminal, the first line is the whole input. A pipe is read to its end, or to its first line that is not blank.
+  let text = '';
+  for await (const chunk of stdin.read(signal)) {
+    text += chunk;
+    if (text.length > TEXT_BYTES || /\S\s*\n/.test(text)) break;
+  }
+  return words(text, 'stdin');
+}
+
+async function fromFile(path: string): Promise<string[]> {
+  let text = '';
+  for await (const chunk of createReadStream(path, { encoding: 'utf8', end: TEXT_BYTES })) text += chunk;
+  return words(text, path);
+}
+
+/** Splits a text into its words. @param source file, variable or stream that the text comes from, for error messages */
+function words(text: string, source: string): string[] {
+  const found = text.slice(0, TEXT_BYTES).trim().split(/\s+/);
+  if (found[0] !== '' && text.length <= TEXT_BYTES) return found;
+  const missing = source === VARIABLE ? 'no invite was given' : `there is no invite in ${source}`;
+  throw usageError(
+    text.length > TEXT_BYTES
+      ? `${source} has more than ${TEXT_BYTES} bytes, so it cannot be an invite`
+      : missing,
+    `paste the invite after "${SWARM} node -", or name a file that contains it with --invite-file`,
+  );
+}

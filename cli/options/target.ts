@@ -1,0 +1,100 @@
+import { digestSchema } from '../../protocol/ids.ts';
+import { decodeInvite, looksLikeInvite } from '../../protocol/invite.ts';
+import { SWARM } from '../command-name.ts';
+import { usageError } from '../errors.ts';
+import { isPeerAddress } from './common.ts';
+
+/** Maximum weight of a job. */
+const MAX_WEIGHT = 1000;
+
+/** A job and the coordinator that runs it. */
+export interface Target {
+  /** Multiaddrs of the job's coordinator. */
+  addresses: readonly string[];
+  /** Digest of the job; null if the coordinator chooses it. */
+  job: string | null;
+  /** Token of the invite; null if there is none. */
+  token: string | null;
+}
+
+/**
+ * Parses an invite (addresses, job and token), or the multiaddrs of a coordinator.
+ * @param job value of --job
+ * @throws SwarmError USAGE, INVITE_INVALID
+ */
+export function parseTarget(target: readonly string[], job: string | undefined): Target {
+  const [first] = target;
+  if (job !== undefined && !digestSchema.safeParse(job).success) {
+    throw usageError(
+      '--job takes the whole digest of a job, 64 hexadecimal digits',
+      `${SWARM} job list --json shows it`,
+    );
+  }
+  if (first !== undefined && looksLikeInvite(first)) {
+    if (target.length > 1)
+      throw usageError(
+        'an invite already contains the addresses, so no address may follow it',
+        'give only the invite',
+      );
+    const invite = decodeInvite(first);
+    if (job !== undefined && invite.job !== null && invite.job !== job) {
+      throw usageError(`the invite is for job ${invite.job}, not ${job}`, 'leave out --job');
+    }
+    return { addresses: invite.addresses, job: invite.job ?? job ?? null, token: invite.token };
+  }
+  const wrong = target.find((address) => !isPeerAddress(address));
+  if (wrong !== undefined) {
+    throw usageError(
+      `"${wrong}" is neither an invite nor a multiaddr that ends in /p2p/PEER`,
+      'paste the invite that "lora-swarm job create" or "lora-swarm status" prints on the coordinator',
+    );
+  }
+  return { addresses: target, job: job ?? null, token: null };
+}
+
+/** A job of a node, and its share of the trainer. */
+export interface WeightedTarget extends Target {
+  weight: number;
+}
+
+/** A target with its weight: an invite or a multiaddr, "=", and a number. Neither an invite nor a peer id contains "=". */
+const WEIGHTED = /^(.*)=([^=/]*)$/s;
+
+/**
+ * Parses the jobs of a node: any number of invites, and multiaddrs of coordinators. The multiaddrs of one coordinator are
+ * one target. `INVITE=2` gives the job of the invite the weight 2.
+ * @param job value of --job
+ * @throws SwarmError USAGE, INVITE_INVALID
+ */
+export function parseTargets(words: readonly string[], job: string | undefined): WeightedTarget[] {
+  const groups = new Map<string, { words: string[]; weight: number }>();
+  for (const word of words) {
+    const [, target = word, weight] = WEIGHTED.exec(word) ?? [];
+    const key = keyOf(target);
+    const group = groups.get(key) ?? { words: [], weight: 1 };
+    if (!group.words.includes(target)) group.words.push(target);
+    if (weight !== undefined) group.weight = parseWeight(weight, target);
+    groups.set(key, group);
+  }
+  if (groups.size > 1 && job !== undefined) {
+    throw usageError(
+      '--job names the job of one coordinator, but this node gets several invites or coordinators',
+      'leave out --job; an invite names its job',
+    );
+  }
+  return [...groups.values()].map((group) => ({ ...parseTarget(group.words, job), weight: group.weight }));
+}
+
+/** Returns a text that is the same for all multiaddrs of one coordinator. */
+function keyOf(target: string): string {
+  return isPeerAddress(target) ? target.slice(target.lastIndexOf('/')) : target;
+}
+
+function parseWeight(text: string, target: string): number {
+  const weight = Number(text);
+  if (text.trim() !== '' && weight > 0 && weight <= MAX_WEIGHT) return weight;
+  throw usageError(
+    `"${text}" after "${target.slice(0, 12)}…=" is not a weight, which is a number above 0 and at most ${MAX_WEIGHT}`,
+    'write INVITE=2 to give a job twice the share of the others',
+  );
+}

@@ -1,0 +1,256 @@
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { choosePeer } from '../../../../cli/commands/peers.ts';
+import { integer, lifetime, number } from '../../../../cli/options/common.ts';
+import { keyValues } from '../../../../cli/options/key-values.ts';
+import { parseTarget, parseTargets } from '../../../../cli/options/target.ts';
+import { readTarget, readTargets } from '../../../../cli/options/target-input.ts';
+import { systemClock } from '../../../../common/system-clock.ts';
+import { resolveCache, resolveHomes } from '../../../../common/user-folders.ts';
+import { encodeInvite } from '../../../../protocol/invite.ts';
+import { fakeContext } from '../../../utils/cli-context.ts';
+import { withCode } from '../../../utils/codes.ts';
+import { temporaryFolder } from '../../../utils/folder.ts';
+
+const PEER_A = `12D3KooW${'a'.repeat(44)}`;
+const PEER_B = `12D3KooW${'b'.repeat(44)}`;
+const ADDRESS = `/ip4/127.0.0.1/tcp/4040/p2p/${PEER_A}`;
+const JOB = 'c0'.repeat(32);
+
+describe('homes', () => {
+  it('come from the flag, else SWARM_HOME, else the XDG data folder by role', () => {
+    const environment = { SWARM_HOME: '/env', XDG_DATA_HOME: '/xdg', HOME: '/h' };
+    expect(resolveHomes('flag', environment, '/cwd')).toEqual({
+      coordinator: '/cwd/flag',
+      node: '/cwd/flag',
+      reader: '/cwd/flag/reader',
+      named: true,
+    });
+    expect(resolveHomes(undefined, environment, '/cwd').node).toBe('/env');
+    expect(resolveHomes(undefined, { XDG_DATA_HOME: '/xdg' }, '/').node).toBe('/xdg/lora-swarm/node');
+    expect(resolveHomes(undefined, { HOME: '/h' }, '/').coordinator).toBe(
+      '/h/.local/share/lora-swarm/coordinator',
+    );
+    expect(resolveHomes(undefined, { HOME: '/h' }, '/').reader).toBe('/h/.local/share/lora-swarm/reader');
+    expect(resolveCache({ HOME: '/h' }, '/')).toBe('/h/.cache/lora-swarm');
+    expect(resolveCache({ SWARM_CACHE: 'c', HOME: '/h' }, '/w')).toBe('/w/c');
+  });
+});
+
+describe('settings as KEY=VALUE', () => {
+  it('have the types of YAML', async () => {
+    expect(await keyValues(['rounds.count=20', 'training.learningRate=5e-4', 'name=a=b'])).toEqual({
+      'rounds.count': 20,
+      'training.learningRate': 5e-4,
+      name: 'a=b',
+    });
+  });
+
+  it('are refused without a key or a value, and if a key is given twice', async () => {
+    for (const texts of [['rounds.count'], ['=3'], ['a=1', 'a=2'], ['a="']]) {
+      await expect(keyValues(texts), texts.join(' ')).rejects.toMatchObject({ code: 'USAGE' });
+    }
+  });
+});
+
+describe('the target of a node', () => {
+  it('is an invite with addresses, job and token', () => {
+    const invite = encodeInvite({ addresses: [ADDRESS], job: JOB, token: 'secret' });
+    expect(parseTarget([invite], undefined)).toEqual({ addresses: [ADDRESS], job: JOB, token: 'secret' });
+    expect(parseTarget([invite], JOB).job).toBe(JOB);
+  });
+
+  it('is else multiaddrs, with or without a job', () => {
+    expect(parseTarget([ADDRESS], undefined)).toEqual({ addresses: [ADDRESS], job: null, token: null });
+    expect(parseTarget([ADDRESS, ADDRESS], JOB).job).toBe(JOB);
+  });
+
+  it('is refused as a usage error otherwise', () => {
+    const invite = encodeInvite({ addresses: [ADDRESS], job: JOB, token: null });
+    const wrong: [string[], string | undefined, string][] = [
+      [['/ip4/127.0.0.1/tcp/4040'], undefined, 'USAGE'],
+      [['example.org'], undefined, 'USAGE'],
+      [[invite, ADDRESS], undefined, 'USAGE'],
+      [[invite], 'ff'.repeat(32), 'USAGE'],
+      [[ADDRESS], 'moby', 'USAGE'],
+      [[`${invite}!`], undefined, 'INVITE_INVALID'],
+    ];
+    for (const [target, job, code] of wrong) {
+      expect(() => parseTarget(target, job), target.join(' ')).toThrow(withCode(code));
+    }
+  });
+});
+
+describe('the jobs of a node', () => {
+  const OTHER = ADDRESS.replace(/.$/, (last) => (last === 'x' ? 'y' : 'x'));
+  const invite = encodeInvite({ addresses: [ADDRESS], job: JOB, token: 'secret' });
+  const second = encodeInvite({ addresses: [ADDRESS], job: 'ee'.repeat(32), token: 'other' });
+
+  it('are invites, and the addresses of each coordinator', () => {
+    const near = ADDRESS.replace('/ip4/', '/dns4/');
+    expect(parseTargets([invite, OTHER, second], undefined)).toEqual([
+      { addresses: [ADDRESS], job: JOB, token: 'secret', weight: 1 },
+      { addresses: [OTHER], job: null, token: null, weight: 1 },
+      { addresses: [ADDRESS], job: 'ee'.repeat(32), token: 'other', weight: 1 },
+    ]);
+    expect(parseTargets([ADDRESS, near], JOB)).toEqual([
+      { addresses: [ADDRESS, near], job: JOB, token: null, weight: 1 },
+    ]);
+  });
+
+  it('have weights', () => {
+    const weights = (words: string[]) => parseTargets(words, undefined).map(({ weight }) => weight);
+    expect(weights([`${invite}=2`, second, `${OTHER}=0.5`])).toEqual([2, 1, 0.5]);
+    expect(weights([invite, `${invite}=2`])).toEqual([2]);
+    for (const wrong of ['', '0', '-1', 'x', '1e9', 'Infinity']) {
+      expect(() => weights([`${invite}=${wrong}`]), wrong).toThrow(withCode('USAGE'));
+    }
+  });
+
+  it('are not chosen with --job if there are several', () => {
+    expect(() => parseTargets([invite, OTHER], JOB)).toThrow(withCode('USAGE'));
+    expect(() => parseTargets([invite, 'nonsense'], undefined)).toThrow(withCode('USAGE'));
+  });
+
+  it('are read from stdin, one per line, up to a pause or the end', async () => {
+    const read = async (...chunks: string[]) => {
+      const stdin = {
+        isTerminal: true,
+        async *read(signal: AbortSignal): AsyncGenerator<string> {
+          yield* chunks;
+          await new Promise((_, reject) => {
+            signal.addEventListener('abort', () => reject(signal.reason));
+          });
+        },
+      };
+      const { context } = fakeContext({ stdin, clock: systemClock });
+      return (await readTargets(context, ['-'], {}, '/nowhere')).map(({ job, weight }) => [job, weight]);
+    };
+    expect(await read(`${invite}\n`)).toEqual([[JOB, 1]]);
+    expect(await read(`${invite}=3\n`, `${second}\n`)).toEqual([
+      [JOB, 3],
+      ['ee'.repeat(32), 1],
+    ]);
+  });
+});
+
+describe('an invite', () => {
+  const invite = encodeInvite({ addresses: [ADDRESS], job: JOB, token: 'secret' });
+  const target = { addresses: [ADDRESS], job: JOB, token: 'secret' };
+  const typed = (...chunks: string[]) => ({
+    isTerminal: true,
+    read: async function* () {
+      yield* chunks;
+      throw new Error('stdin was read after its first line');
+    },
+  });
+  const piped = (...chunks: string[]) => ({
+    isTerminal: false,
+    read: async function* () {
+      yield* chunks;
+    },
+  });
+
+  it('is read from stdin, which keeps it out of the arguments', async () => {
+    const [half, rest] = [invite.slice(0, 40), invite.slice(40)];
+    for (const stdin of [
+      piped(invite),
+      piped(`\n  ${half}`, `${rest}\n`),
+      typed('\n', `${invite}\n`),
+      piped(`${ADDRESS}\n`),
+    ]) {
+      const { context } = fakeContext({ stdin });
+      expect(await readTarget(context, ['-'], {})).toMatchObject({ addresses: [ADDRESS] });
+    }
+    const { context, err } = fakeContext({ stdin: typed(`${invite}\n`) });
+    expect(await readTarget(context, ['-'], { job: JOB })).toEqual(target);
+    expect(err()).toContain('Enter');
+  });
+
+  it('is read from a file, or else from SWARM_INVITE', async () => {
+    const cwd = await temporaryFolder();
+    await writeFile(join(cwd, 'invite.txt'), `${invite}\n`);
+    const { context } = fakeContext({ cwd, environment: { SWARM_INVITE: ` ${ADDRESS} ${ADDRESS}\n` } });
+    expect(await readTarget(context, [], { inviteFile: 'invite.txt' })).toEqual(target);
+    expect((await readTarget(context, [], {})).addresses).toEqual([ADDRESS, ADDRESS]);
+    expect(await readTarget(context, [invite], {})).toEqual(target);
+  });
+
+  it('is refused with advice when there is none, when there are two, and when it is too long', async () => {
+    const cwd = await temporaryFolder();
+    await writeFile(join(cwd, 'empty'), '\n');
+    const { context } = fakeContext({ cwd });
+    const wrong: [string[], string | undefined][] = [
+      [[], undefined],
+      [['-'], undefined],
+      [[], 'empty'],
+      [[invite], 'empty'],
+      [['-', ADDRESS], undefined],
+    ];
+    for (const [given, inviteFile] of wrong) {
+      const read = readTarget(context, given, inviteFile === undefined ? {} : { inviteFile });
+      await expect(read, given.join(' ')).rejects.toMatchObject({ code: 'USAGE' });
+    }
+    await expect(readTarget(context, [], {})).rejects.toMatchObject({
+      next: expect.stringMatching(/node -.*--invite-file/),
+    });
+    const endless = fakeContext({
+      stdin: {
+        isTerminal: false,
+        read: async function* () {
+          for (;;) yield 'x'.repeat(65_536);
+        },
+      },
+    });
+    await expect(readTarget(endless.context, ['-'], {})).rejects.toMatchObject({ code: 'USAGE' });
+    await expect(readTarget(context, [], { inviteFile: 'missing' })).rejects.toMatchObject({
+      code: 'ENOENT',
+    });
+  });
+});
+
+describe('a lifetime', () => {
+  it('is a number of minutes, hours or days, or never', () => {
+    expect(['30m', '12h', '7d', 'never'].map(lifetime)).toEqual([
+      1_800_000,
+      43_200_000,
+      604_800_000,
+      Number.POSITIVE_INFINITY,
+    ]);
+    for (const text of ['', '7', '0d', '7w', '-1d', '1.5h', '7 d', '99999d'])
+      expect(() => lifetime(text), text).toThrow();
+  });
+});
+
+describe('a peer', () => {
+  const peers = [
+    { peer: PEER_A, name: 'otter' },
+    { peer: PEER_B, name: 'heron' },
+    { peer: PEER_B, name: 'heron' },
+  ];
+
+  it('is found by its id, its name or the end of its id', () => {
+    expect(choosePeer(peers, PEER_A)).toBe(PEER_A);
+    expect(choosePeer(peers, 'heron')).toBe(PEER_B);
+    expect(choosePeer(peers, '…bbbbbb')).toBe(PEER_B);
+    expect(choosePeer([], PEER_A)).toBe(PEER_A);
+  });
+
+  it('is not found by a text that is too short or ambiguous', () => {
+    expect(() => choosePeer(peers, 'a')).toThrow(withCode('PEER_NOT_FOUND'));
+    const twins = [...peers, { peer: PEER_A, name: 'heron' }];
+    expect(() => choosePeer(twins, 'heron')).toThrow(withCode('USAGE'));
+  });
+});
+
+describe('numbers on the command line', () => {
+  it('must be in their range, and whole where needed', () => {
+    expect(integer(1, 8)('8')).toBe(8);
+    expect(number(0, 1)('1e-3')).toBe(0.001);
+    for (const text of ['0', '9', '1.5', '1e1', '', ' 3', 'x'])
+      expect(() => integer(1, 8)(text), text).toThrow();
+    for (const text of ['-0.1', '1.1', '', 'x', 'Infinity', 'NaN'])
+      expect(() => number(0, 1)(text), text).toThrow();
+  });
+});
