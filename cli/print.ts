@@ -34,7 +34,7 @@ export function printWarning(
   printNote(context, `${message}${next === null ? '' : `; ${withCommandName(next)}`}`);
 }
 
-/** Formats progress in whole percent: "42 %". A total of 0 means that it is unknown, and gives "0 %". */
+/** Formats progress in whole percent: "42 %". A total of 0 stands for an unknown total, and gives "0 %". */
 export function percentDone(done: number, total: number): string {
   return `${total > 0 ? Math.floor((100 * done) / total) : 0} %`;
 }

@@ -13,7 +13,7 @@ export interface DeadlineOptions {
   ms: number;
   /** Outer signal, which aborts the work too. The work's signal then aborts with the outer signal's reason. */
   signal?: AbortSignal | undefined;
-  /** Names the work in the error. */
+  /** Name of the work, for the message of the error. */
   what: string;
 }
 

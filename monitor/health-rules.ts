@@ -20,7 +20,7 @@ export const SLOW_SECONDS = 60;
 export const STUCK_SECONDS = 300;
 /** Round-trip time in ms from which a peer is yellow: ten times that of a good connection between two continents. */
 export const SLOW_RTT_MS = 2_000;
-/** Number of rounds in a row with too few updates from which a job is red. */
+/** A job is red after this number of consecutive rounds with too few updates. */
 export const SHORT_ROUNDS = 3;
 /** Share by which the newest held-out loss may exceed the best one before a job is yellow. */
 export const WORSE_SHARE = 0.01;

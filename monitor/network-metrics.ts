@@ -11,8 +11,8 @@ const METHODS: readonly string[] = Object.keys(rpcMethods);
 const CHANNELS: readonly string[] = jobChannels;
 
 /**
- * Codes that are label values. All others become "other", because remote peers can send any code in a
- * refusal.
+ * Error codes that appear as label values. All other codes become "other", because remote peers can send any
+ * code in a refusal.
  */
 const CODES: readonly string[] = [
   'ok',

@@ -233,8 +233,8 @@ export class GossipGate {
   }
 
   /**
-   * Subtracts unwanted messages from the quota of the peer that passed them to us. If they exceed the quota, pauses the
-   * peer's stream.
+   * Subtracts unwanted messages from the quota of the peer that passed them to us. Pauses the peer's stream
+   * if the messages exceed the quota.
    */
   async #slowDown(via: string, unwanted: number, claim: TurnClaim): Promise<void> {
     let excess = 0;

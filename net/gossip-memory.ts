@@ -110,7 +110,9 @@ class RpcLengths {
   /** Number of bits in `#value`. Each byte of a varint adds seven bits. */
   #bits = 0;
 
-  /** Returns the length of the RPC that is still incomplete after these bytes, or 0 if all are complete. */
+  /**
+   * Returns the length of the RPC that is still incomplete after these bytes, or 0 if every RPC is complete.
+   */
   add(bytes: Iterable<Uint8Array>): number {
     for (const piece of bytes) {
       for (let at = 0; at < piece.length; ) {

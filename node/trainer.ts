@@ -17,7 +17,7 @@ export interface TrainTask {
    * them.
    */
   readonly optimizer: AdamWState;
-  /** The job's position in the learning-rate schedule. @default the step count of the moments */
+  /** The job's position in the learning-rate schedule. @default the step count of `optimizer` */
   readonly position?: JobPosition;
 }
 

@@ -47,8 +47,8 @@ export class UpdateReceipts {
 
   /**
    * Stores a receipt.
-   * @param generation `generation` of the request that the receipt answers (see `PendingUpdate`); null if the
-   *   coordinator sent the receipt unasked
+   * @param generation number of the request that the receipt answers (see `PendingUpdate.generation`); null
+   *   if the coordinator sent the receipt unasked
    */
   take({ job, deps }: PhaseContext, receipt: Receipt, generation: number | null): void {
     const { store, log, meter } = deps;

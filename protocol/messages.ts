@@ -130,7 +130,7 @@ export const checkpointSchema = z.strictObject({
   metrics: z.strictObject({
     heldOutLoss: finite.nullable(),
     heldOutTokens: index,
-    /** Mean over nodes of their last training loss; null for the initial checkpoint. */
+    /** Mean of the nodes' last training losses; null for the initial checkpoint. */
     trainLoss: finite.nullable(),
     tokens: index,
     seconds: finite.nonnegative(),

@@ -6,7 +6,7 @@ export const GRACE_MS = 24 * 60 * 60 * 1000;
 
 /** Options of a garbage collection. */
 export interface CollectOptions {
-  /** Delete the blobs. Otherwise, only list them. @default false */
+  /** Whether to delete the blobs. If not, the blobs are only listed. @default false */
   readonly delete?: boolean;
   /** Milliseconds for which unneeded blobs, and the files of removed versions, are kept. @default 24 h */
   readonly graceMs?: number;

@@ -8,7 +8,8 @@ import type { AdapterVersion } from './version.ts';
 
 /**
  * Reads the settings and tensors of a version, and checks by digest that the version was made for this base.
- * @throws SwarmError ADAPTER_BASE (values: expected, found) it was made for another base; VERSION_DAMAGED, ADAPTER_*
+ * @throws SwarmError ADAPTER_BASE (values: expected, found) if the version was made for another base;
+ *   VERSION_DAMAGED, ADAPTER_*
  */
 export async function loadVersion(
   registry: Registry,

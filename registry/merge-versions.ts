@@ -39,10 +39,11 @@ export interface MergeVersionsOptions {
 }
 
 /**
- * Merges versions of one base into a new version, and records them as its parents. The formulas are the same as
- * in PEFT's `add_weighted_adapter`. The base is not needed.
- * @throws SwarmError ADAPTER_BASE the versions belong to different bases; COMBINE_PARTS one has more than LoRA matrices;
- *   COMBINE_RANKS the method needs equal ranks; LORA_CONFIG the rank of the result is above the limit; VERSION_DAMAGED
+ * Merges versions of one base. The result is a new version, which records the merged versions as its parents.
+ * The formulas are the same as in PEFT's `add_weighted_adapter`. The base is not needed.
+ * @throws SwarmError ADAPTER_BASE if the versions belong to different bases; COMBINE_PARTS if a version has
+ *   more than LoRA matrices; COMBINE_RANKS if the method needs equal ranks; LORA_CONFIG if the rank of the
+ *   result is above the limit; VERSION_DAMAGED
  */
 export async function mergeVersions(
   registry: Registry,

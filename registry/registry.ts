@@ -153,8 +153,9 @@ export class Registry {
   }
 
   /**
-   * Records a version whose files are blobs already, and moves the tag `latest` to it. If the name has a version with the
-   * same base and files already, that version is used instead. If it was removed, it comes back into use.
+   * Records a version whose files are blobs already, and moves the tag `latest` to it. If the name already
+   * has a version with the same base and files, that version is used instead. A removed version comes back
+   * into use.
    * @returns the version, and whether it is new
    * @throws SwarmError SIGNATURE_INVALID, MESSAGE_*, TAG_NAME
    * @internal

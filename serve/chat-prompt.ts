@@ -16,7 +16,7 @@ export interface ChatMessage {
 export interface ChatPromptOptions {
   /** Folder of the base, with its chat template. */
   readonly dir: string;
-  /** Template to use: `chatml`, `plain` or the path of a file. Null for the model's own template. */
+  /** Template to use: `chatml`, `plain` or the path of a file; null if the model's own template is used. */
   readonly template: string | null;
 }
 

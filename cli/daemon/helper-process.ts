@@ -12,7 +12,8 @@ import { DRAIN_MESSAGE } from '../signals.ts';
 /** The error about a failed process contains this number of lines from the end of the process's output. */
 const LAST_LINES = 12;
 /**
- * Milliseconds after which a process that does not stop is killed. It gets DRAIN_MS (5 s) to stop, and a second more.
+ * Milliseconds after which a helper process that does not stop is killed. The process has DRAIN_MS (5 s) to
+ * stop. One more second allows for its exit.
  */
 const STOP_MS = 6_000;
 

@@ -27,7 +27,7 @@ import { presetLines } from '../views/preset.ts';
 
 export interface TrainReportOptions {
   json: boolean;
-  /** Folder of the adapter; null for a dry run for which no folder was named. */
+  /** Folder of the adapter; null if a dry run names no folder. */
   output: string | null;
 }
 

@@ -92,7 +92,7 @@ const cloneSchema = z
 const MAX_EVENTS = 100_000;
 const eventsSchema = z.object({
   after: z.coerce.number().int().nonnegative().default(0),
-  /** Number of events. The answer then has only the newest events, up to this number. */
+  /** If given, the answer has only the newest events, at most this number. */
   last: z.coerce.number().int().positive().max(MAX_EVENTS).optional(),
   limit: z.coerce.number().int().positive().max(MAX_EVENTS).optional(),
   /** Types of events, separated by commas. */

@@ -27,8 +27,8 @@ export interface CreatedSweep {
 }
 
 /**
- * Makes copies of a job and starts a sweep of them. Again and again, the coordinator stops the half with the higher
- * held-out losses. After an interruption, a second call continues the work of the first.
+ * Makes copies of a job and starts a sweep of them. Again and again, the coordinator stops the half of the
+ * jobs with the higher held-out losses. After an interruption, a second call continues the work of the first.
  * @throws SwarmError JOB_SPEC, SWEEP_INVALID, and the errors of `cloneJob`
  */
 export async function sweepJobs(

@@ -211,8 +211,8 @@ export class Intake {
   }
 
   /**
-   * Returns the receipt that an update already has, or gets from a check in progress. Returns null if the update is
-   * new, or must be checked again.
+   * Returns the receipt of an update that is already recorded, or that another call is checking now. Returns
+   * null if the update is new, or must be checked again.
    */
   #standing(
     update: Update,

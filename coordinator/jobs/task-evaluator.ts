@@ -14,7 +14,7 @@ import type { JobTasks, Store } from '../store/store.ts';
 export interface TaskEvaluatorOptions {
   /** Folder of converted weights. */
   readonly cacheDir: string;
-  /** Settings for computing, on one device. */
+  /** The device that computes evaluations, and its settings. */
   readonly compute: TaskProcessRequest['compute'];
 }
 

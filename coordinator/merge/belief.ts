@@ -65,7 +65,7 @@ const BELIEF_STEPS = 256;
 export interface Scored {
   /** Effect divided by the number of assigned steps, because an honest node with fewer steps has less effect. */
   readonly effect: number;
-  /** Standard error of the effect, divided by the number of assigned steps like the effect. */
+  /** Standard error of the effect. Like the effect, it is divided by the number of assigned steps. */
   readonly effectError: number;
   readonly gain: number;
   /** Standard error of the gain, which is measured on few rows. */

@@ -51,7 +51,10 @@ export function meanLoss(rows: readonly RowLoss[]): number | null {
 export interface Change {
   /** Increase in loss, averaged over the rows; negative if the second adapter is better. */
   readonly worsening: number;
-  /** Standard error of `worsening`; 0 for a single row. */
+  /**
+   * Average increase in loss of the worst rows. The worst rows are the fraction WORST_SHARE of all rows,
+   * namely those whose loss increased most.
+   */
   readonly standardError: number;
   /**
    * Increase in loss, averaged over the worst rows: the fraction WORST_SHARE of all rows whose loss increased

@@ -116,7 +116,8 @@ export class Membership {
   }
 
   /**
-   * Admits a peer that only reads. It asks for the manifest and the newest head, and fetches a checkpoint.
+   * Admits a peer that only reads. Such a peer asks for the manifest and the newest head, and fetches a
+   * checkpoint.
    * @throws SwarmError NOT_ADMITTED, INVITE_REVOKED, INVITE_EXPIRED, INVITE_USED, BANNED
    */
   admitReader(peer: string, token: string | null): void {

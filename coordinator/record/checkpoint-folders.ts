@@ -13,9 +13,10 @@ export const SIGNED_FILE = 'checkpoint.cbor';
 export const READABLE_FILE = 'checkpoint.json';
 
 /**
- * Writes checkpoints to `<home>/checkpoints/<job>/<round>/`. Each folder has a PEFT adapter, the job's chat template if it
- * is not the base's own, the signed checkpoint (CBOR) and its content as JSON for people. If the file system supports hard links, the file of weights is a hard link
- * to its blob.
+ * Writes checkpoints to `<home>/checkpoints/<job>/<round>/`. Each folder has a PEFT adapter, the signed
+ * checkpoint (CBOR), the checkpoint's content as JSON for people, and the job's chat template if the template
+ * is not the base's own. If the file system supports hard links, the file of weights is a hard link to its
+ * blob.
  */
 export class FileCheckpointFolders implements CheckpointFolders {
   readonly #root: string;

@@ -91,7 +91,7 @@ export type MachineEvent =
   | { type: 'judged'; peers: Readonly<Record<string, Partial<Pick<PresentPeer, 'shares' | 'standing'>>>> }
   /** An update was recorded. `ms`: time since its round opened; `speed`: the author's speed now (round/speed.ts). */
   | { type: 'update'; peer: string; round: number; ms: number; speed: number }
-  /** A peer signed two different updates for a round. If the round is open, neither counts. */
+  /** A peer signed two different updates for a round. If the round is open, neither update counts. */
   | { type: 'excluded'; peer: string; round: number }
   /** The closed round's merge passed the gate. */
   | { type: 'merged' }

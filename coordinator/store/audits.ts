@@ -17,7 +17,7 @@ export interface StoredAudit {
   /** The round in which the update was trained. */
   readonly round: number;
   readonly state: AuditState;
-  /** The random number that decides the draw. The update with the greatest key is chosen first. */
+  /** The round at whose end the audit was chosen; null if the audit has not been chosen. */
   readonly key: number;
   /** The round whose merge included the update. */
   readonly mergeRound: number;

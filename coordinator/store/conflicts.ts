@@ -46,7 +46,7 @@ export class ConflictTable {
       .map((row) => ({ ...fromRow<StoredConflict>(row), complete: row.complete === 1 }));
   }
 
-  /** Returns whether the store has a complete proof against a node. */
+  /** Returns whether the store has a complete proof that a node signed two different updates for a round. */
   isProven(job: string, peer: string): boolean {
     const sql = 'SELECT 1 FROM conflicts WHERE job = ? AND peer = ? AND complete = 1 LIMIT 1';
     return this.#db.one(sql, job, peer) !== null;

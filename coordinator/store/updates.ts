@@ -93,8 +93,8 @@ export class UpdateTable {
   }
 
   /**
-   * Returns, for each peer, the newest update that was merged or whose round became a null round, and all updates whose
-   * merge has not ended.
+   * Returns the newest ended update of each peer, and all updates whose merge has not ended. An ended update
+   * was merged, or its round became a null round.
    */
   deliveries(job: string): UpdateKey[] {
     return this.#db

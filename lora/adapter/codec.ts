@@ -52,12 +52,12 @@ export function encodeAdapter(
 }
 
 /**
- * Decodes an adapter file to float32 values in layout order; F16 and BF16 are widened. The bytes are untrusted, so
- * their header is checked against the layout before memory for values is allocated.
+ * Decodes an adapter file to float32 values in layout order; F16 and BF16 are widened. The bytes are
+ * untrusted, so their header is checked against the layout before memory for values is allocated.
  *
- * @throws SwarmError TENSORS_HEADER, TENSORS_ENTRY, TENSORS_TRUNCATED the file is malformed
- * @throws SwarmError ADAPTER_TENSORS, TENSORS_DTYPE its tensors are not exactly those of the layout
- * @throws SwarmError ADAPTER_NOT_FINITE a value is infinite or not a number
+ * @throws SwarmError TENSORS_HEADER, TENSORS_ENTRY, TENSORS_TRUNCATED if the file is malformed
+ * @throws SwarmError ADAPTER_TENSORS, TENSORS_DTYPE if the file's tensors are not exactly those of the layout
+ * @throws SwarmError ADAPTER_NOT_FINITE if a value is infinite or not a number
  */
 export function decodeAdapter(bytes: Uint8Array, layout: AdapterLayout): Float32Array[] {
   const file = 'adapter_model.safetensors';

@@ -36,7 +36,7 @@ export interface ExportGgufOptions {
   readonly name?: string;
   /** Whether files may be written into a folder that is not empty. @default false */
   readonly force?: boolean;
-  /** Folder where digests of bases are kept. @default SWARM_CACHE, else lora-swarm in the user's cache folder */
+  /** Aborts the export. @default never aborts */
   readonly cacheDir?: string;
   /** Aborts the export. @default none, so that nothing aborts it */
   readonly signal?: AbortSignal;

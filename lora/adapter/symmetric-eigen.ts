@@ -1,4 +1,4 @@
-/** Maximum number of sweeps over the matrix. The method usually converges after six to ten. */
+/** Maximum number of sweeps over the matrix. The Jacobi method usually converges after six to ten sweeps. */
 const MAX_SWEEPS = 30;
 
 /** Eigenvalues, and the eigenvectors as the columns of an n×n matrix. */

@@ -18,8 +18,9 @@ export interface ServedAdapter {
   /** Values of the adapter's tensors, by the tensors' names. */
   readonly tensors: ReadonlyMap<string, Float32Array>;
   /**
-   * Modules of an adapter that has only LoRA matrices. All such adapters share one graph. Null for an adapter with
-   * DoRA, trained biases, saved modules or an adapted embedding, which needs a graph of its own.
+   * Modules of an adapter that has only LoRA matrices. All such adapters share one graph. Null if the adapter
+   * has DoRA, trained biases, saved modules or an adapted embedding, because such an adapter needs a graph of
+   * its own.
    */
   readonly modules: readonly AdaptedModule[] | null;
   /** Maximum LoRA rank of all modules. */

@@ -31,9 +31,9 @@ export interface GenerateRequest {
   /** Maximum number of tokens to generate. @default as many as fit into the context */
   readonly maxTokens?: number;
   /**
-   * Stop strings, which end the generation. The result ends before the first stop string. Text that may be the
-   * beginning of a stop string is held back until later tokens show whether it is. At most 16 stop strings of at most
-   * 1,024 characters. @default none
+   * Stop strings, which end the generation. The result ends before the first stop string. Text that may be
+   * the beginning of a stop string is held back until later tokens complete the stop string or rule it out.
+   * At most 16 stop strings of at most 1,024 characters. @default none
    */
   readonly stop?: readonly string[];
   /** Token ids that end the generation. @default `Generator.endTokens` */
@@ -70,7 +70,7 @@ export interface GeneratedToken {
    * `GenerationResult.text`.
    */
   readonly text: string;
-  /** Log-probability of the token; null if the request does not set `logprobs`. */
+  /** The most likely tokens, most likely first. Empty unless the request asks for them. */
   readonly logprob: number | null;
   /** The most likely tokens, in falling order. Empty unless the request asks for them. */
   readonly top: readonly TokenLogprob[];

@@ -73,7 +73,10 @@ export function isAllLinear(targets: Targets): boolean {
   return typeof targets === 'string' && targets.toLowerCase() === 'all-linear';
 }
 
-/** Returns the entries of a list that match a module. PEFT ignores the others if at least one matches. */
+/**
+ * Returns the entries of a list that match a module. If at least one entry matches, PEFT ignores all entries
+ * that do not.
+ */
 export function knownNames(model: ModelShape, list: readonly string[]): string[] {
   const names = [...candidates(model).map(({ name }) => name), ...otherModules(model)];
   return list.filter((entry) => names.some((name) => matches(name, entry)));

@@ -78,10 +78,7 @@ const passedSchema = computeInputSchema.extend({ engine: z.string(), origin: z.s
 
 /** Requested settings for computing a model. A key that is left out or undefined has its default. */
 export interface ComputeInput {
-  /**
-   * `auto` for the fastest engine that runs on this machine, or devices separated by commas: "onnx-cuda:0,onnx-cuda:1".
-   * @default 'auto'
-   */
+  /** Threads of the engine, for each device. @default all hardware threads, or one fewer in a node */
   readonly engine?: string | undefined;
   /** Threads of the engine, for each device. @default all hardware threads; for a node one less */
   readonly threads?: number | undefined;

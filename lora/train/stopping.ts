@@ -16,7 +16,7 @@ export interface StoppingRule {
 
 export interface Progress {
   readonly best: Evaluation | null;
-  /** Measurements since the last improvement by more than `minDelta`. */
+  /** Number of measurements since the last improvement by more than `minDelta`. */
   readonly waited: number;
 }
 

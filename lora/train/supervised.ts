@@ -17,8 +17,8 @@ export const SUPERVISED_INPUT = 'supervised';
  */
 const SHARES = [2 / 16, 3 / 16, 4 / 16, 5 / 16, 6 / 16, 8 / 16, 10 / 16];
 /**
- * If a pass through the model has fewer tokens than this, it computes the logits of all tokens. Skipping some of them
- * would save less time than compiling another graph takes.
+ * If a pass through the model has fewer tokens than this, it computes the logits of all tokens. Leaving out
+ * the logits of some tokens would save less time than compiling another graph takes.
  */
 const MIN_TOKENS = 64;
 

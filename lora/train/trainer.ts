@@ -54,7 +54,10 @@ export interface TrainRequest {
 export interface JobPosition {
   /** Optimiser steps of the job before this request. */
   readonly start: number;
-  /** Steps of the job per step of this node: 1, or more for a node that makes fewer steps than planned. */
+  /**
+   * The number of steps by which the job's progress grows with each step of this node. It is 1, or more if
+   * the node makes fewer steps in a round than planned.
+   */
   readonly perStep: number;
   /**
    * Number of steps to add to the optimiser's own step count for the warm-up of the learning rate. An audit

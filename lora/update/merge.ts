@@ -14,7 +14,10 @@ export const DEFAULT_DENOMINATOR_FLOOR = 0.25;
 /** Settings of a merge. */
 export interface MergeOptions {
   readonly layout: UpdateLayout;
-  /** Minimum divisor of a coordinate's sum, as a share of the total weight. @default 0.25 */
+  /**
+   * Minimum of the number by which the sum of a coordinate is divided, as a share of the total weight.
+   * @default 0.25
+   */
   readonly denominatorFloor?: number;
 }
 

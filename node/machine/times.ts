@@ -6,8 +6,9 @@ import { RPC_TIMEOUT_MS } from '../../protocol/limits.ts';
  */
 export const HEAD_SILENCE_MS = 10_000;
 /**
- * Time without a receipt after which the node asks for it, because the update or the receipt may be lost. Normally the
- * receipt of a small update takes far less, namely one round trip and one fsync.
+ * Milliseconds that the node waits for a receipt before it asks for the receipt, because the update or the
+ * receipt may be lost. Normally, the receipt of a small update arrives after one round trip and one fsync,
+ * which take far less.
  */
 export const RECEIPT_WAIT_MS = 3_000;
 /** Time without an answer after which the node asks for a receipt again. */

@@ -29,7 +29,7 @@ const descriptorSchema = z.object({
   size: z.int().nonnegative().max(ADAPTER_BYTES),
   annotations,
 });
-/** A reference to a blob of a layout. */
+/** A reference to a blob of an OCI image layout. */
 export type Descriptor = z.infer<typeof descriptorSchema>;
 
 /** `oci-layout`, `index.json` and an image manifest. Readers ignore unknown fields, as the specification demands. */

@@ -1,6 +1,7 @@
 /**
- * Compares the estimates of `lora-swarm train --dry-run` with a real trainer. The estimated memory is compared with the
- * peak of the trainer process (VmHWM, Linux only), and the estimated seconds per step with its fastest step.
+ * Compares the estimates of `lora-swarm train --dry-run` with a real trainer. The estimated memory is
+ * compared with the peak of the trainer process (VmHWM, Linux only), and the estimated time of a step with
+ * the trainer's fastest step.
  *
  * Usage: node scripts/bench/estimate.ts [model folder]
  */

@@ -130,7 +130,10 @@ function liveBytes(): () => number {
   };
 }
 
-/** Returns deterministic values with the heavy tails of pseudo-gradients: u³ of a linear congruential generator. */
+/**
+ * Returns deterministic values with the heavy tails of pseudo-gradients: the cubes of numbers from a linear
+ * congruential generator.
+ */
 function heavyTailed(layout: UpdateLayout, seed: number): Float32Array[] {
   let state = (seed + 1) * 2654435761;
   return layout.map(({ shape }) =>

@@ -26,9 +26,15 @@ const TRAINING = { learningRate: 1e-3, batchSize: 8, microBatch: 8, sequenceLeng
 export interface Size {
   /** Optimiser steps of a node in a round. */
   localSteps: number;
-  /** Number of rounds. The first does not count, because in it the nodes compile graphs and their speed is measured. */
+  /**
+   * Number of rounds. The first round does not count, because the nodes compile graphs in it, and their speed
+   * is measured.
+   */
   rounds: number;
-  /** Number of times that the swarm and the trainers run. Their order changes, so that other load affects all alike. */
+  /**
+   * Number of times that the swarm and the trainers run. Their order changes from time to time, so that other
+   * load on the machine affects all of them equally.
+   */
   repeats: number;
 }
 

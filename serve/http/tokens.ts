@@ -11,7 +11,7 @@ const tokenizeSchema = z.looseObject({
   messages: messagesSchema.optional(),
   add_special_tokens: optional(z.boolean(), true),
 });
-/** `checkIds` checks the tokens. */
+/** The schema accepts any `tokens`, because `checkIds` checks them later. */
 const detokenizeSchema = z.looseObject({ tokens: z.unknown() });
 
 /** Facts about the tokenizer, in the form of vLLM's `/tokenizer_info`. */

@@ -19,7 +19,10 @@ export interface RowTally {
   /** Samples in which one token spans the end of a prompt and the start of an answer. */
   merged: number;
   rows: number;
-  /** Tokens in rows, without padding. The fill ratio is this number divided by rows × T. */
+  /**
+   * Tokens in rows, without padding. The fill ratio is this number divided by the number of tokens that all
+   * rows can hold.
+   */
   rowTokens: number;
   /** Supervised tokens: those that the loss counts. */
   trainedTokens: number;

@@ -4,9 +4,9 @@ import { type Emitter, MICROSOFT } from './emitter.ts';
 const INT32 = 6;
 
 /**
- * Emits GroupQueryAttention. The kernel takes [rows, tokens per row, width], and the number of rows follows from the
- * lengths. The second and third result are the updated cache. If they share the memory of the cache, the kernel writes
- * only the new keys and values.
+ * Emits GroupQueryAttention. The kernel takes [rows, tokens per row, width]. The number of rows is the number
+ * of values in `lengths`. The second and third result are the updated cache. If they share the memory of the
+ * cache, the kernel writes only the new keys and values.
  */
 export function lowerCachedAttention(
   node: GraphNode<'cachedAttention'>,

@@ -15,7 +15,10 @@ const VERSION = '4.22.0';
 const BACKEND = 'tensorflow';
 
 export interface FindOptions {
-  /** Number of threads that compute one operation. */
+  /**
+   * File or URL whose node_modules are searched. @default this file, which finds the node_modules of the
+   * installation
+   */
   threads: number;
   /** File or URL whose node_modules are searched. @default this file, so the installation's node_modules */
   from?: string;

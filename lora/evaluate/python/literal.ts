@@ -69,7 +69,7 @@ class LiteralParser {
     return true;
   }
 
-  /** Parses items up to `close`, which is not read; '' stands for the end of the text. */
+  /** Parses items up to `close`, and stops before it. An empty `close` stands for the end of the text. */
   #items(close: string): { items: PythonValue[]; length: number; tuple: boolean } {
     const items: PythonValue[] = [];
     let tuple = false;

@@ -25,7 +25,7 @@ export interface ShownDocument {
   /** Answer of the model of `against`; null if only one model was evaluated. */
   readonly against: string | null;
   /**
-   * Values of the task's first metric: for `answer`, and, if two models were evaluated, for the answer
+   * Values of the task's first metric: the value of `answer` and, if two models were evaluated, the value of
    * `against`.
    */
   readonly values: readonly (number | null)[];

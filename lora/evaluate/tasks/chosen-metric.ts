@@ -3,7 +3,7 @@ import type { LoadedTasks } from './evaluate-tasks.ts';
 
 /** A metric by which checkpoints are compared. */
 export interface ChosenMetric {
-  /** Name among the flat figures, such as `questions.exact_match,none`. */
+  /** Name of the metric in the list of figures, such as `questions.exact_match,none`. */
   readonly figure: string;
   readonly higherIsBetter: boolean;
 }

@@ -32,7 +32,7 @@ export function rollingValues({ metrics }: TaskConfig, text: string, logLikeliho
 }
 
 /**
- * Returns the metrics' values of a question with choices.
+ * Returns the value of each metric for a question with choices.
  * @param gold number or text of the correct choice, or a list of numbers
  * @param results likelihoods of all choices and, for `acc_mutual_info`, of all choices without the question
  */

@@ -23,7 +23,7 @@ import type { TaskFile } from './task-file.ts';
 interface DocumentRequests {
   readonly document: Document;
   readonly target: PythonValue;
-  /** The choices, and the correct choice, of a multiple_choice task; else null. */
+  /** All choices of a multiple_choice task; null for tasks of other types. */
   readonly choices: readonly string[] | null;
   readonly gold: PythonValue;
   /**

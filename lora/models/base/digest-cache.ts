@@ -93,7 +93,7 @@ function describe(path: string, stats: BigIntStats): Omit<FileRecord, 'digest'> 
   };
 }
 
-/** Returns the digest in a record if it still matches the file and can be trusted; else null. */
+/** Returns the digest in a record if the record still matches the file and can be trusted; else null. */
 async function read(record: string, stats: BigIntStats): Promise<string | null> {
   try {
     const { path: _, digest, ...found } = await readJsonObject(record, MAX_RECORD_BYTES);

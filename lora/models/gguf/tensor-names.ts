@@ -30,7 +30,7 @@ const OUTER: Readonly<Record<string, string>> = {
   'transformer.ln_f': 'output_norm',
 };
 
-/** Names of modules in a block. */
+/** The name in GGUF files of each module of a block. */
 const INNER: Readonly<Record<string, string>> = {
   input_layernorm: 'attn_norm',
   'self_attn.q_proj': 'attn_q',

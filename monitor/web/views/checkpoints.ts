@@ -102,7 +102,10 @@ function columnsOf(job: JobDetail, onDone: () => void): readonly Column<Checkpoi
   ];
 }
 
-/** The value of the chosen metric, and all figures when the pointer rests on it. */
+/**
+ * Returns a cell with the value of the chosen metric. The cell shows all figures when the pointer rests on
+ * it.
+ */
 function taskCell({ figures, value, reason }: NonNullable<CheckpointView['tasks']>) {
   if (figures === null) return html`<span title=${reason}>failed</span>`;
   const all = Object.entries(figures).map(([name, figure]) => `${name} ${Number(figure.toPrecision(4))}`);

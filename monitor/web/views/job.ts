@@ -17,7 +17,10 @@ import { ReplayPart } from './replay.ts';
 import { RoundPart } from './round.ts';
 import { SettingsPart } from './settings.ts';
 
-/** Types of events that the charts and the replay need. Updates and arrivals, which are many, are not among them. */
+/**
+ * Types of events that the charts and the replay need. These types leave out updates and arrivals, because a
+ * job has too many of them.
+ */
 const HISTORY = 'types=round-opened,checkpoint,null-round,rolled-back,finished';
 /**
  * Maximum number of events of these types that the page keeps. It is enough for 10,000 rounds with 2.5 events

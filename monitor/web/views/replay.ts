@@ -17,7 +17,7 @@ interface ReplayProps {
   readonly history: readonly JobEvent[];
 }
 
-/** Shows what was known at any past moment: the user chooses a round, and then a moment of it. */
+/** Shows what was known at any past moment. The user chooses a round, and then a moment of this round. */
 export function ReplayPart({ job, peers, history }: ReplayProps) {
   const rounds = useMemo(() => history.filter(({ type }) => type === 'round-opened'), [history]);
   const [chosen, setChosen] = useState<number | null>(null);
