@@ -1,9 +1,15 @@
 /** Metrics whose label `job` is the name that the operator gave the job, with at most one other label. */
 import { Counter, Histogram, type Registry } from '@prometheus-io/client';
 
-/** Bucket bounds in seconds, from the merge of a small adapter to an evaluation at its time limit. */
+/**
+ * Bucket bounds, in seconds, of histograms of the coordinator's work. The shortest work is the merge of a
+ * small adapter, and the longest is an evaluation that reaches its time limit.
+ */
 export const WORK_SECONDS = [0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 900];
-/** Bucket bounds in seconds. A round takes from seconds (demo) to an hour (large models). */
+/**
+ * Bucket bounds, in seconds, of histograms of rounds. A round takes from seconds (demo) to an hour (large
+ * models).
+ */
 export const ROUND_SECONDS = [1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 3600];
 
 /** Creates metrics in a registry. Each method returns a function that adds to the new metric. */

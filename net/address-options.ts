@@ -58,7 +58,7 @@ export const bootstrapAddressSchema = z.string().refine((address) => {
   return tcp === null ? isDnsaddr(address) : tcp.port > 0;
 }, 'must be a multiaddr such as /ip4/203.0.113.1/tcp/4040/p2p/PEER, as daemons print it');
 
-/** The addresses among a host's options. */
+/** The options of a host that hold addresses. */
 export const hostAddressesSchema = z.object({
   listen: z.array(listenAddressSchema),
   announce: z.array(announcedAddressSchema).optional(),

@@ -27,7 +27,10 @@ export class FrameBuffer {
     return this.#length;
   }
 
-  /** Adds bytes that have arrived. A small piece is copied into a block. */
+  /**
+   * Adds bytes that have arrived. Copies a small piece into a block, because many small pieces would take far
+   * more memory than their bytes.
+   */
   add(piece: Uint8Array): void {
     this.#length += piece.length;
     if (piece.length > SMALL_PIECE_BYTES) {

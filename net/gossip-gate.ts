@@ -43,11 +43,14 @@ const FLOOD_PAUSE_MS = 0.5;
 const PAUSED_AT_ONCE = 100;
 /** Half-life of the counts from which the soft score is computed. A flood is forgiven within minutes. */
 const SCORE_HALF_LIFE_MS = 10_000;
-/** Number of unwanted messages that do not lower the score. It is the number that UNWANTED allows in 10 s. */
+/**
+ * Number of unwanted messages that never lower the score of a peer. The quota UNWANTED allows as many in 10
+ * s.
+ */
 const FORGIVEN_UNWANTED = UNWANTED.calls;
 /**
- * Number of unwanted messages that one accepted message makes up for, so that an honest relay with hostile neighbours
- * keeps its score.
+ * For each accepted message of a peer, this many of its unwanted messages do not lower its score. An honest
+ * relay with hostile neighbours therefore keeps its score.
  */
 const UNWANTED_PER_ACCEPTED = 4;
 /** Number of unwanted messages beyond FORGIVEN_UNWANTED that lowers a peer's soft score by 1. */
@@ -116,7 +119,10 @@ export class GossipGate {
   readonly #networkOf: (peer: string) => string;
   readonly #handle: GatedRuntime['handleReceivedRpc'];
   readonly #turns: FairTurns;
-  /** Queue of the peers that exceed the quota of unwanted messages. At its turn in this queue, a peer has to pause. */
+  /**
+   * Queue of the peers that exceed the quota of unwanted messages. A peer whose turn has come pauses before
+   * its next messages are read.
+   */
   readonly #floods: FairTurns;
   /** Number of RPCs that have arrived. */
   #received = 0;

@@ -37,7 +37,10 @@ export interface NodeDaemonOptions extends JobTarget {
   version?: string;
   /** Multiaddrs to listen on. @default any free TCP port */
   listen?: readonly string[];
-  /** Whether to find the coordinator and the other nodes of its jobs in the local network by mDNS. @default true */
+  /**
+   * Whether to find the node's coordinators, and the other nodes of its jobs, in the local network by mDNS.
+   * @default true
+   */
   mdns?: boolean;
   /**
    * Engine, devices and settings of the trainer. `policy.maxMemoryBytes` is the memory limit of the trainer.

@@ -13,8 +13,8 @@ type Request = RpcRequest<'measure'>;
 type Update = NonNullable<Request['update']>;
 
 /**
- * Computes, for a slow coordinator, the numbers from which it makes the scores of updates. Works on one request at a
- * time.
+ * Computes losses and inner products for a coordinator that is too slow. The coordinator makes the scores of
+ * updates from these numbers. Works on one request at a time.
  */
 export class ScoreService {
   readonly #oneAtATime = pLimit(1);

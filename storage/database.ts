@@ -22,7 +22,7 @@ const BUSY_TIMEOUT_MS = 5_000;
 const SQLITE_CORRUPT = 11;
 const SQLITE_FULL = 13;
 const SQLITE_NOTADB = 26;
-/** Busy, locked, read-only, input/output error, cannot open. */
+/** Result codes for: busy, locked, read-only, input/output error, cannot open. */
 const SQLITE_REFUSED: readonly number[] = [5, 6, 8, 10, 14];
 
 /**

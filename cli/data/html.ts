@@ -10,9 +10,9 @@ import type { Finding, Inspection, ShownSample } from '../../lora/data/inspect/i
 import type { LengthSummary } from '../../lora/data/inspect/lengths.ts';
 import { OVERLAP_TOKENS } from '../../lora/data/inspect/overlap.ts';
 
-/** Marks a file as a report of this command. */
+/** Text that marks a file as a report of `lora-swarm data inspect`. */
 const GENERATOR = '<meta name="generator" content="lora-swarm data inspect">';
-/** Number of bytes at the start of a file that are searched for this mark. */
+/** Number of bytes at the start of a file in which GENERATOR is searched for. */
 const HEAD_BYTES = 512;
 
 /**

@@ -98,7 +98,10 @@ function pair(text: string, earlier: Record<string, string> = {}): Record<string
   return { ...earlier, [text.slice(0, at)]: text.slice(at + 1) };
 }
 
-/** Parses name=value. The values true, false and numbers become booleans and numbers; all others stay text. */
+/**
+ * Parses name=value. Converts `true` and `false` to booleans, and numbers to numbers. Any other value stays a
+ * text.
+ */
 function variable(
   text: string,
   earlier: DataSettings['templateVariables'] = {},

@@ -22,14 +22,14 @@ export interface ScoreWitness {
    */
   earlier(peer: string): readonly number[];
   /**
-   * Maximum difference between a published and a computed effect (or gain), as a fraction of the largest published
-   * effect (or gain). They may differ because devices and engines round differently.
+   * Maximum difference between a published and a computed effect (or gain), as a fraction of the largest
+   * published effect (or gain). The two values may differ because devices and engines round differently.
    * @default 0.02
    */
   readonly tolerance?: number;
 }
 
-/** A published figure that differs from the computed one. */
+/** A figure that the coordinator published and that differs from the figure that the witness computed. */
 export interface ScoreMismatch {
   readonly peer: string;
   readonly round: number;

@@ -39,7 +39,10 @@ export interface Products {
   readonly own: number | null;
 }
 
-/** Computes the figures of a round's updates at the checkpoint that the round starts from. */
+/**
+ * Computes, for the scores of a round's updates, losses and inner products with gradients. Gradients are
+ * taken at the checkpoint that the round starts from.
+ */
 export interface Measurer {
   /** Adds a batch of random rows, and computes its gradient for later calls of `products`. */
   addRandom(batch: Batch): Promise<void>;
@@ -48,7 +51,7 @@ export interface Measurer {
   loss(sent: Sent | null, batch: Batch): Promise<number>;
 }
 
-/** Computes the figures with the coordinator's own validator. */
+/** A measurer that uses the coordinator's own validator. */
 export class OwnMeasurer implements Measurer {
   readonly #parent: CurrentCheckpoint;
   readonly #context: RunContext;

@@ -46,7 +46,7 @@ export interface RoundFigures {
   readonly randomRows: number;
   /** Total number of rows that were read, including the rows of the authors. */
   readonly rows: number;
-  /** The `index` values of candidates and late updates that raise the loss. */
+  /** The `index` of each candidate or late update that raises the loss. */
   readonly harmful: ReadonlySet<number>;
 }
 

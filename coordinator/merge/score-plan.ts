@@ -29,8 +29,9 @@ export const MIN_OWN_ROWS = 8;
  */
 export const MAX_OWN_ROWS = 64;
 /**
- * Every update is scored on MIN_OWN_ROWS rows of its author's interval, and on more rows if the cost allows it. A
- * doubtful author gets this many times as many of the additional rows as another author.
+ * Ratio of additional rows between doubtful and other authors. Every update is scored on MIN_OWN_ROWS rows of
+ * its author's interval. If the cost allows more rows, an update of a doubtful author gets four times as many
+ * additional rows as another update.
  */
 const DOUBT_FACTOR = 4;
 

@@ -1,4 +1,7 @@
-/** Figures that a scorer (a node of the operator) computes for the coordinator. Decision 052 has the reasons. */
+/**
+ * Lets a scorer (a node of the operator) compute gradients and losses when the coordinator is too slow (see
+ * decision 052).
+ */
 import { withDeadline } from '../../common/deadline.ts';
 import { RPC_TIMEOUT_MS } from '../../protocol/limits.ts';
 import type { RpcRequest } from '../../protocol/rpc.ts';
@@ -48,7 +51,7 @@ export class Scorers {
   }
 }
 
-/** Asks a scorer to compute the figures. Each request has the time limit RPC_TIMEOUT_MS. */
+/** A measurer that asks a scorer. Each request has the time limit RPC_TIMEOUT_MS. */
 export class RemoteMeasurer implements Measurer {
   readonly #peer: string;
   readonly #parent: CurrentCheckpoint;

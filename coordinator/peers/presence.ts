@@ -35,8 +35,8 @@ export class Presence {
   readonly liveness: Liveness;
   readonly #deps: PresenceDeps;
   /**
-   * Limits the recorded arrivals and departures of each member (PRESENCES). It remembers as many keys as a job can have
-   * members, so it forgets no member.
+   * Limits the recorded arrivals and departures of each member (see PRESENCES). The limiter has room for as
+   * many members as a job can have, so it never forgets how often a member came and went.
    */
   readonly #limiter: RateLimiter;
 

@@ -189,7 +189,10 @@ function open(state: JobState, now: number): Transition {
   };
 }
 
-/** Opens a round without nodes and closes it. Its merge restores a checkpoint. */
+/**
+ * Rolls back to a checkpoint: opens a round without nodes and closes it at once. The merge of this round
+ * makes a checkpoint with the adapter of the restored checkpoint.
+ */
 function openRollBack(state: JobState, now: number): Transition {
   const { round, settings } = state;
   const current: Round = {

@@ -52,7 +52,7 @@ export class BlobTable implements UnusedBlobs {
     this.#db.run(`DELETE FROM blob_uses WHERE ${which}`, ...range);
   }
 
-  /** Returns the reasons of all jobs to keep a blob. The round is 0 if the whole job needs the blob. */
+  /** Returns which jobs need a blob, and why. The round is 0 if the whole job needs the blob. */
   usesOf(digest: string): { job: string; use: BlobUse; round: number }[] {
     return this.#db
       .all('SELECT job, use, round FROM blob_uses WHERE digest = ?', digest)

@@ -4,8 +4,9 @@ import { BELIEF_UPDATES, CLEAR_ERRORS, earnedBelief } from '../merge/belief.ts';
 import type { StoredScore } from '../store/scores.ts';
 
 /**
- * Fraction of the earned belief of all authors of a round. If the authors that would be struck have more than this
- * fraction, the cause is probably a fault that they share, and no author is struck.
+ * Limit on the authors of a round that get a strike at the same time, as a fraction of the earned belief of
+ * all its authors. If the suspected authors have more, the cause is probably a fault that they share, and no
+ * author gets a strike.
  */
 export const SHARED_FAULT = 0.5;
 

@@ -54,7 +54,10 @@ export interface DecodeRun {
   readonly exact?: boolean;
 }
 
-/** Part of the key of sessions that do not round activations although the weights have fewer than 32 bits. */
+/**
+ * Part of the key of sessions that compute with exact activations. Other sessions round activations if the
+ * weights have fewer than 32 bits.
+ */
 const EXACT = 'exact';
 
 type Modules = ReadonlyMap<string, { readonly in: number; readonly out: number }>;

@@ -45,7 +45,7 @@ const STOP_GRACE_MS = 3_000;
 export interface OpenGeneratorOptions {
   /** Folder of a base in Hugging Face layout, or `ORG/NAME[@REVISION]` on the hub. */
   readonly base: string;
-  /** Folders of PEFT adapters to load at once. @default none */
+  /** Folders of PEFT adapters that are loaded at the start. @default none */
   readonly adapters?: readonly string[];
   /** Settings for computing. The engine must be `auto` or `onnx-cpu`. @default 32 bits, all hardware threads */
   readonly compute?: ComputeInput;

@@ -73,7 +73,7 @@ export class PrefixCache {
     this.shrink(limit);
   }
 
-  /** Removes the least recently used entries until the others take at most `limit` bytes. */
+  /** Removes the least recently used entries until the remaining entries take at most `limit` bytes. */
   shrink(limit: number): void {
     let bytes = this.bytes;
     while (this.#entries.length > 0 && (bytes > limit || this.#entries.length > MAX_ENTRIES)) {

@@ -12,9 +12,9 @@ export interface Sampling {
   /** Leaves out tokens less likely than this share of the most likely token's probability, in [0, 1]. @default 0 */
   readonly minP?: number;
   /**
-   * Makes tokens that are in the prompt or were generated less likely: their positive logits are divided by this
-   * number, and their negative logits are multiplied by it (Keskar et al. 2019, arXiv 1909.05858), as in transformers.
-   * Greater than 0. @default 1, which changes nothing
+   * Lowers the probability of tokens that are in the prompt or have been generated: their positive logits are
+   * divided by this number, and their negative logits are multiplied by it (Keskar et al. 2019, arXiv
+   * 1909.05858), as in transformers. Greater than 0. @default 1, which changes nothing
    */
   readonly repetitionPenalty?: number;
   /** A whole number. Requests with equal tokens, sampling and seed get equal tokens. @default 0 */

@@ -5,7 +5,7 @@ import type { RowCache } from './row-cache.ts';
 import { logSumExp, type Sampler, topTokens } from './sampling.ts';
 import type { Sampling, ScoredToken, TokenLogprob } from './types.ts';
 
-/** A sequence to continue, as the generator process gets it. */
+/** A sequence that the generator process is asked to continue. */
 export interface SequenceRequest {
   readonly tokens: readonly number[];
   readonly adapter: ServedAdapter | null;

@@ -25,7 +25,10 @@ export interface GraphNode<K extends Operation = Operation> {
 export interface Backward {
   /** Gradient of the node's first output. */
   readonly gradient: Tensor;
-  /** Returns whether an input depends on a trainable tensor; a rule may skip an input that does not. */
+  /**
+   * Returns whether an input depends on a trainable tensor. If it does not, a gradient rule may skip the
+   * input.
+   */
   needs(input: number): boolean;
   /**
    * Adds to the gradient of an input. `make` gets the sum of earlier contributions (null if there is none) and returns

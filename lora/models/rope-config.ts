@@ -44,9 +44,9 @@ export interface Llama3Scaling {
 export interface YarnScaling {
   readonly type: 'yarn';
   readonly factor: number;
-  /** Frequencies that make more turns than this within the original context are kept. */
+  /** Frequencies that make more turns than this within the original context stay unchanged. */
   readonly betaFast: number;
-  /** Frequencies that make fewer turns than this are divided by `factor`. */
+  /** Frequencies that make fewer turns than this within the original context are divided by `factor`. */
   readonly betaSlow: number;
   readonly originalMaxPositions: number;
   /** Factor that cos and sin are multiplied by. */

@@ -29,9 +29,10 @@ function scaleLlama3(frequency: number, scaling: Llama3Scaling): number {
 }
 
 /**
- * YaRN (Peng et al. 2023, arXiv 2309.00071): returns a function that gives the share of frequency i that is kept; the
- * rest is divided by `factor`. The share falls linearly in i, from 1 at the dimension with betaFast turns within the
- * original context to 0 at the dimension with betaSlow turns.
+ * YaRN (Peng et al. 2023, arXiv 2309.00071) mixes the unscaled frequency with the frequency divided by
+ * `factor`. Returns a function that gives the share of the unscaled frequency for the pair i of dimensions.
+ * The share falls linearly in i: it is 1 at the pair that makes betaFast turns within the original context,
+ * and 0 at the pair that makes betaSlow turns.
  */
 function yarnKept(theta: number, headDim: number, scaling: YarnScaling): (i: number) => number {
   const { originalMaxPositions, truncate } = scaling;

@@ -7,27 +7,30 @@ import { defineErrors } from '../../common/errors.ts';
 export const updateError = defineErrors({
   /** The length is outside the limits that follow from layout and preset, or differs from the length in the header. */
   UPDATE_SIZE: 'failed',
-  /** Wrong magic or version: not an update, or an update of a different release. */
+  /**
+   * The bytes begin with another magic number or version. They are no update, or an update of another
+   * release.
+   */
   UPDATE_HEADER: 'failed',
-  /** The preset differs from the job's. */
+  /** The preset of the update differs from the preset of the job. */
   UPDATE_PRESET: 'failed',
-  /** The tensors differ from the job's. */
+  /** The number, names or shapes of the tensors differ from the layout of the job. */
   UPDATE_LAYOUT: 'failed',
-  /** A scale code above the largest. Negative, subnormal, infinite and NaN scales have no code. */
+  /** A scale code is above the largest one. Negative, subnormal, infinite and NaN scales have no code. */
   UPDATE_SCALE: 'failed',
-  /** An index beyond the end of its chunk. */
+  /** An index lies beyond the end of its chunk. */
   UPDATE_INDEX: 'failed',
-  /** An encoding other than the single valid encoding of its content. */
+  /** The encoding is not the only valid one for its content. */
   UPDATE_CANONICAL: 'failed',
-  /** A stored residual with a wrong checksum. */
+  /** A stored residual has a wrong checksum. */
   UPDATE_RESIDUAL: { kind: 'failed', next: 'start from an empty residual' },
-  /** Values to encode that are too large for a scale or not finite. */
+  /** A value to encode is not finite, or is too large for a scale. */
   UPDATE_VALUES: { kind: 'failed', next: 'skip this round, because training has diverged' },
-  /** A number or length of tensors, factors or updates that does not fit the layout. */
+  /** The number or the length of tensors, factors or updates does not fit the layout. */
   UPDATE_SHAPE: 'failed',
-  /** Updates added to a merge twice, out of order, or after its end. */
+  /** An update was added to a merge twice, out of order, or after the end of the merge. */
   UPDATE_ORDER: 'failed',
-  /** A weight, rate or decay outside its range. */
+  /** A weight, rate or decay is outside its range. */
   UPDATE_WEIGHT: 'failed',
 });
 

@@ -1,7 +1,10 @@
 import type { JobEvent } from '../job-events.ts';
 import { type Point, pointOf, type Tracker } from './points.ts';
 
-/** Number of points that are added at once while the earlier events of a job are read. */
+/**
+ * Number of points (the figures of one round) that are added to the trackers at once while the earlier events
+ * of a job are read.
+ */
 const BATCH = 100;
 
 /**

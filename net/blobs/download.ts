@@ -112,7 +112,10 @@ export class Download {
     }
   }
 
-  /** Fetches ranges from one holder over one stream until none is left or the holder is given up. */
+  /**
+   * Fetches ranges from one holder over one stream. Ends when no range is left, or when too many attempts to
+   * fetch from the holder have failed.
+   */
   async #fetchRanges(peer: string): Promise<void> {
     const signal = this.#signal;
     let stream: RangeStream | undefined;

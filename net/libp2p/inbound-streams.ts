@@ -21,12 +21,12 @@ interface FrameHeader {
   readonly streamID: number;
   readonly length: number;
 }
-/** The methods of a yamux muxer that its published type leaves out. */
+/** A yamux muxer with those of its methods that its published type leaves out. */
 interface YamuxConnection extends StreamMuxer {
   handleFrame(frame: { readonly header: FrameHeader }): void;
   sendFrame(header: FrameHeader): void;
 }
-/** The member of a connection that its published type leaves out. */
+/** A libp2p connection with its member `muxer`, which the published type of connections leaves out. */
 interface MuxedConnection {
   readonly muxer: YamuxConnection;
 }

@@ -60,9 +60,15 @@ export class TrainerTurns {
   #holder: TurnUser | null = null;
   /** The current virtual time: the virtual start of the newest turn. */
   #virtual = 0;
-  /** Time that the trainer may still stand idle, in milliseconds. */
+  /**
+   * Time, in milliseconds, for which the trainer may still wait for a user although another user claims a
+   * turn. Each turn adds IDLE_SHARE of its duration.
+   */
   #idleMs = 0;
-  /** Time at which the trainer began to stand idle although a user waits for it; null if this is not the case. */
+  /**
+   * Time at which the trainer began to stand idle although a user claims a turn; null if it is not standing
+   * idle.
+   */
   #idleSince: number | null = null;
   #cancelIdle = (): void => {};
 

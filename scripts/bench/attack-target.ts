@@ -28,7 +28,10 @@ export interface Target {
   blob: { digest: string; size: number };
 }
 
-/** Measurements of the coordinator, since its start unless said otherwise. */
+/**
+ * Measurements of the coordinator. Unless a field says otherwise, times and numbers count from the start of
+ * the coordinator.
+ */
 export interface TargetLoad {
   at: number;
   cpuSeconds: number;

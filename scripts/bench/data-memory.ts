@@ -9,9 +9,9 @@ const MIB = 1024 * 1024;
 /** The rows of the file repeat after this many bytes. */
 const BLOCK_BYTES = MIB;
 /**
- * Heap limit of the process in MiB. A process that exceeds it ends. Packing needs no more heap than reading. But the
- * buffers of packing count towards V8's trigger for garbage collection. With a limit below about 150 MiB, V8 would
- * spend most of its time collecting garbage.
+ * Heap limit of the measured process in MiB. A process that needs more heap is aborted. Packing needs no more
+ * heap than reading, but V8 also counts the buffers of packing when it decides how often to collect garbage.
+ * With a limit below about 150 MiB, V8 would therefore spend most of the packing time on garbage collection.
  */
 const HEAP_LIMIT = { read: 128, pack: 192 };
 

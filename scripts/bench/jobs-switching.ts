@@ -34,8 +34,8 @@ export interface Switching {
    */
   readonly extraBytes: number;
   /**
-   * Maximum of `extraBytes`: the size of an adapter, its two moments and the rows of a round, for the first job. The rank
-   * of the second job is not larger.
+   * Maximum of `extraBytes`: the size of the first job's adapter, of two moments for each of its values, and
+   * of the rows of a round. The second job needs no more, because its rank is not larger.
    */
   readonly allowedBytes: number;
   /** Seconds that a round of one step takes if the previous round was of the same job. */

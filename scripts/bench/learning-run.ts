@@ -42,7 +42,7 @@ export interface LearningDeps {
 }
 
 export interface Learned {
-  /** Held-out nats per token after the last round. */
+  /** Held-out loss after the last round, in nats per token. */
   loss: number;
   /** Encoded bytes per adapter parameter that a node sends in a round; 4 for float32. */
   bytesPerParameter: number;

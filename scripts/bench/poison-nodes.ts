@@ -36,7 +36,7 @@ export interface NodeTrainersDeps {
 export class NodeTrainers {
   readonly #deps: NodeTrainersDeps;
   readonly #random: SeededRandom;
-  /** Changes of the honest nodes, by round. */
+  /** For each round, the changes of the adapter that the honest nodes computed. */
   readonly #changes = new Map<number, Delta[]>();
 
   constructor(deps: NodeTrainersDeps) {

@@ -15,7 +15,11 @@ export interface PoisonRun {
    * - `on-off`: they attack in every third round only
    */
   readonly behaviour: (typeof BEHAVIOURS)[number];
-  /** Data of the nodes: rows drawn evenly from all data, or rows of each node's own part of the book or of two books. */
+  /**
+   * - `even`: all nodes train on rows drawn evenly from all data
+   * - `own-book`: each node trains on its own part of the book
+   * - `two-books`: each node trains on its own part of two books
+   */
   readonly split: (typeof SPLITS)[number];
   readonly seed: number;
   /** Number of checkpoints after which the job ends. */

@@ -102,9 +102,10 @@ function digestOf(
 }
 
 /**
- * The data of a swarm in which each node trains on its own part of the rows. The coordinator draws the rows of all nodes
- * from all data, as it always does. This class then replaces the drawn rows, for the nodes and for the coordinator. Rows
- * of a node's interval become rows of the node's part. Rows that no node was assigned become other rows, of all parts.
+ * Gives each node of a swarm its own part of the rows. The coordinator draws the rows of a round from all
+ * data, as it always does. This class then replaces the drawn rows, both where a node trains and where the
+ * coordinator scores updates. It replaces the rows of a node's interval by rows of that node's part, and the
+ * rows that no node was assigned by rows of all parts in turn.
  */
 export class Books {
   readonly #rows: readonly Row[];

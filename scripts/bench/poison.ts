@@ -17,7 +17,7 @@ export const about =
 
 const NODES = 10;
 const STEPS = 8;
-/** A swarm without attackers, which is small so that it can run for a hundred rounds. */
+/** A small swarm without attackers. Its small size makes runs of a hundred rounds affordable. */
 const HONEST_SWARM = { attackers: 0, honest: 6, steps: 4, unequal: true };
 const ROUNDS = 5;
 /** Number of rounds of a run whose attackers are honest in the first five rounds. */
@@ -39,7 +39,7 @@ const NO_TARGET = ['times 3', 'times 100', 'backdoor'];
 /** The outcome of a run, without its adapter: one line of the file --out. */
 interface Entry extends PoisonOutcome {
   readonly run: PoisonRun;
-  /** Held-out nats per token of the newest checkpoint. */
+  /** Held-out loss of the newest checkpoint, in nats per token. */
   readonly loss: number;
   /** Mean probability of the backdoor's target after its trigger. */
   readonly backdoor: number;

@@ -23,7 +23,10 @@ const RANDOM_BATCHES = 4;
 const RANDOM_ROWS = 8;
 /** Numbers of rows of the author's interval. Each update is scored once with each of these numbers. */
 const OWN_ROWS = [8, 32];
-/** Honest nodes should reach at least this share of the honest nodes' median score. Attackers should stay below it. */
+/**
+ * Target for scores, as a share of the median score of the honest nodes. Honest nodes should reach this
+ * target, and attackers should stay below it.
+ */
 const LINE = 0.4;
 /**
  * Attacks that a score cannot find. Clipping turns their updates into honest ones, or into updates that help the model

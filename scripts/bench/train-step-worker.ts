@@ -35,7 +35,10 @@ interface Work {
   supervised: number;
 }
 
-/** Pairs of matrix products (up, then down) in one step of `product`, enough for an exact time. */
+/**
+ * Number of pairs of matrix products (up, then down) in one step of the mode `product`. With 20 pairs, a step
+ * takes long enough for an exact time.
+ */
 const PRODUCT_PAIRS = 20;
 
 const mode = process.argv[2] ?? 'full';

@@ -64,7 +64,10 @@ async function* counted(
   }
 }
 
-/** Reads like `readBytes` and removes a byte-order mark. @throws DATA_ENCODING if the file is UTF-16 or binary */
+/**
+ * Reads a UTF-8 file in chunks, decompressed as by `readBytes` and without a byte-order mark.
+ * @throws DATA_ENCODING if the file is UTF-16 or binary
+ */
 export async function* readUtf8Bytes(
   file: string,
   options: ByteOptions,

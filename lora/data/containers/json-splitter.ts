@@ -34,7 +34,7 @@ export class JsonSplitter {
   #depth = 0;
   #inString = false;
   #escaped = false;
-  /** Depth of the rows; 0 until their array is found. */
+  /** Nesting depth at which the elements of the array of rows begin; 0 until this array is found. */
   #rowDepth = 0;
   /** Whether the position is inside the array of rows. */
   #inRows = false;

@@ -1,4 +1,7 @@
-/** Rows that are already tokenised, and rows with their own mask. */
+/**
+ * Reads the two formats in which a record says which tokens are trained: token ids with labels, and text
+ * segments.
+ */
 import type { ExampleBody, Segment } from '../examples.ts';
 import { IGNORED_LABEL } from '../row.ts';
 import { type Fields, isObject, RowProblem } from './fields.ts';

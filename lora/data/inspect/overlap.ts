@@ -14,7 +14,10 @@ import { type Hash, HashTable, hashOf } from './hash-table.ts';
 export const OVERLAP_TOKENS = 13;
 /** A held-out sample counts as known if at least this share of its sequences is in the training data. */
 const KNOWN_SHARE = 0.5;
-/** Maximum number of samples listed with their places. Samples with the largest share are listed first. */
+/**
+ * Maximum number of known samples that are listed with their places. Samples with the largest `share` are
+ * listed first.
+ */
 const MAX_NAMED = 5;
 
 export interface KnownSample {

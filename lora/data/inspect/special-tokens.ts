@@ -12,9 +12,15 @@ export interface SpecialTokenCount {
   withoutBos: number;
   /** Samples whose last supervised token is the tokenizer's end-of-text token. */
   endWithEos: number;
-  /** Samples whose supervised tokens end with a different special token, counted by the text of that token. */
+  /**
+   * Samples whose supervised tokens end with a special token that is not the tokenizer's end-of-text token,
+   * counted by the text of that token.
+   */
   endWithOther: Record<string, number>;
-  /** Samples whose supervised tokens do not end with a special token. They do not teach the model to stop. */
+  /**
+   * Samples whose supervised tokens do not end with a special token. These samples do not teach the model to
+   * stop.
+   */
   withoutEnd: number;
   /** Number of unknown tokens in all samples. */
   unknownTokens: number;

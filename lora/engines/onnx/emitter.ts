@@ -16,11 +16,17 @@ export interface Emitter {
    * what depends on an input.
    */
   variable(values: readonly number[]): string;
-  /** Returns the name of the value for this key. The first call with a key emits the value with `make`. */
+  /**
+   * Returns the name of the ONNX value for this key. Only the first call with a key calls `make`, which emits
+   * the value.
+   */
   once(key: string, make: () => string): string;
   /** Returns the name of a float32 scalar constant. */
   scalar(value: number): string;
-  /** The provider whose kernels will run. Some kernels differ between providers. */
+  /**
+   * Execution provider that will run the model. A lowering may depend on it, because some kernels differ
+   * between providers.
+   */
   readonly provider: Provider;
 }
 

@@ -134,7 +134,8 @@ class Translator {
   }
 
   /**
-   * Matches a sticky expression at the current position, or at `at`. Unlike a slice, it copies no part of the pattern.
+   * Matches a sticky expression at the current position, or at `at`. Matching on a slice of the pattern would
+   * copy the slice.
    */
   #match(expression: RegExp, at = this.#at): RegExpExecArray | null {
     expression.lastIndex = at;

@@ -1,4 +1,7 @@
-/** The settings of a task, as lm-evaluation-harness 0.4.13 understands the keys of its file. */
+/**
+ * Reads the settings of a task from the keys of its task file. The keys mean the same as in
+ * lm-evaluation-harness 0.4.13.
+ */
 import { basename } from 'node:path';
 import { type FilterPipeline, parseFilters } from './filters.ts';
 import { OUTPUT_TYPES, type OutputType, parseMetrics, type TaskMetric } from './metric-list.ts';
@@ -69,7 +72,10 @@ const KNOWN = new Set([
 ]);
 const TOKEN_LIMITS = ['max_gen_toks', 'max_new_tokens', 'max_tokens', 'max_completion_tokens'];
 
-/** Reads the settings of a task. @throws TASK_FILE, TASK_UNSUPPORTED; both name key, file and line */
+/**
+ * Reads the settings of a task. @throws TASK_FILE, TASK_UNSUPPORTED; each error names the key, the file and
+ * the line
+ */
 export function parseTask(file: TaskFile): TaskConfig {
   const get = (key: string): unknown => file.entries.get(key)?.value ?? null;
   for (const [key, { value }] of file.entries) {

@@ -79,7 +79,7 @@ function parseMetrics(value: unknown, file: TaskFile): GroupMetric[] {
   });
 }
 
-/** Returns the means of a group. @param tasks figures of its tasks */
+/** Returns the figures of a group, which are the means of the figures of its tasks. */
 export function groupFigures(group: GroupConfig, tasks: readonly TaskFigures[]): TaskFigures {
   const figures: Record<string, number | string> = {};
   for (const { metric, filters, weightBySize } of group.metrics) {

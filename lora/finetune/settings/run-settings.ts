@@ -15,7 +15,7 @@ export const runSettingsSchema = z.strictObject({
   /** Engine of the first device. `device` is the number of this device. */
   engine: z.enum(ENGINE_NAMES),
   device: deviceNumber,
-  /** The other devices that share each batch. @default none */
+  /** Further devices, which share each batch with the first device. @default none */
   alongside: z.array(z.strictObject({ engine: z.enum(ENGINE_NAMES), device: deviceNumber })).default([]),
   threads: z.int().positive(),
   /** @default 32 */

@@ -11,9 +11,9 @@ import { jobSpecSchema } from './job-spec.ts';
 
 /** Settings of a run on one machine. In a swarm, the rounds and the coordinator decide these. */
 export const runSchema = z.strictObject({
-  /** Optimiser steps; null for as many as the epochs need. @default null */
+  /** Number of optimiser steps; null for as many steps as the epochs need. @default null */
   steps: z.int().positive().max(100_000_000).nullable().default(null),
-  /** Passes over the data, where `steps` is null. @default 1 */
+  /** Number of passes over the data. It counts only if `steps` is null. @default 1 */
   epochs: z.number().positive().max(1_000_000).default(1),
   /**
    * Optimiser steps between two measurements of the held-out loss. With 0, it is measured only before and after the run.

@@ -30,7 +30,10 @@ export interface ImportGgufOptions {
 
 /** Tensor with the factors of the rotary frequencies. In Hugging Face's layout, the factors are part of the config. */
 const ROPE_FACTORS = 'rope_freqs.weight';
-/** Maximum number of rotary factors. A file has one for each pair of dimensions of a head, and heads have up to 512. */
+/**
+ * Maximum number of rotary factors. A file has one factor for each pair of dimensions of an attention head.
+ * Published models have heads of at most 512 dimensions.
+ */
 const MAX_ROPE_FACTORS = 4096;
 
 /** A parameter of the model and its tensor in the file. */

@@ -8,7 +8,9 @@ import { isObject } from '../config.ts';
 export interface PreTokenizer {
   /** The name that this program writes. */
   readonly name: string;
-  /** Other names for which llama.cpp splits text in the same way. */
+  /**
+   * Other names that a GGUF file may have here. llama.cpp splits text in the same way for all these names.
+   */
   readonly aliases: readonly string[];
   /**
    * Whether a word that is in the vocabulary becomes one token without any merges (`ignore_merges` of tokenizer.json).

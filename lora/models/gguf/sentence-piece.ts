@@ -28,9 +28,15 @@ export const MAX_MERGED_LENGTH = 256;
 
 /** Way in which a tokenizer.json marks spaces. */
 export interface SpaceMarks {
-  /** Where a space is added: at the start of every text between added tokens, only at the very start, or nowhere. */
+  /**
+   * Where the tokenizer adds a space: at the start of every text between added tokens (`always`), only at the
+   * start of the whole text (`first`), or nowhere (`never`).
+   */
   readonly prefix: 'always' | 'first' | 'never';
-  /** Whether text is split before each mark of a space. If so, a token has such a mark only at its start. */
+  /**
+   * Whether text is split before each character ▁, which stands for a space. If so, ▁ occurs only at the
+   * start of a token.
+   */
   readonly splits: boolean;
 }
 
@@ -82,7 +88,7 @@ function isWithoutEffect(pre: unknown): boolean {
  *
  * @param tokens text of each token by id; null for tokens that merges cannot make
  * @param merges pairs in the order in which they are made
- * @param options `splits`: whether text is split before each mark. `added`: texts of added tokens
+ * @param options `splits`: see `SpaceMarks`. `added`: texts of added tokens
  */
 export function tokenScores(
   tokens: readonly (string | null)[],
@@ -127,7 +133,7 @@ function isRun(text: string): boolean {
 
 interface SplitToken {
   readonly pair: [string, string];
-  /** Length of the left part in code points. */
+  /** Length of the first text of `pair`, in code points. */
   readonly left: number;
 }
 

@@ -30,7 +30,10 @@ export interface GgufTensorToWrite {
   readonly type: WrittenType;
   /** Shape in row-major order: the last axis is contiguous. */
   readonly shape: readonly number[];
-  /** Yields the weights in order. Every piece except the last is a multiple of 32 weights long. */
+  /**
+   * Yields the weights in order. Every piece except the last has a multiple of 32 weights, so that no block
+   * of a quantised type is split between two pieces.
+   */
   readonly data: () => AsyncIterable<Float32Array> | Iterable<Float32Array>;
 }
 

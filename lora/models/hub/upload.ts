@@ -13,7 +13,7 @@ export interface UploadOptions {
   /** URL of the hub, without a trailing slash. */
   readonly endpoint: string;
   readonly accessToken: string | null;
-  /** Names in the repository, and the paths of the files on this machine. */
+  /** The files to upload: the name of each file in the repository, and its path on this machine. */
   readonly files: readonly { readonly name: string; readonly path: string }[];
   /** First line of the commit's message. */
   readonly title: string;
@@ -84,7 +84,10 @@ export async function uploadToHub(options: UploadOptions, deps: HubDeps): Promis
   }
 }
 
-/** Returns the `fetch` for the library. It adds a deadline and, for requests to the hub itself, the token. */
+/**
+ * Returns the `fetch` function for the hub library. The function adds a deadline and, in requests to the hub
+ * itself, the token.
+ */
 function uploadFetch(
   { endpoint, accessToken, signal }: UploadOptions,
   { clock, fetch }: HubDeps,

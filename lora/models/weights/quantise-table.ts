@@ -19,7 +19,10 @@ export class TableQuantiser {
     this.#row = new Float32Array(columns);
   }
 
-  /** @returns the integers of the rows that this piece completes */
+  /**
+   * Adds the next piece of the matrix. Returns the 8-bit integers of all rows that are complete with this
+   * piece and that no earlier call returned.
+   */
   add(values: Float32Array): Int8Array {
     const columns = this.#row.length;
     const numbers = new Int8Array(Math.floor((this.#filled + values.length) / columns) * columns);

@@ -39,8 +39,8 @@ const PROCESSOR: EngineName = 'onnx-cpu';
 /** Engines in the order of preference, which decides between engines of about the same speed. */
 const CANDIDATES: readonly EngineName[] = ['onnx-cpu', 'onnx-cuda', 'onnx-webgpu', 'tfjs'];
 /**
- * An engine must be this many times as fast as an earlier candidate to be preferred to it. Smaller differences between
- * measurements of single operations mean little.
+ * An engine is preferred to an earlier candidate only if it is more than this many times as fast. Smaller
+ * differences between measurements of single operations mean little.
  */
 const ADVANTAGE = 1.25;
 /**

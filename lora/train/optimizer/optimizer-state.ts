@@ -3,9 +3,11 @@ import { trainError } from '../errors.ts';
 import type { AdamWState } from './adamw.ts';
 
 /**
- * Format of a stored state: number of steps (float64), all first moments, all second moments (float32). With float16, the
- * loss scale and the number of runs of the graph since it last changed follow (float64). All numbers are little-endian, like those of
- * every machine that we support.
+ * Length of the part of a stored state before the moments. A stored state has these parts, all little-endian:
+ * - the number of steps (float64)
+ * - all first moments, then all second moments (float32)
+ * - only with float16: the loss scale, and the number of runs of the graph since the loss scale last changed
+ *   (both float64)
  */
 const HEADER_BYTES = 8;
 const LOSS_SCALE_BYTES = 16;

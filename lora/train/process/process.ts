@@ -20,7 +20,10 @@ import { TrainerProcess } from './supervisor.ts';
 interface Loaded {
   readonly options: TrainerOptions;
   readonly deps: Omit<TrainerDeps, 'workers'>;
-  /** Trainers on the other devices. A worker that has failed is no longer alive. */
+  /**
+   * Trainers on all devices except the first. The list keeps a trainer that has failed, but its `alive` is
+   * false.
+   */
   readonly workers: readonly TrainerProcess[];
 }
 
