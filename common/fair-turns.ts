@@ -27,11 +27,12 @@ export interface FairTurnsDeps {
 type Waiter = (release: (() => void) | null) => void;
 
 /**
- * Decides the order of work that is done one piece at a time, such as verifying signatures. Known claimants and
- * strangers wait in two lines. If both lines have claims, they get turns alternately. Within a line, turns go
- * alternately to the next address in rotation and to the address with the fewest waiting claims. Within an address,
- * peers get turns in rotation. An address therefore cannot delay the claims of another address by making many
- * claims. An address with one claim waits only briefly, even if all others have many claims.
+ * Decides the order of work that is done one piece at a time, such as verifying signatures. Each claim asks for one
+ * turn. Claims of known peers and claims of strangers wait in two lines. If both lines have claims, they get turns
+ * alternately. Within a line, one turn goes to the next address in rotation, and the next turn to the address with the
+ * fewest waiting claims. Within an address, peers get turns in rotation. An address therefore cannot delay the claims
+ * of another address by making many claims. An address with one claim waits only briefly, even if all other addresses
+ * have many claims.
  */
 export class FairTurns {
   readonly #sliceMs: number;

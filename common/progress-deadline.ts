@@ -8,7 +8,7 @@ export interface ProgressOptions {
   /** Maximum total time, in milliseconds. */
   totalMs: number;
   signal: AbortSignal;
-  /** Names the work in the error. */
+  /** Name of the work, for the error message. */
   what: string;
 }
 

@@ -184,8 +184,8 @@ export class FrameStream {
 }
 
 /**
- * Joins prefixes and frames into blocks. This halves the cost of a transfer, because each separately sent piece would
- * cost a muxer frame, an encryption and several writes to the socket.
+ * Joins length prefixes and frames into blocks. This halves the cost of a transfer, because each separately sent piece
+ * would cost a muxer frame, an encryption and several writes to the socket.
  */
 function* blocks(pieces: Iterable<Uint8Array>): Generator<Uint8Array> {
   let waiting: Uint8Array[] = [];

@@ -70,7 +70,7 @@ export interface FittedJob {
 }
 
 interface Machine {
-  /** The requested settings, on the chosen devices. */
+  /** The compute settings that the user asked for, on the chosen devices. */
   readonly compute: ComputeOnDevices;
   /** Bytes of memory for the trainer process, including its base. */
   readonly available: number;

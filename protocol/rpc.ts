@@ -184,7 +184,7 @@ export const rpcMethods = {
       parent: digestSchema,
       adapter: digestSchema,
       what: z.enum(['products', 'losses']),
-      /** The batches, each as positions in the order of a round's rows. */
+      /** The batches. Each batch names its rows by their positions in the shuffled data of a round. */
       batches: z
         .array(
           z.strictObject({

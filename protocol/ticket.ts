@@ -42,7 +42,7 @@ export function encodeTicket(ticket: Ticket): string {
   return PREFIX + Buffer.from(encodeCbor(parsed)).toString('base64url');
 }
 
-/** Distinguishes a ticket from the name of a repository. */
+/** Returns whether a text begins like a ticket. Otherwise, the text is the name of a repository. */
 export function looksLikeTicket(text: string): boolean {
   return text.startsWith(PREFIX);
 }

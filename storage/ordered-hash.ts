@@ -28,7 +28,9 @@ export class OrderedHash {
     this.#hash = startHash(options.size);
   }
 
-  /** Adds a range that has been written to disk. Calls `release` when the memory of `bytes` may be reused. */
+  /**
+   * Adds a range of the blob that has been written to disk. Calls `release` when the memory of `bytes` may be reused.
+   */
   add(range: number, bytes: Uint8Array, release: Release): void {
     this.#feed(range, bytes, release);
     // Read ranges back now, while other ranges still arrive. Reading them all at the end would take longer. If this

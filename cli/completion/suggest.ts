@@ -32,7 +32,7 @@ const SAFE_VALUE = /^[\w.][\w.:@/+-]*$/;
 
 export interface Suggestions {
   readonly values: readonly Value[];
-  /** Whether the shell must suggest files, because the program knows no values. */
+  /** Whether the shell must suggest files, because the program knows no values for the word. */
   readonly files: boolean;
 }
 

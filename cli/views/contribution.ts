@@ -14,7 +14,7 @@ export function totalsText({ totals, jobs }: Pick<NodeStatus, 'totals' | 'jobs'>
     : [own.length === 0 ? 'nothing yet' : workText(own), all];
 }
 
-/** Returns processor, memory and disk space that the node uses now. */
+/** Returns a text with the processor threads, the memory and the disk space that the node uses now. */
 export function costText({ cost }: Pick<NodeStatus, 'cost'>): string {
   const disk = cost.diskBytes === null ? '' : `, disk ${formatBytes(cost.diskBytes)}`;
   return `CPU ${cost.cpuThreads.toFixed(1)} threads, memory ${formatBytes(cost.memoryBytes)}${disk}`;

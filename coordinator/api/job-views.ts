@@ -24,7 +24,10 @@ export function jobTasks(job: string, { tasks }: Store): JobTasksView | null {
   };
 }
 
-/** Returns the results of all checkpoints of a job. Without a chosen metric, the held-out loss decides which is the best. */
+/**
+ * Returns the task results of all checkpoints of a job, and which checkpoint is the best. If the operator has chosen no
+ * metric, the held-out loss decides.
+ */
 export function checkpointTasks(job: string, store: Store): EvaluatedCheckpoints {
   const { tasks } = store;
   const settings = tasks.of(job);

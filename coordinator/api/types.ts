@@ -167,7 +167,7 @@ export interface PeerScore {
   round: number;
   /**
    * Factor, from 0 to 1, by which the weight of the node's updates is multiplied: the mean of the newest shares, or 0
-   * if that mean is too low.
+   * if that mean is below 0.2.
    */
   belief: number;
   /**

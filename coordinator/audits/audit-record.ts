@@ -76,8 +76,8 @@ export class AuditRecord {
   }
 
   /**
-   * Stores the result of an audit. Then records a strike against the author of each failed audit that counts
-   * now.
+   * Stores the result of an audit. Then records a strike for each failed audit that has not led to a strike yet, if the
+   * coordinator's own computations can be trusted (see `isTrusted`).
    */
   finish(
     audit: UpdateKey,

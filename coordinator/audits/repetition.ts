@@ -16,7 +16,10 @@ export interface Repetition {
   /** Rows in training order. */
   readonly rows: readonly Row[];
   readonly steps: number;
-  /** Progress of the job, which decides the learning rate. */
+  /**
+   * Progress of the job when the round began, and the number of steps that the node had made in earlier rounds
+   * (`before`). Both decide the learning rate.
+   */
   readonly position: JobPosition & { readonly before: number };
 }
 

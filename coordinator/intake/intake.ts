@@ -58,9 +58,9 @@ interface Checking {
 }
 
 /**
- * Checks and records updates. First come cheap checks of the header, then the check of the payload, then the record.
- * Three limits bound the memory that peers can make the coordinator use: a rate per peer, one update per round and
- * assigned peer, and WAITING_BYTES for all payloads together.
+ * Checks and records updates. An update passes cheap checks of its header, then the check of its payload, and is then
+ * recorded. Three limits bound the memory that peers can make the coordinator use: a rate per peer, one update per
+ * round from each assigned peer, and WAITING_BYTES for all payloads together.
  */
 export class Intake {
   readonly #context: RunContext;
@@ -203,7 +203,7 @@ export class Intake {
     return { verdict: 'accept', receipt };
   }
 
-  /** Returns an author's update of the round of this update, if it is being checked or is recorded; otherwise null. */
+  /** Returns the author's update of the same round, if the coordinator has recorded it or is checking it; else null. */
   #earlier({ job, round }: Update, author: string): Checking | StoredUpdate | null {
     if (job !== this.#context.job) return null;
     const { updates } = this.#context.deps.store;

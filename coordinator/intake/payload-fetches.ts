@@ -102,9 +102,9 @@ export class PayloadFetches {
   }
 
   /**
-   * Takes three permits in this order: the permit of the author, the permit of the blob, and a place. If a fetch of the
-   * same blob from another author is stuck, this method waits for its end. This wait does not count as part of the
-   * fetch.
+   * Takes three permits in this order: one for the author, one for the blob, and one of the FETCHES_AT_ONCE places. If
+   * another author's fetch of the same blob is overdue, this method ends that fetch and takes its permit. The time of
+   * waiting for permits does not count as part of the new fetch.
    */
   async #place(author: string, digest: string, signal: AbortSignal): Promise<() => void> {
     const taken: (() => void)[] = [];

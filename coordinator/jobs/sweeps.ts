@@ -106,7 +106,11 @@ export class Sweeps {
     }
   }
 
-  /** Returns whether a job can be judged, and its held-out loss after `target` checkpoints; null if it has a problem. */
+  /**
+   * Returns whether a job can be judged, and its held-out loss after `target` checkpoints. If the job finished with
+   * fewer checkpoints, the loss of its last checkpoint is used. The loss is null if the job has stopped early or needs
+   * its operator.
+   */
   #standing(job: string, target: number): { isReady: boolean; loss: number | null } {
     const { store } = this.#deps;
     const run = this.#run(job);

@@ -148,9 +148,9 @@ export class RemoteMeasurer implements Measurer {
 }
 
 /**
- * Returns the scale by which differences are divided: the median of a scorer's answers, or the largest figure that the
- * coordinator computed itself, whichever is larger. Because it is a median, a scorer cannot raise the scale with one
- * huge answer.
+ * Returns the scale by which the differences between a scorer's answers and the coordinator's own figures are divided.
+ * The scale is the median of the answers, or the coordinator's largest figure, whichever is larger. The median keeps
+ * the scorer from raising the scale with one huge answer.
  */
 export function scaleOf(answers: readonly number[], own: readonly number[]): number {
   const sorted = answers.map(Math.abs).sort((a, b) => a - b);

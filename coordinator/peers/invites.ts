@@ -269,7 +269,7 @@ export class Invites {
     return (this.#invite(this.#newest.get(peer))?.revokedAt ?? null) !== null;
   }
 
-  /** @throws SwarmError INVITE_REVOKED if the peer is shut out */
+  /** @throws SwarmError INVITE_REVOKED if the personal invite that the peer used last is revoked */
   checkNotRevoked(peer: string): void {
     if (this.isShutOut(peer)) throw revoked(this.#newest.get(peer)!);
   }

@@ -105,8 +105,8 @@ export class RoundTable {
   }
 
   /**
-   * Returns the number of rounds that the gate refused after the newest checkpoint and after the last resume of the
-   * job, whichever is later.
+   * Returns the number of rounds that the gate refused since the newest checkpoint or since the last resume of the job,
+   * whichever is later.
    */
   refusals(job: string): number {
     const row = this.#db.one(
@@ -155,7 +155,7 @@ export class RoundTable {
     this.#setWeights(job, round, 'leaving');
   }
 
-  /** Returns the rounds of checkpoints whose weights are released, but may not be deleted from their folder yet. */
+  /** Returns the rounds of the checkpoints whose weights are released, and may still be in the checkpoint's folder. */
   leaving(job: string): number[] {
     return this.#db
       .all("SELECT round FROM checkpoints WHERE job = ? AND weights = 'leaving' ORDER BY round", job)

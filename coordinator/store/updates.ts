@@ -36,7 +36,7 @@ export interface StoredReceipt {
 /** Columns of a receipt. All of them are signed, so other columns must not be read. */
 const RECEIPT = 'term, round, peer, digest, code, detail, issued_at';
 
-/** Accepted updates, and every receipt. */
+/** The table of accepted updates and the table of all receipts. */
 export class UpdateTable {
   readonly #db: Database;
 

@@ -178,7 +178,7 @@ export function refuseIfTooLarge({ fits, memory, disk, microBatchThatFits: rows 
   );
 }
 
-/** Returns whether the cache has a weight file of this size and kind. */
+/** Returns whether the cache has a file of this size whose name ends with `suffix`. */
 async function holdsWeights(cacheDir: string, bytes: number, suffix: string): Promise<boolean> {
   for (const name of await readdir(cacheDir).catch(() => [])) {
     if (name.endsWith(suffix) && (await stat(join(cacheDir, name))).size === bytes) return true;

@@ -40,9 +40,9 @@ const IN_PLACE: ReadonlySet<Operation> = new Set([
 ]);
 
 /**
- * Computes the cost of a graph. For the peak, a value lives from the node that makes it to the last node that reads it;
- * an output lives to the end. Engines order nodes in their own way and need memory for their kernels, so the true peak
- * differs; decision 080 has the measured difference.
+ * Computes the cost of a graph. The peak of memory assumes that a value is held from the node that makes it to the last
+ * node that reads it, and that an output is held to the end. The true peak differs, because engines order nodes in
+ * their own way and need memory for their kernels. Decision 080 has the measured difference.
  */
 export function graphCost(graph: Graph): GraphCost {
   const nodes = liveNodes(graph);

@@ -49,7 +49,7 @@ export interface YarnScaling {
   /** Frequencies that make fewer turns than this within the original context are divided by `factor`. */
   readonly betaSlow: number;
   readonly originalMaxPositions: number;
-  /** Factor that cos and sin are multiplied by. */
+  /** Factor by which cos and sin are multiplied. */
   readonly attentionFactor: number;
   /** Whether the bounds of the interpolation are rounded to whole dimensions. */
   readonly truncate: boolean;

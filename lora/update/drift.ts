@@ -139,7 +139,10 @@ interface Block {
   readonly values: ArrayLike<number>;
 }
 
-/** Lists three things of one tensor: its values in the adapter, the weighted mean of its changes, and each change. */
+/**
+ * Returns the blocks of one tensor: first its values in the adapter, then the weighted mean of its changes, then the
+ * change in each update.
+ */
 function blocks(
   tensor: number,
   adapter: readonly Float32Array[],

@@ -14,14 +14,15 @@ const FIRST_NON_FINITE_BIN = 0x7f800000 >>> FIRST_SHIFT;
 const histogram = new Uint32Array(FIRST_BINS);
 const candidates = new Uint32Array(CHUNK_VALUES);
 
-/** Returned instead of a count when the chunk holds an infinity or NaN. */
+/** Result of `selectLargest` if one of the values is infinite or NaN. */
 export const NON_FINITE = -1;
 
 /**
- * Writes the positions of the `kept` values of largest magnitude in `patterns[start … start+length)` to `positions`,
- * ascending and relative to `start`. Of equal magnitudes, takes the lower positions. Radix selection in O(length).
+ * Finds the `kept` values of largest magnitude in `patterns[start … start+length)`. Writes their positions, ascending
+ * and relative to `start`, to `positions`. If two magnitudes are equal, the lower position wins. Uses radix selection
+ * in O(length).
  * @param patterns float32 bit patterns; `length` is at most CHUNK_VALUES
- * @returns `kept`, or NON_FINITE
+ * @returns `kept`, or NON_FINITE if one of the values is infinite or NaN
  */
 export function selectLargest(
   patterns: Uint32Array,

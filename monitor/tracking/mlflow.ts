@@ -1,4 +1,7 @@
-/** Runs of MLflow, over its REST API. @see https://mlflow.org/docs/latest/rest-api.html */
+/**
+ * Writes the figures of a job to a run of MLflow, through its REST API. @see
+ * https://mlflow.org/docs/latest/rest-api.html
+ */
 import { monitorError } from '../errors.ts';
 import type { Point, Tracker } from './points.ts';
 

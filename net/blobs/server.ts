@@ -200,7 +200,7 @@ const STATUS_CODES: Readonly<Record<BlobAnswer['status'], string>> = {
 /** The stream of an answer, and its buffer. */
 interface AnswerStream {
   frames: FrameStream;
-  /** Returns the buffer. Called only for an answer with bytes, so that other answers allocate none. */
+  /** Returns the buffer. Answers without bytes need no buffer, so it is allocated at the first call. */
   buffer: () => AnswerBuffer;
 }
 

@@ -2,16 +2,16 @@ import { raceSignal } from 'race-signal';
 import type { Clock } from '../../common/clock.ts';
 
 /**
- * Share of the trained time for which the trainer may stand idle, so that a job with too little time gets the next turn.
- * Without idle time, two jobs would always alternate, whatever their weights: when the round of one job ends, its next
- * round has not begun yet, and only the other job waits.
+ * Idle time that the trainer may spend on waiting for jobs that had too little time, as a share of its training time.
+ * Without idle time, two jobs would always alternate, whatever their weights. The reason is that a job whose round has
+ * just ended does not claim its next turn at once, so the other job would always get it.
  */
 export const IDLE_SHARE = 0.05;
-/** Maximum idle time that the trainer may have left over from IDLE_SHARE, in milliseconds. */
+/** Maximum idle time, in milliseconds, that the trainer may save up from IDLE_SHARE. */
 export const MAX_IDLE_MS = 60_000;
 /**
- * The trainer waits for a job for at most this multiple of the job's last pause between two turns, and for at least
- * MIN_PATIENCE_MS.
+ * Maximum time for which the trainer stands idle to wait for a job that is due for a turn, as a multiple of the job's
+ * last pause between two turns. The maximum is never below MIN_PATIENCE_MS.
  */
 const PAUSE_FACTOR = 2;
 const MIN_PATIENCE_MS = 100;

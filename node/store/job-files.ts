@@ -9,7 +9,7 @@ export interface JobFilesRecord {
   readonly coordinator: string;
   /** Digest of the base. */
   readonly base: string;
-  /** Base files and data shards. */
+  /** Digests of the base files and of the data shards. */
   readonly blobs: readonly string[];
   readonly diskBytes: number;
   /** Time at which the node last joined the job, as a Unix time in milliseconds. */

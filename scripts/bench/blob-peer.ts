@@ -4,9 +4,9 @@
  *
  *   node scripts/bench/blob-peer.ts (host|bare|tuned) FOLDER [BYTES]
  *
- * With BYTES it offers that many bytes and sends the offer to its parent. Without BYTES it fetches each offer that it
- * receives, and answers with the milliseconds that this took. It answers the message `cpu` with the milliseconds of
- * processor time used so far.
+ * With BYTES, the process offers that many bytes and sends the offer to its parent. Without BYTES, it fetches each
+ * offer that it receives, and answers with the milliseconds that the fetch took. It answers the message `cpu` with the
+ * milliseconds of processor time that it has used so far.
  */
 
 import { randomFillSync } from 'node:crypto';

@@ -14,7 +14,10 @@ const MB = 1_000_000;
 const BLOB_BYTES = 256 * MB;
 /** Number of rounds. In each round, every kind of transfer runs once. One warm-up round comes first. */
 const ROUNDS = 7;
-/** Minimum speed of the kind `host`, as a fraction of the speed of the kind `bare`. */
+/**
+ * Minimum speed of transfers between the project's hosts (`host`), as a fraction of the speed between default libp2p
+ * nodes (`bare`).
+ */
 const TARGET = 0.7;
 /** Time after which the benchmark is aborted. */
 const PATIENCE_MS = 300_000;

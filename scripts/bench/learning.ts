@@ -19,7 +19,10 @@ export const name = 'learning';
 export const about = 'loss after training with each compression, for 4 and 8 nodes and 3 seeds; half an hour';
 
 const ROOT = join(import.meta.dirname, '../..');
-/** Settings of the demo, but with fewer steps per round and half the rows per step, to run three seeds in half an hour. */
+/**
+ * Settings of the demo, but with fewer steps per round and half the rows per step, so that training with three seeds
+ * takes half an hour.
+ */
 const RANK = 16;
 const SETTINGS = trainingConfigSchema.parse({
   learningRate: 3e-3,

@@ -114,7 +114,7 @@ export class Books {
   /** For each round, a map from the index of a row in `rows` to the row's position in the round. */
   readonly #positions = new Map<number, Map<number, number>>();
 
-  /** @param peers owners of the parts of `rows`, in order */
+  /** @param peers owners of the parts of `rows`, in the order of the parts */
   constructor(rows: readonly Row[], peers: readonly string[]) {
     this.#rows = rows;
     this.#peers = peers;

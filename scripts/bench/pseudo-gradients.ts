@@ -26,7 +26,10 @@ export interface PseudoGradients {
   rounds: Float32Array[][];
 }
 
-/** Trains models/nano on Moby Dick as one node that sends balanced updates, and records the node's error feedback. */
+/**
+ * Trains models/nano on Moby Dick as one node that compresses its updates with the preset `balanced`. Records the
+ * node's error feedback before each compression.
+ */
 export async function pseudoGradients(rounds: number, log: (line: string) => void): Promise<PseudoGradients> {
   const folder = await mkdtemp(join(tmpdir(), 'swarm-bench-codec-'));
   const model = await openBase(join(ROOT, 'models/nano'));

@@ -123,8 +123,8 @@ export async function measureSwarm(
 }
 
 /**
- * Measures one trainer process on as many tokens as the swarm trains on. The first two steps are not
- * measured.
+ * Measures one trainer process on as many tokens as the swarm trains on. The first two steps warm up the trainer and
+ * are not measured.
  */
 export async function measureTrainer(
   folder: string,

@@ -89,7 +89,7 @@ export class Contestant {
     this.#child?.kill('SIGKILL');
   }
 
-  /** Time of the fastest step. Other load can only add time. */
+  /** Time of the fastest step. Slower steps do not count, because other load on the machine can only add time. */
   get milliseconds(): number {
     return Math.min(...this.steps.map(({ milliseconds }) => milliseconds));
   }

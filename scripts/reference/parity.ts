@@ -64,7 +64,7 @@ export const QUANTITIES = ['logits', 'loss', 'gradients', 'trained', 'full'] as 
 export type Parity = Record<(typeof QUANTITIES)[number], Difference>;
 
 /**
- * Compares one reference model.
+ * Compares what our engine computes for one reference model with the reference values.
  * @param dir a folder of test/fixtures with a model, an adapter and their reference values
  */
 export async function measureParity(dir: string, engine: Engine, cacheDir: string): Promise<Parity> {

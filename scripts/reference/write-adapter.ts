@@ -1,11 +1,11 @@
 /**
- * Writes the input of check_peft.py: adapters of every shape, the merged model of each, and the logits that this engine
- * computes with the adapter and with the merged model.
+ * Writes the input of check_peft.py: adapters with the settings in SHAPES, the merged model of each adapter, and the
+ * logits that our engine computes with the adapter and with the merged model.
  *
  * Usage: node scripts/reference/write-adapter.ts MODEL_DIR OUTPUT_DIR [SETTINGS]
- * MODEL_DIR is a model of test/fixtures. SETTINGS is the `lora` part of a job as JSON; without it, all SHAPES that fit the
- * model are written. OUTPUT_DIR/SHAPE holds adapter/, logits.safetensors and, unless the adapter changes a tied output
- * head, merged/.
+ * MODEL_DIR is a model of test/fixtures. SETTINGS is the `lora` part of a job as JSON. Without SETTINGS, the
+ * script writes an adapter for each entry of SHAPES. OUTPUT_DIR/SHAPE holds adapter/ and logits.safetensors, and also
+ * merged/ unless the adapter changes a tied output head.
  */
 import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';

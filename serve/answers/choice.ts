@@ -32,7 +32,7 @@ export interface Choice {
   readonly request: Omit<GenerateRequest, 'client' | 'signal'> & { readonly maxTokens: number };
   /** Text of the prompt, if the answer begins with it; else null. */
   readonly echo: string | null;
-  /** Whether the token that ends the text is listed with the others. */
+  /** Whether the log-probabilities include the end token of the text. */
   readonly listsEnd: boolean;
 }
 
@@ -100,7 +100,10 @@ class WaitingTokens {
     this.#waiting.push({ token, start });
   }
 
-  /** Removes and returns the tokens whose text begins within the next `characters` characters of the shown text. */
+  /**
+   * Extends the shown text by `characters` characters. Removes and returns the tokens whose text begins within the
+   * shown text.
+   */
   take(characters: number): GeneratedToken[] {
     this.#shown += characters;
     const later = this.#waiting.findIndex(({ start }) => start >= this.#shown);

@@ -9,7 +9,8 @@ import { modelRoutes } from './models.ts';
 import { type TokenizerInfo, tokenRoutes } from './tokens.ts';
 
 /**
- * Maximum size of a request's body in bytes. The maximum number of token ids needs 2 MiB; ignored fields may need more.
+ * Maximum size of a request's body in bytes. The largest allowed number of token ids takes 2 MiB. The rest is for
+ * fields that the server ignores.
  */
 export const BODY_BYTES = 8 * 1024 * 1024;
 

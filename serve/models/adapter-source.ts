@@ -5,7 +5,7 @@ import { ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE } from '../../lora/adapter/pe
 
 /** A version of an adapter, as a PEFT folder. */
 export interface ServedVersion {
-  /** Identifies the content, in hex. */
+  /** Digest of the version's settings and weights, in hex. */
   readonly digest: string;
   /** Returns the PEFT folder. Called when the version is loaded. */
   folder(): Promise<string>;

@@ -47,7 +47,7 @@ export class JsonSplitter {
   #started = false;
   /** Whether the current element has a character other than white space. */
   #filled = false;
-  /** Whether an element must follow, because a comma precedes it. */
+  /** Whether an element must follow, because a comma has just ended the previous element. */
   #due = false;
   #parts: Buffer[] = [];
   #length = 0;

@@ -12,7 +12,7 @@ import { type Hash, HashTable, hashOf } from './hash-table.ts';
  * Length of the compared sequences, in tokens. The contamination check of GPT-3 (2020) compares sequences of 13 words.
  */
 export const OVERLAP_TOKENS = 13;
-/** A held-out sample counts as known if at least this share of its sequences is in the training data. */
+/** Maximum number of samples that the report names. Samples with the largest share are named first. */
 const KNOWN_SHARE = 0.5;
 /**
  * Maximum number of known samples that are listed with their places. Samples with the largest `share` are

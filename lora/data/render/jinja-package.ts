@@ -1,6 +1,7 @@
 /**
- * Types for the parts of @huggingface/jinja that are used here. The declarations of 0.5.11 import './ast' without an
- * extension, which TypeScript cannot resolve in ES modules. Once they have extensions, this file can be deleted.
+ * Types for the parts of @huggingface/jinja that this folder uses. The type declarations of version 0.5.11 import
+ * './ast' without an extension, which TypeScript cannot resolve in ES modules. This file can be deleted once a release
+ * imports with extensions.
  */
 import * as jinja from '@huggingface/jinja';
 

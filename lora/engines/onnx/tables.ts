@@ -42,7 +42,7 @@ export function lowerTableUse(
   return axis === 0;
 }
 
-/** Emits a whole table in float32. */
+/** Emits the operation that dequantises a whole table to float32. */
 export function emitTable({ entry, rows }: Table, emitter: Emitter): string {
   return emitNumbers(rows(0, entry.shape[0]), emitter);
 }

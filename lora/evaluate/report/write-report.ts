@@ -9,9 +9,9 @@ import { makeReport, type ReportFacts } from './report.ts';
 import { sampleLines } from './sample-lines.ts';
 
 /**
- * Writes `report_DATE.json`, `.md` and `.html`, lm-evaluation-harness's `results_DATE.json`, and `samples_TASK_DATE.jsonl` for
- * each task. The samples of a model of `against` are in `samples-against_TASK_DATE.jsonl`. No file is overwritten.
- *
+ * Writes the report as `report_DATE.json`, `.md` and `.html`, the figures as lm-evaluation-harness's
+ * `results_DATE.json`, and the results of each document as `samples_TASK_DATE.jsonl`, one file for each task. The files
+ * of a second model (option `against`) begin with `samples-against`. No file is overwritten.
  * @returns the paths of the files
  * @throws SwarmError FOLDER_UNUSABLE; a system error if a file exists or cannot be written
  */

@@ -126,7 +126,7 @@ export async function runTasks(
 }
 
 /**
- * Evaluates a model on task files, and compares it with another one if `against` names one.
+ * Evaluates a model on task files. If `against` names another model, evaluates that model too, and compares the two.
  * @throws SwarmError TASK_FILE, TASK_UNSUPPORTED, TASK_DATA, TASK_DOCUMENT, DATA_*, ENGINE_*; the signal's reason
  */
 export async function evaluateTasks(

@@ -20,7 +20,7 @@ export class YamlFile {
   readonly #lines = new LineCounter();
   readonly #document: Document;
 
-  /** @throws SwarmError JOB_SPEC when the text is not YAML, or its aliases expand to too much */
+  /** @throws SwarmError JOB_SPEC when the text is not YAML, or is too large after its aliases have been expanded */
   constructor(text: string, path: string) {
     this.#path = path;
     this.#document = parseDocument(text, { prettyErrors: true, lineCounter: this.#lines });

@@ -80,7 +80,7 @@ export async function writeGguf(
   return size;
 }
 
-/** Appends zeros up to the next multiple of the alignment. @returns their number */
+/** Appends zeros up to the next multiple of the alignment. @returns the number of zeros */
 async function pad(handle: FileHandle, position: number): Promise<number> {
   const count = aligned(position, DEFAULT_ALIGNMENT) - position;
   if (count > 0) await handle.appendFile(new Uint8Array(count));

@@ -2,7 +2,7 @@ import type { SwarmError } from '../../../common/errors.ts';
 import { hubError } from './errors.ts';
 import type { HubReference } from './reference.ts';
 
-/** The subject of a request, for its errors. */
+/** The facts about a request that its error messages mention. */
 export interface RequestSubject {
   readonly reference: HubReference;
   /** Requested file; null for a request about the repository. */

@@ -37,7 +37,7 @@ export interface BlockLayout {
   readonly bytes: number;
 }
 
-/** Returns the block layout of a copy with `width` weights per row. */
+/** Returns the block layout of a quantised matrix with `width` weights per row. */
 export function blockLayout(width: number, bits: QuantisedBits): BlockLayout {
   if (bits === 8) return { side: width, blocks: 1, bytes: width };
   return { side: TILE_SIDE, blocks: Math.ceil(width / TILE_SIDE), bytes: TILE_SIDE / 2 };

@@ -99,8 +99,8 @@ export function missingFormat(
 }
 
 /**
- * Measures engines one after the other, because simultaneous measurements would slow each other down. Skips engines
- * that lack a format.
+ * Measures engines one after the other, because simultaneous measurements would slow each other down. Does not measure
+ * engines that do not support the base bits or the precision.
  */
 export async function probeEngines(
   engines: readonly EngineName[],

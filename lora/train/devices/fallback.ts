@@ -32,15 +32,14 @@ const MEMORY_SIGNALS = new Set(['SIGKILL', 'SIGABRT']);
 const MEMORY_EXIT_CODES = new Set([134, 0xc0000409, 3, 0xc0000017, 0xc000012d]);
 
 /**
- * Returns the settings to try next. When memory ran out, the first fallback is gradient checkpointing, because it does
- * not change the results; it is skipped if the user turned it off. The next fallback is half the micro-batch; the batch
- * size stays the same. After any other fault of a device, or when a single row was too much, the fallback is the
- * processor with the micro-batch of `asked`. After ENGINE_EXHAUSTED the settings stay the same, because a new process
- * is enough.
- *
+ * Returns the settings to try next. If the device ran out of memory, the first fallback is gradient checkpointing,
+ * because it does not change the results. It is skipped if the user turned gradient checkpointing off. The next
+ * fallback is half the micro-batch, with the same batch size. If a single row needs too much memory, or the device has
+ * failed for another reason, the fallback is the processor with the micro-batch of `asked`. After ENGINE_EXHAUSTED the
+ * settings stay the same, because a new process is enough.
  * @param asked settings that the user requested
  * @param now settings of the failed trainer
- * @returns null when nothing lighter is left, or when the device did not cause the error
+ * @returns null when no lighter settings are left, or when the device did not cause the error
  */
 export function fallbackFor(
   asked: { compute: Compute; microBatch: number },
