@@ -84,8 +84,8 @@ function headSmoothing(x: Tensor, w: Tensor, labels: Tensor): Tensor {
 
 /**
  * Returns the smoothed loss of logits that were not made by `linear`. The cheaper method of `headSmoothing` needs
- * `linear`, so this method passes over all logits, tokens × vocabulary. The gradient of the logits is g·((1 − ε)(p −
- * onehot) + ε(p − 1/V)).
+ * `linear`, so this method passes over all logits, tokens × vocabulary. The gradient of the logits is
+ * g·((1 − ε)(p − onehot) + ε(p − 1/V)).
  */
 function smoothed(
   logits: Tensor,
