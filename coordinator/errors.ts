@@ -54,6 +54,10 @@ export const coordinatorError = defineErrors({
   SETTING_FIXED: 'usage',
   SETTING_INVALID: 'usage',
   SWEEP_INVALID: { kind: 'usage', next: 'correct the sweep, or choose another name' },
+  SWEEP_UNMEASURED: {
+    kind: 'failed',
+    next: 'see the events of its jobs with "lora-swarm job watch JOB", and start a sweep with another name',
+  },
   STOPPED: 'failed',
   TOO_MANY_INVITES: { kind: 'conflict', next: 'create one invite with a larger --uses instead' },
   TOO_MANY_JOBS: { kind: 'conflict', next: 'stop a job: "lora-swarm job stop JOB"' },

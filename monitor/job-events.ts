@@ -48,6 +48,8 @@ export type JobEventBody =
     }
   /** The job won a sweep: it is the only job of the sweep that is left. */
   | { type: 'sweep-won'; sweep: string; heldOutLoss: number | null }
+  /** A sweep of the job has ended without a winner. */
+  | { type: 'sweep-failed'; sweep: string; reason: string }
   | { type: 'tasks-failed'; round: number; reason: string }
   | { type: 'priority-changed'; before: number; after: number }
   | { type: 'peer-joined'; peer: string; name: string; engine: string }

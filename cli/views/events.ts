@@ -41,6 +41,8 @@ export class EventLines {
         return `round ${String(event.round).padStart(3)}  ${figuresText(event)}`;
       case 'sweep-won':
         return `won the sweep ${safeText(event.sweep)}, held-out loss ${formatLoss(event.heldOutLoss)}`;
+      case 'sweep-failed':
+        return `! ${safeText(event.reason)}`;
       case 'tasks-failed':
         return `! round ${event.round}: the checkpoint was not evaluated on the tasks: ${safeText(event.reason)}`;
       case 'priority-changed':

@@ -1,17 +1,15 @@
 import { formatLoss, safeText, table } from '../../common/text.ts';
-import type { SweepView } from '../../index.ts';
+import type { SweepJobView, SweepView } from '../../index.ts';
+import { SWARM } from '../command-name.ts';
 
 /** Returns a table of the jobs of each sweep. Jobs that no halving has stopped come first. */
 export function sweepLines(sweeps: readonly SweepView[]): string[] {
-  return sweeps.flatMap(({ name, nextRounds, winner, jobs }, i) => {
-    const head =
-      winner === null
-        ? `sweep ${name}: the next half is stopped after ${nextRounds} checkpoints`
-        : `sweep ${name}: ${winner} won`;
+  return sweeps.flatMap((sweep, i) => {
+    const { winner, jobs } = sweep;
     const sorted = [...jobs].sort((a, b) => rank(a.outAt) - rank(b.outAt) || lossOf(a) - lossOf(b));
     return [
       ...(i > 0 ? [''] : []),
-      head,
+      headLine(sweep),
       ...table([
         ['job', 'variant', 'phase', 'checkpoints', 'held-out loss', 'race'],
         ...sorted.map((job) => [
@@ -20,11 +18,29 @@ export function sweepLines(sweeps: readonly SweepView[]): string[] {
           job.phase,
           String(job.checkpoints),
           formatLoss(job.heldOutLoss),
-          job.outAt === null ? (job.name === winner ? 'won' : 'in') : `out in halving ${job.outAt}`,
+          raceText(job, winner),
         ]),
       ]),
+      ...sorted.flatMap(({ name, holdsRace }) => (holdsRace === null ? [] : [holdLine(name, holdsRace)])),
     ];
   });
+}
+
+function headLine({ name, nextRounds, winner, error }: SweepView): string {
+  if (error !== null) return `sweep ${name} failed: ${error.message}`;
+  if (winner !== null) return `sweep ${name}: ${winner} won`;
+  return `sweep ${name}: the next half is stopped after ${nextRounds} checkpoints`;
+}
+
+function raceText({ name, outAt, heldOutLoss, holdsRace }: SweepJobView, winner: string | null): string {
+  if (outAt !== null) return heldOutLoss === null ? 'dropped' : `out in halving ${outAt}`;
+  if (holdsRace !== null) return 'holds it up';
+  return name === winner ? 'won' : 'in';
+}
+
+function holdLine(name: string, reason: string): string {
+  const why = reason === '' ? '' : ` (${safeText(reason)})`;
+  return `the race waits for ${name}, which is paused${why}: continue with ${SWARM} job resume ${name}, or drop it with ${SWARM} job stop ${name}`;
 }
 
 /** Jobs that were stopped later come earlier. */

@@ -1,4 +1,7 @@
+import type { ErrorJson } from '../../common/errors.ts';
 import type { Coordinator } from '../coordinator.ts';
+import { raceStanding } from '../jobs/race-standing.ts';
+import { unmeasuredError } from '../jobs/sweeps.ts';
 import type { Store } from '../store/store.ts';
 
 /** A sweep: jobs of which the half with the higher held-out losses is stopped, again and again, until one is left. */
@@ -6,8 +9,10 @@ export interface SweepView {
   name: string;
   /** Number of checkpoints after which the next half of the jobs is stopped. */
   nextRounds: number;
-  /** Name of the job that won; null while more than one job is left. */
+  /** Name of the job that won; null while more than one job is left, or if the sweep has failed. */
   winner: string | null;
+  /** Error with which the sweep ended without a winner; null if it has not failed. */
+  error: ErrorJson | null;
   jobs: SweepJobView[];
 }
 
@@ -24,14 +29,24 @@ export interface SweepJobView {
   heldOutLoss: number | null;
   /** Number of the halving that stopped the job; null if no halving has stopped it. */
   outAt: number | null;
+  /**
+   * Reason why the job is paused, if the race waits for it; otherwise null. The race goes on when the operator resumes the
+   * job, or stops it and so drops it from the race.
+   */
+  holdsRace: string | null;
 }
 
 /** Returns all sweeps, oldest first. */
 export function sweepViews({ coordinator, store }: { coordinator: Coordinator; store: Store }): SweepView[] {
-  return store.sweeps.all().map(({ name, rounds, halvings }) => {
-    const jobs = store.sweeps.entries(name).map(({ job, variant, outAt, loss }): SweepJobView => {
-      const { context, driver, record } = coordinator.find(job);
+  return store.sweeps.all().map(({ name, rounds, halvings, failed }) => {
+    const nextRounds = rounds * 2 ** halvings;
+    const entries = store.sweeps.entries(name);
+    const isOpen = !failed && entries.filter(({ outAt }) => outAt === null).length > 1;
+    const jobs = entries.map(({ job, variant, outAt, loss }): SweepJobView => {
+      const run = coordinator.find(job);
+      const { context, driver, record } = run;
       const { heldOutLoss } = record.checkpoint.checkpoint.metrics;
+      const standing = isOpen && outAt === null ? raceStanding(run, nextRounds, store) : null;
       return {
         job,
         name: context.stored.name,
@@ -40,10 +55,10 @@ export function sweepViews({ coordinator, store }: { coordinator: Coordinator; s
         checkpoints: driver.state.committed,
         heldOutLoss: halvings === 0 ? heldOutLoss : loss,
         outAt,
+        holdsRace: standing?.state === 'held' ? standing.reason : null,
       };
     });
-    const racing = jobs.filter(({ outAt }) => outAt === null);
-    const winner = racing.length === 1 ? racing[0]!.name : null;
-    return { name, nextRounds: rounds * 2 ** halvings, winner, jobs };
+    const winner = isOpen || failed ? null : jobs.find(({ outAt }) => outAt === null)!.name;
+    return { name, nextRounds, winner, error: failed ? unmeasuredError(name).toJSON() : null, jobs };
   });
 }

@@ -1,11 +1,13 @@
 import type { Clock } from '../../common/clock.ts';
+import type { SwarmError } from '../../common/errors.ts';
 import type { Logger } from '../../common/logger.ts';
 import type { JobEvent } from '../../monitor/job-events.ts';
 import type { Coordinator } from '../coordinator.ts';
 import { coordinatorError } from '../errors.ts';
 import type { JobRun } from '../job-run.ts';
-import { isEnding, isOver, needsOperator } from '../round/round-machine.ts';
+import { isEnding, isOver } from '../round/round-machine.ts';
 import type { Store, StoredSweep } from '../store/store.ts';
+import { type RaceStanding, raceStanding } from './race-standing.ts';
 
 /** A sweep, as its operator starts it. */
 export interface NewSweep {
@@ -29,10 +31,13 @@ const OCCASIONS: readonly JobEvent['type'][] = ['checkpoint', 'rolled-back', 'fi
  * Runs sweeps by successive halving (Jamieson and Talwalkar, arXiv 1502.07943). When all jobs of a sweep have enough
  * checkpoints, the half with the higher held-out losses is stopped. The required number of checkpoints then doubles.
  * This is repeated until one job is left. Each halving is recorded before jobs are stopped, so the sweep continues after
- * a restart.
+ * a restart. A paused job holds up the race until its operator resumes or stops it. A stopped job leaves the race at the
+ * next halving. If no job in the race has a held-out loss then, the sweep has failed and has no winner.
  */
 export class Sweeps {
   readonly #deps: SweepsDeps;
+  /** The held jobs of each sweep, as they were last logged. */
+  readonly #told = new Map<string, string>();
   #isStopped = false;
 
   constructor(deps: SweepsDeps) {
@@ -89,41 +94,62 @@ export class Sweeps {
 
   /** Stops the jobs that have lost, and halves the sweep as often as the checkpoints of its jobs allow. */
   #advance(sweep: StoredSweep): void {
-    const { store, log } = this.#deps;
+    if (sweep.failed) return;
     for (let { halvings } = sweep; ; halvings++) {
-      const entries = store.sweeps.entries(sweep.name);
+      const entries = this.#deps.store.sweeps.entries(sweep.name);
       for (const { job, outAt } of entries) if (outAt !== null) this.#stopJob(sweep.name, job);
-      const racing = entries.filter(({ outAt }) => outAt === null);
-      const target = sweep.rounds * 2 ** halvings;
-      const standings = racing.map(({ job }) => ({ job, ...this.#standing(job, target) }));
-      if (racing.length < 2 || !standings.every(({ isReady }) => isReady)) return;
-      standings.sort((a, b) => (a.loss ?? Infinity) - (b.loss ?? Infinity));
-      const kept = Math.ceil(standings.length / 2);
-      const judged = standings.map(({ job, loss }, place) => ({ job, loss, isOut: place >= kept }));
-      store.transaction(() => store.sweeps.halve({ name: sweep.name, halvings }, judged));
-      log.info({ sweep: sweep.name, halvings: halvings + 1, judged }, 'sweep-halved');
-      if (kept === 1) this.#announce(sweep.name, judged[0]!);
+      const racing = entries.filter(({ outAt }) => outAt === null).map(({ job }) => job);
+      if (racing.length < 2 || !this.#halve({ ...sweep, halvings }, racing)) return;
     }
   }
 
-  /**
-   * Returns whether a job can be judged, and its held-out loss after `target` checkpoints. If the job finished with
-   * fewer checkpoints, the loss of its last checkpoint is used. The loss is null if the job has stopped early or needs
-   * its operator.
-   */
-  #standing(job: string, target: number): { isReady: boolean; loss: number | null } {
-    const { store } = this.#deps;
-    const run = this.#run(job);
-    const { state } = run.driver;
-    const trained = store.rounds.checkpoints(job).slice(1);
-    const reached = trained[target - 1];
-    if (reached !== undefined) return { isReady: true, loss: reached.heldOutLoss };
-    const isComplete = isOver(state) && state.committed >= state.settings.count;
-    if (isComplete) return { isReady: true, loss: trained.at(-1)?.heldOutLoss ?? null };
-    return { isReady: isOver(state) || needsOperator(state), loss: null };
+  /** Stops the worse half of the racing jobs. Returns false if the race waits for a job, or if it has failed. */
+  #halve({ name, rounds, halvings }: StoredSweep, racing: readonly string[]): boolean {
+    const { store, log } = this.#deps;
+    const target = rounds * 2 ** halvings;
+    const standings = racing.map((job) => ({ job, ...raceStanding(this.#run(job), target, store) }));
+    this.#tellHolds(name, standings);
+    if (standings.some(({ state }) => state === 'held' || state === 'training')) return false;
+    const measured = standings.flatMap((one) => (one.state === 'measured' ? [one] : []));
+    if (measured.length === 0) {
+      this.#fail(name, racing);
+      return false;
+    }
+    measured.sort((a, b) => a.loss - b.loss);
+    const kept = measured.slice(0, Math.ceil(standings.length / 2)).map(({ job }) => job);
+    const judged = standings.map((one) => ({
+      job: one.job,
+      loss: one.state === 'measured' ? one.loss : null,
+      isOut: !kept.includes(one.job),
+    }));
+    store.transaction(() => store.sweeps.halve({ name, halvings }, judged));
+    log.info({ sweep: name, halvings: halvings + 1, judged }, 'sweep-halved');
+    if (kept.length === 1) this.#announce(name, measured[0]!);
+    return true;
   }
 
-  #announce(sweep: string, { job, loss }: { job: string; loss: number | null }): void {
+  /** Logs once for which paused jobs a sweep waits, and why they are paused. */
+  #tellHolds(sweep: string, standings: readonly (RaceStanding & { job: string })[]): void {
+    const held = standings.flatMap((one) =>
+      one.state === 'held' ? [{ job: this.#run(one.job).context.stored.name, reason: one.reason }] : [],
+    );
+    const told = JSON.stringify(held);
+    if (held.length > 0 && this.#told.get(sweep) !== told) this.#deps.log.warn({ sweep, held }, 'sweep-held');
+    this.#told.set(sweep, told);
+  }
+
+  /** Ends a sweep without a winner, because no job in the race has a held-out loss. */
+  #fail(sweep: string, racing: readonly string[]): void {
+    const { store, log } = this.#deps;
+    store.transaction(() => store.sweeps.fail(sweep));
+    log.warn({ sweep, error: unmeasuredError(sweep) }, 'sweep-failed');
+    const { message: reason } = unmeasuredError(sweep);
+    for (const job of racing) {
+      this.#run(job).driver.transact((outbox) => outbox.event({ type: 'sweep-failed', sweep, reason }));
+    }
+  }
+
+  #announce(sweep: string, { job, loss }: { job: string; loss: number }): void {
     const run = this.#run(job);
     run.driver.transact((outbox) => outbox.event({ type: 'sweep-won', sweep, heldOutLoss: loss }));
   }
@@ -138,4 +164,13 @@ export class Sweeps {
   #run(job: string): JobRun {
     return this.#deps.coordinator.jobs().find(({ context }) => context.job === job)!;
   }
+}
+
+/** Returns the error of a sweep in which no job could be measured. */
+export function unmeasuredError(sweep: string): SwarmError {
+  return coordinatorError(
+    'SWEEP_UNMEASURED',
+    `the sweep ${sweep} has no winner, because no job in the race has a held-out loss`,
+    { name: sweep },
+  );
 }

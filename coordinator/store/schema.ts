@@ -369,4 +369,8 @@ export const MIGRATIONS: readonly Migration[] = [
     UNIQUE (sweep, job)
   ) STRICT
   `,
+  `
+  -- 1: the sweep ended without a winner.
+  ALTER TABLE sweeps ADD COLUMN failed INTEGER NOT NULL DEFAULT 0
+  `,
 ];

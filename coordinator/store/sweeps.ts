@@ -8,6 +8,8 @@ export interface StoredSweep {
   readonly rounds: number;
   /** Number of halvings so far. */
   readonly halvings: number;
+  /** Whether the sweep has ended without a winner, because no job had a held-out loss. */
+  readonly failed: boolean;
   readonly createdAt: number;
 }
 
@@ -18,7 +20,7 @@ export interface StoredEntry {
   readonly variant: string;
   /** Number of the halving that stopped the job, from 1; null if no halving has stopped it. */
   readonly outAt: number | null;
-  /** Held-out loss at the newest halving; null before the first one, or if the job had a problem. */
+  /** Held-out loss at the newest halving; null before the first one, or if the job had none. */
   readonly loss: number | null;
 }
 
@@ -31,7 +33,7 @@ export class SweepTable {
   }
 
   add(
-    { name, rounds, createdAt }: Omit<StoredSweep, 'halvings'>,
+    { name, rounds, createdAt }: Omit<StoredSweep, 'halvings' | 'failed'>,
     entries: readonly Pick<StoredEntry, 'job' | 'variant'>[],
   ): void {
     insertInto(this.#db, 'sweeps', { name, rounds, createdAt });
@@ -39,7 +41,8 @@ export class SweepTable {
   }
 
   all(): StoredSweep[] {
-    return this.#db.all('SELECT * FROM sweeps ORDER BY created_at, name').map((row) => fromRow(row));
+    const rows = this.#db.all('SELECT * FROM sweeps ORDER BY created_at, name');
+    return rows.map((row) => ({ ...fromRow<StoredSweep>(row), failed: row.failed === 1 }));
   }
 
   entries(sweep: string): StoredEntry[] {
@@ -52,6 +55,11 @@ export class SweepTable {
     const sql = `SELECT sweep FROM sweep_jobs WHERE job = ? AND out_at IS NULL AND 1 =
       (SELECT count(*) FROM sweep_jobs AS other WHERE other.sweep = sweep_jobs.sweep AND other.out_at IS NULL)`;
     return this.#db.all(sql, job).map(({ sweep }) => sweep as string);
+  }
+
+  /** Records that a sweep has ended without a winner. */
+  fail(name: string): void {
+    updateRows(this.#db, 'sweeps', { name }, { failed: 1 });
   }
 
   /** Records a halving: the losses of the jobs that were left, and which of these jobs it stops (`isOut`). */

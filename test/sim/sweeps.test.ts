@@ -82,7 +82,57 @@ describe('a sweep', () => {
     expect(events.filter(({ type }) => type === 'sweep-won')).toHaveLength(1);
   });
 
-  test('waits for all jobs, and judges one that its operator stopped as the worst', async () => {
+  test('waits for a paused job, says why, and goes on without it when its operator stops it', async () => {
+    const { world, run } = await race();
+    await train(world, ['toy', 'slow', 'slowest'], 1);
+    run('fast').operate({ type: 'pause', reason: 'the disk is full' });
+    await expect.poll(() => run('fast').driver.state.phase).toBe('paused');
+    const held = () =>
+      sweepViews(world)[0]!.jobs.flatMap(({ name, holdsRace }) =>
+        holdsRace === null ? [] : [[name, holdsRace]],
+      );
+    expect(held()).toEqual([['fast', 'the disk is full']]);
+    expect(phases(world)).not.toContain('slowest finished');
+    run('fast').operate({ type: 'stop', reason: '' });
+    await expect.poll(() => run('slowest').driver.state.phase).toBe('finished');
+    expect(held()).toEqual([]);
+    expect(run('toy').driver.state.phase).not.toBe('finished');
+  });
+
+  test('fails without a winner if no job has a loss, also after a restart', async () => {
+    const { world, run } = await race();
+    for (const name of NAMES) run(name).operate({ type: 'stop', reason: '' });
+    await expect.poll(() => sweepViews(world)[0]!.error).toMatchObject({ code: 'SWEEP_UNMEASURED' });
+    expect(sweepViews(world)[0]!.winner).toBeNull();
+    const failures = () =>
+      NAMES.flatMap((name) => world.store.events.after(run(name).context.job, 0, 200)).filter(
+        ({ type }) => type === 'sweep-failed',
+      );
+    expect(failures()).toHaveLength(NAMES.length);
+    expect(() => world.kill()).toThrow();
+    await world.start();
+    sweepsOf(world).start();
+    expect(failures()).toHaveLength(NAMES.length);
+    expect(NAMES.flatMap((name) => world.store.sweeps.wonBy(run(name).context.job))).toEqual([]);
+  });
+
+  test('does not judge a job by a checkpoint that was rolled back', async () => {
+    const { world, run } = await race();
+    await train(world, ['fast'], 1);
+    run('fast').rollBack(0);
+    await world.until(() => run('fast').driver.state.committed >= 2, 'the roll-back');
+    await train(world, ['toy', 'slow', 'slowest'], 1);
+    await world.pass(100);
+    expect(phases(world)).not.toContain('slowest finished');
+    await train(world, ['fast'], 3);
+    await expect.poll(() => run('slowest').driver.state.phase).toBe('finished');
+    const { job } = run('fast').context;
+    const newest = world.store.rounds.newestCheckpoints(job, 1)[0]!;
+    const entry = world.store.sweeps.entries('race').find((one) => one.job === job)!;
+    expect(entry).toMatchObject({ outAt: null, loss: newest.heldOutLoss });
+  });
+
+  test('waits for all jobs, and drops one that its operator stopped', async () => {
     const { world, run } = await race();
     await train(world, ['toy', 'slow', 'slowest'], 1);
     expect(phases(world)).not.toContain('slowest finished');

@@ -1,0 +1,35 @@
+import type { JobRun } from '../job-run.ts';
+import { isOver } from '../round/round-machine.ts';
+import { lineageOf } from '../store/lineage.ts';
+import type { Store } from '../store/store.ts';
+
+/**
+ * State of a job in the race of a sweep.
+ * - `measured`: the job has the checkpoints that the next halving needs. `loss`: held-out loss of the last of them
+ * - `unmeasured`: the job has these checkpoints, but the last of them has no held-out loss
+ * - `dropped`: the job was stopped before all of its rounds were done
+ * - `held`: the job is paused, so the race waits for its operator
+ * - `training`: the job needs more checkpoints
+ */
+export type RaceStanding =
+  | { readonly state: 'measured'; readonly loss: number }
+  | { readonly state: 'held'; readonly reason: string }
+  | { readonly state: 'unmeasured' | 'dropped' | 'training' };
+
+/**
+ * Returns the state of a job in a race.
+ * @param target number of checkpoints that the next halving needs. Checkpoints that a roll-back has undone do not count,
+ *   and neither do roll-backs. A job that has done all of its rounds is judged by its last checkpoint.
+ */
+export function raceStanding({ context, driver }: JobRun, target: number, store: Store): RaceStanding {
+  const { state } = driver;
+  const isComplete = isOver(state) && state.committed >= state.settings.count;
+  if (isOver(state) && !isComplete) return { state: 'dropped' };
+  const lineage = lineageOf(store.rounds.checkpoints(context.job));
+  const judged = lineage[target - 1] ?? (isComplete ? lineage.at(-1) : undefined);
+  if (judged !== undefined || isComplete) {
+    const loss = judged?.heldOutLoss ?? null;
+    return loss === null ? { state: 'unmeasured' } : { state: 'measured', loss };
+  }
+  return state.phase === 'paused' ? { state: 'held', reason: state.reason } : { state: 'training' };
+}

@@ -1,0 +1,41 @@
+import { expect, it } from 'vitest';
+import { sweepLines } from '../../../cli/views/sweeps.ts';
+import { unmeasuredError } from '../../../coordinator/jobs/sweeps.ts';
+import type { SweepJobView, SweepView } from '../../../index.ts';
+
+const job = (name: string, facts: Partial<SweepJobView> = {}): SweepJobView => ({
+  job: name,
+  name,
+  variant: '',
+  phase: 'training',
+  checkpoints: 1,
+  heldOutLoss: 2,
+  outAt: null,
+  holdsRace: null,
+  ...facts,
+});
+const sweep: SweepView = {
+  name: 'race',
+  nextRounds: 2,
+  winner: null,
+  error: null,
+  jobs: [
+    job('a'),
+    job('b', { phase: 'paused', holdsRace: 'the disk is \u001b[1mfull' }),
+    job('c', { phase: 'finished', outAt: 1, heldOutLoss: null }),
+    job('d', { phase: 'finished', outAt: 1 }),
+  ],
+};
+
+it('shows why a race waits for a job, and what its operator can do', () => {
+  const lines = sweepLines([sweep]);
+  expect(lines.at(-1)).toMatch(/\bb\b.*disk is .*full.*job resume b\b.*job stop b\b/);
+  expect(lines.join()).not.toContain('\u001b');
+  expect(lines.find((line) => line.startsWith('c '))).toContain('dropped');
+  expect(lines.find((line) => line.startsWith('d '))).toContain('halving 1');
+});
+
+it('shows the error of a sweep that has failed', () => {
+  const error = unmeasuredError('race').toJSON();
+  expect(sweepLines([{ ...sweep, error }])[0]).toContain(error.message);
+});
