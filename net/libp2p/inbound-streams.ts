@@ -38,10 +38,18 @@ const SYN = 1;
 const RST = 8;
 
 /**
- * Number of streams that all strangers of an address together may open: 120 a second. A node opens six streams before
- * it has joined and is known, and an address may open 20 connections a second.
+ * Number of streams that all strangers at one address together may always open: 30 a second. A node opens six streams
+ * before it has joined and is known.
  */
-const STRANGERS_STREAMS: Quota = { calls: 480, perMs: 4_000 };
+const OWN_STREAMS: Quota = { calls: 120, perMs: 4_000 };
+/** Number of further streams that strangers at one address may open, if {@link COMMON_STREAMS} are left. */
+const FURTHER_STREAMS: Quota = { calls: 360, perMs: 4_000 };
+/**
+ * Number of streams that the strangers at all addresses together may open in addition to {@link OWN_STREAMS}. It is
+ * enough for 40 nodes that join at once behind one address. Without it, 16 addresses that open 120 streams a second
+ * each would use two thirds of a core.
+ */
+const COMMON_STREAMS: Quota = { calls: 960, perMs: 4_000 };
 /**
  * Number of streams that a known peer may open. A node that fetches small blobs in a local network opens hundreds a
  * second.
@@ -79,6 +87,12 @@ export function shareStreams(node: Libp2p, deps: InboundStreamsDeps): void {
   });
 }
 
+/** Counts a stream that a stranger at the address opens. Returns false if a quota is used up. */
+export function mayStrangerOpen(limiter: RateLimiter, address: string): boolean {
+  if (limiter.take(`strangers ${address}`, OWN_STREAMS)) return true;
+  return limiter.take(`further ${address}`, FURTHER_STREAMS) && limiter.take('common', COMMON_STREAMS);
+}
+
 /** Makes a muxer refuse streams before it creates them, and close its connection if the peer keeps opening them. */
 function limitRates(
   muxer: YamuxConnection,
@@ -87,9 +101,7 @@ function limitRates(
   const { limiter, address, peer, id, shares, meter } = deps;
   const handleFrame = muxer.handleFrame.bind(muxer);
   const mayOpen = (): boolean =>
-    shares.isKnown(peer)
-      ? limiter.take(`known ${peer}`, KNOWN_STREAMS)
-      : limiter.take(`strangers ${address}`, STRANGERS_STREAMS);
+    shares.isKnown(peer) ? limiter.take(`known ${peer}`, KNOWN_STREAMS) : mayStrangerOpen(limiter, address);
   // The library closes the connection if this method throws.
   muxer.handleFrame = (frame) => {
     const { type, flag, streamID } = frame.header;

@@ -3,8 +3,9 @@ import { peerIdFromString } from '@libp2p/peer-id';
 import { multiaddr } from '@multiformats/multiaddr';
 import { expect, it } from 'vitest';
 import { FairPermits } from '../../../../common/fair-permits.ts';
+import { RateLimiter } from '../../../../common/rate-limiter.ts';
 import { systemClock } from '../../../../common/system-clock.ts';
-import { shareStreams } from '../../../../net/libp2p/inbound-streams.ts';
+import { mayStrangerOpen, shareStreams } from '../../../../net/libp2p/inbound-streams.ts';
 import { noMeter, type Refusal } from '../../../../net/meter.ts';
 import { Shares } from '../../../../net/shares.ts';
 import { eventually } from '../../../utils/eventually.ts';
@@ -107,6 +108,27 @@ it('resets streams that a stranger opens too fast, and closes the connection of 
   open(200);
   await eventually(() => !isConnected());
   expect(refused()).toBeLessThanOrEqual(101);
+});
+
+it('leaves an address its own streams while strangers at many others open as many as they can', () => {
+  const clock = new ManualClock();
+  const limiter = new RateLimiter({ clock });
+  const attackers = Array.from({ length: 16 }, (_, i) => `192.0.2.${i}`);
+  let opened = 0;
+  const attack = (): void => {
+    for (let n = 0; n < 100; n++)
+      for (const address of attackers) opened += +mayStrangerOpen(limiter, address);
+  };
+  for (let second = 0; second < 8; second++, clock.advance(1000)) attack();
+  opened = 0;
+  for (let second = 0; second < 8; second++, clock.advance(1000)) {
+    attack();
+    const honest = Array.from({ length: 30 }, () => mayStrangerOpen(limiter, '198.51.100.1'));
+    expect(honest.every(Boolean)).toBe(true);
+  }
+  // 16 times 30 streams a second, and 240 for all together.
+  expect(opened / 8).toBeGreaterThan(700);
+  expect(opened / 8).toBeLessThanOrEqual(721);
 });
 
 it('lets known peers open more streams', async () => {
