@@ -75,7 +75,9 @@ export interface CoordinatorDaemonOptions {
   readonly registry?: string | null;
 }
 
-/** `parseOneDevice` and `createHost` check the other options. */
+/**
+ * Options of a coordinator. The options that this schema leaves out are checked by `parseOneDevice` and `createHost`.
+ */
 const optionsSchema = z
   .object({
     home: z.string().min(1),

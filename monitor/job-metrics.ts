@@ -25,7 +25,7 @@ export class JobMetrics {
     return (job, by) => counter.inc({ job }, by);
   }
 
-  /** Creates a counter with a second label, whose values come from a fixed set. */
+  /** Creates a counter with the label `job` and a second label `label`, which has a fixed set of values. */
   counterBy(name: string, help: string, label: string): (job: string, value: string, by?: number) => void {
     const labelNames = ['job', label];
     const counter = new Counter<string>({ name, help, labelNames, registers: this.#registers });

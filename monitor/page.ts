@@ -79,7 +79,7 @@ function send(reply: FastifyReply, type: string, body: string): FastifyReply {
 
 interface PageFile {
   readonly type: string;
-  /** Returns the text as browsers get it. */
+  /** Returns the content of the file as browsers get it, with TypeScript types removed. */
   read(): string;
 }
 

@@ -17,7 +17,10 @@ export class RepeatedWarnings {
     this.#clock = clock;
   }
 
-  /** Returns null if the line is to be left out, else the number of lines left out since the last one was written. */
+  /**
+   * Decides whether to write a warning. @returns null if the log leaves it out; otherwise the number of warnings with
+   * this key that were left out since the last one in the log
+   */
   admit(key: string): number | null {
     const now = this.#clock.monotonic();
     const entry = this.#seen.get(key);

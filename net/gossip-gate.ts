@@ -32,13 +32,14 @@ const UNWANTED_PER_TURN = 128;
  */
 const SLICE_MS = 8;
 /**
- * Pause for each unwanted message above the quota. All peers that exceed the quota wait in one line, so at most 2,000
- * of their messages are read per second in total. Reading them takes less than a tenth of a processor core.
+ * Pause after each unwanted message above the quota. The messages of all peers that exceed the quota share these
+ * pauses, so at most 2,000 of such messages are read per second. Reading them takes less than a tenth of a
+ * processor core.
  */
 const FLOOD_PAUSE_MS = 0.5;
 /**
- * Maximum number of unwanted messages that a peer pauses for in one turn. Then the next peer in the line has its turn.
- * Without this limit, a peer that sends thousands of messages in one RPC would hold up the line for seconds.
+ * Maximum number of one peer's unwanted messages for which we pause before the next peer above the quota has its turn.
+ * Without this limit, a peer that sends thousands of messages in one RPC would delay these peers for seconds.
  */
 const PAUSED_AT_ONCE = 100;
 /** Half-life of the counts from which the soft score is computed. A flood is forgiven within minutes. */

@@ -122,7 +122,7 @@ export type GossipHandler = (message: {
 export interface SubscribeOptions {
   /**
    * Returns whether the handler wants messages of an author. Called before the signature is verified, so the author may
-   * be forged. Messages of other authors are dropped and not forwarded. @default wants all
+   * be forged. Messages of other authors are dropped and not forwarded. @default accepts all authors
    */
   readonly admits?: (author: string) => boolean;
   /** Whether accepted messages are forwarded to other subscribers. @default true */

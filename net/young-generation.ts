@@ -42,7 +42,8 @@ export function limitYoungGeneration(): void {
 }
 
 /**
- * Sets the growth factor. V8 reads it when the young generation is about to grow. A factor of 1 prevents the growth.
+ * Sets the factor by which V8 multiplies the size of the young generation when it grows. The factor is 2 below
+ * LARGEST_BYTES. Above, it is 1, which prevents further growth.
  */
 function limitGrowth(): void {
   const { space_size: bytes } = getHeapSpaceStatistics().find(

@@ -52,7 +52,7 @@ export interface NodeDeps {
   network: SwarmNetwork;
   blobs: BlobStore;
   trainer: NodeTrainer;
-  /** Computes scores for the coordinator. @default the node does not offer this */
+  /** Computes scores for the coordinator. @default the node computes no scores */
   scoreTrainer?: ScoreTrainer;
   store: NodeStore;
   /** @default keeps no invites */

@@ -40,7 +40,10 @@ export function keyIdOf(bytes: Uint8Array): number | null {
   return new DataView(bytes.buffer, bytes.byteOffset).getUint32(0);
 }
 
-/** Decrypts a head. @throws SwarmError HEAD_UNREADABLE if the key or the job does not fit, or if a byte was changed */
+/**
+ * Decrypts a head.
+ * @throws SwarmError HEAD_UNREADABLE if the head has another key or job, or if a byte was changed
+ */
 export function decryptHead(bytes: Uint8Array, job: string, { id, key }: JobKey): Uint8Array {
   try {
     if (keyIdOf(bytes) !== id) throw new Error('the head names another key');

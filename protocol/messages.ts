@@ -159,7 +159,7 @@ export const figuresSchema = z.strictObject({
   parent: digestSchema,
   /** Random bytes that chose the rows for the scores; null if the round was not scored. */
   seed: bytesSchema.refine((bytes) => bytes.byteLength === 32, 'must be 32 bytes').nullable(),
-  /** First position of the round that no node was assigned. */
+  /** End of the round's assigned rows: the first position of its permutation that is in no node's interval. */
   assignedEnd: index,
   updates: z
     .array(

@@ -21,9 +21,9 @@ export interface BlobScope {
 export interface UnusedBlobs {
   /** Adds a blob to the list. The entry is durable when this returns. */
   markUnused(digest: string): void;
-  /** Returns the listed blobs that no row needs. */
+  /** Returns the blobs on the list that no database row needs. */
   unused(): string[];
-  /** Returns whether a blob is listed and no row needs it. */
+  /** Returns whether a blob is on the list and no database row needs it. */
   isUnused(digest: string): boolean;
   /** Takes a deleted blob off the list. */
   forget(digest: string): void;

@@ -135,8 +135,9 @@ export class Database {
 }
 
 /**
- * Creates the file for its owner only, because it holds invite tokens and held-out data. SQLite gives the WAL files the
- * same mode. A failure is ignored here, because SQLite reports it when it opens the file.
+ * Creates the database file so that only its owner can read it, because it holds invite tokens and held-out data.
+ * SQLite gives the WAL files the same permissions. A failure is ignored here, because SQLite reports it when it opens
+ * the file.
  */
 function makePrivate(path: string): void {
   if (path === ':memory:') return;

@@ -2,7 +2,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { DRAIN_MS } from '../signals.ts';
 
 /**
- * Milliseconds in which a daemon must stop. The process itself then has the last 500 ms of DRAIN_MS to end.
+ * Milliseconds in which a daemon must stop after a signal. The process must have ended after DRAIN_MS, so 500 ms are
+ * left for its exit.
  */
 export const STOP_DEADLINE_MS = DRAIN_MS - 500;
 const POLL_MS = 500;

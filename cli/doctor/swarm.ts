@@ -7,12 +7,12 @@ import { cliError } from '../error-codes.ts';
 import { printJson, printLines } from '../print.ts';
 import { type DaemonFinding, daemonFindings, findingLines } from './daemon-findings.ts';
 
-/** A daemon of this machine, and what was found. */
+/** A daemon of this machine, and the findings about it. */
 interface DaemonReport {
   readonly role: Daemon['role'];
   readonly home: string;
   readonly version: string;
-  /** Addresses that others dial: those in the invites of a coordinator, and those of a node. */
+  /** Addresses at which other peers can dial the daemon. For a coordinator, they are the addresses in its invites. */
   readonly addresses: readonly { readonly address: string; readonly reach: string }[];
   /** Free bytes on the disk of the home folder; null if they are unknown. */
   readonly freeBytes: number | null;

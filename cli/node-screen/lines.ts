@@ -37,7 +37,7 @@ const LABEL = 12;
 const BAR = 20;
 /** Minimum width for which lines are made, in columns. A narrower terminal cuts the lines. */
 const LEAST_COLUMNS = 30;
-/** Number of lines for one text; the rest of a longer text is in the log or in `status`. */
+/** Maximum number of lines of one text. Longer texts are cut; the log or `status` shows them in full. */
 const LINES_OF_TEXT = 3;
 const SHOWN_NEWS = 6;
 const SHOWN_WARNINGS = 3;

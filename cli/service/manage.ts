@@ -1,4 +1,4 @@
-/** Installs, removes and looks at the services of a user. */
+/** Installs and removes the services with which the operating system runs a user's daemons, and reads their state. */
 import { readFile, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { writeDurably } from '../../common/durable.ts';
@@ -35,9 +35,9 @@ export function managerOf(platform: NodeJS.Platform): ServiceManager {
 }
 
 interface InstallOptions {
-  /** Starts the service. Without it, only the file is written. */
+  /** Whether to start the service after its file was written. */
   readonly start: boolean;
-  /** Replaces a file that differs. */
+  /** Whether to replace an existing service file with a different content. */
   readonly force: boolean;
 }
 

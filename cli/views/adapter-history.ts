@@ -76,8 +76,8 @@ function section(title: string, rows: readonly (readonly string[])[]): string[] 
 }
 
 /**
- * Sums up the modules of each layer. Norms and the cosine are computed over the entries of all modules of the layer. The
- * effective rank is the mean over its modules.
+ * Combines the modules of each layer into one comparison. Norms and the cosine are computed over the entries of all
+ * modules of the layer. The effective rank is the mean over these modules.
  */
 function byLayer(modules: readonly ModuleComparison[]): Omit<ModuleComparison, 'rank'>[] {
   const layers = new Map<string, ModuleComparison[]>();

@@ -271,7 +271,9 @@ class JobLines {
   }
 }
 
-/** Returns why a node takes no work, and that it needs a person. The reason contains the advice. */
+/**
+ * Returns a text for a node with a hold: the node takes no work until its owner acts. The reason says what to change.
+ */
 export function holdText({ reason }: Pick<NodeStatus, 'reason'>): string {
   return `cannot take part until you change this: ${safeText(reason, NOTE)}`;
 }

@@ -49,7 +49,7 @@ export class Sweeps {
     for (const sweep of this.#deps.store.sweeps.all()) this.#advance(sweep);
   }
 
-  /** After this call, no sweep stops a job any more. */
+  /** Ends the work of all sweeps. After this call, sweeps stop no further jobs. */
   stop(): void {
     this.#isStopped = true;
   }

@@ -14,8 +14,9 @@ export const MIN_UNIT = 0.002;
 export const NOISE_LIMIT = 2.5;
 /**
  * Maximum increase of the loss over the loss of the best checkpoint, as a multiple of the tolerance. Without
- * this limit, the loss could rise by `tolerance` in every round. In the last round of a job, the stricter
- * limits for the parent apply instead, because no later round can lower the loss again.
+ * this limit, the loss could rise by `tolerance` in every round. In the last round of a job, the loss may exceed that
+ * of the best checkpoint only by as much as it may exceed that of the parent, because no later round can lower it
+ * again.
  */
 export const BEST_LIMIT = 10;
 /**

@@ -202,9 +202,9 @@ class Attempts<Source, Merged> {
   }
 
   /**
-   * Returns whether the persons that only `next` removes raise the loss by more than noise can explain. The removal of
-   * updates that change nothing also makes a merge better, because their weight goes to the other updates. This part of
-   * the improvement does not count, because such updates do no harm.
+   * Returns whether the persons whom `next` removes, and `passed` does not, raise the loss by more than noise can
+   * explain. Removing updates that change nothing also improves a merge, because the other updates get their weight.
+   * This function subtracts that part of the improvement, because updates that change nothing do no harm.
    */
   #isBetter(next: Attempt<Source, Merged>, passed: Attempt<Source, Merged>): boolean {
     const gain = passed.judgement.worsening - next.judgement.worsening;

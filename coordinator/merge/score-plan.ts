@@ -67,7 +67,7 @@ export interface ScorePlan {
   readonly exact: ExactPlan;
 }
 
-/** The measurement of exact effects. It is empty if no author is doubtful, or if the budget is too small for it. */
+/** The plan for measuring exact effects. It is empty if no author is doubtful, or if the budget is too small. */
 export interface ExactPlan {
   /** Positions of the rows on which exact effects are measured. They are some of the random rows. */
   readonly positions: readonly number[];

@@ -51,7 +51,7 @@ export class Scorers {
   }
 }
 
-/** A measurer that asks a scorer. Each request has the time limit RPC_TIMEOUT_MS. */
+/** Asks a scorer for the gradients and losses from which scores are made. A request may take RPC_TIMEOUT_MS. */
 export class RemoteMeasurer implements Measurer {
   readonly #peer: string;
   readonly #parent: CurrentCheckpoint;

@@ -66,7 +66,7 @@ export class TrainerValidator implements Validator {
   readonly #turns = new EventEmitter().setMaxListeners(0);
   /** Fallback settings of jobs whose device failed. */
   readonly #fallbacks = new Map<string, Workload>();
-  /** Held-out data of jobs that are not recorded yet. */
+  /** Held-out data of jobs that the store does not contain yet. */
   readonly #unrecorded = new Map<string, Uint8Array>();
   /** Running audits: the controller that stops each audit when more urgent work arrives, and the audit's job. */
   readonly #audits = new Map<AbortController, string>();
@@ -77,7 +77,7 @@ export class TrainerValidator implements Validator {
     this.#deps = deps;
   }
 
-  /** Evaluates an adapter of a job that is not recorded yet. Ends the job's process if the evaluation fails. */
+  /** Evaluates an adapter of a job that the store does not contain yet. If this fails, the job's process is ended. */
   async measure(
     { job, manifest, heldOut }: ValidationJob & { heldOut: Uint8Array },
     adapter: readonly Float32Array[],

@@ -87,7 +87,10 @@ export class Presence {
     driver.dispatch({ type: 'peer-ready', peer, ...presentPeer(context, { peer, speed, standing }) });
   }
 
-  /** Takes a node that takes no work out of the plan of rounds, and does not wait for its update. */
+  /**
+   * Records a node's hold or its end. A round no longer waits for a node with a hold, and the next rounds leave it
+   * out.
+   */
   #held(peer: string, hold: Hold | null): void {
     const { members, driver } = this.#deps;
     if (hold !== null) driver.dispatch({ type: 'peer-gone', peer, reason: 'left' });

@@ -59,10 +59,10 @@ export const PATIENCE_FACTOR = 1.2;
 /** Maximum duration of a round as a multiple of its patience (see PATIENCE_FACTOR). */
 export const DEADLINE_FACTOR = 2;
 /**
- * The patience of a job's first round as a multiple of the 75th percentile of the arrivals in that same round, because
- * no earlier round was measured. In the first round all nodes have the same number of steps, so a node with a third of
- * the fastest node's speed needs three times as long. In later rounds, such a node gets a third of the steps
- * (MIN_STEPS_SHARE).
+ * The patience of a job's first round (see PATIENCE_FACTOR), as a multiple of the 75th percentile of the arrivals. No
+ * earlier round was measured, so the arrivals of the first round itself are used. The factor is 3, because all nodes
+ * get the same number of steps in the first round, and a node with a third of the fastest node's speed needs three
+ * times as long. In later rounds, such a node gets a third of the steps (MIN_STEPS_SHARE).
  */
 export const FIRST_ROUND_FACTOR = 3;
 /**

@@ -50,7 +50,7 @@ export class SweepTable {
     return this.#db.all(sql, sweep).map((row) => fromRow(row));
   }
 
-  /** Returns the names of the sweeps whose last job is this one. */
+  /** Returns the names of the sweeps that have only this job left. */
   wonBy(job: string): string[] {
     const sql = `SELECT sweep FROM sweep_jobs WHERE job = ? AND out_at IS NULL AND 1 =
       (SELECT count(*) FROM sweep_jobs AS other WHERE other.sweep = sweep_jobs.sweep AND other.out_at IS NULL)`;

@@ -15,7 +15,7 @@ export interface JobTasks {
   readonly limit: number | null;
 }
 
-/** The figures of a checkpoint, or why it has none. */
+/** The outcome of the evaluation of a checkpoint: its figures, or the reason why the evaluation failed. */
 export interface TaskResult {
   /** Round of the checkpoint. */
   readonly round: number;
@@ -57,9 +57,9 @@ export class TaskTable {
   }
 
   /**
-   * Returns the result with the best score since the newest roll-back, because the operator may have withdrawn an earlier
-   * checkpoint although it had a higher score. Of several with the same score, returns the one with the lowest held-out loss,
-   * because accuracies on few documents are often equal. null if there is no score.
+   * Returns the result with the best score; null if there is no score. Of results with equal scores, returns the one
+   * with the lowest held-out loss, because accuracies on few documents are often equal. Ignores results from before the
+   * newest roll-back, because the roll-back withdrew those checkpoints.
    */
   best(job: string): TaskResult | null {
     const row = this.#db.one(

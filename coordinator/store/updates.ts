@@ -59,7 +59,8 @@ export class UpdateTable {
   }
 
   /**
-   * Returns the number of rounds before `round` for which a peer sent an update that is recorded, accepted or refused.
+   * Returns the number of rounds before `round` for which the coordinator recorded a receipt, accepted or refused, of
+   * an update of the peer.
    */
   roundsBefore(job: string, peer: string, round: number): number {
     const sql = 'SELECT count(DISTINCT round) AS n FROM receipts WHERE job = ? AND peer = ? AND round < ?';

@@ -5,7 +5,7 @@
 import type { ModuleMatrices } from './matrices.ts';
 import { eigenvalues, symmetricEigen } from './symmetric-eigen.ts';
 
-/** The changes of one module in two adapters. */
+/** The changes that two adapters make to the weight of one module. */
 export interface ModuleComparison {
   readonly name: string;
   /** Rank of the matrices in each adapter; null if the adapter does not change the module. */
@@ -14,11 +14,11 @@ export interface ModuleComparison {
   readonly norm: readonly [number, number];
   /** Effective ranks, see {@link effectiveRank}; 0 for a change of zero. */
   readonly effectiveRank: readonly [number, number];
-  /** Cosine of the two changes, as vectors of all their entries; null if one of them is zero. */
+  /** Cosine of the changes ΔW₁ and ΔW₂ of the two adapters, as vectors; null if one of the changes is zero. */
   readonly cosine: number | null;
   /**
-   * ‖ΔW₂ − ΔW₁‖, computed from the norms and the inner product. A value below 10⁻⁷ of the norms is therefore only a
-   * rounding error.
+   * Norm of the difference of the two adapters' changes, ‖ΔW₂ − ΔW₁‖. It is computed from the norms and the inner
+   * product, so a value below 10⁻⁷ of the norms is only a rounding error.
    */
   readonly difference: number;
 }

@@ -17,8 +17,8 @@ export interface BlockEntry {
   /** With 4 bits: uint8 [rows, blocks, bytes of a block], two codes in a byte. With 8 bits: int8 [rows, 1, columns]. */
   readonly codes: WeightEntry;
   /**
-   * float32. The shape is [rows, blocks] with 4 bits. With 8 bits it is [rows of W, 1], and both copies share the
-   * scales.
+   * float32. The shape is [rows, blocks] with 4 bits. With 8 bits it is [rows of W, 1], and the two copies of W (see
+   * `QuantisedEntry`) share these scales.
    */
   readonly scales: WeightEntry;
 }
@@ -56,8 +56,8 @@ export interface BlockedEntry {
   readonly isTransposed: boolean;
   readonly bits: 4 | 8;
   /**
-   * uint8 [outputs, blocks, bytes of a block]. A 4-bit integer is stored plus 8, two in a byte, the first in the lower
-   * half. An 8-bit integer is stored plus 128.
+   * uint8 [outputs, blocks, bytes of a block]. A 4-bit code q (−8 to 7) is stored as q + 8. A byte holds two of these
+   * codes, the first in its lower half. An 8-bit code q is stored as q + 128.
    */
   readonly codes: WeightEntry;
   /** The factor of each block: float32 [outputs, blocks]. */

@@ -33,8 +33,8 @@ export interface Generated {
 
 /**
  * Continues a prompt. The tokenizer's special tokens are added before the prompt. Equal seeds give equal texts. When
- * the text becomes longer than the model's context, the model continues from only its last tokens, as many as fill half
- * of the context.
+ * the text becomes longer than the model's context, the model forgets the beginning of the text: it continues from
+ * the last tokens only, which fill half of the context.
  *
  * @throws SwarmError USAGE, ENGINE_*; the signal's reason
  */

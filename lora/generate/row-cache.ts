@@ -17,7 +17,7 @@ export function tokenBytes(shape: Shape): number {
 export class RowCache {
   readonly #shape: Shape;
   readonly #headSize: number;
-  /** Arrays by the names that `cacheNames` gives. */
+  /** Key and value arrays of the layers, by their names in the graph (see `cacheNames`). */
   #arrays: Map<string, Float32Array>;
   #rows: number;
   #capacity: number;

@@ -91,8 +91,8 @@ export function workOf({
 }
 
 /**
- * Returns the key in the prefix cache. If activations are rounded, the cached values differ from those of an exact
- * computation, so the two have different keys.
+ * Returns the prefix-cache key of an adapter. Computations with exact and with rounded activations give different
+ * cached values, so they use different keys.
  */
 export function prefixKey(adapter: string, exact: boolean): string {
   return exact ? `${adapter} exact` : adapter;

@@ -26,7 +26,7 @@ export interface CommonConfig {
  */
 export const MAX_DIMENSION = 2 ** 21;
 
-/** Maximum number of layers, because the list of parameters grows with it. Llama 3.1 405B has 126. */
+/** Maximum number of layers. The list of parameters grows with the number of layers. Llama 3.1 405B has 126. */
 export const MAX_LAYERS = 1024;
 
 /** Maximum of `max_position_embeddings`. Published configs have far smaller values. */

@@ -135,8 +135,8 @@ export class Trainer {
   }
 
   /**
-   * @throws SwarmError OPTIMIZER_STATE for the state of different tensors or an invalid loss scale; the optimiser is
-   * then unchanged
+   * @throws SwarmError OPTIMIZER_STATE if the state belongs to other tensors or its loss scale is invalid; in this
+   * case the optimiser does not change
    */
   setOptimizerState(state: AdamWState): void {
     const { lossScale = new LossScale().state } = state;

@@ -29,8 +29,8 @@ export interface Likeness {
 }
 
 /**
- * Compares an update with a repetition of its training: with the changes of the adapter in the first half of the
- * repeated steps, and in the second half.
+ * Compares an update with a repetition of its training. The changes of the adapter in the first and in the second
+ * half of the repeated steps are compared separately.
  * @throws UPDATE_SHAPE if an adapter and the update differ in their number of tensors
  */
 export function likeness(update: SparseUpdate, { before, middle, after }: RepeatedSteps): Likeness {

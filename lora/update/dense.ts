@@ -114,7 +114,7 @@ export function decodeDense(bytes: Uint8Array, layout: UpdateLayout): TensorUpda
   return tensors;
 }
 
-/** Values of a block by their 4-bit code. The last code is never used. */
+/** The value that each 4-bit code has in the current block. Only 15 of the 16 codes are used. */
 const decoded = new Float32Array(16);
 
 function readBlock(

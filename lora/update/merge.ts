@@ -37,7 +37,7 @@ export interface Contribution {
 /**
  * Computes the weighted mean of updates, which are added one at a time. For each coordinate:
  *
- *     Σ wᵢ·cᵢ·vᵢ / max(Σ wᵢ over its senders, floor·Σ wᵢ over all)
+ *     Σ wᵢ·cᵢ·vᵢ / max(Σ wᵢ over the updates that contain the coordinate, floor·Σ wᵢ over all updates)
  *
  * where update i has the weight wᵢ, the factor cᵢ (`scale`) and the value vᵢ of the coordinate. All arithmetic is in
  * float32, and the sums are in the order of `add`, so the same updates in the same order give the same bits. Memory is

@@ -19,9 +19,9 @@ export interface MlflowOptions {
 const BATCH_METRICS = 1000;
 /** Maximum time for one request, in milliseconds. */
 const REQUEST_MS = 30_000;
-/** Tag of a run with the digest of its job. */
+/** Name of the tag with the digest of a run's job. */
 const JOB_TAG = 'lora_swarm.job';
-/** Tag of a run with the number of the newest event whose figures it has. */
+/** Name of the tag with the number of the newest event whose figures were sent to the run. */
 const SEQUENCE_TAG = 'lora_swarm.sequence';
 
 interface Run {
@@ -30,7 +30,8 @@ interface Run {
 }
 
 /**
- * Opens the run of a job, which is created if there is none. A run that has some of the job's rounds gets the others.
+ * Opens the MLflow run of a job. Creates the run if the server has none. If the run already has some of the job's
+ * rounds, only the later rounds are sent.
  * @throws SwarmError TRACKER_REFUSED, TRACKER_UNREACHABLE
  */
 export async function openMlflow(
@@ -59,7 +60,7 @@ class Mlflow {
     this.#options = options;
   }
 
-  /** Returns the id of an experiment, which is created if there is none. */
+  /** Returns the id of an experiment. Creates the experiment if it does not exist. */
   async experiment(name: string): Promise<string> {
     const query = new URLSearchParams({ experiment_name: name });
     const found = await this.#call<{ experiment: { experiment_id: string } }>(

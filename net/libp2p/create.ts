@@ -18,8 +18,8 @@ import type { Traffic } from './traffic.ts';
 const HANDSHAKE_TIMEOUT_MS = 10_000;
 const PARALLEL_DIALS = 32;
 /**
- * All addresses. They are exempt from libp2p's limits on inbound connections, because this host has fair limits of its
- * own.
+ * All IP addresses, as a list of addresses that are exempt from libp2p's limits on inbound connections. This host has
+ * its own limits on these connections, which are fair shares.
  */
 const ALL_ADDRESSES = ['/ip4/0.0.0.0/ipcidr/0', '/ip6/::/ipcidr/0'];
 /**

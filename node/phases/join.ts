@@ -34,8 +34,8 @@ export interface JoinedJob {
 
 /**
  * Connects to the coordinator and joins a job.
- * @param take called with the job before the node asks to join it. It records the job, so that the node does not join
- *   the same job with another invite.
+ * @param take records the job before the node asks to join it, so that the node does not join the same job with
+ *   another invite
  * @throws SwarmError NO_ADDRESS, NO_OPEN_JOB, JOB_TWICE, MANIFEST_MISMATCH, BASE_DIGEST; errors of the network, of admission and
  *   of signatures
  */

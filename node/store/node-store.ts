@@ -217,9 +217,9 @@ export class NodeStore implements UnusedBlobs {
   }
 
   /**
-   * Records an update's outcome. For a restored update, `feedback` is the digest of the error feedback that contains
-   * the update again.
-   * @returns false if the update was already settled. Nothing is changed then.
+   * Records an update's outcome. If the update did not count and was added back to the error feedback, `feedback` is
+   * the digest of this error feedback.
+   * @returns false if the outcome was already recorded. In this case nothing changes.
    */
   settle(job: string, round: number, settled: { outcome: Outcome; feedback: string | null }): boolean {
     return this.#db.transaction(() => {

@@ -1,8 +1,8 @@
 import type { Database, Row } from '../../storage/database.ts';
 
 /**
- * Adds blobs to the table `loose`, which lists blobs that may be unneeded. Call this in the transaction that
- * changes the row with their digests.
+ * Adds blobs to the table `loose`, which lists blobs that may be unneeded. Call this in the transaction that removes
+ * the digests of the blobs from a row.
  */
 export function markUnused(db: Database, ...digests: (Row[string] | undefined)[]): void {
   for (const digest of digests)

@@ -26,9 +26,9 @@ export interface ImportOptions {
   /** Tag of the image, if the layout has several. @default the only image */
   readonly image?: string | undefined;
   /**
-   * Name of the adapter in this registry. With a name other than that in the layout, the version gets a new manifest,
-   * which names the imported version as its parent. @default the name in the layout, with which the version keeps its
-   * manifest, its signature and its digest
+   * Name of the adapter in this registry. If it differs from the name in the layout, the version gets a new manifest,
+   * with the imported version as its parent. If it is the same, the version keeps its manifest, signature and digest.
+   * @default the name in the layout
    */
   readonly name?: string | undefined;
   /** @default never aborts */

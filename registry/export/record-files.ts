@@ -14,9 +14,10 @@ export interface ForeignVersion {
   /** Returns the path of a file. */
   readonly pathOf: (file: VersionManifest['files'][number]) => string;
   /**
-   * Name of the adapter in this registry. With a name other than that in the manifest, the version gets a new manifest,
-   * which names the original version as its parent. @default the name in the manifest, with which the version keeps its
-   * manifest, its signature and its digest
+   * Name of the adapter in this registry. If it differs from the name in the manifest, the version gets a new
+   * manifest, with the original version as its parent. If it is the same, the version keeps its manifest, signature
+   * and digest.
+   * @default the name in the manifest
    */
   readonly name?: string | undefined;
   /** Origin of the version, which the tag log shows. */

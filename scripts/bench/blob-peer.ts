@@ -117,7 +117,7 @@ async function blobFetcher(folder: string): Promise<(offer: Offer) => Promise<nu
   };
 }
 
-/** Receives the bytes and discards them. */
+/** Returns a function that receives the bytes of an offer over a libp2p stream, and discards them. */
 async function streamFetcher(kind: Kind, folder: string): Promise<(offer: Offer) => Promise<number>> {
   const node = await openNode(kind, folder);
   return async (offer) => {

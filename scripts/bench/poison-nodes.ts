@@ -90,7 +90,7 @@ export class NodeTrainers {
     return clock.hold(trainer.train({ adapter, optimizer, rows, steps, ...(position && { position }) }));
   }
 
-  /** Makes an attacker's result of a round. It claims the same steps, tokens and time as an honest node. */
+  /** Makes an attacker's result of a round. The result claims the steps, tokens and time of an honest node. */
   async #poison(
     attack: string,
     task: TrainTask,

@@ -33,7 +33,8 @@ export interface AnswerRequest {
 }
 
 /**
- * Admits a request and loads its model. The choices are computed when the caller iterates over the pieces.
+ * Admits a request and loads its model. The choices are computed while the caller iterates over the pieces of text
+ * that this function returns.
  *
  * @throws SwarmError SERVE_TOO_MANY, SERVE_BUSY, SERVE_STOPPING, SERVE_CLIENT_GONE, MODEL_NOT_SERVED, ADAPTER_*
  */

@@ -4,7 +4,7 @@ import { isUtf8 } from 'node:buffer';
 /** Maximum size of a row, in bytes. A parsed row can take tens of times as much memory. */
 export const MAX_ROW_BYTES = 16 * 1024 * 1024;
 
-/** A row, or the reason why it cannot be used. `row` is the number that `Origin.row` will have. */
+/** A record of a file, or the reason why it cannot be used. `row` is its number, as in `Origin.row` of its example. */
 export type RawRow =
   | { row: number; value: Readonly<Record<string, unknown>> }
   | { row: number; code: string; reason: string };

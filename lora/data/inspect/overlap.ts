@@ -12,17 +12,14 @@ import { type Hash, HashTable, hashOf } from './hash-table.ts';
  * Length of the compared sequences, in tokens. The contamination check of GPT-3 (2020) compares sequences of 13 words.
  */
 export const OVERLAP_TOKENS = 13;
-/** Maximum number of samples that the report names. Samples with the largest share are named first. */
+/** A held-out sample counts as known if the training data contains at least this share of its 13-token sequences. */
 const KNOWN_SHARE = 0.5;
-/**
- * Maximum number of known samples that are listed with their places. Samples with the largest `share` are
- * listed first.
- */
+/** Maximum number of samples whose places in the data files are listed. The largest shares are listed first. */
 const MAX_NAMED = 5;
 
 export interface KnownSample {
   origin: Origin;
-  /** Share of the sample's sequences that are in the training data. */
+  /** Share of the sample's sequences of OVERLAP_TOKENS tokens that occur in the training data, from 0 to 1. */
   share: number;
 }
 

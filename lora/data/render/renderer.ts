@@ -18,7 +18,7 @@ export interface RendererOptions {
   template?: string | null;
   /** Further variables for the template (`enable_thinking`, …). @default none */
   variables?: Readonly<Record<string, unknown>>;
-  /** Supervised tokens; null for `completion` with prompts and instructions, and `assistant` with conversations. */
+  /** Tokens to supervise. null means `completion` for prompts and instructions, and `assistant` for conversations. */
   trainOn?: TrainOn | null;
   /** The current time, milliseconds since 1970. Chat templates may print its date. */
   now: number;

@@ -11,7 +11,7 @@ export const TENSORFLOW_PACKAGES = ['@tensorflow/tfjs-node-gpu', '@tensorflow/tf
 /** The last version of both packages. */
 const VERSION = '4.22.0';
 
-/** Backend name under which both packages register. */
+/** Name under which both packages of TENSORFLOW_PACKAGES register their TensorFlow backend. */
 const BACKEND = 'tensorflow';
 
 export interface FindOptions {

@@ -65,7 +65,7 @@ export function statisticOf(aggregation: Aggregation, values: readonly MetricVal
   }
 }
 
-/** Returns the figure of all documents. */
+/** Combines the values of all documents into the figure of the task. */
 export function aggregate(aggregation: Aggregation, values: readonly MetricValue[]): number {
   return statisticOf(aggregation, values)(Uint32Array.from(values.keys()));
 }

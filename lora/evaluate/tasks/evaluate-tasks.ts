@@ -14,8 +14,9 @@ export interface TaskProgress {
   readonly task: string;
   /** Whether the model that is being evaluated is the one given as `against`. */
   readonly isAgainst: boolean;
-  /** Requests that are done, and all requests of the task. A request is a continuation, a text or a prompt. */
+  /** Number of completed requests of the task. A request is a continuation, a text or a prompt. */
   readonly done: number;
+  /** Number of all requests of the task. */
   readonly total: number;
 }
 

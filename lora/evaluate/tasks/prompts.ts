@@ -89,7 +89,7 @@ export class PromptBuilder {
     return `${question}${joined ? delimiter : ''}${prefix}`;
   }
 
-  /** Returns an example with its answer, and the delimiter after it. */
+  /** Returns the text of a few-shot example: its question, its answer, and the delimiter after the answer. */
   #example(document: Document): string {
     const layout: Layout = this.#config.fewshot;
     const question = this.#fields.text(document, layout.docToText);

@@ -146,8 +146,8 @@ export function resolveSpec(layer: Layer): TrainSpec {
  * Shrinks a default micro-batch so that every device gets a part of each batch. A micro-batch that the user set stays.
  * The micro-batch of a resumed run stays too, because dropout's random numbers depend on it.
  *
- * @param layer the settings that `spec` was filled in from
- * @returns `reason`: null if nothing changed
+ * @param layer the settings before defaults were filled in. `spec` is the result with defaults.
+ * @returns `reason`: why the micro-batch was shrunk; null if it was not
  */
 export function shareMicroBatch(
   layer: Layer,

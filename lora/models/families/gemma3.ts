@@ -129,7 +129,7 @@ function readRope(json: Json): Gemma3Config['rope'] {
   };
 }
 
-/** Returns √hidden. transformers rounds it to the element type that it computes in, which is float32 here. */
+/** Returns √hidden. transformers rounds this factor to the element type of its computation; here, that is float32. */
 function embeddingScale({ hiddenSize }: Gemma3Config): number {
   return Math.sqrt(hiddenSize);
 }

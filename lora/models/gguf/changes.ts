@@ -65,7 +65,7 @@ async function* shifted(values: Floats, by: number): AsyncGenerator<Float32Array
   for await (const piece of values) yield piece.map((value) => value + by);
 }
 
-/** Yields the same values in pieces of `size` values. The last piece may be shorter. */
+/** Splits a stream of values into pieces of `size` values. The last piece may be shorter. */
 export async function* piecesOf(values: Floats, size: number): AsyncGenerator<Float32Array> {
   let piece = new Float32Array(size);
   let filled = 0;

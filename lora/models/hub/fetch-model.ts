@@ -94,8 +94,8 @@ export async function fetchModel(options: FetchModelOptions, deps: FetchModelDep
 
 /**
  * Returns whether the cache has all files that a commit needs.
- * @param withOptional also require, for each optional file, that it is present or known to be missing. Other tools may have
- *   fetched only some of them.
+ * @param withOptional whether each optional file must be in the cache, too, or be known to be missing from the
+ *   commit. Other tools may have fetched only some of the optional files.
  */
 async function isComplete(cache: HubCache, commit: string, withOptional: boolean): Promise<boolean> {
   for (const file of ['config.json', 'tokenizer.json']) if (!(await cache.has(commit, file))) return false;

@@ -24,7 +24,7 @@ export interface RequestOptions extends RequestSubject {
   readonly url: string;
   readonly accessToken: string | null;
   readonly headers?: Readonly<Record<string, string>>;
-  /** Statuses besides 2xx that the caller handles. */
+  /** HTTP statuses besides 2xx that the caller handles. Other statuses are errors. */
   readonly accept?: readonly number[];
   /** @default MAX_TRIES */
   readonly tries?: number;

@@ -25,9 +25,10 @@ export const QUANTISATION_VERSION = 3;
 
 /**
  * Converts a base's weights to one file that an engine memory-maps. Each base is converted once; the file is kept in
- * `cacheDir` under the base's digest. At 32 bits all weights are float32. Below that, linear modules have `bits` bits (see
- * quantise.ts), the embedding and the output head have 8 (see quantise-table.ts), and norms and biases stay float32.
- * Conversion needs a few MiB of memory, plus both copies of the matrix that is being quantised.
+ * `cacheDir` under the base's digest. At 32 bits all weights are float32. At 8 and 4 bits, linear modules have `bits`
+ * bits (see quantise.ts), the embedding and the output head have 8 bits (see quantise-table.ts), and norms and biases
+ * stay float32. Conversion needs a few MiB of memory, plus the original and the quantised copy of one matrix at a
+ * time.
  *
  * @throws SwarmError MODEL_*, TENSORS_* the model's files have changed since it was opened
  */

@@ -78,8 +78,8 @@ export async function probeMachine(
 }
 
 /**
- * Resolves `devices: 'auto'` to the fastest engine for this base in these formats. Uses the stored choice if it is
- * valid, and measures the engines otherwise. Named devices stay unchanged.
+ * Resolves `devices: 'auto'` to the fastest engine for this base with the given base bits and precision. Uses the
+ * stored choice if it is valid, and measures the engines otherwise. Named devices stay unchanged.
  *
  * @returns `reason`: why `auto` chose the engine; null for named devices
  * @throws SwarmError PRECISION if `auto` finds no engine for float16; the signal's reason

@@ -35,7 +35,7 @@ export interface WorkEstimate {
    * bits and the precision.
    */
   readonly baseFlopsPerStep: number;
-  /** Bytes that all other operations of the step read and write. */
+  /** Bytes that all operations of the step except matrix products read and write. */
   readonly trafficPerStep: number;
   /** Operations that the engine runs per step. */
   readonly operationsPerStep: number;

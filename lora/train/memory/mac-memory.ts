@@ -1,6 +1,6 @@
 import { execFileSync } from 'node:child_process';
 
-/** Limit for vm_stat, which normally answers within a few milliseconds. */
+/** Time limit of vm_stat, which normally answers within a few milliseconds. */
 const DEADLINE_MS = 2_000;
 
 /**

@@ -103,7 +103,7 @@ export class AdamW {
     return norm;
   }
 
-  /** Returns a copy, which later steps do not change. */
+  /** Returns a copy of the optimiser's state. Later steps do not change the copy. */
   exportState(): AdamWState {
     const copy = (tensors: Float32Array[]) => tensors.map((tensor) => tensor.slice());
     return { step: this.#current.step, m: copy(this.#current.m), v: copy(this.#current.v) };

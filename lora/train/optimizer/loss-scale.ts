@@ -25,7 +25,10 @@ const INITIAL_SCALE = 2 ** 10;
  * even with the smallest scale, the run fails.
  */
 const [SMALLEST_SCALE, LARGEST_SCALE] = [2 ** -10, 2 ** 24];
-/** Number of runs of the graph without overflow after which the scale doubles. PyTorch and the paper use it too. */
+/**
+ * Number of runs of the graph without overflow after which the scale doubles. PyTorch's GradScaler has the same
+ * default.
+ */
 const GROWTH_RUNS = 2000;
 
 /** @throws SwarmError OPTIMIZER_STATE for an invalid loss scale */
