@@ -42,7 +42,10 @@ export class FairTurns {
   readonly #strangers = new Line();
   #lastKnown = false;
   #held = false;
-  /** Time at which the current slice of time began; null after the event loop has run. */
+  /**
+   * Time at which the first turn began after the event loop last handled other work; null if no turn has
+   * begun since then.
+   */
   #sliceStart: number | null = null;
 
   constructor({ sliceMs }: FairTurnsOptions, { clock, afterLoop = setImmediate }: FairTurnsDeps) {

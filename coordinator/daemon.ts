@@ -54,7 +54,7 @@ export interface CoordinatorDaemonOptions {
   readonly announce?: readonly string[];
   /** Multiaddrs to stay connected to, with or without /p2p. @default none */
   readonly bootstrap?: readonly string[];
-  /** Announce the coordinator in the local network. @default true */
+  /** Whether to announce the coordinator in the local network by mDNS. @default true */
   readonly mdns?: boolean;
   /** Port of the control API on 127.0.0.1; 0 for any free port. @default 0 */
   readonly port?: number;

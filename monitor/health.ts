@@ -14,9 +14,10 @@ export interface HealthReport {
 }
 
 /**
- * The health checks of a daemon. A liveness check fails when only a restart helps, for example because a state machine
- * is stuck. A readiness check fails while the daemon cannot do its work, for example while its disk is full. Any report
- * also shows that the event loop is running.
+ * The health checks of a daemon. A liveness check fails when only a restart helps, for example because a
+ * state machine is stuck. A readiness check fails while the daemon cannot do its work, for example while its
+ * disk is full. Reports are computed on the event loop, so any report also shows that the event loop is
+ * running.
  */
 export class Health {
   readonly #clock: Clock;

@@ -143,9 +143,9 @@ export type JobEventBody =
     }
   | { type: 'pardoned'; peer: string; strikes: number; bans: number }
   /**
-   * The authors of seeming misdeeds had more than half of the round's earned belief. The cause is then probably a fault
-   * that many nodes share, such as a broken release, so no author got a strike. `faulty` is the number of these
-   * updates.
+   * The authors of seeming misdeeds had more than half of the round's earned belief. The cause is then
+   * probably a fault that many nodes share, such as a broken release, so no author got a strike. `faulty` is
+   * the number of updates that seemed to be misdeeds.
    */
   | { type: 'shared-fault'; round: number; faulty: number; updates: number }
   /** The coordinator trained the interval of an update again, and compared the results. */
@@ -157,7 +157,10 @@ export type JobEventBody =
       verdict: 'passed' | 'failed';
       /** Cosine of the update and the repeated training, from −1 to 1. */
       closeness: number;
-      /** Part of the second half of the steps that the update contains, relative to the part of the first half. */
+      /**
+       * How much of the second half of the interval's steps the update contains, divided by how much of the
+       * first half it contains. It is near 0 if the author stopped after half of the steps.
+       */
       balance: number;
       /** Number of rows that the audit trained on in all attempts together. */
       rows: number;

@@ -78,11 +78,14 @@ export interface NodeStatus extends NodeActivity {
 
 /** Cost of the node to its machine. */
 export interface NodeCost {
-  /** Processor time per second of time, of the node and of its trainer: 2 means that two threads were busy. */
+  /**
+   * Processor time that the node and its trainer use per second. For example, 2 means that two threads were
+   * busy.
+   */
   cpuThreads: number;
-  /** Memory of the node and of its trainer. */
+  /** Memory of the node and of its trainer together, in bytes. */
   memoryBytes: number;
-  /** Size of the node's home; null before it is known. */
+  /** Size of the node's home folder in bytes; null until it has been measured. */
   diskBytes: number | null;
   bytesPerSecond: Traffic;
   /** Traffic of this month (UTC) over all starts of the node. */

@@ -66,7 +66,7 @@ export interface NodeDeps {
   randomBytes: (count: number) => Uint8Array;
 }
 
-/** The job of another invite of the node. */
+/** The job of one of the node's other invites. */
 export interface SiblingJob {
   /** Digest of the job that the invite names or that the node joined with it; null if neither is known yet. */
   readonly job: string | null;

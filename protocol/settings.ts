@@ -44,7 +44,7 @@ export const headSettingsSchema = z.strictObject({
   values: runningSettingsSchema,
 });
 
-/** Returns the first values of the settings that may change. */
+/** Returns the values that the manifest gives the settings which may change. */
 export function firstSettings({ training, rounds }: Pick<Manifest, 'training' | 'rounds'>): RunningSettings {
   const { count, minPeers, maxSeconds } = rounds;
   return { learningRate: training.learningRate, count, minPeers, maxSeconds };

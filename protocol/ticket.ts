@@ -36,7 +36,10 @@ const ticketSchema = z.strictObject({
 /** The content of a ticket: all that a machine needs to fetch one version of an adapter from another machine. */
 export type Ticket = z.infer<typeof ticketSchema>;
 
-/** Encodes a ticket as one line: `swarmv1` and base64url of canonical CBOR. Keeps the first addresses. */
+/**
+ * Encodes a ticket as one line: `swarmv1` and base64url of canonical CBOR. The line contains only the first
+ * INVITE_ADDRESSES addresses.
+ */
 export function encodeTicket(ticket: Ticket): string {
   const parsed = ticketSchema.parse({ ...ticket, addresses: ticket.addresses.slice(0, INVITE_ADDRESSES) });
   return PREFIX + Buffer.from(encodeCbor(parsed)).toString('base64url');

@@ -5,10 +5,15 @@ import type { Context } from '../context.ts';
 import { coordinatorApi } from '../daemon/connect.ts';
 import type { Value, ValueKind } from './suggest.ts';
 
-/** Time for the values of a running coordinator. A person waits for them after each press of the Tab key. */
+/**
+ * Maximum time to get suggestions from a running coordinator. It is short because the user waits for the
+ * suggestions after each press of the Tab key.
+ */
 const VALUES_MS = 2_000;
 
-/** Returns the values of a kind; none if the coordinator does not run or does not answer. */
+/**
+ * Returns the suggestions of a kind. Returns none if the coordinator does not run or does not answer in time.
+ */
 export async function valuesOf(context: Context, kind: ValueKind): Promise<readonly Value[]> {
   const signal = AbortSignal.any([context.signal, AbortSignal.timeout(VALUES_MS)]);
   try {

@@ -12,7 +12,7 @@ const SHOWN_TOKENS = 400;
 const BAR_COLUMNS = 40;
 
 export interface TerminalOptions {
-  /** Show one token per line instead of running text. */
+  /** Whether to show one token per line. Otherwise, samples are shown as running text. */
   tokens: boolean;
 }
 

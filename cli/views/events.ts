@@ -187,7 +187,7 @@ function figuresText({
   return [...shown, ...(names.length > SHOWN_FIGURES ? ['…'] : [])].join(', ');
 }
 
-/** Says why a node is no longer present, after its name. */
+/** Returns the reason why a node is no longer present, as a text that follows the name of the node. */
 
 export function lostBecause(reason: Extract<JobEvent, { type: 'peer-lost' }>['reason']): string {
   switch (reason) {

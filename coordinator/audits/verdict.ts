@@ -7,8 +7,8 @@ interface Lines {
   readonly least: number;
   /**
    * If the closeness is at least this value, the balance is not judged. In the measurements with models/nano, only
-   * honest nodes reached it. If both halves of the steps make nearly the same change, every update reaches it, also
-   * that of a node that stopped after half of the steps, and the balance cannot tell them apart.
+   * honest nodes reached this value. If both halves of the steps make nearly the same change, even a node that stops
+   * after half of the steps reaches this value, and the balance could not distinguish it from an honest node.
    */
   readonly clear: number;
   /**
@@ -19,15 +19,17 @@ interface Lines {
 }
 
 /**
- * Limits for each preset, from these measurements (decision 049):
+ * Limits for each preset. They lie between the measured values of honest and of dishonest updates (decision 049):
  *
- *                                                       tiny  balanced  quality  dense
- * lowest closeness of an honest node                    0.89      0.82     0.81   0.42
- * highest closeness with copies or with other labels    0.78      0.69     0.56   0.33
- * lowest balance of an honest update                    0.42      0.54     0.55   0.72
- * highest balance after half of 8 steps                 0.07      0.11     0.16   0.38
+ *                                                          tiny  balanced  quality  dense
+ * lowest closeness of honest updates                       0.89      0.82     0.81   0.42
+ * highest closeness of copies of another node's update
+ *   and of updates trained with shuffled labels            0.78      0.69     0.56   0.33
+ * lowest balance of honest updates                         0.42      0.54     0.55   0.72
+ * highest balance of updates with only the first 4 of 8
+ *   steps                                                  0.07      0.11     0.16   0.38
  *
- * A preset that keeps few values keeps the largest ones, whose closeness to the repeated training is higher.
+ * A preset that keeps few values keeps the largest ones, and these are closer to the repeated training.
  */
 export const AUDIT_LINES: Readonly<Record<Preset, Lines>> = {
   tiny: { least: 0.8, clear: 0.95, balance: 0.25 },

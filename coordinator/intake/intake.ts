@@ -32,13 +32,14 @@ import { type RefusedUpdate, UpdateRecorder } from './update-recorder.ts';
  */
 export const UPDATE_QUOTA: Quota = { calls: 20, perMs: 30_000 };
 /**
- * Maximum total size, in bytes, of the inline payloads that wait for their check. If an update exceeds it, its author
- * gets the error BUSY and submits the update again later.
+ * Maximum total size, in bytes, of the inline payloads that wait for their check. If a further payload would
+ * exceed this size, its author gets the error BUSY and submits the update again later.
  */
 export const WAITING_BYTES = 64 * 1024 * 1024;
 
 /**
- * Result for an update. The verdict on its header is known immediately. The receipt follows after the payload's check.
+ * Answer to an update. The verdict depends only on the header of the update, so it is known immediately. The
+ * receipt follows when the payload has been checked.
  */
 export interface Judged {
   /** The verdict for gossipsub. */

@@ -35,11 +35,15 @@ const OCCASIONS: readonly JobEvent['type'][] = ['finished', 'tasks-evaluated', '
 const SOURCE = 'tasks of the job';
 
 /**
- * Adds checkpoints to the registry of adapters: the newest one of each finished job, and the best one, which gets the tag
- * `best`. The best checkpoint is the one with the best value of the job's chosen metric, as soon as it is evaluated. In a job
- * without a chosen metric, it is the one with the lowest held-out loss when the job has finished. After a crash, the
- * next start makes up for what is missing. The best checkpoint of a job that won a sweep also becomes a version under the
- * name of the sweep, with the tag `winner`. A failure is logged and does not disturb the jobs.
+ * Adds checkpoints of jobs to the registry of adapters:
+ * - the newest checkpoint of each finished job
+ * - the best checkpoint, with the tag `best`. If the job has a chosen metric, this is the checkpoint with the
+ *   best value, and it is added as soon as it has been evaluated. Otherwise, it is the checkpoint with the
+ *   lowest held-out loss, and it is added when the job has finished.
+ * - the best checkpoint of a job that won a sweep, again under the name of the sweep and with the tag
+ *   `winner`
+ * After a crash, the next start adds the checkpoints that are missing. A failure is logged and does not
+ * disturb the jobs.
  */
 export class JobPublisher {
   readonly #options: JobPublisherOptions;

@@ -51,7 +51,10 @@ export class TaskEvaluator {
     this.#deps = deps;
   }
 
-  /** Evaluates the checkpoints that an earlier process left. */
+  /**
+   * Evaluates the checkpoints that are still due, for example because an earlier process ended before their
+   * turn.
+   */
   start(): void {
     this.#running ??= this.#evaluateAll().finally(() => {
       this.#running = null;

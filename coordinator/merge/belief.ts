@@ -53,7 +53,10 @@ export const CLEAR_ERRORS = 3;
  */
 const MAX_ALLOWANCE = 2;
 
-/** An author with a lower share is doubtful, so its next updates are scored on more rows. */
+/**
+ * An author with a share below this number is doubtful. The coordinator scores the next updates of such an
+ * author on more rows.
+ */
 const CLEAR_SHARE = 0.6;
 /**
  * Beliefs are multiples of 1/256, so that anyone can compute the exact belief from a weight in a signed checkpoint, if

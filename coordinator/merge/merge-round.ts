@@ -63,8 +63,9 @@ export class RoundMerge {
   readonly #scoring: UpdateScoring;
   readonly #onFallback: EvaluateOptions['onFallback'];
   /**
-   * Held-out losses of the newest checkpoint, of the best checkpoint, and of a candidate that may become the next
-   * checkpoint, by round. They are not stored but measured again after a restart, because the device may have changed.
+   * Held-out losses of the newest checkpoint, of the best checkpoint, and of a candidate that may become the
+   * next checkpoint, by round. After a restart, these losses are measured again, because the device may have
+   * changed.
    */
   readonly #losses = new Map<number, readonly RowLoss[]>();
 

@@ -92,7 +92,10 @@ export class Liveness {
     this.#peers.set(peer, { heartbeat: null, seenAt: now, progressAt: now, ready: true });
   }
 
-  /** Marks a peer that joined as present, but not as ready. */
+  /**
+   * Notes that a peer has joined. The peer is then present. It becomes ready only with a heartbeat, unless it
+   * was ready before.
+   */
   join(peer: string): void {
     const known = this.#peers.get(peer);
     const seenAt = this.#context.deps.clock.monotonic();

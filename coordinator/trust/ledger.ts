@@ -86,7 +86,10 @@ export class Ledger {
     rounds.setJudged(job, round, isClear);
   }
 
-  /** Records payloads that do not decode as misdeeds, at the end of a round without a merge. */
+  /**
+   * Records misdeeds at the end of a round without a merge. Only payloads that do not decode count as
+   * misdeeds.
+   */
   judgeUnmerged(round: number, delivered: readonly NamedUpdate[], outbox: Announcements): void {
     const updates = delivered.map((update) => this.#unscored(round, update));
     this.#judge(round, updates, outbox);

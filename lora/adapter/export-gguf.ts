@@ -38,7 +38,7 @@ export interface ExportGgufOptions {
   readonly force?: boolean;
   /** Aborts the export. @default never aborts */
   readonly cacheDir?: string;
-  /** Aborts the export. @default none, so that nothing aborts it */
+  /** Aborts the export. @default never aborts */
   readonly signal?: AbortSignal;
   /** Called with the bytes of tensor data that have been written, and with the total number of bytes. */
   readonly onProgress?: (done: number, total: number) => void;

@@ -18,7 +18,7 @@ export interface MergeModelOptions {
   readonly output: string;
   /** Folder where digests of bases are kept. @default SWARM_CACHE, else lora-swarm in the user's cache folder */
   readonly cacheDir?: string;
-  /** Aborts the merge. @default none, so that nothing aborts it */
+  /** Aborts the merge. @default never aborts */
   readonly signal?: AbortSignal;
   /** Called with a sentence when the adapter may have been made for another base. */
   readonly onWarning?: (text: string) => void;

@@ -27,7 +27,7 @@ export interface EncodeOptions {
 }
 
 export interface DecodeOptions {
-  /** Keep special tokens in the text. @default false */
+  /** Whether to keep special tokens in the text. @default false */
   special?: boolean;
 }
 

@@ -34,13 +34,13 @@ export interface EstimateRunOptions {
 
 /** Bytes that a run writes to disk. */
 export interface DiskEstimate {
-  /** Converted weights, in the cache; 0 if the cache already has a file of that size. */
+  /** Bytes of converted weights in the cache folder; 0 if the cache already has a file of that size. */
   readonly weights: number;
-  /** Packed rows, in the cache. */
+  /** Bytes of packed rows in the cache folder. */
   readonly data: number;
-  /** Adapter and checkpoints, in the output. */
+  /** Bytes of the adapter and the checkpoints in the output folder. */
   readonly output: number;
-  /** Free bytes on the disk of each folder. */
+  /** Free bytes on the disk of the cache folder, and on the disk of the output folder. */
   readonly freeInCache: number;
   readonly freeInOutput: number;
 }

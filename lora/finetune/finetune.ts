@@ -37,7 +37,7 @@ import { warmupWarning } from './settings/warnings.ts';
 export interface FinetuneOptions extends PrepareOptions {
   /** Folder of the adapter and the checkpoints. */
   output: string;
-  /** Overwrite the files in `output`. @default false */
+  /** Whether to overwrite the files in `output`. @default false */
   force?: boolean | undefined;
 }
 

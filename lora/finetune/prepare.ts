@@ -33,11 +33,15 @@ export interface PrepareOptions {
   /** Folder of the adapter and the checkpoints; null for an estimate, which writes none. */
   output: string | null;
   /**
-   * Continue from the newest checkpoint in `output`. Settings missing from `settings` are those of the checkpoint.
+   * Whether to continue from the newest checkpoint in `output`. Settings that are missing from `settings` are
+   * then those of the checkpoint.
    * @default false
    */
   resume?: boolean | undefined;
-  /** Adapter to start from. LoRA settings missing from `settings` are those of this adapter. @default a new adapter */
+  /**
+   * Adapter to start from. LoRA settings that are missing from `settings` are then those of this adapter.
+   * @default a new adapter
+   */
   from?: StartAdapter | undefined;
   /** Settings for computing. They override those in the checkpoint of a resumed run. @default {} */
   compute?: ComputeInput | undefined;
@@ -50,7 +54,7 @@ export interface PrepareOptions {
   cacheDir?: string;
   /** The current time, in milliseconds since 1970. @default the time of the call */
   now?: number;
-  /** Aborts the run or the estimate. @default none, so that nothing aborts it */
+  /** Aborts the run or the estimate. @default never aborts */
   signal?: AbortSignal;
 }
 

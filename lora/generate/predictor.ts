@@ -31,7 +31,10 @@ export function predictorFor(bundle: ModelBundle, limit: number): Predictor {
 /** Maximum number of tokens in one run of the model. The memory for attention scores grows with this number. */
 const CHUNK_TOKENS = 128;
 
-/** Runs the model only on the tokens of a context that follow the part in common with the previous context. */
+/**
+ * Runs the model on the new tokens of a context only. The cache holds the keys and values of the tokens with
+ * which the previous context began in the same way.
+ */
 class CachingPredictor implements Predictor {
   readonly #decoder: DecodeModel;
   readonly #adapter: ServedAdapter | null;

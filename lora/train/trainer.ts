@@ -225,7 +225,10 @@ export class Trainer {
     return this.#graphs.dispose();
   }
 
-  /** @returns sums in tensors that the next call overwrites; zeros if there are no rows */
+  /**
+   * Sums the loss and the gradients over rows. The next call overwrites the returned gradients. All sums are
+   * zero if there are no rows.
+   */
   async #sums(
     rows: readonly Row[],
     { step, first }: Pick<GradientRequest, 'step' | 'first'>,

@@ -90,8 +90,8 @@ function blockBitsAtMost(length: number): number {
 }
 
 /**
- * Limits of an update from its layout and preset. A decoder allocates memory by these limits, never by the bytes that
- * it received.
+ * Limits of an update that follow from its layout and preset. A decoder allocates memory by these limits,
+ * never by the number of bytes that it received.
  */
 export interface UpdateLimits {
   readonly minimumBytes: number;

@@ -13,7 +13,7 @@ export function takeToken(): string | null {
   return sessionStorage.getItem(KEY);
 }
 
-/** Keeps a token that the user typed for this tab. */
+/** Stores, for this tab only, a token that the user has typed. */
 export function keepToken(token: string): void {
   sessionStorage.setItem(KEY, token.trim());
 }

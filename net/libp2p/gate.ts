@@ -1,7 +1,8 @@
 /**
- * Shares of inbound connections, for libp2p 3.3.11. The limit of its connection manager (`maxConnections`) is the same
- * for all addresses together, so one address can use it up. Therefore create.ts turns that limit off. With limits per
- * address in the connection manager, this file would be shorter.
+ * Shares the places for inbound connections fairly between addresses. Written for libp2p 3.3.11, whose
+ * connection manager has only one limit for all addresses together (`maxConnections`), so one address can use
+ * it up. Therefore create.ts turns that limit off. If the connection manager had limits per address, this
+ * file would be shorter.
  */
 
 import type { ConnectionGater, MultiaddrConnection, PeerId } from '@libp2p/interface';

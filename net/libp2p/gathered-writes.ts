@@ -1,6 +1,7 @@
 /**
- * Fewer system calls per encrypted message. Written for `@libp2p/tcp` 11.0.28, which writes each piece of a message to
- * the socket separately. If its `sendData` called `socket.cork()` around the loop, this file would not be needed.
+ * Reduces the number of system calls for each encrypted message. Written for `@libp2p/tcp` 11.0.28, which
+ * writes each piece of a message to the socket separately. If its `sendData` called `socket.cork()` around
+ * the loop, this file would not be needed.
  */
 
 import type { MultiaddrConnection } from '@libp2p/interface';

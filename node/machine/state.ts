@@ -16,7 +16,10 @@ export interface NodeState {
   readonly fetching: string | null;
   /** Work that is being trained, or whose update is being built. */
   readonly work: Work | null;
-  /** The newest round that has an update or was lost. No round up to this one is trained again. */
+  /**
+   * The newest round in which this node made an update or failed to make one. The node trains no round up to
+   * this one again.
+   */
   readonly lastRound: number;
   /** Updates whose outcome is not known yet, oldest first. */
   readonly pending: readonly PendingUpdate[];
@@ -91,7 +94,10 @@ export interface Transition {
   readonly effects: readonly NodeEffect[];
 }
 
-/** A job's newest round and its updates without an outcome, as stored before a restart. */
+/**
+ * What the node stored about a job before a restart: the newest round with an update, and the updates whose
+ * outcome is not known yet.
+ */
 export interface JobHistory {
   readonly lastRound: number;
   readonly pending: readonly { round: number; update: string; code: ReceiptCode | null }[];

@@ -48,10 +48,11 @@ export class TurnUser {
 }
 
 /**
- * Decides which user has the trainer. A turn lasts as long as the user likes. The time of all turns is divided in
- * proportion to the weights (start-time fair queueing, Goyal et al. 1996): each claim gets a virtual start, which is the
- * time that its user has used so far, divided by the user's weight. The lowest start comes first. A user that has claimed
- * no turn for a while does not save up time, so it cannot keep the others waiting later.
+ * Decides which user has the trainer. A turn lasts until its user ends it. The time of all turns is divided
+ * in proportion to the weights (start-time fair queueing, Goyal et al. 1996): each claim gets a virtual
+ * start, which is the time that its user has used so far, divided by the user's weight. The claim with the
+ * lowest start gets the next turn. A user does not save up time while it claims no turn. Otherwise, its later
+ * turns could keep the other users waiting for a long time.
  */
 export class TrainerTurns {
   readonly #clock: Clock;

@@ -31,7 +31,7 @@ import { Shares } from '../../net/shares.ts';
 import { limitYoungGeneration } from '../../net/young-generation.ts';
 import { FileBlobStore } from '../../storage/blob-store.ts';
 
-/** An offer of bytes: address and id of the peer that has them, their digest, and their number. */
+/** A blob that a peer offers: the address and id of the peer, and the digest and size of the blob. */
 export interface Offer {
   address: string;
   peer: string;

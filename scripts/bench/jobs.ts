@@ -14,8 +14,8 @@ const ROOT = join(import.meta.dirname, '../..');
 /** Maximum time of two jobs at once, as a multiple of the time of the same jobs one after the other. */
 const TARGET_TIME = 1.1;
 /**
- * Maximum difference between the final losses of a job alone and at the same time as another job, in percent. Two runs
- * of the same job differ by about as much.
+ * Maximum difference, in percent, between the final loss of a job that runs alone and the final loss of the
+ * same job when another job runs at the same time. Two runs of the same job differ by about as much.
  */
 const TARGET_LOSS = 0.5;
 const FULL: JobsSize & { repeats: number } = { rounds: 3, localSteps: 20, repeats: 2 };

@@ -173,7 +173,10 @@ export class Books {
     return found;
   }
 
-  /** Returns a row of a peer's part. An offset below `longest` never gives the same row as a larger offset. */
+  /**
+   * Returns a row of a peer's part. Two offsets never give the same row if one of them is below `longest` and
+   * the other is not.
+   */
   #rowOf(peer: string, round: number, offset: number, longest: number): Row {
     const part = Math.floor(this.#rows.length / this.#peers.length);
     const owner = this.#peers.indexOf(peer);

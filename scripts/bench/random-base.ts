@@ -9,7 +9,10 @@ import { writeSafetensors } from '../../lora/models/weights/safetensors-writer.t
 import { SINGLE_FILE } from '../../lora/models/weights/tensors.ts';
 import { architectureOf } from './train-step-setup.ts';
 
-/** Standard deviation of the weights. A random base of this deviation learns faster than one with 0.02. */
+/**
+ * Standard deviation of the weights. With this value, a random base learns faster than with the usual value
+ * of 0.02.
+ */
 const DEVIATION = 0.06;
 /** Vocabulary size: the number of tokens of the tokenizer of models/nano. */
 const VOCABULARY = 4096;

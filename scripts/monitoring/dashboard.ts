@@ -3,7 +3,7 @@
 /** A panel: a graph of one or more expressions over time, or one value. */
 export interface Panel {
   readonly title: string;
-  /** What the panel says, and when to act. */
+  /** Text that tells the user what the panel shows, and when to act. */
   readonly description: string;
   readonly kind: 'timeseries' | 'stat';
   /** Grafana unit, for example `s`, `bytes` or `none`. */

@@ -37,7 +37,10 @@ export async function saveState(dir: string, state: PretrainState): Promise<void
   await rename(temporary, join(dir, FILE));
 }
 
-/** Returns null when there is no state. The file is trusted, so never load one from another machine. */
+/**
+ * Loads the state that an earlier run saved. Returns null if there is none. The format can run code, so never
+ * load a file from another machine.
+ */
 export async function loadState(dir: string): Promise<PretrainState | null> {
   try {
     return deserialize(await readFile(join(dir, FILE))) as PretrainState;

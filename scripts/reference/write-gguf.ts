@@ -1,9 +1,10 @@
 /**
- * Writes the models of the fixtures as GGUF files, with the tokens that this program generates from them, for
- * check_gguf.py. Usage: node scripts/reference/write-gguf.ts FOLDER
+ * Writes GGUF files and expected tokens for check_gguf.py, which compares llama.cpp with this program. Usage:
+ * node scripts/reference/write-gguf.ts FOLDER
  *
- * For each model it writes `base.gguf`, `merged.gguf` and `adapter.gguf`, and `expected.json`. For each `*.gguf` that is
- * in FOLDER already, it writes `*.json`.
+ * For each model of the fixtures, it writes `base.gguf`, `merged.gguf` and `adapter.gguf`, and
+ * `expected.json` with the tokens that this program generates. For each other `X.gguf` that is in FOLDER
+ * already, it writes `X.json` with such tokens.
  */
 import { mkdir, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';

@@ -1,6 +1,9 @@
 import type { GeneratedToken, GenerateRequest, Generator, TokenLogprob } from '../../lora/generate/types.ts';
 
-/** Reason for which a text ends. 'stop': the model or a stop string ended it. 'length': it has the maximum length. */
+/**
+ * Reason why a text ended. `stop`: the model or a stop string ended the text. `length`: the text reached its
+ * maximum length.
+ */
 export type FinishReason = 'stop' | 'length';
 
 /** A token of an answer with log-probabilities. */

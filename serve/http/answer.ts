@@ -1,4 +1,7 @@
-/** The part of a request for text that completions and chats share: admission, the model, and the choices. */
+/**
+ * Computes the answer to a request for text, for completions and for chats: admits the request, loads the
+ * model and runs the choices.
+ */
 import type { Choice } from '../answers/choice.ts';
 import { type IndexedPiece, runChoices } from '../answers/run-choices.ts';
 import { serveError } from '../errors.ts';

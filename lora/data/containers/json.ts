@@ -40,7 +40,10 @@ const FAILURES: Record<SplitFailure, { reason: string; next?: string }> = {
 };
 
 export interface JsonOptions extends ContainerOptions {
-  /** Column names that a row may have. They distinguish a single row from an object around the rows. */
+  /**
+   * Column names that a row may have. With these names, a file with a single row is told from a file with an
+   * object that contains the rows.
+   */
   wanted: ReadonlySet<string>;
 }
 

@@ -1,15 +1,15 @@
 import { packedRowBytes, type RowSize, rowsPerShard } from '../shards/cut-shards.ts';
 
-/** The share of each node in a job over this data, if all nodes are equally fast. */
+/** What each node of a job on this data trains and fetches, if all nodes are equally fast. */
 export interface NodeShare {
   nodes: number;
   /** Rows per node in one pass over the data. */
   rows: number;
   /** Supervised tokens per node in one pass over the data. */
   trainedTokens: number;
-  /** Data shards of the whole job. */
+  /** Number of data shards of the job. A node may have to fetch all of them. */
   shards: number;
-  /** Upper bound on the size of all data shards together, bytes. */
+  /** Upper bound on the size of all data shards together, in bytes. */
   bytes: number;
 }
 

@@ -30,7 +30,7 @@ export interface OverlapCount {
   equal: number;
   /** Samples that share at least one sequence of OVERLAP_TOKENS tokens with the training data. */
   touched: number;
-  /** Samples of whose sequences of OVERLAP_TOKENS tokens at least half occur in the training data. */
+  /** Samples that share at least half of their sequences of OVERLAP_TOKENS tokens with the training data. */
   known: number;
   /** Samples that are long enough to compare, because they have 13 or more consecutive supervised tokens. */
   withSequences: number;

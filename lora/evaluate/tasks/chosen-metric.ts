@@ -10,9 +10,10 @@ export interface ChosenMetric {
 
 /**
  * Finds a metric of tasks or groups.
- * @param name `TASK.METRIC`, such as `questions.exact_match`, or `TASK.METRIC,FILTER`. A name without a filter means
- *   the first filter of the task.
- * @throws SwarmError TASK_METRIC if the tasks have no such metric. Its values list those that they have.
+ * @param name `TASK.METRIC`, such as `questions.exact_match`, or `TASK.METRIC,FILTER`. A name without a
+ *   filter means the first filter of the task
+ * @throws SwarmError TASK_METRIC if there is no such metric. The values of the error list all metrics of the tasks
+ *   and groups
  */
 export function chooseMetric(name: string, { tasks, groups }: LoadedTasks): ChosenMetric {
   const known = tasks.flatMap(({ config }) =>

@@ -149,7 +149,10 @@ function parseEntries(text: string, file: string): Map<string, Entry> {
   return entries;
 }
 
-/** Expands aliases. The library throws if nested aliases expand to too much. */
+/**
+ * Converts a YAML document to plain values. The library replaces each alias by a copy of the value that it
+ * refers to, and throws if nested aliases would make too many values.
+ */
 function toPlain(document: ReturnType<typeof parseDocument>, file: string): Record<string, unknown> {
   try {
     return document.toJS() as Record<string, unknown>;

@@ -40,12 +40,15 @@ export interface DocumentResult {
   readonly filter: string;
   readonly document: Document;
   readonly target: PythonValue;
-  /** The choices of a multiple_choice task, each with the index of its first request; null for other output types. */
+  /**
+   * The choices of a multiple_choice task; null for other output types. The request of a choice has the same
+   * index in `requests`.
+   */
   readonly choices: readonly string[] | null;
   readonly requests: DocumentRequests['texts'];
-  /** Answers of the model to each request: likelihoods, log-probabilities of whole texts, or texts. */
+  /** The model's answer to each request: a likelihood, the log-probability of a whole text, or a text. */
   readonly responses: readonly (Likelihood | number | string)[];
-  /** A generated answer after the filter; null for other output types. */
+  /** A generated answer to which the filter has been applied; null for other output types. */
   readonly answer: string | null;
   readonly values: DocumentValues;
 }

@@ -68,7 +68,8 @@ export type JobSpec = z.output<typeof jobSpecSchema>;
 export type JobSpecInput = z.input<typeof jobSpecSchema>;
 
 /**
- * Checks a job specification; unknown keys are errors, with the key that was probably meant.
+ * Checks a job specification. Refuses an unknown key with an error that names the key which was probably
+ * meant.
  * @throws SwarmError JOB_SPEC (values: field, problems)
  */
 export function parseJobSpec(value: unknown): JobSpec {

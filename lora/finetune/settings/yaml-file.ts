@@ -77,8 +77,9 @@ export class YamlFile {
   }
 
   /**
-   * Expands the aliases. The library throws if nested aliases expand to too much ("billion laughs"); its limit is
-   * maxAliasCount, 100 by default.
+   * Returns the document as plain values, with a copy of the value in place of each alias. The library throws
+   * if nested aliases would make too many values ("billion laughs"). Its limit is maxAliasCount, 100 by
+   * default.
    */
   #plainValue(): unknown {
     try {

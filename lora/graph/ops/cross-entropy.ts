@@ -258,7 +258,8 @@ function combine(a: PartialSoftmax, b: PartialSoftmax): PartialSoftmax {
 
 /**
  * Computes log Σ e^x over each row: x [N, V] → [N, 1].
- * @param probabilities softmax of x, [N, V]. It saves the ONNX engines the sum: max(x) − log max(softmax) is the result
+ * @param probabilities softmax of x, [N, V]. With it, the ONNX engines need no sum, because the result equals
+ *   max(x) − log max(softmax)
  */
 function logSumExp(x: Tensor, probabilities: Tensor): Tensor {
   const outputs = [{ shape: [x.shape[0]!, 1] }];

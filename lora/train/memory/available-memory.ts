@@ -16,8 +16,8 @@ interface ControlGroups {
 }
 
 /**
- * https://docs.kernel.org/admin-guide/cgroup-v2.html, Memory. Above memory.high the kernel throttles processes heavily,
- * so memory.high counts as a limit.
+ * Version 2 of control groups (https://docs.kernel.org/admin-guide/cgroup-v2.html, "Memory"). Above
+ * memory.high the kernel throttles processes heavily, so memory.high counts as a limit.
  */
 const VERSION_2: ControlGroups = {
   folder: 'sys/fs/cgroup',
@@ -25,7 +25,7 @@ const VERSION_2: ControlGroups = {
   current: 'memory.current',
   filePages: ['active_file', 'inactive_file'],
 };
-/** https://docs.kernel.org/admin-guide/cgroup-v1/memory.html */
+/** Version 1 of control groups (https://docs.kernel.org/admin-guide/cgroup-v1/memory.html). */
 const VERSION_1: ControlGroups = {
   folder: 'sys/fs/cgroup/memory',
   limits: ['memory.limit_in_bytes'],

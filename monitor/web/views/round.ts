@@ -50,7 +50,7 @@ export function RoundPart({
   </section>`;
 }
 
-/** What a node has done in the round: a bar of its steps, and its state in words. */
+/** Shows what a node has done in the round: a bar of its steps, and its state in words. */
 function Share({ view, delivered }: { view: PeerView | null; delivered: boolean }) {
   const steps = delivered ? 1 : (view?.steps ?? 0);
   const step = delivered ? 1 : (view?.step ?? 0);
