@@ -51,7 +51,7 @@ export class FairPermits {
     this.#deps = deps;
   }
 
-  /** Number of permits held. */
+  /** Number of permits that all claimants together hold. */
   get size(): number {
     return this.#known.size + this.#strangers.size;
   }

@@ -157,9 +157,9 @@ export interface StepsToMake {
 export interface StepsMade {
   readonly adapter: readonly Float32Array[];
   readonly optimizer: AdamWState;
-  /** Number of steps made. */
+  /** Number of optimiser steps that were made. */
   readonly steps: number;
-  /** Number of rows used. */
+  /** Number of rows on which these steps trained. */
   readonly rows: number;
   /** True if all steps were made, or if no rows were left. False if training was stopped before. */
   readonly isComplete: boolean;

@@ -1,7 +1,7 @@
 import type { HoldReason } from '../protocol/holds.ts';
 import type { ReceiptCode } from '../protocol/receipts.ts';
 
-/** Kind of a misdeed. docs/workflow.md explains them. */
+/** Kind of a misdeed. docs/workflow.md explains each kind. */
 export type StrikeKind = 'harmful' | 'outlier' | 'bad-payload' | 'disbelief' | 'audit' | 'conflicting';
 /** How far the coordinator trusts the person behind a peer. */
 export type Standing = 'good' | 'probation' | 'suspended' | 'banned';

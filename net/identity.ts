@@ -12,7 +12,7 @@ import { netError } from './errors.ts';
 /** The identity of a daemon: an Ed25519 key that signs messages and authenticates connections. */
 export interface Identity {
   readonly signer: Signer;
-  /** The same key in the form that libp2p needs. Only net/ uses it. */
+  /** The key of `signer` in the form that libp2p needs. Only net/ uses it. */
   readonly privateKey: Ed25519PrivateKey;
 }
 

@@ -56,7 +56,7 @@ export interface PulledCheckpoint {
   /** Name of the job. */
   name: string;
   round: number;
-  /** Nats per token; null if the coordinator measured none. */
+  /** Held-out loss in nats per token; null if the coordinator measured none. */
   heldOutLoss: number | null;
   /** `NAME:vN` in the registry; null without a registry. */
   version: string | null;

@@ -58,7 +58,7 @@ export interface NodeTrainer {
   stop(): Promise<void>;
 }
 
-/** Computes the gradients and losses that scores of updates are made from. Uses the job that was prepared last. */
+/** Computes the gradients and losses from which updates are scored. Uses the job that was prepared last. */
 export interface ScoreTrainer {
   /**
    * Returns the gradient of the mean loss over rows with respect to the adapter, in nats per supervised token.

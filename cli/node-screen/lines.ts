@@ -43,9 +43,9 @@ const SHOWN_NEWS = 6;
 const SHOWN_WARNINGS = 3;
 
 /**
- * Returns the lines of the screen of a node: what happens now, progress, contribution, cost, refusals, waiting, warnings
- * and news. The lines fit into the columns, and only as many news are shown as fit into the rows. All texts of others are
- * sanitised.
+ * Returns the lines of the screen of a node: what happens now, progress, contribution, cost, refusals, waiting,
+ * warnings and news. The lines fit into the columns, and only as many news are shown as fit into the rows. Texts that
+ * come from other machines are sanitised.
  */
 export function screenLines(state: ScreenState, { columns, rows }: ScreenSize): string[] {
   const { status, warnings, news, logFile } = state;

@@ -3,7 +3,10 @@ import { countOf, formatBytes } from '../../common/text.ts';
 import type { NodeStatus } from '../../index.ts';
 import { workText } from './thanks.ts';
 
-/** Returns the totals of the present jobs, and those of all jobs of this home if there were others. */
+/**
+ * Returns two lines: the work for the jobs that the node takes part in now, and the work for all jobs of this home. The
+ * second line is left out if there were no other jobs.
+ */
 export function totalsText({ totals, jobs }: Pick<NodeStatus, 'totals' | 'jobs'>): string[] {
   if (totals.length === 0) return ['nothing yet'];
   const present = new Set(jobs.map(({ job }) => job?.job));

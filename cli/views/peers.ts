@@ -117,7 +117,9 @@ function standingLine({ jobName, standing, untilRound, strikes, person }: PeerSt
   return `standing in job ${jobName}: ${standing}${end}, ${countOf(strikes, 'strike')}; ${person} answers for it`;
 }
 
-/** @param peer the peer whose strikes are shown; a strike of the same person may be about another of its peers */
+/**
+ * @param peer the peer whose strikes are shown. A strike of the same person may be about another peer of this person
+ */
 function strikeLines(strike: PeerStrike, peer: string): string[] {
   const { kind, meaning, round, foundIn, digest, figures, receipt, at, pardonedAt } = strike;
   const facts = [

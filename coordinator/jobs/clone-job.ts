@@ -170,9 +170,10 @@ function changedSpec(
 }
 
 /**
- * Returns the adapter that the copy begins with: the first adapter of the job, or a new adapter if the shape or the
- * seed has changed.
- * @throws SwarmError SETTING_FIXED if a job that began with another adapter would get a new one; LORA_*
+ * Returns the adapter that the copy begins with: the initial adapter of the job, or a new adapter if the copy has other
+ * LoRA settings or another seed.
+ * @throws SwarmError SETTING_FIXED if the copy needs a new adapter, but the job began with the values of another
+ * adapter; CHECKPOINT_PRUNED if these values have been deleted; LORA_*
  */
 async function firstAdapter(
   { context }: JobRun,

@@ -54,7 +54,7 @@ export async function merge(
 }
 
 /**
- * Reads and decodes an update. Decodes a large one in a worker thread.
+ * Reads and decodes an update. A large update is decoded in a worker thread.
  * @throws SwarmError BLOB_MISSING, BLOB_CORRUPT, UPDATE_*
  */
 export async function loadUpdate(

@@ -118,7 +118,7 @@ export interface Judgement {
 export interface Losses {
   /** Losses of the parent. */
   readonly before: readonly RowLoss[];
-  /** Losses of the best checkpoint so far; null if that is the parent. */
+  /** Losses of the best checkpoint so far; null if the parent is the best checkpoint. */
   readonly best: readonly RowLoss[] | null;
   readonly after: readonly RowLoss[];
 }

@@ -5,9 +5,15 @@
 
 /** Maximum extra work in a job with default settings, as a fraction of the rows that the nodes train. */
 export const EXTRA_SHARE = 0.1;
-/** Maximum work for audits, in which the coordinator trains rows again. It is a part of EXTRA_SHARE. */
+/**
+ * Maximum work for audits, in which the coordinator trains rows again, as a fraction of the rows that the nodes train.
+ * This work counts as extra work (EXTRA_SHARE).
+ */
 export const AUDIT_SHARE = 0.02;
-/** Maximum work for scores, which are computed from gradients, and from losses for exact effects. */
+/**
+ * Maximum work for scores, as a fraction of the rows that the nodes train. Scores are computed from gradients, and
+ * exact effects from losses.
+ */
 export const SCORING_SHARE = EXTRA_SHARE - AUDIT_SHARE;
 /** Cost of computing the loss of a row, as a fraction of the cost of its gradient. */
 export const LOSS_COST = 1 / 3;

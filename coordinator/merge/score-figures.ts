@@ -17,8 +17,8 @@ const TIME_SHARE = 0.5;
 /** Minimum of the time limit of scoring, in milliseconds. */
 const MIN_SCORING_MS = 500;
 /**
- * Minimum fraction of a round's updates that must be scored in time. The median of fewer updates says little about the
- * others.
+ * Minimum fraction of a round's updates that must be scored in time. If fewer updates have a score, their median says
+ * little about the updates without a score.
  */
 const MIN_SCORED_SHARE = 0.5;
 

@@ -134,8 +134,8 @@ export function planScoring(
 }
 
 /**
- * Plans the exact effects of candidates. If the budget is small, fewer candidates are measured, on MIN_EXACT_ROWS
- * rows. Half of a large budget is left for gradients.
+ * Plans the measurement of exact effects. If the budget is small, the effects of fewer candidates are measured, on
+ * MIN_EXACT_ROWS rows each. If the budget is large, half of it is left for gradients.
  */
 function planExact(
   candidates: readonly number[],

@@ -45,7 +45,7 @@ export interface ScoringDeps extends Pick<EvaluateOptions, 'onFallback'> {
  */
 export class UpdateScoring {
   readonly #deps: ScoringDeps;
-  /** After scoring has failed, no round before this one is scored. */
+  /** Number of the round in which scoring starts again after a failure. Earlier rounds are not scored. */
   #resumeAt = 0;
 
   constructor(deps: ScoringDeps) {

@@ -119,8 +119,8 @@ export class RoundTable {
   }
 
   /**
-   * Returns the number of newest rounds in a row that ended with too few updates. Rounds before the last resume of the
-   * job do not count.
+   * Returns how many of the newest rounds, without a gap, ended with too few updates. Rounds before the last resume of
+   * the job do not count.
    */
   shortRounds(job: string): number {
     const row = this.#db.one(

@@ -49,7 +49,7 @@ export class TextStream {
     return this.#isIncomplete ? '' : this.#take(whole);
   }
 
-  /** Returns the rest of the text. */
+  /** Ends the stream. Returns the text that was held back, without a stop string. */
   finish(): string {
     const text = this.#take(this.#decode(this.#start, this.#ids.length));
     this.#isIncomplete = false;

@@ -95,8 +95,8 @@ export interface GenerationResult {
 /** A running request. Iterate over it once to get the tokens as they are generated. */
 export interface Generation extends AsyncIterable<GeneratedToken> {
   /**
-   * Settles when the generation has ended. It can be awaited without iterating. Leaving an iteration early cancels
-   * the request.
+   * Settles when the generation has ended. A caller that needs only the result can await it without iterating. Leaving
+   * an iteration early cancels the request.
    */
   readonly result: Promise<GenerationResult>;
 }
@@ -163,9 +163,8 @@ export interface Generator {
   /** Tokens that end a generation: the tokenizer's end token, and those of the model's generation_config.json. */
   readonly endTokens: readonly number[];
   /**
-   * Starts to continue a sequence. The request waits if too many are running.
-   *
-   * Errors come from the stream and from `result`: USAGE for a wrong option, GENERATE_TOO_LONG if the tokens leave no
+   * Starts to continue a sequence. The request waits if the generator already computes the maximum number of sequences.
+   * The stream and `result` throw these errors: USAGE for a wrong option, GENERATE_TOO_LONG if the tokens leave no
    * place in the context, GENERATE_BUSY if too many requests wait, GENERATE_ADAPTER for an unknown adapter,
    * GENERATOR_DIED, GENERATOR_CLOSED, ENGINE_*; the signal's reason.
    */

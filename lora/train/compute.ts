@@ -152,7 +152,9 @@ export function processorCompute(change: Partial<ResolvedCompute> = {}): Resolve
   return { ...DEFAULTS, devices: [{ engine: 'onnx-cpu' }], checkpointing: false, ...change, threads };
 }
 
-/** @throws SwarmError BASE_BITS or PRECISION for a device whose engine cannot compute in these formats */
+/**
+ * @throws SwarmError BASE_BITS or PRECISION for a device whose engine does not support the base bits or the precision
+ */
 export function checkCompute({ devices, baseBits, precision }: Compute): void {
   // `auto` chooses an engine that supports the formats.
   if (devices === 'auto') return;

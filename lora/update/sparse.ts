@@ -21,7 +21,7 @@ export const UPPER = 1;
 /** Parameters that encode the kept values of a chunk. All full chunks have the same parameters. */
 export interface ChunkCode {
   readonly kept: number;
-  /** Golomb divisor of the gaps. */
+  /** Divisor of the Golomb codes of the gaps between the indices of the kept values. */
   readonly divisor: number;
 }
 

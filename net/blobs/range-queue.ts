@@ -52,7 +52,10 @@ export class RangeQueue {
     this.#wake();
   }
 
-  /** Returns the oldest range that is requested from exactly one other holder. */
+  /**
+   * Returns the range that has been awaited for longest, among the ranges that are requested from one holder only and
+   * not from this peer.
+   */
   #second(peer: string): number | undefined {
     for (const [range, peers] of this.#asked) if (peers.size === 1 && !peers.has(peer)) return range;
     return undefined;

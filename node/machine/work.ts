@@ -22,7 +22,7 @@ export interface Work {
   readonly count: number | null;
 }
 
-/** Returns the node's part of a head's round, or null when the head assigns it none. */
+/** Returns the work of this node in the round of a head; null if the head assigns it no rows. */
 export function workOf(head: Head, self: string): Work | null {
   if (head.phase !== 'training') return null;
   const own = head.assignments.find(({ peer }) => peer === self);

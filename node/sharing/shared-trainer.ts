@@ -164,7 +164,10 @@ export class TrainerShare implements NodeTrainer, ScoreTrainer {
     return this.#inTurn(options.signal, () => this.#scores().losses(adapter, rows, options));
   }
 
-  /** Does nothing. The daemon stops the trainer, when all its jobs have stopped. */
+  /**
+   * Does nothing, because other jobs may still use the trainer. The daemon stops the trainer after all jobs have
+   * stopped.
+   */
   async stop(): Promise<void> {}
 
   #scores(): ScoreTrainer {

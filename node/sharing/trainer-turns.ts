@@ -39,7 +39,7 @@ export class TurnUser {
   finish = 0;
   /** Time at which the user's last turn ended; null while the user has or claims a turn, and before its first turn. */
   endedAt: number | null = null;
-  /** Time between the last two turns during which the user claimed none; null before the second turn. */
+  /** Milliseconds from the end of the user's last turn to its next claim; null before the second claim. */
   pauseMs: number | null = null;
 
   constructor(weight: number) {

@@ -48,7 +48,7 @@ export async function writeConversations(path: string, megabytes: number): Promi
   }
 }
 
-/** Reads or packs a file in a separate process. */
+/** Reads or packs a file in a separate process, and returns the memory and the time that the process needed. */
 export async function measure(mode: 'read' | 'pack', path: string): Promise<MemoryResult> {
   const worker = join(import.meta.dirname, 'data-memory-worker.ts');
   const child = spawn(

@@ -183,8 +183,9 @@ function roundOf(
 }
 
 /**
- * Returns the number of merges from an attacker's first harmful update to the last merge in which a harmful update of the
- * attacker has weight; null if one has weight in the job's last merge.
+ * Returns the number of merges that an attacker needed to lose all weight. It is counted from the attacker's first
+ * harmful update to the last merge in which a harmful update of the attacker has weight. Returns null if the job's last
+ * merge still gives weight to such an update.
  */
 function weightlessAfter(
   peer: string,

@@ -27,7 +27,7 @@ export class Fields {
     return this.#columns[field] ?? usual.find((name) => present(this.#row[name])) ?? usual[0]!;
   }
 
-  /** Returns the value of a field, or null. */
+  /** Returns the value of a field; null if the row has none. */
   value(field: string, usual?: readonly string[]): unknown {
     return this.#row[this.column(field, usual)] ?? null;
   }

@@ -11,7 +11,7 @@ import { readSegments, readTokens } from './tokens.ts';
 interface Definition {
   /** Fields of the format. By default each field is read from the column of the same name. */
   fields: readonly string[];
-  /** The names of the fields, as messages show them. */
+  /** The fields of the format, as error messages list them. */
   summary: string;
   fits(fields: Fields, columns: Columns): boolean;
   read(fields: Fields, columns: Columns): ExampleBody;

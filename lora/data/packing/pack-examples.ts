@@ -97,7 +97,7 @@ export class SamplePacker {
     for (const piece of this.#pieces(kind, { ids, trained })) yield* this.#count(packer.addPiece(piece));
   }
 
-  /** Yields the rows that are still open. */
+  /** Yields the remaining rows, which are not full. */
   *finish(): Generator<Row> {
     for (const packer of Object.values(this.#packers)) yield* this.#count(packer.finish());
   }

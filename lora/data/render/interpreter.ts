@@ -23,7 +23,10 @@ type Sides = 'strip' | 'lstrip' | 'rstrip';
 /** Interprets a template as Python does, and stops after MAX_STEPS. */
 export class PythonInterpreter extends Interpreter {
   #steps = 0;
-  /** Expressions that loops iterate over. Each item of their values counts as steps, even if the loop body is empty. */
+  /**
+   * Expressions whose values are the lists that loops iterate over. Each item of such a list counts as steps, even if
+   * the body of the loop is empty.
+   */
   readonly #loops = new WeakSet<Node>();
 
   /** @throws TEMPLATE_LIMIT */

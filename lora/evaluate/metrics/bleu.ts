@@ -18,7 +18,7 @@ export type BleuCounts = Int32Array;
 
 export const BLEU_COUNTS = 2 + 2 * MAX_ORDER;
 
-/** Returns the counts of one text. */
+/** Returns the BLEU counts of one prediction and its reference. */
 export function bleuCounts(prediction: string, reference: string): BleuCounts {
   const words = tokenize13a(prediction);
   const expected = tokenize13a(reference);

@@ -57,7 +57,7 @@ export function figureCells(figures: TaskResults): string[][] {
 
 /**
  * Returns the titles of the columns of {@link comparisonCells}.
- * @param against name of the model that another one is compared with
+ * @param against name of the second model, with which the evaluated model is compared
  */
 export function comparisonHead(against: string): string[] {
   return ['task', 'filter', 'metric', 'value', `against ${against}`, 'change (95 %)', 'p', ''];

@@ -123,7 +123,8 @@ export class PromptBuilder {
 }
 
 /**
- * Joins the beginning and the rest of an answer. Puts a space between them unless one of them has white space there.
+ * Joins the prefix and the rest of an answer. Puts a space between these parts, unless the prefix ends with white space
+ * or the rest begins with white space.
  */
 function withPrefix(prefix: string, answer: string): string {
   if (prefix === '' || answer === '') return prefix + answer;

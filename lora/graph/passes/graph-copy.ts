@@ -28,7 +28,7 @@ export class GraphCopy {
     this.replace(node, this.graph.repeat(node, node.inputs.map(operand)));
   }
 
-  /** Makes tensors of the copy stand for the outputs of a node of the original. */
+  /** Sets the tensors of the copy that replace the outputs of a node of the original graph. */
   replace(node: GraphNode, outputs: readonly Tensor[]): void {
     for (const [i, output] of node.outputs.entries()) this.#tensors.set(output, outputs[i]!);
   }

@@ -19,9 +19,9 @@ export interface GgufTensor {
   readonly type: TensorType;
   /** Shape in row-major order (the last axis is contiguous), as in safetensors. The file lists the axes in reverse. */
   readonly shape: readonly number[];
-  /** Position of the first byte in the file. */
+  /** Position of the tensor's first byte in the file. */
   readonly offset: number;
-  /** Length in bytes. */
+  /** Length of the tensor's data in bytes. */
   readonly length: number;
 }
 

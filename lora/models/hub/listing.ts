@@ -102,7 +102,7 @@ function hubFetch(reference: HubReference, access: HubAccess, deps: HubDeps): ty
   };
 }
 
-/** Calls the library and maps its own errors to HUB_RESPONSE. */
+/** Calls @huggingface/hub, and maps the errors of that library to HUB_RESPONSE. */
 async function callLibrary<T>({ endpoint, signal }: HubAccess, call: () => Promise<T>): Promise<T> {
   try {
     return await call();

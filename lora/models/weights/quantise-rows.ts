@@ -7,7 +7,7 @@ import type { QuantisedMatrix, Quantiser } from './quantiser.ts';
  */
 export const LARGEST_INT8 = 63;
 
-/** Quantises to 8 bits with one scale per row of W. */
+/** Quantises a matrix W to 8 bits, with one scale for each row of W. */
 export class RowQuantiser implements Quantiser {
   readonly #rows: number;
   readonly #columns: number;

@@ -8,7 +8,7 @@ const LARGEST = 127;
 
 /** Quantises a matrix given in pieces, in row-major order. */
 export class TableQuantiser {
-  /** One scale per row; complete after the last piece. */
+  /** The scale of each row. All scales are set after the last piece of the matrix has been added. */
   readonly scales: Float32Array;
   readonly #row: Float32Array;
   #filled = 0;

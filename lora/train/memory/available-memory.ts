@@ -89,7 +89,10 @@ function roomIn(group: string, { limits, current, filePages }: ControlGroups): n
   return Math.max(0, limit - used + pages.reduce((sum, some) => sum + some, 0));
 }
 
-/** Parses a number of bytes. Infinity for "max" and for a missing file. */
+/**
+ * Parses the content of a file with a number of bytes. Returns Infinity for "max", and for the empty text that a
+ * missing file gives.
+ */
 function bytes(text: string): number {
   return /^\d+\s*$/.test(text) ? Number(text) : Number.POSITIVE_INFINITY;
 }
