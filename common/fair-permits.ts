@@ -87,8 +87,8 @@ export class FairPermits {
         permit.withdraw();
         return true;
       }
-      // The holder of the permit became known after taking it, or is no longer known. So the permit is counted in the
-      // wrong group.
+      // Since the holder took the permit, it has become a known peer, or a stranger. The permit is therefore
+      // counted in the wrong group.
       permit.group = now;
       now.add(permit);
     }

@@ -128,7 +128,8 @@ export class TrainingProcess implements NodeTrainer, ScoreTrainer {
     const before = this.#process!;
     this.#job = job;
     this.#process = (async () => {
-      // The error of a process that did not start was reported when it failed. This one starts a new process.
+      // If the process failed to start, its error was reported then. The code below starts a new process
+      // instead.
       const process = await before.catch(() => null);
       // The settings are read after the await, because a failed device may have changed them meanwhile.
       this.#take(job, fitted, this.#settings!.compute);

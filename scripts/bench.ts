@@ -159,5 +159,5 @@ const failed = await runAll(positionals.length > 0 ? positionals : names, report
   ...(shape === undefined ? {} : { shapes: shape }),
 });
 if (!json) console.log(table(rows));
-// Native threads of an engine may still run after a failed benchmark.
+// Ends the process here, because native threads of an engine may still run after a failed benchmark.
 process.exit(failed > 0 ? 1 : 0);

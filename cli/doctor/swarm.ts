@@ -54,7 +54,7 @@ async function examine({ role, home, api, answer }: Daemon, { version }: Context
     home,
     version: answer.version,
     addresses: addresses.map((address) => ({ address, reach: reachOf(address) })),
-    // Infinity means that the file system does not tell. JSON has no infinity.
+    // Infinity means that the file system does not report its free space. JSON has no infinity.
     freeBytes: free === Infinity ? null : free,
     findings: daemonFindings({ answer, failing, peers, freeBytes: free, version, unreachable }),
   };

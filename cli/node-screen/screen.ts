@@ -41,7 +41,7 @@ export class NodeScreen {
     const thanks = jobs.flatMap((job) => thanksOf(job, status));
     const news = this.#lines
       .next(status)
-      // The thanks have lines of their own.
+      // Leaves out news that repeat the thanks, because the screen shows the thanks in lines of their own.
       .filter((text) => !thanks.some((own) => text.endsWith(own)))
       .map((text) => ({ at: now, text }));
     this.#news = [...news.reverse(), ...this.#news].slice(0, NEWS);

@@ -116,7 +116,7 @@ export class EventLines {
         ? ''
         : ` (${formatChange(event.heldOutLoss - this.#last)})`;
     this.#last = event.heldOutLoss ?? this.#last;
-    // Checkpoint 0 is the initial adapter.
+    // Checkpoint 0 is the initial adapter, so there is no round to report.
     if (event.round === 0) return null;
     return [
       `round ${String(event.round).padStart(3)}`,

@@ -95,8 +95,8 @@ export class UpdateRecorder {
     const { round, preset, tokens, payload, seconds, lossFirst, lossLast } = update;
     const { digest, size } = payload;
     const { current } = state;
-    // The node's speed is measured from the time when the round opened. Only for the current round is this time known
-    // on the monotonic clock. For an earlier round, use times of the wall clock.
+    // The node's speed is measured from the time when the round opened. This time is known on the monotonic
+    // clock only for the current round. For an earlier round, the speed is measured with the wall clock.
     const taken =
       current?.number === round
         ? deps.clock.monotonic() - current.openedAt

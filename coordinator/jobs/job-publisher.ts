@@ -102,7 +102,8 @@ export class JobPublisher {
         const reason = `the job ${run.context.stored.name} won the sweep`;
         await this.#add(run, best ?? newest!, registry, reason, [WINNER], sweep);
       }
-      // The registry has only figures of all documents, so that those of different versions can be compared.
+      // Figures that were measured on a part of the documents are not added, because figures of different
+      // versions in the registry must be comparable.
       const { job } = run.context;
       const results = store.tasks.of(job)?.limit === null ? store.tasks.results(job) : [];
       for (const result of results) this.#measure(run, result, registry);

@@ -125,7 +125,8 @@ export class RoundMerge {
     const { job, manifest, deps } = this.#context;
     const { store } = deps;
     const rounds = store.rounds.newest(job, STALE_ROUNDS + 1);
-    // For a node that is not a member any more, the invite that it used last counts, as in `Ledger.who`.
+    // A node that is no longer a member belongs to the person of the invite that it used last, as in
+    // `Standings.who`.
     const invites = new Map<string, string | null>([
       ...store.invites.bindings(job).map(({ peer, invite }) => [peer, invite] as const),
       ...store.peers.all(job).map(({ peer, invite }) => [peer, invite] as const),

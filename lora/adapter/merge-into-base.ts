@@ -50,7 +50,8 @@ export async function mergeIntoBase(
       if (present.has(file)) await copyFile(join(model.dir, file), join(partial, file));
     }
     const templates = dirname(TOOL_TEMPLATE_FILE);
-    // The template for conversations with tools belongs to the base's own template.
+    // The base's template for conversations with tools fits only the base's own chat template. It is left out
+    // if another template replaces that one.
     if (template !== null) await copyFile(template, join(partial, CHAT_TEMPLATE_FILE));
     else if (present.has(templates)) {
       const to = join(partial, templates);

@@ -41,8 +41,8 @@ export class RunningGeneration implements Generation {
       this.#isDone = true;
       this.#notify();
     });
-    // A caller that reads only the stream gets the error from the stream. `result` must not be an unhandled rejection
-    // then.
+    // A caller that reads only the stream gets the error from the stream. The rejection of `result` must then
+    // not count as unhandled.
     this.result.catch(() => {});
   }
 

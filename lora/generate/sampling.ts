@@ -114,7 +114,8 @@ function draw(ids: Iterable<number>, weights: Float64Array, point: number): numb
     left -= weights[id]!;
     if (left < 0) return id;
   }
-  // The loop ends without a result only if rounding makes the sum smaller than the point.
+  // The loop ends without a result only if rounding makes the sum of the weights smaller than the random
+  // point.
   return last;
 }
 

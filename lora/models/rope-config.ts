@@ -93,7 +93,7 @@ export function parseRopeFields(json: Json, fields: Json, theta: number): RopeCo
 }
 
 function parseScaling(json: Json, fields: Json): RopeScaling | null {
-  // Configs from before transformers 4.45 call it `type`.
+  // Configs from before transformers 4.45 have the field `type` instead of `rope_type`.
   const type = fields.rope_type ?? fields.type ?? 'default';
   if (type === 'default') return null;
   if (type === 'linear') return { type, factor: readPositive(fields, 'factor') };

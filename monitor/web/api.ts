@@ -68,7 +68,7 @@ export async function* lines<T>(path: string, signal: AbortSignal, body?: object
     for (const part of parts) {
       if (part !== '') yield JSON.parse(part) as T;
       if (performance.now() - since < PARSE_MS) continue;
-      // The browser draws a frame, so that a long history does not freeze the page.
+      // Lets the browser draw a frame, so that a long history does not freeze the page.
       await new Promise((resolve) => setTimeout(resolve));
       since = performance.now();
     }

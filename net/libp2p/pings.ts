@@ -40,8 +40,8 @@ export function echo(stream: Stream): void {
   stream.addEventListener('message', ({ data }: StreamMessageEvent) => {
     if (stream.writeStatus !== 'writable') return;
     flows = stream.send(data) && flows;
-    // While `stream.resume` runs, do not pause. Yamux would undo the pause at the end of that call, so the function
-    // below pauses after it.
+    // While `stream.resume` runs, do not pause, because yamux would undo the pause at the end of that call.
+    // The function below pauses after the call.
     if (!resuming) pause();
   });
   const resume = (): void => {

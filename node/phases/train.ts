@@ -42,8 +42,8 @@ export async function train(
   }
   const rows = await rowsOf(context, work, work.steps * manifest.training.batchSize, options.signal);
   const optimizer = await loadOptimizer(context);
-  // The learning rate depends on the number of checkpoints of the job. A node that is late or slow therefore uses the
-  // same rate as the others, and a null round does not change the rate.
+  // The learning rate depends on the number of checkpoints of the job. A node that is late or slow therefore
+  // uses the same rate as all other nodes, and a null round does not change the rate.
   const { learningRate, count } = work;
   const isChanged = learningRate !== null && count !== null;
   const schedule = changedJobSchedule(manifest, isChanged ? { learningRate, count } : undefined);

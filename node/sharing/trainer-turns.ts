@@ -120,7 +120,8 @@ export class TrainerTurns {
 
   #withdraw(claim: Claim): void {
     const place = this.#claims.indexOf(claim);
-    // The signal may abort after the turn was granted and before `claim` returns it.
+    // The signal may abort after the turn was granted and before `claim` returns it. The claim is then no
+    // longer in the list, and its turn ends.
     if (place < 0) this.#end(claim, 0);
     else this.#claims.splice(place, 1);
   }

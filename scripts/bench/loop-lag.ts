@@ -26,7 +26,7 @@ if (file !== undefined && isMainThread && process.argv.includes('coordinator')) 
   setInterval(() => {
     appendFileSync(file, `${most.toFixed(2)}\n`);
     most = 0;
-    // Writing the line does not count.
+    // The time for writing the line does not count as lag.
     last = used();
   }, LINE_MS).unref();
 }

@@ -77,7 +77,7 @@ export async function writeRandomBase(dir: string, family: RandomFamily): Promis
       const data = new Float32Array(elementCount(shape));
       const random = new SeededRandom(1, index);
       if (shape.length > 1) for (let i = 0; i < data.length; i++) data[i] = DEVIATION * random.normal();
-      // The norms of Gemma add 1 to their weights.
+      // Norms of Gemma add 1 to their weights, so these weights stay 0.
       else if (name.endsWith('weight') && family !== 'gemma3') data.fill(1);
       return { name, shape, dtype: 'F32' as const, data };
     });

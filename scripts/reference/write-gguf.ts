@@ -179,7 +179,7 @@ function isKnown(text: string, tokenizer: Json, config: Json): boolean {
   if (normalizer?.type === 'NFC' && text.normalize('NFC') !== text) return true;
   if (pre?.type === 'Metaspace')
     return /^[ ▁]/.test(text) || added.some(({ content }) => text.includes(content));
-  // Texts with an added token that contains `▁` are another known case.
+  // The tokens of a text with an added token that contains `▁` are known to differ, too.
   return added.some(({ content }) => content.includes('▁') && text.includes(content));
 }
 

@@ -94,8 +94,8 @@ export function whenClosed({ request, reply }: Exchange, end: () => void): void 
     return;
   }
   reply.raw.once('close', onClose);
-  // A reply to a pipelined request has no socket until the earlier replies are finished. If the client disconnects
-  // before, only the socket of the request closes.
+  // A reply to a pipelined request has no socket until the earlier replies are finished. If the client
+  // disconnects before that, only the socket of the request closes.
   socket.once('close', onClose);
 }
 

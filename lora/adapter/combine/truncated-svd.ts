@@ -50,7 +50,7 @@ export function truncatedSvd(factors: Factors, rank: number): { a: Float32Array;
       for (let i = 0; i < r; i++) sum += vector[i]! * middle[i * width + j]!;
       a[row * width + j] = sum / singular;
     }
-    // The new column of B is B V Λ^-½ · vector · singular. `column` has the factors after B.
+    // The new column of B is the matrix product of B and `column`, where column = V Λ^-½ · vector · singular.
     const column = Float64Array.from({ length: r }, (_, i) => {
       let sum = 0;
       for (let m = 0; m < r; m++)

@@ -60,7 +60,8 @@ export function mostAreCut({
       : `${formatCount(truncated)} of ${countOf(samples, 'sample')}`;
   return {
     message: `${which} were longer than a packed row and were cut, so the model learns from incomplete texts`,
-    // The last token of a sample is predicted, but is not an input.
+    // A row needs one token less than its sample, because the last token of a sample is predicted, but is not
+    // an input.
     next: `raise training.sequenceLength (--sequence-length); ${longest - 1} is enough for the longest sample`,
   };
 }

@@ -20,7 +20,8 @@ const NICE = 10;
 try {
   setPriority(NICE);
 } catch {
-  // Some systems do not allow it. The evaluation then competes with the gate, but its figures are the same.
+  // Some systems refuse to change the priority. The evaluation then competes with the gate, but its figures
+  // are the same.
 }
 
 serveCalls<TaskProcessMethods>(

@@ -178,7 +178,7 @@ async function write(handle: FileHandle, bytes: Uint8Array, path: string): Promi
   } catch (cause) {
     const full = asDiskFull(cause, path);
     if (full instanceof SwarmError) throw full;
-    // A typed error, so that the caller does not mistake it for a broken connection and retry.
+    // Throws a SwarmError. The caller would take any other error for a broken connection, and retry.
     const reason = cause instanceof Error ? cause.message : String(cause);
     throw commonError('WRITE_FAILED', `${path} cannot be written: ${reason}`, { path, reason }, { cause });
   }

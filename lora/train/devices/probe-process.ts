@@ -33,7 +33,8 @@ async function measure(engine: Engine, request: ProbeRequest): Promise<ProbeMeth
   const float16 = await hasFloat16(engine);
   const speed = await measureSpeed(engine, { ...request, float16, signal });
   const { user, system } = process.cpuUsage(before);
-  // WebGPU does not report what kind of device it found, but this process's processor time shows it.
+  // WebGPU does not report what kind of device it found. If this process used much processor time, the device
+  // is a software driver.
   const share = (user + system) / 1e3 / (performance.now() - started);
   if (isWebGpu && share > PROCESSOR_SHARE) return software;
   return { speed, onProcessor: engine.onProcessor ?? false };

@@ -24,7 +24,8 @@ export function RoundPart({
   const views = new Map(peers.map((view) => [view.peer, view]));
   const arrived = new Set(received);
   const rows = assigned.map((peer) => ({ peer, view: views.get(peer) ?? null }));
-  // Nodes that the round waits for come first, because a round with hundreds of nodes does not fit.
+  // Nodes that the round waits for come first, because a list of hundreds of nodes does not fit on the
+  // screen.
   rows.sort((a, b) => Number(arrived.has(a.peer)) - Number(arrived.has(b.peer)));
   return html`<section>
     <h2>R${roundText(job.round, job).slice(1)}</h2>
