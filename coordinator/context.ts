@@ -224,7 +224,7 @@ export interface RunContext {
    * the limiter forgets none.
    */
   readonly limiter: RateLimiter;
-  /** Shared by all jobs, because they share a blob store. */
+  /** Collects the garbage of the blob store, which all jobs share. */
   readonly collector: BlobCollector;
   readonly retention: RetentionSettings;
   /** Whether updates are audited. */

@@ -1,7 +1,10 @@
 import { Counter, Gauge, Histogram, type Registry } from '@prometheus-io/client';
 import { processRegistry } from './process-metrics.ts';
 
-/** Bucket bounds in seconds: from a cached prompt on a small model to a long answer of a large one. */
+/**
+ * Bucket bounds of request times, in seconds. The shortest requests have a cached prompt and a small model,
+ * and the longest have a long answer of a large model.
+ */
 const SECONDS = [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 60, 300];
 /** Paths that are label values. Other paths are counted as `other`, because a client can send any path. */
 const PATHS = [

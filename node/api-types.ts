@@ -38,7 +38,7 @@ export interface NodeActivity {
   download: { what: 'base' | 'data' | 'adapter'; bytes: number; total: number } | null;
 }
 
-/** What a node does for one invite, and the share of the trainer's time that the invite gets. */
+/** Activity of a node for one invite, and the share of the trainer's time that the invite gets. */
 export interface NodeJobStatus extends NodeActivity {
   /** The jobs of a node get shares of the trainer's time in proportion to their weights. */
   weight: number;

@@ -16,7 +16,7 @@ export class OrderedHash {
   readonly #ranges: number;
   readonly #deps: OrderedHashDeps;
   readonly #hash: RunningHash;
-  /** Ranges below this one are hashed, or were passed to the hash. */
+  /** Number of the first range that has not been passed to the hash. */
   #next = 0;
   readonly #held = new Map<number, { bytes: Uint8Array; release: Release }>();
   #catchingUp: Promise<void> | undefined;

@@ -91,7 +91,10 @@ function quoted(word: string): string {
   return quotedValue(word).replaceAll('$', '$$$$');
 }
 
-/** Quotes a word of another setting. Unlike in a command line, `$` has no meaning in these settings. */
+/**
+ * Quotes a value of the settings `Environment` and `ReadWritePaths`, in which `$` has no meaning, unlike in
+ * the command line.
+ */
 function quotedValue(word: string): string {
   return `"${word.replace(/[\\"]/g, '\\$&').replaceAll('%', '%%').replaceAll('\n', '\\n')}"`;
 }

@@ -43,7 +43,10 @@ function holdLine(name: string, reason: string): string {
   return `the race waits for ${name}, which is paused${why}: continue with ${SWARM} job resume ${name}, or drop it with ${SWARM} job stop ${name}`;
 }
 
-/** Jobs that were stopped later come earlier. */
+/**
+ * Returns the sort key of a job. Jobs that are still in the race come first, then the jobs that were stopped
+ * last.
+ */
 function rank(outAt: number | null): number {
   return outAt === null ? Number.NEGATIVE_INFINITY : -outAt;
 }

@@ -36,7 +36,7 @@ const OCCASIONS: readonly JobEvent['type'][] = ['checkpoint', 'rolled-back', 'fi
  */
 export class Sweeps {
   readonly #deps: SweepsDeps;
-  /** The held jobs of each sweep, as they were last logged. */
+  /** For each sweep, the paused jobs that the newest log line about the sweep named, as JSON. */
   readonly #told = new Map<string, string>();
   #isStopped = false;
 

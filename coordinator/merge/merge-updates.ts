@@ -31,7 +31,7 @@ export interface MergeInput {
   readonly baseDigest: string;
   /** The round that is merged. The staleness of an update is this number minus the update's round. */
   readonly round: number;
-  /** Sorted by peer, then by round. All sums are computed in this order. */
+  /** The updates to merge, sorted by peer, then by round. All sums are computed in this order. */
   readonly sources: readonly MergeSource[];
   readonly rate: number;
   readonly denominatorFloor: number;

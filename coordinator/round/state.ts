@@ -98,7 +98,7 @@ export type MachineEvent =
   /** No merge passed the gate. */
   | { type: 'refused'; reason: string }
   | { type: 'committed' }
-  /** Merging or committing failed for a reason outside of the updates, so it is tried again. */
+  /** Merging or committing failed, and the updates are not the cause. The coordinator tries again. */
   | { type: 'attempt-failed'; reason: string }
   | { type: 'pause'; reason: string }
   | { type: 'resume' }

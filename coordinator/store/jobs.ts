@@ -92,7 +92,7 @@ export class JobTable {
     return this.#db.all(sql, job).map(({ envelope }) => envelope as Uint8Array);
   }
 
-  /** Returns the signed change with a digest; null if the job has no such change. */
+  /** Returns the signed change of the job's settings with this digest; null if the job has no such change. */
   settingsRecord(job: string, digest: string): Uint8Array | null {
     const row = this.#db.one('SELECT envelope FROM job_settings WHERE job = ? AND digest = ?', job, digest);
     return (row?.envelope as Uint8Array) ?? null;

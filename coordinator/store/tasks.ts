@@ -82,7 +82,10 @@ export class TaskTable {
     return row && readResult(row);
   }
 
-  /** Returns the checkpoints that have weights and no result, oldest first, with their numbers in the job. */
+  /**
+   * Returns the checkpoints that have weights but no result, oldest first. `ordinal` is the number of
+   * checkpoints of the job before this one.
+   */
   unevaluated(job: string): { round: number; ordinal: number }[] {
     return this.#db
       .all(

@@ -160,7 +160,7 @@ export class Ledger {
     });
   }
 
-  /** Returns an update without a score, as it is judged at the end of a round. */
+  /** Describes an update that was not scored, for the judgement of misdeeds at the end of a round. */
   #unscored(judgedIn: number, { peer, round, digest }: NamedUpdate): JudgedUpdate {
     const { job } = this.#context;
     return {

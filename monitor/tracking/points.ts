@@ -5,7 +5,7 @@ export interface Point {
   readonly round: number;
   /** Time at which the round ended, in ms since the epoch. */
   readonly at: number;
-  /** Number of the event in its job. */
+  /** Sequence number of the event in its job. */
   readonly sequence: number;
   /** Values by their names. A figure that was not measured is missing. */
   readonly values: Readonly<Partial<Record<Figure, number>>>;

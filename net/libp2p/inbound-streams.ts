@@ -55,7 +55,10 @@ const COMMON_STREAMS: Quota = { calls: 960, perMs: 4_000 };
  * second.
  */
 const KNOWN_STREAMS: Quota = { calls: 4_000, perMs: 4_000 };
-/** Number of streams of a connection that are reset because of these limits before the connection is closed. */
+/**
+ * Number of streams of a connection that are reset because of the limits above. After more resets, the
+ * connection is closed.
+ */
 const REFUSED_STREAMS: Quota = { calls: 100, perMs: 10_000 };
 /**
  * Number of pings that a peer may send on a connection. We answer each of them. An honest peer's yamux sends one every

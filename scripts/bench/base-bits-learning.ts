@@ -12,7 +12,7 @@ export const name = 'base-bits-learning';
 export const about =
   'loss after training on a base of 8 or 4 bits, on one machine and in a mixed swarm; four minutes';
 
-/** Steps on one machine, with the demo's data. */
+/** Number of steps of the run on one machine. */
 const STEPS = 96;
 const QUICK_STEPS = 24;
 const SEEDS = [1, 2, 3];

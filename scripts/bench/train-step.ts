@@ -203,7 +203,10 @@ function summarise(
   return rows;
 }
 
-/** Returns a text such as "torch 2.15.0, numpy 2.4.0", or null when one of them is missing. */
+/**
+ * Returns the versions of torch and numpy as a text such as "torch 2.15.0, numpy 2.4.0". Returns null if
+ * Python or one of the two packages is missing.
+ */
 async function versionsOf(python: string): Promise<string | null> {
   const code =
     'import numpy, torch; print(*(f"{m.__name__} {m.__version__}" for m in (torch, numpy)), sep=", ")';

@@ -18,8 +18,8 @@ export interface RenderOptions {
   /** Receives the examples that cannot be rendered. */
   report: RowReport;
   /**
-   * If the template rewrites earlier turns of a conversation, report the conversation as a bad row instead of throwing
-   * DATA_TEMPLATE.
+   * Whether a conversation whose earlier turns the template rewrites is reported as a bad row. Otherwise,
+   * such a conversation ends the run with DATA_TEMPLATE.
    * @default false
    */
   countTemplateBreaks?: boolean;

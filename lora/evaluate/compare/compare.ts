@@ -8,7 +8,10 @@ import { bootstrapDifference, meanDifference, type PairedDifference, ratioDiffer
 /** Maximum p-value with which a difference is called better or worse. With a larger p-value, it is called noise. */
 const LARGEST_P = 0.05;
 
-/** A metric of a task for two models: the one that is compared, and the one that it is compared against. */
+/**
+ * A metric of a task for two models: `value` for the model, and `against` for the model that it is compared
+ * with.
+ */
 export interface MetricComparison {
   readonly task: string;
   readonly metric: string;

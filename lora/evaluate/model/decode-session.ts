@@ -4,7 +4,7 @@ import { DecodeModel } from '../../generate/decode-model.ts';
 import { Scheduler } from '../../generate/scheduler.ts';
 import type { ModelBundle } from '../model-bundle.ts';
 
-/** Sequences that are continued at once. */
+/** Number of sequences that are continued at once. */
 const ROWS = 8;
 /** Memory for keys and values, in bytes. At most half of it holds prefixes that later requests may share. */
 const CACHE_BYTES = 2 ** 30;

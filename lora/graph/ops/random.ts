@@ -10,7 +10,10 @@ export const UNIFORM_STEPS = {
   seed: 0x9e3779b1,
   row: 0x85ebca6b,
   column: 0xc2b2ae35,
-  /** Added before hashing for the second factor in `uniform`, so that its hashes differ from those of the first. */
+  /**
+   * Added to the multiples before they are hashed for the second factor of `uniform`. Otherwise, both factors
+   * would have the same hashes.
+   */
   factor: 0x27d4eb2f,
 } as const;
 

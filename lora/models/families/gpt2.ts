@@ -113,7 +113,7 @@ export const gpt2: Architecture<Gpt2Config> = {
   /** Files saved from the model without its head, such as OpenAI's own, do not have the prefix `transformer.`. */
   canonicalName: (name) => (/^(transformer|lm_head)\./.test(name) ? name : `transformer.${name}`),
 
-  /** Old files also contain causal masks. */
+  /** Recognises the causal masks, which old files contain as tensors. */
   isBuffer: (name) => /\.attn\.(masked_)?bias$/.test(name),
 };
 

@@ -31,12 +31,13 @@ export interface EngineProbe {
   /** Measured speed; null if the engine does not run, or was not measured. */
   readonly speed: MachineSpeed | null;
   /**
-   * Whether the engine found only a software driver on the processor, not a GPU. `auto` never chooses such an engine.
+   * Whether the engine found no GPU, but only a driver that computes on the processor. `auto` never chooses
+   * such an engine.
    */
   readonly software: boolean;
   /** Whether the engine computes on the processor, although it could use a GPU. @default false */
   readonly onProcessor?: boolean;
-  /** Reason why there is no speed, such as the error message of the engine or of its driver. */
+  /** Reason why `speed` is null, such as the error message of the engine or of its driver. */
   readonly reason: string | null;
   /** Requirements of the engine that this machine may lack; null if they are unknown. */
   readonly needs: string | null;

@@ -112,11 +112,11 @@ export function estimateTraining(
  */
 const SLOWNESS = 2;
 /**
- * Smallest time in seconds that an operation takes, however few values it has. It is used on a processor, where the
- * probe measures a smaller time than training takes.
+ * Smallest time in seconds that an operation takes, however few values it has. It is used only for a
+ * processor, because the probe there measures a smaller time than training takes.
  */
 const MIN_SECONDS_PER_OPERATION = 5e-6;
-/** A whole step reaches this share of the speed of its single operations. */
+/** Speed of a whole step, as a share of the speed at which its operations run one at a time. */
 const EFFICIENCY = 0.85;
 
 /**

@@ -4,9 +4,9 @@ import type { ApiError } from '../api.ts';
 import { Failure } from './notice.ts';
 
 interface ConfirmProps {
-  /** Label of the button that opens the dialog, and of the one that confirms. */
+  /** Label of the button that opens the dialog, and of the button that confirms the action. */
   readonly label: string;
-  /** What will happen, in one or two sentences. */
+  /** Text that tells the user what the action will do, in one or two sentences. */
   readonly effect: string;
   /** Label of a text that the user may give. @default the dialog asks for no text */
   readonly asks?: string;

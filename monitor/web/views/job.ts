@@ -39,7 +39,7 @@ const PARTS = [
 
 interface JobViewProps {
   readonly job: string;
-  /** Which part of the view is shown: one of PARTS. */
+  /** Name of the part of the view that is shown: one of PARTS. */
   readonly part: string;
   /** Called after the user has changed the state of the job with this view. */
   onChange(): void;
