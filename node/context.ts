@@ -15,6 +15,7 @@ import type { JobKeys } from './job-keys.ts';
 import type { KnownJobs } from './known-jobs.ts';
 import type { NodePolicy } from './policy.ts';
 import type { TrainerShare } from './sharing/shared-trainer.ts';
+import type { JobClaim } from './store/job-files.ts';
 import type { NodeStore } from './store/node-store.ts';
 import type { NodeTrainer, ScoreTrainer } from './trainer.ts';
 
@@ -68,12 +69,16 @@ export interface NodeDeps {
 
 /** The job of one of the node's other invites. */
 export interface SiblingJob {
-  /** Digest of the job that the invite names or that the node joined with it; null if neither is known yet. */
+  /** Digest of the job that the node has joined with the invite, or that the invite names; null if neither is known. */
   readonly job: string | null;
-  /** The job's manifest; null before the node has joined the job. */
-  readonly manifest: Manifest | null;
+  /** Manifest of the job, if the job fits the limits of the machine's owner and is not done; otherwise null. */
+  readonly fittingManifest: Manifest | null;
   /** Whether the job needs nothing more from this node. */
   readonly isDone: boolean;
+  /** Returns whether the node has joined this job with the invite, or is joining the job. */
+  claims(claim: JobClaim): boolean;
+  /** Returns whether the invite is for this job. */
+  names(claim: JobClaim): boolean;
 }
 
 /** Dependencies of the node's work for one invite. */

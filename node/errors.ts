@@ -13,6 +13,10 @@ export const nodeError = defineErrors({
   NOTHING_TRAINED: { kind: 'failed', next: ASK_OPERATOR },
   CHECKPOINT_UNTRUSTED: 'failed',
   JOB_NOT_FOUND: 'notFound',
+  JOB_COORDINATOR: {
+    kind: 'conflict',
+    next: 'if you trust the new coordinator, start another node for its invite, with an empty folder as --home',
+  },
   JOB_TWICE: { kind: 'conflict', next: 'give the node one invite for each job' },
   NOT_SCORING: 'refused',
   NO_ADDRESS: {

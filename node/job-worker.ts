@@ -4,7 +4,7 @@ import type { Download, HeldAdapter, PhaseContext, ReadyContext } from './contex
 import { nodeError } from './errors.ts';
 import type { NodeEvent } from './machine/state.ts';
 import type { Work } from './machine/work.ts';
-import { prepare } from './phases/join.ts';
+import { checkLimits, prepare } from './phases/join.ts';
 import { requestJoin } from './phases/requests.ts';
 import { sync } from './phases/sync.ts';
 import { train } from './phases/train.ts';
@@ -22,6 +22,8 @@ export class JobWorker {
   /** Progress in the round that is being trained. Between rounds, this is the progress in the last round. */
   progress: { step: number; steps: number; tokensPerSecond: number };
   download: Download | null = null;
+  /** Whether the job fits the limits of the machine's owner, together with the node's other jobs. */
+  fits = false;
   #ready: ReadyContext | null = null;
   #held: HeldAdapter | null = null;
   #trained: TrainedRound | null = null;
@@ -48,6 +50,9 @@ export class JobWorker {
     const { context } = this;
     const { trainer, store, log } = context.deps;
     const { engine } = trainer;
+    this.fits = false;
+    checkLimits(context);
+    this.fits = true;
     this.#ready = await prepare(context, head, signal);
     // The choice of the engine may depend on the base. The coordinator shows the engine to people, so the node joins
     // again to report a changed engine.

@@ -23,6 +23,7 @@ import { MachineRunner } from './machine-runner.ts';
 import { type JoinedJob, join } from './phases/join.ts';
 import { isShutOut, openJobs, request, requestHead, verifyReceipt } from './phases/requests.ts';
 import { publishUpdate, settleUpdate } from './phases/updates.ts';
+import type { JobClaim } from './store/job-files.ts';
 import { errorFields, reasonOf, Tasks } from './tasks.ts';
 import { UpdateReceipts } from './update-receipts.ts';
 
@@ -58,8 +59,8 @@ export class SwarmNode implements SiblingJob {
   readonly #runner: MachineRunner;
   readonly #tasks: Tasks;
   readonly #receipts: UpdateReceipts;
-  /** Digest of the job that the invite names or that the node has joined last. */
-  #job: string | null;
+  /** The job that the node is joining; null at other times. */
+  #joining: JobClaim | null = null;
   #worker: JobWorker | null = null;
   #contact: JobContact | null = null;
   #cancelWatch = (): void => {};
@@ -70,7 +71,6 @@ export class SwarmNode implements SiblingJob {
 
   constructor(options: SwarmNodeOptions, deps: SwarmNodeDeps) {
     this.#options = options;
-    this.#job = options.job;
     this.#deps = { ...deps, onStanding: (standing) => this.#onStanding(standing) };
     this.#tasks = new Tasks(deps);
     this.#runner = new MachineRunner(
@@ -112,15 +112,24 @@ export class SwarmNode implements SiblingJob {
     return this.#options.addresses;
   }
 
-  /** Digest of the job that the invite names, or that the node has joined with the invite; null if there is none. */
   get job(): string | null {
-    return this.#shutOut === null ? this.#job : null;
+    if (this.#shutOut !== null) return null;
+    return this.#worker?.context.job ?? this.#options.job;
   }
 
-  /** Returns the job's manifest; null before the node has joined the job. */
-  get manifest(): Manifest | null {
-    const context = this.#worker?.context;
-    return context && context.job === this.job ? context.manifest : null;
+  get fittingManifest(): Manifest | null {
+    return this.#worker?.fits && !this.isDone ? this.#worker.context.manifest : null;
+  }
+
+  claims({ coordinator, job }: JobClaim): boolean {
+    if (this.#shutOut !== null) return false;
+    return [this.#joining, this.#worker?.context].some(
+      (claim) => claim?.coordinator === coordinator && claim.job === job,
+    );
+  }
+
+  names({ coordinator, job }: JobClaim): boolean {
+    return this.#shutOut === null && this.#options.job === job && this.isCoordinator(coordinator);
   }
 
   /** Whether the job needs nothing more from this node. */
@@ -285,12 +294,21 @@ export class SwarmNode implements SiblingJob {
   }
 
   async #join(signal: AbortSignal): Promise<NodeEvent> {
-    const joined = await join(this.#options, this.#deps, signal, (job) => {
-      this.#job = job;
-    });
-    signal.throwIfAborted();
+    let own: JobClaim | null = null;
+    let joined: JoinedJob;
+    let worker: JobWorker;
+    try {
+      joined = await join(this.#options, this.#deps, signal, (claim) => {
+        own = this.#joining = claim;
+      });
+      signal.throwIfAborted();
+      worker = this.#enter(joined);
+    } finally {
+      // An aborted attempt may end after the next attempt has begun.
+      if (this.#joining === own) this.#joining = null;
+    }
     this.#deps.knownJobs?.remember(this.#options, joined.manifest.name);
-    return this.#enter(joined).prepare(joined, signal);
+    return worker.prepare(joined, signal);
   }
 
   /**

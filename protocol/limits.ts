@@ -36,8 +36,14 @@ export const JOBS_PER_COORDINATOR = 64;
 export const MAX_PRIORITY = 1000;
 /** Maximum number of base files of a manifest. Sharded models have tens of files. */
 export const BASE_FILES = 1000;
+/** Maximum number of parameters of a base. The largest open models have about 10¹². */
+export const BASE_PARAMETERS = 4e12;
+/** Maximum number of tokens of a row: the longest context of common models. */
+export const SEQUENCE_TOKENS = 131_072;
 /** Maximum number of data shards of a manifest. 4,096 shards of 1 MiB hold 4 GiB of packed rows. */
 export const DATA_SHARDS = 4096;
+/** Maximum number of data rows of a manifest. The permutation of a round numbers the rows with 32 bits. */
+export const DATA_ROWS = 2 ** 32;
 /** Maximum length of a chat template. The longest published templates have about 20,000 characters. */
 export const CHAT_TEMPLATE_CHARACTERS = 128 * KiB;
 /** Maximum size of a data shard, which a node decodes as a whole. The longest row (131,072 tokens of 10 bytes) fits. */

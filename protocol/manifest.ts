@@ -3,10 +3,13 @@ import { digestSchema, nameSchema } from './ids.ts';
 import {
   ADAPTER_BYTES,
   BASE_FILES,
+  BASE_PARAMETERS,
   BLOB_BYTES,
   CHAT_TEMPLATE_CHARACTERS,
+  DATA_ROWS,
   DATA_SHARD_BYTES,
   DATA_SHARDS,
+  SEQUENCE_TOKENS,
 } from './limits.ts';
 
 const count = z.int().positive();
@@ -126,7 +129,7 @@ export const trainingSchema = z.strictObject({
   /** Number of rows that pass through the model at once. Gradients accumulate over the batch. @default 8 */
   microBatch: count.max(4096).default(8),
   /** Tokens per row. @default 128 */
-  sequenceLength: count.min(8).max(131072).default(128),
+  sequenceLength: count.min(8).max(SEQUENCE_TOKENS).default(128),
 });
 
 /** Compression presets of updates; see lora-swarm/update. */
@@ -193,7 +196,7 @@ export const manifestSchema = z.strictObject({
       .regex(/^[0-9a-f]{40}$/, 'must be a commit')
       .optional(),
     digest: digestSchema,
-    parameters: z.int().positive(),
+    parameters: count.max(BASE_PARAMETERS),
     files: z
       .array(
         z.strictObject({
@@ -211,12 +214,16 @@ export const manifestSchema = z.strictObject({
       ),
   }),
   data: z.strictObject({
-    rows: count,
+    rows: count.max(DATA_ROWS),
     tokens: z.int().nonnegative(),
-    sequenceLength: count,
+    sequenceLength: count.max(SEQUENCE_TOKENS),
     shards: z
       .array(
-        z.strictObject({ digest: digestSchema, size: z.int().positive().max(DATA_SHARD_BYTES), rows: count }),
+        z.strictObject({
+          digest: digestSchema,
+          size: z.int().positive().max(DATA_SHARD_BYTES),
+          rows: count.max(DATA_ROWS),
+        }),
       )
       .min(1)
       .max(DATA_SHARDS),
@@ -229,7 +236,7 @@ export const manifestSchema = z.strictObject({
   }),
   lora: loraSchema,
   adapter: z.strictObject({
-    parameters: count,
+    parameters: count.max(ADAPTER_BYTES / 4),
     /** Digest of the adapter that round 1 starts from. */
     initial: z.strictObject({ digest: digestSchema, size: z.int().positive().max(ADAPTER_BYTES) }),
   }),

@@ -15,6 +15,7 @@ import {
 } from '../context.ts';
 import { nodeError } from '../errors.ts';
 import { checkPolicy, demandOf } from '../policy.ts';
+import type { JobClaim } from '../store/job-files.ts';
 import { connect, openJobs, requestJoin, verifyHead } from './requests.ts';
 
 /** A job that the coordinator has admitted the node to. The manifest and the head are verified. */
@@ -34,25 +35,26 @@ export interface JoinedJob {
 
 /**
  * Connects to the coordinator and joins a job.
- * @param take records the job before the node asks to join it, so that the node does not join the same job with
- *   another invite
- * @throws SwarmError NO_ADDRESS, NO_OPEN_JOB, JOB_TWICE, MANIFEST_MISMATCH, BASE_DIGEST; errors of the network, of admission and
- *   of signatures
+ * @param onClaim called before the node asks to join. From then on, no other invite of the node joins the same job of
+ *   the same coordinator.
+ * @throws SwarmError NO_ADDRESS, NO_OPEN_JOB, JOB_TWICE, JOB_COORDINATOR, MANIFEST_MISMATCH, BASE_DIGEST; errors of the
+ *   network, of admission and of signatures
  */
 export async function join(
   options: SwarmNodeOptions,
   deps: SwarmNodeDeps,
   signal: AbortSignal,
-  take: (job: string) => void,
+  onClaim: (claim: JobClaim) => void,
 ): Promise<JoinedJob> {
   const coordinator = await connect(options.addresses, deps, signal);
   const job = options.job ?? (await firstOpenJob(options, deps, coordinator, signal));
+  const claim = { coordinator, job };
   // If the node trained one job for two invites, it would sign two different updates of a round. The coordinator bans a
   // node for that.
-  if (deps.siblings().some((sibling) => sibling.job === job)) {
+  if (deps.siblings().some((sibling) => sibling.claims(claim))) {
     throw nodeError('JOB_TWICE', `another invite of this node is for the same job ${job}`, { job });
   }
-  take(job);
+  onClaim(claim);
   const answer = await requestJoin(options, deps, { coordinator, job }, signal);
   const { author, digest, message: manifest } = verifyMessage('manifest', answer.manifest);
   if (author !== coordinator || digest !== job) {
@@ -62,6 +64,7 @@ export async function join(
       { job, digest, coordinator, author },
     );
   }
+  deps.store.jobFiles.bind(claim);
   const { base } = manifest;
   const found = baseDigest(base.files);
   if (found !== base.digest) {
@@ -91,18 +94,24 @@ async function firstOpenJob(
 }
 
 /**
- * Fetches the missing files of the base and prepares the trainer.
- * @throws SwarmError POLICY_* (the job needs more than the machine's owner lends), ADAPTER_SHAPE, BLOB_*, and errors of
- *   the trainer
+ * Checks that a job fits the limits of the machine's owner, together with the other jobs of the node that fit.
+ * @throws SwarmError POLICY_*
+ */
+export function checkLimits({ manifest, deps, options }: PhaseContext): void {
+  const others = deps.siblings().flatMap(({ fittingManifest }) => fittingManifest ?? []);
+  checkPolicy(manifest, options.policy, { trainers: options.trainers, others });
+}
+
+/**
+ * Fetches the missing files of the base and prepares the trainer. Call {@link checkLimits} before.
+ * @throws SwarmError ADAPTER_SHAPE, BLOB_*, and errors of the trainer
  */
 export async function prepare(
   context: PhaseContext,
   head: Head | null,
   signal: AbortSignal,
 ): Promise<ReadyContext> {
-  const { manifest, deps, options } = context;
-  const others = deps.siblings().flatMap((sibling) => (sibling.isDone ? [] : (sibling.manifest ?? [])));
-  checkPolicy(manifest, options.policy, { trainers: options.trainers, others });
+  const { manifest, deps } = context;
   await makeRoom(context);
   const { files } = manifest.base;
   const total = files.reduce((sum, { size }) => sum + size, 0);
@@ -138,12 +147,11 @@ export async function prepare(
  * all jobs together need more disk space than the machine's owner lends.
  */
 async function makeRoom(context: PhaseContext): Promise<void> {
-  const { deps, collector, manifest, job, coordinator, options } = context;
+  const { deps, collector, manifest, job, options } = context;
   const { jobFiles } = deps.store;
   jobFiles.register({
     job,
     name: manifest.name,
-    coordinator,
     base: manifest.base.digest,
     blobs: [...manifest.base.files, ...manifest.data.shards].map(({ digest }) => digest),
     diskBytes: demandOf(manifest).disk,

@@ -65,7 +65,9 @@ export async function requestJoin(
   signal: AbortSignal,
 ): Promise<RpcResponse<'join'>> {
   const { engine } = deps.trainer;
-  const { tokensPerSecond } = deps.store.job(job);
+  const known = deps.store.job(job);
+  // A coordinator may name the digest of another coordinator's job. It must not learn that the node works for that job.
+  const tokensPerSecond = known.coordinator === coordinator ? known.tokensPerSecond : 0;
   const scores = deps.scoreTrainer !== undefined;
   const body = { job, invite, name, agent, engine, tokensPerSecond, scores, sentAt: deps.clock.now() };
   const answer = await request(deps, coordinator, 'join', body, signal);
@@ -88,9 +90,12 @@ export async function openJobs(
   signal: AbortSignal,
 ): Promise<{ open: string[]; others: boolean }> {
   const { jobs, others } = await request(deps, coordinator, 'jobs', { invite }, signal);
-  const taken = new Set(deps.siblings().map((sibling) => sibling.job));
+  const isTaken = (job: string): boolean =>
+    deps
+      .siblings()
+      .some((sibling) => sibling.claims({ coordinator, job }) || sibling.names({ coordinator, job }));
   const open = jobs
-    .filter(({ job, phase }) => !CLOSED_PHASES.includes(phase) && !taken.has(job))
+    .filter(({ job, phase }) => !CLOSED_PHASES.includes(phase) && !isTaken(job))
     .map(({ job }) => job);
   return { open, others };
 }

@@ -1,12 +1,19 @@
 import type { Database } from '../../storage/database.ts';
+import { nodeError } from '../errors.ts';
 import { ensureJob, markUnused } from './statements.ts';
+
+/** A job of a coordinator. The digest alone does not suffice, because another coordinator can claim the same digest. */
+export interface JobClaim {
+  /** Peer id of the coordinator. */
+  readonly coordinator: string;
+  /** Digest of the job. */
+  readonly job: string;
+}
 
 /** The files of a job: its base and data as blobs, and the total disk space that the job needs. */
 export interface JobFilesRecord {
   readonly job: string;
   readonly name: string;
-  /** Peer id of the coordinator. */
-  readonly coordinator: string;
   /** Digest of the base. */
   readonly base: string;
   /** Digests of the base files and of the data shards. */
@@ -27,14 +34,33 @@ export class JobFiles {
     this.#db = db;
   }
 
-  /** Protects a job's blobs from deletion. Call it before fetching them. */
-  register({ job, name, coordinator, base, blobs, diskBytes, at }: JobFilesRecord): void {
+  /**
+   * Records the coordinator of a job. The digest of a job does not contain its coordinator, so another coordinator can
+   * sign the same manifest. It must not get the updates and the files of the first coordinator's job.
+   * @throws SwarmError JOB_COORDINATOR if the job has another coordinator
+   */
+  bind({ job, coordinator }: JobClaim): void {
+    this.#db.transaction(() => {
+      ensureJob(this.#db, job);
+      const known = this.#db.one('SELECT coordinator FROM jobs WHERE job = ?', job)!.coordinator;
+      if (known === null) this.#db.run('UPDATE jobs SET coordinator = ? WHERE job = ?', coordinator, job);
+      else if (known !== coordinator) {
+        throw nodeError(
+          'JOB_COORDINATOR',
+          `this node knows job ${job} as a job of the coordinator ${known}, but now ${coordinator} offers it as its own`,
+          { job, coordinator, known },
+        );
+      }
+    });
+  }
+
+  /** Protects a job's blobs from deletion. Call it before fetching them, and after {@link bind}. */
+  register({ job, name, base, blobs, diskBytes, at }: JobFilesRecord): void {
     this.#db.transaction(() => {
       ensureJob(this.#db, job);
       this.#db.run(
-        'UPDATE jobs SET name = ?, coordinator = ?, base = ?, disk_bytes = ?, used_at = ?, over = 0 WHERE job = ?',
+        'UPDATE jobs SET name = ?, base = ?, disk_bytes = ?, used_at = ?, over = 0 WHERE job = ?',
         name,
-        coordinator,
         base,
         diskBytes,
         at,

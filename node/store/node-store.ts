@@ -13,6 +13,8 @@ import { Totals } from './totals.ts';
 /** A job's stored state without its updates. Digests name blobs in the blob store. */
 export interface JobRecord {
   readonly job: string;
+  /** Peer id of the coordinator; null before the node has joined the job. */
+  readonly coordinator: string | null;
   /** Digest of the encoded error feedback after the round `feedbackRound`. */
   readonly feedback: string | null;
   readonly feedbackRound: number;
@@ -105,6 +107,7 @@ export class NodeStore implements UnusedBlobs {
     const row = this.#db.one('SELECT * FROM jobs WHERE job = ?', job);
     return {
       job,
+      coordinator: text(row?.coordinator),
       feedback: text(row?.feedback),
       feedbackRound: Number(row?.feedback_round ?? 0),
       optimizer: text(row?.optimizer),

@@ -8,6 +8,7 @@ import { testKeys } from '../../utils/job-keys.ts';
 import { signerOf } from '../../utils/signers.ts';
 
 const JOB = 'a'.repeat(64);
+const OTHER_JOB = 'b'.repeat(64);
 const BLOBS = {
   shard: '1'.repeat(64),
   adapter: '2'.repeat(64),
@@ -24,10 +25,11 @@ const [NODE, MEMBER, STRANGER, COORDINATOR, OTHER] = [1, 2, 3, 4, 5].map(
 
 function openStore(): NodeStore {
   const store = new NodeStore(new Database({ path: ':memory:', migrations: MIGRATIONS }));
-  const files = { name: 'toy', base: '8'.repeat(64), diskBytes: 1, at: 1, coordinator: COORDINATOR };
+  const files = { name: 'toy', base: '8'.repeat(64), diskBytes: 1, at: 1 };
+  store.jobFiles.bind({ job: JOB, coordinator: COORDINATOR });
   store.jobFiles.register({ ...files, job: JOB, blobs: [BLOBS.shard, BLOBS.shared] });
-  const other = { ...files, coordinator: OTHER };
-  store.jobFiles.register({ ...other, job: 'b'.repeat(64), blobs: [BLOBS.foreign, BLOBS.shared] });
+  store.jobFiles.bind({ job: OTHER_JOB, coordinator: OTHER });
+  store.jobFiles.register({ ...files, job: OTHER_JOB, blobs: [BLOBS.foreign, BLOBS.shared] });
   store.saveAdapter(JOB, { checkpoint: '9'.repeat(64), digest: BLOBS.adapter, bytes: 1 });
   store.saveUpdate({
     update: {

@@ -88,7 +88,6 @@ test('deletes files of finished jobs first, then of the jobs unused longest, unt
     jobFiles.register({
       job,
       name: `name of ${job}`,
-      coordinator: 'c',
       base: `base of ${job}`,
       blobs,
       diskBytes: 10,
@@ -177,7 +176,7 @@ test('deletes blobs that no row names: replaced ones, and those of aborted work 
 });
 
 test('totals count the updates that the coordinator accepted, and survive a new job', () => {
-  const files = { base: 'b', blobs: [], diskBytes: 1, coordinator: 'c', at: 1 };
+  const files = { base: 'b', blobs: [], diskBytes: 1, at: 1 };
   store.jobFiles.register({ ...files, job: JOB, name: 'moby' });
   for (const round of [1, 2, 3, 4]) save(round);
   store.saveReceipt(JOB, 1, { code: 'accepted', detail: '' });

@@ -35,6 +35,10 @@ export class ScriptedCoordinator {
   delivered: number | null = null;
   /** The code with which it refuses nodes that it does not admit. */
   refusal = 'NOT_ADMITTED';
+  /** Digest of the job that it lists. @default its own job */
+  listed: string;
+  /** Speeds in the requests to join. */
+  readonly speeds: number[] = [];
   /** Called for each request for a head. */
   onHead: () => void = () => {};
   /** Id of the key of heads. */
@@ -58,12 +62,14 @@ export class ScriptedCoordinator {
     this.host = network.host({ signer, blobs, isAlive });
     this.host.serveBlobs(() => true);
     const { job } = toy;
+    this.listed = job;
     this.host.handle('jobs', async () => ({
-      jobs: [{ job, name: 'toy', phase: this.head?.phase ?? 'waiting' }],
+      jobs: [{ job: this.listed, name: 'toy', phase: this.head?.phase ?? 'waiting' }],
       others: false,
     }));
-    this.host.handle('join', async () => {
+    this.host.handle('join', async (_peer, { tokensPerSecond }) => {
       this.joins++;
+      this.speeds.push(tokensPerSecond);
       if (!this.admits) throw new SwarmError(this.refusal, 'not you', {});
       return {
         manifest: bytes(toy.envelope),

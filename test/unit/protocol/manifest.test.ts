@@ -1,24 +1,34 @@
 import { describe, expect, it } from 'vitest';
-import { DATA_SHARD_BYTES } from '../../../protocol/limits.ts';
+import {
+  ADAPTER_BYTES,
+  BASE_PARAMETERS,
+  DATA_ROWS,
+  DATA_SHARD_BYTES,
+  SEQUENCE_TOKENS,
+} from '../../../protocol/limits.ts';
 import { manifestSchema } from '../../../protocol/manifest.ts';
 
 const digest = 'ab'.repeat(32);
 
-function problems(paths: readonly string[], shardBytes = 1): string[] {
+function problems(
+  paths: readonly string[],
+  shardBytes = 1,
+  { parameters = 1, adapter = 1, rows = 1, sequenceLength = 8 } = {},
+): string[] {
   const files = paths.map((path) => ({ path, size: 1, digest }));
   const manifest = {
     version: 1,
     name: 'tale',
-    base: { name: 'nano', digest, parameters: 1, files },
+    base: { name: 'nano', digest, parameters, files },
     data: {
-      rows: 1,
+      rows,
       tokens: 1,
-      sequenceLength: 8,
+      sequenceLength,
       shards: [{ digest, size: shardBytes, rows: 1 }],
       heldOut: { digest, rows: 1, tokens: 1 },
     },
     lora: {},
-    adapter: { parameters: 1, initial: { digest, size: 4 } },
+    adapter: { parameters: adapter, initial: { digest, size: 4 } },
     training: {},
     rounds: {},
     acceptance: {},
@@ -58,4 +68,24 @@ it('bounds the size of a data shard, which nodes decode whole', () => {
   expect(problems(['config.json'], DATA_SHARD_BYTES)).toEqual([]);
   expect(problems(['config.json'], DATA_SHARD_BYTES + 1)).toEqual(['data.shards.0.size']);
   expect(problems(['config.json'], 0)).toEqual(['data.shards.0.size']);
+});
+
+it('bounds every number from which a node computes the disk space and memory of a job', () => {
+  const largest = {
+    parameters: BASE_PARAMETERS,
+    adapter: ADAPTER_BYTES / 4,
+    rows: DATA_ROWS,
+    sequenceLength: SEQUENCE_TOKENS,
+  };
+  const paths = {
+    parameters: 'base.parameters',
+    adapter: 'adapter.parameters',
+    rows: 'data.rows',
+    sequenceLength: 'data.sequenceLength',
+  };
+  expect(problems(['config.json'], 1, largest)).toEqual([]);
+  for (const [name, path] of Object.entries(paths)) {
+    const larger = { ...largest, [name]: largest[name as keyof typeof largest] + 1 };
+    expect(problems(['config.json'], 1, larger)).toEqual([path]);
+  }
 });

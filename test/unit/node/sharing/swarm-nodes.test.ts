@@ -2,6 +2,7 @@ import { expect, test } from 'vitest';
 import { silentLogger } from '../../../../monitor/log.ts';
 import type { SwarmNodeOptions } from '../../../../node/context.ts';
 import { nodeStatus } from '../../../../node/node-status.ts';
+import { defaultPolicy } from '../../../../node/policy.ts';
 import { reportedState } from '../../../../node/reported-state.ts';
 import { NO_COST } from '../../../utils/node-status.ts';
 import { signerOf } from '../../../utils/signers.ts';
@@ -16,12 +17,18 @@ const SIGNERS = [signerOf(200), signerOf(201)] as const;
 const STEP_MS = 1_000;
 
 /** Sets up one node with two invites, and a scripted coordinator for each of them. */
-function setUp(more: Partial<SwarmNodeOptions> = {}) {
+function setUp(
+  more: Partial<SwarmNodeOptions> = {},
+  { toys: given, options }: { toys?: readonly ToyJob[]; options?: Partial<SwarmNodeOptions> } = {},
+) {
   const random = new SeededRandom(1);
   const clock = new VirtualClock(1_000_000);
   const network = new VirtualNetwork({ delayMs: [1, 20], loss: 0, duplicates: 0 }, { clock, random });
   const environment: VirtualEnvironment = { clock, network, random, log: silentLogger };
-  const toys = SIGNERS.map((signer, i) => toyJob(signer, { rounds: { count: 20 + i } })) as [ToyJob, ToyJob];
+  const toys = (given ?? SIGNERS.map((signer, i) => toyJob(signer, { rounds: { count: 20 + i } }))) as [
+    ToyJob,
+    ToyJob,
+  ];
   const [first, second] = toys.map(
     (toy, i) => new ScriptedCoordinator({ toy, signer: SIGNERS[i]! }, environment),
   ) as [ScriptedCoordinator, ScriptedCoordinator];
@@ -31,6 +38,7 @@ function setUp(more: Partial<SwarmNodeOptions> = {}) {
       coordinator: SIGNERS[0].peerId,
       layout: toys[0].layout,
       msPerStep: STEP_MS,
+      ...(options && { options }),
       more: [{ addresses: [addressOf(SIGNERS[1].peerId)], ...more }],
     },
     environment,
@@ -53,7 +61,8 @@ function setUp(more: Partial<SwarmNodeOptions> = {}) {
     });
   const until = async (what: () => boolean) => expect(await clock.run(what, 120_000)).toBe(true);
   const pass = (ms: number) => clock.run(() => false, ms);
-  return { node, first, second, status, states, until, pass };
+  const reasons = () => node.nodes.all.map((one) => one.view().state.reason);
+  return { node, toys, first, second, status, states, reasons, until, pass };
 }
 
 test('a node trains for two coordinators, one round after the other', async () => {
@@ -119,4 +128,53 @@ test('a round that its job no longer needs gives way, and the node trains the ne
   await until(() => second.updates.length === 1);
   expect(second.updates).toMatchObject([{ round: 2 }]);
   expect(first.updates).toMatchObject([{ round: 1 }]);
+});
+
+test('a coordinator that names the job of another coordinator does not lock the node out of that job', async () => {
+  const { node, toys, first, second, reasons, until, pass } = setUp();
+  first.admits = false;
+  second.listed = toys[0].job;
+  await first.open(1, [node.peer]);
+  node.start();
+  await until(() => second.joins > 0 && reasons()[1]!.includes(toys[0].job));
+  first.admits = true;
+  await until(() => first.updates.length === 1);
+  // The second coordinator does not learn the speed that the node has in the job of the first.
+  await pass(60_000);
+  expect(first.speeds.at(-1)).toBe(0);
+  expect(new Set(second.speeds)).toEqual(new Set([0]));
+  // Its next offer, a job of its own, is taken.
+  second.listed = toys[1].job;
+  await second.open(1, [node.peer]);
+  await until(() => second.updates.length === 1);
+});
+
+test('a coordinator that signs the manifest of another coordinator does not take its job over', async () => {
+  const toys = SIGNERS.map((signer) => toyJob(signer));
+  expect(toys[1]!.job).toBe(toys[0]!.job);
+  const { node, first, second, reasons, until } = setUp({}, { toys });
+  second.admits = false;
+  await first.open(1, [node.peer]);
+  node.start();
+  await until(() => first.updates.length === 1);
+  second.admits = true;
+  await second.open(1, [node.peer]);
+  await until(() => reasons()[1]!.includes(`job of the coordinator ${SIGNERS[0].peerId}`));
+  expect(node.store.job(toys[0]!.job).coordinator).toBe(SIGNERS[0].peerId);
+  await first.open(2, [node.peer]);
+  await until(() => first.updates.length === 2);
+});
+
+test('a job that exceeds the limits of the owner alone does not keep other jobs from fitting', async () => {
+  const huge = { rounds: { localSteps: 10_000 }, training: { batchSize: 4096 } };
+  const toys = [toyJob(SIGNERS[0]), toyJob(SIGNERS[1], huge)];
+  const policy = { ...defaultPolicy, maxMemoryBytes: 2 ** 30 };
+  const { node, first, second, status, until } = setUp({}, { toys, options: { policy } });
+  first.admits = false;
+  node.start();
+  await until(() => second.holds.includes('memory'));
+  first.admits = true;
+  await first.open(1, [node.peer]);
+  await until(() => first.updates.length === 1);
+  expect(status().jobs.map(({ hold }) => hold?.reason ?? null)).toEqual([null, 'memory']);
 });
