@@ -110,7 +110,7 @@ export interface Validator {
     options: EvaluateOptions,
   ): Promise<LossGradient>;
   /**
-   * Returns the training losses of an adapter on rows, in their order.
+   * Returns the training loss of an adapter on each row, in the order of the rows.
    * @param adapter tensors in layout order
    * @throws SwarmError when the evaluation failed. The error does not mean that the adapter is bad.
    */

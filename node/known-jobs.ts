@@ -89,8 +89,8 @@ function pathOf(home: string): string {
 }
 
 /**
- * Reads the file. A missing or damaged file counts as a file without jobs, so the user has to give the invite
- * again.
+ * Reads the file of known jobs. A missing or damaged file counts as a file without jobs, so the user has to give the
+ * invite again.
  */
 async function read(path: string): Promise<KnownJob[]> {
   try {

@@ -23,7 +23,7 @@ export function costText({ cost }: Pick<NodeStatus, 'cost'>): string {
   return `CPU ${cost.cpuThreads.toFixed(1)} threads, memory ${formatBytes(cost.memoryBytes)}${disk}`;
 }
 
-/** Returns the traffic now. */
+/** Returns a text with the bytes per second that the node sends and receives now. */
 export function speedText({ cost }: Pick<NodeStatus, 'cost'>): string {
   const { sent, received } = cost.bytesPerSecond;
   return `${formatBytes(sent)}/s up, ${formatBytes(received)}/s down`;

@@ -44,7 +44,7 @@ export interface RoundFigures {
   readonly figures: ReadonlyMap<number, FiguresOfUpdate>;
   /** Number of random rows on which the effects were computed. */
   readonly randomRows: number;
-  /** Total number of rows that were read, including the rows of the authors. */
+  /** Total number of rows that were read: the random rows, and rows of the authors' intervals. */
   readonly rows: number;
   /** The `index` of each candidate or late update that raises the loss. */
   readonly harmful: ReadonlySet<number>;

@@ -167,7 +167,10 @@ export class Liveness {
     this.#events.onGone(peer, reason);
   }
 
-  /** Processes a heartbeat. Returns false, and changes nothing, if the heartbeat does not count. */
+  /**
+   * Processes a heartbeat. Returns false, and changes nothing, if the heartbeat is a replay, if the clock of its author
+   * is wrong, or if its author is not a member or has said goodbye.
+   */
   #take(author: string, heartbeat: Heartbeat): boolean {
     const { job, deps } = this.#context;
     const now = deps.clock.now();

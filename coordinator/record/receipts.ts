@@ -35,7 +35,7 @@ const MERGE_REFUSALS: readonly ReceiptCode[] = ['left-out', 'outlier', 'harmful'
  */
 const KEPT_DELIVERIES = STALE_ROUNDS + 2;
 
-/** Signs, pushes and counts a job's receipts. */
+/** Signs and counts a job's receipts, and sends them to the authors of the updates. */
 export class Receipts {
   readonly #context: RunContext;
   readonly #tallies = new Map<string, Tally>();

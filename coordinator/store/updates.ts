@@ -135,7 +135,7 @@ export class UpdateTable {
       .map(readUpdate);
   }
 
-  /** Returns the updates of a peer that no merge has taken yet, by round. */
+  /** Returns the updates of a peer that no merge has taken yet, in the order of their rounds. */
   waitingOf(job: string, peer: string): StoredUpdate[] {
     return this.#db
       .all(

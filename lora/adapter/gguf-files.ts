@@ -86,7 +86,10 @@ function typeOf({ name }: TensorPlace, shape: readonly number[], type: WrittenTy
   return shape.at(-1)! % TENSOR_FORMATS[type].weights === 0 ? type : 'F16';
 }
 
-/** Yields the values unchanged. @throws SwarmError GGUF_RANGE a value is not finite, or too large for the type */
+/**
+ * Checks that all values fit into the type of the file, and yields them unchanged.
+ * @throws SwarmError GGUF_RANGE a value is not finite, or too large for the type
+ */
 async function* inRange(values: Floats, type: WrittenType, tensor: string): AsyncGenerator<Float32Array> {
   const most = type === 'F16' ? MAX_HALF : Number.MAX_VALUE;
   for await (const piece of values) {

@@ -89,7 +89,7 @@ export interface PreparedRun {
   readonly spec: TrainSpec;
   /** Settings for computing, as the user asked for them. */
   readonly asked: Compute;
-  /** The settings of `asked`, with the devices chosen. */
+  /** The compute settings that the user asked for (`asked`), on the chosen devices. */
   readonly compute: ComputeOnDevices;
   /** The checkpoint to continue from; null to start from the beginning. */
   readonly newest: RunState | null;

@@ -79,7 +79,7 @@ export interface Architecture<C extends CommonConfig = CommonConfig> {
   readonly head: string;
   /** Parameter with the embedding table; a tied output head uses the same parameter. */
   readonly embedding: string;
-  /** Factor that transformers' embedding module multiplies its rows by. Default: 1. */
+  /** Factor by which the embedding module of transformers multiplies its rows. Default: 1. */
   embeddingScale?(config: C): number;
   /**
    * Reads a config.json whose `model_type` is this family's, in the layout of transformers 4 or 5.

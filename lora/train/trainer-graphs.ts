@@ -50,7 +50,7 @@ export interface TrainingGraphs {
   /** Name → values of the adapter's tensors that are not trained. */
   readonly frozen: ReadonlyMap<string, Float32Array>;
   readonly gradients: ReadonlyMap<string, Float32Array>;
-  /** Whether the graph has the input `seed`. */
+  /** Whether the graph has the input `seed`, because it applies dropout or adds noise. */
   readonly random: boolean;
 }
 

@@ -45,7 +45,7 @@ export class ErrorFeedback {
   }
 
   /**
-   * Adds a round's change: e ← β·e + Δ.
+   * Adds a round's change Δ to the residual e, after the decay β: e ← β·e + Δ.
    * @throws UPDATE_SHAPE, UPDATE_VALUES when a change is too large or not finite; the residual is then unchanged
    */
   add(delta: readonly Float32Array[]): void {

@@ -8,9 +8,9 @@ import { attackOf, attacksIn, type PoisonRun } from './poison-run.ts';
 export interface PoisonedRound {
   readonly round: number;
   readonly outcome: string | null;
-  /** Share of the attackers in the weight of the merge; null without a merge. */
+  /** Weight of the attackers' updates in the merge, as a fraction of the total weight; null without a merge. */
   readonly share: number | null;
-  /** Share of the attackers in the assigned steps. */
+  /** Steps assigned to attackers, as a fraction of all assigned steps. */
   readonly assigned: number;
   /** Number of poisoned updates among the updates that had arrived when the round closed. */
   readonly poisoned: number;
@@ -22,11 +22,11 @@ export interface PoisonedRound {
 export interface AttackerOutcome {
   readonly attack: string;
   /**
-   * Number of merges from the attacker's first harmful update to the last merge in which a harmful update of the attacker
-   * has weight; null if one has weight in the job's last merge.
+   * Number of merges that the attacker needed to lose all weight (see `weightlessAfter`); null if the job's last merge
+   * still gives weight to a harmful update of the attacker.
    */
   readonly weightlessAfter: number | null;
-  /** Belief in the attacker after each scored round; null if none of its updates was in the round. */
+  /** Belief in the attacker after each scored round; null if the round contained no update of the attacker. */
   readonly beliefs: readonly (number | null)[];
 }
 

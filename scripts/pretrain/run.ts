@@ -20,7 +20,10 @@ import { trainableParameters } from './trainable-parameters.ts';
 const MEASURE_FROM = 10;
 const MEASURE_UNTIL = 60;
 const REPORT_EVERY_STEPS = 50;
-/** Steps between two evaluations, each with a saved state. A kill loses at most a few minutes of work. */
+/**
+ * Number of steps after which the model is evaluated and the state is saved. A killed run loses at most a few minutes
+ * of work.
+ */
 const SAVE_EVERY_STEPS = 250;
 
 export interface PretrainOptions {

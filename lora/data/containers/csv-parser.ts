@@ -21,7 +21,8 @@ export interface CsvRecord {
 
 export interface CsvParserOptions {
   /**
-   * Character between fields; null for the first of comma, semicolon and tab that the header contains outside quotes.
+   * Character between fields. If null, the parser takes the first comma, semicolon or tab that the header contains
+   * outside quotes.
    */
   separator: string | null;
   /** Maximum length of a record, in characters. */

@@ -121,7 +121,10 @@ function outputHead(logits: Tensor): readonly Tensor[] {
   return w!.shape[1] === depth && linear(x!, w!) === logits ? node.inputs : [];
 }
 
-/** p = softmax(logits); d logits = g·(p − onehot(label)), where g is 0 for a token without a label. */
+/**
+ * Returns the cross-entropy loss and the probabilities p = softmax(logits). The gradient of the logits is g·(p −
+ * onehot(label)), where g is 0 for a token without a label.
+ */
 function softmaxCrossEntropy(logits: Tensor, labels: Tensor): { loss: Tensor; probabilities: Tensor } {
   const outputs = [{ shape: labels.shape }, { shape: logits.shape }];
   const [loss, probabilities]: readonly Tensor[] = logits.graph.apply(

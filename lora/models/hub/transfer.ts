@@ -61,7 +61,7 @@ export async function transfer(options: TransferOptions, deps: HubDeps): Promise
   );
 }
 
-/** Appends to the partial file until it has the listed size. @returns its hash */
+/** Appends to the partial file until it has the listed size. @returns the hash of the whole file */
 async function download(handle: FileHandle, options: TransferOptions, deps: HubDeps): Promise<string> {
   const { file, signal, endpoint, partial, onProgress } = options;
   let { hash, bytes } = await hashPartial(handle, options);
