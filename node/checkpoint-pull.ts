@@ -27,7 +27,7 @@ import { FileBlobStore } from '../storage/blob-store.ts';
 import { nodeError } from './errors.ts';
 import { connect, request } from './phases/requests.ts';
 
-/** The swarm to fetch a checkpoint from, and where to write it. */
+/** The swarm from which a checkpoint is fetched, and the folder to which the checkpoint is written. */
 export interface PullOptions extends JobTarget {
   /** Folder for the PEFT files. It is created if it is missing. */
   readonly output: string;

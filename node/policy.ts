@@ -27,10 +27,11 @@ export const defaultPolicy: NodePolicy = {
 };
 
 const FLOAT_BYTES = 4;
-/** Number of copies of the adapter in a trainer: values, gradients, two moments. */
+/** Number of copies of the adapter that a trainer holds: the values, the gradients and two moments. */
 const TRAINER_ADAPTERS = 4;
 /**
- * Number of copies of the adapter in the daemon: adapter, pseudo-gradient, error feedback, the update being encoded.
+ * Number of copies of the adapter that the daemon holds: the adapter, the pseudo-gradient, the error feedback, and the
+ * update that is being encoded.
  */
 const DAEMON_ADAPTERS = 4;
 /**

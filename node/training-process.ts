@@ -47,7 +47,7 @@ export class TrainingProcess implements NodeTrainer, ScoreTrainer {
   readonly #options: TrainingProcessOptions;
   readonly #deps: TrainingProcessDeps;
   readonly #life = new AbortController();
-  /** The job that the process works on. The process has loaded its base. */
+  /** The job that the process works on, and whose base it has loaded. */
   #job: JobToTrain | null = null;
   #process: Promise<TrainerProcess> | null = null;
   #settings: TrainerOptions | null = null;

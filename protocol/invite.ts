@@ -41,7 +41,7 @@ export function encodeInvite(invite: Invite): string {
   return PREFIX + Buffer.from(encodeCbor(parsed)).toString('base64url');
 }
 
-/** Distinguishes an invite from a multiaddr, for commands that take both. */
+/** Returns whether a text begins like an invite. Commands that take an invite or a multiaddr use this test. */
 export function looksLikeInvite(text: string): boolean {
   return text.startsWith(PREFIX);
 }

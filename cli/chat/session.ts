@@ -69,7 +69,7 @@ interface AnswerOptions {
   partner: ChatPartner;
   /** The conversation. Messages that do not fit are removed from it. */
   messages: ChatMessage[];
-  /** Number of messages at the start that are never removed. */
+  /** Number of messages at the start of the conversation that are never removed. */
   kept: number;
   json: boolean;
 }

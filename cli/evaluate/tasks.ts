@@ -21,7 +21,7 @@ export interface TaskFlags extends ModelFlags {
 /** Name of the base alone, as a value of --against. */
 const BASE = 'base';
 
-/** Evaluates a model on task files, compares it with another one, and writes a report. */
+/** Evaluates a model on task files, compares it with the model of --against if there is one, and writes a report. */
 export async function evaluateOnTasks(context: Context, options: TaskFlags): Promise<void> {
   const { evaluateTasks } = await import('../../index.ts');
   const { signal, cwd } = context;

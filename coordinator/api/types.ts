@@ -212,7 +212,7 @@ export interface PeerStanding {
   jobName: string;
   person: string;
   standing: Standing;
-  /** The last round of a probation or suspension; null otherwise. */
+  /** The last round of a probation or suspension; null if the person is in good standing or banned. */
   untilRound: number | null;
   /** Number of strikes that were not pardoned. Some of them may have expired. */
   strikes: number;

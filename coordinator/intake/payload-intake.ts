@@ -17,7 +17,7 @@ export const PAYLOADS_AT_ONCE = 4;
 /** Codes of fetch errors that the coordinator's own disk causes, not the author. */
 const OWN_FAULTS: readonly string[] = ['STORE_FULL', 'WRITE_FAILED', 'HASH_FAILED'];
 
-/** Fetches and checks payloads. */
+/** Fetches and checks the payloads of updates. */
 export class PayloadIntake {
   readonly #context: RunContext;
   readonly #checks = new Permits(PAYLOADS_AT_ONCE);

@@ -10,8 +10,8 @@ export type { WeightFile } from './weights.ts';
 
 /**
  * Creates the engine of this name.
- * @throws SwarmError ENGINE_UNKNOWN for a name that is not an engine's, ENGINE_THREADS, ENGINE_UNAVAILABLE when this
- * machine lacks what the engine needs (`next` says how to get it)
+ * @throws SwarmError ENGINE_UNKNOWN when no engine has this name, ENGINE_THREADS, ENGINE_UNAVAILABLE when this machine
+ * lacks what the engine needs (`next` says how to get it)
  */
 export async function createEngine(name: EngineName, options: EngineOptions): Promise<Engine> {
   if (!ENGINE_NAMES.includes(name)) {

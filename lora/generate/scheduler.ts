@@ -169,7 +169,8 @@ export class Scheduler {
   }
 
   /**
-   * Starts to compute the prompt of the next request, if fewer than the maximum are running and there is memory for it.
+   * Starts to compute the prompt of the next request, if fewer requests than the maximum are running and there is
+   * memory for one more.
    */
   #admit(): void {
     const next = this.#queue.peek();

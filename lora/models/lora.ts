@@ -54,7 +54,7 @@ export function biasName(module: string, adapted: boolean): string {
 /** A module with its low-rank change `scale`·B A. */
 export interface AdaptedModule extends TargetModule {
   readonly rank: number;
-  /** α / r, or α / √r. */
+  /** α / r, or α / √r with rank-stabilised scaling (rsLoRA). */
   readonly scale: number;
 }
 

@@ -9,7 +9,7 @@ import type { Stream } from '@libp2p/interface';
 import type { Claimant, FairPermits } from '../../common/fair-permits.ts';
 import { netError } from '../errors.ts';
 
-/** Bytes that one permit allows. */
+/** Number of unread bytes that one permit allows. */
 export const UNREAD_PERMIT_BYTES = 64 * 1024;
 /**
  * Number of unread bytes that a stream may hold without a permit, because a request may arrive before its reader is

@@ -73,8 +73,9 @@ async function joinedRounds(count: number, log: (line: string) => void) {
 }
 
 /**
- * Returns by how many percent the bits of an index exceed the bound, and the figures behind it. Only full chunks count,
- * because the bound of a short chunk includes edge effects that no code can use.
+ * Returns by how many percent the coded indices need more bits than the information-theoretic minimum, and the two
+ * numbers of bits. Only full chunks count, because the minimum of a short chunk includes edge effects that no code can
+ * use.
  */
 function indexOverhead({ preset, tensors }: SparseUpdate, layout: UpdateLayout) {
   const kept = PRESETS[preset].kept!;

@@ -126,7 +126,10 @@ export function benchRows({ config, rows, rowTokens }: Setup, share: number): Ro
 
 const ALIGNMENT = 4096;
 
-/** Writes random weights of base and adapter (1 for norms) to a file, so that all contestants compute the same loss. */
+/**
+ * Writes random weights of the base and of the adapter to a file (1 for norms), so that all compared programs compute
+ * the same loss.
+ */
 export async function writeSetup(
   path: string,
   { model, length: rowTokens }: Pick<BenchShape, 'model' | 'length'>,

@@ -50,7 +50,7 @@ export const RECIPE = trainingConfigSchema.parse({
 });
 
 export interface Stage {
-  /** Share of all steps after which the stage ends. */
+  /** Fraction of the steps of the whole run after which the stage ends. */
   readonly until: number;
   /** Rows per step. */
   readonly batch: number;

@@ -30,9 +30,9 @@ export class ModelBuilder implements OnnxModel {
   }
 
   /**
-   * Adds initializers, each once. With `constant: false` they become inputs that have a default value and are never
-   * fed. onnxruntime computes everything that depends only on constants in advance and keeps the results, but not what
-   * depends on an input.
+   * Adds initializers, each once. With `constant: false` they become graph inputs with a default value, which are never
+   * fed. The reason is that onnxruntime computes everything that depends only on constants in advance, and keeps the
+   * results in memory. It computes nothing in advance that depends on an input.
    */
   declare(initializers: readonly OnnxInitializer[], { constant }: { constant: boolean }): void {
     for (const initializer of initializers) {

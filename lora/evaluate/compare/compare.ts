@@ -20,7 +20,10 @@ export interface MetricComparison {
   readonly documents: number;
   readonly value: number;
   readonly against: number;
-  /** value − against in percentage points or points of the metric, or the relative change of a perplexity in percent. */
+  /**
+   * `value` minus `against`, in percentage points or in points of the metric. For a perplexity, the relative change in
+   * percent.
+   */
   readonly change: number;
   readonly unit: 'points' | '%';
   /** Bounds of the 95 % confidence interval of `change`. */

@@ -142,7 +142,10 @@ function dot(a: Float64Array, b: Float64Array): number {
   return a.reduce((sum, value, i) => sum + value * b[i]!, 0);
 }
 
-/** Makes the statistic of a score that is computed from counts. The counts of the documents are added up first. */
+/**
+ * Returns a function that computes a score from counts, such as BLEU. It adds up the counts of the given documents, and
+ * computes the score from the sums.
+ */
 function countsOf(
   values: readonly MetricValue[],
   count: (prediction: string, reference: string) => BleuCounts,

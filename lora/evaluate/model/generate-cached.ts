@@ -4,7 +4,7 @@ import { openDecodeSession } from './decode-session.ts';
 import { generateTexts, type TokenPrompt, withoutStop } from './generate-texts.ts';
 import type { ModelOptions } from './language-model.ts';
 
-/** Returns the answers, without the text that ended them. */
+/** Returns the answers, without the stop string that ended an answer. */
 export async function answersOf(
   bundle: ModelBundle,
   prompts: readonly TokenPrompt[],

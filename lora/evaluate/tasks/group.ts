@@ -9,7 +9,7 @@ interface GroupMetric {
   readonly metric: string;
   /** Names of filters; null for all filters of the tasks. */
   readonly filters: readonly string[] | null;
-  /** Whether each task is weighted by its number of documents. */
+  /** Whether the weight of a task in the mean is its number of documents. If false, all tasks have the same weight. */
   readonly weightBySize: boolean;
 }
 

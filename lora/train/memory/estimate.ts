@@ -22,7 +22,10 @@ export interface MemoryEstimate {
   readonly weights: number;
   /** Maximum size of the values of a micro-batch that exist at the same time. */
   readonly activations: number;
-  /** Adapter, gradients, two moments, and the copies that are sent to the parent process and written to disk. */
+  /**
+   * Bytes of the adapter, the gradients, two moments, and the copies that are sent to the parent process and written to
+   * disk.
+   */
   readonly adapter: number;
   readonly total: number;
 }

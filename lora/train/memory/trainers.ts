@@ -8,7 +8,7 @@ export interface Trainers {
   readonly processes: number;
   /** Number of copies of the base. */
   readonly bases: number;
-  /** Base bits of each copy. */
+  /** Base bits of these copies. */
   readonly baseBits: BaseBits;
 }
 
