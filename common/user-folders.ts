@@ -19,8 +19,8 @@ export interface Homes {
 }
 
 /**
- * Returns the homes: `home`, else SWARM_HOME, else one folder per role in the data folder of the XDG base directory
- * specification ($XDG_DATA_HOME, by default ~/.local/share).
+ * Returns the home folders of the node and of the coordinator: `home`, else SWARM_HOME, else one folder for each role
+ * in the data folder of the XDG base directory specification ($XDG_DATA_HOME, by default ~/.local/share).
  */
 export function resolveHomes(
   home?: string,

@@ -47,7 +47,7 @@ export interface JobFacts {
   readonly needsOperator: boolean;
   /** Number of rounds in a row that ended with too few updates. */
   readonly shortRounds: number;
-  /** Number of rounds in a row that the gate refused. */
+  /** Number of rounds in a row whose merge the gate refused. */
   readonly refusals: number;
   readonly heldOutLoss: number | null;
   readonly bestLoss: number | null;

@@ -46,8 +46,8 @@ export interface SwarmNetwork {
     options: { signal: AbortSignal },
   ): Promise<RpcResponse<M>>;
   /**
-   * Sets the handler of a method. Its SwarmErrors reach the caller as RPC_REFUSED with their code and message. Returns
-   * a function that removes the handler.
+   * Sets the handler of a method. If the handler throws a SwarmError, the caller gets RPC_REFUSED with the code and
+   * the message of this error. Returns a function that removes the handler.
    */
   handle<M extends RpcMethod>(method: M, handler: RpcHandler<M>): () => void;
 

@@ -26,7 +26,7 @@ export interface PersistentPeersDeps {
   log: Logger;
   /** Returns a random number in [0, 1). */
   random: () => number;
-  /** Connects, and returns the peer id at the address. */
+  /** Connects to an address, and returns the id of the peer there. */
   dial(address: string): Promise<string>;
   isConnected(peer: string): boolean;
 }

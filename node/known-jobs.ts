@@ -7,7 +7,7 @@ import type { Logger } from '../common/logger.ts';
 import { digestSchema } from '../protocol/ids.ts';
 import { INVITE_CHARACTERS } from '../protocol/invite.ts';
 
-/** Maximum number of invites in the file. A new invite replaces the oldest. */
+/** Maximum number of invites that a node remembers in its home. A new invite replaces the oldest. */
 const KNOWN_JOBS = 16;
 
 const knownJobSchema = z.strictObject({

@@ -76,7 +76,7 @@ export interface ModelServerOptions {
   readonly maxUnansweredPerClient?: number;
 }
 
-/** `Access` and `listen` check the other options. */
+/** Options of a server of models. The options that this schema leaves out are checked by `Access` and `listen`. */
 const optionsSchema = z
   .object({
     name: z.string().min(1).max(512),

@@ -16,7 +16,7 @@ export class OrderedHash {
   readonly #ranges: number;
   readonly #deps: OrderedHashDeps;
   readonly #hash: RunningHash;
-  /** Number of the first range that has not been passed to the hash. */
+  /** Number of the next range to hash. All ranges before it were passed to `#hash`. */
   #next = 0;
   readonly #held = new Map<number, { bytes: Uint8Array; release: Release }>();
   #catchingUp: Promise<void> | undefined;
@@ -52,8 +52,8 @@ export class OrderedHash {
   }
 
   /**
-   * If the range is the next one, hashes it and the held ranges that follow it. Otherwise holds the range, if fewer
-   * than {@link HELD_RANGES} are held.
+   * If the range is the next one, hashes it and the held ranges that follow it. Otherwise holds the range in memory,
+   * but drops it if {@link HELD_RANGES} ranges are held already.
    */
   #feed(range: number, bytes: Uint8Array, release: Release): void {
     if (range !== this.#next) {

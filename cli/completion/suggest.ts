@@ -37,7 +37,8 @@ export interface Suggestions {
 }
 
 /**
- * Returns the suggestions for the last word. @param words after the name of the program; the last one may be empty
+ * Returns the suggestions for the last word of a command line.
+ * @param words the words after the name of the program. The last word may be empty.
  * @param load returns the values of a kind
  */
 export async function suggest(

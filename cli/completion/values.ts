@@ -11,9 +11,7 @@ import type { Value, ValueKind } from './suggest.ts';
  */
 const VALUES_MS = 2_000;
 
-/**
- * Returns the suggestions of a kind. Returns none if the coordinator does not run or does not answer in time.
- */
+/** Returns the values that the shell completes for an argument. Returns none if the coordinator does not answer. */
 export async function valuesOf(context: Context, kind: ValueKind): Promise<readonly Value[]> {
   const signal = AbortSignal.any([context.signal, AbortSignal.timeout(VALUES_MS)]);
   try {

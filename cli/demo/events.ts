@@ -36,7 +36,7 @@ export interface DemoNode {
   bytesSent: number;
 }
 
-/** The last event. Programs read these fields. */
+/** The last event of a demo. Programs that start a demo read its fields. */
 export interface DemoSummary {
   event: 'summary';
   peers: number;

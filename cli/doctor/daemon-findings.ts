@@ -19,10 +19,10 @@ export interface DaemonFinding {
   readonly next: string | null;
 }
 
-/** The records of a daemon. */
+/** Facts about a daemon in which `lora-swarm doctor` looks for problems. */
 export interface DaemonFacts {
   readonly answer: CoordinatorStatus | NodeStatus;
-  /** Failing checks of readiness. */
+  /** Readiness checks that fail, with the reasons. */
   readonly failing: readonly { readonly check: string; readonly reason: string }[];
   /** Nodes of all jobs; empty for a node. */
   readonly peers: readonly PeerView[];
@@ -30,7 +30,7 @@ export interface DaemonFacts {
   readonly freeBytes: number;
   /** Version of this program. */
   readonly version: string;
-  /** Warning about the addresses of the coordinator's invites; null if there is none, and for a node. */
+  /** Warning about the addresses in the coordinator's invites; null if there is none, or if the daemon is a node. */
   readonly unreachable: { readonly message: string; readonly next: string | null } | null;
 }
 

@@ -154,7 +154,9 @@ function nowText(job: NodeStatus): string {
   }
 }
 
-/** Returns what went wrong, what to change, or when the node tries again; no text if all is well. */
+/**
+ * Returns the node's problem, with advice or the time of the next attempt. Returns no text if there is no problem.
+ */
 function waitText({ coordinator, state, reason, retrySeconds, hold }: NodeStatus): string[] {
   const { unreachable, connected } = coordinator;
   if (unreachable !== null) {

@@ -81,7 +81,7 @@ export async function readTargets(
 }
 
 /**
- * Reads the jobs of a node as {@link readTargets} does, and returns their text, one per line.
+ * Reads the invites of a node as {@link readTargets} does, and returns their texts, one per line.
  * @throws SwarmError USAGE, INVITE_INVALID
  */
 export async function readInviteText(

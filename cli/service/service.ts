@@ -16,7 +16,7 @@ export interface Service {
 /** A program with its arguments. */
 export type Call = readonly [string, ...string[]];
 
-/** Facts about the user whose service it is. */
+/** The user who installs a service, and under whose account the service runs. */
 export interface User {
   /** Home folder of the user. */
   readonly folder: string;

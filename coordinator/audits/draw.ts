@@ -63,9 +63,8 @@ export function auditKey(
 /**
  * Chooses updates in the order of their keys (see `auditKey`), the greatest key first, as long as `credit` covers their
  * rows. The first update with more rows than the remaining credit is held, which means that it takes part in the next
- * draws too. A small swarm has enough credit for an audit
- * only every few rounds. Because of the held update, all updates since the last audit have the same chance, so no round
- * is safe for cheats.
+ * draws too. A small swarm has enough credit for an audit only every few rounds. Because of the held update, all
+ * updates since the last audit have the same chance, so no round is safe for cheats.
  * @param updates the updates of the round that has ended, and the update that is held
  * @param credit number of rows that audits may train now
  */

@@ -32,7 +32,7 @@ export function saysTheSame(update: Update, evidence: Uint8Array): boolean {
   return Buffer.compare(bare, decode<Evidence>(evidence).body) === 0;
 }
 
-/** Returns whether the payload must be put back into the evidence before its signature can be verified. */
+/** Returns whether the evidence's signature can be verified only with the payload of the update put back into it. */
 export function lacksPayload(evidence: Uint8Array): boolean {
   return decode<Evidence>(evidence).inlined;
 }

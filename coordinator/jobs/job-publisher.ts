@@ -31,7 +31,7 @@ const BEST = 'best';
 const WINNER = 'winner';
 /** Events after which a job may have something to publish. */
 const OCCASIONS: readonly JobEvent['type'][] = ['finished', 'tasks-evaluated', 'sweep-won'];
-/** Name of this program part in the registry's measurements. */
+/** Source that the registry shows for measurements from the tasks of a job. */
 const SOURCE = 'tasks of the job';
 
 /**

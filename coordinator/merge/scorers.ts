@@ -17,7 +17,7 @@ const ROUNDS_AFTER_SILENCE = 8;
  */
 const TOLERANCE = 0.1;
 
-/** The scorers of a job: nodes that offer to compute figures for the coordinator. */
+/** The scorers of a job: nodes that offer to compute gradients and losses for the coordinator. */
 export class Scorers {
   readonly #isReady: (peer: string) => boolean;
   /** The scorers, with the first round for which each of them may be asked for figures. */

@@ -87,7 +87,7 @@ export class Store {
 
   /**
    * Tests whether the database accepts writes, with a write that changes nothing.
-   * @throws SwarmError if it does not, for example STORE_FULL
+   * @throws SwarmError if the database accepts no writes, for example STORE_FULL
    */
   probe(): void {
     this.#db.transaction(() => this.#db.run('UPDATE jobs SET term = term'));

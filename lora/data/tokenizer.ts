@@ -122,7 +122,8 @@ function buildTokenizer(definition: Json, config: Json): TextTokenizer {
 }
 
 /**
- * Returns the added tokens of tokenizer.json and tokenizer_config.json. For the same token, the config wins.
+ * Returns the added tokens of tokenizer.json and tokenizer_config.json. If both files define a token, the definition
+ * in tokenizer_config.json is used.
  *
  * transformers 5 ignores `add_bos_token`, `add_eos_token` and `clean_up_tokenization_spaces` of the config if there is
  * a tokenizer.json of a kind that we support, so they are ignored here too.

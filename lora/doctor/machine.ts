@@ -55,7 +55,7 @@ async function linuxFlags(): Promise<string | null> {
   return /^(?:flags|Features)\s*:\s*(.+)$/m.exec(text)?.[1] ?? null;
 }
 
-/** Asks sysctl, which lists each ARM feature as a setting such as "hw.optional.arm.FEAT_BF16: 1". */
+/** Reads the processor's ARM features from sysctl, which lists each as a setting: "hw.optional.arm.FEAT_BF16: 1". */
 async function macFlags(): Promise<string | null> {
   try {
     const { stdout } = await promisify(execFile)('sysctl', ['hw.optional.arm'], { timeout: 5_000 });

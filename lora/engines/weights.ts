@@ -23,7 +23,9 @@ export interface BlockEntry {
   readonly scales: WeightEntry;
 }
 
-/** A matrix W [rows, columns] stored twice in 4 or 8 bits. Both copies stand for the same numbers. */
+/**
+ * A matrix W [rows, columns] in 4 or 8 bits, stored twice: as W and as Wᵀ. Both copies stand for the same numbers.
+ */
 export interface QuantisedEntry {
   readonly shape: readonly [rows: number, columns: number];
   readonly bits: 4 | 8;

@@ -50,7 +50,7 @@ export interface FinetuneListener {
   onPartial?(state: { step: number; resumable: boolean }): void;
 }
 
-/** Counts of what was read and packed, for either the training data or the held-out data. */
+/** Numbers of records read and samples packed, for either the training data or the held-out data. */
 export interface PackedPart {
   part: 'train' | 'held-out';
   /** Number of rows in the files, and how many of them cannot be used. */

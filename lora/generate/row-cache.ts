@@ -56,7 +56,7 @@ export class RowCache {
     this.#values.clear();
   }
 
-  /** Copies the first `length` tokens of a row of a cache, which may be this one. */
+  /** Copies the keys and values of the first `length` tokens of a row. `source` may be this cache. */
   copyRow(to: number, source: RowCache, from: number, length: number): void {
     const { keyValueHeads: heads } = this.#shape;
     const count = length * this.#headSize;

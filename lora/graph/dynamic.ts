@@ -4,15 +4,17 @@
  * −1 for it in a reshape. Graphs with such sizes are used for decoding and have no gradients.
  */
 export const DYNAMIC = {
-  /** Stands for the number of tokens of one run: the number of texts in the batch times the tokens of each. */
+  /**
+   * Placeholder for the number of tokens of one run: the number of texts in the batch times the tokens of each text.
+   */
   tokens: 1_000_003,
-  /** Stands for the number of texts in the batch. Each has its own row of the key-value cache. */
+  /** Placeholder for the number of texts in the batch. Each text has its own row of the key-value cache. */
   rows: 1_000_033,
-  /** Stands for the number of tokens that fit into one row of the key-value cache. */
+  /** Placeholder for the number of tokens that fit into one row of the key-value cache. */
   capacity: 1_000_037,
-  /** Stands for the number of tokens of one run whose logits are needed. */
+  /** Placeholder for the number of tokens of one run whose logits are needed. */
   wanted: 1_000_039,
-  /** Stands for the sum of the ranks of all adapters that one run applies. */
+  /** Placeholder for the sum of the ranks of all adapters that one run applies. */
   rank: 1_000_081,
 } as const;
 

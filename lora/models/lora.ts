@@ -39,7 +39,7 @@ export function magnitudeName(module: string): string {
   return `${PEFT_PREFIX}${module}.lora_magnitude_vector`;
 }
 
-/** Returns the adapter's name for a parameter of a saved module. */
+/** Returns the name that the adapter's tensor has for a parameter of a saved module. */
 export function savedName(parameter: string): string {
   return `${PEFT_PREFIX}${parameter}`;
 }

@@ -127,8 +127,8 @@ function moduleDrift(
 }
 
 /**
- * Indices of the blocks in a Gram matrix: the start, the mean change, then the change of each peer. Each block takes
- * `rank` rows and columns of the matrix.
+ * Order of the blocks in a Gram matrix: the adapter at the start of the round, the mean change, then the change of
+ * each peer. Each block takes `rank` rows and columns of the matrix.
  */
 const START = 0;
 const MEAN = 1;

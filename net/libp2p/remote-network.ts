@@ -14,8 +14,8 @@ const MAPPED_DOTTED = /^::ffff:([\d.]+)$/;
 const MAPPED_GROUPS = /^::ffff:([0-9a-f]{1,4}):([0-9a-f]{1,4})$/;
 
 /**
- * Returns the key under which a remote address has its share: the network of its IP address. All peers behind a relay
- * have one key, which is not the key of the relay's own connections.
+ * Returns the key under which the fair share of a remote address is counted: the network of its IP address. All peers
+ * behind a relay have one key, which is not the key of the relay's own connections.
  */
 export function networkOf(address: Multiaddr): string {
   const components = address.getComponents();

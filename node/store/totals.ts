@@ -23,7 +23,9 @@ export interface Traffic {
 
 const COUNTS = "(outcome = 'counted' OR (outcome IS NULL AND code IN ('accepted', 'late')))";
 
-/** What a home has contributed, and the traffic of each month. The numbers outlive restarts. */
+/**
+ * Totals of a node's home: the contributed work of each job, and the traffic of each month. They outlive restarts.
+ */
 export class Totals {
   readonly #db: Database;
 

@@ -69,7 +69,8 @@ export function llama({ python, gguf, type, threads, rows }: LlamaOptions): Cont
 }
 
 /**
- * Returns the milliseconds of one token after `context`, as `lora-swarm generate` computed it before it had a cache.
+ * Returns the time in milliseconds to generate one token after `context` without a cache of keys and values. An
+ * earlier version of `lora-swarm generate` worked in this way.
  */
 export async function millisecondsWithoutCache(
   bundle: ModelBundle,

@@ -143,8 +143,8 @@ const MEASURES = [
 ] as const;
 
 /**
- * Runs a task of each contestant in turn, several times. Returns the fastest run of each. With one thread, its
- * processor time takes the place of the wall time.
+ * Runs a task of each contestant in turn, several times. Returns the fastest run of each contestant. If the
+ * contestants use one thread, the time of a run is its processor time, otherwise its wall time.
  */
 async function alternate(
   contestants: readonly Contestant[],

@@ -105,7 +105,7 @@ export function adaptedModules(config: ModelConfig) {
   return architecture.linearModules(config).filter(({ name }) => name !== architecture.head);
 }
 
-/** Returns a token of the batch and its label. They are spread over the vocabulary, and the same for every contestant. */
+/** Returns a token of the batch and its label. All contestants get the same tokens, spread over the vocabulary. */
 export function tokenAt(index: number, vocabulary: number): { id: number; label: number } {
   return { id: (index * 7919) % vocabulary, label: ((index + 1) * 104_729) % vocabulary };
 }

@@ -79,15 +79,13 @@ export async function logitsOf(
 /** Largest absolute differences from PEFT. */
 export interface AdapterParity {
   logits: number;
-  /** Losses before each optimiser step. */
+  /** Largest difference of a loss from PEFT's. The losses are those before each optimiser step. */
   losses: number;
-  /** Gradients at the start, by tensor. */
+  /** Largest difference of the first step's gradient from PEFT's, by tensor. */
   gradients: Map<string, number>;
-  /** Values after the steps, by tensor. */
+  /** Largest difference of the trained values from PEFT's, by tensor. */
   trained: Map<string, number>;
-  /**
-   * Largest change of each tensor between the start and the end. Unlike the other fields, it does not compare with PEFT.
-   */
+  /** Largest change of a value during training, by tensor. This field does not compare with PEFT. */
   moved: Map<string, number>;
 }
 

@@ -9,7 +9,7 @@ const MAGIC = 0xfd2fb528;
 const SKIPPABLE_MAGIC = 0x184d2a50;
 
 /**
- * Yields the same bytes in pieces that never extend beyond the end of a frame.
+ * Yields the bytes of `chunks` in new pieces, none of which extends beyond the end of a frame.
  * @throws Error the bytes end inside of a frame
  */
 export async function* cutFrames(chunks: AsyncIterable<Buffer>): AsyncGenerator<Buffer, void, undefined> {

@@ -2,12 +2,12 @@ import type { PythonPattern } from '../python/regex.ts';
 
 /** Options of `exact_match`. */
 export interface ExactMatchOptions {
-  /** Every match of these patterns is removed, in this order. */
+  /** Patterns whose matches are removed from both texts before the comparison, one pattern after the other. */
   readonly regexesToIgnore: readonly PythonPattern[];
   readonly ignoreCase: boolean;
-  /** Whether ASCII punctuation is removed. */
+  /** Whether ASCII punctuation is removed from both texts before the comparison. */
   readonly ignorePunctuation: boolean;
-  /** Whether the digits 0 to 9 are removed. */
+  /** Whether the digits 0 to 9 are removed from both texts before the comparison. */
   readonly ignoreNumbers: boolean;
 }
 

@@ -29,7 +29,8 @@ export class TaskFile {
   }
 
   /**
-   * Reads a file. Its own keys take precedence over included ones.
+   * Reads a task file and the files that it includes. The keys of a file take precedence over those of included
+   * files.
    * @throws TASK_FILE, TASK_UNSUPPORTED for `!function`
    */
   static async read(path: string): Promise<TaskFile> {

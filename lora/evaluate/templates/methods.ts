@@ -72,7 +72,7 @@ function emptyReplaced(value: string, to: string): string {
   return `${to}${[...value].map((character) => character + to).join('')}`;
 }
 
-/** Returns the position in code points, or −1. */
+/** Python's `str.find` and `str.rfind`: returns the position of `part` in code points, or −1. */
 function find(value: string, part: string, last: boolean): number {
   const index = last ? value.lastIndexOf(part) : value.indexOf(part);
   return index < 0 ? -1 : [...value.slice(0, index)].length;
@@ -147,7 +147,7 @@ const DICTIONARY_METHODS: Readonly<Record<string, Method<Dictionary>>> = {
   items: (on) => Object.entries(on),
 };
 
-/** Replaces `{}`, `{0}` and `{name}`. Format specifications are not supported. */
+/** Python's `str.format`: replaces `{}`, `{0}` and `{name}` by arguments. Format specifications are not supported. */
 function formatted(on: string, args: readonly PythonValue[], { named }: CallArguments): string {
   let next = 0;
   return on.replace(/\{\{|\}\}|\{([^{}]*)\}/g, (all, field: string | undefined) => {

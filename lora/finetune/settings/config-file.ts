@@ -14,8 +14,8 @@ const { base, data, lora, training, run, preset, seed } = trainSpecSchema.shape;
 const { name, rounds, acceptance, admission, start, tasks } = jobSpecSchema.shape;
 
 /**
- * All keys are optional. The keys of a job that matter only in a swarm are checked and then ignored, so that a job file
- * can be used unchanged.
+ * The keys of a config file, all of which are optional. A job file can be used as a config file without changes: the
+ * keys that matter only in a swarm are checked and then ignored.
  */
 const configSchema = z.strictObject({
   base: base.optional(),

@@ -20,7 +20,11 @@ export const runSchema = z.strictObject({
    * @default 0
    */
   evaluateEvery: z.int().nonnegative().max(100_000_000).default(0),
-  /** Number of consecutive measurements without improvement that end the run; null if none do. @default null */
+  /**
+   * Number of consecutive measurements without improvement that end the run. null means that no number of them ends
+   * it.
+   * @default null
+   */
   patience: z.int().positive().max(1_000_000).nullable().default(null),
   /** Smallest decrease of the held-out loss that counts as an improvement, in nats per token. @default 0 */
   minDelta: z.number().min(0).max(100).default(0),

@@ -211,7 +211,7 @@ function count(tokens: number): string {
   return Math.round(tokens).toLocaleString('en-US');
 }
 
-/** Describes the measured formats; empty for the default formats. */
+/** Returns words for the base bits and the precision that were measured; an empty text for the defaults. */
 function formatsText({ baseBits, precision }: Formats): string {
   return `${baseBits === 32 ? '' : ` with a base of ${baseBits} bits`}${precision === 'float32' ? '' : ` in ${precision}`}`;
 }

@@ -44,7 +44,7 @@ export interface TrainOptions {
   steps: number;
   /** AdamW's moments to start from. @default the moments in the trainer's memory, which are zeros after its start */
   optimizer?: AdamWState | null;
-  /** Position of these steps in the job. @default the number of the optimiser's steps */
+  /** Position of these steps in the job. @default the number of steps that the optimiser has made so far */
   position?: JobPosition | null;
   onProgress?: (progress: TrainProgress) => void;
   signal?: AbortSignal;
