@@ -35,8 +35,8 @@ export interface CoordinatorDeps {
   /** Called after each step of failpoints.ts, so that tests can kill the coordinator there. @default does nothing */
   readonly failpoint?: Failpoint;
   /**
-   * Called when a write to the store fails. It must end the process. @default throws the error outside of any promise,
-   * so that the process ends
+   * Called when a write to the store fails. The callback must end the process. @default throws the error
+   * outside of any promise, so that the process ends
    */
   readonly fatal?: (error: unknown) => void;
   /** @default measures nothing */

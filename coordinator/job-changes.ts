@@ -25,7 +25,10 @@ const prioritySchema = z.int().min(-MAX_PRIORITY).max(MAX_PRIORITY);
 
 const NEW_FILE = 'create another job from a job file: "lora-swarm job create FILE"';
 
-/** Reasons why all other settings of a job file cannot change, by the first part of their key. */
+/**
+ * Reasons why the settings of a job file that are not in FIELDS cannot change, by the first part of their
+ * key.
+ */
 const FIXED: Readonly<Record<string, string>> = {
   name: 'the name is part of the signed definition of the job',
   base: 'the nodes have loaded this base, and every checkpoint belongs to it',

@@ -98,7 +98,7 @@ export class JobRun {
     this.members.removals.removeRevoked();
   }
 
-  /** Unsubscribes and cancels timers. The caller must have aborted the context's signal before. */
+  /** Unsubscribes and cancels timers. The caller must abort the context's signal first. */
   async stop(): Promise<void> {
     for (const cleanup of this.#cleanups.splice(0)) cleanup();
     await this.driver.stop();

@@ -161,7 +161,7 @@ async function newestHead(
   return { job, manifest: manifest.message, head: head.message };
 }
 
-/** Adds the checkpoint to the registry, if the options have one. @returns the label of its version, or null */
+/** Adds the checkpoint to a registry, if the options name one. @returns the label of its version, or null */
 async function publish(
   { output, registry, name }: PullOptions,
   { job, manifest, head }: { job: string; manifest: Manifest; head: Head },

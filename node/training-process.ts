@@ -39,9 +39,10 @@ export interface TrainingProcessDeps {
 }
 
 /**
- * Runs the trainer process of one job at a time. When the next job has the same base, the process keeps the base and
- * switches to that job. If the process dies, its round is lost. The process is restarted so that it is ready for the next
- * round: immediately after a first failure, and after growing pauses if it fails again.
+ * Runs the trainer process of one job at a time. When the next job has the same base, the process keeps the
+ * base and switches to that job. If the process dies, the round that it trained is lost. The process is
+ * restarted so that it is ready for the next round: immediately after a first failure, and after growing
+ * pauses if it fails again.
  */
 export class TrainingProcess implements NodeTrainer, ScoreTrainer {
   readonly #options: TrainingProcessOptions;

@@ -231,7 +231,10 @@ export const manifestSchema = z.strictObject({
      * The coordinator does not publish its held-out data, but it cannot replace the data later without a new digest.
      */
     heldOut: z.strictObject({ digest: digestSchema, rows: count, tokens: z.int().nonnegative() }),
-    /** Chat template of the data; absent if it is the base's own, or if the base has none and the data needs none. */
+    /**
+     * Chat template of the data. It is absent if the data uses the base's own template, or if the base has no
+     * template and the data needs none.
+     */
     chatTemplate: z.string().max(CHAT_TEMPLATE_CHARACTERS).optional(),
   }),
   lora: loraSchema,

@@ -224,8 +224,8 @@ export const heartbeatSchema = z.strictObject({
   bytesSent: index,
   bytesReceived: index,
   /**
-   * Why the node takes no work until its owner changes something. The coordinator assigns it no rows meanwhile. Absent if
-   * the node takes work.
+   * Reason why the node takes no work until its owner changes something. The coordinator assigns the node no
+   * rows meanwhile. Absent if the node takes work.
    */
   hold: z.strictObject({ reason: z.enum(holdReasons), detail: labelSchema }).optional(),
   issuedAt: index,

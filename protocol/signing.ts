@@ -63,8 +63,8 @@ export function signMessage<K extends MessageKind>(
 }
 
 /**
- * Verifies and decodes a signed message. Checks its size, envelope, kind, signature and schema. No other function
- * decodes signed messages, so that none is used unverified.
+ * Verifies and decodes a signed message. Checks its size, envelope, kind, signature and schema. No other
+ * function decodes signed messages, so that no message is used unverified.
  * @throws SwarmError MESSAGE_TOO_LARGE, MESSAGE_MALFORMED, MESSAGE_INVALID, MESSAGE_KIND, SIGNATURE_INVALID
  */
 export function verifyMessage<K extends MessageKind>(kind: K, bytes: Uint8Array): Verified<K> {

@@ -46,12 +46,14 @@ export interface AddOptions extends VersionFacts {
 }
 
 /**
- * Adds a PEFT folder as a version. Copies the files, so the folder may change or vanish afterwards. If the folder of the
- * base is known, checks every tensor. Otherwise, checks only the header of the weight file.
- * @returns the version, and whether it is new. If a version of this name has the same content, it is returned instead.
- * @throws SwarmError BASE_UNKNOWN neither the adapter nor the caller names the base
- * @throws SwarmError ADAPTER_BASE the adapter was made for another base
- * @throws SwarmError ADAPTER_*, MODEL_*, TENSORS_*, FILE_CHANGED, STORE_FULL, WRITE_FAILED; the signal's reason
+ * Adds a PEFT folder as a version. Copies the files, so the folder may change or vanish afterwards. If the
+ * folder of the base is known, checks every tensor. Otherwise, checks only the header of the weight file.
+ * @returns the version, and whether it is new. If a version of this name already has the same content, that
+ *   version is returned instead of a new one.
+ * @throws SwarmError BASE_UNKNOWN if neither the adapter nor the caller names the base
+ * @throws SwarmError ADAPTER_BASE if the adapter was made for another base
+ * @throws SwarmError ADAPTER_*, MODEL_*, TENSORS_*, FILE_CHANGED, STORE_FULL, WRITE_FAILED; the signal's
+ *   reason
  */
 export async function addFolder(
   registry: Registry,

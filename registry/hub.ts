@@ -1,5 +1,6 @@
 /**
- * Uploads and downloads versions with a Hugging Face hub. An adapter has a repository, and each version is a commit.
+ * Uploads versions to a Hugging Face hub, and downloads them from it. An adapter has a repository, and each
+ * version is a commit.
  */
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';

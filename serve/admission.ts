@@ -40,10 +40,10 @@ export class Admission {
 
   /**
    * Admits a request. Returns a function that the caller calls when the request has been answered.
-   * @throws SwarmError SERVE_TOO_MANY the client has too many unanswered sequences (values: `limit`, `retryAfter` in
-   * seconds)
-   * @throws SwarmError SERVE_BUSY all clients together have too many (same values)
-   * @throws SwarmError SERVE_REQUEST the request alone has more sequences than a limit allows
+   * @throws SwarmError SERVE_TOO_MANY if the client has too many unanswered sequences (values: `limit`,
+   *   `retryAfter` in seconds)
+   * @throws SwarmError SERVE_BUSY if all clients together have too many unanswered sequences (same values)
+   * @throws SwarmError SERVE_REQUEST if the request alone has more sequences than a limit allows
    */
   admit(client: string, sequences: number): () => void {
     const own = this.#admitted.get(client) ?? 0;

@@ -184,8 +184,8 @@ async function describe(
 }
 
 /**
- * Writes the invite to the file `invite` in the home, which only its owner can read. If no invite was given, keeps the
- * file of an earlier installation.
+ * Writes the invite to the file `invite` in the home. Only the file's owner can read the file. If no invite
+ * was given, keeps the file of an earlier installation.
  */
 async function keepInvite(context: Context, home: string, inviteFile: string | undefined): Promise<string> {
   const file = join(home, 'invite');

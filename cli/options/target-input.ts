@@ -44,9 +44,9 @@ export interface TargetOptions {
 }
 
 /**
- * Reads an invite, or the multiaddrs of a coordinator: from the arguments, from stdin if the argument is "-", from the
- * file of --invite-file, or else from SWARM_INVITE. Every command that takes an invite uses this function, so that no
- * command forces a token into its arguments.
+ * Reads an invite, or the multiaddrs of a coordinator: from the arguments, from stdin if the argument is "-",
+ * from the file of --invite-file, or else from SWARM_INVITE. Every command that takes an invite uses this
+ * function, so that a token need never be an argument, which other users of the machine could read.
  * @throws SwarmError USAGE, INVITE_INVALID
  */
 export async function readTarget(

@@ -52,7 +52,7 @@ export function parseTarget(target: readonly string[], job: string | undefined):
   return { addresses: target, job: job ?? null, token: null };
 }
 
-/** A job of a node, and its share of the trainer. */
+/** A job of a node, with the job's weight. */
 export interface WeightedTarget extends Target {
   weight: number;
 }

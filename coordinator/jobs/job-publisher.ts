@@ -130,7 +130,10 @@ export class JobPublisher {
     if (!wasTagged) await registry.tag({ name, number: version.number }, BEST, reason);
   }
 
-  /** Publishes a checkpoint once, and returns its version. Returns null if its weights were deleted before that. */
+  /**
+   * Publishes a checkpoint, and returns its version. Returns the existing version if the checkpoint was
+   * published before, or null if the checkpoint's weights have been deleted.
+   */
   async #add(
     run: JobRun,
     round: number,

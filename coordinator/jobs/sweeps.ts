@@ -13,7 +13,7 @@ import { type RaceStanding, raceStanding } from './race-standing.ts';
 export interface NewSweep {
   readonly name: string;
   readonly rounds: number;
-  /** The jobs, by name or digest, and the settings in which each differs. */
+  /** The jobs by name or digest, each with the settings in which it differs from the others. */
   readonly jobs: readonly { readonly job: string; readonly variant: string }[];
 }
 

@@ -39,7 +39,7 @@ export interface GateInput<Source, Merged> {
   readonly isLast: boolean;
   /** Losses of the parent checkpoint. Without held-out data the list is empty, and every merge passes. */
   readonly before: readonly RowLoss[];
-  /** Losses of the best checkpoint so far; null if that is the parent. */
+  /** Losses of the best checkpoint so far; null if the best checkpoint is the parent. */
   readonly best: readonly RowLoss[] | null;
   /** Returns the merge, or null if its step would exceed the values that an adapter can hold. */
   merge(sources: readonly Source[], rate: number): Promise<Merged | null>;

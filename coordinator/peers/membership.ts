@@ -48,8 +48,8 @@ export class Membership {
   readonly #list: MemberList;
   readonly #presence: Presence;
   /**
-   * Limits how often a member's description is stored. Its keys are peer ids. It remembers as many keys as a job can
-   * have members.
+   * Limits how often a member's description is stored. The keys of the limiter are peer ids. The limiter
+   * remembers as many keys as a job can have members.
    */
   readonly #descriptions: RateLimiter;
 
@@ -89,7 +89,7 @@ export class Membership {
     return this.#list.all();
   }
 
-  /** Remembers a member's measured speed in tokens per second. The caller has stored it. */
+  /** Remembers a member's measured speed in tokens per second. The caller must have stored the speed. */
   setSpeed(peer: string, speed: number): void {
     this.#list.change(peer, { speed });
   }

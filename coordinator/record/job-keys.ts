@@ -54,7 +54,7 @@ export class JobKeys {
     return this.#sealing.open(sealed, { kind, job: this.#job, author });
   }
 
-  /** Replaces the key of heads. The new key is durable when this method returns. */
+  /** Replaces the key that encrypts the heads of the job. The new key is durable when this method returns. */
   rotate(): void {
     const { seal, id } = this.#stored;
     this.#record({ seal, id: id + 1, key: this.#deps.randomBytes(JOB_KEY_BYTES) });

@@ -18,8 +18,8 @@ export const MERGE_ATTEMPTS = 3;
 /** Delay before the second attempt to merge or commit. The delay doubles with each further attempt. */
 export const RETRY_MS = 2_000;
 /**
- * Number of rounds in a row whose merge the gate refused, after which the job pauses itself. After so many refusals,
- * the cause is probably in the data or the settings, and the operator must look for it.
+ * After this number of consecutive rounds whose merge the gate refused, the job pauses itself. After so many
+ * refusals, the cause is probably in the data or the settings, and the operator must look for it.
  */
 export const REFUSALS_IN_A_ROW = 5;
 

@@ -40,7 +40,8 @@ export class BlobTable implements UnusedBlobs {
   }
 
   /**
-   * Ends the uses in the rounds `first` to `last`. The next garbage collection deletes blobs that have no other use.
+   * Records that a job no longer needs the blobs that it used in the rounds `first` to `last`. The next
+   * garbage collection deletes the blobs that have no other use.
    */
   release(job: string, use: BlobUse, first: number, last: number): void {
     const range = [job, use, first, last] as const;

@@ -9,7 +9,8 @@ export interface StoredConflict {
   readonly first: Uint8Array;
   readonly second: Uint8Array;
   /**
-   * Whether anybody can verify both signatures. false if inline payloads were removed because of the limit PROOF_BYTES.
+   * Whether the stored bytes suffice to verify both signatures. This is false if inline payloads were removed because
+   * of the limit PROOF_BYTES.
    */
   readonly complete: boolean;
   readonly recordedAt: number;

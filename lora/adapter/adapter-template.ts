@@ -1,12 +1,13 @@
 /**
- * The chat template in an adapter's folder. An adapter that was trained with another template than that of its base works
- * only with this template, so the adapter carries it. PEFT ignores the file.
+ * The chat template in an adapter's folder. If an adapter was trained with a template that differs from its
+ * base's template, the adapter works only with its own template. Its folder therefore contains the template.
+ * PEFT ignores the file.
  */
 
 import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
 
-/** Name of the file, which transformers gives to the template in a model folder. */
+/** Name of the template's file, as in a model folder of transformers. */
 export const CHAT_TEMPLATE_FILE = 'chat_template.jinja';
 
 /** Returns the path of the template in an adapter's folder; null if the adapter has none. */

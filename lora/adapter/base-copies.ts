@@ -7,8 +7,8 @@ import { adapterError } from './errors.ts';
 import type { AdapterLayout } from './layout.ts';
 
 /**
- * Largest relative difference that rounding to a 16-bit type causes. bfloat16 causes it, because its significand has only
- * 8 bits. The significand of float16 has 11.
+ * Largest relative difference that rounding to a 16-bit type causes. It occurs with bfloat16, whose
+ * significand has only 8 bits. The significand of float16 has 11 bits.
  */
 const RELATIVE = 2 ** -8;
 /**

@@ -55,9 +55,8 @@ export function isPeftFolder(path: string): Promise<boolean> {
 }
 
 /**
- * Writes a PEFT adapter folder: `adapter_model.safetensors`, `adapter_config.json`, and `chat_template.jinja` if the
- * adapter has a chat template. Each file is written durably
- * and appears complete or not at all.
+ * Writes a PEFT adapter folder: `adapter_model.safetensors`, `adapter_config.json`, and `chat_template.jinja`
+ * if the adapter has a chat template. Each file is written durably, and appears complete or not at all.
  * @throws SwarmError STORE_FULL, WRITE_FAILED
  */
 export async function writePeftFolder(dir: string, adapter: AdapterToWrite): Promise<void> {

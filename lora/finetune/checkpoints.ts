@@ -49,7 +49,7 @@ export const runStateSchema = z.strictObject({
   heldOutLoss: z.number().nullable(),
   /** The measurement with the lowest held-out loss; null if the loss was not measured. */
   best: evaluationSchema.nullable(),
-  /** Consecutive measurements without an improvement, for early stopping. */
+  /** Number of consecutive measurements without an improvement, for early stopping. */
   waited: z.int().nonnegative(),
   /** Reason why the run has finished; null while it has not. */
   finished: z.enum(['steps', 'early-stopping']).nullable(),

@@ -50,7 +50,10 @@ export interface DecodeRun {
   readonly adapters: readonly (ServedAdapter | null)[];
   /** Tokens whose logits are wanted, as indices into the concatenated `tokens` of all rows. */
   readonly wanted: readonly number[];
-  /** Whether to compute in float32 even if the weights have fewer bits. @default false */
+  /**
+   * Whether to compute without rounding activations, even if the weights have fewer than 32 bits. @default
+   * false
+   */
   readonly exact?: boolean;
 }
 

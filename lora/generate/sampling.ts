@@ -2,7 +2,8 @@ import { SeededRandom } from '../data/seeded-random.ts';
 import type { Sampling, TokenLogprob } from './types.ts';
 
 /**
- * `kthWeight` counts logits in this many buckets. They cover (largest logit − logit) / temperature from 0 to `RANGE`.
+ * Number of buckets in which `kthWeight` counts logits. The buckets cover the values of (largest logit −
+ * logit) / temperature from 0 to `RANGE`.
  */
 const BUCKETS = 2048;
 const RANGE = 64;

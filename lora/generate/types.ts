@@ -65,8 +65,8 @@ export interface TokenLogprob {
 export interface GeneratedToken {
   readonly id: number;
   /**
-   * Text that became certain with this token. It may be empty, because a character may need several tokens, and because
-   * a stop string may begin here. It never ends within a character. The texts of all tokens make up
+   * The text that this token completes. It may be empty, because a character may need several tokens, and
+   * because a stop string may begin here. It never ends within a character. The texts of all tokens make up
    * `GenerationResult.text`.
    */
   readonly text: string;

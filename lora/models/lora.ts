@@ -60,7 +60,10 @@ export interface AdaptedModule extends TargetModule {
 
 /** A trained copy of a base parameter: a bias, or a parameter of a saved module. */
 export interface TrainedCopy {
-  /** Name of the copy in the adapter. */
+  /**
+   * Name of the parameter that the copy replaces. A tied output head has no parameter of its own, so its copy
+   * replaces the name `<head>.weight`.
+   */
   readonly tensor: string;
   /**
    * The parameter that the copy replaces. A tied output head has no parameter of its own; its name is `<head>.weight`.

@@ -71,8 +71,8 @@ export const {
 } = computeInputSchema.shape;
 
 /**
- * Schema of the settings that a program may pass. It accepts any text as the engine, because `parseDevices` has better
- * messages for a wrong one.
+ * Schema of the settings that a program may pass. It accepts any text as the engine, because `parseDevices`
+ * has better messages for a wrong engine.
  */
 const passedSchema = computeInputSchema.extend({ engine: z.string(), origin: z.string() }).partial().strict();
 
@@ -146,7 +146,9 @@ export function parseOneDevice(...inputs: readonly ComputeInput[]): Compute {
   );
 }
 
-/** Returns the default `Compute` on the processor, with `change` applied. No setting in it is `auto`. */
+/**
+ * Returns the default `Compute` on the processor, with `change` applied. No setting of the result is `auto`.
+ */
 export function processorCompute(change: Partial<ResolvedCompute> = {}): ResolvedCompute {
   const threads = change.threads ?? availableParallelism();
   return { ...DEFAULTS, devices: [{ engine: 'onnx-cpu' }], checkpointing: false, ...change, threads };

@@ -152,7 +152,7 @@ export interface RunOptions {
 }
 
 export interface StepOptions extends RunOptions {
-  /** Tensors of the adapter that are not trained, by name. @default none */
+  /** Returns the random feeds of a micro-batch, from its number and its rows. @default none */
   frozen?: ReadonlyMap<string, Float32Array>;
   /** Returns the random feeds of the micro-batch with that number. @default none */
   randomness?: (microBatch: number, rows: readonly Row[]) => Feeds;

@@ -9,7 +9,8 @@ import { updateError } from './errors.ts';
 type Adapter = readonly Float32Array[];
 
 /**
- * Adapters of a repeated training: before the steps, after the first half of the steps, and after all steps.
+ * Adapters of an audit, which repeats the steps of a node: before the steps, after half of the steps, and after all
+ * steps.
  */
 export interface RepeatedSteps {
   readonly before: Adapter;

@@ -23,8 +23,8 @@ const PARALLEL_DIALS = 32;
  */
 const ALL_ADDRESSES = ['/ip4/0.0.0.0/ipcidr/0', '/ip6/::/ipcidr/0'];
 /**
- * A connection without answers to pings is closed. The timeout is long because nodes train on all their cores and may
- * therefore answer late.
+ * A connection is closed if its peer does not answer pings. The timeout is long because nodes train on all
+ * their cores and may therefore answer late.
  */
 const PING_INTERVAL_MS = 10_000;
 const PING_TIMEOUT_MS = 15_000;

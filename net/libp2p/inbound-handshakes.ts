@@ -57,7 +57,10 @@ export class InboundHandshakes {
     };
   }
 
-  /** Returns whether a handshake may begin. Its place is taken until {@link end} is called or the socket closes. */
+  /**
+   * Returns whether a handshake may begin. If so, it holds a permit until {@link end} is called or the socket
+   * closes.
+   */
   begin(socket: Socket): boolean {
     const { shares, clock, meter } = this.#deps;
     const ip = socket.remoteAddress;

@@ -31,8 +31,7 @@ const HEADER_BYTES = 12;
  */
 const MEAN_FRAME_BYTES = 16;
 /**
- * Number of almost empty frames that may arrive in a row. A frame that no one has read yet takes about 250 bytes of
- * memory.
+ * Number of almost empty frames that may arrive in a row. An unread frame takes about 250 bytes of memory.
  */
 const SMALL_FRAMES = 4096;
 const CREDIT_BYTES = SMALL_FRAMES * MEAN_FRAME_BYTES;

@@ -165,7 +165,10 @@ function busy(): SwarmError {
   return netError('RPC_BUSY', 'this peer is already serving as many calls of your address as it can');
 }
 
-/** Returns the error that the caller receives. Only SwarmErrors are passed on, because others may contain secrets. */
+/**
+ * Returns the error that the caller receives. Only SwarmErrors are passed on, because other errors may
+ * contain secrets.
+ */
 function refusalOf(error: unknown): { code: string; message: string } {
   if (!isSwarmError(error))
     return { code: 'INTERNAL', message: 'the call failed on the other side; see its log' };

@@ -8,7 +8,7 @@ export interface Work {
   readonly committed: number;
   /** Digest of the checkpoint that the round starts from. */
   readonly parent: string;
-  /** Digest of the adapter of this checkpoint (`parent`). */
+  /** Digest of the adapter of the checkpoint `parent`. */
   readonly adapter: string;
   readonly preset: Head['preset'];
   /** Interval [start, end) of positions in the round's permutation. */

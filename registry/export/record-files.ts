@@ -27,8 +27,9 @@ export interface ForeignVersion {
 
 /**
  * Adds a version that another machine signed. Checks the signature, and the size and digest of every file.
- * @throws SwarmError IMPORT_NAME no `name` is given, and versions of another author have the name in the manifest
- * @throws SwarmError IMPORT_DAMAGED a file is missing, or differs from the manifest
+ * @throws SwarmError IMPORT_NAME if no `name` is given, and versions of another author have the name in the
+ *   manifest
+ * @throws SwarmError IMPORT_DAMAGED if a file is missing, or differs from the manifest
  * @throws SwarmError SIGNATURE_INVALID, MESSAGE_*, STORE_FULL, WRITE_FAILED; the signal's reason
  */
 export async function recordFiles(
@@ -78,8 +79,9 @@ function damaged(path: string, digest: string): SwarmError {
 }
 
 /**
- * Refuses the name in a manifest if this registry has versions of another author under it. The author of the manifest
- * chose the name. Without this check, any author could move the tag `latest` of an adapter that is in use.
+ * Refuses the name in a manifest if versions of another author have this name in the registry. The author of
+ * the manifest chose the name. Without this check, any author could move the tag `latest` of an adapter that
+ * is in use.
  * @throws SwarmError IMPORT_NAME
  */
 function refuseTakenName(registry: Registry, name: string, author: string): void {

@@ -15,7 +15,7 @@ export interface AttackInput {
   readonly rows: readonly Row[];
   /**
    * Trains on `rows`, starting from the checkpoint that the round starts from.
-   * @param steps optimiser steps. @default those of the assignment
+   * @param steps optimiser steps. @default the steps of the assignment
    */
   train(rows: readonly Row[], steps?: number): Promise<Delta>;
   /** Number of optimiser steps of the assignment. */

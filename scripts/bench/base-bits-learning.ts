@@ -16,7 +16,7 @@ export const about =
 const STEPS = 96;
 const QUICK_STEPS = 24;
 const SEEDS = [1, 2, 3];
-/** Limit on the percentage by which the final loss may exceed that of training on a base of 32 bits. */
+/** Limit on the percentage by which the final loss may exceed the final loss of training on a 32-bit base. */
 const TARGETS: Readonly<Record<BaseBits, number>> = { 32: 0, 8: 0.5, 4: 2 };
 const SWARM = { nodes: 4, rounds: 6, steps: 10, batchSize: 4 };
 const BALANCED = { kind: 'balanced', decay: 0.5, floor: 0.25 } as const;

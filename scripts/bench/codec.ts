@@ -16,7 +16,9 @@ export const name = 'codec';
 export const about = 'time, size and error of real updates, encoded in every preset; about half a minute';
 
 const PARAMETERS = 5_000_000;
-/** Processor time to encode and decode PARAMETERS parameters, on one core. */
+/**
+ * Limit on the processor time that encoding and decoding PARAMETERS parameters take together, on one core.
+ */
 const TARGET_MILLISECONDS = 150;
 const TARGET_BYTES: Record<Preset, number> = { tiny: 0.0195, balanced: 0.059, quality: 0.101, dense: 0.51 };
 /** Limit on the percentage by which the bits of an index may exceed the bound log₂ C(n, k) / k. */

@@ -11,7 +11,9 @@ export const about =
   'two jobs at once on 4 nodes against one after the other, and what a second job costs; six minutes';
 
 const ROOT = join(import.meta.dirname, '../..');
-/** Maximum time of two jobs at once, as a multiple of the time of the same jobs one after the other. */
+/**
+ * Maximum time of two jobs that run at once, as a multiple of the time of the same jobs one after the other.
+ */
 const TARGET_TIME = 1.1;
 /**
  * Maximum difference, in percent, between the final loss of a job that runs alone and the final loss of the

@@ -13,7 +13,11 @@ import { sha256 } from '../../protocol/cbor.ts';
 export interface Variant {
   /** 'exact': uncompressed float32 updates, averaged. 'single': one machine that trains on all tokens in sequence. */
   readonly kind: Preset | 'exact' | 'single';
-  /** Decay of the error feedback. */
+  /**
+   * Minimum of the number by which the merge divides the weighted sum of a coordinate, as a share of the
+   * weight of all nodes. With 0, this number is the weight of the nodes that sent a value for the coordinate.
+   * With 1, it is the weight of all nodes.
+   */
   readonly decay: number;
   /**
    * Minimum divisor of a coordinate's sum in the merge, as a share of the weight of all nodes. With 0, the divisor
@@ -33,7 +37,7 @@ export interface Swarm {
 
 export interface LearningDeps {
   readonly trainer: Trainer;
-  /** Trainers of the first nodes. The others use `trainer`. @default none */
+  /** Trainers of the first nodes. All other nodes use `trainer`. @default none */
   readonly nodeTrainers?: readonly Trainer[];
   readonly rows: readonly Row[];
   readonly heldOut: readonly Row[];

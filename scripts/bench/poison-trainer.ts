@@ -122,10 +122,10 @@ export class Books {
   }
 
   /**
-   * Replaces rows of the newest rounds.
-   * @param options `reader`: the node that trains on the rows; if absent, the coordinator, which scores updates.
-   *   `isInterval`: whether the coordinator trains the interval of one node again. The interval may be from an older
-   *   round
+   * Replaces rows of the newest rounds. If the coordinator trains an interval again for an audit, the rows
+   * may be of an older round.
+   * @param options `reader`: the node that trains on the rows; absent if the coordinator computes scores or
+   *   losses on the rows. `isInterval`: whether the coordinator trains the interval of a node again
    */
   replace(
     rows: readonly Row[],

@@ -41,7 +41,10 @@ const KNOWN: Readonly<Record<string, { status: number; code: string }>> = {
   SERVE_TOO_MANY: { status: 429, code: 'rate_limit_exceeded' },
 };
 
-/** HTTP status of the other errors that a request can cause, by their kind. Errors of all other kinds get 500. */
+/**
+ * HTTP status of errors whose code has no entry in the table above, by their kind. Errors of all other kinds
+ * get 500.
+ */
 const STATUS_OF_KIND: Partial<Record<ErrorKind, number>> = { usage: 400, notFound: 404 };
 
 /** Default of the header Retry-After in seconds, by HTTP status. Answers with other statuses have no such header. */

@@ -12,8 +12,8 @@ export function weightedSum(tensors: readonly Float32Array[], weights: readonly 
 }
 
 /**
- * Keeps the ⌊density·n⌋ values of the largest magnitude, and sets the others to 0. Of values with equal magnitude, the
- * first ones are kept; PEFT leaves this choice open.
+ * Keeps the ⌊density·n⌋ values of the largest magnitude, and sets all other values to 0. If several values
+ * have the same magnitude, the first of them are kept. PEFT leaves this choice open.
  */
 export function keepLargest(tensor: Float32Array, density: number): Float32Array {
   if (density >= 1) return tensor;

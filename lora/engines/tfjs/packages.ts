@@ -51,7 +51,7 @@ export async function findTensorFlow({ threads, from = import.meta.url }: FindOp
   throw failures.length === 0 ? notInstalled() : notLoaded(failures);
 }
 
-/** Returns the path of the package's main file, or null if it is not installed. */
+/** Returns the path of a package's main file, or null if the package is not installed. */
 function installedAt(require: NodeJS.Require, name: string): string | null {
   try {
     return require.resolve(name);

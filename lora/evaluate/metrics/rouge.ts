@@ -4,7 +4,10 @@ import { countNgrams, countShared } from './ngrams.ts';
 export const ROUGE_TYPES = ['rouge1', 'rouge2', 'rougeL', 'rougeLsum'] as const;
 export type RougeType = (typeof ROUGE_TYPES)[number];
 
-/** Returns the F-measure from 0 to 1. Only `rougeLsum` uses line breaks, which separate its sentences. */
+/**
+ * Returns the F-measure from 0 to 1. Only `rougeLsum` uses line breaks, which separate the sentences of a
+ * text.
+ */
 export function rouge(type: RougeType, prediction: string, reference: string): number {
   if (type === 'rougeLsum') return summaryScore(sentences(prediction), sentences(reference));
   const [words, expected] = [tokens(prediction), tokens(reference)];

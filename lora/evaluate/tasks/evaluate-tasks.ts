@@ -44,7 +44,7 @@ export interface ModelEvaluation {
   readonly evaluated: readonly EvaluatedTask[];
 }
 
-/** The results of a model, and its comparison with another one. */
+/** The results of a model, and its comparison with another model. */
 export interface TaskEvaluation extends ModelEvaluation {
   /** Results of the model that the option `against` names; null without this option. */
   readonly against: ModelEvaluation | null;

@@ -29,8 +29,8 @@ export const runSettingsSchema = z.strictObject({
   rows: z.string(),
   heldOut: z.string().nullable(),
   /**
-   * The adapter that the run started from: the digest of its file as this program writes it, and the digest of its
-   * version in a registry. null if it started from a new adapter. @default null
+   * The adapter that the run started from: the digest of its file as this program writes it, and the digest
+   * of its version in a registry. null if the run started from a new adapter. @default null
    */
   start: z.strictObject({ digest: z.string(), version: z.string().nullable() }).nullable().default(null),
   /**

@@ -19,7 +19,10 @@ export const LOGITS_CHUNK_BYTES = 64 * 2 ** 20;
 export interface CrossEntropyOptions {
   /** Label smoothing ε, at least 0 and below 1. @default 0 */
   smoothing?: number;
-  /** Number of rows of a frozen head that are computed at a time. @default `vocabularyChunk`, which fits the caches */
+  /**
+   * Number of rows of a frozen head that are computed at a time. @default `vocabularyChunk`, with which a
+   * chunk fits into the processor's caches
+   */
   chunk?: number;
 }
 

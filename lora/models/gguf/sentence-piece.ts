@@ -71,7 +71,8 @@ function stepsOf(normalizer: unknown): Json[] {
 }
 
 /**
- * Returns whether a pre-tokenizer does nothing once spaces have been replaced. For example, Gemma's splits at spaces.
+ * Returns whether a pre-tokenizer does nothing once spaces have been replaced. For example, Gemma's
+ * pre-tokenizer only splits at spaces.
  */
 function isWithoutEffect(pre: unknown): boolean {
   if (pre === null || pre === undefined) return true;

@@ -91,7 +91,10 @@ function changeOf(
   return { kind: module?.conv1d && leaf === 'weight' ? 'transposed' : 'same' };
 }
 
-/** Returns whether GGUF files have the output rows of this module in another order than Hugging Face's files. */
+/**
+ * Returns whether the order of the module's output rows in GGUF files differs from the order in Hugging
+ * Face's files.
+ */
 export function isPermuted(gguf: string, family: ModelConfig['family']): boolean {
   return (family === 'llama' || family === 'mistral') && /\.attn_[qk]$/.test(gguf);
 }

@@ -20,7 +20,7 @@ export interface QuantisedMatrix {
   readonly transposed: Blocks;
 }
 
-/** Quantises a matrix given in pieces, in row-major order. Keeps only the quantised copies in memory. */
+/** Returns the quantised matrix. The caller must add all pieces first. */
 export interface Quantiser {
   add(values: Float32Array): void;
   /** Returns the quantised matrix. The caller must have added the last piece before. */

@@ -10,12 +10,12 @@ import { BLOCK, quantiseBlocks } from './quantise-blocks.ts';
 import { Layout, writeAll, writeOnce } from './weight-cache.ts';
 
 /**
- * Converts a base's weights to a file for serving. It has no transposed copies of the matrices, because there is no
- * backward pass. The matrices are in blocks for the kernel that is fastest for single tokens. Modules with the same input
- * are stored as one matrix (see `jointProducts`). Linear modules have `bits` bits, and the embedding and the output head
- * have 8. Norms, biases and learned positions stay float32.
+ * Converts a base's weights to a file for serving. The file has no transposed copies of the matrices, because
+ * there is no backward pass. The matrices are in blocks for the kernel that is fastest for single tokens.
+ * Modules with the same input are stored as one matrix (see `jointProducts`). Linear modules have `bits`
+ * bits, and the embedding and the output head have 8. Norms, biases and learned positions stay float32.
  *
- * @throws SwarmError MODEL_*, TENSORS_* the model's files have changed since it was opened
+ * @throws SwarmError MODEL_*, TENSORS_* if the model's files have changed since the model was opened
  */
 export async function prepareServingWeights(
   model: BaseModel,

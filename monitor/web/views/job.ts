@@ -23,8 +23,8 @@ import { SettingsPart } from './settings.ts';
  */
 const HISTORY = 'types=round-opened,checkpoint,null-round,rolled-back,finished';
 /**
- * Maximum number of events of these types that the page keeps. It is enough for 10,000 rounds with 2.5 events
- * each.
+ * Maximum number of events that the page keeps for the charts and the replay. It is enough for 10,000 rounds
+ * with 2.5 events each.
  */
 const KEPT_HISTORY = 25_000;
 
