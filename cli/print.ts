@@ -11,7 +11,7 @@ export function printLines({ stdout }: Pick<Context, 'stdout'>, lines: Iterable<
   for (const line of lines) stdout.write(`${safeText(line, { maxCharacters: Number.POSITIVE_INFINITY })}\n`);
 }
 
-/** Prints lines with colours to stdout. The caller has sanitised every untrusted text in them. */
+/** Prints lines with colours to stdout. The caller must have sanitised every untrusted text in the lines. */
 export function printPainted({ stdout }: Pick<Context, 'stdout'>, lines: Iterable<string>): void {
   for (const line of lines) stdout.write(`${line}\n`);
 }

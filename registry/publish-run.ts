@@ -26,7 +26,7 @@ export interface PublishRunOptions {
 /**
  * Adds the adapter of a finished training run as a version, with the run's settings, the digests of its data, its losses,
  * and the version that it started from.
- * @throws SwarmError RUN_MISSING the folder has no finished run; the errors of `addFolder`
+ * @throws SwarmError RUN_MISSING if the folder has no finished run; the errors of `addFolder`
  */
 export async function publishRun(
   registry: Registry,

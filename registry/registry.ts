@@ -136,7 +136,7 @@ export class Registry {
 
   /**
    * Returns a PEFT folder with the files of a version. The folder belongs to the registry: do not write to it.
-   * @throws SwarmError VERSION_DAMAGED a file is missing, or differs from its digest
+   * @throws SwarmError VERSION_DAMAGED if a file is missing, or differs from its digest
    */
   folder(version: AdapterVersion): Promise<string> {
     return this.#views.open(version);

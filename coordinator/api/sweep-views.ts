@@ -4,7 +4,10 @@ import { raceStanding } from '../jobs/race-standing.ts';
 import { unmeasuredError } from '../jobs/sweeps.ts';
 import type { Store } from '../store/store.ts';
 
-/** A sweep: jobs of which the half with the higher held-out losses is stopped, again and again, until one is left. */
+/**
+ * A sweep: jobs that are compared with each other. Again and again, the half of the jobs with the higher
+ * held-out losses is stopped, until one job is left.
+ */
 export interface SweepView {
   name: string;
   /** Number of checkpoints after which the next half of the jobs is stopped. */

@@ -116,7 +116,7 @@ export interface JobDetail extends JobSummary {
   manifest: Manifest;
   /** The newest values of the settings that may change while the job runs. */
   settings: RunningSettings;
-  /** All changes of these settings, oldest first. */
+  /** All changes of the job's settings, oldest first. */
   settingsChanges: SettingsChange[];
   createdAt: number;
   updates: { round: number; assigned: string[]; received: string[] };

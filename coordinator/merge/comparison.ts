@@ -53,14 +53,11 @@ export function meanLoss(rows: readonly RowLoss[]): number | null {
 export interface Change {
   /** Increase in loss, averaged over the rows; negative if the second adapter is better. */
   readonly worsening: number;
+  /** Standard error of `worsening`; 0 for a single row. */
+  readonly standardError: number;
   /**
    * Average increase in loss of the worst rows. The worst rows are the fraction WORST_SHARE of all rows,
    * namely those whose loss increased most.
-   */
-  readonly standardError: number;
-  /**
-   * Increase in loss, averaged over the worst rows: the fraction WORST_SHARE of all rows whose loss increased
-   * most.
    */
   readonly worstRows: number;
 }
@@ -103,12 +100,12 @@ export interface Judgement {
   readonly passes: boolean;
   /** Increase of the loss over the parent's loss; infinite if a loss is not finite. */
   readonly worsening: number;
+  /** Whether the loss on the worst rows is above the parent's loss by more than the limit WORST_ROWS_LIMIT. */
+  readonly ruinsRows: boolean;
   /**
    * Whether the merge passes the limits that compare it with its parent, but not the limits that compare it
    * with the best checkpoint.
    */
-  readonly ruinsRows: boolean;
-  /** Whether the merge passes the limits that compare it with its parent, but not those for the best checkpoint. */
   readonly isDrifted: boolean;
   /**
    * Maximum of all increases of the loss, each divided by its limit. If two merges do not pass, the one with the lower
@@ -134,9 +131,10 @@ export interface JudgeOptions {
 }
 
 /**
- * Judges a merge. The maximum increase of its mean loss over the parent's is `tolerance` or two standard errors of the
- * increase, whichever is more. The two standard errors count only up to `noiseLimit(tolerance)`. All other limits are
- * fixed multiples of the tolerance. A loss that is not finite never passes.
+ * Judges a merge. A merge passes if its mean loss exceeds its parent's mean loss by at most `tolerance`, or
+ * by at most two standard errors of the increase, if these are more. The two standard errors count only up to
+ * `noiseLimit(tolerance)`. All other limits are fixed multiples of the tolerance. A loss that is not finite
+ * never passes.
  */
 export function judge(
   { before, best, after }: Losses,

@@ -58,11 +58,11 @@ export class Liveness {
   /** Times of the last sign of life of absent peers, on the monotonic clock. */
   readonly #gone = new Map<string, number>();
   /**
-   * Absent peers that said goodbye. Their heartbeats do not count until they join again. Joining has a quota, so a peer
-   * cannot come and go without limit.
+   * Absent peers that said goodbye. Their heartbeats do not count until they join again. Joining has a quota,
+   * so a peer cannot come and go without limit.
    */
   readonly #left = new Set<string>();
-  /** Time in the newest heartbeat of each member, present or absent. */
+  /** The sending time in the newest heartbeat of each member, present or absent. */
   readonly #issued = new Map<string, number>();
   /**
    * Limits the heartbeats of each member. The limiter remembers as many keys as a job can have members, so it does not

@@ -17,11 +17,11 @@ export interface StoredAudit {
   /** The round in which the update was trained. */
   readonly round: number;
   readonly state: AuditState;
-  /** The round at whose end the audit was chosen; null if the audit has not been chosen. */
+  /** The random number that decides the draw. The update with the greatest key is chosen first. */
   readonly key: number;
   /** The round whose merge included the update. */
   readonly mergeRound: number;
-  /** The round at whose end the audit was chosen; null if the audit is still held. */
+  /** The round at whose end the audit was chosen; null if the audit has not been chosen. */
   readonly chosenRound: number | null;
   /**
    * The round that was the newest when the result began to count; null if it does not count yet. A failed audit counts
@@ -32,7 +32,10 @@ export interface StoredAudit {
   readonly rows: number;
   /** Number of attempts to train the interval again. A restart of the coordinator ends a running attempt. */
   readonly attempts: number;
-  /** Closeness of the update to the repeated training; null without a result. */
+  /**
+   * Cosine of the angle between the update and the change that the audit computed; null if the audit has no
+   * result.
+   */
   readonly closeness: number | null;
   /** Balance of the update (see lora/update/closeness.ts); null if the audit has no result. */
   readonly balance: number | null;

@@ -33,7 +33,10 @@ export interface StoredReceipt {
   readonly issuedAt: number;
 }
 
-/** Columns of a receipt. All of them are signed, so other columns must not be read. */
+/**
+ * Columns of a receipt. The signature of a receipt covers all of these columns, so no other column may be
+ * read into it.
+ */
 const RECEIPT = 'term, round, peer, digest, code, detail, issued_at';
 
 /** The table of accepted updates and the table of all receipts. */

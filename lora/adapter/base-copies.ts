@@ -21,7 +21,8 @@ const NEAR_ZERO = 2 ** -25;
  * Removes copies of frozen base weights from the header of an adapter file, after comparing them with the base. PEFT adds
  * such copies if the embedding or the output head is a target (`save_embedding_layers`); they are not part of the adapter.
  *
- * @throws SwarmError ADAPTER_BASE a copy differs from the base's weight, so the adapter was made for another base
+ * @throws SwarmError ADAPTER_BASE if a copy differs from the base's weight, so the adapter was made for
+ *   another base
  */
 export async function withoutBaseCopies(
   path: string,

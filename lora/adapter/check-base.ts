@@ -11,7 +11,8 @@ import type { Adapter } from './peft.ts';
  * other adapter, this function can check only the shapes, and {@link baseWarning} compares the names. Reads the whole
  * base unless its digest is cached.
  *
- * @throws SwarmError ADAPTER_BASE the adapter was trained on another base, or its tensors do not fit this one
+ * @throws SwarmError ADAPTER_BASE if the adapter was trained on another base, or its tensors do not fit this
+ *   one
  */
 export async function checkBase(
   model: BaseModel,

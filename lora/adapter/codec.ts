@@ -33,7 +33,7 @@ export function maxAdapterBytes(layout: AdapterLayout): number {
  *
  * @param tensors values in layout order
  * @param baseDigest digest of the base for the file's metadata; null to write none
- * @throws SwarmError ADAPTER_TENSORS, TENSORS_ENTRY the tensors are not those of the layout
+ * @throws SwarmError ADAPTER_TENSORS, TENSORS_ENTRY if the tensors are not those of the layout
  */
 export function encodeAdapter(
   layout: AdapterLayout,
@@ -76,7 +76,7 @@ export function decodeAdapter(bytes: Uint8Array, layout: AdapterLayout): Float32
 /**
  * Returns the entries of the layout's tensors, in the order of the layout.
  * @param file name of the file, for errors
- * @throws SwarmError ADAPTER_TENSORS, TENSORS_DTYPE the file's tensors are not exactly those of the layout
+ * @throws SwarmError ADAPTER_TENSORS, TENSORS_DTYPE if the file's tensors are not exactly those of the layout
  */
 export function matchEntries(
   { entries }: SafetensorsHeader,
@@ -106,7 +106,7 @@ export function matchEntries(
   return matched;
 }
 
-/** @throws SwarmError ADAPTER_NOT_FINITE a value is infinite or not a number */
+/** @throws SwarmError ADAPTER_NOT_FINITE if a value is infinite or not a number */
 export function checkFinite(values: Float32Array, tensor: string, file: string): void {
   const index = values.findIndex((value) => !Number.isFinite(value));
   if (index !== -1)

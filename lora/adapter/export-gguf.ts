@@ -36,7 +36,7 @@ export interface ExportGgufOptions {
   readonly name?: string;
   /** Whether files may be written into a folder that is not empty. @default false */
   readonly force?: boolean;
-  /** Aborts the export. @default never aborts */
+  /** Folder where digests of bases are kept. @default SWARM_CACHE, else lora-swarm in the user's cache folder */
   readonly cacheDir?: string;
   /** Aborts the export. @default never aborts */
   readonly signal?: AbortSignal;

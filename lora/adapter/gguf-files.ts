@@ -44,7 +44,7 @@ const MAX_HALF = 65_519;
  * @param adapter null to write the base alone
  * @returns the size of the file in bytes
  * @throws SwarmError GGUF_UNSUPPORTED llama.cpp cannot compute the model, or has no tokenizer like the model's
- * @throws SwarmError GGUF_RANGE a weight does not fit into the element type
+ * @throws SwarmError GGUF_RANGE if a weight does not fit into the element type
  * @throws SwarmError ADAPTER_TIED_HEAD; TOKENIZER_*
  */
 export async function writeModelGguf(
@@ -127,8 +127,8 @@ async function readTokenizer(
  * Writes an adapter alone as a GGUF file, which llama.cpp adds to a model at run time.
  *
  * @returns the size of the file in bytes
- * @throws SwarmError GGUF_ADAPTER the adapter has a part that llama.cpp cannot add: magnitudes (DoRA), biases, saved
- *   modules, or matrices of the embedding or of a tied output head
+ * @throws SwarmError GGUF_ADAPTER if the adapter has a part that llama.cpp cannot add: magnitudes (DoRA),
+ *   biases, saved modules, or matrices of the embedding or of a tied output head
  */
 export async function writeAdapterGguf(
   path: string,

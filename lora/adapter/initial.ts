@@ -68,7 +68,8 @@ export async function initialAdapter(
  * @param seed whole number below 2^53
  * @param init @default true
  * @returns values in layout order
- * @throws SwarmError ADAPTER_INIT the layout has tensors that start from the base's weights: use initialAdapter
+ * @throws SwarmError ADAPTER_INIT if the layout has tensors that start from the base's weights: use
+ *   initialAdapter
  */
 export function initialMatrices(
   layout: AdapterLayout,

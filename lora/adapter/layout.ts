@@ -23,7 +23,7 @@ export interface AdapterTensor {
 /** The tensors of an adapter, sorted by name. Values of an adapter are always kept in this order. */
 export type AdapterLayout = readonly AdapterTensor[];
 
-/** Returns the layout of an adapter. @throws SwarmError LORA_* the settings do not fit the model */
+/** Returns the layout of an adapter. @throws SwarmError LORA_* if the settings do not fit the model */
 export function adapterLayout(model: ModelShape, lora: LoraConfig): AdapterLayout {
   return planLayout(adapterPlan(model, lora), lora);
 }

@@ -7,7 +7,7 @@ export type LoraConfig = z.output<typeof loraSchema>;
 
 /**
  * Fills in defaults (r = 16, α = 32, all linear modules), and checks the settings as far as possible without a model.
- * @throws SwarmError LORA_CONFIG (values: field) a value is out of range or conflicts with another
+ * @throws SwarmError LORA_CONFIG (values: field) if a value is out of range or conflicts with another
  */
 export function loraConfig(settings: Partial<LoraConfig>): LoraConfig {
   const result = loraSchema.safeParse(settings);

@@ -27,9 +27,10 @@ const COMPANIONS = ['added_tokens.json', 'merges.txt', 'vocab.json', 'tokenizer.
  *
  * @param outDir must not exist, or must be empty
  * @param options.template file of a chat template that replaces the base's templates. @default null, the base's templates
- * @throws SwarmError ADAPTER_BASE the adapter was trained on another base, or does not fit this one
- * @throws SwarmError ADAPTER_TIED_HEAD the embedding and output head are tied, and the adapter changes only one of them
- * @throws SwarmError ADAPTER_NOT_FINITE a merged weight overflows its element type or is not a number
+ * @throws SwarmError ADAPTER_BASE if the adapter was trained on another base, or does not fit this one
+ * @throws SwarmError ADAPTER_TIED_HEAD if the embedding and output head are tied, and the adapter changes
+ *   only one of them
+ * @throws SwarmError ADAPTER_NOT_FINITE if a merged weight overflows its element type or is not a number
  * @throws SwarmError OUTPUT_EXISTS `outDir` is not empty
  */
 export async function mergeIntoBase(

@@ -14,7 +14,7 @@ export interface MergeModelOptions {
   readonly base: string;
   /** Folder of a PEFT adapter. */
   readonly adapter: string;
-  /** Aborts the merge. @default never aborts */
+  /** Folder of the merged model: must not exist, or must be empty. */
   readonly output: string;
   /** Folder where digests of bases are kept. @default SWARM_CACHE, else lora-swarm in the user's cache folder */
   readonly cacheDir?: string;

@@ -16,7 +16,8 @@ export type Change =
 /**
  * Computes how an adapter changes each weight of its base.
  * @returns the changes by the name of the weight
- * @throws SwarmError ADAPTER_TIED_HEAD the embedding and output head are tied, and the adapter changes only one of them
+ * @throws SwarmError ADAPTER_TIED_HEAD if the embedding and output head are tied, and the adapter changes
+ *   only one of them
  */
 export async function changesByWeight(
   model: BaseModel,

@@ -109,8 +109,8 @@ const INITS_KEEPING_BASE = ['orthogonal', 'eva', 'mica'];
 /**
  * Reads an `adapter_config.json` written by this program or by PEFT.
  *
- * @throws SwarmError ADAPTER_UNSUPPORTED a field asks for a feature that is not implemented
- * @throws SwarmError ADAPTER_CONFIG, LORA_CONFIG a field is missing or malformed
+ * @throws SwarmError ADAPTER_UNSUPPORTED if a field asks for a feature that is not implemented
+ * @throws SwarmError ADAPTER_CONFIG, LORA_CONFIG if a field is missing or malformed
  */
 export function parsePeftConfig(json: Record<string, unknown>, model: ModelShape): PeftConfig {
   const kind = json.peft_type;

@@ -18,8 +18,8 @@ export interface AdapterPlan {
  *
  * @throws SwarmError LORA_TARGETS, LORA_PATTERN for the same reasons as in targetModules, or because an exclusion, a
  *   rank pattern or an alpha pattern matches nothing, which is probably a mistake
- * @throws SwarmError LORA_EMBEDDING the embedding is a target together with DoRA or a frozen A
- * @throws SwarmError LORA_SAVED, LORA_BIAS a module to save is unknown, or already trained in another way
+ * @throws SwarmError LORA_EMBEDDING if the embedding is a target together with DoRA or a frozen A
+ * @throws SwarmError LORA_SAVED, LORA_BIAS if a module to save is unknown, or already trained in another way
  */
 export function adapterPlan(model: ModelShape, lora: LoraConfig): AdapterPlan {
   const targets = targetModules(model, lora);

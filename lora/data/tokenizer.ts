@@ -22,7 +22,7 @@ import { normalizerOf } from './tokenizing/normalizers.ts';
 import { preTokenizerOf } from './tokenizing/pre-tokenizers.ts';
 
 export interface EncodeOptions {
-  /** Add the special tokens that the tokenizer's config adds. @default true */
+  /** Whether to add the special tokens that the tokenizer's config adds. @default true */
   special?: boolean;
 }
 

@@ -28,7 +28,7 @@ export class LoadedAdapters {
 
   /**
    * Calls `work` with an adapter, which stays in memory until the work has ended.
-   * @throws SwarmError GENERATE_ADAPTER no adapter with this id is loaded
+   * @throws SwarmError GENERATE_ADAPTER if no adapter with this id is loaded
    */
   async use<T>(id: string | null, work: (adapter: ServedAdapter | null) => Promise<T>): Promise<T> {
     if (id === null) return work(null);

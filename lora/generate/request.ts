@@ -3,13 +3,11 @@ import { checkOptions } from '../../common/schema-problems.ts';
 import { generateError } from './errors.ts';
 import type { GenerateRequest, ScoreRequest } from './types.ts';
 
+/** Maximum number of most likely tokens that a request may ask for, as in OpenAI's API. */
+const MAX_TOP_TOKENS = 20;
 /**
  * Limits on the number and length of stop strings. After each new token, the text is compared with every stop
  * string.
- */
-const MAX_TOP_TOKENS = 20;
-/**
- * After each new token, the text is compared with every stop string, so their number and length are limited.
  */
 const MAX_STOPS = 16;
 const MAX_STOP_LENGTH = 1024;

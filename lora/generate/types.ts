@@ -70,9 +70,9 @@ export interface GeneratedToken {
    * `GenerationResult.text`.
    */
   readonly text: string;
-  /** The most likely tokens, most likely first. Empty unless the request asks for them. */
+  /** Log-probability of the token; null if the request does not set `logprobs`. */
   readonly logprob: number | null;
-  /** The most likely tokens, in falling order. Empty unless the request asks for them. */
+  /** The most likely tokens, most likely first. Empty unless the request asks for them. */
   readonly top: readonly TokenLogprob[];
 }
 

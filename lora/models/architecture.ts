@@ -83,8 +83,8 @@ export interface Architecture<C extends CommonConfig = CommonConfig> {
   embeddingScale?(config: C): number;
   /**
    * Reads a config.json whose `model_type` is this family's, in the layout of transformers 4 or 5.
-   * @throws SwarmError MODEL_CONFIG a field is missing or has a wrong type or range
-   * @throws SwarmError MODEL_UNSUPPORTED a field asks for a feature that is not implemented
+   * @throws SwarmError MODEL_CONFIG if a field is missing or has a wrong type or range
+   * @throws SwarmError MODEL_UNSUPPORTED if a field asks for a feature that is not implemented
    */
   parseConfig(json: Json): C;
   /** Lists every tensor that the weights must hold, in the order of the forward pass. */

@@ -9,7 +9,10 @@ export function cacheNames(layer: number): { keys: string; values: string } {
   return { keys: `keys.${layer}`, values: `values.${layer}` };
 }
 
-/** Returns the number of values that one token has in `keys` of one layer. It has as many in `values`. */
+/**
+ * Returns the number of values that one token has in `keys` of one layer. The token has the same number of
+ * values in `values`.
+ */
 export function cacheWidth({
   keyValueHeads,
   headDim,

@@ -67,8 +67,9 @@ export function readWindow(json: Json, missing: number): number | null {
 
 /**
  * Returns the window of each layer, from `layer_types` or, without that field, from the family's rule `isSliding`.
- * @throws SwarmError MODEL_CONFIG the list does not have one type per layer, or a sliding layer has no window
- * @throws SwarmError MODEL_UNSUPPORTED a type is neither full nor sliding attention
+ * @throws SwarmError MODEL_CONFIG if the list does not have one type per layer, or a sliding layer has no
+ *   window
+ * @throws SwarmError MODEL_UNSUPPORTED if a type is neither full nor sliding attention
  */
 export function layerWindows(
   json: Json,

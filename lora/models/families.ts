@@ -16,8 +16,8 @@ export type ModelConfig = ReturnType<(typeof FAMILIES)[keyof typeof FAMILIES]['p
  * Reads a Hugging Face `config.json`, in the layout of transformers 4 (`rope_theta`, `rope_scaling`) or 5
  * (`rope_parameters`). Missing fields take the defaults of transformers' class of that family.
  *
- * @throws SwarmError MODEL_CONFIG a field is missing or has a wrong type or range
- * @throws SwarmError MODEL_UNSUPPORTED the family, or a feature that a field asks for, is not implemented
+ * @throws SwarmError MODEL_CONFIG if a field is missing or has a wrong type or range
+ * @throws SwarmError MODEL_UNSUPPORTED if the family, or a feature that a field asks for, is not implemented
  */
 export function parseConfig(json: unknown): ModelConfig {
   if (!isObject(json)) throw invalid('config.json', 'a JSON object', json);

@@ -60,13 +60,11 @@ export interface AdaptedModule extends TargetModule {
 
 /** A trained copy of a base parameter: a bias, or a parameter of a saved module. */
 export interface TrainedCopy {
+  /** Name of the copy in the adapter. */
+  readonly tensor: string;
   /**
    * Name of the parameter that the copy replaces. A tied output head has no parameter of its own, so its copy
    * replaces the name `<head>.weight`.
-   */
-  readonly tensor: string;
-  /**
-   * The parameter that the copy replaces. A tied output head has no parameter of its own; its name is `<head>.weight`.
    */
   readonly parameter: string;
   /** The parameter whose values the copy starts from. */

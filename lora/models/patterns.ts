@@ -34,7 +34,7 @@ const SOURCES: Readonly<Record<Extent, (pattern: string) => string>> = {
  * Returns, for each name, the index of the first pattern (a Python regular expression) that matches it, or −1.
  *
  * @param field where the patterns come from, for errors
- * @throws SwarmError LORA_PATTERN a pattern is too long, malformed, or takes too long
+ * @throws SwarmError LORA_PATTERN if a pattern is too long, malformed, or takes too long
  */
 export function firstMatches(
   field: string,

@@ -36,7 +36,7 @@ export interface SequenceFeeds extends Record<string, BigInt64Array> {
  * Makes the feeds for `sequenceInputs(graph, rows.length, length)`. Positions restart at 0 with every segment, so the
  * attention mask can be computed from the positions (`causalMask`).
  *
- * @throws SwarmError SEQUENCE_LENGTH a row is not exactly `length` tokens long
+ * @throws SwarmError SEQUENCE_LENGTH if a row is not exactly `length` tokens long
  */
 export function sequenceFeeds(rows: readonly SequenceRow[], length: number): SequenceFeeds {
   const ids = new BigInt64Array(rows.length * length);

@@ -78,9 +78,12 @@ const passedSchema = computeInputSchema.extend({ engine: z.string(), origin: z.s
 
 /** Requested settings for computing a model. A key that is left out or undefined has its default. */
 export interface ComputeInput {
-  /** Threads of the engine, for each device. @default all hardware threads, or one fewer in a node */
+  /**
+   * `auto` for the fastest engine that runs on this machine, or devices separated by commas: "onnx-cuda:0,onnx-cuda:1".
+   * @default 'auto'
+   */
   readonly engine?: string | undefined;
-  /** Threads of the engine, for each device. @default all hardware threads; for a node one less */
+  /** Threads of the engine, for each device. @default all hardware threads, or one fewer in a node */
   readonly threads?: number | undefined;
   /** Bits of a weight in the base's linear modules: 32, 8 or 4. @default 32 */
   readonly baseBits?: BaseBits | undefined;

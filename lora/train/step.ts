@@ -152,9 +152,9 @@ export interface RunOptions {
 }
 
 export interface StepOptions extends RunOptions {
-  /** Returns the random feeds of a micro-batch, from its number and its rows. @default none */
+  /** Tensors of the adapter that are not trained, by name. @default none */
   frozen?: ReadonlyMap<string, Float32Array>;
-  /** Returns the random feeds of the micro-batch with that number. @default none */
+  /** Returns the random feeds of a micro-batch, from its number and its rows. @default none */
   randomness?: (microBatch: number, rows: readonly Row[]) => Feeds;
 }
 

@@ -47,7 +47,7 @@ export interface TrainingGraphs {
   readonly executables: SizedExecutables;
   /** Name → values of the adapter's trained tensors, which the optimiser changes. */
   readonly trained: ReadonlyMap<string, Float32Array>;
-  /** Name → values of the adapter's tensors that are not trained. */
+  /** Values of the adapter's tensors that are not trained, by the tensors' names. */
   readonly frozen: ReadonlyMap<string, Float32Array>;
   readonly gradients: ReadonlyMap<string, Float32Array>;
   /** Whether the graph has the input `seed`, because it applies dropout or adds noise. */

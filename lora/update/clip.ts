@@ -12,14 +12,16 @@ export function updateNorms(update: SparseUpdate): Float64Array {
 }
 
 /**
- * Computes factors that scale every tensor of every update down to at most the median norm of that tensor in the round.
- * Peers with less than half of the weight can therefore not raise anyone's influence. The factors are per tensor, because A
- * and B of LoRA differ in scale. The median is weighted, and taken over the updates that sent a value of the tensor. A
- * node that trains only a part of the adapter therefore does not affect the median of the other tensors.
+ * Computes factors that scale every tensor of every update down to at most the median norm of that tensor in
+ * the round. Peers with less than half of the weight can therefore not raise the median, and so cannot raise
+ * the influence of any update. The factors are per tensor, because A and B of LoRA differ in scale. The
+ * median is weighted, and taken over the updates that sent a value of the tensor. A node that trains only a
+ * part of the adapter therefore does not affect the median of the other tensors.
  * @param norms `updateNorms` of each update
- * @param weights weight of each update in the median. If all senders of a tensor have weight 0, they count equally.
- *   @default 1
- * @returns one factor per tensor for each update, from 0 to 1, rounded to float32; `Merge.add` takes them as `scale`
+ * @param weights weight of each update in the median. If all senders of a tensor have weight 0, they count
+ *   equally. @default 1
+ * @returns one factor per tensor for each update, from 0 to 1, rounded to float32; `Merge.add` takes them as
+ *   `scale`
  * @throws UPDATE_SHAPE when the updates differ in their number of tensors
  */
 export function medianNormClip(

@@ -27,13 +27,13 @@ export interface Contribution {
   readonly peer: string;
   /** Round of the update. It is needed because a peer may have a late update and a current update. @default 0 */
   readonly round?: number;
+  /** Number of trained tokens, capped by `capWeights`, times the staleness factor; rounded to float32. */
+  readonly weight: number;
+  readonly update: SparseUpdate;
   /**
    * Factor per tensor from `medianNormClip`. It scales the values of the update. The weight of the update in
    * the denominator stays unscaled. @default 1
    */
-  readonly weight: number;
-  readonly update: SparseUpdate;
-  /** Factor per tensor from `medianNormClip`. It scales the values, not their weight in the denominator. @default 1 */
   readonly scale?: ArrayLike<number>;
 }
 

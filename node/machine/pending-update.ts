@@ -28,8 +28,8 @@ export interface PendingUpdate {
 }
 
 /**
- * Outcome of an update. `counted` means that the update is part of a checkpoint. `restored` means that it is part of
- * none, and that the node has added it back to its error feedback.
+ * Outcome of an update. `counted` means that the update is part of a checkpoint. `restored` means that the
+ * update is part of no checkpoint, and that the node has added it back to its error feedback.
  */
 export type Outcome = 'counted' | 'restored';
 

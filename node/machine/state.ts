@@ -150,7 +150,7 @@ export function isDone(state: NodeState): boolean {
 
 /**
  * Returns the event of a failed effect.
- * @param jitter uniform in [0, 1)
+ * @param jitter random number, uniform in [0, 1)
  */
 export function failureEvent(effect: MainEffect, reason: string, jitter: number): NodeEvent {
   switch (effect.type) {

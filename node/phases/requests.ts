@@ -155,7 +155,7 @@ function storedUpdate({ deps, job }: PhaseContext, round: number): UpdateRecord 
   throw nodeError('UPDATE_UNKNOWN', `the store has no update of round ${round}`, { job, round });
 }
 
-/** @throws SwarmError HEAD_MISMATCH the head is of another job or author; the errors of `verifyMessage` */
+/** @throws SwarmError HEAD_MISMATCH if the head is of another job or author; the errors of `verifyMessage` */
 export function verifyHead(bytes: Uint8Array, expected: { coordinator: string; job: string }): Head {
   const { author, message } = verifyMessage('head', bytes);
   const { coordinator, job } = expected;

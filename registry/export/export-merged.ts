@@ -22,8 +22,8 @@ export interface ExportMergedOptions {
 
 /**
  * Writes a merged model: the base with the version added to its weights.
- * @throws SwarmError BASE_UNKNOWN no base is given, and none was seen on this machine
- * @throws SwarmError ADAPTER_BASE the version was made for another base; the errors of `mergeModel`
+ * @throws SwarmError BASE_UNKNOWN if no base is given, and none was seen on this machine
+ * @throws SwarmError ADAPTER_BASE if the version was made for another base; the errors of `mergeModel`
  */
 export async function exportMerged(
   registry: Registry,

@@ -38,7 +38,8 @@ export interface ImportOptions {
 /**
  * Adds a version from an OCI image layout that `exportOci` wrote. Checks the signature of its manifest, and the digest of every
  * file.
- * @throws SwarmError OCI_INVALID the folder is not such a layout; IMPORT_DAMAGED a blob is missing or damaged
+ * @throws SwarmError OCI_INVALID if the folder is not such a layout; IMPORT_DAMAGED if a blob is missing or
+ *   damaged
  * @throws SwarmError SIGNATURE_INVALID, MESSAGE_*, STORE_FULL, WRITE_FAILED; the signal's reason
  */
 export async function importOci(

@@ -13,15 +13,12 @@ import { sha256 } from '../../protocol/cbor.ts';
 export interface Variant {
   /** 'exact': uncompressed float32 updates, averaged. 'single': one machine that trains on all tokens in sequence. */
   readonly kind: Preset | 'exact' | 'single';
+  /** Decay of the error feedback. */
+  readonly decay: number;
   /**
    * Minimum of the number by which the merge divides the weighted sum of a coordinate, as a share of the
    * weight of all nodes. With 0, this number is the weight of the nodes that sent a value for the coordinate.
    * With 1, it is the weight of all nodes.
-   */
-  readonly decay: number;
-  /**
-   * Minimum divisor of a coordinate's sum in the merge, as a share of the weight of all nodes. With 0, the divisor
-   * is the weight of the nodes that sent a value for the coordinate. With 1, it is the weight of all nodes.
    */
   readonly floor: number;
 }

@@ -34,7 +34,8 @@ export interface Combined {
 
 /**
  * Combines adapters. A module that only some adapters change is combined from those adapters alone.
- * @throws SwarmError COMBINE_RANKS the method needs equal ranks; COMBINE_SHAPES a module has different shapes
+ * @throws SwarmError COMBINE_RANKS if the method needs equal ranks; COMBINE_SHAPES if a module has different
+ *   shapes
  */
 export function combine(sources: readonly CombineSource[], options: CombineOptions): Combined {
   const names = [...new Set(sources.flatMap(({ modules }) => modules.map(({ name }) => name)))].sort();

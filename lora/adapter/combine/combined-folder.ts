@@ -23,7 +23,8 @@ export interface CombinableFolder {
 
 /**
  * Reads a PEFT folder that can be combined with others: one with LoRA matrices only.
- * @throws SwarmError COMBINE_PARTS the adapter also has magnitudes (DoRA), biases or saved modules; the errors of `readMatrices`
+ * @throws SwarmError COMBINE_PARTS if the adapter also has magnitudes (DoRA), biases or saved modules; the
+ *   errors of `readMatrices`
  */
 export async function readCombinable(folder: string): Promise<CombinableFolder> {
   const weights = join(folder, ADAPTER_WEIGHTS_FILE);
@@ -53,7 +54,7 @@ export async function readCombinable(folder: string): Promise<CombinableFolder> 
 /**
  * Writes a combined adapter as a PEFT folder, with α = r, so that its scale is 1.
  * @param sources the folders that it was combined from
- * @throws SwarmError LORA_CONFIG the rank is above the limit; STORE_FULL, WRITE_FAILED
+ * @throws SwarmError LORA_CONFIG if the rank is above the limit; STORE_FULL, WRITE_FAILED
  */
 export async function writeCombined(
   dir: string,

@@ -26,7 +26,10 @@ export interface KnownSample {
 export interface OverlapCount {
   /** Number of held-out samples. */
   heldOut: number;
-  /** Samples with the same tokens and mask as a training sample. An estimate if the count of duplicates is an estimate. */
+  /**
+   * Number of held-out samples with the same tokens and mask as a training sample. This number is an estimate
+   * if the count of duplicates is an estimate.
+   */
   equal: number;
   /** Samples that share at least one sequence of OVERLAP_TOKENS tokens with the training data. */
   touched: number;

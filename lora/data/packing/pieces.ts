@@ -20,15 +20,12 @@ export interface Piece {
 }
 
 export interface CutOptions {
+  /** Maximum number of input tokens in a piece. */
+  length: number;
   /**
    * First input token of every piece after the first piece. It is the beginning-of-text token for models that
    * saw this token at the start of every text in pre-training. If null, a piece begins with the last token of
    * the piece before it. @default null
-   */
-  length: number;
-  /**
-   * First input token of every piece after the first: the beginning-of-text token, for models that always saw one in
-   * pre-training. null for the token before the piece. @default null
    */
   restart?: number | null;
 }

@@ -8,19 +8,19 @@ import type { TensorFlow } from './lower.ts';
 /** Packages that bring libtensorflow to Node.js, in order of preference. Both re-export all of tfjs-core. */
 export const TENSORFLOW_PACKAGES = ['@tensorflow/tfjs-node-gpu', '@tensorflow/tfjs-node'] as const;
 
-/** The last version of both packages. */
+/** The version of both packages that this program uses. No later version has been published. */
 const VERSION = '4.22.0';
 
 /** Name under which both packages of TENSORFLOW_PACKAGES register their TensorFlow backend. */
 const BACKEND = 'tensorflow';
 
 export interface FindOptions {
+  /** Number of threads that compute one operation. */
+  threads: number;
   /**
    * File or URL whose node_modules are searched. @default this file, which finds the node_modules of the
    * installation
    */
-  threads: number;
-  /** File or URL whose node_modules are searched. @default this file, so the installation's node_modules */
   from?: string;
 }
 

@@ -29,7 +29,7 @@ export function supportsBaseBits(bits: BaseBits, engine: EngineName): boolean {
   return bits === 32 || engine !== 'tfjs';
 }
 
-/** @throws SwarmError BASE_BITS the engine cannot compute with a base of `bits` bits */
+/** @throws SwarmError BASE_BITS if the engine cannot compute with a base of `bits` bits */
 export function requireBaseBits(bits: BaseBits, engine: EngineName): void {
   if (supportsBaseBits(bits, engine)) return;
   throw modelError('BASE_BITS', `${engine} cannot compute with a base of ${bits} bits`, { bits, engine });

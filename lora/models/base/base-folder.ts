@@ -16,7 +16,7 @@ export interface BaseFolderOptions {
 /**
  * Makes the Hugging Face folder of a base, with hard links to the contents of its files. Idempotent.
  * @returns the folder
- * @throws SwarmError BASE_DIGEST the base's digest is not that of its files
+ * @throws SwarmError BASE_DIGEST if the base's digest is not that of its files
  */
 export async function layOutBase({ home, base, pathOf }: BaseFolderOptions): Promise<string> {
   const digest = baseDigest(base.files);

@@ -23,7 +23,7 @@ export const MAX_CONFIG_BYTES = 2 ** 20;
  * Opens a base: reads config.json, tokenizer.json and the headers of the weights, and checks every tensor against the size
  * of its file and the shape that config.json gives it. Does not read the weights.
  *
- * @throws SwarmError MODEL_DIR the folder cannot be listed
+ * @throws SwarmError MODEL_DIR if the folder cannot be listed
  * @throws SwarmError MODEL_FILE_MISSING, MODEL_JSON, MODEL_CONFIG, MODEL_UNSUPPORTED, MODEL_INDEX, TENSORS_*
  */
 export async function openBase(dir: string): Promise<BaseModel> {

@@ -26,8 +26,8 @@ export const GEMMA_PERIOD = 6;
 /**
  * Describes a model in the metadata keys of llama.cpp.
  *
- * llama.cpp knows windows only in Gemma 3. A model of another family with windows gets the length of its smallest window
- * as its context length, because up to this length a window changes nothing.
+ * llama.cpp supports sliding attention windows only for Gemma 3. If a model of another family has windows, its context
+ * length is the length of its smallest window, because a window changes nothing up to this length.
  *
  * @throws SwarmError GGUF_UNSUPPORTED llama.cpp cannot compute the model exactly
  */

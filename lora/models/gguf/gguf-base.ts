@@ -23,7 +23,7 @@ export function isGgufName(path: string): boolean {
 /**
  * Returns the Hugging Face folder of the model in a GGUF file. Converts the file on the first call. Later calls find the
  * folder by the digest of the file.
- * @throws SwarmError the errors of importGguf; GGUF_CHANGED the file changed meanwhile; FOLDER_UNUSABLE
+ * @throws SwarmError the errors of importGguf; GGUF_CHANGED if the file changed meanwhile; FOLDER_UNUSABLE
  */
 export async function openGgufBase({ path, cacheDir, signal, onProgress }: GgufBaseOptions): Promise<string> {
   const { handle } = await openFile(path);

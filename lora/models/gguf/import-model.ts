@@ -49,7 +49,7 @@ interface Source {
  * Converts a GGUF file to a model folder in Hugging Face's layout: config, tokenizer, chat templates and weights. Equal
  * files give equal folders. Weights stream through memory. The folder appears complete or not at all.
  *
- * @throws SwarmError GGUF_* the file is damaged, or has a feature that cannot be converted exactly
+ * @throws SwarmError GGUF_* if the file is damaged, or has a feature that cannot be converted exactly
  * @throws SwarmError MODEL_CONFIG, MODEL_UNSUPPORTED, TENSORS_MISSING, TENSORS_SHAPE, TENSORS_UNEXPECTED
  */
 export async function importGguf({

@@ -37,8 +37,8 @@ const LLAMA3_HIGH = 4;
 
 /**
  * Makes the config.json of a model from the metadata of its GGUF file.
- * @throws SwarmError GGUF_METADATA a key is missing or has a wrong type
- * @throws SwarmError GGUF_UNSUPPORTED this program has no such architecture, or no such feature of a model
+ * @throws SwarmError GGUF_METADATA if a key is missing or has a wrong type
+ * @throws SwarmError GGUF_UNSUPPORTED if this program has no such architecture, or no such feature of a model
  */
 export function configOf(metadata: Metadata, facts: TensorFacts): Json {
   const architecture = metadata.text('general.architecture');

@@ -27,8 +27,8 @@ interface Token {
 
 /**
  * Makes a tokenizer from the metadata of a GGUF file.
- * @throws SwarmError GGUF_METADATA a key is missing or has a wrong type
- * @throws SwarmError GGUF_UNSUPPORTED this program cannot encode text exactly as this tokenizer does
+ * @throws SwarmError GGUF_METADATA if a key is missing or has a wrong type
+ * @throws SwarmError GGUF_UNSUPPORTED if this program cannot encode text exactly as this tokenizer does
  */
 export function tokenizerOf(metadata: Metadata): TokenizerFiles {
   const tokens = readTokens(metadata);

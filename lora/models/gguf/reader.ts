@@ -53,9 +53,9 @@ const CHUNK_BYTES = 4 * 2 ** 20;
  * against the size of the file before anything is allocated for it. Reads no tensor data.
  *
  * @throws SwarmError MODEL_FILE_MISSING
- * @throws SwarmError GGUF_HEADER the file is not a GGUF file, or its header contradicts itself
- * @throws SwarmError GGUF_TRUNCATED the file ends before its last tensor does
- * @throws SwarmError GGUF_UNSUPPORTED the version, the byte order or a tensor's type is not supported
+ * @throws SwarmError GGUF_HEADER if the file is not a GGUF file, or its header contradicts itself
+ * @throws SwarmError GGUF_TRUNCATED if the file ends before its last tensor does
+ * @throws SwarmError GGUF_UNSUPPORTED if the version, the byte order or a tensor's type is not supported
  */
 export async function readGguf(path: string): Promise<GgufHeader> {
   const { handle, size } = await openFile(path);
@@ -191,7 +191,7 @@ function unsupported(file: string, what: string, values: Record<string, unknown>
 
 /**
  * Yields the weights of a tensor as float32, in order, in pieces of at most about a million weights.
- * @throws SwarmError GGUF_TRUNCATED the file has shrunk since its header was read
+ * @throws SwarmError GGUF_TRUNCATED if the file has shrunk since its header was read
  */
 export async function* tensorFloats(
   path: string,

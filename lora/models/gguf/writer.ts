@@ -46,8 +46,8 @@ export interface WriteGgufOptions {
 /**
  * Writes a GGUF file with {@link writeDurably}. Tensors stream through memory.
  * @returns the size of the file in bytes
- * @throws SwarmError GGUF_WRITE a tensor's name is too long, its rows do not consist of whole blocks, or its data do
- * not fill its shape
+ * @throws SwarmError GGUF_WRITE if a tensor's name is too long, its rows do not consist of whole blocks, or
+ *   its data do not fill its shape
  */
 export async function writeGguf(
   path: string,

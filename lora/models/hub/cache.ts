@@ -80,7 +80,7 @@ export class HubCache {
 
   /**
    * Runs a function while holding the lock that keeps other swarm processes from fetching this model.
-   * @throws SwarmError HUB_BUSY another process holds the lock
+   * @throws SwarmError HUB_BUSY if another process holds the lock
    */
   async locked<T>(run: () => Promise<T>): Promise<T> {
     await mkdir(dirname(this.#lockFile), { recursive: true });

@@ -30,7 +30,7 @@ export const QUANTISATION_VERSION = 3;
  * stay float32. Conversion needs a few MiB of memory, plus the original and the quantised copy of one matrix at a
  * time.
  *
- * @throws SwarmError MODEL_*, TENSORS_* the model's files have changed since it was opened
+ * @throws SwarmError MODEL_*, TENSORS_* if the model's files have changed since it was opened
  */
 export async function prepareWeights(
   model: BaseModel,

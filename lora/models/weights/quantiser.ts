@@ -20,9 +20,9 @@ export interface QuantisedMatrix {
   readonly transposed: Blocks;
 }
 
-/** Returns the quantised matrix. The caller must add all pieces first. */
+/** Quantises a matrix given in pieces, in row-major order. Keeps only the quantised copies in memory. */
 export interface Quantiser {
   add(values: Float32Array): void;
-  /** Returns the quantised matrix. The caller must have added the last piece before. */
+/** Returns the quantised matrix. The caller must add all pieces first. */
   finish(): QuantisedMatrix;
 }

@@ -22,7 +22,7 @@ export const DEFAULT_METADATA: Readonly<Record<string, string>> = { format: 'pt'
 /**
  * Encodes a safetensors file; equal tensors give equal bytes. Tensors are ordered by descending element size, then by name,
  * so that each tensor starts at a multiple of its element size.
- * @throws SwarmError TENSORS_ENTRY the values do not fill a tensor's shape
+ * @throws SwarmError TENSORS_ENTRY if the values do not fill a tensor's shape
  */
 export function encodeSafetensors(
   tensors: readonly TensorToWrite[],
@@ -44,7 +44,7 @@ export function encodeSafetensors(
 
 /**
  * Writes a safetensors file with {@link writeDurably}. Its bytes are those that {@link encodeSafetensors} returns.
- * @throws SwarmError TENSORS_ENTRY the values do not fill a tensor's shape
+ * @throws SwarmError TENSORS_ENTRY if the values do not fill a tensor's shape
  */
 export async function writeSafetensors(
   path: string,

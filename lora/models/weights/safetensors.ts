@@ -83,10 +83,10 @@ function headerLength(prefix: Uint8Array, fileSize: number, file: string, maxByt
 }
 
 /**
- * @throws SwarmError TENSORS_HEADER the JSON is malformed or a key occurs twice
- * @throws SwarmError TENSORS_ENTRY a tensor's dtype, shape and offsets contradict each other, or tensors overlap or
- *   leave gaps
- * @throws SwarmError TENSORS_TRUNCATED the file ends before its last tensor does
+ * @throws SwarmError TENSORS_HEADER if the JSON is malformed or a key occurs twice
+ * @throws SwarmError TENSORS_ENTRY if a tensor's dtype, shape and offsets contradict each other, or tensors
+ *   overlap or leave gaps
+ * @throws SwarmError TENSORS_TRUNCATED if the file ends before its last tensor does
  */
 function parseHeader(header: Uint8Array, fileSize: number, file: string): SafetensorsHeader {
   let json: Record<string, unknown>;
@@ -160,7 +160,7 @@ function isCounts(value: unknown): value is number[] {
 /**
  * Yields the bytes of a tensor in chunks of whole elements. The memory of a chunk is reused for the next chunk.
  * @param chunkBytes a multiple of the element size. @default 4 MiB
- * @throws SwarmError TENSORS_TRUNCATED the file has shrunk since its header was read
+ * @throws SwarmError TENSORS_TRUNCATED if the file has shrunk since its header was read
  */
 export async function* tensorChunks(
   path: string,

@@ -25,7 +25,7 @@ const SHARD_NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,127}\.safetensors$/;
  * Finds the tensors of a model folder. Like transformers, it uses `model.safetensors` or, if that is missing, the shards
  * of the index. Reads and checks only headers.
  *
- * @throws SwarmError MODEL_INDEX the index is malformed, unsafe, or names a tensor that its shard lacks
+ * @throws SwarmError MODEL_INDEX if the index is malformed, unsafe, or names a tensor that its shard lacks
  * @throws SwarmError MODEL_FILE_MISSING, MODEL_JSON, TENSORS_* see readJsonObject and readHeader
  */
 export async function openTensors(dir: string, files: ReadonlySet<string>): Promise<TensorIndex> {
