@@ -19,7 +19,7 @@ import { adapterPlan } from './plan.ts';
  *
  * @param seed whole number below 2^53
  * @returns values in layout order
- * @throws SwarmError LORA_*, SEED, TENSORS_TRUNCATED; LORA_ZERO_NORM DoRA on a weight with a zero row
+ * @throws SwarmError LORA_*, SEED, TENSORS_TRUNCATED; LORA_ZERO_NORM if DoRA is used on a weight with a zero row
  */
 export async function initialAdapter(
   model: BaseModel,

@@ -1,11 +1,9 @@
 /**
  * Yamux hardened against memory exhaustion. Written for `@libp2p/yamux` 8.0.3, which has two weaknesses:
- * - Its decoder buffers a whole frame, up to the 4 GiB that a header can announce, before it checks the size against
- * the
- *   window. `onData` below closes the connection earlier.
- * - It accepts any number of tiny frames, each of which takes far more memory than its bytes. `handleFrame` below
- * closes
- *   the connection if the mean size of the data frames falls below MEAN_FRAME_BYTES.
+ * - Its decoder buffers a whole frame, up to the 4 GiB that a header can announce, before it checks the size
+ *   against the window. `onData` below closes the connection earlier.
+ * - It accepts any number of tiny frames, each of which takes far more memory than its bytes. `handleFrame`
+ *   below closes the connection if the mean size of the data frames falls below MEAN_FRAME_BYTES.
  *
  * `net/frame-buffer.ts` also defends against tiny pieces, and we need both. Only this file protects the streams that
  * libp2p reads itself (gossip, identify). But an attacker can keep the mean frame size just above the minimum, so the
