@@ -23,6 +23,6 @@ export interface QuantisedMatrix {
 /** Quantises a matrix given in pieces, in row-major order. Keeps only the quantised copies in memory. */
 export interface Quantiser {
   add(values: Float32Array): void;
-/** Returns the quantised matrix. The caller must add all pieces first. */
+  /** Returns the quantised matrix. The caller must add all pieces first. */
   finish(): QuantisedMatrix;
 }
