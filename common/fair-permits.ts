@@ -146,7 +146,6 @@ class Group {
   }
 }
 
-/** The permits of one address. */
 class AddressPermits {
   size = 0;
   readonly #peers = new Map<string, Set<Permit>>();

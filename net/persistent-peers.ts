@@ -72,7 +72,9 @@ export class PersistentPeers {
     for (const address of this.#saved) this.add(address, { save: false });
   }
 
-  /** Keeps a connection to an address from now on. @param options.save whether to do so after a restart, too */
+  /**
+   * Keeps a connection to an address from now on. @param options.save whether to keep a connection after a restart, too
+   */
   add(address: string, { save }: { save: boolean }): void {
     if (save) this.#save(address);
     if (this.#peers.has(address)) return;

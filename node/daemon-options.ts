@@ -90,7 +90,7 @@ const optionsSchema = z
   })
   .partial();
 
-/** @throws SwarmError USAGE */
+/** @throws SwarmError USAGE if an option is missing or wrong */
 export function checkDaemonOptions(options: NodeDaemonOptions): void {
   checkOptions(optionsSchema, options);
 }

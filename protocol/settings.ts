@@ -8,7 +8,7 @@ export const runningSettingsSchema = z.strictObject({
   learningRate: trainingSchema.shape.learningRate.unwrap(),
   /**
    * Number of checkpoints after which the job is finished. A schedule that lowers the learning rate ends at the same
-   * time.
+   * number of checkpoints.
    */
   count: roundsSchema.shape.count.unwrap(),
   minPeers: roundsSchema.shape.minPeers.unwrap(),

@@ -40,7 +40,7 @@ export interface VersionToRecord {
   readonly reason: string;
 }
 
-/** A registry. Several processes may use one at the same time. */
+/** A registry. Several processes may use the same registry at the same time. */
 export class Registry {
   /** Folder of the registry. */
   readonly home: string;
@@ -226,7 +226,7 @@ export class Registry {
 
   /**
    * Stores metrics that were measured after the version was added.
-   * @param source name of the program or file that measured, such as the name of a task file
+   * @param source name of the program or file that measured them, such as the name of a task file
    */
   measure(
     version: Pick<AdapterVersion, 'name' | 'number'>,

@@ -4,7 +4,7 @@ export interface BlobStore {
   /** Returns the size in bytes, or null if the blob is absent. */
   size(digest: string): Promise<number | null>;
   /**
-   * Stores bytes. They are durable (file and folder fsynced) when this resolves. Returns the digest.
+   * Stores bytes and returns their digest. When the promise resolves, file and folder have been synced to disk.
    * @param digest digest of `bytes`, if the caller has computed it
    */
   put(bytes: Uint8Array, digest?: string): Promise<string>;

@@ -13,7 +13,6 @@ const WARNING_MS = 600_000;
 
 interface ScreenOptions {
   readonly warnings: ScreenWarnings;
-  /** Path of the log file. */
   readonly logFile: string;
 }
 

@@ -14,7 +14,7 @@ export interface JobTasksView {
 
 /** A change of a job's settings. */
 export interface SettingsChange {
-  /** 1 for the first change of the job. */
+  /** Number of the change. The first change of the job has the number 1. */
   sequence: number;
   /** Digest of the signed record of this change. Heads and checkpoints contain it. */
   digest: string;

@@ -60,7 +60,7 @@ export type GateResult<Source, Merged> =
       readonly verdict: Exclude<GateVerdict, 'refused' | 'rolled-back'>;
       readonly merged: Merged;
       readonly losses: readonly RowLoss[];
-      /** The outer rate that passed. */
+      /** The outer rate of the merge that passed. */
       readonly rate: number;
       readonly leftOut: readonly Source[];
     }
@@ -181,7 +181,7 @@ class Attempts<Source, Merged> {
   /**
    * Tries merges without the first person, then without the first two, three, five and so on. After a merge has passed,
    * goes on as long as the removal of the next persons lowers the loss. If the search ended at the first merge that
-   * passes, attackers would stay in it whenever the honest updates outweigh their harm.
+   * passes, attackers would stay in the merge whenever the honest updates outweigh their harm.
    * @param first the attempt without the first person; null if it has not been made
    * @returns the best attempt; null if there was none
    */

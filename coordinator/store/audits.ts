@@ -98,7 +98,7 @@ export class AuditTable {
     this.#db.run(sql, job, round, peer);
   }
 
-  /** Records the end of an audit. */
+  /** Records the result of an audit. */
   finish(
     job: string,
     { peer, round }: UpdateKey,

@@ -20,9 +20,8 @@ const PEFT_VERSION = '0.21.2';
  * Encodes `adapter_config.json`. The file has every field of PEFT ≥ 0.10, so that its meaning does not depend on a
  * reader's defaults. As in PEFT's files, keys are sorted and indented by 2 spaces. Patterns keep their order, because
  * the first match counts.
- *
- * @param layout names of the adapter's tensors, and whether their modules are Conv1D. If this is unknown, PEFT detects
- *   Conv1D modules itself and prints a warning.
+ * @param layout names of the adapter's tensors, and whether their modules are Conv1D. If a Conv1D module is not marked
+ * as such, PEFT detects it when it reads the file, and prints a warning.
  */
 export function encodePeftConfig(
   config: PeftConfig,

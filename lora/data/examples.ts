@@ -11,8 +11,8 @@ export interface Origin {
 export interface Message {
   role: string;
   /**
-   * Empty if the turn only calls tools. Where the data has a list of parts, the text parts are joined. A row with other
-   * parts, such as images, cannot be used.
+   * Text of the turn; empty if the turn only calls tools. If the data has a list of parts instead of a text, the text
+   * parts are joined. A row with other parts, such as images, cannot be used.
    */
   content: string;
   name?: string;

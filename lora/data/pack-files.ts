@@ -34,7 +34,7 @@ const VERSION = 4;
 
 /** A part of the examples, such as the training part. */
 export interface ExamplePart {
-  /** Distinguishes the part from other parts of the same files in the cache. */
+  /** Name of the part in the cache. It distinguishes this part from other parts of the same files. */
   readonly name: string;
   /** Returns a predicate over example indices, counted from 0 in reading order. Not called if the rows are cached. */
   chosen(): Promise<(index: number) => boolean>;
@@ -49,7 +49,7 @@ export interface PackFilesOptions {
   /** Folder of the model, with its tokenizer and chat template. */
   modelDir: string;
   cacheDir: string;
-  /** The current time, milliseconds since 1970. Chat templates may print its date. */
+  /** The current time, in milliseconds since 1970. Chat templates can print the date. */
   now: number;
   signal?: AbortSignal;
   /** Receives the number of bytes read so far, and the size of all files in bytes. */

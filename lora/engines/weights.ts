@@ -29,9 +29,9 @@ export interface BlockEntry {
 export interface QuantisedEntry {
   readonly shape: readonly [rows: number, columns: number];
   readonly bits: 4 | 8;
-  /** The copy whose rows are those of W. */
+  /** Copy of W itself. */
   readonly plain: BlockEntry;
-  /** The copy whose rows are those of Wᵀ. */
+  /** Copy of the transpose Wᵀ. */
   readonly transposed: BlockEntry;
 }
 

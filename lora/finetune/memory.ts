@@ -16,8 +16,8 @@ export interface RunMemory extends MemoryEstimate {
   /** Number of trainer processes. Each device has one. */
   readonly trainers: number;
   /**
-   * Bytes of the process that runs `lora-swarm train`: the adapter, the moments while it writes them, and the rows of a
-   * few steps.
+   * Bytes of the process that runs `lora-swarm train`: the adapter, the moments while the process writes them to disk,
+   * and the rows of a few steps.
    */
   readonly command: number;
 }

@@ -36,7 +36,7 @@ export class TextStream {
     return this.#stopped;
   }
 
-  /** Whether some text is held back: a part of a character, or what may be the beginning of a stop string. */
+  /** Whether some text is held back, because it may be a part of a character or the beginning of a stop string. */
   get holds(): boolean {
     return this.#isIncomplete || this.#held !== '';
   }

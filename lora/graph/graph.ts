@@ -21,7 +21,7 @@ export interface GraphNode<K extends Operation = Operation> {
   readonly gradient: GradientRule | null;
 }
 
-/** The backward pass at one node, as its gradient rule sees it. */
+/** The input of a node's gradient rule in the backward pass. */
 export interface Backward {
   /** Gradient of the node's first output. */
   readonly gradient: Tensor;

@@ -70,10 +70,9 @@ export class DataParallel {
   }
 
   /**
-   * Sums loss and gradients over a batch in a fixed order: this device first, then the workers in their given
-   * order.
-   * @param own computes the sums over rows on this device; without rows the sums are zeros. The workers' gradients are
-   * added to the tensors that it returns.
+   * Sums loss and gradients over a batch in a fixed order: this device first, then the workers in their given order.
+   * @param own computes the sums over rows on this device; without rows, all sums are zero. The workers' gradients are
+   * added to the tensors that `own` returns.
    */
   async gradients(
     { rows, ...request }: Omit<GradientRequest, 'first'>,

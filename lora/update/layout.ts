@@ -7,7 +7,7 @@ export interface LayoutTensor {
   readonly shape: readonly number[];
 }
 
-/** The tensors of an adapter. Every list of tensors has the same order. */
+/** The tensors of an adapter. Every list of tensors has this order. */
 export type UpdateLayout = readonly LayoutTensor[];
 
 /** Sizes and digest of a layout, computed once. Encoder, decoder and merge take all sizes from here. */

@@ -63,8 +63,8 @@ export function encodeDelta(
 }
 
 /**
- * Applies a published delta to its checkpoint. Coordinator and nodes do this with the same bytes, so they get the same
- * adapter bit for bit.
+ * Subtracts a published delta from the adapter of the parent checkpoint. Coordinator and nodes do this with the same
+ * bytes, so they get the same adapter bit for bit.
  * @returns new tensors
  * @throws the errors of `decodeUpdate`; UPDATE_SHAPE
  */

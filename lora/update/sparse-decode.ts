@@ -23,7 +23,7 @@ const USES_NEGATIVE_LOWER = 1 << NEGATIVE;
 interface Source {
   readonly words: Uint32Array;
   position: number;
-  /** Number of bits of the payload. */
+  /** End of the payload: its length in bits. */
   readonly end: number;
   readonly indices: Uint32Array;
   readonly values: Float32Array;

@@ -16,7 +16,7 @@ import { openRangeStream, type RangeStream } from './range-stream.ts';
  * ranges that have arrived are stored.
  */
 const STREAMS_PER_HOLDER = 6;
-/** Maximum number of holders that ranges are requested from at the same time. */
+/** Maximum number of holders from which ranges are requested at the same time. */
 const HOLDERS_AT_ONCE = 4;
 /**
  * Number of ranges in memory per holder. Each stream has two: the range that is arriving, and the previous range, which
@@ -54,7 +54,7 @@ export interface DownloadDeps {
  * One attempt to complete a blob. Fetches from several holders at once, and several ranges at a time from each holder.
  */
 export class Download {
-  /** The errors of the holders that were given up. */
+  /** The holders that were given up, each with its error. */
   readonly failures = new Map<string, unknown>();
   /** The holders whose bytes were stored. */
   readonly sources = new Set<string>();

@@ -61,7 +61,6 @@ export interface BlobServerDeps {
  * if other peers claim their shares.
  */
 export class BlobServer {
-  /** Returns whether a peer may fetch a blob. */
   mayFetch: MayFetch = () => false;
   readonly #deps: BlobServerDeps;
   readonly #open: OpenBlobs;

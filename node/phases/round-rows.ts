@@ -4,7 +4,7 @@ import { type PhaseContext, sourcesOf } from '../context.ts';
 import type { Work } from '../machine/work.ts';
 
 /**
- * Returns the rows of a node's interval in training order. If the interval has fewer than `count` rows, they are
+ * Returns the rows of a node's interval in training order. If the interval has fewer than `count` rows, its rows are
  * repeated.
  * @param count number of rows to return
  * @throws the errors of `rowsAt`

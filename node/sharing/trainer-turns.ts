@@ -84,7 +84,7 @@ export class TrainerTurns {
     return user;
   }
 
-  /** The user that has the trainer; null while it is free. */
+  /** The user that has the trainer; null while no user has it. */
   get holder(): TurnUser | null {
     return this.#holder;
   }

@@ -44,7 +44,7 @@ export const imageSchema = z.object({
   layers: z.array(descriptorSchema).min(1).max(ENTRIES),
 });
 
-/** Returns the path of a blob inside a layout. */
+/** Returns the path of a blob inside an OCI image layout. */
 export function blobPath(digest: string): string {
   return `blobs/sha256/${digest}`;
 }

@@ -19,7 +19,7 @@ export interface StoredVersion {
 /** A measurement of a version that was made after the version was added. */
 export interface Measurement {
   readonly at: number;
-  /** Name of the program or file that measured, such as the name of a task file. */
+  /** Name of the program or file that made the measurement, such as the name of a task file. */
   readonly source: string;
   readonly metrics: VersionManifest['metrics'];
 }

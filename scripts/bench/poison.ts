@@ -41,7 +41,7 @@ interface Entry extends PoisonOutcome {
   readonly run: PoisonRun;
   /** Held-out loss of the newest checkpoint, in nats per token. */
   readonly loss: number;
-  /** Mean probability of the backdoor's target after its trigger. */
+  /** Mean probability that the model gives the backdoor's target after the backdoor's trigger. */
   readonly backdoor: number;
   readonly seconds: number;
 }

@@ -98,7 +98,7 @@ export class Contestant {
     return Math.min(...this.steps.map(({ cpuMilliseconds }) => cpuMilliseconds));
   }
 
-  /** The fastest and the slowest counted step. */
+  /** Text with the times of the fastest and of the slowest counted step. */
   get range(): string {
     const worst = Math.max(...this.steps.map(({ milliseconds }) => milliseconds));
     return `${Math.round(this.milliseconds)} to ${Math.round(worst)} ms`;

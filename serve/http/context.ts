@@ -79,8 +79,8 @@ export interface Exchange {
 }
 
 /**
- * Calls `end` when the answer has been sent or its client has disconnected. If this has already happened, calls it at
- * once.
+ * Calls `end` when the answer has been sent or the client has disconnected. If one of these events has already
+ * happened, calls `end` at once.
  */
 export function whenClosed({ request, reply }: Exchange, end: () => void): void {
   const { socket } = request.raw;

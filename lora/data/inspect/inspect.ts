@@ -40,7 +40,7 @@ export interface InspectOptions {
   samples?: number;
   /** Number of training samples after which the inspection stops; null to inspect all of them. @default null */
   limit?: number | null;
-  /** The current time, milliseconds since 1970. Chat templates may print its date. */
+  /** The current time, in milliseconds since 1970. Chat templates can print the date. */
   now: number;
   signal?: AbortSignal;
   /** Called for every example read. */

@@ -20,7 +20,7 @@ export interface RendererOptions {
   variables?: Readonly<Record<string, unknown>>;
   /** Tokens to supervise. null means `completion` for prompts and instructions, and `assistant` for conversations. */
   trainOn?: TrainOn | null;
-  /** The current time, milliseconds since 1970. Chat templates may print its date. */
+  /** The current time, in milliseconds since 1970. Chat templates can print the date. */
   now: number;
 }
 

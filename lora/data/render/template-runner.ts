@@ -43,7 +43,7 @@ export interface Part {
 }
 
 export interface RenderedParts {
-  /** The whole conversation. */
+  /** The whole conversation, rendered as text. */
   readonly text: string;
   /**
    * Length of the text of each part, in characters. The texts are not returned, because their total length can grow

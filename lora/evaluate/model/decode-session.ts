@@ -9,7 +9,7 @@ const ROWS = 8;
 /** Memory for keys and values, in bytes. At most half of it holds prefixes that later requests may share. */
 const CACHE_BYTES = 2 ** 30;
 
-/** A scheduler with the adapter of its requests. */
+/** A scheduler, and the adapter with which it computes all requests. */
 export interface DecodeSession {
   readonly scheduler: Scheduler;
   readonly adapter: ReturnType<typeof servedAdapter> | null;

@@ -10,7 +10,7 @@ export interface LayerCache {
   readonly keys: Tensor;
   /** Values, in the same shape as `keys`. */
   readonly values: Tensor;
-  /** Number of tokens of each row, including those of this run: [rows] int64. */
+  /** Number of tokens of each row, including the new tokens of this run: [rows] int64. */
   readonly lengths: Tensor;
 }
 

@@ -1,4 +1,4 @@
-/** Memory of the trainer processes of a run or a node: one process for each device that shares its batches. */
+/** Memory of the trainer processes of a run or a node. Each device that shares the batches has one process. */
 import type { BaseBits } from '../../models/base/base-bits.ts';
 import type { Compute, ComputeOnDevices } from '../compute.ts';
 import type { MemoryEstimate } from './estimate.ts';

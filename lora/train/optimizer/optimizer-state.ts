@@ -36,7 +36,10 @@ export function encodeOptimizer(state: AdamWState): Uint8Array {
   return bytes;
 }
 
-/** @throws SwarmError OPTIMIZER_STATE if the bytes belong to a different adapter, or their step is not an integer ≥ 0 */
+/**
+ * @throws SwarmError OPTIMIZER_STATE if the bytes belong to a different adapter, or contain a step that is not an
+ * integer ≥ 0
+ */
 export function decodeOptimizer(bytes: Uint8Array, layout: UpdateLayout): AdamWState {
   const { parameters } = planLayout(layout);
   const expected = HEADER_BYTES + 2 * 4 * parameters;
