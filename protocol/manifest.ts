@@ -107,7 +107,7 @@ export const trainingSchema = z.strictObject({
   schedule: z.enum(['constant', 'linear', 'cosine']).default('constant'),
   /** The schedules "linear" and "cosine" end at this fraction of `learningRate`. @default 0.1 */
   finalFraction: z.number().min(0).max(1).default(0.1),
-  /** Optimiser steps of linear warm-up, counted over all rounds of a node. @default 20 */
+  /** Number of optimiser steps of linear warm-up, counted over all rounds of a node. @default 20 */
   warmupSteps: z.int().nonnegative().max(1_000_000).default(20),
   /** Warm-up as a share of all steps; overrides `warmupSteps` if given. @default null */
   warmupRatio: z.number().min(0).max(1).nullable().default(null),
@@ -124,7 +124,7 @@ export const trainingSchema = z.strictObject({
   labelSmoothing: z.number().min(0).lt(1).default(0),
   /** Maximum global norm of the gradient. A larger gradient is scaled down to this norm. @default 1 */
   clipNorm: z.number().positive().max(1e6).default(1),
-  /** Rows per optimiser step. @default 8 */
+  /** Number of rows per optimiser step. @default 8 */
   batchSize: count.max(4096).default(8),
   /** Number of rows that pass through the model at once. Gradients accumulate over the batch. @default 8 */
   microBatch: count.max(4096).default(8),
@@ -137,10 +137,11 @@ export const presetSchema = z.enum(['tiny', 'balanced', 'quality', 'dense']);
 
 /** Settings of the rounds, and of the merge of their updates. */
 export const roundsSchema = z.strictObject({
-  /** Checkpoints until the job is finished. @default 8 */
+  /** Number of checkpoints after which the job is finished. @default 8 */
   count: count.max(1_000_000).default(8),
   /**
-   * Optimiser steps of the fastest node in a round. Slower nodes make fewer steps, but at least a third as many.
+   * Number of optimiser steps of the fastest node in a round. Slower nodes make fewer steps, but at least a
+   * third as many.
    * @default 20
    */
   localSteps: count.max(10_000).default(20),

@@ -11,7 +11,7 @@ const AT_ONCE = 32;
 /** Counts of the entries of a home whose permissions were too wide. */
 interface Tightened {
   changed: number;
-  /** Entries that could not be changed, for example because they belong to another user. */
+  /** Number of entries that could not be changed, for example because they belong to another user. */
   failed: number;
   /** The first entry that could not be changed. */
   example: string | null;

@@ -19,7 +19,7 @@ export type Standing = 'good' | 'probation' | 'suspended' | 'banned';
 
 /** Facts about a node that is ready to train. They decide how much work it gets in a round. */
 export interface PresentPeer {
-  /** Tokens per second, as `speedAfter` computes them; 0 if the speed has not been measured. */
+  /** Speed in tokens per second, as `speedAfter` computes it; 0 if the speed has not been measured. */
   readonly speed: number;
   /**
    * Shares (see `sharesOf` in merge/belief.ts) of the node's newest scored updates, at most BELIEF_UPDATES, newest

@@ -7,7 +7,7 @@ export interface StoredPeer {
   readonly name: string;
   readonly agent: string;
   readonly engine: string;
-  /** Tokens per second, measured over whole rounds; 0 if the speed has not been measured. */
+  /** Speed in tokens per second, measured over whole rounds; 0 if the speed has not been measured. */
   readonly speed: number;
   readonly joinedAt: number;
   /** Whether the absent peer announced that it leaves. false if its heartbeats stopped. */

@@ -27,7 +27,7 @@ const indexSchema = z.strictObject({
   rows: count,
   tokens: count,
   sequenceLength: count,
-  /** Rows in every shard except the last. */
+  /** Number of rows in every shard except the last. */
   perShard: count,
   shards: z.array(z.strictObject({ at: count, rows: count, width: z.union([z.literal(2), z.literal(4)]) })),
   read: z.object({

@@ -58,7 +58,7 @@ export interface BaseReport {
 
 export interface Diagnosis extends Formats {
   readonly machine: MachineReport;
-  /** Threads used for the measurements. */
+  /** Number of threads used for the measurements. */
   readonly threads: number;
   /** Size of the measured matrix products: tokens × width by width × (3 · width). */
   readonly measured: ProbeSize;

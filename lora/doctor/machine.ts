@@ -12,7 +12,7 @@ export interface MachineReport {
   readonly node: string;
   /** Model name of the processor; "unknown" if the system does not report it. */
   readonly processor: string;
-  /** Threads that this process can run at the same time. */
+  /** Number of threads that this process can run at the same time. */
   readonly threads: number;
   /** Bytes of the machine's memory. */
   readonly memory: number;

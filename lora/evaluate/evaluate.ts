@@ -28,8 +28,8 @@ const MAX_WINDOW = 4096;
 /** Window lengths are multiples of this number of tokens, so that texts of similar length use the same graph. */
 const WINDOW_STEP = 64;
 /**
- * Tokens per run of the graph. This number of tokens keeps the cores busy. More tokens would only need more
- * memory for logits.
+ * Number of tokens in a run of the graph. This number of tokens keeps the cores busy. More tokens would only
+ * need more memory for logits.
  */
 const TOKENS_PER_RUN = 1024;
 /** Rows are collected until they fill this many runs of the graph. Then all of them are computed. */

@@ -5,9 +5,9 @@ import { liveNodes } from './passes/live-nodes.ts';
 import { elementCount } from './shapes.ts';
 
 export interface GraphCost {
-  /** Floating-point operations of all matrix products; a multiply-add counts as two. */
+  /** Number of floating-point operations of all matrix products. A multiply-add counts as two operations. */
   readonly flops: number;
-  /** Floating-point operations of the matrix products that are marked for float16. */
+  /** Number of floating-point operations of the matrix products that are marked for float16. */
   readonly float16Flops: number;
   /** Bytes that all operations except matrix products read and write. */
   readonly trafficBytes: number;

@@ -19,7 +19,7 @@ export interface Compute {
    * @default 'auto'
    */
   readonly devices: Devices | 'auto';
-  /** Threads of the engine, for each device. @default all hardware threads */
+  /** Number of threads of the engine, for each device. @default all hardware threads */
   readonly threads: number;
   /** Bits of a weight in the base's linear modules. @default 32 */
   readonly baseBits: BaseBits;

@@ -5,7 +5,10 @@ import type { RunningSettings } from '../../protocol/settings.ts';
 import type { ScheduleChange } from './optimizer/schedule.ts';
 
 export const trainingConfigSchema = trainingSchema.extend({
-  /** Optimiser steps of the whole job, at which the schedule ends. In a swarm, rounds × local steps. @default 1000 */
+  /**
+   * Number of optimiser steps of the whole job, at which the schedule ends. In a swarm, rounds × local steps.
+   * @default 1000
+   */
   totalSteps: z.int().positive().default(1000),
   /** Seed of dropout and noise. The random numbers of a step follow from the seed, the step and its rows. @default 0 */
   seed: z.int().nonnegative().max(0xffffffff).default(0),

@@ -10,7 +10,7 @@ export interface NoiseOptions {
   /** α: the noise added to a value is uniform in ±α/√(L·d). */
   readonly alpha: number;
   readonly architecture: Pick<Architecture, 'embedding'>;
-  /** L, tokens per row. */
+  /** Number of tokens in a row (L). */
   readonly length: number;
   /**
    * Factor by which the model family scales embeddings. Noise is added after scaling, as in transformers. @default 1

@@ -19,7 +19,7 @@ export interface ModelFacts {
 }
 
 export interface DataFacts {
-  /** Supervised tokens of the whole data, estimated from a sample. */
+  /** Number of supervised tokens of the whole data, estimated from a sample. */
   readonly tokens: number;
   /** 95 % of the samples have at most this many tokens. */
   readonly commonLength: number;

@@ -1,7 +1,7 @@
 /** Early stopping: finds the best adapter so far and decides when a run stops. */
 
 export interface Evaluation {
-  /** Optimiser steps made before the measurement. */
+  /** Number of optimiser steps made before the measurement. */
   readonly step: number;
   /** Held-out loss in nats per token. */
   readonly loss: number;

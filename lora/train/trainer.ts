@@ -52,7 +52,7 @@ export interface TrainRequest {
  * or makes fewer steps per round, therefore uses the same rate as the other nodes.
  */
 export interface JobPosition {
-  /** Optimiser steps of the job before this request. */
+  /** Number of optimiser steps of the job before this request. */
   readonly start: number;
   /**
    * The number of steps by which the job's progress grows with each step of this node. It is 1, or more if

@@ -9,7 +9,7 @@ export interface JobTotals {
   readonly accepted: number;
   /** Number of updates that did not count. Their content went into later updates. */
   readonly refused: number;
-  /** Supervised tokens of the accepted updates. Updates of older releases count as 0. */
+  /** Number of supervised tokens of the accepted updates. Updates of older releases count as 0. */
   readonly tokens: number;
   /** Training time of the accepted updates, in seconds. */
   readonly seconds: number;

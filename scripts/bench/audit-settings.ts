@@ -21,7 +21,7 @@ export interface AuditSetting {
   readonly base: 'nano' | RandomFamily;
   /** Number of tokens in a row. */
   readonly length: number;
-  /** Steps of a node in a round. */
+  /** Number of steps of a node in a round. */
   readonly steps: number;
   /** Rank of the adapter. */
   readonly rank: number;

@@ -23,7 +23,7 @@ const TRAINING = { learningRate: 1e-3, batchSize: 8, microBatch: 8, sequenceLeng
 export interface JobsSize {
   /** Rounds of each job. */
   readonly rounds: number;
-  /** Optimiser steps of a node in a round. */
+  /** Number of optimiser steps of a node in a round. */
   readonly localSteps: number;
 }
 

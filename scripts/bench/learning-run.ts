@@ -26,9 +26,9 @@ export interface Variant {
 export interface Swarm {
   readonly nodes: number;
   readonly rounds: number;
-  /** Optimiser steps of each node per round. */
+  /** Number of optimiser steps of each node per round. */
   readonly steps: number;
-  /** Rows per step. */
+  /** Number of rows per step. */
   readonly batchSize: number;
 }
 

@@ -61,7 +61,9 @@ export interface PoisonOutcome {
     readonly gain: number | null;
     readonly share: number | null;
   }[];
-  /** Rows of scoring and audits divided by rows that the nodes trained on. */
+  /**
+   * Number of rows that scoring and audits work on, divided by the number of rows that the nodes trained on.
+   */
   readonly extraWork: number;
 }
 

@@ -26,7 +26,7 @@ export interface PoisonRun {
   readonly rounds: number;
   /** Number of honest nodes. */
   readonly honest: number;
-  /** Optimiser steps of the fastest node in a round. */
+  /** Number of optimiser steps of the fastest node in a round. */
   readonly steps: number;
   /** Whether the slowest honest node needs three times as long for a step as the fastest. */
   readonly unequal: boolean;

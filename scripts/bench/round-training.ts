@@ -17,7 +17,7 @@ import type { LossGradient } from '../../lora/update/score.ts';
 import type { Attack, Delta } from './attackers.ts';
 
 export const HONEST = 6;
-/** Optimiser steps that each node is assigned in a round. */
+/** Number of optimiser steps that each node is assigned in a round. */
 export const STEPS = 15;
 /** Number of rows of one step. */
 export const BATCH = 4;
@@ -28,7 +28,7 @@ export interface RoundSettings {
   readonly split: boolean;
   readonly rounds: number;
   readonly seed: number;
-  /** Steps of each node in a round. @default STEPS */
+  /** Number of steps of each node in a round. @default STEPS */
   readonly steps?: number;
 }
 

@@ -24,7 +24,7 @@ const LORA = loraConfig({ rank: 16, alpha: 32 });
 const TRAINING = { learningRate: 1e-3, batchSize: 8, microBatch: 8, sequenceLength: 128 };
 
 export interface Size {
-  /** Optimiser steps of a node in a round. */
+  /** Number of optimiser steps of a node in a round. */
   localSteps: number;
   /**
    * Number of rounds. The first round does not count, because the nodes compile graphs in it, and their speed

@@ -54,14 +54,16 @@ export const MODELS = {
 
 export interface BenchShape {
   readonly model: keyof typeof MODELS;
-  /** Tokens per row. */
+  /** Number of tokens per row. */
   readonly length: number;
   /**
-   * Turns of each contestant. Turns and steps are chosen so that the benchmark takes at most nine minutes on two cores.
+   * Number of turns of each contestant. Turns and steps are chosen so that the benchmark takes at most nine
+   * minutes on two cores.
    */
   readonly turns: number;
   /**
-   * Steps of a turn. The first step warms up caches and allocators and does not count, unless it is the only one.
+   * Number of steps in a turn. The first step warms up caches and allocators and does not count, unless the
+   * turn has only one step.
    */
   readonly steps: number;
 }

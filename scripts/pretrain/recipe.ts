@@ -52,9 +52,9 @@ export const RECIPE = trainingConfigSchema.parse({
 export interface Stage {
   /** Fraction of the steps of the whole run after which the stage ends. */
   readonly until: number;
-  /** Rows per step. */
+  /** Number of rows per step. */
   readonly batch: number;
-  /** Tokens per row. */
+  /** Number of tokens per row. */
   readonly length: number;
 }
 

@@ -17,7 +17,9 @@ export interface Duplicate {
 }
 
 export interface DuplicateCount {
-  /** Number of samples that repeat an earlier one. An estimate if `sampledOneIn` is above 1. */
+  /**
+   * Number of samples that repeat an earlier sample. This number is an estimate if `sampledOneIn` is above 1.
+   */
   count: number;
   /** 1 if every sample was compared. n if only one sample in n was compared, because there were too many to keep. */
   sampledOneIn: number;

@@ -29,7 +29,7 @@ export interface InspectOptions {
   heldOut?: readonly string[] | null;
   /** Settings for reading, rendering and packing the data. @default the defaults of dataSettingsSchema */
   settings?: DataSettings;
-  /** T, tokens per row. */
+  /** Number of tokens in a row (T). */
   sequenceLength: number;
   /** Number of nodes that would share a job over this data. @default 4 */
   nodes?: number;

@@ -22,7 +22,7 @@ export interface ShownSample {
 
 /** Counts and other facts about the inspected data. */
 export interface InspectionCounts {
-  /** T, tokens per row. */
+  /** Number of tokens in a row (T). */
   sequenceLength: number;
   /** Source of the chat template: a file, or "built in: chatml"; null if there is no template. */
   template: string | null;

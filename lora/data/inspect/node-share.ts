@@ -3,9 +3,9 @@ import { packedRowBytes, type RowSize, rowsPerShard } from '../shards/cut-shards
 /** What each node of a job on this data trains and fetches, if all nodes are equally fast. */
 export interface NodeShare {
   nodes: number;
-  /** Rows per node in one pass over the data. */
+  /** Number of rows per node in one pass over the data. */
   rows: number;
-  /** Supervised tokens per node in one pass over the data. */
+  /** Number of supervised tokens per node in one pass over the data. */
   trainedTokens: number;
   /** Number of data shards of the job. A node may have to fetch all of them. */
   shards: number;

@@ -31,11 +31,17 @@ export interface OverlapCount {
    * if the count of duplicates is an estimate.
    */
   equal: number;
-  /** Samples that share at least one sequence of OVERLAP_TOKENS tokens with the training data. */
+  /** Number of samples that share at least one sequence of OVERLAP_TOKENS tokens with the training data. */
   touched: number;
-  /** Samples that share at least half of their sequences of OVERLAP_TOKENS tokens with the training data. */
+  /**
+   * Number of samples that share at least half of their sequences of OVERLAP_TOKENS tokens with the training
+   * data.
+   */
   known: number;
-  /** Samples that are long enough to compare, because they have 13 or more consecutive supervised tokens. */
+  /**
+   * Number of samples that are long enough to compare, because they have 13 or more consecutive supervised
+   * tokens.
+   */
   withSequences: number;
   /** 1 if every sequence was looked up. n if only one sequence in n was looked up. */
   sampledOneIn: number;

@@ -6,11 +6,11 @@ import type { TextTokenizer } from '../tokenizer.ts';
 const MAX_AFTER_END = 2;
 
 export interface SpecialTokenCount {
-  /** Samples that begin with two beginning-of-text tokens. */
+  /** Number of samples that begin with two beginning-of-text tokens. */
   doubleBos: number;
-  /** Samples that lack the special tokens that the tokenizer puts before a text. */
+  /** Number of samples that lack the special tokens that the tokenizer puts before a text. */
   withoutBos: number;
-  /** Samples whose last supervised token is the tokenizer's end-of-text token. */
+  /** Number of samples whose last supervised token is the tokenizer's end-of-text token. */
   endWithEos: number;
   /**
    * Samples whose supervised tokens end with a special token that is not the tokenizer's end-of-text token,

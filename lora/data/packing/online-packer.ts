@@ -2,7 +2,7 @@ import { checkRowLength, type Row } from '../row.ts';
 import { cutSequence, layOut, MAX_PIECES, type Piece } from './pieces.ts';
 
 export interface PackOptions {
-  /** T, tokens per row. */
+  /** Number of tokens in a row (T). */
   sequenceLength: number;
   /** First token of the later pieces of a sample that is split; see `CutOptions.restart`. @default null */
   restart?: number | null;

@@ -21,7 +21,10 @@ export const PACKINGS = ['auto', 'bfd', 'wrapped', 'none'] as const;
 export type Packing = (typeof PACKINGS)[number];
 
 export interface PackingOptions extends Pick<RenderOptions, 'report' | 'signal'> {
-  /** T, tokens per row. A sample of T + 1 tokens fits, because its last token is predicted and is not an input. */
+  /**
+   * Number of tokens in a row (T). A sample of T + 1 tokens fits, because its last token is predicted and is
+   * not an input.
+   */
   sequenceLength: number;
   /** @default 'auto' */
   packing?: Packing;

@@ -8,23 +8,23 @@ export interface RowTally {
   sampleTokens: number;
   /** Number of tokens of the longest sample before truncation. */
   longest: number;
-  /** Samples that were too long for a row and were cut to fit. */
+  /** Number of samples that were too long for a row and were cut to fit. */
   truncated: number;
-  /** Samples that were too long for a row and were left out. */
+  /** Number of samples that were too long for a row and were left out. */
   dropped: number;
-  /** Samples that were too long for a row and were split into several pieces. */
+  /** Number of samples that were too long for a row and were split into several pieces. */
   split: number;
-  /** Samples that were left out because they have no supervised token. */
+  /** Number of samples that were left out because they have no supervised token. */
   untrained: number;
-  /** Samples in which one token spans the end of a prompt and the start of an answer. */
+  /** Number of samples in which one token spans the end of a prompt and the start of an answer. */
   merged: number;
   rows: number;
   /**
-   * Tokens in rows, without padding. The fill ratio is this number divided by the number of tokens that all
-   * rows can hold.
+   * Number of tokens in rows, without padding. The fill ratio is this number divided by the number of tokens
+   * that all rows can hold.
    */
   rowTokens: number;
-  /** Supervised tokens: those that the loss counts. */
+  /** Number of supervised tokens, which are the tokens that the loss counts. */
   trainedTokens: number;
 }
 

@@ -1,7 +1,7 @@
 import type { Row } from '../row.ts';
 import { layOut, MAX_PIECES, type Piece } from './pieces.ts';
 
-/** Tokens per window. A token takes 8 bytes, for its id and its label, so a window takes 8 MiB. */
+/** Number of tokens per window. A token takes 8 bytes, for its id and its label, so a window takes 8 MiB. */
 const WINDOW_TOKENS = 2 ** 20;
 /**
  * Minimum number of rows per window. If rows are long, a window of WINDOW_TOKENS has too few rows to fill them well.

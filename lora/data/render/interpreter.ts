@@ -15,7 +15,10 @@ import { templateLimit } from './template-limit.ts';
  * than 500,000 steps.
  */
 const MAX_STEPS = 5_000_000;
-/** Steps counted for each item of a loop, because the interpreter takes about as long for an item as for four steps. */
+/**
+ * Number of steps counted for each item of a loop, because the interpreter takes about as long for an item as
+ * for four steps.
+ */
 const STEPS_PER_ITEM = 4;
 
 type Sides = 'strip' | 'lstrip' | 'rstrip';

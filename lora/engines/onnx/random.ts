@@ -22,10 +22,11 @@ export function lowerUniform(
   const word = (value: number) => emit('Cast', [integers([value | 0])], { attributes: { to: INT32 } });
   const add = (a: string, b: string) => emit('Add', [a, b]);
   const multiply = (a: string, b: string) => emit('Mul', [a, b]);
-  /** x·(2x + 1) */
+  /** Permutes the 32-bit numbers, as RC6 does: x·(2x + 1). */
   const permute = (x: string) => multiply(x, add(add(x, x), word(1)));
   /**
-   * Adds the upper bits to the lower bits, because a multiplication only moves bits upwards. Then multiplies.
+   * Adds the upper bits to the lower bits, and then permutes. The addition is needed because a multiplication
+   * only carries bits upwards.
    */
   const mix = (x: string) => permute(add(x, emit('Div', [x, word(2 ** 16)])));
   const hash = (x: string) => mix(mix(mix(x)));

@@ -7,7 +7,7 @@ export interface Figure {
   readonly alias: string;
   readonly metric: string;
   readonly filter: string;
-  /** Few-shot examples in a prompt; null for a group whose tasks have different numbers. */
+  /** Number of few-shot examples in a prompt; null for a group whose tasks have different numbers. */
   readonly shots: number | null;
   readonly higherIsBetter: boolean;
   readonly value: number;

@@ -26,7 +26,7 @@ export interface EvaluateTasksOptions {
   readonly tasks: readonly string[];
   /** Another model, which is evaluated on the same documents and compared with the first one. @default none */
   readonly against?: ModelBundle | undefined;
-  /** Evaluates only the first documents of each task. @default all documents */
+  /** Number of documents of each task to evaluate, counted from the first document. @default all documents */
   readonly limit?: number | undefined;
   /** Maximum length of an input in tokens. Longer prompts lose their beginning. @default the model's context */
   readonly maxLength?: number | undefined;

@@ -54,7 +54,7 @@ export interface DocumentResult {
 }
 
 export interface LoadTaskOptions {
-  /** Evaluates only the first documents. @default all */
+  /** Number of documents to evaluate, counted from the first document. @default all documents */
   readonly limit?: number | undefined;
   readonly signal?: AbortSignal | undefined;
 }

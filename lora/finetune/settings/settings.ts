@@ -16,7 +16,8 @@ export const runSchema = z.strictObject({
   /** Number of passes over the data. It counts only if `steps` is null. @default 1 */
   epochs: z.number().positive().max(1_000_000).default(1),
   /**
-   * Optimiser steps between two measurements of the held-out loss. With 0, it is measured only before and after the run.
+   * Number of optimiser steps between two measurements of the held-out loss. With 0, the loss is measured
+   * only before and after the run.
    * @default 0
    */
   evaluateEvery: z.int().nonnegative().max(100_000_000).default(0),
@@ -34,8 +35,8 @@ export const runSchema = z.strictObject({
    */
   final: z.enum(['best', 'last']).default('best'),
   /**
-   * Optimiser steps between checkpoints. A checkpoint is also written at every new best loss, on an interruption and at
-   * the end. With 0, there are no other checkpoints. @default 100
+   * Number of optimiser steps between checkpoints. A checkpoint is also written at every new best loss, on an
+   * interruption and at the end. With 0, only these checkpoints are written. @default 100
    */
   checkpointEvery: z.int().nonnegative().max(100_000_000).default(100),
   /** Number of newest checkpoints to keep, in addition to the best one. @default 2 */

@@ -9,9 +9,9 @@ import { matmul } from './products.ts';
 import { reduceSum } from './reduce.ts';
 
 /**
- * Tokens in a tile of queries. Only the scores of one tile exist at a time. A whole row has tokens × tokens scores for
- * every head, and half of them are masked. Tiles skip most of the masked scores, and a tile's scores stay in the
- * caches.
+ * Number of tokens in a tile of queries. Only the scores of one tile exist at a time. A whole row has tokens
+ * × tokens scores for every head, and half of them are masked. Tiles skip most of the masked scores, and the
+ * scores of a tile stay in the caches of the processor.
  */
 export const ATTENTION_TILE = 128;
 

@@ -10,9 +10,9 @@ import { addmm, linear, matmul } from './products.ts';
 import { reduceMean, reduceSum } from './reduce.ts';
 
 /**
- * Bytes of logits that exist at a time. The logits, tokens × vocabulary, are by far the largest matrix of a training
- * step. A chunk of this size still has a hundred tokens at a vocabulary of 150,000; halving it slows the matrix
- * products by 20 %.
+ * Number of bytes of logits that exist at a time. The logits, tokens × vocabulary, are by far the largest
+ * matrix of a training step. A chunk of this size still has a hundred tokens at a vocabulary of 150,000. With
+ * half this size, the matrix products are 20 % slower.
  */
 export const LOGITS_CHUNK_BYTES = 64 * 2 ** 20;
 

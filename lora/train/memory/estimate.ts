@@ -40,7 +40,7 @@ export interface WorkEstimate {
   readonly baseFlopsPerStep: number;
   /** Bytes that all operations of the step except matrix products read and write. */
   readonly trafficPerStep: number;
-  /** Operations that the engine runs per step. */
+  /** Number of operations that the engine runs in a step. */
   readonly operationsPerStep: number;
   /** Number of values in the adapter. */
   readonly parameters: number;
@@ -53,8 +53,8 @@ export interface EstimateOptions extends Pick<TrainerSettings, 'lora' | 'trainin
 /** Bytes of a trainer process before it loads anything, measured (docs/decisions/080-training.md). */
 const RUNTIME_BYTES = 150 * 2 ** 20;
 /**
- * Copies of the adapter's values that exist at one time: values, gradients, two moments, the gradients that the engine
- * returns, and three copies in transit between the processes.
+ * Number of copies of the adapter's values that exist at one time: values, gradients, two moments, the
+ * gradients that the engine returns, and three copies in transit between the processes.
  */
 const ADAPTER_SETS = 8;
 const FLOAT_BYTES = 4;

@@ -2,11 +2,11 @@
 export interface Schedule {
   readonly learningRate: number;
   readonly schedule: 'constant' | 'linear' | 'cosine';
-  /** Steps in which the rate rises linearly from 0. */
+  /** Number of steps in which the rate rises linearly from 0. */
   readonly warmupSteps: number;
   /** Warm-up as a share of `totalSteps`, rounded up; null if `warmupSteps` applies. */
   readonly warmupRatio: number | null;
-  /** Optimiser steps of the job, after which the linear and cosine schedules end. */
+  /** Number of optimiser steps of the job, after which the linear and cosine schedules end. */
   readonly totalSteps: number;
   /** The linear and cosine schedules end at this fraction of `learningRate`, and stay there. */
   readonly finalFraction: number;
