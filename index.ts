@@ -243,12 +243,13 @@ export async function createJob(
 }
 
 /**
- * Creates a copy of a job on its coordinator, with changed settings. The copy has the same base, data and held-out rows.
+ * Creates a copy of a job on its coordinator, with changed settings. The copy has the same base and held-out rows, and the
+ * same training data unless `changes` names other files (`data.train`).
  * `lora-swarm job clone` calls this function.
  *
  * @param where the coordinator: the result of `startCoordinator`, its home, its URL and token, or a client
  * @param job name, digest or a unique prefix of the digest
- * @throws SwarmError JOB_UNKNOWN, SETTING_FIXED, JOB_SPEC, JOB_EXISTS, DAEMON_NOT_RUNNING, JOB_NOT_CREATED, LORA_*
+ * @throws SwarmError JOB_UNKNOWN, SETTING_FIXED, JOB_SPEC, JOB_EXISTS, DAEMON_NOT_RUNNING, JOB_NOT_CREATED, LORA_*, DATA_*
  */
 export async function cloneJob(
   where: CoordinatorAddress | ApiClient,
@@ -259,7 +260,7 @@ export async function cloneJob(
 }
 
 /**
- * Makes copies of a job with different settings, and starts a sweep of them. Again and again, the coordinator stops the
+ * Makes copies of a job with different settings or training data, and starts a sweep of them. Again and again, the coordinator stops the
  * half with the higher held-out losses. After an interruption, a second call continues the work of the first.
  * `lora-swarm job sweep` calls this function.
  *

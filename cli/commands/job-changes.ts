@@ -1,7 +1,6 @@
 import { resolve } from 'node:path';
 import { type Command, Option } from 'commander';
 import { CHANGEABLE_KEYS } from '../../coordinator/job-changes.ts';
-import type { SweepSpec } from '../../index.ts';
 import { MAX_PRIORITY } from '../../protocol/limits.ts';
 import { SWARM } from '../command-name.ts';
 import type { Context } from '../context.ts';
@@ -47,11 +46,14 @@ export function registerJobChanges(add: (name: string, text: string) => Command,
   )
     .argument('[file]', 'YAML file of the sweep (docs/workflow.md); without it, the command lists all sweeps')
     .action((file: string | undefined, options: CommonOptions) => sweep(context, file, options));
-  add('clone', 'create a copy of a job, with the base and data that the coordinator already has')
+  add(
+    'clone',
+    'create a copy of a job, with the base, data and held-out rows that the coordinator already has',
+  )
     .argument('<job>', JOB_ARGUMENT[1])
     .option(
       '--set <setting...>',
-      'KEY=VALUE with a key of the job file, such as lora.rank=32 (default: no change)',
+      'KEY=VALUE with a key of the job file, such as lora.rank=32, or data.train=FILE for other training files (default: no change)',
     )
     .option('--name <name>', 'name of the copy (default: the name of the job and a number, such as poems-2)')
     .addOption(priorityOption('that of the job'))
@@ -67,12 +69,13 @@ async function sweep(context: Context, file: string | undefined, options: Common
     else printLines(context, sweeps.length === 0 ? ['no sweeps'] : sweepLines(sweeps));
     return;
   }
-  const [{ YamlFile }, { sweepJobs }] = await Promise.all([
-    import('../../lora/finetune/settings/yaml-file.ts'),
+  const [{ readSweepFile }, { sweepJobs }] = await Promise.all([
+    import('../../coordinator/client/sweep-jobs.ts'),
     import('../../index.ts'),
   ]);
-  const { value } = await YamlFile.read(resolve(context.cwd, file), 'sweep file');
-  const created = await sweepJobs(api, value as SweepSpec, { signal: context.signal });
+  const created = await sweepJobs(api, await readSweepFile(resolve(context.cwd, file)), {
+    signal: context.signal,
+  });
   if (options.json) {
     printJson(context, { schemaVersion: 1, ...created });
     return;
@@ -120,8 +123,11 @@ async function clone(
   id: string,
   { set = [], name, priority, after, ...options }: CloneOptions,
 ): Promise<void> {
-  const changes = await keyValues(set);
-  const { cloneJob } = await import('../../index.ts');
+  const [{ cloneJob }, { absoluteChanges }] = await Promise.all([
+    import('../../index.ts'),
+    import('../../lora/finetune/settings/absolute-paths.ts'),
+  ]);
+  const changes = absoluteChanges(await keyValues(set), context.cwd);
   const api = await coordinatorApi(context, options);
   const what = {
     name: name ?? null,
@@ -131,8 +137,10 @@ async function clone(
   };
   const created = await withProgress(
     context,
-    ({ onData: _, ...progress }) => cloneJob(api, id, { ...what, ...progress }),
-    ['adapter', 'baseline'],
+    (progress) => cloneJob(api, id, { ...what, ...progress }),
+    Object.keys(changes).some((key) => key.startsWith('data.'))
+      ? ['data', 'adapter', 'baseline']
+      : ['adapter', 'baseline'],
   );
   await printCreated(context, created, options);
 }

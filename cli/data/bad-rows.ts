@@ -39,12 +39,13 @@ export function badRowLines({ reasons }: RowSummary): string[] {
 }
 
 /** Returns one line that counts the samples that were cut, split or left out; no line if there are none. */
-export function tallyLines({ samples, truncated, dropped, split, untrained }: RowTally): string[] {
+export function tallyLines({ samples, truncated, dropped, split, untrained, heldOut }: RowTally): string[] {
   const parts = [
     [truncated, 'cut to fit a row'],
     [split, 'split into several pieces'],
     [dropped, 'left out because they are longer than a row'],
     [untrained, 'left out because no token counts in the loss'],
+    [heldOut, 'left out because they are held-out samples'],
   ].flatMap(([count, what]) => (count === 0 ? [] : [`${formatCount(Number(count))} ${what}`]));
   return parts.length === 0 ? [] : [`of ${countOf(samples, 'sample')}: ${parts.join(', ')}`];
 }

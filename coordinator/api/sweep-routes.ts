@@ -6,7 +6,7 @@ import type { Coordinator } from '../coordinator.ts';
 import type { NewSweep } from '../jobs/sweeps.ts';
 import type { Store } from '../store/store.ts';
 import { checked } from './checked.ts';
-import { sweepViews } from './sweep-views.ts';
+import { sweepViews, VARIANT_CHARACTERS } from './sweep-views.ts';
 
 interface SweepRouteDeps {
   readonly coordinator: Coordinator;
@@ -19,7 +19,7 @@ const sweepSchema = z.strictObject({
   name: nameSchema,
   rounds: z.int().positive().max(100_000),
   jobs: z
-    .array(z.strictObject({ job: z.string().min(1).max(64), variant: z.string().max(2000) }))
+    .array(z.strictObject({ job: z.string().min(1).max(64), variant: z.string().max(VARIANT_CHARACTERS) }))
     .min(2)
     .max(JOBS_PER_COORDINATOR),
 });

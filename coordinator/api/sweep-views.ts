@@ -4,6 +4,9 @@ import { raceStanding } from '../jobs/race-standing.ts';
 import { unmeasuredError } from '../jobs/sweeps.ts';
 import type { Store } from '../store/store.ts';
 
+/** Maximum length of the text that describes a variant. */
+export const VARIANT_CHARACTERS = 2000;
+
 /**
  * A sweep: jobs that are compared with each other. Again and again, the half of the jobs with the higher
  * held-out losses is stopped, until one job is left.

@@ -2,7 +2,7 @@ import { withAbortReason } from '../../common/abort-reason.ts';
 import { SwarmError } from '../../common/errors.ts';
 import type { RowTally } from '../../lora/data/packing/tally.ts';
 import type { RowSummary } from '../../lora/data/row-report.ts';
-import { absolutePaths } from '../../lora/finetune/settings/absolute-paths.ts';
+import { absoluteChanges, absolutePaths } from '../../lora/finetune/settings/absolute-paths.ts';
 import { presetJob } from '../../lora/finetune/settings/job-preset.ts';
 import { type JobSpecInput, parseJobSpec } from '../../lora/finetune/settings/job-spec.ts';
 import { findBase } from '../../lora/models/base/find-base.ts';
@@ -84,32 +84,36 @@ async function create(
 }
 
 /** Options of a copy of a job. */
-export interface CloneJobOptions extends Omit<CreateJobOptions, 'onData'> {
+export interface CloneJobOptions extends CreateJobOptions {
   /** @default the name of the job followed by a number, such as `poems-2` */
   readonly name?: string | null;
-  /** New values of settings, by their keys in the job file, such as `lora.rank`. @default none */
+  /**
+   * New values of settings, by their keys in the job file, such as `lora.rank` or `data.train`. Relative paths start from
+   * the current folder. @default none
+   */
   readonly changes?: Readonly<Record<string, unknown>>;
 }
 
 /**
- * Creates a copy of a job with the same base, data and held-out rows, which the coordinator has already. Settings that
- * were changed while the job ran have their newest values. If the options have no priority, the copy has the priority
- * of the job.
+ * Creates a copy of a job with the same base and held-out rows, which the coordinator has already. The copy also has the
+ * same training data, unless `changes` names other files. Settings that were changed while the job ran have their newest
+ * values. If the options have no priority, the copy has the priority of the job.
  *
  * @param where the coordinator: the result of `startCoordinator`, a home, a URL and token, or a client
  * @param job name, digest or a unique prefix of the digest
- * @throws SwarmError JOB_UNKNOWN, SETTING_FIXED, JOB_SPEC, JOB_EXISTS, DAEMON_NOT_RUNNING, JOB_NOT_CREATED, LORA_*; the
- *   signal's reason
+ * @throws SwarmError JOB_UNKNOWN, SETTING_FIXED, JOB_SPEC, JOB_EXISTS, DAEMON_NOT_RUNNING, JOB_NOT_CREATED, LORA_*, DATA_*;
+ *   the signal's reason
  */
 export function cloneJob(
   where: CoordinatorAddress | ApiClient,
   job: string,
   options: CloneJobOptions = {},
 ): Promise<CreatedJob> {
-  const { signal = new AbortController().signal, onProgress, ...clone } = options;
+  const { signal = new AbortController().signal, onProgress, onData, changes = {}, ...clone } = options;
   return withAbortReason(options.signal, async () => {
     const api = where instanceof ApiClient ? where : await ApiClient.connect(where, { signal });
-    return readCreation(api.cloneJob(job, clone, signal), { onProgress });
+    const absolute = { ...clone, changes: absoluteChanges(changes, process.cwd()) };
+    return readCreation(api.cloneJob(job, absolute, signal), { onProgress, onData });
   });
 }
 

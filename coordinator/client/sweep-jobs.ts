@@ -1,8 +1,11 @@
+import { dirname } from 'node:path';
 import { z } from 'zod';
 import { specProblems } from '../../common/schema-problems.ts';
 import { finetuneError } from '../../lora/finetune/errors.ts';
+import { absoluteChanges } from '../../lora/finetune/settings/absolute-paths.ts';
+import { YamlFile } from '../../lora/finetune/settings/yaml-file.ts';
 import { nameSchema } from '../../protocol/ids.ts';
-import type { SweepView } from '../api/sweep-views.ts';
+import { type SweepView, VARIANT_CHARACTERS } from '../api/sweep-views.ts';
 import { ApiClient, type CoordinatorAddress } from './api-client.ts';
 import { type CreatedJob, type CreateJobOptions, cloneJob } from './create-job.ts';
 
@@ -10,9 +13,12 @@ const sweepSchema = z.strictObject({
   name: nameSchema,
   /** Name of the job whose copies are the variants. */
   job: z.string().min(1),
-  /** Changed settings of each variant, by their keys in the job file. */
+  /**
+   * Changed settings of each variant, by their keys in the job file. With `data.train`, the variant has training files of
+   * its own, and the held-out rows of the job.
+   */
   variants: z.array(z.record(z.string(), z.unknown())).min(1).max(32),
-  /** Further jobs of the sweep, for example with other data but the same held-out rows. @default none */
+  /** Further jobs of the sweep, with the same held-out rows. @default none */
   jobs: z.array(z.string().min(1)).max(32).default([]),
   /** Number of checkpoints after which half of the jobs are stopped. It doubles with each halving. @default 2 */
   rounds: z.int().positive().max(100_000).default(2),
@@ -55,7 +61,26 @@ export async function sweepJobs(
   return { sweep: await api.createSweep({ name, rounds, jobs: entries }), jobs: created };
 }
 
+/**
+ * Reads a sweep file. Relative paths of training files in it start from the folder of the file.
+ * @throws SwarmError JOB_FILE_MISSING, JOB_SPEC
+ */
+export async function readSweepFile(path: string): Promise<SweepSpec> {
+  const { value } = await YamlFile.read(path, 'sweep file');
+  if (!isRecord(value) || !Array.isArray(value.variants)) return value as SweepSpec;
+  const folder = dirname(path);
+  const absolute = value.variants.map((changes: unknown) =>
+    isRecord(changes) ? absoluteChanges(changes, folder) : changes,
+  );
+  return { ...value, variants: absolute } as SweepSpec;
+}
+
+function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null;
+}
+
 function variantText(changes: Readonly<Record<string, unknown>>): string {
   const parts = Object.entries(changes).map(([key, value]) => `${key}=${JSON.stringify(value)}`);
-  return parts.length === 0 ? 'no change' : parts.join(' ');
+  const text = parts.length === 0 ? 'no change' : parts.join(' ');
+  return text.length <= VARIANT_CHARACTERS ? text : `${text.slice(0, VARIANT_CHARACTERS - 1)}…`;
 }

@@ -1,8 +1,8 @@
 import { decodeAdapter, encodeAdapter } from '../../lora/adapter/codec.ts';
 import { initialAdapter } from '../../lora/adapter/initial.ts';
 import { adapterLayout, adapterSize } from '../../lora/adapter/layout.ts';
-import { type JobSpec, parseJobSpec } from '../../lora/finetune/settings/job-spec.ts';
-import { setKeys } from '../../lora/finetune/settings/set-keys.ts';
+import { loadTokenizer } from '../../lora/data/tokenizer.ts';
+import type { JobSpec } from '../../lora/finetune/settings/job-spec.ts';
 import { layOutBase } from '../../lora/models/base/base-folder.ts';
 import { openBase } from '../../lora/models/base/base-model.ts';
 import { encodeCbor, sha256 } from '../../protocol/cbor.ts';
@@ -19,8 +19,11 @@ import type { TrainerValidator } from '../merge/trainer-validator.ts';
 import { contentOf, findSameJob, type PreparedJob } from '../record/new-job.ts';
 import type { JobTasks } from '../store/store.ts';
 import { cloneName } from './clone-name.ts';
+import { cloneSettings } from './clone-settings.ts';
 import { newToken } from './invite.ts';
 import { checkExchange } from './job-base.ts';
+import type { JobData } from './pack-data.ts';
+import { repackTrainingData } from './repack-data.ts';
 
 /** Differences between a copy of a job and the original job. */
 export interface CloneOptions {
@@ -36,27 +39,16 @@ export interface CloneDeps extends Pick<CoordinatorDeps, 'store' | 'clock'> {
   readonly validator: Pick<TrainerValidator, 'measure'>;
   /** Protects new blobs until the job is recorded. */
   readonly scope: BlobScope;
-  readonly onProgress: (stage: 'adapter' | 'baseline', done: number, total: number) => void;
+  readonly onProgress: (stage: 'data' | 'adapter' | 'baseline', done: number, total: number) => void;
+  /** Called if the copy has other training files, when they have been packed. */
+  readonly onData: (data: Pick<JobData, 'read' | 'tally'>) => void;
   readonly signal: AbortSignal;
 }
 
-/** Keys of a job file that the changes of a copy cannot contain, each with the reason. */
-const SHARED: Readonly<Record<string, string>> = {
-  name: 'the option --name (`name`) sets the name of a copy',
-  base: 'a copy uses the files of the base that the coordinator has',
-  start: 'a copy begins with the first adapter of the job',
-  data: 'a copy uses the packed data that the coordinator has',
-  'tasks.files': 'a copy is evaluated on the same tasks',
-  'tasks.metric': 'a copy is compared by the same metric',
-  preset: 'the preset has already chosen the settings of the job',
-  admission: 'a copy admits the same nodes',
-};
-const SEQUENCE_LENGTH = 'training.sequenceLength';
-
 /**
- * Prepares a copy of a job with changed settings. The copy shares base, data and held-out rows with the job, so nothing
- * is read from the operator's disk. Settings that were changed while the job ran have their newest values.
- * @throws SwarmError JOB_SPEC, SETTING_FIXED, JOB_EXISTS, LORA_*, CHECKPOINT_PRUNED; errors of the base and of the
+ * Prepares a copy of a job with changed settings. The copy shares base and held-out rows with the job. It also shares
+ * the training data, unless the changes name other training files. Settings that were changed while the job ran have their newest values.
+ * @throws SwarmError JOB_SPEC, SETTING_FIXED, SETTING_INVALID, JOB_EXISTS, LORA_*, DATA_*, CHECKPOINT_PRUNED; errors of the base and of the
  *   trainer
  */
 export async function prepareClone(
@@ -66,14 +58,17 @@ export async function prepareClone(
 ): Promise<PreparedJob> {
   const { stored, manifest: original } = run.context;
   const { store, clock, validator, signal } = deps;
-  const spec = changedSpec(run, store.tasks.of(stored.job), changes);
+  const { spec, hasNewData } = cloneSettings(run, store.tasks.of(stored.job), changes);
   const { lora, training, rounds, acceptance, seed } = spec;
+  const heldOut = store.jobs.heldOut(stored.job)!;
+  const data = hasNewData ? await newData(run, spec, heldOut, deps) : original.data;
   deps.onProgress('adapter', 0, 1);
   const first = await firstAdapter(run, spec, deps);
   deps.onProgress('adapter', 1, 1);
   const manifest = manifestSchema.parse({
     ...original,
     name: name ?? cloneName(stored.name, (other) => store.jobs.byName(other) !== null),
+    data,
     lora,
     adapter: { parameters: adapterSize(first.layout), initial: first.initial },
     training,
@@ -85,7 +80,6 @@ export async function prepareClone(
   const { admission } = stored;
   const tasks = changedTasks(store.tasks.of(stored.job), spec);
   const content = contentOf(manifest, admission, tasks);
-  const heldOut = store.jobs.heldOut(stored.job)!;
   const common = {
     manifest,
     layout: first.layout,
@@ -112,61 +106,35 @@ export async function prepareClone(
   return { ...common, baseLoss: meanLoss(losses), baseTokens };
 }
 
+/** Packs the training files of a copy of a job. @throws SwarmError DATA_*, STORE_FULL */
+async function newData(
+  { context }: JobRun,
+  spec: JobSpec,
+  heldOut: Uint8Array,
+  { home, blobs, scope, clock, onProgress, onData, signal }: CloneDeps,
+): Promise<Manifest['data']> {
+  const { base, data: original } = context.manifest;
+  const dir = await layOutBase({ home, base, pathOf: (digest) => blobs.path(digest) });
+  const packed = await repackTrainingData(
+    {
+      spec,
+      original,
+      heldOut,
+      dir,
+      tokenizer: await loadTokenizer(dir),
+      signal,
+      onProgress: (done, total) => onProgress('data', done, total),
+    },
+    { blobs: scope, clock },
+  );
+  onData(packed);
+  return packed.data;
+}
+
 /** Returns the tasks of a copy of a job. The copy has the same task files and metric as the job. */
 function changedTasks(tasks: JobTasks | null, { tasks: changed }: JobSpec): JobTasks | null {
   if (tasks === null || changed === null) return null;
   return { ...tasks, every: changed.every, limit: changed.limit };
-}
-
-/** Returns the newest settings of a job, with the changes applied. @throws SwarmError SETTING_FIXED, JOB_SPEC */
-function changedSpec(
-  { context }: JobRun,
-  tasks: JobTasks | null,
-  changes: Readonly<Record<string, unknown>>,
-): JobSpec {
-  const { manifest, settings } = context;
-  const { learningRate, ...rounds } = settings.newest;
-  for (const key of Object.keys(changes)) {
-    const [group, , ...deeper] = key.split('.') as [string];
-    const why =
-      (key === 'tasks' ? SHARED['tasks.files'] : SHARED[key]) ??
-      SHARED[group] ??
-      (key === SEQUENCE_LENGTH ? SHARED.data : undefined);
-    if (why !== undefined) {
-      throw coordinatorError(
-        'SETTING_FIXED',
-        `a copy of a job cannot change ${key}: ${why}`,
-        { key },
-        {
-          next:
-            group === 'name'
-              ? 'use --name NAME'
-              : 'create a job from a job file: "lora-swarm job create FILE"',
-        },
-      );
-    }
-    if (deeper.length > 0) {
-      throw coordinatorError('SETTING_INVALID', `${key} names a part of a setting; give the whole setting`, {
-        key,
-      });
-    }
-  }
-  return parseJobSpec(
-    setKeys(
-      {
-        name: manifest.name,
-        base: manifest.base.name,
-        data: { train: manifest.name },
-        lora: manifest.lora,
-        training: { ...manifest.training, learningRate },
-        rounds: { ...manifest.rounds, ...rounds },
-        acceptance: manifest.acceptance,
-        seed: manifest.seed,
-        ...(tasks && { tasks: { files: [...tasks.files], every: tasks.every, limit: tasks.limit } }),
-      },
-      changes,
-    ),
-  );
 }
 
 /**

@@ -22,7 +22,7 @@ import { inviteTo, newToken } from './invite.ts';
 import { importBase, openJobBase } from './job-base.ts';
 import { describeJob } from './job-manifest.ts';
 import { readJobTasks } from './job-tasks.ts';
-import { packJobData } from './pack-data.ts';
+import { type JobData, packJobData } from './pack-data.ts';
 
 /** One line of the answer to POST /v1/jobs: progress of the preparation, then the job or the error. */
 export type CreateJobLine =
@@ -75,8 +75,8 @@ export class JobCreation {
   }
 
   /**
-   * Records and starts a copy of a job. The copy shares the files of the job, so nothing is read from the operator's
-   * disk.
+   * Records and starts a copy of a job. The copy shares the files of the job, unless its options name other training
+   * files.
    * @param job name, digest or prefix of the digest
    * @throws SwarmError the errors of `prepareClone`, of `Coordinator.create`, and of `Coordinator.find`
    */
@@ -87,10 +87,15 @@ export class JobCreation {
     signal: AbortSignal,
   ): Promise<void> {
     const run = this.#deps.coordinator.find(job);
-    const onProgress = (stage: 'adapter' | 'baseline', done: number, total: number): void =>
-      onLine({ event: 'progress', stage, done, total });
+    const deps = {
+      ...this.#deps,
+      home: this.#home,
+      onProgress: progressLines(onLine),
+      onData: ({ read, tally }: Pick<JobData, 'read' | 'tally'>) => onLine({ event: 'data', read, tally }),
+      signal,
+    };
     await this.#record(
-      (scope) => prepareClone(run, options, { ...this.#deps, home: this.#home, scope, onProgress, signal }),
+      (scope) => prepareClone(run, options, { ...deps, scope }),
       { priority: priority ?? run.context.place.priority, after },
       onLine,
     );
@@ -148,14 +153,7 @@ export class JobCreation {
     signal: AbortSignal,
   ): Promise<PreparedJob> {
     const { blobs, store, validator, clock } = this.#deps;
-    let last = '';
-    const progress = (stage: 'base' | 'data' | 'adapter' | 'baseline', done: number, total: number): void => {
-      // Send at most one line per percent, because the data can have millions of examples.
-      const point = `${stage} ${Math.floor((100 * done) / total)}`;
-      if (point !== last) onLine({ event: 'progress', stage, done, total });
-      last = point;
-    };
-
+    const progress = progressLines(onLine);
     const tasks = await readJobTasks(spec, { signal });
     const { model, layout } = await openJobBase(spec);
     const cacheDir = join(this.#home, 'cache');
@@ -204,6 +202,20 @@ export class JobCreation {
       baseTokens: losses.reduce((sum, { tokens }) => sum + tokens, 0),
     };
   }
+}
+
+type Stage = Extract<CreateJobLine, { event: 'progress' }>['stage'];
+
+/** Returns a function that reports progress, with at most one line per percent, because data can have millions of examples. */
+function progressLines(
+  onLine: (line: CreateJobLine) => void,
+): (stage: Stage, done: number, total: number) => void {
+  let last = '';
+  return (stage, done, total) => {
+    const point = `${stage} ${Math.floor((100 * done) / total)}`;
+    if (point !== last) onLine({ event: 'progress', stage, done, total });
+    last = point;
+  };
 }
 
 function admissionOf({ admission }: JobSpec): Admission {

@@ -1,15 +1,11 @@
 import type { Clock } from '../../common/clock.ts';
 import { dataError } from '../../lora/data/errors.ts';
-import type { Example } from '../../lora/data/examples.ts';
 import { chooseHeldOut } from '../../lora/data/held-out-choice.ts';
-import { packExamples } from '../../lora/data/packing/pack-examples.ts';
-import { newTally, type RowTally, whyNoRows } from '../../lora/data/packing/tally.ts';
-import { readExamples } from '../../lora/data/read-examples.ts';
+import { type RowTally, whyNoRows } from '../../lora/data/packing/tally.ts';
 import type { Renderer } from '../../lora/data/render/renderer.ts';
 import { predictedTokens, type Row } from '../../lora/data/row.ts';
-import { RowReport, type RowSummary } from '../../lora/data/row-report.ts';
-import { readingOf, rendererFor } from '../../lora/data/settings.ts';
-import { cutShards } from '../../lora/data/shards/cut-shards.ts';
+import type { RowSummary } from '../../lora/data/row-report.ts';
+import { rendererFor } from '../../lora/data/settings.ts';
 import { encodeShards } from '../../lora/data/shards/shard-codec.ts';
 import type { TextTokenizer } from '../../lora/data/tokenizer.ts';
 import type { JobSpec } from '../../lora/finetune/settings/job-spec.ts';
@@ -17,6 +13,7 @@ import { encodeCbor, sha256 } from '../../protocol/cbor.ts';
 import type { Manifest } from '../../protocol/manifest.ts';
 import type { BlobStore } from '../../storage/blobs.ts';
 import { coordinatorError } from '../errors.ts';
+import { DataReader, storeShards } from './data-parts.ts';
 
 export interface JobData {
   /** The `data` entry of the manifest. It names the training shards, which are stored as blobs. */
@@ -68,41 +65,20 @@ export async function packJobData(options: JobDataOptions, deps: JobDataDeps): P
 }
 
 async function packRendered(
-  options: JobDataOptions,
+  { spec, signal, tokenizer, onProgress }: JobDataOptions,
   { blobs }: JobDataDeps,
   renderer: Renderer,
 ): Promise<JobData> {
-  const { spec, signal, tokenizer } = options;
-  const { train, heldOut: apart, badRowShare, packing, truncation } = spec.data;
+  const { train, heldOut: apart } = spec.data;
   const { sequenceLength } = spec.training;
-  const reading = readingOf(spec.data);
-  const count = async (paths: string | readonly string[]): Promise<number> => {
-    const report = new RowReport({ badRowShare });
-    let examples = 0;
-    for await (const _ of readExamples(paths, { ...reading, signal, report })) examples++;
-    return examples;
-  };
-  const examples = await count(train);
+  let total = 0;
+  const options = { spec, signal, onExample: (done: number) => onProgress(done, total) };
+  const reader = new DataReader(options, { renderer });
+  const examples = await reader.count(train);
   const chosen = typeof apart === 'number' ? chooseHeldOut(examples, apart, spec.seed) : () => false;
-  const total = examples + (typeof apart === 'number' ? 0 : await count(apart));
+  total = examples + (typeof apart === 'number' ? 0 : await reader.count(apart));
 
-  let done = 0;
-  const part = (paths: string | readonly string[], wanted: (index: number) => boolean) => {
-    const report = new RowReport({ badRowShare });
-    const tally = newTally();
-    const some = async function* (): AsyncGenerator<Example> {
-      let index = 0;
-      for await (const example of readExamples(paths, { ...reading, signal, report })) {
-        if (!wanted(index++)) continue;
-        yield example;
-        options.onProgress(++done, total);
-      }
-    };
-    const packed = { sequenceLength, packing, truncation, report, tally, signal };
-    return { report, tally, rows: packExamples(some(), renderer, packed) };
-  };
-
-  const checked = typeof apart === 'number' ? part(train, chosen) : part(apart, () => true);
+  const checked = typeof apart === 'number' ? reader.part(train, chosen) : reader.part(apart, () => true);
   const heldOutRows: Row[] = [];
   for await (const row of checked.rows) {
     heldOutRows.push(row);
@@ -111,14 +87,9 @@ async function packRendered(
       limit: HELD_OUT_ROWS,
     });
   }
-  const training = part(train, (index) => !chosen(index));
-  const trained = { rows: 0, tokens: 0, shards: [] as Manifest['data']['shards'] };
-  for await (const shard of cutShards(training.rows, { sequenceLength, vocabSize: tokenizer.vocabSize })) {
-    const digest = await blobs.put(shard.bytes);
-    trained.shards.push({ digest, size: shard.bytes.byteLength, rows: shard.rows });
-    trained.rows += shard.rows;
-    trained.tokens += shard.tokens;
-  }
+  const training = reader.part(train, (index) => !chosen(index));
+  const { vocabSize } = tokenizer;
+  const trained = await storeShards(training.rows, { sequenceLength, vocabSize }, { blobs });
   if (heldOutRows.length === 0 || trained.rows === 0) {
     const which = trained.rows === 0 ? 'training' : 'held-out';
     const { tally } = trained.rows === 0 ? training : checked;

@@ -3,6 +3,7 @@ import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { expect, test } from 'vitest';
+import { readSweepFile } from '../../coordinator/client/sweep-jobs.ts';
 import { startCoordinator } from '../../coordinator/daemon.ts';
 import { cloneJob, connect, createJob, sweepJobs } from '../../index.ts';
 import { temporaryFolder } from '../utils/folder.ts';
@@ -46,19 +47,25 @@ test('a copy of a job needs no file of the operator, and its checkpoints are eva
     await expect
       .poll(async () => (await api.checkpoints('tale'))[0]!.tasks, { timeout: 60_000 })
       .toMatchObject({ reason: '', value: expect.any(Number) });
-    const sweep = {
-      name: 'race',
-      job: 'tale',
-      variants: [{}, { 'training.learningRate': 1e-4 }],
-      jobs: ['wide'],
-    };
+    const file = join(folder, 'sweep.yaml');
+    await writeFile(join(folder, 'more.jsonl'), [...texts, JSON.stringify({ text: 'more' })].join('\n'));
+    const variants = ['{}', '{ training.learningRate: 1e-4 }', '{ data.train: more.jsonl }'];
+    await writeFile(file, `name: race\njob: tale\nvariants: [${variants.join(', ')}]\njobs: [wide]\n`);
+    const sweep = await readSweepFile(file);
     const { sweep: started, jobs } = await sweepJobs(coordinator, sweep);
-    expect(jobs.map(({ name }) => name)).toEqual(['race-1', 'race-2']);
+    expect(jobs.map(({ name }) => name)).toEqual(['race-1', 'race-2', 'race-3']);
     expect(started.jobs.map(({ variant }) => variant)).toEqual([
       'no change',
       'training.learningRate=0.0001',
+      expect.stringContaining(JSON.stringify(join(folder, 'more.jsonl'))),
       '',
     ]);
+    const { data } = (await api.job(jobs[2]!.job)).manifest;
+    expect(data.heldOut).toEqual(job!.manifest.data.heldOut);
+    // The copy trains on the training samples of the job and on the short text, but not on the held-out samples.
+    const { tokens } = job!.manifest.data;
+    expect(data.tokens).toBeGreaterThan(tokens);
+    expect(data.tokens).toBeLessThanOrEqual(tokens + 'more'.length + 1);
     // An interrupted command can be repeated.
     expect((await sweepJobs(coordinator, sweep)).sweep).toEqual(started);
     // B is zero at the start, so the untrained adapter changes nothing, whatever its rank is.

@@ -4,6 +4,7 @@ import type { Rendered } from '../render/rendered.ts';
 import type { Renderer } from '../render/renderer.ts';
 import { checkRowLength, IGNORED_LABEL, type Row } from '../row.ts';
 import { OnlinePacker } from './online-packer.ts';
+import type { PieceSet } from './piece-set.ts';
 import { cutSequence, type Piece } from './pieces.ts';
 import { newTally, type RowTally } from './tally.ts';
 import { type Sample, type Truncation, truncate } from './truncation.ts';
@@ -32,6 +33,8 @@ export interface PackingOptions extends Pick<RenderOptions, 'report' | 'signal'>
   truncation?: Truncation;
   /** Counters that are updated while the rows are made. */
   tally?: RowTally;
+  /** Samples of which every piece is in this set are left out. @default none */
+  except?: PieceSet;
 }
 
 /**
@@ -60,6 +63,7 @@ interface PiecePacker {
 export class SamplePacker {
   readonly tally: RowTally;
   readonly #options: Required<Pick<PackingOptions, 'sequenceLength' | 'packing' | 'truncation'>>;
+  readonly #except: PieceSet | null;
   /** Token put before every piece of a split sample except the first; null if the tokenizer puts none before a text. */
   readonly #restart: number | null;
   readonly #packers: Record<Exclude<Packing, 'auto'>, PiecePacker>;
@@ -70,12 +74,14 @@ export class SamplePacker {
       packing = 'auto',
       truncation = 'auto',
       tally = newTally(),
+      except,
     }: Omit<PackingOptions, 'report' | 'signal'>,
     { tokenizer }: Pick<Renderer, 'tokenizer'>,
   ) {
     checkRowLength(sequenceLength);
     this.#options = { sequenceLength, packing, truncation };
     this.tally = tally;
+    this.#except = except ?? null;
     this.#restart = tokenizer.prefix.at(-1) ?? null;
     this.#packers = {
       bfd: new WindowPacker({ sequenceLength }),
@@ -97,12 +103,22 @@ export class SamplePacker {
     }
     const { packing } = this.#options;
     const packer = this.#packers[packing === 'auto' ? (kind === 'text' ? 'wrapped' : 'bfd') : packing];
-    for (const piece of this.#pieces(kind, { ids, trained })) yield* this.#count(packer.addPiece(piece));
+    const pieces = this.#except
+      ? this.#without(this.#except, [...this.#pieces(kind, { ids, trained })])
+      : this.#pieces(kind, { ids, trained });
+    for (const piece of pieces) yield* this.#count(packer.addPiece(piece));
   }
 
   /** Yields the remaining rows, which are not full. */
   *finish(): Generator<Row> {
     for (const packer of Object.values(this.#packers)) yield* this.#count(packer.finish());
+  }
+
+  /** Returns the pieces of a sample, or no piece if the sample is left out. */
+  #without(except: PieceSet, pieces: readonly Piece[]): readonly Piece[] {
+    if (pieces.length === 0 || !pieces.every((piece) => except.has(piece))) return pieces;
+    this.tally.heldOut++;
+    return [];
   }
 
   *#pieces(kind: Example['kind'], sample: Sample): Generator<Piece> {

@@ -16,6 +16,8 @@ export interface RowTally {
   split: number;
   /** Number of samples that were left out because they have no supervised token. */
   untrained: number;
+  /** Number of samples of the copy of a job that were left out because they are held-out samples of the job. */
+  heldOut: number;
   /** Number of samples in which one token spans the end of a prompt and the start of an answer. */
   merged: number;
   rows: number;
@@ -37,6 +39,7 @@ export function newTally(): RowTally {
     dropped: 0,
     split: 0,
     untrained: 0,
+    heldOut: 0,
     merged: 0,
     rows: 0,
     rowTokens: 0,
@@ -67,11 +70,12 @@ export function mostAreCut({
 }
 
 /** Returns a phrase for messages that explains why the data gave no row. */
-export function whyNoRows({ samples, untrained, dropped }: RowTally): string {
+export function whyNoRows({ samples, untrained, dropped, heldOut }: RowTally): string {
   if (samples === 0) return 'the files gave no sample';
   const reasons = [
     [untrained, 'had no trained token (such as a conversation without an answer)'],
     [dropped, 'exceeded the length of a row'],
+    [heldOut, 'are held-out samples'],
   ].flatMap(([count, what]) => (count === 0 ? [] : [`${count} ${what}`]));
   return `of ${countOf(samples, 'sample')}, ${reasons.join(', and ')}`;
 }

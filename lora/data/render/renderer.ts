@@ -16,6 +16,8 @@ export interface RendererOptions {
   dir: string;
   /** Template to use: `chatml`, `plain` or a file; null for the model's own. @default null */
   template?: string | null;
+  /** Source of the template, which replaces `template`. @default null */
+  source?: string | null;
   /** Further variables for the template (`enable_thinking`, …). @default none */
   variables?: Readonly<Record<string, unknown>>;
   /** Tokens to supervise. null means `completion` for prompts and instructions, and `assistant` for conversations. */
@@ -38,10 +40,11 @@ export interface Renderer {
 
 /** Opens a renderer. The template's process starts only when an example needs it. @throws TEMPLATE_UNREADABLE */
 export async function openRenderer(
-  { dir, template = null, variables = {}, trainOn = null, now }: RendererOptions,
+  { dir, template = null, source = null, variables = {}, trainOn = null, now }: RendererOptions,
   { tokenizer }: { tokenizer: TextTokenizer },
 ): Promise<Renderer> {
-  const { sources, specialTokens } = await readTemplates(dir, template);
+  const { sources: found, specialTokens } = await readTemplates(dir, template);
+  const sources = source === null ? found : { origin: 'given as text', templates: { default: source } };
   const runner =
     sources === null
       ? null

@@ -12,8 +12,7 @@ import type { Layer } from './settings.ts';
 export function absolutePaths<
   Settings extends Pick<Layer, 'base' | 'data'> & { start?: string | null; tasks?: unknown },
 >(settings: Settings, folder: string): Settings {
-  const all = (paths: unknown): unknown =>
-    isPaths(paths) ? [paths].flat().map((path) => resolve(folder, path)) : paths;
+  const all = (paths: unknown): unknown => absoluteAll(paths, folder);
   const { base, data, start, tasks } = settings;
   const { train, heldOut, template } = { ...data };
   const files = {
@@ -29,6 +28,30 @@ export function absolutePaths<
     ...(isTasks(tasks) && { tasks: { ...tasks, files: all(tasks.files) } }),
     ...(typeof start === 'string' && { start: absoluteStart(start, folder) }),
   };
+}
+
+/**
+ * Makes the training files in the changes of a copied job absolute. The changes have keys such as `data.train`.
+ * @param folder folder that relative paths start from
+ */
+export function absoluteChanges(
+  changes: Readonly<Record<string, unknown>>,
+  folder: string,
+): Readonly<Record<string, unknown>> {
+  const { data } = changes;
+  return {
+    ...changes,
+    ...(isTrained(data) && { data: { ...data, train: absoluteAll(data.train, folder) } }),
+    ...(Object.hasOwn(changes, 'data.train') && { 'data.train': absoluteAll(changes['data.train'], folder) }),
+  };
+}
+
+function absoluteAll(paths: unknown, folder: string): unknown {
+  return isPaths(paths) ? [paths].flat().map((path) => resolve(folder, path)) : paths;
+}
+
+function isTrained(value: unknown): value is { train: unknown } {
+  return typeof value === 'object' && value !== null && 'train' in value;
 }
 
 /** An adapter to start from is a path if it has a slash or begins with a dot; otherwise it names a version in the registry. */

@@ -77,6 +77,10 @@ describe('a copy of a job', () => {
 
   test.each([
     ['data.heldOut', 0.2, 'SETTING_FIXED'],
+    ['data.template', 'chatml', 'SETTING_FIXED'],
+    ['data', { train: 'a.txt', heldOut: 0.2 }, 'SETTING_FIXED'],
+    ['data.packing', 'none', 'SETTING_INVALID'],
+    ['data.trains', 'a.txt', 'SETTING_INVALID'],
     ['base', 'x', 'SETTING_FIXED'],
     ['training.sequenceLength', 64, 'SETTING_FIXED'],
     ['name', 'x', 'SETTING_FIXED'],

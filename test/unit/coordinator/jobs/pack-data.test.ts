@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { systemClock } from '../../../../common/system-clock.ts';
 import { packJobData } from '../../../../coordinator/jobs/pack-data.ts';
+import { repackTrainingData } from '../../../../coordinator/jobs/repack-data.ts';
 import { decodeHeldOut, gateRows } from '../../../../coordinator/merge/held-out.ts';
 import { decodeRows, SHARD_BYTES } from '../../../../lora/data/shards/shard-codec.ts';
 import type { TextTokenizer } from '../../../../lora/data/tokenizer.ts';
@@ -75,6 +76,41 @@ describe('packJobData', () => {
     ];
     expect(a.data).toEqual(b.data);
     expect(c.data.heldOut.digest).not.toBe(a.data.heldOut.digest);
+  });
+
+  test('packs other training files for a copy, without the held-out samples of the job', async () => {
+    const { data: original, heldOut } = await pack({ train: await jsonLines(texts), heldOut: 0.25 });
+    const blobs = await FileBlobStore.open({ home: await temporaryFolder() }, { clock: systemClock });
+    const repack = async (documents: readonly string[]) => {
+      const spec = parseJobSpec({
+        name: 'x',
+        base: 'b',
+        data: { train: await jsonLines(documents) },
+        training: { sequenceLength: original.sequenceLength },
+      });
+      return repackTrainingData(
+        {
+          spec,
+          original,
+          heldOut,
+          dir: await temporaryFolder(),
+          tokenizer: characters,
+          signal: new AbortController().signal,
+          onProgress: () => {},
+        },
+        { blobs, clock: systemClock },
+      );
+    };
+    const more = ['x'.repeat(40), 'y'.repeat(16)];
+    const { data, tally } = await repack([...texts, ...more]);
+    expect(tally).toMatchObject({ samples: 22, heldOut: 5 });
+    expect(data).toMatchObject({ heldOut: original.heldOut, sequenceLength: original.sequenceLength });
+    expect(data.tokens).toBe(original.tokens + more.join('').length);
+    const held = [...new Set(decodeHeldOut(heldOut).flatMap(({ ids }) => [...ids]))].filter((id) => id >= 65);
+    await expect(repack(held.map((id) => String.fromCharCode(id).repeat(40)))).rejects.toMatchObject({
+      code: 'DATA_TOO_SMALL',
+      message: expect.stringContaining('5 are held-out samples'),
+    });
   });
 
   test('accepts separate held-out files and file patterns', async () => {

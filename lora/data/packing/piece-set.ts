@@ -1,0 +1,29 @@
+import { hashOf } from '../inspect/hash-table.ts';
+import type { Row } from '../row.ts';
+import type { Piece } from './pieces.ts';
+
+/** The packed pieces of some rows. Two pieces with the same input tokens count as the same piece. */
+export class PieceSet {
+  readonly #keys = new Set<string>();
+
+  constructor(rows: Iterable<Row>) {
+    for (const { ids, segments } of rows) {
+      for (let start = 0; start < ids.length && segments[start] !== 0; ) {
+        let end = start + 1;
+        while (end < ids.length && segments[end] === segments[start]) end++;
+        this.#keys.add(keyOf(ids.subarray(start, end)));
+        start = end;
+      }
+    }
+  }
+
+  has({ ids }: Piece): boolean {
+    return this.#keys.has(keyOf(ids));
+  }
+}
+
+/** Returns 64 bits of a hash. If two pieces had the same hash by chance, a sample would only be left out. */
+function keyOf(ids: Iterable<number>): string {
+  const { high, low } = hashOf(ids);
+  return `${high}:${low}`;
+}
