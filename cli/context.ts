@@ -75,7 +75,7 @@ function output(stream: NodeJS.WriteStream, environment: Environment): Output {
     write: (text) => void stream.write(text),
     isTTY,
     get columns() {
-      // Some terminals report 0.
+      // Some terminals report 0 columns. Then 80 are assumed.
       return stream.columns || 80;
     },
     get rows() {

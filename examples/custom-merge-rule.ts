@@ -8,7 +8,8 @@ const layout = [
   { name: 'q_proj.lora_B.weight', shape: [512, 8] },
 ];
 
-// Three nodes change the adapter in about the same direction. The fourth pushes it back, 20 times as hard.
+// Three nodes change the adapter in about the same direction. The fourth node changes it in the opposite
+// direction, by 20 times as much.
 const noise = (i: number, node: number) => Math.sin(12.9898 * i + 78.233 * node);
 const direction = layout.map(() => Float32Array.from({ length: 4096 }, (_, i) => noise(i, 0)));
 const payloads = [1, 1, 1, -20].map((size, node) => {

@@ -201,8 +201,8 @@ export class GossipGate {
       end?.();
       for (const [reason, count] of dropped) this.#meter.gossipDropped(reason, count);
     }
-    // gossipsub limits control messages itself. It waits while it handles some of them. They are handled here, after
-    // the turn, so that other peers do not wait too.
+    // gossipsub itself limits control messages, and waits while it handles some of them. This call comes
+    // after the end of the turn, so that other peers do not wait too.
     if (control !== undefined) await this.#handle(from, { subscriptions: [], messages: [], control });
     this.#countsOf(via).unwanted += unwanted;
     // RPCs without a wanted message and subscriptions cost time, too, so they count as unwanted messages. An honest

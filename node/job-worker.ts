@@ -62,9 +62,9 @@ export class JobWorker {
     }
     const known = store.history(context.job);
     const { pending } = known;
-    // The coordinator has an update that the node's database does not contain. The database was lost, or an older copy
-    // of it was restored. The node must not train that round again: it would sign a second, different update, and the
-    // coordinator bans nodes that do so.
+    // If the coordinator has an update that the node's database does not contain, the database was lost, or
+    // an older copy was restored. The node must not train the round of that update again. It would sign a
+    // second, different update, for which the coordinator bans nodes.
     const isForgotten = delivered !== null && delivered > known.lastRound;
     if (isForgotten) log.warn({ round: delivered, lastRound: known.lastRound }, 'update-forgotten');
     const lastRound = isForgotten ? delivered : known.lastRound;

@@ -208,7 +208,8 @@ export const manifestSchema = z.strictObject({
       )
       .min(1)
       .max(BASE_FILES)
-      // All files go into one folder, and many file systems ignore case.
+      // All files go into one folder, and many file systems ignore case. Names must therefore differ in more
+      // than case.
       .refine(
         (files) => new Set(files.map(({ path }) => path.toLowerCase())).size === files.length,
         'must have distinct names',

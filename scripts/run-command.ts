@@ -8,7 +8,7 @@ export async function runCommand(
   cwd: string,
   env: NodeJS.ProcessEnv = process.env,
 ): Promise<void> {
-  // On Windows, these two are .cmd files. Only a shell can start such a file.
+  // On Windows, npm and tsc are .cmd files, which only a shell can start.
   const shell = process.platform === 'win32' && ['npm', 'tsc'].includes(command);
   const [code, signal] = await once(spawn(command, args, { cwd, env, stdio: 'inherit', shell }), 'close');
   if (code !== 0) throw new Error(`${command} ${args.join(' ')} ended with ${signal ?? code}`);

@@ -61,7 +61,7 @@ async function tighten(path: string, mode: number, done: Tightened): Promise<voi
   if ((mode & RIGHTS_OF_OTHERS) === 0) return;
   try {
     await chmod(path, mode & 0o777 & ~RIGHTS_OF_OTHERS);
-    // Some file systems accept the call and keep the permissions.
+    // Some file systems accept the call and keep the permissions, so the permissions are read again.
     if (((await stat(path)).mode & RIGHTS_OF_OTHERS) !== 0) fail(path, done);
     else done.changed++;
   } catch (error) {

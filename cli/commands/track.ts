@@ -94,7 +94,7 @@ async function openTrackers(context: Context, job: JobDetail, options: TrackOpti
           ),
         ]
       : []),
-    // The server may refuse. Files are written only after it has accepted.
+    // The tracking server may refuse the run. Files are written only after the server has accepted the run.
     ...(csv ? [await openCsv(csv, job.job)] : []),
     ...(tensorboard ? [await openTensorboard(join(tensorboard, name), { name, createdAt })] : []),
   ];

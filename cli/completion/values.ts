@@ -17,7 +17,8 @@ export async function valuesOf(context: Context, kind: ValueKind): Promise<reado
   try {
     return await LOADERS[kind]({ ...context, signal });
   } catch {
-    // An error message would stand in the middle of the command line.
+    // Errors are ignored, because a message would appear in the middle of the command line that the user is
+    // typing.
     return [];
   }
 }

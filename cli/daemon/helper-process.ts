@@ -126,8 +126,8 @@ export class HelperProcess {
     const timer = setTimeout(() => this.kill(), STOP_MS);
     await this.exited;
     clearTimeout(timer);
-    // A trainer of the process may have outlived it. The trainer is in the same process group, so this call kills it
-    // too.
+    // A trainer that the process started may still run. It is in the same process group, so this call kills
+    // the trainer.
     this.kill();
   }
 

@@ -61,7 +61,7 @@ function fetchNode(cache) {
       cwd: folder,
       // The output of npm must not mix with the output of the command.
       stdio: ['ignore', 'ignore', 'inherit'],
-      // npm is a .cmd file on Windows.
+      // On Windows, npm is a .cmd file, which only a shell can start.
       shell: process.platform === 'win32',
     });
     if (status !== 0) return false;
@@ -99,7 +99,8 @@ export async function runWithNewerNode(needed) {
   }
   if (node === null) return false;
   const child = spawn(node, [join(ROOT, 'cli', 'swarm.js'), ...process.argv.slice(2)], { stdio: 'inherit' });
-  // The terminal sends SIGINT and SIGHUP to the child too. SIGTERM often goes to this process alone.
+  // The terminal sends SIGINT and SIGHUP to the child too. SIGTERM often goes to this process alone, so it is
+  // passed on.
   for (const signal of ['SIGINT', 'SIGHUP']) process.on(signal, () => {});
   process.on('SIGTERM', () => child.kill('SIGTERM'));
   const [code, signal] = await new Promise((resolve, reject) => {

@@ -60,7 +60,7 @@ export class EventLines {
           ? null
           : `! round ${event.round}: update of ${shortPeer(event.peer)} refused: ${event.code}${detail(event.detail)}`;
       case 'update-undone':
-        // The event "null-round" has its own line.
+        // The event "null-round" has a line of its own, which says the same for all updates of the round.
         return event.code === 'null-round'
           ? null
           : `! round ${event.round}: update of ${shortPeer(event.peer)} not merged: ${event.code}${detail(event.detail)}`;

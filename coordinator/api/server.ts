@@ -305,7 +305,7 @@ function describeError(error: unknown): { status: number; body: ErrorJson } {
   if (isSwarmError(error)) {
     return { status: STATUS[error.kind] ?? 422, body: error.toJSON() };
   }
-  // The errors of Fastify about a request have a status below 500.
+  // An error of Fastify that the request caused has a status below 500.
   if (error instanceof Error && 'statusCode' in error && typeof error.statusCode === 'number') {
     const code = FASTIFY_CODES['code' in error ? String(error.code) : ''] ?? 'REQUEST_INVALID';
     if (error.statusCode < 500)

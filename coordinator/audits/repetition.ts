@@ -48,7 +48,8 @@ export async function readRepetition(audit: StoredAudit, context: RunContext): P
     rows,
     steps,
     position: {
-      // The same position as in node/phases/train.ts, so that the learning rates are the same.
+      // Must equal the position that node/phases/train.ts computes, so that node and coordinator use the same
+      // learning rates.
       start: parent.ordinal * rounds.localSteps,
       perStep: rounds.localSteps / steps,
       ...(schedule && { schedule }),

@@ -49,7 +49,7 @@ function compareModules(
     rank: [first?.rank ?? null, second?.rank ?? null],
     norm,
     effectiveRank: [effectiveRank(first), effectiveRank(second)],
-    // Rounding can make the quotient slightly larger than 1.
+    // Rounding can make the quotient slightly larger than 1, so the quotient is limited.
     cosine: bothChange && fits ? Math.max(-1, Math.min(1, product / (norm[0] * norm[1]))) : null,
     difference: Math.sqrt(Math.max(0, norm[0] ** 2 + norm[1] ** 2 - 2 * product)),
   };

@@ -76,7 +76,7 @@ export function memoryWarning(
   compute: ResolvedCompute,
   available: number,
 ): SwarmError | null {
-  // The size of a GPU's memory is unknown until it runs out.
+  // The size of a GPU's memory is unknown, so only training on the processor is checked.
   if (!usesProcessor(compute)) return null;
   const memory = memoryOf(model, spec, compute);
   if (fitsMemory(memory.total, available)) return null;

@@ -135,7 +135,7 @@ export async function prepareRun(
   const { devices } = compute;
   if (chosen !== null) listener.onEngine?.({ engine: devices[0].engine, reason: chosen });
 
-  // A checkpoint already has the settings that the preset chose.
+  // A resumed run takes the settings that the preset chose from its checkpoint.
   const preset = newest === null ? (layer.preset as PresetName | null | undefined) : null;
   const chosenLayer = preset ? await presetLayer(preset, layer, { compute, now, signal }) : null;
   if (preset && chosenLayer) listener.onPreset?.(preset, chosenLayer.choices);

@@ -66,7 +66,7 @@ function writeBlock(
   const inverse = 1 / scale;
   let at = offset;
   for (let index = start; index < end; index += 2) {
-    // Nearest integer plus LARGEST, computed by truncating a positive number.
+    // Computes the nearest integer plus LARGEST by truncating a positive number.
     const low = (values[index]! * inverse + (LARGEST + 0.5)) | 0;
     sent[index] = (low - LARGEST) * scale;
     let high = 0;

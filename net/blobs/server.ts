@@ -91,8 +91,8 @@ export class BlobServer {
     let isFirst = true;
     const buffer = (): AnswerBuffer => {
       if (kept !== undefined) return kept;
-      // The buffer of the first answer is not kept for later answers, and takes no permit, because the peer may be one
-      // that never reads.
+      // A peer that never reads must hold no permit. The buffer of the first answer therefore takes none, and
+      // is not kept for later answers.
       const permit = isFirst
         ? null
         : buffers.take(from, () => {

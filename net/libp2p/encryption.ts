@@ -44,7 +44,7 @@ function withoutCopies<T extends { connection: unknown }>(secured: T): T {
   const decrypt = connection.decrypt.bind(connection);
   connection.decrypt = (message) => {
     const { byteLength } = message;
-    // The library handles anything that is not exactly one message.
+    // Anything that is not exactly one message is left to the library.
     if (byteLength < TAG_BYTES || byteLength > MESSAGE_BYTES) return decrypt(message);
     return connection.handshake.decrypt(message);
   };

@@ -163,7 +163,8 @@ export async function measureTrainer(
       return trainer.train({ adapter, rows: taken, steps, signal });
     };
     const warm = await train(initialMatrices(trainer.layout, 1), 2);
-    // The trainer is a child of this process, in the same process group.
+    // The trainer is a child of this process, in the same process group, so the group's time includes that of
+    // the trainer.
     const processor = () => groupCpuMilliseconds([processGroup()]);
     const startedAt = performance.now();
     const before = processor();

@@ -53,7 +53,7 @@ const RETRY_SECONDS: Readonly<Record<number, number>> = { 429: 1, 503: 1 };
 /** Returns the answer to a request that failed. An unexpected error is not described, because it may name local paths. */
 export function errorAnswer(error: unknown): ErrorAnswer {
   if (isSwarmError(error)) return describe(error);
-  // The errors of Fastify about a request have a status below 500.
+  // An error of Fastify that the request caused has a status below 500.
   if (error instanceof Error && 'statusCode' in error && typeof error.statusCode === 'number') {
     const { statusCode: status, message } = error;
     if (status < 500) return answer(status, message, { code: 'invalid_request' });

@@ -141,7 +141,7 @@ function encodeShard(rows: readonly Row[], sequenceLength: number, width: 2 | 4)
     offset += size;
   };
   for (const { ids } of rows) for (const id of ids) put(id, width);
-  // −1 as an unsigned number has all bits set.
+  // An ignored label is written as −1, which has all bits set as an unsigned number.
   for (const { labels } of rows) {
     for (const label of labels) put(label === IGNORED_LABEL ? -1 : label, width);
   }

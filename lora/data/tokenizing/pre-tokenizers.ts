@@ -57,7 +57,7 @@ function byteLevel({ add_prefix_space: prefix = true, use_regex: regex = true }:
 
 function metaspace(part: Part): PreTokenize {
   const replacement = textOf(part.replacement ?? '▁', 'pre_tokenizer.replacement');
-  // Older files have only `add_prefix_space`.
+  // Older files have `add_prefix_space` instead of `prepend_scheme`.
   const scheme = part.prepend_scheme ?? (part.add_prefix_space === false ? 'never' : 'always');
   if (!['always', 'first', 'never'].includes(String(scheme)))
     throw unsupported('pre_tokenizer.prepend_scheme', scheme);

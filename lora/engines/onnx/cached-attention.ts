@@ -19,7 +19,7 @@ export function lowerCachedAttention(
   const [keys, values, lengths, ...rotation] = inputs.slice(count);
   const memo = (what: string, make: () => string) => once(`${what} ${lengths}`, make);
   const int32 = (value: string) => emit('Cast', [value], { attributes: { to: INT32 } });
-  // These values are the same in all layers.
+  // These values are the same in all layers, so they are computed once.
   const last = memo('last', () => int32(emit('Sub', [lengths!, integers([1])])));
   const total = memo('total', () => int32(emit('ReduceMax', [lengths!], { attributes: { keepdims: 0 } })));
   const byRow = (value: string, width: number) => {

@@ -62,7 +62,7 @@ export function decoderModules<C extends DecoderConfig>(
       return [...inBlocks, outputHead(config)];
     },
 
-    // Old files also contain the frequencies of the rotary embedding.
+    // Old files also contain the frequencies of the rotary embedding, which we compute ourselves.
     isBuffer: (name) => name.endsWith('.rotary_emb.inv_freq'),
   };
 }

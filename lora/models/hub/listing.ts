@@ -25,7 +25,7 @@ export interface HubFile {
 /** Maximum number of files in a listing. */
 const MAX_FILES = 10_000;
 
-// @huggingface/hub 2.17.5 returns the hub's JSON unchecked.
+// @huggingface/hub 2.17.5 returns the hub's JSON unchecked, so we check it with this schema.
 const entrySchema = z.object({
   type: z.string(),
   path: z.string().max(4096),

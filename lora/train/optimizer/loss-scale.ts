@@ -69,7 +69,7 @@ export class LossScale {
       const { scale } = this.#state;
       const outputs = await executable.run({ ...feeds, [LOSS_SCALE_INPUT]: Float32Array.of(scale) });
       const { loss, ...gradients } = outputs;
-      // The scale does not affect the loss.
+      // The scale does not affect the loss, so a lower scale would not make the loss finite.
       if (!loss!.every(Number.isFinite)) throw overflow(`the loss is ${loss![0]}`, scale);
       if (Object.values(gradients).every((gradient) => gradient.every(Number.isFinite))) {
         for (const gradient of Object.values(gradients)) {
