@@ -453,7 +453,8 @@ export async function exportOci(
 }
 
 /**
- * Adds a version from an OCI image layout that `exportOci` wrote. Checks its signature and the digests of its files.
+ * Adds a version from an OCI image layout that `exportOci` wrote. Checks the signature of the version and the
+ * digests of its files.
  *
  * @throws SwarmError OCI_INVALID, IMPORT_DAMAGED, SIGNATURE_INVALID, MESSAGE_*, STORE_FULL, WRITE_FAILED
  */

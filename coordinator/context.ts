@@ -45,7 +45,7 @@ export interface CoordinatorDeps {
 
 /** Receives measurements for the metrics (see docs/metrics.md). `job` is the job's name. */
 export interface RoundMeter {
-  /** A merge was computed. `bytes`: total size of the payloads that it read. */
+  /** A merge was computed. `bytes`: total size of the payloads that the merge read. */
   merge(job: string, measured: { seconds: number; bytes: number }): void;
   /** The gate has decided about a closed round. */
   gate(

@@ -97,8 +97,8 @@ export interface CoordinatorDaemonDeps {
   /** Called after each step of failpoints.ts, so that tests can kill the process. @default does nothing @internal */
   readonly failpoint?: Failpoint;
   /**
-   * Called when a write to the store fails. It must end the process with an error. @default throws the error outside of
-   * any promise
+   * Called when a write to the store fails. The function must end the process with an error. @default throws
+   * the error outside of any promise
    */
   readonly fatal?: (error: unknown) => void;
   /** Called when a request to the API asks for the daemon to stop. @default stops the daemon */

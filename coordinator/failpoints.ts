@@ -8,7 +8,9 @@ export const failpoints = [
   'update-blob',
   /** Update and receipt are recorded, but not sent yet. */
   'update-recorded',
-  /** A head is recorded, but not sent yet. It opens a round, or gives the reason why no round is open. */
+  /**
+   * A head is recorded, but not sent yet. The head opens a round, or gives the reason why no round is open.
+   */
   'head-recorded',
   /** A round is closed and its updates are selected, but not merged yet. */
   'round-closed',

@@ -69,7 +69,10 @@ export type JobEventBody =
       lossFirst: number | null;
       lossLast: number | null;
     }
-  /** An accepted update did not become part of a checkpoint. Its author adds it back to the error feedback. */
+  /**
+   * An accepted update did not become part of a checkpoint. The author of the update adds the update back to
+   * its error feedback.
+   */
   | { type: 'update-undone'; round: number; peer: string; code: ReceiptCode; detail: string }
   | {
       type: 'round-closed';

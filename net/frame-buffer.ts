@@ -9,7 +9,8 @@ const SMALL_PIECE_BYTES = 1024;
 /** Size of a block for small pieces. */
 const BLOCK_BYTES = 4 * SMALL_PIECE_BYTES;
 /**
- * Maximum size of a length prefix in bytes. It is a varint with 7 bits per byte, so a frame has less than 2^28 bytes.
+ * Maximum size of a length prefix in bytes. The prefix is a varint with 7 bits per byte, so a frame has less
+ * than 2^28 bytes.
  */
 export const LENGTH_PREFIX_BYTES = 4;
 

@@ -106,7 +106,7 @@ export class Gossip {
   }
 
   /**
-   * Publishes a message. Returns the number of peers that it was sent to.
+   * Publishes a message. Returns the number of peers that the message was sent to.
    * @throws SwarmError TOPIC_UNKNOWN, MESSAGE_TOO_LARGE
    */
   async publish(topic: string, bytes: Uint8Array): Promise<number> {

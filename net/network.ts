@@ -130,8 +130,8 @@ export interface SubscribeOptions {
 }
 
 /**
- * Returns whether a peer may fetch a blob. `proof` shows that the peer is admitted to a job. It is null if the peer
- * sent no proof.
+ * Returns whether a peer may fetch a blob. `proof` shows that the peer is admitted to a job. `proof` is null
+ * if the peer sent no proof.
  */
 export type MayFetch = (peer: string, digest: string, proof: BlobProof | null) => boolean;
 

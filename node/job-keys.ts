@@ -44,7 +44,7 @@ export class JobKeys {
     return proveMembership(this.#job, this.#keys, { requester: this.#self, holder });
   }
 
-  /** Returns whether a peer is admitted to the job. Its proof must show that it has the newest key. */
+  /** Returns whether a peer is admitted to the job. The proof must show that the peer has the newest key. */
   admits(peer: string, proof: BlobProof | null): boolean {
     const ends = { requester: peer, holder: this.#self };
     return proof !== null && provesMembership(proof, this.#job, this.#keys, ends);

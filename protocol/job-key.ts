@@ -83,7 +83,10 @@ export interface BlobEnds {
 /** Size of the MAC of a proof in bytes. */
 export const PROOF_BYTES = 32;
 
-/** Makes the proof with which `requester` requests blobs of a job from `holder`. No other peer can use it. */
+/**
+ * Makes the proof with which `requester` requests blobs of a job from `holder`. No other peer can use the
+ * proof.
+ */
 export function proveMembership(
   job: string,
   { id, key }: JobKey,

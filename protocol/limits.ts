@@ -64,9 +64,15 @@ export const DIAL_TIMEOUT_MS = 5_000;
 export const HEARTBEAT_INTERVAL_MS = 2_000;
 /** Time without a heartbeat (five intervals of 2 s) after which a node no longer counts as present. */
 export const PEER_LOST_AFTER_MS = 4 * HEARTBEAT_INTERVAL_MS + 2_000;
-/** Maximum clock difference between node and coordinator. If it is larger, joins are refused and heartbeats ignored. */
+/**
+ * Maximum clock difference between node and coordinator. If the difference is larger, joins are refused and
+ * heartbeats are ignored.
+ */
 export const CLOCK_SKEW_MS = 60_000;
-/** Maximum number of rounds by which an update may be late. Its weight is divided by √(1 + rounds late). */
+/**
+ * Maximum number of rounds by which an update may be late. The weight of a late update is divided by √(1 +
+ * rounds late).
+ */
 export const STALE_ROUNDS = 2;
 /** Maximum length of a text for people in a head, a receipt or a refusal. */
 export const DETAIL_CHARACTERS = 300;

@@ -133,7 +133,7 @@ export const rpcMethods = {
     maxResponseBytes: CONTROL_MESSAGE_BYTES + 1024,
     quota: { calls: 40, perMs: 10_000 },
   },
-  /** Sends the coordinator an update that gossip may have lost. Returns its receipt. */
+  /** Sends the coordinator an update that gossip may have lost. Returns the receipt of the update. */
   submit: {
     request: z.strictObject({ update: envelope }),
     response: z.strictObject({ receipt: envelope }),

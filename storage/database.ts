@@ -75,7 +75,7 @@ export class Database {
     }
   }
 
-  /** Runs `work` as one transaction. Inside another transaction `work` becomes part of it. */
+  /** Runs `work` as one transaction. Inside another transaction, `work` becomes part of that transaction. */
   transaction<T>(work: () => T): T {
     if (this.#depth > 0) return work();
     this.exec('BEGIN IMMEDIATE');

@@ -42,8 +42,9 @@ export function registerCompletion(program: Command, context: Context): void {
 }
 
 /**
- * Lets bash complete values with a colon, such as `demo:best`. bash starts a new word after a colon, so the function of
- * bash-completion must remove the part before it from each suggestion. The script of @bomb.sh/tab 0.0.22 does not call it.
+ * Lets bash complete values with a colon, such as `demo:best`. bash starts a new word after a colon, so the
+ * function of bash-completion must remove the part before it from each suggestion. The script of @bomb.sh/tab
+ * 0.0.22 does not call this function.
  */
 function withColons(script: string): string {
   return script.replace(/^( *)COMPREPLY=.*completions\[\*\].*$/m, '$&\n$1__ltrim_colon_completions "$cur"');

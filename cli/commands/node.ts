@@ -230,7 +230,10 @@ function targetLines(target: Awaited<ReturnType<typeof readTargets>>[number]): s
   ];
 }
 
-/** Returns a key that changes whenever --json must print a "state" event. Progress within a round does not change it. */
+/**
+ * Returns a key that changes whenever --json must print a "state" event. Progress within a round does not
+ * change the key.
+ */
 function stateKey({ jobs, updates }: NodeStatus): string {
   return JSON.stringify([
     jobs.map(({ state, round, job, coordinator, shutOut }) => [

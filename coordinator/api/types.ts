@@ -185,8 +185,8 @@ export interface PeerScore {
    */
   gain: number | null;
   /**
-   * Measured decrease of the loss on random rows after the whole update was applied, in nats per token; null if it was
-   * not measured. It is measured only for authors that are new or have low shares.
+   * Measured decrease of the loss on random rows after the whole update was applied, in nats per token; null
+   * if it was not measured. The decrease is measured only for authors that are new or have low shares.
    */
   exact: number | null;
 }

@@ -20,7 +20,10 @@ const sweepSchema = z.strictObject({
   variants: z.array(z.record(z.string(), z.unknown())).min(1).max(32),
   /** Further jobs of the sweep, with the same held-out rows. @default none */
   jobs: z.array(z.string().min(1)).max(32).default([]),
-  /** Number of checkpoints after which half of the jobs are stopped. It doubles with each halving. @default 2 */
+  /**
+   * Number of checkpoints after which half of the jobs are stopped. This number doubles with each halving.
+   * @default 2
+   */
   rounds: z.int().positive().max(100_000).default(2),
 });
 /** Description of a sweep. */

@@ -7,10 +7,10 @@ import { BLOB_IDLE_TIMEOUT_MS } from '../../protocol/limits.ts';
 import { coordinatorError } from '../errors.ts';
 
 /**
- * Maximum number of payloads that are fetched at the same time. Each fetch has a different author, so a slow author
- * takes up only one of them. A fetch holds at most 28 ranges of 1 MiB in memory (net/blobs/download.ts), so all fetches
- * together stay below 0.5 GiB. More fetches would hardly be faster, because 16 authors with an upstream of 2 Mbit/s
- * already use the downstream of most coordinators.
+ * Maximum number of payloads that are fetched at the same time. Each fetch has a different author, so a slow
+ * author takes up only one fetch. A fetch holds at most 28 ranges of 1 MiB in memory (net/blobs/download.ts),
+ * so all fetches together stay below 0.5 GiB. More fetches would hardly be faster, because 16 authors with an
+ * upstream of 2 Mbit/s already use the downstream of most coordinators.
  */
 export const FETCHES_AT_ONCE = 16;
 /**

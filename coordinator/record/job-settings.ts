@@ -57,8 +57,8 @@ export class JobSettings {
   }
 
   /**
-   * Returns an object with the field `settings` of a round's head. It is empty if the round has the manifest's
-   * settings.
+   * Returns an object with the field `settings` of a round's head. The object is empty if the round has the
+   * manifest's settings.
    */
   headFields(round: number): Pick<Head, 'settings'> {
     const record = this.recordAt(round);

@@ -228,7 +228,8 @@ export class RoundRecord {
   }
 
   /**
-   * Records that an update is not merged. Its author gets a receipt, and adds the update back to its error feedback.
+   * Records that an update is not merged. The author gets a receipt, and adds the update back to its error
+   * feedback.
    */
   #discardUpdate(update: StoredUpdate, reason: keyof typeof UNMERGED, outbox: Outbox): void {
     const { job, stored, deps } = this.#context;

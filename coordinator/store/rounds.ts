@@ -13,7 +13,7 @@ export interface StoredRound {
   readonly outcome: RoundOutcome | null;
 }
 
-/** Facts about a round. Its updates are checked against them. */
+/** Facts about a round. The updates of the round are checked against these facts. */
 export type RoundFacts = Pick<StoredRound, 'round' | 'parent' | 'preset' | 'openedAt' | 'assignments'>;
 
 /** `refused`: the gate refused the merge; `short`: there were too few updates. Both are null rounds. */

@@ -5,7 +5,9 @@ import type { EngineName } from './names.ts';
 export const PRECISIONS = ['float32', 'float16'] as const;
 export type Precision = (typeof PRECISIONS)[number];
 
-/** Engines with float16 kernels. Only a test run shows whether a device supports them (float16.ts). */
+/**
+ * Engines with float16 kernels. Only a test run shows whether a device also supports float16 (float16.ts).
+ */
 export const FLOAT16_ENGINES: readonly EngineName[] = ['onnx-cuda', 'onnx-webgpu'];
 
 /** @throws SwarmError PRECISION for float16 on an engine without float16 kernels */

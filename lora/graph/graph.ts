@@ -4,7 +4,10 @@ import { elementCount, formatShape, type Shape, sameShape } from './shapes.ts';
 
 export type DType = 'float32' | 'int64';
 
-/** A value of the graph, with a shape but without data. `node` makes it; null for inputs, weights and constants. */
+/**
+ * A value of the graph, with a shape but without data. `node` is the node that computes the value; null for
+ * inputs, weights and constants.
+ */
 export interface Tensor {
   readonly graph: Graph;
   readonly id: number;

@@ -189,7 +189,10 @@ function baseWith(graph: Graph, model: ModelShape, replaced: ReadonlyMap<string,
   };
 }
 
-/** Returns the number of the random stream for a module's dropout. It depends only on the module's name. */
+/**
+ * Returns the number of the random stream for a module's dropout. The number depends only on the module's
+ * name.
+ */
 function streamOf(module: string): number {
   return createHash('sha256').update(module).digest().readUInt32LE(0) >>> 1;
 }

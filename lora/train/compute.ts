@@ -26,8 +26,8 @@ export interface Compute {
   /** Precision of matrix products with the base's weights. @default 'float32' */
   readonly precision: Precision;
   /**
-   * Whether to use gradient checkpointing. The results are the same, bit for bit. `auto` turns it on if memory is
-   * short.
+   * Whether to use gradient checkpointing. The results are the same, bit for bit. `auto` turns gradient
+   * checkpointing on if memory is short.
    * @default 'auto'
    */
   readonly checkpointing: boolean | 'auto';
@@ -90,8 +90,8 @@ export interface ComputeInput {
   /** Precision of matrix products with the base's weights. @default 'float32' */
   readonly precision?: Precision | undefined;
   /**
-   * Whether to use gradient checkpointing. The results are the same, bit for bit. `auto` turns it on if memory is
-   * short.
+   * Whether to use gradient checkpointing. The results are the same, bit for bit. `auto` turns gradient
+   * checkpointing on if memory is short.
    * @default 'auto'
    */
   readonly gradientCheckpointing?: boolean | 'auto' | undefined;

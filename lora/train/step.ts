@@ -159,9 +159,9 @@ export interface StepOptions extends RunOptions {
 }
 
 /**
- * Returns the seed of a micro-batch. It depends only on the job's seed, the optimiser step, the number of the
- * micro-batch and its rows. A resumed run therefore draws the same numbers, and nodes that train different rows draw
- * different numbers.
+ * Returns the seed of a micro-batch. The seed depends only on the job's seed, the optimiser step, the number
+ * of the micro-batch and its rows. A resumed run therefore draws the same numbers, and nodes that train
+ * different rows draw different numbers.
  * @returns a feed for `randomSeed`, 31 bits
  */
 export function seedFeed(seed: number, step: number, microBatch: number, rows: readonly Row[]): Feeds {

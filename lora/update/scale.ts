@@ -12,8 +12,8 @@ export const EMPTY_SCALE = 0;
 export const MAXIMUM_SCALE_CODE = 2 ** 13 - 1;
 
 /**
- * Difference between the bit pattern of a scale, which is a bfloat16 number, and its code. It is the bit pattern of 2⁻⁴⁷. The
- * smallest scale has the code 1, and is the next larger bfloat16 number.
+ * Difference between the bit pattern of a scale, which is a bfloat16 number, and its code. This difference is
+ * the bit pattern of 2⁻⁴⁷. The smallest scale has the code 1, and is the next larger bfloat16 number.
  */
 const OFFSET = (127 - 47) << 7;
 

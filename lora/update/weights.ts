@@ -7,8 +7,8 @@ import { updateError } from './errors.ts';
 export const WEIGHT_CAP_MEDIANS = 2;
 
 /**
- * Returns the lower median; 0 if there are no values. If there are two middle values, it is the smaller one.
- * With two nodes, a node that claims a high value therefore cannot raise it.
+ * Returns the lower median; 0 if there are no values. If there are two middle values, the lower median is the
+ * smaller one. With two nodes, a node that claims a high value therefore cannot raise it.
  */
 export function lowerMedian(values: ArrayLike<number>): number {
   const sorted = Float64Array.from(values).sort();

@@ -3,7 +3,7 @@ import { commonError } from '../../common/common-errors.ts';
 import { FIGURES, type Point, type Tracker } from './points.ts';
 
 const HEADER = `job,round,time,${FIGURES.join(',')}\n`;
-/** Number of characters of the digest in each row. They tell the tables of two jobs apart. */
+/** Number of characters of the digest in each row. These characters tell the tables of two jobs apart. */
 const DIGEST_CHARACTERS = 16;
 
 /**

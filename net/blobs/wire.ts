@@ -8,7 +8,8 @@ export const BLOB_HEADER_BYTES = 256;
 /** Maximum number of blob streams per connection. Each carries at most one range at a time. */
 export const BLOB_STREAMS_PER_CONNECTION = 8;
 /**
- * Maximum time to transfer a range. It corresponds to a speed of 16 KiB/s. A slower transfer is not worth a stream.
+ * Maximum time to transfer a range. This time corresponds to a speed of 16 KiB/s. A slower transfer is not
+ * worth a stream.
  */
 export const BLOB_RANGE_TIMEOUT_MS = 64_000;
 

@@ -34,8 +34,8 @@ const PING_TIMEOUT_MS = 15_000;
 const STREAM_WINDOW_BYTES = 1024 * 1024;
 const STREAM_READ_BUFFER_BYTES = 2 * STREAM_WINDOW_BYTES;
 /**
- * Maximum number of streams per connection and direction (inbound, outbound). It is above the sum of the limits of rpc,
- * blobs, gossip, identify and ping.
+ * Maximum number of streams per connection and direction (inbound, outbound). This number is above the sum of
+ * the limits of rpc, blobs, gossip, identify and ping.
  */
 const STREAMS_PER_CONNECTION = 128;
 /** Idle time after which a stream is reset. */

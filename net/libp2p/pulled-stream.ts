@@ -11,9 +11,9 @@ import type { IncompleteRpc } from '../gossip-memory.ts';
 import { noteUnhandled } from './unread-bytes.ts';
 
 /**
- * Maximum number of bytes that have been taken off a gossip stream and still wait for the reader. Above this, the
- * stream is paused, and its flow-control window fills. The limit is a few hundred heartbeats, more than an honest peer
- * sends at once.
+ * Maximum number of bytes that have been taken off a gossip stream and still wait for the reader. Above this
+ * number, the stream is paused, and its flow-control window fills. The limit is a few hundred heartbeats,
+ * more than an honest peer sends at once.
  */
 export const UNREAD_BYTES = 64 * 1024;
 /**

@@ -72,7 +72,7 @@ export function onReceipt(
 
 /**
  * Returns whether a receipt with this code is final.
- * @param head the coordinator's newest head when it gave the receipt
+ * @param head the coordinator's newest head at the time of the receipt
  */
 function isFinal(code: ReceiptCode, round: number, head: Head): boolean {
   if (!isPast(head, round)) return false;

@@ -36,10 +36,10 @@ export interface ImportOptions {
 }
 
 /**
- * Adds a version from an OCI image layout that `exportOci` wrote. Checks the signature of its manifest, and the digest of every
- * file.
+ * Adds a version from an OCI image layout that `exportOci` wrote. Checks the signature of the version's
+ * manifest, and the digest of every file.
  * @throws SwarmError OCI_INVALID if the folder is not such a layout; IMPORT_DAMAGED if a blob is missing or
- *   damaged
+ * damaged
  * @throws SwarmError SIGNATURE_INVALID, MESSAGE_*, STORE_FULL, WRITE_FAILED; the signal's reason
  */
 export async function importOci(

@@ -1,7 +1,7 @@
 /**
- * Splits a large JSON array into its elements without parsing them. It tracks only strings and nesting, and holds one
- * element in memory at a time. The array is either the whole document, or the only array of objects directly inside a
- * top-level object (`{"version": …, "data": [{…}, …]}`).
+ * Splits a large JSON array into its elements without parsing them. The splitter tracks only strings and
+ * nesting, and holds one element in memory at a time. The array is either the whole document, or the only
+ * array of objects directly inside a top-level object (`{"version": …, "data": [{…}, …]}`).
  */
 
 /** Maximum nesting of a row. Recursive code would run out of stack on deeper rows. */

@@ -20,7 +20,7 @@ export interface Split {
   readonly columns: ReadonlySet<string>;
 }
 
-/** Maximum number of documents of a split. It is limited because all of them are held in memory. */
+/** Maximum number of documents of a split. The number is limited because all documents are held in memory. */
 const MAX_DOCUMENTS = 2_000_000;
 /** Maximum nesting of the lists and objects of a document. Deeper values cannot be printed or compared. */
 const MAX_NESTING = 256;

@@ -32,7 +32,7 @@ export interface ProcessStatus {
   adapters: string[];
 }
 
-/** Methods of a generator process. It serves calls concurrently; see common/workers/calls.ts. */
+/** Methods of a generator process. The process serves calls concurrently (see common/workers/calls.ts). */
 export type GeneratorMethods = {
   start: { request: GeneratorProcessOptions; reply: null };
   generate: { request: Remote<SequenceRequest>; reply: EndReason; progress: ChosenToken };

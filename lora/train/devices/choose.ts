@@ -156,8 +156,9 @@ export async function requireDevices(
 }
 
 /**
- * Returns whether `auto` may choose an engine. It never chooses TensorFlow on a processor, because onnxruntime is faster
- * there. A measurement cannot decide this: on a machine under load, TensorFlow seemed faster in 3 of 7 measurements.
+ * Returns whether `auto` may choose an engine. `auto` never chooses TensorFlow on a processor, because
+ * onnxruntime is faster there. A measurement cannot decide this: on a machine under load, TensorFlow seemed
+ * faster in 3 of 7 measurements.
  */
 function isCandidate(probe: EngineProbe, formats: Formats): boolean {
   return probe.speed !== null && probe.onProcessor !== true && missingFormat(probe, formats) === null;

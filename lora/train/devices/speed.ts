@@ -46,9 +46,15 @@ const PROBE_ROWS = 2048;
 const WIDENING = 3;
 /** Number of operations on large tensors in one graph. With more operations, the overhead of a run matters less. */
 const CHAIN = 10;
-/** Number of operations in the graph that works on a single number. Its time measures the overhead of an operation. */
+/**
+ * Number of operations in the graph that works on a single number. The time of this graph gives the overhead
+ * of an operation.
+ */
 const CALLS = 100;
-/** Maximum number of floating-point operations per run of a graph. It keeps a run short on a slow device. */
+/**
+ * Maximum number of floating-point operations per run of a graph. This limit keeps a run short on a slow
+ * device.
+ */
 const RUN_FLOPS = 2 ** 34;
 
 /**

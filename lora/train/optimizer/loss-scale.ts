@@ -16,8 +16,8 @@ export interface LossScaleState {
 }
 
 /**
- * Initial scale. It multiplies the gradient of each token. The loss is a sum over tokens and not a mean, so a token's
- * gradient does not shrink when a batch has more tokens.
+ * Initial loss scale, which multiplies the gradient of each token. The loss is a sum over tokens and not a
+ * mean, so a token's gradient does not shrink when a batch has more tokens.
  */
 const INITIAL_SCALE = 2 ** 10;
 /**

@@ -47,7 +47,9 @@ export interface ProcessUse {
   readonly residentBytes: number;
 }
 
-/** Methods of a trainer process. It serves calls one after the other; see common/workers/calls.ts. */
+/**
+ * Methods of a trainer process. The process serves calls one after the other (see common/workers/calls.ts).
+ */
 export type TrainerMethods = {
   start: { request: TrainerOptions; reply: AdapterLayout };
   /** Switches to another job on the base that the process has loaded. Compiled graphs stay if the job can use them. */
