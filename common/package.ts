@@ -2,7 +2,10 @@
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 
-/** This file is common/package.ts in a checkout and dist/common/package.js when published. */
+/**
+ * The root of the package. This file is common/package.ts in a checkout and dist/common/package.js in the published
+ * package, so the root is one or two folders above.
+ */
 const ROOT = new URL(import.meta.url.endsWith('.ts') ? '../' : '../../', import.meta.url);
 
 /** Returns the root folder of the package, which contains `models/`. */

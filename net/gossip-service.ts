@@ -12,7 +12,10 @@ import { type JobChannel, jobChannels, parseJobTopic } from '../protocol/topics.
 import { contentId } from './gossip-gate.ts';
 
 const HEARTBEAT_MS = 1000;
-/** Number of gossip heartbeats during which a message can still be forwarded. A verdict must come within this time. */
+/**
+ * Number of gossip heartbeats during which a message can still be forwarded. The verdict on the message must come
+ * within this time.
+ */
 const CACHED_HEARTBEATS = 12;
 /** Number of gossip heartbeats during which a message is offered to some peers outside the mesh. */
 const OFFERED_HEARTBEATS = 6;
@@ -75,8 +78,8 @@ function messageId(message: Message): Uint8Array {
 }
 
 /**
- * Score parameters of a topic. Only rejected messages count. Scores for delivered messages would need more messages
- * than our topics carry.
+ * Score parameters of a topic. Only rejected messages count. Our topics carry too few messages for gossipsub to score
+ * the delivery of messages.
  */
 export const topicScore: TopicScoreParams = {
   topicWeight: 1,

@@ -22,6 +22,7 @@ let observer: PerformanceObserver | undefined;
  * calls at once, again and again. The live objects took 60 MB, but the process grew by 50 MB with each burst of calls,
  * to 430 MB when the test ended. With earlier collections, the process stays at about 320 MB
  * (docs/decisions/042-crowding.md).
+ *
  * The setting affects the whole process. This function may be called at any time.
  */
 export function limitHeapGrowth(): void {

@@ -103,7 +103,7 @@ export class PersistentPeers {
     this.#write();
   }
 
-  /** Returns whether a peer has answered at one of the addresses. */
+  /** Returns whether a peer has answered at one of the persistent addresses. */
   has(peer: string): boolean {
     for (const entry of this.#peers.values()) if (entry.peer === peer) return true;
     return false;

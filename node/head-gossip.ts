@@ -25,7 +25,7 @@ export class HeadGossip {
   readonly #deps: HeadGossipDeps;
   /** Ends the subscription. */
   readonly stop: () => void;
-  /** Whether the node is about to ask for newer keys. */
+  /** Whether the node is about to ask for newer job keys. */
   #renewing = false;
 
   constructor(deps: HeadGossipDeps) {

@@ -26,7 +26,7 @@ const inviteSchema = z.strictObject({
     ),
   /** Digest of the job. If null, the contributor chooses a job of the coordinator. */
   job: digestSchema.nullable(),
-  /** Required by jobs with admission "invite"; null for open jobs. */
+  /** Token that a job with admission "invite" requires; null for an open job. */
   token: z.string().min(1).max(128).nullable(),
 });
 /** The content of an invite. */

@@ -32,7 +32,7 @@ export interface ScreenSize {
   readonly rows: number;
 }
 
-/** Columns of the labels at the beginning of the lines. */
+/** Width of the labels at the beginning of the lines, in columns. */
 const LABEL = 12;
 const BAR = 20;
 /** Minimum width for which lines are made, in columns. A narrower terminal cuts the lines. */

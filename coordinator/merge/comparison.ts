@@ -51,7 +51,10 @@ export function meanLoss(rows: readonly RowLoss[]): number | null {
  * is more), so 0.01 means that the loss is 1 % higher.
  */
 export interface Change {
-  /** Increase in loss, averaged over the rows; negative if the second adapter is better. */
+  /**
+   * Increase of the loss from the first adapter to the second, averaged over the rows; negative if the second adapter
+   * is better.
+   */
   readonly worsening: number;
   /** Standard error of `worsening`; 0 for a single row. */
   readonly standardError: number;

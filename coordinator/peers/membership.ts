@@ -58,7 +58,10 @@ export class Membership {
     driver: RoundDriver;
     receipts: Receipts;
     ledger: Ledger;
-    /** Called when a member waits for the round after `round`. */
+    /**
+     * Called when a member waits for the round after `round`, because its update of `round` has been delivered or is
+     * lost.
+     */
     onIdle: (peer: string, round: number) => void;
   }) {
     this.#context = deps.context;

@@ -26,7 +26,10 @@ interface PresenceDeps {
   readonly receipts: Receipts;
   readonly ledger: Ledger;
   readonly members: MemberList;
-  /** Called when a member waits for the round after `round`. */
+  /**
+   * Called when a member waits for the round after `round`, because its update of `round` has been delivered or is
+   * lost.
+   */
   readonly onIdle: (peer: string, round: number) => void;
 }
 

@@ -12,7 +12,7 @@ export interface ModuleComparison {
   readonly rank: readonly [number | null, number | null];
   /** Frobenius norms ‖ΔW‖; 0 if the adapter does not change the module. */
   readonly norm: readonly [number, number];
-  /** Effective ranks, see {@link effectiveRank}; 0 for a change of zero. */
+  /** Effective ranks of the changes (see {@link effectiveRank}); 0 if the adapter does not change the module. */
   readonly effectiveRank: readonly [number, number];
   /** Cosine of the changes ΔW₁ and ΔW₂ of the two adapters, as vectors; null if one of the changes is zero. */
   readonly cosine: number | null;

@@ -32,6 +32,7 @@ export interface ReadExamplesOptions {
 /**
  * Reads the examples of files, folders and patterns (see `dataFiles`) in the order given. Holds only a few rows in
  * memory (for Parquet, one row group). Empty texts are left out.
+ *
  * A file has one format, which is decided by the first row that fits any format. If this row fits several formats, the
  * file has the first of them in this order: tokens, segments, messages, sharegpt, completion, alpaca, text. Rows that
  * do not fit the file's format are bad rows.

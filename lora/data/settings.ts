@@ -40,7 +40,7 @@ export const dataSettingsSchema = z.strictObject({
 
 export type DataSettings = z.output<typeof dataSettingsSchema>;
 
-/** Fills in the defaults. @throws SwarmError USAGE (values: field, problems) */
+/** Fills in the defaults. @throws SwarmError USAGE. The values of the error name the field and the problems. */
 export function parseDataSettings(settings: z.input<typeof dataSettingsSchema>): DataSettings {
   const result = dataSettingsSchema.safeParse(settings);
   if (result.success) return result.data;

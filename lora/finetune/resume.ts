@@ -64,7 +64,7 @@ const DIGESTED: Readonly<Record<string, string>> = {
   start: 'the adapter that the run started from',
 };
 
-/** @throws SwarmError RESUME_CONFLICT (values: differences) */
+/** @throws SwarmError RESUME_CONFLICT if a setting differs. The values of the error list the differences. */
 export function refuseDifferences(before: RunState, now: RunSettings, output: string): void {
   const found = differences(before.settings, now);
   if (found.length === 0) return;

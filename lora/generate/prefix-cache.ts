@@ -57,7 +57,9 @@ export class PrefixCache {
     return longest;
   }
 
-  /** Stores the keys and values of `tokens` from a row of `from`. Removes entries that are prefixes of the new one. */
+  /**
+   * Stores the keys and values of `tokens` from a row of `from`. Removes entries that are prefixes of the new entry.
+   */
   store(key: string, tokens: readonly number[], from: RowCache, row: number): void {
     if (tokens.length < MIN_TOKENS) return;
     const { shape, limit } = this.#options;

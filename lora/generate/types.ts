@@ -164,6 +164,7 @@ export interface Generator {
   readonly endTokens: readonly number[];
   /**
    * Starts to continue a sequence. The request waits if the generator already computes the maximum number of sequences.
+   *
    * The stream and `result` throw these errors: USAGE for a wrong option, GENERATE_TOO_LONG if the tokens leave no
    * place in the context, GENERATE_BUSY if too many requests wait, GENERATE_ADAPTER for an unknown adapter,
    * GENERATOR_DIED, GENERATOR_CLOSED, ENGINE_*; the signal's reason.

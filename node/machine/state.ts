@@ -75,7 +75,7 @@ export type NodeEffect =
   | { type: 'publish'; round: number }
   /** Asks the coordinator for the receipt of an update. */
   | { type: 'ask'; round: number; generation: number }
-  /** Sends an update directly to the coordinator, in a request. */
+  /** Sends an update to the coordinator in a request, for updates that did not arrive over gossip. */
   | { type: 'submit'; round: number; generation: number }
   /** Records the outcome of an update. A restored update is added back to the error feedback. */
   | { type: 'settle'; round: number; outcome: Outcome }

@@ -11,7 +11,7 @@ import { TrainerTurns, type TurnUser } from './trainer-turns.ts';
 
 interface SharedTrainerDeps {
   readonly trainer: NodeTrainer;
-  /** Computes scores; null if the node does not offer this. */
+  /** Trainer that computes scores; null if the node does not offer to compute scores. */
   readonly scoreTrainer: ScoreTrainer | null;
   readonly clock: Clock;
 }

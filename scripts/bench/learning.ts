@@ -170,7 +170,7 @@ export async function nanoTrainer(
   );
 }
 
-/** Loads the book and the base. The chapters are split as in the demo. */
+/** Loads the base, and the chapters of Moby Dick, which are split as in the demo. */
 export async function prepare(cacheDir: string): Promise<LearningDeps> {
   const tokenizer = await loadTokenizer(join(ROOT, 'models/nano'));
   const trainer = await nanoTrainer(cacheDir);

@@ -92,7 +92,7 @@ export class PassageSampler {
   }
 }
 
-/** Splits after . ! ? (and closing marks) before a capital letter or a digit. */
+/** Splits a text into sentences: after . ! ? (and closing marks) before a capital letter or a digit. */
 function sentences(text: string): string[] {
   return text.split(/(?<=[.!?]["')\]]*)\s+(?=["'([]*[A-Z0-9])/);
 }

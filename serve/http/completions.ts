@@ -25,7 +25,7 @@ const completionSchema = z.looseObject({
   add_special_tokens: optional(z.boolean(), true),
 });
 
-/** Log-probabilities in the form of OpenAI's completions. */
+/** Log-probabilities in the form of OpenAI's completions API. */
 interface Logprobs {
   tokens: string[];
   token_logprobs: (number | null)[];

@@ -86,7 +86,10 @@ export class Catalog {
     return { name, digest: version.digest, adapter: id, release };
   }
 
-  /** Loads the current versions of the named adapters. @throws SwarmError MODEL_NOT_SERVED, ADAPTER_*, LORA_* */
+  /**
+   * Loads the current version of each adapter that the server serves. @throws SwarmError MODEL_NOT_SERVED, ADAPTER_*,
+   * LORA_*
+   */
   async preload(): Promise<void> {
     for (const name of this.#sources.keys()) (await this.lease(name)).release();
   }

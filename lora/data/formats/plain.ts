@@ -28,7 +28,9 @@ export function readCompletion(fields: Fields): ExampleBody {
   return { kind: 'completion', prompt, completion, ...(tools && tools.length > 0 && { tools }) };
 }
 
-/** Reads a row in Alpaca format: `instruction` and `output`; optional: `input`, `system`, `history`. */
+/**
+ * Reads a row in Alpaca format. `instruction` and `output` are required. `input`, `system` and `history` are optional.
+ */
 export function readInstruction(fields: Fields): ExampleBody {
   const output = fields.text('output');
   if (output.trim() === '') throw new RowProblem('ROW_EMPTY', 'the output is empty');

@@ -2,7 +2,7 @@ import { dataError } from '../errors.ts';
 import type { Message, Origin } from '../examples.ts';
 import type { TemplateSources } from './chat-template.ts';
 
-/** Roles of OpenAI's API, which chat templates are written for. */
+/** Roles of OpenAI's API, for which chat templates are written. */
 const USUAL_ROLES: ReadonlySet<string> = new Set([
   'system',
   'developer',

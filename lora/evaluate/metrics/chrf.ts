@@ -11,7 +11,10 @@ const BETA_SQUARED = 4;
 /** ASCII punctuation, as in Python's `string.punctuation`. */
 const PUNCTUATION = new Set('!"#$%&\'()*+,-./:;<=>?@[\\]^_`{|}~');
 
-/** Counts the n-grams of each order in the prediction, in the reference and in both. Counts add up over a corpus. */
+/**
+ * Counts the n-grams of each order in the prediction, in the reference and in both. The counts of a corpus are the sums
+ * of the counts of its texts.
+ */
 export function chrfCounts(prediction: string, reference: string, wordOrder: number): Int32Array {
   const counts = new Int32Array(3 * (CHARACTER_ORDER + wordOrder));
   const add = (index: number, left: readonly string[], right: readonly string[], order: number): void => {

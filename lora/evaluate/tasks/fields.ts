@@ -57,7 +57,7 @@ export class Fields {
     return value as readonly string[];
   }
 
-  /** Returns the text of a column, or of a template. */
+  /** Returns the text of a column of the document, or the text that a template makes from the document. */
   plain(key: string, document: Document, source: FieldSource | null): string | null {
     if (source === null || source === '') return null;
     return this.#text(key, this.#value(key, source, document));

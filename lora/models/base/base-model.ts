@@ -38,7 +38,7 @@ export async function openBase(dir: string): Promise<BaseModel> {
   return { dir, config, architecture, tensors, parameters: size };
 }
 
-/** Lists the names in a model folder. @throws SwarmError MODEL_DIR */
+/** Lists the names of the files in a model folder. @throws SwarmError MODEL_DIR */
 export async function listFiles(dir: string): Promise<ReadonlySet<string>> {
   try {
     return new Set(await readdir(dir));

@@ -11,7 +11,10 @@ import { type ImportGgufOptions, importGguf } from './import-model.ts';
 const CONVERSION_VERSION = 1;
 
 export interface GgufBaseOptions extends Pick<ImportGgufOptions, 'path' | 'signal' | 'onProgress'> {
-  /** The converted folder becomes `gguf/<digest of the file>-v<version>/<name of the file>` in this folder. */
+  /**
+   * Cache folder. The converted model is written to its subfolder `gguf/<digest of the file>-v<version>/<name of the
+   * file>`.
+   */
   readonly cacheDir: string;
 }
 

@@ -54,8 +54,8 @@ export function availableMemory(root = '/'): number {
 }
 
 /**
- * Returns the free bytes of each control group of this process that has a memory limit. A missing file means no
- * limit.
+ * Returns the free bytes of each control group of this process that has a memory limit. If the file of a limit is
+ * missing, the control group has no limit.
  */
 function roomsInGroups(root: string): number[] {
   const found = groupOf(read(join(root, 'proc/self/cgroup')));

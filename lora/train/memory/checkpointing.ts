@@ -4,7 +4,7 @@ import { fitsMemory } from './estimate.ts';
 import { usesProcessor } from './trainers.ts';
 
 export interface MemoryOfMachine {
-  /** Bytes of memory that the machine has available. `compute.memoryLimit` may be less. */
+  /** Bytes of memory that the machine has available. The user's limit `compute.memoryLimit` may be lower. */
   readonly available: number;
   /** Estimates the bytes of memory that all trainers take together. */
   readonly needs: (compute: ResolvedCompute) => number;
