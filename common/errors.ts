@@ -121,7 +121,10 @@ export function isSwarmError(error: unknown, code?: string): error is SwarmError
   return error instanceof SwarmError && (code === undefined || error.code === code);
 }
 
-/** The error codes of a module. Each code has a kind. It can have advice, which must fit every use of the code. */
+/**
+ * The error codes of a module. Each code has a kind. A code can also have advice, which must fit every use of
+ * the code.
+ */
 export type ErrorTable = Readonly<
   Record<string, ErrorKind | { readonly kind: ErrorKind; readonly next: string }>
 >;

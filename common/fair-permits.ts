@@ -13,7 +13,10 @@ export interface FairPermitsOptions {
   readonly total: number;
   /** Number of permits that are guaranteed to known claimants. The rest of `total` is guaranteed to strangers. */
   readonly reserved: number;
-  /** The permit that an identity loses first to another claimant: its oldest or its newest. */
+  /**
+   * The permit that an identity loses first to another claimant: the oldest or the newest permit of the
+   * identity.
+   */
   readonly withdraws: 'oldest' | 'newest';
 }
 
@@ -133,9 +136,10 @@ class Group {
   }
 
   /**
-   * Returns the permits, oldest first, of the peer that must give one of them to a claimant. Returns an empty list if
-   * the claimant already has its share. The peer that gives a permit away still holds at least as many permits as the
-   * claimant. Otherwise the two could take the same permit from each other again and again.
+   * Returns the permits, oldest first, of the peer that must give a permit to a claimant. Returns an empty
+   * list if the claimant already has its share. After giving a permit away, the peer still holds at least as
+   * many permits as the claimant. Otherwise the two peers could take the same permit from each other again
+   * and again.
    */
   rival({ address, peer }: Claimant): Permit[] {
     const own = this.#addresses.get(address);

@@ -13,7 +13,8 @@ export interface Homes {
   /** Folder of the key with which this machine downloads checkpoints. */
   reader: string;
   /**
-   * Whether the user named the home. If so, coordinator and node have the same home. By default, each has its own.
+   * Whether the user named the home folder. If so, the coordinator and the node use the same home. By
+   * default, the coordinator and the node have different homes.
    */
   named: boolean;
 }

@@ -239,7 +239,7 @@ export interface RunContext {
 /** The banned person, and the job of the ban. The job is null for a ban from all jobs. */
 type Banned = Pick<StoredBan, 'peer' | 'person' | 'job'>;
 
-/** Enforces a ban in all jobs that it concerns. */
+/** Enforces a ban in all jobs to which the ban applies. */
 export interface BanEnforcement {
   /** Changes the job keys that the person has. Called in the transaction that records the ban. */
   changeKeys(banned: Banned): void;

@@ -27,7 +27,7 @@ export class Health {
     this.#clock = deps.clock;
   }
 
-  /** Adds or replaces a check. @returns a function that removes it */
+  /** Adds or replaces a check. @returns a function that removes the check */
   add(kind: 'live' | 'ready', name: string, check: Check): () => void {
     const checks = this.#checks[kind];
     checks.set(name, check);

@@ -5,7 +5,7 @@ import { z } from 'zod';
 import { commonError } from '../common/common-errors.ts';
 import { monitorError } from './errors.ts';
 
-/** A TCP port; 0 takes any free one. */
+/** A TCP port; 0 means any free port. */
 export const portSchema = z.int().min(0).max(65535);
 
 /**

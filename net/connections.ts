@@ -36,7 +36,10 @@ export class Connections {
     this.#node.addEventListener('peer:discovery', (event) => this.#discovered(event.detail));
   }
 
-  /** Lists the peers with an open connection. A peer with several connections is listed with the oldest one. */
+  /**
+   * Lists the peers with an open connection. A peer with several connections is listed with its oldest
+   * connection.
+   */
   peers(): PeerConnection[] {
     const oldest = new Map<string, Connection>();
     for (const connection of this.#node.getConnections()) {

@@ -230,8 +230,8 @@ export class GossipGate {
   }
 
   /**
-   * Tells gossipsub that a message arrived. If gossipsub had requested the message, it would otherwise count the
-   * message as missing and lower the score of the peer.
+   * Tells gossipsub that a message arrived. Otherwise, gossipsub would count a message that it had requested
+   * as missing, and lower the score of the peer.
    */
   #unasked(message: RPC.Message, reason: GossipDrop): GossipDrop {
     const { gossipTracer, msgIdToStrFn } = this.#runtime;

@@ -17,7 +17,10 @@ export interface SwarmNetwork {
    * peers with one network address get one fair share. Returns the peer id if the peer is not connected.
    */
   networkOf(peer: string): string;
-  /** Saves an address and stays connected to it, also after restarts. @throws SwarmError CONNECT_FAILED if malformed */
+  /**
+   * Saves an address, and stays connected to the peer at this address, also after restarts.
+   * @throws SwarmError CONNECT_FAILED if the address is malformed
+   */
   addPersistentPeer(address: string): void;
   /** Lists the persistent peers that did not answer the newest attempt to connect. */
   unreachablePeers(): UnreachablePeer[];

@@ -40,7 +40,9 @@ export interface NodeActivity {
 
 /** Activity of a node for one invite, and the share of the trainer's time that the invite gets. */
 export interface NodeJobStatus extends NodeActivity {
-  /** The jobs of a node get shares of the trainer's time in proportion to their weights. */
+  /**
+   * Weight of the job. The jobs of a node get shares of the trainer's time in proportion to their weights.
+   */
   weight: number;
   /** Time for which the trainer has worked for this invite since the node started, in seconds. */
   trainerSeconds: number;

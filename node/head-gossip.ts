@@ -53,7 +53,10 @@ export class HeadGossip {
     }
   }
 
-  /** Decrypts a head. Returns null if the node's keys cannot decrypt it, and asks for newer keys if those may help. */
+  /**
+   * Decrypts a head. If the node's keys cannot decrypt it, returns null, and asks for newer keys if newer
+   * keys may help.
+   */
   #decrypt(data: Uint8Array): Uint8Array | null {
     const { keys, deps } = this.#deps.context;
     try {

@@ -21,7 +21,7 @@ export class JobKeys {
     this.#keys = keys;
   }
 
-  /** Replaces the keys by those of a newer answer of the coordinator. */
+  /** Replaces the keys with the keys in a newer answer of the coordinator. */
   learn(keys: JobKeysMessage): void {
     this.#keys = keys;
   }

@@ -1,6 +1,6 @@
 /**
- * The settings with which a trainer process works on a job: those of its manifest, and those that depend on the
- * machine.
+ * The settings with which a trainer process works on a job: the settings in the job's manifest, and the
+ * settings that depend on the machine.
  */
 import { join } from 'node:path';
 import type { Logger } from '../common/logger.ts';

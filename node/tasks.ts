@@ -2,8 +2,8 @@ import { isSwarmError, messageOf } from '../common/errors.ts';
 import type { Logger } from '../common/logger.ts';
 
 /**
- * Keeps track of a node's asynchronous tasks. At most one of them is the main task, which can be aborted while the
- * others continue.
+ * Keeps track of a node's asynchronous tasks. At most one of the tasks is the main task, which can be aborted
+ * while all other tasks continue.
  */
 export class Tasks {
   readonly #log: Logger;

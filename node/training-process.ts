@@ -74,7 +74,10 @@ export class TrainingProcess implements NodeTrainer, ScoreTrainer {
     this.#deps = deps;
   }
 
-  /** Logs a file that could not be deleted. It takes disk space that the check of the owner's limit does not count. */
+  /**
+   * Logs a file that could not be deleted. The file takes disk space that the check of the owner's limit does
+   * not count.
+   */
   readonly #onUndeleted: OnUndeleted = (undeleted) => this.#deps.log.warn(undeleted, 'base-not-removed');
 
   /**
@@ -260,7 +263,7 @@ export class TrainingProcess implements NodeTrainer, ScoreTrainer {
   }
 
   /**
-   * Returns the running process. If it died between two rounds, starts it again.
+   * Returns the running process. If the process died between two rounds, starts a new process.
    * @throws SwarmError TRAINER_NOT_PREPARED
    */
   async #living(): Promise<TrainerProcess> {

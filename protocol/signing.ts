@@ -43,7 +43,10 @@ export function signerFromSeed(seed: Uint8Array): Signer {
   return { peerId, sign: (bytes) => edSign(null, bytes, key) };
 }
 
-/** Returns the bytes to sign. They include the kind, so that a message cannot be passed off as one of another kind. */
+/**
+ * Returns the bytes to sign. They include the kind, so that a message cannot be passed off as a message of
+ * another kind.
+ */
 function signedBytes(kind: MessageKind, body: Uint8Array): Uint8Array {
   return Buffer.concat([Buffer.from(`lora-swarm/1/${kind}\0`), body]);
 }

@@ -31,7 +31,7 @@ export async function openRegistry(
   return Registry.open({ home }, { clock, signer });
 }
 
-/** Returns a function that reads the key in a folder when it is first called. */
+/** Returns a function that reads the key in a folder on its first call. */
 function ownKey(home: string): () => Promise<Signer> {
   let signer: Promise<Signer> | undefined;
   return () => {

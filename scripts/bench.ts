@@ -38,7 +38,7 @@ export interface BenchOptions {
 export type RunChoices = Partial<
   Record<'attack' | 'attackers' | 'behaviour' | 'split' | 'seeds' | 'rounds', string>
 > & {
-  /** File to which measured runs are appended. Runs that it contains are not measured again. */
+  /** File to which measured runs are appended. Runs that the file already contains are not measured again. */
   out?: string;
 };
 

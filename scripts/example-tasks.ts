@@ -25,7 +25,10 @@ function write(name: string, rows: readonly object[]): void {
   writeFileSync(join(FOLDER, name), rows.map((row) => `${JSON.stringify(row)}\n`).join(''));
 }
 
-/** Returns a passage from the end of each chapter: whole sentences that have at least this many words together. */
+/**
+ * Returns a passage from the end of each chapter. A passage consists of whole sentences with at least this
+ * many words in total.
+ */
 function passages(words: number): string[] {
   const folder = dirname(mobyDick());
   const chapters = readdirSync(folder).filter((name) => /^chapter_\d+\.txt$/.test(name));

@@ -10,7 +10,7 @@ const named = new Map(
     ([name, schema]) => [z.toJSONSchema(schema).pattern, name],
   ),
 );
-/** Zod's JSON Schema gives this bound to an integer without a bound of its own. */
+/** The bound that Zod's JSON Schema gives to an integer that has no bound of its own. */
 const UNBOUNDED = Number.MAX_SAFE_INTEGER;
 
 export function fieldTables(): string {

@@ -37,7 +37,7 @@ export const MAX_UNANSWERED = 1024;
 export const MAX_UNANSWERED_PER_CLIENT = 256;
 /** Default deadline for stopping, in milliseconds. */
 const STOP_MS = 4_500;
-/** Time in milliseconds that a stopping server leaves to interrupted answers to send their last event. */
+/** Time in milliseconds that a stopping server gives interrupted answers for sending their last event. */
 const LAST_EVENT_MS = 300;
 const POLL_MS = 20;
 

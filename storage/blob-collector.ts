@@ -19,7 +19,7 @@ export interface BlobScope {
  * still on the list.
  */
 export interface UnusedBlobs {
-  /** Adds a blob to the list. The entry is durable when this returns. */
+  /** Adds a blob to the list. The entry is durable when this method returns. */
   markUnused(digest: string): void;
   /** Returns the blobs on the list that no database row needs. */
   unused(): string[];

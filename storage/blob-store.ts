@@ -15,8 +15,8 @@ export interface FileBlobStoreOptions {
   /** The home of the daemon; blobs are in `<home>/blobs/<first two digits>/<digest>`. */
   home: string;
   /**
-   * Whether several processes use the store at the same time. If so, opening it keeps the half-written files of the
-   * last day, because another process may be writing them. @default false
+   * Whether several processes use the store at the same time. If so, opening the store keeps the half-written
+   * files of the last day, because another process may be writing them. @default false
    */
   shared?: boolean;
 }

@@ -15,7 +15,7 @@ export interface BlobStore {
   get(digest: string, options: { maxBytes: number }): Promise<Uint8Array>;
   /** Reads `length` bytes, or fewer at the end of the blob. Does not verify them. @throws SwarmError BLOB_MISSING */
   read(digest: string, offset: number, length: number): Promise<Uint8Array>;
-  /** Deletes a blob and the partial files of unfinished fetches of it. */
+  /** Deletes a blob and the partial files of its unfinished fetches. */
   delete(digest: string): Promise<void>;
 }
 

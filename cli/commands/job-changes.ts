@@ -88,7 +88,9 @@ async function sweep(context: Context, file: string | undefined, options: Common
   ]);
 }
 
-/** @param text text of the default in the help. Without it, commander adds the default value. */
+/**
+ * @param text text that the help shows as the default. Without this text, commander shows the default value.
+ */
 export function priorityOption(text?: string): Option {
   const end = text === undefined ? '' : ` (default: ${text})`;
   return new Option(

@@ -6,11 +6,11 @@ export interface ScreenWarning {
   readonly text: string;
   /** Number of times that the warning was logged. */
   readonly count: number;
-  /** Time of the newest of these warnings, in milliseconds since 1970. */
+  /** Time at which the warning was last logged, in milliseconds since 1970. */
   readonly at: number;
 }
 
-/** Warnings that the screen shows in lines of its own. */
+/** Warnings that are not in the list of warnings, because other lines of the screen show them. */
 const SHOWN_ELSEWHERE = new Set([
   'peer-unreachable',
   'join-failed',

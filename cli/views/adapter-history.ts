@@ -30,7 +30,7 @@ function nodeText({ label, digest, version, edge, repeated }: LineageNode): stri
 
 /**
  * Formats the differences between two versions.
- * @param options.all print a line for each module instead of each layer
+ * @param options.all whether to print a line for each module instead of each layer
  */
 export function diffLines(
   [first, second]: readonly [AdapterVersion, AdapterVersion],

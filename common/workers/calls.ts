@@ -126,8 +126,8 @@ export class Calls<M extends Methods> {
   }
 
   /**
-   * Runs a callback of the caller. If the callback throws an error, all calls in progress end with this error. If no
-   * call is in progress, all later calls fail with it.
+   * Runs a callback of the caller. If the callback throws an error, all calls in progress end with this
+   * error. If no call is in progress, all later calls fail with this error.
    */
   #notify(callback: () => void): void {
     try {
@@ -164,7 +164,7 @@ function isToCaller(message: unknown): message is ToCaller {
 }
 
 export interface Served<Progress> {
-  /** Aborts when the caller asks for it. */
+  /** Aborts when the caller aborts the call. */
   readonly signal: AbortSignal;
   onProgress(progress: Progress): void;
 }

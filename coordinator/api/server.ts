@@ -238,8 +238,8 @@ function jobRoutes(server: FastifyInstance, deps: ApiDeps): void {
 }
 
 /**
- * Streams lines of JSON: first the progress, then the job, the figures of the check, or the error. The HTTP status is
- * 200 for every valid request, even if the creation fails later.
+ * Streams lines of JSON: first the progress, and at the end the job, the figures of the check, or the error.
+ * The HTTP status is 200 for every valid request, even if the creation fails later.
  */
 function streamJob(
   name: string,

@@ -26,7 +26,7 @@ export interface SweepView {
 export interface SweepJobView {
   job: string;
   name: string;
-  /** The settings in which the job differs from the others. */
+  /** The settings in which the job differs from the other jobs. */
   variant: string;
   phase: string;
   /** Number of checkpoints of the job. */

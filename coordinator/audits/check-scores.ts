@@ -41,9 +41,10 @@ export interface ScoreMismatch {
 const DEFAULT_TOLERANCE = 0.02;
 
 /**
- * Computes the scores of a round again, from the payloads and gradients of a witness. Published effects and gains may
- * differ from the computed ones by the tolerance. Shares and beliefs are computed from the published effects and gains,
- * so they must be equal. Exact effects are not checked.
+ * Computes the scores of a round again, from the payloads and gradients of a witness. Published effects and
+ * gains may differ from the computed ones by the tolerance. Shares and beliefs are computed from the
+ * published effects and gains, so they must equal the published shares and beliefs. Exact effects are not
+ * checked.
  * @returns the published figures that differ; empty if all are right
  */
 export async function checkScores(figures: Figures, witness: ScoreWitness): Promise<ScoreMismatch[]> {

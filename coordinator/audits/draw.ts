@@ -27,9 +27,9 @@ export interface DrawnUpdate {
 }
 
 /**
- * Returns whether the updates of an author have a higher weight in the draw. This holds for a new author, for one with low
- * shares, and for one that failed an audit in the last STRIKE_ROUNDS rounds. The last condition is needed because an author
- * can earn high shares within three rounds, long before its strike expires.
+ * Returns whether the updates of an author have a higher weight in the draw. The weight is higher if the
+ * author is new, has low shares, or failed an audit in the last STRIKE_ROUNDS rounds. The last condition is
+ * needed because an author can earn high shares within three rounds, long before its strike expires.
  * @param author shares of its newest scored updates, newest first
  * @param results all audits of the job that have a result
  */

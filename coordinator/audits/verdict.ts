@@ -12,8 +12,8 @@ interface Lines {
    */
   readonly clear: number;
   /**
-   * Minimum balance that passes if the closeness is not clear. It is lower for presets that keep few values, because some
-   * honest updates with these presets had a low balance.
+   * Minimum balance with which an update passes if its closeness is below `clear`. It is lower for presets
+   * that keep few values, because some honest updates with these presets had a low balance.
    */
   readonly balance: number;
 }

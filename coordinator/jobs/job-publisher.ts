@@ -164,7 +164,10 @@ export class JobPublisher {
     return version;
   }
 
-  /** Stores the figures of a checkpoint with its version, once. */
+  /**
+   * Stores the figures of a checkpoint as a measurement of its version, unless this measurement is already
+   * stored.
+   */
   #measure(run: JobRun, { round, figures }: TaskResult, registry: Registry): void {
     const { store } = this.#deps;
     const { job, manifest } = run.context;

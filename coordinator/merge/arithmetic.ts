@@ -16,8 +16,9 @@ import {
 } from './merge-updates.ts';
 
 /**
- * Maximum number of values that are processed in the calling thread. A merge processes them in about 100 ms, including
- * the measurement of drift. Starting a worker thread takes as long, so a thread is worth it only for larger merges.
+ * Maximum number of values that are processed in the calling thread. A merge of this many values takes about
+ * 100 ms, including the measurement of drift. Starting a worker thread takes about as long, so only larger
+ * merges use a worker thread.
  */
 export const INLINE_VALUES = 1_000_000;
 

@@ -75,7 +75,7 @@ export interface Scored {
   readonly gainError: number;
   /** Exact effect, and number of assigned steps; null if the exact effect was not measured. @default null */
   readonly exact?: { readonly effect: number; readonly steps: number } | null;
-  /** Shares of the author's newest scored updates before this one, newest first. */
+  /** Shares of the author's newest scored updates before this update, newest first. */
   readonly earlier: readonly number[];
 }
 
@@ -125,7 +125,7 @@ export function sharesOf(updates: readonly Scored[]): number[] | null {
 }
 
 /**
- * Returns the median gain of a round; null if it does not stand out from the noise (see `sharesOf`).
+ * Returns the median gain of a round; null if the median does not stand out from the noise (see `sharesOf`).
  */
 export function clearGain(updates: readonly Pick<Scored, 'gain' | 'gainError' | 'earlier'>[]): number | null {
   const weights = voices(updates);

@@ -217,7 +217,10 @@ export class Invites {
     return { invite: null, role: 'contributor' };
   }
 
-  /** Binds a peer to the invite of its grant. The caller has checked the grant, and calls this in a transaction. */
+  /**
+   * Binds a peer to the invite of its grant. The caller must have checked the grant, and must call this
+   * method in a transaction.
+   */
   bind(peer: string, { invite }: Grant): void {
     if (invite === null || this.#newest.get(peer) === invite) return;
     const { job, deps } = this.#context;

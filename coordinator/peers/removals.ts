@@ -74,7 +74,10 @@ export class Removals {
     this.#disconnect(readers.filter((peer) => !removed.has(peer)));
   }
 
-  /** Removes banned members that are still there because the coordinator was killed before it removed them. */
+  /**
+   * Removes banned members that were not removed after the ban, because the coordinator was killed in
+   * between.
+   */
   removeBanned(): void {
     const { members, ledger } = this.#deps;
     const banned = members.all().filter((member) => ledger.bans.isBanned(whoIs(member)));

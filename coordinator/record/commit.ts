@@ -158,7 +158,10 @@ function describeCheckpoint(
   };
 }
 
-/** Returns an object with a checkpoint's field `settings`. It is empty if the round has the manifest's settings. */
+/**
+ * Returns an object with a checkpoint's field `settings`. The object is empty if the round has the manifest's
+ * settings.
+ */
 function settingsOf(round: number, { settings }: RunContext): Pick<Checkpoint, 'settings'> {
   const record = settings.recordAt(round);
   return record === null ? {} : { settings: record };

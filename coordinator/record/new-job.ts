@@ -30,7 +30,7 @@ export interface PreparedJob {
   readonly tasks?: JobTasks | null;
   /** Jobs with a higher priority come first. @default 0 */
   readonly priority?: number;
-  /** The job that must end before this one opens. @default the job opens at once */
+  /** The job that must end before the new job opens. @default the new job opens at once */
   readonly after?: { readonly job: string; readonly name: string } | null;
 }
 

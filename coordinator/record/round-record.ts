@@ -70,7 +70,7 @@ export class RoundRecord {
     return this.#checkpoint;
   }
 
-  /** Returns a round of which updates are still accepted; null if the round has not opened or is too old. */
+  /** Returns a round whose updates are still accepted; null if the round has not opened or is too old. */
   round(number: number): RoundFacts | null {
     return this.#rounds.get(number) ?? null;
   }

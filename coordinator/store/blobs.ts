@@ -25,7 +25,10 @@ export class BlobTable implements UnusedBlobs {
     this.#db = db;
   }
 
-  /** Records that a job needs blobs. Must be called in the transaction that writes the row with their digests. */
+  /**
+   * Records that a job needs blobs. Must be called in the transaction that writes the row with the digests of
+   * these blobs.
+   */
   use(job: string, use: BlobUse, round: number, digests: readonly string[]): void {
     for (const digest of digests) {
       this.#db.run(

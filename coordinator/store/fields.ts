@@ -25,7 +25,7 @@ export function insertInto(
   db.run(`INSERT INTO ${table} (${columns.join(', ')}) VALUES (${places.join(', ')})`, ...values);
 }
 
-/** Changes the rows whose fields are equal to those of `key`. */
+/** Changes the rows whose values in the columns of `key` are the values that `key` has. */
 export function updateRows(
   db: Database,
   table: string,

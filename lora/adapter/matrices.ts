@@ -7,7 +7,7 @@ import { checkFinite, MAX_ADAPTER_HEADER_BYTES } from './codec.ts';
 import { adapterError } from './errors.ts';
 import { ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE, MAX_CONFIG_BYTES } from './peft.ts';
 
-/** The LoRA matrices of one module: its change is scale·B A. */
+/** The LoRA matrices of one module. They change the weight of the module by scale·B A. */
 export interface ModuleMatrices {
   /** Path of the module, such as `model.layers.3.self_attn.q_proj`. */
   readonly name: string;

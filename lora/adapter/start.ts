@@ -10,7 +10,7 @@ import type { LoraConfig } from './lora-config.ts';
 import { readPeftFolder } from './peft.ts';
 import { adapterPlan } from './plan.ts';
 
-/** The adapter that training starts from, in place of a new one. */
+/** The adapter that training starts from. Without a start adapter, training starts from a new adapter. */
 export interface StartAdapter {
   /** PEFT folder of the adapter. */
   readonly folder: string;

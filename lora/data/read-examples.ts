@@ -122,7 +122,7 @@ async function* readRows(
   if (waiting.length > 0) throw refuse();
 }
 
-/** Converts a row to an example. Returns null if it was reported as a bad row. */
+/** Converts a row to an example. Returns null if the row was reported as a bad row. */
 function toExample(
   value: RowValue,
   format: Format,

@@ -1,7 +1,10 @@
 import './onnx/telemetry.ts';
 import { Tensor as OnnxTensor } from 'onnxruntime-node';
 
-/** A value with its shape. It refers to the memory of an array, so many runs can read it, and a run can write to it. */
+/**
+ * A value with its shape. The value uses the memory of an array without copying it. Many runs can therefore
+ * read the same value, and a run can write to it.
+ */
 export type SizedValue = OnnxTensor;
 
 /** Wraps an array, or a part of one, as a value for a `DynamicExecutable`. */

@@ -17,8 +17,8 @@ export interface Executable {
 }
 
 /**
- * A compiled graph whose sizes are known only when it runs (lora/graph/dynamic.ts). It can write results to memory that
- * the caller gives, even to that of an input. It is not re-entrant.
+ * A compiled graph whose sizes are known only when it runs (lora/graph/dynamic.ts). The caller can give the
+ * memory for a result, even the memory of an input. The graph must not run twice at the same time.
  */
 export interface DynamicExecutable {
   /**

@@ -59,7 +59,7 @@ export interface PackedPart {
   tally: RowTally;
 }
 
-/** Size of a run, as known before its first step. */
+/** Size of a training run, as far as it is known before the first step. */
 export interface RunPlan {
   /** Number of supervised tokens of the training data. */
   tokens: number;

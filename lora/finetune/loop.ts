@@ -85,8 +85,9 @@ export class TrainingLoop {
   }
 
   /**
-   * Returns the adapter for the output: the one with the lowest held-out loss, or the last one if the settings ask for
-   * it or no loss was measured. @throws SwarmError TRAIN_CHECKPOINT
+   * Returns the adapter for the output. This is the adapter with the lowest held-out loss, or the last
+   * adapter if the settings ask for the last one or if no loss was measured.
+   * @throws SwarmError TRAIN_CHECKPOINT
    */
   async result(): Promise<{ adapter: readonly Float32Array[]; step: number; heldOutLoss: number | null }> {
     const { best, step, heldOutLoss } = this.state;

@@ -151,7 +151,7 @@ export class DecodeModel {
     return { session, feeds: this.#stack(used).feeds(tokens) };
   }
 
-  /** Ensures that the graph which adapters share has branches for all modules of these adapters. */
+  /** Ensures that the graph that all adapters share has branches for the modules of these adapters. */
   async #include(adapters: readonly ServedAdapter[]): Promise<void> {
     const missing = adapters
       .flatMap(({ modules }) => modules!)

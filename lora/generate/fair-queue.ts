@@ -1,4 +1,7 @@
-/** A queue for each client. The queues are served in turn, so that no client has to wait for all items of another. */
+/**
+ * A queue for each client. The queues are served in turn, so that no client has to wait for all items of
+ * another client.
+ */
 export class FairQueue<Item> {
   /** The queues by client. The first queue is served next. */
   readonly #lines = new Map<string, Item[]>();

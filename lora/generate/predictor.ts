@@ -126,9 +126,10 @@ class RecomputingPredictor implements Predictor {
 }
 
 /**
- * Returns the length of the graph for a number of tokens: the smallest sufficient number of 32, 48, 64, 96, 128, 192 …
- * With these lengths, a fifth of the positions are padding on average. With powers of two alone, it would be a third.
- * Compiling the additional graphs takes less time than more padding would take over a few tokens.
+ * Returns the length of the graph for a number of tokens: the smallest sufficient number of 32, 48, 64, 96,
+ * 128, 192 … With these lengths, a fifth of the positions are padding on average. With powers of two alone, a
+ * third of the positions would be padding. Compiling the additional graphs takes less time than more padding
+ * would take over a few tokens.
  */
 export function graphLength(tokens: number): number {
   let length = SHORTEST_GRAPH;

@@ -80,7 +80,7 @@ export interface GeneratedToken {
 export interface GenerationResult {
   /** Generated text, without the stop string. */
   readonly text: string;
-  /** Generated tokens. If `reason` is 'end', the last one is the end token, which has no text. */
+  /** Generated tokens. If `reason` is 'end', the last token is the end token, which has no text. */
   readonly ids: readonly number[];
   /**
    * 'end': an end token was generated. 'stop': a stop string was generated. 'length': `maxTokens` or the context is

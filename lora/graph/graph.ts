@@ -84,7 +84,10 @@ export class Graph {
     return this.#named(this.weights, this.inputs, name, shape, 'float32');
   }
 
-  /** Returns a small constant that is stored in the graph. Copies the data. Equal constants are one tensor. */
+  /**
+   * Returns a small constant that is stored in the graph. Copies the data. Calls with equal constants return
+   * the same tensor.
+   */
   constant(shape: Shape, data: ConstantData): Tensor {
     checkShape('constant', shape);
     if (data.length !== elementCount(shape)) {

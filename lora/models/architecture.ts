@@ -20,7 +20,7 @@ export interface LinearModule {
 
 /** Settings of one layer's attention. */
 export interface LayerAttention {
-  /** Number of tokens that a token sees, itself included; null if it sees all earlier tokens. */
+  /** Number of tokens that a token attends to, including itself; null if it attends to all earlier tokens. */
   readonly window: number | null;
   /** Factor that attention scores are multiplied by. */
   readonly scale: number;

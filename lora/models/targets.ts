@@ -83,8 +83,8 @@ export function knownNames(model: ModelShape, list: readonly string[]): string[]
 }
 
 /**
- * Returns the number of the block to which a module belongs; null if it belongs to none. As in PEFT, this is the first
- * segment of the module's path that is a number.
+ * Returns the number of the block to which a module belongs; null if the module belongs to no block. As in
+ * PEFT, the number of the block is the first segment of the module's path that is a number.
  */
 export function layerOf(name: string): number | null {
   const index = /^.*?\.[^.]*\.(\d+)\./.exec(name)?.[1];

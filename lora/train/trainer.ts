@@ -127,7 +127,8 @@ export class Trainer {
   }
 
   /**
-   * Returns moments, step count and loss scale. Together with the parameters they are enough to continue bit for bit.
+   * Returns moments, step count and loss scale. A trainer that continues from this state and the same
+   * parameters gives bit-identical results.
    */
   optimizerState(): AdamWState {
     const state = this.#optimizer.exportState();

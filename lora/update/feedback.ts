@@ -39,7 +39,10 @@ export class ErrorFeedback {
     this.#residual = residual;
   }
 
-  /** The residual, one tensor per entry of the layout; a view, valid until the next call that changes it. */
+  /**
+   * The residual, one tensor per entry of the layout. The tensors are views, valid until the next call that
+   * changes the residual.
+   */
   get residual(): readonly Float32Array[] {
     return this.#residual;
   }

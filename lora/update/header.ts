@@ -21,7 +21,7 @@ export function writeHeader(bytes: Uint8Array, layout: UpdateLayout, preset: Pre
   bytes[PRESET_AT] = presetSettings(preset).code;
 }
 
-/** Returns the preset that an update names. @throws UPDATE_PRESET when its code is unknown */
+/** Returns the preset that an update names. @throws UPDATE_PRESET when the code of the preset is unknown */
 export function updatePreset(bytes: Uint8Array): Preset {
   const code = bytes[PRESET_AT];
   const preset = PRESET_NAMES.find((candidate) => PRESETS[candidate].code === code);

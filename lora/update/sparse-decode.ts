@@ -31,8 +31,8 @@ interface Source {
 }
 
 /**
- * Decodes the payload of a sparse update. The size of its allocations follows from layout and preset, and not from the
- * bytes.
+ * Decodes the payload of a sparse update. The amount of memory that it allocates depends only on layout and
+ * preset, and not on the untrusted bytes.
  * @throws UPDATE_SIZE when the payload is too short or too long, UPDATE_INDEX, UPDATE_CANONICAL
  */
 export function decodeSparse(

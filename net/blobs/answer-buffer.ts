@@ -29,8 +29,8 @@ export class AnswerBuffer {
   }
 
   /**
-   * Lays out the header, and frames for a range of `length` bytes, in blocks of BLOCK_BYTES. Lays out a block only when
-   * the caller takes it.
+   * Yields blocks of BLOCK_BYTES with the header and the frames for a range of `length` bytes. Lays out each
+   * block only when the caller takes it.
    */
   *lay(header: Uint8Array, length: number): Generator<AnswerBlock> {
     let index = 0;

@@ -2,9 +2,9 @@ import { raceSignal } from 'race-signal';
 import type { PartialBlob } from '../../storage/partial-blob.ts';
 
 /**
- * Decides which range each stream requests next. Missing ranges are requested in order. Once all of them have been
- * requested, an idle stream requests the range that has been awaited for longest from a second holder. A slow holder
- * therefore does not delay the whole blob.
+ * Decides which range each stream requests next. Missing ranges are requested in order. Once all missing
+ * ranges have been requested, an idle stream takes the range that has been awaited for longest, and requests
+ * it from a second holder. A slow holder therefore does not delay the whole blob.
  */
 export class RangeQueue {
   readonly #partial: PartialBlob;

@@ -15,7 +15,7 @@ import { socketOf } from './tcp-socket.ts';
  */
 export const WAITING_BYTES = 4 * 1024 * 1024;
 
-/** The method of a TCP connection that this file replaces. The published type leaves it out. */
+/** The method of a TCP connection that this file replaces. The published type leaves this method out. */
 interface TcpConnection {
   sendData(pieces: Iterable<Uint8Array> & { byteLength: number }): {
     sentBytes: number;

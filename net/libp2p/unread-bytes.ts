@@ -34,7 +34,7 @@ export function limitUnread(stream: Stream, claimant: Claimant, permits: () => F
   limited.set(stream, new UnreadBytes(stream as BufferedStream, claimant, permits));
 }
 
-/** Notes how many bytes the reader of a stream has taken from it and has not handled yet. */
+/** Records how many bytes the reader of a stream has taken from the stream and has not handled yet. */
 export function noteUnhandled(stream: Stream, bytes: number): void {
   limited.get(stream)?.setUnhandled(bytes);
 }

@@ -6,7 +6,10 @@ import type { Registry } from '../registry.ts';
 import type { AdapterVersion } from '../version.ts';
 import { CARD_FILE, modelCard } from './card.ts';
 
-/** Names of the readable and of the signed manifest in an exported folder. PEFT ignores them. */
+/**
+ * Names of two files in an exported folder: the readable manifest and the signed manifest. PEFT ignores both
+ * files.
+ */
 const MANIFEST_FILE = 'swarm.json';
 export const ENVELOPE_FILE = 'swarm-version.cbor';
 

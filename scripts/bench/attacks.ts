@@ -31,7 +31,10 @@ const texts: Record<AttackKind, string> = {
 };
 /** Attacks whose messages are all refused, so that the processor time per message can be measured. */
 const floods: readonly AttackKind[] = ['gossip', 'refusals'];
-/** Each attack runs with each of these numbers of attacker addresses (loopback). Honest peers use another address. */
+/**
+ * Numbers of loopback addresses that the attackers use. Each attack runs once with each of these numbers.
+ * Honest peers use another address.
+ */
 const ADDRESSES = [1, 16];
 /**
  * Limit on the growth of the process's memory during an attack, in MiB. The growth includes garbage that V8 has not

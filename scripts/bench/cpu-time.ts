@@ -1,8 +1,9 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 
 /**
- * Returns the processor time of this process so far, including all threads and time in the kernel. For work on one
- * thread, it is about the wall time on an idle machine. Other load does not change the processor time.
+ * Returns the processor time of this process so far, including all threads and time in the kernel. For work
+ * on one thread, the processor time is about the wall time on an idle machine. Other load does not change the
+ * processor time.
  */
 export function cpuMilliseconds(): number {
   const { user, system } = process.cpuUsage();

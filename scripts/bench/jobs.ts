@@ -28,9 +28,9 @@ const PARTS = ['swarm', 'trainer'];
 const MEBIBYTE = 2 ** 20;
 
 /**
- * Runs two jobs on the same nodes, at the same time and one after the other, and compares the time and the losses. The
- * two ways take turns, so that other load on the machine affects both. Then measures the memory and time that a second
- * job costs in a trainer process.
+ * Runs two jobs on the same nodes, at the same time and one after the other, and compares the time and the
+ * losses. Runs of both kinds alternate, so that other load on the machine affects both. Then measures the
+ * memory and time that a second job costs in a trainer process.
  */
 export async function run(report: (row: BenchRow) => void, options: BenchOptions): Promise<void> {
   const folder = await mkdtemp(join(tmpdir(), 'jobs-bench-'));

@@ -30,8 +30,8 @@ const MAX_COLLECTIONS = 10;
 /** Two readings of the memory count as equal if they differ by fewer bytes than this. */
 const SAME_BYTES = 10_000;
 /**
- * Number of different updates. The other updates are copies of these under other peer ids. For the merge, that is as much
- * work as if all updates differed.
+ * Number of different updates. All other updates are copies of these updates under other peer ids. A merge
+ * has as much work with copies as with different updates.
  */
 const DISTINCT = 10;
 /** Number of measurements. The fastest one counts, because other load can only add time. */

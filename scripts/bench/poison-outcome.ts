@@ -37,7 +37,7 @@ export interface PoisonOutcome {
   readonly attackers: readonly AttackerOutcome[];
   /** Number of honest nodes that got no work in some round after the first, or that were suspended or banned. */
   readonly excluded: number;
-  /** Number of updates that had no weight although their authors were honest and no newcomers. */
+  /** Number of updates that had no weight although their authors were honest and were not newcomers. */
   readonly disbelieved: number;
   /** Receipts of honest nodes and of attackers, by code. */
   readonly receipts: Record<'honest' | 'attackers', Record<string, number>>;

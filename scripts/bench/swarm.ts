@@ -12,7 +12,10 @@ export const about =
 const ROOT = join(import.meta.dirname, '../..');
 const SWARM = 'swarm';
 const TARGET = 0.9;
-/** Time after which the benchmark is aborted. It takes five minutes on two idle cores, and much longer on busy ones. */
+/**
+ * Time after which the benchmark is aborted. It takes five minutes on two idle cores, and much longer on busy
+ * cores.
+ */
 const PATIENCE_MS = 60 * 60_000;
 
 /** Size of the full benchmark. Its rounds take about 15 s on two cores; rounds of a real job take minutes. */

@@ -132,7 +132,7 @@ function summarise(
     });
   const atLeast = (value: number): Target => ({ value, atLeast: true });
   const atMost = (value: number): Target => ({ value, atLeast: false });
-  /** Calls `compare` with the named contestants. If one has failed, reports its failure instead. */
+  /** Calls `compare` with the named contestants. If a contestant has failed, reports its failure instead. */
   const between = (what: string, names: readonly string[], compare: (...all: Contestant[]) => void) => {
     const all = names.map((name) => contestants.get(name));
     if (!all.every((one) => one !== undefined)) return;

@@ -7,7 +7,10 @@
  */
 import { SwarmError } from '../../common/errors.ts';
 
-/** GPT-2's split into words before merging. The `ByteLevel` pre-tokenizer of tokenizer.json splits the same way. */
+/**
+ * Splits a text into words before merging, as GPT-2 does. The `ByteLevel` pre-tokenizer of tokenizer.json
+ * splits in the same way.
+ */
 const PRE_TOKEN = /'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+/gu;
 
 /** Pair key = left × PAIR_BASE + right. Ids are far below PAIR_BASE, and keys far below 2^53. */
@@ -77,8 +80,8 @@ interface Candidate {
 }
 
 /**
- * The words as lists of symbols. For every pair of adjacent symbols, holds its count and the words that contain or
- * contained it.
+ * The words as lists of symbols. For every pair of adjacent symbols, holds the count of the pair, and the
+ * words that contain the pair or contained it before.
  */
 class Corpus {
   readonly #symbols: number[][] = [];

@@ -23,7 +23,10 @@ export interface PretrainState {
 
 const FILE = 'state.v8';
 
-/** Writes a temporary file, syncs it to disk and renames it. A kill leaves either the old or the new state. */
+/**
+ * Writes a temporary file, syncs it to disk and renames it. If the process is killed, either the old or the
+ * new state remains.
+ */
 export async function saveState(dir: string, state: PretrainState): Promise<void> {
   await mkdir(dir, { recursive: true });
   const temporary = join(dir, `${FILE}.tmp`);

@@ -1,9 +1,9 @@
 /**
- * The State of the Union addresses as training rows. Whole speeches are held out; the others are cut into passages of whole
- * sentences.
+ * The State of the Union addresses as training rows. Whole speeches are held out. All other speeches are cut
+ * into passages of whole sentences.
  *
- * Every passage starts with the beginning-of-text token, so that the model can start with any sentence. Each epoch cuts the
- * passages at different places. The text repeats in each epoch, but the rows do not.
+ * Every passage starts with the beginning-of-text token, so that the model can start with any sentence. Each
+ * epoch cuts the passages at different places. The text repeats in each epoch, but the rows do not.
  */
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';

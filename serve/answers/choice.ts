@@ -26,7 +26,10 @@ export interface Piece {
   readonly finish: FinishReason | null;
   /** Number of tokens generated since the last piece. */
   readonly generated: number;
-  /** Number of prompt tokens that were found in the prefix cache. The last piece has this number; all others have 0. */
+  /**
+   * Number of prompt tokens that were found in the prefix cache. The last piece has this number; all other
+   * pieces have 0.
+   */
   readonly cached: number;
 }
 

@@ -121,7 +121,7 @@ export class Catalog {
   }
 
   /**
-   * Removes an adapter that was added while the server runs. Running requests keep it.
+   * Removes an adapter that was added while the server runs. Running requests continue to use the adapter.
    * @throws SwarmError MODEL_NOT_SERVED, MODEL_FIXED
    */
   remove(name: string): void {

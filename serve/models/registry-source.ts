@@ -9,7 +9,10 @@ const UNKNOWN = ['REFERENCE_INVALID', 'TAG_UNKNOWN', 'VERSION_REMOVED', 'VERSION
 const NUMBER = /^v([1-9]\d{0,8})$/;
 
 export interface RegistrySourceOptions {
-  /** The version for requests that name only the adapter. If it is a tag, the tag is looked up for each request. */
+  /**
+   * The version for requests that name only the adapter. If the reference names a tag, the tag is looked up
+   * for each request.
+   */
   readonly reference: VersionReference;
   /** Digest and folder of the server's base. */
   readonly base: { readonly digest: string; readonly dir: string };

@@ -38,7 +38,10 @@ export class DuplicateCounter {
   #found = 0;
   readonly #named: Duplicate[] = [];
 
-  /** Counts a sample. Returns the place of the earlier sample that it repeats, or null. */
+  /**
+   * Counts a sample. Returns the place of the earlier sample that is equal to this sample, or null if there
+   * is none.
+   */
   add(origin: Origin, rendered: Rendered): Origin | null {
     const hash = sampleHash(rendered);
     if (!this.#table.samples(hash)) return null;
@@ -54,8 +57,8 @@ export class DuplicateCounter {
   }
 
   /**
-   * Returns 0 if no equal sample was added. Otherwise returns the number of samples that the equal sample stands for:
-   * 1, or more if the table keeps only some of the samples.
+   * Returns 0 if the table has no sample equal to this one. Otherwise returns the number of samples that the
+   * equal sample stands for. This number is 1, or more if the table keeps only some of the samples.
    */
   weight(rendered: Rendered): number {
     return this.#table.get(sampleHash(rendered)) === undefined ? 0 : this.#table.scale;

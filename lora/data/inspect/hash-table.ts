@@ -1,6 +1,6 @@
 /** Hashes of token sequences, and a hash table with bounded memory. */
 
-/** Maximum number of slots: at 16 bytes each they take 32 MiB and hold 1.5 million hashes. */
+/** Maximum number of slots. At 16 bytes each, this many slots take 32 MiB and hold 1.5 million hashes. */
 const MAX_SLOTS = 2 ** 21;
 const FIRST_SLOTS = 2 ** 10;
 /** Share of occupied slots at which the table grows. Above it, probing becomes slow. */
@@ -90,7 +90,7 @@ export class HashTable {
     return this.#keys[2 * slot + 1] !== 0;
   }
 
-  /** Returns the slot of the hash, or the free slot where it belongs. */
+  /** Returns the slot of the hash, or the free slot in which the hash would be stored. */
   #find({ high, low }: Hash): number {
     const mask = this.#slots - 1;
     let slot = finalise(high ^ (low | 1)) & mask;

@@ -143,7 +143,10 @@ export class BytePairEncoder {
 /** All positions are below this number, so that rank and position together fit into the 53 bits of an exact double. */
 const POSITIONS = 2 ** 31;
 
-/** A heap of possible merges: the lowest rank first, then the leftmost. A merge is stored as rank × 2³¹ + position. */
+/**
+ * A heap of possible merges. The merge with the lowest rank comes first, and among equal ranks the leftmost
+ * merge. A merge is stored as rank × 2³¹ + position.
+ */
 class MergeHeap {
   readonly #items: number[] = [];
 

@@ -10,8 +10,8 @@ export interface BlockNames {
 }
 
 /**
- * Accuracy level at which MatMulNBits computes in float32. Level 4 rounds blocks of activations to 8 bits; with 4-bit
- * weights it was no faster than float32 and took more memory (decision 012).
+ * Accuracy level at which MatMulNBits computes in float32. Level 4 rounds blocks of activations to 8 bits.
+ * With 4-bit weights, level 4 was no faster than float32 and took more memory (decision 012).
  */
 const FLOAT32_ACCURACY = 1;
 

@@ -60,7 +60,7 @@ export function lowerUniform(
   emit('Reshape', [unit, integers(shape)], { outputs });
 }
 
-/** Emits 0 where the random number is below the rate, else 1/(1 − rate). */
+/** Emits a mask for dropout: 0 where the random number is below the rate, 1/(1 − rate) elsewhere. */
 export function lowerKeepMask(
   { attributes: { rate } }: GraphNode<'keepMask'>,
   [random]: readonly string[],

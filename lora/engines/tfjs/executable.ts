@@ -137,7 +137,9 @@ export class TfjsExecutable implements Executable {
   }
 }
 
-/** Returns the nodes in graph order, each with the inputs and intermediate values that are dead after it. */
+/**
+ * Returns the nodes in graph order, each with the inputs and intermediate values that no later node reads.
+ */
 function stepsOf(
   nodes: readonly GraphNode[],
   inputs: ReadonlySet<Tensor>,

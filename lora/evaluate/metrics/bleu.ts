@@ -11,8 +11,8 @@ const MAX_ORDER = 4;
 const LOG_OF_ZERO = -9999999999;
 
 /**
- * Counts of a text: words of the prediction and of the reference, then matching and total n-grams of each order. The
- * counts of a corpus are the sums of those of its texts.
+ * Counts of a text: words of the prediction and of the reference, then matching and total n-grams of each
+ * order. The counts of a corpus are the sums of the counts of its texts.
  */
 export type BleuCounts = Int32Array;
 
@@ -32,7 +32,7 @@ export function bleuCounts(prediction: string, reference: string): BleuCounts {
   return counts;
 }
 
-/** Returns BLEU from 0 to 100 of a corpus. @param counts the sum of its texts' counts */
+/** Returns the BLEU score of a corpus, from 0 to 100. @param counts the sum of the counts of its texts */
 export function bleuScore(counts: ArrayLike<number>): number {
   const [words, expected] = [counts[0]!, counts[1]!];
   let smoothing = 1;

@@ -33,7 +33,7 @@ export function chrfCounts(prediction: string, reference: string, wordOrder: num
   return counts;
 }
 
-/** Returns chrF from 0 to 100 of a corpus. @param counts the sum of its texts' counts */
+/** Returns the chrF score of a corpus, from 0 to 100. @param counts the sum of the counts of its texts */
 export function chrfScore(counts: ArrayLike<number>): number {
   let precision = 0;
   let recall = 0;

@@ -12,8 +12,8 @@ import { flatFigures } from '../tasks/flat-figures.ts';
 import type { TaskProcessMethods } from './messages.ts';
 
 /**
- * Nice value of the process. The priority is low, because a round waits for the gate, which computes in another
- * process, but not for tasks.
+ * Nice value of the process. The priority is low, because no round waits for tasks. Rounds wait for the gate,
+ * which computes in another process.
  */
 const NICE = 10;
 

@@ -78,7 +78,10 @@ const NAMES: Readonly<Record<string, string>> = {
   load_best_model_at_end: 'run.final: best',
 };
 
-/** Returns a problem for every key, at the top level or in a block, that another tool uses for one of our settings. */
+/**
+ * Returns a problem for every key that is another tool's name for one of our settings, at the top level or in
+ * a block.
+ */
 export function foreignKeys(value: unknown): Problem[] {
   return keysOf(value).flatMap(({ block, key }) => {
     const own = Object.hasOwn(NAMES, key) ? NAMES[key] : undefined;

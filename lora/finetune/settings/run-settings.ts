@@ -73,7 +73,10 @@ const CHANGEABLE = new Set([
   // The version may change, because the digest of the adapter's values is compared.
   'start.version',
 ]);
-/** Paths may change, because the digests of their content are compared. */
+/**
+ * Settings that are paths. A resumed run may have other paths, because the digests of the content are
+ * compared instead.
+ */
 const PATHS = ['spec.base', 'spec.data.train', 'spec.data.heldOut'];
 
 export interface Difference {

@@ -85,7 +85,10 @@ export interface Layer {
   seed?: number;
 }
 
-/** Settings as a program passes them: the keys of a config file (docs/training.md). All are optional. */
+/**
+ * Settings as a program passes them. Their keys are those of a config file (docs/training.md), and all of
+ * them are optional.
+ */
 export type FinetuneSettings = {
   /** Folder of a base in Hugging Face layout, or `ORG/NAME[@REVISION]` on the hub. */
   readonly base?: string;

@@ -15,8 +15,8 @@ export interface ProductOptions {
 }
 
 /**
- * scale · op(a) · op(b). Both 2-D, or both of the same higher rank with equal leading axes:
- * [.., m, k] · [.., k, n] → [.., m, n].
+ * Returns scale · op(a) · op(b). Both operands are 2-D, or both have the same higher rank with equal leading
+ * axes: [.., m, k] · [.., k, n] → [.., m, n].
  * @throws SwarmError GRAPH_SHAPE
  */
 export function matmul(a: Tensor, b: Tensor, options: ProductOptions = {}): Tensor {

@@ -53,7 +53,7 @@ function readersOf(nodes: readonly GraphNode[]): (tensor: Tensor) => number {
   return (tensor) => counts.get(tensor) ?? 0;
 }
 
-/** Groups products by key, in order. Leaves out groups of one product. */
+/** Groups matrix products by key, and keeps their order. Leaves out groups of one product. */
 function groups(gemms: readonly Gemm[], keyOf: (gemm: Gemm) => string | null): Gemm[][] {
   const found = Map.groupBy(gemms, keyOf);
   found.delete(null);

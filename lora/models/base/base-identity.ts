@@ -43,8 +43,8 @@ export interface DescribeOptions {
 }
 
 /**
- * Computes the identity of a base from the contents of its config, tokenizer and weights. Other files in the folder, such
- * as a README or a licence, do not change it. Files are hashed as streams.
+ * Computes the identity of a base from the contents of its config, tokenizer and weights. Other files in the
+ * folder, such as a README or a licence, do not change the identity. Files are hashed as streams.
  *
  * @throws the errors of openBase, because only a folder with a usable base has an identity
  */

@@ -129,7 +129,7 @@ export class Cursor {
     }
   }
 
-  /** Moves past `length` bytes and returns their position. */
+  /** Moves past `length` bytes, and returns the position at which these bytes begin. */
   #take(length: number): number {
     this.require(length);
     const start = this.#at;

@@ -43,7 +43,7 @@ export interface TensorFormat {
   readonly fileType: number | null;
 }
 
-/** The tensor types that this program reads. It writes F32, F16, BF16 and Q8_0. */
+/** The tensor types that this program reads. It writes only F32, F16, BF16 and Q8_0. */
 export const TENSOR_FORMATS = {
   F32: { id: 0, weights: 1, bytes: 4, fileType: 0 },
   F16: { id: 1, weights: 1, bytes: 2, fileType: 1 },

@@ -81,7 +81,10 @@ export async function importGguf({
   }
 }
 
-/** Number of conversions so far. With the pid of the process, it makes the name of each partial folder unique. */
+/**
+ * Number of conversions so far. Together with the process id, this number makes the name of each partial
+ * folder unique.
+ */
 let conversions = 0;
 
 /** Removes the partial folders of processes that no longer run. */

@@ -6,7 +6,7 @@ import { isObject } from '../config.ts';
  * (`tokenizer.ggml.pre`). A wrong name silently gives different tokens, so unknown ways are refused.
  */
 export interface PreTokenizer {
-  /** The name that this program writes. */
+  /** Name of this way in the GGUF files that this program writes. */
   readonly name: string;
   /**
    * Other names that a GGUF file may have here. llama.cpp splits text in the same way for all these names.
@@ -34,8 +34,8 @@ function split(regex: string): Json {
 }
 
 /**
- * Returns the regular expression that splits text into words for Llama 3 and Qwen 2. Their expressions differ only in
- * the part `numbers`.
+ * Returns the regular expression that splits text into words for Llama 3 and Qwen 2. The expressions of the
+ * two models differ only in the part `numbers`.
  */
 function wordsWithNumbers(numbers: string): string {
   return String.raw`(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|${numbers}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+`;

@@ -63,7 +63,10 @@ export function unreachable(endpoint: string, cause: unknown): SwarmError {
   );
 }
 
-/** Returns the reason why a fetch failed. The error's own message is only "fetch failed"; the reason is its cause. */
+/**
+ * Returns the reason why a fetch failed. The error's own message is only "fetch failed", and the reason is in
+ * its `cause`.
+ */
 function reasonOf(error: unknown): string {
   if (!(error instanceof Error)) return String(error);
   const { cause } = error;

@@ -109,8 +109,8 @@ async function ask<N extends keyof ProbeMethods>(
 }
 
 /**
- * Finds the name of a missing library in a process's standard error. The error messages do not name it:
- * onnxruntime throws "Failed to load shared library", Dawn "No supported adapters".
+ * Finds the name of a missing library in a process's standard error. The error messages do not name the
+ * library: onnxruntime throws "Failed to load shared library", and Dawn throws "No supported adapters".
  */
 function missingLibrary(log: string): string | null {
   const [, message] =

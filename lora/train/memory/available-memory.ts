@@ -11,7 +11,7 @@ interface ControlGroups {
   readonly limits: readonly string[];
   /** File that contains the group's memory in use, in bytes, with the page cache. */
   readonly current: string;
-  /** Keys of memory.stat that count file pages, including those of subgroups. */
+  /** Keys of memory.stat that count file pages, including the file pages of subgroups. */
   readonly filePages: readonly string[];
 }
 

@@ -162,7 +162,10 @@ function Steering({ job, onChange }: { job: JobDetail; onChange(): void }) {
 /** Number of newest rounds from which the time left is estimated. */
 const ESTIMATE_ROUNDS = 10;
 
-/** Estimates the seconds until the job ends, from the times of its newest checkpoints; null with fewer than two. */
+/**
+ * Estimates the seconds until the job ends, from the times of its newest checkpoints; null if the job has
+ * fewer than two checkpoints.
+ */
 function timeLeft(history: readonly JobEvent[], job: JobDetail): number | null {
   const times = history
     .flatMap(({ type, at }) => (type === 'checkpoint' ? [at] : []))
