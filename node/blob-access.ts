@@ -14,8 +14,9 @@ export interface BlobAudience {
 
 /**
  * Returns whether a peer may fetch a blob from this node. A coordinator may fetch updates, base, data and adapter of its
- * own jobs. A peer that may read a job may fetch base, data and adapter. No peer may fetch anything else, such as the
- * error feedback or the moments of the optimiser.
+ * own jobs. A peer that may read a job may fetch base, data and adapter. Base, data and adapter must have come from the
+ * job's coordinator or its peers: a manifest that names the digest of another job's blob gives no access to the blob. No
+ * peer may fetch anything else, such as the error feedback or the moments of the optimiser.
  */
 export function mayFetch(digest: string, { store, coordinator, readable }: BlobAudience): boolean {
   // For most strangers, the answer is known here, without a query of the database.

@@ -14,6 +14,7 @@ import type { BlobStore } from '../storage/blobs.ts';
 import type { JobKeys } from './job-keys.ts';
 import type { KnownJobs } from './known-jobs.ts';
 import type { NodePolicy } from './policy.ts';
+import type { FetchTurns } from './sharing/fetch-turns.ts';
 import type { TrainerShare } from './sharing/shared-trainer.ts';
 import type { JobClaim } from './store/job-files.ts';
 import type { NodeStore } from './store/node-store.ts';
@@ -86,6 +87,7 @@ export interface SwarmNodeDeps extends Omit<NodeDeps, 'trainer'> {
   /** The node's trainer. Each call waits until this job has its turn. */
   trainer: TrainerShare;
   collector: BlobCollector;
+  fetchTurns: FetchTurns;
   /** Returns the jobs of the node's other invites. */
   siblings: () => readonly SiblingJob[];
   /** Called once, when the coordinator has shut this node out. The node then does nothing more for this invite. */

@@ -4,8 +4,9 @@ import { decodeUpdate } from '../lora/update/index.ts';
 import { type LossGradient, lossDecrease, withUpdate } from '../lora/update/score.ts';
 import { MEASURED_BATCHES } from '../protocol/limits.ts';
 import type { RpcRequest } from '../protocol/rpc.ts';
-import { type HeldAdapter, type ReadyContext, sourcesOf } from './context.ts';
+import type { HeldAdapter, ReadyContext } from './context.ts';
 import { nodeError } from './errors.ts';
+import { obtain } from './phases/obtain.ts';
 import { rowsAt } from './phases/round-rows.ts';
 import type { ScoreTrainer } from './trainer.ts';
 
@@ -89,7 +90,7 @@ export class ScoreService {
     }
     return collector.withScope(async (scope) => {
       await scope.hold(digest);
-      await deps.network.fetchBlob({ digest, size }, { ...sourcesOf(context, null), signal });
+      await obtain(context, { digest, size }, { signal });
       const payload = await deps.blobs.get(digest, { maxBytes: size });
       return { update: decodeUpdate(payload, layout, preset), scale: factors };
     });

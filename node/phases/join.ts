@@ -6,16 +6,11 @@ import type { Manifest } from '../../protocol/manifest.ts';
 import type { Head } from '../../protocol/messages.ts';
 import type { JobKeysMessage, Role } from '../../protocol/rpc.ts';
 import { verifyMessage } from '../../protocol/signing.ts';
-import {
-  type PhaseContext,
-  type ReadyContext,
-  type SwarmNodeDeps,
-  type SwarmNodeOptions,
-  sourcesOf,
-} from '../context.ts';
+import type { PhaseContext, ReadyContext, SwarmNodeDeps, SwarmNodeOptions } from '../context.ts';
 import { nodeError } from '../errors.ts';
 import { checkPolicy, demandOf } from '../policy.ts';
 import type { JobClaim } from '../store/job-files.ts';
+import { obtainBaseFile } from './obtain.ts';
 import { connect, openJobs, requestJoin, verifyHead } from './requests.ts';
 
 /** A job that the coordinator has admitted the node to. The manifest and the head are verified. */
@@ -117,16 +112,15 @@ export async function prepare(
   const total = files.reduce((sum, { size }) => sum + size, 0);
   let done = 0;
   for (const { digest, size } of files) {
-    if (!(await deps.blobs.has(digest))) {
-      await deps.network.fetchBlob(
-        { digest, size },
-        {
-          ...sourcesOf(context, head),
-          signal,
-          onProgress: ({ bytes }) => context.onDownload({ what: 'base', bytes: done + bytes, total }),
-        },
-      );
-    }
+    await obtainBaseFile(
+      context,
+      { digest, size },
+      {
+        head,
+        signal,
+        onProgress: ({ bytes }) => context.onDownload({ what: 'base', bytes: done + bytes, total }),
+      },
+    );
     done += size;
   }
   context.onDownload(null);

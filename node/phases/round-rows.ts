@@ -1,7 +1,8 @@
 import type { Row } from '../../lora/data/row.ts';
 import { placesInRound, readRows, type ShardRef, shardsOf } from '../../lora/data/shards/round-rows.ts';
-import { type PhaseContext, sourcesOf } from '../context.ts';
+import type { PhaseContext } from '../context.ts';
 import type { Work } from '../machine/work.ts';
+import { obtain } from './obtain.ts';
 
 /**
  * Returns the rows of a node's interval in training order. If the interval has fewer than `count` rows, its rows are
@@ -47,21 +48,18 @@ async function fetchShards(
   shards: readonly ShardRef[],
   signal: AbortSignal,
 ): Promise<void> {
-  const { deps } = context;
   const total = shards.reduce((sum, { size }) => sum + size, 0);
   let done = 0;
   try {
     for (const { digest, size } of shards) {
-      if (!(await deps.blobs.has(digest))) {
-        await deps.network.fetchBlob(
-          { digest, size },
-          {
-            ...sourcesOf(context, null),
-            signal,
-            onProgress: ({ bytes }) => context.onDownload({ what: 'data', bytes: done + bytes, total }),
-          },
-        );
-      }
+      await obtain(
+        context,
+        { digest, size },
+        {
+          signal,
+          onProgress: ({ bytes }) => context.onDownload({ what: 'data', bytes: done + bytes, total }),
+        },
+      );
       done += size;
     }
   } finally {

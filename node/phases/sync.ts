@@ -6,8 +6,9 @@ import { UPDATE_BYTES } from '../../protocol/limits.ts';
 import type { Head } from '../../protocol/messages.ts';
 import type { BlobScope } from '../../storage/blob-collector.ts';
 import { storageError } from '../../storage/errors.ts';
-import { type HeldAdapter, type ReadyContext, sourcesOf } from '../context.ts';
+import type { HeldAdapter, ReadyContext } from '../context.ts';
 import { nodeError } from '../errors.ts';
+import { obtain } from './obtain.ts';
 
 /**
  * Gets the adapter of a head. Tries these sources, the cheapest first: memory, the blob store, the round's delta added
@@ -39,10 +40,11 @@ type Tensors = readonly Float32Array[];
 
 /** Reads an adapter from the blob store. Returns null when it is missing or damaged. */
 async function readStored(
-  { deps, layout }: ReadyContext,
+  { deps, layout, coordinator }: ReadyContext,
   { digest, size }: { digest: string; size: number },
 ): Promise<Tensors | null> {
-  if (!(await deps.blobs.has(digest))) return null;
+  // The adapter of another coordinator's job has to come from this job's peers, however it got into the store.
+  if (!deps.store.origins.has(digest, coordinator) || !(await deps.blobs.has(digest))) return null;
   try {
     return decodeChecked(await deps.blobs.get(digest, { maxBytes: size }), digest, layout);
   } catch (error) {
@@ -76,7 +78,7 @@ async function withDelta(
   if (!held || !delta || held.checkpoint !== delta.parent) return null;
   try {
     await scope.hold(delta.digest);
-    await deps.network.fetchBlob(delta, { ...sourcesOf(context, head), signal });
+    await obtain(context, delta, { head, signal });
     const bytes = await deps.blobs.get(delta.digest, { maxBytes: Math.min(delta.size, UPDATE_BYTES) });
     const tensors = applyDelta(layout, held.tensors, bytes);
     const encoded = encodeAdapter(layout, tensors, manifest.base.digest);
@@ -92,6 +94,7 @@ async function withDelta(
     }
     signal.throwIfAborted();
     await scope.put(encoded);
+    deps.store.origins.add(adapter.digest, context.coordinator);
     return tensors;
   } catch (error) {
     signal.throwIfAborted();
@@ -122,8 +125,8 @@ async function fetchWhole(
   }
   await scope.hold(adapter.digest);
   try {
-    await deps.network.fetchBlob(adapter, {
-      ...sourcesOf(context, head),
+    await obtain(context, adapter, {
+      head,
       signal,
       onProgress: ({ bytes, total }) => context.onDownload({ what: 'adapter', bytes, total }),
     });

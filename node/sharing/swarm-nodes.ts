@@ -5,6 +5,7 @@ import { mayFetch } from '../blob-access.ts';
 import type { NodeDeps, SwarmNodeOptions } from '../context.ts';
 import { nodeError } from '../errors.ts';
 import { SwarmNode } from '../swarm-node.ts';
+import { FetchTurns } from './fetch-turns.ts';
 import { SharedTrainer } from './shared-trainer.ts';
 
 export interface SwarmNodesDeps extends NodeDeps {
@@ -31,6 +32,7 @@ export class SwarmNodes {
     const shared = new SharedTrainer({ trainer, scoreTrainer, clock: deps.clock });
     const log = (one: SwarmNodeOptions, index: number) =>
       options.length === 1 ? deps.log : deps.log.child({ invite: index + 1, job: one.job?.slice(0, 12) });
+    const fetchTurns = new FetchTurns(deps);
     const nodes: SwarmNode[] = [];
     for (const [index, one] of options.entries()) {
       const share = shared.share(one.weight ?? 1);
@@ -40,6 +42,7 @@ export class SwarmNodes {
         trainer: share,
         ...(scoreTrainer !== null && { scoreTrainer: share }),
         collector: this.#collector,
+        fetchTurns,
         siblings: () => nodes.filter((other) => other !== node),
         onShutOut: () => this.#onShutOut(),
       });

@@ -5,6 +5,7 @@ import { Database, type Row } from '../../storage/database.ts';
 import { nodeError } from '../errors.ts';
 import type { Outcome } from '../machine/pending-update.ts';
 import type { JobHistory } from '../machine/state.ts';
+import { BlobOrigins } from './blob-origins.ts';
 import { JobFiles } from './job-files.ts';
 import { MIGRATIONS } from './schema.ts';
 import { ensureJob, markUnused } from './statements.ts';
@@ -77,6 +78,7 @@ export class NodeStore implements UnusedBlobs {
   readonly jobFiles: JobFiles;
   /** Totals of this home: work and traffic. */
   readonly totals: Totals;
+  readonly origins: BlobOrigins;
   readonly #db: Database;
 
   /** @param db with the schema of `MIGRATIONS` */
@@ -84,6 +86,7 @@ export class NodeStore implements UnusedBlobs {
     this.#db = db;
     this.jobFiles = new JobFiles(db);
     this.totals = new Totals(db);
+    this.origins = new BlobOrigins(db);
   }
 
   /** @throws SwarmError STORE_NEWER (a newer release wrote the file), STORE_CORRUPT, STORE_REFUSED */
@@ -245,11 +248,11 @@ export class NodeStore implements UnusedBlobs {
   }
 
   /**
-   * Returns which jobs need a blob, and for what. Leaves out error feedback and moments, because no peer may fetch
-   * them.
+   * Returns which jobs need a blob, and for what. Leaves out jobs whose coordinator has not supplied the blob. Leaves
+   * out error feedback and moments, because no peer may fetch them.
    */
   useOf(digest: string): BlobUse[] {
-    return this.#db.all(USES, digest, digest, digest).map(({ job, coordinator, kind }) => ({
+    return this.#db.all(USES, digest, digest, digest, digest).map(({ job, coordinator, kind }) => ({
       job: String(job),
       coordinator: text(coordinator),
       kind: kind as BlobUse['kind'],
@@ -272,6 +275,7 @@ export class NodeStore implements UnusedBlobs {
 
   /** Removes a deleted blob from the table `loose`, which lists blobs that may be unneeded. */
   forget(digest: string): void {
+    this.origins.forget(digest);
     this.#db.run('DELETE FROM loose WHERE digest = ?', digest);
   }
 
@@ -285,7 +289,10 @@ const USES = `SELECT uses.job, uses.kind, jobs.coordinator FROM (
     SELECT job, 'files' AS kind FROM job_blobs WHERE digest = ?
     UNION ALL SELECT job, 'adapter' FROM jobs WHERE adapter = ?
     UNION ALL SELECT job, 'update' FROM updates WHERE digest = ? AND outcome IS NULL
-  ) AS uses LEFT JOIN jobs ON jobs.job = uses.job`;
+  ) AS uses JOIN jobs ON jobs.job = uses.job
+  WHERE uses.kind = 'update' OR EXISTS (
+    SELECT 1 FROM blob_origins WHERE blob_origins.digest = ? AND blob_origins.coordinator = jobs.coordinator
+  )`;
 
 const UNUSED = `SELECT digest FROM loose WHERE
   NOT EXISTS (SELECT 1 FROM jobs WHERE loose.digest IN (jobs.feedback, jobs.optimizer, jobs.adapter))

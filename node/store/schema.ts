@@ -52,4 +52,20 @@ export const MIGRATIONS: readonly Migration[] = [
   -- Bytes on all connections, by month of UTC ("2026-11").
   CREATE TABLE traffic (month TEXT PRIMARY KEY, sent INTEGER NOT NULL, received INTEGER NOT NULL) STRICT;
   `,
+  `
+  -- Coordinators that have supplied a blob. Only they may get it back.
+  CREATE TABLE blob_origins (
+    digest TEXT NOT NULL,
+    coordinator TEXT NOT NULL,
+    PRIMARY KEY (digest, coordinator)
+  ) STRICT, WITHOUT ROWID;
+  -- Blobs that are being fetched, with the coordinator that has supplied all bytes so far; NULL if several did.
+  CREATE TABLE blob_fetches (digest TEXT PRIMARY KEY, coordinator TEXT) STRICT;
+  -- Earlier releases did not record who supplied a blob. A blob that only one coordinator names must be from this one.
+  INSERT INTO blob_origins (digest, coordinator)
+    SELECT digest, MIN(coordinator) FROM (
+      SELECT job_blobs.digest, jobs.coordinator FROM job_blobs JOIN jobs ON jobs.job = job_blobs.job
+      UNION SELECT adapter, coordinator FROM jobs WHERE adapter IS NOT NULL
+    ) WHERE coordinator IS NOT NULL GROUP BY digest HAVING COUNT(DISTINCT coordinator) = 1;
+  `,
 ];

@@ -30,6 +30,8 @@ function openStore(): NodeStore {
   store.jobFiles.register({ ...files, job: JOB, blobs: [BLOBS.shard, BLOBS.shared] });
   store.jobFiles.bind({ job: OTHER_JOB, coordinator: OTHER });
   store.jobFiles.register({ ...files, job: OTHER_JOB, blobs: [BLOBS.foreign, BLOBS.shared] });
+  for (const digest of [BLOBS.shard, BLOBS.shared, BLOBS.adapter]) store.origins.add(digest, COORDINATOR);
+  for (const digest of [BLOBS.foreign, BLOBS.shared]) store.origins.add(digest, OTHER);
   store.saveAdapter(JOB, { checkpoint: '9'.repeat(64), digest: BLOBS.adapter, bytes: 1 });
   store.saveUpdate({
     update: {
@@ -68,6 +70,30 @@ test('a coordinator gets nothing of the jobs of another coordinator, unless it m
   const store = openStore();
   expect(served(store, OTHER)).toEqual(['foreign', 'shared']);
   expect(served(store, OTHER, [JOB])).toEqual(['shard', 'adapter', 'foreign', 'shared']);
+});
+
+test('a coordinator that names the blobs of another job in its manifest gets none of them', () => {
+  const store = openStore();
+  const { shared: _, foreign: __, ...blobs } = BLOBS;
+  const job = 'e'.repeat(64);
+  store.jobFiles.bind({ job, coordinator: OTHER });
+  const files = { job, name: 'probe', base: '8'.repeat(64), diskBytes: 1, at: 1 };
+  store.jobFiles.register({ ...files, blobs: Object.values(blobs) });
+  expect(served(store, OTHER, [job])).toEqual(['foreign', 'shared']);
+});
+
+test('a blob that several coordinators have supplied in parts is served to none of them', () => {
+  const store = openStore();
+  const isStored = false;
+  store.origins.begin(BLOBS.shard, COORDINATOR, { isStored });
+  store.origins.begin(BLOBS.shard, OTHER, { isStored });
+  store.origins.begin(BLOBS.shard, COORDINATOR, { isStored });
+  expect(store.origins.end(BLOBS.shard, COORDINATOR)).toBe(false);
+  expect(served(store, COORDINATOR, [JOB])).toEqual(['adapter', 'update', 'shared']);
+  // The whole blob comes again, from this coordinator alone.
+  store.origins.begin(BLOBS.shard, COORDINATOR, { isStored: true });
+  expect(store.origins.end(BLOBS.shard, COORDINATOR)).toBe(true);
+  expect(served(store, COORDINATOR)).toContain('shard');
 });
 
 test('a settled update is no longer served', () => {

@@ -3,9 +3,12 @@ import { permutation, permutationKey } from '../../../lora/data/permutation.ts';
 import type { PhaseContext } from '../../../node/context.ts';
 import type { Work } from '../../../node/machine/work.ts';
 import { rowsOf } from '../../../node/phases/round-rows.ts';
+import { FetchTurns } from '../../../node/sharing/fetch-turns.ts';
+import { NodeStore } from '../../../node/store/node-store.ts';
 import { sha256 } from '../../../protocol/cbor.ts';
 import { signerOf } from '../../utils/signers.ts';
 import { toyJob, toyRows } from '../../utils/virtual/toy-job.ts';
+import { VirtualClock } from '../../utils/virtual/virtual-clock.ts';
 
 const ROWS = 1280;
 const work = { round: 3, parent: 'p'.repeat(64), start: 40, end: 46 } as Work;
@@ -22,6 +25,8 @@ function node() {
     coordinator: 'coordinator',
     onDownload: () => {},
     deps: {
+      store: { origins: NodeStore.open(':memory:').origins },
+      fetchTurns: new FetchTurns({ clock: new VirtualClock(0) }),
       blobs: {
         has: async (digest: string) => held.has(digest),
         get: async (digest: string) => held.get(digest)!,

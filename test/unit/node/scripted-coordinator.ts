@@ -30,6 +30,7 @@ export class ScriptedCoordinator {
   /** The receipt code of every update. null: no receipt, as if the update were lost. */
   code: ReceiptCode | null = 'accepted';
   admits = true;
+  admission: 'open' | 'invite' = 'open';
   standing: OwnStanding = { kind: 'good', untilRound: null, strikes: 0 };
   role: Role = 'contributor';
   delivered: number | null = null;
@@ -74,7 +75,7 @@ export class ScriptedCoordinator {
       return {
         manifest: bytes(toy.envelope),
         head: this.#signedHead(),
-        admission: 'open',
+        admission: this.admission,
         role: this.role,
         standing: this.standing,
         delivered: this.delivered,

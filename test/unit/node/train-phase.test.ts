@@ -3,10 +3,12 @@ import type { TrainProgress } from '../../../lora/train/trainer.ts';
 import type { ReadyContext } from '../../../node/context.ts';
 import type { Work } from '../../../node/machine/work.ts';
 import { train } from '../../../node/phases/train.ts';
+import { FetchTurns } from '../../../node/sharing/fetch-turns.ts';
 import type { TrainTask } from '../../../node/trainer.ts';
 import { sha256 } from '../../../protocol/cbor.ts';
 import { signerOf } from '../../utils/signers.ts';
 import { toyJob } from '../../utils/virtual/toy-job.ts';
+import { VirtualClock } from '../../utils/virtual/virtual-clock.ts';
 
 /** Returns the task that the node gives its trainer. The data is stored, moments are not. */
 async function taskFor(change: Partial<Work>): Promise<TrainTask> {
@@ -25,7 +27,8 @@ async function taskFor(change: Partial<Work>): Promise<TrainTask> {
         has: async (digest: string) => stored.has(digest),
         get: async (digest: string) => stored.get(digest)!,
       },
-      store: { job: () => ({ optimizer: null }) },
+      store: { job: () => ({ optimizer: null }), origins: { has: () => true } },
+      fetchTurns: new FetchTurns({ clock: new VirtualClock(0) }),
       trainer: {
         train: async (task: TrainTask) => {
           tasks.push(task);

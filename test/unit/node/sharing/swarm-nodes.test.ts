@@ -1,9 +1,10 @@
-import { expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { silentLogger } from '../../../../monitor/log.ts';
 import type { SwarmNodeOptions } from '../../../../node/context.ts';
 import { nodeStatus } from '../../../../node/node-status.ts';
 import { defaultPolicy } from '../../../../node/policy.ts';
 import { reportedState } from '../../../../node/reported-state.ts';
+import { withCode } from '../../../utils/codes.ts';
 import { NO_COST } from '../../../utils/node-status.ts';
 import { signerOf } from '../../../utils/signers.ts';
 import { SeededRandom } from '../../../utils/virtual/seeded-random.ts';
@@ -177,4 +178,53 @@ test('a job that exceeds the limits of the owner alone does not keep other jobs 
   await first.open(1, [node.peer]);
   await until(() => first.updates.length === 1);
   expect(status().jobs.map(({ hold }) => hold?.reason ?? null)).toEqual([null, 'memory']);
+});
+
+describe('a coordinator whose job names the blobs of another job', () => {
+  test('cannot read them at the node, or have the node train on them, if it does not have them', async () => {
+    const { node, toys, first, second, status, until, pass } = setUp();
+    first.admission = 'invite';
+    await first.open(1, [node.peer]);
+    node.start();
+    await until(() => first.updates.length === 1);
+    const { shards } = toys[1].manifest.data;
+    expect(shards).toEqual(toys[0].manifest.data.shards);
+    for (const { digest } of shards) second.disk.files.delete(digest);
+    await second.open(1, [node.peer]);
+    await until(() => status().jobs[1]!.reason.includes('round 1 was lost'));
+    expect(second.updates).toEqual([]);
+    const { signal } = new AbortController();
+    const [update] = first.updates;
+    for (const { digest, size } of [...shards, ...toys[1].manifest.base.files, update!.payload]) {
+      second.disk.files.delete(digest);
+      const fetched = second.host.fetchBlob({ digest, size }, { holders: [node.peer], signal });
+      const refused = expect(fetched).rejects.toEqual(withCode('BLOB_UNAVAILABLE'));
+      await pass(100);
+      await refused;
+    }
+  });
+
+  test('supplies them again, and then reads them at the node, except the base', async () => {
+    const { node, toys, first, second, until, pass } = setUp();
+    first.admission = 'invite';
+    await first.open(1, [node.peer]);
+    node.start();
+    await until(() => first.updates.length === 1);
+    await second.open(1, [node.peer]);
+    await until(() => second.updates.length === 1);
+    const { signal } = new AbortController();
+    const { data, base } = toys[1].manifest;
+    for (const [ref, isServed] of [
+      ...data.shards.map((shard) => [shard, true] as const),
+      [base.files[0]!, false] as const,
+    ]) {
+      second.disk.files.delete(ref.digest);
+      const fetched = second.host.fetchBlob(ref, { holders: [node.peer], signal }).then(
+        () => true,
+        () => false,
+      );
+      await pass(100);
+      expect(await fetched).toBe(isServed);
+    }
+  });
 });

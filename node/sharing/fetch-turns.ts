@@ -1,0 +1,74 @@
+import { raceSignal } from 'race-signal';
+import type { Clock } from '../../common/clock.ts';
+
+/**
+ * Time in milliseconds after which the fetch of a blob pauses if another job of the node waits for the same blob. Without
+ * this limit, a coordinator whose machines send very slowly could keep the blob from the jobs of other coordinators.
+ */
+export const FETCH_TURN_MS = 60_000;
+
+/** Lets the jobs of a node fetch the same blob one after another. */
+export class FetchTurns {
+  readonly #clock: Clock;
+  /** The jobs that wait for each blob, by digest. The first one has its turn. */
+  readonly #queues = new Map<string, (() => void)[]>();
+
+  constructor(deps: { clock: Clock }) {
+    this.#clock = deps.clock;
+  }
+
+  /**
+   * Waits for the job's turn and runs `fetch`. If the turn ends before the fetch, aborts the fetch, waits for the next
+   * turn, and runs `fetch` again.
+   * @throws the errors of `fetch`, the signal's reason
+   */
+  async run(
+    digest: string,
+    signal: AbortSignal,
+    fetch: (signal: AbortSignal) => Promise<void>,
+  ): Promise<void> {
+    for (;;) {
+      const end = await this.#claim(digest, signal);
+      const turn = new AbortController();
+      const stopTimer = this.#limit(digest, turn);
+      try {
+        return await fetch(AbortSignal.any([signal, turn.signal]));
+      } catch (error) {
+        if (signal.aborted || !turn.signal.aborted) throw error;
+      } finally {
+        stopTimer();
+        end();
+      }
+    }
+  }
+
+  async #claim(digest: string, signal: AbortSignal): Promise<() => void> {
+    const queue = this.#queues.get(digest) ?? [];
+    this.#queues.set(digest, queue);
+    const { promise, resolve } = Promise.withResolvers<void>();
+    queue.push(resolve);
+    if (queue.length === 1) resolve();
+    const end = (): void => {
+      queue.splice(queue.indexOf(resolve), 1);
+      if (queue.length === 0) this.#queues.delete(digest);
+      else queue[0]!();
+    };
+    try {
+      await raceSignal(promise, signal);
+      return end;
+    } catch (error) {
+      end();
+      throw error;
+    }
+  }
+
+  /** Aborts a turn at the first multiple of FETCH_TURN_MS at which another job waits. */
+  #limit(digest: string, turn: AbortController): () => void {
+    const check = (): void => {
+      if (this.#queues.get(digest)!.length > 1) turn.abort();
+      else cancel = this.#clock.after(FETCH_TURN_MS, check);
+    };
+    let cancel = this.#clock.after(FETCH_TURN_MS, check);
+    return () => cancel();
+  }
+}
