@@ -1,4 +1,5 @@
-import { readFile } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
+import { readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { writeDurably } from '../common/durable.ts';
@@ -18,12 +19,12 @@ const knownJobSchema = z.strictObject({
   /** Token of the invite; null for open jobs. */
   token: z.string().max(INVITE_CHARACTERS).nullable(),
   weight: z.number().positive(),
-  /** Name of the job that the node last joined with the invite. */
-  name: z.string().max(256),
+  /** Name of the job that the node last joined with the invite; null if it has joined none yet. */
+  name: z.string().max(256).nullable(),
 });
 const fileSchema = z.strictObject({ version: z.literal(1), jobs: z.array(knownJobSchema).max(KNOWN_JOBS) });
 
-/** An invite with which the node of a home has joined a job. */
+/** An invite that the node of a home keeps. */
 export type KnownJob = Readonly<z.infer<typeof knownJobSchema>>;
 
 interface Invite {
@@ -55,7 +56,7 @@ export class KnownJobs {
     this.#change((jobs) => [...without(jobs, invite), known].slice(-KNOWN_JOBS));
   }
 
-  /** Removes the invite of a job that has ended. */
+  /** Removes an invite that the node no longer needs. */
   forget(invite: Invite): void {
     this.#change((jobs) => without(jobs, invite));
   }
@@ -71,7 +72,7 @@ export class KnownJobs {
         const before = await read(this.#path);
         const jobs = change(before);
         if (JSON.stringify(jobs) === JSON.stringify(before)) return;
-        await writeDurably(this.#path, `${JSON.stringify({ version: 1, jobs }, null, 2)}\n`, { mode: 0o600 });
+        await write(this.#path, jobs);
       } catch (error) {
         this.#log.warn({ path: this.#path, reason: messageOf(error) }, 'known-jobs-not-saved');
       }
@@ -79,7 +80,35 @@ export class KnownJobs {
   }
 }
 
-/** Returns the invites with which the node of a home has joined jobs that have not ended; the newest comes last. */
+/**
+ * Keeps invites for the next start of a node, readable by their owner only. The invites that the home has already stay.
+ * @param invites the newest last
+ */
+export async function keepInvites(
+  home: string,
+  invites: readonly (Omit<KnownJob, 'name' | 'addresses'> & Pick<Invite, 'addresses'>)[],
+): Promise<void> {
+  let jobs = await readKnownJobs(home);
+  for (const { addresses, job, token, weight } of invites) {
+    const same = { addresses, job };
+    const [before] = jobs.filter((one) => !without([one], same).includes(one));
+    const name = before?.name ?? null;
+    jobs = [...without(jobs, same), { addresses: [...addresses], job, token, weight, name }].slice(
+      -KNOWN_JOBS,
+    );
+  }
+  await write(pathOf(home), jobs);
+}
+
+/** Deletes all invites of a home. @returns path of the deleted file; null if the home has no invites */
+export async function deleteInvites(home: string): Promise<string | null> {
+  const path = pathOf(home);
+  if (!existsSync(path)) return null;
+  await rm(path);
+  return path;
+}
+
+/** Returns the invites that a home keeps: those of jobs that have not ended. The newest comes last. */
 export function readKnownJobs(home: string): Promise<KnownJob[]> {
   return read(pathOf(home));
 }
@@ -100,7 +129,14 @@ async function read(path: string): Promise<KnownJob[]> {
   }
 }
 
-function without(jobs: readonly KnownJob[], { addresses, job }: Invite): KnownJob[] {
+function write(path: string, jobs: readonly KnownJob[]): Promise<void> {
+  return writeDurably(path, `${JSON.stringify({ version: 1, jobs }, null, 2)}\n`, { mode: 0o600 });
+}
+
+function without(
+  jobs: readonly KnownJob[],
+  { addresses, job }: Pick<Invite, 'addresses' | 'job'>,
+): KnownJob[] {
   const coordinators = new Set(addresses.map(peerOf));
   return jobs.filter(
     (one) => one.job !== job || !one.addresses.some((address) => coordinators.has(peerOf(address))),

@@ -370,6 +370,8 @@ export class SwarmNode implements SiblingJob {
     if (this.#shutOut === null) {
       this.#shutOut = error;
       this.#deps.log.error({ ...errorFields(error), refusal: error.values.code }, 'shut-out');
+      // A ban may end. The other final refusals are for an invite that stays useless.
+      if (error.values.code !== 'BANNED') this.#deps.knownJobs?.forget(this.#options);
       this.#leaveJob();
       this.#runner.dispatch({ type: 'shut-out', reason: reasonOf(error) });
       this.#deps.onShutOut();

@@ -5,6 +5,7 @@ import type { BaseBits } from '../../lora/models/base/base-bits.ts';
 import { mergeComputeInputs, parseCompute } from '../../lora/train/compute.ts';
 import type { Context } from '../context.ts';
 import { cliError } from '../error-codes.ts';
+import { usageError } from '../errors.ts';
 import { BASE_MODEL, baseFolder } from '../models/base-model.ts';
 import {
   BASE_BITS_HELP,
@@ -32,7 +33,7 @@ export function registerDoctor(program: Command, context: Context): void {
   program
     .command('doctor')
     .description(
-      'measure the engines that run on this machine, and show what you must install for the others (exit code 8: this machine cannot train)',
+      'measure the engines that run on this machine, and show what you must install for the others (exit code 8: this machine cannot train, or with --swarm a daemon does not work; 3: with --swarm no daemon runs)',
     )
     .option('--model <model>', `also predict the memory and speed of training this base model: ${BASE_MODEL}`)
     .option(
@@ -48,11 +49,30 @@ export function registerDoctor(program: Command, context: Context): void {
     )
     .addOption(homeOption())
     .addOption(jsonOption())
-    .action(async (flags: DoctorFlags) => {
+    .action(async (flags: DoctorFlags, command: Command) => {
+      refuseUseless(flags, command);
       if (!flags.swarm) return doctor(context, flags);
       const { doctorSwarm } = await import('../doctor/swarm.ts');
       return doctorSwarm(context, flags);
     });
+}
+
+/** Refuses options that have no effect on the chosen check. @throws SwarmError USAGE */
+function refuseUseless({ swarm = false }: DoctorFlags, command: Command): void {
+  const useless = swarm ? ['model', 'threads', 'baseBits', 'precision'] : ['home'];
+  const given = command.options.filter(
+    (option) =>
+      useless.includes(option.attributeName()) &&
+      command.getOptionValueSource(option.attributeName()) === 'cli',
+  );
+  if (given.length === 0) return;
+  const flags = given.map(({ long }) => long).join(' and ');
+  throw usageError(
+    swarm ? `--swarm does not use ${flags}` : `only --swarm uses ${flags}`,
+    swarm
+      ? `leave out ${flags}, or leave out --swarm to check this machine`
+      : `add --swarm, or leave out ${flags}`,
+  );
 }
 
 async function doctor(context: Context, flags: DoctorFlags): Promise<void> {

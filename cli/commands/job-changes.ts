@@ -4,7 +4,7 @@ import { CHANGEABLE_KEYS } from '../../coordinator/job-changes.ts';
 import { MAX_PRIORITY } from '../../protocol/limits.ts';
 import { SWARM } from '../command-name.ts';
 import type { Context } from '../context.ts';
-import { coordinatorApi, JOB_ARGUMENT } from '../daemon/connect.ts';
+import { coordinatorApi, JOB_HELP } from '../daemon/connect.ts';
 import { printCreated, withProgress } from '../job/create.ts';
 import { integer } from '../options/common.ts';
 import { keyValues } from '../options/key-values.ts';
@@ -27,17 +27,13 @@ interface CloneOptions extends CommonOptions {
 /** Registers the commands that change jobs or copy them. @param add adds a subcommand of `job` */
 export function registerJobChanges(add: (name: string, text: string) => Command, context: Context): void {
   add('set', 'change settings of a job while it runs')
-    .argument('<job>', JOB_ARGUMENT[1])
+    .argument('<job>', JOB_HELP)
     .argument(
       '<setting...>',
       `setting to change, as KEY=VALUE; the keys are ${CHANGEABLE_KEYS.join(', ')}, as in a job file. A new priority applies at once, and all other settings apply from the next round on`,
     )
-    .option(
-      '--reason <text>',
-      'reason for the change, which the history of the job shows (default: none)',
-      '',
-    )
-    .action((id: string, settings: string[], options: CommonOptions & { reason: string }) =>
+    .option('--reason <text>', 'reason for the change, which the history of the job shows')
+    .action((id: string, settings: string[], options: CommonOptions & { reason?: string }) =>
       change(context, id, settings, options),
     );
   add(
@@ -50,10 +46,10 @@ export function registerJobChanges(add: (name: string, text: string) => Command,
     'clone',
     'create a copy of a job, with the base, data and held-out rows that the coordinator already has',
   )
-    .argument('<job>', JOB_ARGUMENT[1])
+    .argument('<job>', JOB_HELP)
     .option(
       '--set <setting...>',
-      'KEY=VALUE with a key of the job file, such as lora.rank=32, or data.train=FILE for other training files (default: no change)',
+      'KEY=VALUE with a key of the job file, such as lora.rank=32, or data.train=FILE for other training files',
     )
     .option('--name <name>', 'name of the copy (default: the name of the job and a number, such as poems-2)')
     .addOption(priorityOption('that of the job'))
@@ -110,7 +106,7 @@ async function change(
   context: Context,
   id: string,
   settings: readonly string[],
-  { reason, json, ...options }: CommonOptions & { reason: string },
+  { reason = '', json, ...options }: CommonOptions & { reason?: string },
 ): Promise<void> {
   const changes = await keyValues(settings);
   const api = await coordinatorApi(context, options);

@@ -225,7 +225,9 @@ async function run(context: Context, target: readonly string[], options: NodeOpt
 function targetLines(target: Awaited<ReturnType<typeof readTargets>>[number]): string[] {
   const { addresses, weight } = target;
   return [
-    ...('name' in target ? [`rejoins     ${target.name}, with the invite that this home keeps`] : []),
+    ...('name' in target && target.name !== null
+      ? [`rejoins     ${target.name}, with the invite that this home keeps`]
+      : []),
     `coordinator ${addresses[0]}${weightText(weight)}`,
   ];
 }

@@ -31,7 +31,7 @@ interface PardonOptions extends CommonOptions {
 }
 
 interface BanOptions extends PardonOptions {
-  reason: string;
+  reason?: string;
   /** Milliseconds that the ban lasts; Infinity if it never ends. */
   for: number;
 }
@@ -63,7 +63,7 @@ export function registerPeers(program: Command, context: Context): void {
       .addOption(homeOption())
       .addOption(jsonOption());
   add('ban', 'remove a node, and all other nodes of the same personal invite, and refuse them from now on')
-    .option('--reason <text>', 'reason that the node sees (default: none)', '')
+    .option('--reason <text>', 'reason that the node sees')
     .addOption(
       new Option(
         '--for <time>',
@@ -94,7 +94,7 @@ async function peers(context: Context, { home, why, json }: CommonOptions & { wh
 async function ban(
   context: Context,
   text: string,
-  { reason, for: ms, job, yes, ...options }: BanOptions,
+  { reason = '', for: ms, job, yes, ...options }: BanOptions,
 ): Promise<void> {
   const api = await coordinatorApi(context, options);
   const peer = choosePeer(await api.peers(), text);

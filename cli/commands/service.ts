@@ -1,25 +1,28 @@
-import { existsSync } from 'node:fs';
 import { homedir, userInfo } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { Argument, type Command } from 'commander';
-import { writeDurably } from '../../common/durable.ts';
 import { makeFolder } from '../../common/folders.ts';
 import { resolveCache, resolveHomes, resolveRegistry } from '../../common/user-folders.ts';
+import { hubSettings } from '../../lora/models/hub/settings.ts';
+import { deleteInvites, keepInvites, readKnownJobs } from '../../node/known-jobs.ts';
 import { claimHome, type Role } from '../../storage/daemon-home.ts';
 import type { Context } from '../context.ts';
 import { cliError } from '../error-codes.ts';
 import { usageError } from '../errors.ts';
 import { homeOption, integer, jsonOption } from '../options/common.ts';
-import { inviteFileOption, readInviteText } from '../options/target-input.ts';
+import { inviteFileOption, readInvites } from '../options/target-input.ts';
 import { printJson, printLines } from '../print.ts';
 import {
   assertInstalled,
   installService,
   managerOf,
   type ServiceSystem,
+  STOP_POLL_MS,
   serviceState,
   uninstallService,
 } from '../service/manage.ts';
+import { placesOf } from '../service/places.ts';
 import { runCall, showCall } from '../service/run-call.ts';
 import type { Service, ServiceId } from '../service/service.ts';
 
@@ -35,16 +38,6 @@ interface InstallFlags extends ServiceOptions {
 }
 
 const ROLES = ['node', 'coordinator'] as const;
-/** Variables that a daemon reads and that a login shell may have set. Tokens and invites are not among them. */
-const VARIABLES = [
-  'SWARM_CACHE',
-  'SWARM_REGISTRY',
-  'XDG_CACHE_HOME',
-  'XDG_DATA_HOME',
-  'HF_HOME',
-  'HF_HUB_CACHE',
-];
-
 export function registerService(program: Command, context: Context): void {
   const service = program
     .command('service')
@@ -63,19 +56,29 @@ export function registerService(program: Command, context: Context): void {
     .addOption(inviteFileOption())
     .addOption(homeOption())
     .option('--no-start', 'only write the file, and print the commands that start the service')
-    .option('--force', 'replace an existing file that differs')
+    .option('--force', 'replace an existing file that differs, and restart the service')
     .addOption(jsonOption())
     .action((role: Role, more: string[], flags: InstallFlags) => install(context, role, more, flags));
   service
     .command('uninstall')
-    .description('stop a service and delete its file; the home of the daemon stays')
+    .description(
+      'stop a service, and delete its file and the invites of the node; the rest of the home stays',
+    )
     .addArgument(role())
     .addOption(homeOption())
     .addOption(jsonOption())
     .action(async (role: Role, { home, json }: ServiceOptions) => {
-      const file = await uninstallService(idOf(context, role, home), systemOf(context));
-      if (json) printJson(context, { schemaVersion: 1, role, file });
-      else printLines(context, [`deleted     ${file}`, `kept        ${idOf(context, role, home).home}`]);
+      const id = idOf(context, role, home);
+      const file = await uninstallService(id, systemOf(context));
+      const invites = role === 'node' ? await deleteInvites(id.home) : null;
+      if (json) printJson(context, { schemaVersion: 1, role, file, invites });
+      else {
+        printLines(context, [
+          `deleted     ${file}`,
+          ...(invites === null ? [] : [`deleted     ${invites}, with the invites of this node`]),
+          `kept        ${id.home}`,
+        ]);
+      }
     });
   service
     .command('status')
@@ -129,10 +132,17 @@ async function install(
     );
   }
   await claimHome(home, role);
-  const service = await describe(context, role, home, more, flags);
+  const invites =
+    role === 'node'
+      ? await readInvites(context, flags, { needed: (await readKnownJobs(home)).length === 0 })
+      : [];
   const { file, calls } = await installService(
-    service,
-    { start: flags.start, force: flags.force ?? false },
+    await describe(context, role, home, more),
+    {
+      start: flags.start,
+      force: flags.force ?? false,
+      prepare: () => (invites.length === 0 ? Promise.resolve() : keepInvites(home, invites)),
+    },
     system,
   );
   if (flags.json)
@@ -150,50 +160,25 @@ async function install(
 }
 
 async function describe(
-  context: Context,
+  { environment, cwd, self }: Context,
   role: Role,
   home: string,
   more: readonly string[],
-  { inviteFile }: InstallFlags,
 ): Promise<Service> {
-  const { environment, cwd, self } = context;
   const writable = [
     resolveCache(environment, cwd),
     ...(role === 'coordinator' ? [resolveRegistry(environment, cwd)] : []),
-    environment.HF_HOME || join(environment.XDG_CACHE_HOME || join(homedir(), '.cache'), 'huggingface'),
-    ...(environment.HF_HUB_CACHE ? [environment.HF_HUB_CACHE] : []),
+    (await hubSettings(environment, cwd)).cacheDir,
   ];
   // The service may write only to folders that exist when it starts.
   for (const folder of writable) await makeFolder(folder);
-  const variables = VARIABLES.flatMap((name) => (environment[name] ? [[name, environment[name]]] : []));
   return {
     role,
     home,
-    command: [
-      self.node,
-      self.script,
-      role,
-      '--home',
-      home,
-      ...(role === 'node' ? ['--invite-file', await keepInvite(context, home, inviteFile)] : []),
-      ...more,
-    ],
-    environment: Object.fromEntries(variables),
+    command: [self.node, self.script, role, '--home', home, ...more],
+    environment: placesOf(environment, cwd),
     writable,
   };
-}
-
-/**
- * Writes the invite to the file `invite` in the home. Only the file's owner can read the file. If no invite
- * was given, keeps the file of an earlier installation.
- */
-async function keepInvite(context: Context, home: string, inviteFile: string | undefined): Promise<string> {
-  const file = join(home, 'invite');
-  const isNew = inviteFile !== undefined || !!context.environment.SWARM_INVITE;
-  if (!isNew && existsSync(file)) return file;
-  const given = isNew ? [] : ['-'];
-  await writeDurably(file, `${await readInviteText(context, given, { inviteFile })}\n`, { mode: 0o600 });
-  return file;
 }
 
 function idOf({ environment, cwd }: Context, role: Role, home: string | undefined): ServiceId {
@@ -203,5 +188,10 @@ function idOf({ environment, cwd }: Context, role: Role, home: string | undefine
 function systemOf({ environment }: Context): ServiceSystem {
   const folder = environment.HOME || homedir();
   const config = environment.XDG_CONFIG_HOME || join(folder, '.config');
-  return { manager: managerOf(process.platform), user: { folder, config, id: userInfo().uid }, run: runCall };
+  return {
+    manager: managerOf(process.platform),
+    user: { folder, config, id: userInfo().uid },
+    run: runCall,
+    pause: () => sleep(STOP_POLL_MS),
+  };
 }

@@ -8,11 +8,11 @@ export interface HomeFlag {
   home?: string;
 }
 
+/** Help of an argument that must name a job. */
+export const JOB_HELP = 'name of a job, its digest or the beginning of the digest';
+
 /** Name and help of the argument that selects a job. */
-export const JOB_ARGUMENT = [
-  '[job]',
-  'name of a job, its digest or the beginning of the digest (default: the only job)',
-] as const;
+export const JOB_ARGUMENT = ['[job]', `${JOB_HELP} (default: the only job)`] as const;
 
 /** Connects to the coordinator that runs in the chosen home. @throws SwarmError DAEMON_NOT_RUNNING */
 export function coordinatorApi(context: Context, { home }: HomeFlag): Promise<ApiClient> {

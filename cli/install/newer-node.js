@@ -1,13 +1,16 @@
 // Runs the program with a newer Node.js, if the Node.js that started it is too old. swarm.js loads this file only in
 // that case.
 import { spawn, spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { constants, homedir } from 'node:os';
 import { delimiter, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
-/** Major version of Node.js that is downloaded: the long-term support release of 2026. */
-const LINE = 24;
+/**
+ * The npm packages that contain Node.js and need no install scripts, by system. scripts/node-packages.ts writes this
+ * table. Its checksums keep the registry from handing out other files later.
+ */
+const PACKAGES = JSON.parse(readFileSync(new URL('./node-packages.json', import.meta.url), 'utf8'));
 const ROOT = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
 const EXE = process.platform === 'win32' ? 'node.exe' : 'node';
 
@@ -20,7 +23,7 @@ const EXE = process.platform === 'win32' ? 'node.exe' : 'node';
 export function findNode({ root, cache, path, fits }) {
   const places = [
     join(root, 'node_modules', 'node', 'bin', EXE),
-    fetchedNode(cache),
+    ...[fetchedNode(cache)].filter((file) => file !== null),
     ...path
       .split(delimiter)
       .filter((folder) => folder !== '')
@@ -30,47 +33,70 @@ export function findNode({ root, cache, path, fits }) {
 }
 
 /**
- * Returns the name of the npm package that contains Node.js for a platform, and needs no install scripts. The npm
- * package "node" depends on these packages too.
+ * Returns the pinned package with Node.js for a system; null if there is none.
+ * @returns {{ name: string, version: string, integrity: string } | null}
  */
 export function nodePackage(platform = process.platform, arch = process.arch) {
-  const prefix = platform === 'darwin' && arch === 'arm64' ? 'node-bin' : 'node';
-  return `${prefix}-${platform === 'win32' ? 'win' : platform}-${arch}`;
+  return PACKAGES[`${platform}-${arch}`] || null;
 }
 
-/** @param {string} cache */
-function fetchedNode(cache) {
-  return join(cache, `node-${LINE}`, 'node_modules', nodePackage(), 'bin', EXE);
+/** Returns the path of the fetched Node.js. The folder's name has the version, so it never changes. @param {string} cache */
+export function fetchedNode(cache, wanted = nodePackage()) {
+  if (wanted === null) return null;
+  return join(cache, `node-${wanted.version}`, 'node_modules', wanted.name, 'bin', EXE);
 }
 
-/** Fetches Node.js from the npm registry into the cache. Returns false if npm fails. @param {string} cache */
-function fetchNode(cache) {
+/**
+ * Fetches Node.js from the npm registry into the cache. npm compares it with the pinned checksum, and fails if it differs.
+ * @param {string} cache
+ * @param {(folder: string) => boolean} [install] replaces npm in tests
+ * @returns {boolean} whether the cache has Node.js now
+ */
+export function fetchNode(cache, install = npmInstall) {
+  const wanted = nodePackage();
+  if (wanted === null) return false;
   mkdirSync(cache, { recursive: true });
   const folder = mkdtempSync(join(cache, 'fetching-node-'));
   try {
-    writeFileSync(join(folder, 'package.json'), '{ "private": true }\n');
-    const quiet = [
-      '--ignore-scripts',
-      '--no-audit',
-      '--no-fund',
-      '--no-update-notifier',
-      '--loglevel=error',
-      '--global=false',
-    ];
-    const { status } = spawnSync('npm', ['install', ...quiet, `${nodePackage()}@${LINE}`], {
-      cwd: folder,
-      // The output of npm must not mix with the output of the command.
-      stdio: ['ignore', 'ignore', 'inherit'],
-      // On Windows, npm is a .cmd file, which only a shell can start.
-      shell: process.platform === 'win32',
-    });
-    if (status !== 0) return false;
-    rmSync(join(cache, `node-${LINE}`), { recursive: true, force: true });
-    renameSync(folder, join(cache, `node-${LINE}`));
+    const { name, version, integrity } = wanted;
+    const dependencies = { [name]: version };
+    const packages = { '': { dependencies }, [`node_modules/${name}`]: { version, integrity } };
+    writeFileSync(join(folder, 'package.json'), JSON.stringify({ private: true, dependencies }));
+    writeFileSync(
+      join(folder, 'package-lock.json'),
+      JSON.stringify({ lockfileVersion: 3, requires: true, packages }),
+    );
+    if (!install(folder)) return false;
+    try {
+      renameSync(folder, join(cache, `node-${version}`));
+    } catch (error) {
+      // Another start has fetched the same version meanwhile.
+      if (!existsSync(fetchedNode(cache))) throw error;
+    }
     return true;
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
+}
+
+/** Installs what package-lock.json in the folder lists. @param {string} folder */
+function npmInstall(folder) {
+  const quiet = [
+    '--ignore-scripts',
+    '--no-audit',
+    '--no-fund',
+    '--no-update-notifier',
+    '--loglevel=error',
+    '--global=false',
+  ];
+  const { status } = spawnSync('npm', ['ci', ...quiet], {
+    cwd: folder,
+    // The output of npm must not mix with the output of the command.
+    stdio: ['ignore', 'ignore', 'inherit'],
+    // npm is a .cmd file on Windows.
+    shell: process.platform === 'win32',
+  });
+  return status === 0;
 }
 
 /**
@@ -91,9 +117,9 @@ export async function runWithNewerNode(needed) {
   };
   const find = () => findNode({ root: ROOT, cache, path: PATH, fits });
   let node = find();
-  if (node === null) {
+  if (node === null && nodePackage() !== null) {
     console.error(
-      `lora-swarm: this is Node.js ${process.versions.node}, but lora-swarm needs ${needed.join('.')} or newer; fetching Node.js ${LINE} from the npm registry into ${cache}, once`,
+      `lora-swarm: this is Node.js ${process.versions.node}, but lora-swarm needs ${needed.join('.')} or newer; fetching Node.js ${nodePackage().version} from the npm registry into ${cache}, once`,
     );
     if (fetchNode(cache)) node = find();
   }

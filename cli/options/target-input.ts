@@ -81,17 +81,21 @@ export async function readTargets(
 }
 
 /**
- * Reads the invites of a node as {@link readTargets} does, and returns their texts, one per line.
+ * Reads invites from the same places as {@link readTargets}, else from stdin.
+ * @returns no invite if no place has one and `needed` is false
  * @throws SwarmError USAGE, INVITE_INVALID
  */
-export async function readInviteText(
+export async function readInvites(
   context: InputContext & Pick<Context, 'clock'>,
-  given: readonly string[],
   options: TargetOptions,
-): Promise<string> {
-  const words = await readWords(context, given, options, () => linesFromStdin(context));
-  parseTargets(words, options.job);
-  return words.join('\n');
+  { needed }: { needed: boolean },
+): Promise<readonly WeightedTarget[]> {
+  const isGiven = options.inviteFile !== undefined || (context.environment[VARIABLE] ?? '').trim() !== '';
+  if (!isGiven && !needed) return [];
+  return parseTargets(
+    await readWords(context, isGiven ? [] : [STDIN], options, () => linesFromStdin(context)),
+    options.job,
+  );
 }
 
 type InputContext = Pick<Context, 'cwd' | 'environment' | 'stderr' | 'stdin' | 'signal'>;

@@ -6,7 +6,15 @@ import { makeFolder } from '../../common/folders.ts';
 import type { Role } from '../../storage/daemon-home.ts';
 import { cliError } from '../error-codes.ts';
 import { launchd } from './launchd.ts';
-import { type Call, MARK, type Service, type ServiceId, type ServiceManager, type User } from './service.ts';
+import {
+  type Call,
+  MARK,
+  type Service,
+  type ServiceId,
+  type ServiceManager,
+  STOP_SECONDS,
+  type User,
+} from './service.ts';
 import { systemd } from './systemd.ts';
 import { windowsTasks } from './windows-tasks.ts';
 
@@ -15,6 +23,8 @@ export interface ServiceSystem {
   readonly user: User;
   /** Runs a program to its end. `code` is 127 if the program does not exist. */
   run(call: Call): Promise<{ code: number; output: string }>;
+  /** Waits for the pause between two questions whether a service has stopped. */
+  pause(): Promise<void>;
 }
 
 /** Returns the service manager of an operating system. @throws SwarmError SERVICE_UNSUPPORTED */
@@ -39,16 +49,24 @@ interface InstallOptions {
   readonly start: boolean;
   /** Whether to replace an existing service file with a different content. */
   readonly force: boolean;
+  /** Writes what the daemon needs, after the checks and before the daemon starts. */
+  readonly prepare?: () => Promise<void>;
 }
 
+/** Milliseconds between two questions whether a service has stopped. */
+export const STOP_POLL_MS = 500;
+/** Maximum number of such questions: they span the time in which the system kills a daemon, and 5 s more. */
+const STOP_POLLS = ((STOP_SECONDS + 5) * 1000) / STOP_POLL_MS;
+
 /**
- * Writes the file of a service, and starts the service.
+ * Writes the file of a service, and starts the service. If the service is installed already, stops it first: service
+ * managers do not apply a new file to a running service.
  * @returns path of the file, and the calls that were made or, without `start`, that the user can make
  * @throws SwarmError SERVICE_EXISTS, SERVICE_FAILED
  */
 export async function installService(
   service: Service,
-  { start, force }: InstallOptions,
+  { start, force, prepare }: InstallOptions,
   system: ServiceSystem,
 ): Promise<{ file: string; calls: Call[] }> {
   const { manager, user } = system;
@@ -63,11 +81,25 @@ export async function installService(
       { next: 'look at the file, and add --force to replace it' },
     );
   }
+  const stops = found === null ? [] : manager.stop(service, user);
+  if (start && found !== null) await stopService(service, system);
+  await prepare?.();
   await makeFolder(dirname(file));
   await writeDurably(file, encoded(text, manager), { mode: 0o600 });
-  const calls = manager.start(service, user);
-  if (start) for (const call of calls) await runOrThrow(call, system, file);
-  return { file, calls };
+  const starts = manager.start(service, user);
+  if (start) for (const call of starts) await runOrThrow(call, system, file);
+  return { file, calls: [...stops, ...starts] };
+}
+
+/** Stops a service and removes it from the system. Returns when its daemon has ended. */
+async function stopService(service: ServiceId, { manager, user, run, pause }: ServiceSystem): Promise<void> {
+  // A service that does not run cannot be stopped, so failures of these calls are ignored.
+  for (const call of manager.stop(service, user)) await run(call);
+  // launchctl returns before the daemon has ended, and refuses to start the service until then.
+  for (let polls = 0; polls < STOP_POLLS; polls++) {
+    if (!manager.isRunning(await run(manager.state(service, user)))) return;
+    await pause();
+  }
 }
 
 /**
@@ -88,8 +120,7 @@ export async function uninstallService(service: ServiceId, system: ServiceSystem
       { next: 'delete the file yourself, if you no longer need it' },
     );
   }
-  // A service that does not run cannot be stopped, so failures of these calls are ignored.
-  for (const call of manager.stop(service, user)) await run(call);
+  await stopService(service, system);
   await rm(file);
   for (const call of manager.forget()) await run(call);
   return file;

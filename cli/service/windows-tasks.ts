@@ -40,7 +40,8 @@ export const windowsTasks: ServiceManager = {
 </Task>
 `,
   start: (service, user) => [
-    ['schtasks', '/Create', '/TN', serviceName(service.role), '/XML', windowsTasks.file(service, user)],
+    // Without /F, schtasks asks before it replaces a task.
+    ['schtasks', '/Create', '/F', '/TN', serviceName(service.role), '/XML', windowsTasks.file(service, user)],
     ['schtasks', '/Run', '/TN', serviceName(service.role)],
   ],
   stop: ({ role }) => [

@@ -59,7 +59,6 @@ export const SYSTEM_FEATURES: Readonly<Record<string, SystemFeature>> = {
     files: {
       'cli/service/launchd.ts': 'a number in a file of macOS',
       'cli/service/manage.ts': MODE,
-      'cli/commands/service.ts': MODE,
       'common/durable.ts': MODE,
       'common/file-lock.ts': MODE,
       'common/file-system.ts': 'ENOTSUP and ENOSYS are passed over',
@@ -150,6 +149,7 @@ export const SYSTEM_FEATURES: Readonly<Record<string, SystemFeature>> = {
     about: 'HOME is not set on Windows, and XDG folders are a custom of Linux',
     files: {
       'cli/commands/service.ts': 'homedir() without HOME, as in common/user-folders.ts',
+      'cli/service/places.ts': 'copies variables of the shell only where they are set',
       'cli/install/newer-node.js':
         'homedir() as in common/user-folders.ts, whose TypeScript an old Node.js cannot run',
       'common/user-folders.ts': 'homedir() without HOME; the same folders below it on every system',

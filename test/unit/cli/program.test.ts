@@ -70,6 +70,26 @@ describe('the command line', () => {
     }
   });
 
+  it('refuses options of "doctor" that have no effect', async () => {
+    for (const [args, flag] of [
+      [['--swarm', '--model', 'x', '--threads', '2'], '--model and --threads'],
+      [['--swarm', '--base-bits', '32'], '--base-bits'],
+      [['--home', 'x'], '--home'],
+    ] as const) {
+      const { error } = await parse('doctor', ...args);
+      expect(error).toMatchObject({ code: 'USAGE', message: expect.stringContaining(flag) });
+    }
+  });
+
+  it('shows no default of an argument that must be given', async () => {
+    for (const command of leaves(createProgram(fakeContext().context))) {
+      for (const argument of command.registeredArguments.filter(({ required }) => required)) {
+        expect(argument.description, command.name()).not.toContain('(default:');
+      }
+      for (const option of command.options) expect(option.defaultValue, command.name()).not.toBe('');
+    }
+  });
+
   it('has help for commands in groups, and refuses unknown names', async () => {
     expect((await parse('help', 'job', 'create')).out).toContain('--dry-run');
     expect((await parse('help')).out).toContain('lora-swarm node -');

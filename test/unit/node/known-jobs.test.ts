@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { expect, it } from 'vitest';
 import { readTargets } from '../../../cli/options/target-input.ts';
 import { silentLogger } from '../../../monitor/log.ts';
-import { KnownJobs, readKnownJobs } from '../../../node/known-jobs.ts';
+import { deleteInvites, KnownJobs, keepInvites, readKnownJobs } from '../../../node/known-jobs.ts';
 import { fakeContext } from '../../utils/cli-context.ts';
 import { withCode } from '../../utils/codes.ts';
 import { temporaryFolder } from '../../utils/folder.ts';
@@ -54,4 +54,21 @@ it('are the jobs of "node" without an invite', async () => {
   ]);
   expect(await read([open.addresses[0]!])).toHaveLength(1);
   expect(await read([], { SWARM_INVITE: open.addresses[0] })).toHaveLength(1);
+});
+
+it('keeps given invites beside those of joined jobs, until they are deleted', async () => {
+  const home = await temporaryFolder();
+  expect(await deleteInvites(home)).toBeNull();
+  const known = new KnownJobs({ home }, { log: silentLogger });
+  known.remember(invite, 'moby');
+  await known.saved();
+  const again = { addresses: invite.addresses, job: JOB, token: 'new', weight: 1 };
+  const fresh = { addresses: open.addresses, job: null, token: null, weight: 3 };
+  await keepInvites(home, [again, fresh]);
+  expect(await readKnownJobs(home)).toEqual([
+    { ...again, name: 'moby' },
+    { ...fresh, name: null },
+  ]);
+  expect(await deleteInvites(home)).toBe(join(home, 'known-jobs.json'));
+  expect(await readKnownJobs(home)).toEqual([]);
 });

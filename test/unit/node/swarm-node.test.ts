@@ -302,6 +302,25 @@ test('stops for good when the coordinator has shut it out, and says why', async 
   expect(node.swarmNode.view().state.reason).toContain('not you');
 });
 
+test.each([
+  ['BANNED', 1],
+  ['INVITE_REVOKED', 0],
+] as const)(
+  'after the refusal %s, the home keeps %i invites, because only a ban may end',
+  async (refusal, kept) => {
+    const { node, coordinator } = at;
+    node.start();
+    await coordinator.open(1, [node.peer]);
+    await at.until(() => at.phase() === 'training');
+    expect(node.known.size).toBe(1);
+    coordinator.refusal = refusal;
+    coordinator.admits = false;
+    coordinator.host.disconnect(node.peer);
+    await at.until(() => node.swarmNode.view().shutOut !== null);
+    expect(node.known.size).toBe(kept);
+  },
+);
+
 test('abandons its work when its invite is revoked during a round', async () => {
   const { node, coordinator } = at;
   node.start();

@@ -1,7 +1,8 @@
-import { readFile } from 'node:fs/promises';
+import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { expect, it } from 'vitest';
+import { expect, it, onTestFinished, vi } from 'vitest';
 import { createProgram } from '../../../../cli/program.ts';
+import { readKnownJobs } from '../../../../node/known-jobs.ts';
 import { fakeContext } from '../../../utils/cli-context.ts';
 import { temporaryFolder } from '../../../utils/folder.ts';
 import { expectMode, pretendPlatform } from '../../../utils/platform.ts';
@@ -16,19 +17,60 @@ async function install(folder: string, environment: Record<string, string>, ...a
   return JSON.parse(out()) as { file: string; home: string; started: boolean; commands: string[][] };
 }
 
-it('keeps the invite in a private file, and out of the arguments of the daemon', async () => {
+it('keeps the invite where the node keeps its jobs, and out of the arguments of the daemon', async () => {
   pretendPlatform('linux');
   const folder = await temporaryFolder();
   const { file, home, commands } = await install(folder, { SWARM_INVITE: ADDRESS }, '--', '--threads', '2');
-  const invite = join(home, 'invite');
-  expect(await readFile(invite, 'utf8')).toBe(`${ADDRESS}\n`);
-  await expectMode(invite, 0o600);
+  const known = join(home, 'known-jobs.json');
+  await expectMode(known, 0o600);
+  expect(await readKnownJobs(home)).toMatchObject([{ addresses: [ADDRESS], name: null }]);
+  expect(await readdir(home)).toEqual(['known-jobs.json']);
   const unit = await readFile(file, 'utf8');
   expect(unit).not.toContain('p2p');
-  expect(unit).toContain(`"node" "--home" "${home}" "--invite-file" "${invite}" "--threads" "2"`);
+  expect(unit).toContain(`"node" "--home" "${home}" "--threads" "2"`);
   expect(commands[0]).toContain('daemon-reload');
   // The next call needs no invite.
   expect(await install(folder, {}, '--', '--threads', '2')).toMatchObject({ file });
+  // A new invite is not kept if the file of the service is not replaced.
+  await expect(install(folder, { SWARM_INVITE: `${ADDRESS.slice(0, -1)}C` })).rejects.toMatchObject({
+    code: 'SERVICE_EXISTS',
+  });
+  expect(await readKnownJobs(home)).toHaveLength(1);
+});
+
+it('uninstall leaves no invite behind', async () => {
+  pretendPlatform('linux');
+  const folder = await temporaryFolder();
+  const { home } = await install(folder, { SWARM_INVITE: ADDRESS });
+  const { context, out } = fakeContext({ environment: { HOME: folder, SWARM_HOME: home } });
+  // No systemctl is found, so the test does not stop a service of the machine.
+  vi.stubEnv('PATH', folder);
+  onTestFinished(() => void vi.unstubAllEnvs());
+  await createProgram(context).parseAsync(['service', 'uninstall', 'node', '--json'], { from: 'user' });
+  expect(JSON.parse(out())).toMatchObject({ invites: join(home, 'known-jobs.json') });
+  expect(await readdir(home)).toEqual([]);
+});
+
+it('a coordinator finds its registry and caches again: the service gets the variables that decide where they lie', async () => {
+  pretendPlatform('linux');
+  const folder = await temporaryFolder();
+  const environment = {
+    HOME: folder,
+    SWARM_HOME: 'home',
+    SWARM_REGISTRY: 'r',
+    HF_HOME: '~/hf',
+    HF_TOKEN: 'secret',
+  };
+  const { context, out } = fakeContext({ environment, cwd: folder });
+  const args = ['service', 'install', 'coordinator', '--no-start', '--json'];
+  await createProgram(context).parseAsync(args, { from: 'user' });
+  const unit = await readFile((JSON.parse(out()) as { file: string }).file, 'utf8');
+  const lines = unit.split('\n').filter((line) => line.startsWith('Environment='));
+  expect(lines).toEqual([
+    `Environment="SWARM_HOME=${join(folder, 'home')}"`,
+    `Environment="SWARM_REGISTRY=${join(folder, 'r')}"`,
+    'Environment="HF_HOME=~/hf"',
+  ]);
 });
 
 it.each(['swarm1abc', '--invite-file', '--home=x'])('refuses %s as an option of the daemon', async (word) => {

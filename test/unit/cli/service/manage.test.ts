@@ -18,10 +18,13 @@ let calls: string[];
 let code: number;
 let service: Service;
 let folder: string;
+/** Answers of the calls that ask for the state, before all others. */
+let states: string[];
 
 beforeEach(async () => {
   calls = [];
   code = 0;
+  states = [];
   folder = await temporaryFolder();
   service = { role: 'node', home: folder, command: ['node', 'x.js'], environment: {}, writable: [] };
 });
@@ -32,7 +35,12 @@ function systemFor(platform: NodeJS.Platform): ServiceSystem {
     user: { folder, config: join(folder, '.config'), id: 501 },
     run: async (call: Call) => {
       calls.push(call.join(' '));
-      return { code, output: code === 0 ? 'active\n' : 'Failed to connect to bus\n' };
+      const isState = /is-active|launchctl print|Query/.test(call.join(' '));
+      const output = (isState ? states.shift() : undefined) ?? 'active\n';
+      return { code, output: code === 0 ? output : 'Failed to connect to bus\n' };
+    },
+    pause: async () => {
+      calls.push('pause');
     },
   };
 }
@@ -48,6 +56,7 @@ it('install writes a private file and starts the service; uninstall removes both
     'systemctl --user enable --now lora-swarm-node.service',
   ]);
   expect(await serviceState(service, system)).toMatchObject({ installed: true, running: true });
+  states = ['inactive\n'];
   await uninstallService(service, system);
   expect(calls).toContain('systemctl --user disable --now lora-swarm-node.service');
   expect(existsSync(file)).toBe(false);
@@ -69,6 +78,71 @@ it('install again changes nothing; a file that differs is replaced only with for
   expect(await readFile(file, 'utf8')).toBe('mine');
   await installService(service, { start: false, force: true }, system);
   expect(await readFile(file, 'utf8')).toContain('lora-swarm.node');
+});
+
+it.each<[NodeJS.Platform, string[], (RegExp | string)[]]>([
+  [
+    'linux',
+    ['active\n', 'inactive\n'],
+    [
+      'systemctl --user disable --now lora-swarm-node.service',
+      'systemctl --user is-active lora-swarm-node.service',
+      'pause',
+      'systemctl --user is-active lora-swarm-node.service',
+      'systemctl --user daemon-reload',
+      'systemctl --user enable --now lora-swarm-node.service',
+    ],
+  ],
+  [
+    'darwin',
+    ['\tstate = running\n', ''],
+    [
+      'launchctl bootout gui/501/lora-swarm.node',
+      'launchctl print gui/501/lora-swarm.node',
+      'pause',
+      'launchctl print gui/501/lora-swarm.node',
+      /^launchctl bootstrap gui\/501 .*lora-swarm\.node\.plist$/,
+      'launchctl enable gui/501/lora-swarm.node',
+    ],
+  ],
+  [
+    'win32',
+    ['ERROR: The system cannot find the file specified.\n'],
+    [
+      'schtasks /End /TN lora-swarm-node',
+      'schtasks /Delete /F /TN lora-swarm-node',
+      'schtasks /Query /V /FO CSV /NH /TN lora-swarm-node',
+      /^schtasks \/Create \/F \/TN lora-swarm-node \/XML .*service\.xml$/,
+      'schtasks /Run /TN lora-swarm-node',
+    ],
+  ],
+])(
+  'on %s, install with force stops the running daemon, waits for its end, then starts it again',
+  async (platform, answers, expected) => {
+    const system = systemFor(platform);
+    await installService(service, START, system);
+    calls = [];
+    states = answers;
+    const changed = { ...service, command: ['node', 'y.js'] };
+    const prepare = async (): Promise<void> => void calls.push('prepare');
+    await installService(changed, { start: true, force: true, prepare }, system);
+    expect(calls.indexOf('prepare')).toBe(
+      expected.findLastIndex((call) => /is-active|print|Query/.test(String(call))) + 1,
+    );
+    expect(calls.filter((call) => call !== 'prepare')).toEqual(
+      expected.map((call) => (typeof call === 'string' ? call : expect.stringMatching(call))),
+    );
+  },
+);
+
+it('prepares nothing if the file exists and differs', async () => {
+  const system = systemFor('linux');
+  const { file } = await installService(service, { start: false, force: false }, system);
+  await writeFile(file, 'mine');
+  const prepare = (): Promise<void> => Promise.reject(new Error('must not run'));
+  await expect(installService(service, { ...START, prepare }, system)).rejects.toMatchObject({
+    code: 'SERVICE_EXISTS',
+  });
 });
 
 it('the file of Windows is UTF-16 with a byte order mark, and is found again', async () => {
