@@ -75,7 +75,7 @@ export type NodeEffect =
   | { type: 'publish'; round: number }
   /** Asks the coordinator for the receipt of an update. */
   | { type: 'ask'; round: number; generation: number }
-  /** Sends an update to the coordinator in a request, for updates that did not arrive over gossip. */
+  /** Sends an update in a request, because no receipt shows that the update arrived over gossip. */
   | { type: 'submit'; round: number; generation: number }
   /** Records the outcome of an update. A restored update is added back to the error feedback. */
   | { type: 'settle'; round: number; outcome: Outcome }
