@@ -9,7 +9,10 @@ export const DRAIN_MS = 5_000;
 /** Message that asks a helper process to drain on Windows, which has no signal for this. */
 export const DRAIN_MESSAGE = 'drain';
 
-/** Abort reason of the drain signal if the program that reads the output has ended, as in `lora-swarm … | head`. */
+/**
+ * Abort reason of the drain signal if the program that read this process's output has ended, as in `lora-swarm … |
+ * head`.
+ */
 export class OutputClosed extends Error {
   override readonly name = 'AbortError';
 }

@@ -55,7 +55,10 @@ export async function renameDurably(from: string, to: string): Promise<void> {
  * or a file in the renamed folder.
  */
 const HELD_OPEN: readonly unknown[] = ['EACCES', 'EBUSY', 'EPERM'];
-/** Pauses between the attempts on Windows, in milliseconds: 1.9 s in total. A virus scanner closes a new file sooner. */
+/**
+ * Pauses between attempts to rename a file on Windows, in milliseconds. They are 1.9 s in total, and a virus scanner
+ * closes a new file sooner.
+ */
 const RENAME_PAUSES_MS = [10, 30, 60, 100, 200, 500, 1000];
 
 /**
@@ -113,7 +116,7 @@ export function writeError(cause: unknown, path: string): unknown {
   return commonError('WRITE_FAILED', message, { path, errno: code }, { cause });
 }
 
-/** Removes the partial files of `path` whose process no longer runs. */
+/** Removes the partial files of `path` that processes left behind which no longer run. */
 async function removeAbandoned(path: string): Promise<void> {
   const folder = dirname(path);
   for (const name of await readdir(folder)) {

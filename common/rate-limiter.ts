@@ -1,6 +1,6 @@
 import type { Clock } from './clock.ts';
 
-/** A number of calls that a key may make per `perMs` milliseconds. */
+/** Maximum number of calls that one key may make per `perMs` milliseconds. */
 export interface Quota {
   readonly calls: number;
   readonly perMs: number;

@@ -124,8 +124,8 @@ export interface Validator {
    * Makes optimiser steps, as a node does. Evaluations and gradients have priority over these steps. When an
    * evaluation or a gradient is requested, or when `pause` aborts, training stops after the current
    * micro-batch.
-   * @returns the state after the last complete step. If training was stopped, this step is not the last
-   *   requested one.
+   * @returns the state after the last complete step. If training was stopped, some of the requested steps are
+   *   missing.
    * @throws SwarmError when the computation failed. The error does not mean that the adapter is bad.
    */
   train(
@@ -146,7 +146,7 @@ export interface ValidationJob {
 export interface StepsToMake {
   /** Tensors in layout order. */
   readonly adapter: readonly Float32Array[];
-  /** Rows in training order. */
+  /** Rows to train on, in the order of training. */
   readonly rows: readonly Row[];
   readonly steps: number;
   readonly optimizer: AdamWState;

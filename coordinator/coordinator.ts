@@ -46,7 +46,7 @@ export class Coordinator {
   readonly #listeners = new Set<(event: JobEvent, jobName: string) => void>();
   readonly #stopping = new AbortController();
   readonly #cleanups: (() => void)[] = [];
-  /** Only one job is created at a time, because jobs of the same name write to the same folder. */
+  /** Lets only one job be created at a time, because jobs with the same name write to the same folder. */
   readonly #creating = new Permits(1);
 
   constructor({ retention = defaultRetention, audits = true }: CoordinatorOptions, deps: CoordinatorDeps) {
@@ -163,7 +163,7 @@ export class Coordinator {
     pardonPeer(peer, concerned, concerned);
   }
 
-  /** Returns the job with an id, or all jobs for null. */
+  /** Returns the job with an id, or all jobs if the id is null. */
   #concerned(id: string | null) {
     const { store, clock } = this.#deps;
     const runs = id === null ? this.jobs() : [this.find(id)];

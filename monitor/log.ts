@@ -51,7 +51,10 @@ interface Output {
   logger: pino.Logger;
 }
 
-/** Writes lines with safe fields to all outputs, and leaves out repeated warnings. pino compares the levels. */
+/**
+ * Writes lines with safe fields to all outputs, and leaves out repeated warnings. The library pino decides which
+ * levels an output gets.
+ */
 class OutputsLogger implements Logger {
   readonly #outputs: readonly Output[];
   readonly #fields: Record<string, unknown>;

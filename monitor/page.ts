@@ -40,9 +40,8 @@ const IMPORT_MAP = JSON.stringify({
 });
 
 /**
- * The page runs only its own scripts and talks only to its own daemon. The import map is a script inside the HTML, so
- * its hash is allowed.
- * @see https://www.w3.org/TR/CSP3/
+ * Content security policy of the page. The page runs only its own scripts and talks only to its own daemon. The
+ * import map is a script inside the HTML, so the policy allows its hash. @see https://www.w3.org/TR/CSP3/
  */
 const CONTENT_POLICY = [
   "default-src 'none'",

@@ -6,7 +6,10 @@ import { processRegistry } from './process-metrics.ts';
  * and the longest have a long answer of a large model.
  */
 const SECONDS = [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 60, 300];
-/** Paths that are label values. Other paths are counted as `other`, because a client can send any path. */
+/**
+ * Paths that the metrics count separately. All other paths are counted as `other`, because a client can send any
+ * path.
+ */
 const PATHS = [
   '/v1/completions',
   '/v1/chat/completions',

@@ -67,9 +67,9 @@ interface GossipDeps {
   /** Returns the network address of a connected peer. Several peers can have the same address. */
   networkOf(peer: string): string;
   /**
-   * Peers that may subscribe to the channels `updates` and `peers`, and so receive the messages that we
-   * publish on these channels.
-   * @default all
+   * Peers that may subscribe to the channels `updates` and `peers`, and so receive the messages that we publish on
+   * these channels.
+   * @default all peers
    */
   confidants?: readonly string[] | undefined;
 }

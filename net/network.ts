@@ -88,7 +88,7 @@ export interface UnreachablePeer {
   readonly address: string;
   /** Number of failed attempts in a row. */
   readonly failures: number;
-  /** Error of the newest attempt. */
+  /** Error of the newest attempt to connect to the peer. */
   readonly reason: string;
   /** Milliseconds until the next attempt. */
   readonly retryInMs: number;

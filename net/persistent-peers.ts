@@ -59,7 +59,7 @@ export class PersistentPeers {
     this.#deps = deps;
   }
 
-  /** Adds the saved addresses. A damaged file is logged and ignored. */
+  /** Adds the saved addresses to the addresses to dial. A damaged file is logged and ignored. */
   async start(): Promise<void> {
     try {
       const { addresses } = fileSchema.parse(JSON.parse(await readFile(this.#path, 'utf8')));

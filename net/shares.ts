@@ -68,7 +68,7 @@ export class Shares {
   readonly buffers: FairPermits;
   readonly #unreadOfKnown: FairPermits;
   readonly #unreadOfStrangers: FairPermits;
-  /** Returns whether a peer is known and may therefore use the reserve. */
+  /** Returns whether a peer is known, and may therefore use the places that are reserved for known peers. */
   isKnown: (peer: string) => boolean = () => false;
   /** Addresses of known peers, least recently seen first. */
   readonly #addresses = new Set<string>();

@@ -1,4 +1,4 @@
-/** Notice to the owner of a node. It is logged at the first start with a home. */
+/** Notice to the owner of a node. It is logged when a node uses a home for the first time. */
 export const CONSENT_NOTICE = [
   'This node shares: LoRA updates, its peer id, its address, its speed.',
   'LoRA updates do not protect privacy: training text can be reconstructed from them.',

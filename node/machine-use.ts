@@ -22,7 +22,10 @@ interface MachineUseDeps {
   readonly trainer: Pick<TrainingProcess, 'use' | 'queue'>;
 }
 
-/** One reading. Times are on the monotonic clock, in milliseconds. */
+/**
+ * One reading of the processor time, memory and traffic of the daemon and its trainer. Times are on the monotonic
+ * clock, in milliseconds.
+ */
 interface Sample {
   readonly at: number;
   readonly daemonCpu: number;

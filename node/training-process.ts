@@ -81,7 +81,8 @@ export class TrainingProcess implements NodeTrainer, ScoreTrainer {
   readonly #onUndeleted: OnUndeleted = (undeleted) => this.#deps.log.warn(undeleted, 'base-not-removed');
 
   /**
-   * Names of the process's devices. Before the first job, these are the owner's choice; for `auto`, the text is empty.
+   * Names of the devices that the trainer process uses. Before the first job, these are the devices that the owner
+   * chose, or an empty text if the owner chose `auto`.
    */
   get engine(): string {
     const { devices } = (this.#settings ?? this.#options).compute;

@@ -35,7 +35,9 @@ export const headSchema = z.strictObject({
   phase: z.enum(['waiting', 'training', 'paused', 'finished', 'failed']),
   round: z.int().positive(),
   checkpoint: z.strictObject({
-    /** Digest of the body of the signed checkpoint; the parent of every update of this round. */
+    /**
+     * Digest of the body of the signed checkpoint. Every update of this round names this checkpoint as its parent.
+     */
     digest: digestSchema,
     /** The round that produced the checkpoint; 0 is the initial adapter. */
     round: index,

@@ -114,7 +114,7 @@ export const rpcMethods = {
     maxResponseBytes: RPC_MESSAGE_BYTES,
     quota: { calls: 10, perMs: 10_000 },
   },
-  /** Leaves a job. The round then no longer waits for the node. */
+  /** Leaves a job. From then on, rounds do not wait for the node. */
   leave: {
     request: z.strictObject({ job, reason: z.string().max(64) }),
     response: empty,

@@ -37,7 +37,7 @@ export const settingsRecordSchema = z.strictObject({
   issuedAt: z.int().nonnegative(),
 });
 
-/** The changed settings of a round, as its head announces them. */
+/** The settings of a round if they differ from those in the manifest. The head of the round contains them. */
 export const headSettingsSchema = z.strictObject({
   /** Digest of the newest change that applies to the round. */
   record: digestSchema,

@@ -32,7 +32,7 @@ export async function knownBase(folder: string, options: DescribeOptions = {}): 
 /**
  * Checks that a version was made for a base.
  * @param base digest of the base, and its folder or name for the message
- * @throws SwarmError ADAPTER_BASE (values: expected, found) if the adapter was made for another base
+ * @throws SwarmError ADAPTER_BASE (values: expected, found) if the version was made for another base
  */
 export function requireSameBase(
   { label, manifest }: Pick<AdapterVersion, 'label' | 'manifest'>,

@@ -24,7 +24,7 @@ export interface MergeVersionsOptions {
    * negative weight subtracts the change.
    */
   readonly sources: readonly { readonly version: AdapterVersion; readonly weight: number }[];
-  /** @default 'cat', which gives exactly the weighted sum of the changes */
+  /** Method of the combination. @default 'cat', which gives exactly the weighted sum of the changes */
   readonly method?: CombineMethod;
   /** Share of values that the methods `magnitude_prune`, `ties`, `dare_linear` and `dare_ties` keep. @default 0.5 */
   readonly density?: number;

@@ -207,7 +207,7 @@ export class Registry {
 
   /**
    * Undoes the newest change of a tag that has not been undone yet, so that the tag names the version before that
-   * change again. If that version has been removed, goes further back.
+   * change again. If that version has been removed, the tag goes back to an earlier version.
    * @throws SwarmError TAG_UNKNOWN, ROLLBACK_EMPTY
    */
   rollback(name: string, tag: string, reason: string): Promise<TagChange> {

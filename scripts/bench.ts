@@ -86,7 +86,7 @@ const MARKS = new Map([
   [null, ''],
 ]);
 
-/** Formats with three significant digits, and from 1000 on as a whole number. */
+/** Formats a number with three significant digits, or as a whole number from 1000 on. */
 function figure(value: number | null): string {
   if (value === null) return '';
   return Math.abs(value) >= 1000

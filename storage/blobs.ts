@@ -13,7 +13,10 @@ export interface BlobStore {
    * @throws SwarmError BLOB_MISSING, BLOB_CORRUPT, BLOB_SIZE if the blob is larger than `maxBytes`
    */
   get(digest: string, options: { maxBytes: number }): Promise<Uint8Array>;
-  /** Reads `length` bytes, or fewer at the end of the blob. Does not verify them. @throws SwarmError BLOB_MISSING */
+  /**
+   * Reads `length` bytes, or fewer at the end of the blob. Does not verify the bytes.
+   * @throws SwarmError BLOB_MISSING
+   */
   read(digest: string, offset: number, length: number): Promise<Uint8Array>;
   /** Deletes a blob and the partial files of its unfinished fetches. */
   delete(digest: string): Promise<void>;

@@ -1,4 +1,4 @@
-/** Entry of the worker thread that hashes large blobs. */
+/** Entry point of the worker thread that hashes large blobs. */
 import { createHash } from 'node:crypto';
 import { serveCalls } from '../common/workers/calls.ts';
 import { parentChannel } from '../common/workers/entry.ts';

@@ -5,9 +5,9 @@ import { type Release, type RunningHash, startHash } from './running-hash.ts';
 export const HELD_RANGES = 16;
 
 export interface OrderedHashDeps {
-  /** Returns whether a range can be read back. */
+  /** Returns whether a range can be read back from the disk. */
   has(range: number): boolean;
-  /** Reads a range back into `buffer`. Returns the filled part. */
+  /** Reads a range from the disk into `buffer`. Returns the filled part of `buffer`. */
   read(range: number, buffer: Uint8Array): Promise<Uint8Array>;
 }
 

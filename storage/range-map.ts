@@ -43,7 +43,7 @@ export class RangeMap {
     this.#count = 0;
   }
 
-  /** Loads the saved map. Returns false if there is none for this blob size. */
+  /** Loads the saved map. Returns false if no map is saved for a blob of this size. */
   async load(ranges: number): Promise<boolean> {
     const bytes = await readFile(this.#path).catch(() => null);
     if (bytes === null || bytes.length !== HEAD_BYTES + this.#bits.length) return false;

@@ -18,7 +18,7 @@ interface MergeFlags extends RegistryFlags {
   tag?: string[];
 }
 
-/** A version to merge, as the command line names it. */
+/** A version to merge, as the user named it on the command line. */
 interface Source {
   readonly reference: string;
   /** Factor of the version in the sum; null if the user gave none, which means 1 divided by the number of versions. */

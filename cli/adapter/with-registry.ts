@@ -14,7 +14,6 @@ export interface RegistryFlags {
 export const VERSION_HELP =
   'version of an adapter: NAME (its latest version), NAME:TAG, NAME:vN or NAME@DIGEST';
 
-/** Returns the option --registry. */
 export const registryOption = (): Option =>
   new Option(
     '--registry <dir>',

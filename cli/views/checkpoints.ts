@@ -60,7 +60,10 @@ export function checkpointLines(view: CheckpointView): string[] {
   ];
 }
 
-/** Returns a line for each figure of a checkpoint, without the standard errors, or one with the reason of a failure. */
+/**
+ * Returns a line for each figure of a checkpoint, without standard errors. If the evaluation failed, returns one line
+ * with the reason.
+ */
 function taskLines(tasks: CheckpointView['tasks']): string[] {
   if (tasks === null) return [];
   if (tasks.figures === null) return [`tasks         not evaluated: ${safeText(tasks.reason)}`];

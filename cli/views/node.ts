@@ -23,7 +23,7 @@ const SHOWN_UPDATES = 5;
  */
 export const NOTE = { maxCharacters: 600 };
 
-/** The status of a node, on one screen. */
+/** Returns the status of a node as lines that fit on one screen. */
 export function nodeLines(status: NodeStatus, url: string): string[] {
   const { traffic } = status;
   const engine = status.engine === '' ? [] : [`engine      ${engineText(status)}`];

@@ -66,7 +66,7 @@ export class Auditor {
     }
   }
 
-  /** Stops the audit, and waits for its end. The caller must have aborted the context's signal before. */
+  /** Stops the audit, and waits for its end. The caller must abort the context's signal first. */
   async stop(): Promise<void> {
     this.#pause.abort();
     await this.#running;

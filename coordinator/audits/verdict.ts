@@ -38,8 +38,8 @@ export const AUDIT_LINES: Readonly<Record<Preset, Lines>> = {
   dense: { least: 0.35, clear: 0.75, balance: 0.5 },
 };
 /**
- * Minimum number of steps of an update that is audited. With fewer steps, the two halves cannot be told apart, and the
- * closeness of some honest nodes was below the limit.
+ * Minimum number of steps of an update that is audited. With fewer steps, an audit cannot tell the first half of the
+ * steps from the second half, and the closeness of some honest nodes was below the limit.
  */
 export const MIN_STEPS = 6;
 

@@ -176,7 +176,10 @@ const CHECKS: readonly Check[] = [
   },
 ];
 
-/** Returns whether the refusal proves that the sender broke the protocol. Gossipsub then lowers the sender's score. */
+/**
+ * Returns whether a refusal with this code proves that the sender broke the protocol. Gossipsub then lowers the
+ * sender's score.
+ */
 export function isBreach(code: ReceiptCode): boolean {
   return code === 'too-large' || code === 'malformed' || code === 'bad-signature';
 }

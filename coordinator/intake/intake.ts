@@ -42,7 +42,7 @@ export const WAITING_BYTES = 64 * 1024 * 1024;
  * receipt follows when the payload has been checked.
  */
 export interface Judged {
-  /** The verdict for gossipsub. */
+  /** The verdict on the gossip message with the update, for gossipsub. */
   readonly verdict: 'accept' | 'ignore' | 'reject';
   /** The receipt of the update. Rejects with SwarmError BUSY if too many payloads are waiting for their check. */
   readonly receipt: Promise<StoredReceipt>;

@@ -35,8 +35,8 @@ export async function openJobBase({
 }
 
 /**
- * Checks that an adapter of this layout and the deltas of its checkpoints are small enough to be sent to nodes. With
- * saved modules, they can be too large.
+ * Checks that an adapter of this layout and the deltas of its checkpoints are small enough to be sent to nodes. An
+ * adapter with saved modules can be too large.
  * @throws SwarmError LORA_TOO_LARGE
  */
 export function checkExchange(layout: AdapterLayout): void {

@@ -40,7 +40,7 @@ export interface MergeCandidate {
   readonly losses: readonly RowLoss[];
   /** The outer rate with which the merge passed the gate. */
   readonly rate: number;
-  /** Updates that the gate left out. */
+  /** Updates that the gate left out of the merge. */
   readonly leftOut: readonly MergeSource[];
 }
 

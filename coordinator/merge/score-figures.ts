@@ -14,7 +14,7 @@ import { type ExactPlan, MIN_OWN_ROWS, planScoring } from './score-plan.ts';
  * per update. Updates that have not been scored when the time is over get no score.
  */
 const TIME_SHARE = 0.5;
-/** Minimum of the time limit of scoring, in milliseconds. */
+/** Lower bound of the time limit for scoring, in milliseconds. */
 const MIN_SCORING_MS = 500;
 /**
  * Minimum fraction of a round's updates that must be scored in time. If fewer updates have a score, their median says
@@ -26,7 +26,7 @@ export interface ClosedRound {
   readonly round: number;
   readonly parent: CurrentCheckpoint;
   readonly facts: StoredRound;
-  /** Random bytes that choose the rows. */
+  /** Random bytes that decide on which rows the updates are scored. */
   readonly seed: Uint8Array;
 }
 
@@ -40,7 +40,7 @@ export interface Candidate extends Sent {
 type FiguresOfUpdate = NonNullable<StoredScore['figures']>;
 
 export interface RoundFigures {
-  /** Figures by the `index` of the candidates. */
+  /** Figures of the scored updates, by the `index` of the candidates. */
   readonly figures: ReadonlyMap<number, FiguresOfUpdate>;
   /** Number of random rows on which the effects were computed. */
   readonly randomRows: number;

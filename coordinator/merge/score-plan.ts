@@ -1,4 +1,4 @@
-/** The choice of the rows on which a round's updates are scored. */
+/** Chooses the rows on which the updates of a round are scored. */
 import { createHash } from 'node:crypto';
 import { permutation } from '../../lora/data/permutation.ts';
 import { MIN_EXACT_EFFECTS } from './belief.ts';

@@ -251,7 +251,9 @@ export class Invites {
     return this.#newest.get(peer) ?? null;
   }
 
-  /** Returns whether a peer may read the job because it once showed an invite that has not been revoked since. */
+  /**
+   * Returns whether a peer may read the job. A peer may if it once showed an invite that has not been revoked since.
+   */
   isReader(peer: string): boolean {
     const bound = this.#invite(this.#newest.get(peer));
     return bound ? bound.revokedAt === null : this.#sharedReaders.has(peer);

@@ -46,7 +46,7 @@ export class JobSettings {
     return this.#changes.at(-1)?.digest ?? null;
   }
 
-  /** Returns the settings of a round. */
+  /** Returns the settings that apply to a round. */
   at(round: number): RunningSettings {
     return settingsAt(this.#changes, round)?.record.values ?? this.#first;
   }
@@ -70,7 +70,7 @@ export class JobSettings {
     return this.#changes[sequence - 2]?.record.values ?? this.#first;
   }
 
-  /** Signs and records a change. The caller must be in a transaction. */
+  /** Signs and records a change of settings. The caller must be in a transaction. */
   record(
     values: RunningSettings,
     { fromRound, reason, now }: { fromRound: number; reason: string; now: number },

@@ -8,7 +8,7 @@ import type { StoredReceipt } from '../store/store.ts';
 /** Maximum number of receipts that are sent at the same time. */
 const SENDING_AT_ONCE = 16;
 /**
- * Maximum number of receipts that wait to be sent. Further receipts are not sent, because the authors of the updates
+ * Maximum number of receipts that wait to be sent. Further receipts are dropped, because the authors of the updates
  * also ask for their receipts.
  */
 const WAITING = 2048;

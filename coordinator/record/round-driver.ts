@@ -32,7 +32,7 @@ export class RoundDriver {
   #candidate: MergeCandidate | RollBack | null = null;
   #cancelTick: () => void = () => {};
   #tickAt: number | null = null;
-  /** The merge or commit in progress. */
+  /** Settles when the merge or commit in progress has ended. */
   #background: Promise<void> = Promise.resolve();
 
   constructor(deps: {

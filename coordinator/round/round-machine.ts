@@ -328,7 +328,7 @@ function unqueue(state: JobState, now: number): Transition {
   return { state: gather(waiting.state, now).state, effects: waiting.effects };
 }
 
-/** Changes the settings at once, or at the end of the round in progress. */
+/** Changes the settings of a job: at the end of the round in progress, or at once if no round is in progress. */
 function changeSettings(state: JobState, settings: JobState['settings'], now: number): Transition {
   if (state.current) return stay({ ...state, nextSettings: settings });
   const changed: JobState = { ...state, settings };

@@ -102,7 +102,7 @@ export type MachineEvent =
   | { type: 'attempt-failed'; reason: string }
   | { type: 'pause'; reason: string }
   | { type: 'resume' }
-  /** The job that a queued job waits for has ended, or the operator does not want to wait for it. */
+  /** A queued job need not wait any longer: the other job has ended, or the operator resumed the queued job. */
   | { type: 'unqueue' }
   /** The operator changed settings. If a round is in progress, they apply from the next round on. */
   | { type: 'settings'; settings: MachineSettings }

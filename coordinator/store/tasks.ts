@@ -73,7 +73,7 @@ export class TaskTable {
     return row && readResult(row);
   }
 
-  /** Returns the newest result with figures; null if there is none. */
+  /** Returns the newest evaluation result that has figures; null if there is none. */
   newest(job: string): TaskResult | null {
     const row = this.#db.one(
       'SELECT * FROM task_results WHERE job = ? AND figures IS NOT NULL ORDER BY round DESC LIMIT 1',

@@ -66,7 +66,7 @@ export class Ledger {
 
   /**
    * Remembers a signed payload that does not decode. It is judged at the end of the round, together with the other
-   * updates, because only then the coordinator can see whether many nodes share the fault.
+   * updates, because only then can the coordinator see whether many nodes share the fault.
    */
   noteBadPayload(update: NamedUpdate): void {
     this.#store.strikes.noteBadPayload(this.#context.job, update);

@@ -26,8 +26,8 @@ export interface JudgedUpdate extends Pick<StoredScore, 'figures' | 'share' | 'b
   /** Shares of the author's updates in earlier merges, newest first. */
   readonly earlier: readonly number[];
   /**
-   * Number of the author's scored updates, including this one, since its last strike for disbelief and since the last
-   * round whose scores were not clear.
+   * Number of the author's scored updates, including this one, since the later of two events: the author's last
+   * strike for disbelief, and the last round whose scores were not clear.
    */
   readonly scoredSince: number;
 }

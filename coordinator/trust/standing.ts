@@ -39,7 +39,10 @@ export const NEXT_SUSPENSION_POINTS = 2;
 export const FIRST_SUSPENSION_ROUNDS = 4;
 /** Maximum number of suspensions of a person. After these, the person is banned from the job instead. */
 export const MAX_SUSPENSIONS = 3;
-/** If this many rounds have passed since the end of a person's last suspension, the next one counts as the first. */
+/**
+ * If this many rounds have passed since the end of a person's last suspension, the next suspension counts as the
+ * first.
+ */
 export const FORGET_ROUNDS = 100;
 /** Duration of a ban for repeated strikes, in milliseconds: a week. Most jobs are shorter. */
 export const BAN_MS = 7 * 24 * 3600_000;

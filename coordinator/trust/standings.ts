@@ -135,7 +135,10 @@ export class Standings {
     this.#present.clear();
   }
 
-  /** Forgets a peer's cached standing, after it has joined (perhaps with another invite) or is no longer a member. */
+  /**
+   * Forgets the cached standing of a peer that has joined, perhaps with another invite, or that is no longer a
+   * member.
+   */
   memberChanged(peer: string): void {
     this.#present.delete(peer);
   }

@@ -73,7 +73,10 @@ function writtenTargets({ targets }: LoraConfig, layout: readonly { name: string
   return [...new Set(written)].sort();
 }
 
-/** Returns the pairs as an object, in their order. Keeps the first of equal patterns. */
+/**
+ * Converts pairs of a pattern and a number to an object, in the same order. If a pattern occurs several times, its
+ * first number counts.
+ */
 function firstOfEach(pairs: LoraConfig['rankPattern']): Record<string, number> {
   const patterns = pairs.map(([pattern]) => pattern);
   return Object.fromEntries(pairs.filter(([pattern], i) => patterns.indexOf(pattern) === i));

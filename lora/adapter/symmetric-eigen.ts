@@ -27,8 +27,8 @@ export function eigenvalues(matrix: Float64Array, n: number): number[] {
 }
 
 /**
- * Returns the largest absolute value off the diagonal. Entries below the rounding error of their diagonal entries count
- * as 0.
+ * Returns the largest absolute value off the diagonal. An entry counts as 0 if it is below the rounding error of the
+ * two diagonal entries in its row and column.
  */
 function offDiagonal(m: Float64Array, n: number): number {
   let largest = 0;

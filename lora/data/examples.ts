@@ -43,7 +43,10 @@ export type ExampleBody =
       history: [string, string][];
     }
   | { kind: 'segments'; segments: Segment[] }
-  /** `labels` has the length of `ids`, is NOT shifted, and is −100 for tokens that are not supervised. */
+  /**
+   * Token ids with labels. `labels` has the length of `ids` and is not shifted: labels[i] is for ids[i]. It is −100
+   * for tokens that are not supervised.
+   */
   | { kind: 'tokens'; ids: number[]; labels: number[] };
 
 export type Example = { origin: Origin } & ExampleBody;

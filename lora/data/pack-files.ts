@@ -108,8 +108,8 @@ export async function packFiles(
 }
 
 /**
- * Moves a complete set to its place in the cache. If a parallel run has already put the same rows there, those rows are
- * kept; anything else there is replaced.
+ * Moves a complete set of packed rows to its place in the cache. If a parallel run has already put the same rows
+ * there, those rows are kept. Anything else in this place is replaced.
  */
 async function place(partial: string, dir: string, key: string): Promise<void> {
   try {

@@ -22,7 +22,7 @@ import { normalizerOf } from './tokenizing/normalizers.ts';
 import { preTokenizerOf } from './tokenizing/pre-tokenizers.ts';
 
 export interface EncodeOptions {
-  /** Whether to add the special tokens that the tokenizer's config adds. @default true */
+  /** Whether to add the special tokens that the tokenizer's config names. @default true */
   special?: boolean;
 }
 
@@ -145,7 +145,7 @@ export function addedTokens(definition: Json, config: Json): AddedToken[] {
   return [...tokens.values()];
 }
 
-/** Reads a special token, which is a string or an object with `content`. */
+/** Reads the text of a special token, which the config gives as a string or as an object with `content`. */
 function tokenContent(value: unknown): string | null {
   if (typeof value === 'string') return value;
   if (

@@ -52,7 +52,7 @@ export interface BaseReport {
    * Whether `memory` is an estimate with gradient checkpointing, which training turns on by itself if memory is short.
    */
   readonly checkpointing: boolean;
-  /** The engine that `auto` chooses; null if no engine supports the requested formats. */
+  /** The engine that `auto` chooses; null if no engine supports the requested base bits and precision. */
   readonly chosen: ChosenEngine | null;
 }
 

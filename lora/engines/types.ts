@@ -12,7 +12,7 @@ export interface Executable {
    * engine fails, ENGINE_DISPOSED, ENGINE_EXHAUSTED when only a new process can compute more
    */
   run(feeds: Feeds): Promise<Record<string, Float32Array>>;
-  /** Releases memory and device; further runs fail. May be called twice. */
+  /** Releases the memory and the device. Later runs fail. May be called twice. */
   dispose(): Promise<void>;
 }
 
@@ -30,7 +30,7 @@ export interface DynamicExecutable {
     feeds: Readonly<Record<string, SizedValue>>,
     into: Readonly<Record<string, SizedValue | null>>,
   ): Promise<Record<string, Float32Array>>;
-  /** Releases memory; further runs fail. May be called twice. */
+  /** Releases the memory. Later runs fail. May be called twice. */
   dispose(): Promise<void>;
 }
 
@@ -61,7 +61,7 @@ export interface DynamicOptions extends Pick<EngineOptions, 'roundActivations'> 
 }
 
 export interface EngineOptions {
-  /** Number of threads that compute one operation. */
+  /** Number of threads that compute one operation together. */
   threads: number;
   /** Index of the device in CUDA's numbering; other engines have only one device. @default 0 */
   device?: number;

@@ -54,7 +54,7 @@ export interface TableEntry {
 export interface BlockedEntry {
   /** Shape of the weight in the model. */
   readonly shape: readonly [rows: number, columns: number];
-  /** Whether the outputs are the columns of the weight, instead of its rows. */
+  /** Whether each output of the module is a column of the stored weight; otherwise each output is a row. */
   readonly isTransposed: boolean;
   readonly bits: 4 | 8;
   /**

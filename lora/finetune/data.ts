@@ -21,7 +21,7 @@ export interface RunDataDeps {
   listener: Pick<FinetuneListener, 'onPacking' | 'onBadRow' | 'onData'>;
 }
 
-/** Returns the training files, and the settings to read them with. */
+/** Returns the paths of the training files, and the settings for reading these files. */
 export function trainingFiles({ data }: TrainSpec): { paths: readonly string[]; settings: DataSettings } {
   const { train, heldOut: _, ...settings } = data;
   return {

@@ -52,7 +52,9 @@ export interface RunEstimate {
   readonly tokens: number;
   readonly rows: number;
   readonly steps: number;
-  /** Whether tokens and rows were counted. If not, they are extrapolated from the beginning of the data. */
+  /**
+   * Whether tokens and rows were counted in all data. Otherwise they are extrapolated from the beginning of the data.
+   */
   readonly counted: boolean;
   readonly memory: RunMemory & {
     available: number;
@@ -68,7 +70,7 @@ export interface RunEstimate {
     seconds: number;
   };
   /**
-   * Largest micro-batch that fits, if the given one does not; null if the given one fits, or if not even one row fits.
+   * Largest micro-batch that fits into memory. null if the requested micro-batch fits, or if not even one row fits.
    */
   readonly microBatchThatFits: number | null;
   readonly fits: boolean;

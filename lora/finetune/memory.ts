@@ -11,7 +11,7 @@ import { memoryOfTrainers, usesProcessor } from '../train/memory/trainers.ts';
 import { finetuneError } from './errors.ts';
 import type { TrainSpec } from './settings/settings.ts';
 
-/** Bytes of a run in all its processes. */
+/** Memory of a run in all its processes, in bytes. */
 export interface RunMemory extends MemoryEstimate {
   /** Number of trainer processes. Each device has one. */
   readonly trainers: number;

@@ -23,7 +23,7 @@ export type CompileDynamic = NonNullable<Engine['compileDynamic']>;
 
 export interface DecodeModelOptions {
   readonly model: ModelShape;
-  /** Weights of any format. */
+  /** Weights of the base, with any number of base bits. */
   readonly weights: WeightFile;
   /** Maximum number of tokens of a row. */
   readonly context: number;
@@ -82,7 +82,10 @@ export class DecodeModel {
     this.#deps = deps;
   }
 
-  /** Whether runs round activations, because the weights have fewer than 32 bits. Runs with `exact` never do. */
+  /**
+   * Whether runs round activations, because the weights have fewer than 32 bits. Runs with `exact` never round
+   * activations.
+   */
   get isRounded(): boolean {
     return this.#options.weights.blocked !== undefined;
   }

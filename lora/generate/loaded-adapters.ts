@@ -4,7 +4,7 @@ import { generateError } from './errors.ts';
 /** The adapters in memory. An adapter that was removed stays until the last request that uses it has ended. */
 export class LoadedAdapters {
   readonly #adapters = new Map<string, ServedAdapter>();
-  /** Number of requests that use an adapter. */
+  /** Number of requests that use each adapter. */
   readonly #uses = new Map<ServedAdapter, number>();
   readonly #release: (adapter: ServedAdapter) => Promise<void>;
 

@@ -25,7 +25,7 @@ export interface Sampling {
 export interface GenerateRequest {
   /** Tokens to continue, at least one, with special tokens such as the beginning-of-text token already in them. */
   readonly tokens: readonly number[];
-  /** Id that `Generator.addAdapter` returned. @default the base alone */
+  /** Id of the adapter to use, as `Generator.addAdapter` returned it. @default the base alone */
   readonly adapter?: string | undefined;
   readonly sampling?: Sampling;
   /** Maximum number of tokens to generate. @default as many as fit into the context */

@@ -26,7 +26,7 @@ export interface ScoredSequence {
   readonly client: string;
 }
 
-/** A token with its log-probability, if the request asks for it. */
+/** A token with its log-probability, if the request asks for log-probabilities. */
 export interface ChosenToken {
   readonly id: number;
   readonly logprob: number | null;

@@ -7,7 +7,7 @@ import { elementCount } from './shapes.ts';
 export interface GraphCost {
   /** Number of floating-point operations of all matrix products. A multiply-add counts as two operations. */
   readonly flops: number;
-  /** Number of floating-point operations of the matrix products that are marked for float16. */
+  /** Number of floating-point operations of those matrix products that are computed in float16. */
   readonly float16Flops: number;
   /** Bytes that all operations except matrix products read and write. */
   readonly trafficBytes: number;

@@ -45,7 +45,8 @@ export function savedName(parameter: string): string {
 }
 
 /**
- * Returns the name of a trained bias. PEFT wraps an adapted module, so `.base_layer` is added to the path of its bias.
+ * Returns the name of the adapter's tensor for a trained bias. PEFT wraps an adapted module, so `.base_layer` is
+ * added to the path of its bias.
  */
 export function biasName(module: string, adapted: boolean): string {
   return `${PEFT_PREFIX}${module}${adapted ? '.base_layer' : ''}.bias`;

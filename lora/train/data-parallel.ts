@@ -18,7 +18,7 @@ export interface GradientRequest {
 }
 
 export interface GradientSums extends LossAndGradients {
-  /** Gradient sums over the rows, for every trained tensor. */
+  /** Sums of the gradients over all rows of the request, for every trained tensor. */
   readonly gradients: readonly Float32Array[];
   readonly seconds: number;
 }

@@ -119,7 +119,10 @@ const MIN_STEPS = 50;
 const SHORT_RUN_STEPS = 100;
 const MAX_LENGTH = 2048;
 
-/** Exponents of the width in Tinker's formula. Families that it does not name get the cautious exponent. */
+/**
+ * Exponents of the model's width in the learning-rate formula of the Tinker cookbook, by model family. Families that
+ * the formula does not name get the cautious exponent.
+ */
 const WIDTH_EXPONENT: Readonly<Record<string, number>> = { llama: 0.781, mistral: 0.781 };
 const CAUTIOUS_EXPONENT = 0.0775;
 

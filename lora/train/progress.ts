@@ -24,7 +24,8 @@ export interface TrainResult {
   tokens: number;
   seconds: number;
   /**
-   * Loss in nats per supervised token: in the first step, in the last step, and over all tokens. NaN without a step.
+   * Loss in nats per supervised token: in the first step, in the last step, and over all tokens. NaN if no step was
+   * made.
    */
   lossFirst: number;
   lossLast: number;

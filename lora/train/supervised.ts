@@ -79,7 +79,7 @@ export function isSized({ name }: Pick<Engine, 'name'>, { quantised }: WeightFil
 export interface SizedOptions {
   /** Number of tokens in a pass through the model, including padding. */
   readonly tokens: number;
-  /** Whether graphs of several sizes may be compiled (the result of `isSized`). */
+  /** Whether to compile graphs for several numbers of supervised tokens (the result of `isSized`). */
   readonly sized: boolean;
 }
 

@@ -26,7 +26,7 @@ export function peekBits(words: Uint32Array, position: number): number {
   return (words[word]! << offset) | ((words[word + 1]! >>> 1) >>> (31 - offset));
 }
 
-/** Copies the first `bytes.length` bytes of the words into `bytes`. */
+/** Fills `bytes` with the first bytes of `words`. The highest byte of a word comes first. */
 export function wordsToBytes(words: Uint32Array, bytes: Uint8Array): void {
   for (let position = 0; position < bytes.length; position++) {
     bytes[position] = words[position >>> 2]! >>> (24 - 8 * (position & 3));

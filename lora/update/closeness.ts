@@ -9,8 +9,8 @@ import { updateError } from './errors.ts';
 type Adapter = readonly Float32Array[];
 
 /**
- * Adapters of an audit, which repeats the steps of a node: before the steps, after half of the steps, and after all
- * steps.
+ * Adapters of an audit that repeats a node's training: before the steps, after the first half of the steps, and after
+ * all steps.
  */
 export interface RepeatedSteps {
   readonly before: Adapter;
@@ -19,7 +19,10 @@ export interface RepeatedSteps {
 }
 
 export interface Likeness {
-  /** Cosine of the update and the repetition over the values that the update contains, from −1 to 1. */
+  /**
+   * Cosine of the angle between the update and the change that the repeated training made, over the values that the
+   * update contains; from −1 to 1.
+   */
   readonly closeness: number;
   /**
    * How much of the second half of the steps the update contains, divided by how much of the first half it contains. An

@@ -118,9 +118,9 @@ export class ErrorFeedback {
   }
 
   /**
-   * Decodes the bytes of `encode`.
-   * @throws UPDATE_SIZE, UPDATE_RESIDUAL when the bytes are damaged, UPDATE_LAYOUT when they belong to a different
-   * adapter
+   * Decodes an error feedback from the bytes that `encode` returned.
+   * @throws UPDATE_SIZE, UPDATE_RESIDUAL if the bytes are damaged; UPDATE_LAYOUT if they belong to a different
+   *   adapter
    */
   static decode(bytes: Uint8Array, options: ErrorFeedbackOptions): ErrorFeedback {
     const { digest, parameters } = planLayout(options.layout);

@@ -2,7 +2,7 @@ import { updateError } from './errors.ts';
 import { LAYOUT_DIGEST_BYTES, planLayout, type UpdateLayout } from './layout.ts';
 import { PRESET_NAMES, PRESETS, type Preset, presetSettings, updateLimits } from './presets.ts';
 
-/** "LSU": lora-swarm update. */
+/** First three bytes of every update: "LSU", for lora-swarm update. */
 const MAGIC = [0x4c, 0x53, 0x55] as const;
 /** Version of the update format. */
 export const UPDATE_VERSION = 1;

@@ -6,7 +6,7 @@ export type Preset = 'tiny' | 'balanced' | 'quality' | 'dense';
 
 /** Wire code of a preset, and the number of values that it keeps. */
 export interface PresetSettings {
-  /** Byte of the preset on the wire. */
+  /** Code of the preset in the header of an update: one byte. */
   readonly code: number;
   /** Number of values kept of every full chunk; null if all values are sent as 4-bit integers. */
   readonly kept: number | null;

@@ -55,7 +55,7 @@ export function lossDecrease(
 }
 
 /**
- * Returns the adapter after an update is applied as a whole.
+ * Returns the adapter after a whole update was applied to it.
  * @param scale factor per tensor, as `medianNormClip` returns it
  */
 export function withUpdate(

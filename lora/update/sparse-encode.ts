@@ -74,7 +74,7 @@ export function encodeSparse(
   return { bytes, tensors: sent };
 }
 
-/** Writes the selected values of one chunk with the levels found for them. */
+/** Writes the selected values of one chunk with the quantisation levels that were chosen for this chunk. */
 function writeChunk(sink: Sink, { kept, divisor }: ChunkCode, patterns: Uint32Array, start: number): void {
   const { words, indices, values } = sink;
   let bit = sink.position;

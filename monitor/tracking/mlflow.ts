@@ -10,7 +10,7 @@ export interface MlflowOptions {
   readonly url: string;
   /** Bearer token. @default null, which means that the server needs none */
   readonly token?: string | null;
-  /** @default 'lora-swarm' */
+  /** Name of the MLflow experiment. @default 'lora-swarm' */
   readonly experiment?: string;
   readonly signal: AbortSignal;
 }

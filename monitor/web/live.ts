@@ -15,7 +15,7 @@ export interface Polled<T> {
   readonly data: T | null;
   /** Reason why the newest request failed; null if it succeeded. */
   readonly error: ApiError | null;
-  /** Requests the facts at once, for example after an action. */
+  /** Requests the facts from the daemon at once, for example after an action of the user. */
   refresh(): void;
 }
 

@@ -49,7 +49,7 @@ export async function openRangeStream(
   return new RangeStream(stream, deps.clock);
 }
 
-/** A blob stream to one holder. */
+/** A stream over which ranges of blobs are fetched from one holder. */
 export class RangeStream {
   readonly #stream: Stream;
   readonly #frames: FrameStream;

@@ -166,7 +166,10 @@ function callError(cause: unknown, peer: string, method: string): SwarmError {
   return netError('RPC_UNREACHABLE', message, { ...values, reason }, { cause });
 }
 
-/** Returns the code of a failed call for the meter. For a refusal it is the code that the peer gave. */
+/**
+ * Returns the code with which the meter counts a failed call. If the peer refused the call, this is the code of the
+ * refusal.
+ */
 function outcomeOf(error: unknown): string {
   if (!isSwarmError(error)) return 'aborted';
   return error.code === 'RPC_REFUSED' ? String(error.values.code) : error.code;

@@ -95,8 +95,8 @@ export interface Transition {
 }
 
 /**
- * What the node stored about a job before a restart: the newest round with an update, and the updates whose
- * outcome is not known yet.
+ * A job as the node stored it before a restart: the newest round with an update, and the updates whose outcome is not
+ * known yet.
  */
 export interface JobHistory {
   readonly lastRound: number;

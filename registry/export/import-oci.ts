@@ -23,7 +23,7 @@ import { recordFiles, requireFile } from './record-files.ts';
 export interface ImportOptions {
   /** Folder of an OCI image layout. */
   readonly layout: string;
-  /** Tag of the image, if the layout has several. @default the only image */
+  /** Tag of the image to import, if the layout has several images. @default the only image */
   readonly image?: string | undefined;
   /**
    * Name of the adapter in this registry. If it differs from the name in the layout, the version gets a new manifest,

@@ -11,7 +11,7 @@ export interface TagChange {
   readonly to: number | null;
   /** Time of the change, in milliseconds since 1970. */
   readonly at: number;
-  /** Peer id of the machine's key. */
+  /** Peer id of the machine that changed the tag. */
   readonly author: string;
   /** Reason why the tag was moved, in a few words. */
   readonly reason: string;

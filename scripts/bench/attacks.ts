@@ -44,7 +44,7 @@ const ADDRESSES = [1, 16];
 const MEMORY_MIB = 96;
 /** Limit on the growth of live memory during an attack, in MiB. */
 const LIVE_MIB = 48;
-/** Limit on the growth of the process's memory during a second, equally long period of the attack, in MiB. */
+/** Limit on the growth of the process's memory in the second half of an attack, in MiB. */
 const LATER_MIB = 24;
 const PATIENCE_MS = 30 * 60_000;
 

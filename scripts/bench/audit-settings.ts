@@ -16,7 +16,10 @@ import { packedRows } from '../pretrain/pack-documents.ts';
 import { type RandomFamily, writeRandomBase } from './random-base.ts';
 import { BATCH } from './round-training.ts';
 
-/** How the nodes train. The coordinator repeats their training with onnx-cpu on a base of 32 bits. */
+/**
+ * Settings with which the nodes of the benchmark train. The coordinator repeats their training with onnx-cpu on a
+ * base of 32 bits.
+ */
 export interface AuditSetting {
   readonly base: 'nano' | RandomFamily;
   /** Number of tokens in a row. */

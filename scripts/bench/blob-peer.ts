@@ -104,7 +104,9 @@ async function offerStream(kind: Kind, folder: string, size: number): Promise<Of
   return { address: node.getMultiaddrs()[0]!.toString(), peer: node.peerId.toString(), digest: '', size };
 }
 
-/** Fetches blobs into the store, verified and durable. */
+/**
+ * Returns a function that fetches the blob of an offer into the blob store, which verifies it and writes it durably.
+ */
 async function blobFetcher(folder: string): Promise<(offer: Offer) => Promise<number>> {
   const { host, blobs } = await openHost(folder);
   return async (offer) => {

@@ -16,7 +16,7 @@ const VARIANT: Variant = { kind: 'balanced', decay: 0.5, floor: 0.25 };
 /** Number of held-out rows that the gate reads by default. */
 const HELD_OUT_ROWS = 64;
 
-/** Honest runs. With few training rows, the adapter learns them by heart, and the held-out loss rises. */
+/** Runs with honest nodes. In runs with few training rows, the adapter overfits, and the held-out loss rises. */
 const RUNS = [
   { learningRate: 1e-3, trainingRows: Infinity },
   { learningRate: 3e-3, trainingRows: Infinity },

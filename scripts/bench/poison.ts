@@ -25,7 +25,7 @@ const LATE_START_ROUNDS = 10;
 const GATE_ROWS = 32;
 /** Maximum increase of the final loss, as a share of the final loss of the clean run. */
 const LOSS_TARGET = 0.01;
-/** Maximum number of merges until an attacker has no weight. */
+/** Target: maximum number of merges until an attacker's updates have no weight. */
 const WEIGHTLESS_TARGET = 3;
 /** Maximum number of rows that scoring and audits work on, as a share of the rows that the nodes train on. */
 const WORK_TARGET = 0.1;

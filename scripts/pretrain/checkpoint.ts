@@ -10,7 +10,7 @@ export interface PretrainState {
   /** Position in the data: the next row is row `cursor` of this epoch. */
   epoch: number;
   cursor: number;
-  /** Number of steps of the whole run, fixed at its start. */
+  /** Number of steps of the whole run, which is fixed when the run starts. */
   totalSteps: number;
   tokens: number;
   /** Training time so far, including earlier processes. */

@@ -24,7 +24,7 @@ export interface AdapterCase {
   model: BaseModel;
   adapter: Adapter;
   rows: Row[];
-  /** Seed of the dropout masks of each step. */
+  /** Seeds of the dropout masks, one for each step. */
   seeds: number[];
   losses: number[];
   settings: {

@@ -62,7 +62,10 @@ export function checkCharacters(texts: readonly string[], param: string): void {
   throw serveError('SERVE_REQUEST', message, { param, characters, limit: MAX_CHARACTERS });
 }
 
-/** Returns the sampling settings of a choice. @param seed the request's seed, or the server's choice if it has none */
+/**
+ * Returns the sampling settings of a choice.
+ * @param seed the seed in the request or, if the request has none, a seed that the server chose
+ */
 export function samplingOf(
   { temperature, top_p: topP, top_k, min_p: minP, repetition_penalty: repetitionPenalty }: Shared,
   seed: number,

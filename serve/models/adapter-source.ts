@@ -27,7 +27,10 @@ export interface AdapterSource {
   find(choice: VersionChoice | null): Promise<ServedVersion | null>;
 }
 
-/** Returns a source with one folder. If the files of the folder are replaced, it counts as a new version. */
+/**
+ * Returns a source with the adapter in one folder. If the files of the folder are replaced, the adapter has a new
+ * version.
+ */
 export function folderSource(name: string, dir: string): AdapterSource {
   let known: { stamp: string; version: ServedVersion } | null = null;
   const current = async (): Promise<ServedVersion> => {

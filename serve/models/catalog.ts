@@ -29,7 +29,7 @@ export interface CatalogDeps {
 
 /** A model that a request uses. It stays in memory until `release` is called. */
 export interface Lease {
-  /** The name that the request gave. */
+  /** Name of the model in the request. */
   readonly name: string;
   /** Digest of the adapter's version; null for the base alone. */
   readonly digest: string | null;

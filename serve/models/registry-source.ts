@@ -18,7 +18,7 @@ export interface RegistrySourceOptions {
   readonly base: { readonly digest: string; readonly dir: string };
 }
 
-/** Returns a source with the versions of a name in the registry. */
+/** Returns a source of adapters: the versions that the registry has under one name. */
 export function registrySource(
   { reference, base }: RegistrySourceOptions,
   { registry }: { registry: Registry },

@@ -35,7 +35,7 @@ class FrameWalker {
   #count = 0;
   /** The bytes of the current field that have been read so far, as a little-endian number. */
   #value = 0;
-  /** Bytes to skip before the next field. */
+  /** Number of bytes to skip before the next field of the frame. */
   #skip = 0;
   #checksum = false;
   /** Whether the frame ends after the skipped bytes. */

@@ -72,7 +72,7 @@ export class HashTable {
     return this.#taken(slot) ? this.#values[slot] : undefined;
   }
 
-  /** Sets the value of a hash. Does nothing if the table does not keep this hash. */
+  /** Sets the value of a hash. Does nothing if the hash is not in the sample of hashes that a full table keeps. */
   set(hash: Hash, value: number): void {
     if (!this.samples(hash)) return;
     const slot = this.#find(hash);

@@ -84,7 +84,7 @@ export class LengthCounter {
   }
 }
 
-/** Rounds up to 1, 2 or 5 times a power of ten. */
+/** Rounds a number up to 1, 2 or 5 times a power of ten. */
 function niceWidth(width: number): number {
   const power = 10 ** Math.floor(Math.log10(Math.max(1, width)));
   return [1, 2, 5, 10].map((factor) => factor * power).find((nice) => nice >= width)!;

@@ -58,7 +58,10 @@ export class OnlinePacker {
     for (const row of this.#open) yield this.#close(row);
   }
 
-  /** Returns the open row with the least free space that still fits `size` tokens. Of equal rows, returns the oldest. */
+  /**
+   * Returns the open row with the least free space that still fits `size` tokens. If several rows have the same free
+   * space, returns the oldest.
+   */
   #tightest(size: number): OpenRow | undefined {
     let best: OpenRow | undefined;
     for (const row of this.#open) {

@@ -94,7 +94,10 @@ const A_BOOLEAN: Node = {
   argument: { type: 'StringLiteral', value: '' },
 };
 
-/** Makes a value of the same type as another. The package does not export the constructors. */
+/**
+ * Makes a template value of the same type as `like`. It uses the constructor of `like`, because the package does not
+ * export its constructors.
+ */
 function create(like: Value, value: unknown): Value {
   return new (like.constructor as new (value: unknown) => Value)(value);
 }

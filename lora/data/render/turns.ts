@@ -25,7 +25,7 @@ export function* eachAnswer(example: Example): Generator<Example> {
   yield example;
 }
 
-/** Returns the index after each trained answer. */
+/** Returns the index of the message after each trained answer. */
 function answersIn(messages: readonly Message[]): number[] {
   return messages.flatMap((message, i) => (isTrainedTurn(message) ? [i + 1] : []));
 }

@@ -33,7 +33,7 @@ const headerSchema = z.strictObject({
   version: z.literal(1),
   rows: z.int().positive().max(DATA_SHARD_BYTES),
   sequenceLength: z.int().min(2).max(DATA_SHARD_BYTES),
-  /** Bytes per id and label. */
+  /** Number of bytes of each id and of each label. */
   width: z.union([z.literal(2), z.literal(4)]),
 });
 type Header = z.output<typeof headerSchema>;

@@ -7,8 +7,9 @@ import { createContext, Script } from 'node:vm';
 import { dataError } from '../errors.ts';
 
 /**
- * The regular expressions in the tokenizers of Llama 3, Qwen 2 and Qwen 3. Their time is proportional to the length of
- * the text (measured in docs/decisions/071). They run without a deadline, which would cost 0.1 to 0.6 ms per text.
+ * The regular expressions in the tokenizers of Llama 3, Qwen 2 and Qwen 3. Their time is proportional to the length
+ * of the text (measured in docs/decisions/071). They run without a deadline, because a deadline would cost 0.1 to 0.6
+ * ms per text.
  */
 const HARMLESS: ReadonlySet<unknown> = new Set(
   ['{1,3}', ''].map(

@@ -46,7 +46,7 @@ export function escaped(text: string): string {
   );
 }
 
-/** Translates an Oniguruma expression. @throws TOKENIZER_UNSUPPORTED */
+/** Translates a regular expression from Oniguruma's syntax to JavaScript's. @throws TOKENIZER_UNSUPPORTED */
 export function translated(source: string, name: string): RegExp {
   let pattern: RegExp | null;
   try {

@@ -37,7 +37,7 @@ export interface MetricComparison {
 /** The differences between two models on the same documents. */
 export interface Comparison {
   readonly metrics: readonly MetricComparison[];
-  /** A sentence on the first metric of each task. */
+  /** A sentence for people that compares the models on the first metric of each task. */
   readonly summary: string;
 }
 

@@ -70,8 +70,8 @@ function commonPositions(expected: readonly string[], words: readonly string[]):
 }
 
 /**
- * Scores a summary of several sentences. Each expected sentence contributes the union of its longest common subsequences
- * with all predicted sentences. A word counts at most as often as it occurs in both texts.
+ * Scores a summary of several sentences. Each expected sentence contributes the union of its longest common
+ * subsequences with all predicted sentences. A word counts at most as often as it occurs in each of the two texts.
  */
 function summaryScore(predicted: readonly string[][], expected: readonly string[][]): number {
   const [words, expectedWords] = [predicted.flat(), expected.flat()];

@@ -61,7 +61,7 @@ export async function scoreSequences(
   return results;
 }
 
-/** Returns the length of the rows for an input of `size` tokens. */
+/** Returns the length of the padded rows in which an input of `size` tokens is computed. */
 export function rowLength(size: number, maxPositions: number): number {
   let length = SHORTEST_ROW;
   while (length < size) length *= 2;

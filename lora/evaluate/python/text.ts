@@ -15,7 +15,10 @@ export const MAX_NUMBER_LENGTH = 4300;
 
 const SPACES = new RegExp(`[${SPACE_CLASS}]+`, 'u');
 const LEADING = new RegExp(`^[${SPACE_CLASS}]+`, 'u');
-/** The look-behind keeps the search linear in a text with many runs of white space. */
+/**
+ * Matches white space at the end of a text. The look-behind keeps the search linear in a text with many runs of white
+ * space.
+ */
 const TRAILING = new RegExp(`(?<![${SPACE_CLASS}])[${SPACE_CLASS}]+$`, 'u');
 
 /** Python's `str.rstrip()`. */

@@ -3,7 +3,7 @@ import { readFile } from 'node:fs/promises';
 import { fromSystem } from '../../../common/errors.ts';
 import { evaluateError } from '../errors.ts';
 
-/** A loss of a training run. */
+/** The loss at one step of a training run. */
 export interface LossPoint {
   readonly step: number;
   /** Loss in nats per token. */

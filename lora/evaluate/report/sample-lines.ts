@@ -58,7 +58,7 @@ function sampleOf(result: DocumentResult, { config }: Task): Record<string, unkn
   };
 }
 
-/** lm-evaluation-harness writes all parts of a response as texts. */
+/** Converts a response to the texts that lm-evaluation-harness writes for its parts. */
 function responseText(response: Likelihood | number | string): string | string[] {
   if (typeof response === 'string') return response;
   if (typeof response === 'number') return floatText(response);

@@ -7,7 +7,7 @@ import { type FilterPipeline, parseFilters } from './filters.ts';
 import { OUTPUT_TYPES, type OutputType, parseMetrics, type TaskMetric } from './metric-list.ts';
 import type { TaskFile } from './task-file.ts';
 
-/** Rule that gives a text of a document: the name of a column, a template or a fixed value. */
+/** Rule that makes a text from a document: the name of a column, a template or a fixed value. */
 export type FieldSource = string | number | readonly unknown[] | Readonly<Record<string, unknown>>;
 
 /** Rules by which a document is written into a prompt. */
@@ -15,7 +15,7 @@ export interface Layout {
   readonly docToText: FieldSource | null;
   readonly docToTarget: FieldSource | null;
   readonly docToChoice: FieldSource | null;
-  /** Text between question and answer. */
+  /** Text between the question and the answer in a prompt. */
   readonly targetDelimiter: string;
   /** Text after a few-shot example. */
   readonly fewshotDelimiter: string;

@@ -43,7 +43,7 @@ export class Fields {
     }
   }
 
-  /** Returns the texts of the choices. @throws TASK_DOCUMENT if they are not a list of texts */
+  /** Returns the texts of the choices of a document. @throws TASK_DOCUMENT if the choices are not a list of texts */
   choices(document: Document, source: FieldSource | null = this.#config.docToChoice): readonly string[] {
     const key = 'doc_to_choice';
     let value: PythonValue;

@@ -4,7 +4,7 @@ import { dirname, resolve } from 'node:path';
 import type { TaskFigures } from './task-figures.ts';
 import type { TaskFile } from './task-file.ts';
 
-/** A mean over the tasks of a group. */
+/** A figure of a group: the mean of a metric over the tasks of the group. */
 interface GroupMetric {
   readonly metric: string;
   /** Names of filters; null for all filters of the tasks. */

@@ -1,4 +1,4 @@
-/** Functions for expressions of templates: constants, Python's items and slices, and `range`. */
+/** Functions that evaluate parts of template expressions: constants, Python's items and slices, and `range`. */
 import { codePoints } from '../python/text.ts';
 import { isDictionary, isList, type PythonValue, str } from '../python/values.ts';
 import { TemplateProblem } from './problem.ts';

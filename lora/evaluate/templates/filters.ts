@@ -16,7 +16,7 @@ import { TemplateProblem } from './problem.ts';
 
 type Filter = (value: PythonValue, call: CallArguments) => PythonValue;
 
-/** Returns an argument by position or name. */
+/** Returns an argument of a call, which the template may give by position or by name. */
 function argument(call: CallArguments, position: number, name: string): PythonValue | undefined {
   return call.positional[position] ?? call.named.get(name);
 }

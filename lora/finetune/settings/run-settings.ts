@@ -41,7 +41,7 @@ export const runSettingsSchema = z.strictObject({
 });
 export type RunSettings = z.output<typeof runSettingsSchema>;
 
-/** Returns a `Compute` as the keys of `RunSettings` that store it. */
+/** Converts a `Compute` to those keys of `RunSettings` in which a checkpoint stores it. */
 export function storedCompute({ devices, threads, baseBits, precision, checkpointing }: ComputeOnDevices) {
   const [{ engine, device }, ...alongside] = devices;
   return { engine, device, alongside, threads, baseBits, precision, checkpointing };
@@ -81,8 +81,8 @@ const PATHS = ['spec.base', 'spec.data.train', 'spec.data.heldOut'];
 
 export interface Difference {
   /**
-   * Name of the setting, as in a config file: "training.learningRate". For a digest, the name of the setting whose path
-   * the digest replaces.
+   * Name of the setting, as in a config file: "training.learningRate". If a digest differs, this is the name of the
+   * setting with the path of the file or folder.
    */
   field: string;
   before: unknown;

@@ -114,7 +114,7 @@ function smoothed(
   );
 }
 
-/** Returns the operands x and w if `linear(x, w)` made the logits, and an empty list otherwise. */
+/** Returns the operands x and w if the logits are the result of `linear(x, w)`; otherwise an empty list. */
 function outputHead(logits: Tensor): readonly Tensor[] {
   const node = logits.node;
   if (node?.operation !== 'gemm' || node.inputs.length !== 2) return [];

@@ -75,7 +75,10 @@ function batchedMatmul(a: Tensor, b: Tensor, options: ProductOptions): Tensor {
 
 type Product = (a: Tensor, b: Tensor, options: ProductOptions, sum: Tensor | null) => Tensor;
 
-/** For y = s·op(a)·op(b): d op(a) = s·dy·op(b)ᵀ and d op(b) = s·op(a)ᵀ·dy, each transposed back where op transposes. */
+/**
+ * Gradient rule of a matrix product. For y = s·op(a)·op(b): d op(a) = s·dy·op(b)ᵀ and d op(b) = s·op(a)ᵀ·dy. If op
+ * transposes an operand, the gradient of the operand is transposed back.
+ */
 function productGradients(
   backward: Backward,
   a: Tensor,

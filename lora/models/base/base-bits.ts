@@ -9,8 +9,8 @@ export const BASE_BITS = [32, 8, 4] as const;
 export type BaseBits = (typeof BASE_BITS)[number];
 
 /**
- * Below 32 bits, a weight is stored twice, in W and in Wᵀ, because the backward pass uses Wᵀ. At 4 bits, each copy also
- * has one float32 scale per 32 weights (see quantise.ts).
+ * Bytes of memory per weight of a linear module. Below 32 bits, a weight is stored twice, in W and in Wᵀ, because the
+ * backward pass uses Wᵀ. At 4 bits, each copy also has one float32 scale per 32 weights (see quantise.ts).
  */
 const BYTES_PER_WEIGHT: Readonly<Record<BaseBits, number>> = { 32: 4, 8: 2, 4: 1.25 };
 

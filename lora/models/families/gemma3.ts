@@ -20,7 +20,10 @@ import { parseRopeFields, type RopeConfig, ropeFields } from '../rope-config.ts'
 
 export interface Gemma3Config extends DecoderConfig {
   readonly family: 'gemma3_text';
-  /** Rotary positions of the layers with full attention, and of those with a window. */
+  /**
+   * Settings of the rotary positions: `full` for layers with full attention, `sliding` for layers with an attention
+   * window.
+   */
   readonly rope: { readonly full: RopeConfig; readonly sliding: RopeConfig };
   /** Attention scores are divided by the square root of this number (`query_pre_attn_scalar`). */
   readonly queryScalar: number;

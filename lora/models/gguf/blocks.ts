@@ -96,8 +96,8 @@ function scaleAndMinimum(bytes: Uint8Array, at: number, group: number): [scale: 
 }
 
 /**
- * Reads the five-bit integer of weight i in a block of Q5_0 or Q5_1. Its highest bit is bit i of the first four bytes.
- * Its low four bits are in the 16 bytes after them.
+ * Reads the five-bit integer of weight i in a block of Q5_0 or Q5_1. The first four bytes hold the highest bits of
+ * all weights: bit i belongs to weight i. The next 16 bytes hold the low four bits, two weights in a byte.
  */
 function fiveBits(bytes: Uint8Array, at: number, i: number): number {
   const byte = bytes[at + 4 + (i & 15)]!;

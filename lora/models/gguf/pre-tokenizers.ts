@@ -26,7 +26,7 @@ export interface PreTokenizer {
 
 /** Splits text into the words of GPT-2, then maps each byte of a word to a character. */
 const GPT2_WORDS = { type: 'ByteLevel', add_prefix_space: false, use_regex: true };
-/** Maps each byte of a word to a character. */
+/** Pre-tokenizer step that maps each byte of a word to a visible character, as in GPT-2. */
 const BYTES = { type: 'ByteLevel', add_prefix_space: false, use_regex: false };
 
 function split(regex: string): Json {
@@ -43,7 +43,10 @@ function wordsWithNumbers(numbers: string): string {
 
 const LLAMA3_STEPS = [split(wordsWithNumbers(String.raw`\p{N}{1,3}`)), BYTES];
 
-/** llama.cpp's names and expressions are in its src/llama-vocab.cpp. */
+/**
+ * The pre-tokenizers that this program knows. llama.cpp's names and regular expressions are in its
+ * src/llama-vocab.cpp.
+ */
 export const PRE_TOKENIZERS: readonly PreTokenizer[] = [
   {
     name: 'gpt-2',

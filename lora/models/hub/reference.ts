@@ -15,8 +15,8 @@ const COMMIT = /^[0-9a-f]{40}$/;
 const DEFAULT_REVISION = 'main';
 
 /**
- * Parses a hub reference; null if the text is none. A path that begins with a dot, a slash or a tilde is never a
- * reference.
+ * Parses a hub reference. Returns null if the text is no hub reference, for example a path that begins with a dot, a
+ * slash or a tilde.
  */
 export function parseHubReference(text: string): HubReference | null {
   const at = text.indexOf('@');

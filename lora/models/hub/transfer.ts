@@ -142,7 +142,7 @@ function startsAt(response: Response, from: number): boolean {
   return response.status === 206 && Number(start) === from;
 }
 
-/** Yields the chunks of a body. Throws if none arrives for IDLE_MS. */
+/** Yields the chunks of a response body. Throws if no chunk arrives for IDLE_MS milliseconds. */
 async function* chunks(
   response: Response,
   signal: AbortSignal,

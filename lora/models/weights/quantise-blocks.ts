@@ -108,8 +108,8 @@ function scaleOf8(block: Float32Array): number {
 }
 
 /**
- * Returns the 4-bit scale with the least squared error among the candidates of TRIED_SCALES. The weight of largest
- * magnitude divided by a scale is negative, because codes reach −8 but only +7.
+ * Returns the 4-bit scale with the least squared error among the candidates of TRIED_SCALES. The scale has the sign
+ * that gives the weight of largest magnitude a negative code, because codes reach −8 but only +7.
  */
 function scaleOf4(block: Float32Array): number {
   let largest = 0;

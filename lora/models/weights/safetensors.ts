@@ -29,7 +29,7 @@ export interface SafetensorsHeader {
 export const MAX_HEADER_BYTES = 16 * 2 ** 20;
 /** Maximum number of dimensions. Weights of language models have two, convolutions up to five. */
 export const MAX_TENSOR_RANK = 8;
-/** Bytes per read: large enough to keep a disk busy, negligible in memory. */
+/** Number of bytes per read. It is large enough to keep a disk busy, and takes little memory. */
 const CHUNK_BYTES = 4 * 2 ** 20;
 
 const PREFIX_BYTES = 8;

@@ -18,7 +18,10 @@ export const INDEX_FILE = 'model.safetensors.index.json';
 /** Maximum number of shards; the largest published models have a few hundred. */
 export const MAX_SHARDS = 1000;
 
-/** Plain file names only: no folder, no drive, no hidden file. The index is untrusted. */
+/**
+ * Pattern of allowed file names in the index of shards. The index is untrusted, so only plain names are allowed: no
+ * folder, no drive, no hidden file.
+ */
 const SHARD_NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,127}\.safetensors$/;
 
 /**

@@ -42,7 +42,7 @@ export interface SpeedOptions {
 const PROBE_MS = 400;
 /** Maximum number of rows of the probe's matrices. More rows do not raise the measured speed. */
 const PROBE_ROWS = 2048;
-/** Approximate inner width of a block, as a multiple of the model's width. */
+/** Approximate width of the hidden layer in an MLP block, as a multiple of the model's width. */
 const WIDENING = 3;
 /** Number of operations on large tensors in one graph. With more operations, the overhead of a run matters less. */
 const CHAIN = 10;

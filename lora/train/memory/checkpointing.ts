@@ -17,9 +17,9 @@ export interface CheckpointingDecision {
 }
 
 /**
- * Resolves `checkpointing: 'auto'`. Gradient checkpointing is on with a 4-bit base, which people choose to save memory,
- * and on the processor if training does not fit into memory without it. Training may still not fit then, but the
- * shortfall is smaller.
+ * Resolves `checkpointing: 'auto'`. Gradient checkpointing is on with a 4-bit base, which people choose to save
+ * memory. On the processor, it is also on if training does not fit into memory without it. Training may not fit even
+ * with it, but the shortfall is smaller.
  */
 export function decideCheckpointing(
   compute: ComputeOnDevices,

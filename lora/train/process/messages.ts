@@ -32,7 +32,10 @@ export interface TrainedPart {
   steps: number;
   /** Number of rows used. */
   rows: number;
-  /** Whether all steps were made, or the rows ran out; false after an abort. */
+  /**
+   * Whether training went on to the end of the request, because all steps were made or the rows ran out. false after
+   * an abort.
+   */
   isComplete: boolean;
 }
 
