@@ -142,7 +142,7 @@ export interface ValidationJob {
   readonly manifest: Manifest;
 }
 
-/** Optimiser steps of an audit. */
+/** The optimiser steps that an audit makes. */
 export interface StepsToMake {
   /** Tensors in layout order. */
   readonly adapter: readonly Float32Array[];

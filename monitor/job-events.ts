@@ -158,7 +158,9 @@ export type JobEventBody =
       round: number;
       peer: string;
       verdict: 'passed' | 'failed';
-      /** Cosine of the update and the repeated training, from −1 to 1. */
+      /**
+       * Cosine of the angle between the update and the change that the repeated training made, from −1 to 1.
+       */
       closeness: number;
       /**
        * How much of the second half of the interval's steps the update contains, divided by how much of the

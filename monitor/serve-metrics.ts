@@ -27,7 +27,7 @@ export interface ServeGauges {
   /** Bytes of the caches of running sequences, and of the prefix cache. */
   readonly cacheBytes: number;
   readonly prefixBytes: number;
-  /** Adapters in memory. */
+  /** Ids of the adapters in memory. */
   readonly adapters: readonly string[];
 }
 

@@ -41,7 +41,7 @@ export interface NodeDaemonDeps {
   log?: Logger;
 }
 
-/** A node in this process. */
+/** A node that runs in this process. */
 export interface RunningNode {
   readonly home: string;
   /** URL of the node's HTTP API: /v1/status (bearer token in `<home>/api-token`), /metrics, /healthz, /readyz. */

@@ -6,7 +6,8 @@ import type { AdapterVersion } from './version.ts';
 export interface LineageNode {
   readonly digest: string;
   /**
-   * `NAME:vN`. If this registry does not know the version, the label is from the manifest that names it as a parent.
+   * `NAME:vN`. If this registry does not know the version, the label is from the manifest that names the
+   * version as a parent.
    */
   readonly label: string;
   /** The version; null if this registry does not know it. */

@@ -230,8 +230,8 @@ export class Invites {
   }
 
   /**
-   * Admits a peer that does not join, but only reads, for example to fetch a checkpoint. If the peer shows a personal
-   * invite, it is bound to this invite as if it joined.
+   * Admits a peer that only reads the job without joining it, for example to fetch a checkpoint. If the peer
+   * shows a personal invite, the peer is bound to this invite, as a peer that joins would be.
    * @throws SwarmError as `check`
    */
   admitReader(peer: string, token: string | null, member: StoredPeer | null): void {

@@ -14,7 +14,7 @@ export interface ModuleMatrices {
   readonly rank: number;
   readonly in: number;
   readonly out: number;
-  /** Whether the module is an embedding, whose matrices have other names in PEFT's files. */
+  /** Whether the module is an embedding. PEFT's files have different names for the matrices of embeddings. */
   readonly isEmbedding: boolean;
   /** α / r, or α / √r with rsLoRA. */
   readonly scale: number;

@@ -36,7 +36,7 @@ export interface TextTokenizer {
   readonly vocabSize: number;
   readonly bosId: number | null;
   readonly eosId: number | null;
-  /** Ids that encoding with special tokens puts before (`prefix`) and after (`suffix`) a text. */
+  /** Ids that are put before (`prefix`) and after (`suffix`) a text if it is encoded with special tokens. */
   readonly prefix: readonly number[];
   readonly suffix: readonly number[];
   encode(text: string, options?: EncodeOptions): number[];

@@ -35,9 +35,9 @@ export function jointProducts({ architecture, config }: ModelShape): JointProduc
 }
 
 /**
- * Adds an entry for each joint weight to a float32 weight file. A joint weight consists of the weights of several
- * modules (see `JointProduct`). It needs no new data if these weights follow each other in the file without a gap.
- * Otherwise it gets no entry.
+ * Adds entries for joint weights to a float32 weight file. A joint weight consists of the weights of several
+ * modules (see `JointProduct`). If these weights follow each other in the file without a gap, the joint
+ * weight gets an entry, which needs no new data. Otherwise, it gets no entry.
  */
 export function withJointWeights(model: ModelShape, weights: WeightFile): WeightFile {
   const entries = new Map(weights.entries);

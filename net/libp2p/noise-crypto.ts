@@ -1,7 +1,7 @@
 /**
- * Encryption with cached key objects. Written for `@libp2p/noise` 17.0.3, which passes the key to Node as bytes, so
- * that Node converts it to a key object for each message. If the library's cipher state created a key object once per
- * key, this file would not be needed.
+ * Encrypts and decrypts noise messages with cached key objects. Written for `@libp2p/noise` 17.0.3, which
+ * passes the key to Node as bytes, so that Node converts it to a key object for each message. If the
+ * library's cipher state created a key object once per key, this file would not be needed.
  */
 
 import { createCipheriv, createDecipheriv, createSecretKey, type KeyObject } from 'node:crypto';

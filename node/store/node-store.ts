@@ -64,7 +64,7 @@ export interface BuiltUpdate {
   readonly feedback: string;
   readonly optimizer: string;
   readonly tokensPerSecond: number;
-  /** Supervised tokens that the update was trained on, and the time that this took. */
+  /** Number of supervised tokens that the update was trained on, and the training time in seconds. */
   readonly work: { readonly tokens: number; readonly seconds: number };
 }
 

@@ -17,9 +17,9 @@ const HEAP_LIMIT = { read: 128, pack: 192 };
 
 export interface MemoryResult {
   examples: number;
-  /** Largest resident set of the process, MiB. */
+  /** Largest resident set of the process, in MiB. */
   peak: number;
-  /** Heap and buffers in use when 90 % of the file is packed, MiB; null for `read`. */
+  /** Heap and buffers in use when 90 % of the file is packed, in MiB; null for `read`. */
   inUse: number | null;
   seconds: number;
 }

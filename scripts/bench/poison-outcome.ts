@@ -39,7 +39,7 @@ export interface PoisonOutcome {
   readonly excluded: number;
   /** Number of updates that had no weight although their authors were honest and were not newcomers. */
   readonly disbelieved: number;
-  /** Receipts of honest nodes and of attackers, by code. */
+  /** Number of receipts of honest nodes and of attackers, by code. */
   readonly receipts: Record<'honest' | 'attackers', Record<string, number>>;
   /** Number of strikes by kind, and of suspensions and bans. */
   readonly strikes: Record<'honest' | 'attackers', Record<string, number>>;

@@ -78,7 +78,7 @@ export function decodeRows(bytes: Uint8Array): Row[] {
 export interface ShardLayout {
   readonly rows: number;
   readonly sequenceLength: number;
-  /** Bytes per id and label. */
+  /** Number of bytes of an id or a label. */
   readonly width: 2 | 4;
   /** Offset of the rows in the shard. */
   readonly start: number;

@@ -8,7 +8,10 @@ export function countNgrams(items: readonly string[], order: number): Map<string
   return counts;
 }
 
-/** Counts the n-grams that two texts share. An n-gram counts as often as it occurs in the text that has fewer of it. */
+/**
+ * Counts the n-grams that two texts share. An n-gram counts as often as it occurs in both texts: the smaller
+ * of its two counts.
+ */
 export function countShared(a: ReadonlyMap<string, number>, b: ReadonlyMap<string, number>): number {
   let shared = 0;
   for (const [ngram, count] of a) shared += Math.min(count, b.get(ngram) ?? 0);

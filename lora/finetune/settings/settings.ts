@@ -9,7 +9,7 @@ import { shareBatch } from '../../train/devices/shared-batch.ts';
 import { PRESETS, type PresetName } from '../../train/presets.ts';
 import { jobSpecSchema } from './job-spec.ts';
 
-/** Settings of a run on one machine. In a swarm, the rounds and the coordinator decide these. */
+/** Settings of a run on one machine. In a swarm, the rounds and the coordinator decide these settings. */
 export const runSchema = z.strictObject({
   /** Number of optimiser steps; null for as many steps as the epochs need. @default null */
   steps: z.int().positive().max(100_000_000).nullable().default(null),

@@ -6,7 +6,7 @@ import { modelError } from '../errors.ts';
 import { type BaseDescription, type BaseFile, baseDigest } from './base-identity.ts';
 
 export interface BaseFolderOptions {
-  /** The folder becomes `<home>/bases/<digest>`. */
+  /** Home folder of the daemon. The base is written to `<home>/bases/<digest>`. */
   readonly home: string;
   readonly base: Pick<BaseDescription, 'digest' | 'files'>;
   /** Returns the path of the file whose content has this digest. */

@@ -22,7 +22,7 @@ interface TableProps<T> {
   readonly id: (row: T) => string;
   /** Text of a row that the filter searches. @default there is no filter */
   readonly text?: (row: T) => string;
-  /** Shown in place of a table without rows. */
+  /** Text that is shown if the table has no rows. */
   readonly empty: string;
 }
 

@@ -4,7 +4,7 @@ import type { CoordinatorStatus, JobSummary } from '../../../coordinator/api/typ
 import { Mark } from '../parts/mark.ts';
 import { Progress } from '../parts/progress.ts';
 
-/** All jobs of a coordinator. */
+/** Shows all jobs of a coordinator. */
 export function OverviewView({ status }: { status: CoordinatorStatus }) {
   const { jobs, traffic } = status;
   return html`<h1>Jobs</h1>
