@@ -1,4 +1,7 @@
-/** Atomic file replacement: write a file beside the target, fsync it, rename it to the target, fsync the folder. */
+/**
+ * Replaces files atomically: writes a file beside the target, fsyncs it, renames it to the target, and fsyncs
+ * the folder.
+ */
 
 import { type FileHandle, open, readdir, rename, rm } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';

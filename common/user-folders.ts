@@ -52,8 +52,8 @@ export function resolveCache(
 }
 
 /**
- * Returns the folder of the registry of adapters: SWARM_REGISTRY, else `registry` in SWARM_HOME, else in
- * `lora-swarm` in the data folder of the XDG base directory specification.
+ * Returns the folder of the registry of adapters. It is SWARM_REGISTRY, else the folder `registry` in SWARM_HOME, else
+ * the folder `lora-swarm/registry` in the data folder of the XDG base directory specification.
  */
 export function resolveRegistry(
   environment: Environment = processEnvironment(),

@@ -8,7 +8,10 @@ interface SanctionDeps extends Pick<CoordinatorDeps, 'store' | 'clock'> {
   readonly runs: readonly JobRun[];
 }
 
-/** An operator's ban. `job` is the digest of the job from which the person is banned; null for all jobs. */
+/**
+ * An operator's ban. `job` is the digest of the job from which the person is banned, or null for a ban from
+ * all jobs.
+ */
 type NewBan = Pick<StoredBan, 'job' | 'reason' | 'until'>;
 
 /** Bans a peer, and all other peers of the person who answers for it. */

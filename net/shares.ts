@@ -50,7 +50,10 @@ const BUFFERS: FairPermitsOptions = { total: 32, reserved: 16, withdraws: 'oldes
 const UNREAD_OF_KNOWN = 10 * ROUND_PEERS;
 const UNREAD_OF_STRANGERS = 512;
 
-/** Number of addresses of known peers that are remembered. */
+/**
+ * Maximum number of addresses of known peers that are remembered. Above this number, the address that was
+ * seen least recently is forgotten.
+ */
 const KNOWN_ADDRESSES = 2 * ROUND_PEERS;
 
 export interface SharesDeps {

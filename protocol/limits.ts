@@ -28,7 +28,7 @@ export const UPDATE_BYTES = 64 * MiB;
 /** Maximum size of the adapter of a checkpoint, in float32. */
 export const ADAPTER_BYTES = 1024 * MiB;
 
-/** Maximum number of nodes that one round assigns work to. This limits the size of a head. */
+/** Maximum number of nodes that one round assigns work to. This limit bounds the size of a head. */
 export const ROUND_PEERS = 512;
 /** Maximum number of jobs that one coordinator runs at a time. */
 export const JOBS_PER_COORDINATOR = 64;

@@ -59,7 +59,7 @@ export const loraSchema = z
     targets: z.union([modulePattern, moduleNames.min(1)]).default('all-linear'),
     /** Modules excluded from the targets: a list of names or a regular expression, as in `targets`. @default [] */
     excludeModules: z.union([modulePattern, moduleNames]).default([]),
-    /** Indices of the blocks whose modules are adapted; empty means all. @default [] */
+    /** Indices of the blocks whose modules are adapted. An empty list stands for all blocks. @default [] */
     layersToTransform: z.array(z.int().nonnegative().max(1023)).max(1024).default([]),
     /**
      * A rank for each pattern. A pattern matches the end of a module path. The first matching pattern wins.

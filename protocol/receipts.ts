@@ -1,6 +1,7 @@
 /**
- * The reason codes of receipts and their meanings. The code alone decides what the author does: after `accepted` and
- * `late` the update counts; after any other code the author adds the update back to its error feedback.
+ * The reason codes of receipts and their meanings. The code alone decides what the author does. After
+ * `accepted` and `late`, the update counts. After any other code, the author adds the update back to its
+ * error feedback.
  */
 export const receiptMeanings = {
   accepted:

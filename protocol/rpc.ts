@@ -72,8 +72,8 @@ export const rpcMethods = {
     quota: { calls: 20, perMs: 10_000 },
   },
   /**
-   * Joins a job. Returns the signed manifest, the newest head, who may join the job, the caller's role and standing,
-   * the newest round for which the caller has sent an update, and the job's keys.
+   * Joins a job. Returns the signed manifest, the newest head, the rule that says who may join the job, the
+   * caller's role and standing, the newest round for which the caller has sent an update, and the job's keys.
    */
   join: {
     request: z.strictObject({

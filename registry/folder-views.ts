@@ -10,7 +10,10 @@ import type { FileBlobs } from '../storage/blobs.ts';
 import { registryError } from './errors.ts';
 import type { AdapterVersion } from './version.ts';
 
-/** Age in milliseconds from which an unfinished folder counts as left by a process that was killed. */
+/**
+ * Maximum age of an unfinished folder, in milliseconds. A process that was killed has left older unfinished
+ * folders behind.
+ */
 const ABANDONED_MS = 24 * 60 * 60 * 1000;
 /** Beginning of the names of folders in which uploads and downloads keep their files. */
 export const TRANSFER = 'transfer-';

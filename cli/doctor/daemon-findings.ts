@@ -24,7 +24,7 @@ export interface DaemonFacts {
   readonly answer: CoordinatorStatus | NodeStatus;
   /** Readiness checks that fail, with the reasons. */
   readonly failing: readonly { readonly check: string; readonly reason: string }[];
-  /** Nodes of all jobs; empty for a node. */
+  /** Nodes of all jobs of a coordinator; empty if the daemon is a node. */
   readonly peers: readonly PeerView[];
   /** Free bytes on the disk of the home folder; Infinity if they are unknown. */
   readonly freeBytes: number;

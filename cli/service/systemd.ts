@@ -4,9 +4,9 @@ import { MARK, RESTART_SECONDS, type ServiceManager, STOP_SECONDS, serviceName }
 
 /**
  * Restrictions of the process. Options that drop capabilities (such as ProtectClock, ProtectKernelModules and
- * PrivateDevices) are missing, because a systemd of a user may not drop them and the start would fail; PrivateDevices
- * would also hide the GPU. MemoryDenyWriteExecute is missing, because V8 and the kernels of onnxruntime write machine
- * code at run time.
+ * PrivateDevices) are missing. A user's systemd may not drop capabilities, so the start would fail.
+ * PrivateDevices would also hide the GPU. MemoryDenyWriteExecute is missing, because V8 and the kernels of
+ * onnxruntime write machine code at run time.
  */
 const HARDENING = `
 UMask=0077

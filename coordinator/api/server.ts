@@ -88,7 +88,7 @@ const cloneSchema = z
     ...placeSchema.shape,
   })
   .default({ name: null, changes: {} });
-/** Maximum of the query parameters `last` and `limit`: a number of events. */
+/** Maximum of the query parameters `last` and `limit`, which are numbers of events. */
 const MAX_EVENTS = 100_000;
 const eventsSchema = z.object({
   after: z.coerce.number().int().nonnegative().default(0),

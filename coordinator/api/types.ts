@@ -244,7 +244,7 @@ export interface PeerStrike {
 export interface BanView {
   peer: string;
   person: string;
-  /** Digest of the job from which the person is banned; null for all jobs. */
+  /** Digest of the job from which the person is banned; null if the person is banned from all jobs. */
   job: string | null;
   /**
    * `proof`: the peer signed two different updates of one round. `strikes`: the person was suspended too often.

@@ -3,7 +3,7 @@
  * is the gradient of one row, so training an interval of 160 rows costs 160.
  */
 
-/** Maximum extra work in a job with default settings, as a fraction of the rows that the nodes train. */
+/** Maximum extra work of a job with default settings, as a fraction of the rows that the nodes train on. */
 export const EXTRA_SHARE = 0.1;
 /**
  * Maximum work for audits, in which the coordinator trains rows again, as a fraction of the rows that the nodes train.

@@ -10,7 +10,10 @@ export const REMOVED_SHARE = 0.5;
  * turn, and then to leave out the worst two, three, five and six persons together.
  */
 export const MAX_EVALUATIONS = 24;
-/** Maximum number of persons whose removal is evaluated one at a time. */
+/**
+ * Maximum number of persons whose removal is evaluated one at a time. It is half of MAX_EVALUATIONS, so that
+ * removals of several persons together can be evaluated too.
+ */
 export const PERSONS_ALONE = 12;
 
 /**

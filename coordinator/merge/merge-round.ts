@@ -28,7 +28,7 @@ import { believableTokens } from './update-weights.ts';
  * generous, because without a merge that passes, the work of the whole round is lost.
  */
 const SEARCH_ROUNDS = 2;
-/** Minimum of the time limit for the gate's search, in milliseconds. */
+/** Minimum of the time limit for the gate's search, in milliseconds. It applies if the round was short. */
 const MIN_SEARCH_MS = 60_000;
 
 /** A merge that has passed the gate. No part of it is durable yet. */

@@ -39,7 +39,7 @@ const DOUBT_FACTOR = 4;
 export const EXACT_ROWS = 16;
 /** Minimum number of random rows on which exact effects are measured. On fewer rows, exact effects are too noisy. */
 export const MIN_EXACT_ROWS = 8;
-/** Number of authors who are not doubtful, and whose exact effects are measured for comparison. */
+/** Number of authors whose exact effects are measured for comparison, although they are not doubtful. */
 export const REFERENCES = 3;
 
 /** An update that is to be scored. */
@@ -80,9 +80,10 @@ export interface ExactPlan {
 const NO_EXACT: ExactPlan = { positions: [], candidates: [], most: 0 };
 
 /**
- * Chooses the rows for the scores. Their gradients and losses cost at most SCORING_SHARE times as much as the
- * gradients of the rows that the nodes trained on, if the intervals of N candidates have at least 100 · (1 + 1/N)
- * rows on average. With smaller intervals, the minimum numbers of rows cost more.
+ * Chooses the rows for the scores. If the intervals of the N candidates have at least 100 · (1 + 1/N) rows on
+ * average, the gradients and losses of the chosen rows cost at most SCORING_SHARE times as much as the
+ * gradients of the rows that the nodes trained on. With smaller intervals, the minimum numbers of rows cost
+ * more.
  * @param assignedEnd first position of the round that no node was assigned
  * @param rows number of rows in the data
  * @param seed 32 random bytes, drawn after the round had closed

@@ -16,7 +16,10 @@ export interface StoredRound {
 /** Facts about a round. The updates of the round are checked against these facts. */
 export type RoundFacts = Pick<StoredRound, 'round' | 'parent' | 'preset' | 'openedAt' | 'assignments'>;
 
-/** `refused`: the gate refused the merge; `short`: there were too few updates. Both are null rounds. */
+/**
+ * Outcome of a round. `refused`: the gate refused the merge. `short`: there were too few updates. Both are
+ * null rounds.
+ */
 export type RoundOutcome = 'checkpoint' | 'refused' | 'short';
 
 export interface NewCheckpoint {

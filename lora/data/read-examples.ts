@@ -11,7 +11,7 @@ import { type Columns, RowProblem, type RowValue } from './formats/fields.ts';
 import { candidates, columnsOf, readRow, recognise, unrecognised } from './formats/formats.ts';
 import type { RowReport } from './row-report.ts';
 
-/** Number of rows after which a file is refused if none of them fits a format. */
+/** If the first rows of a file, up to this number, fit no format, the file is refused. */
 const MAX_UNRECOGNISED = 10;
 
 export interface ReadExamplesOptions {

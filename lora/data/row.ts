@@ -9,7 +9,10 @@ export interface Row {
   readonly ids: Uint32Array;
   /** [T] number of the packed piece that the token belongs to, counted from 1; 0 in padding. */
   readonly segments: Uint16Array;
-  /** [T] the token after each input token (already shifted); `IGNORED_LABEL` where nothing is predicted. */
+  /**
+   * [T] the token after each input token (already shifted by one), or `IGNORED_LABEL` where no token is
+   * predicted.
+   */
   readonly labels: Int32Array;
 }
 

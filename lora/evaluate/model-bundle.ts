@@ -47,7 +47,10 @@ export interface OpenModelOptions {
   readonly compute?: ComputeInput;
   /** Folder of converted weights and engine choices. @default SWARM_CACHE, else lora-swarm in the user's cache folder */
   readonly cacheDir?: string;
-  /** Milliseconds since 1970; engine choices expire after a week. @default now */
+  /**
+   * The current time, in milliseconds since 1970. Stored choices of an engine expire after a week. @default
+   * now
+   */
   readonly now?: number;
   /** @default never aborts */
   readonly signal?: AbortSignal;

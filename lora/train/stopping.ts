@@ -8,7 +8,10 @@ export interface Evaluation {
 }
 
 export interface StoppingRule {
-  /** Number of consecutive measurements without improvement that end the run; null if none do. */
+  /**
+   * Number of consecutive measurements without improvement that end the run; null if the run never ends
+   * early.
+   */
   readonly patience: number | null;
   /** Smallest decrease that counts as an improvement, in nats per token. */
   readonly minDelta: number;

@@ -27,7 +27,9 @@ export interface Contribution {
   readonly peer: string;
   /** Round of the update. It is needed because a peer may have a late update and a current update. @default 0 */
   readonly round?: number;
-  /** Number of trained tokens, capped by `capWeights`, times the staleness factor; rounded to float32. */
+  /**
+   * Number of trained tokens, capped by `capWeights`, times the staleness factor. It is rounded to float32.
+   */
   readonly weight: number;
   readonly update: SparseUpdate;
   /**

@@ -46,7 +46,10 @@ export const BLOCK_SCALE_BYTES = 2;
 /** Number of bits of a kept value: one for the sign and one for the magnitude. */
 export const VALUE_BITS = 2;
 
-/** Size of the header before the payload, in bytes: magic 3, version 1, layout digest 8, length 4, preset 1. */
+/**
+ * Size of the header before the payload, in bytes. The header consists of the magic number (3 bytes), version
+ * (1), layout digest (8), length (4) and preset (1).
+ */
 export const HEADER_BYTES = 17;
 
 /**

@@ -8,7 +8,7 @@ const FIRST_SHIFT = 20;
 const LEVELS = [10, 0] as const;
 const FIRST_BINS = 1 << 11;
 const NEXT_BINS = 1 << 10;
-/** First of the bins that hold infinities and NaN. */
+/** Number of the first histogram bin for infinities and NaN. */
 const FIRST_NON_FINITE_BIN = 0x7f800000 >>> FIRST_SHIFT;
 
 const histogram = new Uint32Array(FIRST_BINS);

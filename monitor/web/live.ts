@@ -7,7 +7,7 @@ import { type ApiError, get, jobPath, lines } from './api.ts';
 const POLL_MS = 2_000;
 /** Time before a broken stream of events is opened again, in milliseconds. */
 const REOPEN_MS = 2_000;
-/** Time in milliseconds during which events are collected before they are shown together. */
+/** Time in milliseconds during which events are collected before the page shows all of them together. */
 const BATCH_MS = 200;
 
 export interface Polled<T> {

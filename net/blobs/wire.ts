@@ -5,7 +5,7 @@ import { BLOB_BYTES, BLOB_RANGE_BYTES } from '../../protocol/limits.ts';
 
 /** Maximum size of a request and of an answer header: a few fields of CBOR. */
 export const BLOB_HEADER_BYTES = 256;
-/** Maximum number of blob streams per connection. Each carries at most one range at a time. */
+/** Maximum number of blob streams per connection. Each stream carries at most one range at a time. */
 export const BLOB_STREAMS_PER_CONNECTION = 8;
 /**
  * Maximum time to transfer a range. This time corresponds to a speed of 16 KiB/s. A slower transfer is not

@@ -13,10 +13,13 @@ import { verifyMessage } from '../../protocol/signing.ts';
 
 const ROOT = join(import.meta.dirname, '../..');
 const BASE = join(ROOT, 'models', 'nano');
-/** Setting `minPeers` of the job. The benchmark has fewer nodes than this, so no round opens. */
+/**
+ * Value of the setting `minPeers` of the job. The benchmark has fewer nodes than this number, so no round
+ * opens.
+ */
 const MIN_PEERS = 512;
 
-/** Maximum time, in milliseconds, in which the coordinator must collect its garbage and report its live memory. */
+/** Time limit, in milliseconds, for the coordinator to collect its garbage and report its live memory. */
 const LIVE_PATIENCE_MS = 30_000;
 
 /** Facts about the target that peers need. */

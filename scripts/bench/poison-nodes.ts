@@ -14,7 +14,7 @@ import { ATTACKS, type Delta } from './attackers.ts';
 import { attacksIn, type PoisonRun } from './poison-run.ts';
 import type { SharedTrainer, Training } from './poison-trainer.ts';
 
-/** An attacker with the behaviour `burst` holds back the updates of this many rounds. */
+/** Number of rounds whose updates an attacker with the behaviour `burst` holds back. */
 const HELD_BACK = 3;
 const MS_PER_STEP = 400;
 /** Time in which a fast attacker delivers its update, in milliseconds. */

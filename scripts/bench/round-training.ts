@@ -19,7 +19,7 @@ import type { Attack, Delta } from './attackers.ts';
 export const HONEST = 6;
 /** Number of optimiser steps that each node is assigned in a round. */
 export const STEPS = 15;
-/** Number of rows of one step. */
+/** Number of rows of one optimiser step. */
 export const BATCH = 4;
 
 export interface RoundSettings {

@@ -18,7 +18,7 @@ import { groupCpuMilliseconds, processGroup } from './cpu-time.ts';
 
 const ROOT = join(import.meta.dirname, '../..');
 const BASE = join(ROOT, 'models', 'nano');
-/** Number of nodes of the swarm. Each has a trainer with one thread. */
+/** Number of nodes of the swarm. Each node has a trainer with one thread. */
 export const NODES = 3;
 const LORA = loraConfig({ rank: 16, alpha: 32 });
 const TRAINING = { learningRate: 1e-3, batchSize: 8, microBatch: 8, sequenceLength: 128 };
@@ -43,7 +43,9 @@ export interface Measured {
   tokensPerSecond: number;
   /** Processor time of all processes involved, in ms per 1,000 tokens; null if the system does not report it. */
   processor: number | null;
-  /** Share of the time in which no node trains, not even the slowest of the round; null for a single trainer. */
+  /**
+   * Share of the time in which even the slowest node of the round does not train; null for a single trainer.
+   */
   between: number | null;
 }
 

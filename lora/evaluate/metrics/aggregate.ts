@@ -6,8 +6,11 @@ import { type BleuCounts, bleuCounts, bleuScore } from './bleu.ts';
 import { chrfCounts, chrfScore } from './chrf.ts';
 
 /**
- * A document's value in a metric: a number; log-likelihood and weight (`word_perplexity`, …); the correct and the
- * predicted choice (`f1`, `mcc`); or reference and prediction (`bleu`, `chrf`, …).
+ * The value of one document in a metric, in one of these forms:
+ * - a number
+ * - a log-likelihood and a weight (`word_perplexity`, …)
+ * - the correct and the predicted choice (`f1`, `mcc`)
+ * - reference and prediction (`bleu`, `chrf`, …)
  */
 export type MetricValue = number | readonly [number, number] | readonly [string, string];
 

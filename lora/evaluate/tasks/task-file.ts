@@ -5,7 +5,7 @@ import { isMap, isScalar, LineCounter, parseDocument, visit } from 'yaml';
 import { fromSystem, type SwarmError } from '../../../common/errors.ts';
 import { evaluateError } from '../errors.ts';
 
-/** Maximum length of a task file, in characters. */
+/** Maximum length of a task file, in characters. Files written by hand are far shorter. */
 const MAX_CHARACTERS = 1024 * 1024;
 /** Maximum number of files that `include` may read. */
 const MAX_FILES = 32;

@@ -15,7 +15,7 @@ export interface LayerCache {
 }
 
 export interface CachedAttentionOptions {
-  /** Maximum number of tokens that a token sees, including itself; null for no limit. */
+  /** Maximum number of tokens that a token attends to, including itself; null if there is no limit. */
   readonly window: number | null;
   /** Factor by which the attention scores are multiplied. */
   readonly scale: number;

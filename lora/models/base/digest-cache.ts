@@ -13,8 +13,8 @@ import { readJsonObject } from '../json.ts';
 export const RECORDED_FROM_BYTES = 8 * 2 ** 20;
 /**
  * Minimum time in milliseconds between a file's last change and its record. A record made sooner is not
- * trusted, because the file could change again so soon that the file system gives it the same times as
- * before, and the second change would go unnoticed. FAT stores times in steps of two seconds.
+ * trusted. The file could change again so soon that the file system gives it the same times as before, and
+ * this second change would go unnoticed. FAT stores times in steps of two seconds.
  */
 export const SETTLED_MS = 2_000;
 const MAX_RECORD_BYTES = 16 * 2 ** 10;

@@ -37,7 +37,7 @@ export const MAX_GGUF_HEADER_BYTES = 128 * 2 ** 20;
 export const MAX_TENSORS = 100_000;
 /** Maximum number of metadata keys; files have a few dozen. */
 export const MAX_KEYS = 10_000;
-/** The format's maximum length of a key, in bytes. */
+/** Maximum length of a key in bytes, which the GGUF format sets. */
 const MAX_KEY_BYTES = 65_535;
 /** The format's maximum number of dimensions of a tensor. */
 const MAX_DIMENSIONS = 4;

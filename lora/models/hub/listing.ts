@@ -22,7 +22,7 @@ export interface HubFile {
   readonly etag: string;
 }
 
-/** Maximum number of files in a listing. */
+/** Maximum number of files in a listing. A longer listing of a hub is refused. */
 const MAX_FILES = 10_000;
 
 // @huggingface/hub 2.17.5 returns the hub's JSON unchecked, so we check it with this schema.
