@@ -6,6 +6,7 @@ import { loraConfig } from '../../lora/adapter/lora-config.ts';
 import type { Row } from '../../lora/data/row.ts';
 import { loadTokenizer } from '../../lora/data/tokenizer.ts';
 import { createEngine } from '../../lora/engines/engine.ts';
+import type { Precision } from '../../lora/engines/precision.ts';
 import type { BaseBits } from '../../lora/models/base/base-bits.ts';
 import { openBase } from '../../lora/models/base/base-model.ts';
 import { prepareWeights } from '../../lora/models/weights/prepare-weights.ts';
@@ -30,7 +31,8 @@ export interface AuditSetting {
   readonly rank: number;
   /** Base bits of the nodes. */
   readonly bits: BaseBits;
-  readonly engine: 'onnx-cpu' | 'tfjs';
+  readonly engine: 'onnx-cpu' | 'onnx-webgpu' | 'tfjs';
+  readonly precision: Precision;
   readonly learningRate: number;
 }
 
@@ -41,6 +43,7 @@ const NANO: AuditSetting = {
   rank: 8,
   bits: 32,
   engine: 'onnx-cpu',
+  precision: 'float32',
   learningRate: 3e-3,
 };
 
@@ -54,11 +57,13 @@ export const SETTINGS: Readonly<Record<string, AuditSetting>> = {
   'nano, rows of 256': { ...NANO, length: 256 },
   'nano, 8 bits': { ...NANO, bits: 8 },
   'nano, 4 bits': { ...NANO, bits: 4 },
+  'nano, float16': { ...NANO, engine: 'onnx-webgpu', precision: 'float16' },
   'nano, rank 32': { ...NANO, rank: 32 },
   'nano, rate 3e-4': { ...NANO, learningRate: 3e-4 },
   llama: { ...NANO, base: 'llama' },
   'llama, rows of 32': { ...NANO, base: 'llama', length: 32 },
   'llama, 8 bits': { ...NANO, base: 'llama', bits: 8 },
+  'llama, float16': { ...NANO, base: 'llama', engine: 'onnx-webgpu', precision: 'float16' },
   'llama, wide': { ...NANO, base: 'llama, wide' },
   mistral: { ...NANO, base: 'mistral' },
   qwen2: { ...NANO, base: 'qwen2' },
@@ -75,7 +80,11 @@ export async function trainersOf(
   const { base, bits, engine } = setting;
   const path =
     base === 'nano' ? nanoModel() : await writeRandomBase(join(folder, base.replaceAll(/\W+/g, '-')), base);
-  const coordinator = await trainer(path, { ...setting, bits: 32, engine: 'onnx-cpu' }, folder);
+  const coordinator = await trainer(
+    path,
+    { ...setting, bits: 32, engine: 'onnx-cpu', precision: 'float32' },
+    folder,
+  );
   const isSame = bits === 32 && engine === 'onnx-cpu';
   const nodes = isSame ? coordinator : await trainer(path, setting, folder);
   const dispose = async (): Promise<void> => {
@@ -86,12 +95,16 @@ export async function trainersOf(
 }
 
 async function trainer(path: string, setting: AuditSetting, cacheDir: string): Promise<Trainer> {
-  const { rank, bits, learningRate, engine: name } = setting;
+  const { rank, bits, learningRate, engine: name, precision } = setting;
   const model = await openBase(path);
   const engine = await createEngine(name, { threads: 1 });
   const weights = await prepareWeights(model, cacheDir, { bits });
   const training = { ...trainingOf(setting.length), learningRate };
-  const settings = { lora: loraConfig({ rank, alpha: 2 * rank }), training, compute: processorCompute() };
+  const settings = {
+    lora: loraConfig({ rank, alpha: 2 * rank }),
+    training,
+    compute: { ...processorCompute(), precision },
+  };
   return new Trainer(settings, { model, engine, weights });
 }
 
