@@ -79,7 +79,7 @@ export interface RoundMeter {
  * - `half-rate`, `quarter-rate`: the merge passed with a half or a quarter of the outer rate
  * - `removed`: the merge passed without the updates of some persons
  * - `refused`: no variant of the merge passed
- * - `rolled-back`: the held-out loss is too far above the loss of the best checkpoint, so the coordinator
+ * - `rolled-back`: the held-out loss is too far above the lowest loss, so the coordinator
  *   goes back to this checkpoint
  */
 export type GateVerdict = 'passed' | 'half-rate' | 'quarter-rate' | 'removed' | 'refused' | 'rolled-back';

@@ -2,6 +2,7 @@ import type { Clock } from '../common/clock.ts';
 import { isSwarmError } from '../common/errors.ts';
 import { HEARTBEAT_INTERVAL_MS } from '../protocol/limits.ts';
 import { jobTopic } from '../protocol/topics.ts';
+import { bestCheckpoint } from './best-checkpoint.ts';
 import type { RunContext } from './context.ts';
 import { coordinatorError } from './errors.ts';
 import { Intake } from './intake/intake.ts';
@@ -106,18 +107,18 @@ export class JobRun {
 
   /**
    * Restores the adapter of an earlier checkpoint, as soon as no other round is being merged.
-   * @param to round of the checkpoint, or `best` for the checkpoint with the lowest held-out loss
+   * @param to round of the checkpoint, or `best` for the best checkpoint
    * @returns the round of the checkpoint
    * @throws SwarmError CHECKPOINT_UNKNOWN, CHECKPOINT_PRUNED, JOB_OVER
    */
   rollBack(to: number | 'best'): number {
     const { job, stored, deps } = this.context;
     const { rounds } = deps.store;
-    const found = to === 'best' ? rounds.lowestLoss(job) : rounds.checkpoint(job, to);
+    const found = to === 'best' ? bestCheckpoint(job, deps.store) : rounds.checkpoint(job, to);
     if (!found) {
       throw coordinatorError(
         'CHECKPOINT_UNKNOWN',
-        `job ${stored.name} has no checkpoint ${to === 'best' ? 'with a measured loss' : `of round ${to}`}`,
+        `job ${stored.name} has no checkpoint ${to === 'best' ? 'that is known to be the best' : `of round ${to}`}`,
         { round: to, known: rounds.checkpointRounds(job) },
         { next: `see all its checkpoints with "lora-swarm checkpoint list ${stored.name}"` },
       );

@@ -22,7 +22,7 @@ export const STUCK_SECONDS = 300;
 export const SLOW_RTT_MS = 2_000;
 /** A job is red after this number of consecutive rounds with too few updates. */
 export const SHORT_ROUNDS = 3;
-/** Share by which the newest held-out loss may exceed the best one before a job is yellow. */
+/** Share by which the newest held-out loss may exceed the lowest one before a job is yellow. */
 export const WORSE_SHARE = 0.01;
 
 /** Facts about a peer that the rules need. */
@@ -50,7 +50,7 @@ export interface JobFacts {
   /** Number of rounds in a row whose merge the gate refused. */
   readonly refusals: number;
   readonly heldOutLoss: number | null;
-  readonly bestLoss: number | null;
+  readonly lowestLoss: number | null;
 }
 
 /** States in which a peer waits for others. In all other states it should make progress. */
@@ -78,7 +78,7 @@ export function peerHealth(peer: PeerFacts): HealthMark {
 
 /** Returns the health of a job, which the first rule that applies decides. */
 export function jobHealth(job: JobFacts): HealthMark {
-  const { phase, shortRounds, refusals, heldOutLoss, bestLoss } = job;
+  const { phase, shortRounds, refusals, heldOutLoss, lowestLoss } = job;
   if (phase === 'finished') return { level: 'grey', reason: 'finished' };
   if (phase === 'queued') return { level: 'grey', reason: job.reason };
   if (job.needsOperator) return { level: 'red', reason: `paused itself: ${job.reason}` };
@@ -91,9 +91,9 @@ export function jobHealth(job: JobFacts): HealthMark {
     return { level: 'yellow', reason: `the held-out check refused ${countOf(refusals, 'round')} in a row` };
   }
   if (phase === 'waiting') return { level: 'yellow', reason: job.reason || 'waiting for nodes' };
-  if (heldOutLoss !== null && bestLoss !== null && heldOutLoss > bestLoss * (1 + WORSE_SHARE)) {
-    const percent = (100 * (heldOutLoss / bestLoss - 1)).toFixed(1);
-    return { level: 'yellow', reason: `the held-out loss is ${percent} % above that of the best checkpoint` };
+  if (heldOutLoss !== null && lowestLoss !== null && heldOutLoss > lowestLoss * (1 + WORSE_SHARE)) {
+    const percent = (100 * (heldOutLoss / lowestLoss - 1)).toFixed(1);
+    return { level: 'yellow', reason: `the held-out loss is ${percent} % above the lowest one of the job` };
   }
   return { level: 'green', reason: phase };
 }
@@ -122,7 +122,7 @@ export const HEALTH_RULES: Readonly<Record<'peer' | 'job', readonly HealthMark[]
     { level: 'yellow', reason: 'waiting for nodes' },
     {
       level: 'yellow',
-      reason: `held-out loss more than ${100 * WORSE_SHARE} % above that of the best checkpoint`,
+      reason: `held-out loss more than ${100 * WORSE_SHARE} % above the lowest one of the job`,
     },
     { level: 'green', reason: 'everything else' },
   ],

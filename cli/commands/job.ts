@@ -69,7 +69,7 @@ export function registerJob(program: Command, context: Context): void {
     .argument(...JOB_ARGUMENT)
     .requiredOption(
       '--to <round>',
-      'round of the checkpoint, or "best" for the checkpoint with the lowest held-out loss',
+      'round of the checkpoint, or "best" for the best checkpoint of the job',
       roundOrBest,
     )
     .action((id: string | undefined, options: CommonOptions & { to: number | 'best' }) =>

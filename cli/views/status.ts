@@ -92,9 +92,9 @@ function lossOf({ baseLoss, heldOutLoss }: JobSummary): string {
   return `${formatLoss(heldOutLoss)}${change}`;
 }
 
-/** Names the best checkpoint if the newest one has a higher loss. */
-function bestOf({ best, heldOutLoss }: JobSummary): string {
-  if (best === null || heldOutLoss === null || best.heldOutLoss >= heldOutLoss) return '';
+/** Names the best checkpoint if it is not the newest one. The line of the tasks names it if a metric decides. */
+function bestOf({ best, checkpoint, tasks }: JobSummary): string {
+  if (best === null || best.round === checkpoint.round || (tasks?.metric ?? null) !== null) return '';
   return `, best ${formatLoss(best.heldOutLoss)} in round ${best.round}`;
 }
 

@@ -1,4 +1,4 @@
-import { bestRound } from '../best-checkpoint.ts';
+import { bestCheckpoint } from '../best-checkpoint.ts';
 import { changedValues } from '../job-changes.ts';
 import type { JobRun } from '../job-run.ts';
 import type { JobTasks, Store, TaskResult } from '../store/store.ts';
@@ -15,7 +15,7 @@ export interface EvaluatedCheckpoints {
 export function jobTasks(job: string, { tasks }: Store): JobTasksView | null {
   const settings = tasks.of(job);
   if (settings === null) return null;
-  const [newest, best] = [tasks.newest(job), tasks.best(job)];
+  const [newest, best] = [tasks.newest(job), tasks.highestScore(job)];
   return {
     every: settings.every,
     metric: settings.metric?.figure ?? null,
@@ -37,7 +37,7 @@ export function checkpointTasks(job: string, store: Store): EvaluatedCheckpoints
       return [result.round, { figures, value: metricValue(result, settings), reason, seconds, at }];
     }),
   );
-  return { byRound, best: bestRound(job, store) };
+  return { byRound, best: bestCheckpoint(job, store)?.round ?? null };
 }
 
 function metricValue({ figures }: TaskResult, settings: JobTasks | null): number | null {

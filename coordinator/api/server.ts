@@ -13,7 +13,7 @@ import { addPageRoutes } from '../../monitor/page.ts';
 import { digestSchema, nameSchema } from '../../protocol/ids.ts';
 import { BLOB_RANGE_BYTES, DETAIL_CHARACTERS, MAX_PRIORITY } from '../../protocol/limits.ts';
 import { storageError } from '../../storage/errors.ts';
-import { bestRound } from '../best-checkpoint.ts';
+import { bestCheckpoint } from '../best-checkpoint.ts';
 import type { CoordinatorDeps } from '../context.ts';
 import type { Coordinator } from '../coordinator.ts';
 import { coordinatorError } from '../errors.ts';
@@ -271,9 +271,11 @@ function whileConnected(reply: FastifyReply, { signal }: Pick<ApiDeps, 'signal'>
 function findCheckpoint({ context }: JobRun, round: string, store: ApiDeps['store']) {
   const { job, stored } = context;
   const { rounds } = store;
-  const best = round === 'best' ? bestRound(job, store) : null;
+  const best = round === 'best' ? bestCheckpoint(job, store) : null;
   const found =
-    round === 'latest' ? rounds.newestCheckpoints(job, 1)[0] : rounds.checkpoint(job, best ?? Number(round));
+    round === 'latest'
+      ? rounds.newestCheckpoints(job, 1)[0]
+      : (best ?? rounds.checkpoint(job, Number(round)));
   if (found) return found;
   const message = `job ${stored.name} has no checkpoint of round ${round}`;
   throw coordinatorError(

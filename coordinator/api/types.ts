@@ -43,8 +43,8 @@ export interface JobSummary {
   baseLoss: number | null;
   heldOutLoss: number | null;
   checkpoint: { round: number; digest: string };
-  /** The checkpoint with the lowest held-out loss; null if no loss was measured. */
-  best: { round: number; heldOutLoss: number } | null;
+  /** The best checkpoint so far (docs/workflow.md#the-best-checkpoint); null if no checkpoint was measured. */
+  best: { round: number; heldOutLoss: number | null } | null;
   /**
    * The newest roll-back; null if there was none. `round`: round of the roll-back. `to`: round of the checkpoint that
    * it restored.
@@ -269,7 +269,7 @@ export interface CheckpointView {
   path: string;
   /** Whether the weights are still in the folder. The folder of an old checkpoint has only the signed record. */
   kept: boolean;
-  /** Whether this is the job's best checkpoint so far, by the chosen metric of its tasks or else by held-out loss. */
+  /** Whether this is the best checkpoint of the job so far. */
   isBest: boolean;
   /** Result of the evaluation on the job's tasks; null if the checkpoint was not evaluated. */
   tasks: CheckpointTasks | null;

@@ -3,6 +3,7 @@ import type { StrikeKind } from '../../monitor/job-events.ts';
 import { holdMeanings } from '../../protocol/holds.ts';
 import { counts, receiptMeanings } from '../../protocol/receipts.ts';
 import { verifyMessage } from '../../protocol/signing.ts';
+import { bestCheckpoint } from '../best-checkpoint.ts';
 import type { CoordinatorDeps } from '../context.ts';
 import type { Coordinator } from '../coordinator.ts';
 import type { JobRun } from '../job-run.ts';
@@ -120,7 +121,7 @@ export class Views {
         reason,
         needsOperator: needsOperator(state),
         heldOutLoss: metrics.heldOutLoss,
-        bestLoss: history.best?.heldOutLoss ?? null,
+        lowestLoss: this.#deps.store.rounds.lowestLoss(context.job)?.heldOutLoss ?? null,
       }),
       invite:
         members.invites.sharedRevokedAt === null
@@ -130,11 +131,12 @@ export class Views {
   }
 
   #history(job: string): Pick<JobSummary, 'best' | 'rolledBack'> {
-    const { rounds } = this.#deps.store;
-    const best = rounds.best(job);
+    const { store } = this.#deps;
+    const { rounds } = store;
+    const best = bestCheckpoint(job, store);
     const rollBack = rounds.newestRollBack(job);
     return {
-      best: best && { round: best.round, heldOutLoss: best.heldOutLoss! },
+      best: best && { round: best.round, heldOutLoss: best.heldOutLoss },
       rolledBack: rollBack && { round: rollBack.round, to: rollBack.restores! },
     };
   }

@@ -170,7 +170,7 @@ export class ApiClient {
 
   /**
    * Restores the adapter of an earlier checkpoint.
-   * @param to round of the checkpoint, or `best` for the checkpoint with the lowest held-out loss
+   * @param to round of the checkpoint, or `best` for the best checkpoint
    */
   rollBack(id: string, to: number | 'best'): Promise<JobSummary> {
     return this.#json('POST', `/v1/jobs/${encodeURIComponent(id)}/rollback`, { to });

@@ -4,7 +4,7 @@ import type { JobEvent } from '../../monitor/job-events.ts';
 import { type Signer, verifyMessage } from '../../protocol/signing.ts';
 import type { Registry } from '../../registry/registry.ts';
 import type { AdapterVersion } from '../../registry/version.ts';
-import { bestRound } from '../best-checkpoint.ts';
+import { bestCheckpoint } from '../best-checkpoint.ts';
 import type { CheckpointFolders } from '../context.ts';
 import type { Coordinator } from '../coordinator.ts';
 import type { JobRun } from '../job-run.ts';
@@ -116,8 +116,8 @@ export class JobPublisher {
   #bestRound({ context, driver }: JobRun): number | null {
     const { store } = this.#deps;
     const isByTasks = (store.tasks.of(context.job)?.metric ?? null) !== null;
-    const best = isByTasks || isOver(driver.state) ? bestRound(context.job, store) : null;
-    return best === 0 ? null : best;
+    const best = isByTasks || isOver(driver.state) ? bestCheckpoint(context.job, store) : null;
+    return best === null || best.round === 0 ? null : best.round;
   }
 
   /** Publishes the best checkpoint, and moves the tag to it. An operator may move the tag elsewhere afterwards. */

@@ -4,6 +4,7 @@ import type { Logger } from '../../common/logger.ts';
 import type { FlatFigures, TaskProcessRequest } from '../../lora/evaluate/process/messages.ts';
 import type { JobEvent } from '../../monitor/job-events.ts';
 import type { Manifest } from '../../protocol/manifest.ts';
+import { bestCheckpoint } from '../best-checkpoint.ts';
 import type { CheckpointFolders } from '../context.ts';
 import type { Coordinator } from '../coordinator.ts';
 import type { JobRun } from '../job-run.ts';
@@ -124,7 +125,7 @@ export class TaskEvaluator {
       store.tasks.add(job, { round, figures, score, reason, seconds, at: clock.now() });
       if (figures === null) outbox.event({ type: 'tasks-failed', round, reason });
       else {
-        const isBest = score !== null && store.tasks.best(job)?.round === round;
+        const isBest = score !== null && bestCheckpoint(job, store)?.round === round;
         const name = metric?.figure ?? null;
         outbox.event({ type: 'tasks-evaluated', round, figures, metric: name, value, isBest, seconds });
       }

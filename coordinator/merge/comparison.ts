@@ -14,22 +14,21 @@ export const MIN_UNIT = 0.002;
  */
 export const NOISE_LIMIT = 2.5;
 /**
- * Maximum increase of the loss over the loss of the best checkpoint, as a multiple of the tolerance. Without
- * this limit, the loss could rise by `tolerance` in every round. In the last round of a job, the loss may exceed that
- * of the best checkpoint only by as much as it may exceed that of the parent, because no later round can lower it
- * again.
+ * Maximum increase of the loss over the lowest loss since the newest roll-back, as a multiple of the tolerance. Without
+ * this limit, the loss could rise by `tolerance` in every round. In the last round of a job, the loss may exceed the
+ * lowest loss only by as much as it may exceed that of the parent, because no later round can lower it again.
  */
-export const BEST_LIMIT = 10;
+export const DRIFT_LIMIT = 10;
 /**
  * Maximum increase of the loss on the worst rows (see `Change.worstRows`) over the parent's loss on the same rows, as a
  * multiple of the tolerance.
  */
 export const WORST_ROWS_LIMIT = 50;
 /**
- * Maximum increase of the loss on the worst rows over the best checkpoint's loss on the same rows, as a multiple of the
- * tolerance. It is higher than WORST_ROWS_LIMIT, because the best checkpoint may be many rounds old.
+ * Maximum increase of the loss on the worst rows over the loss that the lowest checkpoint has on the same rows, as a
+ * multiple of the tolerance. It is higher than WORST_ROWS_LIMIT, because the lowest checkpoint may be many rounds old.
  */
-export const WORST_ROWS_BEST_LIMIT = 100;
+export const WORST_ROWS_DRIFT_LIMIT = 100;
 
 /**
  * Changes are divided by the loss, but at least by this loss, in nats per token. The noise of training falls more
@@ -98,7 +97,7 @@ export function noiseLimit(tolerance: number): number {
   return NOISE_LIMIT * Math.max(tolerance, MIN_UNIT);
 }
 
-/** Result of the comparison of a merge with its parent and with the best checkpoint. */
+/** Result of the comparison of a merge with its parent and with the lowest checkpoint. */
 export interface Judgement {
   readonly passes: boolean;
   /** Increase of the loss over the parent's loss; infinite if a loss is not finite. */
@@ -107,7 +106,7 @@ export interface Judgement {
   readonly ruinsRows: boolean;
   /**
    * Whether the merge passes the limits that compare it with its parent, but not the limits that compare it
-   * with the best checkpoint.
+   * with the lowest checkpoint.
    */
   readonly isDrifted: boolean;
   /**
@@ -122,8 +121,11 @@ export interface Judgement {
 export interface Losses {
   /** Losses of the parent. */
   readonly before: readonly RowLoss[];
-  /** Losses of the best checkpoint so far; null if the parent is the best checkpoint. */
-  readonly best: readonly RowLoss[] | null;
+  /**
+   * Losses of the lowest checkpoint, which is the one with the lowest mean loss since the newest roll-back; null if it is
+   * the parent.
+   */
+  readonly lowest: readonly RowLoss[] | null;
   readonly after: readonly RowLoss[];
 }
 
@@ -140,7 +142,7 @@ export interface JudgeOptions {
  * never passes.
  */
 export function judge(
-  { before, best, after }: Losses,
+  { before, lowest, after }: Losses,
   { tolerance, isLast = false }: JudgeOptions,
 ): Judgement {
   const unit = Math.max(tolerance, MIN_UNIT);
@@ -153,12 +155,12 @@ export function judge(
     { than: PARENT, rows: '', by: step.worsening, limit: allowed(step), scale: noiseLimit(tolerance) },
     { than: PARENT, rows: WORST, by: step.worstRows, limit: WORST_ROWS_LIMIT * unit },
   ];
-  const overBest = best && changeOf(best, after);
-  if (overBest) {
-    const limit = isLast ? allowed(overBest) : BEST_LIMIT * unit;
+  const drift = lowest && changeOf(lowest, after);
+  if (drift) {
+    const limit = isLast ? allowed(drift) : DRIFT_LIMIT * unit;
     found.push(
-      { than: BEST, rows: '', by: overBest.worsening, limit, scale: BEST_LIMIT * unit },
-      { than: BEST, rows: WORST, by: overBest.worstRows, limit: WORST_ROWS_BEST_LIMIT * unit },
+      { than: LOWEST, rows: '', by: drift.worsening, limit, scale: DRIFT_LIMIT * unit },
+      { than: LOWEST, rows: WORST, by: drift.worstRows, limit: WORST_ROWS_DRIFT_LIMIT * unit },
     );
   }
   // The comparison is negated, so that NaN counts as failed.
@@ -169,18 +171,18 @@ export function judge(
     passes: first === undefined,
     worsening: Number.isNaN(step.worsening) ? Infinity : step.worsening,
     ruinsRows: failed.some(({ than, rows }) => than === PARENT && rows === WORST),
-    isDrifted: first !== undefined && failed.every(({ than }) => than === BEST),
+    isDrifted: first !== undefined && failed.every(({ than }) => than === LOWEST),
     severity: Number.isNaN(severity) ? Infinity : severity,
     reason: first === undefined ? '' : reasonOf(first),
   };
 }
 
 const PARENT = "the parent's";
-const BEST = "the best checkpoint's";
+const LOWEST = 'that of the checkpoint with the lowest loss';
 const WORST = ' on the worst rows';
 
 interface Finding {
-  readonly than: typeof PARENT | typeof BEST;
+  readonly than: typeof PARENT | typeof LOWEST;
   readonly rows: typeof WORST | '';
   readonly by: number;
   readonly limit: number;

@@ -42,8 +42,8 @@ export interface GateInput<Source, Merged> {
   readonly isLast: boolean;
   /** Losses of the parent checkpoint. Without held-out data the list is empty, and every merge passes. */
   readonly before: readonly RowLoss[];
-  /** Losses of the best checkpoint so far; null if the best checkpoint is the parent. */
-  readonly best: readonly RowLoss[] | null;
+  /** Losses of the lowest checkpoint (see `Losses.lowest`); null if it is the parent. */
+  readonly lowest: readonly RowLoss[] | null;
   /** Returns the merge, or null if its step would exceed the values that an adapter can hold. */
   merge(sources: readonly Source[], rate: number): Promise<Merged | null>;
   evaluate(merged: Merged): Promise<readonly RowLoss[]>;
@@ -71,8 +71,8 @@ export type GateResult<Source, Merged> =
       readonly accepted: false;
       readonly reason: string;
       /**
-       * Whether a variant of the merge was good enough compared with the parent, but not compared with the best
-       * checkpoint. The parent itself is then too far behind the best checkpoint.
+       * Whether a variant of the merge was good enough compared with the parent, but not compared with the lowest
+       * checkpoint. The loss of the parent itself is then too far above the lowest loss.
        */
       readonly isDrifted: boolean;
     };
@@ -94,7 +94,7 @@ export type GateResult<Source, Merged> =
  * After a removal has passed, the gate removes more persons as long as these persons raise the loss.
  *
  * No variant removes more than the fraction REMOVED_SHARE of the merge's weight. If a variant is good enough compared
- * with the parent, but not compared with the best checkpoint, then no update of this round is at fault, and the gate
+ * with the parent, but not compared with the lowest checkpoint, then no update of this round is at fault, and the gate
  * stops.
  */
 export function passGate<Source, Merged>(
@@ -237,7 +237,7 @@ class Attempts<Source, Merged> {
   }
 
   async #try(removed: readonly Person<Source>[], rate: number): Promise<Attempt<Source, Merged>> {
-    const { sources, tolerance, isLast, before, best, merge, evaluate } = this.#input;
+    const { sources, tolerance, isLast, before, lowest, merge, evaluate } = this.#input;
     const gone = new Set(removed.flatMap((person) => person.sources));
     const merged = this.#persons && new Set(this.#persons.flatMap((person) => person.sources));
     const rest = sources.filter((source) => !gone.has(source) && (merged === null || merged.has(source)));
@@ -245,7 +245,7 @@ class Attempts<Source, Merged> {
     const result = await merge.call(this.#input, rest, rate);
     const losses = result !== null && before.length > 0 ? await evaluate.call(this.#input, result) : [];
     const judgement =
-      result === null ? IMPOSSIBLE : judge({ before, best, after: losses }, { tolerance, isLast });
+      result === null ? IMPOSSIBLE : judge({ before, lowest, after: losses }, { tolerance, isLast });
     return { merged: result, losses, judgement, rate, removed };
   }
 

@@ -63,7 +63,7 @@ export class RoundMerge {
   readonly #scoring: UpdateScoring;
   readonly #onFallback: EvaluateOptions['onFallback'];
   /**
-   * Held-out losses of the newest checkpoint, of the best checkpoint, and of a candidate that may become the
+   * Held-out losses of the newest checkpoint, of the lowest checkpoint, and of a candidate that may become the
    * next checkpoint, by round. After a restart, these losses are measured again, because the device may have
    * changed.
    */
@@ -85,7 +85,7 @@ export class RoundMerge {
    * damaged on disk, refuses the round, because a retry would fail in the same way. The authors add the updates of a
    * refused round back to their error feedback, so the other updates are not lost.
    * @returns the candidate, or the reason why no variant of the merge passed, or a roll-back if the parent is too far
-   *   behind the best checkpoint
+   *   behind the lowest checkpoint
    * @throws SwarmError when merging or evaluating failed
    */
   async run(
@@ -100,14 +100,14 @@ export class RoundMerge {
     if (sources.length === 0) return { refused: 'every update raises the loss or changes nothing' };
     const startedAt = deps.clock.monotonic();
     try {
-      const best = await this.#bestBefore(parent);
-      const result = await this.#passGate(round, { parent, best }, sources, scores);
-      const rollsBack = !result.accepted && result.isDrifted && best !== null;
+      const lowest = await this.#lowestBefore(parent);
+      const result = await this.#passGate(round, { parent, lowest }, sources, scores);
+      const rollsBack = !result.accepted && result.isDrifted && lowest !== null;
       const seconds = (deps.clock.monotonic() - startedAt) / 1000;
       deps.meter.gate(manifest.name, { seconds, ...gateFigures(result, rollsBack) });
       if (rollsBack) {
-        this.#losses.set(round, best.losses);
-        return { round, parent, to: best.checkpoint, reason: result.reason };
+        this.#losses.set(round, lowest.losses);
+        return { round, parent, to: lowest.checkpoint, reason: result.reason };
       }
       if (!result.accepted) return { refused: result.reason };
       const { merged, losses, rate, leftOut } = result;
@@ -161,7 +161,7 @@ export class RoundMerge {
 
   async #passGate(
     round: number,
-    { parent, best }: { parent: CurrentCheckpoint; best: Best | null },
+    { parent, lowest }: { parent: CurrentCheckpoint; lowest: LowestCheckpoint | null },
     sources: readonly MergeSource[],
     scores: readonly StoredScore[],
   ): Promise<GateResult<MergeSource, Merged>> {
@@ -174,7 +174,7 @@ export class RoundMerge {
       tolerance: acceptance.tolerance,
       isLast: parent.ordinal + 1 >= settings.at(round).count,
       before: await this.#lossesOf(parent.checkpoint),
-      best: best?.losses ?? null,
+      lowest: lowest?.losses ?? null,
       merge: (sources, rate) => this.#merge(round, parent, sources, rate),
       evaluate: (merged) => this.#evaluate(decodeAdapter(merged.adapter, layout)),
       personsOf: (merged) => this.#personsOf(merged, sources, scores),
@@ -243,13 +243,13 @@ export class RoundMerge {
   }
 
   /**
-   * Returns the best checkpoint so far. Returns null if the parent has the same adapter as the best checkpoint, or if
-   * the weights of the best checkpoint are missing or damaged on disk. Merges are then compared with their parent
+   * Returns the checkpoint with the lowest loss since the newest roll-back. Returns null if the parent has the same
+   * adapter, or if the weights of the lowest checkpoint are missing or damaged on disk. Merges are then compared with their parent
    * alone.
    */
-  async #bestBefore(parent: CurrentCheckpoint): Promise<Best | null> {
+  async #lowestBefore(parent: CurrentCheckpoint): Promise<LowestCheckpoint | null> {
     const { job, deps } = this.#context;
-    const stored = deps.store.rounds.best(job);
+    const stored = deps.store.rounds.lowestLoss(job);
     for (const round of this.#losses.keys()) {
       if (round !== parent.checkpoint.round && round !== stored?.round) this.#losses.delete(round);
     }
@@ -260,7 +260,7 @@ export class RoundMerge {
       return { checkpoint, losses: await this.#lossesOf(checkpoint) };
     } catch (error) {
       if (!isSwarmError(error, 'BLOB_MISSING') && !isSwarmError(error, 'BLOB_CORRUPT')) throw error;
-      deps.log.warn({ round: stored.round, error }, 'best-checkpoint-lost');
+      deps.log.warn({ round: stored.round, error }, 'lowest-checkpoint-lost');
       return null;
     }
   }
@@ -286,8 +286,8 @@ export class RoundMerge {
   }
 }
 
-/** The best checkpoint, if it is not the parent of the merge. */
-interface Best {
+/** The checkpoint with the lowest loss, if it is not the parent of the merge. */
+interface LowestCheckpoint {
   readonly checkpoint: Checkpoint;
   readonly losses: readonly RowLoss[];
 }

@@ -1,4 +1,5 @@
 import { STALE_ROUNDS } from '../../protocol/limits.ts';
+import { bestCheckpoint } from '../best-checkpoint.ts';
 import type { RetentionSettings, RunContext } from '../context.ts';
 import type { HeldCheckpoint } from '../store/store.ts';
 import type { Outbox } from './outbox.ts';
@@ -27,32 +28,23 @@ export const defaultRetention: RetentionSettings = { checkpoints: KEPT_CHECKPOIN
  * Chooses the checkpoints whose weights are deleted. These checkpoints keep their weights:
  * - the `newest` newest checkpoints
  * - the milestones
- * - the checkpoint with the lowest held-out loss (the earliest, if several have the same loss)
- * - the best checkpoint since the newest roll-back
- * - the best checkpoint by the tasks of the job
+ * - the best checkpoint
+ * - the checkpoint with the lowest loss since the newest roll-back, with which the gate compares merges
  *
  * The signed records of all checkpoints stay, so that the chain of checkpoints can always be verified.
  * @param held checkpoints whose weights are still kept, oldest first
  * @param count number of checkpoints planned for the job, which sets the distance between milestones
- * @param best rounds of the best checkpoint since the newest roll-back, and of the best one by the tasks of the job
+ * @param kept rounds of the best checkpoint and of the one with the lowest loss
  * @returns the rounds of the chosen checkpoints
  */
 export function checkpointsToEmpty(
   held: readonly HeldCheckpoint[],
-  {
-    newest,
-    count,
-    best: kept = [],
-  }: { newest: number; count: number; best?: readonly (number | undefined)[] },
+  { newest, count, kept }: { newest: number; count: number; kept: readonly (number | undefined)[] },
 ): number[] {
   const stride = Math.max(1, Math.ceil(count / MILESTONES));
-  let best: HeldCheckpoint | null = null;
-  for (const checkpoint of held) {
-    if ((checkpoint.heldOutLoss ?? Infinity) < (best?.heldOutLoss ?? Infinity)) best = checkpoint;
-  }
   return held
     .slice(0, Math.max(0, held.length - newest))
-    .filter((one) => one.ordinal % stride !== 0 && one !== best && !kept.includes(one.round))
+    .filter((one) => one.ordinal % stride !== 0 && !kept.includes(one.round))
     .map(({ round }) => round);
 }
 
@@ -76,8 +68,8 @@ export class Retention {
     if (retention.checkpoints > 0) {
       const { count } = settings.newest;
       const held = rounds.held(job);
-      const best = [rounds.best(job)?.round, deps.store.tasks.best(job)?.round];
-      for (const old of checkpointsToEmpty(held, { newest: retention.checkpoints, count, best })) {
+      const kept = [bestCheckpoint(job, deps.store)?.round, rounds.lowestLoss(job)?.round];
+      for (const old of checkpointsToEmpty(held, { newest: retention.checkpoints, count, kept })) {
         rounds.releaseWeights(job, old);
         blobs.release(job, 'adapter', old, old);
       }

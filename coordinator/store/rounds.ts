@@ -44,7 +44,6 @@ export interface HeldCheckpoint {
   readonly round: number;
   /** Number of checkpoints of the job before this checkpoint. */
   readonly ordinal: number;
-  readonly heldOutLoss: number | null;
 }
 
 /** Rounds and their checkpoints. */
@@ -144,8 +143,8 @@ export class RoundTable {
   held(job: string): HeldCheckpoint[] {
     return this.#db
       .all(
-        `SELECT round, held_out_loss, ordinal FROM (
-           SELECT round, held_out_loss, weights, row_number() OVER (ORDER BY round) - 1 AS ordinal
+        `SELECT round, ordinal FROM (
+           SELECT round, weights, row_number() OVER (ORDER BY round) - 1 AS ordinal
            FROM checkpoints WHERE job = ?)
          WHERE weights = 'held' ORDER BY round`,
         job,
@@ -187,25 +186,14 @@ export class RoundTable {
 
   /**
    * Returns the checkpoint with the lowest held-out loss since the newest roll-back, and the earliest of several with
-   * the same loss. The roll-back itself counts. Checkpoints before the roll-back do not count, because the operator may
-   * have restored an adapter although another checkpoint had a lower loss. Returns null if no loss was measured.
+   * the same loss. The roll-back itself counts. Returns null if no loss was measured.
    */
-  best(job: string): StoredCheckpoint | null {
+  lowestLoss(job: string): StoredCheckpoint | null {
     const row = this.#db.one(
       `SELECT * FROM checkpoints WHERE job = ? AND held_out_loss IS NOT NULL AND round >= coalesce(
          (SELECT max(round) FROM checkpoints WHERE job = ? AND restores IS NOT NULL), 0)
        ORDER BY held_out_loss, round LIMIT 1`,
       job,
-      job,
-    );
-    return row && fromRow(row);
-  }
-
-  /** Returns the checkpoint of the whole job with the lowest held-out loss; null if no loss was measured. */
-  lowestLoss(job: string): StoredCheckpoint | null {
-    const row = this.#db.one(
-      `SELECT * FROM checkpoints WHERE job = ? AND held_out_loss IS NOT NULL
-       ORDER BY held_out_loss, round LIMIT 1`,
       job,
     );
     return row && fromRow(row);

@@ -61,7 +61,7 @@ export class TaskTable {
    * with the lowest held-out loss, because accuracies on few documents are often equal. Ignores results from before the
    * newest roll-back, because the roll-back withdrew those checkpoints.
    */
-  best(job: string): TaskResult | null {
+  highestScore(job: string): TaskResult | null {
     const row = this.#db.one(
       `SELECT task_results.* FROM task_results JOIN checkpoints USING (job, round)
        WHERE job = ? AND score IS NOT NULL AND round >= coalesce(

@@ -1,4 +1,6 @@
 import { describe, expect, onTestFinished, test } from 'vitest';
+import { checkpointTasks } from '../../coordinator/api/job-views.ts';
+import { bestCheckpoint } from '../../coordinator/best-checkpoint.ts';
 import { JobPublisher } from '../../coordinator/jobs/job-publisher.ts';
 import { TaskEvaluator } from '../../coordinator/jobs/task-evaluator.ts';
 import type { JobTasks } from '../../coordinator/store/store.ts';
@@ -69,7 +71,23 @@ describe('the checkpoints of a job with tasks', () => {
     expect(events.map((event) => 'isBest' in event && event.isBest)).toEqual([true, true, false, true]);
     expect(events[1]).toMatchObject({ round: 2, metric: FIGURE, value: 0.7, figures: { [FIGURE]: 0.7 } });
     // Rounds 2 and 5 have the same value, and the held-out loss of round 5 is lower.
-    expect(world.store.tasks.best(world.toy.job)?.round).toBe(5);
+    expect(bestCheckpoint(world.toy.job, world.store)?.round).toBe(5);
+  });
+
+  test('are the best by the metric for the list of checkpoints and for a roll-back', async () => {
+    const world = await new World({ rounds: { minPeers: 1, count: 9 }, baseLoss: 1000 }).start();
+    const { job } = world.toy;
+    world.store.tasks.set(job, { ...TASKS, every: 1 });
+    const hasThree = (): boolean => world.run.driver.state.committed >= 3;
+    await new ScriptedPeer(1, world).work(() => 0.01, hasThree);
+    await world.until(hasThree, 'the third checkpoint');
+    const { started, isDone } = evaluator(world, (round) => (round === 1 ? 0.9 : 0.1));
+    started.start();
+    await expect.poll(isDone).toBe(true);
+    // The held-out loss of round 3 is lower.
+    expect(world.store.rounds.lowestLoss(job)?.round).toBe(3);
+    expect(checkpointTasks(job, world.store).best).toBe(1);
+    expect(world.run.rollBack('best')).toBe(1);
   });
 
   test('that the operator rolled back are no longer the best', async () => {
@@ -88,7 +106,7 @@ describe('the checkpoints of a job with tasks', () => {
     const { started, isDone } = evaluator(world, (at) => (at < round ? at : 0.5));
     started.start();
     await expect.poll(isDone).toBe(true);
-    expect(world.store.tasks.best(job)?.round ?? round).toBeGreaterThanOrEqual(round);
+    expect(bestCheckpoint(job, world.store)?.round ?? round).toBeGreaterThanOrEqual(round);
     expect(rounds(world)).toContain(3);
   });
 
@@ -189,7 +207,7 @@ describe('the registry', () => {
 
   test('gets the checkpoint with the lowest held-out loss as `best` without tasks', async () => {
     const world = await played(3, null);
-    const best = world.store.rounds.best(world.toy.job)!.round;
+    const best = world.store.rounds.lowestLoss(world.toy.job)!.round;
     const { registry, published } = await publisher(world);
     const one = published();
     one.start();

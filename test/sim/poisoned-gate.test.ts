@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import type { Validator } from '../../coordinator/context.ts';
-import { BEST_LIMIT } from '../../coordinator/merge/comparison.ts';
+import { DRIFT_LIMIT } from '../../coordinator/merge/comparison.ts';
 import type { RowLoss } from '../../lora/train/step.ts';
 import { silentLogger } from '../../monitor/log.ts';
 import type { TrainedRound } from '../../node/trainer.ts';
@@ -151,7 +151,7 @@ for (const [honest, attackers] of [
         expect(found.phase).toBe('finished');
         expect(found.rollBacks).toBeGreaterThanOrEqual(1);
         for (const loss of found.losses) {
-          expect(loss).toBeLessThanOrEqual(Math.min(...found.losses) * (1 + BEST_LIMIT * TOLERANCE + 1e-6));
+          expect(loss).toBeLessThanOrEqual(Math.min(...found.losses) * (1 + DRIFT_LIMIT * TOLERANCE + 1e-6));
         }
         expect(found.losses.at(-1)).toBeLessThanOrEqual(Math.min(...found.losses) * (1 + 2.5 * TOLERANCE));
         expect(found.honest).not.toContain('left-out');

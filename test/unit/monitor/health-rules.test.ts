@@ -27,7 +27,7 @@ const job: JobFacts = {
   shortRounds: 0,
   refusals: 0,
   heldOutLoss: 4,
-  bestLoss: 4,
+  lowestLoss: 4,
 };
 
 describe('the health of a peer', () => {
@@ -76,7 +76,7 @@ describe('the health of a job', () => {
     expect(level({ refusals: 1 })).toBe('yellow');
     expect(level({ heldOutLoss: 4.03 })).toBe('green');
     expect(level({ heldOutLoss: 4.05 })).toBe('yellow');
-    expect(level({ heldOutLoss: null, bestLoss: null })).toBe('green');
+    expect(level({ heldOutLoss: null, lowestLoss: null })).toBe('green');
   });
 });
 

@@ -84,7 +84,7 @@ test.each(Object.entries(NOISE))(
         tolerance: TOLERANCE,
         isLast: false,
         before: lossesOf(before),
-        best: best === before ? null : lossesOf(best),
+        lowest: best === before ? null : lossesOf(best),
         merge: async (some, rate) => merged([...some], rate),
         evaluate: async (found) => lossesOf(found),
         personsOf: () => updates.map((update) => ({ sources: [update], weight: 1, isSuspect: false })),

@@ -1,13 +1,13 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import {
-  BEST_LIMIT,
   changeOf,
+  DRIFT_LIMIT,
   judge,
   MIN_UNIT,
   meanLoss,
   NOISE_LIMIT,
-  WORST_ROWS_BEST_LIMIT,
+  WORST_ROWS_DRIFT_LIMIT,
   WORST_ROWS_LIMIT,
 } from '../../../../coordinator/merge/comparison.ts';
 import {
@@ -30,7 +30,7 @@ function same(count: number, loss: number): RowLoss[] {
 }
 
 function passes(before: readonly RowLoss[], after: readonly RowLoss[], tolerance = 0.002): boolean {
-  return judge({ before, best: null, after }, { tolerance }).passes;
+  return judge({ before, lowest: null, after }, { tolerance }).passes;
 }
 
 describe('changeOf', () => {
@@ -88,14 +88,14 @@ describe('judge', () => {
     expect(passes(same(64, 4.5), after)).toBe(false);
   });
 
-  test('limits a worsening that is small in every round, against the best checkpoint', () => {
-    const best = same(64, 5);
-    let before = best;
+  test('limits a worsening that is small in every round, against the checkpoint with the lowest loss', () => {
+    const lowest = same(64, 5);
+    let before = lowest;
     let rounds = 0;
     let drifted = false;
     while (rounds < 100) {
       const after = before.map(({ lossSum, tokens }) => ({ lossSum: lossSum * 1.00199, tokens }));
-      const judgement = judge({ before, best, after }, { tolerance: 0.002 });
+      const judgement = judge({ before, lowest, after }, { tolerance: 0.002 });
       if (!judgement.passes) {
         drifted = judgement.isDrifted;
         break;
@@ -105,11 +105,11 @@ describe('judge', () => {
     }
     expect(drifted).toBe(true);
     expect(rounds).toBe(9);
-    expect(meanLoss(before)! / 5 - 1).toBeLessThanOrEqual(BEST_LIMIT * 0.002);
+    expect(meanLoss(before)! / 5 - 1).toBeLessThanOrEqual(DRIFT_LIMIT * 0.002);
   });
 
   test('allows no drift in the last round of a job', () => {
-    const drifted = { before: same(64, 5.02), best: same(64, 5), after: same(64, 5.02) };
+    const drifted = { before: same(64, 5.02), lowest: same(64, 5), after: same(64, 5.02) };
     expect(judge(drifted, { tolerance: 0.002 }).passes).toBe(true);
     expect(judge(drifted, { tolerance: 0.002, isLast: true })).toMatchObject({
       passes: false,
@@ -122,17 +122,19 @@ describe('judge', () => {
 
   test('does not call a merge drifted that is also too bad for its parent', () => {
     const after = same(64, 6);
-    expect(judge({ before: same(64, 5), best: same(64, 4.99), after }, { tolerance: 0.002 })).toMatchObject({
-      passes: false,
-      isDrifted: false,
-    });
+    expect(judge({ before: same(64, 5), lowest: same(64, 4.99), after }, { tolerance: 0.002 })).toMatchObject(
+      {
+        passes: false,
+        isDrifted: false,
+      },
+    );
   });
 
   test('never passes a loss that is not a number', () => {
     for (const bad of [Number.NaN, Number.POSITIVE_INFINITY]) {
       expect(passes(rows([5, 5]), rows([5, bad]), 1)).toBe(false);
       const judgement = judge(
-        { before: rows([5, 5]), best: rows([5, bad]), after: rows([5, 5]) },
+        { before: rows([5, 5]), lowest: rows([5, bad]), after: rows([5, 5]) },
         { tolerance: 1 },
       );
       expect(judgement.passes).toBe(false);
@@ -142,7 +144,7 @@ describe('judge', () => {
   test('never passes a merge beyond a limit, whatever the rows', () => {
     const loss = fc.double({ min: 0.01, max: 20, noNaN: true });
     const row = fc.record({
-      best: loss,
+      lowest: loss,
       before: loss,
       change: fc.double({ min: -0.2, max: 0.4, noNaN: true }),
     });
@@ -152,17 +154,17 @@ describe('judge', () => {
         fc.constantFrom(0, 0.0005, 0.002, 0.01),
         (some, tolerance) => {
           const before = rows(some.map(({ before }) => before));
-          const best = rows(some.map(({ best }) => best));
+          const lowest = rows(some.map((row) => row.lowest));
           const after = rows(some.map(({ before, change }) => before * (1 + change)));
-          const judgement = judge({ before, best, after }, { tolerance });
+          const judgement = judge({ before, lowest, after }, { tolerance });
           const unit = Math.max(tolerance, MIN_UNIT);
           const step = changeOf(before, after)!;
-          const over = changeOf(best, after)!;
+          const over = changeOf(lowest, after)!;
           if (judgement.passes) {
             expect(step.worsening).toBeLessThanOrEqual(NOISE_LIMIT * unit);
             expect(step.worstRows).toBeLessThanOrEqual(WORST_ROWS_LIMIT * unit);
-            expect(over.worsening).toBeLessThanOrEqual(BEST_LIMIT * unit);
-            expect(over.worstRows).toBeLessThanOrEqual(WORST_ROWS_BEST_LIMIT * unit);
+            expect(over.worsening).toBeLessThanOrEqual(DRIFT_LIMIT * unit);
+            expect(over.worstRows).toBeLessThanOrEqual(WORST_ROWS_DRIFT_LIMIT * unit);
           } else expect(judgement.reason).not.toBe('');
         },
       ),
@@ -180,7 +182,7 @@ interface Fake {
 /** A merge is the weighted mean of its updates' harms, times the rate. Each update is of its own person. */
 async function run(
   sources: readonly Fake[],
-  { best = null, time = Infinity }: { best?: readonly RowLoss[] | null; time?: number } = {},
+  { lowest = null, time = Infinity }: { lowest?: readonly RowLoss[] | null; time?: number } = {},
 ) {
   const merges: { sources: readonly Fake[]; rate: number }[] = [];
   const result = await passGate<Fake, number>({
@@ -189,7 +191,7 @@ async function run(
     tolerance: 0.001,
     isLast: false,
     before: rows([5, 5]),
-    best,
+    lowest,
     merge: async (some, rate) => {
       merges.push({ sources: some, rate });
       const total = some.reduce((sum, { weight = 1 }) => sum + weight, 0);
@@ -307,7 +309,7 @@ describe('passGate', () => {
       tolerance: 0.002,
       isLast: false,
       before,
-      best: null,
+      lowest: null,
       merge: async (some) => some,
       evaluate: async (some) =>
         rows(Array.from({ length: 64 }, (_, i) => (some.includes('ruin') ? (i < 3 ? 9 : 4.6) : 4.95))),
@@ -325,7 +327,7 @@ describe('passGate', () => {
       tolerance: 0.002,
       isLast: false,
       before: same(4, 5),
-      best: null,
+      lowest: null,
       merge: async (some) => some,
       evaluate: async (some) => same(4, some.includes(2) ? Number.NaN : 4.9),
       personsOf: () => sources.map((source) => ({ sources: [source], weight: 1, isSuspect: false })),
@@ -382,7 +384,7 @@ describe('passGate', () => {
       tolerance: 0,
       isLast: false,
       before: rows([5]),
-      best: null,
+      lowest: null,
       merge: async (some) => {
         tried.push(some);
         return 1;
@@ -401,7 +403,7 @@ describe('passGate', () => {
   });
 
   test('says that the parent has drifted, and removes no person for that', async () => {
-    const { result, merges } = await run([{ harm: 0.004 }, { harm: 0.004 }], { best: rows([4.9, 4.9]) });
+    const { result, merges } = await run([{ harm: 0.004 }, { harm: 0.004 }], { lowest: rows([4.9, 4.9]) });
     expect(result).toMatchObject({ accepted: false, isDrifted: true });
     expect(merges).toHaveLength(1);
   });
@@ -430,7 +432,7 @@ describe('passGate', () => {
         }
         if (!result.accepted) return;
         expect(
-          judge({ before: rows([5, 5]), best: null, after: result.losses }, { tolerance: 0.001 }).passes,
+          judge({ before: rows([5, 5]), lowest: null, after: result.losses }, { tolerance: 0.001 }).passes,
         ).toBe(true);
         for (const left of result.leftOut) expect(sources).toContain(left);
       }),
