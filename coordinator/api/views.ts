@@ -173,7 +173,7 @@ export class Views {
         const connection = connections.get(entry.peer);
         const present = members.liveness.get(entry.peer);
         const heartbeat = present?.heartbeat ?? null;
-        const held = heartbeat?.hold ?? null;
+        const held = present?.hold ?? null;
         const { accepted, refused, last } = receipts.tally(entry.peer);
         const seenAt = members.liveness.seenAt(entry.peer) ?? entry.joinedAt;
         const state = present ? (heartbeat?.state ?? 'joining') : entry.saidGoodbye ? 'left' : 'lost';

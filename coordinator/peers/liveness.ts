@@ -11,6 +11,12 @@ import type { RunContext } from '../context.ts';
  */
 export const HEARTBEAT_QUOTA: Quota = { calls: 30, perMs: 10_000 };
 /**
+ * Limit on how often the hold of one node may end, because a node without a hold counts for the plan of the next round.
+ * An owner who uses the machine every few minutes stays below this limit. A node above it keeps its hold until its quota
+ * has recovered, which takes 5 minutes for each end of a hold.
+ */
+export const HOLD_ENDS: Quota = { calls: 12, perMs: 60 * 60_000 };
+/**
  * States in which a node can start to train without delay, or as soon as its trainer has finished a round of another
  * job. While a node is joining or syncing, it may first have to fetch gigabytes.
  */
@@ -27,6 +33,11 @@ export type Hold = NonNullable<Heartbeat['hold']>;
 export interface LivePeer {
   /** Newest heartbeat; null if none has arrived since the node joined or the coordinator restarted. */
   readonly heartbeat: Heartbeat | null;
+  /**
+   * Why the node takes no work for now; null if it takes work. After many holds, a hold lasts longer than the node says
+   * (HOLD_ENDS).
+   */
+  readonly hold: Hold | null;
   /** Time of the peer's last sign of life, on the monotonic clock. */
   readonly seenAt: number;
   /** Time at which the state, round, step or download in the peer's heartbeats last changed, on the monotonic clock. */
@@ -64,6 +75,8 @@ export class Liveness {
   readonly #left = new Set<string>();
   /** The sending time in the newest heartbeat of each member, present or absent. */
   readonly #issued = new Map<string, number>();
+  /** Limits how often the hold of each member ends. */
+  readonly #holdEnds: RateLimiter;
   /**
    * Limits the heartbeats of each member. The limiter remembers as many keys as a job can have members, so it does not
    * forget the key of any member.
@@ -75,6 +88,7 @@ export class Liveness {
     this.#isMember = deps.isMember;
     this.#events = deps.events;
     this.#limiter = new RateLimiter({ clock: deps.context.deps.clock });
+    this.#holdEnds = new RateLimiter({ clock: deps.context.deps.clock });
   }
 
   /** Number of peers present, ready or not. */
@@ -89,7 +103,7 @@ export class Liveness {
   /** Marks a peer as present, because it was training when the coordinator stopped. */
   expect(peer: string): void {
     const now = this.#context.deps.clock.monotonic();
-    this.#peers.set(peer, { heartbeat: null, seenAt: now, progressAt: now, ready: true });
+    this.#peers.set(peer, { heartbeat: null, hold: null, seenAt: now, progressAt: now, ready: true });
   }
 
   /**
@@ -102,6 +116,7 @@ export class Liveness {
     this.#left.delete(peer);
     this.#peers.set(peer, {
       heartbeat: known?.heartbeat ?? null,
+      hold: known?.hold ?? null,
       seenAt,
       progressAt: known?.progressAt ?? seenAt,
       ready: known?.ready ?? false,
@@ -167,6 +182,12 @@ export class Liveness {
     this.#events.onGone(peer, reason);
   }
 
+  /** Returns the hold that a node keeps although its newest heartbeat names none; null if its hold ends. */
+  #lastingHold(peer: string): Hold | null {
+    const hold = this.#peers.get(peer)?.hold ?? null;
+    return hold !== null && this.#holdEnds.take(peer, HOLD_ENDS) ? null : hold;
+  }
+
   /**
    * Processes a heartbeat. Returns false, and changes nothing, if the heartbeat is a replay, if the clock of its author
    * is wrong, or if its author is not a member or has said goodbye.
@@ -191,13 +212,13 @@ export class Liveness {
       this.leave(author);
       return true;
     }
-    const { hold = null } = heartbeat;
+    const hold = heartbeat.hold ?? this.#lastingHold(author);
     const ready = hold === null && (READY.includes(heartbeat.state) || (known?.ready ?? false));
     const seenAt = deps.clock.monotonic();
     const progressAt = known && !hasProgress(known.heartbeat, heartbeat) ? known.progressAt : seenAt;
-    this.#peers.set(author, { heartbeat, seenAt, progressAt, ready });
+    this.#peers.set(author, { heartbeat, hold, seenAt, progressAt, ready });
     if (!known) this.#events.onPresent(author);
-    if (hold?.reason !== known?.heartbeat?.hold?.reason) this.#events.onHold(author, hold);
+    if (hold?.reason !== known?.hold?.reason) this.#events.onHold(author, hold);
     if (ready && !known?.ready) this.#events.onReady(author);
     if (heartbeat.state === 'awaiting') this.#events.onIdle(author, heartbeat.round);
     return true;

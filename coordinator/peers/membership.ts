@@ -189,7 +189,8 @@ export class Membership {
       peer,
       joinedRound: this.#list.joinedRound(peer),
       seenAt: this.liveness.seenAt(peer) ?? joinedAt,
-      present: this.liveness.get(peer) !== null,
+      // A member that takes no work must not keep its place in a full job by its heartbeats alone.
+      present: this.liveness.get(peer)?.hold === null,
       assigned: current?.assigned.includes(peer) ?? false,
       delivered: this.#receipts.lastDelivery(peer),
     }));

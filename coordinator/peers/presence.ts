@@ -96,7 +96,7 @@ export class Presence {
    */
   #held(peer: string, hold: Hold | null): void {
     const { members, driver } = this.#deps;
-    if (hold !== null) driver.dispatch({ type: 'peer-gone', peer, reason: 'left' });
+    if (hold !== null) driver.dispatch({ type: 'peer-gone', peer, reason: 'held' });
     if (!this.#mayRecord(peer)) return;
     const { name } = members.get(peer)!;
     const { reason, detail } = hold ?? { reason: null, detail: '' };

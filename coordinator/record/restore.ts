@@ -57,6 +57,7 @@ export function restoreState(context: RunContext, head: Head): JobState {
     assigned,
     delivered,
     left: [],
+    held: [],
     excluded: [...new Set([...store.conflicts.peersOf(job, unfinished.round), ...removed])],
     abandonedAt: null,
   };

@@ -15,13 +15,19 @@ export interface Round {
   /** Assigned nodes that left or lost their work before they delivered an update. */
   readonly left: readonly string[];
   /**
+   * Assigned nodes that took a hold before they delivered an update: they take no work for now. Until the end of the
+   * round, each of them counts as absent, even if its hold has ended. It could otherwise make the round wait again and
+   * again.
+   */
+  readonly held: readonly string[];
+  /**
    * Assigned nodes that signed two different updates of this round, or were removed from the job. None of their updates
    * counts in this round.
    */
   readonly excluded: readonly string[];
   /**
    * Time at which the last awaited node became absent; null while an awaited node is present. An assigned node is
-   * awaited until it delivers, leaves or is excluded.
+   * awaited until it delivers, leaves, takes a hold or is excluded.
    */
   readonly abandonedAt: number | null;
 }
@@ -133,7 +139,7 @@ export function judgeRound(round: Round, timing: Timing, settings: ClosingSettin
   const possible = round.assigned.filter(
     (peer) => !round.delivered.includes(peer) && !round.left.includes(peer) && !round.excluded.includes(peer),
   );
-  const awaited = possible.some((peer) => Object.hasOwn(present, peer));
+  const awaited = possible.some((peer) => Object.hasOwn(present, peer) && !round.held.includes(peer));
   const enough = count >= minPeers;
   if (!awaited && enough) return { verdict: 'close', cause: 'complete' };
   if (possible.length === 0)

@@ -77,8 +77,7 @@ export function reduce(state: JobState, event: MachineEvent, now: number): Trans
     }
     case 'peer-gone': {
       const { [event.peer]: _, ...present } = state.present;
-      const current = event.reason === 'left' ? withoutPeer(state.current, event.peer) : state.current;
-      return advance({ ...state, present, current }, now);
+      return advance({ ...state, present, current: afterLeaving(state.current, event) }, now);
     }
     case 'peers-removed': {
       const removed = new Set(event.peers);
@@ -180,6 +179,7 @@ function open(state: JobState, now: number): Transition {
     assigned: plan.assignments.map(({ peer }) => peer),
     delivered: [],
     left: [],
+    held: [],
     excluded: [],
     abandonedAt: null,
   };
@@ -203,6 +203,7 @@ function openRollBack(state: JobState, now: number): Transition {
     assigned: [],
     delivered: [],
     left: [],
+    held: [],
     excluded: [],
     abandonedAt: null,
   };
@@ -250,6 +251,17 @@ function judge(
   const changed = Object.keys(judged).filter((peer) => Object.hasOwn(present, peer));
   const entries = changed.map((peer) => [peer, { ...present[peer]!, ...judged[peer] }] as const);
   return { ...present, ...Object.fromEntries(entries) };
+}
+
+function afterLeaving(
+  round: Round | null,
+  { peer, reason }: Extract<MachineEvent, { type: 'peer-gone' }>,
+): Round | null {
+  if (reason === 'left') return withoutPeer(round, peer);
+  if (round === null || reason === 'silent') return round;
+  if (!round.assigned.includes(peer) || round.delivered.includes(peer) || round.held.includes(peer))
+    return round;
+  return { ...round, held: [...round.held, peer] };
 }
 
 function withoutPeer(round: Round | null, peer: string): Round | null {

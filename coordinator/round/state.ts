@@ -82,7 +82,8 @@ export interface Ending {
 export type MachineEvent =
   /** A peer became ready to train, perhaps again. */
   | ({ type: 'peer-ready'; peer: string } & PresentPeer)
-  | { type: 'peer-gone'; peer: string; reason: 'left' | 'silent' }
+  /** `held`: the peer is still there, but takes no work for now. */
+  | { type: 'peer-gone'; peer: string; reason: 'left' | 'silent' | 'held' }
   /** Peers were removed from the job permanently. If a round is open, their updates of that round do not count. */
   | { type: 'peers-removed'; peers: readonly string[] }
   /** A peer has lost its work of this round, but is still present. */

@@ -72,6 +72,11 @@ describe('a full job', () => {
     const [worker, awaited] = peers as [ScriptedPeer, ScriptedPeer];
     expect((await worker.submit(worker.seal(worker.update(head)))).code).toBe('accepted');
     const asked = { invite: null, name: '', agent: '', engine: '', sentAt: world.clock.now() };
+    // A member that never takes work has no claim to its place, although it sends heartbeats.
+    const held = new ScriptedPeer(4, world);
+    await held.join();
+    await held.heartbeat('joining', { hold: { reason: 'memory', detail: '' } });
+    await world.pass(1_000);
     // More newcomers than places, and each leaves at once.
     for (let i = 0; i < ADMITTED_PEERS + 100; i++) {
       world.run.members.join(`12D3-stranger-${i}`, asked);
@@ -83,6 +88,7 @@ describe('a full job', () => {
     expect(members.all()).toHaveLength(ADMITTED_PEERS);
     expect(world.store.peers.all(world.toy.job)).toHaveLength(ADMITTED_PEERS);
     for (const peer of [worker, awaited, newcomer]) expect(members.has(peer.id)).toBe(true);
+    expect(members.has(held.id)).toBe(false);
     // An evicted peer may join again.
     expect(members.has('12D3-stranger-0')).toBe(false);
     world.run.members.join('12D3-stranger-0', asked);

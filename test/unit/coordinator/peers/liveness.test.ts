@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { isSwarmError } from '../../../../common/errors.ts';
+import { HOLD_ENDS } from '../../../../coordinator/peers/liveness.ts';
 import { ADMITTED_PEERS, DESCRIPTIONS } from '../../../../coordinator/peers/membership.ts';
 import { NEWCOMERS } from '../../../../coordinator/peers/newcomers.ts';
 import { PRESENCES } from '../../../../coordinator/peers/presence.ts';
@@ -59,14 +60,37 @@ describe('liveness', () => {
     await held.heartbeat('awaiting', { hold });
     const present = (): string[] => Object.keys(world.run.driver.state.present);
     expect(present()).toEqual([other.id]);
-    // The open round does not wait for it.
-    expect(world.run.driver.state.current?.left).toEqual([held.id]);
+    // The open round does not wait for it, and does not count it as a node that left either.
+    expect(world.run.driver.state.current).toMatchObject({ held: [held.id], left: [] });
     const events = () =>
       world.store.events.after(world.toy.job, 0, 100).filter(({ type }) => type === 'peer-held');
     expect(events()).toMatchObject([{ peer: held.id, ...hold }]);
     await held.heartbeat('awaiting');
     expect(present().sort()).toEqual([held.id, other.id].sort());
     expect(events().at(-1)).toMatchObject({ peer: held.id, reason: null });
+  });
+
+  test('a node that takes and ends holds all the time keeps its hold until its quota has recovered', async () => {
+    const world = new World();
+    const { peers } = await training(world, 2);
+    const [flapping] = peers as [ScriptedPeer, ScriptedPeer];
+    const hold = { reason: 'memory', detail: '' } as const;
+    const isPresent = (): boolean => flapping.id in world.run.driver.state.present;
+    for (let end = 0; end < HOLD_ENDS.calls; end++) {
+      await flapping.heartbeat('awaiting', { hold });
+      await flapping.heartbeat('awaiting');
+      expect(isPresent()).toBe(true);
+      await world.pass(1_000);
+    }
+    await flapping.heartbeat('awaiting', { hold });
+    await flapping.heartbeat('awaiting');
+    expect(isPresent()).toBe(false);
+    expect(world.run.members.liveness.get(flapping.id)?.hold).toEqual(hold);
+    for (let waited = 0; waited < HOLD_ENDS.perMs / HOLD_ENDS.calls; waited += 2_000) {
+      await world.pass(2_000);
+      await flapping.heartbeat('awaiting');
+    }
+    expect(isPresent()).toBe(true);
   });
 
   test('a silent node is lost, and is present again after a heartbeat', async () => {

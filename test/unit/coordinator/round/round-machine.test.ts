@@ -134,6 +134,30 @@ describe('training and collecting', () => {
     expect(machine.state.phase).toBe('collecting');
   });
 
+  test('counts a node that takes a hold as absent until the end of the round', () => {
+    const machine = Machine.training().update('a').update('b');
+    machine.feed({ type: 'peer-gone', peer: 'c', reason: 'held' });
+    expect(machine.state.phase).toBe('validating');
+    machine.feed({ type: 'merged' }).feed({ type: 'committed' });
+    expect(machine.state.current?.assigned).toEqual(['a', 'b']);
+
+    // With too few updates, the round waits for it as for a silent node, and ends as a null round.
+    const short = Machine.training(['a', 'b']).feed({ type: 'peer-gone', peer: 'a', reason: 'held' });
+    short.feed({ type: 'peer-gone', peer: 'b', reason: 'held' });
+    expect(short.state.round).toBe(1);
+    short.tick(ABANDONED_MS);
+    expect(short.state.round).toBe(2);
+  });
+
+  test('does not wait again for a node whose hold ends, but plans with it in the next round', () => {
+    const machine = Machine.training();
+    machine.feed({ type: 'peer-gone', peer: 'c', reason: 'held' }).join('c');
+    machine.update('a').update('b');
+    expect(machine.state.phase).toBe('validating');
+    machine.feed({ type: 'merged' }).feed({ type: 'committed' });
+    expect(machine.state.current).toMatchObject({ assigned: ['a', 'b', 'c'], held: [] });
+  });
+
   test('assigns late joiners in the next round', () => {
     const machine = Machine.training(['a', 'b']).join('c');
     expect(machine.state.current?.assigned).toEqual(['a', 'b']);
