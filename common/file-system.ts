@@ -48,7 +48,7 @@ export async function restrictToOwner(path: string): Promise<void> {
   });
 }
 
-/** Gives a file the permissions of another one. Does nothing on a file system without permissions per file. */
+/** Gives a file the permissions of another file. Does nothing on a file system without permissions per file. */
 export async function copyRights(from: string, to: string): Promise<void> {
   const { mode } = await stat(from);
   await chmod(to, mode & 0o777).catch((error: NodeJS.ErrnoException) => {

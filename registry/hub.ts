@@ -84,7 +84,7 @@ export async function pushToHub(
 /**
  * Downloads an adapter from a repository on a hub and adds it as a version. If the repository has the signed manifest of a
  * version, the version has the same digest on this machine. For any other PEFT adapter, `base` must be given.
- * @throws SwarmError IMPORT_NAME no `name` is given, and this registry already has an adapter with the repository's
+ * @throws SwarmError IMPORT_NAME if no `name` is given, and this registry already has an adapter with the repository's
  * name that comes from another source
  * @throws SwarmError USAGE, HUB_*, IMPORT_DAMAGED, SIGNATURE_INVALID, BASE_UNKNOWN, and the errors of `addFolder`
  */

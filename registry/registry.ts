@@ -72,7 +72,7 @@ export class Registry {
     this.#signer = deps.signer;
   }
 
-  /** `openRegistry` calls this method. @internal */
+  /** Opens a registry. Only `openRegistry` calls this method. @internal */
   static async open(options: RegistryOptions, deps: RegistryDeps): Promise<Registry> {
     await makeFolder(options.home, { mode: 0o700, next: 'name another folder with SWARM_REGISTRY' });
     const blobs = await FileBlobStore.open({ home: options.home, shared: true }, deps);

@@ -66,7 +66,7 @@ export function versionLines(
   ];
 }
 
-/** The log of tags, oldest first. */
+/** Returns a table of the log of tags, oldest first. */
 export function tagLogLines(changes: readonly TagChange[]): string[] {
   const at = (number: number | null): string => (number === null ? 'none' : `v${number}`);
   return table([

@@ -2,7 +2,7 @@ import { formatBytes, formatCount, formatDuration, formatLoss, safeText, table }
 import type { CheckpointView } from '../../index.ts';
 import { shortPeer } from '../../protocol/ids.ts';
 
-/** A table of a job's checkpoints. */
+/** Returns a table of a job's checkpoints. */
 export function checkpointTable(checkpoints: readonly CheckpointView[]): string[] {
   const hasTasks = checkpoints.some(({ tasks }) => tasks !== null);
   const ifTasks = (cell: string): string[] => (hasTasks ? [cell] : []);
@@ -35,7 +35,7 @@ export function checkpointTable(checkpoints: readonly CheckpointView[]): string[
   ]);
 }
 
-/** One checkpoint with its parent, contributors and metrics. */
+/** Describes one checkpoint with its parent, contributors and metrics. */
 export function checkpointLines(view: CheckpointView): string[] {
   const { round, restores, digest, parent, path, kept, isBest, tasks, checkpoint } = view;
   const { metrics, contributors } = checkpoint;

@@ -3,7 +3,7 @@ import type { CreatedInvite, InviteView } from '../../index.ts';
 import { SWARM } from '../command-name.ts';
 import { nodeName } from './events.ts';
 
-/** A table of the invites of a job. */
+/** Returns a table of the invites of a job. */
 export function inviteTable(invites: readonly InviteView[]): string[] {
   return table([
     ['invite', 'name', 'role', 'state', 'used', 'expires', 'nodes'],
@@ -19,7 +19,7 @@ export function inviteTable(invites: readonly InviteView[]): string[] {
   ]);
 }
 
-/** A new personal invite and its text. */
+/** Describes a new personal invite, and adds its text. */
 export function createdInviteLines({ id, name, role, uses, expiresAt, text }: CreatedInvite): string[] {
   const machines = uses === 1 ? '1 machine' : `${uses} machines`;
   const until = expiresAt === null ? 'never expires' : `expires ${utc(expiresAt)}`;

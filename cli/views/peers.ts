@@ -60,7 +60,7 @@ function peerRow(peer: PeerView): string[] {
   ];
 }
 
-/** A table of the bans that are in force; no lines if there are none. */
+/** Returns a table of the bans that are in force; no lines if no ban is in force. */
 export function banLines(bans: readonly BanView[]): string[] {
   if (bans.length === 0) return [];
   return [
@@ -78,7 +78,7 @@ export function banLines(bans: readonly BanView[]): string[] {
   ];
 }
 
-/** The standing of a node, its strikes, its receipts with their meanings, and the scores of its updates. */
+/** Returns lines about a node: standing, strikes, receipts with their meanings, and scores of its updates. */
 export function receiptLines({ peer, receipts, scores, standings, strikes, bans }: PeerReceipts): string[] {
   return [
     ...standings.map(standingLine),

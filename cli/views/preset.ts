@@ -1,7 +1,7 @@
 import { table } from '../../common/text.ts';
 import type { Choice } from '../../index.ts';
 
-/** The choices of a preset, each with its reason and source. */
+/** Returns a line for each setting that a preset chose, with the reason and the source. */
 export function presetLines(name: string, choices: readonly Choice[]): string[] {
   const rows = choices.map(({ field, value, why, source }) => [
     `  ${field}`,

@@ -12,7 +12,7 @@ import type { CoordinatorStatus, JobDetail, JobSummary } from '../../index.ts';
 import { SWARM } from '../command-name.ts';
 import { changeText } from './events.ts';
 
-/** The status of a coordinator, on one screen. */
+/** Returns the status of a coordinator, which fits on one screen. */
 export function coordinatorLines(status: CoordinatorStatus, url: string): string[] {
   const { sent, received } = status.traffic;
   return [
@@ -25,12 +25,12 @@ export function coordinatorLines(status: CoordinatorStatus, url: string): string
   ];
 }
 
-/** The addresses of a daemon, one per line. */
+/** Returns the addresses of a daemon, one per line. */
 export function addressLines(addresses: readonly string[]): string[] {
   return addresses.map((address, i) => `${i === 0 ? 'addresses  ' : '           '} ${address}`);
 }
 
-/** The status of a job: three lines, and one more after a roll-back. */
+/** Returns the status of a job: three lines, and a fourth line after a roll-back. */
 export function jobLines(job: JobSummary): string[] {
   const { rolledBack } = job;
   const left = job.secondsLeft === null ? '' : `, ${formatDuration(job.secondsLeft)} left`;

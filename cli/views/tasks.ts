@@ -7,12 +7,12 @@ import {
   figureCells,
 } from '../../lora/evaluate/report/figures.ts';
 
-/** A table of the figures of a model, one row for each metric. */
+/** Returns a table of the figures of a model, one row for each metric. */
 export function taskTable(figures: TaskResults): string[] {
   return table([FIGURE_HEAD, ...figureCells(figures)]);
 }
 
-/** A table of the differences between two models, and a sentence on them. */
+/** Returns a table of the differences between two models, and a sentence that explains the table. */
 export function comparisonLines({ metrics, summary }: Comparison, against: string): string[] {
   return [...table([comparisonHead(against), ...metrics.map(comparisonCells)]), '', summary];
 }

@@ -135,8 +135,9 @@ export function planScoring(
 }
 
 /**
- * Plans the measurement of exact effects. If the budget is small, the effects of fewer candidates are measured, on
- * MIN_EXACT_ROWS rows each. If the budget is large, half of it is left for gradients.
+ * Plans the measurement of exact effects. If half of the budget is enough, all candidates are measured, on up to
+ * EXACT_ROWS rows, and the other half is left for gradients. With a smaller budget, only as many candidates are
+ * measured as the budget allows, on MIN_EXACT_ROWS rows each.
  */
 function planExact(
   candidates: readonly number[],

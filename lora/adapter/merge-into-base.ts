@@ -31,7 +31,7 @@ const COMPANIONS = ['added_tokens.json', 'merges.txt', 'vocab.json', 'tokenizer.
  * @throws SwarmError ADAPTER_TIED_HEAD if the embedding and output head are tied, and the adapter changes
  *   only one of them
  * @throws SwarmError ADAPTER_NOT_FINITE if a merged weight overflows its element type or is not a number
- * @throws SwarmError OUTPUT_EXISTS `outDir` is not empty
+ * @throws SwarmError OUTPUT_EXISTS if `outDir` is not empty
  */
 export async function mergeIntoBase(
   model: BaseModel,

@@ -36,7 +36,7 @@ export function noisyEmbeddings(
   return { ...source, rows };
 }
 
-/** Noise, uniform in [−bound, bound). */
+/** Returns noise, uniform in [−bound, bound). */
 function noise(graph: Graph, shape: readonly number[], bound: number): Tensor {
   const random = uniform(shape, randomSeed(graph), NOISE_STREAM);
   return subtract(scale(random, 2 * bound), graph.constant([], Float32Array.of(bound)));

@@ -80,7 +80,7 @@ function postInit(body: object): RequestInit {
   return { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify(body) };
 }
 
-/** Path of a job in the API. */
+/** Returns the path of a job in the API. */
 export function jobPath(job: string): string {
   return `/v1/jobs/${encodeURIComponent(job)}`;
 }

@@ -98,7 +98,7 @@ export function checkLimits({ manifest, deps, options }: PhaseContext): void {
 }
 
 /**
- * Fetches the missing files of the base and prepares the trainer. Call {@link checkLimits} before.
+ * Fetches the missing files of the base and prepares the trainer. The caller must call {@link checkLimits} first.
  * @throws SwarmError ADAPTER_SHAPE, BLOB_*, and errors of the trainer
  */
 export async function prepare(

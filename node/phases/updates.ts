@@ -139,7 +139,7 @@ async function loadFeedback({ deps, job, layout, manifest }: ReadyContext): Prom
   }
 }
 
-/** Pseudo-gradient: before − after. */
+/** Returns the pseudo-gradient, which is before − after. */
 function difference(before: Float32Array, after: Float32Array): Float32Array {
   return before.map((value, index) => value - after[index]!);
 }

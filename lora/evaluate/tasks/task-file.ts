@@ -37,7 +37,7 @@ export class TaskFile {
     return new TaskFile(path, await readEntries(resolve(path), new Set()));
   }
 
-  /** All keys as plain values. */
+  /** Returns the values of all keys, without their places in the files. */
   plain(): Record<string, unknown> {
     return Object.fromEntries([...this.entries].map(([key, { value }]) => [key, value]));
   }

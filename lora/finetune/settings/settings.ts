@@ -22,16 +22,16 @@ export const runSchema = z.strictObject({
    */
   evaluateEvery: z.int().nonnegative().max(100_000_000).default(0),
   /**
-   * Number of consecutive measurements without improvement that end the run. null means that no number of them ends
-   * it.
+   * Number of consecutive measurements without improvement that end the run; null if the run never
+   * ends early.
    * @default null
    */
   patience: z.int().positive().max(1_000_000).nullable().default(null),
   /** Smallest decrease of the held-out loss that counts as an improvement, in nats per token. @default 0 */
   minDelta: z.number().min(0).max(100).default(0),
   /**
-   * The adapter that is written to the output: "best" for the one with the lowest held-out loss, or "last". If the loss
-   * was not measured during training, the last adapter is written. @default "best"
+   * The adapter that is written to the output: "best" for the adapter with the lowest held-out loss, or
+   * "last". If the loss was not measured during training, the last adapter is written. @default "best"
    */
   final: z.enum(['best', 'last']).default('best'),
   /**

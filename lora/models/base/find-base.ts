@@ -23,9 +23,10 @@ export interface FindBaseOptions
 }
 
 /**
- * Returns the folder of a base. First fetches a model from the hub into the shared cache, or converts a GGUF file.
- * @throws SwarmError MODEL_DIR `base` is neither a folder, a GGUF file nor a hub name; the errors of {@link fetchModel}
- *   and {@link openGgufBase}
+ * Returns the folder of a base. First fetches a model from the hub into the shared cache, or converts a GGUF
+ * file.
+ * @throws SwarmError MODEL_DIR if `base` is neither a folder, a GGUF file nor a hub name; the errors of
+ *   {@link fetchModel} and {@link openGgufBase}
  */
 export async function findBase(
   options: FindBaseOptions,

@@ -39,7 +39,7 @@ export const MAX_TENSORS = 100_000;
 export const MAX_KEYS = 10_000;
 /** Maximum length of a key in bytes, which the GGUF format sets. */
 const MAX_KEY_BYTES = 65_535;
-/** The format's maximum number of dimensions of a tensor. */
+/** Maximum number of dimensions of a tensor, which the GGUF format sets. */
 const MAX_DIMENSIONS = 4;
 /** Maximum alignment in bytes. Files use 32, and page sizes are far smaller than this. */
 const MAX_ALIGNMENT = 2 ** 20;

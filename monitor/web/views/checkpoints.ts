@@ -11,7 +11,7 @@ import { type Column, Table } from '../parts/table.ts';
 /** Time between two requests for all checkpoints, in milliseconds. The answer is large in a long job. */
 const POLL_MS = 10_000;
 
-/** A table of a job's checkpoints. It marks the best one, and has a button to roll back. */
+/** A table of a job's checkpoints. The table marks the best checkpoint, and has a button to roll back. */
 export function CheckpointsPart({ job, onChange }: { job: JobDetail; onChange(): void }) {
   const { data, error, refresh } = usePolled<{ checkpoints: CheckpointView[] }>(
     `${jobPath(job.job)}/checkpoints`,
