@@ -4,9 +4,9 @@ import type { Logger } from './logger.ts';
 
 export interface StopOptions {
   readonly deadlineMs: number;
-  /** Runs before the steps, while everything is still open. @default nothing */
+  /** Runs before the steps, while nothing has been closed yet. @default nothing */
   readonly first?: () => Promise<unknown>;
-  /** Called after the steps or at the deadline, whichever comes first. */
+  /** Called when the steps have ended, or at the deadline if that comes first. */
   readonly last: () => void;
 }
 

@@ -44,7 +44,10 @@ const FIXED: Readonly<Record<string, string>> = {
   seed: 'the first adapter and the order of the data depend on this setting',
 };
 
-/** Advice for settings that `lora-swarm job clone --set` cannot change. For all others, the advice is this command. */
+/**
+ * Advice for each setting that `lora-swarm job clone --set` cannot change. For all other settings, the advice is to
+ * use that command.
+ */
 const NEXT: Readonly<Record<string, string>> = {
   name: 'make another job with another name: "lora-swarm job clone JOB --name NAME"',
   base: NEW_FILE,

@@ -56,7 +56,7 @@ export const MEASURED_BATCHES = 5;
 
 /** Maximum time to answer a request. */
 export const RPC_TIMEOUT_MS = 10_000;
-/** Maximum pause before a blob answer, and between its frames. */
+/** Maximum pause before the answer to a blob request, and between the frames of the answer. */
 export const BLOB_IDLE_TIMEOUT_MS = 10_000;
 /** Maximum time to establish a connection. A failed attempt is repeated later. */
 export const DIAL_TIMEOUT_MS = 5_000;

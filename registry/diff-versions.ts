@@ -17,7 +17,7 @@ export interface VersionDiff {
   readonly sameBase: boolean;
   readonly settings: readonly FactChange<string | number | boolean | null>[];
   readonly metrics: readonly FactChange<number>[];
-  /** All modules that at least one version changes. */
+  /** Comparisons of all modules that at least one of the two versions changes. */
   readonly modules: readonly ModuleComparison[];
 }
 

@@ -117,8 +117,8 @@ export async function pullFromHub(
 }
 
 /**
- * Refuses the name of a repository if this registry has an adapter of that name whose newest version came from
- * elsewhere. Without this check, the tag `latest` of that adapter would move to a version from the repository.
+ * Refuses the name of a repository if this registry has an adapter of that name whose newest version comes from
+ * another source. Without this check, the tag `latest` of that adapter would move to a version from the repository.
  * @throws SwarmError IMPORT_NAME
  */
 function refuseOtherSource(

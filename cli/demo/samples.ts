@@ -3,7 +3,7 @@ import type { Context } from '../context.ts';
 
 const PROMPT = 'The captain stood';
 const TOKENS = 50;
-/** Low enough for readable text, high enough to avoid repetition. */
+/** Sampling temperature of the samples. It is low enough for readable text, and high enough to avoid repetition. */
 const TEMPERATURE = 0.6;
 const TOP_P = 0.9;
 const SEED = 7;

@@ -47,7 +47,10 @@ type ToCaller =
   | { type: 'notice'; text: string };
 
 export interface CallOptions<Progress> {
-  /** Asks the callee to abort. The call then waits for the callee's answer, and throws the callee's error. */
+  /**
+   * If the signal aborts, the callee is asked to abort the call. The call still waits for the callee's answer, and
+   * throws the callee's error.
+   */
   signal?: AbortSignal | undefined;
   onProgress?: ((progress: Progress) => void) | undefined;
   onSent?: (() => void) | undefined;

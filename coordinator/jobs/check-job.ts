@@ -25,8 +25,8 @@ export interface JobCheck {
     readonly bytes: number;
     readonly heldOut: { readonly rows: number; readonly tokens: number };
     /**
-     * Number of records in the training files, and the unusable ones among them. With too many of them, `checkJob` throws
-     * DATA_BAD_ROWS instead.
+     * Number of records in the training files, and number of unusable records. If too many are unusable, `checkJob`
+     * throws DATA_BAD_ROWS instead.
      */
     readonly read: RowSummary;
     /** Counts of the training samples that were packed, cut or left out. */

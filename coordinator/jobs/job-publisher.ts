@@ -120,7 +120,9 @@ export class JobPublisher {
     return best === null || best.round === 0 ? null : best.round;
   }
 
-  /** Publishes the best checkpoint, and moves the tag to it. An operator may move the tag elsewhere afterwards. */
+  /**
+   * Publishes the best checkpoint, and moves the tag `best` to it. An operator may move the tag elsewhere afterwards.
+   */
   async #addBest(run: JobRun, round: number, registry: Registry): Promise<void> {
     const { name } = run.context.stored;
     const reason = `the best checkpoint of the job, of round ${round}`;

@@ -119,7 +119,7 @@ export interface Judgement {
 }
 
 export interface Losses {
-  /** Losses of the parent. */
+  /** Losses of the parent checkpoint on the rows. */
   readonly before: readonly RowLoss[];
   /**
    * Losses of the lowest checkpoint, which is the one with the lowest mean loss since the newest roll-back; null if it is

@@ -55,8 +55,8 @@ export interface RollBack {
 }
 
 /**
- * Scores a closed round's updates, merges them, and takes the result through the gate. A repetition, for example after
- * a restart, gives the same bits, except if the gate's search for a merge runs out of time.
+ * Scores a closed round's updates, merges them, and takes the result through the gate. If this is repeated, for
+ * example after a restart, the result has the same bits, except if the gate's search for a merge runs out of time.
  */
 export class RoundMerge {
   readonly #context: RunContext;

@@ -174,7 +174,10 @@ export class RoundMeasurement {
     }
   }
 
-  /** Returns the mean loss on random rows, in nats per token. @param sent update to apply before; null for none */
+  /**
+   * Returns the mean loss on random rows, in nats per token.
+   * @param sent update that is applied first; null for none
+   */
   #loss(sent: Sent | null, positions: readonly number[]): Promise<number> {
     return this.#measurer.loss(sent, this.#counted(this.#closed.round, positions));
   }

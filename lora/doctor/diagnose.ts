@@ -29,7 +29,10 @@ const PROCESSOR: EngineName = 'onnx-cpu';
 const MEASURED = { tokens: 2048, width: 1024 };
 
 export interface EngineReport extends EngineProbe {
-  /** Format that the engine lacks, in the words of `missingFormat`; null if it has the requested formats. */
+  /**
+   * Words for the base bits or the precision that the engine lacks (see `missingFormat`); null if it has what was
+   * requested.
+   */
   readonly lacks: string | null;
   /** Predicted training speed in tokens per second; null without a base, or if the engine cannot train it. */
   readonly tokensPerSecond: number | null;

@@ -222,7 +222,10 @@ async function score(
   return { loss, tokens, perplexity: Math.exp(loss), bitsPerByte, rows, bytes, read: null };
 }
 
-/** Reads the first sequences. The caller chooses the window length by the longest of them. */
+/**
+ * Reads the first sequences, until they have LOOK_AHEAD_TOKENS tokens. The caller chooses the window length by the
+ * longest of them.
+ */
 async function lookAhead(
   sequences: AsyncGenerator<Sequence>,
   signal: AbortSignal | undefined,

@@ -145,7 +145,10 @@ export class CheckpointFolder {
     return null;
   }
 
-  /** Reads adapter and moments of a step. @throws SwarmError TRAIN_CHECKPOINT, ADAPTER_*, OPTIMIZER_STATE */
+  /**
+   * Reads the adapter and the optimiser's moments from the checkpoint of a step.
+   * @throws SwarmError TRAIN_CHECKPOINT, ADAPTER_*, OPTIMIZER_STATE
+   */
   async load(step: number, layout: AdapterLayout): Promise<Pick<TrainingState, 'adapter' | 'optimizer'>> {
     // Checks the digests again, because the best checkpoint may be old and may have been damaged since it was written.
     await this.#state(step);

@@ -62,7 +62,7 @@ export interface OpenGeneratorOptions {
   readonly cacheBytes?: number;
   /** Folder of converted weights. @default SWARM_CACHE, else lora-swarm in the user's cache folder */
   readonly cacheDir?: string;
-  /** Aborts the opening. @default never aborts */
+  /** Aborts the start of the generator. @default never aborts */
   readonly signal?: AbortSignal;
   /** Called with a warning, in one sentence, if an adapter may have been made for another base. */
   readonly onWarning?: (text: string) => void;

@@ -54,7 +54,10 @@ function endOf({ offset, length }: WeightEntry): number {
   return offset + length;
 }
 
-/** Returns a parameter source that computes modules with one matrix product if the file has their joint weight. */
+/**
+ * Returns a parameter source that computes several modules with one matrix product if the weight file has a joint
+ * weight for these modules.
+ */
 export function withJointProducts(
   graph: Graph,
   model: ModelShape,

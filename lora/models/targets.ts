@@ -14,7 +14,7 @@ export type Targets = 'all-linear' | ModuleNames;
 export interface TargetRules {
   readonly targets: Targets;
   readonly excludeModules: ModuleNames;
-  /** Block numbers. An empty list means all blocks. */
+  /** Numbers of the blocks whose modules can be targets. An empty list means all blocks. */
   readonly layersToTransform: readonly number[];
   readonly modulesToSave: readonly string[];
 }

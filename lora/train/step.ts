@@ -34,7 +34,10 @@ export interface GraphSize {
   readonly batch: number;
   /** Number of tokens in a row. */
   readonly length: number;
-  /** Number of slots for supervised tokens. Only these slots get logits; null if all tokens do. @default null */
+  /**
+   * Number of slots for supervised tokens. Only tokens in these slots get logits. null if all tokens get logits.
+   * @default null
+   */
   readonly supervised?: number | null;
 }
 

@@ -52,7 +52,8 @@ export const noiseCrypto: ICryptoInterface = {
 };
 
 /**
- * Key objects by the key array in a cipher state. That array lives as long as its connection and is never written to.
+ * Key objects, by the array that holds the key in the cipher state of a connection. The array lives as long as the
+ * connection, and its bytes never change.
  */
 const keys = new WeakMap<Uint8Array, KeyObject>();
 

@@ -1,8 +1,8 @@
 import { RPC_TIMEOUT_MS } from '../../protocol/limits.ts';
 
 /**
- * Time without a new head after which the node asks for the newest. Each head is announced once, and gossip may lose
- * it.
+ * Time without a new head after which the node asks for the newest head. Each head is announced once, and gossip may
+ * lose the announcement.
  */
 export const HEAD_SILENCE_MS = 10_000;
 /**

@@ -78,7 +78,10 @@ export class Access {
     return client;
   }
 
-  /** Returns the index of the request's key among the keys; null if it is not valid. Takes constant time per key. */
+  /**
+   * Returns the index of the request's key among the valid keys; null if the request has no valid key. Compares keys
+   * in constant time.
+   */
   #keyOf(request: FastifyRequest): number | null {
     const [, given] = /^Bearer +(\S+)$/i.exec(request.headers.authorization ?? '') ?? [];
     if (given === undefined) return null;

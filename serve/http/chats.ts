@@ -112,7 +112,7 @@ export function chatRoutes(server: FastifyInstance, context: RouteContext): void
   });
 }
 
-/** Describes a token in the form of OpenAI's chats. */
+/** Describes a token as OpenAI's chat answers do. */
 function describeToken({ id, logprob, top }: LoggedToken, texts: TokenTexts): object {
   const describe = (token: { id: number; logprob: number }): object => {
     const text = texts.of(token.id);

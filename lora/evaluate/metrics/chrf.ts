@@ -52,7 +52,10 @@ export function chrfScore(counts: ArrayLike<number>): number {
   return 100 * (product / (BETA_SQUARED * precision + recall));
 }
 
-/** Splits off one punctuation character at the end of a word, or else at its start. */
+/**
+ * Splits a text into words. Splits one punctuation character off the end of a word or, if there is none, off its
+ * start.
+ */
 function wordsAndPunctuation(text: string): string[] {
   return splitWords(text).flatMap((word) => {
     const characters = [...word];

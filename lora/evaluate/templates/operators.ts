@@ -95,7 +95,7 @@ function compare(left: PythonValue, right: PythonValue): number {
   throw new TemplateProblem(`${repr(left)} and ${repr(right)} cannot be compared`);
 }
 
-/** Compares by code points, as Python does; JavaScript's `<` compares UTF-16 units. */
+/** Compares two texts by code points, as Python does. JavaScript's `<` would compare UTF-16 units. */
 function comparePoints(left: string, right: string): number {
   const [a, b] = [[...left], [...right]];
   for (let i = 0; i < Math.min(a.length, b.length); i++) {

@@ -85,8 +85,8 @@ function isThin(narrow: number, wide: number): boolean {
 }
 
 /**
- * Maps each product to the final result of its chain of additions. Only the next addition of a chain reads an
- * intermediate result.
+ * Maps each product to the result of the chain of additions that the product belongs to. In a chain, the result of an
+ * addition is read only by the next addition.
  */
 function sumsOf(gemms: readonly Gemm[], isReadOnce: (tensor: Tensor) => boolean): Map<Gemm, Tensor> {
   const sums = new Map<Gemm, Tensor>();

@@ -1,6 +1,6 @@
 /**
- * Entry of a process that tries or measures one engine, then ends. A crashing driver ends only this process, and the
- * end of the process frees the memory of the device's libraries.
+ * Entry point of a process that tries or measures one engine, then ends. A crashing driver ends only this process,
+ * and the end of the process frees the memory of the device's libraries.
  */
 import { isSwarmError } from '../../../common/errors.ts';
 import { serveCalls } from '../../../common/workers/calls.ts';
