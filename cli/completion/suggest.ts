@@ -39,7 +39,7 @@ export interface Suggestions {
 /**
  * Returns the suggestions for the last word of a command line.
  * @param words the words after the name of the program. The last word may be empty.
- * @param load returns the values of a kind
+ * @param load returns the values that an argument or option of a kind can have
  */
 export async function suggest(
   program: Command,

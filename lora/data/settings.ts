@@ -49,7 +49,7 @@ export function parseDataSettings(settings: z.input<typeof dataSettingsSchema>):
   throw commonError('USAGE', texts.join('; '), { field: problems[0]!.field, problems: texts });
 }
 
-/** Returns the settings that `readExamples` takes. */
+/** Selects those of the data settings that `readExamples` takes. */
 export function readingOf({
   format,
   columns,

@@ -26,7 +26,7 @@ export interface NodeTrainersDeps {
   readonly run: PoisonRun;
   readonly trainer: SharedTrainer;
   readonly clock: VirtualClock;
-  /** Returns the newest round. */
+  /** Returns the number of the newest round. */
   readonly round: () => number;
   /** Returns the rows that a node trains on instead of those that it was assigned. */
   readonly rowsFor: (rows: readonly Row[], reader: string) => readonly Row[];
