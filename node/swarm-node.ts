@@ -370,7 +370,7 @@ export class SwarmNode implements SiblingJob {
     if (this.#shutOut === null) {
       this.#shutOut = error;
       this.#deps.log.error({ ...errorFields(error), refusal: error.values.code }, 'shut-out');
-      // A ban may end. The other final refusals are for an invite that stays useless.
+      // A ban may end, and the invite then works again. After any other final refusal, it never does.
       if (error.values.code !== 'BANNED') this.#deps.knownJobs?.forget(this.#options);
       this.#leaveJob();
       this.#runner.dispatch({ type: 'shut-out', reason: reasonOf(error) });

@@ -172,7 +172,7 @@ export class TrainReport implements FinetuneListener {
 
 function stepLine(at: RunStep): string {
   const { step, steps, loss, learningRate, epoch, tokensPerSecond, secondsLeft } = at;
-  // A narrow terminal cuts off the end, so the important figures come first.
+  // A narrow terminal cuts off the end of the line, so the most important figures come first.
   return (
     `step ${step}/${steps}  ${formatDuration(secondsLeft)} left  loss ${formatLoss(loss)}  ` +
     `${formatCount(tokensPerSecond)} tokens/s  epoch ${epoch.toFixed(2)}  rate ${learningRate.toExponential(1)}`

@@ -72,7 +72,8 @@ function engineRow(report: EngineReport, { baseBits, precision, base }: Diagnosi
   }
   return [
     engine,
-    // The important figure comes first, because a narrow terminal wraps the end of a line.
+    // The training speed is the most important figure. It comes first, because a narrow terminal wraps the
+    // end of a line.
     ...(base === null ? [] : [trainingSpeeds(report, precision)]),
     productSpeeds(speed, baseBits),
     `${(speed.bytes / 1e9).toFixed(0)} GB/s`,

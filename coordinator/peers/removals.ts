@@ -119,7 +119,7 @@ export class Removals {
       liveness.forget(peer);
       receipts.forget(peer);
     }
-    // Before the connections end, the peers get the receipts that give the reason.
+    // The delay lets the peers get the receipts that give the reason for their removal.
     deps.clock.after(DISCONNECT_AFTER_MS, () => this.#disconnect(peers));
   }
 

@@ -127,7 +127,7 @@ export function parsePeftConfig(json: Record<string, unknown>, model: ModelShape
       throw unsupported(field, value);
   }
   const lora = loraConfig({
-    // 8 is PEFT's default for both. Files written by hand may lack these fields.
+    // PEFT's default is 8 for r and for lora_alpha. Files written by hand may lack these fields.
     rank: (json.r ?? 8) as number,
     alpha: (json.lora_alpha ?? 8) as number,
     targets: parseTargets(json.target_modules, model),

@@ -62,8 +62,8 @@ export class SharedTrainer {
       onTurn();
       let layout: AdapterLayout | null = null;
       if (this.#prepared !== manifest) {
-        // If the preparation fails or is aborted, the trainer may be prepared for neither job. The next turn
-        // then prepares it again.
+        // If the preparation fails or is aborted, the trainer may be prepared for neither the previous job
+        // nor this one. The next turn then prepares it again.
         this.#prepared = null;
         layout = await this.#deps.trainer.prepare(manifest, { signal });
         this.#prepared = manifest;

@@ -88,7 +88,7 @@ export async function measureSwitching(
     for (let i = 0; i < ROUNDS; i++) alone.push(await round(jobs[0]!));
     const both = [];
     for (let i = 0; i < ROUNDS; i++) both.push(await round(jobs[second === null ? 0 : (i + 1) % 2]!));
-    // The first two rounds are left out, because the process is still growing.
+    // The first two rounds are left out, because the process is still growing in them.
     const lowest = (some: readonly { bytes: number }[]): number =>
       Math.min(...some.slice(2).map(({ bytes }) => bytes));
     const fastest = (some: readonly { seconds: number }[]): number =>

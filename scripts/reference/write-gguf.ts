@@ -179,7 +179,7 @@ function isKnown(text: string, tokenizer: Json, config: Json): boolean {
   if (normalizer?.type === 'NFC' && text.normalize('NFC') !== text) return true;
   if (pre?.type === 'Metaspace')
     return /^[ ▁]/.test(text) || added.some(({ content }) => text.includes(content));
-  // The tokens of a text with an added token that contains `▁` are known to differ, too.
+  // llama.cpp also splits a text differently if the text has an added token that contains `▁`.
   return added.some(({ content }) => content.includes('▁') && text.includes(content));
 }
 

@@ -54,8 +54,8 @@ export class WindowPacker {
 
 function bestFit(pieces: readonly CompactPiece[], length: number): OpenRow[] {
   const rows: OpenRow[] = [];
-  // `byRoom` has the open rows by their number of free tokens. `rooms` finds the smallest such number that is large enough
-  // for a piece.
+  // `byRoom` maps each number of free tokens to the open rows that have it. `rooms` finds the smallest such
+  // number that is large enough for a piece.
   const byRoom = new Map<number, OpenRow[]>();
   const rooms = new RoomTree(length);
   const put = (row: OpenRow): void => {

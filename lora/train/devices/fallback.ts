@@ -71,7 +71,7 @@ export function fallbackFor(
   }
   if (first.engine === 'onnx-cpu') return null;
   return {
-    // float32 is the one precision that every engine has.
+    // float32 is the only precision that every engine supports.
     compute: { ...compute, devices: [{ engine: 'onnx-cpu' }], precision: 'float32' },
     microBatch: asked.microBatch,
     reason: `${failed}; continuing with onnx-cpu`,

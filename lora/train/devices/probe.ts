@@ -115,6 +115,6 @@ async function ask<N extends keyof ProbeMethods>(
 function missingLibrary(log: string): string | null {
   const [, message] =
     /(?:Failed to load library \S+ with error|Couldn't load Vulkan): ([^\n]+)/.exec(log) ?? [];
-  // Removes the colours of a terminal.
+  // Removes the escape sequences that colour the text in a terminal.
   return message?.replace(new RegExp(`${String.fromCharCode(27)}\\[[\\d;]*m`, 'g'), '').trim() ?? null;
 }
