@@ -35,7 +35,7 @@ export const runStateSchema = z.strictObject({
   schemaVersion: z.literal(1),
   /** Number of optimiser steps made. */
   step: z.int().nonnegative(),
-  /** Number of rows trained on, over all epochs. The next step continues after them. */
+  /** Number of rows trained on, over all epochs. The next step continues after these rows. */
   rows: z.int().nonnegative(),
   /** Number of supervised tokens trained on. */
   tokens: z.int().nonnegative(),

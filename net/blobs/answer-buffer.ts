@@ -20,7 +20,7 @@ export interface AnswerBlock {
  * only after it has received the whole answer.
  */
 export class AnswerBuffer {
-  /** Whether the memory is kept for the next answer. */
+  /** Whether the buffer keeps its memory for the next answer. */
   readonly keeps: boolean;
   readonly #blocks: Buffer[] = [];
 

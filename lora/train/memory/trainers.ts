@@ -6,7 +6,7 @@ import type { MemoryEstimate } from './estimate.ts';
 /** Number of trainer processes, and of the copies of the base that they hold in memory together. */
 export interface Trainers {
   readonly processes: number;
-  /** Number of copies of the base. */
+  /** Number of copies of the base that all trainer processes together hold in memory. */
   readonly bases: number;
   /** Base bits of these copies. */
   readonly baseBits: BaseBits;
