@@ -1,6 +1,7 @@
 import { isSwarmError, type SwarmError } from '../../common/errors.ts';
 import { type Quota, RateLimiter } from '../../common/rate-limiter.ts';
 import { sha256 } from '../../protocol/cbor.ts';
+import { keepEvidence, lacksPayload, restoreEnvelope, saysTheSame } from '../../protocol/evidence.ts';
 import type { Update } from '../../protocol/messages.ts';
 import type { Verified } from '../../protocol/signing.ts';
 import type { BlobScope } from '../../storage/blob-collector.ts';
@@ -13,7 +14,6 @@ import type { RoundRecord } from '../record/round-record.ts';
 import { isOpen, isOver } from '../round/round-machine.ts';
 import type { StoredReceipt, StoredUpdate } from '../store/store.ts';
 import type { Ledger } from '../trust/ledger.ts';
-import { keepEvidence, lacksPayload, restoreEnvelope, saysTheSame } from './evidence.ts';
 import {
   checkHeader,
   claimedUpdate,

@@ -1,5 +1,7 @@
 import type { Quota } from '../../common/rate-limiter.ts';
+import { keepEvidence } from '../../protocol/evidence.ts';
 import type { Update } from '../../protocol/messages.ts';
+import { expectedTokens } from '../../verify/merge/expected-tokens.ts';
 import type { RunContext } from '../context.ts';
 import type { Membership } from '../peers/membership.ts';
 import { clip } from '../record/heads.ts';
@@ -8,10 +10,9 @@ import type { Receipts } from '../record/receipts.ts';
 import type { RoundDriver } from '../record/round-driver.ts';
 import type { RoundRecord } from '../record/round-record.ts';
 import { isOpen } from '../round/round-machine.ts';
-import { expectedTokens, speedAfter } from '../round/speed.ts';
+import { speedAfter } from '../round/speed.ts';
 import type { StoredReceipt } from '../store/store.ts';
 import type { Ledger } from '../trust/ledger.ts';
-import { keepEvidence } from './evidence.ts';
 import type { Refusal } from './header-checks.ts';
 
 /**

@@ -5,9 +5,9 @@ import { parentChannel } from '../../common/workers/entry.ts';
 import { decodeUpdate } from '../../lora/update/index.ts';
 import { sha256 } from '../../protocol/cbor.ts';
 import { storageError } from '../../storage/errors.ts';
+import { mergeUpdates } from '../../verify/merge/merge-updates.ts';
 import { coordinatorError } from '../errors.ts';
 import type { ArithmeticMethods } from './arithmetic.ts';
-import { mergeUpdates } from './merge-updates.ts';
 
 async function readBlob(path: string, digest: string): Promise<Uint8Array> {
   const bytes = await readFile(path).catch((cause: NodeJS.ErrnoException) => {

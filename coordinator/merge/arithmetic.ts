@@ -5,15 +5,15 @@ import type { AdapterLayout } from '../../lora/adapter/layout.ts';
 import { decodeUpdate, planLayout, type SparseUpdate } from '../../lora/update/index.ts';
 import { UPDATE_BYTES } from '../../protocol/limits.ts';
 import type { BlobStore, FileBlobs } from '../../storage/blobs.ts';
-import { coordinatorError } from '../errors.ts';
-import type { Preset } from '../round/plan.ts';
 import {
   type Merged,
   type MergeInput,
   type MergeSource,
   mergedValues,
   mergeUpdates,
-} from './merge-updates.ts';
+} from '../../verify/merge/merge-updates.ts';
+import { coordinatorError } from '../errors.ts';
+import type { Preset } from '../round/plan.ts';
 
 /**
  * Maximum number of values that are processed in the calling thread. A merge of this many values takes about

@@ -5,6 +5,8 @@ import type { RowLoss } from '../../lora/train/step.ts';
 import { ADAPTER_BYTES, STALE_ROUNDS } from '../../protocol/limits.ts';
 import type { Checkpoint } from '../../protocol/messages.ts';
 import { verifyMessage } from '../../protocol/signing.ts';
+import type { Merged, MergeSource } from '../../verify/merge/merge-updates.ts';
+import { believableTokens } from '../../verify/merge/update-weights.ts';
 import {
   type CurrentCheckpoint,
   EVALUATION_TIMEOUT_MS,
@@ -17,11 +19,9 @@ import { isSameUpdate } from '../store/update-key.ts';
 import { merge } from './arithmetic.ts';
 import { BELIEF_UPDATES } from './belief.ts';
 import { type GateResult, type Person, passGate } from './gate.ts';
-import type { Merged, MergeSource } from './merge-updates.ts';
 import { type ScoringDeps, UpdateScoring } from './scoring.ts';
 import { suspicionOf } from './suspicion.ts';
 import { untrainedUpdates } from './untrained.ts';
-import { believableTokens } from './update-weights.ts';
 
 /**
  * Time limit for the gate's search for a merge that passes, as a multiple of the round's duration. The limit is

@@ -2,6 +2,7 @@ import { messageOf } from '../../common/errors.ts';
 import { medianNormClip, planLayout, updateNorms } from '../../lora/update/index.ts';
 import type { JobEventBody } from '../../monitor/job-events.ts';
 import { STALE_ROUNDS } from '../../protocol/limits.ts';
+import { votesOf } from '../../verify/merge/update-weights.ts';
 import type { CurrentCheckpoint, EvaluateOptions, RunContext } from '../context.ts';
 import type { StoredScore, StoredUpdate } from '../store/store.ts';
 import { loadUpdate } from './arithmetic.ts';
@@ -15,7 +16,6 @@ import {
   sharesByIndex,
 } from './score-figures.ts';
 import { RemoteMeasurer, type Scorers } from './scorers.ts';
-import { votesOf } from './update-weights.ts';
 
 /**
  * Number of rounds from a failed attempt to score updates to the next attempt. The rounds between them are not scored,

@@ -2,11 +2,11 @@ import { encodeCbor } from '../../protocol/cbor.ts';
 import type { Checkpoint } from '../../protocol/messages.ts';
 import { signMessage, verifyMessage } from '../../protocol/signing.ts';
 import type { BlobScope } from '../../storage/blob-collector.ts';
+import type { MergeSource } from '../../verify/merge/merge-updates.ts';
 import type { RunContext } from '../context.ts';
 import { coordinatorError } from '../errors.ts';
 import { meanLoss } from '../merge/comparison.ts';
 import type { MergeCandidate, RollBack } from '../merge/merge-round.ts';
-import type { MergeSource } from '../merge/merge-updates.ts';
 
 /** A checkpoint whose blobs and folder are on disk, but which is not in the database yet. */
 export interface DurableCheckpoint {

@@ -1,19 +1,5 @@
-import type { Manifest } from '../../protocol/manifest.ts';
-
 /** Maximum factor by which the recorded speed of a node grows from one round to the next. */
 export const SPEED_GROWTH = 1.5;
-
-/**
- * Returns how many tokens `steps` optimiser steps are expected to predict: their rows times the mean number of
- * supervised tokens of a row. We use this number instead of the token count in the update, because the author of an
- * update can write any count into it.
- */
-export function expectedTokens(
-  steps: number,
-  { data, training }: Pick<Manifest, 'data' | 'training'>,
-): number {
-  return (steps * training.batchSize * data.tokens) / data.rows;
-}
 
 /**
  * Returns the speed of a node after an update has arrived, in tokens per second. The speed can fall to any value, but

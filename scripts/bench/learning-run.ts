@@ -1,5 +1,5 @@
 /** One run of the learning benchmark: a whole swarm in one process, with the real codec and the real merge. */
-import { mergeUpdates } from '../../coordinator/merge/merge-updates.ts';
+
 import { decodeAdapter, encodeAdapter } from '../../lora/adapter/codec.ts';
 import { initialMatrices } from '../../lora/adapter/initial.ts';
 import { permutation, permutationKey } from '../../lora/data/permutation.ts';
@@ -9,6 +9,7 @@ import { freshOptimizer } from '../../lora/train/optimizer/optimizer-state.ts';
 import type { Trainer } from '../../lora/train/trainer.ts';
 import { ErrorFeedback, outerStep, type Preset } from '../../lora/update/index.ts';
 import { sha256 } from '../../protocol/cbor.ts';
+import { mergeUpdates } from '../../verify/merge/merge-updates.ts';
 
 export interface Variant {
   /** 'exact': uncompressed float32 updates, averaged. 'single': one machine that trains on all tokens in sequence. */

@@ -1,4 +1,4 @@
-import { restoreEnvelope } from '../../coordinator/intake/evidence.ts';
+import { restoreEnvelope } from '../../protocol/evidence.ts';
 import { type Verified, verifyMessage } from '../../protocol/signing.ts';
 
 /**

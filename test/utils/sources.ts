@@ -13,6 +13,7 @@ export const SHIPPED = [
   'net',
   'monitor',
   'registry',
+  'verify',
   'node',
   'coordinator',
   'serve',

@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { expectedTokens, SPEED_GROWTH, speedAfter } from '../../../../coordinator/round/speed.ts';
+import { SPEED_GROWTH, speedAfter } from '../../../../coordinator/round/speed.ts';
+import { expectedTokens } from '../../../../verify/merge/expected-tokens.ts';
 
 test('the first update measures the speed, and later ones raise it by half at most', () => {
   expect(speedAfter(0, { tokens: 500, ms: 250, isLate: false })).toBe(2000);

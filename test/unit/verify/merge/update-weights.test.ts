@@ -1,13 +1,13 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import { capWeights, stalenessWeight } from '../../../../lora/update/index.ts';
 import {
   believableTokens,
   NEWCOMERS_SHARE,
   PERSON_MEDIANS,
   type Weighable,
   weighUpdates,
-} from '../../../../coordinator/merge/update-weights.ts';
-import { capWeights, stalenessWeight } from '../../../../lora/update/index.ts';
+} from '../../../../verify/merge/update-weights.ts';
 
 const ROUND = 9;
 

@@ -1,6 +1,6 @@
 import { decode } from '@ipld/dag-cbor';
-import { encodeCbor } from '../../protocol/cbor.ts';
-import type { Update } from '../../protocol/messages.ts';
+import { encodeCbor } from './cbor.ts';
+import type { Update } from './messages.ts';
 
 /**
  * A signed update without its inline payload, a few hundred bytes long. Together with the payload's blob, it still

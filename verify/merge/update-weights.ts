@@ -1,7 +1,7 @@
 /** The weights of updates in a merge. Decision 046 has the reasons. */
 import { capWeights, stalenessWeight, weightedMedian } from '../../lora/update/index.ts';
 import type { Manifest } from '../../protocol/manifest.ts';
-import { expectedTokens } from '../round/speed.ts';
+import { expectedTokens } from './expected-tokens.ts';
 
 /** Maximum total weight of one person's updates in a merge, as a multiple of the median person's total weight. */
 export const PERSON_MEDIANS = 2;
@@ -26,9 +26,9 @@ export interface Weighable {
   readonly tokens: number;
   /** Maximum number of tokens for which the update gets weight. `believableTokens` computes it. */
   readonly maxTokens: number;
-  /** The belief in the author, from 0 to 1 (merge/belief.ts). */
+  /** The belief in the author, from 0 to 1 (coordinator/merge/belief.ts). */
   readonly belief: number;
-  /** The person who answers for the author (peers/person.ts). */
+  /** The person who answers for the author (coordinator/peers/person.ts). */
   readonly person: string;
   /** Whether the author had fewer than BELIEF_UPDATES scored updates before this merge. */
   readonly isNewcomer: boolean;

@@ -7,13 +7,6 @@ import {
   loadUpdate,
   merge,
 } from '../../../../coordinator/merge/arithmetic.ts';
-import {
-  type MergeInput,
-  type MergeSource,
-  mergedValues,
-  mergeUpdates,
-  OUTLIER_FACTOR,
-} from '../../../../coordinator/merge/merge-updates.ts';
 import { decodeAdapter, encodeAdapter } from '../../../../lora/adapter/codec.ts';
 import type { AdapterLayout } from '../../../../lora/adapter/layout.ts';
 import {
@@ -25,6 +18,13 @@ import {
 } from '../../../../lora/update/index.ts';
 import { sha256 } from '../../../../protocol/cbor.ts';
 import { FileBlobStore } from '../../../../storage/blob-store.ts';
+import {
+  type MergeInput,
+  type MergeSource,
+  mergedValues,
+  mergeUpdates,
+  OUTLIER_FACTOR,
+} from '../../../../verify/merge/merge-updates.ts';
 import { temporaryFolder } from '../../../utils/folder.ts';
 import { signerOf } from '../../../utils/signers.ts';
 import { randomValues } from '../../../utils/updates.ts';
