@@ -11,6 +11,7 @@ import type { Head } from '../protocol/messages.ts';
 import type { Role, RpcResponse } from '../protocol/rpc.ts';
 import type { BlobCollector } from '../storage/blob-collector.ts';
 import type { BlobStore } from '../storage/blobs.ts';
+import type { HeadSettings } from './head-settings.ts';
 import type { JobKeys } from './job-keys.ts';
 import type { KnownJobs } from './known-jobs.ts';
 import type { NodePolicy } from './policy.ts';
@@ -121,6 +122,7 @@ export interface PhaseContext {
   readonly coordinator: string;
   readonly manifest: Manifest;
   readonly keys: JobKeys;
+  readonly headSettings: HeadSettings;
   /** Whether everyone may join the job, and so may read its base, data and adapter. */
   readonly isOpen: boolean;
   /** Role of this node in the job. Only a contributor gets work. */

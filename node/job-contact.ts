@@ -31,7 +31,11 @@ export class JobContact {
     this.#heads = new HeadGossip({
       context,
       newest: () => state().head,
-      onHead: (head) => runner.dispatch({ type: 'head', head }),
+      onHead: (head) =>
+        tasks.run('head', async () => {
+          await context.headSettings.check(head, tasks.life);
+          runner.dispatch({ type: 'head', head });
+        }),
       renewKeys,
       tasks,
     });

@@ -5,6 +5,7 @@ import type { BlobProof } from '../protocol/job-key.ts';
 import type { Manifest } from '../protocol/manifest.ts';
 import type { RpcRequest } from '../protocol/rpc.ts';
 import type { OwnStanding, PhaseContext, SiblingJob, SwarmNodeDeps, SwarmNodeOptions } from './context.ts';
+import { HeadSettings } from './head-settings.ts';
 import { type Hold, holdOf } from './hold.ts';
 import { JobContact } from './job-contact.ts';
 import { JobKeys } from './job-keys.ts';
@@ -308,6 +309,7 @@ export class SwarmNode implements SiblingJob {
       if (this.#joining === own) this.#joining = null;
     }
     this.#deps.knownJobs?.remember(this.#options, joined.manifest.name);
+    if (joined.head !== null) await worker.context.headSettings.check(joined.head, signal);
     return worker.prepare(joined, signal);
   }
 
@@ -326,7 +328,14 @@ export class SwarmNode implements SiblingJob {
     const deps = this.#deps;
     const local = { collector: deps.collector, feedbackLock: this.#feedbackLock };
     const keys = new JobKeys({ job, self: deps.network.signer.peerId }, sent);
-    const facts = { job, coordinator, manifest, keys, isOpen, role };
+    const headSettings = new HeadSettings(
+      { job, coordinator },
+      {
+        fetch: async (record, signal) =>
+          (await request(deps, coordinator, 'settings', { job, record }, signal)).settings,
+      },
+    );
+    const facts = { job, coordinator, manifest, keys, headSettings, isOpen, role };
     const worker = new JobWorker({ options, deps, ...local, ...facts });
     this.#worker = worker;
     this.#contact = new JobContact({

@@ -14,6 +14,7 @@ export const protocolError = defineErrors({
   SEALING_KEY_INVALID: 'failed',
   SEAL_INVALID: 'failed',
   SETTINGS_CHAIN: 'failed',
+  SETTINGS_MISMATCH: 'failed',
   SIGNATURE_INVALID: 'failed',
   TICKET_INVALID: {
     kind: 'usage',

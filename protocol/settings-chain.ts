@@ -1,5 +1,6 @@
 import { protocolError } from './errors.ts';
-import type { SettingsRecord } from './messages.ts';
+import type { Head, SettingsRecord } from './messages.ts';
+import type { RunningSettings } from './settings.ts';
 import { verifyMessage } from './signing.ts';
 
 /** A verified change of a job's settings. */
@@ -22,14 +23,8 @@ export function verifySettings(
   const verified: VerifiedSettings[] = [];
   for (const [i, envelope] of envelopes.entries()) {
     const { author, message, digest } = verifyMessage('settings', envelope);
-    const before = verified[i - 1];
-    const continues =
-      author === coordinator &&
-      message.job === job &&
-      message.sequence === i + 1 &&
-      message.previous === (before?.digest ?? null) &&
-      message.fromRound >= (before?.record.fromRound ?? 1);
-    if (!continues) {
+    const isOfJob = author === coordinator && message.job === job;
+    if (!isOfJob || !continuesSettings(verified[i - 1] ?? null, message)) {
       throw protocolError(
         'SETTINGS_CHAIN',
         `change ${i + 1} of the settings of job ${job} does not continue the change before it`,
@@ -39,6 +34,59 @@ export function verifySettings(
     verified.push({ digest, record: message });
   }
   return verified;
+}
+
+/**
+ * Returns whether a change of a job's settings continues the change before it: with the next number, its digest, and
+ * neither an earlier first round nor a lower term.
+ * @param before null if the change must be the first of the job
+ */
+export function continuesSettings(before: VerifiedSettings | null, record: SettingsRecord): boolean {
+  const { sequence, fromRound, term } = before?.record ?? { sequence: 0, fromRound: 1, term: 1 };
+  return (
+    record.sequence === sequence + 1 &&
+    record.previous === (before?.digest ?? null) &&
+    record.fromRound >= fromRound &&
+    record.term >= term
+  );
+}
+
+/**
+ * Verifies one change of a job's settings, without the changes before it.
+ * @param expected the job, the peer id of its coordinator, and the digest that names the change
+ * @throws SwarmError SETTINGS_MISMATCH, SIGNATURE_INVALID, MESSAGE_*
+ */
+export function verifyOneSettings(
+  envelope: Uint8Array,
+  expected: { job: string; coordinator: string; digest: string },
+): VerifiedSettings {
+  const { author, message, digest } = verifyMessage('settings', envelope);
+  if (author !== expected.coordinator || message.job !== expected.job || digest !== expected.digest) {
+    throw protocolError(
+      'SETTINGS_MISMATCH',
+      `expected the change ${expected.digest} of the settings of job ${expected.job}, but got the change ${digest}`,
+      { ...expected, found: digest, author },
+    );
+  }
+  return { digest, record: message };
+}
+
+/**
+ * Checks that the settings in a head are those of the change that the head names.
+ * @param change the verified change with this digest
+ * @throws SwarmError SETTINGS_MISMATCH
+ */
+export function verifyHeadSettings(head: Head, { digest, record }: VerifiedSettings): void {
+  const { settings, round, term, job } = head;
+  const names = Object.keys(record.values) as (keyof RunningSettings)[];
+  const isSame =
+    settings?.record === digest && names.every((name) => settings.values[name] === record.values[name]);
+  if (isSame && record.fromRound <= round && record.term <= term) return;
+  throw protocolError(
+    'SETTINGS_MISMATCH',
+    `the head of round ${round} of job ${job} has other settings than the change ${digest} that it names`,
+    { job, round, record: digest, sequence: record.sequence },
+  );
 }
 
 /** Returns the last change that applies to a round, or null if the round has the settings of the manifest. */

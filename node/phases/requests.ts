@@ -116,7 +116,10 @@ export async function requestHead(
     ? await requestJoin(options, deps, context, signal)
     : await request(deps, coordinator, 'head', { job, ...than }, signal);
   context.keys.learn(keys);
-  return head && verifyHead(head, context);
+  if (head === null) return null;
+  const verified = verifyHead(head, context);
+  await context.headSettings.check(verified, signal);
+  return verified;
 }
 
 /** Asks for the receipt of a round's update. Returns null when the coordinator has never seen the update. */

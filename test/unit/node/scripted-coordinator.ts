@@ -1,7 +1,7 @@
 import { SwarmError } from '../../../common/errors.ts';
 import type { OwnStanding } from '../../../node/context.ts';
 import { sha256 } from '../../../protocol/cbor.ts';
-import type { Head, Update } from '../../../protocol/messages.ts';
+import type { Head, SettingsRecord, Update } from '../../../protocol/messages.ts';
 import type { ReceiptCode } from '../../../protocol/receipts.ts';
 import type { Role } from '../../../protocol/rpc.ts';
 import { type Signer, signMessage, verifyMessage } from '../../../protocol/signing.ts';
@@ -40,6 +40,8 @@ export class ScriptedCoordinator {
   listed: string;
   /** Speeds in the requests to join. */
   readonly speeds: number[] = [];
+  /** Signed changes of the settings, by digest. */
+  readonly settings = new Map<string, Uint8Array>();
   /** Called for each request for a head. */
   onHead: () => void = () => {};
   /** Id of the key of heads. */
@@ -85,6 +87,10 @@ export class ScriptedCoordinator {
     this.host.handle('head', async () => {
       this.onHead();
       return { head: this.#signedHead(), keys: testKeys(this.keyId) };
+    });
+    this.host.handle('settings', async (_peer, { record }) => {
+      const envelope = this.settings.get(record);
+      return { settings: envelope === undefined ? null : bytes(envelope) };
     });
     this.host.handle('leave', async (peer) => {
       this.left.push(peer);
@@ -147,6 +153,15 @@ export class ScriptedCoordinator {
     };
     const signed = signMessage('head', this.head, this.#signer);
     await this.host.publish(jobTopic(job, 'heads'), encryptedHead(signed, job, this.keyId));
+  }
+
+  /** Signs a change of the settings. Returns its digest. */
+  changeSettings(change: Omit<SettingsRecord, 'job' | 'reason' | 'issuedAt'>): string {
+    const record = { ...change, job: this.#toy.job, reason: '', issuedAt: 0 };
+    const envelope = signMessage('settings', record, this.#signer);
+    const { digest } = verifyMessage('settings', envelope);
+    this.settings.set(digest, envelope);
+    return digest;
   }
 
   /** Sets the receipt code of an update from now on. Sends no receipt unasked. */

@@ -711,3 +711,45 @@ test('stopping ends within its deadline when no peer answers', async () => {
   await at.until(() => stopped);
   expect(clock.now() - before).toBeLessThanOrEqual(3000);
 });
+
+describe('settings that the operator changed', () => {
+  const values = { learningRate: 0.01, count: 9, minPeers: 1, maxSeconds: 30 };
+
+  test('a node trains with the settings of a head after it has verified the signed change', async () => {
+    const { node, coordinator } = at;
+    await coordinator.open(1, [], { phase: 'waiting' });
+    node.start();
+    await at.until(() => at.phase() === 'awaiting');
+    const record = coordinator.changeSettings({ term: 1, sequence: 1, previous: null, fromRound: 1, values });
+    await coordinator.open(1, [node.peer], { settings: { record, values } });
+    await at.until(() => coordinator.updates.length === 1);
+  });
+
+  test.each(['by gossip', 'in the answer to its request to join'])(
+    'a node takes no head with other settings than the signed change, %s',
+    async (way) => {
+      const { node, coordinator, codes } = at;
+      await coordinator.open(1, [], { phase: 'waiting' });
+      if (way === 'by gossip') {
+        node.start();
+        await at.until(() => at.phase() === 'awaiting');
+      }
+      const record = coordinator.changeSettings({
+        term: 1,
+        sequence: 1,
+        previous: null,
+        fromRound: 1,
+        values,
+      });
+      const settings = { record, values: { ...values, learningRate: 1 } };
+      await coordinator.open(1, [node.peer], { settings });
+      if (way !== 'by gossip') node.start();
+      await at.pass(15_000);
+      expect(coordinator.updates).toEqual([]);
+      const failed = [...codes('head-failed'), ...codes('poll-failed'), ...codes('join-failed')];
+      expect(new Set(failed)).toEqual(new Set(['SETTINGS_MISMATCH']));
+      await coordinator.open(1, [node.peer], { settings: { record, values } });
+      await at.until(() => coordinator.updates.length === 1);
+    },
+  );
+});
