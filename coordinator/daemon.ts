@@ -26,6 +26,7 @@ import { loadToken } from '../storage/api-token.ts';
 import { FileBlobStore } from '../storage/blob-store.ts';
 import { claimHome, writeDaemonFile } from '../storage/daemon-home.ts';
 import { makeHomePrivate } from '../storage/private-home.ts';
+import { requireDatabase } from '../storage/remains.ts';
 import { addHealthChecks } from './api/health-checks.ts';
 import { startApi } from './api/server.ts';
 import { Views } from './api/views.ts';
@@ -40,6 +41,7 @@ import { TrainerValidator } from './merge/trainer-validator.ts';
 import { FileCheckpointFolders } from './record/checkpoint-folders.ts';
 import { logEvents } from './record/event-log.ts';
 import { defaultRetention } from './record/retention.ts';
+import { requireNewestStore } from './recovery/newer-folders.ts';
 import { Store } from './store/store.ts';
 
 /** Options of a coordinator. */
@@ -73,6 +75,11 @@ export interface CoordinatorDaemonOptions {
    * @default null
    */
   readonly registry?: string | null;
+  /**
+   * Whether to start although the database is missing, or older than the files beside it. The daemon then moves these
+   * files into a folder `set-aside-TIME` of the home. @default false
+   */
+  readonly startAnew?: boolean;
 }
 
 /**
@@ -87,6 +94,7 @@ const optionsSchema = z
     keepCheckpoints: z.int().min(0),
     audits: z.boolean(),
     registry: z.string().min(1).nullable(),
+    startAnew: z.boolean(),
   })
   .partial();
 
@@ -127,8 +135,8 @@ const STOP_MS = 4_500;
 
 /**
  * Starts a coordinator with a real network, disk and evaluation process.
- * @throws SwarmError USAGE, HOME_ROLE, HOME_LOCKED, IDENTITY_CORRUPT, STORE_NEWER, LISTEN_FAILED, TOKEN_INVALID, and
- *   the errors of `parseOneDevice`
+ * @throws SwarmError USAGE, HOME_ROLE, HOME_LOCKED, IDENTITY_CORRUPT, STORE_MISSING, STORE_ROLLED_BACK, STORE_NEWER,
+ *   LISTEN_FAILED, TOKEN_INVALID, and the errors of `parseOneDevice`
  */
 export async function startCoordinator(
   options: CoordinatorDaemonOptions = {},
@@ -145,11 +153,15 @@ export async function startCoordinator(
     await makeHomePrivate(home, { log });
     const clock = systemClock;
     const startedAt = clock.now();
+    const { startAnew = false } = options;
+    await requireDatabase(home, { role: 'coordinator', startAnew, now: startedAt }, { log });
     const token = await loadToken(home);
     const identity = await loadIdentity(home);
     const blobs = await FileBlobStore.open({ home }, { clock });
     const store = new Store(join(home, 'coordinator.sqlite'));
     teardown.add(() => store.close());
+    const self = identity.signer.peerId;
+    await requireNewestStore(home, { self, startAnew, now: startedAt }, { store, log });
     const validator = new TrainerValidator(
       { home, compute },
       { blobs, log, clock, heldOut: (job) => store.jobs.heldOut(job) },

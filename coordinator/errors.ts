@@ -59,6 +59,7 @@ export const coordinatorError = defineErrors({
     next: 'see the events of its jobs with "lora-swarm job watch JOB", and start a sweep with another name',
   },
   STOPPED: 'failed',
+  STORE_ROLLED_BACK: 'refused',
   TOO_MANY_INVITES: { kind: 'conflict', next: 'create one invite with a larger --uses instead' },
   TOO_MANY_JOBS: { kind: 'conflict', next: 'stop a job: "lora-swarm job stop JOB"' },
   SCORING_SLOW: { kind: 'failed', next: 'give the coordinator more threads (--threads) or a GPU (--engine)' },

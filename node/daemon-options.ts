@@ -58,6 +58,11 @@ export interface NodeDaemonOptions extends JobTarget {
    * @default false
    */
   scores?: boolean;
+  /**
+   * Whether to start although the home has blobs but no database. The daemon then moves the blobs into a folder
+   * `set-aside-TIME` of the home. @default false
+   */
+  startAnew?: boolean;
   /** Port of the HTTP server on 127.0.0.1. @default 0: any free port */
   port?: number;
 }
@@ -79,6 +84,7 @@ const optionsSchema = z
     version: versionSchema,
     mdns: z.boolean(),
     scores: z.boolean(),
+    startAnew: z.boolean(),
     targets: z
       .array(z.looseObject({ weight: weightSchema.optional() }))
       .min(1)

@@ -22,6 +22,7 @@ import { loadToken } from '../storage/api-token.ts';
 import { FileBlobStore } from '../storage/blob-store.ts';
 import { claimHome, writeDaemonFile } from '../storage/daemon-home.ts';
 import { makeHomePrivate } from '../storage/private-home.ts';
+import { requireDatabase } from '../storage/remains.ts';
 import { CONSENT_NOTICE } from './consent.ts';
 import type { NodeDeps, SwarmNodeOptions } from './context.ts';
 import { checkDaemonOptions, type NodeDaemonOptions, resolveTargets } from './daemon-options.ts';
@@ -71,8 +72,8 @@ const DRAIN_SHARE = 0.6;
 /**
  * Starts a node with a real network, disk and trainer process. Without an invite or addresses the node runs, but it
  * joins no job.
- * @throws SwarmError USAGE, INVITE_INVALID, HOME_ROLE, HOME_LOCKED, IDENTITY_CORRUPT, STORE_NEWER, LISTEN_FAILED,
- *   TOKEN_INVALID, and the errors of `parseCompute`
+ * @throws SwarmError USAGE, INVITE_INVALID, HOME_ROLE, HOME_LOCKED, IDENTITY_CORRUPT, STORE_MISSING, STORE_NEWER,
+ *   LISTEN_FAILED, TOKEN_INVALID, and the errors of `parseCompute`
  */
 export async function startNode(options: NodeDaemonOptions, deps: NodeDaemonDeps = {}): Promise<RunningNode> {
   checkDaemonOptions(options);
@@ -89,6 +90,8 @@ export async function startNode(options: NodeDaemonOptions, deps: NodeDaemonDeps
   try {
     await makeHomePrivate(home, { log });
     const startedAt = systemClock.now();
+    const { startAnew = false } = options;
+    await requireDatabase(home, { role: 'node', startAnew, now: startedAt }, { log });
     const token = await loadToken(home);
     const identity = await loadIdentity(home);
     const blobs = await FileBlobStore.open({ home }, { clock: systemClock });

@@ -17,6 +17,7 @@ export const storageError = defineErrors({
     kind: 'failed',
     next: 'replace the file with a backup, or move it away to start without its contents',
   },
+  STORE_MISSING: 'refused',
   STORE_NEWER: { kind: 'failed', next: 'update lora-swarm' },
   STORE_REFUSED: { kind: 'refused', next: 'check the disk, and the owner and permissions of the file' },
   TOKEN_INVALID: { kind: 'failed', next: 'delete the file; the next start creates a new token' },

@@ -21,6 +21,7 @@ import {
   jsonOption,
   listenAddress,
   logLevelOption,
+  startAnewOption,
 } from '../options/common.ts';
 import { engineOption, givenCompute } from '../options/engine.ts';
 import { printJson, printLines, timeOfDay } from '../print.ts';
@@ -39,6 +40,7 @@ interface CoordinatorOptions {
   keepCheckpoints: number;
   audits: boolean;
   publish: boolean;
+  startAnew?: boolean;
   registry?: string;
   logLevel?: string;
   json?: boolean;
@@ -88,6 +90,7 @@ export function registerCoordinator(program: Command, context: Context): void {
     )
     .option('--no-publish', 'do not add the checkpoints of finished jobs to the registry of adapters')
     .addOption(registryOption())
+    .addOption(startAnewOption('its database is missing, or older than the folders of its checkpoints'))
     .addOption(logLevelOption())
     .addOption(jsonOption())
     .action((options: CoordinatorOptions) => run(context, options));
@@ -114,6 +117,7 @@ async function run(context: Context, options: CoordinatorOptions): Promise<void>
       compute: givenCompute(options, context.environment),
       keepCheckpoints: options.keepCheckpoints,
       audits: options.audits,
+      startAnew: options.startAnew === true,
       registry: options.publish ? registryFolder(context, options) : null,
     },
     { log, failpoint: armedFailpoint(context.environment) },

@@ -23,6 +23,7 @@ import {
   logLevelOption,
   number,
   precisionOption,
+  startAnewOption,
 } from '../options/common.ts';
 import { enginesOption, givenCompute } from '../options/engine.ts';
 import { inviteFileOption, readTargets, TARGETS_HELP, type TargetOptions } from '../options/target-input.ts';
@@ -47,6 +48,7 @@ interface NodeOptions extends TargetOptions {
   maxDisk?: number;
   maxMemory?: number;
   once?: boolean;
+  startAnew?: boolean;
   logLevel?: string;
   json?: boolean;
 }
@@ -100,6 +102,7 @@ export function registerNode(program: Command, context: Context): void {
       '--once',
       'stop when all jobs of this node have ended (default: keep running, serve their files to other nodes, and join the next job of the coordinator)',
     )
+    .addOption(startAnewOption('its database is missing'))
     .addOption(logLevelOption())
     .addOption(jsonOption())
     .action((target: string[], options: NodeOptions) => run(context, target, options));
@@ -137,6 +140,7 @@ async function run(context: Context, target: readonly string[], options: NodeOpt
       mdns: options.mdns,
       compute,
       scores: options.score ?? false,
+      startAnew: options.startAnew === true,
       port: options.apiPort,
       policy: limits(options),
     },

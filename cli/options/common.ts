@@ -121,3 +121,10 @@ export const logLevelOption = (): Option =>
     '--log-level <levels>',
     'lowest level to log: debug, info, warn or error; the modules net and trainer can have a level of their own, as in "warn,net=debug" (environment variable: SWARM_LOG_LEVEL; default: info in the log file, warn on stderr)',
   );
+
+/** Returns the option --start-anew. @param when the state of the home in which a daemon needs the option */
+export const startAnewOption = (when: string): Option =>
+  new Option(
+    '--start-anew',
+    `start although ${when}; the files that do not belong to the database move to a folder set-aside-TIME of the home`,
+  );

@@ -1,0 +1,100 @@
+import { readdir, readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { isSwarmError } from '../../common/errors.ts';
+import type { Logger } from '../../common/logger.ts';
+import { verifyMessage } from '../../protocol/signing.ts';
+import { RESTORE_OR_START_ANEW, setAside } from '../../storage/remains.ts';
+import { coordinatorError } from '../errors.ts';
+import { SIGNED_FILE } from '../record/checkpoint-folders.ts';
+import type { Store } from '../store/store.ts';
+
+/** The newest checkpoint folder of a job that is newer than the database. */
+interface NewerFolder {
+  /** Name of the job. */
+  readonly job: string;
+  readonly round: number;
+  /** Newest round with a checkpoint in the database; null if the database does not have the job. */
+  readonly known: number | null;
+}
+
+/**
+ * Checks that the database is as new as the checkpoint folders beside it. A database that was restored alone from an
+ * old backup has fewer checkpoints than the folders. The coordinator would then make other checkpoints for rounds that
+ * have one.
+ *
+ * One folder may be newer: a coordinator that is killed between writing a folder and committing its transaction leaves
+ * a folder whose parent is the newest checkpoint of the database.
+ * @param options.startAnew moves the newer folders into a folder `set-aside-TIME` of the home, instead of refusing
+ * @throws SwarmError STORE_ROLLED_BACK
+ */
+export async function requireNewestStore(
+  home: string,
+  { self, startAnew, now }: { self: string; startAnew: boolean; now: number },
+  { store, log }: { store: Store; log: Logger },
+): Promise<void> {
+  const newer = await newerFolders(join(home, 'checkpoints'), self, store);
+  if (newer.length === 0) return;
+  if (!startAnew) {
+    const list = newer.map(({ job, round, known }) =>
+      known === null
+        ? `job ${job} has a checkpoint of round ${round}, but is not in the database`
+        : `job ${job} has a checkpoint of round ${round}, but the newest one in the database is of round ${known}`,
+    );
+    throw coordinatorError(
+      'STORE_ROLLED_BACK',
+      `the database in ${home} is older than the folders of its checkpoints: ${list.join('; ')}`,
+      { home, newer },
+      { next: RESTORE_OR_START_ANEW },
+    );
+  }
+  const entries: string[] = [];
+  for (const { job, known } of newer) {
+    for (const name of await roundsOf(join(home, 'checkpoints', job))) {
+      if (Number(name) > (known ?? -1)) entries.push(join('checkpoints', job, name));
+    }
+  }
+  const folder = await setAside(home, entries, now);
+  log.warn({ home, folder, newer }, 'checkpoints-set-aside');
+}
+
+async function newerFolders(root: string, self: string, store: Store): Promise<NewerFolder[]> {
+  const jobs = new Map(store.jobs.all().map((stored) => [stored.name, stored.job]));
+  const newer: NewerFolder[] = [];
+  for (const name of await readdir(root).catch(() => [])) {
+    const round = Number((await roundsOf(join(root, name))).at(-1) ?? 0);
+    // A coordinator that was killed while it created a job has left the folder of round 0.
+    if (round === 0) continue;
+    const folder = join(root, name, String(round).padStart(4, '0'));
+    const found = await readSigned(join(folder, SIGNED_FILE), self);
+    if (found === null) continue;
+    const job = jobs.get(name);
+    if (job === undefined) {
+      newer.push({ job: name, round, known: null });
+      continue;
+    }
+    const [newest] = store.rounds.newestCheckpoints(job, 1);
+    const isKnown = store.rounds.checkpointOf(job, found.digest) !== null;
+    if (isKnown || found.parent === newest?.digest || found.job !== job) continue;
+    newer.push({ job: name, round, known: newest?.round ?? 0 });
+  }
+  return newer;
+}
+
+/** Returns the names of the rounds of a job's folder in ascending order. */
+async function roundsOf(folder: string): Promise<string[]> {
+  const names = await readdir(folder).catch(() => []);
+  return names.filter((name) => /^\d+$/.test(name)).sort((a, b) => Number(a) - Number(b));
+}
+
+/** Reads a signed checkpoint. Returns null if the file is missing or damaged, or if another peer has signed it. */
+async function readSigned(path: string, self: string) {
+  const bytes = await readFile(path).catch(() => null);
+  if (bytes === null) return null;
+  try {
+    const { author, digest, message } = verifyMessage('checkpoint', bytes);
+    return author === self ? { digest, job: message.job, parent: message.parent } : null;
+  } catch (error) {
+    if (!isSwarmError(error)) throw error;
+    return null;
+  }
+}

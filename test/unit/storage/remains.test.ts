@@ -1,0 +1,51 @@
+import { mkdir, readdir, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { expect, it } from 'vitest';
+import { silentLogger } from '../../../monitor/log.ts';
+import { requireDatabase } from '../../../storage/remains.ts';
+import { withCode } from '../../utils/codes.ts';
+import { temporaryFolder } from '../../utils/folder.ts';
+
+const options = { role: 'coordinator', startAnew: false, now: Date.UTC(2026, 0, 1) } as const;
+const deps = { log: silentLogger };
+
+async function fullHome(): Promise<string> {
+  const home = await temporaryFolder();
+  await mkdir(join(home, 'blobs', 'ab'), { recursive: true });
+  await writeFile(join(home, 'blobs', 'ab', `ab${'0'.repeat(62)}`), 'x');
+  for (const round of ['0000', '0001']) {
+    await mkdir(join(home, 'checkpoints', 'moby', round), { recursive: true });
+  }
+  await writeFile(join(home, 'identity'), 'key');
+  return home;
+}
+
+it('refuses a full home without its database, and names what it found', async () => {
+  const home = await fullHome();
+  const refusal = withCode('STORE_MISSING', { blobs: 1, checkpoints: 2, jobs: ['moby'] });
+  await expect(requireDatabase(home, options, deps)).rejects.toEqual(refusal);
+  await writeFile(join(home, 'coordinator.sqlite'), '');
+  const again = requireDatabase(home, options, deps);
+  await expect(again).rejects.toThrow('2 checkpoints of 1 job (moby) and 1 blob');
+  await expect(again).rejects.toMatchObject({ next: expect.stringContaining('--start-anew') });
+});
+
+it('accepts a new home, a home with only its key, and a home with its database', async () => {
+  const home = await temporaryFolder();
+  await requireDatabase(home, options, deps);
+  await writeFile(join(home, 'identity'), 'key');
+  await mkdir(join(home, 'blobs', 'incoming'), { recursive: true });
+  await requireDatabase(home, options, deps);
+  const full = await fullHome();
+  await writeFile(join(full, 'coordinator.sqlite'), 'a database');
+  await requireDatabase(full, options, deps);
+});
+
+it('starts anew if the operator says so, and keeps the old files and the key', async () => {
+  const home = await fullHome();
+  await requireDatabase(home, { ...options, startAnew: true }, deps);
+  expect((await readdir(home)).sort()).toEqual(['identity', 'set-aside-2026-01-01T00-00-00.000Z']);
+  const kept = await readdir(join(home, 'set-aside-2026-01-01T00-00-00.000Z', 'checkpoints', 'moby'));
+  expect(kept).toHaveLength(2);
+  await requireDatabase(home, options, deps);
+});
