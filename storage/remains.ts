@@ -1,5 +1,6 @@
-import { mkdir, readdir, rename, stat } from 'node:fs/promises';
+import { mkdir, readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import { renameWithRetry } from '../common/durable.ts';
 import type { Logger } from '../common/logger.ts';
 import { countOf } from '../common/text.ts';
 import type { Role } from './daemon-home.ts';
@@ -59,8 +60,8 @@ export async function setAside(home: string, entries: readonly string[], now: nu
   const folder = join(home, `set-aside-${new Date(now).toISOString().replaceAll(':', '-')}`);
   for (const entry of entries) {
     const target = join(folder, entry);
-    await mkdir(join(target, '..'), { recursive: true, mode: 0o700 });
-    await rename(join(home, entry), target).catch((error: NodeJS.ErrnoException) => {
+    await mkdir(join(target, '..'), { recursive: true });
+    await renameWithRetry(join(home, entry), target).catch((error: NodeJS.ErrnoException) => {
       if (error.code !== 'ENOENT') throw error;
     });
   }
