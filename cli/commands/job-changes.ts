@@ -38,7 +38,7 @@ export function registerJobChanges(add: (name: string, text: string) => Command,
     );
   add(
     'sweep',
-    'let variants of a job race: again and again, the half with the higher held-out losses is stopped',
+    'compare variants of a job: again and again, the coordinator stops the half with the higher held-out losses, until one variant is left',
   )
     .argument('[file]', 'YAML file of the sweep (docs/workflow.md); without it, the command lists all sweeps')
     .action((file: string | undefined, options: CommonOptions) => sweep(context, file, options));
@@ -80,7 +80,7 @@ async function sweep(context: Context, file: string | undefined, options: Common
   printLines(context, [
     ...sweepLines([created.sweep]),
     ...invites.map((invite) => `invite ${invite}`),
-    `next: on every machine that joins, run ${SWARM} node - and paste all of the invites; ${SWARM} job sweep shows the race`,
+    `next: on every machine that joins, run ${SWARM} node - and paste all of the invites; ${SWARM} job sweep shows the results`,
   ]);
 }
 

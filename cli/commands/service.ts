@@ -124,13 +124,7 @@ async function install(
 ): Promise<void> {
   const { home } = idOf(context, role, flags.home);
   const system = systemOf(context);
-  const secret = more.find((word) => /^(swarm1|--home\b|--invite-file\b)/.test(word));
-  if (secret !== undefined) {
-    throw usageError(
-      `${secret.startsWith('-') ? secret : 'an invite'} cannot be an option of the daemon, because other users can read the arguments of a process`,
-      'give --home or --invite-file before "--", or pass the invite in SWARM_INVITE',
-    );
-  }
+  checkDaemonOptions(more);
   await claimHome(home, role);
   const invites =
     role === 'node'
@@ -157,6 +151,22 @@ async function install(
       ...(system.manager.advice === null ? [] : [`note        ${system.manager.advice}`]),
     ]);
   }
+}
+
+/** @throws SwarmError USAGE if an invite or an option of "service install" is among the options of the daemon */
+function checkDaemonOptions(words: readonly string[]): void {
+  if (words.some((word) => word.startsWith('swarm1'))) {
+    throw usageError(
+      'an invite stands after "--", where other users of this machine can read it among the arguments of the daemon',
+      'pass the invite with --invite-file before "--", or in the environment variable SWARM_INVITE',
+    );
+  }
+  const option = words.map((word) => /^--(home|invite-file)\b/.exec(word)?.[0]).find(Boolean);
+  if (option === undefined) return;
+  throw usageError(
+    `${option} stands after "--", but it is an option of "lora-swarm service install"`,
+    `move ${option} before "--"`,
+  );
 }
 
 async function describe(

@@ -62,7 +62,7 @@ const WEIGHTED = /^(.*)=([^=/]*)$/s;
 
 /**
  * Parses the jobs of a node: any number of invites, and multiaddrs of coordinators. The multiaddrs of one coordinator are
- * one target. `INVITE=2` gives the job of the invite the weight 2.
+ * one target. An invite that ends in `=2` gives its job the weight 2.
  * @param job value of --job
  * @throws SwarmError USAGE, INVITE_INVALID
  */
@@ -95,6 +95,6 @@ function parseWeight(text: string, target: string): number {
   if (text.trim() !== '' && weight > 0 && weight <= MAX_WEIGHT) return weight;
   throw usageError(
     `"${text}" after "${target.slice(0, 12)}…=" is not a weight, which is a number above 0 and at most ${MAX_WEIGHT}`,
-    'write INVITE=2 to give a job twice the share of the others',
+    'to give a job twice the time of the others, add =2 to its invite (INVITE=2)',
   );
 }

@@ -11,17 +11,17 @@ export function sweepLines(sweeps: readonly SweepView[]): string[] {
       ...(i > 0 ? [''] : []),
       headLine(sweep),
       ...table([
-        ['job', 'variant', 'phase', 'checkpoints', 'held-out loss', 'race'],
+        ['job', 'variant', 'phase', 'checkpoints', 'held-out loss', 'result'],
         ...sorted.map((job) => [
           job.name,
           safeText(job.variant),
           job.phase,
           String(job.checkpoints),
           formatLoss(job.heldOutLoss),
-          raceText(job, winner),
+          resultText(job, winner),
         ]),
       ]),
-      ...sorted.flatMap(({ name, holdsRace }) => (holdsRace === null ? [] : [holdLine(name, holdsRace)])),
+      ...sorted.flatMap(({ name, holdsSweep }) => (holdsSweep === null ? [] : [holdLine(name, holdsSweep)])),
     ];
   });
 }
@@ -32,20 +32,19 @@ function headLine({ name, nextRounds, winner, error }: SweepView): string {
   return `sweep ${name}: the next half is stopped after ${nextRounds} checkpoints`;
 }
 
-function raceText({ name, outAt, heldOutLoss, holdsRace }: SweepJobView, winner: string | null): string {
-  if (outAt !== null) return heldOutLoss === null ? 'dropped' : `out in halving ${outAt}`;
-  if (holdsRace !== null) return 'holds it up';
-  return name === winner ? 'won' : 'in';
+function resultText({ name, outAt, heldOutLoss, holdsSweep }: SweepJobView, winner: string | null): string {
+  if (outAt !== null) return heldOutLoss === null ? 'dropped' : `lost in halving ${outAt}`;
+  if (holdsSweep !== null) return 'none yet: paused';
+  return name === winner ? 'won' : 'none yet';
 }
 
 function holdLine(name: string, reason: string): string {
   const why = reason === '' ? '' : ` (${safeText(reason)})`;
-  return `the race waits for ${name}, which is paused${why}: continue with ${SWARM} job resume ${name}, or drop it with ${SWARM} job stop ${name}`;
+  return `the sweep waits for ${name}, which is paused${why}: continue with ${SWARM} job resume ${name}, or take it out of the sweep with ${SWARM} job stop ${name}`;
 }
 
 /**
- * Returns the sort key of a job. Jobs that are still in the race come first, then the jobs that were stopped
- * last.
+ * Returns the sort key of a job. Jobs that no halving has stopped come first, then the jobs that the newest halving stopped.
  */
 function rank(outAt: number | null): number {
   return outAt === null ? Number.NEGATIVE_INFINITY : -outAt;

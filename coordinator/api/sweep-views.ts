@@ -1,6 +1,6 @@
 import type { ErrorJson } from '../../common/errors.ts';
 import type { Coordinator } from '../coordinator.ts';
-import { raceStanding } from '../jobs/race-standing.ts';
+import { sweepJobState } from '../jobs/sweep-job-state.ts';
 import { unmeasuredError } from '../jobs/sweeps.ts';
 import type { Store } from '../store/store.ts';
 
@@ -36,10 +36,10 @@ export interface SweepJobView {
   /** Number of the halving that stopped the job; null if no halving has stopped it. */
   outAt: number | null;
   /**
-   * Reason why the job is paused, if the race waits for it; otherwise null. The race goes on when the operator resumes the
-   * job, or stops it and so drops it from the race.
+   * Reason why the job is paused, if the sweep waits for the job; otherwise null. The sweep goes on when the operator
+   * resumes or stops the job. A job that is stopped leaves the sweep.
    */
-  holdsRace: string | null;
+  holdsSweep: string | null;
 }
 
 /** Returns all sweeps, oldest first. */
@@ -52,7 +52,7 @@ export function sweepViews({ coordinator, store }: { coordinator: Coordinator; s
       const run = coordinator.find(job);
       const { context, driver, record } = run;
       const { heldOutLoss } = record.checkpoint.checkpoint.metrics;
-      const standing = isOpen && outAt === null ? raceStanding(run, nextRounds, store) : null;
+      const inSweep = isOpen && outAt === null ? sweepJobState(run, nextRounds, store) : null;
       return {
         job,
         name: context.stored.name,
@@ -61,7 +61,7 @@ export function sweepViews({ coordinator, store }: { coordinator: Coordinator; s
         checkpoints: driver.state.committed,
         heldOutLoss: halvings === 0 ? heldOutLoss : loss,
         outAt,
-        holdsRace: standing?.state === 'held' ? standing.reason : null,
+        holdsSweep: inSweep?.state === 'held' ? inSweep.reason : null,
       };
     });
     const winner = isOpen || failed ? null : jobs.find(({ outAt }) => outAt === null)!.name;

@@ -53,13 +53,21 @@ export class DataReader {
    * @param wanted tells whether an example belongs to the part, by its index in reading order
    * @param except samples all of whose pieces are in this set are left out
    */
-  part(paths: Paths, wanted: (index: number) => boolean, except?: PieceSet): DataPart {
+  part(paths: Paths, wanted: (index: number) => boolean, heldOut?: PieceSet): DataPart {
     const { spec, signal } = this.#options;
     const { packing, truncation } = spec.data;
     const { sequenceLength } = spec.training;
     const report = this.#report();
     const tally = newTally();
-    const packed = { sequenceLength, packing, truncation, report, tally, signal, ...(except && { except }) };
+    const packed = {
+      sequenceLength,
+      packing,
+      truncation,
+      report,
+      tally,
+      signal,
+      ...(heldOut && { heldOut }),
+    };
     const examples = this.#chosen(paths, report, wanted);
     return { report, tally, rows: packExamples(examples, this.#renderer, packed) };
   }

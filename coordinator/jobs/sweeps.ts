@@ -7,7 +7,7 @@ import { coordinatorError } from '../errors.ts';
 import type { JobRun } from '../job-run.ts';
 import { isEnding, isOver } from '../round/round-machine.ts';
 import type { Store, StoredSweep } from '../store/store.ts';
-import { type RaceStanding, raceStanding } from './race-standing.ts';
+import { type SweepJobState, sweepJobState } from './sweep-job-state.ts';
 
 /** A sweep, as its operator starts it. */
 export interface NewSweep {
@@ -31,8 +31,8 @@ const OCCASIONS: readonly JobEvent['type'][] = ['checkpoint', 'rolled-back', 'fi
  * Runs sweeps by successive halving (Jamieson and Talwalkar, arXiv 1502.07943). When all jobs of a sweep have enough
  * checkpoints, the half with the higher held-out losses is stopped. The required number of checkpoints then doubles.
  * This is repeated until one job is left. Each halving is recorded before jobs are stopped, so the sweep continues after
- * a restart. A paused job holds up the race until its operator resumes or stops it. A stopped job leaves the race at the
- * next halving. If no job in the race has a held-out loss then, the sweep has failed and has no winner.
+ * a restart. A paused job holds up the sweep until its operator resumes or stops the job. A stopped job leaves the sweep
+ * at the next halving. If none of the remaining jobs has a held-out loss then, the sweep fails and has no winner.
  */
 export class Sweeps {
   readonly #deps: SweepsDeps;
@@ -98,26 +98,26 @@ export class Sweeps {
     for (let { halvings } = sweep; ; halvings++) {
       const entries = this.#deps.store.sweeps.entries(sweep.name);
       for (const { job, outAt } of entries) if (outAt !== null) this.#stopJob(sweep.name, job);
-      const racing = entries.filter(({ outAt }) => outAt === null).map(({ job }) => job);
-      if (racing.length < 2 || !this.#halve({ ...sweep, halvings }, racing)) return;
+      const remaining = entries.filter(({ outAt }) => outAt === null).map(({ job }) => job);
+      if (remaining.length < 2 || !this.#halve({ ...sweep, halvings }, remaining)) return;
     }
   }
 
-  /** Stops the worse half of the racing jobs. Returns false if the race waits for a job, or if it has failed. */
-  #halve({ name, rounds, halvings }: StoredSweep, racing: readonly string[]): boolean {
+  /** Stops the worse half of the remaining jobs. Returns false if the sweep waits for a job, or if it has failed. */
+  #halve({ name, rounds, halvings }: StoredSweep, remaining: readonly string[]): boolean {
     const { store, log } = this.#deps;
     const target = rounds * 2 ** halvings;
-    const standings = racing.map((job) => ({ job, ...raceStanding(this.#run(job), target, store) }));
-    this.#tellHolds(name, standings);
-    if (standings.some(({ state }) => state === 'held' || state === 'training')) return false;
-    const measured = standings.flatMap((one) => (one.state === 'measured' ? [one] : []));
+    const states = remaining.map((job) => ({ job, ...sweepJobState(this.#run(job), target, store) }));
+    this.#tellHolds(name, states);
+    if (states.some(({ state }) => state === 'held' || state === 'training')) return false;
+    const measured = states.flatMap((one) => (one.state === 'measured' ? [one] : []));
     if (measured.length === 0) {
-      this.#fail(name, racing);
+      this.#fail(name, remaining);
       return false;
     }
     measured.sort((a, b) => a.loss - b.loss);
-    const kept = measured.slice(0, Math.ceil(standings.length / 2)).map(({ job }) => job);
-    const judged = standings.map((one) => ({
+    const kept = measured.slice(0, Math.ceil(states.length / 2)).map(({ job }) => job);
+    const judged = states.map((one) => ({
       job: one.job,
       loss: one.state === 'measured' ? one.loss : null,
       isOut: !kept.includes(one.job),
@@ -129,8 +129,8 @@ export class Sweeps {
   }
 
   /** Logs once for which paused jobs a sweep waits, and why they are paused. */
-  #tellHolds(sweep: string, standings: readonly (RaceStanding & { job: string })[]): void {
-    const held = standings.flatMap((one) =>
+  #tellHolds(sweep: string, states: readonly (SweepJobState & { job: string })[]): void {
+    const held = states.flatMap((one) =>
       one.state === 'held' ? [{ job: this.#run(one.job).context.stored.name, reason: one.reason }] : [],
     );
     const told = JSON.stringify(held);
@@ -138,13 +138,13 @@ export class Sweeps {
     this.#told.set(sweep, told);
   }
 
-  /** Ends a sweep without a winner, because no job in the race has a held-out loss. */
-  #fail(sweep: string, racing: readonly string[]): void {
+  /** Ends a sweep without a winner, because none of its remaining jobs has a held-out loss. */
+  #fail(sweep: string, remaining: readonly string[]): void {
     const { store, log } = this.#deps;
     store.transaction(() => store.sweeps.fail(sweep));
     log.warn({ sweep, error: unmeasuredError(sweep) }, 'sweep-failed');
     const { message: reason } = unmeasuredError(sweep);
-    for (const job of racing) {
+    for (const job of remaining) {
       this.#run(job).driver.transact((outbox) => outbox.event({ type: 'sweep-failed', sweep, reason }));
     }
   }
@@ -170,7 +170,7 @@ export class Sweeps {
 export function unmeasuredError(sweep: string): SwarmError {
   return coordinatorError(
     'SWEEP_UNMEASURED',
-    `the sweep ${sweep} has no winner, because no job in the race has a held-out loss`,
+    `the sweep ${sweep} has no winner, because none of its remaining jobs has a held-out loss`,
     { name: sweep },
   );
 }

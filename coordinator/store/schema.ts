@@ -352,7 +352,7 @@ export const MIGRATIONS: readonly Migration[] = [
   ) STRICT, WITHOUT ROWID
   `,
   `
-  -- Races between jobs.
+  -- Sweeps: comparisons of jobs by successive halving.
   CREATE TABLE sweeps (
     name TEXT PRIMARY KEY,
     rounds INTEGER NOT NULL,        -- checkpoints before the first halving
@@ -364,7 +364,7 @@ export const MIGRATIONS: readonly Migration[] = [
     sweep TEXT NOT NULL REFERENCES sweeps,
     job TEXT NOT NULL REFERENCES jobs,
     variant TEXT NOT NULL,
-    out_at INTEGER,                 -- number of the halving that stopped the job; NULL: it is in the race
+    out_at INTEGER,                 -- number of the halving that stopped the job; NULL: the job is still compared
     loss REAL,                      -- at the newest halving
     UNIQUE (sweep, job)
   ) STRICT

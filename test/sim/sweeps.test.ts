@@ -25,8 +25,10 @@ function sweepsOf(world: World): Sweeps {
   return sweeps;
 }
 
-/** Starts a coordinator with four jobs in a race. */
-async function race(rounds = 1): Promise<{ world: World; sweeps: Sweeps; run: (name: Name) => JobRun }> {
+/** Starts a coordinator with a sweep of four jobs. */
+async function startSweep(
+  rounds = 1,
+): Promise<{ world: World; sweeps: Sweeps; run: (name: Name) => JobRun }> {
   const world = await new World({ rounds: { minPeers: 1, count: 6 }, baseLoss: 1000 }).start();
   const prepared = world.prepared();
   for (const name of NAMES.slice(1)) {
@@ -60,7 +62,7 @@ const phases = (world: World): string[] =>
 
 describe('a sweep', () => {
   test('stops the half with the higher losses again and again, until one job has won', async () => {
-    const { world, run } = await race();
+    const { world, run } = await startSweep();
     await train(world, NAMES, 1);
     await expect.poll(() => run('slowest').driver.state.phase).toBe('finished');
     expect(run('slow').driver.state.phase).toBe('finished');
@@ -83,13 +85,13 @@ describe('a sweep', () => {
   });
 
   test('waits for a paused job, says why, and goes on without it when its operator stops it', async () => {
-    const { world, run } = await race();
+    const { world, run } = await startSweep();
     await train(world, ['toy', 'slow', 'slowest'], 1);
     run('fast').operate({ type: 'pause', reason: 'the disk is full' });
     await expect.poll(() => run('fast').driver.state.phase).toBe('paused');
     const held = () =>
-      sweepViews(world)[0]!.jobs.flatMap(({ name, holdsRace }) =>
-        holdsRace === null ? [] : [[name, holdsRace]],
+      sweepViews(world)[0]!.jobs.flatMap(({ name, holdsSweep }) =>
+        holdsSweep === null ? [] : [[name, holdsSweep]],
       );
     expect(held()).toEqual([['fast', 'the disk is full']]);
     expect(phases(world)).not.toContain('slowest finished');
@@ -100,7 +102,7 @@ describe('a sweep', () => {
   });
 
   test('fails without a winner if no job has a loss, also after a restart', async () => {
-    const { world, run } = await race();
+    const { world, run } = await startSweep();
     for (const name of NAMES) run(name).operate({ type: 'stop', reason: '' });
     await expect.poll(() => sweepViews(world)[0]!.error).toMatchObject({ code: 'SWEEP_UNMEASURED' });
     expect(sweepViews(world)[0]!.winner).toBeNull();
@@ -117,7 +119,7 @@ describe('a sweep', () => {
   });
 
   test('does not judge a job by a checkpoint that was rolled back', async () => {
-    const { world, run } = await race();
+    const { world, run } = await startSweep();
     await train(world, ['fast'], 1);
     run('fast').rollBack(0);
     await world.until(() => run('fast').driver.state.committed >= 2, 'the roll-back');
@@ -133,7 +135,7 @@ describe('a sweep', () => {
   });
 
   test('waits for all jobs, and drops one that its operator stopped', async () => {
-    const { world, run } = await race();
+    const { world, run } = await startSweep();
     await train(world, ['toy', 'slow', 'slowest'], 1);
     expect(phases(world)).not.toContain('slowest finished');
     run('fast').operate({ type: 'stop', reason: '' });
@@ -146,7 +148,7 @@ describe('a sweep', () => {
   });
 
   test('goes on after a restart between the record of a halving and the stop of its jobs', async () => {
-    const { world, sweeps, run } = await race();
+    const { world, sweeps, run } = await startSweep();
     sweeps.stop();
     const judged = NAMES.map((name) => ({
       job: run(name).context.job,
@@ -161,7 +163,7 @@ describe('a sweep', () => {
   });
 
   test('is refused if its jobs cannot be compared, and is the same if it is started again', async () => {
-    const { world, sweeps } = await race();
+    const { world, sweeps } = await startSweep();
     const again = { name: 'race', rounds: 1, jobs: NAMES.map((job) => ({ job, variant: job })) };
     sweeps.create(again);
     expect(sweepViews(world)).toHaveLength(1);

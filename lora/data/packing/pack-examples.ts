@@ -33,8 +33,8 @@ export interface PackingOptions extends Pick<RenderOptions, 'report' | 'signal'>
   truncation?: Truncation;
   /** Counters that are updated while the rows are made. */
   tally?: RowTally;
-  /** Samples of which every piece is in this set are left out. @default none */
-  except?: PieceSet;
+  /** Pieces of held-out samples. A sample is left out if all of its pieces are in this set. @default none */
+  heldOut?: PieceSet;
 }
 
 /**
@@ -63,7 +63,7 @@ interface PiecePacker {
 export class SamplePacker {
   readonly tally: RowTally;
   readonly #options: Required<Pick<PackingOptions, 'sequenceLength' | 'packing' | 'truncation'>>;
-  readonly #except: PieceSet | null;
+  readonly #heldOut: PieceSet | null;
   /** Token put before every piece of a split sample except the first; null if the tokenizer puts none before a text. */
   readonly #restart: number | null;
   readonly #packers: Record<Exclude<Packing, 'auto'>, PiecePacker>;
@@ -74,14 +74,14 @@ export class SamplePacker {
       packing = 'auto',
       truncation = 'auto',
       tally = newTally(),
-      except,
+      heldOut,
     }: Omit<PackingOptions, 'report' | 'signal'>,
     { tokenizer }: Pick<Renderer, 'tokenizer'>,
   ) {
     checkRowLength(sequenceLength);
     this.#options = { sequenceLength, packing, truncation };
     this.tally = tally;
-    this.#except = except ?? null;
+    this.#heldOut = heldOut ?? null;
     this.#restart = tokenizer.prefix.at(-1) ?? null;
     this.#packers = {
       bfd: new WindowPacker({ sequenceLength }),
@@ -103,22 +103,21 @@ export class SamplePacker {
     }
     const { packing } = this.#options;
     const packer = this.#packers[packing === 'auto' ? (kind === 'text' ? 'wrapped' : 'bfd') : packing];
-    const pieces = this.#except
-      ? this.#without(this.#except, [...this.#pieces(kind, { ids, trained })])
-      : this.#pieces(kind, { ids, trained });
+    let pieces: Iterable<Piece> = this.#pieces(kind, { ids, trained });
+    if (this.#heldOut) {
+      const all = [...pieces];
+      if (isHeldOut(all, this.#heldOut)) {
+        tally.heldOut++;
+        return;
+      }
+      pieces = all;
+    }
     for (const piece of pieces) yield* this.#count(packer.addPiece(piece));
   }
 
   /** Yields the remaining rows, which are not full. */
   *finish(): Generator<Row> {
     for (const packer of Object.values(this.#packers)) yield* this.#count(packer.finish());
-  }
-
-  /** Returns the pieces of a sample, or no piece if the sample is left out. */
-  #without(except: PieceSet, pieces: readonly Piece[]): readonly Piece[] {
-    if (pieces.length === 0 || !pieces.every((piece) => except.has(piece))) return pieces;
-    this.tally.heldOut++;
-    return [];
   }
 
   *#pieces(kind: Example['kind'], sample: Sample): Generator<Piece> {
@@ -156,6 +155,11 @@ export class SamplePacker {
 /** Returns whether any token contributes to the loss. The first token cannot, because no token comes before it. */
 function predicts(trained: Uint8Array): boolean {
   return trained.indexOf(1, 1) >= 0;
+}
+
+/** Returns whether a sample is held out. It is held out if all of its pieces are pieces of held-out samples. */
+function isHeldOut(pieces: readonly Piece[], heldOut: PieceSet): boolean {
+  return pieces.length > 0 && pieces.every((piece) => heldOut.has(piece));
 }
 
 function rowPerPiece(sequenceLength: number): PiecePacker {

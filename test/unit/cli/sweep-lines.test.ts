@@ -11,7 +11,7 @@ const job = (name: string, facts: Partial<SweepJobView> = {}): SweepJobView => (
   checkpoints: 1,
   heldOutLoss: 2,
   outAt: null,
-  holdsRace: null,
+  holdsSweep: null,
   ...facts,
 });
 const sweep: SweepView = {
@@ -21,13 +21,13 @@ const sweep: SweepView = {
   error: null,
   jobs: [
     job('a'),
-    job('b', { phase: 'paused', holdsRace: 'the disk is \u001b[1mfull' }),
+    job('b', { phase: 'paused', holdsSweep: 'the disk is \u001b[1mfull' }),
     job('c', { phase: 'finished', outAt: 1, heldOutLoss: null }),
     job('d', { phase: 'finished', outAt: 1 }),
   ],
 };
 
-it('shows why a race waits for a job, and what its operator can do', () => {
+it('shows why a sweep waits for a job, and what its operator can do', () => {
   const lines = sweepLines([sweep]);
   expect(lines.at(-1)).toMatch(/\bb\b.*disk is .*full.*job resume b\b.*job stop b\b/);
   expect(lines.join()).not.toContain('\u001b');

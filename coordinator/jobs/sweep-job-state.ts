@@ -4,24 +4,24 @@ import { lineageOf } from '../store/lineage.ts';
 import type { Store } from '../store/store.ts';
 
 /**
- * State of a job in the race of a sweep.
+ * State of a job in a sweep.
  * - `measured`: the job has the checkpoints that the next halving needs. `loss`: held-out loss of the last of them
  * - `unmeasured`: the job has these checkpoints, but the last of them has no held-out loss
  * - `dropped`: the job was stopped before all of its rounds were done
- * - `held`: the job is paused, so the race waits for its operator
+ * - `held`: the job is paused, so the sweep waits for its operator
  * - `training`: the job needs more checkpoints
  */
-export type RaceStanding =
+export type SweepJobState =
   | { readonly state: 'measured'; readonly loss: number }
   | { readonly state: 'held'; readonly reason: string }
   | { readonly state: 'unmeasured' | 'dropped' | 'training' };
 
 /**
- * Returns the state of a job in a race.
+ * Returns the state of a job in its sweep.
  * @param target number of checkpoints that the next halving needs. Checkpoints that a roll-back has undone do not count,
  *   and neither do roll-backs. A job that has done all of its rounds is judged by its last checkpoint.
  */
-export function raceStanding({ context, driver }: JobRun, target: number, store: Store): RaceStanding {
+export function sweepJobState({ context, driver }: JobRun, target: number, store: Store): SweepJobState {
   const { state } = driver;
   const isComplete = isOver(state) && state.committed >= state.settings.count;
   if (isOver(state) && !isComplete) return { state: 'dropped' };

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import type { JobRun } from '../../../../coordinator/job-run.ts';
-import { raceStanding } from '../../../../coordinator/jobs/race-standing.ts';
+import { sweepJobState } from '../../../../coordinator/jobs/sweep-job-state.ts';
 import { lineageOf } from '../../../../coordinator/store/lineage.ts';
 import type { StoredCheckpoint } from '../../../../coordinator/store/rounds.ts';
 import type { Store } from '../../../../coordinator/store/store.ts';
@@ -36,8 +36,8 @@ describe('the checkpoints that count', () => {
   });
 });
 
-describe('a job in a race', () => {
-  const standing = (
+describe('a job in a sweep', () => {
+  const stateOf = (
     target: number,
     facts: readonly Fact[],
     state: { phase?: string; committed?: number; reason?: string } = {},
@@ -54,31 +54,31 @@ describe('a job in a race', () => {
         },
       },
     } as unknown as JobRun;
-    return raceStanding(run, target, {
+    return sweepJobState(run, target, {
       rounds: { checkpoints: () => checkpoints(facts) },
     } as unknown as Store);
   };
 
   it('is judged by the checkpoint that the halving asks for', () => {
-    expect(standing(2, [9, 8, 7, 6])).toEqual({ state: 'measured', loss: 7 });
-    expect(standing(2, [9, 8])).toEqual({ state: 'training' });
-    expect(standing(2, [9, 8, { restores: 0 }, 6])).toEqual({ state: 'training' });
-    expect(standing(2, [9, 8, null])).toEqual({ state: 'unmeasured' });
+    expect(stateOf(2, [9, 8, 7, 6])).toEqual({ state: 'measured', loss: 7 });
+    expect(stateOf(2, [9, 8])).toEqual({ state: 'training' });
+    expect(stateOf(2, [9, 8, { restores: 0 }, 6])).toEqual({ state: 'training' });
+    expect(stateOf(2, [9, 8, null])).toEqual({ state: 'unmeasured' });
   });
 
   it('is judged by its last checkpoint if it has done all of its rounds', () => {
-    expect(standing(8, [9, 8, 7, 6, 5], { phase: 'finished' })).toEqual({ state: 'measured', loss: 5 });
+    expect(stateOf(8, [9, 8, 7, 6, 5], { phase: 'finished' })).toEqual({ state: 'measured', loss: 5 });
     const undone = [9, 8, 7, { restores: 1 }, { restores: 0 }] as const;
-    expect(standing(2, undone, { phase: 'finished' })).toEqual({ state: 'unmeasured' });
+    expect(stateOf(2, undone, { phase: 'finished' })).toEqual({ state: 'unmeasured' });
   });
 
-  it('holds the race up while it is paused, unless it has enough checkpoints', () => {
+  it('holds the sweep up while it is paused, unless it has enough checkpoints', () => {
     const paused = { phase: 'paused', reason: 'the disk is full' };
-    expect(standing(2, [9, 8], paused)).toEqual({ state: 'held', reason: paused.reason });
-    expect(standing(1, [9, 8], paused)).toEqual({ state: 'measured', loss: 8 });
+    expect(stateOf(2, [9, 8], paused)).toEqual({ state: 'held', reason: paused.reason });
+    expect(stateOf(1, [9, 8], paused)).toEqual({ state: 'measured', loss: 8 });
   });
 
   it('is dropped if it was stopped early', () => {
-    expect(standing(1, [9, 8], { phase: 'finished' })).toEqual({ state: 'dropped' });
+    expect(stateOf(1, [9, 8], { phase: 'finished' })).toEqual({ state: 'dropped' });
   });
 });
