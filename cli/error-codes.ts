@@ -7,6 +7,7 @@ export const cliError = defineErrors({
   HELPER_FAILED: 'failed',
   JOB_FAILED: 'failed',
   JOB_PAUSED: 'paused',
+  LOG_NOT_FOUND: 'notFound',
   NOT_CONFIRMED: 'failed',
   NOT_PUBLISHED: 'failed',
   PACKAGE_MISSING: 'notFound',

@@ -12,6 +12,7 @@ import { registerEvaluate } from './commands/evaluate.ts';
 import { registerGenerate } from './commands/generate.ts';
 import { registerInvite } from './commands/invite.ts';
 import { registerJob } from './commands/job.ts';
+import { registerLogs } from './commands/logs.ts';
 import { registerNode } from './commands/node.ts';
 import { registerOpen } from './commands/open.ts';
 import { registerPeers } from './commands/peers.ts';
@@ -60,6 +61,7 @@ Exit codes: docs/exit-codes.md`,
     registerInvite,
     registerStatus,
     registerOpen,
+    registerLogs,
     registerService,
     registerPeers,
     registerTrack,

@@ -1,9 +1,9 @@
 import pino from 'pino';
-import pretty from 'pino-pretty';
 import type { Clock } from '../common/clock.ts';
 import { isSwarmError } from '../common/errors.ts';
 import type { Logger } from '../common/logger.ts';
 import { safeFields } from './log-fields.ts';
+import { prettyFormat } from './log-format.ts';
 import { type Levels, type LogLevel, levelFor } from './log-levels.ts';
 import { RepeatedWarnings } from './repeated-warnings.ts';
 
@@ -116,12 +116,7 @@ function pinoFor({ sink, format, color = false }: LogOutput, clock: Pick<Clock, 
  * last ones.
  */
 function prettyStream(sink: LineSink, colorize: boolean): pino.DestinationStream {
-  const format = pretty.prettyFactory({
-    colorize,
-    singleLine: true,
-    errorLikeObjectKeys: [],
-    translateTime: 'SYS:HH:MM:ss',
-  });
+  const format = prettyFormat(colorize);
   return { write: (line) => void sink.write(format(JSON.parse(line))) };
 }
 

@@ -30,6 +30,7 @@ describe('the command line', () => {
       'invite',
       'status',
       'open',
+      'logs',
       'service',
       'peers',
       'track',

@@ -1,0 +1,74 @@
+import { safeJson, safeText } from '../../common/text.ts';
+import { safeFields } from '../../monitor/log-fields.ts';
+import { prettyFormat } from '../../monitor/log-format.ts';
+import { type LogLevel, logLevels } from '../../monitor/log-levels.ts';
+
+/** One line of a log file. */
+export interface LogEntry {
+  /** Time of the entry in milliseconds since 1970; null if the line is damaged. */
+  readonly at: number | null;
+  /** Fields of the entry; null if the line is damaged, for example because a crash cut it. */
+  readonly fields: Readonly<Record<string, unknown>> | null;
+  readonly text: string;
+}
+
+/** Conditions that an entry must meet to be shown. */
+export interface EntryFilter {
+  /** Least severe level that is shown. */
+  readonly level: LogLevel;
+  /** Time of the oldest entry that is shown, in milliseconds since 1970. */
+  readonly since: number;
+  /** Texts of which an entry must contain one as the value of a field; null if every entry is shown. */
+  readonly values: ReadonlySet<string> | null;
+}
+
+export function readEntry(text: string): LogEntry {
+  try {
+    const fields: unknown = JSON.parse(text);
+    if (typeof fields === 'object' && fields !== null) {
+      const { time } = fields as { time?: unknown };
+      const at = typeof time === 'string' ? Date.parse(time) : Number.NaN;
+      if (!Number.isNaN(at)) return { at, fields: fields as Record<string, unknown>, text };
+    }
+  } catch {
+    // A crash can cut the last line of a log. The line is shown as it is.
+  }
+  return { at: null, fields: null, text };
+}
+
+/** Returns whether an entry is shown. A damaged line has no facts to compare, so only an open filter shows it. */
+export function matches({ at, fields }: LogEntry, { level, since, values }: EntryFilter): boolean {
+  if (fields === null || at === null) return values === null && since === Number.NEGATIVE_INFINITY;
+  if (at < since) return false;
+  const severity = logLevels.indexOf(fields.level as LogLevel);
+  if (severity !== -1 && severity < logLevels.indexOf(level)) return false;
+  return (
+    values === null || Object.values(fields).some((value) => typeof value === 'string' && values.has(value))
+  );
+}
+
+/**
+ * Collects what a peer is called in a log: entries such as `peer-joined` have both its name and its peer id.
+ * @param peer name, peer id or the end of a peer id
+ */
+export class PeerValues {
+  readonly values: Set<string>;
+  readonly #peer: string;
+
+  constructor(peer: string) {
+    this.#peer = peer;
+    this.values = new Set([peer]);
+  }
+
+  read({ fields }: LogEntry): void {
+    if (typeof fields?.peer !== 'string') return;
+    if (fields.name === this.#peer || fields.peer.endsWith(this.#peer)) this.values.add(fields.peer);
+  }
+}
+
+/** Returns a function that formats entries: as JSON, or as text for people. */
+export function entryFormat({ json, color }: { json: boolean; color: boolean }): (entry: LogEntry) => string {
+  if (json) return ({ fields, text }) => safeJson(fields ?? { damaged: text });
+  const format = prettyFormat(color);
+  return ({ fields, text }) => (fields === null ? safeText(text) : format(safeFields(fields)).trimEnd());
+}
