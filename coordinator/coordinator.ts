@@ -17,7 +17,7 @@ import { JobSettings } from './record/job-settings.ts';
 import { type PreparedJob, recordJob } from './record/new-job.ts';
 import { QueuePlace } from './record/queue-place.ts';
 import { defaultRetention } from './record/retention.ts';
-import { isOver } from './round/round-machine.ts';
+import { isOver } from './round/job-phase.ts';
 import { banPeer, pardonPeer } from './sanctions.ts';
 import type { StoredJob } from './store/store.ts';
 

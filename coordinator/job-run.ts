@@ -15,7 +15,7 @@ import { machineSettings } from './record/restore.ts';
 import { RoundDriver } from './record/round-driver.ts';
 import { RoundRecord } from './record/round-record.ts';
 import { requireKept } from './require-kept.ts';
-import { isEnding, isOver } from './round/round-machine.ts';
+import { isEnding, isOver } from './round/job-phase.ts';
 import type { MachineEvent } from './round/state.ts';
 import { Ledger } from './trust/ledger.ts';
 

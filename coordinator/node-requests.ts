@@ -8,7 +8,7 @@ import type { JobRun } from './job-run.ts';
 import { mayFetch } from './peers/blob-access.ts';
 import type { Newcomers } from './peers/newcomers.ts';
 import { byPriority } from './queue.ts';
-import { isOver } from './round/round-machine.ts';
+import { isOver } from './round/job-phase.ts';
 
 interface RequestDeps extends Pick<CoordinatorDeps, 'network' | 'store'> {
   /** The running jobs, by digest. */

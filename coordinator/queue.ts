@@ -1,6 +1,6 @@
 /** The order of a coordinator's jobs, and the jobs that wait for other jobs. */
 import type { JobRun } from './job-run.ts';
-import { isOver, needsOperator } from './round/round-machine.ts';
+import { isOver, needsOperator } from './round/job-phase.ts';
 
 /** Returns the jobs by priority, highest first. Of two jobs with the same priority, the older one comes first. */
 export function byPriority(runs: readonly JobRun[]): JobRun[] {

@@ -1,6 +1,6 @@
 import type { Health } from '../../monitor/health.ts';
 import type { Coordinator } from '../coordinator.ts';
-import { needsOperator } from '../round/round-machine.ts';
+import { needsOperator } from '../round/job-phase.ts';
 import type { Store } from '../store/store.ts';
 
 /** If the timer of a job is later than this, in milliseconds, the state machine of the job counts as stopped. */

@@ -11,7 +11,7 @@ import { inviteTo } from '../jobs/invite.ts';
 import { personOf } from '../peers/person.ts';
 import { awaitedBy, queuedReason } from '../queue.ts';
 import { deadlineOf } from '../round/close.ts';
-import { isOpen, needsOperator } from '../round/round-machine.ts';
+import { isOpen, needsOperator } from '../round/job-phase.ts';
 import type { JobState } from '../round/state.ts';
 import type { StoredBan, StoredCheckpoint } from '../store/store.ts';
 import { checkpointTasks, type EvaluatedCheckpoints, jobTasks, settingsChanges } from './job-views.ts';

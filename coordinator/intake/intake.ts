@@ -11,7 +11,7 @@ import type { Membership } from '../peers/membership.ts';
 import type { Receipts } from '../record/receipts.ts';
 import type { RoundDriver } from '../record/round-driver.ts';
 import type { RoundRecord } from '../record/round-record.ts';
-import { isOpen, isOver } from '../round/round-machine.ts';
+import { isOpen, isOver } from '../round/job-phase.ts';
 import type { StoredReceipt, StoredUpdate } from '../store/store.ts';
 import type { Ledger } from '../trust/ledger.ts';
 import {

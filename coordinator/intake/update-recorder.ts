@@ -9,7 +9,7 @@ import type { Outbox } from '../record/outbox.ts';
 import type { Receipts } from '../record/receipts.ts';
 import type { RoundDriver } from '../record/round-driver.ts';
 import type { RoundRecord } from '../record/round-record.ts';
-import { isOpen } from '../round/round-machine.ts';
+import { isOpen } from '../round/job-phase.ts';
 import { speedAfter } from '../round/speed.ts';
 import type { StoredReceipt } from '../store/store.ts';
 import type { Ledger } from '../trust/ledger.ts';

@@ -8,7 +8,7 @@ import { bestCheckpoint } from '../best-checkpoint.ts';
 import type { CheckpointFolders } from '../context.ts';
 import type { Coordinator } from '../coordinator.ts';
 import type { JobRun } from '../job-run.ts';
-import { isOver } from '../round/round-machine.ts';
+import { isOver } from '../round/job-phase.ts';
 import type { Store, TaskResult } from '../store/store.ts';
 
 export interface JobPublisherOptions {

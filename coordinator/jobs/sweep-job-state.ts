@@ -1,5 +1,5 @@
 import type { JobRun } from '../job-run.ts';
-import { isOver } from '../round/round-machine.ts';
+import { isOver } from '../round/job-phase.ts';
 import { lineageOf } from '../store/lineage.ts';
 import type { Store } from '../store/store.ts';
 

@@ -5,7 +5,7 @@ import type { JobEvent } from '../../monitor/job-events.ts';
 import type { Coordinator } from '../coordinator.ts';
 import { coordinatorError } from '../errors.ts';
 import type { JobRun } from '../job-run.ts';
-import { isEnding, isOver } from '../round/round-machine.ts';
+import { isEnding, isOver } from '../round/job-phase.ts';
 import type { Store, StoredSweep } from '../store/store.ts';
 import { type SweepJobState, sweepJobState } from './sweep-job-state.ts';
 

@@ -9,7 +9,7 @@ import type { CheckpointFolders } from '../context.ts';
 import type { Coordinator } from '../coordinator.ts';
 import type { JobRun } from '../job-run.ts';
 import { byPriority } from '../queue.ts';
-import { isOver } from '../round/round-machine.ts';
+import { isOver } from '../round/job-phase.ts';
 import type { JobTasks, Store } from '../store/store.ts';
 
 export interface TaskEvaluatorOptions {

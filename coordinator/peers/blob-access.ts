@@ -1,5 +1,5 @@
 import type { JobRun } from '../job-run.ts';
-import { isOpen } from '../round/round-machine.ts';
+import { isOpen } from '../round/job-phase.ts';
 import type { BlobUse } from '../store/blobs.ts';
 import type { Store } from '../store/store.ts';
 

@@ -5,7 +5,7 @@ import type { RunContext } from '../context.ts';
 import { coordinatorError } from '../errors.ts';
 import type { Receipts } from '../record/receipts.ts';
 import type { RoundDriver } from '../record/round-driver.ts';
-import { isOver } from '../round/round-machine.ts';
+import { isOver } from '../round/job-phase.ts';
 import type { StoredPeer } from '../store/store.ts';
 import type { Ledger } from '../trust/ledger.ts';
 import { whoIs } from '../trust/who.ts';

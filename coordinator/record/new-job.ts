@@ -7,7 +7,7 @@ import { signMessage, verifyMessage } from '../../protocol/signing.ts';
 import type { BlobScope } from '../../storage/blob-collector.ts';
 import type { CoordinatorDeps } from '../context.ts';
 import { coordinatorError } from '../errors.ts';
-import { waitingReason } from '../round/round-machine.ts';
+import { waitingReason } from '../round/round-cycle.ts';
 import { type Admission, type JobTasks, jobBlobs, type StoredJob } from '../store/store.ts';
 import { makeHead } from './heads.ts';
 

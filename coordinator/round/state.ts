@@ -13,8 +13,9 @@ import type { PlanSettings, PresentPeer, RoundPlan } from './plan.ts';
  * validating  the round is closed; its updates are being merged and checked on held-out data
  * committing  a merge has passed the gate; its checkpoint is being made durable
  *
- * After every commit and every null round, `proceed` opens the next round or announces why there is none. The caller of
- * `reduce` saves the effects together with the new state, carries them out, and reports their results as events.
+ * After every commit and every null round, `proceed` (round-cycle.ts) opens the next round or announces why there is
+ * none. The caller of `reduce` saves the effects together with the new state, carries them out, and reports their results
+ * as events.
  */
 export interface JobState {
   readonly settings: MachineSettings;

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { type FailpointName, failpoints } from '../../../coordinator/failpoints.ts';
-import { REFUSALS_IN_A_ROW } from '../../../coordinator/round/round-machine.ts';
+import { REFUSALS_IN_A_ROW } from '../../../coordinator/round/job-phase.ts';
 import { verifyMessage } from '../../../protocol/signing.ts';
 import { ScriptedPeer, training } from './scripted-peer.ts';
 import { World } from './world.ts';

@@ -3,7 +3,7 @@ import { UPDATE_QUOTA } from '../../../../coordinator/intake/intake.ts';
 import { FETCH_STALL_MS } from '../../../../coordinator/intake/payload-fetches.ts';
 import { PAYLOADS_AT_ONCE } from '../../../../coordinator/intake/payload-intake.ts';
 import { ALL_REFUSALS, RECORDED_REFUSALS } from '../../../../coordinator/intake/update-recorder.ts';
-import { isOpen } from '../../../../coordinator/round/round-machine.ts';
+import { isOpen } from '../../../../coordinator/round/job-phase.ts';
 import { sha256 } from '../../../../protocol/cbor.ts';
 import { GOSSIP_MESSAGE_BYTES, STALE_ROUNDS, UPDATE_BYTES } from '../../../../protocol/limits.ts';
 import type { Update } from '../../../../protocol/messages.ts';

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 import { changeOf } from '../../../../coordinator/merge/comparison.ts';
 import { passGate } from '../../../../coordinator/merge/gate.ts';
-import { REFUSALS_IN_A_ROW } from '../../../../coordinator/round/round-machine.ts';
+import { REFUSALS_IN_A_ROW } from '../../../../coordinator/round/job-phase.ts';
 import type { RowLoss } from '../../../../lora/train/step.ts';
 import { SeededRandom } from '../../../utils/virtual/seeded-random.ts';
 

@@ -1,13 +1,8 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
+import { isOpen, isOver, isRollingBack, needsOperator } from '../../../../coordinator/round/job-phase.ts';
 import { isAssignable, type Standing } from '../../../../coordinator/round/plan.ts';
-import {
-  dueAt,
-  isOpen,
-  isOver,
-  isRollingBack,
-  needsOperator,
-} from '../../../../coordinator/round/round-machine.ts';
+import { dueAt } from '../../../../coordinator/round/round-machine.ts';
 import type { Effect, MachineEvent } from '../../../../coordinator/round/state.ts';
 import { Machine, NEW_PEER } from './machines.ts';
 

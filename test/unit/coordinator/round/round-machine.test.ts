@@ -1,12 +1,8 @@
 import { describe, expect, test } from 'vitest';
 import { ABANDONED_MS } from '../../../../coordinator/round/close.ts';
-import {
-  dueAt,
-  GATHER_MOST_MS,
-  GATHER_MS,
-  MERGE_ATTEMPTS,
-  REFUSALS_IN_A_ROW,
-} from '../../../../coordinator/round/round-machine.ts';
+import { REFUSALS_IN_A_ROW } from '../../../../coordinator/round/job-phase.ts';
+import { GATHER_MOST_MS, GATHER_MS } from '../../../../coordinator/round/round-cycle.ts';
+import { dueAt, MERGE_ATTEMPTS } from '../../../../coordinator/round/round-machine.ts';
 import { Machine } from './machines.ts';
 
 describe('waiting', () => {

@@ -1,0 +1,33 @@
+/** Questions about the state of a job. */
+
+import type { JobState } from './state.ts';
+
+/**
+ * After this number of consecutive rounds whose merge the gate refused, the job pauses itself. After so many
+ * refusals, the cause is probably in the data or the settings, and the operator must look for it.
+ */
+export const REFUSALS_IN_A_ROW = 5;
+
+/** Returns whether a round is open for updates. */
+export function isOpen(state: JobState): boolean {
+  return state.phase === 'training' || state.phase === 'collecting';
+}
+
+/** Returns whether the job paused itself and waits for its operator. Returns false if the operator paused it. */
+export function needsOperator({ phase, current, refusals }: JobState): boolean {
+  return phase === 'paused' && (current !== null || refusals >= REFUSALS_IN_A_ROW);
+}
+
+export function isOver(state: JobState): boolean {
+  return state.phase === 'finished';
+}
+
+/** Returns whether the operator stopped the job while its round was closed, so that the job ends with this round. */
+export function isEnding({ ending }: JobState): boolean {
+  return ending?.phase === 'finished';
+}
+
+/** Returns whether the round in progress only restores a checkpoint for the operator. Such a round has no nodes. */
+export function isRollingBack({ rollBackTo, current }: JobState): boolean {
+  return rollBackTo !== null && current !== null && current.assigned.length === 0;
+}

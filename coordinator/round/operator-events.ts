@@ -1,0 +1,76 @@
+/** What the commands of the operator change: pause, stop, resume, roll-back, new settings, and the end of the queue. */
+
+import { isEnding, isRollingBack } from './job-phase.ts';
+import {
+  close,
+  discard,
+  enoughPresent,
+  gather,
+  open,
+  openRollBack,
+  rest,
+  stay,
+  wait,
+} from './round-cycle.ts';
+import type { Ending, JobState, Transition } from './state.ts';
+
+/**
+ * Ends the round in progress and restores a checkpoint. A job that was paused is paused again afterwards. If a round is
+ * being merged or committed, that round ends first. If that round restores a checkpoint itself, the new request is
+ * ignored.
+ */
+export function rollBack(state: JobState, to: number, now: number): Transition {
+  if (state.phase === 'validating' || state.phase === 'committing') {
+    return stay(isRollingBack(state) ? state : { ...state, rollBackTo: to });
+  }
+  const ending: Ending | null = state.phase === 'paused' ? { phase: 'paused', reason: state.reason } : null;
+  const next: JobState = { ...state, rollBackTo: to, ending };
+  return state.current ? discard(next, 'the operator rolled back', false, now) : openRollBack(next, now);
+}
+
+/** Opens a queued job. Even if enough nodes are present, the job waits a little for more nodes before a round opens. */
+export function unqueue(state: JobState, now: number): Transition {
+  const waiting = wait(state);
+  return { state: gather(waiting.state, now).state, effects: waiting.effects };
+}
+
+/** Changes the settings of a job: at the end of the round in progress, or at once if no round is in progress. */
+export function changeSettings(state: JobState, settings: JobState['settings'], now: number): Transition {
+  if (state.current) return stay({ ...state, nextSettings: settings });
+  const changed: JobState = { ...state, settings };
+  if (state.phase !== 'waiting') return stay(changed);
+  // The job may need fewer nodes now. Announce the new number, and check whether enough nodes are present.
+  const waiting = wait(changed);
+  const next = gather({ ...waiting.state, gathering: state.gathering }, now);
+  return { state: next.state, effects: [...waiting.effects, ...next.effects] };
+}
+
+/**
+ * Pauses or stops the job. An open round closes with the updates that it has. If it has fewer than minPeers updates, it
+ * becomes a null round. A round that is being merged or committed ends first.
+ */
+export function end(state: JobState, ending: Ending, now: number): Transition {
+  if (state.phase === 'validating' || state.phase === 'committing') return stay({ ...state, ending });
+  if (state.current && state.phase !== 'paused') {
+    if (state.current.delivered.length >= state.settings.minPeers)
+      return close({ ...state, ending }, 'operator');
+    return discard(
+      { ...state, ending, shortRounds: state.shortRounds + 1 },
+      `the job was ${ending.phase === 'paused' ? 'paused' : 'stopped'}`,
+      false,
+      now,
+    );
+  }
+  if (state.current) return discard({ ...state, ending }, 'the job was stopped', false, now);
+  return rest(state, ending);
+}
+
+export function resume(state: JobState, now: number): Transition {
+  // A resume cancels a pause that has not taken effect yet. A stop cannot be cancelled.
+  if (state.phase !== 'paused') return stay(isEnding(state) ? state : { ...state, ending: null });
+  const next = { ...state, refusals: 0, shortRounds: 0, reason: '' };
+  if (state.current) {
+    return { state: { ...next, phase: 'validating' }, effects: [{ type: 'merge', round: state.round }] };
+  }
+  return enoughPresent(next) ? open(next, now) : wait(next);
+}
