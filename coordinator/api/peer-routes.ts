@@ -2,10 +2,8 @@ import type { FastifyInstance } from 'fastify';
 import { z } from 'zod';
 import { peerIdSchema } from '../../protocol/ids.ts';
 import { DETAIL_CHARACTERS } from '../../protocol/limits.ts';
-import type { CoordinatorDeps } from '../context.ts';
-import type { Coordinator } from '../coordinator.ts';
 import { checked } from './checked.ts';
-import type { Views } from './views.ts';
+import { PeerViews, type PeerViewsDeps } from './peer-views.ts';
 
 /**
  * Maximum length of the reason for a ban, in characters. The message that refuses a banned node has 100 characters
@@ -27,13 +25,10 @@ const banSchema = z
   .prefault({});
 const pardonSchema = z.strictObject({ job }).prefault({});
 
-interface PeerRouteDeps extends Pick<CoordinatorDeps, 'clock'> {
-  readonly coordinator: Coordinator;
-  readonly views: Views;
-}
-
 /** Adds the routes that list peers, explain the standing of a peer, and ban or pardon a peer. */
-export function peerRoutes(server: FastifyInstance, { coordinator, views, clock }: PeerRouteDeps): void {
+export function peerRoutes(server: FastifyInstance, deps: PeerViewsDeps): void {
+  const { coordinator, clock } = deps;
+  const views = new PeerViews(deps);
   type ByPeer = { Params: { peer: string } };
   const peerOf = (text: string): string => checked(peerIdSchema, text, 'peer');
   server.get('/v1/peers', async () => ({ peers: views.peers(), bans: views.bans() }));

@@ -1,57 +1,24 @@
-import { jobHealth, peerHealth } from '../../monitor/health-rules.ts';
-import type { StrikeKind } from '../../monitor/job-events.ts';
-import { holdMeanings } from '../../protocol/holds.ts';
-import { counts, receiptMeanings } from '../../protocol/receipts.ts';
+import { jobHealth } from '../../monitor/health-rules.ts';
 import { verifyMessage } from '../../protocol/signing.ts';
 import { bestCheckpoint } from '../best-checkpoint.ts';
 import type { CoordinatorDeps } from '../context.ts';
 import type { Coordinator } from '../coordinator.ts';
 import type { JobRun } from '../job-run.ts';
 import { inviteTo } from '../jobs/invite.ts';
-import { personOf } from '../peers/person.ts';
 import { awaitedBy, queuedReason } from '../queue.ts';
 import { deadlineOf } from '../round/close.ts';
 import { isOpen, needsOperator } from '../round/job-phase.ts';
 import type { JobState } from '../round/state.ts';
-import type { StoredBan, StoredCheckpoint } from '../store/store.ts';
+import type { StoredCheckpoint } from '../store/store.ts';
 import { checkpointTasks, type EvaluatedCheckpoints, jobTasks, settingsChanges } from './job-views.ts';
-import type {
-  BanView,
-  CheckpointView,
-  CoordinatorStatus,
-  JobDetail,
-  JobSummary,
-  PeerReceipts,
-  PeerScore,
-  PeerStrike,
-  PeerView,
-} from './types.ts';
-
-/** Kinds of misdeeds in words. */
-const MISDEEDS: Readonly<Record<StrikeKind, string>> = {
-  harmful: 'the update raises the loss, or changes nothing',
-  outlier: 'the update is many times larger than the others of its round',
-  'bad-payload': 'the payload that the node signed does not decode',
-  disbelief: 'three scored updates in a row were hardly better than no work',
-  audit:
-    'the update differs too much from the result of an audit, in which the coordinator trained on the same rows',
-  conflicting:
-    'the node signed two different updates for the round, and the coordinator keeps both as proof. An honest node does this if it loses its database in the middle of a round, or if two machines use copies of its home. In that case, lift the ban with "lora-swarm peers pardon"',
-};
-
-/** Maximum number of receipts that `lora-swarm peers --why` shows for one peer and job. */
-const SHOWN_RECEIPTS = 200;
-/** Maximum number of bans that `lora-swarm peers` shows. */
-const SHOWN_BANS = 200;
-/** Maximum number of scores that `lora-swarm peers --why` shows for one peer and job. */
-const SHOWN_SCORES = 20;
+import type { CheckpointView, CoordinatorStatus, JobDetail, JobSummary } from './types.ts';
 
 export interface ViewOptions {
   readonly version: string;
   readonly startedAt: number;
 }
 
-/** Builds the answers of the control API from running jobs, store and network. */
+/** Builds the answers of the control API about the coordinator and its jobs. */
 export class Views {
   readonly #options: ViewOptions;
   readonly #coordinator: Coordinator;
@@ -164,129 +131,6 @@ export class Views {
     };
   }
 
-  /** Returns all members of all jobs. */
-  peers(): PeerView[] {
-    const { network, clock } = this.#deps;
-    const connections = new Map(network.peers().map((connection) => [connection.peer, connection]));
-    return this.#coordinator.jobs().flatMap(({ context, members, receipts, ledger }) =>
-      members.all().map((entry): PeerView => {
-        const connection = connections.get(entry.peer);
-        const present = members.liveness.get(entry.peer);
-        const heartbeat = present?.heartbeat ?? null;
-        const held = present?.hold ?? null;
-        const { accepted, refused, last } = receipts.tally(entry.peer);
-        const seenAt = members.liveness.seenAt(entry.peer) ?? entry.joinedAt;
-        const state = present ? (heartbeat?.state ?? 'joining') : entry.saidGoodbye ? 'left' : 'lost';
-        const standing = ledger.standings.ofMember(entry);
-        const rttMs = connection?.rttMs ?? null;
-        const lastSeenSeconds = Math.max(0, (clock.now() - seenAt) / 1000);
-        const stillSeconds = present ? (clock.monotonic() - present.progressAt) / 1000 : lastSeenSeconds;
-        const refusal = last && !counts(last.code) ? receiptMeanings[last.code] : null;
-        return {
-          peer: entry.peer,
-          name: entry.name,
-          person: personOf(entry),
-          role: entry.role,
-          job: context.job,
-          jobName: context.stored.name,
-          address: connection?.address ?? null,
-          connected: connection !== undefined,
-          state,
-          hold: held,
-          round: heartbeat?.round ?? 0,
-          step: heartbeat?.step ?? 0,
-          steps: heartbeat?.steps ?? 0,
-          tokensPerSecond: heartbeat?.tokensPerSecond ?? entry.speed,
-          // A node with engine `auto` knows its engine only after it has joined.
-          engine: heartbeat?.engine ?? entry.engine,
-          rttMs,
-          lastSeenSeconds,
-          stillSeconds,
-          health: peerHealth({
-            state,
-            hold: held && holdMeanings[held.reason],
-            standing,
-            stillSeconds,
-            lastSeenSeconds,
-            rttMs,
-            refusal,
-          }),
-          accepted,
-          refused,
-          score: this.#scores(context.job, entry.peer, 1)[0] ?? null,
-          last: last && { round: last.round, code: last.code, detail: last.detail },
-          standing,
-          bytesSent: heartbeat?.bytesSent ?? 0,
-          bytesReceived: heartbeat?.bytesReceived ?? 0,
-        };
-      }),
-    );
-  }
-
-  #scores(job: string, peer: string, limit: number): PeerScore[] {
-    return this.#deps.store.scores.ofPeer(job, peer, limit).map(({ mergeRound, belief, share, figures }) => ({
-      job,
-      round: mergeRound,
-      belief,
-      share,
-      effect: figures?.effect ?? null,
-      gain: figures?.gain ?? null,
-      exact: figures?.exact ?? null,
-    }));
-  }
-
-  /** Returns a peer's receipts and scores from all jobs, newest first. */
-  receipts(peer: string): PeerReceipts {
-    const { store } = this.#deps;
-    const receipts = this.#coordinator.jobs().flatMap(({ context }) =>
-      store.updates.receipts(context.job, peer, SHOWN_RECEIPTS).map(({ round, code, detail, issuedAt }) => ({
-        job: context.job,
-        round,
-        code,
-        detail,
-        meaning: receiptMeanings[code],
-        at: issuedAt,
-      })),
-    );
-    const scores = this.#coordinator
-      .jobs()
-      .flatMap(({ context }) => this.#scores(context.job, peer, SHOWN_SCORES));
-    const trust = this.#coordinator.jobs().map((run) => this.#trust(run, peer));
-    const persons = [{ peer, person: peer }, ...trust.map(({ who }) => who)];
-    const bans = new Map(persons.flatMap((who) => store.bans.of(who)).map((ban) => [ban.id, ban]));
-    return {
-      peer,
-      receipts: receipts.sort((a, b) => b.at - a.at),
-      scores,
-      standings: trust.flatMap(({ standing }) => (standing === null ? [] : [standing])),
-      strikes: trust.flatMap(({ strikes }) => strikes).sort((a, b) => b.at - a.at),
-      bans: [...bans.values()].sort((a, b) => b.id - a.id).map(banView),
-    };
-  }
-
-  /** Returns the newest bans in force, newest first. */
-  bans(): BanView[] {
-    const { store, clock } = this.#deps;
-    return store.bans.inForce(clock.now(), SHOWN_BANS).map(banView);
-  }
-
-  /** Returns a peer's strikes and standing in a job. The standing is null if the job does not know the peer. */
-  #trust({ context, ledger, members }: JobRun, peer: string) {
-    const { job, stored } = context;
-    const { store } = this.#deps;
-    const who = ledger.who(peer);
-    const own = store.strikes.of(job, who);
-    const { standing, untilRound, ban } = ledger.standings.of(who);
-    const isKnown = members.has(peer) || own.length > 0 || ban !== null;
-    const counted = own.filter(({ pardonedAt }) => pardonedAt === null).length;
-    const strikes = own.map(({ person: _, ...strike }): PeerStrike => {
-      const receipt = strike.digest && store.updates.receipt(job, strike.peer, strike.digest);
-      return { job, ...strike, meaning: MISDEEDS[strike.kind], receipt: receipt ? receipt.code : null };
-    });
-    const place = { job, jobName: stored.name, person: who.person };
-    return { who, strikes, standing: isKnown ? { ...place, standing, untilRound, strikes: counted } : null };
-  }
-
   /** Returns the checkpoints of a job, newest first. */
   checkpoints(run: JobRun): CheckpointView[] {
     const stored = this.#deps.store.rounds.checkpoints(run.context.job);
@@ -321,8 +165,4 @@ export class Views {
     if (!state.current || !isOpen(state)) return null;
     return Math.max(0, (deadlineOf(state.current) - this.#deps.clock.monotonic()) / 1000);
   }
-}
-
-function banView({ id: _, ...ban }: StoredBan): BanView {
-  return ban;
 }

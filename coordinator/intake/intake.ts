@@ -1,7 +1,7 @@
 import { isSwarmError, type SwarmError } from '../../common/errors.ts';
 import { type Quota, RateLimiter } from '../../common/rate-limiter.ts';
 import { sha256 } from '../../protocol/cbor.ts';
-import { keepEvidence, lacksPayload, restoreEnvelope, saysTheSame } from '../../protocol/evidence.ts';
+import { keepEvidence, saysTheSame } from '../../protocol/evidence.ts';
 import type { Update } from '../../protocol/messages.ts';
 import type { Verified } from '../../protocol/signing.ts';
 import type { BlobScope } from '../../storage/blob-collector.ts';
@@ -14,6 +14,8 @@ import type { RoundRecord } from '../record/round-record.ts';
 import { isOpen, isOver } from '../round/job-phase.ts';
 import type { StoredReceipt, StoredUpdate } from '../store/store.ts';
 import type { Ledger } from '../trust/ledger.ts';
+import { type Checking, updateKey } from './checking.ts';
+import { Conflicts } from './conflicts.ts';
 import {
   checkHeader,
   claimedUpdate,
@@ -48,16 +50,6 @@ export interface Judged {
   readonly receipt: Promise<StoredReceipt>;
 }
 
-/** An update whose payload is being checked. */
-interface Checking {
-  readonly author: string;
-  readonly round: number;
-  readonly digest: string;
-  readonly envelope: Uint8Array;
-  readonly evidence: Uint8Array;
-  readonly receipt: Promise<StoredReceipt>;
-}
-
 /**
  * Checks and records updates. An update passes cheap checks of its header, then the check of its payload, and is then
  * recorded. Three limits bound the memory that peers can make the coordinator use: a rate per peer, one update per
@@ -71,6 +63,7 @@ export class Intake {
   readonly #receipts: Receipts;
   readonly #payloads: PayloadIntake;
   readonly #recorder: UpdateRecorder;
+  readonly #conflicts: Conflicts;
   /**
    * Limits the updates of each member. The limiter remembers as many keys as a job can have members, so it does not
    * forget the key of any member.
@@ -78,11 +71,6 @@ export class Intake {
   readonly #limiter: RateLimiter;
   /** Updates whose payloads are being checked, by round and author. */
   readonly #checking = new Map<string, Checking>();
-  /**
-   * Keys (round and author) of conflicts that are being recorded. A conflict is a second, different update of an author
-   * for the same round.
-   */
-  readonly #excluding = new Set<string>();
   #waitingBytes = 0;
 
   constructor(deps: {
@@ -100,6 +88,7 @@ export class Intake {
     this.#receipts = deps.receipts;
     this.#payloads = new PayloadIntake(deps);
     this.#recorder = new UpdateRecorder(deps);
+    this.#conflicts = new Conflicts({ context: deps.context, recorder: this.#recorder });
     this.#limiter = new RateLimiter({ clock: deps.context.deps.clock });
   }
 
@@ -162,7 +151,7 @@ export class Intake {
   giveUp(peer: string, round: number): void {
     const { current } = this.#driver.state;
     if (current?.number !== round || !isOpen(this.#driver.state)) return;
-    if (this.#checking.has(key(round, peer))) return;
+    if (this.#checking.has(updateKey(round, peer))) return;
     if (!current.assigned.includes(peer)) return;
     if (current.delivered.includes(peer) || current.left.includes(peer)) return;
     this.#driver.dispatch({ type: 'gave-up', peer, round });
@@ -182,7 +171,7 @@ export class Intake {
     const conflicts = facts.conflicts || earlier !== null;
     const refusal = checkHeader(update, author, { ...facts, conflicts });
     if (refusal?.code === 'conflicting' && earlier && !facts.conflicts) {
-      return { verdict: 'ignore', receipt: this.#exclude(author, update, envelope, earlier) };
+      return { verdict: 'ignore', receipt: this.#conflicts.record(author, update, envelope, earlier) };
     }
     if (refusal) return this.#refuse(refusal, { peer: author, digest, update });
 
@@ -196,11 +185,11 @@ export class Intake {
       .withScope((scope) => this.#take(author, update, envelope, scope))
       .finally(() => {
         this.#waitingBytes -= size;
-        this.#checking.delete(key(update.round, author));
+        this.#checking.delete(updateKey(update.round, author));
       });
     const evidence = keepEvidence(envelope);
     const { round } = update;
-    this.#checking.set(key(round, author), { author, round, digest, envelope, evidence, receipt });
+    this.#checking.set(updateKey(round, author), { author, round, digest, envelope, evidence, receipt });
     return { verdict: 'accept', receipt };
   }
 
@@ -208,7 +197,7 @@ export class Intake {
   #earlier({ job, round }: Update, author: string): Checking | StoredUpdate | null {
     if (job !== this.#context.job) return null;
     const { updates } = this.#context.deps.store;
-    return this.#checking.get(key(round, author)) ?? updates.find(job, round, author);
+    return this.#checking.get(updateKey(round, author)) ?? updates.find(job, round, author);
   }
 
   /**
@@ -259,46 +248,8 @@ export class Intake {
     return this.#recorder.accept(author, update, envelope);
   }
 
-  /**
-   * Records that an author signed two different updates for a round.
-   * @param other the update that arrived first
-   */
-  async #exclude(
-    author: string,
-    update: Update,
-    envelope: Uint8Array,
-    other: Checking | StoredUpdate,
-  ): Promise<StoredReceipt> {
-    const { round } = update;
-    const { digest, evidence } = other;
-    this.#excluding.add(key(round, author));
-    try {
-      const first = 'envelope' in other ? other.envelope : await this.#restore(other);
-      this.#context.signal.throwIfAborted();
-      return this.#recorder.exclude({
-        round,
-        peer: author,
-        first: { digest, envelope: first, evidence },
-        second: { update, envelope },
-      });
-    } finally {
-      this.#excluding.delete(key(round, author));
-    }
-  }
-
-  /** Restores the signed message of a recorded update; null if its payload is gone. */
-  async #restore({ digest, size, evidence }: StoredUpdate): Promise<Uint8Array | null> {
-    if (!lacksPayload(evidence)) return restoreEnvelope(evidence, new Uint8Array());
-    try {
-      return restoreEnvelope(evidence, await this.#context.deps.blobs.get(digest, { maxBytes: size }));
-    } catch (error) {
-      this.#context.deps.log.warn({ digest, error }, 'proof-without-payload');
-      return null;
-    }
-  }
-
   #factsFor({ round }: Update, author: string): HeaderFacts {
-    const { job, stored, manifest, layout, deps } = this.#context;
+    const { job, stored, manifest, layout } = this.#context;
     const { state } = this.#driver;
     const closed = state.current !== null && !isOpen(state);
     return {
@@ -310,13 +261,9 @@ export class Intake {
       layout,
       round: this.#record.round(round),
       admitted: this.#members.has(author),
-      conflicts: this.#excluding.has(key(round, author)) || deps.store.conflicts.has(job, round, author),
+      conflicts: this.#conflicts.has(round, author),
     };
   }
-}
-
-function key(round: number, peer: string): string {
-  return `${round}/${peer}`;
 }
 
 /** Describes a message of a peer that is not a member. The signature of the message has not been checked. */

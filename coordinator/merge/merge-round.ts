@@ -1,23 +1,17 @@
-import { withDeadline } from '../../common/deadline.ts';
 import { isSwarmError } from '../../common/errors.ts';
 import { decodeAdapter } from '../../lora/adapter/codec.ts';
 import type { RowLoss } from '../../lora/train/step.ts';
-import { ADAPTER_BYTES, STALE_ROUNDS } from '../../protocol/limits.ts';
+import { STALE_ROUNDS } from '../../protocol/limits.ts';
 import type { Checkpoint } from '../../protocol/messages.ts';
-import { verifyMessage } from '../../protocol/signing.ts';
 import type { Merged, MergeSource } from '../../verify/merge/merge-updates.ts';
 import { believableTokens } from '../../verify/merge/update-weights.ts';
-import {
-  type CurrentCheckpoint,
-  EVALUATION_TIMEOUT_MS,
-  type EvaluateOptions,
-  type RunContext,
-} from '../context.ts';
+import type { CurrentCheckpoint, RunContext } from '../context.ts';
 import { personOf } from '../peers/person.ts';
 import type { StoredScore, StoredUpdate } from '../store/store.ts';
 import { isSameUpdate } from '../store/update-key.ts';
 import { merge } from './arithmetic.ts';
 import { BELIEF_UPDATES } from './belief.ts';
+import { CheckpointLosses, type LowestCheckpoint } from './checkpoint-losses.ts';
 import { type GateResult, type Person, passGate } from './gate.ts';
 import { type ScoringDeps, UpdateScoring } from './scoring.ts';
 import { suspicionOf } from './suspicion.ts';
@@ -61,23 +55,12 @@ export interface RollBack {
 export class RoundMerge {
   readonly #context: RunContext;
   readonly #scoring: UpdateScoring;
-  readonly #onFallback: EvaluateOptions['onFallback'];
-  /**
-   * Held-out losses of the newest checkpoint, of the lowest checkpoint, and of a candidate that may become the
-   * next checkpoint, by round. After a restart, these losses are measured again, because the device may have
-   * changed.
-   */
-  readonly #losses = new Map<number, readonly RowLoss[]>();
+  readonly #losses: CheckpointLosses;
 
   constructor(deps: ScoringDeps) {
     this.#context = deps.context;
-    this.#onFallback = (because) => {
-      // From now on, another device or other settings compute the losses, so earlier losses cannot be compared any
-      // more.
-      this.#losses.clear();
-      deps.onFallback(because);
-    };
-    this.#scoring = new UpdateScoring({ ...deps, onFallback: this.#onFallback });
+    this.#losses = new CheckpointLosses(deps);
+    this.#scoring = new UpdateScoring({ ...deps, onFallback: this.#losses.onFallback });
   }
 
   /**
@@ -100,18 +83,18 @@ export class RoundMerge {
     if (sources.length === 0) return { refused: 'every update raises the loss or changes nothing' };
     const startedAt = deps.clock.monotonic();
     try {
-      const lowest = await this.#lowestBefore(parent);
+      const lowest = await this.#losses.lowestBefore(parent);
       const result = await this.#passGate(round, { parent, lowest }, sources, scores);
       const rollsBack = !result.accepted && result.isDrifted && lowest !== null;
       const seconds = (deps.clock.monotonic() - startedAt) / 1000;
       deps.meter.gate(manifest.name, { seconds, ...gateFigures(result, rollsBack) });
       if (rollsBack) {
-        this.#losses.set(round, lowest.losses);
+        this.#losses.keep(round, lowest.losses);
         return { round, parent, to: lowest.checkpoint, reason: result.reason };
       }
       if (!result.accepted) return { refused: result.reason };
       const { merged, losses, rate, leftOut } = result;
-      this.#losses.set(round, losses);
+      this.#losses.keep(round, losses);
       return { round, parent, merged, losses, rate, leftOut };
     } catch (error) {
       const isLost = isSwarmError(error, 'BLOB_MISSING') || isSwarmError(error, 'BLOB_CORRUPT');
@@ -173,10 +156,10 @@ export class RoundMerge {
       rate: rounds.outerRate,
       tolerance: acceptance.tolerance,
       isLast: parent.ordinal + 1 >= settings.at(round).count,
-      before: await this.#lossesOf(parent.checkpoint),
+      before: await this.#losses.of(parent.checkpoint),
       lowest: lowest?.losses ?? null,
       merge: (sources, rate) => this.#merge(round, parent, sources, rate),
-      evaluate: (merged) => this.#evaluate(decodeAdapter(merged.adapter, layout)),
+      evaluate: (merged) => this.#losses.evaluate(decodeAdapter(merged.adapter, layout)),
       personsOf: (merged) => this.#personsOf(merged, sources, scores),
       hasTime: () => deps.clock.monotonic() < until,
     });
@@ -241,55 +224,6 @@ export class RoundMerge {
       deps.meter.merge(manifest.name, { seconds, bytes });
     }
   }
-
-  /**
-   * Returns the checkpoint with the lowest loss since the newest roll-back. Returns null if the parent has the same
-   * adapter, or if the weights of the lowest checkpoint are missing or damaged on disk. Merges are then compared with their parent
-   * alone.
-   */
-  async #lowestBefore(parent: CurrentCheckpoint): Promise<LowestCheckpoint | null> {
-    const { job, deps } = this.#context;
-    const stored = deps.store.rounds.lowestLoss(job);
-    for (const round of this.#losses.keys()) {
-      if (round !== parent.checkpoint.round && round !== stored?.round) this.#losses.delete(round);
-    }
-    if (stored === null) return null;
-    const checkpoint = verifyMessage('checkpoint', stored.envelope).message;
-    if (checkpoint.adapter.digest === parent.checkpoint.adapter.digest) return null;
-    try {
-      return { checkpoint, losses: await this.#lossesOf(checkpoint) };
-    } catch (error) {
-      if (!isSwarmError(error, 'BLOB_MISSING') && !isSwarmError(error, 'BLOB_CORRUPT')) throw error;
-      deps.log.warn({ round: stored.round, error }, 'lowest-checkpoint-lost');
-      return null;
-    }
-  }
-
-  async #lossesOf({ round, adapter }: Checkpoint): Promise<readonly RowLoss[]> {
-    const losses = this.#losses.get(round) ?? (await this.#evaluateStored(adapter.digest));
-    this.#losses.set(round, losses);
-    return losses;
-  }
-
-  async #evaluateStored(digest: string): Promise<readonly RowLoss[]> {
-    const { deps, layout } = this.#context;
-    const bytes = await deps.blobs.get(digest, { maxBytes: ADAPTER_BYTES });
-    return this.#evaluate(decodeAdapter(bytes, layout));
-  }
-
-  #evaluate(adapter: readonly Float32Array[]): Promise<readonly RowLoss[]> {
-    const { job, manifest, deps, signal } = this.#context;
-    const what = 'the evaluation of an adapter';
-    return withDeadline({ clock: deps.clock, ms: EVALUATION_TIMEOUT_MS, signal, what }, (inner) =>
-      deps.validator.evaluate({ job, manifest }, adapter, { signal: inner, onFallback: this.#onFallback }),
-    );
-  }
-}
-
-/** The checkpoint with the lowest loss, if it is not the parent of the merge. */
-interface LowestCheckpoint {
-  readonly checkpoint: Checkpoint;
-  readonly losses: readonly RowLoss[];
 }
 
 function gateFigures(result: GateResult<MergeSource, Merged>, rollsBack: boolean) {

@@ -1,0 +1,131 @@
+import type { FastifyInstance } from 'fastify';
+import { z } from 'zod';
+import { parseJobSpec } from '../../lora/finetune/settings/job-spec.ts';
+import { nameSchema } from '../../protocol/ids.ts';
+import { DETAIL_CHARACTERS, MAX_PRIORITY } from '../../protocol/limits.ts';
+import { bestCheckpoint } from '../best-checkpoint.ts';
+import { coordinatorError } from '../errors.ts';
+import { parseChange } from '../job-changes.ts';
+import type { JobRun } from '../job-run.ts';
+import { checked } from './checked.ts';
+import type { ApiDeps } from './deps.ts';
+import { eventLines } from './event-lines.ts';
+import { stream, streamJob, whileConnected } from './streamed-answers.ts';
+
+const reasonSchema = z
+  .strictObject({ reason: z.string().max(DETAIL_CHARACTERS).default('') })
+  .default({ reason: '' });
+
+const rollBackSchema = z.strictObject({ to: z.union([z.literal('best'), z.int().nonnegative()]) });
+
+const changesSchema = z.strictObject({
+  changes: z.record(z.string().max(256), z.unknown()),
+  reason: z.string().max(DETAIL_CHARACTERS).default(''),
+});
+
+const placeSchema = z.object({
+  priority: z.coerce.number().int().min(-MAX_PRIORITY).max(MAX_PRIORITY).optional(),
+  after: z.string().min(1).max(64).optional(),
+});
+
+const cloneSchema = z
+  .strictObject({
+    name: nameSchema.nullable().default(null),
+    changes: z.record(z.string().max(256), z.unknown()).default({}),
+    ...placeSchema.shape,
+  })
+  .default({ name: null, changes: {} });
+
+/** Maximum of the query parameters `last` and `limit`, which are numbers of events. */
+const MAX_EVENTS = 100_000;
+
+const eventsSchema = z.object({
+  after: z.coerce.number().int().nonnegative().default(0),
+  /** If given, the answer has only the newest events, at most this number. */
+  last: z.coerce.number().int().positive().max(MAX_EVENTS).optional(),
+  limit: z.coerce.number().int().positive().max(MAX_EVENTS).optional(),
+  /** Types of events, separated by commas. */
+  types: z
+    .string()
+    .min(1)
+    .max(1024)
+    .transform((text) => text.split(','))
+    .optional(),
+  follow: z.enum(['0', '1', 'true', 'false']).default('0'),
+});
+
+export function jobRoutes(server: FastifyInstance, deps: ApiDeps): void {
+  const { coordinator, views, store } = deps;
+  type ById = { Params: { id: string } };
+  server.get('/v1/jobs', async () => ({ jobs: views.jobs() }));
+  server.post('/v1/jobs', async ({ body, query }, reply) => {
+    const spec = parseJobSpec(body);
+    const place = checked(placeSchema, query, 'query');
+    return streamJob(spec.name, (write, signal) => deps.createJob(spec, place, write, signal), reply, deps);
+  });
+  server.post('/v1/jobs/check', async ({ body }, reply) => {
+    const spec = parseJobSpec(body);
+    return streamJob(spec.name, (write, signal) => deps.checkJob(spec, write, signal), reply, deps);
+  });
+  server.post<ById>('/v1/jobs/:id/clone', async ({ params, body }, reply) => {
+    const { job, stored } = coordinator.find(params.id).context;
+    const options = checked(cloneSchema, body ?? undefined, 'body');
+    return streamJob(stored.name, (write, signal) => deps.cloneJob(job, options, write, signal), reply, deps);
+  });
+  server.get<ById>('/v1/jobs/:id', async ({ params }) => views.detail(coordinator.find(params.id)));
+  for (const type of ['pause', 'resume', 'stop'] as const) {
+    server.post<ById>(`/v1/jobs/:id/${type}`, async ({ params, body }) => {
+      const run = coordinator.find(params.id);
+      const { reason } = checked(reasonSchema, body ?? undefined, 'reason');
+      run.operate(type === 'resume' ? { type } : { type, reason });
+      return views.job(run);
+    });
+  }
+  server.post<ById>('/v1/jobs/:id/rollback', async ({ params, body }) => {
+    const run = coordinator.find(params.id);
+    run.rollBack(checked(rollBackSchema, body ?? undefined, 'to').to);
+    return views.job(run);
+  });
+  server.post<ById>('/v1/jobs/:id/settings', async ({ params, body }) => {
+    const run = coordinator.find(params.id);
+    const { changes, reason } = checked(changesSchema, body ?? undefined, 'changes');
+    run.change(parseChange(run.context.stored.name, changes), { reason });
+    return views.detail(run);
+  });
+  server.get<ById>('/v1/jobs/:id/events', async ({ params, query }, reply) => {
+    const { job } = coordinator.find(params.id).context;
+    const { after, last, follow, ...filter } = checked(eventsSchema, query, 'after');
+    const start = last === undefined ? after : Math.max(after, store.events.newest(job) - last);
+    const options = { job, after: start, follow: follow === '1' || follow === 'true', ...filter };
+    return stream(reply, eventLines(options, { coordinator, store, signal: whileConnected(reply, deps) }));
+  });
+  server.get<ById>('/v1/jobs/:id/checkpoints', async ({ params }) => ({
+    checkpoints: views.checkpoints(coordinator.find(params.id)),
+  }));
+  server.get<{ Params: { id: string; round: string } }>(
+    '/v1/jobs/:id/checkpoints/:round',
+    async ({ params }) => {
+      const run = coordinator.find(params.id);
+      const stored = findCheckpoint(run, params.round, store);
+      return views.checkpoint(run, stored);
+    },
+  );
+}
+
+function findCheckpoint({ context }: JobRun, round: string, store: ApiDeps['store']) {
+  const { job, stored } = context;
+  const { rounds } = store;
+  const best = round === 'best' ? bestCheckpoint(job, store) : null;
+  const found =
+    round === 'latest'
+      ? rounds.newestCheckpoints(job, 1)[0]
+      : (best ?? rounds.checkpoint(job, Number(round)));
+  if (found) return found;
+  const message = `job ${stored.name} has no checkpoint of round ${round}`;
+  throw coordinatorError(
+    'CHECKPOINT_UNKNOWN',
+    message,
+    { round, known: rounds.checkpointRounds(job) },
+    { next: `see all its checkpoints with "lora-swarm checkpoint list ${stored.name}"` },
+  );
+}
