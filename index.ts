@@ -534,7 +534,7 @@ export type {
 } from './coordinator/api/types.ts';
 export type { ScoreMismatch, ScoreWitness } from './coordinator/audits/check-scores.ts';
 export type { JobDataReport, JobProgress } from './coordinator/client/create-job.ts';
-export type { InviteState } from './coordinator/peers/invites.ts';
+export type { InviteState } from './coordinator/peers/invite-grant.ts';
 export type { SignRule } from './lora/adapter/combine/elementwise.ts';
 export type { CombineMethod } from './lora/adapter/combine/methods.ts';
 export type { ModuleComparison } from './lora/adapter/compare.ts';

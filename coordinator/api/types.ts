@@ -8,7 +8,7 @@ import type { Role } from '../../protocol/rpc.ts';
 import type { RunningSettings } from '../../protocol/settings.ts';
 import type { JobCheck } from '../jobs/check-job.ts';
 import type { CreateJobLine } from '../jobs/create-job.ts';
-import type { InviteState } from '../peers/invites.ts';
+import type { InviteState } from '../peers/invite-grant.ts';
 import type { JobState } from '../round/state.ts';
 import type { CheckpointTasks, JobTasksView, SettingsChange } from './job-types.ts';
 

@@ -1,7 +1,6 @@
 import { resolveHomes } from '../../common/user-folders.ts';
 import { readToken } from '../../storage/api-token.ts';
 import { notRunning, type Role, readDaemonFile } from '../../storage/daemon-home.ts';
-import { storageError } from '../../storage/errors.ts';
 import type { SweepView } from '../api/sweep-views.ts';
 import type {
   BanView,
@@ -17,15 +16,10 @@ import type {
   PeerReceipts,
   PeerView,
 } from '../api/types.ts';
-import { coordinatorError } from '../errors.ts';
 import type { CloneOptions } from '../jobs/clone-job.ts';
 import type { NewPlace } from '../jobs/create-job.ts';
 import type { NewSweep } from '../jobs/sweeps.ts';
-import { apiError } from './api-error.ts';
-import { type HttpResponse, readAll, readLines, request } from './http.ts';
-
-/** Time to wait for an answer, in milliseconds. A daemon on the same machine that takes longer is stuck. */
-const ANSWER_MS = 10_000;
+import { ApiConnection, type ApiConnectionOptions } from './api-connection.ts';
 
 /** Location of a coordinator's control API: the home of a coordinator on this machine, or its URL and token. */
 export type CoordinatorAddress = { readonly home: string } | { readonly url: string; readonly token: string };
@@ -40,25 +34,14 @@ export interface ConnectOptions {
 
 /** Client of the control API of a daemon. */
 export class ApiClient {
-  readonly url: string;
-  /** Home of the daemon; null if only its URL is known. */
-  readonly #home: string | null;
-  readonly #role: Role;
-  readonly #token: string | null;
-  readonly #signal: AbortSignal;
+  readonly #connection: ApiConnection;
 
-  private constructor(
-    url: string,
-    home: string | null,
-    role: Role,
-    token: string | null,
-    signal: AbortSignal,
-  ) {
-    this.url = url;
-    this.#home = home;
-    this.#role = role;
-    this.#token = token;
-    this.#signal = signal;
+  private constructor(options: ApiConnectionOptions) {
+    this.#connection = new ApiConnection(options);
+  }
+
+  get url(): string {
+    return this.#connection.url;
   }
 
   /**
@@ -69,7 +52,7 @@ export class ApiClient {
   static async open(home: string, role: Role, { signal }: { signal: AbortSignal }): Promise<ApiClient> {
     const file = await readDaemonFile(home, role);
     if (file === null) throw notRunning(home, role);
-    return new ApiClient(file.url, home, role, await readToken(home), signal);
+    return new ApiClient({ url: file.url, home, role, token: await readToken(home), signal });
   }
 
   /**
@@ -82,22 +65,22 @@ export class ApiClient {
     { role = 'coordinator', signal = new AbortController().signal }: ConnectOptions = {},
   ): Promise<ApiClient> {
     if ('home' in where) return ApiClient.open(where.home, role, { signal });
-    return new ApiClient(where.url, null, role, where.token, signal);
+    return new ApiClient({ ...where, home: null, role, signal });
   }
 
   /** Returns the daemon's status. Its type is not checked at run time, because the daemon is part of this program. */
   status<T = CoordinatorStatus>(): Promise<T> {
-    return this.#get('/v1/status');
+    return this.#connection.get('/v1/status');
   }
 
   /** Lists the nodes of all jobs. */
   async peers(): Promise<PeerView[]> {
-    return (await this.#get<{ peers: PeerView[] }>('/v1/peers')).peers;
+    return (await this.#connection.get<{ peers: PeerView[] }>('/v1/peers')).peers;
   }
 
   /** Lists the bans that are in force, newest first. */
   async bans(): Promise<BanView[]> {
-    return (await this.#get<{ bans: BanView[] }>('/v1/peers')).bans;
+    return (await this.#connection.get<{ bans: BanView[] }>('/v1/peers')).bans;
   }
 
   /**
@@ -114,7 +97,7 @@ export class ApiClient {
       forMs = null,
     }: { job?: string | null; reason?: string; forMs?: number | null } = {},
   ): Promise<PeerReceipts> {
-    return this.#json('POST', `/v1/peers/${encodeURIComponent(peer)}/ban`, { job, reason, forMs });
+    return this.#connection.post(`/v1/peers/${encodeURIComponent(peer)}/ban`, { job, reason, forMs });
   }
 
   /**
@@ -122,12 +105,12 @@ export class ApiClient {
    * @param options `job`: the job in which they are lifted, or null for all jobs
    */
   pardon(peer: string, { job = null }: { job?: string | null } = {}): Promise<PeerReceipts> {
-    return this.#json('POST', `/v1/peers/${encodeURIComponent(peer)}/pardon`, { job });
+    return this.#connection.post(`/v1/peers/${encodeURIComponent(peer)}/pardon`, { job });
   }
 
   /** Returns the standing, strikes, receipts and scores of a node. @param peer whole peer id */
   receipts(peer: string): Promise<PeerReceipts> {
-    return this.#get(`/v1/peers/${encodeURIComponent(peer)}`);
+    return this.#connection.get(`/v1/peers/${encodeURIComponent(peer)}`);
   }
 
   /** Lists all jobs. */
@@ -137,17 +120,19 @@ export class ApiClient {
 
   /** Finds a job by its name, its digest or a unique prefix of its digest. */
   job(id: string): Promise<JobDetail> {
-    return this.#get(`/v1/jobs/${encodeURIComponent(id)}`);
+    return this.#connection.get(`/v1/jobs/${encodeURIComponent(id)}`);
   }
 
   /** Pauses, resumes or ends a job. @param reason shown to its nodes */
   act(id: string, action: 'pause' | 'resume' | 'stop', reason: string): Promise<JobSummary> {
-    return this.#json('POST', `/v1/jobs/${encodeURIComponent(id)}/${action}`, { reason });
+    return this.#connection.post(`/v1/jobs/${encodeURIComponent(id)}/${action}`, { reason });
   }
 
   /** Lists the invites of a job: the shared one, then the personal ones, oldest first. */
   async invites(id: string): Promise<InviteView[]> {
-    return (await this.#get<{ invites: InviteView[] }>(`/v1/jobs/${encodeURIComponent(id)}/invites`)).invites;
+    return (
+      await this.#connection.get<{ invites: InviteView[] }>(`/v1/jobs/${encodeURIComponent(id)}/invites`)
+    ).invites;
   }
 
   /**
@@ -155,7 +140,7 @@ export class ApiClient {
    * @throws SwarmError INVITE_EXISTS, TOO_MANY_INVITES
    */
   createInvite(id: string, options: CreateInviteOptions = {}): Promise<CreatedInvite> {
-    return this.#json('POST', `/v1/jobs/${encodeURIComponent(id)}/invites`, options);
+    return this.#connection.post(`/v1/jobs/${encodeURIComponent(id)}/invites`, options);
   }
 
   /**
@@ -165,7 +150,7 @@ export class ApiClient {
    */
   revokeInvite(id: string, invite: string): Promise<InviteView> {
     const path = `/v1/jobs/${encodeURIComponent(id)}/invites/${encodeURIComponent(invite)}/revoke`;
-    return this.#json('POST', path, {});
+    return this.#connection.post(path, {});
   }
 
   /**
@@ -173,7 +158,7 @@ export class ApiClient {
    * @param to round of the checkpoint, or `best` for the best checkpoint
    */
   rollBack(id: string, to: number | 'best'): Promise<JobSummary> {
-    return this.#json('POST', `/v1/jobs/${encodeURIComponent(id)}/rollback`, { to });
+    return this.#connection.post(`/v1/jobs/${encodeURIComponent(id)}/rollback`, { to });
   }
 
   /**
@@ -184,7 +169,7 @@ export class ApiClient {
    * @throws SwarmError SETTING_FIXED, SETTING_INVALID, JOB_SPEC, JOB_OVER
    */
   changeSettings(id: string, changes: Readonly<Record<string, unknown>>, reason = ''): Promise<JobDetail> {
-    return this.#json('POST', `/v1/jobs/${encodeURIComponent(id)}/settings`, { changes, reason });
+    return this.#connection.post(`/v1/jobs/${encodeURIComponent(id)}/settings`, { changes, reason });
   }
 
   /**
@@ -192,23 +177,25 @@ export class ApiClient {
    * @internal users call `sweepJobs` of the library
    */
   createSweep(sweep: NewSweep): Promise<SweepView> {
-    return this.#json('POST', '/v1/sweeps', sweep);
+    return this.#connection.post('/v1/sweeps', sweep);
   }
 
   /** Lists the sweeps, oldest first. */
   async sweeps(): Promise<SweepView[]> {
-    return (await this.#get<{ sweeps: SweepView[] }>('/v1/sweeps')).sweeps;
+    return (await this.#connection.get<{ sweeps: SweepView[] }>('/v1/sweeps')).sweeps;
   }
 
   /** Lists the checkpoints of a job, newest first. */
   async checkpoints(id: string): Promise<CheckpointView[]> {
     const path = `/v1/jobs/${encodeURIComponent(id)}/checkpoints`;
-    return (await this.#get<{ checkpoints: CheckpointView[] }>(path)).checkpoints;
+    return (await this.#connection.get<{ checkpoints: CheckpointView[] }>(path)).checkpoints;
   }
 
   /** Returns the checkpoint of a round. @throws SwarmError CHECKPOINT_UNKNOWN */
   checkpoint(id: string, round: number | 'latest' | 'best'): Promise<CheckpointView> {
-    return this.#get(`/v1/jobs/${encodeURIComponent(id)}/checkpoints/${encodeURIComponent(round)}`);
+    return this.#connection.get(
+      `/v1/jobs/${encodeURIComponent(id)}/checkpoints/${encodeURIComponent(round)}`,
+    );
   }
 
   /**
@@ -218,15 +205,14 @@ export class ApiClient {
   async *createJob(
     spec: object,
     place: NewPlace = {},
-    signal = this.#signal,
+    signal = this.#connection.signal,
   ): AsyncGenerator<CreateJobLine, void, undefined> {
-    const either = AbortSignal.any([this.#signal, signal]);
+    const either = AbortSignal.any([this.#connection.signal, signal]);
     const query = new URLSearchParams();
     if (place.priority !== undefined) query.set('priority', String(place.priority));
     if (place.after) query.set('after', place.after);
     const path = query.size === 0 ? '/v1/jobs' : `/v1/jobs?${query}`;
-    const response = await this.#send('POST', path, either, spec);
-    yield* readLines(response.body) as AsyncGenerator<CreateJobLine, void, undefined>;
+    yield* this.#connection.lines('POST', path, either, spec);
   }
 
   /**
@@ -236,14 +222,13 @@ export class ApiClient {
   async *cloneJob(
     id: string,
     options: CloneOptions & NewPlace,
-    signal = this.#signal,
+    signal = this.#connection.signal,
   ): AsyncGenerator<CreateJobLine, void, undefined> {
-    const either = AbortSignal.any([this.#signal, signal]);
+    const either = AbortSignal.any([this.#connection.signal, signal]);
     const { priority, after, ...rest } = options;
     const place = { ...(priority !== undefined && { priority }), ...(after && { after }) };
     const body = { ...rest, ...place };
-    const response = await this.#send('POST', `/v1/jobs/${encodeURIComponent(id)}/clone`, either, body);
-    yield* readLines(response.body) as AsyncGenerator<CreateJobLine, void, undefined>;
+    yield* this.#connection.lines('POST', `/v1/jobs/${encodeURIComponent(id)}/clone`, either, body);
   }
 
   /**
@@ -252,73 +237,23 @@ export class ApiClient {
    */
   async *events(
     id: string,
-    { after = 0, follow, signal = this.#signal }: { after?: number; follow: boolean; signal?: AbortSignal },
+    {
+      after = 0,
+      follow,
+      signal = this.#connection.signal,
+    }: { after?: number; follow: boolean; signal?: AbortSignal },
   ): AsyncGenerator<JobEvent, void, undefined> {
     const query = `after=${after}${follow ? '&follow=1' : ''}`;
-    const response = await this.#send('GET', `/v1/jobs/${encodeURIComponent(id)}/events?${query}`, signal);
-    yield* readLines(response.body) as AsyncGenerator<JobEvent, void, undefined>;
+    yield* this.#connection.lines('GET', `/v1/jobs/${encodeURIComponent(id)}/events?${query}`, signal);
   }
 
   /** Returns whether all readiness checks pass, and the checks that fail. */
-  async ready(): Promise<{ ok: boolean; failing: { check: string; reason: string }[] }> {
-    const response = await this.#call('GET', '/readyz', this.#deadline());
-    return JSON.parse((await readAll(response.body)).toString('utf8'));
+  ready(): Promise<{ ok: boolean; failing: { check: string; reason: string }[] }> {
+    return this.#connection.getAny('/readyz');
   }
 
   /** Asks the daemon to stop. */
   async shutdown(): Promise<void> {
-    await this.#json('POST', '/v1/shutdown', {});
-  }
-
-  #get<T>(path: string): Promise<T> {
-    return this.#json('GET', path);
-  }
-
-  async #json<T>(method: string, path: string, body?: object): Promise<T> {
-    const response = await this.#send(method, path, this.#deadline(), body);
-    return JSON.parse((await readAll(response.body)).toString('utf8'));
-  }
-
-  #deadline(): AbortSignal {
-    return AbortSignal.any([this.#signal, AbortSignal.timeout(ANSWER_MS)]);
-  }
-
-  /** @throws SwarmError with the code of the daemon's error; DAEMON_NOT_RUNNING, DAEMON_TIMEOUT */
-  async #send(method: string, path: string, signal: AbortSignal, body?: object): Promise<HttpResponse> {
-    const response = await this.#call(method, path, signal, body);
-    if (response.status < 400) return response;
-    const text = (await readAll(response.body)).toString('utf8');
-    throw apiError(response.status, text, { path, home: this.#home });
-  }
-
-  async #call(method: string, path: string, signal: AbortSignal, body?: object): Promise<HttpResponse> {
-    const headers: Record<string, string> = {};
-    if (this.#token !== null) headers.authorization = `Bearer ${this.#token}`;
-    if (body !== undefined) headers['content-type'] = 'application/json';
-    try {
-      const text = body === undefined ? {} : { body: JSON.stringify(body) };
-      return await request(new URL(path, this.url), { method, headers, signal, ...text });
-    } catch (error) {
-      this.#signal.throwIfAborted();
-      if (signal.aborted) {
-        throw coordinatorError(
-          'DAEMON_TIMEOUT',
-          `the ${this.#role} at ${this.url} did not answer within ${ANSWER_MS / 1000} s`,
-          { url: this.url, path },
-          { cause: error },
-        );
-      }
-      // A killed daemon leaves its file behind, so a file in the home does not prove that the daemon runs.
-      if (this.#home !== null) throw notRunning(this.#home, this.#role, error);
-      throw storageError(
-        'DAEMON_NOT_RUNNING',
-        `no ${this.#role} answers at ${this.url}`,
-        { url: this.url },
-        {
-          next: `start the ${this.#role}, or check the URL: the ${this.#role} prints it as "api"`,
-          cause: error,
-        },
-      );
-    }
+    await this.#connection.post('/v1/shutdown', {});
   }
 }

@@ -1,23 +1,28 @@
 import { randomBytes } from 'node:crypto';
-import type { SwarmError } from '../../common/errors.ts';
 import { sha256 } from '../../protocol/cbor.ts';
 import type { Role } from '../../protocol/rpc.ts';
 import type { RunContext } from '../context.ts';
 import { coordinatorError } from '../errors.ts';
 import type { RevokedShared, StoredInvite, StoredPeer } from '../store/store.ts';
 import { checkAdmission } from './admission.ts';
+import { type Grant, grantOf, revoked } from './invite-grant.ts';
 import { personOf } from './person.ts';
 
 /** Maximum number of personal invites of a job, including revoked invites, because all of them are in memory. */
 export const INVITES_PER_JOB = 4096;
+
 /** Name of a job's shared invite in commands and answers. No personal invite can have this name. */
 export const SHARED = 'shared';
+
 /** Size of a personal invite's token in bytes. Tokens of 32 random bytes cannot be guessed. */
 const TOKEN_BYTES = 32;
+
 /** Size of a personal invite's id in bytes. The id is short because people type it. It is not secret. */
 const ID_BYTES = 6;
+
 /** Minimum length of a prefix of an id that selects an invite. */
 const MIN_PREFIX_LENGTH = 4;
+
 /**
  * Maximum number of peers that may read the job without being members, because they showed the shared invite in a
  * request for the manifest. Above this number, the coordinator forgets the peer whose request is oldest. This peer then
@@ -33,27 +38,6 @@ export interface InviteRequest {
   readonly uses: number;
   /** Time after which no further machine may join; null if the invite never expires. */
   readonly expiresAt: number | null;
-}
-
-/** Invite and role with which a peer is admitted. */
-export interface Grant {
-  /** Id of the personal invite with which the peer joins; null if it joins without one. */
-  readonly invite: string | null;
-  readonly role: Role;
-}
-
-/** State of an invite, as `inviteState` returns it. */
-export type InviteState = 'active' | 'used' | 'expired' | 'revoked';
-
-/**
- * Returns the state of a personal invite. `used` and `expired` invites admit no further peers, but peers that have used
- * the invite before may join again. A `revoked` invite admits no peer.
- * @param bound number of peers that have used the invite
- */
-export function inviteState(invite: StoredInvite, bound: number, now: number): InviteState {
-  if (invite.revokedAt !== null) return 'revoked';
-  if (invite.expiresAt !== null && now > invite.expiresAt) return 'expired';
-  return bound >= invite.uses ? 'used' : 'active';
 }
 
 /**
@@ -207,11 +191,11 @@ export class Invites {
     const { admission } = this.#context.stored;
     const digest = token === null ? null : digestOf(token);
     const shown = digest === null ? null : this.#invite(this.#byToken.get(digest));
-    if (shown) return this.#use(shown, peer);
+    if (shown) return this.#grant(shown, peer);
     if (member) return member;
     // A peer that has used a personal invite still joins with this invite, even if it now shows another token or none.
     const bound = this.#invite(this.#newest.get(peer));
-    if (bound) return this.#use(bound, peer);
+    if (bound) return this.#grant(bound, peer);
     if (digest !== null && digest === this.#revokedShared?.tokenDigest) throw revoked(SHARED);
     checkAdmission(admission, this.sharedToken, { peer, invite: token });
     return { invite: null, role: 'contributor' };
@@ -279,20 +263,8 @@ export class Invites {
     if (this.isShutOut(peer)) throw revoked(this.#newest.get(peer)!);
   }
 
-  #use(invite: StoredInvite, peer: string): Grant {
-    const { id, role, uses, expiresAt } = invite;
-    const bound = this.boundTo(id);
-    const state = inviteState(invite, bound.size, this.#context.deps.clock.now());
-    if (state === 'revoked') throw revoked(id);
-    if (!bound.has(peer) && state === 'expired') {
-      const at = new Date(expiresAt!).toISOString();
-      throw coordinatorError('INVITE_EXPIRED', `the invite expired at ${at}`, { invite: id, expiresAt });
-    }
-    if (!bound.has(peer) && state === 'used') {
-      const machines = uses === 1 ? 'another machine has' : `${uses} other machines have`;
-      throw coordinatorError('INVITE_USED', `${machines} used the invite`, { invite: id, uses });
-    }
-    return { invite: id, role };
+  #grant(invite: StoredInvite, peer: string): Grant {
+    return grantOf(invite, peer, { bound: this.boundTo(invite.id), now: this.#context.deps.clock.now() });
   }
 
   #invite(id: string | undefined): StoredInvite | undefined {
@@ -317,8 +289,4 @@ export class Invites {
 
 function digestOf(token: string): string {
   return sha256(Buffer.from(token));
-}
-
-function revoked(invite: string): SwarmError {
-  return coordinatorError('INVITE_REVOKED', 'the operator of the job has revoked the invite', { invite });
 }

@@ -1,0 +1,110 @@
+import { notRunning, type Role } from '../../storage/daemon-home.ts';
+import { storageError } from '../../storage/errors.ts';
+import { coordinatorError } from '../errors.ts';
+import { apiError } from './api-error.ts';
+import { type HttpResponse, readAll, readLines, request } from './http.ts';
+
+/** Time to wait for an answer, in milliseconds. A daemon on the same machine that takes longer is stuck. */
+const ANSWER_MS = 10_000;
+
+export interface ApiConnectionOptions {
+  readonly url: string;
+  /** Home of the daemon; null if only its URL is known. */
+  readonly home: string | null;
+  readonly role: Role;
+  readonly token: string | null;
+  /** When this signal aborts, all requests end. */
+  readonly signal: AbortSignal;
+}
+
+/** Sends requests to the control API of a daemon. */
+export class ApiConnection {
+  readonly url: string;
+  readonly signal: AbortSignal;
+  readonly #home: string | null;
+  readonly #role: Role;
+  readonly #token: string | null;
+
+  constructor({ url, home, role, token, signal }: ApiConnectionOptions) {
+    this.url = url;
+    this.signal = signal;
+    this.#home = home;
+    this.#role = role;
+    this.#token = token;
+  }
+
+  get<T>(path: string): Promise<T> {
+    return this.#json('GET', path);
+  }
+
+  post<T>(path: string, body: object): Promise<T> {
+    return this.#json('POST', path, body);
+  }
+
+  /** Yields the lines of an answer as they arrive. There is no time limit. */
+  async *lines<T>(
+    method: 'GET' | 'POST',
+    path: string,
+    signal: AbortSignal,
+    body?: object,
+  ): AsyncGenerator<T> {
+    const response = await this.#send(method, path, signal, body);
+    yield* readLines(response.body) as AsyncGenerator<T>;
+  }
+
+  /** Returns the body of an answer, also if the answer has the status of an error. */
+  async getAny<T>(path: string): Promise<T> {
+    return parsed(await this.#call('GET', path, this.#deadline()));
+  }
+
+  async #json<T>(method: string, path: string, body?: object): Promise<T> {
+    return parsed(await this.#send(method, path, this.#deadline(), body));
+  }
+
+  #deadline(): AbortSignal {
+    return AbortSignal.any([this.signal, AbortSignal.timeout(ANSWER_MS)]);
+  }
+
+  /** @throws SwarmError with the code of the daemon's error; DAEMON_NOT_RUNNING, DAEMON_TIMEOUT */
+  async #send(method: string, path: string, signal: AbortSignal, body?: object): Promise<HttpResponse> {
+    const response = await this.#call(method, path, signal, body);
+    if (response.status < 400) return response;
+    const text = (await readAll(response.body)).toString('utf8');
+    throw apiError(response.status, text, { path, home: this.#home });
+  }
+
+  async #call(method: string, path: string, signal: AbortSignal, body?: object): Promise<HttpResponse> {
+    const headers: Record<string, string> = {};
+    if (this.#token !== null) headers.authorization = `Bearer ${this.#token}`;
+    if (body !== undefined) headers['content-type'] = 'application/json';
+    try {
+      const text = body === undefined ? {} : { body: JSON.stringify(body) };
+      return await request(new URL(path, this.url), { method, headers, signal, ...text });
+    } catch (error) {
+      this.signal.throwIfAborted();
+      if (signal.aborted) {
+        throw coordinatorError(
+          'DAEMON_TIMEOUT',
+          `the ${this.#role} at ${this.url} did not answer within ${ANSWER_MS / 1000} s`,
+          { url: this.url, path },
+          { cause: error },
+        );
+      }
+      // A killed daemon leaves its file behind, so a file in the home does not prove that the daemon runs.
+      if (this.#home !== null) throw notRunning(this.#home, this.#role, error);
+      throw storageError(
+        'DAEMON_NOT_RUNNING',
+        `no ${this.#role} answers at ${this.url}`,
+        { url: this.url },
+        {
+          next: `start the ${this.#role}, or check the URL: the ${this.#role} prints it as "api"`,
+          cause: error,
+        },
+      );
+    }
+  }
+}
+
+async function parsed<T>({ body }: HttpResponse): Promise<T> {
+  return JSON.parse((await readAll(body)).toString('utf8'));
+}
