@@ -22,6 +22,7 @@ function largestMiB(...args: string[]): number {
 
 it('keeps the young generation small although many objects survive', () => {
   const module = new URL('../../../net/young-generation.ts', import.meta.url).href;
-  expect(largestMiB(module)).toBeLessThanOrEqual(16);
+  // V8 may hold a few pages of 256 KiB more while it moves objects. Its next size would be 32 MiB.
+  expect(largestMiB(module)).toBeLessThan(20);
   expect(largestMiB()).toBeGreaterThanOrEqual(32);
 });
