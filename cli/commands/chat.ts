@@ -74,7 +74,7 @@ async function chat(context: Context, options: ChatOptions): Promise<void> {
     if (local !== undefined) {
       throw usageError(
         'with --url, the server chooses adapter, template, threads and base bits',
-        'leave out these options; --model names an adapter of the server',
+        'leave out --adapter, --template, --threads and --base-bits, and choose an adapter of the server with --model',
       );
     }
     const { openRemoteChat } = await import('../chat/remote.ts');

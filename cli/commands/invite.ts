@@ -104,6 +104,6 @@ async function revoke(
   if (options.json) printJson(context, { schemaVersion: 1, ...invite });
   else {
     const who = invite.name === null ? invite.id : `${invite.id} (${invite.name})`;
-    printLines(context, [`invite ${who} is revoked; nothing that its nodes send counts any more`]);
+    printLines(context, [`invite ${who} is revoked: its nodes are removed, and their messages are refused`]);
   }
 }

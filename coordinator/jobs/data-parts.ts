@@ -51,7 +51,7 @@ export class DataReader {
   /**
    * Packs examples of files.
    * @param wanted tells whether an example belongs to the part, by its index in reading order
-   * @param except samples all of whose pieces are in this set are left out
+   * @param heldOut pieces of held-out samples. A sample is left out if all of its pieces are in this set
    */
   part(paths: Paths, wanted: (index: number) => boolean, heldOut?: PieceSet): DataPart {
     const { spec, signal } = this.#options;

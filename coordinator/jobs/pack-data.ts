@@ -69,16 +69,16 @@ async function packRendered(
   { blobs }: JobDataDeps,
   renderer: Renderer,
 ): Promise<JobData> {
-  const { train, heldOut: apart } = spec.data;
+  const { train, heldOut } = spec.data;
   const { sequenceLength } = spec.training;
   let total = 0;
   const options = { spec, signal, onExample: (done: number) => onProgress(done, total) };
   const reader = new DataReader(options, { renderer });
   const examples = await reader.count(train);
-  const chosen = typeof apart === 'number' ? chooseHeldOut(examples, apart, spec.seed) : () => false;
-  total = examples + (typeof apart === 'number' ? 0 : await reader.count(apart));
+  const chosen = typeof heldOut === 'number' ? chooseHeldOut(examples, heldOut, spec.seed) : () => false;
+  total = examples + (typeof heldOut === 'number' ? 0 : await reader.count(heldOut));
 
-  const checked = typeof apart === 'number' ? reader.part(train, chosen) : reader.part(apart, () => true);
+  const checked = typeof heldOut === 'number' ? reader.part(train, chosen) : reader.part(heldOut, () => true);
   const heldOutRows: Row[] = [];
   for await (const row of checked.rows) {
     heldOutRows.push(row);
@@ -99,17 +99,17 @@ async function packRendered(
       heldOutRows: heldOutRows.length,
     });
   }
-  const heldOut = encodeCbor(encodeShards(heldOutRows));
+  const encoded = encodeCbor(encodeShards(heldOutRows));
   const template = spec.data.template === null ? undefined : renderer.sources?.templates.default;
   const tokens = heldOutRows.reduce((sum, row) => sum + predictedTokens(row), 0);
   return {
     data: {
       ...trained,
       sequenceLength,
-      heldOut: { digest: sha256(heldOut), rows: heldOutRows.length, tokens },
+      heldOut: { digest: sha256(encoded), rows: heldOutRows.length, tokens },
       ...(template !== undefined && { chatTemplate: template }),
     },
-    heldOut,
+    heldOut: encoded,
     read: training.report.summary(),
     tally: training.tally,
   };

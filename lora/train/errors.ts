@@ -4,7 +4,7 @@ export const trainError = defineErrors({
   ADAPTER_SHAPE: 'failed',
   GRADIENT_NOT_FINITE: {
     kind: 'failed',
-    next: 'start over with a lower --learning-rate, a longer --warmup or a smaller --clip-norm; --resume would fail at the same step; an earlier checkpoint, if there is one, is a usable adapter',
+    next: 'start over with a lower --learning-rate, a longer --warmup or a smaller --clip-norm, because --resume would fail at the same step. If there is an earlier checkpoint, it is a usable adapter',
   },
   OPTIMIZER_STATE: { kind: 'failed', next: 'start training again without this state' },
   PROBE_FAILED: { kind: 'internal', next: REPORT },
