@@ -44,6 +44,12 @@ export function timeOfDay(at: number): string {
   return new Date(at).toTimeString().slice(0, 8);
 }
 
+/** Formats a local date and time: "Fri Nov 27 14:03". @param at milliseconds since 1970 */
+export function dateAndTime(at: number): string {
+  const date = new Date(at);
+  return `${date.toDateString().slice(0, 10)} ${date.toTimeString().slice(0, 5)}`;
+}
+
 /** Minimum time between two progress lines in a pipe or file, where a line cannot be overwritten. */
 const PLAIN_INTERVAL_MS = 5_000;
 

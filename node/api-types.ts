@@ -3,6 +3,8 @@ import type { ReceiptCode } from '../protocol/receipts.ts';
 import type { Role } from '../protocol/rpc.ts';
 import type { OwnStanding } from './context.ts';
 import type { Hold } from './hold.ts';
+import type { KeptLimits } from './limits/limits.ts';
+import type { Pause } from './limits/pauses.ts';
 import type { Outcome } from './machine/pending-update.ts';
 import type { JobTotals, Traffic } from './store/totals.ts';
 
@@ -74,6 +76,12 @@ export interface NodeStatus extends NodeActivity {
   /** The work of this node since its home was created, by job; the job with the newest update comes first. */
   totals: JobTotals[];
   cost: NodeCost;
+  /** The pause of the whole node; null while it takes work. */
+  pause: Pause | null;
+  /** Whether the node stops after the round that it trains. */
+  draining: boolean;
+  /** Limits that the owner has set for this home. */
+  limits: KeptLimits;
   /** The newest updates of this node, newest first. */
   updates: NodeUpdate[];
 }

@@ -14,6 +14,7 @@ import type { BlobStore } from '../storage/blobs.ts';
 import type { HeadSettings } from './head-settings.ts';
 import type { JobKeys } from './job-keys.ts';
 import type { KnownJobs } from './known-jobs.ts';
+import type { Pauses } from './limits/pauses.ts';
 import type { NodePolicy } from './policy.ts';
 import type { FetchTurns } from './sharing/fetch-turns.ts';
 import type { TrainerShare } from './sharing/shared-trainer.ts';
@@ -58,6 +59,8 @@ export interface NodeDeps {
   /** Computes scores for the coordinator. @default the node computes no scores */
   scoreTrainer?: ScoreTrainer;
   store: NodeStore;
+  /** The pause of the whole node. @default the node never pauses */
+  pauses?: Pauses;
   /** @default keeps no invites */
   knownJobs?: InviteMemory;
   clock: Clock;

@@ -28,10 +28,13 @@ import type { NodeDeps, SwarmNodeOptions } from './context.ts';
 import { checkDaemonOptions, type NodeDaemonOptions, resolveTargets } from './daemon-options.ts';
 import { startNodeHttp } from './http.ts';
 import { KnownJobs } from './known-jobs.ts';
+import { type KeptLimits, LimitsFile } from './limits/limits.ts';
+import { NodeControl } from './limits/node-control.ts';
+import { Pauses } from './limits/pauses.ts';
 import { MachineUse } from './machine-use.ts';
 import { nodeStatus } from './node-status.ts';
 import { peerName } from './peer-name.ts';
-import { defaultPolicy } from './policy.ts';
+import { defaultPolicy, type NodePolicy } from './policy.ts';
 import { SwarmNodes } from './sharing/swarm-nodes.ts';
 import { NodeStore } from './store/node-store.ts';
 import { TrainingProcess } from './training-process.ts';
@@ -83,8 +86,10 @@ export async function startNode(options: NodeDaemonOptions, deps: NodeDaemonDeps
   const coordinators = targets.flatMap(({ addresses }) => addresses);
   // One thread stays free for the daemon and for other programs.
   const threads = Math.max(1, availableParallelism() - 1);
-  const computed = parseCompute(options.compute ?? {}, { threads });
   await claimHome(home, 'node');
+  const limitsFile = await LimitsFile.open(home);
+  const { limits: kept } = limitsFile;
+  const computed = parseCompute(options.compute ?? {}, { threads: kept.threads ?? threads });
   const teardown = new Teardown({ clock: systemClock, log });
   teardown.add(lockHome(home));
   try {
@@ -111,7 +116,9 @@ export async function startNode(options: NodeDaemonOptions, deps: NodeDaemonDeps
       { identity, blobs, log: log.child({ module: 'net' }), clock: systemClock, meter: networkMetrics },
     );
     teardown.add(() => network.stop());
-    const policy = { ...defaultPolicy, maxMemoryBytes: MEMORY_SHARE * totalmem(), ...options.policy };
+    const defaults = { ...defaultPolicy, maxMemoryBytes: MEMORY_SHARE * totalmem() };
+    const policy = { ...defaults, ...policyOf(kept), ...options.policy };
+    const pauses = new Pauses();
     const knownJobs = new KnownJobs({ home }, { log });
     teardown.add(() => knownJobs.saved());
     const metrics = createNodeMetrics({
@@ -137,6 +144,7 @@ export async function startNode(options: NodeDaemonOptions, deps: NodeDaemonDeps
       },
     );
     teardown.add(() => trainer.stop());
+    pauses.onChange(() => trainer.pause(pauses.current !== null));
 
     const use = new MachineUse(
       { home },
@@ -163,6 +171,7 @@ export async function startNode(options: NodeDaemonOptions, deps: NodeDaemonDeps
       ...(options.scores && { scoreTrainer: trainer }),
       store,
       knownJobs,
+      pauses,
       clock: systemClock,
       log,
       random: Math.random,
@@ -185,6 +194,21 @@ export async function startNode(options: NodeDaemonOptions, deps: NodeDaemonDeps
       });
     };
     const nodes = new SwarmNodes(nodeOptions, { ...nodeDeps, onShutOut: () => void stop() });
+    const control = new NodeControl({
+      clock: systemClock,
+      log,
+      file: limitsFile,
+      pauses,
+      work: () => nodes.all.map(({ work }) => work),
+      onLimits: (changes) => {
+        for (const name of policyNames) {
+          const value = changes[name];
+          if (value !== undefined) policy[name] = value ?? defaults[name];
+        }
+      },
+      stop: () => void stop(),
+    });
+    teardown.add(() => control.stop());
     const status = () =>
       nodeStatus({
         nodes,
@@ -193,6 +217,7 @@ export async function startNode(options: NodeDaemonOptions, deps: NodeDaemonDeps
         version,
         startedAt,
         cost: () => use.cost(),
+        limits: () => control.limits,
       });
     const health = new Health({ clock: systemClock });
     teardown.add(
@@ -213,7 +238,7 @@ export async function startNode(options: NodeDaemonOptions, deps: NodeDaemonDeps
     );
     const { url, server } = await startNodeHttp(
       { port: options.port ?? 0, token },
-      { health, registry: metrics.registry, status },
+      { health, registry: metrics.registry, status, control },
     );
     teardown.add(() => server.close());
     if (store.firstTime('consent')) log.info({ notice: CONSENT_NOTICE }, 'consent-shown');
@@ -224,6 +249,7 @@ export async function startNode(options: NodeDaemonOptions, deps: NodeDaemonDeps
     teardown.add(() => rm(file, { force: true }));
     log.info({ peerId, url, addresses }, 'node-started');
     // Start the node last. Once started, it may stop by itself, which runs all steps of the teardown.
+    control.start();
     nodes.start();
     use.start();
     return { home, url, peerId, stop, stopped };
@@ -231,6 +257,15 @@ export async function startNode(options: NodeDaemonOptions, deps: NodeDaemonDeps
     await teardown.run();
     throw error;
   }
+}
+
+const policyNames = ['maxBaseBytes', 'maxDiskBytes', 'maxMemoryBytes'] as const;
+
+/** Returns the kept limits that jobs are compared with. */
+function policyOf(kept: KeptLimits): Partial<NodePolicy> {
+  return Object.fromEntries(
+    policyNames.flatMap((name) => (kept[name] === undefined ? [] : [[name, kept[name]]])),
+  );
 }
 
 /**

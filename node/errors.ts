@@ -9,6 +9,7 @@ export const nodeError = defineErrors({
   ADAPTER_TOO_LARGE: 'failed',
   DELTA_MISMATCH: 'failed',
   HEAD_MISMATCH: 'failed',
+  LIMITS_DAMAGED: { kind: 'failed', next: 'correct the file, or delete it to use the default limits' },
   MANIFEST_MISMATCH: { kind: 'failed', next: 'ask the operator for a new invite' },
   NOTHING_TRAINED: { kind: 'failed', next: ASK_OPERATOR },
   CHECKPOINT_UNTRUSTED: 'failed',

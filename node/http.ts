@@ -5,11 +5,13 @@ import { listenOnLoopback, onlyLoopbackNames, requireToken } from '../monitor/lo
 import { addMonitorRoutes } from '../monitor/monitor-routes.ts';
 import { addPageRoutes } from '../monitor/page.ts';
 import type { NodeStatus } from './api-types.ts';
+import type { NodeControl } from './limits/node-control.ts';
+import { addControlRoutes } from './limits/routes.ts';
 
 export interface NodeHttpOptions {
   /** Port to listen on; 0 for any free port. */
   port: number;
-  /** Bearer token for /v1/status. */
+  /** Bearer token for all routes below /v1. */
   token: string;
 }
 
@@ -17,12 +19,13 @@ export interface NodeHttpDeps {
   health: Health;
   registry: Registry;
   status: () => NodeStatus;
+  control: NodeControl;
 }
 
-/** Maximum size of a request body. No route of a node takes a body, so the limit is small. */
-const BODY_BYTES = 1024;
+/** Maximum size of a request body. The longest order changes all limits. */
+const BODY_BYTES = 4096;
 
-/** Starts the node's read-only HTTP server on the loopback interface. @throws SwarmError LISTEN_FAILED */
+/** Starts the node's HTTP server on the loopback interface. @throws SwarmError LISTEN_FAILED */
 export async function startNodeHttp(
   options: NodeHttpOptions,
   deps: NodeHttpDeps,
@@ -35,6 +38,7 @@ export async function startNodeHttp(
   server.get('/v1/status', async (_request, reply) =>
     reply.header('cache-control', 'no-store').send(deps.status()),
   );
+  addControlRoutes(server, deps.control);
   const url = await listenOnLoopback(server, options.port);
   return { url, server };
 }

@@ -38,6 +38,11 @@ export class JobWorker {
     this.progress = { step: 0, steps: 0, tokensPerSecond };
   }
 
+  /** Whether a trained round waits until its update is built. */
+  get hasResult(): boolean {
+    return this.#trained !== null;
+  }
+
   /** The context of the prepared job. Read it only after `prepare` has ended. */
   get ready(): ReadyContext {
     return this.#ready!;

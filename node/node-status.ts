@@ -2,6 +2,8 @@ import { countOf } from '../common/text.ts';
 import { receiptMeanings } from '../protocol/receipts.ts';
 import type { NodeActivity, NodeCost, NodeJob, NodeJobStatus, NodeStatus } from './api-types.ts';
 import type { NodeDeps } from './context.ts';
+import type { KeptLimits } from './limits/limits.ts';
+import type { Pause, Pauses } from './limits/pauses.ts';
 import { isDone } from './machine/state.ts';
 import { reportedState } from './reported-state.ts';
 import type { SwarmNodes } from './sharing/swarm-nodes.ts';
@@ -18,6 +20,8 @@ export interface StatusSource {
   version: string;
   startedAt: number;
   cost: () => NodeCost;
+  /** @default no limits */
+  limits?: () => KeptLimits;
 }
 
 /** Returns the status of a node. */
@@ -46,6 +50,9 @@ export function nodeStatus({ nodes, name, deps, ...source }: StatusSource): Node
     jobs,
     totals: store.totals.jobs(),
     cost: source.cost(),
+    pause: deps.pauses?.current ?? null,
+    draining: deps.pauses?.isDraining ?? false,
+    limits: source.limits?.() ?? {},
     updates: store.updates(SHOWN_UPDATES).map(({ job, round, update, bytes, code, detail, outcome, at }) => {
       const meaning = code === null ? 'no receipt yet' : receiptMeanings[code];
       return { job, round, update, bytes, code, detail, meaning, outcome, at };
@@ -53,7 +60,7 @@ export function nodeStatus({ nodes, name, deps, ...source }: StatusSource): Node
   };
 }
 
-function jobStatus(node: SwarmNode, { network, scoreTrainer, clock }: NodeDeps): NodeJobStatus {
+function jobStatus(node: SwarmNode, { network, scoreTrainer, clock, pauses }: NodeDeps): NodeJobStatus {
   const view = node.view();
   const { state, context, progress, download, busyWith, weight, trainerSeconds, shutOut } = view;
   const peer = context?.coordinator ?? null;
@@ -67,7 +74,7 @@ function jobStatus(node: SwarmNode, { network, scoreTrainer, clock }: NodeDeps):
     },
     job: jobOf(view),
     state: reportedState(state.phase, busyWith),
-    reason: reasonOf(view, scoreTrainer !== undefined),
+    reason: pauseOf(view, pauses)?.text ?? reasonOf(view, scoreTrainer !== undefined),
     hold: view.hold,
     retrySeconds: state.retryAt === null ? null : Math.max(0, state.retryAt - clock.monotonic()) / 1000,
     round: state.head?.round ?? 0,
@@ -79,6 +86,12 @@ function jobStatus(node: SwarmNode, { network, scoreTrainer, clock }: NodeDeps):
     trainerSeconds,
     shutOut: shutOut && { code: String(shutOut.values.code), message: shutOut.message },
   };
+}
+
+/** Returns the pause of the node; null if the node is not paused, or if another hold needs a change by the owner. */
+function pauseOf({ hold }: SwarmNodeView, pauses: Pauses | undefined): Pause | null {
+  const pause = pauses?.current ?? null;
+  return hold?.reason === pause?.reason ? pause : null;
 }
 
 /**

@@ -10,6 +10,7 @@ import { type Hold, holdOf } from './hold.ts';
 import { JobContact } from './job-contact.ts';
 import { JobKeys } from './job-keys.ts';
 import { JobWorker } from './job-worker.ts';
+import type { DrainedWork } from './limits/node-control.ts';
 import {
   failureEvent,
   initialState,
@@ -66,6 +67,7 @@ export class SwarmNode implements SiblingJob {
   #contact: JobContact | null = null;
   #cancelWatch = (): void => {};
   #stopListening = (): void => {};
+  #stopWatchingPauses = (): void => {};
   #shutOut: SwarmError | null = null;
   #standing: OwnStanding | null = null;
   #hold: Hold | null = null;
@@ -102,7 +104,7 @@ export class SwarmNode implements SiblingJob {
       progress,
       download,
       busyWith,
-      hold: this.#hold,
+      hold: this.#currentHold(),
       weight,
       trainerSeconds: usedSeconds,
     };
@@ -138,6 +140,16 @@ export class SwarmNode implements SiblingJob {
     return this.#shutOut !== null || isDone(this.#runner.state);
   }
 
+  /** The work that a drain waits for. */
+  get work(): DrainedWork {
+    const { phase, head, pending } = this.#runner.state;
+    const isTraining = phase === 'training' && this.#deps.trainer.hasTurn;
+    return {
+      isTraining: isTraining || (this.#worker?.hasResult ?? false),
+      awaitsReceipt: pending.some(({ round, code }) => code === null && round === head?.round),
+    };
+  }
+
   /** Peer id of the job's coordinator; null before the node has joined the job. */
   get coordinator(): string | null {
     return this.#worker?.context.coordinator ?? null;
@@ -169,12 +181,13 @@ export class SwarmNode implements SiblingJob {
   }
 
   start(): void {
-    const { network, trainer } = this.#deps;
+    const { network, trainer, pauses } = this.#deps;
     for (const address of this.#options.addresses) network.addPersistentPeer(address);
     this.#stopListening = network.onPeer(({ type, peer }) => {
       if (type === 'connect' && this.isCoordinator(peer)) this.#runner.dispatch({ type: 'connected' });
     });
     trainer.onWait = () => this.#onWait();
+    this.#stopWatchingPauses = pauses?.onChange(() => this.#contact?.beatSoon()) ?? this.#stopWatchingPauses;
     this.#runner.dispatch({ type: 'start' });
   }
 
@@ -193,6 +206,7 @@ export class SwarmNode implements SiblingJob {
     this.#cancelWatch();
     this.#leaveJob();
     this.#stopListening();
+    this.#stopWatchingPauses();
   }
 
   /** Reports at once that the node waits for its trainer, or no longer waits. */
@@ -275,6 +289,12 @@ export class SwarmNode implements SiblingJob {
     if (!signal.aborted || event.type === 'update-built') this.#runner.dispatch(event);
   }
 
+  #currentHold(): Hold | null {
+    const pause = this.#deps.pauses?.current ?? null;
+    // A pause ends by itself or at the owner's order, so the reason that needs a change comes first.
+    return this.#hold ?? (pause && { reason: pause.reason, detail: '' });
+  }
+
   #setHold(hold: Hold | null): void {
     const isNews = hold?.reason !== this.#hold?.reason;
     this.#hold = hold;
@@ -341,7 +361,7 @@ export class SwarmNode implements SiblingJob {
     this.#contact = new JobContact({
       worker,
       runner: this.#runner,
-      hold: () => this.#hold,
+      hold: () => this.#currentHold(),
       tasks: this.#tasks,
       renewKeys: () => this.#poll(false),
     });

@@ -66,6 +66,7 @@ export class TrainingProcess implements NodeTrainer, ScoreTrainer {
   #deaths = 0;
   #restarts = 0;
   #queue = 0;
+  #isPaused = false;
   #pid: number | null = null;
   #use: (ProcessUse & { readonly at: number }) | null = null;
 
@@ -239,6 +240,13 @@ export class TrainingProcess implements NodeTrainer, ScoreTrainer {
     }
   }
 
+  /** Pauses the training before its next step, or lets it go on. */
+  pause(isPaused: boolean): void {
+    this.#isPaused = isPaused;
+    // A process that fails to start reports its error to the call that needs it.
+    this.#process?.then((process) => process.pause(isPaused)).catch(() => {});
+  }
+
   async lossGradient(
     adapter: readonly Float32Array[],
     rows: readonly Row[],
@@ -323,6 +331,7 @@ export class TrainingProcess implements NodeTrainer, ScoreTrainer {
     };
     const deps = { onLog, onNotice, signal: this.#life.signal };
     const process = await TrainerProcess.start(this.#settings!, deps);
+    process.pause(this.#isPaused);
     this.#pid = process.pid ?? null;
     this.#use = null;
     return process;

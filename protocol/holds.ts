@@ -7,6 +7,7 @@ export const holdMeanings = {
   engine: 'the machine has no engine that can train the job',
   clock: 'the clock of the machine is wrong',
   version: 'the node runs another version of lora-swarm than the coordinator',
+  paused: 'the owner of the machine has paused the node',
 } as const;
 
 /** Reason why a node takes no work for now. */

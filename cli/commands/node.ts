@@ -28,9 +28,11 @@ import {
 import { enginesOption, givenCompute } from '../options/engine.ts';
 import { inviteFileOption, readTargets, TARGETS_HELP, type TargetOptions } from '../options/target-input.ts';
 import { ProgressLine, printJson, printLines, timeOfDay } from '../print.ts';
-import { NodeLines, NodeProgress, weightText } from '../views/node.ts';
+import { NodeProgress, weightText } from '../views/node.ts';
+import { NodeLines } from '../views/node-news.ts';
 import { addressLines } from '../views/status.ts';
 import { farewell } from '../views/thanks.ts';
+import { registerNodeControl } from './node-control.ts';
 
 interface NodeOptions extends TargetOptions {
   home?: string;
@@ -54,7 +56,7 @@ interface NodeOptions extends TargetOptions {
 }
 
 export function registerNode(program: Command, context: Context): void {
-  program
+  const node = program
     .command('node')
     .description('lend this machine to one or more jobs: train their adapters as a node of the swarm')
     .argument('[target...]', TARGETS_HELP)
@@ -106,6 +108,7 @@ export function registerNode(program: Command, context: Context): void {
     .addOption(logLevelOption())
     .addOption(jsonOption())
     .action((target: string[], options: NodeOptions) => run(context, target, options));
+  registerNodeControl(node, context);
 }
 
 async function run(context: Context, target: readonly string[], options: NodeOptions): Promise<void> {

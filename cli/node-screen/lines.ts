@@ -4,7 +4,7 @@ import { NOT_YET_CONNECTED } from '../../node/machine/state.ts';
 import { counts } from '../../protocol/receipts.ts';
 import { percentDone, timeOfDay } from '../print.ts';
 import { costText, monthText, speedText, totalsText } from '../views/contribution.ts';
-import { activity, holdText, NOTE, perJob, shutOutText, updateLine } from '../views/node.ts';
+import { activity, holdText, NOTE, pausedText, perJob, shutOutText, updateLine } from '../views/node.ts';
 import { standingText } from '../views/standing.ts';
 import { thanksTexts } from '../views/thanks.ts';
 import { bar, columnsOf, cut, wrap } from './columns.ts';
@@ -135,6 +135,8 @@ function padded(label: string): string {
 }
 
 function nowText(job: NodeStatus): string {
+  const paused = pausedText(job);
+  if (paused !== null) return paused;
   switch (job.state) {
     case 'joining':
       return job.job === null ? 'joining the job' : `preparing the job ${job.job.name}`;
@@ -157,12 +159,14 @@ function nowText(job: NodeStatus): string {
 /**
  * Returns the node's problem, with advice or the time of the next attempt. Returns no text if there is no problem.
  */
-function waitText({ coordinator, state, reason, retrySeconds, hold }: NodeStatus): string[] {
+function waitText(status: NodeStatus): string[] {
+  const { coordinator, state, reason, retrySeconds, hold } = status;
   const { unreachable, connected } = coordinator;
   if (unreachable !== null) {
     const next = `attempt ${unreachable.failures + 1} in ${formatDuration(unreachable.retrySeconds)}`;
     return [`cannot reach the coordinator: ${unreachable.reason}; ${next}`];
   }
+  if (pausedText(status) !== null) return [];
   if (hold !== null) return [holdText({ reason })];
   const isWell = retrySeconds === null && (state !== 'joining' || reason === NOT_YET_CONNECTED);
   if (isWell || reason === '') {

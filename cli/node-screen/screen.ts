@@ -1,6 +1,7 @@
 import type { NodeStatus } from '../../index.ts';
 import type { Context } from '../context.ts';
-import { NodeLines, NodeProgress } from '../views/node.ts';
+import { NodeProgress } from '../views/node.ts';
+import { NodeLines } from '../views/node-news.ts';
 import { jobsOf, screenLines, thanksOf } from './lines.ts';
 import { LiveArea } from './live-area.ts';
 import { JobPace } from './pace.ts';

@@ -7,14 +7,11 @@ import {
   safeText,
 } from '../../common/text.ts';
 import type { NodeStatus, NodeUpdate } from '../../index.ts';
-import { NOT_YET_CONNECTED } from '../../node/machine/state.ts';
-import { counts } from '../../protocol/receipts.ts';
-import { percentDone } from '../print.ts';
+import { dateAndTime, percentDone } from '../print.ts';
 import { costText, monthText, totalsText } from './contribution.ts';
-import { standingLines, standingText } from './standing.ts';
-import { thanksTexts } from './thanks.ts';
+import { standingLines } from './standing.ts';
 
-const DOWNLOADS = { base: 'the base model', data: 'data', adapter: 'the adapter' } as const;
+export const DOWNLOADS = { base: 'the base model', data: 'data', adapter: 'the adapter' } as const;
 /** Number of newest updates that the status of a node shows. */
 const SHOWN_UPDATES = 5;
 /**
@@ -93,12 +90,12 @@ export function weightText(weight: number): string {
   return weight === 1 ? '' : `  weight ${weight}`;
 }
 
-function engineText({ engine, engineNote }: NodeStatus): string {
+export function engineText({ engine, engineNote }: NodeStatus): string {
   return engineNote === null ? engine : `${engine}: ${safeText(engineNote, NOTE)}`;
 }
 
 /** Returns the coordinator's reason for the phase of a job, for the end of a sentence. */
-function because({ reason }: NonNullable<NodeStatus['job']>): string {
+export function because({ reason }: NonNullable<NodeStatus['job']>): string {
   return reason === '' ? '' : `: ${safeText(reason, NOTE)}`;
 }
 
@@ -118,6 +115,8 @@ export function activity(status: NodeStatus): string {
     const { what, bytes, total } = download;
     return `fetching ${DOWNLOADS[what]}: ${percentDone(bytes, total)} of ${formatBytes(total)}`;
   }
+  const paused = pausedText(status);
+  if (paused !== null) return paused;
   if (state === 'training') return `training round ${status.round}: step ${step} of ${steps}${speed}`;
   return `${state}${reason === '' ? '' : `: ${safeText(reason, NOTE)}`}`;
 }
@@ -163,112 +162,16 @@ export class NodeProgress {
 }
 
 /** Names the job at the beginning of a line, for a node with several jobs. */
-function labelOf({ job, coordinator }: NodeStatus): string {
+export function labelOf({ job, coordinator }: NodeStatus): string {
   const name = job === null ? (coordinator.peer ?? coordinator.addresses[0])?.slice(-8) : job.name;
   return `${name ?? 'no coordinator'}: `;
 }
 
-/** Compares successive statuses of a node, and makes a line for each change. */
-export class NodeLines {
-  readonly #jobs: JobLines[] = [];
-
-  next(status: NodeStatus): string[] {
-    const jobs = perJob(status);
-    return jobs.flatMap((job, i) => {
-      this.#jobs[i] ??= new JobLines({ showsEngine: i === 0 });
-      const lines = this.#jobs[i].next(job);
-      const shutOut = status.jobs[i]?.shutOut ?? null;
-      if (jobs.length === 1) return lines;
-      const refused = this.#jobs[i].isShutOut(shutOut !== null) ? [shutOutText(shutOut!)] : [];
-      return [...lines, ...refused].map((line) => `${labelOf(job)}${line}`);
-    });
-  }
-}
-
-/** Makes the lines about one job of a node. */
-class JobLines {
-  readonly #showsEngine: boolean;
-  #last: NodeStatus | null = null;
-  #shutOut = false;
-
-  /** @param options `showsEngine`: whether to make lines about the engine, which all jobs share */
-  constructor({ showsEngine }: { showsEngine: boolean }) {
-    this.#showsEngine = showsEngine;
-  }
-
-  /** Returns whether the coordinator has shut the node out since the last call. */
-  isShutOut(now: boolean): boolean {
-    const before = this.#shutOut;
-    this.#shutOut = now;
-    return now && !before;
-  }
-
-  next(status: NodeStatus): string[] {
-    const before = this.#last;
-    this.#last = status;
-    const lines: string[] = [];
-    const { job, coordinator } = status;
-    if (coordinator.connected !== (before?.coordinator.connected ?? false)) {
-      lines.push(
-        coordinator.connected
-          ? 'connected to the coordinator'
-          : 'lost the connection to the coordinator; retrying',
-      );
-    }
-    if (job !== null && job.job !== before?.job?.job) {
-      lines.push(
-        `joined ${job.name}: base ${safeText(job.base.name)} (${formatCount(job.base.parameters)} parameters), ` +
-          `adapter of ${formatCount(job.adapterParameters)} parameters`,
-      );
-    }
-    const { standing } = status;
-    if (standing !== null && standing.kind !== (before?.standing?.kind ?? 'good')) {
-      lines.push(`standing ${standingText(standing)}`);
-    }
-    const { engineNote } = status;
-    if (this.#showsEngine && engineNote !== null && engineNote !== before?.engineNote)
-      lines.push(`engine ${engineText(status)}`);
-    const { download } = status;
-    if (download !== null && download.what !== before?.download?.what) {
-      lines.push(`fetching ${DOWNLOADS[download.what]}, ${formatBytes(download.total)}`);
-    }
-    if (before?.download?.what === 'base' && download?.what !== 'base') {
-      lines.push('the base model has arrived; preparing the trainer');
-    }
-    for (const update of [...status.updates].reverse()) {
-      const known = before?.updates.find((u) => u.update === update.update);
-      const restored = update.outcome === 'restored' && known?.outcome !== 'restored';
-      const accepted = update.code !== null && counts(update.code) && update.code !== known?.code;
-      // A refused update is put back into the error feedback a moment later, and its line is printed then.
-      if (before !== null && update.code !== null && (restored || accepted)) {
-        lines.push(`${updateLine(update)}${accepted ? speedOf(status) : ''}`);
-      }
-    }
-    if (cannotJoin(status) && status.reason !== before?.reason) {
-      lines.push(
-        status.hold === null
-          ? `cannot join yet: ${safeText(status.reason, NOTE)}; retrying`
-          : holdText(status),
-      );
-    }
-    if (status.state !== before?.state || status.round !== before?.round) {
-      if (status.state === 'training') lines.push(`training round ${status.round}: ${status.steps} steps`);
-      else if (status.reason !== before?.reason && !isExplained(status)) lines.push(activity(status));
-    }
-    const phase = job?.phase ?? null;
-    if ((phase === 'finished' || phase === 'failed' || phase === 'paused') && phase !== before?.job?.phase) {
-      const isOnly = status.jobs.length < 2;
-      const after =
-        phase === 'paused'
-          ? ''
-          : `; this node now only serves its files to other peers${isOnly ? '; Ctrl-C stops it' : ''}`;
-      lines.push(
-        `job ${job!.name} is ${phase}${because(job!)}, held-out loss ${formatLoss(job!.checkpoint?.heldOutLoss)}${after}`,
-      );
-    }
-    if (status.done && !before?.done && job !== null) lines.push(...thanksTexts(job, status.totals));
-    return lines;
-  }
+/** Returns why the whole node is paused; null if it is not, or if a job waits for a change by the owner. */
+export function pausedText({ pause, hold }: Pick<NodeStatus, 'pause' | 'hold'>): string | null {
+  if (pause === null || hold?.reason !== pause.reason) return null;
+  const end = pause.until === null ? '' : `, until ${dateAndTime(pause.until)}`;
+  return `paused${end}: ${safeText(pause.text, NOTE)}`;
 }
 
 /**
@@ -276,24 +179,4 @@ class JobLines {
  */
 export function holdText({ reason }: Pick<NodeStatus, 'reason'>): string {
   return `cannot take part until you change this: ${safeText(reason, NOTE)}`;
-}
-
-/** Returns whether the node is connected but cannot join, for example because no engine runs. */
-function cannotJoin({ state, coordinator, reason }: NodeStatus): boolean {
-  return state === 'joining' && coordinator.connected && reason !== NOT_YET_CONNECTED;
-}
-
-/** Returns whether a line about the connection, about this round's update or about the job already gives the reason. */
-function isExplained({ state, reason, coordinator, job, round, updates }: NodeStatus): boolean {
-  if (reason === '') return true;
-  if (state === 'joining') return coordinator.connected;
-  const delivered = updates[0]?.round === round && round > 0;
-  const phase = job?.phase ?? null;
-  return (
-    state === 'awaiting' && (delivered || phase === 'finished' || phase === 'failed' || phase === 'paused')
-  );
-}
-
-function speedOf({ tokensPerSecond }: NodeStatus): string {
-  return tokensPerSecond > 0 ? `, trained at ${formatCount(tokensPerSecond)} tokens/s` : '';
 }

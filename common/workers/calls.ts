@@ -7,6 +7,7 @@
  * reports, aborts that the callee answers, and child processes that stay alive between calls without keeping their
  * parent alive.
  */
+import { raceSignal } from 'race-signal';
 import { commonError } from '../common-errors.ts';
 import {
   type ErrorJson,
@@ -37,7 +38,9 @@ type ToCallee =
    * Aborts a call that is running or waiting. The callee acts on this message immediately, before it serves waiting
    * calls.
    */
-  | { type: 'abort'; id: number };
+  | { type: 'abort'; id: number }
+  /** Pauses all running calls where they next wait for `resumed`, or lets them go on. Acted on immediately, too. */
+  | { type: 'pause'; isPaused: boolean };
 
 type ToCaller =
   | { type: 'progress'; id: number; progress: unknown }
@@ -111,6 +114,11 @@ export class Calls<M extends Methods> {
     for (const id of this.#pending.keys()) this.#send({ type: 'abort', id });
   }
 
+  /** Asks the callee to pause all running and later calls where they can pause, or to go on with them. */
+  pause(isPaused: boolean): void {
+    this.#send({ type: 'pause', isPaused });
+  }
+
   /** Rejects every pending call and all later calls with `error`. A second call of `fail` changes nothing. */
   fail(error: unknown): void {
     this.#failure ??= { error };
@@ -170,6 +178,8 @@ export interface Served<Progress> {
   /** Aborts when the caller aborts the call. */
   readonly signal: AbortSignal;
   onProgress(progress: Progress): void;
+  /** Resolves when the caller has not paused the calls. @throws the signal's reason if it aborts first */
+  resumed(): Promise<void>;
 }
 
 export type Handlers<M extends Methods> = {
@@ -204,6 +214,8 @@ export function serveCalls<M extends Methods>(
 ): (text: string) => void {
   const running = new Map<number, AbortController>();
   let queue: Promise<void> = Promise.resolve();
+  /** Resolves when the caller ends its pause; null while there is no pause. */
+  let pause: PromiseWithResolvers<void> | null = null;
   const send = (message: ToCaller): void => channel.send(message);
 
   const serve = async (call: Extract<ToCallee, { type: 'call' }>, signal: AbortSignal): Promise<ToCaller> => {
@@ -211,7 +223,10 @@ export function serveCalls<M extends Methods>(
     try {
       signal.throwIfAborted();
       const onProgress = (progress: unknown): void => send({ type: 'progress', id, progress });
-      return { type: 'reply', id, reply: await handlers[method]!(request, { signal, onProgress }) };
+      const resumed = async (): Promise<void> => {
+        while (pause !== null) await raceSignal(pause.promise, signal);
+      };
+      return { type: 'reply', id, reply: await handlers[method]!(request, { signal, onProgress, resumed }) };
     } catch (error) {
       if (isSwarmError(error)) return { type: 'failed', id, error: error.toJSON() };
       const isAbort = error instanceof Error && error.name === 'AbortError';
@@ -224,6 +239,14 @@ export function serveCalls<M extends Methods>(
   channel.onMessage((message: ToCallee) => {
     if (message.type === 'abort') {
       running.get(message.id)?.abort();
+      return;
+    }
+    if (message.type === 'pause') {
+      if (message.isPaused) pause ??= Promise.withResolvers<void>();
+      else {
+        pause?.resolve();
+        pause = null;
+      }
       return;
     }
     const controller = new AbortController();

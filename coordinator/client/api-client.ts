@@ -26,7 +26,7 @@ export type CoordinatorAddress = { readonly home: string } | { readonly url: str
 
 /** Options of a client. */
 export interface ConnectOptions {
-  /** Kind of daemon. A node's API answers only `status` and `ready`. @default 'coordinator' */
+  /** Kind of daemon. A node's API answers only `status`, `ready` and orders of its owner. @default 'coordinator' */
   readonly role?: 'coordinator' | 'node';
   /** When this signal aborts, all requests of the client end. @default never aborts */
   readonly signal?: AbortSignal;
@@ -71,6 +71,15 @@ export class ApiClient {
   /** Returns the daemon's status. Its type is not checked at run time, because the daemon is part of this program. */
   status<T = CoordinatorStatus>(): Promise<T> {
     return this.#connection.get('/v1/status');
+  }
+
+  /**
+   * Gives an order to a node.
+   * @param order `pause`, `resume`, `drain`, or `limits` to change limits
+   * @internal `lora-swarm node` uses this method
+   */
+  orderNode<T>(order: 'pause' | 'resume' | 'drain' | 'limits', body: object): Promise<T> {
+    return this.#connection.post(`/v1/${order}`, body);
   }
 
   /** Lists the nodes of all jobs. */

@@ -63,6 +63,13 @@ export class StepTally {
     this.#started = performance.now();
   }
 
+  /** Runs work whose time does not count. */
+  async apart(work: () => Promise<void>): Promise<void> {
+    const before = performance.now();
+    await work();
+    this.#started += performance.now() - before;
+  }
+
   add({ lossSum, tokens, ...step }: Step): TrainProgress {
     const { result } = this;
     const loss = lossSum / tokens;

@@ -45,6 +45,8 @@ export interface TrainRequest {
   position?: JobPosition;
   onProgress?: (progress: TrainProgress) => void;
   signal?: AbortSignal;
+  /** Called before each step, which begins when the promise resolves. @default steps follow each other at once */
+  beforeStep?: () => Promise<void>;
 }
 
 /**
@@ -150,7 +152,7 @@ export class Trainer {
    * Makes optimiser steps on the adapter. The event loop runs between two micro-batches, so that messages and aborts
    * are handled. An abort rejects with the signal's reason and keeps the adapter of the last complete step.
    */
-  async train({ rows, steps, position, onProgress, signal }: TrainRequest): Promise<TrainResult> {
+  async train({ rows, steps, position, onProgress, signal, beforeStep }: TrainRequest): Promise<TrainResult> {
     const { training } = this.#settings;
     const { executables, gradients } = this.#graphs.training();
     const schedule = changedSchedule(training, position?.schedule);
@@ -163,6 +165,7 @@ export class Trainer {
         await executables.for(batch.slice(0, this.#graphs.size.batch));
         tally.start();
       }
+      if (beforeStep !== undefined) await tally.apart(beforeStep);
       taken += batch.length;
       const step = this.#optimizer.steps;
       const { lossSum, tokens } = await this.#dataParallel.gradients(

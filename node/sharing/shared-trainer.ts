@@ -6,6 +6,7 @@ import type { TrainProgress } from '../../lora/train/trainer.ts';
 import type { LossGradient } from '../../lora/update/score.ts';
 import type { Manifest } from '../../protocol/manifest.ts';
 import { nodeError } from '../errors.ts';
+import type { Pauses } from '../limits/pauses.ts';
 import type { NodeTrainer, ScoreTrainer, TrainedRound, TrainTask } from '../trainer.ts';
 import { TrainerTurns, type TurnUser } from './trainer-turns.ts';
 
@@ -14,6 +15,8 @@ interface SharedTrainerDeps {
   /** Trainer that computes scores; null if the node does not offer to compute scores. */
   readonly scoreTrainer: ScoreTrainer | null;
   readonly clock: Clock;
+  /** The pause of the node, during which no work begins. @default the node never pauses */
+  readonly pauses?: Pauses | undefined;
 }
 
 /**
@@ -47,6 +50,11 @@ export class SharedTrainer {
     return this.#shares.get(holder)!.jobName ?? 'another job';
   }
 
+  /** Returns whether the user has the trainer. */
+  hasTurn(user: TurnUser): boolean {
+    return this.#turns.holder === user;
+  }
+
   /**
    * Waits for a turn, prepares the trainer for the job, and runs the work.
    * @param onTurn called when the turn begins
@@ -57,7 +65,7 @@ export class SharedTrainer {
     signal: AbortSignal,
     { onTurn, work }: { onTurn: () => void; work: (layout: AdapterLayout | null) => Promise<T> },
   ): Promise<T> {
-    const end = await this.#turns.claim(user, signal);
+    const end = await this.#turn(user, signal);
     try {
       onTurn();
       let layout: AdapterLayout | null = null;
@@ -70,6 +78,18 @@ export class SharedTrainer {
       }
       return await work(layout);
     } finally {
+      end();
+    }
+  }
+
+  /** Waits until the node is not paused and the user has a turn. Returns a function that ends the turn. */
+  async #turn(user: TurnUser, signal: AbortSignal): Promise<() => void> {
+    const { pauses } = this.#deps;
+    for (;;) {
+      if (pauses?.isBlocked) await pauses.takesWork(signal);
+      const end = await this.#turns.claim(user, signal);
+      if (!pauses?.isBlocked) return end;
+      // A pause began while this user waited for its turn.
       end();
     }
   }
@@ -120,6 +140,11 @@ export class TrainerShare implements NodeTrainer, ScoreTrainer {
   /** Name of the job that has the trainer while this job waits for it; null if this job does not wait. */
   get busyWith(): string | null {
     return this.#waiting > 0 ? this.#shared.busyWith(this.#user) : null;
+  }
+
+  /** Whether this job has the trainer. */
+  get hasTurn(): boolean {
+    return this.#shared.hasTurn(this.#user);
   }
 
   get weight(): number {

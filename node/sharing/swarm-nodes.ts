@@ -29,7 +29,7 @@ export class SwarmNodes {
     const { trainer, scoreTrainer = null } = deps;
     this.#deps = deps;
     this.#collector = new BlobCollector(deps);
-    const shared = new SharedTrainer({ trainer, scoreTrainer, clock: deps.clock });
+    const shared = new SharedTrainer({ trainer, scoreTrainer, clock: deps.clock, pauses: deps.pauses });
     const log = (one: SwarmNodeOptions, index: number) =>
       options.length === 1 ? deps.log : deps.log.child({ invite: index + 1, job: one.job?.slice(0, 12) });
     const fetchTurns = new FetchTurns(deps);

@@ -16,6 +16,7 @@ export type TestMethods = {
   crash: { request: null; reply: never };
   read: { request: string; reply: never };
   exit: { request: number; reply: never };
+  step: { request: number; reply: null; progress: number };
   complain: { request: string; reply: null };
 };
 
@@ -42,6 +43,14 @@ const notify = serveCalls<TestMethods>(
       throw new Error('the file exists');
     },
     exit: (code) => process.exit(code),
+    step: async (steps, { onProgress, resumed }) => {
+      for (let i = 1; i <= steps; i++) {
+        await resumed();
+        onProgress(i);
+        await new Promise(setImmediate);
+      }
+      return null;
+    },
     complain: (text) => {
       process.stderr.write(text);
       return null;

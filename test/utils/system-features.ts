@@ -72,6 +72,7 @@ export const SYSTEM_FEATURES: Readonly<Record<string, SystemFeature>> = {
       'cli/commands/open.ts': MODE,
       'storage/blob-store.ts': MODE,
       'node/known-jobs.ts': MODE,
+      'node/limits/limits.ts': MODE,
       'storage/daemon-home.ts': MODE,
       'storage/partial-blob.ts': MODE,
       'registry/folder-views.ts': MODE,

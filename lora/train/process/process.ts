@@ -96,13 +96,23 @@ const notify = serveCalls<TrainerMethods>(
       trainer = await turnTo(job);
       return trainer.layout;
     },
-    train: async ({ adapter, optimizer, rows, steps, position }, { signal, onProgress }) => {
+    train: async (
+      { adapter, optimizer, rows, steps, position },
+      { signal, onProgress, resumed: beforeStep },
+    ) => {
       const current = started();
       current.setParameters(adapter);
       if (optimizer !== null) current.setOptimizerState(optimizer);
       const report = (progress: TrainProgress): void => onProgress({ ...progress, use: processUse() });
-      const options = { rows, steps, position: position ?? undefined, onProgress: report, signal };
-      const result = await current.train(options);
+      const request = {
+        rows,
+        steps,
+        position: position ?? undefined,
+        onProgress: report,
+        signal,
+        beforeStep,
+      };
+      const result = await current.train(request);
       return { ...result, adapter: current.parameters() };
     },
     trainPart: async ({ adapter, optimizer, rows, steps, position }, { signal }) => {

@@ -193,6 +193,11 @@ export class TrainerProcess implements DataParallelWorker {
     return this.#call('lossGradient', { adapter, rows }, { signal });
   }
 
+  /** Pauses `train` before its next step, or lets it go on. Aborts and other requests are still served. */
+  pause(isPaused: boolean): void {
+    this.#child.pause(isPaused);
+  }
+
   /** Returns the optimiser's state. @throws the errors of `train` */
   async snapshot(signal?: AbortSignal): Promise<AdamWState> {
     return (await this.#call('snapshot', { adapter: false }, { signal })).optimizer;

@@ -1,7 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import { checkpointLines, checkpointTable } from '../../../cli/views/checkpoints.ts';
 import { EventLines } from '../../../cli/views/events.ts';
-import { NodeLines, NodeProgress, nodeLines, updateLine } from '../../../cli/views/node.ts';
+import { NodeProgress, nodeLines, updateLine } from '../../../cli/views/node.ts';
+import { NodeLines } from '../../../cli/views/node-news.ts';
 import { banLines, peerLines, receiptLines } from '../../../cli/views/peers.ts';
 import { coordinatorLines, jobActivity } from '../../../cli/views/status.ts';
 import type {
@@ -427,6 +428,9 @@ describe('a node', () => {
     retrySeconds: null,
     totals: [],
     cost: NO_COST,
+    pause: null,
+    draining: false,
+    limits: {},
     jobs: [],
     updates: [update],
   };

@@ -340,6 +340,24 @@ test('abandons its work when its invite is revoked during a round', async () => 
   expect(coordinator.states.slice(beats + 1)).toEqual([]);
 });
 
+test('tells the coordinator about a pause, trains nothing while it lasts, and trains the next round after it', async () => {
+  const { node, coordinator } = at;
+  node.start();
+  await coordinator.open(1, [node.peer]);
+  await at.until(() => at.phase() === 'training');
+  node.pauses.set({ reason: 'paused', text: 'paused by its owner', until: null });
+  await at.until(() => coordinator.holds.includes('paused'));
+  expect(node.swarmNode.view().hold).toEqual({ reason: 'paused', detail: '' });
+  await coordinator.open(2, [node.peer]);
+  await at.pass(60_000);
+  // The round that was in progress is over, and round 2 has not begun.
+  expect(coordinator.updates.map(({ round }) => round)).not.toContain(2);
+  expect(node.swarmNode.work.isTraining).toBe(false);
+  node.pauses.set(null);
+  await at.until(() => coordinator.updates.some(({ round }) => round === 2));
+  expect(node.swarmNode.view().hold).toBeNull();
+});
+
 test('refuses a job that needs more than the owner lends, and fetches nothing', async () => {
   at = setUp({}, { options: { policy: { maxBaseBytes: 5, maxDiskBytes: 1e9, maxMemoryBytes: 1e9 } } });
   at.node.start();

@@ -3,6 +3,7 @@ import type { Logger } from '../../../common/logger.ts';
 import type { AdapterLayout } from '../../../lora/adapter/layout.ts';
 import type { SwarmNetwork } from '../../../net/network.ts';
 import type { SwarmNodeOptions } from '../../../node/context.ts';
+import { Pauses } from '../../../node/limits/pauses.ts';
 import { defaultPolicy } from '../../../node/policy.ts';
 import { SwarmNodes } from '../../../node/sharing/swarm-nodes.ts';
 import { NodeStore } from '../../../node/store/node-store.ts';
@@ -50,6 +51,8 @@ export interface VirtualNodeOptions {
 export class VirtualNode {
   readonly signer: Signer;
   readonly disk = new MemoryDisk();
+  /** The pause of the node, which a test sets. */
+  readonly pauses = new Pauses();
   /** Names of the jobs whose invites the node keeps. */
   readonly known = new Set<string>();
   readonly database = new Database({ path: ':memory:', migrations: MIGRATIONS });
@@ -143,6 +146,7 @@ export class VirtualNode {
         remember: (_invite, name) => void this.known.add(name),
         forget: () => this.known.clear(),
       },
+      pauses: this.pauses,
       clock: own,
       log: log.child({ node: number }),
       random: random.next,

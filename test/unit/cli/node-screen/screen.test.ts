@@ -5,7 +5,7 @@ import { LiveArea } from '../../../../cli/node-screen/live-area.ts';
 import { JobPace, roundSeconds } from '../../../../cli/node-screen/pace.ts';
 import { NodeScreen } from '../../../../cli/node-screen/screen.ts';
 import { ScreenWarnings } from '../../../../cli/node-screen/warnings.ts';
-import { NodeLines } from '../../../../cli/views/node.ts';
+import { NodeLines } from '../../../../cli/views/node-news.ts';
 import { farewell } from '../../../../cli/views/thanks.ts';
 import type { NodeStatus, NodeUpdate } from '../../../../node/api-types.ts';
 import { FakeTerminal } from '../../../utils/fake-terminal.ts';

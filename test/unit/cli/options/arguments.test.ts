@@ -4,6 +4,7 @@ import { describe, expect, it } from 'vitest';
 import { choosePeer } from '../../../../cli/commands/peers.ts';
 import { integer, lifetime, number } from '../../../../cli/options/common.ts';
 import { keyValues } from '../../../../cli/options/key-values.ts';
+import { keysAtStart, limitLines, parseLimits } from '../../../../cli/options/limits.ts';
 import { parseTarget, parseTargets } from '../../../../cli/options/target.ts';
 import { readTarget, readTargets } from '../../../../cli/options/target-input.ts';
 import { systemClock } from '../../../../common/system-clock.ts';
@@ -252,5 +253,32 @@ describe('numbers on the command line', () => {
       expect(() => integer(1, 8)(text), text).toThrow();
     for (const text of ['-0.1', '1.1', '', 'x', 'Infinity', 'NaN'])
       expect(() => number(0, 1)(text), text).toThrow();
+  });
+});
+
+describe('limits of a node', () => {
+  it('are parsed from KEY=VALUE, with the units of the flags', () => {
+    expect(parseLimits(['threads=2', 'max-disk=1.5', 'max-memory=default'])).toEqual({
+      threads: 2,
+      maxDiskBytes: 1.5 * 1024 ** 3,
+      maxMemoryBytes: null,
+    });
+    for (const wrong of [
+      ['threads=1.5'],
+      ['threads='],
+      ['max-disk=-1'],
+      ['disk=1'],
+      ['x'],
+      ['threads=1', 'threads=2'],
+    ]) {
+      expect(() => parseLimits(wrong), wrong.join(' ')).toThrow(withCode('USAGE'));
+    }
+  });
+
+  it('are shown with their defaults', () => {
+    const lines = limitLines({ maxDiskBytes: 3 * 1024 ** 3 });
+    expect(lines.find((line) => line.startsWith('max-disk'))).toContain('3 GiB');
+    expect(lines.find((line) => line.startsWith('threads'))).toContain('default');
+    expect(keysAtStart({ threads: 2, maxDiskBytes: 1 })).toEqual(['threads']);
   });
 });

@@ -33,6 +33,27 @@ describe.each(Object.entries(starters))('calls to %s', (name, start) => {
     if (name === 'a child process') expect(notices).toEqual(['counted to 3']);
   });
 
+  it('pause where the callee waits, until they are resumed or aborted', async () => {
+    const calls = start(() => {});
+    calls.pause(true);
+    calls.pause(true);
+    const steps: number[] = [];
+    const stepping = calls.call('step', 3, { onProgress: (i) => steps.push(i) });
+    const controller = new AbortController();
+    const aborted = calls.call('step', 3, { signal: controller.signal });
+    controller.abort();
+    calls.pause(false);
+    await stepping;
+    await expect(aborted).rejects.toThrow();
+    expect(steps).toEqual([1, 2, 3]);
+    calls.pause(true);
+    const stuck = new AbortController();
+    const later = calls.call('step', 1, { signal: stuck.signal });
+    // The abort arrives after the pause, and ends the wait.
+    stuck.abort();
+    await expect(later).rejects.toThrow();
+  });
+
   it("reject with the callee's error and all its fields", async () => {
     const calls = start(() => {});
     await expect(calls.call('refuse', null)).rejects.toMatchObject({

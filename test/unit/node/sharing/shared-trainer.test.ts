@@ -1,6 +1,7 @@
 import { beforeEach, expect, test } from 'vitest';
 import { sleep } from '../../../../common/deadline.ts';
 import type { AdapterLayout } from '../../../../lora/adapter/layout.ts';
+import { Pauses } from '../../../../node/limits/pauses.ts';
 import { SharedTrainer } from '../../../../node/sharing/shared-trainer.ts';
 import type { NodeTrainer, TrainedRound, TrainTask } from '../../../../node/trainer.ts';
 import type { Manifest } from '../../../../protocol/manifest.ts';
@@ -15,6 +16,7 @@ const task = {} as TrainTask;
 let calls: string[];
 let clock: VirtualClock;
 let shared: SharedTrainer;
+let pauses: Pauses;
 
 const jobOf = (name: string, base = 'base') => ({ name, base: { digest: base } }) as Manifest;
 const layoutOf = (name: string): AdapterLayout => [{ name, shape: [1, 1], group: 'A' }];
@@ -41,7 +43,8 @@ beforeEach(() => {
     },
     stop: async () => {},
   };
-  shared = new SharedTrainer({ trainer, scoreTrainer: null, clock });
+  pauses = new Pauses();
+  shared = new SharedTrainer({ trainer, scoreTrainer: null, clock, pauses });
 });
 
 const pass = (ms: number) => clock.run(() => false, ms);
@@ -113,4 +116,21 @@ test('a job is prepared again after its base was deleted', async () => {
 
 test('a job that was never prepared trains nothing', async () => {
   await expect(shared.share(1).train(task, options)).rejects.toMatchObject({ code: 'TRAINER_NOT_PREPARED' });
+});
+
+test('no turn begins while the node is paused, also for a job that waited for its turn already', async () => {
+  const [a, b] = [shared.share(1), shared.share(1)];
+  await a.prepare(jobOf('a'), { signal: live });
+  const training = a.train(task, options);
+  const waiting = b.prepare(jobOf('b'), { signal: live });
+  await pass(1);
+  pauses.set({ reason: 'paused', text: '', until: null });
+  // The trainer itself pauses the running round. Here, the round goes on to its end.
+  await pass(10 * ROUND_MS);
+  await training;
+  expect(calls).toEqual(['prepare a', 'train']);
+  expect([a.hasTurn, b.hasTurn]).toEqual([false, false]);
+  pauses.set(null);
+  await waiting;
+  expect(calls).toEqual(['prepare a', 'train', 'prepare b']);
 });

@@ -2,10 +2,13 @@ import { existsSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { initialMatrices } from '../../../../../lora/adapter/initial.ts';
 import type { Row } from '../../../../../lora/data/row.ts';
+import { freshOptimizer } from '../../../../../lora/train/optimizer/optimizer-state.ts';
 import { TrainerProcess } from '../../../../../lora/train/process/supervisor.ts';
+import { eventually } from '../../../../utils/eventually.ts';
 import {
   type TinyDeps,
   tinyDeps,
@@ -58,6 +61,32 @@ function endless(trainer: TrainerProcess, signal?: AbortSignal) {
 const manyRows = () => Array.from({ length: 4000 }, (_, i) => rows[i % rows.length]!);
 
 describe('the trainer process', () => {
+  it('pauses before its next step, goes on with the same result, and does not count the pause', async () => {
+    const trainer = await start();
+    const adapter = initialMatrices(trainer.layout, 1);
+    const optimizer = freshOptimizer(trainer.layout);
+    const plain = await trainer.train({ adapter, rows, steps: 4, optimizer });
+    let made = 0;
+    const training = trainer.train({
+      adapter,
+      rows,
+      steps: 4,
+      optimizer,
+      onProgress: ({ step }) => {
+        made = step;
+        if (step === 1) trainer.pause(true);
+      },
+    });
+    await eventually(() => expect(made).toBeGreaterThan(0));
+    await sleep(300);
+    // The step during which the order arrived may have ended.
+    expect(made).toBeLessThan(3);
+    trainer.pause(false);
+    const paused = await training;
+    expect(paused.adapter).toEqual(plain.adapter);
+    expect(paused.seconds).toBeLessThan(0.3);
+  });
+
   it('refuses float16 on an engine without it', async () => {
     const { modelDir, cacheDir } = deps;
     const options = { modelDir, cacheDir, ...tinySettings({}, { precision: 'float16' }) };

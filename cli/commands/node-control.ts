@@ -1,0 +1,130 @@
+import { type Command, Option } from 'commander';
+import { formatDuration } from '../../common/text.ts';
+import { resolveHomes } from '../../common/user-folders.ts';
+import { type ApiClient, isSwarmError, type NodeStatus } from '../../index.ts';
+import type { KeptLimits } from '../../node/limits/limits.ts';
+import { claimHome, readDaemonFile } from '../../storage/daemon-home.ts';
+import type { Context } from '../context.ts';
+import { pollUntilAborted } from '../daemon/run.ts';
+import { homeOption, jsonOption, lifetime } from '../options/common.ts';
+import { keysAtStart, LIMIT_KEYS, limitLines, parseLimits } from '../options/limits.ts';
+import { printJson, printLines } from '../print.ts';
+
+interface ControlOptions {
+  home?: string;
+  json?: boolean;
+}
+
+/** Registers the commands that control the node of a home. @param node the command `node` */
+export function registerNodeControl(node: Command, context: Context): void {
+  // Options after the name of one of these commands belong to that command.
+  node.enablePositionalOptions();
+  const add = (name: string, text: string): Command =>
+    node.command(name).description(text).addOption(homeOption()).addOption(jsonOption());
+  add('pause', 'pause the node that runs on this machine, before its next training step')
+    .addOption(
+      new Option(
+        '--for <time>',
+        'time after which the node goes on, such as 30m, 2h or 1d (default: until "lora-swarm node resume")',
+      ).argParser(lifetime),
+    )
+    .action((_options: ControlOptions, command: Command) => pause(context, command.optsWithGlobals()));
+  add('resume', 'let a paused node go on').action((_options: ControlOptions, command: Command) =>
+    resume(context, command.optsWithGlobals()),
+  );
+  add(
+    'drain',
+    'let the node finish the round that it trains, then stop it; returns when the node has stopped',
+  ).action((_options: ControlOptions, command: Command) => drain(context, command.optsWithGlobals()));
+  add('config', 'show or set the limits that the home of a node keeps, while the node runs or not')
+    .argument(
+      '[limit...]',
+      `limit to set, as KEY=VALUE or KEY=default; the keys are ${Object.keys(LIMIT_KEYS).join(', ')}, as in the options of "lora-swarm node". Without a limit, shows all`,
+    )
+    .action((texts: string[], _options: ControlOptions, command: Command) =>
+      config(context, texts, command.optsWithGlobals()),
+    );
+}
+
+async function pause(context: Context, options: ControlOptions & { for?: number }): Promise<void> {
+  const { for: forMs = Infinity, json } = options;
+  const api = await nodeApi(context, options);
+  await api.orderNode('pause', { forMs: forMs === Infinity ? null : forMs });
+  if (json) printJson(context, { schemaVersion: 1, pause: (await api.status<NodeStatus>()).pause });
+  else {
+    const end = forMs === Infinity ? 'until "lora-swarm node resume"' : `for ${formatDuration(forMs / 1000)}`;
+    printLines(context, [`paused ${end}; the coordinator knows that no work comes from this node`]);
+  }
+}
+
+async function resume(context: Context, options: ControlOptions): Promise<void> {
+  const api = await nodeApi(context, options);
+  await api.orderNode('resume', {});
+  const { pause: left } = await api.status<NodeStatus>();
+  if (options.json) printJson(context, { schemaVersion: 1, pause: left });
+  else printLines(context, [left === null ? 'resumed' : `resumed, but the node still waits: ${left.text}`]);
+}
+
+async function drain(context: Context, options: ControlOptions): Promise<void> {
+  const api = await nodeApi(context, options);
+  await api.orderNode('drain', {});
+  if (!options.json) printLines(context, ['the node takes no new work, and stops after its present round']);
+  const stopped = new AbortController();
+  await pollUntilAborted(AbortSignal.any([stopped.signal, context.signal]), async () => {
+    await api.status().catch((error: unknown) => {
+      if (!isSwarmError(error, 'DAEMON_NOT_RUNNING')) throw error;
+      stopped.abort();
+    });
+  });
+  if (!stopped.signal.aborted) return;
+  if (options.json) printJson(context, { schemaVersion: 1, stopped: true });
+  else printLines(context, ['stopped']);
+}
+
+async function config(context: Context, texts: readonly string[], options: ControlOptions): Promise<void> {
+  const changes = parseLimits(texts);
+  const { node: home } = resolveHomes(options.home, context.environment, context.cwd);
+  const running = await runningNode(context, home);
+  const limits = running === null ? await keepLimits(home, changes) : await orderLimits(running, changes);
+  const late = running === null ? [] : keysAtStart(changes);
+  if (options.json) {
+    printJson(context, { schemaVersion: 1, home, running: running !== null, limits, afterRestart: late });
+    return;
+  }
+  printLines(context, [
+    ...limitLines(limits),
+    `home  ${home}, ${running === null ? 'whose node does not run; the limits apply at its next start' : 'whose node runs'}`,
+    ...(late.length === 0 ? [] : [`note  ${late.join(', ')}: a running node applies this at its next start`]),
+  ]);
+}
+
+async function orderLimits(api: ApiClient, changes: object): Promise<KeptLimits> {
+  return (await api.orderNode<{ limits: KeptLimits }>('limits', changes)).limits;
+}
+
+async function keepLimits(home: string, changes: ReturnType<typeof parseLimits>): Promise<KeptLimits> {
+  const { LimitsFile } = await import('../../node/limits/limits.ts');
+  await claimHome(home, 'node');
+  const file = await LimitsFile.open(home);
+  if (Object.keys(changes).length > 0) await file.change(changes);
+  return file.limits;
+}
+
+/** Returns the API of the node that runs in the home; null if no node runs there. */
+async function runningNode(context: Context, home: string): Promise<ApiClient | null> {
+  if ((await readDaemonFile(home, 'node')) === null) return null;
+  try {
+    const api = await nodeApi(context, { home });
+    await api.status();
+    return api;
+  } catch (error) {
+    if (isSwarmError(error, 'DAEMON_NOT_RUNNING')) return null;
+    throw error;
+  }
+}
+
+/** @throws SwarmError DAEMON_NOT_RUNNING */
+async function nodeApi({ environment, cwd, signal }: Context, { home }: ControlOptions): Promise<ApiClient> {
+  const { connect } = await import('../../index.ts');
+  return connect({ home: resolveHomes(home, environment, cwd).node }, { role: 'node', signal });
+}

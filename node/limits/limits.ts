@@ -1,0 +1,92 @@
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { z } from 'zod';
+import { writeDurably } from '../../common/durable.ts';
+import { nodeError } from '../errors.ts';
+
+const bytes = z.number().min(0);
+
+/** Limits that the owner of a machine has set. A limit that is missing has its default. */
+const limitsSchema = z
+  .strictObject({
+    /** Threads of the processor that the trainer uses. */
+    threads: z.int().min(1).max(1024),
+    maxBaseBytes: bytes,
+    maxDiskBytes: bytes,
+    maxMemoryBytes: bytes,
+  })
+  .partial();
+
+/** Changes of limits. The value null restores the default. */
+export const changesSchema = z
+  .strictObject({
+    threads: limitsSchema.shape.threads.unwrap().nullable(),
+    maxBaseBytes: bytes.nullable(),
+    maxDiskBytes: bytes.nullable(),
+    maxMemoryBytes: bytes.nullable(),
+  })
+  .partial();
+
+const fileSchema = z.strictObject({
+  version: z.literal(1),
+  limits: limitsSchema,
+  /** Time at which the owner's pause ends, in milliseconds since 1970; `resume` if the owner must end it. */
+  pausedUntil: z.union([z.number(), z.literal('resume')]).nullable(),
+});
+
+export type KeptLimits = Readonly<z.infer<typeof limitsSchema>>;
+export type LimitChanges = Readonly<z.infer<typeof changesSchema>>;
+export type PausedUntil = z.infer<typeof fileSchema>['pausedUntil'];
+
+/** The owner's limits and pause, which the home of a node keeps in the file `limits.json`. */
+export class LimitsFile {
+  readonly #path: string;
+  #kept: z.infer<typeof fileSchema>;
+
+  private constructor(path: string, kept: z.infer<typeof fileSchema>) {
+    this.#path = path;
+    this.#kept = kept;
+  }
+
+  /** @throws SwarmError LIMITS_DAMAGED, because a limit must never be ignored silently */
+  static async open(home: string): Promise<LimitsFile> {
+    const path = join(home, 'limits.json');
+    let text: string;
+    try {
+      text = await readFile(path, 'utf8');
+    } catch (error) {
+      if (!(error instanceof Error && 'code' in error && error.code === 'ENOENT')) throw error;
+      return new LimitsFile(path, { version: 1, limits: {}, pausedUntil: null });
+    }
+    try {
+      return new LimitsFile(path, fileSchema.parse(JSON.parse(text)));
+    } catch (cause) {
+      const message = `the limits of this node in ${path} cannot be read`;
+      throw nodeError('LIMITS_DAMAGED', message, { path }, { cause });
+    }
+  }
+
+  get limits(): KeptLimits {
+    return this.#kept.limits;
+  }
+
+  get pausedUntil(): PausedUntil {
+    return this.#kept.pausedUntil;
+  }
+
+  change(changes: LimitChanges): Promise<void> {
+    const changed = Object.entries({ ...this.#kept.limits, ...changes }).filter(
+      ([, value]) => value !== null,
+    );
+    return this.#write({ ...this.#kept, limits: limitsSchema.parse(Object.fromEntries(changed)) });
+  }
+
+  keepPause(pausedUntil: PausedUntil): Promise<void> {
+    return this.#write({ ...this.#kept, pausedUntil });
+  }
+
+  async #write(kept: z.infer<typeof fileSchema>): Promise<void> {
+    this.#kept = kept;
+    await writeDurably(this.#path, `${JSON.stringify(kept, null, 2)}\n`, { mode: 0o600 });
+  }
+}

@@ -1,0 +1,66 @@
+import { raceSignal } from 'race-signal';
+import type { HoldReason } from '../../protocol/holds.ts';
+
+/** Reasons for a pause of the whole node. Other holds concern one job. */
+export type PauseReason = Extract<HoldReason, 'paused'>;
+
+/** The state of a node that takes no work for now, and goes on by itself or at the order of its owner. */
+export interface Pause {
+  readonly reason: PauseReason;
+  /** The reason for the owner of the machine. */
+  readonly text: string;
+  /** Time at which the pause ends, in milliseconds since 1970; null if the time is not known. */
+  readonly until: number | null;
+}
+
+/** The pause of a node, which all its jobs share. */
+export class Pauses {
+  #current: Pause | null = null;
+  #isDraining = false;
+  #changed = Promise.withResolvers<void>();
+  readonly #listeners = new Set<() => void>();
+
+  /** The present pause; null while the node takes work. */
+  get current(): Pause | null {
+    return this.#current;
+  }
+
+  /** Whether the node takes no new work, because it stops after its present work. */
+  get isDraining(): boolean {
+    return this.#isDraining;
+  }
+
+  /** Whether the node takes no new work now. */
+  get isBlocked(): boolean {
+    return this.#current !== null || this.#isDraining;
+  }
+
+  set(pause: Pause | null): void {
+    this.#current = pause;
+    this.#notify();
+  }
+
+  /** From now on, the node takes no new work. */
+  drain(): void {
+    this.#isDraining = true;
+    this.#notify();
+  }
+
+  /** Calls the listener after each change. Returns a function that removes the listener. */
+  onChange(listener: () => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  /** Resolves when the node may begin new work. @throws the signal's reason if it aborts first */
+  async takesWork(signal: AbortSignal): Promise<void> {
+    signal.throwIfAborted();
+    while (this.isBlocked) await raceSignal(this.#changed.promise, signal);
+  }
+
+  #notify(): void {
+    this.#changed.resolve();
+    this.#changed = Promise.withResolvers();
+    for (const listener of this.#listeners) listener();
+  }
+}
