@@ -1,0 +1,239 @@
+import { z } from 'zod';
+import { claimedUpdate } from '../../coordinator/intake/header-checks.ts';
+import { decodeAdapter, encodeAdapter } from '../../lora/adapter/codec.ts';
+import { decodeRows, encodeShards } from '../../lora/data/shards/shard-codec.ts';
+import { llama } from '../../lora/models/families/llama.ts';
+import { parseJsonObject } from '../../lora/models/json.ts';
+import { decodeUpdate, encodeUpdate, PRESET_NAMES } from '../../lora/update/index.ts';
+import { BLOB_HEADER_BYTES, blobAnswerSchema, blobRequestSchema } from '../../net/blobs/wire.ts';
+import { FrameBuffer } from '../../net/frame-buffer.ts';
+import { ANSWER_OVERHEAD_BYTES, refusalSchema } from '../../net/rpc/wire.ts';
+import { decodeCbor, encodeCbor } from '../../protocol/cbor.ts';
+import { decodeInvite, encodeInvite } from '../../protocol/invite.ts';
+import { decryptHead, encryptHead } from '../../protocol/job-key.ts';
+import { type MessageKind, type Messages, messageBytes, messageSchemas } from '../../protocol/messages.ts';
+import { rpcMethods } from '../../protocol/rpc.ts';
+import { SealingKey, seal } from '../../protocol/sealing.ts';
+import { verifySettings } from '../../protocol/settings-chain.ts';
+import { signMessage, verifyMessage } from '../../protocol/signing.ts';
+import { decodeTicket, encodeTicket } from '../../protocol/ticket.ts';
+import { signerOf } from '../../test/utils/signers.ts';
+import { SeededRandom } from '../../test/utils/virtual/seeded-random.ts';
+import { sampleOf } from './sample.ts';
+
+/** A function that reads bytes from a stranger. */
+export interface FuzzDecoder {
+  readonly name: string;
+  /** Returns a valid encoding. */
+  example(random: SeededRandom): Uint8Array;
+  /** Decodes an input. May throw only a SwarmError. */
+  decode(bytes: Uint8Array): unknown;
+  /** Whether the encoding is CBOR, so that single values of it can be replaced. @default false */
+  readonly cbor?: boolean;
+}
+
+const signer = signerOf(3);
+const JOB = 'b'.repeat(64);
+const jobKey = { id: 1, key: new Uint8Array(32).fill(4) };
+const sealingKey = new SealingKey(new Uint8Array(32).fill(5));
+const sealContext = { kind: 'update', job: JOB, author: signer.peerId } as const;
+const LAYOUT = [
+  { name: 'first', shape: [4, 33] },
+  { name: 'second', shape: [4100] },
+];
+const MAX_FRAME_BYTES = 64 * 1024;
+
+/** Decodes CBOR with a schema. */
+function cbor(name: string, schema: z.ZodType, maxBytes: number): FuzzDecoder {
+  return {
+    name,
+    cbor: true,
+    example: (random) => encodeCbor(sampleOf(schema, random)),
+    decode: (bytes) => decodeCbor(bytes, schema, maxBytes),
+  };
+}
+
+function values(random: SeededRandom): Float32Array[] {
+  return LAYOUT.map(({ shape }) =>
+    Float32Array.from({ length: shape.reduce((a, b) => a * b) }, () =>
+      random.chance(0.2) ? random.between(-1, 1) : 0,
+    ),
+  );
+}
+
+/** Signed messages. A stranger can sign any body with a key of its own, so the bodies are fuzzed, and not only the envelope. */
+const bodies = (Object.keys(messageSchemas) as MessageKind[]).map((kind) =>
+  cbor(`body:${kind}`, messageSchemas[kind], messageBytes[kind]),
+);
+
+const envelopes = (Object.keys(messageSchemas) as MessageKind[]).map(
+  (kind): FuzzDecoder => ({
+    name: `envelope:${kind}`,
+    cbor: true,
+    example: (random) =>
+      signMessage(
+        kind,
+        z.parse(messageSchemas[kind], sampleOf(messageSchemas[kind], random)) as never,
+        signer,
+      ),
+    decode: (bytes) => verifyMessage(kind, bytes),
+  }),
+);
+
+const calls = Object.entries(rpcMethods).flatMap(([method, spec]) => [
+  cbor(`request:${method}`, spec.request, spec.maxRequestBytes),
+  cbor(
+    `answer:${method}`,
+    z.union([z.strictObject({ ok: spec.response }), refusalSchema]),
+    spec.maxResponseBytes + ANSWER_OVERHEAD_BYTES,
+  ),
+]);
+
+const payloads = PRESET_NAMES.map(
+  (preset): FuzzDecoder => ({
+    name: `update:${preset}`,
+    example: (random) => encodeUpdate(LAYOUT, values(random), preset).bytes,
+    decode: (bytes) => decodeUpdate(bytes.length % 2 === 0 ? bytes : withLength(bytes), LAYOUT, preset),
+  }),
+);
+
+/** Corrects the declared length of a payload, without which most changed payloads would be refused at once. */
+function withLength(bytes: Uint8Array): Uint8Array {
+  const copy = new Uint8Array(bytes);
+  if (copy.length >= 16) new DataView(copy.buffer).setUint32(12, copy.length, true);
+  return copy;
+}
+
+/** The decoders that a stranger can reach. A test checks that each call of `decodeCbor` in the sources is fuzzed. */
+export const decoders: readonly FuzzDecoder[] = [
+  ...bodies,
+  ...envelopes,
+  ...calls,
+  ...payloads,
+  cbor('blob:request', blobRequestSchema, BLOB_HEADER_BYTES),
+  cbor('blob:answer', blobAnswerSchema, BLOB_HEADER_BYTES),
+  {
+    name: 'update:claims',
+    example: (random) => signMessage('update', sampleOf(messageSchemas.update, random) as never, signer),
+    decode: claimedUpdate,
+  },
+  {
+    name: 'frames',
+    example: (random) => {
+      const length = random.integer(0, 300);
+      return Uint8Array.from([...varint(length), ...new Uint8Array(length), ...varint(3), 1, 2, 3]);
+    },
+    decode: readFrames,
+  },
+  {
+    name: 'head:encrypted',
+    example: () => encryptHead(new Uint8Array(200), JOB, jobKey, new Uint8Array(12)),
+    decode: (bytes) => decryptHead(bytes, JOB, jobKey),
+  },
+  {
+    name: 'seal',
+    example: () => seal(new Uint8Array(200), sealingKey.publicKey, sealContext, new Uint8Array(32).fill(6)),
+    decode: (bytes) => sealingKey.open(bytes, sealContext),
+  },
+  {
+    name: 'settings:chain',
+    example: (random) =>
+      signMessage(
+        'settings',
+        {
+          ...(sampleOf(messageSchemas.settings, random) as Messages['settings']),
+          job: JOB,
+          sequence: 1,
+          previous: null,
+        },
+        signer,
+      ),
+    decode: (bytes) => verifySettings([bytes], { job: JOB, coordinator: signer.peerId }),
+  },
+  line('invite', decodeInvite, (random) =>
+    encodeInvite({
+      addresses: [`/ip4/127.0.0.1/tcp/${random.integer(1, 65_535)}/p2p/${signer.peerId}`],
+      job: random.pick([JOB, null]),
+      token: random.pick(['token', null]),
+    }),
+  ),
+  line('ticket', decodeTicket, () =>
+    encodeTicket({
+      addresses: [`/ip4/127.0.0.1/tcp/4001/p2p/${signer.peerId}`],
+      version: JOB,
+      envelope: { digest: JOB, size: 100 },
+      key: new Uint8Array(32),
+    }),
+  ),
+  {
+    name: 'adapter',
+    example: (random) => encodeAdapter(LAYOUT as never, values(random), JOB),
+    decode: (bytes) => decodeAdapter(bytes, LAYOUT as never),
+  },
+  {
+    name: 'shard',
+    example: (random) => encodeShards(Array.from({ length: 3 }, () => row(random)))[0]!,
+    decode: decodeRows,
+  },
+  {
+    name: 'base:config',
+    example: () => Buffer.from(JSON.stringify(CONFIG)),
+    decode: (bytes) => llama.parseConfig(parseJsonObject(Buffer.from(bytes).toString('utf8'), 'config.json')),
+  },
+];
+
+const CONFIG = {
+  architectures: ['LlamaForCausalLM'],
+  model_type: 'llama',
+  vocab_size: 300,
+  hidden_size: 32,
+  intermediate_size: 64,
+  num_hidden_layers: 2,
+  num_attention_heads: 4,
+  num_key_value_heads: 2,
+  hidden_act: 'silu',
+  max_position_embeddings: 64,
+  rms_norm_eps: 1e-5,
+  rope_theta: 10000,
+  rope_scaling: { rope_type: 'yarn', factor: 4, original_max_position_embeddings: 16 },
+  tie_word_embeddings: true,
+};
+
+/** A decoder of one line of text: a prefix, and CBOR in base64url. The CBOR is changed, or the characters. */
+function line(
+  name: string,
+  decode: (text: string) => unknown,
+  example: (random: SeededRandom) => string,
+): FuzzDecoder {
+  const prefix = /^swarmv?1/.exec(example(new SeededRandom(1)))![0];
+  return {
+    name,
+    cbor: true,
+    example: (random) => Buffer.from(example(random).slice(prefix.length), 'base64url'),
+    decode(bytes) {
+      const encoding = bytes.length % 8 === 7 ? 'latin1' : 'base64url';
+      return decode(prefix + Buffer.from(bytes).toString(encoding));
+    },
+  };
+}
+
+function row(random: SeededRandom) {
+  const ids = Uint32Array.from({ length: 16 }, () => random.integer(0, 300));
+  return { ids, labels: Int32Array.from(ids), segments: new Uint16Array(16).fill(1) };
+}
+
+/** Reads all frames, from pieces whose length depends on the first byte. */
+function readFrames(bytes: Uint8Array): number {
+  const buffer = new FrameBuffer();
+  const step = 1 + ((bytes[0] ?? 0) % 50);
+  let frames = 0;
+  for (let at = 0; at < bytes.length; at += step) {
+    buffer.add(bytes.subarray(at, at + step));
+    while (buffer.frame(MAX_FRAME_BYTES) !== null) frames++;
+  }
+  return frames;
+}
+
+function varint(value: number): number[] {
+  return value < 0x80 ? [value] : [(value & 0x7f) | 0x80, value >>> 7];
+}
