@@ -49,9 +49,9 @@ const IMPORT_CHUNK_BYTES = 1024 * 1024;
 /** Only the owner may read blobs, because the coordinator decides which peers get a blob. */
 const FOLDER_MODE = 0o700;
 const FILE_MODE = 0o600;
-/** In a shared store, a half-written file that nothing was written to for a day is deleted. */
+/** Time in milliseconds without a write after which a shared store deletes an unfinished file. */
 const SHARED_KEPT_MS = 24 * 60 * 60 * 1000;
-/** A partial blob that nothing was written to for a week is deleted. */
+/** Time in milliseconds without a write after which the store deletes a partial blob. */
 const PARTIAL_KEPT_MS = 7 * 24 * 60 * 60 * 1000;
 
 /** Content-addressed files. A blob is either whole and durable under its digest, or absent. */

@@ -27,7 +27,7 @@ export function parseTarget(target: readonly string[], job: string | undefined):
   if (job !== undefined && !digestSchema.safeParse(job).success) {
     throw usageError(
       '--job takes the whole digest of a job, 64 hexadecimal digits',
-      `${SWARM} job list --json shows it`,
+      `copy the digest from the output of "${SWARM} job list --json"`,
     );
   }
   if (first !== undefined && looksLikeInvite(first)) {

@@ -48,8 +48,8 @@ export async function repackTrainingData(
     const options = { spec, signal, onExample: (done: number) => onProgress(done, total) };
     const reader = new DataReader(options, { renderer });
     total = await reader.count(train);
-    const except = new PieceSet(decodeHeldOut(heldOut));
-    const { rows, report, tally } = reader.part(train, () => true, except);
+    const heldOutPieces = new PieceSet(decodeHeldOut(heldOut));
+    const { rows, report, tally } = reader.part(train, () => true, heldOutPieces);
     const { sequenceLength } = original;
     const stored = await storeShards(rows, { sequenceLength, vocabSize: tokenizer.vocabSize }, { blobs });
     if (stored.rows === 0) {

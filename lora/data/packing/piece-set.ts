@@ -2,7 +2,7 @@ import { hashOf } from '../inspect/hash-table.ts';
 import type { Row } from '../row.ts';
 import type { Piece } from './pieces.ts';
 
-/** The packed pieces of some rows. Two pieces with the same input tokens count as the same piece. */
+/** The pieces of samples in packed rows. Two pieces with the same input tokens count as the same piece. */
 export class PieceSet {
   readonly #keys = new Set<string>();
 
@@ -22,7 +22,10 @@ export class PieceSet {
   }
 }
 
-/** Returns 64 bits of a hash. If two pieces had the same hash by chance, a sample would only be left out. */
+/**
+ * Returns a 64-bit hash as text. If two different pieces have the same hash by chance, a sample is left out by mistake,
+ * which does no harm.
+ */
 function keyOf(ids: Iterable<number>): string {
   const { high, low } = hashOf(ids);
   return `${high}:${low}`;

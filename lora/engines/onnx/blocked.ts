@@ -55,7 +55,7 @@ export function lowerBlockedUse(
   const { transposeB } = node.attributes as Partial<OperationAttributes['gemm']>;
   throw engineError(
     'ENGINE_COMPILE',
-    `onnx-cpu has no ${operation}${transposeB === undefined ? '' : ` (transposeB ${transposeB})`} with a weight in blocks`,
+    `onnx-cpu cannot compute ${operation}${transposeB === undefined ? '' : ` (transposeB ${transposeB})`} with a weight that is quantised in blocks`,
     { operation },
   );
 }
