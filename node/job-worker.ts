@@ -83,10 +83,12 @@ export class JobWorker {
     return { type: 'synced', adapter: held.digest };
   }
 
-  async train(work: Work, signal: AbortSignal): Promise<NodeEvent> {
+  /** @param dueInMs time in which the round should be trained, in milliseconds */
+  async train(work: Work, dueInMs: number, signal: AbortSignal): Promise<NodeEvent> {
     this.progress = { ...this.progress, step: 0, steps: work.steps };
     this.#trained = await train(this.ready, work, this.#held!, {
       signal,
+      dueInMs,
       onProgress: ({ step, steps, tokensPerSecond }) => {
         if (!signal.aborted) this.progress = { step, steps, tokensPerSecond };
       },

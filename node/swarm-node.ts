@@ -308,10 +308,20 @@ export class SwarmNode implements SiblingJob {
       case 'sync':
         return this.#worker!.sync(effect.head, signal);
       case 'train':
-        return this.#worker!.train(effect.work, signal);
+        return this.#worker!.train(effect.work, this.#dueInMs(), signal);
       case 'build-update':
         return this.#worker!.buildUpdate(effect.work, signal);
     }
+  }
+
+  /**
+   * Returns the time in milliseconds in which the open round should be trained. Most rounds close at half of their
+   * deadline, because the deadline is twice the time for which the coordinator waits for all nodes.
+   */
+  #dueInMs(): number {
+    const { deadlineMs, issuedAt } = this.#runner.state.head!;
+    const half = deadlineMs / 2;
+    return Math.min(half, Math.max(0, issuedAt + half - this.#deps.clock.now()));
   }
 
   async #join(signal: AbortSignal): Promise<NodeEvent> {

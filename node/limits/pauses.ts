@@ -32,7 +32,15 @@ export class Pauses {
 
   /** Whether the node takes no new work now. */
   get isBlocked(): boolean {
-    return this.#current !== null || this.#isDraining;
+    return this.blocks(false);
+  }
+
+  /**
+   * Returns whether work must wait.
+   * @param isRest whether the work has begun and was interrupted. A node that drains finishes such work
+   */
+  blocks(isRest: boolean): boolean {
+    return this.#current !== null || (this.#isDraining && !isRest);
   }
 
   set(pause: Pause | null): void {
@@ -52,10 +60,13 @@ export class Pauses {
     return () => this.#listeners.delete(listener);
   }
 
-  /** Resolves when the node may begin new work. @throws the signal's reason if it aborts first */
-  async takesWork(signal: AbortSignal): Promise<void> {
+  /**
+   * Resolves when the node may begin new work, or continue interrupted work (`isRest`).
+   * @throws the signal's reason if it aborts first
+   */
+  async takesWork(signal: AbortSignal, isRest = false): Promise<void> {
     signal.throwIfAborted();
-    while (this.isBlocked) await raceSignal(this.#changed.promise, signal);
+    while (this.blocks(isRest)) await raceSignal(this.#changed.promise, signal);
   }
 
   #notify(): void {

@@ -1,11 +1,11 @@
 import { isSwarmError } from '../../common/errors.ts';
 import { changedJobSchedule } from '../../lora/train/config.ts';
 import { decodeOptimizer, freshOptimizer } from '../../lora/train/optimizer/optimizer-state.ts';
-import type { TrainProgress } from '../../lora/train/trainer.ts';
 import { ADAPTER_BYTES } from '../../protocol/limits.ts';
 import type { HeldAdapter, ReadyContext } from '../context.ts';
 import { nodeError } from '../errors.ts';
 import type { Work } from '../machine/work.ts';
+import type { RoundOptions } from '../sharing/shared-trainer.ts';
 import type { TrainedRound } from '../trainer.ts';
 import { rowsOf } from './round-rows.ts';
 
@@ -18,7 +18,7 @@ export async function train(
   context: ReadyContext,
   work: Work,
   before: HeldAdapter,
-  options: { signal: AbortSignal; onProgress: (progress: TrainProgress) => void },
+  options: RoundOptions,
 ): Promise<TrainedRound> {
   const { manifest, deps } = context;
   if (before.digest !== work.adapter) {

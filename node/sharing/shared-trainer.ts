@@ -8,7 +8,8 @@ import type { Manifest } from '../../protocol/manifest.ts';
 import { nodeError } from '../errors.ts';
 import type { Pauses } from '../limits/pauses.ts';
 import type { NodeTrainer, ScoreTrainer, TrainedRound, TrainTask } from '../trainer.ts';
-import { TrainerTurns, type TurnUser } from './trainer-turns.ts';
+import { RoundSlices, SlicePace } from './round-slices.ts';
+import { MIN_TURN_MS, TrainerTurns, type Turn, type TurnUser, type TurnWork } from './trainer-turns.ts';
 
 interface SharedTrainerDeps {
   readonly trainer: NodeTrainer;
@@ -20,8 +21,35 @@ interface SharedTrainerDeps {
 }
 
 /**
- * The trainer of a node, which the jobs of the node share. One job at a time has it, for a whole round. Between two
- * rounds, the trainer switches to the job that gets the next turn.
+ * Minimum duration of a turn, as a multiple of the time for preparing the trainer in this turn. Loading a base can take
+ * minutes, and must not take most of the time.
+ */
+const PREPARATIONS_PER_TURN = 4;
+
+/** Options of {@link TrainerShare.train}. */
+export interface RoundOptions {
+  readonly signal: AbortSignal;
+  readonly onProgress: (progress: TrainProgress) => void;
+  /** Time in which the round should be trained, in milliseconds. @default no deadline */
+  readonly dueInMs?: number;
+}
+
+interface TurnOptions<T> {
+  readonly turn?: TurnWork | undefined;
+  /** Called when the turn begins. */
+  readonly onTurn: () => void;
+  /**
+   * Uses the trainer.
+   * @param layout layout of the job's adapter, if the trainer had to be prepared
+   * @param isUp returns whether another job needs the trainer now
+   */
+  readonly work: (layout: AdapterLayout | null, isUp: () => boolean) => Promise<T>;
+}
+
+/**
+ * The trainer of a node, which the jobs of the node share. One job at a time has it, mostly for a whole round. Between
+ * two rounds, the trainer switches to the job that gets the next turn. It switches within a round if the other job would
+ * otherwise miss its deadline.
  */
 export class SharedTrainer {
   readonly #deps: SharedTrainerDeps;
@@ -43,6 +71,11 @@ export class SharedTrainer {
     return share;
   }
 
+  /** Whether several jobs share the trainer. */
+  get isShared(): boolean {
+    return this.#shares.size > 1;
+  }
+
   /** Returns the name of another job that has the trainer; null while the trainer is free or the user has it. */
   busyWith(user: TurnUser): string | null {
     const { holder } = this.#turns;
@@ -57,18 +90,18 @@ export class SharedTrainer {
 
   /**
    * Waits for a turn, prepares the trainer for the job, and runs the work.
-   * @param onTurn called when the turn begins
    */
   async inTurn<T>(
     user: TurnUser,
     manifest: Manifest,
     signal: AbortSignal,
-    { onTurn, work }: { onTurn: () => void; work: (layout: AdapterLayout | null) => Promise<T> },
+    { turn: turnWork, onTurn, work }: TurnOptions<T>,
   ): Promise<T> {
-    const end = await this.#turn(user, signal);
+    const turn = await this.#turn(user, signal, turnWork);
     try {
       onTurn();
       let layout: AdapterLayout | null = null;
+      const since = this.#deps.clock.monotonic();
       if (this.#prepared !== manifest) {
         // If the preparation fails or is aborted, the trainer may be prepared for neither the previous job
         // nor this one. The next turn then prepares it again.
@@ -76,21 +109,24 @@ export class SharedTrainer {
         layout = await this.#deps.trainer.prepare(manifest, { signal });
         this.#prepared = manifest;
       }
-      return await work(layout);
+      const preparedMs = this.#deps.clock.monotonic() - since;
+      const minMs = Math.max(MIN_TURN_MS, PREPARATIONS_PER_TURN * preparedMs);
+      return await work(layout, () => turn.isUp(minMs));
     } finally {
-      end();
+      turn.end();
     }
   }
 
-  /** Waits until the node is not paused and the user has a turn. Returns a function that ends the turn. */
-  async #turn(user: TurnUser, signal: AbortSignal): Promise<() => void> {
+  /** Waits until the node is not paused and the user has a turn. */
+  async #turn(user: TurnUser, signal: AbortSignal, work?: TurnWork): Promise<Turn> {
     const { pauses } = this.#deps;
+    const isRest = work?.isRest ?? false;
     for (;;) {
-      if (pauses?.isBlocked) await pauses.takesWork(signal);
-      const end = await this.#turns.claim(user, signal);
-      if (!pauses?.isBlocked) return end;
+      if (pauses?.blocks(isRest)) await pauses.takesWork(signal, isRest);
+      const turn = await this.#turns.claim(user, signal, work);
+      if (!pauses?.blocks(isRest)) return turn;
       // A pause began while this user waited for its turn.
-      end();
+      turn.end();
     }
   }
 
@@ -108,6 +144,8 @@ export class TrainerShare implements NodeTrainer, ScoreTrainer {
   readonly #user: TurnUser;
   readonly #trainer: NodeTrainer;
   readonly #scoreTrainer: ScoreTrainer | null;
+  readonly #clock: Clock;
+  readonly #pace = new SlicePace();
   #manifest: Manifest | null = null;
   #layout: AdapterLayout = [];
   /** Number of calls that wait for a turn. */
@@ -118,6 +156,7 @@ export class TrainerShare implements NodeTrainer, ScoreTrainer {
     this.#user = deps.user;
     this.#trainer = deps.trainer;
     this.#scoreTrainer = deps.scoreTrainer;
+    this.#clock = deps.clock;
   }
 
   get engine(): string {
@@ -167,11 +206,39 @@ export class TrainerShare implements NodeTrainer, ScoreTrainer {
     return this.#shared.keepBases(bases);
   }
 
-  train(
-    task: TrainTask,
-    options: { signal: AbortSignal; onProgress: (progress: TrainProgress) => void },
-  ): Promise<TrainedRound> {
-    return this.#inTurn(options.signal, () => this.#trainer.train(task, options));
+  /** Trains a round. Lets a job train in between that would otherwise miss its deadline. */
+  async train(task: TrainTask, { signal, onProgress, dueInMs }: RoundOptions): Promise<TrainedRound> {
+    if (!this.#shared.isShared) {
+      return this.#inTurn(signal, () => this.#trainer.train(task, { signal, onProgress }));
+    }
+    const slices = new RoundSlices(task, this.#prepared().training.batchSize);
+    const dueAt = dueInMs === undefined ? null : this.#clock.monotonic() + dueInMs;
+    while (slices.left > 0) {
+      const turn = { dueAt, workMs: this.#pace.msFor(slices.left), isRest: slices.left < task.steps };
+      await this.#inTurn(
+        signal,
+        (_layout, isUp) => this.#trainSlices(slices, { signal, onProgress, isUp }),
+        turn,
+      );
+    }
+    return slices.round();
+  }
+
+  /** Trains slices of a round until no steps are left, or until another job needs the trainer. */
+  async #trainSlices(
+    slices: RoundSlices,
+    { signal, onProgress, isUp }: RoundOptions & { isUp: () => boolean },
+  ): Promise<void> {
+    do {
+      const slice = slices.next(this.#pace.steps());
+      const since = this.#clock.monotonic();
+      const trained = await this.#trainer.train(slice, {
+        signal,
+        onProgress: (progress) => onProgress(slices.progress(progress)),
+      });
+      this.#pace.measure(trained.result, this.#clock.monotonic() - since);
+      slices.add(slice, trained);
+    } while (slices.left > 0 && !isUp());
   }
 
   lossGradient(
@@ -201,10 +268,13 @@ export class TrainerShare implements NodeTrainer, ScoreTrainer {
     throw nodeError('NOT_SCORING', 'this node does not offer to compute scores');
   }
 
-  async #inTurn<T>(signal: AbortSignal, work: (layout: AdapterLayout | null) => Promise<T>): Promise<T> {
-    if (this.#manifest === null) {
-      throw nodeError('TRAINER_NOT_PREPARED', 'no job has been prepared for this trainer');
-    }
+  #prepared(): Manifest {
+    if (this.#manifest !== null) return this.#manifest;
+    throw nodeError('TRAINER_NOT_PREPARED', 'no job has been prepared for this trainer');
+  }
+
+  async #inTurn<T>(signal: AbortSignal, work: TurnOptions<T>['work'], turn?: TurnWork): Promise<T> {
+    const manifest = this.#prepared();
     let isWaiting = true;
     this.#waiting++;
     const onTurn = (): void => {
@@ -213,7 +283,7 @@ export class TrainerShare implements NodeTrainer, ScoreTrainer {
       this.#waiting--;
       if (isReported) this.onWait?.();
     };
-    const running = this.#shared.inTurn(this.#user, this.#manifest, signal, { onTurn, work });
+    const running = this.#shared.inTurn(this.#user, manifest, signal, { turn, onTurn, work });
     const isReported = this.busyWith !== null;
     if (isReported) this.onWait?.();
     try {

@@ -18,11 +18,44 @@ const MIN_PATIENCE_MS = 100;
 /** Expected pause between the first two turns of a job, in milliseconds. */
 const FIRST_PAUSE_MS = 1_000;
 
+/** Minimum duration of a turn before another user can ask for its end, in milliseconds. Changing the job costs time. */
+export const MIN_TURN_MS = 60_000;
+/** Time in milliseconds for which a user without a deadline waits before it can ask for the end of a turn. */
+export const UNDATED_WAIT_MS = 10 * 60_000;
+/** The time that a user reserves for its work before its deadline, as a multiple of the expected time. */
+const WORK_MARGIN = 1.25;
+
+/** The work for which a user claims a turn. Times are in milliseconds, and `dueAt` is on the monotonic clock. */
+export interface TurnWork {
+  /** Time at which the work should be done; null if it has no deadline. */
+  readonly dueAt: number | null;
+  /** Expected duration; null if it is unknown. */
+  readonly workMs: number | null;
+  /** Whether the work is the rest of work that the user's last turn interrupted. @default false */
+  readonly isRest?: boolean;
+}
+
+/** A turn of a user. */
+export interface Turn {
+  /** Ends the turn. The user must call it. */
+  readonly end: () => void;
+  /**
+   * Returns whether the user should interrupt its work and end the turn, because another user would otherwise miss its
+   * deadline.
+   * @param minMs minimum duration of this turn. @default MIN_TURN_MS
+   */
+  readonly isUp: (minMs?: number) => boolean;
+}
+
 /** A turn that a user waits for. */
 interface Claim {
   readonly user: TurnUser;
   /** Virtual time (see {@link TrainerTurns}) at which the user claimed the turn. */
   readonly since: number;
+  /** Time at which the work should be done, on the monotonic clock. */
+  readonly dueAt: number;
+  /** Time at which the turn must begin, so that the work is done at `dueAt`. */
+  readonly latestStart: number;
   readonly grant: () => void;
 }
 
@@ -53,6 +86,9 @@ export class TurnUser {
  * start, which is the time that its user has used so far, divided by the user's weight. The claim with the
  * lowest start gets the next turn. A user does not save up time while it claims no turn. Otherwise, its later
  * turns could keep the other users waiting for a long time.
+ *
+ * A user that waits can also ask for the end of a turn. It must be about to miss its deadline, must have used less than
+ * its share of the time, and its deadline must be before that of the user that has the turn.
  */
 export class TrainerTurns {
   readonly #clock: Clock;
@@ -91,16 +127,22 @@ export class TrainerTurns {
 
   /**
    * Waits for a turn.
-   * @returns a function that ends the turn; the caller must call it
+   * @param work @default work without a deadline
    * @throws the signal's reason if it aborts first
    */
-  async claim(user: TurnUser, signal: AbortSignal): Promise<() => void> {
+  async claim(
+    user: TurnUser,
+    signal: AbortSignal,
+    { dueAt, workMs, isRest = false }: TurnWork = { dueAt: null, workMs: null },
+  ): Promise<Turn> {
     signal.throwIfAborted();
     const now = this.#clock.monotonic();
-    if (user.endedAt !== null) user.pauseMs = now - user.endedAt;
+    if (user.endedAt !== null && !isRest) user.pauseMs = now - user.endedAt;
     user.endedAt = null;
     const { promise, resolve } = Promise.withResolvers<void>();
-    const claim: Claim = { user, since: this.#virtual, grant: resolve };
+    const due = dueAt ?? now + UNDATED_WAIT_MS;
+    const latestStart = dueAt === null ? due : workMs === null ? (now + due) / 2 : due - WORK_MARGIN * workMs;
+    const claim: Claim = { user, since: this.#virtual, dueAt: due, latestStart, grant: resolve };
     this.#claims.push(claim);
     this.#next();
     try {
@@ -111,11 +153,24 @@ export class TrainerTurns {
     }
     const since = this.#clock.monotonic();
     let ended = false;
-    return () => {
-      if (ended) return;
-      ended = true;
-      this.#end(claim, this.#clock.monotonic() - since);
+    const elapsed = (): number => this.#clock.monotonic() - since;
+    return {
+      end: () => {
+        if (ended) return;
+        ended = true;
+        this.#end(claim, elapsed());
+      },
+      isUp: (minMs = MIN_TURN_MS) => elapsed() >= minMs && this.#isAwaited(claim, elapsed()),
     };
+  }
+
+  /** Returns whether a user that waits can ask for the end of the turn of `claim`, which has lasted for `ms`. */
+  #isAwaited({ dueAt, user, ...claim }: Claim, ms: number): boolean {
+    const now = this.#clock.monotonic();
+    const finish = startOf({ user, ...claim }) + ms / user.weight;
+    return this.#claims.some(
+      (other) => other.latestStart <= now && startOf(other) < finish && (other.dueAt < dueAt || dueAt <= now),
+    );
   }
 
   #withdraw(claim: Claim): void {
@@ -180,6 +235,6 @@ export class TrainerTurns {
 }
 
 /** Returns the virtual time at which a turn begins. The claim with the lowest start gets the next turn. */
-function startOf({ user, since }: Claim): number {
+function startOf({ user, since }: Pick<Claim, 'user' | 'since'>): number {
   return Math.max(since, user.finish);
 }

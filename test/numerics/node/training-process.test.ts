@@ -10,6 +10,7 @@ import { estimateTraining } from '../../../lora/train/memory/estimate.ts';
 import { freshOptimizer } from '../../../lora/train/optimizer/optimizer-state.ts';
 import { zeros } from '../../../lora/update/layout.ts';
 import { silentLogger } from '../../../monitor/log.ts';
+import { RoundSlices } from '../../../node/sharing/round-slices.ts';
 import type { TrainTask } from '../../../node/trainer.ts';
 import { TrainingProcess, type TrainingProcessDeps } from '../../../node/training-process.ts';
 import type { Manifest } from '../../../protocol/manifest.ts';
@@ -75,6 +76,25 @@ describe('the trainer of a node', () => {
     // The moments left in the process from the first call have no effect.
     const second = await trainer.train(task(2), { signal: live(), ...quiet });
     expect(second.adapter).toEqual(first.adapter);
+  });
+
+  test('gives the same adapter for a round in slices as for the whole round', async () => {
+    const { trainer, manifest, task } = bench;
+    await trainer.prepare(manifest, { signal: live() });
+    const whole = { ...task(4), position: { start: 8, perStep: 2 } };
+    const expected = await trainer.train(whole, { signal: live(), ...quiet });
+    const slices = new RoundSlices(whole, 2);
+    for (const most of [1, 2, 2]) {
+      const slice = slices.next(most);
+      slices.add(slice, await trainer.train(slice, { signal: live(), ...quiet }));
+    }
+    expect(slices.left).toBe(0);
+    const { adapter, optimizer, result } = slices.round();
+    expect(adapter).toEqual(expected.adapter);
+    expect(optimizer).toEqual(expected.optimizer);
+    const { seconds: _, lossMean, ...same } = expected.result;
+    expect(result).toMatchObject(same);
+    expect(result.lossMean).toBeCloseTo(lossMean, 6);
   });
 
   test('loses the round when it is killed, and trains the next one', async () => {

@@ -1,6 +1,7 @@
-import { beforeEach, expect, test } from 'vitest';
+import { beforeEach, describe, expect, test } from 'vitest';
 import { sleep } from '../../../../common/deadline.ts';
 import type { AdapterLayout } from '../../../../lora/adapter/layout.ts';
+import type { TrainProgress, TrainResult } from '../../../../lora/train/trainer.ts';
 import { Pauses } from '../../../../node/limits/pauses.ts';
 import { SharedTrainer } from '../../../../node/sharing/shared-trainer.ts';
 import type { NodeTrainer, TrainedRound, TrainTask } from '../../../../node/trainer.ts';
@@ -10,7 +11,7 @@ import { VirtualClock } from '../../../utils/virtual/virtual-clock.ts';
 const ROUND_MS = 1_000;
 const live = new AbortController().signal;
 const options = { signal: live, onProgress: () => {} };
-const task = {} as TrainTask;
+const task = { rows: [], steps: 1 } as unknown as TrainTask;
 
 /** Calls of the trainer, in order. */
 let calls: string[];
@@ -18,7 +19,8 @@ let clock: VirtualClock;
 let shared: SharedTrainer;
 let pauses: Pauses;
 
-const jobOf = (name: string, base = 'base') => ({ name, base: { digest: base } }) as Manifest;
+const jobOf = (name: string, base = 'base') =>
+  ({ name, base: { digest: base }, training: { batchSize: 4 } }) as Manifest;
 const layoutOf = (name: string): AdapterLayout => [{ name, shape: [1, 1], group: 'A' }];
 
 beforeEach(() => {
@@ -39,7 +41,7 @@ beforeEach(() => {
     train: async (_task, { signal }) => {
       calls.push('train');
       await sleep(clock, ROUND_MS, signal);
-      return {} as TrainedRound;
+      return { result: { steps: 1, seconds: ROUND_MS / 1000 } } as TrainedRound;
     },
     stop: async () => {},
   };
@@ -133,4 +135,121 @@ test('no turn begins while the node is paused, also for a job that waited for it
   pauses.set(null);
   await waiting;
   expect(calls).toEqual(['prepare a', 'train', 'prepare b']);
+});
+
+describe('a round of a node with several jobs', () => {
+  const STEP_MS = 1_000;
+  const STEPS = 300;
+  const rows = Array.from({ length: 4 * STEPS }, (_, i) => i) as unknown as TrainTask['rows'];
+
+  /** Adds the indices of its rows to the first value of the adapter, and reports each step. */
+  function setUp() {
+    const trainer: NodeTrainer = {
+      engine: 'fake',
+      note: null,
+      restarts: 0,
+      prepare: async ({ name }) => layoutOf(name),
+      keepBases: async () => {},
+      stop: async () => {},
+      train: async ({ adapter, rows: part, steps, optimizer, position }, { signal, onProgress }) => {
+        calls.push(`${steps} steps from ${position?.start}`);
+        let value = adapter[0]![0]!;
+        const result: TrainResult = {
+          steps,
+          tokens: 4 * steps,
+          seconds: steps,
+          lossFirst: 1,
+          lossLast: 1,
+          lossMean: 1,
+        };
+        for (let step = 1; step <= steps; step++) {
+          await sleep(clock, STEP_MS, signal);
+          for (const row of part.slice(4 * (step - 1), 4 * step)) value = (value * 31 + Number(row)) % 1_009;
+          onProgress({
+            ...result,
+            step,
+            steps,
+            rows: 4 * step,
+            tokens: 4 * step,
+          } as unknown as TrainProgress);
+        }
+        return {
+          adapter: [Float32Array.of(value)],
+          optimizer: { ...optimizer, step: optimizer.step + steps },
+          result,
+        };
+      },
+    };
+    return new SharedTrainer({ trainer, scoreTrainer: null, clock, pauses });
+  }
+  const round = (steps: number): TrainTask => ({
+    adapter: [Float32Array.of(1)],
+    rows: rows.slice(0, 4 * steps),
+    steps,
+    optimizer: { step: 7, m: [], v: [] },
+    position: { start: 100, perStep: 2 },
+  });
+
+  test('lets a job with an earlier deadline train in between, and gives the same adapter', async () => {
+    const shared = setUp();
+    const [a, b] = [shared.share(1), shared.share(1)];
+    await a.prepare(jobOf('a'), { signal: live });
+    await b.prepare(jobOf('b'), { signal: live });
+    const steps: number[] = [];
+    const start = clock.monotonic();
+    let doneAfter = 0;
+    const long = a.train(round(STEPS), {
+      ...options,
+      onProgress: ({ step, steps: all, rows: used }) => {
+        expect([all, used]).toEqual([STEPS, 4 * step]);
+        steps.push(step);
+      },
+      dueInMs: 86_400_000,
+    });
+    const short = b.train(round(10), { ...options, dueInMs: 200_000 }).then(() => {
+      doneAfter = clock.monotonic() - start;
+    });
+    await pass(2 * STEPS * STEP_MS);
+    await short;
+    expect(doneAfter).toBeLessThan(200_000);
+    const { adapter, optimizer, result } = await long;
+    expect(steps).toEqual(Array.from({ length: STEPS }, (_, i) => i + 1));
+    expect(optimizer.step).toBe(7 + STEPS);
+    expect(result).toMatchObject({ steps: STEPS, tokens: 4 * STEPS, seconds: STEPS });
+
+    // A node with one job trains the round at once.
+    calls = [];
+    const alone = setUp().share(1);
+    await alone.prepare(jobOf('a'), { signal: live });
+    const whole = alone.train(round(STEPS), options);
+    await pass(STEPS * STEP_MS);
+    expect((await whole).adapter).toEqual(adapter);
+    expect(calls).toEqual([`${STEPS} steps from 100`]);
+  });
+
+  test('ends before a node that drains stops, although another job interrupts it', async () => {
+    const shared = setUp();
+    const [a, b] = [shared.share(1), shared.share(1)];
+    await a.prepare(jobOf('a'), { signal: live });
+    await b.prepare(jobOf('b'), { signal: live });
+    const long = a.train(round(STEPS), { ...options, dueInMs: 86_400_000 });
+    const short = b.train(round(10), { ...options, dueInMs: 1_000 });
+    short.catch(() => {});
+    await pass(10 * STEP_MS);
+    pauses.drain();
+    await pass(2 * STEPS * STEP_MS);
+    expect((await long).result.steps).toBe(STEPS);
+    expect(b.hasTurn).toBe(false);
+  });
+
+  test('has a first slice of one step, and then slices of about 20 s', async () => {
+    const shared = setUp();
+    const a = shared.share(1);
+    shared.share(1);
+    await a.prepare(jobOf('a'), { signal: live });
+    const training = a.train(round(50), options);
+    await pass(50 * STEP_MS);
+    await training;
+    expect(calls).toEqual(['1 steps from 100', '20 steps from 102', '20 steps from 142', '9 steps from 182']);
+  });
 });

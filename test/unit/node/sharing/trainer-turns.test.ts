@@ -1,7 +1,13 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { sleep } from '../../../../common/deadline.ts';
-import { IDLE_SHARE, TrainerTurns, type TurnUser } from '../../../../node/sharing/trainer-turns.ts';
+import {
+  IDLE_SHARE,
+  MIN_TURN_MS,
+  TrainerTurns,
+  type TurnUser,
+  UNDATED_WAIT_MS,
+} from '../../../../node/sharing/trainer-turns.ts';
 import { VirtualClock } from '../../../utils/virtual/virtual-clock.ts';
 
 /** A job whose rounds last `roundMs`. A round begins `pauseMs` after the end of the last one. */
@@ -25,7 +31,7 @@ async function share(jobs: readonly Job[], ms: number) {
     const run = async (): Promise<void> => {
       for (;;) {
         const asked = clock.now();
-        const end = await turns.claim(user, signal);
+        const { end } = await turns.claim(user, signal);
         waits.push(clock.now() - asked);
         order.push(i);
         await sleep(clock, roundMs, signal);
@@ -109,7 +115,7 @@ describe('the turns of the trainer', () => {
     const clock = new VirtualClock(0);
     const turns = new TrainerTurns({ clock });
     const [a, b] = [turns.join(1), turns.join(1)];
-    const end = await turns.claim(a, new AbortController().signal);
+    const { end } = await turns.claim(a, new AbortController().signal);
     const stop = new AbortController();
     const withdrawn = turns.claim(b, stop.signal);
     const again = turns.claim(a, new AbortController().signal);
@@ -118,9 +124,70 @@ describe('the turns of the trainer', () => {
     const claimed = turns.claim(b, new AbortController().signal);
     await clock.run(() => false, 1_000);
     end();
-    const endB = await claimed;
-    endB();
-    (await again)();
+    (await claimed).end();
+    (await again).end();
     expect(turns.holder).toBeNull();
+  });
+});
+
+describe('a turn is up for another job', () => {
+  const HOUR_MS = 3_600_000;
+  const { signal } = new AbortController();
+
+  /** Gives the first job a turn, lets the second one wait, and returns a function that says when the turn is up. */
+  async function waiting(
+    holder: { dueAt: number | null; workMs: number | null },
+    work: { dueAt: number | null; workMs: number | null },
+    { usedMs = 0, weight = 1 } = {},
+  ) {
+    const clock = new VirtualClock(0);
+    const turns = new TrainerTurns({ clock });
+    const [a, b] = [turns.join(1), turns.join(weight)];
+    if (usedMs > 0) {
+      const { end } = await turns.claim(b, signal);
+      await clock.run(() => false, usedMs);
+      end();
+    }
+    const start = clock.monotonic();
+    const shifted = ({ dueAt, workMs }: typeof work) => ({ dueAt: dueAt && start + dueAt, workMs });
+    const turn = await turns.claim(a, signal, shifted(holder));
+    turns.claim(b, signal, shifted(work)).catch(() => {});
+    return async (mostMs: number): Promise<number | null> => {
+      for (let ms = 0; ms <= mostMs; ms += 1_000) {
+        if (turn.isUp()) return ms;
+        await clock.run(() => false, 1_000);
+      }
+      return null;
+    };
+  }
+
+  test('when that job must begin to meet its deadline', async () => {
+    const day = { dueAt: 24 * HOUR_MS, workMs: 20 * HOUR_MS };
+    const upAfter = await waiting(day, { dueAt: 600_000, workMs: 80_000 });
+    expect(await upAfter(HOUR_MS)).toBe(500_000);
+    // Its work takes an unknown time, so half of the time until its deadline is reserved.
+    const unknown = await waiting(day, { dueAt: 600_000, workMs: null });
+    expect(await unknown(HOUR_MS)).toBe(300_000);
+    const undated = await waiting(day, { dueAt: null, workMs: null });
+    expect(await undated(HOUR_MS)).toBe(UNDATED_WAIT_MS);
+  });
+
+  test('but not before the turn has lasted for a minute', async () => {
+    const upAfter = await waiting({ dueAt: HOUR_MS, workMs: null }, { dueAt: 1_000, workMs: 1_000 });
+    expect(await upAfter(HOUR_MS)).toBe(MIN_TURN_MS);
+  });
+
+  test('but only if that job has used less than its share', async () => {
+    const work = { dueAt: 1_000, workMs: 1_000 };
+    const upAfter = await waiting({ dueAt: HOUR_MS, workMs: null }, work, { usedMs: 300_000 });
+    expect(await upAfter(HOUR_MS)).toBe(301_000);
+    const heavy = await waiting({ dueAt: HOUR_MS, workMs: null }, work, { usedMs: 300_000, weight: 3 });
+    expect(await heavy(HOUR_MS)).toBe(101_000);
+  });
+
+  test('but not if the job that has the turn must be done earlier, unless it is late', async () => {
+    const work = { dueAt: 300_000, workMs: 299_000 };
+    const upAfter = await waiting({ dueAt: 200_000, workMs: 200_000 }, work);
+    expect(await upAfter(HOUR_MS)).toBe(200_000);
   });
 });
