@@ -17,6 +17,9 @@ import { JobSettings } from './record/job-settings.ts';
 import { type PreparedJob, recordJob } from './record/new-job.ts';
 import { QueuePlace } from './record/queue-place.ts';
 import { defaultRetention } from './record/retention.ts';
+import { BlobRepair } from './recovery/blob-repair.ts';
+import { repairingBlobs } from './recovery/repairing-blobs.ts';
+import { Scrub } from './recovery/scrub.ts';
 import { isOver } from './round/job-phase.ts';
 import { banPeer, pardonPeer } from './sanctions.ts';
 import type { StoredJob } from './store/store.ts';
@@ -37,6 +40,8 @@ export interface CoordinatorOptions {
  */
 export class Coordinator {
   readonly collector: BlobCollector;
+  readonly repair: BlobRepair;
+  readonly #scrub: Scrub;
   readonly #deps: Required<CoordinatorDeps>;
   readonly #limiter: RateLimiter;
   readonly #newcomers: Newcomers;
@@ -48,13 +53,19 @@ export class Coordinator {
   readonly #cleanups: (() => void)[] = [];
   /** Lets only one job be created at a time, because jobs with the same name write to the same folder. */
   readonly #creating = new Permits(1);
+  #scrubbing: Promise<void> = Promise.resolve();
 
   constructor({ retention = defaultRetention, audits = true }: CoordinatorOptions, deps: CoordinatorDeps) {
     const { store, blobs, log } = deps;
     this.#retention = retention;
     this.#audits = audits;
     this.collector = new BlobCollector({ store: store.blobs, blobs, log });
-    this.#deps = { failpoint: () => {}, fatal: throwLater, meter: noMeter, randomBytes, ...deps };
+    const { runs, signal } = { runs: this.#runs, signal: this.#stopping.signal };
+    this.repair = new BlobRepair({ ...deps, runs, signal });
+    this.#scrub = new Scrub({ ...deps, repair: this.repair, runs, signal });
+    const repairing = repairingBlobs(blobs, this.repair);
+    const defaults = { failpoint: () => {}, fatal: throwLater, meter: noMeter, randomBytes };
+    this.#deps = { ...defaults, ...deps, blobs: repairing };
     this.#limiter = new RateLimiter({ clock: deps.clock });
     this.#newcomers = new Newcomers(deps);
   }
@@ -69,6 +80,7 @@ export class Coordinator {
     openQueued(this.jobs());
     // Delete blobs that a process left behind because it was killed while it created a job.
     void this.collector.sweep();
+    this.#scrubbing = this.#scrub.run();
   }
 
   /**
@@ -79,6 +91,7 @@ export class Coordinator {
     this.#stopping.abort(coordinatorError('STOPPED', 'the coordinator is stopping', {}));
     for (const cleanup of this.#cleanups.splice(0)) cleanup();
     await Promise.all([...this.#runs.values()].map((run) => run.stop()));
+    await this.#scrubbing;
     await this.collector.sweep();
   }
 

@@ -6,6 +6,9 @@ export type StrikeKind = 'harmful' | 'outlier' | 'bad-payload' | 'disbelief' | '
 /** How far the coordinator trusts the person behind a peer. */
 export type Standing = 'good' | 'probation' | 'suspended' | 'banned';
 
+/** Kind of a blob that the coordinator found damaged or missing. */
+export type DamagedWhat = 'adapter' | 'delta' | 'residual' | 'checkpoint' | 'base' | 'data' | 'update';
+
 /** An event of a job. The coordinator stores events and numbers them in the order in which they became durable. */
 export type JobEvent = { sequence: number; at: number; job: string } & JobEventBody;
 
@@ -176,6 +179,16 @@ export type JobEventBody =
   | { type: 'null-round'; round: number; reason: string }
   /** The coordinator's device failed during an evaluation. The evaluation restarts with a fallback. */
   | { type: 'evaluation-lighter'; reason: string }
+  /** A blob on the coordinator's disk is damaged or missing. `name` is the name of a base file, or names the round. */
+  | { type: 'blob-damaged'; what: DamagedWhat; name: string; digest: string }
+  /** The coordinator has the whole blob again: computed from other blobs (`rebuilt`), or from a node (`fetched`). */
+  | {
+      type: 'blob-repaired';
+      what: DamagedWhat;
+      name: string;
+      digest: string;
+      how: 'rebuilt' | 'fetched';
+    }
   | { type: 'paused'; reason: string }
   | { type: 'resumed' }
   | { type: 'finished'; round: number; heldOutLoss: number | null; baseLoss: number | null };

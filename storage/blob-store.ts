@@ -172,6 +172,23 @@ export class FileBlobStore implements ResumableBlobs {
     return bytes;
   }
 
+  async check(
+    digest: string,
+    { signal, pause }: { signal: AbortSignal; pause?: () => Promise<void> },
+  ): Promise<'whole' | 'missing' | 'damaged'> {
+    const file = await open(this.path(digest), 'r').catch((error: unknown) => {
+      if (isMissing(error)) return null;
+      throw error;
+    });
+    if (file === null) return 'missing';
+    try {
+      const found = await hashFile(file, signal, pause);
+      return found.digest === digest ? 'whole' : 'damaged';
+    } finally {
+      await file.close();
+    }
+  }
+
   async read(digest: string, offset: number, length: number): Promise<Uint8Array> {
     const reader = await this.reader(digest);
     if (reader === null) throw this.#missing(digest);

@@ -18,6 +18,14 @@ export interface BlobStore {
    * @throws SwarmError BLOB_MISSING
    */
   read(digest: string, offset: number, length: number): Promise<Uint8Array>;
+  /**
+   * Compares the bytes of a blob with its digest. Keeps a damaged blob, because a fetch can still replace it.
+   * @param options.pause called after each MiB, so that the check can be slow
+   */
+  check(
+    digest: string,
+    options: { signal: AbortSignal; pause?: () => Promise<void> },
+  ): Promise<'whole' | 'missing' | 'damaged'>;
   /** Deletes a blob and the partial files of its unfinished fetches. */
   delete(digest: string): Promise<void>;
 }

@@ -92,6 +92,10 @@ export class EventLines {
           : `! round ${event.round}: update of ${shortPeer(event.peer)} failed an audit (closeness ${event.closeness.toFixed(2)})`;
       case 'audit-dropped':
         return `! round ${event.round}: update of ${shortPeer(event.peer)} was not audited: ${safeText(event.reason)}`;
+      case 'blob-damaged':
+        return `! the ${event.what} (${safeText(event.name)}) on the coordinator's disk is damaged or missing`;
+      case 'blob-repaired':
+        return `the ${event.what} (${safeText(event.name)}) is whole again: ${event.how === 'rebuilt' ? 'computed from other files' : 'fetched from a node'}`;
       case 'evaluation-lighter':
         return `! evaluation ${safeText(event.reason)}`;
       case 'paused':

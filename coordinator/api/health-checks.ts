@@ -8,7 +8,7 @@ const OVERDUE_MS = 30_000;
 
 /**
  * Adds the coordinator's health checks. The coordinator is live while every job's state machine runs. It is ready while
- * the store accepts writes and no job has paused itself.
+ * the store accepts writes, no blob is damaged beyond repair, and no job has paused itself.
  */
 export function addHealthChecks(
   health: Health,
@@ -23,6 +23,10 @@ export function addHealthChecks(
   health.add('ready', 'store', () => {
     store.probe();
     return null;
+  });
+  health.add('ready', 'blobs', () => {
+    const [first] = coordinator.repair.damaged;
+    return first === undefined ? null : `${first} is damaged, and no connected node has a whole copy`;
   });
   health.add('ready', 'jobs', () => {
     const first = coordinator.jobs().find(({ driver }) => needsOperator(driver.state));

@@ -13,6 +13,7 @@ import {
   mergeUpdates,
 } from '../../verify/merge/merge-updates.ts';
 import { coordinatorError } from '../errors.ts';
+import { withRepairs } from '../recovery/repairing-blobs.ts';
 import type { Preset } from '../round/plan.ts';
 
 /**
@@ -51,7 +52,7 @@ export async function merge(
     ...sources.map(({ digest }) => digest),
   ];
   const paths = Object.fromEntries(digests.map((digest) => [digest, blobs.path(digest)]));
-  return inThread('merge', { input, paths }, signal);
+  return withRepairs(blobs, () => inThread('merge', { input, paths }, signal));
 }
 
 /**
@@ -65,7 +66,8 @@ export async function loadUpdate(
   if (planLayout(layout).parameters <= INLINE_VALUES || !hasFiles(blobs)) {
     return decodeUpdate(await blobs.get(digest, { maxBytes: UPDATE_BYTES }), layout, preset);
   }
-  return inThread('decode', { path: blobs.path(digest), digest, layout, preset }, signal);
+  const path = blobs.path(digest);
+  return withRepairs(blobs, () => inThread('decode', { path, digest, layout, preset }, signal));
 }
 
 /** Checks that the merge can decode a payload. Decodes a large one in a worker thread. @throws SwarmError UPDATE_* */

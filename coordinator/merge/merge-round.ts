@@ -7,6 +7,7 @@ import type { Merged, MergeSource } from '../../verify/merge/merge-updates.ts';
 import { believableTokens } from '../../verify/merge/update-weights.ts';
 import type { CurrentCheckpoint, RunContext } from '../context.ts';
 import { personOf } from '../peers/person.ts';
+import { lostBlob } from '../recovery/blob-repair.ts';
 import type { StoredScore, StoredUpdate } from '../store/store.ts';
 import { isSameUpdate } from '../store/update-key.ts';
 import { merge } from './arithmetic.ts';
@@ -213,7 +214,14 @@ export class RoundMerge {
       residual: parent.residual,
     };
     try {
-      return await merge(input, { blobs: deps.blobs, signal });
+      const options = { blobs: deps.blobs, signal };
+      return await merge(input, options).catch((error: unknown) => {
+        // No other peer has the residual. Without it, the step lacks the quantisation error of earlier steps, which is
+        // small. With the error, the job could never continue.
+        if (input.residual === null || lostBlob(error) !== input.residual) throw error;
+        deps.log.warn({ round, residual: input.residual }, 'residual-lost');
+        return merge({ ...input, residual: null }, options);
+      });
     } catch (error) {
       // The cause is in the updates, so a retry would fail in the same way.
       if (isSwarmError(error, 'UPDATE_VALUES')) return null;

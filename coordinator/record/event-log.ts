@@ -32,7 +32,9 @@ export function logEvents(log: Logger, event: JobEvent, job: string): void {
     case 'suspended':
     case 'banned':
     case 'pardoned':
-    case 'shared-fault': {
+    case 'shared-fault':
+    case 'blob-damaged':
+    case 'blob-repaired': {
       const { type, sequence: _, at: __, ...fields } = event;
       log.warn({ ...fields, job }, type);
       return;

@@ -63,6 +63,12 @@ export class BlobTable implements UnusedBlobs {
       .map(({ job, use, round }) => ({ job: job as string, use: use as BlobUse, round: round as number }));
   }
 
+  /** Returns the first needed blob after `digest` in the order of digests; null if there is none. */
+  nextUsed(digest: string): string | null {
+    const sql = 'SELECT digest FROM blob_uses WHERE digest > ? ORDER BY digest LIMIT 1';
+    return (this.#db.one(sql, digest)?.digest as string | undefined) ?? null;
+  }
+
   /** Returns whether any job needs a blob. */
   needs(digest: string): boolean {
     return this.#db.one('SELECT 1 FROM blob_uses WHERE digest = ? LIMIT 1', digest) !== null;

@@ -38,6 +38,8 @@ const GROUPS: readonly { title: string; types: readonly JobEvent['type'][] }[] =
       'finished',
       'scoring-failed',
       'evaluation-lighter',
+      'blob-damaged',
+      'blob-repaired',
     ],
   },
 ];

@@ -1,0 +1,176 @@
+import type { Clock } from '../../common/clock.ts';
+import { withDeadline } from '../../common/deadline.ts';
+import { isSwarmError, messageOf } from '../../common/errors.ts';
+import type { Logger } from '../../common/logger.ts';
+import type { JobEventBody } from '../../monitor/job-events.ts';
+import type { SwarmNetwork } from '../../net/network.ts';
+import { sha256 } from '../../protocol/cbor.ts';
+import type { BlobStore } from '../../storage/blobs.ts';
+import type { JobRun } from '../job-run.ts';
+import type { Store } from '../store/store.ts';
+import { type BlobPurpose, purposeOf } from './blob-purpose.ts';
+
+/** Maximum number of nodes that are asked for one blob. */
+const HOLDERS = 8;
+/** Maximum time to fetch an adapter, a delta, a shard or a payload. */
+const FETCH_MS = 5 * 60_000;
+/** Maximum time to fetch a base file, which can have many gigabytes. */
+const FETCH_BASE_MS = 6 * 60 * 60_000;
+/** Pause before the next attempt to repair a blob that could not be repaired, because a holder may connect meanwhile. */
+const RETRY_MS = 60_000;
+
+interface Deps {
+  readonly store: Store;
+  readonly blobs: BlobStore;
+  readonly network: SwarmNetwork;
+  readonly clock: Clock;
+  readonly log: Logger;
+  readonly runs: ReadonlyMap<string, JobRun>;
+  readonly signal: AbortSignal;
+}
+
+/**
+ * Gets missing and damaged blobs of jobs back: rebuilds an adapter from its parent and its delta, and a checkpoint's
+ * body from its signed record, or else fetches the blob from a node that has it. Reports damage and repair as events of
+ * the jobs that need the blob.
+ */
+export class BlobRepair {
+  readonly #deps: Deps;
+  readonly #running = new Map<string, Promise<boolean>>();
+  /** Time of the last failed attempt for each damaged blob, on the monotonic clock. */
+  readonly #failed = new Map<string, number>();
+
+  constructor(deps: Deps) {
+    this.#deps = deps;
+  }
+
+  /** Returns a description of each blob that is damaged and could not be repaired. */
+  get damaged(): string[] {
+    return [...this.#failed.keys()].flatMap((digest) => {
+      const [purpose] = this.#purposes(digest);
+      return purpose === undefined ? [] : [describe(purpose)];
+    });
+  }
+
+  /** Returns whether a blob is known to be damaged or missing, and is not repaired yet. */
+  isDamaged(digest: string): boolean {
+    return this.#failed.has(digest) || this.#running.has(digest);
+  }
+
+  /**
+   * Repairs a blob that is missing or damaged. After a failed attempt, the next one begins a minute later at the earliest.
+   * @returns whether the store now has the whole blob
+   */
+  repair(digest: string): Promise<boolean> {
+    const running = this.#running.get(digest);
+    if (running !== undefined) return running;
+    const failedAt = this.#failed.get(digest);
+    if (failedAt !== undefined && this.#deps.clock.monotonic() - failedAt < RETRY_MS) {
+      return Promise.resolve(false);
+    }
+    const run = this.#repair(digest).finally(() => this.#running.delete(digest));
+    this.#running.set(digest, run);
+    return run;
+  }
+
+  async #repair(digest: string): Promise<boolean> {
+    const purposes = this.#purposes(digest);
+    if (purposes.length === 0) return false;
+    if (!this.#failed.has(digest)) this.#report(purposes, { type: 'blob-damaged', digest });
+    const reasons: string[] = [];
+    for (const purpose of purposes) {
+      for (const how of ['rebuilt', 'fetched'] as const) {
+        try {
+          const done =
+            how === 'rebuilt' ? await this.#rebuild(digest, purpose) : await this.#fetch(digest, purpose);
+          if (!done) continue;
+          this.#failed.delete(digest);
+          this.#report(purposes, { type: 'blob-repaired', digest, how });
+          return true;
+        } catch (error) {
+          this.#deps.signal.throwIfAborted();
+          if (!isSwarmError(error)) throw error;
+          reasons.push(messageOf(error));
+        }
+      }
+    }
+    this.#failed.set(digest, this.#deps.clock.monotonic());
+    const what = describe(purposes[0]!);
+    this.#deps.log.error({ digest, what, reasons }, 'blob-not-repaired');
+    return false;
+  }
+
+  async #rebuild(digest: string, { rebuild }: BlobPurpose): Promise<boolean> {
+    if (rebuild === undefined) return false;
+    const { blobs } = this.#deps;
+    const bytes = await rebuild({ get: (other, options) => getRepaired(other, options, blobs, this) });
+    if (sha256(bytes) !== digest) return false;
+    await blobs.delete(digest);
+    await blobs.put(bytes, digest);
+    return true;
+  }
+
+  async #fetch(digest: string, { run, size, author, what }: BlobPurpose): Promise<boolean> {
+    const { network, clock, signal } = this.#deps;
+    if (size === null) return false;
+    const members = network.peers().flatMap(({ peer }) => (run.members.has(peer) ? peer : []));
+    const holders = members.sort((a, b) => Number(b === author) - Number(a === author)).slice(0, HOLDERS);
+    if (holders.length === 0) return false;
+    const ms = what === 'base' ? FETCH_BASE_MS : FETCH_MS;
+    await withDeadline({ clock, ms, signal, what: `a copy of ${what}` }, (inner) =>
+      network.fetchBlob({ digest, size }, { holders, again: true, signal: inner }),
+    );
+    return true;
+  }
+
+  #purposes(digest: string): BlobPurpose[] {
+    const { store, runs } = this.#deps;
+    return store.blobs.usesOf(digest).flatMap((use) => {
+      const run = runs.get(use.job);
+      return (run && purposeOf(digest, use, run)) ?? [];
+    });
+  }
+
+  /** Reports an event once for each job. */
+  #report(
+    purposes: readonly BlobPurpose[],
+    event: { type: 'blob-damaged'; digest: string } | { type: 'blob-repaired'; digest: string; how: Repair },
+  ): void {
+    for (const run of new Set(purposes.map((purpose) => purpose.run))) {
+      const { what, name } = purposes.find((purpose) => purpose.run === run)!;
+      const body: JobEventBody = { ...event, what, name };
+      run.driver.transact((outbox) => outbox.event(body));
+    }
+  }
+}
+
+type Repair = 'rebuilt' | 'fetched';
+
+/** Returns a description such as "the adapter of round 5 of job moby". */
+function describe({ what, name, run }: BlobPurpose): string {
+  return `the ${what} (${name}) of job ${run.context.manifest.name}`;
+}
+
+/** Codes of a blob that is missing or damaged in the store. */
+const LOST: ReadonlySet<string> = new Set(['BLOB_MISSING', 'BLOB_CORRUPT', 'BLOB_TRUNCATED']);
+
+/** Returns the digest of the lost blob, if an error says that a blob is missing or damaged; otherwise null. */
+export function lostBlob(error: unknown): string | null {
+  if (!isSwarmError(error) || !LOST.has(error.code)) return null;
+  return typeof error.values.digest === 'string' ? error.values.digest : null;
+}
+
+/** Reads a blob. Repairs it first if it is missing or damaged. @throws SwarmError BLOB_* if the repair fails */
+export async function getRepaired(
+  digest: string,
+  options: { maxBytes: number },
+  blobs: Pick<BlobStore, 'get'>,
+  repair: Pick<BlobRepair, 'repair'>,
+): Promise<Uint8Array> {
+  try {
+    return await blobs.get(digest, options);
+  } catch (error) {
+    if (lostBlob(error) === null || !(await repair.repair(digest))) throw error;
+    return blobs.get(digest, options);
+  }
+}

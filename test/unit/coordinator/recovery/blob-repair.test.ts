@@ -1,0 +1,109 @@
+import { describe, expect, it } from 'vitest';
+import { sha256 } from '../../../../protocol/cbor.ts';
+import { verifyMessage } from '../../../../protocol/signing.ts';
+import { ScriptedPeer } from '../scripted-peer.ts';
+import { World } from '../world.ts';
+
+/** Runs the first round of a job of four rounds, with one node. */
+async function trained() {
+  const world = new World({ rounds: { count: 4, minPeers: 1, localSteps: 1 } });
+  await world.start();
+  const peer = new ScriptedPeer(1, world);
+  let isWorking = true;
+  const finished = (): boolean => !isWorking || (world.alive && world.run?.driver.state.phase === 'finished');
+  // A payload of a later round must not have the bytes of a damaged delta.
+  await peer.work((round) => 0.01 * round, finished);
+  await world.until(() => world.run.record.checkpoint.checkpoint.round >= 1, 'the first checkpoint');
+  const digests = () => {
+    const { checkpoint, digest, residual } = world.run.record.checkpoint;
+    return { body: digest, residual, adapter: checkpoint.adapter.digest, delta: checkpoint.delta!.digest };
+  };
+  const end = () => world.until(() => world.run.driver.state.phase === 'finished', 'the end of the job');
+  const stopPeer = () => {
+    isWorking = false;
+  };
+  return { world, peer, digests, end, stopPeer };
+}
+
+/** Flips one bit of a blob on the coordinator's disk. */
+function damage({ disk }: World, digest: string): void {
+  const bytes = disk.files.get(digest)!.slice();
+  bytes[bytes.length >> 1]! ^= 1;
+  disk.files.set(digest, bytes);
+}
+
+function eventsOf({ store, toy }: World) {
+  return store.events
+    .after(toy.job, 0, 1_000)
+    .filter(({ type }) => type === 'blob-damaged' || type === 'blob-repaired');
+}
+
+describe('a coordinator whose newest adapter is damaged on disk', () => {
+  it('rebuilds it from its parent and its delta, and the job ends', async () => {
+    const { world, digests, end } = await trained();
+    const { adapter } = digests();
+    damage(world, adapter);
+    await end();
+    expect(eventsOf(world)).toMatchObject([
+      { type: 'blob-damaged', what: 'adapter', name: 'round 1', digest: adapter },
+      { type: 'blob-repaired', what: 'adapter', digest: adapter, how: 'rebuilt' },
+    ]);
+    expect(world.store.rounds.count(world.toy.job, 'checkpoint')).toBe(4);
+  });
+
+  it('fetches it from a node if the delta is damaged too', async () => {
+    const { world, peer, digests, end } = await trained();
+    const { adapter, delta } = digests();
+    peer.disk.files.set(adapter, world.disk.files.get(adapter)!);
+    for (const digest of [adapter, delta]) damage(world, digest);
+    await end();
+    expect(eventsOf(world)).toContainEqual(
+      expect.objectContaining({ type: 'blob-repaired', digest: adapter, how: 'fetched' }),
+    );
+  });
+
+  it('finds it at the next start, before the adapter is needed', async () => {
+    const { world, digests } = await trained();
+    const { adapter, body } = digests();
+    expect(() => world.kill()).toThrow();
+    for (const digest of [adapter, body]) damage(world, digest);
+    await world.start();
+    await world.pass(1_000);
+    const repaired = eventsOf(world).filter(({ type }) => type === 'blob-repaired');
+    expect(repaired).toMatchObject([{ what: 'adapter' }, { what: 'checkpoint' }]);
+    expect(world.coordinator.repair.damaged).toEqual([]);
+  });
+});
+
+it('a lost residual does not stop a job', async () => {
+  const { world, digests, end } = await trained();
+  world.disk.files.delete(digests().residual!);
+  await end();
+  expect(eventsOf(world)).toMatchObject([{ type: 'blob-damaged', what: 'residual', name: 'round 1' }]);
+});
+
+it('the scrub finds a damaged blob that no round needs, and says so if it cannot be repaired', async () => {
+  const { world, peer, end } = await trained();
+  await end();
+  const [shard] = world.toy.manifest.data.shards;
+  damage(world, shard!.digest);
+  await world.pass(5 * 60_000);
+  expect(eventsOf(world)).toMatchObject([{ type: 'blob-damaged', what: 'data', name: 'shard 0' }]);
+  expect(world.coordinator.repair.damaged).toEqual(['the data (shard 0) of job toy']);
+  for (const bytes of world.toy.blobs) peer.disk.files.set(sha256(bytes), bytes);
+  await world.pass(5 * 60_000);
+  expect(eventsOf(world).at(-1)).toMatchObject({ type: 'blob-repaired', what: 'data', how: 'fetched' });
+});
+
+it('repairs the first checkpoint only from a node, because it has no parent', async () => {
+  const { world, peer, end } = await trained();
+  await end();
+  const initial = verifyMessage('checkpoint', world.store.rounds.checkpoint(world.toy.job, 0)!.envelope);
+  const { digest } = initial.message.adapter;
+  const whole = world.disk.files.get(digest)!;
+  damage(world, digest);
+  expect(await world.settle(world.coordinator.repair.repair(digest))).toBe(false);
+  peer.disk.files.set(digest, whole);
+  await world.pass(61_000);
+  expect(await world.settle(world.coordinator.repair.repair(digest))).toBe(true);
+});
