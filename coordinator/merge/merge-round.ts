@@ -7,7 +7,7 @@ import type { Merged, MergeSource } from '../../verify/merge/merge-updates.ts';
 import { believableTokens } from '../../verify/merge/update-weights.ts';
 import type { CurrentCheckpoint, RunContext } from '../context.ts';
 import { personOf } from '../peers/person.ts';
-import { lostBlob } from '../recovery/blob-repair.ts';
+import { lostBlob } from '../recovery/lost-blobs.ts';
 import type { StoredScore, StoredUpdate } from '../store/store.ts';
 import { isSameUpdate } from '../store/update-key.ts';
 import { merge } from './arithmetic.ts';

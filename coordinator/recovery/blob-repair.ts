@@ -9,6 +9,7 @@ import type { BlobStore } from '../../storage/blobs.ts';
 import type { JobRun } from '../job-run.ts';
 import type { Store } from '../store/store.ts';
 import { type BlobPurpose, purposeOf } from './blob-purpose.ts';
+import { getRepaired } from './lost-blobs.ts';
 
 /** Maximum number of nodes that are asked for one blob. */
 const HOLDERS = 8;
@@ -149,28 +150,4 @@ type Repair = 'rebuilt' | 'fetched';
 /** Returns a description such as "the adapter of round 5 of job moby". */
 function describe({ what, name, run }: BlobPurpose): string {
   return `the ${what} (${name}) of job ${run.context.manifest.name}`;
-}
-
-/** Codes of a blob that is missing or damaged in the store. */
-const LOST: ReadonlySet<string> = new Set(['BLOB_MISSING', 'BLOB_CORRUPT', 'BLOB_TRUNCATED']);
-
-/** Returns the digest of the lost blob, if an error says that a blob is missing or damaged; otherwise null. */
-export function lostBlob(error: unknown): string | null {
-  if (!isSwarmError(error) || !LOST.has(error.code)) return null;
-  return typeof error.values.digest === 'string' ? error.values.digest : null;
-}
-
-/** Reads a blob. Repairs it first if it is missing or damaged. @throws SwarmError BLOB_* if the repair fails */
-export async function getRepaired(
-  digest: string,
-  options: { maxBytes: number },
-  blobs: Pick<BlobStore, 'get'>,
-  repair: Pick<BlobRepair, 'repair'>,
-): Promise<Uint8Array> {
-  try {
-    return await blobs.get(digest, options);
-  } catch (error) {
-    if (lostBlob(error) === null || !(await repair.repair(digest))) throw error;
-    return blobs.get(digest, options);
-  }
 }

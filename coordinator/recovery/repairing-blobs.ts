@@ -1,14 +1,11 @@
 import type { BlobStore } from '../../storage/blobs.ts';
-import { type BlobRepair, getRepaired, lostBlob } from './blob-repair.ts';
+import { getRepaired, lostBlob, type Repairs } from './lost-blobs.ts';
 
 /** A blob store whose `get` repairs a blob that is missing or damaged. */
-export interface RepairingBlobs extends BlobStore {
-  /** Repairs a blob that a worker thread could not read. @returns whether the store now has the whole blob */
-  repair(digest: string): Promise<boolean>;
-}
+export interface RepairingBlobs extends BlobStore, Repairs {}
 
 /** Adds repairs to a blob store. A store with files keeps its method `path`. */
-export function repairingBlobs(blobs: BlobStore, repair: Pick<BlobRepair, 'repair'>): RepairingBlobs {
+export function repairingBlobs(blobs: BlobStore, repair: Repairs): RepairingBlobs {
   const added: Pick<RepairingBlobs, 'get' | 'repair'> = {
     get: (digest, options) => getRepaired(digest, options, blobs, repair),
     repair: (digest) => repair.repair(digest),
