@@ -9,7 +9,7 @@ import { JobTable } from './jobs.ts';
 import { KeyTable } from './keys.ts';
 import { PeerTable } from './peers.ts';
 import { RoundTable } from './rounds.ts';
-import { MIGRATIONS } from './schema.ts';
+import { MIGRATIONS } from './schema/migrations.ts';
 import { ScoreTable } from './scores.ts';
 import { StrikeTable } from './strikes.ts';
 import { SweepTable } from './sweeps.ts';

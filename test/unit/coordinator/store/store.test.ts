@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { describe, expect, test } from 'vitest';
 import { initialCheckpoint } from '../../../../coordinator/record/new-job.ts';
-import { MIGRATIONS } from '../../../../coordinator/store/schema.ts';
+import { MIGRATIONS } from '../../../../coordinator/store/schema/migrations.ts';
 import { Store, type StoredJob } from '../../../../coordinator/store/store.ts';
 import { sha256 } from '../../../../protocol/cbor.ts';
 import { signerFromSeed, signMessage } from '../../../../protocol/signing.ts';

@@ -1,6 +1,6 @@
-import { verifyMessage } from '../../protocol/signing.ts';
-import type { Database } from '../../storage/database.ts';
-import { BlobTable, jobBlobs } from './blobs.ts';
+import { verifyMessage } from '../../../protocol/signing.ts';
+import type { Database } from '../../../storage/database.ts';
+import { BlobTable, jobBlobs } from '../blobs.ts';
 
 const TABLES = `
   -- Which blob is needed, and for what: see BlobUse.

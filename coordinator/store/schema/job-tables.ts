@@ -1,0 +1,93 @@
+/** Migrations of the tables of jobs: updates, checkpoints, keys, settings, tasks, the queue and sweeps. */
+
+export const UPDATE_INDEXES = `
+  -- Asked for in every round, among all updates that a job has ever had.
+  CREATE INDEX updates_by_merge ON updates (job, merge_round) WHERE merge_round IS NOT NULL;
+  CREATE INDEX updates_unclaimed ON updates (job, round) WHERE fate = 'open' AND merge_round IS NULL;
+  -- Asked for by anybody, for any digest.
+  CREATE INDEX receipts_by_update ON receipts (job, peer, digest, id)
+  `;
+
+export const ROLL_BACKS = `
+  -- Of a roll-back: the earlier round whose checkpoint has the same adapter. NULL: the checkpoint is a merge, or the first.
+  ALTER TABLE checkpoints ADD COLUMN restores INTEGER;
+  -- Asked for with every view of a job.
+  CREATE INDEX checkpoints_by_loss ON checkpoints (job, held_out_loss, round) WHERE held_out_loss IS NOT NULL;
+  CREATE INDEX checkpoints_restored ON checkpoints (job, round) WHERE restores IS NOT NULL
+  `;
+
+export const ROLL_BACK_REQUESTS = `
+  -- Round of the checkpoint that the operator wants to restore; NULL: no such request.
+  ALTER TABLE jobs ADD COLUMN roll_back_to INTEGER
+  `;
+
+export const JOB_KEYS = `
+  -- Secret keys. A job of an older version gets its keys when the coordinator starts.
+  CREATE TABLE job_keys (
+    job TEXT PRIMARY KEY REFERENCES jobs,
+    seal BLOB NOT NULL,             -- private key that opens updates and heartbeats
+    key_id INTEGER NOT NULL,
+    key BLOB NOT NULL               -- encrypts heads
+  ) STRICT, WITHOUT ROWID
+  `;
+
+export const QUEUE = `
+  -- The place of a job in the queue. Jobs with a higher priority come first.
+  ALTER TABLE jobs ADD COLUMN priority INTEGER NOT NULL DEFAULT 0;
+  -- Digest of the job that a queued job waits for; NULL: the job is not queued.
+  ALTER TABLE jobs ADD COLUMN after_job TEXT
+  `;
+
+export const JOB_SETTINGS = `
+  -- Changes of a job's settings. Each is signed, and names the one before it by its digest.
+  CREATE TABLE job_settings (
+    job TEXT NOT NULL REFERENCES jobs,
+    sequence INTEGER NOT NULL,      -- from 1
+    digest TEXT NOT NULL,
+    envelope BLOB NOT NULL,         -- signed
+    PRIMARY KEY (job, sequence)
+  ) STRICT, WITHOUT ROWID
+  `;
+
+export const JOB_TASKS = `
+  -- Tasks on which the checkpoints of a job are evaluated.
+  CREATE TABLE job_tasks (
+    job TEXT PRIMARY KEY REFERENCES jobs,
+    settings TEXT NOT NULL          -- JSON, see JobTasks
+  ) STRICT, WITHOUT ROWID;
+
+  CREATE TABLE task_results (
+    job TEXT NOT NULL REFERENCES jobs,
+    round INTEGER NOT NULL,         -- of the checkpoint
+    figures TEXT,                   -- JSON; NULL: the evaluation failed
+    score REAL,                     -- the chosen metric, or its negative if lower values are better; NULL: none is chosen
+    reason TEXT NOT NULL,           -- of a failure
+    seconds REAL NOT NULL,
+    at INTEGER NOT NULL,
+    PRIMARY KEY (job, round)
+  ) STRICT, WITHOUT ROWID
+  `;
+
+export const SWEEPS = `
+  -- Sweeps: comparisons of jobs by successive halving.
+  CREATE TABLE sweeps (
+    name TEXT PRIMARY KEY,
+    rounds INTEGER NOT NULL,        -- checkpoints before the first halving
+    halvings INTEGER NOT NULL DEFAULT 0,
+    created_at INTEGER NOT NULL
+  ) STRICT, WITHOUT ROWID;
+
+  CREATE TABLE sweep_jobs (
+    sweep TEXT NOT NULL REFERENCES sweeps,
+    job TEXT NOT NULL REFERENCES jobs,
+    variant TEXT NOT NULL,
+    out_at INTEGER,                 -- number of the halving that stopped the job; NULL: the job is still compared
+    loss REAL,                      -- at the newest halving
+    UNIQUE (sweep, job)
+  ) STRICT
+  `;
+
+export const FAILED_SWEEPS = `
+  -- 1: the sweep ended without a winner.
+  ALTER TABLE sweeps ADD COLUMN failed INTEGER NOT NULL DEFAULT 0
+  `;

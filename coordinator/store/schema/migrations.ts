@@ -1,0 +1,52 @@
+import type { Migration } from '../../../storage/database.ts';
+import { listBlobs } from './blob-migration.ts';
+import { FIRST_TABLES } from './first-tables.ts';
+import {
+  FAILED_SWEEPS,
+  JOB_KEYS,
+  JOB_SETTINGS,
+  JOB_TASKS,
+  QUEUE,
+  ROLL_BACK_REQUESTS,
+  ROLL_BACKS,
+  SWEEPS,
+  UPDATE_INDEXES,
+} from './job-tables.ts';
+import { GOODBYES, INVITES, PEER_ROLES } from './peer-tables.ts';
+import {
+  AUDITS,
+  BAD_PAYLOADS,
+  CONFLICTS,
+  EXACT_EFFECTS,
+  LIKENESSES,
+  SCORES,
+  STRIKES_AND_BANS,
+} from './trust-tables.ts';
+
+/**
+ * The store's schema, one entry per version. A released entry never changes. Times are in milliseconds since the epoch,
+ * digests are in lower-case hex, and peers are peer ids. Signed messages are kept with their signatures.
+ */
+export const MIGRATIONS: readonly Migration[] = [
+  FIRST_TABLES,
+  listBlobs,
+  GOODBYES,
+  LIKENESSES,
+  UPDATE_INDEXES,
+  CONFLICTS,
+  SCORES,
+  PEER_ROLES,
+  INVITES,
+  ROLL_BACKS,
+  ROLL_BACK_REQUESTS,
+  STRIKES_AND_BANS,
+  JOB_KEYS,
+  EXACT_EFFECTS,
+  AUDITS,
+  BAD_PAYLOADS,
+  QUEUE,
+  JOB_SETTINGS,
+  JOB_TASKS,
+  SWEEPS,
+  FAILED_SWEEPS,
+];

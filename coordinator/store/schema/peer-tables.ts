@@ -1,0 +1,43 @@
+/** Migrations of the tables of peers and their invites. */
+
+export const GOODBYES = `
+  -- 1: it left, as opposed to fell silent.
+  ALTER TABLE peers ADD COLUMN said_goodbye INTEGER NOT NULL DEFAULT 0
+  `;
+
+export const PEER_ROLES = `
+  -- Id of the personal invite with which the peer joined; NULL without one.
+  ALTER TABLE peers ADD COLUMN invite TEXT;
+  ALTER TABLE peers ADD COLUMN role TEXT NOT NULL DEFAULT 'contributor'
+    CHECK (role IN ('contributor', 'observer', 'operator'))
+  `;
+
+export const INVITES = `
+  -- Personal invites. A text with the token is printed once; only the token's digest is kept.
+  CREATE TABLE invites (
+    job TEXT NOT NULL REFERENCES jobs,
+    id TEXT NOT NULL,               -- random, no secret
+    name TEXT,
+    role TEXT NOT NULL CHECK (role IN ('contributor', 'observer', 'operator')),
+    uses INTEGER NOT NULL,          -- number of peers that may be bound to it
+    created_at INTEGER NOT NULL,
+    expires_at INTEGER,             -- no peer is bound after this time; NULL: never expires
+    revoked_at INTEGER,
+    token_digest TEXT NOT NULL,     -- SHA-256
+    PRIMARY KEY (job, id)
+  ) STRICT, WITHOUT ROWID;
+
+  -- Peers that have used a personal invite. A peer stays bound when it loses its place in the job.
+  CREATE TABLE invite_peers (
+    job TEXT NOT NULL,
+    invite TEXT NOT NULL,
+    peer TEXT NOT NULL,
+    bound_at INTEGER NOT NULL,
+    PRIMARY KEY (job, invite, peer),
+    FOREIGN KEY (job, invite) REFERENCES invites
+  ) STRICT, WITHOUT ROWID;
+
+  -- Of the revoked shared invite. Its token is deleted.
+  ALTER TABLE jobs ADD COLUMN shared_revoked_at INTEGER;
+  ALTER TABLE jobs ADD COLUMN shared_digest TEXT
+  `;

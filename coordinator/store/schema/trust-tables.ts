@@ -1,0 +1,156 @@
+/** Migrations of the tables from which the coordinator decides how far it trusts nodes: scores, strikes, bans, audits. */
+
+export const LIKENESSES = `
+  -- Merged updates of two nodes that were as alike as an update and its copy.
+  CREATE TABLE likenesses (
+    job TEXT NOT NULL REFERENCES jobs,
+    round INTEGER NOT NULL,
+    earlier TEXT NOT NULL,          -- peers, by which update was recorded first
+    later TEXT NOT NULL,
+    cosine REAL NOT NULL,
+    overlap REAL,
+    PRIMARY KEY (job, round, earlier, later)
+  ) STRICT, WITHOUT ROWID
+  `;
+
+export const CONFLICTS = `
+  -- Two different updates of one round by one node, as proof for everybody.
+  CREATE TABLE conflicts (
+    job TEXT NOT NULL REFERENCES jobs,
+    peer TEXT NOT NULL,
+    round INTEGER NOT NULL,
+    first BLOB NOT NULL,            -- signed, in the order of arrival
+    second BLOB NOT NULL,
+    complete INTEGER NOT NULL,      -- 0: inline payloads were removed, as in the column updates.evidence
+    recorded_at INTEGER NOT NULL,
+    PRIMARY KEY (job, peer, round)
+  ) STRICT, WITHOUT ROWID;
+  CREATE INDEX conflicts_by_round ON conflicts (job, round, peer)
+  `;
+
+export const SCORES = `
+  -- Random bytes that chose the rows for a round's scores. Drawn after the round had closed.
+  CREATE TABLE scorings (
+    job TEXT NOT NULL REFERENCES jobs,
+    round INTEGER NOT NULL,
+    seed BLOB NOT NULL,
+    PRIMARY KEY (job, round)
+  ) STRICT, WITHOUT ROWID;
+
+  CREATE TABLE scores (
+    job TEXT NOT NULL REFERENCES jobs,
+    peer TEXT NOT NULL,
+    merge_round INTEGER NOT NULL,   -- the closed round whose merge has the update
+    round INTEGER NOT NULL,
+    effect REAL,                    -- nats per token, as the gain; NULL: not scored
+    effect_error REAL,
+    gain REAL,
+    own_rows INTEGER NOT NULL,      -- rows of the author's interval that the gain was measured on
+    share REAL,                     -- of the believed nodes' medians, 0 to 1; NULL: unknown
+    belief REAL NOT NULL,           -- factor of the weight
+    is_harmful INTEGER NOT NULL,    -- 1: the merge leaves it out
+    PRIMARY KEY (job, peer, merge_round, round)
+  ) STRICT, WITHOUT ROWID;
+  CREATE INDEX scores_by_merge ON scores (job, merge_round, peer, round)
+  `;
+
+export const STRIKES_AND_BANS = `
+  -- Nothing has used this table since copy detection was removed (decision 063).
+  DROP TABLE likenesses;
+
+  -- Whether the scores of a merge were clear enough for strikes; NULL: the merge was not judged.
+  ALTER TABLE rounds ADD COLUMN scores_clear INTEGER;
+
+  -- Misdeeds of persons. A strike is never deleted.
+  CREATE TABLE strikes (
+    id INTEGER PRIMARY KEY,
+    job TEXT NOT NULL REFERENCES jobs,
+    peer TEXT NOT NULL,
+    person TEXT NOT NULL,           -- who answers for the peer: the peer id, or "invite:" and the id of its invite
+    kind TEXT NOT NULL,
+    round INTEGER NOT NULL,         -- of the misdeed
+    found_in INTEGER NOT NULL,      -- the newest round when it was found
+    digest TEXT,                    -- of the update's payload
+    figures TEXT NOT NULL,          -- JSON
+    at INTEGER NOT NULL,
+    pardoned_at INTEGER,            -- the strike does not count any more
+    UNIQUE (job, peer, round, kind)
+  ) STRICT;
+  CREATE INDEX strikes_by_person ON strikes (job, person);
+
+  CREATE TABLE bans (
+    id INTEGER PRIMARY KEY,
+    peer TEXT NOT NULL,
+    person TEXT NOT NULL,
+    job TEXT REFERENCES jobs,       -- NULL: all jobs
+    cause TEXT NOT NULL CHECK (cause IN ('proof', 'strikes', 'operator')),
+    reason TEXT NOT NULL,
+    at INTEGER NOT NULL,
+    until INTEGER,                  -- NULL: for good
+    pardoned_at INTEGER
+  ) STRICT;
+  CREATE INDEX bans_by_peer ON bans (peer);
+  CREATE INDEX bans_by_person ON bans (person)
+  `;
+
+export const EXACT_EFFECTS = `
+  -- Decrease of the loss on random rows if the whole update is applied, in nats per token; NULL: not measured.
+  ALTER TABLE scores ADD COLUMN exact REAL
+  `;
+
+export const AUDITS = `
+  -- Updates that are trained again, or may be. See StoredAudit in audits.ts.
+  CREATE TABLE audits (
+    job TEXT NOT NULL REFERENCES jobs,
+    round INTEGER NOT NULL,         -- the round that the update was trained for
+    peer TEXT NOT NULL,
+    state TEXT NOT NULL CHECK (state IN ('held', 'chosen', 'passed', 'failed', 'dropped')),
+    key REAL NOT NULL,
+    merge_round INTEGER NOT NULL,
+    chosen_round INTEGER,
+    decided_round INTEGER,
+    rows INTEGER NOT NULL,
+    attempts INTEGER NOT NULL DEFAULT 0,
+    closeness REAL,
+    balance REAL,
+    seconds REAL,
+    reason TEXT NOT NULL DEFAULT '',
+    PRIMARY KEY (job, round, peer)
+  ) STRICT, WITHOUT ROWID;
+  CREATE INDEX audits_by_state ON audits (job, state);
+  CREATE INDEX audits_by_peer ON audits (job, peer, round);
+  CREATE INDEX audits_by_merge ON audits (job, merge_round);
+
+  -- Random bytes that chose the audits. Drawn when a round ended with a checkpoint.
+  CREATE TABLE audit_draws (
+    job TEXT NOT NULL REFERENCES jobs,
+    round INTEGER NOT NULL,
+    seed BLOB NOT NULL,
+    trained INTEGER NOT NULL,       -- rows of all merged updates of the job up to this round
+    PRIMARY KEY (job, round)
+  ) STRICT, WITHOUT ROWID;
+
+  -- The same table with the use 'audit'.
+  CREATE TABLE new_blob_uses (
+    job TEXT NOT NULL REFERENCES jobs,
+    use TEXT NOT NULL CHECK (use IN ('job', 'adapter', 'step', 'update', 'audit')),
+    round INTEGER NOT NULL,         -- 0 for what the job needs in all of them
+    digest TEXT NOT NULL,
+    PRIMARY KEY (job, use, round, digest)
+  ) STRICT, WITHOUT ROWID;
+  INSERT INTO new_blob_uses SELECT job, use, round, digest FROM blob_uses;
+  DROP TABLE blob_uses;
+  ALTER TABLE new_blob_uses RENAME TO blob_uses;
+  CREATE INDEX blob_uses_by_digest ON blob_uses (digest)
+  `;
+
+export const BAD_PAYLOADS = `
+  -- Updates whose payloads do not decode, until a round ends and judges them. A refused update has no other row.
+  CREATE TABLE bad_payloads (
+    job TEXT NOT NULL REFERENCES jobs,
+    round INTEGER NOT NULL,         -- of the update
+    peer TEXT NOT NULL,
+    digest TEXT NOT NULL,           -- of the payload
+    PRIMARY KEY (job, round, peer)
+  ) STRICT, WITHOUT ROWID
+  `;
