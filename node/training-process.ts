@@ -7,10 +7,9 @@ import type { AdapterLayout } from '../lora/adapter/layout.ts';
 import type { Row } from '../lora/data/row.ts';
 import { deviceNames } from '../lora/engines/names.ts';
 import { type OnUndeleted, removeBases, removeOtherBits } from '../lora/models/base/base-cleanup.ts';
-import type { Compute, ComputeOnDevices } from '../lora/train/compute.ts';
-import { type Fallback, fallbackFor, fallbackValues } from '../lora/train/devices/fallback.ts';
-import { availableMemory } from '../lora/train/memory/available-memory.ts';
-import type { ProcessUse, TrainerOptions } from '../lora/train/process/messages.ts';
+import type { Compute } from '../lora/train/compute.ts';
+import { fallbackValues } from '../lora/train/devices/fallback.ts';
+import type { ProcessUse } from '../lora/train/process/messages.ts';
 import { TrainerProcess } from '../lora/train/process/supervisor.ts';
 import type { RowLoss } from '../lora/train/step.ts';
 import type { TrainProgress } from '../lora/train/trainer.ts';
@@ -19,9 +18,10 @@ import type { NodeMetrics } from '../monitor/node-metrics.ts';
 import type { Manifest } from '../protocol/manifest.ts';
 import type { FileBlobs } from '../storage/blobs.ts';
 import { nodeError } from './errors.ts';
-import { chooseDevices, type FittedJob, fitJob, type JobToTrain, jobToTrain } from './job-to-train.ts';
+import { chooseDevices, type JobToTrain, jobToTrain } from './job-to-train.ts';
 import { backoffMs } from './machine/times.ts';
 import type { NodeTrainer, ScoreTrainer, TrainedRound, TrainTask } from './trainer.ts';
+import { TrainerSettings } from './trainer-settings.ts';
 
 export interface TrainingProcessOptions {
   home: string;
@@ -51,17 +51,7 @@ export class TrainingProcess implements NodeTrainer, ScoreTrainer {
   /** The job that the process works on, and whose base it has loaded. */
   #job: JobToTrain | null = null;
   #process: Promise<TrainerProcess> | null = null;
-  #settings: TrainerOptions | null = null;
-  /** The requested setting of gradient checkpointing. For each job on this base, `auto` becomes true or false. */
-  #checkpointing: Compute['checkpointing'] = 'auto';
-  /** Bytes of memory that were available before the process started. */
-  #available = 0;
-  /**
-   * Settings of the jobs on this base. The key is the job's `purpose`. A fallback changes the settings of the current
-   * job.
-   */
-  readonly #fitted = new Map<string, FittedJob>();
-  #note: string | null = null;
+  readonly #settings: TrainerSettings;
   /** Number of failures of the process since it last trained a round. */
   #deaths = 0;
   #restarts = 0;
@@ -73,6 +63,7 @@ export class TrainingProcess implements NodeTrainer, ScoreTrainer {
   constructor(options: TrainingProcessOptions, deps: TrainingProcessDeps) {
     this.#options = options;
     this.#deps = deps;
+    this.#settings = new TrainerSettings(options, deps);
   }
 
   /**
@@ -86,12 +77,12 @@ export class TrainingProcess implements NodeTrainer, ScoreTrainer {
    * chose, or an empty text if the owner chose `auto`.
    */
   get engine(): string {
-    const { devices } = (this.#settings ?? this.#options).compute;
+    const { devices } = (this.#settings.current ?? this.#options).compute;
     return devices === 'auto' ? '' : deviceNames(devices, ', ');
   }
 
   get note(): string | null {
-    return this.#note;
+    return this.#settings.note;
   }
 
   get restarts(): number {
@@ -130,7 +121,7 @@ export class TrainingProcess implements NodeTrainer, ScoreTrainer {
 
   /** Switches to another job on the base that the process has loaded. */
   async #turnTo(job: JobToTrain): Promise<void> {
-    const fitted = await this.#fit(job, { ...this.#settings!.compute, checkpointing: this.#checkpointing });
+    const fitted = await this.#settings.fitNext(job);
     const before = this.#process!;
     this.#job = job;
     this.#process = (async () => {
@@ -138,7 +129,7 @@ export class TrainingProcess implements NodeTrainer, ScoreTrainer {
       // instead.
       const process = await before.catch(() => null);
       // The settings are read after the await, because a failed device may have changed them meanwhile.
-      this.#take(job, fitted, this.#settings!.compute);
+      this.#settings.take(job, fitted);
       if (!process?.alive) return this.#start();
       const { lora } = job;
       const { training, checkpointing } = fitted;
@@ -159,44 +150,17 @@ export class TrainingProcess implements NodeTrainer, ScoreTrainer {
     );
     const before = this.#process;
     this.#job = job;
-    this.#note = reason;
-    this.#checkpointing = compute.checkpointing;
-    this.#fitted.clear();
-    const { modelDir, cacheDir, lora, training } = job;
-    // `checkpointing: 'auto'` is decided below, when the previous process has freed its memory.
-    const undecided = { ...compute, checkpointing: compute.checkpointing === true };
-    this.#settings = { modelDir, cacheDir, lora, training, compute: undecided };
+    this.#settings.begin(job, compute, reason);
     this.#deaths = 0;
     this.#process = (async () => {
       await before?.then((process) => process.stop()).catch(() => {});
       // policy.ts counts one copy of the base against the disk space that the machine's owner lends, so copies with
       // other base bits are deleted.
       const onUndeleted = this.#onUndeleted;
-      await removeOtherBits(cacheDir, { bits: compute.baseBits, onUndeleted });
-      // The memory is free only after the previous process has ended.
-      this.#available = availableMemory();
-      this.#take(job, await this.#fit(job, compute), compute);
+      await removeOtherBits(job.cacheDir, { bits: compute.baseBits, onUndeleted });
+      await this.#settings.fitFirst(job, compute);
       return this.#start();
     })();
-  }
-
-  /**
-   * Returns the micro-batch and the gradient checkpointing of a job. Chooses both if the process has not
-   * trained the job before.
-   */
-  async #fit(job: JobToTrain, compute: ComputeOnDevices): Promise<FittedJob> {
-    const known = this.#fitted.get(job.purpose);
-    if (known !== undefined) return known;
-    const fitted = await fitJob(job, { compute, available: this.#available }, this.#deps.log);
-    this.#note = [this.#note, ...fitted.notes].filter((note) => note !== null).join('; ');
-    return fitted;
-  }
-
-  #take(job: JobToTrain, fitted: FittedJob, compute: ComputeOnDevices): void {
-    const { modelDir, cacheDir, lora, purpose } = job;
-    const { training, checkpointing } = fitted;
-    this.#fitted.set(purpose, fitted);
-    this.#settings = { modelDir, cacheDir, lora, training, compute: { ...compute, checkpointing } };
   }
 
   async keepBases(bases: ReadonlySet<string>): Promise<void> {
@@ -232,7 +196,7 @@ export class TrainingProcess implements NodeTrainer, ScoreTrainer {
       return { adapter: trained, optimizer: after, result };
     } catch (error) {
       if (!process.alive) this.#restart(error);
-      else if (this.#fallback(error) !== null) {
+      else if (this.#settings.fallback(error) !== null) {
         await process.stop();
         this.#restart(error);
       }
@@ -295,14 +259,8 @@ export class TrainingProcess implements NodeTrainer, ScoreTrainer {
     this.#deaths++;
     this.#restarts++;
     const pauseMs = this.#deaths === 1 ? 0 : backoffMs(this.#deaths - 1, random());
-    const fallback = this.#fallback(error);
-    if (fallback !== null) {
-      const { compute, microBatch, reason } = fallback;
-      const settings = this.#settings!;
-      const training = { ...settings.training, microBatch };
-      this.#take(this.#job!, { training, checkpointing: compute.checkpointing, notes: [] }, compute);
-      this.#note = reason;
-    }
+    const fallback = this.#settings.fallback(error);
+    if (fallback !== null) this.#settings.takeFallback(fallback);
     const values = isSwarmError(error) ? { code: error.code, reason: error.message, ...error.values } : {};
     const changed = fallback === null ? {} : fallbackValues(fallback);
     log.warn({ ...values, ...changed, deaths: this.#deaths, pauseMs }, 'trainer-restarted');
@@ -314,23 +272,15 @@ export class TrainingProcess implements NodeTrainer, ScoreTrainer {
     this.#process.catch(() => {});
   }
 
-  /** Returns the fallback that a restart after this error uses; null if the restart uses the same settings again. */
-  #fallback(error: unknown): Fallback | null {
-    if (this.#settings === null) return null;
-    const { compute, training } = this.#settings;
-    const asked = { compute: this.#options.compute, microBatch: this.#job?.training.microBatch ?? 1 };
-    return fallbackFor(asked, { compute, microBatch: training.microBatch }, error);
-  }
-
   async #start(): Promise<TrainerProcess> {
     const { log } = this.#deps;
     const onLog = (line: string): void => log.debug({ line }, 'trainer-logged');
     const onNotice = (text: string): void => {
       log.warn({ reason: text }, 'device-lost');
-      this.#note = text;
+      this.#settings.note = text;
     };
     const deps = { onLog, onNotice, signal: this.#life.signal };
-    const process = await TrainerProcess.start(this.#settings!, deps);
+    const process = await TrainerProcess.start(this.#settings.current!, deps);
     process.pause(this.#isPaused);
     this.#pid = process.pid ?? null;
     this.#use = null;

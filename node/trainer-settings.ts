@@ -1,0 +1,94 @@
+import type { Logger } from '../common/logger.ts';
+import type { Compute, ComputeOnDevices } from '../lora/train/compute.ts';
+import { type Fallback, fallbackFor } from '../lora/train/devices/fallback.ts';
+import { availableMemory } from '../lora/train/memory/available-memory.ts';
+import type { TrainerOptions } from '../lora/train/process/messages.ts';
+import { type FittedJob, fitJob, type JobToTrain } from './job-to-train.ts';
+
+/** The settings with which a trainer process runs, for each job on the base that the process has loaded. */
+export class TrainerSettings {
+  /** The settings that the owner of the node chose. */
+  readonly #asked: Compute;
+  readonly #log: Logger;
+  #job: JobToTrain | null = null;
+  #current: TrainerOptions | null = null;
+  /** The requested setting of gradient checkpointing. For each job on this base, `auto` becomes true or false. */
+  #checkpointing: Compute['checkpointing'] = 'auto';
+  /** Bytes of memory that were available before the process started. */
+  #available = 0;
+  /**
+   * Settings of the jobs on this base. The key is the job's `purpose`. A fallback changes the settings of the current
+   * job.
+   */
+  readonly #fitted = new Map<string, FittedJob>();
+  /** Text for people that says why the settings are not those that the owner chose; null if they are. */
+  note: string | null = null;
+
+  constructor(options: { compute: Compute }, deps: { log: Logger }) {
+    this.#asked = options.compute;
+    this.#log = deps.log;
+  }
+
+  /** Settings of the process for its current job; null before the first job. */
+  get current(): TrainerOptions | null {
+    return this.#current;
+  }
+
+  /** Begins with a job on another base. `fit` decides the micro-batch and `checkpointing: 'auto'` later. */
+  begin(job: JobToTrain, compute: ComputeOnDevices, reason: string | null): void {
+    const { modelDir, cacheDir, lora, training } = job;
+    this.#job = job;
+    this.note = reason;
+    this.#checkpointing = compute.checkpointing;
+    this.#fitted.clear();
+    const undecided = { ...compute, checkpointing: compute.checkpointing === true };
+    this.#current = { modelDir, cacheDir, lora, training, compute: undecided };
+  }
+
+  /** Fits the first job on a base. The previous process must have ended, because its memory is free only then. */
+  async fitFirst(job: JobToTrain, compute: ComputeOnDevices): Promise<void> {
+    this.#available = availableMemory();
+    this.take(job, await this.#fit(job, compute), compute);
+  }
+
+  /** Returns the settings of another job on the same base. */
+  fitNext(job: JobToTrain): Promise<FittedJob> {
+    return this.#fit(job, { ...this.#current!.compute, checkpointing: this.#checkpointing });
+  }
+
+  /** Makes a job the current one. */
+  take(job: JobToTrain, fitted: FittedJob, compute: ComputeOnDevices = this.#current!.compute): void {
+    const { modelDir, cacheDir, lora, purpose } = job;
+    const { training, checkpointing } = fitted;
+    this.#job = job;
+    this.#fitted.set(purpose, fitted);
+    this.#current = { modelDir, cacheDir, lora, training, compute: { ...compute, checkpointing } };
+  }
+
+  /** Returns the fallback that a restart after this error uses; null if the restart uses the same settings again. */
+  fallback(error: unknown): Fallback | null {
+    if (this.#current === null) return null;
+    const { compute, training } = this.#current;
+    const asked = { compute: this.#asked, microBatch: this.#job?.training.microBatch ?? 1 };
+    return fallbackFor(asked, { compute, microBatch: training.microBatch }, error);
+  }
+
+  /** Changes the settings of the current job to those of a fallback. */
+  takeFallback({ compute, microBatch, reason }: Fallback): void {
+    const training = { ...this.#current!.training, microBatch };
+    this.take(this.#job!, { training, checkpointing: compute.checkpointing, notes: [] }, compute);
+    this.note = reason;
+  }
+
+  /**
+   * Returns the micro-batch and the gradient checkpointing of a job. Chooses both if the process has not
+   * trained the job before.
+   */
+  async #fit(job: JobToTrain, compute: ComputeOnDevices): Promise<FittedJob> {
+    const known = this.#fitted.get(job.purpose);
+    if (known !== undefined) return known;
+    const fitted = await fitJob(job, { compute, available: this.#available }, this.#log);
+    this.note = [this.note, ...fitted.notes].filter((note) => note !== null).join('; ');
+    return fitted;
+  }
+}
