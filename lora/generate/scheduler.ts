@@ -22,9 +22,8 @@ import {
 } from './work.ts';
 
 /**
- * Maximum number of prompt tokens in one run of the model. This number is large enough for fast matrix
- * products, and small enough that the sequences which are being continued do not wait long for their next
- * token.
+ * Maximum number of prompt tokens in one run of the model. It is large enough for fast matrix products, and small
+ * enough that running sequences do not wait long for their next token.
  */
 const CHUNK_TOKENS = 128;
 /** Maximum number of logits that one run of a scored sequence returns. This many logits take 64 MiB. */

@@ -10,20 +10,16 @@
 import { connect } from 'node:net';
 import { setPriority } from 'node:os';
 import { setTimeout as pause } from 'node:timers/promises';
-import { RPC } from '@libp2p/gossipsub/message';
 import { noise } from '@libp2p/noise';
 import { peerIdFromString } from '@libp2p/peer-id';
 import { tcp } from '@libp2p/tcp';
 import { yamux } from '@libp2p/yamux';
 import { multiaddr } from '@multiformats/multiaddr';
 import { createLibp2p, type Libp2p } from 'libp2p';
-import { base58btc } from 'multiformats/bases/base58';
 import { encodeCbor } from '../../protocol/cbor.ts';
 import { BLOB_RANGE_BYTES } from '../../protocol/limits.ts';
-import type { Heartbeat, Update } from '../../protocol/messages.ts';
 import { BLOB_PROTOCOL, RPC_PROTOCOL, rpcMethods } from '../../protocol/rpc.ts';
-import { type Signer, signerFromSeed, signMessage } from '../../protocol/signing.ts';
-import { jobTopic } from '../../protocol/topics.ts';
+import { framed, heartbeats, updates } from './attack-messages.ts';
 import type { Target } from './attack-target.ts';
 import { cpuMilliseconds } from './cpu-time.ts';
 
@@ -266,70 +262,6 @@ function drained(stream: EventTarget): Promise<void> {
       { once: true },
     );
   });
-}
-
-function stranger(number: number): Signer {
-  const seed = Buffer.alloc(32, 0x3c);
-  seed.writeUInt32LE(number);
-  return signerFromSeed(seed);
-}
-
-function heartbeats(job: string, count: number): Uint8Array[] {
-  return signedFrames(jobTopic(job, 'peers'), count, (signer) => {
-    const idle = { round: 0, step: 0, steps: 0, tokensPerSecond: 0, bytesSent: 0, bytesReceived: 0 };
-    const about = {
-      name: 'stranger',
-      agent: 'a',
-      engine: 'e',
-      state: 'awaiting',
-      issuedAt: Date.now(),
-    } as const;
-    return signMessage('heartbeat', { job, ...about, ...idle } satisfies Heartbeat, signer);
-  });
-}
-
-function updates(job: string, count: number): Uint8Array[] {
-  return signedFrames(jobTopic(job, 'updates'), count, (signer) => {
-    const place = {
-      term: 1,
-      round: 1,
-      parent: 'ab'.repeat(32),
-      preset: 'balanced',
-      start: 0,
-      end: 1,
-    } as const;
-    const figures = { steps: 1, tokens: 1, seconds: 1, lossFirst: 1, lossLast: 1 };
-    const payload = { payload: { digest: 'cd'.repeat(32), size: 100 }, inline: null };
-    return signMessage('update', { job, ...place, ...figures, ...payload } satisfies Update, signer);
-  });
-}
-
-/** Makes frames of 100 gossip messages. Each message has a valid signature of a different identity. */
-function signedFrames(topic: string, count: number, sign: (signer: Signer) => Uint8Array): Uint8Array[] {
-  const messages = Array.from({ length: count }, (_, i) => {
-    const signer = stranger(i);
-    const seqno = Buffer.alloc(8);
-    seqno.writeUInt32BE(i + 1, 4);
-    const from = base58btc.baseDecode(signer.peerId);
-    const unsigned = { from, data: sign(signer), seqno: new Uint8Array(seqno), topic };
-    const signature = signer.sign(
-      Buffer.concat([Buffer.from('libp2p-pubsub:'), RPC.Message.encode(unsigned)]),
-    );
-    return { ...unsigned, signature: new Uint8Array(signature) };
-  });
-  const frames: Uint8Array[] = [];
-  for (let i = 0; i < count; i += 100) {
-    frames.push(framed(RPC.encode({ subscriptions: [], messages: messages.slice(i, i + 100) })));
-  }
-  return frames;
-}
-
-/** Returns the bytes with their length before them, as an unsigned varint. */
-function framed(bytes: Uint8Array): Uint8Array {
-  const length: number[] = [];
-  let left = bytes.byteLength;
-  for (; left >= 0x80; left >>>= 7) length.push((left & 0x7f) | 0x80);
-  return Buffer.concat([Uint8Array.of(...length, left), bytes]);
 }
 
 if (import.meta.main) {
