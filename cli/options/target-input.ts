@@ -34,7 +34,7 @@ export const inviteFileOption = (): Option =>
 
 /** Help of the argument of a command that takes part in several jobs. */
 export const TARGETS_HELP =
-  'invites of the jobs, or multiaddrs of their coordinators (default: the jobs that this node has joined before and that have not ended); "-" reads them from stdin, one per line. A node with several jobs trains one round at a time. To give a job twice the time of the others, add =2 to its invite (INVITE=2). Other users of this machine can read arguments, so pass invites by stdin, --invite-file or SWARM_INVITE instead';
+  'invites of the jobs, or multiaddrs of their coordinators (default: the jobs that this node has joined before and that have not ended); "-" reads them from stdin, one per line. A node with several jobs trains one round at a time. To give a job twice the time of the others, write =2 directly after its invite (swarm1…=2). Other users of this machine can read arguments, so pass invites by stdin, --invite-file or SWARM_INVITE instead';
 
 export interface TargetOptions {
   /** Value of --job. */

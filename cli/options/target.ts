@@ -95,6 +95,6 @@ function parseWeight(text: string, target: string): number {
   if (text.trim() !== '' && weight > 0 && weight <= MAX_WEIGHT) return weight;
   throw usageError(
     `"${text}" after "${target.slice(0, 12)}…=" is not a weight, which is a number above 0 and at most ${MAX_WEIGHT}`,
-    'to give a job twice the time of the others, add =2 to its invite (INVITE=2)',
+    'to give a job twice the time of the others, write =2 directly after its invite (swarm1…=2)',
   );
 }
