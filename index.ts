@@ -580,6 +580,8 @@ export type { MachineSpeed } from './lora/train/devices/speed.ts';
 export type { Choice, PresetName } from './lora/train/presets.ts';
 export type { LossGradient } from './lora/update/score.ts';
 export type { JobEventBody, Standing, StrikeKind } from './monitor/job-events.ts';
+export type { NodePolicy } from './node/limits/policy.ts';
+export type { Outcome } from './node/machine/pending-update.ts';
 export type {
   NodeActivity,
   NodeCost,
@@ -587,9 +589,7 @@ export type {
   NodeJobStatus,
   NodeStatus,
   NodeUpdate,
-} from './node/api-types.ts';
-export type { Outcome } from './node/machine/pending-update.ts';
-export type { NodePolicy } from './node/policy.ts';
+} from './node/status/api-types.ts';
 export type { JobTarget } from './protocol/invite.ts';
 export type { VersionManifest } from './protocol/version-manifest.ts';
 export type { VersionFacts } from './registry/add-folder.ts';

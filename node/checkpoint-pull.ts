@@ -24,8 +24,8 @@ import { verifyMessage } from '../protocol/signing.ts';
 import { known, publishCheckpoint } from '../registry/publish-checkpoint.ts';
 import type { Registry } from '../registry/registry.ts';
 import { FileBlobStore } from '../storage/blob-store.ts';
+import { connect, request } from './contact/requests.ts';
 import { nodeError } from './errors.ts';
-import { connect, request } from './phases/requests.ts';
 
 /** The swarm from which a checkpoint is fetched, and the folder to which the checkpoint is written. */
 export interface PullOptions extends JobTarget {

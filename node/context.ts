@@ -11,16 +11,16 @@ import type { Head } from '../protocol/messages.ts';
 import type { Role, RpcResponse } from '../protocol/rpc.ts';
 import type { BlobCollector } from '../storage/blob-collector.ts';
 import type { BlobStore } from '../storage/blobs.ts';
-import type { HeadSettings } from './head-settings.ts';
-import type { JobKeys } from './job-keys.ts';
-import type { KnownJobs } from './known-jobs.ts';
+import type { HeadSettings } from './contact/head-settings.ts';
+import type { JobKeys } from './contact/job-keys.ts';
 import type { Pauses } from './limits/pauses.ts';
-import type { NodePolicy } from './policy.ts';
+import type { NodePolicy } from './limits/policy.ts';
 import type { FetchTurns } from './sharing/fetch-turns.ts';
 import type { TrainerShare } from './sharing/shared-trainer.ts';
 import type { JobClaim } from './store/job-files.ts';
+import type { KnownJobs } from './store/known-jobs.ts';
 import type { NodeStore } from './store/node-store.ts';
-import type { NodeTrainer, ScoreTrainer } from './trainer.ts';
+import type { NodeTrainer, ScoreTrainer } from './trainer/trainer.ts';
 
 export interface SwarmNodeOptions {
   /** Multiaddrs of the coordinator, each ending in /p2p/<peer id>. The first that answers is used. */

@@ -5,7 +5,7 @@ import type { ComputeInput } from '../lora/train/compute.ts';
 import { portSchema } from '../monitor/loopback-server.ts';
 import { nodeNameSchema, versionSchema } from '../protocol/ids.ts';
 import { type JobTarget, resolveTarget } from '../protocol/invite.ts';
-import type { NodePolicy } from './policy.ts';
+import type { NodePolicy } from './limits/policy.ts';
 
 /** One of the jobs of a node, and its share of the trainer. */
 export interface NodeTarget extends JobTarget {

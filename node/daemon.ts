@@ -26,18 +26,18 @@ import { requireDatabase } from '../storage/remains.ts';
 import { CONSENT_NOTICE } from './consent.ts';
 import type { NodeDeps, SwarmNodeOptions } from './context.ts';
 import { checkDaemonOptions, type NodeDaemonOptions, resolveTargets } from './daemon-options.ts';
-import { startNodeHttp } from './http.ts';
-import { KnownJobs } from './known-jobs.ts';
 import { type KeptLimits, LimitsFile } from './limits/limits.ts';
 import { NodeControl } from './limits/node-control.ts';
 import { Pauses } from './limits/pauses.ts';
-import { MachineUse } from './machine-use.ts';
-import { nodeStatus } from './node-status.ts';
+import { defaultPolicy, type NodePolicy } from './limits/policy.ts';
 import { peerName } from './peer-name.ts';
-import { defaultPolicy, type NodePolicy } from './policy.ts';
 import { SwarmNodes } from './sharing/swarm-nodes.ts';
+import { startNodeHttp } from './status/http.ts';
+import { MachineUse } from './status/machine-use.ts';
+import { nodeStatus } from './status/node-status.ts';
+import { KnownJobs } from './store/known-jobs.ts';
 import { NodeStore } from './store/node-store.ts';
-import { TrainingProcess } from './training-process.ts';
+import { TrainingProcess } from './trainer/training-process.ts';
 
 /** Dependencies of a node. All have defaults. */
 export interface NodeDaemonDeps {

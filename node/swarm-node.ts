@@ -4,12 +4,13 @@ import { isSwarmError, type SwarmError } from '../common/errors.ts';
 import type { BlobProof } from '../protocol/job-key.ts';
 import type { Manifest } from '../protocol/manifest.ts';
 import type { RpcRequest } from '../protocol/rpc.ts';
+import { HeadSettings } from './contact/head-settings.ts';
+import { JobContact } from './contact/job-contact.ts';
+import { JobKeys } from './contact/job-keys.ts';
+import { isShutOut, openJobs, request, requestHead, verifyReceipt } from './contact/requests.ts';
+import { UpdateReceipts } from './contact/update-receipts.ts';
 import type { OwnStanding, PhaseContext, SiblingJob, SwarmNodeDeps, SwarmNodeOptions } from './context.ts';
-import { HeadSettings } from './head-settings.ts';
-import { type Hold, holdOf } from './hold.ts';
-import { JobContact } from './job-contact.ts';
-import { JobKeys } from './job-keys.ts';
-import { JobWorker } from './job-worker.ts';
+import { type Hold, holdOf } from './limits/hold.ts';
 import type { DrainedWork } from './limits/node-control.ts';
 import {
   failureEvent,
@@ -22,12 +23,11 @@ import {
 } from './machine/state.ts';
 import { JOB_WATCH_MS } from './machine/times.ts';
 import { MachineRunner } from './machine-runner.ts';
+import { JobWorker } from './phases/job-worker.ts';
 import { type JoinedJob, join } from './phases/join.ts';
-import { isShutOut, openJobs, request, requestHead, verifyReceipt } from './phases/requests.ts';
 import { publishUpdate, settleUpdate } from './phases/updates.ts';
 import type { JobClaim } from './store/job-files.ts';
 import { errorFields, reasonOf, Tasks } from './tasks.ts';
-import { UpdateReceipts } from './update-receipts.ts';
 
 /** State of a running node, from which its status and its health checks are made. */
 export interface SwarmNodeView extends Pick<JobWorker, 'progress' | 'download'> {

@@ -5,7 +5,7 @@ import { Argument, type Command } from 'commander';
 import { makeFolder } from '../../common/folders.ts';
 import { resolveCache, resolveHomes, resolveRegistry } from '../../common/user-folders.ts';
 import { hubSettings } from '../../lora/models/hub/settings.ts';
-import { deleteInvites, keepInvites, readKnownJobs } from '../../node/known-jobs.ts';
+import { deleteInvites, keepInvites, readKnownJobs } from '../../node/store/known-jobs.ts';
 import { claimHome, type Role } from '../../storage/daemon-home.ts';
 import type { Context } from '../context.ts';
 import { cliError } from '../error-codes.ts';

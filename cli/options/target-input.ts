@@ -1,7 +1,7 @@
 import { createReadStream } from 'node:fs';
 import { resolve } from 'node:path';
 import { Option } from 'commander';
-import { type KnownJob, readKnownJobs } from '../../node/known-jobs.ts';
+import { type KnownJob, readKnownJobs } from '../../node/store/known-jobs.ts';
 import { INVITE_CHARACTERS } from '../../protocol/invite.ts';
 import { SWARM } from '../command-name.ts';
 import type { Context } from '../context.ts';

@@ -2,7 +2,7 @@
 import { html, render } from 'htm/preact';
 import { useEffect, useState } from 'preact/hooks';
 import type { CoordinatorStatus } from '../../coordinator/api/types.ts';
-import type { NodeStatus } from '../../node/api-types.ts';
+import type { NodeStatus } from '../../node/status/api-types.ts';
 import { usePolled } from './live.ts';
 import { Failure, Loading } from './parts/notice.ts';
 import { keepToken, takeToken } from './token.ts';

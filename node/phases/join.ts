@@ -6,12 +6,12 @@ import type { Manifest } from '../../protocol/manifest.ts';
 import type { Head } from '../../protocol/messages.ts';
 import type { JobKeysMessage, Role } from '../../protocol/rpc.ts';
 import { verifyMessage } from '../../protocol/signing.ts';
+import { connect, openJobs, requestJoin, verifyHead } from '../contact/requests.ts';
 import type { PhaseContext, ReadyContext, SwarmNodeDeps, SwarmNodeOptions } from '../context.ts';
 import { nodeError } from '../errors.ts';
-import { checkPolicy, demandOf } from '../policy.ts';
+import { checkPolicy, demandOf } from '../limits/policy.ts';
 import type { JobClaim } from '../store/job-files.ts';
 import { obtainBaseFile } from './obtain.ts';
-import { connect, openJobs, requestJoin, verifyHead } from './requests.ts';
 
 /** A job that the coordinator has admitted the node to. The manifest and the head are verified. */
 export interface JoinedJob {

@@ -6,7 +6,7 @@ import type { HeldAdapter, ReadyContext } from '../context.ts';
 import { nodeError } from '../errors.ts';
 import type { Work } from '../machine/work.ts';
 import type { RoundOptions } from '../sharing/shared-trainer.ts';
-import type { TrainedRound } from '../trainer.ts';
+import type { TrainedRound } from '../trainer/trainer.ts';
 import { rowsOf } from './round-rows.ts';
 
 /**

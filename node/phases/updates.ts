@@ -7,7 +7,7 @@ import { jobTopic } from '../../protocol/topics.ts';
 import type { HeldAdapter, ReadyContext } from '../context.ts';
 import type { Outcome } from '../machine/pending-update.ts';
 import type { Work } from '../machine/work.ts';
-import type { TrainedRound } from '../trainer.ts';
+import type { TrainedRound } from '../trainer/trainer.ts';
 
 /**
  * Builds a round's update. Stores the update, the error feedback and the optimiser's moments in one transaction. After

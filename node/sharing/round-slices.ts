@@ -1,5 +1,5 @@
 import type { TrainProgress, TrainResult } from '../../lora/train/trainer.ts';
-import type { TrainedRound, TrainTask } from '../trainer.ts';
+import type { TrainedRound, TrainTask } from '../trainer/trainer.ts';
 
 /** Duration of a slice of a round, in milliseconds. A job that waits can get the trainer at the end of a slice. */
 export const SLICE_MS = 20_000;

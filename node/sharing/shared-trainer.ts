@@ -7,7 +7,7 @@ import type { LossGradient } from '../../lora/update/score.ts';
 import type { Manifest } from '../../protocol/manifest.ts';
 import { nodeError } from '../errors.ts';
 import type { Pauses } from '../limits/pauses.ts';
-import type { NodeTrainer, ScoreTrainer, TrainedRound, TrainTask } from '../trainer.ts';
+import type { NodeTrainer, ScoreTrainer, TrainedRound, TrainTask } from '../trainer/trainer.ts';
 import { RoundSlices, SlicePace } from './round-slices.ts';
 import { MIN_TURN_MS, TrainerTurns, type Turn, type TurnUser, type TurnWork } from './trainer-turns.ts';
 

@@ -1,10 +1,10 @@
 import type { SwarmError } from '../../common/errors.ts';
 import { verifyMessage } from '../../protocol/signing.ts';
 import { BlobCollector } from '../../storage/blob-collector.ts';
-import { mayFetch } from '../blob-access.ts';
 import type { NodeDeps, SwarmNodeOptions } from '../context.ts';
 import { nodeError } from '../errors.ts';
 import { SwarmNode } from '../swarm-node.ts';
+import { mayFetch } from './blob-access.ts';
 import { FetchTurns } from './fetch-turns.ts';
 import { SharedTrainer } from './shared-trainer.ts';
 

@@ -5,7 +5,7 @@ import { SwarmError } from '../../common/errors.ts';
 import { IGNORED_LABEL, type Row } from '../../lora/data/row.ts';
 import { SeededRandom } from '../../lora/data/seeded-random.ts';
 import type { SwarmNetwork } from '../../net/network.ts';
-import type { NodeTrainer, TrainedRound, TrainTask } from '../../node/trainer.ts';
+import type { NodeTrainer, TrainedRound, TrainTask } from '../../node/trainer/trainer.ts';
 import type { RpcRequest } from '../../protocol/rpc.ts';
 import { verifyMessage } from '../../protocol/signing.ts';
 import type { VirtualClock } from '../../test/utils/virtual/virtual-clock.ts';

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import type { NodeStatus } from '../../node/api-types.ts';
+import type { NodeStatus } from '../../node/status/api-types.ts';
 import { chainFaults, Daemon, TestSwarm } from './swarm.ts';
 
 /** Steps of a round, which then takes longer than the interval at which the command asks for the status. */

@@ -3,7 +3,7 @@ import type { Validator } from '../../coordinator/context.ts';
 import { DRIFT_LIMIT } from '../../coordinator/merge/comparison.ts';
 import type { RowLoss } from '../../lora/train/step.ts';
 import { silentLogger } from '../../monitor/log.ts';
-import type { TrainedRound } from '../../node/trainer.ts';
+import type { TrainedRound } from '../../node/trainer/trainer.ts';
 import { FakeTrainer } from '../utils/virtual/fake-trainer.ts';
 import { SeededRandom } from '../utils/virtual/seeded-random.ts';
 import { toyJob, toyLayout } from '../utils/virtual/toy-job.ts';

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { silentLogger } from '../../monitor/log.ts';
-import type { ScoreTrainer } from '../../node/trainer.ts';
+import type { ScoreTrainer } from '../../node/trainer/trainer.ts';
 import type { Role } from '../../protocol/rpc.ts';
 import { gradientOn, lossOn } from '../utils/virtual/fake-trainer.ts';
 import { SeededRandom } from '../utils/virtual/seeded-random.ts';

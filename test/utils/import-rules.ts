@@ -35,7 +35,7 @@ const ONLY_IN: readonly { packages: RegExp; place: RegExp; name: string }[] = [
 
 /** The page in the browser. It gets the answers of the daemons, so it imports their types too. */
 const PAGE = /^monitor\/web\//;
-const TYPES_FOR_PAGE = ['coordinator/api/types.ts', 'node/api-types.ts'];
+const TYPES_FOR_PAGE = ['coordinator/api/types.ts', 'node/status/api-types.ts'];
 
 /** Files outside cli that may use process.env: for defaults of options, and for variables that a native library reads. */
 const USES_ENVIRONMENT = [

@@ -71,7 +71,7 @@ export const SYSTEM_FEATURES: Readonly<Record<string, SystemFeature>> = {
       'cli/folders.ts': MODE,
       'cli/commands/open.ts': MODE,
       'storage/blob-store.ts': MODE,
-      'node/known-jobs.ts': MODE,
+      'node/store/known-jobs.ts': MODE,
       'node/limits/limits.ts': MODE,
       'storage/daemon-home.ts': MODE,
       'storage/partial-blob.ts': MODE,

@@ -1,6 +1,6 @@
 import { html } from 'htm/preact';
 import { formatBytes, formatCount, formatDuration, formatLoss } from '../../../common/text.ts';
-import type { NodeJobStatus, NodeStatus, NodeUpdate } from '../../../node/api-types.ts';
+import type { NodeJobStatus, NodeStatus, NodeUpdate } from '../../../node/status/api-types.ts';
 import { formatDate } from '../format.ts';
 import { Progress } from '../parts/progress.ts';
 import { type Column, Table } from '../parts/table.ts';

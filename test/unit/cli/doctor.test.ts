@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { type DaemonFacts, daemonFindings, findingLines } from '../../../cli/doctor/daemon-findings.ts';
 import type { CoordinatorStatus, NodeStatus } from '../../../index.ts';
 import { reachOf } from '../../../net/addresses.ts';
-import type { NodeJobStatus } from '../../../node/api-types.ts';
+import type { NodeJobStatus } from '../../../node/status/api-types.ts';
 
 const healthy = { failing: [], peers: [], freeBytes: 2 ** 40, version: '1.0.0', unreachable: null };
 

@@ -13,8 +13,8 @@ import type {
   JobSummary,
   PeerView,
 } from '../../../coordinator/api/types.ts';
-import type { NodeStatus, NodeUpdate } from '../../../node/api-types.ts';
 import { NOT_YET_CONNECTED } from '../../../node/machine/state.ts';
+import type { NodeStatus, NodeUpdate } from '../../../node/status/api-types.ts';
 import { exampleStatus, NO_COST } from '../../utils/node-status.ts';
 
 const PEER = `12D3KooW${'a'.repeat(44)}`;

@@ -4,7 +4,7 @@ import { SwarmError } from '../../../common/errors.ts';
 import type { AdapterLayout } from '../../../lora/adapter/layout.ts';
 import type { Row } from '../../../lora/data/row.ts';
 import type { TrainProgress } from '../../../lora/train/trainer.ts';
-import type { NodeTrainer, TrainedRound, TrainTask } from '../../../node/trainer.ts';
+import type { NodeTrainer, TrainedRound, TrainTask } from '../../../node/trainer/trainer.ts';
 import type { SeededRandom } from './seeded-random.ts';
 
 /** The optimum of all parameters. The loss is the mean squared distance from it. */

@@ -7,7 +7,7 @@ import { NodeScreen } from '../../../../cli/node-screen/screen.ts';
 import { ScreenWarnings } from '../../../../cli/node-screen/warnings.ts';
 import { NodeLines } from '../../../../cli/views/node-news.ts';
 import { farewell } from '../../../../cli/views/thanks.ts';
-import type { NodeStatus, NodeUpdate } from '../../../../node/api-types.ts';
+import type { NodeStatus, NodeUpdate } from '../../../../node/status/api-types.ts';
 import { FakeTerminal } from '../../../utils/fake-terminal.ts';
 import { exampleStatus, JOB } from '../../../utils/node-status.ts';
 

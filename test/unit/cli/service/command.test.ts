@@ -2,7 +2,7 @@ import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, it, onTestFinished, vi } from 'vitest';
 import { createProgram } from '../../../../cli/program.ts';
-import { readKnownJobs } from '../../../../node/known-jobs.ts';
+import { readKnownJobs } from '../../../../node/store/known-jobs.ts';
 import { fakeContext } from '../../../utils/cli-context.ts';
 import { temporaryFolder } from '../../../utils/folder.ts';
 import { expectMode, pretendPlatform } from '../../../utils/platform.ts';

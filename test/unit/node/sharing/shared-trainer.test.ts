@@ -4,7 +4,7 @@ import type { AdapterLayout } from '../../../../lora/adapter/layout.ts';
 import type { TrainProgress, TrainResult } from '../../../../lora/train/trainer.ts';
 import { Pauses } from '../../../../node/limits/pauses.ts';
 import { SharedTrainer } from '../../../../node/sharing/shared-trainer.ts';
-import type { NodeTrainer, TrainedRound, TrainTask } from '../../../../node/trainer.ts';
+import type { NodeTrainer, TrainedRound, TrainTask } from '../../../../node/trainer/trainer.ts';
 import type { Manifest } from '../../../../protocol/manifest.ts';
 import { VirtualClock } from '../../../utils/virtual/virtual-clock.ts';
 

@@ -1,9 +1,9 @@
 import { describe, expect, test } from 'vitest';
 import { silentLogger } from '../../../../monitor/log.ts';
+import { reportedState } from '../../../../node/contact/reported-state.ts';
 import type { SwarmNodeOptions } from '../../../../node/context.ts';
-import { nodeStatus } from '../../../../node/node-status.ts';
-import { defaultPolicy } from '../../../../node/policy.ts';
-import { reportedState } from '../../../../node/reported-state.ts';
+import { defaultPolicy } from '../../../../node/limits/policy.ts';
+import { nodeStatus } from '../../../../node/status/node-status.ts';
 import { withCode } from '../../../utils/codes.ts';
 import { NO_COST } from '../../../utils/node-status.ts';
 import { signerOf } from '../../../utils/signers.ts';

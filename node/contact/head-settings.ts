@@ -1,0 +1,118 @@
+import { protocolError } from '../../protocol/errors.ts';
+import { type HeadOrder, isNewer } from '../../protocol/head-order.ts';
+import type { Head, SettingsRecord } from '../../protocol/messages.ts';
+import {
+  continuesSettings,
+  type VerifiedSettings,
+  verifyHeadSettings,
+  verifyOneSettings,
+} from '../../protocol/settings-chain.ts';
+
+/**
+ * Maximum number of earlier changes that a node fetches to check a new change. Each needs a request. Operators make few
+ * changes, so a node that was away for a while still checks all of them.
+ */
+export const CHECKED_CHANGES = 16;
+
+interface HeadSettingsDeps {
+  /** Returns the signed change of the settings with this digest; null if the coordinator has none. */
+  readonly fetch: (digest: string, signal: AbortSignal) => Promise<Uint8Array | null>;
+}
+
+/**
+ * Checks the settings in the heads of a job. The values in a head must be those of the signed change that the head
+ * names, and the change must continue the changes that the node has seen before. Otherwise, a coordinator could give
+ * each node other settings without a proof that it did.
+ */
+export class HeadSettings {
+  readonly #job: string;
+  readonly #coordinator: string;
+  readonly #deps: HeadSettingsDeps;
+  /** The newest change that was verified; null before the first. */
+  #newest: VerifiedSettings | null = null;
+  /** Position of the newest head that was checked. */
+  #checked: HeadOrder | null = null;
+
+  constructor({ job, coordinator }: { job: string; coordinator: string }, deps: HeadSettingsDeps) {
+    this.#job = job;
+    this.#coordinator = coordinator;
+    this.#deps = deps;
+  }
+
+  /**
+   * Checks the settings in a verified head. Does not check a head that is older than the newest head checked so far,
+   * because the node ignores it.
+   * @throws SwarmError SETTINGS_MISMATCH, SETTINGS_CHAIN; the errors of `verifyMessage` and of the request
+   */
+  async check(head: Head, signal: AbortSignal): Promise<void> {
+    const isCurrent = (): boolean => this.#checked === null || isNewer(head, this.#checked);
+    if (!isCurrent()) return;
+    const change = await this.#changeOf(head, signal);
+    // A newer head may have been checked during the requests.
+    if (!isCurrent()) return;
+    this.#newest = change;
+    this.#checked = { term: head.term, sequence: head.sequence };
+  }
+
+  async #changeOf(head: Head, signal: AbortSignal): Promise<VerifiedSettings | null> {
+    const newest = this.#newest;
+    const digest = head.settings?.record ?? null;
+    if (digest === null) {
+      if (newest !== null && newest.record.fromRound <= head.round)
+        throw this.#broken(newest.record.sequence);
+      return newest;
+    }
+    const known = newest?.digest === digest ? newest : await this.#fetch(digest, signal);
+    verifyHeadSettings(head, known);
+    if (known !== newest) await this.#checkChain(known, newest, signal);
+    return known;
+  }
+
+  /** Follows the digests of the previous changes back to the change that the node knows, or to the first change. */
+  async #checkChain(
+    change: VerifiedSettings,
+    known: VerifiedSettings | null,
+    signal: AbortSignal,
+  ): Promise<void> {
+    let next = change;
+    for (let checked = 0; checked < CHECKED_CHANGES; checked++) {
+      const { sequence } = next.record;
+      const isFork = known !== null && sequence <= known.record.sequence;
+      const before = isFork ? null : await this.#changeBefore(next.record, known, signal);
+      if (isFork || !continuesSettings(before, next.record)) throw this.#broken(sequence);
+      if (before === null || before === known) return;
+      next = before;
+    }
+  }
+
+  async #changeBefore(
+    { sequence, previous }: SettingsRecord,
+    known: VerifiedSettings | null,
+    signal: AbortSignal,
+  ): Promise<VerifiedSettings | null> {
+    if (sequence === 1) return null;
+    if (sequence - 1 === known?.record.sequence) return known;
+    if (previous === null) throw this.#broken(sequence);
+    return this.#fetch(previous, signal);
+  }
+
+  async #fetch(digest: string, signal: AbortSignal): Promise<VerifiedSettings> {
+    const envelope = await this.#deps.fetch(digest, signal);
+    if (envelope === null) {
+      throw protocolError(
+        'SETTINGS_MISMATCH',
+        `the coordinator names the change ${digest} of the settings of job ${this.#job}, but does not have it`,
+        { job: this.#job, record: digest },
+      );
+    }
+    return verifyOneSettings(envelope, { job: this.#job, coordinator: this.#coordinator, digest });
+  }
+
+  #broken(sequence: number): Error {
+    return protocolError(
+      'SETTINGS_CHAIN',
+      `change ${sequence} of the settings of job ${this.#job} does not fit the changes that this node knows`,
+      { job: this.#job, sequence },
+    );
+  }
+}

@@ -1,0 +1,138 @@
+import type { Head, Heartbeat } from '../../protocol/messages.ts';
+import type { ReceiptCode } from '../../protocol/receipts.ts';
+import type { Role } from '../../protocol/rpc.ts';
+import type { OwnStanding } from '../context.ts';
+import type { Hold } from '../limits/hold.ts';
+import type { KeptLimits } from '../limits/limits.ts';
+import type { Pause } from '../limits/pauses.ts';
+import type { Outcome } from '../machine/pending-update.ts';
+import type { JobTotals, Traffic } from '../store/totals.ts';
+
+/** Activity of a node for one invite. */
+export interface NodeActivity {
+  coordinator: {
+    addresses: string[];
+    peer: string | null;
+    connected: boolean;
+    /** The newest failed attempts to connect; null while connected and before the first failure. */
+    unreachable: { reason: string; failures: number; retrySeconds: number } | null;
+  };
+  job: NodeJob | null;
+  state: Heartbeat['state'];
+  /** Reason why the node waits; empty while it trains. */
+  reason: string;
+  /** Reason why the node takes no work until its owner changes something; null if it takes work. */
+  hold: Hold | null;
+  /** Seconds until the next attempt to join or to fetch the adapter; null if no attempt is planned. */
+  retrySeconds: number | null;
+  /** Round of the newest head; 0 before the first head. */
+  round: number;
+  /** How far the coordinator trusts the person who answers for this node; null before the node has joined a job. */
+  standing: OwnStanding | null;
+  /** Number of optimiser steps made in this round. */
+  step: number;
+  /** Number of optimiser steps planned for this round. */
+  steps: number;
+  tokensPerSecond: number;
+  /** Whether the job has ended, this node holds its last adapter, and all its updates are settled. */
+  done: boolean;
+  /** The running download, in bytes; null when there is none. */
+  download: { what: 'base' | 'data' | 'adapter'; bytes: number; total: number } | null;
+}
+
+/** Activity of a node for one invite, and the share of the trainer's time that the invite gets. */
+export interface NodeJobStatus extends NodeActivity {
+  /**
+   * Weight of the job. The jobs of a node get shares of the trainer's time in proportion to their weights.
+   */
+  weight: number;
+  /** Time for which the trainer has worked for this invite since the node started, in seconds. */
+  trainerSeconds: number;
+  /** The refusal with which the coordinator has shut this node out; null if it has not. */
+  shutOut: { code: string; message: string } | null;
+}
+
+/**
+ * Answer to GET /v1/status of a node (HTTP on the loopback interface). The CLI prints it. The fields of `NodeActivity` are
+ * those of the first invite whose coordinator has not shut the node out. `jobs` has them for all invites.
+ */
+export interface NodeStatus extends NodeActivity {
+  schemaVersion: 1;
+  role: 'node';
+  peerId: string;
+  name: string;
+  version: string;
+  addresses: string[];
+  uptimeSeconds: number;
+  traffic: { sent: number; received: number };
+  /** Engine of the trainer; empty until the node has chosen one. */
+  engine: string;
+  /** Reason for the choice of this engine, or the fallback after a device failed; null until the engine is chosen. */
+  engineNote: string | null;
+  /** Number of restarts of the trainer process. */
+  trainerRestarts: number;
+  /** The jobs of all invites, in the order of the invites. */
+  jobs: NodeJobStatus[];
+  /** The work of this node since its home was created, by job; the job with the newest update comes first. */
+  totals: JobTotals[];
+  cost: NodeCost;
+  /** The pause of the whole node; null while it takes work. */
+  pause: Pause | null;
+  /** Whether the node stops after the round that it trains. */
+  draining: boolean;
+  /** Limits that the owner has set for this home. */
+  limits: KeptLimits;
+  /** The newest updates of this node, newest first. */
+  updates: NodeUpdate[];
+}
+
+/** Cost of the node to its machine. */
+export interface NodeCost {
+  /**
+   * Processor time that the node and its trainer use per second. For example, 2 means that two threads were
+   * busy.
+   */
+  cpuThreads: number;
+  /** Memory of the node and of its trainer together, in bytes. */
+  memoryBytes: number;
+  /** Size of the node's home folder in bytes; null until it has been measured. */
+  diskBytes: number | null;
+  bytesPerSecond: Traffic;
+  /** Traffic of this month (UTC) over all starts of the node. */
+  month: Traffic & { month: string };
+}
+
+/** The job of a node. */
+export interface NodeJob {
+  job: string;
+  name: string;
+  base: { name: string; digest: string; parameters: number };
+  adapterParameters: number;
+  /** Role of the node in the job. An observer or operator gets no work. */
+  role: Role;
+  /** Phase of the job; null before the first head. */
+  phase: Head['phase'] | null;
+  /** Reason of the phase, such as the operator's reason for a pause; empty if there is none. */
+  reason: string;
+  /** Number of checkpoints that the job makes. Rounds without a checkpoint (null rounds) do not count. */
+  rounds: number;
+  /** Number of checkpoints so far, without the initial one. */
+  roundsDone: number;
+  preset: Head['preset'] | null;
+  checkpoint: { round: number; digest: string; heldOutLoss: number | null } | null;
+}
+
+/** An update that a node made. */
+export interface NodeUpdate {
+  job: string;
+  round: number;
+  update: string;
+  bytes: number;
+  /** Code of the newest receipt; null before the first receipt. */
+  code: ReceiptCode | null;
+  detail: string;
+  meaning: string;
+  /** Outcome of the update; null until the update is settled. */
+  outcome: Outcome | null;
+  at: number;
+}

@@ -1,0 +1,44 @@
+import type { Registry } from '@prometheus-io/client';
+import Fastify, { type FastifyInstance } from 'fastify';
+import type { Health } from '../../monitor/health.ts';
+import { listenOnLoopback, onlyLoopbackNames, requireToken } from '../../monitor/loopback-server.ts';
+import { addMonitorRoutes } from '../../monitor/monitor-routes.ts';
+import { addPageRoutes } from '../../monitor/page.ts';
+import type { NodeControl } from '../limits/node-control.ts';
+import { addControlRoutes } from '../limits/routes.ts';
+import type { NodeStatus } from './api-types.ts';
+
+export interface NodeHttpOptions {
+  /** Port to listen on; 0 for any free port. */
+  port: number;
+  /** Bearer token for all routes below /v1. */
+  token: string;
+}
+
+export interface NodeHttpDeps {
+  health: Health;
+  registry: Registry;
+  status: () => NodeStatus;
+  control: NodeControl;
+}
+
+/** Maximum size of a request body. The longest order changes all limits. */
+const BODY_BYTES = 4096;
+
+/** Starts the node's HTTP server on the loopback interface. @throws SwarmError LISTEN_FAILED */
+export async function startNodeHttp(
+  options: NodeHttpOptions,
+  deps: NodeHttpDeps,
+): Promise<{ url: string; server: FastifyInstance }> {
+  const server = Fastify({ bodyLimit: BODY_BYTES, forceCloseConnections: true });
+  onlyLoopbackNames(server);
+  requireToken(server, options.token);
+  addMonitorRoutes(server, deps);
+  addPageRoutes(server);
+  server.get('/v1/status', async (_request, reply) =>
+    reply.header('cache-control', 'no-store').send(deps.status()),
+  );
+  addControlRoutes(server, deps.control);
+  const url = await listenOnLoopback(server, options.port);
+  return { url, server };
+}

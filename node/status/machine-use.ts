@@ -1,0 +1,138 @@
+import type { Clock } from '../../common/clock.ts';
+import { messageOf } from '../../common/errors.ts';
+import type { Logger } from '../../common/logger.ts';
+import { folderBytes } from '../../storage/folder-size.ts';
+import type { Totals, Traffic } from '../store/totals.ts';
+import type { TrainingProcess } from '../trainer/training-process.ts';
+import type { NodeCost } from './api-types.ts';
+
+/** Interval between two readings of processor time and traffic. Speeds are averages over this interval. */
+const SAMPLE_MS = 5_000;
+/**
+ * Interval at which the size of the home is read and the traffic is stored. A crash loses the traffic of about one
+ * interval at most.
+ */
+const STORE_MS = 60_000;
+
+interface MachineUseDeps {
+  readonly clock: Clock;
+  readonly log: Logger;
+  readonly totals: Totals;
+  readonly traffic: () => Traffic;
+  readonly trainer: Pick<TrainingProcess, 'use' | 'queue'>;
+}
+
+/**
+ * One reading of the processor time, memory and traffic of the daemon and its trainer. Times are on the monotonic
+ * clock, in milliseconds.
+ */
+interface Sample {
+  readonly at: number;
+  readonly daemonCpu: number;
+  readonly trainer: TrainingProcess['use'];
+  readonly traffic: Traffic;
+}
+
+const NO_TRAFFIC: Traffic = { sent: 0, received: 0 };
+
+/** Measures what the node costs its machine: processor, memory, disk space and traffic. */
+export class MachineUse {
+  readonly #home: string;
+  readonly #deps: MachineUseDeps;
+  #last: Sample;
+  #daemonThreads = 0;
+  #trainerThreads = 0;
+  #speed = NO_TRAFFIC;
+  #disk: number | null = null;
+  /** Traffic of this process that is stored already. */
+  #stored = NO_TRAFFIC;
+  #storedAt = Number.NEGATIVE_INFINITY;
+  #cancel = (): void => {};
+
+  constructor({ home }: { home: string }, deps: MachineUseDeps) {
+    this.#home = home;
+    this.#deps = deps;
+    this.#last = this.#sample();
+  }
+
+  start(): void {
+    this.#cancel = this.#deps.clock.after(SAMPLE_MS, () => this.start());
+    this.#measure();
+    const now = this.#deps.clock.monotonic();
+    if (now - this.#storedAt < STORE_MS) return;
+    this.#storedAt = now;
+    this.#storeTraffic();
+    void folderBytes(this.#home).then((bytes) => {
+      this.#disk = bytes;
+    });
+  }
+
+  /** Stores the traffic that is not stored yet. The caller must call this before it closes the database. */
+  stop(): void {
+    this.#cancel();
+    this.#storeTraffic();
+  }
+
+  cost(): NodeCost {
+    const { trainer, traffic, totals } = this.#deps;
+    const month = this.#month();
+    const before = totals.traffic(month);
+    const unsaved = difference(traffic(), this.#stored);
+    return {
+      cpuThreads: this.#daemonThreads + (trainer.queue > 0 ? this.#trainerThreads : 0),
+      memoryBytes: process.memoryUsage.rss() + (trainer.use?.residentBytes ?? 0),
+      diskBytes: this.#disk,
+      bytesPerSecond: this.#speed,
+      month: { month, sent: before.sent + unsaved.sent, received: before.received + unsaved.received },
+    };
+  }
+
+  #sample(): Sample {
+    const { clock, trainer, traffic } = this.#deps;
+    const { user, system } = process.cpuUsage();
+    return {
+      at: clock.monotonic(),
+      daemonCpu: (user + system) / 1e6,
+      trainer: trainer.use,
+      traffic: traffic(),
+    };
+  }
+
+  #measure(): void {
+    const before = this.#last;
+    const now = this.#sample();
+    const seconds = (now.at - before.at) / 1000;
+    if (seconds <= 0) return;
+    this.#last = now;
+    this.#daemonThreads = (now.daemonCpu - before.daemonCpu) / seconds;
+    const { sent, received } = difference(now.traffic, before.traffic);
+    this.#speed = { sent: sent / seconds, received: received / seconds };
+    // The trainer reports after each step. If a step takes longer than the interval, there is no new report, and the
+    // last value stays.
+    const { trainer: to } = now;
+    const { trainer: from } = before;
+    const isNews = to !== null && from !== null && to.at > from.at && to.cpuSeconds >= from.cpuSeconds;
+    if (isNews) this.#trainerThreads = (1000 * (to.cpuSeconds - from.cpuSeconds)) / (to.at - from.at);
+  }
+
+  #storeTraffic(): void {
+    const { totals, traffic, log } = this.#deps;
+    const now = traffic();
+    const { sent, received } = difference(now, this.#stored);
+    if (sent === 0 && received === 0) return;
+    try {
+      totals.addTraffic(this.#month(), { sent, received });
+      this.#stored = now;
+    } catch (error) {
+      log.warn({ reason: messageOf(error) }, 'traffic-not-stored');
+    }
+  }
+
+  #month(): string {
+    return new Date(this.#deps.clock.now()).toISOString().slice(0, 7);
+  }
+}
+
+function difference(a: Traffic, b: Traffic): Traffic {
+  return { sent: a.sent - b.sent, received: a.received - b.received };
+}

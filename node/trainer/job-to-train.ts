@@ -1,0 +1,107 @@
+/**
+ * The settings with which a trainer process works on a job: the settings in the job's manifest, and the
+ * settings that depend on the machine.
+ */
+import { join } from 'node:path';
+import type { Logger } from '../../common/logger.ts';
+import { adapterLayout } from '../../lora/adapter/layout.ts';
+import { layOutBase } from '../../lora/models/base/base-folder.ts';
+import { openBase } from '../../lora/models/base/base-model.ts';
+import type { Compute, ComputeOnDevices, ResolvedCompute } from '../../lora/train/compute.ts';
+import { jobTraining, type TrainingConfig } from '../../lora/train/config.ts';
+import { resolveDevices } from '../../lora/train/devices/choose.ts';
+import { shareBatch, shareLine } from '../../lora/train/devices/shared-batch.ts';
+import { checkpointingLine, decideCheckpointing } from '../../lora/train/memory/checkpointing.ts';
+import { estimateTraining } from '../../lora/train/memory/estimate.ts';
+import { memoryOfTrainers } from '../../lora/train/memory/trainers.ts';
+import type { TrainerOptions } from '../../lora/train/process/messages.ts';
+import { encodeCbor, sha256 } from '../../protocol/cbor.ts';
+import type { Manifest } from '../../protocol/manifest.ts';
+import type { FileBlobs } from '../../storage/blobs.ts';
+
+/** Settings of a job that follow from its manifest. */
+export interface JobToTrain extends Pick<TrainerOptions, 'modelDir' | 'cacheDir' | 'lora' | 'training'> {
+  /** Digest of all settings of this object except `base`. */
+  readonly purpose: string;
+  /** Digest of the base. */
+  readonly base: string;
+}
+
+/**
+ * Makes the folder of a job's base in the node's home, and returns the settings of the job.
+ * @throws SwarmError BASE_DIGEST
+ */
+export async function jobToTrain(manifest: Manifest, home: string, blobs: FileBlobs): Promise<JobToTrain> {
+  const { base, lora } = manifest;
+  const modelDir = await layOutBase({ home, base, pathOf: (digest) => blobs.path(digest) });
+  const settings = { modelDir, cacheDir: join(home, 'cache'), lora, training: jobTraining(manifest) };
+  return { ...settings, purpose: sha256(encodeCbor(settings)), base: base.digest };
+}
+
+interface DeviceChoice {
+  readonly home: string;
+  /** Folder of the base. */
+  readonly modelDir: string;
+  /** The requested settings. */
+  readonly compute: Compute;
+  readonly now: number;
+  readonly signal: AbortSignal;
+}
+
+/** Chooses the devices for a base. Returns and logs the reason for the choice. */
+export async function chooseDevices(
+  { home, modelDir, compute, now, signal }: DeviceChoice,
+  log: Logger,
+): Promise<{ compute: ComputeOnDevices; reason: string }> {
+  const model = await openBase(modelDir);
+  const resolved = await resolveDevices(compute, { model, recordDir: join(home, 'engines'), now, signal });
+  const reason = resolved.reason ?? 'set by the user';
+  log.info({ engine: resolved.compute.devices[0].engine, reason }, 'engine-chosen');
+  return { compute: resolved.compute, reason };
+}
+
+/** Settings of a job that depend on the machine. */
+export interface FittedJob {
+  /** Settings of training from the manifest. Only the micro-batch may be smaller than in the manifest. */
+  readonly training: TrainingConfig;
+  readonly checkpointing: boolean;
+  /** One sentence for people about each setting that was chosen automatically. */
+  readonly notes: readonly string[];
+}
+
+interface Machine {
+  /** The compute settings that the user asked for, on the chosen devices. */
+  readonly compute: ComputeOnDevices;
+  /** Bytes of memory for the trainer process, including its base. */
+  readonly available: number;
+}
+
+/**
+ * Chooses micro-batch and gradient checkpointing of a job.
+ * @throws SwarmError LORA_* if the job does not fit its base
+ */
+export async function fitJob(
+  { modelDir, lora, training }: JobToTrain,
+  { compute, available }: Machine,
+  log: Logger,
+): Promise<FittedJob> {
+  const notes: string[] = [];
+  const report = (event: string, line: string): void => {
+    log.info({ reason: line }, event);
+    notes.push(line);
+  };
+  const { microBatch, reason: shared } = shareBatch(training, compute.devices.length);
+  if (shared !== null) report('batch-shared', shareLine(shared));
+  const fitted = { ...training, microBatch };
+  const model = await openBase(modelDir);
+  adapterLayout(model, lora);
+  const decided = decideCheckpointing(compute, {
+    available,
+    needs: (resolved: ResolvedCompute) => {
+      const one = estimateTraining(model, { lora, training: fitted, compute: resolved }).memory;
+      return memoryOfTrainers(one, resolved).total;
+    },
+  });
+  if (decided.reason !== null) report('checkpointing-chosen', checkpointingLine(decided.reason));
+  return { training: fitted, checkpointing: decided.compute.checkpointing, notes };
+}

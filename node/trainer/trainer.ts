@@ -1,0 +1,79 @@
+import type { AdapterLayout } from '../../lora/adapter/layout.ts';
+import type { Row } from '../../lora/data/row.ts';
+import type { AdamWState } from '../../lora/train/optimizer/adamw.ts';
+import type { RowLoss } from '../../lora/train/step.ts';
+import type { JobPosition, TrainProgress, TrainResult } from '../../lora/train/trainer.ts';
+import type { LossGradient } from '../../lora/update/score.ts';
+import type { Manifest } from '../../protocol/manifest.ts';
+
+/** One round for a trainer to train. */
+export interface TrainTask {
+  /** Tensors of the adapter, in the order of the layout. The trainer does not modify them. */
+  readonly adapter: readonly Float32Array[];
+  readonly rows: readonly Row[];
+  readonly steps: number;
+  /**
+   * Moments to start from. The trainer's own moments may be those of an aborted round, so it does not continue from
+   * them.
+   */
+  readonly optimizer: AdamWState;
+  /** The job's position in the learning-rate schedule. @default the step count of `optimizer` */
+  readonly position?: JobPosition;
+}
+
+export interface TrainedRound {
+  readonly adapter: readonly Float32Array[];
+  readonly optimizer: AdamWState;
+  readonly result: TrainResult;
+}
+
+/**
+ * Trains the rounds of a node. `TrainingProcess` does this in a child process. The simulation has a simpler trainer.
+ */
+export interface NodeTrainer {
+  /** Engine and device, for people; empty until they are chosen. */
+  readonly engine: string;
+  /**
+   * Reason for the choice of this engine, or the fallback after a device failed, for people; null until the engine is
+   * chosen.
+   */
+  readonly note: string | null;
+  /** Number of restarts of the trainer process. */
+  readonly restarts: number;
+  /**
+   * Prepares a job whose base files are in the blob store. Returns immediately if that job is already prepared.
+   * @throws SwarmError if the base does not fit its manifest or cannot be trained on this machine
+   */
+  prepare(manifest: Manifest, options: { signal: AbortSignal }): Promise<AdapterLayout>;
+  /**
+   * Deletes the files derived from all bases that are not in `bases`. Stops the trainer process first if it has loaded
+   * another base.
+   */
+  keepBases(bases: ReadonlySet<string>): Promise<void>;
+  /** @throws SwarmError TRAINER_DIED or another error of training, or the signal's reason */
+  train(
+    task: TrainTask,
+    options: { signal: AbortSignal; onProgress: (progress: TrainProgress) => void },
+  ): Promise<TrainedRound>;
+  stop(): Promise<void>;
+}
+
+/** Computes the gradients and losses from which updates are scored. Uses the job that was prepared last. */
+export interface ScoreTrainer {
+  /**
+   * Returns the gradient of the mean loss over rows with respect to the adapter, in nats per supervised token.
+   * @param adapter in layout order
+   * @throws SwarmError TRAINER_DIED or another error of training, or the signal's reason
+   */
+  lossGradient(
+    adapter: readonly Float32Array[],
+    rows: readonly Row[],
+    options: { signal: AbortSignal },
+  ): Promise<LossGradient>;
+  /** Returns the losses of an adapter on rows. @throws the errors of `lossGradient` */
+  losses(
+    adapter: readonly Float32Array[],
+    rows: readonly Row[],
+    options: { signal: AbortSignal },
+  ): Promise<readonly RowLoss[]>;
+}

@@ -1,0 +1,36 @@
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { expect, it } from 'vitest';
+import { silentLogger } from '../../../../monitor/log.ts';
+import { MachineUse } from '../../../../node/status/machine-use.ts';
+import { NodeStore } from '../../../../node/store/node-store.ts';
+import { folderBytes } from '../../../../storage/folder-size.ts';
+import { temporaryFolder } from '../../../utils/folder.ts';
+import { VirtualClock } from '../../../utils/virtual/virtual-clock.ts';
+
+it('measures the trainer, the traffic and the disk, and keeps the traffic of a month over restarts', async () => {
+  const home = await temporaryFolder();
+  await writeFile(join(home, 'file'), new Uint8Array(1000));
+  const store = NodeStore.open(':memory:');
+  const clock = new VirtualClock(0);
+  const traffic = { sent: 0, received: 0 };
+  const trainer = { use: { cpuSeconds: 0, residentBytes: 4e9, at: 0 }, queue: 1 };
+  const deps = { clock, log: silentLogger, totals: store.totals, trainer, traffic: () => ({ ...traffic }) };
+  const use = new MachineUse({ home }, deps);
+  use.start();
+  traffic.sent = 5000;
+  trainer.use = { ...trainer.use, cpuSeconds: 15, at: 5000 };
+  await clock.run(() => false, 6000);
+  const cost = use.cost();
+  expect(cost.cpuThreads).toBeGreaterThanOrEqual(3);
+  expect(cost.memoryBytes).toBeGreaterThan(4e9);
+  expect(cost.bytesPerSecond).toEqual({ sent: 1000, received: 0 });
+  expect(cost.month).toMatchObject({ sent: 5000, received: 0 });
+  use.stop();
+  traffic.sent = 0;
+  const next = new MachineUse({ home }, deps);
+  traffic.sent = 70;
+  expect(next.cost().month.sent).toBe(5070);
+  expect(await folderBytes(home)).toBe(1000);
+  expect(await folderBytes(join(home, 'missing'))).toBe(0);
+});

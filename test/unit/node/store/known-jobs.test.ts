@@ -1,0 +1,74 @@
+import { readFile, stat, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { expect, it } from 'vitest';
+import { readTargets } from '../../../../cli/options/target-input.ts';
+import { silentLogger } from '../../../../monitor/log.ts';
+import { deleteInvites, KnownJobs, keepInvites, readKnownJobs } from '../../../../node/store/known-jobs.ts';
+import { fakeContext } from '../../../utils/cli-context.ts';
+import { withCode } from '../../../utils/codes.ts';
+import { temporaryFolder } from '../../../utils/folder.ts';
+
+const PEER = `12D3KooW${'a'.repeat(44)}`;
+const OTHER = `12D3KooW${'b'.repeat(44)}`;
+const JOB = 'ab'.repeat(32);
+const invite = { addresses: [`/ip4/1.2.3.4/tcp/1/p2p/${PEER}`], job: JOB, invite: 'secret', weight: 2 };
+const open = { addresses: [`/ip4/1.2.3.4/tcp/2/p2p/${OTHER}`], job: null, invite: null };
+
+it('keeps the invites of joined jobs, readable by the owner only, until the jobs end', async () => {
+  const home = await temporaryFolder();
+  const known = new KnownJobs({ home }, { log: silentLogger });
+  known.remember(invite, 'moby');
+  known.remember(open, 'alice');
+  // The coordinator has moved.
+  known.remember({ ...invite, addresses: [`/ip4/5.6.7.8/tcp/1/p2p/${PEER}`] }, 'moby');
+  await known.saved();
+  const path = join(home, 'known-jobs.json');
+  if (process.platform !== 'win32') expect((await stat(path)).mode & 0o777).toBe(0o600);
+  expect(await readFile(path, 'utf8')).toContain('secret');
+  expect(
+    (await readKnownJobs(home)).map(({ name, addresses, weight }) => [name, addresses[0], weight]),
+  ).toEqual([
+    ['alice', open.addresses[0], 1],
+    ['moby', `/ip4/5.6.7.8/tcp/1/p2p/${PEER}`, 2],
+  ]);
+  known.forget(invite);
+  await known.saved();
+  expect((await readKnownJobs(home)).map(({ name }) => name)).toEqual(['alice']);
+  await writeFile(path, '{"version": 1, "jobs": [{}]}');
+  expect(await readKnownJobs(home)).toEqual([]);
+});
+
+it('are the jobs of "node" without an invite', async () => {
+  const home = await temporaryFolder();
+  const { context } = fakeContext();
+  const read = (given: string[] = [], environment = {}) =>
+    readTargets({ ...context, environment }, given, {}, home);
+  await expect(read()).rejects.toEqual(withCode('USAGE'));
+  const known = new KnownJobs({ home }, { log: silentLogger });
+  known.remember(invite, 'moby');
+  known.remember(open, 'alice');
+  await known.saved();
+  expect(await read()).toEqual([
+    { addresses: invite.addresses, job: JOB, token: 'secret', weight: 2, name: 'moby' },
+    { addresses: open.addresses, job: null, token: null, weight: 1, name: 'alice' },
+  ]);
+  expect(await read([open.addresses[0]!])).toHaveLength(1);
+  expect(await read([], { SWARM_INVITE: open.addresses[0] })).toHaveLength(1);
+});
+
+it('keeps given invites beside those of joined jobs, until they are deleted', async () => {
+  const home = await temporaryFolder();
+  expect(await deleteInvites(home)).toBeNull();
+  const known = new KnownJobs({ home }, { log: silentLogger });
+  known.remember(invite, 'moby');
+  await known.saved();
+  const again = { addresses: invite.addresses, job: JOB, token: 'new', weight: 1 };
+  const fresh = { addresses: open.addresses, job: null, token: null, weight: 3 };
+  await keepInvites(home, [again, fresh]);
+  expect(await readKnownJobs(home)).toEqual([
+    { ...again, name: 'moby' },
+    { ...fresh, name: null },
+  ]);
+  expect(await deleteInvites(home)).toBe(join(home, 'known-jobs.json'));
+  expect(await readKnownJobs(home)).toEqual([]);
+});
