@@ -16,7 +16,7 @@ import type {
   CoordinatorDaemonDeps,
   CoordinatorDaemonOptions,
   RunningCoordinator,
-} from './coordinator/daemon.ts';
+} from './coordinator/daemon-options.ts';
 import type { ExportedGguf, ExportGgufOptions } from './lora/adapter/export-gguf.ts';
 import type { MergeModelOptions } from './lora/adapter/merge-model.ts';
 import type { EvaluateOptions, Evaluation } from './lora/evaluate/evaluate.ts';

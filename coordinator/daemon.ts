@@ -1,8 +1,6 @@
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { z } from 'zod';
 import { lockHome } from '../common/file-lock.ts';
-import type { Logger } from '../common/logger.ts';
 import { packageVersion } from '../common/package.ts';
 import { checkOptions } from '../common/schema-problems.ts';
 import { systemClock } from '../common/system-clock.ts';
@@ -11,17 +9,15 @@ import { resolveHomes } from '../common/user-folders.ts';
 import { deviceNames } from '../lora/engines/names.ts';
 import { evaluateInProcess } from '../lora/evaluate/process/task-process.ts';
 import { layOutBase } from '../lora/models/base/base-folder.ts';
-import { type ComputeInput, parseOneDevice } from '../lora/train/compute.ts';
+import { parseOneDevice } from '../lora/train/compute.ts';
 import { createCoordinatorMetrics } from '../monitor/coordinator-metrics.ts';
 import { Health } from '../monitor/health.ts';
 import { silentLogger } from '../monitor/log.ts';
-import { portSchema } from '../monitor/loopback-server.ts';
 import { NetworkMetrics } from '../monitor/network-metrics.ts';
 import { privateAddressesWarning } from '../net/addresses.ts';
 import { createHost } from '../net/host.ts';
 import { loadIdentity } from '../net/identity.ts';
 import { defaultListen, rememberListen } from '../net/listen-port.ts';
-import { versionSchema } from '../protocol/ids.ts';
 import { loadToken } from '../storage/api-token.ts';
 import { FileBlobStore } from '../storage/blob-store.ts';
 import { claimHome, writeDaemonFile } from '../storage/daemon-home.ts';
@@ -31,7 +27,12 @@ import { addHealthChecks } from './api/health-checks.ts';
 import { startApi } from './api/server.ts';
 import { Views } from './api/views.ts';
 import { Coordinator } from './coordinator.ts';
-import type { Failpoint } from './failpoints.ts';
+import {
+  type CoordinatorDaemonDeps,
+  type CoordinatorDaemonOptions,
+  optionsSchema,
+  type RunningCoordinator,
+} from './daemon-options.ts';
 import { checkJob } from './jobs/check-job.ts';
 import { JobCreation } from './jobs/create-job.ts';
 import { JobPublisher } from './jobs/job-publisher.ts';
@@ -43,92 +44,6 @@ import { logEvents } from './record/event-log.ts';
 import { defaultRetention } from './record/retention.ts';
 import { requireNewestStore } from './recovery/newer-folders.ts';
 import { Store } from './store/store.ts';
-
-/** Options of a coordinator. */
-export interface CoordinatorDaemonOptions {
-  /** Folder of the coordinator's data. @default SWARM_HOME, else lora-swarm/coordinator in the user's data folder */
-  readonly home?: string;
-  /** Version that other peers see. @default the package's version */
-  readonly version?: string;
-  /** Multiaddrs to listen on. @default the TCP port of the last start, or any free port at the first start */
-  readonly listen?: readonly string[];
-  /** More multiaddrs to announce, such as the public address of a router, without /p2p. @default none */
-  readonly announce?: readonly string[];
-  /** Multiaddrs to stay connected to, with or without /p2p. @default none */
-  readonly bootstrap?: readonly string[];
-  /** Whether to announce the coordinator in the local network by mDNS. @default true */
-  readonly mdns?: boolean;
-  /** Port of the control API on 127.0.0.1; 0 for any free port. @default 0 */
-  readonly port?: number;
-  /** Engine and settings for evaluating checkpoints, on one device. @default one thread of onnx-cpu */
-  readonly compute?: ComputeInput;
-  /**
-   * Number of newest checkpoints of a job that keep their weights; 0 keeps all weights. The checkpoint with the lowest
-   * loss and up to 16 others, spread evenly over the job, keep their weights too.
-   * @default 10
-   */
-  readonly keepCheckpoints?: number;
-  /** Whether to audit updates: the coordinator trains some of the nodes' work again and compares. @default true */
-  readonly audits?: boolean;
-  /**
-   * Folder of the registry to which the newest checkpoint of each finished job is added as a version; null for none.
-   * @default null
-   */
-  readonly registry?: string | null;
-  /**
-   * Whether to start although the database is missing, or older than the files beside it. The daemon then moves these
-   * files into a folder `set-aside-TIME` of the home. @default false
-   */
-  readonly startAnew?: boolean;
-}
-
-/**
- * Options of a coordinator. The options that this schema leaves out are checked by `parseOneDevice` and `createHost`.
- */
-const optionsSchema = z
-  .object({
-    home: z.string().min(1),
-    version: versionSchema,
-    mdns: z.boolean(),
-    port: portSchema,
-    keepCheckpoints: z.int().min(0),
-    audits: z.boolean(),
-    registry: z.string().min(1).nullable(),
-    startAnew: z.boolean(),
-  })
-  .partial();
-
-/** Dependencies of a coordinator. All have defaults. */
-export interface CoordinatorDaemonDeps {
-  /** @default logs nothing */
-  readonly log?: Logger;
-  /** Called after each step of failpoints.ts, so that tests can kill the process. @default does nothing @internal */
-  readonly failpoint?: Failpoint;
-  /**
-   * Called when a write to the store fails. The function must end the process with an error. @default throws
-   * the error outside of any promise
-   */
-  readonly fatal?: (error: unknown) => void;
-  /** Called when a request to the API asks for the daemon to stop. @default stops the daemon */
-  readonly onShutdown?: () => void;
-}
-
-/** A coordinator in this process. */
-export interface RunningCoordinator {
-  readonly home: string;
-  /** Root of the control API. */
-  readonly url: string;
-  readonly peerId: string;
-  /** Multiaddrs that the coordinator listens on, each ending in /p2p/<peer id>. */
-  readonly addresses: readonly string[];
-  /**
-   * Stops the daemon within the deadline. No accepted update is lost. Idempotent.
-   * @param options `deadlineMs`: deadline in milliseconds, @default 4,500
-   */
-  stop(options?: { deadlineMs?: number }): Promise<void>;
-  /** Resolves when the daemon has stopped, for any reason. */
-  readonly stopped: Promise<void>;
-}
 
 /** Default deadline for stopping, in milliseconds. */
 const STOP_MS = 4_500;

@@ -28,6 +28,9 @@ const PACKAGES: Readonly<Record<string, { file: URL; type: string }>> = {
 /** Modules outside monitor/web that the page imports. */
 const SHARED = ['common/text', 'monitor/health-rules'];
 
+/** The style sheets, which browsers get as one file. A later one overrides an earlier one. */
+const STYLES = ['page', 'controls', 'tables', 'overview', 'job'];
+
 /** The import map: tells browsers the URLs of the packages that modules import by name. */
 const IMPORT_MAP = JSON.stringify({
   imports: {
@@ -91,12 +94,15 @@ function pageFiles(): Map<string, PageFile> {
   for (const path of [...modules, ...SHARED.map((name) => `${name}${EXTENSION}`)]) {
     files.set(`/page/${path}`, { type: JAVASCRIPT, read: once(() => moduleText(join(ROOT, path))) });
   }
-  const style = join(ROOT, 'monitor/web/style.css');
-  files.set('/page/style.css', { type: CSS, read: once(() => readFileSync(style, 'utf8')) });
+  files.set('/page/style.css', { type: CSS, read: once(styleText) });
   for (const [name, { file, type }] of Object.entries(PACKAGES)) {
     files.set(`/page/packages/${name}`, { type, read: once(() => readFileSync(file, 'utf8')) });
   }
   return files;
+}
+
+function styleText(): string {
+  return STYLES.map((name) => readFileSync(join(ROOT, `monitor/web/styles/${name}.css`), 'utf8')).join('\n');
 }
 
 function moduleText(path: string): string {

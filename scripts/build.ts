@@ -1,5 +1,5 @@
 /** Builds the published package into dist: `npm run build`. The page needs its own run of tsc, with the types of browsers. */
-import { copyFileSync, rmSync } from 'node:fs';
+import { cpSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { runCommand } from './run-command.ts';
 
@@ -9,4 +9,4 @@ rmSync(join(ROOT, 'dist'), { recursive: true, force: true });
 for (const config of ['tsconfig.build.json', 'monitor/web/tsconfig.build.json']) {
   await runCommand('tsc', ['-p', config], ROOT, process.env);
 }
-copyFileSync(join(ROOT, 'monitor/web/style.css'), join(ROOT, 'dist/monitor/web/style.css'));
+cpSync(join(ROOT, 'monitor/web/styles'), join(ROOT, 'dist/monitor/web/styles'), { recursive: true });

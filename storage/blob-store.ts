@@ -1,4 +1,4 @@
-import { createHash, randomBytes } from 'node:crypto';
+import { randomBytes } from 'node:crypto';
 import { type FileHandle, mkdir, open, readdir, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Clock } from '../common/clock.ts';
@@ -7,6 +7,7 @@ import type { SwarmError } from '../common/errors.ts';
 import { freeBytesOf } from '../common/file-system.ts';
 import { sha256 } from '../protocol/cbor.ts';
 import { digestSchema } from '../protocol/ids.ts';
+import { hashFile, isMissing, readFully, removeOlder } from './blob-files.ts';
 import type { FileBlobs } from './blobs.ts';
 import { storageError } from './errors.ts';
 import { PartialBlob, removePartial } from './partial-blob.ts';
@@ -44,13 +45,14 @@ export interface ResumableBlobs extends FileBlobs {
   resume(ref: { digest: string; size: number }): Promise<PartialBlob>;
 }
 
-/** Bytes per read while a file is imported. Larger reads would need more memory, smaller ones more system calls. */
-const IMPORT_CHUNK_BYTES = 1024 * 1024;
 /** Only the owner may read blobs, because the coordinator decides which peers get a blob. */
 const FOLDER_MODE = 0o700;
+
 const FILE_MODE = 0o600;
+
 /** Time in milliseconds without a write after which a shared store deletes an unfinished file. */
 const SHARED_KEPT_MS = 24 * 60 * 60 * 1000;
+
 /** Time in milliseconds without a write after which the store deletes a partial blob. */
 const PARTIAL_KEPT_MS = 7 * 24 * 60 * 60 * 1000;
 
@@ -258,51 +260,5 @@ export class FileBlobStore implements ResumableBlobs {
 
   #missing(digest: string): SwarmError {
     return storageError('BLOB_MISSING', `blob ${digest} is not in the store at ${this.#root}`, { digest });
-  }
-}
-
-async function readFully(file: FileHandle, offset: number, targets: readonly Uint8Array[]): Promise<void> {
-  const wanted = targets.reduce((sum, target) => sum + target.length, 0);
-  const { bytesRead } = await file.readv(targets, offset);
-  // One call reads all bytes of a regular file, unless the file was truncated after it was opened.
-  if (bytesRead !== wanted) {
-    throw storageError(
-      'BLOB_TRUNCATED',
-      `a blob on disk is ${wanted - bytesRead} bytes shorter than when it was opened`,
-      { offset, wanted, bytesRead },
-    );
-  }
-}
-
-async function hashFile(
-  file: FileHandle,
-  signal: AbortSignal,
-  onChunk?: (chunk: Uint8Array) => Promise<void>,
-): Promise<{ digest: string; size: number }> {
-  const hash = createHash('sha256');
-  const buffer = Buffer.allocUnsafe(IMPORT_CHUNK_BYTES);
-  let size = 0;
-  for (;;) {
-    signal.throwIfAborted();
-    const { bytesRead } = await file.read(buffer, 0, buffer.length, size);
-    if (bytesRead === 0) return { digest: hash.digest('hex'), size };
-    const chunk = buffer.subarray(0, bytesRead);
-    hash.update(chunk);
-    await onChunk?.(chunk);
-    size += bytesRead;
-  }
-}
-
-function isMissing(error: unknown): boolean {
-  return error instanceof Error && 'code' in error && error.code === 'ENOENT';
-}
-
-/** Deletes the files of a folder that were last changed before `time`, in milliseconds since 1970. */
-async function removeOlder(folder: string, time: number): Promise<void> {
-  for (const name of await readdir(folder)) {
-    const path = join(folder, name);
-    // Another process may have moved or deleted the file since the folder was read.
-    const entry = await stat(path).catch(() => null);
-    if (entry !== null && entry.mtimeMs < time) await rm(path, { force: true });
   }
 }

@@ -1,0 +1,57 @@
+import { createHash } from 'node:crypto';
+import { type FileHandle, readdir, rm, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { storageError } from './errors.ts';
+
+/** Bytes per read while a file is imported. Larger reads would need more memory, smaller ones more system calls. */
+const IMPORT_CHUNK_BYTES = 1024 * 1024;
+
+export async function readFully(
+  file: FileHandle,
+  offset: number,
+  targets: readonly Uint8Array[],
+): Promise<void> {
+  const wanted = targets.reduce((sum, target) => sum + target.length, 0);
+  const { bytesRead } = await file.readv(targets, offset);
+  // One call reads all bytes of a regular file, unless the file was truncated after it was opened.
+  if (bytesRead !== wanted) {
+    throw storageError(
+      'BLOB_TRUNCATED',
+      `a blob on disk is ${wanted - bytesRead} bytes shorter than when it was opened`,
+      { offset, wanted, bytesRead },
+    );
+  }
+}
+
+export async function hashFile(
+  file: FileHandle,
+  signal: AbortSignal,
+  onChunk?: (chunk: Uint8Array) => Promise<void>,
+): Promise<{ digest: string; size: number }> {
+  const hash = createHash('sha256');
+  const buffer = Buffer.allocUnsafe(IMPORT_CHUNK_BYTES);
+  let size = 0;
+  for (;;) {
+    signal.throwIfAborted();
+    const { bytesRead } = await file.read(buffer, 0, buffer.length, size);
+    if (bytesRead === 0) return { digest: hash.digest('hex'), size };
+    const chunk = buffer.subarray(0, bytesRead);
+    hash.update(chunk);
+    await onChunk?.(chunk);
+    size += bytesRead;
+  }
+}
+
+export function isMissing(error: unknown): boolean {
+  return error instanceof Error && 'code' in error && error.code === 'ENOENT';
+}
+
+/** Deletes the files of a folder that were last changed before `time`, in milliseconds since 1970. */
+export async function removeOlder(folder: string, time: number): Promise<void> {
+  for (const name of await readdir(folder)) {
+    const path = join(folder, name);
+    // Another process may have moved or deleted the file since the folder was read.
+    const entry = await stat(path).catch(() => null);
+    if (entry !== null && entry.mtimeMs < time) await rm(path, { force: true });
+  }
+}
