@@ -5,6 +5,7 @@ import type { ComputeInput } from '../lora/train/compute.ts';
 import { portSchema } from '../monitor/loopback-server.ts';
 import { nodeNameSchema, versionSchema } from '../protocol/ids.ts';
 import { type JobTarget, resolveTarget } from '../protocol/invite.ts';
+import { areHours } from './limits/hours.ts';
 import type { NodePolicy } from './limits/policy.ts';
 
 /** One of the jobs of a node, and its share of the trainer. */
@@ -63,6 +64,17 @@ export interface NodeDaemonOptions extends JobTarget {
    * `set-aside-TIME` of the home. @default false
    */
   startAnew?: boolean;
+  /**
+   * Whether the node pauses while other programs use the processor and while the machine runs on battery, and trains with
+   * the lowest priority. `auto` takes the limit that the home keeps. If the home keeps none, the node is polite on a
+   * machine with a battery, or with a user at its screen. @default the limit that the home keeps, else false
+   */
+  polite?: boolean | 'auto';
+  /**
+   * Hours of the day at which the node works, in local time, such as "22:00-07:00" or "12:00-13:00,20:00-07:00".
+   * @default the limit that the home keeps, else all hours
+   */
+  hours?: string;
   /** Port of the HTTP server on 127.0.0.1. @default 0: any free port */
   port?: number;
 }
@@ -84,6 +96,8 @@ const optionsSchema = z
     version: versionSchema,
     mdns: z.boolean(),
     scores: z.boolean(),
+    hours: z.string().max(256).refine(areHours, 'must be hours such as "22:00-07:00"'),
+    polite: z.union([z.boolean(), z.literal('auto')]),
     startAnew: z.boolean(),
     targets: z
       .array(z.looseObject({ weight: weightSchema.optional() }))

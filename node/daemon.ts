@@ -26,10 +26,8 @@ import { requireDatabase } from '../storage/remains.ts';
 import { CONSENT_NOTICE } from './consent.ts';
 import type { NodeDeps, SwarmNodeOptions } from './context.ts';
 import { checkDaemonOptions, type NodeDaemonOptions, resolveTargets } from './daemon-options.ts';
-import { type KeptLimits, LimitsFile } from './limits/limits.ts';
-import { NodeControl } from './limits/node-control.ts';
-import { Pauses } from './limits/pauses.ts';
-import { defaultPolicy, type NodePolicy } from './limits/policy.ts';
+import { OwnerLimits } from './limits/owner-limits.ts';
+import { defaultPolicy } from './limits/policy.ts';
 import { peerName } from './peer-name.ts';
 import { SwarmNodes } from './sharing/swarm-nodes.ts';
 import { startNodeHttp } from './status/http.ts';
@@ -87,9 +85,18 @@ export async function startNode(options: NodeDaemonOptions, deps: NodeDaemonDeps
   // One thread stays free for the daemon and for other programs.
   const threads = Math.max(1, availableParallelism() - 1);
   await claimHome(home, 'node');
-  const limitsFile = await LimitsFile.open(home);
-  const { limits: kept } = limitsFile;
-  const computed = parseCompute(options.compute ?? {}, { threads: kept.threads ?? threads });
+  const owner = await OwnerLimits.open(
+    {
+      home,
+      defaults: { ...defaultPolicy, maxMemoryBytes: MEMORY_SHARE * totalmem() },
+      policy: options.policy ?? {},
+      hours: options.hours,
+      polite: options.polite,
+    },
+    { clock: systemClock, log },
+  );
+  const { policy, pauses } = owner;
+  const computed = parseCompute(options.compute ?? {}, { threads: owner.kept.threads ?? threads });
   const teardown = new Teardown({ clock: systemClock, log });
   teardown.add(lockHome(home));
   try {
@@ -116,9 +123,6 @@ export async function startNode(options: NodeDaemonOptions, deps: NodeDaemonDeps
       { identity, blobs, log: log.child({ module: 'net' }), clock: systemClock, meter: networkMetrics },
     );
     teardown.add(() => network.stop());
-    const defaults = { ...defaultPolicy, maxMemoryBytes: MEMORY_SHARE * totalmem() };
-    const policy = { ...defaults, ...policyOf(kept), ...options.policy };
-    const pauses = new Pauses();
     const knownJobs = new KnownJobs({ home }, { log });
     teardown.add(() => knownJobs.saved());
     const metrics = createNodeMetrics({
@@ -141,6 +145,7 @@ export async function startNode(options: NodeDaemonOptions, deps: NodeDaemonDeps
         log: log.child({ module: 'trainer' }),
         random: Math.random,
         meter: metrics,
+        isPolite: () => owner.isPolite,
       },
     );
     teardown.add(() => trainer.stop());
@@ -194,21 +199,9 @@ export async function startNode(options: NodeDaemonOptions, deps: NodeDaemonDeps
       });
     };
     const nodes = new SwarmNodes(nodeOptions, { ...nodeDeps, onShutOut: () => void stop() });
-    const control = new NodeControl({
-      clock: systemClock,
-      log,
-      file: limitsFile,
-      pauses,
-      work: () => nodes.all.map(({ work }) => work),
-      onLimits: (changes) => {
-        for (const name of policyNames) {
-          const value = changes[name];
-          if (value !== undefined) policy[name] = value ?? defaults[name];
-        }
-      },
-      stop: () => void stop(),
-    });
-    teardown.add(() => control.stop());
+    const node = { work: () => nodes.all.map(({ work }) => work), stop: () => void stop() };
+    const control = owner.control(node);
+    teardown.add(() => owner.stop());
     const status = () =>
       nodeStatus({
         nodes,
@@ -217,7 +210,8 @@ export async function startNode(options: NodeDaemonOptions, deps: NodeDaemonDeps
         version,
         startedAt,
         cost: () => use.cost(),
-        limits: () => control.limits,
+        limits: () => owner.kept,
+        polite: () => owner.isPolite,
       });
     const health = new Health({ clock: systemClock });
     teardown.add(
@@ -249,7 +243,7 @@ export async function startNode(options: NodeDaemonOptions, deps: NodeDaemonDeps
     teardown.add(() => rm(file, { force: true }));
     log.info({ peerId, url, addresses }, 'node-started');
     // Start the node last. Once started, it may stop by itself, which runs all steps of the teardown.
-    control.start();
+    await owner.start(node);
     nodes.start();
     use.start();
     return { home, url, peerId, stop, stopped };
@@ -257,15 +251,6 @@ export async function startNode(options: NodeDaemonOptions, deps: NodeDaemonDeps
     await teardown.run();
     throw error;
   }
-}
-
-const policyNames = ['maxBaseBytes', 'maxDiskBytes', 'maxMemoryBytes'] as const;
-
-/** Returns the kept limits that jobs are compared with. */
-function policyOf(kept: KeptLimits): Partial<NodePolicy> {
-  return Object.fromEntries(
-    policyNames.flatMap((name) => (kept[name] === undefined ? [] : [[name, kept[name]]])),
-  );
 }
 
 /**

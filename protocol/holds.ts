@@ -8,6 +8,9 @@ export const holdMeanings = {
   clock: 'the clock of the machine is wrong',
   version: 'the node runs another version of lora-swarm than the coordinator',
   paused: 'the owner of the machine has paused the node',
+  'machine-busy': 'other programs use the processor of the machine',
+  battery: 'the machine runs on battery',
+  hours: 'the owner lends the machine only at other hours',
 } as const;
 
 /** Reason why a node takes no work for now. */

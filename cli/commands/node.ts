@@ -1,11 +1,12 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import type { Command } from 'commander';
+import { type Command, InvalidArgumentError } from 'commander';
 import { resolveHomes } from '../../common/user-folders.ts';
 import type { NodePolicy, NodeStatus } from '../../index.ts';
 import type { Precision } from '../../lora/engines/precision.ts';
 import type { BaseBits } from '../../lora/models/base/base-bits.ts';
 import { parseCompute } from '../../lora/train/compute.ts';
+import { areHours } from '../../node/limits/hours.ts';
 import { claimHome } from '../../storage/daemon-home.ts';
 import type { Context } from '../context.ts';
 import { daemonLog, logFileOf } from '../daemon/log.ts';
@@ -26,6 +27,7 @@ import {
   startAnewOption,
 } from '../options/common.ts';
 import { enginesOption, givenCompute } from '../options/engine.ts';
+import { LIMIT_KEYS } from '../options/limits.ts';
 import { inviteFileOption, readTargets, TARGETS_HELP, type TargetOptions } from '../options/target-input.ts';
 import { ProgressLine, printJson, printLines, timeOfDay } from '../print.ts';
 import { NodeProgress, weightText } from '../views/node.ts';
@@ -49,6 +51,8 @@ interface NodeOptions extends TargetOptions {
   maxBase?: number;
   maxDisk?: number;
   maxMemory?: number;
+  polite?: boolean;
+  hours?: string;
   once?: boolean;
   startAnew?: boolean;
   logLevel?: string;
@@ -101,6 +105,16 @@ export function registerNode(program: Command, context: Context): void {
       number(0),
     )
     .option(
+      '--polite',
+      `${LIMIT_KEYS.polite!.help.replace(/: on or off$/, '')} (default: the limit of "lora-swarm node config")`,
+    )
+    .option('--no-polite', 'never pause for other programs or on battery')
+    .option(
+      '--hours <hours>',
+      `${LIMIT_KEYS.hours!.help}, in local time (default: the limit of "lora-swarm node config")`,
+      hours,
+    )
+    .option(
       '--once',
       'stop when all jobs of this node have ended (default: keep running, serve their files to other nodes, and join the next job of the coordinator)',
     )
@@ -146,6 +160,8 @@ async function run(context: Context, target: readonly string[], options: NodeOpt
       startAnew: options.startAnew === true,
       port: options.apiPort,
       policy: limits(options),
+      polite: options.polite ?? 'auto',
+      ...(options.hours !== undefined && { hours: options.hours }),
     },
     { log },
   );
@@ -226,6 +242,11 @@ async function run(context: Context, target: readonly string[], options: NodeOpt
   }
   const refusal = await node.stopped;
   if (refusal !== null) throw refusal;
+}
+
+function hours(text: string): string {
+  if (areHours(text)) return text;
+  throw new InvalidArgumentError('Use hours such as 22:00-07:00, or 12:00-13:00,20:00-07:00.');
 }
 
 /** Returns a line with the coordinator of a job, and the job's name if the node joins it again without an invite. */

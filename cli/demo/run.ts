@@ -88,7 +88,7 @@ export async function runDemo(
 
     for (let i = 0; i < nodes; i++) {
       const name = `${NODE_NAMES[i % NODE_NAMES.length]}${i < NODE_NAMES.length ? '' : i}`;
-      const args = ['node', '--home', join(folder, name), '--name', name, ...common];
+      const args = ['node', '--home', join(folder, name), '--name', name, '--no-polite', ...common];
       const node = start(name, args, { SWARM_INVITE: created.invite });
       void node.exited.then(() => {
         if (!signal.aborted) report({ event: 'node-lost', node: name, lines: node.lastLines });

@@ -1,17 +1,18 @@
+import { areHours } from '../../node/limits/hours.ts';
 import type { KeptLimits, LimitChanges } from '../../node/limits/limits.ts';
 import { usageError } from '../errors.ts';
 
 const GIB = 1024 ** 3;
 
-const gib = (bytes: number): string => `${Number((bytes / GIB).toPrecision(4))} GiB`;
+const gib = (bytes: unknown): string => `${Number((Number(bytes) / GIB).toPrecision(4))} GiB`;
 
 /** A limit that `lora-swarm node config` shows and sets. The flags of `lora-swarm node` have the same names. */
 interface LimitKey {
   readonly field: keyof KeptLimits;
   readonly help: string;
   /** Returns the stored value; undefined if the text is not valid. */
-  parse(text: string): number | undefined;
-  format(value: number): string;
+  parse(text: string): number | string | boolean | undefined;
+  format(value: number | string | boolean): string;
   /** The default, for people. */
   readonly byDefault: string;
   /** Whether a running node applies a change at its next start only. */
@@ -26,6 +27,20 @@ const count =
   };
 
 export const LIMIT_KEYS: Readonly<Record<string, LimitKey>> = {
+  polite: {
+    field: 'polite',
+    help: 'pause while other programs use the processor, and on battery: on or off',
+    parse: (text) => (text === 'on' ? true : text === 'off' ? false : undefined),
+    format: (value) => (value ? 'on' : 'off'),
+    byDefault: 'on, if the machine has a battery or a user at its screen',
+  },
+  hours: {
+    field: 'hours',
+    help: 'hours of the day at which the node works, such as 22:00-07:00 or 12:00-13:00,20:00-07:00',
+    parse: (text) => (areHours(text) ? text : undefined),
+    format: String,
+    byDefault: 'all',
+  },
   threads: {
     field: 'threads',
     help: 'CPU threads of the trainer',
@@ -59,7 +74,7 @@ export const LIMIT_KEYS: Readonly<Record<string, LimitKey>> = {
 
 /** Parses limits of the form KEY=VALUE. KEY=default restores a default. @throws SwarmError USAGE */
 export function parseLimits(texts: readonly string[]): LimitChanges {
-  const changes: Record<string, number | null> = {};
+  const changes: Record<string, number | string | boolean | null> = {};
   for (const text of texts) {
     const [, key = '', value = ''] = /^([^=]*)=(.*)$/s.exec(text) ?? [];
     const limit = Object.hasOwn(LIMIT_KEYS, key) ? LIMIT_KEYS[key]! : null;

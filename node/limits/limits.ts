@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { z } from 'zod';
 import { writeDurably } from '../../common/durable.ts';
 import { nodeError } from '../errors.ts';
+import { areHours } from './hours.ts';
 
 const bytes = z.number().min(0);
 
@@ -14,6 +15,10 @@ const limitsSchema = z
     maxBaseBytes: bytes,
     maxDiskBytes: bytes,
     maxMemoryBytes: bytes,
+    /** Whether the node pauses for the user of the machine. */
+    polite: z.boolean(),
+    /** Hours of the day at which the node works, in local time, such as "22:00-07:00". */
+    hours: z.string().max(256).refine(areHours),
   })
   .partial();
 
@@ -24,6 +29,8 @@ export const changesSchema = z
     maxBaseBytes: bytes.nullable(),
     maxDiskBytes: bytes.nullable(),
     maxMemoryBytes: bytes.nullable(),
+    polite: z.boolean().nullable(),
+    hours: limitsSchema.shape.hours.unwrap().nullable(),
   })
   .partial();
 

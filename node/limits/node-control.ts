@@ -38,6 +38,8 @@ const TIMER_MS = 24 * 3_600_000;
 export class NodeControl {
   readonly #deps: NodeControlDeps;
   #cancelPause = (): void => {};
+  /** The pause that follows from the state of the machine. */
+  #machinePause: Pause | null = null;
   #cancelDrain = (): void => {};
 
   constructor(deps: NodeControlDeps) {
@@ -73,6 +75,15 @@ export class NodeControl {
     this.#applyPause();
   }
 
+  /** Takes the pause that follows from the state of the machine. The owner's pause comes first. */
+  setMachinePause(pause: Pause | null): void {
+    if (pause?.reason !== this.#machinePause?.reason) {
+      this.#deps.log.info({ reason: pause?.reason ?? null }, 'machine-pause');
+    }
+    this.#machinePause = pause;
+    this.#applyPause();
+  }
+
   /** Lets the node finish the round that it trains, and then stops it. A paused node stops at once. */
   drain(): void {
     const { pauses, log, clock } = this.#deps;
@@ -96,7 +107,7 @@ export class NodeControl {
     const { pausedUntil } = file;
     const leftMs = typeof pausedUntil === 'number' ? pausedUntil - clock.now() : Infinity;
     const isPaused = pausedUntil !== null && leftMs > 0;
-    pauses.set(isPaused ? ownersPause(pausedUntil) : null);
+    pauses.set(isPaused ? ownersPause(pausedUntil) : this.#machinePause);
     if (isPaused && leftMs < Infinity) {
       this.#cancelPause = clock.after(Math.min(leftMs, TIMER_MS), () => this.#applyPause());
     }

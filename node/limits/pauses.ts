@@ -2,7 +2,7 @@ import { raceSignal } from 'race-signal';
 import type { HoldReason } from '../../protocol/holds.ts';
 
 /** Reasons for a pause of the whole node. Other holds concern one job. */
-export type PauseReason = Extract<HoldReason, 'paused'>;
+export type PauseReason = Extract<HoldReason, 'paused' | 'machine-busy' | 'battery' | 'hours'>;
 
 /** The state of a node that takes no work for now, and goes on by itself or at the order of its owner. */
 export interface Pause {
@@ -44,7 +44,9 @@ export class Pauses {
   }
 
   set(pause: Pause | null): void {
+    const before = this.#current;
     this.#current = pause;
+    if (pause?.reason === before?.reason && pause?.until === before?.until) return;
     this.#notify();
   }
 

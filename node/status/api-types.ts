@@ -80,6 +80,8 @@ export interface NodeStatus extends NodeActivity {
   pause: Pause | null;
   /** Whether the node stops after the round that it trains. */
   draining: boolean;
+  /** Whether the node pauses for the user of the machine. */
+  polite: boolean;
   /** Limits that the owner has set for this home. */
   limits: KeptLimits;
   /** The newest updates of this node, newest first. */

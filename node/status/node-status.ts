@@ -22,6 +22,8 @@ export interface StatusSource {
   cost: () => NodeCost;
   /** @default no limits */
   limits?: () => KeptLimits;
+  /** @default not polite */
+  polite?: () => boolean;
 }
 
 /** Returns the status of a node. */
@@ -53,6 +55,7 @@ export function nodeStatus({ nodes, name, deps, ...source }: StatusSource): Node
     pause: deps.pauses?.current ?? null,
     draining: deps.pauses?.isDraining ?? false,
     limits: source.limits?.() ?? {},
+    polite: source.polite?.() ?? false,
     updates: store.updates(SHOWN_UPDATES).map(({ job, round, update, bytes, code, detail, outcome, at }) => {
       const meaning = code === null ? 'no receipt yet' : receiptMeanings[code];
       return { job, round, update, bytes, code, detail, meaning, outcome, at };

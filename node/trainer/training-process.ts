@@ -36,6 +36,8 @@ export interface TrainingProcessDeps {
   random: () => number;
   /** Counts steps and restarts, for metrics. */
   meter: Pick<NodeMetrics, 'stepMade' | 'trainerRestarted'>;
+  /** Whether the process gets the lowest priority, for the user of the machine. @default false */
+  isPolite?: () => boolean;
 }
 
 /**
@@ -279,7 +281,8 @@ export class TrainingProcess implements NodeTrainer, ScoreTrainer {
       log.warn({ reason: text }, 'device-lost');
       this.#settings.note = text;
     };
-    const deps = { onLog, onNotice, signal: this.#life.signal };
+    const isPolite = this.#deps.isPolite?.() ?? false;
+    const deps = { onLog, onNotice, signal: this.#life.signal, isPolite };
     const process = await TrainerProcess.start(this.#settings.current!, deps);
     process.pause(this.#isPaused);
     this.#pid = process.pid ?? null;

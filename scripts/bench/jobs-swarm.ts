@@ -85,7 +85,7 @@ export async function measureJobs(
     const invites = jobs.map(({ invite }) => invite);
     await Promise.all(
       Array.from({ length: NODES }, (_, i) =>
-        start(`node-${i}`, ['node', ...invites, '--home', join(folder, `node-${i}`)]),
+        start(`node-${i}`, ['node', '--no-polite', ...invites, '--home', join(folder, `node-${i}`)]),
       ),
     );
     let first = Number.POSITIVE_INFINITY;

@@ -88,7 +88,7 @@ export async function measureSwarm(
     });
     await Promise.all(
       Array.from({ length: NODES }, (_, i) =>
-        start(`node-${i}`, ['node', invite, '--home', join(folder, `node-${i}`)]),
+        start(`node-${i}`, ['node', '--no-polite', invite, '--home', join(folder, `node-${i}`)]),
       ),
     );
     let tokens = 0;

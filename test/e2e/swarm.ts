@@ -144,7 +144,7 @@ export class TestSwarm {
 
   nodeArguments(name: string, options: readonly string[]): string[] {
     const common = ['--listen', '/ip4/127.0.0.1/tcp/0', '--no-mdns', '--threads', '1', '--json'];
-    return ['node', ...options, '--home', this.homeOf(name), '--name', name, ...common];
+    return ['node', '--no-polite', ...options, '--home', this.homeOf(name), '--name', name, ...common];
   }
 
   api(): Promise<ApiClient> {

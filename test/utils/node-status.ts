@@ -66,6 +66,7 @@ export function exampleStatus(changes: Partial<NodeStatus> = {}): NodeStatus {
     pause: null,
     draining: false,
     limits: {},
+    polite: false,
     updates: [],
     ...changes,
     jobs: changes.jobs ?? [{ ...pick(activity, changes), weight: 1, trainerSeconds: 30, shutOut: null }],

@@ -38,6 +38,8 @@ export const SYSTEM_FEATURES: Readonly<Record<string, SystemFeature>> = {
       'storage/private-home.ts': 'Windows: does nothing, as rights belong to the folder of the user',
       'lora/models/hub/settings.ts': 'Windows: "~\\" means the home folder as "~/" does',
       'lora/train/devices/choose.ts': JUST_SHOWN,
+      'node/limits/owner-limits.ts':
+        'a probe for each of Linux, macOS and Windows; elsewhere, the node is never polite',
       'lora/train/devices/fallback.ts':
         'Windows: exit codes say that memory ran out, as there are no signals',
       'lora/train/memory/mac-memory.ts': 'macOS: vm_stat; where it fails, what Node.js says',
@@ -48,6 +50,9 @@ export const SYSTEM_FEATURES: Readonly<Record<string, SystemFeature>> = {
     about: 'only Linux has /proc, /sys and these names in /dev; Windows has no /tmp',
     files: {
       'lora/doctor/machine.ts': 'a missing file: the instructions are unknown',
+      'node/limits/machine/macos.ts': '/dev/console exists on macOS too',
+      'node/limits/machine/linux.ts':
+        'probe-of.ts uses this file on Linux only; a missing file means unknown',
       'lora/train/memory/available-memory.ts': 'a missing file limits nothing',
       'lora/train/devices/software-driver.ts':
         'a missing file: no software driver; probe-process.ts also goes by processor time',
@@ -137,6 +142,8 @@ export const SYSTEM_FEATURES: Readonly<Record<string, SystemFeature>> = {
       'cli/daemon/helper-process.ts': 'starts the running Node.js with a script',
       'cli/daemon/open-file.ts': 'programs of the system, none of which is a script on Windows',
       'common/workers/child-process.ts': 'fork: the running Node.js',
+      'node/limits/machine/probe-of.ts':
+        'programs of macOS and Windows, none of which is a script; a failure means unknown',
       'lora/train/memory/mac-memory.ts': 'vm_stat on macOS only; a failure means unknown',
     },
   },
@@ -241,6 +248,7 @@ export const SYSTEM_FEATURES: Readonly<Record<string, SystemFeature>> = {
       'lora/train/memory/available-memory.ts':
         'control groups on Linux, vm_stat on macOS, else what Node.js says',
       'lora/train/devices/choose.ts': JUST_SHOWN,
+      'node/limits/machine/probe-of.ts': 'only for macOS and Windows, which know their processors',
       'node/daemon.ts': 'the memory of the machine, which every system tells',
     },
   },
@@ -265,6 +273,7 @@ export const SYSTEM_FEATURES: Readonly<Record<string, SystemFeature>> = {
     files: {
       'cli/options/common.ts': 'the locale is named',
       'common/text.ts': 'the locale is named',
+      'node/limits/hours.ts': "the owner's hours are in the time zone of the machine",
       'lora/engines/names.ts': 'the locale is named',
       'lora/train/devices/choose.ts': 'the locale is named',
     },

@@ -1,6 +1,7 @@
 /** The parent's side of a trainer process. It has the methods of `Trainer`, which fail if the process dies. */
 
-import type { SwarmError } from '../../../common/errors.ts';
+import { constants, setPriority } from 'node:os';
+import { messageOf, type SwarmError } from '../../../common/errors.ts';
 import type { CallOptions, ProgressOf } from '../../../common/workers/calls.ts';
 import { ChildCalls, type ChildEnd } from '../../../common/workers/child-process.ts';
 import { entryOf } from '../../../common/workers/entry.ts';
@@ -35,6 +36,8 @@ export interface SupervisorDeps {
   /** Called with a sentence for the user when one of several devices has failed, and training continues without it. */
   onNotice?: (text: string) => void;
   signal?: AbortSignal;
+  /** Whether the process gets the lowest priority, so that it does not disturb other programs. @default false */
+  isPolite?: boolean;
 }
 
 export interface TrainOptions {
@@ -62,7 +65,7 @@ export class TrainerProcess implements DataParallelWorker {
   #layout: AdapterLayout = [];
   #use: ProcessUse | null = null;
 
-  private constructor(name: string, { onLog, onNotice }: SupervisorDeps) {
+  private constructor(name: string, { onLog, onNotice, isPolite = false }: SupervisorDeps) {
     this.name = name;
     this.#child = new ChildCalls(entryOf(import.meta, './process'), {
       env: graphProcessEnvironment(),
@@ -73,6 +76,8 @@ export class TrainerProcess implements DataParallelWorker {
         return died(end);
       },
     });
+    const { pid } = this.#child.process;
+    if (isPolite && pid !== undefined) lowerPriority(pid, onLog);
   }
 
   /**
@@ -249,6 +254,16 @@ export class TrainerProcess implements DataParallelWorker {
       clearTimeout(grace);
       signal?.removeEventListener('abort', onAbort);
     }
+  }
+}
+
+/** Sets the lowest priority. Threads and processes that the process starts later inherit it. */
+function lowerPriority(pid: number, onLog: SupervisorDeps['onLog']): void {
+  try {
+    setPriority(pid, constants.priority.PRIORITY_LOW);
+  } catch (error) {
+    // The process may have ended already, or the system may not allow it. Training works without it.
+    onLog?.(`the priority stays as it is: ${messageOf(error)}`);
   }
 }
 

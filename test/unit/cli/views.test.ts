@@ -431,6 +431,7 @@ describe('a node', () => {
     pause: null,
     draining: false,
     limits: {},
+    polite: false,
     jobs: [],
     updates: [update],
   };

@@ -1,0 +1,107 @@
+import type { Clock } from '../../common/clock.ts';
+import { messageOf } from '../../common/errors.ts';
+import type { Logger } from '../../common/logger.ts';
+import { untilHours } from './hours.ts';
+import type { KeptLimits } from './limits.ts';
+import type { MachineProbe, MachineReading } from './machine/probe.ts';
+import type { Pause } from './pauses.ts';
+import { Politeness, type PoliteReason } from './politeness.ts';
+
+/** Milliseconds between two looks at the hours, if there is no probe for the system. */
+const WITHOUT_PROBE_MS = 10_000;
+
+const TEXTS: Readonly<Record<PoliteReason, string>> = {
+  battery: 'this machine runs on battery',
+  'machine-busy': 'other programs use the processor of this machine',
+};
+
+export interface MachineWatchDeps {
+  readonly clock: Clock;
+  readonly log: Logger;
+  /** Null if this program cannot read the state of the machine on this system. */
+  readonly probe: MachineProbe | null;
+  /** Process id of the node. */
+  readonly pid: number;
+  /** Number of hardware threads. */
+  readonly threads: number;
+  readonly limits: () => KeptLimits;
+  /** Whether to be polite if the owner's limits do not say it; `auto` means on a machine with a user. */
+  readonly polite: boolean | 'auto';
+  /** Called with the pause that follows from each look at the machine. */
+  readonly onPause: (pause: Pause | null) => void;
+}
+
+/** Watches the machine, and pauses the node while the machine's user needs it, and outside the owner's hours. */
+export class MachineWatch {
+  readonly #deps: MachineWatchDeps;
+  #politeness = new Politeness();
+  #last: { at: number; reading: MachineReading } | null = null;
+  #hasUser = false;
+  #cancel = (): void => {};
+  #isStopped = false;
+
+  constructor(deps: MachineWatchDeps) {
+    this.#deps = deps;
+  }
+
+  /** Whether the node pauses for the user of the machine. */
+  get isPolite(): boolean {
+    const { limits, polite, probe } = this.#deps;
+    const wanted = limits().polite ?? polite;
+    return probe !== null && (wanted === 'auto' ? this.#hasUser : wanted);
+  }
+
+  /** Looks at the machine now, and again and again until `stop`. */
+  async start(): Promise<void> {
+    const { clock, probe, log } = this.#deps;
+    await this.look().catch((error: unknown) => log.warn({ reason: messageOf(error) }, 'machine-not-read'));
+    if (this.#isStopped) return;
+    this.#cancel = clock.after(probe?.everyMs ?? WITHOUT_PROBE_MS, () => void this.start());
+  }
+
+  stop(): void {
+    this.#isStopped = true;
+    this.#cancel();
+  }
+
+  /** Looks at the machine once. */
+  async look(): Promise<void> {
+    const { probe, pid, clock, limits, onPause } = this.#deps;
+    const needsProbe = probe !== null && (limits().polite ?? this.#deps.polite) !== false;
+    const reading = needsProbe ? await probe.read(pid) : null;
+    const now = clock.monotonic();
+    const othersShare = this.#othersShare(reading, now);
+    this.#last = reading && { at: now, reading };
+    this.#hasUser = reading?.hasUser ?? false;
+    if (!this.isPolite) this.#politeness = new Politeness();
+    const reason = this.isPolite
+      ? this.#politeness.next({ othersShare, onBattery: reading?.onBattery ?? false }, now)
+      : null;
+    onPause(this.#outsideHours() ?? (reason && { reason, text: TEXTS[reason], until: null }));
+  }
+
+  /** Returns the share of other programs since the last reading; null without an earlier reading. */
+  #othersShare(reading: MachineReading | null, now: number): number | null {
+    const before = this.#last;
+    if (before === null || reading === null || now <= before.at) return null;
+    const busy = change(before.reading.busySeconds, reading.busySeconds);
+    const own = change(before.reading.ownSeconds, reading.ownSeconds);
+    if (busy === null || own === null) return null;
+    const seconds = ((now - before.at) / 1000) * this.#deps.threads;
+    // A child process that has just ended may take its time with it, so that the change is negative.
+    return Math.max(0, busy - Math.max(0, own)) / seconds;
+  }
+
+  #outsideHours(): Pause | null {
+    const { hours } = this.#deps.limits();
+    if (hours === undefined) return null;
+    const now = this.#deps.clock.now();
+    const waitMs = untilHours(hours, new Date(now));
+    if (waitMs === 0) return null;
+    return { reason: 'hours', text: `this machine works only at ${hours}`, until: now + waitMs };
+  }
+}
+
+function change(before: number | null, after: number | null): number | null {
+  return before === null || after === null ? null : after - before;
+}

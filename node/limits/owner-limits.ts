@@ -1,0 +1,119 @@
+import { availableParallelism } from 'node:os';
+import type { Clock } from '../../common/clock.ts';
+import type { Logger } from '../../common/logger.ts';
+import { type KeptLimits, type LimitChanges, LimitsFile } from './limits.ts';
+import { probeOf } from './machine/probe-of.ts';
+import { MachineWatch } from './machine-watch.ts';
+import { NodeControl, type NodeControlDeps } from './node-control.ts';
+import { Pauses } from './pauses.ts';
+import type { NodePolicy } from './policy.ts';
+
+export interface OwnerLimitsOptions {
+  readonly home: string;
+  /** Limits that apply where neither the start of the node nor the home has one. */
+  readonly defaults: NodePolicy;
+  /** Limits of this start, which come before those of the home until the owner changes them. */
+  readonly policy: Partial<NodePolicy>;
+  readonly hours: string | undefined;
+  readonly polite: boolean | 'auto' | undefined;
+}
+
+interface OwnerLimitsDeps {
+  readonly clock: Clock;
+  readonly log: Logger;
+}
+
+const POLICY = ['maxBaseBytes', 'maxDiskBytes', 'maxMemoryBytes'] as const;
+
+/** The limits of a machine's owner: from the options of the start, from the home, and from orders to the running node. */
+export class OwnerLimits {
+  readonly pauses = new Pauses();
+  /** Limits that jobs are compared with. They change while the node runs. */
+  readonly policy: NodePolicy;
+  readonly #options: OwnerLimitsOptions;
+  readonly #deps: OwnerLimitsDeps;
+  readonly #file: LimitsFile;
+  /** Limits of this start that the owner has not changed since. */
+  #given: KeptLimits;
+  #watch: MachineWatch | null = null;
+  #control: NodeControl | null = null;
+
+  private constructor(options: OwnerLimitsOptions, file: LimitsFile, deps: OwnerLimitsDeps) {
+    const { defaults, policy, hours, polite } = options;
+    this.#options = options;
+    this.#file = file;
+    this.#deps = deps;
+    const kept = POLICY.flatMap((name) =>
+      file.limits[name] === undefined ? [] : [[name, file.limits[name]]],
+    );
+    this.policy = { ...defaults, ...Object.fromEntries(kept), ...policy };
+    this.#given = {
+      ...(hours !== undefined && { hours }),
+      ...(typeof polite === 'boolean' && { polite }),
+    };
+  }
+
+  /** @throws SwarmError LIMITS_DAMAGED */
+  static async open(options: OwnerLimitsOptions, deps: OwnerLimitsDeps): Promise<OwnerLimits> {
+    return new OwnerLimits(options, await LimitsFile.open(options.home), deps);
+  }
+
+  /** The limits that the home keeps. */
+  get kept(): KeptLimits {
+    return this.#file.limits;
+  }
+
+  /** Whether the node pauses for the user of the machine. */
+  get isPolite(): boolean {
+    return this.#watch?.isPolite ?? false;
+  }
+
+  /** Applies the pauses, and watches the machine from now on. */
+  async start(node: Pick<NodeControlDeps, 'work' | 'stop'>): Promise<void> {
+    const { clock, log } = this.#deps;
+    const { polite = false } = this.#options;
+    const control = this.control(node);
+    this.#watch = new MachineWatch({
+      clock,
+      log,
+      probe: probeOf(process.platform),
+      pid: process.pid,
+      threads: availableParallelism(),
+      limits: () => ({ ...this.kept, ...this.#given }),
+      polite,
+      onPause: (pause) => control.setMachinePause(pause),
+    });
+    control.start();
+    await this.#watch.start();
+  }
+
+  /** Returns the object that carries out the owner's orders. */
+  control({ work, stop }: Pick<NodeControlDeps, 'work' | 'stop'>): NodeControl {
+    this.#control ??= new NodeControl({
+      ...this.#deps,
+      file: this.#file,
+      pauses: this.pauses,
+      work,
+      stop,
+      onLimits: (changes) => this.#onLimits(changes),
+    });
+    return this.#control;
+  }
+
+  stop(): void {
+    this.#watch?.stop();
+    this.#control?.stop();
+  }
+
+  #onLimits(changes: LimitChanges): void {
+    const { defaults } = this.#options;
+    for (const name of POLICY) {
+      const value = changes[name];
+      if (value !== undefined) this.policy[name] = value ?? defaults[name];
+    }
+    const given = Object.entries(this.#given).filter(([name]) => !(name in changes));
+    this.#given = Object.fromEntries(given);
+    const { log } = this.#deps;
+    this.#watch?.look().catch((error: unknown) => log.warn({ error }, 'machine-not-read'));
+  }
+}
