@@ -1,16 +1,13 @@
-import pLimit from 'p-limit';
 import { withDeadline } from '../common/deadline.ts';
 import { isSwarmError, type SwarmError } from '../common/errors.ts';
 import type { BlobProof } from '../protocol/job-key.ts';
 import type { Manifest } from '../protocol/manifest.ts';
 import type { RpcRequest } from '../protocol/rpc.ts';
-import { HeadSettings } from './contact/head-settings.ts';
-import { JobContact } from './contact/job-contact.ts';
-import { JobKeys } from './contact/job-keys.ts';
-import { isShutOut, openJobs, request, requestHead, verifyReceipt } from './contact/requests.ts';
+import { isShutOut, verifyReceipt } from './contact/requests.ts';
 import { UpdateReceipts } from './contact/update-receipts.ts';
-import type { OwnStanding, PhaseContext, SiblingJob, SwarmNodeDeps, SwarmNodeOptions } from './context.ts';
-import { type Hold, holdOf } from './limits/hold.ts';
+import type { SiblingJob, SwarmNodeDeps, SwarmNodeOptions } from './context.ts';
+import { JobMembership } from './job-membership.ts';
+import { holdOf } from './limits/hold.ts';
 import type { DrainedWork } from './limits/node-control.ts';
 import {
   failureEvent,
@@ -21,31 +18,12 @@ import {
   type NodeEvent,
   type NodeState,
 } from './machine/state.ts';
-import { JOB_WATCH_MS } from './machine/times.ts';
+import { dueInMs } from './machine/work.ts';
 import { MachineRunner } from './machine-runner.ts';
-import { JobWorker } from './phases/job-worker.ts';
-import { type JoinedJob, join } from './phases/join.ts';
 import { publishUpdate, settleUpdate } from './phases/updates.ts';
+import type { SwarmNodeView } from './status/swarm-node-view.ts';
 import type { JobClaim } from './store/job-files.ts';
 import { errorFields, reasonOf, Tasks } from './tasks.ts';
-
-/** State of a running node, from which its status and its health checks are made. */
-export interface SwarmNodeView extends Pick<JobWorker, 'progress' | 'download'> {
-  readonly state: NodeState;
-  /** How far the coordinator trusts this node; null before the coordinator has admitted the node. */
-  readonly standing: OwnStanding | null;
-  /** The coordinator's final refusal, for example because it has banned this node; null if there is none. */
-  readonly shutOut: SwarmError | null;
-  /** Context of the job; null before the node has joined a job. */
-  readonly context: PhaseContext | null;
-  /** Name of the job that has the trainer while this job waits for it; null if this job does not wait. */
-  readonly busyWith: string | null;
-  readonly weight: number;
-  /** Reason why the node cannot join until its owner changes something; null if it can join. */
-  readonly hold: Hold | null;
-  /** Time for which this job has had the trainer, in seconds. */
-  readonly trainerSeconds: number;
-}
 
 const NO_PROGRESS = { step: 0, steps: 0, tokensPerSecond: 0 };
 
@@ -57,24 +35,17 @@ const NO_PROGRESS = { step: 0, steps: 0, tokensPerSecond: 0 };
 export class SwarmNode implements SiblingJob {
   readonly #options: SwarmNodeOptions;
   readonly #deps: SwarmNodeDeps;
-  readonly #feedbackLock = pLimit(1);
+  readonly #membership: JobMembership;
   readonly #runner: MachineRunner;
   readonly #tasks: Tasks;
   readonly #receipts: UpdateReceipts;
-  /** The job that the node is joining; null at other times. */
-  #joining: JobClaim | null = null;
-  #worker: JobWorker | null = null;
-  #contact: JobContact | null = null;
-  #cancelWatch = (): void => {};
   #stopListening = (): void => {};
   #stopWatchingPauses = (): void => {};
   #shutOut: SwarmError | null = null;
-  #standing: OwnStanding | null = null;
-  #hold: Hold | null = null;
 
   constructor(options: SwarmNodeOptions, deps: SwarmNodeDeps) {
     this.#options = options;
-    this.#deps = { ...deps, onStanding: (standing) => this.#onStanding(standing) };
+    this.#deps = deps;
     this.#tasks = new Tasks(deps);
     this.#runner = new MachineRunner(
       {
@@ -84,27 +55,32 @@ export class SwarmNode implements SiblingJob {
       },
       deps,
     );
+    this.#membership = new JobMembership(options, {
+      node: this.#deps,
+      runner: this.#runner,
+      tasks: this.#tasks,
+    });
     this.#receipts = new UpdateReceipts({
       dispatch: (event) => this.#runner.dispatch(event),
       life: this.#tasks.life,
       // A strike may have changed the node's standing. The node joins again, because the answer contains the standing.
-      onStrike: () => this.#tasks.run('poll', () => this.#poll(true)),
+      onStrike: () => this.#tasks.run('poll', () => this.#membership.poll(true)),
       endsWith: (error) => this.#endsWith(error),
     });
   }
 
   view(): SwarmNodeView {
-    const { context = null, progress = NO_PROGRESS, download = null } = this.#worker ?? {};
+    const { context = null, progress = NO_PROGRESS, download = null } = this.#membership.worker ?? {};
     const { busyWith, weight, usedSeconds } = this.#deps.trainer;
     return {
       state: this.#runner.state,
       shutOut: this.#shutOut,
-      standing: this.#standing,
+      standing: this.#membership.standing,
       context,
       progress,
       download,
       busyWith,
-      hold: this.#currentHold(),
+      hold: this.#membership.hold,
       weight,
       trainerSeconds: usedSeconds,
     };
@@ -117,22 +93,19 @@ export class SwarmNode implements SiblingJob {
 
   get job(): string | null {
     if (this.#shutOut !== null) return null;
-    return this.#worker?.context.job ?? this.#options.job;
+    return this.#membership.worker?.context.job ?? this.#options.job;
   }
 
   get fittingManifest(): Manifest | null {
-    return this.#worker?.fits && !this.isDone ? this.#worker.context.manifest : null;
+    return this.#membership.worker?.fits && !this.isDone ? this.#membership.worker.context.manifest : null;
   }
 
-  claims({ coordinator, job }: JobClaim): boolean {
-    if (this.#shutOut !== null) return false;
-    return [this.#joining, this.#worker?.context].some(
-      (claim) => claim?.coordinator === coordinator && claim.job === job,
-    );
+  claims(claim: JobClaim): boolean {
+    return this.#shutOut === null && this.#membership.claims(claim);
   }
 
-  names({ coordinator, job }: JobClaim): boolean {
-    return this.#shutOut === null && this.#options.job === job && this.isCoordinator(coordinator);
+  names(claim: JobClaim): boolean {
+    return this.#shutOut === null && this.#membership.names(claim);
   }
 
   /** Whether the job needs nothing more from this node. */
@@ -145,24 +118,24 @@ export class SwarmNode implements SiblingJob {
     const { phase, head, pending } = this.#runner.state;
     const isTraining = phase === 'training' && this.#deps.trainer.hasTurn;
     return {
-      isTraining: isTraining || (this.#worker?.hasResult ?? false),
+      isTraining: isTraining || (this.#membership.worker?.hasResult ?? false),
       awaitsReceipt: pending.some(({ round, code }) => code === null && round === head?.round),
     };
   }
 
   /** Peer id of the job's coordinator; null before the node has joined the job. */
   get coordinator(): string | null {
-    return this.#worker?.context.coordinator ?? null;
+    return this.#membership.worker?.context.coordinator ?? null;
   }
 
   /** Returns whether the invite has an address of this peer. */
   isCoordinator(peer: string): boolean {
-    return this.#options.addresses.some((address) => address.endsWith(`/p2p/${peer}`));
+    return this.#membership.isCoordinator(peer);
   }
 
   /** Returns the digest of the job if a peer may read it; otherwise null. */
   readableJob(peer: string, proof: BlobProof | null): string | null {
-    const context = this.#worker?.context;
+    const context = this.#membership.worker?.context;
     return context && (context.isOpen || context.keys.admits(peer, proof)) ? context.job : null;
   }
 
@@ -171,13 +144,13 @@ export class SwarmNode implements SiblingJob {
    * @throws SwarmError RECEIPT_MISMATCH, and errors of signatures
    */
   takeReceipt(receipt: Uint8Array): void {
-    const context = this.#worker?.context;
+    const context = this.#membership.worker?.context;
     if (context) this.#receipts.take(context, verifyReceipt(receipt, context), null);
   }
 
   /** Computes figures of an update for the coordinator, as `JobWorker.measure` does. */
   measure(request: RpcRequest<'measure'>, signal: AbortSignal): Promise<number[]> {
-    return this.#worker!.measure(request, signal);
+    return this.#membership.worker!.measure(request, signal);
   }
 
   start(): void {
@@ -187,7 +160,8 @@ export class SwarmNode implements SiblingJob {
       if (type === 'connect' && this.isCoordinator(peer)) this.#runner.dispatch({ type: 'connected' });
     });
     trainer.onWait = () => this.#onWait();
-    this.#stopWatchingPauses = pauses?.onChange(() => this.#contact?.beatSoon()) ?? this.#stopWatchingPauses;
+    this.#stopWatchingPauses =
+      pauses?.onChange(() => this.#membership.beatSoon()) ?? this.#stopWatchingPauses;
     this.#runner.dispatch({ type: 'start' });
   }
 
@@ -203,8 +177,8 @@ export class SwarmNode implements SiblingJob {
     );
     this.#runner.end();
     this.#tasks.end();
-    this.#cancelWatch();
-    this.#leaveJob();
+    this.#membership.stopWatching();
+    this.#membership.endContact();
     this.#stopListening();
     this.#stopWatchingPauses();
   }
@@ -214,11 +188,11 @@ export class SwarmNode implements SiblingJob {
     const { trainer, log } = this.#deps;
     const { busyWith } = trainer;
     if (busyWith !== null) log.info({ busyWith }, 'trainer-busy');
-    this.#contact?.beatSoon();
+    this.#membership.beatSoon();
   }
 
   #onChange(state: NodeState, before: NodeState): void {
-    if (state.phase !== before.phase) this.#contact?.beatSoon();
+    if (state.phase !== before.phase) this.#membership.beatSoon();
     if (state.phase !== before.phase || state.reason !== before.reason) {
       const { phase, reason, head } = state;
       this.#deps.log.debug({ phase, reason, round: head?.round ?? 0 }, 'state-changed');
@@ -232,8 +206,8 @@ export class SwarmNode implements SiblingJob {
     // A state that stays done changes at every poll of the head. Such a change must not postpone the next check for a
     // new job.
     if (isDone(state) === isDone(before)) return;
-    this.#cancelWatch();
-    if (this.#options.job === null && isDone(state)) this.#watchJobsLater();
+    this.#membership.stopWatching();
+    if (this.#options.job === null && isDone(state)) this.#membership.watchNextJob();
   }
 
   #perform(effect: NodeEffect): void {
@@ -246,28 +220,28 @@ export class SwarmNode implements SiblingJob {
         tasks.runMain((signal) => this.#runMain(effect, signal));
         break;
       case 'abort':
-        this.#worker?.discardResult();
+        this.#membership.worker?.discardResult();
         tasks.abortMain();
         break;
       case 'publish':
-        tasks.run('publish', () => publishUpdate(this.#worker!.ready, effect.round));
+        tasks.run('publish', () => publishUpdate(this.#membership.worker!.ready, effect.round));
         break;
       case 'ask':
       case 'submit':
-        tasks.run(effect.type, () => this.#receipts.ask(this.#worker!.context, effect));
+        tasks.run(effect.type, () => this.#receipts.ask(this.#membership.worker!.context, effect));
         break;
       case 'settle':
-        tasks.run('settle', () => settleUpdate(this.#worker!.ready, effect));
+        tasks.run('settle', () => settleUpdate(this.#membership.worker!.ready, effect));
         break;
       case 'poll':
         tasks.run('poll', () =>
-          this.#poll(effect.rejoin).catch((error: unknown) => {
+          this.#membership.poll(effect.rejoin).catch((error: unknown) => {
             if (!this.#endsWith(error)) throw error;
           }),
         );
         break;
       case 'leave':
-        tasks.run('leave', () => this.#leave());
+        tasks.run('leave', () => this.#membership.leave());
         break;
     }
   }
@@ -279,126 +253,31 @@ export class SwarmNode implements SiblingJob {
       event = await this.#resultOf(effect, signal);
     } catch (error) {
       if (signal.aborted || this.#endsWith(error)) return;
-      if (effect.type === 'join') this.#setHold(holdOf(error));
+      if (effect.type === 'join') this.#membership.setHold(holdOf(error));
       log.warn(errorFields(error), `${effect.type}-failed`);
       if ('work' in effect) meter.roundLost(isSwarmError(error) ? error.code : 'unknown');
       event = failureEvent(effect, reasonOf(error), random());
     }
     // The database already contains a built update. It must be sent even if the effect was aborted in the meantime.
-    if (event.type === 'joined') this.#setHold(null);
+    if (event.type === 'joined') this.#membership.setHold(null);
     if (!signal.aborted || event.type === 'update-built') this.#runner.dispatch(event);
-  }
-
-  #currentHold(): Hold | null {
-    const pause = this.#deps.pauses?.current ?? null;
-    // A pause ends by itself or at the owner's order, so the reason that needs a change comes first.
-    return this.#hold ?? (pause && { reason: pause.reason, detail: '' });
-  }
-
-  #setHold(hold: Hold | null): void {
-    const isNews = hold?.reason !== this.#hold?.reason;
-    this.#hold = hold;
-    if (isNews) this.#contact?.beatSoon();
   }
 
   #resultOf(effect: MainEffect, signal: AbortSignal): Promise<NodeEvent> {
     switch (effect.type) {
       case 'join':
-        return this.#join(signal);
+        return this.#membership.join(signal);
       case 'sync':
-        return this.#worker!.sync(effect.head, signal);
+        return this.#membership.worker!.sync(effect.head, signal);
       case 'train':
-        return this.#worker!.train(effect.work, this.#dueInMs(), signal);
+        return this.#membership.worker!.train(
+          effect.work,
+          dueInMs(this.#runner.state.head!, this.#deps.clock.now()),
+          signal,
+        );
       case 'build-update':
-        return this.#worker!.buildUpdate(effect.work, signal);
+        return this.#membership.worker!.buildUpdate(effect.work, signal);
     }
-  }
-
-  /**
-   * Returns the time in milliseconds in which the open round should be trained. Most rounds close at half of their
-   * deadline, because the deadline is twice the time for which the coordinator waits for all nodes.
-   */
-  #dueInMs(): number {
-    const { deadlineMs, issuedAt } = this.#runner.state.head!;
-    const half = deadlineMs / 2;
-    return Math.min(half, Math.max(0, issuedAt + half - this.#deps.clock.now()));
-  }
-
-  async #join(signal: AbortSignal): Promise<NodeEvent> {
-    let own: JobClaim | null = null;
-    let joined: JoinedJob;
-    let worker: JobWorker;
-    try {
-      joined = await join(this.#options, this.#deps, signal, (claim) => {
-        own = this.#joining = claim;
-      });
-      signal.throwIfAborted();
-      worker = this.#enter(joined);
-    } finally {
-      // An aborted attempt may end after the next attempt has begun.
-      if (this.#joining === own) this.#joining = null;
-    }
-    this.#deps.knownJobs?.remember(this.#options, joined.manifest.name);
-    if (joined.head !== null) await worker.context.headSettings.check(joined.head, signal);
-    return worker.prepare(joined, signal);
-  }
-
-  /**
-   * Returns the worker of a joined job. For a new job, also starts to follow its heads and to send heartbeats, because
-   * fetching the base can take long and the coordinator must know meanwhile that the node is present.
-   */
-  #enter({ job, coordinator, manifest, isOpen, role, keys: sent }: JoinedJob): JobWorker {
-    const current = this.#worker?.context;
-    if (this.#worker && current?.job === job && current.coordinator === coordinator) {
-      current.keys.learn(sent);
-      return this.#worker;
-    }
-    this.#leaveJob();
-    const options = this.#options;
-    const deps = this.#deps;
-    const local = { collector: deps.collector, feedbackLock: this.#feedbackLock };
-    const keys = new JobKeys({ job, self: deps.network.signer.peerId }, sent);
-    const headSettings = new HeadSettings(
-      { job, coordinator },
-      {
-        fetch: async (record, signal) =>
-          (await request(deps, coordinator, 'settings', { job, record }, signal)).settings,
-      },
-    );
-    const facts = { job, coordinator, manifest, keys, headSettings, isOpen, role };
-    const worker = new JobWorker({ options, deps, ...local, ...facts });
-    this.#worker = worker;
-    this.#contact = new JobContact({
-      worker,
-      runner: this.#runner,
-      hold: () => this.#currentHold(),
-      tasks: this.#tasks,
-      renewKeys: () => this.#poll(false),
-    });
-    return worker;
-  }
-
-  #leaveJob(): void {
-    this.#contact?.stop();
-  }
-
-  #onStanding(standing: OwnStanding): void {
-    const before = this.#standing?.kind ?? 'good';
-    this.#standing = standing;
-    if (standing.kind !== before) this.#deps.log.warn({ ...standing }, 'standing-changed');
-  }
-
-  async #poll(rejoin: boolean): Promise<void> {
-    const { context } = this.#worker!;
-    const { head: known } = this.#runner.state;
-    const head = await requestHead(context, { known, rejoin }, this.#tasks.life).catch((error: unknown) => {
-      // The coordinator no longer counts this node as a member, for example because the job was full and another node
-      // took the place. The node then joins again.
-      const isForgotten = isSwarmError(error, 'RPC_REFUSED') && error.values.code === 'NOT_ADMITTED';
-      if (rejoin || !isForgotten) throw error;
-      return requestHead(context, { known, rejoin: true }, this.#tasks.life);
-    });
-    if (head && context === this.#worker?.context) this.#runner.dispatch({ type: 'head', head });
   }
 
   /**
@@ -411,35 +290,10 @@ export class SwarmNode implements SiblingJob {
       this.#deps.log.error({ ...errorFields(error), refusal: error.values.code }, 'shut-out');
       // A ban may end, and the invite then works again. After any other final refusal, it never does.
       if (error.values.code !== 'BANNED') this.#deps.knownJobs?.forget(this.#options);
-      this.#leaveJob();
+      this.#membership.endContact();
       this.#runner.dispatch({ type: 'shut-out', reason: reasonOf(error) });
       this.#deps.onShutOut();
     }
     return true;
-  }
-
-  async #leave(): Promise<void> {
-    // Waits for the updates that are being submitted, so that they arrive before the node leaves.
-    await this.#tasks.settled();
-    if (!this.#worker) return;
-    const { coordinator, job } = this.#worker.context;
-    await request(this.#deps, coordinator, 'leave', { job, reason: 'stopped' }, this.#tasks.life);
-    this.#deps.log.info({ job }, 'job-left');
-  }
-
-  #watchJobsLater(): void {
-    const watch = (): void => this.#tasks.run('watch-jobs', () => this.#watchJobs());
-    this.#cancelWatch = this.#deps.clock.after(JOB_WATCH_MS, watch);
-  }
-
-  /** Joins the coordinator's next job. If there is none yet, looks again later. */
-  async #watchJobs(): Promise<void> {
-    const { job, coordinator } = this.#worker!.context;
-    const { open } = await openJobs(this.#options, this.#deps, coordinator, this.#tasks.life).catch(() => ({
-      open: [],
-    }));
-    if (!isDone(this.#runner.state)) return;
-    if (open.some((other) => other !== job)) this.#runner.dispatch({ type: 'start' });
-    else this.#watchJobsLater();
   }
 }

@@ -42,6 +42,16 @@ export function workOf(head: Head, self: string): Work | null {
   };
 }
 
+/**
+ * Returns the time in milliseconds in which the open round should be trained. Most rounds close at half of their
+ * deadline, because the deadline is twice the time for which the coordinator waits for all nodes.
+ * @param now Unix time in milliseconds
+ */
+export function dueInMs({ deadlineMs, issuedAt }: Head, now: number): number {
+  const half = deadlineMs / 2;
+  return Math.min(half, Math.max(0, issuedAt + half - now));
+}
+
 /** Returns whether all fields are equal. Otherwise, work in progress for `a` cannot continue as work for `b`. */
 export function sameWork(a: Work, b: Work): boolean {
   return (Object.keys(a) as (keyof Work)[]).every((field) => a[field] === b[field]);

@@ -1,8 +1,8 @@
-import type { BlobUse, NodeStore } from '../store/node-store.ts';
+import type { BlobOrigins, BlobUse } from '../store/blob-origins.ts';
 
 /** Facts that decide which peer may fetch which blob from a node. */
 export interface BlobAudience {
-  readonly store: Pick<NodeStore, 'useOf'>;
+  readonly origins: Pick<BlobOrigins, 'usesOf'>;
   /** The requester, if it is a coordinator that this node was told to use; otherwise null. */
   readonly coordinator: string | null;
   /**
@@ -18,11 +18,11 @@ export interface BlobAudience {
  * job's coordinator or its peers: a manifest that names the digest of another job's blob gives no access to the blob. No
  * peer may fetch anything else, such as the error feedback or the moments of the optimiser.
  */
-export function mayFetch(digest: string, { store, coordinator, readable }: BlobAudience): boolean {
+export function mayFetch(digest: string, { origins, coordinator, readable }: BlobAudience): boolean {
   // For most strangers, the answer is known here, without a query of the database.
   if (coordinator === null && readable.size === 0) return false;
   const isForPeer = (use: BlobUse): boolean =>
     (coordinator !== null && use.coordinator === coordinator) ||
     (readable.has(use.job) && use.kind !== 'update');
-  return store.useOf(digest).some(isForPeer);
+  return origins.usesOf(digest).some(isForPeer);
 }

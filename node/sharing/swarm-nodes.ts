@@ -62,7 +62,7 @@ export class SwarmNodes {
     network.serveBlobs((peer, digest, proof) => {
       const coordinator = this.all.some((node) => node.isCoordinator(peer)) ? peer : null;
       const readable = new Set(this.all.flatMap((node) => node.readableJob(peer, proof) ?? []));
-      return mayFetch(digest, { store, coordinator, readable });
+      return mayFetch(digest, { origins: store.origins, coordinator, readable });
     });
     this.#leaveNetwork = [
       network.handle('notify', async (peer, { receipt }) => {

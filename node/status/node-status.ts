@@ -6,8 +6,9 @@ import type { KeptLimits } from '../limits/limits.ts';
 import type { Pause, Pauses } from '../limits/pauses.ts';
 import { isDone } from '../machine/state.ts';
 import type { SwarmNodes } from '../sharing/swarm-nodes.ts';
-import type { SwarmNode, SwarmNodeView } from '../swarm-node.ts';
+import type { SwarmNode } from '../swarm-node.ts';
 import type { NodeActivity, NodeCost, NodeJob, NodeJobStatus, NodeStatus } from './api-types.ts';
+import type { SwarmNodeView } from './swarm-node-view.ts';
 
 /** Maximum number of updates in a status. */
 const SHOWN_UPDATES = 20;

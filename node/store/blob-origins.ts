@@ -1,6 +1,25 @@
 import type { Database } from '../../storage/database.ts';
 
 /**
+ * A job's reason to keep a blob: as a part of its base or data, as its newest adapter, or as the payload of an update.
+ */
+export interface BlobUse {
+  readonly job: string;
+  /** Peer id of the job's coordinator; null for a job that the node last joined with an older release. */
+  readonly coordinator: string | null;
+  readonly kind: 'files' | 'adapter' | 'update';
+}
+
+const USES = `SELECT uses.job, uses.kind, jobs.coordinator FROM (
+    SELECT job, 'files' AS kind FROM job_blobs WHERE digest = ?
+    UNION ALL SELECT job, 'adapter' FROM jobs WHERE adapter = ?
+    UNION ALL SELECT job, 'update' FROM updates WHERE digest = ? AND outcome IS NULL
+  ) AS uses JOIN jobs ON jobs.job = uses.job
+  WHERE uses.kind = 'update' OR EXISTS (
+    SELECT 1 FROM blob_origins WHERE blob_origins.digest = ? AND blob_origins.coordinator = jobs.coordinator
+  )`;
+
+/**
  * Records for each blob which coordinators have supplied it: the coordinators in whose jobs the node fetched or computed
  * the whole blob. Anyone can know a digest. Only a coordinator that supplied the bytes may have them trained on or get
  * them back.
@@ -15,6 +34,18 @@ export class BlobOrigins {
   has(digest: string, coordinator: string): boolean {
     const sql = 'SELECT 1 FROM blob_origins WHERE digest = ? AND coordinator = ?';
     return this.#db.one(sql, digest, coordinator) !== null;
+  }
+
+  /**
+   * Returns which jobs need a blob, and for what. Leaves out jobs whose coordinator has not supplied the blob. Leaves
+   * out error feedback and moments, because no peer may fetch them.
+   */
+  usesOf(digest: string): BlobUse[] {
+    return this.#db.all(USES, digest, digest, digest, digest).map(({ job, coordinator, kind }) => ({
+      job: String(job),
+      coordinator: typeof coordinator === 'string' ? coordinator : null,
+      kind: kind as BlobUse['kind'],
+    }));
   }
 
   add(digest: string, coordinator: string): void {

@@ -46,16 +46,6 @@ export interface UpdateRecord {
   readonly at: number;
 }
 
-/**
- * A job's reason to keep a blob: as a part of its base or data, as its newest adapter, or as the payload of an update.
- */
-export interface BlobUse {
-  readonly job: string;
-  /** Peer id of the job's coordinator; null for a job that the node last joined with an older release. */
-  readonly coordinator: string | null;
-  readonly kind: 'files' | 'adapter' | 'update';
-}
-
 /** An update to be stored, with the state that the next round continues from. */
 export interface BuiltUpdate {
   readonly update: Omit<UpdateRecord, 'envelope' | 'outcome' | 'code' | 'detail'> & {
@@ -78,6 +68,7 @@ export class NodeStore implements UnusedBlobs {
   readonly jobFiles: JobFiles;
   /** Totals of this home: work and traffic. */
   readonly totals: Totals;
+  /** Origins of the blobs, which decide who may get them back. */
   readonly origins: BlobOrigins;
   readonly #db: Database;
 
@@ -247,18 +238,6 @@ export class NodeStore implements UnusedBlobs {
     });
   }
 
-  /**
-   * Returns which jobs need a blob, and for what. Leaves out jobs whose coordinator has not supplied the blob. Leaves
-   * out error feedback and moments, because no peer may fetch them.
-   */
-  useOf(digest: string): BlobUse[] {
-    return this.#db.all(USES, digest, digest, digest, digest).map(({ job, coordinator, kind }) => ({
-      job: String(job),
-      coordinator: text(coordinator),
-      kind: kind as BlobUse['kind'],
-    }));
-  }
-
   /** Adds a blob to the table `loose` of unneeded blobs, before the blob is written and before any row names it. */
   markUnused(digest: string): void {
     markUnused(this.#db, digest);
@@ -284,15 +263,6 @@ export class NodeStore implements UnusedBlobs {
     return this.#db.run('INSERT OR IGNORE INTO notices (name) VALUES (?)', notice) === 1;
   }
 }
-
-const USES = `SELECT uses.job, uses.kind, jobs.coordinator FROM (
-    SELECT job, 'files' AS kind FROM job_blobs WHERE digest = ?
-    UNION ALL SELECT job, 'adapter' FROM jobs WHERE adapter = ?
-    UNION ALL SELECT job, 'update' FROM updates WHERE digest = ? AND outcome IS NULL
-  ) AS uses JOIN jobs ON jobs.job = uses.job
-  WHERE uses.kind = 'update' OR EXISTS (
-    SELECT 1 FROM blob_origins WHERE blob_origins.digest = ? AND blob_origins.coordinator = jobs.coordinator
-  )`;
 
 const UNUSED = `SELECT digest FROM loose WHERE
   NOT EXISTS (SELECT 1 FROM jobs WHERE loose.digest IN (jobs.feedback, jobs.optimizer, jobs.adapter))

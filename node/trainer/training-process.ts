@@ -19,9 +19,9 @@ import type { Manifest } from '../../protocol/manifest.ts';
 import type { FileBlobs } from '../../storage/blobs.ts';
 import { nodeError } from '../errors.ts';
 import { backoffMs } from '../machine/times.ts';
-import { TrainerSettings } from '../trainer-settings.ts';
 import { chooseDevices, type JobToTrain, jobToTrain } from './job-to-train.ts';
 import type { NodeTrainer, ScoreTrainer, TrainedRound, TrainTask } from './trainer.ts';
+import { TrainerSettings } from './trainer-settings.ts';
 
 export interface TrainingProcessOptions {
   home: string;

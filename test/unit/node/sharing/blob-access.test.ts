@@ -53,7 +53,7 @@ function openStore(): NodeStore {
 
 /** Returns the names of the blobs that a node serves to a coordinator, or to a peer that may read some jobs. */
 function served(store: NodeStore, coordinator: string | null, readable: readonly string[] = []): string[] {
-  const audience = { store, coordinator, readable: new Set(readable) };
+  const audience = { origins: store.origins, coordinator, readable: new Set(readable) };
   return Object.entries(BLOBS)
     .filter(([, digest]) => mayFetch(digest, audience))
     .map(([name]) => name);

@@ -1,9 +1,9 @@
-import type { Logger } from '../common/logger.ts';
-import type { Compute, ComputeOnDevices } from '../lora/train/compute.ts';
-import { type Fallback, fallbackFor } from '../lora/train/devices/fallback.ts';
-import { availableMemory } from '../lora/train/memory/available-memory.ts';
-import type { TrainerOptions } from '../lora/train/process/messages.ts';
-import { type FittedJob, fitJob, type JobToTrain } from './trainer/job-to-train.ts';
+import type { Logger } from '../../common/logger.ts';
+import type { Compute, ComputeOnDevices } from '../../lora/train/compute.ts';
+import { type Fallback, fallbackFor } from '../../lora/train/devices/fallback.ts';
+import { availableMemory } from '../../lora/train/memory/available-memory.ts';
+import type { TrainerOptions } from '../../lora/train/process/messages.ts';
+import { type FittedJob, fitJob, type JobToTrain } from './job-to-train.ts';
 
 /** The settings with which a trainer process runs, for each job on the base that the process has loaded. */
 export class TrainerSettings {

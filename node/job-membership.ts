@@ -1,0 +1,205 @@
+import pLimit from 'p-limit';
+import { isSwarmError } from '../common/errors.ts';
+import { HeadSettings } from './contact/head-settings.ts';
+import { JobContact } from './contact/job-contact.ts';
+import { JobKeys } from './contact/job-keys.ts';
+import { openJobs, request, requestHead } from './contact/requests.ts';
+import type { OwnStanding, SwarmNodeDeps, SwarmNodeOptions } from './context.ts';
+import type { Hold } from './limits/hold.ts';
+import { isDone, type NodeEvent } from './machine/state.ts';
+import { JOB_WATCH_MS } from './machine/times.ts';
+import type { MachineRunner } from './machine-runner.ts';
+import { JobWorker } from './phases/job-worker.ts';
+import { type JoinedJob, join } from './phases/join.ts';
+import type { JobClaim } from './store/job-files.ts';
+import type { Tasks } from './tasks.ts';
+
+interface JobMembershipDeps {
+  readonly node: SwarmNodeDeps;
+  readonly runner: MachineRunner;
+  readonly tasks: Tasks;
+}
+
+/**
+ * The membership of a node in the jobs of one invite, one job at a time: joining, the contact with the coordinator, and
+ * leaving.
+ */
+export class JobMembership {
+  readonly #options: SwarmNodeOptions;
+  readonly #deps: SwarmNodeDeps;
+  readonly #runner: MachineRunner;
+  readonly #tasks: Tasks;
+  readonly #feedbackLock = pLimit(1);
+  /** The job that the node is joining; null at other times. */
+  #joining: JobClaim | null = null;
+  #worker: JobWorker | null = null;
+  #contact: JobContact | null = null;
+  #hold: Hold | null = null;
+  #standing: OwnStanding | null = null;
+  #cancelWatch = (): void => {};
+
+  constructor(options: SwarmNodeOptions, { node, runner, tasks }: JobMembershipDeps) {
+    this.#options = options;
+    this.#deps = { ...node, onStanding: (standing) => this.#onStanding(standing) };
+    this.#runner = runner;
+    this.#tasks = tasks;
+  }
+
+  /** The node's work in the job that it joined last; null before it has joined a job. */
+  get worker(): JobWorker | null {
+    return this.#worker;
+  }
+
+  /** How far the coordinator trusts this node; null before the coordinator has admitted the node. */
+  get standing(): OwnStanding | null {
+    return this.#standing;
+  }
+
+  /** Why the node takes no work for now; null if it takes work. */
+  get hold(): Hold | null {
+    const pause = this.#deps.pauses?.current ?? null;
+    // A pause ends by itself or at the owner's order, so the reason that needs a change comes first.
+    return this.#hold ?? (pause && { reason: pause.reason, detail: '' });
+  }
+
+  setHold(hold: Hold | null): void {
+    const isNews = hold?.reason !== this.#hold?.reason;
+    this.#hold = hold;
+    if (isNews) this.#contact?.beatSoon();
+  }
+
+  /** Returns whether the node has joined this job with the invite, or is joining the job. */
+  claims({ coordinator, job }: JobClaim): boolean {
+    return [this.#joining, this.#worker?.context].some(
+      (claim) => claim?.coordinator === coordinator && claim.job === job,
+    );
+  }
+
+  /** Returns whether the invite is for this job. */
+  names({ coordinator, job }: JobClaim): boolean {
+    return this.#options.job === job && this.isCoordinator(coordinator);
+  }
+
+  /** Returns whether the invite has an address of this peer. */
+  isCoordinator(peer: string): boolean {
+    return this.#options.addresses.some((address) => address.endsWith(`/p2p/${peer}`));
+  }
+
+  /** Sends the next heartbeat soon, because the state that it reports has changed. */
+  beatSoon(): void {
+    this.#contact?.beatSoon();
+  }
+
+  /** Joins a job of the invite and prepares it. Returns the event that tells the state machine so. */
+  async join(signal: AbortSignal): Promise<NodeEvent> {
+    let own: JobClaim | null = null;
+    let joined: JoinedJob;
+    let worker: JobWorker;
+    try {
+      joined = await join(this.#options, this.#deps, signal, (claim) => {
+        own = this.#joining = claim;
+      });
+      signal.throwIfAborted();
+      worker = this.#enter(joined);
+    } finally {
+      // An aborted attempt may end after the next attempt has begun.
+      if (this.#joining === own) this.#joining = null;
+    }
+    this.#deps.knownJobs?.remember(this.#options, joined.manifest.name);
+    if (joined.head !== null) await worker.context.headSettings.check(joined.head, signal);
+    return worker.prepare(joined, signal);
+  }
+
+  /**
+   * Returns the worker of a joined job. For a new job, also starts to follow its heads and to send heartbeats, because
+   * fetching the base can take long and the coordinator must know meanwhile that the node is present.
+   */
+  #enter({ job, coordinator, manifest, isOpen, role, keys: sent }: JoinedJob): JobWorker {
+    const current = this.#worker?.context;
+    if (this.#worker && current?.job === job && current.coordinator === coordinator) {
+      current.keys.learn(sent);
+      return this.#worker;
+    }
+    this.endContact();
+    const options = this.#options;
+    const deps = this.#deps;
+    const local = { collector: deps.collector, feedbackLock: this.#feedbackLock };
+    const keys = new JobKeys({ job, self: deps.network.signer.peerId }, sent);
+    const headSettings = new HeadSettings(
+      { job, coordinator },
+      {
+        fetch: async (record, signal) =>
+          (await request(deps, coordinator, 'settings', { job, record }, signal)).settings,
+      },
+    );
+    const facts = { job, coordinator, manifest, keys, headSettings, isOpen, role };
+    const worker = new JobWorker({ options, deps, ...local, ...facts });
+    this.#worker = worker;
+    this.#contact = new JobContact({
+      worker,
+      runner: this.#runner,
+      hold: () => this.hold,
+      tasks: this.#tasks,
+      renewKeys: () => this.poll(false),
+    });
+    return worker;
+  }
+
+  /** Ends the heartbeats and no longer follows the heads of the job. */
+  endContact(): void {
+    this.#contact?.stop();
+  }
+
+  /**
+   * Asks the coordinator for the newest head and keys of the job.
+   * @param rejoin if true, the node joins the job again, because the coordinator may have forgotten it
+   */
+  async poll(rejoin: boolean): Promise<void> {
+    const { context } = this.#worker!;
+    const { head: known } = this.#runner.state;
+    const head = await requestHead(context, { known, rejoin }, this.#tasks.life).catch((error: unknown) => {
+      // The coordinator no longer counts this node as a member, for example because the job was full and another node
+      // took the place. The node then joins again.
+      const isForgotten = isSwarmError(error, 'RPC_REFUSED') && error.values.code === 'NOT_ADMITTED';
+      if (rejoin || !isForgotten) throw error;
+      return requestHead(context, { known, rejoin: true }, this.#tasks.life);
+    });
+    if (head && context === this.#worker?.context) this.#runner.dispatch({ type: 'head', head });
+  }
+
+  /** Tells the coordinator that the node leaves the job. */
+  async leave(): Promise<void> {
+    // Waits for the updates that are being submitted, so that they arrive before the node leaves.
+    await this.#tasks.settled();
+    if (!this.#worker) return;
+    const { coordinator, job } = this.#worker.context;
+    await request(this.#deps, coordinator, 'leave', { job, reason: 'stopped' }, this.#tasks.life);
+    this.#deps.log.info({ job }, 'job-left');
+  }
+
+  /** Looks for the coordinator's next job from time to time, and joins it. */
+  watchNextJob(): void {
+    const watch = (): void => this.#tasks.run('watch-jobs', () => this.#lookForNextJob());
+    this.#cancelWatch = this.#deps.clock.after(JOB_WATCH_MS, watch);
+  }
+
+  async #lookForNextJob(): Promise<void> {
+    const { job, coordinator } = this.#worker!.context;
+    const { open } = await openJobs(this.#options, this.#deps, coordinator, this.#tasks.life).catch(() => ({
+      open: [],
+    }));
+    if (!isDone(this.#runner.state)) return;
+    if (open.some((other) => other !== job)) this.#runner.dispatch({ type: 'start' });
+    else this.watchNextJob();
+  }
+
+  #onStanding(standing: OwnStanding): void {
+    const before = this.#standing?.kind ?? 'good';
+    this.#standing = standing;
+    if (standing.kind !== before) this.#deps.log.warn({ ...standing }, 'standing-changed');
+  }
+
+  stopWatching(): void {
+    this.#cancelWatch();
+  }
+}
