@@ -1,10 +1,5 @@
 import { join } from 'node:path';
-import { HelperProcess } from '../../cli/daemon/helper-process.ts';
 import type { DemoData } from '../../cli/demo/data.ts';
-import { submitJob } from '../../cli/job/create.ts';
-import { systemClock } from '../../common/system-clock.ts';
-import { ApiClient } from '../../coordinator/client/api-client.ts';
-import { followEvents } from '../../coordinator/client/follow.ts';
 import { initialMatrices } from '../../lora/adapter/initial.ts';
 import { loraConfig } from '../../lora/adapter/lora-config.ts';
 import { packFiles } from '../../lora/data/pack-files.ts';
@@ -15,13 +10,11 @@ import { processorCompute } from '../../lora/train/compute.ts';
 import { trainingConfigSchema } from '../../lora/train/config.ts';
 import { TrainerProcess } from '../../lora/train/process/supervisor.ts';
 import { groupCpuMilliseconds, processGroup } from './cpu-time.ts';
+import { BASE, SwarmProcesses, TRAINING } from './swarm-processes.ts';
 
-const ROOT = join(import.meta.dirname, '../..');
-const BASE = join(ROOT, 'models', 'nano');
 /** Number of nodes of the swarm. Each node has a trainer with one thread. */
 export const NODES = 3;
-const LORA = loraConfig({ rank: 16, alpha: 32 });
-const TRAINING = { learningRate: 1e-3, batchSize: 8, microBatch: 8, sequenceLength: 128 };
+const RANK = 16;
 
 export interface Size {
   /** Number of optimiser steps of a node in a round. */
@@ -56,41 +49,16 @@ export async function measureSwarm(
   { rounds, localSteps }: Size,
   signal: AbortSignal,
 ): Promise<Measured> {
-  const context = {
-    self: { node: process.execPath, script: join(ROOT, 'cli', 'swarm.js') },
-    cwd: ROOT,
-    environment: process.env,
-    clock: systemClock,
-    signal,
-    stderr: { write: () => {}, isTTY: false, columns: 80, rows: 24, color: false },
-  };
-  const home = join(folder, 'coordinator');
-  const common = ['--listen', '/ip4/127.0.0.1/tcp/0', '--no-mdns', '--threads', '1', '--json'];
-  const helpers: HelperProcess[] = [];
-  const start = async (label: string, args: string[]): Promise<void> => {
-    const helper = new HelperProcess(
-      { name: label, arguments: [...args, ...common], logFile: join(folder, `${label}.log`) },
-      context,
-    );
-    helpers.push(helper);
-    await helper.first('ready', { signal });
-  };
-  try {
-    await start('coordinator', ['coordinator', '--home', home, '--no-publish']);
-    const open = () => ApiClient.open(home, 'coordinator', { signal });
-    const { job, invite } = await submitJob(context, await open(), {
+  return SwarmProcesses.run(folder, signal, async (swarm) => {
+    const { job, invite } = await swarm.createJob(data, {
       name: 'bench',
-      base: BASE,
-      data: { train: [data.train], heldOut: [data.heldOut] },
-      lora: LORA,
-      training: TRAINING,
-      rounds: { count: rounds, localSteps, minPeers: NODES, quorum: 1 },
+      rank: RANK,
+      rounds,
+      localSteps,
+      nodes: NODES,
+      after: null,
     });
-    await Promise.all(
-      Array.from({ length: NODES }, (_, i) =>
-        start(`node-${i}`, ['node', '--no-polite', invite, '--home', join(folder, `node-${i}`)]),
-      ),
-    );
+    await swarm.startNodes(NODES, [invite]);
     let tokens = 0;
     let from: { at: number; processor: number | null } | null = null;
     let to = 0;
@@ -98,14 +66,11 @@ export async function measureSwarm(
     let trained = 0;
     /** Training seconds of the slowest node of the open round. */
     let slowest = 0;
-    const processor = () => groupCpuMilliseconds(helpers.map(({ pid }) => pid!));
-    for await (const event of followEvents(open, job, { signal, now: systemClock.now })) {
-      // The benchmark has no operator who would resume a paused job.
-      if (event.type === 'paused') throw new Error(`the job of the benchmark has paused: ${event.reason}`);
+    for await (const event of swarm.events(job)) {
       if (event.type === 'finished') break;
       if (event.type === 'update') slowest = Math.max(slowest, event.seconds);
       if (event.type !== 'checkpoint' || event.round === 0) continue;
-      if (from === null) from = { at: event.at, processor: processor() };
+      if (from === null) from = { at: event.at, processor: swarm.processor() };
       else {
         tokens += event.tokens;
         trained += slowest;
@@ -116,12 +81,10 @@ export async function measureSwarm(
     const seconds = (to - from!.at) / 1000;
     return {
       tokensPerSecond: tokens / seconds,
-      processor: perThousand(from!.processor, processor(), tokens),
+      processor: perThousand(from!.processor, swarm.processor(), tokens),
       between: 1 - trained / seconds,
     };
-  } finally {
-    await Promise.all(helpers.map((helper) => helper.stop()));
-  }
+  });
 }
 
 /**
@@ -153,7 +116,7 @@ export async function measureTrainer(
       modelDir: BASE,
       cacheDir: join(folder, 'cache'),
       compute: processorCompute({ threads }),
-      lora: LORA,
+      lora: loraConfig({ rank: RANK, alpha: 2 * RANK }),
       training: trainingConfigSchema.parse(TRAINING),
     },
     { signal },

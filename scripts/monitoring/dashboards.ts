@@ -51,6 +51,41 @@ function processPanels(selector: string): readonly Panel[] {
   ];
 }
 
+/**
+ * Returns a panel with the number of events per hour.
+ * @param metric a counter
+ * @param choice name of the variable that the reader of the dashboard chooses, which is also a label of the metric
+ * @param reason label of the metric that splits the events
+ */
+function perHour(
+  { title, description }: Pick<Panel, 'title' | 'description'>,
+  { metric, choice, reason }: { metric: string; choice: string; reason: string },
+): Panel {
+  return {
+    title,
+    description,
+    kind: 'timeseries',
+    unit: 'none',
+    queries: [
+      {
+        expr: `sum by (${choice}, ${reason}) (increase(${metric}{${choice}=~"$${choice}"}[1h]))`,
+        legend: `{{${choice}}} {{${reason}}}`,
+      },
+    ],
+  };
+}
+
+/** Returns a panel with the training speed. @param choice as for `perHour` */
+function trainingSpeed(description: string, choice: string): Panel {
+  return {
+    title: 'Training speed',
+    description,
+    kind: 'timeseries',
+    unit: 'none',
+    queries: [{ expr: `swarm_tokens_per_second{${choice}=~"$${choice}"}`, legend: `{{${choice}}}` }],
+  };
+}
+
 export const coordinatorDashboard: Dashboard = {
   uid: 'lora-swarm-coordinator',
   title: 'lora-swarm: jobs of a coordinator',
@@ -80,25 +115,14 @@ export const coordinatorDashboard: Dashboard = {
       unit: 'none',
       queries: [{ expr: 'swarm_peers{job=~"$job"}', legend: '{{job}}' }],
     },
-    {
-      title: 'Training speed',
-      description: 'Tokens per second of all nodes together, in the newest merged round.',
-      kind: 'timeseries',
-      unit: 'none',
-      queries: [{ expr: 'swarm_tokens_per_second{job=~"$job"}', legend: '{{job}}' }],
-    },
-    {
-      title: 'Rounds by outcome',
-      description: 'Rounds per hour. Rounds without a checkpoint are work lost.',
-      kind: 'timeseries',
-      unit: 'none',
-      queries: [
-        {
-          expr: 'sum by (job, outcome) (increase(swarm_rounds_total{job=~"$job"}[1h]))',
-          legend: '{{job}} {{outcome}}',
-        },
-      ],
-    },
+    trainingSpeed('Tokens per second of all nodes together, in the newest merged round.', 'job'),
+    perHour(
+      {
+        title: 'Rounds by outcome',
+        description: 'Rounds per hour. Rounds without a checkpoint are work lost.',
+      },
+      { metric: 'swarm_rounds_total', choice: 'job', reason: 'outcome' },
+    ),
     {
       title: 'Duration of a round',
       description: 'Median and 95 % quantile over the last hour.',
@@ -109,18 +133,13 @@ export const coordinatorDashboard: Dashboard = {
         legend: `{{job}} quantile ${quantile}`,
       })),
     },
-    {
-      title: 'Refused updates',
-      description: 'Per hour, by reason. docs/protocol.md explains the reasons.',
-      kind: 'timeseries',
-      unit: 'none',
-      queries: [
-        {
-          expr: 'sum by (job, code) (increase(swarm_update_refusals_total{job=~"$job"}[1h]))',
-          legend: '{{job}} {{code}}',
-        },
-      ],
-    },
+    perHour(
+      {
+        title: 'Refused updates',
+        description: 'Per hour, by reason. docs/protocol.md explains the reasons.',
+      },
+      { metric: 'swarm_update_refusals_total', choice: 'job', reason: 'code' },
+    ),
     {
       title: 'Strikes and audits that failed',
       description: 'Per hour. Look at the nodes with "lora-swarm peers".',
@@ -137,18 +156,10 @@ export const coordinatorDashboard: Dashboard = {
         },
       ],
     },
-    {
-      title: 'Lost nodes',
-      description: 'Per hour, by reason. "silent" means that heartbeats stopped.',
-      kind: 'timeseries',
-      unit: 'none',
-      queries: [
-        {
-          expr: 'sum by (job, reason) (increase(swarm_peers_lost_total{job=~"$job"}[1h]))',
-          legend: '{{job}} {{reason}}',
-        },
-      ],
-    },
+    perHour(
+      { title: 'Lost nodes', description: 'Per hour, by reason. "silent" means that heartbeats stopped.' },
+      { metric: 'swarm_peers_lost_total', choice: 'job', reason: 'reason' },
+    ),
     {
       title: 'Updates in the intake',
       description:
@@ -166,13 +177,7 @@ export const nodeDashboard: Dashboard = {
   title: 'lora-swarm: nodes',
   choice: { label: 'instance', metric: 'swarm_trainer_steps_total' },
   panels: [
-    {
-      title: 'Training speed',
-      description: 'Tokens per second of each node.',
-      kind: 'timeseries',
-      unit: 'none',
-      queries: [{ expr: 'swarm_tokens_per_second{instance=~"$instance"}', legend: '{{instance}}' }],
-    },
+    trainingSpeed('Tokens per second of each node.', 'instance'),
     {
       title: 'Training loss',
       description: 'Loss of the newest trained round, in nats per token.',
@@ -180,42 +185,24 @@ export const nodeDashboard: Dashboard = {
       unit: 'none',
       queries: [{ expr: 'swarm_train_loss{instance=~"$instance"}', legend: '{{instance}}' }],
     },
-    {
-      title: 'Updates by receipt',
-      description: 'Per hour. All codes but "accepted" and "late" mean that the work did not count.',
-      kind: 'timeseries',
-      unit: 'none',
-      queries: [
-        {
-          expr: 'sum by (instance, code) (increase(swarm_updates_total{instance=~"$instance"}[1h]))',
-          legend: '{{instance}} {{code}}',
-        },
-      ],
-    },
-    {
-      title: 'Lost rounds',
-      description: 'Per hour: rounds for which the node has no result, by error code.',
-      kind: 'timeseries',
-      unit: 'none',
-      queries: [
-        {
-          expr: 'sum by (instance, code) (increase(swarm_rounds_lost_total{instance=~"$instance"}[1h]))',
-          legend: '{{instance}} {{code}}',
-        },
-      ],
-    },
-    {
-      title: 'Restarts of the trainer',
-      description: 'Per hour, by error code.',
-      kind: 'timeseries',
-      unit: 'none',
-      queries: [
-        {
-          expr: 'sum by (instance, code) (increase(swarm_trainer_restarts_total{instance=~"$instance"}[1h]))',
-          legend: '{{instance}} {{code}}',
-        },
-      ],
-    },
+    perHour(
+      {
+        title: 'Updates by receipt',
+        description: 'Per hour. All codes but "accepted" and "late" mean that the work did not count.',
+      },
+      { metric: 'swarm_updates_total', choice: 'instance', reason: 'code' },
+    ),
+    perHour(
+      {
+        title: 'Lost rounds',
+        description: 'Per hour: rounds for which the node has no result, by error code.',
+      },
+      { metric: 'swarm_rounds_lost_total', choice: 'instance', reason: 'code' },
+    ),
+    perHour(
+      { title: 'Restarts of the trainer', description: 'Per hour, by error code.' },
+      { metric: 'swarm_trainer_restarts_total', choice: 'instance', reason: 'code' },
+    ),
     ...processPanels('{instance=~"$instance"}'),
   ],
 };

@@ -2,7 +2,7 @@
  * Computes the answer to a request for text, for completions and for chats: admits the request, loads the
  * model and runs the choices.
  */
-import type { Choice } from '../answers/choice.ts';
+import type { Choice, LoggedToken } from '../answers/choice.ts';
 import { type IndexedPiece, runChoices } from '../answers/run-choices.ts';
 import { serveError } from '../errors.ts';
 import type { Lease } from '../models/catalog.ts';
@@ -106,4 +106,31 @@ export function checkLength(prompt: number, maxTokens: number, context: number):
     `this model has a context of ${context} tokens, but the request needs ${needed}: ` +
     `${prompt} of the prompt and ${maxTokens} of the answer`;
   throw serveError('CONTEXT_TOO_LONG', message, { context, needed });
+}
+
+/** A choice whose pieces have all arrived. */
+export interface WholeChoice {
+  readonly text: string;
+  readonly tokens: readonly LoggedToken[];
+  /** Reason why the choice ended. */
+  readonly finish: string;
+}
+
+/** Waits for all pieces of an answer. Returns its choices. @param count number of choices */
+export async function wholeChoices(
+  pieces: AsyncIterable<IndexedPiece>,
+  count: number,
+): Promise<WholeChoice[]> {
+  const choices = Array.from({ length: count }, () => ({
+    text: '',
+    tokens: [] as LoggedToken[],
+    finish: 'stop',
+  }));
+  for await (const { index, text, tokens, finish } of pieces) {
+    const choice = choices[index]!;
+    choice.text += text;
+    choice.tokens.push(...tokens);
+    if (finish !== null) choice.finish = finish;
+  }
+  return choices;
 }

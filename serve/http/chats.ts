@@ -4,10 +4,10 @@ import { z } from 'zod';
 import type { Choice, LoggedToken } from '../answers/choice.ts';
 import type { TokenTexts } from '../answers/token-texts.ts';
 import { serveError } from '../errors.ts';
-import { checkLength, startAnswer } from './answer.ts';
+import { checkLength, startAnswer, wholeChoices } from './answer.ts';
 import type { RouteContext } from './context.ts';
 import { sendEvents } from './event-stream.ts';
-import { MAX_TOP_LOGPROBS, optional, parseBody, samplingOf, sharedFields } from './fields.ts';
+import { choiceRequest, MAX_TOP_LOGPROBS, optional, parseBody, sharedFields } from './fields.ts';
 import { finite } from './logprobs.ts';
 import { messagesSchema, promptIds } from './messages.ts';
 
@@ -24,7 +24,7 @@ const chatSchema = z.looseObject({
 export function chatRoutes(server: FastifyInstance, context: RouteContext): void {
   server.post('/v1/chat/completions', async (request, reply) => {
     const body = parseBody(chatSchema, request.body);
-    const { model, n, messages, ignore_eos, stream_options } = body;
+    const { model, n, messages, stream_options } = body;
     const { generator, tokenTexts, clock } = context;
     const ids = await promptIds(messages, context);
     const maxTokens = body.max_completion_tokens ?? body.max_tokens ?? generator.context - ids.length;
@@ -33,17 +33,10 @@ export function chatRoutes(server: FastifyInstance, context: RouteContext): void
       throw serveError('SERVE_REQUEST', 'top_logprobs needs logprobs: true', { param: 'top_logprobs' });
     }
     const seed = body.seed ?? context.randomSeed();
+    const logprobs = body.logprobs ? body.top_logprobs : null;
     const choices = (adapter: string | undefined): Choice[] =>
       Array.from({ length: n }, (_, j) => ({
-        request: {
-          tokens: ids,
-          adapter,
-          sampling: samplingOf(body, seed + j),
-          maxTokens,
-          stop: body.stop,
-          ...(ignore_eos && { endTokens: [] }),
-          ...(body.logprobs && { logprobs: body.top_logprobs }),
-        },
+        request: choiceRequest(body, ids, { adapter, seed, index: j, maxTokens, logprobs }),
         echo: null,
         listsEnd: false,
       }));
@@ -87,17 +80,7 @@ export function chatRoutes(server: FastifyInstance, context: RouteContext): void
       };
       return sendEvents(reply, chunks(), (error) => context.onStreamError(request, error));
     }
-    const texts = Array.from({ length: n }, () => ({
-      text: '',
-      tokens: [] as LoggedToken[],
-      finish: 'stop',
-    }));
-    for await (const { index, text, tokens, finish } of answer.pieces) {
-      const choice = texts[index]!;
-      choice.text += text;
-      choice.tokens.push(...tokens);
-      if (finish !== null) choice.finish = finish;
-    }
+    const texts = await wholeChoices(answer.pieces, n);
     return {
       ...head,
       object: 'chat.completion',

@@ -4,10 +4,10 @@ import type { FastifyInstance } from 'fastify';
 import { z } from 'zod';
 import type { Choice, LoggedToken } from '../answers/choice.ts';
 import type { TokenTexts } from '../answers/token-texts.ts';
-import { checkLength, startAnswer } from './answer.ts';
+import { checkLength, startAnswer, wholeChoices } from './answer.ts';
 import type { RouteContext } from './context.ts';
 import { sendEvents } from './event-stream.ts';
-import { MAX_TOP_LOGPROBS, optional, parseBody, samplingOf, sharedFields } from './fields.ts';
+import { choiceRequest, MAX_TOP_LOGPROBS, optional, parseBody, sharedFields } from './fields.ts';
 import { finite } from './logprobs.ts';
 import { type Prompt, promptsOf } from './prompts.ts';
 
@@ -37,7 +37,8 @@ interface Logprobs {
 export function completionRoutes(server: FastifyInstance, context: RouteContext): void {
   server.post('/v1/completions', async (request, reply) => {
     const body = parseBody(completionSchema, request.body);
-    const { model, n, echo, logprobs, ignore_eos, stream_options } = body;
+    const { model, n, echo, stream_options } = body;
+    const { logprobs = null } = body;
     const { generator, tokenTexts, clock } = context;
     const prompts = promptsOf(body.prompt, body.add_special_tokens, context);
     const longest = Math.max(...prompts.map(({ ids }) => ids.length));
@@ -48,15 +49,7 @@ export function completionRoutes(server: FastifyInstance, context: RouteContext)
     const choices = (adapter: string | undefined): Choice[] =>
       prompts.flatMap(({ ids }, i) =>
         Array.from({ length: n }, (_, j) => ({
-          request: {
-            tokens: ids,
-            adapter,
-            sampling: samplingOf(body, seed + j),
-            maxTokens,
-            stop: body.stop,
-            ...(ignore_eos && { endTokens: [] }),
-            ...(typeof logprobs === 'number' && { logprobs }),
-          },
+          request: choiceRequest(body, ids, { adapter, seed, index: j, maxTokens, logprobs }),
           echo: texts === null ? null : texts[i]!,
           listsEnd: true,
         })),
@@ -80,7 +73,7 @@ export function completionRoutes(server: FastifyInstance, context: RouteContext)
       system_fingerprint: answer.digest,
     };
     const logs = Array.from({ length: prompts.length * n }, () => new LogprobsOfChoice(tokenTexts));
-    const wantsLogprobs = typeof logprobs === 'number';
+    const wantsLogprobs = logprobs !== null;
 
     if (body.stream) {
       const withUsage = stream_options?.include_usage === true;
@@ -94,13 +87,7 @@ export function completionRoutes(server: FastifyInstance, context: RouteContext)
       };
       return sendEvents(reply, chunks(), (error) => context.onStreamError(request, error));
     }
-    const answers = logs.map(() => ({ text: '', tokens: [] as LoggedToken[], finish: 'stop' }));
-    for await (const { index, text, tokens, finish } of answer.pieces) {
-      const choice = answers[index]!;
-      choice.text += text;
-      choice.tokens.push(...tokens);
-      if (finish !== null) choice.finish = finish;
-    }
+    const answers = await wholeChoices(answer.pieces, logs.length);
     return {
       ...head,
       choices: answers.map(({ text, tokens, finish }, index) => ({

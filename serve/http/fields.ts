@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import type { Choice } from '../answers/choice.ts';
 import { serveError } from '../errors.ts';
 
 /** Maximum number of alternatives that a request may ask for with each token. */
@@ -66,12 +67,40 @@ export function checkCharacters(texts: readonly string[], param: string): void {
  * Returns the sampling settings of a choice.
  * @param seed the seed in the request or, if the request has none, a seed that the server chose
  */
-export function samplingOf(
+function samplingOf(
   { temperature, top_p: topP, top_k, min_p: minP, repetition_penalty: repetitionPenalty }: Shared,
   seed: number,
 ) {
   // A top_k of -1 means no limit, as in other servers.
   return { temperature, topP, topK: Math.max(0, top_k), minP, repetitionPenalty, seed };
+}
+
+/**
+ * Returns the request for one of the `n` choices of a prompt.
+ * @param options.seed seed of the first choice; `index` is added to it. `logprobs`: number of alternatives to list with
+ *   each token; null for no log-probabilities
+ */
+export function choiceRequest(
+  body: Shared,
+  tokens: readonly number[],
+  options: {
+    readonly adapter: string | undefined;
+    readonly seed: number;
+    readonly index: number;
+    readonly maxTokens: number;
+    readonly logprobs: number | null;
+  },
+): Choice['request'] {
+  const { adapter, seed, index, maxTokens, logprobs } = options;
+  return {
+    tokens,
+    adapter,
+    sampling: samplingOf(body, seed + index),
+    maxTokens,
+    stop: body.stop,
+    ...(body.ignore_eos && { endTokens: [] }),
+    ...(logprobs !== null && { logprobs }),
+  };
 }
 
 /** Returns whether a parameter's value has no effect on the answer, because it means the same as leaving it out. */
