@@ -8,6 +8,7 @@
  */
 import type { ScoreMismatch, ScoreWitness } from './coordinator/audits/check-scores.ts';
 import type { ApiClient, ConnectOptions, CoordinatorAddress } from './coordinator/client/api-client.ts';
+import type { BundleOptions, WrittenBundle } from './coordinator/client/bundle-job.ts';
 import type { CloneJobOptions, CreatedJob, CreateJobOptions } from './coordinator/client/create-job.ts';
 import type { FollowOptions } from './coordinator/client/follow.ts';
 import type { VerifiedCheckpoint } from './coordinator/client/read-checkpoints.ts';
@@ -54,6 +55,7 @@ import type {
   ModelServerDeps,
   ModelServerOptions,
 } from './serve/model-server.ts';
+import type { VerifyOptions, VerifyReport } from './verify/verify-job.ts';
 
 export {
   type ErrorJson,
@@ -311,6 +313,45 @@ export async function readCheckpoints(folder: string): Promise<VerifiedCheckpoin
  */
 export async function checkScores(figures: Figures, witness: ScoreWitness): Promise<ScoreMismatch[]> {
   return (await import('./coordinator/audits/check-scores.ts')).checkScores(figures, witness);
+}
+
+/**
+ * Checks the record of a job in a bundle file: signatures, the chain of checkpoints, settings, receipts, weights, and
+ * merges bit for bit. docs/verifying.md lists the checks.
+ *
+ * @returns the checks of each checkpoint, and the problems. The function throws if the file cannot be read as a bundle
+ * @throws SwarmError BUNDLE_MALFORMED, BUNDLE_TOO_LARGE, JOB_DIFFERS
+ */
+export async function verifyBundle(file: string, options?: VerifyOptions): Promise<VerifyReport> {
+  return (await import('./verify/bundle/verify-bundle.ts')).verifyBundle(file, options);
+}
+
+/**
+ * Checks the record of a job of a coordinator on this machine, as {@link verifyBundle} does.
+ *
+ * @throws SwarmError JOB_UNKNOWN, DAEMON_NOT_RUNNING, JOB_DIFFERS
+ */
+export async function verifyOwnJob(
+  where: CoordinatorAddress | ApiClient,
+  job: string,
+  options?: VerifyOptions,
+): Promise<VerifyReport> {
+  return (await import('./coordinator/client/bundle-job.ts')).verifyOwnJob(where, job, options);
+}
+
+/**
+ * Writes the bundle of a job of a coordinator on this machine: one file with everything that a verification needs. The
+ * file is complete or does not exist.
+ *
+ * @throws SwarmError OUTPUT_EXISTS, JOB_UNKNOWN, DAEMON_NOT_RUNNING, STORE_FULL, WRITE_FAILED
+ */
+export async function bundleJob(
+  where: CoordinatorAddress | ApiClient,
+  job: string,
+  file: string,
+  options?: BundleOptions,
+): Promise<WrittenBundle> {
+  return (await import('./coordinator/client/bundle-job.ts')).bundleJob(where, job, file, options);
 }
 
 /**
@@ -602,10 +643,12 @@ export type { Measurement } from './registry/store/versions.ts';
 export type { ServedRequest } from './serve/http/context.ts';
 export type { AdapterSource, ServedVersion, VersionChoice } from './serve/models/adapter-source.ts';
 export type { ModelEntry } from './serve/models/catalog.ts';
+export type { CheckName, CheckpointReport, Problem } from './verify/findings.ts';
 export type {
   AdapterVersion,
   AddOptions,
   ApiClient,
+  BundleOptions,
   CloneJobOptions,
   Collected,
   CollectOptions,
@@ -666,5 +709,8 @@ export type {
   SweepSpec,
   TaskEvaluation,
   VerifiedCheckpoint,
+  VerifyOptions,
+  VerifyReport,
   VersionDiff,
+  WrittenBundle,
 };

@@ -26,6 +26,20 @@ export function notPublished(error: unknown, output: string): SwarmError {
   );
 }
 
+/** Errors whose facts the command has already printed. */
+const printed = new WeakSet<Error>();
+
+/** Marks an error whose facts are part of the command's own output, so that only its exit code is left. */
+export function withoutOutput<E extends Error>(error: E): E {
+  printed.add(error);
+  return error;
+}
+
+/** Returns whether an error was marked by {@link withoutOutput}. */
+export function isPrinted(error: unknown): boolean {
+  return error instanceof Error && printed.has(error);
+}
+
 /** An error as the CLI prints it: one or two lines of text, or one object with --json. */
 export interface Failure {
   kind: ErrorKind;

@@ -12,6 +12,7 @@ export const exitCodes: Readonly<Record<'ok' | ErrorKind, number>> = {
   timeout: 7,
   unhealthy: 8,
   paused: 9,
+  disproved: 10,
   internal: 70,
   interrupted: 130,
 };

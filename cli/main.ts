@@ -1,7 +1,7 @@
 import { CommanderError } from 'commander';
 import { safeJson } from '../common/text.ts';
 import { processContext } from './context.ts';
-import { failureJson, failureLines, failureOf, stackText, usageError } from './errors.ts';
+import { failureJson, failureLines, failureOf, isPrinted, stackText, usageError } from './errors.ts';
 import { exitCodes } from './exit-codes.ts';
 import { createProgram } from './program.ts';
 import { drainOnSignals, OutputClosed } from './signals.ts';
@@ -12,6 +12,7 @@ export async function main(): Promise<void> {
   const json = arguments_.includes('--json');
   const fail = (error: unknown): number => {
     const failure = failureOf(error);
+    if (isPrinted(error)) return failure.exitCode;
     if (json) process.stdout.write(`${safeJson(failureJson(failure))}\n`);
     else if (failure.kind !== 'interrupted') process.stderr.write(`${failureLines(failure).join('\n')}\n`);
     // A bug report needs the stack.

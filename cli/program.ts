@@ -21,6 +21,7 @@ import { registerService } from './commands/service.ts';
 import { registerStatus } from './commands/status.ts';
 import { registerTrack } from './commands/track.ts';
 import { registerTrain } from './commands/train.ts';
+import { registerVerify } from './commands/verify.ts';
 import { registerVersion } from './commands/version.ts';
 import type { Context } from './context.ts';
 import { usageError } from './errors.ts';
@@ -66,6 +67,7 @@ Exit codes: docs/exit-codes.md`,
     registerPeers,
     registerTrack,
     registerCheckpoint,
+    registerVerify,
     registerData,
     registerTrain,
     registerAdapter,

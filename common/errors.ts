@@ -9,6 +9,7 @@ export type ErrorKind =
   | 'timeout'
   | 'unhealthy'
   | 'paused'
+  | 'disproved'
   | 'internal'
   | 'interrupted';
 
@@ -23,6 +24,7 @@ const ERROR_KINDS: Readonly<Record<ErrorKind, true>> = {
   timeout: true,
   unhealthy: true,
   paused: true,
+  disproved: true,
   internal: true,
   interrupted: true,
 };

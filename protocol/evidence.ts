@@ -1,6 +1,20 @@
 import { decode } from '@ipld/dag-cbor';
-import { encodeCbor } from './cbor.ts';
-import type { Update } from './messages.ts';
+import { z } from 'zod';
+import { decodeCbor, encodeCbor } from './cbor.ts';
+import { bytesSchema, peerIdSchema } from './ids.ts';
+import { type Update, updateSchema } from './messages.ts';
+import { type Verified, verifyMessage } from './signing.ts';
+
+/** Maximum size of evidence: the fields of an update, which have no text, and the fields around them. */
+export const EVIDENCE_BYTES = 2048;
+
+const evidenceSchema = z.strictObject({
+  kind: z.literal('update'),
+  author: peerIdSchema,
+  body: bytesSchema,
+  signature: bytesSchema,
+  inlined: z.boolean(),
+});
 
 /**
  * A signed update without its inline payload, a few hundred bytes long. Together with the payload's blob, it still
@@ -42,4 +56,28 @@ export function restoreEnvelope(evidence: Uint8Array, payload: Uint8Array): Uint
   const { inlined, body, ...envelope } = decode<Evidence>(evidence);
   const whole = inlined ? encodeCbor({ ...decode<Update>(body), inline: payload }) : body;
   return encodeCbor({ ...envelope, body: whole });
+}
+
+/** The content of evidence that a peer sent, before its signature has been verified. */
+export interface ClaimedUpdate {
+  readonly author: string;
+  readonly update: Update;
+  /** Whether the payload is needed to verify the signature. */
+  readonly inlined: boolean;
+}
+
+/** Decodes evidence that a peer sent. @throws SwarmError MESSAGE_TOO_LARGE, MESSAGE_MALFORMED, MESSAGE_INVALID */
+export function decodeEvidence(evidence: Uint8Array): ClaimedUpdate {
+  const { author, body, inlined } = decodeCbor(evidence, evidenceSchema, EVIDENCE_BYTES);
+  return { author, inlined, update: decodeCbor(body, updateSchema, EVIDENCE_BYTES) };
+}
+
+/**
+ * Verifies the signature of evidence that a peer sent.
+ * @param payload the update's payload, which is ignored if the update did not contain it
+ * @throws SwarmError SIGNATURE_INVALID, MESSAGE_*
+ */
+export function verifyEvidence(evidence: Uint8Array, payload: Uint8Array): Verified<'update'> {
+  decodeEvidence(evidence);
+  return verifyMessage('update', restoreEnvelope(evidence, payload));
 }

@@ -6,7 +6,8 @@ import type { JobSpec } from '../../lora/finetune/settings/job-spec.ts';
 import { registryFolder } from '../adapter/with-registry.ts';
 import { SWARM } from '../command-name.ts';
 import type { Context } from '../context.ts';
-import { chooseJob, coordinatorApi, JOB_ARGUMENT } from '../daemon/connect.ts';
+import { chooseJob, coordinatorApi, JOB_ARGUMENT, JOB_HELP } from '../daemon/connect.ts';
+import { writeBundle } from '../job/bundle.ts';
 import { printCreated, submitJob } from '../job/create.ts';
 import { type WaitOptions, waitForJob } from '../job/wait.ts';
 import { baseFolder } from '../models/base-model.ts';
@@ -76,6 +77,13 @@ export function registerJob(program: Command, context: Context): void {
       rollBack(context, id, options),
     );
   registerJobChanges(add, context);
+  add('bundle', 'write one file from which anyone can verify the job, with "lora-swarm verify FILE"')
+    .argument('<job>', JOB_HELP)
+    .argument('<file>', 'file to write; it must not exist')
+    .option('--no-blobs', 'leave out adapters, deltas and payloads, so that merges cannot be computed again')
+    .action((id: string, file: string, options: CommonOptions & { blobs: boolean }) =>
+      writeBundle(context, id, file, options),
+    );
   add(
     'wait',
     'print the events of a job until it ends, reaches a round, or is paused because of a problem (exit code 9)',

@@ -7,6 +7,7 @@ import { digestSchema } from '../../protocol/ids.ts';
 import { BLOB_RANGE_BYTES } from '../../protocol/limits.ts';
 import { storageError } from '../../storage/errors.ts';
 import { coordinatorError } from '../errors.ts';
+import { bundleRoutes } from './bundle-routes.ts';
 import { checked } from './checked.ts';
 import type { ApiDeps } from './deps.ts';
 import { describeError } from './describe-error.ts';
@@ -66,6 +67,7 @@ export async function startApi(
   readRoutes(server, deps);
   peerRoutes(server, deps);
   jobRoutes(server, deps);
+  bundleRoutes(server, deps);
   inviteRoutes(server, deps);
   sweepRoutes(server, deps);
   server.post('/v1/shutdown', async (_request, reply) => {

@@ -2,14 +2,21 @@ import type { Figures } from '../../protocol/messages.ts';
 import { signMessage } from '../../protocol/signing.ts';
 import type { RunContext } from '../context.ts';
 
-/** Returns the signed scores and audits of a round; null if its updates were not scored. */
-export function signedFigures(round: number, context: RunContext): Uint8Array | null {
-  const figures = figuresOf(round, context);
+/**
+ * Returns the signed scores and audits of a round; null if its updates were not scored.
+ * @param issuedAt time in the message. @default now
+ */
+export function signedFigures(round: number, context: RunContext, issuedAt?: number): Uint8Array | null {
+  const figures = figuresOf(round, context, issuedAt);
   return figures && signMessage('figures', figures, context.deps.network.signer);
 }
 
-function figuresOf(round: number, { job, stored, deps }: RunContext): Figures | null {
-  const { store, clock } = deps;
+function figuresOf(
+  round: number,
+  { job, stored, deps }: RunContext,
+  issuedAt = deps.clock.now(),
+): Figures | null {
+  const { store } = deps;
   const facts = store.rounds.find(job, round);
   const scores = store.scores.ofMerge(job, round);
   if (facts === null || scores.length === 0) return null;
@@ -56,6 +63,6 @@ function figuresOf(round: number, { job, stored, deps }: RunContext): Figures | 
     seed: store.scores.seed(job, round),
     assignedEnd: Math.max(0, ...facts.assignments.map(({ end }) => end)),
     updates,
-    issuedAt: clock.now(),
+    issuedAt,
   };
 }

@@ -256,6 +256,16 @@ export class ApiClient {
     yield* this.#connection.lines('GET', `/v1/jobs/${encodeURIComponent(id)}/events?${query}`, signal);
   }
 
+  /** Yields the bytes of a job's bundle. @internal users call `bundleJob` of the library */
+  bundle(id: string, { blobs, signal }: { blobs: boolean; signal: AbortSignal }): AsyncIterable<Uint8Array> {
+    return this.#connection.bytes(`/v1/jobs/${encodeURIComponent(id)}/bundle?blobs=${blobs}`, signal);
+  }
+
+  /** Yields the bytes of a blob. @throws SwarmError BLOB_MISSING @internal for the verification of a job */
+  blob(digest: string, { signal }: { signal: AbortSignal }): AsyncIterable<Uint8Array> {
+    return this.#connection.bytes(`/v1/blobs/${digest}`, signal);
+  }
+
   /** Returns whether all readiness checks pass, and the checks that fail. */
   ready(): Promise<{ ok: boolean; failing: { check: string; reason: string }[] }> {
     return this.#connection.getAny('/readyz');

@@ -52,6 +52,11 @@ export class ApiConnection {
     yield* readLines(response.body) as AsyncGenerator<T>;
   }
 
+  /** Yields the bytes of an answer as they arrive. There is no time limit. */
+  async *bytes(path: string, signal: AbortSignal): AsyncGenerator<Uint8Array, void, undefined> {
+    yield* (await this.#send('GET', path, AbortSignal.any([this.signal, signal]))).body;
+  }
+
   /** Returns the body of an answer, also if the answer has the status of an error. */
   async getAny<T>(path: string): Promise<T> {
     return parsed(await this.#call('GET', path, this.#deadline()));

@@ -8,7 +8,10 @@ import {
 } from '../models/weights/safetensors.ts';
 import { DEFAULT_METADATA, encodeSafetensors } from '../models/weights/safetensors-writer.ts';
 import { adapterError } from './errors.ts';
-import { type AdapterLayout, adapterSize } from './layout.ts';
+import { type AdapterTensor, adapterSize } from './layout.ts';
+
+/** Names and shapes of an adapter's tensors, in the order of its layout. */
+type TensorShapes = readonly Pick<AdapterTensor, 'name' | 'shape'>[];
 
 /**
  * Maximum header size of an adapter file in bytes. Each tensor takes about 150 bytes of the header. DoRA on every
@@ -23,7 +26,7 @@ export const BASE_DIGEST_KEY = 'base_digest';
  * Returns the maximum size in bytes of an adapter file that a peer may send: float32 values and a header of maximum
  * size.
  */
-export function maxAdapterBytes(layout: AdapterLayout): number {
+export function maxAdapterBytes(layout: TensorShapes): number {
   return 8 + MAX_ADAPTER_HEADER_BYTES + adapterSize(layout) * Float32Array.BYTES_PER_ELEMENT;
 }
 
@@ -36,7 +39,7 @@ export function maxAdapterBytes(layout: AdapterLayout): number {
  * @throws SwarmError ADAPTER_TENSORS, TENSORS_ENTRY if the tensors are not those of the layout
  */
 export function encodeAdapter(
-  layout: AdapterLayout,
+  layout: TensorShapes,
   tensors: readonly Float32Array[],
   baseDigest: string | null = null,
 ): Uint8Array {
@@ -59,7 +62,7 @@ export function encodeAdapter(
  * @throws SwarmError ADAPTER_TENSORS, TENSORS_DTYPE if the file's tensors are not exactly those of the layout
  * @throws SwarmError ADAPTER_NOT_FINITE if a value is infinite or not a number
  */
-export function decodeAdapter(bytes: Uint8Array, layout: AdapterLayout): Float32Array[] {
+export function decodeAdapter(bytes: Uint8Array, layout: TensorShapes): Float32Array[] {
   const file = 'adapter_model.safetensors';
   const header = decodeHeader(bytes, file, MAX_ADAPTER_HEADER_BYTES);
   const entries = matchEntries(header, layout, file);
@@ -80,7 +83,7 @@ export function decodeAdapter(bytes: Uint8Array, layout: AdapterLayout): Float32
  */
 export function matchEntries(
   { entries }: SafetensorsHeader,
-  layout: AdapterLayout,
+  layout: TensorShapes,
   file: string,
 ): SafetensorsEntry[] {
   const matched = layout.map(({ name, shape }) => {

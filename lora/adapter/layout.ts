@@ -50,6 +50,6 @@ export function planLayout(plan: AdapterPlan, lora: Pick<LoraConfig, 'useDora'>)
 }
 
 /** Returns the number of values in an adapter. */
-export function adapterSize(layout: AdapterLayout): number {
+export function adapterSize(layout: readonly Pick<AdapterTensor, 'shape'>[]): number {
   return layout.reduce((sum, { shape }) => sum + elementCount(shape), 0);
 }

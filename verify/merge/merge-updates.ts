@@ -1,5 +1,4 @@
 import { decodeAdapter, encodeAdapter } from '../../lora/adapter/codec.ts';
-import type { AdapterLayout } from '../../lora/adapter/layout.ts';
 import {
   applyDelta,
   decodeUpdate,
@@ -11,6 +10,7 @@ import {
   type Preset,
   planLayout,
   type SparseUpdate,
+  type UpdateLayout,
   updateNorms,
   weightedMedian,
 } from '../../lora/update/index.ts';
@@ -27,7 +27,7 @@ export interface MergeSource extends Weighable {
 }
 
 export interface MergeInput {
-  readonly layout: AdapterLayout;
+  readonly layout: UpdateLayout;
   readonly baseDigest: string;
   /** The round that is merged. The staleness of an update is this number minus the update's round. */
   readonly round: number;
@@ -165,7 +165,7 @@ export async function mergeUpdates(input: MergeInput, read: ReadBlob): Promise<M
 }
 
 function driftOf(
-  layout: AdapterLayout,
+  layout: UpdateLayout,
   parent: Float32Array[],
   sampled: readonly { update: SparseUpdate; weight: number }[],
 ): number | null {
@@ -180,7 +180,7 @@ function driftOf(
 }
 
 /** Returns the number of values that a merge processes. If it is large, the caller runs the merge in another thread. */
-export function mergedValues(layout: AdapterLayout, updates: number): number {
+export function mergedValues(layout: UpdateLayout, updates: number): number {
   return planLayout(layout).parameters * (updates + 1);
 }
 

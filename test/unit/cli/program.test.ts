@@ -35,6 +35,7 @@ describe('the command line', () => {
       'peers',
       'track',
       'checkpoint',
+      'verify',
       'data',
       'train',
       'adapter',

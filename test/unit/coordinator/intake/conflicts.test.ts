@@ -1,9 +1,9 @@
 import { describe, expect, test } from 'vitest';
 import { PROOF_BYTES, RECORDED_REFUSALS } from '../../../../coordinator/intake/update-recorder.ts';
 import { sha256 } from '../../../../protocol/cbor.ts';
+import { verifyEvidence } from '../../../../protocol/evidence.ts';
 import type { Head, Update } from '../../../../protocol/messages.ts';
 import { verifyMessage } from '../../../../protocol/signing.ts';
-import { verifyEvidence } from '../../../utils/evidence.ts';
 import { type ScriptedPeer, training } from '../scripted-peer.ts';
 import { World } from '../world.ts';
 

@@ -5,12 +5,12 @@ import { PAYLOADS_AT_ONCE } from '../../../../coordinator/intake/payload-intake.
 import { ALL_REFUSALS, RECORDED_REFUSALS } from '../../../../coordinator/intake/update-recorder.ts';
 import { isOpen } from '../../../../coordinator/round/job-phase.ts';
 import { sha256 } from '../../../../protocol/cbor.ts';
+import { verifyEvidence } from '../../../../protocol/evidence.ts';
 import { GOSSIP_MESSAGE_BYTES, STALE_ROUNDS, UPDATE_BYTES } from '../../../../protocol/limits.ts';
 import type { Update } from '../../../../protocol/messages.ts';
 import { counts, type ReceiptCode } from '../../../../protocol/receipts.ts';
 import { signMessage } from '../../../../protocol/signing.ts';
 import { withCode } from '../../../utils/codes.ts';
-import { verifyEvidence } from '../../../utils/evidence.ts';
 import { ScriptedPeer, strangers, training } from '../scripted-peer.ts';
 import { World } from '../world.ts';
 

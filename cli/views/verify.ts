@@ -1,0 +1,59 @@
+import type { VerifyReport } from '../../index.ts';
+
+/** Problems that the text shows. The JSON has more. */
+const SHOWN_PROBLEMS = 20;
+
+/** Formats the result of a verification. */
+export function verifyLines({
+  job,
+  name,
+  coordinator,
+  checkpoints,
+  recomputed,
+  problems,
+  ok,
+}: VerifyReport): string[] {
+  const merges = checkpoints.filter(({ checked }) => checked.includes('contributors')).length;
+  const first = checkpoints[0]?.round ?? 0;
+  const last = checkpoints.at(-1)?.round ?? 0;
+  const skipped = skippedRounds(checkpoints);
+  return [
+    `job          ${name} ${job}`,
+    `coordinator  ${coordinator}`,
+    `checkpoints  ${checkpoints.length}, of the rounds ${first} to ${last}`,
+    `merges       ${merges}, of which ${recomputed} were computed again and gave the same bits`,
+    ...skipped.map(({ check, reason, rounds }) => `not checked  ${check}, ${rounds}: ${reason}`),
+    ...problems.slice(0, SHOWN_PROBLEMS).map(({ code, message }) => `problem      ${code}: ${message}`),
+    ...(problems.length > SHOWN_PROBLEMS
+      ? [`             and ${problems.length - SHOWN_PROBLEMS} more; see --json`]
+      : []),
+    ok
+      ? 'result       no check found a problem'
+      : `result       ${problems.length} problems; the first is ${problems[0]!.code}`,
+  ];
+}
+
+/** Groups the checks that were not made by check and reason. */
+function skippedRounds(checkpoints: VerifyReport['checkpoints']) {
+  const groups = new Map<string, { check: string; reason: string; all: number[] }>();
+  for (const { round, unchecked } of checkpoints) {
+    for (const { check, reason } of unchecked) {
+      const group = groups.get(`${check} ${reason}`) ?? { check, reason, all: [] };
+      group.all.push(round);
+      groups.set(`${check} ${reason}`, group);
+    }
+  }
+  return [...groups.values()].map(({ check, reason, all }) => ({ check, reason, rounds: ranges(all) }));
+}
+
+/** Formats ascending rounds: "round 3", or "rounds 1 to 4, 7". Null rounds have no checkpoint and leave gaps. */
+function ranges(rounds: readonly number[]): string {
+  const runs: { from: number; to: number }[] = [];
+  for (const round of rounds) {
+    const run = runs.at(-1);
+    if (run && run.to === round - 1) run.to = round;
+    else runs.push({ from: round, to: round });
+  }
+  const texts = runs.map(({ from, to }) => (from === to ? String(from) : `${from} to ${to}`));
+  return `${rounds.length === 1 ? 'round' : 'rounds'} ${texts.join(', ')}`;
+}

@@ -1,0 +1,106 @@
+import { existsSync } from 'node:fs';
+import { mkdtemp, rm, stat } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { commonError } from '../../common/common-errors.ts';
+import { writeDurably } from '../../common/durable.ts';
+import { isSwarmError } from '../../common/errors.ts';
+import { openBundle } from '../../verify/bundle/open.ts';
+import type { BlobWanted } from '../../verify/record.ts';
+import { type VerifyOptions, type VerifyReport, verifyRecord } from '../../verify/verify-job.ts';
+import { ApiClient, type CoordinatorAddress } from './api-client.ts';
+
+export interface BundleOptions {
+  /** Whether the bundle has the adapters, deltas and payloads that the coordinator still has. @default true */
+  readonly blobs?: boolean;
+  /** @default never aborts */
+  readonly signal?: AbortSignal;
+  /** Called with the number of bytes so far. */
+  readonly onProgress?: (bytes: number) => void;
+}
+
+/** A bundle that was written. */
+export interface WrittenBundle {
+  readonly file: string;
+  /** Size of the file in bytes. */
+  readonly bytes: number;
+}
+
+/**
+ * Writes the bundle of a job to a file, atomically.
+ * @throws SwarmError OUTPUT_EXISTS, JOB_UNKNOWN, DAEMON_NOT_RUNNING, BUNDLE_MALFORMED, STORE_FULL, WRITE_FAILED
+ */
+export async function bundleJob(
+  where: CoordinatorAddress | ApiClient,
+  job: string,
+  file: string,
+  { blobs = true, signal = new AbortController().signal, onProgress }: BundleOptions = {},
+): Promise<WrittenBundle> {
+  const api = where instanceof ApiClient ? where : await ApiClient.connect(where, { signal });
+  if (existsSync(file)) {
+    throw commonError('OUTPUT_EXISTS', `${file} exists`, { file }, { next: 'choose another file name' });
+  }
+  let bytes = 0;
+  await writeDurably(file, async (handle) => {
+    for await (const chunk of api.bundle(job, { blobs, signal })) {
+      await handle.writeFile(chunk);
+      bytes += chunk.byteLength;
+      onProgress?.(bytes);
+    }
+  });
+  // A coordinator that cannot complete a bundle breaks off its answer. The file must not look like a whole bundle.
+  try {
+    await (await openBundle(file)).close();
+  } catch (error) {
+    await rm(file, { force: true });
+    throw error;
+  }
+  return { file, bytes: (await stat(file)).size };
+}
+
+/**
+ * Verifies a job of the coordinator on this machine. Reads the blobs one at a time from the coordinator.
+ * @throws SwarmError JOB_UNKNOWN, DAEMON_NOT_RUNNING, and the errors of `verifyRecord`
+ */
+export async function verifyOwnJob(
+  where: CoordinatorAddress | ApiClient,
+  job: string,
+  options: VerifyOptions = {},
+): Promise<VerifyReport> {
+  const { signal = new AbortController().signal } = options;
+  const api = where instanceof ApiClient ? where : await ApiClient.connect(where, { signal });
+  const folder = await mkdtemp(join(tmpdir(), 'lora-swarm-verify-'));
+  try {
+    const file = join(folder, 'record.bundle');
+    await bundleJob(api, job, file, { blobs: false, signal });
+    const bundle = await openBundle(file);
+    const { manifest, settings } = bundle;
+    try {
+      const blob = (wanted: BlobWanted): Promise<Uint8Array | null> => fetchBlob(api, wanted, signal);
+      return await verifyRecord(
+        { manifest, settings, blob, checkpoints: () => bundle.checkpoints(0) },
+        options,
+      );
+    } finally {
+      await bundle.close();
+    }
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
+}
+
+async function fetchBlob(api: ApiClient, { digest, maxBytes }: BlobWanted, signal: AbortSignal) {
+  try {
+    const chunks: Uint8Array[] = [];
+    let bytes = 0;
+    for await (const chunk of api.blob(digest, { signal })) {
+      bytes += chunk.byteLength;
+      if (bytes > maxBytes) break;
+      chunks.push(chunk);
+    }
+    return Buffer.concat(chunks);
+  } catch (error) {
+    if (isSwarmError(error, 'BLOB_MISSING')) return null;
+    throw error;
+  }
+}

@@ -1,0 +1,46 @@
+import type { Checkpoint } from '../../protocol/messages.ts';
+import { verifyMessage } from '../../protocol/signing.ts';
+import type { BundleSource } from '../../verify/bundle/encode.ts';
+import type { UpdateProof } from '../../verify/record.ts';
+import { signedFigures } from '../audits/figures.ts';
+import type { JobRun } from '../job-run.ts';
+
+/** Returns the proofs of contributors of a checkpoint, in the same order: their signed updates, and their receipts. */
+export function proofsOf(
+  contributors: Checkpoint['contributors'],
+  { context, receipts }: Pick<JobRun, 'context' | 'receipts'>,
+): (UpdateProof | null)[] {
+  const { job, deps } = context;
+  return contributors.map(({ peer, round, update }) => {
+    const stored = deps.store.updates.find(job, round, peer);
+    return stored && { evidence: stored.evidence, receipt: receipts.find(peer, update) };
+  });
+}
+
+/** Returns the whole record of a job, for a bundle. @param options.withBlobs whether the bundle has the blobs too */
+export function bundleSource(run: JobRun, { withBlobs }: { withBlobs: boolean }): BundleSource {
+  const { context, record } = run;
+  const { job, stored, deps } = context;
+  const { rounds, jobs } = deps.store;
+  const newest = record.heads.newest;
+  const checkpoints = rounds.checkpointRounds(job).filter((round) => round <= newest.head.checkpoint.round);
+  return {
+    manifest: stored.manifest,
+    settings: jobs.settings(job),
+    *checkpoints() {
+      for (const round of checkpoints) {
+        const { envelope, residual, digest } = rounds.checkpoint(job, round)!;
+        const { contributors, createdAt } = verifyMessage('checkpoint', envelope).message;
+        yield {
+          checkpoint: envelope,
+          residual,
+          proofs: proofsOf(contributors, run),
+          // The time of the checkpoint, because two bundles of the same job must have the same bytes.
+          figures: signedFigures(round, context, createdAt),
+          heads: digest === newest.head.checkpoint.digest ? [newest.envelope] : [],
+        };
+      }
+    },
+    blobs: withBlobs ? deps.blobs : null,
+  };
+}

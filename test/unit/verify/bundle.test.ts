@@ -1,0 +1,122 @@
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { CID } from 'multiformats/cid';
+import { beforeAll, describe, expect, onTestFinished, test } from 'vitest';
+import { encodeCbor, sha256 } from '../../../protocol/cbor.ts';
+import { carHeader, DAG_CBOR, decodeSectionHead, sectionHead } from '../../../verify/bundle/car.ts';
+import { type BundleSource, encodeBundle } from '../../../verify/bundle/encode.ts';
+import { openBundle } from '../../../verify/bundle/open.ts';
+import { verifyRecord } from '../../../verify/verify-job.ts';
+import { withCode } from '../../utils/codes.ts';
+import { temporaryFolder } from '../../utils/folder.ts';
+import { flipped, playedJob } from './forged-job.ts';
+
+let source: BundleSource;
+let bytes: Uint8Array;
+
+beforeAll(async () => {
+  ({ source } = await playedJob());
+  bytes = await encoded(source);
+});
+
+async function encoded(from: BundleSource): Promise<Uint8Array> {
+  const parts: Uint8Array[] = [];
+  for await (const part of encodeBundle(from)) parts.push(part);
+  return Buffer.concat(parts);
+}
+
+async function opened(content: Uint8Array) {
+  const path = join(await temporaryFolder(), 'job.bundle');
+  await writeFile(path, content);
+  const bundle = await openBundle(path);
+  onTestFinished(() => bundle.close());
+  return bundle;
+}
+
+describe('a bundle', () => {
+  test('has everything that a verification needs', async () => {
+    const report = await verifyRecord(await opened(bytes));
+    expect(report).toMatchObject({ ok: true, recomputed: 3, problems: [] });
+  });
+
+  test('has the same bytes each time', async () => {
+    expect(sha256(await encoded(source))).toBe(sha256(bytes));
+  });
+
+  test('can leave out the blobs, so that signatures and receipts can still be checked', async () => {
+    const small = await encoded({ ...source, blobs: null });
+    expect(small.byteLength).toBeLessThan(bytes.byteLength);
+    expect(await verifyRecord(await opened(small))).toMatchObject({ ok: true, recomputed: 0 });
+  });
+
+  test('is a CARv1 file: its header names the first block as the root', async () => {
+    const { digest, kind } = decodeSectionHead(bytes.subarray(carHeader('00'.repeat(32)).byteLength));
+    expect(kind).toBe(DAG_CBOR);
+    const text = Buffer.from(bytes.subarray(0, 100));
+    const cid = CID.decode(Uint8Array.from([1, DAG_CBOR, 0x12, 32, ...Buffer.from(digest, 'hex')]));
+    expect(text.includes(Buffer.from(cid.bytes))).toBe(true);
+  });
+
+  test('shows a damaged blob as a damaged blob', async () => {
+    const { problems } = await verifyRecord(await opened(flipped(bytes)));
+    expect(new Set(problems.map(({ code }) => code))).toEqual(new Set(['VERIFY_BLOB']));
+  });
+});
+
+describe('a hostile file is refused, and nothing outside of it is read or written', () => {
+  const refused = async (content: Uint8Array): Promise<void> => {
+    await expect(opened(content).then((bundle) => verifyRecord(bundle))).rejects.toThrow(
+      withCode('BUNDLE_MALFORMED'),
+    );
+  };
+
+  test('if it is empty, cut off, or has bytes after its end', async () => {
+    await refused(new Uint8Array());
+    for (const length of [1, 40, 60, 100, 2000, bytes.length - 1]) await refused(bytes.subarray(0, length));
+    await refused(Buffer.concat([bytes, Uint8Array.of(1)]));
+  });
+
+  test('if a length is above the size of the file, or does not end', async () => {
+    const head = carHeader(sha256(new Uint8Array()));
+    await refused(Buffer.concat([head, sectionHead(DAG_CBOR, sha256(new Uint8Array()), 2 ** 40)]));
+    await refused(Buffer.concat([head, new Uint8Array(80).fill(0xff)]));
+    await refused(Buffer.concat([head, Uint8Array.of(0xa4, 0x80, 0x00), new Uint8Array(80)]));
+  });
+
+  test('if the root has other bytes than its digest, or other fields', async () => {
+    await refused(flipped(bytes, 120));
+    for (const root of [{}, { bundle: 2, manifest: new Uint8Array(), settings: [], checkpoints: [] }]) {
+      const content = encodeCbor(root);
+      const digest = sha256(content);
+      await refused(
+        Buffer.concat([carHeader(digest), sectionHead(DAG_CBOR, digest, content.byteLength), content]),
+      );
+    }
+  });
+
+  test('if it names a block that is not there, or has a block twice', async () => {
+    const path = '../../etc/passwd';
+    const root = { bundle: 1, manifest: source.manifest, settings: [], checkpoints: ['ab'.repeat(32)] };
+    for (const checkpoints of [root.checkpoints, [path]]) {
+      const content = encodeCbor({ ...root, checkpoints });
+      const digest = sha256(content);
+      const section = Buffer.concat([sectionHead(DAG_CBOR, digest, content.byteLength), content]);
+      await refused(Buffer.concat([carHeader(digest), section]));
+      await refused(Buffer.concat([carHeader(digest), section, section]));
+    }
+  });
+
+  // A change in a digest before a blob makes the blob unknown, which is no problem: a source may lack blobs.
+  test('or shows a problem or lacks a blob, if one byte is changed anywhere', async () => {
+    for (let at = 0; at < bytes.length; at += Math.ceil(bytes.length / 60)) {
+      const changed = flipped(bytes, at);
+      const outcome = await opened(changed)
+        .then((bundle) => verifyRecord(bundle))
+        .then(
+          ({ ok, recomputed }) => ok && recomputed === 4,
+          (error: unknown) => (error as { code: string }).code,
+        );
+      expect(['BUNDLE_MALFORMED', 'BUNDLE_TOO_LARGE', false]).toContain(outcome);
+    }
+  });
+});

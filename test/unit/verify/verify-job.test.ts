@@ -1,0 +1,191 @@
+import { beforeAll, describe, expect, test } from 'vitest';
+import type { Checkpoint } from '../../../protocol/messages.ts';
+import { verifyMessage } from '../../../protocol/signing.ts';
+import type { ProblemCode } from '../../../verify/errors.ts';
+import { verifyRecord } from '../../../verify/verify-job.ts';
+import { withCode } from '../../utils/codes.ts';
+import { type Forgery, flipped, forged, type KeptJob, playedJob, recordOf, without } from './forged-job.ts';
+
+let kept: KeptJob;
+let last: Checkpoint;
+
+beforeAll(async () => {
+  ({ kept } = await playedJob());
+  last = verifyMessage('checkpoint', kept.records.at(-1)!.checkpoint).message;
+});
+
+const payloads = (): string[] => last.contributors.map(({ update }) => update);
+
+/** Returns the codes of the problems of a job, without repetitions. */
+async function codesOf(job: KeptJob): Promise<ProblemCode[]> {
+  const { ok, problems } = await verifyRecord(recordOf(job));
+  expect(ok).toBe(problems.length === 0);
+  return [...new Set(problems.map(({ code }) => code))];
+}
+
+describe('the verification of an honest job', () => {
+  test('finds no problem, computes every merge again, and says what it could not check', async () => {
+    const seen: number[] = [];
+    const report = await verifyRecord(recordOf(kept), { onCheckpoint: ({ round }) => seen.push(round) });
+    expect(report.problems).toEqual([]);
+    expect(report).toMatchObject({ ok: true, name: 'toy', recomputed: 3 });
+    expect(seen).toEqual([0, 1, 2, 3]);
+    const [first, , , newest] = report.checkpoints;
+    expect(first!.checked).toEqual(['signature', 'chain', 'settings', 'adapter']);
+    expect(new Set(newest!.checked)).toEqual(
+      new Set([
+        ...['signature', 'chain', 'settings', 'contributors', 'receipts'],
+        ...['figures', 'weights', 'metrics', 'merge', 'heads'],
+      ]),
+    );
+    expect(newest!.unchecked.map(({ check }) => check)).toEqual(['weights', 'scores', 'loss']);
+  });
+
+  test('begins at a round, and says that the residual before it is not proven', async () => {
+    const report = await verifyRecord(recordOf(kept), { from: 3 });
+    expect(report).toMatchObject({ ok: true, recomputed: 1, problems: [] });
+    expect(report.checkpoints.map(({ round }) => round)).toEqual([3]);
+    expect(report.checkpoints[0]!.unchecked).toContainEqual({
+      check: 'merge',
+      reason: expect.stringContaining('residual'),
+    });
+  });
+
+  test('checks deltas where payloads are gone, and adapters where deltas are gone', async () => {
+    const noPayloads = await verifyRecord(recordOf(without(kept, payloads())));
+    expect(noPayloads).toMatchObject({ ok: true, recomputed: 2 });
+    const { checked, unchecked } = noPayloads.checkpoints.at(-1)!;
+    expect(checked).toContain('adapter');
+    expect(checked).not.toContain('merge');
+    expect(unchecked.map(({ check }) => check)).toContain('contributors');
+    const noDelta = await verifyRecord(recordOf(without(kept, [...payloads(), last.delta!.digest])));
+    expect(noDelta).toMatchObject({ ok: true, recomputed: 2 });
+    const nothing = await verifyRecord(recordOf({ ...kept, blobs: new Map() }));
+    expect(nothing).toMatchObject({ ok: true, recomputed: 0 });
+  });
+
+  test('refuses a record of another job', async () => {
+    await expect(verifyRecord(recordOf(kept), { job: 'ab'.repeat(32) })).rejects.toThrow(
+      withCode('JOB_DIFFERS'),
+    );
+  });
+});
+
+describe('the verification finds', () => {
+  const weightOf = (factor: number) => (checkpoint: Checkpoint) => ({
+    contributors: checkpoint.contributors.map((one, i) =>
+      i === 0 ? { ...one, weight: Math.fround(factor * one.weight) } : one,
+    ),
+  });
+  const cases: [string, ProblemCode, Forgery][] = [
+    ['another base', 'VERIFY_CHAIN', { checkpoint: () => ({ base: 'ff'.repeat(32) }) }],
+    [
+      'settings that were never announced',
+      'VERIFY_SETTINGS',
+      { checkpoint: () => ({ settings: 'ff'.repeat(32) }) },
+    ],
+    [
+      'a head that names other updates',
+      'VERIFY_HEAD',
+      { head: ({ included }) => ({ included: included.slice(1) }) },
+    ],
+    [
+      'a head with another ordinal',
+      'VERIFY_HEAD',
+      { head: ({ checkpoint }) => ({ checkpoint: { ...checkpoint, ordinal: 7 } }) },
+    ],
+    ['a merged update that was refused', 'VERIFY_RECEIPT', { receipt: () => ({ code: 'harmful' }) }],
+    ['a receipt for another peer', 'VERIFY_RECEIPT', { receipt: ({ round }) => ({ round: round + 1 }) }],
+    [
+      'a train loss that no node claimed',
+      'VERIFY_METRICS',
+      { checkpoint: ({ metrics }) => ({ metrics: { ...metrics, trainLoss: 0.5 } }) },
+    ],
+    ['weights that give another merge', 'VERIFY_MERGE', { checkpoint: weightOf(0.5) }],
+    [
+      'an adapter that is not the merge',
+      'VERIFY_MERGE',
+      { checkpoint: ({ adapter }) => ({ adapter: { ...adapter, digest: 'ff'.repeat(32) } }) },
+    ],
+    [
+      'a drift that the updates do not have',
+      'VERIFY_MERGE',
+      { checkpoint: ({ metrics }) => ({ metrics: { ...metrics, drift: 0.5 } }) },
+    ],
+    [
+      'scores of a harmful contributor',
+      'VERIFY_FIGURES',
+      { figures: ({ updates }) => ({ updates: updates.map((one) => ({ ...one, harmful: true })) }) },
+    ],
+    ['scores of another parent', 'VERIFY_FIGURES', { figures: () => ({ parent: 'ff'.repeat(32) }) }],
+    [
+      'a roll-back to an adapter that never was',
+      'VERIFY_ROLLBACK',
+      {
+        checkpoint: ({ adapter }) => ({
+          contributors: [],
+          delta: null,
+          adapter: { ...adapter, digest: 'ff'.repeat(32) },
+        }),
+      },
+    ],
+  ];
+  test.each(cases)('%s: %s', async (_what, code, forgery) => {
+    expect(await codesOf(forged(kept, forgery))).toEqual([code]);
+  });
+
+  test('nothing in a forgery that changes nothing', async () => {
+    expect(await codesOf(forged(kept, {}))).toEqual([]);
+  });
+
+  test('a weight above what the tokens allow', async () => {
+    const lost = without(kept, [...payloads(), last.delta!.digest]);
+    expect(await codesOf(forged(lost, { checkpoint: weightOf(10) }))).toEqual(['VERIFY_WEIGHT']);
+  });
+
+  test('an unreadable checkpoint, and one that another key signed', async () => {
+    const records = [...kept.records];
+    const middle = records[2]!;
+    records[2] = { ...middle, checkpoint: flipped(middle.checkpoint) };
+    expect(await codesOf({ ...kept, records })).toEqual(['VERIFY_SIGNATURE']);
+  });
+
+  test('a checkpoint that is missing in the middle, or at the beginning', async () => {
+    const gap = kept.records.filter((_, i) => i !== 2);
+    expect((await codesOf({ ...kept, records: gap }))[0]).toBe('VERIFY_CHAIN');
+    expect((await codesOf({ ...kept, records: kept.records.slice(1) }))[0]).toBe('VERIFY_CHAIN');
+    expect(await codesOf({ ...kept, records: [] })).toEqual(['VERIFY_CHAIN']);
+  });
+
+  test('an update that its author did not sign', async () => {
+    const forgery: Forgery = {
+      proofs: ([first, ...others]) => [{ ...first!, evidence: flipped(first!.evidence, 300) }, ...others],
+    };
+    expect((await codesOf(forged(kept, forgery)))[0]).toBe('VERIFY_CONTRIBUTOR');
+  });
+
+  test('an update that is already in an earlier merge', async () => {
+    const before = kept.records.at(-2)!;
+    const [old] = verifyMessage('checkpoint', before.checkpoint).message.contributors;
+    const forgery: Forgery = {
+      checkpoint: ({ contributors }) => ({ contributors: [old!, ...contributors.slice(1)] }),
+      proofs: ([, ...others]) => [before.proofs[0]!, ...others],
+    };
+    const { problems } = await verifyRecord(recordOf(forged(kept, forgery)));
+    expect(problems[0]).toMatchObject({ code: 'VERIFY_CONTRIBUTOR', values: { before: 2 } });
+  });
+
+  test('changes of the settings that do not continue each other', async () => {
+    const { job, term } = last;
+    const values = { learningRate: 0.1, count: 9, minPeers: 1, maxSeconds: 60 };
+    const change = { job, term, sequence: 2, previous: null, fromRound: 9, values, reason: '', issuedAt: 0 };
+    expect(await codesOf(forged(kept, { settings: [change] }))).toEqual(['VERIFY_SETTINGS']);
+  });
+
+  test('a damaged blob, which proves nothing against the coordinator', async () => {
+    const [digest] = payloads();
+    const blobs = new Map(kept.blobs);
+    blobs.set(digest!, flipped(blobs.get(digest!)!));
+    expect(await codesOf({ ...kept, blobs })).toEqual(['VERIFY_BLOB']);
+  });
+});

@@ -1,0 +1,94 @@
+import { encodeCbor, sha256 } from '../../protocol/cbor.ts';
+import { BLOB_RANGE_BYTES } from '../../protocol/limits.ts';
+import { verifyMessage } from '../../protocol/signing.ts';
+import { verifyError } from '../errors.ts';
+import type { CheckpointRecord } from '../record.ts';
+import { carHeader, DAG_CBOR, RAW, sectionHead } from './car.ts';
+import { ROOT_BYTES } from './format.ts';
+
+/** The parts of a job from which a bundle is made. */
+export interface BundleSource {
+  /** Signed manifest. */
+  readonly manifest: Uint8Array;
+  /** Signed changes of the settings, oldest first. */
+  readonly settings: readonly Uint8Array[];
+  /** Yields all checkpoints, oldest first. Called twice; both calls must yield the same. */
+  checkpoints(): Iterable<CheckpointRecord>;
+  /** Blobs of the job: adapters, deltas, residuals and payloads. Null leaves all blobs out. */
+  readonly blobs: BundledBlobs | null;
+}
+
+/** Reads the blobs of a bundle. A blob that does not exist is left out of the bundle. */
+export interface BundledBlobs {
+  /** Returns the size of a blob in bytes; null if it does not exist. */
+  size(digest: string): Promise<number | null>;
+  read(digest: string, offset: number, length: number): Promise<Uint8Array>;
+}
+
+/**
+ * Encodes a bundle. Yields its bytes in pieces of about a MiB at most. The same job gives the same bytes.
+ * @throws SwarmError BUNDLE_TOO_LARGE, BUNDLE_CHANGED
+ */
+export async function* encodeBundle(source: BundleSource): AsyncGenerator<Uint8Array, void, undefined> {
+  const { manifest, settings, blobs } = source;
+  const checkpoints: string[] = [];
+  for (const record of source.checkpoints()) checkpoints.push(sha256(encodeRecord(record)));
+  const root = encodeCbor({ bundle: 1, manifest, settings, checkpoints });
+  if (root.byteLength > ROOT_BYTES) {
+    const text = `the job has ${checkpoints.length} checkpoints, which is more than a bundle can have`;
+    throw verifyError('BUNDLE_TOO_LARGE', text, { checkpoints: checkpoints.length });
+  }
+  const digest = sha256(root);
+  yield carHeader(digest);
+  yield* block(DAG_CBOR, digest, root);
+  const wanted = new Set<string>();
+  let count = 0;
+  for (const record of source.checkpoints()) {
+    const bytes = encodeRecord(record);
+    const found = sha256(bytes);
+    if (found !== checkpoints[count++]) {
+      const text = 'the record of the job changed while it was written';
+      throw verifyError('BUNDLE_CHANGED', text, { checkpoint: count - 1 });
+    }
+    yield* block(DAG_CBOR, found, bytes);
+    if (blobs !== null) {
+      for (const blob of blobsOf(record)) if ((await blobs.size(blob)) !== null) wanted.add(blob);
+    }
+  }
+  for (const blob of wanted) yield* blobBlock(blob, blobs!);
+}
+
+function encodeRecord({ checkpoint, residual, proofs, figures, heads }: CheckpointRecord): Uint8Array {
+  return encodeCbor({ checkpoint, residual, proofs, figures, heads });
+}
+
+/** Returns the digests of the blobs that the checks of a checkpoint can use. */
+function blobsOf({ checkpoint: envelope, residual }: CheckpointRecord): string[] {
+  const { adapter, delta, contributors } = verifyMessage('checkpoint', envelope).message;
+  return [
+    adapter.digest,
+    ...(delta === null ? [] : [delta.digest]),
+    ...(residual === null ? [] : [residual]),
+    ...contributors.map(({ update }) => update),
+  ];
+}
+
+function* block(kind: typeof DAG_CBOR, digest: string, bytes: Uint8Array): Generator<Uint8Array> {
+  yield sectionHead(kind, digest, bytes.byteLength);
+  yield bytes;
+}
+
+async function* blobBlock(digest: string, blobs: BundledBlobs): AsyncGenerator<Uint8Array> {
+  const size = await blobs.size(digest);
+  // The coordinator may have deleted the blob since the first look.
+  if (size === null) return;
+  yield sectionHead(RAW, digest, size);
+  for (let at = 0; at < size; at += BLOB_RANGE_BYTES) {
+    const bytes = await blobs.read(digest, at, Math.min(BLOB_RANGE_BYTES, size - at));
+    if (bytes.byteLength !== Math.min(BLOB_RANGE_BYTES, size - at)) {
+      const text = `blob ${digest} changed while it was written`;
+      throw verifyError('BUNDLE_CHANGED', text, { digest });
+    }
+    yield bytes;
+  }
+}

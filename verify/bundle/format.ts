@@ -1,0 +1,35 @@
+import { z } from 'zod';
+import { EVIDENCE_BYTES } from '../../protocol/evidence.ts';
+import { bytesSchema, digestSchema } from '../../protocol/ids.ts';
+import { CONTROL_MESSAGE_BYTES, ROUND_PEERS, RPC_MESSAGE_BYTES } from '../../protocol/limits.ts';
+
+/** Maximum number of heads that a bundle has for one checkpoint. A witness may have heard several for each round. */
+export const BUNDLED_HEADS = 64;
+/** Maximum number of bytes of a checkpoint's block: the checkpoint, heads, scores, and proofs of its contributors. */
+export const RECORD_BYTES =
+  (BUNDLED_HEADS + 2) * CONTROL_MESSAGE_BYTES + RPC_MESSAGE_BYTES + 3 * EVIDENCE_BYTES * ROUND_PEERS;
+/** Maximum number of bytes of the root block: enough for 900,000 checkpoints. */
+export const ROOT_BYTES = 64 * 1024 * 1024;
+
+/** The root block of a bundle. */
+export const rootSchema = z.strictObject({
+  /** Version of the format. */
+  bundle: z.literal(1),
+  /** Signed manifest of the job. */
+  manifest: bytesSchema,
+  /** Signed changes of the job's settings, oldest first. */
+  settings: z.array(bytesSchema),
+  /** Digests of the blocks of all checkpoints, oldest first. */
+  checkpoints: z.array(digestSchema),
+});
+
+/** The block of one checkpoint. Its fields are those of `CheckpointRecord`. */
+export const recordSchema = z.strictObject({
+  checkpoint: bytesSchema,
+  residual: digestSchema.nullable(),
+  proofs: z
+    .array(z.strictObject({ evidence: bytesSchema, receipt: bytesSchema.nullable() }).nullable())
+    .max(ROUND_PEERS),
+  figures: bytesSchema.nullable(),
+  heads: z.array(bytesSchema).max(BUNDLED_HEADS),
+});

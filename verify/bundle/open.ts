@@ -1,0 +1,153 @@
+import { type FileHandle, open } from 'node:fs/promises';
+import { isSwarmError } from '../../common/errors.ts';
+import { decodeCbor, sha256 } from '../../protocol/cbor.ts';
+import { verifyError } from '../errors.ts';
+import type { BlobWanted, CheckpointRecord, JobRecord } from '../record.ts';
+import {
+  carHeader,
+  DAG_CBOR,
+  decodeSectionHead,
+  malformed,
+  SECTION_HEAD_BYTES,
+  type Section,
+} from './car.ts';
+import { RECORD_BYTES, ROOT_BYTES, recordSchema, rootSchema } from './format.ts';
+
+/** Maximum number of sections of a bundle. The reader keeps about 200 bytes for each. */
+const SECTIONS = 2_000_000;
+const HEADER_BYTES = carHeader('00'.repeat(32)).byteLength;
+
+/** Place of a block in the file. */
+interface Place extends Pick<Section, 'kind' | 'size'> {
+  readonly offset: number;
+}
+
+/** The record of a job in an open bundle. */
+export interface OpenBundle extends JobRecord {
+  close(): Promise<void>;
+}
+
+/**
+ * Opens a bundle. Its content is untrusted: every length is checked against the size of the file before memory is
+ * allocated, every block against its digest, and no name in the file is used as a path.
+ * @throws SwarmError BUNDLE_MALFORMED; a system error if the file cannot be read
+ */
+export async function openBundle(path: string): Promise<OpenBundle> {
+  const file = await open(path, 'r');
+  try {
+    const { places, root } = await scan(file);
+    const bytes = await readBlock(file, root, ROOT_BYTES);
+    if (places.get(sha256(bytes)) !== root) throw malformed('the root does not have its digest');
+    const { manifest, settings, checkpoints } = parse(() => decodeCbor(bytes, rootSchema, ROOT_BYTES));
+    return new Bundle(file, { places, manifest, settings, digests: checkpoints });
+  } catch (error) {
+    await file.close();
+    throw error;
+  }
+}
+
+/** Reads the heads of all sections. @returns the places of the blocks by digest, and the place of the root */
+async function scan(file: FileHandle): Promise<{ places: Map<string, Place>; root: Place }> {
+  const { size: fileBytes } = await file.stat();
+  const header = await readAt(file, 0, Math.min(HEADER_BYTES, fileBytes));
+  const places = new Map<string, Place>();
+  let root: Place | null = null;
+  for (let at = HEADER_BYTES; at < fileBytes; ) {
+    const { kind, digest, headBytes, size } = decodeSectionHead(
+      await readAt(file, at, Math.min(SECTION_HEAD_BYTES, fileBytes - at)),
+    );
+    const place = { kind, offset: at + headBytes, size };
+    if (place.offset + size > fileBytes) throw malformed('the file ends inside a block');
+    if (places.has(digest)) throw malformed('a block is there twice');
+    if (places.size === SECTIONS) throw malformed(`it has more than ${SECTIONS} blocks`);
+    if (root === null) {
+      root = place;
+      if (Buffer.compare(header, carHeader(digest)) !== 0)
+        throw malformed('its header does not name its root');
+    }
+    places.set(digest, place);
+    at = place.offset + size;
+  }
+  if (root === null) throw malformed('it has no blocks');
+  return { places, root };
+}
+
+class Bundle implements OpenBundle {
+  readonly manifest: Uint8Array;
+  readonly settings: readonly Uint8Array[];
+  readonly #file: FileHandle;
+  readonly #places: ReadonlyMap<string, Place>;
+  readonly #digests: readonly string[];
+
+  constructor(
+    file: FileHandle,
+    content: {
+      places: ReadonlyMap<string, Place>;
+      manifest: Uint8Array;
+      settings: readonly Uint8Array[];
+      digests: readonly string[];
+    },
+  ) {
+    this.#file = file;
+    this.#places = content.places;
+    this.#digests = content.digests;
+    this.manifest = content.manifest;
+    this.settings = content.settings;
+  }
+
+  async *checkpoints(): AsyncGenerator<CheckpointRecord, void, undefined> {
+    for (const digest of this.#digests) yield await this.#record(digest);
+  }
+
+  async blob({ digest, maxBytes }: BlobWanted): Promise<Uint8Array | null> {
+    const place = this.#places.get(digest);
+    if (place === undefined) return null;
+    if (place.size > maxBytes) {
+      const text = `blob ${digest} has ${place.size} bytes; the limit is ${maxBytes}`;
+      throw verifyError('BUNDLE_TOO_LARGE', text, { digest, bytes: place.size, maxBytes });
+    }
+    return readAt(this.#file, place.offset, place.size);
+  }
+
+  close(): Promise<void> {
+    return this.#file.close();
+  }
+
+  async #record(digest: string): Promise<CheckpointRecord> {
+    const place = this.#places.get(digest);
+    if (place === undefined) throw malformed('the block of a checkpoint is missing');
+    const bytes = await readBlock(this.#file, place, RECORD_BYTES);
+    if (sha256(bytes) !== digest) throw malformed('the block of a checkpoint does not have its digest');
+    return parse(() => decodeCbor(bytes, recordSchema, RECORD_BYTES));
+  }
+}
+
+async function readBlock(
+  file: FileHandle,
+  { kind, offset, size }: Place,
+  maxBytes: number,
+): Promise<Uint8Array> {
+  if (kind !== DAG_CBOR) throw malformed('the root or a checkpoint is not DAG-CBOR');
+  if (size > maxBytes) throw malformed(`a block of ${size} bytes is above the limit of ${maxBytes}`);
+  return readAt(file, offset, size);
+}
+
+async function readAt(file: FileHandle, offset: number, length: number): Promise<Uint8Array> {
+  const bytes = new Uint8Array(length);
+  for (let at = 0; at < length; ) {
+    const { bytesRead } = await file.read(bytes, at, length - at, offset + at);
+    if (bytesRead === 0) throw malformed('the file became shorter while it was read');
+    at += bytesRead;
+  }
+  return bytes;
+}
+
+/** Runs a decoder, and turns its errors into BUNDLE_MALFORMED. */
+function parse<T>(decode: () => T): T {
+  try {
+    return decode();
+  } catch (error) {
+    if (!isSwarmError(error)) throw error;
+    throw malformed(error.message);
+  }
+}

@@ -1,0 +1,54 @@
+import { settingsAt } from '../../protocol/settings-chain.ts';
+import type { Findings } from '../findings.ts';
+import type { JobFacts, SignedCheckpoint } from '../job-facts.ts';
+
+/** Checks job, base, parent, round and term of a checkpoint. @param parent null for the first checkpoint of the job */
+export function checkChain(
+  { job, manifest }: JobFacts,
+  { digest, checkpoint }: SignedCheckpoint,
+  parent: SignedCheckpoint | null,
+  findings: Findings,
+): void {
+  findings.done('chain');
+  const off = (message: string, values: Record<string, unknown>): void =>
+    findings.problem('VERIFY_CHAIN', message, { checkpoint: digest, ...values });
+  const { round, term } = checkpoint;
+  if (checkpoint.job !== job) off(`the checkpoint is of job ${checkpoint.job}`, { job: checkpoint.job });
+  if (checkpoint.base !== manifest.base.digest)
+    off(`the checkpoint names the base ${checkpoint.base}`, { base: checkpoint.base });
+  const expected = parent?.digest ?? null;
+  if (checkpoint.parent !== expected) {
+    const text = `the parent is ${checkpoint.parent ?? 'missing'}, not ${expected ?? 'missing'}`;
+    off(text, { parent: checkpoint.parent, expected });
+  }
+  if (parent === null) {
+    const { initial } = manifest.adapter;
+    if (round !== 0) off('the first checkpoint of the job is missing', {});
+    else if (checkpoint.adapter.digest !== initial.digest || checkpoint.contributors.length > 0) {
+      const { adapter } = checkpoint;
+      off(`the first adapter is ${adapter.digest}, not ${initial.digest}`, { adapter: adapter.digest });
+    }
+    return;
+  }
+  const before = parent.checkpoint;
+  if (round <= before.round) off(`the round is not above ${before.round}`, { before: before.round });
+  if (term < before.term) off(`the term fell from ${before.term} to ${term}`, { term, before: before.term });
+}
+
+/** Checks that a checkpoint names the change of the settings that applies to its round. */
+export function checkSettings(
+  { settings }: JobFacts,
+  { checkpoint }: SignedCheckpoint,
+  findings: Findings,
+): void {
+  if (settings === null) {
+    findings.skip('settings', 'the chain of changes is broken');
+    return;
+  }
+  findings.done('settings');
+  const expected = settingsAt(settings, checkpoint.round)?.digest ?? null;
+  const named = checkpoint.settings ?? null;
+  if (named === expected) return;
+  const text = `the checkpoint names the settings ${named ?? 'of the manifest'}, not ${expected ?? 'those of the manifest'}`;
+  findings.problem('VERIFY_SETTINGS', text, { settings: named, expected });
+}

@@ -1,0 +1,158 @@
+import { messageOf } from '../../common/errors.ts';
+import { type ClaimedUpdate, decodeEvidence, verifyEvidence } from '../../protocol/evidence.ts';
+import { STALE_ROUNDS, UPDATE_BYTES } from '../../protocol/limits.ts';
+import type { Checkpoint, Head } from '../../protocol/messages.ts';
+import { counts } from '../../protocol/receipts.ts';
+import { verifyMessage } from '../../protocol/signing.ts';
+import type { Findings } from '../findings.ts';
+import type { JobFacts } from '../job-facts.ts';
+import { readBlob } from '../read-blob.ts';
+import type { CheckpointRecord, UpdateProof } from '../record.ts';
+
+/** A contributor as a checkpoint names it. */
+export type Contributor = Checkpoint['contributors'][number];
+
+/** Facts about rounds before a checkpoint that the checks of its contributors need. */
+export interface EarlierRounds {
+  /** Returns the digest of the newest checkpoint before a round; null if it is unknown. */
+  parentOf(round: number): string | null;
+  /** Returns the assignments of a round, from the head that opened it; null if this head is unknown. */
+  assignmentsOf(round: number): Head['assignments'] | null;
+}
+
+/**
+ * Checks that each contributor of a checkpoint has signed its update and got a receipt for it.
+ * @returns the update of each contributor, in the same order; null for an update without readable evidence
+ */
+export async function checkContributors(
+  facts: JobFacts,
+  record: CheckpointRecord,
+  checkpoint: Checkpoint,
+  earlier: EarlierRounds,
+  findings: Findings,
+): Promise<(ClaimedUpdate | null)[]> {
+  checkOrder(checkpoint, findings);
+  const updates: (ClaimedUpdate | null)[] = [];
+  for (const [i, contributor] of checkpoint.contributors.entries()) {
+    const proof = record.proofs[i] ?? null;
+    if (proof === null) {
+      findings.skip('contributors', 'the source has no signed update of a contributor');
+      updates.push(null);
+      continue;
+    }
+    updates.push(await checkUpdate(facts, proof, contributor, findings));
+    const update = updates.at(-1);
+    if (update) compare(facts, { checkpoint, contributor, update, earlier }, findings);
+    checkReceipt(facts, proof, contributor, findings);
+  }
+  return updates;
+}
+
+/** Checks the order of the contributors, which is the order of the sums, and that none is there twice. */
+function checkOrder({ contributors, round }: Checkpoint, findings: Findings): void {
+  findings.done('contributors');
+  for (const [i, { peer, round: made }] of contributors.entries()) {
+    const before = contributors[i - 1];
+    if (before && (peer < before.peer || (peer === before.peer && made <= before.round))) {
+      const text = `the contributor ${peer}, round ${made}, is out of order, or is there twice`;
+      findings.problem('VERIFY_CONTRIBUTOR', text, { peer, made });
+    }
+    if (made > round || made < round - STALE_ROUNDS) {
+      const text = `the update of ${peer} is of round ${made}, which this merge may not take`;
+      findings.problem('VERIFY_CONTRIBUTOR', text, { peer, made });
+    }
+  }
+}
+
+/** Verifies the signature of an update, if its payload is there or not needed. */
+async function checkUpdate(
+  facts: JobFacts,
+  { evidence }: UpdateProof,
+  { peer, update: digest }: Contributor,
+  findings: Findings,
+): Promise<ClaimedUpdate | null> {
+  try {
+    const claimed = decodeEvidence(evidence);
+    const wanted = { digest, size: claimed.update.payload.size, maxBytes: UPDATE_BYTES };
+    const payload = claimed.inlined ? await readBlob(facts, wanted, findings) : new Uint8Array();
+    if (payload === null) {
+      findings.skip('contributors', 'a signature covers a payload that the source does not have');
+      return claimed;
+    }
+    verifyEvidence(evidence, payload);
+    return claimed;
+  } catch (error) {
+    facts.signal.throwIfAborted();
+    const text = `the signed update of ${peer} is not valid: ${messageOf(error)}`;
+    findings.problem('VERIFY_CONTRIBUTOR', text, { peer, update: digest });
+    return null;
+  }
+}
+
+/** Checks that the update of a contributor is the one that the checkpoint names, and is of this job and round. */
+function compare(
+  { job }: JobFacts,
+  {
+    checkpoint,
+    contributor,
+    update: claimed,
+    earlier,
+  }: { checkpoint: Checkpoint; contributor: Contributor; update: ClaimedUpdate; earlier: EarlierRounds },
+  findings: Findings,
+): void {
+  const { peer, round, tokens, update: digest } = contributor;
+  const { author, update } = claimed;
+  const parent = earlier.parentOf(round);
+  const assignments = earlier.assignmentsOf(round);
+  const assigned = assignments?.find((one) => one.peer === peer);
+  const isAssigned =
+    assignments === null ||
+    (assigned !== undefined && assigned.start === update.start && assigned.end === update.end);
+  if (parent === null)
+    findings.skip('contributors', 'the parent of an update is outside of the checked rounds');
+  const agree: [string, boolean][] = [
+    ['author', author === peer],
+    ['job', update.job === job],
+    ['term', update.term <= checkpoint.term],
+    ['round', update.round === round],
+    ['parent', parent === null || update.parent === parent],
+    ['payload', update.payload.digest === digest],
+    ['tokens', update.tokens === tokens],
+    ['rows', isAssigned],
+  ];
+  const wrong = agree.filter(([, same]) => !same).map(([field]) => field);
+  if (wrong.length === 0) return;
+  const text = `the signed update of ${peer} differs from what the checkpoint says, in: ${wrong.join(', ')}`;
+  findings.problem('VERIFY_CONTRIBUTOR', text, { peer, update: digest, fields: wrong });
+}
+
+/** Checks that the coordinator has signed a receipt for an update, and that the receipt lets the update count. */
+function checkReceipt(
+  { coordinator, job }: JobFacts,
+  { receipt }: UpdateProof,
+  { peer, round, update }: Contributor,
+  findings: Findings,
+): void {
+  if (receipt === null) {
+    findings.skip('receipts', 'the source has no receipt of a contributor');
+    return;
+  }
+  findings.done('receipts');
+  const off = (message: string, values: Record<string, unknown> = {}): void =>
+    findings.problem('VERIFY_RECEIPT', message, { peer, update, ...values });
+  try {
+    const { author, message } = verifyMessage('receipt', receipt);
+    const isSame =
+      author === coordinator &&
+      message.job === job &&
+      message.peer === peer &&
+      message.update === update &&
+      message.round === round;
+    if (!isSame) off(`the receipt of ${peer} is for another update, or not signed by the coordinator`);
+    else if (!counts(message.code)) {
+      off(`the update of ${peer} was merged, but its receipt says "${message.code}"`, { code: message.code });
+    }
+  } catch (error) {
+    off(`the receipt of ${peer} is not valid: ${messageOf(error)}`);
+  }
+}

@@ -1,0 +1,59 @@
+import { messageOf } from '../../common/errors.ts';
+import type { ClaimedUpdate } from '../../protocol/evidence.ts';
+import type { Checkpoint, Figures } from '../../protocol/messages.ts';
+import { verifyMessage } from '../../protocol/signing.ts';
+import type { Findings } from '../findings.ts';
+import type { JobFacts } from '../job-facts.ts';
+
+/**
+ * Checks that the published scores of a merge are signed, are of this merge, and fit the contributors.
+ * @returns the verified figures; null if there are none
+ */
+export function checkFigures(
+  { coordinator, job }: JobFacts,
+  envelope: Uint8Array | null,
+  { checkpoint, updates }: { checkpoint: Checkpoint; updates: readonly (ClaimedUpdate | null)[] },
+  findings: Findings,
+): Figures | null {
+  if (envelope === null) {
+    findings.skip('figures', 'the source has no scores of this merge');
+    return null;
+  }
+  findings.done('figures');
+  const off = (message: string, values: Record<string, unknown> = {}): null => {
+    findings.problem('VERIFY_FIGURES', message, values);
+    return null;
+  };
+  let figures: Figures;
+  try {
+    const { author, message } = verifyMessage('figures', envelope);
+    const isSame =
+      author === coordinator &&
+      message.job === job &&
+      message.round === checkpoint.round &&
+      message.parent === checkpoint.parent;
+    if (!isSame) return off('the scores are of another merge, or not signed by the coordinator');
+    figures = message;
+  } catch (error) {
+    return off(`the scores are not valid: ${messageOf(error)}`);
+  }
+  for (const [i, { peer, round, update, weight }] of checkpoint.contributors.entries()) {
+    const scored = figures.updates.find((one) => one.peer === peer && one.round === round);
+    if (!scored) {
+      off(`the scores lack the contributor ${peer}`, { peer });
+      continue;
+    }
+    const sent = updates[i]?.update;
+    const agree: [string, boolean][] = [
+      ['update', scored.update === update],
+      ['parent', sent === undefined || scored.parent === sent.parent],
+      ['rows', sent === undefined || (scored.start === sent.start && scored.end === sent.end)],
+      ['harmful', !scored.harmful],
+      ['belief', weight === 0 || scored.belief > 0],
+    ];
+    const wrong = agree.filter(([, same]) => !same).map(([field]) => field);
+    if (wrong.length === 0) continue;
+    off(`the scores of ${peer} contradict the checkpoint in: ${wrong.join(', ')}`, { peer, fields: wrong });
+  }
+  return figures;
+}

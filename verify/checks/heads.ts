@@ -1,0 +1,91 @@
+import { messageOf } from '../../common/errors.ts';
+import { isNewer } from '../../protocol/head-order.ts';
+import type { Head } from '../../protocol/messages.ts';
+import { verifyMessage } from '../../protocol/signing.ts';
+import type { Findings } from '../findings.ts';
+import type { JobFacts, SignedCheckpoint } from '../job-facts.ts';
+
+/** Checks heads, and remembers the newest one, so that heads of later checkpoints must be newer. */
+export class HeadChecks {
+  readonly #facts: JobFacts;
+  #newest: Head | null = null;
+
+  constructor(facts: JobFacts) {
+    this.#facts = facts;
+  }
+
+  /**
+   * Checks the heads that announce a checkpoint: their signatures, their order, and that they say the same as the
+   * checkpoint.
+   * @param ordinal number of checkpoints before this one; null if it is unknown
+   * @returns the verified heads
+   */
+  check(
+    envelopes: readonly Uint8Array[],
+    signed: SignedCheckpoint,
+    ordinal: number | null,
+    findings: Findings,
+  ): Head[] {
+    const { coordinator, job } = this.#facts;
+    const verified: Head[] = [];
+    for (const envelope of envelopes) {
+      findings.done('heads');
+      try {
+        const { author, message: head } = verifyMessage('head', envelope);
+        if (author !== coordinator || head.job !== job) {
+          const values = { author, job: head.job };
+          findings.problem('VERIFY_SIGNATURE', `a head is signed by ${author} for job ${head.job}`, values);
+          continue;
+        }
+        this.#compare(head, signed, ordinal, findings);
+        verified.push(head);
+      } catch (error) {
+        findings.problem('VERIFY_SIGNATURE', `a head is unreadable: ${messageOf(error)}`);
+      }
+    }
+    return verified;
+  }
+
+  #compare(head: Head, signed: SignedCheckpoint, ordinal: number | null, findings: Findings): void {
+    const { term, sequence } = head;
+    const moment = `head ${term}/${sequence}`;
+    const before = this.#newest;
+    if (before !== null && !isNewer(head, before)) {
+      const text = `${moment} comes after head ${before.term}/${before.sequence}`;
+      findings.problem('VERIFY_HEAD', text, { term, sequence });
+    }
+    this.#newest = head;
+    const wrong = differences(head, signed, ordinal);
+    if (wrong.length === 0) return;
+    const text = `${moment} and the checkpoint differ in: ${wrong.join(', ')}`;
+    findings.problem('VERIFY_HEAD', text, { term, sequence, fields: wrong });
+  }
+}
+
+/** Returns the names of the fields in which a head contradicts the checkpoint that it announces. */
+function differences(head: Head, { digest, checkpoint }: SignedCheckpoint, ordinal: number | null): string[] {
+  const { checkpoint: announced, included } = head;
+  const { adapter, delta, parent, contributors, metrics, round } = checkpoint;
+  const isDelta =
+    announced.delta === null
+      ? delta === null
+      : announced.delta.digest === delta?.digest && announced.delta.parent === parent;
+  const isIncluded =
+    included.length === contributors.length &&
+    included.every(({ peer, update }, i) => {
+      const contributor = contributors[i]!;
+      return contributor.peer === peer && contributor.update === update;
+    });
+  const agree: [string, boolean][] = [
+    ['checkpoint.digest', announced.digest === digest],
+    ['checkpoint.round', announced.round === round],
+    ['checkpoint.ordinal', ordinal === null || announced.ordinal === ordinal],
+    ['checkpoint.adapter', announced.adapter.digest === adapter.digest],
+    ['checkpoint.delta', isDelta],
+    ['checkpoint.heldOutLoss', announced.heldOutLoss === metrics.heldOutLoss],
+    ['included', isIncluded],
+    ['term', head.term >= checkpoint.term],
+    ['round', head.round >= round],
+  ];
+  return agree.filter(([, same]) => !same).map(([field]) => field);
+}

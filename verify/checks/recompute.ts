@@ -1,0 +1,204 @@
+import { isSwarmError, messageOf } from '../../common/errors.ts';
+import { decodeAdapter, encodeAdapter, MAX_ADAPTER_HEADER_BYTES } from '../../lora/adapter/codec.ts';
+import { decodeHeader } from '../../lora/models/weights/safetensors.ts';
+import { applyDelta, type UpdateLayout } from '../../lora/update/index.ts';
+import { sha256 } from '../../protocol/cbor.ts';
+import type { ClaimedUpdate } from '../../protocol/evidence.ts';
+import { ADAPTER_BYTES, UPDATE_BYTES } from '../../protocol/limits.ts';
+import type { Checkpoint } from '../../protocol/messages.ts';
+import type { Findings } from '../findings.ts';
+import type { JobFacts, SignedCheckpoint } from '../job-facts.ts';
+import { type Merged, mergeUpdates } from '../merge/merge-updates.ts';
+import { readBlob } from '../read-blob.ts';
+
+/** The residual of the deltas before a merge. */
+type Residual =
+  | { readonly kind: 'computed'; readonly bytes: Uint8Array | null }
+  /** `digest` is null if the source says that the residual is zero. */
+  | { readonly kind: 'claimed'; readonly digest: string | null };
+
+/** A blob that the source does not have. */
+class Missing extends Error {}
+
+/**
+ * Computes merges again. Keeps the newest adapter and residual in memory, because the next merge starts from them. A
+ * residual that was computed here needs no trust in the source.
+ */
+export class Recomputation {
+  readonly #facts: JobFacts;
+  #layout: UpdateLayout | null = null;
+  #adapter: { digest: string; bytes: Uint8Array } | null = null;
+  #residual: Residual = { kind: 'claimed', digest: null };
+
+  constructor(facts: JobFacts) {
+    this.#facts = facts;
+  }
+
+  /** Notes a checkpoint after which the residual is zero: the first one, or a roll-back. */
+  restart(): void {
+    this.#residual = { kind: 'computed', bytes: null };
+  }
+
+  /** Notes the residual that the source names after a checkpoint whose merge was not computed again. */
+  claim(digest: string | null): void {
+    this.#residual = { kind: 'claimed', digest };
+  }
+
+  /** Checks the merge of a checkpoint with contributors, or at least its adapter. */
+  async check(
+    { checkpoint }: SignedCheckpoint,
+    parent: Checkpoint,
+    updates: readonly (ClaimedUpdate | null)[],
+    findings: Findings,
+  ): Promise<void> {
+    const residual = this.#residual;
+    this.claim(null);
+    const before = await this.#adapterOf(parent, findings);
+    if (before === null) {
+      findings.skip('merge', 'the source does not have the adapter of the parent');
+      await this.checkStored(checkpoint, findings);
+      return;
+    }
+    const merged = await this.#merge(checkpoint, parent, { before, residual, updates }, findings);
+    if (merged === null) return this.#checkDelta(checkpoint, before, findings);
+    if (residual.kind === 'claimed') {
+      findings.skip(
+        'merge',
+        'the residual before this merge is taken from the source, and no signature covers it',
+      );
+    }
+    this.#compare(checkpoint, merged, findings);
+    this.#residual = { kind: 'computed', bytes: merged.residual };
+    this.#adapter = { digest: sha256(merged.adapter), bytes: merged.adapter };
+  }
+
+  /** Checks the bytes of a checkpoint's adapter, if the source has them. */
+  async checkStored({ adapter }: Checkpoint, findings: Findings): Promise<void> {
+    const wanted = { digest: adapter.digest, size: adapter.size, maxBytes: ADAPTER_BYTES };
+    const bytes =
+      this.#adapter?.digest === adapter.digest
+        ? this.#adapter.bytes
+        : await readBlob(this.#facts, wanted, findings);
+    if (bytes === null) return findings.skip('adapter', 'the source does not have the adapter');
+    findings.done('adapter');
+    try {
+      decodeAdapter(bytes, this.#layoutOf(bytes));
+      this.#adapter = { digest: adapter.digest, bytes };
+    } catch (error) {
+      findings.problem('VERIFY_MERGE', `the adapter cannot be read: ${messageOf(error)}`, { ...adapter });
+    }
+  }
+
+  async #merge(
+    checkpoint: Checkpoint,
+    parent: Checkpoint,
+    start: { before: Uint8Array; residual: Residual; updates: readonly (ClaimedUpdate | null)[] },
+    findings: Findings,
+  ): Promise<Merged | null> {
+    const { manifest } = this.#facts;
+    const { residual, updates, before } = start;
+    if (updates.includes(null)) {
+      findings.skip('merge', 'the source lacks a signed update, which says how its payload is compressed');
+      return null;
+    }
+    const computed = residual.kind === 'computed' ? residual.bytes : null;
+    const own = computed === null ? null : sha256(computed);
+    const given = new Map([[parent.adapter.digest, before], ...(own ? [[own, computed!] as const] : [])]);
+    const read = async (digest: string, maxBytes: number): Promise<Uint8Array> => {
+      const bytes =
+        given.get(digest) ?? (await readBlob(this.#facts, { digest, size: null, maxBytes }, findings));
+      if (bytes === null) throw new Missing(digest);
+      return bytes;
+    };
+    const sources = checkpoint.contributors.map(({ peer, round, update: digest, tokens }, i) => {
+      const { preset, payload } = updates[i]!.update;
+      const unused = { maxTokens: tokens, belief: 1, person: peer, isNewcomer: false };
+      return { peer, round, digest, tokens, preset, size: payload.size, ...unused };
+    });
+    try {
+      const merged = await mergeUpdates(
+        {
+          layout: this.#layoutOf(before),
+          baseDigest: manifest.base.digest,
+          round: checkpoint.round,
+          sources,
+          weights: checkpoint.contributors.map(({ weight }) => weight),
+          rate: checkpoint.metrics.outerRate,
+          denominatorFloor: manifest.rounds.denominatorFloor,
+          adapter: parent.adapter,
+          residual: residual.kind === 'computed' ? own : residual.digest,
+        },
+        read,
+      );
+      findings.done('merge');
+      return merged;
+    } catch (error) {
+      this.#facts.signal.throwIfAborted();
+      if (error instanceof Missing) {
+        findings.skip(
+          'merge',
+          'the source does not have a payload or the residual; it keeps them for 8 rounds',
+        );
+        return null;
+      }
+      if (!isSwarmError(error)) throw error;
+      findings.done('merge');
+      findings.problem('VERIFY_MERGE', `the updates cannot be merged: ${error.message}`, {
+        cause: error.code,
+      });
+      return null;
+    }
+  }
+
+  #compare(checkpoint: Checkpoint, merged: Merged, findings: Findings): void {
+    const adapter = sha256(merged.adapter);
+    const delta = sha256(merged.delta);
+    const off = (what: string, published: unknown, computed: unknown): void => {
+      const text = `the merge gives the ${what} ${computed}, but the checkpoint says ${published}`;
+      findings.problem('VERIFY_MERGE', text, { what, published, computed });
+    };
+    const { metrics } = checkpoint;
+    if (delta !== checkpoint.delta?.digest) off('delta', checkpoint.delta?.digest ?? null, delta);
+    if (adapter !== checkpoint.adapter.digest) off('adapter', checkpoint.adapter.digest, adapter);
+    else if (merged.drift !== metrics.drift) off('drift', metrics.drift, merged.drift);
+    findings.recomputed = adapter === checkpoint.adapter.digest && delta === checkpoint.delta?.digest;
+  }
+
+  /** Checks that the delta of a checkpoint turns the adapter of its parent into its own. */
+  async #checkDelta(checkpoint: Checkpoint, before: Uint8Array, findings: Findings): Promise<void> {
+    const { delta, adapter } = checkpoint;
+    const wanted = delta && { ...delta, maxBytes: UPDATE_BYTES };
+    const bytes = wanted && (await readBlob(this.#facts, wanted, findings));
+    if (bytes === null) return this.checkStored(checkpoint, findings);
+    findings.done('adapter');
+    try {
+      const layout = this.#layoutOf(before);
+      const tensors = applyDelta(layout, decodeAdapter(before, layout), bytes);
+      const after = encodeAdapter(layout, tensors, this.#facts.manifest.base.digest);
+      const digest = sha256(after);
+      if (digest === adapter.digest) this.#adapter = { digest, bytes: after };
+      else {
+        const text = `the delta gives the adapter ${digest}, but the checkpoint says ${adapter.digest}`;
+        findings.problem('VERIFY_MERGE', text, { published: adapter.digest, computed: digest });
+      }
+    } catch (error) {
+      if (!isSwarmError(error)) throw error;
+      findings.problem('VERIFY_MERGE', `the delta cannot be applied: ${error.message}`, {
+        cause: error.code,
+      });
+    }
+  }
+
+  async #adapterOf({ adapter }: Checkpoint, findings: Findings): Promise<Uint8Array | null> {
+    if (this.#adapter?.digest === adapter.digest) return this.#adapter.bytes;
+    return readBlob(this.#facts, { ...adapter, maxBytes: ADAPTER_BYTES }, findings);
+  }
+
+  /** Returns the layout of the job's adapters, from the first adapter that is read. All adapters must have it. */
+  #layoutOf(bytes: Uint8Array): UpdateLayout {
+    this.#layout ??= [...decodeHeader(bytes, 'adapter_model.safetensors', MAX_ADAPTER_HEADER_BYTES).entries]
+      .map(([name, { shape }]) => ({ name, shape }))
+      .sort((a, b) => (a.name < b.name ? -1 : 1));
+    return this.#layout;
+  }
+}

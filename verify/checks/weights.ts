@@ -1,0 +1,65 @@
+import { stalenessWeight } from '../../lora/update/index.ts';
+import type { ClaimedUpdate } from '../../protocol/evidence.ts';
+import type { Checkpoint, Figures } from '../../protocol/messages.ts';
+import type { Findings } from '../findings.ts';
+import type { JobFacts } from '../job-facts.ts';
+import { believableTokens } from '../merge/update-weights.ts';
+
+/** Relative tolerance of a weight. A weight is rounded to float32 up to three times. */
+const ROUNDING = 1e-6;
+
+/**
+ * Checks that no weight is above what the tokens of its update allow: the tokens that its author claims, but at most
+ * those of its assigned steps, times the factor for late updates, times the belief in its author. The limits for
+ * persons and newcomers can only lower this weight.
+ */
+export function checkWeights(
+  { manifest }: JobFacts,
+  checkpoint: Checkpoint,
+  updates: readonly (ClaimedUpdate | null)[],
+  figures: Figures | null,
+  findings: Findings,
+): void {
+  findings.done('weights');
+  findings.skip('weights', 'the limits for persons and newcomers: no signed message says who is one person');
+  for (const [i, { peer, round, tokens, weight }] of checkpoint.contributors.entries()) {
+    const scored = figures?.updates.find((one) => one.peer === peer && one.round === round);
+    const steps = scored?.steps ?? updates[i]?.update.steps ?? manifest.rounds.localSteps;
+    const belief = scored?.belief ?? 1;
+    const counted = Math.min(tokens, believableTokens(steps, manifest));
+    const most = counted * stalenessWeight(Math.max(0, checkpoint.round - round)) * belief;
+    if (Number.isFinite(weight) && weight >= 0 && weight <= most * (1 + ROUNDING)) continue;
+    const text = `the weight of ${peer} is ${weight}; its update allows 0 to ${most}`;
+    findings.problem('VERIFY_WEIGHT', text, { peer, weight, most });
+  }
+}
+
+/** Fractions of the job's outer rate at which a merge may pass the gate. */
+const RATES = [1, 1 / 2, 1 / 4];
+
+/** Checks the metrics of a checkpoint that follow from its contributors. */
+export function checkMetrics(
+  { manifest }: JobFacts,
+  { contributors, metrics }: Checkpoint,
+  updates: readonly (ClaimedUpdate | null)[],
+  findings: Findings,
+): void {
+  findings.done('metrics');
+  const off = (what: string, published: number | null, expected: number): void => {
+    const text = `the published ${what} is ${published}, but the contributors give ${expected}`;
+    findings.problem('VERIFY_METRICS', text, { what, published, expected });
+  };
+  const tokens = contributors.reduce((sum, one) => sum + one.tokens, 0);
+  if (metrics.tokens !== tokens) off('number of tokens', metrics.tokens, tokens);
+  const { outerRate: rate } = manifest.rounds;
+  if (!RATES.some((part) => metrics.outerRate === rate * part)) off('outer rate', metrics.outerRate, rate);
+  const known = updates.flatMap((one) => (one === null ? [] : [one.update]));
+  if (known.length < updates.length) {
+    findings.skip('metrics', 'train loss and size of the updates: the source lacks a signed update');
+    return;
+  }
+  const bytes = known.reduce((sum, { payload }) => sum + payload.size, 0);
+  if (metrics.updateBytes !== bytes) off('size of the updates', metrics.updateBytes, bytes);
+  const loss = known.reduce((sum, { lossLast }) => sum + lossLast / known.length, 0);
+  if (metrics.trainLoss !== loss) off('train loss', metrics.trainLoss, loss);
+}

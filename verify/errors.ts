@@ -1,0 +1,29 @@
+import { defineErrors } from '../common/errors.ts';
+
+export const verifyError = defineErrors({
+  BUNDLE_MALFORMED: {
+    kind: 'failed',
+    next: 'get the file again; it is incomplete, damaged, or no bundle of a job',
+  },
+  BUNDLE_CHANGED: { kind: 'failed', next: 'run the same command again' },
+  BUNDLE_TOO_LARGE: 'failed',
+  JOB_DIFFERS: { kind: 'refused', next: 'check the digest of the job with its operator' },
+  VERIFY_BLOB: {
+    kind: 'failed',
+    next: 'get the file from another source: these bytes are damaged, and do not show who damaged them',
+  },
+  VERIFY_CHAIN: 'disproved',
+  VERIFY_CONTRIBUTOR: 'disproved',
+  VERIFY_FIGURES: 'disproved',
+  VERIFY_HEAD: 'disproved',
+  VERIFY_MERGE: 'disproved',
+  VERIFY_METRICS: 'disproved',
+  VERIFY_RECEIPT: 'disproved',
+  VERIFY_ROLLBACK: 'disproved',
+  VERIFY_SETTINGS: 'disproved',
+  VERIFY_SIGNATURE: 'disproved',
+  VERIFY_WEIGHT: 'disproved',
+});
+
+/** Code of a problem that a verification can find. */
+export type ProblemCode = Extract<keyof typeof verifyError.table, `VERIFY_${string}`>;

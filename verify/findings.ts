@@ -1,0 +1,76 @@
+import type { ProblemCode } from './errors.ts';
+
+/** A check of a checkpoint. */
+export type CheckName =
+  | 'signature'
+  | 'chain'
+  | 'settings'
+  | 'heads'
+  | 'contributors'
+  | 'receipts'
+  | 'weights'
+  | 'metrics'
+  | 'merge'
+  | 'adapter'
+  | 'rollback'
+  | 'figures'
+  | 'scores'
+  | 'loss';
+
+/** A statement of the coordinator that is wrong, or bytes that are damaged. */
+export interface Problem {
+  readonly code: ProblemCode;
+  /** Round of the checkpoint; null if the problem concerns the whole job. */
+  readonly round: number | null;
+  readonly message: string;
+  /** The facts of the message as an object. */
+  readonly values: Readonly<Record<string, unknown>>;
+}
+
+/** The checks of one checkpoint. */
+export interface CheckpointReport {
+  readonly round: number;
+  readonly digest: string;
+  /** Checks that were made. A check that found a problem is one of these too. */
+  readonly checked: readonly CheckName[];
+  /** Checks that could not be made, or only in part, with the reason. */
+  readonly unchecked: readonly { readonly check: CheckName; readonly reason: string }[];
+  /** Whether the merge was computed again from its updates and gave the same bits. */
+  readonly recomputed: boolean;
+}
+
+/** Collects the results of the checks of one checkpoint. */
+export class Findings {
+  readonly round: number;
+  readonly problems: Problem[] = [];
+  readonly #checked = new Set<CheckName>();
+  readonly #unchecked: { check: CheckName; reason: string }[] = [];
+  recomputed = false;
+
+  constructor(round: number) {
+    this.round = round;
+  }
+
+  done(check: CheckName): void {
+    this.#checked.add(check);
+  }
+
+  skip(check: CheckName, reason: string): void {
+    if (this.#unchecked.some((one) => one.check === check && one.reason === reason)) return;
+    this.#unchecked.push({ check, reason });
+  }
+
+  problem(code: ProblemCode, message: string, values: Readonly<Record<string, unknown>> = {}): void {
+    this.problems.push({
+      code,
+      round: this.round,
+      message: `round ${this.round}: ${message}`,
+      values: { round: this.round, ...values },
+    });
+  }
+
+  report(digest: string): CheckpointReport {
+    const { round, recomputed } = this;
+    return { round, digest, checked: [...this.#checked], unchecked: this.#unchecked, recomputed };
+  }
+}

@@ -1,0 +1,30 @@
+import { sha256 } from '../protocol/cbor.ts';
+import type { Findings } from './findings.ts';
+import type { JobFacts } from './job-facts.ts';
+import type { BlobWanted } from './record.ts';
+
+/**
+ * Reads a blob and verifies its digest and size.
+ * @returns null if the source does not have the blob, or has other bytes, which is a problem of its own
+ */
+export async function readBlob(
+  { record, signal }: Pick<JobFacts, 'record' | 'signal'>,
+  wanted: BlobWanted,
+  findings: Findings,
+): Promise<Uint8Array | null> {
+  signal.throwIfAborted();
+  const bytes = await record.blob(wanted);
+  if (bytes === null) return null;
+  const { digest, size } = wanted;
+  const found = sha256(bytes);
+  if (found !== digest) {
+    const values = { digest, found, bytes: bytes.byteLength };
+    findings.problem('VERIFY_BLOB', `the bytes of blob ${digest} have the digest ${found}`, values);
+    return null;
+  }
+  if (size !== null && bytes.byteLength !== size) {
+    const text = `blob ${digest} has ${bytes.byteLength} bytes, but the signed messages name ${size}`;
+    findings.problem('VERIFY_METRICS', text, { digest, bytes: bytes.byteLength, size });
+  }
+  return bytes;
+}

@@ -1,0 +1,244 @@
+import { messageOf } from '../common/errors.ts';
+import { STALE_ROUNDS } from '../protocol/limits.ts';
+import type { Head } from '../protocol/messages.ts';
+import { verifySettings } from '../protocol/settings-chain.ts';
+import { type Verified, verifyMessage } from '../protocol/signing.ts';
+import { checkChain, checkSettings } from './checks/chain.ts';
+import { checkContributors } from './checks/contributors.ts';
+import { checkFigures } from './checks/figures.ts';
+import { HeadChecks } from './checks/heads.ts';
+import { Recomputation } from './checks/recompute.ts';
+import { checkMetrics, checkWeights } from './checks/weights.ts';
+import { verifyError } from './errors.ts';
+import { type CheckpointReport, Findings, type Problem } from './findings.ts';
+import type { JobFacts, SignedCheckpoint } from './job-facts.ts';
+import type { CheckpointRecord, JobRecord } from './record.ts';
+
+/** Maximum number of problems that a report lists. More would not change the verdict. */
+const LISTED_PROBLEMS = 100;
+
+/** Reason why scores and held-out losses are not checked. */
+const NO_ENGINE = 'it needs the base, the data and an engine';
+
+/** Result of the verification of a job. */
+export interface VerifyReport {
+  /** Whether no check found a problem. Checks that could not be made do not count. */
+  readonly ok: boolean;
+  /** Digest of the job. */
+  readonly job: string;
+  /** Name of the job. */
+  readonly name: string;
+  /** Peer id of the coordinator that signed the manifest. */
+  readonly coordinator: string;
+  /** The checks of each checkpoint, oldest first. */
+  readonly checkpoints: readonly CheckpointReport[];
+  /** Number of merges that were computed again and gave the same bits. */
+  readonly recomputed: number;
+  /** The problems that were found, at most 100. The first is the oldest. */
+  readonly problems: readonly Problem[];
+}
+
+export interface VerifyOptions {
+  /** Digest that the job must have. @default any job */
+  readonly job?: string | null;
+  /** Round of the first checkpoint to check. @default 0 */
+  readonly from?: number;
+  /** @default never aborts */
+  readonly signal?: AbortSignal;
+  /** Called after the checks of each checkpoint. */
+  readonly onCheckpoint?: (report: CheckpointReport, problems: readonly Problem[]) => void;
+}
+
+/**
+ * Checks the record of a job. Holds one checkpoint at a time in memory, with its adapter, and one update.
+ * @throws SwarmError JOB_DIFFERS, SIGNATURE_INVALID or MESSAGE_* if the manifest is unreadable, errors of the source,
+ *   and the signal's reason
+ */
+export async function verifyRecord(
+  record: JobRecord,
+  { job = null, from = 0, signal = new AbortController().signal, onCheckpoint }: VerifyOptions = {},
+): Promise<VerifyReport> {
+  const manifest = verifyMessage('manifest', record.manifest);
+  if (job !== null && manifest.digest !== job) {
+    const text = `the record is of job ${manifest.digest}, not of job ${job}`;
+    throw verifyError('JOB_DIFFERS', text, { job: manifest.digest, expected: job });
+  }
+  const problems: Problem[] = [];
+  const facts = factsOf(manifest, record, signal, problems);
+  const walk = new Walk(facts);
+  const checkpoints: CheckpointReport[] = [];
+  let recomputed = 0;
+  for await (const one of record.checkpoints(from)) {
+    signal.throwIfAborted();
+    const { report, findings } = await walk.next(one, from);
+    if (problems.length < LISTED_PROBLEMS) problems.push(...findings.problems);
+    if (report === null) break;
+    if (report.round < from) continue;
+    checkpoints.push(report);
+    recomputed += Number(report.recomputed);
+    onCheckpoint?.(report, findings.problems);
+  }
+  if (checkpoints.length === 0 && problems.length === 0) {
+    const message = `the record has no checkpoint of round ${from} or a later round`;
+    problems.push({ code: 'VERIFY_CHAIN', round: null, message, values: { from } });
+  }
+  return {
+    ok: problems.length === 0,
+    job: facts.job,
+    name: facts.manifest.name,
+    coordinator: facts.coordinator,
+    checkpoints,
+    recomputed,
+    problems: problems.slice(0, LISTED_PROBLEMS),
+  };
+}
+
+function factsOf(
+  { author: coordinator, digest: job, message: manifest }: Verified<'manifest'>,
+  record: JobRecord,
+  signal: AbortSignal,
+  problems: Problem[],
+): JobFacts {
+  try {
+    const settings = verifySettings(record.settings, { job, coordinator });
+    return { job, coordinator, manifest, settings, record, signal };
+  } catch (error) {
+    const message = `the changes of the settings are not valid: ${messageOf(error)}`;
+    problems.push({ code: 'VERIFY_SETTINGS', round: null, message, values: {} });
+    return { job, coordinator, manifest, settings: null, record, signal };
+  }
+}
+
+/** Checks checkpoints in their order, and remembers what the checks of the next one need. */
+class Walk {
+  readonly #facts: JobFacts;
+  readonly #heads: HeadChecks;
+  readonly #recomputation: Recomputation;
+  /** The newest checkpoints, oldest first: enough to find the parents of late updates. */
+  readonly #recent: SignedCheckpoint[] = [];
+  /** Assignments of the newest rounds whose heads are known. */
+  readonly #assignments = new Map<number, Head['assignments']>();
+  /** Keys of the updates in the newest merges, with the round of the merge. */
+  readonly #merged = new Map<string, number>();
+  /** Adapters of all checkpoints so far, which a roll-back may restore. */
+  readonly #adapters = new Set<string>();
+  #ordinal: number | null = null;
+
+  constructor(facts: JobFacts) {
+    this.#facts = facts;
+    this.#heads = new HeadChecks(facts);
+    this.#recomputation = new Recomputation(facts);
+  }
+
+  /** @returns a null report if the checkpoint is unreadable, so that no later one can be checked */
+  async next(
+    record: CheckpointRecord,
+    from: number,
+  ): Promise<{ report: CheckpointReport | null; findings: Findings }> {
+    const parent = this.#recent.at(-1) ?? null;
+    const signed = this.#signature(record.checkpoint, parent);
+    if (signed instanceof Findings) return { report: null, findings: signed };
+    const { checkpoint, digest } = signed;
+    const findings = new Findings(checkpoint.round);
+    findings.done('signature');
+    if (checkpoint.round < from) {
+      this.#ordinal = checkpoint.round === 0 ? 0 : null;
+      if (checkpoint.round === 0) this.#recomputation.restart();
+      else this.#recomputation.claim(record.residual);
+    } else {
+      this.#ordinal = parent === null ? 0 : this.#ordinal === null ? null : this.#ordinal + 1;
+      await this.#check(record, signed, parent, findings);
+    }
+    for (const head of this.#heads.check(record.heads, signed, this.#ordinal, findings)) {
+      if (head.phase === 'training') this.#assignments.set(head.round, head.assignments);
+    }
+    this.#remember(signed);
+    return { report: findings.report(digest), findings };
+  }
+
+  #signature(envelope: Uint8Array, parent: SignedCheckpoint | null): SignedCheckpoint | Findings {
+    const findings = new Findings(parent === null ? 0 : parent.checkpoint.round + 1);
+    try {
+      const { author, message, digest } = verifyMessage('checkpoint', envelope);
+      if (author === this.#facts.coordinator) return { digest, checkpoint: message };
+      findings.problem('VERIFY_SIGNATURE', `the checkpoint is signed by ${author}`, { author });
+    } catch (error) {
+      findings.problem('VERIFY_SIGNATURE', `the checkpoint is unreadable: ${messageOf(error)}`);
+    }
+    return findings;
+  }
+
+  async #check(
+    record: CheckpointRecord,
+    signed: SignedCheckpoint,
+    parent: SignedCheckpoint | null,
+    findings: Findings,
+  ): Promise<void> {
+    const facts = this.#facts;
+    const { checkpoint } = signed;
+    checkChain(facts, signed, parent, findings);
+    checkSettings(facts, signed, findings);
+    if (parent === null) {
+      this.#recomputation.restart();
+      return this.#recomputation.checkStored(checkpoint, findings);
+    }
+    if (checkpoint.contributors.length === 0) return this.#checkRollBack(signed, findings);
+    this.#checkOnce(signed, findings);
+    const updates = await checkContributors(facts, record, checkpoint, this.#earlier(), findings);
+    const figures = checkFigures(facts, record.figures, { checkpoint, updates }, findings);
+    checkWeights(facts, checkpoint, updates, figures, findings);
+    checkMetrics(facts, checkpoint, updates, findings);
+    await this.#recomputation.check(signed, parent.checkpoint, updates, findings);
+    if (!findings.recomputed) this.#recomputation.claim(record.residual);
+    if (figures !== null) findings.skip('scores', NO_ENGINE);
+    findings.skip('loss', NO_ENGINE);
+  }
+
+  async #checkRollBack({ checkpoint }: SignedCheckpoint, findings: Findings): Promise<void> {
+    findings.done('rollback');
+    const { adapter, delta } = checkpoint;
+    if (!this.#adapters.has(adapter.digest) && this.#ordinal !== null) {
+      const text = 'the checkpoint has no contributors, and its adapter is not that of an earlier checkpoint';
+      findings.problem('VERIFY_ROLLBACK', text, { adapter: adapter.digest });
+    } else if (!this.#adapters.has(adapter.digest)) {
+      findings.skip('rollback', 'the restored checkpoint is before the first checked round');
+    }
+    if (delta !== null) {
+      findings.problem('VERIFY_ROLLBACK', 'the roll-back has a delta', { delta: delta.digest });
+    }
+    this.#recomputation.restart();
+    await this.#recomputation.checkStored(checkpoint, findings);
+  }
+
+  /** Checks that no update of a merge is part of an earlier merge. */
+  #checkOnce({ checkpoint }: SignedCheckpoint, findings: Findings): void {
+    for (const { peer, round } of checkpoint.contributors) {
+      const key = `${peer} ${round}`;
+      const before = this.#merged.get(key);
+      if (before !== undefined && before < checkpoint.round) {
+        const text = `the update of ${peer} for round ${round} is already in the merge of round ${before}`;
+        findings.problem('VERIFY_CONTRIBUTOR', text, { peer, made: round, before });
+      }
+      this.#merged.set(key, checkpoint.round);
+    }
+  }
+
+  #earlier() {
+    const recent = [...this.#recent];
+    return {
+      parentOf: (round: number) =>
+        recent.findLast(({ checkpoint }) => checkpoint.round < round)?.digest ?? null,
+      assignmentsOf: (round: number) => this.#assignments.get(round) ?? null,
+    };
+  }
+
+  #remember(signed: SignedCheckpoint): void {
+    const { round, adapter } = signed.checkpoint;
+    this.#adapters.add(adapter.digest);
+    this.#recent.push(signed);
+    if (this.#recent.length > STALE_ROUNDS + 2) this.#recent.shift();
+    for (const made of this.#assignments.keys())
+      if (made < round - STALE_ROUNDS) this.#assignments.delete(made);
+    for (const [key, merge] of this.#merged) if (merge < round - 2 * STALE_ROUNDS) this.#merged.delete(key);
+  }
+}
