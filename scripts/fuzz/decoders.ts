@@ -9,6 +9,7 @@ import { BLOB_HEADER_BYTES, blobAnswerSchema, blobRequestSchema } from '../../ne
 import { FrameBuffer } from '../../net/frame-buffer.ts';
 import { ANSWER_OVERHEAD_BYTES, refusalSchema } from '../../net/rpc/wire.ts';
 import { decodeCbor, encodeCbor } from '../../protocol/cbor.ts';
+import { decodeEvidence, keepEvidence } from '../../protocol/evidence.ts';
 import { decodeInvite, encodeInvite } from '../../protocol/invite.ts';
 import { decryptHead, encryptHead } from '../../protocol/job-key.ts';
 import { type MessageKind, type Messages, messageBytes, messageSchemas } from '../../protocol/messages.ts';
@@ -19,6 +20,8 @@ import { signMessage, verifyMessage } from '../../protocol/signing.ts';
 import { decodeTicket, encodeTicket } from '../../protocol/ticket.ts';
 import { signerOf } from '../../test/utils/signers.ts';
 import { SeededRandom } from '../../test/utils/virtual/seeded-random.ts';
+import { DAG_CBOR, decodeSectionHead, sectionHead } from '../../verify/bundle/car.ts';
+import { RECORD_BYTES, ROOT_BYTES, recordSchema, rootSchema } from '../../verify/bundle/format.ts';
 import { sampleOf } from './sample.ts';
 
 /** A function that reads bytes from a stranger. */
@@ -116,6 +119,22 @@ export const decoders: readonly FuzzDecoder[] = [
     name: 'update:claims',
     example: (random) => signMessage('update', sampleOf(messageSchemas.update, random) as never, signer),
     decode: claimedUpdate,
+  },
+  {
+    name: 'evidence',
+    cbor: true,
+    example: (random) => {
+      const update = { ...(sampleOf(messageSchemas.update, random) as Messages['update']), inline: null };
+      return keepEvidence(signMessage('update', update, signer));
+    },
+    decode: decodeEvidence,
+  },
+  cbor('bundle:root', rootSchema, ROOT_BYTES),
+  cbor('bundle:record', recordSchema, RECORD_BYTES),
+  {
+    name: 'bundle:section',
+    example: (random) => sectionHead(DAG_CBOR, JOB, random.integer(0, 2 ** 30)),
+    decode: decodeSectionHead,
   },
   {
     name: 'frames',

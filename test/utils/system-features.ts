@@ -163,6 +163,7 @@ export const SYSTEM_FEATURES: Readonly<Record<string, SystemFeature>> = {
       'common/user-folders.ts': 'homedir() without HOME; the same folders below it on every system',
       'lora/models/hub/settings.ts':
         'homedir() without HOME; the folders of huggingface_hub, which has them on every system',
+      'coordinator/client/bundle-job.ts': 'tmpdir() knows the folder of each system',
       'lora/train/devices/speed.ts': 'tmpdir() knows the folder of each system',
     },
   },

@@ -17,6 +17,10 @@ const FUZZED: Readonly<Record<string, string>> = {
   blobRequestSchema: 'blob:request',
   blobAnswerSchema: 'blob:answer',
   headerSchema: 'shard',
+  evidenceSchema: 'evidence',
+  updateSchema: 'evidence',
+  rootSchema: 'bundle:root',
+  recordSchema: 'bundle:record',
 };
 
 it('every schema of CBOR bytes has an entry in scripts/fuzz/decoders.ts', () => {
