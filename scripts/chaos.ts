@@ -1,0 +1,86 @@
+/**
+ * Runs a swarm of real processes with faults, and checks afterwards that nothing was lost or counted twice.
+ *
+ *   npm run chaos [-- --schedule NAME] [--seed N] [--rounds R] [--nodes K] [--steps S] [--folder F] [--no-baseline]
+ *
+ * The seed decides the faults. Prints one line per round. Afterwards it runs the same job without faults, and compares
+ * the held-out losses (skipped with --no-baseline). Exits with 1 after a problem, and then keeps all homes.
+ */
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { type RoundReport, runChaos } from './chaos/run.ts';
+import { schedules } from './chaos/schedules.ts';
+
+/** Maximum share by which the held-out loss may exceed that of a run without faults. */
+const LOSS_TOLERANCE = 0.03;
+
+const { values } = parseArgs({
+  options: {
+    schedule: { type: 'string', default: 'mixed' },
+    seed: { type: 'string', default: '1' },
+    rounds: { type: 'string', default: '20' },
+    nodes: { type: 'string', default: '12' },
+    steps: { type: 'string', default: '12' },
+    folder: { type: 'string' },
+    'no-baseline': { type: 'boolean', default: false },
+  },
+});
+if (!Object.hasOwn(schedules, values.schedule)) {
+  console.error(`no schedule "${values.schedule}"; there are ${Object.keys(schedules).join(', ')}`);
+  process.exit(2);
+}
+const folder = values.folder ?? (await mkdtemp(join(tmpdir(), 'lora-swarm-chaos-')));
+const options = {
+  schedule: values.schedule,
+  seed: Number(values.seed),
+  rounds: Number(values.rounds),
+  nodes: Number(values.nodes),
+  localSteps: Number(values.steps),
+};
+
+function line({ round, faults, ended, updates, loss, seconds, problems }: RoundReport): string {
+  const figures = [
+    round,
+    ended,
+    updates,
+    loss?.toFixed(4) ?? '-',
+    `${seconds.toFixed(0)} s`,
+    faults.join('; '),
+  ];
+  return [figures.join('  '), ...problems.map((problem) => `    PROBLEM: ${problem}`)].join('\n');
+}
+
+console.log(`schedule ${options.schedule}, seed ${options.seed}, ${options.nodes} nodes, in ${folder}`);
+console.log('round  ended by  updates  loss  time  faults');
+const start = performance.now();
+const result = await runChaos({ ...options, folder: join(folder, 'chaos') }, (round) =>
+  console.log(line(round)),
+);
+const problems = [...result.problems];
+if (!values['no-baseline'] && result.finished) {
+  const checkpoints = result.checkpoints - 1;
+  const calm = await runChaos(
+    { ...options, schedule: 'calm', rounds: 0, checkpoints, folder: join(folder, 'calm') },
+    () => {},
+  );
+  const excess = result.loss! / calm.loss! - 1;
+  console.log(
+    `loss ${result.loss!.toFixed(4)}, without faults ${calm.loss!.toFixed(4)} (${(100 * excess).toFixed(1)} %)`,
+  );
+  if (excess > LOSS_TOLERANCE)
+    problems.push(`the loss is ${(100 * excess).toFixed(1)} % higher than without faults`);
+}
+const { checkpoints, merged, undone } = result;
+const seconds = ((performance.now() - start) / 1000).toFixed(0);
+console.log(
+  `${checkpoints} checkpoints, ${merged} updates merged once, ${undone} refused or undone, ${seconds} s`,
+);
+for (const problem of problems) console.log(`PROBLEM: ${problem}`);
+if (problems.length > 0) {
+  console.log(`the homes are kept in ${folder}`);
+  process.exit(1);
+}
+await rm(folder, { recursive: true });
+process.exit(0);

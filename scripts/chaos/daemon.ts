@@ -1,0 +1,110 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { createInterface } from 'node:readline';
+import { fileURLToPath } from 'node:url';
+import { childrenOf } from '../../test/utils/children.ts';
+
+const ROOT = fileURLToPath(new URL('../..', import.meta.url));
+const COMMAND = fileURLToPath(new URL('../../cli/swarm.js', import.meta.url));
+const CLOCK = new URL('shifted-clock.js', import.meta.url).href;
+/** Length of the kept end of standard error, in characters. */
+const STDERR_CHARACTERS = 4000;
+/** Exit code of a bug, from docs/exit-codes.md. */
+const INTERNAL_EXIT_CODE = 70;
+
+/** The end of a process. `code` is the error code that it printed; null if it printed none. */
+export interface Ending {
+  readonly exitCode: number | null;
+  readonly signal: NodeJS.Signals | null;
+  readonly code: string | null;
+}
+
+/** A process of `lora-swarm`. Each start of a daemon is a new object. */
+export class Daemon {
+  readonly exited: Promise<Ending>;
+  /** null while the process runs. */
+  ending: Ending | null = null;
+  /** Whether this program has killed the process. */
+  killed = false;
+  readonly #process: ChildProcess;
+  #stderr = '';
+  #code: string | null = null;
+  readonly #ready = Promise.withResolvers<boolean>();
+
+  /** @param clockFile file with the number of milliseconds by which the clock of the process is wrong */
+  constructor(args: readonly string[], { clockFile, ...environment }: Record<string, string>) {
+    this.#process = spawn(process.execPath, [COMMAND, ...args], {
+      cwd: ROOT,
+      env: {
+        ...process.env,
+        // Several nodes that measure engines at once would disturb each other.
+        SWARM_ENGINE: 'onnx-cpu',
+        NODE_OPTIONS: `--import=${CLOCK}`,
+        CHAOS_CLOCK_FILE: clockFile,
+        ...environment,
+      },
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
+    this.#process.stderr!.on('data', (chunk: Buffer) => {
+      this.#stderr = (this.#stderr + chunk.toString('utf8')).slice(-STDERR_CHARACTERS);
+    });
+    createInterface({ input: this.#process.stdout! }).on('line', (line) => this.#read(line));
+    this.exited = once(this.#process, 'close').then(([exitCode, signal]) => {
+      this.ending = { exitCode, signal, code: this.#code };
+      this.#ready.resolve(false);
+      return this.ending;
+    });
+  }
+
+  /** Resolves with true when the daemon is ready, and with false if it ends before. */
+  get ready(): Promise<boolean> {
+    return this.#ready.promise;
+  }
+
+  get stderr(): string {
+    return this.#stderr;
+  }
+
+  async kill(): Promise<void> {
+    this.killed = true;
+    const children = await childrenOf(this.#process.pid!);
+    this.#process.kill('SIGKILL');
+    // A child that is stopped or busy would otherwise outlive its parent for a while, and slow the others down.
+    for (const child of children) signal(child, 'SIGKILL');
+    await this.exited;
+  }
+
+  /** Stops or continues the daemon and its trainer. */
+  async send(name: 'SIGSTOP' | 'SIGCONT'): Promise<void> {
+    for (const pid of [this.#process.pid!, ...(await childrenOf(this.#process.pid!))]) signal(pid, name);
+  }
+
+  /** Returns what is wrong with the end of the process; null if it runs, or ended as it may. */
+  problem(): string | null {
+    if (this.ending === null || this.killed) return null;
+    const { exitCode, signal: by, code } = this.ending;
+    if (exitCode === 0 || (code !== null && code !== 'INTERNAL' && exitCode !== INTERNAL_EXIT_CODE))
+      return null;
+    return `ended with ${by ?? exitCode} and ${code ?? 'no error code'}: ${this.#stderr.slice(-500)}`;
+  }
+
+  #read(line: string): void {
+    let parsed: { event?: string; error?: { code?: string } };
+    try {
+      parsed = JSON.parse(line);
+    } catch {
+      // A process that is killed in the middle of a line leaves a part of it.
+      return;
+    }
+    if (parsed.event === 'ready') this.#ready.resolve(true);
+    if (parsed.event === 'error') this.#code = parsed.error?.code ?? null;
+  }
+}
+
+function signal(pid: number, name: NodeJS.Signals): void {
+  try {
+    process.kill(pid, name);
+  } catch {
+    // The process has ended since it was listed.
+  }
+}

@@ -1,0 +1,264 @@
+import { execFileSync } from 'node:child_process';
+import { mkdirSync } from 'node:fs';
+import { cp, open, readdir, rm, stat, unlink, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { failpoints } from '../../coordinator/failpoints.ts';
+import type { SeededRandom } from '../../test/utils/virtual/seeded-random.ts';
+import { damageFile } from './damage.ts';
+import { type ChaosSwarm, type Machine, PATIENCE_MS, wipe } from './swarm.ts';
+
+/** A fault that a schedule injects. Returns a description. */
+export type Fault = (context: FaultContext) => Promise<string>;
+
+export interface FaultContext {
+  readonly swarm: ChaosSwarm;
+  readonly random: SeededRandom;
+  /** Nodes whose homes were damaged, restored or deleted. */
+  readonly changedHomes: Set<string>;
+  /** Records that the swarm treated a fault wrongly. */
+  problem(text: string): void;
+}
+
+/** Maximum time until an armed coordinator reaches its failpoint. Some rounds never reach some of the points. */
+const FAILPOINT_MS = 30_000;
+/** Maximum random delay of a fault, so that faults fall into all phases of a round. */
+const DELAY_MS = 2500;
+/** Size of a small disk, in MiB. */
+const DISK_MIB = 48;
+const BALLAST = 'ballast';
+
+const delay = (random: SeededRandom): Promise<void> => sleep(random.between(0, DELAY_MS));
+
+/** Kills a share of the nodes, each at another moment. The nodes start again after the round. */
+export const killNodes =
+  (share: number): Fault =>
+  async ({ swarm, random }) => {
+    const running = swarm.nodes.filter(({ isRunning }) => isRunning);
+    const victims = shuffled(running, random).slice(0, Math.ceil(share * swarm.nodes.length));
+    await Promise.all(
+      victims.map(async (victim) => {
+        await delay(random);
+        await victim.kill();
+      }),
+    );
+    return `killed ${victims.length} nodes`;
+  };
+
+/** Kills the coordinator at one of its failpoints, or at any moment, and starts it again. */
+export const killCoordinator =
+  (point: (typeof failpoints)[number] | 'any'): Fault =>
+  async ({ swarm, random, problem }) => {
+    const { coordinator } = swarm;
+    let died = point;
+    if (point === 'any') await delay(random);
+    else {
+      await coordinator.kill();
+      const armed = coordinator.start({ SWARM_FAILPOINT: point });
+      const ending = await Promise.race([armed.exited, sleep(FAILPOINT_MS, null)]);
+      if (ending === null) died = 'any';
+      else if (ending.signal !== 'SIGKILL') problem(`coordinator at ${point}: ${armed.problem()}`);
+    }
+    await coordinator.kill();
+    if (!(await coordinator.start().ready)) problem(`coordinator: ${coordinator.daemon!.stderr.slice(-500)}`);
+    return `killed coordinator (${died})`;
+  };
+
+/** Cuts the coordinator off from all nodes, or from half of the connections, without closing a connection. */
+export const partition =
+  (kind: 'cut' | 'half', ms: number): Fault =>
+  async ({ swarm, random }) => {
+    await delay(random);
+    swarm.link.set({ kind });
+    await sleep(ms);
+    swarm.link.set({ kind: 'open' });
+    return `${kind === 'cut' ? 'partition' : 'half a partition'} of ${ms / 1000} s`;
+  };
+
+/** Limits the bandwidth of the coordinator. */
+export const slowLink =
+  (bytesPerSecond: number, ms: number): Fault =>
+  async ({ swarm }) => {
+    swarm.link.set({ kind: 'slow', bytesPerSecond });
+    await sleep(ms);
+    swarm.link.set({ kind: 'open' });
+    return `${bytesPerSecond / 1024} KiB/s for ${ms / 1000} s`;
+  };
+
+/** Stops processes without ending them, as a laptop that sleeps does. */
+export const stopProcesses =
+  (who: 'coordinator' | 'nodes', ms: number): Fault =>
+  async ({ swarm, random }) => {
+    await delay(random);
+    const machines = who === 'coordinator' ? [swarm.coordinator] : shuffled(swarm.nodes, random).slice(0, 3);
+    const running = machines.filter(({ isRunning }) => isRunning);
+    await Promise.all(running.map(({ daemon }) => daemon!.send('SIGSTOP')));
+    await sleep(ms);
+    await Promise.all(running.map(({ daemon }) => daemon!.send('SIGCONT')));
+    return `stopped ${who} for ${ms / 1000} s`;
+  };
+
+/** Sets the clock of a machine forward or back, and later right again. */
+export const jumpClock =
+  (who: 'coordinator' | 'node', offsetMs: number, ms: number): Fault =>
+  async ({ swarm, random }) => {
+    const machine = who === 'coordinator' ? swarm.coordinator : random.pick(swarm.nodes);
+    await writeFile(machine.clockFile, String(offsetMs));
+    await sleep(ms);
+    await writeFile(machine.clockFile, '0');
+    return `clock of ${machine.name} ${offsetMs / 1000} s wrong for ${ms / 1000} s`;
+  };
+
+/** Fills the small disk of a machine, and empties it again. */
+export const fillDisk =
+  (who: 'coordinator' | 'node', ms: number): Fault =>
+  async ({ swarm }) => {
+    const machine = who === 'coordinator' ? swarm.coordinator : swarm.nodes[0]!;
+    const ballast = join(machine.home, BALLAST);
+    const file = await open(ballast, 'w');
+    try {
+      for (let left = DISK_MIB * 64; left > 0; left--) await file.write(Buffer.alloc(16_384));
+      return `skipped: the home of ${machine.name} is not on a small disk`;
+    } catch {
+      // The disk is full, as intended.
+      await sleep(ms);
+    } finally {
+      await file.close();
+      await unlink(ballast);
+    }
+    return `disk of ${machine.name} full for ${ms / 1000} s`;
+  };
+
+/** Mounts a small disk at the homes that `fillDisk` fills. @returns the reason if that is impossible, else null */
+export function mountDisks(homes: readonly string[]): string | null {
+  try {
+    for (const home of homes) {
+      mkdirSync(home, { recursive: true, mode: 0o700 });
+      execFileSync('mount', ['-t', 'tmpfs', '-o', `size=${DISK_MIB}m,mode=700`, 'tmpfs', home], {
+        stdio: 'pipe',
+      });
+    }
+    return null;
+  } catch (error) {
+    return error instanceof Error ? error.message.trim() : String(error);
+  }
+}
+
+/** Copies the files out of small disks, and unmounts these. */
+export async function unmountDisks(homes: readonly string[]): Promise<void> {
+  for (const home of homes) {
+    await cp(home, `${home}.copy`, { recursive: true });
+    execFileSync('umount', [home]);
+    await cp(`${home}.copy`, home, { recursive: true });
+    await rm(`${home}.copy`, { recursive: true });
+  }
+}
+
+/** Damages one file in the home of a node. A node that refuses to start with an error code gets a new home. */
+export const damageNode: Fault = async (context) => {
+  const node = context.random.pick(context.swarm.nodes.slice(1));
+  await node.kill();
+  const what = await damageFile(node.home, context.random);
+  return `${node.name}: ${what}, ${await restarted(node, context)}`;
+};
+
+/** Gives a node the home that it had some rounds ago. */
+export const restoreNode: Fault = async (context) => {
+  const node = context.random.pick(context.swarm.nodes.slice(1, 4));
+  await node.kill();
+  const backup = `${node.home}.backup`;
+  if (!(await exists(backup))) {
+    await cp(node.home, backup, { recursive: true });
+    return `backup of ${node.name}`;
+  }
+  await rm(node.home, { recursive: true });
+  await cp(backup, node.home, { recursive: true });
+  return `old backup of ${node.name}, ${await restarted(node, context)}`;
+};
+
+/**
+ * Damages one file in the home of the coordinator. If the coordinator refuses to start with an error code, its operator
+ * restores a copy from before the damage.
+ */
+export const damageCoordinator: Fault = async ({ swarm, random, problem }) => {
+  const { coordinator } = swarm;
+  await coordinator.kill();
+  const copy = `${coordinator.home}.copy`;
+  await cp(coordinator.home, copy, { recursive: true });
+  const what = await damageFile(coordinator.home, random);
+  const daemon = coordinator.start();
+  const ready = await Promise.race([daemon.ready, sleep(PATIENCE_MS, null)]);
+  let outcome = 'runs';
+  if (ready && !(await progresses(swarm))) problem(`coordinator: no checkpoint after ${what}`);
+  if (ready === null) problem(`coordinator: not ready ${PATIENCE_MS / 1000} s after ${what}`);
+  if (daemon.problem() !== null) problem(`coordinator after ${what}: ${daemon.problem()}`);
+  if (!ready || !coordinator.isRunning) {
+    outcome = `refuses with ${daemon.ending?.code ?? 'nothing'}, copy restored`;
+    await coordinator.kill();
+    await emptied(coordinator.home);
+    await cp(copy, coordinator.home, { recursive: true });
+    await coordinator.start().ready;
+  }
+  await rm(copy, { recursive: true });
+  return `coordinator: ${what}, ${outcome}`;
+};
+
+/** Gives the coordinator the home that it had some rounds ago. */
+export const restoreCoordinator: Fault = async ({ swarm, problem }) => {
+  const { coordinator } = swarm;
+  const backup = `${coordinator.home}.backup`;
+  await coordinator.kill();
+  const isFirst = !(await exists(backup));
+  if (isFirst) await cp(coordinator.home, backup, { recursive: true });
+  else {
+    await emptied(coordinator.home);
+    await cp(backup, coordinator.home, { recursive: true });
+    await rm(backup, { recursive: true });
+    swarm.replayEvents();
+  }
+  if (!(await coordinator.start().ready)) problem(`coordinator: ${coordinator.daemon!.problem()}`);
+  return `${isFirst ? 'backup' : 'old backup'} of the coordinator`;
+};
+
+/** Starts a node whose home was changed. */
+async function restarted(node: Machine, { changedHomes, problem }: FaultContext): Promise<string> {
+  changedHomes.add(node.name);
+  const daemon = node.start();
+  await Promise.race([daemon.ready, sleep(PATIENCE_MS)]);
+  if (daemon.ending === null) return 'runs';
+  if (daemon.problem() !== null) problem(`${node.name}: ${daemon.problem()}`);
+  await wipe(node);
+  return `refuses with ${daemon.ending.code}, home deleted`;
+}
+
+/** Returns whether the job makes a checkpoint or ends within the patience. */
+function progresses(swarm: ChaosSwarm): Promise<boolean> {
+  const from = swarm.events.length;
+  const made = (): boolean =>
+    swarm.finished || swarm.events.slice(from).some(({ type }) => type === 'checkpoint');
+  return swarm.until(made, PATIENCE_MS);
+}
+
+async function exists(path: string): Promise<boolean> {
+  try {
+    await stat(path);
+    return true;
+  } catch {
+    // stat fails for a path that does not exist.
+    return false;
+  }
+}
+
+/** Deletes the content of a folder, which may be the root of a disk. */
+export async function emptied(folder: string): Promise<void> {
+  for (const name of await readdir(folder)) await rm(join(folder, name), { recursive: true });
+}
+
+function shuffled<T>(items: readonly T[], random: SeededRandom): T[] {
+  const copy = [...items];
+  for (let i = copy.length - 1; i > 0; i--) {
+    const j = random.integer(0, i);
+    [copy[i], copy[j]] = [copy[j]!, copy[i]!];
+  }
+  return copy;
+}

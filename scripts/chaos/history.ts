@@ -1,0 +1,97 @@
+import { join } from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
+import type { Checkpoint } from '../../protocol/messages.ts';
+import { counts, type ReceiptCode } from '../../protocol/receipts.ts';
+import { verifyMessage } from '../../protocol/signing.ts';
+
+/** The facts of a stopped swarm that the check found. */
+export interface History {
+  readonly problems: readonly string[];
+  readonly checkpoints: number;
+  /** Number of updates in checkpoints. */
+  readonly merged: number;
+  /** Number of accepted updates whose newest receipt says that they do not count. */
+  readonly undone: number;
+  /** Held-out loss of the newest checkpoint. */
+  readonly loss: number | null;
+}
+
+/** One row with the newest receipt of each update. */
+const NEWEST_RECEIPTS = `SELECT peer, round, digest, code FROM receipts WHERE id IN
+  (SELECT max(id) FROM receipts WHERE job = ? AND code <> 'duplicate' GROUP BY peer, round, digest)`;
+
+/**
+ * Checks the databases of a stopped swarm: signatures, the chain of checkpoints, and that each accepted update is in
+ * exactly one checkpoint.
+ * @param nodes homes of the nodes that kept their homes: none of them was damaged, restored or deleted
+ */
+export function checkHistory(home: string, job: string, nodes: readonly string[]): History {
+  const db = open(home, 'coordinator');
+  const problems: string[] = [];
+  const checkpoints = db
+    .prepare('SELECT round, digest, envelope FROM checkpoints WHERE job = ? ORDER BY round')
+    .all(job)
+    .map((row) => ({ row, ...verifyMessage('checkpoint', row.envelope as Uint8Array) }));
+  const author = checkpoints[0]?.author;
+  let parent: string | null = null;
+  const merged = new Map<string, number>();
+  for (const { row, author: signer, digest, message } of checkpoints) {
+    if (digest !== row.digest) problems.push(`the checkpoint of round ${row.round} has another digest`);
+    if (signer !== author || message.job !== job)
+      problems.push(`round ${row.round} has another author or job`);
+    if (message.parent !== parent) problems.push(`round ${row.round} does not continue ${parent}`);
+    parent = digest;
+    collectMerged(message, merged, problems);
+  }
+  const receipts = db.prepare(NEWEST_RECEIPTS).all(job) as unknown as {
+    peer: string;
+    round: number;
+    digest: string;
+    code: ReceiptCode;
+  }[];
+  const codes = new Map(
+    receipts.map(({ peer, round, digest, code }) => [`${peer} ${round} ${digest}`, code]),
+  );
+  for (const [update, code] of codes)
+    if (counts(code) && !merged.has(update)) problems.push(`lost: ${update} has the receipt ${code}`);
+  for (const [update, round] of merged) {
+    const code = codes.get(update);
+    if (code === undefined || !counts(code))
+      problems.push(`round ${round} contains ${update}, whose newest receipt is ${code ?? 'missing'}`);
+  }
+  db.close();
+  for (const node of nodes) checkNode(node, job, merged, problems);
+  return {
+    problems,
+    checkpoints: checkpoints.length,
+    merged: merged.size,
+    undone: receipts.filter(({ code }) => !counts(code)).length,
+    loss: checkpoints.at(-1)?.message.metrics.heldOutLoss ?? null,
+  };
+}
+
+function collectMerged(checkpoint: Checkpoint, merged: Map<string, number>, problems: string[]): void {
+  for (const { peer, round, update } of checkpoint.contributors) {
+    const key = `${peer} ${round} ${update}`;
+    const before = merged.get(key);
+    if (before !== undefined) problems.push(`doubled: ${key} is in rounds ${before} and ${checkpoint.round}`);
+    merged.set(key, checkpoint.round);
+  }
+}
+
+/** Checks that a node knows the fate of its updates: an update that it added back to its error feedback is not merged. */
+function checkNode(home: string, job: string, merged: ReadonlyMap<string, number>, problems: string[]): void {
+  const inCheckpoints = new Set([...merged.keys()].map((key) => key.split(' ').slice(1).join(' ')));
+  const db = open(home, 'node');
+  const rows = db.prepare('SELECT round, digest, outcome FROM updates WHERE job = ?').all(job);
+  db.close();
+  for (const { round, digest, outcome } of rows) {
+    const isMerged = inCheckpoints.has(`${round} ${digest}`);
+    if ((outcome === 'counted' && !isMerged) || (outcome === 'restored' && isMerged))
+      problems.push(`${home}: update of round ${round} is ${outcome} but ${isMerged ? '' : 'not '}merged`);
+  }
+}
+
+function open(home: string, role: 'coordinator' | 'node'): DatabaseSync {
+  return new DatabaseSync(join(home, `${role}.sqlite`), { readOnly: true });
+}

@@ -1,0 +1,60 @@
+import { failpoints } from '../../coordinator/failpoints.ts';
+import type { SeededRandom } from '../../test/utils/virtual/seeded-random.ts';
+import * as faults from './faults.ts';
+
+/** Coordinator kills in a round of a schedule with the coordinator. 17 rounds have 51 kills. */
+const KILLS = 3;
+/** Share of the nodes that are killed in a round. */
+const KILLED = 0.3;
+
+/** Returns the faults of one round. Everything random follows from the seed. */
+type Schedule = (round: number, random: SeededRandom) => faults.Fault[];
+
+/** Kills at all failpoints in turn, and every tenth one at any moment. */
+function coordinatorKills(round: number): faults.Fault[] {
+  return Array.from({ length: KILLS }, (_, i) => {
+    const points = [...failpoints, 'any'] as const;
+    return faults.killCoordinator(points[(KILLS * (round - 1) + i) % points.length]!);
+  });
+}
+
+const machineFaults: faults.Fault[] = [
+  faults.fillDisk('node', 12_000),
+  faults.stopProcesses('nodes', 15_000),
+  faults.jumpClock('node', 300_000, 15_000),
+  faults.fillDisk('coordinator', 12_000),
+  faults.stopProcesses('coordinator', 15_000),
+  faults.jumpClock('coordinator', 20_000, 10_000),
+  faults.jumpClock('node', -300_000, 15_000),
+  faults.jumpClock('coordinator', 600_000, 10_000),
+  faults.jumpClock('coordinator', -600_000, 10_000),
+];
+
+const linkFaults: faults.Fault[] = [
+  faults.partition('half', 10_000),
+  faults.slowLink(16 * 1024, 20_000),
+  faults.partition('cut', 10_000),
+  faults.slowLink(64 * 1024, 15_000),
+  faults.partition('cut', 40_000),
+];
+
+const inTurn = (list: readonly faults.Fault[], round: number): faults.Fault[] => [
+  list[(round - 1) % list.length]!,
+];
+
+/** The schedules by name. */
+export const schedules: Readonly<Record<string, Schedule>> = {
+  calm: () => [],
+  nodes: () => [faults.killNodes(KILLED)],
+  coordinator: (round) => coordinatorKills(round),
+  both: (round) => [faults.killNodes(KILLED), ...coordinatorKills(round)],
+  links: (round) => inTurn(linkFaults, round),
+  machines: (round) => inTurn(machineFaults, round),
+  'node-damage': (round) => (round % 3 === 0 ? [faults.restoreNode] : [faults.damageNode]),
+  'coordinator-damage': () => [faults.damageCoordinator],
+  'old-backup': (round) => (round % 3 === 1 ? [faults.restoreCoordinator] : []),
+  mixed: (round, random) => [
+    faults.killNodes(KILLED),
+    random.pick([...linkFaults, ...machineFaults, faults.damageNode, ...coordinatorKills(round)]),
+  ],
+};
