@@ -10,7 +10,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { type RoundReport, runChaos } from './chaos/run.ts';
+import { COMPARED_CHECKPOINTS, type RoundReport, runChaos } from './chaos/run.ts';
 import { schedules } from './chaos/schedules.ts';
 
 /** Maximum share by which the held-out loss may exceed that of a run without faults. */
@@ -60,17 +60,17 @@ const result = await runChaos({ ...options, folder: join(folder, 'chaos') }, (ro
 );
 const problems = [...result.problems];
 if (!values['no-baseline'] && result.finished) {
-  const checkpoints = result.checkpoints - 1;
   const calm = await runChaos(
-    { ...options, schedule: 'calm', rounds: 0, checkpoints, folder: join(folder, 'calm') },
+    { ...options, schedule: 'calm', rounds: 0, folder: join(folder, 'calm') },
     () => {},
   );
-  const excess = result.loss! / calm.loss! - 1;
+  const [loss, expected] = [result, calm].map(({ losses }) => losses[COMPARED_CHECKPOINTS]!);
+  const excess = loss! / expected! - 1;
+  const percent = `${(100 * excess).toFixed(1)} %`;
   console.log(
-    `loss ${result.loss!.toFixed(4)}, without faults ${calm.loss!.toFixed(4)} (${(100 * excess).toFixed(1)} %)`,
+    `loss after ${COMPARED_CHECKPOINTS} checkpoints: ${loss!.toFixed(4)}, without faults ${expected!.toFixed(4)} (${percent})`,
   );
-  if (excess > LOSS_TOLERANCE)
-    problems.push(`the loss is ${(100 * excess).toFixed(1)} % higher than without faults`);
+  if (excess > LOSS_TOLERANCE) problems.push(`the loss is ${percent} higher than without faults`);
 }
 const { checkpoints, merged, undone } = result;
 const seconds = ((performance.now() - start) / 1000).toFixed(0);

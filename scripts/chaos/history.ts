@@ -12,8 +12,8 @@ export interface History {
   readonly merged: number;
   /** Number of accepted updates whose newest receipt says that they do not count. */
   readonly undone: number;
-  /** Held-out loss of the newest checkpoint. */
-  readonly loss: number | null;
+  /** Held-out loss of each checkpoint, oldest first. */
+  readonly losses: readonly (number | null)[];
 }
 
 /** One row with the newest receipt of each update. */
@@ -66,7 +66,7 @@ export function checkHistory(home: string, job: string, nodes: readonly string[]
     checkpoints: checkpoints.length,
     merged: merged.size,
     undone: receipts.filter(({ code }) => !counts(code)).length,
-    loss: checkpoints.at(-1)?.message.metrics.heldOutLoss ?? null,
+    losses: checkpoints.map(({ message }) => message.metrics.heldOutLoss),
   };
 }
 

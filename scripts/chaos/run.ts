@@ -10,6 +10,10 @@ import { ChaosSwarm, PATIENCE_MS, wipe } from './swarm.ts';
 
 /** Maximum time in milliseconds in which the job must make progress after faults. */
 const PROGRESS_MS = 150_000;
+/** Number of checkpoints that the job makes after the last fault. */
+const CALM_CHECKPOINTS = 3;
+/** Minimum number of checkpoints of a job, so that its loss can be compared with that of another job. */
+export const COMPARED_CHECKPOINTS = 12;
 /** Maximum time in milliseconds until all nodes are back in a round after a restart. */
 const REJOIN_MS = 45_000;
 
@@ -22,8 +26,6 @@ export interface ChaosOptions {
   readonly localSteps: number;
   /** Empty folder for all homes. */
   readonly folder: string;
-  /** Number of checkpoints of the job. @default twice the rounds with faults, and two more */
-  readonly checkpoints?: number;
 }
 
 /** One line of the report. */
@@ -47,7 +49,7 @@ export interface ChaosResult extends History {
  * @param report called after each round with faults
  */
 export async function runChaos(
-  { checkpoints, ...options }: ChaosOptions,
+  options: ChaosOptions,
   report: (round: RoundReport) => void,
 ): Promise<ChaosResult> {
   const schedule = schedules[options.schedule];
@@ -55,7 +57,7 @@ export async function runChaos(
   const random = new SeededRandom(options.seed);
   const small = ['coordinator', 'node-1'].map((name) => join(options.folder, name));
   const hasDisks = ['machines', 'mixed'].includes(options.schedule) && mountDisks(small) === null;
-  const swarm = await ChaosSwarm.start({ ...options, rounds: checkpoints ?? 2 * options.rounds + 2 });
+  const swarm = await ChaosSwarm.start(options);
   const all: string[] = [];
   const changedHomes = new Set<string>();
   try {
@@ -68,6 +70,8 @@ export async function runChaos(
       all.push(...problems.map((text) => `round ${round}: ${text}`));
       if (problems.some((text) => text.startsWith(STANDSTILL))) break;
     }
+    await swarm.answers();
+    await (await swarm.api()).changeSettings(swarm.job, { 'rounds.count': lastCheckpoint(swarm) });
     const finished = await swarm.until(() => swarm.finished, 2 * PROGRESS_MS);
     if (!finished) all.push('the job did not end by itself');
     // Gives nodes the time to settle their last updates.
@@ -83,6 +87,12 @@ export async function runChaos(
 }
 
 const STANDSTILL = 'standstill';
+
+/** Returns the number of checkpoints after which the job ends. Until then, its number of checkpoints is unlimited. */
+function lastCheckpoint({ events }: ChaosSwarm): number {
+  const made = events.filter(({ type }) => type === 'checkpoint').length;
+  return Math.max(COMPARED_CHECKPOINTS, made + CALM_CHECKPOINTS);
+}
 
 async function runRound(
   round: number,

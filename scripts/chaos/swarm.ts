@@ -12,14 +12,14 @@ export const PATIENCE_MS = 90_000;
 const POLL_MS = 250;
 /** Number of nodes that start at the same time. */
 const STARTS = 4;
+/** Number of checkpoints of the job, until the run has injected all its faults and reduces the number. */
+const UNLIMITED = 100_000;
 const TRAINING_ROWS = 1200;
 const HELD_OUT_ROWS = 40;
 
 export interface SwarmOptions {
   readonly folder: string;
   readonly nodes: number;
-  /** Number of checkpoints of the job. */
-  readonly rounds: number;
   readonly seed: number;
   /** Optimiser steps of a round. */
   readonly localSteps: number;
@@ -173,7 +173,7 @@ export class ChaosSwarm {
   }
 
   async #createJob(): Promise<void> {
-    const { folder, rounds, seed, localSteps } = this.options;
+    const { folder, seed, localSteps } = this.options;
     const base = await makeTinyModel(join(folder, 'model'));
     const train = join(folder, 'train.jsonl');
     const heldOut = join(folder, 'held-out.jsonl');
@@ -187,7 +187,7 @@ export class ChaosSwarm {
       data: { train: [train], heldOut: [heldOut] },
       lora: { rank: 4, alpha: 8 },
       training: { sequenceLength: 32, batchSize: 4, microBatch: 4, learningRate: 4e-3, warmupSteps: 5 },
-      rounds: { count: rounds, localSteps, minPeers: 2, maxSeconds: 40 },
+      rounds: { count: UNLIMITED, localSteps, minPeers: 2, maxSeconds: 40 },
       // The comparison with an undisturbed run replaces the gate, which would also refuse merges by chance.
       acceptance: { tolerance: 1 },
     })) {
