@@ -10,11 +10,13 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { COMPARED_CHECKPOINTS, type RoundReport, runChaos } from './chaos/run.ts';
+import { type RoundReport, runChaos } from './chaos/run.ts';
 import { schedules } from './chaos/schedules.ts';
 
 /** Maximum share by which the held-out loss may exceed that of a run without faults. */
 const LOSS_TOLERANCE = 0.03;
+/** Number of checkpoints after which the two losses are compared. */
+const COMPARED_CHECKPOINTS = 12;
 
 const { values } = parseArgs({
   options: {
@@ -38,6 +40,7 @@ const options = {
   rounds: Number(values.rounds),
   nodes: Number(values.nodes),
   localSteps: Number(values.steps),
+  checkpoints: COMPARED_CHECKPOINTS,
 };
 
 function line({ round, faults, ended, updates, loss, seconds, problems }: RoundReport): string {

@@ -12,8 +12,6 @@ import { ChaosSwarm, PATIENCE_MS, wipe } from './swarm.ts';
 const PROGRESS_MS = 150_000;
 /** Number of checkpoints that the job makes after the last fault. */
 const CALM_CHECKPOINTS = 3;
-/** Minimum number of checkpoints of a job, so that its loss can be compared with that of another job. */
-export const COMPARED_CHECKPOINTS = 12;
 /** Maximum time in milliseconds until all nodes are back in a round after a restart. */
 const REJOIN_MS = 45_000;
 
@@ -26,6 +24,8 @@ export interface ChaosOptions {
   readonly localSteps: number;
   /** Empty folder for all homes. */
   readonly folder: string;
+  /** Minimum number of checkpoints of the job. */
+  readonly checkpoints: number;
 }
 
 /** One line of the report. */
@@ -71,7 +71,9 @@ export async function runChaos(
       if (problems.some((text) => text.startsWith(STANDSTILL))) break;
     }
     await swarm.answers();
-    await (await swarm.api()).changeSettings(swarm.job, { 'rounds.count': lastCheckpoint(swarm) });
+    await (await swarm.api()).changeSettings(swarm.job, {
+      'rounds.count': Math.max(options.checkpoints, checkpointsOf(swarm) + CALM_CHECKPOINTS),
+    });
     const finished = await swarm.until(() => swarm.finished, 2 * PROGRESS_MS);
     if (!finished) all.push('the job did not end by itself');
     // Gives nodes the time to settle their last updates.
@@ -88,10 +90,8 @@ export async function runChaos(
 
 const STANDSTILL = 'standstill';
 
-/** Returns the number of checkpoints after which the job ends. Until then, its number of checkpoints is unlimited. */
-function lastCheckpoint({ events }: ChaosSwarm): number {
-  const made = events.filter(({ type }) => type === 'checkpoint').length;
-  return Math.max(COMPARED_CHECKPOINTS, made + CALM_CHECKPOINTS);
+function checkpointsOf({ events }: ChaosSwarm): number {
+  return events.filter(({ type }) => type === 'checkpoint').length;
 }
 
 async function runRound(

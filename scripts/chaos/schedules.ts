@@ -53,6 +53,13 @@ export const schedules: Readonly<Record<string, Schedule>> = {
   'node-damage': (round) => (round % 3 === 0 ? [faults.restoreNode] : [faults.damageNode]),
   'coordinator-damage': () => [faults.damageCoordinator],
   'old-backup': (round) => (round % 3 === 1 ? [faults.restoreCoordinator] : []),
+  /** A short one for `npm test`. */
+  short: (round, random) =>
+    [
+      [faults.killNodes(KILLED), faults.killCoordinator(random.pick(failpoints))],
+      [faults.partition('cut', 3000), faults.stopProcesses('nodes', 2000)],
+      [faults.damageNode],
+    ][(round - 1) % 3]!,
   mixed: (round, random) => [
     faults.killNodes(KILLED),
     random.pick([...linkFaults, ...machineFaults, faults.damageNode, ...coordinatorKills(round)]),
