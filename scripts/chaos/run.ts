@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import type { JobEvent } from '../../coordinator/api/types.ts';
 import { ApiClient } from '../../coordinator/client/api-client.ts';
-import type { NodeStatus } from '../../node/api-types.ts';
+import type { NodeStatus } from '../../node/status/api-types.ts';
 import { SeededRandom } from '../../test/utils/virtual/seeded-random.ts';
 import { type FaultContext, mountDisks, unmountDisks } from './faults.ts';
 import { checkHistory, type History } from './history.ts';
