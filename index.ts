@@ -18,6 +18,9 @@ import type {
   CoordinatorDaemonOptions,
   RunningCoordinator,
 } from './coordinator/daemon-options.ts';
+import type { Attempt as WebhookAttempt } from './coordinator/webhooks/delivery.ts';
+import type { WebhookSetting } from './coordinator/webhooks/settings.ts';
+import type { WebhookTest, WebhookView } from './coordinator/webhooks/webhooks.ts';
 import type { ExportedGguf, ExportGgufOptions } from './lora/adapter/export-gguf.ts';
 import type { MergeModelOptions } from './lora/adapter/merge-model.ts';
 import type { EvaluateOptions, Evaluation } from './lora/evaluate/evaluate.ts';
@@ -712,5 +715,9 @@ export type {
   VerifyOptions,
   VerifyReport,
   VersionDiff,
+  WebhookAttempt,
+  WebhookSetting,
+  WebhookTest,
+  WebhookView,
   WrittenBundle,
 };

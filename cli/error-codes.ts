@@ -19,4 +19,6 @@ export const cliError = defineErrors({
   SERVICE_UNSUPPORTED: 'failed',
   UNHEALTHY: 'unhealthy',
   WAIT_TIMED_OUT: 'timeout',
+  WEBHOOK_FAILED: 'failed',
+  WEBHOOK_MISSING: 'notFound',
 });

@@ -23,6 +23,7 @@ import { registerTrack } from './commands/track.ts';
 import { registerTrain } from './commands/train.ts';
 import { registerVerify } from './commands/verify.ts';
 import { registerVersion } from './commands/version.ts';
+import { registerWebhook } from './commands/webhook.ts';
 import type { Context } from './context.ts';
 import { usageError } from './errors.ts';
 
@@ -66,6 +67,7 @@ Exit codes: docs/exit-codes.md`,
     registerService,
     registerPeers,
     registerTrack,
+    registerWebhook,
     registerCheckpoint,
     registerVerify,
     registerData,

@@ -4,6 +4,7 @@ import type { ComputeInput } from '../lora/train/compute.ts';
 import { portSchema } from '../monitor/loopback-server.ts';
 import { versionSchema } from '../protocol/ids.ts';
 import type { Failpoint } from './failpoints.ts';
+import { type WebhookSetting, webhooksSchema } from './webhooks/settings.ts';
 
 /** Options of a coordinator. */
 export interface CoordinatorDaemonOptions {
@@ -36,6 +37,8 @@ export interface CoordinatorDaemonOptions {
    * @default null
    */
   readonly registry?: string | null;
+  /** Receivers of webhooks, besides those in the file `webhooks.yaml` of the home. @default none */
+  readonly webhooks?: readonly WebhookSetting[];
   /**
    * Whether to start although the database is missing, or older than the files beside it. The daemon then moves these
    * files into a folder `set-aside-TIME` of the home. @default false
@@ -55,6 +58,7 @@ export const optionsSchema = z
     keepCheckpoints: z.int().min(0),
     audits: z.boolean(),
     registry: z.string().min(1).nullable(),
+    webhooks: webhooksSchema,
     startAnew: z.boolean(),
   })
   .partial();

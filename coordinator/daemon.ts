@@ -44,6 +44,7 @@ import { logEvents } from './record/event-log.ts';
 import { defaultRetention } from './record/retention.ts';
 import { requireNewestStore } from './recovery/newer-folders.ts';
 import { Store } from './store/store.ts';
+import { openWebhooks } from './webhooks/open.ts';
 
 /** Default deadline for stopping, in milliseconds. */
 const STOP_MS = 4_500;
@@ -158,6 +159,9 @@ export async function startCoordinator(
     const sweeps = new Sweeps({ coordinator, store, clock, log });
     coordinator.onEvent((event) => sweeps.observe(event));
     teardown.add(() => sweeps.stop());
+    const { webhooks: given = [] } = options;
+    const webhooks = await openWebhooks({ home, given, version }, { coordinator, store, clock, log });
+    teardown.add(() => webhooks.stop());
     teardown.add(() => evaluator.stop());
     const health = new Health({ clock });
     addHealthChecks(health, { coordinator, store });
@@ -181,6 +185,7 @@ export async function startCoordinator(
     publisher.start();
     evaluator.start();
     sweeps.start();
+    webhooks.start();
     await creation.clean();
     const { url, server } = await startApi(
       { port: options.port ?? 0, token },
@@ -198,6 +203,7 @@ export async function startCoordinator(
         createJob: (...options) => creation.create(...options),
         cloneJob: (...options) => creation.clone(...options),
         createSweep: (sweep) => sweeps.create(sweep),
+        webhooks,
         checkJob: async (spec, onLine, signal) => {
           const options = { cacheDir: join(home, 'cache'), signal, onProgress: onLine };
           onLine({ event: 'checked', check: await checkJob(spec, options, { clock }) });

@@ -1,10 +1,11 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import type { Command } from 'commander';
+import { type Command, InvalidArgumentError } from 'commander';
 import type { Environment } from '../../common/environment.ts';
 import { resolveHomes } from '../../common/user-folders.ts';
 import { type Failpoint, type FailpointName, failpoints } from '../../coordinator/failpoints.ts';
 import { KEPT_CHECKPOINTS } from '../../coordinator/record/retention.ts';
+import { isHttpUrl } from '../../coordinator/webhooks/http-url.ts';
 import type { ApiClient, CoordinatorStatus } from '../../index.ts';
 import { claimHome } from '../../storage/daemon-home.ts';
 import { registryFolder, registryOption } from '../adapter/with-registry.ts';
@@ -16,6 +17,7 @@ import { usageError } from '../errors.ts';
 import {
   announcedAddress,
   bootstrapAddress,
+  collect,
   homeOption,
   integer,
   jsonOption,
@@ -42,6 +44,8 @@ interface CoordinatorOptions {
   publish: boolean;
   startAnew?: boolean;
   registry?: string;
+  webhook?: string[];
+  webhookAllowPrivate?: boolean;
   logLevel?: string;
   json?: boolean;
 }
@@ -90,6 +94,12 @@ export function registerCoordinator(program: Command, context: Context): void {
     )
     .option('--no-publish', 'do not add the checkpoints of finished jobs to the registry of adapters')
     .addOption(registryOption())
+    .option(
+      '--webhook <url>',
+      'send a signed message to this URL when a job finishes, pauses itself or bans a node, or its loss rises; repeatable, besides the webhooks in webhooks.yaml of the home',
+      webhookUrl,
+    )
+    .option('--webhook-allow-private', 'allow --webhook to lead to this machine or to a private network')
     .addOption(startAnewOption('its database is missing, or older than the folders of its checkpoints'))
     .addOption(logLevelOption())
     .addOption(jsonOption())
@@ -119,6 +129,10 @@ async function run(context: Context, options: CoordinatorOptions): Promise<void>
       audits: options.audits,
       startAnew: options.startAnew === true,
       registry: options.publish ? registryFolder(context, options) : null,
+      webhooks: (options.webhook ?? []).map((url) => ({
+        url,
+        ...(options.webhookAllowPrivate && { allowPrivate: true }),
+      })),
     },
     { log, failpoint: armedFailpoint(context.environment) },
   );
@@ -199,6 +213,12 @@ async function showJob(
     // The stream of events breaks when the daemon stops, because the signal aborts then. Any other break is a failure.
     if (!signal.aborted) throw error;
   }
+}
+
+/** Parses the URL of a webhook. The option may be repeated. */
+function webhookUrl(text: string, earlier: string[] | undefined): string[] {
+  if (!isHttpUrl(text)) throw new InvalidArgumentError('Use a URL with http:// or https://.');
+  return collect(text, earlier);
 }
 
 /**

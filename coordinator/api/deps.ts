@@ -7,6 +7,7 @@ import type { Coordinator } from '../coordinator.ts';
 import type { CloneOptions } from '../jobs/clone-job.ts';
 import type { NewPlace } from '../jobs/create-job.ts';
 import type { NewSweep } from '../jobs/sweeps.ts';
+import type { Webhooks } from '../webhooks/webhooks.ts';
 import type { CheckJobLine, CreateJobLine } from './types.ts';
 import type { Views } from './views.ts';
 
@@ -36,6 +37,7 @@ export interface ApiDeps extends Pick<CoordinatorDeps, 'network' | 'store' | 'bl
   checkJob(spec: JobSpec, onLine: (line: CheckJobLine) => void, signal: AbortSignal): Promise<void>;
   /** Records and starts a sweep. */
   createSweep(sweep: NewSweep): void;
+  readonly webhooks: Webhooks;
   /** Called when the operator stops the daemon through the API, after the answer has been sent. */
   shutdown(): void;
 }

@@ -7,6 +7,7 @@ import { digestSchema } from '../../protocol/ids.ts';
 import { BLOB_RANGE_BYTES } from '../../protocol/limits.ts';
 import { storageError } from '../../storage/errors.ts';
 import { coordinatorError } from '../errors.ts';
+import { webhookRoutes } from '../webhooks/routes.ts';
 import { bundleRoutes } from './bundle-routes.ts';
 import { checked } from './checked.ts';
 import type { ApiDeps } from './deps.ts';
@@ -70,6 +71,7 @@ export async function startApi(
   bundleRoutes(server, deps);
   inviteRoutes(server, deps);
   sweepRoutes(server, deps);
+  webhookRoutes(server, deps);
   server.post('/v1/shutdown', async (_request, reply) => {
     reply.raw.once('finish', () => deps.shutdown());
     return {};

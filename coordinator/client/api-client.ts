@@ -19,6 +19,7 @@ import type {
 import type { CloneOptions } from '../jobs/clone-job.ts';
 import type { NewPlace } from '../jobs/create-job.ts';
 import type { NewSweep } from '../jobs/sweeps.ts';
+import type { WebhookTest, WebhookView } from '../webhooks/webhooks.ts';
 import { ApiConnection, type ApiConnectionOptions } from './api-connection.ts';
 
 /** Location of a coordinator's control API: the home of a coordinator on this machine, or its URL and token. */
@@ -192,6 +193,16 @@ export class ApiClient {
   /** Lists the sweeps, oldest first. */
   async sweeps(): Promise<SweepView[]> {
     return (await this.#connection.get<{ sweeps: SweepView[] }>('/v1/sweeps')).sweeps;
+  }
+
+  /** Lists the webhooks, each with the number of messages that wait for their delivery. */
+  async webhooks(): Promise<WebhookView[]> {
+    return (await this.#connection.get<{ webhooks: WebhookView[] }>('/v1/webhooks')).webhooks;
+  }
+
+  /** Sends a test message to every webhook. Returns the outcomes. */
+  async testWebhooks(): Promise<WebhookTest[]> {
+    return (await this.#connection.post<{ results: WebhookTest[] }>('/v1/webhooks/test', {})).results;
   }
 
   /** Lists the checkpoints of a job, newest first. */

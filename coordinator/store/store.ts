@@ -1,4 +1,5 @@
 import { Database } from '../../storage/database.ts';
+import { WebhookQueue } from '../webhooks/queue.ts';
 import { AuditTable } from './audits.ts';
 import { BanTable } from './bans.ts';
 import { BlobTable } from './blobs.ts';
@@ -51,6 +52,7 @@ export class Store {
   readonly audits: AuditTable;
   readonly tasks: TaskTable;
   readonly sweeps: SweepTable;
+  readonly webhooks: WebhookQueue;
   readonly events: EventTable;
   readonly peers: PeerTable;
   readonly invites: InviteTable;
@@ -74,6 +76,7 @@ export class Store {
     this.audits = new AuditTable(this.#db);
     this.tasks = new TaskTable(this.#db);
     this.sweeps = new SweepTable(this.#db);
+    this.webhooks = new WebhookQueue(this.#db);
     this.events = new EventTable(this.#db);
     this.peers = new PeerTable(this.#db);
     this.invites = new InviteTable(this.#db);

@@ -1,11 +1,14 @@
 import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
 import { systemClock } from '../../common/system-clock.ts';
 import type { CoordinatorStatus, CreateJobLine, JobDetail } from '../../coordinator/api/types.ts';
 import { startCoordinator } from '../../coordinator/daemon.ts';
-import type { RunningCoordinator } from '../../coordinator/daemon-options.ts';
+import type { CoordinatorDaemonOptions, RunningCoordinator } from '../../coordinator/daemon-options.ts';
 import { checkJob } from '../../coordinator/jobs/check-job.ts';
+import type { WebhookTest } from '../../coordinator/webhooks/webhooks.ts';
 import { type JobSpecInput, parseJobSpec } from '../../lora/finetune/settings/job-spec.ts';
 import { silentLogger } from '../../monitor/log.ts';
 import { decodeInvite } from '../../protocol/invite.ts';
@@ -16,7 +19,7 @@ import { makeTinyModel, TINY_TEXT } from '../utils/tiny-model.ts';
 
 async function start(
   home: string,
-  listen: { listen?: string[] } = { listen: ['/ip4/127.0.0.1/tcp/0'] },
+  listen: Pick<CoordinatorDaemonOptions, 'listen' | 'webhooks'> = { listen: ['/ip4/127.0.0.1/tcp/0'] },
 ): Promise<RunningCoordinator> {
   const options = { home, version: 'test', mdns: false, ...listen };
   const daemon = await startCoordinator(options, { log: silentLogger });
@@ -56,6 +59,27 @@ async function specIn(folder: string): Promise<JobSpecInput> {
     admission: 'invite',
   };
 }
+
+test('a coordinator sends a test to its webhooks, and shows no secret of their URLs', async () => {
+  const home = join(await temporaryFolder(), 'home');
+  const requests: string[] = [];
+  const receiver = createServer((request, response) => {
+    requests.push(`${request.url} ${request.headers['webhook-signature']}`);
+    response.writeHead(204).end();
+  });
+  await new Promise<void>((resolve) => receiver.listen(0, '127.0.0.1', resolve));
+  onTestFinished(() => void receiver.close());
+  const origin = `http://127.0.0.1:${(receiver.address() as AddressInfo).port}`;
+  const webhooks = [{ url: `${origin}/hook?token=secret`, allowPrivate: true }, { url: `${origin}/private` }];
+  await start(home, { listen: ['/ip4/127.0.0.1/tcp/0'], webhooks });
+  const { results } = (await (await ask(home, '/v1/webhooks/test', {})).json()) as { results: WebhookTest[] };
+  expect(results).toMatchObject([
+    { url: `${origin}/…`, attempt: { ok: true, status: 204 } },
+    { url: `${origin}/…`, attempt: { ok: false, status: null, reason: expect.stringContaining('private') } },
+  ]);
+  expect(requests).toEqual([expect.stringMatching(/^\/hook\?token=secret v1,.{44}$/)]);
+  expect(await (await ask(home, '/v1/webhooks')).text()).not.toContain('token');
+});
 
 test('a coordinator keeps its port over a restart, so that invites stay valid', async () => {
   const home = join(await temporaryFolder(), 'home');

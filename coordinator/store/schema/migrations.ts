@@ -22,6 +22,7 @@ import {
   SCORES,
   STRIKES_AND_BANS,
 } from './trust-tables.ts';
+import { WEBHOOKS } from './webhook-tables.ts';
 
 /**
  * The store's schema, one entry per version. A released entry never changes. Times are in milliseconds since the epoch,
@@ -49,4 +50,5 @@ export const MIGRATIONS: readonly Migration[] = [
   JOB_TASKS,
   SWEEPS,
   FAILED_SWEEPS,
+  WEBHOOKS,
 ];

@@ -34,6 +34,7 @@ describe('the command line', () => {
       'service',
       'peers',
       'track',
+      'webhook',
       'checkpoint',
       'verify',
       'data',

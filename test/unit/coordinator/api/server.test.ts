@@ -19,6 +19,7 @@ import type {
 import { Views } from '../../../../coordinator/api/views.ts';
 import type { NewPlace } from '../../../../coordinator/jobs/create-job.ts';
 import { Sweeps } from '../../../../coordinator/jobs/sweeps.ts';
+import { Webhooks } from '../../../../coordinator/webhooks/webhooks.ts';
 import type { JobSpec } from '../../../../lora/finetune/settings/job-spec.ts';
 import { createCoordinatorMetrics } from '../../../../monitor/coordinator-metrics.ts';
 import { Health } from '../../../../monitor/health.ts';
@@ -68,6 +69,10 @@ async function api(
       signal: stopping.signal,
       createJob: createJob ?? (async () => {}),
       createSweep: (sweep) => new Sweeps({ ...deps, log: silentLogger }).create(sweep),
+      webhooks: new Webhooks(
+        { targets: [] },
+        { ...deps, log: silentLogger, post: async () => 200, version: 'test' },
+      ),
       cloneJob: async (job, options, onLine) =>
         onLine({ event: 'created', job, name: JSON.stringify(options), invite: 'i' }),
       checkJob: async ({ name }, onLine) => onLine({ event: 'checked', check: `of ${name}` as never }),
