@@ -68,6 +68,7 @@ export const SYSTEM_FEATURES: Readonly<Record<string, SystemFeature>> = {
       'common/file-lock.ts': MODE,
       'common/file-system.ts': 'ENOTSUP and ENOSYS are passed over',
       'common/folders.ts': MODE,
+      'coordinator/webhooks/settings.ts': MODE,
       'storage/api-token.ts': MODE,
       'monitor/log-file.ts': MODE,
       'net/identity.ts': MODE,
