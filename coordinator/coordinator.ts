@@ -18,6 +18,7 @@ import { type PreparedJob, recordJob } from './record/new-job.ts';
 import { QueuePlace } from './record/queue-place.ts';
 import { defaultRetention } from './record/retention.ts';
 import { BlobRepair } from './recovery/blob-repair.ts';
+import { LaterHeads } from './recovery/later-heads.ts';
 import { repairingBlobs } from './recovery/repairing-blobs.ts';
 import { Scrub } from './recovery/scrub.ts';
 import { isOver } from './round/job-phase.ts';
@@ -42,12 +43,15 @@ export class Coordinator {
   readonly collector: BlobCollector;
   readonly repair: BlobRepair;
   readonly #scrub: Scrub;
+  readonly #laterHeads: LaterHeads;
   readonly #deps: Required<CoordinatorDeps>;
   readonly #limiter: RateLimiter;
   readonly #newcomers: Newcomers;
   readonly #retention: RetentionSettings;
   readonly #audits: boolean;
   readonly #runs = new Map<string, JobRun>();
+  /** Ends each job. */
+  readonly #lives = new Map<string, AbortController>();
   readonly #listeners = new Set<(event: JobEvent, jobName: string) => void>();
   readonly #stopping = new AbortController();
   readonly #cleanups: (() => void)[] = [];
@@ -66,6 +70,8 @@ export class Coordinator {
     const repairing = repairingBlobs(blobs, this.repair);
     const defaults = { failpoint: () => {}, fatal: throwLater, meter: noMeter, randomBytes };
     this.#deps = { ...defaults, ...deps, blobs: repairing };
+    const restart = (run: JobRun, write: () => JobEvent): Promise<void> => this.#restart(run, write);
+    this.#laterHeads = new LaterHeads({ ...deps, signal, restart });
     this.#limiter = new RateLimiter({ clock: deps.clock });
     this.#newcomers = new Newcomers(deps);
   }
@@ -74,7 +80,9 @@ export class Coordinator {
   start(): void {
     for (const stored of this.#deps.store.jobs.all()) this.#add(stored);
     const { network, store } = this.#deps;
-    this.#cleanups.push(...answerNodes({ network, store, runs: this.#runs, newcomers: this.#newcomers }));
+    const laterHeads = this.#laterHeads;
+    const requests = { network, store, runs: this.#runs, newcomers: this.#newcomers, laterHeads };
+    this.#cleanups.push(...answerNodes(requests));
     for (const run of this.#runs.values()) run.start();
     // A process that was killed when a job ended may not have opened the jobs that waited for it.
     openQueued(this.jobs());
@@ -91,7 +99,7 @@ export class Coordinator {
     this.#stopping.abort(coordinatorError('STOPPED', 'the coordinator is stopping', {}));
     for (const cleanup of this.#cleanups.splice(0)) cleanup();
     await Promise.all([...this.#runs.values()].map((run) => run.stop()));
-    await this.#scrubbing;
+    await Promise.all([this.#scrubbing, this.#laterHeads.idle()]);
     await this.collector.sweep();
   }
 
@@ -193,8 +201,25 @@ export class Coordinator {
     if (event.type === 'finished' && !this.#stopping.signal.aborted) openQueued(this.jobs());
   }
 
+  /** Stops a job, runs `write` in a transaction, and starts the job again from the database. */
+  async #restart(run: JobRun, write: () => JobEvent): Promise<void> {
+    const { job, stored } = run.context;
+    const { store } = this.#deps;
+    this.#lives.get(job)!.abort(coordinatorError('STOPPED', 'the job is being started again', { job }));
+    await run.stop();
+    this.#stopping.signal.throwIfAborted();
+    try {
+      const event = store.transaction(write);
+      this.#announce(event, stored.name);
+    } finally {
+      this.#add(store.jobs.byName(stored.name)!).start();
+    }
+  }
+
   #add(stored: StoredJob): JobRun {
     const manifest = verifyMessage('manifest', stored.manifest).message;
+    const life = new AbortController();
+    this.#lives.set(stored.job, life);
     const context: RunContext = {
       job: stored.job,
       stored,
@@ -208,7 +233,7 @@ export class Coordinator {
       collector: this.collector,
       retention: this.#retention,
       audits: this.#audits,
-      signal: this.#stopping.signal,
+      signal: AbortSignal.any([this.#stopping.signal, life.signal]),
       onEvent: (event) => this.#announce(event, stored.name),
       enforcement: {
         changeKeys: ({ job, ...who }) => {

@@ -8,16 +8,18 @@ import type { JobRun } from './job-run.ts';
 import { mayFetch } from './peers/blob-access.ts';
 import type { Newcomers } from './peers/newcomers.ts';
 import { byPriority } from './queue.ts';
+import type { LaterHeads } from './recovery/later-heads.ts';
 import { isOver } from './round/job-phase.ts';
 
 interface RequestDeps extends Pick<CoordinatorDeps, 'network' | 'store'> {
   /** The running jobs, by digest. */
   readonly runs: ReadonlyMap<string, JobRun>;
   readonly newcomers: Newcomers;
+  readonly laterHeads: LaterHeads;
 }
 
 /** Answers the requests of nodes, and serves the blobs of the jobs. Returns functions that stop the answers. */
-export function answerNodes({ network, store, runs, newcomers }: RequestDeps): (() => void)[] {
+export function answerNodes({ network, store, runs, newcomers, laterHeads }: RequestDeps): (() => void)[] {
   const all = (): JobRun[] => [...runs.values()];
   const running = (job: string): JobRun => {
     const run = runs.get(job);
@@ -81,7 +83,9 @@ export function answerNodes({ network, store, runs, newcomers }: RequestDeps): (
       return {};
     }),
     network.handle('head', async (peer, { job, known }) => {
-      const { record, context } = readable(job, peer, 'heads');
+      const run = readable(job, peer, 'heads');
+      const { record, context } = run;
+      laterHeads.note(run, peer, known ?? null);
       const { head, envelope } = record.heads.newest;
       return { head: isNewer(head, known ?? null) ? envelope : null, keys: context.keys.message() };
     }),
@@ -98,6 +102,10 @@ export function answerNodes({ network, store, runs, newcomers }: RequestDeps): (
       const { members, receipts } = running(job);
       members.invites.checkNotRevoked(peer);
       return { receipt: receipts.find(peer, update) };
+    }),
+    network.handle('checkpoint', async (peer, { job, digest }) => {
+      readable(job, peer, 'checkpoints');
+      return { checkpoint: store.rounds.checkpointOf(job, digest)?.envelope ?? null };
     }),
     network.handle('settings', async (peer, { job, record }) => {
       readable(job, peer, 'settings');

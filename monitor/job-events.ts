@@ -189,6 +189,24 @@ export type JobEventBody =
       digest: string;
       how: 'rebuilt' | 'fetched';
     }
+  /**
+   * The coordinator had an old database, and its nodes had later heads that it had signed. It went on from the newest of
+   * these heads, with a higher term.
+   */
+  | {
+      type: 'caught-up';
+      /** Round of the newest checkpoint in the old database. */
+      before: number;
+      /** Round of the newest checkpoint now. */
+      round: number;
+      term: number;
+      /** Number of checkpoints that nodes gave back. */
+      checkpoints: number;
+      /** Number of lost checkpoints that no node could give back. */
+      missing: number;
+      /** The node that gave the head. */
+      peer: string;
+    }
   | { type: 'paused'; reason: string }
   | { type: 'resumed' }
   | { type: 'finished'; round: number; heldOutLoss: number | null; baseLoss: number | null };

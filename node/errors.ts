@@ -7,6 +7,7 @@ export const nodeError = defineErrors({
   POLICY_DISK: { kind: 'refused', next: 'raise --max-disk, or choose another job' },
   POLICY_MEMORY: { kind: 'refused', next: 'raise --max-memory, or choose another job' },
   ADAPTER_TOO_LARGE: 'failed',
+  COORDINATOR_BEHIND: { kind: 'failed', next: 'wait; the node tries again by itself' },
   DELTA_MISMATCH: 'failed',
   HEAD_MISMATCH: 'failed',
   LIMITS_DAMAGED: { kind: 'failed', next: 'correct the file, or delete it to use the default limits' },
@@ -19,6 +20,7 @@ export const nodeError = defineErrors({
     next: 'if you trust the new coordinator, start another node for its invite, with an empty folder as --home',
   },
   JOB_TWICE: { kind: 'conflict', next: 'give the node one invite for each job' },
+  NOT_RECALLED: 'refused',
   NOT_SCORING: 'refused',
   NO_ADDRESS: {
     kind: 'failed',

@@ -3,7 +3,7 @@ import { isSwarmError, type SwarmError } from '../common/errors.ts';
 import type { BlobProof } from '../protocol/job-key.ts';
 import type { Manifest } from '../protocol/manifest.ts';
 import type { RpcRequest } from '../protocol/rpc.ts';
-import { isShutOut, verifyReceipt } from './contact/requests.ts';
+import { isShutOut, keptReceipt } from './contact/requests.ts';
 import { UpdateReceipts } from './contact/update-receipts.ts';
 import type { SiblingJob, SwarmNodeDeps, SwarmNodeOptions } from './context.ts';
 import { JobMembership } from './job-membership.ts';
@@ -145,7 +145,7 @@ export class SwarmNode implements SiblingJob {
    */
   takeReceipt(receipt: Uint8Array): void {
     const context = this.#membership.worker?.context;
-    if (context) this.#receipts.take(context, verifyReceipt(receipt, context), null);
+    if (context) this.#receipts.take(context, keptReceipt(receipt, context), null);
   }
 
   /** Computes figures of an update for the coordinator, as `JobWorker.measure` does. */

@@ -54,6 +54,9 @@ export const MEASURED_ROWS = 64;
 /** Maximum number of batches in one request `measure`: four of random rows, and one of rows of the update's author. */
 export const MEASURED_BATCHES = 5;
 
+/** Maximum number of checkpoints, and of receipts, in an answer to `recall`. A node keeps no more of each job. */
+export const RECALLED_MESSAGES = 64;
+
 /** Maximum time to answer a request. */
 export const RPC_TIMEOUT_MS = 10_000;
 /** Maximum pause before the answer to a blob request, and between the frames of the answer. */

@@ -8,6 +8,7 @@ import {
   JOBS_PER_COORDINATOR,
   MEASURED_BATCHES,
   MEASURED_ROWS,
+  RECALLED_MESSAGES,
   RPC_MESSAGE_BYTES,
   UPDATE_BYTES,
 } from './limits.ts';
@@ -111,6 +112,30 @@ export const rpcMethods = {
     request: z.strictObject({ job, invite }),
     response: z.strictObject({ manifest: envelope, head: envelope.nullable() }),
     maxRequestBytes: 512,
+    maxResponseBytes: RPC_MESSAGE_BYTES,
+    quota: { calls: 10, perMs: 10_000 },
+  },
+  /** Returns a signed checkpoint by its digest; null if the job has none. Only peers that may read the job get an answer. */
+  checkpoint: {
+    request: z.strictObject({ job, digest: digestSchema }),
+    response: z.strictObject({ checkpoint: envelope.nullable() }),
+    maxRequestBytes: 256,
+    maxResponseBytes: CONTROL_MESSAGE_BYTES + 1024,
+    quota: { calls: 20, perMs: 10_000 },
+  },
+  /**
+   * Returns what the caller, a coordinator, has signed for the node: the newest head of the job, and checkpoints and
+   * receipts of later rounds than `after`, oldest first. A coordinator that was restored from an old backup calls this
+   * method on its nodes.
+   */
+  recall: {
+    request: z.strictObject({ job, after: z.int().nonnegative() }),
+    response: z.strictObject({
+      head: envelope.nullable(),
+      checkpoints: z.array(envelope).max(RECALLED_MESSAGES),
+      receipts: z.array(envelope).max(RECALLED_MESSAGES),
+    }),
+    maxRequestBytes: 256,
     maxResponseBytes: RPC_MESSAGE_BYTES,
     quota: { calls: 10, perMs: 10_000 },
   },

@@ -96,6 +96,8 @@ export class EventLines {
         return `! the ${event.what} (${safeText(event.name)}) on the coordinator's disk is damaged or missing`;
       case 'blob-repaired':
         return `the ${event.what} (${safeText(event.name)}) is whole again: ${event.how === 'rebuilt' ? 'computed from other files' : 'fetched from a node'}`;
+      case 'caught-up':
+        return `! the database was old: it ended with round ${event.before}, and nodes had a later head. The job goes on after round ${event.round} (term ${event.term}; ${countOf(event.checkpoints, 'checkpoint')} restored from nodes, ${event.missing} lost)`;
       case 'evaluation-lighter':
         return `! evaluation ${safeText(event.reason)}`;
       case 'paused':

@@ -33,6 +33,7 @@ export function logEvents(log: Logger, event: JobEvent, job: string): void {
     case 'banned':
     case 'pardoned':
     case 'shared-fault':
+    case 'caught-up':
     case 'blob-damaged':
     case 'blob-repaired': {
       const { type, sequence: _, at: __, ...fields } = event;

@@ -20,12 +20,18 @@ export interface HeadFields {
 export class Heads {
   readonly #context: RunContext;
   #newest: { envelope: Uint8Array; head: Head };
+  #hasRecorded = false;
 
   constructor(deps: { context: RunContext }) {
     this.#context = deps.context;
     const { job } = this.#context;
     const envelope = this.#context.deps.store.jobs.head(job)!;
     this.#newest = { envelope, head: verifyMessage('head', envelope).message };
+  }
+
+  /** Whether this process has recorded a head. */
+  get hasRecorded(): boolean {
+    return this.#hasRecorded;
   }
 
   /** The newest head and its signed form. */
@@ -42,6 +48,7 @@ export class Heads {
     const envelope = signMessage('head', head, deps.network.signer);
     deps.store.jobs.putHead(job, sequence, envelope);
     this.#newest = { envelope, head };
+    this.#hasRecorded = true;
   }
 
   /** Publishes the newest head, encrypted under the job's key. */

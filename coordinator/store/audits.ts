@@ -88,6 +88,11 @@ export class AuditTable {
     this.#db.run('DELETE FROM audits WHERE job = ? AND round = ? AND peer = ?', job, round, peer);
   }
 
+  /** Deletes the audits of updates of all rounds after `round`. */
+  forgetAfter(job: string, round: number): void {
+    this.#db.run('DELETE FROM audits WHERE job = ? AND (round > ? OR merge_round > ?)', job, round, round);
+  }
+
   choose(job: string, { peer, round }: UpdateKey, chosenRound: number): void {
     updateRows(this.#db, 'audits', { job, round, peer }, { state: 'chosen', chosenRound });
   }

@@ -69,6 +69,10 @@ export class JobTable {
     updateRows(this.#db, 'jobs', { job }, { resumedRound: round });
   }
 
+  setTerm(job: string, term: number): void {
+    updateRows(this.#db, 'jobs', { job }, { term });
+  }
+
   setEnding(job: string, ending: Ending | null): void {
     updateRows(this.#db, 'jobs', { job }, { ending: ending && JSON.stringify(ending) });
   }

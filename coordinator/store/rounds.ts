@@ -135,6 +135,13 @@ export class RoundTable {
     return row!.n as number;
   }
 
+  /** Deletes all rounds after `round`, and their checkpoints. */
+  forgetAfter(job: string, round: number): void {
+    for (const table of ['rounds', 'checkpoints']) {
+      this.#db.run(`DELETE FROM ${table} WHERE job = ? AND round > ?`, job, round);
+    }
+  }
+
   putCheckpoint(job: string, checkpoint: NewCheckpoint): void {
     insertInto(this.#db, 'checkpoints', { job, ...checkpoint });
   }

@@ -55,6 +55,11 @@ export class UpdateTable {
     this.#db.run('DELETE FROM updates WHERE job = ? AND round = ? AND peer = ?', job, round, peer);
   }
 
+  /** Deletes the updates of all rounds after `round`. Their receipts stay. */
+  forgetAfter(job: string, round: number): void {
+    this.#db.run('DELETE FROM updates WHERE job = ? AND round > ?', job, round);
+  }
+
   find(job: string, round: number, peer: string): StoredUpdate | null {
     const sql = 'SELECT * FROM updates WHERE job = ? AND round = ? AND peer = ?';
     const row = this.#db.one(sql, job, round, peer);

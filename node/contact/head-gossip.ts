@@ -44,6 +44,7 @@ export class HeadGossip {
     try {
       const head = verifyHead(bytes, context);
       const newer = isNewer(head, newest());
+      if (newer) context.deps.store.kept.keepHead(context.job, head, bytes);
       onHead(head);
       return newer ? 'accept' : 'ignore';
     } catch (error) {

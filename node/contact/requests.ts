@@ -1,6 +1,7 @@
 /** The requests that a node makes to its coordinator, and the verification of their answers. */
 import { withDeadline } from '../../common/deadline.ts';
 import { isSwarmError, type SwarmError } from '../../common/errors.ts';
+import { isNewer } from '../../protocol/head-order.ts';
 import { DIAL_TIMEOUT_MS, RPC_TIMEOUT_MS } from '../../protocol/limits.ts';
 import type { Head, Receipt } from '../../protocol/messages.ts';
 import type { RpcMethod, RpcRequest, RpcResponse } from '../../protocol/rpc.ts';
@@ -118,7 +119,9 @@ export async function requestHead(
   context.keys.learn(keys);
   if (head === null) return null;
   const verified = verifyHead(head, context);
+  if (rejoin) await reportBehind(context, verified, signal);
   await context.headSettings.check(verified, signal);
+  deps.store.kept.keepHead(job, verified, head);
   return verified;
 }
 
@@ -131,7 +134,7 @@ export async function requestReceipt(
   const { deps, coordinator, job } = context;
   const { update } = storedUpdate(context, round);
   const { receipt } = await request(deps, coordinator, 'receipt', { job, update }, signal);
-  return receipt && verifyReceipt(receipt, context);
+  return receipt && keptReceipt(receipt, context);
 }
 
 /**
@@ -149,7 +152,7 @@ export async function submitUpdate(
     throw nodeError('UPDATE_ENDED', `the update of round ${round} is already ${outcome}`, { job, round });
   }
   const { receipt } = await request(deps, coordinator, 'submit', { update: envelope }, signal);
-  return verifyReceipt(receipt, context);
+  return keptReceipt(receipt, context);
 }
 
 function storedUpdate({ deps, job }: PhaseContext, round: number): UpdateRecord {
@@ -174,8 +177,32 @@ export function verifyHead(bytes: Uint8Array, expected: { coordinator: string; j
   );
 }
 
+/**
+ * Tells the coordinator that this node has a later head than the coordinator, if that is the case. The coordinator was
+ * then restored from an old backup, and asks its nodes for what it has lost.
+ * @returns whether the coordinator is behind
+ */
+export async function reportBehind(
+  { deps, coordinator, job }: Pick<PhaseContext, 'deps' | 'coordinator' | 'job'>,
+  head: Head,
+  signal: AbortSignal,
+): Promise<boolean> {
+  const known = deps.store.kept.newestHead(job);
+  if (known === null || !isNewer(known, head)) return false;
+  await request(deps, coordinator, 'head', { job, known }, signal);
+  return true;
+}
+
+/** Verifies a receipt and keeps its signed form. @throws the errors of `verifyReceipt` */
+export function keptReceipt(bytes: Uint8Array, context: PhaseContext): Receipt {
+  const receipt = verifyReceipt(bytes, context);
+  const { round, update: digest } = receipt;
+  context.deps.store.kept.keepReceipt(context.job, { round, digest, envelope: bytes });
+  return receipt;
+}
+
 /** @throws SwarmError RECEIPT_MISMATCH if the receipt is for another job or node, or not signed by the coordinator */
-export function verifyReceipt(bytes: Uint8Array, { coordinator, job, deps }: PhaseContext): Receipt {
+function verifyReceipt(bytes: Uint8Array, { coordinator, job, deps }: PhaseContext): Receipt {
   const { author, message } = verifyMessage('receipt', bytes);
   const { peerId } = deps.network.signer;
   if (author === coordinator && message.job === job && message.peer === peerId) return message;

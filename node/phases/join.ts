@@ -6,7 +6,7 @@ import type { Manifest } from '../../protocol/manifest.ts';
 import type { Head } from '../../protocol/messages.ts';
 import type { JobKeysMessage, Role } from '../../protocol/rpc.ts';
 import { verifyMessage } from '../../protocol/signing.ts';
-import { connect, openJobs, requestJoin, verifyHead } from '../contact/requests.ts';
+import { connect, openJobs, reportBehind, requestJoin, verifyHead } from '../contact/requests.ts';
 import type { PhaseContext, ReadyContext, SwarmNodeDeps, SwarmNodeOptions } from '../context.ts';
 import { nodeError } from '../errors.ts';
 import { checkPolicy, demandOf } from '../limits/policy.ts';
@@ -71,6 +71,16 @@ export async function join(
     );
   }
   const head = answer.head && verifyHead(answer.head, { coordinator, job });
+  if (answer.head && head) {
+    if (await reportBehind({ deps, coordinator, job }, head, signal)) {
+      throw nodeError(
+        'COORDINATOR_BEHIND',
+        `the coordinator is at round ${head.round}, but this node has a later head that the coordinator has signed; the coordinator was probably restored from an old backup, and now asks its nodes for what it lacks`,
+        { job, coordinator, round: head.round },
+      );
+    }
+    deps.store.kept.keepHead(job, head, answer.head);
+  }
   const { admission, role, delivered, keys } = answer;
   return { job, coordinator, manifest, head, isOpen: admission === 'open', role, delivered, keys };
 }

@@ -8,6 +8,7 @@ import type { BlobScope } from '../../storage/blob-collector.ts';
 import { storageError } from '../../storage/errors.ts';
 import type { HeldAdapter, ReadyContext } from '../context.ts';
 import { nodeError } from '../errors.ts';
+import { keepCheckpoint } from './keep.ts';
 import { obtain } from './obtain.ts';
 
 /**
@@ -23,6 +24,10 @@ export function sync(
 ): Promise<HeldAdapter> {
   const { deps, collector, job } = context;
   const { digest: checkpoint, adapter } = head.checkpoint;
+  // The node trains without the signed checkpoint too, and other nodes keep it as well, so a failure is only logged.
+  const keeping = keepCheckpoint(context, head, signal).catch((error: unknown) =>
+    deps.log.debug({ checkpoint, error }, 'checkpoint-not-kept'),
+  );
   return collector.withScope(async (scope) => {
     const tensors =
       held?.digest === adapter.digest
@@ -31,6 +36,7 @@ export function sync(
           (await withDelta(context, held ?? (await heldBeforeRestart(context)), head, scope, signal)) ??
           (await fetchWhole(context, head, scope, signal)));
     signal.throwIfAborted();
+    await keeping;
     deps.store.saveAdapter(job, { checkpoint, digest: adapter.digest, bytes: adapter.size });
     return { checkpoint, digest: adapter.digest, tensors };
   });

@@ -1,4 +1,5 @@
 import type { SwarmError } from '../../common/errors.ts';
+import { RPC_MESSAGE_BYTES } from '../../protocol/limits.ts';
 import { verifyMessage } from '../../protocol/signing.ts';
 import { BlobCollector } from '../../storage/blob-collector.ts';
 import type { NodeDeps, SwarmNodeOptions } from '../context.ts';
@@ -7,6 +8,9 @@ import { SwarmNode } from '../swarm-node.ts';
 import { mayFetch } from './blob-access.ts';
 import { FetchTurns } from './fetch-turns.ts';
 import { SharedTrainer } from './shared-trainer.ts';
+
+/** Maximum size of the messages in an answer to `recall`. The rest of the answer is for their lengths. */
+const RECALLED_BYTES = RPC_MESSAGE_BYTES - 4096;
 
 export interface SwarmNodesDeps extends NodeDeps {
   /** Called once, when the coordinators of all invites have shut this node out. @default does nothing */
@@ -74,6 +78,13 @@ export class SwarmNodes {
         // If no node is in the job of the receipt, the first node gets the receipt, and refuses it.
         (nodes.find((node) => node.job === job) ?? nodes[0]!).takeReceipt(receipt);
         return {};
+      }),
+      network.handle('recall', async (peer, { job, after }) => {
+        if (store.job(job).coordinator !== peer) {
+          throw nodeError('NOT_RECALLED', 'this node keeps no messages of the caller');
+        }
+        const { head, checkpoints, receipts } = store.kept.recall(job, { after, maxBytes: RECALLED_BYTES });
+        return { head, checkpoints: [...checkpoints], receipts: [...receipts] };
       }),
       network.handle('measure', async (peer, request, { signal }) => {
         const node = this.all.find(({ coordinator, job }) => coordinator === peer && job === request.job);

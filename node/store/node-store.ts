@@ -7,6 +7,7 @@ import type { Outcome } from '../machine/pending-update.ts';
 import type { JobHistory } from '../machine/state.ts';
 import { BlobOrigins } from './blob-origins.ts';
 import { JobFiles } from './job-files.ts';
+import { KeptRecords } from './kept-records.ts';
 import { MIGRATIONS } from './schema.ts';
 import { ensureJob, markUnused } from './statements.ts';
 import { Totals } from './totals.ts';
@@ -70,6 +71,8 @@ export class NodeStore implements UnusedBlobs {
   readonly totals: Totals;
   /** Origins of the blobs, which decide who may get them back. */
   readonly origins: BlobOrigins;
+  /** Messages that the coordinators have signed. */
+  readonly kept: KeptRecords;
   readonly #db: Database;
 
   /** @param db with the schema of `MIGRATIONS` */
@@ -78,6 +81,7 @@ export class NodeStore implements UnusedBlobs {
     this.jobFiles = new JobFiles(db);
     this.totals = new Totals(db);
     this.origins = new BlobOrigins(db);
+    this.kept = new KeptRecords(db);
   }
 
   /** @throws SwarmError STORE_NEWER (a newer release wrote the file), STORE_CORRUPT, STORE_REFUSED */

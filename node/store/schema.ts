@@ -68,4 +68,27 @@ export const MIGRATIONS: readonly Migration[] = [
       UNION SELECT adapter, coordinator FROM jobs WHERE adapter IS NOT NULL
     ) WHERE coordinator IS NOT NULL GROUP BY digest HAVING COUNT(DISTINCT coordinator) = 1;
   `,
+  `
+  -- Messages that the coordinator of a job has signed.
+  CREATE TABLE kept_heads (
+    job TEXT PRIMARY KEY,
+    term INTEGER NOT NULL,
+    sequence INTEGER NOT NULL,
+    envelope BLOB NOT NULL
+  ) STRICT, WITHOUT ROWID;
+  CREATE TABLE kept_checkpoints (
+    job TEXT NOT NULL,
+    round INTEGER NOT NULL,
+    digest TEXT NOT NULL,
+    envelope BLOB NOT NULL,
+    PRIMARY KEY (job, round)
+  ) STRICT, WITHOUT ROWID;
+  CREATE TABLE kept_receipts (
+    job TEXT NOT NULL,
+    round INTEGER NOT NULL,
+    digest TEXT NOT NULL,
+    envelope BLOB NOT NULL,
+    PRIMARY KEY (job, round)
+  ) STRICT, WITHOUT ROWID;
+  `,
 ];

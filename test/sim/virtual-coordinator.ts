@@ -1,3 +1,5 @@
+import { copyFileSync, rmSync } from 'node:fs';
+import { DatabaseSync } from 'node:sqlite';
 import type { Clock } from '../../common/clock.ts';
 import { sleep } from '../../common/deadline.ts';
 import { isSwarmError } from '../../common/errors.ts';
@@ -123,6 +125,8 @@ export interface VirtualCoordinatorOptions {
   readonly baseline?: { readonly loss: number; readonly tokens: number };
   /** Whether updates are audited. @default true */
   readonly audits?: boolean;
+  /** Path of the database file, for tests that back the database up. @default in memory */
+  readonly storePath?: string;
   /** Called for the rows that the default validator works on for scores and audits. */
   readonly onRows?: (work: RowWork, rows: number) => void;
 }
@@ -130,7 +134,7 @@ export interface VirtualCoordinatorOptions {
 /** The machine with the coordinator. Its disk and database survive the coordinator's processes. */
 export class VirtualCoordinator {
   readonly disk = new MemoryDisk();
-  readonly store = new Store(':memory:');
+  store: Store;
   readonly signer: Signer;
   /** Error of the machine's clock. */
   wrongMs = 0;
@@ -143,6 +147,7 @@ export class VirtualCoordinator {
     this.#options = options;
     this.#environment = environment;
     this.signer = options.signer ?? COORDINATOR;
+    this.store = new Store(options.storePath ?? ':memory:');
     for (const bytes of options.toy.blobs) this.disk.files.set(sha256(bytes), bytes);
   }
 
@@ -197,6 +202,25 @@ export class VirtualCoordinator {
   crash(): void {
     this.#process.alive = false;
     this.#environment.network.down(this.peer);
+  }
+
+  /** Copies database and blobs, as a backup of the home does. Returns a function that restores the copy. */
+  backUp(): () => void {
+    const { storePath } = this.#options;
+    const copy = `${storePath}.backup`;
+    rmSync(copy, { force: true });
+    const reader = new DatabaseSync(storePath!);
+    reader.exec(`VACUUM INTO '${copy}'`);
+    reader.close();
+    const files = new Map(this.disk.files);
+    return () => {
+      this.store.close();
+      for (const end of ['', '-wal', '-shm']) rmSync(`${storePath}${end}`, { force: true });
+      copyFileSync(copy, storePath!);
+      this.store = new Store(storePath!);
+      this.disk.files.clear();
+      for (const [digest, bytes] of files) this.disk.files.set(digest, bytes);
+    };
   }
 
   /** Creates a personal invite of the job, for two machines. Returns its token. */

@@ -38,6 +38,7 @@ const GROUPS: readonly { title: string; types: readonly JobEvent['type'][] }[] =
       'finished',
       'scoring-failed',
       'evaluation-lighter',
+      'caught-up',
       'blob-damaged',
       'blob-repaired',
     ],

@@ -1,0 +1,138 @@
+import type { JobEvent } from '../../monitor/job-events.ts';
+import { signMessage, verifyMessage } from '../../protocol/signing.ts';
+import type { RunContext } from '../context.ts';
+import { makeHead } from '../record/heads.ts';
+import type { LostCheckpoint, LostRecords } from './lost-records.ts';
+
+/**
+ * Writes what nodes gave back into the database, and makes a head that is later than all of them. The caller must be in
+ * a transaction, and must restart the job afterwards. Before, it must have stored the bodies of the checkpoints, and the
+ * adapter of the newest one.
+ *
+ * - Rounds and checkpoints of the database that are not part of the recovered chain are dropped. Nodes know nothing of
+ *   them, or follow the later head.
+ * - Each update that a recovered checkpoint contains gets the receipt `accepted`. Its author therefore counts it, and
+ *   does not add it back to its error feedback.
+ * - The term grows by one. Updates that were made for the lost rounds have the old term, so no merge takes them twice.
+ *   Another copy of this coordinator that still runs has the old term too, and nodes ignore its heads.
+ * @param options `from`: the peer that claimed to have a later head. `held`: digests of the adapters in the blob store
+ * @returns the event, which the caller must announce
+ */
+export function catchUp(
+  lost: LostRecords,
+  { from, held }: { from: string; held: ReadonlySet<string> },
+  context: RunContext,
+): JobEvent {
+  const { job, deps, manifest } = context;
+  const { store, clock, network } = deps;
+  const now = clock.now();
+  const [newest] = store.rounds.newestCheckpoints(job, 1);
+  const before = newest!.round;
+  const ancestor = lost.ancestor === null ? newest! : store.rounds.checkpointOf(job, lost.ancestor)!;
+  store.rounds.forgetAfter(job, ancestor.round);
+  store.updates.forgetAfter(job, ancestor.round);
+  store.audits.forgetAfter(job, ancestor.round);
+  for (const use of ['adapter', 'step', 'update', 'audit'] as const) {
+    store.blobs.release(job, use, ancestor.round + 1, Number.MAX_SAFE_INTEGER);
+  }
+  for (const checkpoint of lost.checkpoints) restore(checkpoint, held, context);
+  const known = new Set<string>();
+  for (const receipt of lost.receipts) {
+    known.add(`${receipt.peer} ${receipt.digest}`);
+    if (store.updates.receipt(job, receipt.peer, receipt.digest) === null) {
+      store.updates.addReceipt(job, receipt);
+    }
+  }
+  for (const { checkpoint } of lost.checkpoints) {
+    for (const { peer, update: digest, round } of checkpoint.contributors) {
+      if (known.has(`${peer} ${digest}`)) continue;
+      const { term } = checkpoint;
+      const detail = 'the coordinator has recovered the checkpoint that contains the update';
+      const receipt = { term, round, peer, digest, code: 'accepted', detail, issuedAt: now } as const;
+      store.updates.addReceipt(job, receipt);
+    }
+  }
+  const ordinal = lost.head.checkpoint.ordinal;
+  const missing = fillGap(ancestor.round, ordinal, context);
+  const term = lost.head.term + 1;
+  store.jobs.setTerm(job, term);
+  const last = store.rounds.checkpointOf(job, lost.head.checkpoint.digest)!;
+  const { message: checkpoint } = verifyMessage('checkpoint', last.envelope);
+  const current = { digest: last.digest, checkpoint, ordinal, residual: last.residual };
+  const isResting = lost.head.phase === 'paused' || lost.head.phase === 'finished';
+  const reason = isResting
+    ? lost.head.reason
+    : `the coordinator has caught up with its nodes, and waits for ${manifest.rounds.minPeers} of them`;
+  const head = makeHead(
+    { job, term, sequence: lost.head.sequence + 1 },
+    {
+      phase: isResting ? lost.head.phase : 'waiting',
+      round: isResting ? lost.head.round : lost.head.round + 1,
+      preset: lost.head.preset,
+      assignments: [],
+      deadlineMs: 0,
+      reason,
+      issuedAt: now,
+    },
+    current,
+  );
+  const signed = signMessage('head', { ...head, ...context.settings.headFields(head.round) }, network.signer);
+  store.jobs.putHead(job, head.sequence, signed);
+  return store.events.append(job, now, {
+    type: 'caught-up',
+    before,
+    round: last.round,
+    term,
+    checkpoints: lost.checkpoints.length,
+    missing,
+    peer: from,
+  });
+}
+
+/** Records a checkpoint, and the round that ended with it. */
+function restore(
+  { round, digest, envelope, checkpoint }: LostCheckpoint,
+  held: ReadonlySet<string>,
+  { job, deps }: Pick<RunContext, 'job' | 'deps'>,
+): void {
+  const { rounds, blobs } = deps.store;
+  const { parent, contributors, delta, adapter, metrics, createdAt } = checkpoint;
+  const openedAt = createdAt - Math.round(metrics.seconds * 1000);
+  rounds.open(job, { round, parent: parent!, preset: 'dense', assignments: [], deadlineMs: 0, openedAt });
+  rounds.close(job, round, createdAt);
+  rounds.setOutcome(job, round, 'checkpoint');
+  const isRollBack = contributors.length === 0 && delta === null;
+  const restores = isRollBack ? roundWithAdapter(adapter.digest, { job, deps }) : null;
+  const { heldOutLoss } = metrics;
+  rounds.putCheckpoint(job, { round, digest, envelope, residual: null, heldOutLoss, restores });
+  blobs.use(job, 'job', 0, [digest]);
+  if (held.has(adapter.digest)) blobs.use(job, 'adapter', round, [adapter.digest]);
+  else rounds.markWeightsGone(job, round);
+}
+
+/** Returns the newest round whose checkpoint has this adapter; null if there is none. */
+function roundWithAdapter(digest: string, { job, deps }: Pick<RunContext, 'job' | 'deps'>): number | null {
+  const found = deps.store.rounds
+    .checkpoints(job)
+    .findLast(({ envelope }) => verifyMessage('checkpoint', envelope).message.adapter.digest === digest);
+  return found?.round ?? null;
+}
+
+/**
+ * Records rounds for the checkpoints that no node could give, so that the job still ends after its planned number of
+ * checkpoints. Returns their number.
+ */
+function fillGap(after: number, ordinal: number, { job, deps }: RunContext): number {
+  const { rounds } = deps.store;
+  let missing = Math.max(0, ordinal - rounds.count(job, 'checkpoint'));
+  const number = missing;
+  for (let round = after + 1; missing > 0; round++) {
+    if (rounds.find(job, round) !== null) continue;
+    const at = deps.clock.now();
+    rounds.open(job, { round, parent: '', preset: 'dense', assignments: [], deadlineMs: 0, openedAt: at });
+    rounds.close(job, round, at);
+    rounds.setOutcome(job, round, 'checkpoint');
+    missing--;
+  }
+  return number;
+}

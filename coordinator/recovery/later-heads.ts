@@ -1,0 +1,142 @@
+import { sleep, withDeadline } from '../../common/deadline.ts';
+import type { JobEvent } from '../../monitor/job-events.ts';
+import { encodeCbor } from '../../protocol/cbor.ts';
+import { type HeadOrder, isNewer } from '../../protocol/head-order.ts';
+import { RPC_TIMEOUT_MS } from '../../protocol/limits.ts';
+import type { Head } from '../../protocol/messages.ts';
+import type { RpcResponse } from '../../protocol/rpc.ts';
+import type { CoordinatorDeps } from '../context.ts';
+import type { JobRun } from '../job-run.ts';
+import { isOver } from '../round/job-phase.ts';
+import { catchUp } from './catch-up.ts';
+import { type LostRecords, lostRecords } from './lost-records.ts';
+
+/** Maximum number of nodes that are asked for what the coordinator has lost. */
+const ASKED_NODES = 16;
+/** Time during which further nodes can connect before the coordinator asks them, so that it finds the newest head. */
+const GATHER_MS = 2_000;
+/** Minimum time between two attempts of one job. A node can claim a later head as often as it likes. */
+const RETRY_MS = 10_000;
+/** Maximum time to fetch the newest adapter. */
+const FETCH_MS = 10 * 60_000;
+
+interface Deps extends Pick<CoordinatorDeps, 'network' | 'blobs' | 'folders' | 'store' | 'clock' | 'log'> {
+  readonly signal: AbortSignal;
+  /** Stops a job, runs `write` in a transaction, starts the job again from the database, and announces the event. */
+  readonly restart: (run: JobRun, write: () => JobEvent) => Promise<void>;
+}
+
+/**
+ * Notices that a coordinator was restored from an old backup: its nodes have later heads, which it has signed. The
+ * coordinator then takes over the newest of these heads, and restores from its nodes what the backup lacks.
+ */
+export class LaterHeads {
+  readonly #deps: Deps;
+  /** Time of the newest attempt of each job, on the monotonic clock. */
+  readonly #attempts = new Map<string, number>();
+  #running: Promise<void> = Promise.resolve();
+
+  constructor(deps: Deps) {
+    this.#deps = deps;
+  }
+
+  /** Takes note of the newest head that a peer claims to have. Asks nodes for proof if it is later than our own head. */
+  note(run: JobRun, peer: string, known: HeadOrder | null): void {
+    const { clock, log, signal } = this.#deps;
+    const { job } = run.context;
+    const own = run.record.heads.newest.head;
+    if (known === null || !isNewer(known, own)) return;
+    const last = this.#attempts.get(job);
+    if (signal.aborted || (last !== undefined && clock.monotonic() - last < RETRY_MS)) return;
+    this.#attempts.set(job, clock.monotonic());
+    log.warn({ job, peer, known, own: { term: own.term, sequence: own.sequence } }, 'later-head-claimed');
+    this.#running = this.#running
+      .then(() => this.#recover(run, peer))
+      .catch((error: unknown) => {
+        if (!signal.aborted) log.error({ job, error }, 'not-caught-up');
+      });
+  }
+
+  /** Resolves when no attempt is running. */
+  async idle(): Promise<void> {
+    await this.#running;
+  }
+
+  async #recover(run: JobRun, peer: string): Promise<void> {
+    const { network, store, clock, log, signal } = this.#deps;
+    const { job } = run.context;
+    await sleep(clock, GATHER_MS, signal);
+    const connected = network.peers().map((one) => one.peer);
+    const members = [peer, ...connected.filter((one) => one !== peer && run.members.has(one))];
+    const holders = members.slice(0, ASKED_NODES);
+    const answers = await this.#ask(run, holders);
+    const own = run.record.heads.newest.head;
+    const lost = lostRecords(
+      answers.map(({ answer }) => answer),
+      {
+        self: network.signer.peerId,
+        job,
+        head: own,
+        has: (digest) => store.rounds.checkpointOf(job, digest) !== null,
+      },
+    );
+    if (lost === null) {
+      log.warn({ job, asked: holders.length, answers: answers.length }, 'no-later-head-proven');
+      return;
+    }
+    if (lost.head.term > own.term && run.record.heads.hasRecorded) return this.#giveWay(run, lost.head);
+    await this.#restore(run, lost, peer, holders);
+  }
+
+  async #ask(
+    run: JobRun,
+    holders: readonly string[],
+  ): Promise<{ peer: string; answer: RpcResponse<'recall'> }[]> {
+    const { network, clock, signal, log } = this.#deps;
+    const { job } = run.context;
+    const after = run.record.checkpoint.checkpoint.round;
+    const all = holders.map(async (peer) => {
+      try {
+        const limits = { clock, ms: RPC_TIMEOUT_MS, signal, what: 'the request "recall"' };
+        const answer = await withDeadline(limits, (inner) =>
+          network.request(peer, 'recall', { job, after: Math.max(0, after - 1) }, { signal: inner }),
+        );
+        return [{ peer, answer }];
+      } catch (error) {
+        signal.throwIfAborted();
+        log.debug({ job, peer, error }, 'recall-failed');
+        return [];
+      }
+    });
+    return (await Promise.all(all)).flat();
+  }
+
+  /** Pauses a job, because another copy of this coordinator has taken the job over. */
+  #giveWay(run: JobRun, { term }: Head): void {
+    const { job } = run.context;
+    this.#deps.log.error({ job, term }, 'another-copy-runs');
+    if (isOver(run.driver.state) || run.driver.state.phase === 'paused') return;
+    const reason = `another copy of this coordinator has taken over the job with term ${term}; stop one of the copies. To go on with this one, restart it`;
+    run.driver.dispatch({ type: 'pause', reason });
+  }
+
+  async #restore(run: JobRun, lost: LostRecords, from: string, holders: readonly string[]): Promise<void> {
+    const { network, blobs, folders, clock, signal, restart } = this.#deps;
+    const { manifest, layout, collector } = run.context;
+    const { adapter } = lost.head.checkpoint;
+    await collector.withScope(async (scope) => {
+      await scope.hold(adapter.digest);
+      const limits = { clock, ms: FETCH_MS, signal, what: 'fetching the newest adapter' };
+      await withDeadline(limits, (inner) => network.fetchBlob(adapter, { holders, signal: inner }));
+      const held = new Set<string>();
+      for (const { checkpoint, digest, envelope } of lost.checkpoints) {
+        await scope.put(encodeCbor(checkpoint), digest);
+        await scope.hold(checkpoint.adapter.digest);
+        if (!(await blobs.has(checkpoint.adapter.digest))) continue;
+        held.add(checkpoint.adapter.digest);
+        await folders.write({ manifest, layout, digest, checkpoint, envelope });
+      }
+      await restart(run, () => catchUp(lost, { from, held }, run.context));
+    });
+  }
+}

@@ -1,0 +1,83 @@
+import { isSwarmError } from '../../common/errors.ts';
+import { isNewer } from '../../protocol/head-order.ts';
+import type { Checkpoint, Head, MessageKind } from '../../protocol/messages.ts';
+import type { RpcResponse } from '../../protocol/rpc.ts';
+import { type Verified, verifyMessage } from '../../protocol/signing.ts';
+import type { NewCheckpoint } from '../store/rounds.ts';
+import type { StoredReceipt } from '../store/store.ts';
+
+/** A checkpoint that the coordinator has signed, and that its database lacks. */
+export interface LostCheckpoint extends Pick<NewCheckpoint, 'round' | 'digest' | 'envelope'> {
+  readonly checkpoint: Checkpoint;
+}
+
+/** Messages that nodes gave back to a coordinator. The coordinator has signed all of them. */
+export interface LostRecords {
+  /** The newest head. It is later than the head in the database. */
+  readonly head: Head;
+  /** The checkpoints before the head that the database lacks, oldest first. */
+  readonly checkpoints: readonly LostCheckpoint[];
+  /** Digest of the newest checkpoint in the database that is part of the chain; null if a gap separates them. */
+  readonly ancestor: string | null;
+  readonly receipts: readonly StoredReceipt[];
+}
+
+interface Known {
+  /** Peer id of this coordinator. */
+  readonly self: string;
+  readonly job: string;
+  /** The newest head in the database. */
+  readonly head: Head;
+  /** Returns whether the database has a checkpoint. */
+  readonly has: (digest: string) => boolean;
+}
+
+/**
+ * Finds what a coordinator has lost in the answers of its nodes. Ignores messages of other jobs and messages that this
+ * coordinator has not signed, so a node cannot make anything up.
+ * @returns null if no answer has a later head whose checkpoint is known
+ */
+export function lostRecords(
+  answers: readonly RpcResponse<'recall'>[],
+  { self, job, head: known, has }: Known,
+): LostRecords | null {
+  const own = <K extends 'head' | 'checkpoint' | 'receipt'>(kind: K, bytes: Uint8Array): Verified<K>[] => {
+    const found = verified(kind, bytes);
+    return found?.author === self && found.message.job === job ? [found] : [];
+  };
+  const checkpoints = new Map<string, LostCheckpoint>();
+  for (const envelope of answers.flatMap((answer) => answer.checkpoints)) {
+    for (const { digest, message } of own('checkpoint', envelope)) {
+      checkpoints.set(digest, { round: message.round, digest, envelope, checkpoint: message });
+    }
+  }
+  const isKnown = (digest: string): boolean => checkpoints.has(digest) || has(digest);
+  const heads = answers
+    .flatMap((answer) => (answer.head === null ? [] : own('head', answer.head)))
+    .map(({ message }) => message)
+    .filter((head) => isNewer(head, known) && isKnown(head.checkpoint.digest));
+  const head = heads.reduce<Head | null>((newest, one) => (isNewer(one, newest) ? one : newest), null);
+  if (head === null) return null;
+  const chain: LostCheckpoint[] = [];
+  let at: string | null = head.checkpoint.digest;
+  while (at !== null && !has(at)) {
+    const lost = checkpoints.get(at);
+    if (lost === undefined) break;
+    chain.unshift(lost);
+    at = lost.checkpoint.parent;
+  }
+  const receipts = answers
+    .flatMap((answer) => answer.receipts)
+    .flatMap((bytes) => own('receipt', bytes))
+    .map(({ message: { job: _, update: digest, ...receipt } }) => ({ digest, ...receipt }));
+  return { head, checkpoints: chain, ancestor: at !== null && has(at) ? at : null, receipts };
+}
+
+function verified<K extends MessageKind>(kind: K, bytes: Uint8Array): Verified<K> | null {
+  try {
+    return verifyMessage(kind, bytes);
+  } catch (error) {
+    if (!isSwarmError(error)) throw error;
+    return null;
+  }
+}

@@ -1,0 +1,32 @@
+/** Keeps what the coordinator of a job has signed, for a coordinator that is restored from an old backup. */
+import type { Head } from '../../protocol/messages.ts';
+import { verifyMessage } from '../../protocol/signing.ts';
+import { request } from '../contact/requests.ts';
+import type { PhaseContext } from '../context.ts';
+import { nodeError } from '../errors.ts';
+
+/** Mean number of nodes of a round that keep its checkpoint. All nodes keep it if a round has no more updates than this. */
+const KEEPERS = 16;
+
+/**
+ * Fetches and keeps the signed checkpoint of a head. In a large swarm, only some nodes keep each checkpoint.
+ * @throws SwarmError CHECKPOINT_UNTRUSTED, and the errors of the request
+ */
+export async function keepCheckpoint(context: PhaseContext, head: Head, signal: AbortSignal): Promise<void> {
+  const { deps, coordinator, job } = context;
+  const { kept } = deps.store;
+  const { digest } = head.checkpoint;
+  if (kept.hasCheckpoint(job, digest)) return;
+  if (deps.random() * head.included.length > KEEPERS) return;
+  const { checkpoint } = await request(deps, coordinator, 'checkpoint', { job, digest }, signal);
+  if (checkpoint === null) return;
+  const found = verifyMessage('checkpoint', checkpoint);
+  if (found.author !== coordinator || found.digest !== digest || found.message.job !== job) {
+    throw nodeError(
+      'CHECKPOINT_UNTRUSTED',
+      `asked for checkpoint ${digest} of ${coordinator}, but the answer is ${found.digest}, signed by ${found.author}`,
+      { job, digest, coordinator },
+    );
+  }
+  kept.keepCheckpoint(job, { round: found.message.round, digest, envelope: checkpoint });
+}

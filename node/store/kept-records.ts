@@ -1,0 +1,92 @@
+import { type HeadOrder, isNewer } from '../../protocol/head-order.ts';
+import type { Database } from '../../storage/database.ts';
+
+/** Number of newest checkpoints, and of newest receipts, that a node keeps of each job. */
+const KEPT_ROUNDS = 64;
+
+/** Signed messages of a coordinator, as bytes, oldest first. */
+export interface Recalled {
+  readonly head: Uint8Array | null;
+  readonly checkpoints: readonly Uint8Array[];
+  readonly receipts: readonly Uint8Array[];
+}
+
+/**
+ * Messages that the coordinator of a job has signed: its newest head, its newest checkpoints, and the receipts of this
+ * node's updates. A coordinator that was restored from an old backup asks its nodes for them.
+ */
+export class KeptRecords {
+  readonly #db: Database;
+
+  constructor(db: Database) {
+    this.#db = db;
+  }
+
+  /** Keeps a head, if it is newer than the kept one. */
+  keepHead(job: string, { term, sequence }: HeadOrder, envelope: Uint8Array): void {
+    if (!isNewer({ term, sequence }, this.newestHead(job))) return;
+    this.#db.run(
+      'INSERT OR REPLACE INTO kept_heads (job, term, sequence, envelope) VALUES (?, ?, ?, ?)',
+      job,
+      term,
+      sequence,
+      envelope,
+    );
+  }
+
+  /** Returns the position of the kept head, which is the newest head of the job that this home has seen. */
+  newestHead(job: string): HeadOrder | null {
+    const row = this.#db.one('SELECT term, sequence FROM kept_heads WHERE job = ?', job);
+    return row && { term: Number(row.term), sequence: Number(row.sequence) };
+  }
+
+  hasCheckpoint(job: string, digest: string): boolean {
+    return this.#db.one('SELECT 1 FROM kept_checkpoints WHERE job = ? AND digest = ?', job, digest) !== null;
+  }
+
+  keepCheckpoint(job: string, one: { round: number; digest: string; envelope: Uint8Array }): void {
+    this.#keep('kept_checkpoints', job, one.round, one.digest, one.envelope);
+  }
+
+  /** Keeps a receipt. A later receipt of the same round replaces an earlier one. */
+  keepReceipt(job: string, one: { round: number; digest: string; envelope: Uint8Array }): void {
+    this.#keep('kept_receipts', job, one.round, one.digest, one.envelope);
+  }
+
+  /** Returns the newest head, and the checkpoints and receipts of later rounds than `after`, up to `maxBytes` in all. */
+  recall(job: string, { after, maxBytes }: { after: number; maxBytes: number }): Recalled {
+    const row = this.#db.one('SELECT envelope FROM kept_heads WHERE job = ?', job);
+    const head = (row?.envelope as Uint8Array | undefined) ?? null;
+    let bytes = head?.byteLength ?? 0;
+    const newest = (table: Table): Uint8Array[] => {
+      const sql = `SELECT envelope FROM ${table} WHERE job = ? AND round > ? ORDER BY round DESC`;
+      const all = this.#db.all(sql, job, after).map(({ envelope }) => envelope as Uint8Array);
+      const fitting = all.filter((envelope) => {
+        bytes += envelope.byteLength;
+        return bytes <= maxBytes;
+      });
+      return fitting.reverse();
+    };
+    return { head, checkpoints: newest('kept_checkpoints'), receipts: newest('kept_receipts') };
+  }
+
+  #keep(table: Table, job: string, round: number, digest: string, envelope: Uint8Array): void {
+    this.#db.transaction(() => {
+      this.#db.run(
+        `INSERT OR REPLACE INTO ${table} (job, round, digest, envelope) VALUES (?, ?, ?, ?)`,
+        job,
+        round,
+        digest,
+        envelope,
+      );
+      this.#db.run(
+        `DELETE FROM ${table} WHERE job = ? AND round <= (SELECT max(round) FROM ${table} WHERE job = ?) - ?`,
+        job,
+        job,
+        KEPT_ROUNDS,
+      );
+    });
+  }
+}
+
+type Table = 'kept_checkpoints' | 'kept_receipts';

@@ -1,0 +1,143 @@
+import { join } from 'node:path';
+import { expect, test } from 'vitest';
+import { silentLogger } from '../../monitor/log.ts';
+import { verifyMessage } from '../../protocol/signing.ts';
+import { temporaryFolder } from '../utils/folder.ts';
+import { SeededRandom } from '../utils/virtual/seeded-random.ts';
+import { toyJob } from '../utils/virtual/toy-job.ts';
+import { VirtualClock } from '../utils/virtual/virtual-clock.ts';
+import { VirtualNetwork } from '../utils/virtual/virtual-network.ts';
+import { VirtualNode } from '../utils/virtual/virtual-node.ts';
+import { COORDINATOR, VirtualCoordinator } from './virtual-coordinator.ts';
+
+const ROUNDS = 8;
+const DEADLINE_MS = 10 * 60_000;
+
+/** A coordinator with three nodes. Its database is a file. */
+async function swarm(seed: number) {
+  const random = new SeededRandom(seed);
+  const clock = new VirtualClock(1_700_000_000_000);
+  const network = new VirtualNetwork({ delayMs: [1, 50], loss: 0, duplicates: 0 }, { clock, random });
+  const environment = { clock, network, random, log: silentLogger };
+  const toy = toyJob(COORDINATOR, { rounds: { count: ROUNDS, minPeers: 2, maxSeconds: 60, localSteps: 4 } });
+  const storePath = join(await temporaryFolder(), 'coordinator.sqlite');
+  const retention = { checkpoints: 2, rounds: 3 };
+  const coordinator = new VirtualCoordinator({ toy, retention, storePath }, environment);
+  const nodes = [1, 2, 3].map(
+    (number) =>
+      new VirtualNode(
+        { number, coordinator: COORDINATOR.peerId, layout: toy.layout, msPerStep: 200 + 50 * number },
+        environment,
+      ),
+  );
+  coordinator.start();
+  for (const node of nodes) node.start();
+  const { job } = toy;
+  const newest = (): number => coordinator.store.rounds.newestCheckpoints(job, 1)[0]?.round ?? 0;
+  const reach = async (round: number): Promise<void> => {
+    expect(await clock.run(() => newest() >= round, DEADLINE_MS), `round ${round}`).toBe(true);
+  };
+  const events = () => coordinator.store.events.after(job, 0, 10_000);
+  const end = async (): Promise<void> => {
+    const isOver = () => coordinator.finished && nodes.every((node) => !node.alive || node.done);
+    const ended = await clock.run(isOver, DEADLINE_MS);
+    const views = nodes.map(({ swarmNode }) => swarmNode.view().state.reason);
+    expect(ended, `the job ends (${coordinator.phase}; ${views.join('; ')})`).toBe(true);
+    await clock.run(() => false, 2_000);
+  };
+  return { clock, coordinator, nodes, job, newest, reach, events, end };
+}
+
+type Swarm = Awaited<ReturnType<typeof swarm>>;
+
+/** Checks that the chain has no gap, that no update is merged twice, and that each node knows which ones were merged. */
+function checkHistory({ coordinator, nodes, job }: Swarm): void {
+  let parent: string | null = null;
+  const merged: string[] = [];
+  for (const { envelope, digest } of coordinator.store.rounds.checkpoints(job)) {
+    const { message } = verifyMessage('checkpoint', envelope);
+    expect(message.parent, `parent of round ${message.round}`).toBe(parent);
+    parent = digest;
+    merged.push(...message.contributors.map(({ peer, round }) => `${peer} ${round}`));
+  }
+  expect(new Set(merged).size).toBe(merged.length);
+  for (const node of nodes) {
+    for (const { round, outcome } of node.store.updates(1_000)) {
+      const isMerged = merged.includes(`${node.peer} ${round}`);
+      expect(outcome === 'counted', `${node.peer} in round ${round} is ${outcome}`).toBe(isMerged);
+    }
+  }
+}
+
+test('a coordinator that is restored from an old backup goes on where its nodes are', async () => {
+  const all = await swarm(1);
+  const { coordinator, nodes, clock, job, newest, reach, events, end } = all;
+  await reach(2);
+  const restore = coordinator.backUp();
+  await reach(5);
+  // Nodes receive the newest head, and fetch its checkpoint.
+  await clock.run(() => false, 1_000);
+  coordinator.crash();
+  const lost = newest();
+  restore();
+  expect(newest()).toBe(2);
+  coordinator.start();
+  const restoredAt = clock.now();
+  const isBack = await clock.run(() => newest() >= lost, 60_000);
+  expect(isBack, 'it catches up within a minute').toBe(true);
+  expect(clock.now() - restoredAt).toBeLessThan(20_000);
+  expect(events().find(({ type }) => type === 'caught-up')).toMatchObject({
+    before: 2,
+    round: lost,
+    term: 2,
+    checkpoints: lost - 2,
+    missing: 0,
+  });
+  await end();
+  const head = verifyMessage('head', coordinator.store.jobs.head(job)!).message;
+  expect(head).toMatchObject({ phase: 'finished', term: 2, checkpoint: { ordinal: ROUNDS } });
+  expect(nodes.every((node) => node.done)).toBe(true);
+  checkHistory(all);
+});
+
+test('nodes that are started again give the later head too', async () => {
+  const all = await swarm(2);
+  const { coordinator, nodes, clock, reach, events, end } = all;
+  await reach(1);
+  const restore = coordinator.backUp();
+  await reach(4);
+  await clock.run(() => false, 1_000);
+  coordinator.crash();
+  for (const node of nodes) node.crash();
+  restore();
+  coordinator.start();
+  await clock.run(() => false, 3_000);
+  for (const node of nodes) node.start();
+  await end();
+  expect(events().filter(({ type }) => type === 'caught-up')).toHaveLength(1);
+  checkHistory(all);
+});
+
+test('a coordinator that has worked with other nodes in the meantime drops this work', async () => {
+  const all = await swarm(3);
+  const { coordinator, nodes, clock, reach, events, end } = all;
+  await reach(1);
+  const restore = coordinator.backUp();
+  await reach(7);
+  await clock.run(() => false, 1_000);
+  coordinator.crash();
+  nodes[0]!.crash();
+  restore();
+  // The other nodes have lost what they knew.
+  for (const node of nodes.slice(1)) {
+    node.crash();
+    node.database.exec('DELETE FROM kept_heads; DELETE FROM kept_checkpoints');
+    node.start();
+  }
+  coordinator.start();
+  await clock.run(() => false, 4_000);
+  nodes[0]!.start();
+  await end();
+  expect(events().filter(({ type }) => type === 'caught-up')).toHaveLength(1);
+  checkHistory(all);
+});
