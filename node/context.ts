@@ -16,7 +16,7 @@ import type { JobKeys } from './contact/job-keys.ts';
 import type { Pauses } from './limits/pauses.ts';
 import type { NodePolicy } from './limits/policy.ts';
 import type { FetchTurns } from './sharing/fetch-turns.ts';
-import type { TrainerShare } from './sharing/shared-trainer.ts';
+import type { TrainerShare } from './sharing/trainer-share.ts';
 import type { JobClaim } from './store/job-files.ts';
 import type { KnownJobs } from './store/known-jobs.ts';
 import type { NodeStore } from './store/node-store.ts';

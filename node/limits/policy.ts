@@ -35,6 +35,12 @@ const TRAINER_ADAPTERS = 4;
  */
 const DAEMON_ADAPTERS = 4;
 /**
+ * Number of further copies that the daemon of a node with several jobs holds while a round waits for another job: the
+ * moments before the round and after its last step have two copies each, and the pseudo-gradient and the update do not
+ * exist yet.
+ */
+const WAITING_ADAPTERS = 2;
+/**
  * Disk space for a job's adapter and updates, as a multiple of the adapter's size: one for the error feedback, two for
  * the moments, two for the adapter and its successor, and one for all pending updates.
  */
@@ -76,9 +82,10 @@ export function demandOf(
     const weights = trainers.bases * estimatedBaseBytes(one.base.parameters, trainers.baseBits);
     return weights + trainers.processes * TRAINER_ADAPTERS * adapterOf(one) + tokenBytesOf(one);
   });
+  const copies = DAEMON_ADAPTERS + (others.length > 0 ? WAITING_ADAPTERS : 0);
   const inDaemon = manifests.map((one) => {
     const rows = one.rounds.localSteps * one.training.batchSize;
-    return DAEMON_ADAPTERS * adapterOf(one) + tokenBytesOf(one) + rows * ROW_OVERHEAD_BYTES;
+    return copies * adapterOf(one) + tokenBytesOf(one) + rows * ROW_OVERHEAD_BYTES;
   });
   return {
     base: sizeOf(manifest.base.files),

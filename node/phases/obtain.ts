@@ -23,7 +23,7 @@ export async function obtain(
   const { blobs, network, store, fetchTurns } = deps;
   const { origins } = store;
   const { digest } = ref;
-  await fetchTurns.run(digest, signal, async (turn) => {
+  await fetchTurns.run({ digest, coordinator }, signal, async (turn) => {
     const isStored = await blobs.has(digest);
     if (isStored && origins.has(digest, coordinator)) return;
     const fetch = async (again: boolean): Promise<boolean> => {
@@ -50,7 +50,7 @@ export async function obtainBaseFile(
 ): Promise<void> {
   const { deps, coordinator } = context;
   const { blobs, network, store, fetchTurns } = deps;
-  await fetchTurns.run(ref.digest, signal, async (turn) => {
+  await fetchTurns.run({ digest: ref.digest, coordinator }, signal, async (turn) => {
     if (await blobs.has(ref.digest)) return;
     store.origins.begin(ref.digest, coordinator, { isStored: false });
     const progress = onProgress && { onProgress };

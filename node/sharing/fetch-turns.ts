@@ -2,16 +2,22 @@ import { raceSignal } from 'race-signal';
 import type { Clock } from '../../common/clock.ts';
 
 /**
- * Time in milliseconds after which the fetch of a blob pauses if another job of the node waits for the same blob. Without
- * this limit, a coordinator whose machines send very slowly could keep the blob from the jobs of other coordinators.
+ * Time in milliseconds after which the fetch of a blob pauses if a job of another coordinator waits for the same blob.
+ * Without this limit, a coordinator whose machines send very slowly could keep the blob from the jobs of other coordinators.
  */
 export const FETCH_TURN_MS = 60_000;
+
+interface Waiting {
+  /** Peer id of the coordinator of the job. */
+  readonly coordinator: string;
+  readonly grant: () => void;
+}
 
 /** Lets the jobs of a node fetch the same blob one after another. */
 export class FetchTurns {
   readonly #clock: Clock;
-  /** The jobs that wait for each blob, by digest. The first one has its turn. */
-  readonly #queues = new Map<string, (() => void)[]>();
+  /** The fetches that wait for each blob, by digest. The first one has its turn. */
+  readonly #queues = new Map<string, Waiting[]>();
 
   constructor(deps: { clock: Clock }) {
     this.#clock = deps.clock;
@@ -23,12 +29,12 @@ export class FetchTurns {
    * @throws the errors of `fetch`, the signal's reason
    */
   async run(
-    digest: string,
+    { digest, coordinator }: { digest: string; coordinator: string },
     signal: AbortSignal,
     fetch: (signal: AbortSignal) => Promise<void>,
   ): Promise<void> {
     for (;;) {
-      const end = await this.#claim(digest, signal);
+      const end = await this.#claim(digest, coordinator, signal);
       const turn = new AbortController();
       const stopTimer = this.#limit(digest, turn);
       try {
@@ -42,16 +48,17 @@ export class FetchTurns {
     }
   }
 
-  async #claim(digest: string, signal: AbortSignal): Promise<() => void> {
+  async #claim(digest: string, coordinator: string, signal: AbortSignal): Promise<() => void> {
     const queue = this.#queues.get(digest) ?? [];
     this.#queues.set(digest, queue);
     const { promise, resolve } = Promise.withResolvers<void>();
-    queue.push(resolve);
+    const own: Waiting = { coordinator, grant: resolve };
+    queue.push(own);
     if (queue.length === 1) resolve();
     const end = (): void => {
-      queue.splice(queue.indexOf(resolve), 1);
+      queue.splice(queue.indexOf(own), 1);
       if (queue.length === 0) this.#queues.delete(digest);
-      else queue[0]!();
+      else queue[0]!.grant();
     };
     try {
       await raceSignal(promise, signal);
@@ -62,10 +69,11 @@ export class FetchTurns {
     }
   }
 
-  /** Aborts a turn at the first multiple of FETCH_TURN_MS at which another job waits. */
+  /** Aborts a turn at the first multiple of FETCH_TURN_MS at which a job of another coordinator waits. */
   #limit(digest: string, turn: AbortController): () => void {
     const check = (): void => {
-      if (this.#queues.get(digest)!.length > 1) turn.abort();
+      const [own, ...others] = this.#queues.get(digest)!;
+      if (others.some(({ coordinator }) => coordinator !== own!.coordinator)) turn.abort();
       else cancel = this.#clock.after(FETCH_TURN_MS, check);
     };
     let cancel = this.#clock.after(FETCH_TURN_MS, check);

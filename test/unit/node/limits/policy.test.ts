@@ -88,6 +88,10 @@ describe('several jobs at once', () => {
       demandOf(manifest, ONE_TRAINER, [another]).memory - demand.memory;
     expect(more(foreign)).toBe(more(other));
     expect(more(other)).toBeLessThan(demand.memory - 4 * parameters);
+    // Both jobs may have to keep the moments of a round that waits for the other job.
+    const inDaemon = (rounds: Partial<typeof manifest.rounds>) =>
+      more({ ...other, rounds: { ...other.rounds, ...rounds } });
+    expect(inDaemon({ localSteps: 0 })).toBe((4 + 2) * adapter + 2 * adapter);
   });
 
   test('are refused if they need too much together, with the number of the other jobs', () => {

@@ -8,9 +8,9 @@ function setUp() {
   const steps: string[] = [];
   const { signal } = new AbortController();
   /** Fetches for `ms` in total. Like a real fetch, it continues where an aborted turn ended. */
-  const fetch = (name: string, ms: number, own: AbortSignal = signal) => {
+  const fetch = (name: string, ms: number, own: AbortSignal = signal, coordinator = name) => {
     let left = ms;
-    return turns.run('digest', own, async (turn) => {
+    return turns.run({ digest: 'digest', coordinator }, own, async (turn) => {
       steps.push(`${name} begins`);
       const since = clock.monotonic();
       await new Promise<void>((resolve, reject) => {
@@ -62,4 +62,12 @@ test('a job that is aborted while it waits gives its place up', async () => {
   await clock.run(() => false, 3_000);
   await Promise.all([first, third]);
   expect(steps).toEqual(['first begins', 'first ends', 'third begins', 'third ends']);
+});
+
+test('a fetch does not pause for a job of the same coordinator', async () => {
+  const { clock, steps, fetch } = setUp();
+  const all = Promise.all([fetch('a', 2 * FETCH_TURN_MS, undefined, 'c'), fetch('b', 1_000, undefined, 'c')]);
+  await clock.run(() => false, 3 * FETCH_TURN_MS);
+  await all;
+  expect(steps).toEqual(['a begins', 'a ends', 'b begins', 'b ends']);
 });

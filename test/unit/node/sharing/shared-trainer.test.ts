@@ -4,6 +4,7 @@ import type { AdapterLayout } from '../../../../lora/adapter/layout.ts';
 import type { TrainProgress, TrainResult } from '../../../../lora/train/trainer.ts';
 import { Pauses } from '../../../../node/limits/pauses.ts';
 import { SharedTrainer } from '../../../../node/sharing/shared-trainer.ts';
+import { FAILED_PAUSE_MS } from '../../../../node/sharing/trainer-share.ts';
 import type { NodeTrainer, TrainedRound, TrainTask } from '../../../../node/trainer/trainer.ts';
 import type { Manifest } from '../../../../protocol/manifest.ts';
 import { VirtualClock } from '../../../utils/virtual/virtual-clock.ts';
@@ -91,6 +92,29 @@ test('a job whose preparation fails gives the trainer back, and the next job is 
   await pass(ROUND_MS);
   await training;
   expect(calls).toEqual(['prepare a', 'prepare broken', 'prepare a', 'train']);
+});
+
+test('a job that cannot be prepared takes the trainer from other jobs less and less often', async () => {
+  const [a, b] = [shared.share(1), shared.share(1)];
+  await a.prepare(jobOf('a'), { signal: live });
+  const broken = jobOf('broken');
+  calls = [];
+  // The node tries to join every 30 s.
+  for (let attempt = 0; attempt < 60; attempt++) {
+    await expect(b.prepare(broken, { signal: live })).rejects.toThrow('cannot be trained');
+    await pass(30_000);
+  }
+  const attempts = Math.ceil(Math.log2((60 * 30_000) / FAILED_PAUSE_MS + 1));
+  expect(calls).toEqual(Array(attempts).fill('prepare broken'));
+});
+
+test('a job that has been prepared before does not take the trainer when it joins again', async () => {
+  const [a, b] = [shared.share(1), shared.share(1)];
+  const job = jobOf('a');
+  await a.prepare(job, { signal: live });
+  await b.prepare(jobOf('b'), { signal: live });
+  expect(await a.prepare(job, { signal: live })).toEqual(layoutOf('a'));
+  expect(calls).toEqual(['prepare a', 'prepare b']);
 });
 
 test('an aborted round gives the trainer to the job that waits', async () => {
