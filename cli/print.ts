@@ -34,11 +34,6 @@ export function printWarning(
   printNote(context, `${message}${next === null ? '' : `; ${withCommandName(next)}`}`);
 }
 
-/** Formats progress in whole percent: "42 %". A total of 0 stands for an unknown total, and gives "0 %". */
-export function percentDone(done: number, total: number): string {
-  return `${total > 0 ? Math.floor((100 * done) / total) : 0} %`;
-}
-
 /** Formats the local time of day: "14:03:59". @param at milliseconds since 1970 */
 export function timeOfDay(at: number): string {
   return new Date(at).toTimeString().slice(0, 8);

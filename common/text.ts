@@ -72,6 +72,11 @@ export function formatPercent(share: number): string {
   return `${value > 0 && value < 9.95 ? value.toFixed(value < 0.095 ? 2 : 1) : Math.round(value)} %`;
 }
 
+/** Formats progress in whole percent: "42 %". A total of 0 stands for an unknown total, and gives "0 %". */
+export function percentDone(done: number, total: number): string {
+  return `${total > 0 ? Math.floor((100 * done) / total) : 0} %`;
+}
+
 /**
  * Formats the position of a job: "round 21 of 40". Rounds without a checkpoint (null rounds) have numbers too, so after the
  * first of them the number of the round can exceed the total: "round 43 (38 of 40 done)".

@@ -26,7 +26,7 @@ const PACKAGES: Readonly<Record<string, { file: URL; type: string }>> = {
 };
 
 /** Modules outside monitor/web that the page imports. */
-const SHARED = ['common/text', 'monitor/health-rules'];
+const SHARED = ['common/text', 'monitor/health-rules', 'monitor/node-state', 'monitor/node-work'];
 
 /** The style sheets, which browsers get as one file. A later one overrides an earlier one. */
 const STYLES = ['page', 'controls', 'tables', 'overview', 'job'];

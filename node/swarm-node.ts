@@ -83,6 +83,7 @@ export class SwarmNode implements SiblingJob {
       hold: this.#membership.hold,
       weight,
       trainerSeconds: usedSeconds,
+      followsJobs: this.#options.job === null,
     };
   }
 

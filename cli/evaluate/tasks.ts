@@ -1,9 +1,10 @@
 import { resolve } from 'node:path';
 import { commonError } from '../../common/common-errors.ts';
+import { percentDone } from '../../common/text.ts';
 import type { ModelBundle, ModelNames, TaskEvaluation, TaskProgress } from '../../index.ts';
 import type { Context } from '../context.ts';
 import { type ModelFlags, openModelBundle } from '../options/model.ts';
-import { ProgressLine, percentDone, printJson, printLines, printNote } from '../print.ts';
+import { ProgressLine, printJson, printLines, printNote } from '../print.ts';
 import { comparisonLines, taskTable } from '../views/tasks.ts';
 import { recordedVersion, recordFigures } from './record.ts';
 

@@ -1,10 +1,10 @@
-import { countOf, formatBytes, formatCount } from '../../common/text.ts';
+import { countOf, formatBytes, formatCount, percentDone } from '../../common/text.ts';
 import type { JobCheck } from '../../coordinator/jobs/check-job.ts';
 import type { JobProgress } from '../../index.ts';
 import type { JobSpec } from '../../lora/finetune/settings/job-spec.ts';
 import type { Context } from '../context.ts';
 import { cacheFolder } from '../folders.ts';
-import { ProgressLine, percentDone } from '../print.ts';
+import { ProgressLine } from '../print.ts';
 import { dataLines, stageProgress } from './create.ts';
 
 /** Checks a job against its base and data in this process, with progress on stderr. Writes only to the cache. */

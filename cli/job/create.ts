@@ -1,9 +1,10 @@
+import { percentDone } from '../../common/text.ts';
 import type { ApiClient, CreatedJob, CreateJobOptions, JobDataReport, JobSpecInput } from '../../index.ts';
 import { mostAreCut } from '../../lora/data/packing/tally.ts';
 import { SWARM } from '../command-name.ts';
 import type { Context } from '../context.ts';
 import { badRowLines, badRowSummary, tallyLines } from '../data/bad-rows.ts';
-import { ProgressLine, percentDone, printJson, printLines, printNote, printWarning } from '../print.ts';
+import { ProgressLine, printJson, printLines, printNote, printWarning } from '../print.ts';
 
 const STAGES = {
   base: 'reading the base model',

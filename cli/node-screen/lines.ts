@@ -1,11 +1,17 @@
-import { countOf, formatCount, formatDuration, formatLoss, safeText } from '../../common/text.ts';
+import {
+  countOf,
+  formatCount,
+  formatDuration,
+  formatLoss,
+  percentDone,
+  safeText,
+} from '../../common/text.ts';
 import type { NodeStatus } from '../../index.ts';
-import { NOT_YET_CONNECTED } from '../../node/machine/state.ts';
+import { problemText, standingText } from '../../monitor/node-state.ts';
+import { costText, monthText, speedText, totalsText } from '../../monitor/node-work.ts';
 import { counts } from '../../protocol/receipts.ts';
-import { percentDone, timeOfDay } from '../print.ts';
-import { costText, monthText, speedText, totalsText } from '../views/contribution.ts';
-import { activity, holdText, NOTE, pausedText, perJob, shutOutText, updateLine } from '../views/node.ts';
-import { standingText } from '../views/standing.ts';
+import { timeOfDay } from '../print.ts';
+import { NOTE, type NodeForJob, perJob, stateOf, updateLine } from '../views/node.ts';
 import { thanksTexts } from '../views/thanks.ts';
 import { bar, columnsOf, cut, wrap } from './columns.ts';
 import type { TimeLeft } from './pace.ts';
@@ -88,7 +94,7 @@ export function screenLines(state: ScreenState, { columns, rows }: ScreenSize): 
 }
 
 /** Returns one status for each job of a node, with the updates of that job only. */
-export function jobsOf(status: NodeStatus): NodeStatus[] {
+export function jobsOf(status: NodeStatus): NodeForJob[] {
   return perJob(status).map((one) => ({
     ...one,
     updates: one.updates.filter(({ job }) => job === one.job?.job),
@@ -97,12 +103,12 @@ export function jobsOf(status: NodeStatus): NodeStatus[] {
 
 type Lines = (label: string, text: string, limit?: number) => string[];
 
-function onlyJob(job: NodeStatus, { timeLeft, download, status }: ScreenState, lines: Lines): string[] {
-  const { shutOut = null } = status.jobs[0] ?? {};
+function onlyJob(job: NodeForJob, { timeLeft, download, status }: ScreenState, lines: Lines): string[] {
+  const { now, problem } = stateOf(job);
   const left = timeLeft[0] ?? { round: null, job: null };
   return [
-    ...lines('now', shutOut === null ? (download ?? nowText(job)) : shutOutText(shutOut)),
-    ...(shutOut === null ? waitText(job).flatMap((text) => lines('waiting', text)) : []),
+    ...lines('now', job.shutOut === null ? (download ?? now) : now),
+    ...(problem === null ? [] : lines('waiting', problemText(problem))),
     ...(job.state === 'training' ? lines('round', progressText(job.step, job.steps, left.round)) : []),
     ...(job.job === null ? [] : lines('job', jobText(job, left.job))),
     ...standingOf(job).flatMap((text) => lines('standing', text)),
@@ -110,19 +116,18 @@ function onlyJob(job: NodeStatus, { timeLeft, download, status }: ScreenState, l
   ];
 }
 
-function oneOfSeveral(job: NodeStatus, index: number, state: ScreenState, lines: Lines): string[] {
-  const { weight, shutOut, trainerSeconds } = state.status.jobs[index]!;
+function oneOfSeveral(job: NodeForJob, index: number, state: ScreenState, lines: Lines): string[] {
+  const { weight, shutOut, trainerSeconds } = job;
+  const { now, problem } = stateOf(job);
   const left = state.timeLeft[index] ?? { round: null, job: null };
   const { name } = job.job ?? { name: `job ${index + 1}` };
   const total = state.status.jobs.reduce((sum, one) => sum + one.trainerSeconds, 0);
   const share = `weight ${weight}, ${percentDone(trainerSeconds, total)} of the trainer's time`;
-  if (shutOut !== null) return lines(name, shutOutText(shutOut));
-  // A job whose turn has not come waits for the trainer. `nowText` says this already.
-  const waits = job.state === 'busy' ? [] : waitText(job);
+  if (shutOut !== null) return lines(name, now);
   const isDownloading = job.download !== null && state.download !== null;
   return [
-    ...lines(name, isDownloading ? state.download! : nowText(job)),
-    ...waits.flatMap((text) => lines('', text)),
+    ...lines(name, isDownloading ? state.download! : now),
+    ...(problem === null ? [] : lines('', problemText(problem))),
     ...(job.job === null ? [] : lines('', `${jobText(job, left.job)}; ${share}`)),
     ...standingOf(job).flatMap((text) => lines('', `standing ${text}`)),
     ...thanksOf(job, state.status).flatMap((text) => lines('', text)),
@@ -132,49 +137,6 @@ function oneOfSeveral(job: NodeStatus, index: number, state: ScreenState, lines:
 function padded(label: string): string {
   const text = cut(safeText(label), LABEL - 1);
   return text + ' '.repeat(LABEL - columnsOf(text));
-}
-
-function nowText(job: NodeStatus): string {
-  const paused = pausedText(job);
-  if (paused !== null) return paused;
-  switch (job.state) {
-    case 'joining':
-      return job.job === null ? 'joining the job' : `preparing the job ${job.job.name}`;
-    case 'syncing':
-      return `fetching the adapter for round ${job.round}`;
-    case 'busy':
-      return `round ${job.round} waits for the trainer: ${job.reason}`;
-    case 'publishing':
-      return `sending the update of round ${job.round}`;
-    case 'awaiting':
-      if (job.done) return 'the job has ended; this node still serves its files to other peers';
-      return job.reason === '' || job.retrySeconds !== null ? 'waiting' : `waiting: ${job.reason}`;
-    case 'leaving':
-      return 'stopping';
-    case 'training':
-      return activity(job);
-  }
-}
-
-/**
- * Returns the node's problem, with advice or the time of the next attempt. Returns no text if there is no problem.
- */
-function waitText(status: NodeStatus): string[] {
-  const { coordinator, state, reason, retrySeconds, hold } = status;
-  const { unreachable, connected } = coordinator;
-  if (unreachable !== null) {
-    const next = `attempt ${unreachable.failures + 1} in ${formatDuration(unreachable.retrySeconds)}`;
-    return [`cannot reach the coordinator: ${unreachable.reason}; ${next}`];
-  }
-  if (pausedText(status) !== null) return [];
-  if (hold !== null) return [holdText({ reason })];
-  const isWell = retrySeconds === null && (state !== 'joining' || reason === NOT_YET_CONNECTED);
-  if (isWell || reason === '') {
-    return connected || state === 'joining'
-      ? []
-      : ['the connection to the coordinator is lost; connecting again'];
-  }
-  return [retrySeconds === null ? reason : `${reason}; next attempt in ${formatDuration(retrySeconds)}`];
 }
 
 function progressText(done: number, total: number, secondsLeft: number | null): string {

@@ -1,4 +1,11 @@
-import { countOf, formatChange, formatCount, formatDuration, formatLoss } from '../../common/text.ts';
+import {
+  countOf,
+  formatChange,
+  formatCount,
+  formatDuration,
+  formatLoss,
+  percentDone,
+} from '../../common/text.ts';
 import type {
   AdapterVersion,
   Choice,
@@ -22,7 +29,7 @@ import { SWARM, withCommandName } from '../command-name.ts';
 import type { Context } from '../context.ts';
 import { badRowSummary, badRowText, firstRows, tallyLines } from '../data/bad-rows.ts';
 import { measuringLine } from '../options/engine.ts';
-import { ProgressLine, percentDone, printJson, printLines, printNote } from '../print.ts';
+import { ProgressLine, printJson, printLines, printNote } from '../print.ts';
 import { presetLines } from '../views/preset.ts';
 
 export interface TrainReportOptions {

@@ -1,21 +1,16 @@
 import { formatBytes, formatCount, formatLoss, safeText } from '../../common/text.ts';
 import type { NodeStatus } from '../../index.ts';
-import { NOT_YET_CONNECTED } from '../../node/machine/state.ts';
-import { counts } from '../../protocol/receipts.ts';
 import {
-  activity,
-  because,
-  DOWNLOADS,
-  engineText,
-  holdText,
-  labelOf,
-  NOTE,
+  afterJobText,
+  downloadText,
+  NOT_YET_CONNECTED,
   pausedText,
-  perJob,
-  shutOutText,
-  updateLine,
-} from './node.ts';
-import { standingText } from './standing.ts';
+  problemText,
+  standingText,
+} from '../../monitor/node-state.ts';
+import { counts } from '../../protocol/receipts.ts';
+import { dateAndTime } from '../print.ts';
+import { because, engineText, labelOf, NOTE, type NodeForJob, perJob, stateOf, updateLine } from './node.ts';
 import { thanksTexts } from './thanks.ts';
 
 /** Compares successive statuses of a node, and makes a line for each change. */
@@ -27,9 +22,8 @@ export class NodeLines {
     return jobs.flatMap((job, i) => {
       this.#jobs[i] ??= new JobLines({ showsEngine: i === 0 });
       const lines = this.#jobs[i].next(job);
-      const shutOut = status.jobs[i]?.shutOut ?? null;
       if (jobs.length === 1) return lines;
-      const refused = this.#jobs[i].isShutOut(shutOut !== null) ? [shutOutText(shutOut!)] : [];
+      const refused = this.#jobs[i].isShutOut(job.shutOut !== null) ? [safeText(stateOf(job).now, NOTE)] : [];
       return [...lines, ...refused].map((line) => `${labelOf(job)}${line}`);
     });
   }
@@ -38,7 +32,7 @@ export class NodeLines {
 /** Makes the lines about one job of a node. */
 class JobLines {
   readonly #showsEngine: boolean;
-  #last: NodeStatus | null = null;
+  #last: NodeForJob | null = null;
   #shutOut = false;
 
   /** @param options `showsEngine`: whether to make lines about the engine, which all jobs share */
@@ -53,7 +47,7 @@ class JobLines {
     return now && !before;
   }
 
-  next(status: NodeStatus): string[] {
+  next(status: NodeForJob): string[] {
     const before = this.#last;
     this.#last = status;
     const lines: string[] = [];
@@ -80,7 +74,7 @@ class JobLines {
       lines.push(`engine ${engineText(status)}`);
     const { download } = status;
     if (download !== null && download.what !== before?.download?.what) {
-      lines.push(`fetching ${DOWNLOADS[download.what]}, ${formatBytes(download.total)}`);
+      lines.push(`fetching ${downloadText(download.what)}, ${formatBytes(download.total)}`);
     }
     if (before?.download?.what === 'base' && download?.what !== 'base') {
       lines.push('the base model has arrived; preparing the trainer');
@@ -94,30 +88,24 @@ class JobLines {
         lines.push(`${updateLine(update)}${accepted ? speedOf(status) : ''}`);
       }
     }
-    const paused = pausedText(status);
-    if (paused !== null && paused !== (before && pausedText(before))) lines.push(paused);
-    if (paused === null && before && pausedText(before) !== null) lines.push('goes on after the pause');
+    const paused = pauseOf(status);
+    if (paused !== null && paused !== (before && pauseOf(before))) lines.push(paused);
+    if (paused === null && before && pauseOf(before) !== null) lines.push('goes on after the pause');
     if (status.draining && !before?.draining)
       lines.push('takes no new work, and stops after its present round');
     if (paused === null && cannotJoin(status) && status.reason !== before?.reason) {
-      lines.push(
-        status.hold === null
-          ? `cannot join yet: ${safeText(status.reason, NOTE)}; retrying`
-          : holdText(status),
-      );
+      const { problem } = stateOf(status);
+      if (problem !== null) lines.push(safeText(problemText(problem), NOTE));
     }
     if (status.state !== before?.state || status.round !== before?.round) {
       if (status.state === 'training') lines.push(`training round ${status.round}: ${status.steps} steps`);
       else if (paused === null && status.reason !== before?.reason && !isExplained(status))
-        lines.push(activity(status));
+        lines.push(waitLine(status));
     }
     const phase = job?.phase ?? null;
     if ((phase === 'finished' || phase === 'failed' || phase === 'paused') && phase !== before?.job?.phase) {
       const isOnly = status.jobs.length < 2;
-      const after =
-        phase === 'paused'
-          ? ''
-          : `; this node now only serves its files to other peers${isOnly ? '; Ctrl-C stops it' : ''}`;
+      const after = phase === 'paused' ? '' : `; ${afterJobText(status)}${isOnly ? '; Ctrl-C stops it' : ''}`;
       lines.push(
         `job ${job!.name} is ${phase}${because(job!)}, held-out loss ${formatLoss(job!.checkpoint?.heldOutLoss)}${after}`,
       );
@@ -125,6 +113,18 @@ class JobLines {
     if (status.done && !before?.done && job !== null) lines.push(...thanksTexts(job, status.totals));
     return lines;
   }
+}
+
+/** Returns why the whole node is paused; null if it is not. */
+function pauseOf(status: NodeForJob): string | null {
+  const text = pausedText(status, { pause: status.pause, date: dateAndTime });
+  return text && safeText(text, NOTE);
+}
+
+/** Returns what a node does that does not train, and why it waits. */
+function waitLine(status: NodeForJob): string {
+  const { now, problem } = stateOf(status);
+  return safeText(problem === null ? now : `${now}: ${problem.text}`, NOTE);
 }
 
 /** Returns whether the node is connected but cannot join, for example because no engine runs. */

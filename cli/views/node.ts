@@ -3,15 +3,15 @@ import {
   formatCount,
   formatDuration,
   formatLoss,
+  percentDone,
   roundText,
   safeText,
 } from '../../common/text.ts';
-import type { NodeStatus, NodeUpdate } from '../../index.ts';
-import { dateAndTime, percentDone } from '../print.ts';
-import { costText, monthText, totalsText } from './contribution.ts';
-import { standingLines } from './standing.ts';
+import type { NodeJobStatus, NodeStatus, NodeUpdate } from '../../index.ts';
+import { describeNode, type NodeState, problemText, standingText } from '../../monitor/node-state.ts';
+import { costText, monthText, totalsText } from '../../monitor/node-work.ts';
+import { dateAndTime } from '../print.ts';
 
-export const DOWNLOADS = { base: 'the base model', data: 'data', adapter: 'the adapter' } as const;
 /** Number of newest updates that the status of a node shows. */
 const SHOWN_UPDATES = 5;
 /**
@@ -39,12 +39,18 @@ export function nodeLines(status: NodeStatus, url: string): string[] {
   ];
 }
 
+/** The status of a node for one of its jobs. */
+export type NodeForJob = NodeStatus & NodeJobStatus;
+
 /**
- * Splits the status of a node into one status for each of its jobs, which contains only the fields and updates of the
- * job.
+ * Splits the status of a node into one status for each of its jobs. With several jobs, each contains only the updates of
+ * its job.
  */
-export function perJob(status: NodeStatus): NodeStatus[] {
-  if (status.jobs.length < 2) return [status];
+export function perJob(status: NodeStatus): NodeForJob[] {
+  if (status.jobs.length < 2) {
+    const { weight = 1, trainerSeconds = 0, shutOut = null } = status.jobs[0] ?? {};
+    return [{ ...status, weight, trainerSeconds, shutOut }];
+  }
   return status.jobs.map((one) => {
     const updates = status.updates.filter(({ job }) => job === one.job?.job);
     return { ...status, ...one, updates };
@@ -52,15 +58,15 @@ export function perJob(status: NodeStatus): NodeStatus[] {
 }
 
 /** Returns the lines of one of several jobs, which share the trainer of the node. */
-function sharedJobLines(job: NodeStatus, index: number, { jobs }: NodeStatus): string[] {
-  const { weight, trainerSeconds, shutOut } = jobs[index]!;
+function sharedJobLines(job: NodeForJob, index: number, { jobs }: NodeStatus): string[] {
+  const { weight, trainerSeconds } = jobs[index]!;
   const total = jobs.reduce((sum, one) => sum + one.trainerSeconds, 0);
   const used = total > 0 ? `, ${percentDone(trainerSeconds, total)} of the trainer's time so far` : '';
   return [
     '',
     ...contactLines(job),
     `share       weight ${weight}${used}`,
-    ...(shutOut === null ? stateLines(job) : [`state       ${shutOutText(shutOut)}`]),
+    ...stateLines(job),
     ...updateLines(job),
   ];
 }
@@ -73,16 +79,24 @@ function contactLines(status: NodeStatus): string[] {
   ];
 }
 
-function stateLines(status: NodeStatus): string[] {
-  return [`state       ${activity(status)}`, ...standingLines(status)];
+function stateLines(status: NodeForJob): string[] {
+  const { now, problem } = stateOf(status);
+  const { standing } = status;
+  const shows = standing !== null && (standing.kind !== 'good' || standing.strikes > 0);
+  return [
+    `state       ${safeText(now, NOTE)}`,
+    ...(problem === null ? [] : [`waiting     ${safeText(problemText(problem), NOTE)}`]),
+    ...(shows ? [`standing    ${standingText(standing)}`] : []),
+  ];
+}
+
+/** Returns the state of a node for one of its jobs in words. */
+export function stateOf({ pause, shutOut, ...facts }: NodeForJob): NodeState {
+  return describeNode(facts, { pause, shutOut, date: dateAndTime });
 }
 
 function updateLines({ updates }: NodeStatus): string[] {
   return updates.slice(0, SHOWN_UPDATES).map((update) => `update      ${updateLine(update)}`);
-}
-
-export function shutOutText({ message }: NonNullable<NodeStatus['jobs'][number]['shutOut']>): string {
-  return `shut out: ${safeText(message, NOTE)}`;
 }
 
 /** Returns the weight of a job for the end of a line; an empty text for the weight 1. */
@@ -105,20 +119,6 @@ function jobLines({ round }: NodeStatus, job: NonNullable<NodeStatus['job']>): s
     `job         ${job.name}  ${job.job.slice(0, 12)}  ${roundText(round, job)}  ${job.phase ?? 'unknown'}${because(job)}${loss}`,
     `base        ${safeText(job.base.name)}  ${formatCount(job.base.parameters)} parameters, adapter ${formatCount(job.adapterParameters)}`,
   ];
-}
-
-/** Returns what the node is doing, or why it is waiting. */
-export function activity(status: NodeStatus): string {
-  const { state, step, steps, tokensPerSecond, download, reason } = status;
-  const speed = tokensPerSecond > 0 ? `, ${formatCount(tokensPerSecond)} tokens/s` : '';
-  if (download !== null) {
-    const { what, bytes, total } = download;
-    return `fetching ${DOWNLOADS[what]}: ${percentDone(bytes, total)} of ${formatBytes(total)}`;
-  }
-  const paused = pausedText(status);
-  if (paused !== null) return paused;
-  if (state === 'training') return `training round ${status.round}: step ${step} of ${steps}${speed}`;
-  return `${state}${reason === '' ? '' : `: ${safeText(reason, NOTE)}`}`;
 }
 
 /** Returns a line about one update and its outcome. The line explains the outcome unless the update was accepted. */
@@ -146,18 +146,18 @@ export class NodeProgress {
     return line !== null && jobs.length > 1 ? `${labelOf(job!)}${line}` : line;
   }
 
-  #lineOf(status: NodeStatus, now: number): string | null {
+  #lineOf(status: NodeForJob, now: number): string | null {
     const { download } = status;
     if (download === null) {
       this.#start = null;
-      return status.state === 'training' ? activity(status) : null;
+      return status.state === 'training' ? stateOf(status).now : null;
     }
     const { what, bytes, total } = download;
     // Bytes from an earlier attempt must not count towards the speed.
     if (this.#start?.what !== what) this.#start = { what, bytes, at: now };
     const speed = (bytes - this.#start.bytes) / Math.max((now - this.#start.at) / 1000, 1e-3);
-    if (speed === 0) return activity(status);
-    return `${activity(status)}, ${formatBytes(speed)}/s, ${formatDuration((total - bytes) / speed)} left`;
+    if (speed === 0) return stateOf(status).now;
+    return `${stateOf(status).now}, ${formatBytes(speed)}/s, ${formatDuration((total - bytes) / speed)} left`;
   }
 }
 
@@ -165,18 +165,4 @@ export class NodeProgress {
 export function labelOf({ job, coordinator }: NodeStatus): string {
   const name = job === null ? (coordinator.peer ?? coordinator.addresses[0])?.slice(-8) : job.name;
   return `${name ?? 'no coordinator'}: `;
-}
-
-/** Returns why the whole node is paused; null if it is not, or if a job waits for a change by the owner. */
-export function pausedText({ pause, hold }: Pick<NodeStatus, 'pause' | 'hold'>): string | null {
-  if (pause === null || hold?.reason !== pause.reason) return null;
-  const end = pause.until === null ? '' : `, until ${dateAndTime(pause.until)}`;
-  return `paused${end}: ${safeText(pause.text, NOTE)}`;
-}
-
-/**
- * Returns a text for a node with a hold: the node takes no work until its owner acts. The reason says what to change.
- */
-export function holdText({ reason }: Pick<NodeStatus, 'reason'>): string {
-  return `cannot take part until you change this: ${safeText(reason, NOTE)}`;
 }

@@ -1,17 +1,9 @@
-import { countOf, formatCount, formatDuration } from '../../common/text.ts';
+import { countOf } from '../../common/text.ts';
 import type { NodeStatus } from '../../index.ts';
+import { workText } from '../../monitor/node-work.ts';
 import { SWARM } from '../command-name.ts';
 
 type Totals = NodeStatus['totals'];
-
-/** Returns a text with the total of a node's work in the given jobs. */
-export function workText(totals: Totals): string {
-  const sum = (field: 'accepted' | 'refused' | 'tokens' | 'seconds'): number =>
-    totals.reduce((total, one) => total + one[field], 0);
-  const refused = sum('refused') > 0 ? `, ${formatCount(sum('refused'))} not counted` : '';
-  const trained = `${countOf(sum('tokens'), 'token')} in ${formatDuration(sum('seconds'))} of training`;
-  return `${countOf(sum('accepted'), 'round')} accepted${refused}, ${trained}`;
-}
 
 /**
  * Returns the texts for a job that has ended: thanks with the work of this node in the job, and the command that fetches

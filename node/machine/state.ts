@@ -1,3 +1,4 @@
+import { NOT_YET_CONNECTED } from '../../monitor/node-state.ts';
 import type { Head, Heartbeat } from '../../protocol/messages.ts';
 import type { ReceiptCode } from '../../protocol/receipts.ts';
 import type { Outcome, PendingUpdate } from './pending-update.ts';
@@ -102,9 +103,6 @@ export interface JobHistory {
   readonly lastRound: number;
   readonly pending: readonly { round: number; update: string; code: ReceiptCode | null }[];
 }
-
-/** The `reason` of a node that has just started. */
-export const NOT_YET_CONNECTED = 'not yet connected';
 
 export function initialState(self: string): NodeState {
   return {

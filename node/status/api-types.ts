@@ -36,6 +36,8 @@ export interface NodeActivity {
   tokensPerSecond: number;
   /** Whether the job has ended, this node holds its last adapter, and all its updates are settled. */
   done: boolean;
+  /** Whether the node joins the coordinator's next job when this job has ended, because its invite names no job. */
+  followsJobs: boolean;
   /** The running download, in bytes; null when there is none. */
   download: { what: 'base' | 'data' | 'adapter'; bytes: number; total: number } | null;
 }

@@ -85,6 +85,7 @@ function jobStatus(node: SwarmNode, { network, scoreTrainer, clock, pauses }: No
     standing: view.standing,
     ...progress,
     done: isDone(state),
+    followsJobs: view.followsJobs,
     download,
     weight,
     trainerSeconds,

@@ -20,4 +20,6 @@ export interface SwarmNodeView extends Pick<JobWorker, 'progress' | 'download'> 
   readonly hold: Hold | null;
   /** Time for which this job has had the trainer, in seconds. */
   readonly trainerSeconds: number;
+  /** Whether the node joins the coordinator's next job when this job has ended. */
+  readonly followsJobs: boolean;
 }

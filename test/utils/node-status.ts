@@ -46,6 +46,7 @@ export function exampleStatus(changes: Partial<NodeStatus> = {}): NodeStatus {
     steps: 8,
     tokensPerSecond: 1240,
     done: false,
+    followsJobs: false,
     download: null,
   };
   return {

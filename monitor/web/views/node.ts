@@ -1,6 +1,8 @@
 import { html } from 'htm/preact';
 import { formatBytes, formatCount, formatDuration, formatLoss } from '../../../common/text.ts';
 import type { NodeJobStatus, NodeStatus, NodeUpdate } from '../../../node/status/api-types.ts';
+import { describeNode, problemText, standingText } from '../../node-state.ts';
+import { costText, monthText, speedText, totalsText } from '../../node-work.ts';
 import { formatDate } from '../format.ts';
 import { Progress } from '../parts/progress.ts';
 import { type Column, Table } from '../parts/table.ts';
@@ -15,8 +17,11 @@ const UPDATES: readonly Column<NodeUpdate>[] = [
 
 /** A node: what it does now, its jobs, and its newest updates. */
 export function NodeView({ status }: { status: NodeStatus }) {
+  const [contributed, all] = totalsText(status);
   return html`<h1>${status.name}</h1>
-    ${status.jobs.map((one, i) => html`<${Activity} key=${one.job?.job ?? i} activity=${one} />`)}
+    ${status.jobs.map(
+      (one, i) => html`<${Activity} key=${one.job?.job ?? i} activity=${one} pause=${status.pause} />`,
+    )}
     <section>
       <h2>This machine</h2>
       <dl class="facts">
@@ -24,8 +29,15 @@ export function NodeView({ status }: { status: NodeStatus }) {
         <dd>${status.engine || 'not chosen yet'}${status.engineNote !== null && ` (${status.engineNote})`}</dd>
         <dt>Speed</dt>
         <dd>${formatCount(status.tokensPerSecond)} tokens/s</dd>
+        <dt>Contributed</dt>
+        <dd>${contributed}${all !== undefined && `; with the earlier jobs of this machine: ${all}`}</dd>
+        <dt>Costs now</dt>
+        <dd>${costText(status)}, network ${speedText(status)}</dd>
         <dt>Traffic</dt>
-        <dd>sent ${formatBytes(status.traffic.sent)}, received ${formatBytes(status.traffic.received)}</dd>
+        <dd>
+          sent ${formatBytes(status.traffic.sent)}, received ${formatBytes(status.traffic.received)} since the start;
+          ${monthText(status)}
+        </dd>
         <dt>Up</dt>
         <dd>${formatDuration(status.uptimeSeconds)}</dd>
         <dt>Restarts of the trainer</dt>
@@ -47,25 +59,17 @@ export function NodeView({ status }: { status: NodeStatus }) {
 }
 
 /** Activity of the node for one invite. */
-function Activity({ activity }: { activity: NodeJobStatus }) {
-  const { job, coordinator, download, standing, shutOut } = activity;
+function Activity({ activity, pause }: { activity: NodeJobStatus; pause: NodeStatus['pause'] }) {
+  const { job, coordinator, standing, shutOut } = activity;
+  const { now, problem } = describeNode(activity, { pause, shutOut, date: formatDate });
   return html`<section>
     <h2>${job === null ? `Coordinator ${coordinator.addresses[0] ?? 'unknown'}` : `Job ${job.name}`}</h2>
-    <p>
-      ${activity.state}${activity.reason !== '' && `: ${activity.reason}`}. ${
-        coordinator.connected
-          ? 'Connected to the coordinator.'
-          : 'Not connected to the coordinator; the node keeps dialling.'
-      }
-    </p>
-    ${shutOut !== null && html`<p class="failure">The coordinator has shut this node out: ${shutOut.message}</p>`}
+    <p class=${shutOut === null ? '' : 'failure'}>${now}</p>
+    ${problem !== null && html`<p class="failure">${problemText(problem)}</p>`}
+    <p class="quiet">${coordinator.connected ? 'Connected to the coordinator' : 'Not connected to the coordinator'}</p>
     ${
       activity.state === 'training' &&
       html`<${Progress} label="Steps of this round" done=${activity.step} total=${activity.steps} unit="steps" />`
-    }
-    ${
-      download !== null &&
-      html`<p>Fetching the ${download.what}: ${formatBytes(download.bytes)} of ${formatBytes(download.total)}</p>`
     }
     ${
       job !== null &&
@@ -84,7 +88,7 @@ function Activity({ activity }: { activity: NodeJobStatus }) {
               : 'none yet'
           }</dd>
           <dt>Standing</dt>
-          <dd>${standing === null ? 'not known yet' : standing.kind}</dd>
+          <dd>${standing === null ? 'not known yet' : standingText(standing)}</dd>
           <dt>Trainer</dt>
           <dd>${formatDuration(activity.trainerSeconds)} for this job, with weight ${activity.weight}</dd>
         </dl>`

@@ -13,7 +13,7 @@ import type {
   JobSummary,
   PeerView,
 } from '../../../coordinator/api/types.ts';
-import { NOT_YET_CONNECTED } from '../../../node/machine/state.ts';
+import { NOT_YET_CONNECTED } from '../../../monitor/node-state.ts';
 import type { NodeStatus, NodeUpdate } from '../../../node/status/api-types.ts';
 import { exampleStatus, NO_COST } from '../../utils/node-status.ts';
 
@@ -424,6 +424,7 @@ describe('a node', () => {
     tokensPerSecond: 800,
     download: null,
     done: false,
+    followsJobs: false,
     hold: null,
     retrySeconds: null,
     totals: [],
@@ -470,7 +471,7 @@ describe('a node', () => {
     const news = new NodeLines();
     const joined = news.next(several());
     expect(joined.filter((line) => line.startsWith('moby: '))).toHaveLength(3);
-    expect(joined).toContainEqual(expect.stringMatching(/^alice: busy.*moby/));
+    expect(joined).toContainEqual(expect.stringMatching(/^alice: .*waits.*moby/));
     const refused = { ...second, shutOut: { code: 'BANNED', message: 'you are banned' } };
     expect(news.next(several(refused))).toEqual([expect.stringMatching(/^alice: .*you are banned/)]);
     expect(news.next(several(refused))).toEqual([]);
@@ -538,7 +539,7 @@ describe('a node', () => {
       reason: 'nothing listens there',
       coordinator: { ...node.coordinator, connected: false },
     };
-    expect(new NodeLines().next(alone)).toEqual([`joining: ${alone.reason}`]);
+    expect(new NodeLines().next(alone)).toEqual([expect.stringMatching(/^joining.*nothing listens there$/)]);
     const reached = { ...alone, reason: NOT_YET_CONNECTED, coordinator: node.coordinator };
     expect(new NodeLines().next(reached)).toHaveLength(1);
   });

@@ -1,0 +1,73 @@
+/** Texts about the work of a machine for its jobs, and about the cost of this work. */
+import { countOf, formatBytes, formatCount, formatDuration } from '../common/text.ts';
+
+/** The work of a node for one job. */
+interface JobWork {
+  readonly job: string;
+  /** Number of updates that count. */
+  readonly accepted: number;
+  /** Number of updates that do not count. */
+  readonly refused: number;
+  readonly tokens: number;
+  readonly seconds: number;
+}
+
+interface Traffic {
+  readonly sent: number;
+  readonly received: number;
+}
+
+/** Returns a text with the total of a node's work in the given jobs. */
+export function workText(totals: readonly JobWork[]): string {
+  const sum = (field: 'accepted' | 'refused' | 'tokens' | 'seconds'): number =>
+    totals.reduce((total, one) => total + one[field], 0);
+  const refused = sum('refused') > 0 ? `, ${formatCount(sum('refused'))} not counted` : '';
+  const trained = `${countOf(sum('tokens'), 'token')} in ${formatDuration(sum('seconds'))} of training`;
+  return `${countOf(sum('accepted'), 'round')} accepted${refused}, ${trained}`;
+}
+
+/**
+ * Returns two lines: the work for the jobs that the node takes part in now, and the work for all jobs of this home. The
+ * second line is left out if there were no other jobs.
+ */
+export function totalsText({
+  totals,
+  jobs,
+}: {
+  readonly totals: readonly JobWork[];
+  readonly jobs: readonly { readonly job: { readonly job: string } | null }[];
+}): string[] {
+  if (totals.length === 0) return ['nothing yet'];
+  const present = new Set(jobs.map(({ job }) => job?.job));
+  const own = totals.filter(({ job }) => present.has(job));
+  const all = `${workText(totals)} in ${countOf(totals.length, 'job')}`;
+  return own.length === totals.length
+    ? [workText(own)]
+    : [own.length === 0 ? 'nothing yet' : workText(own), all];
+}
+
+/** Returns a text with the processor threads, the memory and the disk space that the node uses now. */
+export function costText({
+  cost,
+}: {
+  readonly cost: {
+    readonly cpuThreads: number;
+    readonly memoryBytes: number;
+    readonly diskBytes: number | null;
+  };
+}): string {
+  const disk = cost.diskBytes === null ? '' : `, disk ${formatBytes(cost.diskBytes)}`;
+  return `CPU ${cost.cpuThreads.toFixed(1)} threads, memory ${formatBytes(cost.memoryBytes)}${disk}`;
+}
+
+/** Returns a text with the bytes per second that the node sends and receives now. */
+export function speedText({ cost }: { readonly cost: { readonly bytesPerSecond: Traffic } }): string {
+  const { sent, received } = cost.bytesPerSecond;
+  return `${formatBytes(sent)}/s up, ${formatBytes(received)}/s down`;
+}
+
+/** Returns the traffic of this month. */
+export function monthText({ cost }: { readonly cost: { readonly month: Traffic } }): string {
+  const { sent, received } = cost.month;
+  return `this month ${formatBytes(sent)} up, ${formatBytes(received)} down`;
+}

@@ -1,0 +1,83 @@
+import { describe, expect, it } from 'vitest';
+import { describeNode, NOT_YET_CONNECTED, problemText } from '../../../monitor/node-state.ts';
+import { totalsText } from '../../../monitor/node-work.ts';
+import { exampleStatus } from '../../utils/node-status.ts';
+
+const date = (at: number): string => `at ${at}`;
+const options = { pause: null, shutOut: null, date };
+const of = (changes: Parameters<typeof exampleStatus>[0], more: Partial<typeof options> & object = {}) =>
+  describeNode(exampleStatus(changes), { ...options, ...more });
+
+describe('the state of a node', () => {
+  it('is its work, with the progress', () => {
+    expect(of({})).toEqual({ now: 'training round 21: step 5 of 8, 1,240 tokens/s', problem: null });
+    const download = { what: 'base', bytes: 1_000_000, total: 4_000_000 } as const;
+    expect(of({ state: 'joining', download }).now).toMatch(/base model: 25 % of 4\.0 MB/);
+    expect(of({ state: 'busy', reason: 'the trainer works for moby' })).toMatchObject({
+      now: expect.stringContaining('moby'),
+      problem: null,
+    });
+  });
+
+  it('has the hold with its reason, and the advice to change it', () => {
+    const reason = 'the job needs 3 GB (--max-disk)';
+    const { now, problem } = of({ state: 'awaiting', hold: { reason: 'disk', detail: '' }, reason });
+    expect(now).toBe('waiting');
+    expect(problemText(problem!)).toMatch(/change.*--max-disk/);
+  });
+
+  it('names a pause with its end instead of a problem', () => {
+    const pause = { reason: 'hours', text: 'outside of the hours', until: 7 } as const;
+    const { now, problem } = of(
+      { state: 'awaiting', hold: { reason: 'hours', detail: '' }, reason: pause.text },
+      { pause } as object,
+    );
+    expect(now).toMatch(/paused.*at 7.*outside of the hours/);
+    expect(problem).toBeNull();
+  });
+
+  it('has the time of the next attempt apart from the problem, because the time changes all the time', () => {
+    const coordinator = {
+      addresses: [],
+      peer: null,
+      connected: false,
+      unreachable: { reason: 'refused', failures: 2, retrySeconds: 4 },
+    };
+    expect(of({ state: 'joining', job: null, coordinator, reason: 'refused' }).problem).toEqual({
+      text: expect.stringContaining('refused'),
+      next: expect.stringMatching(/3.*4/),
+    });
+    expect(of({ state: 'joining', job: null, reason: NOT_YET_CONNECTED }).problem).toBeNull();
+    expect(of({ state: 'joining', reason: 'no engine', retrySeconds: 9 }).problem?.text).toContain(
+      'no engine',
+    );
+  });
+
+  it('after the job depends on whether the node goes on with the next job', () => {
+    const over = { state: 'awaiting', done: true } as const;
+    expect(of({ ...over, followsJobs: false }).now).toMatch(/only serves the files/);
+    const next = of({ ...over, followsJobs: true }).now;
+    expect(next).toMatch(/next job/);
+    expect(next).not.toMatch(/only/);
+  });
+
+  it('is the refusal if the coordinator has shut the node out', () => {
+    const shutOut = { code: 'BANNED', message: 'banned' };
+    expect(of({ reason: 'x' }, { shutOut } as object)).toEqual({ now: 'shut out: banned', problem: null });
+  });
+});
+
+it('the work of a node is counted for its present jobs and for all jobs', () => {
+  const work = { name: null, accepted: 1, refused: 0, tokens: 10, seconds: 1 };
+  const jobs = [{ job: { job: 'a' } }];
+  expect(totalsText({ totals: [], jobs })).toHaveLength(1);
+  expect(totalsText({ totals: [{ job: 'a', ...work }], jobs })).toHaveLength(1);
+  const both = totalsText({
+    totals: [
+      { job: 'a', ...work },
+      { job: 'b', ...work },
+    ],
+    jobs,
+  });
+  expect(both).toEqual([expect.stringContaining('1 round '), expect.stringMatching(/2 rounds.*2 jobs/)]);
+});
