@@ -230,18 +230,18 @@ describe('a coordinator whose job names the blobs of another job', () => {
 });
 
 test('a job with long rounds lets a job with short rounds deliver in between', async () => {
-  const rounds = { localSteps: 160, maxSeconds: 86_400 };
+  const rounds = { localSteps: 100, maxSeconds: 86_400 };
   const toys = [toyJob(SIGNERS[0], { rounds }), toyJob(SIGNERS[1])];
   const { node, first, second, states, clock, until } = setUp({}, { toys });
-  const assignments = [{ peer: node.peer, start: 0, end: 96, steps: 160 }];
+  const assignments = [{ peer: node.peer, start: 0, end: 96, steps: 100 }];
   await first.open(1, [node.peer], { assignments, deadlineMs: 86_400_000, issuedAt: clock.now() });
   node.start();
   await until(() => states()[0] === 'training');
   const openedAt = clock.now();
-  await second.open(1, [node.peer], { deadlineMs: 140_000, issuedAt: openedAt });
+  await second.open(1, [node.peer], { deadlineMs: 90_000, issuedAt: openedAt });
   await until(() => second.updates.length === 1);
-  expect(clock.now() - openedAt).toBeLessThan(100_000);
+  expect(clock.now() - openedAt).toBeLessThan(90_000);
   expect(first.updates).toEqual([]);
   await until(() => first.updates.length === 1);
-  expect(first.updates).toMatchObject([{ round: 1, steps: 160 }]);
+  expect(first.updates).toMatchObject([{ round: 1, steps: 100 }]);
 });
