@@ -81,7 +81,8 @@ export class Coordinator {
     for (const stored of this.#deps.store.jobs.all()) this.#add(stored);
     const { network, store } = this.#deps;
     const laterHeads = this.#laterHeads;
-    const requests = { network, store, runs: this.#runs, newcomers: this.#newcomers, laterHeads };
+    const scrub = this.#scrub;
+    const requests = { network, store, runs: this.#runs, newcomers: this.#newcomers, laterHeads, scrub };
     this.#cleanups.push(...answerNodes(requests));
     for (const run of this.#runs.values()) run.start();
     // A process that was killed when a job ended may not have opened the jobs that waited for it.

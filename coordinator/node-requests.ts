@@ -9,6 +9,7 @@ import { mayFetch } from './peers/blob-access.ts';
 import type { Newcomers } from './peers/newcomers.ts';
 import { byPriority } from './queue.ts';
 import type { LaterHeads } from './recovery/later-heads.ts';
+import type { Scrub } from './recovery/scrub.ts';
 import { isOver } from './round/job-phase.ts';
 
 interface RequestDeps extends Pick<CoordinatorDeps, 'network' | 'store'> {
@@ -16,10 +17,18 @@ interface RequestDeps extends Pick<CoordinatorDeps, 'network' | 'store'> {
   readonly runs: ReadonlyMap<string, JobRun>;
   readonly newcomers: Newcomers;
   readonly laterHeads: LaterHeads;
+  readonly scrub: Scrub;
 }
 
 /** Answers the requests of nodes, and serves the blobs of the jobs. Returns functions that stop the answers. */
-export function answerNodes({ network, store, runs, newcomers, laterHeads }: RequestDeps): (() => void)[] {
+export function answerNodes({
+  network,
+  store,
+  runs,
+  newcomers,
+  laterHeads,
+  scrub,
+}: RequestDeps): (() => void)[] {
   const all = (): JobRun[] => [...runs.values()];
   const running = (job: string): JobRun => {
     const run = runs.get(job);
@@ -106,6 +115,13 @@ export function answerNodes({ network, store, runs, newcomers, laterHeads }: Req
     network.handle('checkpoint', async (peer, { job, digest }) => {
       readable(job, peer, 'checkpoints');
       return { checkpoint: store.rounds.checkpointOf(job, digest)?.envelope ?? null };
+    }),
+    network.handle('recheck', async (peer, { job, digest }) => {
+      readable(job, peer, 'blobs');
+      if (!mayFetch(peer, digest, { jobs: all(), store })) {
+        throw coordinatorError('NOT_FOUND', `job ${job} has no blob ${digest}`, { job, digest });
+      }
+      return { state: await scrub.recheck(digest) };
     }),
     network.handle('settings', async (peer, { job, record }) => {
       readable(job, peer, 'settings');

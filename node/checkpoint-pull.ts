@@ -26,6 +26,7 @@ import type { Registry } from '../registry/registry.ts';
 import { FileBlobStore } from '../storage/blob-store.ts';
 import { connect, request } from './contact/requests.ts';
 import { nodeError } from './errors.ts';
+import { fetchOrRecheck } from './phases/recheck.ts';
 
 /** The swarm from which a checkpoint is fetched, and the folder to which the checkpoint is written. */
 export interface PullOptions extends JobTarget {
@@ -103,11 +104,14 @@ async function pull(options: PullOptions, clock: Clock): Promise<PulledCheckpoin
     const { job, manifest, head } = await newestHead({ ...target, signal }, { network, clock }, coordinator);
     const { adapter, round, heldOutLoss } = head.checkpoint;
     keepPartial = true;
-    await network.fetchBlob(adapter, {
-      holders: [coordinator, ...head.included.map(({ peer }) => peer)],
-      signal,
-      onProgress: ({ bytes, total }) => onProgress?.({ round, bytes, total }),
-    });
+    const wanted = { job, digest: adapter.digest, coordinator };
+    await fetchOrRecheck(wanted, { network, clock }, signal, () =>
+      network.fetchBlob(adapter, {
+        holders: [coordinator, ...head.included.map(({ peer }) => peer)],
+        signal,
+        onProgress: ({ bytes, total }) => onProgress?.({ round, bytes, total }),
+      }),
+    );
     await writeFolder(output, blobs.path(adapter.digest), manifest);
     keepPartial = false;
     const version = await publish(options, { job, manifest, head });

@@ -8,6 +8,10 @@ export const nodeError = defineErrors({
   POLICY_MEMORY: { kind: 'refused', next: 'raise --max-memory, or choose another job' },
   ADAPTER_TOO_LARGE: 'failed',
   COORDINATOR_BEHIND: { kind: 'failed', next: 'wait; the node tries again by itself' },
+  COPY_DAMAGED: {
+    kind: 'failed',
+    next: 'wait until a node with a whole copy connects, or tell the operator of the job, whose status shows the damage',
+  },
   DELTA_MISMATCH: 'failed',
   HEAD_MISMATCH: 'failed',
   LIMITS_DAMAGED: { kind: 'failed', next: 'correct the file, or delete it to use the default limits' },

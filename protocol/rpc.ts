@@ -124,6 +124,17 @@ export const rpcMethods = {
     quota: { calls: 20, perMs: 10_000 },
   },
   /**
+   * Makes the coordinator check its copy of a blob that the caller could not fetch, and repair it. Returns `checking` if
+   * the check takes longer than the caller would wait. Only peers that may read the job get an answer.
+   */
+  recheck: {
+    request: z.strictObject({ job, digest: digestSchema }),
+    response: z.strictObject({ state: z.enum(['whole', 'checking', 'damaged']) }),
+    maxRequestBytes: 256,
+    maxResponseBytes: 64,
+    quota: { calls: 5, perMs: 10_000 },
+  },
+  /**
    * Returns what the caller, a coordinator, has signed for the node: the newest head of the job, and checkpoints and
    * receipts of later rounds than `after`, oldest first. A coordinator that was restored from an old backup calls this
    * method on its nodes.

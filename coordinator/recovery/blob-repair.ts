@@ -53,9 +53,9 @@ export class BlobRepair {
     });
   }
 
-  /** Returns whether a blob is known to be damaged or missing, and is not repaired yet. */
-  isDamaged(digest: string): boolean {
-    return this.#failed.has(digest) || this.#running.has(digest);
+  /** Returns the size that a blob must have, in bytes; null if no record contains it. */
+  sizeOf(digest: string): number | null {
+    return this.#purposes(digest).find(({ size }) => size !== null)?.size ?? null;
   }
 
   /**

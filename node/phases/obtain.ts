@@ -1,5 +1,6 @@
 import type { Head } from '../../protocol/messages.ts';
 import { type PhaseContext, sourcesOf } from '../context.ts';
+import { fetchOrRecheck } from './recheck.ts';
 
 interface ObtainOptions {
   readonly signal: AbortSignal;
@@ -29,7 +30,9 @@ export async function obtain(
     const fetch = async (again: boolean): Promise<boolean> => {
       origins.begin(digest, coordinator, { isStored: again });
       const progress = onProgress && { onProgress };
-      await network.fetchBlob(ref, { ...sourcesOf(context, head), signal: turn, again, ...progress });
+      await fetchOrRecheck({ job: context.job, digest, coordinator }, deps, turn, () =>
+        network.fetchBlob(ref, { ...sourcesOf(context, head), signal: turn, again, ...progress }),
+      );
       return origins.end(digest, coordinator);
     };
     // If a part of the bytes came from another coordinator, the whole blob is fetched once more.
@@ -54,7 +57,9 @@ export async function obtainBaseFile(
     if (await blobs.has(ref.digest)) return;
     store.origins.begin(ref.digest, coordinator, { isStored: false });
     const progress = onProgress && { onProgress };
-    await network.fetchBlob(ref, { ...sourcesOf(context, head), signal: turn, ...progress });
+    await fetchOrRecheck({ job: context.job, digest: ref.digest, coordinator }, deps, turn, () =>
+      network.fetchBlob(ref, { ...sourcesOf(context, head), signal: turn, ...progress }),
+    );
     store.origins.end(ref.digest, coordinator);
   });
 }

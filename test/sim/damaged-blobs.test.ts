@@ -1,0 +1,64 @@
+import { expect, test } from 'vitest';
+import { silentLogger } from '../../monitor/log.ts';
+import { SeededRandom } from '../utils/virtual/seeded-random.ts';
+import { toyJob } from '../utils/virtual/toy-job.ts';
+import { VirtualClock } from '../utils/virtual/virtual-clock.ts';
+import { VirtualNetwork } from '../utils/virtual/virtual-network.ts';
+import { VirtualNode } from '../utils/virtual/virtual-node.ts';
+import { COORDINATOR, VirtualCoordinator } from './virtual-coordinator.ts';
+
+/** A coordinator with one node that has trained a round, and a second node that has not started. */
+async function swarm() {
+  const random = new SeededRandom(1);
+  const clock = new VirtualClock(1_700_000_000_000);
+  const network = new VirtualNetwork({ delayMs: [1, 50], loss: 0, duplicates: 0 }, { clock, random });
+  const environment = { clock, network, random, log: silentLogger };
+  const toy = toyJob(COORDINATOR, { rounds: { count: 6, minPeers: 1, maxSeconds: 60, localSteps: 4 } });
+  const coordinator = new VirtualCoordinator({ toy, retention: { checkpoints: 2, rounds: 3 } }, environment);
+  const [holder, newcomer] = [1, 2].map(
+    (number) =>
+      new VirtualNode(
+        { number, coordinator: COORDINATOR.peerId, layout: toy.layout, msPerStep: 500 },
+        environment,
+      ),
+  ) as [VirtualNode, VirtualNode];
+  coordinator.start();
+  holder.start();
+  const newest = () => coordinator.store.rounds.newestCheckpoints(toy.job, 1)[0]?.round;
+  expect(await clock.run(() => newest() === 1, 60_000)).toBe(true);
+  const cut = (digest: string): void => {
+    coordinator.disk.files.set(digest, coordinator.disk.files.get(digest)!.slice(0, -1));
+  };
+  const events = () => coordinator.store.events.after(toy.job, 0, 10_000);
+  return { clock, coordinator, toy, holder, newcomer, cut, events };
+}
+
+test('a newcomer gets a truncated base, because the coordinator fetches it from another node', async () => {
+  const { clock, coordinator, toy, newcomer, cut, events } = await swarm();
+  const [file] = toy.manifest.base.files;
+  cut(file!.digest);
+  newcomer.start();
+  const isTraining = (): boolean => newcomer.swarmNode.view().state.phase === 'training';
+  expect(await clock.run(isTraining, 60_000)).toBe(true);
+  expect(events().filter(({ type }) => type.startsWith('blob-'))).toMatchObject([
+    { type: 'blob-damaged', what: 'base', name: file!.path },
+    { type: 'blob-repaired', how: 'fetched' },
+  ]);
+  expect(coordinator.disk.files.get(file!.digest)).toHaveLength(file!.size);
+});
+
+test('a newcomer is told why it cannot get the base if no node has a whole copy', async () => {
+  const { clock, coordinator, toy, holder, newcomer, cut, events } = await swarm();
+  const [file] = toy.manifest.base.files;
+  cut(file!.digest);
+  holder.crash();
+  newcomer.start();
+  await clock.run(() => false, 20_000);
+  expect(newcomer.swarmNode.view().state.reason).toContain('copy of blob');
+  expect(newcomer.swarmNode.view().state.reason).toContain('damaged');
+  expect(events().filter(({ type }) => type.startsWith('blob-'))).toMatchObject([{ type: 'blob-damaged' }]);
+  // The node that has a whole copy comes back.
+  holder.start();
+  const isWhole = (): boolean => coordinator.disk.files.get(file!.digest)?.length === file!.size;
+  expect(await clock.run(isWhole, 5 * 60_000)).toBe(true);
+});
