@@ -25,8 +25,8 @@ export interface CoordinatorDaemonOptions {
   /** Engine and settings for evaluating checkpoints, on one device. @default one thread of onnx-cpu */
   readonly compute?: ComputeInput;
   /**
-   * Number of newest checkpoints of a job that keep their weights; 0 keeps all weights. The checkpoint with the lowest
-   * loss and up to 16 others, spread evenly over the job, keep their weights too.
+   * Number of newest checkpoints of a job that keep their weights; 0 keeps all weights. The best checkpoint, the
+   * one with the lowest loss, and up to 16 others, spread evenly over the job, keep their weights too.
    * @default 10
    */
   readonly keepCheckpoints?: number;

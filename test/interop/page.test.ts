@@ -120,6 +120,9 @@ it('shows a job to its operator, who pauses and resumes it', async (browser) => 
   const node = await open(browser, await addressOf(swarm.homeOf('otter')), 360);
   await node.page.waitForSelector('h1:has-text("otter")');
   await node.page.waitForSelector('h2:has-text("Job tale")');
+  for (const fact of ['Contributed', 'Costs now', 'Standing']) {
+    await node.page.waitForSelector(`dt:has-text("${fact}")`);
+  }
   expect(await accessibilityProblems(node.page)).toEqual([]);
   expect(node.errors).toEqual([]);
 });
