@@ -623,7 +623,12 @@ export type { Fallback } from './lora/train/devices/fallback.ts';
 export type { MachineSpeed } from './lora/train/devices/speed.ts';
 export type { Choice, PresetName } from './lora/train/presets.ts';
 export type { LossGradient } from './lora/update/score.ts';
-export type { JobEventBody, Standing, StrikeKind } from './monitor/job-events.ts';
+export type { HealthLevel, HealthMark } from './monitor/health-rules.ts';
+export type { DamagedWhat, JobEventBody, Standing, StrikeKind } from './monitor/job-events.ts';
+export type { Hold } from './node/limits/hold.ts';
+export type { KeptLimits } from './node/limits/limits.ts';
+export type { GivenLimits } from './node/limits/owner-limits.ts';
+export type { Pause, PauseReason } from './node/limits/pauses.ts';
 export type { NodePolicy } from './node/limits/policy.ts';
 export type { Outcome } from './node/machine/pending-update.ts';
 export type {
@@ -634,6 +639,8 @@ export type {
   NodeStatus,
   NodeUpdate,
 } from './node/status/api-types.ts';
+export type { JobTotals, Traffic } from './node/store/totals.ts';
+export type { HoldReason } from './protocol/holds.ts';
 export type { JobTarget } from './protocol/invite.ts';
 export type { VersionManifest } from './protocol/version-manifest.ts';
 export type { VersionFacts } from './registry/add-folder.ts';

@@ -9,6 +9,7 @@ import type { Signer } from '../protocol/signing.ts';
 import type { ResumableBlobs } from '../storage/blob-store.ts';
 import { hostAddressesSchema } from './address-options.ts';
 import { parseAddress } from './addresses.ts';
+import { Bandwidth, type Rates } from './bandwidth.ts';
 import { BlobFetcher } from './blobs/fetcher.ts';
 import { BlobServer } from './blobs/server.ts';
 import { Connections } from './connections.ts';
@@ -116,6 +117,7 @@ class Host implements SwarmNetwork {
   readonly #blobFetcher: BlobFetcher;
   readonly #persistent: PersistentPeers;
   readonly #watchdog: Watchdog;
+  readonly #bandwidth: Bandwidth;
   readonly #stopped = new AbortController();
 
   constructor(options: HostOptions, deps: HostDeps & Parts) {
@@ -125,6 +127,8 @@ class Host implements SwarmNetwork {
     this.#node = node;
     this.signer = deps.identity.signer;
     const streams = streamsOf(node);
+    const bandwidth = new Bandwidth({ clock, traffic: () => this.traffic() });
+    this.#bandwidth = bandwidth;
     this.#connections = new Connections({ node, clock, log, stopped: this.#stopped.signal });
     const networkOf = (peer: string): string => this.networkOf(peer);
     this.#gossip = new Gossip({
@@ -146,8 +150,10 @@ class Host implements SwarmNetwork {
       meter,
       ranges: shares.ranges,
       buffers: shares.buffers,
+      upload: bandwidth.upload,
     });
-    this.#blobFetcher = new BlobFetcher({ streams, blobs, clock, log, meter });
+    const { download } = bandwidth;
+    this.#blobFetcher = new BlobFetcher({ streams, blobs, clock, log, meter, download });
     this.#persistent = new PersistentPeers(
       { path: join(options.home, 'peers.json') },
       {
@@ -247,6 +253,10 @@ class Host implements SwarmNetwork {
 
   reserveFor(isKnown: (peer: string) => boolean): void {
     this.#deps.shares.isKnown = (peer) => this.#persistent.has(peer) || isKnown(peer);
+  }
+
+  limitBandwidth(rates: Rates): void {
+    this.#bandwidth.set(rates);
   }
 
   traffic(): { sent: number; received: number } {

@@ -1,6 +1,7 @@
 import type { BlobProof } from '../protocol/job-key.ts';
 import type { RpcMethod, RpcRequest, RpcResponse } from '../protocol/rpc.ts';
 import type { Signer } from '../protocol/signing.ts';
+import type { Rates } from './bandwidth.ts';
 
 /**
  * The network as the daemons see it: peers by id, gossip topics, requests and blobs. The interface has no libp2p types,
@@ -73,6 +74,8 @@ export interface SwarmNetwork {
    */
   reserveFor(isKnown: (peer: string) => boolean): void;
 
+  /** Limits the traffic from now on. Blobs wait; all other bytes are counted, and blobs wait for them too. */
+  limitBandwidth(rates: Rates): void;
   /** Returns the bytes sent and received over all connections since the start. */
   traffic(): { sent: number; received: number };
   /**

@@ -5,7 +5,8 @@ import type { ComputeInput } from '../lora/train/compute.ts';
 import { portSchema } from '../monitor/loopback-server.ts';
 import { nodeNameSchema, versionSchema } from '../protocol/ids.ts';
 import { type JobTarget, resolveTarget } from '../protocol/invite.ts';
-import { areHours } from './limits/hours.ts';
+import { limitsSchema } from './limits/limits.ts';
+import type { GivenLimits } from './limits/owner-limits.ts';
 import type { NodePolicy } from './limits/policy.ts';
 
 /** One of the jobs of a node, and its share of the trainer. */
@@ -71,10 +72,11 @@ export interface NodeDaemonOptions extends JobTarget {
    */
   polite?: boolean | 'auto';
   /**
-   * Hours of the day at which the node works, in local time, such as "22:00-07:00" or "12:00-13:00,20:00-07:00".
-   * @default the limit that the home keeps, else all hours
+   * Further limits. `hours`: hours of the day at which the node works, in local time, such as "22:00-07:00" or
+   * "12:00-13:00,20:00-07:00". `maxUpload`, `maxDownload`: bytes per second, at least 100,000. `maxTraffic`: bytes per
+   * month (UTC) in both directions. @default the limits that the home keeps
    */
-  hours?: string;
+  limits?: GivenLimits;
   /** Port of the HTTP server on 127.0.0.1. @default 0: any free port */
   port?: number;
 }
@@ -96,7 +98,7 @@ const optionsSchema = z
     version: versionSchema,
     mdns: z.boolean(),
     scores: z.boolean(),
-    hours: z.string().max(256).refine(areHours, 'must be hours such as "22:00-07:00"'),
+    limits: limitsSchema.pick({ hours: true, maxUpload: true, maxDownload: true, maxTraffic: true }),
     polite: z.union([z.boolean(), z.literal('auto')]),
     startAnew: z.boolean(),
     targets: z

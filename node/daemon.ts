@@ -90,7 +90,7 @@ export async function startNode(options: NodeDaemonOptions, deps: NodeDaemonDeps
       home,
       defaults: { ...defaultPolicy, maxMemoryBytes: MEMORY_SHARE * totalmem() },
       policy: options.policy ?? {},
-      hours: options.hours,
+      limits: options.limits ?? {},
       polite: options.polite,
     },
     { clock: systemClock, log },
@@ -199,7 +199,15 @@ export async function startNode(options: NodeDaemonOptions, deps: NodeDaemonDeps
       });
     };
     const nodes = new SwarmNodes(nodeOptions, { ...nodeDeps, onShutOut: () => void stop() });
-    const node = { work: () => nodes.all.map(({ work }) => work), stop: () => void stop() };
+    const node = {
+      network,
+      work: () => nodes.all.map(({ work }) => work),
+      stop: () => void stop(),
+      traffic: () => {
+        const { month, sent, received } = use.cost().month;
+        return { month, bytes: sent + received };
+      },
+    };
     const control = owner.control(node);
     teardown.add(() => owner.stop());
     const status = () =>

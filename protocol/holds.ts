@@ -1,5 +1,20 @@
+/** Reason why a node takes no work for now. */
+export type HoldReason =
+  | 'base'
+  | 'disk'
+  | 'memory'
+  | 'disk-full'
+  | 'engine'
+  | 'clock'
+  | 'version'
+  | 'paused'
+  | 'machine-busy'
+  | 'battery'
+  | 'hours'
+  | 'traffic';
+
 /** Reasons why a node takes no work for now, with their meanings. */
-export const holdMeanings = {
+export const holdMeanings: Readonly<Record<HoldReason, string>> = {
   base: "the job's base is larger than the owner of the machine allows (--max-base)",
   disk: 'the job needs more disk space than the owner of the machine allows (--max-disk)',
   memory: 'the job needs more memory than the owner of the machine allows (--max-memory)',
@@ -11,8 +26,7 @@ export const holdMeanings = {
   'machine-busy': 'other programs use the processor of the machine',
   battery: 'the machine runs on battery',
   hours: 'the owner lends the machine only at other hours',
-} as const;
+  traffic: "the month's traffic that the owner of the machine allows is used up",
+};
 
-/** Reason why a node takes no work for now. */
-export type HoldReason = keyof typeof holdMeanings;
 export const holdReasons = Object.keys(holdMeanings) as [HoldReason, ...HoldReason[]];

@@ -1,8 +1,7 @@
 import { type Command, Option } from 'commander';
 import { formatDuration } from '../../common/text.ts';
 import { resolveHomes } from '../../common/user-folders.ts';
-import { type ApiClient, isSwarmError, type NodeStatus } from '../../index.ts';
-import type { KeptLimits } from '../../node/limits/limits.ts';
+import { type ApiClient, isSwarmError, type KeptLimits, type NodeStatus } from '../../index.ts';
 import { claimHome, readDaemonFile } from '../../storage/daemon-home.ts';
 import type { Context } from '../context.ts';
 import { pollUntilAborted } from '../daemon/run.ts';

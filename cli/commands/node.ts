@@ -1,12 +1,11 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import { type Command, InvalidArgumentError } from 'commander';
+import type { Command } from 'commander';
 import { resolveHomes } from '../../common/user-folders.ts';
-import type { NodePolicy, NodeStatus } from '../../index.ts';
+import type { NodeStatus } from '../../index.ts';
 import type { Precision } from '../../lora/engines/precision.ts';
 import type { BaseBits } from '../../lora/models/base/base-bits.ts';
 import { parseCompute } from '../../lora/train/compute.ts';
-import { areHours } from '../../node/limits/hours.ts';
 import { claimHome } from '../../storage/daemon-home.ts';
 import type { Context } from '../context.ts';
 import { daemonLog, logFileOf } from '../daemon/log.ts';
@@ -22,12 +21,11 @@ import {
   jsonOption,
   listenAddress,
   logLevelOption,
-  number,
   precisionOption,
   startAnewOption,
 } from '../options/common.ts';
 import { enginesOption, givenCompute } from '../options/engine.ts';
-import { LIMIT_KEYS } from '../options/limits.ts';
+import { addLimitOptions, givenLimits, givenPolicy, type LimitOptions } from '../options/limit-flags.ts';
 import { inviteFileOption, readTargets, TARGETS_HELP, type TargetOptions } from '../options/target-input.ts';
 import { ProgressLine, printJson, printLines, timeOfDay } from '../print.ts';
 import { NodeProgress, weightText } from '../views/node.ts';
@@ -36,7 +34,7 @@ import { addressLines } from '../views/status.ts';
 import { farewell } from '../views/thanks.ts';
 import { registerNodeControl } from './node-control.ts';
 
-interface NodeOptions extends TargetOptions {
+interface NodeOptions extends TargetOptions, LimitOptions {
   home?: string;
   name?: string;
   listen?: string[];
@@ -48,11 +46,6 @@ interface NodeOptions extends TargetOptions {
   precision: Precision;
   gradientCheckpointing?: boolean;
   score?: boolean;
-  maxBase?: number;
-  maxDisk?: number;
-  maxMemory?: number;
-  polite?: boolean;
-  hours?: string;
   once?: boolean;
   startAnew?: boolean;
   logLevel?: string;
@@ -96,24 +89,8 @@ export function registerNode(program: Command, context: Context): void {
     .option(
       '--score',
       'compute scores of updates for the coordinator; needs an invite with the role operator',
-    )
-    .option('--max-base <GiB>', 'maximum size of a base model to download, in GiB (default: 32)', number(0))
-    .option('--max-disk <GiB>', 'maximum disk space to use, in GiB (default: 100)', number(0))
-    .option(
-      '--max-memory <GiB>',
-      "maximum memory to use, in GiB (default: four fifths of the machine's memory)",
-      number(0),
-    )
-    .option(
-      '--polite',
-      `${LIMIT_KEYS.polite!.help.replace(/: on or off$/, '')} (default: the limit of "lora-swarm node config")`,
-    )
-    .option('--no-polite', 'never pause for other programs or on battery')
-    .option(
-      '--hours <hours>',
-      `${LIMIT_KEYS.hours!.help}, in local time (default: the limit of "lora-swarm node config")`,
-      hours,
-    )
+    );
+  addLimitOptions(node)
     .option(
       '--once',
       'stop when all jobs of this node have ended (default: keep running, serve their files to other nodes, and join the next job of the coordinator)',
@@ -159,9 +136,9 @@ async function run(context: Context, target: readonly string[], options: NodeOpt
       scores: options.score ?? false,
       startAnew: options.startAnew === true,
       port: options.apiPort,
-      policy: limits(options),
+      policy: givenPolicy(options),
       polite: options.polite ?? 'auto',
-      ...(options.hours !== undefined && { hours: options.hours }),
+      limits: givenLimits(options),
     },
     { log },
   );
@@ -244,11 +221,6 @@ async function run(context: Context, target: readonly string[], options: NodeOpt
   if (refusal !== null) throw refusal;
 }
 
-function hours(text: string): string {
-  if (areHours(text)) return text;
-  throw new InvalidArgumentError('Use hours such as 22:00-07:00, or 12:00-13:00,20:00-07:00.');
-}
-
 /** Returns a line with the coordinator of a job, and the job's name if the node joins it again without an invite. */
 function targetLines(target: Awaited<ReturnType<typeof readTargets>>[number]): string[] {
   const { addresses, weight } = target;
@@ -280,15 +252,4 @@ function stateKey({ jobs, updates }: NodeStatus): string {
 
 function isDownloading({ jobs }: NodeStatus): boolean {
   return jobs.some(({ download }) => download !== null);
-}
-
-const GIB = 1024 ** 3;
-
-/** Returns the limits that the flags set, in bytes. */
-function limits({ maxBase, maxDisk, maxMemory }: NodeOptions): Partial<NodePolicy> {
-  return {
-    ...(maxBase !== undefined && { maxBaseBytes: maxBase * GIB }),
-    ...(maxDisk !== undefined && { maxDiskBytes: maxDisk * GIB }),
-    ...(maxMemory !== undefined && { maxMemoryBytes: maxMemory * GIB }),
-  };
 }

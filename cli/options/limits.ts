@@ -1,8 +1,13 @@
+import { InvalidArgumentError } from 'commander';
+import type { KeptLimits } from '../../index.ts';
 import { areHours } from '../../node/limits/hours.ts';
-import type { KeptLimits, LimitChanges } from '../../node/limits/limits.ts';
+import type { LimitChanges } from '../../node/limits/limits.ts';
+import { LEAST_RATE } from '../../node/limits/limits.ts';
 import { usageError } from '../errors.ts';
 
 const GIB = 1024 ** 3;
+const MB = 1e6;
+const GB = 1e9;
 
 const gib = (bytes: unknown): string => `${Number((Number(bytes) / GIB).toPrecision(4))} GiB`;
 
@@ -41,6 +46,27 @@ export const LIMIT_KEYS: Readonly<Record<string, LimitKey>> = {
     format: String,
     byDefault: 'all',
   },
+  'max-upload': {
+    field: 'maxUpload',
+    help: 'maximum upload, in MB per second',
+    parse: count(LEAST_RATE / MB, 1e6, MB),
+    format: (value) => `${Number(value) / MB} MB/s`,
+    byDefault: 'no limit; 1 MB/s if the node is polite',
+  },
+  'max-download': {
+    field: 'maxDownload',
+    help: 'maximum download, in MB per second',
+    parse: count(LEAST_RATE / MB, 1e6, MB),
+    format: (value) => `${Number(value) / MB} MB/s`,
+    byDefault: 'no limit; 5 MB/s if the node is polite',
+  },
+  'max-traffic': {
+    field: 'maxTraffic',
+    help: 'maximum traffic per month in both directions, in GB',
+    parse: count(0, 1e9, GB),
+    format: (value) => `${Number(value) / GB} GB`,
+    byDefault: 'no limit',
+  },
   threads: {
     field: 'threads',
     help: 'CPU threads of the trainer',
@@ -71,6 +97,16 @@ export const LIMIT_KEYS: Readonly<Record<string, LimitKey>> = {
     byDefault: "four fifths of the machine's memory",
   },
 };
+
+/** Returns the parser of an option of `lora-swarm node` that gives a limit. */
+export function limitOption(key: string) {
+  const { parse, help } = LIMIT_KEYS[key]!;
+  return (text: string) => {
+    const value = parse(text);
+    if (value === undefined) throw new InvalidArgumentError(`It is the ${help}.`);
+    return value;
+  };
+}
 
 /** Parses limits of the form KEY=VALUE. KEY=default restores a default. @throws SwarmError USAGE */
 export function parseLimits(texts: readonly string[]): LimitChanges {

@@ -2,8 +2,10 @@ import type { Clock } from '../../common/clock.ts';
 import { sleep } from '../../common/deadline.ts';
 import { isSwarmError } from '../../common/errors.ts';
 import type { Permits } from '../../common/permits.ts';
+import { BLOB_IDLE_TIMEOUT_MS } from '../../protocol/limits.ts';
 import { HELD_RANGES } from '../../storage/ordered-hash.ts';
 import type { PartialBlob } from '../../storage/partial-blob.ts';
+import type { RateLimit } from '../bandwidth.ts';
 import type { Streams } from '../libp2p/streams.ts';
 import type { NetworkMeter } from '../meter.ts';
 import type { FetchBlobOptions } from '../network.ts';
@@ -27,6 +29,8 @@ const BUFFERS_PER_HOLDER = 2 * STREAMS_PER_HOLDER;
 const TRIES = 3;
 /** Number of `busy` answers in a row after which no more ranges are requested from a holder. */
 const BUSY_TRIES = 60;
+/** Time in milliseconds without a request after which a stream is closed. A holder closes it after BLOB_IDLE_TIMEOUT_MS. */
+const IDLE_STREAM_MS = BLOB_IDLE_TIMEOUT_MS / 2;
 const RETRY_MS = 250;
 const RETRY_LIMIT_MS = 4_000;
 
@@ -48,6 +52,8 @@ export interface DownloadDeps {
   permits: Permits;
   pool: RangePool;
   meter: NetworkMeter;
+  /** Limit of the bytes that are fetched. @default no limit */
+  download?: RateLimit;
 }
 
 /**
@@ -118,6 +124,7 @@ export class Download {
    */
   async #fetchRanges(peer: string): Promise<void> {
     const signal = this.#signal;
+    const limit = this.#deps.download;
     let stream: RangeStream | undefined;
     let failed = 0;
     let busy = 0;
@@ -127,8 +134,22 @@ export class Download {
       const range = await this.#queue.next(peer, signal);
       if (range === null) break;
       try {
-        stream ??= await openRangeStream(peer, this.#deps, signal);
-        const buffer = await this.#receive(peer, stream, range);
+        // A holder closes a stream that is idle for a while.
+        if (stream !== undefined && (limit?.waitMs ?? 0) > IDLE_STREAM_MS) {
+          await stream.close();
+          stream = undefined;
+        }
+        const { length } = this.#options.partial.extent(range);
+        await limit?.take(length, signal);
+        let buffer: Uint8Array;
+        try {
+          stream ??= await openRangeStream(peer, this.#deps, signal);
+          buffer = await this.#receive(peer, stream, range);
+        } catch (error) {
+          // Bytes that did arrive are counted as they cross the network.
+          limit?.refund(length);
+          throw error;
+        }
         await storing;
         storing = this.#store(peer, range, buffer);
         failed = 0;

@@ -7,6 +7,7 @@ import { BLOB_BYTES } from '../../protocol/limits.ts';
 import type { ResumableBlobs } from '../../storage/blob-store.ts';
 import { storageError } from '../../storage/errors.ts';
 import type { PartialBlob } from '../../storage/partial-blob.ts';
+import type { RateLimit } from '../bandwidth.ts';
 import { netError } from '../errors.ts';
 import type { Streams } from '../libp2p/streams.ts';
 import type { NetworkMeter } from '../meter.ts';
@@ -21,6 +22,8 @@ export interface BlobFetcherDeps {
   clock: Clock;
   log: Logger;
   meter: NetworkMeter;
+  /** Limit of the bytes that are fetched. @default no limit */
+  download?: RateLimit;
 }
 
 interface Ref {

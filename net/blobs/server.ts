@@ -6,10 +6,11 @@ import type { Claimant, FairPermits } from '../../common/fair-permits.ts';
 import type { Logger } from '../../common/logger.ts';
 import { withProgress } from '../../common/progress-deadline.ts';
 import { decodeCbor, encodeCbor } from '../../protocol/cbor.ts';
-import { BLOB_IDLE_TIMEOUT_MS } from '../../protocol/limits.ts';
+import { BLOB_FRAME_BYTES, BLOB_IDLE_TIMEOUT_MS } from '../../protocol/limits.ts';
 import { BLOB_PROTOCOL } from '../../protocol/rpc.ts';
 import type { BlobReader, ResumableBlobs } from '../../storage/blob-store.ts';
 import { OpenBlobs } from '../../storage/open-blobs.ts';
+import type { RateLimit } from '../bandwidth.ts';
 import { netError } from '../errors.ts';
 import { LENGTH_PREFIX_BYTES } from '../frame-buffer.ts';
 import { FrameStream } from '../frames.ts';
@@ -32,6 +33,16 @@ import {
  */
 const RANGE_STALL_MS = 20_000;
 /**
+ * Maximum size of a part of a block that is sent at once under a limit of the bandwidth. It is one frame, whose arrival
+ * counts as progress for the fetcher.
+ */
+const PIECE_BYTES = BLOB_FRAME_BYTES;
+/**
+ * Maximum time in milliseconds for which bytes may wait for the bandwidth when a range begins. Further ranges are refused
+ * as `busy`, so that those in progress end within BLOB_RANGE_TIMEOUT_MS.
+ */
+const MAX_WAIT_MS = 2_000;
+/**
  * Maximum number of unread bytes. It is the size of one request, because a peer sends its next request only
  * after the whole answer has arrived.
  */
@@ -53,6 +64,8 @@ export interface BlobServerDeps {
    * without a permit allocates memory for each request.
    */
   buffers: FairPermits;
+  /** Limit of the bytes that are sent. @default no limit */
+  upload?: RateLimit;
 }
 
 /**
@@ -162,7 +175,8 @@ export class BlobServer {
     request: BlobRequest,
     answer: AnswerStream,
   ): Promise<BlobAnswer['status']> {
-    const { clock, meter, ranges } = this.#deps;
+    const { clock, meter, ranges, upload } = this.#deps;
+    const isFull = (upload?.waitMs ?? 0) > MAX_WAIT_MS;
     const withdrawn = new AbortController();
     const release = ranges.take(from, () => withdrawn.abort(busy()));
     meter.blobQueue(ranges.size);
@@ -175,10 +189,10 @@ export class BlobServer {
     };
     try {
       return await withProgress(limits, (signal, progressed) =>
-        release === null
+        release === null || isFull
           ? sendHeader(answer, { status: 'busy', total: 0 }, signal)
           : this.#open.use(request.digest, (reader) =>
-              answerFrom(reader, request, { ...answer, signal, progressed }),
+              answerFrom(reader, request, { ...answer, signal, progressed, upload }),
             ),
       );
     } finally {
@@ -210,7 +224,12 @@ function busy(): Error {
 async function answerFrom(
   reader: BlobReader | null,
   request: BlobRequest,
-  { signal, progressed, ...answer }: AnswerStream & { signal: AbortSignal; progressed: () => void },
+  {
+    signal,
+    progressed,
+    upload,
+    ...answer
+  }: AnswerStream & { signal: AbortSignal; progressed: () => void; upload: RateLimit | undefined },
 ): Promise<BlobAnswer['status']> {
   if (reader === null) return sendHeader(answer, { status: 'missing', total: 0 }, signal);
   const total = reader.size;
@@ -222,8 +241,13 @@ async function answerFrom(
     await reader.readInto(at, targets);
     for (const target of targets) at += target.length;
     for (const { bytes } of blocks) {
-      await answer.frames.writeFramed(bytes, signal);
-      progressed();
+      const length = (upload?.rate ?? null) === null ? bytes.length : PIECE_BYTES;
+      for (let from = 0; from < bytes.length; from += length) {
+        const piece = bytes.subarray(from, from + length);
+        await upload?.take(piece.length, signal);
+        await answer.frames.writeFramed(piece, signal);
+        progressed();
+      }
     }
   }
   return 'ok';

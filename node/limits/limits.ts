@@ -5,34 +5,67 @@ import { writeDurably } from '../../common/durable.ts';
 import { nodeError } from '../errors.ts';
 import { areHours } from './hours.ts';
 
-const bytes = z.number().min(0);
+/**
+ * Lowest limit of the bandwidth, in bytes per second. A range of a blob (1 MiB) must arrive within 64 s, also if three
+ * ranges share the bandwidth.
+ */
+export const LEAST_RATE = 100_000;
 
-/** Limits that the owner of a machine has set. A limit that is missing has its default. */
-const limitsSchema = z
-  .strictObject({
-    /** Threads of the processor that the trainer uses. */
-    threads: z.int().min(1).max(1024),
-    maxBaseBytes: bytes,
-    maxDiskBytes: bytes,
-    maxMemoryBytes: bytes,
-    /** Whether the node pauses for the user of the machine. */
-    polite: z.boolean(),
-    /** Hours of the day at which the node works, in local time, such as "22:00-07:00". */
-    hours: z.string().max(256).refine(areHours),
-  })
-  .partial();
+const bytes = z.number().min(0);
+const rate = z.number().min(LEAST_RATE);
+
+/** Limits that the owner of a machine has set, and the home of a node keeps. A limit that is missing has its default. */
+export interface KeptLimits {
+  /** Threads of the processor that the trainer uses. */
+  readonly threads?: number | undefined;
+  /** Limit of the size of a base model's files, in bytes. */
+  readonly maxBaseBytes?: number | undefined;
+  /** Limit of the disk space, in bytes. */
+  readonly maxDiskBytes?: number | undefined;
+  /** Limit of the memory, in bytes. */
+  readonly maxMemoryBytes?: number | undefined;
+  /** Whether the node pauses for the user of the machine. */
+  readonly polite?: boolean | undefined;
+  /** Hours of the day at which the node works, in local time, such as "22:00-07:00". */
+  readonly hours?: string | undefined;
+  /** Bytes per second that the node sends at most. */
+  readonly maxUpload?: number | undefined;
+  /** Bytes per second that the node receives at most. */
+  readonly maxDownload?: number | undefined;
+  /** Bytes that the node sends and receives per month (UTC) at most. */
+  readonly maxTraffic?: number | undefined;
+}
 
 /** Changes of limits. The value null restores the default. */
+export type LimitChanges = { readonly [Name in keyof KeptLimits]: KeptLimits[Name] | null };
+
+const values = {
+  threads: z.int().min(1).max(1024),
+  maxBaseBytes: bytes,
+  maxDiskBytes: bytes,
+  maxMemoryBytes: bytes,
+  polite: z.boolean(),
+  hours: z.string().max(256).refine(areHours, 'must be hours such as "22:00-07:00"'),
+  maxUpload: rate,
+  maxDownload: rate,
+  maxTraffic: bytes,
+};
+
+export const limitsSchema = z.strictObject(values).partial() satisfies z.ZodType<KeptLimits>;
+
 export const changesSchema = z
   .strictObject({
-    threads: limitsSchema.shape.threads.unwrap().nullable(),
+    threads: values.threads.nullable(),
     maxBaseBytes: bytes.nullable(),
     maxDiskBytes: bytes.nullable(),
     maxMemoryBytes: bytes.nullable(),
-    polite: z.boolean().nullable(),
-    hours: limitsSchema.shape.hours.unwrap().nullable(),
+    polite: values.polite.nullable(),
+    hours: values.hours.nullable(),
+    maxUpload: rate.nullable(),
+    maxDownload: rate.nullable(),
+    maxTraffic: bytes.nullable(),
   })
-  .partial();
+  .partial() satisfies z.ZodType<LimitChanges>;
 
 const fileSchema = z.strictObject({
   version: z.literal(1),
@@ -41,8 +74,6 @@ const fileSchema = z.strictObject({
   pausedUntil: z.union([z.number(), z.literal('resume')]).nullable(),
 });
 
-export type KeptLimits = Readonly<z.infer<typeof limitsSchema>>;
-export type LimitChanges = Readonly<z.infer<typeof changesSchema>>;
 export type PausedUntil = z.infer<typeof fileSchema>['pausedUntil'];
 
 /** The owner's limits and pause, which the home of a node keeps in the file `limits.json`. */

@@ -1,6 +1,7 @@
 import type { Clock } from '../../common/clock.ts';
 import { messageOf } from '../../common/errors.ts';
 import type { Logger } from '../../common/logger.ts';
+import { formatBytes } from '../../common/text.ts';
 import { untilHours } from './hours.ts';
 import type { KeptLimits } from './limits.ts';
 import type { MachineProbe, MachineReading } from './machine/probe.ts';
@@ -27,6 +28,8 @@ export interface MachineWatchDeps {
   readonly limits: () => KeptLimits;
   /** Whether to be polite if the owner's limits do not say it; `auto` means on a machine with a user. */
   readonly polite: boolean | 'auto';
+  /** Returns the bytes that were sent and received this month, and the name of the month in UTC, such as "2026-11". */
+  readonly traffic: () => { bytes: number; month: string };
   /** Called with the pause that follows from each look at the machine. */
   readonly onPause: (pause: Pause | null) => void;
 }
@@ -77,7 +80,9 @@ export class MachineWatch {
     const reason = this.isPolite
       ? this.#politeness.next({ othersShare, onBattery: reading?.onBattery ?? false }, now)
       : null;
-    onPause(this.#outsideHours() ?? (reason && { reason, text: TEXTS[reason], until: null }));
+    onPause(
+      this.#outsideHours() ?? this.#overTraffic() ?? (reason && { reason, text: TEXTS[reason], until: null }),
+    );
   }
 
   /** Returns the share of other programs since the last reading; null without an earlier reading. */
@@ -90,6 +95,19 @@ export class MachineWatch {
     const seconds = ((now - before.at) / 1000) * this.#deps.threads;
     // A child process that has just ended may take its time with it, so that the change is negative.
     return Math.max(0, busy - Math.max(0, own)) / seconds;
+  }
+
+  #overTraffic(): Pause | null {
+    const { maxTraffic } = this.#deps.limits();
+    if (maxTraffic === undefined) return null;
+    const { bytes, month } = this.#deps.traffic();
+    if (bytes < maxTraffic) return null;
+    const [year = 0, number = 0] = month.split('-').map(Number);
+    return {
+      reason: 'traffic',
+      text: `the traffic of this month has reached ${formatBytes(maxTraffic)}; "lora-swarm node config max-traffic=…" raises the limit`,
+      until: Date.UTC(year, number),
+    };
   }
 
   #outsideHours(): Pause | null {

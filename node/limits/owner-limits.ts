@@ -1,9 +1,11 @@
 import { availableParallelism } from 'node:os';
 import type { Clock } from '../../common/clock.ts';
 import type { Logger } from '../../common/logger.ts';
+import type { Rates } from '../../net/bandwidth.ts';
+import type { SwarmNetwork } from '../../net/network.ts';
 import { type KeptLimits, type LimitChanges, LimitsFile } from './limits.ts';
 import { probeOf } from './machine/probe-of.ts';
-import { MachineWatch } from './machine-watch.ts';
+import { MachineWatch, type MachineWatchDeps } from './machine-watch.ts';
 import { NodeControl, type NodeControlDeps } from './node-control.ts';
 import { Pauses } from './pauses.ts';
 import type { NodePolicy } from './policy.ts';
@@ -14,9 +16,26 @@ export interface OwnerLimitsOptions {
   readonly defaults: NodePolicy;
   /** Limits of this start, which come before those of the home until the owner changes them. */
   readonly policy: Partial<NodePolicy>;
-  readonly hours: string | undefined;
+  readonly limits: GivenLimits;
   readonly polite: boolean | 'auto' | undefined;
 }
+
+/** Limits that the owner can also give when the node starts. */
+export type GivenLimits = Pick<KeptLimits, 'hours' | 'maxUpload' | 'maxDownload' | 'maxTraffic'>;
+
+/** The parts of a running node that the limits concern. */
+export interface LimitedNode extends Pick<NodeControlDeps, 'work' | 'stop'> {
+  readonly network: Pick<SwarmNetwork, 'limitBandwidth'>;
+  /** Returns the bytes that were sent and received this month. */
+  readonly traffic: MachineWatchDeps['traffic'];
+}
+
+/**
+ * Limits of the bandwidth of a polite node, in bytes per second, if the owner has set none. They leave most of a usual home
+ * connection (20 Mbit/s up, 100 Mbit/s down) to its users.
+ */
+const POLITE_UPLOAD = 1_000_000;
+const POLITE_DOWNLOAD = 5_000_000;
 
 interface OwnerLimitsDeps {
   readonly clock: Clock;
@@ -39,7 +58,7 @@ export class OwnerLimits {
   #control: NodeControl | null = null;
 
   private constructor(options: OwnerLimitsOptions, file: LimitsFile, deps: OwnerLimitsDeps) {
-    const { defaults, policy, hours, polite } = options;
+    const { defaults, policy, limits, polite } = options;
     this.#options = options;
     this.#file = file;
     this.#deps = deps;
@@ -47,10 +66,7 @@ export class OwnerLimits {
       file.limits[name] === undefined ? [] : [[name, file.limits[name]]],
     );
     this.policy = { ...defaults, ...Object.fromEntries(kept), ...policy };
-    this.#given = {
-      ...(hours !== undefined && { hours }),
-      ...(typeof polite === 'boolean' && { polite }),
-    };
+    this.#given = { ...limits, ...(typeof polite === 'boolean' && { polite }) };
   }
 
   /** @throws SwarmError LIMITS_DAMAGED */
@@ -69,7 +85,7 @@ export class OwnerLimits {
   }
 
   /** Applies the pauses, and watches the machine from now on. */
-  async start(node: Pick<NodeControlDeps, 'work' | 'stop'>): Promise<void> {
+  async start(node: LimitedNode): Promise<void> {
     const { clock, log } = this.#deps;
     const { polite = false } = this.#options;
     const control = this.control(node);
@@ -79,9 +95,13 @@ export class OwnerLimits {
       probe: probeOf(process.platform),
       pid: process.pid,
       threads: availableParallelism(),
-      limits: () => ({ ...this.kept, ...this.#given }),
+      limits: () => this.#effective,
       polite,
-      onPause: (pause) => control.setMachinePause(pause),
+      traffic: node.traffic,
+      onPause: (pause) => {
+        node.network.limitBandwidth(this.#rates());
+        control.setMachinePause(pause);
+      },
     });
     control.start();
     await this.#watch.start();
@@ -98,6 +118,18 @@ export class OwnerLimits {
       onLimits: (changes) => this.#onLimits(changes),
     });
     return this.#control;
+  }
+
+  get #effective(): KeptLimits {
+    return { ...this.kept, ...this.#given };
+  }
+
+  #rates(): Rates {
+    const { maxUpload, maxDownload } = this.#effective;
+    return {
+      upload: maxUpload ?? (this.isPolite ? POLITE_UPLOAD : null),
+      download: maxDownload ?? (this.isPolite ? POLITE_DOWNLOAD : null),
+    };
   }
 
   stop(): void {

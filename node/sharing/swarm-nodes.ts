@@ -40,7 +40,7 @@ export class SwarmNodes {
     const nodes: SwarmNode[] = [];
     for (const [index, one] of options.entries()) {
       const share = shared.share(one.weight ?? 1);
-      const node = new SwarmNode(one, {
+      const node: SwarmNode = new SwarmNode(one, {
         ...deps,
         log: log(one, index),
         trainer: share,
@@ -62,8 +62,10 @@ export class SwarmNodes {
   }
 
   start(): void {
-    const { network, store, log } = this.#deps;
+    const { network, store, log, pauses } = this.#deps;
     network.serveBlobs((peer, digest, proof) => {
+      // Serving files takes most of the traffic, so it stops when the traffic of the month is used up.
+      if (pauses?.current?.reason === 'traffic') return false;
       const coordinator = this.all.some((node) => node.isCoordinator(peer)) ? peer : null;
       const readable = new Set(this.all.flatMap((node) => node.readableJob(peer, proof) ?? []));
       return mayFetch(digest, { origins: store.origins, coordinator, readable });

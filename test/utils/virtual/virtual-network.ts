@@ -257,6 +257,8 @@ export class VirtualHost implements SwarmNetwork {
     return [];
   }
 
+  limitBandwidth(): void {}
+
   traffic(): { sent: number; received: number } {
     return { sent: 0, received: 0 };
   }

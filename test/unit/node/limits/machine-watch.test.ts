@@ -14,6 +14,7 @@ let machine: Pick<MachineReading, 'onBattery' | 'hasUser'>;
 /** Threads that other programs and the node keep busy. */
 let threads: { others: number; own: number };
 let readings: number;
+let monthBytes: number;
 let pause: Pause | null;
 
 beforeEach(() => {
@@ -22,6 +23,7 @@ beforeEach(() => {
   machine = { onBattery: false, hasUser: true };
   threads = { others: 0, own: 3 };
   readings = 0;
+  monthBytes = 0;
   pause = null;
 });
 
@@ -43,6 +45,7 @@ function watch(changes: Partial<MachineWatchDeps> = {}): MachineWatch {
     threads: THREADS,
     limits: () => limits,
     polite: 'auto',
+    traffic: () => ({ bytes: monthBytes, month: '2026-11' }),
     onPause: (now) => {
       pause = now;
     },
@@ -102,4 +105,18 @@ it('a probe that fails stops nothing', async () => {
   failing.stop();
   await pass(20_000);
   expect(calls).toBe(5);
+});
+
+it('pauses until the next month when the traffic of this month is used up', async () => {
+  limits = { maxTraffic: 5e9 };
+  await watch().start();
+  monthBytes = 4.9e9;
+  await pass(5_000);
+  expect(pause).toBeNull();
+  monthBytes = 5e9;
+  await pass(5_000);
+  expect(pause).toMatchObject({ reason: 'traffic', until: Date.UTC(2026, 11, 1) });
+  limits = { maxTraffic: 6e9 };
+  await pass(5_000);
+  expect(pause).toBeNull();
 });

@@ -1,0 +1,64 @@
+import type { Command } from 'commander';
+import type { GivenLimits, NodePolicy } from '../../index.ts';
+import { number } from './common.ts';
+import { LIMIT_KEYS, limitOption } from './limits.ts';
+
+const GIB = 1024 ** 3;
+
+/** Values of the options that {@link addLimitOptions} adds. */
+export interface LimitOptions {
+  maxBase?: number;
+  maxDisk?: number;
+  maxMemory?: number;
+  polite?: boolean;
+  hours?: string;
+  maxUpload?: number;
+  maxDownload?: number;
+  maxTraffic?: number;
+}
+
+/** Adds the options with which the owner of a machine limits a node. */
+export function addLimitOptions(command: Command): Command {
+  return command
+    .option('--max-base <GiB>', 'maximum size of a base model to download, in GiB (default: 32)', number(0))
+    .option('--max-disk <GiB>', 'maximum disk space to use, in GiB (default: 100)', number(0))
+    .option(
+      '--max-memory <GiB>',
+      "maximum memory to use, in GiB (default: four fifths of the machine's memory)",
+      number(0),
+    )
+    .option(
+      '--polite',
+      `${LIMIT_KEYS.polite!.help.replace(/: on or off$/, '')} (default: the limit of "lora-swarm node config")`,
+    )
+    .option('--no-polite', 'never pause for other programs or on battery')
+    .option('--hours <hours>', ...limitFlag('hours'))
+    .option('--max-upload <MB/s>', ...limitFlag('max-upload'))
+    .option('--max-download <MB/s>', ...limitFlag('max-download'))
+    .option('--max-traffic <GB>', ...limitFlag('max-traffic'));
+}
+
+/** Returns help and parser of an option that gives a limit. */
+function limitFlag(key: string) {
+  const help = `${LIMIT_KEYS[key]!.help} (default: the limit of "lora-swarm node config")`;
+  return [help, limitOption(key)] as const;
+}
+
+/** Returns the other limits that the options set. */
+export function givenLimits({ hours, maxUpload, maxDownload, maxTraffic }: LimitOptions): GivenLimits {
+  return {
+    ...(hours !== undefined && { hours }),
+    ...(maxUpload !== undefined && { maxUpload }),
+    ...(maxDownload !== undefined && { maxDownload }),
+    ...(maxTraffic !== undefined && { maxTraffic }),
+  };
+}
+
+/** Returns the limits of what a job may need that the options set, in bytes. */
+export function givenPolicy({ maxBase, maxDisk, maxMemory }: LimitOptions): Partial<NodePolicy> {
+  return {
+    ...(maxBase !== undefined && { maxBaseBytes: maxBase * GIB }),
+    ...(maxDisk !== undefined && { maxDiskBytes: maxDisk * GIB }),
+    ...(maxMemory !== undefined && { maxMemoryBytes: maxMemory * GIB }),
+  };
+}

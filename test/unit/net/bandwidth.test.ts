@@ -1,0 +1,136 @@
+import { randomBytes } from 'node:crypto';
+import { setImmediate as turn } from 'node:timers/promises';
+import { beforeEach, describe, expect, it } from 'vitest';
+import { RateLimit } from '../../../net/bandwidth.ts';
+import { sha256 } from '../../../protocol/cbor.ts';
+import { join, soon, startHost } from '../../utils/hosts.ts';
+import { ManualClock } from '../../utils/manual-clock.ts';
+
+const KB = 1_000;
+const MiB = 1024 * 1024;
+
+let clock: ManualClock;
+let total: number;
+let limit: RateLimit;
+const live = new AbortController().signal;
+
+beforeEach(() => {
+  clock = new ManualClock();
+  total = 0;
+  limit = new RateLimit({ clock, total: () => total });
+});
+
+/** Advances the clock in small steps, and lets waiting code run after each. */
+async function pass(ms: number, on = clock): Promise<void> {
+  for (let passed = 0; passed < ms; passed += 50) {
+    on.advance(50);
+    for (let i = 0; i < 5; i++) await turn();
+  }
+}
+
+describe('a limit of 100 kB/s', () => {
+  beforeEach(() => {
+    limit.rate = 100 * KB;
+  });
+
+  /** Takes bytes again and again. Returns a function that gives the bytes so far. */
+  function transfer(bytes: number): () => number {
+    let sum = 0;
+    const run = async (): Promise<void> => {
+      for (;;) {
+        await limit.take(bytes, live);
+        sum += bytes;
+        total += bytes;
+      }
+    };
+    void run();
+    return () => sum;
+  }
+
+  it('lets that many bytes through, whatever the size of the pieces and the number of transfers', async () => {
+    const sums = [transfer(10 * KB), transfer(64 * KB), transfer(KB)];
+    const all = (): number => sums.reduce((sum, one) => sum + one(), 0);
+    await pass(2_000);
+    const before = all();
+    await pass(20_000);
+    expect(all() - before).toBeGreaterThan(1_900 * KB);
+    expect(all() - before).toBeLessThan(2_100 * KB);
+  });
+
+  it('makes up for a pause of at most a second', async () => {
+    await pass(60_000);
+    const sum = transfer(10 * KB);
+    await turn();
+    expect(sum()).toBeGreaterThanOrEqual(100 * KB);
+    expect(sum()).toBeLessThanOrEqual(110 * KB);
+  });
+
+  it('counts all other bytes, and blobs wait for them', async () => {
+    const sum = transfer(10 * KB);
+    await pass(2_000);
+    const before = sum();
+    // Gossip and requests take 60 kB/s.
+    for (let second = 0; second < 10; second++) {
+      total += 60 * KB;
+      await pass(1_000);
+    }
+    expect(sum() - before).toBeGreaterThan(350 * KB);
+    expect(sum() - before).toBeLessThan(450 * KB);
+  });
+
+  it('gives bytes back that were not transferred, also after an abort', async () => {
+    await limit.take(500 * KB, live);
+    const abort = new AbortController();
+    const waiting = limit.take(1_000 * KB, abort.signal);
+    abort.abort(new Error('over'));
+    await expect(waiting).rejects.toThrow('over');
+    expect(limit.waitMs).toBeCloseTo(4_000);
+    limit.refund(400 * KB);
+    expect(limit.waitMs).toBe(0);
+  });
+
+  it('ends at once, and bytes from the time without a limit do not count later', async () => {
+    limit.rate = null;
+    await limit.take(1_000_000 * KB, live);
+    total += 2_000_000 * KB;
+    expect(limit.waitMs).toBe(0);
+    limit.rate = 100 * KB;
+    expect(limit.waitMs).toBe(0);
+  });
+});
+
+describe('a host with a limit', () => {
+  it.each(['upload', 'download'] as const)('%ss blobs at that rate', async (direction) => {
+    const bytes = randomBytes(3 * MiB);
+    const ref = { digest: sha256(bytes), size: bytes.length };
+    const manual = new ManualClock();
+    const [fetcher, holder] = await Promise.all([
+      startHost(direction === 'download' ? { clock: manual } : {}),
+      startHost(direction === 'upload' ? { clock: manual } : {}),
+    ]);
+    await holder.blobs.put(bytes);
+    await join(fetcher, holder);
+    holder.network.serveBlobs(() => true);
+    const limited = direction === 'upload' ? holder : fetcher;
+    const rates = { upload: null, download: null, [direction]: MiB };
+    limited.network.limitBandwidth(rates);
+    const side = direction === 'upload' ? 'sent' : 'received';
+    const start = limited.network.traffic()[side];
+    let done = false;
+    const fetching = fetcher.network
+      .fetchBlob(ref, { holders: [holder.peer], signal: soon() })
+      .finally(() => {
+        done = true;
+      });
+    let seconds = 0;
+    while (!done && seconds < 20) {
+      await pass(250, manual);
+      seconds += 0.25;
+      // One second of burst, and for downloads the range that was asked for last.
+      const most = (seconds + 2) * MiB + 64 * 1024;
+      expect(limited.network.traffic()[side] - start).toBeLessThan(most);
+    }
+    await fetching;
+    expect(seconds).toBeGreaterThan(1);
+  });
+});
