@@ -16,7 +16,7 @@ import { portSchema } from '../monitor/loopback-server.ts';
 import { createServeMetrics } from '../monitor/serve-metrics.ts';
 import { Admission } from './admission.ts';
 import { TokenTexts } from './answers/token-texts.ts';
-import { ChatPrompts } from './chat-prompt.ts';
+import { ChatTemplates } from './chat-templates.ts';
 import { serveError } from './errors.ts';
 import { Access } from './http/access.ts';
 import type { RouteContext, ServedRequest } from './http/context.ts';
@@ -66,7 +66,10 @@ export interface ModelServerOptions {
   readonly keys?: readonly string[];
   /** Origins of web pages that may send requests (CORS); `*` allows all. @default none */
   readonly origins?: readonly string[];
-  /** Chat template: `chatml`, `plain` or the path of a file. @default null, which means the model's own template */
+  /**
+   * Chat template for all models: `chatml`, `plain` or the path of a file. @default null, which means the adapter's own
+   * template, or the base's template if the adapter has none
+   */
   readonly template?: string | null;
   /** Maximum number of adapters in memory. @default 16 */
   readonly maxAdapters?: number;
@@ -103,7 +106,7 @@ export interface ModelServerDeps {
 export interface ModelServer {
   /** URL of the server. The base URL for OpenAI clients is `<url>/v1`. */
   readonly url: string;
-  /** Description of where the chat template comes from; null if the model has none. */
+  /** Description of where the chat template of the base comes from; null if the base has none. */
   readonly template: string | null;
   /** Lists the base and the named adapters that the server offers now. */
   models(): Promise<ModelEntry[]>;
@@ -143,7 +146,7 @@ export async function startModelServer(
     { perClient: maxUnansweredPerClient, total: maxUnanswered },
     { now: clock.monotonic },
   );
-  const prompts = await ChatPrompts.open({ dir, template }, { now: clock.now });
+  const templates = await ChatTemplates.open({ dir, template }, { now: clock.now });
   const metrics = createServeMetrics({
     version: packageVersion(),
     gauges: () => generator.status().catch(() => null),
@@ -154,7 +157,7 @@ export async function startModelServer(
     generator,
     catalog,
     tokenTexts: new TokenTexts(generator),
-    prompts,
+    templates,
     admission,
     access: new Access({ keys, origins, loopback }),
     log,
@@ -184,7 +187,7 @@ export async function startModelServer(
     url = await server.listen({ host, port });
   } catch (cause) {
     metrics.stop();
-    await prompts?.close();
+    await templates.close();
     const reason = cause instanceof Error ? cause.message.replace(/^listen /, '') : String(cause);
     const listen = `${host}:${port}`;
     throw commonError('LISTEN_FAILED', `could not listen on ${listen}: ${reason}`, { listen }, { cause });
@@ -202,11 +205,11 @@ export async function startModelServer(
     await idle(LAST_EVENT_MS);
     await server.close();
     metrics.stop();
-    await prompts?.close();
+    await templates.close();
   };
   return {
     url,
-    template: prompts?.origin ?? null,
+    template: templates.origin,
     models: () => catalog.list(),
     stop: ({ deadlineMs = STOP_MS } = {}) => {
       stopped ??= stop(deadlineMs);

@@ -65,7 +65,10 @@ export function registerServe(program: Command, context: Context): void {
       'origin of web pages that may use the server, such as https://chat.example; * allows all; repeatable (default: none)',
       collect,
     )
-    .option('--template <name>', "chat template: chatml, plain or a file (default: the model's)")
+    .option(
+      '--template <name>',
+      "chat template of all models: chatml, plain or a file (default: the adapter's, else the base's)",
+    )
     .option('--threads <n>', ENGINE_THREADS, integer(1, 1024))
     .option('--base-bits <n>', 'bits per weight of the base: 32, 8 or 4 (default: 32)', baseBits)
     .option(

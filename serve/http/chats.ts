@@ -26,7 +26,7 @@ export function chatRoutes(server: FastifyInstance, context: RouteContext): void
     const body = parseBody(chatSchema, request.body);
     const { model, n, messages, stream_options } = body;
     const { generator, tokenTexts, clock } = context;
-    const ids = await promptIds(messages, context);
+    const ids = await promptIds({ model, messages }, context);
     const maxTokens = body.max_completion_tokens ?? body.max_tokens ?? generator.context - ids.length;
     checkLength(ids.length, Math.max(1, maxTokens), generator.context);
     if (body.top_logprobs > 0 && !body.logprobs) {

@@ -4,7 +4,7 @@ import type { Logger } from '../../common/logger.ts';
 import type { Generator } from '../../lora/generate/types.ts';
 import type { Admission } from '../admission.ts';
 import type { TokenTexts } from '../answers/token-texts.ts';
-import type { ChatPrompts } from '../chat-prompt.ts';
+import type { ChatTemplates } from '../chat-templates.ts';
 import { serveError } from '../errors.ts';
 import type { Catalog } from '../models/catalog.ts';
 import type { Access } from './access.ts';
@@ -32,8 +32,8 @@ export interface RouteContext {
   readonly generator: Generator;
   readonly catalog: Catalog;
   readonly tokenTexts: TokenTexts;
-  /** Makes prompts from conversations; null if the model has no chat template. */
-  readonly prompts: ChatPrompts | null;
+  /** Makes prompts from conversations. */
+  readonly templates: ChatTemplates;
   readonly admission: Admission;
   readonly access: Access;
   readonly log: Logger;

@@ -27,24 +27,21 @@ const messageSchema = z
 
 export const messagesSchema = z.array(messageSchema).min(1).max(MAX_MESSAGES);
 
-/** Renders a conversation and returns its tokens. @throws SwarmError SERVE_REQUEST, TEMPLATE_* */
+/**
+ * Renders a conversation with the chat template of a model, and returns its tokens.
+ * @param model name of the model
+ * @throws SwarmError MODEL_NOT_SERVED, SERVE_REQUEST, SERVE_BUSY, TEMPLATE_*
+ */
 export async function promptIds(
-  messages: readonly ChatMessage[],
-  { prompts, generator }: Pick<RouteContext, 'prompts' | 'generator'>,
+  { model, messages }: { model: string; messages: readonly ChatMessage[] },
+  { catalog, templates, generator }: Pick<RouteContext, 'catalog' | 'templates' | 'generator'>,
 ): Promise<number[]> {
-  if (prompts === null) {
-    throw serveError(
-      'SERVE_REQUEST',
-      'the model has no chat template, so it cannot chat',
-      { param: 'messages' },
-      { next: 'use /v1/completions, or start the server with --template chatml, plain or a file' },
-    );
-  }
   checkCharacters(
     messages.map(({ content }) => content),
     'messages',
   );
-  const ids = generator.tokenizer.encode(await prompts.render(messages), { special: false });
+  const text = await templates.render(messages, await catalog.find(model));
+  const ids = generator.tokenizer.encode(text, { special: false });
   if (ids.length === 0)
     throw serveError('SERVE_REQUEST', 'the conversation has no token', { param: 'messages' });
   return ids;

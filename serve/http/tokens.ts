@@ -1,12 +1,15 @@
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { z } from 'zod';
 import { serveError } from '../errors.ts';
+import { BASE_ALIAS } from '../models/catalog.ts';
 import type { RouteContext } from './context.ts';
 import { checkCharacters, optional, parseBody } from './fields.ts';
 import { messagesSchema, promptIds } from './messages.ts';
 import { checkIds, MAX_DECODED_IDS } from './token-ids.ts';
 
 const tokenizeSchema = z.looseObject({
+  /** Model whose chat template renders `messages`. */
+  model: optional(z.string(), BASE_ALIAS),
   prompt: z.string().optional(),
   messages: messagesSchema.optional(),
   add_special_tokens: optional(z.boolean(), true),
@@ -39,13 +42,15 @@ export function tokenRoutes(server: FastifyInstance, context: RouteContext, info
     }
   };
   server.post('/tokenize', async (request) => {
-    const { prompt, messages, add_special_tokens: special } = parseBody(tokenizeSchema, request.body);
+    const { model, prompt, messages, add_special_tokens: special } = parseBody(tokenizeSchema, request.body);
     if ((prompt === undefined) === (messages === undefined)) {
       throw serveError('SERVE_REQUEST', 'give either prompt or messages', { param: 'prompt' });
     }
     if (prompt !== undefined) checkCharacters([prompt], 'prompt');
     const tokens = await admitted(request, () =>
-      messages === undefined ? tokenizer.encode(prompt!, { special }) : promptIds(messages, context),
+      messages === undefined
+        ? tokenizer.encode(prompt!, { special })
+        : promptIds({ model, messages }, context),
     );
     return { tokens, count: tokens.length, max_model_len: length };
   });

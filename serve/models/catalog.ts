@@ -74,16 +74,22 @@ export class Catalog {
 
   /** Finds and loads the model that a request names. @throws SwarmError MODEL_NOT_SERVED, SERVE_BUSY, ADAPTER_*, LORA_* */
   async lease(name: string): Promise<Lease> {
-    if (name === this.base || name === BASE_ALIAS) {
-      return { name, digest: null, adapter: undefined, release: () => {} };
-    }
-    const version = await this.#find(name);
-    if (version === null) {
-      const known = [this.base, ...this.#sources.keys()];
-      throw serveError('MODEL_NOT_SERVED', `this server has no model "${name}"`, { model: name, known });
-    }
+    const version = await this.find(name);
+    if (version === null) return { name, digest: null, adapter: undefined, release: () => {} };
     const { id, release } = await this.#loaded.hold(version);
     return { name, digest: version.digest, adapter: id, release };
+  }
+
+  /**
+   * Finds the version of an adapter that a model name means. Returns null if the name means the base.
+   * @throws SwarmError MODEL_NOT_SERVED; the errors of the source
+   */
+  async find(name: string): Promise<ServedVersion | null> {
+    if (name === this.base || name === BASE_ALIAS) return null;
+    const version = await this.#find(name);
+    if (version !== null) return version;
+    const known = [this.base, ...this.#sources.keys()];
+    throw serveError('MODEL_NOT_SERVED', `this server has no model "${name}"`, { model: name, known });
   }
 
   /**

@@ -1,4 +1,7 @@
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
+import { temporaryFolder } from '../../utils/folder.ts';
 import { testServer } from './server.ts';
 
 const messages = [
@@ -96,6 +99,36 @@ describe('POST /v1/chat/completions', () => {
     }
     const neutral = { tools: [], tool_choice: 'auto', response_format: { type: 'text' }, max_tokens: 1 };
     await ask('/v1/chat/completions', { model: 'nano', messages, ...neutral });
+  });
+
+  it('uses the template of the adapter, then that of the base, and for all models the one that was chosen', async () => {
+    const templates = ['own: {{ messages[0].content }}', null];
+    const sources = await Promise.all(
+      templates.map(async (template, i) => {
+        const folder = await temporaryFolder();
+        if (template !== null) await writeFile(join(folder, 'chat_template.jinja'), template);
+        const version = { digest: `${i}`.repeat(64), folder: async () => folder };
+        return { name: `adapter${i}`, origin: 'a test', find: async () => version };
+      }),
+    );
+    const question = [{ role: 'user', content: 'Who?' }];
+    const { ask, refused, generator } = await testServer({ template: null, adapters: sources });
+    await ask('/v1/chat/completions', { model: 'adapter0', messages: question });
+    expect(generator.tokenizer.decode(generator.submitted[0]!.tokens, { special: true })).toBe('own: Who?');
+    const { tokens } = await ask('/tokenize', { model: 'adapter0', messages: question });
+    expect(tokens).toEqual(generator.submitted[0]!.tokens);
+    // The base of this test has no template, and neither has the second adapter.
+    for (const model of ['adapter1', 'nano'])
+      expect(await refused('/v1/chat/completions', { model, messages: question })).toMatchObject({
+        status: 400,
+      });
+
+    const chosen = await testServer({ template: 'chatml', adapters: sources });
+    await chosen.ask('/v1/chat/completions', { model: 'adapter0', messages: question });
+    const prompt = chosen.generator.tokenizer.decode(chosen.generator.submitted[0]!.tokens, {
+      special: true,
+    });
+    expect(prompt).toBe('<|im_start|>user\nWho?<|im_end|>\n<|im_start|>assistant\n');
   });
 
   it('says how to get a template when the model has none, and passes on what a template refuses', async () => {
