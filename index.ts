@@ -38,6 +38,7 @@ import type { JobEvent } from './monitor/job-events.ts';
 import type { PulledCheckpoint, PullOptions } from './node/checkpoint-pull.ts';
 import type { NodeDaemonDeps, RunningNode } from './node/daemon.ts';
 import type { NodeDaemonOptions, NodeTarget } from './node/daemon-options.ts';
+import type { VerifySwarmOptions } from './node/verify-from-swarm.ts';
 import type { Figures } from './protocol/messages.ts';
 import type { AddOptions } from './registry/add-folder.ts';
 import type { Collected, CollectOptions } from './registry/collect-garbage.ts';
@@ -340,6 +341,19 @@ export async function verifyOwnJob(
   options?: VerifyOptions,
 ): Promise<VerifyReport> {
   return (await import('./coordinator/client/bundle-job.ts')).verifyOwnJob(where, job, options);
+}
+
+/**
+ * Checks the record of a job over the network, as {@link verifyBundle} does. Works on any machine with an invite, or with
+ * the address of the coordinator of an open job.
+ *
+ * @throws SwarmError INVITE_INVALID, NO_ADDRESS, CONNECT_FAILED, JOB_NOT_FOUND, CHECKPOINT_UNTRUSTED, RECORD_INCOMPLETE
+ */
+export async function verifySwarm(
+  target: VerifySwarmOptions,
+  options?: Omit<VerifyOptions, 'job'>,
+): Promise<VerifyReport> {
+  return (await import('./node/verify-from-swarm.ts')).verifySwarm(target, options);
 }
 
 /**
@@ -721,6 +735,7 @@ export type {
   VerifiedCheckpoint,
   VerifyOptions,
   VerifyReport,
+  VerifySwarmOptions,
   VersionDiff,
   WebhookAttempt,
   WebhookSetting,

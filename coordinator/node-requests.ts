@@ -8,6 +8,7 @@ import type { JobRun } from './job-run.ts';
 import { mayFetch } from './peers/blob-access.ts';
 import type { Newcomers } from './peers/newcomers.ts';
 import { byPriority } from './queue.ts';
+import { answerRecord } from './record/job-record.ts';
 import type { LaterHeads } from './recovery/later-heads.ts';
 import type { Scrub } from './recovery/scrub.ts';
 import { isOver } from './round/job-phase.ts';
@@ -127,6 +128,9 @@ export function answerNodes({
       readable(job, peer, 'settings');
       return { settings: store.jobs.settingsRecord(job, record) };
     }),
+    network.handle('record', async (peer, { job, ordinal, first }) =>
+      answerRecord(readable(job, peer, 'checkpoints'), ordinal, first),
+    ),
     network.handle('figures', async (peer, { job, round }) => {
       const { context } = readable(job, peer, 'scores');
       return { figures: signedFigures(round, context) };

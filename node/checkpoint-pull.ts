@@ -5,28 +5,19 @@ import { withAbortReason } from '../common/abort-reason.ts';
 import type { Clock } from '../common/clock.ts';
 import { copyRights, linkOrCopy } from '../common/file-system.ts';
 import { requireNoFile } from '../common/folders.ts';
-import { packageVersion } from '../common/package.ts';
 import { systemClock } from '../common/system-clock.ts';
-import { resolveHomes } from '../common/user-folders.ts';
 import { CHAT_TEMPLATE_FILE } from '../lora/adapter/adapter-template.ts';
 import { MAX_ADAPTER_HEADER_BYTES } from '../lora/adapter/codec.ts';
 import { ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE } from '../lora/adapter/peft.ts';
 import { encodePeftConfig } from '../lora/adapter/peft-config.ts';
 import { readHeader } from '../lora/models/weights/safetensors.ts';
-import { silentLogger } from '../monitor/log.ts';
-import { createHost } from '../net/host.ts';
-import { loadIdentity } from '../net/identity.ts';
-import type { SwarmNetwork } from '../net/network.ts';
-import { type Invite, type JobTarget, resolveTarget } from '../protocol/invite.ts';
+import type { JobTarget } from '../protocol/invite.ts';
 import type { Manifest } from '../protocol/manifest.ts';
 import type { Head } from '../protocol/messages.ts';
-import { verifyMessage } from '../protocol/signing.ts';
 import { known, publishCheckpoint } from '../registry/publish-checkpoint.ts';
 import type { Registry } from '../registry/registry.ts';
-import { FileBlobStore } from '../storage/blob-store.ts';
-import { connect, request } from './contact/requests.ts';
-import { nodeError } from './errors.ts';
 import { fetchOrRecheck } from './phases/recheck.ts';
+import { withReader } from './reader.ts';
 
 /** The swarm from which a checkpoint is fetched, and the folder to which the checkpoint is written. */
 export interface PullOptions extends JobTarget {
@@ -77,92 +68,32 @@ export function pullCheckpoint(
 }
 
 async function pull(options: PullOptions, clock: Clock): Promise<PulledCheckpoint> {
-  const { output, version = packageVersion(), signal = new AbortController().signal, onProgress } = options;
-  const target = resolveTarget(options);
-  if (target.addresses.length === 0) {
-    throw nodeError(
-      'NO_ADDRESS',
-      'no address of a coordinator was given',
-      {},
-      { kind: 'usage', next: 'give an invite, or the addresses of the coordinator' },
-    );
-  }
+  const { output, signal = new AbortController().signal, onProgress } = options;
   await requireNoFile(output);
   const home = `${output}.partial`;
   // Bytes that an earlier call left are kept, even if this call fails before its own download begins.
   let keepPartial = existsSync(home);
-  const blobs = await FileBlobStore.open({ home }, { clock });
-  // Without an invite token, the coordinator need not recognise this machine, so each download has a new key.
-  const keyFolder = target.token === null ? home : (options.keyFolder ?? resolveHomes().reader);
-  const identity = await loadIdentity(keyFolder);
-  const network = await createHost(
-    { listen: [], bootstrap: [], mdns: [], home, agent: `lora-swarm/${version}` },
-    { identity, blobs, log: silentLogger, clock },
-  );
   try {
-    const coordinator = await connect(target.addresses, { network, clock }, signal);
-    const { job, manifest, head } = await newestHead({ ...target, signal }, { network, clock }, coordinator);
-    const { adapter, round, heldOutLoss } = head.checkpoint;
-    keepPartial = true;
-    const wanted = { job, digest: adapter.digest, coordinator };
-    await fetchOrRecheck(wanted, { network, clock }, signal, () =>
-      network.fetchBlob(adapter, {
-        holders: [coordinator, ...head.included.map(({ peer }) => peer)],
-        signal,
-        onProgress: ({ bytes, total }) => onProgress?.({ round, bytes, total }),
-      }),
-    );
-    await writeFolder(output, blobs.path(adapter.digest), manifest);
-    keepPartial = false;
-    const version = await publish(options, { job, manifest, head });
-    return { job, name: manifest.name, round, heldOutLoss, version };
+    return await withReader({ ...options, home, signal }, { clock }, async (reader) => {
+      const { network, blobs, coordinator, job, manifest, head } = reader;
+      const { adapter, round, heldOutLoss } = head.checkpoint;
+      keepPartial = true;
+      const wanted = { job, digest: adapter.digest, coordinator };
+      await fetchOrRecheck(wanted, { network, clock }, signal, () =>
+        network.fetchBlob(adapter, {
+          holders: [coordinator, ...head.included.map(({ peer }) => peer)],
+          signal,
+          onProgress: ({ bytes, total }) => onProgress?.({ round, bytes, total }),
+        }),
+      );
+      await writeFolder(output, blobs.path(adapter.digest), manifest);
+      keepPartial = false;
+      const version = await publish(options, { job, manifest, head });
+      return { job, name: manifest.name, round, heldOutLoss, version };
+    });
   } finally {
-    await network.stop();
     if (!keepPartial) await rm(home, { recursive: true, force: true });
   }
-}
-
-/** Asks for the job's manifest and newest head, and verifies that this coordinator signed both. */
-async function newestHead(
-  { job: wanted, token, signal }: Invite & { signal: AbortSignal },
-  deps: { network: SwarmNetwork; clock: Clock },
-  coordinator: string,
-): Promise<{ job: string; manifest: Manifest; head: Head }> {
-  const { jobs } = await request(deps, coordinator, 'jobs', { invite: token }, signal);
-  const job = wanted ?? (jobs.length === 1 ? jobs[0]!.job : null);
-  if (job === null) {
-    const names = jobs.map((j) => `${j.name} ${j.job}`).join(', ');
-    throw nodeError(
-      'JOB_NOT_FOUND',
-      `the coordinator has ${jobs.length} jobs`,
-      { jobs },
-      {
-        next:
-          jobs.length === 0
-            ? "ask the coordinator's operator whether a job is running, and for an invite to it"
-            : `choose one with --job: ${names}`,
-      },
-    );
-  }
-  const answer = await request(deps, coordinator, 'manifest', { job, invite: token }, signal);
-  const manifest = verifyMessage('manifest', answer.manifest);
-  const head = answer.head === null ? null : verifyMessage('head', answer.head);
-  const trusted =
-    manifest.digest === job &&
-    manifest.author === coordinator &&
-    head?.author === coordinator &&
-    head.message.job === job;
-  if (head === null || !trusted) {
-    throw nodeError(
-      'CHECKPOINT_UNTRUSTED',
-      head === null
-        ? 'the job has no checkpoint yet'
-        : `the coordinator ${coordinator} answered with messages that it did not sign for this job`,
-      { job, coordinator },
-      { next: head === null ? 'try again later' : 'check the invite with the person who gave it to you' },
-    );
-  }
-  return { job, manifest: manifest.message, head: head.message };
 }
 
 /** Adds the checkpoint to a registry, if the options name one. @returns the label of its version, or null */

@@ -56,6 +56,8 @@ export const MEASURED_BATCHES = 5;
 
 /** Maximum number of checkpoints, and of receipts, in an answer to `recall`. A node keeps no more of each job. */
 export const RECALLED_MESSAGES = 64;
+/** Maximum number of proofs in an answer to the request `record`. Each takes about 1.5 KiB, and at most 5 KiB. */
+export const PROOFS_PER_ANSWER = 64;
 
 /** Maximum time to answer a request. */
 export const RPC_TIMEOUT_MS = 10_000;

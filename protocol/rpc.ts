@@ -8,7 +8,9 @@ import {
   JOBS_PER_COORDINATOR,
   MEASURED_BATCHES,
   MEASURED_ROWS,
+  PROOFS_PER_ANSWER,
   RECALLED_MESSAGES,
+  ROUND_PEERS,
   RPC_MESSAGE_BYTES,
   UPDATE_BYTES,
 } from './limits.ts';
@@ -206,6 +208,32 @@ export const rpcMethods = {
     maxRequestBytes: 256,
     maxResponseBytes: 4096,
     quota: { calls: 40, perMs: 10_000 },
+  },
+  /**
+   * Returns a checkpoint of a job with the proofs of its contributors, so that the caller can verify the job. Only peers
+   * that may read the job get an answer.
+   */
+  record: {
+    request: z.strictObject({
+      job,
+      /** Number of checkpoints before the wanted one. */
+      ordinal: z.int().nonnegative(),
+      /** Number of contributors before the first one in the answer. */
+      first: z.int().nonnegative().max(ROUND_PEERS),
+    }),
+    response: z.strictObject({
+      /** Signed checkpoint; null if the job has no checkpoint of this number. */
+      checkpoint: envelope.nullable(),
+      /** Blob of the residual after the checkpoint's delta; null if it is zero or was deleted. */
+      residual: z.strictObject({ digest: digestSchema, size: z.int().positive() }).nullable(),
+      /** Proofs of the contributors, from `first` on; null for an update that the coordinator does not have. */
+      proofs: z
+        .array(z.strictObject({ evidence: envelope, receipt: envelope.nullable() }).nullable())
+        .max(PROOFS_PER_ANSWER),
+    }),
+    maxRequestBytes: 256,
+    maxResponseBytes: RPC_MESSAGE_BYTES,
+    quota: { calls: 100, perMs: 10_000 },
   },
   /**
    * Computes figures of one update for its score, one for each batch of rows: the inner product of the gradient and the

@@ -8,6 +8,7 @@ export const verifyError = defineErrors({
   BUNDLE_CHANGED: { kind: 'failed', next: 'run the same command again' },
   BUNDLE_TOO_LARGE: 'failed',
   JOB_DIFFERS: { kind: 'refused', next: 'check the digest of the job with its operator' },
+  RECORD_INCOMPLETE: { kind: 'failed', next: 'get a bundle of the job from its operator' },
   VERIFY_BLOB: {
     kind: 'failed',
     next: 'get the file from another source: these bytes are damaged, and do not show who damaged them',

@@ -61,10 +61,13 @@ export class Findings {
   }
 
   problem(code: ProblemCode, message: string, values: Readonly<Record<string, unknown>> = {}): void {
+    const text = `round ${this.round}: ${message}`;
+    // Several checks may read the same damaged blob.
+    if (this.problems.some((one) => one.code === code && one.message === text)) return;
     this.problems.push({
       code,
       round: this.round,
-      message: `round ${this.round}: ${message}`,
+      message: text,
       values: { round: this.round, ...values },
     });
   }

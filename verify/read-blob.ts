@@ -1,4 +1,6 @@
+import { isSwarmError } from '../common/errors.ts';
 import { sha256 } from '../protocol/cbor.ts';
+import { BLOB_CODES } from '../storage/errors.ts';
 import type { Findings } from './findings.ts';
 import type { JobFacts } from './job-facts.ts';
 import type { BlobWanted } from './record.ts';
@@ -13,9 +15,17 @@ export async function readBlob(
   findings: Findings,
 ): Promise<Uint8Array | null> {
   signal.throwIfAborted();
-  const bytes = await record.blob(wanted);
-  if (bytes === null) return null;
   const { digest, size } = wanted;
+  let bytes: Uint8Array | null;
+  try {
+    bytes = await record.blob(wanted);
+  } catch (error) {
+    signal.throwIfAborted();
+    if (!isSwarmError(error) || !BLOB_CODES.has(error.code)) throw error;
+    findings.problem('VERIFY_BLOB', `blob ${digest} is damaged: ${error.message}`, { digest });
+    return null;
+  }
+  if (bytes === null) return null;
   const found = sha256(bytes);
   if (found !== digest) {
     const values = { digest, found, bytes: bytes.byteLength };

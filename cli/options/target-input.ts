@@ -57,6 +57,11 @@ export async function readTarget(
   return parseTarget(await readWords(context, given, options, () => lineFromStdin(context)), options.job);
 }
 
+/** Returns whether the environment variable for invites is set. */
+export function hasInviteVariable({ environment }: Pick<Context, 'environment'>): boolean {
+  return (environment[VARIABLE] ?? '').trim() !== '';
+}
+
 /**
  * Reads the jobs of a node from the same places as {@link readTarget}. From stdin, it reads all lines. If no place has an
  * invite, returns the jobs that the node of the home has joined before.
@@ -69,7 +74,7 @@ export async function readTargets(
   home: string,
 ): Promise<readonly (WeightedTarget | KnownJob)[]> {
   const isGiven = given.length > 0 || options.inviteFile !== undefined || options.job !== undefined;
-  if (!isGiven && (context.environment[VARIABLE] ?? '').trim() === '') {
+  if (!isGiven && !hasInviteVariable(context)) {
     const known = await readKnownJobs(home);
     if (known.length > 0) return known;
     throw usageError(
@@ -90,7 +95,7 @@ export async function readInvites(
   options: TargetOptions,
   { needed }: { needed: boolean },
 ): Promise<readonly WeightedTarget[]> {
-  const isGiven = options.inviteFile !== undefined || (context.environment[VARIABLE] ?? '').trim() !== '';
+  const isGiven = options.inviteFile !== undefined || hasInviteVariable(context);
   if (!isGiven && !needed) return [];
   return parseTargets(
     await readWords(context, isGiven ? [] : [STDIN], options, () => linesFromStdin(context)),

@@ -10,8 +10,8 @@ const FOR_READERS: readonly BlobUse[] = ['job', 'adapter', 'step'];
  * Returns whether a peer may fetch a blob. One of the jobs that need the blob must allow it:
  *
  * - An open job lets every peer fetch its base, data, checkpoints and, after their round has closed, its updates.
- * - Any other job lets its members and readers fetch base, data and checkpoints. Its updates go to members with the
- *   role `observer` or `operator`, after their round has closed. Contributors do not need the updates of others.
+ * - Any other job lets its members and readers fetch base, data and checkpoints. Its updates go to members and readers
+ *   with the role `observer` or `operator`, after their round has closed. Contributors do not need the updates of others.
  *
  * Returns false both for a blob that the peer may not have and for a blob that does not exist.
  */
@@ -33,6 +33,6 @@ function mayReadUpdate(peer: string, run: JobRun, round: number): boolean {
   const { state } = run.driver;
   if (isOpen(state) && round >= state.round) return false;
   if (run.context.stored.admission.kind === 'open') return true;
-  const role = run.members.get(peer)?.role;
+  const role = run.members.get(peer)?.role ?? run.members.invites.roleOf(peer);
   return role === 'observer' || role === 'operator';
 }

@@ -243,6 +243,12 @@ export class Invites {
     return bound ? bound.revokedAt === null : this.#sharedReaders.has(peer);
   }
 
+  /** Returns the role that the personal invite of a reader gives; null without such an invite, or if it is revoked. */
+  roleOf(peer: string): Role | null {
+    const bound = this.#invite(this.#newest.get(peer));
+    return bound?.revokedAt === null ? bound.role : null;
+  }
+
   /**
    * Returns the admitted readers that a person answers for. Members that have used a personal invite count as readers.
    */

@@ -227,6 +227,13 @@ export class RoundTable {
     return row && fromRow(row);
   }
 
+  /** Returns the checkpoint that has `ordinal` checkpoints of the job before it; null if there is none. */
+  checkpointAt(job: string, ordinal: number): StoredCheckpoint | null {
+    const sql = 'SELECT * FROM checkpoints WHERE job = ? ORDER BY round LIMIT 1 OFFSET ?';
+    const row = this.#db.one(sql, job, ordinal);
+    return row && fromRow(row);
+  }
+
   /** Returns the rounds that have a checkpoint, oldest first. */
   checkpointRounds(job: string): number[] {
     return this.#db

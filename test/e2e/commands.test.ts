@@ -125,6 +125,25 @@ it('commands take a job from its file to an adapter', { timeout: 240_000 }, asyn
   );
   expect(evaluated.json.loss, evaluated.err).toBeGreaterThan(0);
 
+  // Anyone can verify the job: the operator, a stranger with a file, and a reader with an invite.
+  expect((await ask('verify', '--json')).json).toMatchObject({ ok: true, recomputed: 2, problems: [] });
+  const bundled = await ask('job', 'bundle', 'tale', 'tale.bundle', '--json');
+  expect(bundled.status, bundled.err).toBe(0);
+  expect((await ask('job', 'bundle', 'tale', 'tale.bundle')).status).toBe(6);
+  const verified = await run('verify', 'tale.bundle');
+  expect(verified.status, verified.err).toBe(0);
+  expect(verified.out).toContain('2 were computed again');
+  const reader = await ask('invite', 'create', 'tale', '--role', 'observer', '--json');
+  await writeFile(join(folder, 'observer'), `${reader.json.text}\n`);
+  const remote = await run('verify', '--invite-file', 'observer', '--json');
+  expect(remote.json, remote.err).toMatchObject({ ok: true, recomputed: 2, problems: [] });
+  const content = await readFile(join(folder, 'tale.bundle'));
+  content[content.length - 1]! ^= 1;
+  await writeFile(join(folder, 'damaged.bundle'), content);
+  const damaged = await run('verify', 'damaged.bundle', '--json');
+  expect([damaged.status, damaged.out.trim().split('\n').length]).toEqual([1, 1]);
+  expect(damaged.json).toMatchObject({ ok: false, problems: [{ code: 'VERIFY_BLOB' }] });
+
   // A server follows the job, and then goes on without its coordinator.
   const args = ['--model', join(folder, 'base'), '--follow', 'tale', '--home', home, '--port', '0', '--json'];
   const server = await new Daemon('server', ['serve', ...args, '--threads', '1']).ready();

@@ -165,6 +165,7 @@ export const SYSTEM_FEATURES: Readonly<Record<string, SystemFeature>> = {
       'lora/models/hub/settings.ts':
         'homedir() without HOME; the folders of huggingface_hub, which has them on every system',
       'coordinator/client/bundle-job.ts': 'tmpdir() knows the folder of each system',
+      'node/verify-from-swarm.ts': 'tmpdir() knows the folder of each system',
       'lora/train/devices/speed.ts': 'tmpdir() knows the folder of each system',
     },
   },

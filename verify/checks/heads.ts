@@ -1,6 +1,7 @@
 import { messageOf } from '../../common/errors.ts';
 import { isNewer } from '../../protocol/head-order.ts';
 import type { Head } from '../../protocol/messages.ts';
+import { settingsAt, verifyHeadSettings } from '../../protocol/settings-chain.ts';
 import { verifyMessage } from '../../protocol/signing.ts';
 import type { Findings } from '../findings.ts';
 import type { JobFacts, SignedCheckpoint } from '../job-facts.ts';
@@ -55,10 +56,24 @@ export class HeadChecks {
       findings.problem('VERIFY_HEAD', text, { term, sequence });
     }
     this.#newest = head;
+    this.#compareSettings(head, findings);
     const wrong = differences(head, signed, ordinal);
     if (wrong.length === 0) return;
     const text = `${moment} and the checkpoint differ in: ${wrong.join(', ')}`;
     findings.problem('VERIFY_HEAD', text, { term, sequence, fields: wrong });
+  }
+
+  #compareSettings(head: Head, findings: Findings): void {
+    const { settings } = this.#facts;
+    if (settings === null) return;
+    const change = settingsAt(settings, head.round);
+    if (change === null && head.settings === undefined) return;
+    try {
+      if (change !== null) verifyHeadSettings(head, change);
+      else findings.problem('VERIFY_SETTINGS', `the head of round ${head.round} names an unknown change`);
+    } catch (error) {
+      findings.problem('VERIFY_SETTINGS', messageOf(error));
+    }
   }
 }
 

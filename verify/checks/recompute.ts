@@ -105,8 +105,8 @@ export class Recomputation {
     const own = computed === null ? null : sha256(computed);
     const given = new Map([[parent.adapter.digest, before], ...(own ? [[own, computed!] as const] : [])]);
     const read = async (digest: string, maxBytes: number): Promise<Uint8Array> => {
-      const bytes =
-        given.get(digest) ?? (await readBlob(this.#facts, { digest, size: null, maxBytes }, findings));
+      const size = updates.find((one) => one?.update.payload.digest === digest)?.update.payload.size ?? null;
+      const bytes = given.get(digest) ?? (await readBlob(this.#facts, { digest, size, maxBytes }, findings));
       if (bytes === null) throw new Missing(digest);
       return bytes;
     };

@@ -4,7 +4,7 @@ import { signMessage, verifyMessage } from '../../../protocol/signing.ts';
 import type { BundleSource } from '../../../verify/bundle/encode.ts';
 import type { CheckpointRecord, JobRecord, UpdateProof } from '../../../verify/record.ts';
 import { ToySwarm } from '../coordinator/toy-swarm.ts';
-import { COORDINATOR } from '../coordinator/world.ts';
+import { COORDINATOR, type WorldOptions } from '../coordinator/world.ts';
 
 /** The record of a job in memory, with its blobs. */
 export interface KeptJob {
@@ -15,8 +15,10 @@ export interface KeptJob {
 }
 
 /** Runs a job of three rounds with three honest nodes, and returns its coordinator and its record. */
-export async function playedJob(): Promise<{ swarm: ToySwarm; kept: KeptJob; source: BundleSource }> {
-  const swarm = new ToySwarm(['honest', 'honest', 'honest']);
+export async function playedJob(
+  options: WorldOptions = {},
+): Promise<{ swarm: ToySwarm; kept: KeptJob; source: BundleSource }> {
+  const swarm = new ToySwarm(['honest', 'honest', 'honest'], options);
   await swarm.play(await swarm.start(), 3);
   const source = bundleSource(swarm.world.run, { withBlobs: true });
   const { manifest, settings } = source;

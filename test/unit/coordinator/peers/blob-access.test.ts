@@ -91,6 +91,26 @@ test('no peer gets an update while its round is open; then contributors of a clo
   }
 });
 
+test('a reader with the invite of an observer gets the updates of a closed round', async () => {
+  const world = new World({ ...INVITE, rounds: { minPeers: 2, count: 1, quorum: 1 } });
+  const { peers, head } = await training(world, 2, 'secret');
+  const [author, second] = peers as [ScriptedPeer, ScriptedPeer];
+  const { invites } = world.run.members;
+  const [observer, contributor] = (['observer', 'contributor'] as const).map((role) =>
+    invites.create({ name: role, role, uses: 1, expiresAt: null }),
+  );
+  const [reader, other] = [8, 9].map((number) => new ScriptedPeer(number, world));
+  const { job } = world.toy;
+  await reader!.ask('manifest', { job, invite: observer!.token });
+  await other!.ask('manifest', { job, invite: contributor!.token });
+  const update = author.update(head, {}, author.payload([0.05, 0.01], head.preset));
+  await author.submit(author.seal(update));
+  await second.submit(second.seal(second.update(head, {}, second.payload([0.01, 0.05], head.preset))));
+  await world.until(() => world.run.driver.state.phase === 'finished', 'the end');
+  expect(await fetched(world, other!, [update.payload])).toEqual([]);
+  expect(await fetched(world, reader!, [update.payload])).toEqual([update.payload.digest]);
+});
+
 test('contributors of a closed job do not get an update that is kept for an audit either', async () => {
   const world = new World({ ...INVITE, rounds: { minPeers: 2 } });
   const { peers, head } = await training(world, 2, 'secret');

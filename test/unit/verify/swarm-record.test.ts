@@ -1,0 +1,90 @@
+import { expect, test } from 'vitest';
+import type { SwarmNetwork } from '../../../net/network.ts';
+import { sha256 } from '../../../protocol/cbor.ts';
+import { PROOFS_PER_ANSWER } from '../../../protocol/limits.ts';
+import { verifyMessage } from '../../../protocol/signing.ts';
+import { openSwarmRecord, type SwarmRecordDeps } from '../../../verify/swarm-record.ts';
+import { verifyRecord } from '../../../verify/verify-job.ts';
+import { signerOf } from '../../utils/signers.ts';
+import { ScriptedPeer } from '../coordinator/scripted-peer.ts';
+import type { ToySwarm } from '../coordinator/toy-swarm.ts';
+import { COORDINATOR } from '../coordinator/world.ts';
+import { playedJob } from './forged-job.ts';
+
+/** Opens the record of a played job over the virtual network. Virtual time passes with each request. */
+async function opened(swarm: ToySwarm, overrides: Partial<SwarmRecordDeps> = {}) {
+  const { world } = swarm;
+  const { job } = world.toy;
+  const reader = new ScriptedPeer(50, world);
+  const { manifest, head } = await reader.ask('manifest', { job, invite: null });
+  const calls: string[] = [];
+  const request = ((_peer: string, method: 'record', body: never) => {
+    calls.push(method);
+    return reader.ask(method, body);
+  }) as SwarmNetwork['request'];
+  const read = {
+    job,
+    coordinator: COORDINATOR.peerId,
+    manifest,
+    head: verifyMessage('head', head!).message,
+    signedHead: head!,
+  };
+  const record = await openSwarmRecord(read, {
+    network: { request },
+    clock: world.clock.process(() => true),
+    signal: new AbortController().signal,
+    fetch: async ({ digest, size }) => {
+      const bytes = world.disk.files.get(digest);
+      expect(bytes?.byteLength ?? size).toBe(size);
+      return bytes ?? null;
+    },
+    ...overrides,
+  });
+  return { record, calls };
+}
+
+test('a job verified over the network has the same checks as one verified from a bundle', async () => {
+  const { swarm } = await playedJob();
+  const { record, calls } = await opened(swarm);
+  const report = await verifyRecord(record, { job: swarm.world.toy.job });
+  expect(report.problems).toEqual([]);
+  expect(report).toMatchObject({ ok: true, recomputed: 3 });
+  expect(calls.filter((method) => method === 'record')).toHaveLength(4);
+  // The requests are the same whatever the verification finds, so that they tell the coordinator nothing.
+  const wrong = await opened(swarm, { fetch: async () => null });
+  await verifyRecord(wrong.record);
+  expect(wrong.calls).toEqual(calls);
+});
+
+test('finds the first round by bisection, and takes the residual before it from the coordinator', async () => {
+  const { swarm } = await playedJob();
+  const { record } = await opened(swarm);
+  const report = await verifyRecord(record, { from: 3 });
+  expect(report).toMatchObject({ ok: true, recomputed: 1 });
+  expect(report.checkpoints.map(({ round }) => round)).toEqual([3]);
+});
+
+test('the coordinator answers proofs in pages, and nothing about a checkpoint that does not exist', async () => {
+  const { swarm } = await playedJob();
+  const { job } = swarm.world.toy;
+  const reader = new ScriptedPeer(50, swarm.world);
+  const whole = await reader.ask('record', { job, ordinal: 3, first: 0 });
+  expect(whole.proofs).toHaveLength(3);
+  expect(whole.proofs.length).toBeLessThan(PROOFS_PER_ANSWER);
+  const rest = await reader.ask('record', { job, ordinal: 3, first: 2 });
+  expect(rest.proofs).toEqual(whole.proofs.slice(2));
+  expect(sha256(rest.checkpoint!)).toBe(sha256(whole.checkpoint!));
+  const none = { checkpoint: null, residual: null, proofs: [] };
+  expect(await reader.ask('record', { job, ordinal: 4, first: 0 })).toEqual(none);
+});
+
+test('the record of a job with an invite is only for peers that may read the job', async () => {
+  const { swarm } = await playedJob({ admission: { kind: 'peers', peers: [1, 2, 3].map((n) => peerId(n)) } });
+  const stranger = new ScriptedPeer(50, swarm.world);
+  const asked = stranger.ask('record', { job: swarm.world.toy.job, ordinal: 0, first: 0 });
+  await expect(asked).rejects.toMatchObject({ values: { code: 'NOT_ADMITTED' } });
+});
+
+function peerId(number: number): string {
+  return signerOf(number).peerId;
+}

@@ -1,0 +1,173 @@
+import type { Clock } from '../common/clock.ts';
+import { withDeadline } from '../common/deadline.ts';
+import { isSwarmError } from '../common/errors.ts';
+import type { SwarmNetwork } from '../net/network.ts';
+import { RPC_TIMEOUT_MS } from '../protocol/limits.ts';
+import type { Checkpoint, Head } from '../protocol/messages.ts';
+import type { RpcMethod, RpcRequest, RpcResponse } from '../protocol/rpc.ts';
+import { verifyMessage } from '../protocol/signing.ts';
+import { verifyError } from './errors.ts';
+import type { BlobWanted, CheckpointRecord, JobRecord, UpdateProof } from './record.ts';
+
+/** Maximum number of changes of the settings that are fetched. Each needs a request. */
+const FETCHED_CHANGES = 1000;
+/** Pause after the coordinator refused a request because there were too many, in milliseconds. */
+const PAUSE_MS = 1000;
+/** Number of pauses after which a request fails. The quota of every request is whole again after 10 s. */
+const PAUSES = 15;
+
+/** The job that is read, and messages of its coordinator that have been verified. */
+export interface ReadJob {
+  readonly job: string;
+  /** The coordinator of the job, which answers the requests. */
+  readonly coordinator: string;
+  /** Signed manifest. */
+  readonly manifest: Uint8Array;
+  /** Newest head, and its signed form. */
+  readonly head: Head;
+  readonly signedHead: Uint8Array;
+}
+
+export interface SwarmRecordDeps {
+  readonly network: Pick<SwarmNetwork, 'request'>;
+  readonly clock: Clock;
+  readonly signal: AbortSignal;
+  /** Fetches a blob of the job; null if no peer gives it. */
+  fetch(ref: { digest: string; size: number }): Promise<Uint8Array | null>;
+}
+
+/**
+ * Opens the record of a job that a coordinator answers over the network, up to the checkpoint of the given head. The
+ * requests do not depend on what the verification finds.
+ * @throws SwarmError RPC_*, MESSAGE_*
+ */
+export async function openSwarmRecord(read: ReadJob, deps: SwarmRecordDeps): Promise<JobRecord> {
+  const requests = new Requests(read, deps);
+  return new SwarmRecord(read, { ...deps, requests, settings: await requests.settings() });
+}
+
+/** Sends the requests of a verification. Waits when the coordinator limits their rate. */
+class Requests {
+  readonly #read: ReadJob;
+  readonly #deps: SwarmRecordDeps;
+
+  constructor(read: ReadJob, deps: SwarmRecordDeps) {
+    this.#read = read;
+    this.#deps = deps;
+  }
+
+  async send<M extends RpcMethod>(method: M, body: RpcRequest<M>): Promise<RpcResponse<M>> {
+    const { network, clock, signal } = this.#deps;
+    const deadline = { clock, ms: RPC_TIMEOUT_MS, signal, what: `the request "${method}"` };
+    for (let pauses = 0; ; pauses++) {
+      try {
+        return await withDeadline(deadline, (inner) =>
+          network.request(this.#read.coordinator, method, body, { signal: inner }),
+        );
+      } catch (error) {
+        const isLimited = isSwarmError(error, 'RPC_REFUSED') && error.values.code === 'RPC_RATE_LIMITED';
+        if (!isLimited || pauses === PAUSES) throw error;
+        await new Promise<void>((resolve) => clock.after(PAUSE_MS, resolve));
+        signal.throwIfAborted();
+      }
+    }
+  }
+
+  /** Follows the changes of the settings back from the one that the head names. @returns them, oldest first */
+  async settings(): Promise<Uint8Array[]> {
+    const { job, head } = this.#read;
+    const changes: Uint8Array[] = [];
+    let record = head.settings?.record ?? null;
+    while (record !== null && changes.length < FETCHED_CHANGES) {
+      const { settings } = await this.send('settings', { job, record });
+      if (settings === null) break;
+      changes.unshift(settings);
+      record = verifyMessage('settings', settings).message.previous;
+    }
+    return changes;
+  }
+}
+
+class SwarmRecord implements JobRecord {
+  readonly manifest: Uint8Array;
+  readonly settings: readonly Uint8Array[];
+  readonly #read: ReadJob;
+  readonly #deps: SwarmRecordDeps & { readonly requests: Requests };
+  /** Sizes of the residuals that the coordinator named last. No signed message names them. */
+  readonly #residuals = new Map<string, number>();
+
+  constructor(
+    read: ReadJob,
+    deps: SwarmRecordDeps & { readonly requests: Requests; readonly settings: readonly Uint8Array[] },
+  ) {
+    this.#read = read;
+    this.#deps = deps;
+    this.manifest = read.manifest;
+    this.settings = deps.settings;
+  }
+
+  async *checkpoints(from: number): AsyncGenerator<CheckpointRecord, void, undefined> {
+    const { ordinal: last } = this.#read.head.checkpoint;
+    const start = await this.#firstAt(from, last);
+    for (let ordinal = Math.max(0, start - 1); ordinal <= last; ordinal++) {
+      yield await this.#record(ordinal, ordinal === last);
+    }
+  }
+
+  async blob({ digest, size }: BlobWanted): Promise<Uint8Array | null> {
+    const known = size ?? this.#residuals.get(digest);
+    return known === undefined ? null : this.#deps.fetch({ digest, size: known });
+  }
+
+  /** Returns the number of the first checkpoint of round `from` or a later round, by bisection. */
+  async #firstAt(from: number, last: number): Promise<number> {
+    let low = 0;
+    let high = from === 0 ? 0 : last + 1;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      const { checkpoint } = await this.#page(middle, 0);
+      if ((readable(checkpoint)?.round ?? from) < from) low = middle + 1;
+      else high = middle;
+    }
+    return low;
+  }
+
+  async #page(ordinal: number, first: number) {
+    const { job } = this.#read;
+    const { checkpoint, residual, proofs } = await this.#deps.requests.send('record', {
+      job,
+      ordinal,
+      first,
+    });
+    if (checkpoint !== null) return { checkpoint, residual, proofs };
+    const text = `the coordinator announced checkpoint number ${ordinal}, but does not give it`;
+    throw verifyError('RECORD_INCOMPLETE', text, { job, ordinal });
+  }
+
+  async #record(ordinal: number, isLast: boolean): Promise<CheckpointRecord> {
+    const { job, signedHead } = this.#read;
+    const { checkpoint, residual, proofs } = await this.#page(ordinal, 0);
+    const all: (UpdateProof | null)[] = [...proofs];
+    const { contributors, round } = readable(checkpoint) ?? { contributors: [], round: 0 };
+    while (all.length < contributors.length) {
+      const { proofs: more } = await this.#page(ordinal, all.length);
+      if (more.length === 0) break;
+      all.push(...more);
+    }
+    if (residual !== null) this.#residuals.set(residual.digest, residual.size);
+    const { figures } =
+      contributors.length > 0 ? await this.#deps.requests.send('figures', { job, round }) : { figures: null };
+    const heads = isLast ? [signedHead] : [];
+    return { checkpoint, residual: residual?.digest ?? null, proofs: all, figures, heads };
+  }
+}
+
+/** Returns the content of a checkpoint, or null if it is not valid. The verification then finds the problem itself. */
+function readable(envelope: Uint8Array): Checkpoint | null {
+  try {
+    return verifyMessage('checkpoint', envelope).message;
+  } catch (error) {
+    if (!isSwarmError(error)) throw error;
+    return null;
+  }
+}
