@@ -204,6 +204,25 @@ describe('a coordinator whose job names the blobs of another job', () => {
     }
   });
 
+  test('cannot have the node take their adapter from its store', async () => {
+    const { node, toys, first, second, states, pass, until } = setUp();
+    first.admission = 'invite';
+    await first.open(1, [node.peer]);
+    node.start();
+    await until(() => first.updates.length === 1);
+    const { initial } = toys[1].manifest.adapter;
+    expect(initial).toEqual(toys[0].manifest.adapter.initial);
+    second.disk.files.delete(initial.digest);
+    await second.open(1, [node.peer]);
+    await pass(5_000);
+    expect(states()[1]).toBe('syncing');
+    const { signal } = new AbortController();
+    const fetched = second.host.fetchBlob(initial, { holders: [node.peer], signal });
+    const refused = expect(fetched).rejects.toEqual(withCode('BLOB_UNAVAILABLE'));
+    await pass(100);
+    await refused;
+  });
+
   test('supplies them again, and then reads them at the node, except the base', async () => {
     const { node, toys, first, second, until, pass } = setUp();
     first.admission = 'invite';
