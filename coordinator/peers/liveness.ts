@@ -11,11 +11,11 @@ import type { RunContext } from '../context.ts';
  */
 export const HEARTBEAT_QUOTA: Quota = { calls: 30, perMs: 10_000 };
 /**
- * Limit on how often the hold of one node may end, because a node without a hold counts for the plan of the next round.
- * An owner who uses the machine every few minutes stays below this limit. A node above it keeps its hold until its quota
- * has recovered, which takes 5 minutes for each end of a hold.
+ * Limit on how often the hold of one node may end, because a node without a hold counts for the plan of the next round. A
+ * node that pauses while its owner uses the machine stays below this limit, unless it pauses every two minutes for more
+ * than an hour. A node above the limit keeps its hold until its quota has recovered, which takes 2 minutes for each end.
  */
-export const HOLD_ENDS: Quota = { calls: 12, perMs: 60 * 60_000 };
+export const HOLD_ENDS: Quota = { calls: 30, perMs: 60 * 60_000 };
 /**
  * States in which a node can start to train without delay, or as soon as its trainer has finished a round of another
  * job. While a node is joining or syncing, it may first have to fetch gigabytes.
