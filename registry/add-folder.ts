@@ -9,8 +9,10 @@ import {
   readPeftFolder,
 } from '../lora/adapter/peft.ts';
 import { openBase } from '../lora/models/base/base-model.ts';
+import { hubOrigin, parseHubReference } from '../lora/models/hub/reference.ts';
 import { readJsonObject } from '../lora/models/json.ts';
 import { readHeader } from '../lora/models/weights/safetensors.ts';
+import { sha256 } from '../protocol/cbor.ts';
 import type { VersionManifest } from '../protocol/version-manifest.ts';
 import { storageError } from '../storage/errors.ts';
 import { loraSettings } from './adapter-settings.ts';
@@ -46,8 +48,9 @@ export interface AddOptions extends VersionFacts {
 }
 
 /**
- * Adds a PEFT folder as a version. Copies the files, so the folder may change or vanish afterwards. If the
- * folder of the base is known, checks every tensor. Otherwise, checks only the header of the weight file.
+ * Adds a PEFT folder as a version. Copies the files, so the folder may change or vanish afterwards. If the settings name
+ * the base by a path of this machine, the copy has the name of the base instead. If the folder of the base is known,
+ * checks every tensor. Otherwise, checks only the header of the weight file.
  * @returns the version, and whether it is new. If a version of this name already has the same content, that
  *   version is returned instead of a new one.
  * @throws SwarmError BASE_UNKNOWN if neither the adapter nor the caller names the base
@@ -78,13 +81,24 @@ export async function addFolder(
   }
   const template = (await adapterTemplate(folder)) === null ? [] : [CHAT_TEMPLATE_FILE];
   const paths = [ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE, ...template];
-  const digests = await Promise.all(paths.map((path) => requireDigest(join(folder, path))));
+  const rewritten = withoutLocalBase(config, known.base.name);
+  const digests = await Promise.all(
+    paths.map((path) =>
+      path === ADAPTER_CONFIG_FILE && rewritten !== null
+        ? sha256(rewritten)
+        : requireDigest(join(folder, path)),
+    ),
+  );
   // The files are protected before they are copied, so that no garbage collection deletes them before the version is
   // recorded.
   const hold = registry.holds.hold(digests, registry.clock.now());
   try {
     const files: VersionManifest['files'] = [];
     for (const [i, path] of paths.entries()) {
+      if (path === ADAPTER_CONFIG_FILE && rewritten !== null) {
+        files.push({ path, size: rewritten.length, digest: await registry.blobs.put(rewritten) });
+        continue;
+      }
       const { digest, size } = await registry.blobs.importFile(join(folder, path), { signal });
       if (digest !== digests[i]) throw changed(join(folder, path));
       files.push({ path, size, digest });
@@ -107,6 +121,23 @@ export async function addFolder(
   } finally {
     registry.holds.release(hold);
   }
+}
+
+/**
+ * Returns the settings of an adapter with another name of its base if they contain a path of this machine. The path
+ * means nothing on other machines, and would tell their users about the folders of this one. Returns null if the
+ * settings have no such path.
+ */
+function withoutLocalBase(config: Record<string, unknown>, name: string | null): Buffer | null {
+  const { base_model_name_or_path: base } = config;
+  if (typeof base !== 'string' || !/[/\\]/.test(base) || parseHubReference(base) !== null) return null;
+  const origin = hubOrigin(base);
+  const changed = {
+    ...config,
+    base_model_name_or_path: origin?.name ?? name,
+    ...(origin !== null && { revision: origin.revision }),
+  };
+  return Buffer.from(`${JSON.stringify(changed, null, 2)}\n`);
 }
 
 async function baseOf(

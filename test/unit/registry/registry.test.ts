@@ -46,6 +46,32 @@ describe('a registry', () => {
     expect(await readFile(join(view, 'chat_template.jinja'), 'utf8')).toBe('{{ messages }}');
   });
 
+  it('replaces a path of this machine by the name of the base, and keeps a name of the hub', async () => {
+    const { registry } = await openTestRegistry();
+    const named = async (base: string): Promise<unknown> => {
+      const folder = await smallPeftFolder(1);
+      const path = join(folder, 'adapter_config.json');
+      const config = JSON.parse(await readFile(path, 'utf8'));
+      await writeFile(path, JSON.stringify({ ...config, base_model_name_or_path: base }));
+      const known = { name: 'nano', revision: null, digest: BASE, tokenizer: null };
+      const { version } = await addFolder(registry, {
+        name: 'demo',
+        folder,
+        base: { base: known, folder: null },
+      });
+      const view = await registry.folder(version);
+      const copy = JSON.parse(await readFile(join(view, 'adapter_config.json'), 'utf8'));
+      expect(copy).toMatchObject({ r: config.r, target_modules: config.target_modules });
+      return [copy.base_model_name_or_path, copy.revision];
+    };
+    expect(await named('/home/ada/models/nano')).toEqual(['nano', null]);
+    expect(await named('C:\\models\\nano')).toEqual(['nano', null]);
+    const commit = 'c'.repeat(40);
+    const cached = `/home/ada/.cache/huggingface/hub/models--org--base/snapshots/${commit}`;
+    expect(await named(cached)).toEqual(['org/base', commit]);
+    expect(await named('org/base')).toEqual(['org/base', null]);
+  });
+
   it('keeps its versions and the files of its adapters when it is opened again', async () => {
     const { registry, home } = await openTestRegistry();
     const folder = await smallPeftFolder(1);
