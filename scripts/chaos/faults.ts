@@ -140,7 +140,7 @@ export function mountDisks(homes: readonly string[]): string | null {
     }
     return null;
   } catch (error) {
-    return error instanceof Error ? error.message.trim() : String(error);
+    return messageOf(error).trim();
   }
 }
 
@@ -189,14 +189,19 @@ export const damageCoordinator: Fault = async ({ swarm, random, problem }) => {
   const daemon = coordinator.start();
   const ready = await Promise.race([daemon.ready, sleep(PATIENCE_MS, null)]);
   let outcome = 'runs';
-  if (ready && !(await progresses(swarm))) problem(`coordinator: no checkpoint after ${what}`);
   if (ready === null) problem(`coordinator: not ready ${PATIENCE_MS / 1000} s after ${what}`);
+  else if (!ready) outcome = `refuses with ${daemon.ending?.code ?? 'nothing'}`;
+  else if (!(await progresses(swarm))) {
+    problem(`coordinator: no checkpoint after ${what} (${await reasonOf(swarm)})`);
+    outcome = 'stands still';
+  }
   if (daemon.problem() !== null) problem(`coordinator after ${what}: ${daemon.problem()}`);
-  if (!ready || !coordinator.isRunning) {
-    outcome = `refuses with ${daemon.ending?.code ?? 'nothing'}, copy restored`;
+  if (outcome !== 'runs' || !ready) {
+    outcome += ', copy restored';
     await coordinator.kill();
     await emptied(coordinator.home);
     await cp(copy, coordinator.home, { recursive: true });
+    swarm.replayEvents();
     await coordinator.start().ready;
   }
   await rm(copy, { recursive: true });
@@ -237,6 +242,16 @@ function progresses(swarm: ChaosSwarm): Promise<boolean> {
   const made = (): boolean =>
     swarm.finished || swarm.events.slice(from).some(({ type }) => type === 'checkpoint');
   return swarm.until(made, PATIENCE_MS);
+}
+
+/** Returns the phase of the job and its reason. */
+async function reasonOf(swarm: ChaosSwarm): Promise<string> {
+  try {
+    const { phase, reason } = await (await swarm.api()).job(swarm.job);
+    return `${phase}: ${reason}`;
+  } catch (error) {
+    return messageOf(error);
+  }
 }
 
 async function exists(path: string): Promise<boolean> {
