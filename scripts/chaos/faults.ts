@@ -3,6 +3,7 @@ import { mkdirSync } from 'node:fs';
 import { cp, open, readdir, rm, stat, unlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { messageOf } from '../../common/errors.ts';
 import type { failpoints } from '../../coordinator/failpoints.ts';
 import type { SeededRandom } from '../../test/utils/virtual/seeded-random.ts';
 import { damageFile } from './damage.ts';
