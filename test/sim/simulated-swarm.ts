@@ -4,11 +4,14 @@ import { type ToyJob, toyJob } from '../utils/virtual/toy-job.ts';
 import { VirtualClock } from '../utils/virtual/virtual-clock.ts';
 import { VirtualNetwork } from '../utils/virtual/virtual-network.ts';
 import { type VirtualEnvironment, VirtualNode } from '../utils/virtual/virtual-node.ts';
+import { ADVERSARIES, type AdversaryKind, adversary } from './adversary.ts';
 import { COORDINATOR, VirtualCoordinator } from './virtual-coordinator.ts';
 import { Witness } from './witness.ts';
 
 /** Faults happen in this time. After it, everything that is down comes back and stays up. Virtual ms. */
 const FAULTS_MS = 45_000;
+/** Maximum number of checkpoints of a job. */
+const MAX_ROUNDS = 6;
 /** The job must finish within this time after the last fault. Virtual ms. */
 const DEADLINE_MS = 20 * 60_000;
 /** Maximum time from a write to the crash that it triggers: the crash falls between two writes, or just after the last. */
@@ -20,6 +23,13 @@ const MAX_ABSENCE_MS = 15_000;
 /** Maximum error of a clock. With it, any two clocks differ by less than the tolerance (CLOCK_SKEW_MS). */
 const WRONG_MS = 29_000;
 const START = 1_700_000_000_000;
+
+export interface SimulationOptions {
+  /** Time of the faults in virtual ms. @default 45 s */
+  readonly faultsMs?: number;
+  /** Maximum number of checkpoints of the job. @default 6 */
+  readonly maxRounds?: number;
+}
 
 /** The parameters of a swarm, which follow from the seed. */
 interface Plan {
@@ -42,15 +52,23 @@ export class SimulatedSwarm {
   readonly toy: ToyJob;
   readonly coordinator: VirtualCoordinator;
   readonly nodes: VirtualNode[];
+  /** Members that break the protocol. They never crash, and the witness does not check them. */
+  readonly adversaries: readonly { readonly kind: AdversaryKind; readonly node: VirtualNode }[];
   readonly witness: Witness;
   readonly clock = new VirtualClock(START);
   readonly network: VirtualNetwork;
   readonly counts = { crashes: 0, partitions: 0, clocksSet: 0, rollBacks: 0 };
   readonly #random: SeededRandom;
   readonly #plan: Plan;
+  readonly #faultsMs: number;
   #calm = false;
 
-  constructor(seed: number, log: Logger) {
+  constructor(
+    seed: number,
+    log: Logger,
+    { faultsMs = FAULTS_MS, maxRounds = MAX_ROUNDS }: SimulationOptions = {},
+  ) {
+    this.#faultsMs = faultsMs;
     const random = new SeededRandom(seed);
     const { clock } = this;
     this.#random = random;
@@ -78,7 +96,7 @@ export class SimulatedSwarm {
     this.toy = toyJob(COORDINATOR, {
       rows: 96,
       rounds: {
-        count: random.integer(3, 6),
+        count: random.integer(Math.min(3, maxRounds), maxRounds),
         minPeers: random.integer(1, Math.min(2, nodes)),
         quorum: random.pick([0.5, 0.6, 1]),
         maxSeconds: 30,
@@ -112,7 +130,21 @@ export class SimulatedSwarm {
         ),
     );
     this.witness = new Witness(this);
-    this.network.onMessage = (message) => this.witness.hear(message);
+    const choices = new SeededRandom(~seed);
+    this.adversaries = Array.from({ length: choices.integer(0, Math.min(2, nodes - 1)) }, (_, index) => {
+      const kind = choices.pick(ADVERSARIES);
+      return {
+        kind,
+        node: adversary(
+          { kind, index, seed: ~seed + index, toy: this.toy },
+          { clock, network: this.network, random, log },
+        ),
+      };
+    });
+    const hostile = new Set(this.adversaries.map(({ node }) => node.peer));
+    this.network.onMessage = (message) => {
+      if (!hostile.has(message.from)) this.witness.hear(message);
+    };
   }
 
   /** @returns the violated rules; empty if all held */
@@ -120,6 +152,7 @@ export class SimulatedSwarm {
     const { clock, coordinator, nodes } = this;
     const random = this.#random;
     coordinator.start();
+    for (const { node } of this.adversaries) node.start();
     for (const node of nodes)
       clock.after(random.between(0, random.pick([500, 15_000])), () => this.#up(node));
     const { everyMs } = this.#plan;
@@ -133,7 +166,7 @@ export class SimulatedSwarm {
       clock.after(OPERATOR_MS, operate);
     };
     operate();
-    await clock.run(() => false, FAULTS_MS);
+    await clock.run(() => false, this.#faultsMs);
     this.#calm = true;
     const finished = await clock.run(() => this.#over(), DEADLINE_MS);
     // Gives messages that are under way the time to arrive.

@@ -73,7 +73,11 @@ export class Witness {
 
   /** @returns the violated rules */
   verdict(): string[] {
-    const found = [...this.#violations, ...this.#swarm.network.rejected.map((what) => `rejected ${what}`)];
+    const hostile = this.#swarm.adversaries.map(({ node }) => node.peer);
+    const rejected = this.#swarm.network.rejected.filter(
+      (what) => !hostile.some((peer) => what.includes(`from ${peer} `)),
+    );
+    const found = [...this.#violations, ...rejected.map((what) => `rejected ${what}`)];
     const say = (violation: string): void => {
       found.push(violation);
     };

@@ -1,0 +1,28 @@
+/** Simulates seeds that the parent sends, one at a time. */
+import '../../test/sim/memoised-crypto.ts';
+import { parentPort } from 'node:worker_threads';
+import type { SimulationOptions } from '../../test/sim/simulated-swarm.ts';
+
+// A dynamic import, so that all modules see the functions that the module above has replaced.
+const { SimulatedSwarm } = await import('../../test/sim/simulated-swarm.ts');
+const { silentLogger } = await import('../../monitor/log.ts');
+
+/** The outcome of one seed. */
+export interface SimulationReport {
+  readonly seed: number;
+  readonly violations: readonly string[];
+  readonly counts: Readonly<Record<string, number>>;
+  readonly adversaries: readonly string[];
+}
+
+parentPort!.on('message', async ({ seed, options }: { seed: number; options: SimulationOptions }) => {
+  const swarm = new SimulatedSwarm(seed, silentLogger, options);
+  const violations = await swarm.run();
+  const adversaries = swarm.adversaries.map(({ kind }) => kind);
+  parentPort!.postMessage({
+    seed,
+    violations,
+    counts: swarm.counts,
+    adversaries,
+  } satisfies SimulationReport);
+});

@@ -1,0 +1,119 @@
+import { encodeCbor, sha256 } from '../../protocol/cbor.ts';
+import { type Signer, signMessage, verifyMessage } from '../../protocol/signing.ts';
+import { mutate } from '../../scripts/fuzz/mutate.ts';
+import { signerOf } from '../utils/signers.ts';
+import { SeededRandom } from '../utils/virtual/seeded-random.ts';
+import type { ToyJob } from '../utils/virtual/toy-job.ts';
+import type { VirtualHost } from '../utils/virtual/virtual-network.ts';
+import { type VirtualEnvironment, VirtualNode } from '../utils/virtual/virtual-node.ts';
+import { COORDINATOR } from './virtual-coordinator.ts';
+
+/** Number of the first adversary. Honest nodes have smaller numbers. */
+const FIRST_NUMBER = 100;
+const MS_PER_STEP = 100;
+
+/**
+ * A member of the job that breaks the protocol, beside otherwise honest work. `poisoner`: trains the wrong way.
+ * `liar`: sends a second, different update for each round. `replayer`: sends its messages and those of others again.
+ * `garbler`: also sends damaged copies of its messages and requests. `thief`: sends updates of others as its own.
+ */
+export const ADVERSARIES = ['poisoner', 'liar', 'replayer', 'garbler', 'thief'] as const;
+export type AdversaryKind = (typeof ADVERSARIES)[number];
+
+/** Makes an adversary. Its random choices are its own, so that the rest of the swarm does not depend on their number. */
+export function adversary(
+  { kind, index, seed, toy }: { kind: AdversaryKind; index: number; seed: number; toy: ToyJob },
+  environment: VirtualEnvironment,
+): VirtualNode {
+  const number = FIRST_NUMBER + index;
+  const random = new SeededRandom(seed);
+  const node: VirtualNode = new VirtualNode(
+    {
+      number,
+      coordinator: COORDINATOR.peerId,
+      layout: toy.layout,
+      msPerStep: MS_PER_STEP,
+      blunders: kind === 'poisoner' ? 1 : 0,
+      options: { job: toy.job },
+      networkFor: (host) =>
+        hostile(host, { kind, random, signer: signerOf(number), updates: () => updatesOf(node) }),
+    },
+    environment,
+  );
+  return node;
+}
+
+interface Malice {
+  readonly kind: AdversaryKind;
+  readonly random: SeededRandom;
+  readonly signer: Signer;
+  /** The signed updates of the node that are not settled, newest first. */
+  readonly updates: () => Uint8Array[];
+}
+
+/** Returns the network of a node with extra messages. */
+function hostile(host: VirtualHost, malice: Malice): VirtualHost {
+  const { kind, random } = malice;
+  /** Messages that the node published or received. */
+  const heard: { topic: string; bytes: Uint8Array; from: string }[] = [];
+  const publish = async (topic: string, bytes: Uint8Array): Promise<number> => {
+    const handed = await host.publish(topic, bytes);
+    heard.push({ topic, bytes, from: host.peer });
+    if (kind === 'garbler') await host.publish(topic, mutate(bytes, bytes, false, random));
+    if (kind === 'replayer') {
+      const { topic: where, bytes: old, from } = random.pick(heard);
+      await host.relay(where, old, from);
+    }
+    if (kind === 'thief') {
+      const others = heard.filter(({ from, topic: where }) => from !== host.peer && where === topic);
+      if (others.length > 0) await host.publish(topic, random.pick(others).bytes);
+    }
+    if (kind === 'liar' || kind === 'garbler')
+      for (const update of malice.updates()) void submit(host, update, malice);
+    return handed;
+  };
+  const subscribe: VirtualHost['subscribe'] = (topic, handler, options) =>
+    host.subscribe(
+      topic,
+      (message) => {
+        heard.push({ topic, bytes: message.data, from: message.from });
+        return handler(message);
+      },
+      options,
+    );
+  const changed: Record<string, unknown> = { publish, subscribe };
+  return new Proxy(host, {
+    get(target, name) {
+      if (typeof name === 'string' && Object.hasOwn(changed, name)) return changed[name];
+      const value: unknown = Reflect.get(target, name);
+      return typeof value === 'function' ? value.bind(target) : value;
+    },
+  });
+}
+
+/** Submits a false version of an update: damaged bytes, or another payload under a valid signature. */
+async function submit(
+  host: VirtualHost,
+  update: Uint8Array,
+  { kind, random, signer }: Malice,
+): Promise<void> {
+  const { signal } = new AbortController();
+  const { message } = verifyMessage('update', update);
+  const inline = encodeCbor(random.integer(0, 2 ** 30));
+  const payload = { digest: sha256(inline), size: inline.length };
+  const bytes =
+    kind === 'liar'
+      ? signMessage('update', { ...message, inline, payload }, signer)
+      : mutate(update, update, true, random);
+  try {
+    await host.request(COORDINATOR.peerId, 'submit', { update: bytes }, { signal });
+  } catch {
+    // The coordinator refuses most of these, and may have banned the node.
+  }
+}
+
+function updatesOf(node: VirtualNode): Uint8Array[] {
+  return node.database
+    .all('SELECT envelope FROM updates WHERE outcome IS NULL ORDER BY round DESC LIMIT 1')
+    .map(({ envelope }) => envelope as Uint8Array);
+}
