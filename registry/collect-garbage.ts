@@ -21,8 +21,8 @@ export interface Collected {
 }
 
 /**
- * Finds the blobs that no version in use and no running addition or export has needed during the grace period. Deletes
- * these blobs only if `delete` is set.
+ * Finds the blobs that were not needed during the grace period. A version needs its blobs until it is removed, and a
+ * running addition or export needs the blobs of its hold. Deletes the unneeded blobs only if `delete` is set.
  */
 export async function collectGarbage(registry: Registry, options: CollectOptions = {}): Promise<Collected> {
   const { delete: deletes = false, graceMs = GRACE_MS } = options;

@@ -66,7 +66,7 @@ export class FolderViews {
     return target;
   }
 
-  /** Deletes the folders of versions that are no longer in use, and unfinished folders that killed processes left. */
+  /** Deletes the folders of the versions for which `keep` returns false, and unfinished folders of killed processes. */
   async sweep(keep: (name: string, number: number) => boolean, now: number): Promise<void> {
     const age = async (path: string): Promise<number> =>
       now - ((await stat(path).catch(() => null))?.mtimeMs ?? now);

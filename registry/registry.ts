@@ -85,7 +85,7 @@ export class Registry {
     this.#db.close();
   }
 
-  /** Returns the names that have a version in use, sorted. */
+  /** Returns the names of all versions that have not been removed, sorted, each name once. */
   names(): string[] {
     return this.#versions.names();
   }
@@ -117,7 +117,7 @@ export class Registry {
     return stored === null ? null : this.#lookup.view(stored);
   }
 
-  /** Returns the oldest version in use that has a file with this digest; null if there is none. */
+  /** Returns the oldest version that has a file with this digest and has not been removed; null if there is none. */
   withFile(digest: string): AdapterVersion | null {
     const stored = this.#versions.withFile(digest).find(({ removedAt }) => removedAt === null);
     return stored === undefined ? null : this.#lookup.view(stored);
@@ -142,7 +142,7 @@ export class Registry {
     return this.#views.open(version);
   }
 
-  /** Deletes the folders of versions that are no longer in use. @internal */
+  /** Deletes the folders of the versions for which `keep` returns false. @internal */
   sweepFolders(keep: (name: string, number: number) => boolean): Promise<void> {
     return this.#views.sweep(keep, this.clock.now());
   }
@@ -244,8 +244,9 @@ export class Registry {
   }
 
   /**
-   * Removes a version. Its files stay until garbage collection deletes them. If the tag `latest` names the version, it
-   * moves to the newest version in use. If the version has other tags, `force: true` is needed, and deletes these tags.
+   * Removes a version. Its files stay until garbage collection deletes them. If the tag `latest` names the version, the
+   * tag moves to the newest version that is left. If the version has other tags, `force: true` is needed, and deletes
+   * these tags.
    * @throws SwarmError VERSION_TAGGED, and the errors of `resolve`
    */
   async remove(reference: string | VersionReference, { force = false } = {}): Promise<AdapterVersion> {

@@ -15,7 +15,7 @@ export interface AdapterVersion {
   /** The tags that name this version now, sorted. */
   readonly tags: readonly string[];
   readonly addedAt: number;
-  /** Milliseconds since 1970; null while the version is in use. */
+  /** Time of the removal, in milliseconds since 1970; null if the version has not been removed. */
   readonly removedAt: number | null;
 }
 

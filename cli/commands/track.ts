@@ -34,7 +34,7 @@ export function registerTrack(program: Command, context: Context): void {
     .option('--csv <file>', 'write a table with one row per round')
     .option(
       '--tensorboard <folder>',
-      'write a run for TensorBoard into this folder; start it with "tensorboard --logdir FOLDER"',
+      'write a run for TensorBoard into this folder; the command "tensorboard --logdir FOLDER" shows the run',
     )
     .option(
       '--mlflow <url>',

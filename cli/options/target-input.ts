@@ -29,7 +29,7 @@ export const TARGET_HELP =
 export const inviteFileOption = (): Option =>
   new Option(
     '--invite-file <file>',
-    'file with the invite, or with multiaddrs (environment variable with the invite itself: SWARM_INVITE)',
+    'file with the invite of the job, or with multiaddrs of its coordinator; the environment variable SWARM_INVITE can contain the same text',
   );
 
 /** Help of the argument of a command that takes part in several jobs. */

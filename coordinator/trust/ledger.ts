@@ -81,7 +81,8 @@ export class Ledger {
     const { rounds } = this.#store;
     if (rounds.isJudged(job, round)) return;
     const merged = this.#mergedUpdates(round, outliers);
-    // A round that restores a checkpoint has no updates. Bad payloads are then judged in the next round.
+    // A round without updates, such as a roll-back of the operator, does not show whether many nodes send bad payloads.
+    // So the bad payloads wait for the end of the next round.
     const isClear = merged.length > 0 && this.#judge(round, merged, outbox);
     rounds.setJudged(job, round, isClear);
   }

@@ -15,7 +15,7 @@ export interface SparseUpdate {
 
 /**
  * Encodes one round's change of an adapter in the format of docs/update-format.md. Equal values give equal bytes.
- * @param tensors values to compress, one Float32Array per entry of the layout. They include the error feedback
+ * @param tensors values to compress, one Float32Array per entry of the layout: the change plus the residual
  * @returns the encoded bytes, and the same update that a decoder reads from these bytes
  * @throws UPDATE_SHAPE when tensors and layout differ, UPDATE_VALUES when a value is too large or not finite
  */

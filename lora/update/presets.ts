@@ -8,7 +8,7 @@ export type Preset = 'tiny' | 'balanced' | 'quality' | 'dense';
 export interface PresetSettings {
   /** Code of the preset in the header of an update: one byte. */
   readonly code: number;
-  /** Number of values kept of every full chunk; null if all values are sent as 4-bit integers. */
+  /** Number of values that are kept of every full chunk; null if all values are sent as 4-bit integers. */
   readonly kept: number | null;
 }
 

@@ -8,7 +8,7 @@ const HOLD_MS = 24 * 60 * 60 * 1000;
 
 /**
  * Protects blobs from garbage collection by this and other processes. A hold is a list of blobs that an addition or
- * export needs. A blob may be deleted only if no version in use has it and no hold lists it.
+ * export needs. A blob may be deleted only if no hold lists it, and all versions that have it were removed.
  */
 export class HoldTable {
   readonly #db: Database;

@@ -12,7 +12,7 @@ export interface StoredVersion {
   /** The signed manifest. */
   readonly envelope: Uint8Array;
   readonly addedAt: number;
-  /** Time of the removal, in milliseconds since 1970; null while the version is in use. */
+  /** Time of the removal, in milliseconds since 1970; null if the version has not been removed. */
   readonly removedAt: number | null;
 }
 
@@ -90,7 +90,7 @@ export class VersionTable {
       this.#db.run('INSERT INTO version_files VALUES (?, ?, ?)', name, number, file);
   }
 
-  /** Records the time at which a version was removed. With null, the version is in use again. */
+  /** Records the time at which a version was removed. With null, undoes the removal. */
   setRemoved(name: string, number: number, removedAt: number | null): void {
     const sql = 'UPDATE versions SET removed_at = ? WHERE name = ? AND number = ?';
     this.#db.run(sql, removedAt, name, number);

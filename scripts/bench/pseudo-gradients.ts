@@ -22,13 +22,13 @@ const SETTINGS = trainingConfigSchema.parse({ batchSize: 4, microBatch: 4 });
 
 export interface PseudoGradients {
   layout: UpdateLayout;
-  /** The input of the codec in each round: the node's error feedback before compression. */
+  /** For each round, the values that the codec compresses: the pseudo-gradient plus the decayed residual. */
   rounds: Float32Array[][];
 }
 
 /**
  * Trains models/nano on Moby Dick as one node that compresses its updates with the preset `balanced`. Records the
- * node's error feedback before each compression.
+ * values that the node compresses in each round.
  */
 export async function pseudoGradients(rounds: number, log: (line: string) => void): Promise<PseudoGradients> {
   const folder = await mkdtemp(join(tmpdir(), 'swarm-bench-codec-'));
