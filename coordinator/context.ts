@@ -39,6 +39,8 @@ export interface CoordinatorDeps {
    * outside of any promise, so that the process ends
    */
   readonly fatal?: (error: unknown) => void;
+  /** Called before each transaction of a job. @default does nothing */
+  readonly beforeTransaction?: () => void;
   /** @default measures nothing */
   readonly meter?: RoundMeter;
 }

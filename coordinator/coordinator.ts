@@ -68,7 +68,13 @@ export class Coordinator {
     this.repair = new BlobRepair({ ...deps, runs, signal });
     this.#scrub = new Scrub({ ...deps, repair: this.repair, runs, signal });
     const repairing = repairingBlobs(blobs, this.repair);
-    const defaults = { failpoint: () => {}, fatal: throwLater, meter: noMeter, randomBytes };
+    const defaults = {
+      beforeTransaction: () => {},
+      failpoint: () => {},
+      fatal: throwLater,
+      meter: noMeter,
+      randomBytes,
+    };
     this.#deps = { ...defaults, ...deps, blobs: repairing };
     const restart = (run: JobRun, write: () => JobEvent): Promise<void> => this.#restart(run, write);
     this.#laterHeads = new LaterHeads({ ...deps, signal, restart });

@@ -23,6 +23,7 @@ import { FileBlobStore } from '../storage/blob-store.ts';
 import { claimHome, writeDaemonFile } from '../storage/daemon-home.ts';
 import { makeHomePrivate } from '../storage/private-home.ts';
 import { requireDatabase } from '../storage/remains.ts';
+import { checkWritable } from '../storage/write-check.ts';
 import { addHealthChecks } from './api/health-checks.ts';
 import { startApi } from './api/server.ts';
 import { Views } from './api/views.ts';
@@ -42,6 +43,7 @@ import { TrainerValidator } from './merge/trainer-validator.ts';
 import { FileCheckpointFolders } from './record/checkpoint-folders.ts';
 import { logEvents } from './record/event-log.ts';
 import { defaultRetention } from './record/retention.ts';
+import { BLOB_FLOOR_BYTES, DiskGuard } from './recovery/disk-guard.ts';
 import { requireNewestStore } from './recovery/newer-folders.ts';
 import { Store } from './store/store.ts';
 import { openWebhooks } from './webhooks/open.ts';
@@ -73,7 +75,7 @@ export async function startCoordinator(
     await requireDatabase(home, { role: 'coordinator', startAnew, now: startedAt }, { log });
     const token = await loadToken(home);
     const identity = await loadIdentity(home);
-    const blobs = await FileBlobStore.open({ home }, { clock });
+    const blobs = await FileBlobStore.open({ home, floorBytes: BLOB_FLOOR_BYTES }, { clock });
     const store = new Store(join(home, 'coordinator.sqlite'));
     teardown.add(() => store.close());
     const self = identity.signer.peerId;
@@ -107,6 +109,7 @@ export async function startCoordinator(
     });
     teardown.add(() => metrics.stop());
     networkMetrics.register(metrics.registry);
+    const guard = new DiskGuard({ home }, { jobs: () => coordinator.jobs(), clock, log });
     const coordinator = new Coordinator(
       {
         retention: {
@@ -124,11 +127,13 @@ export async function startCoordinator(
         clock,
         log,
         meter: metrics.meter,
+        beforeTransaction: () => guard.beforeTransaction(),
         ...(deps.failpoint && { failpoint: deps.failpoint }),
         ...(deps.fatal && { fatal: deps.fatal }),
       },
     );
     teardown.add(() => coordinator.stop());
+    teardown.add(() => guard.stop());
     const stopping = new AbortController();
     teardown.add(() => stopping.abort());
 
@@ -164,7 +169,7 @@ export async function startCoordinator(
     teardown.add(() => webhooks.stop());
     teardown.add(() => evaluator.stop());
     const health = new Health({ clock });
-    addHealthChecks(health, { coordinator, store });
+    addHealthChecks(health, { coordinator, store, checkDisk: () => checkWritable(home) });
 
     const creation = new JobCreation({ home }, { coordinator, network, store, blobs, validator, clock, log });
 
@@ -182,6 +187,7 @@ export async function startCoordinator(
       });
 
     coordinator.start();
+    void guard.start();
     publisher.start();
     evaluator.start();
     sweeps.start();

@@ -59,6 +59,8 @@ export interface NodeDeps {
   /** Computes scores for the coordinator. @default the node computes no scores */
   scoreTrainer?: ScoreTrainer;
   store: NodeStore;
+  /** Checks that the node's disk can be written. @default does nothing */
+  checkDisk?: () => Promise<void>;
   /** The pause of the whole node. @default the node never pauses */
   pauses?: Pauses;
   /** @default keeps no invites */

@@ -23,6 +23,7 @@ import { FileBlobStore } from '../storage/blob-store.ts';
 import { claimHome, writeDaemonFile } from '../storage/daemon-home.ts';
 import { makeHomePrivate } from '../storage/private-home.ts';
 import { requireDatabase } from '../storage/remains.ts';
+import { checkWritable } from '../storage/write-check.ts';
 import { CONSENT_NOTICE } from './consent.ts';
 import type { NodeDeps, SwarmNodeOptions } from './context.ts';
 import { checkDaemonOptions, type NodeDaemonOptions, resolveTargets } from './daemon-options.ts';
@@ -177,6 +178,7 @@ export async function startNode(options: NodeDaemonOptions, deps: NodeDaemonDeps
       store,
       knownJobs,
       pauses,
+      checkDisk: () => checkWritable(home),
       clock: systemClock,
       log,
       random: Math.random,
@@ -237,6 +239,7 @@ export async function startNode(options: NodeDaemonOptions, deps: NodeDaemonDeps
         store.probe();
         return null;
       }),
+      health.add('ready', 'disk', () => checkWritable(home).then(() => null)),
     );
     const { url, server } = await startNodeHttp(
       { port: options.port ?? 0, token },

@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { type FileHandle, mkdir, open, readdir, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Clock } from '../common/clock.ts';
+import { commonError } from '../common/common-errors.ts';
 import { renameDurably, syncFolder, writeError } from '../common/durable.ts';
 import type { SwarmError } from '../common/errors.ts';
 import { freeBytesOf } from '../common/file-system.ts';
@@ -20,6 +21,8 @@ export interface FileBlobStoreOptions {
    * files of the last day, because another process may be writing them. @default false
    */
   shared?: boolean;
+  /** Free space in bytes that new blobs leave on the disk. @default 0 */
+  floorBytes?: number;
 }
 
 export interface FileBlobStoreDeps {
@@ -62,9 +65,11 @@ export class FileBlobStore implements ResumableBlobs {
   readonly #incoming: string;
   readonly #partial: string;
 
+  readonly #floorBytes: number;
   readonly #freeBytes: (folder: string) => Promise<number>;
 
   private constructor(options: FileBlobStoreOptions, deps: FileBlobStoreDeps) {
+    this.#floorBytes = options.floorBytes ?? 0;
     this.#freeBytes = deps.freeBytes ?? freeBytesOf;
     this.#root = join(options.home, 'blobs');
     this.#incoming = join(this.#root, 'incoming');
@@ -227,7 +232,7 @@ export class FileBlobStore implements ResumableBlobs {
 
   async resume(ref: { digest: string; size: number }): Promise<PartialBlob> {
     const target = this.path(ref.digest);
-    const freeBytes = await this.#freeBytes(this.#partial);
+    const freeBytes = (await this.#freeBytes(this.#partial)) - this.#floorBytes;
     return PartialBlob.open({ ...ref, folder: this.#partial, freeBytes }, (file) =>
       this.#adopt(file, target),
     );
@@ -236,6 +241,7 @@ export class FileBlobStore implements ResumableBlobs {
   async #write(digest: string, fill: (file: FileHandle) => Promise<unknown>): Promise<void> {
     const target = this.path(digest);
     const temporary = join(this.#incoming, `${digest}.${randomBytes(6).toString('hex')}`);
+    await this.#requireFloor(target);
     try {
       const file = await open(temporary, 'wx', FILE_MODE);
       try {
@@ -249,6 +255,18 @@ export class FileBlobStore implements ResumableBlobs {
       await rm(temporary, { force: true });
       throw writeError(cause, target);
     }
+  }
+
+  /** @throws SwarmError STORE_FULL if the disk has less free space than blobs must leave */
+  async #requireFloor(path: string): Promise<void> {
+    if (this.#floorBytes === 0) return;
+    const free = await this.#freeBytes(this.#incoming);
+    if (free >= this.#floorBytes) return;
+    throw commonError(
+      'STORE_FULL',
+      `no space left to write ${path}: ${free} bytes are free, and blobs leave ${this.#floorBytes} bytes to the database`,
+      { path, free, floor: this.#floorBytes },
+    );
   }
 
   /** Moves a synced file to the path of its digest. */

@@ -12,7 +12,11 @@ const OVERDUE_MS = 30_000;
  */
 export function addHealthChecks(
   health: Health,
-  { coordinator, store }: { coordinator: Coordinator; store: Store },
+  {
+    coordinator,
+    store,
+    checkDisk,
+  }: { coordinator: Coordinator; store: Store; checkDisk: () => Promise<void> },
 ): void {
   health.add('live', 'rounds', () => {
     const stuck = coordinator.jobs().find(({ driver }) => driver.overdueMs > OVERDUE_MS);
@@ -24,6 +28,7 @@ export function addHealthChecks(
     store.probe();
     return null;
   });
+  health.add('ready', 'disk', () => checkDisk().then(() => null));
   health.add('ready', 'blobs', () => {
     const [first] = coordinator.repair.damaged;
     return first === undefined ? null : `${first} is damaged, and no connected node has a whole copy`;

@@ -159,6 +159,7 @@ export class RoundDriver {
    * about a state that is not in the store, and after a restart the coordinator would contradict these messages.
    */
   #commit(write: () => void): void {
+    this.#context.deps.beforeTransaction();
     try {
       this.#context.deps.store.transaction(write);
     } catch (error) {

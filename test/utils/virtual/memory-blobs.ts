@@ -10,10 +10,13 @@ const WRITE_MS: [number, number] = [0.5, 20];
 /** A disk, whose files survive the processes that use it. */
 export class MemoryDisk {
   readonly files = new Map<string, Uint8Array>();
+  /** Error of each write; null if writes succeed. */
+  failure: Error | null = null;
 }
 
 /** The blob store of one process on a disk. A write that is unfinished when the process dies has no effect. */
 export class MemoryBlobs implements BlobStore {
+  readonly #disk: MemoryDisk;
   readonly #files: Map<string, Uint8Array>;
   readonly #clock: VirtualClock;
   readonly #random: SeededRandom;
@@ -28,6 +31,7 @@ export class MemoryBlobs implements BlobStore {
     /** Called when a write begins, so that a test can crash the process right after. */
     onWrite?: () => void;
   }) {
+    this.#disk = deps.disk;
     this.#files = deps.disk.files;
     this.#clock = deps.clock;
     this.#random = deps.random;
@@ -44,6 +48,7 @@ export class MemoryBlobs implements BlobStore {
   }
 
   put(bytes: Uint8Array): Promise<string> {
+    if (this.#disk.failure !== null) return Promise.reject(this.#disk.failure);
     const copy = bytes.slice();
     const digest = sha256(copy);
     this.#onWrite();

@@ -247,7 +247,7 @@ export class VirtualHost implements SwarmNetwork {
         return;
       } catch (error) {
         signal.throwIfAborted();
-        if (!isSwarmError(error)) throw error;
+        if (!isSwarmError(error) || error.code === 'STORE_FULL') throw error;
       }
     }
     throw new SwarmError('BLOB_UNAVAILABLE', `none of ${holders.length} holders gave ${digest}`, { digest });

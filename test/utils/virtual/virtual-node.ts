@@ -142,6 +142,9 @@ export class VirtualNode {
       trainer: trainerFor(own),
       ...(scoreTrainer && { scoreTrainer }),
       store: new NodeStore(this.database),
+      checkDisk: async () => {
+        if (this.disk.failure !== null) throw this.disk.failure;
+      },
       knownJobs: {
         remember: (_invite, name) => void this.known.add(name),
         forget: () => this.known.clear(),

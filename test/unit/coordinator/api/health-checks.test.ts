@@ -7,7 +7,7 @@ import { World } from '../world.ts';
 
 async function failing(world: World, kind: 'live' | 'ready'): Promise<string[]> {
   const health = new Health({ clock: systemClock });
-  addHealthChecks(health, world);
+  addHealthChecks(health, { coordinator: world.coordinator, store: world.store, checkDisk: async () => {} });
   return (await health.report(kind)).failing.map(({ check }) => check);
 }
 

@@ -1,0 +1,123 @@
+import { randomBytes } from 'node:crypto';
+import { rmSync, statfsSync } from 'node:fs';
+import { stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { Clock } from '../../common/clock.ts';
+import { writeDurably } from '../../common/durable.ts';
+import { freeBytesOf } from '../../common/file-system.ts';
+import type { Logger } from '../../common/logger.ts';
+import { formatBytes } from '../../common/text.ts';
+import type { JobRun } from '../job-run.ts';
+import { isOver } from '../round/job-phase.ts';
+
+const MIB = 1024 * 1024;
+/** Free space below which the jobs pause. A round of a small job writes a few MiB. */
+export const PAUSE_BELOW_BYTES = 64 * MIB;
+/** Free space from which the jobs continue. It is larger, so that the blobs of one round do not pause them again. */
+export const RESUME_FROM_BYTES = 128 * MIB;
+/** Free space that blobs leave to the database. */
+export const BLOB_FLOOR_BYTES = 24 * MIB;
+/** Size of the file that is deleted when the disk is full, so that the database can record the pause. */
+const RESERVE_BYTES = 16 * MIB;
+/** Free space before a transaction below which the reserve is deleted. */
+const TRANSACTION_BYTES = 8 * MIB;
+/** Time between two looks at the free space. */
+const LOOK_MS = 2_000;
+/** Beginning of the reason with which a job is paused. The jobs with this reason continue by themselves. */
+const REASON = 'the disk of the coordinator is full';
+
+interface Deps {
+  readonly jobs: () => readonly JobRun[];
+  readonly clock: Clock;
+  readonly log: Logger;
+  /** @default freeBytesOf */
+  readonly freeBytes?: (folder: string) => Promise<number>;
+}
+
+/**
+ * Pauses the jobs of a coordinator while its disk is almost full, and continues them when there is space again. Keeps a
+ * reserve file, whose space is freed for the database if another program fills the disk completely.
+ */
+export class DiskGuard {
+  readonly #home: string;
+  readonly #reserve: string;
+  readonly #deps: Deps;
+  #hasReserve = false;
+  #cancel = (): void => {};
+  #isStopped = false;
+
+  constructor({ home }: { home: string }, deps: Deps) {
+    this.#home = home;
+    this.#reserve = join(home, 'reserve');
+    this.#deps = deps;
+  }
+
+  /** Looks at the disk now, and then every two seconds. Never rejects. */
+  async start(): Promise<void> {
+    const { clock, log } = this.#deps;
+    await this.look().catch((error: unknown) => log.warn({ error }, 'disk-not-watched'));
+    if (!this.#isStopped) this.#cancel = clock.after(LOOK_MS, () => void this.start());
+  }
+
+  stop(): void {
+    this.#isStopped = true;
+    this.#cancel();
+  }
+
+  /** Frees the reserve if the disk has too little space for a transaction. Call it before each transaction. */
+  beforeTransaction(): void {
+    if (!this.#hasReserve) return;
+    try {
+      const { bavail, bsize } = statfsSync(this.#home);
+      if (bavail * bsize < TRANSACTION_BYTES) this.#freeReserve();
+    } catch {
+      // Some file systems do not report their free space. The transaction then shows whether there is space.
+    }
+  }
+
+  /** Pauses or continues jobs, as the free space demands. */
+  async look(): Promise<void> {
+    const { jobs, freeBytes = freeBytesOf, log } = this.#deps;
+    const free = await freeBytes(this.#home);
+    if (free < PAUSE_BELOW_BYTES) {
+      if (free < TRANSACTION_BYTES) this.#freeReserve();
+      const reason = `${REASON}: ${formatBytes(free)} are free, and the jobs continue by themselves when ${formatBytes(RESUME_FROM_BYTES)} are free`;
+      for (const run of jobs()) {
+        const { phase, ending } = run.driver.state;
+        if (isOver(run.driver.state) || phase === 'paused' || phase === 'queued' || ending !== null) continue;
+        log.error({ job: run.context.manifest.name, free }, 'disk-full');
+        run.driver.dispatch({ type: 'pause', reason });
+      }
+      return;
+    }
+    if (free < RESUME_FROM_BYTES) return;
+    await this.#keepReserve();
+    for (const run of jobs()) {
+      const { phase, reason } = run.driver.state;
+      if (phase !== 'paused' || !isFull(reason)) continue;
+      log.info({ job: run.context.manifest.name, free }, 'disk-has-space');
+      run.operate({ type: 'resume' });
+    }
+  }
+
+  #freeReserve(): void {
+    this.#hasReserve = false;
+    rmSync(this.#reserve, { force: true });
+  }
+
+  /** Writes the reserve if it is missing. Random bytes take their space on a compressing file system too. */
+  async #keepReserve(): Promise<void> {
+    if (this.#hasReserve) return;
+    const size = await stat(this.#reserve).then(
+      (entry) => entry.size,
+      () => 0,
+    );
+    if (size !== RESERVE_BYTES) await writeDurably(this.#reserve, randomBytes(RESERVE_BYTES));
+    this.#hasReserve = true;
+  }
+}
+
+/** Returns whether a job was paused because of a full disk: by the guard, or because a merge could not be written. */
+function isFull(reason: string): boolean {
+  return reason.startsWith(REASON) || reason.includes('no space left to write');
+}

@@ -1,0 +1,51 @@
+import type { Clock } from '../../common/clock.ts';
+import { isSwarmError } from '../../common/errors.ts';
+import type { Hold } from './hold.ts';
+
+/** Time between two checks whether a full disk has space again. */
+const CHECK_MS = 10_000;
+
+interface DiskHoldDeps {
+  readonly clock: Clock;
+  /** Checks that the disk can be written. Rejects if it cannot. */
+  readonly check: () => Promise<void>;
+  readonly setHold: (hold: Hold | null) => void;
+}
+
+/**
+ * Takes a hold when the node's disk is full, so that no round waits for the node. Ends the hold when the disk has space
+ * again.
+ */
+export class DiskHold {
+  readonly #deps: DiskHoldDeps;
+  #cancel: (() => void) | null = null;
+
+  constructor(deps: DiskHoldDeps) {
+    this.#deps = deps;
+  }
+
+  /** Takes the hold if an error says that the disk is full. */
+  note(error: unknown): void {
+    if (!isSwarmError(error, 'STORE_FULL')) return;
+    this.#deps.setHold({ reason: 'disk-full', detail: '' });
+    this.#checkLater();
+  }
+
+  /** Ends the checks. */
+  stop(): void {
+    this.#cancel?.();
+    this.#cancel = null;
+  }
+
+  #checkLater(): void {
+    const { clock, check, setHold } = this.#deps;
+    this.stop();
+    this.#cancel = clock.after(CHECK_MS, () => {
+      this.#cancel = null;
+      check().then(
+        () => setHold(null),
+        () => this.#checkLater(),
+      );
+    });
+  }
+}

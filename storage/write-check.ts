@@ -1,0 +1,31 @@
+import { rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { commonError } from '../common/common-errors.ts';
+import { writeDurably } from '../common/durable.ts';
+import { freeBytesOf } from '../common/file-system.ts';
+import { formatBytes } from '../common/text.ts';
+
+/** Size of the file that a check writes. A file of a few bytes could fit where nothing else does. */
+const WRITTEN_BYTES = 64 * 1024;
+/** Free space below which a disk counts as full. An adapter, an update and a write-ahead log do not fit into less. */
+export const FULL_BELOW_BYTES = 16 * 1024 * 1024;
+
+/**
+ * Checks that a home can be written, with a file that is written and deleted.
+ * @param options.freeBytes @default freeBytesOf
+ * @throws SwarmError STORE_FULL if less than 16 MiB are free, WRITE_FAILED
+ */
+export async function checkWritable(
+  home: string,
+  { freeBytes = freeBytesOf }: { freeBytes?: (folder: string) => Promise<number> } = {},
+): Promise<void> {
+  const path = join(home, 'write-check');
+  await writeDurably(path, new Uint8Array(WRITTEN_BYTES)).finally(() => rm(path, { force: true }));
+  const free = await freeBytes(home);
+  if (free >= FULL_BELOW_BYTES) return;
+  throw commonError(
+    'STORE_FULL',
+    `the disk of ${home} has only ${formatBytes(free)} free, and ${formatBytes(FULL_BELOW_BYTES)} are needed`,
+    { path: home, free, needed: FULL_BELOW_BYTES },
+  );
+}

@@ -1,0 +1,58 @@
+import { existsSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { expect, it } from 'vitest';
+import {
+  DiskGuard,
+  PAUSE_BELOW_BYTES,
+  RESUME_FROM_BYTES,
+} from '../../../../coordinator/recovery/disk-guard.ts';
+import { silentLogger } from '../../../../monitor/log.ts';
+import { temporaryFolder } from '../../../utils/folder.ts';
+import { training } from '../scripted-peer.ts';
+import { World } from '../world.ts';
+
+async function guarded() {
+  const home = await temporaryFolder();
+  const world = new World({ rounds: { count: 3, minPeers: 1, localSteps: 1 } });
+  await training(world, 1);
+  const disk = { free: RESUME_FROM_BYTES };
+  const jobs = () => world.coordinator.jobs();
+  const deps = { jobs, clock: world.clock, log: silentLogger, freeBytes: async () => disk.free };
+  const guard = new DiskGuard({ home }, deps);
+  const state = () => world.run.driver.state;
+  return { home, world, disk, guard, state };
+}
+
+it('pauses jobs with the reason when the disk is almost full, and continues them when there is space', async () => {
+  const { world, disk, guard, state } = await guarded();
+  await guard.look();
+  expect(state().phase).toBe('training');
+  disk.free = PAUSE_BELOW_BYTES - 1;
+  await guard.look();
+  await world.until(() => state().phase === 'paused', 'the pause');
+  expect(state().reason).toContain('disk of the coordinator is full');
+  disk.free = RESUME_FROM_BYTES - 1;
+  await guard.look();
+  expect(state().phase).toBe('paused');
+  disk.free = RESUME_FROM_BYTES;
+  await guard.look();
+  expect(state().phase).not.toBe('paused');
+});
+
+it('does not continue a job that its operator has paused', async () => {
+  const { world, guard, state } = await guarded();
+  world.run.operate({ type: 'pause', reason: 'lunch' });
+  await world.until(() => state().phase === 'paused', 'the pause');
+  await guard.look();
+  expect(state()).toMatchObject({ phase: 'paused', reason: 'lunch' });
+});
+
+it('keeps a reserve, and frees it when the disk is full', async () => {
+  const { home, disk, guard } = await guarded();
+  const reserve = join(home, 'reserve');
+  await guard.look();
+  expect(statSync(reserve).size).toBe(16 * 1024 * 1024);
+  disk.free = 0;
+  await guard.look();
+  expect(existsSync(reserve)).toBe(false);
+});
