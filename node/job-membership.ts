@@ -5,8 +5,9 @@ import { JobContact } from './contact/job-contact.ts';
 import { JobKeys } from './contact/job-keys.ts';
 import { openJobs, request, requestHead } from './contact/requests.ts';
 import type { OwnStanding, SwarmNodeDeps, SwarmNodeOptions } from './context.ts';
-import type { Hold } from './limits/hold.ts';
-import { isDone, type NodeEvent } from './machine/state.ts';
+import { DiskHold } from './limits/disk-hold.ts';
+import { type Hold, holdOf } from './limits/hold.ts';
+import { isDone, type MainEffect, type NodeEvent } from './machine/state.ts';
 import { JOB_WATCH_MS } from './machine/times.ts';
 import type { MachineRunner } from './machine-runner.ts';
 import { JobWorker } from './phases/job-worker.ts';
@@ -34,6 +35,7 @@ export class JobMembership {
   #joining: JobClaim | null = null;
   #worker: JobWorker | null = null;
   #contact: JobContact | null = null;
+  readonly #diskHold: DiskHold;
   #hold: Hold | null = null;
   #standing: OwnStanding | null = null;
   #cancelWatch = (): void => {};
@@ -43,6 +45,8 @@ export class JobMembership {
     this.#deps = { ...node, onStanding: (standing) => this.#onStanding(standing) };
     this.#runner = runner;
     this.#tasks = tasks;
+    const { clock, checkDisk = async () => {} } = node;
+    this.#diskHold = new DiskHold({ clock, check: checkDisk, setHold: (hold) => this.setHold(hold) });
   }
 
   /** The node's work in the job that it joined last; null before it has joined a job. */
@@ -62,7 +66,14 @@ export class JobMembership {
     return this.#hold ?? (pause && { reason: pause.reason, detail: '' });
   }
 
+  /** Takes the hold that follows from a failed phase of the work. */
+  noteFailure(phase: MainEffect['type'], error: unknown): void {
+    if (phase === 'join') this.setHold(holdOf(error));
+    else this.#diskHold.note(error);
+  }
+
   setHold(hold: Hold | null): void {
+    if (hold === null) this.#diskHold.stop();
     const isNews = hold?.reason !== this.#hold?.reason;
     this.#hold = hold;
     if (isNews) this.#contact?.beatSoon();
@@ -201,5 +212,6 @@ export class JobMembership {
 
   stopWatching(): void {
     this.#cancelWatch();
+    this.#diskHold.stop();
   }
 }

@@ -7,8 +7,6 @@ import { isShutOut, keptReceipt } from './contact/requests.ts';
 import { UpdateReceipts } from './contact/update-receipts.ts';
 import type { SiblingJob, SwarmNodeDeps, SwarmNodeOptions } from './context.ts';
 import { JobMembership } from './job-membership.ts';
-import { DiskHold } from './limits/disk-hold.ts';
-import { holdOf } from './limits/hold.ts';
 import type { DrainedWork } from './limits/node-control.ts';
 import {
   failureEvent,
@@ -37,7 +35,6 @@ export class SwarmNode implements SiblingJob {
   readonly #options: SwarmNodeOptions;
   readonly #deps: SwarmNodeDeps;
   readonly #membership: JobMembership;
-  readonly #diskHold: DiskHold;
   readonly #runner: MachineRunner;
   readonly #tasks: Tasks;
   readonly #receipts: UpdateReceipts;
@@ -61,11 +58,6 @@ export class SwarmNode implements SiblingJob {
       node: this.#deps,
       runner: this.#runner,
       tasks: this.#tasks,
-    });
-    this.#diskHold = new DiskHold({
-      clock: deps.clock,
-      check: deps.checkDisk ?? (async () => {}),
-      setHold: (hold) => this.#membership.setHold(hold),
     });
     this.#receipts = new UpdateReceipts({
       dispatch: (event) => this.#runner.dispatch(event),
@@ -185,7 +177,6 @@ export class SwarmNode implements SiblingJob {
     );
     this.#runner.end();
     this.#tasks.end();
-    this.#diskHold.stop();
     this.#membership.stopWatching();
     this.#membership.endContact();
     this.#stopListening();
@@ -262,17 +253,13 @@ export class SwarmNode implements SiblingJob {
       event = await this.#resultOf(effect, signal);
     } catch (error) {
       if (signal.aborted || this.#endsWith(error)) return;
-      if (effect.type === 'join') this.#membership.setHold(holdOf(error));
-      else this.#diskHold.note(error);
+      this.#membership.noteFailure(effect.type, error);
       log.warn(errorFields(error), `${effect.type}-failed`);
       if ('work' in effect) meter.roundLost(isSwarmError(error) ? error.code : 'unknown');
       event = failureEvent(effect, reasonOf(error), random());
     }
     // The database already contains a built update. It must be sent even if the effect was aborted in the meantime.
-    if (event.type === 'joined') {
-      this.#diskHold.stop();
-      this.#membership.setHold(null);
-    }
+    if (event.type === 'joined') this.#membership.setHold(null);
     if (!signal.aborted || event.type === 'update-built') this.#runner.dispatch(event);
   }
 

@@ -101,7 +101,10 @@ export const SYSTEM_FEATURES: Readonly<Record<string, SystemFeature>> = {
   'free space': {
     pattern: /\bstatfs/,
     about: 'some file systems do not tell',
-    files: { 'common/file-system.ts': 'Infinity; a full disk is noticed when writing fails' },
+    files: {
+      'common/file-system.ts': 'Infinity; a full disk is noticed when writing fails',
+      'coordinator/recovery/disk-guard.ts': 'an error keeps the reserve; the transaction shows a full disk',
+    },
   },
   signals: {
     pattern: /\bSIG[A-Z]{3,}\b/,
