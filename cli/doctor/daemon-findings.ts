@@ -87,9 +87,9 @@ function* nodeFindings(status: NodeStatus): Generator<DaemonFinding> {
 /** Answers the question why a node does not contribute to a job. */
 function* activityFindings(
   one: NodeStatus['jobs'][number],
-  { updates }: NodeStatus,
+  { updates, pause }: NodeStatus,
 ): Generator<DaemonFinding> {
-  const { coordinator, job, state, reason, standing, shutOut } = one;
+  const { coordinator, job, state, reason, standing, shutOut, hold } = one;
   const name = job === null ? 'a job' : `job ${job.name}`;
   if (shutOut !== null) {
     yield finding('error', `${name}: the coordinator has shut this node out: ${shutOut.message}`);
@@ -101,6 +101,8 @@ function* activityFindings(
       `${name}: not connected to the coordinator at ${coordinator.addresses.join(', ')}`,
       'check that the coordinator is running, and that this machine can reach one of these addresses',
     );
+  } else if (pause !== null && hold?.reason === pause.reason) {
+    yield finding('note', `${name}: this node is paused: ${pause.text}`);
   } else if (state === 'joining' && reason !== '') {
     yield finding('error', `${name}: this node cannot join yet: ${reason}`);
   }

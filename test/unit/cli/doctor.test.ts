@@ -9,7 +9,11 @@ const healthy = { failing: [], peers: [], freeBytes: 2 ** 40, version: '1.0.0', 
 /** Returns the findings about a node with one job, as "level message". */
 function nodeFindings(
   job: object,
-  { updates = [], ...facts }: { updates?: object[] } & Partial<DaemonFacts> = {},
+  {
+    updates = [],
+    pause = null,
+    ...facts
+  }: { updates?: object[]; pause?: object | null } & Partial<DaemonFacts> = {},
 ) {
   const activity = {
     coordinator: { addresses: ['/ip4/10.0.0.1/tcp/4'], peer: 'p', connected: true },
@@ -20,7 +24,13 @@ function nodeFindings(
     shutOut: null,
     ...job,
   } as unknown as NodeJobStatus;
-  const answer = { role: 'node', version: '1.0.0', jobs: [activity], updates } as unknown as NodeStatus;
+  const answer = {
+    role: 'node',
+    version: '1.0.0',
+    jobs: [activity],
+    updates,
+    pause,
+  } as unknown as NodeStatus;
   return daemonFindings({ ...healthy, ...facts, answer }).map(({ level, message }) => `${level} ${message}`);
 }
 
@@ -33,6 +43,9 @@ describe('lora-swarm doctor --swarm', () => {
   it('says why a node does not contribute', () => {
     const shutOut = { code: 'BANNED', message: 'this node is banned' };
     expect(nodeFindings({ shutOut, state: 'joining' })).toEqual([expect.stringMatching(/^error .*banned/)]);
+    const pause = { reason: 'battery', text: 'this machine runs on battery', until: null };
+    const held = { state: 'joining', reason: pause.text, hold: { reason: 'battery', detail: '' } };
+    expect(nodeFindings(held, { pause })).toEqual([expect.stringMatching(/^note .*battery/)]);
     const coordinator = { addresses: ['/ip4/10.0.0.1/tcp/4'], peer: 'p', connected: false };
     expect(nodeFindings({ coordinator })).toEqual([expect.stringMatching(/^error .*10\.0\.0\.1/)]);
     const clock = "the node's clock is 90 s behind the coordinator's";

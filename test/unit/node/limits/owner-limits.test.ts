@@ -1,0 +1,66 @@
+import { beforeEach, expect, it } from 'vitest';
+import { silentLogger } from '../../../../monitor/log.ts';
+import type { Rates } from '../../../../net/bandwidth.ts';
+import { LimitsFile } from '../../../../node/limits/limits.ts';
+import { OwnerLimits, type OwnerLimitsOptions } from '../../../../node/limits/owner-limits.ts';
+import { defaultPolicy } from '../../../../node/limits/policy.ts';
+import { eventually } from '../../../utils/eventually.ts';
+import { temporaryFolder } from '../../../utils/folder.ts';
+import { ManualClock } from '../../../utils/manual-clock.ts';
+
+let home: string;
+let rates: Rates | null;
+
+beforeEach(async () => {
+  home = await temporaryFolder();
+  rates = null;
+  const file = await LimitsFile.open(home);
+  await file.change({ maxDiskBytes: 9, maxBaseBytes: 8, maxUpload: 200_000, hours: '00:00-00:00' });
+});
+
+async function start(options: Partial<OwnerLimitsOptions>) {
+  const all = { home, defaults: defaultPolicy, policy: {}, limits: {}, polite: undefined, ...options };
+  const owner = await OwnerLimits.open(all, { clock: new ManualClock(), log: silentLogger });
+  const node = {
+    network: {
+      limitBandwidth: (now: Rates) => {
+        rates = now;
+      },
+    },
+    work: () => [],
+    stop: () => {},
+    traffic: () => ({ bytes: 0, month: '2026-11' }),
+  };
+  await owner.start(node);
+  return { owner, control: owner.control(node) };
+}
+
+it('limits of the start come before those of the home, until the owner changes them', async () => {
+  const { owner, control } = await start({
+    policy: { maxDiskBytes: 5 },
+    limits: { maxDownload: 300_000 },
+  });
+  const { maxMemoryBytes } = defaultPolicy;
+  expect(owner.policy).toEqual({ maxBaseBytes: 8, maxDiskBytes: 5, maxMemoryBytes });
+  expect(rates).toEqual({ upload: 200_000, download: 300_000 });
+  await control.setLimits({ maxBaseBytes: null, maxDownload: 400_000 });
+  expect(owner.policy).toEqual({ ...defaultPolicy, maxDiskBytes: 5 });
+  await eventually(() => rates?.download === 400_000);
+  await control.setLimits({ maxDiskBytes: 7, maxUpload: null });
+  expect(owner.policy.maxDiskBytes).toBe(7);
+  await eventually(() => rates?.upload === null);
+  expect(owner.kept).toEqual({ maxDiskBytes: 7, maxDownload: 400_000, hours: '00:00-00:00' });
+  owner.stop();
+});
+
+it('a polite node has limits of the bandwidth by default', async ({ skip }) => {
+  if (process.platform !== 'linux') return skip('reading the machine is slow, or there is no probe');
+  const { owner } = await start({ polite: true });
+  expect(owner.isPolite).toBe(true);
+  expect(rates).toEqual({ upload: 200_000, download: 5_000_000 });
+  owner.stop();
+  const impolite = await start({ polite: undefined });
+  expect(impolite.owner.isPolite).toBe(false);
+  expect(rates).toEqual({ upload: 200_000, download: null });
+  impolite.owner.stop();
+});
