@@ -1,3 +1,4 @@
+import { on } from 'node:events';
 import { join } from 'node:path';
 import { addAbortSignal } from 'node:stream';
 import type { Clock } from '../common/clock.ts';
@@ -33,12 +34,19 @@ export interface Context {
   readonly stderr: Output;
   readonly clock: Clock;
   /**
+   * Yields what the user types at the terminal at once, without showing it, until the signal aborts. Ctrl-C is a character too. The terminal
+   * returns to its usual mode at the end, also if the process ends.
+   */
+  keys(signal: AbortSignal): AsyncIterable<string>;
+  /**
    * Aborts at the first Ctrl-C or SIGTERM, or when the terminal is closed. In a helper process it also aborts when the
    * parent process dies.
    */
   readonly signal: AbortSignal;
   /** Makes Ctrl-C call `handler` instead of aborting the signal. The returned function removes the handler. */
   onInterrupt(handler: () => void): () => void;
+  /** Calls `handler` when the size of the terminal has changed. The returned function removes the handler. */
+  onResize(handler: () => void): () => void;
   readonly version: string;
   /** Paths for starting this program again: the running Node.js and swarm.js. */
   readonly self: { readonly node: string; readonly script: string };
@@ -61,12 +69,32 @@ export function processContext(signal: AbortSignal): Context {
     stdout: output(process.stdout, process.env),
     stderr: output(process.stderr, process.env),
     clock: systemClock,
+    keys: terminalKeys,
     signal,
     onInterrupt: catchInterrupts,
+    onResize: (handler) => {
+      process.stdout.on('resize', handler);
+      return () => process.stdout.removeListener('resize', handler);
+    },
     version: packageVersion(),
     self: { node: process.execPath, script: join(root, 'cli', 'swarm.js') },
     root,
   };
+}
+
+async function* terminalKeys(signal: AbortSignal): AsyncGenerator<string, void, undefined> {
+  const { stdin } = process;
+  const restore = (): void => void stdin.setRawMode(false);
+  stdin.setEncoding('utf8').setRawMode(true);
+  process.on('exit', restore);
+  try {
+    for await (const [text] of on(stdin, 'data', { signal })) yield text as string;
+  } finally {
+    process.removeListener('exit', restore);
+    restore();
+    // A paused input does not keep the process running.
+    stdin.pause();
+  }
 }
 
 function output(stream: NodeJS.WriteStream, environment: Environment): Output {

@@ -19,6 +19,7 @@ import { registerPeers } from './commands/peers.ts';
 import { registerServe } from './commands/serve.ts';
 import { registerService } from './commands/service.ts';
 import { registerStatus } from './commands/status.ts';
+import { registerTop } from './commands/top.ts';
 import { registerTrack } from './commands/track.ts';
 import { registerTrain } from './commands/train.ts';
 import { registerVerify } from './commands/verify.ts';
@@ -62,6 +63,7 @@ Exit codes: docs/exit-codes.md`,
     registerJob,
     registerInvite,
     registerStatus,
+    registerTop,
     registerOpen,
     registerLogs,
     registerService,

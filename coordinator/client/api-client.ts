@@ -254,16 +254,28 @@ export class ApiClient {
   /**
    * Yields the events of a job after sequence number `after`. With `follow`, waits for new events and yields them until
    * the signal aborts.
+   * @param options `types`: yields only events of these types. `last`: begins with the newest events, at most this number
    */
   async *events(
     id: string,
     {
       after = 0,
+      types,
+      last,
       follow,
       signal = this.#connection.signal,
-    }: { after?: number; follow: boolean; signal?: AbortSignal },
+    }: {
+      after?: number;
+      types?: readonly string[];
+      last?: number;
+      follow: boolean;
+      signal?: AbortSignal;
+    },
   ): AsyncGenerator<JobEvent, void, undefined> {
-    const query = `after=${after}${follow ? '&follow=1' : ''}`;
+    const query = new URLSearchParams({ after: String(after) });
+    if (types !== undefined) query.set('types', types.join(','));
+    if (last !== undefined) query.set('last', String(last));
+    if (follow) query.set('follow', '1');
     yield* this.#connection.lines('GET', `/v1/jobs/${encodeURIComponent(id)}/events?${query}`, signal);
   }
 

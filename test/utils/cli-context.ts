@@ -24,6 +24,8 @@ export function fakeContext(overrides: Partial<Context> = {}): {
     clock: { now: () => 0, monotonic: () => 0, after: () => () => {} },
     signal: new AbortController().signal,
     onInterrupt: () => () => {},
+    onResize: () => () => {},
+    keys: async function* () {},
     version: '1.2.3',
     self: { node: process.execPath, script: '/nowhere/swarm.js' },
     root: '/nowhere/',

@@ -29,6 +29,7 @@ describe('the command line', () => {
       'job',
       'invite',
       'status',
+      'top',
       'open',
       'logs',
       'service',

@@ -1,0 +1,241 @@
+import {
+  countOf,
+  formatChange,
+  formatCount,
+  formatDuration,
+  formatLoss,
+  roundText,
+  safeText,
+  table,
+} from '../../common/text.ts';
+import type { JobDetail, JobEvent, JobSummary, PeerView } from '../../index.ts';
+import type { HealthLevel } from '../../monitor/health-rules.ts';
+import { bar } from '../node-screen/columns.ts';
+import { timeOfDay } from '../print.ts';
+import { nodeName } from '../views/events.ts';
+import type { FrameLine, Tone, ViewLines } from './frame.ts';
+import { lossCurve } from './loss-curve.ts';
+import type { CoordinatorFacts } from './state.ts';
+
+/** Shapes of health levels besides colours. They are those of the web page. */
+const SHAPES: Readonly<Record<HealthLevel, string>> = { green: '●', yellow: '▲', red: '■', grey: '○' };
+const TONES: Readonly<Record<HealthLevel, Tone>> = {
+  green: 'green',
+  yellow: 'yellow',
+  red: 'red',
+  grey: 'dim',
+};
+/** Number of alerts in the overview. `lora-swarm peers` has all of them. */
+const SHOWN_ALERTS = 3;
+/** Number of jobs in the overview. The chosen job is always among them. */
+const SHOWN_JOBS = 4;
+/** Longest name of a node or job in a table, in characters. */
+const NAME = 20;
+
+const title = (text: string): FrameLine => ({ text, tone: 'title' });
+
+/** Returns the jobs, alerts and the round of the chosen job. */
+export function overviewLines(facts: CoordinatorFacts, width: number): ViewLines {
+  const { status, job, peers } = facts;
+  if (job === null) {
+    return { fixed: [], list: [{ text: 'no jobs yet; create one with "lora-swarm job create FILE.yaml"' }] };
+  }
+  const alerts = alertsOf(facts);
+  const more = alerts.length - SHOWN_ALERTS;
+  return {
+    fixed: [
+      title('jobs'),
+      ...jobLines(status.jobs, job),
+      ...(alerts.length === 0 ? [] : [title('alerts')]),
+      ...alerts.slice(0, SHOWN_ALERTS),
+      ...(more > 0 ? [{ text: `  and ${countOf(more, 'more alert')}`, tone: 'dim' as const }] : []),
+      title(`held-out loss of ${job.name}`),
+      { text: `  ${lossCurve(lossesOf(facts), width - 4)}` },
+      title(`${roundText(job.round, job)}: ${roundSummary(job)}`),
+    ],
+    list: roundNodes(job, peers),
+  };
+}
+
+/** Returns a table of the nodes of the chosen job; nodes that need attention come first. */
+export function peersLines({ job, peers }: CoordinatorFacts): ViewLines {
+  const own = peers.filter((peer) => peer.job === job?.job);
+  const order: readonly HealthLevel[] = ['red', 'yellow', 'green', 'grey'];
+  const sorted = own.toSorted((a, b) => order.indexOf(a.health.level) - order.indexOf(b.health.level));
+  const rows = table([
+    ['node', 'tokens/s', 'round trip', 'accepted', 'standing', 'health'],
+    ...sorted.map((peer) => [
+      `${SHAPES[peer.health.level]} ${shortName(peer)}`,
+      formatCount(peer.tokensPerSecond),
+      peer.rttMs === null ? '–' : `${Math.round(peer.rttMs)} ms`,
+      `${peer.accepted}/${peer.accepted + peer.refused}`,
+      peer.standing,
+      safeText(peer.health.reason),
+    ]),
+  ]);
+  return {
+    fixed: [title(rows[0]!)],
+    list:
+      sorted.length === 0
+        ? [{ text: 'no node has joined this job yet' }]
+        : rows.slice(1).map((text, i) => ({ text, tone: TONES[sorted[i]!.health.level] })),
+  };
+}
+
+/** Returns a table of the rounds of the chosen job, newest first. */
+export function roundsLines(facts: CoordinatorFacts, width: number): ViewLines {
+  const { job, history } = facts;
+  const rows = roundRows(history);
+  const lines = table([
+    ['round', 'held-out loss', 'change', 'updates', 'tokens/s', 'time', 'outcome'],
+    ...rows,
+  ]);
+  return {
+    fixed: [
+      { text: `${job?.name ?? 'no job'}  ${lossCurve(lossesOf(facts), width - NAME)}` },
+      title(lines[0]!),
+    ],
+    list: lines.slice(1).map((text) => ({ text })),
+  };
+}
+
+/** Returns the events of the chosen job, newest first. */
+export function eventLines({ events, job }: CoordinatorFacts, now: number): ViewLines {
+  return {
+    fixed: [title(`events of ${job?.name ?? 'no job'}`)],
+    list: events.toReversed().map(({ at, text }) => ({
+      text: `${now - at < DAY_MS ? timeOfDay(at) : new Date(at).toISOString().slice(0, 10)}  ${text}`,
+      ...(text.startsWith('!') && { tone: 'yellow' as const }),
+    })),
+  };
+}
+
+const DAY_MS = 86_400_000;
+
+/** Returns the jobs and nodes that are not healthy, the worst first. */
+export function alertsOf({ status, peers }: Pick<CoordinatorFacts, 'status' | 'peers'>): FrameLine[] {
+  const all = [
+    ...status.jobs.map(({ name, health }) => ({ health, text: `job ${name}: ${safeText(health.reason)}` })),
+    ...peers.map((peer) => ({
+      health: peer.health,
+      text: `${shortName(peer)} in ${peer.jobName}: ${safeText(peer.health.reason)}`,
+    })),
+  ];
+  return (['red', 'yellow'] as const).flatMap((level) =>
+    all
+      .filter(({ health }) => health.level === level)
+      .map(({ text }) => ({ text: `  ${SHAPES[level]} ${text}`, tone: TONES[level] })),
+  );
+}
+
+function jobLines(jobs: readonly JobSummary[], chosen: JobDetail): FrameLine[] {
+  const at = Math.max(
+    0,
+    jobs.findIndex(({ job }) => job === chosen.job),
+  );
+  const from = Math.max(0, Math.min(at, jobs.length - SHOWN_JOBS));
+  const shown = jobs.slice(from, from + SHOWN_JOBS);
+  const rows = table([
+    ['', '', '', '', '', '', ''],
+    ...shown.map((job) => [
+      `${job.job === chosen.job ? '>' : ' '} ${SHAPES[job.health.level]} ${safeText(job.name, { maxCharacters: NAME })}`,
+      job.phase,
+      `${job.roundsDone}/${job.rounds}`,
+      `loss ${formatLoss(job.heldOutLoss)}`,
+      job.best === null ? '' : `best ${formatLoss(job.best.heldOutLoss)}`,
+      `${formatCount(job.tokensPerSecond)} tokens/s`,
+      countOf(job.peers, 'node'),
+    ]),
+  ]);
+  const hidden = jobs.length - shown.length;
+  return [
+    ...rows.slice(1).map((text, i) => ({ text, tone: TONES[shown[i]!.health.level] })),
+    ...(hidden > 0 ? [{ text: `    and ${countOf(hidden, 'other job')}`, tone: 'dim' as const }] : []),
+  ];
+}
+
+function roundSummary({ phase, reason, secondsLeft, updates }: JobDetail): string {
+  const { assigned, received } = updates;
+  return [
+    phase,
+    ...(reason === '' ? [] : [safeText(reason)]),
+    ...(assigned.length === 0
+      ? []
+      : [`${received.length} of ${countOf(assigned.length, 'update')} delivered`]),
+    ...(secondsLeft === null ? [] : [`at most ${formatDuration(secondsLeft)} left`]),
+  ].join(', ');
+}
+
+/** Returns a line for each node of the open round. The nodes that the round waits for come first. */
+function roundNodes(
+  { updates: { assigned, received }, job }: JobDetail,
+  peers: readonly PeerView[],
+): FrameLine[] {
+  const views = new Map(peers.filter((peer) => peer.job === job).map((peer) => [peer.peer, peer]));
+  const has = new Set(received);
+  const sorted = assigned.toSorted((a, b) => Number(has.has(a)) - Number(has.has(b)));
+  return sorted.map((peer) => {
+    const view = views.get(peer);
+    const name = (view === undefined ? `…${peer.slice(-8)}` : shortName(view)).padEnd(NAME + 6);
+    if (has.has(peer)) return { text: `  ${name} ${bar(1, 10)} delivered`, tone: 'green' };
+    if (view === undefined) return { text: `  ${name} ${bar(0, 10)} not a member any more`, tone: 'dim' };
+    const share = view.steps > 0 ? view.step / view.steps : 0;
+    const steps = view.state === 'training' ? ` ${view.step}/${view.steps}` : '';
+    const speed = view.state === 'training' ? `, ${formatCount(view.tokensPerSecond)} tokens/s` : '';
+    return {
+      text: `  ${name} ${bar(share, 10)} awaited: ${view.state}${steps}${speed}`,
+      tone: TONES[view.health.level],
+    };
+  });
+}
+
+/** Returns the held-out losses of the job: that of the initial adapter, then those of its checkpoints. */
+function lossesOf({ job, history }: CoordinatorFacts): number[] {
+  const losses = history.flatMap((event) =>
+    event.type === 'checkpoint' && event.heldOutLoss !== null ? [event.heldOutLoss] : [],
+  );
+  const [first] = history;
+  // A job records no event for the checkpoint of its initial adapter.
+  const isFromStart = first === undefined || ('round' in first && first.round === 1);
+  return isFromStart && typeof job?.baseLoss === 'number' ? [job.baseLoss, ...losses] : losses;
+}
+
+/** Returns a row for each round that has ended, newest first. */
+function roundRows(history: readonly JobEvent[]): string[][] {
+  const rows: string[][] = [];
+  let last: number | null = null;
+  for (const event of history) {
+    if (event.type === 'null-round')
+      rows.push([String(event.round), '–', '', '', '', '', `null round: ${safeText(event.reason)}`]);
+    if (event.type === 'rolled-back') {
+      rows.push([
+        String(event.round),
+        formatLoss(event.heldOutLoss),
+        '',
+        '',
+        '',
+        '',
+        `rolled back to round ${event.to}`,
+      ]);
+      last = event.heldOutLoss;
+    }
+    if (event.type !== 'checkpoint') continue;
+    const { round, heldOutLoss, updates, tokensPerSecond, seconds } = event;
+    const change = last === null || heldOutLoss === null ? '' : formatChange(heldOutLoss - last);
+    last = heldOutLoss ?? last;
+    const facts =
+      round === 0 ? ['', '', ''] : [String(updates), formatCount(tokensPerSecond), formatDuration(seconds)];
+    rows.push([
+      String(round),
+      formatLoss(heldOutLoss),
+      change,
+      ...facts,
+      round === 0 ? 'initial adapter' : 'checkpoint',
+    ]);
+  }
+  return rows.reverse();
+}
+
+function shortName(peer: Pick<PeerView, 'name' | 'peer'>): string {
+  return nodeName(peer);
+}

@@ -1,0 +1,36 @@
+import { formatBytes, safeText, table } from '../../common/text.ts';
+import { screenLines } from '../node-screen/lines.ts';
+import type { ViewLines } from './frame.ts';
+import type { NodeFacts } from './state.ts';
+
+/** Number of rows for which the lines of a node are made. Longer content can be scrolled. */
+const ALL_ROWS = 200;
+
+/** Returns the lines that the node itself shows in its terminal, without its last two, which name its keys and log. */
+export function nodeOverview({ status, timeLeft }: NodeFacts, width: number): ViewLines {
+  const state = { status, timeLeft, download: null, warnings: [], news: [], logFile: '' };
+  const lines = screenLines(state, { columns: width + 1, rows: ALL_ROWS });
+  return { fixed: [], list: lines.slice(0, -2).map((text) => ({ text })) };
+}
+
+/** Returns a table of the newest updates of the node. */
+export function nodeRounds({ status }: NodeFacts): ViewLines {
+  const names = new Map(
+    status.jobs.flatMap(({ job }) => (job === null ? [] : [[job.job, job.name] as const])),
+  );
+  const rows = table([
+    ['round', 'job', 'size', 'answer', 'outcome'],
+    ...status.updates.map(({ round, job, bytes, code, detail, outcome }) => [
+      String(round),
+      safeText(names.get(job) ?? job.slice(0, 12), { maxCharacters: 24 }),
+      formatBytes(bytes),
+      `${code ?? 'awaited'}${detail === '' ? '' : `: ${safeText(detail)}`}`,
+      outcome ?? '',
+    ]),
+  ]);
+  const list = rows.slice(1).map((text) => ({ text }));
+  return {
+    fixed: [{ text: rows[0]!, tone: 'title' }],
+    list: list.length === 0 ? [{ text: 'this node has sent no update yet' }] : list,
+  };
+}

@@ -1,0 +1,53 @@
+import type { CoordinatorStatus, JobDetail, JobEvent, NodeStatus, PeerView } from '../../index.ts';
+import type { TimeLeft } from '../node-screen/pace.ts';
+
+/** Parts of the screen that the user can choose. */
+export const VIEWS = ['overview', 'peers', 'rounds', 'events'] as const;
+export type View = (typeof VIEWS)[number];
+
+/** Facts about a coordinator and the job that the user has chosen. */
+export interface CoordinatorFacts {
+  readonly role: 'coordinator';
+  readonly status: CoordinatorStatus;
+  /** Nodes of all jobs. */
+  readonly peers: readonly PeerView[];
+  /** The chosen job; null if there are no jobs. */
+  readonly job: JobDetail | null;
+  /** Events of the chosen job that tell how its rounds began and ended, oldest first. */
+  readonly history: readonly JobEvent[];
+  /** The newest events of the chosen job as text, oldest first. */
+  readonly events: readonly { readonly at: number; readonly text: string }[];
+}
+
+/** Facts about a node. */
+export interface NodeFacts {
+  readonly role: 'node';
+  readonly status: NodeStatus;
+  readonly timeLeft: readonly TimeLeft[];
+}
+
+/** What the user has chosen. */
+export interface Choice {
+  readonly view: View;
+  /** Digest of the chosen job; null for the first job. */
+  readonly job: string | null;
+  /** Number of lines of the list that are above the screen. */
+  readonly scroll: number;
+}
+
+export const FIRST_CHOICE: Choice = { view: 'overview', job: null, scroll: 0 };
+
+/** All that one frame shows. */
+export interface TopState {
+  readonly facts: CoordinatorFacts | NodeFacts;
+  readonly choice: Choice;
+  /** Time of the frame in milliseconds since 1970. */
+  readonly now: number;
+  /** Reason why the facts are old; null if the newest request succeeded. */
+  readonly failure: string | null;
+}
+
+/** Returns the views that a daemon of this role has. */
+export function viewsOf(role: TopState['facts']['role']): readonly View[] {
+  return role === 'coordinator' ? VIEWS : ['overview', 'rounds'];
+}

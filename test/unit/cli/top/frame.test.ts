@@ -1,0 +1,239 @@
+import { describe, expect, it } from 'vitest';
+import { columnsOf } from '../../../../cli/node-screen/columns.ts';
+import { frameLines } from '../../../../cli/top/frame.ts';
+import { afterKey, keysIn } from '../../../../cli/top/keys.ts';
+import { lossCurve } from '../../../../cli/top/loss-curve.ts';
+import { FIRST_CHOICE, type TopState } from '../../../../cli/top/state.ts';
+import type { JobDetail, JobEvent, JobSummary, PeerView } from '../../../../index.ts';
+import { exampleStatus } from '../../../utils/node-status.ts';
+
+const SIZE = { columns: 80, rows: 24 };
+const JOB = 'ab'.repeat(32);
+
+function peer(name: string, changes: Partial<PeerView> = {}): PeerView {
+  return {
+    peer: `12D3KooW${name.padStart(44, 'x')}`,
+    name,
+    person: name,
+    role: 'contributor',
+    job: JOB,
+    jobName: 'moby',
+    address: null,
+    connected: true,
+    state: 'training',
+    hold: null,
+    round: 21,
+    step: 4,
+    steps: 8,
+    tokensPerSecond: 1234,
+    engine: 'onnx-cpu',
+    rttMs: 12,
+    lastSeenSeconds: 1,
+    stillSeconds: 1,
+    health: { level: 'green', reason: 'training' },
+    accepted: 20,
+    refused: 1,
+    last: null,
+    standing: 'good',
+    score: null,
+    bytesSent: 0,
+    bytesReceived: 0,
+    ...changes,
+  };
+}
+
+function summary(name: string, changes: Partial<JobSummary> = {}): JobSummary {
+  return {
+    job: JOB,
+    name,
+    phase: 'training',
+    round: 21,
+    rounds: 40,
+    roundsDone: 20,
+    secondsLeft: 18,
+    peers: 3,
+    baseLoss: 4,
+    heldOutLoss: 2.95,
+    checkpoint: { round: 20, digest: JOB },
+    best: { round: 19, heldOutLoss: 2.9 },
+    rolledBack: null,
+    tokensPerSecond: 3456,
+    reason: '',
+    priority: 0,
+    after: null,
+    newestChange: null,
+    tasks: null,
+    needsOperator: false,
+    health: { level: 'green', reason: 'training' },
+    invite: null,
+    ...changes,
+  };
+}
+
+const PEERS = [
+  peer('brave-otter'),
+  peer('quiet-heron', { health: { level: 'red', reason: 'training without progress for 6 min 0 s' } }),
+  peer('lively-carp'),
+];
+
+function checkpoint(round: number, heldOutLoss: number): JobEvent {
+  const facts = { digest: JOB, trainLoss: null, updates: 3, tokens: 9, updateBytes: 9, bytesPerParameter: 1 };
+  const speed = { tokensPerSecond: 1000, seconds: 30, drift: null };
+  return { sequence: round, at: 0, job: JOB, type: 'checkpoint', round, heldOutLoss, ...facts, ...speed };
+}
+
+function state(
+  changes: Partial<TopState> = {},
+  facts: Partial<Extract<TopState['facts'], { role: 'coordinator' }>> = {},
+): TopState {
+  const job = summary('moby') as JobDetail;
+  const updates = { round: 21, assigned: PEERS.map((one) => one.peer), received: [PEERS[2]!.peer] };
+  return {
+    facts: {
+      role: 'coordinator',
+      status: {
+        schemaVersion: 1,
+        role: 'coordinator',
+        peerId: `12D3KooW${'a'.repeat(44)}`,
+        addresses: [],
+        version: '1.2.3',
+        uptimeSeconds: 8040,
+        traffic: { sent: 1_200_000, received: 400_000 },
+        jobs: [
+          job,
+          summary('poem', {
+            job: 'cd'.repeat(32),
+            health: { level: 'grey', reason: 'finished' },
+            phase: 'finished',
+          }),
+        ],
+      },
+      peers: PEERS,
+      job: { ...job, updates },
+      history: Array.from({ length: 20 }, (_, i) => checkpoint(i + 1, 3.9 - i / 20)),
+      events: Array.from({ length: 40 }, (_, i) => ({ at: 0, text: `event ${i}` })),
+      ...facts,
+    },
+    choice: FIRST_CHOICE,
+    now: 0,
+    failure: null,
+    ...changes,
+  };
+}
+
+const text = (one: TopState, size = SIZE): string[] => frameLines(one, size).map((line) => line.text);
+
+describe('a frame of lora-swarm top', () => {
+  it('shows jobs, alerts, loss and round of a coordinator on 80 × 24', () => {
+    const lines = text(state());
+    expect(lines).toHaveLength(24);
+    expect(lines).toMatchInlineSnapshot(`
+      [
+        "coordinator …aaaaaaaa  v1.2.3  up 2 h 14 min                           00:00:00",
+        "jobs",
+        "> ● moby  training  20/40  loss 2.9500  best 2.9000  3,456 tokens/s  3 nodes",
+        "  ○ poem  finished  20/40  loss 2.9500  best 2.9000  3,456 tokens/s  3 nodes",
+        "alerts",
+        "  ■ quiet-heron …-heron in moby: training without progress for 6 min 0 s",
+        "held-out loss of moby",
+        "  4.0000 █▇▇▇▆▆▆▅▅▅▄▄▄▃▃▃▂▂▂▁▁ 2.9500",
+        "round 21 of 40: training, 1 of 3 updates delivered, at most 18 s left",
+        "  brave-otter …-otter        █████░░░░░ awaited: training 4/8, 1,234 tokens/s",
+        "  quiet-heron …-heron        █████░░░░░ awaited: training 4/8, 1,234 tokens/s",
+        "  lively-carp …y-carp        ██████████ delivered",
+        "",
+        "",
+        "",
+        "",
+        "",
+        "",
+        "",
+        "",
+        "",
+        "",
+        "",
+        "first letter: [overview] peers rounds events   j next job   ↑↓ scroll   q quit",
+      ]
+    `);
+  });
+
+  it.each(['overview', 'peers', 'rounds', 'events'] as const)('fits %s into every size', (view) => {
+    for (const columns of [1, 20, 80, 200]) {
+      for (const rows of [1, 3, 5, 24, 100]) {
+        const lines = text(state({ choice: { ...FIRST_CHOICE, view } }), { columns, rows });
+        expect(lines.length).toBeLessThanOrEqual(rows);
+        for (const line of lines) expect(columnsOf(line)).toBeLessThan(Math.max(2, columns));
+      }
+    }
+  });
+
+  it('shows hostile names and reasons as text', () => {
+    const evil = '\u001b]0;owned\u0007\u001b[2J\u202eevil\n■ forged alert';
+    const hostile = peer(evil, { health: { level: 'red', reason: evil }, standing: 'good' });
+    const events = [{ at: 0, text: evil }];
+    for (const view of ['overview', 'peers', 'rounds', 'events'] as const) {
+      const history = [{ ...checkpoint(1, 3), type: 'null-round', reason: evil } as unknown as JobEvent];
+      const one = state(
+        { choice: { ...FIRST_CHOICE, view }, failure: evil },
+        { peers: [hostile], events, history },
+      );
+      for (const line of text(one)) expect(line).not.toMatch(/[\p{Cc}\u202e]/u);
+      expect(text(one).filter((line) => line.startsWith('■ forged'))).toEqual([]);
+    }
+  });
+
+  it('shows a list in parts that the user can scroll', () => {
+    const first = text(state({ choice: { ...FIRST_CHOICE, view: 'events' } }));
+    expect(first[2]).toContain('event 39');
+    expect(first.at(-2)).toContain('20 more below');
+    const later = text(state({ choice: { view: 'events', job: null, scroll: 5 } }));
+    expect(later[2]).toContain('event 34');
+    expect(later.at(-2)).toBe('5 more above, 15 more below');
+    const end = text(state({ choice: { view: 'events', job: null, scroll: 1000 } }));
+    expect(end.at(-3)).toContain('event 0');
+  });
+
+  it('says that the facts are old if the daemon does not answer', () => {
+    expect(text(state({ failure: 'no coordinator answers' }))[1]).toContain('no coordinator answers');
+  });
+
+  it('shows what a node shows itself, and its updates', () => {
+    const facts = { role: 'node', status: exampleStatus(), timeLeft: [] } as const;
+    const lines = text(state({ facts }));
+    expect(lines.join('\n')).toContain('20 of 40 rounds of moby done');
+    expect(lines.at(-1)).toContain('[overview] rounds');
+    expect(text(state({ facts, choice: { ...FIRST_CHOICE, view: 'rounds' } })).join('\n')).toContain(
+      'no update yet',
+    );
+  });
+});
+
+describe('keys of lora-swarm top', () => {
+  it('choose views and jobs, scroll and quit', () => {
+    const one = state();
+    expect(keysIn('p\u001b[A\u001b[6~\u0003')).toEqual(['p', '\u001b[A', '\u001b[6~', '\u0003']);
+    expect(afterKey('e', FIRST_CHOICE, one)).toMatchObject({ view: 'events' });
+    expect(afterKey('\u001b[B', FIRST_CHOICE, one)).toMatchObject({ scroll: 1 });
+    expect(afterKey('\u001b[A', FIRST_CHOICE, one)).toMatchObject({ scroll: 0 });
+    const next = afterKey('j', FIRST_CHOICE, one);
+    expect(next).toMatchObject({ job: 'cd'.repeat(32) });
+    expect(afterKey('\t', next as typeof FIRST_CHOICE, one)).toMatchObject({ job: JOB });
+    expect(afterKey('x', FIRST_CHOICE, one)).toBe(FIRST_CHOICE);
+    for (const key of ['q', '\u0003']) expect(afterKey(key, FIRST_CHOICE, one)).toBe('quit');
+    const facts = { role: 'node', status: exampleStatus(), timeLeft: [] } as const;
+    expect(afterKey('p', FIRST_CHOICE, { facts })).toBe(FIRST_CHOICE);
+  });
+});
+
+describe('a loss curve', () => {
+  it('stands between the first and the newest loss, and fits', () => {
+    expect(lossCurve([4, 3, 2], 80)).toBe('4.0000 █▅▁ 2.0000');
+    expect(lossCurve([2], 80)).toBe('2.0000 ▁ 2.0000');
+    expect(lossCurve([], 80)).toBe('not measured yet');
+    const long = lossCurve(
+      Array.from({ length: 10_000 }, (_, i) => 4 - i / 10_000),
+      60,
+    );
+    expect(columnsOf(long)).toBe(60);
+  });
+});
