@@ -8,12 +8,11 @@ import {
   safeText,
   table,
 } from '../../common/text.ts';
-import type { JobDetail, JobEvent, JobSummary, PeerView } from '../../index.ts';
-import type { HealthLevel } from '../../monitor/health-rules.ts';
+import type { HealthLevel, JobDetail, JobEvent, JobSummary, PeerView } from '../../index.ts';
 import { bar } from '../node-screen/columns.ts';
 import { timeOfDay } from '../print.ts';
 import { nodeName } from '../views/events.ts';
-import type { FrameLine, Tone, ViewLines } from './frame.ts';
+import type { FrameLine, Tone, ViewLines } from './lines.ts';
 import { lossCurve } from './loss-curve.ts';
 import type { CoordinatorFacts } from './state.ts';
 

@@ -2,23 +2,9 @@ import { formatBytes, formatDuration, safeText } from '../../common/text.ts';
 import { columnsOf, cut } from '../node-screen/columns.ts';
 import { timeOfDay } from '../print.ts';
 import { eventLines, overviewLines, peersLines, roundsLines } from './coordinator-views.ts';
+import type { FrameLine, ViewLines } from './lines.ts';
 import { nodeOverview, nodeRounds } from './node-views.ts';
 import { type TopState, viewsOf } from './state.ts';
-
-/** Appearance of a line. */
-export type Tone = 'title' | 'green' | 'yellow' | 'red' | 'dim';
-
-/** A line of a frame, without control characters. */
-export interface FrameLine {
-  readonly text: string;
-  readonly tone?: Tone;
-}
-
-/** The content of a view: lines that always stay, and a list that can be longer than the screen. */
-export interface ViewLines {
-  readonly fixed: readonly FrameLine[];
-  readonly list: readonly FrameLine[];
-}
 
 export interface FrameSize {
   readonly columns: number;

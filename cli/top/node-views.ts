@@ -1,6 +1,6 @@
 import { formatBytes, safeText, table } from '../../common/text.ts';
 import { screenLines } from '../node-screen/lines.ts';
-import type { ViewLines } from './frame.ts';
+import type { ViewLines } from './lines.ts';
 import type { NodeFacts } from './state.ts';
 
 /** Number of rows for which the lines of a node are made. Longer content can be scrolled. */

@@ -1,6 +1,6 @@
 import { styleText } from 'node:util';
 import type { Output } from '../context.ts';
-import type { FrameLine, Tone } from './frame.ts';
+import type { FrameLine, Tone } from './lines.ts';
 
 /** Control sequences of terminals (ECMA-48, and the private modes of xterm). */
 const ENTER = '\u001b[?1049h\u001b[?25l';

@@ -254,7 +254,7 @@ export class ApiClient {
   /**
    * Yields the events of a job after sequence number `after`. With `follow`, waits for new events and yields them until
    * the signal aborts.
-   * @param options `types`: yields only events of these types. `last`: begins with the newest events, at most this number
+   * @param options `types`: only events of these types. `last`: only the newest events, at most this number
    */
   async *events(
     id: string,
@@ -272,8 +272,7 @@ export class ApiClient {
       signal?: AbortSignal;
     },
   ): AsyncGenerator<JobEvent, void, undefined> {
-    const query = new URLSearchParams({ after: String(after) });
-    if (types !== undefined) query.set('types', types.join(','));
+    const query = new URLSearchParams({ after: String(after), ...(types && { types: types.join(',') }) });
     if (last !== undefined) query.set('last', String(last));
     if (follow) query.set('follow', '1');
     yield* this.#connection.lines('GET', `/v1/jobs/${encodeURIComponent(id)}/events?${query}`, signal);

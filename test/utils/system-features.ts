@@ -264,6 +264,9 @@ export const SYSTEM_FEATURES: Readonly<Record<string, SystemFeature>> = {
     files: {
       'cli/commands/demo.ts': 'without a terminal: plain lines',
       'cli/commands/node.ts': 'without a terminal: plain lines',
+      'cli/commands/top.ts': 'without a terminal: one frame of plain lines',
+      'cli/top/screen.ts': 'only in a terminal; all systems know these escape sequences',
+      'cli/top/keys.ts': 'keys of a terminal; all systems send these escape sequences',
       'cli/node-screen/live-area.ts': 'only in a terminal; all systems know these escape sequences',
       'cli/context.ts': '80 columns where the width is unknown; no colours with NO_COLOR or TERM=dumb',
       'cli/daemon/log.ts': 'without a terminal: JSON',
