@@ -78,7 +78,7 @@ export function answerNodes({
         head: record.heads.newest.envelope,
         admission: admission.kind,
         role: members.get(peer)!.role,
-        standing: ledger.standings.toldTo(peer),
+        standing: ledger.standings.reportedTo(peer),
         delivered: intake.newestRoundOf(peer),
         keys: context.keys.message(),
       };

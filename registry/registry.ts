@@ -153,9 +153,9 @@ export class Registry {
   }
 
   /**
-   * Records a version whose files are blobs already, and moves the tag `latest` to it. If the name already
-   * has a version with the same base and files, that version is used instead. A removed version comes back
-   * into use.
+   * Records a version whose files are blobs already, and moves the tag `latest` to the version. If the name already has
+   * a version with the same base and files, moves `latest` to that version instead, and undoes its removal if it was
+   * removed.
    * @returns the version, and whether it is new
    * @throws SwarmError SIGNATURE_INVALID, MESSAGE_*, TAG_NAME
    * @internal

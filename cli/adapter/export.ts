@@ -66,7 +66,7 @@ export function registerExport(adapter: Command, context: Context): void {
       'name of the adapter in this registry (default: its name in the layout)',
       adapterName,
     )
-    .option('--image <tag>', 'tag of the image, if the layout has several')
+    .option('--image <tag>', 'tag of the image, if the layout has several images')
     .addOption(registryOption())
     .addOption(jsonOption())
     .action((dir: string, flags: ImportFlags) => importFrom(context, dir, flags));

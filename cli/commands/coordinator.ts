@@ -100,7 +100,9 @@ export function registerCoordinator(program: Command, context: Context): void {
       webhookUrl,
     )
     .option('--webhook-allow-private', 'allow --webhook to lead to this machine or to a private network')
-    .addOption(startAnewOption('its database is missing, or older than the folders of its checkpoints'))
+    .addOption(
+      startAnewOption('the database in the home is missing, or older than the folders of the checkpoints'),
+    )
     .addOption(logLevelOption())
     .addOption(jsonOption())
     .action((options: CoordinatorOptions) => run(context, options));

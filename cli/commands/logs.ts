@@ -32,7 +32,7 @@ export function registerLogs(program: Command, context: Context): void {
     .command('logs')
     .description('show the log of the coordinator or node on this machine, whether or not it runs')
     .addOption(homeOption())
-    .option('-f, --follow', 'go on with new entries until Ctrl-C')
+    .option('-f, --follow', 'also show new entries, until Ctrl-C')
     .option(
       '--peer <peer>',
       'show only entries about one peer, given by its name, its peer id or the end of the peer id',
@@ -45,7 +45,7 @@ export function registerLogs(program: Command, context: Context): void {
     )
     .option(
       '-n, --lines <n>',
-      `show only the newest n of these entries (default: ${SHOWN_LINES}; with --since, all of them)`,
+      `show at most the newest n entries (default: ${SHOWN_LINES}; with --since, no limit)`,
       integer(1),
     )
     .addOption(jsonOption())

@@ -95,7 +95,7 @@ export function registerNode(program: Command, context: Context): void {
       '--once',
       'stop when all jobs of this node have ended (default: keep running, serve their files to other nodes, and join the next job of the coordinator)',
     )
-    .addOption(startAnewOption('its database is missing'))
+    .addOption(startAnewOption('the database in the home is missing'))
     .addOption(logLevelOption())
     .addOption(jsonOption())
     .action((target: string[], options: NodeOptions) => run(context, target, options));

@@ -20,7 +20,10 @@ export function registerOpen(program: Command, context: Context): void {
     .command('open')
     .description('open the web page of the coordinator or node on this machine in a browser')
     .addOption(homeOption())
-    .option('--print', 'print the address of the page instead; it contains the token of the daemon')
+    .option(
+      '--print',
+      'print the address of the page instead of opening it; the address contains the token of the daemon',
+    )
     .addOption(jsonOption())
     .action((options: OpenOptions) => open(context, options));
 }

@@ -57,7 +57,7 @@ export function registerServe(program: Command, context: Context): void {
     .option('--port <port>', 'TCP port; 0 means any free port', integer(0, 65535), 8000)
     .option(
       '--api-key-file <file>',
-      'file with one API key per line; clients must send one of them (environment variable for one key: SWARM_API_KEY)',
+      'file with one API key per line; clients must send one of these keys. The environment variable SWARM_API_KEY can contain another key',
     )
     .option('--api-key <key>', 'API key. Other users of this machine can see it; prefer --api-key-file')
     .option(

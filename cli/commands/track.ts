@@ -38,7 +38,7 @@ export function registerTrack(program: Command, context: Context): void {
     )
     .option(
       '--mlflow <url>',
-      'add a run to this MLflow server; the variable MLFLOW_TRACKING_TOKEN has its token, if it needs one',
+      'add a run to this MLflow server; if the server needs a token, set the environment variable MLFLOW_TRACKING_TOKEN',
     )
     .option('--experiment <name>', 'experiment of MLflow to which the run is added', 'lora-swarm')
     .option('--no-follow', 'copy only the rounds that have ended so far, and stop')

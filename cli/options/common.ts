@@ -126,5 +126,5 @@ export const logLevelOption = (): Option =>
 export const startAnewOption = (when: string): Option =>
   new Option(
     '--start-anew',
-    `start although ${when}; the files that do not belong to the database move to a folder set-aside-TIME of the home`,
+    `start even if ${when}; files that do not belong to the database are moved to the folder set-aside-TIME in the home`,
   );

@@ -20,7 +20,7 @@ export interface LowestCheckpoint {
 
 export interface CheckpointLossesDeps {
   readonly context: RunContext;
-  /** Called when other settings or another device compute the losses from now on. */
+  /** Called when the validator goes on with other settings or on another device. */
   readonly onFallback: EvaluateOptions['onFallback'];
 }
 
@@ -31,7 +31,7 @@ export interface CheckpointLossesDeps {
  */
 export class CheckpointLosses {
   readonly #context: RunContext;
-  /** Called when other settings or another device compute the losses from now on. */
+  /** Called when the validator goes on with other settings or on another device. */
   readonly onFallback: EvaluateOptions['onFallback'];
   /** The losses by round. */
   readonly #losses = new Map<number, readonly RowLoss[]>();

@@ -72,7 +72,7 @@ export type GateResult<Source, Merged> =
       readonly reason: string;
       /**
        * Whether a variant of the merge was good enough compared with the parent, but not compared with the lowest
-       * checkpoint. The loss of the parent itself is then too far above the lowest loss.
+       * checkpoint. In this case, the loss of the parent itself is too far above the lowest loss.
        */
       readonly isDrifted: boolean;
     };

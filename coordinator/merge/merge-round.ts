@@ -216,8 +216,8 @@ export class RoundMerge {
     try {
       const options = { blobs: deps.blobs, signal };
       return await merge(input, options).catch((error: unknown) => {
-        // No other peer has the residual. Without it, the step lacks the quantisation error of earlier steps, which is
-        // small. With the error, the job could never continue.
+        // No other peer has the residual, so a lost residual is replaced by zeros. The step then lacks the quantisation
+        // error of earlier steps, which is small. If this error were thrown instead, the job could never continue.
         if (input.residual === null || lostBlob(error) !== input.residual) throw error;
         deps.log.warn({ round, residual: input.residual }, 'residual-lost');
         return merge({ ...input, residual: null }, options);

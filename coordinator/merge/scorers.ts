@@ -9,7 +9,7 @@ import type { CurrentCheckpoint, RunContext } from '../context.ts';
 import { coordinatorError } from '../errors.ts';
 import type { Batch, Measurer, Products, Sent } from './measurer.ts';
 
-/** Number of rounds for which the coordinator does not ask a scorer again that did not answer in time. */
+/** Number of rounds from a missing answer of a scorer until the coordinator asks this scorer again. */
 const ROUNDS_AFTER_SILENCE = 8;
 /**
  * Maximum difference between a figure of a scorer and the coordinator's own figure, divided by `scaleOf`. The figures

@@ -34,7 +34,7 @@ export interface LivePeer {
   /** Newest heartbeat; null if none has arrived since the node joined or the coordinator restarted. */
   readonly heartbeat: Heartbeat | null;
   /**
-   * Why the node takes no work for now; null if it takes work. After many holds, a hold lasts longer than the node says
+   * Reason why the node takes no work for now; null if it takes work. After many holds, a hold lasts longer than the node says
    * (HOLD_ENDS).
    */
   readonly hold: Hold | null;

@@ -4,9 +4,9 @@ import { BELIEF_UPDATES, CLEAR_ERRORS, earnedBelief } from '../merge/belief.ts';
 import type { StoredScore } from '../store/scores.ts';
 
 /**
- * Limit on the authors of a round that get a strike at the same time, as a fraction of the earned belief of
- * all its authors. If the suspected authors have more, the cause is probably a fault that they share, and no
- * author gets a strike.
+ * Maximum earned belief of all suspected authors of a round together, as a fraction of the earned belief of all authors
+ * of the round. If the suspected authors have more, the cause is probably a fault that they share, and no author gets a
+ * strike.
  */
 export const SHARED_FAULT = 0.5;
 

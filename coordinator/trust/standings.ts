@@ -85,7 +85,7 @@ export class Standings {
   }
 
   /** Returns the standing that the coordinator reports to a member. */
-  toldTo(peer: string): {
+  reportedTo(peer: string): {
     kind: 'good' | 'probation' | 'suspended';
     untilRound: number | null;
     strikes: number;
@@ -99,8 +99,8 @@ export class Standings {
 
   /**
    * Returns the present peers with their standing. If fewer than minPeers other peers are present, suspended peers
-   * count as on probation. Otherwise, suspensions could stop the job. They would then never end, because their duration
-   * is a number of rounds.
+   * count as on probation. Otherwise, suspensions could stop the job. The suspensions would then never end, because
+   * their duration is a number of rounds.
    * @returns `present` itself if nothing has changed
    */
   applyTo(present: Readonly<Record<string, PresentPeer>>): Readonly<Record<string, PresentPeer>> {

@@ -101,8 +101,8 @@ async function measure(
           const feedback = feedbacks[p]![i]!;
           feedback.add(delta);
           const found = likeness(decodeUpdate(feedback.compress(preset), nodes.layout, preset), repeated);
-          // The first update has a key of its own. A node has no error feedback before its first update, and neither
-          // has the repetition.
+          // First updates are counted separately, because they contain no error feedback of earlier rounds. The
+          // repetition never contains any, so it is more similar to a first update than to a later one.
           const key = `${preset}, ${who}${round === 1 ? ', first update' : ''}`;
           const known = seen.get(key) ?? { closeness: [], balance: [], passed: 0 };
           seen.set(key, known);

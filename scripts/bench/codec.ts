@@ -75,9 +75,9 @@ async function joinedRounds(count: number, log: (line: string) => void) {
 }
 
 /**
- * Returns by how many percent the coded indices need more bits than the information-theoretic minimum, and the two
- * numbers of bits. Only full chunks count, because the minimum of a short chunk includes edge effects that no code can
- * use.
+ * Compares the number of bits of the coded indices with the information-theoretic minimum. Returns both numbers, and the
+ * excess over the minimum in percent. Only full chunks count, because the minimum of a short chunk includes edge effects
+ * that no code can use.
  */
 function indexOverhead({ preset, tensors }: SparseUpdate, layout: UpdateLayout) {
   const kept = PRESETS[preset].kept!;
