@@ -61,6 +61,12 @@ export interface NodeDaemonOptions extends JobTarget {
    */
   scores?: boolean;
   /**
+   * Whether the node verifies each new checkpoint of its jobs, in a process with a low priority. It logs what is wrong,
+   * and keeps the proof in the folder `witness` of its home.
+   * @default false
+   */
+  witness?: boolean;
+  /**
    * Whether to start although the home has blobs but no database. The daemon then moves the blobs into a folder
    * `set-aside-TIME` of the home. @default false
    */

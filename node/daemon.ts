@@ -37,6 +37,7 @@ import { nodeStatus } from './status/node-status.ts';
 import { KnownJobs } from './store/known-jobs.ts';
 import { NodeStore } from './store/node-store.ts';
 import { TrainingProcess } from './trainer/training-process.ts';
+import { startWitness } from './witness/start-witness.ts';
 
 /** Dependencies of a node. All have defaults. */
 export interface NodeDaemonDeps {
@@ -210,6 +211,10 @@ export async function startNode(options: NodeDaemonOptions, deps: NodeDaemonDeps
         return { month, bytes: sent + received };
       },
     };
+    const witness = options.witness
+      ? await startWitness({ home }, { network, blobs, clock: systemClock, log, nodes })
+      : null;
+    if (witness !== null) teardown.add(() => witness.stop());
     const control = owner.control(node);
     teardown.add(() => owner.stop());
     const status = () =>

@@ -1,4 +1,4 @@
-import { defineErrors } from '../common/errors.ts';
+import { defineErrors, REPORT } from '../common/errors.ts';
 
 export const verifyError = defineErrors({
   BUNDLE_MALFORMED: {
@@ -9,6 +9,8 @@ export const verifyError = defineErrors({
   BUNDLE_TOO_LARGE: 'failed',
   JOB_DIFFERS: { kind: 'refused', next: 'check the digest of the job with its operator' },
   RECORD_INCOMPLETE: { kind: 'failed', next: 'get a bundle of the job from its operator' },
+  VERIFIER_DIED: { kind: 'failed', next: 'if memory ran out, close other programs' },
+  VERIFIER_FAILED: { kind: 'internal', next: REPORT },
   VERIFY_BLOB: {
     kind: 'failed',
     next: 'get the file from another source: these bytes are damaged, and do not show who damaged them',

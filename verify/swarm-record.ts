@@ -2,6 +2,7 @@ import type { Clock } from '../common/clock.ts';
 import { withDeadline } from '../common/deadline.ts';
 import { isSwarmError } from '../common/errors.ts';
 import type { SwarmNetwork } from '../net/network.ts';
+import { decodeEvidence } from '../protocol/evidence.ts';
 import { RPC_TIMEOUT_MS } from '../protocol/limits.ts';
 import type { Checkpoint, Head } from '../protocol/messages.ts';
 import type { RpcMethod, RpcRequest, RpcResponse } from '../protocol/rpc.ts';
@@ -93,8 +94,11 @@ class SwarmRecord implements JobRecord {
   readonly settings: readonly Uint8Array[];
   readonly #read: ReadJob;
   readonly #deps: SwarmRecordDeps & { readonly requests: Requests };
-  /** Sizes of the residuals that the coordinator named last. No signed message names them. */
-  readonly #residuals = new Map<string, number>();
+  /**
+   * Sizes of the residuals and payloads of the newest two records, by digest, the newest last. No checkpoint has these
+   * sizes.
+   */
+  #sizes: readonly ReadonlyMap<string, number>[] = [];
 
   constructor(
     read: ReadJob,
@@ -115,7 +119,7 @@ class SwarmRecord implements JobRecord {
   }
 
   async blob({ digest, size }: BlobWanted): Promise<Uint8Array | null> {
-    const known = size ?? this.#residuals.get(digest);
+    const known = size ?? this.#sizes.findLast((sizes) => sizes.has(digest))?.get(digest);
     return known === undefined ? null : this.#deps.fetch({ digest, size: known });
   }
 
@@ -154,12 +158,30 @@ class SwarmRecord implements JobRecord {
       if (more.length === 0) break;
       all.push(...more);
     }
-    if (residual !== null) this.#residuals.set(residual.digest, residual.size);
+    this.#sizes = [...this.#sizes.slice(-1), sizesOf(residual, all)];
     const { figures } =
       contributors.length > 0 ? await this.#deps.requests.send('figures', { job, round }) : { figures: null };
     const heads = isLast ? [signedHead] : [];
     return { checkpoint, residual: residual?.digest ?? null, proofs: all, figures, heads };
   }
+}
+
+function sizesOf(
+  residual: RpcResponse<'record'>['residual'],
+  proofs: readonly (UpdateProof | null)[],
+): Map<string, number> {
+  const sizes = new Map<string, number>();
+  if (residual !== null) sizes.set(residual.digest, residual.size);
+  for (const proof of proofs) {
+    try {
+      const payload = proof && decodeEvidence(proof.evidence).update.payload;
+      if (payload) sizes.set(payload.digest, payload.size);
+    } catch (error) {
+      // The verification finds the unreadable evidence itself.
+      if (!isSwarmError(error)) throw error;
+    }
+  }
+  return sizes;
 }
 
 /** Returns the content of a checkpoint, or null if it is not valid. The verification then finds the problem itself. */

@@ -188,8 +188,8 @@ class Walk {
     const figures = checkFigures(facts, record.figures, { checkpoint, updates }, findings);
     checkWeights(facts, checkpoint, updates, figures, findings);
     checkMetrics(facts, checkpoint, updates, findings);
-    await this.#recomputation.check(signed, parent.checkpoint, updates, findings);
-    if (!findings.recomputed) this.#recomputation.claim(record.residual);
+    const merge = { updates, claimed: record.residual };
+    await this.#recomputation.check(signed, parent.checkpoint, merge, findings);
     if (figures !== null) findings.skip('scores', NO_ENGINE);
     findings.skip('loss', NO_ENGINE);
   }

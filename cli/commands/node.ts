@@ -46,6 +46,7 @@ interface NodeOptions extends TargetOptions, LimitOptions {
   precision: Precision;
   gradientCheckpointing?: boolean;
   score?: boolean;
+  witness?: boolean;
   once?: boolean;
   startAnew?: boolean;
   logLevel?: string;
@@ -90,6 +91,10 @@ export function registerNode(program: Command, context: Context): void {
       '--score',
       'compute scores of updates for the coordinator; needs an invite with the role operator',
     );
+  node.option(
+    '--witness',
+    'verify each new checkpoint of the jobs, with a low priority; what is wrong appears on the screen and in the log, and the proof is kept in the folder witness of the home',
+  );
   addLimitOptions(node)
     .option(
       '--once',
@@ -134,6 +139,7 @@ async function run(context: Context, target: readonly string[], options: NodeOpt
       mdns: options.mdns,
       compute,
       scores: options.score ?? false,
+      witness: options.witness ?? false,
       startAnew: options.startAnew === true,
       port: options.apiPort,
       policy: givenPolicy(options),

@@ -31,6 +31,8 @@ const WORDS: Readonly<Record<string, string>> = {
   'submit-failed': 'could not send an update',
   'update-forgotten': 'the coordinator has an update that this home does not know',
   'offer-to-score-not-taken': '--score has no effect: the invite has another role than operator',
+  'witness-failed': 'could not verify a checkpoint',
+  'witness-found-problem': 'the verification of a checkpoint found a problem',
   'traffic-not-stored': 'could not store the traffic of this month',
 };
 

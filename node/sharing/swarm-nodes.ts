@@ -55,6 +55,11 @@ export class SwarmNodes {
     this.all = nodes;
   }
 
+  /** Collects the garbage of the node's blobs. */
+  get collector(): BlobCollector {
+    return this.#collector;
+  }
+
   /** The refusal of the first invite, if the coordinators of all invites have shut this node out; otherwise null. */
   get shutOut(): SwarmError | null {
     const refusals = this.all.map((node) => node.view().shutOut);

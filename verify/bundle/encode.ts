@@ -1,8 +1,9 @@
 import { encodeCbor, sha256 } from '../../protocol/cbor.ts';
-import { BLOB_RANGE_BYTES } from '../../protocol/limits.ts';
+import { ADAPTER_BYTES, BLOB_RANGE_BYTES, UPDATE_BYTES } from '../../protocol/limits.ts';
 import { verifyMessage } from '../../protocol/signing.ts';
 import { verifyError } from '../errors.ts';
-import type { CheckpointRecord } from '../record.ts';
+import { RESIDUAL_BYTES } from '../merge/merge-updates.ts';
+import type { BlobWanted, CheckpointRecord } from '../record.ts';
 import { carHeader, DAG_CBOR, RAW, sectionHead } from './car.ts';
 import { ROOT_BYTES } from './format.ts';
 
@@ -52,7 +53,9 @@ export async function* encodeBundle(source: BundleSource): AsyncGenerator<Uint8A
     }
     yield* block(DAG_CBOR, found, bytes);
     if (blobs !== null) {
-      for (const blob of blobsOf(record)) if ((await blobs.size(blob)) !== null) wanted.add(blob);
+      for (const { digest: blob } of blobsOf(record)) {
+        if ((await blobs.size(blob)) !== null) wanted.add(blob);
+      }
     }
   }
   for (const blob of wanted) yield* blobBlock(blob, blobs!);
@@ -62,14 +65,23 @@ function encodeRecord({ checkpoint, residual, proofs, figures, heads }: Checkpoi
   return encodeCbor({ checkpoint, residual, proofs, figures, heads });
 }
 
-/** Returns the digests of the blobs that the checks of a checkpoint can use. */
-function blobsOf({ checkpoint: envelope, residual }: CheckpointRecord): string[] {
+/** A blob that the checks of a checkpoint can use. */
+export interface UsedBlob extends BlobWanted {
+  readonly use: 'adapter' | 'delta' | 'residual' | 'payload';
+}
+
+/** Returns the blobs that the checks of a checkpoint can use. @throws SwarmError MESSAGE_*, SIGNATURE_INVALID */
+export function blobsOf({ checkpoint: envelope, residual }: CheckpointRecord): UsedBlob[] {
   const { adapter, delta, contributors } = verifyMessage('checkpoint', envelope).message;
   return [
-    adapter.digest,
-    ...(delta === null ? [] : [delta.digest]),
-    ...(residual === null ? [] : [residual]),
-    ...contributors.map(({ update }) => update),
+    { use: 'adapter', ...adapter, maxBytes: ADAPTER_BYTES },
+    ...(delta === null ? [] : [{ use: 'delta', ...delta, maxBytes: UPDATE_BYTES } as const]),
+    ...(residual === null
+      ? []
+      : [{ use: 'residual', digest: residual, size: null, maxBytes: RESIDUAL_BYTES } as const]),
+    ...contributors.map(
+      ({ update }) => ({ use: 'payload', digest: update, size: null, maxBytes: UPDATE_BYTES }) as const,
+    ),
   ];
 }
 

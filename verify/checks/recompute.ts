@@ -44,15 +44,17 @@ export class Recomputation {
     this.#residual = { kind: 'claimed', digest };
   }
 
-  /** Checks the merge of a checkpoint with contributors, or at least its adapter. */
+  /**
+   * Checks the merge of a checkpoint with contributors, or at least its adapter.
+   */
   async check(
     { checkpoint }: SignedCheckpoint,
     parent: Checkpoint,
-    updates: readonly (ClaimedUpdate | null)[],
+    { updates, claimed }: { updates: readonly (ClaimedUpdate | null)[]; claimed: string | null },
     findings: Findings,
   ): Promise<void> {
     const residual = this.#residual;
-    this.claim(null);
+    this.claim(claimed);
     const before = await this.#adapterOf(parent, findings);
     if (before === null) {
       findings.skip('merge', 'the source does not have the adapter of the parent');
@@ -67,7 +69,8 @@ export class Recomputation {
         'the residual before this merge is taken from the source, and no signature covers it',
       );
     }
-    this.#compare(checkpoint, merged, findings);
+    this.#compare(checkpoint, merged, claimed, findings);
+    if (!findings.recomputed) return;
     this.#residual = { kind: 'computed', bytes: merged.residual };
     this.#adapter = { digest: sha256(merged.adapter), bytes: merged.adapter };
   }
@@ -150,7 +153,7 @@ export class Recomputation {
     }
   }
 
-  #compare(checkpoint: Checkpoint, merged: Merged, findings: Findings): void {
+  #compare(checkpoint: Checkpoint, merged: Merged, claimed: string | null, findings: Findings): void {
     const adapter = sha256(merged.adapter);
     const delta = sha256(merged.delta);
     const off = (what: string, published: unknown, computed: unknown): void => {
@@ -161,6 +164,8 @@ export class Recomputation {
     if (delta !== checkpoint.delta?.digest) off('delta', checkpoint.delta?.digest ?? null, delta);
     if (adapter !== checkpoint.adapter.digest) off('adapter', checkpoint.adapter.digest, adapter);
     else if (merged.drift !== metrics.drift) off('drift', metrics.drift, merged.drift);
+    const residual = sha256(merged.residual);
+    if (claimed !== null && claimed !== residual) off('residual', claimed, residual);
     findings.recomputed = adapter === checkpoint.adapter.digest && delta === checkpoint.delta?.digest;
   }
 

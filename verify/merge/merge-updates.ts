@@ -87,7 +87,7 @@ export const OUTLIER_UPDATES = 3;
 /** Maximum number of updates on which drift is measured, because all of them are in memory at once. */
 export const DRIFT_UPDATES = 8;
 /** Maximum size of a stored residual: a checksum and a layout digest, followed by values of the adapter's size. */
-const RESIDUAL_BYTES = ADAPTER_BYTES + 64;
+export const RESIDUAL_BYTES = ADAPTER_BYTES + 64;
 
 /**
  * Merges a round's updates and applies the step to the adapter.
