@@ -43,7 +43,7 @@ import { TrainerValidator } from './merge/trainer-validator.ts';
 import { FileCheckpointFolders } from './record/checkpoint-folders.ts';
 import { logEvents } from './record/event-log.ts';
 import { defaultRetention } from './record/retention.ts';
-import { BLOB_FLOOR_BYTES, DiskGuard } from './recovery/disk-guard.ts';
+import { BLOB_FLOOR_BYTES, DiskGuard, PAUSE_BELOW_BYTES } from './recovery/disk-guard.ts';
 import { requireNewestStore } from './recovery/newer-folders.ts';
 import { Store } from './store/store.ts';
 import { openWebhooks } from './webhooks/open.ts';
@@ -169,7 +169,8 @@ export async function startCoordinator(
     teardown.add(() => webhooks.stop());
     teardown.add(() => evaluator.stop());
     const health = new Health({ clock });
-    addHealthChecks(health, { coordinator, store, checkDisk: () => checkWritable(home) });
+    const needed = PAUSE_BELOW_BYTES;
+    addHealthChecks(health, { coordinator, store, checkDisk: () => checkWritable(home, { needed }) });
 
     const creation = new JobCreation({ home }, { coordinator, network, store, blobs, validator, clock, log });
 

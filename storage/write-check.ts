@@ -10,22 +10,28 @@ const WRITTEN_BYTES = 64 * 1024;
 /** Free space below which a disk counts as full. An adapter, an update and a write-ahead log do not fit into less. */
 export const FULL_BELOW_BYTES = 16 * 1024 * 1024;
 
+interface WriteCheckOptions {
+  readonly needed?: number;
+  /** @default freeBytesOf */
+  readonly freeBytes?: (folder: string) => Promise<number>;
+}
+
 /**
  * Checks that a home can be written, with a file that is written and deleted.
- * @param options.freeBytes @default freeBytesOf
- * @throws SwarmError STORE_FULL if less than 16 MiB are free, WRITE_FAILED
+ * @param options `needed`: free space below which the disk counts as full. @default 16 MiB
+ * @throws SwarmError STORE_FULL, WRITE_FAILED
  */
 export async function checkWritable(
   home: string,
-  { freeBytes = freeBytesOf }: { freeBytes?: (folder: string) => Promise<number> } = {},
+  { needed = FULL_BELOW_BYTES, freeBytes = freeBytesOf }: WriteCheckOptions = {},
 ): Promise<void> {
   const path = join(home, 'write-check');
   await writeDurably(path, new Uint8Array(WRITTEN_BYTES)).finally(() => rm(path, { force: true }));
   const free = await freeBytes(home);
-  if (free >= FULL_BELOW_BYTES) return;
+  if (free >= needed) return;
   throw commonError(
     'STORE_FULL',
-    `the disk of ${home} has only ${formatBytes(free)} free, and ${formatBytes(FULL_BELOW_BYTES)} are needed`,
-    { path: home, free, needed: FULL_BELOW_BYTES },
+    `the disk of ${home} has only ${formatBytes(free)} free, and ${formatBytes(needed)} are needed`,
+    { path: home, free, needed },
   );
 }

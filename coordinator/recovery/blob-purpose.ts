@@ -5,6 +5,7 @@ import { encodeCbor } from '../../protocol/cbor.ts';
 import { ADAPTER_BYTES, UPDATE_BYTES } from '../../protocol/limits.ts';
 import { verifyMessage } from '../../protocol/signing.ts';
 import type { BlobStore } from '../../storage/blobs.ts';
+import type { CheckpointToWrite } from '../context.ts';
 import type { JobRun } from '../job-run.ts';
 import type { BlobUse } from '../store/blobs.ts';
 
@@ -18,6 +19,8 @@ export interface BlobPurpose {
   readonly size: number | null;
   /** Computes the blob from other data. @default not possible */
   readonly rebuild?: (blobs: Pick<BlobStore, 'get'>) => Promise<Uint8Array>;
+  /** The checkpoint whose folder has a hard link to the blob. @default none */
+  readonly folder?: CheckpointToWrite;
   /** The author of an update, which is asked first; otherwise null. */
   readonly author: string | null;
 }
@@ -46,17 +49,22 @@ export function purposeOf(
   if (use === 'adapter' || use === 'step') {
     const stored = deps.store.rounds.checkpoint(job, round);
     if (stored === null) return null;
-    const { adapter, delta, parent } = verifyMessage('checkpoint', stored.envelope).message;
+    const { message: checkpoint } = verifyMessage('checkpoint', stored.envelope);
+    const { adapter, delta, parent } = checkpoint;
     const name = `round ${round}`;
     if (use === 'step') {
       if (delta?.digest === digest) return { ...common, what: 'delta', name, size: delta.size };
       return { ...common, what: 'residual', name, size: null };
     }
+    const { envelope } = stored;
+    const folder = { manifest, layout, digest: stored.digest, checkpoint, envelope };
     const before = parent === null ? null : deps.store.rounds.checkpointOf(job, parent);
-    if (delta === null || before === null) return { ...common, what: 'adapter', name, size: adapter.size };
+    if (delta === null || before === null)
+      return { ...common, folder, what: 'adapter', name, size: adapter.size };
     const from = verifyMessage('checkpoint', before.envelope).message.adapter.digest;
     return {
       ...common,
+      folder,
       what: 'adapter',
       name,
       size: adapter.size,

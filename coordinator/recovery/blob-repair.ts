@@ -86,6 +86,7 @@ export class BlobRepair {
             how === 'rebuilt' ? await this.#rebuild(digest, purpose) : await this.#fetch(digest, purpose);
           if (!done) continue;
           this.#failed.delete(digest);
+          await this.#writeFolders(purposes);
           this.#report(purposes, { type: 'blob-repaired', digest, how });
           return true;
         } catch (error) {
@@ -99,6 +100,13 @@ export class BlobRepair {
     const what = describe(purposes[0]!);
     this.#deps.log.error({ digest, what, reasons }, 'blob-not-repaired');
     return false;
+  }
+
+  /** Writes the folders of checkpoints again, because their hard links still lead to the damaged file. */
+  async #writeFolders(purposes: readonly BlobPurpose[]): Promise<void> {
+    for (const { run, folder } of purposes) {
+      if (folder !== undefined) await run.context.deps.folders.write(folder);
+    }
   }
 
   async #rebuild(digest: string, { rebuild }: BlobPurpose): Promise<boolean> {

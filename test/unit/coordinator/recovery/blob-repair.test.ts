@@ -43,7 +43,11 @@ describe('a coordinator whose newest adapter is damaged on disk', () => {
     const { world, digests, end } = await trained();
     const { adapter } = digests();
     damage(world, adapter);
+    const written: number[] = [];
+    world.laidOut = ({ checkpoint }) => written.push(checkpoint.round);
     await end();
+    // The folder of round 1 is written again, because its hard link leads to the damaged file.
+    expect(written).toContain(1);
     expect(eventsOf(world)).toMatchObject([
       { type: 'blob-damaged', what: 'adapter', name: 'round 1', digest: adapter },
       { type: 'blob-repaired', what: 'adapter', digest: adapter, how: 'rebuilt' },
