@@ -9,6 +9,7 @@ import { registerData } from './commands/data.ts';
 import { registerDemo } from './commands/demo.ts';
 import { registerDoctor } from './commands/doctor.ts';
 import { registerEvaluate } from './commands/evaluate.ts';
+import { registerEvents } from './commands/events.ts';
 import { registerGenerate } from './commands/generate.ts';
 import { registerInvite } from './commands/invite.ts';
 import { registerJob } from './commands/job.ts';
@@ -66,6 +67,7 @@ Exit codes: docs/exit-codes.md`,
     registerTop,
     registerOpen,
     registerLogs,
+    registerEvents,
     registerService,
     registerPeers,
     registerTrack,

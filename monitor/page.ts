@@ -26,7 +26,13 @@ const PACKAGES: Readonly<Record<string, { file: URL; type: string }>> = {
 };
 
 /** Modules outside monitor/web that the page imports. */
-const SHARED = ['common/text', 'monitor/health-rules', 'monitor/node-state', 'monitor/node-work'];
+const SHARED = [
+  'common/text',
+  'monitor/health-rules',
+  'monitor/node-state',
+  'monitor/node-work',
+  'monitor/replay',
+];
 
 /** The style sheets, which browsers get as one file. A later one overrides an earlier one. */
 const STYLES = ['page', 'controls', 'tables', 'overview', 'job'];

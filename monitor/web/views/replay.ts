@@ -3,6 +3,7 @@ import { useEffect, useMemo, useState } from 'preact/hooks';
 import { formatDuration } from '../../../common/text.ts';
 import type { JobDetail, PeerView } from '../../../coordinator/api/types.ts';
 import type { JobEvent } from '../../job-events.ts';
+import { isAccepted, momentAfter, NO_MOMENT } from '../../replay.ts';
 import { type ApiError, jobPath, lines } from '../api.ts';
 import { formatDate } from '../format.ts';
 import { Failure, Loading } from '../parts/notice.ts';
@@ -70,7 +71,7 @@ function Moments({ job, peers, from, to }: MomentsProps) {
   if (events === null) return html`<${Loading} what="the round" />`;
   const last = Math.min(moment ?? events.length - 1, events.length - 1);
   const shown = events.slice(0, last + 1);
-  const delivered = shown.filter((event) => event.type === 'update' && isAccepted(event.code)).length;
+  const delivered = shown.reduce(momentAfter, NO_MOMENT).updates.filter(isAccepted).length;
   const after = (events[last]!.at - events[0]!.at) / 1000;
   return html`<label
       >Moment: ${formatDuration(after)} after the round opened
@@ -86,8 +87,4 @@ function Moments({ job, peers, from, to }: MomentsProps) {
       <strong>${events[last]!.type}</strong>.
     </p>
     <${EventTable} events=${shown} peers=${peers} />`;
-}
-
-function isAccepted(code: string): boolean {
-  return code === 'accepted' || code === 'late';
 }

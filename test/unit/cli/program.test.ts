@@ -32,6 +32,7 @@ describe('the command line', () => {
       'top',
       'open',
       'logs',
+      'events',
       'service',
       'peers',
       'track',

@@ -1,0 +1,78 @@
+import type { Command } from 'commander';
+import type { JobEvent } from '../../index.ts';
+import { momentAfter, NO_MOMENT } from '../../monitor/replay.ts';
+import type { Context } from '../context.ts';
+import { chooseJob, coordinatorApi, JOB_ARGUMENT } from '../daemon/connect.ts';
+import { usageError } from '../errors.ts';
+import { homeOption, integer, jsonOption } from '../options/common.ts';
+import { type Moment, moment } from '../options/moment.ts';
+import { printJson, printLines } from '../print.ts';
+import { EventLines } from '../views/events.ts';
+import { momentLines } from '../views/moment.ts';
+
+interface ReplayOptions {
+  home?: string;
+  json?: boolean;
+  round?: number;
+  at?: Moment;
+}
+
+/** Number of events before the moment that are shown. */
+const SHOWN_EVENTS = 10;
+
+export function registerEvents(program: Command, context: Context): void {
+  program
+    .command('events')
+    .helpCommand(false)
+    .description('look at the events of jobs')
+    .command('replay')
+    .description('show the state of a job at a past moment, as its events tell it')
+    .argument(...JOB_ARGUMENT)
+    .option(
+      '--round <n>',
+      'the moment at which this round ended, or the newest event if it has not ended',
+      integer(1),
+    )
+    .option(
+      '--at <time>',
+      'this moment: a time before now such as 30m, 12h or 7d, or a date such as 2026-11-28T14:30 (default: now)',
+      moment,
+    )
+    .addOption(homeOption())
+    .addOption(jsonOption())
+    .action((job: string | undefined, options: ReplayOptions) => replay(context, job, options));
+}
+
+async function replay(context: Context, named: string | undefined, options: ReplayOptions): Promise<void> {
+  const { round, at, json = false } = options;
+  if (round !== undefined && at !== undefined)
+    throw usageError('--round and --at both name a moment', 'use one of them');
+  const api = await coordinatorApi(context, options);
+  const { job, name } = await api.job(await chooseJob(api, named));
+  const until = at?.(context.clock.now()) ?? Number.POSITIVE_INFINITY;
+  const lines = new EventLines();
+  const newest: { at: number; text: string }[] = [];
+  let found = NO_MOMENT;
+  for await (const event of api.events(job, { follow: false })) {
+    if (event.at > until || (round !== undefined && isAfter(event, round))) break;
+    found = momentAfter(found, event);
+    const text = lines.line(event);
+    if (text !== null) newest.push({ at: event.at, text });
+    if (newest.length > SHOWN_EVENTS) newest.shift();
+  }
+  if (json) {
+    const { present, banned, ...facts } = found;
+    const nodes = [...present].map(([peer, nodeName]) => ({ peer, name: nodeName }));
+    return printJson(context, { schemaVersion: 1, job, name, ...facts, present: nodes, banned: [...banned] });
+  }
+  printLines(context, [
+    ...momentLines(name, found),
+    ...(newest.length === 0 ? [] : ['', 'events before this moment']),
+    ...newest.map((event) => `${new Date(event.at).toISOString()}  ${event.text}`),
+  ]);
+}
+
+/** Returns whether an event belongs to a later round, or to the end of the job. */
+function isAfter(event: JobEvent, round: number): boolean {
+  return event.type === 'round-opened' && event.round > round;
+}

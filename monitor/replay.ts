@@ -1,0 +1,122 @@
+import type { JobEvent } from './job-events.ts';
+
+/** An update that arrived in the newest round. */
+export interface MomentUpdate {
+  readonly peer: string;
+  /** Code of its receipt. */
+  readonly code: string;
+}
+
+/** What was known about a job at a past moment, as far as its events tell it. */
+export interface JobMoment {
+  /** Sequence number of the newest event; 0 before the first event. */
+  readonly sequence: number;
+  /** Time of the newest event in milliseconds since 1970; null before the first event. */
+  readonly at: number | null;
+  readonly phase: 'waiting' | 'training' | 'validating' | 'queued' | 'paused' | 'finished';
+  /** Reason for a pause or a null round; empty if there is none. */
+  readonly reason: string;
+  /** The newest round that was opened; 0 before the first round. */
+  readonly round: number;
+  /** Time at which this round was opened. */
+  readonly openedAt: number | null;
+  /** Number of nodes that this round assigned. */
+  readonly assigned: number;
+  /** Updates that arrived for this round, accepted or refused, in the order of their arrival. */
+  readonly updates: readonly MomentUpdate[];
+  /** The newest checkpoint; null before the first one. */
+  readonly checkpoint: { readonly round: number; readonly heldOutLoss: number | null } | null;
+  /** Lowest held-out loss since the newest roll-back; null if none was measured. */
+  readonly lowestLoss: number | null;
+  /** Number of checkpoints without the initial one. */
+  readonly roundsDone: number;
+  /** Names of the nodes that were present, by their peer ids. */
+  readonly present: ReadonlyMap<string, string>;
+  /** Peers that were banned and not pardoned. */
+  readonly banned: ReadonlySet<string>;
+}
+
+/** A job before its first event. */
+export const NO_MOMENT: JobMoment = {
+  sequence: 0,
+  at: null,
+  phase: 'waiting',
+  reason: '',
+  round: 0,
+  openedAt: null,
+  assigned: 0,
+  updates: [],
+  checkpoint: null,
+  lowestLoss: null,
+  roundsDone: 0,
+  present: new Map(),
+  banned: new Set(),
+};
+
+/** Returns whether the receipt of an update says that the update counts. */
+export function isAccepted({ code }: Pick<MomentUpdate, 'code'>): boolean {
+  return code === 'accepted' || code === 'late';
+}
+
+/** Returns what is known after one more event. Pure. */
+export function momentAfter(before: JobMoment, event: JobEvent): JobMoment {
+  return { ...before, ...changesOf(before, event), sequence: event.sequence, at: event.at };
+}
+
+function changesOf(before: JobMoment, event: JobEvent): Partial<JobMoment> {
+  switch (event.type) {
+    case 'queued':
+      return { phase: 'queued' };
+    case 'unqueued':
+    case 'resumed':
+      return { phase: 'waiting', reason: '' };
+    case 'peer-joined':
+      return { present: new Map(before.present).set(event.peer, event.name) };
+    case 'peer-lost':
+      return { present: new Map([...before.present].filter(([peer]) => peer !== event.peer)) };
+    case 'round-opened': {
+      const { round, peers, at } = event;
+      return { phase: 'training', reason: '', round, openedAt: at, assigned: peers, updates: [] };
+    }
+    case 'update':
+      // A late update belongs to an earlier round.
+      return event.round === before.round
+        ? { updates: [...before.updates, { peer: event.peer, code: event.code }] }
+        : {};
+    case 'round-closed':
+      return { phase: 'validating' };
+    case 'checkpoint': {
+      const { round, heldOutLoss } = event;
+      const losses = [before.lowestLoss, heldOutLoss].filter((loss) => loss !== null);
+      return {
+        phase: 'waiting',
+        checkpoint: { round, heldOutLoss },
+        lowestLoss: losses.length === 0 ? null : Math.min(...losses),
+        roundsDone: before.roundsDone + (round === 0 ? 0 : 1),
+      };
+    }
+    case 'rolled-back': {
+      const { round, heldOutLoss, reason } = event;
+      const roundsDone = before.roundsDone + 1;
+      return {
+        phase: 'waiting',
+        reason,
+        checkpoint: { round, heldOutLoss },
+        lowestLoss: heldOutLoss,
+        roundsDone,
+      };
+    }
+    case 'null-round':
+      return { phase: 'waiting', reason: event.reason };
+    case 'banned':
+      return { banned: new Set(before.banned).add(event.peer) };
+    case 'pardoned':
+      return { banned: new Set([...before.banned].filter((peer) => peer !== event.peer)) };
+    case 'paused':
+      return { phase: 'paused', reason: event.reason };
+    case 'finished':
+      return { phase: 'finished', reason: '' };
+    default:
+      return {};
+  }
+}

@@ -1,0 +1,89 @@
+import { expect, it } from 'vitest';
+import { momentLines } from '../../../cli/views/moment.ts';
+import type { JobEvent, JobEventBody } from '../../../monitor/job-events.ts';
+import { type JobMoment, momentAfter, NO_MOMENT } from '../../../monitor/replay.ts';
+
+const update = (round: number, peer: string, code: string): JobEventBody =>
+  ({ type: 'update', round, peer, code, detail: '' }) as JobEventBody;
+const checkpoint = (round: number, heldOutLoss: number | null): JobEventBody =>
+  ({ type: 'checkpoint', round, heldOutLoss }) as JobEventBody;
+const opened = (round: number): JobEventBody => ({
+  type: 'round-opened',
+  round,
+  peers: 2,
+  preset: 'dense',
+  deadlineMs: 1,
+});
+
+/** Returns the moments after each event. Event number n happened n seconds after 1970. */
+function moments(bodies: readonly JobEventBody[]): JobMoment[] {
+  let state = NO_MOMENT;
+  return bodies.map((body, i) => {
+    state = momentAfter(state, { sequence: i + 1, at: (i + 1) * 1000, job: 'a', ...body } as JobEvent);
+    return state;
+  });
+}
+
+it('tells the state of a job at each past moment', () => {
+  const all = moments([
+    { type: 'job-created', name: 'toy', parameters: 1, rounds: 2 },
+    { type: 'peer-joined', peer: 'p1', name: 'otter', engine: '' },
+    { type: 'peer-joined', peer: 'p2', name: 'heron', engine: '' },
+    opened(1),
+    update(1, 'p1', 'accepted'),
+    update(1, 'p2', 'bad-payload'),
+    { type: 'round-closed', round: 1, updates: 1, assigned: 2, cause: 'deadline' },
+    checkpoint(1, 3),
+    { type: 'banned', peer: 'p2', cause: 'operator', reason: '', until: null },
+    { type: 'peer-lost', peer: 'p2', name: 'heron', reason: 'banned' },
+    opened(2),
+    update(1, 'p2', 'late'),
+    { type: 'null-round', round: 2, reason: 'too few updates' },
+    opened(3),
+    checkpoint(3, 3.5),
+    { type: 'rolled-back', round: 4, to: 1, digest: '', heldOutLoss: 3, lossBefore: 3.5, reason: '' },
+    { type: 'paused', reason: 'lunch' },
+    { type: 'pardoned', peer: 'p2', strikes: 0, bans: 1 },
+    { type: 'resumed' },
+    { type: 'finished', round: 4, heldOutLoss: 3, baseLoss: 4 },
+  ]);
+  expect(all[5]).toMatchObject({
+    phase: 'training',
+    round: 1,
+    assigned: 2,
+    updates: [
+      { peer: 'p1', code: 'accepted' },
+      { peer: 'p2', code: 'bad-payload' },
+    ],
+    checkpoint: null,
+  });
+  expect([...all[5]!.present]).toEqual([
+    ['p1', 'otter'],
+    ['p2', 'heron'],
+  ]);
+  expect(all[7]).toMatchObject({ phase: 'waiting', checkpoint: { round: 1, heldOutLoss: 3 }, roundsDone: 1 });
+  expect([...all[9]!.present.keys()]).toEqual(['p1']);
+  expect([...all[9]!.banned]).toEqual(['p2']);
+  // A late update of round 1 is not one of round 2.
+  expect(all[11]).toMatchObject({ round: 2, updates: [] });
+  expect(all[12]).toMatchObject({ reason: 'too few updates' });
+  expect(all[14]).toMatchObject({ checkpoint: { round: 3 }, lowestLoss: 3, roundsDone: 2 });
+  expect(all[15]).toMatchObject({ checkpoint: { round: 4, heldOutLoss: 3 }, lowestLoss: 3 });
+  expect(all[16]).toMatchObject({ phase: 'paused', reason: 'lunch' });
+  expect(all[17]!.banned.size).toBe(0);
+  expect(all[18]).toMatchObject({ phase: 'waiting', reason: '' });
+  expect(all.at(-1)).toMatchObject({ phase: 'finished', sequence: 20, at: 20_000 });
+});
+
+it('is shown with hostile names as text', () => {
+  const evil = '\u001b[31mevil\nforged';
+  const [, , last] = moments([
+    { type: 'peer-joined', peer: 'p1', name: evil, engine: '' },
+    opened(1),
+    update(1, 'p1', 'accepted'),
+  ]);
+  const lines = momentLines('toy', last!);
+  expect(lines.join('')).not.toMatch(/\p{Cc}/u);
+  expect(lines).toContainEqual(expect.stringContaining('1 of 2 updates accepted'));
+  expect(momentLines('toy', NO_MOMENT)).toEqual([expect.stringContaining('no events')]);
+});
