@@ -59,10 +59,10 @@ export class JobMembership {
     return this.#standing;
   }
 
-  /** Why the node takes no work for now; null if it takes work. */
+  /** Reason why the node takes no work for now; null if it takes work. */
   get hold(): Hold | null {
     const pause = this.#deps.pauses?.current ?? null;
-    // A pause ends by itself or at the owner's order, so the reason that needs a change comes first.
+    // If the node has a hold and a pause, report the hold, because the owner must change something to end it.
     return this.#hold ?? (pause && { reason: pause.reason, detail: '' });
   }
 
@@ -101,7 +101,7 @@ export class JobMembership {
     this.#contact?.beatSoon();
   }
 
-  /** Joins a job of the invite and prepares it. Returns the event that tells the state machine so. */
+  /** Joins a job of the invite and prepares it. Returns the event that reports this to the state machine. */
   async join(signal: AbortSignal): Promise<NodeEvent> {
     let own: JobClaim | null = null;
     let joined: JoinedJob;

@@ -5,7 +5,7 @@ import { cliError } from '../error-codes.ts';
 import { type EntryFilter, type LogEntry, matches, readEntry } from './log-entry.ts';
 import { LogFileReader } from './log-file-reader.ts';
 
-/** Time between two looks at the file for new lines, in milliseconds. */
+/** Time between two checks of the file for new lines, in milliseconds. */
 const POLL_MS = 250;
 
 /** An entry of the log of a daemon. */

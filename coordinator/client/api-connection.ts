@@ -57,7 +57,7 @@ export class ApiConnection {
     yield* (await this.#send('GET', path, AbortSignal.any([this.signal, signal]))).body;
   }
 
-  /** Returns the body of an answer, also if the answer has the status of an error. */
+  /** Returns the body of an answer, even if the status of the answer is an error. */
   async getAny<T>(path: string): Promise<T> {
     return parsed(await this.#call('GET', path, this.#deadline()));
   }

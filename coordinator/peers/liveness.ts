@@ -34,8 +34,8 @@ export interface LivePeer {
   /** Newest heartbeat; null if none has arrived since the node joined or the coordinator restarted. */
   readonly heartbeat: Heartbeat | null;
   /**
-   * Reason why the node takes no work for now; null if it takes work. After many holds, a hold lasts longer than the node says
-   * (HOLD_ENDS).
+   * Reason why the node takes no work for now; null if it takes work. After many holds, a hold lasts longer than the
+   * node says (HOLD_ENDS).
    */
   readonly hold: Hold | null;
   /** Time of the peer's last sign of life, on the monotonic clock. */

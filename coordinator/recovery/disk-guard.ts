@@ -21,7 +21,7 @@ export const BLOB_FLOOR_BYTES = 24 * MIB;
 const RESERVE_BYTES = 16 * MIB;
 /** Free space before a transaction below which the reserve is deleted. */
 const TRANSACTION_BYTES = 8 * MIB;
-/** Time between two looks at the free space. */
+/** Time between two checks of the free space. */
 const LOOK_MS = 2_000;
 /** Beginning of the reason with which a job is paused. The jobs with this reason continue by themselves. */
 const REASON = 'the disk of the coordinator is full';

@@ -52,7 +52,7 @@ export interface DownloadDeps {
   permits: Permits;
   pool: RangePool;
   meter: NetworkMeter;
-  /** Limit of the bytes that are fetched. @default no limit */
+  /** Limit on the rate at which bytes are fetched. @default no limit */
   download?: RateLimit;
 }
 

@@ -22,7 +22,7 @@ export interface BlobFetcherDeps {
   clock: Clock;
   log: Logger;
   meter: NetworkMeter;
-  /** Limit of the bytes that are fetched. @default no limit */
+  /** Limit on the rate at which bytes are fetched. @default no limit */
   download?: RateLimit;
 }
 

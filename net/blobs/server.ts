@@ -64,7 +64,7 @@ export interface BlobServerDeps {
    * without a permit allocates memory for each request.
    */
   buffers: FairPermits;
-  /** Limit of the bytes that are sent. @default no limit */
+  /** Limit on the rate at which bytes are sent. @default no limit */
   upload?: RateLimit;
 }
 

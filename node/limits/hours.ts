@@ -7,7 +7,7 @@ export function areHours(text: string): boolean {
 }
 
 /**
- * Returns the milliseconds until the next begin of the hours; 0 during the hours. Hours are in local time, and a range may
+ * Returns the milliseconds until the hours begin; 0 during the hours. Hours are in local time, and a range may
  * pass midnight. A range whose ends are equal is the whole day.
  * @param hours as {@link areHours} accepts them
  * @param now local time

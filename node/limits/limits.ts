@@ -6,7 +6,7 @@ import { nodeError } from '../errors.ts';
 import { areHours } from './hours.ts';
 
 /**
- * Lowest limit of the bandwidth, in bytes per second. A range of a blob (1 MiB) must arrive within 64 s, also if three
+ * Lowest bandwidth limit, in bytes per second. A range of a blob (1 MiB) must arrive within 64 s, even if three
  * ranges share the bandwidth.
  */
 export const LEAST_RATE = 100_000;
@@ -18,21 +18,21 @@ const rate = z.number().min(LEAST_RATE);
 export interface KeptLimits {
   /** Threads of the processor that the trainer uses. */
   readonly threads?: number | undefined;
-  /** Limit of the size of a base model's files, in bytes. */
+  /** Maximum size of a base model's files, in bytes. */
   readonly maxBaseBytes?: number | undefined;
-  /** Limit of the disk space, in bytes. */
+  /** Maximum disk space, in bytes. */
   readonly maxDiskBytes?: number | undefined;
-  /** Limit of the memory, in bytes. */
+  /** Maximum memory, in bytes. */
   readonly maxMemoryBytes?: number | undefined;
   /** Whether the node pauses for the user of the machine. */
   readonly polite?: boolean | undefined;
   /** Hours of the day at which the node works, in local time, such as "22:00-07:00". */
   readonly hours?: string | undefined;
-  /** Bytes per second that the node sends at most. */
+  /** Maximum number of bytes per second that the node sends. */
   readonly maxUpload?: number | undefined;
-  /** Bytes per second that the node receives at most. */
+  /** Maximum number of bytes per second that the node receives. */
   readonly maxDownload?: number | undefined;
-  /** Bytes that the node sends and receives per month (UTC) at most. */
+  /** Maximum number of bytes that the node sends and receives in a month (UTC), in total. */
   readonly maxTraffic?: number | undefined;
 }
 

@@ -8,7 +8,7 @@ import type { MachineProbe, MachineReading } from './machine/probe.ts';
 import type { Pause } from './pauses.ts';
 import { Politeness, type PoliteReason } from './politeness.ts';
 
-/** Milliseconds between two looks at the hours, if there is no probe for the system. */
+/** Milliseconds between two checks of the owner's hours, if there is no probe for the system. */
 const WITHOUT_PROBE_MS = 10_000;
 
 const TEXTS: Readonly<Record<PoliteReason, string>> = {
@@ -26,11 +26,11 @@ export interface MachineWatchDeps {
   /** Number of hardware threads. */
   readonly threads: number;
   readonly limits: () => KeptLimits;
-  /** Whether to be polite if the owner's limits do not say it; `auto` means on a machine with a user. */
+  /** Whether the node is polite if the owner has not set the limit `polite`; `auto`: on a machine with a user. */
   readonly polite: boolean | 'auto';
   /** Returns the bytes that were sent and received this month, and the name of the month in UTC, such as "2026-11". */
   readonly traffic: () => { bytes: number; month: string };
-  /** Called with the pause that follows from each look at the machine. */
+  /** Called after each look at the machine, with the pause that the node must make; null for none. */
   readonly onPause: (pause: Pause | null) => void;
 }
 
@@ -85,7 +85,7 @@ export class MachineWatch {
     );
   }
 
-  /** Returns the share of other programs since the last reading; null without an earlier reading. */
+  /** Returns the share of the processor time that other programs used since the last reading; null if it is unknown. */
   #othersShare(reading: MachineReading | null, now: number): number | null {
     const before = this.#last;
     if (before === null || reading === null || now <= before.at) return null;
@@ -93,7 +93,7 @@ export class MachineWatch {
     const own = change(before.reading.ownSeconds, reading.ownSeconds);
     if (busy === null || own === null) return null;
     const seconds = ((now - before.at) / 1000) * this.#deps.threads;
-    // A child process that has just ended may take its time with it, so that the change is negative.
+    // The processor time of a child process may be missing after its end. The change of `own` can therefore be negative.
     return Math.max(0, busy - Math.max(0, own)) / seconds;
   }
 

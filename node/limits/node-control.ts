@@ -24,7 +24,7 @@ export interface NodeControlDeps {
   readonly stop: () => void;
 }
 
-/** Milliseconds between two looks at the work that a drain waits for. */
+/** Milliseconds between two checks of the work that a drain waits for. */
 const DRAIN_POLL_MS = 250;
 /**
  * Maximum time that a drain waits for receipts after the last training, in milliseconds. Without a receipt, the node sends

@@ -6,12 +6,12 @@ import { nodeError } from '../errors.ts';
 
 /** Limits on what the owner of a machine lends, in bytes. The node refuses a job that needs more. */
 export interface NodePolicy {
-  /** Limit of the size of the base model's files. @default 32 GiB */
+  /** Maximum size of the base model's files. @default 32 GiB */
   maxBaseBytes: number;
-  /** Limit of the disk space for the base, its float32 copy, the data and the adapter together. @default 100 GiB */
+  /** Maximum disk space for the base, its float32 copy, the data and the adapter together. @default 100 GiB */
   maxDiskBytes: number;
   /**
-   * Limit of the memory for weights, adapter, gradients and moments of all trainer processes, and for a round's rows.
+   * Maximum memory for weights, adapter, gradients and moments of all trainer processes, and for a round's rows.
    * Activations are not counted.
    * @default Infinity (the daemon sets four fifths of the machine's memory)
    */

@@ -9,9 +9,9 @@ export interface MachineReading {
   readonly hasUser: boolean;
 }
 
-/** Reads the state of the machine, in the way of one operating system. */
+/** Reads the state of the machine on one operating system. */
 export interface MachineProbe {
-  /** Milliseconds between two readings. A reading must cost little in comparison. */
+  /** Milliseconds between two readings. The time is long, so that the readings use little processor time. */
   readonly everyMs: number;
   /** @param pid process id of the node */
   read(pid: number): Promise<MachineReading>;
