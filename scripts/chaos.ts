@@ -18,6 +18,8 @@ const LOSS_TOLERANCE = 0.03;
 /** Number of checkpoints after which the two losses are compared. */
 const COMPARED_CHECKPOINTS = 12;
 
+const INTERRUPTED_EXIT_CODE = 130;
+
 const { values } = parseArgs({
   options: {
     schedule: { type: 'string', default: 'mixed' },
@@ -55,6 +57,9 @@ function line({ round, faults, ended, updates, loss, seconds, problems }: RoundR
   return [figures.join('  '), ...problems.map((problem) => `    PROBLEM: ${problem}`)].join('\n');
 }
 
+// The daemons are killed at the exit of this process.
+for (const name of ['SIGINT', 'SIGTERM'] as const)
+  process.once(name, () => process.exit(INTERRUPTED_EXIT_CODE));
 console.log(`schedule ${options.schedule}, seed ${options.seed}, ${options.nodes} nodes, in ${folder}`);
 console.log('round  ended by  updates  loss  time  faults');
 const start = performance.now();

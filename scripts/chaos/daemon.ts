@@ -12,6 +12,12 @@ const STDERR_CHARACTERS = 4000;
 /** Exit code of a bug, from docs/exit-codes.md. */
 const INTERNAL_EXIT_CODE = 70;
 
+/** Running processes. They must not outlive this program, which may be interrupted. */
+const running = new Set<ChildProcess>();
+process.once('exit', () => {
+  for (const child of running) child.kill('SIGKILL');
+});
+
 /** The end of a process. `code` is the error code that it printed; null if it printed none. */
 export interface Ending {
   readonly exitCode: number | null;
@@ -45,11 +51,13 @@ export class Daemon {
       },
       stdio: ['ignore', 'pipe', 'pipe'],
     });
+    running.add(this.#process);
     this.#process.stderr!.on('data', (chunk: Buffer) => {
       this.#stderr = (this.#stderr + chunk.toString('utf8')).slice(-STDERR_CHARACTERS);
     });
     createInterface({ input: this.#process.stdout! }).on('line', (line) => this.#read(line));
     this.exited = once(this.#process, 'close').then(([exitCode, signal]) => {
+      running.delete(this.#process);
       this.ending = { exitCode, signal, code: this.#code };
       this.#ready.resolve(false);
       return this.ending;
