@@ -32,7 +32,7 @@ const LINUX = {
   '/proc/13/stat': stat(13, 5, 5),
 };
 
-/** The files of a laptop with a mouse that has a battery of its own, recorded with Linux 6.1. */
+/** The files of a laptop with a mouse that has a battery of its own, in the format of Linux 6.1. */
 const laptop = (online: string, status: string) => ({
   '/sys/class/power_supply/AC/type': 'Mains\n',
   '/sys/class/power_supply/AC/online': `${online}\n`,
@@ -79,7 +79,7 @@ it('Linux: an X server without systemd is a user at the screen; a mouse with a b
   expect(read).toMatchObject({ hasUser: false, onBattery: false });
 });
 
-// Outputs of the programs of macOS 14, shortened.
+// Outputs in the format that the manual pages of macOS 14 describe. They were not captured on such a machine.
 const PS = `
     1     0   1:02.03
   501     1  12:30.50
@@ -108,7 +108,7 @@ it('macOS: reads pmset, ps and the owner of the console', async () => {
   expect(parsePs(PS).find(({ pid }) => pid === 600)!.seconds).toBe(51 * 3600);
 });
 
-// An answer of PowerShell 5.1 on Windows 11, shortened.
+// An answer in the format that PowerShell 5.1 documents. It was not captured on a Windows machine.
 const windows = (status: number | null, shell: string) =>
   JSON.stringify({
     processes: [
