@@ -66,7 +66,7 @@ it('commands take a job from its file to an adapter', { timeout: 240_000 }, asyn
   expect((await ask('job', 'show', 'nothing')).status).toBe(4);
   expect((await ask('status', '--check')).status).toBe(0);
 
-  const node = await swarm.node('otter').ready();
+  const node = await swarm.node('otter', ['--witness', '--log-level', 'debug']).ready();
   const waited = await ask('job', 'wait', 'tale', '--timeout', '120');
   expect(waited.status, waited.err).toBe(0);
   expect(waited.out).toMatch(/otter .*joined[\s\S]*round +1 [\s\S]*round +2 [\s\S]*finished/);
@@ -127,6 +127,9 @@ it('commands take a job from its file to an adapter', { timeout: 240_000 }, asyn
 
   // Anyone can verify the job: the operator, a stranger with a file, and a reader with an invite.
   expect((await ask('verify', '--json')).json).toMatchObject({ ok: true, recomputed: 2, problems: [] });
+  const log = join(folder, 'otter', 'logs', 'node.log');
+  await expect.poll(() => readFile(log, 'utf8'), { timeout: 60_000 }).toContain('witness-verified');
+  expect(await readFile(log, 'utf8')).not.toMatch(/witness-(failed|found-problem)/);
   const bundled = await ask('job', 'bundle', 'tale', 'tale.bundle', '--json');
   expect(bundled.status, bundled.err).toBe(0);
   expect((await ask('job', 'bundle', 'tale', 'tale.bundle')).status).toBe(6);
