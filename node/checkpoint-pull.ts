@@ -14,6 +14,8 @@ import { readHeader } from '../lora/models/weights/safetensors.ts';
 import type { JobTarget } from '../protocol/invite.ts';
 import type { Manifest } from '../protocol/manifest.ts';
 import type { Head } from '../protocol/messages.ts';
+import { CARD_FILE } from '../registry/export/card.ts';
+import { checkpointCard } from '../registry/export/checkpoint-card.ts';
 import { known, publishCheckpoint } from '../registry/publish-checkpoint.ts';
 import type { Registry } from '../registry/registry.ts';
 import { fetchOrRecheck } from './phases/recheck.ts';
@@ -87,6 +89,7 @@ async function pull(options: PullOptions, clock: Clock): Promise<PulledCheckpoin
         }),
       );
       await writeFolder(output, blobs.path(adapter.digest), manifest);
+      await writeCard(output, { job, manifest, head });
       keepPartial = false;
       const version = await publish(options, { job, manifest, head });
       return { job, name: manifest.name, round, heldOutLoss, version };
@@ -112,6 +115,16 @@ async function publish(
     reason: 'lora-swarm checkpoint pull',
   });
   return version.label;
+}
+
+/** Writes the model card. The swarm gives strangers no list of checkpoints, so the card has no loss curve. */
+async function writeCard(
+  output: string,
+  { job, manifest, head }: { job: string; manifest: Manifest; head: Head },
+): Promise<void> {
+  const { checkpoint } = head;
+  const card = checkpointCard({ job, manifest, checkpoint, baseLoss: null, curve: [], figures: null });
+  await writeFile(join(output, CARD_FILE), card);
 }
 
 async function writeFolder(output: string, weights: string, { lora, base, data }: Manifest): Promise<void> {

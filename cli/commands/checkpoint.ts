@@ -1,5 +1,5 @@
-import { rmdir } from 'node:fs/promises';
-import { resolve } from 'node:path';
+import { rmdir, writeFile } from 'node:fs/promises';
+import { join, resolve } from 'node:path';
 import type { Command } from 'commander';
 import { claimOutput } from '../../common/folders.ts';
 import { formatBytes } from '../../common/text.ts';
@@ -144,7 +144,10 @@ async function exportTo(context: Context, job: string, dir: string, options: Exp
   await claimOutput(output, { force: options.force === true });
   const adapter = view?.path ?? resolve(context.cwd, job);
   if (model !== null) await convert(context, { base: model, adapter, output }, options);
-  else if (view !== null) await copyCheckpoint(view, output);
+  else if (view !== null) {
+    await copyCheckpoint(view, output);
+    await writeCard(await coordinatorApi(context, options), view, output);
+  }
   const round = view?.round ?? null;
   const { merge = false, gguf = null } = options;
   if (options.json) printJson(context, { schemaVersion: 1, output, round, merged: merge, gguf });
@@ -152,6 +155,27 @@ async function exportTo(context: Context, job: string, dir: string, options: Exp
     const what = `${merge ? 'merged model' : 'PEFT adapter'}${gguf === null ? '' : ` as GGUF (${gguf})`}`;
     printLines(context, [`${what}${round === null ? '' : ` of round ${round}`} in ${output}`]);
   }
+}
+
+/** Writes the model card of a checkpoint into its folder. */
+async function writeCard(api: ApiClient, view: CheckpointView, output: string): Promise<void> {
+  const { checkpointCard } = await import('../../registry/export/checkpoint-card.ts');
+  const { CARD_FILE } = await import('../../registry/export/card.ts');
+  const [{ job, manifest, baseLoss }, all] = await Promise.all([
+    api.job(view.checkpoint.job),
+    api.checkpoints(view.checkpoint.job),
+  ]);
+  const curve = all
+    .filter(({ round }) => round <= view.round)
+    .map(({ round, checkpoint }) => ({ round, heldOutLoss: checkpoint.metrics.heldOutLoss }))
+    .reverse();
+  const { heldOutLoss } = view.checkpoint.metrics;
+  const checkpoint = { digest: view.digest, round: view.round, heldOutLoss };
+  const figures = view.tasks?.figures ?? null;
+  await writeFile(
+    join(output, CARD_FILE),
+    checkpointCard({ job, manifest, checkpoint, baseLoss, curve, figures }),
+  );
 }
 
 interface PublishOptions extends RoundOptions {

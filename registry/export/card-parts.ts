@@ -1,0 +1,68 @@
+/** Parts of model cards in Markdown. */
+import { stringify } from 'yaml';
+import { parseHubReference } from '../../lora/models/hub/reference.ts';
+
+/** The metrics of one source: the run or job that made the version, or a later measurement. */
+export interface Results {
+  readonly dataset: string;
+  readonly metrics: Readonly<Record<string, number>>;
+}
+
+/**
+ * Returns the lines of the front matter that the Hugging Face hub reads, with the metrics as `model-index`.
+ * @param base name of the base; null if it has none
+ */
+export function frontMatter(name: string, base: string | null, all: readonly Results[]): string[] {
+  const hub = base === null ? null : parseHubReference(base);
+  const front = {
+    library_name: 'peft',
+    pipeline_tag: 'text-generation',
+    // The hub refuses a card whose base_model is not the name of a repository.
+    ...(hub !== null && { base_model: hub.name, base_model_relation: 'adapter' }),
+    tags: ['lora', 'lora-swarm', ...(hub === null ? [] : [`base_model:adapter:${hub.name}`])],
+    ...(all.length > 0 && { 'model-index': [{ name, results: all.map(indexed) }] }),
+  };
+  return ['---', stringify(front, { lineWidth: 0 }).trimEnd(), '---', ''];
+}
+
+/** Returns an entry of `model-index`. */
+function indexed({ dataset, metrics }: Results) {
+  return {
+    task: { type: 'text-generation' },
+    dataset: { type: typeOf(dataset), name: dataset },
+    metrics: Object.entries(metrics).map(([name, value]) => ({ type: typeOf(name), name, value })),
+  };
+}
+
+/** Converts a text to an identifier, because the hub expects types to be identifiers. */
+function typeOf(name: string): string {
+  return name.replaceAll(/[^A-Za-z0-9_.-]+/g, '_');
+}
+
+/** Returns a row for each metric, for a table with the columns data, metric and value. */
+export function resultRows(all: readonly Results[]): (readonly [string, string, number])[] {
+  return all.flatMap(({ dataset, metrics }) =>
+    Object.entries(metrics).map(([name, value]) => [dataset, name, value] as const),
+  );
+}
+
+/** Returns the lines of a section with a table; none if the table has no rows. */
+export function table(
+  title: string,
+  head: readonly string[],
+  rows: readonly (readonly unknown[])[],
+): string[] {
+  if (rows.length === 0) return [];
+  const line = (cells: readonly unknown[]): string =>
+    `| ${cells.map((cell) => cardText(String(cell))).join(' | ')} |`;
+  return [`## ${title}`, '', line(head), `|${head.map(() => '---').join('|')}|`, ...rows.map(line), ''];
+}
+
+/** Returns a text without characters that mean something in Markdown tables and code. */
+export function cardText(value: string): string {
+  return value
+    .replaceAll(/[\p{Cc}\p{Cf}]/gu, ' ')
+    .replaceAll('|', '\\|')
+    .replaceAll('`', "'")
+    .replaceAll('<', '&lt;');
+}

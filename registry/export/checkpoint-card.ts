@@ -1,0 +1,110 @@
+import { formatLoss, lossPicture } from '../../common/text.ts';
+import type { Manifest } from '../../protocol/manifest.ts';
+import { flatSettings } from '../adapter-settings.ts';
+import { cardText, frontMatter, type Results, resultRows, table } from './card-parts.ts';
+
+/** Maximum number of rounds in the loss curve. More would not fit on a screen. */
+const CURVE_POINTS = 20;
+/** Number of hexadecimal digits of a digest that a list shows. */
+const SHOWN_DIGITS = 16;
+
+/** The held-out loss of a checkpoint. */
+export interface CurvePoint {
+  readonly round: number;
+  readonly heldOutLoss: number | null;
+}
+
+/** Facts that the model card of a checkpoint shows. */
+export interface CheckpointCard {
+  /** Digest of the job. */
+  readonly job: string;
+  readonly manifest: Manifest;
+  readonly checkpoint: CurvePoint & { readonly digest: string };
+  /** Held-out loss of the initial adapter; null if it is unknown. */
+  readonly baseLoss: number | null;
+  /** The checkpoints up to this one, oldest first; empty if only this one is known. */
+  readonly curve: readonly CurvePoint[];
+  /** Figures of the checkpoint on the tasks of the job; null if it was not evaluated. */
+  readonly figures: Readonly<Record<string, number>> | null;
+}
+
+/** Returns the model card of a checkpoint: its base, data, scores, loss curve and settings. */
+export function checkpointCard({
+  job,
+  manifest,
+  checkpoint,
+  baseLoss,
+  curve,
+  figures,
+}: CheckpointCard): string {
+  const { name, base, data, lora, training, rounds, acceptance, seed } = manifest;
+  const scores = scoresOf(checkpoint, baseLoss, figures);
+  const revision = base.revision === undefined ? '' : ` at commit \`${base.revision}\``;
+  const lines = [
+    ...frontMatter(name, base.name, scores),
+    `# ${name}`,
+    '',
+    `A LoRA adapter for \`${cardText(base.name)}\`${revision}, trained by a swarm: the checkpoint of round ${checkpoint.round} of a job of lora-swarm.`,
+    '',
+    `- base digest: \`${base.digest}\``,
+    `- job digest: \`${job}\``,
+    `- checkpoint digest: \`${checkpoint.digest}\``,
+    `- training data: ${data.rows} rows of ${data.sequenceLength} tokens, ${data.tokens} tokens in all, in ${data.shards.length} shards (${data.shards.map(({ digest }) => `\`${digest.slice(0, SHOWN_DIGITS)}…\``).join(', ')})`,
+    `- held-out data: \`${data.heldOut.digest}\``,
+    '',
+    ...table('Results', ['data', 'metric', 'value'], resultRows(scores)),
+    ...curveLines(curve),
+    ...table(
+      'Settings',
+      ['setting', 'value'],
+      Object.entries(flatSettings({ lora, training, rounds, acceptance, seed })).sort(([a], [b]) =>
+        a < b ? -1 : 1,
+      ),
+    ),
+  ];
+  return `${lines.join('\n').trimEnd()}\n`;
+}
+
+function scoresOf(
+  { heldOutLoss }: CurvePoint,
+  baseLoss: number | null,
+  figures: CheckpointCard['figures'],
+): Results[] {
+  const losses = [
+    ...(heldOutLoss === null ? [] : [['heldOutLoss', heldOutLoss] as const]),
+    ...(baseLoss === null ? [] : [['heldOutLossBefore', baseLoss] as const]),
+  ];
+  return [
+    ...(losses.length === 0 ? [] : [{ dataset: 'held-out data', metrics: Object.fromEntries(losses) }]),
+    ...(figures === null ? [] : [{ dataset: 'tasks of the job', metrics: figures }]),
+  ];
+}
+
+/** Draws the losses as text, and lists them. A long curve is thinned out; its first and last points stay. */
+function curveLines(curve: readonly CurvePoint[]): string[] {
+  const measured = curve.flatMap(({ round, heldOutLoss }) =>
+    heldOutLoss === null ? [] : [{ round, loss: heldOutLoss }],
+  );
+  if (measured.length < 2) return [];
+  const count = Math.min(CURVE_POINTS, measured.length);
+  const shown = Array.from(
+    { length: count },
+    (_, i) => measured[Math.round((i * (measured.length - 1)) / (count - 1))]!,
+  );
+  const picture = lossPicture(shown.map(({ round, loss }) => ({ label: String(round), loss })));
+  return [
+    '## Loss curve',
+    '',
+    'The held-out loss in nats per token, by round:',
+    '',
+    '```',
+    ...picture,
+    '```',
+    '',
+    ...table(
+      'Losses',
+      ['round', 'held-out loss'],
+      shown.map(({ round, loss }) => [round, formatLoss(loss)]),
+    ),
+  ];
+}

@@ -1,0 +1,46 @@
+import { expect, it } from 'vitest';
+import { parse } from 'yaml';
+import { checkpointCard } from '../../../registry/export/checkpoint-card.ts';
+import { signerOf } from '../../utils/signers.ts';
+import { toyJob } from '../../utils/virtual/toy-job.ts';
+
+const DIGEST = 'ab'.repeat(32);
+
+function card(changes: Partial<Parameters<typeof checkpointCard>[0]> = {}): string {
+  const { manifest } = toyJob(signerOf(1), {});
+  const curve = Array.from({ length: 41 }, (_, round) => ({ round, heldOutLoss: 4 - round / 40 }));
+  return checkpointCard({
+    job: DIGEST,
+    manifest,
+    checkpoint: { round: 40, digest: DIGEST, heldOutLoss: 3 },
+    baseLoss: 4,
+    curve,
+    figures: { 'questions.acc,none': 0.75 },
+    ...changes,
+  });
+}
+
+it('has the base, the data, the scores, the loss curve and the settings', () => {
+  const text = card();
+  const [, front] = text.split('---\n');
+  const { 'model-index': index } = parse(front!) as { 'model-index': { results: unknown[] }[] };
+  expect(index[0]!.results).toMatchObject([
+    { metrics: [{ value: 3 }, { value: 4 }] },
+    { metrics: [{ name: 'questions.acc,none', value: 0.75 }] },
+  ]);
+  expect(text).toContain('round 40');
+  expect(text).toContain('## Loss curve');
+  expect(text).toContain('| 0 | 4.0000 |');
+  expect(text).toContain('| 40 | 3.0000 |');
+  // 41 points are thinned out to 20.
+  expect(text.match(/^\| \d+ \| \d\.\d{4} \|$/gm)).toHaveLength(20);
+  expect(text).toContain('| lora.rank |');
+  expect(text).toContain('| training.learningRate |');
+});
+
+it('leaves out what is not known', () => {
+  const text = card({ curve: [], figures: null, baseLoss: null });
+  expect(text).not.toContain('Loss curve');
+  expect(text).not.toContain('tasks of the job');
+  expect(text).toContain('| held-out data | heldOutLoss | 3 |');
+});
