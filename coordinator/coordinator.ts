@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto';
+import { watchClock } from '../common/clock-watch.ts';
 import { Permits } from '../common/permits.ts';
 import { RateLimiter } from '../common/rate-limiter.ts';
 import type { JobEvent } from '../monitor/job-events.ts';
@@ -96,6 +97,7 @@ export class Coordinator {
     // Delete blobs that a process left behind because it was killed while it created a job.
     void this.collector.sweep();
     this.#scrubbing = this.#scrub.run();
+    this.#cleanups.push(watchClock(this.#deps.clock, (byMs) => this.#noteClock(byMs)));
   }
 
   /**
@@ -108,6 +110,13 @@ export class Coordinator {
     await Promise.all([...this.#runs.values()].map((run) => run.stop()));
     await Promise.all([this.#scrubbing, this.#laterHeads.idle()]);
     await this.collector.sweep();
+  }
+
+  /** Tells the operators of all open jobs that the machine's clock was set. */
+  #noteClock(byMs: number): void {
+    for (const { driver } of this.jobs()) {
+      if (!isOver(driver.state)) driver.transact((outbox) => outbox.event({ type: 'clock-set', byMs }));
+    }
   }
 
   /** Returns the jobs in the order of their creation. */

@@ -207,6 +207,8 @@ export type JobEventBody =
       /** The node that gave the head. */
       peer: string;
     }
+  /** The calendar clock of the coordinator was set forward by `byMs` milliseconds, or back if negative. */
+  | { type: 'clock-set'; byMs: number }
   | { type: 'paused'; reason: string }
   | { type: 'resumed' }
   | { type: 'finished'; round: number; heldOutLoss: number | null; baseLoss: number | null };

@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { rm } from 'node:fs/promises';
 import { availableParallelism, totalmem } from 'node:os';
 import { join } from 'node:path';
+import { watchClock } from '../common/clock-watch.ts';
 import type { SwarmError } from '../common/errors.ts';
 import { lockHome } from '../common/file-lock.ts';
 import type { Logger } from '../common/logger.ts';
@@ -261,6 +262,7 @@ export async function startNode(options: NodeDaemonOptions, deps: NodeDaemonDeps
     // Start the node last. Once started, it may stop by itself, which runs all steps of the teardown.
     await owner.start(node);
     nodes.start();
+    teardown.add(watchClock(systemClock, (byMs) => log.warn({ byMs }, 'clock-set')));
     use.start();
     return { home, url, peerId, stop, stopped };
   } catch (error) {

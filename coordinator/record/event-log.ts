@@ -34,6 +34,7 @@ export function logEvents(log: Logger, event: JobEvent, job: string): void {
     case 'pardoned':
     case 'shared-fault':
     case 'caught-up':
+    case 'clock-set':
     case 'blob-damaged':
     case 'blob-repaired': {
       const { type, sequence: _, at: __, ...fields } = event;

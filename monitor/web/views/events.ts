@@ -39,6 +39,7 @@ const GROUPS: readonly { title: string; types: readonly JobEvent['type'][] }[] =
       'scoring-failed',
       'evaluation-lighter',
       'caught-up',
+      'clock-set',
       'blob-damaged',
       'blob-repaired',
     ],
