@@ -18,6 +18,7 @@ import type {
   CoordinatorDaemonOptions,
   RunningCoordinator,
 } from './coordinator/daemon-options.ts';
+import type { PublicPageOptions } from './coordinator/public/settings.ts';
 import type { Attempt as WebhookAttempt } from './coordinator/webhooks/delivery.ts';
 import type { WebhookSetting } from './coordinator/webhooks/settings.ts';
 import type { WebhookTest, WebhookView } from './coordinator/webhooks/webhooks.ts';
@@ -59,6 +60,7 @@ import type {
   ModelServerDeps,
   ModelServerOptions,
 } from './serve/model-server.ts';
+import type { ReceiptsReport } from './verify/receipts.ts';
 import type { VerifyOptions, VerifyReport } from './verify/verify-job.ts';
 
 export {
@@ -328,6 +330,21 @@ export async function checkScores(figures: Figures, witness: ScoreWitness): Prom
  */
 export async function verifyBundle(file: string, options?: VerifyOptions): Promise<VerifyReport> {
   return (await import('./verify/bundle/verify-bundle.ts')).verifyBundle(file, options);
+}
+
+/**
+ * Checks a file of receipts from the public page of a coordinator. The coordinator must have signed each receipt, for
+ * the job and the node that the file names.
+ *
+ * @param text content of the file
+ * @param options `job`: digest that the job must have. @default any job
+ * @throws SwarmError RECEIPTS_MALFORMED, JOB_DIFFERS, VERIFY_RECEIPT
+ */
+export async function verifyReceipts(
+  text: string,
+  options?: { job?: string | null },
+): Promise<ReceiptsReport> {
+  return (await import('./verify/receipts.ts')).verifyReceipts(text, options);
 }
 
 /**
@@ -723,9 +740,11 @@ export type {
   OpenRegistryOptions,
   PrepareDeps,
   PrepareOptions,
+  PublicPageOptions,
   PublishRunOptions,
   PulledCheckpoint,
   PullOptions,
+  ReceiptsReport,
   Registry,
   ReportFacts,
   RunningCoordinator,

@@ -4,6 +4,7 @@ import type { ComputeInput } from '../lora/train/compute.ts';
 import { portSchema } from '../monitor/loopback-server.ts';
 import { versionSchema } from '../protocol/ids.ts';
 import type { Failpoint } from './failpoints.ts';
+import { type PublicPageOptions, publicPageSchema } from './public/settings.ts';
 import { type WebhookSetting, webhooksSchema } from './webhooks/settings.ts';
 
 /** Options of a coordinator. */
@@ -39,6 +40,8 @@ export interface CoordinatorDaemonOptions {
   readonly registry?: string | null;
   /** Receivers of webhooks, besides those in the file `webhooks.yaml` of the home. @default none */
   readonly webhooks?: readonly WebhookSetting[];
+  /** A public page about jobs, which needs no token. @default none */
+  readonly publicPage?: PublicPageOptions | undefined;
   /**
    * Whether to start although the database is missing, or older than the files beside it. The daemon then moves these
    * files into a folder `set-aside-TIME` of the home. @default false
@@ -59,6 +62,7 @@ export const optionsSchema = z
     audits: z.boolean(),
     registry: z.string().min(1).nullable(),
     webhooks: webhooksSchema,
+    publicPage: publicPageSchema.optional(),
     startAnew: z.boolean(),
   })
   .partial();
@@ -83,6 +87,8 @@ export interface RunningCoordinator {
   readonly home: string;
   /** Root of the control API. */
   readonly url: string;
+  /** URL of the public page; null if the coordinator has none. */
+  readonly publicPage: string | null;
   readonly peerId: string;
   /** Multiaddrs that the coordinator listens on, each ending in /p2p/<peer id>. */
   readonly addresses: readonly string[];

@@ -40,6 +40,7 @@ import { JobPublisher } from './jobs/job-publisher.ts';
 import { Sweeps } from './jobs/sweeps.ts';
 import { TaskEvaluator } from './jobs/task-evaluator.ts';
 import { TrainerValidator } from './merge/trainer-validator.ts';
+import { startPublicServer } from './public/server.ts';
 import { FileCheckpointFolders } from './record/checkpoint-folders.ts';
 import { logEvents } from './record/event-log.ts';
 import { defaultRetention } from './record/retention.ts';
@@ -219,6 +220,11 @@ export async function startCoordinator(
       },
     );
     teardown.add(() => server.close());
+    const page =
+      options.publicPage &&
+      (await startPublicServer(options.publicPage, { coordinator, network, store, clock, log }));
+    if (page) teardown.add(() => page.server.close());
+    const publicPage = page?.url ?? null;
     const { peerId } = network.signer;
     const addresses = network.addresses();
     const { pid } = process;
@@ -227,7 +233,7 @@ export async function startCoordinator(
     const warning = privateAddressesWarning(addresses);
     if (warning !== null) log.warn({ error: warning }, 'addresses-private');
     log.info({ peerId, url, addresses, jobs: coordinator.jobs().length }, 'coordinator-started');
-    return { home, url, peerId, addresses, stop, stopped };
+    return { home, url, publicPage, peerId, addresses, stop, stopped };
   } catch (error) {
     await teardown.run();
     throw error;

@@ -100,15 +100,16 @@ function pageFiles(): Map<string, PageFile> {
   for (const path of [...modules, ...SHARED.map((name) => `${name}${EXTENSION}`)]) {
     files.set(`/page/${path}`, { type: JAVASCRIPT, read: once(() => moduleText(join(ROOT, path))) });
   }
-  files.set('/page/style.css', { type: CSS, read: once(styleText) });
+  files.set('/page/style.css', { type: CSS, read: once(() => readStyles(STYLES)) });
   for (const [name, { file, type }] of Object.entries(PACKAGES)) {
     files.set(`/page/packages/${name}`, { type, read: once(() => readFileSync(file, 'utf8')) });
   }
   return files;
 }
 
-function styleText(): string {
-  return STYLES.map((name) => readFileSync(join(ROOT, `monitor/web/styles/${name}.css`), 'utf8')).join('\n');
+/** Returns style sheets of `monitor/web/styles` as one text. */
+export function readStyles(names: readonly string[]): string {
+  return names.map((name) => readFileSync(join(ROOT, `monitor/web/styles/${name}.css`), 'utf8')).join('\n');
 }
 
 function moduleText(path: string): string {

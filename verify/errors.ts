@@ -8,6 +8,10 @@ export const verifyError = defineErrors({
   BUNDLE_CHANGED: { kind: 'failed', next: 'run the same command again' },
   BUNDLE_TOO_LARGE: 'failed',
   JOB_DIFFERS: { kind: 'refused', next: 'check the digest of the job with its operator' },
+  RECEIPTS_MALFORMED: {
+    kind: 'failed',
+    next: 'get the file again, from the public page of the coordinator',
+  },
   RECORD_INCOMPLETE: { kind: 'failed', next: 'get a bundle of the job from its operator' },
   VERIFIER_DIED: { kind: 'failed', next: 'if memory ran out, close other programs' },
   VERIFIER_FAILED: { kind: 'internal', next: REPORT },

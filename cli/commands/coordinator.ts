@@ -26,11 +26,12 @@ import {
   startAnewOption,
 } from '../options/common.ts';
 import { engineOption, givenCompute } from '../options/engine.ts';
+import { addPublicPageOptions, type PublicPageFlags, publicPageOf } from '../options/public-page.ts';
 import { printJson, printLines, timeOfDay } from '../print.ts';
 import { EventLines } from '../views/events.ts';
 import { addressLines } from '../views/status.ts';
 
-interface CoordinatorOptions {
+interface CoordinatorOptions extends PublicPageFlags {
   home?: string;
   listen?: string[];
   announce?: string[];
@@ -51,7 +52,7 @@ interface CoordinatorOptions {
 }
 
 export function registerCoordinator(program: Command, context: Context): void {
-  program
+  const command = program
     .command('coordinator')
     .description(
       'run a coordinator, which manages jobs: it opens rounds, merges the updates of the nodes, and commits checkpoints',
@@ -99,7 +100,8 @@ export function registerCoordinator(program: Command, context: Context): void {
       'send a signed message to this URL when a job finishes, pauses itself or bans a node, or its loss rises; repeatable, besides the webhooks in webhooks.yaml of the home',
       webhookUrl,
     )
-    .option('--webhook-allow-private', 'allow --webhook to lead to this machine or to a private network')
+    .option('--webhook-allow-private', 'allow --webhook to lead to this machine or to a private network');
+  addPublicPageOptions(command)
     .addOption(
       startAnewOption('the database in the home is missing, or older than the folders of the checkpoints'),
     )
@@ -112,6 +114,7 @@ async function run(context: Context, options: CoordinatorOptions): Promise<void>
   const home = resolveHomes(options.home, context.environment, context.cwd).coordinator;
   // Only events from this moment on are printed, because an earlier run of the daemon has printed the older ones.
   const since = context.clock.now();
+  const publicPage = publicPageOf(options);
   keepFilesPrivate();
   await claimHome(home, 'coordinator');
   const firstTime = !existsSync(join(home, 'identity'));
@@ -135,6 +138,7 @@ async function run(context: Context, options: CoordinatorOptions): Promise<void>
         url,
         ...(options.webhookAllowPrivate && { allowPrivate: true }),
       })),
+      publicPage,
     },
     { log, failpoint: armedFailpoint(context.environment) },
   );
@@ -154,6 +158,7 @@ async function run(context: Context, options: CoordinatorOptions): Promise<void>
         peerId,
         addresses,
         api: coordinator.url,
+        publicPage: coordinator.publicPage,
       });
     } else {
       printLines(context, [
@@ -161,6 +166,7 @@ async function run(context: Context, options: CoordinatorOptions): Promise<void>
         ...addressLines(status.addresses),
         `home        ${home}${firstTime ? '  (back up its file "identity": the key that signs your jobs)' : ''}`,
         `api         ${coordinator.url}`,
+        ...(coordinator.publicPage === null ? [] : [`public page ${coordinator.publicPage}`]),
         ...status.jobs.map((job) => `invite      ${job.name}: ${job.invite ?? 'revoked'}`),
         `ready       ${status.jobs.length === 0 ? `next: ${SWARM} job create FILE.yaml` : 'Ctrl-C stops the coordinator; the next start continues from the saved state'}`,
       ]);

@@ -1,4 +1,4 @@
-import { stat } from 'node:fs/promises';
+import { open, stat } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
 import { resolveHomes } from '../../common/user-folders.ts';
@@ -6,13 +6,14 @@ import type { CheckpointReport, VerifyOptions, VerifyReport } from '../../index.
 import { digestSchema } from '../../protocol/ids.ts';
 import { looksLikeInvite } from '../../protocol/invite.ts';
 import { verifyError } from '../../verify/errors.ts';
+import { RECEIPTS_FILE_BYTES } from '../../verify/receipts.ts';
 import type { Context } from '../context.ts';
 import { chooseJob, coordinatorApi } from '../daemon/connect.ts';
 import { usageError, withoutOutput } from '../errors.ts';
 import { homeOption, integer, isPeerAddress, jsonOption } from '../options/common.ts';
 import { hasInviteVariable, inviteFileOption, readTarget } from '../options/target-input.ts';
 import { ProgressLine, printJson, printLines } from '../print.ts';
-import { verifyLines } from '../views/verify.ts';
+import { receiptsLines, verifyLines } from '../views/verify.ts';
 
 interface VerifyFlags {
   home?: string;
@@ -27,7 +28,7 @@ export function registerVerify(program: Command, context: Context): void {
     .command('verify')
     .argument(
       '[job...]',
-      'bundle file of a job; or its invite, or multiaddrs of its coordinator ("-" reads them from stdin); or a job of the coordinator on this machine: its name, its digest or the beginning of the digest (default: the only job)',
+      'bundle file of a job; or a file of receipts from the public page of a coordinator; or the invite of a job, or multiaddrs of its coordinator ("-" reads them from stdin); or a job of the coordinator on this machine: its name, its digest or the beginning of the digest (default: the only job)',
     )
     .description('check the record of a job: signatures, receipts, settings, and merges bit for bit')
     .option('--from <round>', 'round of the first checkpoint to check (default: 0)', integer(0))
@@ -39,6 +40,14 @@ export function registerVerify(program: Command, context: Context): void {
 }
 
 async function verify(context: Context, words: readonly string[], flags: VerifyFlags): Promise<void> {
+  const receipts = await receiptsText(context, words);
+  if (receipts !== null) {
+    const { verifyReceipts } = await import('../../index.ts');
+    const report = await verifyReceipts(receipts, { job: wantedJob(flags) });
+    if (flags.json) printJson(context, { schemaVersion: 1, ok: true, ...report });
+    else printLines(context, receiptsLines(report));
+    return;
+  }
   const progress = new ProgressLine(context);
   const onCheckpoint = ({ round, recomputed }: CheckpointReport): void =>
     progress.update(`round ${round} checked${recomputed ? ', its merge computed again' : ''}`);
@@ -79,6 +88,23 @@ async function read(
   if (job !== undefined && (await isFile(resolve(cwd, job)))) return verifyBundle(resolve(cwd, job), options);
   const api = await coordinatorApi(context, flags);
   return verifyOwnJob(api, await chooseJob(api, job), options);
+}
+
+/** Returns the text of the file that the command names, if it looks like a file of receipts; null for other files. */
+async function receiptsText({ cwd }: Context, [word, ...others]: readonly string[]): Promise<string | null> {
+  if (word === undefined || others.length > 0) return null;
+  const path = resolve(cwd, word);
+  if (!(await isFile(path))) return null;
+  const file = await open(path);
+  try {
+    const { size } = await file.stat();
+    if (size > RECEIPTS_FILE_BYTES) return null;
+    const { buffer, bytesRead } = await file.read(Buffer.alloc(1), 0, 1, 0);
+    // A bundle never begins with this character.
+    return bytesRead === 1 && buffer.toString() === '{' ? await file.readFile('utf8') : null;
+  } finally {
+    await file.close();
+  }
 }
 
 /** Returns whether the job is named by an invite or by addresses. */

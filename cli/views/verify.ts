@@ -1,4 +1,5 @@
-import type { VerifyReport } from '../../index.ts';
+import { safeText } from '../../common/text.ts';
+import type { ReceiptsReport, VerifyReport } from '../../index.ts';
 
 /** Problems that the text shows. The JSON has more. */
 const SHOWN_PROBLEMS = 20;
@@ -30,6 +31,18 @@ export function verifyLines({
     ok
       ? 'result       no check found a problem'
       : `result       ${problems.length} problems; the first is ${problems[0]!.code}`,
+  ];
+}
+
+/** Formats the result of checking the receipts of a node. */
+export function receiptsLines({ job, name, coordinator, peer, updates, rounds }: ReceiptsReport): string[] {
+  const span = rounds === null ? '' : `, of the rounds ${rounds[0]} to ${rounds[1]}`;
+  return [
+    `job          ${safeText(name)} ${job}`,
+    `coordinator  ${coordinator}  (compare it with the one that your invite or the operator names)`,
+    `node         ${peer}`,
+    `updates      ${updates}${span}`,
+    'result       the coordinator signed that it accepted these updates',
   ];
 }
 

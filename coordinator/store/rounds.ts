@@ -241,6 +241,13 @@ export class RoundTable {
       .map(({ round }) => round as number);
   }
 
+  /** Returns the round and the held-out loss of all checkpoints, oldest first. */
+  losses(job: string): { round: number; loss: number | null }[] {
+    return this.#db
+      .all('SELECT round, held_out_loss AS loss FROM checkpoints WHERE job = ? ORDER BY round', job)
+      .map((row) => fromRow(row));
+  }
+
   newestCheckpoints(job: string, count: number): StoredCheckpoint[] {
     return this.#db
       .all('SELECT * FROM checkpoints WHERE job = ? ORDER BY round DESC LIMIT ?', job, count)

@@ -33,6 +33,16 @@ export interface StoredReceipt {
   readonly issuedAt: number;
 }
 
+/** The updates of a peer that merges took, summed up. */
+export interface Contribution {
+  readonly peer: string;
+  readonly updates: number;
+  /** Number of tokens that the peer trained on. */
+  readonly tokens: number;
+  /** The last round whose merge took an update of the peer. */
+  readonly lastRound: number;
+}
+
 /**
  * Columns of a receipt. The signature of a receipt covers all of these columns, so no other column may be
  * read into it.
@@ -128,6 +138,20 @@ export class UpdateTable {
         round,
       )
       .map(readUpdate);
+  }
+
+  /** Returns what the merges of the rounds `first` to `last` took from each peer. */
+  contributions(job: string, first: number, last: number): Contribution[] {
+    return this.#db
+      .all(
+        `SELECT peer, count(*) AS updates, sum(tokens) AS tokens, max(merge_round) AS last_round
+         FROM updates INDEXED BY updates_by_merge
+         WHERE job = ? AND merge_round >= ? AND merge_round <= ? AND fate = 'merged' GROUP BY peer`,
+        job,
+        first,
+        last,
+      )
+      .map((row) => fromRow(row));
   }
 
   /** Returns the updates of rounds up to `last` that no merge has taken. */

@@ -127,11 +127,14 @@ export class TestSwarm {
   }
 
   /** Starts the coordinator: on any free port the first time, later on the same port, as on a server. */
-  async coordinator(environment: Record<string, string> = {}): Promise<Daemon> {
+  async coordinator(
+    environment: Record<string, string> = {},
+    options: readonly string[] = [],
+  ): Promise<Daemon> {
     const port = await readFile(join(this.home, 'listen-port'), 'utf8').catch(() => '0');
     const listen = `/ip4/127.0.0.1/tcp/${port.trim()}`;
     const args = ['coordinator', '--home', this.home, '--listen', listen, '--no-mdns', '--json'];
-    return new Daemon('coordinator', args, environment);
+    return new Daemon('coordinator', [...args, ...options], environment);
   }
 
   homeOf(node: string): string {

@@ -1,5 +1,5 @@
 /** The web page of coordinator and node in a real browser. */
-import { readFile } from 'node:fs/promises';
+import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it as test } from 'vitest';
 import { Daemon, TestSwarm } from '../e2e/swarm.ts';
@@ -125,6 +125,44 @@ it('shows a job to its operator, who pauses and resumes it', async (browser) => 
   }
   expect(await accessibilityProblems(node.page)).toEqual([]);
   expect(node.errors).toEqual([]);
+});
+
+it('shows a job to everyone on its public page, which runs no script', async (browser) => {
+  const swarm = await TestSwarm.create();
+  const coordinator = await (await swarm.coordinator({}, ['--public-page', '127.0.0.1:0'])).ready();
+  const { publicPage } = coordinator.lines.find(({ event }) => event === 'ready')!;
+  await swarm.createJob({ rounds: { count: 200, minPeers: 1 } });
+  await new Daemon(
+    'evil',
+    swarm.nodeArguments('evil', [swarm.invite]).map((text) => (text === 'evil' ? EVIL : text)),
+  ).ready();
+  await swarm.until('the third round', (event) => event.type === 'checkpoint' && event.round === 3);
+  for (const [width, scheme] of [
+    [1280, 'light'],
+    [360, 'dark'],
+  ] as const) {
+    const { page, errors } = await open(browser, `${publicPage}/`, width, scheme);
+    expect(await accessibilityProblems(page)).toEqual([]);
+    await page.click('a:has-text("tale")');
+    await page.waitForSelector('h2:has-text("Contributors")');
+    expect(await page.textContent('table:has-text("share")')).toContain(EVIL);
+    expect(await page.evaluate<number>('document.querySelectorAll("td img").length')).toBe(0);
+    expect(await page.textContent('pre')).toContain('lora-swarm node swarm1');
+    expect(await page.evaluate<number>('document.documentElement.scrollWidth')).toBeLessThanOrEqual(width);
+    expect(await accessibilityProblems(page)).toEqual([]);
+    expect(errors).toEqual([]);
+    const folder = process.env.SWARM_SCREENSHOTS;
+    if (folder) await page.screenshot({ path: join(folder, `page-public-${width}.png`), fullPage: true });
+  }
+
+  const path = /\/jobs\/tale\/receipts\/\w+\.json/.exec(
+    await (await fetch(`${publicPage}/jobs/tale`)).text(),
+  )![0];
+  const file = join(swarm.folder, 'receipts.json');
+  await writeFile(file, await (await fetch(`${publicPage}${path}`)).text());
+  const verify = new Daemon('verify', ['verify', file, '--job', swarm.job, '--json']);
+  const { updates } = await verify.line('the result', ({ ok }) => ok === true);
+  expect(updates).toBeGreaterThanOrEqual(3);
 });
 
 it('asks for the token if the address has none, and refuses a wrong one', async (browser) => {

@@ -1,0 +1,29 @@
+import { counts } from '../../protocol/receipts.ts';
+import type { ReceiptsFile } from '../../verify/receipts.ts';
+import type { JobRun } from '../job-run.ts';
+
+/** Maximum number of receipts that are read for one file. Each of them is signed again, which takes about 0.05 ms. */
+const READ_RECEIPTS = 1000;
+
+/**
+ * Returns the signed receipts of the newest updates of a node that count. An update whose newest receipt refuses it is
+ * left out. Returns null if no update of the node counts.
+ */
+export function receiptsFile({ context, receipts }: JobRun, peer: string): ReceiptsFile | null {
+  const { job, stored, deps } = context;
+  const newest = new Map<string, Parameters<typeof receipts.sign>[0]>();
+  for (const receipt of deps.store.updates.receipts(job, peer, READ_RECEIPTS)) {
+    if (!newest.has(receipt.digest)) newest.set(receipt.digest, receipt);
+  }
+  const counted = [...newest.values()].filter(({ code }) => counts(code)).sort((a, b) => a.round - b.round);
+  if (counted.length === 0) return null;
+  return {
+    schemaVersion: 1,
+    type: 'lora-swarm-receipts',
+    job,
+    name: stored.name,
+    coordinator: deps.network.signer.peerId,
+    peer,
+    receipts: counted.map((receipt) => Buffer.from(receipts.sign(receipt)).toString('base64')),
+  };
+}

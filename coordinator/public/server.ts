@@ -1,0 +1,167 @@
+/** The HTTP server of the public page. It shares no route, port or token with the control API. */
+import { createHash } from 'node:crypto';
+import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
+import { commonError } from '../../common/common-errors.ts';
+import { RateLimiter } from '../../common/rate-limiter.ts';
+import { readStyles } from '../../monitor/page.ts';
+import { peerIdSchema } from '../../protocol/ids.ts';
+import type { CoordinatorDeps } from '../context.ts';
+import type { Coordinator } from '../coordinator.ts';
+import type { JobRun } from '../job-run.ts';
+import { Contributions } from './contributions.ts';
+import { failurePage, jobPage, listPage } from './pages.ts';
+import { isShown, publicJob } from './public-job.ts';
+import { receiptsFile } from './receipts-file.ts';
+import { listenerOf, type PublicPageOptions } from './settings.ts';
+
+/** Time for which an answer is sent again without a new look at the job, in seconds. */
+export const CACHE_SECONDS = 10;
+/** Requests of one address. */
+export const ADDRESS_QUOTA = { calls: 120, perMs: 60_000 };
+/** Requests of all addresses. Behind a proxy on this machine, all requests have the same address. */
+const TOTAL_QUOTA = { calls: 3000, perMs: 60_000 };
+/** Files of receipts for all addresses. Signing a full file takes about 50 ms. */
+const RECEIPTS_QUOTA = { calls: 60, perMs: 60_000 };
+/** Maximum number of open connections. */
+const CONNECTIONS = 512;
+/** Time in which a client must have sent its request, in milliseconds. */
+const REQUEST_MS = 10_000;
+
+/** Policy of the page: it runs no script, sends no form and loads nothing except its style sheet. */
+const CONTENT_POLICY =
+  "default-src 'none'; style-src 'self'; img-src data:; frame-ancestors 'none'; base-uri 'none'; form-action 'none'";
+
+const HTML = 'text/html; charset=utf-8';
+
+export interface PublicServerDeps extends Pick<CoordinatorDeps, 'network' | 'store' | 'clock'> {
+  readonly coordinator: Coordinator;
+  readonly log: Pick<CoordinatorDeps['log'], 'error'>;
+}
+
+/** Starts the public page, and returns its URL. @throws SwarmError LISTEN_FAILED */
+export async function startPublicServer(
+  options: PublicPageOptions,
+  deps: PublicServerDeps,
+): Promise<{ url: string; server: FastifyInstance }> {
+  const server = publicServer(options, deps);
+  const { host, port } = listenerOf(options.listen)!;
+  try {
+    return { url: await server.listen({ host, port }), server };
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message.replace(/^listen /, '') : String(cause);
+    const { listen } = options;
+    throw commonError('LISTEN_FAILED', `could not listen on ${listen}: ${reason}`, { listen }, { cause });
+  }
+}
+
+/** Makes the server of the public page, which does not listen yet. */
+export function publicServer(options: PublicPageOptions, deps: PublicServerDeps): FastifyInstance {
+  const server = Fastify({
+    bodyLimit: 1,
+    forceCloseConnections: true,
+    requestTimeout: REQUEST_MS,
+    connectionTimeout: 2 * REQUEST_MS,
+    frameworkErrors: (_error, _request, reply) => fail(reply, 400, 'This address is malformed'),
+  });
+  server.server.maxConnections = CONNECTIONS;
+  // The page takes no request with a body.
+  server.removeAllContentTypeParsers();
+  server.setErrorHandler((error, request, reply) => {
+    const status = (error as { statusCode?: number }).statusCode ?? 500;
+    if (status < 500) return fail(reply, status, 'This request is not possible');
+    deps.log.error({ url: request.url, error }, 'request-failed');
+    return fail(reply, 500, 'The page failed');
+  });
+  server.setNotFoundHandler((_request, reply) => fail(reply, 404, 'There is no such page'));
+  limitRate(server, deps);
+  addPages(server, options, deps);
+  return server;
+}
+
+function limitRate(server: FastifyInstance, { clock }: PublicServerDeps): void {
+  const limiter = new RateLimiter({ clock });
+  server.addHook('onRequest', async (request, reply) => {
+    reply
+      .header('content-security-policy', CONTENT_POLICY)
+      .header('referrer-policy', 'no-referrer')
+      .header('x-content-type-options', 'nosniff');
+    const isFile = request.routeOptions.url?.endsWith('.json') ?? false;
+    const mayAsk =
+      (isLoopback(request) || limiter.take(`address ${request.ip}`, ADDRESS_QUOTA)) &&
+      limiter.take('all', TOTAL_QUOTA) &&
+      (!isFile || limiter.take('receipts', RECEIPTS_QUOTA));
+    if (!mayAsk)
+      return fail(reply.header('retry-after', '60'), 429, 'Too many requests. Try again in a minute');
+  });
+}
+
+/** Returns whether a request comes from this machine, for example through a proxy. */
+function isLoopback({ ip }: FastifyRequest): boolean {
+  return ip === '::1' || /^(::ffff:)?127\./.test(ip);
+}
+
+function addPages(server: FastifyInstance, options: PublicPageOptions, deps: PublicServerDeps): void {
+  const { coordinator, clock } = deps;
+  const cached = new Map<string, { until: number; text: Promise<string> }>();
+  const contributions = new Map<string, Contributions>();
+  const fromCache = (key: string, make: () => Promise<string>): Promise<string> => {
+    const held = cached.get(key);
+    if (held && held.until > clock.monotonic()) return held.text;
+    // While a page is being made, all requests wait for this page. Only its success is kept.
+    const text = (held?.text ?? Promise.resolve('')).catch(() => '').then(make);
+    cached.set(key, { until: clock.monotonic() + CACHE_SECONDS * 1000, text });
+    text.catch(() => cached.delete(key));
+    return text;
+  };
+  const shown = (): JobRun[] => coordinator.jobs().filter((run) => isShown(run, options));
+  const find = (name: string): JobRun | undefined =>
+    shown().find(({ context }) => context.stored.name === name);
+  const pageOf = (run: JobRun): Promise<string> => {
+    const { job } = run.context;
+    const sums = contributions.get(job) ?? new Contributions(job, deps);
+    contributions.set(job, sums);
+    return fromCache(job, async () => jobPage(await publicJob(run, sums, deps), options.contact ?? null));
+  };
+
+  const style = readStyles(['page', 'tables', 'public']);
+  server.get('/style.css', async (request, reply) => send(request, reply, 'text/css; charset=utf-8', style));
+  server.get('/', async (request, reply) => {
+    const jobs = shown().map(({ context, record }) => ({
+      name: context.stored.name,
+      roundsDone: record.checkpoint.ordinal,
+      rounds: context.settings.newest.count,
+    }));
+    return send(request, reply, HTML, listPage(jobs));
+  });
+  server.get<{ Params: { name: string } }>('/jobs/:name', async (request, reply) => {
+    const run = find(request.params.name);
+    if (!run) return reply.callNotFound();
+    return send(request, reply, HTML, await pageOf(run));
+  });
+  server.get<{ Params: { name: string; peer: string } }>(
+    '/jobs/:name/receipts/:peer.json',
+    async (request, reply) => {
+      const { name, peer } = request.params;
+      const run = find(name);
+      const file = run && peerIdSchema.safeParse(peer).success ? receiptsFile(run, peer) : null;
+      if (file === null) return reply.callNotFound();
+      reply.header('content-disposition', `attachment; filename="receipts-${peer}.json"`);
+      return send(request, reply, 'application/json; charset=utf-8', JSON.stringify(file));
+    },
+  );
+}
+
+function send(request: FastifyRequest, reply: FastifyReply, type: string, body: string): FastifyReply {
+  const tag = `"${createHash('sha256').update(body).digest('base64url')}"`;
+  reply.header('cache-control', `public, max-age=${CACHE_SECONDS}`).header('etag', tag);
+  if (request.headers['if-none-match'] === tag) return reply.code(304).send();
+  return reply.header('content-type', type).send(body);
+}
+
+function fail(reply: FastifyReply, status: number, text: string): FastifyReply {
+  return reply
+    .code(status)
+    .header('cache-control', 'no-store')
+    .header('content-type', HTML)
+    .send(failurePage(text));
+}
