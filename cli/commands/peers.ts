@@ -9,7 +9,7 @@ import { cliError } from '../error-codes.ts';
 import { usageError } from '../errors.ts';
 import { homeOption, jsonOption, lifetime } from '../options/common.ts';
 import { printJson, printLines } from '../print.ts';
-import { banLines, peerLines, receiptLines } from '../views/peers.ts';
+import { banLines, peerLines, presentLines, receiptLines } from '../views/peers.ts';
 
 /**
  * Minimum number of characters from the end of a peer id that can select a peer. A shorter end often matches several
@@ -43,7 +43,7 @@ export function registerPeers(program: Command, context: Context): void {
     .description("list, ban and pardon the nodes of the coordinator's jobs")
     .option(
       '--why <peer>',
-      `show the standing, the strikes and the outcome of every update of one node, with the reasons; <peer> is the ${NODE}`,
+      `show the health, the round-trip time, the standing, the strikes and the outcome of every update of one node, with the reasons; <peer> is the ${NODE}`,
     )
     .addOption(homeOption())
     .addOption(jsonOption())
@@ -87,8 +87,9 @@ async function peers(context: Context, { home, why, json }: CommonOptions & { wh
     return;
   }
   const receipts = await api.receipts(choosePeer([...all, ...bans.map(unnamed)], why));
-  if (json) printJson(context, { schemaVersion: 1, ...receipts });
-  else printLines(context, receiptLines(receipts));
+  const present = all.filter(({ peer }) => peer === receipts.peer);
+  if (json) printJson(context, { schemaVersion: 1, ...receipts, present });
+  else printLines(context, [...presentLines(present), ...receiptLines(receipts)]);
 }
 
 async function ban(

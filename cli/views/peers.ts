@@ -11,7 +11,8 @@ const GONE: readonly string[] = ['left', 'lost'];
  * A table of the nodes of all jobs. Nodes that are gone come last. The column `accepted` has the number of a node's
  * accepted updates and the number of all its updates. An update that the merge of its round left out does not count as
  * accepted. The column `belief` has the factor, from 0 to 1, by which the weight of the node's updates is multiplied. The
- * column `standing` says how far the coordinator trusts the person who answers for the node.
+ * column `standing` says how far the coordinator trusts the person who answers for the node. The column `health` has the level
+ * and the reason of a node that is not healthy.
  */
 export function peerLines(peers: readonly PeerView[]): string[] {
   if (peers.length === 0)
@@ -32,6 +33,7 @@ export function peerLines(peers: readonly PeerView[]): string[] {
       'round trip',
       'last seen',
       'last update',
+      'health',
     ],
     ...[...here, ...gone].map(peerRow),
   ]);
@@ -57,7 +59,22 @@ function peerRow(peer: PeerView): string[] {
     peer.rttMs === null ? '–' : `${Math.round(peer.rttMs)} ms`,
     `${formatDuration(peer.lastSeenSeconds)} ago`,
     peer.last === null ? '' : peer.last.code,
+    // A healthy node needs no words.
+    peer.health.level === 'green' ? '' : `${peer.health.level}: ${safeText(peer.health.reason)}`,
   ];
+}
+
+/** Returns lines about a node in each of its jobs at present: health with its reason, round trip, and last sign of life. */
+export function presentLines(peers: readonly PeerView[]): string[] {
+  return peers.map(({ jobName, state, health, rttMs, lastSeenSeconds, hold }) =>
+    [
+      `now in job ${jobName}: ${state}`,
+      `${health.level} (${safeText(health.reason)})`,
+      ...(hold === null || hold.detail === '' ? [] : [safeText(hold.detail)]),
+      rttMs === null ? 'round trip unknown' : `round trip ${Math.round(rttMs)} ms`,
+      `last seen ${formatDuration(lastSeenSeconds)} ago`,
+    ].join(', '),
+  );
 }
 
 /** Returns a table of the bans that are in force; no lines if no ban is in force. */

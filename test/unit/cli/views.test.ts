@@ -3,7 +3,7 @@ import { checkpointLines, checkpointTable } from '../../../cli/views/checkpoints
 import { EventLines } from '../../../cli/views/events.ts';
 import { NodeProgress, nodeLines, updateLine } from '../../../cli/views/node.ts';
 import { NodeLines } from '../../../cli/views/node-news.ts';
-import { banLines, peerLines, receiptLines } from '../../../cli/views/peers.ts';
+import { banLines, peerLines, presentLines, receiptLines } from '../../../cli/views/peers.ts';
 import { coordinatorLines, jobActivity } from '../../../cli/views/status.ts';
 import type {
   CheckpointView,
@@ -169,6 +169,14 @@ describe('peers', () => {
     expect(peerLines([{ ...peer, role: 'observer' }])[1]).toContain('observer');
     expect(connected).not.toContain('contributor');
     expect(peerLines([]).join()).toContain('lora-swarm node');
+    const ill = { ...peer, rttMs: 12.4, health: { level: 'red', reason: `stuck ${EVIL}` } } as const;
+    for (const shown of [peerLines([ill]), presentLines([ill])]) {
+      expectSafe(shown);
+      for (const part of ['red', 'stuck', '12 ms', '1 min 30 s']) expect(shown.join(), part).toContain(part);
+    }
+    const well = { ...peer, health: { level: 'green', reason: 'training' } } as const;
+    expect(peerLines([well])[1]).not.toContain('green');
+    expect(presentLines([well])[0]).toContain('green (training)');
   });
 
   it('have a reason for each refused update', () => {
