@@ -1,4 +1,4 @@
-import { expect, test } from 'vitest';
+import { beforeAll, expect, test } from 'vitest';
 import type { SwarmNetwork } from '../../../net/network.ts';
 import { sha256 } from '../../../protocol/cbor.ts';
 import { PROOFS_PER_ANSWER } from '../../../protocol/limits.ts';
@@ -43,8 +43,13 @@ async function opened(swarm: ToySwarm, overrides: Partial<SwarmRecordDeps> = {})
   return { record, calls };
 }
 
+let swarm: ToySwarm;
+
+beforeAll(async () => {
+  ({ swarm } = await playedJob());
+});
+
 test('a job verified over the network has the same checks as one verified from a bundle', async () => {
-  const { swarm } = await playedJob();
   const { record, calls } = await opened(swarm);
   const report = await verifyRecord(record, { job: swarm.world.toy.job });
   expect(report.problems).toEqual([]);
@@ -57,7 +62,6 @@ test('a job verified over the network has the same checks as one verified from a
 });
 
 test('finds the first round by bisection, and takes the residual before it from the coordinator', async () => {
-  const { swarm } = await playedJob();
   const { record } = await opened(swarm);
   const report = await verifyRecord(record, { from: 3 });
   expect(report).toMatchObject({ ok: true, recomputed: 1 });
@@ -65,7 +69,6 @@ test('finds the first round by bisection, and takes the residual before it from 
 });
 
 test('the coordinator answers proofs in pages, and nothing about a checkpoint that does not exist', async () => {
-  const { swarm } = await playedJob();
   const { job } = swarm.world.toy;
   const reader = new ScriptedPeer(50, swarm.world);
   const whole = await reader.ask('record', { job, ordinal: 3, first: 0 });
@@ -79,9 +82,11 @@ test('the coordinator answers proofs in pages, and nothing about a checkpoint th
 });
 
 test('the record of a job with an invite is only for peers that may read the job', async () => {
-  const { swarm } = await playedJob({ admission: { kind: 'peers', peers: [1, 2, 3].map((n) => peerId(n)) } });
-  const stranger = new ScriptedPeer(50, swarm.world);
-  const asked = stranger.ask('record', { job: swarm.world.toy.job, ordinal: 0, first: 0 });
+  const { swarm: closed } = await playedJob({
+    admission: { kind: 'peers', peers: [1, 2, 3].map((n) => peerId(n)) },
+  });
+  const stranger = new ScriptedPeer(50, closed.world);
+  const asked = stranger.ask('record', { job: closed.world.toy.job, ordinal: 0, first: 0 });
   await expect(asked).rejects.toMatchObject({ values: { code: 'NOT_ADMITTED' } });
 });
 
