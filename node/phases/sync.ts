@@ -24,8 +24,8 @@ export function sync(
 ): Promise<HeldAdapter> {
   const { deps, collector, job } = context;
   const { digest: checkpoint, adapter } = head.checkpoint;
-  // The node trains without the signed checkpoint too, and other nodes keep it as well, so a failure is only logged.
-  const keeping = keepCheckpoint(context, head, signal).catch((error: unknown) =>
+  // Training must not wait for the signed checkpoint. Other nodes keep it as well, so a failure is only logged.
+  keepCheckpoint(context, head, signal).catch((error: unknown) =>
     deps.log.debug({ checkpoint, error }, 'checkpoint-not-kept'),
   );
   return collector.withScope(async (scope) => {
@@ -36,7 +36,6 @@ export function sync(
           (await withDelta(context, held ?? (await heldBeforeRestart(context)), head, scope, signal)) ??
           (await fetchWhole(context, head, scope, signal)));
     signal.throwIfAborted();
-    await keeping;
     deps.store.saveAdapter(job, { checkpoint, digest: adapter.digest, bytes: adapter.size });
     return { checkpoint, digest: adapter.digest, tensors };
   });
