@@ -22,7 +22,7 @@ import { loadToken } from '../storage/api-token.ts';
 import { FileBlobStore } from '../storage/blob-store.ts';
 import { claimHome, writeDaemonFile } from '../storage/daemon-home.ts';
 import { makeHomePrivate } from '../storage/private-home.ts';
-import { requireDatabase } from '../storage/remains.ts';
+import { requireDatabase, requireIdentity } from '../storage/remains.ts';
 import { checkWritable } from '../storage/write-check.ts';
 import { addHealthChecks } from './api/health-checks.ts';
 import { startApi } from './api/server.ts';
@@ -54,8 +54,8 @@ const STOP_MS = 4_500;
 
 /**
  * Starts a coordinator with a real network, disk and evaluation process.
- * @throws SwarmError USAGE, HOME_ROLE, HOME_LOCKED, IDENTITY_CORRUPT, STORE_MISSING, STORE_ROLLED_BACK, STORE_NEWER,
- *   LISTEN_FAILED, TOKEN_INVALID, and the errors of `parseOneDevice`
+ * @throws SwarmError USAGE, HOME_ROLE, HOME_LOCKED, IDENTITY_CORRUPT, IDENTITY_MISSING, STORE_MISSING, STORE_ROLLED_BACK,
+ *   STORE_NEWER, LISTEN_FAILED, TOKEN_INVALID, and the errors of `parseOneDevice`
  */
 export async function startCoordinator(
   options: CoordinatorDaemonOptions = {},
@@ -74,6 +74,7 @@ export async function startCoordinator(
     const startedAt = clock.now();
     const { startAnew = false } = options;
     await requireDatabase(home, { role: 'coordinator', startAnew, now: startedAt }, { log });
+    await requireIdentity(home);
     const token = await loadToken(home);
     const identity = await loadIdentity(home);
     const blobs = await FileBlobStore.open({ home, floorBytes: BLOB_FLOOR_BYTES }, { clock });

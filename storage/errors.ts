@@ -13,6 +13,10 @@ export const storageError = defineErrors({
   },
   HASH_FAILED: { kind: 'failed', next: 'try again' },
   HOME_ROLE: 'conflict',
+  IDENTITY_MISSING: {
+    kind: 'refused',
+    next: 'restore the file "identity" from a backup, or move the database away and start with "--start-anew"; nodes then need new invites',
+  },
   STORE_CORRUPT: {
     kind: 'failed',
     next: 'replace the file with a backup, or move it away to start without its contents',

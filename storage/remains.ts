@@ -53,6 +53,24 @@ export async function requireDatabase(
 }
 
 /**
+ * Checks that the home of a coordinator with a database also has its key. Without this check, a coordinator whose key was
+ * deleted would create another one, and its nodes would never find it.
+ * @throws SwarmError IDENTITY_MISSING
+ */
+export async function requireIdentity(home: string): Promise<void> {
+  const exists = async (name: string): Promise<boolean> =>
+    stat(join(home, name)).then(
+      () => true,
+      () => false,
+    );
+  if ((await exists('identity')) || !(await exists('coordinator.sqlite'))) return;
+  const identity = join(home, 'identity');
+  throw storageError('IDENTITY_MISSING', `${home} has a database, but not the key of the coordinator`, {
+    identity,
+  });
+}
+
+/**
  * Moves entries of a home into its folder `set-aside-TIME`, where daemons ignore them.
  * @returns the path of the folder
  */

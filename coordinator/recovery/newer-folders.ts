@@ -32,7 +32,7 @@ export async function requireNewestStore(
   { self, startAnew, now }: { self: string; startAnew: boolean; now: number },
   { store, log }: { store: Store; log: Logger },
 ): Promise<void> {
-  const newer = await newerFolders(join(home, 'checkpoints'), self, store);
+  const newer = await newerFolders(join(home, 'checkpoints'), self, { store, log });
   if (newer.length === 0) return;
   if (!startAnew) {
     const list = newer.map(({ job, round, known }) =>
@@ -57,13 +57,21 @@ export async function requireNewestStore(
   log.warn({ home, folder, newer }, 'checkpoints-set-aside');
 }
 
-async function newerFolders(root: string, self: string, store: Store): Promise<NewerFolder[]> {
+async function newerFolders(
+  root: string,
+  self: string,
+  { store, log }: { store: Store; log: Logger },
+): Promise<NewerFolder[]> {
   const jobs = new Map(store.jobs.all().map((stored) => [stored.name, stored.job]));
   const newer: NewerFolder[] = [];
   for (const name of await readdir(root).catch(() => [])) {
     const round = Number((await roundsOf(join(root, name))).at(-1) ?? 0);
-    // A coordinator that was killed while it created a job has left the folder of round 0.
-    if (round === 0) continue;
+    // A coordinator that was killed while it created a job has left the folder of round 0. A damaged database could also
+    // have lost the job.
+    if (round === 0) {
+      if (!jobs.has(name)) log.warn({ folder: join(root, name) }, 'checkpoint-without-job');
+      continue;
+    }
     const folder = join(root, name, String(round).padStart(4, '0'));
     const found = await readSigned(join(folder, SIGNED_FILE), self);
     if (found === null) continue;

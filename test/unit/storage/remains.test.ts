@@ -2,7 +2,7 @@ import { mkdir, readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
 import { silentLogger } from '../../../monitor/log.ts';
-import { requireDatabase } from '../../../storage/remains.ts';
+import { requireDatabase, requireIdentity } from '../../../storage/remains.ts';
 import { withCode } from '../../utils/codes.ts';
 import { temporaryFolder } from '../../utils/folder.ts';
 
@@ -48,4 +48,15 @@ it('starts anew if the operator says so, and keeps the old files and the key', a
   const kept = await readdir(join(home, 'set-aside-2026-01-01T00-00-00.000Z', 'checkpoints', 'moby'));
   expect(kept).toHaveLength(2);
   await requireDatabase(home, options, deps);
+});
+
+it('refuses a database of a coordinator without its key', async () => {
+  const home = await temporaryFolder();
+  await requireIdentity(home);
+  await writeFile(join(home, 'coordinator.sqlite'), 'a database');
+  await expect(requireIdentity(home)).rejects.toThrow(
+    withCode('IDENTITY_MISSING', { identity: join(home, 'identity') }),
+  );
+  await writeFile(join(home, 'identity'), 'key');
+  await requireIdentity(home);
 });
