@@ -48,15 +48,15 @@ export interface NodeFacts {
 
 /** The state of a node for one job. */
 export interface NodeState {
-  /** What the node does now. */
+  /** Text that says what the node does now. */
   readonly now: string;
-  /** What keeps the node from its work; null if nothing does. */
+  /** The problem that keeps the node from its work; null if there is none. */
   readonly problem: NodeProblem | null;
 }
 
 export interface NodeProblem {
   readonly text: string;
-  /** The time until the next attempt; null if there is none. It changes every second, unlike `text`. */
+  /** Text about the next attempt; null if there is none. It changes every second, unlike `text`. */
   readonly next: string | null;
 }
 

@@ -7,7 +7,7 @@ export interface MomentUpdate {
   readonly code: string;
 }
 
-/** What was known about a job at a past moment, as far as its events tell it. */
+/** The state of a job at a past moment, as far as its events show it. */
 export interface JobMoment {
   /** Sequence number of the newest event; 0 before the first event. */
   readonly sequence: number;
@@ -18,11 +18,11 @@ export interface JobMoment {
   readonly reason: string;
   /** The newest round that was opened; 0 before the first round. */
   readonly round: number;
-  /** Time at which this round was opened. */
+  /** Time at which the newest round was opened, in milliseconds since 1970; null before the first round. */
   readonly openedAt: number | null;
-  /** Number of nodes that this round assigned. */
+  /** Number of nodes that got an assignment in the newest round. */
   readonly assigned: number;
-  /** Updates that arrived for this round, accepted or refused, in the order of their arrival. */
+  /** Accepted and refused updates that arrived for the newest round, in the order of their arrival. */
   readonly updates: readonly MomentUpdate[];
   /** The newest checkpoint; null before the first one. */
   readonly checkpoint: { readonly round: number; readonly heldOutLoss: number | null } | null;
@@ -32,11 +32,11 @@ export interface JobMoment {
   readonly roundsDone: number;
   /** Names of the nodes that were present, by their peer ids. */
   readonly present: ReadonlyMap<string, string>;
-  /** Peers that were banned and not pardoned. */
+  /** Peer ids of the peers that were banned and not pardoned since. */
   readonly banned: ReadonlySet<string>;
 }
 
-/** A job before its first event. */
+/** The state of a job before its first event. */
 export const NO_MOMENT: JobMoment = {
   sequence: 0,
   at: null,
@@ -58,7 +58,7 @@ export function isAccepted({ code }: Pick<MomentUpdate, 'code'>): boolean {
   return code === 'accepted' || code === 'late';
 }
 
-/** Returns what is known after one more event. Pure. */
+/** Returns the state of the job after one more event. Pure. */
 export function momentAfter(before: JobMoment, event: JobEvent): JobMoment {
   return { ...before, ...changesOf(before, event), sequence: event.sequence, at: event.at };
 }

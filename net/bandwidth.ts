@@ -1,7 +1,7 @@
 import type { Clock } from '../common/clock.ts';
 import { sleep } from '../common/deadline.ts';
 
-/** Limits of the traffic in bytes per second; null means no limit. */
+/** Maximum rates of the traffic in bytes per second; null means no maximum. */
 export interface Rates {
   readonly upload: number | null;
   readonly download: number | null;
@@ -18,16 +18,17 @@ interface RateLimitDeps {
 
 /**
  * A token bucket for one direction. Transfers of blobs wait for their bytes. Gossip, requests and all other bytes do not
- * wait, because they are few and urgent. They are counted, and blobs wait longer for them.
+ * wait, because they are few and urgent. Their bytes are
+ * also charged to the bucket, so the next blobs wait longer.
  */
 export class RateLimit {
   readonly #deps: RateLimitDeps;
   #rate: number | null = null;
-  /** Time until which the bytes so far take, at the rate, on the monotonic clock. */
+  /** Time at which all bytes so far would be transferred at this rate, on the monotonic clock. */
   #paidUntil = Number.NEGATIVE_INFINITY;
-  /** Bytes of blobs that did not have to wait any more, since the start. */
+  /** Number of bytes of blobs that were requested with `take`, without refunded bytes. */
   #granted = 0;
-  /** Other bytes that were counted, since the start. */
+  /** Number of other bytes that crossed the network before the newest count. */
   #others = 0;
 
   constructor(deps: RateLimitDeps) {
@@ -66,7 +67,7 @@ export class RateLimit {
     }
   }
 
-  /** Takes back bytes that were not transferred. */
+  /** Gives back bytes that were taken, but not transferred. */
   refund(bytes: number): void {
     this.#granted -= bytes;
     this.#charge(-bytes);
@@ -89,7 +90,7 @@ export class RateLimit {
   }
 }
 
-/** The limits of a host, one for each direction. */
+/** The bandwidth limits of a host, one for each direction. */
 export class Bandwidth {
   readonly upload: RateLimit;
   readonly download: RateLimit;

@@ -66,7 +66,7 @@ export class JobMembership {
     return this.#hold ?? (pause && { reason: pause.reason, detail: '' });
   }
 
-  /** Takes the hold that follows from a failed phase of the work. */
+  /** Sets the hold that a failed phase of the work causes. */
   noteFailure(phase: MainEffect['type'], error: unknown): void {
     if (phase === 'join') this.setHold(holdOf(error));
     else this.#diskHold.note(error);

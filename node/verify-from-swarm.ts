@@ -10,7 +10,7 @@ import { openSwarmRecord } from '../verify/swarm-record.ts';
 import { type VerifyOptions, type VerifyReport, verifyRecord } from '../verify/verify-job.ts';
 import { type JobReader, type ReaderOptions, withReader } from './reader.ts';
 
-/** The swarm whose job is verified. */
+/** The job to verify, and the way to reach its coordinator. */
 export interface VerifySwarmOptions extends JobTarget, Pick<ReaderOptions, 'keyFolder' | 'version'> {}
 
 /**
@@ -47,7 +47,7 @@ function fetcherOf({ network, blobs, coordinator }: JobReader, signal: AbortSign
       return await blobs.get(ref.digest, { maxBytes: ref.size });
     } catch (error) {
       signal.throwIfAborted();
-      // The coordinator has deleted the blob, or does not give it to this peer. It answers both in the same way.
+      // The coordinator has deleted the blob, or does not give it to this peer. The answer is the same in both cases.
       if (isSwarmError(error, 'BLOB_UNAVAILABLE')) return null;
       throw error;
     } finally {

@@ -3,8 +3,9 @@
  *
  *   npm run chaos [-- --schedule NAME] [--seed N] [--rounds R] [--nodes K] [--steps S] [--folder F] [--no-baseline]
  *
- * The seed decides the faults. Prints one line per round. Afterwards it runs the same job without faults, and compares
- * the held-out losses (skipped with --no-baseline). Exits with 1 after a problem, and then keeps all homes.
+ * The seed decides the faults. Prints one line per round. After the last round, runs the same job without faults and
+ * compares the held-out losses. The option --no-baseline skips this second run. After a problem, the script keeps all
+ * homes and exits with 1.
  */
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -13,9 +14,9 @@ import { parseArgs } from 'node:util';
 import { type RoundReport, runChaos } from './chaos/run.ts';
 import { schedules } from './chaos/schedules.ts';
 
-/** Maximum share by which the held-out loss may exceed that of a run without faults. */
+/** Maximum share by which the held-out loss may exceed the held-out loss of a run without faults. */
 const LOSS_TOLERANCE = 0.03;
-/** Number of checkpoints after which the two losses are compared. */
+/** Number of checkpoints after which the losses of the runs with and without faults are compared. */
 const COMPARED_CHECKPOINTS = 12;
 
 const INTERRUPTED_EXIT_CODE = 130;
@@ -57,7 +58,7 @@ function line({ round, faults, ended, updates, loss, seconds, problems }: RoundR
   return [figures.join('  '), ...problems.map((problem) => `    PROBLEM: ${problem}`)].join('\n');
 }
 
-// The daemons are killed at the exit of this process.
+// A handler of the event `exit` kills the daemons.
 for (const name of ['SIGINT', 'SIGTERM'] as const)
   process.once(name, () => process.exit(INTERRUPTED_EXIT_CODE));
 console.log(`schedule ${options.schedule}, seed ${options.seed}, ${options.nodes} nodes, in ${folder}`);

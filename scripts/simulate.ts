@@ -3,8 +3,9 @@
  *
  *   npm run simulate [-- --seeds 1000] [--from 1] [--long]
  *
- * Prints each seed that violates a rule, and totals. The faults of a run last 10 s of virtual time and a job has up to 3
- * checkpoints; with --long 45 s and 6 checkpoints, as in the tests. Exits with 1 after a violation.
+ * Prints each seed that violates a rule, and totals. The faults of a run last 10 s of virtual time, and a job has up to 3
+ * checkpoints. With --long, the faults last 45 s and a job has up to 6 checkpoints, as in the tests. Exits with 1 after a
+ * violation.
  */
 import { once } from 'node:events';
 import { availableParallelism } from 'node:os';

@@ -45,7 +45,7 @@ export class ChatTemplates {
     return new ChatTemplates(options, await ChatPrompts.open(options, { now }), now);
   }
 
-  /** Description of where the template of the base comes from, which is shown to people; null if it has none. */
+  /** Text that tells people where the template of the base comes from; null if the base has no template. */
   get origin(): string | null {
     return this.#base?.origin ?? null;
   }
@@ -102,7 +102,7 @@ export class ChatTemplates {
   #open(file: string): Ready {
     this.#freePlace();
     const prompts = ChatPrompts.open({ dir: this.#options.dir, template: file }, { now: this.#now });
-    // A template that is named is never null.
+    // `ChatPrompts.open` returns null only if no template is named.
     return { prompts: prompts.then((opened) => opened!), users: 0 };
   }
 

@@ -6,7 +6,7 @@ import { countOf } from '../common/text.ts';
 import type { Role } from './daemon-home.ts';
 import { storageError } from './errors.ts';
 
-/** Folders of a home whose files only the database explains. */
+/** Folders of a home whose files are of no use without the database. */
 const FOLDERS = ['blobs', 'checkpoints'] as const;
 
 /** Advice for a home whose database is missing, or older than the files beside the database. */

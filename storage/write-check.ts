@@ -5,7 +5,7 @@ import { writeDurably } from '../common/durable.ts';
 import { freeBytesOf } from '../common/file-system.ts';
 import { formatBytes } from '../common/text.ts';
 
-/** Size of the file that a check writes. A file of a few bytes could fit where nothing else does. */
+/** Size of the file that a check writes. A file of a few bytes could still fit on a full disk. */
 const WRITTEN_BYTES = 64 * 1024;
 /** Free space below which a disk counts as full. An adapter, an update and a write-ahead log do not fit into less. */
 export const FULL_BELOW_BYTES = 16 * 1024 * 1024;

@@ -72,7 +72,7 @@ async function replay(context: Context, named: string | undefined, options: Repl
   ]);
 }
 
-/** Returns whether an event belongs to a later round, or to the end of the job. */
+/** Returns whether an event opens a round after `round`. */
 function isAfter(event: JobEvent, round: number): boolean {
   return event.type === 'round-opened' && event.round > round;
 }

@@ -62,7 +62,7 @@ async function logs(context: Context, options: LogsOptions): Promise<void> {
     await withLogs(homes, (found) => storedEntries(found, ({ entry }) => about.read(entry)));
   await withLogs(homes, async (found) => {
     const format = entryFormat({ json, color: stdout.color });
-    // Both daemons of a machine can have a log. Then each line says which daemon wrote it.
+    // If both daemons of a machine have a log, each line says which daemon wrote it.
     const isNamed = found.length > 1 && !json;
     const show = ({ role, entry }: DaemonEntry): void =>
       printPainted(context, [`${isNamed ? `${role.padEnd(11)} ` : ''}${format(entry)}`]);

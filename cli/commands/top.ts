@@ -24,7 +24,7 @@ export function registerTop(program: Command, context: Context): void {
 }
 
 async function top(context: Context, { home, json = false }: TopOptions): Promise<void> {
-  // If both run in the default homes, the coordinator comes first. --home chooses the node.
+  // If a coordinator and a node run in the default homes, the first one is the coordinator. --home chooses the node.
   const [daemon] = await runningDaemons(context, home);
   const { firstState, showTop } = await import('../top/run.ts');
   const isScreen = context.stdout.isTTY && context.stdin.isTerminal && context.environment.TERM !== 'dumb';
@@ -33,7 +33,7 @@ async function top(context: Context, { home, json = false }: TopOptions): Promis
   if (json) return printJson(context, { schemaVersion: 1, ...state.facts });
   const { frameLines } = await import('../top/frame.ts');
   const lines = frameLines(state, PLAIN_SIZE).map(({ text }) => text);
-  // The last line names keys, and blank lines fill a screen. A file needs neither.
+  // The last line names keys, and blank lines fill the screen. Output to a file or a pipe needs neither.
   const content = lines.slice(0, -1);
   printLines(context, content.slice(0, content.findLastIndex((line) => line !== '') + 1));
 }

@@ -48,7 +48,7 @@ export function matches({ at, fields }: LogEntry, { level, since, values }: Entr
 }
 
 /**
- * Collects what a peer is called in a log: entries such as `peer-joined` have both its name and its peer id.
+ * Collects the texts that name a peer in a log. Entries such as `peer-joined` have both the name and the peer id.
  * @param peer name, peer id or the end of a peer id
  */
 export class PeerValues {

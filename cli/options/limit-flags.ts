@@ -38,13 +38,13 @@ export function addLimitOptions(command: Command): Command {
     .option('--max-traffic <GB>', ...limitFlag('max-traffic'));
 }
 
-/** Returns help and parser of an option that gives a limit. */
+/** Returns the help text and the parser of an option that sets a limit. */
 function limitFlag(key: string) {
   const help = `${LIMIT_KEYS[key]!.help} (default: the limit of "lora-swarm node config")`;
   return [help, limitOption(key)] as const;
 }
 
-/** Returns the other limits that the options set. */
+/** Returns the hours and the limits on traffic that the options set. */
 export function givenLimits({ hours, maxUpload, maxDownload, maxTraffic }: LimitOptions): GivenLimits {
   return {
     ...(hours !== undefined && { hours }),
@@ -54,7 +54,7 @@ export function givenLimits({ hours, maxUpload, maxDownload, maxTraffic }: Limit
   };
 }
 
-/** Returns the limits of what a job may need that the options set, in bytes. */
+/** Returns the maximum sizes of base, disk space and memory that the options set, in bytes. */
 export function givenPolicy({ maxBase, maxDisk, maxMemory }: LimitOptions): Partial<NodePolicy> {
   return {
     ...(maxBase !== undefined && { maxBaseBytes: maxBase * GIB }),

@@ -11,7 +11,7 @@ const GB = 1e9;
 
 const gib = (bytes: unknown): string => `${Number((Number(bytes) / GIB).toPrecision(4))} GiB`;
 
-/** A limit that `lora-swarm node config` shows and sets. The flags of `lora-swarm node` have the same names. */
+/** A limit that `lora-swarm node config` shows and sets. The options of `lora-swarm node` have the same names. */
 interface LimitKey {
   readonly field: keyof KeptLimits;
   readonly help: string;
@@ -20,7 +20,7 @@ interface LimitKey {
   format(value: number | string | boolean): string;
   /** The default, for people. */
   readonly byDefault: string;
-  /** Whether a running node applies a change at its next start only. */
+  /** Whether a running node applies a change only after a restart. */
   readonly atStart?: boolean;
 }
 
@@ -98,7 +98,7 @@ export const LIMIT_KEYS: Readonly<Record<string, LimitKey>> = {
   },
 };
 
-/** Returns the parser of an option of `lora-swarm node` that gives a limit. */
+/** Returns the parser of an option of `lora-swarm node` that sets a limit. */
 export function limitOption(key: string) {
   const { parse, help } = LIMIT_KEYS[key]!;
   return (text: string) => {

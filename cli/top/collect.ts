@@ -7,9 +7,9 @@ import type { Choice, CoordinatorFacts, NodeFacts } from './state.ts';
 
 /** Types of events from which the loss curve and the table of rounds are made. */
 const HISTORY = ['checkpoint', 'null-round', 'rolled-back'];
-/** Number of events that are kept of each kind. The curve has far fewer columns, and the user can scroll so far. */
+/** Minimum number of newest events that each list keeps. The loss curve has far fewer columns. */
 const KEPT = 2_000;
-/** Number of events that are loaded first for the list of events. */
+/** Number of events in the first request for the list of events. Later requests load only new events. */
 const FIRST_EVENTS = 500;
 
 /** Collects the facts for frames from the control API of a daemon. */

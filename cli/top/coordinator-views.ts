@@ -16,7 +16,7 @@ import type { FrameLine, Tone, ViewLines } from './lines.ts';
 import { lossCurve } from './loss-curve.ts';
 import type { CoordinatorFacts } from './state.ts';
 
-/** Shapes of health levels besides colours. They are those of the web page. */
+/** Symbols that show health levels in addition to colours. The web page uses the same symbols. */
 const SHAPES: Readonly<Record<HealthLevel, string>> = { green: '●', yellow: '▲', red: '■', grey: '○' };
 const TONES: Readonly<Record<HealthLevel, Tone>> = {
   green: 'green',
@@ -24,16 +24,16 @@ const TONES: Readonly<Record<HealthLevel, Tone>> = {
   red: 'red',
   grey: 'dim',
 };
-/** Number of alerts in the overview. `lora-swarm peers` has all of them. */
+/** Maximum number of alerts in the overview. `lora-swarm peers` shows all alerts. */
 const SHOWN_ALERTS = 3;
-/** Number of jobs in the overview. The chosen job is always among them. */
+/** Maximum number of jobs in the overview. The chosen job is always one of them. */
 const SHOWN_JOBS = 4;
-/** Longest name of a node or job in a table, in characters. */
+/** Maximum length of the name of a node or job in a table, in characters. */
 const NAME = 20;
 
 const title = (text: string): FrameLine => ({ text, tone: 'title' });
 
-/** Returns the jobs, alerts and the round of the chosen job. */
+/** Returns lines about the jobs, the alerts, and the loss and the round of the chosen job. */
 export function overviewLines(facts: CoordinatorFacts, width: number): ViewLines {
   const { status, job, peers } = facts;
   if (job === null) {

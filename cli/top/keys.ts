@@ -11,7 +11,7 @@ const MOVES: Readonly<Record<string, number>> = {
   '\u001b[6~': PAGE_LINES,
 };
 
-/** Splits what a terminal sends into keys. Several keys can arrive at once, and one key can be several characters. */
+/** Splits the text that a terminal sends into keys. The text can hold several keys, and a key several characters. */
 export function keysIn(text: string): string[] {
   // biome-ignore lint/suspicious/noControlCharactersInRegex: keys such as the arrows begin with the control character ESC
   return text.match(/\u001b\[[\d;]*[~A-Za-z]|./gs) ?? [];

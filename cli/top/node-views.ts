@@ -3,10 +3,13 @@ import { screenLines } from '../node-screen/lines.ts';
 import type { ViewLines } from './lines.ts';
 import type { NodeFacts } from './state.ts';
 
-/** Number of rows for which the lines of a node are made. Longer content can be scrolled. */
+/** Number of rows for which `screenLines` makes the lines of a node. It is large, because the user can scroll. */
 const ALL_ROWS = 200;
 
-/** Returns the lines that the node itself shows in its terminal, without its last two, which name its keys and log. */
+/**
+ * Returns the lines that the node shows in its own terminal. Leaves out the last two lines, which name the keys and the
+ * log file of that terminal.
+ */
 export function nodeOverview({ status, timeLeft }: NodeFacts, width: number): ViewLines {
   const state = { status, timeLeft, download: null, warnings: [], news: [], logFile: '' };
   const lines = screenLines(state, { columns: width + 1, rows: ALL_ROWS });

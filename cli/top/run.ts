@@ -24,7 +24,7 @@ export async function showTop(context: Context, home: string | undefined, daemon
   // The process can end without unwinding this function: a second Ctrl-C, or an error outside of it.
   const onExit = (): void => screen.leave();
   process.on('exit', onExit);
-  // main.ts prints the error of a crash before the process exits. The text belongs into the first buffer.
+  // main.ts prints the error of a crash before the process exits. Leaving the screen first keeps this text visible.
   process.on('uncaughtExceptionMonitor', onExit);
   try {
     const collector = new Collector(context.clock);
@@ -55,7 +55,7 @@ export async function showTop(context: Context, home: string | undefined, daemon
     });
     try {
       while (!signal.aborted) {
-        // An abort ends the pause.
+        // An abort ends the pause early.
         await sleep(POLL_MS, undefined, { signal: AbortSignal.any([signal, hurry.signal]) }).catch(() => {});
         if (signal.aborted) break;
         hurry = new AbortController();

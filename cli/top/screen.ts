@@ -17,7 +17,10 @@ const STYLES: Readonly<Record<Tone, Parameters<typeof styleText>[0]>> = {
   dim: 'dim',
 };
 
-/** A whole terminal, in its second buffer: what the user saw before returns when the screen is left. */
+/**
+ * The whole screen of a terminal. Uses the second buffer of the terminal, so that `leave` restores what the user saw
+ * before.
+ */
 export class FullScreen {
   readonly #output: Output;
   #shown = '';

@@ -13,7 +13,7 @@ export interface CoordinatorFacts {
   readonly peers: readonly PeerView[];
   /** The chosen job; null if there are no jobs. */
   readonly job: JobDetail | null;
-  /** Events of the chosen job that tell how its rounds began and ended, oldest first. */
+  /** Events of the chosen job that say how its rounds ended, oldest first. */
   readonly history: readonly JobEvent[];
   /** The newest events of the chosen job as text, oldest first. */
   readonly events: readonly { readonly at: number; readonly text: string }[];
@@ -26,10 +26,10 @@ export interface NodeFacts {
   readonly timeLeft: readonly TimeLeft[];
 }
 
-/** What the user has chosen. */
+/** The choices of the user. */
 export interface Choice {
   readonly view: View;
-  /** Digest of the chosen job; null for the first job. */
+  /** Digest of the chosen job; null if the user has chosen no job, so that the first job is shown. */
   readonly job: string | null;
   /** Number of lines of the list that are above the screen. */
   readonly scroll: number;
@@ -37,7 +37,7 @@ export interface Choice {
 
 export const FIRST_CHOICE: Choice = { view: 'overview', job: null, scroll: 0 };
 
-/** All that one frame shows. */
+/** The content of one frame. */
 export interface TopState {
   readonly facts: CoordinatorFacts | NodeFacts;
   readonly choice: Choice;

@@ -3,7 +3,7 @@ import { isAccepted, type JobMoment } from '../../monitor/replay.ts';
 import { shortPeer } from '../../protocol/ids.ts';
 import { nodeName } from './events.ts';
 
-/** Number of nodes that a line names. */
+/** Maximum number of nodes that a line names. */
 const SHOWN_NODES = 12;
 
 /** Returns lines about a job at a past moment. */

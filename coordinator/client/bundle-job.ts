@@ -15,7 +15,7 @@ export interface BundleOptions {
   readonly blobs?: boolean;
   /** @default never aborts */
   readonly signal?: AbortSignal;
-  /** Called with the number of bytes so far. */
+  /** Called with the number of bytes that have been written so far. */
   readonly onProgress?: (bytes: number) => void;
 }
 
@@ -48,7 +48,7 @@ export async function bundleJob(
       onProgress?.(bytes);
     }
   });
-  // A coordinator that cannot complete a bundle breaks off its answer. The file must not look like a whole bundle.
+  // A coordinator that cannot complete a bundle breaks off its answer. The incomplete file is deleted.
   try {
     await (await openBundle(file)).close();
   } catch (error) {

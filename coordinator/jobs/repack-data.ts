@@ -13,7 +13,7 @@ export interface RepackOptions {
   readonly spec: Pick<JobSpec, 'data' | 'training'>;
   /** The data of the job whose held-out rows are kept. */
   readonly original: Manifest['data'];
-  /** The held-out rows of that job, as the store has them. */
+  /** The stored held-out rows of the original job. */
   readonly heldOut: Uint8Array;
   /** Folder of the base. */
   readonly dir: string;

@@ -5,7 +5,8 @@ import type { Store } from '../store/store.ts';
 
 /**
  * State of a job in a sweep.
- * - `measured`: the job has the checkpoints that the next halving needs. `loss`: held-out loss of the last of them
+ * - `measured`: the job has the checkpoints that the next halving needs. `loss` is the held-out loss of
+ *   the last of these checkpoints
  * - `unmeasured`: the job has these checkpoints, but the last of them has no held-out loss
  * - `dropped`: the job was stopped before all of its rounds were done
  * - `held`: the job is paused, so the sweep waits for its operator
@@ -19,7 +20,7 @@ export type SweepJobState =
 /**
  * Returns the state of a job in its sweep.
  * @param target number of checkpoints that the next halving needs. Checkpoints that a roll-back has undone do not count,
- *   and neither do roll-backs. A job that has done all of its rounds is judged by its last checkpoint.
+ *   and neither do roll-backs. If a job has done all of its rounds and has fewer checkpoints, its last checkpoint counts.
  */
 export function sweepJobState({ context, driver }: JobRun, target: number, store: Store): SweepJobState {
   const { state } = driver;

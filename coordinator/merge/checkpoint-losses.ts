@@ -33,13 +33,13 @@ export class CheckpointLosses {
   readonly #context: RunContext;
   /** Called when the validator goes on with other settings or on another device. */
   readonly onFallback: EvaluateOptions['onFallback'];
-  /** The losses by round. */
+  /** The losses of checkpoints, by the round of each checkpoint. */
   readonly #losses = new Map<number, readonly RowLoss[]>();
 
   constructor({ context, onFallback }: CheckpointLossesDeps) {
     this.#context = context;
     this.onFallback = (because) => {
-      // Losses that another device or other settings computed cannot be compared with later ones.
+      // Losses from before the fallback cannot be compared with later losses, so they are measured again.
       this.#losses.clear();
       onFallback(because);
     };

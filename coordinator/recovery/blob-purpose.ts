@@ -21,7 +21,7 @@ export interface BlobPurpose {
   readonly rebuild?: (blobs: Pick<BlobStore, 'get'>) => Promise<Uint8Array>;
   /** The checkpoint whose folder has a hard link to the blob. @default none */
   readonly folder?: CheckpointToWrite;
-  /** The author of an update, which is asked first; otherwise null. */
+  /** If the blob is an update, its author, which is the first node asked for the blob; otherwise null. */
   readonly author: string | null;
 }
 

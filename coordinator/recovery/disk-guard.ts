@@ -13,17 +13,17 @@ import { isOver } from '../round/job-phase.ts';
 const MIB = 1024 * 1024;
 /** Free space below which the jobs pause. A round of a small job writes a few MiB. */
 export const PAUSE_BELOW_BYTES = 64 * MIB;
-/** Free space from which the jobs continue. It is larger, so that the blobs of one round do not pause them again. */
+/** Free space above which paused jobs continue. It is larger, because the blobs of one round may fill 64 MiB. */
 export const RESUME_FROM_BYTES = 128 * MIB;
 /** Free space that blobs leave to the database. */
 export const BLOB_FLOOR_BYTES = 24 * MIB;
-/** Size of the file that is deleted when the disk is full, so that the database can record the pause. */
+/** Size of the reserve file. It is deleted when the disk is full, so that the database has space to record the pause. */
 const RESERVE_BYTES = 16 * MIB;
-/** Free space before a transaction below which the reserve is deleted. */
+/** Minimum free space for a transaction. If less is free, the reserve file is deleted first. */
 const TRANSACTION_BYTES = 8 * MIB;
 /** Time between two checks of the free space. */
 const LOOK_MS = 2_000;
-/** Beginning of the reason with which a job is paused. The jobs with this reason continue by themselves. */
+/** Beginning of the reason of a pause by this guard. It marks the jobs that the guard continues later. */
 const REASON = 'the disk of the coordinator is full';
 
 interface Deps {
@@ -71,7 +71,7 @@ export class DiskGuard {
       const { bavail, bsize } = statfsSync(this.#home);
       if (bavail * bsize < TRANSACTION_BYTES) this.#freeReserve();
     } catch {
-      // Some file systems do not report their free space. The transaction then shows whether there is space.
+      // Some file systems do not report their free space. On these, a transaction fails if there is no space.
     }
   }
 
@@ -105,7 +105,7 @@ export class DiskGuard {
     rmSync(this.#reserve, { force: true });
   }
 
-  /** Writes the reserve if it is missing. Random bytes take their space on a compressing file system too. */
+  /** Writes the reserve if it is missing. It holds random bytes, because some file systems compress other bytes. */
   async #keepReserve(): Promise<void> {
     if (this.#hasReserve) return;
     const size = await stat(this.#reserve).then(

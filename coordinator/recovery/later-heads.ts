@@ -11,11 +11,11 @@ import { isOver } from '../round/job-phase.ts';
 import { catchUp } from './catch-up.ts';
 import { type LostRecords, lostRecords } from './lost-records.ts';
 
-/** Maximum number of nodes that are asked for what the coordinator has lost. */
+/** Maximum number of nodes that the coordinator asks for the records that it has lost. */
 const ASKED_NODES = 16;
 /** Time during which further nodes can connect before the coordinator asks them, so that it finds the newest head. */
 const GATHER_MS = 2_000;
-/** Minimum time between two attempts of one job. A node can claim a later head as often as it likes. */
+/** Minimum time between two recovery attempts for one job, because a node can claim a later head at any rate. */
 const RETRY_MS = 10_000;
 /** Maximum time to fetch the newest adapter. */
 const FETCH_MS = 10 * 60_000;
@@ -27,12 +27,12 @@ interface Deps extends Pick<CoordinatorDeps, 'network' | 'blobs' | 'folders' | '
 }
 
 /**
- * Notices that a coordinator was restored from an old backup: its nodes have later heads, which it has signed. The
- * coordinator then takes over the newest of these heads, and restores from its nodes what the backup lacks.
+ * Detects that a coordinator was restored from an old backup: its nodes have heads that the coordinator signed after
+ * the backup. Adopts the newest of these heads, and fetches from the nodes the records that the backup lacks.
  */
 export class LaterHeads {
   readonly #deps: Deps;
-  /** Time of the newest attempt of each job, on the monotonic clock. */
+  /** Time of the newest recovery attempt for each job, on the monotonic clock. */
   readonly #attempts = new Map<string, number>();
   #running: Promise<void> = Promise.resolve();
 
@@ -40,7 +40,10 @@ export class LaterHeads {
     this.#deps = deps;
   }
 
-  /** Takes note of the newest head that a peer claims to have. Asks nodes for proof if it is later than our own head. */
+  /**
+   * Takes note of the newest head that a peer claims to have. Asks nodes for proof if that head is later than
+   * the newest head of this coordinator.
+   */
   note(run: JobRun, peer: string, known: HeadOrder | null): void {
     const { clock, log, signal } = this.#deps;
     const { job } = run.context;
@@ -57,7 +60,7 @@ export class LaterHeads {
       });
   }
 
-  /** Resolves when no attempt is running. */
+  /** Resolves when no recovery attempt is running. */
   async idle(): Promise<void> {
     await this.#running;
   }

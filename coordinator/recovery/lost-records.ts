@@ -11,13 +11,13 @@ export interface LostCheckpoint extends Pick<NewCheckpoint, 'round' | 'digest' |
   readonly checkpoint: Checkpoint;
 }
 
-/** Messages that nodes gave back to a coordinator. The coordinator has signed all of them. */
+/** Messages that a coordinator has signed and lost, and that its nodes have returned. */
 export interface LostRecords {
   /** The newest head. It is later than the head in the database. */
   readonly head: Head;
   /** The checkpoints before the head that the database lacks, oldest first. */
   readonly checkpoints: readonly LostCheckpoint[];
-  /** Digest of the newest checkpoint in the database that is part of the chain; null if a gap separates them. */
+  /** Digest of the newest ancestor of the head in the database; null if checkpoints between the two are missing. */
   readonly ancestor: string | null;
   readonly receipts: readonly StoredReceipt[];
 }
@@ -33,9 +33,9 @@ interface Known {
 }
 
 /**
- * Finds what a coordinator has lost in the answers of its nodes. Ignores messages of other jobs and messages that this
- * coordinator has not signed, so a node cannot make anything up.
- * @returns null if no answer has a later head whose checkpoint is known
+ * Collects the records that a coordinator has lost from the answers of its nodes. Ignores messages of other jobs, and
+ * messages that this coordinator has not signed, so a node cannot invent a record.
+ * @returns null if no answer has a later head whose checkpoint is in an answer or in the database
  */
 export function lostRecords(
   answers: readonly RpcResponse<'recall'>[],

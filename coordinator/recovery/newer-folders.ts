@@ -19,8 +19,8 @@ interface NewerFolder {
 
 /**
  * Checks that the database is as new as the checkpoint folders beside it. A database that was restored alone from an
- * old backup has fewer checkpoints than the folders. The coordinator would then make other checkpoints for rounds that
- * have one.
+ * old backup has fewer checkpoints than the folders. With such a database, the coordinator would make a second checkpoint
+ * for rounds that already have one.
  *
  * One folder may be newer: a coordinator that is killed between writing a folder and committing its transaction leaves
  * a folder whose parent is the newest checkpoint of the database.
@@ -88,7 +88,7 @@ async function newerFolders(
   return newer;
 }
 
-/** Returns the names of the rounds of a job's folder in ascending order. */
+/** Returns the names of the round folders in a job's folder, in ascending order. */
 async function roundsOf(folder: string): Promise<string[]> {
   const names = await readdir(folder).catch(() => []);
   return names.filter((name) => /^\d+$/.test(name)).sort((a, b) => Number(a) - Number(b));

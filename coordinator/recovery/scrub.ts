@@ -9,16 +9,16 @@ import type { BlobRepair } from './blob-repair.ts';
 
 /** Pause between two portions of the scrub. */
 const PORTION_PAUSE_MS = 60_000;
-/** Bytes that one portion reads at least, unless all blobs have fewer: about 1 MiB/s on average. */
+/** Number of bytes after which a portion ends. It makes the scrub read about 1 MiB/s on average. */
 const PORTION_BYTES = 64 * 1024 * 1024;
-/** Maximum number of blobs of one portion. */
+/** Maximum number of blobs in one portion. */
 const PORTION_BLOBS = 200;
 /** Pause after each MiB that is hashed, so that rounds and requests go first. */
 const MIB_PAUSE_MS = 10;
 
-/** Maximum time that a peer waits for the check of a blob. */
+/** Maximum time that the request of a peer waits for the check of a blob. */
 const RECHECK_MS = 5_000;
-/** Time for which the result of a check on request holds for the same blob. */
+/** Time for which `recheck` returns its last result for the same blob, instead of reading the blob again. */
 const RECHECK_PAUSE_MS = 10_000;
 
 interface Deps {

@@ -1,4 +1,4 @@
-/** What the commands of the operator change: pause, stop, resume, roll-back, new settings, and the end of the queue. */
+/** Transitions for the orders of the operator: pause, stop, resume, roll-back, new settings. Also opens queued jobs. */
 
 import { isEnding, isRollingBack } from './job-phase.ts';
 import {

@@ -1,4 +1,4 @@
-/** How rounds open, close and end, and in which phase the job is between two rounds. */
+/** Transitions that open, close and end rounds, and the phases of a job between two rounds. */
 
 import { HEARTBEAT_INTERVAL_MS } from '../../protocol/limits.ts';
 import { deadlineMs, type Round } from './close.ts';

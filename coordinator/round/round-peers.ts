@@ -1,4 +1,4 @@
-/** How the events of peers change the open round, and the peers that are present. */
+/** Transitions for the events of peers. They change the open round and the peers that are present. */
 
 import { ARRIVAL_ROUNDS, type Round } from './close.ts';
 import { isOpen } from './job-phase.ts';

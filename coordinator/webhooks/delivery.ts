@@ -47,7 +47,7 @@ export class WebhookDelivery {
     this.#deps = deps;
   }
 
-  /** The newest attempt since the start of the coordinator; null if there was none. */
+  /** The newest attempt to deliver a message since the coordinator started; null if there was none. */
   get last(): Attempt | null {
     return this.#last;
   }

@@ -7,7 +7,7 @@ import type { News } from './news.ts';
 
 /** Prefix of secrets, as the specification demands. The rest of a secret is base64. */
 const SECRET_PREFIX = 'whsec_';
-/** Length of the key in a new secret, in bytes: as long as the SHA-256 that uses it. */
+/** Length of the key in a new secret, in bytes. RFC 2104 advises against keys shorter than the SHA-256 digest. */
 const KEY_BYTES = 32;
 /** Shortest and longest key that the specification allows, in bytes. */
 const KEY_RANGE = [24, 64] as const;
@@ -19,7 +19,7 @@ export interface WebhookBody {
   /** Time of the event in ISO 8601. */
   readonly timestamp: string;
   readonly text: string;
-  /** Facts of the event; `job` and `name` of its job, if it is about one. */
+  /** Facts of the event. For an event of a job, they include the digest (`job`) and the `name` of the job. */
   readonly data: Readonly<Record<string, unknown>>;
 }
 
@@ -27,7 +27,7 @@ export interface WebhookBody {
 export interface WebhookMessage {
   /** Unique id. It stays the same in repeated attempts, so that the receiver can ignore a repetition. */
   readonly id: string;
-  /** The bytes that are signed and sent, as text. */
+  /** The text that is signed and sent. */
   readonly body: string;
 }
 

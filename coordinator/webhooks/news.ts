@@ -9,15 +9,15 @@ export type WebhookEvent = (typeof WEBHOOK_EVENTS)[number];
 /** Types of the job events from which messages are made. */
 export const SOURCES = ['checkpoint', 'rolled-back', 'paused', 'finished', 'banned'] as const;
 
-/** What a webhook remembers of a job between two events. */
+/** Facts about the losses of a job that a webhook keeps between two events. */
 export interface LossMemory {
   /** Lowest held-out loss of the job since its newest roll-back; null if none was measured. */
   readonly lowest: number | null;
-  /** Whether the newest held-out loss is above the lowest one, and a message said so. */
+  /** Whether the newest held-out loss exceeds the lowest one by more than `WORSE_SHARE`. */
   readonly isUp: boolean;
 }
 
-/** A fact that a message tells. */
+/** A fact that a message reports. */
 export interface News {
   readonly type: WebhookEvent;
   /** The fact in one sentence. */
@@ -32,7 +32,7 @@ export interface NewsContext {
   readonly needsOperator: boolean;
 }
 
-/** Returns what is to be told about an event, and what to remember for the next event. Pure. */
+/** Returns the news of an event (null if none), and the memory for the next event. Pure. */
 export function newsOf(
   event: JobEvent,
   memory: LossMemory,
@@ -50,7 +50,7 @@ export function newsOf(
       return same({ type: 'job-finished', text, data: { round, heldOutLoss, baseLoss } });
     }
     case 'paused': {
-      // The operator knows about a pause of his own.
+      // A pause that the operator ordered needs no message.
       if (!needsOperator) return same(null);
       const reason = safeText(event.reason);
       const text = `job ${name} has paused itself and waits for its operator: ${reason}`;
@@ -71,7 +71,10 @@ export function newsOf(
   }
 }
 
-/** Tells of a loss that rose above the limit of the job's health once, until the loss is below the limit again. */
+/**
+ * Reports a loss that has risen by more than `WORSE_SHARE` above the lowest one. Reports it again only after the loss has
+ * fallen below this threshold.
+ */
 function afterCheckpoint(
   { round, heldOutLoss }: Extract<JobEvent, { type: 'checkpoint' }>,
   { lowest, isUp }: LossMemory,

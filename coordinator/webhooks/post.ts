@@ -37,7 +37,7 @@ export function postOverHttp(
   return new Promise((resolve, reject) => {
     const target = new URL(url);
     const host = target.hostname.replace(/^\[|\]$/g, '');
-    // Node.js looks up no name if the host is an IP address.
+    // If the host is an IP address, Node.js does not call `lookup`, so the address is checked here.
     if (!allowPrivate && isIP(host) !== 0 && isPrivateAddress(host)) throw privateError();
     const send = target.protocol === 'https:' ? httpsRequest : httpRequest;
     const call = send(target, {
@@ -45,7 +45,7 @@ export function postOverHttp(
       headers: { ...headers, 'content-type': 'application/json', 'content-length': Buffer.byteLength(body) },
       agent: false,
       signal: AbortSignal.any([signal, AbortSignal.timeout(ATTEMPT_MS)]),
-      // The addresses are checked here and not before the request, because a second lookup could give other addresses.
+      // The lookup of the connection checks the addresses, because an earlier lookup could give other addresses.
       lookup: allowPrivate ? undefined : checkedLookup(lookup),
     });
     call.on('response', (response) => {

@@ -8,7 +8,7 @@ export const QUEUE_MESSAGES = 1_000;
 
 /** A message that waits for its delivery. */
 export interface QueuedMessage extends WebhookMessage {
-  /** Order of the message in the queue. */
+  /** Position of the message in the queue. */
   readonly place: number;
   readonly createdAt: number;
   /** Number of failed attempts so far. */
@@ -17,7 +17,7 @@ export interface QueuedMessage extends WebhookMessage {
   readonly dueAt: number;
 }
 
-/** How far a webhook has read the events of a job, and what it remembers of them. */
+/** The position of a webhook in the event log of a job, and what it keeps about the losses of the job. */
 export interface WebhookCursor extends LossMemory {
   /** Sequence number of the newest event that was read. */
   readonly sequence: number;

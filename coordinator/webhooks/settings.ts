@@ -14,15 +14,15 @@ import { WEBHOOK_EVENTS, type WebhookEvent } from './news.ts';
 export const WEBHOOKS_FILE = 'webhooks.yaml';
 /** File in the home with the secret that signs the messages of webhooks without a secret of their own. */
 export const SECRET_FILE = 'webhook-secret';
-/** Maximum number of webhooks of a coordinator. Each has a queue of its own. */
+/** Maximum number of webhooks of a coordinator. It bounds the space of their queues in the database. */
 const MAX_WEBHOOKS = 16;
 
-/** A webhook, as its operator sets it. */
+/** The settings of a webhook that the operator chose. */
 export interface WebhookSetting {
   readonly url: string;
-  /** Types of messages that it gets. @default all types */
+  /** Types of the messages that the webhook gets. @default all types */
   readonly events?: readonly WebhookEvent[] | undefined;
-  /** Secret that signs its messages: `whsec_` and 24 to 64 bytes in base64. @default the secret of the home */
+  /** Secret that signs the messages: `whsec_` and 24 to 64 bytes in base64. @default the secret of the home */
   readonly secret?: string | undefined;
   /** Whether the URL may lead to this machine or to a private network. @default false */
   readonly allowPrivate?: boolean | undefined;
@@ -54,14 +54,15 @@ export const webhooksSchema = z.array(settingSchema).max(MAX_WEBHOOKS);
 const fileSchema = z.strictObject({ webhooks: webhooksSchema });
 
 /**
- * Returns the webhooks of a home: those of its settings file, and those that are given. Creates the secret of the home if
- * a webhook needs it.
+ * Returns the webhooks of a coordinator. Creates the secret of the home if a webhook needs it.
+ * @param home folder with the file `webhooks.yaml`, which may be missing
+ * @param given further webhooks, from the options of the coordinator
  * @throws SwarmError WEBHOOKS_INVALID
  */
 export async function loadWebhooks(home: string, given: readonly WebhookSetting[]): Promise<WebhookTarget[]> {
   const byUrl = new Map<string, WebhookSetting>();
   for (const setting of [...(await readFileIn(home)), ...given]) {
-    // The file can say more about a URL than the command line.
+    // If both name a URL, the file wins, because it can have more settings than the command line.
     const { href } = new URL(setting.url);
     byUrl.set(href, { ...setting, ...byUrl.get(href) });
   }

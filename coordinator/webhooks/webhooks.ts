@@ -21,7 +21,7 @@ export interface WebhookView {
   events: readonly WebhookEvent[];
   /** Number of messages that wait for their delivery. */
   queued: number;
-  /** The newest attempt since the start of the coordinator; null if there was none. */
+  /** The newest attempt to deliver a message since the coordinator started; null if there was none. */
   last: Attempt | null;
 }
 
@@ -42,9 +42,10 @@ export interface WebhooksDeps {
 }
 
 /**
- * Tells the operator's other programs what happens in jobs. The messages are made from the event log of a job, and are in
- * the database before they are sent. After a crash, the next start reads the log from the position that the database has,
- * so no message is lost. All work happens after the transition of the job, and a failure never reaches the job.
+ * Tells other programs of the operator what happens in jobs. Makes messages from the event log of a job, and stores them
+ * in the database before it sends them. The database also stores the position in the log. After a crash, the next start
+ * continues from this position, so no message is lost. A failure does not affect the job, because the work happens after
+ * the transition of the job.
  */
 export class Webhooks {
   readonly #deps: WebhooksDeps;
@@ -142,7 +143,7 @@ export class Webhooks {
     const { job, stored } = context;
     const about = { name: stored.name, needsOperator: needsOperator(driver.state) };
     return store.transaction(() => {
-      // A job without a position was created after the start, so all of its events are new.
+      // A job without a position was created after the coordinator started, so all of its events are new.
       const cursor = store.webhooks.cursor(target.id, job) ?? { sequence: 0, lowest: null, isUp: false };
       const newest = store.events.newest(job);
       const events = store.events.after(job, cursor.sequence, PAGE, SOURCES);

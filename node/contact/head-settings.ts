@@ -30,7 +30,7 @@ export class HeadSettings {
   readonly #deps: HeadSettingsDeps;
   /** The newest change that was verified; null before the first. */
   #newest: VerifiedSettings | null = null;
-  /** Position of the newest head that was checked. */
+  /** Term and sequence number of the newest head whose settings were checked. */
   #checked: HeadOrder | null = null;
 
   constructor({ job, coordinator }: { job: string; coordinator: string }, deps: HeadSettingsDeps) {

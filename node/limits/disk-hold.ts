@@ -13,7 +13,7 @@ interface DiskHoldDeps {
 }
 
 /**
- * Takes a hold when the node's disk is full, so that no round waits for the node. Ends the hold when the disk has space
+ * Sets a hold when the node's disk is full, so that no round waits for the node. Ends the hold when the disk has space
  * again.
  */
 export class DiskHold {
@@ -24,14 +24,14 @@ export class DiskHold {
     this.#deps = deps;
   }
 
-  /** Takes the hold if an error says that the disk is full. */
+  /** Sets the hold if an error says that the disk is full. */
   note(error: unknown): void {
     if (!isSwarmError(error, 'STORE_FULL')) return;
     this.#deps.setHold({ reason: 'disk-full', detail: '' });
     this.#checkLater();
   }
 
-  /** Ends the checks. */
+  /** Stops the checks of the disk. */
   stop(): void {
     this.#cancel?.();
     this.#cancel = null;

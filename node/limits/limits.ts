@@ -14,7 +14,7 @@ export const LEAST_RATE = 100_000;
 const bytes = z.number().min(0);
 const rate = z.number().min(LEAST_RATE);
 
-/** Limits that the owner of a machine has set, and the home of a node keeps. A limit that is missing has its default. */
+/** Limits that the owner of a machine has set, as the home of a node stores them. A missing limit has its default. */
 export interface KeptLimits {
   /** Threads of the processor that the trainer uses. */
   readonly threads?: number | undefined;

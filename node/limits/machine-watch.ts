@@ -26,11 +26,14 @@ export interface MachineWatchDeps {
   /** Number of hardware threads. */
   readonly threads: number;
   readonly limits: () => KeptLimits;
-  /** Whether the node is polite if the owner has not set the limit `polite`; `auto`: on a machine with a user. */
+  /**
+   * Whether the node is polite if the owner has not set the limit `polite`. With `auto`, the node is polite if a person
+   * uses the machine.
+   */
   readonly polite: boolean | 'auto';
   /** Returns the bytes that were sent and received this month, and the name of the month in UTC, such as "2026-11". */
   readonly traffic: () => { bytes: number; month: string };
-  /** Called after each look at the machine, with the pause that the node must make; null for none. */
+  /** Called after each reading of the machine, with the pause that the node must make; null for none. */
   readonly onPause: (pause: Pause | null) => void;
 }
 
@@ -54,7 +57,7 @@ export class MachineWatch {
     return probe !== null && (wanted === 'auto' ? this.#hasUser : wanted);
   }
 
-  /** Looks at the machine now, and again and again until `stop`. */
+  /** Reads the state of the machine now, and then periodically until `stop` is called. */
   async start(): Promise<void> {
     const { clock, probe, log } = this.#deps;
     await this.look().catch((error: unknown) => log.warn({ reason: messageOf(error) }, 'machine-not-read'));
@@ -67,7 +70,7 @@ export class MachineWatch {
     this.#cancel();
   }
 
-  /** Looks at the machine once. */
+  /** Reads the state of the machine once. */
   async look(): Promise<void> {
     const { probe, pid, clock, limits, onPause } = this.#deps;
     const needsProbe = probe !== null && (limits().polite ?? this.#deps.polite) !== false;

@@ -3,7 +3,9 @@ import type { Logger } from '../../common/logger.ts';
 import type { KeptLimits, LimitChanges, LimitsFile } from './limits.ts';
 import type { Pause, Pauses } from './pauses.ts';
 
-/** The work of a node that a drain waits for. */
+/**
+ * The work of a node for one job, as a drain sees it. A drain lets the node finish its round, and then stops the node.
+ */
 export interface DrainedWork {
   /** Whether the node trains a round or builds its update. */
   readonly isTraining: boolean;
@@ -27,18 +29,18 @@ export interface NodeControlDeps {
 /** Milliseconds between two checks of the work that a drain waits for. */
 const DRAIN_POLL_MS = 250;
 /**
- * Maximum time that a drain waits for receipts after the last training, in milliseconds. Without a receipt, the node sends
- * the update again at its next start.
+ * Maximum time that a drain waits for receipts after the node has stopped training, in milliseconds. If no receipt has
+ * arrived, the node sends the update again at its next start.
  */
 const RECEIPT_MS = 30_000;
 /** Maximum delay of one timer, in milliseconds. Timers of Node.js overflow at 2^31 ms, about 25 days. */
 const TIMER_MS = 24 * 3_600_000;
 
-/** Carries out the orders of the owner of a machine to a running node. */
+/** Carries out the orders that the owner of a machine gives to a running node. */
 export class NodeControl {
   readonly #deps: NodeControlDeps;
   #cancelPause = (): void => {};
-  /** The pause that follows from the state of the machine. */
+  /** The pause that the state of the machine demands; null if none. */
   #machinePause: Pause | null = null;
   #cancelDrain = (): void => {};
 
@@ -50,7 +52,7 @@ export class NodeControl {
     return this.#deps.file.limits;
   }
 
-  /** Applies the pause that the home keeps. */
+  /** Applies the pause that is stored in the home. */
   start(): void {
     this.#applyPause();
   }
@@ -75,7 +77,7 @@ export class NodeControl {
     this.#applyPause();
   }
 
-  /** Takes the pause that follows from the state of the machine. The owner's pause comes first. */
+  /** Sets the pause that the state of the machine demands. While the owner's pause lasts, that pause applies instead. */
   setMachinePause(pause: Pause | null): void {
     if (pause?.reason !== this.#machinePause?.reason) {
       this.#deps.log.info({ reason: pause?.reason ?? null }, 'machine-pause');
@@ -90,7 +92,7 @@ export class NodeControl {
     if (pauses.isDraining) return;
     log.info({}, 'node-drains');
     pauses.drain();
-    // The first look comes later, so that the order gets its answer before the node stops.
+    // The first check comes later, so that the owner gets an answer before the node stops.
     this.#watchDrainLater(clock.monotonic());
   }
 
@@ -117,7 +119,7 @@ export class NodeControl {
     this.#cancelDrain = this.#deps.clock.after(DRAIN_POLL_MS, () => this.#watchDrain(trainedAt));
   }
 
-  /** @param trainedAt time of the last training that this drain has seen, on the monotonic clock */
+  /** @param trainedAt time at which this drain last saw the node train, on the monotonic clock */
   #watchDrain(trainedAt: number): void {
     const { clock, pauses, work, stop } = this.#deps;
     const now = clock.monotonic();

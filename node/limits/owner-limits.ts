@@ -12,9 +12,9 @@ import type { NodePolicy } from './policy.ts';
 
 export interface OwnerLimitsOptions {
   readonly home: string;
-  /** Limits that apply where neither the start of the node nor the home has one. */
+  /** Limits that apply if neither the options of the start nor the home set them. */
   readonly defaults: NodePolicy;
-  /** Limits of this start, which come before those of the home until the owner changes them. */
+  /** Limits from the options of this start. They override the limits in the home until the owner changes them. */
   readonly policy: Partial<NodePolicy>;
   readonly limits: GivenLimits;
   readonly polite: boolean | 'auto' | undefined;
@@ -31,8 +31,8 @@ export interface LimitedNode extends Pick<NodeControlDeps, 'work' | 'stop'> {
 }
 
 /**
- * Limits of the bandwidth of a polite node, in bytes per second, if the owner has set none. They leave most of a usual home
- * connection (20 Mbit/s up, 100 Mbit/s down) to its users.
+ * Maximum bandwidth of a polite node, in bytes per second, if the owner has set no maximum. A usual
+ * home connection has 20 Mbit/s up and 100 Mbit/s down, so these values leave most of it to its users.
  */
 const POLITE_UPLOAD = 1_000_000;
 const POLITE_DOWNLOAD = 5_000_000;
@@ -52,7 +52,7 @@ export class OwnerLimits {
   readonly #options: OwnerLimitsOptions;
   readonly #deps: OwnerLimitsDeps;
   readonly #file: LimitsFile;
-  /** Limits of this start that the owner has not changed since. */
+  /** Limits from the options of this start that the owner has not changed since. */
   #given: KeptLimits;
   #watch: MachineWatch | null = null;
   #control: NodeControl | null = null;

@@ -7,7 +7,7 @@ export type PauseReason = Extract<HoldReason, 'paused' | 'machine-busy' | 'batte
 /** The state of a node that takes no work for now, and goes on by itself or at the order of its owner. */
 export interface Pause {
   readonly reason: PauseReason;
-  /** The reason for the owner of the machine. */
+  /** The reason as a text that the owner of the machine reads. */
   readonly text: string;
   /** Time at which the pause ends, in milliseconds since 1970; null if the time is not known. */
   readonly until: number | null;
@@ -25,7 +25,7 @@ export class Pauses {
     return this.#current;
   }
 
-  /** Whether the node takes no new work, because it stops after its present work. */
+  /** Whether the node takes no new work, because it will stop when its present work is done. */
   get isDraining(): boolean {
     return this.#isDraining;
   }
@@ -63,7 +63,8 @@ export class Pauses {
   }
 
   /**
-   * Resolves when the node may begin new work, or continue interrupted work (`isRest`).
+   * Resolves when the node may begin new work.
+   * @param isRest if true, resolves when the node may continue interrupted work
    * @throws the signal's reason if it aborts first
    */
   async takesWork(signal: AbortSignal, isRest = false): Promise<void> {

@@ -3,9 +3,9 @@
  * for "suspend when non-BOINC CPU usage is above".
  */
 export const BUSY_SHARE = 0.25;
-/** Milliseconds for which other programs must be that busy. A shorter burst, such as opening a page, is no reason. */
+/** Milliseconds for which other programs must use this share. Opening a web page takes less. */
 export const BUSY_MS = 10_000;
-/** Milliseconds without a reason after which the node goes on, so that it does not change back and forth. */
+/** Milliseconds without a reason to pause after which the node works again. A short time would make it switch often. */
 export const CALM_MS = 60_000;
 
 export type PoliteReason = 'battery' | 'machine-busy';
@@ -22,10 +22,13 @@ export class Politeness {
   #reason: PoliteReason | null = null;
   /** Time since which other programs are busy; null if they are not. */
   #busySince: number | null = null;
-  /** Time at which a reason was last seen. */
+  /** Time at which there was last a reason to pause. */
   #seenAt = 0;
 
-  /** Returns the reason for a pause after the facts of the time `now`, in milliseconds; null if there is none. */
+  /**
+   * Takes the facts about the machine at the time `now`, in milliseconds.
+   * @returns the reason for which the node must pause; null if it need not pause
+   */
   next({ othersShare, onBattery }: MachineFacts, now: number): PoliteReason | null {
     const isBusy = othersShare !== null && othersShare >= BUSY_SHARE;
     this.#busySince = isBusy ? (this.#busySince ?? now) : null;

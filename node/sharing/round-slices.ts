@@ -3,7 +3,7 @@ import type { TrainedRound, TrainTask } from '../trainer/trainer.ts';
 
 /** Duration of a slice of a round, in milliseconds. A job that waits can get the trainer at the end of a slice. */
 export const SLICE_MS = 20_000;
-/** Maximum share of the time that adapter and moments may take on their way to the trainer process and back. */
+/** Maximum share of the time that sending adapter and moments to the trainer process and back may take. */
 const TRANSFER_SHARE = 0.02;
 
 /** Measures how fast a job trains, and decides how many steps a slice has. */
@@ -18,12 +18,12 @@ export class SlicePace {
     return Math.max(1, Math.floor(ms / this.#msPerStep));
   }
 
-  /** Returns the time for a number of steps in milliseconds; null before the first measurement. */
+  /** Returns the time that a number of steps takes, in milliseconds; null before the first measurement. */
   msFor(steps: number): number | null {
     return this.#msPerStep === null ? null : steps * this.#msPerStep;
   }
 
-  /** @param ms time from the call of the trainer to its answer */
+  /** @param ms milliseconds from the call of the trainer to its answer */
   measure({ steps, seconds }: TrainResult, ms: number): void {
     if (steps === 0) return;
     this.#msPerStep = ms / steps;
@@ -32,18 +32,18 @@ export class SlicePace {
 }
 
 /**
- * The slices of a round. Each slice starts from the adapter and the moments of the slice before it, so all slices
- * together give the same adapter as the whole round at once.
+ * The slices of a round. Each slice starts from the adapter and the optimiser moments of the slice before it. The slices
+ * therefore end with the same adapter as a round that is trained without interruption.
  */
 export class RoundSlices {
   readonly #task: TrainTask;
   readonly #batchSize: number;
-  /** Number of steps in the slices so far. Steps on rows without supervised tokens count here, but not in `#result`. */
+  /** Number of steps in the slices so far. Unlike `#result`, includes steps on rows without supervised tokens. */
   #steps = 0;
   #after: Pick<TrainedRound, 'adapter' | 'optimizer'>;
   #result: TrainResult | null = null;
 
-  /** @param batchSize rows of one step */
+  /** @param batchSize number of rows in one step */
   constructor(task: TrainTask, batchSize: number) {
     this.#task = task;
     this.#batchSize = batchSize;
@@ -77,7 +77,7 @@ export class RoundSlices {
     this.#result = this.#result === null ? result : joined(this.#result, result);
   }
 
-  /** Converts the progress in the next slice into the progress in the round. */
+  /** Converts the progress in the slice that is being trained into the progress in the round. */
   progress(progress: TrainProgress): TrainProgress {
     const before = this.#result;
     if (before === null || before.steps === 0) return { ...progress, steps: this.#task.steps };
@@ -91,7 +91,7 @@ export class RoundSlices {
     };
   }
 
-  /** Returns the trained round. Call it when no steps are left. */
+  /** Returns the trained round. Must be called only when no steps are left. */
   round(): TrainedRound {
     return { ...this.#after, result: this.#result! };
   }

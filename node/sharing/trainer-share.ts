@@ -72,7 +72,10 @@ export class TrainerShare implements NodeTrainer, ScoreTrainer {
   readonly #pace = new SlicePace();
   #manifest: Manifest | null = null;
   #layout: AdapterLayout = [];
-  /** The last error of preparing the job, the time of the next attempt, and the pause after it; null without an error. */
+  /**
+   * The error of the newest attempt to prepare the job, with the time of the next attempt and the pause before it.
+   * Null if the newest attempt succeeded.
+   */
   #failures: { readonly error: unknown; readonly until: number; readonly pauseMs: number } | null = null;
   /** Number of calls that wait for a turn. */
   #waiting = 0;
@@ -97,7 +100,7 @@ export class TrainerShare implements NodeTrainer, ScoreTrainer {
     return this.#trainer.restarts;
   }
 
-  /** Name of the job of this share; null before its first preparation. */
+  /** Name of the job of this share; null before the first call of `prepare`. */
   get jobName(): string | null {
     return this.#manifest?.name ?? null;
   }

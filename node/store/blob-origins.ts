@@ -38,7 +38,7 @@ export class BlobOrigins {
 
   /**
    * Returns which jobs need a blob, and for what. Leaves out jobs whose coordinator has not supplied the blob. Leaves
-   * out error feedback and moments, because no peer may fetch them.
+   * out error feedback and optimiser moments, because no peer may fetch these blobs.
    */
   usesOf(digest: string): BlobUse[] {
     return this.#db.all(USES, digest, digest, digest, digest).map(({ job, coordinator, kind }) => ({
@@ -57,7 +57,8 @@ export class BlobOrigins {
   }
 
   /**
-   * Records that a fetch in a job of this coordinator begins. An earlier fetch may have left a part of the bytes.
+   * Records that a fetch in a job of this coordinator begins. If an earlier fetch for another coordinator left a part of
+   * the bytes, neither coordinator counts as having supplied the whole blob.
    * @param isStored whether the blob store has the blob already
    */
   begin(digest: string, coordinator: string, { isStored }: { isStored: boolean }): void {

@@ -44,7 +44,7 @@ export class JobWitness {
   readonly #facts: JobFacts;
   readonly #deps: JobWitnessDeps;
   readonly #signal: AbortSignal;
-  /** The newest verified checkpoint, as the coordinator gave it then. */
+  /** The newest verified checkpoint, with the record that was verified. */
   #verified: { record: CheckpointRecord; round: number } | null = null;
   #skips = 0;
 
@@ -82,7 +82,7 @@ export class JobWitness {
     let parent: CheckpointRecord | null = null;
     for await (const next of record.checkpoints(from)) {
       const { round } = verifyMessage('checkpoint', next.checkpoint).message;
-      // The parent that was verified before takes the place of the one that the coordinator gives now.
+      // Uses the record of the parent that was verified before, because the coordinator could now send another record.
       if (round < from) parent = this.#verified?.record ?? next;
       else {
         await this.#verify(record, parent, next, round);

@@ -7,7 +7,7 @@ import { childrenOf } from '../../test/utils/children.ts';
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 const COMMAND = fileURLToPath(new URL('../../cli/swarm.js', import.meta.url));
 const CLOCK = new URL('shifted-clock.js', import.meta.url).href;
-/** Length of the kept end of standard error, in characters. */
+/** Number of characters that are kept from the end of standard error. */
 const STDERR_CHARACTERS = 4000;
 /** Exit code of a bug, from docs/exit-codes.md. */
 const INTERNAL_EXIT_CODE = 70;
@@ -18,7 +18,7 @@ process.once('exit', () => {
   for (const child of running) child.kill('SIGKILL');
 });
 
-/** The end of a process. `code` is the error code that it printed; null if it printed none. */
+/** The end of a process. `code` is the error code that the process printed; null if it printed no code. */
 export interface Ending {
   readonly exitCode: number | null;
   readonly signal: NodeJS.Signals | null;

@@ -17,21 +17,21 @@ export interface FaultContext {
   readonly random: SeededRandom;
   /** Nodes whose homes were damaged, restored or deleted. */
   readonly changedHomes: Set<string>;
-  /** Records that the swarm treated a fault wrongly. */
+  /** Records a problem: the swarm handled a fault wrongly. */
   problem(text: string): void;
 }
 
-/** Maximum time until an armed coordinator reaches its failpoint. Some rounds never reach some of the points. */
+/** Maximum wait for the coordinator to reach the failpoint that kills it. Some rounds do not reach every failpoint. */
 const FAILPOINT_MS = 30_000;
 /** Maximum random delay of a fault, so that faults fall into all phases of a round. */
 const DELAY_MS = 2500;
-/** Size of a small disk, in MiB. */
+/** Size of the disks that `mountDisks` mounts, in MiB. */
 const DISK_MIB = 48;
 const BALLAST = 'ballast';
 
 const delay = (random: SeededRandom): Promise<void> => sleep(random.between(0, DELAY_MS));
 
-/** Kills a share of the nodes, each at another moment. The nodes start again after the round. */
+/** Kills a share of the nodes at different moments. The nodes start again after the round. */
 export const killNodes =
   (share: number): Fault =>
   async ({ swarm, random }) => {
@@ -76,7 +76,7 @@ export const partition =
     return `${kind === 'cut' ? 'partition' : 'half a partition'} of ${ms / 1000} s`;
   };
 
-/** Limits the bandwidth of the coordinator. */
+/** Limits the bandwidth of the coordinator for `ms` milliseconds. */
 export const slowLink =
   (bytesPerSecond: number, ms: number): Fault =>
   async ({ swarm }) => {
@@ -163,7 +163,7 @@ export const damageNode: Fault = async (context) => {
   return `${node.name}: ${what}, ${await restarted(node, context)}`;
 };
 
-/** Gives a node the home that it had some rounds ago. */
+/** Restores an old copy of the home of a node. The first call for a node only makes the copy. */
 export const restoreNode: Fault = async (context) => {
   const node = context.random.pick(context.swarm.nodes.slice(1, 4));
   await node.kill();
@@ -237,7 +237,7 @@ async function restarted(node: Machine, { changedHomes, problem }: FaultContext)
   return `refuses with ${daemon.ending.code}, home deleted`;
 }
 
-/** Returns whether the job makes a checkpoint or ends within the patience. */
+/** Returns whether the job makes a checkpoint or ends within PATIENCE_MS. */
 function progresses(swarm: ChaosSwarm): Promise<boolean> {
   const from = swarm.events.length;
   const made = (): boolean =>
@@ -245,7 +245,7 @@ function progresses(swarm: ChaosSwarm): Promise<boolean> {
   return swarm.until(made, PATIENCE_MS);
 }
 
-/** Returns the phase of the job and its reason. */
+/** Returns the phase of the job and the reason for this phase. */
 async function reasonOf(swarm: ChaosSwarm): Promise<string> {
   try {
     const { phase, reason } = await (await swarm.api()).job(swarm.job);

@@ -23,7 +23,7 @@ const NEWEST_RECEIPTS = `SELECT peer, round, digest, code FROM receipts WHERE id
 /**
  * Checks the databases of a stopped swarm: signatures, the chain of checkpoints, and that each accepted update is in
  * exactly one checkpoint.
- * @param nodes homes of the nodes that kept their homes: none of them was damaged, restored or deleted
+ * @param nodes homes of nodes, without those that a fault damaged, restored or deleted
  */
 export function checkHistory(home: string, job: string, nodes: readonly string[]): History {
   const db = open(home, 'coordinator');
@@ -79,7 +79,10 @@ function collectMerged(checkpoint: Checkpoint, merged: Map<string, number>, prob
   }
 }
 
-/** Checks that a node knows the fate of its updates: an update that it added back to its error feedback is not merged. */
+/**
+ * Checks that a node knows which of its updates were merged. An update that counted for the node must be in a checkpoint,
+ * and an update that the node added back to its error feedback must be in none.
+ */
 function checkNode(home: string, job: string, merged: ReadonlyMap<string, number>, problems: string[]): void {
   const inCheckpoints = new Set([...merged.keys()].map((key) => key.split(' ').slice(1).join(' ')));
   const db = open(home, 'node');

@@ -24,7 +24,7 @@ export interface ChaosOptions {
   readonly localSteps: number;
   /** Empty folder for all homes. */
   readonly folder: string;
-  /** Minimum number of checkpoints of the job. */
+  /** Minimum number of checkpoints that the job makes. */
   readonly checkpoints: number;
 }
 
@@ -32,7 +32,7 @@ export interface ChaosOptions {
 export interface RoundReport {
   readonly round: number;
   readonly faults: readonly string[];
-  /** The event that ended the job's round: `checkpoint`, `null-round`, or `none` if the job stood still. */
+  /** Type of the event that ended the round: `checkpoint`, `null-round` or `finished`; `none` if no round ended. */
   readonly ended: string;
   readonly updates: string;
   readonly loss: number | null;
@@ -45,7 +45,7 @@ export interface ChaosResult extends History {
 }
 
 /**
- * Runs a swarm with the faults of a schedule until its job ends, and checks its history.
+ * Runs a swarm with the faults of a schedule until its job ends. Then checks the databases of the swarm.
  * @param report called after each round with faults
  */
 export async function runChaos(
@@ -76,7 +76,7 @@ export async function runChaos(
     });
     const finished = await swarm.until(() => swarm.finished, 2 * PROGRESS_MS);
     if (!finished) all.push('the job did not end by itself');
-    // Gives nodes the time to settle their last updates.
+    // Gives the nodes time to settle their last updates.
     await swarm.until(async () => await settled(swarm), finished ? PATIENCE_MS / 3 : 0);
     await swarm.stop();
     const kept = swarm.nodes.filter(({ name }) => !changedHomes.has(name)).map(({ home }) => home);
@@ -129,7 +129,7 @@ async function runRound(
   };
 }
 
-/** Starts what is down. A daemon that refuses its home after a fault gets a new home. */
+/** Starts the daemons that are down. A node that refuses its home after a fault gets a new home. */
 async function revive({ swarm, changedHomes }: FaultContext): Promise<void> {
   if (!swarm.coordinator.isRunning) await swarm.coordinator.start().ready;
   await swarm.startNodes(swarm.nodes);
@@ -140,7 +140,7 @@ async function revive({ swarm, changedHomes }: FaultContext): Promise<void> {
   await swarm.startNodes(swarm.nodes);
 }
 
-/** Returns whether the newest round has all nodes. */
+/** Returns whether all nodes are in the newest round. Also returns true if the job has finished. */
 function isFullRound({ events, options, finished }: ChaosSwarm): boolean {
   const opened = events.findLast(({ type }) => type === 'round-opened');
   return finished || (opened?.type === 'round-opened' && opened.peers >= options.nodes);

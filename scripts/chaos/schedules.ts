@@ -2,15 +2,15 @@ import { failpoints } from '../../coordinator/failpoints.ts';
 import type { SeededRandom } from '../../test/utils/virtual/seeded-random.ts';
 import * as faults from './faults.ts';
 
-/** Coordinator kills in a round of a schedule with the coordinator. 17 rounds have 51 kills. */
+/** Number of times that `coordinatorKills` kills the coordinator in a round. */
 const KILLS = 3;
 /** Share of the nodes that are killed in a round. */
 const KILLED = 0.3;
 
-/** Returns the faults of one round. Everything random follows from the seed. */
+/** Returns the faults of one round. All random choices follow from the seed. */
 type Schedule = (round: number, random: SeededRandom) => faults.Fault[];
 
-/** Kills at all failpoints in turn, and every tenth one at any moment. */
+/** Kills the coordinator at each failpoint in turn. One kill at a random moment follows the last failpoint. */
 function coordinatorKills(round: number): faults.Fault[] {
   return Array.from({ length: KILLS }, (_, i) => {
     const points = [...failpoints, 'any'] as const;
@@ -53,7 +53,7 @@ export const schedules: Readonly<Record<string, Schedule>> = {
   'node-damage': (round) => (round % 3 === 0 ? [faults.restoreNode] : [faults.damageNode]),
   'coordinator-damage': () => [faults.damageCoordinator],
   'old-backup': (round) => (round % 3 === 1 ? [faults.restoreCoordinator] : []),
-  /** A short one for `npm test`. */
+  /** A short schedule for `npm test`. */
   short: (round, random) =>
     [
       [faults.killNodes(KILLED), faults.killCoordinator(random.pick(failpoints))],

@@ -12,7 +12,10 @@ export const PATIENCE_MS = 90_000;
 const POLL_MS = 250;
 /** Number of nodes that start at the same time. */
 const STARTS = 4;
-/** Number of checkpoints of the job, until the run has injected all its faults and reduces the number. */
+/**
+ * Number of checkpoints after which the job would end. It is never reached: the run sets a lower number after the last
+ * fault.
+ */
 const UNLIMITED = 100_000;
 const TRAINING_ROWS = 1200;
 const HELD_OUT_ROWS = 40;
@@ -69,7 +72,7 @@ export class ChaosSwarm {
   #invite = '';
   /** Sequence number of the newest event. */
   #after = 0;
-  /** All events as JSON. */
+  /** All collected events as JSON. An event that is read again is not collected again. */
   readonly #seen = new Set<string>();
   readonly #done = new AbortController();
 
@@ -114,7 +117,7 @@ export class ChaosSwarm {
     this.#after = 0;
   }
 
-  /** Starts everything, and returns when the job exists and all nodes run. */
+  /** Starts the coordinator, the job and the nodes. Returns when all of them run. */
   static async start(options: SwarmOptions): Promise<ChaosSwarm> {
     await mkdir(options.folder, { recursive: true });
     const port = await freePort();
@@ -139,7 +142,7 @@ export class ChaosSwarm {
     return ApiClient.open(this.coordinator.home, 'coordinator', { signal: AbortSignal.timeout(10_000) });
   }
 
-  /** Waits until `condition` holds. @returns false after `ms` */
+  /** Waits until `condition` holds. @returns false if that takes more than `ms` milliseconds */
   async until(condition: () => boolean | Promise<boolean>, ms: number): Promise<boolean> {
     const end = performance.now() + ms;
     while (!(await condition())) {
@@ -188,7 +191,7 @@ export class ChaosSwarm {
       lora: { rank: 4, alpha: 8 },
       training: { sequenceLength: 32, batchSize: 4, microBatch: 4, learningRate: 4e-3, warmupSteps: 5 },
       rounds: { count: UNLIMITED, localSteps, minPeers: 2, maxSeconds: 40 },
-      // The comparison with an undisturbed run replaces the gate, which would also refuse merges by chance.
+      // The gate is off, because it would refuse some merges by chance. The losses are compared at the end instead.
       acceptance: { tolerance: 1 },
     })) {
       if (line.event === 'error') throw new Error(`${line.code}: ${line.message}`);

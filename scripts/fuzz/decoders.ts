@@ -100,7 +100,7 @@ const payloads = PRESET_NAMES.map(
   }),
 );
 
-/** Corrects the declared length of a payload, without which most changed payloads would be refused at once. */
+/** Makes the declared length of a payload right. With a wrong length, most changed payloads would be refused at once. */
 function withLength(bytes: Uint8Array): Uint8Array {
   const copy = new Uint8Array(bytes);
   if (copy.length >= 16) new DataView(copy.buffer).setUint32(12, copy.length, true);

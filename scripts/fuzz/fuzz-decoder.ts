@@ -5,18 +5,18 @@ import { mutate } from './mutate.ts';
 
 /** Maximum CPU time of a decoder, in microseconds for each KiB or part of a KiB of its input. */
 const MICROSECONDS_PER_KIB = 1000;
-/** Number of repetitions of a slow input. Its time is the shortest one, because the first may include a garbage collection. */
+/** Number of times that a slow input is decoded again. The shortest time counts, without a garbage collection. */
 const REPETITIONS = 5;
 /** Number of inputs between two measurements of the memory. */
 const MEASURED_INPUTS = 64;
 /** Maximum memory that `MEASURED_INPUTS` inputs may take before a garbage collection, in bytes. */
 const MEMORY_BYTES = 64 * 2 ** 20;
-/** Number of different valid encodings that are changed. */
+/** Number of valid encodings of a decoder from which its inputs are made. */
 const EXAMPLES = 32;
 /** A decoder stops at this number of findings, because further findings usually have the same cause. */
 const MAX_FINDINGS = 5;
 
-/** An input that a decoder may not treat as it does. */
+/** An input that a decoder handles wrongly. */
 export interface Finding {
   readonly decoder: string;
   readonly what: string;
@@ -35,7 +35,7 @@ export interface FuzzResult {
 }
 
 /**
- * Decodes `inputs` changed encodings, which follow from the seed. A finding is an error without a code, an input that
+ * Decodes `inputs` changed encodings, which the seed decides. A finding is an error without a code, an input that
  * takes too much CPU time or memory, or a change of `Object.prototype`.
  */
 export function fuzzDecoder(
@@ -72,7 +72,11 @@ export function fuzzDecoder(
   return { inputs: input, accepted, refused, shortest, findings };
 }
 
-/** Decodes one input. Returns the code of the refusal (null if accepted), and what is wrong with the decoder (or null). */
+/**
+ * Decodes one input.
+ * @returns `code`: error code of the refusal; null if the decoder accepted the input. `problem`: what the decoder did
+ *   wrong; null if nothing
+ */
 export function tryInput(
   decoder: FuzzDecoder,
   bytes: Uint8Array,

@@ -58,7 +58,7 @@ const RANDOM_BYTES = 200;
 
 /**
  * Makes an input from a valid encoding: usually by one to four changes, sometimes from random bytes alone.
- * @param cbor whether the encoding is CBOR. Half of its changes then replace whole values
+ * @param cbor whether the encoding is CBOR. If it is, half of the inputs have one changed value, not changed bytes
  */
 export function mutate(
   valid: Uint8Array,

@@ -2,7 +2,7 @@ import { z } from 'zod';
 import { signerOf } from '../../test/utils/signers.ts';
 import type { SeededRandom } from '../../test/utils/virtual/seeded-random.ts';
 
-/** Maximum number of attempts to draw a value that also passes the refinements of a schema. */
+/** Maximum number of attempts to draw a value that passes the refinements of a schema. */
 const ATTEMPTS = 50;
 const PEER = signerOf(7).peerId;
 /** Texts of the wire formats. A schema with a pattern gets one of the texts that match it. */

@@ -23,8 +23,8 @@ export class PieceSet {
 }
 
 /**
- * Returns a 64-bit hash as text. If two different pieces have the same hash by chance, a sample is left out by mistake,
- * which does no harm.
+ * Returns a 64-bit hash as text. If a training sample has the hash of a held-out sample by chance, the training data lacks
+ * this sample. The loss of one sample does no harm.
  */
 function keyOf(ids: Iterable<number>): string {
   const { high, low } = hashOf(ids);

@@ -11,7 +11,7 @@ export interface MachineReading {
 
 /** Reads the state of the machine on one operating system. */
 export interface MachineProbe {
-  /** Milliseconds between two readings. The time is long, so that the readings use little processor time. */
+  /** Milliseconds between two readings. The interval is long, because each reading uses processor time. */
   readonly everyMs: number;
   /** @param pid process id of the node */
   read(pid: number): Promise<MachineReading>;
@@ -21,11 +21,11 @@ export interface MachineProbe {
 export interface ProbeDeps {
   /** Returns the text of a file; null if it cannot be read. */
   readonly text: (path: string) => Promise<string | null>;
-  /** Returns the names in a folder; no names if it cannot be read. */
+  /** Returns the names in a folder; an empty list if the folder cannot be read. */
   readonly names: (folder: string) => Promise<readonly string[]>;
   /** Returns the output of a program; null if it fails. */
   readonly output: (program: string, ...args: string[]) => Promise<string | null>;
-  /** Returns the processor time of all processes since the start of the machine, in seconds, as Node.js knows it. */
+  /** Returns the processor time of all processes since the start of the machine, in seconds, as Node.js reports it. */
   readonly busySeconds: () => number;
 }
 

@@ -1,6 +1,6 @@
 import { type MachineProbe, type ProbeDeps, type ProcessRow, secondsOfTree } from './probe.ts';
 
-/** Asks CIM for the processes and the battery. The desktop of a user who is logged in runs explorer.exe. */
+/** Asks CIM for the processes and the battery. The process explorer.exe runs only while a user is logged in. */
 const SCRIPT = `
 $p = Get-CimInstance Win32_Process | Select-Object ProcessId,ParentProcessId,Name,KernelModeTime,UserModeTime
 $b = Get-CimInstance Win32_Battery | Select-Object BatteryStatus
