@@ -28,7 +28,7 @@ export interface NodeFacts {
   readonly steps: number;
   readonly tokensPerSecond: number;
   readonly done: boolean;
-  /** Whether the node joins the next job of the coordinator when its job has ended. */
+  /** Whether the node joins the coordinator's next job when this job has ended. */
   readonly followsJobs: boolean;
   readonly job: { readonly name: string } | null;
   readonly coordinator: {
@@ -161,7 +161,7 @@ function problemOf(facts: NodeFacts, isPaused: boolean): NodeProblem | null {
   }
   if (isPaused) return null;
   if (hold !== null) return { text: `cannot take part until you change this: ${reason}`, next: null };
-  // A job whose turn has not come waits for the trainer. `nowText` says so.
+  // `nowText` already says that the job waits for its turn of the trainer.
   if (state === 'busy') return null;
   const isWell = retrySeconds === null && (state !== 'joining' || reason === NOT_YET_CONNECTED);
   if (isWell || reason === '') {

@@ -7,7 +7,10 @@ export interface Rates {
   readonly download: number | null;
 }
 
-/** Unused time that may be made up for at once, in milliseconds, so that short pauses do not lower the rate. */
+/**
+ * Milliseconds of unused bandwidth that are kept for later bytes, so that short pauses do not lower the
+ * average rate.
+ */
 const BURST_MS = 1_000;
 
 interface RateLimitDeps {
@@ -41,7 +44,7 @@ export class RateLimit {
   }
 
   set rate(rate: number | null) {
-    // Bytes from a time without a limit do not count.
+    // Bytes that crossed the network while there was no limit do not count against the new limit.
     if (this.#rate === null) this.#others = this.#newOthers();
     this.#rate = rate;
   }

@@ -156,7 +156,7 @@ export class JobMembership {
     return worker;
   }
 
-  /** Ends the heartbeats and no longer follows the heads of the job. */
+  /** Stops the heartbeats, and stops following the heads of the job. */
   endContact(): void {
     this.#contact?.stop();
   }

@@ -13,9 +13,9 @@ import { FileBlobStore } from '../storage/blob-store.ts';
 import { connect, request } from './contact/requests.ts';
 import { nodeError } from './errors.ts';
 
-/** The job that a reader reads, and where its files are kept meanwhile. */
+/** The job that a reader reads, and the folders for its files. */
 export interface ReaderOptions extends JobTarget {
-  /** Folder for blobs and, without an invite token, for the key. */
+  /** Folder for blobs. If no invite token is given, the call makes a new key and stores it in this folder too. */
   readonly home: string;
   /**
    * Folder of the key with which this machine reads jobs. The key stays the same, so that a personal invite counts this

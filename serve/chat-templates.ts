@@ -7,7 +7,7 @@ import type { ServedVersion } from './models/adapter-source.ts';
 
 /**
  * Maximum number of templates of adapters that are ready for use. Each has a child process, which takes about 50 MB.
- * Adapters with equal templates share one.
+ * Adapters with equal templates share one process.
  */
 const MAX_ADAPTER_TEMPLATES = 8;
 

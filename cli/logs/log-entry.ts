@@ -18,7 +18,7 @@ export interface EntryFilter {
   readonly level: LogLevel;
   /** Time of the oldest entry that is shown, in milliseconds since 1970. */
   readonly since: number;
-  /** Texts of which an entry must contain one as the value of a field; null if every entry is shown. */
+  /** Texts to look for. A field of the entry must be equal to one of them. Null if fields are not compared. */
   readonly values: ReadonlySet<string> | null;
 }
 
@@ -36,7 +36,10 @@ export function readEntry(text: string): LogEntry {
   return { at: null, fields: null, text };
 }
 
-/** Returns whether an entry is shown. A damaged line has no facts to compare, so only an open filter shows it. */
+/**
+ * Returns whether an entry is shown. A damaged line has no time and no fields to compare. It is shown only if the
+ * filter limits neither time nor values.
+ */
 export function matches({ at, fields }: LogEntry, { level, since, values }: EntryFilter): boolean {
   if (fields === null || at === null) return values === null && since === Number.NEGATIVE_INFINITY;
   if (at < since) return false;

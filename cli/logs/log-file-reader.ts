@@ -41,7 +41,7 @@ export class LogFileReader {
     }
   }
 
-  /** Returns the text after the last newline, for example of a line that a crash cut; empty if there is none. */
+  /** Text after the last newline; empty if there is none. A crash can leave such an unfinished line. */
   get unfinished(): string {
     return this.#rest;
   }
@@ -68,7 +68,7 @@ export class LogFileReader {
     if (now === null) return false;
     if (now.ino !== own.ino || now.dev !== own.dev) return true;
     if (now.size < this.#position) {
-      // A person emptied the file. Reading goes on at its new beginning.
+      // The file was emptied, for example by the owner of the machine. Its next lines are at its beginning.
       this.#position = 0;
       this.#rest = '';
     }

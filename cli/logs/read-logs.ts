@@ -68,7 +68,7 @@ export async function storedEntries(
     let at = Number.NEGATIVE_INFINITY;
     const add = (text: string): void => {
       const entry = readEntry(text);
-      // A damaged line stays after the line that stands before it.
+      // A damaged line has no time. It gets the time of the line before it, so that sorting keeps both lines together.
       at = entry.at ?? at;
       if (logs.length === 1) onEntry({ role, entry });
       else all.push({ at, found: { role, entry } });

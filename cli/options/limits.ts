@@ -18,7 +18,7 @@ interface LimitKey {
   /** Returns the stored value; undefined if the text is not valid. */
   parse(text: string): number | string | boolean | undefined;
   format(value: number | string | boolean): string;
-  /** The default, for people. */
+  /** The default value, as text for people. */
   readonly byDefault: string;
   /** Whether a running node applies a change only after a restart. */
   readonly atStart?: boolean;

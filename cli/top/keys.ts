@@ -18,11 +18,11 @@ export function keysIn(text: string): string[] {
 }
 
 /**
- * Returns what the user has chosen after a key.
- * @returns `quit` if the key ends the program, and the same object if the key has no meaning
+ * Returns the user's choice after a key.
+ * @returns `quit` if the key ends the program, and `choice` itself if the key has no meaning
  */
 export function afterKey(key: string, choice: Choice, { facts }: Pick<TopState, 'facts'>): Choice | 'quit' {
-  // In raw mode a terminal sends Ctrl-C as a character, and no signal.
+  // In raw mode, Ctrl-C arrives as a character and causes no signal.
   if (key === 'q' || key === 'Q' || key === '\u0003') return 'quit';
   const view = VIEWS.find((name) => name.startsWith(key.toLowerCase()));
   if (view !== undefined && viewsOf(facts.role).includes(view)) return { ...choice, view, scroll: 0 };

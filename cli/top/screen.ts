@@ -59,6 +59,6 @@ export class FullScreen {
 
 /** Returns a line with its colour. */
 export function painted({ text, tone }: FrameLine, color: boolean): string {
-  // The output decides about colours, so styleText must not look at the stream and the environment again.
+  // `color` already says whether to use colours, so styleText must not check the stream and the environment again.
   return color && tone !== undefined ? styleText(STYLES[tone], text, { validateStream: false }) : text;
 }

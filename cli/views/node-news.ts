@@ -121,7 +121,7 @@ function pauseOf(status: NodeForJob): string | null {
   return text && safeText(text, NOTE);
 }
 
-/** Returns what a node does that does not train, and why it waits. */
+/** Returns what a node does while it is not training, and why it waits. */
 function waitLine(status: NodeForJob): string {
   const { now, problem } = stateOf(status);
   return safeText(problem === null ? now : `${now}: ${problem.text}`, NOTE);

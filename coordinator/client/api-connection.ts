@@ -95,7 +95,8 @@ export class ApiConnection {
           { cause: error },
         );
       }
-      // A killed daemon leaves its file behind, so a file in the home does not prove that the daemon runs.
+      // A daemon writes its URL into a file of its home. After a kill, the file stays, so it does not prove that the
+      // daemon runs.
       if (this.#home !== null) throw notRunning(this.#home, this.#role, error);
       throw storageError(
         'DAEMON_NOT_RUNNING',

@@ -49,9 +49,9 @@ export class DataReader {
   }
 
   /**
-   * Packs examples of files.
-   * @param wanted tells whether an example belongs to the part, by its index in reading order
-   * @param heldOut pieces of held-out samples. A sample is left out if all of its pieces are in this set
+   * Packs the examples of files that belong to a part.
+   * @param wanted returns whether an example belongs to the part. It gets the index of the example in reading order
+   * @param heldOut pieces of the held-out samples in packed rows. A sample is left out if all its pieces are in this set
    */
   part(paths: Paths, wanted: (index: number) => boolean, heldOut?: PieceSet): DataPart {
     const { spec, signal } = this.#options;

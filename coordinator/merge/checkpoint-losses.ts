@@ -45,15 +45,15 @@ export class CheckpointLosses {
     };
   }
 
-  /** Keeps the losses of the checkpoint that a round is about to get. */
+  /** Keeps the losses of the checkpoint with which a round is about to end. */
   keep(round: number, losses: readonly RowLoss[]): void {
     this.#losses.set(round, losses);
   }
 
   /**
    * Returns the checkpoint with the lowest loss since the newest roll-back. Returns null if the parent has the same
-   * adapter, or if the weights of the lowest checkpoint are missing or damaged on disk. Merges are then compared with
-   * their parent alone.
+   * adapter as this checkpoint, or if the adapter of this checkpoint is missing or damaged on disk. If the result is
+   * null, the gate compares merges with their parent alone.
    */
   async lowestBefore(parent: CurrentCheckpoint): Promise<LowestCheckpoint | null> {
     const { job, deps } = this.#context;

@@ -7,7 +7,10 @@ import type { UpdateProof } from '../../verify/record.ts';
 import { signedFigures } from '../audits/figures.ts';
 import type { JobRun } from '../job-run.ts';
 
-/** Returns the proofs of contributors of a checkpoint, in the same order: their signed updates, and their receipts. */
+/**
+ * Returns the signed update and the receipt of each contributor of a checkpoint; null where the update is not
+ * stored.
+ */
 function proofsOf(
   contributors: Checkpoint['contributors'],
   { context, receipts }: Pick<JobRun, 'context' | 'receipts'>,
@@ -37,7 +40,8 @@ export function bundleSource(run: JobRun, { withBlobs }: { withBlobs: boolean })
           checkpoint: envelope,
           residual,
           proofs: proofsOf(contributors, run),
-          // The time of the checkpoint, because two bundles of the same job must have the same bytes.
+          // The figures are signed with the time of the checkpoint, because two bundles of a job must have
+          // the same bytes.
           figures: signedFigures(round, context, createdAt),
           heads: digest === newest.head.checkpoint.digest ? [newest.envelope] : [],
         };

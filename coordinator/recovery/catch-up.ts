@@ -5,9 +5,9 @@ import { makeHead } from '../record/heads.ts';
 import type { LostCheckpoint, LostRecords } from './lost-records.ts';
 
 /**
- * Writes what nodes gave back into the database, and makes a head that is later than all of them. The caller must be in
- * a transaction, and must restart the job afterwards. Before, it must have stored the bodies of the checkpoints, and the
- * adapter of the newest one.
+ * Writes the records that nodes gave back into the database, and makes a head that is later than the heads of these
+ * nodes. Before the call, the caller must store the bodies of the checkpoints and the adapter of the newest checkpoint.
+ * It must call this function in a transaction, and restart the job afterwards.
  *
  * - Rounds and checkpoints of the database that are not part of the recovered chain are dropped. Nodes know nothing of
  *   them, or follow the later head.

@@ -15,7 +15,7 @@ export interface LostCheckpoint extends Pick<NewCheckpoint, 'round' | 'digest' |
 export interface LostRecords {
   /** The newest head. It is later than the head in the database. */
   readonly head: Head;
-  /** The checkpoints before the head that the database lacks, oldest first. */
+  /** Checkpoints that the database lacks, oldest first. Each is the parent of the next, and the head names the last. */
   readonly checkpoints: readonly LostCheckpoint[];
   /** Digest of the newest ancestor of the head in the database; null if checkpoints between the two are missing. */
   readonly ancestor: string | null;

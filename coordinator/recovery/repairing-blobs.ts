@@ -4,7 +4,10 @@ import { getRepaired, lostBlob, type Repairs } from './lost-blobs.ts';
 /** A blob store whose `get` repairs a blob that is missing or damaged. */
 export interface RepairingBlobs extends BlobStore, Repairs {}
 
-/** Adds repairs to a blob store. A store with files keeps its method `path`. */
+/**
+ * Adds repairs to a blob store. The result has all other methods of the store too, such as `path` of a store
+ * with files.
+ */
 export function repairingBlobs(blobs: BlobStore, repair: Repairs): RepairingBlobs {
   const added: Pick<RepairingBlobs, 'get' | 'repair'> = {
     get: (digest, options) => getRepaired(digest, options, blobs, repair),
@@ -20,7 +23,10 @@ export function repairingBlobs(blobs: BlobStore, repair: Repairs): RepairingBlob
   }) as RepairingBlobs;
 }
 
-/** Runs work that reads blobs by their paths. Repairs a lost blob and runs the work again, as long as repairs succeed. */
+/**
+ * Runs work that reads blobs by their paths. Repairs a lost blob and runs the work again, as long as repairs
+ * succeed.
+ */
 export async function withRepairs<T>(blobs: BlobStore, work: () => Promise<T>): Promise<T> {
   let last: string | null = null;
   for (;;) {

@@ -104,7 +104,7 @@ export class Scrub {
     return store.blobs.needs(digest) ? repair.repair(digest) : true;
   }
 
-  /** Checks the blobs whose damage would stop a job at once: newest adapter and residual, and the sizes of base and data. */
+  /** Checks the newest adapter, checkpoint body and residual of each job, and the file sizes of its base and data. */
   async #checkNewest(): Promise<void> {
     const { runs, blobs, repair } = this.#deps;
     for (const { context, record, driver } of runs.values()) {

@@ -66,14 +66,14 @@ export class WebhookDelivery {
       });
   }
 
-  /** Interrupts the running attempt, which counts as not made. */
+  /** Interrupts the running attempt. It does not count as a failed attempt. */
   async stop(): Promise<void> {
     this.#stopping.abort();
     this.#cancelTimer();
     await this.#running;
   }
 
-  /** Tries to deliver a message that is in no queue. */
+  /** Tries once to deliver a message, which need not be in the queue. Does not change the queue. */
   async attempt(message: WebhookMessage): Promise<Attempt> {
     const { url, key, allowPrivate } = this.target;
     const { clock, post, version } = this.#deps;

@@ -62,7 +62,8 @@ const fileSchema = z.strictObject({ webhooks: webhooksSchema });
 export async function loadWebhooks(home: string, given: readonly WebhookSetting[]): Promise<WebhookTarget[]> {
   const byUrl = new Map<string, WebhookSetting>();
   for (const setting of [...(await readFileIn(home)), ...given]) {
-    // If both name a URL, the file wins, because it can have more settings than the command line.
+    // If the file and the command line name the same URL, the values of the file win. Only the file can set events and
+    // a secret.
     const { href } = new URL(setting.url);
     byUrl.set(href, { ...setting, ...byUrl.get(href) });
   }

@@ -104,7 +104,7 @@ export class Webhooks {
     }));
   }
 
-  /** Sends a message of type `test` to every webhook at once, past its queue. */
+  /** Sends a message of type `test` to every webhook at once, without its queue. */
   async test(): Promise<WebhookTest[]> {
     return Promise.all(
       this.#deliveries.map(async (delivery) => ({

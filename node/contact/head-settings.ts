@@ -22,7 +22,7 @@ interface HeadSettingsDeps {
 /**
  * Checks the settings in the heads of a job. The values in a head must be those of the signed change that the head
  * names, and the change must continue the changes that the node has seen before. Otherwise, a coordinator could give
- * each node other settings without a proof that it did.
+ * each node different settings, and no signed message would prove it.
  */
 export class HeadSettings {
   readonly #job: string;

@@ -96,7 +96,8 @@ export class MachineWatch {
     const own = change(before.reading.ownSeconds, reading.ownSeconds);
     if (busy === null || own === null) return null;
     const seconds = ((now - before.at) / 1000) * this.#deps.threads;
-    // The processor time of a child process may be missing after its end. The change of `own` can therefore be negative.
+    // The processor time of a child process may be missing after its end. The change of `own` can therefore
+    // be negative.
     return Math.max(0, busy - Math.max(0, own)) / seconds;
   }
 

@@ -20,10 +20,10 @@ export interface OwnerLimitsOptions {
   readonly polite: boolean | 'auto' | undefined;
 }
 
-/** Limits that the owner can also give when the node starts. */
+/** Limits that options can set at the start of the node, except the limits on what a job may need (`NodePolicy`). */
 export type GivenLimits = Pick<KeptLimits, 'hours' | 'maxUpload' | 'maxDownload' | 'maxTraffic'>;
 
-/** The parts of a running node that the limits concern. */
+/** The parts of a running node that `OwnerLimits` needs. */
 export interface LimitedNode extends Pick<NodeControlDeps, 'work' | 'stop'> {
   readonly network: Pick<SwarmNetwork, 'limitBandwidth'>;
   /** Returns the bytes that were sent and received this month. */
@@ -44,7 +44,10 @@ interface OwnerLimitsDeps {
 
 const POLICY = ['maxBaseBytes', 'maxDiskBytes', 'maxMemoryBytes'] as const;
 
-/** The limits of a machine's owner: from the options of the start, from the home, and from orders to the running node. */
+/**
+ * The limits of a machine's owner: from the options of the start, from the home, and from orders to the
+ * running node.
+ */
 export class OwnerLimits {
   readonly pauses = new Pauses();
   /** Limits that jobs are compared with. They change while the node runs. */

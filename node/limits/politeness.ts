@@ -3,9 +3,15 @@
  * for "suspend when non-BOINC CPU usage is above".
  */
 export const BUSY_SHARE = 0.25;
-/** Milliseconds for which other programs must use this share. Opening a web page takes less. */
+/**
+ * Milliseconds for which other programs must use at least `BUSY_SHARE` before the node pauses. A shorter burst, such as
+ * a page load, causes no pause.
+ */
 export const BUSY_MS = 10_000;
-/** Milliseconds without a reason to pause after which the node works again. A short time would make it switch often. */
+/**
+ * Milliseconds without a reason for a pause after which the node continues. Without this wait, a load near `BUSY_SHARE`
+ * would make the node pause and continue again and again.
+ */
 export const CALM_MS = 60_000;
 
 export type PoliteReason = 'battery' | 'machine-busy';

@@ -11,8 +11,8 @@ interface ObtainOptions {
 
 /**
  * Brings a blob of a job into the blob store. If the store has the blob from a job of another coordinator, fetches it
- * again from the holders of this job. A coordinator that only knows the digest therefore cannot have the node work with
- * the blob.
+ * again from the holders of this job. Otherwise, a coordinator that only knows the digest of a blob could make the node
+ * train on it.
  * @throws SwarmError BLOB_*; the signal's reason
  */
 export async function obtain(

@@ -28,7 +28,7 @@ export async function fetchOrRecheck<T>(
   } catch (error) {
     signal.throwIfAborted();
     if (!isSwarmError(error) || !HOLDERS_FAILED.has(error.code)) throw error;
-    // If the coordinator does not answer, the error of the fetch says more.
+    // If the coordinator does not answer, the error of the fetch is thrown, because it says why the fetch failed.
     const answer = await request(deps, coordinator, 'recheck', { job, digest }, signal).catch(() => null);
     if (answer?.state === 'whole') return fetch();
     if (answer?.state !== 'damaged') throw error;

@@ -124,8 +124,8 @@ export class TrainerShare implements NodeTrainer, ScoreTrainer {
   }
 
   /**
-   * Prepares the trainer for a job. If the job was prepared before, returns immediately: the trainer is prepared again
-   * for the next round.
+   * Prepares the trainer for a job. Returns immediately if the trainer was prepared for this job before, because each turn
+   * prepares it again.
    */
   async prepare(manifest: Manifest, { signal }: { signal: AbortSignal }): Promise<AdapterLayout> {
     if (this.#manifest !== manifest) {
@@ -155,7 +155,7 @@ export class TrainerShare implements NodeTrainer, ScoreTrainer {
     return this.#shared.keepBases(bases);
   }
 
-  /** Trains a round. Lets a job train in between that would otherwise miss its deadline. */
+  /** Trains a round in slices. Between two slices, another job can train if it would otherwise miss its deadline. */
   async train(task: TrainTask, { signal, onProgress, dueInMs }: RoundOptions): Promise<TrainedRound> {
     if (!this.#shared.isShared) {
       return this.#inTurn(signal, () => this.#trainer.train(task, { signal, onProgress }));

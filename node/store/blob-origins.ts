@@ -21,8 +21,8 @@ const USES = `SELECT uses.job, uses.kind, jobs.coordinator FROM (
 
 /**
  * Records for each blob which coordinators have supplied it: the coordinators in whose jobs the node fetched or computed
- * the whole blob. Anyone can know a digest. Only a coordinator that supplied the bytes may have them trained on or get
- * them back.
+ * the whole blob. Anyone can know a digest. The node therefore trains on a blob, or serves it to a coordinator, only if
+ * this coordinator supplied the bytes.
  */
 export class BlobOrigins {
   readonly #db: Database;

@@ -34,7 +34,7 @@ export class TrainerSettings {
     return this.#current;
   }
 
-  /** Begins with a job on another base. `fit` decides the micro-batch and `checkpointing: 'auto'` later. */
+  /** Takes the settings of the first job on a base. `fitFirst` decides the micro-batch and gradient checkpointing later. */
   begin(job: JobToTrain, compute: ComputeOnDevices, reason: string | null): void {
     const { modelDir, cacheDir, lora, training } = job;
     this.#job = job;

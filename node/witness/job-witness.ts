@@ -16,7 +16,10 @@ import { openSwarmRecord } from '../../verify/swarm-record.ts';
 import type { VerifyReport } from '../../verify/verify-job.ts';
 import { request, verifyHead } from '../contact/requests.ts';
 
-/** Number of looks that the witness skips after a failure, so that it does not ask an overloaded coordinator again at once. */
+/**
+ * Number of looks that the witness skips after a failure, so that it does not ask an overloaded coordinator
+ * again at once.
+ */
 const SKIPPED_LOOKS = 15;
 
 export interface JobWitnessDeps {
@@ -92,7 +95,7 @@ export class JobWitness {
     }
   }
 
-  /** Writes a bundle of a checkpoint and its parent, verifies it, and keeps it if it shows a problem. */
+  /** Verifies a bundle of a checkpoint and its parent. Keeps the bundle as proof if a check finds a problem. */
   async #verify(
     source: JobRecord,
     parent: CheckpointRecord | null,
@@ -128,7 +131,10 @@ export class JobWitness {
     }
   }
 
-  /** Fetches the blobs of a checkpoint, and the adapter and residual of its parent. @returns the digests of the blobs */
+  /**
+   * Fetches the blobs of a checkpoint, and the adapter and residual of its parent.
+   * @returns the digests of the blobs
+   */
   async #gather(
     source: JobRecord,
     parent: CheckpointRecord | null,

@@ -4,7 +4,7 @@ import { verifyInProcess } from '../../verify/process/verify-in-process.ts';
 import type { SwarmNodes } from '../sharing/swarm-nodes.ts';
 import { WITNESS_FOLDER, Witness, type WitnessDeps } from './witness.ts';
 
-/** Starts the witness of a node. Its process for verifications starts with each new checkpoint. */
+/** Starts the witness of a node, which verifies each new checkpoint in a new process. */
 export async function startWitness(
   { home }: { home: string },
   deps: Pick<WitnessDeps, 'network' | 'blobs' | 'clock' | 'log'> & { readonly nodes: SwarmNodes },

@@ -43,7 +43,7 @@ export class Daemon {
       cwd: ROOT,
       env: {
         ...process.env,
-        // Several nodes that measure engines at once would disturb each other.
+        // Nodes that measure the speed of engines at the same time would disturb each other, so the engine is given.
         SWARM_ENGINE: 'onnx-cpu',
         NODE_OPTIONS: `--import=${CLOCK}`,
         CHAOS_CLOCK_FILE: clockFile,
@@ -64,7 +64,7 @@ export class Daemon {
     });
   }
 
-  /** Resolves with true when the daemon is ready, and with false if it ends before. */
+  /** Resolves with true when the daemon is ready, and with false if it ends without being ready. */
   get ready(): Promise<boolean> {
     return this.#ready.promise;
   }
@@ -77,7 +77,7 @@ export class Daemon {
     this.killed = true;
     const children = await childrenOf(this.#process.pid!);
     this.#process.kill('SIGKILL');
-    // A child that is stopped or busy would otherwise outlive its parent for a while, and slow the others down.
+    // A stopped or busy child would otherwise outlive its parent for a while, and slow the other daemons down.
     for (const child of children) signal(child, 'SIGKILL');
     await this.exited;
   }
@@ -87,7 +87,10 @@ export class Daemon {
     for (const pid of [this.#process.pid!, ...(await childrenOf(this.#process.pid!))]) signal(pid, name);
   }
 
-  /** Returns what is wrong with the end of the process; null if it runs, or ended as it may. */
+  /**
+   * Describes the end of the process if it ended with a bug. Returns null while the process runs, if `kill` ended it,
+   * and if it ended with exit code 0 or an error code other than INTERNAL.
+   */
   problem(): string | null {
     if (this.ending === null || this.killed) return null;
     const { exitCode, signal: by, code } = this.ending;
@@ -101,7 +104,7 @@ export class Daemon {
     try {
       parsed = JSON.parse(line);
     } catch {
-      // A process that is killed in the middle of a line leaves a part of it.
+      // A killed process may have written only a part of its last line.
       return;
     }
     if (parsed.event === 'ready') this.#ready.resolve(true);

@@ -5,7 +5,7 @@ import type { SeededRandom } from '../../test/utils/virtual/seeded-random.ts';
 /** Ways in which a file is damaged. */
 const DAMAGES = ['flip', 'truncate', 'delete'] as const;
 
-/** Damages one file of a stopped daemon. Every kind of file has the same chance. @returns a description */
+/** Damages one file of a stopped daemon. Every kind of file is equally likely. @returns a description */
 export async function damageFile(home: string, random: SeededRandom): Promise<string> {
   const byKind = new Map<string, string[]>();
   for (const entry of await readdir(home, { recursive: true, withFileTypes: true })) {
@@ -29,7 +29,7 @@ export async function damageFile(home: string, random: SeededRandom): Promise<st
   return `${damage} ${kind}`;
 }
 
-/** Names the kind of a file by its path in a home. Returns null for files that a daemon only writes. */
+/** Names the kind of a file by its path in a home. Returns null for files that a daemon writes but does not read. */
 function kindOf(path: string): string | null {
   const [top = '', ...rest] = path.split(/[\\/]/);
   if (top === 'logs' || /^(coordinator|node)\.json$/.test(top)) return null;

@@ -65,7 +65,7 @@ export const killCoordinator =
     return `killed coordinator (${died})`;
   };
 
-/** Cuts the coordinator off from all nodes, or from half of the connections, without closing a connection. */
+/** Drops all bytes between coordinator and nodes, or those of every second connection, without closing a connection. */
 export const partition =
   (kind: 'cut' | 'half', ms: number): Fault =>
   async ({ swarm, random }) => {
@@ -99,7 +99,7 @@ export const stopProcesses =
     return `stopped ${who} for ${ms / 1000} s`;
   };
 
-/** Sets the clock of a machine forward or back, and later right again. */
+/** Sets the clock of a machine forward or back for `ms` milliseconds. */
 export const jumpClock =
   (who: 'coordinator' | 'node', offsetMs: number, ms: number): Fault =>
   async ({ swarm, random }) => {
@@ -145,7 +145,7 @@ export function mountDisks(homes: readonly string[]): string | null {
   }
 }
 
-/** Copies the files out of small disks, and unmounts these. */
+/** Unmounts the small disks. Their files stay in folders with the same paths. */
 export async function unmountDisks(homes: readonly string[]): Promise<void> {
   for (const home of homes) {
     await cp(home, `${home}.copy`, { recursive: true });

@@ -36,8 +36,8 @@ export class Link {
   }
 
   /**
-   * Changes the link. `cut` drops all bytes, and `half` those of every second connection. A connection that lost bytes
-   * is closed when the link is open again, because its stream is broken.
+   * Changes the link. `cut` drops all bytes. `half` drops the bytes of every second connection. When the link is open
+   * again, a connection that lost bytes is closed, because its stream is broken.
    */
   set(mode: Mode): void {
     this.#mode = mode;

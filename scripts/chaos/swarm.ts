@@ -7,7 +7,7 @@ import { makeTinyModel, TINY_TEXT } from '../../test/utils/tiny-model.ts';
 import { Daemon } from './daemon.ts';
 import { freePort, Link } from './link.ts';
 
-/** Maximum time until a daemon answers, in milliseconds. A machine with two cores starts twelve nodes in half of it. */
+/** Maximum time until a daemon answers, in milliseconds. Two cores start twelve nodes in half of this time. */
 export const PATIENCE_MS = 90_000;
 const POLL_MS = 250;
 /** Number of nodes that start at the same time. */
@@ -80,7 +80,7 @@ export class ChaosSwarm {
     const { folder } = options;
     this.options = options;
     this.link = link;
-    // The coordinator announces the address of the link, so that nodes do not go round it.
+    // The coordinator announces the address of the link, so that nodes do not bypass the link.
     this.coordinator = new Machine('coordinator', folder, () => [
       'coordinator',
       '--listen',
@@ -222,7 +222,7 @@ export class ChaosSwarm {
   }
 }
 
-/** Deletes the home of a node, as its owner would after damage that the node cannot mend. The node joins as a new one. */
+/** Empties the home of a node, as its owner would after damage that the node cannot repair. The node gets a new key. */
 export async function wipe(node: Machine): Promise<void> {
   // The home may be the root of a disk, so only its content is deleted.
   for (const name of await readdir(node.home)) await rm(join(node.home, name), { recursive: true });

@@ -64,7 +64,10 @@ function values(random: SeededRandom): Float32Array[] {
   );
 }
 
-/** Signed messages. A stranger can sign any body with a key of its own, so the bodies are fuzzed, and not only the envelope. */
+/**
+ * Signed messages. A stranger can sign any body with a key of its own, so the bodies are fuzzed, and not only
+ * the envelope.
+ */
 const bodies = (Object.keys(messageSchemas) as MessageKind[]).map((kind) =>
   cbor(`body:${kind}`, messageSchemas[kind], messageBytes[kind]),
 );
@@ -218,7 +221,10 @@ const CONFIG = {
   tie_word_embeddings: true,
 };
 
-/** A decoder of one line of text: a prefix, and CBOR in base64url. The CBOR is changed, or the characters. */
+/**
+ * A decoder of one line of text: a prefix, and CBOR in base64url. Most inputs replace the CBOR. Inputs whose length is
+ * 7 modulo 8 replace the characters after the prefix.
+ */
 function line(
   name: string,
   decode: (text: string) => unknown,

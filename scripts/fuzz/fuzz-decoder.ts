@@ -5,11 +5,14 @@ import { mutate } from './mutate.ts';
 
 /** Maximum CPU time of a decoder, in microseconds for each KiB or part of a KiB of its input. */
 const MICROSECONDS_PER_KIB = 1000;
-/** Number of times that a slow input is decoded again. The shortest time counts, without a garbage collection. */
+/**
+ * Number of times that a slow input is decoded again. The shortest time counts: others may include a garbage
+ * collection.
+ */
 const REPETITIONS = 5;
 /** Number of inputs between two measurements of the memory. */
 const MEASURED_INPUTS = 64;
-/** Maximum memory that `MEASURED_INPUTS` inputs may take before a garbage collection, in bytes. */
+/** Maximum growth of the memory during `MEASURED_INPUTS` inputs, in bytes. Garbage that is not collected yet counts. */
 const MEMORY_BYTES = 64 * 2 ** 20;
 /** Number of valid encodings of a decoder from which its inputs are made. */
 const EXAMPLES = 32;

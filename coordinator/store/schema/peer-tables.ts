@@ -1,7 +1,7 @@
 /** Migrations of the tables of peers and their invites. */
 
 export const GOODBYES = `
-  -- 1: it left, as opposed to fell silent.
+  -- 1 if the peer told the coordinator that it left.
   ALTER TABLE peers ADD COLUMN said_goodbye INTEGER NOT NULL DEFAULT 0
   `;
 
