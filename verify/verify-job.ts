@@ -38,6 +38,7 @@ export interface VerifyReport {
   readonly problems: readonly Problem[];
 }
 
+/** Part of a job's record to check, and how to follow the checks. */
 export interface VerifyOptions {
   /** Digest that the job must have. @default any job */
   readonly job?: string | null;
