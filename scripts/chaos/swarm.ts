@@ -94,6 +94,8 @@ export class ChaosSwarm {
         new Machine(`node-${i + 1}`, folder, () => [
           'node',
           this.#invite,
+          // The nodes share this machine. A polite node would pause for the others.
+          '--no-polite',
           '--listen',
           '/ip4/127.0.0.1/tcp/0',
           '--name',

@@ -20,3 +20,10 @@ it('README.md names files that exist', () => {
   }
   expect(missing).toEqual([]);
 });
+
+it('README.md starts a second node on the same machine so that the two do not pause each other', () => {
+  const page = readFileSync(join(ROOT, 'README.md'), 'utf8');
+  const second = page.split('\n').filter((line) => /^npx lora-swarm node .*--home/.test(line));
+  expect(second).toHaveLength(1);
+  expect(second[0]).toContain('--no-polite');
+});
