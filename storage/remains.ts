@@ -11,7 +11,7 @@ const FOLDERS = ['blobs', 'checkpoints'] as const;
 
 /** Advice for a home whose database is missing, or older than the files beside the database. */
 export const RESTORE_OR_START_ANEW =
-  'restore the newest copy of the database, or move the other files away and start with "--start-anew"';
+  'restore the whole home from its newest backup, or start with "--start-anew", which moves these files aside';
 
 interface Files {
   readonly blobs: number;

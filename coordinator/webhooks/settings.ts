@@ -126,6 +126,6 @@ function invalid(path: string, problem: string, cause?: unknown) {
     'WEBHOOKS_INVALID',
     `${path} cannot be used: ${problem}`,
     { path, problem },
-    { next: 'correct the file; docs/monitoring.md has an example', cause },
+    { next: 'correct the file; docs/webhooks.md has an example', cause },
   );
 }

@@ -27,7 +27,9 @@ it('refuses a full home without its database, and names what it found', async ()
   await writeFile(join(home, 'coordinator.sqlite'), '');
   const again = requireDatabase(home, options, deps);
   await expect(again).rejects.toThrow('2 checkpoints of 1 job (moby) and 1 blob');
-  await expect(again).rejects.toMatchObject({ next: expect.stringContaining('--start-anew') });
+  await expect(again).rejects.toMatchObject({
+    next: expect.stringMatching(/whole home.*"--start-anew", which moves/),
+  });
 });
 
 it('accepts a new home, a home with only its key, and a home with its database', async () => {

@@ -1,6 +1,7 @@
 import { chmod, readFile, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
+import type { SwarmError } from '../../../../common/errors.ts';
 import { keyOf, newSecret, signatureHeaders } from '../../../../coordinator/webhooks/message.ts';
 import { type LossMemory, newsOf } from '../../../../coordinator/webhooks/news.ts';
 import { postOverHttp } from '../../../../coordinator/webhooks/post.ts';
@@ -137,6 +138,9 @@ describe('the settings of webhooks', () => {
     const error = await loadWebhooks(home, []).catch((caught: unknown) => caught as Error);
     expect(error).toMatchObject({ code: 'WEBHOOKS_INVALID', message: expect.stringContaining(problem) });
     expect((error as Error).message).not.toContain('hidden');
+    // The page that the advice names must have an example of the file.
+    const [page] = /docs\/[\w-]+\.md/.exec((error as SwarmError).next!)!;
+    expect(await readFile(join(import.meta.dirname, '../../../..', page), 'utf8')).toContain('webhooks.yaml');
   });
 
   it('need no secret if there are no webhooks', async () => {
