@@ -18,7 +18,9 @@ interface DiskHoldDeps {
  */
 export class DiskHold {
   readonly #deps: DiskHoldDeps;
-  #cancel: (() => void) | null = null;
+  #cancel = (): void => {};
+  /** Changes with each stop, so that a check that was running then has no effect. */
+  #period = 0;
 
   constructor(deps: DiskHoldDeps) {
     this.#deps = deps;
@@ -33,18 +35,18 @@ export class DiskHold {
 
   /** Stops the checks of the disk. */
   stop(): void {
-    this.#cancel?.();
-    this.#cancel = null;
+    this.#cancel();
+    this.#period++;
   }
 
   #checkLater(): void {
     const { clock, check, setHold } = this.#deps;
     this.stop();
+    const period = this.#period;
     this.#cancel = clock.after(CHECK_MS, () => {
-      this.#cancel = null;
       check().then(
-        () => setHold(null),
-        () => this.#checkLater(),
+        () => period === this.#period && setHold(null),
+        () => period === this.#period && this.#checkLater(),
       );
     });
   }

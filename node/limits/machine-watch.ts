@@ -75,6 +75,7 @@ export class MachineWatch {
     const { probe, pid, clock, limits, onPause } = this.#deps;
     const needsProbe = probe !== null && (limits().polite ?? this.#deps.polite) !== false;
     const reading = needsProbe ? await probe.read(pid) : null;
+    if (this.#isStopped) return;
     const now = clock.monotonic();
     const othersShare = this.#othersShare(reading, now);
     this.#last = reading && { at: now, reading };

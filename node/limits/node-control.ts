@@ -43,6 +43,7 @@ export class NodeControl {
   /** The pause that the state of the machine demands; null if none. */
   #machinePause: Pause | null = null;
   #cancelDrain = (): void => {};
+  #isStopped = false;
 
   constructor(deps: NodeControlDeps) {
     this.#deps = deps;
@@ -58,6 +59,7 @@ export class NodeControl {
   }
 
   stop(): void {
+    this.#isStopped = true;
     this.#cancelPause();
     this.#cancelDrain();
   }
@@ -104,6 +106,8 @@ export class NodeControl {
   }
 
   #applyPause(): void {
+    // An order can be stored after the node has stopped. The next start applies it.
+    if (this.#isStopped) return;
     this.#cancelPause();
     const { file, clock, pauses } = this.#deps;
     const { pausedUntil } = file;
@@ -116,6 +120,7 @@ export class NodeControl {
   }
 
   #watchDrainLater(trainedAt: number): void {
+    if (this.#isStopped) return;
     this.#cancelDrain = this.#deps.clock.after(DRAIN_POLL_MS, () => this.#watchDrain(trainedAt));
   }
 

@@ -120,3 +120,15 @@ it('pauses until the next month when the traffic of this month is used up', asyn
   await pass(5_000);
   expect(pause).toBeNull();
 });
+
+it('a reading that ends after the stop pauses nothing', async () => {
+  limits = { hours: '01:00-02:00' };
+  const reading = Promise.withResolvers<MachineReading>();
+  const probe = { everyMs: 5_000, read: () => reading.promise };
+  const watched = watch({ probe });
+  const started = watched.start();
+  watched.stop();
+  reading.resolve({ busySeconds: 1, ownSeconds: 1, ...machine });
+  await started;
+  expect(pause).toBeNull();
+});

@@ -128,3 +128,16 @@ it('limits are kept in the home, and null restores a default', async () => {
   await writeFile(path, (await readFile(path, 'utf8')).replace('"threads": 2', '"threads": -2'));
   await expect(LimitsFile.open(home)).rejects.toMatchObject({ code: 'LIMITS_DAMAGED', values: { path } });
 });
+
+it('sets no timer after the stop', async () => {
+  const { control, pauses } = await start();
+  const paused = control.pause(HOUR_MS);
+  control.stop();
+  await paused;
+  control.drain();
+  await pass(2 * HOUR_MS);
+  expect(pauses.current).toBeNull();
+  expect(stops).toBe(0);
+  // The order is kept for the next start.
+  expect((await LimitsFile.open(home)).pausedUntil).not.toBeNull();
+});
