@@ -326,7 +326,7 @@ export async function checkScores(figures: Figures, witness: ScoreWitness): Prom
  * merges bit for bit. docs/verifying.md lists the checks.
  *
  * @returns the checks of each checkpoint, and the problems. The function throws if the file cannot be read as a bundle
- * @throws SwarmError BUNDLE_MALFORMED, BUNDLE_TOO_LARGE, JOB_DIFFERS
+ * @throws SwarmError BUNDLE_MALFORMED, BUNDLE_TOO_LARGE, JOB_DIFFERS, ROUND_UNKNOWN
  */
 export async function verifyBundle(file: string, options?: VerifyOptions): Promise<VerifyReport> {
   return (await import('./verify/bundle/verify-bundle.ts')).verifyBundle(file, options);
@@ -350,7 +350,7 @@ export async function verifyReceipts(
 /**
  * Checks the record of a job of a coordinator on this machine, as {@link verifyBundle} does.
  *
- * @throws SwarmError JOB_UNKNOWN, DAEMON_NOT_RUNNING, JOB_DIFFERS
+ * @throws SwarmError JOB_UNKNOWN, DAEMON_NOT_RUNNING, JOB_DIFFERS, ROUND_UNKNOWN
  */
 export async function verifyOwnJob(
   where: CoordinatorAddress | ApiClient,
@@ -364,7 +364,8 @@ export async function verifyOwnJob(
  * Checks the record of a job over the network, as {@link verifyBundle} does. Works on any machine with an invite, or with
  * the address of the coordinator of an open job.
  *
- * @throws SwarmError INVITE_INVALID, NO_ADDRESS, CONNECT_FAILED, JOB_NOT_FOUND, CHECKPOINT_UNTRUSTED, RECORD_INCOMPLETE
+ * @throws SwarmError INVITE_INVALID, NO_ADDRESS, CONNECT_FAILED, JOB_NOT_FOUND, CHECKPOINT_UNTRUSTED, RECORD_INCOMPLETE,
+ *   ROUND_UNKNOWN
  */
 export async function verifySwarm(
   target: VerifySwarmOptions,

@@ -13,6 +13,7 @@ export const verifyError = defineErrors({
     next: 'get the file again, from the public page of the coordinator',
   },
   RECORD_INCOMPLETE: { kind: 'failed', next: 'get a bundle of the job from its operator' },
+  ROUND_UNKNOWN: { kind: 'notFound', next: 'begin at an earlier round' },
   VERIFIER_DIED: { kind: 'failed', next: 'if memory ran out, close other programs' },
   VERIFIER_FAILED: { kind: 'internal', next: REPORT },
   VERIFY_BLOB: {

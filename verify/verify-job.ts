@@ -52,8 +52,8 @@ export interface VerifyOptions {
 
 /**
  * Checks the record of a job. Holds one checkpoint at a time in memory, with its adapter, and one update.
- * @throws SwarmError JOB_DIFFERS, SIGNATURE_INVALID or MESSAGE_* if the manifest is unreadable, errors of the source,
- *   and the signal's reason
+ * @throws SwarmError JOB_DIFFERS, SIGNATURE_INVALID or MESSAGE_* if the manifest is unreadable, ROUND_UNKNOWN if all
+ *   checkpoints are older than `from`, errors of the source, and the signal's reason
  */
 export async function verifyRecord(
   record: JobRecord,
@@ -69,11 +69,13 @@ export async function verifyRecord(
   const walk = new Walk(facts);
   const checkpoints: CheckpointReport[] = [];
   let recomputed = 0;
+  let newest: number | null = null;
   for await (const one of record.checkpoints(from)) {
     signal.throwIfAborted();
     const { report, findings } = await walk.next(one, from);
     if (problems.length < LISTED_PROBLEMS) problems.push(...findings.problems);
     if (report === null) break;
+    newest = report.round;
     if (report.round < from) continue;
     checkpoints.push(report);
     recomputed += Number(report.recomputed);
@@ -81,6 +83,10 @@ export async function verifyRecord(
   }
   if (checkpoints.length === 0 && problems.length === 0) {
     const message = `the record has no checkpoint of round ${from} or a later round`;
+    if (newest !== null) {
+      const text = `${message}; the newest checkpoint is of round ${newest}`;
+      throw verifyError('ROUND_UNKNOWN', text, { from, newest });
+    }
     problems.push({ code: 'VERIFY_CHAIN', round: null, message, values: { from } });
   }
   return {

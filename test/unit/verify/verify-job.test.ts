@@ -64,6 +64,13 @@ describe('the verification of an honest job', () => {
     expect(nothing).toMatchObject({ ok: true, recomputed: 0 });
   });
 
+  test('finds nothing wrong if the job has not reached the first round to check', async () => {
+    await expect(verifyRecord(recordOf(kept), { from: 4 })).rejects.toMatchObject({
+      ...{ code: 'ROUND_UNKNOWN', kind: 'notFound' },
+      ...{ values: { from: 4, newest: 3 }, message: expect.stringContaining('is of round 3') },
+    });
+  });
+
   test('refuses a record of another job', async () => {
     await expect(verifyRecord(recordOf(kept), { job: 'ab'.repeat(32) })).rejects.toThrow(
       withCode('JOB_DIFFERS'),
