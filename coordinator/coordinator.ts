@@ -77,8 +77,8 @@ export class Coordinator {
       randomBytes,
     };
     this.#deps = { ...defaults, ...deps, blobs: repairing };
-    const restart = (run: JobRun, write: () => JobEvent): Promise<void> => this.#restart(run, write);
-    this.#laterHeads = new LaterHeads({ ...deps, signal, restart });
+    const restart = (job: string, write: () => JobEvent): Promise<void> => this.#restart(job, write);
+    this.#laterHeads = new LaterHeads({ ...deps, runs, signal, restart });
     this.#limiter = new RateLimiter({ clock: deps.clock });
     this.#newcomers = new Newcomers(deps);
   }
@@ -218,8 +218,9 @@ export class Coordinator {
   }
 
   /** Stops a job, runs `write` in a transaction, and starts the job again from the database. */
-  async #restart(run: JobRun, write: () => JobEvent): Promise<void> {
-    const { job, stored } = run.context;
+  async #restart(job: string, write: () => JobEvent): Promise<void> {
+    const run = this.#runs.get(job)!;
+    const { stored } = run.context;
     const { store } = this.#deps;
     this.#lives.get(job)!.abort(coordinatorError('STOPPED', 'the job is being started again', { job }));
     await run.stop();

@@ -22,8 +22,10 @@ const FETCH_MS = 10 * 60_000;
 
 interface Deps extends Pick<CoordinatorDeps, 'network' | 'blobs' | 'folders' | 'store' | 'clock' | 'log'> {
   readonly signal: AbortSignal;
+  /** The running jobs, by digest. A restart replaces the run of a job. */
+  readonly runs: ReadonlyMap<string, JobRun>;
   /** Stops a job, runs `write` in a transaction, starts the job again from the database, and announces the event. */
-  readonly restart: (run: JobRun, write: () => JobEvent) => Promise<void>;
+  readonly restart: (job: string, write: () => JobEvent) => Promise<void>;
 }
 
 /**
@@ -54,7 +56,7 @@ export class LaterHeads {
     this.#attempts.set(job, clock.monotonic());
     log.warn({ job, peer, known, own: { term: own.term, sequence: own.sequence } }, 'later-head-claimed');
     this.#running = this.#running
-      .then(() => this.#recover(run, peer))
+      .then(() => this.#recover(job, peer))
       .catch((error: unknown) => {
         if (!signal.aborted) log.error({ job, error }, 'not-caught-up');
       });
@@ -65,9 +67,12 @@ export class LaterHeads {
     await this.#running;
   }
 
-  async #recover(run: JobRun, peer: string): Promise<void> {
-    const { network, store, clock, log, signal } = this.#deps;
-    const { job } = run.context;
+  async #recover(job: string, peer: string): Promise<void> {
+    const { network, store, clock, log, signal, runs } = this.#deps;
+    // Another recovery may have started the job again since the peer's claim. Recoveries run one at a time, so this run
+    // stays the newest until the end of this recovery.
+    const run = runs.get(job)!;
+    if (run.context.signal.aborted) return;
     await sleep(clock, GATHER_MS, signal);
     const connected = network.peers().map((one) => one.peer);
     const members = [peer, ...connected.filter((one) => one !== peer && run.members.has(one))];
@@ -125,7 +130,7 @@ export class LaterHeads {
 
   async #restore(run: JobRun, lost: LostRecords, from: string, holders: readonly string[]): Promise<void> {
     const { network, blobs, folders, clock, signal, restart } = this.#deps;
-    const { manifest, layout, collector } = run.context;
+    const { job, manifest, layout, collector } = run.context;
     const { adapter } = lost.head.checkpoint;
     await collector.withScope(async (scope) => {
       await scope.hold(adapter.digest);
@@ -139,7 +144,7 @@ export class LaterHeads {
         held.add(checkpoint.adapter.digest);
         await folders.write({ manifest, layout, digest, checkpoint, envelope });
       }
-      await restart(run, () => catchUp(lost, { from, held }, run.context));
+      await restart(job, () => catchUp(lost, { from, held }, run.context));
     });
   }
 }

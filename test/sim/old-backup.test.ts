@@ -3,10 +3,12 @@ import { expect, test } from 'vitest';
 import { silentLogger } from '../../monitor/log.ts';
 import { verifyMessage } from '../../protocol/signing.ts';
 import { temporaryFolder } from '../utils/folder.ts';
+import { signerOf } from '../utils/signers.ts';
+import { MemoryBlobs, MemoryDisk } from '../utils/virtual/memory-blobs.ts';
 import { SeededRandom } from '../utils/virtual/seeded-random.ts';
 import { toyJob } from '../utils/virtual/toy-job.ts';
 import { VirtualClock } from '../utils/virtual/virtual-clock.ts';
-import { VirtualNetwork } from '../utils/virtual/virtual-network.ts';
+import { addressOf, VirtualNetwork } from '../utils/virtual/virtual-network.ts';
 import { VirtualNode } from '../utils/virtual/virtual-node.ts';
 import { COORDINATOR, VirtualCoordinator } from './virtual-coordinator.ts';
 
@@ -14,12 +16,12 @@ const ROUNDS = 8;
 const DEADLINE_MS = 10 * 60_000;
 
 /** A coordinator with three nodes. Its database is a file. */
-async function swarm(seed: number) {
+async function swarm(seed: number, { rounds = ROUNDS } = {}) {
   const random = new SeededRandom(seed);
   const clock = new VirtualClock(1_700_000_000_000);
   const network = new VirtualNetwork({ delayMs: [1, 50], loss: 0, duplicates: 0 }, { clock, random });
   const environment = { clock, network, random, log: silentLogger };
-  const toy = toyJob(COORDINATOR, { rounds: { count: ROUNDS, minPeers: 2, maxSeconds: 60, localSteps: 4 } });
+  const toy = toyJob(COORDINATOR, { rounds: { count: rounds, minPeers: 2, maxSeconds: 60, localSteps: 4 } });
   const storePath = join(await temporaryFolder(), 'coordinator.sqlite');
   const retention = { checkpoints: 2, rounds: 3 };
   const coordinator = new VirtualCoordinator({ toy, retention, storePath }, environment);
@@ -45,7 +47,7 @@ async function swarm(seed: number) {
     expect(ended, `the job ends (${coordinator.phase}; ${views.join('; ')})`).toBe(true);
     await clock.run(() => false, 2_000);
   };
-  return { clock, coordinator, nodes, job, newest, reach, events, end };
+  return { clock, network, random, coordinator, nodes, job, newest, reach, events, end };
 }
 
 type Swarm = Awaited<ReturnType<typeof swarm>>;
@@ -139,5 +141,42 @@ test('a coordinator that has worked with other nodes in the meantime drops this 
   nodes[0]!.start();
   await end();
   expect(events().filter(({ type }) => type === 'caught-up')).toHaveLength(1);
+  checkHistory(all);
+});
+
+test('a stranger who claims later heads and gives no answer does not stop the restored coordinator', async () => {
+  const all = await swarm(4, { rounds: 24 });
+  const { coordinator, clock, network, random, job, newest, reach, events, end } = all;
+  await reach(2);
+  const restore = coordinator.backUp();
+  await reach(5);
+  await clock.run(() => false, 1_000);
+  coordinator.crash();
+  const lost = newest();
+  restore();
+  coordinator.start();
+  const isAlive = () => true;
+  const blobs = new MemoryBlobs({ disk: new MemoryDisk(), clock, random, isAlive });
+  const stranger = network.host({ signer: signerOf(77), blobs, isAlive });
+  // The first recovery waits for this answer until it times out. The stranger's next claim is queued meanwhile.
+  stranger.handle('recall', () => new Promise(() => {}));
+  const { signal } = new AbortController();
+  const known = { term: 1_000_000, sequence: 1 };
+  let claims = 0;
+  const claim = async (): Promise<void> => {
+    await stranger.connect(addressOf(COORDINATOR.peerId), { signal });
+    await stranger.request(COORDINATOR.peerId, 'head', { job, known }, { signal });
+    claims++;
+  };
+  const keepClaiming = (): void => {
+    void claim().finally(() => clock.after(500, keepClaiming));
+  };
+  keepClaiming();
+  const isBack = await clock.run(() => newest() >= lost, 60_000);
+  expect(isBack, 'it catches up within a minute').toBe(true);
+  await clock.run(() => false, 60_000);
+  expect(claims).toBeGreaterThan(20);
+  expect(events().filter(({ type }) => type === 'caught-up')).toHaveLength(1);
+  await end();
   checkHistory(all);
 });
