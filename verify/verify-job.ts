@@ -150,7 +150,8 @@ class Walk {
     findings.done('signature');
     if (checkpoint.round < from) {
       this.#ordinal = checkpoint.round === 0 ? 0 : null;
-      if (checkpoint.round === 0) this.#recomputation.restart();
+      // The residual is zero after the first checkpoint and after a roll-back, which both have no contributors.
+      if (checkpoint.contributors.length === 0) this.#recomputation.restart();
       else this.#recomputation.claim(record.residual);
     } else {
       this.#ordinal = parent === null ? 0 : this.#ordinal === null ? null : this.#ordinal + 1;

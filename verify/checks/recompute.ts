@@ -14,7 +14,7 @@ import { readBlob } from '../read-blob.ts';
 /** The residual of the deltas before a merge. */
 type Residual =
   | { readonly kind: 'computed'; readonly bytes: Uint8Array | null }
-  /** `digest` is null if the source says that the residual is zero. */
+  /** `digest` is null if the source does not name the residual. A coordinator deletes the residuals of old rounds. */
   | { readonly kind: 'claimed'; readonly digest: string | null };
 
 /** A blob that the source does not have. */
@@ -100,6 +100,13 @@ export class Recomputation {
   ): Promise<Merged | null> {
     const { manifest } = this.#facts;
     const { residual, updates, before } = start;
+    if (residual.kind === 'claimed' && residual.digest === null) {
+      findings.skip(
+        'merge',
+        'the source does not have the residual before this merge; it keeps residuals for 8 rounds',
+      );
+      return null;
+    }
     if (updates.includes(null)) {
       findings.skip('merge', 'the source lacks a signed update, which says how its payload is compressed');
       return null;
@@ -119,20 +126,29 @@ export class Recomputation {
       return { peer, round, digest, tokens, preset, size: payload.size, ...unused };
     });
     try {
-      const merged = await mergeUpdates(
-        {
-          layout: this.#layoutOf(before),
-          baseDigest: manifest.base.digest,
-          round: checkpoint.round,
-          sources,
-          weights: checkpoint.contributors.map(({ weight }) => weight),
-          rate: checkpoint.metrics.outerRate,
-          denominatorFloor: manifest.rounds.denominatorFloor,
-          adapter: parent.adapter,
-          residual: residual.kind === 'computed' ? own : residual.digest,
-        },
-        read,
-      );
+      const input = {
+        layout: this.#layoutOf(before),
+        baseDigest: manifest.base.digest,
+        round: checkpoint.round,
+        sources,
+        weights: checkpoint.contributors.map(({ weight }) => weight),
+        rate: checkpoint.metrics.outerRate,
+        denominatorFloor: manifest.rounds.denominatorFloor,
+        adapter: parent.adapter,
+        residual: residual.kind === 'computed' ? own : residual.digest,
+      };
+      let merged = await mergeUpdates(input, read);
+      if (input.residual !== null && !gives(merged, checkpoint)) {
+        // A coordinator that lost the residual replaces it by zeros.
+        const fromZeros = await mergeUpdates({ ...input, residual: null }, read);
+        if (gives(fromZeros, checkpoint)) {
+          findings.skip(
+            'merge',
+            'the coordinator replaced the residual by zeros, as it does after it lost the residual',
+          );
+          merged = fromZeros;
+        }
+      }
       findings.done('merge');
       return merged;
     } catch (error) {
@@ -166,7 +182,7 @@ export class Recomputation {
     else if (merged.drift !== metrics.drift) off('drift', metrics.drift, merged.drift);
     const residual = sha256(merged.residual);
     if (claimed !== null && claimed !== residual) off('residual', claimed, residual);
-    findings.recomputed = adapter === checkpoint.adapter.digest && delta === checkpoint.delta?.digest;
+    findings.recomputed = gives(merged, checkpoint);
   }
 
   /** Checks that the delta of a checkpoint turns the adapter of its parent into its own. */
@@ -206,4 +222,9 @@ export class Recomputation {
       .sort((a, b) => (a.name < b.name ? -1 : 1));
     return this.#layout;
   }
+}
+
+/** Returns whether a merge gives the adapter and the delta of a checkpoint. */
+function gives({ adapter, delta }: Merged, checkpoint: Checkpoint): boolean {
+  return sha256(adapter) === checkpoint.adapter.digest && sha256(delta) === checkpoint.delta?.digest;
 }

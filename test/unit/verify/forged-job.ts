@@ -20,10 +20,18 @@ export async function playedJob(
 ): Promise<{ swarm: ToySwarm; kept: KeptJob; source: BundleSource }> {
   const swarm = new ToySwarm(['honest', 'honest', 'honest'], options);
   await swarm.play(await swarm.start(), 3);
-  const source = bundleSource(swarm.world.run, { withBlobs: true });
-  const { manifest, settings } = source;
+  return { swarm, source: sourceOf(swarm), kept: keptOf(swarm) };
+}
+
+function sourceOf({ world }: ToySwarm): BundleSource {
+  return bundleSource(world.run, { withBlobs: true });
+}
+
+/** Returns the record of a job that was played. */
+export function keptOf(swarm: ToySwarm): KeptJob {
+  const { manifest, settings, checkpoints } = sourceOf(swarm);
   const blobs = new Map(swarm.world.disk.files);
-  return { swarm, source, kept: { manifest, settings, records: [...source.checkpoints()], blobs } };
+  return { manifest, settings, records: [...checkpoints()], blobs };
 }
 
 /** Returns a job as the verification reads it. */

@@ -4,7 +4,17 @@ import { verifyMessage } from '../../../protocol/signing.ts';
 import type { ProblemCode } from '../../../verify/errors.ts';
 import { verifyRecord } from '../../../verify/verify-job.ts';
 import { withCode } from '../../utils/codes.ts';
-import { type Forgery, flipped, forged, type KeptJob, playedJob, recordOf, without } from './forged-job.ts';
+import { ToySwarm } from '../coordinator/toy-swarm.ts';
+import {
+  type Forgery,
+  flipped,
+  forged,
+  type KeptJob,
+  keptOf,
+  playedJob,
+  recordOf,
+  without,
+} from './forged-job.ts';
 
 let kept: KeptJob;
 let last: Checkpoint;
@@ -68,6 +78,30 @@ describe('the verification of an honest job', () => {
     await expect(verifyRecord(recordOf(kept), { from: 4 })).rejects.toMatchObject({
       ...{ code: 'ROUND_UNKNOWN', kind: 'notFound' },
       ...{ values: { from: 4, newest: 3 }, message: expect.stringContaining('is of round 3') },
+    });
+  });
+
+  test('does not compute a merge again if the source does not name the residual before it', async () => {
+    const records = kept.records.map((record) => ({ ...record, residual: null }));
+    const report = await verifyRecord(recordOf({ ...kept, records }), { from: 3 });
+    expect(report).toMatchObject({ ok: true, recomputed: 0, problems: [] });
+    const { checked, unchecked } = report.checkpoints[0]!;
+    expect(checked).toContain('adapter');
+    expect(unchecked).toContainEqual({ check: 'merge', reason: expect.stringContaining('residual') });
+  });
+
+  test('finds no problem if the coordinator lost a residual and replaced it by zeros', async () => {
+    const lossy = new ToySwarm(['honest', 'honest', 'honest']);
+    const { world } = lossy;
+    const head = await lossy.start();
+    await lossy.play(head, 2);
+    world.disk.files.delete(world.run.record.checkpoint.residual!);
+    await lossy.play(world.run.record.heads.newest.head, 3);
+    const report = await verifyRecord(recordOf(keptOf(lossy)));
+    expect(report).toMatchObject({ ok: true, recomputed: 3, problems: [] });
+    expect(report.checkpoints.at(-1)!.unchecked).toContainEqual({
+      check: 'merge',
+      reason: expect.stringContaining('zeros'),
     });
   });
 
