@@ -1,9 +1,11 @@
 /** The HTTP server of the public page. It shares no route, port or token with the control API. */
 import { createHash } from 'node:crypto';
+import type { Socket } from 'node:net';
 import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
 import { commonError } from '../../common/common-errors.ts';
 import { RateLimiter } from '../../common/rate-limiter.ts';
 import { readStyles } from '../../monitor/page.ts';
+import { networkOfIp } from '../../net/libp2p/remote-network.ts';
 import { peerIdSchema } from '../../protocol/ids.ts';
 import type { CoordinatorDeps } from '../context.ts';
 import type { Coordinator } from '../coordinator.ts';
@@ -16,14 +18,18 @@ import { listenerOf, type PublicPageOptions } from './settings.ts';
 
 /** Time for which an answer is sent again without a new look at the job, in seconds. */
 export const CACHE_SECONDS = 10;
-/** Requests of one address. */
-export const ADDRESS_QUOTA = { calls: 120, perMs: 60_000 };
-/** Requests of all addresses. Behind a proxy on this machine, all requests have the same address. */
+/** Requests of one network: an IPv4 address, or the first 64 bits of an IPv6 address. */
+export const NETWORK_QUOTA = { calls: 120, perMs: 60_000 };
+/** Requests of all networks. Behind a proxy on this machine, all requests have the same address. */
 const TOTAL_QUOTA = { calls: 3000, perMs: 60_000 };
-/** Files of receipts for all addresses. Signing a full file takes about 50 ms. */
-const RECEIPTS_QUOTA = { calls: 60, perMs: 60_000 };
+/** Files of receipts for one network. */
+export const NETWORK_RECEIPTS_QUOTA = { calls: 10, perMs: 60_000 };
+/** Files of receipts for all networks. Signing a full file takes about 50 ms, so all files take 15 s of a minute at most. */
+const RECEIPTS_QUOTA = { calls: 300, perMs: 60_000 };
 /** Maximum number of open connections. */
 const CONNECTIONS = 512;
+/** Maximum number of open connections of one network. A browser opens 6. */
+export const NETWORK_CONNECTIONS = 32;
 /** Time in which a client must have sent its request, in milliseconds. */
 const REQUEST_MS = 10_000;
 
@@ -64,6 +70,7 @@ export function publicServer(options: PublicPageOptions, deps: PublicServerDeps)
     frameworkErrors: (_error, _request, reply) => fail(reply, 400, 'This address is malformed'),
   });
   server.server.maxConnections = CONNECTIONS;
+  limitConnections(server);
   // The page takes no request with a body.
   server.removeAllContentTypeParsers();
   server.setErrorHandler((error, request, reply) => {
@@ -86,8 +93,11 @@ function limitRate(server: FastifyInstance, { clock }: PublicServerDeps): void {
       .header('referrer-policy', 'no-referrer')
       .header('x-content-type-options', 'nosniff');
     const isFile = request.routeOptions.url?.endsWith('.json') ?? false;
+    const { ip } = request;
+    const network = networkOfIp(ip);
     const mayAsk =
-      (isLoopback(request) || limiter.take(`address ${request.ip}`, ADDRESS_QUOTA)) &&
+      (isLoopback(ip) || limiter.take(`network ${network}`, NETWORK_QUOTA)) &&
+      (isLoopback(ip) || !isFile || limiter.take(`receipts ${network}`, NETWORK_RECEIPTS_QUOTA)) &&
       limiter.take('all', TOTAL_QUOTA) &&
       (!isFile || limiter.take('receipts', RECEIPTS_QUOTA));
     if (!mayAsk)
@@ -95,8 +105,30 @@ function limitRate(server: FastifyInstance, { clock }: PublicServerDeps): void {
   });
 }
 
-/** Returns whether a request comes from this machine, for example through a proxy. */
-function isLoopback({ ip }: FastifyRequest): boolean {
+/** Closes new connections of a network that has NETWORK_CONNECTIONS open ones. */
+export function limitConnections({ server }: Pick<FastifyInstance, 'server'>): void {
+  const open = new Map<string, number>();
+  server.on('connection', (socket: Socket) => {
+    // The address is undefined if the client has already closed the connection.
+    const { remoteAddress: ip } = socket;
+    if (ip === undefined || isLoopback(ip)) return;
+    const network = networkOfIp(ip);
+    const count = open.get(network) ?? 0;
+    if (count >= NETWORK_CONNECTIONS) {
+      socket.destroy();
+      return;
+    }
+    open.set(network, count + 1);
+    socket.once('close', () => {
+      const left = open.get(network)! - 1;
+      if (left === 0) open.delete(network);
+      else open.set(network, left);
+    });
+  });
+}
+
+/** Returns whether an address is of this machine, which has the address of a proxy's requests. */
+function isLoopback(ip: string): boolean {
   return ip === '::1' || /^(::ffff:)?127\./.test(ip);
 }
 

@@ -1,5 +1,13 @@
+import { EventEmitter } from 'node:events';
 import { afterEach, describe, expect, test } from 'vitest';
-import { publicServer, startPublicServer } from '../../../../coordinator/public/server.ts';
+import {
+  limitConnections,
+  NETWORK_CONNECTIONS,
+  NETWORK_QUOTA,
+  NETWORK_RECEIPTS_QUOTA,
+  publicServer,
+  startPublicServer,
+} from '../../../../coordinator/public/server.ts';
 import { listenerOf, type PublicPageOptions } from '../../../../coordinator/public/settings.ts';
 import { silentLogger } from '../../../../monitor/log.ts';
 import { verifyReceipts } from '../../../../verify/receipts.ts';
@@ -134,6 +142,48 @@ describe('the public page', () => {
     for (let i = 0; i < 120; i++) expect(await ask('192.0.2.1')).toBe(200);
     expect(await ask('192.0.2.1')).toBe(429);
     expect(await ask('192.0.2.2')).toBe(200);
+    for (let i = 0; i < NETWORK_QUOTA.calls; i++) expect(await ask(`2001:db8:0:1::${i + 1}`)).toBe(200);
+    expect(await ask('2001:db8:0:1:ffff::1'), 'an address of the same 64 bits').toBe(429);
+    expect(await ask('2001:db8:0:2::1')).toBe(200);
+  });
+
+  test('keeps one network from using up the quota of receipts', async () => {
+    const { world, peers } = await trainedWorld();
+    const server = page(world);
+    const url = `/jobs/${world.run.context.stored.name}/receipts/${peers[0]!.id}.json`;
+    const ask = async (remoteAddress: string): Promise<number> =>
+      (await server.inject({ url, remoteAddress })).statusCode;
+    for (let i = 0; i < 100; i++) {
+      expect(await ask('192.0.2.1')).toBe(i < NETWORK_RECEIPTS_QUOTA.calls ? 200 : 429);
+    }
+    expect(await ask('192.0.2.2')).toBe(200);
+  });
+
+  test('closes connections of a network that has too many', () => {
+    const server = new EventEmitter();
+    limitConnections({ server } as unknown as Parameters<typeof limitConnections>[0]);
+    const connect = (remoteAddress: string) => {
+      const socket = Object.assign(new EventEmitter(), {
+        remoteAddress,
+        destroyed: false,
+        destroy: () => {},
+      });
+      socket.destroy = () => {
+        socket.destroyed = true;
+        socket.emit('close');
+      };
+      server.emit('connection', socket);
+      return socket;
+    };
+    const sockets = Array.from({ length: NETWORK_CONNECTIONS }, (_, i) => connect(`2001:db8::${i + 1}`));
+    expect(sockets.some(({ destroyed }) => destroyed)).toBe(false);
+    expect(connect('2001:db8::ffff').destroyed).toBe(true);
+    expect(connect('::ffff:192.0.2.1').destroyed).toBe(false);
+    sockets[0]!.destroy();
+    expect(connect('2001:db8::ffff').destroyed).toBe(false);
+    expect(connect('2001:db8::ffff').destroyed).toBe(true);
+    const local = Array.from({ length: NETWORK_CONNECTIONS + 1 }, () => connect('::ffff:127.0.0.1'));
+    expect(local.some(({ destroyed }) => destroyed)).toBe(false);
   });
 });
 
