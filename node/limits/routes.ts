@@ -1,7 +1,7 @@
 import type { FastifyInstance } from 'fastify';
 import { z } from 'zod';
-import { commonError } from '../../common/common-errors.ts';
 import { isSwarmError } from '../../common/errors.ts';
+import { checkOptions } from '../../common/schema-problems.ts';
 import { changesSchema, type KeptLimits } from './limits.ts';
 import type { NodeControl } from './node-control.ts';
 
@@ -24,9 +24,9 @@ export function addControlRoutes(server: FastifyInstance, control: NodeControl):
   });
   const order = <T>(path: string, schema: z.ZodType<T>, act: (body: T) => Promise<void> | void): void => {
     server.post(`/v1/${path}`, async (request): Promise<NodeOrderAnswer> => {
-      const { success, data } = schema.safeParse(request.body ?? {});
-      if (!success) throw commonError('USAGE', `the body of the request to ${path} is not valid`);
-      await act(data);
+      const body = request.body ?? {};
+      checkOptions(schema, body);
+      await act(schema.parse(body));
       return { limits: control.limits };
     });
   };

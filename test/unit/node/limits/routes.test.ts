@@ -51,14 +51,20 @@ it('orders reach the node, and the answer has the limits', async () => {
 });
 
 it.each([
-  ['pause', { forMs: -1 }],
-  ['pause', {}],
-  ['limits', { threads: 0 }],
-  ['limits', { other: 1 }],
-])('refuses %s %j', async (path, body) => {
+  ['pause', { forMs: -1 }, 'forMs is -1'],
+  ['pause', {}, 'forMs is missing'],
+  ['limits', { threads: 0 }, 'threads is 0'],
+  ['limits', { hours: 'noon' }, 'hours is "noon"'],
+  ['limits', { thread: 1 }, 'did you mean "threads"?'],
+])('refuses %s %j, and names the field', async (path, body, problem) => {
   const answer = await send(path, body);
   expect(answer.statusCode).toBe(400);
-  expect(answer.json()).toMatchObject({ code: 'USAGE' });
+  expect(answer.json()).toMatchObject({
+    code: 'USAGE',
+    message: expect.stringContaining(problem),
+    values: { field: Object.keys(body)[0] ?? 'forMs' },
+    next: expect.any(String),
+  });
   expect(orders).toEqual([]);
 });
 
