@@ -52,7 +52,7 @@ async function pause(context: Context, options: ControlOptions & { for?: number 
   if (json) printJson(context, { schemaVersion: 1, pause: (await api.status<NodeStatus>()).pause });
   else {
     const end = forMs === Infinity ? 'until "lora-swarm node resume"' : `for ${formatDuration(forMs / 1000)}`;
-    printLines(context, [`paused ${end}; the coordinator knows that no work comes from this node`]);
+    printLines(context, [`paused ${end}; the node tells its coordinators that no work comes from it`]);
   }
 }
 
