@@ -204,6 +204,12 @@ export type JobEventBody =
       checkpoints: number;
       /** Number of lost checkpoints that no node could give back. */
       missing: number;
+      /** Held-out loss of the newest checkpoint now; null if it was not measured. */
+      heldOutLoss: number | null;
+      /** Number of checkpoints of the job now, without the initial one. */
+      roundsDone: number;
+      /** Phase in which the job goes on. */
+      phase: 'waiting' | 'paused' | 'finished';
       /** The node that gave the head. */
       peer: string;
     }

@@ -3,7 +3,7 @@ import type { JobEvent } from './job-events.ts';
 /** An update that arrived in the newest round. */
 export interface MomentUpdate {
   readonly peer: string;
-  /** Code of its receipt. */
+  /** Code of its newest receipt. */
   readonly code: string;
 }
 
@@ -83,16 +83,22 @@ function changesOf(before: JobMoment, event: JobEvent): Partial<JobMoment> {
       return event.round === before.round
         ? { updates: [...before.updates, { peer: event.peer, code: event.code }] }
         : {};
+    case 'update-undone':
+      if (event.round !== before.round) return {};
+      return {
+        updates: before.updates.map((update) =>
+          update.peer === event.peer && isAccepted(update) ? { ...update, code: event.code } : update,
+        ),
+      };
     case 'round-closed':
       return { phase: 'validating' };
     case 'checkpoint': {
       const { round, heldOutLoss } = event;
-      const losses = [before.lowestLoss, heldOutLoss].filter((loss) => loss !== null);
       return {
         phase: 'waiting',
         checkpoint: { round, heldOutLoss },
-        lowestLoss: losses.length === 0 ? null : Math.min(...losses),
-        roundsDone: before.roundsDone + (round === 0 ? 0 : 1),
+        lowestLoss: lowest(before.lowestLoss, heldOutLoss),
+        roundsDone: before.roundsDone + 1,
       };
     }
     case 'rolled-back': {
@@ -103,6 +109,21 @@ function changesOf(before: JobMoment, event: JobEvent): Partial<JobMoment> {
         reason,
         checkpoint: { round, heldOutLoss },
         lowestLoss: heldOutLoss,
+        roundsDone,
+      };
+    }
+    case 'caught-up': {
+      const { phase, round, heldOutLoss, roundsDone } = event;
+      return {
+        phase,
+        reason: '',
+        // The events do not tell what happened in the lost rounds.
+        round,
+        openedAt: null,
+        assigned: 0,
+        updates: [],
+        checkpoint: { round, heldOutLoss },
+        lowestLoss: lowest(before.lowestLoss, heldOutLoss),
         roundsDone,
       };
     }
@@ -119,4 +140,9 @@ function changesOf(before: JobMoment, event: JobEvent): Partial<JobMoment> {
     default:
       return {};
   }
+}
+
+function lowest(...all: readonly (number | null)[]): number | null {
+  const losses = all.filter((loss) => loss !== null);
+  return losses.length === 0 ? null : Math.min(...losses);
 }

@@ -22,7 +22,7 @@ export function momentLines(name: string, moment: JobMoment): string[] {
       ? 'round       none yet'
       : `round       ${round}${open}: ${accepted.length} of ${countOf(assigned, 'update')} accepted`,
     ...(accepted.length === 0 ? [] : [`delivered   ${listOf(accepted.map(({ peer }) => named(peer)))}`]),
-    ...refused.map(({ peer, code }) => `refused     ${shortPeer(peer)}: ${code}`),
+    ...refused.map(({ peer, code }) => `not merged  ${shortPeer(peer)}: ${code}`),
     checkpoint === null
       ? 'checkpoint  none yet'
       : `checkpoint  of round ${checkpoint.round}, held-out loss ${formatLoss(checkpoint.heldOutLoss)} (lowest ${formatLoss(lowestLoss)}), ${moment.roundsDone} so far`,

@@ -59,14 +59,15 @@ export function catchUp(
   const last = store.rounds.checkpointOf(job, lost.head.checkpoint.digest)!;
   const { message: checkpoint } = verifyMessage('checkpoint', last.envelope);
   const current = { digest: last.digest, checkpoint, ordinal, residual: last.residual };
-  const isResting = lost.head.phase === 'paused' || lost.head.phase === 'finished';
+  const phase = lost.head.phase === 'paused' || lost.head.phase === 'finished' ? lost.head.phase : 'waiting';
+  const isResting = phase !== 'waiting';
   const reason = isResting
     ? lost.head.reason
     : `the coordinator has caught up with its nodes, and waits for ${manifest.rounds.minPeers} of them`;
   const head = makeHead(
     { job, term, sequence: lost.head.sequence + 1 },
     {
-      phase: isResting ? lost.head.phase : 'waiting',
+      phase,
       round: isResting ? lost.head.round : lost.head.round + 1,
       preset: lost.head.preset,
       assignments: [],
@@ -85,6 +86,9 @@ export function catchUp(
     term,
     checkpoints: lost.checkpoints.length,
     missing,
+    heldOutLoss: last.heldOutLoss,
+    roundsDone: ordinal,
+    phase,
     peer: from,
   });
 }

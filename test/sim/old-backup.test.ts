@@ -94,6 +94,8 @@ test('a coordinator that is restored from an old backup goes on where its nodes 
     term: 2,
     checkpoints: lost - 2,
     missing: 0,
+    roundsDone: lost,
+    phase: 'waiting',
   });
   await end();
   const head = verifyMessage('head', coordinator.store.jobs.head(job)!).message;

@@ -87,3 +87,39 @@ it('is shown with hostile names as text', () => {
   expect(lines).toContainEqual(expect.stringContaining('1 of 2 updates accepted'));
   expect(momentLines('toy', NO_MOMENT)).toEqual([expect.stringContaining('no events')]);
 });
+
+it('takes an update that was undone out of the accepted ones', () => {
+  const all = moments([
+    { type: 'peer-joined', peer: 'p1', name: 'otter', engine: '' },
+    opened(1),
+    update(1, 'p1', 'bad-payload'),
+    update(1, 'p1', 'accepted'),
+    update(1, 'p2', 'accepted'),
+    { type: 'update-undone', round: 1, peer: 'p1', code: 'outlier', detail: '' },
+    { type: 'update-undone', round: 0, peer: 'p2', code: 'null-round', detail: '' },
+  ]);
+  expect(all.at(-1)!.updates).toEqual([
+    { peer: 'p1', code: 'bad-payload' },
+    { peer: 'p1', code: 'outlier' },
+    { peer: 'p2', code: 'accepted' },
+  ]);
+  const lines = momentLines('toy', all.at(-1)!);
+  expect(lines).toContainEqual(expect.stringContaining('1 of 2 updates accepted'));
+  expect(lines).toContain('not merged  p1: outlier');
+});
+
+it('goes on after the newest checkpoint when a coordinator has caught up with its nodes', () => {
+  const caughtUp = { type: 'caught-up', before: 1, round: 9, term: 2, checkpoints: 5, missing: 1 } as const;
+  const now = { heldOutLoss: 2, roundsDone: 7, phase: 'waiting', peer: 'p1' } as const;
+  const before: JobEventBody[] = [opened(1), checkpoint(1, 3), opened(2), update(2, 'p1', 'accepted')];
+  expect(moments([...before, { ...caughtUp, ...now }]).at(-1)).toMatchObject({
+    phase: 'waiting',
+    round: 9,
+    assigned: 0,
+    updates: [],
+    checkpoint: { round: 9, heldOutLoss: 2 },
+    lowestLoss: 2,
+    roundsDone: 7,
+  });
+  expect(moments([...before, { ...caughtUp, ...now, phase: 'finished' }]).at(-1)!.phase).toBe('finished');
+});
