@@ -64,7 +64,7 @@ export function peersLines({ job, peers }: CoordinatorFacts): ViewLines {
   const rows = table([
     ['node', 'tokens/s', 'round trip', 'accepted', 'standing', 'health'],
     ...sorted.map((peer) => [
-      `${SHAPES[peer.health.level]} ${shortName(peer)}`,
+      `${SHAPES[peer.health.level]} ${nodeName(peer)}`,
       formatCount(peer.tokensPerSecond),
       peer.rttMs === null ? '–' : `${Math.round(peer.rttMs)} ms`,
       `${peer.accepted}/${peer.accepted + peer.refused}`,
@@ -112,12 +112,12 @@ export function eventLines({ events, job }: CoordinatorFacts, now: number): View
 const DAY_MS = 86_400_000;
 
 /** Returns the jobs and nodes that are not healthy, the worst first. */
-export function alertsOf({ status, peers }: Pick<CoordinatorFacts, 'status' | 'peers'>): FrameLine[] {
+function alertsOf({ status, peers }: Pick<CoordinatorFacts, 'status' | 'peers'>): FrameLine[] {
   const all = [
     ...status.jobs.map(({ name, health }) => ({ health, text: `job ${name}: ${safeText(health.reason)}` })),
     ...peers.map((peer) => ({
       health: peer.health,
-      text: `${shortName(peer)} in ${peer.jobName}: ${safeText(peer.health.reason)}`,
+      text: `${nodeName(peer)} in ${peer.jobName}: ${safeText(peer.health.reason)}`,
     })),
   ];
   return (['red', 'yellow'] as const).flatMap((level) =>
@@ -175,7 +175,7 @@ function roundNodes(
   const sorted = assigned.toSorted((a, b) => Number(has.has(a)) - Number(has.has(b)));
   return sorted.map((peer) => {
     const view = views.get(peer);
-    const name = (view === undefined ? `…${peer.slice(-8)}` : shortName(view)).padEnd(NAME + 6);
+    const name = (view === undefined ? `…${peer.slice(-8)}` : nodeName(view)).padEnd(NAME + 6);
     if (has.has(peer)) return { text: `  ${name} ${bar(1, 10)} delivered`, tone: 'green' };
     if (view === undefined) return { text: `  ${name} ${bar(0, 10)} not a member any more`, tone: 'dim' };
     const share = view.steps > 0 ? view.step / view.steps : 0;
@@ -222,19 +222,8 @@ function roundRows(history: readonly JobEvent[]): string[][] {
     const { round, heldOutLoss, updates, tokensPerSecond, seconds } = event;
     const change = last === null || heldOutLoss === null ? '' : formatChange(heldOutLoss - last);
     last = heldOutLoss ?? last;
-    const facts =
-      round === 0 ? ['', '', ''] : [String(updates), formatCount(tokensPerSecond), formatDuration(seconds)];
-    rows.push([
-      String(round),
-      formatLoss(heldOutLoss),
-      change,
-      ...facts,
-      round === 0 ? 'initial adapter' : 'checkpoint',
-    ]);
+    const facts = [String(updates), formatCount(tokensPerSecond), formatDuration(seconds)];
+    rows.push([String(round), formatLoss(heldOutLoss), change, ...facts, 'checkpoint']);
   }
   return rows.reverse();
-}
-
-function shortName(peer: Pick<PeerView, 'name' | 'peer'>): string {
-  return nodeName(peer);
 }

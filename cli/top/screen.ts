@@ -58,7 +58,7 @@ export class FullScreen {
 }
 
 /** Returns a line with its colour. */
-export function painted({ text, tone }: FrameLine, color: boolean): string {
+function painted({ text, tone }: FrameLine, color: boolean): string {
   // `color` already says whether to use colours, so styleText must not check the stream and the environment again.
   return color && tone !== undefined ? styleText(STYLES[tone], text, { validateStream: false }) : text;
 }

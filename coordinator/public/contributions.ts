@@ -31,13 +31,12 @@ export class Contributions {
     return [...this.#byPeer.values()].sort((a, b) => b.tokens - a.tokens || b.updates - a.updates);
   }
 
-  #add({ peer, updates, tokens, lastRound }: Contribution): void {
+  #add({ peer, updates, tokens }: Contribution): void {
     const sum = this.#byPeer.get(peer);
     this.#byPeer.set(peer, {
       peer,
       updates: updates + (sum?.updates ?? 0),
       tokens: tokens + (sum?.tokens ?? 0),
-      lastRound,
     });
   }
 }

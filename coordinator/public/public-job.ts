@@ -34,7 +34,6 @@ export interface PublicJob {
   readonly name: string;
   readonly coordinator: string;
   readonly phase: JobState['phase'];
-  readonly round: number;
   readonly rounds: number;
   readonly roundsDone: number;
   /** Number of nodes that are connected now. */
@@ -82,7 +81,6 @@ export async function publicJob(
     name: stored.name,
     coordinator: network.signer.peerId,
     phase: state.phase,
-    round: state.round,
     rounds: settings.newest.count,
     roundsDone: ordinal,
     nodes: members.liveness.size,
@@ -93,7 +91,7 @@ export async function publicJob(
     curve: thinned(
       store.rounds.losses(job).flatMap(({ round, loss }) => (loss === null ? [] : [{ round, loss }])),
     ),
-    contributors: all.slice(0, SHOWN_CONTRIBUTORS).map(({ lastRound: _, ...part }) => ({
+    contributors: all.slice(0, SHOWN_CONTRIBUTORS).map((part) => ({
       ...part,
       name: members.get(part.peer)?.name ?? null,
       share: tokens > 0 ? part.tokens / tokens : 0,

@@ -39,8 +39,6 @@ export interface Contribution {
   readonly updates: number;
   /** Number of tokens that the peer trained on. */
   readonly tokens: number;
-  /** The last round whose merge took an update of the peer. */
-  readonly lastRound: number;
 }
 
 /**
@@ -144,7 +142,7 @@ export class UpdateTable {
   contributions(job: string, first: number, last: number): Contribution[] {
     return this.#db
       .all(
-        `SELECT peer, count(*) AS updates, sum(tokens) AS tokens, max(merge_round) AS last_round
+        `SELECT peer, count(*) AS updates, sum(tokens) AS tokens
          FROM updates INDEXED BY updates_by_merge
          WHERE job = ? AND merge_round >= ? AND merge_round <= ? AND fate = 'merged' GROUP BY peer`,
         job,
