@@ -141,6 +141,7 @@ export class JobMembership {
       {
         fetch: async (record, signal) =>
           (await request(deps, coordinator, 'settings', { job, record }, signal)).settings,
+        keep: (change) => deps.store.kept.keepSettings(job, change),
       },
     );
     const facts = { job, coordinator, manifest, keys, headSettings, isOpen, role };

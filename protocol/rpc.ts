@@ -137,14 +137,15 @@ export const rpcMethods = {
     quota: { calls: 5, perMs: 10_000 },
   },
   /**
-   * Returns what the caller, a coordinator, has signed for the node: the newest head of the job, and checkpoints and
-   * receipts of later rounds than `after`, oldest first. A coordinator that was restored from an old backup calls this
-   * method on its nodes.
+   * Returns what the caller, a coordinator, has signed for the node: the newest head of the job, the changes of its
+   * settings, and checkpoints and receipts of later rounds than `after`, oldest first. A coordinator that was restored
+   * from an old backup calls this method on its nodes.
    */
   recall: {
     request: z.strictObject({ job, after: z.int().nonnegative() }),
     response: z.strictObject({
       head: envelope.nullable(),
+      settings: z.array(envelope).max(RECALLED_MESSAGES),
       checkpoints: z.array(envelope).max(RECALLED_MESSAGES),
       receipts: z.array(envelope).max(RECALLED_MESSAGES),
     }),

@@ -2,6 +2,7 @@ import type { JobEvent } from '../../monitor/job-events.ts';
 import { signMessage, verifyMessage } from '../../protocol/signing.ts';
 import type { RunContext } from '../context.ts';
 import { makeHead } from '../record/heads.ts';
+import { JobSettings } from '../record/job-settings.ts';
 import type { LostCheckpoint, LostRecords } from './lost-records.ts';
 
 /**
@@ -13,6 +14,7 @@ import type { LostCheckpoint, LostRecords } from './lost-records.ts';
  *   them, or follow the later head.
  * - Each update that a recovered checkpoint contains gets the receipt `accepted`. Its author therefore counts it, and
  *   does not add it back to its error feedback.
+ * - The changes of the settings are those of the recovered head, because nodes refuse a head without them.
  * - The term grows by one. Updates that were made for the lost rounds have the old term, so no merge takes them twice.
  *   Another copy of this coordinator that still runs has the old term too, and nodes ignore its heads.
  * @param options `from`: the peer that claimed to have a later head. `held`: digests of the adapters in the blob store
@@ -23,9 +25,14 @@ export function catchUp(
   { from, held }: { from: string; held: ReadonlySet<string> },
   context: RunContext,
 ): JobEvent {
-  const { job, deps, manifest } = context;
+  const { job, deps, manifest, stored } = context;
   const { store, clock, network } = deps;
   const now = clock.now();
+  store.jobs.replaceSettings(
+    job,
+    lost.settings.map(({ digest, envelope, record: { sequence } }) => ({ sequence, digest, envelope })),
+  );
+  const settings = new JobSettings({ stored, manifest }, deps);
   const [newest] = store.rounds.newestCheckpoints(job, 1);
   const before = newest!.round;
   const ancestor = lost.ancestor === null ? newest! : store.rounds.checkpointOf(job, lost.ancestor)!;
@@ -77,7 +84,7 @@ export function catchUp(
     },
     current,
   );
-  const signed = signMessage('head', { ...head, ...context.settings.headFields(head.round) }, network.signer);
+  const signed = signMessage('head', { ...head, ...settings.headFields(head.round) }, network.signer);
   store.jobs.putHead(job, head.sequence, signed);
   return store.events.append(job, now, {
     type: 'caught-up',

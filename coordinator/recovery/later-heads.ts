@@ -85,6 +85,7 @@ export class LaterHeads {
         self: network.signer.peerId,
         job,
         head: own,
+        settings: store.jobs.settings(job),
         has: (digest) => store.rounds.checkpointOf(job, digest) !== null,
       },
     );

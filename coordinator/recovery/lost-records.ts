@@ -5,6 +5,7 @@ import type { RpcResponse } from '../../protocol/rpc.ts';
 import { type Verified, verifyMessage } from '../../protocol/signing.ts';
 import type { NewCheckpoint } from '../store/rounds.ts';
 import type { StoredReceipt } from '../store/store.ts';
+import { type SignedChange, settingsOfHead } from './lost-settings.ts';
 
 /** A checkpoint that the coordinator has signed, and that its database lacks. */
 export interface LostCheckpoint extends Pick<NewCheckpoint, 'round' | 'digest' | 'envelope'> {
@@ -19,6 +20,8 @@ export interface LostRecords {
   readonly checkpoints: readonly LostCheckpoint[];
   /** Digest of the newest ancestor of the head in the database; null if checkpoints between the two are missing. */
   readonly ancestor: string | null;
+  /** All changes of the job's settings that the job has from now on, oldest first. */
+  readonly settings: readonly SignedChange[];
   readonly receipts: readonly StoredReceipt[];
 }
 
@@ -28,6 +31,8 @@ interface Known {
   readonly job: string;
   /** The newest head in the database. */
   readonly head: Head;
+  /** The signed changes of the job's settings in the database, oldest first. */
+  readonly settings: readonly Uint8Array[];
   /** Returns whether the database has a checkpoint. */
   readonly has: (digest: string) => boolean;
 }
@@ -39,9 +44,12 @@ interface Known {
  */
 export function lostRecords(
   answers: readonly RpcResponse<'recall'>[],
-  { self, job, head: known, has }: Known,
+  { self, job, head: known, settings: ownSettings, has }: Known,
 ): LostRecords | null {
-  const own = <K extends 'head' | 'checkpoint' | 'receipt'>(kind: K, bytes: Uint8Array): Verified<K>[] => {
+  const own = <K extends 'head' | 'checkpoint' | 'receipt' | 'settings'>(
+    kind: K,
+    bytes: Uint8Array,
+  ): Verified<K>[] => {
     const found = verified(kind, bytes);
     return found?.author === self && found.message.job === job ? [found] : [];
   };
@@ -70,7 +78,15 @@ export function lostRecords(
     .flatMap((answer) => answer.receipts)
     .flatMap((bytes) => own('receipt', bytes))
     .map(({ message: { job: _, update: digest, ...receipt } }) => ({ digest, ...receipt }));
-  return { head, checkpoints: chain, ancestor: at !== null && has(at) ? at : null, receipts };
+  const changes = (envelopes: readonly Uint8Array[]): SignedChange[] =>
+    envelopes.flatMap((envelope) =>
+      own('settings', envelope).map(({ digest, message: record }) => ({ digest, record, envelope })),
+    );
+  const settings = settingsOfHead(
+    { head, checkpoints: chain.map(({ checkpoint }) => checkpoint) },
+    { own: changes(ownSettings), kept: changes(answers.flatMap((answer) => answer.settings)) },
+  );
+  return { head, checkpoints: chain, ancestor: at !== null && has(at) ? at : null, receipts, settings };
 }
 
 function verified<K extends MessageKind>(kind: K, bytes: Uint8Array): Verified<K> | null {

@@ -33,6 +33,13 @@ export interface StoredJob {
 const JOB =
   'job, name, content, manifest, layout, term, admission, token, base_loss, ending, roll_back_to, priority, after_job, created_at';
 
+/** A signed change of a job's settings. */
+interface NewSettings {
+  readonly sequence: number;
+  readonly digest: string;
+  readonly envelope: Uint8Array;
+}
+
 /** Jobs, their held-out data, and the newest signed head of each. */
 export class JobTable {
   readonly #db: Database;
@@ -86,8 +93,14 @@ export class JobTable {
   }
 
   /** Adds a signed change of a job's settings. */
-  addSettings(job: string, change: { sequence: number; digest: string; envelope: Uint8Array }): void {
+  addSettings(job: string, change: NewSettings): void {
     insertInto(this.#db, 'job_settings', { job, ...change });
+  }
+
+  /** Replaces all signed changes of a job's settings. */
+  replaceSettings(job: string, changes: readonly NewSettings[]): void {
+    this.#db.run('DELETE FROM job_settings WHERE job = ?', job);
+    for (const change of changes) this.addSettings(job, change);
   }
 
   /** Returns the signed changes of a job's settings, oldest first. */

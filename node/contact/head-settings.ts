@@ -17,6 +17,8 @@ export const CHECKED_CHANGES = 16;
 interface HeadSettingsDeps {
   /** Returns the signed change of the settings with this digest; null if the coordinator has none. */
   readonly fetch: (digest: string, signal: AbortSignal) => Promise<Uint8Array | null>;
+  /** Keeps a verified change for a coordinator that is restored from an old backup. */
+  readonly keep: (change: { sequence: number; digest: string; envelope: Uint8Array }) => void;
 }
 
 /**
@@ -105,7 +107,9 @@ export class HeadSettings {
         { job: this.#job, record: digest },
       );
     }
-    return verifyOneSettings(envelope, { job: this.#job, coordinator: this.#coordinator, digest });
+    const change = verifyOneSettings(envelope, { job: this.#job, coordinator: this.#coordinator, digest });
+    this.#deps.keep({ sequence: change.record.sequence, digest, envelope });
+    return change;
   }
 
   #broken(sequence: number): Error {

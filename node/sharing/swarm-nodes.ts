@@ -90,8 +90,14 @@ export class SwarmNodes {
         if (store.job(job).coordinator !== peer) {
           throw nodeError('NOT_RECALLED', 'this node keeps no messages of the caller');
         }
-        const { head, checkpoints, receipts } = store.kept.recall(job, { after, maxBytes: RECALLED_BYTES });
-        return { head, checkpoints: [...checkpoints], receipts: [...receipts] };
+        const recalled = store.kept.recall(job, { after, maxBytes: RECALLED_BYTES });
+        const { head, settings, checkpoints, receipts } = recalled;
+        return {
+          head,
+          settings: [...settings],
+          checkpoints: [...checkpoints],
+          receipts: [...receipts],
+        };
       }),
       network.handle('measure', async (peer, request, { signal }) => {
         const node = this.all.find(({ coordinator, job }) => coordinator === peer && job === request.job);

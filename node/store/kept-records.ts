@@ -1,4 +1,5 @@
 import { type HeadOrder, isNewer } from '../../protocol/head-order.ts';
+import { RECALLED_MESSAGES } from '../../protocol/limits.ts';
 import type { Database } from '../../storage/database.ts';
 
 /** Number of newest checkpoints, and of newest receipts, that a node keeps of each job. */
@@ -7,13 +8,14 @@ const KEPT_ROUNDS = 64;
 /** Signed messages of a coordinator, as bytes, oldest first. */
 export interface Recalled {
   readonly head: Uint8Array | null;
+  readonly settings: readonly Uint8Array[];
   readonly checkpoints: readonly Uint8Array[];
   readonly receipts: readonly Uint8Array[];
 }
 
 /**
- * Messages that the coordinator of a job has signed: its newest head, its newest checkpoints, and the receipts of this
- * node's updates. A coordinator that was restored from an old backup asks its nodes for them.
+ * Messages that the coordinator of a job has signed: its newest head, its newest checkpoints, the changes of its
+ * settings, and the receipts of this node's updates. A coordinator that was restored from an old backup asks its nodes for them.
  */
 export class KeptRecords {
   readonly #db: Database;
@@ -53,11 +55,37 @@ export class KeptRecords {
     this.#keep('kept_receipts', job, one.round, one.digest, one.envelope);
   }
 
-  /** Returns the newest head, and the checkpoints and receipts of later rounds than `after`, up to `maxBytes` in all. */
+  /** Keeps a signed change of the job's settings. */
+  keepSettings(job: string, one: { sequence: number; digest: string; envelope: Uint8Array }): void {
+    this.#db.transaction(() => {
+      this.#db.run(
+        'INSERT OR REPLACE INTO kept_settings (job, sequence, digest, envelope) VALUES (?, ?, ?, ?)',
+        job,
+        one.sequence,
+        one.digest,
+        one.envelope,
+      );
+      this.#db.run(
+        `DELETE FROM kept_settings WHERE job = ? AND digest NOT IN
+          (SELECT digest FROM kept_settings WHERE job = ? ORDER BY sequence DESC LIMIT ?)`,
+        job,
+        job,
+        RECALLED_MESSAGES,
+      );
+    });
+  }
+
+  /**
+   * Returns the newest head, the changes of the settings, and the checkpoints and receipts of later rounds than `after`,
+   * up to `maxBytes` in all.
+   */
   recall(job: string, { after, maxBytes }: { after: number; maxBytes: number }): Recalled {
     const row = this.#db.one('SELECT envelope FROM kept_heads WHERE job = ?', job);
     const head = (row?.envelope as Uint8Array | undefined) ?? null;
-    let bytes = head?.byteLength ?? 0;
+    const settings = this.#db
+      .all('SELECT envelope FROM kept_settings WHERE job = ? ORDER BY sequence', job)
+      .map(({ envelope }) => envelope as Uint8Array);
+    let bytes = [head, ...settings].reduce((sum, one) => sum + (one?.byteLength ?? 0), 0);
     const newest = (table: Table): Uint8Array[] => {
       const sql = `SELECT envelope FROM ${table} WHERE job = ? AND round > ? ORDER BY round DESC`;
       const all = this.#db.all(sql, job, after).map(({ envelope }) => envelope as Uint8Array);
@@ -67,7 +95,7 @@ export class KeptRecords {
       });
       return fitting.reverse();
     };
-    return { head, checkpoints: newest('kept_checkpoints'), receipts: newest('kept_receipts') };
+    return { head, settings, checkpoints: newest('kept_checkpoints'), receipts: newest('kept_receipts') };
   }
 
   #keep(table: Table, job: string, round: number, digest: string, envelope: Uint8Array): void {

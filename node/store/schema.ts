@@ -91,4 +91,13 @@ export const MIGRATIONS: readonly Migration[] = [
     PRIMARY KEY (job, round)
   ) STRICT, WITHOUT ROWID;
   `,
+  `
+  CREATE TABLE kept_settings (
+    job TEXT NOT NULL,
+    sequence INTEGER NOT NULL,
+    digest TEXT NOT NULL,
+    envelope BLOB NOT NULL,
+    PRIMARY KEY (job, digest)
+  ) STRICT, WITHOUT ROWID;
+  `,
 ];

@@ -76,6 +76,8 @@ test('a coordinator that is restored from an old backup goes on where its nodes 
   const { coordinator, nodes, clock, job, newest, reach, events, end } = all;
   await reach(2);
   const restore = coordinator.backUp();
+  await reach(3);
+  coordinator.change({ learningRate: 1e-4, count: ROUNDS + 1 });
   await reach(5);
   // Nodes receive the newest head, and fetch its checkpoint.
   await clock.run(() => false, 1_000);
@@ -97,9 +99,17 @@ test('a coordinator that is restored from an old backup goes on where its nodes 
     roundsDone: lost,
     phase: 'waiting',
   });
+  // The backup lacks this change, and each node has checked it.
+  const [change] = coordinator.store.jobs.settings(job).map((bytes) => verifyMessage('settings', bytes));
+  expect(change?.message).toMatchObject({ sequence: 1, term: 1, values: { learningRate: 1e-4 } });
   await end();
   const head = verifyMessage('head', coordinator.store.jobs.head(job)!).message;
-  expect(head).toMatchObject({ phase: 'finished', term: 2, checkpoint: { ordinal: ROUNDS } });
+  expect(head).toMatchObject({ phase: 'finished', term: 2, checkpoint: { ordinal: ROUNDS + 1 } });
+  expect(head.settings?.record).toBe(change!.digest);
+  for (const { envelope } of coordinator.store.rounds.checkpoints(job)) {
+    const { round, settings } = verifyMessage('checkpoint', envelope).message;
+    expect(settings, `round ${round}`).toBe(round < change!.message.fromRound ? undefined : change!.digest);
+  }
   expect(nodes.every((node) => node.done)).toBe(true);
   checkHistory(all);
 });

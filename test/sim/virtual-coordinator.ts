@@ -11,6 +11,7 @@ import type {
   Validator,
 } from '../../coordinator/context.ts';
 import { Coordinator } from '../../coordinator/coordinator.ts';
+import type { JobRun } from '../../coordinator/job-run.ts';
 import { meanLoss } from '../../coordinator/merge/comparison.ts';
 import type { PreparedJob } from '../../coordinator/record/new-job.ts';
 import { Store } from '../../coordinator/store/store.ts';
@@ -232,6 +233,11 @@ export class VirtualCoordinator {
   /** Resumes the job if it is paused, as an operator does. */
   resume(): void {
     if (this.alive && this.phase === 'paused') this.#coordinator!.jobs()[0]!.operate({ type: 'resume' });
+  }
+
+  /** Changes settings of the job, as an operator does. */
+  change(values: Parameters<JobRun['change']>[0]): void {
+    this.#coordinator!.jobs()[0]!.change(values, { reason: '' });
   }
 
   /** Restores the first or the best checkpoint, as an operator can do at any time. Does nothing if that is impossible. */

@@ -12,6 +12,7 @@ const values = { learningRate: 1e-3, count: 8, minPeers: 2, maxSeconds: 60 };
 
 function setUp() {
   const changes = new Map<string, Uint8Array>();
+  const kept: { sequence: number; digest: string }[] = [];
   let fetched = 0;
   const settings = new HeadSettings(
     { job: JOB, coordinator: coordinator.peerId },
@@ -20,6 +21,7 @@ function setUp() {
         fetched++;
         return changes.get(digest) ?? null;
       },
+      keep: ({ sequence, digest }) => kept.push({ sequence, digest }),
     },
   );
   const sign = (sequence: number, previous: string | null, more: Partial<SettingsRecord> = {}): string => {
@@ -42,17 +44,18 @@ function setUp() {
     ...more,
   });
   const check = (of: Head) => settings.check(of, signal);
-  return { changes, settings, sign, chain, head, check, fetched: () => fetched };
+  return { changes, kept, settings, sign, chain, head, check, fetched: () => fetched };
 }
 
 test('a change is fetched and verified once', async () => {
-  const { chain, head, check, fetched } = setUp();
+  const { chain, kept, head, check, fetched } = setUp();
   const [first] = chain(1) as [string];
   await check(head(null));
   expect(fetched()).toBe(0);
   await check(head(first));
   await check(head(first));
   expect(fetched()).toBe(1);
+  expect(kept).toEqual([{ sequence: 1, digest: first }]);
 });
 
 test('a head with other values than its change, or with a change that is missing, is refused', async () => {
