@@ -42,6 +42,9 @@ export function registerVerify(program: Command, context: Context): void {
 async function verify(context: Context, words: readonly string[], flags: VerifyFlags): Promise<void> {
   const receipts = await receiptsText(context, words);
   if (receipts !== null) {
+    const unused =
+      flags.from !== undefined ? '--from' : flags.inviteFile !== undefined ? '--invite-file' : null;
+    if (unused !== null) throw usageError(`a file of receipts is checked as a whole, without ${unused}`);
     const { verifyReceipts } = await import('../../index.ts');
     const report = await verifyReceipts(receipts, { job: wantedJob(flags) });
     if (flags.json) printJson(context, { schemaVersion: 1, ok: true, ...report });

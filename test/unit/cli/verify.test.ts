@@ -1,0 +1,19 @@
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { expect, test } from 'vitest';
+import { createProgram } from '../../../cli/program.ts';
+import { fakeContext } from '../../utils/cli-context.ts';
+import { temporaryFolder } from '../../utils/folder.ts';
+
+test('lora-swarm verify refuses options that have no effect on a file of receipts', async () => {
+  const file = join(await temporaryFolder(), 'receipts.json');
+  await writeFile(file, '{}');
+  const run = (...args: string[]) =>
+    createProgram(fakeContext().context).parseAsync(['verify', file, ...args], { from: 'user' });
+  await expect(run()).rejects.toMatchObject({ code: 'RECEIPTS_MALFORMED' });
+  for (const option of ['--from', '--invite-file']) {
+    await expect(run(option, '5')).rejects.toMatchObject({
+      ...{ code: 'USAGE', message: expect.stringContaining(option) },
+    });
+  }
+});
