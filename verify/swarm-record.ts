@@ -1,5 +1,5 @@
 import type { Clock } from '../common/clock.ts';
-import { withDeadline } from '../common/deadline.ts';
+import { sleep, withDeadline } from '../common/deadline.ts';
 import { isSwarmError } from '../common/errors.ts';
 import type { SwarmNetwork } from '../net/network.ts';
 import { decodeEvidence } from '../protocol/evidence.ts';
@@ -68,8 +68,7 @@ class Requests {
       } catch (error) {
         const isLimited = isSwarmError(error, 'RPC_REFUSED') && error.values.code === 'RPC_RATE_LIMITED';
         if (!isLimited || pauses === PAUSES) throw error;
-        await new Promise<void>((resolve) => clock.after(PAUSE_MS, resolve));
-        signal.throwIfAborted();
+        await sleep(clock, PAUSE_MS, signal);
       }
     }
   }

@@ -1,5 +1,6 @@
 /** The gate: the check on held-out data that a merge must pass to become a checkpoint. */
 import type { RowLoss } from '../../lora/train/step.ts';
+import { OUTER_RATE_FRACTIONS as FRACTIONS } from '../../protocol/outer-rates.ts';
 import type { GateVerdict } from '../context.ts';
 import { type Judgement, judge, noiseLimit } from './comparison.ts';
 
@@ -158,9 +159,9 @@ class Attempts<Source, Merged> {
     const suspects = persons.filter(({ isSuspect }) => isSuspect);
     const without = await this.#removeInOrder(suspects, null);
     if (without) this.#end(without);
-    await this.#next([], rate / 2);
+    await this.#next([], rate * FRACTIONS.half);
     await this.#searchAll(whole, persons);
-    await this.#next([], rate / 4);
+    await this.#next([], rate * FRACTIONS.quarter);
   }
 
   /** Tries steps 4 and 5 of the list above {@link passGate}. */
@@ -178,7 +179,7 @@ class Attempts<Source, Merged> {
     const best = (await this.#removeInOrder(order, first))!;
     if (!this.#helps(best, whole)) return;
     this.#end(best);
-    await this.#next(best.removed, rate / 2);
+    await this.#next(best.removed, rate * FRACTIONS.half);
   }
 
   /**
@@ -268,8 +269,8 @@ class Attempts<Source, Merged> {
 
 /** Verdict on a merge of all updates at a lower outer rate. The key is the fraction of the job's outer rate. */
 const VERDICTS = new Map([
-  [1 / 2, 'half-rate'],
-  [1 / 4, 'quarter-rate'],
+  [FRACTIONS.half, 'half-rate'],
+  [FRACTIONS.quarter, 'quarter-rate'],
 ] as const);
 
 /** Yields growing numbers from `first` to `last`. Each is 1.5 times the previous one, rounded up. `last` comes last. */

@@ -156,7 +156,7 @@ export class Recomputation {
       if (error instanceof Missing) {
         findings.skip(
           'merge',
-          'the source does not have a payload or the residual; it keeps them for 8 rounds',
+          'the source does not have a payload or the residual; a coordinator keeps both only for the newest rounds',
         );
         return null;
       }

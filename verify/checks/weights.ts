@@ -1,6 +1,7 @@
 import { stalenessWeight } from '../../lora/update/index.ts';
 import type { ClaimedUpdate } from '../../protocol/evidence.ts';
 import type { Checkpoint, Figures } from '../../protocol/messages.ts';
+import { OUTER_RATE_FRACTIONS } from '../../protocol/outer-rates.ts';
 import type { Findings } from '../findings.ts';
 import type { JobFacts } from '../job-facts.ts';
 import { believableTokens } from '../merge/update-weights.ts';
@@ -34,9 +35,6 @@ export function checkWeights(
   }
 }
 
-/** Fractions of the job's outer rate at which a merge may pass the gate. */
-const RATES = [1, 1 / 2, 1 / 4];
-
 /** Checks the metrics of a checkpoint that follow from its contributors. */
 export function checkMetrics(
   { manifest }: JobFacts,
@@ -52,7 +50,9 @@ export function checkMetrics(
   const tokens = contributors.reduce((sum, one) => sum + one.tokens, 0);
   if (metrics.tokens !== tokens) off('number of tokens', metrics.tokens, tokens);
   const { outerRate: rate } = manifest.rounds;
-  if (!RATES.some((part) => metrics.outerRate === rate * part)) off('outer rate', metrics.outerRate, rate);
+  const fractions = Object.values(OUTER_RATE_FRACTIONS);
+  if (!fractions.some((part) => metrics.outerRate === rate * part))
+    off('outer rate', metrics.outerRate, rate);
   const known = updates.flatMap((one) => (one === null ? [] : [one.update]));
   if (known.length < updates.length) {
     findings.skip('metrics', 'train loss and size of the updates: the source lacks a signed update');

@@ -1,4 +1,5 @@
 import { beforeAll, expect, test } from 'vitest';
+import { netError } from '../../../net/errors.ts';
 import type { SwarmNetwork } from '../../../net/network.ts';
 import { sha256 } from '../../../protocol/cbor.ts';
 import { PROOFS_PER_ANSWER } from '../../../protocol/limits.ts';
@@ -66,6 +67,21 @@ test('finds the first round by bisection, and takes the residual before it from 
   const report = await verifyRecord(record, { from: 3 });
   expect(report).toMatchObject({ ok: true, recomputed: 1 });
   expect(report.checkpoints.map(({ round }) => round)).toEqual([3]);
+});
+
+test('a verification that waits for a busy coordinator ends when it is aborted', async () => {
+  const life = new AbortController();
+  let requests = 0;
+  const request = (async () => {
+    requests++;
+    throw netError('RPC_REFUSED', 'too many requests', { code: 'RPC_RATE_LIMITED' });
+  }) as SwarmNetwork['request'];
+  const clock = { now: () => 0, monotonic: () => 0, after: () => () => {} };
+  const { record } = await opened(swarm, { network: { request }, clock, signal: life.signal });
+  const reading = verifyRecord(record);
+  setImmediate(() => life.abort(new Error('the reader left')));
+  await expect(reading).rejects.toThrow('the reader left');
+  expect(requests).toBe(1);
 });
 
 test('the coordinator answers proofs in pages, and nothing about a checkpoint that does not exist', async () => {

@@ -1,5 +1,6 @@
 import { beforeAll, describe, expect, test } from 'vitest';
 import type { Checkpoint } from '../../../protocol/messages.ts';
+import { OUTER_RATE_FRACTIONS } from '../../../protocol/outer-rates.ts';
 import { verifyMessage } from '../../../protocol/signing.ts';
 import type { ProblemCode } from '../../../verify/errors.ts';
 import { verifyRecord } from '../../../verify/verify-job.ts';
@@ -173,6 +174,21 @@ describe('the verification finds', () => {
   ];
   test.each(cases)('%s: %s', async (_what, code, forgery) => {
     expect(await codesOf(forged(kept, forgery))).toEqual([code]);
+  });
+
+  test('no wrong rate in a merge at a rate of the gate, but one in a merge at another rate', async () => {
+    const codesAt = (fraction: number) =>
+      codesOf(
+        forged(kept, {
+          checkpoint: ({ metrics }) => ({
+            metrics: { ...metrics, outerRate: metrics.outerRate * fraction },
+          }),
+        }),
+      );
+    expect(await codesAt(OUTER_RATE_FRACTIONS.whole)).toEqual([]);
+    for (const fraction of [OUTER_RATE_FRACTIONS.half, OUTER_RATE_FRACTIONS.quarter])
+      expect(await codesAt(fraction)).toEqual(['VERIFY_MERGE']);
+    expect(await codesAt(1 / 8)).toContain('VERIFY_METRICS');
   });
 
   test('nothing in a forgery that changes nothing', async () => {
