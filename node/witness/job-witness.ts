@@ -1,4 +1,4 @@
-import { mkdir, rm } from 'node:fs/promises';
+import { mkdir, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Clock } from '../../common/clock.ts';
 import { renameDurably, writeDurably } from '../../common/durable.ts';
@@ -21,6 +21,11 @@ import { request, verifyHead } from '../contact/requests.ts';
  * again at once.
  */
 const SKIPPED_LOOKS = 15;
+/**
+ * Maximum number of bundles that are kept as proof against a job. One bundle is a proof, and a hostile coordinator must
+ * not fill the disk: a bundle has up to a few GiB.
+ */
+export const KEPT_PROOFS = 4;
 
 export interface JobWitnessDeps {
   readonly network: SwarmNetwork;
@@ -108,7 +113,6 @@ export class JobWitness {
     const held = await this.#gather(source, parent, record);
     await mkdir(folder, { recursive: true });
     const file = join(folder, 'checking.bundle');
-    const proof = join(folder, `${job.slice(0, 12)}-round-${round}.bundle`);
     const { manifest, settings } = source;
     try {
       await writeDurably(file, async (handle) => {
@@ -121,14 +125,30 @@ export class JobWitness {
         log.debug({ job, round, recomputed: report.recomputed }, 'witness-verified');
         return;
       }
-      await renameDurably(file, proof);
+      const proof = await this.#proofFile(round);
+      if (proof !== null) await renameDurably(file, proof);
       const { code, message } = problem;
-      const reason = `${code}: ${message}. The proof is in ${proof}`;
-      log.error({ job, round, code, file: proof, reason }, 'witness-found-problem');
+      const place =
+        proof === null
+          ? `No proof is kept, because ${folder} has ${KEPT_PROOFS} proofs against this job`
+          : `The proof is in ${proof}`;
+      log.error(
+        { job, round, code, file: proof, reason: `${code}: ${message}. ${place}` },
+        'witness-found-problem',
+      );
     } finally {
       await rm(file, { force: true });
       for (const digest of held) await kept.delete(digest);
     }
+  }
+
+  /** Returns the path for a proof, or null if the folder has enough proofs against the job from other rounds. */
+  async #proofFile(round: number): Promise<string | null> {
+    const { job, folder } = this.#facts;
+    const prefix = `${job.slice(0, 12)}-round-`;
+    const name = `${prefix}${round}.bundle`;
+    const kept = (await readdir(folder)).filter((one) => one.startsWith(prefix) && one !== name);
+    return kept.length < KEPT_PROOFS ? join(folder, name) : null;
   }
 
   /**

@@ -1,4 +1,4 @@
-import { readdir } from 'node:fs/promises';
+import { readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { beforeAll, expect, test } from 'vitest';
 import { systemClock } from '../../../../common/system-clock.ts';
@@ -6,6 +6,7 @@ import { silentLogger } from '../../../../monitor/log.ts';
 import type { SwarmNetwork } from '../../../../net/network.ts';
 import type { PhaseContext } from '../../../../node/context.ts';
 import type { NodeState } from '../../../../node/machine/state.ts';
+import { KEPT_PROOFS } from '../../../../node/witness/job-witness.ts';
 import { Witness } from '../../../../node/witness/witness.ts';
 import { verifyMessage } from '../../../../protocol/signing.ts';
 import { FileBlobStore } from '../../../../storage/blob-store.ts';
@@ -66,7 +67,7 @@ async function witnessOf() {
   };
   const files = async (): Promise<string[]> =>
     (await readdir(join(home, 'witness'))).filter((name) => name.endsWith('.bundle'));
-  return { look, found, calls, files };
+  return { look, found, calls, files, folder: join(home, 'witness') };
 }
 
 /** The job as it was when it had `count` checkpoints. */
@@ -116,6 +117,20 @@ test('a problem is logged with its proof, and the coordinator gets the same requ
   expect(await files()).toEqual([expect.stringMatching(/^[0-9a-f]{12}-round-3\.bundle$/)]);
   const proof = await verifyBundle(String(found[0]!.file), { from: 3 });
   expect(proof.problems[0]!.code).toBe('VERIFY_MERGE');
+});
+
+test('the node keeps few proofs against one job, and logs every problem', async () => {
+  const { look, found, folder, files } = await witnessOf();
+  const prefix = verifyMessage('manifest', kept.manifest).digest.slice(0, 12);
+  for (let round = 10; round < 10 + KEPT_PROOFS; round++) {
+    await writeFile(join(folder, `${prefix}-round-${round}.bundle`), '');
+  }
+  const before = await files();
+  await look(forged(kept, { checkpoint: () => ({ base: 'ff'.repeat(32) }) }));
+  expect(found).toMatchObject([
+    { round: 3, file: null, reason: expect.stringContaining(`${KEPT_PROOFS} proofs`) },
+  ]);
+  expect(await files()).toEqual(before);
 });
 
 test('a checkpoint whose parent is not the one that was verified before is a problem', async () => {
