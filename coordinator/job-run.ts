@@ -19,6 +19,10 @@ import { isEnding, isOver } from './round/job-phase.ts';
 import type { MachineEvent } from './round/state.ts';
 import { Ledger } from './trust/ledger.ts';
 
+type OperatorOrder =
+  | { type: 'pause'; reason: string }
+  | Extract<MachineEvent, { type: 'resume' | 'stop' | 'roll-back' }>;
+
 /** One job in a coordinator. Makes the parts of the job and connects them to the network and the clock. */
 export class JobRun {
   readonly context: RunContext;
@@ -184,8 +188,9 @@ export class JobRun {
   }
 
   /** Carries out an operator's command. @throws SwarmError JOB_OVER, JOB_QUEUED */
-  operate(event: Extract<MachineEvent, { type: 'pause' | 'resume' | 'stop' | 'roll-back' }>): void {
+  operate(order: OperatorOrder): void {
     const { phase } = this.driver.state;
+    const event: MachineEvent = order.type === 'pause' ? { ...order, cause: 'operator' } : order;
     if (event.type !== 'stop' || isOver(this.driver.state)) this.#requireRunning();
     if (phase === 'queued' && event.type !== 'stop') {
       if (event.type !== 'resume') {

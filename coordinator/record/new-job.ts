@@ -72,6 +72,7 @@ export async function recordJob(
     token: prepared.token,
     baseLoss: prepared.baseLoss,
     ending: null,
+    pauseCause: null,
     rollBackTo: null,
     priority,
     afterJob: after?.job ?? null,

@@ -4,7 +4,15 @@ import type { RunningSettings } from '../../protocol/settings.ts';
 import type { RunContext } from '../context.ts';
 import { presentPeer } from '../peers/present-peer.ts';
 import { ARRIVAL_ROUNDS, RECOVERY_MS, type Round } from '../round/close.ts';
-import { initialState, type JobState, type MachineSettings } from '../round/state.ts';
+import { REFUSALS_IN_A_ROW } from '../round/job-phase.ts';
+import {
+  type Ending,
+  initialState,
+  type JobState,
+  type MachineSettings,
+  type PauseCause,
+} from '../round/state.ts';
+import type { StoredEnding } from '../store/jobs.ts';
 
 /**
  * Rebuilds a job's state from the store after a restart. The round in progress continues with the same assignments, and
@@ -30,13 +38,15 @@ export function restoreState(context: RunContext, head: Head): JobState {
     refusals: store.rounds.refusals(job),
     shortRounds: store.rounds.shortRounds(job),
     arrivals,
-    ending: stored.ending,
+    ending: stored.ending && withCause(stored.ending),
     rollBackTo: stored.rollBackTo,
     reason: head.reason,
   };
   if (stored.afterJob !== null && head.phase === 'waiting') return { ...base, phase: 'queued' };
   const unfinished = newest[0]?.outcome === null ? newest[0] : null;
-  if (!unfinished) return { ...base, phase: restingPhase(head) };
+  const isPaused = head.phase === 'paused';
+  const pauseCause = isPaused ? (stored.pauseCause ?? oldPauseCause(base, unfinished !== null)) : null;
+  if (!unfinished) return { ...base, phase: restingPhase(head), pauseCause };
 
   const running = machineSettings(manifest, settings.at(unfinished.round));
   const isChanged = settings.recordAt(unfinished.round) !== settings.newestRecord;
@@ -62,7 +72,7 @@ export function restoreState(context: RunContext, head: Head): JobState {
     abandonedAt: null,
   };
   if (unfinished.closedAt !== null) {
-    return { ...base, ...inRound, phase: head.phase === 'paused' ? 'paused' : 'validating', current };
+    return { ...base, ...inRound, phase: isPaused ? 'paused' : 'validating', pauseCause, current };
   }
   // Assume that the round's nodes are still training. Nodes that are gone send no heartbeats, and count as silent
   // later.
@@ -71,6 +81,16 @@ export function restoreState(context: RunContext, head: Head): JobState {
     members.map((peer) => [peer, presentPeer({ job, deps }, { peer, speed: speeds.get(peer)! })]),
   );
   return { ...base, ...inRound, phase: delivered.length > 0 ? 'collecting' : 'training', current, present };
+}
+
+/** Adds the cause that an older version did not store. The operator ordered most pauses that wait for a closed round. */
+function withCause(ending: StoredEnding): Ending {
+  return ending.phase === 'paused' ? { ...ending, cause: ending.cause ?? 'operator' } : ending;
+}
+
+/** Returns the probable cause of a pause whose cause is not in the database. */
+function oldPauseCause({ refusals }: JobState, hasClosedRound: boolean): PauseCause {
+  return hasClosedRound || refusals >= REFUSALS_IN_A_ROW ? 'problem' : 'operator';
 }
 
 /** Returns the phase of a job that has no round in progress. */

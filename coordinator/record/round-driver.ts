@@ -117,6 +117,7 @@ export class RoundDriver {
     this.#commit(() => {
       write?.(outbox);
       if (state.ending !== this.#state.ending) deps.store.jobs.setEnding(job, state.ending);
+      if (state.pauseCause !== this.#state.pauseCause) deps.store.jobs.setPauseCause(job, state.pauseCause);
       if (state.rollBackTo !== this.#state.rollBackTo) deps.store.jobs.setRollBack(job, state.rollBackTo);
       if (event.type === 'resume' && this.#state.phase === 'paused') {
         deps.store.jobs.setResumed(job, this.#state.round);

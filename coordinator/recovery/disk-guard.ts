@@ -86,7 +86,7 @@ export class DiskGuard {
         const { phase, ending } = run.driver.state;
         if (isOver(run.driver.state) || phase === 'paused' || phase === 'queued' || ending !== null) continue;
         log.error({ job: run.context.manifest.name, free }, 'disk-full');
-        run.driver.dispatch({ type: 'pause', reason });
+        run.driver.dispatch({ type: 'pause', reason, cause: 'problem' });
       }
       return;
     }

@@ -126,7 +126,7 @@ export class LaterHeads {
     this.#deps.log.error({ job, term }, 'another-copy-runs');
     if (isOver(run.driver.state) || run.driver.state.phase === 'paused') return;
     const reason = `another copy of this coordinator has taken over the job with term ${term}; stop one of the copies. To go on with this one, restart it`;
-    run.driver.dispatch({ type: 'pause', reason });
+    run.driver.dispatch({ type: 'pause', reason, cause: 'problem' });
   }
 
   async #restore(run: JobRun, lost: LostRecords, from: string, holders: readonly string[]): Promise<void> {

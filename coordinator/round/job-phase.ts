@@ -13,9 +13,9 @@ export function isOpen(state: JobState): boolean {
   return state.phase === 'training' || state.phase === 'collecting';
 }
 
-/** Returns whether the job paused itself and waits for its operator. Returns false if the operator paused it. */
-export function needsOperator({ phase, current, refusals }: JobState): boolean {
-  return phase === 'paused' && (current !== null || refusals >= REFUSALS_IN_A_ROW);
+/** Returns whether the job paused itself because of a problem. Returns false if the operator paused it. */
+export function needsOperator({ phase, pauseCause }: JobState): boolean {
+  return phase === 'paused' && pauseCause !== 'operator';
 }
 
 export function isOver(state: JobState): boolean {

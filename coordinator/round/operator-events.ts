@@ -23,8 +23,9 @@ export function rollBack(state: JobState, to: number, now: number): Transition {
   if (state.phase === 'validating' || state.phase === 'committing') {
     return stay(isRollingBack(state) ? state : { ...state, rollBackTo: to });
   }
-  const ending: Ending | null = state.phase === 'paused' ? { phase: 'paused', reason: state.reason } : null;
-  const next: JobState = { ...state, rollBackTo: to, ending };
+  const { reason, pauseCause: cause } = state;
+  const ending: Ending | null = cause === null ? null : { phase: 'paused', reason, cause };
+  const next: JobState = { ...state, rollBackTo: to, ending, pauseCause: null };
   return state.current ? discard(next, 'the operator rolled back', false, now) : openRollBack(next, now);
 }
 
@@ -68,7 +69,7 @@ export function end(state: JobState, ending: Ending, now: number): Transition {
 export function resume(state: JobState, now: number): Transition {
   // A resume cancels a pause that has not taken effect yet. A stop cannot be cancelled.
   if (state.phase !== 'paused') return stay(isEnding(state) ? state : { ...state, ending: null });
-  const next = { ...state, refusals: 0, shortRounds: 0, reason: '' };
+  const next = { ...state, refusals: 0, shortRounds: 0, pauseCause: null, reason: '' };
   if (state.current) {
     return { state: { ...next, phase: 'validating' }, effects: [{ type: 'merge', round: state.round }] };
   }

@@ -117,15 +117,17 @@ export function proceed(state: JobState, now: number): Transition {
   if (state.ending) return rest(next, state.ending);
   if (state.refusals >= REFUSALS_IN_A_ROW) {
     const reason = `the held-out check refused ${state.refusals} rounds in a row; look for the cause in data and settings, then resume`;
-    return rest(next, { phase: 'paused', reason });
+    return rest(next, { phase: 'paused', reason, cause: 'problem' });
   }
   if (enoughPresent(next)) return open(next, now);
   return wait(next);
 }
 
-export function rest(state: JobState, { phase, reason }: Ending): Transition {
+export function rest(state: JobState, ending: Ending): Transition {
+  const { phase, reason } = ending;
+  const pauseCause = ending.phase === 'paused' ? ending.cause : null;
   return {
-    state: { ...state, phase, gathering: null, reason },
+    state: { ...state, phase, gathering: null, pauseCause, reason },
     effects: [{ type: 'announce', phase, reason }],
   };
 }

@@ -83,7 +83,7 @@ export function reduce(state: JobState, event: MachineEvent, now: number): Trans
       return attemptFailed(state, event.reason, now);
     case 'pause':
       if (state.phase === 'paused' || isEnding(state)) return stay(state);
-      return end(state, { phase: 'paused', reason: event.reason }, now);
+      return end(state, { phase: 'paused', reason: event.reason, cause: event.cause }, now);
     case 'stop':
       return end(state, { phase: 'finished', reason: event.reason }, now);
     case 'resume':
@@ -122,7 +122,8 @@ function attemptFailed(state: JobState, reason: string, now: number): Transition
   if (attempts >= MERGE_ATTEMPTS) {
     if (state.ending?.phase === 'finished') return discard(state, reason, false, now);
     // Keep the closed round, so that the job merges its updates again when the operator resumes the job.
-    return rest({ ...state, attempts: 0, retryAt: null, ending: null }, { phase: 'paused', reason });
+    const kept: JobState = { ...state, attempts: 0, retryAt: null, ending: null };
+    return rest(kept, { phase: 'paused', reason, cause: 'problem' });
   }
   return stay({ ...state, attempts, retryAt: now + RETRY_MS * 2 ** (attempts - 1) });
 }

@@ -59,8 +59,10 @@ export interface JobState {
   readonly attempts: number;
   /** Time at which the next attempt to merge is due; null if none is due. */
   readonly retryAt: number | null;
-  /** The operator's pause or stop. It takes effect when the closed round has ended. */
+  /** A pause or stop that takes effect when the closed round has ended; null if there is none. */
   readonly ending: Ending | null;
+  /** Why the job is paused; null if it is not paused. */
+  readonly pauseCause: PauseCause | null;
   /**
    * Round of the checkpoint that the operator wants to restore; null if there is no such request. The job restores the
    * checkpoint in a round without nodes, as soon as no other round is being merged or committed.
@@ -75,10 +77,15 @@ export type MachineSettings = ClosingSettings &
     readonly count: number;
   };
 
-export interface Ending {
-  readonly phase: 'paused' | 'finished';
-  readonly reason: string;
-}
+/**
+ * Why a job is paused. `operator`: its operator ordered the pause. `problem`: the coordinator paused the job because of
+ * a problem that the operator must solve.
+ */
+export type PauseCause = 'operator' | 'problem';
+
+export type Ending =
+  | { readonly phase: 'paused'; readonly reason: string; readonly cause: PauseCause }
+  | { readonly phase: 'finished'; readonly reason: string };
 
 export type MachineEvent =
   /** A peer became ready to train, perhaps again. */
@@ -102,7 +109,7 @@ export type MachineEvent =
   | { type: 'committed' }
   /** Merging or committing failed, and the updates are not the cause. The coordinator tries again. */
   | { type: 'attempt-failed'; reason: string }
-  | { type: 'pause'; reason: string }
+  | { type: 'pause'; reason: string; cause: PauseCause }
   | { type: 'resume' }
   /** A queued job need not wait any longer: the other job has ended, or the operator resumed the queued job. */
   | { type: 'unqueue' }
@@ -148,6 +155,7 @@ export function initialState(settings: MachineSettings): JobState {
     attempts: 0,
     retryAt: null,
     ending: null,
+    pauseCause: null,
     rollBackTo: null,
     reason: '',
   };

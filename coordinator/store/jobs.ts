@@ -1,6 +1,6 @@
 import type { AdapterLayout } from '../../lora/adapter/layout.ts';
 import type { Database, Row } from '../../storage/database.ts';
-import type { Ending } from '../round/state.ts';
+import type { Ending, PauseCause } from '../round/state.ts';
 import { fromRow, insertInto, updateRows } from './fields.ts';
 
 /** Rule for joining a job: any node, nodes with an invite, or listed peers. */
@@ -8,6 +8,11 @@ export type Admission =
   | { readonly kind: 'open' }
   | { readonly kind: 'invite' }
   | { readonly kind: 'peers'; readonly peers: readonly string[] };
+
+/** A pause or stop that waits for the closed round. Older versions of this program stored no cause of a pause. */
+export type StoredEnding =
+  | Ending
+  | { readonly phase: 'paused'; readonly reason: string; readonly cause?: undefined };
 
 export interface StoredJob {
   readonly job: string;
@@ -20,7 +25,9 @@ export interface StoredJob {
   readonly admission: Admission;
   readonly token: string | null;
   readonly baseLoss: number | null;
-  readonly ending: Ending | null;
+  readonly ending: StoredEnding | null;
+  /** Why the job is paused. Null if it is not paused, or if an older version of this program paused it. */
+  readonly pauseCause: PauseCause | null;
   /** Round of the checkpoint that the operator wants to restore; null if there is no such request. */
   readonly rollBackTo: number | null;
   /** Jobs with a higher priority come first. */
@@ -31,7 +38,7 @@ export interface StoredJob {
 }
 
 const JOB =
-  'job, name, content, manifest, layout, term, admission, token, base_loss, ending, roll_back_to, priority, after_job, created_at';
+  'job, name, content, manifest, layout, term, admission, token, base_loss, ending, pause_cause, roll_back_to, priority, after_job, created_at';
 
 /** A signed change of a job's settings. */
 interface NewSettings {
@@ -49,7 +56,7 @@ export class JobTable {
   }
 
   insert(job: StoredJob, heldOut: Uint8Array): void {
-    const { ending: _, rollBackTo: __, layout, admission, ...fields } = job;
+    const { ending: _, pauseCause: __, rollBackTo: ___, layout, admission, ...fields } = job;
     const texts = { layout: JSON.stringify(layout), admission: JSON.stringify(admission) };
     insertInto(this.#db, 'jobs', { ...fields, ...texts });
     this.#db.run('INSERT INTO held_out (job, bytes) VALUES (?, ?)', job.job, heldOut);
@@ -82,6 +89,10 @@ export class JobTable {
 
   setEnding(job: string, ending: Ending | null): void {
     updateRows(this.#db, 'jobs', { job }, { ending: ending && JSON.stringify(ending) });
+  }
+
+  setPauseCause(job: string, pauseCause: PauseCause | null): void {
+    updateRows(this.#db, 'jobs', { job }, { pauseCause });
   }
 
   setRollBack(job: string, rollBackTo: number | null): void {
@@ -132,6 +143,6 @@ function readJob(row: Row): StoredJob {
     ...fromRow<StoredJob>(row),
     layout: JSON.parse(row.layout as string) as AdapterLayout,
     admission: JSON.parse(row.admission as string) as Admission,
-    ending: row.ending === null ? null : (JSON.parse(row.ending as string) as Ending),
+    ending: row.ending === null ? null : (JSON.parse(row.ending as string) as StoredEnding),
   };
 }

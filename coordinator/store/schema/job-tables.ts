@@ -91,3 +91,8 @@ export const FAILED_SWEEPS = `
   -- 1: the sweep ended without a winner.
   ALTER TABLE sweeps ADD COLUMN failed INTEGER NOT NULL DEFAULT 0
   `;
+
+export const PAUSE_CAUSES = `
+  -- Why the job is paused, see PauseCause. NULL: the job is not paused, or an older version paused it.
+  ALTER TABLE jobs ADD COLUMN pause_cause TEXT
+  `;

@@ -6,6 +6,7 @@ import {
   JOB_KEYS,
   JOB_SETTINGS,
   JOB_TASKS,
+  PAUSE_CAUSES,
   QUEUE,
   ROLL_BACK_REQUESTS,
   ROLL_BACKS,
@@ -51,4 +52,5 @@ export const MIGRATIONS: readonly Migration[] = [
   SWEEPS,
   FAILED_SWEEPS,
   WEBHOOKS,
+  PAUSE_CAUSES,
 ];

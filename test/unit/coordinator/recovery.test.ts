@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { type FailpointName, failpoints } from '../../../coordinator/failpoints.ts';
 import { REFUSALS_IN_A_ROW } from '../../../coordinator/round/job-phase.ts';
+import type { Ending } from '../../../coordinator/round/state.ts';
 import { verifyMessage } from '../../../protocol/signing.ts';
 import { ScriptedPeer, training } from './scripted-peer.ts';
 import { World } from './world.ts';
@@ -213,6 +214,35 @@ describe('a restarted coordinator', () => {
     expect(() => world.kill()).toThrow();
     await world.start();
     check();
+  });
+
+  test('knows after a restart why a job is paused, also if an older version recorded no causes', async () => {
+    const causes = async (world: World): Promise<unknown[]> => {
+      const found: unknown[] = [world.run.driver.state.pauseCause];
+      for (const isOld of [false, true]) {
+        if (isOld) world.store.jobs.setPauseCause(world.toy.job, null);
+        expect(() => world.kill()).toThrow();
+        await world.start();
+        found.push(world.run.driver.state.pauseCause);
+      }
+      return found;
+    };
+    const paused = new World({ rounds: { minPeers: 1 } });
+    await training(paused, 1);
+    paused.run.operate({ type: 'pause', reason: 'lunch' });
+    expect(await causes(paused)).toEqual(['operator', 'operator', 'operator']);
+
+    const broken = new World({ rounds: { minPeers: 1 } });
+    const { peers, head } = await training(broken, 1);
+    broken.brokenEvaluations = 3;
+    await peers[0]!.submit(peers[0]!.seal(peers[0]!.update(head)));
+    await broken.until(() => broken.run.driver.state.phase === 'paused', 'the pause');
+    expect(await causes(broken)).toEqual(['problem', 'problem', 'problem']);
+
+    broken.store.jobs.setEnding(broken.toy.job, { phase: 'paused', reason: 'lunch' } as Ending);
+    expect(() => broken.kill()).toThrow();
+    await broken.start();
+    expect(broken.run.driver.state.ending).toMatchObject({ cause: 'operator' });
   });
 
   test('gives the next round the same time after a pause that ended a round early', async () => {

@@ -3,7 +3,7 @@ import { expect, test } from 'vitest';
 import { isOpen, isOver, isRollingBack, needsOperator } from '../../../../coordinator/round/job-phase.ts';
 import { isAssignable, type Standing } from '../../../../coordinator/round/plan.ts';
 import { dueAt } from '../../../../coordinator/round/round-machine.ts';
-import type { Effect, MachineEvent } from '../../../../coordinator/round/state.ts';
+import type { Effect, JobState, MachineEvent, PauseCause } from '../../../../coordinator/round/state.ts';
 import { Machine, NEW_PEER } from './machines.ts';
 
 const PEERS = ['a', 'b', 'c', 'd', 'e'];
@@ -18,6 +18,7 @@ type Step =
 const peer = fc.constantFrom(...PEERS);
 const standing = fc.constantFrom<Standing>('good', 'good', 'good', 'probation', 'suspended', 'banned');
 const reason = fc.constant('because');
+const cause = fc.constantFrom<PauseCause>('operator', 'problem');
 const afterMs = fc.oneof(
   { weight: 3, arbitrary: fc.integer({ min: 0, max: 3_000 }) },
   { weight: 1, arbitrary: fc.integer({ min: 0, max: 90_000 }) },
@@ -48,7 +49,7 @@ const event: fc.Arbitrary<MachineEvent> = fc.oneof(
     }),
   },
   { weight: 1, arbitrary: fc.record({ type: fc.constant('peers-removed' as const), peers: fc.array(peer) }) },
-  { weight: 1, arbitrary: fc.record({ type: fc.constant('pause' as const), reason }) },
+  { weight: 1, arbitrary: fc.record({ type: fc.constant('pause' as const), reason, cause }) },
   { weight: 1, arbitrary: fc.constant({ type: 'resume' as const }) },
   { weight: 1, arbitrary: fc.constant({ type: 'roll-back' as const, to: 0 }) },
 );
@@ -126,8 +127,9 @@ class World {
     expect(state.round, 'rounds never go back').toBeGreaterThanOrEqual(before.round);
     expect(state.committed, 'checkpoints never go back').toBeGreaterThanOrEqual(before.committed);
     const paused = state.phase === 'paused' && before.phase !== 'paused';
-    const byOperator = event.type === 'pause' || before.ending !== null;
-    if (paused && !byOperator) expect(needsOperator(state), 'it paused itself').toBe(true);
+    if (paused) expect(state.pauseCause, 'cause of the pause').toBe(causeOf(event, before));
+    expect(state.pauseCause !== null, 'only a pause has a cause').toBe(state.phase === 'paused');
+    expect(needsOperator(state)).toBe(state.pauseCause !== null && state.pauseCause !== 'operator');
     this.#checkNotStuck();
   }
 
@@ -179,6 +181,14 @@ class World {
     const moves = dueAt(state, now) !== null || this.running !== null || waitsForPeers || resting;
     expect(moves, `stuck in ${state.phase}`).toBe(true);
   }
+}
+
+/** Returns the cause of the pause that begins with this event. */
+function causeOf(event: MachineEvent, { ending }: JobState): PauseCause {
+  if (event.type === 'pause') return event.cause;
+  // The job pauses itself after the last failed attempt, even if another pause waits for its round.
+  if (event.type === 'attempt-failed' || ending?.phase !== 'paused') return 'problem';
+  return ending.cause;
 }
 
 test('every round has one outcome and the machine is never stuck, whatever happens', () => {

@@ -379,27 +379,30 @@ describe('validating and committing', () => {
 
 describe('operator', () => {
   test('waiting to paused and back', () => {
-    const machine = new Machine().join('a').feed({ type: 'pause', reason: 'lunch' });
+    const machine = new Machine().join('a').feed({ type: 'pause', reason: 'lunch', cause: 'operator' });
     expect(machine.state).toMatchObject({ phase: 'paused', reason: 'lunch' });
     expect(machine.join('b').tick(60_000).state.phase).toBe('paused');
     expect(machine.feed({ type: 'resume' }).state.phase).toBe('training');
   });
 
   test('collecting to paused merges what has arrived first', () => {
-    const machine = Machine.training().update('a').update('b').feed({ type: 'pause', reason: '' });
+    const machine = Machine.training()
+      .update('a')
+      .update('b')
+      .feed({ type: 'pause', reason: '', cause: 'operator' });
     expect(machine.effects[0]).toEqual({ type: 'close', round: 1, cause: 'operator' });
     machine.feed({ type: 'merged' }).feed({ type: 'committed' });
     expect(machine.state).toMatchObject({ phase: 'paused', round: 2, committed: 1 });
   });
 
   test('training to paused with too few updates is a null round', () => {
-    const machine = Machine.training().update('a').feed({ type: 'pause', reason: '' });
+    const machine = Machine.training().update('a').feed({ type: 'pause', reason: '', cause: 'operator' });
     expect(machine.types).toEqual(['discard', 'announce']);
     expect(machine.state).toMatchObject({ phase: 'paused', round: 2 });
   });
 
   test('carries out a pause after validation, unless a resume cancels it', () => {
-    const machine = Machine.validating().feed({ type: 'pause', reason: '' });
+    const machine = Machine.validating().feed({ type: 'pause', reason: '', cause: 'operator' });
     expect(machine.state.phase).toBe('validating');
     machine.feed({ type: 'resume' }).feed({ type: 'merged' }).feed({ type: 'committed' });
     expect(machine.state.phase).toBe('training');
@@ -413,7 +416,7 @@ describe('operator', () => {
 
   test('carries out a stop after validation, whatever follows it', () => {
     const machine = Machine.validating().feed({ type: 'stop', reason: 'enough' });
-    machine.feed({ type: 'resume' }).feed({ type: 'pause', reason: 'lunch' });
+    machine.feed({ type: 'resume' }).feed({ type: 'pause', reason: 'lunch', cause: 'operator' });
     machine.feed({ type: 'merged' }).feed({ type: 'committed' });
     expect(machine.state).toMatchObject({ phase: 'finished', reason: 'enough' });
   });

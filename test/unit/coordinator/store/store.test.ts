@@ -25,6 +25,7 @@ const JOB: StoredJob = {
   token: null,
   baseLoss: 4.5,
   ending: null,
+  pauseCause: null,
   rollBackTo: null,
   priority: 0,
   afterJob: null,
@@ -39,16 +40,18 @@ async function open(): Promise<{ store: Store; path: string }> {
 describe('Store', () => {
   test('returns every row as it was written', async () => {
     const { store, path } = await open();
+    const ending = { phase: 'paused', reason: 'lunch', cause: 'operator' } as const;
     store.transaction(() => {
       store.jobs.insert(JOB, Uint8Array.of(9, 9));
       store.jobs.putHead(JOB.job, 1, Uint8Array.of(1));
       store.jobs.putHead(JOB.job, 2, Uint8Array.of(2));
       store.events.append(JOB.job, 5, { type: 'resumed' });
     });
-    store.jobs.setEnding(JOB.job, { phase: 'paused', reason: 'lunch' });
+    store.jobs.setEnding(JOB.job, ending);
+    store.jobs.setPauseCause(JOB.job, 'problem');
     store.close();
     const again = new Store(path);
-    expect(again.jobs.all()).toEqual([{ ...JOB, ending: { phase: 'paused', reason: 'lunch' } }]);
+    expect(again.jobs.all()).toEqual([{ ...JOB, ending, pauseCause: 'problem' }]);
     expect(again.jobs.heldOut(JOB.job)).toEqual(Uint8Array.of(9, 9));
     expect(again.jobs.head(JOB.job)).toEqual(Uint8Array.of(2));
     expect(again.events.append(JOB.job, 6, { type: 'resumed' }).sequence).toBe(2);
