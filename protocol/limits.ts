@@ -27,6 +27,8 @@ export const BLOB_BYTES = 64 * 1024 * MiB;
 export const UPDATE_BYTES = 64 * MiB;
 /** Maximum size of the adapter of a checkpoint, in float32. */
 export const ADAPTER_BYTES = 1024 * MiB;
+/** Maximum size of a stored residual: a checksum and a layout digest, followed by values of the adapter's size. */
+export const RESIDUAL_BYTES = ADAPTER_BYTES + 64;
 
 /** Maximum number of nodes that one round assigns work to. This limit bounds the size of a head. */
 export const ROUND_PEERS = 512;

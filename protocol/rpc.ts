@@ -10,6 +10,7 @@ import {
   MEASURED_ROWS,
   PROOFS_PER_ANSWER,
   RECALLED_MESSAGES,
+  RESIDUAL_BYTES,
   ROUND_PEERS,
   RPC_MESSAGE_BYTES,
   UPDATE_BYTES,
@@ -226,7 +227,9 @@ export const rpcMethods = {
       /** Signed checkpoint; null if the job has no checkpoint of this number. */
       checkpoint: envelope.nullable(),
       /** Blob of the residual after the checkpoint's delta; null if it is zero or was deleted. */
-      residual: z.strictObject({ digest: digestSchema, size: z.int().positive() }).nullable(),
+      residual: z
+        .strictObject({ digest: digestSchema, size: z.int().positive().max(RESIDUAL_BYTES) })
+        .nullable(),
       /** Proofs of the contributors, from `first` on; null for an update that the coordinator does not have. */
       proofs: z
         .array(z.strictObject({ evidence: envelope, receipt: envelope.nullable() }).nullable())

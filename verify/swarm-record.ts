@@ -117,9 +117,11 @@ class SwarmRecord implements JobRecord {
     }
   }
 
-  async blob({ digest, size }: BlobWanted): Promise<Uint8Array | null> {
+  async blob({ digest, size, maxBytes }: BlobWanted): Promise<Uint8Array | null> {
     const known = size ?? this.#sizes.findLast((sizes) => sizes.has(digest))?.get(digest);
-    return known === undefined ? null : this.#deps.fetch({ digest, size: known });
+    // The coordinator chooses the size, so it must not be able to fill the memory or disk of this machine.
+    if (known === undefined || known > maxBytes) return null;
+    return this.#deps.fetch({ digest, size: known });
   }
 
   /** Returns the number of the first checkpoint of round `from` or a later round, by bisection. */

@@ -1,8 +1,7 @@
 import { encodeCbor, sha256 } from '../../protocol/cbor.ts';
-import { ADAPTER_BYTES, BLOB_RANGE_BYTES, UPDATE_BYTES } from '../../protocol/limits.ts';
+import { ADAPTER_BYTES, BLOB_RANGE_BYTES, RESIDUAL_BYTES, UPDATE_BYTES } from '../../protocol/limits.ts';
 import { verifyMessage } from '../../protocol/signing.ts';
 import { verifyError } from '../errors.ts';
-import { RESIDUAL_BYTES } from '../merge/merge-updates.ts';
 import type { BlobWanted, CheckpointRecord } from '../record.ts';
 import { carHeader, DAG_CBOR, RAW, sectionHead } from './car.ts';
 import { ROOT_BYTES } from './format.ts';

@@ -14,7 +14,7 @@ import {
   updateNorms,
   weightedMedian,
 } from '../../lora/update/index.ts';
-import { ADAPTER_BYTES, UPDATE_BYTES } from '../../protocol/limits.ts';
+import { RESIDUAL_BYTES, UPDATE_BYTES } from '../../protocol/limits.ts';
 import { votesOf, type Weighable, weighUpdates } from './update-weights.ts';
 
 /** An accepted update, with the digest of its payload and the facts that decide its weight. */
@@ -86,8 +86,6 @@ export const OUTLIER_FACTOR = 30;
 export const OUTLIER_UPDATES = 3;
 /** Maximum number of updates on which drift is measured, because all of them are in memory at once. */
 export const DRIFT_UPDATES = 8;
-/** Maximum size of a stored residual: a checksum and a layout digest, followed by values of the adapter's size. */
-export const RESIDUAL_BYTES = ADAPTER_BYTES + 64;
 
 /**
  * Merges a round's updates and applies the step to the adapter.

@@ -2,7 +2,8 @@ import { beforeAll, expect, test } from 'vitest';
 import { netError } from '../../../net/errors.ts';
 import type { SwarmNetwork } from '../../../net/network.ts';
 import { sha256 } from '../../../protocol/cbor.ts';
-import { PROOFS_PER_ANSWER } from '../../../protocol/limits.ts';
+import { PROOFS_PER_ANSWER, RESIDUAL_BYTES } from '../../../protocol/limits.ts';
+import { rpcMethods } from '../../../protocol/rpc.ts';
 import { verifyMessage } from '../../../protocol/signing.ts';
 import { openSwarmRecord, type SwarmRecordDeps } from '../../../verify/swarm-record.ts';
 import { verifyRecord } from '../../../verify/verify-job.ts';
@@ -60,6 +61,30 @@ test('a job verified over the network has the same checks as one verified from a
   const wrong = await opened(swarm, { fetch: async () => null });
   await verifyRecord(wrong.record);
   expect(wrong.calls).toEqual(calls);
+});
+
+test('fetches no blob that is larger than the verification allows', async () => {
+  const fetched: string[] = [];
+  const fetch = async ({ digest }: { digest: string }) => {
+    fetched.push(digest);
+    return new Uint8Array();
+  };
+  const { record } = await opened(swarm, { fetch });
+  for await (const { residual } of record.checkpoints(1)) {
+    if (residual !== null)
+      expect(await record.blob({ digest: residual, size: null, maxBytes: 10 })).toBeNull();
+  }
+  expect(await record.blob({ digest: 'a', size: 101, maxBytes: 100 })).toBeNull();
+  expect(fetched).toEqual([]);
+  expect(await record.blob({ digest: 'a', size: 100, maxBytes: 100 })).toHaveLength(0);
+});
+
+test('an answer may not name a residual that is larger than any adapter', () => {
+  const answer = (size: number) => {
+    const residual = { digest: sha256(new Uint8Array()), size };
+    return rpcMethods.record.response.safeParse({ checkpoint: null, residual, proofs: [] }).success;
+  };
+  expect([answer(RESIDUAL_BYTES), answer(RESIDUAL_BYTES + 1)]).toEqual([true, false]);
 });
 
 test('finds the first round by bisection, and takes the residual before it from the coordinator', async () => {
