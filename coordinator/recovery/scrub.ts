@@ -7,9 +7,9 @@ import { isOver } from '../round/job-phase.ts';
 import type { Store } from '../store/store.ts';
 import type { BlobRepair } from './blob-repair.ts';
 
-/** Pause between two portions of the scrub. */
+/** Pause after a portion of PORTION_BYTES or less. It is longer after a larger portion, in proportion to its bytes. */
 const PORTION_PAUSE_MS = 60_000;
-/** Number of bytes after which a portion ends. It makes the scrub read about 1 MiB/s on average. */
+/** Number of bytes after which a portion ends. The scrub therefore reads at most about 1 MiB/s on average. */
 const PORTION_BYTES = 64 * 1024 * 1024;
 /** Maximum number of blobs in one portion. */
 const PORTION_BLOBS = 200;
@@ -52,10 +52,13 @@ export class Scrub {
     const { clock, signal, log } = this.#deps;
     while (!signal.aborted) {
       const portion = this.#cursor === '' ? this.#checkNewest().then(() => this.#next()) : this.#next();
-      await portion.catch((error: unknown) => {
+      const bytes = await portion.catch((error: unknown) => {
         if (!signal.aborted) log.warn({ error }, 'scrub-failed');
+        return 0;
       });
-      await sleep(clock, PORTION_PAUSE_MS, signal).catch(() => {});
+      // A blob is read in one go, so a portion with a file of the base can have gigabytes.
+      const pause = PORTION_PAUSE_MS * Math.max(1, bytes / PORTION_BYTES);
+      await sleep(clock, pause, signal).catch(() => {});
     }
   }
 
@@ -120,15 +123,17 @@ export class Scrub {
     }
   }
 
-  async #next(): Promise<void> {
+  /** Checks the next portion of blobs. Returns the bytes of these blobs. */
+  async #next(): Promise<number> {
     const { store, blobs } = this.#deps;
     let bytes = 0;
     for (let count = 0; count < PORTION_BLOBS && bytes < PORTION_BYTES; count++) {
       const digest = store.blobs.nextUsed(this.#cursor);
       this.#cursor = digest ?? '';
-      if (digest === null) return;
+      if (digest === null) break;
       bytes += (await blobs.size(digest)) ?? 0;
       await this.check(digest);
     }
+    return bytes;
   }
 }
